@@ -1,1 +1,14 @@
-//! The policy.
+//! The Penstock policy engine: parse a document, compile it, decide requests.
+//!
+//! Pure: time, randomness and the connection's facts come in through [`Environment`], so every behaviour has a
+//! native unit test and the wasm modules, the CLI and the tests all call the same [`Policy::decide`].
+//!
+//! Data flows one way: bytes → [`document`] (every problem at once) → [`Policy`] → [`Decision`].
+
+mod decision;
+mod environment;
+mod request;
+
+pub use decision::{Action, Decision, HeaderOp, HeaderOps, Response, Section};
+pub use environment::{Environment, Timestamp};
+pub use request::{Header, Request};
