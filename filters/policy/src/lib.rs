@@ -6,6 +6,7 @@
 //! Data flows one way: bytes → [`document`] (every problem at once) → [`Policy`] → [`Decision`].
 
 mod decision;
+pub mod document;
 mod environment;
 mod request;
 

@@ -1,0 +1,398 @@
+//! From the tree to types, collecting every problem on the way instead of stopping at the first.
+
+use super::node::Node;
+use super::problem::{At, Problem};
+
+/// What decoding carries along: the problems so far, and what some values depend on.
+#[derive(Debug)]
+pub struct Context {
+    /// Name of the route header, in lower case: no condition may look at it and no rule may touch it.
+    pub route_header: String,
+    /// Bytes that compiled regular expressions may still take in this document.
+    pub regex_budget: usize,
+    problems: Vec<Problem>,
+}
+
+impl Context {
+    /// A context without problems; `regex_budget` in bytes.
+    pub fn new(route_header: String, regex_budget: usize) -> Context {
+        Context { route_header, regex_budget, problems: Vec::new() }
+    }
+
+    /// Notes that the value `node` at `at` is wrong.
+    pub fn problem(&mut self, at: &At<'_>, node: &Node, message: impl Into<String>, help: impl Into<Option<String>>) {
+        let value = match node {
+            Node::Null => None,
+            node => Some(node.to_string()),
+        };
+        self.push(at, value, message.into(), help.into());
+    }
+
+    /// Notes a problem that is not about one value.
+    pub fn problem_at(&mut self, at: &At<'_>, message: impl Into<String>, help: impl Into<Option<String>>) {
+        self.push(at, None, message.into(), help.into());
+    }
+
+    fn push(&mut self, at: &At<'_>, value: Option<String>, message: String, help: Option<String>) {
+        self.problems.push(Problem { path: at.to_string(), value, message, help });
+    }
+
+    /// The problems noted so far, in order.
+    pub fn into_problems(self) -> Vec<Problem> {
+        self.problems
+    }
+}
+
+/// A type that can be read from the document.
+///
+/// `None` means that at least one problem was noted; the caller goes on with its other fields.
+pub trait Decode: Sized {
+    /// What a reader should write here, with an article: "a string", "a list".
+    const EXPECTED: &'static str;
+
+    /// Reads `node`, found at `at`.
+    fn decode(node: &Node, at: &At<'_>, cx: &mut Context) -> Option<Self>;
+
+    /// The value when the field is absent. The default: it is required.
+    fn absent(at: &At<'_>, cx: &mut Context) -> Option<Self> {
+        cx.problem_at(at, format!("is required: expected {}", Self::EXPECTED), None);
+        None
+    }
+}
+
+/// Notes that `node` is of the wrong kind.
+pub fn wrong_kind<T: Decode>(node: &Node, at: &At<'_>, cx: &mut Context) -> Option<T> {
+    let help = match node {
+        Node::Null => Some("give it a value or leave the field out".to_owned()),
+        Node::Integer(_) | Node::Float(_) | Node::Bool(_) if T::EXPECTED.starts_with("a string") => {
+            Some(format!("put it in quotes: \"{node}\""))
+        }
+        Node::String(text) if text.parse::<f64>().is_ok() || text == "true" || text == "false" => {
+            Some(format!("write it without quotes: {text}"))
+        }
+        _ => None,
+    };
+    cx.problem(at, node, format!("is {}, expected {}", node.kind(), T::EXPECTED), help);
+    None
+}
+
+impl<T: Decode> Decode for Option<T> {
+    const EXPECTED: &'static str = T::EXPECTED;
+
+    fn decode(node: &Node, at: &At<'_>, cx: &mut Context) -> Option<Self> {
+        T::decode(node, at, cx).map(Some)
+    }
+
+    fn absent(_: &At<'_>, _: &mut Context) -> Option<Self> {
+        Some(None)
+    }
+}
+
+impl Decode for String {
+    const EXPECTED: &'static str = "a string";
+
+    fn decode(node: &Node, at: &At<'_>, cx: &mut Context) -> Option<Self> {
+        match node {
+            Node::String(text) => Some(text.clone()),
+            _ => wrong_kind::<Self>(node, at, cx),
+        }
+    }
+}
+
+impl Decode for bool {
+    const EXPECTED: &'static str = "true or false";
+
+    fn decode(node: &Node, at: &At<'_>, cx: &mut Context) -> Option<Self> {
+        match node {
+            Node::Bool(value) => Some(*value),
+            _ => wrong_kind::<Self>(node, at, cx),
+        }
+    }
+}
+
+/// A whole number from `MIN` to `MAX`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Whole<const MIN: u32, const MAX: u32>(pub u32);
+
+impl<const MIN: u32, const MAX: u32> Decode for Whole<MIN, MAX> {
+    const EXPECTED: &'static str = "a whole number";
+
+    fn decode(node: &Node, at: &At<'_>, cx: &mut Context) -> Option<Self> {
+        match node {
+            Node::Integer(value) => match u32::try_from(*value) {
+                Ok(value) if (MIN..=MAX).contains(&value) => Some(Self(value)),
+                _ => {
+                    cx.problem(at, node, "is out of range", format!("write a whole number from {MIN} to {MAX}"));
+                    None
+                }
+            },
+            Node::Float(_) => {
+                cx.problem(at, node, "is not a whole number", format!("write one from {MIN} to {MAX}"));
+                None
+            }
+            _ => wrong_kind::<Self>(node, at, cx),
+        }
+    }
+}
+
+/// A list that may be empty.
+impl<T: Decode> Decode for Vec<T> {
+    const EXPECTED: &'static str = "a list";
+
+    fn decode(node: &Node, at: &At<'_>, cx: &mut Context) -> Option<Self> {
+        let Node::List(nodes) = node else {
+            return wrong_kind::<Self>(node, at, cx);
+        };
+        let mut items = Vec::with_capacity(nodes.len());
+        for (i, node) in nodes.iter().enumerate() {
+            items.extend(T::decode(node, &at.index(i), cx));
+        }
+        (items.len() == nodes.len()).then_some(items)
+    }
+}
+
+/// A list with at least one element: where an empty one would mean "match everything" by accident.
+#[derive(Clone, Debug)]
+pub struct NonEmpty<T>(pub Vec<T>);
+
+impl<T: Decode> Decode for NonEmpty<T> {
+    const EXPECTED: &'static str = "a list with at least one entry";
+
+    fn decode(node: &Node, at: &At<'_>, cx: &mut Context) -> Option<Self> {
+        match node {
+            Node::List(nodes) if nodes.is_empty() => {
+                cx.problem(at, node, "is empty", "give at least one entry, or leave the field out".to_owned());
+                None
+            }
+            Node::List(_) => Vec::decode(node, at, cx).map(NonEmpty),
+            _ => wrong_kind::<Self>(node, at, cx),
+        }
+    }
+}
+
+/// A list, possibly empty, whose entries have a `name` that no two share.
+#[derive(Clone, Debug)]
+pub struct Named<T>(pub Vec<T>);
+
+/// An empty list.
+impl<T> Default for Named<T> {
+    fn default() -> Self {
+        Named(Vec::new())
+    }
+}
+
+impl<T: Decode> Decode for Named<T> {
+    const EXPECTED: &'static str = "a list";
+
+    fn decode(node: &Node, at: &At<'_>, cx: &mut Context) -> Option<Self> {
+        let mut seen = hashbrown::HashMap::with_hasher(rustc_hash::FxBuildHasher);
+        let mut unique = true;
+        if let Node::List(nodes) = node {
+            for (i, node) in nodes.iter().enumerate() {
+                let Some(name @ Node::String(text)) = node.get("name") else { continue };
+                if let Some(first) = seen.insert(text.as_str(), i) {
+                    let first_at = at.index(first);
+                    cx.problem(&at.index(i).field("name"), name, format!("is already the name of {first_at}"), None);
+                    unique = false;
+                }
+            }
+        }
+        let items = Vec::decode(node, at, cx)?;
+        unique.then_some(Named(items))
+    }
+}
+
+/// The fields of an object: hands each out once, and knows which were never asked for.
+#[derive(Debug)]
+pub struct Fields<'n> {
+    entries: &'n [(String, Node)],
+}
+
+impl<'n> Fields<'n> {
+    /// Checks that `node` is an object with only `known` fields, none of them twice.
+    pub fn open<T: Decode>(node: &'n Node, at: &At<'_>, cx: &mut Context, known: &[&str]) -> Option<Fields<'n>> {
+        let Node::Map(entries) = node else {
+            return wrong_kind::<T>(node, at, cx).map(|_| Fields { entries: &[] });
+        };
+        for (i, (key, value)) in entries.iter().enumerate() {
+            if entries.iter().take(i).any(|(earlier, _)| earlier == key) {
+                cx.problem(&at.field(key), value, "is given twice", "keep one".to_owned());
+            } else if !known.contains(&key.as_str()) {
+                cx.problem_at(&at.field(key), "is not a field here", suggestion(key, known));
+            }
+        }
+        Some(Fields { entries })
+    }
+
+    /// Reads the field `name`.
+    pub fn get<T: Decode>(&self, name: &str, at: &At<'_>, cx: &mut Context) -> Option<T> {
+        let here = at.field(name);
+        match self.node(name) {
+            Some(node) => T::decode(node, &here, cx),
+            None => T::absent(&here, cx),
+        }
+    }
+
+    /// Reads the field `name`, or takes `default` when it is absent.
+    pub fn get_or<T: Decode>(&self, name: &str, default: T, at: &At<'_>, cx: &mut Context) -> Option<T> {
+        match self.node(name) {
+            Some(node) => T::decode(node, &at.field(name), cx),
+            None => Some(default),
+        }
+    }
+
+    fn node(&self, name: &str) -> Option<&'n Node> {
+        self.entries.iter().find(|(key, _)| key == name).map(|(_, node)| node)
+    }
+}
+
+/// "did you mean …", or the list of what is possible when nothing is near.
+pub fn suggestion(word: &str, known: &[&str]) -> String {
+    // A third of the letters may be wrong: enough for a typo, too little for another word.
+    let nearest = known
+        .iter()
+        .map(|candidate| (strsim::osa_distance(&word.to_lowercase(), &candidate.to_lowercase()), candidate))
+        .filter(|(distance, candidate)| *distance <= (candidate.len().max(word.len()) / 3).max(1))
+        .min_by_key(|(distance, _)| *distance);
+    match nearest {
+        Some((_, candidate)) => format!("did you mean `{candidate}`?"),
+        None => format!("possible here: {}", known.join(", ")),
+    }
+}
+
+/// Declares an object of the document: its fields, their JSON names and defaults, in one place.
+///
+/// `field as "json": Type` is required unless `Type` is an `Option`; `= expression` gives a default. With
+/// `check = path` the function `fn(&Self, &At, &mut Context) -> bool` looks at the fields together.
+macro_rules! object {
+    (
+        $(#[$meta:meta])*
+        $vis:vis struct $name:ident $(check = $check:path)? {
+            $( $(#[$field_meta:meta])* $field:ident as $json:literal : $type:ty $(= $default:expr)? ),* $(,)?
+        }
+    ) => {
+        $(#[$meta])*
+        #[derive(Clone, Debug)]
+        $vis struct $name {
+            $( $(#[$field_meta])* pub $field: $type, )*
+        }
+
+        impl $crate::document::Decode for $name {
+            const EXPECTED: &'static str = "an object";
+
+            fn decode(
+                node: &$crate::document::Node,
+                at: &$crate::document::At<'_>,
+                cx: &mut $crate::document::Context,
+            ) -> Option<Self> {
+                let fields = $crate::document::Fields::open::<Self>(node, at, cx, &[$($json),*])?;
+                $( let $field = object!(@get fields, $json, $type, at, cx $(, $default)?); )*
+                let object = $name { $($field: $field?,)* };
+                $( if !$check(&object, at, cx) { return None; } )?
+                Some(object)
+            }
+        }
+    };
+    (@get $fields:ident, $json:literal, $type:ty, $at:ident, $cx:ident) => {
+        $fields.get::<$type>($json, $at, $cx)
+    };
+    (@get $fields:ident, $json:literal, $type:ty, $at:ident, $cx:ident, $default:expr) => {
+        $fields.get_or::<$type>($json, $default, $at, $cx)
+    };
+}
+pub(crate) use object;
+
+/// Declares a field with a fixed set of words.
+macro_rules! words {
+    (
+        $(#[$meta:meta])*
+        $vis:vis enum $name:ident { $( $(#[$variant_meta:meta])* $variant:ident = $word:literal ),* $(,)? }
+    ) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        $vis enum $name { $( $(#[$variant_meta])* $variant, )* }
+
+        impl $crate::document::Decode for $name {
+            const EXPECTED: &'static str = concat!("a string: one of" $(, " ", $word)*);
+
+            fn decode(
+                node: &$crate::document::Node,
+                at: &$crate::document::At<'_>,
+                cx: &mut $crate::document::Context,
+            ) -> Option<Self> {
+                let $crate::document::Node::String(word) = node else {
+                    return $crate::document::wrong_kind::<Self>(node, at, cx);
+                };
+                match word.as_str() {
+                    $( $word => Some($name::$variant), )*
+                    _ => {
+                        let help = $crate::document::suggestion(word, &[$($word),*]);
+                        cx.problem(at, node, "is not a possible value", help);
+                        None
+                    }
+                }
+            }
+        }
+    };
+}
+pub(crate) use words;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    object! {
+        /// An object with one field of each kind.
+        struct Sample {
+            /// Required.
+            name as "name": String,
+            /// Optional.
+            note as "someNote": Option<String>,
+            /// With a default.
+            count as "count": Whole<1, 9> = Whole(3),
+        }
+    }
+
+    fn read(json: &str) -> (Option<Sample>, Vec<String>) {
+        let mut cx = Context::new(String::new(), 0);
+        let sample = Sample::decode(&Node::from_json(json.as_bytes()).unwrap(), &At::Root, &mut cx);
+        (sample, cx.into_problems().iter().map(ToString::to_string).collect())
+    }
+
+    #[test]
+    fn defaults_fill_what_is_absent() {
+        let (sample, problems) = read(r#"{"name":"a"}"#);
+        let sample = sample.unwrap();
+        assert_eq!((sample.name.as_str(), sample.note, sample.count.0), ("a", None, 3));
+        assert!(problems.is_empty());
+    }
+
+    #[test]
+    fn every_problem_is_reported_at_once() {
+        let (sample, problems) = read(r#"{"somenote":"x","count":12,"count":"2","extra":1}"#);
+        assert!(sample.is_none());
+        assert_eq!(
+            problems,
+            [
+                "somenote: is not a field here; did you mean `someNote`?",
+                "count: \"2\": is given twice; keep one",
+                "extra: is not a field here; possible here: name, someNote, count",
+                "name: is required: expected a string",
+                "count: 12: is out of range; write a whole number from 1 to 9",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_value_of_the_wrong_kind_says_how_to_write_it() {
+        let (_, problems) = read(r#"{"name":5,"someNote":null,"count":"2"}"#);
+        assert_eq!(
+            problems,
+            [
+                "name: 5: is a number, expected a string; put it in quotes: \"5\"",
+                "someNote: is null, expected a string; give it a value or leave the field out",
+                "count: \"2\": is a string, expected a whole number; write it without quotes: 2",
+            ]
+        );
+    }
+}

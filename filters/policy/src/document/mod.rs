@@ -1,0 +1,15 @@
+//! The policy document: from text to a tree, from the tree to types, and every problem on the way.
+
+mod decode;
+mod node;
+mod problem;
+mod scalar;
+
+pub use decode::{Context, Decode, Fields, Named, NonEmpty, Whole, suggestion, wrong_kind};
+pub(crate) use decode::{object, words};
+pub use node::{Node, NotJson};
+pub use problem::{At, Problem, Problems};
+pub use scalar::{
+    GatewayDuration, HeaderName, HeaderValue, Method, Name, PositiveDuration, RouteName, WritableHeaderName,
+};
+pub(crate) use scalar::{is_token, is_token_byte};

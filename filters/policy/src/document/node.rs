@@ -1,0 +1,212 @@
+//! The document as a tree, before it means anything.
+//!
+//! Not `serde_json::Value`: a map that drops repeated keys would hide the mistake that matters most in a policy,
+//! two `rules` of which one silently wins.
+
+use std::fmt;
+
+use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+
+/// One value of a JSON or YAML document.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Node {
+    /// `null`, or a YAML key without a value.
+    Null,
+    /// `true` or `false`.
+    Bool(bool),
+    /// A number without a fraction. Istio passes policies through a protobuf Struct, which knows only doubles, so
+    /// `5.0` is read as 5 too.
+    Integer(i64),
+    /// Any other number.
+    Float(f64),
+    /// Text.
+    String(String),
+    /// A list.
+    List(Vec<Node>),
+    /// A map, in document order, repeated keys included.
+    Map(Vec<(String, Node)>),
+}
+
+/// Text that is not JSON at all.
+#[derive(Debug, thiserror::Error)]
+#[error("not JSON: {0}")]
+pub struct NotJson(#[from] serde_json::Error);
+
+impl Node {
+    /// Reads JSON text.
+    ///
+    /// # Errors
+    /// When the bytes are not one JSON value, or nested deeper than 128 levels.
+    pub fn from_json(bytes: &[u8]) -> Result<Node, NotJson> {
+        Ok(serde_json::from_slice(bytes)?)
+    }
+
+    /// What kind of value this is, with an article, for messages.
+    pub(super) fn kind(&self) -> &'static str {
+        match self {
+            Node::Null => "null",
+            Node::Bool(_) => "a boolean",
+            Node::Integer(_) | Node::Float(_) => "a number",
+            Node::String(_) => "a string",
+            Node::List(_) => "a list",
+            Node::Map(_) => "an object",
+        }
+    }
+
+    /// The value of `key` when this is a map that has it.
+    pub fn get(&self, key: &str) -> Option<&Node> {
+        match self {
+            Node::Map(entries) => entries.iter().find(|(k, _)| k == key).map(|(_, node)| node),
+            _ => None,
+        }
+    }
+}
+
+/// Compact JSON, cut after 60 characters: how a problem quotes the value.
+impl fmt::Display for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const LONGEST: usize = 60;
+        let mut text = String::new();
+        self.write(&mut text, LONGEST);
+        match text.char_indices().nth(LONGEST) {
+            Some((end, _)) => write!(f, "{}…", text.get(..end).unwrap_or_default()),
+            None => f.write_str(&text),
+        }
+    }
+}
+
+impl Node {
+    /// Appends JSON until `out` is longer than `longest` bytes; the rest would be cut anyway.
+    fn write(&self, out: &mut String, longest: usize) {
+        if out.len() > longest {
+            return;
+        }
+        match self {
+            Node::Null => out.push_str("null"),
+            Node::Bool(value) => out.push_str(if *value { "true" } else { "false" }),
+            Node::Integer(value) => out.push_str(&value.to_string()),
+            Node::Float(value) => out.push_str(&value.to_string()),
+            Node::String(value) => quote(value, out),
+            Node::List(items) => {
+                out.push('[');
+                for (i, item) in items.iter().enumerate() {
+                    if i > 0 {
+                        out.push(',');
+                    }
+                    item.write(out, longest);
+                }
+                out.push(']');
+            }
+            Node::Map(entries) => {
+                out.push('{');
+                for (i, (key, value)) in entries.iter().enumerate() {
+                    if i > 0 {
+                        out.push(',');
+                    }
+                    quote(key, out);
+                    out.push(':');
+                    value.write(out, longest);
+                }
+                out.push('}');
+            }
+        }
+    }
+}
+
+/// Appends `text` as a JSON string.
+fn quote(text: &str, out: &mut String) {
+    out.push_str(&serde_json::to_string(text).unwrap_or_default());
+}
+
+impl<'de> Deserialize<'de> for Node {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(NodeVisitor)
+    }
+}
+
+struct NodeVisitor;
+
+impl<'de> Visitor<'de> for NodeVisitor {
+    type Value = Node;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Node, E> {
+        Ok(Node::Null)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Node, E> {
+        Ok(Node::Bool(value))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Node, E> {
+        Ok(Node::Integer(value))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Node, E> {
+        Ok(i64::try_from(value).map_or(Node::Float(value as f64), Node::Integer))
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Node, E> {
+        // 2^53: up to here a double holds every integer exactly.
+        const EXACT: f64 = 9_007_199_254_740_992.0;
+        let whole = value.trunc() == value && value.abs() <= EXACT;
+        Ok(if whole { Node::Integer(value as i64) } else { Node::Float(value) })
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Node, E> {
+        Ok(Node::String(value.to_owned()))
+    }
+
+    fn visit_string<E>(self, value: String) -> Result<Node, E> {
+        Ok(Node::String(value))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Node, A::Error> {
+        let mut items = Vec::new();
+        while let Some(item) = seq.next_element()? {
+            items.push(item);
+        }
+        Ok(Node::List(items))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Node, A::Error> {
+        let mut entries = Vec::new();
+        while let Some(entry) = map.next_entry()? {
+            entries.push(entry);
+        }
+        Ok(Node::Map(entries))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn repeated_keys_and_their_order_are_kept() {
+        let node = Node::from_json(br#"{"b":1,"a":2,"b":3}"#).unwrap();
+        assert_eq!(node.to_string(), r#"{"b":1,"a":2,"b":3}"#);
+    }
+
+    #[test]
+    fn a_double_without_a_fraction_is_an_integer() {
+        assert_eq!(Node::from_json(b"5.0").unwrap(), Node::Integer(5));
+        assert_eq!(Node::from_json(b"5.5").unwrap(), Node::Float(5.5));
+        assert_eq!(Node::from_json(b"18446744073709551615").unwrap(), Node::Float(18446744073709551615.0));
+    }
+
+    #[test]
+    fn a_long_value_is_quoted_short() {
+        let text = Node::String("é".repeat(500)).to_string();
+        assert_eq!(text.chars().count(), 61);
+        assert!(text.ends_with('…'));
+    }
+
+    #[test]
+    fn deep_nesting_is_an_error_and_not_a_stack_overflow() {
+        assert!(Node::from_json("[".repeat(100_000).as_bytes()).is_err());
+    }
+}

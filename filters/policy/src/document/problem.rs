@@ -1,0 +1,133 @@
+//! What is wrong with a document: where, what, and what would be right.
+
+use std::fmt;
+
+/// A place in the document, as a chain on the stack: no allocation until a problem needs its text.
+#[derive(Clone, Copy, Debug)]
+pub enum At<'a> {
+    /// The document itself.
+    Root,
+    /// A field of an object.
+    Field(&'a At<'a>, &'a str),
+    /// An element of a list, from 0.
+    Index(&'a At<'a>, usize),
+}
+
+impl<'a> At<'a> {
+    /// The place of the field `name` here.
+    pub fn field(&'a self, name: &'a str) -> At<'a> {
+        At::Field(self, name)
+    }
+
+    /// The place of element `index` here.
+    pub fn index(&'a self, index: usize) -> At<'a> {
+        At::Index(self, index)
+    }
+}
+
+/// `routes.rules[3].matches[0].path`, the form that Kubernetes uses in its own messages.
+impl fmt::Display for At<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            At::Root => Ok(()),
+            At::Field(At::Root, name) => f.write_str(name),
+            At::Field(parent, name) => write!(f, "{parent}.{name}"),
+            At::Index(parent, index) => write!(f, "{parent}[{index}]"),
+        }
+    }
+}
+
+/// One thing that is wrong with a document.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// Where, as in `routes.rules[3].timeout`; empty for the document as a whole.
+    pub path: String,
+    /// The value found there, as short JSON; `None` when the value is missing or says nothing.
+    pub value: Option<String>,
+    /// What is wrong.
+    pub message: String,
+    /// What would be right, when there is something definite to say.
+    pub help: Option<String>,
+}
+
+/// One line: `routes.rules[3].timeout: "2x": not a duration; write it like 250ms, 10s or 1h30m`.
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.path.is_empty() {
+            write!(f, "{}: ", self.path)?;
+        }
+        if let Some(value) = &self.value {
+            write!(f, "{value}: ")?;
+        }
+        f.write_str(&self.message)?;
+        match &self.help {
+            Some(help) => write!(f, "; {help}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Everything that is wrong with a document; never empty.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problems(Vec<Problem>);
+
+impl Problems {
+    /// `None` when the list is empty.
+    pub fn new(problems: Vec<Problem>) -> Option<Problems> {
+        (!problems.is_empty()).then_some(Problems(problems))
+    }
+
+    /// The problems in document order.
+    pub fn iter(&self) -> std::slice::Iter<'_, Problem> {
+        self.0.iter()
+    }
+
+    /// A single problem with the document as a whole.
+    pub fn whole(message: impl Into<String>, help: Option<String>) -> Problems {
+        Problems(vec![Problem { path: String::new(), value: None, message: message.into(), help }])
+    }
+}
+
+impl<'a> IntoIterator for &'a Problems {
+    type Item = &'a Problem;
+    type IntoIter = std::slice::Iter<'a, Problem>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
+/// One problem a line.
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, problem) in self.0.iter().enumerate() {
+            if i > 0 {
+                f.write_str("\n")?;
+            }
+            problem.fmt(f)?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Problems {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_problem_is_one_line_with_path_value_and_remedy() {
+        let root = At::Root;
+        let routes = root.field("routes");
+        let rules = routes.field("rules");
+        let rule = rules.index(3);
+        let problem = Problem {
+            path: rule.field("timeout").to_string(),
+            value: Some("\"2x\"".into()),
+            message: "not a duration".into(),
+            help: Some("write it like 250ms".into()),
+        };
+        assert_eq!(problem.to_string(), "routes.rules[3].timeout: \"2x\": not a duration; write it like 250ms");
+    }
+}

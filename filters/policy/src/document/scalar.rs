@@ -1,0 +1,296 @@
+//! The small values of the document: parsed once, into types that cannot be wrong.
+
+use std::time::Duration;
+
+use super::decode::{Context, Decode, suggestion, wrong_kind};
+use super::node::Node;
+use super::problem::At;
+
+/// Notes a problem and is `None`: the last line of a decoder.
+fn refuse<T>(node: &Node, at: &At<'_>, cx: &mut Context, message: &str, help: impl Into<Option<String>>) -> Option<T> {
+    cx.problem(at, node, message, help);
+    None
+}
+
+/// Whether `byte` may stand in an HTTP token (RFC 9110 §5.6.2).
+pub(crate) fn is_token_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+/// Whether `bytes` is an HTTP token: the form of methods and header names.
+pub(crate) fn is_token(bytes: &[u8]) -> bool {
+    !bytes.is_empty() && bytes.iter().all(|&b| is_token_byte(b))
+}
+
+/// The name of a rule, canary, variant or limit: 1–253 bytes without control characters.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Name(pub Box<str>);
+
+impl Decode for Name {
+    const EXPECTED: &'static str = "a string: a name";
+
+    fn decode(node: &Node, at: &At<'_>, cx: &mut Context) -> Option<Self> {
+        let Node::String(text) = node else { return wrong_kind::<Self>(node, at, cx) };
+        if text.trim().is_empty() {
+            return refuse(node, at, cx, "is empty", "give it a name, such as \"beta-users\"".to_owned());
+        }
+        if text.len() > 253 || text.chars().any(char::is_control) {
+            return refuse(node, at, cx, "is not a name", "use at most 253 bytes, no control characters".to_owned());
+        }
+        Some(Name(text.as_str().into()))
+    }
+}
+
+/// A route name: the value of the route header, so visible ASCII only, 1–253 bytes.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct RouteName(pub Box<str>);
+
+impl Decode for RouteName {
+    const EXPECTED: &'static str = "a string: a route name";
+
+    fn decode(node: &Node, at: &At<'_>, cx: &mut Context) -> Option<Self> {
+        let Node::String(text) = node else { return wrong_kind::<Self>(node, at, cx) };
+        if text.is_empty() || text.len() > 253 || !text.bytes().all(|b| b.is_ascii_graphic()) {
+            let help = "it becomes a header value: use 1 to 253 letters, digits and signs of ASCII, no spaces";
+            return refuse(node, at, cx, "is not a route name", help.to_owned());
+        }
+        Some(RouteName(text.as_str().into()))
+    }
+}
+
+/// Checks the form that all header names share and gives the name in lower case.
+fn header_name(node: &Node, at: &At<'_>, cx: &mut Context) -> Option<Box<str>> {
+    let Node::String(text) = node else {
+        return wrong_kind::<HeaderName>(node, at, cx).map(|name| name.0);
+    };
+    let lower = text.to_ascii_lowercase();
+    let instead = match lower.as_str() {
+        ":method" => Some("`method`"),
+        ":path" => Some("`path` (in `matches`) or `rewrite.path`"),
+        ":authority" | "host" => Some("`hostnames` (in `matches`) or `rewrite.hostname`"),
+        _ if lower.starts_with(':') => Some("the field that is made for it: pseudo-headers are no headers"),
+        _ => None,
+    };
+    if let Some(instead) = instead {
+        return refuse(node, at, cx, "cannot be named as a header", format!("use {instead}"));
+    }
+    if !is_token(lower.as_bytes()) || lower.len() > 256 {
+        let help = "use letters, digits and !#$%&'*+-.^_`|~, at most 256 of them".to_owned();
+        return refuse(node, at, cx, "is not a header name", help);
+    }
+    if lower == cx.route_header {
+        let help = "it is the route header, which only penstock writes: use `route` or `settings.routeHeader`";
+        return refuse(node, at, cx, "cannot be named here", help.to_owned());
+    }
+    Some(lower.into())
+}
+
+/// The name of a header to look at, in lower case.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct HeaderName(pub Box<str>);
+
+impl Decode for HeaderName {
+    const EXPECTED: &'static str = "a string: a header name";
+
+    fn decode(node: &Node, at: &At<'_>, cx: &mut Context) -> Option<Self> {
+        header_name(node, at, cx).map(HeaderName)
+    }
+}
+
+/// The name of a header that a rule may change, in lower case: not one that frames the message.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct WritableHeaderName(pub Box<str>);
+
+impl Decode for WritableHeaderName {
+    const EXPECTED: &'static str = "a string: a header name";
+
+    fn decode(node: &Node, at: &At<'_>, cx: &mut Context) -> Option<Self> {
+        const FRAMING: [&str; 8] = [
+            "connection",
+            "content-length",
+            "keep-alive",
+            "proxy-connection",
+            "te",
+            "trailer",
+            "transfer-encoding",
+            "upgrade",
+        ];
+        let name = header_name(node, at, cx)?;
+        if FRAMING.contains(&&*name) {
+            return refuse(node, at, cx, "cannot be changed: it frames the message for one hop", None);
+        }
+        Some(WritableHeaderName(name))
+    }
+}
+
+/// A header value to write: no control characters but tab, no space at the ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeaderValue(pub Box<str>);
+
+impl Decode for HeaderValue {
+    const EXPECTED: &'static str = "a string: a header value";
+
+    fn decode(node: &Node, at: &At<'_>, cx: &mut Context) -> Option<Self> {
+        let Node::String(text) = node else { return wrong_kind::<Self>(node, at, cx) };
+        if text.bytes().any(|b| (b < 0x20 && b != b'\t') || b == 0x7f) || text.trim_matches([' ', '\t']) != text {
+            let help = "leave out control characters (line breaks too) and spaces at the ends".to_owned();
+            return refuse(node, at, cx, "is not a header value", help);
+        }
+        Some(HeaderValue(text.as_str().into()))
+    }
+}
+
+/// A request method: a token, case-sensitive.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Method(pub Box<str>);
+
+impl Decode for Method {
+    const EXPECTED: &'static str = "a string: a method";
+
+    fn decode(node: &Node, at: &At<'_>, cx: &mut Context) -> Option<Self> {
+        const KNOWN: [&str; 9] = ["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"];
+        let Node::String(text) = node else { return wrong_kind::<Self>(node, at, cx) };
+        let upper = text.to_ascii_uppercase();
+        if *text != upper && KNOWN.contains(&upper.as_str()) {
+            return refuse(node, at, cx, "methods are case-sensitive", format!("write {upper}"));
+        }
+        if !is_token(text.as_bytes()) || text.len() > 64 {
+            return refuse(node, at, cx, "is not a method", suggestion(text, &KNOWN));
+        }
+        Some(Method(text.as_str().into()))
+    }
+}
+
+/// A Gateway API duration (GEP-2257): one to four of `<1–5 digits><h|m|s|ms>`, so whole milliseconds up to about
+/// 45 years.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct GatewayDuration(pub Duration);
+
+impl GatewayDuration {
+    /// Parses the text form; `None` when it is not one.
+    pub fn parse(text: &str) -> Option<GatewayDuration> {
+        let mut rest = text;
+        let mut total = Duration::ZERO;
+        for _ in 0..4 {
+            let digits = rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+            if !(1..=5).contains(&digits) {
+                return None;
+            }
+            let (number, tail) = rest.split_at_checked(digits)?;
+            let number: u64 = number.parse().ok()?;
+            // "ms" before "m": the longer unit wins.
+            let (unit, tail) = [("ms", 1), ("h", 3_600_000), ("m", 60_000), ("s", 1_000)]
+                .into_iter()
+                .find_map(|(unit, millis)| tail.strip_prefix(unit).map(|tail| (millis, tail)))?;
+            total += Duration::from_millis(number * unit);
+            rest = tail;
+            if rest.is_empty() {
+                return Some(GatewayDuration(total));
+            }
+        }
+        None
+    }
+}
+
+impl Decode for GatewayDuration {
+    const EXPECTED: &'static str = "a string: a duration such as 250ms, 10s or 1h30m";
+
+    fn decode(node: &Node, at: &At<'_>, cx: &mut Context) -> Option<Self> {
+        let text = match node {
+            Node::String(text) => text,
+            Node::Integer(number) => {
+                return refuse(node, at, cx, "has no unit", format!("write {number}s or {number}ms"));
+            }
+            _ => return wrong_kind::<Self>(node, at, cx),
+        };
+        let duration = GatewayDuration::parse(text);
+        if duration.is_none() {
+            let help = "write it like 250ms, 10s, 5m or 1h30m: up to four whole numbers with h, m, s or ms";
+            return refuse(node, at, cx, "is not a duration", help.to_owned());
+        }
+        duration
+    }
+}
+
+/// A [`GatewayDuration`] above zero.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PositiveDuration(pub Duration);
+
+impl Decode for PositiveDuration {
+    const EXPECTED: &'static str = GatewayDuration::EXPECTED;
+
+    fn decode(node: &Node, at: &At<'_>, cx: &mut Context) -> Option<Self> {
+        let GatewayDuration(duration) = GatewayDuration::decode(node, at, cx)?;
+        if duration.is_zero() {
+            return refuse(node, at, cx, "must be longer than nothing", "write at least 1ms".to_owned());
+        }
+        Some(PositiveDuration(duration))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn decode<T: Decode>(text: &str) -> Result<T, String> {
+        let mut cx = Context::new("x-penstock-route".into(), 0);
+        let value = T::decode(&Node::String(text.into()), &At::Root, &mut cx);
+        value.ok_or_else(|| cx.into_problems().first().map(ToString::to_string).unwrap_or_default())
+    }
+
+    #[test]
+    fn durations_are_those_of_the_gateway_api() {
+        for (text, millis) in [
+            ("250ms", 250),
+            ("10s", 10_000),
+            ("5m", 300_000),
+            ("1h30m", 5_400_000),
+            ("1h1m1s1ms", 3_661_001),
+            ("0s", 0),
+        ] {
+            assert_eq!(GatewayDuration::parse(text).unwrap().0.as_millis(), millis, "{text}");
+        }
+        for text in ["", "5", "s", "1.5s", "-1s", "+1s", "1d", "100000s", "1h1m1s1ms1s", "1 s", "1S", "1µs"] {
+            assert_eq!(GatewayDuration::parse(text), None, "{text}");
+        }
+        assert_eq!(GatewayDuration::parse("99999h99999h99999h99999h").unwrap().0.as_secs(), 4 * 99_999 * 3_600);
+    }
+
+    #[test]
+    fn header_names_are_tokens_in_lower_case() {
+        assert_eq!(&*decode::<HeaderName>("X-User").unwrap().0, "x-user");
+        for (text, hint) in [
+            ("", "is not a header name"),
+            ("x user", "is not a header name"),
+            ("x:y", "is not a header name"),
+            (":path", "`path`"),
+            ("Host", "`hostnames`"),
+            ("X-Penstock-Route", "route header"),
+        ] {
+            let message = decode::<HeaderName>(text).unwrap_err();
+            assert!(message.contains(hint), "{text}: {message}");
+        }
+    }
+
+    #[test]
+    fn headers_that_frame_the_message_are_read_but_not_written() {
+        assert!(decode::<HeaderName>("Upgrade").is_ok());
+        assert!(decode::<WritableHeaderName>("Transfer-Encoding").is_err());
+    }
+
+    #[test]
+    fn header_values_cannot_smuggle_a_line() {
+        assert!(decode::<HeaderValue>("gold; q=1\té").is_ok());
+        assert!(decode::<HeaderValue>("").is_ok());
+        for text in ["a\r\nb: c", "a\nb", "\0", " a", "a ", "\u{7f}"] {
+            assert!(decode::<HeaderValue>(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn methods_are_case_sensitive_and_say_so() {
+        assert_eq!(&*decode::<Method>("PURGE").unwrap().0, "PURGE");
+        assert!(decode::<Method>("get").unwrap_err().contains("write GET"));
+        assert!(decode::<Method>("GE T").unwrap_err().contains("did you mean `GET`"));
+    }
+}
