@@ -1,1 +1,36 @@
-//! Harness.
+//! Tests, demo and benchmarks that drive a **real Envoy** with the **real modules**.
+//!
+//! The library is the harness that they share; nothing in it knows what a policy means.
+//!
+//! - [`Bootstrap`] and [`Listener`] describe an Envoy configuration in Rust: filters, routes, clusters.
+//! - [`Envoy`] runs it as a child process on free loopback ports and stops it on drop. [`Envoy::reload`] gives a filter
+//!   a new policy through filesystem ECDS, so nothing drains.
+//! - [`http`] holds clients that send exactly what they are told, over HTTP/1.1 and HTTP/2.
+//! - [`Upstream`] is a server that says what it received, and that hangs, fails or resets on demand.
+//! - [`Traffic`] keeps requests coming while something else happens, and counts those that went wrong.
+//! - [`contract`] reads the contract's cases.
+//! - [`demo`] is `make demo`.
+//!
+//! Everything blocks and runs on plain threads: tests read top to bottom and a stuck peer ends in a timeout.
+
+mod admin;
+mod bootstrap;
+pub mod contract;
+pub mod demo;
+mod discovery;
+mod envoy;
+pub mod http;
+mod listener;
+mod traffic;
+mod upstream;
+mod wasm;
+pub mod workspace;
+
+pub use admin::Admin;
+pub use bootstrap::Bootstrap;
+pub use discovery::Reload;
+pub use envoy::Envoy;
+pub use listener::{Listener, Route};
+pub use traffic::{Tally, Traffic};
+pub use upstream::{Received, Reply, Upstream};
+pub use wasm::{Configuration, WasmFilter};
