@@ -1,0 +1,134 @@
+//! A whole Envoy configuration: listeners, clusters, discovered filters.
+
+use std::net::SocketAddr;
+
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::discovery::Feed;
+use crate::envoy::Envoy;
+use crate::listener::Listener;
+use crate::wasm::WasmFilter;
+
+/// Describes an Envoy before it starts.
+#[derive(Debug)]
+pub struct Bootstrap {
+    pub(crate) folder: TempDir,
+    pub(crate) feeds: Vec<Feed>,
+    pub(crate) listeners: Vec<Listener>,
+    pub(crate) concurrency: usize,
+    pub(crate) log_level: String,
+    clusters: Vec<Value>,
+    fields: serde_json::Map<String, Value>,
+}
+
+impl Bootstrap {
+    /// Two workers, no listener. Files go to a folder that vanishes with the Envoy.
+    pub fn new() -> Result<Self> {
+        Ok(Bootstrap {
+            folder: tempfile::Builder::new().prefix("penstock-").tempdir().context("cannot make a temporary folder")?,
+            feeds: Vec::new(),
+            listeners: Vec::new(),
+            concurrency: 2,
+            log_level: "warning,wasm:info".to_owned(),
+            clusters: Vec::new(),
+            fields: serde_json::Map::new(),
+        })
+    }
+
+    /// The commonest arrangement: the suite with a policy that can be reloaded, in front of a route for each name and
+    /// one for all the rest, on the listener `ingress`; the discovered filter is called `penstock`.
+    pub fn suite(policy: &Value, routes: &[&str]) -> Result<Self> {
+        Self::module("suite", policy, routes)
+    }
+
+    /// The same with any module.
+    pub fn module(module: &str, policy: &Value, routes: &[&str]) -> Result<Self> {
+        let mut bootstrap = Bootstrap::new()?;
+        let filter = bootstrap.discovered(WasmFilter::new(module, policy)?.named("penstock"))?;
+        let any = crate::listener::Route::any();
+        Ok(bootstrap.listener(Listener::new("ingress").discovered(filter).routes_named(routes).route(any)))
+    }
+
+    /// How many workers.
+    #[must_use]
+    pub fn concurrency(mut self, workers: usize) -> Self {
+        self.concurrency = workers;
+        self
+    }
+
+    /// Log levels: one for all, then `component:level`, comma-separated.
+    #[must_use]
+    pub fn log_level(mut self, levels: &str) -> Self {
+        levels.clone_into(&mut self.log_level);
+        self
+    }
+
+    /// One more listener.
+    #[must_use]
+    pub fn listener(mut self, listener: Listener) -> Self {
+        self.listeners.push(listener);
+        self
+    }
+
+    /// A cluster with one endpoint, which speaks HTTP/1.1.
+    #[must_use]
+    pub fn cluster(self, name: &str, endpoint: SocketAddr) -> Self {
+        self.any_cluster(json!({
+            "name": name,
+            "type": "STATIC",
+            "connect_timeout": "1s",
+            "load_assignment": {
+                "cluster_name": name,
+                "endpoints": [{"lb_endpoints": [{"endpoint": {"address": {"socket_address": {
+                    "address": endpoint.ip().to_string(),
+                    "port_value": endpoint.port(),
+                }}}}]}],
+            },
+        }))
+    }
+
+    /// Any other cluster.
+    #[must_use]
+    pub fn any_cluster(mut self, cluster: Value) -> Self {
+        self.clusters.push(cluster);
+        self
+    }
+
+    /// Sets a top-level field of the bootstrap.
+    #[must_use]
+    pub fn field(mut self, name: &str, value: Value) -> Self {
+        self.fields.insert(name.to_owned(), value);
+        self
+    }
+
+    /// Announces a filter whose configuration is discovered, so that [`Envoy::reload`] can replace it. Gives the entry
+    /// for [`Listener::discovered`].
+    pub fn discovered(&mut self, filter: WasmFilter) -> Result<Value> {
+        let feed = Feed::new(self.folder.path(), filter)?;
+        let entry = feed.http_filter();
+        self.feeds.push(feed);
+        Ok(entry)
+    }
+
+    /// Starts it and waits until it serves.
+    pub fn start(self) -> Result<Envoy> {
+        Envoy::start(self)
+    }
+
+    pub(crate) fn to_json(&self) -> Value {
+        let mut bootstrap = json!({
+            "node": {"id": "penstock", "cluster": "penstock"},
+            "admin": {"address": {"socket_address": {"address": "127.0.0.1", "port_value": 0}}},
+            "static_resources": {
+                "listeners": self.listeners.iter().map(Listener::to_json).collect::<Vec<_>>(),
+                "clusters": self.clusters,
+            },
+        });
+        if let Some(bootstrap) = bootstrap.as_object_mut() {
+            bootstrap.extend(self.fields.clone());
+        }
+        bootstrap
+    }
+}

@@ -1,0 +1,189 @@
+//! The contract's cases, sent through a real Envoy.
+//!
+//! A case can be expressed here when everything that its request says is something that a client can send: not a time,
+//! a peer certificate or a source address. What a decision does is read off the request that reached the upstream, or
+//! off the response.
+
+use std::collections::BTreeMap;
+use std::env;
+use std::fs;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+
+use crate::http::{self, Protocol, Request, Response};
+use crate::{Bootstrap, Configuration, Listener, Received, Reload, Route, Upstream, WasmFilter, workspace};
+
+/// One line of a file of cases.
+#[derive(Clone, Debug)]
+pub struct Case {
+    /// Its name.
+    pub name: String,
+    /// The policy.
+    pub policy: Value,
+    /// The request.
+    pub request: Value,
+    /// What the decision must agree with.
+    pub expect: Value,
+}
+
+/// The cases in `filters/policy/tests/contract/<file>`, or in the folder that `$PENSTOCK_CONTRACT` names.
+pub fn cases(file: &str) -> Result<Vec<Case>> {
+    let folder = env::var_os("PENSTOCK_CONTRACT")
+        .map_or_else(|| workspace::root().join("filters/policy/tests/contract"), PathBuf::from);
+    let path = folder.join(file);
+    let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    text.lines().filter(|line| !line.trim().is_empty()).map(parse).collect()
+}
+
+fn parse(line: &str) -> Result<Case> {
+    let case: Value = serde_json::from_str(line).with_context(|| format!("not a case: {line}"))?;
+    let field = |name: &str| case.get(name).cloned().unwrap_or_default();
+    Ok(Case { name: text(&field("name")), policy: field("policy"), request: field("request"), expect: field("expect") })
+}
+
+/// What became of the cases.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    /// How many requests were decided as the contract says.
+    pub passed: usize,
+    /// Cases that no client can send, each with the reason.
+    pub skipped: Vec<(String, String)>,
+    /// What is wrong, case by case.
+    pub failed: Vec<String>,
+}
+
+/// Sends every case that can be expressed, with each version of HTTP, through `module`. A policy with a section that is
+/// not in `sections` is skipped.
+pub fn run(module: &str, sections: &[&str], cases: &[Case]) -> Result<Report> {
+    let upstream = Upstream::echo()?;
+    let mut report = Report::default();
+    let mut bootstrap = Bootstrap::new()?.cluster("echo", upstream.address());
+    let mut listeners: BTreeMap<String, String> = BTreeMap::new();
+    let mut runnable = Vec::new();
+    let mut refused = Vec::new();
+    for case in cases {
+        if let Some(reason) = obstacle(sections, case) {
+            report.skipped.push((case.name.clone(), reason));
+        } else if case.expect.get("policyError").is_some() {
+            refused.push(case);
+        } else {
+            let policy = case.policy.to_string();
+            let next = format!("policy-{}", listeners.len());
+            if !listeners.contains_key(&policy) {
+                let filter = WasmFilter::new(module, &case.policy)?.named(&next);
+                let any = Route::any().to("echo");
+                bootstrap = bootstrap.listener(Listener::new(&next).wasm(&filter).route(any));
+            }
+            runnable.push((case, listeners.entry(policy).or_insert(next).clone()));
+        }
+    }
+    let feed = bootstrap.discovered(WasmFilter::new(module, Configuration::from("{}"))?.named("refused"))?;
+    let mut envoy = bootstrap.listener(Listener::new("refused").discovered(feed).route(Route::any())).start()?;
+    for (case, listener) in runnable {
+        for protocol in Protocol::ALL {
+            let result = check(case, protocol, envoy.address(&listener)?, &upstream);
+            match result {
+                Ok(()) => report.passed += 1,
+                Err(error) => report.failed.push(format!("{} over {protocol}: {error:#}", case.name)),
+            }
+        }
+    }
+    for case in refused {
+        match envoy.reload("refused", &case.policy)? {
+            Reload::Refused(_) => report.passed += 1,
+            Reload::Taken => report.failed.push(format!("{}: the policy was taken", case.name)),
+        }
+    }
+    envoy.check_healthy()?;
+    Ok(report)
+}
+
+/// Why a case cannot be sent through this Envoy.
+fn obstacle(sections: &[&str], case: &Case) -> Option<String> {
+    let fields = |value: &Value| value.as_object().map(|map| map.keys().cloned().collect::<Vec<_>>());
+    let unknown = fields(&case.policy)?.into_iter().find(|section| !sections.contains(&section.as_str()));
+    if let Some(section) = unknown {
+        return Some(format!("the policy has the section {section:?}"));
+    }
+    let sendable = ["method", "scheme", "authority", "path", "headers"];
+    let unknown = fields(&case.request)?.into_iter().find(|field| !sendable.contains(&field.as_str()));
+    if let Some(field) = unknown {
+        return Some(format!("no client can choose {field:?} here"));
+    }
+    if case.request.get("scheme").is_some_and(|scheme| scheme != "http") {
+        return Some("the listener speaks plain HTTP".to_owned());
+    }
+    (case.request.get("method") == Some(&Value::from("CONNECT"))).then(|| "CONNECT is not forwarded here".to_owned())
+}
+
+/// The case's request for a version of HTTP: HTTP/2 has no upper case in header names.
+fn request(case: &Case, protocol: Protocol) -> Request {
+    let field = |name: &str| case.request.get(name).map(text).unwrap_or_default();
+    let mut request = Request::new(&field("method"), &field("authority"), &field("path"));
+    for (name, value) in pairs(case.request.get("headers")) {
+        let name = if protocol == Protocol::Http2 { name.to_lowercase() } else { name };
+        request = request.header(name, value);
+    }
+    request
+}
+
+fn check(case: &Case, protocol: Protocol, address: std::net::SocketAddr, upstream: &Upstream) -> Result<()> {
+    let before = upstream.requests();
+    let response = http::send(protocol, address, &request(case, protocol))?;
+    let received = if upstream.requests() > before { upstream.last() } else { None };
+    let expect = |name: &str| case.expect.get(name);
+    for (name, value) in pairs(expect("responseHeaders")) {
+        ensure!(response.values(&name).any(|found| found == value), "the response has no {name}: {value}");
+    }
+    if expect("action").is_some_and(|action| action == "respond") {
+        return check_response(case, &response, received.as_ref());
+    }
+    let received = received.with_context(|| format!("nothing reached the upstream: {response:?}"))?;
+    if let Some(route) = expect("route") {
+        let header = case.policy.pointer("/settings/routeHeader").map_or("x-penstock-route".to_owned(), text);
+        let found = received.values(&header);
+        let right = route.as_str().map(str::to_owned).into_iter().collect::<Vec<_>>();
+        ensure!(found == right, "the route is {found:?}, not {right:?}");
+    }
+    let value_of = |name: &str| match name {
+        ":path" => vec![received.path()],
+        ":authority" => received.values("host"),
+        _ => received.values(name),
+    };
+    let changes = |kind: &str| case.expect.pointer(&format!("/headers/{kind}"));
+    for (name, value) in pairs(changes("set")) {
+        ensure!(value_of(&name) == [value.clone()], "{name} is {:?}, not {value:?}", value_of(&name));
+    }
+    for (name, value) in pairs(changes("add")) {
+        ensure!(value_of(&name).contains(&value), "{name} is {:?}, without {value:?}", value_of(&name));
+    }
+    for name in changes("remove").and_then(Value::as_array).into_iter().flatten().map(text) {
+        let set = pairs(changes("set")).iter().chain(&pairs(changes("add"))).any(|(other, _)| *other == name);
+        ensure!(set || value_of(&name).is_empty(), "{name} was not removed: {:?}", value_of(&name));
+    }
+    Ok(())
+}
+
+fn check_response(case: &Case, response: &Response, received: Option<&Received>) -> Result<()> {
+    ensure!(received.is_none(), "the request was forwarded: {received:?}");
+    if let Some(status) = case.expect.get("status").and_then(Value::as_u64) {
+        ensure!(u64::from(response.status) == status, "the status is {}, not {status}", response.status);
+    }
+    if let Some(body) = case.expect.get("body").and_then(Value::as_str) {
+        ensure!(response.text() == body, "the body is {:?}, not {body:?}", response.text());
+    }
+    Ok(())
+}
+
+/// A list of `[name, value]`.
+fn pairs(list: Option<&Value>) -> Vec<(String, String)> {
+    let pair = |pair: &Value| Some((text(pair.get(0)?), text(pair.get(1)?)));
+    list.and_then(Value::as_array).into_iter().flatten().filter_map(pair).collect()
+}
+
+/// A string as it is, anything else as JSON.
+fn text(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}

@@ -1,0 +1,1 @@
+//! `make demo`: a walk through what the suite does, with real requests.

@@ -1,0 +1,229 @@
+//! One Envoy process.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::admin::Admin;
+use crate::bootstrap::Bootstrap;
+use crate::discovery::{Feed, Reload};
+use crate::wasm::Configuration;
+use crate::workspace;
+
+/// How long Envoy may take for anything that this harness waits for.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// How often to look.
+const TICK: Duration = Duration::from_millis(10);
+
+/// A running Envoy, a child of this process. Dropping it stops it.
+#[derive(Debug)]
+pub struct Envoy {
+    child: Child,
+    admin: Admin,
+    listeners: BTreeMap<String, SocketAddr>,
+    feeds: Vec<Feed>,
+    folder: TempDir,
+}
+
+impl Envoy {
+    /// Starts Envoy and waits until it serves. The error of an Envoy that refuses its configuration holds its log.
+    pub(crate) fn start(bootstrap: Bootstrap) -> Result<Self> {
+        let config = bootstrap.to_json();
+        let Bootstrap { folder, feeds, listeners, concurrency, log_level, .. } = bootstrap;
+        let path = folder.path().join("envoy.json");
+        fs::write(&path, format!("{config:#}"))?;
+        let admin_file = folder.path().join("admin-address");
+        let log = File::create(log_path(folder.path()))?;
+        let mut levels = log_level.split(',');
+        let mut child = Command::new(workspace::envoy_binary()?)
+            .arg("-c")
+            .arg(&path)
+            .arg("--admin-address-path")
+            .arg(&admin_file)
+            .args(["--concurrency", &concurrency.to_string()])
+            .args(["--log-level", levels.next().unwrap_or("warning")])
+            .args(["--component-log-level", &levels.collect::<Vec<_>>().join(",")])
+            // No shared memory and no base id: any number of Envoys run side by side.
+            .arg("--disable-hot-restart")
+            .stdin(Stdio::null())
+            .stdout(Stdio::from(log.try_clone()?))
+            .stderr(Stdio::from(log))
+            .spawn()
+            .context("cannot start Envoy")?;
+        match wait_until_live(&mut child, &admin_file) {
+            Ok(admin) => {
+                let mut envoy = Envoy { child, admin, listeners: BTreeMap::new(), feeds, folder };
+                envoy.listeners = envoy.bound_listeners()?;
+                for listener in &listeners {
+                    envoy.address(listener.name())?;
+                }
+                Ok(envoy)
+            }
+            Err(error) => {
+                stop(&mut child);
+                let log = fs::read_to_string(log_path(folder.path())).unwrap_or_default();
+                Err(anyhow!("{error}; its log:\n{log}"))
+            }
+        }
+    }
+
+    /// Where a listener listens.
+    pub fn address(&self, listener: &str) -> Result<SocketAddr> {
+        self.listeners.get(listener).copied().with_context(|| format!("Envoy has no listener {listener:?}"))
+    }
+
+    /// Where the listener `ingress` listens.
+    pub fn ingress(&self) -> Result<SocketAddr> {
+        self.address("ingress")
+    }
+
+    /// The admin interface.
+    pub fn admin(&self) -> &Admin {
+        &self.admin
+    }
+
+    /// The process's id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Everything that Envoy has logged so far.
+    pub fn log(&self) -> Result<String> {
+        Ok(String::from_utf8_lossy(&fs::read(log_path(self.folder.path()))?).into_owned())
+    }
+
+    /// The folder with its files: `envoy.json`, `envoy.log`, `ecds/`.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Gives the discovered filter `name` a new policy and waits until every worker runs it or Envoy has refused it.
+    pub fn reload(&mut self, name: &str, policy: impl Into<Configuration>) -> Result<Reload> {
+        let feed = self.feeds.iter_mut().find(|feed| feed.name() == name);
+        let feed = feed.with_context(|| format!("no filter {name:?} is discovered"))?;
+        let prefix = format!("extension_config_discovery.http_filter.{name}.");
+        let admin = &self.admin;
+        let read = || -> Result<BTreeMap<String, u64>> {
+            let stats = admin.stats(&prefix)?;
+            Ok(stats.into_iter().map(|(stat, value)| (stat.replacen(&prefix, "", 1), value)).collect())
+        };
+        let before = read()?;
+        let logged = fs::metadata(log_path(self.folder.path()))?.len();
+        let previous = feed.filter().clone();
+        feed.replace(previous.clone().with(policy))?;
+        let started = Instant::now();
+        loop {
+            let now = read()?;
+            let moved = |stat: &str| now.get(stat) > before.get(stat);
+            if moved("update_rejected") || moved("update_failure") {
+                // Bytes, not characters: the log may have ended inside neither.
+                let log = fs::read(log_path(self.folder.path()))?;
+                let new = log.get(usize::try_from(logged)?..).unwrap_or_default();
+                return Ok(Reload::Refused(String::from_utf8_lossy(new).into_owned()));
+            }
+            // `update_success` says that the main thread took it, `config_reload` that the last worker did.
+            if moved("update_success") && moved("config_reload") {
+                return Ok(Reload::Taken);
+            }
+            ensure!(started.elapsed() < PATIENCE, "Envoy did not look at the new policy in {PATIENCE:?}: {now:?}");
+            thread::sleep(TICK);
+        }
+    }
+
+    /// The same, where anything but success is an error.
+    pub fn must_reload(&mut self, name: &str, policy: impl Into<Configuration>) -> Result<()> {
+        match self.reload(name, policy)? {
+            Reload::Taken => Ok(()),
+            Reload::Refused(log) => bail!("Envoy refused the policy:\n{log}"),
+        }
+    }
+
+    /// An error when a VM of this Envoy has trapped, or Envoy itself is gone.
+    pub fn check_healthy(&mut self) -> Result<()> {
+        if let Some(status) = self.child.try_wait()? {
+            bail!("Envoy is gone ({status}); its log:\n{}", self.log()?);
+        }
+        let log = self.log()?;
+        for sign in ["panicked", "wasm trap", "Function: proxy_on_", "Plugin failed", "Uncaught RuntimeError"] {
+            ensure!(!log.contains(sign), "Envoy's log has {sign:?}:\n{log}");
+        }
+        Ok(())
+    }
+
+    /// Asks Envoy whether it would accept a configuration; the error is what it said.
+    pub fn validate(config: &Path) -> Result<()> {
+        let output = Command::new(workspace::envoy_binary()?)
+            .arg("-c")
+            .arg(config)
+            .args(["--mode", "validate", "--log-level", "warning", "--disable-hot-restart"])
+            .stdin(Stdio::null())
+            .output()
+            .context("cannot start Envoy")?;
+        let said = [output.stdout, output.stderr].concat();
+        ensure!(output.status.success(), "{}", String::from_utf8_lossy(&said));
+        Ok(())
+    }
+
+    fn bound_listeners(&self) -> Result<BTreeMap<String, SocketAddr>> {
+        let page = self.admin.json("/listeners?format=json")?;
+        let listeners = page.get("listener_statuses").and_then(Value::as_array);
+        listeners.into_iter().flatten().map(listener_address).collect()
+    }
+}
+
+impl Drop for Envoy {
+    fn drop(&mut self) {
+        stop(&mut self.child);
+    }
+}
+
+fn log_path(folder: &Path) -> PathBuf {
+    folder.join("envoy.log")
+}
+
+fn stop(child: &mut Child) {
+    // An error means that it is gone already.
+    let _ = child.kill();
+    let _ = child.wait();
+}
+
+/// Waits for the file with the admin address, then for `/ready`.
+fn wait_until_live(child: &mut Child, admin_file: &Path) -> Result<Admin> {
+    let started = Instant::now();
+    loop {
+        if let Some(status) = child.try_wait()? {
+            bail!("Envoy ended ({status}) before it served");
+        }
+        let address = fs::read_to_string(admin_file).ok().and_then(|text| text.trim().parse::<SocketAddr>().ok());
+        if let Some(address) = address {
+            let admin = Admin::new(address);
+            if admin.get("/ready").is_ok_and(|page| page.contains("LIVE")) {
+                return Ok(admin);
+            }
+        }
+        ensure!(started.elapsed() < PATIENCE, "Envoy was not ready in {PATIENCE:?}");
+        thread::sleep(TICK);
+    }
+}
+
+fn listener_address(status: &Value) -> Result<(String, SocketAddr)> {
+    let name = status.get("name").and_then(Value::as_str);
+    let socket = status.pointer("/local_address/socket_address");
+    let field = |name| socket.and_then(|socket: &Value| socket.get(name));
+    let address = field("address").and_then(Value::as_str);
+    let port = field("port_value").and_then(Value::as_u64);
+    match (name, address, port) {
+        (Some(name), Some(address), Some(port)) => {
+            Ok((name.to_owned(), SocketAddr::new(address.parse()?, u16::try_from(port)?)))
+        }
+        _ => bail!("Envoy describes a listener in a way that is not understood: {status}"),
+    }
+}

@@ -1,0 +1,284 @@
+//! A small HTTP/2 client that hides nothing: the header list goes over the wire in the order and with the bytes given.
+//!
+//! Requests are encoded as literals without Huffman coding or table, so no field is ever altered or refused here;
+//! one request is under way at a time.
+
+use std::io::{BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use loona_hpack::Decoder;
+
+use super::{Field, Request, Response, TIMEOUT};
+
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// The largest frame that any peer accepts unasked.
+const FRAME: usize = 16_384;
+/// What a peer lets us send before it has said more, per stream and connection.
+const WINDOW: usize = 65_535;
+
+// RFC 9113, section 6.
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
+const SETTINGS: u8 = 4;
+const PING: u8 = 6;
+const GOAWAY: u8 = 7;
+const WINDOW_UPDATE: u8 = 8;
+const CONTINUATION: u8 = 9;
+
+const END_STREAM: u8 = 0x1;
+const ACK: u8 = 0x1;
+const END_HEADERS: u8 = 0x4;
+const PADDED: u8 = 0x8;
+const PRIORITY: u8 = 0x20;
+
+/// A connection.
+pub struct Connection {
+    stream: BufReader<TcpStream>,
+    decoder: Decoder<'static>,
+    next_stream: u32,
+}
+
+impl std::fmt::Debug for Connection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Connection").field("stream", &self.stream).field("next_stream", &self.next_stream).finish()
+    }
+}
+
+struct Frame {
+    kind: u8,
+    flags: u8,
+    stream: u32,
+    payload: Vec<u8>,
+}
+
+impl Connection {
+    /// Connects and says hello.
+    pub fn open(address: SocketAddr) -> Result<Self> {
+        let stream =
+            TcpStream::connect_timeout(&address, TIMEOUT).with_context(|| format!("no answer at {address}"))?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(TIMEOUT))?;
+        stream.set_write_timeout(Some(TIMEOUT))?;
+        let mut decoder = Decoder::new();
+        decoder.set_max_table_size(4096);
+        let mut connection = Connection { stream: BufReader::new(stream), decoder, next_stream: 1 };
+        // ENABLE_PUSH = 0, INITIAL_WINDOW_SIZE = 2^31 - 1: answers of any size need no window updates from us.
+        let settings = [&[0, 2, 0, 0, 0, 0][..], &[0, 4, 0x7f, 0xff, 0xff, 0xff]].concat();
+        let mut hello = PREFACE.to_vec();
+        hello.extend(frame(SETTINGS, 0, 0, &settings));
+        hello.extend(frame(WINDOW_UPDATE, 0, 0, &0x7fff_0000_u32.to_be_bytes()));
+        connection.write(&hello)?;
+        Ok(connection)
+    }
+
+    /// Sends a request in the usual form and waits for the whole answer.
+    pub fn request(&mut self, request: &Request) -> Result<Response> {
+        let mut fields: Vec<Field> = vec![(b":method".to_vec(), request.method.clone())];
+        let connect = request.method == b"CONNECT" && request.protocol.is_none();
+        if !connect {
+            fields.push((b":scheme".to_vec(), request.scheme.clone()));
+        }
+        if !request.authority.is_empty() {
+            fields.push((b":authority".to_vec(), request.authority.clone()));
+        }
+        if !connect {
+            fields.push((b":path".to_vec(), request.path.clone()));
+        }
+        if let Some(protocol) = &request.protocol {
+            fields.push((b":protocol".to_vec(), protocol.clone()));
+        }
+        fields.extend(request.headers.iter().cloned());
+        if !request.body.is_empty() {
+            fields.push((b"content-length".to_vec(), request.body.len().to_string().into_bytes()));
+        }
+        self.send(&fields, &request.body)
+    }
+
+    /// Sends exactly this header list, and a body of at most 65,535 bytes, and waits for the whole answer. A stream
+    /// that the peer resets is an error.
+    pub fn send(&mut self, fields: &[Field], body: &[u8]) -> Result<Response> {
+        ensure!(body.len() <= WINDOW, "this client sends bodies of at most {WINDOW} bytes");
+        let stream = self.next_stream;
+        self.next_stream += 2;
+        let block = encode(fields);
+        let mut bytes = Vec::with_capacity(block.len() + body.len() + 64);
+        let mut chunks = block.chunks(FRAME).peekable();
+        let mut kind = HEADERS;
+        while let Some(chunk) = chunks.next() {
+            let last = if chunks.peek().is_none() { END_HEADERS } else { 0 };
+            let end = if kind == HEADERS && body.is_empty() { END_STREAM } else { 0 };
+            bytes.extend(frame(kind, last | end, stream, chunk));
+            kind = CONTINUATION;
+        }
+        let mut chunks = body.chunks(FRAME).peekable();
+        while let Some(chunk) = chunks.next() {
+            bytes.extend(frame(DATA, if chunks.peek().is_none() { END_STREAM } else { 0 }, stream, chunk));
+        }
+        let sent = self.write(&bytes);
+        // A server may refuse and close before it has read everything.
+        let received = self.receive(stream);
+        if received.is_err() {
+            sent?;
+        }
+        received
+    }
+
+    fn receive(&mut self, stream: u32) -> Result<Response> {
+        let mut response = Response::default();
+        loop {
+            let frame = self.read()?;
+            match frame.kind {
+                SETTINGS if frame.flags & ACK == 0 => self.write(&self::frame(SETTINGS, ACK, 0, &[]))?,
+                PING if frame.flags & ACK == 0 => self.write(&self::frame(PING, ACK, 0, &frame.payload))?,
+                GOAWAY => {
+                    let text = frame.payload.get(8..).map(String::from_utf8_lossy).unwrap_or_default().into_owned();
+                    bail!("the connection ended: {} {text}", code(frame.payload.get(4..8)));
+                }
+                RST_STREAM if frame.stream == stream => {
+                    // NO_ERROR after a whole answer only says that the rest of the request is not wanted.
+                    ensure!(response.status != 0, "the stream was reset: {}", code(frame.payload.get(..4)));
+                    return Ok(response);
+                }
+                HEADERS => {
+                    let end_stream = frame.flags & END_STREAM != 0;
+                    let fields = self.fields(frame)?;
+                    accept(&mut response, fields)?;
+                    if end_stream && response.status >= 200 {
+                        return Ok(response);
+                    }
+                }
+                DATA if frame.stream == stream => {
+                    let end_stream = frame.flags & END_STREAM != 0;
+                    response.body.extend(unpad(&frame)?);
+                    if end_stream {
+                        return Ok(response);
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// The header list that a HEADERS frame begins.
+    fn fields(&mut self, first: Frame) -> Result<Vec<Field>> {
+        let mut block = unpad(&first)?.to_vec();
+        if first.flags & PRIORITY != 0 {
+            block.drain(..5.min(block.len()));
+        }
+        let mut flags = first.flags;
+        while flags & END_HEADERS == 0 {
+            let next = self.read()?;
+            ensure!(next.kind == CONTINUATION, "a header block was interrupted by a frame of type {}", next.kind);
+            block.extend(next.payload);
+            flags = next.flags;
+        }
+        self.decoder.decode(&block).map_err(|error| anyhow!("HPACK: {error:?}"))
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        Ok(self.stream.get_mut().write_all(bytes)?)
+    }
+
+    fn read(&mut self) -> Result<Frame> {
+        let mut head = [0; 9];
+        self.stream.read_exact(&mut head).context("the connection closed without an answer")?;
+        let [a, b, c, kind, flags, stream @ ..] = head;
+        let mut payload = vec![0; usize::try_from(u32::from_be_bytes([0, a, b, c]))?];
+        self.stream.read_exact(&mut payload)?;
+        Ok(Frame { kind, flags, stream: u32::from_be_bytes(stream) & 0x7fff_ffff, payload })
+    }
+}
+
+/// Takes the head of a response, or its trailers.
+fn accept(response: &mut Response, fields: Vec<Field>) -> Result<()> {
+    if response.status >= 200 {
+        response.trailers = fields;
+        return Ok(());
+    }
+    let mut fields = fields.into_iter();
+    let (_, status) = fields.next().filter(|(name, _)| name == b":status").context("a response without :status")?;
+    response.status = String::from_utf8_lossy(&status).parse()?;
+    response.headers = fields.collect();
+    Ok(())
+}
+
+fn code(bytes: Option<&[u8]>) -> String {
+    const NAMES: [&str; 14] = [
+        "NO_ERROR",
+        "PROTOCOL_ERROR",
+        "INTERNAL_ERROR",
+        "FLOW_CONTROL_ERROR",
+        "SETTINGS_TIMEOUT",
+        "STREAM_CLOSED",
+        "FRAME_SIZE_ERROR",
+        "REFUSED_STREAM",
+        "CANCEL",
+        "COMPRESSION_ERROR",
+        "CONNECT_ERROR",
+        "ENHANCE_YOUR_CALM",
+        "INADEQUATE_SECURITY",
+        "HTTP_1_1_REQUIRED",
+    ];
+    let code = bytes.and_then(|bytes| <[u8; 4]>::try_from(bytes).ok()).map_or(u32::MAX, u32::from_be_bytes);
+    let name = usize::try_from(code).ok().and_then(|code| NAMES.get(code));
+    name.map_or_else(|| format!("error {code}"), |&name| name.to_owned())
+}
+
+fn unpad(frame: &Frame) -> Result<&[u8]> {
+    if frame.flags & PADDED == 0 {
+        return Ok(&frame.payload);
+    }
+    let (&padding, rest) = frame.payload.split_first().context("a padded frame without its length")?;
+    let length = rest.len().checked_sub(usize::from(padding)).context("more padding than frame")?;
+    rest.get(..length).context("more padding than frame")
+}
+
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).unwrap_or(u32::MAX).to_be_bytes();
+    let [_, length @ ..] = length;
+    [&length[..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
+}
+
+/// HPACK: each field a literal without indexing and without Huffman coding.
+fn encode(fields: &[Field]) -> Vec<u8> {
+    let mut block = Vec::new();
+    for (name, value) in fields {
+        block.push(0);
+        for text in [name, value] {
+            length(&mut block, text.len());
+            block.extend(text);
+        }
+    }
+    block
+}
+
+/// HPACK: an integer with a 7-bit prefix.
+fn length(block: &mut Vec<u8>, length: usize) {
+    let low = |value: usize| u8::try_from(value & 0x7f).unwrap_or(0x7f);
+    if length < 0x7f {
+        block.push(low(length));
+        return;
+    }
+    block.push(0x7f);
+    let mut rest = length - 0x7f;
+    while rest >= 0x80 {
+        block.push(low(rest) | 0x80);
+        rest >>= 7;
+    }
+    block.push(low(rest));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_encoded_decodes_to_the_same_bytes() {
+        for size in [0, 1, 126, 127, 128, 254, 255, 16_383, 16_384, 70_000] {
+            let fields = vec![(b"x".to_vec(), vec![0xff; size]), (b":path".to_vec(), b"/".to_vec())];
+            assert_eq!(Decoder::new().decode(&encode(&fields)).unwrap(), fields, "{size}");
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! HTTP clients that send exactly what they are told.
+//!
+//! Ordinary clients tidy up: they reject odd bytes, merge repeated headers, normalise paths. Attackers do not, so
+//! neither do these: [`h1::Connection::send`] writes raw bytes and [`h2::Connection::send`] takes the header list
+//! as it goes over the wire, pseudo-headers included.
+
+pub mod h1;
+pub mod h2;
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::Result;
+use serde_json::Value;
+
+/// How long a client waits for the next byte.
+pub const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A header as it goes over the wire.
+pub type Field = (Vec<u8>, Vec<u8>);
+
+/// A version of HTTP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP/1.1
+    Http1,
+    /// HTTP/2 with prior knowledge.
+    Http2,
+}
+
+impl Protocol {
+    /// Every version, for tests that run once with each.
+    pub const ALL: [Protocol; 2] = [Protocol::Http1, Protocol::Http2];
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Protocol::Http1 => "HTTP/1.1",
+            Protocol::Http2 => "HTTP/2",
+        })
+    }
+}
+
+/// A request, before it takes the form of a version of HTTP. Nothing in it is checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// The method.
+    pub method: Vec<u8>,
+    /// `:scheme`, in HTTP/2 only.
+    pub scheme: Vec<u8>,
+    /// `:authority`, or the `host` header.
+    pub authority: Vec<u8>,
+    /// `:path`, or the request target.
+    pub path: Vec<u8>,
+    /// `:protocol` of an extended CONNECT, in HTTP/2 only.
+    pub protocol: Option<Vec<u8>>,
+    /// All other headers, in order.
+    pub headers: Vec<Field>,
+    /// The body; sent with a `content-length` unless it is empty.
+    pub body: Vec<u8>,
+}
+
+impl Request {
+    /// A request without further headers and body.
+    pub fn new(method: &str, authority: &str, path: &str) -> Self {
+        Request {
+            method: method.into(),
+            scheme: b"http".to_vec(),
+            authority: authority.into(),
+            path: path.into(),
+            protocol: None,
+            headers: Vec::new(),
+            body: Vec::new(),
+        }
+    }
+
+    /// `GET http://example.com<path>`.
+    pub fn get(path: &str) -> Self {
+        Request::new("GET", "example.com", path)
+    }
+
+    /// The same at another host.
+    #[must_use]
+    pub fn at(mut self, authority: &str) -> Self {
+        self.authority = authority.into();
+        self
+    }
+
+    /// One more header; HTTP/2 wants lower-case names.
+    #[must_use]
+    pub fn header(mut self, name: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Self {
+        self.headers.push((name.as_ref().to_vec(), value.as_ref().to_vec()));
+        self
+    }
+
+    /// With this body.
+    #[must_use]
+    pub fn body(mut self, body: impl AsRef<[u8]>) -> Self {
+        self.body = body.as_ref().to_vec();
+        self
+    }
+}
+
+/// A response.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Response {
+    /// The status.
+    pub status: u16,
+    /// Headers in order, names in lower case.
+    pub headers: Vec<Field>,
+    /// Trailers, names in lower case.
+    pub trailers: Vec<Field>,
+    /// The whole body.
+    pub body: Vec<u8>,
+}
+
+impl Response {
+    /// The first value of a header, as text.
+    pub fn header(&self, name: &str) -> Option<String> {
+        self.values(name).next()
+    }
+
+    /// Every value of a header, as text.
+    pub fn values(&self, name: &str) -> impl Iterator<Item = String> {
+        let fields = self.headers.iter().filter(move |(found, _)| found == name.as_bytes());
+        fields.map(|(_, value)| String::from_utf8_lossy(value).into_owned())
+    }
+
+    /// The body as text.
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    /// The body as JSON; null when it is not.
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_default()
+    }
+}
+
+/// One request on a connection of its own.
+pub fn send(protocol: Protocol, address: SocketAddr, request: &Request) -> Result<Response> {
+    Connection::open(protocol, address)?.request(request)
+}
+
+/// A connection for one request after the other.
+#[derive(Debug)]
+pub enum Connection {
+    /// HTTP/1.1
+    Http1(h1::Connection),
+    /// HTTP/2
+    Http2(Box<h2::Connection>),
+}
+
+impl Connection {
+    /// Connects.
+    pub fn open(protocol: Protocol, address: SocketAddr) -> Result<Self> {
+        Ok(match protocol {
+            Protocol::Http1 => Connection::Http1(h1::Connection::open(address)?),
+            Protocol::Http2 => Connection::Http2(Box::new(h2::Connection::open(address)?)),
+        })
+    }
+
+    /// Sends a request and waits for the whole answer.
+    pub fn request(&mut self, request: &Request) -> Result<Response> {
+        match self {
+            Connection::Http1(connection) => connection.request(request),
+            Connection::Http2(connection) => connection.request(request),
+        }
+    }
+}

@@ -1,0 +1,262 @@
+//! An HTTP/1.1 server that shows what was forwarded to it, byte for byte, and misbehaves on demand.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
+
+use crate::http::Field;
+
+/// A request as it arrived.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Received {
+    /// The method.
+    pub method: Vec<u8>,
+    /// The request target.
+    pub target: Vec<u8>,
+    /// Headers in order; Envoy writes names in lower case.
+    pub headers: Vec<Field>,
+    /// The body.
+    pub body: Vec<u8>,
+    /// How many requests this server had received before.
+    pub number: usize,
+}
+
+impl Received {
+    /// Every value of a header, as text.
+    pub fn values(&self, name: &str) -> Vec<String> {
+        let fields = self.headers.iter().filter(|(found, _)| found == name.as_bytes());
+        fields.map(|(_, value)| text(value)).collect()
+    }
+
+    /// The first value of a header, as text.
+    pub fn header(&self, name: &str) -> Option<String> {
+        self.values(name).into_iter().next()
+    }
+
+    /// The target as text.
+    pub fn path(&self) -> String {
+        text(&self.target)
+    }
+
+    fn to_json(&self) -> Value {
+        let headers: Vec<_> = self.headers.iter().map(|(name, value)| json!([text(name), text(value)])).collect();
+        json!({"method": text(&self.method), "path": self.path(), "headers": headers, "body": text(&self.body)})
+    }
+}
+
+/// UTF-8 as it is, anything else as Latin-1, so that no byte is lost.
+fn text(bytes: &[u8]) -> String {
+    std::str::from_utf8(bytes).map_or_else(|_| bytes.iter().copied().map(char::from).collect(), str::to_owned)
+}
+
+/// What the server does with a request.
+#[derive(Clone, Debug)]
+pub enum Reply {
+    /// Answers 200 with the request in JSON: `{"method", "path", "headers": [[name, value]], "body"}`.
+    Echo,
+    /// Answers this status, with these headers.
+    Status(u16, Vec<(String, String)>),
+    /// The other reply, later.
+    After(Duration, Box<Reply>),
+    /// Closes the connection without an answer.
+    Close,
+    /// Never answers.
+    Hang,
+}
+
+type Handler = dyn Fn(&Received) -> Reply + Send + Sync;
+
+struct State {
+    handler: Box<Handler>,
+    received: Mutex<Vec<Received>>,
+    requests: AtomicUsize,
+    connections: AtomicUsize,
+    keep: bool,
+    stopped: AtomicBool,
+}
+
+/// A running server. Dropping it closes the port.
+pub struct Upstream {
+    address: SocketAddr,
+    state: Arc<State>,
+}
+
+impl std::fmt::Debug for Upstream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Upstream").field("address", &self.address).finish_non_exhaustive()
+    }
+}
+
+impl Upstream {
+    /// A server that echoes.
+    pub fn echo() -> Result<Self> {
+        Self::start(|_| Reply::Echo)
+    }
+
+    /// A server that answers as `handler` says, and remembers every request.
+    pub fn start(handler: impl Fn(&Received) -> Reply + Send + Sync + 'static) -> Result<Self> {
+        Self::run(handler, true)
+    }
+
+    /// The same for load: it counts requests and forgets them.
+    pub fn forgetful(handler: impl Fn(&Received) -> Reply + Send + Sync + 'static) -> Result<Self> {
+        Self::run(handler, false)
+    }
+
+    fn run(handler: impl Fn(&Received) -> Reply + Send + Sync + 'static, keep: bool) -> Result<Self> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("no free port")?;
+        let address = listener.local_addr()?;
+        let state = Arc::new(State {
+            handler: Box::new(handler),
+            received: Mutex::default(),
+            requests: AtomicUsize::new(0),
+            connections: AtomicUsize::new(0),
+            keep,
+            stopped: AtomicBool::new(false),
+        });
+        let shared = Arc::clone(&state);
+        thread::spawn(move || {
+            for stream in listener.incoming().map_while(Result::ok) {
+                if shared.stopped.load(Ordering::SeqCst) {
+                    return;
+                }
+                shared.connections.fetch_add(1, Ordering::SeqCst);
+                let state = Arc::clone(&shared);
+                // An error is the proxy's hanging up, which is its right.
+                thread::spawn(move || serve(stream, &state));
+            }
+        });
+        Ok(Upstream { address, state })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// How many requests it has received.
+    pub fn requests(&self) -> usize {
+        self.state.requests.load(Ordering::SeqCst)
+    }
+
+    /// How many connections were opened to it.
+    pub fn connections(&self) -> usize {
+        self.state.connections.load(Ordering::SeqCst)
+    }
+
+    /// The latest request.
+    pub fn last(&self) -> Option<Received> {
+        self.all().pop()
+    }
+
+    /// Every request so far.
+    pub fn all(&self) -> Vec<Received> {
+        self.state.received.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Drop for Upstream {
+    fn drop(&mut self) {
+        self.state.stopped.store(true, Ordering::SeqCst);
+        // Wakes the thread that accepts.
+        let _ = TcpStream::connect(self.address);
+    }
+}
+
+fn serve(stream: TcpStream, state: &State) -> Result<()> {
+    stream.set_nodelay(true)?;
+    let mut stream = BufReader::new(stream);
+    while let Some(mut request) = read(&mut stream)? {
+        request.number = state.requests.fetch_add(1, Ordering::SeqCst);
+        let reply = (state.handler)(&request);
+        if state.keep {
+            state.received.lock().unwrap_or_else(PoisonError::into_inner).push(request.clone());
+        }
+        if !answer(&mut stream, state, &request, reply)? {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Whether the connection goes on.
+fn answer(stream: &mut BufReader<TcpStream>, state: &State, request: &Received, reply: Reply) -> Result<bool> {
+    let (status, headers, body) = match reply {
+        Reply::Echo => {
+            let headers = vec![("content-type".to_owned(), "application/json".to_owned())];
+            (200, headers, request.to_json().to_string())
+        }
+        Reply::Status(status, headers) => (status, headers, String::new()),
+        Reply::After(delay, reply) => {
+            thread::sleep(delay);
+            return answer(stream, state, request, *reply);
+        }
+        Reply::Close => return Ok(false),
+        Reply::Hang => {
+            // Until the proxy hangs up, or the test ends.
+            stream.get_ref().set_read_timeout(Some(Duration::from_millis(100)))?;
+            while !state.stopped.load(Ordering::SeqCst) {
+                if stream.fill_buf().is_ok_and(<[u8]>::is_empty) {
+                    break;
+                }
+            }
+            return Ok(false);
+        }
+    };
+    let mut response = format!("HTTP/1.1 {status} X\r\ncontent-length: {}\r\n", body.len());
+    for (name, value) in headers {
+        response.push_str(&format!("{name}: {value}\r\n"));
+    }
+    response.push_str("\r\n");
+    if request.method != b"HEAD" {
+        response.push_str(&body);
+    }
+    stream.get_mut().write_all(response.as_bytes())?;
+    Ok(true)
+}
+
+/// The next request; `None` when the proxy has closed the connection.
+fn read(stream: &mut BufReader<TcpStream>) -> Result<Option<Received>> {
+    let line = |stream: &mut BufReader<TcpStream>| -> Result<Vec<u8>> {
+        let mut line = Vec::new();
+        stream.read_until(b'\n', &mut line)?;
+        let length = line.strip_suffix(b"\r\n").unwrap_or(&line).len();
+        line.truncate(length);
+        Ok(line)
+    };
+    let first = line(stream)?;
+    let mut parts = first.split(|&byte| byte == b' ');
+    let (Some(method), Some(target)) = (parts.next(), parts.next()) else {
+        return Ok(None);
+    };
+    let mut request = Received { method: method.to_vec(), target: target.to_vec(), ..Received::default() };
+    loop {
+        let line = line(stream)?;
+        let Some(colon) = line.iter().position(|&byte| byte == b':') else { break };
+        let (name, value) = line.split_at(colon);
+        let value = value.strip_prefix(b":").unwrap_or(value);
+        request.headers.push((name.to_vec(), value.strip_prefix(b" ").unwrap_or(value).to_vec()));
+    }
+    if let Some(length) = request.header("content-length") {
+        request.body = vec![0; length.parse()?];
+        stream.read_exact(&mut request.body)?;
+    } else if request.header("transfer-encoding").is_some() {
+        loop {
+            let size = usize::from_str_radix(String::from_utf8_lossy(&line(stream)?).trim(), 16)?;
+            let start = request.body.len();
+            request.body.resize(start + size, 0);
+            stream.read_exact(request.body.get_mut(start..).unwrap_or_default())?;
+            line(stream)?;
+            if size == 0 {
+                break;
+            }
+        }
+    }
+    Ok(Some(request))
+}

@@ -1,0 +1,124 @@
+//! One wasm filter of an Envoy configuration.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use serde_json::{Value, json};
+
+use crate::workspace;
+
+/// The type of the filter's configuration, which discovery must announce as well.
+pub(crate) const TYPE_URL: &str = "type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm";
+
+/// What the module gets as its plugin configuration.
+#[derive(Clone, Debug)]
+pub enum Configuration {
+    /// No configuration at all: the module sees 0 bytes.
+    None,
+    /// The bytes of this text, as Envoy users and Envoy Gateway write it (`google.protobuf.StringValue`).
+    Text(String),
+    /// The JSON that Envoy makes of a `google.protobuf.Struct`, as Istio sends it.
+    Struct(Value),
+}
+
+impl From<Value> for Configuration {
+    fn from(policy: Value) -> Self {
+        Configuration::Text(policy.to_string())
+    }
+}
+
+impl From<&Value> for Configuration {
+    fn from(policy: &Value) -> Self {
+        Configuration::Text(policy.to_string())
+    }
+}
+
+impl From<&str> for Configuration {
+    fn from(text: &str) -> Self {
+        Configuration::Text(text.to_owned())
+    }
+}
+
+impl From<String> for Configuration {
+    fn from(text: String) -> Self {
+        Configuration::Text(text)
+    }
+}
+
+/// A module, the VM that it runs in, and the policy that it runs.
+#[derive(Clone, Debug)]
+pub struct WasmFilter {
+    name: String,
+    module: PathBuf,
+    vm_id: String,
+    configuration: Configuration,
+}
+
+impl WasmFilter {
+    /// The module `dist/<module>.wasm` with this policy.
+    pub fn new(module: &str, policy: impl Into<Configuration>) -> Result<Self> {
+        Ok(Self::at(module, &workspace::module(module)?, policy))
+    }
+
+    /// Any module file.
+    pub fn at(name: &str, module: &Path, policy: impl Into<Configuration>) -> Self {
+        WasmFilter {
+            name: name.to_owned(),
+            module: module.to_path_buf(),
+            vm_id: "penstock".to_owned(),
+            configuration: policy.into(),
+        }
+    }
+
+    /// The plugin's name: part of its identity in Envoy, and the name of its configuration when that is discovered.
+    #[must_use]
+    pub fn named(mut self, name: &str) -> Self {
+        name.clone_into(&mut self.name);
+        self
+    }
+
+    /// The VM's id: filters with one id and one module share a VM on each worker, and one id shares shared data.
+    #[must_use]
+    pub fn vm_id(mut self, vm_id: &str) -> Self {
+        vm_id.clone_into(&mut self.vm_id);
+        self
+    }
+
+    /// The same filter with another policy.
+    #[must_use]
+    pub fn with(mut self, policy: impl Into<Configuration>) -> Self {
+        self.configuration = policy.into();
+        self
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The filter's `typed_config`.
+    pub fn typed_config(&self) -> Value {
+        let mut config = json!({
+            "name": self.name,
+            "root_id": self.name,
+            "failure_policy": "FAIL_CLOSED",
+            "vm_config": {
+                "vm_id": self.vm_id,
+                "runtime": "envoy.wasm.runtime.v8",
+                "code": {"local": {"filename": self.module}},
+            },
+        });
+        let configuration = match &self.configuration {
+            Configuration::None => None,
+            Configuration::Text(text) => {
+                Some(json!({"@type": "type.googleapis.com/google.protobuf.StringValue", "value": text}))
+            }
+            Configuration::Struct(value) => {
+                Some(json!({"@type": "type.googleapis.com/google.protobuf.Struct", "value": value}))
+            }
+        };
+        if let (Some(configuration), Some(config)) = (configuration, config.as_object_mut()) {
+            config.insert("configuration".to_owned(), configuration);
+        }
+        json!({"@type": TYPE_URL, "config": config})
+    }
+}

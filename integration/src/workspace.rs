@@ -1,0 +1,36 @@
+//! Where things lie: the workspace, the built modules, the Envoy binary.
+
+use std::env;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, ensure};
+
+/// The root of the workspace.
+pub fn root() -> PathBuf {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.parent().unwrap_or(here).to_path_buf()
+}
+
+/// A built module, such as `suite`: in `$PENSTOCK_DIST`, else in `dist/`.
+pub fn module(name: &str) -> Result<PathBuf> {
+    let folder = env::var_os("PENSTOCK_DIST").map_or_else(|| root().join("dist"), PathBuf::from);
+    let path = folder.join(format!("{name}.wasm"));
+    ensure!(path.is_file(), "there is no module at {}: run `make build` first", path.display());
+    Ok(path)
+}
+
+/// The Envoy binary: `$ENVOY_BIN`, else the one that `make setup` puts into `.tools/bin/`.
+pub fn envoy_binary() -> Result<PathBuf> {
+    if let Some(path) = env::var_os("ENVOY_BIN").filter(|path| !path.is_empty()) {
+        let path = PathBuf::from(path);
+        ensure!(path.is_file(), "ENVOY_BIN is {}, and there is no such file", path.display());
+        return Ok(path);
+    }
+    let path = root().join(".tools/bin/envoy");
+    ensure!(
+        path.is_file(),
+        "there is no Envoy at {}: run `make setup`, or set ENVOY_BIN to an Envoy binary",
+        path.display()
+    );
+    Ok(path)
+}
