@@ -8,8 +8,19 @@
 mod decision;
 pub mod document;
 mod environment;
+pub mod matching;
+mod module;
+mod policy;
 mod request;
+pub mod routes;
+mod settings;
+#[cfg(feature = "wire")]
+pub mod wire;
 
 pub use decision::{Action, Decision, HeaderOp, HeaderOps, Response, Section};
+pub use document::{Problem, Problems};
 pub use environment::{Environment, Timestamp};
+pub use module::Module;
+pub use policy::Policy;
 pub use request::{Header, Request};
+pub use settings::{DEFAULT_ROUTE_HEADER, Settings, SourceAddress};

@@ -75,7 +75,7 @@ impl<'a> Request<'a> {
     }
 
     /// The values of every header called `name` (lower case), in order.
-    pub fn values(&self, name: &[u8]) -> impl Iterator<Item = &'a [u8]> {
+    pub fn values(&self, name: &[u8]) -> impl Iterator<Item = &'a [u8]> + Clone {
         self.headers.iter().filter(move |(n, _)| *n == name).map(|(_, value)| *value)
     }
 
@@ -85,7 +85,7 @@ impl<'a> Request<'a> {
     }
 
     /// Query parameters in order, undecoded, as Envoy's own matcher sees them. A name without `=` has the value "".
-    pub fn query_params(&self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
+    pub fn query_params(&self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> + Clone {
         self.query
             .unwrap_or_default()
             .split(|&b| b == b'&')
@@ -99,7 +99,7 @@ impl<'a> Request<'a> {
     }
 
     /// Cookies over all `cookie` headers, in order. One pair of double quotes around a value is dropped, as Envoy does.
-    pub fn cookies(&self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
+    pub fn cookies(&self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> + Clone {
         self.values(b"cookie").flat_map(|value| value.split(|&b| b == b';')).filter_map(|pair| {
             let (name, value) = split_once(pair, b'=')?;
             let value = value.trim_ascii();
@@ -144,6 +144,8 @@ fn host_of(authority: &[u8]) -> &[u8] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
 
     fn with<'a>(headers: &'a [Header<'a>]) -> Request<'a> {
         Request::new(headers)

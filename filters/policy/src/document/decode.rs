@@ -111,7 +111,7 @@ impl Decode for bool {
 }
 
 /// A whole number from `MIN` to `MAX`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Whole<const MIN: u32, const MAX: u32>(pub u32);
 
 impl<const MIN: u32, const MAX: u32> Decode for Whole<MIN, MAX> {
@@ -241,6 +241,11 @@ impl<'n> Fields<'n> {
         }
     }
 
+    /// Whether the field `name` is given.
+    pub fn has(&self, name: &str) -> bool {
+        self.node(name).is_some()
+    }
+
     fn node(&self, name: &str) -> Option<&'n Node> {
         self.entries.iter().find(|(key, _)| key == name).map(|(_, node)| node)
     }
@@ -340,6 +345,8 @@ pub(crate) use words;
 #[cfg(test)]
 mod tests {
     use super::*;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
 
     object! {
         /// An object with one field of each kind.

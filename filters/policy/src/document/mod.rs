@@ -12,4 +12,3 @@ pub use problem::{At, Problem, Problems};
 pub use scalar::{
     GatewayDuration, HeaderName, HeaderValue, Method, Name, PositiveDuration, RouteName, WritableHeaderName,
 };
-pub(crate) use scalar::{is_token, is_token_byte};

@@ -13,12 +13,12 @@ fn refuse<T>(node: &Node, at: &At<'_>, cx: &mut Context, message: &str, help: im
 }
 
 /// Whether `byte` may stand in an HTTP token (RFC 9110 §5.6.2).
-pub(crate) fn is_token_byte(byte: u8) -> bool {
+fn is_token_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
 /// Whether `bytes` is an HTTP token: the form of methods and header names.
-pub(crate) fn is_token(bytes: &[u8]) -> bool {
+fn is_token(bytes: &[u8]) -> bool {
     !bytes.is_empty() && bytes.iter().all(|&b| is_token_byte(b))
 }
 
@@ -231,6 +231,8 @@ impl Decode for PositiveDuration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
 
     fn decode<T: Decode>(text: &str) -> Result<T, String> {
         let mut cx = Context::new("x-penstock-route".into(), 0);

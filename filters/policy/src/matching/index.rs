@@ -1,0 +1,367 @@
+//! The index over `matches` entries: finds the first that holds without trying each.
+//!
+//! A decision tree built when the policy loads. Each inner node files its entries by one dimension (host, path,
+//! header, query parameter, cookie, method), the one that splits them into the smallest parts, and keeps those that
+//! do not constrain that dimension aside. A look-up follows the request's own values, so its cost grows with the
+//! request's labels, segments and headers and not with the number of entries. The index only narrows: every
+//! candidate is checked in full, so a fault in it could lose an entry but never invent one, and a property test
+//! compares it with the linear scan.
+
+use hashbrown::HashMap;
+use rustc_hash::FxBuildHasher;
+
+use super::host::{HostPattern, HostTrie};
+use super::path::{PathMatch, PathTrie};
+use super::request::RequestMatch;
+use super::text::{Condition, TextMatch};
+use crate::request::Request;
+
+type Map<K, V> = HashMap<K, V, FxBuildHasher>;
+
+/// Up to here trying each entry is cheaper than another look-up.
+const LEAF: usize = 8;
+
+/// The index over a list of entries; an entry's position in that list is its rank, the lowest wins.
+#[derive(Debug)]
+pub struct Index {
+    root: Node,
+}
+
+#[derive(Debug)]
+enum Node {
+    /// Ranks in ascending order, each to be tried.
+    Leaf(Box<[u32]>),
+    Split(Box<Split>),
+}
+
+#[derive(Debug)]
+struct Split {
+    /// The lowest rank below: nothing to find here once a lower one holds.
+    min: u32,
+    by: By<Node>,
+    /// Entries that do not constrain this dimension.
+    rest: Node,
+}
+
+/// One dimension's table from values to what is filed there.
+#[derive(Debug)]
+enum By<T> {
+    Host(HostTrie<T>),
+    Path(PathTrie<T>),
+    Method(Map<Box<[u8]>, T>),
+    Header(FieldMap<T>),
+    Query(FieldMap<T>),
+    Cookie(FieldMap<T>),
+}
+
+/// Values of named fields.
+#[derive(Debug)]
+struct FieldMap<T>(Map<Box<[u8]>, FieldValues<T>>);
+
+#[derive(Debug)]
+struct FieldValues<T> {
+    /// For one value of the field.
+    exact: Map<Box<[u8]>, T>,
+    /// For the field being there at all: entries whose condition is no plain equality.
+    present: Option<T>,
+}
+
+impl<T> Default for FieldMap<T> {
+    fn default() -> Self {
+        FieldMap(Map::default())
+    }
+}
+
+impl<T> Default for FieldValues<T> {
+    fn default() -> Self {
+        FieldValues { exact: Map::default(), present: None }
+    }
+}
+
+impl Index {
+    /// Builds the index over `entries`.
+    pub fn new(entries: &[RequestMatch]) -> Index {
+        // Entries with several values are filed under each; nested, that could multiply. Past this many the rest
+        // stays in leaves: slower, still right.
+        let mut budget = 64 * entries.len() + 1024;
+        let ranks = (0..entries.len()).filter_map(|i| u32::try_from(i).ok()).collect();
+        Index { root: build(entries, ranks, &Dimension::ALL, &mut budget) }
+    }
+
+    /// The lowest rank whose entry holds for `request`; `entries` are those that the index was built over.
+    pub fn first(&self, entries: &[RequestMatch], request: &Request<'_>) -> Option<usize> {
+        let mut best = u32::MAX;
+        visit(&self.root, request, &mut best, &mut |rank| holds(entries, rank, request));
+        (best != u32::MAX).then_some(best as usize)
+    }
+
+    /// Calls `each` with the rank of every entry that holds for `request`, in no particular order, possibly more
+    /// than once.
+    pub fn each(&self, entries: &[RequestMatch], request: &Request<'_>, mut each: impl FnMut(usize)) {
+        let mut never = u32::MAX;
+        visit(&self.root, request, &mut never, &mut |rank| {
+            if holds(entries, rank, request) {
+                each(rank as usize);
+            }
+            false
+        });
+    }
+}
+
+fn holds(entries: &[RequestMatch], rank: u32, request: &Request<'_>) -> bool {
+    entries.get(rank as usize).is_some_and(|entry| entry.holds(request))
+}
+
+/// Walks every part of the tree that `request` leads to and that could beat `best`; `accept` ends a leaf and lowers
+/// `best`.
+fn visit(node: &Node, request: &Request<'_>, best: &mut u32, accept: &mut impl FnMut(u32) -> bool) {
+    let split = match node {
+        Node::Leaf(ranks) => {
+            for &rank in ranks {
+                if rank >= *best {
+                    return;
+                }
+                if accept(rank) {
+                    *best = rank;
+                    return;
+                }
+            }
+            return;
+        }
+        Node::Split(split) => split,
+    };
+    if split.min >= *best {
+        return;
+    }
+    match &split.by {
+        By::Host(trie) => trie.covering(request.host, |node| visit(node, request, best, accept)),
+        By::Path(trie) => trie.covering(request.path, |node| visit(node, request, best, accept)),
+        By::Method(map) => {
+            if let Some(node) = map.get(request.method) {
+                visit(node, request, best, accept);
+            }
+        }
+        By::Header(map) => map.covering(request.headers().iter().copied(), |node| visit(node, request, best, accept)),
+        By::Query(map) => map.covering(request.query_params(), |node| visit(node, request, best, accept)),
+        By::Cookie(map) => map.covering(request.cookies(), |node| visit(node, request, best, accept)),
+    }
+    visit(&split.rest, request, best, accept);
+}
+
+impl<T> FieldMap<T> {
+    fn exact(&mut self, name: &[u8], value: &[u8]) -> &mut T
+    where
+        T: Default,
+    {
+        self.0.entry(name.into()).or_default().exact.entry(value.into()).or_default()
+    }
+
+    /// Shows what is filed under each of the request's `fields`. A field repeated with the same value is shown
+    /// once, or a client could multiply the work by sending one header a thousand times.
+    fn covering<'a, I>(&self, fields: I, mut visit: impl FnMut(&T))
+    where
+        I: Iterator<Item = (&'a [u8], &'a [u8])> + Clone,
+    {
+        for (i, (name, value)) in fields.clone().enumerate() {
+            let Some(values) = self.0.get(name) else { continue };
+            let mut earlier = fields.clone().take(i).filter(|(n, _)| *n == name);
+            let (first, repeated) = match earlier.next() {
+                None => (true, false),
+                Some((_, v)) => (false, v == value || earlier.any(|(_, v)| v == value)),
+            };
+            if let Some(present) = values.present.as_ref().filter(|_| first) {
+                visit(present);
+            }
+            if let Some(exact) = values.exact.get(value).filter(|_| !repeated) {
+                visit(exact);
+            }
+        }
+    }
+
+    fn map<U>(self, mut convert: impl FnMut(T) -> U) -> FieldMap<U> {
+        let values = |values: FieldValues<T>, convert: &mut dyn FnMut(T) -> U| FieldValues {
+            exact: values.exact.into_iter().map(|(value, t)| (value, convert(t))).collect(),
+            present: values.present.map(&mut *convert),
+        };
+        FieldMap(self.0.into_iter().map(|(name, v)| (name, values(v, &mut convert))).collect())
+    }
+}
+
+impl<T> By<T> {
+    fn map<U>(self, convert: impl FnMut(T) -> U) -> By<U> {
+        match self {
+            By::Host(trie) => By::Host(trie.map(convert)),
+            By::Path(trie) => By::Path(trie.map(convert)),
+            By::Method(map) => {
+                let mut convert = convert;
+                By::Method(map.into_iter().map(|(method, t)| (method, convert(t))).collect())
+            }
+            By::Header(map) => By::Header(map.map(convert)),
+            By::Query(map) => By::Query(map.map(convert)),
+            By::Cookie(map) => By::Cookie(map.map(convert)),
+        }
+    }
+}
+
+/// What entries can be filed by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Dimension {
+    Host,
+    Path,
+    Header,
+    Query,
+    Cookie,
+    Method,
+}
+
+impl Dimension {
+    const ALL: [Dimension; 6] =
+        [Dimension::Host, Dimension::Path, Dimension::Header, Dimension::Query, Dimension::Cookie, Dimension::Method];
+}
+
+/// One place of a dimension's table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Key<'e> {
+    Host(&'e HostPattern),
+    ExactPath(&'e [u8]),
+    PathPrefix(&'e [u8]),
+    Method(&'e [u8]),
+    Value(&'e [u8], &'e [u8]),
+    Present(&'e [u8]),
+}
+
+/// Where to file one entry in one dimension: under each of the keys, or aside when there is none.
+fn keys<'e>(entry: &'e RequestMatch, dimension: Dimension, load: &Map<Key<'e>, u32>) -> Vec<Key<'e>> {
+    let conditions = match dimension {
+        Dimension::Host => {
+            return entry.hostnames.iter().flat_map(|hosts| hosts.patterns()).map(Key::Host).collect();
+        }
+        Dimension::Path => return entry.path.iter().filter_map(path_key).collect(),
+        Dimension::Method => return entry.method.iter().map(|method| Key::Method(method)).collect(),
+        Dimension::Header => &entry.headers,
+        Dimension::Query => &entry.query_params,
+        Dimension::Cookie => &entry.cookies,
+    };
+    // All conditions must hold, so any one of them may file the entry: the one that the fewest entries share.
+    let shared = |key: &Key<'e>| load.get(key).copied().unwrap_or(0);
+    conditions
+        .iter()
+        .map(condition_keys)
+        .filter(|keys| !keys.is_empty())
+        .min_by_key(|keys| keys.iter().map(shared).max())
+        .unwrap_or_default()
+}
+
+fn path_key(path: &PathMatch) -> Option<Key<'_>> {
+    match path {
+        PathMatch::Exact(path) => Some(Key::ExactPath(path)),
+        PathMatch::Prefix(prefix) => Some(Key::PathPrefix(prefix)),
+        PathMatch::Regex(regex) => {
+            // Only whole segments of the literal: `/v[0-9]` begins with `/v`, which is no segment.
+            let literal = regex.literal_prefix();
+            let end = literal.iter().rposition(|&b| b == b'/')?;
+            literal.first().filter(|&&b| b == b'/')?;
+            literal.get(..end).map(Key::PathPrefix)
+        }
+    }
+}
+
+fn condition_keys(condition: &Condition) -> Vec<Key<'_>> {
+    if condition.invert {
+        return Vec::new();
+    }
+    match &condition.text {
+        TextMatch::Exact(value) => vec![Key::Value(&condition.name, value)],
+        TextMatch::In(values) => values.iter().map(|value| Key::Value(&condition.name, value)).collect(),
+        _ => vec![Key::Present(&condition.name)],
+    }
+}
+
+/// How many entries have each key among all their conditions in this dimension.
+fn load<'e>(entries: &'e [RequestMatch], ranks: &[u32], dimension: Dimension) -> Map<Key<'e>, u32> {
+    let mut load = Map::default();
+    let mut count = |key| *load.entry(key).or_default() += 1;
+    for entry in ranks.iter().filter_map(|&rank| entries.get(rank as usize)) {
+        match dimension {
+            Dimension::Header => entry.headers.iter().flat_map(condition_keys).for_each(&mut count),
+            Dimension::Query => entry.query_params.iter().flat_map(condition_keys).for_each(&mut count),
+            Dimension::Cookie => entry.cookies.iter().flat_map(condition_keys).for_each(&mut count),
+            _ => keys(entry, dimension, &Map::default()).into_iter().for_each(&mut count),
+        }
+    }
+    load
+}
+
+/// The expected number of entries to try after a split: each is tried when a request has its key, and those without
+/// a key always.
+fn cost(entries: &[RequestMatch], ranks: &[u32], dimension: Dimension, load: &Map<Key<'_>, u32>) -> usize {
+    let (mut rest, mut widest) = (0, 0);
+    for entry in ranks.iter().filter_map(|&rank| entries.get(rank as usize)) {
+        match keys(entry, dimension, load).iter().map(|key| load.get(key).copied().unwrap_or(0)).max() {
+            None => rest += 1,
+            Some(shared) => widest = widest.max(shared as usize),
+        }
+    }
+    rest + widest
+}
+
+fn build(entries: &[RequestMatch], ranks: Vec<u32>, dimensions: &[Dimension], budget: &mut usize) -> Node {
+    let leaf = |ranks: Vec<u32>| Node::Leaf(ranks.into());
+    if ranks.len() <= LEAF {
+        return leaf(ranks);
+    }
+    let choices = dimensions.iter().map(|&dimension| {
+        let load = load(entries, &ranks, dimension);
+        (cost(entries, &ranks, dimension, &load), dimension, load)
+    });
+    let Some((cost, dimension, load)) = choices.min_by_key(|(cost, ..)| *cost) else { return leaf(ranks) };
+    if cost >= ranks.len() {
+        return leaf(ranks);
+    }
+    let remaining: Vec<Dimension> = dimensions.iter().copied().filter(|&d| d != dimension).collect();
+    let min = ranks.first().copied().unwrap_or(u32::MAX);
+    let mut rest = Vec::new();
+    let mut by: By<Vec<u32>> = match dimension {
+        Dimension::Host => By::Host(HostTrie::default()),
+        Dimension::Path => By::Path(PathTrie::default()),
+        Dimension::Method => By::Method(Map::default()),
+        Dimension::Header => By::Header(FieldMap::default()),
+        Dimension::Query => By::Query(FieldMap::default()),
+        Dimension::Cookie => By::Cookie(FieldMap::default()),
+    };
+    for &rank in &ranks {
+        let Some(entry) = entries.get(rank as usize) else { continue };
+        let keys = keys(entry, dimension, &load);
+        let Some(left) = budget.checked_sub(keys.len()) else { return leaf(ranks) };
+        *budget = left;
+        let mut filed = !keys.is_empty();
+        for key in keys {
+            match place(&mut by, key) {
+                Some(bucket) if bucket.last() != Some(&rank) => bucket.push(rank),
+                Some(_) => {}
+                None => filed = false,
+            }
+        }
+        if !filed {
+            rest.push(rank);
+        }
+    }
+    let by = by.map(|ranks| build(entries, ranks, &remaining, budget));
+    let rest = build(entries, rest, &remaining, budget);
+    Node::Split(Box::new(Split { min, by, rest }))
+}
+
+/// The list of ranks at `key`; `None` when the key is not of this dimension.
+fn place<'t>(by: &'t mut By<Vec<u32>>, key: Key<'_>) -> Option<&'t mut Vec<u32>> {
+    match (by, key) {
+        (By::Host(trie), Key::Host(pattern)) => Some(trie.entry(pattern)?.get_or_insert_default()),
+        (By::Path(trie), Key::ExactPath(path)) => Some(trie.exact(path)?.get_or_insert_default()),
+        (By::Path(trie), Key::PathPrefix(prefix)) => Some(trie.prefix(prefix)?.get_or_insert_default()),
+        (By::Method(map), Key::Method(method)) => Some(map.entry(method.into()).or_default()),
+        (By::Header(map) | By::Query(map) | By::Cookie(map), Key::Value(name, value)) => Some(map.exact(name, value)),
+        (By::Header(map) | By::Query(map) | By::Cookie(map), Key::Present(name)) => {
+            Some(map.0.entry(name.into()).or_default().present.get_or_insert_default())
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,16 @@
+//! Matching: what `matches` means, and the index that finds the entry without trying each.
+
+mod host;
+mod index;
+mod path;
+mod regex;
+mod request;
+mod text;
+mod trie;
+
+pub use host::{BadHost, HostPattern, HostSet, HostTrie};
+pub use index::Index;
+pub use path::{PathMatch, PathMatchType, PathTrie};
+pub use regex::{BadRegex, Regex};
+pub use request::RequestMatch;
+pub use text::{Condition, HeaderCondition, PairCondition, TextMatch, TextMatchType};

@@ -1,0 +1,68 @@
+//! One entry of `matches`: everything given must hold.
+
+use super::host::{HostPattern, HostSet};
+use super::path::PathMatch;
+use super::text::{Condition, HeaderCondition, PairCondition};
+use crate::document::{At, Context, Decode, Fields, Method, Node, NonEmpty};
+use crate::request::Request;
+
+/// A compiled entry; without any condition it holds for every request.
+#[derive(Clone, Debug, Default)]
+pub struct RequestMatch {
+    /// The one method.
+    pub method: Option<Box<[u8]>>,
+    /// The host is one of these.
+    pub hostnames: Option<HostSet>,
+    /// The path.
+    pub path: Option<PathMatch>,
+    /// All of these hold.
+    pub headers: Box<[Condition]>,
+    /// All of these hold.
+    pub query_params: Box<[Condition]>,
+    /// All of these hold.
+    pub cookies: Box<[Condition]>,
+}
+
+impl RequestMatch {
+    /// Whether everything given holds for `request`; the cheap conditions first.
+    pub fn holds(&self, request: &Request<'_>) -> bool {
+        self.method.as_deref().is_none_or(|method| method == request.method)
+            && self.path.as_ref().is_none_or(|path| path.matches(request.path))
+            && self.hostnames.as_ref().is_none_or(|hosts| hosts.contains(request.host))
+            && self.headers.iter().all(|condition| condition.holds(request.values(&condition.name)))
+            && self
+                .query_params
+                .iter()
+                .all(|condition| condition.holds(request.query_param(&condition.name).into_iter()))
+            && self.cookies.iter().all(|condition| condition.holds(request.cookie(&condition.name).into_iter()))
+    }
+}
+
+impl Decode for RequestMatch {
+    const EXPECTED: &'static str = "an object";
+
+    fn decode(node: &Node, at: &At<'_>, cx: &mut Context) -> Option<Self> {
+        const KNOWN: [&str; 6] = ["method", "hostnames", "path", "headers", "queryParams", "cookies"];
+        if matches!(node, Node::Map(entries) if entries.is_empty()) {
+            let help = "give a condition, or leave `matches` out to match every request".to_owned();
+            cx.problem(at, node, "has no condition", help);
+            return None;
+        }
+        let fields = Fields::open::<Self>(node, at, cx, &KNOWN)?;
+        let method = fields.get::<Option<Method>>("method", at, cx);
+        let hostnames = fields.get::<Option<NonEmpty<HostPattern>>>("hostnames", at, cx);
+        let path = fields.get::<Option<PathMatch>>("path", at, cx);
+        let headers = fields.get::<Option<NonEmpty<HeaderCondition>>>("headers", at, cx);
+        let query_params = fields.get::<Option<NonEmpty<PairCondition>>>("queryParams", at, cx);
+        let cookies = fields.get::<Option<NonEmpty<PairCondition>>>("cookies", at, cx);
+        let pairs = |list: Option<NonEmpty<PairCondition>>| list.into_iter().flat_map(|l| l.0).map(|c| c.0).collect();
+        Some(RequestMatch {
+            method: method?.map(|method| method.0.into_boxed_bytes()),
+            hostnames: hostnames?.map(|patterns| HostSet::new(patterns.0)),
+            path: path?,
+            headers: headers?.into_iter().flat_map(|list| list.0).map(|condition| condition.0).collect(),
+            query_params: pairs(query_params?),
+            cookies: pairs(cookies?),
+        })
+    }
+}

@@ -1,0 +1,262 @@
+//! How one value is compared: the `type` of headers, query parameters and cookies.
+
+use hashbrown::HashSet;
+use memchr::memmem::Finder;
+use rustc_hash::FxBuildHasher;
+
+use super::regex::Regex;
+use crate::document::{At, Context, Decode, Fields, HeaderName, Node, NonEmpty, words, wrong_kind};
+
+words! {
+    /// The comparisons of the document.
+    pub enum TextMatchType {
+        /// Byte for byte.
+        Exact = "Exact",
+        /// The value begins with it.
+        Prefix = "Prefix",
+        /// The value ends with it.
+        Suffix = "Suffix",
+        /// The value has it somewhere.
+        Contains = "Contains",
+        /// The whole value matches the expression.
+        RegularExpression = "RegularExpression",
+        /// One of several, byte for byte.
+        In = "In",
+        /// Any value at all.
+        Present = "Present",
+    }
+}
+
+/// A compiled comparison.
+#[derive(Clone, Debug)]
+pub enum TextMatch {
+    /// Byte for byte.
+    Exact(Box<[u8]>),
+    /// The value begins with it.
+    Prefix(Box<[u8]>),
+    /// The value ends with it.
+    Suffix(Box<[u8]>),
+    /// The value has it somewhere; the search is linear in the value whatever both are.
+    Contains(Box<Finder<'static>>),
+    /// The whole value matches.
+    Regex(Box<Regex>),
+    /// One of several, byte for byte.
+    In(HashSet<Box<[u8]>, FxBuildHasher>),
+    /// Any value at all.
+    Present,
+}
+
+impl TextMatch {
+    /// Whether `value` compares equal.
+    pub fn matches(&self, value: &[u8]) -> bool {
+        match self {
+            TextMatch::Exact(text) => value == &**text,
+            TextMatch::Prefix(text) => value.starts_with(text),
+            TextMatch::Suffix(text) => value.ends_with(text),
+            TextMatch::Contains(finder) => finder.find(value).is_some(),
+            TextMatch::Regex(regex) => regex.matches(value),
+            TextMatch::In(values) => values.contains(value),
+            TextMatch::Present => true,
+        }
+    }
+}
+
+/// `{name, type, value | values, invert}`: a comparison with the values of a named field.
+#[derive(Clone, Debug)]
+pub struct Condition {
+    /// The field's name; of a header in lower case.
+    pub name: Box<[u8]>,
+    /// How its values compare.
+    pub text: TextMatch,
+    /// Holds when no value compares equal, also when the field is absent.
+    pub invert: bool,
+}
+
+impl Condition {
+    /// Whether the condition holds for a field with these values: any of them, or with `invert` none.
+    pub fn holds<'v>(&self, mut values: impl Iterator<Item = &'v [u8]>) -> bool {
+        values.any(|value| self.text.matches(value)) != self.invert
+    }
+}
+
+/// A [`Condition`] on a header.
+#[derive(Clone, Debug)]
+pub struct HeaderCondition(pub Condition);
+
+impl Decode for HeaderCondition {
+    const EXPECTED: &'static str = "an object";
+
+    fn decode(node: &Node, at: &At<'_>, cx: &mut Context) -> Option<Self> {
+        condition::<Self, HeaderName>(node, at, cx, |name| name.0.into_boxed_bytes()).map(HeaderCondition)
+    }
+}
+
+/// A [`Condition`] on a query parameter or a cookie: names are case-sensitive.
+#[derive(Clone, Debug)]
+pub struct PairCondition(pub Condition);
+
+impl Decode for PairCondition {
+    const EXPECTED: &'static str = "an object";
+
+    fn decode(node: &Node, at: &At<'_>, cx: &mut Context) -> Option<Self> {
+        condition::<Self, PairName>(node, at, cx, |name| name.0).map(PairCondition)
+    }
+}
+
+/// Name of a query parameter or cookie as it stands in the request, undecoded.
+struct PairName(Box<[u8]>);
+
+impl Decode for PairName {
+    const EXPECTED: &'static str = "a string: a name";
+
+    fn decode(node: &Node, at: &At<'_>, cx: &mut Context) -> Option<Self> {
+        let Node::String(text) = node else { return wrong_kind::<Self>(node, at, cx) };
+        if text.is_empty() || text.bytes().any(|b| !b.is_ascii_graphic() || b"=&;#?".contains(&b)) {
+            let help = "write it as it stands in the request: visible ASCII without = & ; # ?".to_owned();
+            cx.problem(at, node, "is not a name", help);
+            return None;
+        }
+        Some(PairName(text.as_bytes().into()))
+    }
+}
+
+/// Reads a condition whose name is of type `N`.
+fn condition<T: Decode, N: Decode>(
+    node: &Node,
+    at: &At<'_>,
+    cx: &mut Context,
+    bytes: impl FnOnce(N) -> Box<[u8]>,
+) -> Option<Condition> {
+    let fields = Fields::open::<T>(node, at, cx, &["name", "type", "value", "values", "invert"])?;
+    let name = fields.get::<N>("name", at, cx);
+    let invert = fields.get_or("invert", false, at, cx);
+    let text = text_match(&fields, at, cx);
+    Some(Condition { name: bytes(name?), text: text?, invert: invert? })
+}
+
+/// Reads `type` with the `value` or `values` that go with it.
+fn text_match(fields: &Fields<'_>, at: &At<'_>, cx: &mut Context) -> Option<TextMatch> {
+    let kind = fields.get_or("type", TextMatchType::Exact, at, cx)?;
+    let wants_values = kind == TextMatchType::In;
+    let wants_value = !wants_values && kind != TextMatchType::Present;
+    for (field, wanted) in [("value", wants_value), ("values", wants_values)] {
+        if !wanted && fields.has(field) {
+            let help = match kind {
+                TextMatchType::In => "type In takes `values`, a list",
+                TextMatchType::Present => "type Present takes no value",
+                _ => "give one `value`, or use type In",
+            };
+            cx.problem_at(&at.field(field), "does not go with this type", help.to_owned());
+            return None;
+        }
+    }
+    if wants_values {
+        let values = fields.get::<NonEmpty<String>>("values", at, cx)?.0;
+        return Some(TextMatch::In(values.into_iter().map(|v| v.into_boxed_str().into_boxed_bytes()).collect()));
+    }
+    if !wants_value {
+        return Some(TextMatch::Present);
+    }
+    let value = fields.get::<String>("value", at, cx)?;
+    if value.is_empty() && !matches!(kind, TextMatchType::Exact | TextMatchType::RegularExpression) {
+        let help = "use type Present when any value will do".to_owned();
+        cx.problem_at(&at.field("value"), "is empty, which every value matches", help);
+        return None;
+    }
+    if kind == TextMatchType::RegularExpression {
+        return regex(&value, &at.field("value"), cx).map(|regex| TextMatch::Regex(Box::new(regex)));
+    }
+    let bytes = value.as_bytes().into();
+    Some(match kind {
+        TextMatchType::Prefix => TextMatch::Prefix(bytes),
+        TextMatchType::Suffix => TextMatch::Suffix(bytes),
+        TextMatchType::Contains => TextMatch::Contains(Box::new(Finder::new(&value).into_owned())),
+        _ => TextMatch::Exact(bytes),
+    })
+}
+
+/// Compiles a regular expression of the document against its budget.
+pub fn regex(pattern: &str, at: &At<'_>, cx: &mut Context) -> Option<Regex> {
+    let node = Node::String(pattern.to_owned());
+    match Regex::new(pattern) {
+        Ok(regex) => match cx.regex_budget.checked_sub(regex.size()) {
+            Some(left) => {
+                cx.regex_budget = left;
+                Some(regex)
+            }
+            None => {
+                let help = "use Exact, Prefix or In where they do; they cost nothing".to_owned();
+                cx.problem(at, &node, "is one regular expression too many: all together take too much memory", help);
+                None
+            }
+        },
+        Err(error) => {
+            let help = "RE2 syntax, matched against the whole value".to_owned();
+            cx.problem(at, &node, format!("is not a regular expression: {error}"), help);
+            None
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    fn read(json: &str) -> Result<Condition, String> {
+        let mut cx = Context::new("x-penstock-route".into(), 1 << 20);
+        let node = Node::from_json(json.as_bytes()).unwrap();
+        let condition = HeaderCondition::decode(&node, &At::Root, &mut cx);
+        condition.map(|c| c.0).ok_or_else(|| cx.into_problems().iter().map(|p| format!("{p}\n")).collect())
+    }
+
+    fn holds(json: &str, values: &[&str]) -> bool {
+        read(json).unwrap().holds(values.iter().map(|v| v.as_bytes()))
+    }
+
+    #[test]
+    fn each_type_compares_in_its_own_way() {
+        for (condition, yes, no) in [
+            (r#"{"name":"x","value":"beta"}"#, "beta", "Beta"),
+            (r#"{"name":"x","type":"Prefix","value":"be"}"#, "beta", "abe"),
+            (r#"{"name":"x","type":"Suffix","value":"ta"}"#, "beta", "tab"),
+            (r#"{"name":"x","type":"Contains","value":"et"}"#, "beta", "bat"),
+            (r#"{"name":"x","type":"RegularExpression","value":"b.*a"}"#, "beta", "betas"),
+            (r#"{"name":"x","type":"In","values":["a","beta"]}"#, "beta", "b"),
+            (r#"{"name":"x","value":""}"#, "", "a"),
+        ] {
+            assert!(holds(condition, &[yes]), "{condition}");
+            assert!(!holds(condition, &[no]), "{condition}");
+        }
+    }
+
+    #[test]
+    fn any_of_several_values_is_enough_and_invert_means_none() {
+        let plain = r#"{"name":"x","value":"b"}"#;
+        let inverted = r#"{"name":"x","value":"b","invert":true}"#;
+        for (values, expected) in [(&["a", "b"][..], true), (&["a"], false), (&[], false)] {
+            assert_eq!(holds(plain, values), expected);
+            assert_eq!(holds(inverted, values), !expected);
+        }
+        assert!(holds(r#"{"name":"x","type":"Present"}"#, &[""]));
+        assert!(!holds(r#"{"name":"x","type":"Present"}"#, &[]));
+    }
+
+    #[test]
+    fn a_value_must_go_with_its_type() {
+        for (json, message) in [
+            (r#"{"name":"x"}"#, "value: is required"),
+            (r#"{"name":"x","type":"In","value":"a"}"#, "type In takes `values`"),
+            (r#"{"name":"x","type":"In","values":[]}"#, "values: []: is empty"),
+            (r#"{"name":"x","values":["a"]}"#, "use type In"),
+            (r#"{"name":"x","type":"Present","value":"a"}"#, "takes no value"),
+            (r#"{"name":"x","type":"Contains","value":""}"#, "use type Present"),
+            (r#"{"name":"x","type":"exact","value":"a"}"#, "did you mean `Exact`?"),
+            (r#"{"name":"x","type":"RegularExpression","value":"["}"#, "value: \"[\": is not a regular expression"),
+        ] {
+            let error = read(json).unwrap_err();
+            assert!(error.contains(message), "{json}: {error}");
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! The modules that ship, and which sections each runs.
+
+use crate::decision::Section;
+
+/// A wasm module of the suite, as far as the policy is concerned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Module {
+    /// `header-routing.wasm`: `routes`.
+    HeaderRouting,
+    /// `canary.wasm`: `canaries`.
+    Canary,
+    /// `rate-limit.wasm`: `rateLimits`.
+    RateLimit,
+    /// `egress-allowlist.wasm`: `egress`.
+    EgressAllowlist,
+    /// `suite.wasm`: everything; also what the CLI runs.
+    Suite,
+}
+
+impl Module {
+    /// The modules that run one section each.
+    const SINGLE: [Module; 4] = [Module::EgressAllowlist, Module::RateLimit, Module::HeaderRouting, Module::Canary];
+
+    /// The module's name: that of its file.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Module::HeaderRouting => "header-routing",
+            Module::Canary => "canary",
+            Module::RateLimit => "rate-limit",
+            Module::EgressAllowlist => "egress-allowlist",
+            Module::Suite => "suite",
+        }
+    }
+
+    /// The one section that it runs; `None` for the suite, which runs all.
+    pub const fn only(self) -> Option<Section> {
+        match self {
+            Module::HeaderRouting => Some(Section::Routes),
+            Module::Canary => Some(Section::Canaries),
+            Module::RateLimit => Some(Section::RateLimits),
+            Module::EgressAllowlist => Some(Section::Egress),
+            Module::Suite => None,
+        }
+    }
+
+    /// Whether it runs `section`.
+    pub fn runs(self, section: Section) -> bool {
+        self.only().is_none_or(|only| only == section)
+    }
+
+    /// Whether it writes the route header, and so must remove one that a client sent.
+    pub fn owns_route_header(self) -> bool {
+        self.runs(Section::Routes) || self.runs(Section::Canaries)
+    }
+
+    /// The single module that runs `section`.
+    pub fn of(section: Section) -> Module {
+        Module::SINGLE.into_iter().find(|module| module.runs(section)).unwrap_or(Module::Suite)
+    }
+}

@@ -1,0 +1,163 @@
+//! The compiled policy and its one entry point, [`Policy::decide`].
+
+use std::borrow::Cow;
+
+use crate::decision::{Decision, HeaderOp, Section};
+use crate::document::{At, Context, Decode, Fields, Node, Problems};
+use crate::environment::Environment;
+use crate::module::Module;
+use crate::request::Request;
+use crate::routes::{NotYet, Routes, RoutesDocument};
+use crate::settings::Settings;
+
+/// Memory for all regular expressions of one policy, in bytes.
+const REGEX_BUDGET: usize = 32 << 20;
+
+/// A policy, ready to decide. Never changes; a new document makes a new one.
+#[derive(Debug)]
+pub struct Policy {
+    module: Module,
+    settings: Settings,
+    routes: Option<Routes>,
+}
+
+impl Policy {
+    /// Reads and compiles a JSON document for `module`.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub fn from_json(bytes: &[u8], module: Module) -> Result<Policy, Problems> {
+        if bytes.iter().all(u8::is_ascii_whitespace) {
+            let help = "give the policy as the plugin's configuration; {} is the policy that does nothing";
+            return Err(Problems::whole("the configuration is empty", Some(help.to_owned())));
+        }
+        let node = Node::from_json(bytes).map_err(|error| Problems::whole(error.to_string(), None))?;
+        Policy::from_node(&node, module)
+    }
+
+    /// Compiles a document that has been read already, from JSON or YAML, for `module`.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub fn from_node(node: &Node, module: Module) -> Result<Policy, Problems> {
+        let mut cx = Context::new(String::new(), REGEX_BUDGET);
+        let policy = Policy::compile(node, module, &mut cx);
+        match (Problems::new(cx.into_problems()), policy) {
+            (None, Some(policy)) => Ok(policy),
+            (Some(problems), _) => Err(problems),
+            // Cannot be: a decoder without a value notes a problem.
+            (None, None) => Err(Problems::whole("the document could not be read", None)),
+        }
+    }
+
+    fn compile(node: &Node, module: Module, cx: &mut Context) -> Option<Policy> {
+        const KNOWN: [&str; 5] = ["settings", "egress", "rateLimits", "routes", "canaries"];
+        let fields = Fields::open::<Document>(node, &At::Root, cx, &KNOWN)?;
+        let settings = Settings::of_document(node, cx);
+        if let Some(settings) = &settings {
+            cx.route_header = settings.route_header.0.to_string();
+        }
+        let mut foreign = false;
+        for section in Section::ALL.into_iter().filter(|section| fields.has(section.field()) && !module.runs(*section))
+        {
+            let right = Module::of(section).name();
+            let message = format!("is not run by the {} module", module.name());
+            let help = format!("move it to the policy of the {right} module, or load the suite");
+            cx.problem_at(&At::Root.field(section.field()), message, help);
+            foreign = true;
+        }
+        if let Some(only) = module.only().filter(|only| !fields.has(only.field())) {
+            let message = format!("is required: it is all that the {} module runs", module.name());
+            cx.problem_at(&At::Root.field(only.field()), message, None);
+            foreign = true;
+        }
+        let routes = fields.get::<Option<RoutesDocument>>(Section::Routes.field(), &At::Root, cx);
+        for section in [Section::Egress, Section::RateLimits, Section::Canaries] {
+            fields.get::<Option<NotYet>>(section.field(), &At::Root, cx);
+        }
+        Some(Policy { module, settings: settings?, routes: routes?.map(Routes::new) }).filter(|_| !foreign)
+    }
+
+    /// Decides one request. Sections run in the order egress, rate limits, routes, canaries; the first that
+    /// responds ends it. Matching sees the request as it was received, whatever an earlier section changes.
+    pub fn decide<'a>(&'a self, request: &Request<'a>, _environment: &mut impl Environment) -> Decision<'a> {
+        let mut decision = Decision::default();
+        if let Some(routes) = &self.routes
+            && !routes.decide(request, &mut decision)
+        {
+            decision.route = routes.default_route();
+        }
+        if self.module.owns_route_header() {
+            self.write_route_header(request, &mut decision);
+        }
+        decision
+    }
+
+    /// Sets the route header, or removes the one that a client sent: a client never chooses the route.
+    fn write_route_header<'a>(&'a self, request: &Request<'a>, decision: &mut Decision<'a>) {
+        let name = &*self.settings.route_header.0;
+        match decision.route {
+            Some(route) => decision.headers.push(HeaderOp::Set(name, Cow::Borrowed(route.as_bytes()))),
+            None if request.value(name.as_bytes()).is_some() => decision.headers.push(HeaderOp::Remove(name)),
+            None => {}
+        }
+    }
+
+    /// What all sections share.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+}
+
+/// The whole document; stands for it in messages.
+struct Document;
+
+impl Decode for Document {
+    const EXPECTED: &'static str = "an object: the policy";
+
+    fn decode(_: &Node, _: &At<'_>, _: &mut Context) -> Option<Self> {
+        Some(Document)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    fn error(json: &str, module: Module) -> String {
+        Policy::from_json(json.as_bytes(), module).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_module_refuses_a_foreign_section_and_says_whose_it_is() {
+        let message = error(r#"{"routes":{},"egress":{"rules":[]}}"#, Module::HeaderRouting);
+        assert!(message.contains("egress: is not run by the header-routing module"), "{message}");
+        assert!(message.contains("move it to the policy of the egress-allowlist module"), "{message}");
+    }
+
+    #[test]
+    fn a_single_module_refuses_a_policy_without_its_section() {
+        let message = error("{}", Module::EgressAllowlist);
+        assert_eq!(message, "egress: is required: it is all that the egress-allowlist module runs");
+        assert!(Policy::from_json(b"{}", Module::Suite).is_ok());
+    }
+
+    #[test]
+    fn what_is_no_document_is_refused_in_one_line() {
+        assert!(error("", Module::Suite).starts_with("the configuration is empty"));
+        assert!(error(" \n", Module::Suite).starts_with("the configuration is empty"));
+        assert!(error("routes:", Module::Suite).starts_with("not JSON: "));
+        assert!(error("[]", Module::Suite).starts_with("[]: is a list, expected an object"));
+        assert!(error("null", Module::Suite).contains("is null"));
+        assert!(
+            Policy::from_json(b"{\"routes\":\xff}", Module::Suite).unwrap_err().to_string().starts_with("not JSON")
+        );
+    }
+
+    #[test]
+    fn unknown_sections_are_refused_with_the_nearest_name() {
+        assert_eq!(error(r#"{"route":{}}"#, Module::Suite), "route: is not a field here; did you mean `routes`?");
+    }
+}

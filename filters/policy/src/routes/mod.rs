@@ -1,0 +1,185 @@
+//! `routes`: the first rule that matches names the route.
+
+mod effects;
+mod rewrite;
+
+use crate::decision::{Decision, Section};
+use crate::document::{
+    At, Context, Decode, GatewayDuration, Name, Named, Node, NonEmpty, PositiveDuration, RouteName, object, words,
+};
+use crate::matching::{Index, PathMatch, RequestMatch};
+use crate::request::Request;
+use effects::{HeaderChanges, Retries, StaticOps};
+use rewrite::Rewrite;
+
+words! {
+    /// Which of several matching rules wins.
+    pub enum Precedence {
+        /// The first in the document.
+        FirstMatch = "FirstMatch",
+        /// The most specific, by the order of the Gateway API.
+        GatewayApi = "GatewayAPI",
+    }
+}
+
+object! {
+    /// The section as written.
+    pub struct RoutesDocument {
+        /// The route when no rule matches; absent: no route header.
+        default as "default": Option<RouteName>,
+        /// Which of several matching rules wins.
+        precedence as "precedence": Precedence = Precedence::FirstMatch,
+        /// The rules in document order.
+        rules as "rules": Named<RuleDocument> = Named::default(),
+    }
+}
+
+object! {
+    /// One rule as written.
+    pub struct RuleDocument check = RuleDocument::check {
+        /// Unique among the rules.
+        name as "name": Name,
+        /// One entry that holds is enough; absent: every request.
+        matches as "matches": Option<NonEmpty<RequestMatch>>,
+        /// The value of the route header.
+        route as "route": RouteName,
+        /// Other changes of the request's headers.
+        request_headers as "requestHeaders": Option<HeaderChanges>,
+        /// Changes of path and host.
+        rewrite as "rewrite": Option<Rewrite>,
+        /// For the whole exchange, retries included; `0s` means none.
+        timeout as "timeout": Option<GatewayDuration>,
+        /// Further tries after a failure.
+        retries as "retries": Option<Retries>,
+        /// Comes with the breaker of `canaries`.
+        failover as "failover": Option<NotYet>,
+    }
+}
+
+/// A field of the contract that this version does not run: refused rather than ignored.
+#[derive(Clone, Debug)]
+pub struct NotYet;
+
+impl Decode for NotYet {
+    const EXPECTED: &'static str = "nothing yet";
+
+    fn decode(_: &Node, at: &At<'_>, cx: &mut Context) -> Option<Self> {
+        cx.problem_at(at, "is not run by this version", "leave it out".to_owned());
+        None
+    }
+}
+
+impl RuleDocument {
+    /// What the fields say about each other.
+    fn check(&self, at: &At<'_>, cx: &mut Context) -> bool {
+        let mut fine = true;
+        if self.rewrite.as_ref().is_some_and(Rewrite::replaces_prefix) {
+            let prefixed = |entry: &RequestMatch| matches!(entry.path, Some(PathMatch::Prefix(_)));
+            if !self.matches.as_ref().is_some_and(|entries| entries.0.iter().all(prefixed)) {
+                let help = "give every entry of `matches` a path of type PathPrefix, or use ReplaceFullPath".to_owned();
+                let rewrite = at.field("rewrite");
+                cx.problem_at(&rewrite.field("path"), "ReplacePrefixMatch has no prefix to replace", help);
+                fine = false;
+            }
+        }
+        if let (Some(GatewayDuration(timeout)), Some(PositiveDuration(per_try))) =
+            (self.timeout, self.retries.as_ref().and_then(|retries| retries.per_try_timeout))
+            && !timeout.is_zero()
+            && per_try > timeout
+        {
+            let retries = at.field("retries");
+            let help = "a try cannot outlast the rule's `timeout`: make it shorter".to_owned();
+            cx.problem_at(&retries.field("perTryTimeout"), "is longer than the timeout", help);
+            fine = false;
+        }
+        fine
+    }
+}
+
+/// The section, ready to decide.
+#[derive(Debug)]
+pub struct Routes {
+    default: Option<Box<str>>,
+    rules: Box<[Rule]>,
+    /// The entries of all rules in the order in which they win.
+    entries: Box<[RequestMatch]>,
+    /// The rule of each entry.
+    rule_of: Box<[u32]>,
+    index: Index,
+}
+
+/// One rule, ready to apply.
+#[derive(Debug)]
+struct Rule {
+    name: Box<str>,
+    route: Box<str>,
+    ops: StaticOps,
+    rewrite: Option<Rewrite>,
+}
+
+impl Routes {
+    /// Compiles the section.
+    pub fn new(document: RoutesDocument) -> Routes {
+        let mut rules = Vec::with_capacity(document.rules.0.len());
+        let mut entries = Vec::new();
+        for (rule, document) in (0u32..).zip(document.rules.0) {
+            let matches = document.matches.map_or_else(|| vec![RequestMatch::default()], |entries| entries.0);
+            entries.extend(matches.into_iter().map(|entry| (entry, rule)));
+            rules.push(Rule {
+                name: document.name.0,
+                route: document.route.0,
+                ops: StaticOps::new(document.request_headers, document.timeout, document.retries),
+                rewrite: document.rewrite,
+            });
+        }
+        if document.precedence == Precedence::GatewayApi {
+            // Stable: equal entries stay in document order.
+            entries.sort_by_key(|(entry, _)| std::cmp::Reverse(specificity(entry)));
+        }
+        let (entries, rule_of): (Vec<_>, Vec<_>) = entries.into_iter().unzip();
+        let index = Index::new(&entries);
+        Routes {
+            default: document.default.map(|route| route.0),
+            rules: rules.into(),
+            entries: entries.into(),
+            rule_of: rule_of.into(),
+            index,
+        }
+    }
+
+    /// Applies the rule that wins. `false`: no rule matches.
+    pub fn decide<'a>(&'a self, request: &Request<'a>, decision: &mut Decision<'a>) -> bool {
+        let Some(rank) = self.index.first(&self.entries, request) else { return false };
+        let Some(rule) = self.rule_of.get(rank).and_then(|&rule| self.rules.get(rule as usize)) else { return false };
+        decision.section = Some(Section::Routes);
+        decision.rule = Some(&rule.name);
+        decision.route = Some(&rule.route);
+        rule.ops.apply(&mut decision.headers);
+        if let Some(rewrite) = &rule.rewrite {
+            let path = self.entries.get(rank).and_then(|entry| entry.path.as_ref());
+            rewrite.apply(path, request, &mut decision.headers);
+        }
+        true
+    }
+
+    /// The route for requests that no rule matches.
+    pub fn default_route(&self) -> Option<&str> {
+        self.default.as_deref()
+    }
+}
+
+/// What makes an entry win under `precedence: GatewayAPI`, greater first: exact path, expression, longest prefix,
+/// method, number of headers (cookies are one header's parts, so they count as headers), number of query parameters.
+/// The place of expressions is the implementation's choice in the Gateway API; this is Envoy Gateway's.
+fn specificity(entry: &RequestMatch) -> impl Ord + use<> {
+    let path = match &entry.path {
+        Some(PathMatch::Exact(path)) => (2, path.len()),
+        Some(PathMatch::Regex(regex)) => (1, regex.pattern().len()),
+        Some(PathMatch::Prefix(prefix)) => (0, prefix.len()),
+        None => (0, 0),
+    };
+    (path, entry.method.is_some(), entry.headers.len() + entry.cookies.len(), entry.query_params.len())
+}
+
+#[cfg(test)]
+mod tests;

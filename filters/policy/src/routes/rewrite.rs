@@ -1,0 +1,122 @@
+//! `rewrite`: path and host, as the Gateway API's `HTTPURLRewriteFilter`.
+
+use std::borrow::Cow;
+
+use crate::decision::{HeaderOp, HeaderOps};
+use crate::document::{At, Context, Decode, Node, object, words, wrong_kind};
+use crate::matching::{HostPattern, PathMatch};
+use crate::request::Request;
+
+object! {
+    /// `rewrite` as written.
+    pub struct Rewrite {
+        /// The new path; the query stays.
+        path as "path": Option<PathRewrite>,
+        /// The new `:authority`.
+        hostname as "hostname": Option<Hostname>,
+    }
+}
+
+words! {
+    /// What of the path is replaced.
+    pub enum PathRewriteType {
+        /// The segments that the rule's PathPrefix matched.
+        ReplacePrefixMatch = "ReplacePrefixMatch",
+        /// All of it.
+        ReplaceFullPath = "ReplaceFullPath",
+    }
+}
+
+object! {
+    /// `rewrite.path` as written.
+    pub struct PathRewrite {
+        /// What of the path is replaced.
+        kind as "type": PathRewriteType,
+        /// What stands there instead.
+        value as "value": NewPath,
+    }
+}
+
+/// A path to write: empty (with ReplacePrefixMatch: the prefix goes) or beginning with a slash, visible ASCII, no
+/// query, no fragment.
+#[derive(Clone, Debug)]
+pub struct NewPath(Box<str>);
+
+impl Decode for NewPath {
+    const EXPECTED: &'static str = "a string: a path";
+
+    fn decode(node: &Node, at: &At<'_>, cx: &mut Context) -> Option<Self> {
+        let Node::String(text) = node else { return wrong_kind::<Self>(node, at, cx) };
+        let (message, help) = if !text.is_empty() && !text.starts_with('/') {
+            ("must begin with a slash", format!("write /{text}"))
+        } else if text.bytes().any(|b| !b.is_ascii_graphic() || b == b'?' || b == b'#') {
+            ("is not a path", "write visible ASCII, percent-encoded where needed; the query stays as it is".to_owned())
+        } else {
+            return Some(NewPath(text.as_str().into()));
+        };
+        cx.problem(at, node, message, help);
+        None
+    }
+}
+
+/// A host name to write: a precise name, no port, no star.
+#[derive(Clone, Debug)]
+pub struct Hostname(Box<str>);
+
+impl Decode for Hostname {
+    const EXPECTED: &'static str = "a string: a host name";
+
+    fn decode(node: &Node, at: &At<'_>, cx: &mut Context) -> Option<Self> {
+        let pattern = HostPattern::decode(node, at, cx)?;
+        if pattern.wildcard {
+            cx.problem(at, node, "has a star", "write one whole host name".to_owned());
+            return None;
+        }
+        Some(Hostname(pattern.name))
+    }
+}
+
+impl Rewrite {
+    /// Whether the rule needs a PathPrefix match.
+    pub fn replaces_prefix(&self) -> bool {
+        self.path.as_ref().is_some_and(|path| path.kind == PathRewriteType::ReplacePrefixMatch)
+    }
+
+    /// Appends the changes for `request`, which the rule matched with `matched`.
+    pub fn apply<'a>(&'a self, matched: Option<&PathMatch>, request: &Request<'a>, headers: &mut HeaderOps<'a>) {
+        if let Some(target) = self.path.as_ref().and_then(|path| path.target(matched, request)) {
+            headers.push(HeaderOp::Set(":path", target));
+        }
+        if let Some(Hostname(name)) = &self.hostname {
+            headers.push(HeaderOp::Set(":authority", Cow::Borrowed(name.as_bytes())));
+        }
+    }
+}
+
+impl PathRewrite {
+    /// The new `:path` with the request's query. `None` leaves a path alone that has no segments (CONNECT,
+    /// `OPTIONS *`).
+    fn target<'a>(&'a self, matched: Option<&PathMatch>, request: &Request<'a>) -> Option<Cow<'a, [u8]>> {
+        if !request.path.starts_with(b"/") {
+            return None;
+        }
+        let value = self.value.0.as_bytes();
+        let (front, rest) = match self.kind {
+            PathRewriteType::ReplaceFullPath => (value, &b""[..]),
+            PathRewriteType::ReplacePrefixMatch => {
+                let Some(PathMatch::Prefix(prefix)) = matched else { return None };
+                // What follows the prefix is empty or begins with a slash, so the value must not end with one.
+                (value.strip_suffix(b"/").unwrap_or(value), request.path.get(prefix.len()..)?)
+            }
+        };
+        // The target without its path: "?query", or nothing.
+        let query = request.target.get(request.path.len()..).unwrap_or_default();
+        if front.is_empty() && rest.is_empty() {
+            return Some(Cow::Owned([b"/", query].concat()));
+        }
+        if rest.is_empty() && query.is_empty() {
+            return Some(Cow::Borrowed(front));
+        }
+        Some(Cow::Owned([front, rest, query].concat()))
+    }
+}

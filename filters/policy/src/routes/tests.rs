@@ -1,0 +1,256 @@
+use super::*;
+use crate::decision::HeaderOp;
+use crate::{Module, Policy};
+#[cfg(target_arch = "wasm32")]
+use wasm_bindgen_test::wasm_bindgen_test as test;
+
+/// The request `METHOD authority path` with `headers`, decided by the routes section `json`.
+fn decide(json: &str, line: &str, headers: &[(&str, &str)]) -> (Option<String>, Option<String>, Vec<String>) {
+    let policy = Policy::from_json(format!(r#"{{"routes":{json}}}"#).as_bytes(), Module::HeaderRouting).unwrap();
+    let mut parts = line.split(' ');
+    let mut part = || parts.next().unwrap().as_bytes();
+    let mut map = vec![(&b":method"[..], part()), (b":authority", part()), (b":path", part())];
+    map.extend(headers.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())));
+    let request = Request::new(&map);
+    let decision = policy.decide(&request, &mut NoEnvironment);
+    let ops = decision.headers.iter().map(|op| match op {
+        HeaderOp::Set(name, value) => format!("set {name}={}", String::from_utf8_lossy(value)),
+        HeaderOp::Add(name, value) => format!("add {name}={}", String::from_utf8_lossy(value)),
+        HeaderOp::Remove(name) => format!("remove {name}"),
+    });
+    (decision.route.map(str::to_owned), decision.rule.map(str::to_owned), ops.collect())
+}
+
+fn route(json: &str, line: &str, headers: &[(&str, &str)]) -> Option<String> {
+    decide(json, line, headers).0
+}
+
+/// Routes ask nothing of the outside: a call is a host call too many.
+struct NoEnvironment;
+
+impl crate::Environment for NoEnvironment {
+    fn now(&mut self) -> crate::Timestamp {
+        panic!("routes asked for the time")
+    }
+    fn source_address(&mut self) -> Option<std::net::IpAddr> {
+        panic!("routes asked for the source address")
+    }
+    fn destination_port(&mut self) -> Option<u16> {
+        panic!("routes asked for the destination port")
+    }
+    fn sni(&mut self) -> Option<Vec<u8>> {
+        panic!("routes asked for the SNI")
+    }
+    fn peer(&mut self) -> Option<Vec<u8>> {
+        panic!("routes asked for the peer")
+    }
+    fn random(&mut self) -> u64 {
+        panic!("routes asked for randomness")
+    }
+}
+
+fn errors(json: &str) -> Vec<String> {
+    match Policy::from_json(format!(r#"{{"routes":{json}}}"#).as_bytes(), Module::Suite) {
+        Ok(_) => Vec::new(),
+        Err(problems) => problems.iter().map(ToString::to_string).collect(),
+    }
+}
+
+#[test]
+fn the_first_rule_that_matches_wins_and_the_default_catches_the_rest() {
+    let json = r#"{"default":"stable","rules":[
+        {"name":"a","route":"a","matches":[{"path":{"value":"/x"}},{"headers":[{"name":"X-A","value":"1"}]}]},
+        {"name":"b","route":"b","matches":[{"path":{"value":"/"},"headers":[{"name":"x-b","type":"Present"}]}]}]}"#;
+    assert_eq!(route(json, "GET h /x/y", &[("x-b", "")]).as_deref(), Some("a"));
+    assert_eq!(route(json, "GET h /", &[("x-a", "1"), ("x-b", "")]).as_deref(), Some("a"));
+    assert_eq!(route(json, "GET h /", &[("x-b", "")]).as_deref(), Some("b"));
+    let (route, rule, ops) = decide(json, "GET h /", &[]);
+    assert_eq!((route.as_deref(), rule), (Some("stable"), None));
+    assert_eq!(ops, ["set x-penstock-route=stable"]);
+}
+
+#[test]
+fn a_rule_without_matches_takes_every_request() {
+    let json = r#"{"rules":[{"name":"all","route":"r"}]}"#;
+    assert_eq!(route(json, "CONNECT h:443 ", &[]).as_deref(), Some("r"));
+    assert_eq!(route(json, "OPTIONS h *", &[]).as_deref(), Some("r"));
+}
+
+#[test]
+fn an_inbound_route_header_is_removed_and_never_seen() {
+    let json = r#"{"rules":[{"name":"a","route":"a","matches":[{"path":{"value":"/a"}}]}]}"#;
+    let spoofed = [("x-penstock-route", "a"), ("x-penstock-route", "b")];
+    assert_eq!(decide(json, "GET h /", &spoofed), (None, None, vec!["remove x-penstock-route".into()]));
+    assert_eq!(decide(json, "GET h /a", &spoofed).2, ["set x-penstock-route=a"]);
+    assert_eq!(decide(json, "GET h /", &[]).2, [] as [&str; 0]);
+    let matching =
+        r#"{"rules":[{"name":"a","route":"a","matches":[{"headers":[{"name":"X-Penstock-Route","value":"a"}]}]}]}"#;
+    assert!(errors(matching)[0].contains("it is the route header"), "{:?}", errors(matching));
+}
+
+#[test]
+fn the_gateway_api_prefers_the_more_specific_entry() {
+    let rule = |name: &str, entry: &str| format!(r#"{{"name":"{name}","route":"{name}","matches":[{entry}]}}"#);
+    let rules = [
+        rule("prefix-short", r#"{"path":{"value":"/a"},"method":"GET","headers":[{"name":"x","value":"1"}]}"#),
+        rule("regex", r#"{"path":{"type":"RegularExpression","value":"/a/b/c/.*"}}"#),
+        rule(
+            "two-headers",
+            r#"{"path":{"value":"/a/b"},"headers":[{"name":"x","value":"1"},{"name":"y","value":"1"}]}"#,
+        ),
+        rule("method", r#"{"path":{"value":"/a/b"},"method":"GET"}"#),
+        rule("one-header", r#"{"path":{"value":"/a/b/"},"headers":[{"name":"x","value":"1"}]}"#),
+        rule("query", r#"{"path":{"value":"/a/b"},"queryParams":[{"name":"q","value":"1"}]}"#),
+        rule("first-equal", r#"{"path":{"value":"/q"}}"#),
+        rule("second-equal", r#"{"path":{"value":"/q"}}"#),
+        rule("exact", r#"{"path":{"type":"Exact","value":"/a/b"}}"#),
+    ];
+    let json = format!(r#"{{"precedence":"GatewayAPI","rules":[{}]}}"#, rules.join(","));
+    for (line, headers, expected) in [
+        ("GET h /a/b?q=1", &[("x", "1"), ("y", "1")][..], "exact"),
+        ("GET h /a/b/c?q=1", &[("x", "1"), ("y", "1")], "method"),
+        ("POST h /a/b/c?q=1", &[("x", "1"), ("y", "1")], "two-headers"),
+        ("POST h /a/b/c?q=1", &[("x", "1")], "one-header"),
+        ("POST h /a/b/c?q=1", &[], "query"),
+        ("GET h /a/b/c/d", &[("x", "1")], "regex"),
+        ("GET h /a/c", &[("x", "1")], "prefix-short"),
+        ("GET h /q", &[], "first-equal"),
+    ] {
+        assert_eq!(route(&json, line, headers).as_deref(), Some(expected), "{line} {headers:?}");
+    }
+}
+
+#[test]
+fn header_changes_come_in_the_order_remove_set_add() {
+    let json = r#"{"rules":[{"name":"a","route":"a","timeout":"2s",
+        "requestHeaders":{"add":[{"name":"X-Add","value":"1"}],"set":[{"name":"X-Set","value":"2"}],"remove":["X-Gone"]},
+        "retries":{"attempts":2,"on":["5xx","reset",503,"unavailable"],"perTryTimeout":"250ms"}}]}"#;
+    assert_eq!(
+        decide(json, "GET h /", &[]).2,
+        [
+            "remove x-gone",
+            "set x-set=2",
+            "add x-add=1",
+            "set x-envoy-upstream-rq-timeout-ms=2000",
+            "set x-envoy-retriable-status-codes=503",
+            "set x-envoy-retry-on=5xx,reset,retriable-status-codes",
+            "set x-envoy-retry-grpc-on=unavailable",
+            "set x-envoy-max-retries=2",
+            "set x-envoy-upstream-rq-per-try-timeout-ms=250",
+            "set x-penstock-route=a",
+        ]
+    );
+}
+
+#[test]
+fn a_replaced_prefix_follows_the_table_of_the_gateway_api() {
+    for (prefix, value, path, expected) in [
+        ("/foo", "/xyz", "/foo/bar", "/xyz/bar"),
+        ("/foo", "/xyz/", "/foo/bar", "/xyz/bar"),
+        ("/foo/", "/xyz", "/foo/bar", "/xyz/bar"),
+        ("/foo/", "/xyz/", "/foo/bar", "/xyz/bar"),
+        ("/foo", "/xyz", "/foo", "/xyz"),
+        ("/foo", "/xyz", "/foo/", "/xyz/"),
+        ("/foo", "", "/foo/bar", "/bar"),
+        ("/foo", "", "/foo/", "/"),
+        ("/foo", "", "/foo", "/"),
+        ("/foo", "/", "/foo/", "/"),
+        ("/foo", "/", "/foo", "/"),
+        ("/foo", "/xyz", "/foo?q=/foo", "/xyz?q=/foo"),
+        ("/foo", "/", "/foo?q", "/?q"),
+        ("/", "/v2", "/x?y=z", "/v2/x?y=z"),
+    ] {
+        let json = format!(
+            r#"{{"rules":[{{"name":"a","route":"a","matches":[{{"path":{{"value":"{prefix}"}}}}],
+                "rewrite":{{"path":{{"type":"ReplacePrefixMatch","value":"{value}"}}}}}}]}}"#
+        );
+        let ops = decide(&json, &format!("GET h {path}"), &[]).2;
+        assert_eq!(ops[0], format!("set :path={expected}"), "{prefix} {value} {path}");
+    }
+}
+
+#[test]
+fn the_prefix_replaced_is_that_of_the_entry_that_matched() {
+    let json = r#"{"rules":[{"name":"a","route":"a","rewrite":{"path":{"type":"ReplacePrefixMatch","value":"/n"}},
+        "matches":[{"path":{"value":"/a/b"}},{"path":{"value":"/a"}}]}]}"#;
+    assert_eq!(decide(json, "GET h /a/b/c", &[]).2[0], "set :path=/n/c");
+    assert_eq!(decide(json, "GET h /a/c", &[]).2[0], "set :path=/n/c");
+}
+
+#[test]
+fn the_full_path_is_replaced_and_the_query_stays() {
+    let json = r#"{"rules":[{"name":"a","route":"a",
+        "rewrite":{"path":{"type":"ReplaceFullPath","value":"/v2/"},"hostname":"v2.internal"}}]}"#;
+    assert_eq!(decide(json, "GET h /x?a=b", &[]).2[..2], ["set :path=/v2/?a=b", "set :authority=v2.internal"]);
+    assert_eq!(decide(json, "OPTIONS h *", &[]).2[0], "set :authority=v2.internal", "a `*` has no path to replace");
+}
+
+#[test]
+fn the_route_header_can_have_another_name() {
+    let policy = br#"{"settings":{"routeHeader":"X-My-Route"},"routes":{"default":"r"}}"#;
+    let policy = Policy::from_json(policy, Module::HeaderRouting).unwrap();
+    let map = [(&b":path"[..], &b"/"[..]), (b"x-my-route", b"spoofed")];
+    let decision = policy.decide(&Request::new(&map), &mut NoEnvironment);
+    assert_eq!(decision.headers[0], HeaderOp::Set("x-my-route", b"r".into()));
+}
+
+#[test]
+fn mistakes_are_explained_with_path_and_remedy() {
+    for (json, expected) in [
+        (r#"{"rules":[{"name":"a"}]}"#, "routes.rules[0].route: is required"),
+        (r#"{"rules":[{"name":"a","route":"x y"}]}"#, "routes.rules[0].route: \"x y\": is not a route name"),
+        (r#"{"rules":[{"name":"a","route":"a","matches":[]}]}"#, "routes.rules[0].matches: []: is empty"),
+        (r#"{"rules":[{"name":"a","route":"a","matches":[{}]}]}"#, "routes.rules[0].matches[0]: {}: has no condition"),
+        (r#"{"rules":[{"name":"a","route":"a","matches":null}]}"#, "routes.rules[0].matches: is null"),
+        (
+            r#"{"rules":[{"name":"a","route":"a"},{"name":"a","route":"b"}]}"#,
+            "routes.rules[1].name: \"a\": is already the name of routes.rules[0]",
+        ),
+        (r#"{"rules":[{"name":"a","route":"a","matchs":[]}]}"#, "did you mean `matches`?"),
+        (
+            r#"{"precedence":"gatewayapi"}"#,
+            "routes.precedence: \"gatewayapi\": is not a possible value; did you mean `GatewayAPI`?",
+        ),
+        (
+            r#"{"rules":[{"name":"a","route":"a","timeout":"2x"}]}"#,
+            "routes.rules[0].timeout: \"2x\": is not a duration",
+        ),
+        (r#"{"rules":[{"name":"a","route":"a","timeout":2}]}"#, "write 2s or 2ms"),
+        (
+            r#"{"rules":[{"name":"a","route":"a","retries":{"attempts":1,"on":["5x"]}}]}"#,
+            "routes.rules[0].retries.on[0]: \"5x\": is not a retry condition; did you mean `5xx`",
+        ),
+        (r#"{"rules":[{"name":"a","route":"a","retries":{"attempts":1,"on":[]}}]}"#, "retries.on: []: is empty"),
+        (
+            r#"{"rules":[{"name":"a","route":"a","timeout":"1s","retries":{"attempts":1,"on":["5xx"],"perTryTimeout":"2s"}}]}"#,
+            "routes.rules[0].retries.perTryTimeout: is longer than the timeout",
+        ),
+        (
+            r#"{"rules":[{"name":"a","route":"a","rewrite":{"path":{"type":"ReplacePrefixMatch","value":"/x"}}}]}"#,
+            "routes.rules[0].rewrite.path: ReplacePrefixMatch has no prefix to replace",
+        ),
+        (
+            r#"{"rules":[{"name":"a","route":"a","rewrite":{"hostname":"*.x.test"}}]}"#,
+            "rewrite.hostname: \"*.x.test\": has a star",
+        ),
+        (
+            r#"{"rules":[{"name":"a","route":"a","requestHeaders":{"set":[{"name":"x","value":"1"}],"remove":["X"]}}]}"#,
+            "routes.rules[0].requestHeaders.remove[0]: changes `x`, as set[0] does",
+        ),
+        (
+            r#"{"rules":[{"name":"a","route":"a","requestHeaders":{"set":[{"name":":path","value":"/"}]}}]}"#,
+            "requestHeaders.set[0].name: \":path\": cannot be named as a header",
+        ),
+        (r#"{"default":""}"#, "routes.default: \"\": is not a route name"),
+    ] {
+        let errors = errors(json);
+        assert!(errors.iter().any(|error| error.contains(expected)), "{json}: {errors:?}");
+        assert_eq!(errors.len(), 1, "{json}: {errors:?}");
+    }
+}
+
+#[test]
+fn every_mistake_of_a_document_is_reported_at_once() {
+    let json = r#"{"defualt":"x","rules":[{"name":"a","route":"","timeout":"1"},{"nam":"b","route":"b"}]}"#;
+    assert_eq!(errors(json).len(), 5, "{:?}", errors(json));
+}

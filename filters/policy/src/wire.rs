@@ -1,0 +1,238 @@
+//! Requests and decisions as JSON: the form of `penstock replay` and of the contract's cases. Not in the modules.
+
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use crate::decision::{Action, Decision, HeaderOp};
+use crate::environment::{Environment, Timestamp};
+use crate::request::{Header, Request};
+
+/// A request as one JSON object; only `method`, `authority` and `path` are required.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct WireRequest {
+    method: String,
+    #[serde(default)]
+    scheme: Option<String>,
+    authority: String,
+    path: String,
+    #[serde(default)]
+    headers: Vec<(String, String)>,
+    /// Extended CONNECT's `:protocol`.
+    #[serde(default)]
+    protocol: Option<String>,
+    #[serde(default)]
+    source_address: Option<IpAddr>,
+    #[serde(default)]
+    destination_port: Option<u16>,
+    #[serde(default)]
+    sni: Option<String>,
+    #[serde(default)]
+    peer: Option<String>,
+    /// RFC 3339; absent: now.
+    #[serde(default, deserialize_with = "timestamp")]
+    time: Option<Timestamp>,
+}
+
+fn timestamp<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Timestamp>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let wrong = || serde::de::Error::custom(format!("{text:?} is not a time such as 2026-01-31T09:30:00Z"));
+    let nanos = OffsetDateTime::parse(&text, &Rfc3339).map_err(|_| wrong())?.unix_timestamp_nanos();
+    u64::try_from(nanos).map(|nanos| Some(Timestamp(nanos))).map_err(|_| wrong())
+}
+
+impl WireRequest {
+    /// The header map that a proxy would hand over: pseudo-headers first, names in lower case, and no `:path` for a
+    /// plain CONNECT.
+    pub fn header_map(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
+        let pseudo = [
+            (":method", Some(&self.method)),
+            (":scheme", self.scheme.as_ref()),
+            (":authority", Some(&self.authority)),
+            (":path", Some(&self.path).filter(|path| !path.is_empty())),
+            (":protocol", self.protocol.as_ref()),
+        ];
+        let pseudo = pseudo.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?.clone())));
+        let headers = self.headers.iter().map(|(name, value)| (name.to_ascii_lowercase(), value.clone()));
+        pseudo.chain(headers).map(|(name, value)| (name.into_bytes(), value.into_bytes())).collect()
+    }
+
+    /// Decides with what this request says of connection and time; `now` when it gives no time, `random` for
+    /// per-request choices.
+    pub fn decide(&self, policy: &crate::Policy, now: Timestamp, random: u64) -> WireDecision {
+        let owned = self.header_map();
+        let headers: Vec<Header<'_>> = owned.iter().map(|(name, value)| (&**name, &**value)).collect();
+        let mut environment = WireEnvironment { request: self, now, random };
+        WireDecision::new(&policy.decide(&Request::new(&headers), &mut environment))
+    }
+}
+
+/// The environment that a request line describes.
+struct WireEnvironment<'a> {
+    request: &'a WireRequest,
+    now: Timestamp,
+    random: u64,
+}
+
+impl Environment for WireEnvironment<'_> {
+    fn now(&mut self) -> Timestamp {
+        self.request.time.unwrap_or(self.now)
+    }
+
+    fn source_address(&mut self) -> Option<IpAddr> {
+        self.request.source_address
+    }
+
+    fn destination_port(&mut self) -> Option<u16> {
+        self.request.destination_port
+    }
+
+    fn sni(&mut self) -> Option<Vec<u8>> {
+        self.request.sni.as_ref().map(|sni| sni.clone().into_bytes())
+    }
+
+    fn peer(&mut self) -> Option<Vec<u8>> {
+        self.request.peer.as_ref().map(|peer| peer.clone().into_bytes())
+    }
+
+    fn random(&mut self) -> u64 {
+        self.random
+    }
+}
+
+type Pair = (String, String);
+
+/// A decision as one JSON object; absent keys are left out.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WireDecision {
+    /// `continue` or `respond`; `None` when the policy did not compile.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub action: Option<&'static str>,
+    /// Status of the response.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status: Option<u16>,
+    /// The section that gave the outcome.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub section: Option<&'static str>,
+    /// The rule that gave the outcome.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rule: Option<String>,
+    /// Why.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<&'static str>,
+    /// The route's name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub route: Option<String>,
+    /// The canary variant.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub variant: Option<String>,
+    /// What changes on the request.
+    #[serde(skip_serializing_if = "WireHeaders::is_empty")]
+    pub headers: WireHeaders,
+    /// Headers of the response.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub response_headers: Vec<Pair>,
+    /// Body of the response.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub body: Option<String>,
+    /// The status that Audit or Shadow held back.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub would_respond: Option<u16>,
+    /// Why the line's own policy does not compile.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub policy_error: Option<String>,
+}
+
+/// Changes of the request's headers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct WireHeaders {
+    /// Replaces every value.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub set: Vec<Pair>,
+    /// Adds one more value.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub add: Vec<Pair>,
+    /// Removes every value.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub remove: Vec<String>,
+}
+
+impl WireHeaders {
+    fn is_empty(&self) -> bool {
+        self.set.is_empty() && self.add.is_empty() && self.remove.is_empty()
+    }
+}
+
+fn pair(name: &str, value: &[u8]) -> Pair {
+    (name.to_owned(), String::from_utf8_lossy(value).into_owned())
+}
+
+impl WireDecision {
+    /// The JSON form of `decision`. Values that are not UTF-8 show U+FFFD.
+    pub fn new(decision: &Decision<'_>) -> WireDecision {
+        let mut headers = WireHeaders::default();
+        for op in &decision.headers {
+            match op {
+                HeaderOp::Set(name, value) => headers.set.push(pair(name, value)),
+                HeaderOp::Add(name, value) => headers.add.push(pair(name, value)),
+                HeaderOp::Remove(name) => headers.remove.push((*name).to_owned()),
+            }
+        }
+        let mut wire = WireDecision {
+            action: Some("continue"),
+            section: decision.section.map(|section| section.field()),
+            rule: decision.rule.map(str::to_owned),
+            reason: decision.reason,
+            route: decision.route.map(str::to_owned),
+            variant: decision.variant.map(str::to_owned),
+            headers,
+            response_headers: decision.response_headers.iter().map(|(name, value)| pair(name, value)).collect(),
+            would_respond: decision.would_respond,
+            ..WireDecision::default()
+        };
+        if let Action::Respond(response) = &decision.action {
+            wire.action = Some("respond");
+            wire.status = Some(response.status);
+            wire.response_headers.extend(response.headers.iter().map(|(name, value)| pair(name, value)));
+            wire.body = Some(String::from_utf8_lossy(&response.body).into_owned());
+        }
+        wire
+    }
+
+    /// The answer for a line whose own policy does not compile.
+    pub fn policy_error(message: String) -> WireDecision {
+        WireDecision { policy_error: Some(message), ..WireDecision::default() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    #[test]
+    fn unknown_keys_and_bad_times_are_errors() {
+        let error = |json: &str| serde_json::from_str::<WireRequest>(json).unwrap_err().to_string();
+        assert!(error(r#"{"method":"GET","authority":"a","path":"/","verb":1}"#).contains("unknown field `verb`"));
+        assert!(error(r#"{"method":"GET","path":"/"}"#).contains("missing field `authority`"));
+        assert!(error(r#"{"method":"GET","authority":"a","path":"/","time":"noon"}"#).contains("not a time"));
+    }
+
+    #[test]
+    fn times_are_read_with_their_offset() {
+        let json = r#"{"method":"GET","authority":"a","path":"/","time":"1970-01-01T02:00:00.5+01:00"}"#;
+        let request: WireRequest = serde_json::from_str(json).unwrap();
+        assert_eq!(request.time, Some(Timestamp(3_600_500_000_000)));
+    }
+
+    #[test]
+    fn absent_keys_are_left_out() {
+        let json = serde_json::to_string(&WireDecision::new(&Decision::default())).unwrap();
+        assert_eq!(json, r#"{"action":"continue"}"#);
+    }
+}

@@ -1,0 +1,58 @@
+//! Every case of the contract, natively and, under Node, in wasm.
+//!
+//! The files in `contract/` are the project's copy. A case agrees when the decision has every key that `expect`
+//! has; `null` means that the decision does not have the key.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test stops at the first surprise")]
+
+use penstock_policy::document::Node;
+use penstock_policy::wire::{WireDecision, WireRequest};
+use penstock_policy::{Module, Policy, Timestamp};
+use serde_json::Value;
+#[cfg(target_arch = "wasm32")]
+use wasm_bindgen_test::wasm_bindgen_test as test;
+
+/// The sections that this version runs; cases of the others wait for them.
+const SECTIONS: [&str; 2] = ["routes", "settings"];
+
+fn cases(file: &str) -> Vec<Value> {
+    let cases: Vec<Value> = file.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let runs = |case: &Value| case["policy"].as_object().unwrap().keys().all(|key| SECTIONS.contains(&key.as_str()));
+    cases.into_iter().filter(runs).collect()
+}
+
+fn policy(case: &Value) -> Result<Policy, String> {
+    let node = Node::from_json(case["policy"].to_string().as_bytes()).unwrap();
+    Policy::from_node(&node, Module::Suite).map_err(|problems| problems.to_string())
+}
+
+fn check_decisions(file: &str) -> usize {
+    let cases = cases(file);
+    for case in &cases {
+        let policy = policy(case).unwrap_or_else(|problems| panic!("{}: {problems}", case["name"]));
+        let request: WireRequest = serde_json::from_value(case["request"].clone()).unwrap();
+        let decision = serde_json::to_value(request.decide(&policy, Timestamp(0), 0)).unwrap();
+        for (key, expected) in case["expect"].as_object().unwrap() {
+            assert_eq!(decision.get(key).unwrap_or(&Value::Null), expected, "{}: {key} in {decision}", case["name"]);
+        }
+    }
+    cases.len()
+}
+
+#[test]
+fn every_routes_case_is_decided_as_the_contract_says() {
+    assert!(check_decisions(include_str!("contract/routes-cases.jsonl")) >= 15);
+}
+
+#[test]
+fn every_load_case_is_accepted_or_refused_as_the_contract_says() {
+    for case in cases(include_str!("contract/load-cases.jsonl")) {
+        assert_eq!(policy(&case).is_ok(), case["expect"]["valid"], "{}: {:?}", case["name"], policy(&case).err());
+    }
+}
+
+#[test]
+fn a_policy_error_takes_the_place_of_the_action() {
+    let json = serde_json::to_string(&WireDecision::policy_error("routes: …".into())).unwrap();
+    assert_eq!(json, r#"{"policyError":"routes: …"}"#);
+}
