@@ -46,13 +46,16 @@ pub enum HeaderOp<'a> {
 /// Changes in the order in which the host must apply them; inline up to eight.
 pub type HeaderOps<'a> = SmallVec<[HeaderOp<'a>; 8]>;
 
+/// Headers to add to a response, in order; inline up to two.
+pub type ResponseHeaders<'a> = SmallVec<[(&'a str, Cow<'a, [u8]>); 2]>;
+
 /// A response that the proxy gives instead of forwarding.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Response<'a> {
     /// HTTP status, 200–599.
     pub status: u16,
     /// Headers beside those of [`Decision::response_headers`].
-    pub headers: SmallVec<[(&'a str, Cow<'a, [u8]>); 4]>,
+    pub headers: ResponseHeaders<'a>,
     /// Body, possibly empty.
     pub body: Cow<'a, [u8]>,
 }
@@ -85,7 +88,7 @@ pub struct Decision<'a> {
     /// Everything that changes on the request.
     pub headers: HeaderOps<'a>,
     /// Headers for the response, whoever gives it.
-    pub response_headers: SmallVec<[(&'a str, Cow<'a, [u8]>); 2]>,
+    pub response_headers: ResponseHeaders<'a>,
     /// The status that Audit or Shadow held back.
     pub would_respond: Option<u16>,
 }

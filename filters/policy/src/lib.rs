@@ -17,7 +17,7 @@ mod settings;
 #[cfg(feature = "wire")]
 pub mod wire;
 
-pub use decision::{Action, Decision, HeaderOp, HeaderOps, Response, Section};
+pub use decision::{Action, Decision, HeaderOp, HeaderOps, Response, ResponseHeaders, Section};
 pub use document::{Problem, Problems};
 pub use environment::{Environment, Timestamp};
 pub use module::Module;
