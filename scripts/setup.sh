@@ -1,0 +1,20 @@
+#!/usr/bin/env bash
+# From a machine with rustup to everything that build, test and demo need. Does nothing where nothing is to do.
+# What is heavy goes to a cache that all checkouts share (PENSTOCK_CACHE, by default ~/.cache/penstock);
+# .tools/bin holds links to it.
+source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+
+# Two set-ups at once would build the same things twice, and write to the same toolchain.
+mkdir -p "$CACHE"
+if have flock; then
+    exec 9>"$CACHE/lock"
+    if ! flock --nonblock 9; then
+        say setup "waiting for another set-up on this machine"
+        flock 9
+    fi
+fi
+
+headline "Set-up"
+for step in rust wasm-targets node wasm-opt envoy wasm-bindgen; do
+    "$ROOT/scripts/setup/$step.sh"
+done
