@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # From a machine with rustup to everything that build, test and demo need. Does nothing where nothing is to do.
 # What is heavy goes to a cache that all checkouts share (PENSTOCK_CACHE, by default ~/.cache/penstock);
-# .tools/bin holds links to it.
+# .tools/bin holds links to it. `setup.sh run` leaves out what only tests and lint need.
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 # Two set-ups at once would build the same things twice, and write to the same toolchain.
@@ -14,7 +14,14 @@ if have flock; then
     fi
 fi
 
+steps=(rust wasm-targets node wasm-opt envoy)
+case ${1:-all} in
+run) ;;
+all) steps+=(wasm-bindgen cargo-deny) ;;
+*) die "usage: setup.sh [run|all]" ;;
+esac
+
 headline "Set-up"
-for step in rust wasm-targets node wasm-opt envoy wasm-bindgen; do
+for step in "${steps[@]}"; do
     "$ROOT/scripts/setup/$step.sh"
 done

@@ -3,4 +3,4 @@
 source "$(dirname "${BASH_SOURCE[0]}")/../common.sh"
 cd "$ROOT"
 
-install_crate cargo-deny 0.20.2 cargo-deny "4-5 minutes"
+install_crate cargo-deny 0.20.2 cargo-deny "2-4 minutes"

@@ -8,4 +8,4 @@ if [[ -z $version ]]; then
     say wasm-bindgen "not in Cargo.lock: nothing to set up"
     exit 0
 fi
-install_crate wasm-bindgen-cli "$version" wasm-bindgen-test-runner "3-4 minutes"
+install_crate wasm-bindgen-cli "$version" wasm-bindgen-test-runner "2-4 minutes"

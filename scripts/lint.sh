@@ -1,0 +1,34 @@
+#!/usr/bin/env bash
+# Everything that judges the source without running it.
+source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+cd "$ROOT"
+PATH=$TOOLS/bin:$PATH
+
+headline "Format"
+cargo fmt --all --check
+
+headline "Clippy: everything, natively"
+cargo clippy --workspace --all-targets --locked -- --deny warnings
+
+headline "Clippy: the modules, for $WASI_TARGET"
+cargo clippy --locked --target "$WASI_TARGET" --package penstock-runtime "${MODULES[@]/#/--package=penstock-}" -- --deny warnings
+
+headline "Documentation"
+RUSTDOCFLAGS="--deny warnings" cargo doc --workspace --no-deps --locked
+
+headline "Dependencies: licences, bans, sources"
+cargo deny --locked check --hide-inclusion-graph licenses bans sources
+
+headline "Dependencies: advisories"
+if bounded 60 cargo deny --locked fetch db >/dev/null 2>&1; then
+    cargo deny --locked check --disable-fetch advisories
+else
+    echo "skipped: the advisory database cannot be reached from here"
+fi
+
+headline "Shell scripts"
+if have shellcheck; then
+    shellcheck -x .ci/run scripts/*.sh scripts/setup/*.sh
+else
+    echo "skipped: there is no shellcheck here"
+fi

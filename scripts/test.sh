@@ -1,0 +1,31 @@
+#!/usr/bin/env bash
+# All that must hold before a change is done, cheapest first. Needs what `make setup` brings.
+source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+cd "$ROOT"
+
+trap 'status=$?; if ((status)); then printf "\nFAILED: make test (above: what and why)\n"; fi' EXIT
+
+scripts/lint.sh
+
+headline "Unit tests, natively"
+cargo test --workspace --exclude penstock-integration --locked
+
+headline "Unit tests of the policy engine, as wasm under Node ($PURE_TARGET)"
+if [[ -x $TOOLS/bin/wasm-bindgen-test-runner ]]; then
+    CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER=$TOOLS/bin/wasm-bindgen-test-runner \
+        cargo test --package penstock-policy --target "$PURE_TARGET" --locked
+else
+    echo "skipped: no crate depends on wasm-bindgen-test"
+fi
+
+scripts/build.sh
+
+headline "Sizes"
+scripts/check-sizes.sh
+
+headline "Integration tests, with a real Envoy"
+ENVOY_BIN=$TOOLS/bin/envoy PENSTOCK_DIST=$ROOT/dist cargo test --package penstock-integration --locked
+
+ONCE=1 scripts/demo.sh
+
+printf '\nPASSED: make test (%d min %d s)\n' $((SECONDS / 60)) $((SECONDS % 60))
