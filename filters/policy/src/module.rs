@@ -18,8 +18,9 @@ pub enum Module {
 }
 
 impl Module {
-    /// The modules that run one section each.
-    const SINGLE: [Module; 4] = [Module::EgressAllowlist, Module::RateLimit, Module::HeaderRouting, Module::Canary];
+    /// Every module.
+    pub const ALL: [Module; 5] =
+        [Module::Suite, Module::EgressAllowlist, Module::RateLimit, Module::HeaderRouting, Module::Canary];
 
     /// The module's name: that of its file.
     pub const fn name(self) -> &'static str {
@@ -55,6 +56,6 @@ impl Module {
 
     /// The single module that runs `section`.
     pub fn of(section: Section) -> Module {
-        Module::SINGLE.into_iter().find(|module| module.runs(section)).unwrap_or(Module::Suite)
+        Module::ALL.into_iter().find(|module| module.only() == Some(section)).unwrap_or(Module::Suite)
     }
 }

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use crate::decision::{Decision, HeaderOp, Section};
-use crate::document::{At, Context, Decode, Fields, Node, Problems};
+use crate::document::{At, Context, Decode, Fields, Node, Problem, Problems};
 use crate::environment::Environment;
 use crate::module::Module;
 use crate::request::Request;
@@ -101,6 +101,11 @@ impl Policy {
             None if request.value(name.as_bytes()).is_some() => decision.headers.push(HeaderOp::Remove(name)),
             None => {}
         }
+    }
+
+    /// What is allowed but probably not meant.
+    pub fn warnings(&self) -> Vec<Problem> {
+        self.routes.iter().flat_map(Routes::warnings).collect()
     }
 
     /// What all sections share.

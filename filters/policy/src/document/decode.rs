@@ -253,6 +253,9 @@ impl<'n> Fields<'n> {
 
 /// "did you mean …", or the list of what is possible when nothing is near.
 pub fn suggestion(word: &str, known: &[&str]) -> String {
+    if word == "true" && known.contains(&"on") {
+        return "YAML 1.1, which Kubernetes reads, takes a bare `on` for true: write \"on\" in quotes".to_owned();
+    }
     // A third of the letters may be wrong: enough for a typo, too little for another word.
     let nearest = known
         .iter()

@@ -36,6 +36,16 @@ impl RequestMatch {
                 .all(|condition| condition.holds(request.query_param(&condition.name).into_iter()))
             && self.cookies.iter().all(|condition| condition.holds(request.cookie(&condition.name).into_iter()))
     }
+
+    /// Whether it holds for every request because nothing is given.
+    pub fn is_unconditional(&self) -> bool {
+        self.method.is_none()
+            && self.hostnames.is_none()
+            && self.path.is_none()
+            && self.headers.is_empty()
+            && self.query_params.is_empty()
+            && self.cookies.is_empty()
+    }
 }
 
 impl Decode for RequestMatch {

@@ -4,8 +4,12 @@ mod effects;
 mod rewrite;
 
 use crate::decision::{Decision, Section};
+use hashbrown::HashSet;
+use rustc_hash::FxBuildHasher;
+
 use crate::document::{
-    At, Context, Decode, GatewayDuration, Name, Named, Node, NonEmpty, PositiveDuration, RouteName, object, words,
+    At, Context, Decode, GatewayDuration, Name, Named, Node, NonEmpty, PositiveDuration, Problem, RouteName, object,
+    words,
 };
 use crate::matching::{Index, PathMatch, RequestMatch};
 use crate::request::Request;
@@ -160,6 +164,26 @@ impl Routes {
             rewrite.apply(path, request, &mut decision.headers);
         }
         true
+    }
+
+    /// Rules that can never win: those after one that takes every request.
+    pub fn warnings(&self) -> Vec<Problem> {
+        let rule = |rank: usize| self.rule_of.get(rank).map(|&rule| rule as usize);
+        let Some(catch_all) = self.entries.iter().position(RequestMatch::is_unconditional) else { return Vec::new() };
+        let reachable: HashSet<usize, FxBuildHasher> = (0..=catch_all).filter_map(rule).collect();
+        let by = rule(catch_all).and_then(|rule| self.rules.get(rule)).map_or("", |rule| &rule.name);
+        let root = At::Root;
+        let rules = root.field("routes");
+        let rules = rules.field("rules");
+        (0..self.rules.len())
+            .filter(|rule| !reachable.contains(rule))
+            .map(|rule| Problem {
+                path: rules.index(rule).to_string(),
+                value: None,
+                message: format!("is never reached: rule `{by}` takes every request before it"),
+                help: Some("move it up, or give the other rule `matches`".to_owned()),
+            })
+            .collect()
     }
 
     /// The route for requests that no rule matches.

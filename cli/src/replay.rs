@@ -1,0 +1,88 @@
+//! `penstock replay`: one JSON request a line in, one JSON decision a line out.
+
+use std::io::{BufRead, Write};
+use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::Context as _;
+use penstock_policy::document::Node;
+use penstock_policy::wire::{WireDecision, WireRequest};
+use penstock_policy::{Module, Policy, Timestamp};
+use serde::Deserialize;
+
+use crate::source;
+
+/// A line with a policy of its own; `expect` and `why` of the contract's cases are allowed and not looked at.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Case {
+    #[serde(rename = "name")]
+    _name: Option<String>,
+    policy: Node,
+    request: WireRequest,
+    #[serde(rename = "expect")]
+    _expect: Option<serde::de::IgnoredAny>,
+    #[serde(rename = "why")]
+    _why: Option<serde::de::IgnoredAny>,
+}
+
+/// Decides every request of `requests` by `policy`, line by line. `false`: some line's own policy is invalid.
+///
+/// # Errors
+/// When a line is not a request, named with its number, or when reading or writing fails.
+pub fn run(policy: &Policy, requests: &Path, out: &mut impl Write) -> anyhow::Result<bool> {
+    let mut input = source::open(requests)?;
+    let mut line = Vec::new();
+    let mut number = 0u64;
+    let mut all_compile = true;
+    loop {
+        line.clear();
+        let place = || format!("cannot read {}", source::display(requests));
+        if input.read_until(b'\n', &mut line).with_context(place)? == 0 {
+            break;
+        }
+        number += 1;
+        if line.trim_ascii().is_empty() {
+            continue;
+        }
+        let decision = decide(policy, &line).with_context(|| format!("{}:{number}", source::display(requests)))?;
+        all_compile &= decision.policy_error.is_none();
+        serde_json::to_writer(&mut *out, &decision)?;
+        out.write_all(b"\n")?;
+        // A reader that waits for each answer gets it at once; a file is written in large pieces.
+        if !input.fill_buf().is_ok_and(|buffered| buffered.contains(&b'\n')) {
+            out.flush()?;
+        }
+    }
+    out.flush()?;
+    Ok(all_compile)
+}
+
+fn decide(policy: &Policy, line: &[u8]) -> anyhow::Result<WireDecision> {
+    // Only an envelope has a `policy`; requests refuse unknown keys, so there is no third reading.
+    let is_case = memchr::memmem::find(line, b"\"policy\"").is_some();
+    if is_case
+        && let Ok(node) = serde_json::from_slice::<Node>(line)
+        && node.get("policy").is_some()
+    {
+        let case: Case = serde_json::from_slice(line).context("not a request with a policy of its own")?;
+        return Ok(match Policy::from_node(&case.policy, Module::Suite) {
+            Ok(policy) => case.request.decide(&policy, now(), random()),
+            Err(problems) => WireDecision::policy_error(problems.to_string()),
+        });
+    }
+    let request: WireRequest = serde_json::from_slice(line).context("not a request")?;
+    Ok(request.decide(policy, now(), random()))
+}
+
+/// The wall clock, for requests that give no time.
+fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
+}
+
+/// Randomness for choices that no key makes sticky.
+fn random() -> u64 {
+    use std::hash::{BuildHasher, RandomState};
+    RandomState::new().hash_one(())
+}
