@@ -155,6 +155,11 @@ impl Envoy {
         }
     }
 
+    /// Whether the process lives.
+    pub fn is_running(&mut self) -> Result<bool> {
+        Ok(self.child.try_wait()?.is_none())
+    }
+
     /// An error when a VM of this Envoy has trapped, or Envoy itself is gone.
     pub fn check_healthy(&mut self) -> Result<()> {
         if let Some(status) = self.child.try_wait()? {
