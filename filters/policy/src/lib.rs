@@ -5,6 +5,7 @@
 //!
 //! Data flows one way: bytes → [`document`] (every problem at once) → [`Policy`] → [`Decision`].
 
+mod client;
 mod decision;
 pub mod document;
 mod environment;
@@ -17,9 +18,10 @@ mod settings;
 #[cfg(feature = "wire")]
 pub mod wire;
 
+pub use client::client_address;
 pub use decision::{Action, Decision, HeaderOp, HeaderOps, Response, ResponseHeaders, Section};
 pub use document::{Problem, Problems};
-pub use environment::{Environment, Timestamp};
+pub use environment::{Environment, StoreConflict, Timestamp, Version};
 pub use module::Module;
 pub use policy::Policy;
 pub use request::{Header, Request};

@@ -47,6 +47,12 @@ impl crate::Environment for NoEnvironment {
     fn random(&mut self) -> u64 {
         panic!("routes asked for randomness")
     }
+    fn load(&mut self, _: &[u8], _: &mut Vec<u8>) -> Option<crate::Version> {
+        panic!("routes read state")
+    }
+    fn store(&mut self, _: &[u8], _: &[u8], _: Option<crate::Version>) -> Result<crate::Version, crate::StoreConflict> {
+        panic!("routes wrote state")
+    }
 }
 
 fn errors(json: &str) -> Vec<String> {
