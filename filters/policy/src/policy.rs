@@ -11,7 +11,7 @@ use crate::routes::{NotYet, Routes, RoutesDocument};
 use crate::settings::Settings;
 
 /// Memory for all regular expressions of one policy, in bytes.
-const REGEX_BUDGET: usize = 32 << 20;
+const REGEX_BUDGET: usize = 64 << 20;
 
 /// A policy, ready to decide. Never changes; a new document makes a new one.
 #[derive(Debug)]
