@@ -6,8 +6,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
 use penstock_policy::document::Node;
-use penstock_policy::wire::{WireDecision, WireRequest};
-use penstock_policy::{Module, Policy, Timestamp};
+use penstock_policy::wire::{WireDecision, WireRequest, World};
+use penstock_policy::{Policy, Timestamp};
 use serde::Deserialize;
 
 use crate::source;
@@ -35,6 +35,7 @@ pub fn run(policy: &Policy, requests: &Path, out: &mut impl Write) -> anyhow::Re
     let mut line = Vec::new();
     let mut number = 0u64;
     let mut all_compile = true;
+    let mut world = World::new(now(), random());
     loop {
         line.clear();
         let place = || format!("cannot read {}", source::display(requests));
@@ -45,7 +46,8 @@ pub fn run(policy: &Policy, requests: &Path, out: &mut impl Write) -> anyhow::Re
         if line.trim_ascii().is_empty() {
             continue;
         }
-        let decision = decide(policy, &line).with_context(|| format!("{}:{number}", source::display(requests)))?;
+        let decision =
+            decide(policy, &line, &mut world).with_context(|| format!("{}:{number}", source::display(requests)))?;
         all_compile &= decision.policy_error.is_none();
         serde_json::to_writer(&mut *out, &decision)?;
         out.write_all(b"\n")?;
@@ -58,7 +60,7 @@ pub fn run(policy: &Policy, requests: &Path, out: &mut impl Write) -> anyhow::Re
     Ok(all_compile)
 }
 
-fn decide(policy: &Policy, line: &[u8]) -> anyhow::Result<WireDecision> {
+fn decide(policy: &Policy, line: &[u8], world: &mut World) -> anyhow::Result<WireDecision> {
     // Only an envelope has a `policy`; requests refuse unknown keys, so there is no third reading.
     let is_case = memchr::memmem::find(line, b"\"policy\"").is_some();
     if is_case
@@ -66,13 +68,14 @@ fn decide(policy: &Policy, line: &[u8]) -> anyhow::Result<WireDecision> {
         && node.get("policy").is_some()
     {
         let case: Case = serde_json::from_slice(line).context("not a request with a policy of its own")?;
-        return Ok(match Policy::from_node(&case.policy, Module::Suite) {
-            Ok(policy) => case.request.decide(&policy, now(), random()),
+        return Ok(match Policy::from_node(&case.policy) {
+            Ok(policy) => case.request.decide(&policy, &mut World::new(now(), random())),
             Err(problems) => WireDecision::policy_error(problems.to_string()),
         });
     }
     let request: WireRequest = serde_json::from_slice(line).context("not a request")?;
-    Ok(request.decide(policy, now(), random()))
+    world.now = now();
+    Ok(request.decide(policy, world))
 }
 
 /// The wall clock, for requests that give no time.

@@ -2,9 +2,29 @@
 
 use std::net::IpAddr;
 
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
 /// Nanoseconds since the Unix epoch. Good until the year 2554.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(pub u64);
+
+impl Timestamp {
+    /// Reads an RFC 3339 time with any offset; `None` when it is not one, or not between 1970 and 2554.
+    pub fn parse(text: &str) -> Option<Timestamp> {
+        let time = OffsetDateTime::parse(text, &Rfc3339).ok()?;
+        u64::try_from(time.unix_timestamp_nanos()).ok().map(Timestamp)
+    }
+}
+
+/// Which write a stored value comes from; opaque, of the host's choosing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Version(pub u32);
+
+/// Somebody else wrote since the version that a write was based on: load again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the stored value has changed")]
+pub struct StoreConflict;
 
 /// The clock, the connection and randomness, as arguments.
 ///
@@ -23,4 +43,13 @@ pub trait Environment {
     fn peer(&mut self) -> Option<Vec<u8>>;
     /// 64 random bits of the host.
     fn random(&mut self) -> u64;
+    /// Reads the value under `key` into `value`, which is cleared first. `None`: there is none, or the host failed.
+    /// Values are shared by all workers of one proxy.
+    fn load(&mut self, key: &[u8], value: &mut Vec<u8>) -> Option<Version>;
+    /// Writes `value` under `key` when its version is still `expected`; `None` writes whatever is there. The version
+    /// returned is the store's best guess: the host does not tell, and a wrong guess costs one conflict later.
+    ///
+    /// # Errors
+    /// When the version has changed; nothing was written.
+    fn store(&mut self, key: &[u8], value: &[u8], expected: Option<Version>) -> Result<Version, StoreConflict>;
 }

@@ -5,11 +5,12 @@
 //!
 //! Data flows one way: bytes → [`document`] (every problem at once) → [`Policy`] → [`Decision`].
 
+mod client;
 mod decision;
 pub mod document;
 mod environment;
 pub mod matching;
-mod module;
+pub mod module;
 mod policy;
 mod request;
 pub mod routes;
@@ -17,10 +18,11 @@ mod settings;
 #[cfg(feature = "wire")]
 pub mod wire;
 
+pub use client::client_address;
 pub use decision::{Action, Decision, HeaderOp, HeaderOps, Response, ResponseHeaders, Section};
 pub use document::{Problem, Problems};
-pub use environment::{Environment, Timestamp};
-pub use module::Module;
-pub use policy::Policy;
+pub use environment::{Environment, StoreConflict, Timestamp, Version};
+pub use module::{Module, Runs};
+pub use policy::{Policy, check};
 pub use request::{Header, Request};
 pub use settings::{DEFAULT_ROUTE_HEADER, Settings, SourceAddress};

@@ -79,6 +79,11 @@ impl<'a> Request<'a> {
         self.headers.iter().filter(move |(n, _)| *n == name).map(|(_, value)| *value)
     }
 
+    /// The values of every header called `name` (lower case), the last one first.
+    pub fn values_from_last(&self, name: &[u8]) -> impl Iterator<Item = &'a [u8]> {
+        self.headers.iter().rev().filter(move |(n, _)| *n == name).map(|(_, value)| *value)
+    }
+
     /// The first value of the header `name` (lower case).
     pub fn value(&self, name: &[u8]) -> Option<&'a [u8]> {
         self.values(name).next()

@@ -1,13 +1,12 @@
 //! Requests and decisions as JSON: the form of `penstock replay` and of the contract's cases. Not in the modules.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 
 use crate::decision::{Action, Decision, HeaderOp};
-use crate::environment::{Environment, Timestamp};
+use crate::environment::{Environment, StoreConflict, Timestamp, Version};
 use crate::request::{Header, Request};
 
 /// A request as one JSON object; only `method`, `authority` and `path` are required.
@@ -37,11 +36,11 @@ pub struct WireRequest {
     time: Option<Timestamp>,
 }
 
+/// Reads an RFC 3339 time between 1970 and 2554.
 fn timestamp<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Timestamp>, D::Error> {
     let text = String::deserialize(deserializer)?;
     let wrong = || serde::de::Error::custom(format!("{text:?} is not a time such as 2026-01-31T09:30:00Z"));
-    let nanos = OffsetDateTime::parse(&text, &Rfc3339).map_err(|_| wrong())?.unix_timestamp_nanos();
-    u64::try_from(nanos).map(|nanos| Some(Timestamp(nanos))).map_err(|_| wrong())
+    Timestamp::parse(&text).map(Some).ok_or_else(wrong)
 }
 
 impl WireRequest {
@@ -60,26 +59,44 @@ impl WireRequest {
         pseudo.chain(headers).map(|(name, value)| (name.into_bytes(), value.into_bytes())).collect()
     }
 
-    /// Decides with what this request says of connection and time; `now` when it gives no time, `random` for
-    /// per-request choices.
-    pub fn decide(&self, policy: &crate::Policy, now: Timestamp, random: u64) -> WireDecision {
+    /// Decides with what this request says of connection and time, over the state that earlier requests left.
+    pub fn decide(&self, policy: &crate::Policy, world: &mut World) -> WireDecision {
         let owned = self.header_map();
         let headers: Vec<Header<'_>> = owned.iter().map(|(name, value)| (&**name, &**value)).collect();
-        let mut environment = WireEnvironment { request: self, now, random };
-        WireDecision::new(&policy.decide(&Request::new(&headers), &mut environment))
+        WireDecision::new(&policy.decide(&Request::new(&headers), &mut self.environment(world)))
+    }
+
+    /// What this request says of connection and time.
+    pub fn environment<'a>(&'a self, world: &'a mut World) -> impl Environment + 'a {
+        WireEnvironment { request: self, world }
+    }
+}
+
+/// What requests share: the clock for those that give no time, randomness, and state.
+#[derive(Debug)]
+pub struct World {
+    /// The time of requests that give none.
+    pub now: Timestamp,
+    random: u64,
+    state: HashMap<Vec<u8>, (Vec<u8>, Version)>,
+}
+
+impl World {
+    /// A world without state; the same `seed` gives the same random choices.
+    pub fn new(now: Timestamp, seed: u64) -> World {
+        World { now, random: seed, state: HashMap::new() }
     }
 }
 
 /// The environment that a request line describes.
 struct WireEnvironment<'a> {
     request: &'a WireRequest,
-    now: Timestamp,
-    random: u64,
+    world: &'a mut World,
 }
 
 impl Environment for WireEnvironment<'_> {
     fn now(&mut self) -> Timestamp {
-        self.request.time.unwrap_or(self.now)
+        self.request.time.unwrap_or(self.world.now)
     }
 
     fn source_address(&mut self) -> Option<IpAddr> {
@@ -98,8 +115,30 @@ impl Environment for WireEnvironment<'_> {
         self.request.peer.as_ref().map(|peer| peer.clone().into_bytes())
     }
 
+    /// SplitMix64 (Steele, Lea, Flood 2014): well mixed from any seed.
     fn random(&mut self) -> u64 {
-        self.random
+        self.world.random = self.world.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.world.random;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn load(&mut self, key: &[u8], value: &mut Vec<u8>) -> Option<Version> {
+        value.clear();
+        let (stored, version) = self.world.state.get(key)?;
+        value.extend_from_slice(stored);
+        Some(*version)
+    }
+
+    fn store(&mut self, key: &[u8], value: &[u8], expected: Option<Version>) -> Result<Version, StoreConflict> {
+        let current = self.world.state.get(key).map(|(_, version)| *version);
+        if current.is_some() && expected.is_some() && current != expected {
+            return Err(StoreConflict);
+        }
+        let next = Version(current.map_or(1, |version| version.0.wrapping_add(1)));
+        self.world.state.insert(key.to_vec(), (value.to_vec(), next));
+        Ok(next)
     }
 }
 

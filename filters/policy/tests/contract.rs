@@ -6,8 +6,8 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test stops at the first surprise")]
 
 use penstock_policy::document::Node;
-use penstock_policy::wire::{WireDecision, WireRequest};
-use penstock_policy::{Module, Policy, Timestamp};
+use penstock_policy::wire::{WireDecision, WireRequest, World};
+use penstock_policy::{Policy, Timestamp};
 use serde_json::Value;
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
@@ -23,7 +23,7 @@ fn cases(file: &str) -> Vec<Value> {
 
 fn policy(case: &Value) -> Result<Policy, String> {
     let node = Node::from_json(case["policy"].to_string().as_bytes()).unwrap();
-    Policy::from_node(&node, Module::Suite).map_err(|problems| problems.to_string())
+    Policy::from_node(&node).map_err(|problems| problems.to_string())
 }
 
 fn check_decisions(file: &str) -> usize {
@@ -31,7 +31,7 @@ fn check_decisions(file: &str) -> usize {
     for case in &cases {
         let policy = policy(case).unwrap_or_else(|problems| panic!("{}: {problems}", case["name"]));
         let request: WireRequest = serde_json::from_value(case["request"].clone()).unwrap();
-        let decision = serde_json::to_value(request.decide(&policy, Timestamp(0), 0)).unwrap();
+        let decision = serde_json::to_value(request.decide(&policy, &mut World::new(Timestamp(0), 0))).unwrap();
         for (key, expected) in case["expect"].as_object().unwrap() {
             assert_eq!(decision.get(key).unwrap_or(&Value::Null), expected, "{}: {key} in {decision}", case["name"]);
         }

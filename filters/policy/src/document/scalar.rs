@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::decode::{Context, Decode, suggestion, wrong_kind};
 use super::node::Node;
 use super::problem::At;
+use crate::environment::Timestamp;
 
 /// Notes a problem and is `None`: the last line of a decoder.
 fn refuse<T>(node: &Node, at: &At<'_>, cx: &mut Context, message: &str, help: impl Into<Option<String>>) -> Option<T> {
@@ -228,6 +229,20 @@ impl Decode for PositiveDuration {
     }
 }
 
+impl Decode for Timestamp {
+    const EXPECTED: &'static str = "a string: a time such as 2026-01-31T09:30:00Z";
+
+    fn decode(node: &Node, at: &At<'_>, cx: &mut Context) -> Option<Self> {
+        let Node::String(text) = node else { return wrong_kind::<Self>(node, at, cx) };
+        let time = Timestamp::parse(text);
+        if time.is_none() {
+            let help = "write RFC 3339 with seconds and offset: 2026-01-31T09:30:00Z".to_owned();
+            return refuse(node, at, cx, "is not a time", help);
+        }
+        time
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -256,6 +271,15 @@ mod tests {
             assert_eq!(GatewayDuration::parse(text), None, "{text}");
         }
         assert_eq!(GatewayDuration::parse("99999h99999h99999h99999h").unwrap().0.as_secs(), 4 * 99_999 * 3_600);
+    }
+
+    #[test]
+    fn times_need_seconds_and_an_offset() {
+        assert_eq!(decode::<Timestamp>("1970-01-01T01:00:01.5+01:00").unwrap(), Timestamp(1_500_000_000));
+        assert_eq!(decode::<Timestamp>("2024-02-29T00:00:00Z").unwrap(), Timestamp(1_709_164_800_000_000_000));
+        for text in ["2026-01-01", "2026-01-01T00:00:00", "2025-02-29T00:00:00Z", "1969-12-31T23:59:59Z", "soon"] {
+            assert!(decode::<Timestamp>(text).is_err(), "{text}");
+        }
     }
 
     #[test]
