@@ -117,7 +117,7 @@ impl Node {
 /// a module, and no valid policy has such a number.
 fn write_float(value: f64, out: &mut String) {
     const EXACT: f64 = 9_007_199_254_740_992.0;
-    if !(value.abs() < EXACT) {
+    if value.is_nan() || value.abs() >= EXACT {
         return out.push_str(if value < 0.0 { "-9e15" } else { "9e15" });
     }
     let micros = ((value.abs() - value.abs().trunc()) * 1e6).round() as u32;
