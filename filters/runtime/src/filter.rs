@@ -34,10 +34,15 @@ pub fn initialize() {
     crate::abi::initialize();
 }
 
-/// The VM starts: nothing can go wrong yet. From here on a panic, which would be a bug, leaves its message in the log.
+/// The VM starts: nothing can go wrong yet. From here on a panic, which would be a bug, leaves one line in the log
+/// before it traps.
 pub fn vm_start() -> bool {
     if cfg!(target_arch = "wasm32") {
-        std::panic::set_hook(Box::new(|panic| host::log(LogLevel::Critical, &format!("penstock: bug: {panic}"))));
+        std::panic::set_hook(Box::new(|panic| {
+            let message = panic.payload_as_str().unwrap_or_default();
+            let place = panic.location().map(|place| format!(" ({place})")).unwrap_or_default();
+            host::log(LogLevel::Critical, &format!("penstock: bug, please report: {message}{place}"));
+        }));
     }
     true
 }
@@ -365,7 +370,7 @@ mod tests {
     /// Every function of the host answers every status, in every phase: the outcome is the one documented.
     #[test]
     fn whatever_the_host_answers_the_outcome_is_known() {
-        const FUNCTIONS: [&str; 13] = [
+        const FUNCTIONS: [&str; 15] = [
             "proxy_log",
             "proxy_get_buffer_bytes",
             "proxy_get_header_map_pairs",
@@ -375,6 +380,8 @@ mod tests {
             "proxy_send_local_response",
             "proxy_close_stream",
             "proxy_get_property",
+            "proxy_get_shared_data",
+            "proxy_set_shared_data",
             "proxy_get_current_time_nanoseconds",
             "proxy_define_metric",
             "proxy_increment_metric",
