@@ -20,7 +20,7 @@ pub use abi::Flow;
 pub use memory::allocate;
 pub use penstock_policy::module;
 
-/// Makes the crate a proxy-wasm module that runs the sections of the [`module`] named.
+/// Makes the crate a proxy-wasm module that runs the sections of the module named, a type of [`mod@module`].
 ///
 /// Only these callbacks are exported: the host skips those that a module does not have, and each that it has is a call
 /// for every request.
