@@ -8,6 +8,7 @@
 mod client;
 mod decision;
 pub mod document;
+pub mod egress;
 mod environment;
 pub mod matching;
 mod module;
@@ -24,5 +25,5 @@ pub use document::{Problem, Problems};
 pub use environment::{Environment, StoreConflict, Timestamp, Version};
 pub use module::Module;
 pub use policy::Policy;
-pub use request::{Header, Request};
+pub use request::{Header, Request, Scratch};
 pub use settings::{DEFAULT_ROUTE_HEADER, Settings, SourceAddress};

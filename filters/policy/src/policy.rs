@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use crate::decision::{Decision, HeaderOp, Section};
 use crate::document::{At, Context, Decode, Fields, Node, Problem, Problems};
+use crate::egress::{Egress, EgressDocument, Flow};
 use crate::environment::Environment;
 use crate::module::Module;
 use crate::request::Request;
@@ -18,6 +19,7 @@ const REGEX_BUDGET: usize = 32 << 20;
 pub struct Policy {
     module: Module,
     settings: Settings,
+    egress: Option<Egress>,
     routes: Option<Routes>,
 }
 
@@ -72,20 +74,37 @@ impl Policy {
             foreign = true;
         }
         let routes = fields.get::<Option<RoutesDocument>>(Section::Routes.field(), &At::Root, cx);
-        for section in [Section::Egress, Section::RateLimits, Section::Canaries] {
+        let egress = fields.get::<Option<EgressDocument>>(Section::Egress.field(), &At::Root, cx);
+        for section in [Section::RateLimits, Section::Canaries] {
             fields.get::<Option<NotYet>>(section.field(), &At::Root, cx);
         }
-        Some(Policy { module, settings: settings?, routes: routes?.map(Routes::new) }).filter(|_| !foreign)
+        let egress = egress?.map(Egress::new);
+        Some(Policy { module, settings: settings?, egress, routes: routes?.map(Routes::new) }).filter(|_| !foreign)
     }
 
     /// Decides one request. Sections run in the order egress, rate limits, routes, canaries; the first that
-    /// responds ends it. Matching sees the request as it was received, whatever an earlier section changes.
-    pub fn decide<'a>(&'a self, request: &Request<'a>, _environment: &mut impl Environment) -> Decision<'a> {
+    /// responds ends it. Matching sees the request as it was received, whatever an earlier section changes, but for
+    /// the canonical path that egress writes back.
+    pub fn decide<'a>(&'a self, request: &Request<'a>, environment: &mut impl Environment) -> Decision<'a> {
         let mut decision = Decision::default();
+        let mut request = *request;
+        if let Some(egress) = &self.egress {
+            match egress.decide(&request, environment, &mut decision) {
+                Flow::Responded => return decision,
+                Flow::GoesOn(None) => {}
+                // What egress allowed is what the others see and what is forwarded.
+                Flow::GoesOn(Some(target)) => request = request.with_target(target),
+            }
+        }
+        let held_back = decision.would_respond.map(|_| (decision.section, decision.rule));
+        let request = &request;
         if let Some(routes) = &self.routes
             && !routes.decide(request, &mut decision)
         {
             decision.route = routes.default_route();
+        }
+        if let Some((section, rule)) = held_back {
+            (decision.section, decision.rule) = (section, rule);
         }
         if self.module.owns_route_header() {
             self.write_route_header(request, &mut decision);
@@ -106,6 +125,11 @@ impl Policy {
     /// What is allowed but probably not meant.
     pub fn warnings(&self) -> Vec<Problem> {
         self.routes.iter().flat_map(Routes::warnings).collect()
+    }
+
+    /// The egress section, when the document has one.
+    pub fn egress(&self) -> Option<&Egress> {
+        self.egress.as_ref()
     }
 
     /// What all sections share.

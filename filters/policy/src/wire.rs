@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::decision::{Action, Decision, HeaderOp};
 use crate::environment::{Environment, StoreConflict, Timestamp, Version};
-use crate::request::{Header, Request};
+use crate::egress::IdentitySource;
+use crate::request::{Header, Request, Scratch};
 
 /// A request as one JSON object; only `method`, `authority` and `path` are required.
 #[derive(Clone, Debug, Deserialize)]
@@ -64,7 +65,9 @@ impl WireRequest {
         let owned = self.header_map();
         let headers: Vec<Header<'_>> = owned.iter().map(|(name, value)| (&**name, &**value)).collect();
         let mut environment = WireEnvironment { request: self, world };
-        WireDecision::new(&policy.decide(&Request::new(&headers), &mut environment))
+        let scratch = Scratch::default();
+        let request = Request::new(&headers).with_scratch(&scratch);
+        WireDecision::new(&policy.decide(&request, &mut environment))
     }
 }
 
@@ -109,6 +112,10 @@ impl Environment for WireEnvironment<'_> {
 
     fn peer(&mut self) -> Option<Vec<u8>> {
         self.request.peer.as_ref().map(|peer| peer.clone().into_bytes())
+    }
+
+    fn identity(&mut self, _: &IdentitySource) -> Option<Vec<u8>> {
+        self.peer()
     }
 
     /// SplitMix64 (Steele, Lea, Flood 2014): well mixed from any seed.

@@ -7,6 +7,7 @@ mod scalar;
 
 pub use decode::{Context, Decode, Fields, Named, NonEmpty, Whole, suggestion, wrong_kind};
 pub(crate) use decode::{object, words};
+pub(crate) use scalar::is_token;
 pub use node::{Node, NotJson};
 pub use problem::{At, Problem, Problems};
 pub use scalar::{
