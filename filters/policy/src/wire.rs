@@ -64,10 +64,14 @@ impl WireRequest {
     pub fn decide(&self, policy: &crate::Policy, world: &mut World) -> WireDecision {
         let owned = self.header_map();
         let headers: Vec<Header<'_>> = owned.iter().map(|(name, value)| (&**name, &**value)).collect();
-        let mut environment = WireEnvironment { request: self, world };
         let scratch = Scratch::default();
         let request = Request::new(&headers).with_scratch(&scratch);
-        WireDecision::new(&policy.decide(&request, &mut environment))
+        WireDecision::new(&policy.decide(&request, &mut self.environment(world)))
+    }
+
+    /// What this request says of connection and time.
+    pub fn environment<'a>(&'a self, world: &'a mut World) -> impl Environment + 'a {
+        WireEnvironment { request: self, world }
     }
 }
 

@@ -131,6 +131,10 @@ host_functions! { "env":
     fn proxy_close_stream(stream: u32);
     /// A fact about the connection or the request; the path's parts are separated by NUL.
     fn proxy_get_property(path: *const u8, path_size: usize, data: *mut *mut u8, size: *mut usize);
+    /// A value that all plugins of the VM's id share, over all workers, and which write it comes from.
+    fn proxy_get_shared_data(key: *const u8, key_size: usize, data: *mut *mut u8, size: *mut usize, cas: *mut u32);
+    /// Writes such a value if it is still the write `cas`; 0 writes whatever is there.
+    fn proxy_set_shared_data(key: *const u8, key_size: usize, data: *const u8, size: usize, cas: u32);
     /// The wall clock.
     fn proxy_get_current_time_nanoseconds(time: *mut u64);
     /// The number of a metric, which is created when the name is new.

@@ -26,6 +26,9 @@ pub(crate) struct FakeHost {
     pub(crate) raw_headers: Option<Vec<u8>>,
     pub(crate) properties: Vec<(&'static str, Vec<u8>)>,
     pub(crate) time: u64,
+    /// Shared data: key, value, the write that it comes from.
+    pub(crate) shared: Vec<(Vec<u8>, Vec<u8>, u32)>,
+    pub(crate) last_cas: u32,
     /// Functions that answer nothing but this status.
     pub(crate) broken: Vec<(&'static str, u32)>,
     pub(crate) calls: Vec<&'static str>,
@@ -210,6 +213,49 @@ pub(crate) unsafe fn proxy_get_property(
         Some(value) => unsafe { hand_over(&value, data, size) },
         None => 1,
     }
+}
+
+pub(crate) unsafe fn proxy_get_shared_data(
+    key: *const u8,
+    key_size: usize,
+    data: *mut *mut u8,
+    size: *mut usize,
+    cas: *mut u32,
+) -> u32 {
+    if let Some(status) = enter("proxy_get_shared_data") {
+        return status;
+    }
+    let key = unsafe { bytes(key, key_size) }.to_vec();
+    match with(|host| host.shared.iter().find(|(name, ..)| *name == key).cloned()) {
+        Some((_, value, token)) => unsafe {
+            cas.write(token);
+            hand_over(&value, data, size)
+        },
+        None => 1,
+    }
+}
+
+pub(crate) unsafe fn proxy_set_shared_data(
+    key: *const u8,
+    key_size: usize,
+    data: *const u8,
+    size: usize,
+    cas: u32,
+) -> u32 {
+    if let Some(status) = enter("proxy_set_shared_data") {
+        return status;
+    }
+    let (key, value) = unsafe { (bytes(key, key_size).to_vec(), bytes(data, size).to_vec()) };
+    with(|host| {
+        host.last_cas += 1;
+        let token = host.last_cas;
+        match host.shared.iter_mut().find(|(name, ..)| *name == key) {
+            Some((_, _, current)) if cas != 0 && cas != *current => return 8,
+            Some(entry) => *entry = (key, value, token),
+            None => host.shared.push((key, value, token)),
+        }
+        0
+    })
 }
 
 pub(crate) unsafe fn proxy_get_current_time_nanoseconds(time: *mut u64) -> u32 {

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use penstock_policy::{Environment, HeaderOp, Timestamp};
+use penstock_policy::{Environment, HeaderOp, StoreConflict, Timestamp, Version};
 
 use crate::abi::{self, LogLevel, Status};
 use crate::memory::{self, HostBuffer};
@@ -147,6 +147,27 @@ impl Environment for HostEnvironment {
         self.check(unsafe { abi::random_get(bytes.as_mut_ptr(), bytes.len()) });
         u64::from_le_bytes(bytes)
     }
+
+    fn load(&mut self, key: &[u8], value: &mut Vec<u8>) -> Option<Version> {
+        value.clear();
+        let mut version = 0;
+        let stored = memory::receive(|data, length| {
+            // SAFETY: address and length are those of `key`; the out-pointers live through the call.
+            unsafe { abi::proxy_get_shared_data(key.as_ptr(), key.len(), data, length, &raw mut version) }
+        });
+        value.extend_from_slice(&stored.ok()?);
+        Some(Version(version))
+    }
+
+    fn store(&mut self, key: &[u8], value: &[u8], expected: Option<Version>) -> Result<Version, StoreConflict> {
+        let expected = expected.map_or(0, |version| version.0);
+        // SAFETY: each address goes with the length of the same slice; the host copies before it returns.
+        let status =
+            unsafe { abi::proxy_set_shared_data(key.as_ptr(), key.len(), value.as_ptr(), value.len(), expected) };
+        Status::check(status).map_err(|_| StoreConflict)?;
+        // The host numbers all writes of all keys with one counter: right when nobody else wrote since `expected`.
+        Ok(Version(expected.wrapping_add(1)))
+    }
 }
 
 #[cfg(test)]
@@ -208,6 +229,20 @@ mod tests {
             environment.random();
             assert_eq!(environment.failure().map(Status::code), Some(10), "{function}");
         }
+    }
+
+    #[test]
+    fn a_stored_value_is_overwritten_only_from_its_version() {
+        fake_host::reset();
+        let mut environment = HostEnvironment::default();
+        let mut value = b"old".to_vec();
+        assert_eq!(environment.load(b"k", &mut value), None);
+        assert!(value.is_empty());
+        let first = environment.store(b"k", b"1", None);
+        let second = environment.store(b"k", b"2", first.ok());
+        assert_eq!(environment.load(b"k", &mut value), second.ok(), "the guess is right when nobody else writes");
+        assert_eq!(environment.store(b"k", b"3", first.ok()), Err(StoreConflict));
+        assert_eq!(value, b"2");
     }
 
     #[test]

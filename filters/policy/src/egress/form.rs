@@ -5,8 +5,7 @@ use crate::document::is_token;
 use crate::request::Request;
 
 /// Headers by which some servers take another method than the request's.
-pub(super) const METHOD_OVERRIDES: [&[u8]; 3] =
-    [b"x-http-method-override", b"x-http-method", b"x-method-override"];
+pub(super) const METHOD_OVERRIDES: [&[u8]; 3] = [b"x-http-method-override", b"x-http-method", b"x-method-override"];
 
 /// A request whose form has one reading.
 #[derive(Clone, Copy, Debug)]

@@ -23,7 +23,7 @@ pub use cidr::{Cidr, CidrMap};
 pub use document::{Destination, EgressDocument, EgressPath, Mode, Protocol, RuleDocument, Target, Text};
 pub use host::EgressHost;
 pub use path::{BadPath, canonical};
-pub use report::Report;
+pub use report::{Report, log_line};
 
 use std::borrow::Cow;
 

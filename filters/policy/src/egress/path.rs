@@ -46,8 +46,7 @@ pub fn canonical(path: &[u8]) -> Result<Cow<'_, [u8]>, BadPath> {
 
 /// Whether nothing in `path` could be changed: no escape, no params, no empty segment, none that begins with a dot.
 fn is_plain(path: &[u8]) -> bool {
-    !path.iter().any(|b| matches!(b, b'%' | b';'))
-        && !path.windows(2).any(|pair| matches!(pair, [b'/', b'/' | b'.']))
+    !path.iter().any(|b| matches!(b, b'%' | b';')) && !path.windows(2).any(|pair| matches!(pair, [b'/', b'/' | b'.']))
 }
 
 /// Decodes what may be decoded and refuses what must not be there.

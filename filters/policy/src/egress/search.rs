@@ -44,9 +44,7 @@ impl<'e, E: Environment> Facts<'e, E> {
 
     fn caller(&mut self) -> Option<&[u8]> {
         let (environment, identity) = (&mut *self.environment, self.identity);
-        self.caller
-            .get_or_insert_with(|| environment.identity(identity).filter(|caller| !caller.is_empty()))
-            .as_deref()
+        self.caller.get_or_insert_with(|| environment.identity(identity).filter(|caller| !caller.is_empty())).as_deref()
     }
 
     /// What is known by now.
