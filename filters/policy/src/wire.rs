@@ -6,8 +6,8 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::decision::{Action, Decision, HeaderOp};
-use crate::environment::{Environment, StoreConflict, Timestamp, Version};
 use crate::egress::IdentitySource;
+use crate::environment::{Environment, StoreConflict, Timestamp, Version};
 use crate::request::{Header, Request, Scratch};
 
 /// A request as one JSON object; only `method`, `authority` and `path` are required.

@@ -7,9 +7,9 @@ mod scalar;
 
 pub use decode::{Context, Decode, Fields, Named, NonEmpty, Whole, suggestion, wrong_kind};
 pub(crate) use decode::{object, words};
-pub(crate) use scalar::is_token;
 pub use node::{Node, NotJson};
 pub use problem::{At, Problem, Problems};
+pub(crate) use scalar::is_token;
 pub use scalar::{
     GatewayDuration, HeaderName, HeaderValue, Method, Name, PositiveDuration, RouteName, WritableHeaderName,
 };
