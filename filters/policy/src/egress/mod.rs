@@ -7,6 +7,7 @@
 mod authority;
 mod caller;
 mod cidr;
+mod connection;
 mod document;
 mod form;
 mod host;
@@ -20,10 +21,11 @@ mod tests;
 pub use authority::{Authority, BadAuthority, Host};
 pub use caller::{CallerPattern, IdentitySource};
 pub use cidr::{Cidr, CidrMap};
+pub use connection::{Connection, Verdict};
 pub use document::{Destination, EgressDocument, EgressPath, Mode, Protocol, RuleDocument, Target, Text};
 pub use host::EgressHost;
 pub use path::{BadPath, canonical};
-pub use report::{Report, log_line};
+pub use report::{Outcome, Report, connection_line, log_line};
 
 use std::borrow::Cow;
 

@@ -1,12 +1,12 @@
 //! What a decision says of itself: to the caller in JSON, to the operator in one log line.
 
 use std::borrow::Cow;
-use std::fmt::Write;
 use std::net::IpAddr;
 
 use super::authority::Host;
+use super::connection::{Connection, Verdict};
 use super::{Refusal, Rule};
-use crate::decision::{Action, Decision, Response};
+use crate::decision::{Action, Decision, Response, Section};
 use crate::request::Request;
 
 /// What the log line of a decision has beside the decision itself.
@@ -68,42 +68,94 @@ pub(super) fn response<'a>(refusal: &Refusal<'_>, host: Option<&Host<'_>>, id: u
     }
 }
 
+/// What became of a request or connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// A rule allows it.
+    Allow,
+    /// No rule does, and Audit lets it pass.
+    Audit,
+    /// It is refused.
+    Deny,
+}
+
+impl Outcome {
+    /// Of a decision that the egress section made; `None` when there is no such section.
+    pub fn of(decision: &Decision<'_>) -> Option<Outcome> {
+        decision.egress.as_ref()?;
+        Some(match (decision.section, &decision.action, decision.would_respond) {
+            (Some(Section::Egress), Action::Respond(_), _) => Outcome::Deny,
+            (Some(Section::Egress), _, Some(_)) => Outcome::Audit,
+            _ => Outcome::Allow,
+        })
+    }
+
+    /// As it is written.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Outcome::Allow => "allow",
+            Outcome::Audit => "audit",
+            Outcome::Deny => "deny",
+        }
+    }
+}
+
 /// The decision as one line of JSON: the same keys in the same order for every outcome, `null` for what is not known.
 /// `None` when no egress decision was made. The query is never in it: it carries secrets.
 pub fn log_line(request: &Request<'_>, decision: &Decision<'_>) -> Option<String> {
     let report = decision.egress.as_ref()?;
-    let outcome = match (&decision.action, decision.would_respond) {
-        (_, Some(_)) => "audit",
-        (Action::Continue, None) => "allow",
-        (Action::Respond(_), None) => "deny",
+    let outcome = Outcome::of(decision)?;
+    let why = decision.reason.filter(|_| outcome != Outcome::Allow);
+    Some(line(outcome, why, report, request.host, Some((request.method, request.path))))
+}
+
+/// The same for a connection: no method, no path.
+pub fn connection_line(connection: &Connection<'_>, verdict: &Verdict<'_>) -> String {
+    let outcome = match (verdict.is_open, verdict.reason) {
+        (true, None) => Outcome::Allow,
+        (true, Some(_)) => Outcome::Audit,
+        (false, _) => Outcome::Deny,
     };
+    let address = connection.destination.map(|address| address.to_string()).unwrap_or_default();
+    line(outcome, verdict.reason, &verdict.report, connection.sni.unwrap_or(address.as_bytes()), None)
+}
+
+fn line(
+    outcome: Outcome,
+    why: Option<&str>,
+    report: &Report<'_>,
+    host: &[u8],
+    method_and_path: Option<(&[u8], &[u8])>,
+) -> String {
     let mut line = String::with_capacity(256);
     line.push_str(r#"{"egress":""#);
-    line.push_str(outcome);
+    line.push_str(outcome.as_str());
     line.push('"');
-    let mut field = |name: &str, value: Option<Cow<'_, str>>| {
+    let mut field = |name: &str, value: Option<&[u8]>| {
         line.push_str(",\"");
         line.push_str(name);
         line.push_str("\":");
-        match value {
-            Some(value) => push_json(&value, &mut line),
+        match value.filter(|value| !value.is_empty()) {
+            Some(value) => push_json(&String::from_utf8_lossy(value), &mut line),
             None => line.push_str("null"),
         }
     };
-    let text = |bytes: &'_ [u8]| (!bytes.is_empty()).then(|| String::from_utf8_lossy(bytes).into_owned().into());
-    field("why", decision.reason.map(Cow::Borrowed));
-    field("rule", report.rule.map(|rule| Cow::Borrowed(&*rule.name)));
-    field("owner", report.rule.and_then(|rule| rule.owner.as_deref()).map(Cow::Borrowed));
-    field("reason", report.rule.and_then(|rule| rule.reason.as_deref()).map(Cow::Borrowed));
-    field("caller", report.caller.as_deref().and_then(text));
-    field("host", text(&request.host.to_ascii_lowercase()));
-    field("method", text(request.method));
-    field("path", text(request.path));
-    field("id", report.id.map(|id| id_text(id).into()));
+    let (method, path) = method_and_path.unzip();
+    let rule = report.rule;
+    field("why", why.map(str::as_bytes));
+    field("rule", rule.map(|rule| rule.name.as_bytes()));
+    field("owner", rule.and_then(|rule| rule.owner.as_deref()).map(str::as_bytes));
+    field("reason", rule.and_then(|rule| rule.reason.as_deref()).map(str::as_bytes));
+    field("caller", report.caller.as_deref());
+    field("host", Some(&host.to_ascii_lowercase()));
+    field("method", method);
+    field("path", path);
+    field("id", report.id.map(id_text).as_deref().map(str::as_bytes));
+    line.push_str(",\"port\":");
     match report.port {
-        // A `String` takes every write.
-        Some(port) => drop(write!(line, ",\"port\":{port}}}")),
-        None => line.push_str(",\"port\":null}"),
+        Some(port) => line.push_str(&port.to_string()),
+        None => line.push_str("null"),
     }
-    Some(line)
+    line.push('}');
+    line
 }

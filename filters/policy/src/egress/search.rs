@@ -69,6 +69,7 @@ pub(super) enum Stage {
     NotYetValid,
     Expired,
     Method,
+    NeedsHttp,
     MethodOverride,
     Connect,
     Upgrade,
@@ -86,6 +87,7 @@ impl Stage {
             Stage::NotYetValid => "ruleNotYetValid",
             Stage::Expired => "ruleExpired",
             Stage::Method => "methodNotAllowed",
+            Stage::NeedsHttp => "ruleNeedsHttp",
             Stage::MethodOverride => "methodOverrideNotAllowed",
             Stage::Connect => "connectNotAllowed",
             Stage::Upgrade => "upgradeNotAllowed",
@@ -96,6 +98,25 @@ impl Stage {
     /// Whether a refusal names the nearest rule: only to callers that the rule is for.
     pub fn names_its_rule(self) -> bool {
         self > Stage::Caller
+    }
+}
+
+impl Rule {
+    /// Where the rule stops for want of the right caller or time; `None`: nowhere.
+    pub(super) fn caller_and_time<E: Environment>(&self, facts: &mut Facts<'_, E>) -> Option<Stage> {
+        if let Some(from) = &self.from {
+            let Some(caller) = facts.caller() else { return Some(Stage::CallerUnknown) };
+            if !from.iter().any(|pattern| pattern.covers(caller)) {
+                return Some(Stage::Caller);
+            }
+        }
+        if self.not_before.is_some_and(|start| facts.now() < start) {
+            return Some(Stage::NotYetValid);
+        }
+        if self.expires.is_some_and(|end| facts.now() >= end) {
+            return Some(Stage::Expired);
+        }
+        None
     }
 }
 
@@ -148,17 +169,8 @@ impl<'r, 'a> Search<'r, 'a> {
 
     /// Where `rule` stops allowing the request; `None`: nowhere.
     fn ask<E: Environment>(&mut self, rule: &Rule, facts: &mut Facts<'_, E>) -> Option<Stage> {
-        if let Some(from) = &rule.from {
-            let Some(caller) = facts.caller() else { return Some(Stage::CallerUnknown) };
-            if !from.iter().any(|pattern| pattern.covers(caller)) {
-                return Some(Stage::Caller);
-            }
-        }
-        if rule.not_before.is_some_and(|start| facts.now() < start) {
-            return Some(Stage::NotYetValid);
-        }
-        if rule.expires.is_some_and(|end| facts.now() >= end) {
-            return Some(Stage::Expired);
+        if let Some(stage) = rule.caller_and_time(facts) {
+            return Some(stage);
         }
         let lists = |method: &[u8]| {
             rule.methods.as_deref().is_none_or(|methods| methods.iter().any(|listed| listed.as_bytes() == method))

@@ -1,6 +1,7 @@
 //! The section as a whole: each class of input that an attacker chooses, and what is answered.
 
 use crate::module::EgressAllowlist;
+mod connections;
 mod documents;
 mod form;
 mod paths;
