@@ -4,6 +4,8 @@ use std::borrow::Cow;
 
 use smallvec::SmallVec;
 
+use crate::egress::Report;
+
 /// A section of the policy document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Section {
@@ -91,4 +93,6 @@ pub struct Decision<'a> {
     pub response_headers: ResponseHeaders<'a>,
     /// The status that Audit or Shadow held back.
     pub would_respond: Option<u16>,
+    /// What the egress section's log line has beside the rest; `None` when the policy has no such section.
+    pub egress: Option<Report<'a>>,
 }

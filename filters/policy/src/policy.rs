@@ -5,6 +5,7 @@ use std::marker::PhantomData;
 
 use crate::decision::{Decision, HeaderOp, Section};
 use crate::document::{At, Context, Decode, Fields, Node, Problem, Problems};
+use crate::egress::{Egress, EgressDocument, Flow};
 use crate::environment::Environment;
 use crate::module::{self, Module, Runs, Suite};
 use crate::request::Request;
@@ -19,6 +20,7 @@ const REGEX_BUDGET: usize = 64 << 20;
 pub struct Policy<M: Runs = Suite> {
     module: PhantomData<M>,
     settings: Settings,
+    egress: Option<Egress>,
     routes: Option<Routes>,
 }
 
@@ -73,22 +75,42 @@ impl<M: Runs> Policy<M> {
             cx.problem_at(&At::Root.field(only.field()), message, None);
             foreign = true;
         }
+        let egress = section::<M, EgressDocument>(Section::Egress, &fields, cx);
         let routes = section::<M, RoutesDocument>(Section::Routes, &fields, cx);
-        for unfinished in [Section::Egress, Section::RateLimits, Section::Canaries] {
+        for unfinished in [Section::RateLimits, Section::Canaries] {
             section::<M, NotYet>(unfinished, &fields, cx);
         }
-        Some(Policy { module: PhantomData, settings: settings?, routes: routes?.map(Routes::new) }).filter(|_| !foreign)
+        let egress = egress?.map(Egress::new);
+        Some(Policy { module: PhantomData, settings: settings?, egress, routes: routes?.map(Routes::new) })
+            .filter(|_| !foreign)
     }
 
     /// Decides one request. Sections run in the order egress, rate limits, routes, canaries; the first that
-    /// responds ends it. Matching sees the request as it was received, whatever an earlier section changes.
-    pub fn decide<'a>(&'a self, request: &Request<'a>, _environment: &mut impl Environment) -> Decision<'a> {
+    /// responds ends it. Matching sees the request as it was received, whatever an earlier section changes, but for
+    /// the canonical path that egress writes back.
+    pub fn decide<'a>(&'a self, request: &Request<'a>, environment: &mut impl Environment) -> Decision<'a> {
         let mut decision = Decision::default();
+        let mut request = *request;
+        if M::MODULE.runs(Section::Egress)
+            && let Some(egress) = &self.egress
+        {
+            match egress.decide(&request, environment, &mut decision) {
+                Flow::Responded => return decision,
+                Flow::GoesOn(None) => {}
+                // What egress allowed is what the others see and what is forwarded.
+                Flow::GoesOn(Some(target)) => request = request.with_target(target),
+            }
+        }
+        let held_back = decision.would_respond.map(|_| (decision.section, decision.rule));
+        let request = &request;
         if M::MODULE.runs(Section::Routes)
             && let Some(routes) = &self.routes
             && !routes.decide(request, &mut decision)
         {
             decision.route = routes.default_route();
+        }
+        if let Some((section, rule)) = held_back {
+            (decision.section, decision.rule) = (section, rule);
         }
         if M::MODULE.owns_route_header() {
             self.write_route_header(request, &mut decision);
@@ -109,6 +131,11 @@ impl<M: Runs> Policy<M> {
     /// What is allowed but probably not meant.
     pub fn warnings(&self) -> Vec<Problem> {
         self.routes.iter().flat_map(Routes::warnings).collect()
+    }
+
+    /// The egress section, when the document has one.
+    pub fn egress(&self) -> Option<&Egress> {
+        self.egress.as_ref()
     }
 
     /// What all sections share.

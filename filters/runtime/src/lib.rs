@@ -8,6 +8,7 @@
 
 mod abi;
 mod configuration;
+mod egress;
 mod failure;
 #[cfg(test)]
 mod fake_host;
@@ -69,10 +70,28 @@ macro_rules! module {
                 VM.with(|vm| vm.request_headers(stream)) as u32
             }
 
+            $crate::callbacks_of_connections!($module);
+
             #[unsafe(no_mangle)]
             extern "C" fn proxy_on_delete(context: u32) {
                 VM.with(|vm| vm.delete(context));
             }
         }
     };
+}
+
+/// The callbacks of the network filter, for the modules that run `egress`.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! callbacks_of_connections {
+    (EgressAllowlist) => {
+        #[unsafe(no_mangle)]
+        extern "C" fn proxy_on_new_connection(stream: u32) -> u32 {
+            VM.with(|vm| vm.new_connection(stream)) as u32
+        }
+    };
+    (Suite) => {
+        $crate::callbacks_of_connections!(EgressAllowlist);
+    };
+    ($other:ident) => {};
 }
