@@ -63,8 +63,12 @@ impl WireRequest {
     pub fn decide(&self, policy: &crate::Policy, world: &mut World) -> WireDecision {
         let owned = self.header_map();
         let headers: Vec<Header<'_>> = owned.iter().map(|(name, value)| (&**name, &**value)).collect();
-        let mut environment = WireEnvironment { request: self, world };
-        WireDecision::new(&policy.decide(&Request::new(&headers), &mut environment))
+        WireDecision::new(&policy.decide(&Request::new(&headers), &mut self.environment(world)))
+    }
+
+    /// What this request says of connection and time.
+    pub fn environment<'a>(&'a self, world: &'a mut World) -> impl Environment + 'a {
+        WireEnvironment { request: self, world }
     }
 }
 
