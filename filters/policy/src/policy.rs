@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use crate::decision::{Decision, HeaderOp, Section};
 use crate::document::{At, Context, Decode, Fields, Node, Problem, Problems};
 use crate::environment::Environment;
+use crate::metrics::Metrics;
 use crate::module::Module;
 use crate::request::Request;
 use crate::routes::{NotYet, Routes, RoutesDocument};
@@ -18,6 +19,7 @@ const REGEX_BUDGET: usize = 32 << 20;
 pub struct Policy {
     module: Module,
     settings: Settings,
+    metrics: Metrics,
     routes: Option<Routes>,
 }
 
@@ -75,7 +77,9 @@ impl Policy {
         for section in [Section::Egress, Section::RateLimits, Section::Canaries] {
             fields.get::<Option<NotYet>>(section.field(), &At::Root, cx);
         }
-        Some(Policy { module, settings: settings?, routes: routes?.map(Routes::new) }).filter(|_| !foreign)
+        // The sections name their counters here, when they compile.
+        let metrics = Metrics::default();
+        Some(Policy { module, settings: settings?, metrics, routes: routes?.map(Routes::new) }).filter(|_| !foreign)
     }
 
     /// Decides one request. Sections run in the order egress, rate limits, routes, canaries; the first that
@@ -106,6 +110,11 @@ impl Policy {
     /// What is allowed but probably not meant.
     pub fn warnings(&self) -> Vec<Problem> {
         self.routes.iter().flat_map(Routes::warnings).collect()
+    }
+
+    /// What decisions count.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
     }
 
     /// What all sections share.

@@ -4,13 +4,14 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use hashbrown::HashMap;
-use penstock_policy::{Action, Decision, Module, Policy, Request};
+use penstock_policy::{Action, Decision, Metric, Module, Policy, Request};
 use rustc_hash::FxBuildHasher;
 
 use crate::abi::{Flow, LogLevel};
+use crate::counters::Counters;
 use crate::failure::Failure;
 use crate::host::{self, HostEnvironment};
-use crate::{configuration, headers};
+use crate::{configuration, counters, headers};
 
 /// Contexts by the number that the host gives them.
 type Contexts<T> = HashMap<u32, T, FxBuildHasher>;
@@ -19,9 +20,36 @@ type Contexts<T> = HashMap<u32, T, FxBuildHasher>;
 /// old and the new configuration side by side, so a policy belongs to a context, not to the module.
 struct Vm {
     /// Root contexts: one for each plugin and configuration.
-    plugins: Contexts<Rc<Policy>>,
+    plugins: Contexts<Rc<Plugin>>,
     /// Requests under way, each with the policy under which it began.
-    streams: Contexts<Rc<Policy>>,
+    streams: Contexts<Rc<Plugin>>,
+}
+
+/// A policy at work, and what it has counted.
+struct Plugin {
+    policy: Policy,
+    counters: RefCell<Counters>,
+}
+
+impl Plugin {
+    fn count(&self, counts: &[Metric]) {
+        if let Ok(mut counters) = self.counters.try_borrow_mut() {
+            counters.count(counts);
+        }
+    }
+
+    fn flush(&self) {
+        if let Ok(mut counters) = self.counters.try_borrow_mut() {
+            counters.flush(self.policy.metrics());
+        }
+    }
+}
+
+/// What was counted since the last tick.
+impl Drop for Plugin {
+    fn drop(&mut self) {
+        self.flush();
+    }
 }
 
 thread_local! {
@@ -55,8 +83,8 @@ pub fn vm_start() -> bool {
 /// A context begins: a plugin's (`parent` 0), or that of a request to the plugin `parent`.
 pub fn context_create(context: u32, parent: u32) {
     vm(|vm| {
-        if let Some(policy) = vm.plugins.get(&parent) {
-            vm.streams.insert(context, Rc::clone(policy));
+        if let Some(plugin) = vm.plugins.get(&parent) {
+            vm.streams.insert(context, Rc::clone(plugin));
         }
     });
 }
@@ -71,7 +99,21 @@ pub fn delete(context: u32) {
 /// The plugin gets its configuration. `false` refuses it, and the host keeps the old one.
 pub fn configure(module: Module, plugin: u32, size: usize) -> bool {
     let Some(policy) = configuration::load(module, size) else { return false };
-    vm(|vm| vm.plugins.insert(plugin, Rc::new(policy))).is_some()
+    let counters = Counters::new(policy.metrics());
+    if !counters.is_empty() && host::tick_every(counters::PERIOD).is_err() {
+        host::log(LogLevel::Error, "penstock: the host has no timer: metrics are only written when a policy ends");
+    }
+    let configured = Rc::new(Plugin { policy, counters: RefCell::new(counters) });
+    // The old one is dropped outside of `vm`.
+    let replaced = vm(|vm| vm.plugins.insert(plugin, configured));
+    replaced.is_some()
+}
+
+/// A second has passed.
+pub fn tick(plugin: u32) {
+    if let Some(plugin) = vm(|vm| vm.plugins.get(&plugin).cloned()).flatten() {
+        plugin.flush();
+    }
 }
 
 /// A request's headers are there: decide, and do what was decided.
@@ -80,7 +122,7 @@ pub fn request_headers(stream: u32) -> Flow {
 }
 
 fn carry(stream: u32) -> Result<Flow, Failure> {
-    let policy = vm(|vm| vm.streams.get(&stream).cloned()).flatten().ok_or(Failure::NoPolicy)?;
+    let plugin = vm(|vm| vm.streams.get(&stream).cloned()).flatten().ok_or(Failure::NoPolicy)?;
     let map = host::request_headers().map_err(Failure::Unreadable)?;
     let headers = headers::parse(&map)?;
     if headers.is_empty() {
@@ -88,10 +130,13 @@ fn carry(stream: u32) -> Result<Flow, Failure> {
     }
     let request = Request::new(&headers);
     let mut environment = HostEnvironment::default();
-    let decision = policy.decide(&request, &mut environment);
+    let decision = plugin.policy.decide(&request, &mut environment);
     match environment.failure() {
         Some(status) => Err(Failure::Environment(status)),
-        None => apply(&decision),
+        None => {
+            plugin.count(&decision.counts);
+            apply(&decision)
+        }
     }
 }
 
@@ -111,7 +156,8 @@ fn apply(decision: &Decision<'_>) -> Result<Flow, Failure> {
                 details.push('_');
                 details.push_str(part);
             }
-            host::respond(response.status, &details, &map, &response.body).map_err(Failure::Unanswerable)?;
+            host::respond(response.status, &details, &map, &response.body, response.grpc_status)
+                .map_err(Failure::Unanswerable)?;
             Ok(Flow::Pause)
         }
     }
@@ -281,6 +327,7 @@ mod tests {
                 status: 403,
                 headers: [("content-type", b"application/json"[..].into())].into_iter().collect(),
                 body: b"{}"[..].into(),
+                grpc_status: None,
             }),
             ..Decision::default()
         };
@@ -303,7 +350,7 @@ mod tests {
     fn a_response_that_cannot_be_given_is_a_reset() {
         fresh();
         with(|host| host.broken.push(("proxy_send_local_response", 10)));
-        let response = Response { status: 403, headers: Default::default(), body: b""[..].into() };
+        let response = Response { status: 403, headers: Default::default(), body: b""[..].into(), grpc_status: None };
         let decision = Decision { action: Action::Respond(response), ..Decision::default() };
         let flow = apply(&decision).unwrap_or_else(Failure::refuse);
         assert_eq!(flow, Flow::Pause);
