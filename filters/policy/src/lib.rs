@@ -13,6 +13,7 @@ pub mod matching;
 mod metrics;
 mod module;
 mod policy;
+pub mod rate_limits;
 mod request;
 pub mod routes;
 mod settings;

@@ -3,10 +3,11 @@
 use std::borrow::Cow;
 
 use crate::decision::{Decision, HeaderOp, Section};
-use crate::document::{At, Context, Decode, Fields, Node, Problem, Problems};
+use crate::document::{At, Context, Decode, Fields, Named, Node, Problem, Problems};
 use crate::environment::Environment;
 use crate::metrics::Metrics;
 use crate::module::Module;
+use crate::rate_limits::{LimitDocument, RateLimits};
 use crate::request::Request;
 use crate::routes::{NotYet, Routes, RoutesDocument};
 use crate::settings::Settings;
@@ -20,6 +21,7 @@ pub struct Policy {
     module: Module,
     settings: Settings,
     metrics: Metrics,
+    rate_limits: Option<RateLimits>,
     routes: Option<Routes>,
 }
 
@@ -74,18 +76,36 @@ impl Policy {
             foreign = true;
         }
         let routes = fields.get::<Option<RoutesDocument>>(Section::Routes.field(), &At::Root, cx);
-        for section in [Section::Egress, Section::RateLimits, Section::Canaries] {
+        let rate_limits = fields.get::<Option<Named<LimitDocument>>>(Section::RateLimits.field(), &At::Root, cx);
+        for section in [Section::Egress, Section::Canaries] {
             fields.get::<Option<NotYet>>(section.field(), &At::Root, cx);
         }
+        let settings = settings?;
         // The sections name their counters here, when they compile.
-        let metrics = Metrics::default();
-        Some(Policy { module, settings: settings?, metrics, routes: routes?.map(Routes::new) }).filter(|_| !foreign)
+        let mut metrics = Metrics::default();
+        let hops = settings.source_address.trusted_hops.0;
+        let rate_limits = rate_limits?.map(|limits| RateLimits::new(limits, hops, &mut metrics));
+        let routes = routes?.map(Routes::new);
+        Some(Policy { module, settings, metrics, rate_limits, routes }).filter(|_| !foreign)
+    }
+
+    /// Prepares the state that decisions share between workers, before the first one. `instance` names what runs the
+    /// policy: no other instance shares its state. A policy that is never started decides too, with state of its own.
+    pub fn start(&mut self, instance: &[u8], environment: &mut impl Environment) {
+        if let Some(limits) = &mut self.rate_limits {
+            limits.start(instance, environment);
+        }
     }
 
     /// Decides one request. Sections run in the order egress, rate limits, routes, canaries; the first that
     /// responds ends it. Matching sees the request as it was received, whatever an earlier section changes.
-    pub fn decide<'a>(&'a self, request: &Request<'a>, _environment: &mut impl Environment) -> Decision<'a> {
+    pub fn decide<'a>(&'a self, request: &Request<'a>, environment: &mut impl Environment) -> Decision<'a> {
         let mut decision = Decision::default();
+        if let Some(limits) = &self.rate_limits
+            && limits.decide(request, environment, &mut decision)
+        {
+            return decision;
+        }
         if let Some(routes) = &self.routes
             && !routes.decide(request, &mut decision)
         {
