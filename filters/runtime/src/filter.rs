@@ -45,13 +45,6 @@ impl Plugin {
     }
 }
 
-/// What was counted since the last tick.
-impl Drop for Plugin {
-    fn drop(&mut self) {
-        self.flush();
-    }
-}
-
 thread_local! {
     static VM: RefCell<Vm> = const {
         RefCell::new(Vm {
@@ -91,9 +84,11 @@ pub fn context_create(context: u32, parent: u32) {
 
 /// A context ends.
 pub fn delete(context: u32) {
-    // Outside of `vm`, in case that it is the last user of a large policy.
-    let ended = vm(|vm| vm.streams.remove(&context).or_else(|| vm.plugins.remove(&context)));
-    drop(ended);
+    // Dropped outside of `vm`, in case that it is the last user of a large policy.
+    let ended = vm(|vm| (vm.streams.remove(&context), vm.plugins.remove(&context)));
+    if let Some((_, Some(plugin))) = ended {
+        plugin.flush();
+    }
 }
 
 /// The plugin gets its configuration. `false` refuses it, and the host keeps the old one.
@@ -104,8 +99,10 @@ pub fn configure(module: Module, plugin: u32, size: usize) -> bool {
         host::log(LogLevel::Error, "penstock: the host has no timer: metrics are only written when a policy ends");
     }
     let configured = Rc::new(Plugin { policy, counters: RefCell::new(counters) });
-    // The old one is dropped outside of `vm`.
     let replaced = vm(|vm| vm.plugins.insert(plugin, configured));
+    if let Some(Some(replaced)) = &replaced {
+        replaced.flush();
+    }
     replaced.is_some()
 }
 
@@ -180,6 +177,7 @@ mod tests {
     /// A new host and a new module.
     fn fresh() {
         fake_host::reset();
+        crate::shared::reset();
         vm(|vm| {
             vm.plugins.clear();
             vm.streams.clear();
@@ -231,6 +229,67 @@ mod tests {
         assert_eq!(request(PLUGIN, &[("x-user-group", "beta")]), Flow::Continue);
         with(|host| assert_eq!(host.calls, ["proxy_get_header_map_pairs", "proxy_replace_header_map_value"]));
         assert_eq!(route(), ["beta"]);
+    }
+
+    const LIMITS: &str = r#"{"rateLimits":[{"name":"l","key":[],"limit":{"requests":2,"per":"1h"}}]}"#;
+
+    #[test]
+    fn a_limited_request_costs_the_time_and_a_write_or_a_read() {
+        fresh();
+        assert!(configured(PLUGIN, LIMITS));
+        const HEADERS: &str = "proxy_get_header_map_pairs";
+        const TIME: &str = "proxy_get_current_time_nanoseconds";
+        // Whoever knows no token yet has to read once.
+        for (flow, calls) in [
+            (Flow::Continue, &[HEADERS, TIME, "proxy_set_shared_data"][..]),
+            (Flow::Continue, &[HEADERS, TIME, "proxy_set_shared_data"]),
+            (Flow::Pause, &[HEADERS, TIME, "proxy_get_shared_data", "proxy_send_local_response"]),
+        ] {
+            assert_eq!(request(PLUGIN, &[]), flow);
+            with(|host| assert_eq!(host.calls, calls));
+        }
+    }
+
+    #[test]
+    fn counts_reach_the_host_once_a_second_and_at_the_end() {
+        fresh();
+        assert!(configured(PLUGIN, LIMITS));
+        with(|host| assert_eq!(host.tick_period, 1000));
+        for _ in 0..5 {
+            request(PLUGIN, &[]);
+        }
+        with(|host| assert!(host.metrics.is_empty()));
+        tick(PLUGIN);
+        let metric = |outcome: &str, count| (format!("penstock.rateLimits.l.{outcome}"), count);
+        with(|host| assert_eq!(host.metrics, [metric("passed", 2), metric("limited", 3)]));
+        with(|host| host.calls.clear());
+        tick(PLUGIN);
+        with(|host| assert!(host.calls.is_empty()));
+        request(PLUGIN, &[]);
+        delete(PLUGIN);
+        with(|host| assert_eq!(host.metrics, [metric("passed", 2), metric("limited", 4)]));
+    }
+
+    #[test]
+    fn a_reload_that_leaves_a_limit_as_it_was_keeps_what_was_taken() {
+        fresh();
+        assert!(configured(PLUGIN, LIMITS));
+        request(PLUGIN, &[]);
+        assert!(configured(8, &LIMITS.replace("}]}", r#","response":{"status":420}}]}"#)));
+        assert_eq!((request(8, &[]), request(8, &[])), (Flow::Continue, Flow::Pause));
+    }
+
+    #[test]
+    fn a_host_that_loses_its_shared_data_refuses_rather_than_opens() {
+        fresh();
+        assert!(configured(PLUGIN, LIMITS));
+        for function in ["proxy_set_shared_data", "proxy_get_shared_data"] {
+            crate::shared::reset();
+            with(|host| host.broken = vec![(function, 10)]);
+            assert_eq!(request(PLUGIN, &[]), Flow::Pause);
+            let expected = refused("environment", "cannot read the clock, random numbers or shared data");
+            assert_eq!(with(|host| host.sent.clone()), expected, "{function}");
+        }
     }
 
     #[test]

@@ -113,6 +113,19 @@ fn property(path: &str) -> Option<HostBuffer> {
     .filter(|value| !value.is_empty())
 }
 
+/// What tells the plugin that is being configured from every other of this proxy: root id, name, and the listener's
+/// direction. Listeners that run the same plugin under the same name in the same direction share it.
+pub(crate) fn instance() -> Vec<u8> {
+    let mut instance = Vec::new();
+    for path in ["plugin_root_id", "plugin_name", "listener_direction"] {
+        if let Some(value) = property(path) {
+            instance.extend_from_slice(&value);
+        }
+        instance.push(0);
+    }
+    instance
+}
+
 /// What a decision may ask, answered by the host.
 ///
 /// A fact that the host does not have is `None`. A host without clock, randomness or shared data is broken: the decision
