@@ -132,14 +132,14 @@ host_functions! { "env":
     fn proxy_close_stream(stream: u32);
     /// A fact about the connection or the request; the path's parts are separated by NUL.
     fn proxy_get_property(path: *const u8, path_size: usize, data: *mut *mut u8, size: *mut usize);
+    /// A value that all plugins of the VM's id share, over all workers, and which write it comes from.
+    fn proxy_get_shared_data(key: *const u8, key_size: usize, data: *mut *mut u8, size: *mut usize, cas: *mut u32);
+    /// Writes such a value if it is still the write `cas`; 0 writes whatever is there.
+    fn proxy_set_shared_data(key: *const u8, key_size: usize, data: *const u8, size: usize, cas: u32);
     /// The wall clock.
     fn proxy_get_current_time_nanoseconds(time: *mut u64);
     /// The number of a metric, which is created when the name is new.
     fn proxy_define_metric(kind: u32, name: *const u8, name_size: usize, id: *mut u32);
-    /// A value that all workers share, and its token.
-    fn proxy_get_shared_data(key: *const u8, key_size: usize, data: *mut *mut u8, size: *mut usize, token: *mut u32);
-    /// Writes a shared value; only when its token is still `token`, unless that is 0.
-    fn proxy_set_shared_data(key: *const u8, key_size: usize, value: *const u8, value_size: usize, token: u32);
     /// Asks for `proxy_on_tick` every so many milliseconds, for the plugin being configured.
     fn proxy_set_tick_period_milliseconds(period: u32);
     /// Adds to a metric.

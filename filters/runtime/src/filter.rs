@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use hashbrown::HashMap;
-use penstock_policy::{Action, Decision, Metric, Module, Policy, Request};
+use penstock_policy::{Action, Decision, HeaderOp, Metric, Policy, Request, Runs};
 use rustc_hash::FxBuildHasher;
 
 use crate::abi::{Flow, LogLevel};
@@ -16,22 +16,27 @@ use crate::{configuration, counters, headers};
 /// Contexts by the number that the host gives them.
 type Contexts<T> = HashMap<u32, T, FxBuildHasher>;
 
-/// Everything that one VM knows. A host runs all plugins of one `vm_id` and code in the same VM, and after a reload the
-/// old and the new configuration side by side, so a policy belongs to a context, not to the module.
-struct Vm {
+/// Everything that one VM of the module `M` knows. A host runs all plugins of one `vm_id` and code in the same VM, and
+/// after a reload the old and the new configuration side by side, so a policy belongs to a context, not to the module.
+#[derive(Debug)]
+pub struct Vm<M: Runs>(RefCell<State<M>>);
+
+#[derive(Debug)]
+struct State<M: Runs> {
     /// Root contexts: one for each plugin and configuration.
-    plugins: Contexts<Rc<Plugin>>,
+    plugins: Contexts<Rc<Plugin<M>>>,
     /// Requests under way, each with the policy under which it began.
-    streams: Contexts<Rc<Plugin>>,
+    streams: Contexts<Rc<Plugin<M>>>,
 }
 
 /// A policy at work, and what it has counted.
-struct Plugin {
-    policy: Policy,
+#[derive(Debug)]
+struct Plugin<M: Runs> {
+    policy: Policy<M>,
     counters: RefCell<Counters>,
 }
 
-impl Plugin {
+impl<M: Runs> Plugin<M> {
     fn count(&self, counts: &[Metric]) {
         if let Ok(mut counters) = self.counters.try_borrow_mut() {
             counters.count(counts);
@@ -45,102 +50,118 @@ impl Plugin {
     }
 }
 
-thread_local! {
-    static VM: RefCell<Vm> = const {
-        RefCell::new(Vm {
-            plugins: Contexts::with_hasher(FxBuildHasher),
-            streams: Contexts::with_hasher(FxBuildHasher),
-        })
-    };
-}
-
-/// `None` only when the host calls back in the middle of a callback, which it must not.
-fn vm<T>(act: impl FnOnce(&mut Vm) -> T) -> Option<T> {
-    VM.with(|vm| vm.try_borrow_mut().ok().map(|mut vm| act(&mut vm)))
-}
-
 /// The module is loaded.
 pub fn initialize() {
     #[cfg(target_os = "wasi")]
     crate::abi::initialize();
 }
 
-/// The VM starts: nothing can go wrong yet. From here on a panic, which would be a bug, leaves its message in the log.
+/// The VM starts: nothing can go wrong yet. From here on a panic, which would be a bug, leaves one line in the log
+/// before it traps.
 pub fn vm_start() -> bool {
     if cfg!(target_arch = "wasm32") {
-        std::panic::set_hook(Box::new(|panic| host::log(LogLevel::Critical, &format!("penstock: bug: {panic}"))));
+        std::panic::set_hook(Box::new(|panic| {
+            let message = panic.payload_as_str().unwrap_or_default();
+            let place = panic.location().map(|place| format!(" ({place})")).unwrap_or_default();
+            host::log(LogLevel::Critical, &format!("penstock: bug, please report: {message}{place}"));
+        }));
     }
     true
 }
 
-/// A context begins: a plugin's (`parent` 0), or that of a request to the plugin `parent`.
-pub fn context_create(context: u32, parent: u32) {
-    vm(|vm| {
-        if let Some(plugin) = vm.plugins.get(&parent) {
-            vm.streams.insert(context, Rc::clone(plugin));
-        }
-    });
-}
-
-/// A context ends.
-pub fn delete(context: u32) {
-    // Dropped outside of `vm`, in case that it is the last user of a large policy.
-    let ended = vm(|vm| (vm.streams.remove(&context), vm.plugins.remove(&context)));
-    if let Some((_, Some(plugin))) = ended {
-        plugin.flush();
+impl<M: Runs> Default for Vm<M> {
+    fn default() -> Self {
+        Vm::new()
     }
 }
 
-/// The plugin gets its configuration. `false` refuses it, and the host keeps the old one.
-pub fn configure(module: Module, plugin: u32, size: usize) -> bool {
-    let Some(policy) = configuration::load(module, size) else { return false };
-    let counters = Counters::new(policy.metrics());
-    if !counters.is_empty() && host::tick_every(counters::PERIOD).is_err() {
-        host::log(LogLevel::Error, "penstock: the host has no timer: metrics are only written when a policy ends");
+impl<M: Runs> Vm<M> {
+    /// A VM without plugins.
+    pub const fn new() -> Self {
+        let plugins = Contexts::with_hasher(FxBuildHasher);
+        Vm(RefCell::new(State { plugins, streams: Contexts::with_hasher(FxBuildHasher) }))
     }
-    let configured = Rc::new(Plugin { policy, counters: RefCell::new(counters) });
-    let replaced = vm(|vm| vm.plugins.insert(plugin, configured));
-    if let Some(Some(replaced)) = &replaced {
-        replaced.flush();
-    }
-    replaced.is_some()
-}
 
-/// A second has passed.
-pub fn tick(plugin: u32) {
-    if let Some(plugin) = vm(|vm| vm.plugins.get(&plugin).cloned()).flatten() {
-        plugin.flush();
+    /// `None` only when the host calls back in the middle of a callback, which it must not.
+    fn state<T>(&self, act: impl FnOnce(&mut State<M>) -> T) -> Option<T> {
+        self.0.try_borrow_mut().ok().map(|mut state| act(&mut state))
     }
-}
 
-/// A request's headers are there: decide, and do what was decided.
-pub fn request_headers(stream: u32) -> Flow {
-    carry(stream).unwrap_or_else(Failure::refuse)
-}
-
-fn carry(stream: u32) -> Result<Flow, Failure> {
-    let plugin = vm(|vm| vm.streams.get(&stream).cloned()).flatten().ok_or(Failure::NoPolicy)?;
-    let map = host::request_headers().map_err(Failure::Unreadable)?;
-    let headers = headers::parse(&map)?;
-    if headers.is_empty() {
-        return Err(Failure::Malformed);
+    /// A context begins: a plugin's (`parent` 0), or that of a request to the plugin `parent`.
+    pub fn context_create(&self, context: u32, parent: u32) {
+        self.state(|state| {
+            if let Some(plugin) = state.plugins.get(&parent) {
+                state.streams.insert(context, Rc::clone(plugin));
+            }
+        });
     }
-    let request = Request::new(&headers);
-    let mut environment = HostEnvironment::default();
-    let decision = plugin.policy.decide(&request, &mut environment);
-    match environment.failure() {
-        Some(status) => Err(Failure::Environment(status)),
-        None => {
-            plugin.count(&decision.counts);
-            apply(&decision)
+
+    /// A context ends.
+    pub fn delete(&self, context: u32) {
+        // Dropped outside of `state`, in case that it is the last user of a large policy.
+        let ended = self.state(|state| match state.streams.remove(&context) {
+            Some(stream) => (Some(stream), None),
+            None => (None, state.plugins.remove(&context)),
+        });
+        if let Some((_, Some(plugin))) = ended {
+            plugin.flush();
         }
     }
+
+    /// The plugin gets its configuration. `false` refuses it, and the host keeps the old one.
+    pub fn configure(&self, plugin: u32, size: usize) -> bool {
+        let Some(policy) = configuration::load(size) else { return false };
+        let counters = Counters::new(policy.metrics());
+        if !counters.is_empty() && host::tick_every(counters::PERIOD).is_err() {
+            host::log(LogLevel::Error, "penstock: the host has no timer: metrics are only written when a policy ends");
+        }
+        let configured = Rc::new(Plugin { policy, counters: RefCell::new(counters) });
+        let replaced = self.state(|state| state.plugins.insert(plugin, configured));
+        if let Some(Some(replaced)) = &replaced {
+            replaced.flush();
+        }
+        replaced.is_some()
+    }
+
+    /// A second has passed.
+    pub fn tick(&self, plugin: u32) {
+        if let Some(plugin) = self.state(|state| state.plugins.get(&plugin).cloned()).flatten() {
+            plugin.flush();
+        }
+    }
+
+    /// A request's headers are there: decide, and do what was decided.
+    pub fn request_headers(&self, stream: u32) -> Flow {
+        self.carry(stream).unwrap_or_else(Failure::refuse)
+    }
+
+    fn carry(&self, stream: u32) -> Result<Flow, Failure> {
+        let plugin = self.state(|state| state.streams.get(&stream).cloned()).flatten().ok_or(Failure::NoPolicy)?;
+        let map = host::request_headers().map_err(Failure::Unreadable)?;
+        let headers = headers::parse(&map)?;
+        if headers.is_empty() {
+            return Err(Failure::Malformed);
+        }
+        let request = Request::new(&headers);
+        let mut environment = HostEnvironment::default();
+        let decision = plugin.policy.decide(&request, &mut environment);
+        match environment.failure() {
+            Some(status) => Err(Failure::Environment(status)),
+            None => {
+                plugin.count(&decision.counts);
+                apply(&request, &decision)
+            }
+        }
+    }
 }
 
-fn apply(decision: &Decision<'_>) -> Result<Flow, Failure> {
+fn apply(request: &Request<'_>, decision: &Decision<'_>) -> Result<Flow, Failure> {
     match &decision.action {
         Action::Continue => {
             for change in &decision.headers {
+                if matches!(change, HeaderOp::Remove(name) if request.value(name.as_bytes()).is_none()) {
+                    continue; // Not there: a look at our own copy is cheaper than a call.
+                }
                 host::change_request_header(change).map_err(Failure::Unwritable)?;
             }
             Ok(Flow::Continue)
@@ -164,7 +185,8 @@ fn apply(decision: &Decision<'_>) -> Result<Flow, Failure> {
 mod tests {
     use super::*;
     use crate::fake_host::{self, FakeHost, Sent, with};
-    use penstock_policy::{HeaderOp, Response, Section};
+    use penstock_policy::module::Suite;
+    use penstock_policy::{Response, Section};
     use proptest::prelude::*;
 
     const PLUGIN: u32 = 1;
@@ -174,20 +196,33 @@ mod tests {
         {"name":"beta","matches":[{"headers":[{"name":"x-user-group","value":"beta"}]}],"route":"beta"}
     ]}}"#;
 
+    /// The module of this test; tests run in threads of their own, which live as long as they.
+    fn vm() -> &'static Vm<Suite> {
+        thread_local! {
+            static VM: &'static Vm<Suite> = Box::leak(Box::default());
+        }
+        VM.with(|vm| *vm)
+    }
+
+    /// A request without headers: what `apply` looks at before it removes one.
+    fn no_headers() -> Request<'static> {
+        Request::new(&[])
+    }
+
     /// A new host and a new module.
     fn fresh() {
         fake_host::reset();
         crate::shared::reset();
-        vm(|vm| {
-            vm.plugins.clear();
-            vm.streams.clear();
+        vm().state(|state| {
+            state.plugins.clear();
+            state.streams.clear();
         });
     }
 
     fn configured(plugin: u32, policy: &str) -> bool {
         with(|host| host.configuration = policy.into());
-        context_create(plugin, 0);
-        configure(Module::Suite, plugin, policy.len())
+        vm().context_create(plugin, 0);
+        vm().configure(plugin, policy.len())
     }
 
     /// A request with these headers beside the usual ones, from its beginning to its end.
@@ -198,9 +233,9 @@ mod tests {
                 usual.iter().chain(headers).map(|(n, v)| (n.as_bytes().to_vec(), v.as_bytes().to_vec())).collect();
             host.calls.clear();
         });
-        context_create(STREAM, plugin);
-        let flow = request_headers(STREAM);
-        delete(STREAM);
+        vm().context_create(STREAM, plugin);
+        let flow = vm().request_headers(STREAM);
+        vm().delete(STREAM);
         flow
     }
 
@@ -259,14 +294,14 @@ mod tests {
             request(PLUGIN, &[]);
         }
         with(|host| assert!(host.metrics.is_empty()));
-        tick(PLUGIN);
+        vm().tick(PLUGIN);
         let metric = |outcome: &str, count| (format!("penstock.rateLimits.l.{outcome}"), count);
         with(|host| assert_eq!(host.metrics, [metric("passed", 2), metric("limited", 3)]));
         with(|host| host.calls.clear());
-        tick(PLUGIN);
+        vm().tick(PLUGIN);
         with(|host| assert!(host.calls.is_empty()));
         request(PLUGIN, &[]);
-        delete(PLUGIN);
+        vm().delete(PLUGIN);
         with(|host| assert_eq!(host.metrics, [metric("passed", 2), metric("limited", 4)]));
     }
 
@@ -318,13 +353,13 @@ mod tests {
     fn a_request_keeps_the_policy_under_which_it_began() {
         fresh();
         assert!(configured(PLUGIN, POLICY));
-        context_create(STREAM, PLUGIN);
+        vm().context_create(STREAM, PLUGIN);
         assert!(configured(PLUGIN, r#"{"routes":{"default":"new"}}"#));
-        delete(PLUGIN);
+        vm().delete(PLUGIN);
         with(|host| {
             host.headers = vec![(b":path".to_vec(), b"/".to_vec()), (b"x-user-group".to_vec(), b"beta".to_vec())]
         });
-        assert_eq!(request_headers(STREAM), Flow::Continue);
+        assert_eq!(vm().request_headers(STREAM), Flow::Continue);
         assert_eq!(route(), ["beta"]);
     }
 
@@ -343,9 +378,9 @@ mod tests {
         for plugin in 10..60 {
             assert!(configured(plugin, POLICY));
             request(plugin, &[]);
-            delete(plugin);
+            vm().delete(plugin);
         }
-        assert_eq!(vm(|vm| (vm.plugins.len(), vm.streams.len())), Some((0, 0)));
+        assert_eq!(vm().state(|state| (state.plugins.len(), state.streams.len())), Some((0, 0)));
     }
 
     #[test]
@@ -358,7 +393,7 @@ mod tests {
             assert_eq!(host.metrics, [("penstock.host.noPolicy.failed".to_owned(), 1)]);
         });
         // Nor one whose beginning the host never told.
-        assert_eq!(request_headers(99), Flow::Pause);
+        assert_eq!(vm().request_headers(99), Flow::Pause);
     }
 
     #[test]
@@ -391,7 +426,7 @@ mod tests {
             ..Decision::default()
         };
         decision.response_headers.push(("x-penstock-decision-id", b"1"[..].into()));
-        assert_eq!(apply(&decision), Ok(Flow::Pause));
+        assert_eq!(apply(&no_headers(), &decision), Ok(Flow::Pause));
         let own = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
         let sent = Sent {
             status: 403,
@@ -411,7 +446,7 @@ mod tests {
         with(|host| host.broken.push(("proxy_send_local_response", 10)));
         let response = Response { status: 403, headers: Default::default(), body: b""[..].into(), grpc_status: None };
         let decision = Decision { action: Action::Respond(response), ..Decision::default() };
-        let flow = apply(&decision).unwrap_or_else(Failure::refuse);
+        let flow = apply(&no_headers(), &decision).unwrap_or_else(Failure::refuse);
         assert_eq!(flow, Flow::Pause);
         with(|host| {
             assert!(host.was_reset && host.sent.is_none());
@@ -427,16 +462,25 @@ mod tests {
             let mut decision = Decision::default();
             decision.headers.push(HeaderOp::Add("a", b"1"[..].into()));
             decision.headers.push(HeaderOp::Remove("b"));
-            assert_eq!(apply(&decision).unwrap_or_else(Failure::refuse), Flow::Pause);
+            assert_eq!(apply(&Request::new(&[(b"b", b"1")]), &decision).unwrap_or_else(Failure::refuse), Flow::Pause);
             let sent = with(|host| host.sent.clone());
             assert_eq!(sent, refused("writeHeaders", "cannot change the request's headers"), "{function}");
         }
     }
 
+    #[test]
+    fn a_header_that_is_not_there_costs_no_call() {
+        fresh();
+        let mut decision = Decision::default();
+        decision.headers.push(HeaderOp::Remove("b"));
+        assert_eq!(apply(&no_headers(), &decision), Ok(Flow::Continue));
+        with(|host| assert!(host.calls.is_empty(), "{:?}", host.calls));
+    }
+
     /// Every function of the host answers every status, in every phase: the outcome is the one documented.
     #[test]
     fn whatever_the_host_answers_the_outcome_is_known() {
-        const FUNCTIONS: [&str; 13] = [
+        const FUNCTIONS: [&str; 15] = [
             "proxy_log",
             "proxy_get_buffer_bytes",
             "proxy_get_header_map_pairs",
@@ -446,6 +490,8 @@ mod tests {
             "proxy_send_local_response",
             "proxy_close_stream",
             "proxy_get_property",
+            "proxy_get_shared_data",
+            "proxy_set_shared_data",
             "proxy_get_current_time_nanoseconds",
             "proxy_define_metric",
             "proxy_increment_metric",
@@ -504,9 +550,9 @@ mod tests {
             fresh();
             prop_assert!(configured(PLUGIN, POLICY));
             with(|host| host.headers = headers);
-            context_create(STREAM, PLUGIN);
-            prop_assert_eq!(request_headers(STREAM), Flow::Continue);
-            delete(STREAM);
+            vm().context_create(STREAM, PLUGIN);
+            prop_assert_eq!(vm().request_headers(STREAM), Flow::Continue);
+            vm().delete(STREAM);
         }
     }
 }

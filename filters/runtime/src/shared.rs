@@ -109,10 +109,11 @@ impl Store {
         }
     }
 
-    /// The token of a write that has just happened; [`NEVER`] while nothing is known.
+    /// The token of a write that has just happened; a process's first is 1.
     fn foretell(&mut self) -> u32 {
-        self.last = self.last.map(|last| last.wrapping_add(1).max(1));
-        self.last.unwrap_or(NEVER)
+        let next = self.last.map_or(1, |last| last.wrapping_add(1).max(1));
+        self.last = Some(next);
+        next
     }
 
     fn is_guess(&mut self, key: &[u8], token: u32) -> bool {

@@ -2,7 +2,7 @@ use super::*;
 use crate::document::{Context, Decode, Node};
 use crate::environment::{StoreConflict, Version};
 use crate::request::Header;
-use crate::{Module, Policy};
+use crate::{Policy, module};
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -96,18 +96,18 @@ fn at(seconds: u64) -> Timestamp {
     Timestamp(seconds * SECOND)
 }
 
-fn policy(limits: &str) -> Policy {
-    Policy::from_json(format!(r#"{{"rateLimits":[{limits}]}}"#).as_bytes(), Module::RateLimit).unwrap()
+fn policy(limits: &str) -> Policy<module::RateLimit> {
+    Policy::from_json(format!(r#"{{"rateLimits":[{limits}]}}"#).as_bytes()).unwrap()
 }
 
 fn problems(limit: &str) -> Vec<String> {
     let json = format!(r#"{{"rateLimits":[{limit}]}}"#);
-    let problems = Policy::from_json(json.as_bytes(), Module::RateLimit).unwrap_err();
+    let problems = Policy::<module::RateLimit>::from_json(json.as_bytes()).unwrap_err();
     problems.iter().map(ToString::to_string).collect()
 }
 
 /// The status of a refusal, or 0; and what was counted.
-fn send(policy: &Policy, worker: &mut Worker<'_>, headers: &[Header<'_>]) -> (u16, Vec<String>) {
+fn send(policy: &Policy<module::RateLimit>, worker: &mut Worker<'_>, headers: &[Header<'_>]) -> (u16, Vec<String>) {
     worker.calls.clear();
     let request = Request::new(headers);
     let decision = policy.decide(&request, worker);
@@ -119,12 +119,12 @@ fn send(policy: &Policy, worker: &mut Worker<'_>, headers: &[Header<'_>]) -> (u1
     }
 }
 
-fn passes(policy: &Policy, worker: &mut Worker<'_>, headers: &[Header<'_>]) -> bool {
+fn passes(policy: &Policy<module::RateLimit>, worker: &mut Worker<'_>, headers: &[Header<'_>]) -> bool {
     send(policy, worker, headers).0 == 0
 }
 
 /// How many of `tries` pass at one instant.
-fn passed(policy: &Policy, worker: &mut Worker<'_>, headers: &[Header<'_>], tries: usize) -> usize {
+fn passed(policy: &Policy<module::RateLimit>, worker: &mut Worker<'_>, headers: &[Header<'_>], tries: usize) -> usize {
     (0..tries).filter(|_| passes(policy, worker, headers)).count()
 }
 
