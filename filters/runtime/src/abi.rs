@@ -12,10 +12,11 @@ pub(crate) struct Status(u32);
 impl Status {
     const OK: u32 = 0;
     /// Nothing of that name.
-    #[cfg(test)]
     pub(crate) const NOT_FOUND: Status = Status(1);
     /// The host hands over memory that was not allocated for it, or could not be.
     pub(crate) const INVALID_MEMORY_ACCESS: Status = Status(6);
+    /// A shared value is not of the version that a write is based on.
+    pub(crate) const CAS_MISMATCH: Status = Status(8);
     /// There is no host.
     #[cfg(not(any(test, target_arch = "wasm32")))]
     pub(crate) const UNIMPLEMENTED: Status = Status(12);
@@ -149,6 +150,8 @@ host_functions! { "env":
     fn proxy_get_current_time_nanoseconds(time: *mut u64);
     /// The number of a metric, which is created when the name is new.
     fn proxy_define_metric(kind: u32, name: *const u8, name_size: usize, id: *mut u32);
+    /// Asks for `proxy_on_tick` every so many milliseconds, for the plugin being configured.
+    fn proxy_set_tick_period_milliseconds(period: u32);
     /// Adds to a metric.
     fn proxy_increment_metric(id: u32, by: i64);
 }

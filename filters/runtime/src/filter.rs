@@ -4,13 +4,14 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use hashbrown::HashMap;
-use penstock_policy::{Action, Decision, HeaderOp, Policy, Request, Runs, Scratch, Section};
+use penstock_policy::{Action, Decision, HeaderOp, Metric, Policy, Request, Runs, Scratch, Section};
 use rustc_hash::FxBuildHasher;
 
 use crate::abi::{Flow, LogLevel};
+use crate::counters::Counters;
 use crate::failure::Failure;
 use crate::host::{self, HostEnvironment};
-use crate::{configuration, egress, headers};
+use crate::{configuration, counters, egress, headers};
 
 /// Contexts by the number that the host gives them.
 type Contexts<T> = HashMap<u32, T, FxBuildHasher>;
@@ -23,9 +24,30 @@ pub struct Vm<M: Runs>(RefCell<State<M>>);
 #[derive(Debug)]
 struct State<M: Runs> {
     /// Root contexts: one for each plugin and configuration.
-    plugins: Contexts<Rc<Policy<M>>>,
+    plugins: Contexts<Rc<Plugin<M>>>,
     /// Requests under way, each with the policy under which it began.
-    streams: Contexts<Rc<Policy<M>>>,
+    streams: Contexts<Rc<Plugin<M>>>,
+}
+
+/// A policy at work, and what it has counted.
+#[derive(Debug)]
+struct Plugin<M: Runs> {
+    policy: Policy<M>,
+    counters: RefCell<Counters>,
+}
+
+impl<M: Runs> Plugin<M> {
+    fn count(&self, counts: &[Metric]) {
+        if let Ok(mut counters) = self.counters.try_borrow_mut() {
+            counters.count(counts);
+        }
+    }
+
+    fn flush(&self) {
+        if let Ok(mut counters) = self.counters.try_borrow_mut() {
+            counters.flush(self.policy.metrics());
+        }
+    }
 }
 
 /// The module is loaded.
@@ -68,8 +90,8 @@ impl<M: Runs> Vm<M> {
     /// A context begins: a plugin's (`parent` 0), or that of a request to the plugin `parent`.
     pub fn context_create(&self, context: u32, parent: u32) {
         self.state(|state| {
-            if let Some(policy) = state.plugins.get(&parent) {
-                state.streams.insert(context, Rc::clone(policy));
+            if let Some(plugin) = state.plugins.get(&parent) {
+                state.streams.insert(context, Rc::clone(plugin));
             }
         });
     }
@@ -77,14 +99,35 @@ impl<M: Runs> Vm<M> {
     /// A context ends.
     pub fn delete(&self, context: u32) {
         // Dropped outside of `state`, in case that it is the last user of a large policy.
-        let ended = self.state(|state| state.streams.remove(&context).or_else(|| state.plugins.remove(&context)));
-        drop(ended);
+        let ended = self.state(|state| match state.streams.remove(&context) {
+            Some(stream) => (Some(stream), None),
+            None => (None, state.plugins.remove(&context)),
+        });
+        if let Some((_, Some(plugin))) = ended {
+            plugin.flush();
+        }
     }
 
     /// The plugin gets its configuration. `false` refuses it, and the host keeps the old one.
     pub fn configure(&self, plugin: u32, size: usize) -> bool {
         let Some(policy) = configuration::load(size) else { return false };
-        self.state(|state| state.plugins.insert(plugin, Rc::new(policy))).is_some()
+        let counters = Counters::new(policy.metrics());
+        if !counters.is_empty() && host::tick_every(counters::PERIOD).is_err() {
+            host::log(LogLevel::Error, "penstock: the host has no timer: metrics are only written when a policy ends");
+        }
+        let configured = Rc::new(Plugin { policy, counters: RefCell::new(counters) });
+        let replaced = self.state(|state| state.plugins.insert(plugin, configured));
+        if let Some(Some(replaced)) = &replaced {
+            replaced.flush();
+        }
+        replaced.is_some()
+    }
+
+    /// A second has passed.
+    pub fn tick(&self, plugin: u32) {
+        if let Some(plugin) = self.state(|state| state.plugins.get(&plugin).cloned()).flatten() {
+            plugin.flush();
+        }
     }
 
     /// A request's headers are there: decide, and do what was decided.
@@ -95,7 +138,7 @@ impl<M: Runs> Vm<M> {
     /// A connection begins whose bytes nobody will read: decide before any of them goes anywhere.
     pub fn new_connection(&self, stream: u32) -> Flow {
         let plugin = self.state(|state| state.streams.get(&stream).cloned()).flatten();
-        match plugin.as_ref().and_then(|policy| policy.egress()) {
+        match plugin.as_ref().and_then(|plugin| plugin.policy.egress()) {
             Some(egress) => egress::connection(egress),
             None => {
                 host::log(LogLevel::Error, "penstock: no egress policy for a connection: closed");
@@ -106,7 +149,7 @@ impl<M: Runs> Vm<M> {
     }
 
     fn carry(&self, stream: u32) -> Result<Flow, Failure> {
-        let policy = self.state(|state| state.streams.get(&stream).cloned()).flatten().ok_or(Failure::NoPolicy)?;
+        let plugin = self.state(|state| state.streams.get(&stream).cloned()).flatten().ok_or(Failure::NoPolicy)?;
         let map = host::request_headers().map_err(Failure::Unreadable)?;
         let headers = headers::parse(&map)?;
         if headers.is_empty() {
@@ -115,10 +158,11 @@ impl<M: Runs> Vm<M> {
         let scratch = Scratch::default();
         let request = Request::new(&headers).with_scratch(&scratch);
         let mut environment = HostEnvironment::default();
-        let decision = policy.decide(&request, &mut environment);
+        let decision = plugin.policy.decide(&request, &mut environment);
         match environment.failure() {
             Some(status) => Err(Failure::Environment(status)),
             None => {
+                plugin.count(&decision.counts);
                 if M::MODULE.runs(Section::Egress) {
                     egress::report(&request, &decision);
                 }
@@ -147,7 +191,8 @@ fn apply(request: &Request<'_>, decision: &Decision<'_>) -> Result<Flow, Failure
                 details.push('_');
                 details.push_str(part);
             }
-            host::respond(response.status, &details, &map, &response.body).map_err(Failure::Unanswerable)?;
+            host::respond(response.status, &details, &map, &response.body, response.grpc_status)
+                .map_err(Failure::Unanswerable)?;
             Ok(Flow::Pause)
         }
     }
@@ -184,6 +229,7 @@ mod tests {
     /// A new host and a new module.
     fn fresh() {
         fake_host::reset();
+        crate::shared::reset();
         vm().state(|state| {
             state.plugins.clear();
             state.streams.clear();
@@ -235,6 +281,67 @@ mod tests {
         assert_eq!(request(PLUGIN, &[("x-user-group", "beta")]), Flow::Continue);
         with(|host| assert_eq!(host.calls, ["proxy_get_header_map_pairs", "proxy_replace_header_map_value"]));
         assert_eq!(route(), ["beta"]);
+    }
+
+    const LIMITS: &str = r#"{"rateLimits":[{"name":"l","key":[],"limit":{"requests":2,"per":"1h"}}]}"#;
+
+    #[test]
+    fn a_limited_request_costs_the_time_and_a_write_or_a_read() {
+        fresh();
+        assert!(configured(PLUGIN, LIMITS));
+        const HEADERS: &str = "proxy_get_header_map_pairs";
+        const TIME: &str = "proxy_get_current_time_nanoseconds";
+        // Whoever knows no token yet has to read once.
+        for (flow, calls) in [
+            (Flow::Continue, &[HEADERS, TIME, "proxy_set_shared_data"][..]),
+            (Flow::Continue, &[HEADERS, TIME, "proxy_set_shared_data"]),
+            (Flow::Pause, &[HEADERS, TIME, "proxy_get_shared_data", "proxy_send_local_response"]),
+        ] {
+            assert_eq!(request(PLUGIN, &[]), flow);
+            with(|host| assert_eq!(host.calls, calls));
+        }
+    }
+
+    #[test]
+    fn counts_reach_the_host_once_a_second_and_at_the_end() {
+        fresh();
+        assert!(configured(PLUGIN, LIMITS));
+        with(|host| assert_eq!(host.tick_period, 1000));
+        for _ in 0..5 {
+            request(PLUGIN, &[]);
+        }
+        with(|host| assert!(host.metrics.is_empty()));
+        vm().tick(PLUGIN);
+        let metric = |outcome: &str, count| (format!("penstock.rateLimits.l.{outcome}"), count);
+        with(|host| assert_eq!(host.metrics, [metric("passed", 2), metric("limited", 3)]));
+        with(|host| host.calls.clear());
+        vm().tick(PLUGIN);
+        with(|host| assert!(host.calls.is_empty()));
+        request(PLUGIN, &[]);
+        vm().delete(PLUGIN);
+        with(|host| assert_eq!(host.metrics, [metric("passed", 2), metric("limited", 4)]));
+    }
+
+    #[test]
+    fn a_reload_that_leaves_a_limit_as_it_was_keeps_what_was_taken() {
+        fresh();
+        assert!(configured(PLUGIN, LIMITS));
+        request(PLUGIN, &[]);
+        assert!(configured(8, &LIMITS.replace("}]}", r#","response":{"status":420}}]}"#)));
+        assert_eq!((request(8, &[]), request(8, &[])), (Flow::Continue, Flow::Pause));
+    }
+
+    #[test]
+    fn a_host_that_loses_its_shared_data_refuses_rather_than_opens() {
+        fresh();
+        assert!(configured(PLUGIN, LIMITS));
+        for function in ["proxy_set_shared_data", "proxy_get_shared_data"] {
+            crate::shared::reset();
+            with(|host| host.broken = vec![(function, 10)]);
+            assert_eq!(request(PLUGIN, &[]), Flow::Pause);
+            let expected = refused("environment", "cannot read the clock, random numbers or shared data");
+            assert_eq!(with(|host| host.sent.clone()), expected, "{function}");
+        }
     }
 
     #[test]
@@ -331,6 +438,7 @@ mod tests {
                 status: 403,
                 headers: [("content-type", b"application/json"[..].into())].into_iter().collect(),
                 body: b"{}"[..].into(),
+                grpc_status: None,
             }),
             ..Decision::default()
         };
@@ -353,7 +461,7 @@ mod tests {
     fn a_response_that_cannot_be_given_is_a_reset() {
         fresh();
         with(|host| host.broken.push(("proxy_send_local_response", 10)));
-        let response = Response { status: 403, headers: Default::default(), body: b""[..].into() };
+        let response = Response { status: 403, headers: Default::default(), body: b""[..].into(), grpc_status: None };
         let decision = Decision { action: Action::Respond(response), ..Decision::default() };
         let flow = apply(&no_headers(), &decision).unwrap_or_else(Failure::refuse);
         assert_eq!(flow, Flow::Pause);

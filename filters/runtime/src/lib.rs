@@ -8,6 +8,7 @@
 
 mod abi;
 mod configuration;
+mod counters;
 mod egress;
 mod failure;
 #[cfg(test)]
@@ -16,6 +17,7 @@ pub mod filter;
 mod headers;
 mod host;
 mod memory;
+mod shared;
 
 pub use abi::Flow;
 pub use memory::allocate;
@@ -71,6 +73,11 @@ macro_rules! module {
             }
 
             $crate::callbacks_of_connections!($module);
+
+            #[unsafe(no_mangle)]
+            extern "C" fn proxy_on_tick(plugin: u32) {
+                VM.with(|vm| vm.tick(plugin));
+            }
 
             #[unsafe(no_mangle)]
             extern "C" fn proxy_on_delete(context: u32) {
