@@ -15,7 +15,7 @@ use tempfile::TempDir;
 use crate::admin::Admin;
 use crate::bootstrap::Bootstrap;
 use crate::discovery::{Feed, Reload};
-use crate::wasm::Configuration;
+use crate::wasm::{Configuration, WasmFilter};
 use crate::workspace;
 
 /// How long Envoy may take for anything that this harness waits for.
@@ -65,6 +65,7 @@ impl Envoy {
                 for listener in &listeners {
                     envoy.address(listener.name())?;
                 }
+                envoy.wait_until_configured()?;
                 Ok(envoy)
             }
             Err(error) => {
@@ -107,18 +108,26 @@ impl Envoy {
 
     /// Gives the discovered filter `name` a new policy and waits until every worker runs it or Envoy has refused it.
     pub fn reload(&mut self, name: &str, policy: impl Into<Configuration>) -> Result<Reload> {
+        let filter = self.feed(name)?.filter().clone();
+        self.replace(name, filter.with(policy))
+    }
+
+    fn feed(&mut self, name: &str) -> Result<&mut Feed> {
         let feed = self.feeds.iter_mut().find(|feed| feed.name() == name);
-        let feed = feed.with_context(|| format!("no filter {name:?} is discovered"))?;
+        feed.with_context(|| format!("no filter {name:?} is discovered"))
+    }
+
+    /// The same for the module as well: the discovered filter `name` becomes this one.
+    pub fn replace(&mut self, name: &str, filter: WasmFilter) -> Result<Reload> {
         let prefix = format!("extension_config_discovery.http_filter.{name}.");
-        let admin = &self.admin;
+        let admin = self.admin.clone();
         let read = || -> Result<BTreeMap<String, u64>> {
             let stats = admin.stats(&prefix)?;
             Ok(stats.into_iter().map(|(stat, value)| (stat.replacen(&prefix, "", 1), value)).collect())
         };
         let before = read()?;
         let logged = fs::metadata(log_path(self.folder.path()))?.len();
-        let previous = feed.filter().clone();
-        feed.replace(previous.clone().with(policy))?;
+        self.feed(name)?.replace(filter.named(name))?;
         let started = Instant::now();
         loop {
             let now = read()?;
@@ -169,6 +178,19 @@ impl Envoy {
             .context("cannot start Envoy")?;
         let said = [output.stdout, output.stderr].concat();
         ensure!(output.status.success(), "{}", String::from_utf8_lossy(&said));
+        Ok(())
+    }
+
+    /// Envoy is ready when the main thread is; the workers get discovered filters a moment later.
+    fn wait_until_configured(&self) -> Result<()> {
+        let started = Instant::now();
+        for feed in &self.feeds {
+            let stat = format!("extension_config_discovery.http_filter.{}.config_reload", feed.name());
+            while self.admin.stat(&stat)? == 0 {
+                ensure!(started.elapsed() < PATIENCE, "the workers have no {} in {PATIENCE:?}", feed.name());
+                thread::sleep(TICK);
+            }
+        }
         Ok(())
     }
 

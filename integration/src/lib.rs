@@ -8,6 +8,7 @@
 //! - [`http`] holds clients that send exactly what they are told, over HTTP/1.1 and HTTP/2.
 //! - [`Upstream`] is a server that says what it received, and that hangs, fails or resets on demand.
 //! - [`Traffic`] keeps requests coming while something else happens, and counts those that went wrong.
+//! - [`check_routes`] runs a table of requests.
 //! - [`contract`] reads the contract's cases.
 //! - [`demo`] is `make demo`.
 //!
@@ -21,6 +22,7 @@ mod discovery;
 mod envoy;
 pub mod http;
 mod listener;
+mod rows;
 mod traffic;
 mod upstream;
 mod wasm;
@@ -31,6 +33,7 @@ pub use bootstrap::Bootstrap;
 pub use discovery::Reload;
 pub use envoy::Envoy;
 pub use listener::{Listener, Route};
+pub use rows::{NONE, check_routes, check_routes_over};
 pub use traffic::{Tally, Traffic};
 pub use upstream::{Received, Reply, Upstream};
 pub use wasm::{Configuration, WasmFilter};

@@ -15,10 +15,10 @@ pub(crate) const TYPE_URL: &str = "type.googleapis.com/envoy.extensions.filters.
 pub enum Configuration {
     /// No configuration at all: the module sees 0 bytes.
     None,
-    /// The bytes of this text, as Envoy users and Envoy Gateway write it (`google.protobuf.StringValue`).
+    /// The bytes of this text, in a `google.protobuf.StringValue`: the form that Envoy Gateway and Istio send, too.
     Text(String),
-    /// The JSON that Envoy makes of a `google.protobuf.Struct`, as Istio sends it.
-    Struct(Value),
+    /// Any other message, with its `@type`. The module sees its serialized form, which is no policy.
+    Any(Value),
 }
 
 impl From<Value> for Configuration {
@@ -112,9 +112,7 @@ impl WasmFilter {
             Configuration::Text(text) => {
                 Some(json!({"@type": "type.googleapis.com/google.protobuf.StringValue", "value": text}))
             }
-            Configuration::Struct(value) => {
-                Some(json!({"@type": "type.googleapis.com/google.protobuf.Struct", "value": value}))
-            }
+            Configuration::Any(message) => Some(message.clone()),
         };
         if let (Some(configuration), Some(config)) = (configuration, config.as_object_mut()) {
             config.insert("configuration".to_owned(), configuration);

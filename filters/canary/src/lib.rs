@@ -1,1 +1,3 @@
-//! The `canary` module.
+//! The `canary` module: the section `canaries`.
+
+penstock_runtime::module!(Canary);

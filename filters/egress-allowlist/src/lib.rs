@@ -1,1 +1,3 @@
-//! The `egress-allowlist` module.
+//! The `egress-allowlist` module: the section `egress`.
+
+penstock_runtime::module!(EgressAllowlist);

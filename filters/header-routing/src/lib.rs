@@ -1,1 +1,3 @@
-//! The `header-routing` module.
+//! The `header-routing` module: the section `routes`.
+
+penstock_runtime::module!(HeaderRouting);

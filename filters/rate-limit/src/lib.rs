@@ -1,1 +1,3 @@
-//! The `rate-limit` module.
+//! The `rate-limit` module: the section `rateLimits`.
+
+penstock_runtime::module!(RateLimit);

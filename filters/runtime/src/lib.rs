@@ -1,1 +1,74 @@
-//! The runtime.
+//! The one adapter between [`penstock_policy`] and a proxy-wasm host (Envoy, Istio, Envoy Gateway).
+//!
+//! A module is one line, `penstock_runtime::module!(HeaderRouting);`: it exports the callbacks, and each callback is a
+//! safe function of [`filter`]. A request crosses between host and module as seldom as possible: the header map comes
+//! over in one call and is parsed where it lies, and each change that was decided is one call back.
+//!
+//! Whatever a host answers, no request traps the VM and none passes undecided: see `failure.rs`.
+
+mod abi;
+mod configuration;
+mod failure;
+#[cfg(test)]
+mod fake_host;
+pub mod filter;
+mod headers;
+mod host;
+mod memory;
+
+pub use abi::Flow;
+pub use memory::allocate;
+pub use penstock_policy::Module;
+
+/// Makes the crate a proxy-wasm module that runs the sections of the [`Module`] named.
+///
+/// Only these callbacks are exported: the host skips those that a module does not have, and each that it has is a call
+/// for every request.
+#[macro_export]
+macro_rules! module {
+    ($module:ident) => {
+        // The host finds callbacks by their names; an exported name is the one unsafe thing here.
+        #[allow(unsafe_code)]
+        mod callbacks {
+            use $crate::{Module, filter};
+
+            #[unsafe(no_mangle)]
+            extern "C" fn proxy_abi_version_0_2_1() {}
+
+            #[unsafe(no_mangle)]
+            extern "C" fn _initialize() {
+                filter::initialize();
+            }
+
+            #[unsafe(no_mangle)]
+            extern "C" fn proxy_on_memory_allocate(size: usize) -> *mut u8 {
+                $crate::allocate(size)
+            }
+
+            #[unsafe(no_mangle)]
+            extern "C" fn proxy_on_vm_start(_plugin: u32, _size: usize) -> u32 {
+                filter::vm_start().into()
+            }
+
+            #[unsafe(no_mangle)]
+            extern "C" fn proxy_on_context_create(context: u32, parent: u32) {
+                filter::context_create(context, parent);
+            }
+
+            #[unsafe(no_mangle)]
+            extern "C" fn proxy_on_configure(plugin: u32, size: usize) -> u32 {
+                filter::configure(Module::$module, plugin, size).into()
+            }
+
+            #[unsafe(no_mangle)]
+            extern "C" fn proxy_on_request_headers(stream: u32, _count: u32, _end_of_stream: u32) -> u32 {
+                filter::request_headers(stream) as u32
+            }
+
+            #[unsafe(no_mangle)]
+            extern "C" fn proxy_on_delete(context: u32) {
+                filter::delete(context);
+            }
+        }
+    };
+}

@@ -1,0 +1,156 @@
+//! The proxy-wasm ABI 0.2.1 as far as Penstock uses it: imported functions, statuses, enumerations.
+//!
+//! Hand-written rather than the `proxy-wasm` crate because that exports all of its callbacks from every module that
+//! links it, and each exported callback is a host-to-guest call per request. See `docs/decisions.md`.
+
+use std::fmt;
+
+/// What the host answers when it does not answer "fine".
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Status(u32);
+
+impl Status {
+    const OK: u32 = 0;
+    /// Nothing of that name.
+    #[cfg(test)]
+    pub(crate) const NOT_FOUND: Status = Status(1);
+    /// The host hands over memory that was not allocated for it, or could not be.
+    pub(crate) const INVALID_MEMORY_ACCESS: Status = Status(6);
+    /// There is no host.
+    #[cfg(not(any(test, target_arch = "wasm32")))]
+    pub(crate) const UNIMPLEMENTED: Status = Status(12);
+
+    /// Any number is a status: hosts may grow new ones.
+    pub(crate) fn check(code: u32) -> Result<(), Status> {
+        if code == Self::OK { Ok(()) } else { Err(Status(code)) }
+    }
+
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(crate) const fn code(self) -> u32 {
+        self.0
+    }
+}
+
+/// The name that the specification gives the status.
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.0 {
+            1 => "NOT_FOUND",
+            2 => "BAD_ARGUMENT",
+            3 => "SERIALIZATION_FAILURE",
+            4 => "PARSE_FAILURE",
+            6 => "INVALID_MEMORY_ACCESS",
+            7 => "EMPTY",
+            8 => "CAS_MISMATCH",
+            10 => "INTERNAL_FAILURE",
+            12 => "UNIMPLEMENTED",
+            other => return write!(f, "status {other}"),
+        })
+    }
+}
+
+/// How loud a log line is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LogLevel {
+    /// Something does not work.
+    Error = 4,
+    /// The module itself is broken.
+    Critical = 5,
+}
+
+/// The buffer that holds a plugin's configuration.
+pub(crate) const PLUGIN_CONFIGURATION: u32 = 7;
+/// The request's header map.
+pub(crate) const REQUEST_HEADERS: u32 = 0;
+/// The client's side of a stream.
+pub(crate) const REQUEST_STREAM: u32 = 0;
+/// A metric that only grows.
+pub(crate) const COUNTER: u32 = 0;
+/// "No gRPC status": the host derives one from the HTTP status when the request is gRPC.
+pub(crate) const NO_GRPC_STATUS: u32 = u32::MAX;
+
+/// What a headers callback answers: go on, or stop here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Flow {
+    /// To the next filter.
+    Continue = 0,
+    /// The request waits; after a local response it ends.
+    Pause = 1,
+}
+
+/// Declares host functions once: imports in wasm; natively the test host, or nothing at all.
+macro_rules! host_functions {
+    ($module:literal: $($(#[$doc:meta])* fn $name:ident($($arg:ident: $kind:ty),* $(,)?);)*) => {
+        #[cfg(target_arch = "wasm32")]
+        #[link(wasm_import_module = $module)]
+        unsafe extern "C" {
+            $($(#[$doc])* pub(crate) fn $name($($arg: $kind),*) -> u32;)*
+        }
+
+        $(
+            $(#[$doc])*
+            #[cfg(not(target_arch = "wasm32"))]
+            pub(crate) unsafe extern "C" fn $name($($arg: $kind),*) -> u32 {
+                #[cfg(test)]
+                // SAFETY: the caller passes what the real host function would need.
+                let status = unsafe { crate::fake_host::$name($($arg),*) };
+                #[cfg(not(test))]
+                let status = { $(let _ = $arg;)* Status::UNIMPLEMENTED.code() };
+                status
+            }
+        )*
+    };
+}
+
+host_functions! { "env":
+    /// One line in the host's log.
+    fn proxy_log(level: u32, message: *const u8, size: usize);
+    /// Part of a buffer, in memory that the host asks `proxy_on_memory_allocate` for.
+    fn proxy_get_buffer_bytes(kind: u32, start: usize, length: usize, data: *mut *mut u8, size: *mut usize);
+    /// A whole header map, serialised as `headers.rs` says.
+    fn proxy_get_header_map_pairs(map: u32, data: *mut *mut u8, size: *mut usize);
+    /// One more value.
+    fn proxy_add_header_map_value(map: u32, name: *const u8, name_size: usize, value: *const u8, value_size: usize);
+    /// This value in the place of all others.
+    fn proxy_replace_header_map_value(map: u32, name: *const u8, name_size: usize, value: *const u8, value_size: usize);
+    /// No value any more.
+    fn proxy_remove_header_map_value(map: u32, name: *const u8, name_size: usize);
+    /// Answers the request. `details` goes to access logs as `%RESPONSE_CODE_DETAILS%`.
+    fn proxy_send_local_response(
+        status: u32,
+        details: *const u8,
+        details_size: usize,
+        body: *const u8,
+        body_size: usize,
+        headers: *const u8,
+        headers_size: usize,
+        grpc_status: u32,
+    );
+    /// Resets the stream.
+    fn proxy_close_stream(stream: u32);
+    /// A fact about the connection or the request; the path's parts are separated by NUL.
+    fn proxy_get_property(path: *const u8, path_size: usize, data: *mut *mut u8, size: *mut usize);
+    /// The wall clock.
+    fn proxy_get_current_time_nanoseconds(time: *mut u64);
+    /// The number of a metric, which is created when the name is new.
+    fn proxy_define_metric(kind: u32, name: *const u8, name_size: usize, id: *mut u32);
+    /// Adds to a metric.
+    fn proxy_increment_metric(id: u32, by: i64);
+}
+
+host_functions! { "wasi_snapshot_preview1":
+    /// Fills `buffer` from the host's cryptographic source.
+    fn random_get(buffer: *mut u8, size: usize);
+}
+
+/// What the C library wants to do once. A module that never calls it gets it wrapped around every export by the linker,
+/// so that it would run again with each callback.
+#[cfg(target_os = "wasi")]
+pub(crate) fn initialize() {
+    unsafe extern "C" {
+        fn __wasm_call_ctors();
+    }
+    // SAFETY: the linker makes it; the host calls `_initialize` once, before anything else.
+    unsafe { __wasm_call_ctors() }
+}

@@ -1,0 +1,99 @@
+//! From the host's configuration buffer to a policy, or to log lines that say what is wrong with it.
+
+use std::fmt::Display;
+
+use penstock_policy::{Module, Policy};
+
+use crate::abi::LogLevel;
+use crate::host;
+
+/// So many problems are printed; a document with more was not written by hand.
+const MOST_LINES: usize = 50;
+
+/// Reads and compiles the configuration of the plugin that is being configured. `None`: refused, and the log says why.
+pub(crate) fn load(module: Module, size: usize) -> Option<Policy> {
+    let refuse = |why: &dyn Display| {
+        host::log(LogLevel::Error, &format!("penstock {}: configuration refused: {why}", module.name()));
+    };
+    let configuration = host::plugin_configuration(size)
+        .map_err(|status| refuse(&format_args!("the host does not hand it over ({status})")))
+        .ok()?;
+    if configuration.len() != size {
+        refuse(&format_args!("the host announced {size} bytes and hands over {}", configuration.len()));
+        return None;
+    }
+    match Policy::from_json(&configuration, module) {
+        Ok(policy) => Some(policy),
+        Err(problems) => {
+            for problem in problems.iter().take(MOST_LINES) {
+                refuse(problem);
+            }
+            let more = problems.iter().len().saturating_sub(MOST_LINES);
+            if more > 0 {
+                refuse(&format_args!("{more} more problems; `penstock check` lists them all"));
+            }
+            None
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fake_host::{self, with};
+
+    /// Whether the configuration is taken, and what the log says.
+    fn configure(configuration: &str) -> (bool, Vec<String>) {
+        fake_host::reset();
+        with(|host| host.configuration = configuration.into());
+        let loaded = load(Module::HeaderRouting, configuration.len()).is_some();
+        (loaded, with(|host| host.log.drain(..).map(|(level, line)| format!("{level} {line}")).collect()))
+    }
+
+    #[test]
+    fn a_good_policy_is_taken_in_silence() {
+        assert_eq!(configure(r#"{"routes":{"default":"stable"}}"#), (true, vec![]));
+    }
+
+    #[test]
+    fn each_problem_is_a_line_at_error_level() {
+        let (loaded, log) =
+            configure(r#"{"routes":{"rules":[{"name":"a","route":"b","timeout":"2x"}],"defualt":"c"}}"#);
+        assert!(!loaded);
+        assert_eq!(log.len(), 2, "{log:?}");
+        assert!(
+            log.iter().all(|line| line.starts_with("4 penstock header-routing: configuration refused: routes.")),
+            "{log:?}"
+        );
+    }
+
+    #[test]
+    fn what_is_no_policy_is_refused_in_a_line() {
+        for (configuration, why) in [
+            ("", "the configuration is empty"),
+            ("routes: {}", "not JSON"),
+            (r#"{"egress":{}}"#, "egress: is not run by"),
+        ] {
+            let (loaded, log) = configure(configuration);
+            assert!(!loaded);
+            assert!(log[0].contains(&format!("configuration refused: {why}")), "{log:?}");
+        }
+    }
+
+    #[test]
+    fn thousands_of_problems_are_not_thousands_of_lines() {
+        let rules = vec![r#"{"name":1,"route":2}"#; 2000].join(",");
+        let (loaded, log) = configure(&format!(r#"{{"routes":{{"rules":[{rules}]}}}}"#));
+        assert!(!loaded);
+        assert_eq!(log.len(), MOST_LINES + 1);
+        assert!(log[MOST_LINES].contains("more problems; `penstock check` lists them all"), "{}", log[MOST_LINES]);
+    }
+
+    #[test]
+    fn a_configuration_that_arrives_short_is_refused() {
+        fake_host::reset();
+        with(|host| host.configuration = b"{}".to_vec());
+        assert!(load(Module::Suite, 3).is_none());
+        with(|host| assert!(host.log[0].1.ends_with("the host announced 3 bytes and hands over 2")));
+    }
+}

@@ -1,0 +1,252 @@
+//! A proxy-wasm host for native tests, one for each test's thread: it does what Envoy does, fails where a test says so,
+//! and counts what it is asked.
+
+#![allow(clippy::missing_safety_doc, clippy::undocumented_unsafe_blocks, reason = "the ABI's own contract, in tests")]
+
+use std::cell::RefCell;
+use std::slice;
+
+use crate::headers;
+
+/// A response that the module gave.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Sent {
+    pub(crate) status: u32,
+    pub(crate) details: String,
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) body: String,
+}
+
+/// The host's state and its record of the module's doings.
+#[derive(Debug, Default)]
+pub(crate) struct FakeHost {
+    pub(crate) configuration: Vec<u8>,
+    pub(crate) headers: Vec<(Vec<u8>, Vec<u8>)>,
+    /// Handed over in the place of `headers`.
+    pub(crate) raw_headers: Option<Vec<u8>>,
+    pub(crate) properties: Vec<(&'static str, Vec<u8>)>,
+    pub(crate) time: u64,
+    /// Functions that answer nothing but this status.
+    pub(crate) broken: Vec<(&'static str, u32)>,
+    pub(crate) calls: Vec<&'static str>,
+    pub(crate) log: Vec<(u32, String)>,
+    pub(crate) metrics: Vec<(String, i64)>,
+    pub(crate) sent: Option<Sent>,
+    pub(crate) was_reset: bool,
+}
+
+thread_local! {
+    static HOST: RefCell<FakeHost> = RefCell::default();
+}
+
+/// Looks at the host, or changes it.
+pub(crate) fn with<T>(act: impl FnOnce(&mut FakeHost) -> T) -> T {
+    HOST.with_borrow_mut(act)
+}
+
+/// A new host.
+pub(crate) fn reset() {
+    with(|host| *host = FakeHost::default());
+}
+
+/// Records the call; the status when the function is broken.
+fn enter(function: &'static str) -> Option<u32> {
+    with(|host| {
+        host.calls.push(function);
+        host.broken.iter().find(|(name, _)| *name == function).map(|(_, status)| *status)
+    })
+}
+
+unsafe fn bytes<'a>(address: *const u8, size: usize) -> &'a [u8] {
+    unsafe { slice::from_raw_parts(address, size) }
+}
+
+unsafe fn text(address: *const u8, size: usize) -> String {
+    String::from_utf8_lossy(unsafe { bytes(address, size) }).into_owned()
+}
+
+/// Envoy's way to hand over bytes: asks for memory unless there is nothing to put there.
+unsafe fn hand_over(value: &[u8], data: *mut *mut u8, size: *mut usize) -> u32 {
+    unsafe {
+        data.write(std::ptr::null_mut());
+        if !value.is_empty() {
+            let memory = crate::allocate(value.len());
+            if memory.is_null() {
+                return 6;
+            }
+            memory.copy_from_nonoverlapping(value.as_ptr(), value.len());
+            data.write(memory);
+        }
+        size.write(value.len());
+    }
+    0
+}
+
+pub(crate) unsafe fn proxy_log(level: u32, message: *const u8, size: usize) -> u32 {
+    if let Some(status) = enter("proxy_log") {
+        return status;
+    }
+    let line = unsafe { text(message, size) };
+    with(|host| host.log.push((level, line)));
+    0
+}
+
+pub(crate) unsafe fn proxy_get_buffer_bytes(
+    kind: u32,
+    start: usize,
+    length: usize,
+    data: *mut *mut u8,
+    size: *mut usize,
+) -> u32 {
+    if let Some(status) = enter("proxy_get_buffer_bytes") {
+        return status;
+    }
+    assert_eq!((kind, start), (7, 0));
+    let mut value = with(|host| host.configuration.clone());
+    value.truncate(length);
+    unsafe { hand_over(&value, data, size) }
+}
+
+pub(crate) unsafe fn proxy_get_header_map_pairs(map: u32, data: *mut *mut u8, size: *mut usize) -> u32 {
+    if let Some(status) = enter("proxy_get_header_map_pairs") {
+        return status;
+    }
+    assert_eq!(map, 0);
+    let value = with(|host| {
+        host.raw_headers.clone().unwrap_or_else(|| {
+            headers::serialize(host.headers.iter().map(|(name, value)| (name.as_slice(), value.as_slice())))
+        })
+    });
+    unsafe { hand_over(&value, data, size) }
+}
+
+pub(crate) unsafe fn proxy_add_header_map_value(
+    _map: u32,
+    name: *const u8,
+    name_size: usize,
+    value: *const u8,
+    value_size: usize,
+) -> u32 {
+    if let Some(status) = enter("proxy_add_header_map_value") {
+        return status;
+    }
+    let header = unsafe { (bytes(name, name_size).to_vec(), bytes(value, value_size).to_vec()) };
+    with(|host| host.headers.push(header));
+    0
+}
+
+pub(crate) unsafe fn proxy_replace_header_map_value(
+    _map: u32,
+    name: *const u8,
+    name_size: usize,
+    value: *const u8,
+    value_size: usize,
+) -> u32 {
+    if let Some(status) = enter("proxy_replace_header_map_value") {
+        return status;
+    }
+    let header = unsafe { (bytes(name, name_size).to_vec(), bytes(value, value_size).to_vec()) };
+    with(|host| {
+        host.headers.retain(|(name, _)| *name != header.0);
+        host.headers.push(header);
+    });
+    0
+}
+
+pub(crate) unsafe fn proxy_remove_header_map_value(_map: u32, name: *const u8, name_size: usize) -> u32 {
+    if let Some(status) = enter("proxy_remove_header_map_value") {
+        return status;
+    }
+    let name = unsafe { bytes(name, name_size) };
+    with(|host| host.headers.retain(|(other, _)| other != name));
+    0
+}
+
+#[allow(clippy::too_many_arguments, reason = "the ABI has so many")]
+pub(crate) unsafe fn proxy_send_local_response(
+    status: u32,
+    details: *const u8,
+    details_size: usize,
+    body: *const u8,
+    body_size: usize,
+    headers: *const u8,
+    headers_size: usize,
+    _grpc_status: u32,
+) -> u32 {
+    if let Some(status) = enter("proxy_send_local_response") {
+        return status;
+    }
+    let lossy = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let map = unsafe { bytes(headers, headers_size) };
+    let sent = Sent {
+        status,
+        details: unsafe { text(details, details_size) },
+        headers: headers::parse(map).unwrap().iter().map(|(name, value)| (lossy(name), lossy(value))).collect(),
+        body: unsafe { text(body, body_size) },
+    };
+    with(|host| host.sent = Some(sent));
+    0
+}
+
+pub(crate) unsafe fn proxy_close_stream(_stream: u32) -> u32 {
+    if let Some(status) = enter("proxy_close_stream") {
+        return status;
+    }
+    with(|host| host.was_reset = true);
+    0
+}
+
+pub(crate) unsafe fn proxy_get_property(
+    path: *const u8,
+    path_size: usize,
+    data: *mut *mut u8,
+    size: *mut usize,
+) -> u32 {
+    if let Some(status) = enter("proxy_get_property") {
+        return status;
+    }
+    let path = unsafe { text(path, path_size) };
+    match with(|host| host.properties.iter().find(|(name, _)| *name == path).map(|(_, value)| value.clone())) {
+        Some(value) => unsafe { hand_over(&value, data, size) },
+        None => 1,
+    }
+}
+
+pub(crate) unsafe fn proxy_get_current_time_nanoseconds(time: *mut u64) -> u32 {
+    if let Some(status) = enter("proxy_get_current_time_nanoseconds") {
+        return status;
+    }
+    unsafe { time.write(with(|host| host.time)) };
+    0
+}
+
+pub(crate) unsafe fn proxy_define_metric(_kind: u32, name: *const u8, name_size: usize, id: *mut u32) -> u32 {
+    if let Some(status) = enter("proxy_define_metric") {
+        return status;
+    }
+    let name = unsafe { text(name, name_size) };
+    let at = with(|host| {
+        host.metrics.iter().position(|(other, _)| *other == name).unwrap_or_else(|| {
+            host.metrics.push((name, 0));
+            host.metrics.len() - 1
+        })
+    });
+    unsafe { id.write(at as u32) };
+    0
+}
+
+pub(crate) unsafe fn proxy_increment_metric(id: u32, by: i64) -> u32 {
+    if let Some(status) = enter("proxy_increment_metric") {
+        return status;
+    }
+    with(|host| host.metrics[id as usize].1 += by);
+    0
+}
+
+pub(crate) unsafe fn random_get(buffer: *mut u8, size: usize) -> u32 {
+    if let Some(status) = enter("random_get") {
+        return status;
+    }
+    unsafe { slice::from_raw_parts_mut(buffer, size) }.fill(4);
+    0
+}

@@ -1,0 +1,406 @@
+//! The life of a plugin and of a request, as the host tells it: created, configured, request by request, deleted.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use hashbrown::HashMap;
+use penstock_policy::{Action, Decision, Module, Policy, Request};
+use rustc_hash::FxBuildHasher;
+
+use crate::abi::{Flow, LogLevel};
+use crate::failure::Failure;
+use crate::host::{self, HostEnvironment};
+use crate::{configuration, headers};
+
+/// Contexts by the number that the host gives them.
+type Contexts<T> = HashMap<u32, T, FxBuildHasher>;
+
+/// Everything that one VM knows. A host runs all plugins of one `vm_id` and code in the same VM, and after a reload the
+/// old and the new configuration side by side, so a policy belongs to a context, not to the module.
+struct Vm {
+    /// Root contexts: one for each plugin and configuration.
+    plugins: Contexts<Rc<Policy>>,
+    /// Requests under way, each with the policy under which it began.
+    streams: Contexts<Rc<Policy>>,
+}
+
+thread_local! {
+    static VM: RefCell<Vm> = const {
+        RefCell::new(Vm {
+            plugins: Contexts::with_hasher(FxBuildHasher),
+            streams: Contexts::with_hasher(FxBuildHasher),
+        })
+    };
+}
+
+/// `None` only when the host calls back in the middle of a callback, which it must not.
+fn vm<T>(act: impl FnOnce(&mut Vm) -> T) -> Option<T> {
+    VM.with(|vm| vm.try_borrow_mut().ok().map(|mut vm| act(&mut vm)))
+}
+
+/// The module is loaded.
+pub fn initialize() {
+    #[cfg(target_os = "wasi")]
+    crate::abi::initialize();
+}
+
+/// The VM starts: nothing can go wrong yet. From here on a panic, which would be a bug, leaves its message in the log.
+pub fn vm_start() -> bool {
+    if cfg!(target_arch = "wasm32") {
+        std::panic::set_hook(Box::new(|panic| host::log(LogLevel::Critical, &format!("penstock: bug: {panic}"))));
+    }
+    true
+}
+
+/// A context begins: a plugin's (`parent` 0), or that of a request to the plugin `parent`.
+pub fn context_create(context: u32, parent: u32) {
+    vm(|vm| {
+        if let Some(policy) = vm.plugins.get(&parent) {
+            vm.streams.insert(context, Rc::clone(policy));
+        }
+    });
+}
+
+/// A context ends.
+pub fn delete(context: u32) {
+    // Outside of `vm`, in case that it is the last user of a large policy.
+    let ended = vm(|vm| vm.streams.remove(&context).or_else(|| vm.plugins.remove(&context)));
+    drop(ended);
+}
+
+/// The plugin gets its configuration. `false` refuses it, and the host keeps the old one.
+pub fn configure(module: Module, plugin: u32, size: usize) -> bool {
+    let Some(policy) = configuration::load(module, size) else { return false };
+    vm(|vm| vm.plugins.insert(plugin, Rc::new(policy))).is_some()
+}
+
+/// A request's headers are there: decide, and do what was decided.
+pub fn request_headers(stream: u32) -> Flow {
+    carry(stream).unwrap_or_else(Failure::refuse)
+}
+
+fn carry(stream: u32) -> Result<Flow, Failure> {
+    let policy = vm(|vm| vm.streams.get(&stream).cloned()).flatten().ok_or(Failure::NoPolicy)?;
+    let map = host::request_headers().map_err(Failure::Unreadable)?;
+    let headers = headers::parse(&map)?;
+    if headers.is_empty() {
+        return Err(Failure::Malformed);
+    }
+    let request = Request::new(&headers);
+    let mut environment = HostEnvironment::default();
+    let decision = policy.decide(&request, &mut environment);
+    match environment.failure() {
+        Some(status) => Err(Failure::Environment(status)),
+        None => apply(&decision),
+    }
+}
+
+fn apply(decision: &Decision<'_>) -> Result<Flow, Failure> {
+    match &decision.action {
+        Action::Continue => {
+            for change in &decision.headers {
+                host::change_request_header(change).map_err(Failure::Unwritable)?;
+            }
+            Ok(Flow::Continue)
+        }
+        Action::Respond(response) => {
+            let all = decision.response_headers.iter().chain(&response.headers);
+            let map = headers::serialize(all.map(|(name, value)| (name.as_bytes(), value.as_ref())));
+            let mut details = String::from("penstock");
+            for part in [decision.section.map(|section| section.field()), decision.reason].into_iter().flatten() {
+                details.push('_');
+                details.push_str(part);
+            }
+            host::respond(response.status, &details, &map, &response.body).map_err(Failure::Unanswerable)?;
+            Ok(Flow::Pause)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fake_host::{self, FakeHost, Sent, with};
+    use penstock_policy::{HeaderOp, Response, Section};
+    use proptest::prelude::*;
+
+    const PLUGIN: u32 = 1;
+    const STREAM: u32 = 2;
+
+    const POLICY: &str = r#"{"routes":{"rules":[
+        {"name":"beta","matches":[{"headers":[{"name":"x-user-group","value":"beta"}]}],"route":"beta"}
+    ]}}"#;
+
+    /// A new host and a new module.
+    fn fresh() {
+        fake_host::reset();
+        vm(|vm| {
+            vm.plugins.clear();
+            vm.streams.clear();
+        });
+    }
+
+    fn configured(plugin: u32, policy: &str) -> bool {
+        with(|host| host.configuration = policy.into());
+        context_create(plugin, 0);
+        configure(Module::Suite, plugin, policy.len())
+    }
+
+    /// A request with these headers beside the usual ones, from its beginning to its end.
+    fn request(plugin: u32, headers: &[(&str, &str)]) -> Flow {
+        let usual = [(":method", "GET"), (":scheme", "http"), (":authority", "a.test"), (":path", "/x?y")];
+        with(|host| {
+            host.headers =
+                usual.iter().chain(headers).map(|(n, v)| (n.as_bytes().to_vec(), v.as_bytes().to_vec())).collect();
+            host.calls.clear();
+        });
+        context_create(STREAM, plugin);
+        let flow = request_headers(STREAM);
+        delete(STREAM);
+        flow
+    }
+
+    fn route() -> Vec<String> {
+        with(|host| {
+            let of_route = host.headers.iter().filter(|(name, _)| name == b"x-penstock-route");
+            of_route.map(|(_, value)| String::from_utf8_lossy(value).into_owned()).collect()
+        })
+    }
+
+    fn refused(name: &str, message: &str) -> Option<Sent> {
+        Some(Sent {
+            status: 503,
+            details: format!("penstock_host_{name}"),
+            headers: vec![],
+            body: format!("penstock: {message}\n"),
+        })
+    }
+
+    #[test]
+    fn a_request_is_one_call_and_one_more_for_each_change() {
+        fresh();
+        assert!(configured(PLUGIN, POLICY));
+        assert_eq!(request(PLUGIN, &[]), Flow::Continue);
+        with(|host| assert_eq!(host.calls, ["proxy_get_header_map_pairs"]));
+        assert_eq!(request(PLUGIN, &[("x-user-group", "beta")]), Flow::Continue);
+        with(|host| assert_eq!(host.calls, ["proxy_get_header_map_pairs", "proxy_replace_header_map_value"]));
+        assert_eq!(route(), ["beta"]);
+    }
+
+    #[test]
+    fn a_client_never_chooses_the_route() {
+        fresh();
+        assert!(configured(PLUGIN, POLICY));
+        let spoofed = ("x-penstock-route", "beta");
+        assert_eq!(request(PLUGIN, &[spoofed, spoofed]), Flow::Continue);
+        assert!(route().is_empty());
+        assert_eq!(request(PLUGIN, &[spoofed, ("x-user-group", "beta"), spoofed]), Flow::Continue);
+        assert_eq!(route(), ["beta"]);
+    }
+
+    #[test]
+    fn plugins_in_one_vm_keep_their_policies_apart() {
+        fresh();
+        assert!(configured(PLUGIN, POLICY));
+        assert!(configured(7, r#"{"routes":{"default":"other"}}"#));
+        request(PLUGIN, &[("x-user-group", "beta")]);
+        assert_eq!(route(), ["beta"]);
+        request(7, &[("x-user-group", "beta")]);
+        assert_eq!(route(), ["other"]);
+    }
+
+    #[test]
+    fn a_request_keeps_the_policy_under_which_it_began() {
+        fresh();
+        assert!(configured(PLUGIN, POLICY));
+        context_create(STREAM, PLUGIN);
+        assert!(configured(PLUGIN, r#"{"routes":{"default":"new"}}"#));
+        delete(PLUGIN);
+        with(|host| {
+            host.headers = vec![(b":path".to_vec(), b"/".to_vec()), (b"x-user-group".to_vec(), b"beta".to_vec())]
+        });
+        assert_eq!(request_headers(STREAM), Flow::Continue);
+        assert_eq!(route(), ["beta"]);
+    }
+
+    #[test]
+    fn a_refused_configuration_leaves_the_old_one_at_work() {
+        fresh();
+        assert!(configured(PLUGIN, POLICY));
+        assert!(!configured(PLUGIN, "{"));
+        request(PLUGIN, &[("x-user-group", "beta")]);
+        assert_eq!(route(), ["beta"]);
+    }
+
+    #[test]
+    fn nothing_is_left_of_what_has_ended() {
+        fresh();
+        for plugin in 10..60 {
+            assert!(configured(plugin, POLICY));
+            request(plugin, &[]);
+            delete(plugin);
+        }
+        assert_eq!(vm(|vm| (vm.plugins.len(), vm.streams.len())), Some((0, 0)));
+    }
+
+    #[test]
+    fn a_request_without_a_policy_is_refused() {
+        fresh();
+        assert!(!configured(PLUGIN, ""));
+        assert_eq!(request(PLUGIN, &[]), Flow::Pause);
+        with(|host| {
+            assert_eq!(host.sent, refused("noPolicy", "no policy is loaded"));
+            assert_eq!(host.metrics, [("penstock.host.noPolicy.failed".to_owned(), 1)]);
+        });
+        // Nor one whose beginning the host never told.
+        assert_eq!(request_headers(99), Flow::Pause);
+    }
+
+    #[test]
+    fn an_empty_or_broken_header_map_is_refused() {
+        for map in [&b""[..], &[0; 4], &[0xff; 40], &[1, 0, 0, 0, 9, 0, 0, 0, 9, 0, 0, 0]] {
+            fresh();
+            assert!(configured(PLUGIN, POLICY));
+            with(|host| host.raw_headers = Some(map.to_vec()));
+            assert_eq!(request(PLUGIN, &[]), Flow::Pause);
+            with(|host| {
+                assert_eq!(host.sent, refused("readHeaders", "cannot read the request's headers"), "{map:?}");
+                assert_eq!(host.metrics, [("penstock.host.readHeaders.failed".to_owned(), 1)]);
+                assert!(host.log[0].1.contains("malformed header map"), "{:?}", host.log);
+            });
+        }
+    }
+
+    #[test]
+    fn a_response_carries_its_details_headers_and_body() {
+        fresh();
+        let mut decision = Decision {
+            section: Some(Section::Egress),
+            reason: Some("hostNotAllowed"),
+            action: Action::Respond(Response {
+                status: 403,
+                headers: [("content-type", b"application/json"[..].into())].into_iter().collect(),
+                body: b"{}"[..].into(),
+            }),
+            ..Decision::default()
+        };
+        decision.response_headers.push(("x-penstock-decision-id", b"1"[..].into()));
+        assert_eq!(apply(&decision), Ok(Flow::Pause));
+        let own = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
+        let sent = Sent {
+            status: 403,
+            details: "penstock_egress_hostNotAllowed".to_owned(),
+            headers: vec![own(("x-penstock-decision-id", "1")), own(("content-type", "application/json"))],
+            body: "{}".to_owned(),
+        };
+        with(|host| {
+            assert_eq!(host.sent, Some(sent));
+            assert_eq!(host.calls, ["proxy_send_local_response"]);
+        });
+    }
+
+    #[test]
+    fn a_response_that_cannot_be_given_is_a_reset() {
+        fresh();
+        with(|host| host.broken.push(("proxy_send_local_response", 10)));
+        let response = Response { status: 403, headers: Default::default(), body: b""[..].into() };
+        let decision = Decision { action: Action::Respond(response), ..Decision::default() };
+        let flow = apply(&decision).unwrap_or_else(Failure::refuse);
+        assert_eq!(flow, Flow::Pause);
+        with(|host| {
+            assert!(host.was_reset && host.sent.is_none());
+            assert_eq!(host.metrics, [("penstock.host.respond.failed".to_owned(), 1)]);
+        });
+    }
+
+    #[test]
+    fn the_first_change_that_fails_refuses_the_request() {
+        for (function, status) in [("proxy_add_header_map_value", 2), ("proxy_remove_header_map_value", 6)] {
+            fresh();
+            with(|host| host.broken.push((function, status)));
+            let mut decision = Decision::default();
+            decision.headers.push(HeaderOp::Add("a", b"1"[..].into()));
+            decision.headers.push(HeaderOp::Remove("b"));
+            assert_eq!(apply(&decision).unwrap_or_else(Failure::refuse), Flow::Pause);
+            let sent = with(|host| host.sent.clone());
+            assert_eq!(sent, refused("writeHeaders", "cannot change the request's headers"), "{function}");
+        }
+    }
+
+    /// Every function of the host answers every status, in every phase: the outcome is the one documented.
+    #[test]
+    fn whatever_the_host_answers_the_outcome_is_known() {
+        const FUNCTIONS: [&str; 13] = [
+            "proxy_log",
+            "proxy_get_buffer_bytes",
+            "proxy_get_header_map_pairs",
+            "proxy_add_header_map_value",
+            "proxy_replace_header_map_value",
+            "proxy_remove_header_map_value",
+            "proxy_send_local_response",
+            "proxy_close_stream",
+            "proxy_get_property",
+            "proxy_get_current_time_nanoseconds",
+            "proxy_define_metric",
+            "proxy_increment_metric",
+            "random_get",
+        ];
+        let requests: [&[(&str, &str)]; 3] = [&[], &[("x-user-group", "beta")], &[("x-penstock-route", "beta")]];
+        for (index, function) in FUNCTIONS.into_iter().enumerate() {
+            for status in (1..=14).chain([255, u32::MAX]) {
+                // A second broken function: the refusal itself fails.
+                for second in [None, Some("proxy_send_local_response"), Some("proxy_define_metric"), Some("proxy_log")]
+                {
+                    for (which, headers) in requests.into_iter().enumerate() {
+                        fresh();
+                        with(|host| {
+                            host.broken.extend([(function, status)].into_iter().chain(second.map(|f| (f, status))))
+                        });
+                        assert!(vm_start());
+                        let taken = configured(PLUGIN, POLICY);
+                        assert_eq!(taken, index != 1);
+                        let flow = request(PLUGIN, headers);
+                        let fails = match function {
+                            "proxy_get_buffer_bytes" | "proxy_get_header_map_pairs" => true,
+                            "proxy_replace_header_map_value" => which == 1,
+                            "proxy_remove_header_map_value" => which == 2,
+                            _ => false,
+                        };
+                        let case = format!("{function} {status} {second:?} request {which}");
+                        assert_eq!(flow == Flow::Pause, fails, "{case}");
+                        with(|host: &mut FakeHost| {
+                            let answer = if host.was_reset { "reset" } else { "503" };
+                            let given = host.sent.is_some() || host.was_reset;
+                            assert_eq!(given, fails, "{case}");
+                            let expected = if second == Some("proxy_send_local_response") { "reset" } else { "503" };
+                            assert!(!fails || answer == expected, "{case}");
+                        });
+                    }
+                }
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_header_map_is_decided_or_refused(map in prop::collection::vec(any::<u8>(), 0..200)) {
+            fresh();
+            prop_assert!(configured(PLUGIN, POLICY));
+            with(|host| host.raw_headers = Some(map));
+            let flow = request(PLUGIN, &[]);
+            prop_assert_eq!(flow == Flow::Pause, with(|host| host.sent.is_some()));
+        }
+
+        #[test]
+        fn any_headers_are_decided(headers in prop::collection::vec(
+            (prop::collection::vec(any::<u8>(), 0..20), prop::collection::vec(any::<u8>(), 0..50)), 1..50,
+        )) {
+            fresh();
+            prop_assert!(configured(PLUGIN, POLICY));
+            with(|host| host.headers = headers);
+            context_create(STREAM, PLUGIN);
+            prop_assert_eq!(request_headers(STREAM), Flow::Continue);
+            delete(STREAM);
+        }
+    }
+}

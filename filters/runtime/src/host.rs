@@ -1,0 +1,219 @@
+//! The host's functions as safe Rust: arguments that cannot be wrong, a `Result` for every answer.
+
+use std::net::{IpAddr, SocketAddr};
+
+use penstock_policy::{Environment, HeaderOp, Timestamp};
+
+use crate::abi::{self, LogLevel, Status};
+use crate::memory::{self, HostBuffer};
+
+/// Writes one line to the host's log. There is nobody to tell when that fails.
+pub(crate) fn log(level: LogLevel, line: &str) {
+    // SAFETY: address and length are those of `line`.
+    let _ = unsafe { abi::proxy_log(level as u32, line.as_ptr(), line.len()) };
+}
+
+/// The configuration of the plugin that is being configured.
+pub(crate) fn plugin_configuration(size: usize) -> Result<HostBuffer, Status> {
+    memory::receive(|data, length| {
+        // SAFETY: the two out-pointers come from `receive` and live through the call.
+        unsafe { abi::proxy_get_buffer_bytes(abi::PLUGIN_CONFIGURATION, 0, size, data, length) }
+    })
+}
+
+/// All headers of the current request, serialised.
+pub(crate) fn request_headers() -> Result<HostBuffer, Status> {
+    memory::receive(|data, length| {
+        // SAFETY: the two out-pointers come from `receive` and live through the call.
+        unsafe { abi::proxy_get_header_map_pairs(abi::REQUEST_HEADERS, data, length) }
+    })
+}
+
+/// Changes one header of the current request. A write also makes the host look for its route anew.
+pub(crate) fn change_request_header(change: &HeaderOp<'_>) -> Result<(), Status> {
+    const MAP: u32 = abi::REQUEST_HEADERS;
+    // SAFETY: each address goes with the length of the same slice; the host copies before it returns.
+    Status::check(unsafe {
+        match change {
+            HeaderOp::Set(name, value) => {
+                abi::proxy_replace_header_map_value(MAP, name.as_ptr(), name.len(), value.as_ptr(), value.len())
+            }
+            HeaderOp::Add(name, value) => {
+                abi::proxy_add_header_map_value(MAP, name.as_ptr(), name.len(), value.as_ptr(), value.len())
+            }
+            HeaderOp::Remove(name) => abi::proxy_remove_header_map_value(MAP, name.as_ptr(), name.len()),
+        }
+    })
+}
+
+/// Answers the current request in the place of an upstream. `headers` is a serialised map; `details` goes to access logs.
+pub(crate) fn respond(status: u16, details: &str, headers: &[u8], body: &[u8]) -> Result<(), Status> {
+    // SAFETY: each address goes with the length of the same slice; the host copies before it returns.
+    Status::check(unsafe {
+        abi::proxy_send_local_response(
+            status.into(),
+            details.as_ptr(),
+            details.len(),
+            body.as_ptr(),
+            body.len(),
+            headers.as_ptr(),
+            headers.len(),
+            abi::NO_GRPC_STATUS,
+        )
+    })
+}
+
+/// Resets the current request: what is left when it cannot even be answered.
+pub(crate) fn reset_request() {
+    // SAFETY: takes no memory.
+    let _ = unsafe { abi::proxy_close_stream(abi::REQUEST_STREAM) };
+}
+
+/// Adds one to the counter `name`, which comes into being with its first use: for what should never happen.
+pub(crate) fn count_rare(name: &str) {
+    let mut id = 0;
+    // SAFETY: address and length are those of `name`; `id` lives through the call.
+    let defined = unsafe { abi::proxy_define_metric(abi::COUNTER, name.as_ptr(), name.len(), &raw mut id) };
+    if Status::check(defined).is_ok() {
+        // SAFETY: takes no memory.
+        let _ = unsafe { abi::proxy_increment_metric(id, 1) };
+    }
+}
+
+/// A property of the current request's connection; `path` has its parts separated by NUL.
+fn property(path: &str) -> Option<HostBuffer> {
+    memory::receive(|data, length| {
+        // SAFETY: address and length are those of `path`; the out-pointers come from `receive`.
+        unsafe { abi::proxy_get_property(path.as_ptr(), path.len(), data, length) }
+    })
+    .ok()
+    .filter(|value| !value.is_empty())
+}
+
+/// What a decision may ask, answered by the host.
+///
+/// A fact that the host does not have is `None`. A host without a clock or without randomness is broken: the decision
+/// still comes to an end, but [`HostEnvironment::failure`] says that it must not be used.
+#[derive(Debug, Default)]
+pub(crate) struct HostEnvironment {
+    failure: Option<Status>,
+}
+
+impl HostEnvironment {
+    /// Why the decision that was made with this environment is worth nothing.
+    pub(crate) fn failure(&self) -> Option<Status> {
+        self.failure
+    }
+
+    fn check(&mut self, status: u32) {
+        if let Err(status) = Status::check(status) {
+            self.failure = Some(status);
+        }
+    }
+}
+
+impl Environment for HostEnvironment {
+    fn now(&mut self) -> Timestamp {
+        let mut time = 0;
+        // SAFETY: `time` lives through the call.
+        self.check(unsafe { abi::proxy_get_current_time_nanoseconds(&raw mut time) });
+        Timestamp(time)
+    }
+
+    fn source_address(&mut self) -> Option<IpAddr> {
+        let address = property("source\0address")?;
+        let address = std::str::from_utf8(&address).ok()?;
+        // Envoy writes `192.0.2.1:5000` and `[2001:db8::1]:5000`; Unix sockets and internal listeners have neither.
+        address.parse().map(|address: SocketAddr| address.ip()).or_else(|_| address.parse()).ok()
+    }
+
+    fn destination_port(&mut self) -> Option<u16> {
+        let port = property("destination\0port")?;
+        let port = i64::from_le_bytes((&*port).try_into().ok()?);
+        u16::try_from(port).ok().filter(|port| *port != 0)
+    }
+
+    fn sni(&mut self) -> Option<Vec<u8>> {
+        Some(property("connection\0requested_server_name")?.to_vec())
+    }
+
+    fn peer(&mut self) -> Option<Vec<u8>> {
+        Some(property("connection\0uri_san_peer_certificate")?.to_vec())
+    }
+
+    fn random(&mut self) -> u64 {
+        let mut bytes = [0; 8];
+        // SAFETY: address and length are those of `bytes`.
+        self.check(unsafe { abi::random_get(bytes.as_mut_ptr(), bytes.len()) });
+        u64::from_le_bytes(bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fake_host::{self, with};
+
+    #[test]
+    fn the_source_address_is_read_with_and_without_a_port() {
+        for (text, address) in [
+            (&b"192.0.2.1:5000"[..], Some("192.0.2.1")),
+            (b"[2001:db8::1]:5000", Some("2001:db8::1")),
+            (b"[::ffff:192.0.2.1]:1", Some("::ffff:192.0.2.1")),
+            (b"192.0.2.1", Some("192.0.2.1")),
+            (b"2001:db8::1", Some("2001:db8::1")),
+            (b"/run/client.sock", None),
+            (b"envoy://internal/1", None),
+            (b"\xff\xfe:1", None),
+            (b"", None),
+        ] {
+            fake_host::reset();
+            with(|host| host.properties.push(("source\0address", text.to_vec())));
+            let expected = address.map(|address| address.parse().unwrap());
+            assert_eq!(HostEnvironment::default().source_address(), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn the_destination_port_is_eight_little_endian_bytes() {
+        for (bytes, port) in [
+            (&8443_i64.to_le_bytes()[..], Some(8443)),
+            (&0_i64.to_le_bytes()[..], None),
+            (&(-1_i64).to_le_bytes()[..], None),
+            (&65536_i64.to_le_bytes()[..], None),
+            (b"8443", None),
+        ] {
+            fake_host::reset();
+            with(|host| host.properties.push(("destination\0port", bytes.to_vec())));
+            assert_eq!(HostEnvironment::default().destination_port(), port, "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn what_the_connection_does_not_have_is_none() {
+        fake_host::reset();
+        let mut environment = HostEnvironment::default();
+        assert_eq!((environment.sni(), environment.peer()), (None, None));
+        assert_eq!((environment.source_address(), environment.destination_port()), (None, None));
+        assert_eq!(environment.failure(), None);
+    }
+
+    #[test]
+    fn a_host_without_clock_or_randomness_is_a_failure() {
+        for function in ["proxy_get_current_time_nanoseconds", "random_get"] {
+            fake_host::reset();
+            with(|host| host.broken.push((function, 10)));
+            let mut environment = HostEnvironment::default();
+            environment.now();
+            environment.random();
+            assert_eq!(environment.failure().map(Status::code), Some(10), "{function}");
+        }
+    }
+
+    #[test]
+    fn the_clock_is_the_hosts() {
+        fake_host::reset();
+        with(|host| host.time = 1_700_000_000_000_000_000);
+        assert_eq!(HostEnvironment::default().now(), Timestamp(1_700_000_000_000_000_000));
+    }
+}

@@ -1,0 +1,23 @@
+//! The contract's cases through a real Envoy.
+
+use anyhow::Result;
+use penstock_integration::contract::{cases, run};
+
+/// The sections that the suite runs by now.
+const SECTIONS: [&str; 2] = ["settings", "routes"];
+
+#[test]
+fn every_case_that_a_client_can_send_is_decided_as_the_contract_says() -> Result<()> {
+    let report = run("suite", &SECTIONS, &cases("routes-cases.jsonl")?)?;
+    for (name, reason) in &report.skipped {
+        println!("skipped {name}: {reason}");
+    }
+    println!(
+        "{} requests were decided as the contract says, {} cases were skipped",
+        report.passed,
+        report.skipped.len()
+    );
+    assert!(report.failed.is_empty(), "{}", report.failed.join("\n"));
+    assert!(report.passed > 0);
+    Ok(())
+}

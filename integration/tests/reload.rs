@@ -1,0 +1,178 @@
+//! Policies that change while requests keep coming, and policies that must not be taken.
+
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use penstock_integration::http::{self, Protocol, Request};
+use penstock_integration::{
+    Bootstrap, Configuration, Envoy, Listener, NONE, Reload, Route, Tally, Traffic, WasmFilter, check_routes,
+};
+use serde_json::{Value, json};
+
+/// Everyone takes `route`.
+fn all_to(route: &str) -> Value {
+    json!({"routes": {"default": route}})
+}
+
+/// Policies that no module may take, and what its log must say.
+fn bad_policies() -> Vec<(&'static str, Configuration, &'static str)> {
+    let rule = |field: &str, value: Value| {
+        let mut rule = json!({"name": "first", "route": "v1"});
+        rule[field] = value;
+        Configuration::from(json!({"routes": {"rules": [{"name": "zeroth", "route": "v0"}, rule]}}))
+    };
+    vec![
+        ("no configuration", Configuration::None, "empty"),
+        ("an empty text", Configuration::from(""), "empty"),
+        (
+            "a message that is not text",
+            Configuration::Any(json!({"@type": "type.googleapis.com/google.protobuf.Struct", "value": {"routes": {}}})),
+            "JSON",
+        ),
+        (
+            "bytes that are not UTF-8",
+            Configuration::Any(json!({"@type": "type.googleapis.com/google.protobuf.BytesValue", "value": "/+8A"})),
+            "JSON",
+        ),
+        ("text that is not JSON", Configuration::from("routes: [this is YAML]"), "JSON"),
+        ("half a document", Configuration::from("{\"routes\":"), "JSON"),
+        ("a list", Configuration::from("[]"), "object"),
+        ("an unknown section", Configuration::from(json!({"routez": {}})), "routez"),
+        ("an unknown field", rule("mathces", json!([])), "routes.rules[1].mathces"),
+        (
+            "a bad regular expression",
+            rule("matches", json!([{"path": {"type": "RegularExpression", "value": "("}}])),
+            "routes.rules[1].matches[0].path",
+        ),
+        (
+            "a bad host",
+            rule("matches", json!([{"hostnames": ["a.*.test"]}])),
+            "routes.rules[1].matches[0].hostnames[0]",
+        ),
+        (
+            "an unknown match type",
+            rule("matches", json!([{"headers": [{"name": "a", "type": "Near", "value": "b"}]}])),
+            "routes.rules[1].matches[0].headers[0].type",
+        ),
+        ("a bad duration", rule("timeout", json!("2 seconds")), "routes.rules[1].timeout"),
+        ("a repeated name", rule("name", json!("zeroth")), "routes.rules[1].name"),
+    ]
+}
+
+/// Says what is wrong with an answer that names neither route.
+fn one_of(routes: [&'static str; 2]) -> impl Fn(&http::Response) -> Result<()> + Clone + Send + 'static {
+    move |response| {
+        ensure!(response.status == 200 && routes.contains(&response.text().as_str()), "{response:?}");
+        Ok(())
+    }
+}
+
+fn assert_flawless(tally: &Tally) {
+    assert!(
+        tally.failures.is_empty(),
+        "{} of {} failed: {:?}",
+        tally.failures.len(),
+        tally.good,
+        tally.failures.first()
+    );
+    assert!(tally.good > 100, "only {} requests were sent", tally.good);
+}
+
+fn route_of(envoy: &Envoy, protocol: Protocol) -> Result<String> {
+    Ok(http::send(protocol, envoy.ingress()?, &Request::get("/"))?.text())
+}
+
+#[test]
+fn a_new_policy_takes_effect_under_traffic_without_a_failed_request() -> Result<()> {
+    let mut envoy = Bootstrap::suite(&all_to("v1"), &["v1", "v2"])?.start()?;
+    let traffic = Traffic::start(4, envoy.ingress()?, &Request::get("/"), one_of(["v1", "v2"]));
+    for round in 0..10 {
+        let route = if round % 2 == 0 { "v2" } else { "v1" };
+        envoy.must_reload("penstock", all_to(route))?;
+        // Every worker runs it by now: new connections land on any of them.
+        for protocol in Protocol::ALL.repeat(4) {
+            assert_eq!(route_of(&envoy, protocol)?, route, "{protocol}, round {round}");
+        }
+    }
+    assert_flawless(&traffic.stop()?);
+    envoy.check_healthy()
+}
+
+#[test]
+fn a_bad_policy_is_refused_under_traffic_and_the_old_one_keeps_serving() -> Result<()> {
+    let mut envoy = Bootstrap::suite(&all_to("v1"), &["v1"])?.start()?;
+    let traffic = Traffic::start(4, envoy.ingress()?, &Request::get("/"), one_of(["v1", "v1"]));
+    let mut wrong = Vec::new();
+    for (what, policy, expected) in bad_policies() {
+        match envoy.reload("penstock", policy)? {
+            Reload::Refused(log) if log.contains(expected) => {}
+            Reload::Refused(log) => wrong.push(format!("{what}: the log has no {expected:?}:\n{log}")),
+            Reload::Taken => wrong.push(format!("{what} was taken")),
+        }
+    }
+    thread::sleep(Duration::from_millis(100));
+    assert_flawless(&traffic.stop()?);
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    envoy.check_healthy()?;
+    envoy.must_reload("penstock", all_to("v1"))
+}
+
+#[test]
+fn an_envoy_with_a_bad_policy_from_the_start_does_not_start() -> Result<()> {
+    for (what, policy, expected) in bad_policies().into_iter().step_by(5) {
+        let filter = WasmFilter::new("suite", policy)?;
+        let listener = Listener::new("ingress").wasm(&filter).route(Route::any());
+        let Err(error) = Bootstrap::new()?.listener(listener).start() else {
+            panic!("{what}: Envoy started");
+        };
+        let log = error.to_string();
+        assert!(log.contains(expected) && !log.contains("panicked"), "{what}: {log}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_module_refuses_the_sections_that_another_one_runs() -> Result<()> {
+    let sections = [
+        ("header-routing", "routes", json!({"default": "stable"})),
+        ("canary", "canaries", json!([{"name": "c", "variants": [{"name": "v1", "weight": 1}]}])),
+        ("rate-limit", "rateLimits", json!([{"name": "l", "key": [], "limit": {"requests": 1, "per": "1m"}}])),
+        ("egress-allowlist", "egress", json!({"rules": []})),
+    ];
+    let mut envoy = Bootstrap::suite(&all_to("v1"), &["v1"])?.start()?;
+    let mut wrong = Vec::new();
+    for (module, own, own_section) in &sections {
+        for (owner, section, content) in sections.iter().filter(|(owner, ..)| owner != module) {
+            let filter = WasmFilter::new(module, json!({*own: own_section, *section: content}))?;
+            match envoy.replace("penstock", filter)? {
+                Reload::Refused(log) if [*section, owner].iter().all(|word| log.contains(word)) => {}
+                other => wrong.push(format!("{module} with {section}: {other:?}")),
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert_eq!(route_of(&envoy, Protocol::Http1)?, "v1");
+    envoy.check_healthy()
+}
+
+#[test]
+fn the_module_of_one_section_takes_the_place_of_the_suite_under_traffic() -> Result<()> {
+    let mut envoy = Bootstrap::suite(&all_to("v1"), &["v1", "v2"])?.start()?;
+    let traffic = Traffic::start(4, envoy.ingress()?, &Request::get("/"), one_of(["v1", "v2"]));
+    for (module, route) in [("header-routing", "v2"), ("suite", "v1"), ("header-routing", "v2")] {
+        assert_eq!(envoy.replace("penstock", WasmFilter::new(module, all_to(route))?)?, Reload::Taken);
+        for protocol in Protocol::ALL.repeat(4) {
+            assert_eq!(route_of(&envoy, protocol)?, route, "{protocol}, {module}");
+        }
+    }
+    assert_flawless(&traffic.stop()?);
+    envoy.check_healthy()
+}
+
+#[test]
+fn a_policy_that_does_nothing_passes_requests_but_no_spoofed_route() -> Result<()> {
+    let mut envoy = Bootstrap::suite(&json!({}), &["beta"])?.start()?;
+    let spoof = Request::get("/").header("x-penstock-route", "beta");
+    check_routes(&mut envoy, &[(Request::get("/"), NONE), (spoof, NONE)])
+}
