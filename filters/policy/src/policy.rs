@@ -2,8 +2,9 @@
 
 use std::borrow::Cow;
 
+use crate::canaries::{Canaries, CanaryDocument};
 use crate::decision::{Decision, HeaderOp, Section};
-use crate::document::{At, Context, Decode, Fields, Node, Problem, Problems};
+use crate::document::{At, Context, Decode, Fields, Named, Node, Problem, Problems};
 use crate::environment::Environment;
 use crate::module::Module;
 use crate::request::Request;
@@ -19,6 +20,7 @@ pub struct Policy {
     module: Module,
     settings: Settings,
     routes: Option<Routes>,
+    canaries: Option<Canaries>,
 }
 
 impl Policy {
@@ -72,20 +74,27 @@ impl Policy {
             foreign = true;
         }
         let routes = fields.get::<Option<RoutesDocument>>(Section::Routes.field(), &At::Root, cx);
-        for section in [Section::Egress, Section::RateLimits, Section::Canaries] {
+        let canaries = fields.get::<Option<Named<CanaryDocument>>>(Section::Canaries.field(), &At::Root, cx);
+        for section in [Section::Egress, Section::RateLimits] {
             fields.get::<Option<NotYet>>(section.field(), &At::Root, cx);
         }
-        Some(Policy { module, settings: settings?, routes: routes?.map(Routes::new) }).filter(|_| !foreign)
+        let policy = Policy {
+            module,
+            settings: settings?,
+            routes: routes?.map(Routes::new),
+            canaries: canaries?.map(|canaries| Canaries::new(canaries.0)),
+        };
+        Some(policy).filter(|_| !foreign)
     }
 
     /// Decides one request. Sections run in the order egress, rate limits, routes, canaries; the first that
     /// responds ends it. Matching sees the request as it was received, whatever an earlier section changes.
-    pub fn decide<'a>(&'a self, request: &Request<'a>, _environment: &mut impl Environment) -> Decision<'a> {
+    pub fn decide<'a>(&'a self, request: &Request<'a>, environment: &mut impl Environment) -> Decision<'a> {
         let mut decision = Decision::default();
-        if let Some(routes) = &self.routes
-            && !routes.decide(request, &mut decision)
-        {
-            decision.route = routes.default_route();
+        let routed = self.routes.as_ref().is_some_and(|routes| routes.decide(request, &mut decision));
+        let chosen = |canaries: &'a Canaries| canaries.decide(request, &self.settings, environment, &mut decision);
+        if !routed && !self.canaries.as_ref().is_some_and(chosen) {
+            decision.route = self.routes.as_ref().and_then(Routes::default_route);
         }
         if self.module.owns_route_header() {
             self.write_route_header(request, &mut decision);
@@ -106,6 +115,11 @@ impl Policy {
     /// What is allowed but probably not meant.
     pub fn warnings(&self) -> Vec<Problem> {
         self.routes.iter().flat_map(Routes::warnings).collect()
+    }
+
+    /// The section `canaries`.
+    pub fn canaries(&self) -> Option<&Canaries> {
+        self.canaries.as_ref()
     }
 
     /// What all sections share.

@@ -1,0 +1,182 @@
+//! `canaries`: weighted splits that keep each user on a variant.
+
+mod document;
+mod ramp;
+pub mod rendezvous;
+mod stickiness;
+
+use crate::decision::{Decision, Section};
+use crate::environment::{Environment, Timestamp};
+use crate::matching::{Index, RequestMatch};
+use crate::request::Request;
+use crate::settings::Settings;
+pub use document::{CanaryDocument, Override, OverrideCondition, VariantDocument};
+use ramp::Ramp;
+pub use ramp::{RampDocument, StepDocument};
+use rendezvous::KeyHash;
+pub use stickiness::{CookieAge, CookieDocument, CookieName, CookiePath, Stickiness};
+
+/// The section, ready to decide.
+#[derive(Debug)]
+pub struct Canaries {
+    canaries: Box<[Canary]>,
+    /// The entries of all canaries in document order.
+    entries: Box<[RequestMatch]>,
+    /// The canary of each entry.
+    canary_of: Box<[u32]>,
+    index: Index,
+}
+
+/// One canary, ready to choose.
+#[derive(Debug)]
+pub struct Canary {
+    name: Box<str>,
+    stickiness: Option<Stickiness>,
+    overrides: Box<[(OverrideCondition, usize)]>,
+    variants: Box<[Variant]>,
+    ramp: Option<Ramp>,
+    /// The sum of the weights of all variants but the ramp's.
+    others: u64,
+}
+
+/// One variant, ready to be chosen.
+#[derive(Debug)]
+struct Variant {
+    name: Box<str>,
+    route: Box<str>,
+    weight: u32,
+    hash: KeyHash,
+}
+
+impl Canaries {
+    /// Compiles the section.
+    pub fn new(documents: Vec<CanaryDocument>) -> Canaries {
+        let mut canaries = Vec::with_capacity(documents.len());
+        let mut entries = Vec::new();
+        for (place, mut document) in (0u32..).zip(documents) {
+            let matches = document.matches.take().map_or_else(|| vec![RequestMatch::default()], |entries| entries.0);
+            entries.extend(matches.into_iter().map(|entry| (entry, place)));
+            canaries.push(Canary::new(document));
+        }
+        let (entries, canary_of): (Vec<_>, Vec<_>) = entries.into_iter().unzip();
+        let index = Index::new(&entries);
+        Canaries { canaries: canaries.into(), entries: entries.into(), canary_of: canary_of.into(), index }
+    }
+
+    /// Lets the first canary that matches choose. `false`: none matches.
+    pub fn decide<'a>(
+        &'a self,
+        request: &Request<'a>,
+        settings: &Settings,
+        environment: &mut impl Environment,
+        decision: &mut Decision<'a>,
+    ) -> bool {
+        let canary = self.index.first(&self.entries, request).and_then(|rank| self.canary_of.get(rank));
+        let Some(canary) = canary.and_then(|&canary| self.canaries.get(canary as usize)) else { return false };
+        let Some(variant) = canary.choose(request, settings, environment, decision) else { return false };
+        decision.section = Some(Section::Canaries);
+        decision.rule = Some(&canary.name);
+        decision.variant = Some(&variant.name);
+        decision.route = Some(&variant.route);
+        true
+    }
+
+    /// The canaries in document order.
+    pub fn iter(&self) -> std::slice::Iter<'_, Canary> {
+        self.canaries.iter()
+    }
+}
+
+impl Canary {
+    fn new(document: CanaryDocument) -> Canary {
+        let salt = document.salt.as_ref().unwrap_or(&document.name);
+        // `check` has seen that every name is there.
+        let ramp = document.ramp.as_ref().and_then(|ramp| Some(Ramp::new(ramp, document.variant(&ramp.variant)?)));
+        let ramped = ramp.as_ref().map(|ramp| ramp.variant);
+        let variants = document.variants.0.iter();
+        let others = variants.clone().enumerate().filter(|(place, _)| Some(*place) != ramped);
+        let others = others.map(|(_, variant)| u64::from(variant.weight.0)).sum();
+        let overrides = document.overrides.iter();
+        let overrides = overrides.filter_map(|over| Some((over.condition.clone(), document.variant(&over.variant)?)));
+        Canary {
+            stickiness: document.stickiness.clone(),
+            overrides: overrides.collect(),
+            variants: variants
+                .map(|variant| Variant {
+                    hash: KeyHash::new(salt.0.as_bytes(), variant.name.0.as_bytes()),
+                    weight: variant.weight.0,
+                    route: variant.route.as_ref().map_or_else(|| variant.name.0.clone(), |route| route.0.clone()),
+                    name: variant.name.0.clone(),
+                })
+                .collect(),
+            ramp,
+            others,
+            name: document.name.0,
+        }
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The variants' names and weights at `time`, in document order. Only their proportions mean something.
+    pub fn weights_at(&self, time: Timestamp) -> impl Iterator<Item = (&str, u64)> {
+        let percent = self.ramp.as_ref().map(|ramp| ramp.percent_at(time));
+        self.variants.iter().zip(self.weights(percent)).map(|(variant, weight)| (&*variant.name, weight))
+    }
+
+    /// The weights in document order while the ramp's variant has `percent` of the total. All are whole numbers, so
+    /// that the others keep their proportions to the bit.
+    fn weights(&self, percent: Option<u32>) -> impl Iterator<Item = u64> {
+        let ramped = self.ramp.as_ref().map(|ramp| ramp.variant);
+        self.variants.iter().enumerate().map(move |(place, variant)| {
+            let weight = u64::from(variant.weight);
+            match percent.map(u64::from) {
+                None => weight,
+                Some(percent) if Some(place) == ramped => percent * self.others,
+                Some(percent) => (100 - percent.min(100)) * weight,
+            }
+        })
+    }
+
+    /// The variant that `key` has at `time`, by the weights alone. `None`: all weights are 0, which no document gives.
+    pub fn variant_of(&self, key: &[u8], time: Timestamp) -> Option<&str> {
+        let percent = self.ramp.as_ref().map(|ramp| ramp.percent_at(time));
+        Some(&*self.weighted(key, percent)?.name)
+    }
+
+    fn weighted(&self, key: &[u8], percent: Option<u32>) -> Option<&Variant> {
+        let hashes = self.variants.iter().map(|variant| || rendezvous::cost(variant.hash.of(key)));
+        self.variants.get(rendezvous::choose(self.weights(percent).zip(hashes))?)
+    }
+
+    fn choose<'a>(
+        &'a self,
+        request: &Request<'a>,
+        settings: &Settings,
+        environment: &mut impl Environment,
+        decision: &mut Decision<'a>,
+    ) -> Option<&'a Variant> {
+        if let Some((_, variant)) = self.overrides.iter().find(|(condition, _)| condition.holds(request)) {
+            decision.reason = Some("override");
+            return self.variants.get(*variant);
+        }
+        let percent = self.ramp.as_ref().map(|ramp| ramp.percent_at(environment.now()));
+        let hops = settings.source_address.trusted_hops.0;
+        let key = stickiness::key(self.stickiness.as_ref(), request, hops, environment, &mut decision.response_headers);
+        self.weighted(key.as_bytes(), percent)
+    }
+}
+
+impl OverrideCondition {
+    fn holds(&self, request: &Request<'_>) -> bool {
+        match self {
+            OverrideCondition::Header(condition) => condition.holds(request.values(&condition.name)),
+            OverrideCondition::Cookie(condition) => condition.holds(request.cookie(&condition.name).into_iter()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
