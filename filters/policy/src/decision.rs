@@ -4,6 +4,8 @@ use std::borrow::Cow;
 
 use smallvec::SmallVec;
 
+use crate::metrics::Metric;
+
 /// A section of the policy document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Section {
@@ -49,6 +51,9 @@ pub type HeaderOps<'a> = SmallVec<[HeaderOp<'a>; 8]>;
 /// Headers to add to a response, in order; inline up to two.
 pub type ResponseHeaders<'a> = SmallVec<[(&'a str, Cow<'a, [u8]>); 2]>;
 
+/// Counters to add one to; inline up to eight.
+pub type Counts = SmallVec<[Metric; 8]>;
+
 /// A response that the proxy gives instead of forwarding.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Response<'a> {
@@ -58,6 +63,9 @@ pub struct Response<'a> {
     pub headers: ResponseHeaders<'a>,
     /// Body, possibly empty.
     pub body: Cow<'a, [u8]>,
+    /// What a gRPC client is told in `grpc-status`; `None`: what the host derives from `status`. Other clients never
+    /// see it.
+    pub grpc_status: Option<u8>,
 }
 
 /// Whether the request goes on.
@@ -91,4 +99,6 @@ pub struct Decision<'a> {
     pub response_headers: ResponseHeaders<'a>,
     /// The status that Audit or Shadow held back.
     pub would_respond: Option<u16>,
+    /// What to count, each once, possibly the same several times.
+    pub counts: Counts,
 }

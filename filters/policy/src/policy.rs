@@ -6,6 +6,7 @@ use crate::canaries::{Canaries, CanaryDocument};
 use crate::decision::{Decision, HeaderOp, Section};
 use crate::document::{At, Context, Decode, Fields, Named, Node, Problem, Problems};
 use crate::environment::Environment;
+use crate::metrics::Metrics;
 use crate::module::Module;
 use crate::request::Request;
 use crate::routes::{NotYet, Routes, RoutesDocument};
@@ -19,6 +20,7 @@ const REGEX_BUDGET: usize = 32 << 20;
 pub struct Policy {
     module: Module,
     settings: Settings,
+    metrics: Metrics,
     routes: Option<Routes>,
     canaries: Option<Canaries>,
 }
@@ -78,13 +80,11 @@ impl Policy {
         for section in [Section::Egress, Section::RateLimits] {
             fields.get::<Option<NotYet>>(section.field(), &At::Root, cx);
         }
-        let policy = Policy {
-            module,
-            settings: settings?,
-            routes: routes?.map(Routes::new),
-            canaries: canaries?.map(|canaries| Canaries::new(canaries.0)),
-        };
-        Some(policy).filter(|_| !foreign)
+        // The sections name their counters here, when they compile.
+        let mut metrics = Metrics::default();
+        let routes = routes?.map(Routes::new);
+        let canaries = canaries?.map(|canaries| Canaries::new(canaries.0, &mut metrics));
+        Some(Policy { module, settings: settings?, metrics, routes, canaries }).filter(|_| !foreign)
     }
 
     /// Decides one request. Sections run in the order egress, rate limits, routes, canaries; the first that
@@ -120,6 +120,11 @@ impl Policy {
     /// The section `canaries`.
     pub fn canaries(&self) -> Option<&Canaries> {
         self.canaries.as_ref()
+    }
+
+    /// What decisions count.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
     }
 
     /// What all sections share.

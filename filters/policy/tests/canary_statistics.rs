@@ -106,7 +106,7 @@ fn a_change_moves_what_the_formula_says() {
         changes.push((from, to));
     }
     for (from, to) in changes {
-        let (before, after) = (split(&REVIEWS, &from), split(&*REVIEWS, &to));
+        let (before, after) = (split(&REVIEWS, &from), split(&REVIEWS, &to));
         let observed = before.iter().zip(&after).filter(|(a, b)| a != b).count() as f64 / USERS as f64;
         let (p, q) = (shares(&from), shares(&to));
         let expected = moved(&p, &q);

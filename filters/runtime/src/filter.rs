@@ -4,13 +4,14 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use hashbrown::HashMap;
-use penstock_policy::{Action, Decision, Module, Policy, Request};
+use penstock_policy::{Action, Decision, Metric, Module, Policy, Request};
 use rustc_hash::FxBuildHasher;
 
 use crate::abi::{Flow, LogLevel};
+use crate::counters::Counters;
 use crate::failure::Failure;
 use crate::host::{self, HostEnvironment};
-use crate::{configuration, headers};
+use crate::{configuration, counters, failure, headers};
 
 /// Contexts by the number that the host gives them.
 type Contexts<T> = HashMap<u32, T, FxBuildHasher>;
@@ -19,9 +20,56 @@ type Contexts<T> = HashMap<u32, T, FxBuildHasher>;
 /// old and the new configuration side by side, so a policy belongs to a context, not to the module.
 struct Vm {
     /// Root contexts: one for each plugin and configuration.
-    plugins: Contexts<Rc<Policy>>,
+    plugins: Contexts<Rc<Plugin>>,
     /// Requests under way, each with the policy under which it began.
-    streams: Contexts<Rc<Policy>>,
+    streams: Contexts<Rc<Plugin>>,
+    /// Those of them that have something left to do when the response comes.
+    later: Contexts<Later>,
+}
+
+/// What a decision left to do. Kept only for streams whose decision did leave something.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Later {
+    /// Headers for the response.
+    headers: Vec<(Box<str>, Box<[u8]>)>,
+}
+
+impl Later {
+    /// `None`: nothing is left to do.
+    fn of(decision: &Decision<'_>) -> Option<Later> {
+        if decision.response_headers.is_empty() {
+            return None;
+        }
+        let headers = decision.response_headers.iter();
+        Some(Later { headers: headers.map(|(name, value)| ((*name).into(), value.as_ref().into())).collect() })
+    }
+}
+
+/// A policy at work, and what it has counted.
+struct Plugin {
+    policy: Policy,
+    counters: RefCell<Counters>,
+}
+
+impl Plugin {
+    fn count(&self, counts: &[Metric]) {
+        if let Ok(mut counters) = self.counters.try_borrow_mut() {
+            counters.count(counts);
+        }
+    }
+
+    fn flush(&self) {
+        if let Ok(mut counters) = self.counters.try_borrow_mut() {
+            counters.flush(self.policy.metrics());
+        }
+    }
+}
+
+/// What was counted since the last tick.
+impl Drop for Plugin {
+    fn drop(&mut self) {
+        self.flush();
+    }
 }
 
 thread_local! {
@@ -29,6 +77,7 @@ thread_local! {
         RefCell::new(Vm {
             plugins: Contexts::with_hasher(FxBuildHasher),
             streams: Contexts::with_hasher(FxBuildHasher),
+            later: Contexts::with_hasher(FxBuildHasher),
         })
     };
 }
@@ -55,8 +104,8 @@ pub fn vm_start() -> bool {
 /// A context begins: a plugin's (`parent` 0), or that of a request to the plugin `parent`.
 pub fn context_create(context: u32, parent: u32) {
     vm(|vm| {
-        if let Some(policy) = vm.plugins.get(&parent) {
-            vm.streams.insert(context, Rc::clone(policy));
+        if let Some(plugin) = vm.plugins.get(&parent) {
+            vm.streams.insert(context, Rc::clone(plugin));
         }
     });
 }
@@ -64,14 +113,31 @@ pub fn context_create(context: u32, parent: u32) {
 /// A context ends.
 pub fn delete(context: u32) {
     // Outside of `vm`, in case that it is the last user of a large policy.
-    let ended = vm(|vm| vm.streams.remove(&context).or_else(|| vm.plugins.remove(&context)));
+    let ended = vm(|vm| {
+        vm.later.remove(&context);
+        vm.streams.remove(&context).or_else(|| vm.plugins.remove(&context))
+    });
     drop(ended);
 }
 
 /// The plugin gets its configuration. `false` refuses it, and the host keeps the old one.
 pub fn configure(module: Module, plugin: u32, size: usize) -> bool {
     let Some(policy) = configuration::load(module, size) else { return false };
-    vm(|vm| vm.plugins.insert(plugin, Rc::new(policy))).is_some()
+    let counters = Counters::new(policy.metrics());
+    if !counters.is_empty() && host::tick_every(counters::PERIOD).is_err() {
+        host::log(LogLevel::Error, "penstock: the host has no timer: metrics are only written when a policy ends");
+    }
+    let configured = Rc::new(Plugin { policy, counters: RefCell::new(counters) });
+    // The old one is dropped outside of `vm`.
+    let replaced = vm(|vm| vm.plugins.insert(plugin, configured));
+    replaced.is_some()
+}
+
+/// A second has passed.
+pub fn tick(plugin: u32) {
+    if let Some(plugin) = vm(|vm| vm.plugins.get(&plugin).cloned()).flatten() {
+        plugin.flush();
+    }
 }
 
 /// A request's headers are there: decide, and do what was decided.
@@ -79,8 +145,22 @@ pub fn request_headers(stream: u32) -> Flow {
     carry(stream).unwrap_or_else(Failure::refuse)
 }
 
+/// A response's headers are there, the upstream's or the proxy's own.
+///
+/// What fails here fails open: the request has been decided, and taking the response away would help nobody. It is
+/// counted and logged.
+pub fn response_headers(stream: u32) -> Flow {
+    let headers = vm(|vm| vm.later.get_mut(&stream).map(|later| std::mem::take(&mut later.headers))).flatten();
+    for (name, value) in headers.unwrap_or_default() {
+        if let Err(status) = host::add_response_header(&name, &value) {
+            failure::note("responseHeaders", &format!("cannot add the response header {name} ({status})"));
+        }
+    }
+    Flow::Continue
+}
+
 fn carry(stream: u32) -> Result<Flow, Failure> {
-    let policy = vm(|vm| vm.streams.get(&stream).cloned()).flatten().ok_or(Failure::NoPolicy)?;
+    let plugin = vm(|vm| vm.streams.get(&stream).cloned()).flatten().ok_or(Failure::NoPolicy)?;
     let map = host::request_headers().map_err(Failure::Unreadable)?;
     let headers = headers::parse(&map)?;
     if headers.is_empty() {
@@ -88,10 +168,20 @@ fn carry(stream: u32) -> Result<Flow, Failure> {
     }
     let request = Request::new(&headers);
     let mut environment = HostEnvironment::default();
-    let decision = policy.decide(&request, &mut environment);
+    let decision = plugin.policy.decide(&request, &mut environment);
     match environment.failure() {
         Some(status) => Err(Failure::Environment(status)),
-        None => apply(&decision),
+        None => {
+            plugin.count(&decision.counts);
+            let flow = apply(&decision)?;
+            // A response of the policy's own carries its headers already.
+            if flow == Flow::Continue
+                && let Some(later) = Later::of(&decision)
+            {
+                vm(|vm| vm.later.insert(stream, later));
+            }
+            Ok(flow)
+        }
     }
 }
 
@@ -111,7 +201,8 @@ fn apply(decision: &Decision<'_>) -> Result<Flow, Failure> {
                 details.push('_');
                 details.push_str(part);
             }
-            host::respond(response.status, &details, &map, &response.body).map_err(Failure::Unanswerable)?;
+            host::respond(response.status, &details, &map, &response.body, response.grpc_status)
+                .map_err(Failure::Unanswerable)?;
             Ok(Flow::Pause)
         }
     }
@@ -137,6 +228,7 @@ mod tests {
         vm(|vm| {
             vm.plugins.clear();
             vm.streams.clear();
+            vm.later.clear();
         });
     }
 
@@ -198,6 +290,62 @@ mod tests {
         assert_eq!(route(), ["beta"]);
     }
 
+    const COOKIE: &str = r#"{"canaries":[{"name":"a","stickiness":{"cookie":{"name":"id"}},
+        "variants":[{"name":"v1","weight":1}]}]}"#;
+
+    #[test]
+    fn headers_of_the_response_are_added_when_it_comes() {
+        fresh();
+        assert!(configured(PLUGIN, COOKIE));
+        let set = |cookie: &[(&str, &str)]| {
+            with(|host| {
+                host.headers = [(":method", "GET"), (":path", "/")]
+                    .iter()
+                    .chain(cookie)
+                    .map(|(n, v)| (n.as_bytes().to_vec(), v.as_bytes().to_vec()))
+                    .collect();
+                host.calls.clear();
+            });
+            context_create(STREAM, PLUGIN);
+            assert_eq!(request_headers(STREAM), Flow::Continue);
+            assert_eq!(with(|host| host.response_headers.len()), 0);
+            assert_eq!(response_headers(STREAM), Flow::Continue);
+            // A second response, as after 100 or 103, gets nothing more.
+            assert_eq!(response_headers(STREAM), Flow::Continue);
+            delete(STREAM);
+            with(|host| (std::mem::take(&mut host.response_headers), std::mem::take(&mut host.calls)))
+        };
+        let (headers, _) = set(&[]);
+        assert_eq!(headers[0].0, b"set-cookie");
+        assert!(headers[0].1.starts_with(b"id=04040404040404040404040404040404; "), "{headers:?}");
+        assert_eq!(
+            set(&[("cookie", "id=x")]),
+            (vec![], vec!["proxy_get_header_map_pairs", "proxy_replace_header_map_value"])
+        );
+        assert_eq!(vm(|vm| vm.later.len()), Some(0));
+    }
+
+    #[test]
+    fn a_response_whose_header_cannot_be_added_goes_on() {
+        fresh();
+        assert!(configured(PLUGIN, COOKIE));
+        with(|host| host.broken.push(("proxy_add_header_map_value", 2)));
+        with(|host| host.headers = vec![(b":path".to_vec(), b"/".to_vec())]);
+        context_create(STREAM, PLUGIN);
+        assert_eq!(request_headers(STREAM), Flow::Continue);
+        assert_eq!(response_headers(STREAM), Flow::Continue);
+        with(|host| {
+            assert_eq!(host.sent, None);
+            assert!(
+                host.metrics.contains(&("penstock.host.responseHeaders.failed".to_owned(), 1)),
+                "{:?}",
+                host.metrics
+            );
+            assert!(host.log[0].1.contains("cannot add the response header set-cookie (BAD_ARGUMENT)"));
+        });
+        delete(STREAM);
+    }
+
     #[test]
     fn plugins_in_one_vm_keep_their_policies_apart() {
         fresh();
@@ -240,7 +388,7 @@ mod tests {
             request(plugin, &[]);
             delete(plugin);
         }
-        assert_eq!(vm(|vm| (vm.plugins.len(), vm.streams.len())), Some((0, 0)));
+        assert_eq!(vm(|vm| (vm.plugins.len(), vm.streams.len(), vm.later.len())), Some((0, 0, 0)));
     }
 
     #[test]
@@ -281,6 +429,7 @@ mod tests {
                 status: 403,
                 headers: [("content-type", b"application/json"[..].into())].into_iter().collect(),
                 body: b"{}"[..].into(),
+                grpc_status: None,
             }),
             ..Decision::default()
         };
@@ -303,7 +452,7 @@ mod tests {
     fn a_response_that_cannot_be_given_is_a_reset() {
         fresh();
         with(|host| host.broken.push(("proxy_send_local_response", 10)));
-        let response = Response { status: 403, headers: Default::default(), body: b""[..].into() };
+        let response = Response { status: 403, headers: Default::default(), body: b""[..].into(), grpc_status: None };
         let decision = Decision { action: Action::Respond(response), ..Decision::default() };
         let flow = apply(&decision).unwrap_or_else(Failure::refuse);
         assert_eq!(flow, Flow::Pause);

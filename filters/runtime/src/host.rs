@@ -2,10 +2,11 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use penstock_policy::{Environment, HeaderOp, Timestamp};
+use penstock_policy::{Environment, HeaderOp, StoreConflict, Timestamp, Version};
 
 use crate::abi::{self, LogLevel, Status};
 use crate::memory::{self, HostBuffer};
+use crate::shared;
 
 /// Writes one line to the host's log. There is nobody to tell when that fails.
 pub(crate) fn log(level: LogLevel, line: &str) {
@@ -46,8 +47,24 @@ pub(crate) fn change_request_header(change: &HeaderOp<'_>) -> Result<(), Status>
     })
 }
 
+/// Adds one header to the current response.
+pub(crate) fn add_response_header(name: &str, value: &[u8]) -> Result<(), Status> {
+    const MAP: u32 = abi::RESPONSE_HEADERS;
+    // SAFETY: each address goes with the length of the same slice; the host copies before it returns.
+    Status::check(unsafe {
+        abi::proxy_add_header_map_value(MAP, name.as_ptr(), name.len(), value.as_ptr(), value.len())
+    })
+}
+
 /// Answers the current request in the place of an upstream. `headers` is a serialised map; `details` goes to access logs.
-pub(crate) fn respond(status: u16, details: &str, headers: &[u8], body: &[u8]) -> Result<(), Status> {
+/// A client of gRPC gets `grpc_status`, or what the host derives from `status`.
+pub(crate) fn respond(
+    status: u16,
+    details: &str,
+    headers: &[u8],
+    body: &[u8],
+    grpc_status: Option<u8>,
+) -> Result<(), Status> {
     // SAFETY: each address goes with the length of the same slice; the host copies before it returns.
     Status::check(unsafe {
         abi::proxy_send_local_response(
@@ -58,7 +75,7 @@ pub(crate) fn respond(status: u16, details: &str, headers: &[u8], body: &[u8]) -
             body.len(),
             headers.as_ptr(),
             headers.len(),
-            abi::NO_GRPC_STATUS,
+            grpc_status.map_or(abi::NO_GRPC_STATUS, u32::from),
         )
     })
 }
@@ -71,13 +88,28 @@ pub(crate) fn reset_request() {
 
 /// Adds one to the counter `name`, which comes into being with its first use: for what should never happen.
 pub(crate) fn count_rare(name: &str) {
+    // There is nobody to tell when that fails.
+    let _ = define_counter(name).and_then(|id| increment(id, 1));
+}
+
+/// The host's number of the counter `name`, which comes into being when it is new.
+pub(crate) fn define_counter(name: &str) -> Result<u32, Status> {
     let mut id = 0;
     // SAFETY: address and length are those of `name`; `id` lives through the call.
-    let defined = unsafe { abi::proxy_define_metric(abi::COUNTER, name.as_ptr(), name.len(), &raw mut id) };
-    if Status::check(defined).is_ok() {
-        // SAFETY: takes no memory.
-        let _ = unsafe { abi::proxy_increment_metric(id, 1) };
-    }
+    Status::check(unsafe { abi::proxy_define_metric(abi::COUNTER, name.as_ptr(), name.len(), &raw mut id) })?;
+    Ok(id)
+}
+
+/// Adds to a counter.
+pub(crate) fn increment(id: u32, by: u32) -> Result<(), Status> {
+    // SAFETY: takes no memory.
+    Status::check(unsafe { abi::proxy_increment_metric(id, by.into()) })
+}
+
+/// Asks the host to call the plugin that is being configured every `period` milliseconds.
+pub(crate) fn tick_every(period: u32) -> Result<(), Status> {
+    // SAFETY: takes no memory.
+    Status::check(unsafe { abi::proxy_set_tick_period_milliseconds(period) })
 }
 
 /// A property of the current request's connection; `path` has its parts separated by NUL.
@@ -92,7 +124,7 @@ fn property(path: &str) -> Option<HostBuffer> {
 
 /// What a decision may ask, answered by the host.
 ///
-/// A fact that the host does not have is `None`. A host without a clock or without randomness is broken: the decision
+/// A fact that the host does not have is `None`. A host without clock, randomness or shared data is broken: the decision
 /// still comes to an end, but [`HostEnvironment::failure`] says that it must not be used.
 #[derive(Debug, Default)]
 pub(crate) struct HostEnvironment {
@@ -103,6 +135,15 @@ impl HostEnvironment {
     /// Why the decision that was made with this environment is worth nothing.
     pub(crate) fn failure(&self) -> Option<Status> {
         self.failure
+    }
+
+    /// A write that the host refuses for any other reason than a conflict counts as done, so that nobody tries again:
+    /// the failure says that it is not.
+    fn written(&mut self, answer: Result<Result<Version, StoreConflict>, Status>) -> Result<Version, StoreConflict> {
+        answer.unwrap_or_else(|status| {
+            self.failure = Some(status);
+            Ok(Version(0))
+        })
     }
 
     fn check(&mut self, status: u32) {
@@ -146,6 +187,25 @@ impl Environment for HostEnvironment {
         // SAFETY: address and length are those of `bytes`.
         self.check(unsafe { abi::random_get(bytes.as_mut_ptr(), bytes.len()) });
         u64::from_le_bytes(bytes)
+    }
+
+    fn load(&mut self, key: &[u8], value: &mut Vec<u8>) -> Option<Version> {
+        shared::load(key, value).unwrap_or_else(|status| {
+            self.failure = Some(status);
+            None
+        })
+    }
+
+    fn store(&mut self, key: &[u8], value: &[u8], expected: Option<Version>) -> Result<Version, StoreConflict> {
+        self.written(shared::write(key, value, expected))
+    }
+
+    fn recall<T>(&mut self, key: &[u8], read: impl FnOnce(&[u8]) -> T) -> Option<(T, Version)> {
+        shared::recall(key, read)
+    }
+
+    fn create(&mut self, key: &[u8], value: &[u8]) -> Result<Version, StoreConflict> {
+        self.written(shared::create(key, value))
     }
 }
 

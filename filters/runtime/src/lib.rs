@@ -8,6 +8,7 @@
 
 mod abi;
 mod configuration;
+mod counters;
 mod failure;
 #[cfg(test)]
 mod fake_host;
@@ -15,6 +16,7 @@ pub mod filter;
 mod headers;
 mod host;
 mod memory;
+mod shared;
 
 pub use abi::Flow;
 pub use memory::allocate;
@@ -63,6 +65,16 @@ macro_rules! module {
             #[unsafe(no_mangle)]
             extern "C" fn proxy_on_request_headers(stream: u32, _count: u32, _end_of_stream: u32) -> u32 {
                 filter::request_headers(stream) as u32
+            }
+
+            #[unsafe(no_mangle)]
+            extern "C" fn proxy_on_response_headers(stream: u32, _count: u32, _end_of_stream: u32) -> u32 {
+                filter::response_headers(stream) as u32
+            }
+
+            #[unsafe(no_mangle)]
+            extern "C" fn proxy_on_tick(plugin: u32) {
+                filter::tick(plugin);
             }
 
             #[unsafe(no_mangle)]

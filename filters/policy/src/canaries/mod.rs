@@ -8,6 +8,7 @@ mod stickiness;
 use crate::decision::{Decision, Section};
 use crate::environment::{Environment, Timestamp};
 use crate::matching::{Index, RequestMatch};
+use crate::metrics::{Metric, Metrics};
 use crate::request::Request;
 use crate::settings::Settings;
 pub use document::{CanaryDocument, Override, OverrideCondition, VariantDocument};
@@ -46,17 +47,19 @@ struct Variant {
     route: Box<str>,
     weight: u32,
     hash: KeyHash,
+    /// Counts how often it is chosen.
+    chosen: Metric,
 }
 
 impl Canaries {
     /// Compiles the section.
-    pub fn new(documents: Vec<CanaryDocument>) -> Canaries {
+    pub(crate) fn new(documents: Vec<CanaryDocument>, metrics: &mut Metrics) -> Canaries {
         let mut canaries = Vec::with_capacity(documents.len());
         let mut entries = Vec::new();
         for (place, mut document) in (0u32..).zip(documents) {
             let matches = document.matches.take().map_or_else(|| vec![RequestMatch::default()], |entries| entries.0);
             entries.extend(matches.into_iter().map(|entry| (entry, place)));
-            canaries.push(Canary::new(document));
+            canaries.push(Canary::new(document, metrics));
         }
         let (entries, canary_of): (Vec<_>, Vec<_>) = entries.into_iter().unzip();
         let index = Index::new(&entries);
@@ -78,6 +81,7 @@ impl Canaries {
         decision.rule = Some(&canary.name);
         decision.variant = Some(&variant.name);
         decision.route = Some(&variant.route);
+        decision.counts.push(variant.chosen);
         true
     }
 
@@ -88,7 +92,7 @@ impl Canaries {
 }
 
 impl Canary {
-    fn new(document: CanaryDocument) -> Canary {
+    fn new(document: CanaryDocument, metrics: &mut Metrics) -> Canary {
         let salt = document.salt.as_ref().unwrap_or(&document.name);
         // `check` has seen that every name is there.
         let ramp = document.ramp.as_ref().and_then(|ramp| Some(Ramp::new(ramp, document.variant(&ramp.variant)?)));
@@ -107,6 +111,7 @@ impl Canary {
                     weight: variant.weight.0,
                     route: variant.route.as_ref().map_or_else(|| variant.name.0.clone(), |route| route.0.clone()),
                     name: variant.name.0.clone(),
+                    chosen: metrics.add(Section::Canaries, &document.name.0, &[&metric_part(&variant.name.0)]),
                 })
                 .collect(),
             ramp,
@@ -167,6 +172,11 @@ impl Canary {
         let key = stickiness::key(self.stickiness.as_ref(), request, hops, environment, &mut decision.response_headers);
         self.weighted(key.as_bytes(), percent)
     }
+}
+
+/// A variant's name as the last part of a metric's name: as the rule's own part is written.
+fn metric_part(name: &str) -> String {
+    name.chars().map(|c| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' }).collect()
 }
 
 impl OverrideCondition {
