@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use smallvec::SmallVec;
 
+use crate::breaker::Watch;
 use crate::metrics::Metric;
 
 /// A section of the policy document.
@@ -101,4 +102,6 @@ pub struct Decision<'a> {
     pub would_respond: Option<u16>,
     /// What to count, each once, possibly the same several times.
     pub counts: Counts,
+    /// The breaker that wants to know how the request ends: see [`crate::breaker::Breakers::observe`].
+    pub watch: Option<Watch>,
 }

@@ -5,6 +5,7 @@
 //!
 //! Data flows one way: bytes → [`document`] (every problem at once) → [`Policy`] → [`Decision`].
 
+pub mod breaker;
 pub mod canaries;
 mod client;
 mod decision;

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use crate::breaker::Breakers;
 use crate::canaries::{Canaries, CanaryDocument};
 use crate::decision::{Decision, HeaderOp, Section};
 use crate::document::{At, Context, Decode, Fields, Named, Node, Problem, Problems};
@@ -15,12 +16,13 @@ use crate::settings::Settings;
 /// Memory for all regular expressions of one policy, in bytes.
 const REGEX_BUDGET: usize = 32 << 20;
 
-/// A policy, ready to decide. Never changes; a new document makes a new one.
+/// A policy, ready to decide. Never changes, but for what its breakers remember; a new document makes a new one.
 #[derive(Debug)]
 pub struct Policy {
     module: Module,
     settings: Settings,
     metrics: Metrics,
+    breakers: Breakers,
     routes: Option<Routes>,
     canaries: Option<Canaries>,
 }
@@ -82,17 +84,21 @@ impl Policy {
         }
         // The sections name their counters here, when they compile.
         let mut metrics = Metrics::default();
-        let routes = routes?.map(Routes::new);
-        let canaries = canaries?.map(|canaries| Canaries::new(canaries.0, &mut metrics));
-        Some(Policy { module, settings: settings?, metrics, routes, canaries }).filter(|_| !foreign)
+        let mut breakers = Breakers::default();
+        let routes = routes?.map(|routes| Routes::new(routes, &mut breakers, &mut metrics));
+        let canaries = canaries?.map(|canaries| Canaries::new(canaries.0, &mut breakers, &mut metrics));
+        Some(Policy { module, settings: settings?, metrics, breakers, routes, canaries }).filter(|_| !foreign)
     }
 
     /// Decides one request. Sections run in the order egress, rate limits, routes, canaries; the first that
     /// responds ends it. Matching sees the request as it was received, whatever an earlier section changes.
     pub fn decide<'a>(&'a self, request: &Request<'a>, environment: &mut impl Environment) -> Decision<'a> {
         let mut decision = Decision::default();
-        let routed = self.routes.as_ref().is_some_and(|routes| routes.decide(request, &mut decision));
-        let chosen = |canaries: &'a Canaries| canaries.decide(request, &self.settings, environment, &mut decision);
+        let breakers = &self.breakers;
+        let routed =
+            self.routes.as_ref().is_some_and(|routes| routes.decide(request, breakers, environment, &mut decision));
+        let chosen =
+            |canaries: &'a Canaries| canaries.decide(request, &self.settings, breakers, environment, &mut decision);
         if !routed && !self.canaries.as_ref().is_some_and(chosen) {
             decision.route = self.routes.as_ref().and_then(Routes::default_route);
         }
@@ -114,12 +120,18 @@ impl Policy {
 
     /// What is allowed but probably not meant.
     pub fn warnings(&self) -> Vec<Problem> {
-        self.routes.iter().flat_map(Routes::warnings).collect()
+        let routes = self.routes.iter().flat_map(Routes::warnings);
+        routes.chain(self.canaries.iter().flat_map(Canaries::warnings)).collect()
     }
 
     /// The section `canaries`.
     pub fn canaries(&self) -> Option<&Canaries> {
         self.canaries.as_ref()
+    }
+
+    /// The breakers of all sections: tell them how the requests end that [`Decision::watch`] names.
+    pub fn breakers(&self) -> &Breakers {
+        &self.breakers
     }
 
     /// What decisions count.

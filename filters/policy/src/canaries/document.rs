@@ -1,12 +1,15 @@
 //! The section as written, and what its fields say about each other.
 
+use std::time::Duration;
+
 use super::ramp::RampDocument;
 use super::stickiness::Stickiness;
+use crate::breaker::{Latency, Thresholds};
 use crate::document::{
-    At, Context, Decode, Fields, Name, Named, Node, NonEmpty, RouteName, Whole, object, suggestion, wrong_kind,
+    At, Context, Decode, Fields, Name, Named, Node, NonEmpty, PositiveDuration, RouteName, Whole, object, suggestion,
+    wrong_kind,
 };
 use crate::matching::{Condition, HeaderCondition, PairCondition, RequestMatch};
-use crate::routes::NotYet;
 
 object! {
     /// One canary as written.
@@ -25,8 +28,54 @@ object! {
         variants as "variants": Named<VariantDocument>,
         /// A schedule of weights for one of the variants.
         ramp as "ramp": Option<RampDocument>,
-        /// Comes with the breaker.
-        rollback as "rollback": Option<NotYet>,
+        /// When a variant is taken out by itself.
+        rollback as "rollback": Option<RollbackDocument>,
+    }
+}
+
+object! {
+    /// `rollback` as written.
+    pub struct RollbackDocument check = RollbackDocument::check {
+        /// The variant that is watched.
+        variant as "variant": Name,
+        /// The variant that takes over.
+        to as "to": Name,
+        /// Length of the sliding window.
+        window as "window": PositiveDuration = PositiveDuration(Duration::from_secs(60)),
+        /// Nothing is decided on fewer requests.
+        min_requests as "minRequests": Whole<1, 1_000_000> = Whole(50),
+        /// The share of failures that takes it out.
+        error_percent as "errorPercent": Option<Whole<1, 100>>,
+        /// The latency that takes it out.
+        latency as "latency": Option<Latency>,
+        /// How long it stays out before it is probed.
+        cooldown as "cooldown": PositiveDuration = PositiveDuration(Duration::from_secs(600)),
+    }
+}
+
+impl RollbackDocument {
+    fn check(&self, at: &At<'_>, cx: &mut Context) -> bool {
+        let watches = self.error_percent.is_some() || self.latency.is_some();
+        if !watches {
+            cx.problem_at(at, "watches nothing", "give `errorPercent`, `latency` or both".to_owned());
+        }
+        let elsewhere = self.variant != self.to;
+        if !elsewhere {
+            let node = Node::String(self.to.0.to_string());
+            cx.problem(&at.field("to"), &node, "is the variant itself", "name another one".to_owned());
+        }
+        watches && elsewhere
+    }
+
+    /// When it is taken out.
+    pub fn thresholds(&self) -> Thresholds {
+        Thresholds {
+            window: self.window,
+            min_requests: self.min_requests,
+            error_percent: self.error_percent,
+            latency: self.latency.clone(),
+            cooldown: self.cooldown,
+        }
     }
 }
 
@@ -113,6 +162,10 @@ impl CanaryDocument {
         }
         if let Some(ramp) = &self.ramp {
             fine &= self.names(&ramp.variant, &at.field("ramp"), "variant", cx);
+        }
+        if let Some(rollback) = &self.rollback {
+            let at = at.field("rollback");
+            fine &= self.names(&rollback.variant, &at, "variant", cx) & self.names(&rollback.to, &at, "to", cx);
         }
         // The sum before the ramp begins, when its variant has none.
         let ramped = self.ramp.as_ref().map(|ramp| &ramp.variant);
