@@ -53,6 +53,8 @@ impl fmt::Display for Status {
 /// How loud a log line is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LogLevel {
+    /// Something that operators want to know, and that is as it should be.
+    Warn = 3,
     /// Something does not work.
     Error = 4,
     /// The module itself is broken.
@@ -113,6 +115,8 @@ host_functions! { "env":
     fn proxy_get_buffer_bytes(kind: u32, start: usize, length: usize, data: *mut *mut u8, size: *mut usize);
     /// A whole header map, serialised as `headers.rs` says.
     fn proxy_get_header_map_pairs(map: u32, data: *mut *mut u8, size: *mut usize);
+    /// The first value of one header.
+    fn proxy_get_header_map_value(map: u32, name: *const u8, name_size: usize, data: *mut *mut u8, size: *mut usize);
     /// One more value.
     fn proxy_add_header_map_value(map: u32, name: *const u8, name_size: usize, value: *const u8, value_size: usize);
     /// This value in the place of all others.

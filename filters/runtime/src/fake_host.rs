@@ -137,6 +137,24 @@ pub(crate) unsafe fn proxy_get_header_map_pairs(map: u32, data: *mut *mut u8, si
     unsafe { hand_over(&value, data, size) }
 }
 
+pub(crate) unsafe fn proxy_get_header_map_value(
+    map: u32,
+    name: *const u8,
+    name_size: usize,
+    data: *mut *mut u8,
+    size: *mut usize,
+) -> u32 {
+    if let Some(status) = enter("proxy_get_header_map_value") {
+        return status;
+    }
+    assert_eq!(map, 2);
+    let name = unsafe { bytes(name, name_size) };
+    match with(|host| host.response_headers.iter().find(|(other, _)| other == name).map(|(_, value)| value.clone())) {
+        Some(value) => unsafe { hand_over(&value, data, size) },
+        None => 1,
+    }
+}
+
 pub(crate) unsafe fn proxy_add_header_map_value(
     map: u32,
     name: *const u8,

@@ -11,7 +11,8 @@ use crate::abi::{Flow, LogLevel};
 use crate::counters::Counters;
 use crate::failure::Failure;
 use crate::host::{self, HostEnvironment};
-use crate::{configuration, counters, failure, headers};
+use crate::later::Later;
+use crate::{configuration, counters, headers};
 
 /// Contexts by the number that the host gives them.
 type Contexts<T> = HashMap<u32, T, FxBuildHasher>;
@@ -25,24 +26,6 @@ struct Vm {
     streams: Contexts<Rc<Plugin>>,
     /// Those of them that have something left to do when the response comes.
     later: Contexts<Later>,
-}
-
-/// What a decision left to do. Kept only for streams whose decision did leave something.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Later {
-    /// Headers for the response.
-    headers: Vec<(Box<str>, Box<[u8]>)>,
-}
-
-impl Later {
-    /// `None`: nothing is left to do.
-    fn of(decision: &Decision<'_>) -> Option<Later> {
-        if decision.response_headers.is_empty() {
-            return None;
-        }
-        let headers = decision.response_headers.iter();
-        Some(Later { headers: headers.map(|(name, value)| ((*name).into(), value.as_ref().into())).collect() })
-    }
 }
 
 /// A policy at work, and what it has counted.
@@ -146,17 +129,27 @@ pub fn request_headers(stream: u32) -> Flow {
 }
 
 /// A response's headers are there, the upstream's or the proxy's own.
-///
-/// What fails here fails open: the request has been decided, and taking the response away would help nobody. It is
-/// counted and logged.
 pub fn response_headers(stream: u32) -> Flow {
-    let headers = vm(|vm| vm.later.get_mut(&stream).map(|later| std::mem::take(&mut later.headers))).flatten();
-    for (name, value) in headers.unwrap_or_default() {
-        if let Err(status) = host::add_response_header(&name, &value) {
-            failure::note("responseHeaders", &format!("cannot add the response header {name} ({status})"));
+    // Taken out while the host is called.
+    if let Some(mut later) = vm(|vm| vm.later.remove(&stream)).flatten() {
+        later.response_headers();
+        if later.is_watched() {
+            vm(|vm| vm.later.insert(stream, later));
         }
     }
     Flow::Continue
+}
+
+/// A request is over, however it went.
+pub fn log(stream: u32) {
+    let Some((plugin, later)) = vm(|vm| Some((vm.streams.get(&stream)?.clone(), vm.later.remove(&stream)?))).flatten()
+    else {
+        return;
+    };
+    if let Some(event) = later.observe(&plugin.policy) {
+        plugin.count(&[event.metric]);
+        host::log(LogLevel::Warn, &format!("penstock: {}", event.line));
+    }
 }
 
 fn carry(stream: u32) -> Result<Flow, Failure> {
@@ -176,7 +169,7 @@ fn carry(stream: u32) -> Result<Flow, Failure> {
             let flow = apply(&decision)?;
             // A response of the policy's own carries its headers already.
             if flow == Flow::Continue
-                && let Some(later) = Later::of(&decision)
+                && let Some(later) = Later::of(&decision, &mut environment)
             {
                 vm(|vm| vm.later.insert(stream, later));
             }
@@ -323,6 +316,56 @@ mod tests {
             (vec![], vec!["proxy_get_header_map_pairs", "proxy_replace_header_map_value"])
         );
         assert_eq!(vm(|vm| vm.later.len()), Some(0));
+    }
+
+    const FAILOVER: &str = r#"{"routes":{"rules":[{"name":"pay","route":"eu","failover":{"route":"us"}}]}}"#;
+
+    /// A whole exchange, answered with `status`, if at all, and cut off as `flags` say; the route that it took.
+    fn exchange(status: Option<&str>, flags: u64) -> String {
+        with(|host| {
+            host.headers = vec![(b":path".to_vec(), b"/".to_vec())];
+            host.response_headers =
+                status.iter().map(|status| (b":status".to_vec(), status.as_bytes().to_vec())).collect();
+            host.properties = vec![("response\0flags", flags.to_le_bytes().to_vec())];
+        });
+        context_create(STREAM, PLUGIN);
+        assert_eq!(request_headers(STREAM), Flow::Continue);
+        if status.is_some() {
+            assert_eq!(response_headers(STREAM), Flow::Continue);
+        }
+        log(STREAM);
+        delete(STREAM);
+        assert_eq!(vm(|vm| vm.later.len()), Some(0));
+        route().concat()
+    }
+
+    #[test]
+    fn upstreams_that_fail_are_left_and_clients_that_leave_are_no_failures() {
+        const REMOTE_RESET: u64 = 1 << 4;
+        const CLIENT_LEFT: u64 = 1 << 14;
+        for (status, flags, fails) in [
+            (Some("200"), 0, false),
+            (Some("404"), 0, false),
+            (Some("503"), 0, true),
+            (Some("504"), 0, true),
+            (Some("200"), REMOTE_RESET, true),
+            (Some("200"), REMOTE_RESET | CLIENT_LEFT, false),
+            (Some("200"), CLIENT_LEFT, false),
+            (None, CLIENT_LEFT, false),
+            (None, 0, false),
+        ] {
+            fresh();
+            with(|host| host.time = 1_700_000_000_000_000_000);
+            assert!(configured(PLUGIN, FAILOVER));
+            for _ in 0..20 {
+                assert_eq!(exchange(status, flags), "eu", "{status:?} {flags:x}");
+            }
+            assert_eq!(exchange(status, flags), if fails { "us" } else { "eu" }, "{status:?} {flags:x}");
+            with(|host| {
+                let told = host.log.iter().filter(|(level, line)| *level == 3 && line.contains("all go to us")).count();
+                assert_eq!(told, usize::from(fails), "{:?}", host.log);
+            });
+        }
     }
 
     #[test]

@@ -15,6 +15,7 @@ mod fake_host;
 pub mod filter;
 mod headers;
 mod host;
+mod later;
 mod memory;
 mod shared;
 
@@ -70,6 +71,11 @@ macro_rules! module {
             #[unsafe(no_mangle)]
             extern "C" fn proxy_on_response_headers(stream: u32, _count: u32, _end_of_stream: u32) -> u32 {
                 filter::response_headers(stream) as u32
+            }
+
+            #[unsafe(no_mangle)]
+            extern "C" fn proxy_on_log(stream: u32) {
+                filter::log(stream);
             }
 
             #[unsafe(no_mangle)]
