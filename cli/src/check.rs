@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
-use penstock_policy::{Module, Policy, Problem};
+use penstock_policy::{Module, Problem};
 use serde::Serialize;
 
 use crate::source;
@@ -74,13 +74,13 @@ fn check(path: &Path, module: Module) -> anyhow::Result<Report> {
     let text = source::read_text(path)?;
     let (errors, warnings) = match Located::read(&text) {
         Err(error) => (vec![syntax(&error, &text)], Vec::new()),
-        Ok(located) => match Policy::from_node(&located.node, module) {
-            Err(problems) => (problems.iter().map(|problem| locate(problem, &located, &text)).collect(), Vec::new()),
-            Ok(policy) => {
-                let warnings = policy.warnings();
-                (Vec::new(), warnings.iter().map(|problem| locate(problem, &located, &text)).collect())
+        Ok(located) => {
+            let findings = |problems: &[Problem]| problems.iter().map(|p| locate(p, &located, &text)).collect();
+            match penstock_policy::check(&located.node, module) {
+                Err(problems) => (findings(problems.as_slice()), Vec::new()),
+                Ok(warnings) => (Vec::new(), findings(&warnings)),
             }
-        },
+        }
     };
     Ok(Report { policy: source::display(path), valid: errors.is_empty(), errors, warnings, text })
 }

@@ -93,7 +93,7 @@ fn load(path: &Path) -> anyhow::Result<Option<Policy>> {
         return Err(anyhow!("the policy must be a file: standard input is for the requests"));
     }
     let text = source::read_text(path)?;
-    Ok(Located::read(&text).ok().and_then(|located| Policy::from_node(&located.node, Module::Suite).ok()))
+    Ok(Located::read(&text).ok().and_then(|located| Policy::from_node(&located.node).ok()))
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {

@@ -7,7 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::Context as _;
 use penstock_policy::document::Node;
 use penstock_policy::wire::{WireDecision, WireRequest, World};
-use penstock_policy::{Module, Policy, Timestamp};
+use penstock_policy::{Policy, Timestamp};
 use serde::Deserialize;
 
 use crate::source;
@@ -68,7 +68,7 @@ fn decide(policy: &Policy, line: &[u8], world: &mut World) -> anyhow::Result<Wir
         && node.get("policy").is_some()
     {
         let case: Case = serde_json::from_slice(line).context("not a request with a policy of its own")?;
-        return Ok(match Policy::from_node(&case.policy, Module::Suite) {
+        return Ok(match Policy::from_node(&case.policy) {
             Ok(policy) => case.request.decide(&policy, &mut World::new(now(), random())),
             Err(problems) => WireDecision::policy_error(problems.to_string()),
         });

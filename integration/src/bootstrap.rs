@@ -21,6 +21,7 @@ pub struct Bootstrap {
     pub(crate) log_level: String,
     clusters: Vec<Value>,
     fields: serde_json::Map<String, Value>,
+    text: Option<String>,
 }
 
 impl Bootstrap {
@@ -34,7 +35,13 @@ impl Bootstrap {
             log_level: "warning,wasm:info".to_owned(),
             clusters: Vec::new(),
             fields: serde_json::Map::new(),
+            text: None,
         })
+    }
+
+    /// A bootstrap that somebody else has written, in YAML. Only the number of workers and the log levels can be changed.
+    pub fn text(yaml: &str) -> Result<Self> {
+        Ok(Bootstrap { text: Some(yaml.to_owned()), ..Bootstrap::new()? })
     }
 
     /// The commonest arrangement: the suite with a policy that can be reloaded, in front of a route for each name and
@@ -117,7 +124,15 @@ impl Bootstrap {
         Envoy::start(self)
     }
 
-    pub(crate) fn to_json(&self) -> Value {
+    /// The file that Envoy reads: its name and content.
+    pub(crate) fn file(&self) -> (&'static str, String) {
+        match &self.text {
+            Some(yaml) => ("envoy.yaml", yaml.clone()),
+            None => ("envoy.json", format!("{:#}", self.to_json())),
+        }
+    }
+
+    fn to_json(&self) -> Value {
         let mut bootstrap = json!({
             "node": {"id": "penstock", "cluster": "penstock"},
             "admin": {"address": {"socket_address": {"address": "127.0.0.1", "port_value": 0}}},

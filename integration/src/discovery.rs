@@ -17,6 +17,16 @@ pub enum Reload {
     Refused(String),
 }
 
+impl Reload {
+    /// Why it was refused, a line for each problem: what the module said, else the last words of whoever refused it.
+    pub fn reasons(&self) -> Vec<&str> {
+        const MODULE: &str = "configuration refused: ";
+        let Reload::Refused(log) = self else { return Vec::new() };
+        let said: Vec<&str> = log.lines().filter_map(|line| line.split_once(MODULE)).map(|(_, why)| why).collect();
+        if said.is_empty() { log.trim().lines().last().into_iter().collect() } else { said }
+    }
+}
+
 /// The file from which Envoy discovers one filter's configuration.
 #[derive(Debug)]
 pub(crate) struct Feed {

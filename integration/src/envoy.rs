@@ -36,10 +36,10 @@ pub struct Envoy {
 impl Envoy {
     /// Starts Envoy and waits until it serves. The error of an Envoy that refuses its configuration holds its log.
     pub(crate) fn start(bootstrap: Bootstrap) -> Result<Self> {
-        let config = bootstrap.to_json();
+        let (name, config) = bootstrap.file();
         let Bootstrap { folder, feeds, listeners, concurrency, log_level, .. } = bootstrap;
-        let path = folder.path().join("envoy.json");
-        fs::write(&path, format!("{config:#}"))?;
+        let path = folder.path().join(name);
+        fs::write(&path, config)?;
         let admin_file = folder.path().join("admin-address");
         let log = File::create(log_path(folder.path()))?;
         let mut levels = log_level.split(',');
@@ -101,7 +101,7 @@ impl Envoy {
         Ok(String::from_utf8_lossy(&fs::read(log_path(self.folder.path()))?).into_owned())
     }
 
-    /// The folder with its files: `envoy.json`, `envoy.log`, `ecds/`.
+    /// The folder with its files: `envoy.json` (or `.yaml`), `envoy.log`, `ecds/`.
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }
@@ -153,6 +153,11 @@ impl Envoy {
             Reload::Taken => Ok(()),
             Reload::Refused(log) => bail!("Envoy refused the policy:\n{log}"),
         }
+    }
+
+    /// Whether the process lives.
+    pub fn is_running(&mut self) -> Result<bool> {
+        Ok(self.child.try_wait()?.is_none())
     }
 
     /// An error when a VM of this Envoy has trapped, or Envoy itself is gone.

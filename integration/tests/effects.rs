@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use penstock_integration::http::{self, Protocol, Request};
 use penstock_integration::{Bootstrap, Envoy, Listener, Received, Reply, Route, Upstream, WasmFilter};
 use serde_json::{Value, json};
@@ -18,7 +18,7 @@ fn in_front_of(upstream: &Upstream, policy: Value) -> Result<Envoy> {
 fn forwarded(envoy: &Envoy, upstream: &Upstream, protocol: Protocol, request: &Request) -> Result<Received> {
     let response = http::send(protocol, envoy.ingress()?, request)?;
     assert_eq!(response.status, 200, "{protocol} {request:?}: {response:?}");
-    Ok(upstream.last().unwrap())
+    upstream.last().context("nothing reached the upstream")
 }
 
 #[test]
@@ -114,7 +114,7 @@ fn a_request_to_an_upstream_that_hangs_ends_at_the_rules_timeout() -> Result<()>
         let response = http::send(protocol, envoy.ingress()?, &Request::get("/"))?;
         let took = started.elapsed();
         assert_eq!(response.status, 504, "{protocol}: {response:?}");
-        assert!(took >= Duration::from_millis(300) && took < Duration::from_secs(3), "{protocol}: {took:?}");
+        assert!(took > Duration::from_millis(250) && took < Duration::from_secs(3), "{protocol}: {took:?}");
     }
     envoy.check_healthy()
 }

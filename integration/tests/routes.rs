@@ -5,14 +5,14 @@ use penstock_integration::http::{self, Protocol, Request, h1, h2};
 use penstock_integration::{Bootstrap, Listener, NONE, Route, Upstream, WasmFilter, check_routes};
 use serde_json::{Value, json};
 
-/// A policy of rules in which each rule is called like its route.
+/// A policy of these rules, named by their numbers.
 fn rules(rules: Value) -> Value {
-    let rules = rules.as_array().cloned().unwrap_or_default();
-    let named = rules.into_iter().enumerate().map(|(number, mut rule)| {
-        rule["name"] = json!(format!("rule-{number}"));
+    let rules = rules.as_array().into_iter().flatten().zip(0..).map(|(rule, number)| {
+        let mut rule = rule.as_object().cloned().unwrap_or_default();
+        rule.insert("name".to_owned(), json!(format!("rule-{number}")));
         rule
     });
-    json!({"routes": {"rules": named.collect::<Vec<_>>()}})
+    json!({"routes": {"rules": rules.collect::<Vec<_>>()}})
 }
 
 fn get(path: &str) -> Request {

@@ -8,8 +8,9 @@
 )]
 
 use divan::{Bencher, black_box};
+use penstock_policy::module::Suite;
 use penstock_policy::wire::{WireRequest, World};
-use penstock_policy::{Header, Module, Policy, Request, Timestamp};
+use penstock_policy::{Header, Policy, Request, Timestamp};
 use serde_json::{Value, json};
 
 const RULES: [usize; 4] = [10, 1_000, 10_000, 100_000];
@@ -60,12 +61,12 @@ fn request(shape: &str, rules: usize) -> WireRequest {
 #[divan::bench(args = RULES, consts = [0, 1, 2, 3, 4], sample_count = 20)]
 fn compile<const SHAPE: usize>(bencher: Bencher<'_, '_>, rules: usize) {
     let document = document(SHAPES[SHAPE], rules);
-    bencher.bench(|| Policy::from_json(black_box(document.as_bytes()), Module::Suite).unwrap());
+    bencher.bench(|| Policy::<Suite>::from_json(black_box(document.as_bytes())).unwrap());
 }
 
 #[divan::bench(args = RULES, consts = [0, 1, 2, 3, 4])]
 fn decide<const SHAPE: usize>(bencher: Bencher<'_, '_>, rules: usize) {
-    let policy = Policy::from_json(document(SHAPES[SHAPE], rules).as_bytes(), Module::Suite).unwrap();
+    let policy = Policy::<Suite>::from_json(document(SHAPES[SHAPE], rules).as_bytes()).unwrap();
     let wire = request(SHAPES[SHAPE], rules);
     let mut world = World::new(Timestamp(0), 0);
     assert!(serde_json::to_string(&wire.decide(&policy, &mut world)).unwrap().contains(&format!("r{}", rules / 2)));

@@ -13,7 +13,7 @@ pub mod document;
 mod environment;
 pub mod matching;
 mod metrics;
-mod module;
+pub mod module;
 mod policy;
 mod request;
 pub mod routes;
@@ -26,7 +26,7 @@ pub use decision::{Action, Counts, Decision, HeaderOp, HeaderOps, Response, Resp
 pub use document::{Problem, Problems};
 pub use environment::{Environment, StoreConflict, Timestamp, Version};
 pub use metrics::{Metric, Metrics};
-pub use module::Module;
-pub use policy::Policy;
+pub use module::{Module, Runs};
+pub use policy::{Policy, check};
 pub use request::{Header, Request};
 pub use settings::{DEFAULT_ROUTE_HEADER, Settings, SourceAddress};

@@ -1,5 +1,7 @@
 //! The modules that ship, and which sections each runs.
 
+use std::fmt;
+
 use crate::decision::Section;
 
 /// A wasm module of the suite, as far as the policy is concerned.
@@ -45,12 +47,15 @@ impl Module {
     }
 
     /// Whether it runs `section`.
-    pub fn runs(self, section: Section) -> bool {
-        self.only().is_none_or(|only| only == section)
+    pub const fn runs(self, section: Section) -> bool {
+        match self.only() {
+            Some(only) => only as u8 == section as u8,
+            None => true,
+        }
     }
 
     /// Whether it writes the route header, and so must remove one that a client sent.
-    pub fn owns_route_header(self) -> bool {
+    pub const fn owns_route_header(self) -> bool {
         self.runs(Section::Routes) || self.runs(Section::Canaries)
     }
 
@@ -59,3 +64,23 @@ impl Module {
         Module::ALL.into_iter().find(|module| module.only() == Some(section)).unwrap_or(Module::Suite)
     }
 }
+
+/// A [`Module`] as a type, so that a wasm module carries no code of sections that it does not run.
+pub trait Runs: fmt::Debug + 'static {
+    /// The module.
+    const MODULE: Module;
+}
+
+/// Declares the type of each module.
+macro_rules! modules {
+    ($($module:ident)*) => {$(
+        #[doc = concat!("[`Module::", stringify!($module), "`] as a type.")]
+        #[derive(Clone, Copy, Debug)]
+        pub enum $module {}
+
+        impl Runs for $module {
+            const MODULE: Module = Module::$module;
+        }
+    )*};
+}
+modules!(HeaderRouting Canary RateLimit EgressAllowlist Suite);

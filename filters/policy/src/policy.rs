@@ -1,6 +1,7 @@
 //! The compiled policy and its one entry point, [`Policy::decide`].
 
 use std::borrow::Cow;
+use std::marker::PhantomData;
 
 use crate::breaker::Breakers;
 use crate::canaries::{Canaries, CanaryDocument};
@@ -8,18 +9,19 @@ use crate::decision::{Decision, HeaderOp, Section};
 use crate::document::{At, Context, Decode, Fields, Named, Node, Problem, Problems};
 use crate::environment::Environment;
 use crate::metrics::Metrics;
-use crate::module::Module;
+use crate::module::{self, Module, Runs, Suite};
 use crate::request::Request;
 use crate::routes::{NotYet, Routes, RoutesDocument};
 use crate::settings::Settings;
 
 /// Memory for all regular expressions of one policy, in bytes.
-const REGEX_BUDGET: usize = 32 << 20;
+const REGEX_BUDGET: usize = 64 << 20;
 
-/// A policy, ready to decide. Never changes, but for what its breakers remember; a new document makes a new one.
+/// A policy, ready to decide by the module `M`. Never changes, but for what its breakers remember; a new document makes
+/// a new one.
 #[derive(Debug)]
-pub struct Policy {
-    module: Module,
+pub struct Policy<M: Runs = Suite> {
+    module: PhantomData<M>,
     settings: Settings,
     metrics: Metrics,
     breakers: Breakers,
@@ -27,27 +29,27 @@ pub struct Policy {
     canaries: Option<Canaries>,
 }
 
-impl Policy {
-    /// Reads and compiles a JSON document for `module`.
+impl<M: Runs> Policy<M> {
+    /// Reads and compiles a JSON document.
     ///
     /// # Errors
     /// Everything that is wrong with it.
-    pub fn from_json(bytes: &[u8], module: Module) -> Result<Policy, Problems> {
+    pub fn from_json(bytes: &[u8]) -> Result<Self, Problems> {
         if bytes.iter().all(u8::is_ascii_whitespace) {
             let help = "give the policy as the plugin's configuration; {} is the policy that does nothing";
             return Err(Problems::whole("the configuration is empty", Some(help.to_owned())));
         }
         let node = Node::from_json(bytes).map_err(|error| Problems::whole(error.to_string(), None))?;
-        Policy::from_node(&node, module)
+        Policy::from_node(&node)
     }
 
-    /// Compiles a document that has been read already, from JSON or YAML, for `module`.
+    /// Compiles a document that has been read already, from JSON or YAML.
     ///
     /// # Errors
     /// Everything that is wrong with it.
-    pub fn from_node(node: &Node, module: Module) -> Result<Policy, Problems> {
+    pub fn from_node(node: &Node) -> Result<Self, Problems> {
         let mut cx = Context::new(String::new(), REGEX_BUDGET);
-        let policy = Policy::compile(node, module, &mut cx);
+        let policy = Policy::compile(node, &mut cx);
         match (Problems::new(cx.into_problems()), policy) {
             (None, Some(policy)) => Ok(policy),
             (Some(problems), _) => Err(problems),
@@ -56,7 +58,8 @@ impl Policy {
         }
     }
 
-    fn compile(node: &Node, module: Module, cx: &mut Context) -> Option<Policy> {
+    fn compile(node: &Node, cx: &mut Context) -> Option<Self> {
+        let module = M::MODULE;
         const KNOWN: [&str; 5] = ["settings", "egress", "rateLimits", "routes", "canaries"];
         let fields = Fields::open::<Document>(node, &At::Root, cx, &KNOWN)?;
         let settings = Settings::of_document(node, cx);
@@ -77,32 +80,37 @@ impl Policy {
             cx.problem_at(&At::Root.field(only.field()), message, None);
             foreign = true;
         }
-        let routes = fields.get::<Option<RoutesDocument>>(Section::Routes.field(), &At::Root, cx);
-        let canaries = fields.get::<Option<Named<CanaryDocument>>>(Section::Canaries.field(), &At::Root, cx);
-        for section in [Section::Egress, Section::RateLimits] {
-            fields.get::<Option<NotYet>>(section.field(), &At::Root, cx);
+        let routes = section::<M, RoutesDocument>(Section::Routes, &fields, cx);
+        let canaries = section::<M, Named<CanaryDocument>>(Section::Canaries, &fields, cx);
+        for unfinished in [Section::Egress, Section::RateLimits] {
+            section::<M, NotYet>(unfinished, &fields, cx);
         }
         // The sections name their counters here, when they compile.
         let mut metrics = Metrics::default();
         let mut breakers = Breakers::default();
         let routes = routes?.map(|routes| Routes::new(routes, &mut breakers, &mut metrics));
         let canaries = canaries?.map(|canaries| Canaries::new(canaries.0, &mut breakers, &mut metrics));
-        Some(Policy { module, settings: settings?, metrics, breakers, routes, canaries }).filter(|_| !foreign)
+        let policy = Policy { module: PhantomData, settings: settings?, metrics, breakers, routes, canaries };
+        Some(policy).filter(|_| !foreign)
     }
 
     /// Decides one request. Sections run in the order egress, rate limits, routes, canaries; the first that
     /// responds ends it. Matching sees the request as it was received, whatever an earlier section changes.
     pub fn decide<'a>(&'a self, request: &Request<'a>, environment: &mut impl Environment) -> Decision<'a> {
         let mut decision = Decision::default();
-        let breakers = &self.breakers;
-        let routed =
-            self.routes.as_ref().is_some_and(|routes| routes.decide(request, breakers, environment, &mut decision));
-        let chosen =
-            |canaries: &'a Canaries| canaries.decide(request, &self.settings, breakers, environment, &mut decision);
-        if !routed && !self.canaries.as_ref().is_some_and(chosen) {
+        let (settings, breakers) = (&self.settings, &self.breakers);
+        let by_rule = M::MODULE.runs(Section::Routes)
+            && self.routes.as_ref().is_some_and(|r| r.decide(request, breakers, environment, &mut decision));
+        let by_canary = M::MODULE.runs(Section::Canaries)
+            && !by_rule
+            && self
+                .canaries
+                .as_ref()
+                .is_some_and(|c| c.decide(request, settings, breakers, environment, &mut decision));
+        if !by_rule && !by_canary {
             decision.route = self.routes.as_ref().and_then(Routes::default_route);
         }
-        if self.module.owns_route_header() {
+        if M::MODULE.owns_route_header() {
             self.write_route_header(request, &mut decision);
         }
         decision
@@ -145,6 +153,26 @@ impl Policy {
     }
 }
 
+/// Reads one section when `M` runs it; in the others the branch is not compiled at all.
+fn section<M: Runs, T: Decode>(section: Section, fields: &Fields<'_>, cx: &mut Context) -> Option<Option<T>> {
+    if M::MODULE.runs(section) { fields.get(section.field(), &At::Root, cx) } else { Some(None) }
+}
+
+/// Compiles a document for a module that is known only at run time and gives the warnings: what is allowed but
+/// probably not meant.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn check(node: &Node, module: Module) -> Result<Vec<Problem>, Problems> {
+    match module {
+        Module::Suite => Policy::<Suite>::from_node(node).map(|policy| policy.warnings()),
+        Module::HeaderRouting => Policy::<module::HeaderRouting>::from_node(node).map(|policy| policy.warnings()),
+        Module::Canary => Policy::<module::Canary>::from_node(node).map(|policy| policy.warnings()),
+        Module::RateLimit => Policy::<module::RateLimit>::from_node(node).map(|policy| policy.warnings()),
+        Module::EgressAllowlist => Policy::<module::EgressAllowlist>::from_node(node).map(|policy| policy.warnings()),
+    }
+}
+
 /// The whole document; stands for it in messages.
 struct Document;
 
@@ -163,7 +191,10 @@ mod tests {
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
     fn error(json: &str, module: Module) -> String {
-        Policy::from_json(json.as_bytes(), module).unwrap_err().to_string()
+        match Node::from_json(json.as_bytes()) {
+            Ok(node) => check(&node, module).unwrap_err().to_string(),
+            Err(_) => Policy::<Suite>::from_json(json.as_bytes()).unwrap_err().to_string(),
+        }
     }
 
     #[test]
@@ -177,7 +208,7 @@ mod tests {
     fn a_single_module_refuses_a_policy_without_its_section() {
         let message = error("{}", Module::EgressAllowlist);
         assert_eq!(message, "egress: is required: it is all that the egress-allowlist module runs");
-        assert!(Policy::from_json(b"{}", Module::Suite).is_ok());
+        assert!(Policy::<Suite>::from_json(b"{}").is_ok());
     }
 
     #[test]
@@ -187,9 +218,7 @@ mod tests {
         assert!(error("routes:", Module::Suite).starts_with("not JSON: "));
         assert!(error("[]", Module::Suite).starts_with("[]: is a list, expected an object"));
         assert!(error("null", Module::Suite).contains("is null"));
-        assert!(
-            Policy::from_json(b"{\"routes\":\xff}", Module::Suite).unwrap_err().to_string().starts_with("not JSON")
-        );
+        assert!(Policy::<Suite>::from_json(b"{\"routes\":\xff}").unwrap_err().to_string().starts_with("not JSON"));
     }
 
     #[test]

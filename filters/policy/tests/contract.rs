@@ -7,7 +7,7 @@
 
 use penstock_policy::document::Node;
 use penstock_policy::wire::{WireDecision, WireRequest, World};
-use penstock_policy::{Module, Policy, Timestamp};
+use penstock_policy::{Policy, Timestamp};
 use serde_json::Value;
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
@@ -23,7 +23,7 @@ fn cases(file: &str) -> Vec<Value> {
 
 fn policy(case: &Value) -> Result<Policy, String> {
     let node = Node::from_json(case["policy"].to_string().as_bytes()).unwrap();
-    Policy::from_node(&node, Module::Suite).map_err(|problems| problems.to_string())
+    Policy::from_node(&node).map_err(|problems| problems.to_string())
 }
 
 fn check_decisions(file: &str) -> usize {

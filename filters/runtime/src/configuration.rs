@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 
-use penstock_policy::{Module, Policy};
+use penstock_policy::{Policy, Runs};
 
 use crate::abi::LogLevel;
 use crate::host;
@@ -11,9 +11,9 @@ use crate::host;
 const MOST_LINES: usize = 50;
 
 /// Reads and compiles the configuration of the plugin that is being configured. `None`: refused, and the log says why.
-pub(crate) fn load(module: Module, size: usize) -> Option<Policy> {
+pub(crate) fn load<M: Runs>(size: usize) -> Option<Policy<M>> {
     let refuse = |why: &dyn Display| {
-        host::log(LogLevel::Error, &format!("penstock {}: configuration refused: {why}", module.name()));
+        host::log(LogLevel::Error, &format!("penstock {}: configuration refused: {why}", M::MODULE.name()));
     };
     let configuration = host::plugin_configuration(size)
         .map_err(|status| refuse(&format_args!("the host does not hand it over ({status})")))
@@ -22,7 +22,7 @@ pub(crate) fn load(module: Module, size: usize) -> Option<Policy> {
         refuse(&format_args!("the host announced {size} bytes and hands over {}", configuration.len()));
         return None;
     }
-    match Policy::from_json(&configuration, module) {
+    match Policy::from_json(&configuration) {
         Ok(policy) => Some(policy),
         Err(problems) => {
             for problem in problems.iter().take(MOST_LINES) {
@@ -41,12 +41,13 @@ pub(crate) fn load(module: Module, size: usize) -> Option<Policy> {
 mod tests {
     use super::*;
     use crate::fake_host::{self, with};
+    use penstock_policy::module::HeaderRouting;
 
     /// Whether the configuration is taken, and what the log says.
     fn configure(configuration: &str) -> (bool, Vec<String>) {
         fake_host::reset();
         with(|host| host.configuration = configuration.into());
-        let loaded = load(Module::HeaderRouting, configuration.len()).is_some();
+        let loaded = load::<HeaderRouting>(configuration.len()).is_some();
         (loaded, with(|host| host.log.drain(..).map(|(level, line)| format!("{level} {line}")).collect()))
     }
 
@@ -93,7 +94,7 @@ mod tests {
     fn a_configuration_that_arrives_short_is_refused() {
         fake_host::reset();
         with(|host| host.configuration = b"{}".to_vec());
-        assert!(load(Module::Suite, 3).is_none());
+        assert!(load::<HeaderRouting>(3).is_none());
         with(|host| assert!(host.log[0].1.ends_with("the host announced 3 bytes and hands over 2")));
     }
 }

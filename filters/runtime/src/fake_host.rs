@@ -28,6 +28,9 @@ pub(crate) struct FakeHost {
     pub(crate) raw_headers: Option<Vec<u8>>,
     pub(crate) properties: Vec<(&'static str, Vec<u8>)>,
     pub(crate) time: u64,
+    /// Shared data: key, value, the write that it comes from.
+    pub(crate) shared: Vec<(Vec<u8>, Vec<u8>, u32)>,
+    pub(crate) last_cas: u32,
     /// Functions that answer nothing but this status.
     pub(crate) broken: Vec<(&'static str, u32)>,
     pub(crate) calls: Vec<&'static str>,

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use hashbrown::HashMap;
-use penstock_policy::{Action, Decision, Metric, Module, Policy, Request};
+use penstock_policy::{Action, Decision, HeaderOp, Metric, Policy, Request, Runs};
 use rustc_hash::FxBuildHasher;
 
 use crate::abi::{Flow, LogLevel};
@@ -17,24 +17,29 @@ use crate::{configuration, counters, headers};
 /// Contexts by the number that the host gives them.
 type Contexts<T> = HashMap<u32, T, FxBuildHasher>;
 
-/// Everything that one VM knows. A host runs all plugins of one `vm_id` and code in the same VM, and after a reload the
-/// old and the new configuration side by side, so a policy belongs to a context, not to the module.
-struct Vm {
+/// Everything that one VM of the module `M` knows. A host runs all plugins of one `vm_id` and code in the same VM, and
+/// after a reload the old and the new configuration side by side, so a policy belongs to a context, not to the module.
+#[derive(Debug)]
+pub struct Vm<M: Runs>(RefCell<State<M>>);
+
+#[derive(Debug)]
+struct State<M: Runs> {
     /// Root contexts: one for each plugin and configuration.
-    plugins: Contexts<Rc<Plugin>>,
+    plugins: Contexts<Rc<Plugin<M>>>,
     /// Requests under way, each with the policy under which it began.
-    streams: Contexts<Rc<Plugin>>,
+    streams: Contexts<Rc<Plugin<M>>>,
     /// Those of them that have something left to do when the response comes.
     later: Contexts<Later>,
 }
 
 /// A policy at work, and what it has counted.
-struct Plugin {
-    policy: Policy,
+#[derive(Debug)]
+struct Plugin<M: Runs> {
+    policy: Policy<M>,
     counters: RefCell<Counters>,
 }
 
-impl Plugin {
+impl<M: Runs> Plugin<M> {
     fn count(&self, counts: &[Metric]) {
         if let Ok(mut counters) = self.counters.try_borrow_mut() {
             counters.count(counts);
@@ -49,25 +54,10 @@ impl Plugin {
 }
 
 /// What was counted since the last tick.
-impl Drop for Plugin {
+impl<M: Runs> Drop for Plugin<M> {
     fn drop(&mut self) {
         self.flush();
     }
-}
-
-thread_local! {
-    static VM: RefCell<Vm> = const {
-        RefCell::new(Vm {
-            plugins: Contexts::with_hasher(FxBuildHasher),
-            streams: Contexts::with_hasher(FxBuildHasher),
-            later: Contexts::with_hasher(FxBuildHasher),
-        })
-    };
-}
-
-/// `None` only when the host calls back in the middle of a callback, which it must not.
-fn vm<T>(act: impl FnOnce(&mut Vm) -> T) -> Option<T> {
-    VM.with(|vm| vm.try_borrow_mut().ok().map(|mut vm| act(&mut vm)))
 }
 
 /// The module is loaded.
@@ -76,112 +66,140 @@ pub fn initialize() {
     crate::abi::initialize();
 }
 
-/// The VM starts: nothing can go wrong yet. From here on a panic, which would be a bug, leaves its message in the log.
+/// The VM starts: nothing can go wrong yet. From here on a panic, which would be a bug, leaves one line in the log
+/// before it traps.
 pub fn vm_start() -> bool {
     if cfg!(target_arch = "wasm32") {
-        std::panic::set_hook(Box::new(|panic| host::log(LogLevel::Critical, &format!("penstock: bug: {panic}"))));
+        std::panic::set_hook(Box::new(|panic| {
+            let message = panic.payload_as_str().unwrap_or_default();
+            let place = panic.location().map(|place| format!(" ({place})")).unwrap_or_default();
+            host::log(LogLevel::Critical, &format!("penstock: bug, please report: {message}{place}"));
+        }));
     }
     true
 }
 
-/// A context begins: a plugin's (`parent` 0), or that of a request to the plugin `parent`.
-pub fn context_create(context: u32, parent: u32) {
-    vm(|vm| {
-        if let Some(plugin) = vm.plugins.get(&parent) {
-            vm.streams.insert(context, Rc::clone(plugin));
-        }
-    });
-}
-
-/// A context ends.
-pub fn delete(context: u32) {
-    // Outside of `vm`, in case that it is the last user of a large policy.
-    let ended = vm(|vm| {
-        vm.later.remove(&context);
-        vm.streams.remove(&context).or_else(|| vm.plugins.remove(&context))
-    });
-    drop(ended);
-}
-
-/// The plugin gets its configuration. `false` refuses it, and the host keeps the old one.
-pub fn configure(module: Module, plugin: u32, size: usize) -> bool {
-    let Some(policy) = configuration::load(module, size) else { return false };
-    let counters = Counters::new(policy.metrics());
-    if !counters.is_empty() && host::tick_every(counters::PERIOD).is_err() {
-        host::log(LogLevel::Error, "penstock: the host has no timer: metrics are only written when a policy ends");
-    }
-    let configured = Rc::new(Plugin { policy, counters: RefCell::new(counters) });
-    // The old one is dropped outside of `vm`.
-    let replaced = vm(|vm| vm.plugins.insert(plugin, configured));
-    replaced.is_some()
-}
-
-/// A second has passed.
-pub fn tick(plugin: u32) {
-    if let Some(plugin) = vm(|vm| vm.plugins.get(&plugin).cloned()).flatten() {
-        plugin.flush();
+impl<M: Runs> Default for Vm<M> {
+    fn default() -> Self {
+        Vm::new()
     }
 }
 
-/// A request's headers are there: decide, and do what was decided.
-pub fn request_headers(stream: u32) -> Flow {
-    carry(stream).unwrap_or_else(Failure::refuse)
-}
-
-/// A response's headers are there, the upstream's or the proxy's own.
-pub fn response_headers(stream: u32) -> Flow {
-    // Taken out while the host is called.
-    if let Some(mut later) = vm(|vm| vm.later.remove(&stream)).flatten() {
-        later.response_headers();
-        if later.is_watched() {
-            vm(|vm| vm.later.insert(stream, later));
-        }
+impl<M: Runs> Vm<M> {
+    /// A VM without plugins.
+    pub const fn new() -> Self {
+        Vm(RefCell::new(State {
+            plugins: Contexts::with_hasher(FxBuildHasher),
+            streams: Contexts::with_hasher(FxBuildHasher),
+            later: Contexts::with_hasher(FxBuildHasher),
+        }))
     }
-    Flow::Continue
-}
 
-/// A request is over, however it went.
-pub fn log(stream: u32) {
-    let Some((plugin, later)) = vm(|vm| Some((vm.streams.get(&stream)?.clone(), vm.later.remove(&stream)?))).flatten()
-    else {
-        return;
-    };
-    if let Some(event) = later.observe(&plugin.policy) {
-        plugin.count(&[event.metric]);
-        host::log(LogLevel::Warn, &format!("penstock: {}", event.line));
+    /// `None` only when the host calls back in the middle of a callback, which it must not.
+    fn state<T>(&self, act: impl FnOnce(&mut State<M>) -> T) -> Option<T> {
+        self.0.try_borrow_mut().ok().map(|mut state| act(&mut state))
     }
-}
 
-fn carry(stream: u32) -> Result<Flow, Failure> {
-    let plugin = vm(|vm| vm.streams.get(&stream).cloned()).flatten().ok_or(Failure::NoPolicy)?;
-    let map = host::request_headers().map_err(Failure::Unreadable)?;
-    let headers = headers::parse(&map)?;
-    if headers.is_empty() {
-        return Err(Failure::Malformed);
-    }
-    let request = Request::new(&headers);
-    let mut environment = HostEnvironment::default();
-    let decision = plugin.policy.decide(&request, &mut environment);
-    match environment.failure() {
-        Some(status) => Err(Failure::Environment(status)),
-        None => {
-            plugin.count(&decision.counts);
-            let flow = apply(&decision)?;
-            // A response of the policy's own carries its headers already.
-            if flow == Flow::Continue
-                && let Some(later) = Later::of(&decision, &mut environment)
-            {
-                vm(|vm| vm.later.insert(stream, later));
+    /// A context begins: a plugin's (`parent` 0), or that of a request to the plugin `parent`.
+    pub fn context_create(&self, context: u32, parent: u32) {
+        self.state(|state| {
+            if let Some(plugin) = state.plugins.get(&parent) {
+                state.streams.insert(context, Rc::clone(plugin));
             }
-            Ok(flow)
+        });
+    }
+
+    /// A context ends.
+    pub fn delete(&self, context: u32) {
+        // Dropped outside of `state`, in case that it is the last user of a large policy.
+        let ended = self.state(|state| {
+            state.later.remove(&context);
+            state.streams.remove(&context).or_else(|| state.plugins.remove(&context))
+        });
+        drop(ended);
+    }
+
+    /// The plugin gets its configuration. `false` refuses it, and the host keeps the old one.
+    pub fn configure(&self, plugin: u32, size: usize) -> bool {
+        let Some(policy) = configuration::load(size) else { return false };
+        let counters = Counters::new(policy.metrics());
+        if !counters.is_empty() && host::tick_every(counters::PERIOD).is_err() {
+            host::log(LogLevel::Error, "penstock: the host has no timer: metrics are only written when a policy ends");
+        }
+        let configured = Rc::new(Plugin { policy, counters: RefCell::new(counters) });
+        // The old one is dropped outside of `state`.
+        let replaced = self.state(|state| state.plugins.insert(plugin, configured));
+        replaced.is_some()
+    }
+
+    /// A second has passed.
+    pub fn tick(&self, plugin: u32) {
+        if let Some(plugin) = self.state(|state| state.plugins.get(&plugin).cloned()).flatten() {
+            plugin.flush();
+        }
+    }
+
+    /// A request's headers are there: decide, and do what was decided.
+    pub fn request_headers(&self, stream: u32) -> Flow {
+        self.carry(stream).unwrap_or_else(Failure::refuse)
+    }
+
+    /// A response's headers are there, the upstream's or the proxy's own.
+    pub fn response_headers(&self, stream: u32) -> Flow {
+        // Taken out while the host is called.
+        if let Some(mut later) = self.state(|state| state.later.remove(&stream)).flatten() {
+            later.response_headers();
+            if later.is_watched() {
+                self.state(|state| state.later.insert(stream, later));
+            }
+        }
+        Flow::Continue
+    }
+
+    /// A request is over, however it went.
+    pub fn log(&self, stream: u32) {
+        let taken = |state: &mut State<M>| Some((state.later.remove(&stream)?, state.streams.get(&stream)?.clone()));
+        let Some((later, plugin)) = self.state(taken).flatten() else { return };
+        if let Some(event) = later.observe(&plugin.policy) {
+            plugin.count(&[event.metric]);
+            host::log(LogLevel::Warn, &format!("penstock: {}", event.line));
+        }
+    }
+
+    fn carry(&self, stream: u32) -> Result<Flow, Failure> {
+        let plugin = self.state(|state| state.streams.get(&stream).cloned()).flatten().ok_or(Failure::NoPolicy)?;
+        let map = host::request_headers().map_err(Failure::Unreadable)?;
+        let headers = headers::parse(&map)?;
+        if headers.is_empty() {
+            return Err(Failure::Malformed);
+        }
+        let request = Request::new(&headers);
+        let mut environment = HostEnvironment::default();
+        let decision = plugin.policy.decide(&request, &mut environment);
+        match environment.failure() {
+            Some(status) => Err(Failure::Environment(status)),
+            None => {
+                plugin.count(&decision.counts);
+                let flow = apply(&request, &decision)?;
+                // A response of the policy's own carries its headers already.
+                if flow == Flow::Continue
+                    && let Some(later) = Later::of(&decision, &mut environment)
+                {
+                    self.state(|state| state.later.insert(stream, later));
+                }
+                Ok(flow)
+            }
         }
     }
 }
 
-fn apply(decision: &Decision<'_>) -> Result<Flow, Failure> {
+fn apply(request: &Request<'_>, decision: &Decision<'_>) -> Result<Flow, Failure> {
     match &decision.action {
         Action::Continue => {
             for change in &decision.headers {
+                if matches!(change, HeaderOp::Remove(name) if request.value(name.as_bytes()).is_none()) {
+                    continue; // Not there: a look at our own copy is cheaper than a call.
+                }
                 host::change_request_header(change).map_err(Failure::Unwritable)?;
             }
             Ok(Flow::Continue)
@@ -205,7 +223,8 @@ fn apply(decision: &Decision<'_>) -> Result<Flow, Failure> {
 mod tests {
     use super::*;
     use crate::fake_host::{self, FakeHost, Sent, with};
-    use penstock_policy::{HeaderOp, Response, Section};
+    use penstock_policy::module::Suite;
+    use penstock_policy::{Response, Section};
     use proptest::prelude::*;
 
     const PLUGIN: u32 = 1;
@@ -215,20 +234,33 @@ mod tests {
         {"name":"beta","matches":[{"headers":[{"name":"x-user-group","value":"beta"}]}],"route":"beta"}
     ]}}"#;
 
+    /// The module of this test; tests run in threads of their own, which live as long as they.
+    fn vm() -> &'static Vm<Suite> {
+        thread_local! {
+            static VM: &'static Vm<Suite> = Box::leak(Box::default());
+        }
+        VM.with(|vm| *vm)
+    }
+
+    /// A request without headers: what `apply` looks at before it removes one.
+    fn no_headers() -> Request<'static> {
+        Request::new(&[])
+    }
+
     /// A new host and a new module.
     fn fresh() {
         fake_host::reset();
-        vm(|vm| {
-            vm.plugins.clear();
-            vm.streams.clear();
-            vm.later.clear();
+        vm().state(|state| {
+            state.plugins.clear();
+            state.streams.clear();
+            state.later.clear();
         });
     }
 
     fn configured(plugin: u32, policy: &str) -> bool {
         with(|host| host.configuration = policy.into());
-        context_create(plugin, 0);
-        configure(Module::Suite, plugin, policy.len())
+        vm().context_create(plugin, 0);
+        vm().configure(plugin, policy.len())
     }
 
     /// A request with these headers beside the usual ones, from its beginning to its end.
@@ -239,9 +271,9 @@ mod tests {
                 usual.iter().chain(headers).map(|(n, v)| (n.as_bytes().to_vec(), v.as_bytes().to_vec())).collect();
             host.calls.clear();
         });
-        context_create(STREAM, plugin);
-        let flow = request_headers(STREAM);
-        delete(STREAM);
+        vm().context_create(STREAM, plugin);
+        let flow = vm().request_headers(STREAM);
+        vm().delete(STREAM);
         flow
     }
 
@@ -299,13 +331,13 @@ mod tests {
                     .collect();
                 host.calls.clear();
             });
-            context_create(STREAM, PLUGIN);
-            assert_eq!(request_headers(STREAM), Flow::Continue);
+            vm().context_create(STREAM, PLUGIN);
+            assert_eq!(vm().request_headers(STREAM), Flow::Continue);
             assert_eq!(with(|host| host.response_headers.len()), 0);
-            assert_eq!(response_headers(STREAM), Flow::Continue);
+            assert_eq!(vm().response_headers(STREAM), Flow::Continue);
             // A second response, as after 100 or 103, gets nothing more.
-            assert_eq!(response_headers(STREAM), Flow::Continue);
-            delete(STREAM);
+            assert_eq!(vm().response_headers(STREAM), Flow::Continue);
+            vm().delete(STREAM);
             with(|host| (std::mem::take(&mut host.response_headers), std::mem::take(&mut host.calls)))
         };
         let (headers, _) = set(&[]);
@@ -315,7 +347,7 @@ mod tests {
             set(&[("cookie", "id=x")]),
             (vec![], vec!["proxy_get_header_map_pairs", "proxy_replace_header_map_value"])
         );
-        assert_eq!(vm(|vm| vm.later.len()), Some(0));
+        assert_eq!(vm().state(|state| state.later.len()), Some(0));
     }
 
     const FAILOVER: &str = r#"{"routes":{"rules":[{"name":"pay","route":"eu","failover":{"route":"us"}}]}}"#;
@@ -328,14 +360,14 @@ mod tests {
                 status.iter().map(|status| (b":status".to_vec(), status.as_bytes().to_vec())).collect();
             host.properties = vec![("response\0flags", flags.to_le_bytes().to_vec())];
         });
-        context_create(STREAM, PLUGIN);
-        assert_eq!(request_headers(STREAM), Flow::Continue);
+        vm().context_create(STREAM, PLUGIN);
+        assert_eq!(vm().request_headers(STREAM), Flow::Continue);
         if status.is_some() {
-            assert_eq!(response_headers(STREAM), Flow::Continue);
+            assert_eq!(vm().response_headers(STREAM), Flow::Continue);
         }
-        log(STREAM);
-        delete(STREAM);
-        assert_eq!(vm(|vm| vm.later.len()), Some(0));
+        vm().log(STREAM);
+        vm().delete(STREAM);
+        assert_eq!(vm().state(|state| state.later.len()), Some(0));
         route().concat()
     }
 
@@ -374,9 +406,9 @@ mod tests {
         assert!(configured(PLUGIN, COOKIE));
         with(|host| host.broken.push(("proxy_add_header_map_value", 2)));
         with(|host| host.headers = vec![(b":path".to_vec(), b"/".to_vec())]);
-        context_create(STREAM, PLUGIN);
-        assert_eq!(request_headers(STREAM), Flow::Continue);
-        assert_eq!(response_headers(STREAM), Flow::Continue);
+        vm().context_create(STREAM, PLUGIN);
+        assert_eq!(vm().request_headers(STREAM), Flow::Continue);
+        assert_eq!(vm().response_headers(STREAM), Flow::Continue);
         with(|host| {
             assert_eq!(host.sent, None);
             assert!(
@@ -386,7 +418,7 @@ mod tests {
             );
             assert!(host.log[0].1.contains("cannot add the response header set-cookie (BAD_ARGUMENT)"));
         });
-        delete(STREAM);
+        vm().delete(STREAM);
     }
 
     #[test]
@@ -404,13 +436,13 @@ mod tests {
     fn a_request_keeps_the_policy_under_which_it_began() {
         fresh();
         assert!(configured(PLUGIN, POLICY));
-        context_create(STREAM, PLUGIN);
+        vm().context_create(STREAM, PLUGIN);
         assert!(configured(PLUGIN, r#"{"routes":{"default":"new"}}"#));
-        delete(PLUGIN);
+        vm().delete(PLUGIN);
         with(|host| {
             host.headers = vec![(b":path".to_vec(), b"/".to_vec()), (b"x-user-group".to_vec(), b"beta".to_vec())]
         });
-        assert_eq!(request_headers(STREAM), Flow::Continue);
+        assert_eq!(vm().request_headers(STREAM), Flow::Continue);
         assert_eq!(route(), ["beta"]);
     }
 
@@ -429,9 +461,9 @@ mod tests {
         for plugin in 10..60 {
             assert!(configured(plugin, POLICY));
             request(plugin, &[]);
-            delete(plugin);
+            vm().delete(plugin);
         }
-        assert_eq!(vm(|vm| (vm.plugins.len(), vm.streams.len(), vm.later.len())), Some((0, 0, 0)));
+        assert_eq!(vm().state(|state| (state.plugins.len(), state.streams.len(), state.later.len())), Some((0, 0, 0)));
     }
 
     #[test]
@@ -444,7 +476,7 @@ mod tests {
             assert_eq!(host.metrics, [("penstock.host.noPolicy.failed".to_owned(), 1)]);
         });
         // Nor one whose beginning the host never told.
-        assert_eq!(request_headers(99), Flow::Pause);
+        assert_eq!(vm().request_headers(99), Flow::Pause);
     }
 
     #[test]
@@ -477,7 +509,7 @@ mod tests {
             ..Decision::default()
         };
         decision.response_headers.push(("x-penstock-decision-id", b"1"[..].into()));
-        assert_eq!(apply(&decision), Ok(Flow::Pause));
+        assert_eq!(apply(&no_headers(), &decision), Ok(Flow::Pause));
         let own = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
         let sent = Sent {
             status: 403,
@@ -497,7 +529,7 @@ mod tests {
         with(|host| host.broken.push(("proxy_send_local_response", 10)));
         let response = Response { status: 403, headers: Default::default(), body: b""[..].into(), grpc_status: None };
         let decision = Decision { action: Action::Respond(response), ..Decision::default() };
-        let flow = apply(&decision).unwrap_or_else(Failure::refuse);
+        let flow = apply(&no_headers(), &decision).unwrap_or_else(Failure::refuse);
         assert_eq!(flow, Flow::Pause);
         with(|host| {
             assert!(host.was_reset && host.sent.is_none());
@@ -513,16 +545,25 @@ mod tests {
             let mut decision = Decision::default();
             decision.headers.push(HeaderOp::Add("a", b"1"[..].into()));
             decision.headers.push(HeaderOp::Remove("b"));
-            assert_eq!(apply(&decision).unwrap_or_else(Failure::refuse), Flow::Pause);
+            assert_eq!(apply(&Request::new(&[(b"b", b"1")]), &decision).unwrap_or_else(Failure::refuse), Flow::Pause);
             let sent = with(|host| host.sent.clone());
             assert_eq!(sent, refused("writeHeaders", "cannot change the request's headers"), "{function}");
         }
     }
 
+    #[test]
+    fn a_header_that_is_not_there_costs_no_call() {
+        fresh();
+        let mut decision = Decision::default();
+        decision.headers.push(HeaderOp::Remove("b"));
+        assert_eq!(apply(&no_headers(), &decision), Ok(Flow::Continue));
+        with(|host| assert!(host.calls.is_empty(), "{:?}", host.calls));
+    }
+
     /// Every function of the host answers every status, in every phase: the outcome is the one documented.
     #[test]
     fn whatever_the_host_answers_the_outcome_is_known() {
-        const FUNCTIONS: [&str; 13] = [
+        const FUNCTIONS: [&str; 15] = [
             "proxy_log",
             "proxy_get_buffer_bytes",
             "proxy_get_header_map_pairs",
@@ -532,6 +573,8 @@ mod tests {
             "proxy_send_local_response",
             "proxy_close_stream",
             "proxy_get_property",
+            "proxy_get_shared_data",
+            "proxy_set_shared_data",
             "proxy_get_current_time_nanoseconds",
             "proxy_define_metric",
             "proxy_increment_metric",
@@ -590,9 +633,9 @@ mod tests {
             fresh();
             prop_assert!(configured(PLUGIN, POLICY));
             with(|host| host.headers = headers);
-            context_create(STREAM, PLUGIN);
-            prop_assert_eq!(request_headers(STREAM), Flow::Continue);
-            delete(STREAM);
+            vm().context_create(STREAM, PLUGIN);
+            prop_assert_eq!(vm().request_headers(STREAM), Flow::Continue);
+            vm().delete(STREAM);
         }
     }
 }

@@ -287,6 +287,20 @@ mod tests {
     }
 
     #[test]
+    fn a_stored_value_is_overwritten_only_from_its_version() {
+        fake_host::reset();
+        let mut environment = HostEnvironment::default();
+        let mut value = b"old".to_vec();
+        assert_eq!(environment.load(b"k", &mut value), None);
+        assert!(value.is_empty());
+        let first = environment.store(b"k", b"1", None);
+        let second = environment.store(b"k", b"2", first.ok());
+        assert_eq!(environment.load(b"k", &mut value), second.ok(), "the guess is right when nobody else writes");
+        assert_eq!(environment.store(b"k", b"3", first.ok()), Err(StoreConflict));
+        assert_eq!(value, b"2");
+    }
+
+    #[test]
     fn the_clock_is_the_hosts() {
         fake_host::reset();
         with(|host| host.time = 1_700_000_000_000_000_000);

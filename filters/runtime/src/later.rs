@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use penstock_policy::breaker::{Event, Outcome, Watch};
-use penstock_policy::{Decision, Environment, Policy, Timestamp};
+use penstock_policy::{Decision, Environment, Policy, Runs, Timestamp};
 
 use crate::failure;
 use crate::host::{self, HostEnvironment};
@@ -75,7 +75,7 @@ impl Later {
 
     /// The exchange is over: tells the breaker. A response that never began was not waited for by the client; when the
     /// upstream is at fault, the proxy itself has answered with 503 or 504.
-    pub(crate) fn observe(self, policy: &Policy) -> Option<Event> {
+    pub(crate) fn observe<M: Runs>(self, policy: &Policy<M>) -> Option<Event> {
         let watched = self.watched?;
         let (status, latency) = watched.answered?;
         let failed = status >= 500 || {

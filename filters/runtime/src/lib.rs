@@ -21,9 +21,9 @@ mod shared;
 
 pub use abi::Flow;
 pub use memory::allocate;
-pub use penstock_policy::Module;
+pub use penstock_policy::module;
 
-/// Makes the crate a proxy-wasm module that runs the sections of the [`Module`] named.
+/// Makes the crate a proxy-wasm module that runs the sections of the module named, a type of [`mod@module`].
 ///
 /// Only these callbacks are exported: the host skips those that a module does not have, and each that it has is a call
 /// for every request.
@@ -33,14 +33,18 @@ macro_rules! module {
         // The host finds callbacks by their names; an exported name is the one unsafe thing here.
         #[allow(unsafe_code)]
         mod callbacks {
-            use $crate::{Module, filter};
+            use $crate::filter::Vm;
+
+            thread_local! {
+                static VM: Vm<$crate::module::$module> = const { Vm::new() };
+            }
 
             #[unsafe(no_mangle)]
             extern "C" fn proxy_abi_version_0_2_1() {}
 
             #[unsafe(no_mangle)]
             extern "C" fn _initialize() {
-                filter::initialize();
+                $crate::filter::initialize();
             }
 
             #[unsafe(no_mangle)]
@@ -50,42 +54,42 @@ macro_rules! module {
 
             #[unsafe(no_mangle)]
             extern "C" fn proxy_on_vm_start(_plugin: u32, _size: usize) -> u32 {
-                filter::vm_start().into()
+                $crate::filter::vm_start().into()
             }
 
             #[unsafe(no_mangle)]
             extern "C" fn proxy_on_context_create(context: u32, parent: u32) {
-                filter::context_create(context, parent);
+                VM.with(|vm| vm.context_create(context, parent));
             }
 
             #[unsafe(no_mangle)]
             extern "C" fn proxy_on_configure(plugin: u32, size: usize) -> u32 {
-                filter::configure(Module::$module, plugin, size).into()
+                VM.with(|vm| vm.configure(plugin, size)).into()
             }
 
             #[unsafe(no_mangle)]
             extern "C" fn proxy_on_request_headers(stream: u32, _count: u32, _end_of_stream: u32) -> u32 {
-                filter::request_headers(stream) as u32
+                VM.with(|vm| vm.request_headers(stream)) as u32
             }
 
             #[unsafe(no_mangle)]
             extern "C" fn proxy_on_response_headers(stream: u32, _count: u32, _end_of_stream: u32) -> u32 {
-                filter::response_headers(stream) as u32
+                VM.with(|vm| vm.response_headers(stream)) as u32
             }
 
             #[unsafe(no_mangle)]
             extern "C" fn proxy_on_log(stream: u32) {
-                filter::log(stream);
+                VM.with(|vm| vm.log(stream));
             }
 
             #[unsafe(no_mangle)]
             extern "C" fn proxy_on_tick(plugin: u32) {
-                filter::tick(plugin);
+                VM.with(|vm| vm.tick(plugin));
             }
 
             #[unsafe(no_mangle)]
             extern "C" fn proxy_on_delete(context: u32) {
-                filter::delete(context);
+                VM.with(|vm| vm.delete(context));
             }
         }
     };

@@ -1,1 +1,89 @@
-//! `make demo`: a walk through what the suite does, with real requests.
+//! `make demo`: a walk through what the suite does, with real requests through a real Envoy.
+//!
+//! Each section of the policy has a file here: its policy, its listener, and a walk that sends requests and says what
+//! must come back. To add one, write a file like `routes.rs` and add its section to `SECTIONS`.
+
+mod json;
+mod live;
+mod routes;
+mod screen;
+mod stage;
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::mpsc;
+
+use anyhow::{Context, Result};
+
+use crate::listener::Listener;
+use crate::{Bootstrap, WasmFilter, workspace};
+use stage::Stage;
+
+/// One part of the walk, on a listener of its own.
+struct Section {
+    /// The name of the listener, of its filter, and of the policy's file.
+    name: &'static str,
+    /// The headline.
+    title: &'static str,
+    /// The policy, in YAML.
+    policy: &'static str,
+    /// Adds the host's own routes.
+    routes: fn(Listener) -> Listener,
+    /// Sends the requests.
+    walk: fn(&mut Stage) -> Result<()>,
+    /// What the user may try: curl's arguments, with `{url}` for the listener's address.
+    try_it: &'static [&'static str],
+    /// A change of the policy that is worth a try.
+    edit_it: &'static str,
+}
+
+/// Every section, in the order of the walk.
+const SECTIONS: [Section; 1] = [routes::SECTION];
+
+/// How the demo is to run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// Ends after the walk.
+    pub once: bool,
+}
+
+/// Runs the demo; whether every answer was what it should be.
+pub fn run(options: Options) -> Result<bool> {
+    let (interrupt, interrupted) = mpsc::channel();
+    ctrlc::set_handler(move || {
+        // The receiver lives as long as the demo.
+        let _ = interrupt.send(());
+    })?;
+    let mut stage = Stage::new(start()?, interrupted);
+    stage.introduce()?;
+    for (number, section) in SECTIONS.iter().enumerate() {
+        stage.open(number + 1, section);
+        (section.walk)(&mut stage)?;
+    }
+    let right = stage.conclude();
+    if !options.once {
+        live::serve(stage)?;
+    }
+    Ok(right)
+}
+
+/// Where the user finds the policies.
+fn folder() -> PathBuf {
+    workspace::root().join("target/demo")
+}
+
+fn policy_file(section: &Section) -> PathBuf {
+    folder().join(format!("{}.yaml", section.name))
+}
+
+fn start() -> Result<crate::Envoy> {
+    fs::create_dir_all(folder()).context("cannot make target/demo")?;
+    let mut bootstrap = Bootstrap::new()?;
+    for section in &SECTIONS {
+        fs::write(policy_file(section), section.policy)?;
+        let filter = WasmFilter::new("suite", json::of_yaml(section.policy)?)?.named(section.name);
+        let filter = bootstrap.discovered(filter)?;
+        bootstrap = bootstrap.listener((section.routes)(Listener::new(section.name).discovered(filter)));
+    }
+    bootstrap.start()
+}

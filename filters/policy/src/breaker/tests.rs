@@ -1,6 +1,6 @@
 use super::Outcome;
 use crate::wire::{WireDecision, WireRequest, World};
-use crate::{Module, Policy, Timestamp};
+use crate::{Policy, Timestamp};
 use serde_json::{Value, json};
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
@@ -8,11 +8,11 @@ use wasm_bindgen_test::wasm_bindgen_test as test;
 const START: u64 = 1_700_000_000;
 
 fn policy(document: &Value) -> Policy {
-    Policy::from_json(document.to_string().as_bytes(), Module::Suite).unwrap()
+    Policy::from_json(document.to_string().as_bytes()).unwrap()
 }
 
 fn errors(document: &Value) -> Vec<String> {
-    match Policy::from_json(document.to_string().as_bytes(), Module::Suite) {
+    match Policy::<crate::module::Suite>::from_json(document.to_string().as_bytes()) {
         Ok(_) => Vec::new(),
         Err(problems) => problems.iter().map(ToString::to_string).collect(),
     }

@@ -1,11 +1,11 @@
 use crate::wire::{WireDecision, WireRequest, World};
-use crate::{Module, Policy, Timestamp};
+use crate::{Policy, Timestamp};
 use serde_json::{Value, json};
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
 fn suite(document: Value) -> Policy {
-    Policy::from_json(document.to_string().as_bytes(), Module::Suite).unwrap()
+    Policy::from_json(document.to_string().as_bytes()).unwrap()
 }
 
 /// A policy with one canary: `fields` over a 90/10 split of v1 and v2.
@@ -35,7 +35,7 @@ fn variant(policy: &Policy, fields: Value) -> Option<String> {
 }
 
 fn errors(canaries: Value) -> Vec<String> {
-    match Policy::from_json(json!({ "canaries": canaries }).to_string().as_bytes(), Module::Suite) {
+    match Policy::<crate::module::Suite>::from_json(json!({ "canaries": canaries }).to_string().as_bytes()) {
         Ok(_) => Vec::new(),
         Err(problems) => problems.iter().map(ToString::to_string).collect(),
     }

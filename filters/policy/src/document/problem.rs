@@ -77,6 +77,11 @@ impl Problems {
         (!problems.is_empty()).then_some(Problems(problems))
     }
 
+    /// The problems.
+    pub fn as_slice(&self) -> &[Problem] {
+        &self.0
+    }
+
     /// The problems in document order.
     pub fn iter(&self) -> std::slice::Iter<'_, Problem> {
         self.0.iter()

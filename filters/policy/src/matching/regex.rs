@@ -1,26 +1,18 @@
-//! Regular expressions over bytes: linear time, anchored to the whole value, bounded in size.
+//! Regular expressions: linear time, anchored to the whole value, bounded in size.
 //!
-//! The syntax is that of RE2 as far as both agree (ASCII classes, no look-around, no back-references); the engine is
-//! a Pike VM (Cox, "Regular Expression Matching: the Virtual Machine Approach", 2009): O(pattern × text), no state
-//! that an attacker could blow up.
+//! The syntax is that of RE2 as far as `regex-lite` has it (no Unicode classes); the engine is a Pike VM (Cox,
+//! "Regular Expression Matching: the Virtual Machine Approach", 2009): O(pattern × text) for every pattern.
 
-use std::cell::Cell;
-use std::fmt;
-
-use regex_automata::nfa::thompson::{Compiler, Config, WhichCaptures, pikevm};
-use regex_automata::{Anchored, Input};
-use regex_syntax::hir::{Hir, HirKind, Look};
-
-/// The most bytes that one compiled expression may take.
-const MAX_SIZE: usize = 256 * 1024;
+/// The most bytes that one compiled expression may take; the first that suffices is charged.
+const SIZES: [usize; 3] = [4 << 10, 32 << 10, 256 << 10];
 
 /// An expression that matches whole values only.
+#[derive(Clone, Debug)]
 pub struct Regex {
     pattern: Box<str>,
-    literal_prefix: Box<[u8]>,
-    vm: pikevm::PikeVM,
-    /// The engine's working memory, kept between requests; taken out while in use.
-    cache: Cell<Option<Box<pikevm::Cache>>>,
+    literal_prefix: Box<str>,
+    program: regex_lite::Regex,
+    size: usize,
 }
 
 /// Why a pattern was refused, in one line.
@@ -32,41 +24,28 @@ impl Regex {
     /// Compiles `pattern`.
     ///
     /// # Errors
-    /// A syntax error with its place, or a program of more than 256 KiB.
+    /// A syntax error, or a program of more than 256 KiB.
     pub fn new(pattern: &str) -> Result<Regex, BadRegex> {
-        let hir = regex_syntax::ParserBuilder::new()
-            .unicode(false)
-            .utf8(false)
-            .nest_limit(64)
-            .build()
-            .parse(pattern)
-            .map_err(|error| BadRegex(one_line(&error)))?;
-        let literal_prefix = literal_prefix(&hir);
-        // Anchors as nodes, not as text: `(?x)a # comment` would swallow a closing parenthesis.
-        let whole = Hir::concat(vec![Hir::look(Look::Start), hir, Hir::look(Look::End)]);
-        let nfa = Compiler::new()
-            .configure(Config::new().utf8(false).which_captures(WhichCaptures::None).nfa_size_limit(Some(MAX_SIZE)))
-            .build_from_hir(&whole)
-            .map_err(|_| BadRegex(format!("needs more than {} KiB when compiled", MAX_SIZE / 1024)))?;
-        let vm = pikevm::PikeVM::new_from_nfa(nfa).map_err(|error| BadRegex(error.to_string()))?;
-        Ok(Regex { pattern: pattern.into(), literal_prefix: literal_prefix.into(), vm, cache: Cell::new(None) })
+        // Alone first: `a)(b` is wrong, but would be right between the parentheses below.
+        let (_, size) = compile(pattern)?;
+        let (program, size) = match compile(&format!(r"\A(?:{pattern})\z")) {
+            Ok(program) => program,
+            // `(?x)a # comment` swallows the closing parenthesis; there a line break is white space.
+            Err(_) if size < SIZES[2] => compile(&format!("\\A(?:{pattern}\n)\\z"))?,
+            Err(error) => return Err(error),
+        };
+        Ok(Regex { pattern: pattern.into(), literal_prefix: literal_prefix(pattern).into(), program, size })
     }
 
-    /// Whether the whole of `value` matches.
+    /// Whether the whole of `value` matches. As in RE2, a value that is not UTF-8 matches nothing.
     pub fn matches(&self, value: &[u8]) -> bool {
-        if !value.starts_with(&self.literal_prefix) {
-            return false;
-        }
-        let mut cache = self.cache.take().unwrap_or_else(|| Box::new(self.vm.create_cache()));
-        let input = Input::new(value).anchored(Anchored::Yes).earliest(true);
-        let matched = self.vm.is_match(&mut cache, input);
-        self.cache.set(Some(cache));
-        matched
+        value.starts_with(self.literal_prefix.as_bytes())
+            && std::str::from_utf8(value).is_ok_and(|text| self.program.is_match(text))
     }
 
-    /// The bytes that every matching value begins with.
+    /// The text that every matching value begins with.
     pub fn literal_prefix(&self) -> &[u8] {
-        &self.literal_prefix
+        self.literal_prefix.as_bytes()
     }
 
     /// The pattern as written.
@@ -74,65 +53,39 @@ impl Regex {
         &self.pattern
     }
 
-    /// Bytes of heap that the compiled program takes.
+    /// An upper bound for the bytes of heap that the compiled program takes.
     pub fn size(&self) -> usize {
-        self.vm.get_nfa().memory_usage()
+        self.size
     }
 }
 
-impl fmt::Debug for Regex {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Regex({:?})", self.pattern)
-    }
-}
-
-/// The same expression compiled again: programs are shared by reference count, working memory is not.
-impl Clone for Regex {
-    fn clone(&self) -> Self {
-        Regex {
-            pattern: self.pattern.clone(),
-            literal_prefix: self.literal_prefix.clone(),
-            vm: self.vm.clone(),
-            cache: Cell::new(None),
+/// Compiles within the smallest of [`SIZES`] that suffices.
+fn compile(pattern: &str) -> Result<(regex_lite::Regex, usize), BadRegex> {
+    let mut error = String::new();
+    for size in SIZES {
+        match regex_lite::RegexBuilder::new(pattern).size_limit(size).nest_limit(64).build() {
+            Ok(program) => return Ok((program, size)),
+            Err(reason) => error = reason.to_string(),
         }
     }
+    Err(BadRegex(error))
 }
 
-/// The literal that `hir` begins with; empty when it begins with a choice.
-fn literal_prefix(hir: &Hir) -> Vec<u8> {
-    match hir.kind() {
-        HirKind::Literal(literal) => literal.0.to_vec(),
-        HirKind::Capture(capture) => literal_prefix(&capture.sub),
-        HirKind::Concat(parts) => {
-            let mut prefix = Vec::new();
-            for part in parts {
-                match part.kind() {
-                    HirKind::Literal(literal) => prefix.extend_from_slice(&literal.0),
-                    // A written `^` does not end the literal: every value starts there.
-                    HirKind::Look(Look::Start) if prefix.is_empty() => {}
-                    _ => {
-                        if prefix.is_empty() {
-                            prefix = literal_prefix(part);
-                        }
-                        break;
-                    }
-                }
-            }
-            prefix
-        }
-        _ => Vec::new(),
+/// The literal that `pattern` begins with, short rather than wrong: up to the first character that could be syntax,
+/// and empty when the pattern has an alternative or sets a flag.
+fn literal_prefix(pattern: &str) -> &str {
+    let pattern = pattern.strip_prefix('^').unwrap_or(pattern);
+    if pattern.contains('|') || pattern.contains("(?") {
+        return "";
     }
-}
-
-/// The error's own words and column; its picture of the pattern takes several lines, and the pattern is quoted anyway.
-fn one_line(error: &regex_syntax::Error) -> String {
-    match error {
-        regex_syntax::Error::Parse(error) => format!("{} (at character {})", error.kind(), error.span().start.column),
-        regex_syntax::Error::Translate(error) => {
-            format!("{} (at character {})", error.kind(), error.span().start.column)
-        }
-        other => other.to_string(),
+    let is_literal = |c: char| c.is_ascii_alphanumeric() || !c.is_ascii() || "/-_~:;,=@%&!'\"<>".contains(c);
+    let end = pattern.find(|c| !is_literal(c)).unwrap_or(pattern.len());
+    let (literal, rest) = pattern.split_at_checked(end).unwrap_or_default();
+    if !rest.starts_with(['?', '*', '{']) {
+        return literal;
     }
+    // The last character may occur zero times.
+    literal.char_indices().last().and_then(|(last, _)| literal.get(..last)).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -157,40 +110,44 @@ mod tests {
         assert!(matches("", "") && !matches("", "a"));
         assert!(matches("(?i)beta", "BETA"));
         assert!(!matches("a", "a\n"));
+        assert!(matches("caf.", "café"), "a dot is a character, not a byte");
     }
 
     #[test]
-    fn bytes_that_are_not_utf8_are_ordinary_values() {
-        let regex = Regex::new("a.b").unwrap();
-        assert!(regex.matches(b"a\xffb"));
-        assert!(Regex::new("é+").unwrap().matches("é".as_bytes()));
+    fn a_value_that_is_not_utf8_matches_nothing() {
+        assert!(!Regex::new(".*").unwrap().matches(b"a\xffb"));
     }
 
     #[test]
     fn the_literal_prefix_is_what_every_match_begins_with() {
         for (pattern, prefix) in [
             ("/v[0-9]+", "/v"),
-            ("^/api/(a|b)", "/api/"),
-            ("(/x/y)z?", "/x/y"),
+            ("^/api/(a)", "/api/"),
+            ("/a.b", "/a"),
+            (r"/a\.b", "/a"),
             ("abc", "abc"),
+            ("é*b", ""),
             ("a?b", ""),
+            ("ab{0,1}", "a"),
+            ("ab+", "ab"),
             ("a|b", ""),
             ("(?i)ab", ""),
+            ("ab(?i)c", ""),
             ("ab*", "a"),
+            ("", ""),
         ] {
-            let regex = Regex::new(pattern).unwrap();
-            assert_eq!(String::from_utf8_lossy(regex.literal_prefix()), prefix, "{pattern}");
+            assert_eq!(literal_prefix(pattern), prefix, "{pattern}");
         }
     }
 
     #[test]
-    fn bad_patterns_say_where() {
-        assert_eq!(Regex::new("a(b").unwrap_err().to_string(), "unclosed group (at character 2)");
-        assert!(Regex::new(r"(a)\1").unwrap_err().to_string().contains("backreferences"));
-        assert!(Regex::new("(?=a)").unwrap_err().to_string().contains("look-around"));
-        assert!(Regex::new(r"\pL").unwrap_err().to_string().contains("Unicode"));
-        assert!(Regex::new("(((((a{100}){100}){100}){100}){100})").unwrap_err().to_string().contains("256 KiB"));
-        assert!(Regex::new(&"(".repeat(10_000)).is_err());
+    fn bad_patterns_are_refused_in_one_line() {
+        for pattern in ["a(b", "a)(b", r"(a)\1", "(?=a)", r"\pL", "[", "*", &"(".repeat(10_000)] {
+            let error = Regex::new(pattern).unwrap_err().to_string();
+            assert!(!error.is_empty() && !error.contains('\n'), "{pattern}: {error}");
+        }
+        let error = Regex::new("(((((a{100}){100}){100}){100}){100})").unwrap_err().to_string();
+        assert!(error.contains("size limit"), "{error}");
     }
 
     #[test]

@@ -1,12 +1,13 @@
 use super::*;
+use crate::Policy;
 use crate::decision::HeaderOp;
-use crate::{Module, Policy};
+use crate::module::{HeaderRouting, Suite};
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
 /// The request `METHOD authority path` with `headers`, decided by the routes section `json`.
 fn decide(json: &str, line: &str, headers: &[(&str, &str)]) -> (Option<String>, Option<String>, Vec<String>) {
-    let policy = Policy::from_json(format!(r#"{{"routes":{json}}}"#).as_bytes(), Module::HeaderRouting).unwrap();
+    let policy = Policy::<HeaderRouting>::from_json(format!(r#"{{"routes":{json}}}"#).as_bytes()).unwrap();
     let mut parts = line.split(' ');
     let mut part = || parts.next().unwrap().as_bytes();
     let mut map = vec![(&b":method"[..], part()), (b":authority", part()), (b":path", part())];
@@ -56,7 +57,7 @@ impl crate::Environment for NoEnvironment {
 }
 
 fn errors(json: &str) -> Vec<String> {
-    match Policy::from_json(format!(r#"{{"routes":{json}}}"#).as_bytes(), Module::Suite) {
+    match Policy::<Suite>::from_json(format!(r#"{{"routes":{json}}}"#).as_bytes()) {
         Ok(_) => Vec::new(),
         Err(problems) => problems.iter().map(ToString::to_string).collect(),
     }
@@ -194,7 +195,7 @@ fn the_full_path_is_replaced_and_the_query_stays() {
 #[test]
 fn the_route_header_can_have_another_name() {
     let policy = br#"{"settings":{"routeHeader":"X-My-Route"},"routes":{"default":"r"}}"#;
-    let policy = Policy::from_json(policy, Module::HeaderRouting).unwrap();
+    let policy = Policy::<HeaderRouting>::from_json(policy).unwrap();
     let map = [(&b":path"[..], &b"/"[..]), (b"x-my-route", b"spoofed")];
     let decision = policy.decide(&Request::new(&map), &mut NoEnvironment);
     assert_eq!(decision.headers[0], HeaderOp::Set("x-my-route", b"r".into()));

@@ -1,0 +1,85 @@
+//! After the walk: Envoy stays up for the user, and the policy files are live.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::sync::mpsc::RecvTimeoutError;
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+
+use super::screen::Style;
+use super::stage::{Stage, relative};
+use super::{SECTIONS, Section, json, policy_file};
+use crate::discovery::Reload;
+
+/// How often to look at the files.
+const TICK: Duration = Duration::from_millis(250);
+
+/// Serves until Ctrl-C.
+pub(super) fn serve(mut stage: Stage) -> Result<()> {
+    stage.screen.title("Envoy stays up until Ctrl-C. Try:");
+    stage.screen.line("");
+    for section in &SECTIONS {
+        let url = format!("http://{}", stage.envoy.address(section.name)?);
+        for arguments in section.try_it {
+            stage.screen.line(&format!("  curl -i {}", arguments.replace("{url}", &url)));
+        }
+    }
+    stage.screen.title("Edit a policy; a saved change is live at once:");
+    stage.screen.line("");
+    for section in &SECTIONS {
+        stage.screen.line(&format!("  {}  {}", relative(&policy_file(section)), section.edit_it));
+    }
+    stage.screen.line("");
+    let admin = format!("Envoy's admin page: http://{}  its log: {}", stage.envoy.admin().address(), log(&stage));
+    stage.screen.line(&stage.screen.paint(Style::Dim, &admin));
+    stage.screen.line("");
+
+    let mut known: BTreeMap<&str, String> =
+        SECTIONS.iter().map(|section| (section.name, section.policy.to_owned())).collect();
+    while let Err(RecvTimeoutError::Timeout) = stage.interrupted.recv_timeout(TICK) {
+        if !stage.envoy.is_running()? {
+            // Ctrl-C in a terminal reaches Envoy as well, and may reach it first.
+            match stage.interrupted.recv_timeout(TICK) {
+                Err(RecvTimeoutError::Timeout) => bail!("Envoy ended by itself; its log:\n{}", stage.envoy.log()?),
+                _ => break,
+            }
+        }
+        for section in &SECTIONS {
+            // Some editors take the file away for a moment when they save it.
+            let Some(text) = read(section) else { continue };
+            if known.get(section.name) != Some(&text) {
+                apply(&mut stage, section, &text)?;
+                known.insert(section.name, text);
+            }
+        }
+    }
+    stage.screen.line("");
+    Ok(())
+}
+
+/// Gives Envoy what the user wrote, and says in a line what came of it.
+fn apply(stage: &mut Stage, section: &Section, text: &str) -> Result<()> {
+    let file = relative(&policy_file(section));
+    let outcome = match json::of_yaml(text) {
+        Ok(policy) => stage.envoy.reload(section.name, policy)?,
+        Err(error) => Reload::Refused(error.to_string()),
+    };
+    let line = match &outcome {
+        Reload::Taken => format!("{} {file}: taken, every worker runs it", stage.screen.paint(Style::Good, "✓")),
+        Reload::Refused(_) => {
+            let why = outcome.reasons().join("; ");
+            format!("{} {file}: refused, the old policy keeps serving: {why}", stage.screen.paint(Style::Bad, "✗"))
+        }
+    };
+    stage.screen.line(&line);
+    Ok(())
+}
+
+fn read(section: &Section) -> Option<String> {
+    fs::read_to_string(policy_file(section)).ok().filter(|text| !text.is_empty())
+}
+
+fn log(stage: &Stage) -> String {
+    stage.envoy.folder().join("envoy.log").display().to_string()
+}

@@ -1,0 +1,81 @@
+//! What the demo prints: headlines and aligned tables, in colour on a terminal.
+
+use std::env;
+use std::io::{self, IsTerminal, Write};
+
+/// A style of the terminal.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Style {
+    Bold,
+    Dim,
+    Good,
+    Bad,
+}
+
+/// Standard output.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Screen {
+    coloured: bool,
+}
+
+/// How wide the columns of a table are; the last one has no end.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Widths {
+    pub(super) request: usize,
+    pub(super) answer: usize,
+}
+
+impl Screen {
+    /// In colour on a terminal, unless `NO_COLOR` is set.
+    pub(super) fn new() -> Self {
+        let set = |name| env::var_os(name).is_some_and(|value| !value.is_empty());
+        let dumb = env::var_os("TERM").is_some_and(|term| term == "dumb");
+        Screen { coloured: io::stdout().is_terminal() && !set("NO_COLOR") && !dumb }
+    }
+
+    /// A line; a closed output is nobody's fault.
+    pub(super) fn line(&self, text: &str) {
+        let mut out = io::stdout().lock();
+        let _ = writeln!(out, "{text}").and_then(|()| out.flush());
+    }
+
+    /// Text in a style.
+    pub(super) fn paint(&self, style: Style, text: &str) -> String {
+        let code = match style {
+            Style::Bold => "1",
+            Style::Dim => "2",
+            Style::Good => "32",
+            Style::Bad => "1;31",
+        };
+        if self.coloured { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+    }
+
+    /// The headline of a section.
+    pub(super) fn title(&self, text: &str) {
+        self.line("");
+        self.line(&self.paint(Style::Bold, text));
+    }
+
+    /// The heads of a table's columns.
+    pub(super) fn heads(&self, widths: Widths) {
+        self.line("");
+        let heads = format!("    {}  {}  {}", pad("request", widths.request), pad("answer", widths.answer), "why");
+        self.line(&self.paint(Style::Dim, &heads));
+    }
+
+    /// A row of a table.
+    pub(super) fn row(&self, widths: Widths, right: bool, request: &str, answer: &str, why: &str) {
+        let (style, mark) = if right { (Style::Good, "✓") } else { (Style::Bad, "✗") };
+        let (mark, answer) = (self.paint(style, mark), self.paint(style, &pad(answer, widths.answer)));
+        self.line(&format!("  {mark} {}  {answer}  {why}", pad(request, widths.request)));
+    }
+}
+
+/// The width of text that has one column a character.
+pub(super) fn width(text: &str) -> usize {
+    text.chars().count()
+}
+
+fn pad(text: &str, to: usize) -> String {
+    format!("{text}{}", " ".repeat(to.saturating_sub(width(text))))
+}

@@ -1,0 +1,153 @@
+//! What a section's walk stands on: it sends requests and policies and prints what came of them.
+
+use std::net::SocketAddr;
+use std::sync::mpsc::{Receiver, TryRecvError};
+
+use anyhow::{Result, bail};
+
+use super::screen::{Screen, Style, Widths, width};
+use super::{Section, json};
+use crate::discovery::Reload;
+use crate::http::{self, Protocol, Request, Response};
+use crate::{Envoy, workspace};
+
+/// The running Envoy and what has been shown so far.
+pub(super) struct Stage {
+    pub(super) envoy: Envoy,
+    pub(super) screen: Screen,
+    pub(super) interrupted: Receiver<()>,
+    section: &'static str,
+    shown: usize,
+    wrong: usize,
+}
+
+/// One row of a walk: a request, the answer that must come, and why.
+pub(super) struct Step {
+    request: Request,
+    protocol: Protocol,
+    answer: &'static str,
+    why: &'static str,
+}
+
+impl Step {
+    pub(super) fn new(request: Request, answer: &'static str, why: &'static str) -> Self {
+        Step { request, protocol: Protocol::Http1, answer, why }
+    }
+
+    /// Over HTTP/2.
+    pub(super) fn http2(self) -> Self {
+        Step { protocol: Protocol::Http2, ..self }
+    }
+
+    /// `GET /path host:… header: value`, without what every request has.
+    fn label(&self) -> String {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let mut label = format!("{} {}", text(&self.request.method), text(&self.request.path));
+        if self.request.authority != Request::get("/").authority {
+            label =
+                format!("{} {}{}", text(&self.request.method), text(&self.request.authority), text(&self.request.path));
+        }
+        for (name, value) in &self.request.headers {
+            label += &format!("  {}: {}", text(name), text(value));
+        }
+        if self.protocol == Protocol::Http2 {
+            label += "  (HTTP/2)";
+        }
+        label
+    }
+}
+
+impl Stage {
+    pub(super) fn new(envoy: Envoy, interrupted: Receiver<()>) -> Self {
+        Stage { envoy, screen: Screen::new(), interrupted, section: "", shown: 0, wrong: 0 }
+    }
+
+    /// Says what is running.
+    pub(super) fn introduce(&self) -> Result<()> {
+        let version = self.envoy.admin().json("/server_info")?;
+        let version = version.get("version").and_then(|text| text.as_str()).and_then(|text| text.split('/').nth(1));
+        let size = std::fs::metadata(workspace::module("suite")?)?.len();
+        self.screen.line(&format!(
+            "Penstock in a stock Envoy {}: suite.wasm ({} KB), 2 workers, real requests on 127.0.0.1.",
+            version.unwrap_or("of an unknown version"),
+            size.div_ceil(1000),
+        ));
+        Ok(())
+    }
+
+    /// Begins a section.
+    pub(super) fn open(&mut self, number: usize, section: &Section) {
+        self.section = section.name;
+        self.screen.title(&format!("{number}. {}", section.title));
+        let file = super::policy_file(section);
+        self.screen.line(&self.screen.paint(Style::Dim, &format!("   policy: {}", relative(&file))));
+    }
+
+    /// Plain text within a section.
+    pub(super) fn say(&self, text: &str) {
+        self.screen.line("");
+        self.screen.line(&format!("   {text}"));
+    }
+
+    /// Where the section listens.
+    pub(super) fn address(&self) -> Result<SocketAddr> {
+        self.envoy.address(self.section)
+    }
+
+    /// Sends each request and prints it with what came back, in the words of `read`.
+    pub(super) fn table(&mut self, read: impl Fn(&Response) -> String, steps: &[Step]) -> Result<()> {
+        let widths = Widths {
+            request: steps.iter().map(|step| width(&step.label())).max().unwrap_or_default(),
+            answer: steps.iter().map(|step| width(step.answer)).max().unwrap_or_default(),
+        };
+        self.screen.heads(widths);
+        for step in steps {
+            self.go_on()?;
+            let answer = http::send(step.protocol, self.address()?, &step.request).map(|response| read(&response));
+            let answer = answer.unwrap_or_else(|error| format!("{error:#}"));
+            self.judge(widths, &step.label(), &answer, step.answer, step.why);
+        }
+        Ok(())
+    }
+
+    /// Prints one more row: `answer` must be `expected`.
+    pub(super) fn judge(&mut self, widths: Widths, request: &str, answer: &str, expected: &str, why: &str) {
+        let right = answer == expected;
+        let wrong = format!("it should be: {expected}");
+        self.screen.row(widths, right, request, answer, if right { why } else { &wrong });
+        self.shown += 1;
+        self.wrong += usize::from(!right);
+    }
+
+    /// Gives the section another policy, in YAML.
+    pub(super) fn reload(&mut self, yaml: &str) -> Result<Reload> {
+        self.go_on()?;
+        self.envoy.reload(self.section, json::of_yaml(yaml)?)
+    }
+
+    /// The last words of the walk; whether all was right.
+    pub(super) fn conclude(&self) -> bool {
+        self.screen.line("");
+        if self.wrong == 0 {
+            let all = format!("All {} answers were as they should be.", self.shown);
+            self.screen.line(&self.screen.paint(Style::Good, &all));
+        } else {
+            let some = format!("{} of {} answers were not what they should be.", self.wrong, self.shown);
+            self.screen.line(&self.screen.paint(Style::Bad, &some));
+        }
+        self.wrong == 0
+    }
+
+    /// An error after Ctrl-C.
+    fn go_on(&self) -> Result<()> {
+        match self.interrupted.try_recv() {
+            Err(TryRecvError::Empty) => Ok(()),
+            _ => bail!("interrupted"),
+        }
+    }
+}
+
+/// A path as the user sees it from the root of the workspace, where `make` runs.
+pub(super) fn relative(path: &std::path::Path) -> String {
+    path.strip_prefix(workspace::root()).unwrap_or(path).display().to_string()
+}

@@ -1,0 +1,145 @@
+//! The bootstraps in `envoy-configs/`, as they are but for addresses and the places of files.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use penstock_integration::http::{self, Protocol, Request};
+use penstock_integration::{Bootstrap, Envoy, Upstream, workspace};
+use tempfile::TempDir;
+
+/// A file of `envoy-configs/` with each of these texts replaced; every one of them must be there.
+fn read(name: &str, replacements: &[(&str, &str)]) -> Result<String> {
+    let path = workspace::root().join("envoy-configs").join(name);
+    let mut text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+    for (from, to) in replacements {
+        assert!(text.contains(from), "{name} has no {from:?}");
+        text = text.replace(from, to);
+    }
+    Ok(text)
+}
+
+/// Two upstreams, and the bootstrap `name` in front of them.
+struct Setting {
+    stable: Upstream,
+    beta: Upstream,
+    folder: TempDir,
+}
+
+impl Setting {
+    fn new() -> Result<Self> {
+        Ok(Setting { stable: Upstream::echo()?, beta: Upstream::echo()?, folder: tempfile::tempdir()? })
+    }
+
+    fn bootstrap(&self, name: &str, places: &[(&str, &str)]) -> Result<String> {
+        let ports = [8081, 8082].map(|port| format!("port_value: {port}"));
+        let free = [&self.stable, &self.beta].map(|upstream| format!("port_value: {}", upstream.address().port()));
+        let mut replacements = vec![
+            ("port_value: 9901", "port_value: 0"),
+            ("address: 0.0.0.0, port_value: 10000", "address: 127.0.0.1, port_value: 0"),
+        ];
+        replacements.extend(ports.iter().map(String::as_str).zip(free.iter().map(String::as_str)));
+        replacements.extend(places);
+        read(name, &replacements)
+    }
+
+    /// Writes the file that `ecds.yaml` discovers.
+    fn write_filter(&self, replacements: &[(&str, &str)]) -> Result<()> {
+        let module = workspace::module("suite")?.display().to_string();
+        let mut all = vec![("/etc/penstock/suite.wasm", module.as_str())];
+        all.extend(replacements);
+        let next = self.folder.path().join("next");
+        fs::write(&next, read("ecds/penstock.yaml", &all)?)?;
+        Ok(fs::rename(next, self.filter())?)
+    }
+
+    fn filter(&self) -> std::path::PathBuf {
+        self.folder.path().join("penstock.yaml")
+    }
+
+    /// Checks that the policy of the files does what it says.
+    fn check(&self, envoy: &mut Envoy) -> Result<()> {
+        for protocol in Protocol::ALL {
+            let (stable, beta) = (self.stable.requests(), self.beta.requests());
+            let ask = |request: &Request| http::send(protocol, envoy.ingress()?, request);
+            assert_eq!(ask(&Request::get("/a//b/../c"))?.status, 200);
+            assert_eq!(ask(&Request::get("/").header("x-user-group", "beta"))?.status, 200);
+            assert_eq!(ask(&Request::get("/").header("x-penstock-route", "beta"))?.status, 200);
+            assert_eq!((self.stable.requests(), self.beta.requests()), (stable + 2, beta + 1), "{protocol}");
+            assert!(self.stable.all().iter().any(|request| request.path() == "/a/c"), "{:?}", self.stable.all());
+            // Over HTTP/2 this resets the stream.
+            let underscore = ask(&Request::get("/").header("x_user_group", "beta"));
+            assert!(underscore.as_ref().map_or(true, |response| response.status == 400), "{protocol}: {underscore:?}");
+        }
+        envoy.check_healthy()
+    }
+}
+
+fn validate(yaml: &str) -> Result<()> {
+    let file = tempfile::Builder::new().suffix(".yaml").tempfile()?;
+    fs::write(file.path(), yaml)?;
+    Envoy::validate(file.path())
+}
+
+#[test]
+fn the_static_bootstrap_is_valid_and_routes_as_its_policy_says() -> Result<()> {
+    let setting = Setting::new()?;
+    let module = workspace::module("suite")?.display().to_string();
+    let yaml = setting.bootstrap("static.yaml", &[("/etc/penstock/suite.wasm", &module)])?;
+    validate(&yaml)?;
+    setting.check(&mut Bootstrap::text(&yaml)?.start()?)
+}
+
+#[test]
+fn the_bootstrap_with_discovery_is_valid_and_routes_as_its_policy_says() -> Result<()> {
+    let setting = Setting::new()?;
+    setting.write_filter(&[])?;
+    let yaml = setting
+        .bootstrap("ecds.yaml", &[("path: /etc/penstock/ecds/penstock.yaml", &path_field(&setting.filter()))])?;
+    validate(&yaml)?;
+    let mut envoy = Bootstrap::text(&yaml)?.start()?;
+    setting.check(&mut envoy)?;
+
+    let stat = |name: &str| envoy.admin().stat(&format!("extension_config_discovery.http_filter.penstock.{name}"));
+    setting.write_filter(&[("version_info: \"1\"", "version_info: \"2\""), ("\"matches\"", "\"mathces\"")])?;
+    eventually(|| Ok(stat("config_fail")? == 1))?;
+    setting.write_filter(&[
+        ("version_info: \"1\"", "version_info: \"3\""),
+        ("\"value\": \"beta\"", "\"value\": \"test\""),
+    ])?;
+    eventually(|| Ok(stat("update_success")? == 2))?;
+    eventually(|| {
+        let request = Request::get("/").header("x-user-group", "test");
+        let before = setting.beta.requests();
+        http::send(Protocol::Http1, envoy.ingress()?, &request)?;
+        Ok(setting.beta.requests() > before)
+    })
+}
+
+#[test]
+fn without_a_first_good_policy_the_bootstrap_with_discovery_forwards_nothing() -> Result<()> {
+    let setting = Setting::new()?;
+    setting.write_filter(&[("\"matches\"", "\"mathces\"")])?;
+    let yaml = setting
+        .bootstrap("ecds.yaml", &[("path: /etc/penstock/ecds/penstock.yaml", &path_field(&setting.filter()))])?;
+    let envoy = Bootstrap::text(&yaml)?.start()?;
+    assert!(envoy.log()?.contains("routes.rules[0].mathces"), "{}", envoy.log()?);
+    assert_eq!(http::send(Protocol::Http1, envoy.ingress()?, &Request::get("/"))?.status, 500);
+    assert_eq!(setting.stable.requests() + setting.beta.requests(), 0);
+    setting.write_filter(&[("version_info: \"1\"", "version_info: \"2\"")])?;
+    eventually(|| Ok(http::send(Protocol::Http1, envoy.ingress()?, &Request::get("/"))?.status == 200))
+}
+
+fn path_field(path: &Path) -> String {
+    format!("path: {}", path.display())
+}
+
+fn eventually(mut holds: impl FnMut() -> Result<bool>) -> Result<()> {
+    for _ in 0..500 {
+        if holds()? {
+            return Ok(());
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    anyhow::bail!("it did not come true in five seconds")
+}
