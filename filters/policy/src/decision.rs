@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use smallvec::SmallVec;
 
+use crate::egress::Report;
 use crate::metrics::Metric;
 
 /// A section of the policy document.
@@ -99,6 +100,8 @@ pub struct Decision<'a> {
     pub response_headers: ResponseHeaders<'a>,
     /// The status that Audit or Shadow held back.
     pub would_respond: Option<u16>,
+    /// What the egress section's log line has beside the rest; `None` when the policy has no such section.
+    pub egress: Option<Report<'a>>,
     /// What to count, each once, possibly the same several times.
     pub counts: Counts,
 }

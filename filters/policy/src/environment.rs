@@ -5,6 +5,8 @@ use std::net::IpAddr;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use crate::egress::IdentitySource;
+
 /// Nanoseconds since the Unix epoch. Good until the year 2554.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(pub u64);
@@ -41,6 +43,14 @@ pub trait Environment {
     fn sni(&mut self) -> Option<Vec<u8>>;
     /// The caller's verified identity, a SPIFFE ID in a mesh; never a header.
     fn peer(&mut self) -> Option<Vec<u8>>;
+    /// The caller's verified identity from a source of the policy's choosing; never a header. As it stands only the
+    /// peer's certificate is known.
+    fn identity(&mut self, source: &IdentitySource) -> Option<Vec<u8>> {
+        match source {
+            IdentitySource::PeerCertificate => self.peer(),
+            IdentitySource::Workload { .. } | IdentitySource::FilterState(_) => None,
+        }
+    }
     /// 64 random bits of the host.
     fn random(&mut self) -> u64;
     /// Reads the value under `key` into `value`, which is cleared first. `None`: there is none, or the host failed.

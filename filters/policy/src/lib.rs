@@ -8,6 +8,7 @@
 mod client;
 mod decision;
 pub mod document;
+pub mod egress;
 mod environment;
 pub mod matching;
 mod metrics;
@@ -27,5 +28,5 @@ pub use environment::{Environment, StoreConflict, Timestamp, Version};
 pub use metrics::{Metric, Metrics};
 pub use module::{Module, Runs};
 pub use policy::{Policy, check};
-pub use request::{Header, Request};
+pub use request::{Header, Request, Scratch};
 pub use settings::{DEFAULT_ROUTE_HEADER, Settings, SourceAddress};

@@ -5,6 +5,7 @@ use std::marker::PhantomData;
 
 use crate::decision::{Decision, HeaderOp, Section};
 use crate::document::{At, Context, Decode, Fields, Named, Node, Problem, Problems};
+use crate::egress::{Egress, EgressDocument, Flow};
 use crate::environment::Environment;
 use crate::metrics::Metrics;
 use crate::module::{self, Module, Runs, Suite};
@@ -22,6 +23,7 @@ pub struct Policy<M: Runs = Suite> {
     module: PhantomData<M>,
     settings: Settings,
     metrics: Metrics,
+    egress: Option<Egress>,
     rate_limits: Option<RateLimits>,
     routes: Option<Routes>,
 }
@@ -77,18 +79,19 @@ impl<M: Runs> Policy<M> {
             cx.problem_at(&At::Root.field(only.field()), message, None);
             foreign = true;
         }
+        let egress = section::<M, EgressDocument>(Section::Egress, &fields, cx);
         let routes = section::<M, RoutesDocument>(Section::Routes, &fields, cx);
         let rate_limits = section::<M, Named<LimitDocument>>(Section::RateLimits, &fields, cx);
-        for unfinished in [Section::Egress, Section::Canaries] {
-            section::<M, NotYet>(unfinished, &fields, cx);
-        }
+        section::<M, NotYet>(Section::Canaries, &fields, cx);
         let settings = settings?;
         // The sections name their counters here, when they compile.
         let mut metrics = Metrics::default();
         let hops = settings.source_address.trusted_hops.0;
+        let egress = egress?.map(Egress::new);
         let rate_limits = rate_limits?.map(|limits| RateLimits::new(limits, hops, &mut metrics));
         let routes = routes?.map(Routes::new);
-        Some(Policy { module: PhantomData, settings, metrics, rate_limits, routes }).filter(|_| !foreign)
+        let policy = Policy { module: PhantomData, settings, metrics, egress, rate_limits, routes };
+        Some(policy).filter(|_| !foreign)
     }
 
     /// Prepares the state that decisions share between workers, before the first one. `instance` names what runs the
@@ -102,20 +105,39 @@ impl<M: Runs> Policy<M> {
     }
 
     /// Decides one request. Sections run in the order egress, rate limits, routes, canaries; the first that
-    /// responds ends it. Matching sees the request as it was received, whatever an earlier section changes.
+    /// responds ends it. Matching sees the request as it was received, whatever an earlier section changes, but for
+    /// the canonical path that egress writes back. What Audit or Shadow held back first is what the decision names.
     pub fn decide<'a>(&'a self, request: &Request<'a>, environment: &mut impl Environment) -> Decision<'a> {
         let mut decision = Decision::default();
+        let mut request = *request;
+        if M::MODULE.runs(Section::Egress)
+            && let Some(egress) = &self.egress
+        {
+            match egress.decide(&request, environment, &mut decision) {
+                Flow::Responded => return decision,
+                Flow::GoesOn(None) => {}
+                // What egress allowed is what the others see and what is forwarded.
+                Flow::GoesOn(Some(target)) => request = request.with_target(target),
+            }
+        }
+        let request = &request;
+        let mut held_back = HeldBack::of(&decision);
         if M::MODULE.runs(Section::RateLimits)
             && let Some(limits) = &self.rate_limits
-            && limits.decide(request, environment, &mut decision)
         {
-            return decision;
+            if limits.decide(request, environment, &mut decision) {
+                return decision;
+            }
+            held_back = held_back.or_else(|| HeldBack::of(&decision));
         }
         if M::MODULE.runs(Section::Routes)
             && let Some(routes) = &self.routes
             && !routes.decide(request, &mut decision)
         {
             decision.route = routes.default_route();
+        }
+        if let Some(held_back) = held_back {
+            held_back.restore(&mut decision);
         }
         if M::MODULE.owns_route_header() {
             self.write_route_header(request, &mut decision);
@@ -138,6 +160,11 @@ impl<M: Runs> Policy<M> {
         self.routes.iter().flat_map(Routes::warnings).collect()
     }
 
+    /// The egress section, when the document has one.
+    pub fn egress(&self) -> Option<&Egress> {
+        self.egress.as_ref()
+    }
+
     /// What decisions count.
     pub fn metrics(&self) -> &Metrics {
         &self.metrics
@@ -146,6 +173,26 @@ impl<M: Runs> Policy<M> {
     /// What all sections share.
     pub fn settings(&self) -> &Settings {
         &self.settings
+    }
+}
+
+/// What Audit or Shadow held back: the part of a decision that later sections must not overwrite.
+struct HeldBack<'a> {
+    section: Option<Section>,
+    rule: Option<&'a str>,
+    reason: Option<&'static str>,
+    status: u16,
+}
+
+impl<'a> HeldBack<'a> {
+    fn of(decision: &Decision<'a>) -> Option<HeldBack<'a>> {
+        let status = decision.would_respond?;
+        Some(HeldBack { section: decision.section, rule: decision.rule, reason: decision.reason, status })
+    }
+
+    fn restore(self, decision: &mut Decision<'a>) {
+        (decision.section, decision.rule, decision.reason) = (self.section, self.rule, self.reason);
+        decision.would_respond = Some(self.status);
     }
 }
 

@@ -26,7 +26,12 @@ pub struct Request<'a> {
     /// The host of `:authority`: no port, no trailing dot, case as received, IPv6 in its brackets.
     pub host: &'a [u8],
     headers: &'a [Header<'a>],
+    scratch: Option<&'a Scratch>,
 }
+
+/// Where a decision keeps a request target that it made, so that what follows can borrow it like a received one.
+#[derive(Debug, Default)]
+pub struct Scratch(std::cell::OnceCell<Box<[u8]>>);
 
 impl<'a> Request<'a> {
     /// Splits a header map into the parts that policies match on.
@@ -44,6 +49,7 @@ impl<'a> Request<'a> {
             query: None,
             host: b"",
             headers,
+            scratch: None,
         };
         let (mut authority, mut target, mut method, mut scheme) = (None, None, None, None);
         for &(name, value) in headers {
@@ -67,6 +73,32 @@ impl<'a> Request<'a> {
         (request.path, request.query) = split_target(request.target);
         request.host = host_of(request.authority);
         request
+    }
+
+    /// The same request with a place for a target that a decision makes. Without one, egress rules with `paths` refuse
+    /// every path that is not canonical.
+    #[must_use]
+    pub fn with_scratch(self, scratch: &'a Scratch) -> Self {
+        Request { scratch: Some(scratch), ..self }
+    }
+
+    /// The target with `path` in place of its path, kept in the scratch; `None` when there is no free one.
+    pub(crate) fn keep_target(&self, path: &[u8]) -> Option<&'a [u8]> {
+        let cell = &self.scratch?.0;
+        let mut target = path.to_vec();
+        if let Some(query) = self.query {
+            target.push(b'?');
+            target.extend_from_slice(query);
+        }
+        cell.set(target.into()).ok()?;
+        cell.get().map(|target| &**target)
+    }
+
+    /// The same request with another target.
+    #[must_use]
+    pub(crate) fn with_target(self, target: &'a [u8]) -> Self {
+        let (path, query) = split_target(target);
+        Request { target, path, query, ..self }
     }
 
     /// All headers in the order received, pseudo-headers included.

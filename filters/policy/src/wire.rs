@@ -6,8 +6,9 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::decision::{Action, Decision, HeaderOp};
+use crate::egress::IdentitySource;
 use crate::environment::{Environment, StoreConflict, Timestamp, Version};
-use crate::request::{Header, Request};
+use crate::request::{Header, Request, Scratch};
 
 /// A request as one JSON object; only `method`, `authority` and `path` are required.
 #[derive(Clone, Debug, Deserialize)]
@@ -63,7 +64,9 @@ impl WireRequest {
     pub fn decide(&self, policy: &crate::Policy, world: &mut World) -> WireDecision {
         let owned = self.header_map();
         let headers: Vec<Header<'_>> = owned.iter().map(|(name, value)| (&**name, &**value)).collect();
-        WireDecision::new(&policy.decide(&Request::new(&headers), &mut self.environment(world)))
+        let scratch = Scratch::default();
+        let request = Request::new(&headers).with_scratch(&scratch);
+        WireDecision::new(&policy.decide(&request, &mut self.environment(world)))
     }
 
     /// What this request says of connection and time.
@@ -113,6 +116,10 @@ impl Environment for WireEnvironment<'_> {
 
     fn peer(&mut self) -> Option<Vec<u8>> {
         self.request.peer.as_ref().map(|peer| peer.clone().into_bytes())
+    }
+
+    fn identity(&mut self, _: &IdentitySource) -> Option<Vec<u8>> {
+        self.peer()
     }
 
     /// SplitMix64 (Steele, Lea, Flood 2014): well mixed from any seed.

@@ -13,7 +13,7 @@ use serde_json::Value;
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
 /// The sections that this version runs; cases of the others wait for them.
-const SECTIONS: [&str; 3] = ["rateLimits", "routes", "settings"];
+const SECTIONS: [&str; 4] = ["egress", "rateLimits", "routes", "settings"];
 
 fn cases(file: &str) -> Vec<Value> {
     let cases: Vec<Value> = file.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
@@ -63,6 +63,11 @@ fn every_sequence_of_limits_is_decided_as_the_contract_says() {
             }
         }
     }
+}
+
+#[test]
+fn every_egress_case_is_decided_as_the_contract_says() {
+    assert!(check_decisions(include_str!("contract/egress-cases.jsonl")) >= 111);
 }
 
 #[test]

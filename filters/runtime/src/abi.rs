@@ -53,6 +53,10 @@ impl fmt::Display for Status {
 /// How loud a log line is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LogLevel {
+    /// For somebody who looks.
+    Debug = 1,
+    /// Worth a line.
+    Info = 2,
     /// Something does not work.
     Error = 4,
     /// The module itself is broken.
@@ -65,6 +69,8 @@ pub(crate) const PLUGIN_CONFIGURATION: u32 = 7;
 pub(crate) const REQUEST_HEADERS: u32 = 0;
 /// The client's side of a stream.
 pub(crate) const REQUEST_STREAM: u32 = 0;
+/// The client's side of a connection.
+pub(crate) const DOWNSTREAM: u32 = 2;
 /// A metric that only grows.
 pub(crate) const COUNTER: u32 = 0;
 /// "No gRPC status": the host derives one from the HTTP status when the request is gRPC.
@@ -132,6 +138,10 @@ host_functions! { "env":
     fn proxy_close_stream(stream: u32);
     /// A fact about the connection or the request; the path's parts are separated by NUL.
     fn proxy_get_property(path: *const u8, path_size: usize, data: *mut *mut u8, size: *mut usize);
+    /// Sets a filter state object of the request, which access logs print as `wasm.<path>`.
+    fn proxy_set_property(path: *const u8, path_size: usize, value: *const u8, value_size: usize);
+    /// The lowest level that the log takes.
+    fn proxy_get_log_level(level: *mut u32);
     /// A value that all plugins of the VM's id share, over all workers, and which write it comes from.
     fn proxy_get_shared_data(key: *const u8, key_size: usize, data: *mut *mut u8, size: *mut usize, cas: *mut u32);
     /// Writes such a value if it is still the write `cas`; 0 writes whatever is there.

@@ -32,6 +32,7 @@ pub(crate) struct FakeHost {
     pub(crate) calls: Vec<&'static str>,
     pub(crate) log: Vec<(u32, String)>,
     pub(crate) metrics: Vec<(String, i64)>,
+    pub(crate) filter_state: Vec<(String, String)>,
     pub(crate) sent: Option<Sent>,
     pub(crate) was_reset: bool,
     /// Values and their tokens.
@@ -104,6 +105,23 @@ pub(crate) unsafe fn proxy_log(level: u32, message: *const u8, size: usize) -> u
     }
     let line = unsafe { text(message, size) };
     with(|host| host.log.push((level, line)));
+    0
+}
+
+pub(crate) unsafe fn proxy_set_property(path: *const u8, path_size: usize, value: *const u8, size: usize) -> u32 {
+    if let Some(status) = enter("proxy_set_property") {
+        return status;
+    }
+    let property = unsafe { (text(path, path_size), text(value, size)) };
+    with(|host| host.filter_state.push(property));
+    0
+}
+
+pub(crate) unsafe fn proxy_get_log_level(level: *mut u32) -> u32 {
+    if let Some(status) = enter("proxy_get_log_level") {
+        return status;
+    }
+    unsafe { level.write(2) };
     0
 }
 

@@ -4,14 +4,14 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use hashbrown::HashMap;
-use penstock_policy::{Action, Decision, HeaderOp, Metric, Policy, Request, Runs};
+use penstock_policy::{Action, Decision, HeaderOp, Metric, Policy, Request, Runs, Scratch, Section};
 use rustc_hash::FxBuildHasher;
 
 use crate::abi::{Flow, LogLevel};
 use crate::counters::Counters;
 use crate::failure::Failure;
 use crate::host::{self, HostEnvironment};
-use crate::{configuration, counters, headers};
+use crate::{configuration, counters, egress, headers};
 
 /// Contexts by the number that the host gives them.
 type Contexts<T> = HashMap<u32, T, FxBuildHasher>;
@@ -135,6 +135,19 @@ impl<M: Runs> Vm<M> {
         self.carry(stream).unwrap_or_else(Failure::refuse)
     }
 
+    /// A connection begins whose bytes nobody will read: decide before any of them goes anywhere.
+    pub fn new_connection(&self, stream: u32) -> Flow {
+        let plugin = self.state(|state| state.streams.get(&stream).cloned()).flatten();
+        match plugin.as_ref().and_then(|plugin| plugin.policy.egress()) {
+            Some(egress) => egress::connection(egress),
+            None => {
+                host::log(LogLevel::Error, "penstock: no egress policy for a connection: closed");
+                host::close_connection();
+                Flow::Pause
+            }
+        }
+    }
+
     fn carry(&self, stream: u32) -> Result<Flow, Failure> {
         let plugin = self.state(|state| state.streams.get(&stream).cloned()).flatten().ok_or(Failure::NoPolicy)?;
         let map = host::request_headers().map_err(Failure::Unreadable)?;
@@ -142,13 +155,17 @@ impl<M: Runs> Vm<M> {
         if headers.is_empty() {
             return Err(Failure::Malformed);
         }
-        let request = Request::new(&headers);
+        let scratch = Scratch::default();
+        let request = Request::new(&headers).with_scratch(&scratch);
         let mut environment = HostEnvironment::default();
         let decision = plugin.policy.decide(&request, &mut environment);
         match environment.failure() {
             Some(status) => Err(Failure::Environment(status)),
             None => {
                 plugin.count(&decision.counts);
+                if M::MODULE.runs(Section::Egress) {
+                    egress::report(&request, &decision);
+                }
                 apply(&request, &decision)
             }
         }

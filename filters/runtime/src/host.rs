@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use penstock_policy::egress::IdentitySource;
 use penstock_policy::{Environment, HeaderOp, StoreConflict, Timestamp, Version};
 
 use crate::abi::{self, LogLevel, Status};
@@ -103,6 +104,46 @@ pub(crate) fn tick_every(period: u32) -> Result<(), Status> {
     Status::check(unsafe { abi::proxy_set_tick_period_milliseconds(period) })
 }
 
+/// Closes the current connection.
+pub(crate) fn close_connection() {
+    // SAFETY: takes no memory.
+    let _ = unsafe { abi::proxy_close_stream(abi::DOWNSTREAM) };
+}
+
+/// Sets a filter state object of the current request. An access log that lacks it is all that comes of a failure.
+pub(crate) fn set_filter_state(name: &str, value: &str) {
+    // SAFETY: each address goes with the length of the same slice; the host copies before it returns.
+    let _ = unsafe { abi::proxy_set_property(name.as_ptr(), name.len(), value.as_ptr(), value.len()) };
+}
+
+/// Whether the host's log takes lines of `level`. A host that does not say takes none but those that matter.
+pub(crate) fn logs(level: LogLevel) -> bool {
+    let mut lowest = LogLevel::Info as u32;
+    // SAFETY: `lowest` lives through the call.
+    let _ = unsafe { abi::proxy_get_log_level(&raw mut lowest) };
+    level as u32 >= lowest
+}
+
+/// The wall clock in whole seconds, for what needs no better; 0 on a host without one.
+pub(crate) fn seconds() -> u64 {
+    let mut time = 0;
+    // SAFETY: `time` lives through the call.
+    let _ = unsafe { abi::proxy_get_current_time_nanoseconds(&raw mut time) };
+    time / 1_000_000_000
+}
+
+/// The address that the client of the current connection connected to.
+pub(crate) fn destination_address() -> Option<IpAddr> {
+    address(&property("destination\0address")?)
+}
+
+/// An address as Envoy writes it: `192.0.2.1:5000` or `[2001:db8::1]:5000`; Unix sockets and internal listeners have
+/// neither.
+fn address(text: &[u8]) -> Option<IpAddr> {
+    let text = std::str::from_utf8(text).ok()?;
+    text.parse().map(|address: SocketAddr| address.ip()).or_else(|_| text.parse()).ok()
+}
+
 /// A property of the current request's connection; `path` has its parts separated by NUL.
 fn property(path: &str) -> Option<HostBuffer> {
     memory::receive(|data, length| {
@@ -166,10 +207,7 @@ impl Environment for HostEnvironment {
     }
 
     fn source_address(&mut self) -> Option<IpAddr> {
-        let address = property("source\0address")?;
-        let address = std::str::from_utf8(&address).ok()?;
-        // Envoy writes `192.0.2.1:5000` and `[2001:db8::1]:5000`; Unix sockets and internal listeners have neither.
-        address.parse().map(|address: SocketAddr| address.ip()).or_else(|_| address.parse()).ok()
+        address(&property("source\0address")?)
     }
 
     fn destination_port(&mut self) -> Option<u16> {
@@ -184,6 +222,23 @@ impl Environment for HostEnvironment {
 
     fn peer(&mut self) -> Option<Vec<u8>> {
         Some(property("connection\0uri_san_peer_certificate")?.to_vec())
+    }
+
+    fn identity(&mut self, source: &IdentitySource) -> Option<Vec<u8>> {
+        match source {
+            IdentitySource::PeerCertificate => self.peer(),
+            IdentitySource::FilterState(key) => Some(property(&format!("filter_state\0{key}"))?.to_vec()),
+            IdentitySource::Workload { trust_domain } => {
+                // Istio's names; a slash would make one identity look like another.
+                let part = |key: &str| {
+                    let value = property(&format!("xds\0node\0metadata\0{key}"))?;
+                    let text = std::str::from_utf8(&value).ok()?.to_owned();
+                    Some(text).filter(|text| !text.contains('/'))
+                };
+                let (namespace, account) = (part("NAMESPACE")?, part("SERVICE_ACCOUNT")?);
+                Some(format!("spiffe://{trust_domain}/ns/{namespace}/sa/{account}").into_bytes())
+            }
+        }
     }
 
     fn random(&mut self) -> u64 {

@@ -9,6 +9,7 @@
 mod abi;
 mod configuration;
 mod counters;
+mod egress;
 mod failure;
 #[cfg(test)]
 mod fake_host;
@@ -22,7 +23,7 @@ pub use abi::Flow;
 pub use memory::allocate;
 pub use penstock_policy::module;
 
-/// Makes the crate a proxy-wasm module that runs the sections of the [`module`] named.
+/// Makes the crate a proxy-wasm module that runs the sections of the module named, a type of [`mod@module`].
 ///
 /// Only these callbacks are exported: the host skips those that a module does not have, and each that it has is a call
 /// for every request.
@@ -71,6 +72,8 @@ macro_rules! module {
                 VM.with(|vm| vm.request_headers(stream)) as u32
             }
 
+            $crate::callbacks_of_connections!($module);
+
             #[unsafe(no_mangle)]
             extern "C" fn proxy_on_tick(plugin: u32) {
                 VM.with(|vm| vm.tick(plugin));
@@ -82,4 +85,20 @@ macro_rules! module {
             }
         }
     };
+}
+
+/// The callbacks of the network filter, for the modules that run `egress`.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! callbacks_of_connections {
+    (EgressAllowlist) => {
+        #[unsafe(no_mangle)]
+        extern "C" fn proxy_on_new_connection(stream: u32) -> u32 {
+            VM.with(|vm| vm.new_connection(stream)) as u32
+        }
+    };
+    (Suite) => {
+        $crate::callbacks_of_connections!(EgressAllowlist);
+    };
+    ($other:ident) => {};
 }

@@ -19,7 +19,7 @@ fn is_token_byte(byte: u8) -> bool {
 }
 
 /// Whether `bytes` is an HTTP token: the form of methods and header names.
-fn is_token(bytes: &[u8]) -> bool {
+pub(crate) fn is_token(bytes: &[u8]) -> bool {
     !bytes.is_empty() && bytes.iter().all(|&b| is_token_byte(b))
 }
 

@@ -1,0 +1,147 @@
+//! `host[:port]`, read in one way only.
+//!
+//! Attacks on allowlists live where two readers differ: userinfo, percent escapes, `0x7f.1`, a second colon, a name
+//! that one resolver takes for an address. Whatever has a second reading has none here (RFC 3986 §3.2, minus
+//! everything optional; "ends in a number" is that of the WHATWG URL standard, §3.5).
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// The longest label of a DNS name (RFC 1035 §2.3.4).
+const MAX_LABEL: usize = 63;
+/// The longest DNS name in text form.
+pub(super) const MAX_NAME: usize = 253;
+
+/// Why an authority has no single reading.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BadAuthority {
+    /// There is none.
+    Missing,
+    /// Not `host[:port]` with a valid name or address.
+    Malformed,
+    /// A name that some reader takes for an IPv4 address.
+    NumericHost,
+    /// The port is not 1–65535 in plain digits.
+    Port,
+}
+
+impl BadAuthority {
+    /// The reason that a decision gives.
+    pub const fn reason(self) -> &'static str {
+        match self {
+            BadAuthority::Missing => "authorityMissing",
+            BadAuthority::Malformed => "authorityMalformed",
+            BadAuthority::NumericHost => "hostIsAmbiguousNumber",
+            BadAuthority::Port => "portMalformed",
+        }
+    }
+}
+
+/// A host in the one form that it has.
+#[derive(Clone, Copy, Debug)]
+pub enum Host<'a> {
+    /// A DNS name without its trailing dot, case as received.
+    Name(&'a [u8]),
+    /// A strict dotted quad or a bracketed IPv6 address.
+    Address(IpAddr),
+}
+
+impl PartialEq for Host<'_> {
+    /// Names compare ASCII-case-insensitively, addresses by value; an IPv4-mapped IPv6 address is an IPv6 address.
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Host::Name(a), Host::Name(b)) => a.eq_ignore_ascii_case(b),
+            (Host::Address(a), Host::Address(b)) => a == b,
+            _ => false,
+        }
+    }
+}
+
+/// An authority that has one reading.
+#[derive(Clone, Copy, Debug)]
+pub struct Authority<'a> {
+    /// The host.
+    pub host: Host<'a>,
+    /// The port as given, 1–65535.
+    pub port: Option<u16>,
+}
+
+impl<'a> Authority<'a> {
+    /// Reads `host[:port]`.
+    ///
+    /// # Errors
+    /// When any reader could see something else in it.
+    pub fn parse(bytes: &'a [u8]) -> Result<Authority<'a>, BadAuthority> {
+        if bytes.is_empty() {
+            return Err(BadAuthority::Missing);
+        }
+        if let Some(rest) = bytes.strip_prefix(b"[") {
+            let end = rest.iter().position(|&b| b == b']').ok_or(BadAuthority::Malformed)?;
+            let (inside, after) = rest.split_at(end);
+            let address = ipv6(inside).ok_or(BadAuthority::Malformed)?;
+            let port = match after {
+                [b']'] => None,
+                [b']', b':', port @ ..] => Some(parse_port(port).ok_or(BadAuthority::Port)?),
+                _ => return Err(BadAuthority::Malformed),
+            };
+            return Ok(Authority { host: Host::Address(IpAddr::V6(address)), port });
+        }
+        let (host, port) = match bytes.iter().position(|&b| b == b':') {
+            Some(at) => {
+                let (host, port) = bytes.split_at(at);
+                let host = parse_host(host)?;
+                (host, Some(parse_port(port.get(1..).unwrap_or_default()).ok_or(BadAuthority::Port)?))
+            }
+            None => (parse_host(bytes)?, None),
+        };
+        Ok(Authority { host, port })
+    }
+}
+
+/// A name or a dotted quad, without port.
+fn parse_host(host: &[u8]) -> Result<Host<'_>, BadAuthority> {
+    let name = host.strip_suffix(b".").unwrap_or(host);
+    if name.is_empty() || name.len() > MAX_NAME || !name.split(|&b| b == b'.').all(is_label) {
+        return Err(BadAuthority::Malformed);
+    }
+    if !ends_in_number(name) {
+        return Ok(Host::Name(name));
+    }
+    // The whole host: `127.0.0.1.` is an address to some readers and a name to others.
+    ipv4(host).map(|address| Host::Address(IpAddr::V4(address))).ok_or(BadAuthority::NumericHost)
+}
+
+/// Whether `label` is 1–63 of `[A-Za-z0-9_-]`, without a hyphen at either end.
+fn is_label(label: &[u8]) -> bool {
+    (1..=MAX_LABEL).contains(&label.len())
+        && label.iter().all(|&b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+        && label.first() != Some(&b'-')
+        && label.last() != Some(&b'-')
+}
+
+/// Whether the last label is a number to any reader: all digits, or `0x` and hexadecimal digits, possibly none.
+pub fn ends_in_number(name: &[u8]) -> bool {
+    let last = name.rsplit(|&b| b == b'.').next().unwrap_or_default();
+    match last {
+        [b'0', b'x' | b'X', hex @ ..] => hex.iter().all(u8::is_ascii_hexdigit),
+        digits => !digits.is_empty() && digits.iter().all(u8::is_ascii_digit),
+    }
+}
+
+/// Four decimal numbers without leading zeros: the form of `std`, and only it.
+fn ipv4(text: &[u8]) -> Option<Ipv4Addr> {
+    std::str::from_utf8(text).ok()?.parse().ok()
+}
+
+/// An IPv6 address without zone.
+fn ipv6(text: &[u8]) -> Option<Ipv6Addr> {
+    std::str::from_utf8(text).ok()?.parse().ok()
+}
+
+/// 1–65535 in digits, without sign and leading zero.
+fn parse_port(digits: &[u8]) -> Option<u16> {
+    if !matches!(digits, [b'1'..=b'9', ..]) || digits.len() > 5 || !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let value = digits.iter().fold(0u32, |value, &digit| value * 10 + u32::from(digit - b'0'));
+    u16::try_from(value).ok()
+}

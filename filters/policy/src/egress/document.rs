@@ -1,0 +1,172 @@
+//! `egress` as written.
+
+use super::caller::{CallerPattern, IdentitySource};
+use super::cidr::Cidr;
+use super::host::EgressHost;
+use crate::document::{
+    At, Context, Decode, Fields, Method, Name, Named, Node, NonEmpty, Whole, object, words, wrong_kind,
+};
+use crate::environment::Timestamp;
+use crate::matching::PathMatch;
+
+words! {
+    /// What becomes of a request that no rule allows.
+    pub enum Mode {
+        /// It is refused.
+        Enforce = "Enforce",
+        /// It passes and is reported.
+        Audit = "Audit",
+    }
+}
+
+object! {
+    /// The section as written.
+    pub struct EgressDocument {
+        /// What becomes of a request that no rule allows.
+        mode as "mode": Mode = Mode::Enforce,
+        /// Where the caller's identity comes from.
+        identity as "identity": IdentitySource = IdentitySource::default(),
+        /// Whether the connection's SNI must equal the authority's host.
+        verify_sni as "verifySni": bool = false,
+        /// Beats every rule.
+        deny as "deny": Vec<Destination> = Vec::new(),
+        /// What is allowed; nothing when empty.
+        rules as "rules": Named<RuleDocument> = Named::default(),
+    }
+}
+
+object! {
+    /// One rule as written.
+    pub struct RuleDocument check = RuleDocument::check {
+        /// Unique among the rules.
+        name as "name": Name,
+        /// Who answers for it.
+        owner as "owner": Option<Text>,
+        /// What it is for.
+        reason as "reason": Option<Text>,
+        /// Who may use it; absent: any caller.
+        from as "from": Option<NonEmpty<CallerPattern>>,
+        /// Where to.
+        to as "to": NonEmpty<Destination>,
+        /// Absent: any.
+        methods as "methods": Option<NonEmpty<Method>>,
+        /// Absent: any.
+        paths as "paths": Option<NonEmpty<EgressPath>>,
+        /// Whether CONNECT may open tunnels.
+        connect as "connect": bool = false,
+        /// Protocols of `upgrade` and of extended CONNECT; absent: none.
+        upgrades as "upgrades": Vec<Protocol> = Vec::new(),
+        /// The first instant at which the rule holds.
+        not_before as "notBefore": Option<Timestamp>,
+        /// The first instant at which it no longer does.
+        expires as "expires": Option<Timestamp>,
+    }
+}
+
+impl RuleDocument {
+    fn check(&self, at: &At<'_>, cx: &mut Context) -> bool {
+        let never = self.not_before.zip(self.expires).is_some_and(|(start, end)| end <= start);
+        if never {
+            let help = "let the rule expire after it begins".to_owned();
+            cx.problem_at(&at.field("expires"), "is not after `notBefore`: the rule would never hold", help);
+        }
+        !never
+    }
+}
+
+/// Owner or reason: 1–1024 bytes without control characters, because they are printed into logs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Text(pub Box<str>);
+
+impl Decode for Text {
+    const EXPECTED: &'static str = "a string";
+
+    fn decode(node: &Node, at: &At<'_>, cx: &mut Context) -> Option<Self> {
+        let Node::String(text) = node else { return wrong_kind::<Self>(node, at, cx) };
+        if text.trim().is_empty() || text.len() > 1024 || text.chars().any(char::is_control) {
+            let help = "write 1 to 1024 bytes without control characters, or leave it out".to_owned();
+            cx.problem(at, node, "cannot be printed with a decision", help);
+            return None;
+        }
+        Some(Text(text.as_str().into()))
+    }
+}
+
+/// What a destination names.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Target {
+    /// Names.
+    Host(EgressHost),
+    /// IP literals.
+    Cidr(Cidr),
+}
+
+/// `{host | cidr, ports}`.
+#[derive(Clone, Debug)]
+pub struct Destination {
+    /// Names or addresses.
+    pub target: Target,
+    /// Absent: any port.
+    pub ports: Option<NonEmpty<Whole<1, 65535>>>,
+}
+
+impl Decode for Destination {
+    const EXPECTED: &'static str = "an object with host or cidr";
+
+    fn decode(node: &Node, at: &At<'_>, cx: &mut Context) -> Option<Self> {
+        let fields = Fields::open::<Self>(node, at, cx, &["host", "cidr", "ports"])?;
+        if fields.has("host") == fields.has("cidr") {
+            let help = "give a host for names, or a cidr for IP addresses".to_owned();
+            cx.problem(at, node, "must have either host or cidr", help);
+            return None;
+        }
+        let target = if fields.has("host") {
+            fields.get("host", at, cx).map(Target::Host)
+        } else {
+            fields.get("cidr", at, cx).map(Target::Cidr)
+        };
+        let ports = fields.get("ports", at, cx);
+        Some(Destination { target: target?, ports: ports? })
+    }
+}
+
+/// A path match on canonical paths: a literal must be canonical itself, or it could never match.
+#[derive(Clone, Debug)]
+pub struct EgressPath(pub PathMatch);
+
+impl Decode for EgressPath {
+    const EXPECTED: &'static str = PathMatch::EXPECTED;
+
+    fn decode(node: &Node, at: &At<'_>, cx: &mut Context) -> Option<Self> {
+        let path = PathMatch::decode(node, at, cx)?;
+        let (PathMatch::Exact(literal) | PathMatch::Prefix(literal)) = &path else { return Some(EgressPath(path)) };
+        // A prefix has lost its trailing slash, and `/` all of it.
+        let literal: &[u8] = if literal.is_empty() { b"/" } else { literal };
+        let help = match super::path::canonical(literal) {
+            Ok(canonical) if *canonical == *literal => return Some(EgressPath(path)),
+            Ok(canonical) => format!("write {}", String::from_utf8_lossy(&canonical)),
+            Err(_) => "leave out escaped delimiters, broken escapes and dot segments".to_owned(),
+        };
+        let value = node.get("value").unwrap_or(node);
+        cx.problem(&at.field("value"), value, "is not canonical: no request would match it", help);
+        None
+    }
+}
+
+/// An upgrade protocol, in lower case.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Protocol(pub Box<str>);
+
+impl Decode for Protocol {
+    const EXPECTED: &'static str = "a string: a protocol such as websocket";
+
+    fn decode(node: &Node, at: &At<'_>, cx: &mut Context) -> Option<Self> {
+        let Node::String(text) = node else { return wrong_kind::<Self>(node, at, cx) };
+        let valid = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~/".contains(&b);
+        if text.is_empty() || text.len() > 64 || text == "*" || !text.bytes().all(valid) {
+            cx.problem(at, node, "is not a protocol", "write its name, such as websocket".to_owned());
+            return None;
+        }
+        Some(Protocol(text.to_ascii_lowercase().into()))
+    }
+}

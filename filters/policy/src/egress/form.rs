@@ -1,0 +1,122 @@
+//! Point 1 of the contract: what has no single reading is refused before any rule is asked.
+
+use super::authority::{Authority, BadAuthority};
+use crate::document::is_token;
+use crate::request::Request;
+
+/// Headers by which some servers take another method than the request's.
+pub(super) const METHOD_OVERRIDES: [&[u8]; 3] = [b"x-http-method-override", b"x-http-method", b"x-method-override"];
+
+/// A request whose form has one reading.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Form<'a> {
+    /// The one authority.
+    pub authority: Authority<'a>,
+    /// The method that rules see.
+    pub method: &'a [u8],
+    /// Whether the request opens a tunnel whose bytes nobody reads: CONNECT, but not one for an upgrade.
+    pub is_tunnel: bool,
+    /// Whether an `upgrade` header or `:protocol` asks for another protocol.
+    pub has_upgrade: bool,
+    /// Whether a header asks for another method.
+    pub has_method_override: bool,
+    /// Whether a header asks for another path.
+    pub has_path_override: bool,
+}
+
+impl<'a> Form<'a> {
+    /// Checks everything that no rule has a say in, but for what needs the port: see [`hosts_agree`].
+    ///
+    /// # Errors
+    /// With the reason.
+    pub fn check(request: &Request<'a>) -> Result<Form<'a>, &'static str> {
+        let authority = Authority::parse(request.authority).map_err(BadAuthority::reason)?;
+        if !is_token(request.method) {
+            return Err("methodMalformed");
+        }
+        let is_connect = request.method == b"CONNECT";
+        if request.protocol.is_some() && !is_connect {
+            return Err("protocolWithoutConnect");
+        }
+        // RFC 8441: CONNECT with a protocol is HTTP/2's way to write GET with `upgrade`, and Envoy rewrites it to that
+        // before a filter sees it. `bytestream` it leaves alone: a tunnel like any other.
+        let is_upgrade = request.protocol.is_some_and(|protocol| !protocol.eq_ignore_ascii_case(b"bytestream"));
+        let is_tunnel = is_connect && !is_upgrade;
+        check_target(request, is_tunnel)?;
+        if is_tunnel && authority.port.is_none() {
+            return Err("connectWithoutPort");
+        }
+        let mut form = Form {
+            authority,
+            method: if is_connect && is_upgrade { b"GET" } else { request.method },
+            is_tunnel,
+            has_upgrade: request.protocol.is_some(),
+            has_method_override: false,
+            has_path_override: false,
+        };
+        form.look_at_headers(request)?;
+        Ok(form)
+    }
+
+    /// One pass over all headers.
+    fn look_at_headers(&mut self, request: &Request<'_>) -> Result<(), &'static str> {
+        let mut pseudo = [false; 5];
+        for &(name, _) in request.headers() {
+            let seen = match name {
+                b":method" => 0,
+                b":scheme" => 1,
+                b":authority" => 2,
+                b":path" => 3,
+                b":protocol" => 4,
+                b"upgrade" => {
+                    self.has_upgrade = true;
+                    continue;
+                }
+                b"x-envoy-original-dst-host" => return Err("destinationOverrideHeader"),
+                b"x-original-url" | b"x-rewrite-url" => {
+                    self.has_path_override = true;
+                    continue;
+                }
+                name => {
+                    self.has_method_override |= METHOD_OVERRIDES.contains(&name);
+                    continue;
+                }
+            };
+            if let Some(seen) = pseudo.get_mut(seen)
+                && std::mem::replace(seen, true)
+            {
+                return Err("pseudoHeaderRepeated");
+            }
+        }
+        Ok(())
+    }
+}
+
+/// `:path` is origin-form in visible ASCII without fragment and backslash. Only `OPTIONS *` and tunnels have another.
+fn check_target(request: &Request<'_>, is_tunnel: bool) -> Result<(), &'static str> {
+    let target = request.target;
+    let other_form = is_tunnel || (request.method == b"OPTIONS" && target == b"*");
+    if !other_form && target.first() != Some(&b'/') {
+        return Err("pathNotOriginForm");
+    }
+    match target.iter().all(|&b| b.is_ascii_graphic() && b != b'#' && b != b'\\') {
+        true => Ok(()),
+        false => Err("pathMalformed"),
+    }
+}
+
+/// Whether every `host` header means what `:authority` means; `port` is the authority's explicit port, and
+/// `default_port` that of an authority without one.
+pub(super) fn hosts_agree(
+    request: &Request<'_>,
+    authority: &Authority<'_>,
+    port: Option<u16>,
+    mut default_port: impl FnMut() -> Option<u16>,
+) -> bool {
+    request.values(b"host").all(|value| {
+        // The same bytes mean the same; nearly always, so no port need be asked for.
+        value == request.authority
+            || Authority::parse(value)
+                .is_ok_and(|host| host.host == authority.host && host.port.or_else(&mut default_port) == port)
+    })
+}

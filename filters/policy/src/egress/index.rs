@@ -1,0 +1,95 @@
+//! Rules by destination: one look-up finds those that could allow, however many there are.
+
+use std::net::IpAddr;
+
+use super::authority::Host;
+use super::cidr::CidrMap;
+use super::document::{Destination, Target};
+use crate::matching::HostTrie;
+
+/// Destinations by name and by address.
+#[derive(Debug)]
+pub(super) struct Destinations {
+    names: HostTrie<Bucket>,
+    addresses: CidrMap<Bucket>,
+}
+
+/// All destinations of one pattern or range.
+#[derive(Debug)]
+pub(super) struct Bucket {
+    /// In the order of their rules.
+    pub entries: Box<[Entry]>,
+    /// Whether any of the rules has `paths`.
+    pub has_paths: bool,
+}
+
+/// One destination of one rule.
+#[derive(Clone, Debug)]
+pub(super) struct Entry {
+    /// Which rule; for `deny` which entry.
+    pub rule: u32,
+    ports: Option<Box<[u16]>>,
+}
+
+impl Entry {
+    /// Whether `port` is one of the destination's. A port that nobody knows is none of those listed.
+    pub fn has_port(&self, port: Option<u16>) -> bool {
+        self.ports.as_deref().is_none_or(|ports| port.is_some_and(|port| ports.contains(&port)))
+    }
+}
+
+impl Destinations {
+    /// Indexes `destinations`, each with the number of its rule, in ascending order; `has_paths` says whether a rule
+    /// has `paths`.
+    pub fn new<'d>(
+        destinations: impl Iterator<Item = (u32, &'d Destination)>,
+        has_paths: impl Fn(u32) -> bool,
+    ) -> Destinations {
+        let mut names: HostTrie<Vec<Entry>> = HostTrie::default();
+        let mut addresses: CidrMap<Vec<Entry>> = CidrMap::default();
+        for (rule, destination) in destinations {
+            let ports = destination.ports.as_ref().map(|ports| {
+                // The document's type says 1–65535.
+                ports.0.iter().filter_map(|port| u16::try_from(port.0).ok()).collect()
+            });
+            let entry = Entry { rule, ports };
+            match &destination.target {
+                Target::Host(host) => {
+                    if let Some(bucket) = names.entry(&host.0) {
+                        bucket.get_or_insert_default().push(entry);
+                    }
+                }
+                Target::Cidr(range) => addresses.entry(*range).push(entry),
+            }
+        }
+        let bucket = |entries: Vec<Entry>| Bucket {
+            has_paths: entries.iter().any(|entry| has_paths(entry.rule)),
+            entries: entries.into(),
+        };
+        Destinations { names: names.map(bucket), addresses: addresses.map(bucket) }
+    }
+
+    /// Shows every bucket whose pattern or range covers `host`, widest first.
+    pub fn covering<'t>(&'t self, host: &Host<'_>, visit: impl FnMut(&'t Bucket)) {
+        match host {
+            Host::Name(name) => self.names.covering(name, visit),
+            Host::Address(address) => self.addresses.covering(*address, visit),
+        }
+    }
+
+    /// Whether any destination covers `host` and `port`, as `deny` asks. Here what is unclear counts as covered: a
+    /// port that nobody knows, and the IPv4 address inside an IPv4-mapped IPv6 address.
+    pub fn denies(&self, host: &Host<'_>, port: Option<u16>) -> bool {
+        let mut found = false;
+        let mut visit = |bucket: &Bucket| {
+            found |= bucket.entries.iter().any(|entry| port.is_none() || entry.has_port(port));
+        };
+        self.covering(host, &mut visit);
+        if let Host::Address(IpAddr::V6(address)) = host
+            && let Some(mapped) = address.to_ipv4_mapped()
+        {
+            self.addresses.covering(IpAddr::V4(mapped), visit);
+        }
+        found
+    }
+}

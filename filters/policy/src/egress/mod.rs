@@ -1,0 +1,229 @@
+//! `egress`: a request goes out only when its one reading matches a rule that is in force.
+//!
+//! The order of a decision: the request's form (400 in every mode), `deny`, the rules that the destination's index
+//! finds, and for what they allow the connection's SNI (421). What was matched is what is forwarded: on path-scoped
+//! requests the canonical path is written back.
+
+mod authority;
+mod caller;
+mod cidr;
+mod connection;
+mod document;
+mod form;
+mod host;
+mod index;
+mod path;
+mod report;
+mod search;
+#[cfg(test)]
+mod tests;
+
+pub use authority::{Authority, BadAuthority, Host};
+pub use caller::{CallerPattern, IdentitySource};
+pub use cidr::{Cidr, CidrMap};
+pub use connection::{Connection, Verdict};
+pub use document::{Destination, EgressDocument, EgressPath, Mode, Protocol, RuleDocument, Target, Text};
+pub use host::EgressHost;
+pub use path::{BadPath, canonical};
+pub use report::{Outcome, Report, connection_line, log_line};
+
+use std::borrow::Cow;
+
+use crate::decision::{Action, Decision, HeaderOp, Section};
+use crate::environment::{Environment, Timestamp};
+use crate::matching::PathMatch;
+use crate::request::Request;
+use form::{Form, hosts_agree};
+use index::Destinations;
+use search::{Facts, Found, Search};
+
+/// The section, ready to decide.
+#[derive(Debug)]
+pub struct Egress {
+    mode: Mode,
+    verify_sni: bool,
+    identity: IdentitySource,
+    rules: Box<[Rule]>,
+    allow: Destinations,
+    deny: Destinations,
+}
+
+/// One rule, ready to decide.
+#[derive(Debug)]
+pub struct Rule {
+    /// Unique among the rules.
+    pub name: Box<str>,
+    /// Who answers for it.
+    pub owner: Option<Box<str>>,
+    /// What it is for.
+    pub reason: Option<Box<str>>,
+    /// The first instant at which it no longer holds.
+    pub expires: Option<Timestamp>,
+    not_before: Option<Timestamp>,
+    from: Option<Box<[CallerPattern]>>,
+    methods: Option<Box<[Box<str>]>>,
+    paths: Option<Box<[PathMatch]>>,
+    connect: bool,
+    upgrades: Box<[Protocol]>,
+}
+
+/// What becomes of a request after this section.
+#[derive(Clone, Copy, Debug)]
+pub enum Flow<'a> {
+    /// The decision holds the response.
+    Responded,
+    /// It goes on, with this request target in place of its own if there is one.
+    GoesOn(Option<&'a [u8]>),
+}
+
+/// A request that is not allowed.
+#[derive(Clone, Copy, Debug)]
+struct Refusal<'a> {
+    status: u16,
+    reason: &'static str,
+    /// The rule that came nearest.
+    rule: Option<&'a Rule>,
+}
+
+impl<'a> Refusal<'a> {
+    fn new(status: u16, reason: &'static str) -> Refusal<'a> {
+        Refusal { status, reason, rule: None }
+    }
+}
+
+impl Egress {
+    /// Compiles the section.
+    pub fn new(document: EgressDocument) -> Egress {
+        let rules = &document.rules.0;
+        let has_paths = |rule: u32| rules.get(rule as usize).is_some_and(|rule| rule.paths.is_some());
+        let to = (0u32..).zip(rules).flat_map(|(i, rule)| rule.to.0.iter().map(move |to| (i, to)));
+        let allow = Destinations::new(to, has_paths);
+        let deny = Destinations::new((0u32..).zip(&document.deny), |_| false);
+        Egress {
+            mode: document.mode,
+            verify_sni: document.verify_sni,
+            identity: document.identity,
+            rules: document.rules.0.into_iter().map(Rule::new).collect(),
+            allow,
+            deny,
+        }
+    }
+
+    /// The rules in document order.
+    pub fn rules(&self) -> &[Rule] {
+        &self.rules
+    }
+
+    /// Where the callers' identity comes from.
+    pub fn identity(&self) -> &IdentitySource {
+        &self.identity
+    }
+
+    /// Decides one request.
+    pub fn decide<'a>(
+        &'a self,
+        request: &Request<'a>,
+        environment: &mut impl Environment,
+        decision: &mut Decision<'a>,
+    ) -> Flow<'a> {
+        decision.section = Some(Section::Egress);
+        let mut facts = Facts::new(environment, &self.identity);
+        let form = Form::check(request);
+        let outcome = match &form {
+            Ok(form) => self.judge(request, form, &mut facts),
+            Err(reason) => Err((Refusal::new(400, reason), None)),
+        };
+        let (refusal, canonical) = match outcome {
+            Ok((rule, canonical)) => {
+                decision.rule = Some(&rule.name);
+                decision.egress = Some(Report { rule: Some(rule), ..facts.report() });
+                (None, canonical)
+            }
+            Err((refusal, canonical)) => (Some(refusal), canonical),
+        };
+        if let Some(refusal) = refusal {
+            decision.rule = refusal.rule.map(|rule| &*rule.name);
+            decision.reason = Some(refusal.reason);
+            let report = facts.refusal_report(refusal.rule);
+            let id = report.id.unwrap_or_default();
+            decision.egress = Some(report);
+            if refusal.status != 403 || self.mode == Mode::Enforce {
+                let host = form.as_ref().ok().map(|form| &form.authority.host);
+                decision.action = Action::Respond(report::response(&refusal, host, id));
+                return Flow::Responded;
+            }
+            decision.would_respond = Some(refusal.status);
+        }
+        if let Some(target) = canonical {
+            decision.headers.push(HeaderOp::Set(":path", Cow::Borrowed(target)));
+        }
+        Flow::GoesOn(canonical)
+    }
+
+    /// The rule that allows the request, or why none does; either with the canonical target, when the request is
+    /// path-scoped and the target is not canonical as it is.
+    #[allow(clippy::type_complexity, reason = "said once")]
+    fn judge<'a, E: Environment>(
+        &'a self,
+        request: &Request<'a>,
+        form: &Form<'a>,
+        facts: &mut Facts<'_, E>,
+    ) -> Result<(&'a Rule, Option<&'a [u8]>), (Refusal<'a>, Option<&'a [u8]>)> {
+        let refuse = |status, reason| Err((Refusal::new(status, reason), None));
+        let port = form.authority.port.or_else(|| facts.default_port(request));
+        facts.port = port;
+        if !hosts_agree(request, &form.authority, port, || facts.default_port(request)) {
+            return refuse(400, "hostHeaderMismatch");
+        }
+        let host = &form.authority.host;
+        let mut search = Search::new(request, form, port);
+        self.allow.covering(host, |bucket| search.look(bucket, &self.rules, facts));
+        let Found { rule, nearest, canonical } = match search.finish() {
+            Ok(found) => found,
+            Err(reason) => return refuse(400, reason),
+        };
+        let target = match canonical {
+            None => None,
+            // Without a place for it, the canonical target could not outlive this call: nothing is forwarded then.
+            Some(path) => match request.keep_target(&path) {
+                None => return refuse(400, "pathNotCanonical"),
+                target => target,
+            },
+        };
+        if self.deny.denies(host, port) {
+            return Err((Refusal::new(403, "hostDenied"), target));
+        }
+        let Some(rule) = rule.and_then(|rule| self.rules.get(rule as usize)) else {
+            let (stage, rule) = nearest;
+            let rule = rule.filter(|_| stage.names_its_rule()).and_then(|rule| self.rules.get(rule as usize));
+            return Err((Refusal { status: 403, reason: stage.reason(), rule }, target));
+        };
+        if self.verify_sni && !sni_is(facts.environment.sni().as_deref(), host) {
+            return Err((Refusal { status: 421, reason: "sniMismatch", rule: Some(rule) }, target));
+        }
+        Ok((rule, target))
+    }
+}
+
+impl Rule {
+    fn new(document: RuleDocument) -> Rule {
+        Rule {
+            name: document.name.0,
+            owner: document.owner.map(|text| text.0),
+            reason: document.reason.map(|text| text.0),
+            expires: document.expires,
+            not_before: document.not_before,
+            from: document.from.map(|from| from.0.into()),
+            methods: document.methods.map(|methods| methods.0.into_iter().map(|method| method.0).collect()),
+            paths: document.paths.map(|paths| paths.0.into_iter().map(|path| path.0).collect()),
+            connect: document.connect,
+            upgrades: document.upgrades.into(),
+        }
+    }
+}
+
+/// Whether the server name of the connection is `host`. An address is never a server name (RFC 6066 §3).
+fn sni_is(sni: Option<&[u8]>, host: &Host<'_>) -> bool {
+    let Some(sni) = sni else { return false };
+    matches!(host, Host::Name(name) if sni.strip_suffix(b".").unwrap_or(sni).eq_ignore_ascii_case(name))
+}

@@ -1,0 +1,232 @@
+//! The rules that a destination's index found, asked one after the other.
+
+use std::borrow::Cow;
+
+use super::caller::IdentitySource;
+use super::form::{Form, METHOD_OVERRIDES};
+use super::index::Bucket;
+use super::path::{BadPath, canonical};
+use super::{Report, Rule};
+use crate::environment::{Environment, Timestamp};
+use crate::request::Request;
+
+/// What the outside says of this request, each asked for at most once and only when a rule needs it.
+pub(super) struct Facts<'e, E> {
+    pub environment: &'e mut E,
+    /// The port of the destination, once known.
+    pub port: Option<u16>,
+    identity: &'e IdentitySource,
+    destination_port: Option<Option<u16>>,
+    now: Option<Timestamp>,
+    caller: Option<Option<Vec<u8>>>,
+}
+
+impl<'e, E: Environment> Facts<'e, E> {
+    pub fn new(environment: &'e mut E, identity: &'e IdentitySource) -> Self {
+        Facts { environment, port: None, identity, destination_port: None, now: None, caller: None }
+    }
+
+    /// The port of an authority without one: the connection's, else the scheme's.
+    pub fn default_port(&mut self, request: &Request<'_>) -> Option<u16> {
+        let environment = &mut *self.environment;
+        let port = *self.destination_port.get_or_insert_with(|| environment.destination_port());
+        port.or_else(|| match request.scheme {
+            scheme if scheme.eq_ignore_ascii_case(b"https") => Some(443),
+            scheme if scheme.eq_ignore_ascii_case(b"http") => Some(80),
+            _ => None,
+        })
+    }
+
+    fn now(&mut self) -> Timestamp {
+        let environment = &mut *self.environment;
+        *self.now.get_or_insert_with(|| environment.now())
+    }
+
+    fn caller(&mut self) -> Option<&[u8]> {
+        let (environment, identity) = (&mut *self.environment, self.identity);
+        self.caller.get_or_insert_with(|| environment.identity(identity).filter(|caller| !caller.is_empty())).as_deref()
+    }
+
+    /// What is known by now.
+    pub fn report<'a>(&mut self) -> Report<'a> {
+        Report { rule: None, caller: self.caller.take().flatten(), port: self.port, id: None }
+    }
+
+    /// For a refusal: rare enough to ask for the caller, and to draw an id.
+    pub fn refusal_report<'a>(&mut self, rule: Option<&'a Rule>) -> Report<'a> {
+        self.caller();
+        Report { rule, id: Some(self.environment.random()), ..self.report() }
+    }
+}
+
+/// How near a rule came to allowing the request; later stages are nearer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Stage {
+    Host,
+    Port,
+    CallerUnknown,
+    Caller,
+    NotYetValid,
+    Expired,
+    Method,
+    NeedsHttp,
+    MethodOverride,
+    Connect,
+    Upgrade,
+    Path,
+}
+
+impl Stage {
+    /// The reason that a decision gives when no rule came nearer.
+    pub fn reason(self) -> &'static str {
+        match self {
+            Stage::Host => "hostNotAllowed",
+            Stage::Port => "portNotAllowed",
+            Stage::CallerUnknown => "callerUnknown",
+            Stage::Caller => "callerNotAllowed",
+            Stage::NotYetValid => "ruleNotYetValid",
+            Stage::Expired => "ruleExpired",
+            Stage::Method => "methodNotAllowed",
+            Stage::NeedsHttp => "ruleNeedsHttp",
+            Stage::MethodOverride => "methodOverrideNotAllowed",
+            Stage::Connect => "connectNotAllowed",
+            Stage::Upgrade => "upgradeNotAllowed",
+            Stage::Path => "pathNotAllowed",
+        }
+    }
+
+    /// Whether a refusal names the nearest rule: only to callers that the rule is for.
+    pub fn names_its_rule(self) -> bool {
+        self > Stage::Caller
+    }
+}
+
+impl Rule {
+    /// Where the rule stops for want of the right caller or time; `None`: nowhere.
+    pub(super) fn caller_and_time<E: Environment>(&self, facts: &mut Facts<'_, E>) -> Option<Stage> {
+        if let Some(from) = &self.from {
+            let Some(caller) = facts.caller() else { return Some(Stage::CallerUnknown) };
+            if !from.iter().any(|pattern| pattern.covers(caller)) {
+                return Some(Stage::Caller);
+            }
+        }
+        if self.not_before.is_some_and(|start| facts.now() < start) {
+            return Some(Stage::NotYetValid);
+        }
+        if self.expires.is_some_and(|end| facts.now() >= end) {
+            return Some(Stage::Expired);
+        }
+        None
+    }
+}
+
+/// One search through the candidates.
+pub(super) struct Search<'r, 'a> {
+    request: &'r Request<'a>,
+    form: &'r Form<'a>,
+    port: Option<u16>,
+    /// The canonical path, once a path-scoped rule was selected.
+    canonical: Option<Result<Cow<'a, [u8]>, &'static str>>,
+    rule: Option<u32>,
+    nearest: (Stage, Option<u32>),
+}
+
+/// What a search found.
+pub(super) struct Found {
+    /// The first rule in document order that allows the request.
+    pub rule: Option<u32>,
+    /// How near the others came, and the first that came so near.
+    pub nearest: (Stage, Option<u32>),
+    /// The canonical path, when the request is path-scoped and its own path is not canonical.
+    pub canonical: Option<Vec<u8>>,
+}
+
+impl<'r, 'a> Search<'r, 'a> {
+    pub fn new(request: &'r Request<'a>, form: &'r Form<'a>, port: Option<u16>) -> Self {
+        Search { request, form, port, canonical: None, rule: None, nearest: (Stage::Host, None) }
+    }
+
+    /// Asks the rules of one bucket. All of them when any has `paths`: whether the request is path-scoped depends on
+    /// every rule that it selects, also when another allows it.
+    pub fn look<E: Environment>(&mut self, bucket: &Bucket, rules: &[Rule], facts: &mut Facts<'_, E>) {
+        for entry in &bucket.entries {
+            if !bucket.has_paths && self.rule.is_some_and(|rule| rule <= entry.rule) {
+                return;
+            }
+            let Some(rule) = rules.get(entry.rule as usize) else { continue };
+            let stage = if !entry.has_port(self.port) { Some(Stage::Port) } else { self.ask(rule, facts) };
+            match stage {
+                None => self.rule = Some(self.rule.map_or(entry.rule, |first| first.min(entry.rule))),
+                Some(stage) => {
+                    let (nearest, at) = self.nearest;
+                    if stage > nearest || (stage == nearest && at.is_none_or(|at| entry.rule < at)) {
+                        self.nearest = (stage, Some(entry.rule));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Where `rule` stops allowing the request; `None`: nowhere.
+    fn ask<E: Environment>(&mut self, rule: &Rule, facts: &mut Facts<'_, E>) -> Option<Stage> {
+        if let Some(stage) = rule.caller_and_time(facts) {
+            return Some(stage);
+        }
+        let lists = |method: &[u8]| {
+            rule.methods.as_deref().is_none_or(|methods| methods.iter().any(|listed| listed.as_bytes() == method))
+        };
+        if !lists(self.form.method) {
+            return Some(Stage::Method);
+        }
+        // Selected: with `paths`, the request is path-scoped whatever follows.
+        let is_tunnel = self.form.is_tunnel;
+        let path_allowed = rule.paths.as_deref().is_none_or(|paths| match self.canonical_path() {
+            Ok(path) => !is_tunnel && paths.iter().any(|allowed| allowed.matches(path)),
+            Err(_) => false,
+        });
+        if self.form.has_method_override
+            && !METHOD_OVERRIDES.iter().flat_map(|name| self.request.values(name)).all(lists)
+        {
+            return Some(Stage::MethodOverride);
+        }
+        if self.form.is_tunnel && !rule.connect {
+            return Some(Stage::Connect);
+        }
+        if self.form.has_upgrade && !self.upgrades_allowed(rule) {
+            return Some(Stage::Upgrade);
+        }
+        (!path_allowed).then_some(Stage::Path)
+    }
+
+    /// The canonical path, found once. `OPTIONS *` and tunnels have none other than their own.
+    fn canonical_path(&mut self) -> Result<&[u8], &'static str> {
+        let path = self.request.path;
+        let overridden = self.form.has_path_override;
+        let found = self.canonical.get_or_insert_with(|| match path {
+            _ if overridden => Err("pathOverrideHeader"),
+            [b'/', ..] => canonical(path).map_err(BadPath::reason),
+            other => Ok(Cow::Borrowed(other)),
+        });
+        found.as_deref().map_err(|reason| *reason)
+    }
+
+    /// Whether the rule lists every protocol that the request names.
+    fn upgrades_allowed(&self, rule: &Rule) -> bool {
+        let named = self.request.values(b"upgrade").flat_map(|value| value.split(|&b| b == b','));
+        named.chain(self.request.protocol).all(|protocol| {
+            rule.upgrades.iter().any(|listed| listed.0.as_bytes().eq_ignore_ascii_case(protocol.trim_ascii()))
+        })
+    }
+
+    /// The result.
+    ///
+    /// # Errors
+    /// With the reason, when the request is path-scoped and its path has no canonical form.
+    pub fn finish(self) -> Result<Found, &'static str> {
+        let canonical = match self.canonical.transpose()? {
+            Some(Cow::Owned(path)) => Some(path),
+            _ => None,
+        };
+        Ok(Found { rule: self.rule, nearest: self.nearest, canonical })
+    }
+}

@@ -1,0 +1,108 @@
+//! What egress decisions leave behind: a log line and filter state; and connections, which have no other effects.
+
+use std::cell::RefCell;
+
+use penstock_policy::egress::{Connection, Egress, Outcome, connection_line, log_line};
+use penstock_policy::{Decision, Environment, Request};
+
+use crate::abi::{Flow, LogLevel};
+use crate::host::{self, HostEnvironment};
+
+/// Lines a second and worker, at most; an attacker must not be able to fill the disk.
+const LINES_A_SECOND: u32 = 100;
+
+thread_local! {
+    static LIMITER: RefCell<Limiter> = const { RefCell::new(Limiter { second: 0, lines: 0, dropped: 0 }) };
+}
+
+/// How many lines went out in the current second, and how many did not.
+struct Limiter {
+    second: u64,
+    lines: u32,
+    dropped: u64,
+}
+
+impl Limiter {
+    /// Whether one more line may go out now; and how many were dropped before this second.
+    fn admit(&mut self, second: u64) -> (bool, u64) {
+        let mut dropped = 0;
+        if second != self.second {
+            dropped = std::mem::take(&mut self.dropped);
+            (self.second, self.lines) = (second, 0);
+        }
+        if self.lines < LINES_A_SECOND {
+            self.lines += 1;
+            return (true, dropped);
+        }
+        self.dropped += 1;
+        (false, dropped)
+    }
+}
+
+/// Writes what `line` makes, when the log takes it: what was allowed at debug level, all else at info.
+fn write(outcome: Outcome, line: impl FnOnce() -> Option<String>) {
+    let level = if outcome == Outcome::Allow { LogLevel::Debug } else { LogLevel::Info };
+    if !host::logs(level) {
+        return;
+    }
+    let second = host::seconds();
+    let admitted = LIMITER.with(|limiter| limiter.try_borrow_mut().map(|mut limiter| limiter.admit(second)));
+    let (admitted, dropped) = admitted.unwrap_or((true, 0));
+    if dropped > 0 {
+        host::log(LogLevel::Info, &format!("{{\"egress\":\"notLogged\",\"decisions\":{dropped}}}"));
+    }
+    if admitted && let Some(line) = line() {
+        host::log(level, &line);
+    }
+}
+
+/// Tells the log and the access log of a decision.
+pub(crate) fn report(request: &Request<'_>, decision: &Decision<'_>) {
+    let (Some(outcome), Some(report)) = (Outcome::of(decision), &decision.egress) else { return };
+    if let Some(rule) = report.rule {
+        host::set_filter_state("penstock.egress.rule", &rule.name);
+    }
+    if outcome != Outcome::Allow {
+        host::set_filter_state("penstock.egress.outcome", outcome.as_str());
+        host::set_filter_state("penstock.egress.reason", decision.reason.unwrap_or_default());
+    }
+    write(outcome, || log_line(request, decision));
+}
+
+/// Decides the current connection, and closes it before the next filter hears of it.
+pub(crate) fn connection(egress: &Egress) -> Flow {
+    let mut environment = HostEnvironment::default();
+    let sni = environment.sni();
+    let connection = Connection {
+        sni: sni.as_deref(),
+        destination: host::destination_address(),
+        port: environment.destination_port(),
+    };
+    let verdict = egress.decide_connection(&connection, &mut environment);
+    let is_open = verdict.is_open && environment.failure().is_none();
+    let outcome = match (is_open, verdict.reason) {
+        (true, None) => Outcome::Allow,
+        (true, Some(_)) => Outcome::Audit,
+        (false, _) => Outcome::Deny,
+    };
+    write(outcome, || Some(connection_line(&connection, &verdict)));
+    if is_open {
+        return Flow::Continue;
+    }
+    host::close_connection();
+    Flow::Pause
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flood_of_refusals_is_a_hundred_lines_a_second_and_a_count() {
+        let mut limiter = Limiter { second: 0, lines: 0, dropped: 0 };
+        let admitted = (0..1000).filter(|_| limiter.admit(7).0).count();
+        assert_eq!(admitted, 100);
+        assert_eq!(limiter.admit(8), (true, 900));
+        assert_eq!(limiter.admit(8), (true, 0));
+    }
+}
