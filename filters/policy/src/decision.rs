@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use smallvec::SmallVec;
 
+use crate::breaker::Watch;
 use crate::egress::Report;
 use crate::metrics::Metric;
 
@@ -104,4 +105,6 @@ pub struct Decision<'a> {
     pub egress: Option<Report<'a>>,
     /// What to count, each once, possibly the same several times.
     pub counts: Counts,
+    /// The breaker that wants to know how the request ends: see [`crate::breaker::Breakers::observe`].
+    pub watch: Option<Watch>,
 }

@@ -5,6 +5,8 @@
 //!
 //! Data flows one way: bytes → [`document`] (every problem at once) → [`Policy`] → [`Decision`].
 
+pub mod breaker;
+pub mod canaries;
 mod client;
 mod decision;
 pub mod document;

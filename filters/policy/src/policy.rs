@@ -3,6 +3,8 @@
 use std::borrow::Cow;
 use std::marker::PhantomData;
 
+use crate::breaker::Breakers;
+use crate::canaries::{Canaries, CanaryDocument};
 use crate::decision::{Decision, HeaderOp, Section};
 use crate::document::{At, Context, Decode, Fields, Named, Node, Problem, Problems};
 use crate::egress::{Egress, EgressDocument, Flow};
@@ -11,13 +13,14 @@ use crate::metrics::Metrics;
 use crate::module::{self, Module, Runs, Suite};
 use crate::rate_limits::{LimitDocument, RateLimits};
 use crate::request::Request;
-use crate::routes::{NotYet, Routes, RoutesDocument};
+use crate::routes::{Routes, RoutesDocument};
 use crate::settings::Settings;
 
 /// Memory for all regular expressions of one policy, in bytes.
 const REGEX_BUDGET: usize = 64 << 20;
 
-/// A policy, ready to decide by the module `M`. Never changes; a new document makes a new one.
+/// A policy, ready to decide by the module `M`. Never changes, but for what its breakers remember; a new document makes
+/// a new one.
 #[derive(Debug)]
 pub struct Policy<M: Runs = Suite> {
     module: PhantomData<M>,
@@ -25,7 +28,9 @@ pub struct Policy<M: Runs = Suite> {
     metrics: Metrics,
     egress: Option<Egress>,
     rate_limits: Option<RateLimits>,
+    breakers: Breakers,
     routes: Option<Routes>,
+    canaries: Option<Canaries>,
 }
 
 impl<M: Runs> Policy<M> {
@@ -82,15 +87,17 @@ impl<M: Runs> Policy<M> {
         let egress = section::<M, EgressDocument>(Section::Egress, &fields, cx);
         let routes = section::<M, RoutesDocument>(Section::Routes, &fields, cx);
         let rate_limits = section::<M, Named<LimitDocument>>(Section::RateLimits, &fields, cx);
-        section::<M, NotYet>(Section::Canaries, &fields, cx);
+        let canaries = section::<M, Named<CanaryDocument>>(Section::Canaries, &fields, cx);
         let settings = settings?;
         // The sections name their counters here, when they compile.
         let mut metrics = Metrics::default();
         let hops = settings.source_address.trusted_hops.0;
         let egress = egress?.map(Egress::new);
         let rate_limits = rate_limits?.map(|limits| RateLimits::new(limits, hops, &mut metrics));
-        let routes = routes?.map(Routes::new);
-        let policy = Policy { module: PhantomData, settings, metrics, egress, rate_limits, routes };
+        let mut breakers = Breakers::default();
+        let routes = routes?.map(|routes| Routes::new(routes, &mut breakers, &mut metrics));
+        let canaries = canaries?.map(|canaries| Canaries::new(canaries.0, &mut breakers, &mut metrics));
+        let policy = Policy { module: PhantomData, settings, metrics, egress, rate_limits, breakers, routes, canaries };
         Some(policy).filter(|_| !foreign)
     }
 
@@ -130,11 +137,17 @@ impl<M: Runs> Policy<M> {
             }
             held_back = held_back.or_else(|| HeldBack::of(&decision));
         }
-        if M::MODULE.runs(Section::Routes)
-            && let Some(routes) = &self.routes
-            && !routes.decide(request, &mut decision)
-        {
-            decision.route = routes.default_route();
+        let (settings, breakers) = (&self.settings, &self.breakers);
+        let by_rule = M::MODULE.runs(Section::Routes)
+            && self.routes.as_ref().is_some_and(|r| r.decide(request, breakers, environment, &mut decision));
+        let by_canary = M::MODULE.runs(Section::Canaries)
+            && !by_rule
+            && self
+                .canaries
+                .as_ref()
+                .is_some_and(|c| c.decide(request, settings, breakers, environment, &mut decision));
+        if !by_rule && !by_canary {
+            decision.route = self.routes.as_ref().and_then(Routes::default_route);
         }
         if let Some(held_back) = held_back {
             held_back.restore(&mut decision);
@@ -157,7 +170,18 @@ impl<M: Runs> Policy<M> {
 
     /// What is allowed but probably not meant.
     pub fn warnings(&self) -> Vec<Problem> {
-        self.routes.iter().flat_map(Routes::warnings).collect()
+        let routes = self.routes.iter().flat_map(Routes::warnings);
+        routes.chain(self.canaries.iter().flat_map(Canaries::warnings)).collect()
+    }
+
+    /// The section `canaries`.
+    pub fn canaries(&self) -> Option<&Canaries> {
+        self.canaries.as_ref()
+    }
+
+    /// The breakers of all sections: tell them how the requests end that [`Decision::watch`] names.
+    pub fn breakers(&self) -> &Breakers {
+        &self.breakers
     }
 
     /// The egress section, when the document has one.

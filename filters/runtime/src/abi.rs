@@ -57,6 +57,8 @@ pub(crate) enum LogLevel {
     Debug = 1,
     /// Worth a line.
     Info = 2,
+    /// Something that operators want to know, and that is as it should be.
+    Warn = 3,
     /// Something does not work.
     Error = 4,
     /// The module itself is broken.
@@ -67,6 +69,8 @@ pub(crate) enum LogLevel {
 pub(crate) const PLUGIN_CONFIGURATION: u32 = 7;
 /// The request's header map.
 pub(crate) const REQUEST_HEADERS: u32 = 0;
+/// The response's header map.
+pub(crate) const RESPONSE_HEADERS: u32 = 2;
 /// The client's side of a stream.
 pub(crate) const REQUEST_STREAM: u32 = 0;
 /// The client's side of a connection.
@@ -117,6 +121,8 @@ host_functions! { "env":
     fn proxy_get_buffer_bytes(kind: u32, start: usize, length: usize, data: *mut *mut u8, size: *mut usize);
     /// A whole header map, serialised as `headers.rs` says.
     fn proxy_get_header_map_pairs(map: u32, data: *mut *mut u8, size: *mut usize);
+    /// The first value of one header.
+    fn proxy_get_header_map_value(map: u32, name: *const u8, name_size: usize, data: *mut *mut u8, size: *mut usize);
     /// One more value.
     fn proxy_add_header_map_value(map: u32, name: *const u8, name_size: usize, value: *const u8, value_size: usize);
     /// This value in the place of all others.

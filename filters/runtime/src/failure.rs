@@ -74,3 +74,11 @@ impl Failure {
         Flow::Pause
     }
 }
+
+/// Notes what failed after the decision: a line in the log, and `penstock.host.<name>.failed` counts it. The response
+/// goes on.
+#[cold]
+pub(crate) fn note(name: &str, message: &str) {
+    host::count_rare(&format!("penstock.host.{name}.failed"));
+    host::log(LogLevel::Error, &format!("penstock: {message}"));
+}

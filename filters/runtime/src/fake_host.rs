@@ -23,6 +23,7 @@ pub(crate) struct Sent {
 pub(crate) struct FakeHost {
     pub(crate) configuration: Vec<u8>,
     pub(crate) headers: Vec<(Vec<u8>, Vec<u8>)>,
+    pub(crate) response_headers: Vec<(Vec<u8>, Vec<u8>)>,
     /// Handed over in the place of `headers`.
     pub(crate) raw_headers: Option<Vec<u8>>,
     pub(crate) properties: Vec<(&'static str, Vec<u8>)>,
@@ -154,8 +155,26 @@ pub(crate) unsafe fn proxy_get_header_map_pairs(map: u32, data: *mut *mut u8, si
     unsafe { hand_over(&value, data, size) }
 }
 
+pub(crate) unsafe fn proxy_get_header_map_value(
+    map: u32,
+    name: *const u8,
+    name_size: usize,
+    data: *mut *mut u8,
+    size: *mut usize,
+) -> u32 {
+    if let Some(status) = enter("proxy_get_header_map_value") {
+        return status;
+    }
+    assert_eq!(map, 2);
+    let name = unsafe { bytes(name, name_size) };
+    match with(|host| host.response_headers.iter().find(|(other, _)| other == name).map(|(_, value)| value.clone())) {
+        Some(value) => unsafe { hand_over(&value, data, size) },
+        None => 1,
+    }
+}
+
 pub(crate) unsafe fn proxy_add_header_map_value(
-    _map: u32,
+    map: u32,
     name: *const u8,
     name_size: usize,
     value: *const u8,
@@ -165,7 +184,11 @@ pub(crate) unsafe fn proxy_add_header_map_value(
         return status;
     }
     let header = unsafe { (bytes(name, name_size).to_vec(), bytes(value, value_size).to_vec()) };
-    with(|host| host.headers.push(header));
+    with(|host| match map {
+        0 => host.headers.push(header),
+        2 => host.response_headers.push(header),
+        other => panic!("map {other}"),
+    });
     0
 }
 

@@ -11,6 +11,7 @@ use crate::abi::{Flow, LogLevel};
 use crate::counters::Counters;
 use crate::failure::Failure;
 use crate::host::{self, HostEnvironment};
+use crate::later::Later;
 use crate::{configuration, counters, egress, headers};
 
 /// Contexts by the number that the host gives them.
@@ -27,6 +28,8 @@ struct State<M: Runs> {
     plugins: Contexts<Rc<Plugin<M>>>,
     /// Requests under way, each with the policy under which it began.
     streams: Contexts<Rc<Plugin<M>>>,
+    /// Those of them that have something left to do when the response comes.
+    later: Contexts<Later>,
 }
 
 /// A policy at work, and what it has counted.
@@ -47,6 +50,13 @@ impl<M: Runs> Plugin<M> {
         if let Ok(mut counters) = self.counters.try_borrow_mut() {
             counters.flush(self.policy.metrics());
         }
+    }
+}
+
+/// What was counted since the last tick.
+impl<M: Runs> Drop for Plugin<M> {
+    fn drop(&mut self) {
+        self.flush();
     }
 }
 
@@ -78,8 +88,11 @@ impl<M: Runs> Default for Vm<M> {
 impl<M: Runs> Vm<M> {
     /// A VM without plugins.
     pub const fn new() -> Self {
-        let plugins = Contexts::with_hasher(FxBuildHasher);
-        Vm(RefCell::new(State { plugins, streams: Contexts::with_hasher(FxBuildHasher) }))
+        Vm(RefCell::new(State {
+            plugins: Contexts::with_hasher(FxBuildHasher),
+            streams: Contexts::with_hasher(FxBuildHasher),
+            later: Contexts::with_hasher(FxBuildHasher),
+        }))
     }
 
     /// `None` only when the host calls back in the middle of a callback, which it must not.
@@ -99,13 +112,11 @@ impl<M: Runs> Vm<M> {
     /// A context ends.
     pub fn delete(&self, context: u32) {
         // Dropped outside of `state`, in case that it is the last user of a large policy.
-        let ended = self.state(|state| match state.streams.remove(&context) {
-            Some(stream) => (Some(stream), None),
-            None => (None, state.plugins.remove(&context)),
+        let ended = self.state(|state| {
+            state.later.remove(&context);
+            state.streams.remove(&context).or_else(|| state.plugins.remove(&context))
         });
-        if let Some((_, Some(plugin))) = ended {
-            plugin.flush();
-        }
+        drop(ended);
     }
 
     /// The plugin gets its configuration. `false` refuses it, and the host keeps the old one.
@@ -116,10 +127,8 @@ impl<M: Runs> Vm<M> {
             host::log(LogLevel::Error, "penstock: the host has no timer: metrics are only written when a policy ends");
         }
         let configured = Rc::new(Plugin { policy, counters: RefCell::new(counters) });
+        // The old one is dropped outside of `state`.
         let replaced = self.state(|state| state.plugins.insert(plugin, configured));
-        if let Some(Some(replaced)) = &replaced {
-            replaced.flush();
-        }
         replaced.is_some()
     }
 
@@ -148,6 +157,28 @@ impl<M: Runs> Vm<M> {
         }
     }
 
+    /// A response's headers are there, the upstream's or the proxy's own.
+    pub fn response_headers(&self, stream: u32) -> Flow {
+        // Taken out while the host is called.
+        if let Some(mut later) = self.state(|state| state.later.remove(&stream)).flatten() {
+            later.response_headers();
+            if later.is_watched() {
+                self.state(|state| state.later.insert(stream, later));
+            }
+        }
+        Flow::Continue
+    }
+
+    /// A request is over, however it went.
+    pub fn log(&self, stream: u32) {
+        let taken = |state: &mut State<M>| Some((state.later.remove(&stream)?, state.streams.get(&stream)?.clone()));
+        let Some((later, plugin)) = self.state(taken).flatten() else { return };
+        if let Some(event) = later.observe(&plugin.policy) {
+            plugin.count(&[event.metric]);
+            host::log(LogLevel::Warn, &format!("penstock: {}", event.line));
+        }
+    }
+
     fn carry(&self, stream: u32) -> Result<Flow, Failure> {
         let plugin = self.state(|state| state.streams.get(&stream).cloned()).flatten().ok_or(Failure::NoPolicy)?;
         let map = host::request_headers().map_err(Failure::Unreadable)?;
@@ -166,7 +197,14 @@ impl<M: Runs> Vm<M> {
                 if M::MODULE.runs(Section::Egress) {
                     egress::report(&request, &decision);
                 }
-                apply(&request, &decision)
+                let flow = apply(&request, &decision)?;
+                // A response of the policy's own carries its headers already.
+                if flow == Flow::Continue
+                    && let Some(later) = Later::of(&decision, &mut environment)
+                {
+                    self.state(|state| state.later.insert(stream, later));
+                }
+                Ok(flow)
             }
         }
     }
@@ -233,6 +271,7 @@ mod tests {
         vm().state(|state| {
             state.plugins.clear();
             state.streams.clear();
+            state.later.clear();
         });
     }
 
@@ -355,6 +394,112 @@ mod tests {
         assert_eq!(route(), ["beta"]);
     }
 
+    const COOKIE: &str = r#"{"canaries":[{"name":"a","stickiness":{"cookie":{"name":"id"}},
+        "variants":[{"name":"v1","weight":1}]}]}"#;
+
+    #[test]
+    fn headers_of_the_response_are_added_when_it_comes() {
+        fresh();
+        assert!(configured(PLUGIN, COOKIE));
+        let set = |cookie: &[(&str, &str)]| {
+            with(|host| {
+                host.headers = [(":method", "GET"), (":path", "/")]
+                    .iter()
+                    .chain(cookie)
+                    .map(|(n, v)| (n.as_bytes().to_vec(), v.as_bytes().to_vec()))
+                    .collect();
+                host.calls.clear();
+            });
+            vm().context_create(STREAM, PLUGIN);
+            assert_eq!(vm().request_headers(STREAM), Flow::Continue);
+            assert_eq!(with(|host| host.response_headers.len()), 0);
+            assert_eq!(vm().response_headers(STREAM), Flow::Continue);
+            // A second response, as after 100 or 103, gets nothing more.
+            assert_eq!(vm().response_headers(STREAM), Flow::Continue);
+            vm().delete(STREAM);
+            with(|host| (std::mem::take(&mut host.response_headers), std::mem::take(&mut host.calls)))
+        };
+        let (headers, _) = set(&[]);
+        assert_eq!(headers[0].0, b"set-cookie");
+        assert!(headers[0].1.starts_with(b"id=04040404040404040404040404040404; "), "{headers:?}");
+        assert_eq!(
+            set(&[("cookie", "id=x")]),
+            (vec![], vec!["proxy_get_header_map_pairs", "proxy_replace_header_map_value"])
+        );
+        assert_eq!(vm().state(|state| state.later.len()), Some(0));
+    }
+
+    const FAILOVER: &str = r#"{"routes":{"rules":[{"name":"pay","route":"eu","failover":{"route":"us"}}]}}"#;
+
+    /// A whole exchange, answered with `status`, if at all, and cut off as `flags` say; the route that it took.
+    fn exchange(status: Option<&str>, flags: u64) -> String {
+        with(|host| {
+            host.headers = vec![(b":path".to_vec(), b"/".to_vec())];
+            host.response_headers =
+                status.iter().map(|status| (b":status".to_vec(), status.as_bytes().to_vec())).collect();
+            host.properties = vec![("response\0flags", flags.to_le_bytes().to_vec())];
+        });
+        vm().context_create(STREAM, PLUGIN);
+        assert_eq!(vm().request_headers(STREAM), Flow::Continue);
+        if status.is_some() {
+            assert_eq!(vm().response_headers(STREAM), Flow::Continue);
+        }
+        vm().log(STREAM);
+        vm().delete(STREAM);
+        assert_eq!(vm().state(|state| state.later.len()), Some(0));
+        route().concat()
+    }
+
+    #[test]
+    fn upstreams_that_fail_are_left_and_clients_that_leave_are_no_failures() {
+        const REMOTE_RESET: u64 = 1 << 4;
+        const CLIENT_LEFT: u64 = 1 << 14;
+        for (status, flags, fails) in [
+            (Some("200"), 0, false),
+            (Some("404"), 0, false),
+            (Some("503"), 0, true),
+            (Some("504"), 0, true),
+            (Some("200"), REMOTE_RESET, true),
+            (Some("200"), REMOTE_RESET | CLIENT_LEFT, false),
+            (Some("200"), CLIENT_LEFT, false),
+            (None, CLIENT_LEFT, false),
+            (None, 0, false),
+        ] {
+            fresh();
+            with(|host| host.time = 1_700_000_000_000_000_000);
+            assert!(configured(PLUGIN, FAILOVER));
+            for _ in 0..20 {
+                assert_eq!(exchange(status, flags), "eu", "{status:?} {flags:x}");
+            }
+            assert_eq!(exchange(status, flags), if fails { "us" } else { "eu" }, "{status:?} {flags:x}");
+            with(|host| {
+                let told = host.log.iter().filter(|(level, line)| *level == 3 && line.contains("all go to us")).count();
+                assert_eq!(told, usize::from(fails), "{:?}", host.log);
+            });
+        }
+    }
+
+    #[test]
+    fn a_response_whose_header_cannot_be_added_goes_on() {
+        fresh();
+        assert!(configured(PLUGIN, COOKIE));
+        with(|host| host.broken.push(("proxy_add_header_map_value", 2)));
+        with(|host| host.headers = vec![(b":path".to_vec(), b"/".to_vec())]);
+        vm().context_create(STREAM, PLUGIN);
+        assert_eq!(vm().request_headers(STREAM), Flow::Continue);
+        assert_eq!(vm().response_headers(STREAM), Flow::Continue);
+        with(|host| {
+            assert_eq!(host.sent, None);
+            assert!(
+                host.metrics.contains(&("penstock.host.responseHeaders.failed".to_owned(), 1)),
+                "{:?}",
+                host.metrics
+            );
+            assert!(host.log[0].1.contains("cannot add the response header set-cookie (BAD_ARGUMENT)"));
+        });
+        vm().delete(STREAM);
+    }
+
     #[test]
     fn plugins_in_one_vm_keep_their_policies_apart() {
         fresh();
@@ -397,7 +542,7 @@ mod tests {
             request(plugin, &[]);
             vm().delete(plugin);
         }
-        assert_eq!(vm().state(|state| (state.plugins.len(), state.streams.len())), Some((0, 0)));
+        assert_eq!(vm().state(|state| (state.plugins.len(), state.streams.len(), state.later.len())), Some((0, 0, 0)));
     }
 
     #[test]

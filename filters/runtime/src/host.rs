@@ -48,6 +48,31 @@ pub(crate) fn change_request_header(change: &HeaderOp<'_>) -> Result<(), Status>
     })
 }
 
+/// The status of the current response.
+pub(crate) fn response_status() -> Result<u16, Status> {
+    const NAME: &str = ":status";
+    let value = memory::receive(|data, length| {
+        // SAFETY: address and length are those of `NAME`; the out-pointers come from `receive`.
+        unsafe { abi::proxy_get_header_map_value(abi::RESPONSE_HEADERS, NAME.as_ptr(), NAME.len(), data, length) }
+    })?;
+    std::str::from_utf8(&value).ok().and_then(|text| text.parse().ok()).ok_or(Status::NOT_FOUND)
+}
+
+/// What cut off an exchange after its response had begun: Envoy's response flags, 0 when it has none to tell.
+pub(crate) fn response_flags() -> u64 {
+    let flags = property("response\0flags");
+    flags.and_then(|flags| Some(u64::from_le_bytes((&*flags).try_into().ok()?))).unwrap_or(0)
+}
+
+/// Adds one header to the current response.
+pub(crate) fn add_response_header(name: &str, value: &[u8]) -> Result<(), Status> {
+    const MAP: u32 = abi::RESPONSE_HEADERS;
+    // SAFETY: each address goes with the length of the same slice; the host copies before it returns.
+    Status::check(unsafe {
+        abi::proxy_add_header_map_value(MAP, name.as_ptr(), name.len(), value.as_ptr(), value.len())
+    })
+}
+
 /// Answers the current request in the place of an upstream. `headers` is a serialised map; `details` goes to access logs.
 /// A client of gRPC gets `grpc_status`, or what the host derives from `status`.
 pub(crate) fn respond(

@@ -16,6 +16,7 @@ mod fake_host;
 pub mod filter;
 mod headers;
 mod host;
+mod later;
 mod memory;
 mod shared;
 
@@ -73,6 +74,16 @@ macro_rules! module {
             }
 
             $crate::callbacks_of_connections!($module);
+
+            #[unsafe(no_mangle)]
+            extern "C" fn proxy_on_response_headers(stream: u32, _count: u32, _end_of_stream: u32) -> u32 {
+                VM.with(|vm| vm.response_headers(stream)) as u32
+            }
+
+            #[unsafe(no_mangle)]
+            extern "C" fn proxy_on_log(stream: u32) {
+                VM.with(|vm| vm.log(stream));
+            }
 
             #[unsafe(no_mangle)]
             extern "C" fn proxy_on_tick(plugin: u32) {
