@@ -4,6 +4,7 @@
 //! must come back. To add one, write a file like `routes.rs` and add its section to `SECTIONS`.
 
 mod json;
+mod limits;
 mod live;
 mod routes;
 mod screen;
@@ -38,7 +39,7 @@ struct Section {
 }
 
 /// Every section, in the order of the walk.
-const SECTIONS: [Section; 1] = [routes::SECTION];
+const SECTIONS: [Section; 2] = [routes::SECTION, limits::SECTION];
 
 /// How the demo is to run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -1,0 +1,249 @@
+//! Rate limits through a real Envoy with several workers.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use penstock_integration::http::{self, Connection, Protocol, Request};
+use penstock_integration::{Bootstrap, Envoy, Listener, Route, WasmFilter};
+use serde_json::{Value, json};
+
+/// One limit, for all requests together unless `key` says otherwise.
+fn limit(key: Value, requests: u32, per: &str, burst: u32) -> Value {
+    json!({"name": "l", "key": key, "limit": {"requests": requests, "per": per, "burst": burst}})
+}
+
+fn policy(limit: &Value) -> Value {
+    json!({"rateLimits": [limit]})
+}
+
+/// Envoy with four workers and this limit.
+fn envoy(module: &str, limit: &Value) -> Result<Envoy> {
+    Bootstrap::module(module, &policy(limit), &[])?.concurrency(4).start()
+}
+
+/// How many of `requests` pass; all others must be refused as the limit says.
+fn passed(address: SocketAddr, requests: impl IntoIterator<Item = Request>) -> Result<usize> {
+    let mut passed = 0;
+    for (request, protocol) in requests.into_iter().zip(Protocol::ALL.into_iter().cycle()) {
+        // A connection each: they land on all workers.
+        let response = http::send(protocol, address, &request)?;
+        match response.status {
+            200 => passed += 1,
+            429 => ensure!(response.header("retry-after").is_some(), "{response:?}"),
+            _ => anyhow::bail!("{response:?}"),
+        }
+    }
+    Ok(passed)
+}
+
+fn user(name: &str) -> Request {
+    Request::get("/").header("x-user", name)
+}
+
+fn times(count: usize) -> impl Iterator<Item = Request> {
+    (0..count).map(|_| Request::get("/"))
+}
+
+/// Keeps `clients` connections busy for `time` and counts what passes, by client; and how long it really was.
+fn overload(
+    address: SocketAddr,
+    clients: usize,
+    time: Duration,
+    request: impl Fn(usize) -> Request + Sync,
+) -> Result<(Vec<usize>, usize, Duration)> {
+    let stop = AtomicBool::new(false);
+    let sent = AtomicUsize::new(0);
+    let started = Instant::now();
+    let counts = thread::scope(|scope| {
+        let client = |number: usize| {
+            let (stop, sent, request) = (&stop, &sent, request(number));
+            scope.spawn(move || -> Result<usize> {
+                let mut connection = Connection::open(Protocol::Http1, address)?;
+                let mut passed = 0;
+                while !stop.load(Ordering::Relaxed) {
+                    let response = connection.request(&request)?;
+                    ensure!([200, 429].contains(&response.status), "{response:?}");
+                    passed += usize::from(response.status == 200);
+                    sent.fetch_add(1, Ordering::Relaxed);
+                }
+                Ok(passed)
+            })
+        };
+        let clients: Vec<_> = (0..clients).map(client).collect();
+        thread::sleep(time);
+        stop.store(true, Ordering::Relaxed);
+        let join =
+            |client: thread::ScopedJoinHandle<'_, Result<usize>>| client.join().ok().context("a client panicked")?;
+        clients.into_iter().map(join).collect::<Result<Vec<_>>>()
+    })?;
+    Ok((counts, sent.into_inner(), started.elapsed()))
+}
+
+#[test]
+fn all_workers_together_let_exactly_the_burst_pass() -> Result<()> {
+    for module in ["rate-limit", "suite"] {
+        let mut envoy = envoy(module, &limit(json!([]), 20, "1h", 20))?;
+        assert_eq!(passed(envoy.ingress()?, times(60))?, 20, "{module}");
+        envoy.check_healthy()?;
+    }
+    Ok(())
+}
+
+#[test]
+fn each_key_has_its_own_bucket_and_requests_without_it_share_one() -> Result<()> {
+    let mut envoy = envoy("rate-limit", &limit(json!([{"header": "x-user"}]), 3, "1h", 3))?;
+    for name in ["a", "b", ""] {
+        assert_eq!(passed(envoy.ingress()?, (0..9).map(|_| user(name)))?, 3, "{name:?}");
+    }
+    assert_eq!(passed(envoy.ingress()?, times(9))?, 3);
+    envoy.check_healthy()
+}
+
+#[test]
+fn an_overload_of_one_key_passes_burst_and_rate_within_a_percent() -> Result<()> {
+    let mut envoy = envoy("rate-limit", &limit(json!([]), 200, "1s", 50))?;
+    let (counts, sent, time) = overload(envoy.ingress()?, 8, Duration::from_secs(6), |_| Request::get("/"))?;
+    let passed = counts.iter().sum::<usize>() as f64;
+    let expected = 50.0 + 200.0 * time.as_secs_f64();
+    println!("{passed} of {sent} passed in {time:?}; expected {expected:.0}");
+    assert!((passed / expected - 1.0).abs() <= 0.01, "{passed} passed, expected {expected:.0}");
+    assert!(sent as f64 > 3.0 * expected, "no overload: only {sent} were sent");
+    envoy.check_healthy()
+}
+
+#[test]
+fn two_limits_under_contention_take_together_or_not_at_all() -> Result<()> {
+    // What the narrow limit refuses must not be missing from the wide one afterwards.
+    let wide = json!({"name": "wide", "key": [], "limit": {"requests": 1000, "per": "24h"}});
+    let narrow = json!({"name": "narrow", "key": [], "matches": [{"path": {"type": "Exact", "value": "/narrow"}}],
+        "limit": {"requests": 100, "per": "24h"}});
+    let policy = json!({"rateLimits": [wide, narrow]});
+    let mut envoy = Bootstrap::module("rate-limit", &policy, &[])?.concurrency(4).start()?;
+    let (first, ..) = overload(envoy.ingress()?, 8, Duration::from_secs(2), |_| Request::get("/narrow"))?;
+    assert_eq!(first.iter().sum::<usize>(), 100);
+    let (second, ..) = overload(envoy.ingress()?, 8, Duration::from_secs(3), |_| Request::get("/"))?;
+    // 24 h / 1000 is one in 86 seconds: none comes back during the test.
+    assert_eq!(second.iter().sum::<usize>(), 900);
+    envoy.check_healthy()
+}
+
+#[test]
+fn a_hundred_thousand_keys_take_no_more_memory_than_the_table() -> Result<()> {
+    let mut limit = limit(json!([{"header": "x-user"}]), 100, "1m", 20);
+    limit["capacity"] = json!(65_536);
+    let mut envoy = envoy("rate-limit", &limit)?;
+    let resident = |envoy: &Envoy| -> Result<i64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", envoy.pid()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
+        Ok(line.trim().trim_end_matches(" kB").parse()?)
+    };
+    // Connections and buffers that Envoy makes once are not the table's.
+    let address = envoy.ingress()?;
+    overload(address, 4, Duration::from_secs(1), |_| Request::get("/"))?;
+    let before = resident(&envoy)?;
+    let keys = AtomicUsize::new(0);
+    thread::scope(|scope| {
+        let clients: Vec<_> = (0..4)
+            .map(|_| {
+                scope.spawn(|| -> Result<()> {
+                    let mut connection = Connection::open(Protocol::Http1, address)?;
+                    let started = Instant::now();
+                    while started.elapsed() < Duration::from_secs(8) {
+                        let key = keys.fetch_add(1, Ordering::Relaxed);
+                        let response = connection.request(&user(&format!("client-{key}")))?;
+                        ensure!([200, 429].contains(&response.status), "{response:?}");
+                    }
+                    Ok(())
+                })
+            })
+            .collect();
+        clients.into_iter().try_for_each(|client| client.join().ok().context("a client panicked")?)
+    })?;
+    let grown = resident(&envoy)? - before;
+    println!("{} keys, {grown} KiB more", keys.into_inner());
+    assert!(grown <= 8 * 1024, "{grown} KiB");
+    envoy.check_healthy()
+}
+
+#[test]
+fn counts_become_metrics_within_two_seconds() -> Result<()> {
+    let mut envoy = envoy("rate-limit", &limit(json!([]), 5, "1h", 5))?;
+    passed(envoy.ingress()?, times(12))?;
+    let started = Instant::now();
+    loop {
+        let stat = |outcome: &str| envoy.admin().stat(&format!("wasmcustom.penstock.rateLimits.l.{outcome}"));
+        let counted = (stat("passed")?, stat("limited")?);
+        if counted == (5, 7) {
+            break;
+        }
+        assert!(started.elapsed() < Duration::from_secs(4), "{counted:?}");
+        thread::sleep(Duration::from_millis(100));
+    }
+    envoy.check_healthy()
+}
+
+#[test]
+fn a_reload_that_leaves_the_limit_unchanged_keeps_its_buckets() -> Result<()> {
+    let mut first = limit(json!([]), 5, "1h", 5);
+    let mut envoy = envoy("rate-limit", &first)?;
+    assert_eq!(passed(envoy.ingress()?, times(3))?, 3);
+    first["response"] = json!({"status": 429, "body": "later\n"});
+    envoy.must_reload("penstock", policy(&first))?;
+    assert_eq!(passed(envoy.ingress()?, times(9))?, 2);
+    assert_eq!(http::send(Protocol::Http1, envoy.ingress()?, &Request::get("/"))?.text(), "later\n");
+    envoy.must_reload("penstock", policy(&limit(json!([]), 6, "1h", 6)))?;
+    assert_eq!(passed(envoy.ingress()?, times(9))?, 6, "another rate is another limit");
+    envoy.check_healthy()
+}
+
+#[test]
+fn plugins_of_other_names_do_not_share_buckets() -> Result<()> {
+    let policy = policy(&limit(json!([]), 3, "1h", 3));
+    let mut bootstrap = Bootstrap::new()?;
+    for name in ["one", "two"] {
+        let filter = WasmFilter::new("rate-limit", &policy)?.named(name);
+        bootstrap = bootstrap.listener(Listener::new(name).wasm(&filter).route(Route::any()));
+    }
+    let mut envoy = bootstrap.start()?;
+    for name in ["one", "two"] {
+        assert_eq!(passed(envoy.address(name)?, times(9))?, 3, "{name}");
+    }
+    envoy.check_healthy()
+}
+
+#[test]
+fn a_refusal_is_what_the_policy_says_and_grpc_gets_its_own_status() -> Result<()> {
+    let mut limit = limit(json!([]), 1, "1h", 1);
+    limit["response"] =
+        json!({"status": 503, "body": "slow down\n", "headers": [{"name": "x-reason", "value": "limit"}]});
+    limit["quotaHeaders"] = json!("IETF");
+    let mut envoy = envoy("rate-limit", &limit)?;
+    let address = envoy.ingress()?;
+    assert_eq!(http::send(Protocol::Http1, address, &Request::get("/"))?.status, 200);
+    for protocol in Protocol::ALL {
+        let response = http::send(protocol, address, &Request::get("/"))?;
+        assert_eq!((response.status, response.text().as_str()), (503, "slow down\n"));
+        assert_eq!(response.header("x-reason").as_deref(), Some("limit"));
+        assert_eq!(response.header("ratelimit-policy").as_deref(), Some("\"l\";q=1;w=3600"));
+        let wait: u32 = response.header("retry-after").context("no retry-after")?.parse()?;
+        assert!((3590..=3600).contains(&wait), "{wait}");
+    }
+    let grpc = Request::new("POST", "example.com", "/pkg.Service/Call").header("content-type", "application/grpc");
+    let response = http::send(Protocol::Http2, address, &grpc)?;
+    assert_eq!((response.status, response.header("grpc-status").as_deref()), (200, Some("8")));
+    envoy.check_healthy()
+}
+
+#[test]
+fn a_shadow_limit_counts_and_refuses_nobody() -> Result<()> {
+    let mut limit = limit(json!([]), 1, "1h", 1);
+    limit["mode"] = json!("Shadow");
+    let mut envoy = envoy("rate-limit", &limit)?;
+    assert_eq!(passed(envoy.ingress()?, times(9))?, 9);
+    thread::sleep(Duration::from_secs(2));
+    assert_eq!(envoy.admin().stat("wasmcustom.penstock.rateLimits.l.wouldLimit")?, 8);
+    envoy.check_healthy()
+}
