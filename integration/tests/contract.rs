@@ -8,7 +8,9 @@ const SECTIONS: [&str; 2] = ["settings", "routes"];
 
 #[test]
 fn every_case_that_a_client_can_send_is_decided_as_the_contract_says() -> Result<()> {
-    let report = run("suite", &SECTIONS, &cases("routes-cases.jsonl")?)?;
+    let files = ["routes-cases.jsonl", "load-cases.jsonl"];
+    let cases = files.into_iter().map(cases).collect::<Result<Vec<_>>>()?.concat();
+    let report = run("suite", &SECTIONS, &cases)?;
     for (name, reason) in &report.skipped {
         println!("skipped {name}: {reason}");
     }

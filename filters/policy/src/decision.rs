@@ -4,7 +4,9 @@ use std::borrow::Cow;
 
 use smallvec::SmallVec;
 
+use crate::breaker::Watch;
 use crate::egress::Report;
+use crate::metrics::Metric;
 
 /// A section of the policy document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -51,6 +53,9 @@ pub type HeaderOps<'a> = SmallVec<[HeaderOp<'a>; 8]>;
 /// Headers to add to a response, in order; inline up to two.
 pub type ResponseHeaders<'a> = SmallVec<[(&'a str, Cow<'a, [u8]>); 2]>;
 
+/// Counters to add one to; inline up to eight.
+pub type Counts = SmallVec<[Metric; 8]>;
+
 /// A response that the proxy gives instead of forwarding.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Response<'a> {
@@ -60,6 +65,9 @@ pub struct Response<'a> {
     pub headers: ResponseHeaders<'a>,
     /// Body, possibly empty.
     pub body: Cow<'a, [u8]>,
+    /// What a gRPC client is told in `grpc-status`; `None`: what the host derives from `status`. Other clients never
+    /// see it.
+    pub grpc_status: Option<u8>,
 }
 
 /// Whether the request goes on.
@@ -95,4 +103,8 @@ pub struct Decision<'a> {
     pub would_respond: Option<u16>,
     /// What the egress section's log line has beside the rest; `None` when the policy has no such section.
     pub egress: Option<Report<'a>>,
+    /// What to count, each once, possibly the same several times.
+    pub counts: Counts,
+    /// The breaker that wants to know how the request ends: see [`crate::breaker::Breakers::observe`].
+    pub watch: Option<Watch>,
 }

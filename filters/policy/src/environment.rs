@@ -62,4 +62,20 @@ pub trait Environment {
     /// # Errors
     /// When the version has changed; nothing was written.
     fn store(&mut self, key: &[u8], value: &[u8], expected: Option<Version>) -> Result<Version, StoreConflict>;
+    /// Shows `read` what this worker last saw or wrote under `key`, without asking anybody, and gives its answer with the
+    /// version to base a write on. The value may be out of date: then a write based on it is a conflict. `None`: not
+    /// remembered, or not worth trying.
+    fn recall<T>(&mut self, _key: &[u8], _read: impl FnOnce(&[u8]) -> T) -> Option<(T, Version)> {
+        None
+    }
+    /// Writes `value` under `key` when there is none yet.
+    ///
+    /// # Errors
+    /// When there is one; nothing was written.
+    fn create(&mut self, key: &[u8], value: &[u8]) -> Result<Version, StoreConflict> {
+        match self.load(key, &mut Vec::new()) {
+            Some(_) => Err(StoreConflict),
+            None => self.store(key, value, None),
+        }
+    }
 }

@@ -5,14 +5,18 @@
 //!
 //! Data flows one way: bytes → [`document`] (every problem at once) → [`Policy`] → [`Decision`].
 
+pub mod breaker;
+pub mod canaries;
 mod client;
 mod decision;
 pub mod document;
 pub mod egress;
 mod environment;
 pub mod matching;
+mod metrics;
 pub mod module;
 mod policy;
+pub mod rate_limits;
 mod request;
 pub mod routes;
 mod settings;
@@ -20,9 +24,10 @@ mod settings;
 pub mod wire;
 
 pub use client::client_address;
-pub use decision::{Action, Decision, HeaderOp, HeaderOps, Response, ResponseHeaders, Section};
+pub use decision::{Action, Counts, Decision, HeaderOp, HeaderOps, Response, ResponseHeaders, Section};
 pub use document::{Problem, Problems};
 pub use environment::{Environment, StoreConflict, Timestamp, Version};
+pub use metrics::{Metric, Metrics};
 pub use module::{Module, Runs};
 pub use policy::{Policy, check};
 pub use request::{Header, Request, Scratch};

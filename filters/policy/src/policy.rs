@@ -3,25 +3,34 @@
 use std::borrow::Cow;
 use std::marker::PhantomData;
 
+use crate::breaker::Breakers;
+use crate::canaries::{Canaries, CanaryDocument};
 use crate::decision::{Decision, HeaderOp, Section};
-use crate::document::{At, Context, Decode, Fields, Node, Problem, Problems};
+use crate::document::{At, Context, Decode, Fields, Named, Node, Problem, Problems};
 use crate::egress::{Egress, EgressDocument, Flow};
 use crate::environment::Environment;
+use crate::metrics::Metrics;
 use crate::module::{self, Module, Runs, Suite};
+use crate::rate_limits::{LimitDocument, RateLimits};
 use crate::request::Request;
-use crate::routes::{NotYet, Routes, RoutesDocument};
+use crate::routes::{Routes, RoutesDocument};
 use crate::settings::Settings;
 
 /// Memory for all regular expressions of one policy, in bytes.
 const REGEX_BUDGET: usize = 64 << 20;
 
-/// A policy, ready to decide by the module `M`. Never changes; a new document makes a new one.
+/// A policy, ready to decide by the module `M`. Never changes, but for what its breakers remember; a new document makes
+/// a new one.
 #[derive(Debug)]
 pub struct Policy<M: Runs = Suite> {
     module: PhantomData<M>,
     settings: Settings,
+    metrics: Metrics,
     egress: Option<Egress>,
+    rate_limits: Option<RateLimits>,
+    breakers: Breakers,
     routes: Option<Routes>,
+    canaries: Option<Canaries>,
 }
 
 impl<M: Runs> Policy<M> {
@@ -77,17 +86,34 @@ impl<M: Runs> Policy<M> {
         }
         let egress = section::<M, EgressDocument>(Section::Egress, &fields, cx);
         let routes = section::<M, RoutesDocument>(Section::Routes, &fields, cx);
-        for unfinished in [Section::RateLimits, Section::Canaries] {
-            section::<M, NotYet>(unfinished, &fields, cx);
-        }
+        let rate_limits = section::<M, Named<LimitDocument>>(Section::RateLimits, &fields, cx);
+        let canaries = section::<M, Named<CanaryDocument>>(Section::Canaries, &fields, cx);
+        let settings = settings?;
+        // The sections name their counters here, when they compile.
+        let mut metrics = Metrics::default();
+        let hops = settings.source_address.trusted_hops.0;
         let egress = egress?.map(Egress::new);
-        Some(Policy { module: PhantomData, settings: settings?, egress, routes: routes?.map(Routes::new) })
-            .filter(|_| !foreign)
+        let rate_limits = rate_limits?.map(|limits| RateLimits::new(limits, hops, &mut metrics));
+        let mut breakers = Breakers::default();
+        let routes = routes?.map(|routes| Routes::new(routes, &mut breakers, &mut metrics));
+        let canaries = canaries?.map(|canaries| Canaries::new(canaries.0, &mut breakers, &mut metrics));
+        let policy = Policy { module: PhantomData, settings, metrics, egress, rate_limits, breakers, routes, canaries };
+        Some(policy).filter(|_| !foreign)
+    }
+
+    /// Prepares the state that decisions share between workers, before the first one. `instance` names what runs the
+    /// policy: no other instance shares its state. A policy that is never started decides too, with state of its own.
+    pub fn start(&mut self, instance: &[u8], environment: &mut impl Environment) {
+        if M::MODULE.runs(Section::RateLimits)
+            && let Some(limits) = &mut self.rate_limits
+        {
+            limits.start(instance, environment);
+        }
     }
 
     /// Decides one request. Sections run in the order egress, rate limits, routes, canaries; the first that
     /// responds ends it. Matching sees the request as it was received, whatever an earlier section changes, but for
-    /// the canonical path that egress writes back.
+    /// the canonical path that egress writes back. What Audit or Shadow held back first is what the decision names.
     pub fn decide<'a>(&'a self, request: &Request<'a>, environment: &mut impl Environment) -> Decision<'a> {
         let mut decision = Decision::default();
         let mut request = *request;
@@ -101,16 +127,30 @@ impl<M: Runs> Policy<M> {
                 Flow::GoesOn(Some(target)) => request = request.with_target(target),
             }
         }
-        let held_back = decision.would_respond.map(|_| (decision.section, decision.rule));
         let request = &request;
-        if M::MODULE.runs(Section::Routes)
-            && let Some(routes) = &self.routes
-            && !routes.decide(request, &mut decision)
+        let mut held_back = HeldBack::of(&decision);
+        if M::MODULE.runs(Section::RateLimits)
+            && let Some(limits) = &self.rate_limits
         {
-            decision.route = routes.default_route();
+            if limits.decide(request, environment, &mut decision) {
+                return decision;
+            }
+            held_back = held_back.or_else(|| HeldBack::of(&decision));
         }
-        if let Some((section, rule)) = held_back {
-            (decision.section, decision.rule) = (section, rule);
+        let (settings, breakers) = (&self.settings, &self.breakers);
+        let by_rule = M::MODULE.runs(Section::Routes)
+            && self.routes.as_ref().is_some_and(|r| r.decide(request, breakers, environment, &mut decision));
+        let by_canary = M::MODULE.runs(Section::Canaries)
+            && !by_rule
+            && self
+                .canaries
+                .as_ref()
+                .is_some_and(|c| c.decide(request, settings, breakers, environment, &mut decision));
+        if !by_rule && !by_canary {
+            decision.route = self.routes.as_ref().and_then(Routes::default_route);
+        }
+        if let Some(held_back) = held_back {
+            held_back.restore(&mut decision);
         }
         if M::MODULE.owns_route_header() {
             self.write_route_header(request, &mut decision);
@@ -130,7 +170,18 @@ impl<M: Runs> Policy<M> {
 
     /// What is allowed but probably not meant.
     pub fn warnings(&self) -> Vec<Problem> {
-        self.routes.iter().flat_map(Routes::warnings).collect()
+        let routes = self.routes.iter().flat_map(Routes::warnings);
+        routes.chain(self.canaries.iter().flat_map(Canaries::warnings)).collect()
+    }
+
+    /// The section `canaries`.
+    pub fn canaries(&self) -> Option<&Canaries> {
+        self.canaries.as_ref()
+    }
+
+    /// The breakers of all sections: tell them how the requests end that [`Decision::watch`] names.
+    pub fn breakers(&self) -> &Breakers {
+        &self.breakers
     }
 
     /// The egress section, when the document has one.
@@ -138,9 +189,34 @@ impl<M: Runs> Policy<M> {
         self.egress.as_ref()
     }
 
+    /// What decisions count.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
     /// What all sections share.
     pub fn settings(&self) -> &Settings {
         &self.settings
+    }
+}
+
+/// What Audit or Shadow held back: the part of a decision that later sections must not overwrite.
+struct HeldBack<'a> {
+    section: Option<Section>,
+    rule: Option<&'a str>,
+    reason: Option<&'static str>,
+    status: u16,
+}
+
+impl<'a> HeldBack<'a> {
+    fn of(decision: &Decision<'a>) -> Option<HeldBack<'a>> {
+        let status = decision.would_respond?;
+        Some(HeldBack { section: decision.section, rule: decision.rule, reason: decision.reason, status })
+    }
+
+    fn restore(self, decision: &mut Decision<'a>) {
+        (decision.section, decision.rule, decision.reason) = (self.section, self.rule, self.reason);
+        decision.would_respond = Some(self.status);
     }
 }
 

@@ -2,10 +2,13 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::breaker::Outcome;
 use crate::decision::{Action, Decision, HeaderOp};
+use crate::document::GatewayDuration;
 use crate::egress::IdentitySource;
 use crate::environment::{Environment, StoreConflict, Timestamp, Version};
 use crate::request::{Header, Request, Scratch};
@@ -35,6 +38,25 @@ pub struct WireRequest {
     /// RFC 3339; absent: now.
     #[serde(default, deserialize_with = "timestamp")]
     time: Option<Timestamp>,
+    /// How the upstream answers, for the breakers; absent: they are not told.
+    #[serde(default)]
+    response: Option<WireResponse>,
+}
+
+/// How the upstream answers a request.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct WireResponse {
+    status: u16,
+    #[serde(default, deserialize_with = "latency")]
+    latency: Duration,
+}
+
+/// Reads a duration such as `900ms`.
+fn latency<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let wrong = || serde::de::Error::custom(format!("{text:?} is not a duration such as 900ms"));
+    GatewayDuration::parse(&text).map(|duration| duration.0).ok_or_else(wrong)
 }
 
 /// Reads an RFC 3339 time between 1970 and 2554.
@@ -66,7 +88,16 @@ impl WireRequest {
         let headers: Vec<Header<'_>> = owned.iter().map(|(name, value)| (&**name, &**value)).collect();
         let scratch = Scratch::default();
         let request = Request::new(&headers).with_scratch(&scratch);
-        WireDecision::new(&policy.decide(&request, &mut self.environment(world)))
+        let decision = policy.decide(&request, &mut self.environment(world));
+        if let (Some(watch), Some(response)) = (decision.watch, &self.response) {
+            let outcome = Outcome { failed: response.status >= 500, latency: Some(response.latency) };
+            let breakers = policy.breakers();
+            let mut events = Vec::from_iter(breakers.observe(watch, outcome, &mut self.environment(world)));
+            // The next line is to see what this one changes.
+            events.extend(breakers.settle(&mut self.environment(world)));
+            world.events.extend(events.into_iter().map(|event| event.line));
+        }
+        WireDecision::new(&decision)
     }
 
     /// What this request says of connection and time.
@@ -80,6 +111,8 @@ impl WireRequest {
 pub struct World {
     /// The time of requests that give none.
     pub now: Timestamp,
+    /// What the breakers had to say, in order.
+    pub events: Vec<String>,
     random: u64,
     state: HashMap<Vec<u8>, (Vec<u8>, Version)>,
 }
@@ -87,7 +120,7 @@ pub struct World {
 impl World {
     /// A world without state; the same `seed` gives the same random choices.
     pub fn new(now: Timestamp, seed: u64) -> World {
-        World { now, random: seed, state: HashMap::new() }
+        World { now, events: Vec::new(), random: seed, state: HashMap::new() }
     }
 }
 

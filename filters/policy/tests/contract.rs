@@ -13,7 +13,7 @@ use serde_json::Value;
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
 /// The sections that this version runs; cases of the others wait for them.
-const SECTIONS: [&str; 3] = ["egress", "routes", "settings"];
+const SECTIONS: [&str; 5] = ["canaries", "egress", "rateLimits", "routes", "settings"];
 
 fn cases(file: &str) -> Vec<Value> {
     let cases: Vec<Value> = file.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
@@ -41,7 +41,28 @@ fn check_decisions(file: &str) -> usize {
 
 #[test]
 fn every_routes_case_is_decided_as_the_contract_says() {
-    assert!(check_decisions(include_str!("contract/routes-cases.jsonl")) >= 15);
+    assert!(check_decisions(include_str!("contract/routes-cases.jsonl")) >= 20);
+}
+
+/// A case of several requests that share their state: each step is sent `times` times, and each answer must agree.
+#[test]
+fn every_sequence_of_limits_is_decided_as_the_contract_says() {
+    let cases = cases(include_str!("contract/limits-sequences.jsonl"));
+    assert!(cases.len() >= 15);
+    for case in cases {
+        let policy = policy(&case).unwrap_or_else(|problems| panic!("{}: {problems}", case["name"]));
+        let mut world = World::new(Timestamp(0), 0);
+        for (number, step) in case["steps"].as_array().unwrap().iter().enumerate() {
+            let request: WireRequest = serde_json::from_value(step["request"].clone()).unwrap();
+            for time in 0..step["times"].as_u64().unwrap() {
+                let decision = serde_json::to_value(request.decide(&policy, &mut world)).unwrap();
+                for (key, expected) in step["expect"].as_object().unwrap() {
+                    let found = decision.get(key).unwrap_or(&Value::Null);
+                    assert_eq!(found, expected, "{} step {number} time {time}: {key} in {decision}", case["name"]);
+                }
+            }
+        }
+    }
 }
 
 #[test]

@@ -12,10 +12,11 @@ pub(crate) struct Status(u32);
 impl Status {
     const OK: u32 = 0;
     /// Nothing of that name.
-    #[cfg(test)]
     pub(crate) const NOT_FOUND: Status = Status(1);
     /// The host hands over memory that was not allocated for it, or could not be.
     pub(crate) const INVALID_MEMORY_ACCESS: Status = Status(6);
+    /// A shared value is not of the version that a write is based on.
+    pub(crate) const CAS_MISMATCH: Status = Status(8);
     /// There is no host.
     #[cfg(not(any(test, target_arch = "wasm32")))]
     pub(crate) const UNIMPLEMENTED: Status = Status(12);
@@ -56,6 +57,8 @@ pub(crate) enum LogLevel {
     Debug = 1,
     /// Worth a line.
     Info = 2,
+    /// Something that operators want to know, and that is as it should be.
+    Warn = 3,
     /// Something does not work.
     Error = 4,
     /// The module itself is broken.
@@ -66,6 +69,8 @@ pub(crate) enum LogLevel {
 pub(crate) const PLUGIN_CONFIGURATION: u32 = 7;
 /// The request's header map.
 pub(crate) const REQUEST_HEADERS: u32 = 0;
+/// The response's header map.
+pub(crate) const RESPONSE_HEADERS: u32 = 2;
 /// The client's side of a stream.
 pub(crate) const REQUEST_STREAM: u32 = 0;
 /// The client's side of a connection.
@@ -116,6 +121,8 @@ host_functions! { "env":
     fn proxy_get_buffer_bytes(kind: u32, start: usize, length: usize, data: *mut *mut u8, size: *mut usize);
     /// A whole header map, serialised as `headers.rs` says.
     fn proxy_get_header_map_pairs(map: u32, data: *mut *mut u8, size: *mut usize);
+    /// The first value of one header.
+    fn proxy_get_header_map_value(map: u32, name: *const u8, name_size: usize, data: *mut *mut u8, size: *mut usize);
     /// One more value.
     fn proxy_add_header_map_value(map: u32, name: *const u8, name_size: usize, value: *const u8, value_size: usize);
     /// This value in the place of all others.
@@ -149,6 +156,8 @@ host_functions! { "env":
     fn proxy_get_current_time_nanoseconds(time: *mut u64);
     /// The number of a metric, which is created when the name is new.
     fn proxy_define_metric(kind: u32, name: *const u8, name_size: usize, id: *mut u32);
+    /// Asks for `proxy_on_tick` every so many milliseconds, for the plugin being configured.
+    fn proxy_set_tick_period_milliseconds(period: u32);
     /// Adds to a metric.
     fn proxy_increment_metric(id: u32, by: i64);
 }

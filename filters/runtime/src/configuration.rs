@@ -5,7 +5,7 @@ use std::fmt::Display;
 use penstock_policy::{Policy, Runs};
 
 use crate::abi::LogLevel;
-use crate::host;
+use crate::host::{self, HostEnvironment};
 
 /// So many problems are printed; a document with more was not written by hand.
 const MOST_LINES: usize = 50;
@@ -23,7 +23,16 @@ pub(crate) fn load<M: Runs>(size: usize) -> Option<Policy<M>> {
         return None;
     }
     match Policy::from_json(&configuration) {
-        Ok(policy) => Some(policy),
+        Ok(policy) => {
+            let mut policy: Policy<M> = policy;
+            let mut environment = HostEnvironment::default();
+            policy.start(&host::instance(), &mut environment);
+            if let Some(status) = environment.failure() {
+                refuse(&format_args!("the host does not keep the limits' state ({status})"));
+                return None;
+            }
+            Some(policy)
+        }
         Err(problems) => {
             for problem in problems.iter().take(MOST_LINES) {
                 refuse(problem);
@@ -88,6 +97,20 @@ mod tests {
         assert!(!loaded);
         assert_eq!(log.len(), MOST_LINES + 1);
         assert!(log[MOST_LINES].contains("more problems; `penstock check` lists them all"), "{}", log[MOST_LINES]);
+    }
+
+    #[test]
+    fn limits_are_refused_where_their_state_cannot_be_kept() {
+        const LIMITS: &str = r#"{"rateLimits":[{"name":"l","key":[],"limit":{"requests":1,"per":"1s"}}]}"#;
+        for function in ["proxy_set_shared_data", "proxy_get_shared_data", "random_get"] {
+            fake_host::reset();
+            with(|host| {
+                host.configuration = LIMITS.into();
+                host.broken.push((function, 10));
+            });
+            assert!(load::<penstock_policy::module::RateLimit>(LIMITS.len()).is_none(), "{function}");
+            with(|host| assert!(host.log[0].1.contains("state (INTERNAL_FAILURE)"), "{:?}", host.log));
+        }
     }
 
     #[test]

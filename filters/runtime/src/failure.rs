@@ -15,7 +15,7 @@ pub(crate) enum Failure {
     Unreadable(Status),
     /// What the host hands over is not a header map, or an empty one, which no request has.
     Malformed,
-    /// The clock or the random source is missing.
+    /// The clock, the random source or the shared data is missing.
     Environment(Status),
     /// A header cannot be changed.
     Unwritable(Status),
@@ -46,7 +46,7 @@ impl Failure {
         match self {
             Failure::NoPolicy => "no policy is loaded",
             Failure::Unreadable(_) | Failure::Malformed => "cannot read the request's headers",
-            Failure::Environment(_) => "cannot read the clock or random numbers",
+            Failure::Environment(_) => "cannot read the clock, random numbers or shared data",
             Failure::Unwritable(_) => "cannot change the request's headers",
             Failure::Unanswerable(_) => "cannot give the policy's response",
         }
@@ -67,10 +67,18 @@ impl Failure {
         };
         host::log(LogLevel::Error, &format!("penstock: {message}{cause}: request refused with 503"));
         let body = format!("penstock: {message}\n");
-        if let Err(status) = host::respond(503, &format!("penstock_host_{name}"), &[], body.as_bytes()) {
+        if let Err(status) = host::respond(503, &format!("penstock_host_{name}"), &[], body.as_bytes(), None) {
             host::log(LogLevel::Error, &format!("penstock: cannot answer ({status}): request reset"));
             host::reset_request();
         }
         Flow::Pause
     }
+}
+
+/// Notes what failed after the decision: a line in the log, and `penstock.host.<name>.failed` counts it. The response
+/// goes on.
+#[cold]
+pub(crate) fn note(name: &str, message: &str) {
+    host::count_rare(&format!("penstock.host.{name}.failed"));
+    host::log(LogLevel::Error, &format!("penstock: {message}"));
 }

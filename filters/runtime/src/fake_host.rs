@@ -4,6 +4,7 @@
 #![allow(clippy::missing_safety_doc, clippy::undocumented_unsafe_blocks, reason = "the ABI's own contract, in tests")]
 
 use std::cell::RefCell;
+use std::collections::HashMap;
 use std::slice;
 
 use crate::headers;
@@ -22,13 +23,11 @@ pub(crate) struct Sent {
 pub(crate) struct FakeHost {
     pub(crate) configuration: Vec<u8>,
     pub(crate) headers: Vec<(Vec<u8>, Vec<u8>)>,
+    pub(crate) response_headers: Vec<(Vec<u8>, Vec<u8>)>,
     /// Handed over in the place of `headers`.
     pub(crate) raw_headers: Option<Vec<u8>>,
     pub(crate) properties: Vec<(&'static str, Vec<u8>)>,
     pub(crate) time: u64,
-    /// Shared data: key, value, the write that it comes from.
-    pub(crate) shared: Vec<(Vec<u8>, Vec<u8>, u32)>,
-    pub(crate) last_cas: u32,
     /// Functions that answer nothing but this status.
     pub(crate) broken: Vec<(&'static str, u32)>,
     pub(crate) calls: Vec<&'static str>,
@@ -37,6 +36,21 @@ pub(crate) struct FakeHost {
     pub(crate) filter_state: Vec<(String, String)>,
     pub(crate) sent: Option<Sent>,
     pub(crate) was_reset: bool,
+    /// Values and their tokens.
+    pub(crate) shared: HashMap<Vec<u8>, (Vec<u8>, u32)>,
+    /// The token of the last write; Envoy's first is 1.
+    pub(crate) token: u32,
+    /// Writes that were refused for their token.
+    pub(crate) conflicts: u32,
+    pub(crate) tick_period: u32,
+}
+
+impl FakeHost {
+    /// A write of this or another worker.
+    pub(crate) fn set_shared(&mut self, key: &[u8], value: &[u8]) {
+        self.token = self.token.wrapping_add(1).max(1);
+        self.shared.insert(key.to_vec(), (value.to_vec(), self.token));
+    }
 }
 
 thread_local! {
@@ -141,8 +155,26 @@ pub(crate) unsafe fn proxy_get_header_map_pairs(map: u32, data: *mut *mut u8, si
     unsafe { hand_over(&value, data, size) }
 }
 
+pub(crate) unsafe fn proxy_get_header_map_value(
+    map: u32,
+    name: *const u8,
+    name_size: usize,
+    data: *mut *mut u8,
+    size: *mut usize,
+) -> u32 {
+    if let Some(status) = enter("proxy_get_header_map_value") {
+        return status;
+    }
+    assert_eq!(map, 2);
+    let name = unsafe { bytes(name, name_size) };
+    match with(|host| host.response_headers.iter().find(|(other, _)| other == name).map(|(_, value)| value.clone())) {
+        Some(value) => unsafe { hand_over(&value, data, size) },
+        None => 1,
+    }
+}
+
 pub(crate) unsafe fn proxy_add_header_map_value(
-    _map: u32,
+    map: u32,
     name: *const u8,
     name_size: usize,
     value: *const u8,
@@ -152,7 +184,11 @@ pub(crate) unsafe fn proxy_add_header_map_value(
         return status;
     }
     let header = unsafe { (bytes(name, name_size).to_vec(), bytes(value, value_size).to_vec()) };
-    with(|host| host.headers.push(header));
+    with(|host| match map {
+        0 => host.headers.push(header),
+        2 => host.response_headers.push(header),
+        other => panic!("map {other}"),
+    });
     0
 }
 
@@ -233,49 +269,6 @@ pub(crate) unsafe fn proxy_get_property(
     }
 }
 
-pub(crate) unsafe fn proxy_get_shared_data(
-    key: *const u8,
-    key_size: usize,
-    data: *mut *mut u8,
-    size: *mut usize,
-    cas: *mut u32,
-) -> u32 {
-    if let Some(status) = enter("proxy_get_shared_data") {
-        return status;
-    }
-    let key = unsafe { bytes(key, key_size) }.to_vec();
-    match with(|host| host.shared.iter().find(|(name, ..)| *name == key).cloned()) {
-        Some((_, value, token)) => unsafe {
-            cas.write(token);
-            hand_over(&value, data, size)
-        },
-        None => 1,
-    }
-}
-
-pub(crate) unsafe fn proxy_set_shared_data(
-    key: *const u8,
-    key_size: usize,
-    data: *const u8,
-    size: usize,
-    cas: u32,
-) -> u32 {
-    if let Some(status) = enter("proxy_set_shared_data") {
-        return status;
-    }
-    let (key, value) = unsafe { (bytes(key, key_size).to_vec(), bytes(data, size).to_vec()) };
-    with(|host| {
-        host.last_cas += 1;
-        let token = host.last_cas;
-        match host.shared.iter_mut().find(|(name, ..)| *name == key) {
-            Some((_, _, current)) if cas != 0 && cas != *current => return 8,
-            Some(entry) => *entry = (key, value, token),
-            None => host.shared.push((key, value, token)),
-        }
-        0
-    })
-}
-
 pub(crate) unsafe fn proxy_get_current_time_nanoseconds(time: *mut u64) -> u32 {
     if let Some(status) = enter("proxy_get_current_time_nanoseconds") {
         return status;
@@ -312,5 +305,51 @@ pub(crate) unsafe fn random_get(buffer: *mut u8, size: usize) -> u32 {
         return status;
     }
     unsafe { slice::from_raw_parts_mut(buffer, size) }.fill(4);
+    0
+}
+
+pub(crate) unsafe fn proxy_get_shared_data(
+    key: *const u8,
+    key_size: usize,
+    data: *mut *mut u8,
+    size: *mut usize,
+    token: *mut u32,
+) -> u32 {
+    if let Some(status) = enter("proxy_get_shared_data") {
+        return status;
+    }
+    let Some((value, current)) = with(|host| host.shared.get(unsafe { bytes(key, key_size) }).cloned()) else {
+        return 1;
+    };
+    unsafe { token.write(current) };
+    unsafe { hand_over(&value, data, size) }
+}
+
+pub(crate) unsafe fn proxy_set_shared_data(
+    key: *const u8,
+    key_size: usize,
+    value: *const u8,
+    value_size: usize,
+    token: u32,
+) -> u32 {
+    if let Some(status) = enter("proxy_set_shared_data") {
+        return status;
+    }
+    let (key, value) = unsafe { (bytes(key, key_size), bytes(value, value_size)) };
+    with(|host| {
+        if host.shared.get(key).is_some_and(|(_, current)| token != 0 && token != *current) {
+            host.conflicts += 1;
+            return 8;
+        }
+        host.set_shared(key, value);
+        0
+    })
+}
+
+pub(crate) unsafe fn proxy_set_tick_period_milliseconds(period: u32) -> u32 {
+    if let Some(status) = enter("proxy_set_tick_period_milliseconds") {
+        return status;
+    }
+    with(|host| host.tick_period = period);
     0
 }

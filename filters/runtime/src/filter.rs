@@ -4,13 +4,15 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use hashbrown::HashMap;
-use penstock_policy::{Action, Decision, HeaderOp, Policy, Request, Runs, Scratch, Section};
+use penstock_policy::{Action, Decision, HeaderOp, Metric, Policy, Request, Runs, Scratch, Section};
 use rustc_hash::FxBuildHasher;
 
 use crate::abi::{Flow, LogLevel};
+use crate::counters::Counters;
 use crate::failure::Failure;
 use crate::host::{self, HostEnvironment};
-use crate::{configuration, egress, headers};
+use crate::later::Later;
+use crate::{configuration, counters, egress, headers};
 
 /// Contexts by the number that the host gives them.
 type Contexts<T> = HashMap<u32, T, FxBuildHasher>;
@@ -23,9 +25,39 @@ pub struct Vm<M: Runs>(RefCell<State<M>>);
 #[derive(Debug)]
 struct State<M: Runs> {
     /// Root contexts: one for each plugin and configuration.
-    plugins: Contexts<Rc<Policy<M>>>,
+    plugins: Contexts<Rc<Plugin<M>>>,
     /// Requests under way, each with the policy under which it began.
-    streams: Contexts<Rc<Policy<M>>>,
+    streams: Contexts<Rc<Plugin<M>>>,
+    /// Those of them that have something left to do when the response comes.
+    later: Contexts<Later>,
+}
+
+/// A policy at work, and what it has counted.
+#[derive(Debug)]
+struct Plugin<M: Runs> {
+    policy: Policy<M>,
+    counters: RefCell<Counters>,
+}
+
+impl<M: Runs> Plugin<M> {
+    fn count(&self, counts: &[Metric]) {
+        if let Ok(mut counters) = self.counters.try_borrow_mut() {
+            counters.count(counts);
+        }
+    }
+
+    fn flush(&self) {
+        if let Ok(mut counters) = self.counters.try_borrow_mut() {
+            counters.flush(self.policy.metrics());
+        }
+    }
+}
+
+/// What was counted since the last tick.
+impl<M: Runs> Drop for Plugin<M> {
+    fn drop(&mut self) {
+        self.flush();
+    }
 }
 
 /// The module is loaded.
@@ -34,10 +66,15 @@ pub fn initialize() {
     crate::abi::initialize();
 }
 
-/// The VM starts: nothing can go wrong yet. From here on a panic, which would be a bug, leaves its message in the log.
+/// The VM starts: nothing can go wrong yet. From here on a panic, which would be a bug, leaves one line in the log
+/// before it traps.
 pub fn vm_start() -> bool {
     if cfg!(target_arch = "wasm32") {
-        std::panic::set_hook(Box::new(|panic| host::log(LogLevel::Critical, &format!("penstock: bug: {panic}"))));
+        std::panic::set_hook(Box::new(|panic| {
+            let message = panic.payload_as_str().unwrap_or_default();
+            let place = panic.location().map(|place| format!(" ({place})")).unwrap_or_default();
+            host::log(LogLevel::Critical, &format!("penstock: bug, please report: {message}{place}"));
+        }));
     }
     true
 }
@@ -51,8 +88,11 @@ impl<M: Runs> Default for Vm<M> {
 impl<M: Runs> Vm<M> {
     /// A VM without plugins.
     pub const fn new() -> Self {
-        let plugins = Contexts::with_hasher(FxBuildHasher);
-        Vm(RefCell::new(State { plugins, streams: Contexts::with_hasher(FxBuildHasher) }))
+        Vm(RefCell::new(State {
+            plugins: Contexts::with_hasher(FxBuildHasher),
+            streams: Contexts::with_hasher(FxBuildHasher),
+            later: Contexts::with_hasher(FxBuildHasher),
+        }))
     }
 
     /// `None` only when the host calls back in the middle of a callback, which it must not.
@@ -63,8 +103,8 @@ impl<M: Runs> Vm<M> {
     /// A context begins: a plugin's (`parent` 0), or that of a request to the plugin `parent`.
     pub fn context_create(&self, context: u32, parent: u32) {
         self.state(|state| {
-            if let Some(policy) = state.plugins.get(&parent) {
-                state.streams.insert(context, Rc::clone(policy));
+            if let Some(plugin) = state.plugins.get(&parent) {
+                state.streams.insert(context, Rc::clone(plugin));
             }
         });
     }
@@ -72,14 +112,31 @@ impl<M: Runs> Vm<M> {
     /// A context ends.
     pub fn delete(&self, context: u32) {
         // Dropped outside of `state`, in case that it is the last user of a large policy.
-        let ended = self.state(|state| state.streams.remove(&context).or_else(|| state.plugins.remove(&context)));
+        let ended = self.state(|state| {
+            state.later.remove(&context);
+            state.streams.remove(&context).or_else(|| state.plugins.remove(&context))
+        });
         drop(ended);
     }
 
     /// The plugin gets its configuration. `false` refuses it, and the host keeps the old one.
     pub fn configure(&self, plugin: u32, size: usize) -> bool {
         let Some(policy) = configuration::load(size) else { return false };
-        self.state(|state| state.plugins.insert(plugin, Rc::new(policy))).is_some()
+        let counters = Counters::new(policy.metrics());
+        if !counters.is_empty() && host::tick_every(counters::PERIOD).is_err() {
+            host::log(LogLevel::Error, "penstock: the host has no timer: metrics are only written when a policy ends");
+        }
+        let configured = Rc::new(Plugin { policy, counters: RefCell::new(counters) });
+        // The old one is dropped outside of `state`.
+        let replaced = self.state(|state| state.plugins.insert(plugin, configured));
+        replaced.is_some()
+    }
+
+    /// A second has passed.
+    pub fn tick(&self, plugin: u32) {
+        if let Some(plugin) = self.state(|state| state.plugins.get(&plugin).cloned()).flatten() {
+            plugin.flush();
+        }
     }
 
     /// A request's headers are there: decide, and do what was decided.
@@ -90,7 +147,7 @@ impl<M: Runs> Vm<M> {
     /// A connection begins whose bytes nobody will read: decide before any of them goes anywhere.
     pub fn new_connection(&self, stream: u32) -> Flow {
         let plugin = self.state(|state| state.streams.get(&stream).cloned()).flatten();
-        match plugin.as_ref().and_then(|policy| policy.egress()) {
+        match plugin.as_ref().and_then(|plugin| plugin.policy.egress()) {
             Some(egress) => egress::connection(egress),
             None => {
                 host::log(LogLevel::Error, "penstock: no egress policy for a connection: closed");
@@ -100,8 +157,30 @@ impl<M: Runs> Vm<M> {
         }
     }
 
+    /// A response's headers are there, the upstream's or the proxy's own.
+    pub fn response_headers(&self, stream: u32) -> Flow {
+        // Taken out while the host is called.
+        if let Some(mut later) = self.state(|state| state.later.remove(&stream)).flatten() {
+            later.response_headers();
+            if later.is_watched() {
+                self.state(|state| state.later.insert(stream, later));
+            }
+        }
+        Flow::Continue
+    }
+
+    /// A request is over, however it went.
+    pub fn log(&self, stream: u32) {
+        let taken = |state: &mut State<M>| Some((state.later.remove(&stream)?, state.streams.get(&stream)?.clone()));
+        let Some((later, plugin)) = self.state(taken).flatten() else { return };
+        if let Some(event) = later.observe(&plugin.policy) {
+            plugin.count(&[event.metric]);
+            host::log(LogLevel::Warn, &format!("penstock: {}", event.line));
+        }
+    }
+
     fn carry(&self, stream: u32) -> Result<Flow, Failure> {
-        let policy = self.state(|state| state.streams.get(&stream).cloned()).flatten().ok_or(Failure::NoPolicy)?;
+        let plugin = self.state(|state| state.streams.get(&stream).cloned()).flatten().ok_or(Failure::NoPolicy)?;
         let map = host::request_headers().map_err(Failure::Unreadable)?;
         let headers = headers::parse(&map)?;
         if headers.is_empty() {
@@ -110,14 +189,22 @@ impl<M: Runs> Vm<M> {
         let scratch = Scratch::default();
         let request = Request::new(&headers).with_scratch(&scratch);
         let mut environment = HostEnvironment::default();
-        let decision = policy.decide(&request, &mut environment);
+        let decision = plugin.policy.decide(&request, &mut environment);
         match environment.failure() {
             Some(status) => Err(Failure::Environment(status)),
             None => {
+                plugin.count(&decision.counts);
                 if M::MODULE.runs(Section::Egress) {
                     egress::report(&request, &decision);
                 }
-                apply(&request, &decision)
+                let flow = apply(&request, &decision)?;
+                // A response of the policy's own carries its headers already.
+                if flow == Flow::Continue
+                    && let Some(later) = Later::of(&decision, &mut environment)
+                {
+                    self.state(|state| state.later.insert(stream, later));
+                }
+                Ok(flow)
             }
         }
     }
@@ -142,7 +229,8 @@ fn apply(request: &Request<'_>, decision: &Decision<'_>) -> Result<Flow, Failure
                 details.push('_');
                 details.push_str(part);
             }
-            host::respond(response.status, &details, &map, &response.body).map_err(Failure::Unanswerable)?;
+            host::respond(response.status, &details, &map, &response.body, response.grpc_status)
+                .map_err(Failure::Unanswerable)?;
             Ok(Flow::Pause)
         }
     }
@@ -179,9 +267,11 @@ mod tests {
     /// A new host and a new module.
     fn fresh() {
         fake_host::reset();
+        crate::shared::reset();
         vm().state(|state| {
             state.plugins.clear();
             state.streams.clear();
+            state.later.clear();
         });
     }
 
@@ -232,6 +322,67 @@ mod tests {
         assert_eq!(route(), ["beta"]);
     }
 
+    const LIMITS: &str = r#"{"rateLimits":[{"name":"l","key":[],"limit":{"requests":2,"per":"1h"}}]}"#;
+
+    #[test]
+    fn a_limited_request_costs_the_time_and_a_write_or_a_read() {
+        fresh();
+        assert!(configured(PLUGIN, LIMITS));
+        const HEADERS: &str = "proxy_get_header_map_pairs";
+        const TIME: &str = "proxy_get_current_time_nanoseconds";
+        // Whoever knows no token yet has to read once.
+        for (flow, calls) in [
+            (Flow::Continue, &[HEADERS, TIME, "proxy_set_shared_data"][..]),
+            (Flow::Continue, &[HEADERS, TIME, "proxy_set_shared_data"]),
+            (Flow::Pause, &[HEADERS, TIME, "proxy_get_shared_data", "proxy_send_local_response"]),
+        ] {
+            assert_eq!(request(PLUGIN, &[]), flow);
+            with(|host| assert_eq!(host.calls, calls));
+        }
+    }
+
+    #[test]
+    fn counts_reach_the_host_once_a_second_and_at_the_end() {
+        fresh();
+        assert!(configured(PLUGIN, LIMITS));
+        with(|host| assert_eq!(host.tick_period, 1000));
+        for _ in 0..5 {
+            request(PLUGIN, &[]);
+        }
+        with(|host| assert!(host.metrics.is_empty()));
+        vm().tick(PLUGIN);
+        let metric = |outcome: &str, count| (format!("penstock.rateLimits.l.{outcome}"), count);
+        with(|host| assert_eq!(host.metrics, [metric("passed", 2), metric("limited", 3)]));
+        with(|host| host.calls.clear());
+        vm().tick(PLUGIN);
+        with(|host| assert!(host.calls.is_empty()));
+        request(PLUGIN, &[]);
+        vm().delete(PLUGIN);
+        with(|host| assert_eq!(host.metrics, [metric("passed", 2), metric("limited", 4)]));
+    }
+
+    #[test]
+    fn a_reload_that_leaves_a_limit_as_it_was_keeps_what_was_taken() {
+        fresh();
+        assert!(configured(PLUGIN, LIMITS));
+        request(PLUGIN, &[]);
+        assert!(configured(8, &LIMITS.replace("}]}", r#","response":{"status":420}}]}"#)));
+        assert_eq!((request(8, &[]), request(8, &[])), (Flow::Continue, Flow::Pause));
+    }
+
+    #[test]
+    fn a_host_that_loses_its_shared_data_refuses_rather_than_opens() {
+        fresh();
+        assert!(configured(PLUGIN, LIMITS));
+        for function in ["proxy_set_shared_data", "proxy_get_shared_data"] {
+            crate::shared::reset();
+            with(|host| host.broken = vec![(function, 10)]);
+            assert_eq!(request(PLUGIN, &[]), Flow::Pause);
+            let expected = refused("environment", "cannot read the clock, random numbers or shared data");
+            assert_eq!(with(|host| host.sent.clone()), expected, "{function}");
+        }
+    }
+
     #[test]
     fn a_client_never_chooses_the_route() {
         fresh();
@@ -241,6 +392,112 @@ mod tests {
         assert!(route().is_empty());
         assert_eq!(request(PLUGIN, &[spoofed, ("x-user-group", "beta"), spoofed]), Flow::Continue);
         assert_eq!(route(), ["beta"]);
+    }
+
+    const COOKIE: &str = r#"{"canaries":[{"name":"a","stickiness":{"cookie":{"name":"id"}},
+        "variants":[{"name":"v1","weight":1}]}]}"#;
+
+    #[test]
+    fn headers_of_the_response_are_added_when_it_comes() {
+        fresh();
+        assert!(configured(PLUGIN, COOKIE));
+        let set = |cookie: &[(&str, &str)]| {
+            with(|host| {
+                host.headers = [(":method", "GET"), (":path", "/")]
+                    .iter()
+                    .chain(cookie)
+                    .map(|(n, v)| (n.as_bytes().to_vec(), v.as_bytes().to_vec()))
+                    .collect();
+                host.calls.clear();
+            });
+            vm().context_create(STREAM, PLUGIN);
+            assert_eq!(vm().request_headers(STREAM), Flow::Continue);
+            assert_eq!(with(|host| host.response_headers.len()), 0);
+            assert_eq!(vm().response_headers(STREAM), Flow::Continue);
+            // A second response, as after 100 or 103, gets nothing more.
+            assert_eq!(vm().response_headers(STREAM), Flow::Continue);
+            vm().delete(STREAM);
+            with(|host| (std::mem::take(&mut host.response_headers), std::mem::take(&mut host.calls)))
+        };
+        let (headers, _) = set(&[]);
+        assert_eq!(headers[0].0, b"set-cookie");
+        assert!(headers[0].1.starts_with(b"id=04040404040404040404040404040404; "), "{headers:?}");
+        assert_eq!(
+            set(&[("cookie", "id=x")]),
+            (vec![], vec!["proxy_get_header_map_pairs", "proxy_replace_header_map_value"])
+        );
+        assert_eq!(vm().state(|state| state.later.len()), Some(0));
+    }
+
+    const FAILOVER: &str = r#"{"routes":{"rules":[{"name":"pay","route":"eu","failover":{"route":"us"}}]}}"#;
+
+    /// A whole exchange, answered with `status`, if at all, and cut off as `flags` say; the route that it took.
+    fn exchange(status: Option<&str>, flags: u64) -> String {
+        with(|host| {
+            host.headers = vec![(b":path".to_vec(), b"/".to_vec())];
+            host.response_headers =
+                status.iter().map(|status| (b":status".to_vec(), status.as_bytes().to_vec())).collect();
+            host.properties = vec![("response\0flags", flags.to_le_bytes().to_vec())];
+        });
+        vm().context_create(STREAM, PLUGIN);
+        assert_eq!(vm().request_headers(STREAM), Flow::Continue);
+        if status.is_some() {
+            assert_eq!(vm().response_headers(STREAM), Flow::Continue);
+        }
+        vm().log(STREAM);
+        vm().delete(STREAM);
+        assert_eq!(vm().state(|state| state.later.len()), Some(0));
+        route().concat()
+    }
+
+    #[test]
+    fn upstreams_that_fail_are_left_and_clients_that_leave_are_no_failures() {
+        const REMOTE_RESET: u64 = 1 << 4;
+        const CLIENT_LEFT: u64 = 1 << 14;
+        for (status, flags, fails) in [
+            (Some("200"), 0, false),
+            (Some("404"), 0, false),
+            (Some("503"), 0, true),
+            (Some("504"), 0, true),
+            (Some("200"), REMOTE_RESET, true),
+            (Some("200"), REMOTE_RESET | CLIENT_LEFT, false),
+            (Some("200"), CLIENT_LEFT, false),
+            (None, CLIENT_LEFT, false),
+            (None, 0, false),
+        ] {
+            fresh();
+            with(|host| host.time = 1_700_000_000_000_000_000);
+            assert!(configured(PLUGIN, FAILOVER));
+            for _ in 0..20 {
+                assert_eq!(exchange(status, flags), "eu", "{status:?} {flags:x}");
+            }
+            assert_eq!(exchange(status, flags), if fails { "us" } else { "eu" }, "{status:?} {flags:x}");
+            with(|host| {
+                let told = host.log.iter().filter(|(level, line)| *level == 3 && line.contains("all go to us")).count();
+                assert_eq!(told, usize::from(fails), "{:?}", host.log);
+            });
+        }
+    }
+
+    #[test]
+    fn a_response_whose_header_cannot_be_added_goes_on() {
+        fresh();
+        assert!(configured(PLUGIN, COOKIE));
+        with(|host| host.broken.push(("proxy_add_header_map_value", 2)));
+        with(|host| host.headers = vec![(b":path".to_vec(), b"/".to_vec())]);
+        vm().context_create(STREAM, PLUGIN);
+        assert_eq!(vm().request_headers(STREAM), Flow::Continue);
+        assert_eq!(vm().response_headers(STREAM), Flow::Continue);
+        with(|host| {
+            assert_eq!(host.sent, None);
+            assert!(
+                host.metrics.contains(&("penstock.host.responseHeaders.failed".to_owned(), 1)),
+                "{:?}",
+                host.metrics
+            );
+            assert!(host.log[0].1.contains("cannot add the response header set-cookie (BAD_ARGUMENT)"));
+        });
+        vm().delete(STREAM);
     }
 
     #[test]
@@ -285,7 +542,7 @@ mod tests {
             request(plugin, &[]);
             vm().delete(plugin);
         }
-        assert_eq!(vm().state(|state| (state.plugins.len(), state.streams.len())), Some((0, 0)));
+        assert_eq!(vm().state(|state| (state.plugins.len(), state.streams.len(), state.later.len())), Some((0, 0, 0)));
     }
 
     #[test]
@@ -326,6 +583,7 @@ mod tests {
                 status: 403,
                 headers: [("content-type", b"application/json"[..].into())].into_iter().collect(),
                 body: b"{}"[..].into(),
+                grpc_status: None,
             }),
             ..Decision::default()
         };
@@ -348,7 +606,7 @@ mod tests {
     fn a_response_that_cannot_be_given_is_a_reset() {
         fresh();
         with(|host| host.broken.push(("proxy_send_local_response", 10)));
-        let response = Response { status: 403, headers: Default::default(), body: b""[..].into() };
+        let response = Response { status: 403, headers: Default::default(), body: b""[..].into(), grpc_status: None };
         let decision = Decision { action: Action::Respond(response), ..Decision::default() };
         let flow = apply(&no_headers(), &decision).unwrap_or_else(Failure::refuse);
         assert_eq!(flow, Flow::Pause);
@@ -384,7 +642,7 @@ mod tests {
     /// Every function of the host answers every status, in every phase: the outcome is the one documented.
     #[test]
     fn whatever_the_host_answers_the_outcome_is_known() {
-        const FUNCTIONS: [&str; 13] = [
+        const FUNCTIONS: [&str; 15] = [
             "proxy_log",
             "proxy_get_buffer_bytes",
             "proxy_get_header_map_pairs",
@@ -394,6 +652,8 @@ mod tests {
             "proxy_send_local_response",
             "proxy_close_stream",
             "proxy_get_property",
+            "proxy_get_shared_data",
+            "proxy_set_shared_data",
             "proxy_get_current_time_nanoseconds",
             "proxy_define_metric",
             "proxy_increment_metric",

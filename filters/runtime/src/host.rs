@@ -7,6 +7,7 @@ use penstock_policy::{Environment, HeaderOp, StoreConflict, Timestamp, Version};
 
 use crate::abi::{self, LogLevel, Status};
 use crate::memory::{self, HostBuffer};
+use crate::shared;
 
 /// Writes one line to the host's log. There is nobody to tell when that fails.
 pub(crate) fn log(level: LogLevel, line: &str) {
@@ -47,8 +48,40 @@ pub(crate) fn change_request_header(change: &HeaderOp<'_>) -> Result<(), Status>
     })
 }
 
+/// The status of the current response.
+pub(crate) fn response_status() -> Result<u16, Status> {
+    const NAME: &str = ":status";
+    let value = memory::receive(|data, length| {
+        // SAFETY: address and length are those of `NAME`; the out-pointers come from `receive`.
+        unsafe { abi::proxy_get_header_map_value(abi::RESPONSE_HEADERS, NAME.as_ptr(), NAME.len(), data, length) }
+    })?;
+    std::str::from_utf8(&value).ok().and_then(|text| text.parse().ok()).ok_or(Status::NOT_FOUND)
+}
+
+/// What cut off an exchange after its response had begun: Envoy's response flags, 0 when it has none to tell.
+pub(crate) fn response_flags() -> u64 {
+    let flags = property("response\0flags");
+    flags.and_then(|flags| Some(u64::from_le_bytes((&*flags).try_into().ok()?))).unwrap_or(0)
+}
+
+/// Adds one header to the current response.
+pub(crate) fn add_response_header(name: &str, value: &[u8]) -> Result<(), Status> {
+    const MAP: u32 = abi::RESPONSE_HEADERS;
+    // SAFETY: each address goes with the length of the same slice; the host copies before it returns.
+    Status::check(unsafe {
+        abi::proxy_add_header_map_value(MAP, name.as_ptr(), name.len(), value.as_ptr(), value.len())
+    })
+}
+
 /// Answers the current request in the place of an upstream. `headers` is a serialised map; `details` goes to access logs.
-pub(crate) fn respond(status: u16, details: &str, headers: &[u8], body: &[u8]) -> Result<(), Status> {
+/// A client of gRPC gets `grpc_status`, or what the host derives from `status`.
+pub(crate) fn respond(
+    status: u16,
+    details: &str,
+    headers: &[u8],
+    body: &[u8],
+    grpc_status: Option<u8>,
+) -> Result<(), Status> {
     // SAFETY: each address goes with the length of the same slice; the host copies before it returns.
     Status::check(unsafe {
         abi::proxy_send_local_response(
@@ -59,7 +92,7 @@ pub(crate) fn respond(status: u16, details: &str, headers: &[u8], body: &[u8]) -
             body.len(),
             headers.as_ptr(),
             headers.len(),
-            abi::NO_GRPC_STATUS,
+            grpc_status.map_or(abi::NO_GRPC_STATUS, u32::from),
         )
     })
 }
@@ -72,13 +105,28 @@ pub(crate) fn reset_request() {
 
 /// Adds one to the counter `name`, which comes into being with its first use: for what should never happen.
 pub(crate) fn count_rare(name: &str) {
+    // There is nobody to tell when that fails.
+    let _ = define_counter(name).and_then(|id| increment(id, 1));
+}
+
+/// The host's number of the counter `name`, which comes into being when it is new.
+pub(crate) fn define_counter(name: &str) -> Result<u32, Status> {
     let mut id = 0;
     // SAFETY: address and length are those of `name`; `id` lives through the call.
-    let defined = unsafe { abi::proxy_define_metric(abi::COUNTER, name.as_ptr(), name.len(), &raw mut id) };
-    if Status::check(defined).is_ok() {
-        // SAFETY: takes no memory.
-        let _ = unsafe { abi::proxy_increment_metric(id, 1) };
-    }
+    Status::check(unsafe { abi::proxy_define_metric(abi::COUNTER, name.as_ptr(), name.len(), &raw mut id) })?;
+    Ok(id)
+}
+
+/// Adds to a counter.
+pub(crate) fn increment(id: u32, by: u32) -> Result<(), Status> {
+    // SAFETY: takes no memory.
+    Status::check(unsafe { abi::proxy_increment_metric(id, by.into()) })
+}
+
+/// Asks the host to call the plugin that is being configured every `period` milliseconds.
+pub(crate) fn tick_every(period: u32) -> Result<(), Status> {
+    // SAFETY: takes no memory.
+    Status::check(unsafe { abi::proxy_set_tick_period_milliseconds(period) })
 }
 
 /// Closes the current connection.
@@ -131,9 +179,22 @@ fn property(path: &str) -> Option<HostBuffer> {
     .filter(|value| !value.is_empty())
 }
 
+/// What tells the plugin that is being configured from every other of this proxy: root id, name, and the listener's
+/// direction. Listeners that run the same plugin under the same name in the same direction share it.
+pub(crate) fn instance() -> Vec<u8> {
+    let mut instance = Vec::new();
+    for path in ["plugin_root_id", "plugin_name", "listener_direction"] {
+        if let Some(value) = property(path) {
+            instance.extend_from_slice(&value);
+        }
+        instance.push(0);
+    }
+    instance
+}
+
 /// What a decision may ask, answered by the host.
 ///
-/// A fact that the host does not have is `None`. A host without a clock or without randomness is broken: the decision
+/// A fact that the host does not have is `None`. A host without clock, randomness or shared data is broken: the decision
 /// still comes to an end, but [`HostEnvironment::failure`] says that it must not be used.
 #[derive(Debug, Default)]
 pub(crate) struct HostEnvironment {
@@ -144,6 +205,15 @@ impl HostEnvironment {
     /// Why the decision that was made with this environment is worth nothing.
     pub(crate) fn failure(&self) -> Option<Status> {
         self.failure
+    }
+
+    /// A write that the host refuses for any other reason than a conflict counts as done, so that nobody tries again:
+    /// the failure says that it is not.
+    fn written(&mut self, answer: Result<Result<Version, StoreConflict>, Status>) -> Result<Version, StoreConflict> {
+        answer.unwrap_or_else(|status| {
+            self.failure = Some(status);
+            Ok(Version(0))
+        })
     }
 
     fn check(&mut self, status: u32) {
@@ -204,24 +274,22 @@ impl Environment for HostEnvironment {
     }
 
     fn load(&mut self, key: &[u8], value: &mut Vec<u8>) -> Option<Version> {
-        value.clear();
-        let mut version = 0;
-        let stored = memory::receive(|data, length| {
-            // SAFETY: address and length are those of `key`; the out-pointers live through the call.
-            unsafe { abi::proxy_get_shared_data(key.as_ptr(), key.len(), data, length, &raw mut version) }
-        });
-        value.extend_from_slice(&stored.ok()?);
-        Some(Version(version))
+        shared::load(key, value).unwrap_or_else(|status| {
+            self.failure = Some(status);
+            None
+        })
     }
 
     fn store(&mut self, key: &[u8], value: &[u8], expected: Option<Version>) -> Result<Version, StoreConflict> {
-        let expected = expected.map_or(0, |version| version.0);
-        // SAFETY: each address goes with the length of the same slice; the host copies before it returns.
-        let status =
-            unsafe { abi::proxy_set_shared_data(key.as_ptr(), key.len(), value.as_ptr(), value.len(), expected) };
-        Status::check(status).map_err(|_| StoreConflict)?;
-        // The host numbers all writes of all keys with one counter: right when nobody else wrote since `expected`.
-        Ok(Version(expected.wrapping_add(1)))
+        self.written(shared::write(key, value, expected))
+    }
+
+    fn recall<T>(&mut self, key: &[u8], read: impl FnOnce(&[u8]) -> T) -> Option<(T, Version)> {
+        shared::recall(key, read)
+    }
+
+    fn create(&mut self, key: &[u8], value: &[u8]) -> Result<Version, StoreConflict> {
+        self.written(shared::create(key, value))
     }
 }
 

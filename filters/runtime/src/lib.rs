@@ -8,6 +8,7 @@
 
 mod abi;
 mod configuration;
+mod counters;
 mod egress;
 mod failure;
 #[cfg(test)]
@@ -15,13 +16,15 @@ mod fake_host;
 pub mod filter;
 mod headers;
 mod host;
+mod later;
 mod memory;
+mod shared;
 
 pub use abi::Flow;
 pub use memory::allocate;
 pub use penstock_policy::module;
 
-/// Makes the crate a proxy-wasm module that runs the sections of the [`module`] named.
+/// Makes the crate a proxy-wasm module that runs the sections of the module named, a type of [`mod@module`].
 ///
 /// Only these callbacks are exported: the host skips those that a module does not have, and each that it has is a call
 /// for every request.
@@ -71,6 +74,21 @@ macro_rules! module {
             }
 
             $crate::callbacks_of_connections!($module);
+
+            #[unsafe(no_mangle)]
+            extern "C" fn proxy_on_response_headers(stream: u32, _count: u32, _end_of_stream: u32) -> u32 {
+                VM.with(|vm| vm.response_headers(stream)) as u32
+            }
+
+            #[unsafe(no_mangle)]
+            extern "C" fn proxy_on_log(stream: u32) {
+                VM.with(|vm| vm.log(stream));
+            }
+
+            #[unsafe(no_mangle)]
+            extern "C" fn proxy_on_tick(plugin: u32) {
+                VM.with(|vm| vm.tick(plugin));
+            }
 
             #[unsafe(no_mangle)]
             extern "C" fn proxy_on_delete(context: u32) {

@@ -5,7 +5,7 @@ use std::fs;
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
 use super::screen::Style;
 use super::stage::{Stage, relative};
@@ -28,7 +28,7 @@ pub(super) fn serve(mut stage: Stage) -> Result<()> {
     stage.screen.title("Edit a policy; a saved change is live at once:");
     stage.screen.line("");
     for section in &SECTIONS {
-        stage.screen.line(&format!("  {}", relative(&policy_file(section))));
+        stage.screen.line(&format!("  {}  {}", relative(&policy_file(section)), section.edit_it));
     }
     stage.screen.line("");
     let admin = format!("Envoy's admin page: http://{}  its log: {}", stage.envoy.admin().address(), log(&stage));
@@ -39,8 +39,11 @@ pub(super) fn serve(mut stage: Stage) -> Result<()> {
         SECTIONS.iter().map(|section| (section.name, section.policy.to_owned())).collect();
     while let Err(RecvTimeoutError::Timeout) = stage.interrupted.recv_timeout(TICK) {
         if !stage.envoy.is_running()? {
-            // Ctrl-C in a terminal reaches Envoy as well.
-            break;
+            // Ctrl-C in a terminal reaches Envoy as well, and may reach it first.
+            match stage.interrupted.recv_timeout(TICK) {
+                Err(RecvTimeoutError::Timeout) => bail!("Envoy ended by itself; its log:\n{}", stage.envoy.log()?),
+                _ => break,
+            }
         }
         for section in &SECTIONS {
             // Some editors take the file away for a moment when they save it.

@@ -1,7 +1,7 @@
 //! `make demo`: a walk through what the suite does, with real requests through a real Envoy.
 //!
 //! Each section of the policy has a file here: its policy, its listener, and a walk that sends requests and says what
-//! must come back. To add one, write `walk`s like that of [`routes`] and add it to [`SECTIONS`].
+//! must come back. To add one, write a file like `routes.rs` and add its section to `SECTIONS`.
 
 mod json;
 mod live;
@@ -33,6 +33,8 @@ struct Section {
     walk: fn(&mut Stage) -> Result<()>,
     /// What the user may try: curl's arguments, with `{url}` for the listener's address.
     try_it: &'static [&'static str],
+    /// A change of the policy that is worth a try.
+    edit_it: &'static str,
 }
 
 /// Every section, in the order of the walk.

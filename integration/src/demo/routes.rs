@@ -24,6 +24,7 @@ pub(super) const SECTION: Section = Section {
         "-H 'host: a.staging.example.com' {url}/",
         "--http2-prior-knowledge '{url}/v1/items?page=2'",
     ],
+    edit_it: "for a start, change `default: stable` to `default: beta`, or misspell something",
 };
 
 /// Envoy answers for the upstreams: each route says its name and the path that it saw.

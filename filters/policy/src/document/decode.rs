@@ -67,13 +67,18 @@ pub fn wrong_kind<T: Decode>(node: &Node, at: &At<'_>, cx: &mut Context) -> Opti
         Node::Integer(_) | Node::Float(_) | Node::Bool(_) if T::EXPECTED.starts_with("a string") => {
             Some(format!("put it in quotes: \"{node}\""))
         }
-        Node::String(text) if text.parse::<f64>().is_ok() || text == "true" || text == "false" => {
-            Some(format!("write it without quotes: {text}"))
-        }
+        Node::String(text) if looks_unquoted(text) => Some(format!("write it without quotes: {text}")),
         _ => None,
     };
     cx.problem(at, node, format!("is {}, expected {}", node.kind(), T::EXPECTED), help);
     None
+}
+
+/// Whether text in quotes was probably meant as a number or boolean.
+fn looks_unquoted(text: &str) -> bool {
+    let digits = text.strip_prefix('-').unwrap_or(text);
+    let is_number = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+    is_number || text == "true" || text == "false"
 }
 
 impl<T: Decode> Decode for Option<T> {
@@ -259,7 +264,7 @@ pub fn suggestion(word: &str, known: &[&str]) -> String {
     // A third of the letters may be wrong: enough for a typo, too little for another word.
     let nearest = known
         .iter()
-        .map(|candidate| (strsim::osa_distance(&word.to_lowercase(), &candidate.to_lowercase()), candidate))
+        .map(|candidate| (strsim::osa_distance(&word.to_ascii_lowercase(), &candidate.to_ascii_lowercase()), candidate))
         .filter(|(distance, candidate)| *distance <= (candidate.len().max(word.len()) / 3).max(1))
         .min_by_key(|(distance, _)| *distance);
     match nearest {

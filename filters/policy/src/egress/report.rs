@@ -41,7 +41,7 @@ fn push_json(text: &str, out: &mut String) {
     out.push_str(&serde_json::to_string(text).unwrap_or_default());
 }
 
-/// The response of a refusal; Envoy makes `grpc-status: 7` of a 403 to a gRPC client. `host` is `None` when the
+/// The response of a refusal. `host` is `None` when the
 /// authority has no single reading.
 pub(super) fn response<'a>(refusal: &Refusal<'_>, host: Option<&Host<'_>>, id: u64) -> Response<'a> {
     let mut body = String::with_capacity(128);
@@ -65,6 +65,8 @@ pub(super) fn response<'a>(refusal: &Refusal<'_>, host: Option<&Host<'_>>, id: u
             ("x-penstock-decision-id", Cow::Owned(id_text(id).into_bytes())),
         ],
         body: Cow::Owned(body.into_bytes()),
+        // PERMISSION_DENIED; of a 400 or 421 the host would make other codes.
+        grpc_status: Some(7),
     }
 }
 

@@ -3,15 +3,20 @@
 mod effects;
 mod rewrite;
 
+use std::time::Duration;
+
+use crate::breaker::{Breakers, Guard, Thresholds, Watch};
 use crate::decision::{Decision, Section};
 use hashbrown::HashSet;
 use rustc_hash::FxBuildHasher;
 
 use crate::document::{
-    At, Context, Decode, GatewayDuration, Name, Named, Node, NonEmpty, PositiveDuration, Problem, RouteName, object,
-    words,
+    At, Context, Decode, GatewayDuration, Name, Named, Node, NonEmpty, PositiveDuration, Problem, RouteName, Whole,
+    object, words,
 };
+use crate::environment::Environment;
 use crate::matching::{Index, PathMatch, RequestMatch};
+use crate::metrics::Metrics;
 use crate::request::Request;
 use effects::{HeaderChanges, Retries, StaticOps};
 use rewrite::Rewrite;
@@ -55,8 +60,24 @@ object! {
         timeout as "timeout": Option<GatewayDuration>,
         /// Further tries after a failure.
         retries as "retries": Option<Retries>,
-        /// Comes with the breaker of `canaries`.
-        failover as "failover": Option<NotYet>,
+        /// Another route while this one fails.
+        failover as "failover": Option<Failover>,
+    }
+}
+
+object! {
+    /// `failover`.
+    pub struct Failover {
+        /// The value of the route header while the rule's own route fails.
+        route as "route": RouteName,
+        /// The share of failures that makes it fail.
+        error_percent as "errorPercent": Whole<1, 100> = Whole(50),
+        /// Length of the sliding window.
+        window as "window": PositiveDuration = PositiveDuration(Duration::from_secs(10)),
+        /// Nothing is decided on fewer requests.
+        min_requests as "minRequests": Whole<1, 1_000_000> = Whole(20),
+        /// How long the other route takes over before the rule's own is probed.
+        cooldown as "cooldown": PositiveDuration = PositiveDuration(Duration::from_secs(30)),
     }
 }
 
@@ -77,6 +98,12 @@ impl RuleDocument {
     /// What the fields say about each other.
     fn check(&self, at: &At<'_>, cx: &mut Context) -> bool {
         let mut fine = true;
+        if let Some(failover) = self.failover.as_ref().filter(|failover| failover.route == self.route) {
+            let node = Node::String(failover.route.0.to_string());
+            let failover = at.field("failover");
+            cx.problem(&failover.field("route"), &node, "is the rule's own route", "name another one".to_owned());
+            fine = false;
+        }
         if self.rewrite.as_ref().is_some_and(Rewrite::replaces_prefix) {
             let prefixed = |entry: &RequestMatch| matches!(entry.path, Some(PathMatch::Prefix(_)));
             if !self.matches.as_ref().is_some_and(|entries| entries.0.iter().all(prefixed)) {
@@ -119,17 +146,36 @@ struct Rule {
     route: Box<str>,
     ops: StaticOps,
     rewrite: Option<Rewrite>,
+    failover: Option<(Box<str>, Watch)>,
 }
 
 impl Routes {
     /// Compiles the section.
-    pub fn new(document: RoutesDocument) -> Routes {
+    pub(crate) fn new(document: RoutesDocument, breakers: &mut Breakers, metrics: &mut Metrics) -> Routes {
         let mut rules = Vec::with_capacity(document.rules.0.len());
         let mut entries = Vec::new();
         for (rule, document) in (0u32..).zip(document.rules.0) {
             let matches = document.matches.map_or_else(|| vec![RequestMatch::default()], |entries| entries.0);
             entries.extend(matches.into_iter().map(|entry| (entry, rule)));
+            let failover = document.failover.map(|failover| {
+                let guard = Guard {
+                    section: Section::Routes,
+                    rule: &document.name.0,
+                    guarded: &document.route.0,
+                    instead: &failover.route.0,
+                };
+                let thresholds = Thresholds {
+                    window: failover.window,
+                    min_requests: failover.min_requests,
+                    error_percent: Some(failover.error_percent),
+                    latency: None,
+                    cooldown: failover.cooldown,
+                };
+                let watch = breakers.add(&guard, &thresholds, metrics);
+                (failover.route.0, watch)
+            });
             rules.push(Rule {
+                failover,
                 name: document.name.0,
                 route: document.route.0,
                 ops: StaticOps::new(document.request_headers, document.timeout, document.retries),
@@ -152,12 +198,26 @@ impl Routes {
     }
 
     /// Applies the rule that wins. `false`: no rule matches.
-    pub fn decide<'a>(&'a self, request: &Request<'a>, decision: &mut Decision<'a>) -> bool {
+    pub fn decide<'a>(
+        &'a self,
+        request: &Request<'a>,
+        breakers: &Breakers,
+        environment: &mut impl Environment,
+        decision: &mut Decision<'a>,
+    ) -> bool {
         let Some(rank) = self.index.first(&self.entries, request) else { return false };
         let Some(rule) = self.rule_of.get(rank).and_then(|&rule| self.rules.get(rule as usize)) else { return false };
         decision.section = Some(Section::Routes);
         decision.rule = Some(&rule.name);
         decision.route = Some(&rule.route);
+        if let Some((instead, watch)) = &rule.failover {
+            if breakers.passes_by_chance(*watch, environment) {
+                decision.watch = Some(*watch);
+            } else {
+                decision.route = Some(instead);
+                decision.reason = Some("failedOver");
+            }
+        }
         rule.ops.apply(&mut decision.headers);
         if let Some(rewrite) = &rule.rewrite {
             let path = self.entries.get(rank).and_then(|entry| entry.path.as_ref());

@@ -1,0 +1,135 @@
+//! The policies in the documentation compile, and the README's commands print what it shows.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test stops at the first surprise")]
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use penstock::yaml::Located;
+use penstock_policy::{Module, check};
+
+const SECTIONS: [&str; 5] = ["settings:", "routes:", "canaries:", "rateLimits:", "egress:"];
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+}
+
+/// Every Markdown file of the project's own, with its text.
+fn pages() -> Vec<(PathBuf, String)> {
+    let mut folders = vec![root().join("docs")];
+    let mut files = vec![root().join("README.md")];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "md") {
+                files.push(path);
+            }
+        }
+    }
+    files.into_iter().map(|path| (path.clone(), std::fs::read_to_string(path).unwrap())).collect()
+}
+
+/// The fenced blocks of `language`.
+fn blocks<'t>(text: &'t str, language: &str) -> Vec<&'t str> {
+    let fence = format!("```{language}\n");
+    text.split(&fence).skip(1).map(|rest| rest.split("```").next().unwrap()).collect()
+}
+
+/// The blocks that are whole policies: they begin with a section (of routes, with `rules` or `default`: Envoy's own
+/// configuration has a `routes` too).
+fn policies(text: &str) -> Vec<&str> {
+    let is_policy = |block: &&str| SECTIONS.iter().any(|section| block.starts_with(section));
+    blocks(text, "yaml").into_iter().filter(is_policy).collect()
+}
+
+#[test]
+fn every_policy_in_the_documentation_compiles_without_a_warning() {
+    let mut count = 0;
+    for (path, text) in pages() {
+        for policy in policies(&text) {
+            let node =
+                Located::read(policy).unwrap_or_else(|error| panic!("{}: {error}\n{policy}", path.display())).node;
+            match check(&node, Module::Suite) {
+                Ok(warnings) => assert!(warnings.is_empty(), "{}: {warnings:?}\n{policy}", path.display()),
+                Err(problems) => panic!("{}: {problems}\n{policy}", path.display()),
+            }
+            count += 1;
+        }
+    }
+    assert!(count >= 2, "{count} policies found");
+}
+
+#[test]
+fn every_link_in_the_documentation_leads_somewhere() {
+    for (path, text) in pages() {
+        for link in text.split("](").skip(1).map(|rest| rest.split([')', '#']).next().unwrap()) {
+            let is_local = !link.is_empty() && !link.contains("://");
+            assert!(!is_local || path.parent().unwrap().join(link).exists(), "{}: {link}", path.display());
+        }
+    }
+}
+
+/// Runs `penstock` in a folder of its own; its exit status and standard output.
+fn penstock(folder: &Path, arguments: &[&str], input: &str) -> (i32, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_penstock"));
+    command.args(arguments).current_dir(folder).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut child = command.spawn().unwrap();
+    // A command that does not read its input closes it: that is no failure of the test.
+    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+    let output = child.wait_with_output().unwrap();
+    (output.status.code().unwrap(), String::from_utf8(output.stdout).unwrap())
+}
+
+#[test]
+fn the_commands_of_the_readme_print_what_it_shows() {
+    let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
+    let policy = policies(&readme)[0];
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("policy.yaml");
+    let consoles = blocks(&readme, "console");
+
+    std::fs::write(&file, policy).unwrap();
+    assert_eq!(penstock(folder.path(), &["check", "policy.yaml"], ""), (0, "policy.yaml: valid\n".into()));
+    let replay = consoles.iter().find(|block| block.contains("penstock replay")).unwrap();
+    let request = replay.split('\'').nth(1).unwrap();
+    let shown = replay.lines().last().unwrap();
+    assert_eq!(penstock(folder.path(), &["replay", "policy.yaml"], request), (0, format!("{shown}\n")));
+
+    std::fs::write(&file, policy.replacen("matches:", "matchs:", 1)).unwrap();
+    let (status, report) = penstock(folder.path(), &["check", "policy.yaml"], "");
+    let shown = consoles.iter().find(|block| block.contains("penstock check")).unwrap().split_once('\n').unwrap().1;
+    assert_eq!(status, 1);
+    assert!(report.starts_with(shown), "{report}");
+}
+
+#[test]
+fn the_exit_status_says_what_kind_of_no_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("good.json"), r#"{"routes":{"default":"a"}}"#).unwrap();
+    std::fs::write(folder.path().join("bad.json"), r#"{"routes":{"default":""}}"#).unwrap();
+    std::fs::write(folder.path().join("empty.json"), "").unwrap();
+    let request = r#"{"method":"GET","authority":"a","path":"/"}"#;
+    let case = r#"{"policy":{"routes":{"default":""}},"request":{"method":"GET","authority":"a","path":"/"}}"#;
+    for (arguments, input, expected) in [
+        (&["check", "good.json"][..], "", 0),
+        (&["check", "-"], r#"{"routes":{}}"#, 0),
+        (&["check", "good.json", "bad.json"], "", 1),
+        (&["check", "--module", "canary", "good.json"], "", 1),
+        (&["check", "empty.json"], "", 1),
+        (&["check", "absent.json"], "", 2),
+        (&["check"], "", 2),
+        (&["check", "--module", "routes", "good.json"], "", 2),
+        (&["replay", "good.json"], request, 0),
+        (&["replay", "good.json"], "", 0),
+        (&["replay", "bad.json"], request, 1),
+        (&["replay", "good.json"], case, 1),
+        (&["replay", "good.json"], "{", 2),
+        (&["replay", "good.json"], r#"{"method":"GET","authority":"a","path":"/","verb":"x"}"#, 2),
+        (&["replay", "good.json", "absent.jsonl"], "", 2),
+    ] {
+        assert_eq!(penstock(folder.path(), arguments, input).0, expected, "{arguments:?} {input}");
+    }
+}

@@ -1,0 +1,77 @@
+//! The thresholds as written in `rollback` and `failover`.
+
+use std::time::Duration;
+
+use super::state::Limits;
+use crate::document::{At, Context, Decode, Node, PositiveDuration, Whole, object, wrong_kind};
+
+/// When a breaker opens, and for how long.
+#[derive(Clone, Debug)]
+pub struct Thresholds {
+    /// Length of the sliding window.
+    pub window: PositiveDuration,
+    /// Nothing is decided on fewer requests.
+    pub min_requests: Whole<1, 1_000_000>,
+    /// The share of failures that opens it.
+    pub error_percent: Option<Whole<1, 100>>,
+    /// The latency that opens it.
+    pub latency: Option<Latency>,
+    /// How long it stays open before it probes.
+    pub cooldown: PositiveDuration,
+}
+
+object! {
+    /// Opens when a percentile of the latencies is above a limit.
+    pub struct Latency {
+        /// Which one.
+        percentile as "percentile": Percentile,
+        /// The limit.
+        above as "above": PositiveDuration,
+    }
+}
+
+/// A percentile from 1 to 99.99, in hundredths.
+#[derive(Clone, Copy, Debug)]
+pub struct Percentile(pub u32);
+
+impl Decode for Percentile {
+    const EXPECTED: &'static str = "a number: a percentile";
+
+    fn decode(node: &Node, at: &At<'_>, cx: &mut Context) -> Option<Self> {
+        let hundredths = match node {
+            Node::Integer(value) => *value as f64 * 100.0,
+            Node::Float(value) => (*value * 100.0).round(),
+            _ => return wrong_kind::<Self>(node, at, cx),
+        };
+        if !(100.0..=9999.0).contains(&hundredths) {
+            cx.problem(at, node, "is out of range", "write a percentile from 1 to 99.99, such as 99".to_owned());
+            return None;
+        }
+        Some(Percentile(hundredths as u32))
+    }
+}
+
+impl Thresholds {
+    /// As numbers.
+    pub(super) fn limits(&self) -> Limits {
+        let nanos = |PositiveDuration(duration): PositiveDuration| nanos(duration);
+        Limits {
+            window: nanos(self.window),
+            min_requests: self.min_requests.0,
+            error_percent: self.error_percent.map(|percent| percent.0),
+            slow_share: self.latency.as_ref().map(|latency| 10_000 - latency.percentile.0),
+            cooldown: nanos(self.cooldown),
+        }
+    }
+
+    /// Why the minimum of requests is too small for the percentile: fewer than five requests could exceed it.
+    pub fn percentile_needs(&self) -> Option<u32> {
+        let share = 10_000_u32.saturating_sub(self.latency.as_ref()?.percentile.0).max(1);
+        let needs = 50_000_u32.div_ceil(share);
+        (self.min_requests.0 < needs).then_some(needs)
+    }
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}

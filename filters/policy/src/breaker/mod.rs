@@ -1,0 +1,230 @@
+//! Breakers: what `canaries[].rollback` and `routes.rules[].failover` have in common.
+//!
+//! A breaker watches the answers to what it guards, over all workers of one proxy, and says whether a request may go
+//! there. The state is one value in the shared store; each worker reads it at most every 50 ms and writes it with each
+//! failure at once, and with successes every 50 ms: so all workers know of a change after at most 50 ms.
+
+mod document;
+mod state;
+
+use std::cell::RefCell;
+use std::hash::Hasher;
+use std::time::Duration;
+
+use siphasher::sip::SipHasher24;
+
+use crate::decision::Section;
+use crate::environment::{Environment, Timestamp};
+use crate::metrics::{Metric, Metrics};
+pub use document::{Latency, Percentile, Thresholds};
+pub use state::{Limits, PROBE_PERCENT, Phase, Tally, Transition};
+use state::{State, phase};
+
+/// How long a worker relies on what it has read, and keeps successes to itself.
+const PATIENCE: u64 = 50_000_000;
+
+/// So often a write is tried again when another worker was faster; then the counts wait for the next one.
+const TRIES: usize = 8;
+
+/// The breaker that wants to know how a request ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Watch(u32);
+
+/// How a request ended. A request that its client gave up ended in no way that says anything: it is not observed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// A status of 500 or more, a reset by the upstream, or a timeout.
+    pub failed: bool,
+    /// From the request's decision to the response's headers; `None`: there were none.
+    pub latency: Option<Duration>,
+}
+
+/// A change of phase, to count and to log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// The counter.
+    pub metric: Metric,
+    /// One line for the log.
+    pub line: String,
+}
+
+/// Every breaker of a policy.
+#[derive(Debug, Default)]
+pub struct Breakers(Vec<Breaker>);
+
+/// One breaker.
+#[derive(Debug)]
+struct Breaker {
+    /// Its place in the shared store.
+    key: Box<[u8]>,
+    /// `canary reviews: variant v2`: what the log calls it.
+    subject: Box<str>,
+    /// Where requests go while it is open.
+    instead: Box<str>,
+    limits: Limits,
+    /// Slower answers count as slow.
+    slow_above: Duration,
+    metric: Metric,
+    worker: RefCell<Worker>,
+}
+
+/// What one worker knows by itself.
+#[derive(Debug, Default)]
+struct Worker {
+    /// When it last read the state.
+    read: Option<u64>,
+    open_since: u64,
+    /// Answers that the state does not have yet, and since when.
+    pending: Tally,
+    pending_since: u64,
+    buffer: Vec<u8>,
+}
+
+/// A breaker to be.
+pub(crate) struct Guard<'a> {
+    pub(crate) section: Section,
+    /// The rule or canary.
+    pub(crate) rule: &'a str,
+    /// What is guarded: a variant or a route.
+    pub(crate) guarded: &'a str,
+    /// Where requests go instead.
+    pub(crate) instead: &'a str,
+}
+
+impl Breakers {
+    /// Adds a breaker.
+    pub(crate) fn add(&mut self, guard: &Guard<'_>, thresholds: &Thresholds, metrics: &mut Metrics) -> Watch {
+        let watch = Watch(u32::try_from(self.0.len()).unwrap_or(u32::MAX));
+        let limits = thresholds.limits();
+        let slow_above = thresholds.latency.as_ref().map_or(Duration::MAX, |latency| latency.above.0);
+        let (what, outcome) = match guard.section {
+            Section::Canaries => (format!("canary {}: variant {}", guard.rule, guard.guarded), "rolledBack"),
+            _ => (format!("rule {}: route {}", guard.rule, guard.guarded), "failedOver"),
+        };
+        // A changed breaker starts anew: its key is another.
+        let mut identity = SipHasher24::new();
+        for part in [guard.section.field(), guard.rule, guard.guarded, &format!("{limits:?}{slow_above:?}")] {
+            identity.write(&(part.len() as u64).to_le_bytes());
+            identity.write(part.as_bytes());
+        }
+        self.0.push(Breaker {
+            key: format!("penstock.breaker.{:016x}", identity.finish()).into_bytes().into(),
+            subject: what.into(),
+            instead: guard.instead.into(),
+            limits,
+            slow_above,
+            metric: metrics.add(guard.section, guard.rule, &[outcome, "halfOpen", "restored"]),
+            worker: RefCell::default(),
+        });
+        watch
+    }
+
+    /// Whether any request is watched.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Where the breaker stands now.
+    pub(crate) fn phase(&self, watch: Watch, environment: &mut impl Environment) -> Phase {
+        let Some(breaker) = self.0.get(watch.0 as usize) else { return Phase::Closed };
+        let Timestamp(now) = environment.now();
+        let Ok(mut worker) = breaker.worker.try_borrow_mut() else { return Phase::Closed };
+        if worker.read.is_none_or(|read| now.checked_sub(read).is_none_or(|age| age >= PATIENCE)) {
+            let worker = &mut *worker;
+            environment.load(&breaker.key, &mut worker.buffer);
+            worker.open_since = State::decode(&worker.buffer).open_since();
+            worker.read = Some(now);
+        }
+        phase(worker.open_since, now, &breaker.limits)
+    }
+
+    /// Whether a request may go to what is watched; half-open, chance decides.
+    pub(crate) fn passes_by_chance(&self, watch: Watch, environment: &mut impl Environment) -> bool {
+        match self.phase(watch, environment) {
+            Phase::Closed => true,
+            Phase::Open => false,
+            Phase::HalfOpen => probes(environment.random()),
+        }
+    }
+
+    /// Takes in how a watched request ended.
+    pub fn observe(&self, watch: Watch, outcome: Outcome, environment: &mut impl Environment) -> Option<Event> {
+        let breaker = self.0.get(watch.0 as usize)?;
+        let Timestamp(now) = environment.now();
+        let mut worker = breaker.worker.try_borrow_mut().ok()?;
+        if worker.pending.requests == 0 {
+            worker.pending_since = now;
+        }
+        let slow = outcome.latency.is_some_and(|latency| latency > breaker.slow_above);
+        worker.pending.add(Tally { requests: 1, failures: outcome.failed.into(), slow: slow.into() });
+        let waited = now.checked_sub(worker.pending_since).is_none_or(|waited| waited >= PATIENCE);
+        if outcome.failed || slow || waited || worker.open_since != 0 {
+            return breaker.flush(&mut worker, now, environment);
+        }
+        None
+    }
+
+    /// Writes what waits, and reads anew with the next decision: for a host where 50 ms are too long.
+    pub fn settle(&self, environment: &mut impl Environment) -> Vec<Event> {
+        let Timestamp(now) = environment.now();
+        let mut events = Vec::new();
+        for breaker in &self.0 {
+            let Ok(mut worker) = breaker.worker.try_borrow_mut() else { continue };
+            if worker.pending.requests > 0 {
+                events.extend(breaker.flush(&mut worker, now, environment));
+            }
+            worker.read = None;
+        }
+        events
+    }
+}
+
+/// Whether a request with these random bits probes a half-open breaker.
+pub(crate) fn probes(bits: u64) -> bool {
+    bits < u64::MAX / 100 * PROBE_PERCENT
+}
+
+impl Breaker {
+    fn flush(&self, worker: &mut Worker, now: u64, environment: &mut impl Environment) -> Option<Event> {
+        for _ in 0..TRIES {
+            let version = environment.load(&self.key, &mut worker.buffer);
+            let mut state = version.map(|_| State::decode(&worker.buffer)).unwrap_or_default();
+            let transition = state.record(worker.pending, now, &self.limits);
+            state.encode(&mut worker.buffer);
+            let written = match version {
+                Some(version) => environment.store(&self.key, &worker.buffer, Some(version)),
+                None => environment.create(&self.key, &worker.buffer),
+            };
+            if written.is_ok() {
+                worker.pending = Tally::default();
+                worker.read = Some(now);
+                worker.open_since = state.open_since();
+                return transition.map(|transition| self.event(transition));
+            }
+        }
+        None
+    }
+
+    fn event(&self, transition: Transition) -> Event {
+        let (subject, instead) = (&self.subject, &self.instead);
+        let counts = |Tally { requests, failures, slow }| {
+            let slow = match self.limits.slow_share {
+                Some(_) => format!(", {slow} slower than {} ms", self.slow_above.as_millis()),
+                None => String::new(),
+            };
+            format!("{failures} of {requests} requests failed{slow}")
+        };
+        let (offset, line) = match transition {
+            Transition::Opened(tally) => {
+                let seconds = self.limits.cooldown / 1_000_000_000;
+                (0, format!("{subject}: {}: all go to {instead}, a probe follows in {seconds} s", counts(tally)))
+            }
+            Transition::HalfOpened => (1, format!("{subject}: {PROBE_PERCENT} % of its requests probe it")),
+            Transition::Closed(tally) => (2, format!("{subject}: {}: restored", counts(tally))),
+        };
+        Event { metric: self.metric.plus(offset), line }
+    }
+}
+
+#[cfg(test)]
+mod tests;

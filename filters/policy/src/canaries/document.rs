@@ -1,0 +1,222 @@
+//! The section as written, and what its fields say about each other.
+
+use std::time::Duration;
+
+use super::ramp::RampDocument;
+use super::stickiness::Stickiness;
+use crate::breaker::{Latency, Thresholds};
+use crate::document::{
+    At, Context, Decode, Fields, Name, Named, Node, NonEmpty, PositiveDuration, RouteName, Whole, object, suggestion,
+    wrong_kind,
+};
+use crate::matching::{Condition, HeaderCondition, PairCondition, RequestMatch};
+
+object! {
+    /// One canary as written.
+    pub struct CanaryDocument check = CanaryDocument::check {
+        /// Unique among the canaries; also the salt, unless `salt` is given.
+        name as "name": Name,
+        /// One entry that holds is enough; absent: every request.
+        matches as "matches": Option<NonEmpty<RequestMatch>>,
+        /// What keeps this canary's choices independent of those of every other.
+        salt as "salt": Option<Name>,
+        /// What keeps a user on a variant; absent: chance, for each request.
+        stickiness as "stickiness": Option<Stickiness>,
+        /// What beats the weights, in document order.
+        overrides as "overrides": Vec<Override> = Vec::new(),
+        /// Between what is chosen.
+        variants as "variants": Named<VariantDocument>,
+        /// A schedule of weights for one of the variants.
+        ramp as "ramp": Option<RampDocument>,
+        /// When a variant is taken out by itself.
+        rollback as "rollback": Option<RollbackDocument>,
+    }
+}
+
+object! {
+    /// `rollback` as written.
+    pub struct RollbackDocument check = RollbackDocument::check {
+        /// The variant that is watched.
+        variant as "variant": Name,
+        /// The variant that takes over.
+        to as "to": Name,
+        /// Length of the sliding window.
+        window as "window": PositiveDuration = PositiveDuration(Duration::from_secs(60)),
+        /// Nothing is decided on fewer requests.
+        min_requests as "minRequests": Whole<1, 1_000_000> = Whole(50),
+        /// The share of failures that takes it out.
+        error_percent as "errorPercent": Option<Whole<1, 100>>,
+        /// The latency that takes it out.
+        latency as "latency": Option<Latency>,
+        /// How long it stays out before it is probed.
+        cooldown as "cooldown": PositiveDuration = PositiveDuration(Duration::from_secs(600)),
+    }
+}
+
+impl RollbackDocument {
+    fn check(&self, at: &At<'_>, cx: &mut Context) -> bool {
+        let watches = self.error_percent.is_some() || self.latency.is_some();
+        if !watches {
+            cx.problem_at(at, "watches nothing", "give `errorPercent`, `latency` or both".to_owned());
+        }
+        let elsewhere = self.variant != self.to;
+        if !elsewhere {
+            let node = Node::String(self.to.0.to_string());
+            cx.problem(&at.field("to"), &node, "is the variant itself", "name another one".to_owned());
+        }
+        watches && elsewhere
+    }
+
+    /// When it is taken out.
+    pub fn thresholds(&self) -> Thresholds {
+        Thresholds {
+            window: self.window,
+            min_requests: self.min_requests,
+            error_percent: self.error_percent,
+            latency: self.latency.clone(),
+            cooldown: self.cooldown,
+        }
+    }
+}
+
+object! {
+    /// One variant as written.
+    pub struct VariantDocument check = VariantDocument::check {
+        /// Unique in its canary.
+        name as "name": Name,
+        /// Its share is this over the sum of all; 0: only an override chooses it.
+        weight as "weight": Whole<0, 1_000_000>,
+        /// The value of the route header; absent: the name.
+        route as "route": Option<RouteName>,
+    }
+}
+
+impl VariantDocument {
+    /// Without `route` the name goes into the route header.
+    fn check(&self, at: &At<'_>, cx: &mut Context) -> bool {
+        let name = Node::String(self.name.0.to_string());
+        self.route.is_some() || RouteName::decode(&name, &at.field("name"), cx).is_some()
+    }
+}
+
+/// What beats the weights: a header or a cookie that compares equal.
+#[derive(Clone, Debug)]
+pub struct Override {
+    /// On what it looks.
+    pub condition: OverrideCondition,
+    /// The variant's name.
+    pub variant: Name,
+}
+
+/// On what an override looks.
+#[derive(Clone, Debug)]
+pub enum OverrideCondition {
+    /// A header.
+    Header(Condition),
+    /// A cookie.
+    Cookie(Condition),
+}
+
+impl Decode for Override {
+    const EXPECTED: &'static str = "an object: `header` or `cookie`, and `variant`";
+
+    fn decode(node: &Node, at: &At<'_>, cx: &mut Context) -> Option<Self> {
+        let fields = Fields::open::<Self>(node, at, cx, &["header", "cookie", "variant"])?;
+        let variant = fields.get::<Name>("variant", at, cx);
+        let header = fields.get::<Option<HeaderCondition>>("header", at, cx);
+        let cookie = fields.get::<Option<PairCondition>>("cookie", at, cx);
+        let condition = match (header?, cookie?) {
+            (Some(header), None) => OverrideCondition::Header(header.0),
+            (None, Some(cookie)) => OverrideCondition::Cookie(cookie.0),
+            (None, None) => {
+                let help = "give `header` or `cookie`, such as {name: x-canary, value: always}".to_owned();
+                cx.problem_at(at, "looks at nothing", help);
+                return None;
+            }
+            (Some(_), Some(_)) => {
+                let help = "keep one and write the other as an override of its own; the first that holds wins";
+                cx.problem_at(at, "has both `header` and `cookie`", help.to_owned());
+                return None;
+            }
+        };
+        Some(Override { condition, variant: variant? })
+    }
+}
+
+impl CanaryDocument {
+    /// The place of the variant `name`.
+    pub fn variant(&self, name: &Name) -> Option<usize> {
+        self.variants.0.iter().position(|variant| variant.name == *name)
+    }
+
+    fn check(&self, at: &At<'_>, cx: &mut Context) -> bool {
+        let variants = at.field("variants");
+        if self.variants.0.is_empty() {
+            cx.problem_at(&variants, "is empty", "give at least one variant".to_owned());
+            return false;
+        }
+        let overrides = at.field("overrides");
+        let mut fine = true;
+        for (i, over) in self.overrides.iter().enumerate() {
+            fine &= self.names(&over.variant, &overrides.index(i), "variant", cx);
+        }
+        if let Some(ramp) = &self.ramp {
+            fine &= self.names(&ramp.variant, &at.field("ramp"), "variant", cx);
+        }
+        if let Some(rollback) = &self.rollback {
+            let at = at.field("rollback");
+            fine &= self.names(&rollback.variant, &at, "variant", cx) & self.names(&rollback.to, &at, "to", cx);
+        }
+        // The sum before the ramp begins, when its variant has none.
+        let ramped = self.ramp.as_ref().map(|ramp| &ramp.variant);
+        let others = self.variants.0.iter().filter(|variant| Some(&variant.name) != ramped);
+        if others.map(|variant| u64::from(variant.weight.0)).sum::<u64>() == 0 {
+            let message = match ramped {
+                None => "have weights that sum to zero: nobody could be served".to_owned(),
+                Some(ramped) => {
+                    format!("have no weight but that of `{}`: nobody could be served before the ramp begins", ramped.0)
+                }
+            };
+            cx.problem_at(&variants, message, "give at least one of them a weight of 1 or more".to_owned());
+            fine = false;
+        }
+        fine
+    }
+
+    /// Whether the field names a variant.
+    fn names(&self, name: &Name, at: &At<'_>, field: &str, cx: &mut Context) -> bool {
+        if self.variant(name).is_some() {
+            return true;
+        }
+        let known: Vec<&str> = self.variants.0.iter().map(|variant| &*variant.name.0).collect();
+        let node = Node::String(name.0.to_string());
+        cx.problem(&at.field(field), &node, "is not the name of a variant", suggestion(&name.0, &known));
+        false
+    }
+}
+
+/// Reads an object that must have exactly one of its possible fields; gives that field's name.
+pub(super) fn only_field<'k, T: Decode>(
+    node: &Node,
+    at: &At<'_>,
+    cx: &mut Context,
+    known: &[&'k str],
+) -> Option<(&'k str, Node)> {
+    Fields::open::<T>(node, at, cx, known)?;
+    let Node::Map(entries) = node else { return wrong_kind::<T>(node, at, cx).map(|_| ("", Node::Null)) };
+    let mut given = known.iter().copied().filter(|name| entries.iter().any(|(key, _)| key == name));
+    match (given.next(), given.next()) {
+        (Some(name), None) => Some((name, node.get(name)?.clone())),
+        (None, _) => {
+            // An unknown field has been reported already.
+            if entries.is_empty() {
+                cx.problem(at, node, "says nothing", format!("give one of {}", known.join(", ")));
+            }
+            None
+        }
+        (Some(first), Some(second)) => {
+            cx.problem_at(at, format!("has both `{first}` and `{second}`"), "keep one".to_owned());
+            None
+        }
+    }
+}

@@ -1,0 +1,270 @@
+//! `canaries`: weighted splits that keep each user on a variant.
+
+mod document;
+mod ramp;
+pub mod rendezvous;
+mod stickiness;
+
+use crate::breaker::{Breakers, Guard, Phase, Watch, probes};
+use crate::decision::{Decision, Section};
+use crate::document::{At, Problem};
+use crate::environment::{Environment, Timestamp};
+use crate::matching::{Index, RequestMatch};
+use crate::metrics::{Metric, Metrics};
+use crate::request::Request;
+use crate::settings::Settings;
+pub use document::{CanaryDocument, Override, OverrideCondition, RollbackDocument, VariantDocument};
+use ramp::Ramp;
+pub use ramp::{RampDocument, StepDocument};
+use rendezvous::KeyHash;
+use stickiness::Key;
+pub use stickiness::{CookieAge, CookieDocument, CookieName, CookiePath, Stickiness};
+
+/// The section, ready to decide.
+#[derive(Debug)]
+pub struct Canaries {
+    canaries: Box<[Canary]>,
+    /// The entries of all canaries in document order.
+    entries: Box<[RequestMatch]>,
+    /// The canary of each entry.
+    canary_of: Box<[u32]>,
+    index: Index,
+}
+
+/// One canary, ready to choose.
+#[derive(Debug)]
+pub struct Canary {
+    name: Box<str>,
+    stickiness: Option<Stickiness>,
+    overrides: Box<[(OverrideCondition, usize)]>,
+    variants: Box<[Variant]>,
+    ramp: Option<Ramp>,
+    /// The sum of the weights of all variants but the ramp's.
+    others: u64,
+    rollback: Option<Rollback>,
+}
+
+/// A variant that is taken out when it fails.
+#[derive(Debug)]
+struct Rollback {
+    variant: usize,
+    to: usize,
+    watch: Watch,
+    /// Chooses the users that probe it.
+    probe: KeyHash,
+    percentile_needs: Option<u32>,
+}
+
+/// One variant, ready to be chosen.
+#[derive(Debug)]
+struct Variant {
+    name: Box<str>,
+    route: Box<str>,
+    weight: u32,
+    hash: KeyHash,
+    /// Counts how often it is chosen.
+    chosen: Metric,
+}
+
+impl Canaries {
+    /// Compiles the section.
+    pub(crate) fn new(documents: Vec<CanaryDocument>, breakers: &mut Breakers, metrics: &mut Metrics) -> Canaries {
+        let mut canaries = Vec::with_capacity(documents.len());
+        let mut entries = Vec::new();
+        for (place, mut document) in (0u32..).zip(documents) {
+            let matches = document.matches.take().map_or_else(|| vec![RequestMatch::default()], |entries| entries.0);
+            entries.extend(matches.into_iter().map(|entry| (entry, place)));
+            canaries.push(Canary::new(document, breakers, metrics));
+        }
+        let (entries, canary_of): (Vec<_>, Vec<_>) = entries.into_iter().unzip();
+        let index = Index::new(&entries);
+        Canaries { canaries: canaries.into(), entries: entries.into(), canary_of: canary_of.into(), index }
+    }
+
+    /// Lets the first canary that matches choose. `false`: none matches.
+    pub fn decide<'a>(
+        &'a self,
+        request: &Request<'a>,
+        settings: &Settings,
+        breakers: &Breakers,
+        environment: &mut impl Environment,
+        decision: &mut Decision<'a>,
+    ) -> bool {
+        let canary = self.index.first(&self.entries, request).and_then(|rank| self.canary_of.get(rank));
+        let Some(canary) = canary.and_then(|&canary| self.canaries.get(canary as usize)) else { return false };
+        let Some(variant) = canary.choose(request, settings, breakers, environment, decision) else { return false };
+        decision.section = Some(Section::Canaries);
+        decision.rule = Some(&canary.name);
+        decision.variant = Some(&variant.name);
+        decision.route = Some(&variant.route);
+        decision.counts.push(variant.chosen);
+        true
+    }
+
+    /// What is allowed but probably not meant.
+    pub fn warnings(&self) -> Vec<Problem> {
+        let root = At::Root;
+        let canaries = root.field("canaries");
+        self.canaries.iter().enumerate().filter_map(|(i, canary)| canary.warning(&canaries.index(i))).collect()
+    }
+
+    /// The canaries in document order.
+    pub fn iter(&self) -> std::slice::Iter<'_, Canary> {
+        self.canaries.iter()
+    }
+}
+
+impl Canary {
+    fn new(document: CanaryDocument, breakers: &mut Breakers, metrics: &mut Metrics) -> Canary {
+        let salt = document.salt.as_ref().unwrap_or(&document.name);
+        // `check` has seen that every name is there.
+        let ramp = document.ramp.as_ref().and_then(|ramp| Some(Ramp::new(ramp, document.variant(&ramp.variant)?)));
+        let ramped = ramp.as_ref().map(|ramp| ramp.variant);
+        let variants = document.variants.0.iter();
+        let others = variants.clone().enumerate().filter(|(place, _)| Some(*place) != ramped);
+        let others = others.map(|(_, variant)| u64::from(variant.weight.0)).sum();
+        let rollback = document.rollback.as_ref().and_then(|rollback| {
+            let (variant, to) = (&rollback.variant, &rollback.to);
+            let guard =
+                Guard { section: Section::Canaries, rule: &document.name.0, guarded: &variant.0, instead: &to.0 };
+            Some(Rollback {
+                variant: document.variant(variant)?,
+                to: document.variant(to)?,
+                watch: breakers.add(&guard, &rollback.thresholds(), metrics),
+                // No variant has an empty name.
+                probe: KeyHash::new(salt.0.as_bytes(), b""),
+                percentile_needs: rollback.thresholds().percentile_needs(),
+            })
+        });
+        let overrides = document.overrides.iter();
+        let overrides = overrides.filter_map(|over| Some((over.condition.clone(), document.variant(&over.variant)?)));
+        Canary {
+            stickiness: document.stickiness.clone(),
+            overrides: overrides.collect(),
+            variants: variants
+                .map(|variant| Variant {
+                    hash: KeyHash::new(salt.0.as_bytes(), variant.name.0.as_bytes()),
+                    weight: variant.weight.0,
+                    route: variant.route.as_ref().map_or_else(|| variant.name.0.clone(), |route| route.0.clone()),
+                    name: variant.name.0.clone(),
+                    chosen: metrics.add(Section::Canaries, &document.name.0, &[&metric_part(&variant.name.0)]),
+                })
+                .collect(),
+            ramp,
+            rollback,
+            others,
+            name: document.name.0,
+        }
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The variants' names and weights at `time`, in document order. Only their proportions mean something.
+    pub fn weights_at(&self, time: Timestamp) -> impl Iterator<Item = (&str, u64)> {
+        let percent = self.ramp.as_ref().map(|ramp| ramp.percent_at(time));
+        self.variants.iter().zip(self.weights(percent)).map(|(variant, weight)| (&*variant.name, weight))
+    }
+
+    /// The weights in document order while the ramp's variant has `percent` of the total. All are whole numbers, so
+    /// that the others keep their proportions to the bit.
+    fn weights(&self, percent: Option<u32>) -> impl Iterator<Item = u64> {
+        let ramped = self.ramp.as_ref().map(|ramp| ramp.variant);
+        self.variants.iter().enumerate().map(move |(place, variant)| {
+            let weight = u64::from(variant.weight);
+            match percent.map(u64::from) {
+                None => weight,
+                Some(percent) if Some(place) == ramped => percent * self.others,
+                Some(percent) => (100 - percent.min(100)) * weight,
+            }
+        })
+    }
+
+    /// The variant that `key` has at `time`, by the weights alone. `None`: all weights are 0, which no document gives.
+    pub fn variant_of(&self, key: &[u8], time: Timestamp) -> Option<&str> {
+        let percent = self.ramp.as_ref().map(|ramp| ramp.percent_at(time));
+        Some(&*self.variants.get(self.weighted(key, percent)?)?.name)
+    }
+
+    fn weighted(&self, key: &[u8], percent: Option<u32>) -> Option<usize> {
+        let hashes = self.variants.iter().map(|variant| || rendezvous::cost(variant.hash.of(key)));
+        rendezvous::choose(self.weights(percent).zip(hashes))
+    }
+
+    fn choose<'a>(
+        &'a self,
+        request: &Request<'a>,
+        settings: &Settings,
+        breakers: &Breakers,
+        environment: &mut impl Environment,
+        decision: &mut Decision<'a>,
+    ) -> Option<&'a Variant> {
+        let told = self.overrides.iter().find(|(condition, _)| condition.holds(request));
+        let (place, key) = if let Some((_, variant)) = told {
+            decision.reason = Some("override");
+            (*variant, None)
+        } else {
+            let percent = self.ramp.as_ref().map(|ramp| ramp.percent_at(environment.now()));
+            let hops = settings.source_address.trusted_hops.0;
+            let response = &mut decision.response_headers;
+            let key = stickiness::key(self.stickiness.as_ref(), request, hops, environment, response);
+            (self.weighted(key.as_bytes(), percent)?, Some(key))
+        };
+        let place = match &self.rollback {
+            Some(rollback) if rollback.variant == place => {
+                if rollback.passes(key.as_ref(), breakers, environment) {
+                    decision.watch = Some(rollback.watch);
+                    place
+                } else {
+                    decision.reason = Some("rolledBack");
+                    rollback.to
+                }
+            }
+            _ => place,
+        };
+        self.variants.get(place)
+    }
+
+    /// What is allowed but probably not meant.
+    fn warning(&self, at: &At<'_>) -> Option<Problem> {
+        let needs = self.rollback.as_ref()?.percentile_needs?;
+        let rollback = at.field("rollback");
+        Some(Problem {
+            path: rollback.field("minRequests").to_string(),
+            value: None,
+            message: "is so small that fewer than five slow requests roll the variant back".to_owned(),
+            help: Some(format!("with this percentile write {needs} or more")),
+        })
+    }
+}
+
+impl Rollback {
+    /// Whether a request may go to the watched variant. While it is probed a user either always may or never; without a
+    /// key it is chance.
+    fn passes(&self, key: Option<&Key<'_>>, breakers: &Breakers, environment: &mut impl Environment) -> bool {
+        match breakers.phase(self.watch, environment) {
+            Phase::Closed => true,
+            Phase::Open => false,
+            Phase::HalfOpen => probes(key.map_or_else(|| environment.random(), |key| self.probe.of(key.as_bytes()))),
+        }
+    }
+}
+
+/// A variant's name as the last part of a metric's name: as the rule's own part is written.
+fn metric_part(name: &str) -> String {
+    name.chars().map(|c| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' }).collect()
+}
+
+impl OverrideCondition {
+    fn holds(&self, request: &Request<'_>) -> bool {
+        match self {
+            OverrideCondition::Header(condition) => condition.holds(request.values(&condition.name)),
+            OverrideCondition::Cookie(condition) => condition.holds(request.cookie(&condition.name).into_iter()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,217 @@
+//! What keeps a user on a variant: the key that is hashed.
+
+use std::borrow::Cow;
+use std::net::IpAddr;
+
+use super::document::only_field;
+use crate::client::client_address;
+use crate::decision::ResponseHeaders;
+use crate::document::{At, Context, Decode, Fields, HeaderName, Node, PositiveDuration, object, wrong_kind};
+use crate::environment::Environment;
+use crate::request::Request;
+
+/// Where the key comes from.
+#[derive(Clone, Debug)]
+pub enum Stickiness {
+    /// The first value of a header.
+    Header(HeaderName),
+    /// A cookie, which is given to clients that have none.
+    Cookie(CookieDocument),
+    /// The client's address.
+    SourceAddress,
+    /// The caller's verified identity.
+    Peer,
+}
+
+object! {
+    /// The cookie that holds a user's id.
+    pub struct CookieDocument {
+        /// Its name, case-sensitive.
+        name as "name": CookieName,
+        /// How long a browser keeps it, counted from the user's first visit.
+        max_age as "maxAge": CookieAge = CookieAge(24 * 3600),
+        /// For which paths a browser sends it.
+        path as "path": CookiePath = CookiePath("/".into()),
+    }
+}
+
+/// An object without fields: room for later.
+struct Nothing;
+
+impl Decode for Nothing {
+    const EXPECTED: &'static str = "an empty object, {}";
+
+    fn decode(node: &Node, at: &At<'_>, cx: &mut Context) -> Option<Self> {
+        Fields::open::<Self>(node, at, cx, &[]).map(|_| Nothing)
+    }
+}
+
+/// The name of a cookie: an HTTP token (RFC 6265 §4.1.1).
+#[derive(Clone, Debug)]
+pub struct CookieName(pub Box<str>);
+
+impl Decode for CookieName {
+    const EXPECTED: &'static str = "a string: a cookie's name";
+
+    fn decode(node: &Node, at: &At<'_>, cx: &mut Context) -> Option<Self> {
+        let Node::String(text) = node else { return wrong_kind::<Self>(node, at, cx) };
+        let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
+        if text.is_empty() || text.len() > 256 || !text.bytes().all(token) {
+            let help = "use letters, digits and !#$%&'*+-.^_`|~, at most 256 of them".to_owned();
+            cx.problem(at, node, "is not a cookie's name", help);
+            return None;
+        }
+        // RFC 6265bis §4.1.3: browsers drop such cookies unless they have attributes that not every request allows.
+        let lower = text.to_ascii_lowercase();
+        if lower.starts_with("__secure-") || lower.starts_with("__host-") {
+            let help = "browsers refuse such cookies over plain http: use another name".to_owned();
+            cx.problem(at, node, "has a prefix with a meaning", help);
+            return None;
+        }
+        Some(CookieName(text.as_str().into()))
+    }
+}
+
+/// Whole seconds, at least one.
+#[derive(Clone, Copy, Debug)]
+pub struct CookieAge(pub u64);
+
+impl Decode for CookieAge {
+    const EXPECTED: &'static str = PositiveDuration::EXPECTED;
+
+    fn decode(node: &Node, at: &At<'_>, cx: &mut Context) -> Option<Self> {
+        let PositiveDuration(age) = PositiveDuration::decode(node, at, cx)?;
+        if age.subsec_nanos() != 0 {
+            cx.problem(at, node, "is not whole seconds", "cookies count in seconds: write 1s or more".to_owned());
+            return None;
+        }
+        Some(CookieAge(age.as_secs()))
+    }
+}
+
+/// A cookie's `Path`.
+#[derive(Clone, Debug)]
+pub struct CookiePath(pub Box<str>);
+
+impl Decode for CookiePath {
+    const EXPECTED: &'static str = "a string: a path";
+
+    fn decode(node: &Node, at: &At<'_>, cx: &mut Context) -> Option<Self> {
+        let Node::String(text) = node else { return wrong_kind::<Self>(node, at, cx) };
+        if !text.starts_with('/') || text.len() > 1024 || text.bytes().any(|b| !b.is_ascii_graphic() || b == b';') {
+            let help = "begin with `/` and use visible ASCII without `;`".to_owned();
+            cx.problem(at, node, "is not a cookie's path", help);
+            return None;
+        }
+        Some(CookiePath(text.as_str().into()))
+    }
+}
+
+impl Decode for Stickiness {
+    const EXPECTED: &'static str = "an object: one of header, cookie, sourceAddress, peer";
+
+    fn decode(node: &Node, at: &At<'_>, cx: &mut Context) -> Option<Self> {
+        let (field, value) = only_field::<Self>(node, at, cx, &["header", "cookie", "sourceAddress", "peer"])?;
+        let at = at.field(field);
+        match field {
+            "header" => HeaderName::decode(&value, &at, cx).map(Stickiness::Header),
+            "cookie" => CookieDocument::decode(&value, &at, cx).map(Stickiness::Cookie),
+            "sourceAddress" => Nothing::decode(&value, &at, cx).map(|_| Stickiness::SourceAddress),
+            _ => Nothing::decode(&value, &at, cx).map(|_| Stickiness::Peer),
+        }
+    }
+}
+
+/// A key in the form in which it is hashed.
+#[derive(Debug)]
+pub enum Key<'a> {
+    /// Bytes of the request.
+    Text(&'a [u8]),
+    /// Bytes of the connection.
+    Owned(Vec<u8>),
+    /// The four octets of an IPv4 address.
+    V4([u8; 4]),
+    /// The sixteen octets of an IPv6 address.
+    V6([u8; 16]),
+    /// Chance.
+    Random([u8; 8]),
+    /// A new user's id: 32 hexadecimal digits.
+    Id([u8; 32]),
+}
+
+impl Key<'_> {
+    /// What is hashed.
+    pub fn as_bytes(&self) -> &[u8] {
+        match self {
+            Key::Text(bytes) => bytes,
+            Key::Owned(bytes) => bytes,
+            Key::V4(octets) => octets,
+            Key::V6(octets) => octets,
+            Key::Random(bytes) => bytes,
+            Key::Id(digits) => digits,
+        }
+    }
+}
+
+/// The key of a request. A sticky key that is missing or empty is replaced by chance; with a cookie, by a new id, which
+/// goes to the client with the response.
+pub fn key<'a>(
+    stickiness: Option<&Stickiness>,
+    request: &Request<'a>,
+    trusted_hops: u32,
+    environment: &mut impl Environment,
+    response: &mut ResponseHeaders<'_>,
+) -> Key<'a> {
+    let given = |value: Option<&'a [u8]>| value.filter(|value| !value.is_empty()).map(Key::Text);
+    let found = match stickiness {
+        None => None,
+        Some(Stickiness::Header(name)) => given(request.value(name.0.as_bytes())),
+        Some(Stickiness::Cookie(cookie)) => {
+            let key = given(request.cookie(cookie.name.0.as_bytes())).unwrap_or_else(|| {
+                let id = new_id(environment);
+                let https = request.scheme.eq_ignore_ascii_case(b"https");
+                response.push(("set-cookie", Cow::Owned(set_cookie(cookie, &id, https))));
+                Key::Id(id)
+            });
+            Some(key)
+        }
+        Some(Stickiness::SourceAddress) => {
+            client_address(request, trusted_hops, environment).map(|address| match address.to_canonical() {
+                IpAddr::V4(address) => Key::V4(address.octets()),
+                IpAddr::V6(address) => Key::V6(address.octets()),
+            })
+        }
+        Some(Stickiness::Peer) => environment.peer().filter(|peer| !peer.is_empty()).map(Key::Owned),
+    };
+    found.unwrap_or_else(|| Key::Random(environment.random().to_le_bytes()))
+}
+
+/// 128 random bits as hexadecimal digits: says nothing about the user, the variant or anything else.
+fn new_id(environment: &mut impl Environment) -> [u8; 32] {
+    let bits = (u128::from(environment.random()) << 64) | u128::from(environment.random());
+    let mut digits = [0; 32];
+    for (place, digit) in (0_u32..).zip(digits.iter_mut().rev()) {
+        let nibble = (bits >> (4 * place)) as u8 & 0xf;
+        *digit = if nibble < 10 { b'0' + nibble } else { b'a' + nibble - 10 };
+    }
+    digits
+}
+
+/// The cookie that stores `id`; `Secure` only where the browser would send it back.
+fn set_cookie(cookie: &CookieDocument, id: &[u8; 32], https: bool) -> Vec<u8> {
+    let age = cookie.max_age.0.to_string();
+    let secure: &[u8] = if https { b"; Secure" } else { b"" };
+    let parts: [&[u8]; 8] = [
+        cookie.name.0.as_bytes(),
+        b"=",
+        id,
+        b"; Path=",
+        cookie.path.0.as_bytes(),
+        b"; Max-Age=",
+        age.as_bytes(),
+        b"; HttpOnly; SameSite=Lax",
+    ];
+    let mut value = parts.concat();
+    value.extend_from_slice(secure);
+    value
+}

@@ -1,0 +1,206 @@
+//! `rateLimits` as written.
+
+use super::key::{Empty, KeyPart};
+use crate::document::{
+    At, Context, Decode, HeaderName, HeaderValue, Name, Node, NonEmpty, PositiveDuration, Whole, WritableHeaderName,
+    object, suggestion, words, wrong_kind,
+};
+use crate::matching::RequestMatch;
+use crate::routes::NotYet;
+
+/// Requests, bursts and costs: so many at most.
+pub(super) type Count = Whole<1, 1_000_000_000>;
+
+object! {
+    /// One limit.
+    pub struct LimitDocument check = LimitDocument::check {
+        /// Unique among the limits.
+        name as "name": Name,
+        /// One entry that holds is enough; absent: every request.
+        matches as "matches": Option<NonEmpty<RequestMatch>>,
+        /// What to count by; without parts: all requests together.
+        key as "key": Vec<KeyPart>,
+        /// What becomes of requests without the key.
+        on_missing_key as "onMissingKey": OnMissingKey = OnMissingKey::Share,
+        /// How much.
+        limit as "limit": Quota,
+        /// What one request counts for.
+        cost as "cost": Option<Cost>,
+        /// Whether it refuses, or only says so.
+        mode as "mode": Mode = Mode::Enforce,
+        /// Keys that may be busy at one time and are held exactly.
+        capacity as "capacity": Option<Whole<1, 1_048_576>>,
+        /// Who counts.
+        scope as "scope": Scope = Scope::Local,
+        /// What a refused client gets.
+        response as "response": Option<RefusalDocument>,
+        /// Whether clients are told what they have left.
+        quota_headers as "quotaHeaders": QuotaHeaders = QuotaHeaders::Off,
+    }
+}
+
+words! {
+    /// What becomes of requests without the key.
+    pub enum OnMissingKey {
+        /// They share one bucket.
+        Share = "Share",
+        /// The limit does not apply.
+        Skip = "Skip",
+        /// They are refused.
+        Deny = "Deny",
+    }
+}
+
+words! {
+    /// Whether a limit refuses.
+    pub enum Mode {
+        /// It does.
+        Enforce = "Enforce",
+        /// It only says what it would have done.
+        Shadow = "Shadow",
+    }
+}
+
+words! {
+    /// Which headers tell a client what it has left.
+    pub enum QuotaHeaders {
+        /// None.
+        Off = "Off",
+        /// `RateLimit-Policy` and `RateLimit`, draft-ietf-httpapi-ratelimit-headers-10.
+        Ietf = "IETF",
+        /// `X-RateLimit-Limit`, `-Remaining` and `-Reset`, after version 03 of that draft, as Envoy writes them.
+        Draft03 = "Draft03",
+    }
+}
+
+object! {
+    /// `limit`.
+    pub struct Quota {
+        /// So many requests …
+        requests as "requests": Count,
+        /// … in this time,
+        per as "per": PositiveDuration,
+        /// and so many at one instant; absent: `requests`.
+        burst as "burst": Option<Count>,
+    }
+}
+
+object! {
+    /// `cost`.
+    pub struct Cost check = Cost::check {
+        /// The header that says it, a whole number from 1; absent: always the default.
+        header as "header": Option<HeaderName>,
+        /// Where the header is missing or says nothing usable.
+        default as "default": Count = Whole(1),
+        /// What a larger number counts as.
+        max as "max": Option<Count>,
+    }
+}
+
+impl Cost {
+    fn check(&self, at: &At<'_>, cx: &mut Context) -> bool {
+        let fine = self.max.is_none_or(|max| self.default <= max);
+        if !fine {
+            cx.problem_at(&at.field("default"), "is more than `max`", "make `max` the larger one".to_owned());
+        }
+        fine
+    }
+}
+
+/// `scope`.
+#[derive(Clone, Debug)]
+pub enum Scope {
+    /// The workers of one proxy.
+    Local,
+}
+
+impl Decode for Scope {
+    const EXPECTED: &'static str = "{local: {}} or {global: {…}}";
+
+    fn decode(node: &Node, at: &At<'_>, cx: &mut Context) -> Option<Self> {
+        let Node::Map(entries) = node else { return wrong_kind::<Self>(node, at, cx) };
+        let [(field, value)] = entries.as_slice() else {
+            cx.problem(at, node, "is not one scope", "write {local: {}} or {global: {…}}".to_owned());
+            return None;
+        };
+        let at = at.field(field);
+        match field.as_str() {
+            "local" => Empty::decode(value, &at, cx).map(|Empty| Scope::Local),
+            "global" => NotYet::decode(value, &at, cx).map(|NotYet| Scope::Local),
+            _ => {
+                cx.problem_at(&at, "is not a field here", suggestion(field, &["local", "global"]));
+                None
+            }
+        }
+    }
+}
+
+object! {
+    /// `response`.
+    pub struct RefusalDocument check = RefusalDocument::check {
+        /// The status.
+        status as "status": Whole<200, 599> = Whole(429),
+        /// The body.
+        body as "body": String = DEFAULT_BODY.to_owned(),
+        /// Further headers.
+        headers as "headers": Vec<ResponseHeader> = Vec::new(),
+    }
+}
+
+/// The body of a refusal that has no other.
+pub(super) const DEFAULT_BODY: &str = "rate limit exceeded\n";
+
+impl Default for RefusalDocument {
+    fn default() -> Self {
+        RefusalDocument { status: Whole(429), body: DEFAULT_BODY.to_owned(), headers: Vec::new() }
+    }
+}
+
+object! {
+    /// A header of the response.
+    pub struct ResponseHeader {
+        /// Its name.
+        name as "name": WritableHeaderName,
+        /// Its value.
+        value as "value": HeaderValue,
+    }
+}
+
+impl RefusalDocument {
+    fn check(&self, at: &At<'_>, cx: &mut Context) -> bool {
+        let mut fine = true;
+        let headers = at.field("headers");
+        for (i, header) in self.headers.iter().enumerate() {
+            if &*header.name.0 == "retry-after" {
+                let help = "leave it out: every refusal carries it, computed".to_owned();
+                cx.problem_at(&headers.index(i).field("name"), "retry-after is written by the limit itself", help);
+                fine = false;
+            }
+        }
+        fine
+    }
+}
+
+impl LimitDocument {
+    /// Requests that pass at one instant.
+    pub(super) fn burst(&self) -> u32 {
+        self.limit.burst.unwrap_or(self.limit.requests).0
+    }
+
+    fn check(&self, at: &At<'_>, cx: &mut Context) -> bool {
+        let mut fine = true;
+        let default = self.cost.as_ref().map_or(1, |cost| cost.default.0);
+        if default > self.burst() {
+            let message = format!("is more than the burst of {}: no request could ever pass", self.burst());
+            let cost = at.field("cost");
+            cx.problem_at(&cost.field("default"), message, "make `limit.burst` at least as large".to_owned());
+            fine = false;
+        }
+        if self.key.is_empty() && self.on_missing_key != OnMissingKey::Share {
+            let help = "leave it out: a key without parts is never missing".to_owned();
+            cx.problem_at(&at.field("onMissingKey"), "has no meaning with an empty key", help);
+            fine = false;
+        }
+        fine
+    }
+}

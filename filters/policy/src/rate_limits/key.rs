@@ -1,0 +1,281 @@
+//! What a limit counts by: the parts of a key, out of a request, down to a fingerprint.
+
+use std::borrow::Cow;
+use std::hash::Hasher;
+use std::net::{IpAddr, Ipv6Addr};
+
+use siphasher::sip128::{Hasher128, SipHasher13};
+
+use crate::client::client_address;
+use crate::document::{At, Context, Decode, HeaderName, Name, Node, Whole, object, suggestion, wrong_kind};
+use crate::environment::Environment;
+use crate::request::Request;
+
+/// One part of a key.
+#[derive(Clone, Debug, Hash)]
+pub enum KeyPart {
+    /// The client's address; an IPv6 address only up to this many bits.
+    SourceAddress { ipv6_prefix: u32 },
+    /// The values of a header, joined with `,` when there are several.
+    Header(Box<str>),
+    /// The first value of a cookie.
+    Cookie(Box<str>),
+    /// The first value of a query parameter, undecoded.
+    QueryParam(Box<str>),
+    /// The path without its query.
+    Path,
+    /// The method.
+    Method,
+    /// The host in lower case, without its port.
+    Hostname,
+    /// The caller's verified identity.
+    Peer,
+    /// A text that is the same for every request.
+    Constant(Box<str>),
+}
+
+object! {
+    /// `sourceAddress`.
+    struct SourceAddressPart {
+        /// How much of an IPv6 address counts; many clients own 64 bits and more.
+        ipv6_prefix as "ipv6Prefix": Whole<1, 128> = Whole(128),
+    }
+}
+
+/// `{}`.
+pub(super) struct Empty;
+
+impl Decode for Empty {
+    const EXPECTED: &'static str = "{}";
+
+    fn decode(node: &Node, at: &At<'_>, cx: &mut Context) -> Option<Self> {
+        crate::document::Fields::open::<Self>(node, at, cx, &[]).map(|_| Empty)
+    }
+}
+
+impl Decode for KeyPart {
+    const EXPECTED: &'static str = "an object with one field, such as {header: x-api-key}";
+
+    fn decode(node: &Node, at: &At<'_>, cx: &mut Context) -> Option<Self> {
+        const KNOWN: [&str; 9] =
+            ["sourceAddress", "header", "cookie", "queryParam", "path", "method", "hostname", "peer", "constant"];
+        let Node::Map(entries) = node else { return wrong_kind::<Self>(node, at, cx) };
+        let [(field, value)] = entries.as_slice() else {
+            let help = format!("give one of {}; a key of several parts is a list of such objects", KNOWN.join(", "));
+            cx.problem(at, node, "is not one part of a key", help);
+            return None;
+        };
+        let at = at.field(field);
+        let empty = |part: KeyPart, cx: &mut Context| Empty::decode(value, &at, cx).map(|Empty| part);
+        match field.as_str() {
+            "sourceAddress" => SourceAddressPart::decode(value, &at, cx)
+                .map(|part| KeyPart::SourceAddress { ipv6_prefix: part.ipv6_prefix.0 }),
+            "header" => HeaderName::decode(value, &at, cx).map(|name| KeyPart::Header(name.0)),
+            "cookie" => Name::decode(value, &at, cx).map(|name| KeyPart::Cookie(name.0)),
+            "queryParam" => Name::decode(value, &at, cx).map(|name| KeyPart::QueryParam(name.0)),
+            "path" => empty(KeyPart::Path, cx),
+            "method" => empty(KeyPart::Method, cx),
+            "hostname" => empty(KeyPart::Hostname, cx),
+            "peer" => empty(KeyPart::Peer, cx),
+            "constant" => Name::decode(value, &at, cx).map(|text| KeyPart::Constant(text.0)),
+            _ => {
+                cx.problem_at(&at, "is not a field here", suggestion(field, &KNOWN));
+                None
+            }
+        }
+    }
+}
+
+impl KeyPart {
+    /// Its value in `request`; `None` when the request has none.
+    pub(super) fn value<'r>(
+        &'r self,
+        request: &Request<'r>,
+        trusted_hops: u32,
+        environment: &mut impl Environment,
+    ) -> Option<Value<'r>> {
+        match self {
+            KeyPart::SourceAddress { ipv6_prefix } => {
+                let address = client_address(request, trusted_hops, environment)?;
+                Some(Value::Address(masked(address, *ipv6_prefix)))
+            }
+            KeyPart::Header(name) => {
+                let mut values = request.values(name.as_bytes());
+                let first = values.next()?;
+                let mut joined = Cow::Borrowed(first);
+                for value in values {
+                    let joined = joined.to_mut();
+                    joined.push(b',');
+                    joined.extend_from_slice(value);
+                }
+                Some(Value::Text(joined))
+            }
+            KeyPart::Cookie(name) => request.cookie(name.as_bytes()).map(|value| Value::Text(value.into())),
+            KeyPart::QueryParam(name) => request.query_param(name.as_bytes()).map(|value| Value::Text(value.into())),
+            KeyPart::Path => Some(Value::Text(request.path.into())),
+            KeyPart::Method => Some(Value::Text(request.method.into())),
+            KeyPart::Hostname => Some(Value::Text(lower_case(request.host))),
+            KeyPart::Peer => environment.peer().map(|peer| Value::Text(peer.into())),
+            KeyPart::Constant(text) => Some(Value::Text(text.as_bytes().into())),
+        }
+    }
+}
+
+fn lower_case(text: &[u8]) -> Cow<'_, [u8]> {
+    if text.iter().any(u8::is_ascii_uppercase) { text.to_ascii_lowercase().into() } else { text.into() }
+}
+
+/// One and the same client has one and the same address: IPv4-mapped addresses are IPv4.
+fn masked(address: IpAddr, ipv6_prefix: u32) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => {
+            let mask = u128::MAX.checked_shl(128 - ipv6_prefix.min(128)).unwrap_or(0);
+            IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & mask))
+        }
+        v4 => v4,
+    }
+}
+
+/// The value of one part.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Value<'r> {
+    Address(IpAddr),
+    Text(Cow<'r, [u8]>),
+}
+
+/// Where a key's bucket is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Fingerprint {
+    /// Tells the keys of one set apart; never 0.
+    pub(super) print: u64,
+    /// Which set: 32 further bits of the hash.
+    pub(super) spread: u32,
+}
+
+/// The hash of one key, part by part, each with its length, so that ("a","bc") is not ("ab","c").
+///
+/// SipHash-1-3 with 128 bits, keyed with a salt that no client knows, so nobody can choose keys that fall together. Two
+/// keys share a bucket when they agree in 64 bits of print and in the set: among a million keys that are busy at one
+/// time in a table of 131,072 sets the odds that any two do are 2⁻⁴² (n²/2 · 2⁻⁶⁴⁻¹⁷).
+pub(super) struct KeyHasher(SipHasher13);
+
+/// The hash's key.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Salt(pub(super) u64, pub(super) u64);
+
+impl KeyHasher {
+    /// A key without parts.
+    pub(super) fn new(salt: Salt) -> KeyHasher {
+        KeyHasher(SipHasher13::new_with_keys(salt.0, salt.1))
+    }
+
+    /// The bucket of all requests that have no key.
+    pub(super) fn missing(salt: Salt) -> Fingerprint {
+        let mut hasher = KeyHasher::new(salt);
+        // No part is that long.
+        hasher.0.write_u64(u64::MAX);
+        hasher.finish()
+    }
+
+    /// The next part.
+    pub(super) fn part(&mut self, value: &Value<'_>) {
+        match value {
+            Value::Address(IpAddr::V4(address)) => self.bytes(&address.octets()),
+            Value::Address(IpAddr::V6(address)) => self.bytes(&address.octets()),
+            Value::Text(text) => self.bytes(text),
+        }
+    }
+
+    fn bytes(&mut self, bytes: &[u8]) {
+        self.0.write_u64(bytes.len() as u64);
+        self.0.write(bytes);
+    }
+
+    /// The fingerprint of the parts so far.
+    pub(super) fn finish(&self) -> Fingerprint {
+        let hash = self.0.finish128();
+        Fingerprint { print: hash.h1.max(1), spread: u32::try_from(hash.h2 >> 32).unwrap_or(0) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::environment::Timestamp;
+    use crate::request::Header;
+    use crate::wire::{WireRequest, World};
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    fn print(parts: &[&str]) -> Fingerprint {
+        let mut hasher = KeyHasher::new(Salt(1, 2));
+        parts.iter().for_each(|part| hasher.part(&Value::Text(part.as_bytes().into())));
+        hasher.finish()
+    }
+
+    #[test]
+    fn the_border_between_parts_counts() {
+        let keys: [&[&str]; 7] = [&["a", "bc"], &["ab", "c"], &["abc"], &["abc", ""], &["", "abc"], &[], &[""]];
+        for (i, one) in keys.iter().enumerate() {
+            for other in keys.iter().skip(i + 1) {
+                assert_ne!(print(one), print(other), "{one:?} {other:?}");
+            }
+            assert_ne!(print(one), KeyHasher::missing(Salt(1, 2)), "{one:?}");
+        }
+    }
+
+    #[test]
+    fn the_salt_decides_which_keys_fall_together() {
+        let hash = |salt| KeyHasher::new(salt).finish();
+        assert_ne!(hash(Salt(1, 2)), hash(Salt(1, 3)));
+        assert_ne!(hash(Salt(1, 2)), hash(Salt(2, 2)));
+    }
+
+    fn value(part: &KeyPart, request: &str) -> Option<String> {
+        let wire: WireRequest = serde_json::from_str(request).unwrap();
+        let owned = wire.header_map();
+        let headers: Vec<Header<'_>> = owned.iter().map(|(n, v)| (&**n, &**v)).collect();
+        let mut world = World::new(Timestamp(0), 0);
+        part.value(&Request::new(&headers), 1, &mut wire.environment(&mut world)).map(|value| match value {
+            Value::Address(address) => address.to_string(),
+            Value::Text(text) => String::from_utf8_lossy(&text).into_owned(),
+        })
+    }
+
+    #[test]
+    fn each_form_takes_its_part_of_the_request() {
+        const REQUEST: &str = r#"{"method":"POST","authority":"Shop.Example.COM:8443","path":"/a%2Fb?v=1&v=2#f",
+            "headers":[["X-Key","one"],["cookie","id=7; id=8"],["x-key","two"]],"peer":"spiffe://a/b","sourceAddress":"10.0.0.1"}"#;
+        const NOTHING: &str = r#"{"method":"GET","authority":"a","path":"/"}"#;
+        for (part, expected, without) in [
+            (KeyPart::Header("x-key".into()), "one,two", None),
+            (KeyPart::Cookie("id".into()), "7", None),
+            (KeyPart::QueryParam("v".into()), "1", None),
+            (KeyPart::Path, "/a%2Fb", Some("/")),
+            (KeyPart::Method, "POST", Some("GET")),
+            (KeyPart::Hostname, "shop.example.com", Some("a")),
+            (KeyPart::Peer, "spiffe://a/b", None),
+            (KeyPart::Constant("c".into()), "c", Some("c")),
+            (KeyPart::SourceAddress { ipv6_prefix: 64 }, "10.0.0.1", None),
+        ] {
+            assert_eq!(value(&part, REQUEST).as_deref(), Some(expected), "{part:?}");
+            assert_eq!(value(&part, NOTHING).as_deref(), without, "{part:?}");
+        }
+    }
+
+    #[test]
+    fn an_address_is_the_clients_up_to_the_prefix() {
+        for (prefix, peer, forwarded, expected) in [
+            (64, "2001:db8:1:2:3:4:5:6", "", "2001:db8:1:2::"),
+            (128, "2001:db8::6", "", "2001:db8::6"),
+            (1, "ffff::", "", "8000::"),
+            (64, "::ffff:192.0.2.1", "", "192.0.2.1"),
+            (64, "10.0.0.1", "6.6.6.6, 192.0.2.7", "192.0.2.7"),
+        ] {
+            let request = format!(
+                r#"{{"method":"GET","authority":"a","path":"/","sourceAddress":"{peer}","headers":[["x-forwarded-for","{forwarded}"]]}}"#
+            );
+            assert_eq!(value(&KeyPart::SourceAddress { ipv6_prefix: prefix }, &request).unwrap(), expected, "{peer}");
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! What a decision left to do when the response comes and when the exchange is over. Kept only for streams whose
+//! decision did leave something.
+//!
+//! What fails here fails open: the request has been decided, and taking the response away would help nobody. It is
+//! counted and logged.
+
+use std::time::Duration;
+
+use penstock_policy::breaker::{Event, Outcome, Watch};
+use penstock_policy::{Decision, Environment, Policy, Runs, Timestamp};
+
+use crate::failure;
+use crate::host::{self, HostEnvironment};
+
+/// Envoy's response flags that mean, once a response has begun, that the upstream did not end it: request timeout,
+/// remote reset, connection termination, protocol error.
+const CUT_OFF: u64 = 1 << 2 | 1 << 4 | 1 << 6 | 1 << 23;
+
+/// The flags that mean that the client went away: whatever else is set came of that.
+const CLIENT_GONE: u64 = 1 << 14 | 1 << 28;
+
+/// A stream's rest.
+#[derive(Debug, Default)]
+pub(crate) struct Later {
+    /// Headers for the response.
+    headers: Vec<(Box<str>, Box<[u8]>)>,
+    watched: Option<Watched>,
+}
+
+/// A request whose end a breaker wants to know.
+#[derive(Debug)]
+struct Watched {
+    watch: Watch,
+    /// When it was decided.
+    since: Timestamp,
+    /// What the response's headers said, once they were there.
+    answered: Option<(u16, Duration)>,
+}
+
+impl Later {
+    /// `None`: nothing is left to do.
+    pub(crate) fn of(decision: &Decision<'_>, environment: &mut HostEnvironment) -> Option<Later> {
+        if decision.response_headers.is_empty() && decision.watch.is_none() {
+            return None;
+        }
+        let headers = decision.response_headers.iter();
+        Some(Later {
+            headers: headers.map(|(name, value)| ((*name).into(), value.as_ref().into())).collect(),
+            watched: decision.watch.map(|watch| Watched { watch, since: environment.now(), answered: None }),
+        })
+    }
+
+    /// Whether the end of the exchange matters.
+    pub(crate) fn is_watched(&self) -> bool {
+        self.watched.is_some()
+    }
+
+    /// The response's headers are there.
+    pub(crate) fn response_headers(&mut self) {
+        for (name, value) in self.headers.drain(..) {
+            if let Err(status) = host::add_response_header(&name, &value) {
+                failure::note("responseHeaders", &format!("cannot add the response header {name} ({status})"));
+            }
+        }
+        let Some(watched) = &mut self.watched else { return };
+        match host::response_status() {
+            Ok(status) => {
+                let Timestamp(now) = HostEnvironment::default().now();
+                let latency = Duration::from_nanos(now.saturating_sub(watched.since.0));
+                watched.answered = Some((status, latency));
+            }
+            Err(status) => failure::note("responseStatus", &format!("cannot read the response's status ({status})")),
+        }
+    }
+
+    /// The exchange is over: tells the breaker. A response that never began was not waited for by the client; when the
+    /// upstream is at fault, the proxy itself has answered with 503 or 504.
+    pub(crate) fn observe<M: Runs>(self, policy: &Policy<M>) -> Option<Event> {
+        let watched = self.watched?;
+        let (status, latency) = watched.answered?;
+        let failed = status >= 500 || {
+            let flags = host::response_flags();
+            flags & CUT_OFF != 0 && flags & CLIENT_GONE == 0
+        };
+        let mut environment = HostEnvironment::default();
+        let outcome = Outcome { failed, latency: Some(latency) };
+        let event = policy.breakers().observe(watched.watch, outcome, &mut environment);
+        if let Some(status) = environment.failure() {
+            failure::note("observe", &format!("cannot tell the breaker how a request ended ({status})"));
+        }
+        event
+    }
+}
