@@ -7,8 +7,8 @@ use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 use penstock_policy::{Module, Problem};
 use serde::Serialize;
 
-use crate::source;
 use crate::yaml::{Located, NotYaml};
+use crate::{lint, replay, source};
 
 /// The forms of the report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -78,7 +78,10 @@ fn check(path: &Path, module: Module) -> anyhow::Result<Report> {
             let findings = |problems: &[Problem]| problems.iter().map(|p| locate(p, &located, &text)).collect();
             match penstock_policy::check(&located.node, module) {
                 Err(problems) => (findings(problems.as_slice()), Vec::new()),
-                Ok(warnings) => (Vec::new(), findings(&warnings)),
+                Ok(mut warnings) => {
+                    warnings.extend(lint::egress(&located.node, replay::now()));
+                    (Vec::new(), findings(&warnings))
+                }
             }
         }
     };

@@ -79,7 +79,7 @@ fn decide(policy: &Policy, line: &[u8], world: &mut World) -> anyhow::Result<Wir
 }
 
 /// The wall clock, for requests that give no time.
-fn now() -> Timestamp {
+pub(crate) fn now() -> Timestamp {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Timestamp(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
 }

@@ -19,6 +19,7 @@ pub struct Bootstrap {
     pub(crate) listeners: Vec<Listener>,
     pub(crate) concurrency: usize,
     pub(crate) log_level: String,
+    any_listeners: Vec<Value>,
     clusters: Vec<Value>,
     fields: serde_json::Map<String, Value>,
     text: Option<String>,
@@ -33,6 +34,7 @@ impl Bootstrap {
             listeners: Vec::new(),
             concurrency: 2,
             log_level: "warning,wasm:info".to_owned(),
+            any_listeners: Vec::new(),
             clusters: Vec::new(),
             fields: serde_json::Map::new(),
             text: None,
@@ -76,6 +78,13 @@ impl Bootstrap {
     #[must_use]
     pub fn listener(mut self, listener: Listener) -> Self {
         self.listeners.push(listener);
+        self
+    }
+
+    /// Any other listener, in the words of Envoy's own configuration.
+    #[must_use]
+    pub fn any_listener(mut self, listener: Value) -> Self {
+        self.any_listeners.push(listener);
         self
     }
 
@@ -137,7 +146,7 @@ impl Bootstrap {
             "node": {"id": "penstock", "cluster": "penstock"},
             "admin": {"address": {"socket_address": {"address": "127.0.0.1", "port_value": 0}}},
             "static_resources": {
-                "listeners": self.listeners.iter().map(Listener::to_json).collect::<Vec<_>>(),
+                "listeners": self.listeners.iter().map(Listener::to_json).chain(self.any_listeners.clone()).collect::<Vec<_>>(),
                 "clusters": self.clusters,
             },
         });

@@ -95,6 +95,15 @@ impl WasmFilter {
         &self.name
     }
 
+    /// The `typed_config` of the same module as a network filter.
+    pub fn network_config(&self) -> Value {
+        let mut config = self.typed_config();
+        if let Some(kind) = config.get_mut("@type") {
+            *kind = json!("type.googleapis.com/envoy.extensions.filters.network.wasm.v3.Wasm");
+        }
+        config
+    }
+
     /// The filter's `typed_config`.
     pub fn typed_config(&self) -> Value {
         let mut config = json!({

@@ -16,12 +16,19 @@ pub struct Connection {
 impl Connection {
     /// Connects.
     pub fn open(address: SocketAddr) -> Result<Self> {
+        Self::open_after(address, b"")
+    }
+
+    /// The same, but first of all these bytes: what a load balancer in front would say.
+    pub fn open_after(address: SocketAddr, preamble: &[u8]) -> Result<Self> {
         let stream =
             TcpStream::connect_timeout(&address, TIMEOUT).with_context(|| format!("no answer at {address}"))?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(TIMEOUT))?;
         stream.set_write_timeout(Some(TIMEOUT))?;
-        Ok(Connection { stream: BufReader::new(stream) })
+        let mut connection = Connection { stream: BufReader::new(stream) };
+        connection.send(preamble)?;
+        Ok(connection)
     }
 
     /// Writes exactly these bytes.

@@ -56,6 +56,11 @@ struct Frame {
 impl Connection {
     /// Connects and says hello.
     pub fn open(address: SocketAddr) -> Result<Self> {
+        Self::open_after(address, b"")
+    }
+
+    /// The same, but first of all these bytes: what a load balancer in front would say.
+    pub fn open_after(address: SocketAddr, preamble: &[u8]) -> Result<Self> {
         let stream =
             TcpStream::connect_timeout(&address, TIMEOUT).with_context(|| format!("no answer at {address}"))?;
         stream.set_nodelay(true)?;
@@ -66,7 +71,7 @@ impl Connection {
         let mut connection = Connection { stream: BufReader::new(stream), decoder, next_stream: 1 };
         // ENABLE_PUSH = 0, INITIAL_WINDOW_SIZE = 2^31 - 1: answers of any size need no window updates from us.
         let settings = [&[0, 2, 0, 0, 0, 0][..], &[0, 4, 0x7f, 0xff, 0xff, 0xff]].concat();
-        let mut hello = PREFACE.to_vec();
+        let mut hello = [preamble, PREFACE].concat();
         hello.extend(frame(SETTINGS, 0, 0, &settings));
         hello.extend(frame(WINDOW_UPDATE, 0, 0, &0x7fff_0000_u32.to_be_bytes()));
         connection.write(&hello)?;

@@ -162,6 +162,14 @@ impl Connection {
         })
     }
 
+    /// Connects and first of all sends `preamble`: what a load balancer in front would say.
+    pub fn open_after(protocol: Protocol, address: SocketAddr, preamble: &[u8]) -> Result<Self> {
+        Ok(match protocol {
+            Protocol::Http1 => Connection::Http1(h1::Connection::open_after(address, preamble)?),
+            Protocol::Http2 => Connection::Http2(Box::new(h2::Connection::open_after(address, preamble)?)),
+        })
+    }
+
     /// Sends a request and waits for the whole answer.
     pub fn request(&mut self, request: &Request) -> Result<Response> {
         match self {

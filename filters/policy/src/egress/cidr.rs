@@ -22,6 +22,11 @@ impl Cidr {
         first_of(address, self.length) == self.address
     }
 
+    /// The range of `length` bits around this one; `None` when that would be narrower.
+    pub fn widened(&self, length: u8) -> Option<Cidr> {
+        (length <= self.length).then(|| Cidr { address: first_of(self.address, length), length })
+    }
+
     /// Whether every address of `other` is in the range.
     pub fn covers(&self, other: &Cidr) -> bool {
         self.length <= other.length && self.contains(other.address)

@@ -1,0 +1,333 @@
+//! What a policy may say but probably does not mean: warnings that need the clock or the Public Suffix List, which the
+//! modules do not carry.
+
+use std::collections::HashMap;
+
+use penstock_policy::document::{At, Context, Decode, Node};
+use penstock_policy::egress::{Cidr, Destination, EgressDocument, EgressHost, RuleDocument, Target};
+use penstock_policy::matching::PathMatch;
+use penstock_policy::{Problem, Timestamp};
+
+/// The warnings for the document's `egress`, in document order.
+pub fn egress(document: &Node, now: Timestamp) -> Vec<Problem> {
+    let mut cx = Context::new(String::new(), usize::MAX);
+    let root = At::Root;
+    let at = root.field("egress");
+    let Some(egress) = document.get("egress").and_then(|node| EgressDocument::decode(node, &at, &mut cx)) else {
+        return Vec::new();
+    };
+    let rules = &egress.rules.0;
+    let rules_at = at.field("rules");
+    let wider = Wider::new(rules);
+    let mut warnings = Warnings(Vec::new());
+    for (i, rule) in rules.iter().enumerate() {
+        let here = rules_at.index(i);
+        about_time(rule, &here, now, &mut warnings);
+        about_tunnels(rule, &here, &mut warnings);
+        let to_at = here.field("to");
+        for (k, to) in rule.to.0.iter().enumerate() {
+            let place = to_at.index(k);
+            about_destination(to, &place, &mut warnings);
+            if egress.deny.iter().any(|deny| deny_covers(deny, to)) {
+                let help = "take it out of one of the two lists: `deny` wins".to_owned();
+                warnings.push(&place, "is allowed here and denied in `deny`", help);
+            }
+        }
+        if let Some(by) = wider.of(rules, i) {
+            let help = "everything that it allows the other allows too: take it out, or narrow the other".to_owned();
+            warnings.push(&here, format!("is shadowed by the wider rule `{}`", by.name.0), help);
+        }
+    }
+    warnings.0
+}
+
+struct Warnings(Vec<Problem>);
+
+impl Warnings {
+    fn push(&mut self, at: &At<'_>, message: impl Into<String>, help: String) {
+        let (path, message) = (at.to_string(), message.into());
+        self.0.push(Problem { path, value: None, message, help: Some(help) });
+    }
+}
+
+fn about_time(rule: &RuleDocument, at: &At<'_>, now: Timestamp, warnings: &mut Warnings) {
+    let Some(end) = rule.expires else { return };
+    if end <= now {
+        let help = "renew it, or take it out".to_owned();
+        warnings.push(&at.field("expires"), "has passed: the rule allows nothing any more", help);
+    }
+    if rule.owner.is_none() || rule.reason.is_none() {
+        let missing = match (&rule.owner, &rule.reason) {
+            (None, None) => "owner or reason",
+            (None, _) => "owner",
+            _ => "reason",
+        };
+        let help = "say who is asked, and why the rule is there, when it is about to expire".to_owned();
+        warnings.push(&at.field("expires"), format!("is an expiry without {missing}"), help);
+    }
+}
+
+fn about_tunnels(rule: &RuleDocument, at: &At<'_>, warnings: &mut Warnings) {
+    let lists_connect = rule.methods.as_ref().map(|methods| methods.0.iter().any(|method| &*method.0 == "CONNECT"));
+    if rule.connect && lists_connect == Some(false) {
+        let help = "add CONNECT to `methods`, or leave `connect` out".to_owned();
+        warnings.push(&at.field("connect"), "opens nothing: `methods` does not list CONNECT", help);
+    }
+    if !rule.connect && lists_connect == Some(true) {
+        let help = "add connect: true, or leave CONNECT out".to_owned();
+        warnings.push(&at.field("methods"), "lists CONNECT, which needs `connect: true` as well", help);
+    }
+    if rule.connect && rule.paths.is_some() {
+        let help = "give tunnels a rule of their own".to_owned();
+        warnings.push(&at.field("connect"), "opens nothing: a tunnel has no path, and the rule has `paths`", help);
+    }
+}
+
+fn about_destination(to: &Destination, at: &At<'_>, warnings: &mut Warnings) {
+    match &to.target {
+        Target::Host(EgressHost(host)) if host.wildcard => {
+            let name = host.name.as_bytes();
+            let Some(suffix) = psl::suffix(name).filter(|suffix| suffix.as_bytes() == name && suffix.is_known()) else {
+                return;
+            };
+            let message = match suffix.typ() {
+                Some(psl::Type::Private) => "is a star over a suffix that many tenants share",
+                _ => "is a star over a public suffix",
+            };
+            let help = format!("anybody can register a name below {}: list the ones that you mean", host.name);
+            warnings.push(&at.field("host"), message, help);
+        }
+        Target::Cidr(range) if range.length == 0 => {
+            let help = "list the ranges that you mean".to_owned();
+            warnings.push(&at.field("cidr"), "covers every address", help);
+        }
+        _ => {}
+    }
+}
+
+fn host_covers(wide: &EgressHost, narrow: &EgressHost) -> bool {
+    let (wide, narrow) = (&wide.0, &narrow.0);
+    wide == narrow
+        || (wide.wildcard && (wide.matches(narrow.name.as_bytes()) || (narrow.wildcard && wide.name == narrow.name)))
+}
+
+fn target_covers(wide: &Target, narrow: &Target) -> bool {
+    match (wide, narrow) {
+        (Target::Host(wide), Target::Host(narrow)) => host_covers(wide, narrow),
+        (Target::Cidr(wide), Target::Cidr(narrow)) => wide.covers(narrow),
+        _ => false,
+    }
+}
+
+/// Whether what the narrow list has is in the wide one; an absent list has everything.
+fn list_covers<T, U>(wide: Option<&[T]>, narrow: Option<&[U]>, covers: impl Fn(&T, &U) -> bool) -> bool {
+    match (wide, narrow) {
+        (None, _) => true,
+        (Some(_), None) => false,
+        (Some(wide), Some(narrow)) => narrow.iter().all(|n| wide.iter().any(|w| covers(w, n))),
+    }
+}
+
+fn destination_covers(wide: &Destination, narrow: &Destination) -> bool {
+    let ports = |to: &Destination| to.ports.as_ref().map(|ports| ports.0.clone());
+    target_covers(&wide.target, &narrow.target)
+        && list_covers(ports(wide).as_deref(), ports(narrow).as_deref(), |a, b| a == b)
+}
+
+fn deny_covers(deny: &Destination, allow: &Destination) -> bool {
+    destination_covers(deny, allow)
+}
+
+fn path_covers(wide: &PathMatch, narrow: &PathMatch) -> bool {
+    match (wide, narrow) {
+        (PathMatch::Exact(a), PathMatch::Exact(b)) => a == b,
+        (PathMatch::Prefix(_), PathMatch::Exact(path)) => wide.matches(path),
+        (PathMatch::Prefix(a), PathMatch::Prefix(b)) => a == b || wide.matches(b),
+        _ => false,
+    }
+}
+
+/// Whether `wide` allows everything that `narrow` does. Expressions are not compared, so it may say no too often.
+fn rule_covers(wide: &RuleDocument, narrow: &RuleDocument) -> bool {
+    let from = |rule: &RuleDocument| rule.from.as_ref().map(|from| from.0.clone());
+    let methods = |rule: &RuleDocument| rule.methods.as_ref().map(|methods| methods.0.clone());
+    let paths = |rule: &RuleDocument| rule.paths.as_ref().map(|paths| paths.0.clone());
+    narrow.to.0.iter().all(|to| wide.to.0.iter().any(|w| destination_covers(w, to)))
+        && list_covers(from(wide).as_deref(), from(narrow).as_deref(), |a, b| a == b || a.covers(b.as_str().as_bytes()))
+        && list_covers(methods(wide).as_deref(), methods(narrow).as_deref(), |a, b| a == b)
+        && list_covers(paths(wide).as_deref(), paths(narrow).as_deref(), |a, b| path_covers(&a.0, &b.0))
+        && (wide.connect || !narrow.connect)
+        && narrow.upgrades.iter().all(|upgrade| wide.upgrades.contains(upgrade))
+        && wide.not_before.is_none_or(|start| narrow.not_before.is_some_and(|n| start <= n))
+        && wide.expires.is_none_or(|end| narrow.expires.is_some_and(|n| n <= end))
+}
+
+/// Rules by what they name, so that not every pair need be compared.
+struct Wider {
+    by_name: HashMap<String, Vec<usize>>,
+    by_range: HashMap<Cidr, Vec<usize>>,
+    lengths: Vec<u8>,
+}
+
+impl Wider {
+    fn new(rules: &[RuleDocument]) -> Wider {
+        let mut wider = Wider { by_name: HashMap::new(), by_range: HashMap::new(), lengths: Vec::new() };
+        for (i, rule) in rules.iter().enumerate() {
+            for to in &rule.to.0 {
+                match &to.target {
+                    Target::Host(host) => wider.by_name.entry(host.0.name.to_string()).or_default().push(i),
+                    Target::Cidr(range) => {
+                        wider.by_range.entry(*range).or_default().push(i);
+                        if !wider.lengths.contains(&range.length) {
+                            wider.lengths.push(range.length);
+                        }
+                    }
+                }
+            }
+        }
+        wider
+    }
+
+    /// The first rule that shadows rule `i`; of two that allow the same, the earlier.
+    fn of<'r>(&self, rules: &'r [RuleDocument], i: usize) -> Option<&'r RuleDocument> {
+        let rule = rules.get(i)?;
+        let mut candidates = Vec::new();
+        match &rule.to.0.first()?.target {
+            Target::Host(host) => {
+                let name: &str = &host.0.name;
+                let above = name.match_indices('.').filter_map(|(at, _)| name.get(at + 1..));
+                for name in std::iter::once(name).chain(above) {
+                    candidates.extend(self.by_name.get(name).into_iter().flatten().copied());
+                }
+            }
+            Target::Cidr(range) => {
+                for (wide, at) in
+                    self.lengths.iter().filter_map(|&length| self.by_range.get_key_value(&range.widened(length)?))
+                {
+                    if wide.covers(range) {
+                        candidates.extend(at.iter().copied());
+                    }
+                }
+            }
+        }
+        candidates.sort_unstable();
+        candidates.into_iter().filter(|&other| other != i).find_map(|other| {
+            let wide = rules.get(other)?;
+            (rule_covers(wide, rule) && (other < i || !rule_covers(rule, wide))).then_some(wide)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lint(rules: &str) -> Vec<String> {
+        lint_all(&format!(r#"{{"egress":{{"rules":[{rules}]}}}}"#))
+    }
+
+    fn lint_all(json: &str) -> Vec<String> {
+        let now = Timestamp::parse("2026-06-01T00:00:00Z").unwrap();
+        let node = Node::from_json(json.as_bytes()).unwrap();
+        egress(&node, now).iter().map(|problem| format!("{}: {}", problem.path, problem.message)).collect()
+    }
+
+    #[test]
+    fn a_sound_policy_has_no_warnings() {
+        assert_eq!(
+            lint(
+                r#"{"name":"a","owner":"o","reason":"r","to":[{"host":"*.example.com"}],"expires":"2027-01-01T00:00:00Z"},
+                {"name":"b","to":[{"host":"example.com"},{"cidr":"203.0.113.0/24"}],"methods":["CONNECT"],"connect":true}"#
+            ),
+            [] as [&str; 0]
+        );
+    }
+
+    #[test]
+    fn the_contracts_load_cases_warn_as_they_say() {
+        for line in include_str!("../../filters/policy/tests/contract/load-cases.jsonl").lines() {
+            let case: serde_json::Value = serde_json::from_str(line).unwrap();
+            if case["expect"]["valid"] == true {
+                assert_eq!(!lint_all(&case["policy"].to_string()).is_empty(), case["expect"]["warns"], "{line}");
+            }
+        }
+    }
+
+    #[test]
+    fn expiry_wants_an_owner_and_a_future() {
+        assert_eq!(
+            lint(r#"{"name":"a","owner":"o","to":[{"host":"a.test"}],"expires":"2026-06-01T00:00:00Z"}"#),
+            [
+                "egress.rules[0].expires: has passed: the rule allows nothing any more",
+                "egress.rules[0].expires: is an expiry without reason",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_star_over_what_strangers_can_register_is_a_warning() {
+        for (host, expected) in [
+            ("*.co.uk", "is a star over a public suffix"),
+            ("*.github.io", "is a star over a suffix that many tenants share"),
+            ("*.s3.amazonaws.com", "is a star over a suffix that many tenants share"),
+        ] {
+            assert_eq!(
+                lint(&format!(r#"{{"name":"a","to":[{{"host":"{host}"}}]}}"#)),
+                [format!("egress.rules[0].to[0].host: {expected}")]
+            );
+        }
+        for host in ["*.example.co.uk", "me.github.io", "*.svc.cluster.local"] {
+            assert_eq!(lint(&format!(r#"{{"name":"a","to":[{{"host":"{host}"}}]}}"#)), [] as [&str; 0], "{host}");
+        }
+        assert_eq!(
+            lint(r#"{"name":"a","to":[{"cidr":"0.0.0.0/0"}]}"#),
+            ["egress.rules[0].to[0].cidr: covers every address"]
+        );
+    }
+
+    #[test]
+    fn a_rule_is_shadowed_when_another_allows_all_that_it_does() {
+        let wide = r#"{"name":"wide","to":[{"host":"*.example.com"},{"cidr":"10.0.0.0/8","ports":[443]}]}"#;
+        for (narrow, shadowed) in [
+            (r#""to":[{"host":"a.example.com"}]"#, true),
+            (r#""to":[{"host":"*.a.example.com","ports":[443]}],"methods":["GET"],"from":["spiffe://c/ns/a"]"#, true),
+            (r#""to":[{"cidr":"10.1.0.0/16","ports":[443]}]"#, true),
+            (r#""to":[{"host":"example.com"}]"#, false),
+            (r#""to":[{"host":"a.example.com"},{"host":"a.test"}]"#, false),
+            (r#""to":[{"cidr":"10.1.0.0/16"}]"#, false),
+            (r#""to":[{"cidr":"11.1.0.0/16","ports":[443]}]"#, false),
+            (r#""to":[{"host":"a.example.com"}],"connect":true"#, false),
+            (r#""to":[{"host":"a.example.com"}],"upgrades":["websocket"]"#, false),
+        ] {
+            for rules in [format!(r#"{wide},{{"name":"n",{narrow}}}"#), format!(r#"{{"name":"n",{narrow}}},{wide}"#)] {
+                let found =
+                    lint(&rules).iter().any(|warning| warning.ends_with("is shadowed by the wider rule `wide`"));
+                assert_eq!(found, shadowed, "{rules}");
+            }
+        }
+        let twice = r#"{"name":"one","to":[{"host":"a.test"}]},{"name":"two","to":[{"host":"a.test"}]}"#;
+        assert_eq!(lint(twice), ["egress.rules[1]: is shadowed by the wider rule `one`"]);
+        let timed = r#"{"name":"one","to":[{"host":"a.test"}],"notBefore":"2026-01-01T00:00:00Z"},{"name":"two","to":[{"host":"a.test"}]}"#;
+        assert_eq!(lint(timed), ["egress.rules[0]: is shadowed by the wider rule `two`"]);
+    }
+
+    #[test]
+    fn allowed_and_denied_at_once_is_a_warning() {
+        assert_eq!(
+            lint_all(
+                r#"{"egress":{"deny":[{"host":"*.ads.test"}],"rules":[{"name":"a","to":[{"host":"x.ads.test"},{"host":"*.test.test"}]}]}}"#
+            ),
+            ["egress.rules[0].to[0]: is allowed here and denied in `deny`"]
+        );
+    }
+
+    #[test]
+    fn tunnels_that_never_open_are_a_warning() {
+        assert_eq!(
+            lint(r#"{"name":"a","to":[{"host":"a.test"}],"methods":["GET"],"connect":true,"paths":[{"value":"/"}]}"#)
+                .len(),
+            2
+        );
+        assert_eq!(lint(r#"{"name":"a","to":[{"host":"a.test"}],"methods":["CONNECT"]}"#).len(), 1);
+    }
+}

@@ -1,0 +1,432 @@
+//! The egress section through a real Envoy: the contract's cases in raw bytes, identities, TLS passthrough, the log.
+
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use penstock_integration::contract::{Case, cases};
+use penstock_integration::http::{Connection, Protocol, Request, Response};
+use penstock_integration::{Bootstrap, Envoy, Upstream, WasmFilter};
+use serde_json::{Value, json};
+
+const CHECKOUT: &str = "spiffe://cluster.local/ns/payments/sa/checkout";
+
+/// An HTTP listener whose connections begin with a PROXY line, which gives them the destination address and port that
+/// a test wants, and whose caller is the filter state `test.peer`, taken from a header that only this listener trusts.
+fn http_listener(name: &str, filter: &WasmFilter) -> Value {
+    let peer = json!({
+        "@type": "type.googleapis.com/envoy.extensions.filters.http.set_filter_state.v3.Config",
+        "on_request_headers": [{
+            "object_key": "test.peer", "factory_key": "envoy.string", "skip_if_empty": true,
+            "format_string": {"text_format_source": {"inline_string": "%REQ(x-test-peer)%"}, "omit_empty_values": true},
+        }],
+    });
+    let rules = "%FILTER_STATE(wasm.penstock.egress.outcome:PLAIN)% %FILTER_STATE(wasm.penstock.egress.reason:PLAIN)% \
+                 %FILTER_STATE(wasm.penstock.egress.rule:PLAIN)%\n";
+    let manager = json!({
+        "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+        "stat_prefix": name,
+        "http2_protocol_options": {"allow_connect": true},
+        "upgrade_configs": [{"upgrade_type": "websocket"}, {"upgrade_type": "CONNECT"}],
+        "access_log": [{"name": "file", "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.access_loggers.stream.v3.StderrAccessLog",
+            "log_format": {"text_format_source": {"inline_string": format!("ACCESS {rules}")}},
+        }}],
+        "http_filters": [
+            {"name": "peer", "typed_config": peer},
+            {"name": name, "typed_config": filter.typed_config()},
+            {"name": "router", "typed_config":
+                {"@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"}},
+        ],
+        "route_config": {"name": name, "virtual_hosts": [{"name": "all", "domains": ["*"], "routes": [
+            {"match": {"connect_matcher": {}}, "direct_response": {"status": 200}},
+            {"match": {"prefix": "/"}, "route": {"cluster": "upstream"}},
+        ]}]},
+    });
+    json!({
+        "name": name,
+        "address": {"socket_address": {"address": "127.0.0.1", "port_value": 0}},
+        "listener_filters": [{"name": "proxy", "typed_config":
+            {"@type": "type.googleapis.com/envoy.extensions.filters.listener.proxy_protocol.v3.ProxyProtocol"}}],
+        "filter_chains": [{"filters": [{"name": "http", "typed_config": manager}]}],
+    })
+}
+
+/// The first line of a connection to `destination`.
+fn proxy_line(destination: &str, port: u64) -> String {
+    format!("PROXY TCP4 192.0.2.1 {destination} 40000 {port}\r\n")
+}
+
+/// One request on a connection to port 443, or the one that it names.
+fn ask(address: SocketAddr, protocol: Protocol, request: &Request, port: u64) -> Result<Response> {
+    Connection::open_after(protocol, address, proxy_line("192.0.2.2", port).as_bytes())?.request(request)
+}
+
+/// An Envoy with one listener, `egress`, and the upstream behind it.
+fn envoy(module: &str, egress: &Value) -> Result<(Envoy, Upstream)> {
+    let upstream = Upstream::echo()?;
+    let filter = WasmFilter::new(module, json!({"egress": egress}))?.named("egress");
+    let bootstrap = Bootstrap::new()?.cluster("upstream", upstream.address());
+    Ok((bootstrap.any_listener(http_listener("egress", &filter)).start()?, upstream))
+}
+
+/// Why a case cannot be sent here.
+fn obstacle(case: &Case) -> Option<&'static str> {
+    let policy = case.policy.to_string();
+    if case.policy.pointer("/egress/verifySni").is_some() || case.request.get("sni").is_some() {
+        return Some("the listener does not speak TLS");
+    }
+    (policy.contains("notBefore") || policy.contains("expires")).then_some("the clock is the machine's")
+}
+
+/// Why a case cannot be said in a version of HTTP.
+fn impossible(case: &Case, protocol: Protocol) -> Option<&'static str> {
+    let headers = case.request.get("headers").map(Value::to_string).unwrap_or_default();
+    let field = |name: &str| case.request.get(name).and_then(Value::as_str).unwrap_or_default();
+    match protocol {
+        Protocol::Http1 if headers.contains("\"host\"") => Some("the Host header is the authority"),
+        Protocol::Http1 if case.request.get("protocol").is_some() => Some("it has no :protocol"),
+        Protocol::Http1 if field("path").starts_with("http:") => Some("an absolute target is the authority"),
+        Protocol::Http1 if field("authority") != field("authority").trim() => {
+            Some("space around a value is no part of it")
+        }
+        Protocol::Http2 if headers.contains("\"upgrade\"") => Some("it has no upgrade header"),
+        Protocol::Http2 if headers.contains("\"evil.test\"") && headers.contains("\"host\"") => {
+            Some("Envoy drops a Host header beside :authority")
+        }
+        _ => None,
+    }
+}
+
+/// The case's request for a version of HTTP.
+fn request(case: &Case, protocol: Protocol) -> Request {
+    let field = |name: &str| case.request.get(name).and_then(Value::as_str).unwrap_or_default();
+    let mut request = Request::new(field("method"), field("authority"), field("path"));
+    request.protocol = case.request.get("protocol").and_then(Value::as_str).map(|name| name.as_bytes().to_vec());
+    request.scheme = field("scheme").into();
+    for pair in case.request.get("headers").and_then(Value::as_array).into_iter().flatten() {
+        let part = |i: usize| pair.get(i).and_then(Value::as_str).unwrap_or_default();
+        request = request.header(part(0), part(1));
+        // Without it Envoy drops the other.
+        if part(0) == "upgrade" {
+            request = request.header("connection", "upgrade");
+        }
+    }
+    if protocol == Protocol::Http1 && request.method == b"CONNECT" {
+        request.path.clone_from(&request.authority);
+    }
+    match case.request.get("peer").and_then(Value::as_str) {
+        Some(peer) => request.header("x-test-peer", peer),
+        None => request,
+    }
+}
+
+#[test]
+fn the_contracts_cases_through_envoy() -> Result<()> {
+    let upstream = Upstream::echo()?;
+    let mut bootstrap = Bootstrap::new()?.cluster("upstream", upstream.address());
+    let mut listeners: BTreeMap<String, String> = BTreeMap::new();
+    let mut runnable = Vec::new();
+    for case in cases("egress-cases.jsonl")? {
+        if let Some(reason) = obstacle(&case) {
+            println!("not sent: {} ({reason})", case.name);
+            continue;
+        }
+        let mut policy = case.policy.clone();
+        if let Some(egress) = policy.pointer_mut("/egress").and_then(Value::as_object_mut) {
+            egress.insert("identity".into(), json!({"filterState": "test.peer"}));
+        }
+        let next = format!("egress-{}", listeners.len());
+        let key = policy.to_string();
+        if !listeners.contains_key(&key) {
+            let filter = WasmFilter::new("egress-allowlist", &policy)?.named(&next);
+            bootstrap = bootstrap.any_listener(http_listener(&next, &filter));
+        }
+        runnable.push((listeners.entry(key).or_insert(next).clone(), case));
+    }
+    let mut envoy = bootstrap.start()?;
+    let (mut decided, mut failed) = (0, Vec::new());
+    for (listener, case) in &runnable {
+        for protocol in Protocol::ALL {
+            let is_tunnel = case.request.get("method") == Some(&json!("CONNECT"));
+            if let Some(reason) = impossible(case, protocol) {
+                println!("not sent: {} over {protocol} ({reason})", case.name);
+                continue;
+            }
+            let port = case.request.get("destinationPort").and_then(Value::as_u64).unwrap_or(443);
+            let before = upstream.requests();
+            let response = ask(envoy.address(listener)?, protocol, &request(case, protocol), port);
+            let forwarded = upstream.requests() > before;
+            let expected = case.expect.get("status").and_then(Value::as_u64).unwrap_or(200);
+            let found = response.as_ref().map(|response| u64::from(response.status));
+            let is_ours = response.as_ref().is_ok_and(|response| response.header("x-penstock-decision-id").is_some());
+            match found {
+                Ok(200) if expected == 200 && (forwarded || is_tunnel) => decided += 1,
+                Ok(found) if is_ours && found == expected && !forwarded => decided += 1,
+                // Envoy's own parser was faster: the answer that counts, nothing forwarded, still holds.
+                Ok(400 | 403 | 404 | 426 | 501) | Err(_) if expected >= 400 && !is_ours && !forwarded => {
+                    println!("refused by Envoy itself: {} over {protocol}: {found:?}", case.name);
+                }
+                found => failed.push(format!(
+                    "{} over {protocol}: {found:?}, not {expected}; forwarded: {forwarded}; {:?}",
+                    case.name,
+                    response.as_ref().map(Response::text)
+                )),
+            }
+        }
+    }
+    println!("{decided} requests were decided as the contract says");
+    assert!(failed.is_empty(), "{}", failed.join("\n"));
+    assert!(decided >= 140, "{decided}");
+    envoy.check_healthy()
+}
+
+#[test]
+fn a_host_header_beside_the_authority_goes_nowhere() -> Result<()> {
+    let (mut envoy, upstream) =
+        envoy("egress-allowlist", &json!({"rules": [{"name": "r", "to": [{"host": "a.test"}]}]}))?;
+    let two = Request::new("GET", "a.test", "/").header("host", "evil.test");
+    let response = ask(envoy.address("egress")?, Protocol::Http2, &two, 443)?;
+    let hosts = upstream.last().map(|received| received.values("host")).unwrap_or_default();
+    assert!(response.status == 400 || hosts == ["a.test"], "{} {hosts:?}", response.status);
+    let response = ask(envoy.address("egress")?, Protocol::Http1, &two, 443);
+    assert!(!response.is_ok_and(|response| response.status == 200) && upstream.requests() <= 1);
+    envoy.check_healthy()
+}
+
+#[test]
+fn what_is_forwarded_is_the_canonical_path_byte_for_byte() -> Result<()> {
+    let (mut envoy, upstream) = envoy(
+        "suite",
+        &json!({"rules": [
+            {"name": "r", "to": [{"host": "api.test"}], "paths": [{"value": "/v1"}]},
+            {"name": "any", "to": [{"host": "any.test"}]},
+        ]}),
+    )?;
+    for protocol in Protocol::ALL {
+        for (host, path, forwarded) in [
+            ("api.test", "/v1/a/../b?x=/../", "/v1/b?x=/../"),
+            ("api.test", "//v1/./%61;p=1/c", "/v1/a/c"),
+            ("api.test", "/v1/a", "/v1/a"),
+            ("any.test", "//v1/../a%2fb;x", "//v1/../a%2fb;x"),
+        ] {
+            let response = ask(envoy.address("egress")?, protocol, &Request::new("GET", host, path), 443)?;
+            assert_eq!((response.status, upstream.last().map(|r| r.path())), (200, Some(forwarded.into())), "{path}");
+        }
+        let response = ask(envoy.address("egress")?, protocol, &Request::new("GET", "api.test", "/v1/../v2"), 443)?;
+        assert_eq!(response.status, 403);
+    }
+    envoy.check_healthy()
+}
+
+#[test]
+fn a_refusal_is_json_or_a_grpc_status_a_log_line_and_filter_state() -> Result<()> {
+    let (mut envoy, upstream) = envoy(
+        "egress-allowlist",
+        &json!({"rules": [
+            {"name": "stripe", "owner": "payments", "reason": "cards", "to": [{"host": "a.test"}], "methods": ["GET"]},
+        ]}),
+    )?;
+    let address = envoy.address("egress")?;
+    let refused = ask(address, Protocol::Http1, &Request::new("POST", "A.test", "/x?secret=1"), 443)?;
+    assert_eq!((refused.status, refused.header("content-type")), (403, Some("application/json".into())));
+    assert_eq!(
+        refused.json(),
+        json!({"error": "egress denied", "reason": "methodNotAllowed", "host": "a.test", "rule": "stripe"})
+    );
+    let id = refused.header("x-penstock-decision-id").context("no id")?;
+    let grpc = Request::new("POST", "evil.test", "/s/m").header("content-type", "application/grpc");
+    let answer = ask(address, Protocol::Http2, &grpc, 443)?;
+    assert_eq!((answer.status, answer.header("grpc-status")), (200, Some("7".into())));
+    assert_eq!(ask(address, Protocol::Http1, &Request::new("GET", "a.test", "/"), 443)?.status, 200);
+    assert_eq!(upstream.requests(), 1);
+    // Envoy writes access logs out every ten seconds.
+    let mut log = envoy.log()?;
+    for _ in 0..150 {
+        if log.contains("ACCESS - - stripe") {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(100));
+        log = envoy.log()?;
+    }
+    let line = format!(
+        "{{\"egress\":\"deny\",\"why\":\"methodNotAllowed\",\"rule\":\"stripe\",\"owner\":\"payments\",\"reason\":\"cards\",\
+         \"caller\":null,\"host\":\"a.test\",\"method\":\"POST\",\"path\":\"/x\",\"id\":\"{id}\",\"port\":443}}"
+    );
+    assert!(log.contains(&line), "{line} in {log}");
+    assert!(!log.contains("secret"), "{log}");
+    assert!(log.contains("ACCESS deny methodNotAllowed stripe"), "{log}");
+    assert!(log.contains("ACCESS deny hostNotAllowed -"), "{log}");
+    assert!(log.contains("ACCESS - - stripe"), "{log}");
+    envoy.check_healthy()
+}
+
+#[test]
+fn audit_forwards_and_reports() -> Result<()> {
+    let (mut envoy, upstream) = envoy("egress-allowlist", &json!({"mode": "Audit", "rules": []}))?;
+    let address = envoy.address("egress")?;
+    for protocol in Protocol::ALL {
+        assert_eq!(ask(address, protocol, &Request::new("GET", "new.test", "/"), 443)?.status, 200);
+        assert_eq!(ask(address, protocol, &Request::new("GET", "127.1", "/"), 443)?.status, 400);
+    }
+    assert_eq!(upstream.requests(), 2);
+    assert!(envoy.log()?.contains("\"egress\":\"audit\",\"why\":\"hostNotAllowed\""));
+    envoy.check_healthy()
+}
+
+#[test]
+fn a_window_is_that_of_the_machines_clock() -> Result<()> {
+    let (mut envoy, _upstream) = envoy(
+        "egress-allowlist",
+        &json!({"rules": [
+            {"name": "past", "to": [{"host": "past.test"}], "expires": "2020-01-01T00:00:00Z"},
+            {"name": "now", "to": [{"host": "now.test"}], "notBefore": "2020-01-01T00:00:00Z", "expires": "2500-01-01T00:00:00Z"},
+            {"name": "future", "to": [{"host": "future.test"}], "notBefore": "2500-01-01T00:00:00Z"},
+        ]}),
+    )?;
+    for (host, status, reason) in [
+        ("past.test", 403, json!("ruleExpired")),
+        ("now.test", 200, json!(null)),
+        ("future.test", 403, json!("ruleNotYetValid")),
+    ] {
+        let response = ask(envoy.address("egress")?, Protocol::Http1, &Request::new("GET", host, "/"), 443)?;
+        assert_eq!(response.status, status, "{host}");
+        assert_eq!(response.json().get("reason").cloned().unwrap_or_default(), reason, "{host}");
+    }
+    envoy.check_healthy()
+}
+
+#[test]
+fn a_sidecars_own_workload_is_the_caller() -> Result<()> {
+    for (account, status) in [("checkout", 200), ("web", 403)] {
+        let upstream = Upstream::echo()?;
+        let policy = json!({"egress": {"identity": {"workload": {"trustDomain": "cluster.local"}}, "rules": [
+            {"name": "r", "to": [{"host": "a.test"}], "from": [CHECKOUT]},
+        ]}});
+        let filter = WasmFilter::new("egress-allowlist", policy)?.named("egress");
+        let metadata = json!({"NAMESPACE": "payments", "SERVICE_ACCOUNT": account});
+        let mut envoy = Bootstrap::new()?
+            .field("node", json!({"id": "sidecar", "cluster": "c", "metadata": metadata}))
+            .cluster("upstream", upstream.address())
+            .any_listener(http_listener("egress", &filter))
+            .start()?;
+        let response = ask(envoy.address("egress")?, Protocol::Http1, &Request::new("GET", "a.test", "/"), 443)?;
+        assert_eq!(response.status, status, "{account}: {}", response.text());
+        envoy.check_healthy()?;
+    }
+    Ok(())
+}
+
+/// A TLS 1.2 ClientHello, with this server name if there is one.
+fn client_hello(name: Option<&str>) -> Vec<u8> {
+    fn sized(bytes: &[u8], width: usize) -> Vec<u8> {
+        let length = bytes.len().to_be_bytes();
+        [length.get(8 - width..).unwrap_or_default(), bytes].concat()
+    }
+    let mut extensions = Vec::new();
+    if let Some(name) = name {
+        let entry = [&[0u8][..], &sized(name.as_bytes(), 2)].concat();
+        extensions.extend([&[0u8, 0][..], &sized(&sized(&entry, 2), 2)].concat());
+    }
+    let body =
+        [&[3u8, 3][..], &[7; 32], &[0], &sized(&[0xc0, 0x2f], 2), &sized(&[0], 1), &sized(&extensions, 2)].concat();
+    let handshake = [&[1u8][..], &sized(&body, 3)].concat();
+    [&[22u8, 3, 1][..], &sized(&handshake, 2)].concat()
+}
+
+/// Whether a connection that sends `bytes` gets an answer from the upstream; `None`: it was closed.
+fn tunnel(address: SocketAddr, preamble: &str, bytes: &[u8]) -> Result<bool> {
+    let mut stream = TcpStream::connect(address)?;
+    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+    stream.write_all(preamble.as_bytes())?;
+    stream.write_all(bytes)?;
+    let mut answer = [0; 4];
+    Ok(stream.read(&mut answer).is_ok_and(|read| read > 0))
+}
+
+/// A server that counts connections and answers the first bytes of each with four of its own.
+fn counting_server() -> Result<(SocketAddr, std::sync::Arc<std::sync::atomic::AtomicUsize>)> {
+    let listener = std::net::TcpListener::bind(("127.0.0.1", 0))?;
+    let address = listener.local_addr()?;
+    let count = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let counted = std::sync::Arc::clone(&count);
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().map_while(Result::ok) {
+            counted.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+            std::thread::spawn(move || {
+                let mut first = [0; 1024];
+                // A proxy that hangs up is one of the outcomes.
+                let _ = stream.read(&mut first).and_then(|_| stream.write_all(b"pong"));
+            });
+        }
+    });
+    Ok((address, count))
+}
+
+/// `tls_inspector`, the module as a network filter, `tcp_proxy`.
+fn passthrough_listener(name: &str, module: &str, policy: Value) -> Result<Value> {
+    let filter = WasmFilter::new(module, policy)?.named(name);
+    Ok(json!({
+        "name": name,
+        "address": {"socket_address": {"address": "127.0.0.1", "port_value": 0}},
+        "listener_filters": [
+            {"name": "proxy", "typed_config":
+                {"@type": "type.googleapis.com/envoy.extensions.filters.listener.proxy_protocol.v3.ProxyProtocol"}},
+            {"name": "tls", "typed_config":
+                {"@type": "type.googleapis.com/envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector"}},
+        ],
+        "listener_filters_timeout": "2s",
+        "filter_chains": [{"filters": [
+            {"name": "egress", "typed_config": filter.network_config()},
+            {"name": "tcp", "typed_config": {
+                "@type": "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy",
+                "stat_prefix": name, "cluster": "upstream",
+            }},
+        ]}],
+    }))
+}
+
+#[test]
+fn a_refused_connection_never_reaches_the_upstream() -> Result<()> {
+    let rules = json!([
+        {"name": "named", "to": [{"host": "*.example.com", "ports": [443]}]},
+        {"name": "ranged", "to": [{"cidr": "203.0.113.0/24", "ports": [443]}]},
+    ]);
+    for module in ["egress-allowlist", "suite"] {
+        let (server, connections) = counting_server()?;
+        let mut envoy = Bootstrap::new()?
+            .cluster("upstream", server)
+            .any_listener(passthrough_listener("enforce", module, json!({"egress": {"rules": rules}}))?)
+            .any_listener(passthrough_listener("audit", module, json!({"egress": {"mode": "Audit", "rules": rules}}))?)
+            .start()?;
+        let mut open = 0;
+        for (listener, name, destination, port, expected) in [
+            ("enforce", Some("api.example.com"), "192.0.2.2", 443, true),
+            ("enforce", Some("API.example.com"), "192.0.2.2", 443, true),
+            ("enforce", Some("api.example.com"), "192.0.2.2", 8443, false),
+            ("enforce", Some("example.com"), "192.0.2.2", 443, false),
+            ("enforce", Some("evil.test"), "192.0.2.2", 443, false),
+            ("enforce", Some("203.0.113.7"), "192.0.2.2", 443, false),
+            ("enforce", None, "192.0.2.2", 443, false),
+            ("enforce", None, "203.0.113.7", 443, true),
+            ("enforce", None, "203.0.113.7", 80, false),
+            ("audit", Some("evil.test"), "192.0.2.2", 443, true),
+            ("audit", None, "192.0.2.2", 443, true),
+        ] {
+            let answered = tunnel(envoy.address(listener)?, &proxy_line(destination, port), &client_hello(name))?;
+            assert_eq!(answered, expected, "{module} {listener}: {name:?} {destination}:{port}");
+            open += usize::from(expected);
+            std::thread::sleep(Duration::from_millis(50));
+            let opened = connections.load(std::sync::atomic::Ordering::SeqCst);
+            assert_eq!(opened, open, "{module} {listener}: {name:?} {destination}:{port}: upstream connections");
+        }
+        // Bytes that are no TLS at all have no server name.
+        assert!(!tunnel(envoy.address("enforce")?, &proxy_line("192.0.2.2", 443), b"GET / HTTP/1.1\r\n\r\n")?);
+        assert_eq!(connections.load(std::sync::atomic::Ordering::SeqCst), open);
+        assert!(envoy.log()?.contains("\"egress\":\"deny\",\"why\":\"hostNotAllowed\""));
+        envoy.check_healthy()?;
+    }
+    Ok(())
+}
