@@ -105,6 +105,8 @@ pub struct Decision<'a> {
     pub egress: Option<Report<'a>>,
     /// What to count, each once, possibly the same several times.
     pub counts: Counts,
+    /// The route header stays as an earlier filter wrote it.
+    pub keeps_route: bool,
     /// The breaker that wants to know how the request ends: see [`crate::breaker::Breakers::observe`].
     pub watch: Option<Watch>,
 }

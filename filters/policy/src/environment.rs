@@ -51,6 +51,11 @@ pub trait Environment {
             IdentitySource::Workload { .. } | IdentitySource::FilterState(_) => None,
         }
     }
+    /// What an earlier filter's `header-routing` module left for this request: `rule` or `default`, a space, and the
+    /// route that it wrote into the route header. Only another module can leave it, never a client.
+    fn earlier_route(&mut self) -> Option<Vec<u8>> {
+        None
+    }
     /// 64 random bits of the host.
     fn random(&mut self) -> u64;
     /// Reads the value under `key` into `value`, which is cleared first. `None`: there is none, or the host failed.

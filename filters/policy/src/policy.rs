@@ -112,6 +112,7 @@ impl<M: Runs> Policy<M> {
         {
             limits.start(instance, environment);
         }
+        self.breakers.start(instance);
     }
 
     /// Decides one request. Sections run in the order egress, rate limits, routes, canaries; the first that
@@ -143,13 +144,20 @@ impl<M: Runs> Policy<M> {
         let (settings, breakers) = (&self.settings, &self.breakers);
         let by_rule = M::MODULE.runs(Section::Routes)
             && self.routes.as_ref().is_some_and(|r| r.decide(request, breakers, environment, &mut decision));
+        // In a chain of modules a rule of the one before counts as one of ours, and its default as our default.
+        let chained = match M::MODULE {
+            Module::Canary => self.earlier_route(request, environment),
+            _ => None,
+        };
         let by_canary = M::MODULE.runs(Section::Canaries)
             && !by_rule
+            && chained != Some(Earlier::Rule)
             && self
                 .canaries
                 .as_ref()
                 .is_some_and(|c| c.decide(request, settings, breakers, environment, &mut decision));
         if !by_rule && !by_canary {
+            decision.keeps_route = chained.is_some();
             decision.route = self.routes.as_ref().and_then(Routes::default_route);
         }
         if let Some(held_back) = held_back {
@@ -161,10 +169,27 @@ impl<M: Runs> Policy<M> {
         decision
     }
 
+    /// What the header-routing module of an earlier filter says of the route header. What it does not know of, a client
+    /// has sent. Nobody is asked when there is no such header.
+    fn earlier_route(&self, request: &Request<'_>, environment: &mut impl Environment) -> Option<Earlier> {
+        let route = request.value(self.settings.route_header.0.as_bytes())?;
+        let earlier = environment.earlier_route()?;
+        let (by, name) = earlier.split_at_checked(earlier.iter().position(|&b| b == b' ')?)?;
+        if name.get(1..)? != route {
+            return None;
+        }
+        match by {
+            b"rule" => Some(Earlier::Rule),
+            b"default" => Some(Earlier::Default),
+            _ => None,
+        }
+    }
+
     /// Sets the route header, or removes the one that a client sent: a client never chooses the route.
     fn write_route_header<'a>(&'a self, request: &Request<'a>, decision: &mut Decision<'a>) {
         let name = &*self.settings.route_header.0;
         match decision.route {
+            None if decision.keeps_route => {}
             Some(route) => decision.headers.push(HeaderOp::Set(name, Cow::Borrowed(route.as_bytes()))),
             None if request.value(name.as_bytes()).is_some() => decision.headers.push(HeaderOp::Remove(name)),
             None => {}
@@ -201,6 +226,13 @@ impl<M: Runs> Policy<M> {
     pub fn settings(&self) -> &Settings {
         &self.settings
     }
+}
+
+/// What wrote the route header in an earlier filter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Earlier {
+    Rule,
+    Default,
 }
 
 /// What Audit or Shadow held back: the part of a decision that later sections must not overwrite.

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use hashbrown::HashMap;
-use penstock_policy::{Action, Decision, HeaderOp, Metric, Policy, Request, Runs, Scratch, Section};
+use penstock_policy::{Action, Decision, HeaderOp, Metric, Module, Policy, Request, Runs, Scratch, Section};
 use rustc_hash::FxBuildHasher;
 
 use crate::abi::{Flow, LogLevel};
@@ -196,6 +196,12 @@ impl<M: Runs> Vm<M> {
                 plugin.count(&decision.counts);
                 if M::MODULE.runs(Section::Egress) {
                     egress::report(&request, &decision);
+                }
+                if M::MODULE == Module::HeaderRouting
+                    && let Some(route) = decision.route
+                {
+                    let by = if decision.section.is_some() { "rule" } else { "default" };
+                    host::set_filter_state(host::ROUTE_STATE, &format!("{by} {route}"));
                 }
                 let flow = apply(&request, &decision)?;
                 // A response of the policy's own carries its headers already.

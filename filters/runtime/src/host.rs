@@ -192,6 +192,9 @@ pub(crate) fn instance() -> Vec<u8> {
     instance
 }
 
+/// Where the header-routing module says who wrote the route header, for the canary module behind it.
+pub(crate) const ROUTE_STATE: &str = "penstock.route";
+
 /// What a decision may ask, answered by the host.
 ///
 /// A fact that the host does not have is `None`. A host without clock, randomness or shared data is broken: the decision
@@ -264,6 +267,10 @@ impl Environment for HostEnvironment {
                 Some(format!("spiffe://{trust_domain}/ns/{namespace}/sa/{account}").into_bytes())
             }
         }
+    }
+
+    fn earlier_route(&mut self) -> Option<Vec<u8>> {
+        Some(property(ROUTE_STATE)?.to_vec())
     }
 
     fn random(&mut self) -> u64 {

@@ -119,6 +119,13 @@ impl Breakers {
         watch
     }
 
+    /// Keeps the state apart from that of other instances in the same store.
+    pub(crate) fn start(&mut self, instance: &[u8]) {
+        for breaker in &mut self.0 {
+            breaker.key = [instance, b"\0", &breaker.key].concat().into();
+        }
+    }
+
     /// Whether any request is watched.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

@@ -348,3 +348,66 @@ fn what_is_wrong_is_named_with_its_place_and_remedy() {
     let twice = errors(json!([canary(json!({})), canary(json!({}))]));
     assert_eq!(twice, ["canaries[1].name: \"shop\": is already the name of canaries[0]"]);
 }
+
+/// What the header-routing module before this one left, and chance.
+struct Chain(Option<&'static [u8]>);
+
+impl crate::Environment for Chain {
+    fn now(&mut self) -> Timestamp {
+        Timestamp(0)
+    }
+    fn source_address(&mut self) -> Option<std::net::IpAddr> {
+        None
+    }
+    fn destination_port(&mut self) -> Option<u16> {
+        None
+    }
+    fn sni(&mut self) -> Option<Vec<u8>> {
+        None
+    }
+    fn peer(&mut self) -> Option<Vec<u8>> {
+        None
+    }
+    fn earlier_route(&mut self) -> Option<Vec<u8>> {
+        self.0.map(<[u8]>::to_vec)
+    }
+    fn random(&mut self) -> u64 {
+        1
+    }
+    fn load(&mut self, _: &[u8], _: &mut Vec<u8>) -> Option<crate::Version> {
+        None
+    }
+    fn store(&mut self, _: &[u8], _: &[u8], _: Option<crate::Version>) -> Result<crate::Version, crate::StoreConflict> {
+        Err(crate::StoreConflict)
+    }
+}
+
+#[test]
+fn behind_a_header_routing_module_rules_win_and_defaults_give_way() {
+    let document = json!({"canaries": [{"name": "shop", "matches": [{"method": "GET"}],
+        "variants": [{"name": "v2", "weight": 1}]}]});
+    let policy = Policy::<crate::module::Canary>::from_json(document.to_string().as_bytes()).unwrap();
+    for (method, sent, left, expected) in [
+        ("GET", Some("beta"), Some(&b"rule beta"[..]), "kept"),
+        ("GET", Some("stable"), Some(b"default stable"), "v2"),
+        ("POST", Some("stable"), Some(b"default stable"), "kept"),
+        // Whoever lies about the route, or was not there.
+        ("GET", Some("beta"), None, "v2"),
+        ("GET", Some("beta"), Some(b"rule other"), "v2"),
+        ("POST", Some("beta"), Some(b"rule bet"), "removed"),
+        ("POST", Some("beta"), Some(b"beta"), "removed"),
+        ("POST", None, Some(b"rule beta"), "kept"),
+    ] {
+        let mut map: Vec<crate::Header<'_>> = vec![(b":method", method.as_bytes())];
+        map.extend(sent.map(|route| (&b"x-penstock-route"[..], route.as_bytes())));
+        let request = crate::Request::new(&map);
+        let decision = policy.decide(&request, &mut Chain(left));
+        let done = match &decision.headers[..] {
+            [] => "kept",
+            [crate::HeaderOp::Remove(_)] => "removed",
+            [crate::HeaderOp::Set(_, value)] => std::str::from_utf8(value).unwrap(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(done, expected, "{method} {sent:?} {left:?}");
+    }
+}
