@@ -222,7 +222,8 @@ fn a_refusal_is_what_the_policy_says_and_grpc_gets_its_own_status() -> Result<()
     limit["quotaHeaders"] = json!("IETF");
     let mut envoy = envoy("rate-limit", &limit)?;
     let address = envoy.ingress()?;
-    assert_eq!(http::send(Protocol::Http1, address, &Request::get("/"))?.status, 200);
+    let first = http::send(Protocol::Http1, address, &Request::get("/"))?;
+    assert_eq!((first.status, first.header("ratelimit").as_deref()), (200, Some("\"l\";r=0;t=3600")));
     for protocol in Protocol::ALL {
         let response = http::send(protocol, address, &Request::get("/"))?;
         assert_eq!((response.status, response.text().as_str()), (503, "slow down\n"));
