@@ -30,7 +30,7 @@ demo: setup-run ## Show the suite at work in a real Envoy, until Ctrl-C (ONCE=1:
 	@scripts/demo.sh
 
 bench: setup-run ## Run the benchmarks
-	@cargo bench --workspace --locked
+	@cargo bench --workspace --bench '*' --locked
 
 lint: setup ## Check format, clippy, documentation, licences, scripts
 	@scripts/lint.sh
