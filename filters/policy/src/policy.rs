@@ -88,17 +88,20 @@ impl<M: Runs> Policy<M> {
         let routes = section::<M, RoutesDocument>(Section::Routes, &fields, cx);
         let rate_limits = section::<M, Named<LimitDocument>>(Section::RateLimits, &fields, cx);
         let canaries = section::<M, Named<CanaryDocument>>(Section::Canaries, &fields, cx);
-        let settings = settings?;
+        let (Some(settings), Some(egress), Some(routes), Some(rate_limits), Some(canaries), false) =
+            (settings, egress, routes, rate_limits, canaries, foreign)
+        else {
+            return None;
+        };
         // The sections name their counters here, when they compile.
         let mut metrics = Metrics::default();
         let hops = settings.source_address.trusted_hops.0;
-        let egress = egress?.map(Egress::new);
-        let rate_limits = rate_limits?.map(|limits| RateLimits::new(limits, hops, &mut metrics));
+        let egress = egress.map(Egress::new);
+        let rate_limits = rate_limits.map(|limits| RateLimits::new(limits, hops, &mut metrics));
         let mut breakers = Breakers::default();
-        let routes = routes?.map(|routes| Routes::new(routes, &mut breakers, &mut metrics));
-        let canaries = canaries?.map(|canaries| Canaries::new(canaries.0, &mut breakers, &mut metrics));
-        let policy = Policy { module: PhantomData, settings, metrics, egress, rate_limits, breakers, routes, canaries };
-        Some(policy).filter(|_| !foreign)
+        let routes = routes.map(|routes| Routes::new(routes, &mut breakers, &mut metrics));
+        let canaries = canaries.map(|canaries| Canaries::new(canaries.0, &mut breakers, &mut metrics));
+        Some(Policy { module: PhantomData, settings, metrics, egress, rate_limits, breakers, routes, canaries })
     }
 
     /// Prepares the state that decisions share between workers, before the first one. `instance` names what runs the

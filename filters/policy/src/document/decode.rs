@@ -20,6 +20,7 @@ impl Context {
     }
 
     /// Notes that the value `node` at `at` is wrong.
+    #[inline(never)]
     pub fn problem(&mut self, at: &At<'_>, node: &Node, message: impl Into<String>, help: impl Into<Option<String>>) {
         let value = match node {
             Node::Null => None,
@@ -29,6 +30,7 @@ impl Context {
     }
 
     /// Notes a problem that is not about one value.
+    #[inline(never)]
     pub fn problem_at(&mut self, at: &At<'_>, message: impl Into<String>, help: impl Into<Option<String>>) {
         self.push(at, None, message.into(), help.into());
     }
@@ -62,16 +64,22 @@ pub trait Decode: Sized {
 
 /// Notes that `node` is of the wrong kind.
 pub fn wrong_kind<T: Decode>(node: &Node, at: &At<'_>, cx: &mut Context) -> Option<T> {
+    note_wrong_kind(node, at, cx, T::EXPECTED);
+    None
+}
+
+/// [`wrong_kind`] for all types: compiled once.
+#[inline(never)]
+fn note_wrong_kind(node: &Node, at: &At<'_>, cx: &mut Context, expected: &str) {
     let help = match node {
         Node::Null => Some("give it a value or leave the field out".to_owned()),
-        Node::Integer(_) | Node::Float(_) | Node::Bool(_) if T::EXPECTED.starts_with("a string") => {
+        Node::Integer(_) | Node::Float(_) | Node::Bool(_) if expected.starts_with("a string") => {
             Some(format!("put it in quotes: \"{node}\""))
         }
         Node::String(text) if looks_unquoted(text) => Some(format!("write it without quotes: {text}")),
         _ => None,
     };
-    cx.problem(at, node, format!("is {}, expected {}", node.kind(), T::EXPECTED), help);
-    None
+    cx.problem(at, node, format!("is {}, expected {expected}", node.kind()), help);
 }
 
 /// Whether text in quotes was probably meant as a number or boolean.
@@ -216,8 +224,20 @@ pub struct Fields<'n> {
 impl<'n> Fields<'n> {
     /// Checks that `node` is an object with only `known` fields, none of them twice.
     pub fn open<T: Decode>(node: &'n Node, at: &At<'_>, cx: &mut Context, known: &[&str]) -> Option<Fields<'n>> {
+        Fields::check(node, at, cx, known, T::EXPECTED)
+    }
+
+    /// The part of [`Fields::open`] that is the same for every type: compiled once.
+    fn check(
+        node: &'n Node,
+        at: &At<'_>,
+        cx: &mut Context,
+        known: &[&str],
+        expected: &'static str,
+    ) -> Option<Fields<'n>> {
         let Node::Map(entries) = node else {
-            return wrong_kind::<T>(node, at, cx).map(|_| Fields { entries: &[] });
+            note_wrong_kind(node, at, cx, expected);
+            return None;
         };
         for (i, (key, value)) in entries.iter().enumerate() {
             if entries.iter().take(i).any(|(earlier, _)| earlier == key) {
@@ -257,6 +277,7 @@ impl<'n> Fields<'n> {
 }
 
 /// "did you mean …", or the list of what is possible when nothing is near.
+#[inline(never)]
 pub fn suggestion(word: &str, known: &[&str]) -> String {
     if word == "true" && known.contains(&"on") {
         return "YAML 1.1, which Kubernetes reads, takes a bare `on` for true: write \"on\" in quotes".to_owned();
@@ -300,7 +321,9 @@ macro_rules! object {
             ) -> Option<Self> {
                 let fields = $crate::document::Fields::open::<Self>(node, at, cx, &[$($json),*])?;
                 $( let $field = object!(@get fields, $json, $type, at, cx $(, $default)?); )*
-                let object = $name { $($field: $field?,)* };
+                // All at once: a `?` for each field would drop the others in as many ways.
+                let ($(Some($field),)*) = ($($field,)*) else { return None };
+                let object = $name { $($field,)* };
                 $( if !$check(&object, at, cx) { return None; } )?
                 Some(object)
             }

@@ -65,14 +65,19 @@ impl Decode for RequestMatch {
         let headers = fields.get::<Option<NonEmpty<HeaderCondition>>>("headers", at, cx);
         let query_params = fields.get::<Option<NonEmpty<PairCondition>>>("queryParams", at, cx);
         let cookies = fields.get::<Option<NonEmpty<PairCondition>>>("cookies", at, cx);
+        let (Some(method), Some(hostnames), Some(path), Some(headers), Some(query_params), Some(cookies)) =
+            (method, hostnames, path, headers, query_params, cookies)
+        else {
+            return None;
+        };
         let pairs = |list: Option<NonEmpty<PairCondition>>| list.into_iter().flat_map(|l| l.0).map(|c| c.0).collect();
         Some(RequestMatch {
-            method: method?.map(|method| method.0.into_boxed_bytes()),
-            hostnames: hostnames?.map(|patterns| HostSet::new(patterns.0)),
-            path: path?,
-            headers: headers?.into_iter().flat_map(|list| list.0).map(|condition| condition.0).collect(),
-            query_params: pairs(query_params?),
-            cookies: pairs(cookies?),
+            method: method.map(|method| method.0.into_boxed_bytes()),
+            hostnames: hostnames.map(|patterns| HostSet::new(patterns.0)),
+            path,
+            headers: headers.into_iter().flat_map(|list| list.0).map(|condition| condition.0).collect(),
+            query_params: pairs(query_params),
+            cookies: pairs(cookies),
         })
     }
 }
