@@ -30,7 +30,7 @@ demo: setup-run ## Show the suite at work in a real Envoy, until Ctrl-C (ONCE=1:
 	@scripts/demo.sh
 
 bench: setup-run ## Run the benchmarks
-	@cargo bench --workspace --locked
+	@cargo bench --workspace --bench '*' --locked
 
 lint: setup ## Check format, clippy, documentation, licences, scripts
 	@scripts/lint.sh
@@ -38,7 +38,7 @@ lint: setup ## Check format, clippy, documentation, licences, scripts
 fmt: ## Format the source
 	@cargo fmt --all
 
-check: ## Type-check everything, natively and for wasm: the quickest answer
+check: setup-run ## Type-check everything, natively and for wasm: the quickest answer
 	@cargo check --workspace --all-targets --locked
 	@cargo check --workspace --exclude penstock --exclude penstock-integration --locked --target wasm32-wasip1
 

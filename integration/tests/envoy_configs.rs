@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use penstock_integration::http::{self, Protocol, Request};
-use penstock_integration::{Bootstrap, Envoy, Upstream, workspace};
+use penstock_integration::{Bootstrap, Envoy, Listener, Route, Upstream, workspace};
 use tempfile::TempDir;
 
 /// A file of `envoy-configs/` with each of these texts replaced; every one of them must be there.
@@ -142,4 +142,58 @@ fn eventually(mut holds: impl FnMut() -> Result<bool>) -> Result<()> {
         std::thread::sleep(std::time::Duration::from_millis(10));
     }
     anyhow::bail!("it did not come true in five seconds")
+}
+
+#[test]
+fn the_egress_gateway_is_valid_and_knows_its_callers_by_their_certificates() -> Result<()> {
+    let module = workspace::module("egress-allowlist")?.display().to_string();
+    let tls = |file: &str| workspace::root().join("integration/tests/tls").join(file).display().to_string();
+    let (certificate, key) = (tls("gateway.crt"), tls("gateway.key"));
+    let gateway = |caller: &str| {
+        read(
+            "egress-gateway.yaml",
+            &[
+                ("port_value: 9901", "port_value: 0"),
+                ("address: 0.0.0.0, port_value: 15443", "address: 127.0.0.1, port_value: 0"),
+                ("/etc/penstock/egress-allowlist.wasm", &module),
+                ("/etc/penstock/tls/gateway.crt", &certificate),
+                ("/etc/penstock/tls/gateway.key", &key),
+                ("/etc/penstock/tls/ca.crt", &certificate),
+                ("/etc/ssl/certs/ca-certificates.crt", &certificate),
+                ("sa/checkout\"", caller),
+            ],
+        )
+    };
+    for (caller, expected) in [("sa/checkout\"", None), ("sa/web\"", Some("callerNotAllowed"))] {
+        let yaml = gateway(caller)?;
+        validate(&yaml)?;
+        let mut egress = Bootstrap::text(&yaml)?.start()?;
+        // The workload's side: another Envoy, with the certificate of spiffe://cluster.local/ns/payments/sa/checkout.
+        let transport = serde_json::json!({"name": "tls", "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
+            "common_tls_context": {"tls_certificates": [{
+                "certificate_chain": {"filename": certificate}, "private_key": {"filename": key},
+            }]},
+        }});
+        let address = egress.address("egress")?;
+        let sidecar = Bootstrap::new()?
+            .any_cluster(serde_json::json!({
+                "name": "gateway", "type": "STATIC", "connect_timeout": "1s", "transport_socket": transport,
+                "load_assignment": {"cluster_name": "gateway", "endpoints": [{"lb_endpoints": [{"endpoint": {"address":
+                    {"socket_address": {"address": "127.0.0.1", "port_value": address.port()}}}}]}]},
+            }))
+            .listener(Listener::new("workload").route(Route::any().to("gateway")))
+            .start()?;
+        let ask = |authority: &str, path: &str| {
+            http::send(Protocol::Http1, sidecar.address("workload")?, &Request::new("POST", authority, path))
+        };
+        // Allowed means that Envoy goes on to look for the host, which is not the module's answer any more.
+        let listed = ask("api.stripe.com:443", "/v1/charges")?;
+        assert_eq!(listed.json().get("reason").and_then(|reason| reason.as_str()), expected, "{}", listed.text());
+        let other = ask("evil.test:443", "/")?;
+        assert_eq!((other.status, other.json().get("reason").cloned()), (403, Some("hostNotAllowed".into())));
+        assert_eq!(ask("evil.test,api.stripe.com", "/")?.status, 400);
+        egress.check_healthy()?;
+    }
+    Ok(())
 }

@@ -176,9 +176,22 @@ TOML
 
 # -----------------------------------------------------------------------------------------------------------------------------
 
+# ready TARGET: says so, and drops what cargo built here on top of another std of the same version (rustup's, where ours is now,
+# or the other way round). Cargo cannot tell them apart, and rustc would only say that it "can't find crate".
+ready() {
+    local built=$ROOT/target/$1 std
+    std=$(cksum "$rustlib/$1/lib/"libstd-*.rlib | cut -d' ' -f1,2)
+    if [[ $(cat "$built/.std" 2>/dev/null) != "$std" ]]; then
+        rm -rf "$built"
+        mkdir -p "$built"
+        echo "$std" >"$built/.std"
+    fi
+    say "$1" "is ready"
+}
+
 missing=() unbuilt=()
 for target in "$WASI_TARGET" "$PURE_TARGET"; do
-    if usable "$target"; then say "$target" "is ready"; else missing+=("$target"); fi
+    if usable "$target"; then ready "$target"; else missing+=("$target"); fi
 done
 if ! ((${#missing[@]})); then exit 0; fi
 
@@ -203,5 +216,5 @@ for target in "${missing[@]}"; do
         cat "$scratch/probe.log" >&2
         die "the standard library for $target is installed, but a program does not link with it (above)"
     fi
-    say "$target" "is ready"
+    ready "$target"
 done
