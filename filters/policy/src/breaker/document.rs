@@ -1,7 +1,6 @@
 //! The thresholds as written in `rollback` and `failover`.
 
-use std::time::Duration;
-
+use super::nanos;
 use super::state::Limits;
 use crate::document::{At, Context, Decode, Node, PositiveDuration, Whole, object, wrong_kind};
 
@@ -70,8 +69,4 @@ impl Thresholds {
         let needs = 50_000_u32.div_ceil(share);
         (self.min_requests.0 < needs).then_some(needs)
     }
-}
-
-fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
