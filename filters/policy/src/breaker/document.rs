@@ -1,7 +1,6 @@
 //! The thresholds as written in `rollback` and `failover`.
 
-use std::time::Duration;
-
+use super::nanos;
 use super::state::Limits;
 use crate::document::{At, Context, Decode, Node, PositiveDuration, Whole, object, wrong_kind};
 
@@ -64,14 +63,11 @@ impl Thresholds {
         }
     }
 
-    /// Why the minimum of requests is too small for the percentile: fewer than five requests could exceed it.
+    /// The least minimum of requests that goes with the percentile, when the given one is below it: of fewer not even half
+    /// a request is expected above the percentile, so a single slow answer decides.
     pub fn percentile_needs(&self) -> Option<u32> {
         let share = 10_000_u32.saturating_sub(self.latency.as_ref()?.percentile.0).max(1);
-        let needs = 50_000_u32.div_ceil(share);
+        let needs = 5_000_u32.div_ceil(share);
         (self.min_requests.0 < needs).then_some(needs)
     }
-}
-
-fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -62,8 +62,8 @@ struct Breaker {
     /// Where requests go while it is open.
     instead: Box<str>,
     limits: Limits,
-    /// Slower answers count as slow.
-    slow_above: Duration,
+    /// Slower answers count as slow; in nanoseconds.
+    slow_above: u64,
     metric: Metric,
     worker: RefCell<Worker>,
 }
@@ -96,16 +96,27 @@ impl Breakers {
     pub(crate) fn add(&mut self, guard: &Guard<'_>, thresholds: &Thresholds, metrics: &mut Metrics) -> Watch {
         let watch = Watch(u32::try_from(self.0.len()).unwrap_or(u32::MAX));
         let limits = thresholds.limits();
-        let slow_above = thresholds.latency.as_ref().map_or(Duration::MAX, |latency| latency.above.0);
+        let slow_above = thresholds.latency.as_ref().map_or(u64::MAX, |latency| nanos(latency.above.0));
         let (what, outcome) = match guard.section {
             Section::Canaries => (format!("canary {}: variant {}", guard.rule, guard.guarded), "rolledBack"),
             _ => (format!("rule {}: route {}", guard.rule, guard.guarded), "failedOver"),
         };
         // A changed breaker starts anew: its key is another.
         let mut identity = SipHasher24::new();
-        for part in [guard.section.field(), guard.rule, guard.guarded, &format!("{limits:?}{slow_above:?}")] {
+        for part in [guard.section.field(), guard.rule, guard.guarded] {
             identity.write(&(part.len() as u64).to_le_bytes());
             identity.write(part.as_bytes());
+        }
+        let or_none = |share: Option<u32>| share.map_or(u64::MAX, u64::from);
+        for number in [
+            limits.window,
+            limits.min_requests.into(),
+            or_none(limits.error_percent),
+            or_none(limits.slow_share),
+            limits.cooldown,
+            slow_above,
+        ] {
+            identity.write(&number.to_le_bytes());
         }
         self.0.push(Breaker {
             key: format!("penstock.breaker.{:016x}", identity.finish()).into_bytes().into(),
@@ -162,7 +173,7 @@ impl Breakers {
         if worker.pending.requests == 0 {
             worker.pending_since = now;
         }
-        let slow = outcome.latency.is_some_and(|latency| latency > breaker.slow_above);
+        let slow = outcome.latency.is_some_and(|latency| nanos(latency) > breaker.slow_above);
         worker.pending.add(Tally { requests: 1, failures: outcome.failed.into(), slow: slow.into() });
         let waited = now.checked_sub(worker.pending_since).is_none_or(|waited| waited >= PATIENCE);
         if outcome.failed || slow || waited || worker.open_since != 0 {
@@ -184,6 +195,11 @@ impl Breakers {
         }
         events
     }
+}
+
+/// Whole nanoseconds, at most 584 years.
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// Whether a request with these random bits probes a half-open breaker.
@@ -216,7 +232,7 @@ impl Breaker {
         let (subject, instead) = (&self.subject, &self.instead);
         let counts = |Tally { requests, failures, slow }| {
             let slow = match self.limits.slow_share {
-                Some(_) => format!(", {slow} slower than {} ms", self.slow_above.as_millis()),
+                Some(_) => format!(", {slow} slower than {} ms", self.slow_above / 1_000_000),
                 None => String::new(),
             };
             format!("{failures} of {requests} requests failed{slow}")

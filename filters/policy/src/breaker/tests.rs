@@ -223,7 +223,7 @@ fn what_is_wrong_is_named_with_its_place_and_remedy() {
         "latency": {"percentile": 99.5, "above": "1s"}})));
     assert_eq!(
         few.warnings()[0].to_string(),
-        "canaries[0].rollback.minRequests: is so small that fewer than five slow requests roll the variant back; with this percentile write 1000 or more"
+        "canaries[0].rollback.minRequests: is so small that a single slow request rolls the variant back; with this percentile write 100 or more"
     );
     assert!(policy(&rollback()).warnings().is_empty());
 }

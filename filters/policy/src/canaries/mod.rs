@@ -234,7 +234,7 @@ impl Canary {
         Some(Problem {
             path: rollback.field("minRequests").to_string(),
             value: None,
-            message: "is so small that fewer than five slow requests roll the variant back".to_owned(),
+            message: "is so small that a single slow request rolls the variant back".to_owned(),
             help: Some(format!("with this percentile write {needs} or more")),
         })
     }
