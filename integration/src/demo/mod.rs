@@ -3,6 +3,8 @@
 //! Each section of the policy has a file here: its policy, its listener, and a walk that sends requests and says what
 //! must come back. To add one, write a file like `routes.rs` and add its section to `SECTIONS`.
 
+mod canaries;
+mod egress;
 mod json;
 mod limits;
 mod live;
@@ -39,7 +41,7 @@ struct Section {
 }
 
 /// Every section, in the order of the walk.
-const SECTIONS: [Section; 2] = [routes::SECTION, limits::SECTION];
+const SECTIONS: [Section; 4] = [routes::SECTION, canaries::SECTION, limits::SECTION, egress::SECTION];
 
 /// How the demo is to run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
