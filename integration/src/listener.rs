@@ -1,5 +1,7 @@
 //! One HTTP listener: its filters, its route table, its limits.
 
+use std::path::Path;
+
 use serde_json::{Map, Value, json};
 
 use crate::wasm::WasmFilter;
@@ -117,12 +119,13 @@ pub struct Listener {
     filters: Vec<Value>,
     routes: Vec<Route>,
     manager: Map<String, Value>,
+    tls: Option<Value>,
 }
 
 impl Listener {
     /// A listener without filters and routes.
     pub fn new(name: &str) -> Self {
-        Listener { name: name.to_owned(), filters: Vec::new(), routes: Vec::new(), manager: Map::new() }
+        Listener { name: name.to_owned(), filters: Vec::new(), routes: Vec::new(), manager: Map::new(), tls: None }
     }
 
     /// The next HTTP filter is this module, with a policy that stays.
@@ -167,6 +170,21 @@ impl Listener {
         self
     }
 
+    /// Takes connections over TLS only, with this certificate and key (PEM files).
+    #[must_use]
+    pub fn tls(mut self, certificate: &Path, key: &Path) -> Self {
+        self.tls = Some(json!({
+            "name": "tls",
+            "typed_config": {
+                "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext",
+                "common_tls_context": {"tls_certificates": [
+                    {"certificate_chain": {"filename": certificate}, "private_key": {"filename": key}},
+                ]},
+            },
+        }));
+        self
+    }
+
     /// Lets requests carry as much header data as Envoy can be told to accept: 8 MiB and 100,000 headers; over HTTP/2
     /// 256 KiB a field.
     #[must_use]
@@ -206,10 +224,14 @@ impl Listener {
         if let Some(manager) = manager.as_object_mut() {
             manager.extend(self.manager.clone());
         }
+        let mut chain = json!({"filters": [{"name": "http", "typed_config": manager}]});
+        if let (Some(tls), Some(chain)) = (&self.tls, chain.as_object_mut()) {
+            chain.insert("transport_socket".to_owned(), tls.clone());
+        }
         json!({
             "name": self.name,
             "address": {"socket_address": {"address": "127.0.0.1", "port_value": 0}},
-            "filter_chains": [{"filters": [{"name": "http", "typed_config": manager}]}],
+            "filter_chains": [chain],
         })
     }
 }

@@ -64,11 +64,16 @@ pub enum Reply {
     Status(u16, Vec<(String, String)>),
     /// The other reply, later.
     After(Duration, Box<Reply>),
+    /// Answers 200, but sends only so many of the [`WHOLE`] bytes of the body, and then closes or hangs.
+    Part(usize, Box<Reply>),
     /// Closes the connection without an answer.
     Close,
     /// Never answers.
     Hang,
 }
+
+/// How long a body of [`Reply::Part`] says that it is.
+const WHOLE: usize = 1000;
 
 type Handler = dyn Fn(&Received) -> Reply + Send + Sync;
 
@@ -196,6 +201,12 @@ fn answer(stream: &mut BufReader<TcpStream>, state: &State, request: &Received, 
         Reply::After(delay, reply) => {
             thread::sleep(delay);
             return answer(stream, state, request, *reply);
+        }
+        Reply::Part(bytes, then) => {
+            let head = format!("HTTP/1.1 200 X\r\ncontent-length: {WHOLE}\r\n\r\n");
+            let body = vec![b'x'; bytes.min(WHOLE)];
+            stream.get_mut().write_all(&[head.as_bytes(), &body].concat())?;
+            return answer(stream, state, request, *then);
         }
         Reply::Close => return Ok(false),
         Reply::Hang => {

@@ -74,7 +74,8 @@ impl Later {
     }
 
     /// The exchange is over: tells the breaker. A response that never began was not waited for by the client; when the
-    /// upstream is at fault, the proxy itself has answered with 503 or 504.
+    /// upstream is at fault, the proxy itself has answered with 503 or 504. A client that leaves in the middle has seen
+    /// the upstream do well so far.
     pub(crate) fn observe<M: Runs>(self, policy: &Policy<M>) -> Option<Event> {
         let watched = self.watched?;
         let (status, latency) = watched.answered?;

@@ -1,7 +1,7 @@
 //! HTTP/1.1 over plain TCP, byte for byte.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -45,6 +45,13 @@ impl Connection {
             sent?;
         }
         received
+    }
+
+    /// Sends a request, waits for `until`, and closes the connection.
+    pub fn abandon(&mut self, request: &Request, until: impl FnOnce() -> Result<()>) -> Result<()> {
+        self.send(&encode(request))?;
+        until()?;
+        Ok(self.stream.get_ref().shutdown(Shutdown::Both)?)
     }
 
     /// Reads one response; `bodiless` when it answers a HEAD.

@@ -80,30 +80,33 @@ impl Connection {
 
     /// Sends a request in the usual form and waits for the whole answer.
     pub fn request(&mut self, request: &Request) -> Result<Response> {
-        let mut fields: Vec<Field> = vec![(b":method".to_vec(), request.method.clone())];
-        let connect = request.method == b"CONNECT" && request.protocol.is_none();
-        if !connect {
-            fields.push((b":scheme".to_vec(), request.scheme.clone()));
-        }
-        if !request.authority.is_empty() {
-            fields.push((b":authority".to_vec(), request.authority.clone()));
-        }
-        if !connect {
-            fields.push((b":path".to_vec(), request.path.clone()));
-        }
-        if let Some(protocol) = &request.protocol {
-            fields.push((b":protocol".to_vec(), protocol.clone()));
-        }
-        fields.extend(request.headers.iter().cloned());
-        if !request.body.is_empty() {
-            fields.push((b"content-length".to_vec(), request.body.len().to_string().into_bytes()));
-        }
-        self.send(&fields, &request.body)
+        self.send(&fields_of(request), &request.body)
+    }
+
+    /// Sends a request in the usual form, waits for `until`, and cancels it.
+    pub fn abandon(&mut self, request: &Request, until: impl FnOnce() -> Result<()>) -> Result<()> {
+        /// What a client says that does not want the answer any more.
+        const CANCEL: u32 = 8;
+        let (stream, sent) = self.begin(&fields_of(request), &request.body)?;
+        sent?;
+        until()?;
+        self.write(&frame(RST_STREAM, 0, stream, &CANCEL.to_be_bytes()))
     }
 
     /// Sends exactly this header list, and a body of at most 65,535 bytes, and waits for the whole answer. A stream
     /// that the peer resets is an error.
     pub fn send(&mut self, fields: &[Field], body: &[u8]) -> Result<Response> {
+        let (stream, sent) = self.begin(fields, body)?;
+        // A server may refuse and close before it has read everything.
+        let received = self.receive(stream);
+        if received.is_err() {
+            sent?;
+        }
+        received
+    }
+
+    /// The new stream, and whether all could be sent.
+    fn begin(&mut self, fields: &[Field], body: &[u8]) -> Result<(u32, Result<()>)> {
         ensure!(body.len() <= WINDOW, "this client sends bodies of at most {WINDOW} bytes");
         let stream = self.next_stream;
         self.next_stream += 2;
@@ -121,13 +124,7 @@ impl Connection {
         while let Some(chunk) = chunks.next() {
             bytes.extend(frame(DATA, if chunks.peek().is_none() { END_STREAM } else { 0 }, stream, chunk));
         }
-        let sent = self.write(&bytes);
-        // A server may refuse and close before it has read everything.
-        let received = self.receive(stream);
-        if received.is_err() {
-            sent?;
-        }
-        received
+        Ok((stream, self.write(&bytes)))
     }
 
     fn receive(&mut self, stream: u32) -> Result<Response> {
@@ -143,7 +140,8 @@ impl Connection {
                 }
                 RST_STREAM if frame.stream == stream => {
                     // NO_ERROR after a whole answer only says that the rest of the request is not wanted.
-                    ensure!(response.status != 0, "the stream was reset: {}", code(frame.payload.get(..4)));
+                    let why = code(frame.payload.get(..4));
+                    ensure!(response.status != 0 && why == "NO_ERROR", "the stream was reset: {why}");
                     return Ok(response);
                 }
                 HEADERS => {
@@ -194,6 +192,29 @@ impl Connection {
         self.stream.read_exact(&mut payload)?;
         Ok(Frame { kind, flags, stream: u32::from_be_bytes(stream) & 0x7fff_ffff, payload })
     }
+}
+
+/// A request's header list in the usual form.
+fn fields_of(request: &Request) -> Vec<Field> {
+    let mut fields: Vec<Field> = vec![(b":method".to_vec(), request.method.clone())];
+    let connect = request.method == b"CONNECT" && request.protocol.is_none();
+    if !connect {
+        fields.push((b":scheme".to_vec(), request.scheme.clone()));
+    }
+    if !request.authority.is_empty() {
+        fields.push((b":authority".to_vec(), request.authority.clone()));
+    }
+    if !connect {
+        fields.push((b":path".to_vec(), request.path.clone()));
+    }
+    if let Some(protocol) = &request.protocol {
+        fields.push((b":protocol".to_vec(), protocol.clone()));
+    }
+    fields.extend(request.headers.iter().cloned());
+    if !request.body.is_empty() {
+        fields.push((b"content-length".to_vec(), request.body.len().to_string().into_bytes()));
+    }
+    fields
 }
 
 /// Takes the head of a response, or its trailers.

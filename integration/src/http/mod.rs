@@ -177,4 +177,12 @@ impl Connection {
             Connection::Http2(connection) => connection.request(request),
         }
     }
+
+    /// Sends a request, waits for `until`, and leaves without the answer: HTTP/1.1 closes, HTTP/2 resets the stream.
+    pub fn abandon(&mut self, request: &Request, until: impl FnOnce() -> Result<()>) -> Result<()> {
+        match self {
+            Connection::Http1(connection) => connection.abandon(request, until),
+            Connection::Http2(connection) => connection.abandon(request, until),
+        }
+    }
 }

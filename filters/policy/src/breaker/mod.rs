@@ -30,7 +30,9 @@ const TRIES: usize = 8;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Watch(u32);
 
-/// How a request ended. A request that its client gave up ended in no way that says anything: it is not observed.
+/// How a request ended. One that its client gave up before there was an answer says nothing: it is not observed. One
+/// given up in the middle of the answer is what the answer's headers said: streams end so, and if they were left out
+/// only their failures would count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Outcome {
     /// A status of 500 or more, a reset by the upstream, or a timeout.

@@ -1,0 +1,360 @@
+//! Breakers (`failover`, `rollback`) in a real Envoy: what counts as a failure, and the way from closed over open and
+//! half-open back to closed, in answers, log lines and metrics.
+
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use penstock_integration::http::{self, Connection, Protocol, Request, Response};
+use penstock_integration::{Bootstrap, Envoy, Listener, Reply, Route, Upstream, WasmFilter};
+use serde_json::{Value, json};
+
+/// Until `holds`, or an error that says what did not come about.
+fn eventually(what: &str, mut holds: impl FnMut() -> Result<bool>) -> Result<()> {
+    let started = Instant::now();
+    while !holds()? {
+        ensure!(started.elapsed() < Duration::from_secs(30), "in half a minute it did not come about: {what}");
+        thread::sleep(Duration::from_millis(20));
+    }
+    Ok(())
+}
+
+/// The lines that breakers have written so far, without what Envoy writes before them.
+fn transitions(envoy: &Envoy) -> Result<Vec<String>> {
+    let log = envoy.log()?;
+    let told = log.lines().filter_map(|line| line.rsplit_once("penstock: ")).map(|(_, line)| line.to_owned());
+    Ok(told.filter(|line| line.starts_with("rule ") || line.starts_with("canary ")).collect())
+}
+
+/// A port where nobody listens.
+fn nobody() -> Result<SocketAddr> {
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
+}
+
+/// A cluster that is spoken to in HTTP/2.
+fn http2_cluster(name: &str, endpoint: SocketAddr) -> Value {
+    json!({
+        "name": name, "type": "STATIC", "connect_timeout": "1s",
+        "typed_extension_protocol_options": {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+            "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+            "explicit_http_config": {"http2_protocol_options": {}},
+        }},
+        "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": [{"endpoint": {"address":
+            {"socket_address": {"address": endpoint.ip().to_string(), "port_value": endpoint.port()}}}}]}]},
+    })
+}
+
+/// How the client sees that an exchange went wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Seen {
+    Status(u16),
+    /// A response that broke off.
+    Broken,
+}
+
+fn seen(answer: &Result<Response>) -> Seen {
+    answer.as_ref().map_or(Seen::Broken, |response| Seen::Status(response.status))
+}
+
+#[test]
+fn however_an_upstream_fails_its_route_fails_over_after_the_minimum() -> Result<()> {
+    let upstream = Upstream::forgetful(|request| match request.path().as_str() {
+        "/500" => Reply::Status(500, vec![]),
+        "/503" => Reply::Status(503, vec![]),
+        "/404" => Reply::Status(404, vec![]),
+        "/close" => Reply::Close,
+        "/cut-early" => Reply::Part(0, Box::new(Reply::Close)),
+        "/cut" | "/reset" => Reply::Part(500, Box::new(Reply::Close)),
+        "/stall" => Reply::Part(500, Box::new(Reply::Hang)),
+        _ => Reply::Hang,
+    })?;
+    // An HTTP/2 upstream that resets a stream in the middle: another Envoy, whose own upstream hangs up.
+    let relay = Bootstrap::new()?
+        .cluster("behind", upstream.address())
+        .listener(Listener::new("ingress").route(Route::any().to("behind")))
+        .start()?;
+    // Path, route, the rule's timeout, and what a client sees.
+    let cases = [
+        ("/500", "eu", None, Seen::Status(500)),
+        ("/503", "eu", None, Seen::Status(503)),
+        ("/close", "eu", None, Seen::Status(503)),
+        ("/refused", "nobody", None, Seen::Status(503)),
+        ("/hang", "eu", Some("300ms"), Seen::Status(504)),
+        // Nobody gave the rule a timeout: the host's own ends it.
+        ("/never", "impatient", None, Seen::Status(504)),
+        ("/cut-early", "eu", None, Seen::Broken),
+        ("/cut", "eu", None, Seen::Broken),
+        ("/stall", "eu", Some("300ms"), Seen::Broken),
+        ("/reset", "relay", None, Seen::Broken),
+        ("/404", "eu", None, Seen::Status(404)),
+    ];
+    let rules = cases.iter().map(|(path, route, timeout, _)| {
+        let mut rule = json!({"name": path.trim_start_matches('/'), "route": route, "matches": [{"path": {"value": path}}],
+            "failover": {"route": "us", "errorPercent": 50, "window": "60s", "minRequests": 10, "cooldown": "1h"}});
+        if let Some(timeout) = timeout {
+            rule["timeout"] = json!(timeout);
+        }
+        rule
+    });
+    let policy = json!({"routes": {"rules": rules.collect::<Vec<_>>()}});
+    for module in ["suite", "header-routing"] {
+        let listener = Listener::new("ingress")
+            .wasm(&WasmFilter::new(module, &policy)?)
+            .route(Route::named("eu").to("eu"))
+            .route(Route::named("impatient").to("eu").timeout("0.4s"))
+            .route(Route::named("nobody").to("nobody"))
+            .route(Route::named("relay").to("relay"))
+            .route(Route::named("us"));
+        let mut envoy = Bootstrap::new()?
+            .cluster("eu", upstream.address())
+            .cluster("nobody", nobody()?)
+            .any_cluster(http2_cluster("relay", relay.ingress()?))
+            .listener(listener)
+            .start()?;
+        let address = envoy.ingress()?;
+        for (path, route, _, expected) in cases {
+            for protocol in Protocol::ALL.repeat(5) {
+                let answer = http::send(protocol, address, &Request::get(path));
+                assert_eq!(seen(&answer), expected, "{module} {protocol} {path}: {answer:?}");
+            }
+            let name = path.trim_start_matches('/');
+            if path == "/404" {
+                assert!(!envoy.log()?.contains("rule 404"), "{module}: {:?}", transitions(&envoy)?);
+                continue;
+            }
+            // The tenth may be on its way to the breaker, and the other worker looks every 50 ms.
+            for protocol in Protocol::ALL.repeat(2) {
+                eventually(&format!("{module}: {path} is answered by `us`"), || {
+                    Ok(http::send(protocol, address, &Request::get(path)).is_ok_and(|answer| answer.text() == "us"))
+                })?;
+            }
+            let line = format!(
+                "rule {name}: route {route}: 10 of 10 requests failed: all go to us, a probe follows in 3600 s"
+            );
+            assert_eq!(transitions(&envoy)?.last(), Some(&line), "{module}");
+        }
+        assert_eq!(transitions(&envoy)?.len(), cases.len() - 1, "{module}");
+        envoy.check_healthy()?;
+    }
+    Ok(())
+}
+
+#[test]
+fn clients_that_leave_are_no_failures() -> Result<()> {
+    let upstream = Upstream::forgetful(|request| match request.path().as_str() {
+        "/begun" => Reply::Part(500, Box::new(Reply::Hang)),
+        "/503" => Reply::Status(503, vec![]),
+        _ => Reply::Hang,
+    })?;
+    let policy = json!({"routes": {"rules": [{"name": "all", "route": "eu",
+        "failover": {"route": "us", "errorPercent": 50, "window": "60s", "minRequests": 30, "cooldown": "1h"}}]}});
+    let listener = Listener::new("ingress")
+        .wasm(&WasmFilter::new("suite", &policy)?)
+        .route(Route::named("eu").to("eu"))
+        .route(Route::named("us"));
+    // One worker: with several each would keep its last successes to itself until its next answer.
+    let mut envoy = Bootstrap::new()?.cluster("eu", upstream.address()).concurrency(1).listener(listener).start()?;
+    let stat = |name: &str| envoy.admin().stat(&format!("http.ingress.downstream_{name}"));
+    let mut open = Vec::new();
+    for protocol in Protocol::ALL {
+        for _ in 0..12 {
+            // Before there is any answer: the upstream has the request, and says nothing.
+            let mut connection = Connection::open(protocol, envoy.ingress()?)?;
+            let before = upstream.requests();
+            connection.abandon(&Request::get("/"), || {
+                eventually("the upstream has the request", || Ok(upstream.requests() > before))
+            })?;
+            // The connection stays open, so that over HTTP/2 it is the stream that ends.
+            open.push(connection);
+            // In the middle of the answer.
+            let mut connection = Connection::open(protocol, envoy.ingress()?)?;
+            let before = stat("rq_2xx")?;
+            connection.abandon(&Request::get("/begun"), || {
+                eventually("the answer has begun", || Ok(stat("rq_2xx")? > before))
+            })?;
+            open.push(connection);
+        }
+    }
+    eventually("Envoy has seen them leave", || Ok(stat("rq_active")? == 0))?;
+    assert_eq!(stat("rq_rx_reset")?, 48, "how they left");
+    // The 24 that left without an answer say nothing, the 24 that left in its middle had a good one. So 24 failures are half.
+    for _ in 0..23 {
+        assert_eq!(http::send(Protocol::Http1, envoy.ingress()?, &Request::get("/503"))?.status, 503);
+    }
+    assert_eq!(transitions(&envoy)?, [""; 0]);
+    assert_eq!(http::send(Protocol::Http1, envoy.ingress()?, &Request::get("/503"))?.status, 503);
+    eventually("the next failure opens it", || Ok(transitions(&envoy)?.len() == 1))?;
+    let line = "rule all: route eu: 24 of 48 requests failed: all go to us, a probe follows in 3600 s";
+    assert_eq!(transitions(&envoy)?, [line]);
+    envoy.check_healthy()
+}
+
+#[test]
+fn a_variant_that_becomes_slow_is_rolled_back_though_every_answer_is_fine() -> Result<()> {
+    let upstream = Upstream::forgetful(|request| match request.path().as_str() {
+        "/slow" => Reply::After(Duration::from_millis(2500), Box::new(Reply::Echo)),
+        _ => Reply::Echo,
+    })?;
+    let policy = json!({"canaries": [{"name": "shop",
+        "variants": [{"name": "v1", "weight": 0}, {"name": "v2", "weight": 1}],
+        "rollback": {"variant": "v2", "to": "v1", "window": "60s", "minRequests": 20, "cooldown": "1h",
+            "latency": {"percentile": 75, "above": "2s"}}}]});
+    let listener = Listener::new("ingress")
+        .wasm(&WasmFilter::new("canary", &policy)?)
+        .route(Route::named("v2").to("v2"))
+        .route(Route::named("v1"));
+    let mut envoy = Bootstrap::new()?.cluster("v2", upstream.address()).listener(listener).start()?;
+    let address = envoy.ingress()?;
+    for protocol in Protocol::ALL.repeat(10) {
+        assert_ne!(http::send(protocol, address, &Request::get("/"))?.text(), "v1");
+    }
+    // Successes are written at the latest with the first answer after 50 ms.
+    thread::sleep(Duration::from_millis(100));
+    for protocol in Protocol::ALL.repeat(4) {
+        http::send(protocol, address, &Request::get("/"))?;
+    }
+    assert_eq!(transitions(&envoy)?, [""; 0]);
+    let clients: Vec<_> = Protocol::ALL
+        .repeat(10)
+        .into_iter()
+        .map(|protocol| thread::spawn(move || http::send(protocol, address, &Request::get("/slow"))))
+        .collect();
+    for client in clients {
+        let answer = client.join().map_err(|_| anyhow::anyhow!("a client panicked"))??;
+        assert_eq!(answer.status, 200);
+    }
+    eventually("v2 is rolled back", || Ok(transitions(&envoy)?.len() == 1))?;
+    let line = transitions(&envoy)?.concat();
+    assert!(line.starts_with("canary shop: variant v2: 0 of ") && line.contains(" requests failed, "), "{line}");
+    assert!(line.ends_with(" slower than 2000 ms: all go to v1, a probe follows in 3600 s"), "{line}");
+    thread::sleep(Duration::from_millis(100));
+    for protocol in Protocol::ALL.repeat(4) {
+        assert_eq!(http::send(protocol, address, &Request::get("/"))?.text(), "v1");
+    }
+    envoy.check_healthy()
+}
+
+/// A canary whose users are all on v2, and which needs so many answers for each decision.
+fn watched(minimum: u32, cooldown: &str) -> Value {
+    json!({"canaries": [{"name": "shop", "stickiness": {"header": "x-user"},
+        "variants": [{"name": "v1", "weight": 0}, {"name": "v2", "weight": 1}],
+        "rollback": {"variant": "v2", "to": "v1", "window": "60s", "minRequests": minimum, "errorPercent": 50,
+            "cooldown": cooldown}}]})
+}
+
+/// Which of the users 0, 1, … `count` are on v2 now.
+fn on_v2(address: SocketAddr, count: usize) -> Result<Vec<usize>> {
+    let mut users = Vec::new();
+    for (user, protocol) in (0..count).zip(Protocol::ALL.into_iter().cycle()) {
+        let request = Request::get("/").header("x-user", user.to_string());
+        if http::send(protocol, address, &request)?.text() != "v1" {
+            users.push(user);
+        }
+    }
+    Ok(users)
+}
+
+#[test]
+fn an_open_breaker_cools_down_probes_opens_again_or_is_restored_and_tells_it() -> Result<()> {
+    const COOLDOWN: Duration = Duration::from_secs(3);
+    let status = Arc::new(AtomicU16::new(503));
+    let upstream = Upstream::forgetful({
+        let status = Arc::clone(&status);
+        move |_| Reply::Status(status.load(Ordering::SeqCst), vec![])
+    })?;
+    let listener = Listener::new("ingress")
+        .wasm(&WasmFilter::new("suite", watched(50, "3s"))?)
+        .route(Route::named("v2").to("v2"))
+        .route(Route::named("v1"));
+    let mut envoy = Bootstrap::new()?.cluster("v2", upstream.address()).concurrency(4).listener(listener).start()?;
+    let address = envoy.ingress()?;
+    let told = || transitions(&envoy);
+
+    // Closed: everybody is on v2, which fails; the fiftieth failure opens it.
+    let started = Instant::now();
+    let mut sent = 0;
+    while told()?.is_empty() {
+        on_v2(address, 1)?;
+        sent += 1;
+        ensure!(sent < 1000, "a thousand failures did not open it");
+    }
+    assert_eq!(told()?, ["canary shop: variant v2: 50 of 50 requests failed: all go to v1, a probe follows in 3 s"]);
+
+    // Open: nobody reaches v2 before the cooldown is over. All workers know after 50 ms.
+    thread::sleep(Duration::from_millis(100));
+    let before = upstream.requests();
+    let mut kept_out = 0;
+    while started.elapsed() < COOLDOWN {
+        let on_v2 = on_v2(address, 1)?;
+        if started.elapsed() < COOLDOWN {
+            assert_eq!(on_v2, [0; 0], "{:?} after the first failure", started.elapsed());
+            kept_out += 1;
+        }
+    }
+    assert!(kept_out > 10 && upstream.requests() - before <= 1, "{kept_out}");
+
+    // Half-open: probes, which fail, open it again.
+    eventually("failing probes open it again", || {
+        on_v2(address, 300)?;
+        Ok(told()?.len() >= 3)
+    })?;
+    let lines = told()?;
+    assert_eq!(lines[1], "canary shop: variant v2: 10 % of its requests probe it");
+    assert_eq!(lines[2], "canary shop: variant v2: 25 of 25 requests failed: all go to v1, a probe follows in 3 s");
+
+    // Healthy again: after the cooldown a tenth of the users, always the same, probes it.
+    status.store(200, Ordering::SeqCst);
+    eventually("it is half-open again", || {
+        on_v2(address, 1)?;
+        Ok(upstream.requests() > 0 && !on_v2(address, 20)?.is_empty())
+    })?;
+    let probes = on_v2(address, 200)?;
+    assert!((10..=35).contains(&probes.len()), "{probes:?}");
+    eventually("fifty good probes restore it", || {
+        on_v2(address, 200)?;
+        Ok(told()?.len() >= 5)
+    })?;
+    let lines = told()?;
+    assert_eq!(lines[3], "canary shop: variant v2: 10 % of its requests probe it");
+    assert_eq!(lines[4], "canary shop: variant v2: 0 of 50 requests failed: restored");
+    thread::sleep(Duration::from_millis(100));
+    assert_eq!(on_v2(address, 50)?.len(), 50, "everybody is back");
+    assert_eq!(told()?.len(), 5);
+
+    // Metrics are written each second.
+    for (outcome, count) in [("rolledBack", 2), ("halfOpen", 2), ("restored", 1)] {
+        let name = format!("wasmcustom.penstock.canaries.shop.{outcome}");
+        eventually(&name, || Ok(envoy.admin().stat(&name)? == count))?;
+    }
+    envoy.check_healthy()
+}
+
+#[test]
+fn an_open_breaker_outlives_a_reload_that_leaves_it_as_it_was() -> Result<()> {
+    let upstream = Upstream::forgetful(|_| Reply::Status(503, vec![]))?;
+    let policy = |minimum: u32, default: &str| {
+        let mut policy = watched(minimum, "1h");
+        policy["routes"] = json!({"default": default});
+        policy
+    };
+    let mut bootstrap = Bootstrap::new()?;
+    let filter = bootstrap.discovered(WasmFilter::new("suite", policy(10, "a"))?.named("penstock"))?;
+    let listener =
+        Listener::new("ingress").discovered(filter).route(Route::named("v2").to("v2")).route(Route::named("v1"));
+    let mut envoy = bootstrap.cluster("v2", upstream.address()).listener(listener).start()?;
+    let address = envoy.ingress()?;
+    eventually("it opens", || Ok(on_v2(address, 4)?.is_empty()))?;
+    for default in ["b", "a", "b"] {
+        envoy.must_reload("penstock", policy(10, default))?;
+        assert_eq!(on_v2(address, 20)?, [0; 0], "as it was");
+    }
+    // Another threshold is another breaker, which begins closed.
+    envoy.must_reload("penstock", policy(11, "a"))?;
+    assert_eq!(on_v2(address, 5)?.len(), 5);
+    eventually("the new one opens too", || Ok(on_v2(address, 4)?.is_empty()))?;
+    assert_eq!(transitions(&envoy)?.len(), 2);
+    envoy.check_healthy()
+}
