@@ -120,12 +120,20 @@ pub struct Listener {
     routes: Vec<Route>,
     manager: Map<String, Value>,
     tls: Option<Value>,
+    listener_filters: Vec<Value>,
 }
 
 impl Listener {
     /// A listener without filters and routes.
     pub fn new(name: &str) -> Self {
-        Listener { name: name.to_owned(), filters: Vec::new(), routes: Vec::new(), manager: Map::new(), tls: None }
+        Listener {
+            name: name.to_owned(),
+            filters: Vec::new(),
+            routes: Vec::new(),
+            manager: Map::new(),
+            tls: None,
+            listener_filters: Vec::new(),
+        }
     }
 
     /// The next HTTP filter is this module, with a policy that stays.
@@ -167,6 +175,17 @@ impl Listener {
     #[must_use]
     pub fn manager(mut self, field: &str, value: Value) -> Self {
         self.manager.insert(field.to_owned(), value);
+        self
+    }
+
+    /// Connections begin with a line of the PROXY protocol, which says who the peer is: one that is not on loopback.
+    #[must_use]
+    pub fn proxy_protocol(mut self) -> Self {
+        self.listener_filters.push(json!({
+            "name": "proxy_protocol",
+            "typed_config":
+                {"@type": "type.googleapis.com/envoy.extensions.filters.listener.proxy_protocol.v3.ProxyProtocol"},
+        }));
         self
     }
 
@@ -231,6 +250,7 @@ impl Listener {
         json!({
             "name": self.name,
             "address": {"socket_address": {"address": "127.0.0.1", "port_value": 0}},
+            "listener_filters": self.listener_filters,
             "filter_chains": [chain],
         })
     }

@@ -120,6 +120,47 @@ fn a_new_user_gets_a_cookie_with_an_id_and_keeps_its_variant() -> Result<()> {
 }
 
 #[test]
+fn an_address_sticks_and_a_client_behind_a_proxy_cannot_choose_its_own() -> Result<()> {
+    // Who counts the proxies in front: the policy, when Envoy uses the remote address; else Envoy itself.
+    for (hops, remote) in [(1, true), (0, false)] {
+        let policy = json!({"settings": {"sourceAddress": {"trustedHops": hops}}, "canaries": [{"name": "shop",
+            "stickiness": {"sourceAddress": {}},
+            "variants": [{"name": "v1", "weight": 1}, {"name": "v2", "weight": 1}]}]});
+        let native =
+            Policy::<Suite>::from_json(policy.to_string().as_bytes()).map_err(|problems| anyhow!("{problems}"))?;
+        let canary = native.canaries().and_then(|all| all.iter().next()).ok_or_else(|| anyhow!("no canary"))?;
+        let listener = Listener::new("ingress")
+            .manager("use_remote_address", json!(remote))
+            .proxy_protocol()
+            .wasm(&WasmFilter::new("suite", &policy)?)
+            .routes_named(&["v1", "v2"]);
+        let mut envoy = Bootstrap::new()?.listener(listener).start()?;
+        let address = envoy.ingress()?;
+        // The proxy in front. Envoy treats a peer on loopback in its own way.
+        let ask = |protocol: Protocol, request: &Request| -> Result<String> {
+            let mut connection =
+                Connection::open_after(protocol, address, b"PROXY TCP4 192.0.2.9 192.0.2.1 4711 80\r\n")?;
+            Ok(connection.request(request)?.text())
+        };
+        for last in 0..40_u8 {
+            let client = [203, 0, 113, last];
+            let expected = canary.variant_of(&client, Timestamp(0));
+            let address = std::net::Ipv4Addr::from(client).to_string();
+            let forged = format!("198.51.100.{last}, {address}");
+            for (protocol, forwarded) in Protocol::ALL.into_iter().flat_map(|p| [(p, &address), (p, &forged)]) {
+                let request = Request::get("/").header("x-forwarded-for", forwarded);
+                assert_eq!(Some(ask(protocol, &request)?.as_str()), expected, "{hops} {protocol} {forwarded}");
+            }
+        }
+        // Without the header the connection's own address counts.
+        let own = ask(Protocol::Http1, &Request::get("/"))?;
+        assert_eq!(Some(own.as_str()), canary.variant_of(&[192, 0, 2, 9], Timestamp(0)));
+        envoy.check_healthy()?;
+    }
+    Ok(())
+}
+
+#[test]
 fn behind_a_header_routing_filter_rules_win_defaults_give_way_and_clients_cannot_lie() -> Result<()> {
     let routing = json!({"routes": {"default": "stable", "rules": [
         {"name": "beta", "route": "beta", "matches": [{"headers": [{"name": "x-group", "value": "beta"}]}]}]}});

@@ -10,7 +10,8 @@ use crate::request::Request;
 /// Read from the right, where a client cannot write: the connection's peer is hop 0, each entry before it one hop
 /// further. Envoy with `use_remote_address` has appended the peer already; then its entry counts once. A list with
 /// fewer hops than that, or an entry that is no address, was not written by the proxies that the policy trusts: the
-/// peer itself counts, as in Envoy.
+/// peer itself counts, as in Envoy. An Envoy without `use_remote_address` has used up the last entry itself: there only
+/// 0 hops are safe, and nothing tells it from one with (see `docs/security-model.md`).
 pub fn client_address(request: &Request<'_>, trusted_hops: u32, environment: &mut impl Environment) -> Option<IpAddr> {
     let peer = environment.source_address()?;
     if trusted_hops == 0 {
