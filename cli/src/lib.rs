@@ -2,9 +2,13 @@
 
 pub mod check;
 pub mod diagnostics;
+pub mod documents;
+pub mod explain;
 pub mod lint;
 pub mod output;
 pub mod policy_file;
 pub mod replay;
 pub mod source;
+pub mod traffic;
+pub mod words;
 pub mod yaml;

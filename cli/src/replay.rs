@@ -82,6 +82,20 @@ fn replay(policy: &Policy, requests: &Path, out: &mut impl Write) -> anyhow::Res
     Ok(all_compile)
 }
 
+/// Decides every request of `requests` only for the state that they leave in `world`.
+///
+/// # Errors
+/// As [`Args::run`].
+pub(crate) fn warm_up(policy: &Policy, requests: &Path, world: &mut World) -> anyhow::Result<()> {
+    for (number, line) in (1..).zip(source::open(requests)?.split(b'\n')) {
+        let line = line.with_context(|| format!("cannot read {}", source::display(requests)))?;
+        if !line.trim_ascii().is_empty() {
+            decide(policy, &line, world).with_context(|| format!("{}:{number}", source::display(requests)))?;
+        }
+    }
+    Ok(())
+}
+
 fn decide(policy: &Policy, line: &[u8], world: &mut World) -> anyhow::Result<WireDecision> {
     // Only an envelope has a `policy`; requests refuse unknown keys, so there is no third reading.
     let is_case = memchr::memmem::find(line, b"\"policy\"").is_some();
@@ -107,7 +121,7 @@ pub(crate) fn now() -> Timestamp {
 }
 
 /// Randomness for choices that no key makes sticky.
-fn random() -> u64 {
+pub(crate) fn random() -> u64 {
     use std::hash::{BuildHasher, RandomState};
     RandomState::new().hash_one(())
 }
