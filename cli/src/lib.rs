@@ -9,6 +9,7 @@ pub mod output;
 pub mod policy_file;
 pub mod replay;
 pub mod source;
+pub mod test;
 pub mod traffic;
 pub mod words;
 pub mod yaml;
