@@ -1,6 +1,7 @@
 //! The library behind the `penstock` binary: what the integration tests share with it.
 
 pub mod check;
+pub mod cover;
 pub mod diagnostics;
 pub mod documents;
 pub mod explain;
