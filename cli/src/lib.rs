@@ -3,6 +3,7 @@
 pub mod check;
 pub mod cover;
 pub mod diagnostics;
+pub mod diff;
 pub mod documents;
 pub mod explain;
 pub mod lint;

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use penstock::output::{Output, is_broken_pipe};
 use penstock::policy_file::Invalid;
-use penstock::{check, explain, replay, test};
+use penstock::{check, diff, explain, replay, test};
 
 /// Check and replay Penstock policies: the same engine as in the proxy.
 #[derive(Debug, Parser)]
@@ -19,6 +19,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Check(check::Args),
+    Diff(diff::Args),
     Explain(Box<explain::Args>),
     Replay(replay::Args),
     Test(test::Args),
@@ -29,6 +30,7 @@ impl Command {
     fn run(&self, out: &mut Output<'_>) -> anyhow::Result<bool> {
         match self {
             Command::Check(args) => args.run(out),
+            Command::Diff(args) => args.run(out),
             Command::Explain(args) => args.run(out),
             Command::Replay(args) => args.run(out),
             Command::Test(args) => args.run(out),
