@@ -3,16 +3,40 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
+use annotate_snippets::Level;
 use penstock_policy::{Module, Problem};
 use serde::Serialize;
 
-use crate::yaml::{Located, NotYaml};
+use crate::diagnostics::Finding;
+use crate::output::{Output, count};
+use crate::yaml::Located;
 use crate::{lint, replay, source};
+
+/// Say everything that is wrong with a policy.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  penstock check policy.yaml\n  penstock check --format json a.yaml b.yaml\n  \
+    penstock check --module header-routing - < policy.yaml")]
+pub struct Args {
+    /// Policy files, YAML or JSON; `-` is standard input.
+    #[arg(required = true)]
+    policies: Vec<PathBuf>,
+    /// The form of the report.
+    #[arg(long, value_enum, default_value = "human")]
+    format: Format,
+    /// The module that will run the policy; it refuses sections of others.
+    #[arg(long, value_parser = module, default_value = "suite")]
+    module: Module,
+}
+
+fn module(name: &str) -> Result<Module, String> {
+    let names: Vec<&str> = Module::ALL.iter().map(|module| module.name()).collect();
+    let found = Module::ALL.into_iter().find(|module| module.name() == name);
+    found.ok_or_else(|| format!("the modules are {}", names.join(", ")))
+}
 
 /// The forms of the report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum Format {
+enum Format {
     /// For people: the line, a caret, the remedy.
     Human,
     /// One JSON object a policy and line.
@@ -30,52 +54,31 @@ struct Report {
     text: String,
 }
 
-/// One problem with its place in the file.
-#[derive(Debug, Serialize)]
-struct Finding {
-    path: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    value: Option<String>,
-    message: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    help: Option<String>,
-    /// From 1.
-    line: usize,
-    /// In characters, from 1.
-    column: usize,
-    #[serde(skip)]
-    span: std::ops::Range<usize>,
-}
-
-/// Checks every policy for `module` and reports to `out`. `false`: at least one is invalid.
-///
-/// # Errors
-/// When a file cannot be read or `out` not be written.
-pub fn run(
-    policies: &[PathBuf],
-    module: Module,
-    format: Format,
-    color: bool,
-    out: &mut impl Write,
-) -> anyhow::Result<bool> {
-    let mut all_valid = true;
-    for path in policies {
-        let report = check(path, module)?;
-        all_valid &= report.valid;
-        match format {
-            Format::Json => writeln!(out, "{}", serde_json::to_string(&report)?)?,
-            Format::Human => write_human(&report, color, out)?,
+impl Args {
+    /// Checks every policy and reports to `out`. `false`: at least one is invalid.
+    ///
+    /// # Errors
+    /// When a file cannot be read or `out` not be written.
+    pub fn run(&self, out: &mut Output<'_>) -> anyhow::Result<bool> {
+        let mut all_valid = true;
+        for path in &self.policies {
+            let report = check(path, self.module)?;
+            all_valid &= report.valid;
+            match self.format {
+                Format::Json => writeln!(out, "{}", serde_json::to_string(&report)?)?,
+                Format::Human => out.human(&human(&report))?,
+            }
         }
+        Ok(all_valid)
     }
-    Ok(all_valid)
 }
 
 fn check(path: &Path, module: Module) -> anyhow::Result<Report> {
     let text = source::read_text(path)?;
     let (errors, warnings) = match Located::read(&text) {
-        Err(error) => (vec![syntax(&error, &text)], Vec::new()),
+        Err(error) => (vec![Finding::syntax(&error, &text)], Vec::new()),
         Ok(located) => {
-            let findings = |problems: &[Problem]| problems.iter().map(|p| locate(p, &located, &text)).collect();
+            let findings = |problems: &[Problem]| problems.iter().map(|p| Finding::of(p, &located, &text)).collect();
             match penstock_policy::check(&located.node, module) {
                 Err(problems) => (findings(problems.as_slice()), Vec::new()),
                 Ok(mut warnings) => {
@@ -88,79 +91,20 @@ fn check(path: &Path, module: Module) -> anyhow::Result<Report> {
     Ok(Report { policy: source::display(path), valid: errors.is_empty(), errors, warnings, text })
 }
 
-fn syntax(error: &NotYaml, text: &str) -> Finding {
-    let (line, column) = position(text, error.at);
-    let end = text.get(error.at..).and_then(|rest| rest.chars().next()).map_or(error.at, |c| error.at + c.len_utf8());
-    Finding {
-        path: String::new(),
-        value: None,
-        message: format!("not YAML: {}", error.message),
-        help: None,
-        line,
-        column,
-        span: error.at..end,
-    }
-}
-
-fn locate(problem: &Problem, located: &Located, text: &str) -> Finding {
-    let span = located.span(&problem.path, problem.value.is_none());
-    let (line, column) = position(text, span.start);
-    Finding {
-        path: problem.path.clone(),
-        value: problem.value.clone(),
-        message: problem.message.clone(),
-        help: problem.help.clone(),
-        line,
-        column,
-        span,
-    }
-}
-
-/// Line and column of a byte offset, both from 1.
-fn position(text: &str, at: usize) -> (usize, usize) {
-    let before = text.get(..at).unwrap_or(text);
-    let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
-    (before.matches('\n').count() + 1, before.get(line_start..).unwrap_or_default().chars().count() + 1)
-}
-
-fn write_human(report: &Report, color: bool, out: &mut impl Write) -> anyhow::Result<()> {
-    let renderer = if color { Renderer::styled() } else { Renderer::plain() };
-    for (level, finding) in findings(report) {
-        let group = group(level, finding, report);
-        writeln!(out, "{}\n", renderer.render(&[group]))?;
-    }
-    let count = |n: usize, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
-    match (report.errors.len(), report.warnings.len()) {
-        (0, 0) => writeln!(out, "{}: valid", report.policy)?,
-        (0, warnings) => writeln!(out, "{}: valid, {}", report.policy, count(warnings, "warning"))?,
-        (errors, _) => writeln!(out, "{}: invalid, {}", report.policy, count(errors, "error"))?,
-    }
-    Ok(())
-}
-
-fn findings(report: &Report) -> impl Iterator<Item = (Level<'static>, &Finding)> {
+/// The report for people, with styles.
+fn human(report: &Report) -> String {
+    let mut text = String::new();
     let errors = report.errors.iter().map(|finding| (Level::ERROR, finding));
-    errors.chain(report.warnings.iter().map(|finding| (Level::WARNING, finding)))
-}
-
-fn group<'a>(level: Level<'a>, finding: &'a Finding, report: &'a Report) -> Group<'a> {
-    let mut title = String::new();
-    for part in [Some(&finding.path), finding.value.as_ref()].into_iter().flatten().filter(|part| !part.is_empty()) {
-        title.push_str(part);
-        title.push_str(": ");
+    for (level, finding) in errors.chain(report.warnings.iter().map(|finding| (Level::WARNING, finding))) {
+        text += &finding.render(level, &report.policy, &report.text);
+        text += "\n\n";
     }
-    title.push_str(&finding.message);
-    // A place of several lines is shown by its first.
-    let first_line = report.text.get(finding.span.clone()).unwrap_or_default().lines().next().unwrap_or_default().len();
-    let span = finding.span.start..finding.span.start + first_line;
-    let snippet = Snippet::source(report.text.as_str())
-        .path(report.policy.as_str())
-        .annotation(AnnotationKind::Primary.span(span));
-    let group = level.primary_title(title).element(snippet);
-    match &finding.help {
-        Some(help) => group.element(Level::HELP.message(help.as_str())),
-        None => group,
-    }
+    text += &match (report.errors.len(), report.warnings.len()) {
+        (0, 0) => format!("{}: valid\n", report.policy),
+        (0, warnings) => format!("{}: valid, {}\n", report.policy, count(warnings, "warning")),
+        (errors, _) => format!("{}: invalid, {}\n", report.policy, count(errors, "error")),
+    };
+    text
 }
 
 #[cfg(test)]
@@ -176,9 +120,7 @@ mod tests {
     }
 
     fn human(yaml: &str) -> String {
-        let mut out = Vec::new();
-        write_human(&report(yaml), false, &mut out).unwrap();
-        String::from_utf8(out).unwrap()
+        anstream::adapter::strip_str(&super::human(&report(yaml))).to_string()
     }
 
     #[test]

@@ -1,16 +1,41 @@
 //! `penstock replay`: one JSON request a line in, one JSON decision a line out.
 
 use std::io::{BufRead, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use penstock_policy::document::Node;
 use penstock_policy::wire::{WireDecision, WireRequest, World};
 use penstock_policy::{Policy, Timestamp};
 use serde::Deserialize;
 
+use crate::output::Output;
+use crate::policy_file::PolicyFile;
 use crate::source;
+
+/// Decide recorded requests, one JSON object a line, and print one JSON decision a line.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  echo '{\"method\":\"GET\",\"authority\":\"shop.example.com\",\"path\":\"/\"}' | \
+    penstock replay policy.yaml")]
+pub struct Args {
+    /// The policy, YAML or JSON.
+    policy: PathBuf,
+    /// The requests; `-`, the default, is standard input.
+    #[arg(default_value = "-")]
+    requests: PathBuf,
+}
+
+impl Args {
+    /// Decides every request. `false`: a policy is invalid.
+    ///
+    /// # Errors
+    /// When a line is not a request, named with its number, or when reading or writing fails.
+    pub fn run(&self, out: &mut Output<'_>) -> anyhow::Result<bool> {
+        ensure!(self.policy != Path::new("-"), "the policy must be a file: standard input is for the requests");
+        replay(&PolicyFile::load(&self.policy)?.policy, &self.requests, out)
+    }
+}
 
 /// A line with a policy of its own; `expect` and `why` of the contract's cases are allowed and not looked at.
 #[derive(Deserialize)]
@@ -27,10 +52,7 @@ struct Case {
 }
 
 /// Decides every request of `requests` by `policy`, line by line. `false`: some line's own policy is invalid.
-///
-/// # Errors
-/// When a line is not a request, named with its number, or when reading or writing fails.
-pub fn run(policy: &Policy, requests: &Path, out: &mut impl Write) -> anyhow::Result<bool> {
+fn replay(policy: &Policy, requests: &Path, out: &mut impl Write) -> anyhow::Result<bool> {
     let mut input = source::open(requests)?;
     let mut line = Vec::new();
     let mut number = 0u64;

@@ -56,6 +56,11 @@ pub trait Environment {
     fn earlier_route(&mut self) -> Option<Vec<u8>> {
         None
     }
+    /// Where to note what happens, when somebody wants to know.
+    #[cfg(feature = "explain")]
+    fn trace(&mut self) -> Option<&mut crate::explain::Trace> {
+        None
+    }
     /// 64 random bits of the host.
     fn random(&mut self) -> u64;
     /// Reads the value under `key` into `value`, which is cleared first. `None`: there is none, or the host failed.

@@ -5,6 +5,19 @@
 //!
 //! Data flows one way: bytes → [`document`] (every problem at once) → [`Policy`] → [`Decision`].
 
+/// Leaves a note for `penstock explain` when the environment has a place for it; nothing at all in the modules.
+macro_rules! note {
+    ($environment:expr, $note:expr) => {
+        #[cfg(feature = "explain")]
+        if $environment.trace().is_some() {
+            let note = $note;
+            if let Some(trace) = $environment.trace() {
+                trace.0.push(note);
+            }
+        }
+    };
+}
+
 pub mod breaker;
 pub mod canaries;
 mod client;
@@ -12,6 +25,8 @@ mod decision;
 pub mod document;
 pub mod egress;
 mod environment;
+#[cfg(feature = "explain")]
+pub mod explain;
 pub mod matching;
 mod metrics;
 pub mod module;

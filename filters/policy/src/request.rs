@@ -96,7 +96,7 @@ impl<'a> Request<'a> {
 
     /// The same request with another target.
     #[must_use]
-    pub(crate) fn with_target(self, target: &'a [u8]) -> Self {
+    pub fn with_target(self, target: &'a [u8]) -> Self {
         let (path, query) = split_target(target);
         Request { target, path, query, ..self }
     }

@@ -11,45 +11,58 @@ use crate::decision::{Action, Decision, HeaderOp};
 use crate::document::GatewayDuration;
 use crate::egress::IdentitySource;
 use crate::environment::{Environment, StoreConflict, Timestamp, Version};
+use crate::module::Runs;
+use crate::policy::Policy;
 use crate::request::{Header, Request, Scratch};
 
 /// A request as one JSON object; only `method`, `authority` and `path` are required.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct WireRequest {
-    method: String,
+    /// `:method`.
+    pub method: String,
+    /// `:scheme`.
     #[serde(default)]
-    scheme: Option<String>,
-    authority: String,
-    path: String,
+    pub scheme: Option<String>,
+    /// `:authority`.
+    pub authority: String,
+    /// `:path` with its query; empty for a plain CONNECT.
+    pub path: String,
+    /// Names in any case.
     #[serde(default)]
-    headers: Vec<(String, String)>,
+    pub headers: Vec<(String, String)>,
     /// Extended CONNECT's `:protocol`.
     #[serde(default)]
-    protocol: Option<String>,
+    pub protocol: Option<String>,
+    /// The connection's peer.
     #[serde(default)]
-    source_address: Option<IpAddr>,
+    pub source_address: Option<IpAddr>,
+    /// The port that the client connected to.
     #[serde(default)]
-    destination_port: Option<u16>,
+    pub destination_port: Option<u16>,
+    /// The server name of the TLS handshake.
     #[serde(default)]
-    sni: Option<String>,
+    pub sni: Option<String>,
+    /// The caller's verified identity.
     #[serde(default)]
-    peer: Option<String>,
+    pub peer: Option<String>,
     /// RFC 3339; absent: now.
     #[serde(default, deserialize_with = "timestamp")]
-    time: Option<Timestamp>,
+    pub time: Option<Timestamp>,
     /// How the upstream answers, for the breakers; absent: they are not told.
     #[serde(default)]
-    response: Option<WireResponse>,
+    pub response: Option<WireResponse>,
 }
 
 /// How the upstream answers a request.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct WireResponse {
-    status: u16,
+pub struct WireResponse {
+    /// Of its status line.
+    pub status: u16,
+    /// Until its headers.
     #[serde(default, deserialize_with = "latency")]
-    latency: Duration,
+    pub latency: Duration,
 }
 
 /// Reads a duration such as `900ms`.
@@ -83,12 +96,17 @@ impl WireRequest {
     }
 
     /// Decides with what this request says of connection and time, over the state that earlier requests left.
-    pub fn decide(&self, policy: &crate::Policy, world: &mut World) -> WireDecision {
+    pub fn decide<M: Runs>(&self, policy: &Policy<M>, world: &mut World) -> WireDecision {
         let owned = self.header_map();
         let headers: Vec<Header<'_>> = owned.iter().map(|(name, value)| (&**name, &**value)).collect();
         let scratch = Scratch::default();
         let request = Request::new(&headers).with_scratch(&scratch);
         let decision = policy.decide(&request, &mut self.environment(world));
+        #[cfg(feature = "explain")]
+        if let (Some(trace), Some(report)) = (&mut world.trace, &decision.egress) {
+            let caller = report.caller.as_ref().map(|caller| String::from_utf8_lossy(caller).into_owned());
+            trace.0.push(crate::explain::Note::Caller(caller));
+        }
         if let (Some(watch), Some(response)) = (decision.watch, &self.response) {
             let outcome = Outcome { failed: response.status >= 500, latency: Some(response.latency) };
             let breakers = policy.breakers();
@@ -98,6 +116,14 @@ impl WireRequest {
             world.events.extend(events.into_iter().map(|event| event.line));
         }
         WireDecision::new(&decision)
+    }
+
+    /// Decides as [`WireRequest::decide`] does, and says how it came about.
+    #[cfg(feature = "explain")]
+    pub fn explain<M: Runs>(&self, policy: &Policy<M>, world: &mut World) -> (WireDecision, crate::explain::Trace) {
+        world.trace = Some(crate::explain::Trace::default());
+        let decision = self.decide(policy, world);
+        (decision, world.trace.take().unwrap_or_default())
     }
 
     /// What this request says of connection and time.
@@ -115,12 +141,21 @@ pub struct World {
     pub events: Vec<String>,
     random: u64,
     state: HashMap<Vec<u8>, (Vec<u8>, Version)>,
+    #[cfg(feature = "explain")]
+    trace: Option<crate::explain::Trace>,
 }
 
 impl World {
     /// A world without state; the same `seed` gives the same random choices.
     pub fn new(now: Timestamp, seed: u64) -> World {
-        World { now, events: Vec::new(), random: seed, state: HashMap::new() }
+        World {
+            now,
+            events: Vec::new(),
+            random: seed,
+            state: HashMap::new(),
+            #[cfg(feature = "explain")]
+            trace: None,
+        }
     }
 }
 
@@ -162,6 +197,11 @@ impl Environment for WireEnvironment<'_> {
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         z ^ (z >> 31)
+    }
+
+    #[cfg(feature = "explain")]
+    fn trace(&mut self) -> Option<&mut crate::explain::Trace> {
+        self.world.trace.as_mut()
     }
 
     fn load(&mut self, key: &[u8], value: &mut Vec<u8>) -> Option<Version> {

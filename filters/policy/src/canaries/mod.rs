@@ -1,6 +1,8 @@
 //! `canaries`: weighted splits that keep each user on a variant.
 
 mod document;
+#[cfg(feature = "explain")]
+mod explain;
 mod ramp;
 pub mod rendezvous;
 mod stickiness;
@@ -201,8 +203,8 @@ impl Canary {
         environment: &mut impl Environment,
         decision: &mut Decision<'a>,
     ) -> Option<&'a Variant> {
-        let told = self.overrides.iter().find(|(condition, _)| condition.holds(request));
-        let (place, key) = if let Some((_, variant)) = told {
+        let told = self.overrides.iter().position(|(condition, _)| condition.holds(request));
+        let (weighted, key) = if let Some((_, variant)) = told.and_then(|told| self.overrides.get(told)) {
             decision.reason = Some("override");
             (*variant, None)
         } else {
@@ -213,17 +215,21 @@ impl Canary {
             (self.weighted(key.as_bytes(), percent)?, Some(key))
         };
         let place = match &self.rollback {
-            Some(rollback) if rollback.variant == place => {
+            Some(rollback) if rollback.variant == weighted => {
                 if rollback.passes(key.as_ref(), breakers, environment) {
                     decision.watch = Some(rollback.watch);
-                    place
+                    weighted
                 } else {
                     decision.reason = Some("rolledBack");
                     rollback.to
                 }
             }
-            _ => place,
+            _ => weighted,
         };
+        note!(environment, {
+            let percent = self.ramp.as_ref().map(|ramp| ramp.percent_at(environment.now()));
+            crate::explain::Note::Canary(self.note(told, key.as_ref(), percent, weighted, place))
+        });
         self.variants.get(place)
     }
 

@@ -42,7 +42,13 @@ impl KeyHash {
     }
 }
 
-/// `-ln u` for the number u in (0, 1) that the upper 52 bits of `hash` stand for: u = (upper + ½) / 2⁵².
+/// The number u in (0, 1) that the upper 52 bits of `hash` stand for: u = (upper + ½) / 2⁵². Exact: 52 bits and a half
+/// fit a double's 53.
+pub fn uniform(hash: u64) -> f64 {
+    ((hash >> 12) as f64 + 0.5) * (1.0 / 4_503_599_627_370_496.0)
+}
+
+/// `-ln u` for the [`uniform`] number u of `hash`.
 ///
 /// Between 1.1e-16 and 36.8, within 4 units in the last place of the true value. Only +, −, ×, ÷ on doubles, which
 /// IEEE 754 defines to the bit, so that every machine agrees; the logarithm of a C library would differ from one to
@@ -62,8 +68,7 @@ pub fn cost(hash: u64) -> f64 {
         1.0 / 5.0,
         1.0 / 3.0,
     ];
-    // Exact: 52 bits and a half fit a double's 53.
-    let u = ((hash >> 12) as f64 + 0.5) * (1.0 / 4_503_599_627_370_496.0);
+    let u = uniform(hash);
     // u = m · 2^e with m in [√½, √2).
     let bits = u.to_bits();
     let mut e = (bits >> 52) as f64 - 1022.0;

@@ -81,8 +81,14 @@ impl Destinations {
     /// port that nobody knows, and the IPv4 address inside an IPv4-mapped IPv6 address.
     pub fn denies(&self, host: &Host<'_>, port: Option<u16>) -> bool {
         let mut found = false;
+        self.each_denying(host, port, |_| found = true);
+        found
+    }
+
+    /// Shows every entry that [`Destinations::denies`] means.
+    pub fn each_denying(&self, host: &Host<'_>, port: Option<u16>, mut each: impl FnMut(&Entry)) {
         let mut visit = |bucket: &Bucket| {
-            found |= bucket.entries.iter().any(|entry| port.is_none() || entry.has_port(port));
+            bucket.entries.iter().filter(|entry| port.is_none() || entry.has_port(port)).for_each(&mut each);
         };
         self.covering(host, &mut visit);
         if let Host::Address(IpAddr::V6(address)) = host
@@ -90,6 +96,5 @@ impl Destinations {
         {
             self.addresses.covering(IpAddr::V4(mapped), visit);
         }
-        found
     }
 }

@@ -9,6 +9,8 @@ mod caller;
 mod cidr;
 mod connection;
 mod document;
+#[cfg(feature = "explain")]
+mod explain;
 mod form;
 mod host;
 mod index;
@@ -176,8 +178,11 @@ impl Egress {
             return refuse(400, "hostHeaderMismatch");
         }
         let host = &form.authority.host;
+        note!(facts.environment, explain::destination(form, port, facts.environment));
         let mut search = Search::new(request, form, port);
         self.allow.covering(host, |bucket| search.look(bucket, &self.rules, facts));
+        #[cfg(feature = "explain")]
+        search.note_path(facts);
         let Found { rule, nearest, canonical } = match search.finish() {
             Ok(found) => found,
             Err(reason) => return refuse(400, reason),
@@ -190,6 +195,7 @@ impl Egress {
                 target => target,
             },
         };
+        note!(facts.environment, explain::denied(&self.deny, host, port));
         if self.deny.denies(host, port) {
             return Err((Refusal::new(403, "hostDenied"), target));
         }

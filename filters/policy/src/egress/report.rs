@@ -28,7 +28,7 @@ fn id_text(id: u64) -> String {
 }
 
 /// A host in its normal form.
-fn host_text(host: &Host<'_>) -> String {
+pub(super) fn host_text(host: &Host<'_>) -> String {
     match host {
         Host::Name(name) => String::from_utf8_lossy(name).to_ascii_lowercase(),
         Host::Address(IpAddr::V4(address)) => address.to_string(),

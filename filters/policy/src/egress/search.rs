@@ -155,6 +155,7 @@ impl<'r, 'a> Search<'r, 'a> {
             }
             let Some(rule) = rules.get(entry.rule as usize) else { continue };
             let stage = if !entry.has_port(self.port) { Some(Stage::Port) } else { self.ask(rule, facts) };
+            note!(facts.environment, crate::explain::Note::EgressRule(entry.rule as usize, stage.map(Stage::reason)));
             match stage {
                 None => self.rule = Some(self.rule.map_or(entry.rule, |first| first.min(entry.rule))),
                 Some(stage) => {
@@ -216,6 +217,15 @@ impl<'r, 'a> Search<'r, 'a> {
         named.chain(self.request.protocol).all(|protocol| {
             rule.upgrades.iter().any(|listed| listed.0.as_bytes().eq_ignore_ascii_case(protocol.trim_ascii()))
         })
+    }
+
+    /// Notes the path that `paths` saw, when the request is path-scoped.
+    #[cfg(feature = "explain")]
+    pub fn note_path<E: Environment>(&self, facts: &mut Facts<'_, E>) {
+        if let Some(canonical) = &self.canonical {
+            let path = canonical.as_ref().map(|path| String::from_utf8_lossy(path).into_owned());
+            note!(facts.environment, crate::explain::Note::CanonicalPath(path.map_err(|reason| *reason)));
+        }
     }
 
     /// The result.

@@ -1,5 +1,7 @@
 //! Matching: what `matches` means, and the index that finds the entry without trying each.
 
+#[cfg(feature = "explain")]
+mod explain;
 mod host;
 mod index;
 mod path;
@@ -8,6 +10,8 @@ mod request;
 mod text;
 mod trie;
 
+#[cfg(feature = "explain")]
+pub use explain::Verdict;
 pub use host::{BadHost, HostPattern, HostSet, HostTrie};
 pub use index::Index;
 pub use path::{PathMatch, PathMatchType, PathTrie};

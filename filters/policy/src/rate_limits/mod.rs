@@ -8,6 +8,8 @@
 
 mod cost;
 mod document;
+#[cfg(feature = "explain")]
+mod explain;
 mod key;
 mod quota;
 mod rate;
@@ -291,8 +293,12 @@ impl RateLimits {
                 Some(key) => key,
                 None => match limit.on_missing_key {
                     OnMissingKey::Share => KeyHasher::missing(self.salt),
-                    OnMissingKey::Skip => continue,
+                    OnMissingKey::Skip => {
+                        note!(environment, self.note_no_key(limit, request, "Skip", environment));
+                        continue;
+                    }
                     OnMissingKey::Deny => {
+                        note!(environment, self.note_no_key(limit, request, "Deny", environment));
                         decision.counts.push(limit.counter(Outcome::MissingKey));
                         // Waiting does not help, so nothing says how long; nothing was taken yet.
                         if limit.refuses("missingKey", decision) {
@@ -321,8 +327,14 @@ impl RateLimits {
             claims.push(claim);
         }
 
+        #[cfg(feature = "explain")]
+        let before: Vec<Debt> = claims.iter().map(|claim| claim.debt).collect();
         if claims.iter().all(|claim| claim.passes() || claim.limit.mode == Mode::Shadow) {
             take_all(&mut claims, now, environment, decision);
+        }
+        #[cfg(feature = "explain")]
+        for (claim, before) in claims.iter().zip(before) {
+            note!(environment, self.note(claim, before, request, environment));
         }
         settle(&claims, decision)
     }

@@ -210,6 +210,7 @@ impl Routes {
         decision.section = Some(Section::Routes);
         decision.rule = Some(&rule.name);
         decision.route = Some(&rule.route);
+        note!(environment, crate::explain::Note::Route(rule.name.to_string()));
         if let Some((instead, watch)) = &rule.failover {
             if breakers.passes_by_chance(*watch, environment) {
                 decision.watch = Some(*watch);

@@ -1,0 +1,139 @@
+//! What happened inside a decision, for `penstock explain`. Not in the modules.
+//!
+//! The decision itself leaves these notes: there is no second reading of the policy that could disagree with it. An
+//! environment that gives no [`Trace`] pays one test for each note.
+
+use std::time::Duration;
+
+/// The notes of one decision, in the order in which things happened.
+#[derive(Clone, Debug, Default)]
+pub struct Trace(pub Vec<Note>);
+
+/// One thing that happened.
+#[derive(Clone, Debug)]
+pub enum Note {
+    /// Egress read the destination.
+    Destination(Destination),
+    /// Egress asked a rule that the destination's index found: its place in the document, and at which stage it
+    /// stopped allowing the request, as the reason that a decision would give.
+    EgressRule(usize, Option<&'static str>),
+    /// Egress was path-scoped: the canonical path that `paths` saw, or why there is none.
+    CanonicalPath(Result<String, &'static str>),
+    /// Entries of egress' `deny` that cover the destination.
+    Denied(Vec<usize>),
+    /// Who calls, when egress asked.
+    Caller(Option<String>),
+    /// A limit was asked.
+    Limit(LimitNote),
+    /// A limit matched but has no key of this request, and what became of it.
+    NoKey {
+        /// The limit's name.
+        limit: String,
+        /// The part of the key that is missing.
+        missing: String,
+        /// `Skip` or `Deny`.
+        on_missing_key: &'static str,
+    },
+    /// The route rule of this name won.
+    Route(String),
+    /// A canary chose.
+    Canary(CanaryNote),
+}
+
+/// The one reading of the destination.
+#[derive(Clone, Debug)]
+pub struct Destination {
+    /// In its normal form.
+    pub host: String,
+    /// The port, when anything says one.
+    pub port: Option<u16>,
+    /// `authority`, `connection` or `scheme`.
+    pub port_from: &'static str,
+    /// The method that rules see.
+    pub method: String,
+    /// Whether it is a tunnel whose bytes nobody reads.
+    pub is_tunnel: bool,
+    /// Whether it asks for another protocol.
+    pub has_upgrade: bool,
+}
+
+/// One limit's part in a decision.
+#[derive(Clone, Debug)]
+pub struct LimitNote {
+    /// The limit's name.
+    pub limit: String,
+    /// Each part of the key with its value in this request.
+    pub key: Vec<(String, String)>,
+    /// The part that is missing: the request shares the bucket of all such requests.
+    pub missing: Option<String>,
+    /// What the request counts for.
+    pub cost: u32,
+    /// Whether the cost header said something that is no cost.
+    pub bad_cost: bool,
+    /// Requests of cost 1 that the full bucket holds.
+    pub burst: u32,
+    /// The bucket before.
+    pub before: BucketNote,
+    /// The bucket after.
+    pub after: BucketNote,
+    /// Refused: would pass after this time.
+    pub wait: Option<Duration>,
+    /// Whether the key found no slot of its own and uses the shared one.
+    pub overflow: bool,
+}
+
+/// A bucket at one instant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BucketNote {
+    /// Requests of cost 1 that would pass.
+    pub remaining: u32,
+    /// Until the bucket is full again: its debt.
+    pub until_full: Duration,
+}
+
+/// How a canary chose.
+#[derive(Clone, Debug)]
+pub struct CanaryNote {
+    /// The canary's name.
+    pub canary: String,
+    /// The place of the override that holds.
+    pub overridden_by: Option<usize>,
+    /// What was hashed; `None` under an override.
+    pub key: Option<KeyNote>,
+    /// The percentage of the ramp's variant at this time.
+    pub percent: Option<u32>,
+    /// The variants in document order.
+    pub variants: Vec<VariantNote>,
+    /// The place of the variant that override or weights give.
+    pub weighted: usize,
+    /// The place of the variant that the request gets: another while a rollback is in force.
+    pub chosen: usize,
+}
+
+/// A canary's key.
+#[derive(Clone, Debug)]
+pub struct KeyNote {
+    /// For people; bytes that are no text in hexadecimal.
+    pub text: String,
+    /// Whether it is chance: no stickiness, or the sticky key is missing.
+    pub is_random: bool,
+    /// Whether it is a new user's id, which goes out as a cookie.
+    pub is_new: bool,
+}
+
+/// One variant for this key at this time.
+#[derive(Clone, Debug)]
+pub struct VariantNote {
+    /// Its name.
+    pub name: String,
+    /// The value of the route header.
+    pub route: String,
+    /// In proportion to those of the others.
+    pub weight: u64,
+    /// Of all requests, 0 to 1.
+    pub share: f64,
+    /// The key's uniform number for this variant, between 0 and 1; `None` under an override.
+    pub u: Option<f64>,
+    /// `weight / -ln u`: the greatest wins.
+    pub score: Option<f64>,
+}

@@ -1,0 +1,91 @@
+//! What a limit saw and did, in words.
+
+use std::time::Duration;
+
+use super::key::{KeyPart, Value};
+use super::rate::{Debt, Rate};
+use super::{Claim, Limit, RateLimits, Verdict};
+use crate::environment::Environment;
+use crate::explain::{BucketNote, LimitNote, Note};
+use crate::request::Request;
+
+impl RateLimits {
+    /// Each part of `limit`'s key with its value, up to the first that is missing.
+    fn key_note(
+        &self,
+        limit: &Limit,
+        request: &Request<'_>,
+        environment: &mut impl Environment,
+    ) -> (Vec<(String, String)>, Option<String>) {
+        let mut parts = Vec::new();
+        for part in &limit.key {
+            let value = match part.value(request, self.trusted_hops, environment) {
+                Some(Value::Address(address)) => address.to_string(),
+                Some(Value::Text(text)) => String::from_utf8_lossy(&text).into_owned(),
+                None => return (parts, Some(part.to_string())),
+            };
+            parts.push((part.to_string(), value));
+        }
+        (parts, None)
+    }
+
+    /// The note on a limit that does not apply, or refuses, for want of its key.
+    pub(super) fn note_no_key(
+        &self,
+        limit: &Limit,
+        request: &Request<'_>,
+        on_missing_key: &'static str,
+        environment: &mut impl Environment,
+    ) -> Note {
+        let missing = self.key_note(limit, request, environment).1.unwrap_or_default();
+        Note::NoKey { limit: limit.name.to_string(), missing, on_missing_key }
+    }
+
+    /// The note on a claim at its end; `before` is the debt that it met.
+    pub(super) fn note(
+        &self,
+        claim: &Claim<'_>,
+        before: Debt,
+        request: &Request<'_>,
+        environment: &mut impl Environment,
+    ) -> Note {
+        let limit = claim.limit;
+        let (key, missing) = self.key_note(limit, request, environment);
+        Note::Limit(LimitNote {
+            limit: limit.name.to_string(),
+            key,
+            missing,
+            cost: claim.cost,
+            bad_cost: limit.cost.of(request).1,
+            burst: limit.rate.burst,
+            before: bucket(&limit.rate, before),
+            after: bucket(&limit.rate, claim.debt),
+            wait: match claim.verdict {
+                Verdict::Passes => None,
+                Verdict::Wait(nanos) => Some(Duration::from_nanos(nanos)),
+            },
+            overflow: claim.shared,
+        })
+    }
+}
+
+fn bucket(rate: &Rate, debt: Debt) -> BucketNote {
+    BucketNote { remaining: rate.remaining(debt), until_full: Duration::from_nanos(rate.until_full(debt)) }
+}
+
+impl std::fmt::Display for KeyPart {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            KeyPart::SourceAddress { ipv6_prefix: 128 } => f.write_str("source address"),
+            KeyPart::SourceAddress { ipv6_prefix } => write!(f, "source address (IPv6 /{ipv6_prefix})"),
+            KeyPart::Header(name) => write!(f, "header {name}"),
+            KeyPart::Cookie(name) => write!(f, "cookie {name}"),
+            KeyPart::QueryParam(name) => write!(f, "query parameter {name}"),
+            KeyPart::Path => f.write_str("path"),
+            KeyPart::Method => f.write_str("method"),
+            KeyPart::Hostname => f.write_str("hostname"),
+            KeyPart::Peer => f.write_str("peer"),
+            KeyPart::Constant(_) => f.write_str("constant"),
+        }
+    }
+}
