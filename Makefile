@@ -1,11 +1,11 @@
 # The one entry point. What a target does is in scripts/; `make help` lists the targets.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-run setup-bench control-planes build test e2e e2e-istio e2e-gateway e2e-manifests demo bench lint fmt check check-reproducible clean
+.PHONY: help setup setup-run setup-bench control-planes build image push test e2e e2e-istio e2e-gateway e2e-manifests e2e-images demo bench lint fmt check check-reproducible clean
 # One thing after the other: cargo uses all cores by itself.
 .NOTPARALLEL:
 
-export ONCE
+export ONCE VERSION BUILDER CLUSTER
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z0-9 -]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,8 +33,15 @@ test: setup ## Run every check and test, the last ones against a real Envoy
 e2e: control-planes build ## Run the modules and manifests under real control planes: Kubernetes, Istio, Envoy Gateway
 	@scripts/e2e.sh
 
-e2e-istio e2e-gateway e2e-manifests: control-planes build ## One of them
+e2e-istio e2e-gateway e2e-manifests e2e-images: control-planes build ## One of them
 	@scripts/e2e.sh $(@:e2e-%=%)
+
+image: build ## Write the modules as OCI images to dist/images
+	@scripts/image.sh
+
+push: build ## Push the modules to REGISTRY (such as ghcr.io/you/penstock) as VERSION
+	@if [ -z "$(REGISTRY)" ]; then echo "error: where to? make push REGISTRY=registry.example.com/penstock" >&2; exit 1; fi
+	@scripts/image.sh "$(REGISTRY)"
 
 demo: setup-run ## Show the suite at work in a real Envoy, until Ctrl-C (ONCE=1: until it is through)
 	@scripts/demo.sh

@@ -2,6 +2,7 @@
 
 pub mod check;
 pub mod diagnostics;
+pub mod image;
 pub mod lint;
 pub mod output;
 pub mod policy_file;

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use penstock::output::{Output, is_broken_pipe};
 use penstock::policy_file::Invalid;
-use penstock::{check, replay};
+use penstock::{check, image, replay};
 
 /// Check and replay Penstock policies: the same engine as in the proxy.
 #[derive(Debug, Parser)]
@@ -19,6 +19,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Check(check::Args),
+    Image(Box<image::Args>),
     Replay(replay::Args),
 }
 
@@ -27,6 +28,7 @@ impl Command {
     fn run(&self, out: &mut Output<'_>) -> anyhow::Result<bool> {
         match self {
             Command::Check(args) => args.run(out),
+            Command::Image(args) => args.run(out),
             Command::Replay(args) => args.run(out),
         }
     }

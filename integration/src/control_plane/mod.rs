@@ -8,6 +8,8 @@
 
 mod cluster;
 mod process;
+mod registry;
 
 pub use cluster::{Cluster, Rejected};
-pub use process::{Process, eventually, free_port, within};
+pub use process::{Process, eventually, free_port, tool, within};
+pub use registry::{Access, PASSWORD, Registry, USER};

@@ -104,7 +104,7 @@ impl Drop for Process {
 }
 
 /// A program that `make control-planes` or `make setup` puts into `.tools/bin`.
-pub(super) fn tool(name: &str) -> Result<PathBuf> {
+pub fn tool(name: &str) -> Result<PathBuf> {
     let path = workspace::root().join(".tools/bin").join(name);
     ensure!(path.is_file(), "there is no {}: run `make control-planes` first", path.display());
     Ok(path)
