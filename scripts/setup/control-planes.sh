@@ -28,6 +28,8 @@ custom_resources() {
     istio)
         from=$(source_of istio.io/istio)
         cp "$from/manifests/charts/base/files/crd-all.gen.yaml" "$into/istio.yaml"
+        # What its proxies start from; a proxy image has it.
+        cp "$from/tools/packaging/common/envoy_bootstrap.json" "$into/../bin/"
         ;;
     envoy-gateway)
         from=$(source_of github.com/envoyproxy/gateway)/charts/gateway-helm/charts/crds/crds
@@ -43,7 +45,7 @@ custom_resources() {
 control_plane() {
     local name=$1 home scratch tool
     # The pins are the version; the number counts the ways in which this script has built them.
-    home=$CACHE/control-planes/$name-$(cat "$pins/$name/go.mod" "$pins/$name/go.sum" | cksum | cut -d" " -f1)-1
+    home=$CACHE/control-planes/$name-$(cat "$pins/$name/go.mod" "$pins/$name/go.sum" | cksum | cut -d" " -f1)-2
     if [[ ! -d $home ]]; then
         say "$name" "building from its Go modules (up to 4 minutes on two cores, once)"
         scratch=$(scratch_folder "$name")

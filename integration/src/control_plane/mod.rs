@@ -7,9 +7,11 @@
 //! `make control-planes` builds them.
 
 mod cluster;
+mod istio;
 mod process;
 mod registry;
 
 pub use cluster::{Cluster, Rejected};
+pub use istio::{Istio, Pod, Proxy, Role};
 pub use process::{Process, eventually, free_port, tool, within};
 pub use registry::{Access, PASSWORD, Registry, USER};
