@@ -1,14 +1,14 @@
 # The one entry point. What a target does is in scripts/; `make help` lists the targets.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-run setup-bench build test demo bench lint fmt check check-reproducible clean
+.PHONY: help setup setup-run setup-bench control-planes build image push test e2e e2e-istio e2e-gateway e2e-manifests e2e-images demo bench lint fmt check check-reproducible clean
 # One thing after the other: cargo uses all cores by itself.
 .NOTPARALLEL:
 
-export ONCE
+export ONCE VERSION BUILDER CLUSTER
 
 help: ## List these targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9 -]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## Get everything that build, test and demo need; quick when it is there
 	@scripts/setup.sh
@@ -20,11 +20,28 @@ setup-run:
 setup-bench: setup-run ## Install the load generators of `make bench` (Debian, as root)
 	@scripts/setup/bench.sh
 
+control-planes: setup-run ## Build the control planes of `make e2e` from their Go modules, once; and get an image registry
+	@scripts/setup/control-planes.sh
+	@scripts/setup/registry.sh
+
 build: setup-run ## Build dist/: the five modules and the penstock command
 	@scripts/build.sh
 
 test: setup ## Run every check and test, the last ones against a real Envoy
 	@scripts/test.sh
+
+e2e: control-planes build ## Run the modules and manifests under real control planes: Kubernetes, Istio, Envoy Gateway
+	@scripts/e2e.sh
+
+e2e-istio e2e-gateway e2e-manifests e2e-images: control-planes build ## One of them
+	@scripts/e2e.sh $(@:e2e-%=%)
+
+image: build ## Write the modules as OCI images to dist/images
+	@scripts/image.sh
+
+push: build ## Push the modules to REGISTRY (such as ghcr.io/you/penstock) as VERSION
+	@if [ -z "$(REGISTRY)" ]; then echo "error: where to? make push REGISTRY=registry.example.com/penstock" >&2; exit 1; fi
+	@scripts/image.sh "$(REGISTRY)"
 
 demo: setup-run ## Show the suite at work in a real Envoy, until Ctrl-C (ONCE=1: until it is through)
 	@scripts/demo.sh

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use penstock::output::{Output, is_broken_pipe};
 use penstock::policy_file::Invalid;
-use penstock::{check, diff, explain, replay, test};
+use penstock::{check, diff, explain, image, replay, test};
 
 /// Check and replay Penstock policies: the same engine as in the proxy.
 #[derive(Debug, Parser)]
@@ -21,6 +21,7 @@ enum Command {
     Check(check::Args),
     Diff(diff::Args),
     Explain(Box<explain::Args>),
+    Image(Box<image::Args>),
     Replay(replay::Args),
     Test(test::Args),
 }
@@ -32,6 +33,7 @@ impl Command {
             Command::Check(args) => args.run(out),
             Command::Diff(args) => args.run(out),
             Command::Explain(args) => args.run(out),
+            Command::Image(args) => args.run(out),
             Command::Replay(args) => args.run(out),
             Command::Test(args) => args.run(out),
         }

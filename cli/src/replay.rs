@@ -104,7 +104,7 @@ fn decide(policy: &Policy, line: &[u8], world: &mut World) -> anyhow::Result<Wir
         && node.get("policy").is_some()
     {
         let case: Case = serde_json::from_slice(line).context("not a request with a policy of its own")?;
-        return Ok(match Policy::from_node(&case.policy) {
+        return Ok(match <Policy>::from_node(&case.policy) {
             Ok(policy) => case.request.decide(&policy, &mut World::new(now(), random())),
             Err(problems) => WireDecision::policy_error(problems.to_string()),
         });

@@ -10,6 +10,7 @@
 //! - [`Traffic`] keeps requests coming while something else happens, and counts those that went wrong.
 //! - [`check_routes`] runs a table of requests.
 //! - [`contract`] reads the contract's cases.
+//! - [`control_plane`] runs Kubernetes' API server, Istio and Envoy Gateway.
 //! - [`demo`] is `make demo`.
 //!
 //! Everything blocks and runs on plain threads: tests read top to bottom and a stuck peer ends in a timeout.
@@ -17,6 +18,7 @@
 mod admin;
 mod bootstrap;
 pub mod contract;
+pub mod control_plane;
 pub mod demo;
 mod discovery;
 mod envoy;

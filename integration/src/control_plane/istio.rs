@@ -1,0 +1,224 @@
+//! Istio: `istiod`, and proxies as a Pod holds them: `pilot-agent` with Envoy as its child.
+
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::json;
+use tempfile::TempDir;
+
+use super::cluster::Cluster;
+use super::process::{Process, free_port, tool};
+use crate::admin::Admin;
+use crate::http::{self, Protocol, Request};
+use crate::workspace;
+
+/// A stock Envoy has neither Istio's own filters nor certificates of its authority.
+const MESH: &str = "enableAutoMtls: false\nenablePrometheusMerge: false\nrootNamespace: istio-system\n\
+                    ingressControllerMode: \"OFF\"\ndefaultProviders: {metrics: [], accessLogging: []}\n";
+
+/// A running istiod. Dropping it stops it.
+#[derive(Debug)]
+pub struct Istio {
+    process: Process,
+    port: u16,
+    _folder: TempDir,
+}
+
+impl Istio {
+    /// Starts it against this cluster and waits until it serves.
+    pub fn start(cluster: &Cluster) -> Result<Self> {
+        let folder = tempfile::Builder::new().prefix("penstock-istiod-").tempdir()?;
+        // It elects leaders there.
+        cluster.namespace("istio-system", &[])?;
+        let mesh = folder.path().join("mesh.yaml");
+        fs::write(&mesh, MESH)?;
+        let [port, http, monitoring] = [free_port()?, free_port()?, free_port()?];
+        let mut process = Process::start("pilot-discovery", folder.path(), |command| {
+            command.arg("discovery").arg("--kubeconfig").arg(cluster.kubeconfig()).arg("--meshConfig").arg(&mesh).args(
+                [
+                    &format!("--grpcAddr=127.0.0.1:{port}"),
+                    "--secureGRPCAddr=",
+                    "--httpsAddr=",
+                    &format!("--httpAddr=127.0.0.1:{http}"),
+                    &format!("--monitoringAddr=127.0.0.1:{monitoring}"),
+                    "--ctrlz_port=0",
+                ],
+            );
+            command.envs([
+                ("ENABLE_CA_SERVER", "false"),
+                ("PILOT_ENABLE_METADATA_EXCHANGE", "false"),
+                ("PILOT_ENABLE_ALPN_FILTER", "false"),
+                ("POD_NAMESPACE", "istio-system"),
+                ("POD_NAME", "istiod"),
+            ]);
+        })?;
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, http));
+        process.wait_for("answer to /ready", || {
+            let answer = http::send(Protocol::Http1, address, &Request::get("/ready"))?;
+            ensure!(answer.status == 200, "it answers {}", answer.status);
+            Ok(())
+        })?;
+        Ok(Istio { process, port, _folder: folder })
+    }
+
+    /// What it has logged.
+    pub fn log(&self) -> String {
+        self.process.log()
+    }
+}
+
+/// What a proxy is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// A gateway: `router`.
+    Gateway,
+    /// A workload's proxy: `sidecar`. Nothing redirects traffic into it: give it a `Sidecar` with `captureMode: NONE`.
+    Sidecar,
+    /// The proxy of a namespace in the ambient mesh.
+    Waypoint,
+}
+
+/// A Pod with its proxy, before it starts.
+#[derive(Debug)]
+pub struct Pod<'a> {
+    name: &'a str,
+    namespace: &'a str,
+    labels: &'a [(&'a str, &'a str)],
+    role: Role,
+    environment: Vec<(String, String)>,
+}
+
+impl<'a> Pod<'a> {
+    /// A Pod of this name and these labels.
+    pub fn new(role: Role, namespace: &'a str, name: &'a str, labels: &'a [(&'a str, &'a str)]) -> Self {
+        Pod { name, namespace, labels, role, environment: Vec::new() }
+    }
+
+    /// Sets a variable of the agent's environment.
+    #[must_use]
+    pub fn variable(mut self, name: &str, value: impl Into<String>) -> Self {
+        self.environment.push((name.to_owned(), value.into()));
+        self
+    }
+
+    /// Writes the Pod and starts what it would hold. Does not wait for listeners.
+    pub fn start(self, cluster: &Cluster, istio: &Istio) -> Result<Proxy> {
+        let folder = tempfile::Builder::new().prefix("penstock-proxy-").tempdir()?;
+        let labels: serde_json::Map<_, _> =
+            self.labels.iter().map(|(name, value)| ((*name).to_owned(), json!(value))).collect();
+        let pod = json!({
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": self.name, "namespace": self.namespace, "labels": labels},
+            "spec": {"containers": [{"name": "istio-proxy", "image": "auto"}]},
+        });
+        cluster.apply(&pod.to_string())?;
+        cluster.set_status(
+            "pod",
+            self.namespace,
+            self.name,
+            &json!({
+                "phase": "Running",
+                "podIP": "127.0.0.1",
+                "podIPs": [{"ip": "127.0.0.1"}],
+                "conditions": [{"type": "Ready", "status": "True"}],
+            }),
+        )?;
+        let admin = free_port()?;
+        let process = self.agent(folder.path(), istio, admin, &json!(labels).to_string())?;
+        let mut proxy = Proxy { process, admin: Admin::new(SocketAddr::from((Ipv4Addr::LOCALHOST, admin))), folder };
+        let admin = proxy.admin.clone();
+        proxy.process.wait_for("answer of Envoy's admin interface", || admin.get("/server_info"))?;
+        Ok(proxy)
+    }
+
+    fn agent(&self, folder: &Path, istio: &Istio, admin: u16, labels: &str) -> Result<Process> {
+        let [status, health, prometheus] = [free_port()?, free_port()?, free_port()?];
+        let config = json!({
+            "discoveryAddress": format!("127.0.0.1:{}", istio.port),
+            "controlPlaneAuthPolicy": "NONE",
+            "binaryPath": workspace::envoy_binary()?,
+            "proxyAdminPort": admin,
+            "statusPort": status,
+            "concurrency": 2,
+            "interceptionMode": "NONE",
+        });
+        // The agent keeps modules in a folder that cannot be configured: here each has its own, as in a Pod.
+        let data = folder.join("var-lib");
+        fs::create_dir_all(data.join("istio/data"))?;
+        let role = match self.role {
+            Role::Gateway => "router",
+            Role::Sidecar => "sidecar",
+            Role::Waypoint => "waypoint",
+        };
+        let agent = tool("pilot-agent")?;
+        let template = tool("envoy_bootstrap.json")?;
+        Process::start_binary("pilot-agent", Path::new("unshare"), folder, |command| {
+            command.args([
+                "--mount",
+                "--map-root-user",
+                "sh",
+                "-c",
+                "mount --bind \"$0\" /var/lib && exec setpriv --pdeathsig KILL -- \"$@\"",
+            ]);
+            command.arg(&data).arg(&agent).args(["proxy", role]);
+            command.args(["--domain", &format!("{}.svc.cluster.local", self.namespace)]);
+            command.arg("--templateFile").arg(&template);
+            command.args(["--proxyLogLevel=warning", "--proxyComponentLogLevel=wasm:info"]);
+            command.envs([
+                ("POD_NAME", self.name),
+                ("POD_NAMESPACE", self.namespace),
+                ("INSTANCE_IP", "127.0.0.1"),
+                ("ISTIO_METAJSON_LABELS", labels),
+                ("PROXY_CONFIG", &config.to_string()),
+                ("ENVOY_STATUS_PORT", &health.to_string()),
+                ("ENVOY_PROMETHEUS_PORT", &prometheus.to_string()),
+                ("FILE_MOUNTED_CERTS", "true"),
+                ("TERMINATION_DRAIN_DURATION_SECONDS", "0"),
+            ]);
+            command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        })
+    }
+}
+
+/// A running agent with its Envoy. Dropping it kills both.
+#[derive(Debug)]
+pub struct Proxy {
+    process: Process,
+    admin: Admin,
+    folder: TempDir,
+}
+
+impl Proxy {
+    /// Envoy's admin interface.
+    pub fn admin(&self) -> &Admin {
+        &self.admin
+    }
+
+    /// What agent and Envoy have logged.
+    pub fn log(&self) -> String {
+        self.process.log()
+    }
+
+    /// The folder in which both run.
+    pub fn folder(&self) -> PathBuf {
+        self.folder.path().to_path_buf()
+    }
+
+    /// Waits until Envoy listens on a port.
+    pub fn wait_for_listener(&mut self, port: u16) -> Result<SocketAddr> {
+        let admin = self.admin.clone();
+        self.process.wait_for(&format!("listener on port {port}"), || {
+            let page = admin.get("/listeners")?;
+            page.lines().any(|line| line.ends_with(&format!(":{port}"))).then_some(()).context(page)
+        })?;
+        Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
+    }
+
+    /// Waits until agent or Envoy have logged this.
+    pub fn wait_for_log(&mut self, text: &str) -> Result<()> {
+        self.process.wait_for_log(text)
+    }
+}

@@ -1,0 +1,17 @@
+//! Real control planes as plain processes on loopback: a Kubernetes API server, Istio, Envoy Gateway, an image registry.
+//!
+//! [`Cluster`] is an API server with etcd and the custom resources of Istio, the Gateway API and Envoy Gateway: enough to
+//! prove that a manifest is accepted (`Cluster::start()?.apply(yaml)?`). There is no kubelet: Pods are objects that a test
+//! writes, and the test starts the proxy that a Pod would hold.
+//!
+//! `make control-planes` builds them.
+
+mod cluster;
+mod istio;
+mod process;
+mod registry;
+
+pub use cluster::{Cluster, Rejected};
+pub use istio::{Istio, Pod, Proxy, Role};
+pub use process::{Process, eventually, free_port, tool, within};
+pub use registry::{Access, PASSWORD, Registry, USER};

@@ -1,0 +1,139 @@
+//! A child process with a log.
+
+use std::env;
+use std::fmt::Display;
+use std::fs::{self, File};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::workspace;
+
+/// How often to look.
+const TICK: Duration = Duration::from_millis(50);
+/// How long anything may take: a machine that builds something else is slow.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A running program. Dropping it kills it; so does the end of the thread that has started it, where the system can.
+#[derive(Debug)]
+pub struct Process {
+    name: String,
+    child: Child,
+    log: PathBuf,
+}
+
+impl Process {
+    /// Starts a program of `.tools/bin` with its log in `folder`.
+    pub fn start(tool: &str, folder: &Path, prepare: impl FnOnce(&mut Command)) -> Result<Self> {
+        Self::start_binary(tool, &self::tool(tool)?, folder, prepare)
+    }
+
+    /// Starts any program under a name of its own.
+    pub fn start_binary(name: &str, binary: &Path, folder: &Path, prepare: impl FnOnce(&mut Command)) -> Result<Self> {
+        let log = folder.join(format!("{name}.log"));
+        let file = File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
+        // A test that is killed cannot stop its children; the kernel can.
+        let mut command = match on_path("setpriv") {
+            Some(setpriv) => {
+                let mut command = Command::new(setpriv);
+                command.args(["--pdeathsig", "KILL", "--"]).arg(binary);
+                command
+            }
+            None => Command::new(binary),
+        };
+        prepare(&mut command);
+        command.current_dir(folder).stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
+        let child = command.spawn().with_context(|| format!("cannot start {name}"))?;
+        Ok(Process { name: name.to_owned(), child, log })
+    }
+
+    /// What it has written so far.
+    pub fn log(&self) -> String {
+        fs::read(&self.log).map(|log| String::from_utf8_lossy(&log).into_owned()).unwrap_or_default()
+    }
+
+    /// The process's id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Waits until `ready` gives a value. An error when that takes too long or the process ends; both with its log.
+    pub fn wait_for<T>(&mut self, what: &str, mut ready: impl FnMut() -> Result<T>) -> Result<T> {
+        let started = Instant::now();
+        loop {
+            let error = match ready() {
+                Ok(value) => return Ok(value),
+                Err(error) => error,
+            };
+            if let Some(status) = self.child.try_wait()? {
+                bail!("{} ended ({status}) before {what}; its log:\n{}", self.name, self.last_words());
+            }
+            if started.elapsed() > PATIENCE {
+                bail!("{}: no {what} in {PATIENCE:?}: {error:#}; its log:\n{}", self.name, self.last_words());
+            }
+            thread::sleep(TICK);
+        }
+    }
+
+    /// Waits until the log contains `text`.
+    pub fn wait_for_log(&mut self, text: &str) -> Result<()> {
+        let log = self.log.clone();
+        self.wait_for(&format!("{text:?}"), || {
+            let found = fs::read(&log).is_ok_and(|log| String::from_utf8_lossy(&log).contains(text));
+            found.then_some(()).context("not in the log")
+        })
+    }
+
+    fn last_words(&self) -> String {
+        let log = self.log();
+        let skip = log.lines().count().saturating_sub(40);
+        log.lines().skip(skip).collect::<Vec<_>>().join("\n")
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // An error means that it is gone already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A program that `make control-planes` or `make setup` puts into `.tools/bin`.
+pub fn tool(name: &str) -> Result<PathBuf> {
+    let path = workspace::root().join(".tools/bin").join(name);
+    ensure!(path.is_file(), "there is no {}: run `make control-planes` first", path.display());
+    Ok(path)
+}
+
+fn on_path(name: &str) -> Option<PathBuf> {
+    env::split_paths(&env::var_os("PATH")?).map(|folder| folder.join(name)).find(|path| path.is_file())
+}
+
+/// A loopback port that nobody listens on. For programs that cannot pick one themselves: another process may be faster.
+pub fn free_port() -> Result<u16> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
+
+/// Waits for something to come true; says `what` did not.
+pub fn eventually<T>(what: impl Display, attempt: impl FnMut() -> Result<T>) -> Result<T> {
+    within(PATIENCE, what, attempt)
+}
+
+/// The same with a bound of its own.
+pub fn within<T>(patience: Duration, what: impl Display, mut attempt: impl FnMut() -> Result<T>) -> Result<T> {
+    let started = Instant::now();
+    loop {
+        match attempt() {
+            Ok(value) => return Ok(value),
+            Err(error) if started.elapsed() > patience => {
+                return Err(error.context(format!("{what}: not in {patience:?}")));
+            }
+            Err(_) => thread::sleep(TICK),
+        }
+    }
+}

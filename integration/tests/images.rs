@@ -1,0 +1,143 @@
+//! `penstock image` against a real registry, and what it has pushed as others pull it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use penstock_integration::control_plane::{Access, Registry, tool};
+use penstock_integration::workspace;
+use serde_json::Value;
+
+/// The command under test, as `make build` leaves it.
+fn penstock() -> Result<PathBuf> {
+    let path = workspace::module("suite")?.with_file_name("penstock");
+    ensure!(path.is_file(), "there is no {}: run `make build` first", path.display());
+    Ok(path)
+}
+
+/// What a command prints; its complaint is the error. Docker's configuration is in `docker`.
+fn output(program: &Path, docker: &Path, arguments: &[&str]) -> Result<String> {
+    let mut command = Command::new(program);
+    let output = command.args(arguments).env("DOCKER_CONFIG", docker).output().context("cannot start it")?;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr).trim());
+    Ok(String::from_utf8(output.stdout)?)
+}
+
+/// `cargo metadata` of this workspace, in a file.
+fn metadata(folder: &Path) -> Result<String> {
+    let arguments = ["metadata", "--format-version=1", "--locked", "--filter-platform=wasm32-wasip1"];
+    let output = Command::new(env!("CARGO")).args(arguments).current_dir(workspace::root()).output()?;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let path = folder.join("metadata.json");
+    fs::write(&path, output.stdout)?;
+    Ok(path.display().to_string())
+}
+
+/// Pushes the suite, and gives the lines that it printed: kind and name.
+fn push(registry: &Registry, docker: &Path, flags: &[&str]) -> Result<Vec<(String, String)>> {
+    let module = workspace::module("suite")?.display().to_string();
+    let to = format!("{}/team/suite:1.0.0", registry.address());
+    let printed = output(&penstock()?, docker, &[&["image", "push", &module, &to], flags].concat())?;
+    let lines = printed.lines().filter_map(|line| line.split_once(' '));
+    Ok(lines.map(|(kind, name)| (kind.to_owned(), name.trim().to_owned())).collect())
+}
+
+#[test]
+#[ignore = "needs `make control-planes`; `make e2e` runs it"]
+fn an_independent_client_pulls_what_was_pushed_and_finds_what_refers_to_it() -> Result<()> {
+    let registry = Registry::start(&Access::Open)?;
+    let nowhere = registry.folder().join("no-docker-config");
+    let metadata = metadata(registry.folder())?;
+    let flags = ["--cargo-metadata", &metadata, "--revision", "0123456789abcdef0123456789abcdef01234567"];
+    let pushed = push(&registry, &nowhere, &flags)?;
+    let kinds: Vec<&str> = pushed.iter().map(|(kind, _)| kind.as_str()).collect();
+    assert_eq!(kinds, ["image", "sbom", "provenance", "artifact", "sbom", "provenance"]);
+    assert_eq!(push(&registry, &nowhere, &flags)?, pushed, "the second push made something else");
+
+    let crane = tool("crane")?;
+    let crane = |arguments: &[&str]| output(&crane, &nowhere, arguments);
+    let module = fs::read(workspace::module("suite")?)?;
+    let tar = registry.folder().join("image.tar");
+    crane(&["export", pushed.first().map_or("", |(_, name)| name), &tar.display().to_string()])?;
+    assert!(fs::read(&tar)?.windows(module.len()).any(|window| window == module), "the image has another module");
+    crane(&["validate", "--remote", pushed.first().map_or("", |(_, name)| name)])?;
+
+    let artifact: Value = serde_json::from_str(&crane(&["manifest", pushed.get(3).map_or("", |(_, name)| name)])?)?;
+    let layer = artifact.pointer("/layers/0/digest").and_then(Value::as_str).context("no layer")?;
+    let name = format!("{}/team/suite@{layer}", registry.address());
+    let blob = Command::new(tool("crane")?).args(["blob", &name]).output()?;
+    assert!(blob.stdout == module, "the artifact has another module");
+
+    // This registry knows no referrers, so a tag lists them; a second push adds nothing.
+    for (at, kinds) in [(0, 2), (3, 2)] {
+        let (_, digest) = pushed.get(at).and_then(|(_, name)| name.split_once('@')).context("no digest")?;
+        let index = registry.manifest("team/suite", &digest.replacen(':', "-", 1))?;
+        let listed = index.get("manifests").and_then(Value::as_array).context("no index")?;
+        let types: Vec<_> = listed.iter().filter_map(|entry| entry.get("artifactType")?.as_str()).collect();
+        assert_eq!(types, ["application/vnd.cyclonedx+json", "application/vnd.in-toto+json"]);
+        assert_eq!(listed.len(), kinds);
+        for entry in listed {
+            let digest = entry.get("digest").and_then(Value::as_str).context("no digest")?;
+            crane(&["validate", "--remote", &format!("{}/team/suite@{digest}", registry.address())])?;
+        }
+    }
+    // The bill names what the module is made of, and nothing that only the tests use.
+    let (_, digest) = pushed.get(1).and_then(|(_, name)| name.split_once('@')).context("no digest")?;
+    let bill = registry.manifest("team/suite", digest)?;
+    let layer = bill.pointer("/layers/0/digest").and_then(Value::as_str).context("no layer")?;
+    let bill: Value = serde_json::from_str(&crane(&["blob", &format!("{}/team/suite@{layer}", registry.address())])?)?;
+    let components = bill.get("components").and_then(Value::as_array).context("no components")?;
+    let names: Vec<_> = components.iter().filter_map(|component| component.get("name")?.as_str()).collect();
+    assert!(names.contains(&"hashbrown") && names.contains(&"penstock-runtime"), "{names:?}");
+    assert!(!names.contains(&"proptest") && !names.contains(&"clap"), "{names:?}");
+    Ok(())
+}
+
+#[test]
+#[ignore = "needs `make control-planes`; `make e2e` runs it"]
+fn a_registry_that_wants_a_password_gets_the_one_of_docker_login_and_says_what_to_do_without() -> Result<()> {
+    let registry = Registry::start(&Access::Password)?;
+    let refused = push(&registry, &registry.folder().join("none"), &[]).map_err(|error| error.to_string());
+    assert!(refused.as_ref().is_err_and(|why| why.contains("run `docker login 127.0.0.1:")), "{refused:?}");
+    let pushed = push(&registry, &registry.docker_config()?, &[])?;
+    let (_, name) = pushed.first().context("nothing was pushed")?;
+    output(&tool("crane")?, &registry.docker_config()?, &["validate", "--remote", name])?;
+    Ok(())
+}
+
+#[test]
+#[ignore = "needs `make control-planes`; `make e2e` runs it"]
+fn a_push_waits_for_a_registry_that_is_just_starting() -> Result<()> {
+    let mut registry = Registry::start(&Access::Open)?;
+    registry.down();
+    let none = registry.folder().join("none");
+    let module = workspace::module("suite")?.display().to_string();
+    let to = format!("{}/team/suite:1.0.0", registry.address());
+    let push = Command::new(penstock()?)
+        .args(["image", "push", &module, &to])
+        .env("DOCKER_CONFIG", none)
+        .stdout(std::process::Stdio::piped())
+        .spawn()?;
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    registry.up()?;
+    ensure!(push.wait_with_output()?.status.success(), "it gave up");
+    Ok(())
+}
+
+#[test]
+#[ignore = "needs `make control-planes`; `make e2e` runs it"]
+fn the_folder_that_build_writes_has_the_digests_that_push_prints() -> Result<()> {
+    let registry = Registry::start(&Access::Open)?;
+    let none = registry.folder().join("none");
+    let module = workspace::module("suite")?.display().to_string();
+    let layout = registry.folder().join("layout").display().to_string();
+    let built = output(&penstock()?, &none, &["image", "build", &module, "--output", &layout])?;
+    let pushed = push(&registry, &none, &[])?;
+    let digests: Vec<&str> =
+        pushed.iter().filter_map(|(_, name)| name.split_once('@').map(|(_, digest)| digest)).collect();
+    assert_eq!(built.lines().filter_map(|line| line.split_whitespace().nth(1)).collect::<Vec<_>>(), digests);
+    let index: Value = serde_json::from_slice(&fs::read(Path::new(&layout).join("index.json"))?)?;
+    assert_eq!(index.get("manifests").and_then(Value::as_array).map(Vec::len), Some(digests.len()));
+    Ok(())
+}

@@ -1,0 +1,62 @@
+//! Every manifest of this repository, as the API server of a real Kubernetes takes it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use penstock_integration::control_plane::Cluster;
+use penstock_integration::workspace;
+
+/// Where the manifests are.
+const FOLDERS: [&str; 2] = ["istio", "envoy-configs/gateway"];
+
+/// The files to apply: kustomizations first of all by themselves, then files that no kustomization has.
+fn files(folder: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            files(&path, found)?;
+        } else if path.extension().is_some_and(|extension| extension == "yaml") {
+            found.push(path);
+        }
+    }
+    found.sort();
+    Ok(())
+}
+
+#[test]
+#[ignore = "needs `make control-planes`; `make e2e` runs it"]
+fn the_api_server_takes_every_manifest_and_refuses_unknown_fields() -> Result<()> {
+    let cluster = Cluster::start()?;
+    let plugin = |field: &str| {
+        format!(
+            "apiVersion: extensions.istio.io/v1alpha1\nkind: WasmPlugin\nmetadata: {{name: a, namespace: default}}\n\
+             spec: {{{field}: file:///a}}\n"
+        )
+    };
+    cluster.apply(&plugin("url"))?;
+    let refused = cluster.apply(&plugin("urll")).map_err(|refused| refused.to_string());
+    assert!(
+        refused.as_ref().is_err_and(|said| said.contains(".spec.urll: field not declared in schema")),
+        "{refused:?}"
+    );
+
+    for namespace in ["istio-system", "shop", "egress"] {
+        cluster.namespace(namespace, &[])?;
+    }
+    let mut all = Vec::new();
+    for folder in FOLDERS.map(|folder| workspace::root().join(folder)).iter().filter(|folder| folder.is_dir()) {
+        files(folder, &mut all)?;
+    }
+    for file in &all {
+        if file.ends_with("kustomization.yaml") {
+            let folder = file.parent().unwrap_or(file);
+            cluster
+                .apply_kustomization(folder)
+                .map_err(|refused| anyhow::anyhow!("{}: {refused}", folder.display()))?;
+        } else {
+            cluster.apply_files(&[file]).map_err(|refused| anyhow::anyhow!("{}: {refused}", file.display()))?;
+        }
+    }
+    Ok(())
+}
