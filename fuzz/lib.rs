@@ -1,0 +1,9 @@
+//! What the fuzz targets hold the engine to. The tests of the policy crate use the same source on the stable toolchain,
+//! with the seeds as their input.
+
+#[path = "../filters/policy/tests/readers/mod.rs"]
+mod readers;
+#[path = "../filters/policy/tests/reference/mod.rs"]
+mod reference;
+
+pub mod properties;

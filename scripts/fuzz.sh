@@ -1,0 +1,30 @@
+#!/usr/bin/env bash
+# Runs each fuzz target for SECONDS_EACH seconds (60), from the committed seeds and what earlier runs have found.
+# `scripts/fuzz.sh TARGET...` runs only these. What a target finds stays in fuzz/artifacts/, and the run fails.
+source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+cd "$ROOT"
+PATH=$TOOLS/bin:$PATH
+
+SECONDS_EACH=${SECONDS_EACH:-60}
+targets=("$@")
+if ! ((${#targets[@]})); then targets=(document authority path request); fi
+
+# A document may nest and repeat; the others are as long as Envoy's headers, at most.
+for target in "${targets[@]}"; do
+    headline "Fuzz: $target, $SECONDS_EACH s"
+    mkdir -p "fuzz/corpus/$target"
+    arguments=(-max_total_time="$SECONDS_EACH" -timeout=10 -rss_limit_mb=2048 -max_len=4096
+        -print_final_stats=1 -verbosity=0)
+    if [[ -f fuzz/$target.dict ]]; then arguments+=(-dict="fuzz/$target.dict"); fi
+    log=$(mktemp -d)
+    status=0
+    cargo +nightly fuzz run --fuzz-dir fuzz "$target" "fuzz/corpus/$target" "fuzz/seeds/$target" -- "${arguments[@]}" \
+        >"$log/out" 2>&1 || status=$?
+    grep -E '^(stat::|DONE|cov:)|panicked|SUMMARY' "$log/out" || true
+    if ((status)); then
+        tail -n 60 "$log/out" >&2
+        rm -rf "$log"
+        die "the target $target has found something (above)" "the input is in fuzz/artifacts/$target/"
+    fi
+    rm -rf "$log"
+done
