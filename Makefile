@@ -1,7 +1,7 @@
 # The one entry point. What a target does is in scripts/; `make help` lists the targets.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-run setup-bench build test demo bench lint fmt check check-reproducible clean
+.PHONY: help setup setup-run setup-bench build test demo bench bench-native lint fmt check check-reproducible clean
 # One thing after the other: cargo uses all cores by itself.
 .NOTPARALLEL:
 
@@ -29,7 +29,10 @@ test: setup ## Run every check and test, the last ones against a real Envoy
 demo: setup-run ## Show the suite at work in a real Envoy, until Ctrl-C (ONCE=1: until it is through)
 	@scripts/demo.sh
 
-bench: setup-run ## Run the benchmarks
+bench: setup-run setup-bench ## Compare what the filters cost in a real Envoy; WRITE=1 writes docs/performance.md
+	@scripts/bench.sh
+
+bench-native: setup-run ## Run the engine's micro-benchmarks
 	@cargo bench --workspace --bench '*' --locked
 
 lint: setup ## Check format, clippy, documentation, licences, scripts

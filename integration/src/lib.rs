@@ -10,11 +10,12 @@
 //! - [`Traffic`] keeps requests coming while something else happens, and counts those that went wrong.
 //! - [`check_routes`] runs a table of requests.
 //! - [`contract`] reads the contract's cases.
-//! - [`demo`] is `make demo`.
+//! - [`demo`] is `make demo`, [`bench`] is `make bench`.
 //!
 //! Everything blocks and runs on plain threads: tests read top to bottom and a stuck peer ends in a timeout.
 
 mod admin;
+pub mod bench;
 mod bootstrap;
 pub mod contract;
 pub mod demo;
