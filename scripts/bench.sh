@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# What each filter costs, side by side in one run on a real Envoy. ROUNDS and SECONDS_EACH make it longer or shorter (9 and 2).
+# What each filter costs, side by side in one run on a real Envoy. ROUNDS and SECONDS_EACH make it longer or shorter (9 and 2), ONLY=suite,lua
+# names the scenarios.
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 cd "$ROOT"
 

@@ -19,17 +19,19 @@ use latency::Latency;
 use scenario::Scenario;
 
 /// How long and how often.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Options {
     /// Rounds over all scenarios, after one to warm up.
     pub rounds: usize,
     /// Seconds for each scenario and round.
     pub seconds: u64,
+    /// Only the scenarios of these names, and the one without a filter; empty: all.
+    pub only: Vec<String>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Options { rounds: 9, seconds: 2 }
+        Options { rounds: 9, seconds: 2, only: Vec::new() }
     }
 }
 
@@ -45,9 +47,12 @@ struct Figures {
 }
 
 /// Runs it, prints the table and returns the page for `docs/performance.md`.
-pub fn run(options: Options) -> Result<String> {
+pub fn run(options: &Options) -> Result<String> {
     ensure!(options.rounds > 0 && options.seconds > 0, "at least one round of one second");
-    let scenarios = scenario::all()?;
+    let mut scenarios = scenario::all()?;
+    let wanted =
+        |name: &str| options.only.is_empty() || name == scenario::NONE || options.only.iter().any(|only| only == name);
+    scenarios.retain(|scenario| wanted(&scenario.name));
     let envoy = start(&scenarios)?;
     cpu::pin(envoy.pid(), cpu::ENVOY)?;
     for scenario in &scenarios {

@@ -31,7 +31,7 @@ impl Costs<'_> {
 
     /// What each round cost over the same round without a filter.
     fn added(&self, figures: &Figures) -> Vec<f64> {
-        let none = self.figures("none").map(|none| none.cpu.as_slice()).unwrap_or_default();
+        let none = self.figures(scenario::NONE).map(|none| none.cpu.as_slice()).unwrap_or_default();
         figures.cpu.iter().zip(none).map(|(cpu, none)| cpu - none).collect()
     }
 
@@ -41,7 +41,7 @@ impl Costs<'_> {
 }
 
 /// The whole of `docs/performance.md`.
-pub(super) fn page(all: &[Figures], options: Options, rate: u64, envoy: Option<&str>) -> String {
+pub(super) fn page(all: &[Figures], options: &Options, rate: u64, envoy: Option<&str>) -> String {
     let costs = Costs { all };
     let mut page = String::from(HEAD);
     let _ = writeln!(

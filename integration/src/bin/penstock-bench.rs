@@ -8,7 +8,7 @@ use penstock_integration::bench::{self, Options};
 
 /// The page goes to standard output, what is going on to standard error.
 fn main() -> ExitCode {
-    match options().and_then(bench::run) {
+    match options().and_then(|options| bench::run(&options)) {
         Ok(page) => {
             print!("{page}");
             ExitCode::SUCCESS
@@ -20,7 +20,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// `ROUNDS` and `SECONDS_EACH` of the environment.
+/// `ROUNDS`, `SECONDS_EACH` and `ONLY` (names of scenarios, comma-separated) of the environment.
 fn options() -> Result<Options> {
     let mut options = Options::default();
     if let Ok(rounds) = env::var("ROUNDS") {
@@ -28,6 +28,9 @@ fn options() -> Result<Options> {
     }
     if let Ok(seconds) = env::var("SECONDS_EACH") {
         options.seconds = seconds.parse().context("SECONDS_EACH")?;
+    }
+    if let Ok(only) = env::var("ONLY") {
+        options.only = only.split(',').map(str::to_owned).collect();
     }
     Ok(options)
 }
