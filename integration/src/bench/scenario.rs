@@ -6,6 +6,8 @@ use serde_json::{Value, json};
 use crate::http::{self, Protocol, Request};
 use crate::{Envoy, Listener, Route, WasmFilter, workspace};
 
+/// The scenario that the others are compared with.
+pub(super) const NONE: &str = "none";
 /// The scenario that sets the rate for the latency.
 pub(super) const SUITE: &str = "suite";
 
@@ -118,7 +120,7 @@ impl Scenario {
 pub(super) fn all() -> Result<Vec<Scenario>> {
     let (limit, ab, denylist) = (peer_limit(), peer_ab(), peer_denylist());
     Ok(vec![
-        Scenario::new("none", "no filter").timed(),
+        Scenario::new(NONE, "no filter").timed(),
         Scenario::new("empty", "empty wasm filter").peer("empty", json!({}))?,
         Scenario::new("empty-sdk", "empty wasm filter on the SDK").peer("sdk", json!({"job": "empty"}))?,
         Scenario::new("header-routing", "`header-routing.wasm`").ours("header-routing", &routes(1))?,
