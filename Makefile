@@ -1,7 +1,7 @@
 # The one entry point. What a target does is in scripts/; `make help` lists the targets.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-run setup-bench control-planes build image push test e2e e2e-istio e2e-gateway e2e-manifests e2e-images demo bench lint fmt check check-reproducible clean
+.PHONY: help setup setup-run setup-bench control-planes build image push test e2e e2e-istio e2e-gateway e2e-manifests e2e-images demo bench bench-native lint fmt check check-reproducible clean
 # One thing after the other: cargo uses all cores by itself.
 .NOTPARALLEL:
 
@@ -46,7 +46,10 @@ push: build ## Push the modules to REGISTRY (such as ghcr.io/you/penstock) as VE
 demo: setup-run ## Show the suite at work in a real Envoy, until Ctrl-C (ONCE=1: until it is through)
 	@scripts/demo.sh
 
-bench: setup-run ## Run the benchmarks
+bench: setup-run setup-bench ## Compare what the filters cost in a real Envoy; WRITE=1 writes docs/performance.md
+	@scripts/bench.sh
+
+bench-native: setup-run ## Run the engine's micro-benchmarks
 	@cargo bench --workspace --bench '*' --locked
 
 lint: setup ## Check format, clippy, documentation, licences, scripts

@@ -3,13 +3,10 @@
 pub mod check;
 pub mod cover;
 pub mod diagnostics;
-<<<<<<< HEAD
 pub mod diff;
 pub mod documents;
 pub mod explain;
-=======
 pub mod image;
->>>>>>> platforms
 pub mod lint;
 pub mod output;
 pub mod policy_file;

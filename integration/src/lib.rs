@@ -11,11 +11,12 @@
 //! - [`check_routes`] runs a table of requests.
 //! - [`contract`] reads the contract's cases.
 //! - [`control_plane`] runs Kubernetes' API server, Istio and Envoy Gateway.
-//! - [`demo`] is `make demo`.
+//! - [`demo`] is `make demo`, [`bench`] is `make bench`.
 //!
 //! Everything blocks and runs on plain threads: tests read top to bottom and a stuck peer ends in a timeout.
 
 mod admin;
+pub mod bench;
 mod bootstrap;
 pub mod contract;
 pub mod control_plane;

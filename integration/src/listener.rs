@@ -20,6 +20,7 @@ enum Target {
 #[derive(Clone, Debug)]
 pub struct Route {
     condition: Option<(String, String)>,
+    percent: Option<u32>,
     target: Target,
     echo: Vec<String>,
     timeout: Option<String>,
@@ -35,6 +36,7 @@ impl Route {
     pub fn header(header: &str, value: &str) -> Self {
         Route {
             condition: Some((header.to_owned(), value.to_owned())),
+            percent: None,
             target: Target::Direct { status: 200, body: value.to_owned() },
             echo: Vec::new(),
             timeout: None,
@@ -44,7 +46,14 @@ impl Route {
     /// Every other request; Envoy itself answers 200 with the body `none`.
     pub fn any() -> Self {
         let target = Target::Direct { status: 200, body: "none".to_owned() };
-        Route { condition: None, target, echo: Vec::new(), timeout: None }
+        Route { condition: None, percent: None, target, echo: Vec::new(), timeout: None }
+    }
+
+    /// Only so many percent of the requests, by Envoy's own dice.
+    #[must_use]
+    pub fn fraction(mut self, percent: u32) -> Self {
+        self.percent = Some(percent);
+        self
     }
 
     /// Envoy itself answers this.
@@ -84,7 +93,11 @@ impl Route {
             .map(|(name, value)| json!({"name": name, "string_match": {"exact": value}}))
             .collect();
         // CONNECT has no path, so it needs a matcher of its own: see `Listener::to_json`.
-        route.insert("match".into(), json!({"prefix": "/", "headers": headers}));
+        let mut condition = json!({"prefix": "/", "headers": headers});
+        if let (Some(percent), Some(condition)) = (self.percent, condition.as_object_mut()) {
+            condition.insert("runtime_fraction".into(), json!({"default_value": {"numerator": percent}}));
+        }
+        route.insert("match".into(), condition);
         match &self.target {
             Target::Direct { status, body } => {
                 route.insert("direct_response".into(), json!({"status": status, "body": {"inline_string": body}}));

@@ -1,0 +1,31 @@
+//! CPU time, as the kernel books it.
+
+use std::fs;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+
+/// The core that Envoy has for itself.
+pub(super) const ENVOY: &str = "0";
+/// Where the load comes from.
+pub(super) const CLIENT: &str = "1";
+
+/// Ties all threads of a process to a core.
+pub(super) fn pin(pid: u32, core: &str) -> Result<()> {
+    let output = Command::new("taskset").args(["-a", "-p", "-c", core, &pid.to_string()]).output();
+    let output = output.context("taskset (of util-linux) is needed")?;
+    ensure!(output.status.success(), "taskset: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(())
+}
+
+/// What all threads of a process have used, in user and kernel mode, to the nanosecond.
+pub(super) fn spent(pid: u32) -> Result<Duration> {
+    let mut total = 0;
+    for task in fs::read_dir(format!("/proc/{pid}/task"))? {
+        // A thread may end while we look.
+        let Ok(line) = fs::read_to_string(task?.path().join("schedstat")) else { continue };
+        total += line.split(' ').next().unwrap_or_default().parse::<u64>().context("schedstat")?;
+    }
+    Ok(Duration::from_nanos(total))
+}

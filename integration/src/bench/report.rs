@@ -1,0 +1,170 @@
+//! The table, and the page that is made of it.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::time::Duration;
+
+use super::latency::Latency;
+use super::scenario;
+use super::{Figures, Options};
+
+/// The middle one; of an even number the upper of the two.
+pub(super) fn median(values: &[f64]) -> f64 {
+    at(values, 50)
+}
+
+fn at(values: &[f64], percent: usize) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted.get((sorted.len() * percent / 100).min(sorted.len().saturating_sub(1))).copied().unwrap_or_default()
+}
+
+/// A row: CPU over no filter by round, and what the others are divided by.
+struct Costs<'a> {
+    all: &'a [Figures],
+}
+
+impl Costs<'_> {
+    fn figures(&self, name: &str) -> Option<&Figures> {
+        self.all.iter().find(|figures| figures.scenario.name == name)
+    }
+
+    /// What each round cost over the same round without a filter.
+    fn added(&self, figures: &Figures) -> Vec<f64> {
+        let none = self.figures(scenario::NONE).map(|none| none.cpu.as_slice()).unwrap_or_default();
+        figures.cpu.iter().zip(none).map(|(cpu, none)| cpu - none).collect()
+    }
+
+    fn median_added(&self, name: &str) -> f64 {
+        self.figures(name).map_or(0.0, |figures| median(&self.added(figures)))
+    }
+}
+
+/// The whole of `docs/performance.md`.
+pub(super) fn page(all: &[Figures], options: &Options, rate: u64, envoy: Option<&str>) -> String {
+    let costs = Costs { all };
+    let mut page = String::from(HEAD);
+    let _ = writeln!(
+        page,
+        "\n{}, {}; {} rounds of {} s each, interleaved.\n",
+        machine(),
+        version(envoy),
+        options.rounds,
+        options.seconds
+    );
+    table(&mut page, &costs);
+    goals(&mut page, &costs);
+    latencies(&mut page, all, rate);
+    raw(&mut page, all);
+    page
+}
+
+fn table(page: &mut String, costs: &Costs) {
+    let suite = costs.median_added(scenario::SUITE);
+    page.push_str(
+        "| | CPU µs a request | over no filter | spread (25 % to 75 %) | of the suite |\n|---|---|---|---|---|\n",
+    );
+    for figures in costs.all {
+        let added = costs.added(figures);
+        let _ = writeln!(
+            page,
+            "| {} | {:.1} | {:.1} | {:.1} to {:.1} | {:.2} |",
+            figures.scenario.title,
+            median(&figures.cpu),
+            median(&added),
+            at(&added, 25),
+            at(&added, 75),
+            median(&added) / suite,
+        );
+    }
+}
+
+fn goals(page: &mut String, costs: &Costs) {
+    let suite = costs.median_added(scenario::SUITE);
+    let ratio = |name| suite / costs.median_added(name);
+    let empty = suite - costs.median_added("empty");
+    let whole = |name| costs.figures(name).map_or(0.0, |figures| median(&figures.cpu));
+    let rows = [
+        ("suite to Lua with three of the jobs", ratio("lua"), "1.0"),
+        ("suite to three SDK filters chained", ratio("peers"), "0.3"),
+        ("suite to the native chain", ratio("native"), "1.5"),
+        ("suite less an empty wasm filter, µs", empty, "8"),
+        (
+            "suite with 10,000 rules to 10, over no filter",
+            costs.median_added("suite-10000") / costs.median_added("suite-10"),
+            "1.2",
+        ),
+        ("suite with 10,000 rules to 10, whole request", whole("suite-10000") / whole("suite-10"), "1.2"),
+    ];
+    page.push_str("\n| goal | measured | at most |\n|---|---|---|\n");
+    for (goal, measured, most) in rows {
+        let _ = writeln!(page, "| {goal} | {measured:.2} | {most} |");
+    }
+}
+
+fn latencies(page: &mut String, all: &[Figures], rate: u64) {
+    let _ = writeln!(
+        page,
+        "\n## Latency\n\nAt {rate} requests a second, half of what the suite can take on one core, µs:\n"
+    );
+    page.push_str("| | p50 | p99 | p99.9 |\n|---|---|---|---|\n");
+    for figures in all {
+        if let Some(Latency { p50, p99, p999 }) = figures.latency {
+            let [p50, p99, p999] = [p50, p99, p999].map(|latency: Duration| latency.as_micros());
+            let _ = writeln!(page, "| {} | {p50} | {p99} | {p999} |", figures.scenario.title);
+        }
+    }
+}
+
+fn raw(page: &mut String, all: &[Figures]) {
+    page.push_str("\n## Raw numbers\n\nµs of CPU a request, round by round:\n\n```text\n");
+    for figures in all {
+        let rounds: Vec<String> = figures.cpu.iter().map(|cpu| format!("{cpu:.2}")).collect();
+        let _ = writeln!(page, "{:<18} {}", figures.scenario.name, rounds.join(" "));
+    }
+    page.push_str("```\n");
+}
+
+fn machine() -> String {
+    let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let field = |name: &str| info.lines().find(|line| line.starts_with(name)).and_then(|line| line.split_once(": "));
+    let model = field("model name").map_or("unknown processor", |(_, model)| model);
+    let cores = info.lines().filter(|line| line.starts_with("processor")).count();
+    format!("{cores} cores of {model}")
+}
+
+/// `COMMIT/1.40.0/Clean/RELEASE/BoringSSL`: the second part.
+fn version(envoy: Option<&str>) -> String {
+    let version = envoy.and_then(|envoy| envoy.split('/').nth(1)).unwrap_or("unknown");
+    format!("Envoy {version}, Penstock {}", env!("CARGO_PKG_VERSION"))
+}
+
+const HEAD: &str = "\
+# Performance
+
+Written by `make bench`, which anybody can run: a stock Envoy with one worker on one core, wrk on another with 16
+connections, requests with twelve headers, answered by Envoy itself so that nothing but the filters differs. What counts
+is the CPU time that the kernel books on the Envoy process for each request, over that of no filter in the same round,
+and of the rounds the median. Machines differ and are noisy: the ratios count.
+
+- The suite does all four jobs on each request: egress (allowed), a rate limit by key, a route rule that does not hold,
+  a sticky canary.
+- *Native* is RBAC on host and method, the local rate limit (one bucket: it has none by key) and a route table with a
+  header match and a random split.
+- *Lua* does three of the jobs: an allowlist, a header route, a split by a hash of the user. It has no memory that
+  workers share, so no limit.
+- *SDK filters* are written on the `proxy-wasm` SDK from what public Rust filters document (`integration/peers/`): a
+  limit by key in shared data with quota headers, an A/B split, a denylist of hosts and addresses.
+";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_median_is_the_middle_one() {
+        assert!((median(&[3.0, 1.0, 2.0]) - 2.0).abs() < f64::EPSILON);
+        assert!((at(&[4.0, 1.0, 2.0, 3.0], 75) - 4.0).abs() < f64::EPSILON);
+        assert!(median(&[]).abs() < f64::EPSILON);
+    }
+}

@@ -1,0 +1,263 @@
+//! What is compared: the filters of one listener each, the same requests and the same route table for all.
+
+use anyhow::{Result, ensure};
+use serde_json::{Value, json};
+
+use crate::http::{self, Protocol, Request};
+use crate::{Envoy, Listener, Route, WasmFilter, workspace};
+
+/// The scenario that the others are compared with.
+pub(super) const NONE: &str = "none";
+/// The scenario that sets the rate for the latency.
+pub(super) const SUITE: &str = "suite";
+
+const HOST: &str = "shop.example.com";
+/// What is asked for.
+pub(super) const PATH: &str = "/cart/items?page=2";
+
+/// What a browser's request has, and what the policies look at.
+pub(super) const HEADERS: [(&str, &str); 12] = [
+    ("Host", HOST),
+    ("user-agent", "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"),
+    ("accept", "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"),
+    ("accept-language", "en-GB,en;q=0.7,de;q=0.3"),
+    ("accept-encoding", "gzip, deflate, br, zstd"),
+    ("referer", "http://shop.example.com/cart"),
+    ("cookie", "session=5f2c1d3e8a7b4960; plan=gold; theme=dark"),
+    ("x-user-id", "user-48151623"),
+    ("x-user-group", "public"),
+    ("x-api-key", "k-0a1b2c3d4e5f"),
+    ("sec-fetch-mode", "navigate"),
+    ("sec-fetch-site", "same-origin"),
+];
+
+/// The same as wrk sends.
+pub(super) fn request() -> Request {
+    let others = HEADERS.iter().filter(|(name, _)| *name != "Host");
+    others.fold(Request::new("GET", HOST, PATH), |request, (name, value)| request.header(name, value))
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Scenario {
+    /// The listener's name.
+    pub name: String,
+    /// What the table calls it.
+    pub title: &'static str,
+    /// Whether latency is measured as well.
+    pub timed: bool,
+    /// Names and typed configurations.
+    filters: Vec<(String, Value)>,
+    /// Whether Envoy's own route table splits.
+    native: bool,
+    /// Whether a filter must name the variant.
+    splits: bool,
+}
+
+impl Scenario {
+    fn new(name: &str, title: &'static str) -> Self {
+        Scenario { name: name.to_owned(), title, timed: false, filters: Vec::new(), native: false, splits: false }
+    }
+
+    fn filter(mut self, name: &str, config: Value) -> Self {
+        self.filters.push((name.to_owned(), config));
+        self
+    }
+
+    /// A VM of its own for each filter and scenario, so that none profits from another's.
+    fn wasm(self, filter: WasmFilter) -> Self {
+        let vm_id = format!("{}-{}", self.name, self.filters.len());
+        let config = filter.vm_id(&vm_id).typed_config();
+        self.filter(&vm_id, config)
+    }
+
+    fn ours(self, module: &str, policy: &Value) -> Result<Self> {
+        Ok(self.wasm(WasmFilter::new(module, policy)?))
+    }
+
+    fn peer(self, module: &str, settings: Value) -> Result<Self> {
+        let path = workspace::root().join(format!("target/peers/wasm32-wasip1/release/{module}.wasm"));
+        ensure!(path.is_file(), "there is no module at {}: run `make bench`", path.display());
+        Ok(self.wasm(WasmFilter::at(module, &path, settings)))
+    }
+
+    fn timed(mut self) -> Self {
+        self.timed = true;
+        self
+    }
+
+    fn native(mut self) -> Self {
+        self.native = true;
+        self
+    }
+
+    fn splits(mut self) -> Self {
+        self.splits = true;
+        self
+    }
+
+    pub(super) fn listener(&self) -> Result<Listener> {
+        let mut listener = Listener::new(&self.name).routes_named(&["beta", "v1", "v2"]);
+        if self.native {
+            listener = listener.route(Route::header("x-user-group", "beta")).route(Route::any().fraction(10));
+        }
+        for (name, config) in &self.filters {
+            listener = listener.filter(name, config.clone());
+        }
+        Ok(listener.route(Route::any()))
+    }
+
+    /// That it does its work, before it is measured.
+    pub(super) fn check(&self, envoy: &Envoy) -> Result<()> {
+        let response = http::send(Protocol::Http1, envoy.address(&self.name)?, &request())?;
+        ensure!(response.status == 200, "{}: {response:?}", self.title);
+        let variant = response.text();
+        ensure!(!self.splits || matches!(variant.as_str(), "v1" | "v2"), "{}: went to {variant}", self.title);
+        Ok(())
+    }
+}
+
+/// All of them, in the order of the table.
+pub(super) fn all() -> Result<Vec<Scenario>> {
+    let (limit, ab, denylist) = (peer_limit(), peer_ab(), peer_denylist());
+    Ok(vec![
+        Scenario::new(NONE, "no filter").timed(),
+        Scenario::new("empty", "empty wasm filter").peer("empty", json!({}))?,
+        Scenario::new("empty-sdk", "empty wasm filter on the SDK").peer("sdk", json!({"job": "empty"}))?,
+        Scenario::new("header-routing", "`header-routing.wasm`").ours("header-routing", &routes(1))?,
+        Scenario::new("canary", "`canary.wasm`").ours("canary", &canaries())?.splits(),
+        Scenario::new("rate-limit", "`rate-limit.wasm`").ours("rate-limit", &limits())?,
+        Scenario::new("egress-allowlist", "`egress-allowlist.wasm`").ours("egress-allowlist", &egress(1))?,
+        Scenario::new("chain", "our four chained")
+            .ours("egress-allowlist", &egress(1))?
+            .ours("rate-limit", &limits())?
+            .ours("header-routing", &routes(1))?
+            .ours("canary", &canaries())?
+            .splits(),
+        Scenario::new(SUITE, "**`suite.wasm`**, all four").ours("suite", &together(1))?.splits().timed(),
+        Scenario::new("suite-10", "the same with 10 + 10 rules").ours("suite", &together(10))?.splits(),
+        Scenario::new("suite-10000", "the same with 10,000 + 10,000 rules").ours("suite", &together(10_000))?.splits(),
+        Scenario::new("native", "native: RBAC, local rate limit, routes")
+            .filter("rbac", rbac())
+            .filter("limit", local_limit())
+            .native()
+            .timed(),
+        Scenario::new("lua", "Lua: allowlist, route, split").filter("lua", lua()).splits().timed(),
+        Scenario::new("peer-limit", "SDK filter: rate limit").peer("sdk", limit.clone())?,
+        Scenario::new("peer-ab", "SDK filter: A/B").peer("sdk", ab.clone())?.splits(),
+        Scenario::new("peer-denylist", "SDK filter: denylist").peer("sdk", denylist.clone())?,
+        Scenario::new("peers", "the three chained")
+            .peer("sdk", denylist)?
+            .peer("sdk", limit)?
+            .peer("sdk", ab)?
+            .splits()
+            .timed(),
+    ])
+}
+
+/// So many rules, of which none holds for the request: the canary decides.
+fn routes(count: usize) -> Value {
+    let beta =
+        json!({"name": "beta", "matches": [{"headers": [{"name": "x-user-group", "value": "beta"}]}], "route": "beta"});
+    let others = (1..count).map(|number| {
+        let host = format!("shop-{number}.example.com");
+        json!({"name": format!("rule-{number}"), "matches": [{"hostnames": [host]}], "route": "beta"})
+    });
+    json!({"routes": {"rules": std::iter::once(beta).chain(others).collect::<Vec<_>>()}})
+}
+
+fn canaries() -> Value {
+    json!({"canaries": [{
+        "name": "shop",
+        "stickiness": {"header": "x-user-id"},
+        "variants": [{"name": "v1", "weight": 90}, {"name": "v2", "weight": 10}],
+    }]})
+}
+
+fn limits() -> Value {
+    json!({"rateLimits": [{
+        "name": "per-key",
+        "key": [{"header": "x-api-key"}],
+        "limit": {"requests": 1_000_000_000, "per": "1s"},
+    }]})
+}
+
+/// So many rules, of which the last allows the request.
+fn egress(count: usize) -> Value {
+    let others = (1..count).map(|number| {
+        json!({"name": format!("host-{number}"), "to": [{"host": format!("api-{number}.example.com"), "ports": [80]}]})
+    });
+    let shop = json!({"name": "shop", "owner": "web", "to": [{"host": "shop.example.com"}], "methods": ["GET"]});
+    json!({"egress": {"rules": others.chain(std::iter::once(shop)).collect::<Vec<_>>()}})
+}
+
+fn together(count: usize) -> Value {
+    let mut policy = serde_json::Map::new();
+    for section in [egress(count), limits(), routes(count), canaries()] {
+        policy.extend(section.as_object().cloned().unwrap_or_default());
+    }
+    Value::Object(policy)
+}
+
+/// Envoy's own allowlist: the nearest that there is to an egress rule.
+fn rbac() -> Value {
+    json!({
+        "@type": "type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBAC",
+        "rules": {"action": "ALLOW", "policies": {"shop": {
+            "permissions": [{"and_rules": {"rules": [
+                {"header": {"name": ":authority", "string_match": {"exact": "shop.example.com"}}},
+                {"header": {"name": ":method", "string_match": {"exact": "GET"}}},
+            ]}}],
+            "principals": [{"any": true}],
+        }}},
+    })
+}
+
+/// One bucket: Envoy's own filter has none for a key that the configuration does not list.
+fn local_limit() -> Value {
+    json!({
+        "@type": "type.googleapis.com/envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit",
+        "stat_prefix": "bench",
+        "token_bucket": {"max_tokens": 1_000_000_000, "tokens_per_fill": 1_000_000_000, "fill_interval": "1s"},
+        "filter_enabled": {"default_value": {"numerator": 100}},
+        "filter_enforced": {"default_value": {"numerator": 100}},
+    })
+}
+
+/// Three of the four jobs, as short as Lua has them; it has no memory that workers share, so no limits.
+const SCRIPT: &str = r#"
+local allowed = { ["shop.example.com"] = { GET = true } }
+function envoy_on_request(handle)
+  local headers = handle:headers()
+  local methods = allowed[headers:get(":authority")]
+  if not methods or not methods[headers:get(":method")] then
+    handle:respond({ [":status"] = "403" }, "denied\n")
+    return
+  end
+  if headers:get("x-user-group") == "beta" then
+    headers:replace("x-penstock-route", "beta")
+    return
+  end
+  local user, hash = headers:get("x-user-id") or "", 5381
+  for at = 1, #user do hash = (hash * 33 + string.byte(user, at)) % 4294967296 end
+  headers:replace("x-penstock-route", hash % 100 < 10 and "v2" or "v1")
+end
+"#;
+
+fn lua() -> Value {
+    json!({
+        "@type": "type.googleapis.com/envoy.extensions.filters.http.lua.v3.Lua",
+        "default_source_code": {"inline_string": SCRIPT},
+    })
+}
+
+fn peer_limit() -> Value {
+    json!({"job": "rate-limit", "header": "x-api-key", "limit": 1_000_000_000, "window_seconds": 60})
+}
+
+fn peer_ab() -> Value {
+    json!({"job": "ab", "header": "x-user-id", "percent": 10})
+}
+
+fn peer_denylist() -> Value {
+    json!({"job": "denylist", "hosts": ["evil.example.com"], "addresses": ["192.0.2.1"]})
+}

@@ -1,0 +1,28 @@
+//! The load: wrk, as fast as Envoy answers.
+
+use std::net::SocketAddr;
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+
+use super::cpu;
+use super::scenario::{HEADERS, PATH};
+
+/// Connections that are kept open; enough that Envoy always has work.
+const CONNECTIONS: &str = "16";
+
+/// Requests a second over so many seconds. An answer other than 2xx or a broken connection is an error.
+pub(super) fn run(address: SocketAddr, seconds: u64) -> Result<f64> {
+    let mut command = Command::new("taskset");
+    command.args(["-c", cpu::CLIENT, "wrk", "-t1", "-c", CONNECTIONS, "-d", &format!("{seconds}s")]);
+    for (name, value) in HEADERS {
+        command.arg("-H").arg(format!("{name}: {value}"));
+    }
+    let output = command.arg(format!("http://{address}{PATH}")).output();
+    let output = output.context("wrk is needed: make setup-bench")?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    ensure!(output.status.success(), "wrk: {said}{}", String::from_utf8_lossy(&output.stderr));
+    ensure!(!said.contains("Non-2xx") && !said.contains("Socket errors"), "wrk: {said}");
+    let line = said.lines().find_map(|line| line.strip_prefix("Requests/sec:"));
+    line.and_then(|rate| rate.trim().parse().ok()).with_context(|| format!("wrk: {said}"))
+}

@@ -1,0 +1,36 @@
+//! `make bench`.
+
+use std::env;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use penstock_integration::bench::{self, Options};
+
+/// The page goes to standard output, what is going on to standard error.
+fn main() -> ExitCode {
+    match options().and_then(|options| bench::run(&options)) {
+        Ok(page) => {
+            print!("{page}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("penstock-bench: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// `ROUNDS`, `SECONDS_EACH` and `ONLY` (names of scenarios, comma-separated) of the environment.
+fn options() -> Result<Options> {
+    let mut options = Options::default();
+    if let Ok(rounds) = env::var("ROUNDS") {
+        options.rounds = rounds.parse().context("ROUNDS")?;
+    }
+    if let Ok(seconds) = env::var("SECONDS_EACH") {
+        options.seconds = seconds.parse().context("SECONDS_EACH")?;
+    }
+    if let Ok(only) = env::var("ONLY") {
+        options.only = only.split(',').map(str::to_owned).collect();
+    }
+    Ok(options)
+}
