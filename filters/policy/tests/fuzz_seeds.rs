@@ -15,9 +15,11 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 type Seeds = BTreeSet<Vec<u8>>;
+/// A target's name, its seeds, and what runs one.
+type Target = (&'static str, Seeds, fn(&[u8]));
 
 /// The seeds of each target.
-fn seeds() -> [(&'static str, Seeds, fn(&[u8])); 4] {
+fn seeds() -> [Target; 4] {
     let cases = |text: &str| text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()).collect::<Vec<_>>();
     let egress = cases(include_str!("contract/egress-cases.jsonl"));
     let field = |name: &str| -> Seeds {
