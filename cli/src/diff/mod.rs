@@ -8,9 +8,8 @@ mod routing;
 mod traffic;
 
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use anyhow::ensure;
 use penstock_policy::Timestamp;
 use serde::Serialize;
 
@@ -36,6 +35,8 @@ pub struct Args {
     new: PathBuf,
     /// Recorded requests to decide by both, as `penstock replay` reads them; `-` is standard input.
     requests: Option<PathBuf>,
+    #[command(flatten)]
+    traffic: crate::traffic::Options,
     /// What makes the exit status 1.
     #[arg(long, value_enum, default_value = "nothing", value_name = "WHAT")]
     fail_on: FailOn,
@@ -91,15 +92,12 @@ impl Args {
     /// When a file cannot be read, a policy is invalid, or a line is not a request.
     pub fn run(&self, out: &mut Output<'_>) -> anyhow::Result<bool> {
         let stdins = [Some(&self.old), Some(&self.new), self.requests.as_ref()];
-        ensure!(
-            stdins.into_iter().flatten().filter(|path| path.as_path() == Path::new("-")).count() <= 1,
-            "standard input can be only one of the policies and the requests"
-        );
+        crate::traffic::one_stdin(stdins.into_iter().flatten().map(PathBuf::as_path))?;
         let (old, new) = (PolicyFile::load(&self.old)?, PolicyFile::load(&self.new)?);
         let (mut changes, canaries) = compare(&old, &new, self.at.unwrap_or_else(replay::now));
         changes.0.sort_by_key(|change| change.class);
         let traffic = match &self.requests {
-            Some(requests) => Some(traffic::compare(&old.policy, &new.policy, requests, self.examples)?),
+            Some(requests) => Some(traffic::compare(&old.policy, &new.policy, requests, &self.traffic, self.examples)?),
             None => None,
         };
         let report = Report {

@@ -106,7 +106,13 @@ struct Comparison {
 ///
 /// # Errors
 /// When the file cannot be read, or a line of it is not a request.
-pub fn compare(old: &Policy, new: &Policy, requests: &Path, examples: usize) -> anyhow::Result<Report> {
+pub fn compare(
+    old: &Policy,
+    new: &Policy,
+    requests: &Path,
+    options: &traffic::Options,
+    examples: usize,
+) -> anyhow::Result<Report> {
     let mut comparison = Comparison {
         kinds: HashMap::new(),
         users: HashMap::new(),
@@ -119,7 +125,7 @@ pub fn compare(old: &Policy, new: &Policy, requests: &Path, examples: usize) -> 
     let (mut before, mut after) = (World::new(now, 0), World::new(now, 0));
     // Only canaries have users, and their keys are known only to notes.
     let sticky = old.canaries().is_some() && new.canaries().is_some();
-    traffic::each(requests, &mut |line, request| {
+    traffic::each(requests, options, true, &mut |line, request| {
         // Chance is the same for both, or else it would be a difference.
         comparison.requests += 1;
         let seed = comparison.requests;
