@@ -6,7 +6,7 @@ cd "$ROOT"
 
 trap 'status=$?; if ((status)); then printf "\nFAILED: make e2e (above: what and why)\n"; fi' EXIT
 
-if (($#)); then suites=("$@"); else suites=(manifests images); fi
+if (($#)); then suites=("$@"); else suites=(manifests images istio gateway); fi
 headline "Under real control planes: ${suites[*]}"
 ENVOY_BIN=$TOOLS/bin/envoy PENSTOCK_DIST=$ROOT/dist \
     cargo test --package penstock-integration --locked "${suites[@]/#/--test=}" -- --ignored --test-threads=1

@@ -106,16 +106,25 @@ impl Upstream {
 
     /// A server that answers as `handler` says, and remembers every request.
     pub fn start(handler: impl Fn(&Received) -> Reply + Send + Sync + 'static) -> Result<Self> {
-        Self::run(handler, true)
+        Self::run((Ipv4Addr::LOCALHOST, 0).into(), handler, true)
+    }
+
+    /// The same at an address of one's own.
+    pub fn at(address: SocketAddr, handler: impl Fn(&Received) -> Reply + Send + Sync + 'static) -> Result<Self> {
+        Self::run(address, handler, false)
     }
 
     /// The same for load: it counts requests and forgets them.
     pub fn forgetful(handler: impl Fn(&Received) -> Reply + Send + Sync + 'static) -> Result<Self> {
-        Self::run(handler, false)
+        Self::run((Ipv4Addr::LOCALHOST, 0).into(), handler, false)
     }
 
-    fn run(handler: impl Fn(&Received) -> Reply + Send + Sync + 'static, keep: bool) -> Result<Self> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("no free port")?;
+    fn run(
+        address: SocketAddr,
+        handler: impl Fn(&Received) -> Reply + Send + Sync + 'static,
+        keep: bool,
+    ) -> Result<Self> {
+        let listener = TcpListener::bind(address).with_context(|| format!("cannot listen at {address}"))?;
         let address = listener.local_addr()?;
         let state = Arc::new(State {
             handler: Box::new(handler),

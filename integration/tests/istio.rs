@@ -295,3 +295,66 @@ fn a_sidecar_limits_what_comes_in() -> Result<()> {
     ensure!(ask(port, &tenant("other"))?.status == 200, "one tenant's limit is another's");
     Ok(())
 }
+
+/// A gateway's proxy with a fresh cache, and a registry that wants a password.
+#[test]
+#[ignore = "needs `make control-planes`; `make e2e` runs it"]
+fn what_cannot_be_fetched_is_refused_and_what_was_fetched_keeps_serving() -> Result<()> {
+    let mut mesh = Mesh::start(&Access::Password)?;
+    let image = "suite:0.1.0";
+    let beta = |header: &str| shop("/").header(header, "beta");
+    let denied = |response: &Response| response.status == 403 && response.text() == "RBAC: access denied";
+
+    eprintln!("- without the pull secret: refused");
+    mesh.cluster.apply(&mesh.kustomization("overlays/wasm-plugin", &[])?)?;
+    let mut proxy = mesh.gateway("ingress-1")?;
+    proxy.wait_for_listener(mesh.port)?;
+    proxy.wait_for_log("applying deny RBAC filter")?;
+    ensure!(proxy.log().contains("401 Unauthorized") || proxy.log().contains("UNAUTHORIZED"), "{}", proxy.log());
+    mesh.expect("a refusal", &shop("/"), denied)?;
+
+    eprintln!("- with it: served");
+    let secret = mesh.registry.docker_config_json().to_string();
+    mesh.cluster.apply(
+        &json!({
+            "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/dockerconfigjson",
+            "metadata": {"name": "registry", "namespace": "istio-system"},
+            "stringData": {".dockerconfigjson": secret},
+        })
+        .to_string(),
+    )?;
+    let pull = ("imagePullPolicy: IfNotPresent", "imagePullPolicy: IfNotPresent\n  imagePullSecret: registry");
+    mesh.cluster.apply(&mesh.kustomization("overlays/wasm-plugin", &[pull])?)?;
+    mesh.expect("the beta route", &beta("x-user-group"), is_from("shop-beta"))?;
+
+    eprintln!("- with the digest in the URL: a moved tag changes nothing");
+    let digest = mesh.push(&workspace::module("suite")?.display().to_string(), image)?;
+    let pinned = format!("suite@{digest}");
+    let by_digest = [pull, (image, pinned.as_str()), ("x-user-group", "x-pinned")];
+    mesh.cluster.apply(&mesh.kustomization("overlays/wasm-plugin", &by_digest)?)?;
+    mesh.expect("the policy", &beta("x-pinned"), is_from("shop-beta"))?;
+    let wrong = format!("imagePullPolicy: IfNotPresent\n  imagePullSecret: registry\n  sha256: {}", "0".repeat(64));
+    let wrong = [("imagePullPolicy: IfNotPresent", wrong.as_str()), ("x-user-group", "x-wrong")];
+    mesh.cluster.apply(&mesh.kustomization("overlays/wasm-plugin", &wrong)?)?;
+    mesh.expect("a refusal of a wrong digest", &shop("/"), denied)?;
+    mesh.cluster.apply(&mesh.kustomization("overlays/wasm-plugin", &by_digest)?)?;
+    mesh.expect("the policy", &beta("x-pinned"), is_from("shop-beta"))?;
+
+    eprintln!("- registry down: what runs keeps serving, and takes new policies");
+    mesh.registry.down();
+    let offline = [pull, (image, pinned.as_str()), ("x-user-group", "x-offline")];
+    mesh.cluster.apply(&mesh.kustomization("overlays/wasm-plugin", &offline)?)?;
+    mesh.expect("the new policy", &beta("x-offline"), is_from("shop-beta"))?;
+
+    eprintln!("- registry down when a proxy starts: refused until the registry is back and something changes");
+    drop(proxy);
+    let mut proxy = mesh.gateway("ingress-2")?;
+    proxy.wait_for_listener(mesh.port)?;
+    proxy.wait_for_log("applying deny RBAC filter")?;
+    mesh.expect("a refusal", &shop("/"), denied)?;
+    mesh.registry.up()?;
+    let back = [pull, (image, pinned.as_str()), ("x-user-group", "x-back")];
+    mesh.cluster.apply(&mesh.kustomization("overlays/wasm-plugin", &back)?)?;
+    mesh.expect("the policy", &beta("x-back"), is_from("shop-beta"))?;
+    Ok(())
+}

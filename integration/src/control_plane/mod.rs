@@ -7,11 +7,13 @@
 //! `make control-planes` builds them.
 
 mod cluster;
+mod envoy_gateway;
 mod istio;
 mod process;
 mod registry;
 
 pub use cluster::{Cluster, Rejected};
+pub use envoy_gateway::{EnvoyGateway, GatewayProxy};
 pub use istio::{Istio, Pod, Proxy, Role};
 pub use process::{Process, eventually, free_port, tool, within};
 pub use registry::{Access, PASSWORD, Registry, USER};

@@ -1,0 +1,206 @@
+//! Envoy Gateway, and the Envoys that it deploys: started from the very Deployments that it writes.
+
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::cluster::Cluster;
+use super::process::{Process, eventually, free_port, tool};
+use crate::admin::Admin;
+use crate::workspace;
+
+const NAMESPACE: &str = "envoy-gateway-system";
+const CONFIG: &str = "apiVersion: gateway.envoyproxy.io/v1alpha1\nkind: EnvoyGateway\n\
+    gateway: {controllerName: gateway.envoyproxy.io/gatewayclass-controller}\n\
+    provider: {type: Kubernetes, kubernetes: {leaderElection: {disable: true}}}\n\
+    extensionApis: {enableBackend: true}\nlogging: {level: {default: info}}\n";
+
+/// A running Envoy Gateway. Only one at a time on a machine: its ports are fixed. Dropping it stops it.
+#[derive(Debug)]
+pub struct EnvoyGateway {
+    process: Process,
+    _folder: TempDir,
+}
+
+impl EnvoyGateway {
+    /// Starts it against this cluster, which gets a GatewayClass `eg` whose Gateways reach Services at their cluster address.
+    pub fn start(cluster: &Cluster, docker_config: &Path) -> Result<Self> {
+        let folder = tempfile::Builder::new().prefix("penstock-gateway-").tempdir()?;
+        cluster.namespace(NAMESPACE, &[])?;
+        cluster.apply(CLASS)?;
+        let mut certgen = Process::start("envoy-gateway", folder.path(), |command| {
+            command.args(["certgen", "--disable-topology-injector"]);
+            command.env("KUBECONFIG", cluster.kubeconfig()).env("ENVOY_GATEWAY_NAMESPACE", NAMESPACE);
+        })?;
+        certgen.wait_for("certificates", || cluster.get("secret", NAMESPACE, "envoy-oidc-hmac").map(drop))?;
+        drop(certgen);
+
+        let root = folder.path().join("root");
+        write_secret(cluster, "envoy-gateway", &root.join("certs"))?;
+        let config = folder.path().join("config.yaml");
+        fs::write(&config, CONFIG)?;
+        let mut process = isolated("envoy-gateway-server", &root, folder.path(), |command| {
+            command.arg(tool("envoy-gateway")?).args(["server", "--config-path"]).arg(&config);
+            command
+                .env("KUBECONFIG", cluster.kubeconfig())
+                .env("ENVOY_GATEWAY_NAMESPACE", NAMESPACE)
+                .env("DOCKER_CONFIG", docker_config)
+                // Where it keeps modules that it has fetched.
+                .env("HOME", folder.path())
+                .env("TMPDIR", folder.path());
+            Ok(())
+        })?;
+        process.wait_for("accepted class", || {
+            let class = cluster.get("gatewayclass", "default", "eg")?;
+            let accepted = class.pointer("/status/conditions").and_then(Value::as_array);
+            ensure!(
+                accepted.is_some_and(|all| all
+                    .iter()
+                    .any(|it| it.get("type") == Some(&"Accepted".into()) && it.get("status") == Some(&"True".into()))),
+                "{class}"
+            );
+            Ok(())
+        })?;
+        Ok(EnvoyGateway { process, _folder: folder })
+    }
+
+    /// What it has logged.
+    pub fn log(&self) -> String {
+        self.process.log()
+    }
+
+    /// Starts the Envoy of a Gateway, as its Deployment says, and waits until it listens on `port`.
+    pub fn proxy(&self, cluster: &Cluster, namespace: &str, gateway: &str, port: u16) -> Result<GatewayProxy> {
+        let selector = format!(
+            "gateway.envoyproxy.io/owning-gateway-name={gateway},gateway.envoyproxy.io/owning-gateway-namespace={namespace}"
+        );
+        let deployment = eventually("a Deployment", || {
+            cluster.list("deployment", &selector)?.into_iter().next().context("there is none")
+        })?;
+        let maps = cluster.list("configmap", &selector)?;
+        let folder = tempfile::Builder::new().prefix("penstock-gateway-proxy-").tempdir()?;
+        let root = folder.path().join("root");
+        write_secret(cluster, "envoy", &root.join("certs"))?;
+        let sds = maps.first().and_then(|map| map.get("data")).and_then(Value::as_object).context("no ConfigMap")?;
+        fs::create_dir_all(root.join("sds"))?;
+        for (name, text) in sds {
+            fs::write(root.join("sds").join(name), text.as_str().unwrap_or_default())?;
+        }
+        // What a cluster's DNS would answer.
+        let hosts = format!("127.0.0.1 localhost\n127.0.0.1 envoy-gateway.{NAMESPACE}.svc.cluster.local\n");
+        fs::write(folder.path().join("root.hosts"), hosts)?;
+
+        let admin = free_port()?;
+        let arguments = arguments(&deployment, admin)?;
+        let process = isolated("envoy", &root, folder.path(), |command| {
+            command.arg(workspace::envoy_binary()?).args(&arguments).arg("--disable-hot-restart");
+            command.env("ENVOY_POD_NAME", "envoy-1").env("ENVOY_POD_NAMESPACE", NAMESPACE);
+            Ok(())
+        })?;
+        let admin = Admin::new(SocketAddr::from((Ipv4Addr::LOCALHOST, admin)));
+        let mut proxy = GatewayProxy { process, admin, _folder: folder };
+        proxy.wait_for_listener(port)?;
+        Ok(proxy)
+    }
+}
+
+/// Services are reached at their own address, where the test's upstreams listen: there are no endpoints without a kubelet.
+const CLASS: &str = r#"
+apiVersion: gateway.envoyproxy.io/v1alpha1
+kind: EnvoyProxy
+metadata: {name: loopback, namespace: envoy-gateway-system}
+spec: {routingType: Service}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: GatewayClass
+metadata: {name: eg}
+spec:
+  controllerName: gateway.envoyproxy.io/gatewayclass-controller
+  parametersRef: {group: gateway.envoyproxy.io, kind: EnvoyProxy, name: loopback, namespace: envoy-gateway-system}
+"#;
+
+/// A running Envoy of a Gateway. Dropping it stops it.
+#[derive(Debug)]
+pub struct GatewayProxy {
+    process: Process,
+    admin: Admin,
+    _folder: TempDir,
+}
+
+impl GatewayProxy {
+    /// Its admin interface.
+    pub fn admin(&self) -> &Admin {
+        &self.admin
+    }
+
+    /// What it has logged.
+    pub fn log(&self) -> String {
+        self.process.log()
+    }
+
+    /// Waits until it has logged this.
+    pub fn wait_for_log(&mut self, text: &str) -> Result<()> {
+        self.process.wait_for_log(text)
+    }
+
+    fn wait_for_listener(&mut self, port: u16) -> Result<()> {
+        let admin = self.admin.clone();
+        self.process.wait_for(&format!("listener on port {port}"), || {
+            let page = admin.get("/listeners")?;
+            page.lines().any(|line| line.ends_with(&format!(":{port}"))).then_some(()).context(page)
+        })
+    }
+}
+
+/// The arguments of the Deployment's Envoy, with ports and names that one machine can have.
+fn arguments(deployment: &Value, admin: u16) -> Result<Vec<String>> {
+    let containers = deployment.pointer("/spec/template/spec/containers").and_then(Value::as_array);
+    let envoy =
+        containers.into_iter().flatten().find(|it| it.get("name") == Some(&"envoy".into())).context("no Envoy")?;
+    let all = envoy.get("args").and_then(Value::as_array).context("no arguments")?;
+    let (metrics, ready) = (free_port()?, free_port()?);
+    Ok(all
+        .iter()
+        .filter_map(Value::as_str)
+        .map(|argument| {
+            argument
+                .replace("$(ENVOY_POD_NAME)", "envoy-1")
+                .replace("port_value: 19000", &format!("port_value: {admin}"))
+                .replace("port_value: 19001", &format!("port_value: {metrics}"))
+                .replace("port_value: 19003", &format!("port_value: {ready}"))
+                // A hosts file has no names with a dot at the end.
+                .replace(".svc.cluster.local.", ".svc.cluster.local")
+        })
+        .collect())
+}
+
+fn write_secret(cluster: &Cluster, name: &str, folder: &Path) -> Result<()> {
+    fs::create_dir_all(folder)?;
+    // Kubernetes keeps it in base64; its own template decodes it.
+    for file in ["ca.crt", "tls.crt", "tls.key"] {
+        let template = format!("go-template={{{{index .data \"{file}\" | base64decode}}}}");
+        let text = cluster.kubectl(["get", "secret", name, "--namespace", NAMESPACE, "--output", &template])?;
+        fs::write(folder.join(file), text)?;
+    }
+    Ok(())
+}
+
+/// Starts a program with the entries of `root` in its `/`.
+fn isolated(
+    name: &str,
+    root: &Path,
+    folder: &Path,
+    prepare: impl FnOnce(&mut std::process::Command) -> Result<()>,
+) -> Result<Process> {
+    let script = workspace::root().join("integration/src/control_plane/isolate.sh");
+    let mut prepared = Ok(());
+    let process = Process::start_binary(name, Path::new("unshare"), folder, |command| {
+        command.args(["--mount", "--map-root-user", "sh"]).arg(&script).arg(root);
+        prepared = prepare(command);
+    })?;
+    prepared.map(|()| process)
+}

@@ -1,0 +1,239 @@
+//! The manifests of `envoy-configs/gateway/` under a real Envoy Gateway: accepted by the API server, fetched and translated by Envoy
+//! Gateway, answered by the Envoy of its own Deployment.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use penstock_integration::control_plane::{Access, Cluster, EnvoyGateway, Registry, eventually, free_port};
+use penstock_integration::http::{self, Protocol, Request, Response};
+use penstock_integration::{Reply, Traffic, Upstream, workspace};
+use serde_json::{Value, json};
+
+/// Services and where the API server puts them; no kube-proxy is needed to reach what listens there.
+const SERVICES: [(&str, [u8; 4]); 4] = [
+    ("shop-stable", [127, 0, 96, 11]),
+    ("shop-beta", [127, 0, 96, 12]),
+    ("reviews-v1", [127, 0, 96, 13]),
+    ("reviews-v2", [127, 0, 96, 14]),
+];
+
+struct Site {
+    cluster: Cluster,
+    gateway: EnvoyGateway,
+    registry: Registry,
+    port: u16,
+    service_port: u16,
+    _upstreams: Vec<Upstream>,
+}
+
+impl Site {
+    fn start() -> Result<Self> {
+        let cluster = Cluster::start()?;
+        let registry = Registry::start(&Access::Open)?;
+        let gateway = EnvoyGateway::start(&cluster, &registry.docker_config()?)?;
+        cluster.namespace("shop", &[])?;
+        let mut upstreams = Vec::new();
+        let service_port = free_port()?;
+        for (name, address) in SERVICES {
+            let service = json!({
+                "apiVersion": "v1", "kind": "Service", "metadata": {"name": name, "namespace": "shop"},
+                "spec": {"clusterIP": SocketAddr::from((address, 0)).ip(), "ports": [{"name": "http", "port": service_port}]},
+            });
+            cluster.apply(&service.to_string())?;
+            // Four clients make 200 requests a second of this pause.
+            let reply = Reply::Status(200, vec![("x-upstream".to_owned(), name.to_owned())]);
+            let slow = Reply::After(Duration::from_millis(20), Box::new(reply));
+            upstreams.push(Upstream::at((address, service_port).into(), move |_| slow.clone())?);
+        }
+        let site = Site { cluster, gateway, registry, port: free_port()?, service_port, _upstreams: upstreams };
+        site.push(&workspace::module("suite")?.display().to_string(), "suite:0.1.0")?;
+        Ok(site)
+    }
+
+    /// Pushes a module; gives the digest of its image in hexadecimal.
+    fn push(&self, module: &str, name: &str) -> Result<String> {
+        let to = format!("{}/penstock/{name}", self.registry.address());
+        let output = Command::new(workspace::module("suite")?.with_file_name("penstock"))
+            .args(["image", "push", module, &to])
+            .env("DOCKER_CONFIG", self.registry.docker_config()?)
+            .output()?;
+        ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let printed = String::from_utf8(output.stdout)?;
+        let image = printed.lines().next().and_then(|line| line.split_once("@sha256:")).context("no digest")?;
+        Ok(image.1.to_owned())
+    }
+
+    /// Applies the manifests with the test's registry and port, and with these texts replaced, each of which must be there.
+    fn apply(&self, folder: &str, replacements: &[(&str, &str)]) -> Result<()> {
+        let path = workspace::root().join("envoy-configs/gateway").join(folder).display().to_string();
+        let mut text = self.cluster.kubectl(["kustomize", &path])?;
+        let ports = [self.port, self.service_port].map(|port| format!("port: {port}\n"));
+        let [port, service] = ports.each_ref().map(String::as_str);
+        for (from, to) in [("port: 80\n", port), ("port: 8080\n", service)].iter().chain(replacements) {
+            ensure!(text.contains(from), "{folder} has no {from:?}");
+            text = text.replace(from, to);
+        }
+        text = text.replace("registry.example.com", &self.registry.address().to_string());
+        Ok(self.cluster.apply(&text)?)
+    }
+
+    fn ask(&self, request: &Request) -> Result<Response> {
+        http::send(Protocol::Http1, ([127, 0, 0, 1], self.port).into(), request)
+    }
+
+    fn expect(&self, what: &str, request: &Request, upstream: &str) -> Result<()> {
+        eventually(what, || {
+            let response = self.ask(request)?;
+            ensure!(is_from(upstream, &response), "{response:?}");
+            Ok(())
+        })
+    }
+
+    /// What the status of the policy says: each condition's type, status and message.
+    fn conditions(&self) -> Result<String> {
+        let policy = self.cluster.get("envoyextensionpolicy", "shop", "penstock")?;
+        let conditions = policy.pointer("/status/ancestors/0/conditions").and_then(Value::as_array).cloned();
+        let text =
+            |condition: &Value, name: &str| condition.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let lines = conditions.unwrap_or_default();
+        Ok(lines
+            .iter()
+            .map(|it| ["type", "status", "message"].map(|name| text(it, name)).join(" "))
+            .collect::<Vec<_>>()
+            .join("\n"))
+    }
+
+    fn wait_for_condition(&self, words: &str) -> Result<()> {
+        eventually(words, || {
+            let conditions = self.conditions()?;
+            ensure!(conditions.contains(words), "{conditions}");
+            Ok(())
+        })
+    }
+}
+
+fn shop(path: &str) -> Request {
+    Request::get(path).at("shop.example.com")
+}
+
+fn is_from(upstream: &str, response: &Response) -> bool {
+    response.header("x-upstream").as_deref() == Some(upstream)
+}
+
+#[test]
+#[ignore = "needs `make control-planes`; `make e2e` runs it"]
+fn envoy_gateway_runs_the_suite_from_a_registry_and_survives_what_operators_do() -> Result<()> {
+    let site = Site::start()?;
+    site.apply("image", &[])?;
+    site.wait_for_condition("Accepted True")?;
+    let mut proxy = site.gateway.proxy(&site.cluster, "shop", "shop", site.port)?;
+
+    eprintln!("- from an image: routes, canary, limit");
+    let beta = |header: &str| shop("/").header(header, "beta");
+    site.expect("the stable route", &shop("/"), "shop-stable")?;
+    site.expect("the beta route", &beta("x-user-group"), "shop-beta")?;
+    ensure!(is_from("shop-stable", &site.ask(&beta("x-penstock-route"))?), "a client chose its route");
+    let mut both = [0, 0];
+    for user in 0..60 {
+        let request = shop("/reviews").header("x-user-id", format!("user-{user}"));
+        let first = site.ask(&request)?.header("x-upstream");
+        ensure!(first == site.ask(&request)?.header("x-upstream"), "user {user} changed sides");
+        match first.as_deref() {
+            Some("reviews-v1") => both[0] += 1,
+            Some("reviews-v2") => both[1] += 1,
+            other => bail!("the canary's requests went to {other:?}"),
+        }
+    }
+    ensure!(both[0] > 40 && both[1] > 0, "not 90 to 10: {both:?}");
+    let greedy = shop("/").header("x-user-id", "greedy");
+    let refused = (0..130).map(|_| site.ask(&greedy)).find(|answer| !answer.as_ref().is_ok_and(|it| it.status == 200));
+    ensure!(matches!(&refused, Some(Ok(response)) if response.status == 429), "no limit: {refused:?}");
+    // A host that no route has never meets the filter, because a filter is enabled by a route.
+    ensure!(site.ask(&shop("/").at("other.example.com"))?.status == 404);
+
+    eprintln!("- a mistake in the policy leaves the old one serving");
+    site.apply("image", &[("name: x-user-group", "nmae: x-user-group")])?;
+    proxy.wait_for_log("configuration refused: routes.rules[0].matches[0].headers[0]")?;
+    site.expect("the beta route", &beta("x-user-group"), "shop-beta")?;
+    eprintln!("  {}", site.conditions()?);
+
+    eprintln!("- a new policy and a new module under 200 requests a second lose none that clients do not send again");
+    // The limit of the manifest is for people.
+    let roomy = ("requests: 100", "requests: 1000000");
+    site.apply("image", &[roomy, ("x-user-group", "x-first")])?;
+    site.expect("the policy", &beta("x-first"), "shop-beta")?;
+    site.push(&another_suite(site.cluster.folder())?, "suite:0.2.0")?;
+    let traffic = Traffic::start(4, ([127, 0, 0, 1], site.port).into(), &shop("/"), |response| {
+        ensure!(response.status == 200, "{response:?}");
+        Ok(())
+    });
+    site.apply("image", &[roomy, ("x-user-group", "x-second")])?;
+    site.expect("the new policy", &beta("x-second"), "shop-beta")?;
+    site.apply("image", &[roomy, ("x-user-group", "x-third"), ("suite:0.1.0", "suite:0.2.0")])?;
+    site.expect("the new module", &beta("x-third"), "shop-beta")?;
+    site.apply("image", &[roomy])?;
+    site.expect("the old module", &beta("x-user-group"), "shop-beta")?;
+    let mut tally = traffic.stop()?;
+    // Envoy Gateway writes filters into listeners, and a changed listener drains: HTTP/2 connections are told to go away, and what
+    // their client sends afterwards is not looked at. Clients send it again on a new connection; this one does not.
+    let before = tally.failures.len();
+    tally.failures.retain(|failure| !failure.ends_with("the connection ended: NO_ERROR "));
+    let told = before - tally.failures.len();
+    eprintln!("  {} requests, {} failed, {told} connections told to go away", tally.good, tally.failures.len());
+    ensure!(tally.failures.is_empty() && tally.good > 100, "{tally:?}");
+
+    eprintln!("- from an HTTP server, by digest");
+    let artifact = site.registry.manifest("penstock/suite", "0.1.0-artifact")?;
+    let digest = artifact.pointer("/layers/0/digest").and_then(Value::as_str).context("no layer")?;
+    let url = format!("http://{}/v2/penstock/suite/blobs/{digest}", site.registry.address());
+    let zeros = "0".repeat(64);
+    let from_http = |digest: &str| {
+        site.apply(
+            "http",
+            &[("x-user-group", "x-http"), ("https://modules.example.com/suite.wasm", &url), (&zeros, digest)],
+        )
+    };
+    let digest = digest.trim_start_matches("sha256:");
+    from_http(digest)?;
+    site.expect("the policy", &beta("x-http"), "shop-beta")?;
+
+    eprintln!("- a module that cannot be had fails closed and shows in the status");
+    let wrong = digest.replace(|c: char| c.is_ascii_digit(), "0");
+    from_http(&wrong)?;
+    site.wait_for_condition("Accepted False")?;
+    eprintln!("  {}", site.conditions()?);
+    eventually("a refusal", || {
+        let response = site.ask(&shop("/"))?;
+        ensure!(response.status == 500, "{response:?}");
+        Ok(())
+    })?;
+    site.apply("image", &[("suite:0.1.0", "suite:9.9.9")])?;
+    site.wait_for_condition("MANIFEST_UNKNOWN")?;
+    eprintln!("  {}", site.conditions()?);
+    ensure!(site.ask(&shop("/"))?.status == 500, "not refused");
+
+    eprintln!("- a registry that is down: what was fetched keeps serving, also after a change of the policy");
+    site.apply("image", &[])?;
+    site.expect("the beta route", &beta("x-user-group"), "shop-beta")?;
+    let mut site = site;
+    site.registry.down();
+    site.apply("image", &[("x-user-group", "x-offline")])?;
+    site.expect("the new policy", &beta("x-offline"), "shop-beta")?;
+    site.apply("image", &[("suite:0.1.0", "suite:0.3.0")])?;
+    site.wait_for_condition("Accepted False")?;
+    eprintln!("  {}", site.conditions()?);
+    Ok(())
+}
+
+/// The suite with other bytes: a custom section that nobody reads.
+fn another_suite(folder: &Path) -> Result<String> {
+    let mut module = fs::read(workspace::module("suite")?)?;
+    module.extend(b"\0\x08\x07rebuilt");
+    let path = folder.join("suite.wasm");
+    fs::write(&path, module)?;
+    Ok(path.display().to_string())
+}
