@@ -1,7 +1,7 @@
 # The one entry point. What a target does is in scripts/; `make help` lists the targets.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-run setup-bench build test demo bench lint fmt check check-reproducible clean
+.PHONY: help setup setup-run setup-bench build test demo bench meter meter-update lint fmt check check-reproducible clean
 # One thing after the other: cargo uses all cores by itself.
 .NOTPARALLEL:
 
@@ -32,6 +32,12 @@ demo: setup-run ## Show the suite at work in a real Envoy, until Ctrl-C (ONCE=1:
 bench: setup-run ## Run the benchmarks
 	@cargo bench --workspace --bench '*' --locked
 
+meter: build ## Count what the modules of dist/ cost, against meter/budget.json
+	@PENSTOCK_DIST=$(CURDIR)/dist cargo run --quiet --package penstock-meter --locked
+
+meter-update: build ## Make what they cost now the budget
+	@PENSTOCK_DIST=$(CURDIR)/dist cargo run --quiet --package penstock-meter --locked -- --update
+
 lint: setup ## Check format, clippy, documentation, licences, scripts
 	@scripts/lint.sh
 
@@ -40,7 +46,7 @@ fmt: ## Format the source
 
 check: setup-run ## Type-check everything, natively and for wasm: the quickest answer
 	@cargo check --workspace --all-targets --locked
-	@cargo check --workspace --exclude penstock --exclude penstock-integration --locked --target wasm32-wasip1
+	@cargo check --workspace --exclude penstock --exclude penstock-integration --exclude penstock-meter --locked --target wasm32-wasip1
 
 check-reproducible: setup-run ## Build the last commit in two folders and compare the bytes
 	@scripts/check-reproducible.sh
