@@ -1,7 +1,11 @@
 # The one entry point. What a target does is in scripts/; `make help` lists the targets.
 
 .DEFAULT_GOAL := help
+<<<<<<< HEAD
 .PHONY: help setup setup-run setup-bench control-planes build image push test e2e e2e-istio e2e-gateway e2e-manifests e2e-images demo bench bench-native lint fmt check check-reproducible clean
+=======
+.PHONY: help setup setup-run setup-bench build test demo bench meter meter-update lint fmt check check-reproducible clean
+>>>>>>> canary
 # One thing after the other: cargo uses all cores by itself.
 .NOTPARALLEL:
 
@@ -52,6 +56,12 @@ bench: setup-run setup-bench ## Compare what the filters cost in a real Envoy; W
 bench-native: setup-run ## Run the engine's micro-benchmarks
 	@cargo bench --workspace --bench '*' --locked
 
+meter: build ## Count what the modules of dist/ cost, against meter/budget.json
+	@PENSTOCK_DIST=$(CURDIR)/dist cargo run --quiet --package penstock-meter --locked
+
+meter-update: build ## Make what they cost now the budget
+	@PENSTOCK_DIST=$(CURDIR)/dist cargo run --quiet --package penstock-meter --locked -- --update
+
 lint: setup ## Check format, clippy, documentation, licences, scripts
 	@scripts/lint.sh
 
@@ -60,7 +70,7 @@ fmt: ## Format the source
 
 check: setup-run ## Type-check everything, natively and for wasm: the quickest answer
 	@cargo check --workspace --all-targets --locked
-	@cargo check --workspace --exclude penstock --exclude penstock-integration --locked --target wasm32-wasip1
+	@cargo check --workspace --exclude penstock --exclude penstock-integration --exclude penstock-meter --locked --target wasm32-wasip1
 
 check-reproducible: setup-run ## Build the last commit in two folders and compare the bytes
 	@scripts/check-reproducible.sh

@@ -8,7 +8,7 @@ trap 'status=$?; if ((status)); then printf "\nFAILED: make test (above: what an
 scripts/lint.sh
 
 headline "Unit tests, natively"
-cargo test --workspace --exclude penstock-integration --locked
+cargo test --workspace --exclude penstock-integration --exclude penstock-meter --locked
 
 headline "Unit tests of the policy engine, as wasm under Node ($PURE_TARGET)"
 if [[ -x $TOOLS/bin/wasm-bindgen-test-runner ]]; then
@@ -22,6 +22,10 @@ scripts/build.sh
 
 headline "Sizes"
 scripts/check-sizes.sh
+
+headline "Meter: what the modules cost, against meter/budget.json, and a host that misbehaves"
+PENSTOCK_DIST=$ROOT/dist cargo test --package penstock-meter --locked
+PENSTOCK_DIST=$ROOT/dist cargo run --quiet --package penstock-meter --locked
 
 headline "Integration tests, with a real Envoy"
 ENVOY_BIN=$TOOLS/bin/envoy PENSTOCK_DIST=$ROOT/dist cargo test --package penstock-integration --locked

@@ -1,0 +1,159 @@
+//! One VM with one module.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, anyhow};
+use wasmi::{CompilationMode, Config, Engine, ExternType, Func, Linker, Module, OperatorCost, Store, Val};
+
+use crate::host::{self, Host};
+
+/// A module in a VM of its own, and its host.
+pub struct Guest {
+    store: Store<Host>,
+    instance: wasmi::Instance,
+    callbacks: u64,
+}
+
+/// What a piece of work cost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Spent {
+    /// Guest instructions.
+    pub instructions: u64,
+    /// Calls from the guest to the host.
+    pub host_calls: u64,
+    /// Calls from the host to the guest, those for memory included.
+    pub callbacks: u64,
+}
+
+impl Guest {
+    /// Loads a module file and starts its VM.
+    pub fn load(module: &Path) -> Result<Guest> {
+        let bytes = std::fs::read(module)
+            .with_context(|| format!("there is no {}; build the modules first: make build", module.display()))?;
+        let mut config = Config::default();
+        // Lazily, the first use of a function would count its translation.
+        config.consume_fuel(true).operator_cost(costs()).compilation_mode(CompilationMode::Eager);
+        let engine = Engine::new(&config);
+        let module = Module::new(&engine, &bytes).map_err(|error| anyhow!("{}: {error}", module.display()))?;
+        let mut store = Store::new(&engine, Host::default());
+        store.set_fuel(u64::MAX).map_err(|error| anyhow!("{error}"))?;
+        let mut linker = Linker::new(&engine);
+        host::link(&mut linker)?;
+        // What this host does not have answers UNIMPLEMENTED, as in an older Envoy.
+        for import in module.imports() {
+            let ExternType::Func(kind) = import.ty() else { continue };
+            let unimplemented = Func::new(&mut store, kind.clone(), |_, _, results| {
+                results.iter_mut().for_each(|result| *result = Val::I32(host::UNIMPLEMENTED.cast_signed()));
+                Ok(())
+            });
+            // An error says that it is there already.
+            let _ = linker.define(import.module(), import.name(), unimplemented);
+        }
+        let instance =
+            linker.instantiate_and_start(&mut store, &module).map_err(|error| anyhow!("cannot start it: {error}"))?;
+        let mut guest = Guest { store, instance, callbacks: 0 };
+        guest.call("_initialize", [])?;
+        guest.call("proxy_on_context_create", [Self::PLUGIN, 0])?;
+        guest.call("proxy_on_vm_start", [Self::PLUGIN, 0])?;
+        Ok(guest)
+    }
+
+    /// The number of the plugin's context.
+    pub const PLUGIN: u32 = 1;
+
+    /// The host.
+    pub fn host(&mut self) -> &mut Host {
+        self.store.data_mut()
+    }
+
+    /// The size of the guest's memory in KiB. It never shrinks.
+    pub fn memory_kib(&self) -> u64 {
+        self.instance.get_memory(&self.store, "memory").map_or(0, |memory| memory.size(&self.store) * 64)
+    }
+
+    /// Calls an export with numbers; the number that it gives. An export that the module does not have does nothing, as
+    /// in Envoy. An error is a trap.
+    pub fn call<const N: usize>(&mut self, export: &str, arguments: [u32; N]) -> Result<Option<u32>> {
+        let Some(function) = self.instance.get_func(&self.store, export) else { return Ok(None) };
+        let results = function.ty(&self.store).results().len();
+        let arguments = arguments.map(|argument| Val::I32(argument.cast_signed()));
+        let mut result = [Val::I32(0)];
+        self.callbacks += 1;
+        function
+            .call(&mut self.store, &arguments, result.get_mut(..results).unwrap_or_default())
+            .map_err(|error| anyhow!("{export} trapped: {error}"))?;
+        let [result] = result;
+        Ok((results == 1).then(|| result.i32().unwrap_or(0).cast_unsigned()))
+    }
+
+    /// Gives the plugin a configuration; whether it takes it.
+    pub fn configure(&mut self, configuration: impl Into<Vec<u8>>) -> Result<bool> {
+        self.configure_as(Self::PLUGIN, configuration)
+    }
+
+    /// The same for any context.
+    pub fn configure_as(&mut self, plugin: u32, configuration: impl Into<Vec<u8>>) -> Result<bool> {
+        self.host().configuration = configuration.into();
+        let size = u32::try_from(self.host().configuration.len())?;
+        Ok(self.call("proxy_on_configure", [plugin, size])? == Some(1))
+    }
+
+    /// The request's side of a stream: whether the request goes on.
+    pub fn request(&mut self, stream: u32) -> Result<bool> {
+        self.call("proxy_on_context_create", [stream, Self::PLUGIN])?;
+        let count = u32::try_from(self.host().request_headers.len())?;
+        Ok(self.call("proxy_on_request_headers", [stream, count, 1])? == Some(0))
+    }
+
+    /// The response's side, and the end.
+    pub fn response(&mut self, stream: u32) -> Result<()> {
+        let count = u32::try_from(self.host().response_headers.len())?;
+        self.call("proxy_on_response_headers", [stream, count, 1])?;
+        self.end(stream)
+    }
+
+    /// The end of a stream.
+    pub fn end(&mut self, stream: u32) -> Result<()> {
+        self.call("proxy_on_done", [stream])?;
+        self.call("proxy_on_log", [stream])?;
+        self.call("proxy_on_delete", [stream])?;
+        Ok(())
+    }
+
+    /// What was spent since the VM started.
+    pub fn spent(&self) -> Spent {
+        let host = self.store.data();
+        Spent {
+            instructions: u64::MAX - self.store.get_fuel().unwrap_or(u64::MAX),
+            host_calls: host.calls.values().sum(),
+            callbacks: self.callbacks + host.allocations,
+        }
+    }
+
+    /// What `work` costs.
+    pub fn cost_of(&mut self, work: impl FnOnce(&mut Guest) -> Result<()>) -> Result<Spent> {
+        let before = self.spent();
+        work(self)?;
+        let after = self.spent();
+        Ok(Spent {
+            instructions: after.instructions - before.instructions,
+            host_calls: after.host_calls - before.host_calls,
+            callbacks: after.callbacks - before.callbacks,
+        })
+    }
+}
+
+/// What an operator counts: one, or nothing when a compiler makes no instruction of it. So has the interpreter it by
+/// itself for blocks and the like; but to a compiler locals and constants are registers and operands.
+fn costs() -> OperatorCost {
+    OperatorCost {
+        local_get: 0,
+        local_set: 0,
+        local_tee: 0,
+        i32_const: 0,
+        i64_const: 0,
+        f32_const: 0,
+        f64_const: 0,
+        ..OperatorCost::default()
+    }
+}

@@ -1,0 +1,19 @@
+//! Runs the modules of `dist/` in an embedded interpreter and counts what they do: guest instructions, calls to the
+//! host, memory. The same numbers on every machine and in every run, so that CI can hold them to a budget.
+//!
+//! - [`Guest`] is one VM with one module; its callbacks are those that Envoy makes.
+//! - [`Host`] is the host's side: it answers as Envoy does, or as wrongly as a test wants.
+//! - [`scenarios`] are the requests and policies that are measured, [`Budget`] is what they may cost.
+//!
+//! An instruction is a WebAssembly operator that was executed and of which a compiler makes code; copying memory costs one
+//! more for each 64 bytes. That is neither time nor cycles (a division counts like an addition), but it moves with them
+//! and never by itself.
+
+mod budget;
+mod guest;
+mod host;
+pub mod scenarios;
+
+pub use budget::{Budget, Cost};
+pub use guest::{Guest, Spent};
+pub use host::{HandOver, Host, Sent};

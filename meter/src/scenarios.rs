@@ -1,0 +1,250 @@
+//! What is measured: the policies, the requests, and how often.
+
+use std::path::Path;
+
+use anyhow::{Result, ensure};
+use serde_json::{Value, json};
+
+use crate::budget::{Budget, Cost};
+use crate::guest::{Guest, Spent};
+
+/// So many requests make a warm one: the mean, so that what happens every 50 ms is in it.
+const WARM: u64 = 100;
+
+/// 2026-06-01T00:00:00Z in nanoseconds.
+const START: u64 = 1_780_272_000_000_000_000;
+
+/// A policy on a module, and a request to it.
+struct Scenario {
+    name: &'static str,
+    module: &'static str,
+    policy: Value,
+    /// What this request has beside the usual headers; these come first.
+    headers: Vec<(&'static str, String)>,
+    /// Whether the request goes on.
+    goes_on: bool,
+    /// Whether the first request is measured too.
+    cold: bool,
+    /// The name under which it is measured what the policy costs to take.
+    configure: Option<&'static str>,
+}
+
+/// A browser's request; the pseudo-headers may be replaced.
+const USUAL: [(&str, &str); 13] = [
+    (":authority", "shop.example.com"),
+    (":path", "/index.html?utm_source=mail"),
+    (":method", "GET"),
+    (":scheme", "https"),
+    ("user-agent", "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"),
+    ("accept", "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"),
+    ("accept-language", "en-GB,en;q=0.9,de;q=0.8"),
+    ("accept-encoding", "gzip, deflate, br"),
+    ("referer", "https://shop.example.com/start"),
+    ("cookie", "session=0123456789abcdef0123456789abcdef; plan=gold; consent=1"),
+    ("x-forwarded-for", "203.0.113.7"),
+    ("x-request-id", "6f1a2b3c-4d5e-4f60-8a7b-9c0d1e2f3a4b"),
+    ("x-forwarded-proto", "https"),
+];
+
+fn routes(rules: usize) -> Value {
+    // Told apart by host and path at once.
+    let rule = |i: usize| {
+        json!({"name": format!("r{i}"), "route": format!("r{}", i % 10), "matches": [{
+            "hostnames": [format!("h{}.example.com", i % 100)],
+            "path": {"value": format!("/api/v{}", i / 100)},
+        }]})
+    };
+    json!({"default": "stable", "rules": (0..rules).map(rule).collect::<Vec<_>>()})
+}
+
+fn egress(rules: usize) -> Value {
+    let rule = |i: usize| {
+        json!({"name": format!("e{i}"), "owner": "team", "reason": "needed",
+            "to": [{"host": format!("h{i}.example.com"), "ports": [443]}], "methods": ["GET"]})
+    };
+    json!({"rules": (0..rules).map(rule).collect::<Vec<_>>()})
+}
+
+fn limits(count: usize, requests: u32) -> Value {
+    let limit = |i: usize| {
+        json!({"name": format!("l{i}"), "key": [{"header": "x-user"}], "matches": [{"hostnames": [format!("h{i}.example.com")]}],
+            "limit": {"requests": requests, "per": "1h"}, "capacity": 1024})
+    };
+    json!((0..count).map(limit).collect::<Vec<_>>())
+}
+
+fn canaries(count: usize, fields: &Value) -> Value {
+    let canary = |i: usize| {
+        let mut canary = json!({"name": format!("c{i}"), "matches": [{"hostnames": [format!("h{i}.example.com")]}],
+            "variants": [{"name": "v1", "weight": 90}, {"name": "v2", "weight": 10}]});
+        if let (Some(canary), Some(fields)) = (canary.as_object_mut(), fields.as_object()) {
+            canary.extend(fields.clone());
+        }
+        canary
+    };
+    json!((0..count).map(canary).collect::<Vec<_>>())
+}
+
+/// All four sections; `rules` in each of egress and routes, ten limits, ten canaries.
+fn everything(rules: usize, requests: u32) -> Value {
+    json!({"egress": egress(rules), "rateLimits": limits(10, requests), "routes": routes(rules),
+        "canaries": canaries(10, &json!({"stickiness": {"header": "x-user"}}))})
+}
+
+/// A request to host `n` on which user 7 is known.
+fn to(n: usize, path: &str) -> Vec<(&'static str, String)> {
+    vec![(":authority", format!("h{n}.example.com")), (":path", path.to_owned()), ("x-user", "user-7".to_owned())]
+}
+
+fn scenarios() -> Vec<Scenario> {
+    let mut all = Vec::new();
+    let mut add = |name, module, policy: Value, headers, goes_on| {
+        all.push(Scenario { name, module, policy, headers, goes_on, cold: false, configure: None });
+    };
+    let only = |section: &str, content: Value| json!({ section: content });
+    // Each module alone.
+    add("header-routing: a rule of 10", "header-routing", only("routes", routes(10)), to(5, "/api/v0/cart"), true);
+    add(
+        "header-routing: a rule of 10,000",
+        "header-routing",
+        only("routes", routes(10_000)),
+        to(50, "/api/v50/x"),
+        true,
+    );
+    add("header-routing: the default", "header-routing", only("routes", routes(10)), to(500, "/"), true);
+    let sticky = |fields| only("canaries", canaries(10, &fields));
+    add("canary: sticky header", "canary", sticky(json!({"stickiness": {"header": "x-user"}})), to(5, "/"), true);
+    let cookie = json!({"stickiness": {"cookie": {"name": "session"}}});
+    add("canary: sticky cookie", "canary", sticky(cookie), to(5, "/"), true);
+    let cookie = json!({"stickiness": {"cookie": {"name": "penstock-id"}}});
+    add("canary: a new user's cookie", "canary", sticky(cookie), to(5, "/"), true);
+    let watched = json!({"stickiness": {"header": "x-user"},
+        "variants": [{"name": "v1", "weight": 0}, {"name": "v2", "weight": 1}],
+        "rollback": {"variant": "v2", "to": "v1", "errorPercent": 5}});
+    add("canary: watched for a rollback", "canary", sticky(watched), to(5, "/"), true);
+    let limited = |requests| only("rateLimits", limits(10, requests));
+    add("rate-limit: passed", "rate-limit", limited(1_000_000), to(5, "/"), true);
+    add("rate-limit: limited", "rate-limit", limited(1), to(5, "/"), false);
+    add("egress-allowlist: allowed by a rule of 10", "egress-allowlist", only("egress", egress(10)), to(5, "/"), true);
+    let many = only("egress", egress(10_000));
+    add("egress-allowlist: allowed by a rule of 10,000", "egress-allowlist", many, to(5000, "/"), true);
+    add("egress-allowlist: denied", "egress-allowlist", only("egress", egress(10)), to(500, "/"), false);
+    // The suite, with all four sections at work.
+    let many = 1_000_000;
+    add("suite, 10 rules: allowed", "suite", everything(10, many), to(5, "/index.html"), true);
+    add("suite, 10 rules: denied", "suite", everything(10, many), to(100_000, "/"), false);
+    add("suite, 10 rules: limited", "suite", everything(10, 1), to(5, "/index.html"), false);
+    add("suite, 10,000 rules: allowed", "suite", everything(10_000, many), to(5, "/index.html"), true);
+    let mut sticky = everything(10, many);
+    if let Some(policy) = sticky.as_object_mut() {
+        policy.insert("canaries".into(), canaries(10, &json!({"stickiness": {"cookie": {"name": "session"}}})));
+    }
+    add("suite, 10 rules: sticky cookie", "suite", sticky, to(5, "/index.html"), true);
+    add("suite: a policy that does nothing", "suite", json!({}), vec![], true);
+    for scenario in &mut all {
+        scenario.cold = scenario.name.ends_with("rules: allowed");
+        scenario.configure = match scenario.name {
+            "suite, 10 rules: allowed" => Some("configure: suite, 10 rules in egress and in routes"),
+            "suite, 10,000 rules: allowed" => Some("configure: suite, 10,000 rules in egress and in routes"),
+            "header-routing: a rule of 10,000" => Some("configure: header-routing, 10,000 rules"),
+            "egress-allowlist: allowed by a rule of 10,000" => Some("configure: egress-allowlist, 10,000 rules"),
+            _ => None,
+        };
+    }
+    all
+}
+
+/// Measures all scenarios with the modules in `dist`.
+///
+/// # Errors
+/// When a module does not answer as its scenario says.
+pub fn measure(dist: &Path) -> Result<Budget> {
+    let mut budget = Budget::default();
+    for scenario in scenarios() {
+        request_costs(&scenario, dist, &mut budget)?;
+    }
+    Ok(budget)
+}
+
+/// Measures what takes minutes: policies of 100,000 rules.
+///
+/// # Errors
+/// When a module does not take them.
+pub fn measure_large(dist: &Path) -> Result<Budget> {
+    let mut budget = Budget::default();
+    for (name, module, policy) in [
+        ("configure: header-routing, 100,000 rules", "header-routing", json!({"routes": routes(100_000)})),
+        ("configure: egress-allowlist, 100,000 rules", "egress-allowlist", json!({"egress": egress(100_000)})),
+    ] {
+        let mut guest = Guest::load(&dist.join(format!("{module}.wasm")))?;
+        configure(&mut guest, name, &policy, Some(name), &mut budget)?;
+    }
+    Ok(budget)
+}
+
+/// Gives the guest its policy, and notes what that costs under the name `noted`.
+fn configure(guest: &mut Guest, name: &str, policy: &Value, noted: Option<&str>, budget: &mut Budget) -> Result<()> {
+    guest.host().time = START;
+    let text = policy.to_string();
+    let spent = guest.cost_of(|guest| {
+        ensure!(guest.configure(text)?, "{name}: refused: {:?}", guest.host().log);
+        Ok(())
+    })?;
+    if let Some(noted) = noted {
+        let cost = Cost::Configure { instructions: spent.instructions, memory_kib: guest.memory_kib() };
+        budget.0.insert(noted.to_owned(), cost);
+    }
+    Ok(())
+}
+
+fn request_costs(scenario: &Scenario, dist: &Path, budget: &mut Budget) -> Result<()> {
+    let mut guest = Guest::load(&dist.join(format!("{}.wasm", scenario.module)))?;
+    for (name, value) in [
+        ("source\0address", &b"10.0.0.1:4711"[..]),
+        ("destination\0port", &443_i64.to_le_bytes()),
+        ("response\0flags", &[0; 8]),
+    ] {
+        guest.host().properties.insert(name.into(), value.into());
+    }
+    configure(&mut guest, scenario.name, &scenario.policy, scenario.configure, budget)?;
+    let mut exchange = |stream: u32, expected: bool| {
+        let host = guest.host();
+        host.time += 1_000_000;
+        host.request_headers = headers(scenario);
+        host.response_headers = vec![(b":status".to_vec(), b"200".to_vec())];
+        let spent = guest.cost_of(|guest| {
+            let went_on = guest.request(stream)?;
+            ensure!(went_on == expected, "{}: it went on: {went_on}; {:?}", scenario.name, guest.host().log);
+            // A response of the guest's own passes it as well.
+            guest.response(stream)
+        })?;
+        ensure!(guest.host().sent.take().is_some() != expected, "{}: no response", scenario.name);
+        Ok(spent)
+    };
+    // Of a limit of one the first request passes.
+    let first = exchange(2, scenario.goes_on || scenario.name.ends_with("limited"))?;
+    if scenario.cold {
+        budget.0.insert(format!("{}, the first request", scenario.name), Cost::of(&first, 1));
+    }
+    let mut sum = Spent::default();
+    for stream in 0..=WARM {
+        let spent = exchange(u32::try_from(stream)? + 3, scenario.goes_on)?;
+        // The first of these may still make memory its own.
+        if stream > 0 {
+            sum.instructions += spent.instructions;
+            sum.host_calls += spent.host_calls;
+            sum.callbacks += spent.callbacks;
+        }
+    }
+    budget.0.insert(scenario.name.to_owned(), Cost::of(&sum, WARM));
+    Ok(())
+}
+
+/// The usual headers with those of the scenario in their places, or behind them.
+fn headers(scenario: &Scenario) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let of = |name: &str| scenario.headers.iter().find(|(found, _)| *found == name).map(|(_, value)| value.as_str());
+    let usual = USUAL.iter().map(|(name, value)| (*name, of(name).unwrap_or(value)));
+    let is_usual = |name: &str| USUAL.iter().any(|(usual, _)| *usual == name);
+    let more = scenario.headers.iter().filter(|(name, _)| !is_usual(name)).map(|(name, value)| (*name, value.as_str()));
+    usual.chain(more).map(|(name, value)| (name.into(), value.into())).collect()
+}
