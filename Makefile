@@ -1,11 +1,7 @@
 # The one entry point. What a target does is in scripts/; `make help` lists the targets.
 
 .DEFAULT_GOAL := help
-<<<<<<< HEAD
-.PHONY: help setup setup-run setup-bench control-planes build image push test e2e e2e-istio e2e-gateway e2e-manifests e2e-images demo bench bench-native lint fmt check check-reproducible clean
-=======
-.PHONY: help setup setup-run setup-bench build test demo bench meter meter-update lint fmt check check-reproducible clean
->>>>>>> canary
+.PHONY: $(shell awk -F: '/^[a-z0-9-]+:/ { print $$1 }' Makefile)
 # One thing after the other: cargo uses all cores by itself.
 .NOTPARALLEL:
 
