@@ -2,10 +2,11 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
-use anyhow::{Result, anyhow};
+use anyhow::{Result, anyhow, ensure};
 
 use crate::http::{Connection, Protocol, Request, Response};
 
@@ -22,6 +23,7 @@ pub struct Tally {
 #[derive(Debug)]
 pub struct Traffic {
     stop: Arc<AtomicBool>,
+    answered: Arc<AtomicUsize>,
     clients: Vec<JoinHandle<Tally>>,
 }
 
@@ -34,14 +36,28 @@ impl Traffic {
         check: impl Fn(&Response) -> Result<()> + Clone + Send + 'static,
     ) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
+        let answered = Arc::new(AtomicUsize::new(0));
         let protocols = Protocol::ALL.into_iter().cycle().take(clients);
         let clients = protocols
             .map(|protocol| {
-                let (stop, request, check) = (Arc::clone(&stop), request.clone(), check.clone());
-                thread::spawn(move || client(protocol, address, &request, &check, &stop))
+                let (stop, answered) = (Arc::clone(&stop), Arc::clone(&answered));
+                let (request, check) = (request.clone(), check.clone());
+                thread::spawn(move || client(protocol, address, &request, &check, &stop, &answered))
             })
             .collect();
-        Traffic { stop, clients }
+        Traffic { stop, answered, clients }
+    }
+
+    /// Waits until so many more requests have been answered, rightly or wrongly: how long that takes depends on what else the
+    /// machine does.
+    pub fn wait_for(&self, answers: usize) -> Result<()> {
+        let enough = self.answered.load(Ordering::SeqCst) + answers;
+        let started = Instant::now();
+        while self.answered.load(Ordering::SeqCst) < enough {
+            ensure!(started.elapsed() < Duration::from_secs(30), "{answers} answers did not come in half a minute");
+            thread::sleep(Duration::from_millis(5));
+        }
+        Ok(())
     }
 
     /// Ends the traffic.
@@ -63,6 +79,7 @@ fn client(
     request: &Request,
     check: &impl Fn(&Response) -> Result<()>,
     stop: &AtomicBool,
+    answered: &AtomicUsize,
 ) -> Tally {
     let mut tally = Tally::default();
     let mut connection = None;
@@ -76,6 +93,7 @@ fn client(
             connection = Some(open);
             check(&response)
         });
+        answered.fetch_add(1, Ordering::SeqCst);
         match answer {
             Ok(()) => tally.good += 1,
             Err(error) => tally.failures.push(format!("{protocol}: {error:#}")),

@@ -64,7 +64,7 @@ pub enum Reply {
     Status(u16, Vec<(String, String)>),
     /// The other reply, later.
     After(Duration, Box<Reply>),
-    /// Answers 200, but sends only so many of the [`WHOLE`] bytes of the body, and then closes or hangs.
+    /// Answers 200, but sends only so many of the thousand bytes of body that it announces, and then closes or hangs.
     Part(usize, Box<Reply>),
     /// Closes the connection without an answer.
     Close,

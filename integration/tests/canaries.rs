@@ -88,10 +88,11 @@ fn nobody_changes_variant_while_the_policy_is_reloaded() -> Result<()> {
     }
     for route in ["b", "a", "b", "a"] {
         envoy.must_reload("penstock", policy(route))?;
+        traffic.iter().try_for_each(|traffic| traffic.wait_for(10))?;
     }
     for traffic in traffic {
         let tally = traffic.stop()?;
-        assert!(tally.failures.is_empty() && tally.good > 20, "{tally:?}");
+        assert!(tally.failures.is_empty() && tally.good >= 40, "{tally:?}");
     }
     envoy.check_healthy()
 }

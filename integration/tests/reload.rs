@@ -1,8 +1,5 @@
 //! Policies that change while requests keep coming, and policies that must not be taken.
 
-use std::thread;
-use std::time::Duration;
-
 use anyhow::{Result, ensure};
 use penstock_integration::http::{self, Protocol, Request};
 use penstock_integration::{
@@ -95,6 +92,7 @@ fn a_new_policy_takes_effect_under_traffic_without_a_failed_request() -> Result<
             assert_eq!(route_of(&envoy, protocol)?, route, "{protocol}, round {round}");
         }
     }
+    traffic.wait_for(100)?;
     assert_flawless(&traffic.stop()?);
     envoy.check_healthy()
 }
@@ -111,7 +109,7 @@ fn a_bad_policy_is_refused_under_traffic_and_the_old_one_keeps_serving() -> Resu
             Reload::Taken => wrong.push(format!("{what} was taken")),
         }
     }
-    thread::sleep(Duration::from_millis(100));
+    traffic.wait_for(100)?;
     assert_flawless(&traffic.stop()?);
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     envoy.check_healthy()?;
@@ -170,6 +168,7 @@ fn the_module_of_one_section_takes_the_place_of_the_suite_under_traffic() -> Res
             assert_eq!(route_of(&envoy, protocol)?, route, "{protocol}, {module}");
         }
     }
+    traffic.wait_for(100)?;
     assert_flawless(&traffic.stop()?);
     envoy.check_healthy()
 }

@@ -3,8 +3,9 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow};
-use wasmi::{CompilationMode, Config, Engine, ExternType, Func, Linker, Module, OperatorCost, Store, Val};
+use wasmi::{Engine, ExternType, Func, Linker, Module, Store, Val};
 
+use crate::count;
 use crate::host::{self, Host};
 
 /// A module in a VM of its own, and its host.
@@ -30,13 +31,10 @@ impl Guest {
     pub fn load(module: &Path) -> Result<Guest> {
         let bytes = std::fs::read(module)
             .with_context(|| format!("there is no {}; build the modules first: make build", module.display()))?;
-        let mut config = Config::default();
-        // Lazily, the first use of a function would count its translation.
-        config.consume_fuel(true).operator_cost(costs()).compilation_mode(CompilationMode::Eager);
-        let engine = Engine::new(&config);
+        let bytes = count::counting(&bytes).with_context(|| module.display().to_string())?;
+        let engine = Engine::default();
         let module = Module::new(&engine, &bytes).map_err(|error| anyhow!("{}: {error}", module.display()))?;
         let mut store = Store::new(&engine, Host::default());
-        store.set_fuel(u64::MAX).map_err(|error| anyhow!("{error}"))?;
         let mut linker = Linker::new(&engine);
         host::link(&mut linker)?;
         // What this host does not have answers UNIMPLEMENTED, as in an older Envoy.
@@ -123,8 +121,9 @@ impl Guest {
     /// What was spent since the VM started.
     pub fn spent(&self) -> Spent {
         let host = self.store.data();
+        let counter = self.instance.get_global(&self.store, count::COUNTER);
         Spent {
-            instructions: u64::MAX - self.store.get_fuel().unwrap_or(u64::MAX),
+            instructions: counter.and_then(|counter| counter.get(&self.store).i64()).unwrap_or(0).cast_unsigned(),
             host_calls: host.calls.values().sum(),
             callbacks: self.callbacks + host.allocations,
         }
@@ -140,20 +139,5 @@ impl Guest {
             host_calls: after.host_calls - before.host_calls,
             callbacks: after.callbacks - before.callbacks,
         })
-    }
-}
-
-/// What an operator counts: one, or nothing when a compiler makes no instruction of it. So has the interpreter it by
-/// itself for blocks and the like; but to a compiler locals and constants are registers and operands.
-fn costs() -> OperatorCost {
-    OperatorCost {
-        local_get: 0,
-        local_set: 0,
-        local_tee: 0,
-        i32_const: 0,
-        i64_const: 0,
-        f32_const: 0,
-        f64_const: 0,
-        ..OperatorCost::default()
     }
 }

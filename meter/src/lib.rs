@@ -5,11 +5,12 @@
 //! - [`Host`] is the host's side: it answers as Envoy does, or as wrongly as a test wants.
 //! - [`scenarios`] are the requests and policies that are measured, [`Budget`] is what they may cost.
 //!
-//! An instruction is a WebAssembly operator that was executed and of which a compiler makes code; copying memory costs one
-//! more for each 64 bytes. That is neither time nor cycles (a division counts like an addition), but it moves with them
-//! and never by itself.
+//! An instruction is a WebAssembly operator that was executed and of which a compiler makes code. That is neither time nor
+//! cycles (a division counts like an addition, copying a megabyte like one of either), but it moves with them and never
+//! by itself.
 
 mod budget;
+mod count;
 mod guest;
 mod host;
 pub mod scenarios;

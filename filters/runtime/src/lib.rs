@@ -74,16 +74,7 @@ macro_rules! module {
             }
 
             $crate::callbacks_of_connections!($module);
-
-            #[unsafe(no_mangle)]
-            extern "C" fn proxy_on_response_headers(stream: u32, _count: u32, _end_of_stream: u32) -> u32 {
-                VM.with(|vm| vm.response_headers(stream)) as u32
-            }
-
-            #[unsafe(no_mangle)]
-            extern "C" fn proxy_on_log(stream: u32) {
-                VM.with(|vm| vm.log(stream));
-            }
+            $crate::callbacks_of_responses!($module);
 
             #[unsafe(no_mangle)]
             extern "C" fn proxy_on_tick(plugin: u32) {
@@ -112,4 +103,26 @@ macro_rules! callbacks_of_connections {
         $crate::callbacks_of_connections!(EgressAllowlist);
     };
     ($other:ident) => {};
+}
+
+/// The callbacks after the request, for the modules whose decisions leave something to do then: rate limits write quota
+/// headers, routes and canaries watch how a request ends.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! callbacks_of_responses {
+    (EgressAllowlist) => {};
+    (RateLimit) => {
+        #[unsafe(no_mangle)]
+        extern "C" fn proxy_on_response_headers(stream: u32, _count: u32, _end_of_stream: u32) -> u32 {
+            VM.with(|vm| vm.response_headers(stream)) as u32
+        }
+    };
+    ($other:ident) => {
+        $crate::callbacks_of_responses!(RateLimit);
+
+        #[unsafe(no_mangle)]
+        extern "C" fn proxy_on_log(stream: u32) {
+            VM.with(|vm| vm.log(stream));
+        }
+    };
 }

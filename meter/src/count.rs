@@ -1,0 +1,190 @@
+//! Makes a module count its own instructions, exactly those that it executes.
+//!
+//! Before each operator at which control can leave or arrive, the operators since the last such place are added to a
+//! global variable. That is basic-block counting as in Ball and Larus, "Optimally Profiling and Tracing Programs"
+//! (1994), without their optimal placement: an interpreter is slow anyway. The interpreter's own fuel will not do: it
+//! is charged for a whole function body at its start, whatever of it is then executed.
+
+use std::convert::Infallible;
+
+use anyhow::{Result, anyhow, ensure};
+use wasm_encoder::reencode::{Error, Reencode, utils};
+use wasm_encoder::{
+    CodeSection, ConstExpr, ExportKind, ExportSection, GlobalSection, GlobalType, Instruction, Module, ValType,
+};
+use wasmparser::{ExportSectionReader, FunctionBody, GlobalSectionReader, Operator, Parser};
+
+/// The export that holds the count.
+pub(crate) const COUNTER: &str = "penstock_meter_instructions";
+
+/// The same module, which counts.
+pub(crate) fn counting(module: &[u8]) -> Result<Vec<u8>> {
+    let mut counted = Module::new();
+    let mut reencoder = Counting { global: None };
+    reencoder
+        .parse_core_module(&mut counted, Parser::new(0), module)
+        .map_err(|error| anyhow!("it cannot be made to count: {error}"))?;
+    ensure!(reencoder.global.is_some(), "it cannot be made to count: it has no global variable");
+    Ok(counted.finish())
+}
+
+struct Counting {
+    /// The number of the global variable: the last one.
+    global: Option<u32>,
+}
+
+impl Reencode for Counting {
+    type Error = Infallible;
+
+    fn parse_global_section(
+        &mut self,
+        globals: &mut GlobalSection,
+        section: GlobalSectionReader<'_>,
+    ) -> Result<(), Error<Infallible>> {
+        utils::parse_global_section(self, globals, section)?;
+        // No module of ours imports a global, so the numbers begin here.
+        self.global = Some(globals.len());
+        let kind = GlobalType { val_type: ValType::I64, mutable: true, shared: false };
+        globals.global(kind, &ConstExpr::i64_const(0));
+        Ok(())
+    }
+
+    fn parse_export_section(
+        &mut self,
+        exports: &mut ExportSection,
+        section: ExportSectionReader<'_>,
+    ) -> Result<(), Error<Infallible>> {
+        utils::parse_export_section(self, exports, section)?;
+        if let Some(global) = self.global {
+            exports.export(COUNTER, ExportKind::Global, global);
+        }
+        Ok(())
+    }
+
+    fn parse_function_body(&mut self, code: &mut CodeSection, body: FunctionBody<'_>) -> Result<(), Error<Infallible>> {
+        let mut function = self.new_function_with_parsed_locals(&body)?;
+        let mut reader = body.get_operators_reader()?;
+        let mut count = 0;
+        while !reader.eof() {
+            let operator = reader.read()?;
+            count += cost(&operator);
+            if let Some(global) = self.global.filter(|_| count > 0 && ends_a_block(&operator)) {
+                function.instruction(&Instruction::GlobalGet(global));
+                function.instruction(&Instruction::I64Const(count));
+                function.instruction(&Instruction::I64Add);
+                function.instruction(&Instruction::GlobalSet(global));
+                count = 0;
+            }
+            function.instruction(&self.instruction(operator)?);
+        }
+        code.function(&function);
+        Ok(())
+    }
+}
+
+/// Whether control can leave or arrive here.
+fn ends_a_block(operator: &Operator<'_>) -> bool {
+    matches!(
+        operator,
+        Operator::Loop { .. }
+            | Operator::If { .. }
+            | Operator::Else
+            | Operator::End
+            | Operator::Br { .. }
+            | Operator::BrIf { .. }
+            | Operator::BrTable { .. }
+            | Operator::Return
+            | Operator::Unreachable
+    )
+}
+
+/// What an operator counts: one, or nothing when a compiler makes no instruction of it: to a compiler locals are registers,
+/// constants are operands, and blocks are places.
+fn cost(operator: &Operator<'_>) -> i64 {
+    match operator {
+        Operator::LocalGet { .. }
+        | Operator::LocalSet { .. }
+        | Operator::LocalTee { .. }
+        | Operator::I32Const { .. }
+        | Operator::I64Const { .. }
+        | Operator::F32Const { .. }
+        | Operator::F64Const { .. }
+        | Operator::Nop
+        | Operator::Drop
+        | Operator::Block { .. }
+        | Operator::Loop { .. }
+        | Operator::Else
+        | Operator::End
+        | Operator::Unreachable => 0,
+        _ => 1,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use wasm_encoder::{BlockType, FunctionSection, TypeSection};
+
+    /// A block that is left at once when the argument is 0, then a loop of as many rounds.
+    fn module() -> Vec<u8> {
+        let mut types = TypeSection::new();
+        types.ty().function([ValType::I32], []);
+        let mut functions = FunctionSection::new();
+        functions.function(0);
+        let mut globals = GlobalSection::new();
+        globals.global(GlobalType { val_type: ValType::I32, mutable: true, shared: false }, &ConstExpr::i32_const(0));
+        let mut exports = ExportSection::new();
+        exports.export("run", ExportKind::Func, 0);
+        let mut code = CodeSection::new();
+        let mut body = wasm_encoder::Function::new([]);
+        for instruction in [
+            // Out of the block at once when the argument is 0: 2 (eqz, br_if).
+            Instruction::Block(BlockType::Empty),
+            Instruction::LocalGet(0),
+            Instruction::I32Eqz,
+            Instruction::BrIf(0),
+            // What is skipped then: 2.
+            Instruction::LocalGet(0),
+            Instruction::GlobalSet(0),
+            Instruction::GlobalGet(0),
+            Instruction::Drop,
+            Instruction::End,
+            // Each round: 3 (sub, global.set, br_if).
+            Instruction::Loop(BlockType::Empty),
+            Instruction::LocalGet(0),
+            Instruction::I32Const(1),
+            Instruction::I32Sub,
+            Instruction::LocalTee(0),
+            Instruction::GlobalSet(0),
+            Instruction::LocalGet(0),
+            Instruction::I32Const(0),
+            Instruction::I32GtS,
+            Instruction::BrIf(0),
+            Instruction::End,
+            Instruction::End,
+        ] {
+            body.instruction(&instruction);
+        }
+        code.function(&body);
+        let mut module = Module::new();
+        module.section(&types).section(&functions).section(&globals).section(&exports).section(&code);
+        module.finish()
+    }
+
+    fn count(argument: i32) -> i64 {
+        let engine = wasmi::Engine::default();
+        let module = wasmi::Module::new(&engine, counting(&module()).unwrap()).unwrap();
+        let mut store = wasmi::Store::new(&engine, ());
+        let instance = wasmi::Linker::new(&engine).instantiate_and_start(&mut store, &module).unwrap();
+        instance.get_typed_func::<i32, ()>(&store, "run").unwrap().call(&mut store, argument).unwrap();
+        instance.get_global(&store, COUNTER).unwrap().get(&store).i64().unwrap()
+    }
+
+    #[test]
+    fn what_is_executed_counts_and_what_is_skipped_does_not() {
+        // eqz, br_if; two in the block unless it is left; sub, global.set, gt_s, br_if a round.
+        assert_eq!(count(0), 2 + 4);
+        assert_eq!(count(1), 2 + 2 + 4);
+        assert_eq!(count(10), 2 + 2 + 40);
+    }
+}
