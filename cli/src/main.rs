@@ -8,7 +8,7 @@ use penstock::output::{Output, is_broken_pipe};
 use penstock::policy_file::Invalid;
 use penstock::{check, diff, explain, replay, test};
 
-/// Check and replay Penstock policies: the same engine as in the proxy.
+/// See what a Penstock policy does before it ships: the same engine as in the proxy.
 #[derive(Debug, Parser)]
 #[command(version, after_help = "Exit status: 0 fine, 1 the answer is no (an invalid policy), 2 usage or I/O.")]
 struct Cli {
