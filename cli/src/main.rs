@@ -4,7 +4,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use penstock::output::{Output, is_broken_pipe};
+use penstock::output::Output;
 use penstock::policy_file::Invalid;
 use penstock::{check, diff, explain, replay, test};
 
@@ -44,7 +44,6 @@ fn main() -> ExitCode {
     match answer.and_then(|answer| Ok(out.flush().map(|()| answer)?)) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(1),
-        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             let invalid = error.downcast_ref::<Invalid>();
             // Nothing is left to do when standard error is gone too.

@@ -109,15 +109,18 @@ fn a_closed_pipe_is_no_failure_for_any_command() {
     let file = file.to_str().unwrap();
     let explain = ["explain", "shop.yaml", "--url", "https://shop.example.com/", "--format", "json"];
     let diff = ["diff", "shop.yaml", "shop-next.yaml", file];
-    let commands: [&[&str]; 6] = [
-        &["replay", "shop.yaml", file],
-        &explain,
-        &diff,
-        &["test", "shop.test.yaml"],
-        &["test", "shop.test.yaml", "--format", "junit"],
-        &["check", "shop.yaml"],
+    let gate = ["diff", "shop.yaml", "shop-next.yaml", "--fail-on", "loosened"];
+    let commands: [(&[&str], i32); 7] = [
+        (&["replay", "shop.yaml", file], 0),
+        (&explain, 0),
+        (&diff, 0),
+        // The answer is no, whoever listens.
+        (&gate, 1),
+        (&["test", "shop.test.yaml"], 0),
+        (&["test", "shop.test.yaml", "--format", "junit"], 0),
+        (&["check", "shop.yaml"], 0),
     ];
-    for arguments in commands {
+    for (arguments, status) in commands {
         let mut command = Command::new(env!("CARGO_BIN_EXE_penstock"));
         command
             .args(arguments)
@@ -130,7 +133,7 @@ fn a_closed_pipe_is_no_failure_for_any_command() {
         drop(child.stdout.take());
         let output = child.wait_with_output().unwrap();
         let err = String::from_utf8(output.stderr).unwrap();
-        assert_eq!((output.status.code(), err.as_str()), (Some(0), ""), "{arguments:?}");
+        assert_eq!((output.status.code(), err.as_str()), (Some(status), ""), "{arguments:?}");
     }
 }
 
