@@ -81,15 +81,8 @@ impl Decided<'_> {
     }
 
     fn egress(&self, document: &EgressDocument, request: &Request<'_>) -> EgressReport {
-        let mine = self.decision.section == Some("egress");
-        let outcome = match (self.decision.action, self.decision.would_respond) {
-            (Some("respond"), _) if mine => "deny",
-            (_, Some(_)) if mine => "audit",
-            _ => "allow",
-        };
+        let refused = self.decision.action == Some("respond") && self.decision.section == Some("egress");
         let mut report = EgressReport {
-            outcome,
-            reason: self.decision.reason.filter(|_| outcome != "allow"),
             canonical_path: self.canonical().and_then(|path| path.as_ref().ok().cloned()),
             path_scoped: self.canonical().is_some(),
             ..EgressReport::default()
@@ -121,6 +114,14 @@ impl Decided<'_> {
                 true
             }
         });
+        // In Audit a later section may have had the last word: what egress said is in the notes.
+        let nearest = asked.first().map_or(Some("hostNotAllowed"), |(_, stopped)| *stopped);
+        let held_back = if report.denied_by.is_empty() { nearest } else { Some("hostDenied") };
+        (report.outcome, report.reason) = match (refused, held_back) {
+            (true, _) => ("deny", self.decision.reason),
+            (false, Some(reason)) => ("audit", Some(reason)),
+            (false, None) => ("allow", None),
+        };
         report.more = asked.len().saturating_sub(self.misses.max(1));
         report.rules = asked
             .iter()
