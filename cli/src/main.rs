@@ -4,11 +4,11 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use penstock::output::{Output, is_broken_pipe};
+use penstock::output::Output;
 use penstock::policy_file::Invalid;
 use penstock::{check, diff, explain, image, replay, test};
 
-/// Check and replay Penstock policies: the same engine as in the proxy.
+/// See what a Penstock policy does before it ships: the same engine as in the proxy.
 #[derive(Debug, Parser)]
 #[command(version, after_help = "Exit status: 0 fine, 1 the answer is no (an invalid policy), 2 usage or I/O.")]
 struct Cli {
@@ -46,7 +46,6 @@ fn main() -> ExitCode {
     match answer.and_then(|answer| Ok(out.flush().map(|()| answer)?)) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(1),
-        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             let invalid = error.downcast_ref::<Invalid>();
             // Nothing is left to do when standard error is gone too.

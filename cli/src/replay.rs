@@ -64,6 +64,9 @@ impl Args {
             if !reader.has_more_at_once() {
                 out.flush()?;
             }
+            if out.reader_is_gone() {
+                break;
+            }
         }
         Ok(all_compile)
     }

@@ -4,6 +4,7 @@
 //! loosened by a new rule, and what another rule of the new policy still allows is not tightened by one that goes.
 //! Coverage is never claimed wrongly, only missed, so a loosening may be reported that is none, but none is missed.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 
 use penstock_policy::document::{NonEmpty, Whole};
@@ -133,16 +134,69 @@ fn denial_overlaps(deny: &Destination, to: &Destination) -> bool {
             || mapped.is_some_and(|mapped| targets_overlap(&mapped, &to.target)))
 }
 
+/// Rules by name and by destination, so that not every pair need be compared.
+struct Rules<'r> {
+    all: &'r [RuleDocument],
+    by_name: HashMap<&'r str, usize>,
+    /// By the host names of their destinations, without `*.`.
+    by_host: HashMap<&'r str, Vec<usize>>,
+    /// Those with address ranges.
+    by_address: Vec<usize>,
+}
+
+impl<'r> Rules<'r> {
+    fn new(all: &'r [RuleDocument]) -> Rules<'r> {
+        let mut rules = Rules { all, by_name: HashMap::new(), by_host: HashMap::new(), by_address: Vec::new() };
+        for (i, rule) in all.iter().enumerate() {
+            rules.by_name.insert(&rule.name.0, i);
+            for to in &rule.to.0 {
+                match &to.target {
+                    Target::Host(host) => rules.by_host.entry(&host.0.name).or_default().push(i),
+                    Target::Cidr(_) => rules.by_address.push(i),
+                }
+            }
+        }
+        rules
+    }
+
+    fn named(&self, name: &str) -> Option<&'r RuleDocument> {
+        self.by_name.get(name).and_then(|&i| self.all.get(i))
+    }
+
+    /// All rules that could cover `part`: those with a destination at its first one's name or above, or with ranges.
+    fn around(&self, part: &RuleDocument) -> impl Iterator<Item = &'r RuleDocument> {
+        let mut found: Vec<usize> = Vec::new();
+        match part.to.0.first().map(|to| &to.target) {
+            Some(Target::Host(host)) => {
+                let name: &str = &host.0.name;
+                let above = name.match_indices('.').filter_map(|(at, _)| name.get(at + 1..));
+                for name in std::iter::once(name).chain(above) {
+                    found.extend(self.by_host.get(name).into_iter().flatten());
+                }
+            }
+            Some(Target::Cidr(_)) => found.extend(&self.by_address),
+            None => {}
+        }
+        found.sort_unstable();
+        found.dedup();
+        let all = self.all;
+        found.into_iter().filter_map(move |i| all.get(i))
+    }
+}
+
 fn compare_rules(old: &[RuleDocument], new: &[RuleDocument], changes: &mut Changes) {
+    let (before_all, after_all) = (Rules::new(old), Rules::new(new));
+    let was_allowed = |part: &RuleDocument| before_all.around(part).any(|other| rule_covers(other, part));
+    let is_allowed = |part: &RuleDocument| after_all.around(part).any(|other| rule_covers(other, part));
     for rule in new {
         let path = format!("egress.rules[{}]", rule.name.0);
-        let before = old.iter().find(|other| other.name == rule.name);
+        let before = before_all.named(&rule.name.0);
         if before.is_some_and(|before| rule_covers(before, rule) && rule_covers(rule, before)) {
             describe(before, rule, &path, None, changes);
             continue;
         }
-        let fresh = uncovered(rule, |part| old.iter().any(|other| rule_covers(other, part)));
-        let kept = before.map(|before| uncovered(before, |part| new.iter().any(|other| rule_covers(other, part))));
+        let fresh = uncovered(rule, was_allowed);
+        let kept = before.map(|before| uncovered(before, is_allowed));
         match before {
             Some(_) => describe(
                 before,
@@ -155,9 +209,9 @@ fn compare_rules(old: &[RuleDocument], new: &[RuleDocument], changes: &mut Chang
             None => changes.loosened(path, format!("is new: allows {}", allowance(&fresh))),
         }
     }
-    for rule in old.iter().filter(|rule| !new.iter().any(|other| other.name == rule.name)) {
+    for rule in old.iter().filter(|rule| after_all.named(&rule.name.0).is_none()) {
         let path = format!("egress.rules[{}]", rule.name.0);
-        let gone = uncovered(rule, |part| new.iter().any(|other| rule_covers(other, part)));
+        let gone = uncovered(rule, is_allowed);
         match gone.is_empty() {
             true => changes.changed(path, "is gone, but other rules still allow all of it"),
             false => changes.tightened(path, format!("is gone: no longer allows {}", allowance(&gone))),
@@ -382,8 +436,9 @@ fn path_scope_lost<'r>(one: &'r EgressDocument, other: &EgressDocument) -> Vec<(
             |a: &Destination| part.to.0.iter().any(|b| ports_overlap(a, b) && targets_overlap(&a.target, &b.target));
         other.mode == Mode::Audit || open.any(overlaps)
     };
+    let others = Rules::new(&other.rules.0);
     let scoped =
-        |part: &RuleDocument| other.rules.0.iter().any(|rule| rule.paths.is_some() && selection_covers(rule, part));
+        |part: &RuleDocument| others.around(part).any(|rule| rule.paths.is_some() && selection_covers(rule, part));
     let rules = one.rules.0.iter().filter(|rule| rule.paths.is_some());
     rules
         .filter_map(|rule| {

@@ -1,5 +1,7 @@
 //! What a change of `routes` and `canaries` sends elsewhere.
 
+use std::collections::{HashMap, HashSet};
+
 use penstock_policy::document::Node;
 use penstock_policy::{Policy, Timestamp};
 use serde::Serialize;
@@ -21,8 +23,9 @@ pub fn routes(old: &Node, new: &Node, changes: &mut Changes) {
     let (before, after) = (named(before, &["rules"]), named(after, &["rules"]));
     let route = |node: &Node| node.get("route").map(ToString::to_string).unwrap_or_default();
     items("routes.rules", &before, &after, |node| format!("to route {}", route(node)), changes);
+    let before: HashMap<&str, &Node> = before.into_iter().collect();
     for (name, after) in &after {
-        let Some((_, before)) = before.iter().find(|(other, _)| other == name) else { continue };
+        let Some(before) = before.get(name) else { continue };
         other_fields(&format!("routes.rules[{name}]"), before, after, &["name"], changes);
     }
 }
@@ -35,16 +38,18 @@ fn items(
     words: impl Fn(&Node) -> String,
     changes: &mut Changes,
 ) {
-    let has = |list: &[(&str, &Node)], name: &str| list.iter().any(|(other, _)| *other == name);
+    let known =
+        |list: &[(&'_ str, &Node)]| list.iter().map(|(name, _)| (*name).to_owned()).collect::<HashSet<String>>();
+    let (was, is) = (known(old), known(new));
     for (place, (name, node)) in (1..).zip(new) {
-        if !has(old, name) {
+        if !was.contains(*name) {
             changes.changed(
                 format!("{path}[{name}]"),
                 format!("is new, number {place} of {}, {}", new.len(), words(node)),
             );
         }
     }
-    for (name, node) in old.iter().filter(|(name, _)| !has(new, name)) {
+    for (name, node) in old.iter().filter(|(name, _)| !is.contains(*name)) {
         changes.changed(format!("{path}[{name}]"), format!("is gone, {}", words(node)));
     }
     let names = |list: &[(&'_ str, &Node)]| list.iter().map(|(name, _)| (*name).to_owned()).collect::<Vec<String>>();

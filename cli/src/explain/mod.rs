@@ -1,6 +1,8 @@
 //! `penstock explain`: the decision on one request, and why.
 
+mod build;
 mod curl;
+mod egress;
 mod human;
 mod report;
 
@@ -17,8 +19,8 @@ use crate::output::Output;
 use crate::policy_file::PolicyFile;
 use crate::traffic::{har::Archive, url};
 use crate::{replay, source, traffic};
-use report::Decided;
-pub use report::destination_words;
+use build::Decided;
+pub use egress::destination_words;
 
 /// Show the decision on one request, and why: which rules were considered, and what failed in those that nearly matched.
 #[derive(Debug, clap::Args)]
