@@ -333,7 +333,7 @@ fn what_cannot_be_fetched_is_refused_and_what_was_fetched_keeps_serving() -> Res
     let by_digest = [pull, (image, pinned.as_str()), ("x-user-group", "x-pinned")];
     mesh.cluster.apply(&mesh.kustomization("overlays/wasm-plugin", &by_digest)?)?;
     mesh.expect("the policy", &beta("x-pinned"), is_from("shop-beta"))?;
-    let wrong = format!("imagePullPolicy: IfNotPresent\n  imagePullSecret: registry\n  sha256: {}", "0".repeat(64));
+    let wrong = format!("imagePullPolicy: IfNotPresent\n  imagePullSecret: registry\n  sha256: \"{}\"", "0".repeat(64));
     let wrong = [("imagePullPolicy: IfNotPresent", wrong.as_str()), ("x-user-group", "x-wrong")];
     mesh.cluster.apply(&mesh.kustomization("overlays/wasm-plugin", &wrong)?)?;
     mesh.expect("a refusal of a wrong digest", &shop("/"), denied)?;
