@@ -1,11 +1,18 @@
 //! The library behind the `penstock` binary: what the integration tests share with it.
 
 pub mod check;
+pub mod cover;
 pub mod diagnostics;
+pub mod diff;
+pub mod documents;
+pub mod explain;
 pub mod image;
 pub mod lint;
 pub mod output;
 pub mod policy_file;
 pub mod replay;
 pub mod source;
+pub mod test;
+pub mod traffic;
+pub mod words;
 pub mod yaml;

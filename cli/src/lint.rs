@@ -5,8 +5,9 @@ use std::collections::HashMap;
 
 use penstock_policy::document::{At, Context, Decode, Node};
 use penstock_policy::egress::{Cidr, Destination, EgressDocument, EgressHost, RuleDocument, Target};
-use penstock_policy::matching::PathMatch;
 use penstock_policy::{Problem, Timestamp};
+
+use crate::cover::{destination_covers, rule_covers};
 
 /// The warnings for the document's `egress`, in document order.
 pub fn egress(document: &Node, now: Timestamp) -> Vec<Problem> {
@@ -28,7 +29,7 @@ pub fn egress(document: &Node, now: Timestamp) -> Vec<Problem> {
         for (k, to) in rule.to.0.iter().enumerate() {
             let place = to_at.index(k);
             about_destination(to, &place, &mut warnings);
-            if egress.deny.iter().any(|deny| deny_covers(deny, to)) {
+            if egress.deny.iter().any(|deny| destination_covers(deny, to)) {
                 let help = "take it out of one of the two lists: `deny` wins".to_owned();
                 warnings.push(&place, "is allowed here and denied in `deny`", help);
             }
@@ -103,63 +104,6 @@ fn about_destination(to: &Destination, at: &At<'_>, warnings: &mut Warnings) {
         }
         _ => {}
     }
-}
-
-fn host_covers(wide: &EgressHost, narrow: &EgressHost) -> bool {
-    let (wide, narrow) = (&wide.0, &narrow.0);
-    wide == narrow
-        || (wide.wildcard && (wide.matches(narrow.name.as_bytes()) || (narrow.wildcard && wide.name == narrow.name)))
-}
-
-fn target_covers(wide: &Target, narrow: &Target) -> bool {
-    match (wide, narrow) {
-        (Target::Host(wide), Target::Host(narrow)) => host_covers(wide, narrow),
-        (Target::Cidr(wide), Target::Cidr(narrow)) => wide.covers(narrow),
-        _ => false,
-    }
-}
-
-/// Whether what the narrow list has is in the wide one; an absent list has everything.
-fn list_covers<T, U>(wide: Option<&[T]>, narrow: Option<&[U]>, covers: impl Fn(&T, &U) -> bool) -> bool {
-    match (wide, narrow) {
-        (None, _) => true,
-        (Some(_), None) => false,
-        (Some(wide), Some(narrow)) => narrow.iter().all(|n| wide.iter().any(|w| covers(w, n))),
-    }
-}
-
-fn destination_covers(wide: &Destination, narrow: &Destination) -> bool {
-    let ports = |to: &Destination| to.ports.as_ref().map(|ports| ports.0.clone());
-    target_covers(&wide.target, &narrow.target)
-        && list_covers(ports(wide).as_deref(), ports(narrow).as_deref(), |a, b| a == b)
-}
-
-fn deny_covers(deny: &Destination, allow: &Destination) -> bool {
-    destination_covers(deny, allow)
-}
-
-fn path_covers(wide: &PathMatch, narrow: &PathMatch) -> bool {
-    match (wide, narrow) {
-        (PathMatch::Exact(a), PathMatch::Exact(b)) => a == b,
-        (PathMatch::Prefix(_), PathMatch::Exact(path)) => wide.matches(path),
-        (PathMatch::Prefix(a), PathMatch::Prefix(b)) => a == b || wide.matches(b),
-        _ => false,
-    }
-}
-
-/// Whether `wide` allows everything that `narrow` does. Expressions are not compared, so it may say no too often.
-fn rule_covers(wide: &RuleDocument, narrow: &RuleDocument) -> bool {
-    let from = |rule: &RuleDocument| rule.from.as_ref().map(|from| from.0.clone());
-    let methods = |rule: &RuleDocument| rule.methods.as_ref().map(|methods| methods.0.clone());
-    let paths = |rule: &RuleDocument| rule.paths.as_ref().map(|paths| paths.0.clone());
-    narrow.to.0.iter().all(|to| wide.to.0.iter().any(|w| destination_covers(w, to)))
-        && list_covers(from(wide).as_deref(), from(narrow).as_deref(), |a, b| a == b || a.covers(b.as_str().as_bytes()))
-        && list_covers(methods(wide).as_deref(), methods(narrow).as_deref(), |a, b| a == b)
-        && list_covers(paths(wide).as_deref(), paths(narrow).as_deref(), |a, b| path_covers(&a.0, &b.0))
-        && (wide.connect || !narrow.connect)
-        && narrow.upgrades.iter().all(|upgrade| wide.upgrades.contains(upgrade))
-        && wide.not_before.is_none_or(|start| narrow.not_before.is_some_and(|n| start <= n))
-        && wide.expires.is_none_or(|end| narrow.expires.is_some_and(|n| n <= end))
 }
 
 /// Rules by what they name, so that not every pair need be compared.

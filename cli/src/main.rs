@@ -4,11 +4,11 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use penstock::output::{Output, is_broken_pipe};
+use penstock::output::Output;
 use penstock::policy_file::Invalid;
-use penstock::{check, image, replay};
+use penstock::{check, diff, explain, image, replay, test};
 
-/// Check and replay Penstock policies: the same engine as in the proxy.
+/// See what a Penstock policy does before it ships: the same engine as in the proxy.
 #[derive(Debug, Parser)]
 #[command(version, after_help = "Exit status: 0 fine, 1 the answer is no (an invalid policy), 2 usage or I/O.")]
 struct Cli {
@@ -20,7 +20,10 @@ struct Cli {
 enum Command {
     Check(check::Args),
     Image(Box<image::Args>),
+    Diff(diff::Args),
+    Explain(Box<explain::Args>),
     Replay(replay::Args),
+    Test(test::Args),
 }
 
 impl Command {
@@ -29,7 +32,10 @@ impl Command {
         match self {
             Command::Check(args) => args.run(out),
             Command::Image(args) => args.run(out),
+            Command::Diff(args) => args.run(out),
+            Command::Explain(args) => args.run(out),
             Command::Replay(args) => args.run(out),
+            Command::Test(args) => args.run(out),
         }
     }
 }
@@ -40,7 +46,6 @@ fn main() -> ExitCode {
     match answer.and_then(|answer| Ok(out.flush().map(|()| answer)?)) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(1),
-        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             let invalid = error.downcast_ref::<Invalid>();
             // Nothing is left to do when standard error is gone too.

@@ -11,7 +11,6 @@ use crate::decision::{Action, Decision, HeaderOp};
 use crate::document::GatewayDuration;
 use crate::egress::IdentitySource;
 use crate::environment::{Environment, StoreConflict, Timestamp, Version};
-use crate::module::Runs;
 use crate::policy::Policy;
 use crate::request::{Header, Request, Scratch};
 
@@ -96,7 +95,7 @@ impl WireRequest {
     }
 
     /// Decides with what this request says of connection and time, over the state that earlier requests left.
-    pub fn decide<M: Runs>(&self, policy: &Policy<M>, world: &mut World) -> WireDecision {
+    pub fn decide(&self, policy: &Policy, world: &mut World) -> WireDecision {
         let owned = self.header_map();
         let headers: Vec<Header<'_>> = owned.iter().map(|(name, value)| (&**name, &**value)).collect();
         let scratch = Scratch::default();
@@ -120,7 +119,7 @@ impl WireRequest {
 
     /// Decides as [`WireRequest::decide`] does, and says how it came about.
     #[cfg(feature = "explain")]
-    pub fn explain<M: Runs>(&self, policy: &Policy<M>, world: &mut World) -> (WireDecision, crate::explain::Trace) {
+    pub fn explain(&self, policy: &Policy, world: &mut World) -> (WireDecision, crate::explain::Trace) {
         world.trace = Some(crate::explain::Trace::default());
         let decision = self.decide(policy, world);
         (decision, world.trace.take().unwrap_or_default())
@@ -139,7 +138,8 @@ pub struct World {
     pub now: Timestamp,
     /// What the breakers had to say, in order.
     pub events: Vec<String>,
-    random: u64,
+    /// Where random choices go on: the same number gives the same choices.
+    pub random: u64,
     state: HashMap<Vec<u8>, (Vec<u8>, Version)>,
     #[cfg(feature = "explain")]
     trace: Option<crate::explain::Trace>,

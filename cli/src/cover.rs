@@ -1,0 +1,185 @@
+//! What covers what: whether one part of a policy means everything that another does. All of it errs on the side of no.
+
+use penstock_policy::document::NonEmpty;
+use penstock_policy::egress::{CallerPattern, Destination, EgressHost, RuleDocument, Target};
+use penstock_policy::matching::{Condition, PathMatch, RequestMatch, TextMatch};
+
+/// Whether every host of `narrow` is one of `wide`.
+pub fn host_covers(wide: &EgressHost, narrow: &EgressHost) -> bool {
+    let (wide, narrow) = (&wide.0, &narrow.0);
+    wide == narrow
+        || (wide.wildcard && (wide.matches(narrow.name.as_bytes()) || (narrow.wildcard && wide.name == narrow.name)))
+}
+
+/// Whether every destination of `narrow` is one of `wide`.
+pub fn target_covers(wide: &Target, narrow: &Target) -> bool {
+    match (wide, narrow) {
+        (Target::Host(wide), Target::Host(narrow)) => host_covers(wide, narrow),
+        (Target::Cidr(wide), Target::Cidr(narrow)) => wide.covers(narrow),
+        _ => false,
+    }
+}
+
+/// Whether what the narrow list has is in the wide one; an absent list has everything.
+pub fn list_covers<T, U>(wide: Option<&[T]>, narrow: Option<&[U]>, covers: impl Fn(&T, &U) -> bool) -> bool {
+    match (wide, narrow) {
+        (None, _) => true,
+        (Some(_), None) => false,
+        (Some(wide), Some(narrow)) => narrow.iter().all(|n| wide.iter().any(|w| covers(w, n))),
+    }
+}
+
+/// Whether every host or address and port of `narrow` is one of `wide`.
+pub fn destination_covers(wide: &Destination, narrow: &Destination) -> bool {
+    let ports = |to: &Destination| to.ports.as_ref().map(|ports| ports.0.clone());
+    target_covers(&wide.target, &narrow.target)
+        && list_covers(ports(wide).as_deref(), ports(narrow).as_deref(), |a, b| a == b)
+}
+
+/// Whether every path of `narrow` is one of `wide`. Expressions are only compared as text, so it may say no too often.
+pub fn path_covers(wide: &PathMatch, narrow: &PathMatch) -> bool {
+    match (wide, narrow) {
+        (PathMatch::Exact(a), PathMatch::Exact(b)) => a == b,
+        (PathMatch::Prefix(_), PathMatch::Exact(path)) => wide.matches(path),
+        (PathMatch::Prefix(a), PathMatch::Prefix(b)) => a == b || wide.matches(b),
+        (PathMatch::Regex(a), PathMatch::Regex(b)) => a.pattern() == b.pattern(),
+        (PathMatch::Regex(_), PathMatch::Exact(path)) => wide.matches(path),
+        _ => false,
+    }
+}
+
+/// Whether every caller of `narrow` is one of `wide`.
+pub fn caller_covers(wide: &CallerPattern, narrow: &CallerPattern) -> bool {
+    wide == narrow || wide.covers(narrow.as_str().as_bytes())
+}
+
+/// The items of a list that may be absent.
+pub fn items<T>(list: &Option<NonEmpty<T>>) -> Option<&[T]> {
+    list.as_ref().map(|list| list.0.as_slice())
+}
+
+/// Whether `wide` selects every request that `narrow` does: by destination, caller, time and method. Of rules with
+/// `paths` this is what makes a request path-scoped.
+pub fn selection_covers(wide: &RuleDocument, narrow: &RuleDocument) -> bool {
+    narrow.to.0.iter().all(|to| wide.to.0.iter().any(|w| destination_covers(w, to)))
+        && list_covers(items(&wide.from), items(&narrow.from), caller_covers)
+        && list_covers(items(&wide.methods), items(&narrow.methods), |a, b| a == b)
+        && wide.not_before.is_none_or(|start| narrow.not_before.is_some_and(|n| start <= n))
+        && wide.expires.is_none_or(|end| narrow.expires.is_some_and(|n| n <= end))
+}
+
+/// Whether `wide` allows everything that `narrow` does.
+pub fn rule_covers(wide: &RuleDocument, narrow: &RuleDocument) -> bool {
+    selection_covers(wide, narrow)
+        && list_covers(items(&wide.paths), items(&narrow.paths), |a, b| path_covers(&a.0, &b.0))
+        && (wide.connect || !narrow.connect)
+        && narrow.upgrades.iter().all(|upgrade| wide.upgrades.contains(upgrade))
+}
+
+/// Whether `wide` holds for every request for which `narrow` does; absent holds for all.
+pub fn matches_cover(wide: Option<&[RequestMatch]>, narrow: Option<&[RequestMatch]>) -> bool {
+    match (wide, narrow) {
+        (None, _) => true,
+        (Some(wide), None) => wide.iter().any(RequestMatch::is_unconditional),
+        (Some(wide), Some(narrow)) => narrow.iter().all(|n| wide.iter().any(|w| entry_covers(w, n))),
+    }
+}
+
+/// Whether each condition of `wide` follows from one of `narrow`.
+fn entry_covers(wide: &RequestMatch, narrow: &RequestMatch) -> bool {
+    let patterns = |entry: &RequestMatch| entry.hostnames.as_ref().map(|hosts| hosts.patterns().to_vec());
+    let conditions = |wide: &[Condition], narrow: &[Condition]| {
+        wide.iter().all(|wide| narrow.iter().any(|narrow| condition_follows(wide, narrow)))
+    };
+    (wide.method.is_none() || wide.method == narrow.method)
+        && list_covers(patterns(wide).as_deref(), patterns(narrow).as_deref(), |a, b| {
+            host_covers(&EgressHost(a.clone()), &EgressHost(b.clone()))
+        })
+        && match (&wide.path, &narrow.path) {
+            (None, _) => true,
+            (Some(wide), Some(narrow)) => path_covers(wide, narrow),
+            (Some(_), None) => false,
+        }
+        && conditions(&wide.headers, &narrow.headers)
+        && conditions(&wide.query_params, &narrow.query_params)
+        && conditions(&wide.cookies, &narrow.cookies)
+}
+
+/// Whether `wide` holds wherever `narrow` does.
+fn condition_follows(wide: &Condition, narrow: &Condition) -> bool {
+    if wide.name != narrow.name || wide.invert != narrow.invert {
+        return false;
+    }
+    if wide.invert { text_covers(&narrow.text, &wide.text) } else { text_covers(&wide.text, &narrow.text) }
+}
+
+fn text_covers(wide: &TextMatch, narrow: &TextMatch) -> bool {
+    match (wide, narrow) {
+        (TextMatch::Present, _) => true,
+        (TextMatch::In(wide), TextMatch::In(narrow)) => narrow.is_subset(wide),
+        (wide, TextMatch::In(values)) => values.iter().all(|value| wide.matches(value)),
+        (wide, TextMatch::Exact(value)) => wide.matches(value),
+        (TextMatch::Prefix(wide), TextMatch::Prefix(narrow)) => narrow.starts_with(wide),
+        (TextMatch::Suffix(wide), TextMatch::Suffix(narrow)) => narrow.ends_with(wide),
+        (TextMatch::Contains(wide), TextMatch::Contains(narrow)) => wide.find(narrow.needle()).is_some(),
+        (TextMatch::Contains(wide), TextMatch::Prefix(narrow) | TextMatch::Suffix(narrow)) => {
+            wide.find(narrow).is_some()
+        }
+        (TextMatch::Regex(wide), TextMatch::Regex(narrow)) => wide.pattern() == narrow.pattern(),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use penstock_policy::document::{At, Context, Decode, Node};
+
+    fn entries(json: &str) -> Vec<RequestMatch> {
+        let node = Node::from_json(json.as_bytes()).unwrap();
+        NonEmpty::<RequestMatch>::decode(&node, &At::Root, &mut Context::new(String::new(), 1 << 20)).unwrap().0
+    }
+
+    #[test]
+    fn a_match_covers_what_has_more_conditions_or_fewer_values() {
+        for (wide, narrow, forth, back) in [
+            (r#"[{"method":"GET"}]"#, r#"[{"method":"GET","path":{"value":"/a"}}]"#, true, false),
+            (r#"[{"path":{"value":"/a"}}]"#, r#"[{"path":{"value":"/a/b"}}]"#, true, false),
+            (r#"[{"hostnames":["*.a.test"]}]"#, r#"[{"hostnames":["b.a.test"]}]"#, true, false),
+            (
+                r#"[{"headers":[{"name":"x","type":"Present"}]}]"#,
+                r#"[{"headers":[{"name":"x","value":"1"}]}]"#,
+                true,
+                false,
+            ),
+            (
+                r#"[{"headers":[{"name":"x","type":"In","values":["1","2"]}]}]"#,
+                r#"[{"headers":[{"name":"x","value":"1"}]}]"#,
+                true,
+                false,
+            ),
+            // Without `invert` the first would be the wider one.
+            (
+                r#"[{"headers":[{"name":"x","type":"In","values":["1","2"],"invert":true}]}]"#,
+                r#"[{"headers":[{"name":"x","value":"1","invert":true}]}]"#,
+                false,
+                true,
+            ),
+            (r#"[{"method":"GET"},{"method":"PUT"}]"#, r#"[{"method":"PUT"}]"#, true, false),
+            (r#"[{"method":"GET"}]"#, r#"[{"method":"PUT"}]"#, false, false),
+            (
+                r#"[{"path":{"type":"RegularExpression","value":"/a.*"}}]"#,
+                r#"[{"path":{"type":"RegularExpression","value":"/a.*"},"method":"GET"}]"#,
+                true,
+                false,
+            ),
+        ] {
+            let (wide, narrow) = (entries(wide), entries(narrow));
+            assert_eq!(
+                (matches_cover(Some(&wide), Some(&narrow)), matches_cover(Some(&narrow), Some(&wide))),
+                (forth, back)
+            );
+            assert!(matches_cover(None, Some(&wide)) && !matches_cover(Some(&wide), None));
+        }
+    }
+}

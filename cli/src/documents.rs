@@ -1,0 +1,43 @@
+//! The sections of a valid policy as written, for what compares or shows them.
+
+use penstock_policy::canaries::CanaryDocument;
+use penstock_policy::document::{At, Context, Decode, Named, Node};
+use penstock_policy::egress::EgressDocument;
+use penstock_policy::rate_limits::LimitDocument;
+use penstock_policy::routes::RoutesDocument;
+use penstock_policy::{DEFAULT_ROUTE_HEADER, Settings};
+
+/// Every section of one policy.
+#[derive(Debug)]
+pub struct Documents {
+    /// `settings`, the defaults when the policy has none.
+    pub settings: Settings,
+    /// `egress`.
+    pub egress: Option<EgressDocument>,
+    /// `rateLimits`.
+    pub limits: Vec<LimitDocument>,
+    /// `routes`.
+    pub routes: Option<RoutesDocument>,
+    /// `canaries`.
+    pub canaries: Vec<CanaryDocument>,
+}
+
+impl Documents {
+    /// Reads the sections of a policy that compiles; of another, what can be read.
+    pub fn of(policy: &Node) -> Documents {
+        let settings = section::<Settings>(policy, "settings", DEFAULT_ROUTE_HEADER).unwrap_or_default();
+        let header = &*settings.route_header.0;
+        Documents {
+            egress: section(policy, "egress", header),
+            limits: section::<Named<_>>(policy, "rateLimits", header).unwrap_or_default().0,
+            routes: section(policy, "routes", header),
+            canaries: section::<Named<_>>(policy, "canaries", header).unwrap_or_default().0,
+            settings,
+        }
+    }
+}
+
+fn section<T: Decode>(policy: &Node, name: &str, route_header: &str) -> Option<T> {
+    let mut cx = Context::new(route_header.to_owned(), usize::MAX);
+    T::decode(policy.get(name)?, &At::Root.field(name), &mut cx)
+}

@@ -1,0 +1,264 @@
+//! `curl` command lines, as browsers copy them.
+//!
+//! What curl would send, but for its own `user-agent` and `accept`, and with the path as written (as `--path-as-is`).
+
+use anyhow::{Context as _, bail, ensure};
+use base64::Engine as _;
+use penstock_policy::wire::WireRequest;
+
+use crate::traffic::url;
+
+/// Long options with a value, by their short names or with none; all that are not asked for below are about transport
+/// or output and change nothing that a policy sees.
+const WITH_VALUE: &str = "abstract-unix-socket alt-svc aws-sigv4 cacert capath cert cert-type ciphers config \
+    connect-timeout connect-to cookie-jar crlfile curves data-urlencode dns-servers dump-header engine etag-compare \
+    etag-save expect100-timeout form-string happy-eyeballs-timeout-ms hostpubmd5 hsts interface key key-type krb \
+    limit-rate local-port max-filesize max-redirs max-time netrc-file noproxy output parallel-max pass pinnedpubkey \
+    preproxy proto proto-default proxy proxy-cacert proxy-cert proxy-header proxy-key proxy-user quote range rate \
+    resolve retry retry-delay retry-max-time socks5 socks5-hostname speed-limit speed-time stderr tls-max \
+    tls13-ciphers trace trace-ascii unix-socket write-out";
+
+/// The long name of a short option with a value.
+fn long_name(short: char) -> Option<&'static str> {
+    Some(match short {
+        'X' => "request",
+        'H' => "header",
+        'd' => "data",
+        'F' => "form",
+        'A' => "user-agent",
+        'e' => "referer",
+        'b' => "cookie",
+        'u' => "user",
+        'T' => "upload-file",
+        'o' => "output",
+        'x' => "proxy",
+        'm' => "max-time",
+        'c' => "cookie-jar",
+        'D' => "dump-header",
+        'E' => "cert",
+        'K' => "config",
+        'r' => "range",
+        'w' => "write-out",
+        'y' => "speed-time",
+        'Y' => "speed-limit",
+        'C' => "continue-at",
+        'Q' => "quote",
+        'z' => "time-cond",
+        _ => return None,
+    })
+}
+
+/// What the options have said so far.
+#[derive(Default)]
+struct Sending {
+    url: Option<String>,
+    method: Option<String>,
+    headers: Vec<(String, String)>,
+    /// Names that `-H 'name:'` takes out, which beats every default.
+    removed: Vec<String>,
+    data: Vec<String>,
+    has_form: bool,
+    is_get: bool,
+    is_head: bool,
+    is_upload: bool,
+}
+
+/// The request of a command line.
+///
+/// # Errors
+/// When it is not a curl command line, or has no URL.
+pub fn request(line: &str) -> anyhow::Result<WireRequest> {
+    // A copied line is often several, joined by backslashes that the shell takes away; on Windows by carets.
+    let words = shell_words::split(&line.replace("^\n", " ").replace("\r\n", "\n"))
+        .context("the curl command line has an open quote")?;
+    let mut words = words.into_iter().peekable();
+    ensure!(
+        words.next_if(|word| word == "curl" || word.ends_with("/curl")).is_some(),
+        "a curl command line begins with curl"
+    );
+    let mut sending = Sending::default();
+    while let Some(word) = words.next() {
+        if let Some(long) = word.strip_prefix("--") {
+            let (name, value) = match long.split_once('=') {
+                Some((name, value)) => (name, Some(value.to_owned())),
+                None => (long, None),
+            };
+            let mut value =
+                || value.clone().or_else(|| words.next()).with_context(|| format!("curl's --{name} needs a value"));
+            sending.long(name, &mut value)?;
+        } else if let Some(shorts) = word.strip_prefix('-').filter(|shorts| !shorts.is_empty()) {
+            let mut shorts = shorts.chars();
+            while let Some(short) = shorts.next() {
+                let Some(name) = long_name(short) else {
+                    sending.flag(short);
+                    continue;
+                };
+                // `-XPOST` and `-X POST` are the same.
+                let rest: String = shorts.by_ref().collect();
+                let given = if rest.is_empty() { words.next() } else { Some(rest) };
+                sending.long(name, &mut || given.clone().with_context(|| format!("curl's -{short} needs a value")))?;
+            }
+        } else {
+            ensure!(sending.url.is_none(), "the curl command line has two URLs: explain one request at a time");
+            sending.url = Some(word);
+        }
+    }
+    sending.finish()
+}
+
+impl Sending {
+    fn flag(&mut self, short: char) {
+        match short {
+            'G' => self.is_get = true,
+            'I' => self.is_head = true,
+            _ => {}
+        }
+    }
+
+    fn long(&mut self, name: &str, value: &mut dyn FnMut() -> anyhow::Result<String>) -> anyhow::Result<()> {
+        match name {
+            "url" => self.url = Some(value()?),
+            "request" => self.method = Some(value()?),
+            "header" => self.header(&value()?)?,
+            "data" | "data-raw" | "data-ascii" | "data-binary" | "data-urlencode" => self.data.push(value()?),
+            "json" => {
+                self.data.push(value()?);
+                self.set("content-type", "application/json");
+                self.set("accept", "application/json");
+            }
+            "form" | "form-string" => {
+                value()?;
+                self.has_form = true;
+            }
+            "user-agent" => self.set("user-agent", &value()?),
+            "referer" => self.set("referer", &value()?),
+            "cookie" => {
+                let cookie = value()?;
+                // Without `=` it is the name of a file.
+                ensure!(cookie.contains('='), "curl's --cookie {cookie:?} is a file: write the cookies, name=value");
+                self.set("cookie", &cookie);
+            }
+            "user" => {
+                let credentials = base64::engine::general_purpose::STANDARD.encode(value()?);
+                self.set("authorization", &format!("Basic {credentials}"));
+            }
+            "oauth2-bearer" => {
+                let token = value()?;
+                self.set("authorization", &format!("Bearer {token}"));
+            }
+            "compressed" => self.set("accept-encoding", "deflate, gzip, br, zstd"),
+            "upload-file" => {
+                value()?;
+                self.is_upload = true;
+            }
+            "get" => self.is_get = true,
+            "head" => self.is_head = true,
+            "next" => bail!("the curl command line has two requests: explain one at a time"),
+            "continue-at" | "time-cond" => drop(value()?),
+            name if WITH_VALUE.split_ascii_whitespace().any(|known| known == name) => drop(value()?),
+            // The others are switches.
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn header(&mut self, line: &str) -> anyhow::Result<()> {
+        match (line.split_once(':'), line.strip_suffix(';')) {
+            (Some((name, value)), _) if value.trim().is_empty() => self.removed.push(name.trim().to_ascii_lowercase()),
+            (Some((name, value)), _) => self.headers.push((name.trim().to_owned(), value.trim().to_owned())),
+            (None, Some(name)) => self.headers.push((name.trim().to_owned(), String::new())),
+            (None, None) => bail!("curl's --header {line:?} is not `name: value`"),
+        }
+        Ok(())
+    }
+
+    /// A header of an option's, in place of what a former option said.
+    fn set(&mut self, name: &str, value: &str) {
+        self.headers.retain(|(other, _)| !other.eq_ignore_ascii_case(name));
+        self.headers.push((name.to_owned(), value.to_owned()));
+    }
+
+    fn finish(self) -> anyhow::Result<WireRequest> {
+        let mut url = self.url.context("the curl command line has no URL")?;
+        if !url.contains("://") {
+            url.insert_str(0, "http://");
+        }
+        let mut request = url::request(&url)?;
+        let has_body = !self.data.is_empty() || self.has_form;
+        if self.is_get && !self.data.is_empty() {
+            request.path.push(if request.path.contains('?') { '&' } else { '?' });
+            request.path.push_str(&self.data.join("&"));
+        }
+        let default = match () {
+            () if self.is_head => "HEAD",
+            () if self.is_get => "GET",
+            () if self.is_upload => "PUT",
+            () if has_body => "POST",
+            () => "GET",
+        };
+        request.method = self.method.unwrap_or_else(|| default.to_owned());
+        let given = |name: &str| self.headers.iter().any(|(other, _)| other.eq_ignore_ascii_case(name));
+        if has_body && !self.is_get && !given("content-type") {
+            let kind = if self.has_form { "multipart/form-data" } else { "application/x-www-form-urlencoded" };
+            request.headers.push(("content-type".to_owned(), kind.to_owned()));
+        }
+        for (name, value) in &self.headers {
+            url::add_header(&mut request, name, value);
+        }
+        request.headers.retain(|(name, _)| !self.removed.contains(name));
+        Ok(request)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sent(line: &str) -> String {
+        let request = request(line).unwrap_or_else(|error| panic!("{line}: {error:#}"));
+        let headers: Vec<String> = request.headers.iter().map(|(name, value)| format!("{name}: {value}")).collect();
+        format!("{} {} {} [{}]", request.method, request.authority, request.path, headers.join("; "))
+    }
+
+    #[test]
+    fn a_copied_command_line_is_the_request_that_curl_would_send() {
+        for (line, expected) in [
+            ("curl a.test", "GET a.test / []"),
+            ("curl -sSLk https://a.test/x -o /dev/null", "GET a.test /x []"),
+            ("curl -XPOST -H'X-A: 1' -H 'x-b;' a.test:8080/y", "POST a.test:8080 /y [x-a: 1; x-b: ]"),
+            (
+                "curl 'https://a.test/' \\\n  -H 'cookie: a=1' \\\n  --compressed",
+                "GET a.test / [cookie: a=1; accept-encoding: deflate, gzip, br, zstd]",
+            ),
+            ("curl -d x=1 --data-raw y=2 a.test", "POST a.test / [content-type: application/x-www-form-urlencoded]"),
+            ("curl -G -d x=1 -d y=2 'a.test/?z=0'", "GET a.test /?z=0&x=1&y=2 []"),
+            (
+                "curl --json '{\"a\":1}' -X PUT a.test",
+                "PUT a.test / [content-type: application/json; accept: application/json]",
+            ),
+            ("curl -I --header=Host:b.test https://a.test", "HEAD b.test / []"),
+            ("curl -u user:pass a.test -H Content-Type:", "GET a.test / [authorization: Basic dXNlcjpwYXNz]"),
+            ("/usr/bin/curl --max-time 5 --url https://a.test/../x", "GET a.test /../x []"),
+            ("curl -T f a.test", "PUT a.test / []"),
+        ] {
+            assert_eq!(sent(line), expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_curl_line_says_why() {
+        for (line, message) in [
+            ("wget a.test", "begins with curl"),
+            ("curl", "no URL"),
+            ("curl 'a", "open quote"),
+            ("curl -H nothing a.test", "name: value"),
+            ("curl a.test b.test", "two URLs"),
+            ("curl a.test -X", "needs a value"),
+            ("curl ftp://a.test", "not an http"),
+            ("curl -b jar a.test", "is a file"),
+        ] {
+            let error = format!("{:#}", request(line).unwrap_err());
+            assert!(error.contains(message), "{line}: {error}");
+        }
+    }
+}

@@ -1,0 +1,309 @@
+//! The report for people.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use super::report::{CanariesReport, Choice, Considered, EgressReport, LimitReport, LimitsReport, Report, RulesReport};
+use crate::output::style::{BAD, DIM, GOOD, HEAD, NAME, WARN};
+use crate::words;
+
+/// The whole report, with styles.
+pub fn render(report: &Report) -> String {
+    let mut text = String::new();
+    // Writing to a string does not fail.
+    let _ = write_report(report, &mut text);
+    text
+}
+
+fn write_report(report: &Report, out: &mut String) -> std::fmt::Result {
+    writeln!(out, "{HEAD}{}{HEAD:#} {DIM}at {}{DIM:#}", report.request, report.time)?;
+    writeln!(out, "{}", verdict(report))?;
+    let mut not_reached = Vec::new();
+    if let Some(egress) = &report.egress {
+        write_egress(egress, out)?;
+    }
+    match &report.rate_limits {
+        Some(limits) if limits.outcome == "notReached" => not_reached.push("rateLimits"),
+        Some(limits) => write_limits(limits, out)?,
+        None => {}
+    }
+    match &report.routes {
+        Some(routes) if routes.outcome == "notReached" => not_reached.push("routes"),
+        Some(routes) => write_routes(routes, report, out)?,
+        None => {}
+    }
+    match &report.canaries {
+        Some(canaries) if canaries.outcome == "notReached" => not_reached.push("canaries"),
+        Some(canaries) => write_canaries(canaries, out)?,
+        None => {}
+    }
+    if !not_reached.is_empty() {
+        writeln!(out, "\n{DIM}not reached: {}{DIM:#}", not_reached.join(", "))?;
+    }
+    write_changes(report, out)
+}
+
+/// The decision in one line.
+fn verdict(report: &Report) -> String {
+    let decision = &report.decision;
+    let by = match (decision.section, &decision.rule) {
+        (Some(section), Some(rule)) => format!(" by {section} {NAME}{rule}{NAME:#}"),
+        (Some(section), None) => format!(" by {section}"),
+        _ => String::new(),
+    };
+    let why = decision.reason.map(|reason| format!(": {reason}, {}", words::reason(reason))).unwrap_or_default();
+    match (decision.action, decision.status, decision.would_respond) {
+        (Some("respond"), Some(status), _) => format!("{BAD}✗ refused with {status}{BAD:#}{by}{why}"),
+        (_, _, Some(status)) => {
+            let route =
+                decision.route.as_ref().map(|route| format!(", to route {NAME}{route}{NAME:#}")).unwrap_or_default();
+            format!("{WARN}! goes on, would be refused with {status}{WARN:#}{by}{why}{route}")
+        }
+        _ => match (&decision.route, &decision.variant) {
+            (Some(route), _) => format!("{GOOD}✓ goes on{GOOD:#} to route {NAME}{route}{NAME:#}{by}{why}"),
+            _ => format!("{GOOD}✓ goes on{GOOD:#}{by}{why}"),
+        },
+    }
+}
+
+fn head(section: &str, outcome: &str, out: &mut String) -> std::fmt::Result {
+    writeln!(out, "\n{HEAD}{section}{HEAD:#}: {outcome}")
+}
+
+fn write_egress(egress: &EgressReport, out: &mut String) -> std::fmt::Result {
+    let outcome = match (egress.outcome, egress.reason) {
+        ("allow", _) => "allowed".to_owned(),
+        ("audit", Some(reason)) => format!("not allowed ({reason}), but the mode is Audit"),
+        (_, reason) => format!("refused ({})", reason.unwrap_or_default()),
+    };
+    head("egress", &outcome, out)?;
+    match (&egress.host, egress.port) {
+        (Some(host), Some(port)) => {
+            let from = match egress.port_from {
+                Some("authority") | None => String::new(),
+                Some(from) => format!(" (from the {from})"),
+            };
+            writeln!(out, "  destination  {NAME}{host}{NAME:#} port {port}{from}")?;
+        }
+        (Some(host), None) => writeln!(out, "  destination  {NAME}{host}{NAME:#}, port unknown")?,
+        (None, _) => writeln!(out, "  destination  none: the request has no single reading, no rule was asked")?,
+    }
+    if let Some(path) = &egress.canonical_path {
+        writeln!(out, "  path         {path} (canonical; a rule with `paths` was selected)")?;
+    } else if egress.path_scoped {
+        writeln!(out, "  path         has no canonical form, and a rule with `paths` was selected")?;
+    }
+    if let Some(caller) = &egress.caller {
+        writeln!(out, "  caller       {caller}")?;
+    }
+    if !egress.denied_by.is_empty() {
+        writeln!(out, "  {BAD}✗{BAD:#} `deny` lists {}", egress.denied_by.join(" and "))?;
+    }
+    for rule in &egress.rules {
+        let mark = if rule.stopped.is_none() { format!("{GOOD}✓{GOOD:#}") } else { format!("{BAD}✗{BAD:#}") };
+        let whose: Vec<&str> = rule.owner.iter().chain(&rule.purpose).map(String::as_str).collect();
+        let whose = if whose.is_empty() { String::new() } else { format!(" {DIM}({}){DIM:#}", whose.join(": ")) };
+        match (rule.stopped, &rule.wants) {
+            (Some(stopped), Some(wants)) => {
+                writeln!(out, "  {mark} rule {NAME}{}{NAME:#}{whose} {stopped}: {wants}", rule.name)?;
+            }
+            _ => writeln!(out, "  {mark} rule {NAME}{}{NAME:#}{whose} allows it", rule.name)?,
+        }
+    }
+    if egress.more > 0 {
+        writeln!(out, "    {DIM}and {} more asked{DIM:#}", egress.more)?;
+    }
+    if !egress.similar_hosts.is_empty() {
+        writeln!(out, "  similar hosts that rules list: {}", egress.similar_hosts.join(", "))?;
+    }
+    Ok(())
+}
+
+fn write_limits(limits: &LimitsReport, out: &mut String) -> std::fmt::Result {
+    let outcome = match (limits.outcome, limits.limits.is_empty()) {
+        ("limited", _) => "refused",
+        (_, true) => "none applies",
+        _ => "passed",
+    };
+    head("rateLimits", outcome, out)?;
+    for limit in &limits.limits {
+        write_limit(limit, out)?;
+    }
+    write_misses("nearest limits that do not apply", &limits.nearest_misses, out)
+}
+
+fn write_limit(limit: &LimitReport, out: &mut String) -> std::fmt::Result {
+    let mark = match (limit.outcome, limit.shadow) {
+        ("passed", _) => format!("{GOOD}✓{GOOD:#}"),
+        ("skipped", _) => format!("{DIM}-{DIM:#}"),
+        (_, true) => format!("{WARN}!{WARN:#}"),
+        _ => format!("{BAD}✗{BAD:#}"),
+    };
+    write!(out, "  {mark} limit {NAME}{}{NAME:#}", limit.name)?;
+    if limit.shadow {
+        write!(out, " (Shadow)")?;
+    }
+    match limit.outcome {
+        "skipped" => write!(out, " skipped")?,
+        "missingKey" => write!(out, " refuses")?,
+        _ => {}
+    }
+    let key: Vec<String> =
+        limit.key.iter().map(|(part, value)| format!("{part} {:?}", words::shortened(value, 100))).collect();
+    match &limit.missing {
+        Some(missing) if limit.before.is_some() => write!(out, ", key: no {missing}, so the bucket of all without it")?,
+        Some(missing) => write!(out, ": the request has no {missing}")?,
+        None if key.is_empty() => write!(out, ", one bucket for all")?,
+        None => write!(out, ", key: {}", key.join(", "))?,
+    }
+    writeln!(out)?;
+    let (Some(before), Some(after), Some(burst), Some(cost)) = (&limit.before, &limit.after, limit.burst, limit.cost)
+    else {
+        return Ok(());
+    };
+    let bad = if limit.bad_cost { " (the header says no cost: the default)" } else { "" };
+    write!(out, "      cost {cost}{bad}, bucket {} of {burst} left", before.remaining)?;
+    let seconds = |seconds: f64| words::duration(Duration::try_from_secs_f64(seconds).unwrap_or_default());
+    match limit.wait_seconds {
+        Some(wait) => writeln!(out, ", would pass in {}", seconds(wait))?,
+        None if after.debt_seconds > 0.0
+            && (after.remaining, after.debt_seconds) != (before.remaining, before.debt_seconds) =>
+        {
+            writeln!(out, ", {} after, full again in {}", after.remaining, seconds(after.debt_seconds))?;
+        }
+        None => writeln!(out, ", nothing taken")?,
+    }
+    if limit.overflow {
+        writeln!(out, "      {WARN}shares its bucket: the table is full of busy keys{WARN:#}")?;
+    }
+    Ok(())
+}
+
+fn write_routes(routes: &RulesReport, report: &Report, out: &mut String) -> std::fmt::Result {
+    let route = report.decision.route.as_deref().unwrap_or_default();
+    let outcome = match routes.outcome {
+        "rule" => format!("route {NAME}{route}{NAME:#}"),
+        "failedOver" => format!("failed over to {NAME}{route}{NAME:#}"),
+        "default" => format!("no rule matches: the default, {NAME}{route}{NAME:#}"),
+        _ => "no rule matches".to_owned(),
+    };
+    head("routes", &outcome, out)?;
+    if let Some(winner) = &routes.winner {
+        writeln!(out, "  {GOOD}✓{GOOD:#} rule {NAME}{}{NAME:#}", winner.name)?;
+        write_conditions(winner, out)?;
+    }
+    if !routes.also_match.is_empty() {
+        writeln!(out, "  also match, but lose: {}", routes.also_match.join(", "))?;
+    }
+    write_misses("nearest misses", &routes.nearest_misses, out)
+}
+
+fn write_canaries(canaries: &CanariesReport, out: &mut String) -> std::fmt::Result {
+    let outcome = match (&canaries.choice, canaries.outcome) {
+        (Some(choice), _) => {
+            let chosen = choice.variants.iter().find(|variant| variant.chosen);
+            format!("variant {NAME}{}{NAME:#}", chosen.map_or("", |variant| &variant.name))
+        }
+        (None, "routeDecided") => "not asked: a route rule decided".to_owned(),
+        _ => "none matches".to_owned(),
+    };
+    head("canaries", &outcome, out)?;
+    if let Some(choice) = &canaries.choice {
+        write_choice(choice, out)?;
+    }
+    write_misses("nearest misses", &canaries.nearest_misses, out)
+}
+
+fn write_choice(choice: &Choice, out: &mut String) -> std::fmt::Result {
+    writeln!(out, "  {GOOD}✓{GOOD:#} canary {NAME}{}{NAME:#}", choice.canary.name)?;
+    write_conditions(&choice.canary, out)?;
+    if let Some(over) = &choice.overridden_by {
+        writeln!(out, "  override  {over}")?;
+    }
+    if let Some(key) = &choice.key {
+        let value = words::shortened(&key.value, 100);
+        match (key.random, key.new) {
+            (true, _) => writeln!(
+                out,
+                "  key       {value} (chance: {})",
+                match key.from.as_str() {
+                    "chance, for each request" => "no stickiness".to_owned(),
+                    from => format!("the request has no {from}"),
+                }
+            )?,
+            (_, true) => writeln!(out, "  key       {value:?} (a new {}, set on the response)", key.from)?,
+            _ => writeln!(out, "  key       {value:?} ({})", key.from)?,
+        }
+    }
+    if let Some(ramp) = &choice.ramp {
+        writeln!(out, "  ramp      {ramp}")?;
+    }
+    let width = choice.variants.iter().map(|variant| variant.name.chars().count()).max().unwrap_or(0).max(7);
+    writeln!(out, "  {DIM}{:width$}  {:>8}  {:>8}  {:>10}{DIM:#}", "variant", "share", "u", "score")?;
+    for variant in &choice.variants {
+        let number = |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.6}"));
+        let mark = if variant.chosen { format!("  {GOOD}← chosen{GOOD:#}") } else { String::new() };
+        let (share, u, score) = (words::percent(variant.share), number(variant.u), number(variant.score));
+        writeln!(out, "  {:width$}  {share:>8}  {u:>8}  {score:>10}{mark}", variant.name)?;
+    }
+    if let Some(variant) = &choice.rolled_back {
+        writeln!(out, "  {WARN}`{variant}` is rolled back{WARN:#}")?;
+    }
+    Ok(())
+}
+
+fn write_conditions(rule: &Considered, out: &mut String) -> std::fmt::Result {
+    if rule.conditions.is_empty() {
+        writeln!(out, "      {DIM}takes every request{DIM:#}")?;
+    }
+    for condition in &rule.conditions {
+        if condition.holds {
+            writeln!(out, "      {GOOD}✓{GOOD:#} {}", condition.condition)?;
+        } else {
+            writeln!(
+                out,
+                "      {BAD}✗{BAD:#} {} {DIM}(the request: {}){DIM:#}",
+                condition.condition, condition.actual
+            )?;
+        }
+    }
+    Ok(())
+}
+
+/// For each miss the first condition that failed.
+fn write_misses(title: &str, misses: &[Considered], out: &mut String) -> std::fmt::Result {
+    if misses.is_empty() {
+        return Ok(());
+    }
+    writeln!(out, "  {DIM}{title}{DIM:#}")?;
+    for miss in misses {
+        let Some(failed) = miss.conditions.iter().find(|condition| !condition.holds) else { continue };
+        let (held, of) = (miss.held, miss.conditions.len());
+        writeln!(
+            out,
+            "    {NAME}{}{NAME:#} {held} of {of}: {BAD}✗{BAD:#} {} {DIM}(the request: {}){DIM:#}",
+            miss.name, failed.condition, failed.actual
+        )?;
+    }
+    Ok(())
+}
+
+/// What the module does to request and response.
+fn write_changes(report: &Report, out: &mut String) -> std::fmt::Result {
+    let decision = &report.decision;
+    let headers = &decision.headers;
+    let lines = headers.set.iter().map(|(name, value)| format!("set {name}: {value}"));
+    let lines = lines.chain(headers.add.iter().map(|(name, value)| format!("add {name}: {value}")));
+    let lines = lines.chain(headers.remove.iter().map(|name| format!("remove {name}")));
+    let lines = lines.chain(decision.response_headers.iter().map(|(name, value)| format!("response {name}: {value}")));
+    let lines: Vec<String> = lines.collect();
+    if !lines.is_empty() {
+        head("headers", "", out)?;
+        // The colon of the heading leads to lines, not to an outcome.
+        while out.ends_with([' ', '\n']) {
+            out.pop();
+        }
+        writeln!(out)?;
+    }
+    lines.iter().try_for_each(|line| writeln!(out, "  {line}"))
+}

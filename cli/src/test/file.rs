@@ -1,0 +1,490 @@
+//! Test files as written, YAML or the contract's JSON lines.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use penstock_policy::Timestamp;
+use penstock_policy::document::{
+    At, Context, Decode, Fields, GatewayDuration, Node, NonEmpty, PositiveDuration, Whole, suggestion, wrong_kind,
+};
+use penstock_policy::wire::{WireRequest, WireResponse};
+use serde_json::Value;
+
+use crate::diagnostics::Finding;
+use crate::yaml::Located;
+
+/// A file of tests.
+#[derive(Debug)]
+pub struct TestFile {
+    /// The tests in order.
+    pub tests: Vec<Test>,
+}
+
+/// One test.
+#[derive(Debug)]
+pub struct Test {
+    /// Its name.
+    pub name: String,
+    /// What it tests.
+    pub policy: PolicySource,
+    /// The time of requests that give none; absent: one and the same now for the whole run.
+    pub time: Option<Timestamp>,
+    /// Where random choices begin.
+    pub seed: u64,
+    /// What is sent; none: only whether the policy is valid is tested.
+    pub steps: Vec<Step>,
+    /// What is expected of the policy itself.
+    pub load: Vec<Expected>,
+    /// From 1.
+    pub line: usize,
+}
+
+/// Where a policy comes from.
+#[derive(Clone, Debug)]
+pub enum PolicySource {
+    /// A file, relative to the test file.
+    File(String),
+    /// The test file itself.
+    Inline(Node),
+}
+
+/// Requests that get the same answer.
+#[derive(Debug)]
+pub struct Step {
+    /// How long after the step before.
+    pub after: Duration,
+    /// How often it is sent.
+    pub times: u32,
+    /// The request.
+    pub request: WireRequest,
+    /// What the decision must have.
+    pub expect: Vec<Expected>,
+}
+
+/// One key that a decision must have.
+#[derive(Debug)]
+pub struct Expected {
+    /// A key of the decision.
+    pub key: String,
+    /// Its value; `null`: the decision does not have the key.
+    pub value: Value,
+    /// Line and column of the value, from 1.
+    pub place: (usize, usize),
+}
+
+/// The keys of a decision, in the order in which `penstock replay` prints them.
+const DECISION: [&str; 12] = [
+    "action",
+    "status",
+    "section",
+    "rule",
+    "reason",
+    "route",
+    "variant",
+    "headers",
+    "responseHeaders",
+    "body",
+    "wouldRespond",
+    "policyError",
+];
+
+impl TestFile {
+    /// Reads YAML.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub fn read_yaml(text: &str) -> Result<TestFile, Vec<Finding>> {
+        let located = Located::read(text).map_err(|error| vec![Finding::syntax(&error, text)])?;
+        let mut cx = Context::new(String::new(), usize::MAX);
+        let document = Document::decode(&located.node, &At::Root, &mut cx);
+        let problems = cx.into_problems();
+        match document {
+            Some(document) if problems.is_empty() => Ok(document.into_file(&located, text)),
+            _ => Err(problems.iter().map(|problem| Finding::of(problem, &located, text)).collect()),
+        }
+    }
+
+    /// Reads the contract's form: one test a line, each with its own policy.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub fn read_lines(text: &str) -> Result<TestFile, Vec<Finding>> {
+        let (mut tests, mut findings) = (Vec::new(), Vec::new());
+        let mut at = 0;
+        for (number, line) in (1..).zip(text.split_inclusive('\n')) {
+            let span = at..at + line.trim_end().len();
+            at += line.len();
+            if line.trim().is_empty() {
+                continue;
+            }
+            let mut cx = Context::new(String::new(), usize::MAX);
+            let case = match Node::from_json(line.as_bytes()) {
+                Ok(node) => Case::decode(&node, &At::Root, &mut cx),
+                Err(error) => {
+                    findings.push(Finding::at(span, error.to_string(), None, text));
+                    continue;
+                }
+            };
+            let problems = cx.into_problems();
+            match case {
+                Some(case) if problems.is_empty() => {
+                    let defaults = Defaults { policy: case.policy.clone(), time: None, seed: 0 };
+                    let name = format!("line {number}");
+                    tests.extend(case.into_test(&defaults, &name, number, &|_| (number, 1)));
+                }
+                _ => findings.extend(problems.into_iter().map(|problem| Finding {
+                    path: problem.path.clone(),
+                    value: problem.value.clone(),
+                    ..Finding::at(span.clone(), problem.message, problem.help, text)
+                })),
+            }
+        }
+        if findings.is_empty() { Ok(TestFile { tests }) } else { Err(findings) }
+    }
+}
+
+/// What tests have that do not say otherwise.
+struct Defaults {
+    policy: Option<PolicySource>,
+    time: Option<Timestamp>,
+    seed: u64,
+}
+
+/// A YAML file.
+struct Document {
+    defaults: Defaults,
+    tests: Vec<Case>,
+}
+
+impl Decode for Document {
+    const EXPECTED: &'static str = "an object with `policy` and `tests`";
+
+    fn decode(node: &Node, at: &At<'_>, cx: &mut Context) -> Option<Self> {
+        let fields = Fields::open::<Self>(node, at, cx, &["policy", "time", "seed", "tests"])?;
+        let policy = fields.get::<Option<PolicySource>>("policy", at, cx);
+        let time = fields.get::<Option<Timestamp>>("time", at, cx);
+        let seed = fields.get_or("seed", Seed(0), at, cx);
+        let tests = fields.get::<NonEmpty<Case>>("tests", at, cx);
+        let defaults = Defaults { policy: policy?, time: time?, seed: seed?.0 };
+        let tests = tests?.0;
+        if defaults.policy.is_none() && tests.iter().any(|case| case.policy.is_none()) {
+            let help = "name a file, relative to this one: `policy: policy.yaml`, or write the policy here";
+            cx.problem_at(&at.field("policy"), "is required", help.to_owned());
+            return None;
+        }
+        Some(Document { defaults, tests })
+    }
+}
+
+impl Document {
+    fn into_file(self, located: &Located, text: &str) -> TestFile {
+        let place = |path: &str| {
+            let finding = Finding::at(located.span(path, false), String::new(), None, text);
+            (finding.line, finding.column)
+        };
+        let tests = self.tests.into_iter().enumerate().filter_map(|(i, case)| {
+            let line = place(&format!("tests[{i}]")).0;
+            case.into_test(&self.defaults, &format!("tests[{i}]"), line, &place)
+        });
+        TestFile { tests: tests.collect() }
+    }
+}
+
+/// One test as written.
+struct Case {
+    name: Option<String>,
+    policy: Option<PolicySource>,
+    time: Option<Timestamp>,
+    seed: Option<u64>,
+    steps: Vec<Sent>,
+    load: Vec<Wanted>,
+}
+
+/// A step as written.
+struct Sent {
+    after: Duration,
+    times: u32,
+    request: WireRequest,
+    expect: Vec<Wanted>,
+}
+
+/// A key of `expect` as written, with its path.
+struct Wanted {
+    key: String,
+    value: Value,
+    path: String,
+}
+
+impl Decode for Case {
+    const EXPECTED: &'static str = "an object with `request` and `expect`, or with `steps`";
+
+    fn decode(node: &Node, at: &At<'_>, cx: &mut Context) -> Option<Self> {
+        const KNOWN: [&str; 9] = ["name", "policy", "time", "seed", "request", "expect", "steps", "times", "why"];
+        let fields = Fields::open::<Self>(node, at, cx, &KNOWN)?;
+        let name = fields.get::<Option<String>>("name", at, cx);
+        let policy = fields.get::<Option<PolicySource>>("policy", at, cx);
+        let time = fields.get::<Option<Timestamp>>("time", at, cx);
+        let seed = fields.get::<Option<Seed>>("seed", at, cx);
+        let why = fields.get::<Option<String>>("why", at, cx);
+        let mut load = Vec::new();
+        let steps = match (fields.has("request"), fields.has("steps")) {
+            (true, true) => {
+                cx.problem_at(
+                    &at.field("steps"),
+                    "does not go with `request`",
+                    "give each request as a step".to_owned(),
+                );
+                None
+            }
+            (false, false) if fields.has("expect") && fields.has("policy") => {
+                load = Expect::read(node.get("expect")?, &at.field("expect"), &["valid", "warns"], cx)?;
+                Some(Vec::new())
+            }
+            (_, false) => Sent::read(&fields, node, at, cx).map(|step| vec![step]),
+            (false, true) => {
+                for field in ["expect", "times"].into_iter().filter(|field| fields.has(field)) {
+                    cx.problem_at(&at.field(field), "does not go with `steps`", "give it in a step".to_owned());
+                }
+                fields.get::<NonEmpty<Sent>>("steps", at, cx).map(|steps| steps.0)
+            }
+        };
+        why?;
+        // Names are printed.
+        let name = name?.map(|name| name.replace(char::is_control, "\u{fffd}"));
+        Some(Case { name, policy: policy?, time: time?, seed: seed?.map(|seed| seed.0), steps: steps?, load })
+    }
+}
+
+impl Case {
+    /// The test; `place` finds the line, column and bytes of a path.
+    fn into_test(
+        self,
+        defaults: &Defaults,
+        name: &str,
+        line: usize,
+        place: &dyn Fn(&str) -> (usize, usize),
+    ) -> Option<Test> {
+        let expected = |wanted: Vec<Wanted>| {
+            let expected = wanted.into_iter().map(|wanted| Expected {
+                place: place(&wanted.path),
+                key: wanted.key,
+                value: wanted.value,
+            });
+            expected.collect::<Vec<_>>()
+        };
+        Some(Test {
+            name: self.name.unwrap_or_else(|| name.to_owned()),
+            policy: self.policy.or_else(|| defaults.policy.clone())?,
+            time: self.time.or(defaults.time),
+            seed: self.seed.unwrap_or(defaults.seed),
+            load: expected(self.load),
+            steps: self
+                .steps
+                .into_iter()
+                .map(|sent| Step {
+                    after: sent.after,
+                    times: sent.times,
+                    request: sent.request,
+                    expect: expected(sent.expect),
+                })
+                .collect(),
+            line,
+        })
+    }
+}
+
+impl Decode for Sent {
+    const EXPECTED: &'static str = "an object with `request` and `expect`";
+
+    fn decode(node: &Node, at: &At<'_>, cx: &mut Context) -> Option<Self> {
+        let fields = Fields::open::<Self>(node, at, cx, &["after", "times", "request", "expect", "why"])?;
+        Sent::read(&fields, node, at, cx)
+    }
+}
+
+impl Sent {
+    fn read(fields: &Fields<'_>, node: &Node, at: &At<'_>, cx: &mut Context) -> Option<Sent> {
+        let after = fields.get::<Option<PositiveDuration>>("after", at, cx);
+        let times = fields.get_or("times", Whole::<1, 1_000_000>(1), at, cx);
+        let request = fields.get::<Sendable>("request", at, cx);
+        let here = at.field("expect");
+        let expect = match node.get("expect") {
+            Some(expect) => Expect::read(expect, &here, &DECISION, cx),
+            None => {
+                let help = "say what the decision must have, such as {action: continue}".to_owned();
+                cx.problem_at(&here, "is required", help);
+                None
+            }
+        };
+        Some(Sent {
+            after: after?.map_or(Duration::ZERO, |after| after.0),
+            times: times?.0,
+            request: request?.0,
+            expect: expect?,
+        })
+    }
+}
+
+/// `expect`.
+struct Expect;
+
+impl Decode for Expect {
+    const EXPECTED: &'static str = "an object with keys of a decision";
+
+    fn decode(_: &Node, _: &At<'_>, _: &mut Context) -> Option<Self> {
+        Some(Expect)
+    }
+}
+
+impl Expect {
+    fn read(node: &Node, at: &At<'_>, known: &[&str], cx: &mut Context) -> Option<Vec<Wanted>> {
+        Fields::open::<Self>(node, at, cx, known)?;
+        let Node::Map(entries) = node else { return wrong_kind::<Self>(node, at, cx).map(|_| Vec::new()) };
+        if entries.is_empty() {
+            cx.problem(at, node, "expects nothing", suggestion("", known));
+            return None;
+        }
+        let wanted = |(key, value): &(String, Node)| Wanted {
+            key: key.clone(),
+            value: json(value),
+            path: at.field(key).to_string(),
+        };
+        Some(entries.iter().map(wanted).collect())
+    }
+}
+
+impl Decode for PolicySource {
+    const EXPECTED: &'static str = "a file's name, or a policy";
+
+    fn decode(node: &Node, at: &At<'_>, cx: &mut Context) -> Option<Self> {
+        match node {
+            Node::String(path) if !path.is_empty() => Some(PolicySource::File(path.clone())),
+            Node::Map(_) => Some(PolicySource::Inline(node.clone())),
+            _ => wrong_kind::<Self>(node, at, cx),
+        }
+    }
+}
+
+/// A whole number from 0.
+struct Seed(u64);
+
+impl Decode for Seed {
+    const EXPECTED: &'static str = "a whole number from 0";
+
+    fn decode(node: &Node, at: &At<'_>, cx: &mut Context) -> Option<Self> {
+        match node {
+            Node::Integer(number) if *number >= 0 => Some(Seed(number.unsigned_abs())),
+            _ => wrong_kind::<Self>(node, at, cx),
+        }
+    }
+}
+
+/// A request in replay's form.
+struct Sendable(WireRequest);
+
+impl Decode for Sendable {
+    const EXPECTED: &'static str = "an object with method, authority and path";
+
+    fn decode(node: &Node, at: &At<'_>, cx: &mut Context) -> Option<Self> {
+        const KNOWN: [&str; 12] = [
+            "method",
+            "scheme",
+            "authority",
+            "path",
+            "headers",
+            "protocol",
+            "sourceAddress",
+            "destinationPort",
+            "sni",
+            "peer",
+            "time",
+            "response",
+        ];
+        let fields = Fields::open::<Self>(node, at, cx, &KNOWN)?;
+        let method = fields.get::<String>("method", at, cx);
+        let scheme = fields.get::<Option<String>>("scheme", at, cx);
+        let authority = fields.get::<String>("authority", at, cx);
+        let path = fields.get::<String>("path", at, cx);
+        let headers = fields.get_or("headers", Vec::<HeaderPair>::new(), at, cx);
+        let protocol = fields.get::<Option<String>>("protocol", at, cx);
+        let source_address = fields.get::<Option<Address>>("sourceAddress", at, cx);
+        let destination_port = fields.get::<Option<Whole<0, 65535>>>("destinationPort", at, cx);
+        let sni = fields.get::<Option<String>>("sni", at, cx);
+        let peer = fields.get::<Option<String>>("peer", at, cx);
+        let time = fields.get::<Option<Timestamp>>("time", at, cx);
+        let response = fields.get::<Option<Answer>>("response", at, cx);
+        Some(Sendable(WireRequest {
+            method: method?,
+            scheme: scheme?,
+            authority: authority?,
+            path: path?,
+            headers: headers?.into_iter().map(|pair| pair.0).collect(),
+            protocol: protocol?,
+            source_address: source_address?.map(|address| address.0),
+            destination_port: destination_port?.and_then(|port| u16::try_from(port.0).ok()),
+            sni: sni?,
+            peer: peer?,
+            time: time?,
+            response: response?.map(|answer| answer.0),
+        }))
+    }
+}
+
+struct HeaderPair((String, String));
+
+impl Decode for HeaderPair {
+    const EXPECTED: &'static str = "a pair, [name, value]";
+
+    fn decode(node: &Node, at: &At<'_>, cx: &mut Context) -> Option<Self> {
+        match node {
+            Node::List(pair) if pair.len() == 2 => {
+                let texts = Vec::<String>::decode(node, at, cx)?;
+                let [name, value] = <[String; 2]>::try_from(texts).ok()?;
+                Some(HeaderPair((name, value)))
+            }
+            _ => wrong_kind::<Self>(node, at, cx),
+        }
+    }
+}
+
+struct Address(IpAddr);
+
+impl Decode for Address {
+    const EXPECTED: &'static str = "a string: an IP address";
+
+    fn decode(node: &Node, at: &At<'_>, cx: &mut Context) -> Option<Self> {
+        let Node::String(text) = node else { return wrong_kind::<Self>(node, at, cx) };
+        let address = text.parse().ok().map(Address);
+        if address.is_none() {
+            cx.problem(at, node, "is not an IP address", "write it like 203.0.113.7 or 2001:db8::1".to_owned());
+        }
+        address
+    }
+}
+
+struct Answer(WireResponse);
+
+impl Decode for Answer {
+    const EXPECTED: &'static str = "an object with `status`";
+
+    fn decode(node: &Node, at: &At<'_>, cx: &mut Context) -> Option<Self> {
+        let fields = Fields::open::<Self>(node, at, cx, &["status", "latency"])?;
+        let status = fields.get::<Whole<100, 599>>("status", at, cx);
+        let latency = fields.get::<Option<GatewayDuration>>("latency", at, cx);
+        let status = u16::try_from(status?.0).ok()?;
+        Some(Answer(WireResponse { status, latency: latency?.map_or(Duration::ZERO, |latency| latency.0) }))
+    }
+}
+
+/// The same value as JSON.
+fn json(node: &Node) -> Value {
+    match node {
+        Node::Null => Value::Null,
+        Node::Bool(value) => Value::from(*value),
+        Node::Integer(value) => Value::from(*value),
+        Node::Float(value) => Value::from(*value),
+        Node::String(value) => Value::from(value.as_str()),
+        Node::List(items) => items.iter().map(json).collect(),
+        Node::Map(entries) => entries.iter().map(|(key, value)| (key.clone(), json(value))).collect(),
+    }
+}

@@ -1,0 +1,182 @@
+//! Runs tests and compares.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use penstock_policy::document::Node;
+use penstock_policy::wire::World;
+use penstock_policy::{Policy, Timestamp};
+use serde::Serialize;
+use serde_json::Value;
+
+use super::file::{Expected, PolicySource, Step, Test};
+use crate::policy_file::{Invalid, PolicyFile};
+use crate::{lint, source, traffic};
+
+/// How one test ended.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Outcome {
+    /// The file of the test.
+    pub file: String,
+    /// Its name.
+    pub name: String,
+    /// Where it begins, from 1.
+    pub line: usize,
+    /// Whether everything was as expected.
+    pub passed: bool,
+    /// What was not; at most one step's.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub differences: Vec<Difference>,
+    /// The step that failed, from 1, of how many; and of its requests which.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub step: Option<(usize, usize)>,
+    /// The request that failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub request: Option<String>,
+    /// Why the policy could not be loaded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// How long it took, in seconds.
+    #[serde(rename = "seconds", serialize_with = "seconds")]
+    pub took: Duration,
+}
+
+fn seconds<S: serde::Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(duration.as_secs_f64())
+}
+
+/// A key that is not as expected.
+#[derive(Debug, Serialize)]
+pub struct Difference {
+    /// The key.
+    pub key: String,
+    /// What the test wants; `null`: nothing.
+    pub expected: Value,
+    /// What there is; `null`: nothing.
+    pub actual: Value,
+    /// Of the expected value.
+    pub line: usize,
+    /// Of the expected value.
+    pub column: usize,
+}
+
+/// Loads each policy once.
+#[derive(Debug, Default)]
+pub struct Judge {
+    files: HashMap<PathBuf, Rc<Loaded>>,
+}
+
+/// A policy, or why there is none. Tests run in worlds of their own, but breakers live in a policy: it is compiled for
+/// each test.
+#[derive(Debug)]
+struct Loaded {
+    node: Option<Node>,
+    error: Option<String>,
+}
+
+impl Judge {
+    /// Runs one test of the file `path`.
+    ///
+    /// # Errors
+    /// When the policy's file cannot be read.
+    pub fn run(&mut self, path: &Path, test: &Test, now: Timestamp) -> anyhow::Result<Outcome> {
+        let begun = Instant::now();
+        let mut outcome = Outcome {
+            file: source::display(path),
+            name: test.name.clone(),
+            line: test.line,
+            passed: false,
+            differences: Vec::new(),
+            step: None,
+            request: None,
+            error: None,
+            took: Duration::ZERO,
+        };
+        let loaded = match &test.policy {
+            PolicySource::Inline(node) => Rc::new(Loaded { node: Some(node.clone()), error: None }),
+            PolicySource::File(name) => self.load(&path.parent().unwrap_or(Path::new("")).join(name))?,
+        };
+        match (&loaded.node, &loaded.error) {
+            (_, Some(error)) => outcome.error = Some(error.clone()),
+            (Some(node), None) => judge(node, test, now, &mut outcome),
+            (None, None) => {}
+        }
+        outcome.passed = outcome.error.is_none() && outcome.differences.is_empty();
+        outcome.took = begun.elapsed();
+        Ok(outcome)
+    }
+
+    fn load(&mut self, path: &Path) -> anyhow::Result<Rc<Loaded>> {
+        if let Some(loaded) = self.files.get(path) {
+            return Ok(loaded.clone());
+        }
+        let text = source::read_text(path)?;
+        let loaded = Rc::new(match PolicyFile::compile(&text) {
+            Ok(file) => Loaded { node: Some(file.node), error: None },
+            Err(findings) => {
+                Loaded { node: None, error: Some(Invalid::new(&source::display(path), &text, &findings).to_string()) }
+            }
+        });
+        self.files.insert(path.to_owned(), loaded.clone());
+        Ok(loaded)
+    }
+}
+
+fn judge(node: &Node, test: &Test, now: Timestamp, outcome: &mut Outcome) {
+    let policy = Policy::from_node(node);
+    if !test.load.is_empty() {
+        let warns = policy.as_ref().is_ok_and(|policy: &Policy| {
+            !policy.warnings().is_empty() || !lint::egress(node, test.time.unwrap_or(now)).is_empty()
+        });
+        let found = serde_json::json!({"valid": policy.is_ok(), "warns": warns});
+        outcome.differences = differences(&test.load, &found);
+        return;
+    }
+    let policy = match policy {
+        Ok(policy) => policy,
+        Err(problems) => {
+            // What a line of `penstock replay` would say.
+            let found = serde_json::json!({"policyError": problems.to_string()});
+            match test.steps.first().filter(|step| step.expect.iter().any(|expected| expected.key == "policyError")) {
+                Some(step) => outcome.differences = differences(&step.expect, &found),
+                None => outcome.error = Some(problems.to_string()),
+            }
+            return;
+        }
+    };
+    let mut world = World::new(test.time.unwrap_or(now), test.seed);
+    for (number, step) in (1..).zip(&test.steps) {
+        world.now.0 = world.now.0.saturating_add(u64::try_from(step.after.as_nanos()).unwrap_or(u64::MAX));
+        if let Some((time, differences)) = judge_step(step, &policy, &mut world) {
+            outcome.differences = differences;
+            outcome.request = Some(traffic::line(&step.request));
+            outcome.step = (test.steps.len() > 1 || step.times > 1).then_some((number, time));
+            return;
+        }
+    }
+}
+
+/// The first request of the step that fails, and how.
+fn judge_step(step: &Step, policy: &Policy, world: &mut World) -> Option<(usize, Vec<Difference>)> {
+    (1..=step.times as usize).find_map(|time| {
+        let decision = serde_json::to_value(step.request.decide(policy, world)).unwrap_or_default();
+        let differences = differences(&step.expect, &decision);
+        (!differences.is_empty()).then_some((time, differences))
+    })
+}
+
+/// Every given key must be equal; `null` wants the key to be absent.
+fn differences(expected: &[Expected], decision: &Value) -> Vec<Difference> {
+    let different = |expected: &&Expected| decision.get(&expected.key).unwrap_or(&Value::Null) != &expected.value;
+    let difference = |expected: &Expected| Difference {
+        key: expected.key.clone(),
+        expected: expected.value.clone(),
+        actual: decision.get(&expected.key).cloned().unwrap_or_default(),
+        line: expected.place.0,
+        column: expected.place.1,
+    };
+    expected.iter().filter(different).map(difference).collect()
+}

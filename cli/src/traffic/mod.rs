@@ -1,0 +1,19 @@
+//! Recorded requests in the forms in which people have them.
+
+pub mod access_log;
+pub mod har;
+pub mod reader;
+pub mod url;
+
+pub use reader::{Options, Reader, Record, each, one_stdin};
+
+use penstock_policy::wire::WireRequest;
+
+use crate::words;
+
+/// A request in one line: method and URL.
+pub fn line(request: &WireRequest) -> String {
+    let WireRequest { method, authority, path, .. } = request;
+    let scheme = request.scheme.as_ref().map(|scheme| format!("{scheme}://")).unwrap_or_default();
+    words::shortened(&format!("{method} {scheme}{authority}{path}").replace(char::is_control, "\u{fffd}"), 300)
+}

@@ -1,0 +1,65 @@
+//! URLs as a client takes them apart: nothing is normalised, because what is odd in them is what a policy must see.
+
+use anyhow::{Context as _, ensure};
+use http::Uri;
+use penstock_policy::wire::WireRequest;
+
+/// A GET of `url` as a proxy would receive it.
+///
+/// # Errors
+/// When it is not an absolute http or https URL.
+pub fn request(url: &str) -> anyhow::Result<WireRequest> {
+    // A client keeps the fragment to itself.
+    let url = url.split('#').next().unwrap_or_default();
+    let form = || format!("{url:?} is not a URL such as https://api.example.com/v1?x=1");
+    let uri: Uri = url.parse().with_context(form)?;
+    let (Some(scheme), Some(authority)) = (uri.scheme_str(), uri.authority()) else { anyhow::bail!(form()) };
+    ensure!(matches!(scheme, "http" | "https"), "{url:?} is not an http or https URL");
+    // A client turns userinfo into a header of its own, and drops the port that the scheme means anyway.
+    let host = authority.as_str().rsplit('@').next().unwrap_or_default();
+    let default = if scheme == "https" { ":443" } else { ":80" };
+    Ok(WireRequest {
+        method: "GET".to_owned(),
+        scheme: Some(scheme.to_owned()),
+        authority: host.strip_suffix(default).unwrap_or(host).to_owned(),
+        path: match uri.query() {
+            Some(query) => format!("{}?{query}", uri.path()),
+            None => uri.path().to_owned(),
+        },
+        ..WireRequest::default()
+    })
+}
+
+/// Adds a header as a client would send it: `host` is the authority, and what begins with `:` is no header.
+pub fn add_header(request: &mut WireRequest, name: &str, value: &str) {
+    let name = name.to_ascii_lowercase();
+    match name.as_str() {
+        "host" => request.authority = value.to_owned(),
+        name if name.starts_with(':') => {}
+        _ => request.headers.push((name, value.to_owned())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_is_taken_apart_and_otherwise_left_alone() {
+        for (url, authority, path) in [
+            ("https://a.test", "a.test", "/"),
+            ("https://a.test:443/x?y=1#z", "a.test", "/x?y=1"),
+            ("http://a.test:443/x", "a.test:443", "/x"),
+            ("http://u:p@A.Test:80/a/../%2e//b;c", "A.Test", "/a/../%2e//b;c"),
+            ("https://0x7f.1/", "0x7f.1", "/"),
+            ("https://[::1]:8443/", "[::1]:8443", "/"),
+            ("https://a.test?x=1", "a.test", "/?x=1"),
+        ] {
+            let request = request(url).unwrap();
+            assert_eq!((&*request.authority, &*request.path), (authority, path), "{url}");
+        }
+        for url in ["", "a.test", "/x", "ftp://a.test/", "https://", "https://a b/"] {
+            assert!(request(url).is_err(), "{url}");
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! How times, numbers and reasons are written for people.
+
+use std::time::Duration;
+
+use penstock_policy::Timestamp;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+/// An instant in RFC 3339, UTC, without trailing zeros.
+pub fn instant(time: Timestamp) -> String {
+    let formatted = OffsetDateTime::from_unix_timestamp_nanos(i128::from(time.0)).map(|time| time.format(&Rfc3339));
+    match formatted {
+        Ok(Ok(text)) => text,
+        // Years that RFC 3339 cannot say do not fit a timestamp.
+        _ => format!("{} ns", time.0),
+    }
+}
+
+/// A length of time: `1h30m`, `1.8s`, `250ms`, `12µs`.
+pub fn duration(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    if seconds >= 120 {
+        let parts = [(seconds / 3600, "h"), (seconds / 60 % 60, "m"), (seconds % 60, "s")];
+        return parts.iter().filter(|(n, _)| *n > 0).map(|(n, unit)| format!("{n}{unit}")).collect();
+    }
+    // Three digits say enough of what is shorter.
+    let unit = [1_000_000, 1_000, 1].into_iter().find(|unit| duration.as_nanos() >= 1000 * u128::from(*unit));
+    let nanos = match unit {
+        Some(unit) => u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX) / unit * unit,
+        None => u64::from(duration.subsec_nanos()),
+    };
+    format!("{:?}", Duration::from_nanos(nanos))
+}
+
+/// A share as a percentage: `5 %`, `33.3 %`, `0.01 %`.
+pub fn percent(share: f64) -> String {
+    let percent = share * 100.0;
+    let digits = match percent {
+        p if (p - p.round()).abs() < 1e-9 => 0,
+        p if p >= 0.1 => 1,
+        _ => 3,
+    };
+    format!("{percent:.digits$} %")
+}
+
+/// A number with its thousands apart: `1,234,567`.
+pub fn thousands(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// At most `most` characters of a text that may be long.
+pub fn shortened(text: &str, most: usize) -> String {
+    match text.char_indices().nth(most) {
+        Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
+        None => text.to_owned(),
+    }
+}
+
+/// What the reason of a decision means.
+pub fn reason(reason: &str) -> &'static str {
+    match reason {
+        "authorityMissing" => "there is no authority",
+        "authorityMalformed" => "the authority is not host[:port] with a valid name or address",
+        "hostIsAmbiguousNumber" => "the host is a number that some readers take for an address",
+        "portMalformed" => "the port is not a plain number from 1 to 65535",
+        "methodMalformed" => "the method is not a token",
+        "protocolWithoutConnect" => "there is a :protocol without CONNECT",
+        "connectWithoutPort" => "CONNECT needs a port",
+        "destinationOverrideHeader" => "x-envoy-original-dst-host would choose another destination",
+        "pseudoHeaderRepeated" => "a pseudo-header is there twice",
+        "pathNotOriginForm" => "the path does not begin with /",
+        "pathMalformed" => "the path has a fragment, a space, a control byte, a backslash or a byte that is not ASCII",
+        "hostHeaderMismatch" => "a Host header says another host than the authority",
+        "pathOverrideHeader" => "x-original-url or x-rewrite-url would choose another path",
+        "pathEscapeMalformed" => "the path has a % without two hexadecimal digits",
+        "pathEscapesDelimiter" => "the path has %2F, %5C, %00 or %25: the next reader would see another path",
+        "pathNotUtf8" => "the path's escapes are not UTF-8",
+        "pathAboveRoot" => "the path climbs above the root",
+        "pathNotCanonical" => "the canonical path could not be kept",
+        "hostDenied" => "`deny` lists the host",
+        "hostNotAllowed" => "no rule lists the host",
+        "portNotAllowed" => "a rule lists the host, but not the port",
+        "callerUnknown" => {
+            "the rules for this destination are for certain callers, and this one has no verified identity"
+        }
+        "callerNotAllowed" => "the rules for this destination are for other callers",
+        "ruleNotYetValid" => "the rule for this is not yet in force",
+        "ruleExpired" => "the rule for this has expired",
+        "methodNotAllowed" => "no rule for this destination lists the method",
+        "ruleNeedsHttp" => "the rule needs to see HTTP",
+        "methodOverrideNotAllowed" => "a header asks for another method that the rule does not list",
+        "connectNotAllowed" => "the rule does not open tunnels",
+        "upgradeNotAllowed" => "the rule does not list the protocol of the upgrade",
+        "pathNotAllowed" => "no rule for this destination lists the path",
+        "sniMismatch" => "the connection was opened for another server name",
+        "limited" => "no quota is left",
+        "missingKey" => "the request has no key to count it by",
+        "override" => "an override of the canary beats the weights",
+        "rolledBack" => "the variant is rolled back",
+        "failedOver" => "the rule's own route is failing",
+        _ => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_written_as_people_do() {
+        let ms = Duration::from_millis;
+        for (length, text) in [
+            (ms(0), "0ns"),
+            (ms(250), "250ms"),
+            (ms(1800), "1.8s"),
+            (Duration::from_nanos(1_234_567_890), "1.234s"),
+            (Duration::from_nanos(999_999), "999.999µs"),
+            (ms(60_000), "60s"),
+            (ms(5_400_000), "1h30m"),
+            (ms(125_500), "2m5s"),
+        ] {
+            assert_eq!(duration(length), text);
+        }
+        assert_eq!(instant(Timestamp(1_767_225_600_500_000_000)), "2026-01-01T00:00:00.5Z");
+    }
+
+    #[test]
+    fn numbers_are_short() {
+        assert_eq!(["0 %", "5 %", "33.3 %", "0.010 %"], [0.0, 0.05, 1.0 / 3.0, 0.0001].map(percent));
+        assert_eq!(["0", "999", "1,000", "12,345,678"], [0, 999, 1000, 12_345_678].map(thousands));
+        assert_eq!((shortened("äöü", 3), shortened("äöü!", 3)), ("äöü".into(), "äöü…".into()));
+    }
+
+    #[test]
+    fn every_reason_that_the_engine_gives_has_words() {
+        let sources = ["authority", "form", "mod", "path", "search"].map(|file| {
+            std::fs::read_to_string(format!("{}/../filters/policy/src/egress/{file}.rs", env!("CARGO_MANIFEST_DIR")))
+                .unwrap()
+        });
+        let mut reasons = 0;
+        for source in &sources {
+            let code = source.split("#[cfg(test)]").next().unwrap();
+            // Only reasons are camelCase words in quotes.
+            for word in code.split('"').skip(1).step_by(2) {
+                let camel =
+                    word.bytes().all(|b| b.is_ascii_alphabetic()) && word.bytes().any(|b| b.is_ascii_uppercase());
+                if camel && word.starts_with(|c: char| c.is_ascii_lowercase()) {
+                    assert!(!reason(word).is_empty(), "{word}");
+                    reasons += 1;
+                }
+            }
+        }
+        assert!(reasons >= 25, "{reasons}");
+    }
+}
