@@ -81,6 +81,25 @@ impl Site {
         Ok(self.cluster.apply(&text)?)
     }
 
+    /// The namespace and the labels that it lets in are those of the Deployment that Envoy Gateway has made.
+    fn the_network_policy_selects_the_gateway(&self) -> Result<()> {
+        let policy = self.cluster.get("networkpolicy", "shop", "only-through-the-gateway")?;
+        let labels =
+            |pointer: &str| policy.pointer(pointer).and_then(Value::as_object).cloned().context(pointer.to_owned());
+        let namespace = labels("/spec/ingress/0/from/0/namespaceSelector/matchLabels")?;
+        let pods = labels("/spec/ingress/0/from/0/podSelector/matchLabels")?;
+        let owner = "gateway.envoyproxy.io/owning-gateway-name=shop";
+        let deployment = self.cluster.list("deployment", owner)?.into_iter().next().context("no Deployment")?;
+        let template = deployment.pointer("/spec/template/metadata/labels").and_then(Value::as_object);
+        let template = template.context("its Pods have no labels")?;
+        ensure!(pods.iter().all(|(name, value)| template.get(name) == Some(value)), "{pods:?} are not in {template:?}");
+        let place = deployment.pointer("/metadata/namespace").and_then(Value::as_str).context("no namespace")?;
+        let place = self.cluster.get("namespace", "default", place)?;
+        let place = place.pointer("/metadata/labels").and_then(Value::as_object).context("it has no labels")?;
+        ensure!(namespace.iter().all(|(name, value)| place.get(name) == Some(value)), "{namespace:?}, not {place:?}");
+        Ok(())
+    }
+
     fn ask(&self, request: &Request) -> Result<Response> {
         http::send(Protocol::Http1, ([127, 0, 0, 1], self.port).into(), request)
     }
@@ -154,6 +173,9 @@ fn envoy_gateway_runs_the_suite_from_a_registry_and_survives_what_operators_do()
     ensure!(matches!(&refused, Some(Ok(response)) if response.status == 429), "no limit: {refused:?}");
     // A host that no route has never meets the filter, because a filter is enabled by a route.
     ensure!(site.ask(&shop("/").at("other.example.com"))?.status == 404);
+
+    eprintln!("- the NetworkPolicy selects the Pods that Envoy Gateway deploys");
+    site.the_network_policy_selects_the_gateway()?;
 
     eprintln!("- a mistake in the policy leaves the old one serving");
     site.apply("image", &[("name: x-user-group", "nmae: x-user-group")])?;

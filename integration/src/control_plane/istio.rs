@@ -50,6 +50,8 @@ impl Istio {
                 ("ENABLE_CA_SERVER", "false"),
                 ("PILOT_ENABLE_METADATA_EXCHANGE", "false"),
                 ("PILOT_ENABLE_ALPN_FILTER", "false"),
+                // Pull secrets are for proxies that say who they are, usually in TLS.
+                ("XDS_AUTH_PLAINTEXT", "true"),
                 ("POD_NAMESPACE", "istio-system"),
                 ("POD_NAME", "istiod"),
             ]);
@@ -126,6 +128,16 @@ impl<'a> Pod<'a> {
                 "conditions": [{"type": "Ready", "status": "True"}],
             }),
         )?;
+        // What the kubelet would mount.
+        let account = json!({
+            "apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": ACCOUNT, "namespace": self.namespace},
+        });
+        cluster.apply(&account.to_string())?;
+        let namespace = format!("--namespace={}", self.namespace);
+        let token = cluster.kubectl(["create", "token", ACCOUNT, &namespace, "--audience=istio-ca"])?;
+        let tokens = folder.path().join("var/run/secrets/tokens");
+        fs::create_dir_all(&tokens)?;
+        fs::write(tokens.join("istio-token"), token.trim())?;
         let admin = free_port()?;
         let process = self.agent(folder.path(), istio, admin, &json!(labels).to_string())?;
         let mut proxy = Proxy { process, admin: Admin::new(SocketAddr::from((Ipv4Addr::LOCALHOST, admin))), folder };
@@ -169,6 +181,8 @@ impl<'a> Pod<'a> {
             command.args(["--proxyLogLevel=warning", "--proxyComponentLogLevel=wasm:info"]);
             command.envs([
                 ("POD_NAME", self.name),
+                ("SERVICE_ACCOUNT", ACCOUNT),
+                ("ISTIO_META_CLUSTER_ID", "Kubernetes"),
                 ("POD_NAMESPACE", self.namespace),
                 ("INSTANCE_IP", "127.0.0.1"),
                 ("ISTIO_METAJSON_LABELS", labels),
@@ -182,6 +196,9 @@ impl<'a> Pod<'a> {
         })
     }
 }
+
+/// The service account of every Pod.
+const ACCOUNT: &str = "proxy";
 
 /// A running agent with its Envoy. Dropping it kills both.
 #[derive(Debug)]

@@ -52,7 +52,8 @@ impl Registry {
         });
         let auth = match access {
             Access::Open => None,
-            Access::Password => Some(json!({"htpasswd": {"realm": "penstock", "path": htpasswd}})),
+            // Istio's agent refuses a realm that is not a URL, although only those of tokens are: see docs/istio.md.
+            Access::Password => Some(json!({"htpasswd": {"realm": "https://registry.example.com", "path": htpasswd}})),
             Access::Token(token) => Some(json!({"token": token})),
         };
         if let (Some(auth), Some(config)) = (auth, config.as_object_mut()) {
