@@ -1,7 +1,7 @@
 # The one entry point. What a target does is in scripts/; `make help` lists the targets.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-run setup-bench build test demo bench lint fmt check check-reproducible clean
+.PHONY: help setup setup-run setup-bench build test demo bench fuzz setup-fuzz lint fmt check check-reproducible clean
 # One thing after the other: cargo uses all cores by itself.
 .NOTPARALLEL:
 
@@ -17,7 +17,13 @@ setup: ## Get everything that build, test and demo need; quick when it is there
 setup-run:
 	@scripts/setup.sh run
 
-setup-bench: setup-run ## Install the load generators of `make bench` (Debian, as root)
+setup-setup-fuzz: setup-run ## Install cargo-fuzz and the nightly toolchain
+	@scripts/setup/cargo-fuzz.sh
+
+fuzz: setup-fuzz ## Run each fuzz target for a minute (SECONDS_EACH=600: for ten)
+	@scripts/fuzz.sh
+
+bench: setup-run ## Install the load generators of `make bench` (Debian, as root)
 	@scripts/setup/bench.sh
 
 build: setup-run ## Build dist/: the five modules and the penstock command

@@ -73,8 +73,8 @@ impl Egress {
                 continue;
             }
             self.allow.covering(host, |bucket| {
-                for entry in &bucket.entries {
-                    let Some(rule) = self.rules.get(entry.rule as usize) else { continue };
+                let others = bucket.ask_each(facts, |entry, facts| {
+                    let Some(rule) = self.rules.get(entry.rule as usize) else { return true };
                     let stage = match entry.has_port(connection.port) {
                         false => Some(Stage::Port),
                         true if rule.methods.is_some() || rule.paths.is_some() => Some(Stage::NeedsHttp),
@@ -85,6 +85,10 @@ impl Egress {
                         Some(stage) if stage > nearest.0 => nearest = (stage, Some(entry.rule)),
                         Some(_) => {}
                     }
+                    true
+                });
+                if let Some(stage) = others.filter(|stage| *stage > nearest.0) {
+                    nearest = (stage, None);
                 }
             });
         }

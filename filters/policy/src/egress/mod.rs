@@ -6,6 +6,7 @@
 
 mod authority;
 mod caller;
+mod callers;
 mod cidr;
 mod connection;
 mod document;
@@ -95,10 +96,9 @@ impl Egress {
     /// Compiles the section.
     pub fn new(document: EgressDocument) -> Egress {
         let rules = &document.rules.0;
-        let has_paths = |rule: u32| rules.get(rule as usize).is_some_and(|rule| rule.paths.is_some());
         let to = (0u32..).zip(rules).flat_map(|(i, rule)| rule.to.0.iter().map(move |to| (i, to)));
-        let allow = Destinations::new(to, has_paths);
-        let deny = Destinations::new((0u32..).zip(&document.deny), |_| false);
+        let allow = Destinations::new(to, |rule| rules.get(rule as usize));
+        let deny = Destinations::new((0u32..).zip(&document.deny), |_| None);
         Egress {
             mode: document.mode,
             verify_sni: document.verify_sni,
