@@ -7,7 +7,8 @@
 
 use std::hash::Hasher;
 
-use rustc_hash::FxHasher;
+use hashbrown::HashMap;
+use rustc_hash::{FxBuildHasher, FxHasher};
 use smallvec::SmallVec;
 
 use super::caller::CallerPattern;
@@ -18,56 +19,71 @@ const FEW: usize = 16;
 /// The entries of a bucket by their callers.
 #[derive(Debug)]
 pub(super) struct Callers {
-    /// Hash and number of an entry, in this order.
-    by_hash: Box<[(u32, u32)]>,
+    /// The first link of each hash.
+    first: HashMap<u32, u32, FxBuildHasher>,
+    /// The entries of one hash in order: the number of an entry, and the next link. A sorted list would take as much
+    /// memory, and sorting it 10 KB of the module.
+    links: Vec<(u32, Option<u32>)>,
     /// The entries for any caller, in order.
-    open: Box<[u32]>,
+    open: Vec<u32>,
     /// Whether any pattern has a star.
     has_stars: bool,
     /// The ports of all entries that are not for any caller; `None`: one of them has any port.
     ports: Option<Vec<u16>>,
 }
 
-/// Numbers of entries, each part in order.
-pub(super) type Found<'c> = SmallVec<[&'c [(u32, u32)]; 4]>;
+/// First links.
+pub(super) type Found = SmallVec<[u32; 4]>;
 
 impl Callers {
     /// Files entries by the patterns of their rules, `None` for any caller; the other part is their ports, `None` for
     /// any. `None` when it is not worth it.
     pub fn new<'p>(
-        entries: impl ExactSizeIterator<Item = (Option<&'p [CallerPattern]>, Option<&'p [u16]>)>,
+        entries: impl DoubleEndedIterator<Item = (Option<&'p [CallerPattern]>, Option<&'p [u16]>)> + ExactSizeIterator,
     ) -> Option<Box<Callers>> {
         if entries.len() < FEW {
             return None;
         }
-        let (mut by_hash, mut open, mut has_stars) = (Vec::new(), Vec::new(), false);
-        let mut all_ports = Some(Vec::<u16>::new());
-        for (number, (patterns, ports)) in (0u32..).zip(entries) {
-            let Some(patterns) = patterns else {
-                open.push(number);
-                continue;
-            };
-            by_hash.extend(patterns.iter().map(|pattern| {
-                let text = pattern.as_str();
-                let start = text.split('*').next().filter(|_| pattern.has_star());
-                has_stars |= start.is_some();
-                (hash(start.unwrap_or(text).as_bytes()), number)
-            }));
-            match (ports, &mut all_ports) {
-                (None, all) => *all = None,
-                (Some(ports), Some(all)) => {
-                    let new = ports.iter().filter(|port| all.binary_search(port).is_err()).copied().collect::<Vec<_>>();
-                    all.extend(new);
-                    all.sort_unstable();
-                }
-                (Some(_), None) => {}
+        let mut callers = Callers {
+            first: HashMap::default(),
+            links: Vec::new(),
+            open: Vec::new(),
+            has_stars: false,
+            ports: Some(Vec::new()),
+        };
+        // From the last on, so that each new link is the first.
+        for (number, (patterns, ports)) in entries.enumerate().rev() {
+            let number = u32::try_from(number).ok()?;
+            match patterns {
+                Some(patterns) => callers.file(number, patterns, ports)?,
+                None => callers.open.push(number),
             }
         }
-        by_hash.sort_unstable();
-        // Two patterns of one rule that begin alike.
-        by_hash.dedup();
-        let callers = Callers { by_hash: by_hash.into(), open: open.into(), has_stars, ports: all_ports };
-        (callers.by_hash.len() >= FEW).then(|| Box::new(callers))
+        callers.open.reverse();
+        (callers.links.len() >= FEW).then(|| Box::new(callers))
+    }
+
+    fn file(&mut self, number: u32, patterns: &[CallerPattern], ports: Option<&[u16]>) -> Option<()> {
+        for pattern in patterns {
+            let text = pattern.as_str();
+            let start = text.split('*').next().filter(|_| pattern.has_star());
+            self.has_stars |= start.is_some();
+            let link = u32::try_from(self.links.len()).ok()?;
+            let next = self.first.insert(hash(start.unwrap_or(text).as_bytes()), link);
+            self.links.push((number, next));
+        }
+        match (ports, &mut self.ports) {
+            (None, all) => *all = None,
+            (Some(ports), Some(all)) => {
+                for &port in ports {
+                    if let Err(at) = all.binary_search(&port) {
+                        all.insert(at, port);
+                    }
+                }
+            }
+            (Some(_), None) => {}
+        }
+        Some(())
     }
 
     /// Whether any entry that is not for any caller has `port`.
@@ -80,21 +96,21 @@ impl Callers {
         &self.open
     }
 
-    /// The entries that could be for `caller`, and others now and then.
-    pub fn find(&self, caller: &[u8]) -> Found<'_> {
-        let mut found = SmallVec::from_iter([self.filed_under(caller)]);
+    /// Where the entries begin that could be for `caller`, and others now and then.
+    pub fn find(&self, caller: &[u8]) -> Found {
+        let filed = |text: &[u8]| self.first.get(&hash(text)).copied();
+        let mut found = SmallVec::from_iter(filed(caller));
         if self.has_stars {
             let starts = caller.iter().enumerate().filter(|(_, byte)| **byte == b'/');
-            found.extend(starts.filter_map(|(at, _)| caller.get(..=at)).map(|start| self.filed_under(start)));
+            found.extend(starts.filter_map(|(at, _)| filed(caller.get(..=at)?)));
         }
         found
     }
 
-    fn filed_under(&self, text: &[u8]) -> &[(u32, u32)] {
-        let hash = hash(text);
-        let from = self.by_hash.partition_point(|(other, _)| *other < hash);
-        let rest = self.by_hash.get(from..).unwrap_or_default();
-        rest.get(..rest.partition_point(|(other, _)| *other == hash)).unwrap_or_default()
+    /// The numbers of the entries from a link on, in order.
+    pub fn from(&self, link: u32) -> impl Iterator<Item = u32> {
+        let at = |link: u32| self.links.get(link as usize);
+        std::iter::successors(at(link), move |(_, next)| at((*next)?)).map(|(number, _)| *number)
     }
 }
 
@@ -127,7 +143,7 @@ mod tests {
         assert!(callers.have_port(Some(443)) && !callers.have_port(Some(80)) && !callers.have_port(None));
         for caller in ["spiffe://a/ns/n7/sa/x", "spiffe://a/ns/n7/sa/y", "spiffe://a/ns/n4999/sa/x", "spiffe://b/", "x"] {
             let found = callers.find(caller.as_bytes());
-            let mut numbers: Vec<u32> = found.iter().flat_map(|part| part.iter().map(|(_, number)| *number)).collect();
+            let mut numbers: Vec<u32> = found.iter().flat_map(|link| callers.from(*link)).collect();
             assert!(numbers.len() <= 4, "{caller}: {numbers:?}");
             numbers.extend(callers.open());
             for (number, patterns) in (0u32..).zip(&all) {

@@ -45,9 +45,8 @@ impl Bucket {
             return Some(Stage::Port);
         }
         let Some(caller) = facts.caller() else { return Some(Stage::CallerUnknown) };
-        let found = callers.find(caller);
-        for part in found {
-            let _ = part.iter().filter_map(|&(_, at)| self.entries.get(at as usize)).all(|entry| ask(entry, facts));
+        for link in callers.find(caller) {
+            let _ = callers.from(link).filter_map(|at| self.entries.get(at as usize)).all(|entry| ask(entry, facts));
         }
         Some(Stage::Caller)
     }
