@@ -110,7 +110,7 @@ impl<M: Runs> Policy<M> {
         // The sections name their counters here, when they compile.
         let mut metrics = Metrics::default();
         let hops = settings.source_address.trusted_hops.0;
-        let egress = egress.map(Egress::new);
+        let egress = egress.map(|egress| Egress::new(egress, &mut metrics));
         let rate_limits = rate_limits.map(|limits| RateLimits::new(limits, hops, &mut metrics));
         let mut breakers = Breakers::default();
         let routes = routes.map(|routes| Routes::new(routes, &mut breakers, &mut metrics));

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 
 use penstock_policy::egress::{Connection, Egress, Outcome, connection_line, log_line};
-use penstock_policy::{Decision, Environment, Request};
+use penstock_policy::{Decision, Environment, Metric, Request};
 
 use crate::abi::{Flow, LogLevel};
 use crate::host::{self, HostEnvironment};
@@ -69,8 +69,42 @@ pub(crate) fn report(request: &Request<'_>, decision: &Decision<'_>) {
     write(outcome, || log_line(request, decision));
 }
 
+/// Seconds between two looks at the rules that end.
+const EXPIRY_PERIOD: u64 = 60;
+
+/// When to look next at the rules that end: once a minute, by the clock of [`host::seconds`].
+#[derive(Debug, Default)]
+pub(crate) struct Expiry {
+    /// Which plugin's warnings these are.
+    key: Vec<u8>,
+    next: std::cell::Cell<u64>,
+}
+
+impl Expiry {
+    /// For the plugin that is being configured.
+    pub(crate) fn new() -> Expiry {
+        Expiry { key: [b"penstock.egress.expiry\0", &*host::instance()].concat(), next: Default::default() }
+    }
+
+    /// Sets the gauge, and warns where it is time to.
+    pub(crate) fn look(&self, egress: &Egress) {
+        let now = host::seconds();
+        if now < self.next.get() {
+            return;
+        }
+        self.next.set(if egress.expires() { now + EXPIRY_PERIOD } else { u64::MAX });
+        let mut environment = HostEnvironment::default();
+        if let Some(days) = egress.days_to_next_expiry(environment.now()) {
+            host::set_gauge("penstock.egressExpiry.next.days", days);
+        }
+        if let Some(line) = egress.expiry_warning(&self.key, &mut environment) {
+            host::log(LogLevel::Warn, &format!("penstock: {line}"));
+        }
+    }
+}
+
 /// Decides the current connection, and closes it before the next filter hears of it.
-pub(crate) fn connection(egress: &Egress) -> Flow {
+pub(crate) fn connection(egress: &Egress, count: impl FnOnce(&[Metric])) -> Flow {
     let mut environment = HostEnvironment::default();
     let sni = environment.sni();
     let connection = Connection {
@@ -85,6 +119,7 @@ pub(crate) fn connection(egress: &Egress) -> Flow {
         (true, Some(_)) => Outcome::Audit,
         (false, _) => Outcome::Deny,
     };
+    count(&verdict.counts);
     write(outcome, || Some(connection_line(&connection, &verdict)));
     if is_open {
         return Flow::Continue;
