@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use penstock_integration::contract::{Case, cases};
-use penstock_integration::http::{Connection, Protocol, Request, Response};
+use penstock_integration::http::{Connection, Protocol, Request, Response, client_hello};
 use penstock_integration::{Bootstrap, Envoy, Upstream, WasmFilter};
 use serde_json::{Value, json};
 
@@ -317,23 +317,6 @@ fn a_sidecars_own_workload_is_the_caller() -> Result<()> {
         envoy.check_healthy()?;
     }
     Ok(())
-}
-
-/// A TLS 1.2 ClientHello, with this server name if there is one.
-fn client_hello(name: Option<&str>) -> Vec<u8> {
-    fn sized(bytes: &[u8], width: usize) -> Vec<u8> {
-        let length = bytes.len().to_be_bytes();
-        [length.get(8 - width..).unwrap_or_default(), bytes].concat()
-    }
-    let mut extensions = Vec::new();
-    if let Some(name) = name {
-        let entry = [&[0u8][..], &sized(name.as_bytes(), 2)].concat();
-        extensions.extend([&[0u8, 0][..], &sized(&sized(&entry, 2), 2)].concat());
-    }
-    let body =
-        [&[3u8, 3][..], &[7; 32], &[0], &sized(&[0xc0, 0x2f], 2), &sized(&[0], 1), &sized(&extensions, 2)].concat();
-    let handshake = [&[1u8][..], &sized(&body, 3)].concat();
-    [&[22u8, 3, 1][..], &sized(&handshake, 2)].concat()
 }
 
 /// Whether a connection that sends `bytes` gets an answer from the upstream; `None`: it was closed.

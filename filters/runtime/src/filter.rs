@@ -153,11 +153,15 @@ impl<M: Runs> Vm<M> {
 
     /// A request's headers are there: decide, and do what was decided.
     pub fn request_headers(&self, stream: u32) -> Flow {
+        #[cfg(feature = "trap")]
+        crate::trap::on_request();
         self.carry(stream).unwrap_or_else(Failure::refuse)
     }
 
     /// A connection begins whose bytes nobody will read: decide before any of them goes anywhere.
     pub fn new_connection(&self, stream: u32) -> Flow {
+        #[cfg(feature = "trap")]
+        crate::trap::on_connection();
         let plugin = self.state(|state| state.streams.get(&stream).cloned()).flatten();
         match plugin.as_ref().and_then(|plugin| plugin.policy.egress()) {
             Some(egress) => egress::connection(egress, |counts| plugin.iter().for_each(|plugin| plugin.count(counts))),
