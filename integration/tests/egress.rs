@@ -345,7 +345,9 @@ fn rules_and_reasons_are_counted_and_ends_are_announced() -> Result<()> {
         ]}),
     )?;
     let address = envoy.address("egress")?;
-    for (method, host) in [("GET", "a.test"), ("GET", "a.test"), ("POST", "a.test"), ("GET", "c.test"), ("GET", "127.1")] {
+    for (method, host) in
+        [("GET", "a.test"), ("GET", "a.test"), ("POST", "a.test"), ("GET", "c.test"), ("GET", "127.1")]
+    {
         ask(address, Protocol::Http1, &Request::new(method, host, "/"), 443)?;
     }
     let expected = [
@@ -359,11 +361,15 @@ fn rules_and_reasons_are_counted_and_ends_are_announced() -> Result<()> {
     let mut found = Vec::new();
     for _ in 0..100 {
         found = envoy.admin().stats("penstock.egress")?;
-        let has = |name: &str, count: u64| found.iter().any(|(n, c)| n.ends_with(&format!("penstock.{name}")) && *c == count);
+        let has =
+            |name: &str, count: u64| found.iter().any(|(n, c)| n.ends_with(&format!("penstock.{name}")) && *c == count);
         if expected.iter().all(|(name, count)| has(name, *count)) {
             // Once, though each worker and the main thread has the policy.
             assert_eq!(envoy.log()?.matches("1 egress rule ends within 14 days: soon (owner: web) in 4 d").count(), 1);
-            assert!(!found.iter().any(|(name, _)| name.contains(".later.")), "what never counted is not there: {found:?}");
+            assert!(
+                !found.iter().any(|(name, _)| name.contains(".later.")),
+                "what never counted is not there: {found:?}"
+            );
             return envoy.check_healthy();
         }
         std::thread::sleep(Duration::from_millis(100));

@@ -71,10 +71,8 @@ fn a_request_for_another_name_than_the_connections_is_421() -> Result<()> {
         {"name": "r", "to": [{"host": "a.test"}, {"host": "b.test"}, {"cidr": "192.0.2.0/24"}]},
     ]}});
     let filter = WasmFilter::new("egress-allowlist", policy)?.named("egress");
-    let mut gateway = Bootstrap::new()?
-        .cluster("upstream", upstream.address())
-        .any_listener(gateway(&filter))
-        .start()?;
+    let mut gateway =
+        Bootstrap::new()?.cluster("upstream", upstream.address()).any_listener(gateway(&filter)).start()?;
     let port = gateway.address("gateway")?.port();
     for protocol in Protocol::ALL {
         let mut sidecar = Bootstrap::new()?;

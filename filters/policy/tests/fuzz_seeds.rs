@@ -3,10 +3,10 @@
 #![cfg(not(target_arch = "wasm32"))]
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test stops at the first surprise")]
 
-mod readers;
-mod reference;
 #[path = "../../../fuzz/properties.rs"]
 mod properties;
+mod readers;
+mod reference;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -50,7 +50,10 @@ fn committed(target: &str) -> Seeds {
 fn the_seeds_are_made_of_the_contracts_cases_and_hold() {
     for (target, seeds, property) in seeds() {
         let committed = committed(target);
-        assert!(seeds.is_subset(&committed), "{target}: run `cargo test -p penstock-policy --test fuzz_seeds -- --ignored`");
+        assert!(
+            seeds.is_subset(&committed),
+            "{target}: run `cargo test -p penstock-policy --test fuzz_seeds -- --ignored`"
+        );
         // Also those that were added by hand: what a fuzzer once found.
         committed.iter().for_each(|seed| property(seed));
     }

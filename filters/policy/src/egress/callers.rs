@@ -141,7 +141,8 @@ mod tests {
         let all = patterns.iter().map(|patterns| Some(&**patterns)).chain([None]).collect::<Vec<_>>();
         let callers = Callers::new(all.iter().map(|patterns| (*patterns, Some(&[443][..])))).unwrap();
         assert!(callers.have_port(Some(443)) && !callers.have_port(Some(80)) && !callers.have_port(None));
-        for caller in ["spiffe://a/ns/n7/sa/x", "spiffe://a/ns/n7/sa/y", "spiffe://a/ns/n4999/sa/x", "spiffe://b/", "x"] {
+        for caller in ["spiffe://a/ns/n7/sa/x", "spiffe://a/ns/n7/sa/y", "spiffe://a/ns/n4999/sa/x", "spiffe://b/", "x"]
+        {
             let found = callers.find(caller.as_bytes());
             let mut numbers: Vec<u32> = found.iter().flat_map(|link| callers.from(*link)).collect();
             assert!(numbers.len() <= 4, "{caller}: {numbers:?}");

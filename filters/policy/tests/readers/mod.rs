@@ -93,7 +93,8 @@ pub fn check_path(path: &str) {
     assert_eq!(canonical(forwarded.as_bytes()).unwrap(), forwarded.as_bytes(), "{path:?}: canonical twice");
     // Without params, empty segments and escapes of ordinary letters there is only one way to resolve dots. But for the
     // URL crate, which keeps a slash before what looks like a drive of Windows (`/c:`), in any scheme.
-    let has_drive = path.as_bytes().windows(3).any(|w| w[0] == b'/' && w[1].is_ascii_alphabetic() && b":|".contains(&w[2]));
+    let has_drive =
+        path.as_bytes().windows(3).any(|w| w[0] == b'/' && w[1].is_ascii_alphabetic() && b":|".contains(&w[2]));
     if !path.contains("//") && !path.contains(';') && !path.contains('%') && !has_drive {
         assert_eq!(whatwg_path(path), Some(escaped(&forwarded)), "{path:?}");
     }
