@@ -119,7 +119,9 @@ pub(crate) fn connection(egress: &Egress, count: impl FnOnce(&[Metric])) -> Flow
         (true, Some(_)) => Outcome::Audit,
         (false, _) => Outcome::Deny,
     };
-    count(&verdict.counts);
+    if environment.failure().is_none() {
+        count(&verdict.counts);
+    }
     write(outcome, || Some(connection_line(&connection, &verdict)));
     if is_open {
         return Flow::Continue;
@@ -131,6 +133,40 @@ pub(crate) fn connection(egress: &Egress, count: impl FnOnce(&[Metric])) -> Flow
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fake_host::{self, with};
+    use penstock_policy::Policy;
+
+    #[test]
+    fn ends_are_looked_up_once_a_minute_and_announced_once_a_day_by_one_worker() {
+        fake_host::reset();
+        crate::shared::reset();
+        const DAY: u64 = 24 * 3600 * 1_000_000_000;
+        let rule = r#"{"name":"r","to":[{"host":"a.test"}],"expires":"1970-01-20T00:00:00Z"}"#;
+        let policy: Policy = Policy::from_json(format!(r#"{{"egress":{{"rules":[{rule}]}}}}"#).as_bytes()).unwrap();
+        let egress = policy.egress().unwrap();
+        let (one, another) = (Expiry::new(), Expiry::new());
+        let warnings = || with(|host| host.log.iter().filter(|(level, _)| *level == LogLevel::Warn as u32).count());
+        let gauge = || with(|host| host.metrics.first().cloned());
+        with(|host| host.time = DAY);
+        one.look(egress);
+        assert_eq!((gauge(), warnings()), (Some(("penstock.egressExpiry.next.days".to_owned(), 18)), 0));
+        with(|host| host.time = 17 * DAY);
+        for expiry in [&one, &another, &one, &another] {
+            expiry.look(egress);
+        }
+        assert_eq!((gauge().map(|(_, days)| days), warnings()), (Some(2), 1));
+        with(|host| {
+            host.time = 18 * DAY;
+            host.calls.clear();
+        });
+        for expiry in [&one, &another] {
+            expiry.look(egress);
+        }
+        assert_eq!((gauge().map(|(_, days)| days), warnings()), (Some(1), 2));
+        with(|host| host.calls.clear());
+        one.look(egress);
+        with(|host| assert_eq!(host.calls, ["proxy_get_current_time_nanoseconds"]));
+    }
 
     #[test]
     fn a_flood_of_refusals_is_a_hundred_lines_a_second_and_a_count() {
