@@ -1,14 +1,14 @@
 # The one entry point. What a target does is in scripts/; `make help` lists the targets.
 
 .DEFAULT_GOAL := help
-.PHONY: $(shell awk -F: '/^[a-z0-9-]+:/ { print $$1 }' Makefile)
+.PHONY: $(shell awk -F: '/^[a-z0-9 -]+:/ { print $$1 }' Makefile)
 # One thing after the other: cargo uses all cores by itself.
 .NOTPARALLEL:
 
-export ONCE VERSION BUILDER CLUSTER
+export ONCE VERSION BUILDER CLUSTER ROUNDS SECONDS_EACH ONLY WRITE
 
 help: ## List these targets
-	@awk -F ':.*## ' '/^[a-z0-9 -]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## Get everything that build, test and demo need; quick when it is there
 	@scripts/setup.sh
@@ -16,6 +16,12 @@ setup: ## Get everything that build, test and demo need; quick when it is there
 # The part of it that runs the modules, without the tools that only tests need.
 setup-run:
 	@scripts/setup.sh run
+
+setup-fuzz: setup-run ## Install cargo-fuzz and the nightly toolchain
+	@scripts/setup/cargo-fuzz.sh
+
+fuzz: setup-fuzz ## Run each fuzz target for a minute (SECONDS_EACH=600: for ten)
+	@scripts/fuzz.sh
 
 setup-bench: setup-run ## Install the load generators of `make bench` (Debian, as root)
 	@scripts/setup/bench.sh
@@ -33,7 +39,8 @@ test: setup ## Run every check and test, the last ones against a real Envoy
 e2e: control-planes build ## Run the modules and manifests under real control planes: Kubernetes, Istio, Envoy Gateway
 	@scripts/e2e.sh
 
-e2e-istio e2e-gateway e2e-manifests e2e-images: control-planes build ## One of them
+# One of them.
+e2e-istio e2e-gateway e2e-manifests e2e-images: control-planes build
 	@scripts/e2e.sh $(@:e2e-%=%)
 
 image: build ## Write the modules as OCI images to dist/images

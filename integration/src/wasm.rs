@@ -51,6 +51,7 @@ pub struct WasmFilter {
     name: String,
     module: PathBuf,
     vm_id: String,
+    failure_policy: String,
     configuration: Configuration,
 }
 
@@ -66,6 +67,7 @@ impl WasmFilter {
             name: name.to_owned(),
             module: module.to_path_buf(),
             vm_id: "penstock".to_owned(),
+            failure_policy: "FAIL_CLOSED".to_owned(),
             configuration: policy.into(),
         }
     }
@@ -81,6 +83,13 @@ impl WasmFilter {
     #[must_use]
     pub fn vm_id(mut self, vm_id: &str) -> Self {
         vm_id.clone_into(&mut self.vm_id);
+        self
+    }
+
+    /// What Envoy does when the VM is dead: `FAIL_CLOSED` unless said otherwise.
+    #[must_use]
+    pub fn failure_policy(mut self, policy: &str) -> Self {
+        policy.clone_into(&mut self.failure_policy);
         self
     }
 
@@ -109,7 +118,7 @@ impl WasmFilter {
         let mut config = json!({
             "name": self.name,
             "root_id": self.name,
-            "failure_policy": "FAIL_CLOSED",
+            "failure_policy": self.failure_policy,
             "vm_config": {
                 "vm_id": self.vm_id,
                 "runtime": "envoy.wasm.runtime.v8",

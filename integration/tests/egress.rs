@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use penstock_integration::contract::{Case, cases};
-use penstock_integration::http::{Connection, Protocol, Request, Response};
+use penstock_integration::http::{Connection, Protocol, Request, Response, client_hello};
 use penstock_integration::{Bootstrap, Envoy, Upstream, WasmFilter};
 use serde_json::{Value, json};
 
@@ -319,21 +319,62 @@ fn a_sidecars_own_workload_is_the_caller() -> Result<()> {
     Ok(())
 }
 
-/// A TLS 1.2 ClientHello, with this server name if there is one.
-fn client_hello(name: Option<&str>) -> Vec<u8> {
-    fn sized(bytes: &[u8], width: usize) -> Vec<u8> {
-        let length = bytes.len().to_be_bytes();
-        [length.get(8 - width..).unwrap_or_default(), bytes].concat()
+/// RFC 3339, so many days from now.
+fn in_days(days: u64) -> Result<String> {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_secs();
+    // Howard Hinnant's civil_from_days, for dates after 1970.
+    let (day, second) = (now / 86_400 + days, now % 86_400);
+    let z = day + 719_468;
+    let (era, doe) = (z / 146_097, z % 146_097);
+    let yoe = (doe - doe / 1_460 + doe / 36_524 - doe / 146_096) / 365;
+    let doy = doe - (365 * yoe + yoe / 4 - yoe / 100);
+    let mp = (5 * doy + 2) / 153;
+    let (d, m) = (doy - (153 * mp + 2) / 5 + 1, if mp < 10 { mp + 3 } else { mp - 9 });
+    let y = yoe + era * 400 + u64::from(m <= 2);
+    let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
+    Ok(format!("{y:04}-{m:02}-{d:02}T{hour:02}:{minute:02}:{second:02}Z"))
+}
+
+#[test]
+fn rules_and_reasons_are_counted_and_ends_are_announced() -> Result<()> {
+    let (mut envoy, _upstream) = envoy(
+        "egress-allowlist",
+        &json!({"rules": [
+            {"name": "soon", "owner": "web", "to": [{"host": "a.test"}], "methods": ["GET"], "expires": in_days(5)?},
+            {"name": "later", "to": [{"host": "b.test"}], "expires": in_days(50)?},
+        ]}),
+    )?;
+    let address = envoy.address("egress")?;
+    for (method, host) in
+        [("GET", "a.test"), ("GET", "a.test"), ("POST", "a.test"), ("GET", "c.test"), ("GET", "127.1")]
+    {
+        ask(address, Protocol::Http1, &Request::new(method, host, "/"), 443)?;
     }
-    let mut extensions = Vec::new();
-    if let Some(name) = name {
-        let entry = [&[0u8][..], &sized(name.as_bytes(), 2)].concat();
-        extensions.extend([&[0u8, 0][..], &sized(&sized(&entry, 2), 2)].concat());
+    let expected = [
+        ("egress.soon.allowed", 2),
+        ("egress.soon.denied", 1),
+        ("egressReasons.methodNotAllowed.denied", 1),
+        ("egressReasons.hostNotAllowed.denied", 1),
+        ("egressReasons.hostIsAmbiguousNumber.denied", 1),
+        ("egressExpiry.next.days", 4),
+    ];
+    let mut found = Vec::new();
+    for _ in 0..100 {
+        found = envoy.admin().stats("penstock.egress")?;
+        let has =
+            |name: &str, count: u64| found.iter().any(|(n, c)| n.ends_with(&format!("penstock.{name}")) && *c == count);
+        if expected.iter().all(|(name, count)| has(name, *count)) {
+            // Once, though each worker and the main thread has the policy.
+            assert_eq!(envoy.log()?.matches("1 egress rule ends within 14 days: soon (owner: web) in 4 d").count(), 1);
+            assert!(
+                !found.iter().any(|(name, _)| name.contains(".later.")),
+                "what never counted is not there: {found:?}"
+            );
+            return envoy.check_healthy();
+        }
+        std::thread::sleep(Duration::from_millis(100));
     }
-    let body =
-        [&[3u8, 3][..], &[7; 32], &[0], &sized(&[0xc0, 0x2f], 2), &sized(&[0], 1), &sized(&extensions, 2)].concat();
-    let handshake = [&[1u8][..], &sized(&body, 3)].concat();
-    [&[22u8, 3, 1][..], &sized(&handshake, 2)].concat()
+    anyhow::bail!("{found:?}")
 }
 
 /// Whether a connection that sends `bytes` gets an answer from the upstream; `None`: it was closed.

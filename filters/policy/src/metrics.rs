@@ -33,9 +33,13 @@ impl Metrics {
     /// with `_` for all but ASCII letters, digits and `-`, because dots separate a metric's parts; two rules whose
     /// names then are the same share their counters.
     pub(crate) fn add(&mut self, section: Section, rule: &str, outcomes: &[&str]) -> Metric {
+        self.add_to(section.field(), rule, outcomes)
+    }
+
+    /// The same for what is not a section's own name.
+    pub(crate) fn add_to(&mut self, field: &str, rule: &str, outcomes: &[&str]) -> Metric {
         let first = Metric(u32::try_from(self.names.len()).unwrap_or(u32::MAX));
         let rule: String = rule.chars().map(|c| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' }).collect();
-        let field = section.field();
         self.names.extend(outcomes.iter().map(|outcome| format!("penstock.{field}.{rule}.{outcome}").into()));
         first
     }

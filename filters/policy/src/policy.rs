@@ -43,6 +43,15 @@ impl<M: Runs> Policy<M> {
             let help = "give the policy as the plugin's configuration; {} is the policy that does nothing";
             return Err(Problems::whole("the configuration is empty", Some(help.to_owned())));
         }
+        if let Ok(node) = Node::skim(bytes) {
+            let mut cx = Context::new(String::new(), REGEX_BUDGET);
+            cx.source = bytes;
+            let policy = Policy::compile(&node, &mut cx);
+            if !cx.is_unreadable {
+                return Policy::or_problems(policy, cx);
+            }
+        }
+        // Read once more from its beginning to say where it is not JSON.
         let node = Node::from_json(bytes).map_err(|error| Problems::whole(error.to_string(), None))?;
         Policy::from_node(&node)
     }
@@ -54,6 +63,10 @@ impl<M: Runs> Policy<M> {
     pub fn from_node(node: &Node) -> Result<Self, Problems> {
         let mut cx = Context::new(String::new(), REGEX_BUDGET);
         let policy = Policy::compile(node, &mut cx);
+        Policy::or_problems(policy, cx)
+    }
+
+    fn or_problems(policy: Option<Self>, cx: Context) -> Result<Self, Problems> {
         match (Problems::new(cx.into_problems()), policy) {
             (None, Some(policy)) => Ok(policy),
             (Some(problems), _) => Err(problems),
@@ -62,6 +75,7 @@ impl<M: Runs> Policy<M> {
         }
     }
 
+    #[inline(never)]
     fn compile(node: &Node, cx: &mut Context) -> Option<Self> {
         let module = M::MODULE;
         const KNOWN: [&str; 5] = ["settings", "egress", "rateLimits", "routes", "canaries"];
@@ -96,7 +110,7 @@ impl<M: Runs> Policy<M> {
         // The sections name their counters here, when they compile.
         let mut metrics = Metrics::default();
         let hops = settings.source_address.trusted_hops.0;
-        let egress = egress.map(Egress::new);
+        let egress = egress.map(|egress| Egress::new(egress, &mut metrics));
         let rate_limits = rate_limits.map(|limits| RateLimits::new(limits, hops, &mut metrics));
         let mut breakers = Breakers::default();
         let routes = routes.map(|routes| Routes::new(routes, &mut breakers, &mut metrics));

@@ -218,6 +218,32 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 100, ..ProptestConfig::default() })]
+
+    /// So many that they are found by caller.
+    #[test]
+    fn many_rules_for_one_host_are_decided_as_if_each_was_asked(
+        mut rules in prop::collection::vec((rule(), select(vec![json!([443]), json!([80]), json!(null)])), 20..40),
+        requests in prop::collection::vec(request(), 8),
+    ) {
+        for (i, (rule, ports)) in rules.iter_mut().enumerate() {
+            rule["name"] = json!(format!("r{i}"));
+            rule["to"] = json!([{"host": "a.test"}]);
+            if !ports.is_null() {
+                rule["to"][0]["ports"] = ports.take();
+            }
+        }
+        let egress = json!({"rules": rules.iter().map(|(rule, _)| rule).collect::<Vec<_>>()});
+        let compiled = Policy::from_json(json!({"egress": egress}).to_string().as_bytes()).unwrap();
+        for mut request in requests {
+            request["authority"] = json!("a.test");
+            let decision = ask(&compiled, &request);
+            prop_assert_eq!(answer(&decision), decide(&egress, &request), "{}: {:?}", request, decision.reason);
+        }
+    }
+}
+
 /// A generator that never reaches an outcome proves nothing about it.
 #[test]
 fn the_generators_reach_every_outcome() {

@@ -15,10 +15,11 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 type Seeds = BTreeSet<Vec<u8>>;
-/// A target's name, its seeds, and what runs one.
+
+/// The name of a target, its seeds, and what must hold for each.
 type Target = (&'static str, Seeds, fn(&[u8]));
 
-/// The seeds of each target.
+/// Every target.
 fn seeds() -> [Target; 4] {
     let cases = |text: &str| text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()).collect::<Vec<_>>();
     let egress = cases(include_str!("contract/egress-cases.jsonl"));

@@ -77,6 +77,8 @@ pub(crate) const REQUEST_STREAM: u32 = 0;
 pub(crate) const DOWNSTREAM: u32 = 2;
 /// A metric that only grows.
 pub(crate) const COUNTER: u32 = 0;
+/// A metric that is what it was last set to.
+pub(crate) const GAUGE: u32 = 1;
 /// "No gRPC status": the host derives one from the HTTP status when the request is gRPC.
 pub(crate) const NO_GRPC_STATUS: u32 = u32::MAX;
 
@@ -158,6 +160,8 @@ host_functions! { "env":
     fn proxy_define_metric(kind: u32, name: *const u8, name_size: usize, id: *mut u32);
     /// Asks for `proxy_on_tick` every so many milliseconds, for the plugin being configured.
     fn proxy_set_tick_period_milliseconds(period: u32);
+    /// Sets a gauge.
+    fn proxy_record_metric(id: u32, value: u64);
     /// Adds to a metric.
     fn proxy_increment_metric(id: u32, by: i64);
 }

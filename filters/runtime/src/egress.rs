@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 
 use penstock_policy::egress::{Connection, Egress, Outcome, connection_line, log_line};
-use penstock_policy::{Decision, Environment, Request};
+use penstock_policy::{Decision, Environment, Metric, Request};
 
 use crate::abi::{Flow, LogLevel};
 use crate::host::{self, HostEnvironment};
@@ -69,8 +69,42 @@ pub(crate) fn report(request: &Request<'_>, decision: &Decision<'_>) {
     write(outcome, || log_line(request, decision));
 }
 
+/// Seconds between two looks at the rules that end.
+const EXPIRY_PERIOD: u64 = 60;
+
+/// When to look next at the rules that end: once a minute, by the clock of [`host::seconds`].
+#[derive(Debug, Default)]
+pub(crate) struct Expiry {
+    /// Which plugin's warnings these are.
+    key: Vec<u8>,
+    next: std::cell::Cell<u64>,
+}
+
+impl Expiry {
+    /// For the plugin that is being configured.
+    pub(crate) fn new() -> Expiry {
+        Expiry { key: [b"penstock.egress.expiry\0", &*host::instance()].concat(), next: Default::default() }
+    }
+
+    /// Sets the gauge, and warns where it is time to.
+    pub(crate) fn look(&self, egress: &Egress) {
+        let now = host::seconds();
+        if now < self.next.get() {
+            return;
+        }
+        self.next.set(if egress.expires() { now + EXPIRY_PERIOD } else { u64::MAX });
+        let mut environment = HostEnvironment::default();
+        if let Some(days) = egress.days_to_next_expiry(environment.now()) {
+            host::set_gauge("penstock.egressExpiry.next.days", days);
+        }
+        if let Some(line) = egress.expiry_warning(&self.key, &mut environment) {
+            host::log(LogLevel::Warn, &format!("penstock: {line}"));
+        }
+    }
+}
+
 /// Decides the current connection, and closes it before the next filter hears of it.
-pub(crate) fn connection(egress: &Egress) -> Flow {
+pub(crate) fn connection(egress: &Egress, count: impl FnOnce(&[Metric])) -> Flow {
     let mut environment = HostEnvironment::default();
     let sni = environment.sni();
     let connection = Connection {
@@ -85,6 +119,9 @@ pub(crate) fn connection(egress: &Egress) -> Flow {
         (true, Some(_)) => Outcome::Audit,
         (false, _) => Outcome::Deny,
     };
+    if environment.failure().is_none() {
+        count(&verdict.counts);
+    }
     write(outcome, || Some(connection_line(&connection, &verdict)));
     if is_open {
         return Flow::Continue;
@@ -96,6 +133,40 @@ pub(crate) fn connection(egress: &Egress) -> Flow {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fake_host::{self, with};
+    use penstock_policy::Policy;
+
+    #[test]
+    fn ends_are_looked_up_once_a_minute_and_announced_once_a_day_by_one_worker() {
+        fake_host::reset();
+        crate::shared::reset();
+        const DAY: u64 = 24 * 3600 * 1_000_000_000;
+        let rule = r#"{"name":"r","to":[{"host":"a.test"}],"expires":"1970-01-20T00:00:00Z"}"#;
+        let policy: Policy = Policy::from_json(format!(r#"{{"egress":{{"rules":[{rule}]}}}}"#).as_bytes()).unwrap();
+        let egress = policy.egress().unwrap();
+        let (one, another) = (Expiry::new(), Expiry::new());
+        let warnings = || with(|host| host.log.iter().filter(|(level, _)| *level == LogLevel::Warn as u32).count());
+        let gauge = || with(|host| host.metrics.first().cloned());
+        with(|host| host.time = DAY);
+        one.look(egress);
+        assert_eq!((gauge(), warnings()), (Some(("penstock.egressExpiry.next.days".to_owned(), 18)), 0));
+        with(|host| host.time = 17 * DAY);
+        for expiry in [&one, &another, &one, &another] {
+            expiry.look(egress);
+        }
+        assert_eq!((gauge().map(|(_, days)| days), warnings()), (Some(2), 1));
+        with(|host| {
+            host.time = 18 * DAY;
+            host.calls.clear();
+        });
+        for expiry in [&one, &another] {
+            expiry.look(egress);
+        }
+        assert_eq!((gauge().map(|(_, days)| days), warnings()), (Some(1), 2));
+        with(|host| host.calls.clear());
+        one.look(egress);
+        with(|host| assert_eq!(host.calls, ["proxy_get_current_time_nanoseconds"]));
+    }
 
     #[test]
     fn a_flood_of_refusals_is_a_hundred_lines_a_second_and_a_count() {

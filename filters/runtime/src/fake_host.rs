@@ -292,6 +292,14 @@ pub(crate) unsafe fn proxy_define_metric(_kind: u32, name: *const u8, name_size:
     0
 }
 
+pub(crate) unsafe fn proxy_record_metric(id: u32, value: u64) -> u32 {
+    if let Some(status) = enter("proxy_record_metric") {
+        return status;
+    }
+    with(|host| host.metrics[id as usize].1 = value as i64);
+    0
+}
+
 pub(crate) unsafe fn proxy_increment_metric(id: u32, by: i64) -> u32 {
     if let Some(status) = enter("proxy_increment_metric") {
         return status;

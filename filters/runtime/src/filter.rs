@@ -37,12 +37,21 @@ struct State<M: Runs> {
 struct Plugin<M: Runs> {
     policy: Policy<M>,
     counters: RefCell<Counters>,
+    expiry: egress::Expiry,
 }
 
 impl<M: Runs> Plugin<M> {
     fn count(&self, counts: &[Metric]) {
         if let Ok(mut counters) = self.counters.try_borrow_mut() {
             counters.count(counts);
+        }
+    }
+
+    fn look_at_expiry(&self) {
+        if M::MODULE.runs(Section::Egress)
+            && let Some(egress) = self.policy.egress()
+        {
+            self.expiry.look(egress);
         }
     }
 
@@ -126,7 +135,9 @@ impl<M: Runs> Vm<M> {
         if !counters.is_empty() && host::tick_every(counters::PERIOD).is_err() {
             host::log(LogLevel::Error, "penstock: the host has no timer: metrics are only written when a policy ends");
         }
-        let configured = Rc::new(Plugin { policy, counters: RefCell::new(counters) });
+        let expiry = if policy.egress().is_some() { egress::Expiry::new() } else { egress::Expiry::default() };
+        let configured = Rc::new(Plugin { policy, counters: RefCell::new(counters), expiry });
+        configured.look_at_expiry();
         // The old one is dropped outside of `state`.
         let replaced = self.state(|state| state.plugins.insert(plugin, configured));
         replaced.is_some()
@@ -136,19 +147,24 @@ impl<M: Runs> Vm<M> {
     pub fn tick(&self, plugin: u32) {
         if let Some(plugin) = self.state(|state| state.plugins.get(&plugin).cloned()).flatten() {
             plugin.flush();
+            plugin.look_at_expiry();
         }
     }
 
     /// A request's headers are there: decide, and do what was decided.
     pub fn request_headers(&self, stream: u32) -> Flow {
+        #[cfg(feature = "trap")]
+        crate::trap::on_request();
         self.carry(stream).unwrap_or_else(Failure::refuse)
     }
 
     /// A connection begins whose bytes nobody will read: decide before any of them goes anywhere.
     pub fn new_connection(&self, stream: u32) -> Flow {
+        #[cfg(feature = "trap")]
+        crate::trap::on_connection();
         let plugin = self.state(|state| state.streams.get(&stream).cloned()).flatten();
         match plugin.as_ref().and_then(|plugin| plugin.policy.egress()) {
-            Some(egress) => egress::connection(egress),
+            Some(egress) => egress::connection(egress, |counts| plugin.iter().for_each(|plugin| plugin.count(counts))),
             None => {
                 host::log(LogLevel::Error, "penstock: no egress policy for a connection: closed");
                 host::close_connection();

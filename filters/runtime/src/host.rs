@@ -117,6 +117,19 @@ pub(crate) fn define_counter(name: &str) -> Result<u32, Status> {
     Ok(id)
 }
 
+/// Sets the gauge `name`, which comes into being when it is new: for what is told rarely. There is nobody to tell when
+/// that fails.
+pub(crate) fn set_gauge(name: &str, value: u64) {
+    let mut id = 0;
+    // SAFETY: address and length are those of `name`; `id` lives through the call; the other takes no memory.
+    let _ = unsafe {
+        match abi::proxy_define_metric(abi::GAUGE, name.as_ptr(), name.len(), &raw mut id) {
+            0 => abi::proxy_record_metric(id, value),
+            failed => failed,
+        }
+    };
+}
+
 /// Adds to a counter.
 pub(crate) fn increment(id: u32, by: u32) -> Result<(), Status> {
     // SAFETY: takes no memory.

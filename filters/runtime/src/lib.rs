@@ -19,6 +19,8 @@ mod host;
 mod later;
 mod memory;
 mod shared;
+#[cfg(feature = "trap")]
+mod trap;
 
 pub use abi::Flow;
 pub use memory::allocate;

@@ -26,6 +26,8 @@ fn write(node: &Node, out: &mut String) {
             list(out, '[', items, write);
             out.push(']');
         }
+        // Only the reader of policies leaves lists unread.
+        Node::Unread(_) => {}
         Node::Map(entries) => {
             list(out, '{', entries, |(key, value), out| {
                 quote(key, out);

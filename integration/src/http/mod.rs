@@ -6,6 +6,9 @@
 
 pub mod h1;
 pub mod h2;
+mod hello;
+
+pub use hello::client_hello;
 
 use std::fmt;
 use std::net::SocketAddr;

@@ -2,10 +2,15 @@
 
 use super::node::Node;
 use super::problem::{At, Problem};
+use super::unread;
 
 /// What decoding carries along: the problems so far, and what some values depend on.
 #[derive(Debug)]
-pub struct Context {
+pub struct Context<'s> {
+    /// The text of the document, when lists of the tree are only places in it.
+    pub source: &'s [u8],
+    /// Whether a list of `source` turned out to be no JSON.
+    pub is_unreadable: bool,
     /// Name of the route header, in lower case: no condition may look at it and no rule may touch it.
     pub route_header: String,
     /// Bytes that compiled regular expressions may still take in this document.
@@ -13,10 +18,10 @@ pub struct Context {
     problems: Vec<Problem>,
 }
 
-impl Context {
+impl Context<'_> {
     /// A context without problems; `regex_budget` in bytes.
-    pub fn new(route_header: String, regex_budget: usize) -> Context {
-        Context { route_header, regex_budget, problems: Vec::new() }
+    pub fn new(route_header: String, regex_budget: usize) -> Self {
+        Context { source: b"", is_unreadable: false, route_header, regex_budget, problems: Vec::new() }
     }
 
     /// Notes that the value `node` at `at` is wrong.
@@ -153,14 +158,10 @@ impl<T: Decode> Decode for Vec<T> {
     const EXPECTED: &'static str = "a list";
 
     fn decode(node: &Node, at: &At<'_>, cx: &mut Context) -> Option<Self> {
-        let Node::List(nodes) = node else {
-            return wrong_kind::<Self>(node, at, cx);
-        };
-        let mut items = Vec::with_capacity(nodes.len());
-        for (i, node) in nodes.iter().enumerate() {
-            items.extend(T::decode(node, &at.index(i), cx));
-        }
-        (items.len() == nodes.len()).then_some(items)
+        let Some(length) = entries(node, cx) else { return wrong_kind::<Self>(node, at, cx) };
+        let mut items = Vec::with_capacity(length);
+        let all = each_entry(node, cx, &mut |i, node, cx| items.extend(T::decode(node, &at.index(i), cx)))?;
+        (items.len() == all).then_some(items)
     }
 }
 
@@ -173,11 +174,11 @@ impl<T: Decode> Decode for NonEmpty<T> {
 
     fn decode(node: &Node, at: &At<'_>, cx: &mut Context) -> Option<Self> {
         match node {
-            Node::List(nodes) if nodes.is_empty() => {
+            Node::List(_) | Node::Unread(_) if entries(node, cx) == Some(0) => {
                 cx.problem(at, node, "is empty", "give at least one entry, or leave the field out".to_owned());
                 None
             }
-            Node::List(_) => Vec::decode(node, at, cx).map(NonEmpty),
+            Node::List(_) | Node::Unread(_) => Vec::decode(node, at, cx).map(NonEmpty),
             _ => wrong_kind::<Self>(node, at, cx),
         }
     }
@@ -198,21 +199,66 @@ impl<T: Decode> Decode for Named<T> {
     const EXPECTED: &'static str = "a list";
 
     fn decode(node: &Node, at: &At<'_>, cx: &mut Context) -> Option<Self> {
-        let mut seen = hashbrown::HashMap::with_hasher(rustc_hash::FxBuildHasher);
-        let mut unique = true;
-        if let Node::List(nodes) = node {
+        let mut seen = Names::default();
+        let Some(length) = entries(node, cx) else { return wrong_kind::<Self>(node, at, cx) };
+        let mut items = Vec::with_capacity(length);
+        let all = each_entry(node, cx, &mut |i, node, cx| {
+            let is_unique = seen.insert(node, i, at, cx);
+            items.extend(T::decode(node, &at.index(i), cx).filter(|_| is_unique));
+        })?;
+        (items.len() == all).then_some(Named(items))
+    }
+}
+
+/// The names in a list, and which entry had each first.
+#[derive(Default)]
+struct Names(hashbrown::HashMap<Box<str>, usize, rustc_hash::FxBuildHasher>);
+
+impl Names {
+    /// Notes a problem, and is false, when the `name` of entry `i` is that of an earlier one.
+    fn insert(&mut self, node: &Node, i: usize, at: &At<'_>, cx: &mut Context) -> bool {
+        let Some(name @ Node::String(text)) = node.get("name") else { return true };
+        let Some(first) = self.0.insert(text.as_str().into(), i) else { return true };
+        let first_at = at.index(first);
+        cx.problem(&at.index(i).field("name"), name, format!("is already the name of {first_at}"), None);
+        false
+    }
+}
+
+/// How many entries `node` has; `None` when it is no list.
+fn entries(node: &Node, cx: &Context) -> Option<usize> {
+    match node {
+        Node::List(nodes) => Some(nodes.len()),
+        Node::Unread(range) => Some(unread::count(cx.text(range))),
+        _ => None,
+    }
+}
+
+/// Shows `entry` what the list `node` has, in order, and counts it; `None` when it cannot be read.
+fn each_entry(node: &Node, cx: &mut Context, entry: &mut dyn FnMut(usize, &Node, &mut Context)) -> Option<usize> {
+    let mut count = 0;
+    match node {
+        Node::List(nodes) => {
             for (i, node) in nodes.iter().enumerate() {
-                let Some(name @ Node::String(text)) = node.get("name") else { continue };
-                if let Some(first) = seen.insert(text.as_str(), i) {
-                    let first_at = at.index(first);
-                    cx.problem(&at.index(i).field("name"), name, format!("is already the name of {first_at}"), None);
-                    unique = false;
-                }
+                entry(i, node, cx);
+                count += 1;
             }
         }
-        let items = Vec::decode(node, at, cx)?;
-        unique.then_some(Named(items))
+        Node::Unread(range) => {
+            let source = cx.source;
+            let text = source.get(range.start as usize..range.end as usize).unwrap_or_default();
+            let read = unread::each(text, &mut |i, node| {
+                entry(i, node, cx);
+                count += 1;
+            });
+            if read.is_none() {
+                cx.is_unreadable = true;
+                return None;
+            }
+        }
+        _ => return None,
     }
+    Some(count)
 }
 
 /// The fields of an object: hands each out once, and knows which were never asked for.

@@ -4,6 +4,7 @@ mod decode;
 mod node;
 mod problem;
 mod scalar;
+mod unread;
 
 pub use decode::{Context, Decode, Fields, Named, NonEmpty, Whole, suggestion, wrong_kind};
 pub(crate) use decode::{object, words};

@@ -5,7 +5,9 @@
 
 use std::fmt;
 
-use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserialize, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+
+use super::unread::Skim;
 
 /// One value of a JSON or YAML document.
 #[derive(Clone, Debug, PartialEq)]
@@ -25,6 +27,8 @@ pub enum Node {
     List(Vec<Node>),
     /// A map, in document order, repeated keys included.
     Map(Vec<(String, Node)>),
+    /// A list that is still text, at this place of the document: see [`Context::source`](super::Context::source).
+    Unread(std::ops::Range<u32>),
 }
 
 /// Text that is not JSON at all.
@@ -48,7 +52,7 @@ impl Node {
             Node::Bool(_) => "a boolean",
             Node::Integer(_) | Node::Float(_) => "a number",
             Node::String(_) => "a string",
-            Node::List(_) => "a list",
+            Node::List(_) | Node::Unread(_) => "a list",
             Node::Map(_) => "an object",
         }
     }
@@ -97,6 +101,7 @@ impl Node {
                 }
                 out.push(']');
             }
+            Node::Unread(_) => out.push_str("[…]"),
             Node::Map(entries) => {
                 out.push('{');
                 for (i, (key, value)) in entries.iter().enumerate() {
@@ -133,13 +138,32 @@ fn quote(text: &str, out: &mut String) {
 
 impl<'de> Deserialize<'de> for Node {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(NodeVisitor)
+        deserializer.deserialize_any(NodeVisitor(Mode::Whole))
     }
 }
 
-struct NodeVisitor;
+/// Reads any value.
+pub(super) struct NodeVisitor<'e, 'de>(pub(super) Mode<'e, 'de>);
 
-impl<'de> Visitor<'de> for NodeVisitor {
+/// What is done with what a value contains. One visitor for all, so that the parser is compiled once.
+pub(super) enum Mode<'e, 'de> {
+    /// It becomes part of the tree.
+    Whole,
+    /// The value is a document or a section of one, whose lists stay text.
+    Skim(Skim<'de>),
+    /// The value is a list, whose entries are shown one after the other and not kept.
+    Each(&'e mut dyn FnMut(usize, &Node)),
+}
+
+impl<'de> DeserializeSeed<'de> for NodeVisitor<'_, 'de> {
+    type Value = Node;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Node, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for NodeVisitor<'_, 'de> {
     type Value = Node;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -177,18 +201,27 @@ impl<'de> Visitor<'de> for NodeVisitor {
         Ok(Node::String(value))
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Node, A::Error> {
+    fn visit_seq<A: SeqAccess<'de>>(mut self, mut seq: A) -> Result<Node, A::Error> {
         let mut items = Vec::new();
+        let mut count = 0;
         while let Some(item) = seq.next_element()? {
-            items.push(item);
+            match &mut self.0 {
+                Mode::Each(entry) => entry(count, &item),
+                _ => items.push(item),
+            }
+            count += 1;
         }
         Ok(Node::List(items))
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Node, A::Error> {
         let mut entries = Vec::new();
-        while let Some(entry) = map.next_entry()? {
-            entries.push(entry);
+        while let Some(key) = map.next_key()? {
+            let value = match &self.0 {
+                Mode::Skim(skim) => skim.value(&mut map)?,
+                _ => map.next_value()?,
+            };
+            entries.push((key, value));
         }
         Ok(Node::Map(entries))
     }

@@ -53,18 +53,32 @@ pub struct Problem {
 /// One line: `routes.rules[3].timeout: "2x": not a duration; write it like 250ms, 10s or 1h30m`.
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if !self.path.is_empty() {
-            write!(f, "{}: ", self.path)?;
+        let value = self.value.as_deref();
+        let before = [Some(&*self.path).filter(|path| !path.is_empty()), value].into_iter().flatten();
+        for part in before {
+            write_line(part, f)?;
+            f.write_str(": ")?;
         }
-        if let Some(value) = &self.value {
-            write!(f, "{value}: ")?;
-        }
-        f.write_str(&self.message)?;
+        write_line(&self.message, f)?;
         match &self.help {
-            Some(help) => write!(f, "; {help}"),
+            Some(help) => {
+                f.write_str("; ")?;
+                write_line(help, f)
+            }
             None => Ok(()),
         }
     }
+}
+
+/// Writes what may repeat a name of the document: a line break in it must not become one in a log.
+fn write_line(text: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    for (i, part) in text.split(char::is_control).enumerate() {
+        if i > 0 {
+            f.write_str("\u{fffd}")?;
+        }
+        f.write_str(part)?;
+    }
+    Ok(())
 }
 
 /// Everything that is wrong with a document; never empty.
@@ -122,6 +136,14 @@ mod tests {
     use super::*;
     #[cfg(target_arch = "wasm32")]
     use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    #[test]
+    fn a_name_with_a_line_break_does_not_make_two_lines() {
+        let root = At::Root;
+        let path = root.field("a\nb").to_string();
+        let problem = Problem { path, value: None, message: "is not\r a field".into(), help: Some("\t".into()) };
+        assert_eq!(problem.to_string(), "a\u{fffd}b: is not\u{fffd} a field; \u{fffd}");
+    }
 
     #[test]
     fn a_problem_is_one_line_with_path_value_and_remedy() {

@@ -105,6 +105,11 @@ impl CallerPattern {
         covered && theirs.next().is_none()
     }
 
+    /// Whether any segment is a star.
+    pub fn has_star(&self) -> bool {
+        self.has_star
+    }
+
     /// The pattern as written.
     pub fn as_str(&self) -> &str {
         &self.text

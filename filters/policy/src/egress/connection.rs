@@ -4,7 +4,8 @@ use std::net::IpAddr;
 
 use super::authority::{Authority, BadAuthority, Host};
 use super::search::{Facts, Stage};
-use super::{Egress, Mode, Report, Rule};
+use super::{Egress, Mode, Outcome, Report};
+use crate::decision::Counts;
 use crate::environment::Environment;
 
 /// What is known of a connection before its first byte goes anywhere.
@@ -27,6 +28,8 @@ pub struct Verdict<'a> {
     pub reason: Option<&'static str>,
     /// What the log line has beside that.
     pub report: Report<'a>,
+    /// What to count.
+    pub counts: Counts,
 }
 
 impl Egress {
@@ -36,25 +39,29 @@ impl Egress {
     pub fn decide_connection(&self, connection: &Connection<'_>, environment: &mut impl Environment) -> Verdict<'_> {
         let mut facts = Facts::new(environment, &self.identity);
         facts.port = connection.port;
-        let (rule, reason) = match self.judge_connection(connection, &mut facts) {
-            Ok(rule) => {
-                return Verdict { is_open: true, reason: None, report: Report { rule: Some(rule), ..facts.report() } };
+        let (number, reason) = match self.judge_connection(connection, &mut facts) {
+            Ok(number) => {
+                let rule = self.rules.get(number as usize);
+                let mut counts = Counts::new();
+                self.counters.count(Outcome::Allow, Some(number), None, &mut counts);
+                return Verdict { is_open: true, reason: None, report: Report { rule, ..facts.report() }, counts };
             }
             Err(refusal) => refusal,
         };
         let is_malformed = reason == BAD_NAME;
-        Verdict {
-            is_open: self.mode == Mode::Audit && !is_malformed,
-            reason: Some(reason),
-            report: facts.refusal_report(rule),
-        }
+        let is_open = self.mode == Mode::Audit && !is_malformed;
+        let mut counts = Counts::new();
+        let outcome = if is_open { Outcome::Audit } else { Outcome::Deny };
+        self.counters.count(outcome, number, Some(reason), &mut counts);
+        let rule = number.and_then(|number| self.rules.get(number as usize));
+        Verdict { is_open, reason: Some(reason), report: facts.refusal_report(rule), counts }
     }
 
     fn judge_connection<E: Environment>(
         &self,
         connection: &Connection<'_>,
         facts: &mut Facts<'_, E>,
-    ) -> Result<&Rule, (Option<&Rule>, &'static str)> {
+    ) -> Result<u32, (Option<u32>, &'static str)> {
         let name = match connection.sni.filter(|sni| !sni.is_empty()).map(Authority::parse) {
             None | Some(Ok(Authority { host: Host::Address(_), port: None })) => None,
             Some(Ok(Authority { host: name @ Host::Name(_), port: None })) => Some(name),
@@ -73,8 +80,8 @@ impl Egress {
                 continue;
             }
             self.allow.covering(host, |bucket| {
-                for entry in &bucket.entries {
-                    let Some(rule) = self.rules.get(entry.rule as usize) else { continue };
+                let others = bucket.ask_each(facts, |entry, facts| {
+                    let Some(rule) = self.rules.get(entry.rule as usize) else { return true };
                     let stage = match entry.has_port(connection.port) {
                         false => Some(Stage::Port),
                         true if rule.methods.is_some() || rule.paths.is_some() => Some(Stage::NeedsHttp),
@@ -85,14 +92,17 @@ impl Egress {
                         Some(stage) if stage > nearest.0 => nearest = (stage, Some(entry.rule)),
                         Some(_) => {}
                     }
+                    true
+                });
+                if let Some(stage) = others.filter(|stage| *stage > nearest.0) {
+                    nearest = (stage, None);
                 }
             });
         }
-        let rule = |rule: Option<u32>| rule.and_then(|rule| self.rules.get(rule as usize));
-        match (rule(allowed), nearest) {
+        match (allowed, nearest) {
             (Some(rule), _) => Ok(rule),
             (None, (Stage::Host, _)) if name.is_none() => Err((None, "serverNameMissing")),
-            (None, (stage, nearest)) => Err((rule(nearest).filter(|_| stage.names_its_rule()), stage.reason())),
+            (None, (stage, nearest)) => Err((nearest.filter(|_| stage.names_its_rule()), stage.reason())),
         }
     }
 }

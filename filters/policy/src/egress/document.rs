@@ -64,6 +64,11 @@ object! {
 }
 
 impl RuleDocument {
+    /// The patterns of `from`.
+    pub(super) fn callers(&self) -> Option<&[CallerPattern]> {
+        self.from.as_ref().map(|from| &*from.0)
+    }
+
     fn check(&self, at: &At<'_>, cx: &mut Context) -> bool {
         let never = self.not_before.zip(self.expires).is_some_and(|(start, end)| end <= start);
         if never {

@@ -3,8 +3,11 @@
 use std::net::IpAddr;
 
 use super::authority::Host;
+use super::callers::Callers;
 use super::cidr::CidrMap;
-use super::document::{Destination, Target};
+use super::document::{Destination, RuleDocument, Target};
+use super::search::{Facts, Stage};
+use crate::environment::Environment;
 use crate::matching::HostTrie;
 
 /// Destinations by name and by address.
@@ -18,9 +21,35 @@ pub(super) struct Destinations {
 #[derive(Debug)]
 pub(super) struct Bucket {
     /// In the order of their rules.
-    pub entries: Box<[Entry]>,
+    entries: Box<[Entry]>,
     /// Whether any of the rules has `paths`.
     pub has_paths: bool,
+    /// The same entries by caller, when they are many.
+    callers: Option<Box<Callers>>,
+}
+
+impl Bucket {
+    /// Shows `ask` every entry that the caller could use, until it says that the following ones, later in the document,
+    /// need not be asked. Gives the stage at which the others stop, if there are any.
+    pub fn ask_each<'b, E: Environment>(
+        &'b self,
+        facts: &mut Facts<'_, E>,
+        mut ask: impl FnMut(&'b Entry, &mut Facts<'_, E>) -> bool,
+    ) -> Option<Stage> {
+        let Some(callers) = &self.callers else {
+            let _ = self.entries.iter().all(|entry| ask(entry, facts));
+            return None;
+        };
+        let _ = callers.open().iter().filter_map(|&at| self.entries.get(at as usize)).all(|entry| ask(entry, facts));
+        if !callers.have_port(facts.port) {
+            return Some(Stage::Port);
+        }
+        let Some(caller) = facts.caller() else { return Some(Stage::CallerUnknown) };
+        for link in callers.find(caller) {
+            let _ = callers.from(link).filter_map(|at| self.entries.get(at as usize)).all(|entry| ask(entry, facts));
+        }
+        Some(Stage::Caller)
+    }
 }
 
 /// One destination of one rule.
@@ -39,20 +68,19 @@ impl Entry {
 }
 
 impl Destinations {
-    /// Indexes `destinations`, each with the number of its rule, in ascending order; `has_paths` says whether a rule
-    /// has `paths`.
+    /// Indexes `destinations`, each with the number of its rule, in ascending order; `rule` gives the rule.
     pub fn new<'d>(
         destinations: impl Iterator<Item = (u32, &'d Destination)>,
-        has_paths: impl Fn(u32) -> bool,
+        rule: impl Fn(u32) -> Option<&'d RuleDocument>,
     ) -> Destinations {
         let mut names: HostTrie<Vec<Entry>> = HostTrie::default();
         let mut addresses: CidrMap<Vec<Entry>> = CidrMap::default();
-        for (rule, destination) in destinations {
+        for (number, destination) in destinations {
             let ports = destination.ports.as_ref().map(|ports| {
                 // The document's type says 1–65535.
                 ports.0.iter().filter_map(|port| u16::try_from(port.0).ok()).collect()
             });
-            let entry = Entry { rule, ports };
+            let entry = Entry { rule: number, ports };
             match &destination.target {
                 Target::Host(host) => {
                     if let Some(bucket) = names.entry(&host.0) {
@@ -63,7 +91,10 @@ impl Destinations {
             }
         }
         let bucket = |entries: Vec<Entry>| Bucket {
-            has_paths: entries.iter().any(|entry| has_paths(entry.rule)),
+            has_paths: entries.iter().any(|entry| rule(entry.rule).is_some_and(|rule| rule.paths.is_some())),
+            callers: Callers::new(
+                entries.iter().map(|entry| (rule(entry.rule).and_then(RuleDocument::callers), entry.ports.as_deref())),
+            ),
             entries: entries.into(),
         };
         Destinations { names: names.map(bucket), addresses: addresses.map(bucket) }

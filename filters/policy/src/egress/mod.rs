@@ -6,11 +6,14 @@
 
 mod authority;
 mod caller;
+mod callers;
 mod cidr;
 mod connection;
+mod counts;
 mod document;
 #[cfg(feature = "explain")]
 mod explain;
+mod expiry;
 mod form;
 mod host;
 mod index;
@@ -34,7 +37,9 @@ use std::borrow::Cow;
 use crate::decision::{Action, Decision, HeaderOp, Section};
 use crate::environment::{Environment, Timestamp};
 use crate::matching::PathMatch;
+use crate::metrics::Metrics;
 use crate::request::Request;
+use counts::Counters;
 use form::{Form, hosts_agree};
 use index::Destinations;
 use search::{Facts, Found, Search};
@@ -48,6 +53,7 @@ pub struct Egress {
     rules: Box<[Rule]>,
     allow: Destinations,
     deny: Destinations,
+    counters: Counters,
 }
 
 /// One rule, ready to decide.
@@ -85,23 +91,26 @@ struct Refusal<'a> {
     reason: &'static str,
     /// The rule that came nearest.
     rule: Option<&'a Rule>,
+    /// Its number.
+    number: Option<u32>,
 }
 
 impl<'a> Refusal<'a> {
     fn new(status: u16, reason: &'static str) -> Refusal<'a> {
-        Refusal { status, reason, rule: None }
+        Refusal { status, reason, rule: None, number: None }
     }
 }
 
 impl Egress {
     /// Compiles the section.
-    pub fn new(document: EgressDocument) -> Egress {
+    pub fn new(document: EgressDocument, metrics: &mut Metrics) -> Egress {
         let rules = &document.rules.0;
-        let has_paths = |rule: u32| rules.get(rule as usize).is_some_and(|rule| rule.paths.is_some());
         let to = (0u32..).zip(rules).flat_map(|(i, rule)| rule.to.0.iter().map(move |to| (i, to)));
-        let allow = Destinations::new(to, has_paths);
-        let deny = Destinations::new((0u32..).zip(&document.deny), |_| false);
+        let allow = Destinations::new(to, |rule| rules.get(rule as usize));
+        let deny = Destinations::new((0u32..).zip(&document.deny), |_| None);
+        let counters = Counters::new(rules.iter().map(|rule| &*rule.name.0), metrics);
         Egress {
+            counters,
             mode: document.mode,
             verify_sni: document.verify_sni,
             identity: document.identity,
@@ -136,7 +145,8 @@ impl Egress {
             Err(reason) => Err((Refusal::new(400, reason), None)),
         };
         let (refusal, canonical) = match outcome {
-            Ok((rule, canonical)) => {
+            Ok((number, rule, canonical)) => {
+                self.counters.count(Outcome::Allow, Some(number), None, &mut decision.counts);
                 decision.rule = Some(&rule.name);
                 decision.egress = Some(Report { rule: Some(rule), ..facts.report() });
                 (None, canonical)
@@ -149,7 +159,10 @@ impl Egress {
             let report = facts.refusal_report(refusal.rule);
             let id = report.id.unwrap_or_default();
             decision.egress = Some(report);
-            if refusal.status != 403 || self.mode == Mode::Enforce {
+            let is_refused = refusal.status != 403 || self.mode == Mode::Enforce;
+            let outcome = if is_refused { Outcome::Deny } else { Outcome::Audit };
+            self.counters.count(outcome, refusal.number, Some(refusal.reason), &mut decision.counts);
+            if is_refused {
                 let host = form.as_ref().ok().map(|form| &form.authority.host);
                 decision.action = Action::Respond(report::response(&refusal, host, id));
                 return Flow::Responded;
@@ -170,7 +183,7 @@ impl Egress {
         request: &Request<'a>,
         form: &Form<'a>,
         facts: &mut Facts<'_, E>,
-    ) -> Result<(&'a Rule, Option<&'a [u8]>), (Refusal<'a>, Option<&'a [u8]>)> {
+    ) -> Result<(u32, &'a Rule, Option<&'a [u8]>), (Refusal<'a>, Option<&'a [u8]>)> {
         let refuse = |status, reason| Err((Refusal::new(status, reason), None));
         let port = form.authority.port.or_else(|| facts.default_port(request));
         facts.port = port;
@@ -199,15 +212,17 @@ impl Egress {
         if self.deny.denies(host, port) {
             return Err((Refusal::new(403, "hostDenied"), target));
         }
-        let Some(rule) = rule.and_then(|rule| self.rules.get(rule as usize)) else {
+        let numbered = |number: u32| Some((number, self.rules.get(number as usize)?));
+        let Some((number, rule)) = rule.and_then(numbered) else {
             let (stage, rule) = nearest;
-            let rule = rule.filter(|_| stage.names_its_rule()).and_then(|rule| self.rules.get(rule as usize));
-            return Err((Refusal { status: 403, reason: stage.reason(), rule }, target));
+            let (number, rule) = rule.filter(|_| stage.names_its_rule()).and_then(numbered).unzip();
+            return Err((Refusal { status: 403, reason: stage.reason(), rule, number }, target));
         };
         if self.verify_sni && !sni_is(facts.environment.sni().as_deref(), host) {
-            return Err((Refusal { status: 421, reason: "sniMismatch", rule: Some(rule) }, target));
+            let (rule, number) = (Some(rule), Some(number));
+            return Err((Refusal { status: 421, reason: "sniMismatch", rule, number }, target));
         }
-        Ok((rule, target))
+        Ok((number, rule, target))
     }
 }
 

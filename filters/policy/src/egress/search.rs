@@ -42,7 +42,8 @@ impl<'e, E: Environment> Facts<'e, E> {
         *self.now.get_or_insert_with(|| environment.now())
     }
 
-    fn caller(&mut self) -> Option<&[u8]> {
+    /// The verified identity of the caller.
+    pub fn caller(&mut self) -> Option<&[u8]> {
         let (environment, identity) = (&mut *self.environment, self.identity);
         self.caller.get_or_insert_with(|| environment.identity(identity).filter(|caller| !caller.is_empty())).as_deref()
     }
@@ -149,11 +150,11 @@ impl<'r, 'a> Search<'r, 'a> {
     /// Asks the rules of one bucket. All of them when any has `paths`: whether the request is path-scoped depends on
     /// every rule that it selects, also when another allows it.
     pub fn look<E: Environment>(&mut self, bucket: &Bucket, rules: &[Rule], facts: &mut Facts<'_, E>) {
-        for entry in &bucket.entries {
+        let others = bucket.ask_each(facts, |entry, facts| {
             if !bucket.has_paths && self.rule.is_some_and(|rule| rule <= entry.rule) {
-                return;
+                return false;
             }
-            let Some(rule) = rules.get(entry.rule as usize) else { continue };
+            let Some(rule) = rules.get(entry.rule as usize) else { return true };
             let stage = if !entry.has_port(self.port) { Some(Stage::Port) } else { self.ask(rule, facts) };
             note!(facts.environment, crate::explain::Note::EgressRule(entry.rule as usize, stage.map(Stage::reason)));
             match stage {
@@ -165,6 +166,10 @@ impl<'r, 'a> Search<'r, 'a> {
                     }
                 }
             }
+            true
+        });
+        if let Some(stage) = others.filter(|stage| *stage > self.nearest.0) {
+            self.nearest = (stage, None);
         }
     }
 

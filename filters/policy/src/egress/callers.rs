@@ -1,0 +1,156 @@
+//! The rules of one destination by caller: of a hundred thousand that name different callers, one look finds the few that
+//! could be meant.
+//!
+//! Each pattern is filed under the hash of its text, or of the text before its first star; a caller is looked up by its
+//! whole text and by everything that ends in a slash. A hash that collides costs a comparison, no mistake: whoever is
+//! found is asked. Patterns that begin alike and then have a star (`ns/*/sa/a`, `ns/*/sa/b`) are found together.
+
+use std::hash::Hasher;
+
+use hashbrown::HashMap;
+use rustc_hash::{FxBuildHasher, FxHasher};
+use smallvec::SmallVec;
+
+use super::caller::CallerPattern;
+
+/// Fewer entries are asked one by one.
+const FEW: usize = 16;
+
+/// The entries of a bucket by their callers.
+#[derive(Debug)]
+pub(super) struct Callers {
+    /// The first link of each hash.
+    first: HashMap<u32, u32, FxBuildHasher>,
+    /// The entries of one hash in order: the number of an entry, and the next link. A sorted list would take as much
+    /// memory, and sorting it 10 KB of the module.
+    links: Vec<(u32, Option<u32>)>,
+    /// The entries for any caller, in order.
+    open: Vec<u32>,
+    /// Whether any pattern has a star.
+    has_stars: bool,
+    /// The ports of all entries that are not for any caller; `None`: one of them has any port.
+    ports: Option<Vec<u16>>,
+}
+
+/// First links.
+pub(super) type Found = SmallVec<[u32; 4]>;
+
+impl Callers {
+    /// Files entries by the patterns of their rules, `None` for any caller; the other part is their ports, `None` for
+    /// any. `None` when it is not worth it.
+    pub fn new<'p>(
+        entries: impl DoubleEndedIterator<Item = (Option<&'p [CallerPattern]>, Option<&'p [u16]>)> + ExactSizeIterator,
+    ) -> Option<Box<Callers>> {
+        if entries.len() < FEW {
+            return None;
+        }
+        let mut callers = Callers {
+            first: HashMap::default(),
+            links: Vec::new(),
+            open: Vec::new(),
+            has_stars: false,
+            ports: Some(Vec::new()),
+        };
+        // From the last on, so that each new link is the first.
+        for (number, (patterns, ports)) in entries.enumerate().rev() {
+            let number = u32::try_from(number).ok()?;
+            match patterns {
+                Some(patterns) => callers.file(number, patterns, ports)?,
+                None => callers.open.push(number),
+            }
+        }
+        callers.open.reverse();
+        (callers.links.len() >= FEW).then(|| Box::new(callers))
+    }
+
+    fn file(&mut self, number: u32, patterns: &[CallerPattern], ports: Option<&[u16]>) -> Option<()> {
+        for pattern in patterns {
+            let text = pattern.as_str();
+            let start = text.split('*').next().filter(|_| pattern.has_star());
+            self.has_stars |= start.is_some();
+            let link = u32::try_from(self.links.len()).ok()?;
+            let next = self.first.insert(hash(start.unwrap_or(text).as_bytes()), link);
+            self.links.push((number, next));
+        }
+        match (ports, &mut self.ports) {
+            (None, all) => *all = None,
+            (Some(ports), Some(all)) => {
+                for &port in ports {
+                    if let Err(at) = all.binary_search(&port) {
+                        all.insert(at, port);
+                    }
+                }
+            }
+            (Some(_), None) => {}
+        }
+        Some(())
+    }
+
+    /// Whether any entry that is not for any caller has `port`.
+    pub fn have_port(&self, port: Option<u16>) -> bool {
+        self.ports.as_ref().is_none_or(|ports| port.is_some_and(|port| ports.binary_search(&port).is_ok()))
+    }
+
+    /// The entries for any caller.
+    pub fn open(&self) -> &[u32] {
+        &self.open
+    }
+
+    /// Where the entries begin that could be for `caller`, and others now and then.
+    pub fn find(&self, caller: &[u8]) -> Found {
+        let filed = |text: &[u8]| self.first.get(&hash(text)).copied();
+        let mut found = SmallVec::from_iter(filed(caller));
+        if self.has_stars {
+            let starts = caller.iter().enumerate().filter(|(_, byte)| **byte == b'/');
+            found.extend(starts.filter_map(|(at, _)| filed(caller.get(..=at)?)));
+        }
+        found
+    }
+
+    /// The numbers of the entries from a link on, in order.
+    pub fn from(&self, link: u32) -> impl Iterator<Item = u32> {
+        let at = |link: u32| self.links.get(link as usize);
+        std::iter::successors(at(link), move |(_, next)| at((*next)?)).map(|(number, _)| *number)
+    }
+}
+
+/// The policy chooses what is filed, and identities are verified: no keyed hash is needed.
+fn hash(text: &[u8]) -> u32 {
+    let mut hasher = FxHasher::default();
+    hasher.write(text);
+    let hash = hasher.finish();
+    (hash ^ (hash >> 32)) as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::document::{At, Context, Decode, Node};
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    fn pattern(text: String) -> CallerPattern {
+        CallerPattern::decode(&Node::String(text), &At::Root, &mut Context::new(String::new(), 0)).unwrap()
+    }
+
+    #[test]
+    fn whoever_a_pattern_covers_finds_its_entry_among_few() {
+        let mut patterns: Vec<_> = (0..5_000).map(|i| vec![pattern(format!("spiffe://a/ns/n{i}/sa/x"))]).collect();
+        patterns.push(vec![pattern("spiffe://a/ns/n7/sa/*".into()), pattern("spiffe://a/ns/n7/sa/y".into())]);
+        patterns.push(vec![pattern("spiffe://a/ns/*/sa/x".into())]);
+        let all = patterns.iter().map(|patterns| Some(&**patterns)).chain([None]).collect::<Vec<_>>();
+        let callers = Callers::new(all.iter().map(|patterns| (*patterns, Some(&[443][..])))).unwrap();
+        assert!(callers.have_port(Some(443)) && !callers.have_port(Some(80)) && !callers.have_port(None));
+        for caller in ["spiffe://a/ns/n7/sa/x", "spiffe://a/ns/n7/sa/y", "spiffe://a/ns/n4999/sa/x", "spiffe://b/", "x"]
+        {
+            let found = callers.find(caller.as_bytes());
+            let mut numbers: Vec<u32> = found.iter().flat_map(|link| callers.from(*link)).collect();
+            assert!(numbers.len() <= 4, "{caller}: {numbers:?}");
+            numbers.extend(callers.open());
+            for (number, patterns) in (0u32..).zip(&all) {
+                let covered = patterns.is_none_or(|patterns| patterns.iter().any(|p| p.covers(caller.as_bytes())));
+                assert!(!covered || numbers.contains(&number), "{caller}: {number}");
+            }
+        }
+    }
+}

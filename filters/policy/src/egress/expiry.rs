@@ -1,0 +1,104 @@
+//! Rules that end soon: a number for a gauge, and a line for the log.
+
+use super::{Egress, Rule};
+use crate::environment::{Environment, Timestamp};
+
+const DAY: u64 = 24 * 3_600 * 1_000_000_000;
+
+/// Days ahead of a rule's end from which on the log warns.
+const WARN_DAYS: u64 = 14;
+
+/// So many rules are named in a warning.
+const MOST_NAMED: usize = 10;
+
+impl Egress {
+    /// Whether any rule ever ends.
+    pub fn expires(&self) -> bool {
+        self.rules.iter().any(|rule| rule.expires.is_some())
+    }
+
+    /// Whole days until the next rule ends, 0 in its last day; `None` when none will.
+    pub fn days_to_next_expiry(&self, now: Timestamp) -> Option<u64> {
+        self.rules.iter().filter_map(|rule| days_left(rule, now)).min()
+    }
+
+    /// A line that names the rules that end within 14 days. Given once a day by whichever worker asks first, and when a
+    /// new policy brings other such rules: what was said last is stored under `key`.
+    pub fn expiry_warning(&self, key: &[u8], environment: &mut impl Environment) -> Option<String> {
+        let now = environment.now();
+        let ending = || self.rules.iter().filter_map(|rule| Some((rule, days_left(rule, now)?))).filter(is_near);
+        let number = ending().count();
+        ending().next()?;
+        let rules = if number == 1 { "egress rule ends" } else { "egress rules end" };
+        let mut line = format!("{number} {rules} within {WARN_DAYS} days:");
+        for (i, (rule, days)) in ending().take(MOST_NAMED).enumerate() {
+            let owner = rule.owner.as_deref().unwrap_or("nobody");
+            let comma = if i > 0 { "," } else { "" };
+            line.push_str(&format!("{comma} {} (owner: {owner}) in {days} d", rule.name));
+        }
+        if number > MOST_NAMED {
+            line.push_str(&format!(", and {} more", number - MOST_NAMED));
+        }
+        // The line says the days left, so that it differs from day to day; the date is for the last hours of a rule.
+        let said = format!("{} {line}", now.0 / DAY).into_bytes();
+        let mut before = Vec::new();
+        let version = environment.load(key, &mut before);
+        if before == said {
+            return None;
+        }
+        // A conflict: another worker has just said it.
+        environment.store(key, &said, version).ok().map(|_| line)
+    }
+}
+
+fn days_left(rule: &Rule, now: Timestamp) -> Option<u64> {
+    Some(rule.expires?.0.checked_sub(now.0).filter(|left| *left > 0)? / DAY)
+}
+
+fn is_near((_, days): &(&Rule, u64)) -> bool {
+    *days < WARN_DAYS
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Policy;
+    use crate::wire::{WireRequest, World};
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    fn policy(expires: &str) -> Policy {
+        let rules = format!(
+            r#"[{{"name":"a","owner":"web","to":[{{"host":"a.test"}}],"expires":"{expires}"}},
+                {{"name":"b","to":[{{"host":"a.test"}}],"expires":"2020-01-01T00:00:00Z"}},
+                {{"name":"c","to":[{{"host":"a.test"}}]}}]"#
+        );
+        Policy::from_json(format!(r#"{{"egress":{{"rules":{rules}}}}}"#).as_bytes()).unwrap()
+    }
+
+    fn ask(policy: &Policy, world: &mut World) -> Option<String> {
+        let request = r#"{"method":"GET","authority":"a.test","path":"/"}"#;
+        let request: WireRequest = serde_json::from_str(request).unwrap();
+        policy.egress().unwrap().expiry_warning(b"k", &mut request.environment(world))
+    }
+
+    #[test]
+    fn a_rule_is_named_once_a_day_in_its_last_fourteen() {
+        let time = |text| Timestamp::parse(text).unwrap();
+        let policy = policy("2026-01-20T00:00:00Z");
+        let egress = policy.egress().unwrap();
+        let mut world = World::new(time("2026-01-05T23:59:59Z"), 0);
+        assert_eq!((egress.days_to_next_expiry(world.now), ask(&policy, &mut world)), (Some(14), None));
+        world.now = time("2026-01-06T12:00:00Z");
+        assert_eq!(egress.days_to_next_expiry(world.now), Some(13));
+        let line = "1 egress rule ends within 14 days: a (owner: web) in 13 d";
+        assert_eq!((ask(&policy, &mut world).as_deref(), ask(&policy, &mut world)), (Some(line), None));
+        world.now = time("2026-01-07T12:00:00Z");
+        assert!(ask(&policy, &mut world).is_some());
+        let other = super::tests::policy("2026-01-10T00:00:00Z");
+        assert!(ask(&other, &mut world).unwrap().ends_with("in 2 d"), "a reload that brings another end");
+        world.now = time("2026-01-20T00:00:00Z");
+        assert_eq!((egress.days_to_next_expiry(world.now), ask(&policy, &mut world)), (None, None));
+        assert!(egress.expires());
+    }
+}

@@ -1,0 +1,87 @@
+//! Envoy's own path normalisation as another reader: what the allowlist forwards, Envoy reads as it stands; and where Envoy
+//! reads another path than the allowlist in what a client wrote, the client's text goes no further.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test stops at the first surprise")]
+
+use anyhow::Result;
+use penstock_integration::http::{Connection, Protocol, Request};
+use penstock_integration::{Bootstrap, Listener, Route, Upstream};
+use penstock_policy::egress::canonical;
+use serde_json::json;
+
+/// What paths are made of.
+const PIECES: [&str; 30] = [
+    "/", "/", "/", "/", "a", "b", ".", "..", "...", ";", ";x=1", "%2e", "%2E%2e", "%2f", "%5C", "%3b", "%41", "%7e",
+    "%c3%a9", "%C3%A9", "%20", "%3F", "%23", "+", "@", ":", "~", "*", "'", "c:",
+];
+
+/// Paths in a fixed random order (Knuth's MMIX generator).
+fn paths(count: usize) -> Vec<String> {
+    let mut state = 7u64;
+    let mut next = |below: usize| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as usize % below
+    };
+    (0..count).map(|_| format!("/{}", (0..next(9)).map(|_| PIECES[next(PIECES.len())]).collect::<String>())).collect()
+}
+
+/// Where the readings may differ, each harmless because ours is what goes on: params, which only the allowlist drops; a path
+/// of slashes alone, which Envoy does not merge.
+fn is_exception(path: &str) -> bool {
+    path.contains(';') || path.contains("%3b") || path.bytes().all(|byte| byte == b'/')
+}
+
+/// The same path with its escapes in upper case, which Envoy leaves as they are (RFC 3986 §6.2.2.1: no other path).
+fn upper_escapes(path: &str) -> String {
+    let mut parts = path.split('%');
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |out, part| format!("{out}%{}{}", part[..2].to_ascii_uppercase(), &part[2..]))
+}
+
+#[test]
+fn envoy_reads_what_is_forwarded_as_it_stands() -> Result<()> {
+    let upstream = Upstream::echo()?;
+    let mut bootstrap = Bootstrap::new()?.cluster("upstream", upstream.address());
+    let actions = ["UNESCAPE_AND_FORWARD", "REJECT_REQUEST", "KEEP_UNCHANGED"];
+    for action in actions {
+        let listener = Listener::new(action)
+            .manager("normalize_path", json!(true))
+            .manager("merge_slashes", json!(true))
+            .manager("path_with_escaped_slashes_action", json!(action));
+        bootstrap = bootstrap.listener(listener.route(Route::any().to("upstream")));
+    }
+    let mut envoy = bootstrap.start()?;
+    let (mut same, mut ours_only, mut differ) = (0, 0, 0);
+    for action in actions {
+        let address = envoy.address(action)?;
+        let mut connection = Connection::open(Protocol::Http1, address)?;
+        // The path as Envoy reads it; `None`: refused.
+        let mut read = |path: &str| -> Result<Option<String>> {
+            let before = upstream.requests();
+            let response = connection.request(&Request::new("GET", "a.test", path));
+            if !response.as_ref().is_ok_and(|response| response.status == 200) {
+                connection = Connection::open(Protocol::Http1, address)?;
+                assert_eq!(upstream.requests(), before, "{path}");
+                return Ok(None);
+            }
+            Ok(upstream.last().map(|received| received.path()))
+        };
+        for path in paths(400) {
+            let Ok(ours) = canonical(path.as_bytes()) else { continue };
+            let ours = String::from_utf8(ours.into_owned())?;
+            let again = read(&ours)?;
+            assert_eq!(again.as_ref(), Some(&ours), "{action}: forwarded for {path}, and read differently");
+            match read(&path)? {
+                None => ours_only += 1,
+                Some(theirs) if upper_escapes(&theirs) == ours => same += 1,
+                Some(theirs) => {
+                    assert!(is_exception(&path), "{action}: {path}: ours {ours}, Envoy's {theirs}");
+                    differ += 1;
+                }
+            }
+        }
+    }
+    println!("read alike: {same}; refused by Envoy only: {ours_only}; read differently: {differ}");
+    assert!(same > 300, "{same}");
+    envoy.check_healthy()
+}

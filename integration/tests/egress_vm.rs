@@ -1,0 +1,178 @@
+//! What is left of the egress filter when its VM is dead: nothing passes.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use penstock_integration::http::{self, Protocol, Request};
+use penstock_integration::{Bootstrap, Listener, Route, Upstream, WasmFilter, workspace};
+use serde_json::{Value, json};
+
+/// The egress module with the feature `trap`, in a folder that nothing else uses.
+fn module() -> Result<PathBuf> {
+    let target = workspace::root().join("target/trap");
+    let status = Command::new(env!("CARGO"))
+        .args(["build", "--quiet", "--locked", "--package", "penstock-egress-allowlist", "--features", "trap"])
+        .args(["--target", "wasm32-wasip1", "--target-dir"])
+        .arg(&target)
+        .env("CARGO_PROFILE_DEV_DEBUG", "false")
+        .env_remove("RUSTFLAGS")
+        .current_dir(workspace::root())
+        .status()
+        .context("cannot run cargo")?;
+    ensure!(status.success(), "the module that traps could not be built");
+    Ok(target.join("wasm32-wasip1/debug/penstock_egress_allowlist.wasm"))
+}
+
+fn policy() -> Value {
+    json!({"egress": {"rules": [{"name": "r", "to": [{"host": "a.test"}, {"host": "*.example.com"}]}]}})
+}
+
+fn filter(name: &str, failure_policy: &str) -> Result<WasmFilter> {
+    // A VM of its own: the death of another one's must not count.
+    let filter = WasmFilter::at(name, &module()?, policy()).named(name).vm_id(name);
+    Ok(filter.failure_policy(failure_policy))
+}
+
+#[test]
+fn shipped_modules_do_not_know_the_trap() -> Result<()> {
+    for name in ["egress-allowlist", "suite"] {
+        let bytes = std::fs::read(workspace::module(name)?)?;
+        assert!(!bytes.windows(15).any(|window| window == b"x-penstock-trap"), "{name}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_dead_vm_answers_503_and_forwards_nothing() -> Result<()> {
+    for failure_policy in ["FAIL_CLOSED", "FAIL_RELOAD"] {
+        for protocol in Protocol::ALL {
+            let upstream = Upstream::echo()?;
+            let envoy = Bootstrap::new()?
+                // One worker has one VM: when it is dead, all of them are.
+                .concurrency(1)
+                .cluster("upstream", upstream.address())
+                .listener(
+                    Listener::new("egress").wasm(&filter("egress", failure_policy)?).route(Route::any().to("upstream")),
+                )
+                .start()?;
+            let address = envoy.address("egress")?;
+            let ask = |request: &Request| http::send(protocol, address, request).map(|response| response.status);
+            assert_eq!(ask(&Request::new("GET", "a.test", "/"))?, 200);
+            assert_eq!(ask(&Request::new("GET", "evil.test", "/"))?, 403);
+            assert_eq!(upstream.requests(), 1);
+
+            let trapped = Request::new("GET", "a.test", "/").header("x-penstock-trap", "1");
+            assert_eq!(ask(&trapped)?, 503, "{failure_policy} {protocol}");
+            assert!(envoy.log()?.contains("Function: proxy_on_request_headers failed"), "{}", envoy.log()?);
+            assert_eq!(upstream.requests(), 1);
+
+            match failure_policy {
+                "FAIL_CLOSED" => {
+                    for host in ["a.test", "evil.test", "127.1"] {
+                        for _ in 0..5 {
+                            assert_eq!(ask(&Request::new("GET", host, "/"))?, 503, "{protocol} {host}");
+                        }
+                    }
+                    assert_eq!(upstream.requests(), 1);
+                }
+                _ => {
+                    // Envoy makes a new VM with a request after a second or so; until then, 503.
+                    let started = Instant::now();
+                    loop {
+                        match ask(&Request::new("GET", "evil.test", "/"))? {
+                            403 => break,
+                            status => assert_eq!(status, 503, "{protocol}"),
+                        }
+                        assert!(started.elapsed() < Duration::from_secs(30), "no new VM");
+                        thread::sleep(Duration::from_millis(100));
+                    }
+                    assert_eq!(upstream.requests(), 1);
+                    assert_eq!(ask(&Request::new("GET", "a.test", "/"))?, 200);
+                    assert_eq!(ask(&trapped)?, 503);
+                    assert_eq!(upstream.requests(), 2);
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A server that counts its connections and greets each.
+fn greeter() -> Result<(SocketAddr, Arc<AtomicUsize>)> {
+    let listener = TcpListener::bind(("127.0.0.1", 0))?;
+    let (address, count) = (listener.local_addr()?, Arc::new(AtomicUsize::new(0)));
+    let counted = Arc::clone(&count);
+    thread::spawn(move || {
+        for mut stream in listener.incoming().map_while(Result::ok) {
+            counted.fetch_add(1, Ordering::SeqCst);
+            thread::spawn(move || {
+                // A proxy that hangs up is one of the outcomes.
+                let _ = stream.write_all(b"pong").and_then(|()| stream.read(&mut [0; 1024]));
+            });
+        }
+    });
+    Ok((address, count))
+}
+
+/// Whether a connection that asks for `name` gets an answer.
+fn greeted(address: SocketAddr, name: &str) -> Result<bool> {
+    let mut stream = TcpStream::connect(address)?;
+    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+    stream.write_all(&http::client_hello(Some(name)))?;
+    Ok(stream.read(&mut [0; 4]).is_ok_and(|read| read > 0))
+}
+
+#[test]
+fn a_dead_vm_closes_connections_and_opens_none() -> Result<()> {
+    for failure_policy in ["FAIL_CLOSED", "FAIL_RELOAD"] {
+        let (server, connections) = greeter()?;
+        let listener = json!({
+            "name": "egress",
+            "address": {"socket_address": {"address": "127.0.0.1", "port_value": 0}},
+            "listener_filters": [{"name": "tls", "typed_config":
+                {"@type": "type.googleapis.com/envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector"}}],
+            "filter_chains": [{"filters": [
+                {"name": "egress", "typed_config": filter("egress", failure_policy)?.network_config()},
+                {"name": "tcp", "typed_config": {
+                    "@type": "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy",
+                    "stat_prefix": "egress", "cluster": "upstream",
+                }},
+            ]}],
+        });
+        let envoy = Bootstrap::new()?.concurrency(1).cluster("upstream", server).any_listener(listener).start()?;
+        let address = envoy.address("egress")?;
+        assert!(greeted(address, "api.example.com")?);
+        assert!(!greeted(address, "evil.test")?);
+        assert!(!greeted(address, "trap.test")?);
+        assert!(envoy.log()?.contains("Function: proxy_on_new_connection failed"), "{}", envoy.log()?);
+        assert_eq!(connections.load(Ordering::SeqCst), 1);
+        let started = Instant::now();
+        match failure_policy {
+            "FAIL_CLOSED" => {
+                for _ in 0..5 {
+                    assert!(!greeted(address, "api.example.com")?);
+                }
+                assert_eq!(connections.load(Ordering::SeqCst), 1);
+            }
+            _ => {
+                while !greeted(address, "api.example.com")? {
+                    assert_eq!(connections.load(Ordering::SeqCst), 1);
+                    assert!(started.elapsed() < Duration::from_secs(30), "no new VM");
+                    thread::sleep(Duration::from_millis(100));
+                }
+                assert!(!greeted(address, "evil.test")?);
+                assert_eq!(connections.load(Ordering::SeqCst), 2);
+            }
+        }
+    }
+    Ok(())
+}
