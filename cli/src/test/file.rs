@@ -479,7 +479,8 @@ impl Decode for Answer {
 /// The same value as JSON.
 fn json(node: &Node) -> Value {
     match node {
-        Node::Null => Value::Null,
+        // The YAML reader leaves nothing unread.
+        Node::Null | Node::Unread(_) => Value::Null,
         Node::Bool(value) => Value::from(*value),
         Node::Integer(value) => Value::from(*value),
         Node::Float(value) => Value::from(*value),
