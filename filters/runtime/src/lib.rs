@@ -18,6 +18,7 @@ mod headers;
 mod host;
 mod later;
 mod memory;
+mod question;
 mod shared;
 
 pub use abi::Flow;
@@ -74,6 +75,7 @@ macro_rules! module {
             }
 
             $crate::callbacks_of_connections!($module);
+            $crate::callbacks_of_calls!($module);
 
             #[unsafe(no_mangle)]
             extern "C" fn proxy_on_response_headers(stream: u32, _count: u32, _end_of_stream: u32) -> u32 {
@@ -96,6 +98,27 @@ macro_rules! module {
             }
         }
     };
+}
+
+/// The callbacks of gRPC calls, for the modules that run `rateLimits`.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! callbacks_of_calls {
+    (RateLimit) => {
+        #[unsafe(no_mangle)]
+        extern "C" fn proxy_on_grpc_receive(stream: u32, call: u32, size: usize) {
+            VM.with(|vm| vm.grpc_receive(stream, call, size));
+        }
+
+        #[unsafe(no_mangle)]
+        extern "C" fn proxy_on_grpc_close(stream: u32, call: u32, _status: u32) {
+            VM.with(|vm| vm.grpc_close(stream, call));
+        }
+    };
+    (Suite) => {
+        $crate::callbacks_of_calls!(RateLimit);
+    };
+    ($other:ident) => {};
 }
 
 /// The callbacks of the network filter, for the modules that run `egress`.
