@@ -142,6 +142,8 @@ host_functions! { "env":
         headers_size: usize,
         grpc_status: u32,
     );
+    /// What follows in this callback is about another context.
+    fn proxy_set_effective_context(context: u32);
     /// Lets a paused stream go on.
     fn proxy_continue_stream(stream: u32);
     /// Begins a unary gRPC call; `proxy_on_grpc_receive` or `proxy_on_grpc_close` ends it, maybe within this call.

@@ -405,6 +405,10 @@ pub(crate) unsafe fn proxy_grpc_cancel(call: u32) -> u32 {
     0
 }
 
+pub(crate) unsafe fn proxy_set_effective_context(_context: u32) -> u32 {
+    enter("proxy_set_effective_context").unwrap_or(0)
+}
+
 pub(crate) unsafe fn proxy_continue_stream(_stream: u32) -> u32 {
     if let Some(status) = enter("proxy_continue_stream") {
         return status;

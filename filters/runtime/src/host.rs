@@ -97,6 +97,12 @@ pub(crate) fn respond(
     })
 }
 
+/// Makes the request `stream` the current one for the rest of this callback.
+pub(crate) fn act_for(stream: u32) -> Result<(), Status> {
+    // SAFETY: takes no memory.
+    Status::check(unsafe { abi::proxy_set_effective_context(stream) })
+}
+
 /// Lets the current request go on after a pause.
 pub(crate) fn continue_request() -> Result<(), Status> {
     // SAFETY: takes no memory.

@@ -106,13 +106,13 @@ macro_rules! module {
 macro_rules! callbacks_of_calls {
     (RateLimit) => {
         #[unsafe(no_mangle)]
-        extern "C" fn proxy_on_grpc_receive(stream: u32, call: u32, size: usize) {
-            VM.with(|vm| vm.grpc_receive(stream, call, size));
+        extern "C" fn proxy_on_grpc_receive(_plugin: u32, call: u32, size: usize) {
+            VM.with(|vm| vm.grpc_receive(call, size));
         }
 
         #[unsafe(no_mangle)]
-        extern "C" fn proxy_on_grpc_close(stream: u32, call: u32, _status: u32) {
-            VM.with(|vm| vm.grpc_close(stream, call));
+        extern "C" fn proxy_on_grpc_close(_plugin: u32, call: u32, _status: u32) {
+            VM.with(|vm| vm.grpc_close(call));
         }
     };
     (Suite) => {

@@ -1,34 +1,20 @@
 //! A request that waits for a rate-limit service.
 //!
-//! The call runs in the request's own context, so the host tells that context how it ended, and gives the call up when
-//! the request ends first. It may end within the very call that begins it, when the cluster is unknown or has no host:
-//! the callback then comes before the call's number is known.
+//! The host makes the call in the plugin's context, not in the request's: the callback names the plugin, so the request
+//! is found by the call's number, and nobody but this module gives up a call whose request has ended. A call may end
+//! within the very call that begins it, when the cluster is unknown or has no host: the callback then comes before the
+//! number is known.
 
 use std::time::Duration;
 
 use penstock_policy::rate_limits::{Failure, Pending, Question, Reply};
 use penstock_policy::{Environment, Timestamp};
-use prost::Message;
 
 use crate::host::{self, HostEnvironment};
 use crate::memory::HostBuffer;
 
 const SERVICE: &str = "envoy.service.ratelimit.v3.RateLimitService";
 const METHOD: &str = "ShouldRateLimit";
-
-/// `envoy.config.core.v3.GrpcService`.
-#[derive(Clone, PartialEq, Eq, Message)]
-struct GrpcService {
-    #[prost(message, optional, tag = "1")]
-    envoy_grpc: Option<EnvoyGrpc>,
-}
-
-/// `envoy.config.core.v3.GrpcService.EnvoyGrpc`.
-#[derive(Clone, PartialEq, Eq, Message)]
-struct EnvoyGrpc {
-    #[prost(string, tag = "1")]
-    cluster_name: String,
-}
 
 /// What is kept of a request while it waits.
 #[derive(Debug)]
@@ -62,22 +48,17 @@ impl Waiting {
         self.call.number = Some(number);
     }
 
-    /// Whether a callback for call `number` is about this question.
-    pub(crate) fn is(&self, number: u32) -> bool {
-        self.call.number.is_none_or(|own| own == number)
-    }
-
-    /// Whether the host is still taking the call.
-    pub(crate) fn is_beginning(&self) -> bool {
-        self.call.number.is_none()
+    /// The host's number of the call; `None` while the host is still taking it.
+    pub(crate) fn number(&self) -> Option<u32> {
+        self.call.number
     }
 
     /// Notes how the call ended: with a message, or without one. Hosts tell a timeout as one error of many, so it is
-    /// told by the clock.
+    /// told by the clock; a quarter of the timeout is for theirs, which counts from the last turn of its event loop.
     pub(crate) fn hear(&mut self, message: Option<&[u8]>) {
         let is_late = || {
             let Timestamp(now) = HostEnvironment::default().now();
-            Duration::from_nanos(now.saturating_sub(self.call.since.0)) >= self.call.timeout
+            Duration::from_nanos(now.saturating_sub(self.call.since.0)) >= self.call.timeout / 4 * 3
         };
         self.is_answered = true;
         self.pending.hear(match message {
@@ -86,20 +67,17 @@ impl Waiting {
             None => Reply::failed(Failure::Error),
         });
     }
-
-    /// Gives the call up.
-    pub(crate) fn cancel(self) {
-        if let Some(number) = self.call.number {
-            host::grpc_cancel(number);
-        }
-    }
 }
 
 /// Begins the call; the number is the host's. An error is one that no callback tells of, or has told of already.
 pub(crate) fn ask(question: &Question<'_>) -> Result<u32, crate::abi::Status> {
-    let cluster_name = question.cluster.to_owned();
-    let service = GrpcService { envoy_grpc: Some(EnvoyGrpc { cluster_name }) }.encode_to_vec();
     // Rounded up; a timeout of 0 would be none at all.
     let timeout = question.timeout.as_nanos().div_ceil(1_000_000).max(1);
-    host::grpc_call(&service, SERVICE, METHOD, &question.message, u32::try_from(timeout).unwrap_or(u32::MAX))
+    host::grpc_call(
+        &question.grpc_service(),
+        SERVICE,
+        METHOD,
+        &question.message,
+        u32::try_from(timeout).unwrap_or(u32::MAX),
+    )
 }

@@ -7,13 +7,12 @@
 
 use std::time::Duration;
 
-use prost::Message;
 use smallvec::SmallVec;
 
 use super::Verdict;
 use super::document::{GlobalDocument, OnFailure, Quota};
 use super::key::{Fingerprint, KeyPart, Value};
-use super::service::{Descriptor, Entry, OK, OVER_LIMIT, Override, RateLimitRequest, RateLimitResponse};
+use super::service::{self, Descriptor, OK, OVER_LIMIT, RateLimitResponse, put_bytes};
 
 /// The service that a limit asks.
 #[derive(Debug, PartialEq, Eq)]
@@ -30,7 +29,8 @@ pub(super) struct Global {
     service: u32,
     timeout: Duration,
     pub(super) on_failure: OnFailure,
-    limit: Override,
+    requests_per_unit: u32,
+    unit: u8,
 }
 
 impl Global {
@@ -46,13 +46,14 @@ impl Global {
             service: u32::try_from(number).unwrap_or(u32::MAX),
             timeout: document.timeout.0,
             on_failure: document.on_failure,
-            limit: Override { requests_per_unit: quota.requests.0, unit },
+            requests_per_unit: quota.requests.0,
+            unit,
         }
     }
 }
 
 /// `envoy.type.v3.RateLimitUnit`, as far as it is a fixed time.
-pub(super) fn unit(per: Duration) -> Option<i32> {
+pub(super) fn unit(per: Duration) -> Option<u8> {
     match (per.as_secs(), per.subsec_nanos()) {
         (1, 0) => Some(1),
         (60, 0) => Some(2),
@@ -75,14 +76,9 @@ pub(super) struct Ask {
 impl Ask {
     /// Begins with the limit's name; [`Ask::part`] adds the key.
     pub(super) fn new(limit: u32, name: &str, global: &Global, cost: u32) -> Ask {
-        let name = Entry { key: "generic_key".to_owned(), value: name.to_owned() };
-        let descriptor =
-            Descriptor { entries: vec![name], limit: Some(global.limit), hits_addend: Some(u64::from(cost)) };
+        let mut descriptor = Descriptor::new(global.requests_per_unit, global.unit, cost);
+        descriptor.entry("generic_key", name);
         Ask { limit, service: global.service, timeout: global.timeout, descriptor }
-    }
-
-    fn entry(&mut self, key: &str, value: String) {
-        self.descriptor.entries.push(Entry { key: key.to_owned(), value });
     }
 
     /// The key's next part, under the name that users of Envoy's own filter know. What is no UTF-8 shows U+FFFD: the
@@ -97,17 +93,15 @@ impl Ask {
             KeyPart::Peer => "peer",
             KeyPart::Constant(_) => "generic_key",
         };
-        let value = match value {
-            Value::Address(address) => address.to_string(),
-            Value::Text(text) => String::from_utf8_lossy(text).into_owned(),
-        };
-        self.entry(key, value);
+        match value {
+            Value::Address(address) => self.descriptor.entry(key, &address.to_string()),
+            Value::Text(text) => self.descriptor.entry(key, &String::from_utf8_lossy(text)),
+        }
     }
 
-    /// The request has no key: all such share this descriptor.
+    /// The request has no key: all such share the descriptor that has this for a key.
     pub(super) fn missing(&mut self) {
-        self.descriptor.entries.truncate(1);
-        self.entry("missing_key", "true".to_owned());
+        self.descriptor.entry("missing_key", "true");
     }
 }
 
@@ -154,14 +148,9 @@ impl Pending {
         let asks = self.questions().nth(self.replies.len())?;
         let first = asks.first()?;
         let service = services.get(first.service as usize)?;
-        let request = RateLimitRequest {
-            domain: service.domain.as_ref().to_owned(),
-            descriptors: asks.iter().map(|ask| ask.descriptor.clone()).collect(),
-            hits_addend: first.descriptor.hits_addend.and_then(|hits| u32::try_from(hits).ok()).unwrap_or(1),
-        };
         Some(Question {
             cluster: &service.cluster,
-            message: request.encode_to_vec(),
+            message: service::request(&service.domain, asks.iter().map(|ask| &ask.descriptor)),
             timeout: asks.iter().map(|ask| ask.timeout).min().unwrap_or_default(),
         })
     }
@@ -200,6 +189,16 @@ pub struct Question<'a> {
     pub message: Vec<u8>,
     /// How long the request may wait: from 1 ms.
     pub timeout: Duration,
+}
+
+impl Question<'_> {
+    /// The cluster as a serialised `envoy.config.core.v3.GrpcService`: field 1 of its field 1, `envoy_grpc`.
+    pub fn grpc_service(&self) -> Vec<u8> {
+        let (mut inner, mut outer) = (Vec::new(), Vec::new());
+        put_bytes(&mut inner, 1, self.cluster.as_bytes());
+        put_bytes(&mut outer, 1, &inner);
+        outer
+    }
 }
 
 /// Why a service has not answered.
@@ -244,7 +243,7 @@ impl Reply {
             statuses.len() == count && (names_one || answer.overall_code == OK)
         });
         let status = statuses.and_then(|statuses| statuses.get(at));
-        let until_reset = status.map_or(0, |status| status.until_reset());
+        let until_reset = status.map_or(0, |status| status.until_reset);
         let is_over = answer.overall_code == OVER_LIMIT && status.is_none_or(|status| status.code == OVER_LIMIT);
         let verdict = if is_over { Verdict::Wait(until_reset) } else { Verdict::Passes };
         (verdict, status.map(|status| (status.limit_remaining, until_reset)))

@@ -296,14 +296,11 @@ impl Limit {
         environment: &mut impl Environment,
     ) -> Option<Ask> {
         let mut ask = Ask::new(self.number, &self.name, self.global.as_ref()?, cost);
-        for part in &self.key {
-            match part.value(request, trusted_hops, environment) {
-                Some(value) => ask.part(part, &value),
-                None => {
-                    ask.missing();
-                    break;
-                }
-            }
+        let values: Option<SmallVec<[_; 2]>> =
+            self.key.iter().map(|part| part.value(request, trusted_hops, environment)).collect();
+        match values {
+            Some(values) => self.key.iter().zip(&values).for_each(|(part, value)| ask.part(part, value)),
+            None => ask.missing(),
         }
         Some(ask)
     }

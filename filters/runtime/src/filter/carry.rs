@@ -7,7 +7,7 @@ use penstock_policy::{Action, Decision, HeaderOp, Module, Request, Runs, Scratch
 
 use super::{Plugin, Vm};
 use crate::abi::Flow;
-use crate::failure::Failure;
+use crate::failure::{self, Failure};
 use crate::host::{self, HostEnvironment};
 use crate::later::Later;
 use crate::memory::HostBuffer;
@@ -54,16 +54,24 @@ impl<M: Runs> Vm<M> {
     ) -> Result<Flow, Failure> {
         while let Some(question) = plugin.policy.question(&pending) {
             let waiting = Waiting::new(map, pending, &question);
-            self.state(|state| state.waiting.insert(stream, waiting));
+            self.state(|state| {
+                state.waiting.insert(stream, waiting);
+                state.beginning = Some(stream);
+            });
             // The callback may come within this call: then it only leaves the answer.
             let asked = question::ask(&question);
-            let Some(mut waiting) = self.state(|state| state.waiting.remove(&stream)).flatten() else {
-                return Ok(Flow::Pause);
-            };
+            let begun = self.state(|state| {
+                state.beginning = None;
+                state.waiting.remove(&stream)
+            });
+            let Some(mut waiting) = begun.flatten() else { return Ok(Flow::Pause) };
             match asked {
                 Ok(number) if !waiting.is_answered => {
                     waiting.began(number);
-                    self.state(|state| state.waiting.insert(stream, waiting));
+                    self.state(|state| {
+                        state.calls.insert(number, stream);
+                        state.waiting.insert(stream, waiting);
+                    });
                     return Ok(Flow::Pause);
                 }
                 Err(_) if !waiting.is_answered => waiting.hear(None),
@@ -80,19 +88,22 @@ impl<M: Runs> Vm<M> {
     }
 
     /// A call has ended. One that nobody waits for any more is nobody's.
-    pub(super) fn called(&self, stream: u32, call: u32, message: Option<&[u8]>) {
-        let taken = self.state(|state| match state.waiting.remove(&stream) {
-            Some(waiting) if waiting.is(call) => Some((waiting, state.streams.get(&stream)?.clone())),
-            Some(other) => {
-                state.waiting.insert(stream, other);
-                None
-            }
-            None => None,
+    pub(super) fn called(&self, call: u32, message: Option<&[u8]>) {
+        let taken = self.state(|state| {
+            let Some(stream) = state.calls.remove(&call) else {
+                if let Some(waiting) = state.beginning.and_then(|stream| state.waiting.get_mut(&stream)) {
+                    waiting.hear(message);
+                }
+                return None;
+            };
+            Some((stream, state.waiting.remove(&stream)?, state.streams.get(&stream)?.clone()))
         });
-        let Some((mut waiting, plugin)) = taken.flatten() else { return };
+        let Some((stream, mut waiting, plugin)) = taken.flatten() else { return };
         waiting.hear(message);
-        if waiting.is_beginning() {
-            self.state(|state| state.waiting.insert(stream, waiting));
+        // The host is in the plugin's context.
+        if let Err(status) = host::act_for(stream) {
+            // Nothing can be done to the request; its own timeout ends it.
+            failure::note("context", &format!("cannot act for a request that waits ({status})"));
             return;
         }
         let flow = match self.ask(stream, &plugin, waiting.headers, waiting.pending) {
@@ -107,8 +118,12 @@ impl<M: Runs> Vm<M> {
 
     /// The request has ended, or been answered, without us.
     pub(super) fn stop_waiting(&self, stream: u32) {
-        if let Some(waiting) = self.state(|state| state.waiting.remove(&stream)).flatten() {
-            waiting.cancel();
+        let call = self.state(|state| {
+            let call = state.waiting.remove(&stream)?.number()?;
+            state.calls.remove(&call).map(|_| call)
+        });
+        if let Some(call) = call.flatten() {
+            host::grpc_cancel(call);
         }
     }
 

@@ -34,6 +34,10 @@ struct State<M: Runs> {
     later: Contexts<Later>,
     /// And those that wait for a rate-limit service.
     waiting: Contexts<Waiting>,
+    /// The requests of the calls under way.
+    calls: Contexts<u32>,
+    /// The request whose call the host is just taking.
+    beginning: Option<u32>,
 }
 
 /// A policy at work, and what it has counted.
@@ -97,6 +101,8 @@ impl<M: Runs> Vm<M> {
             streams: Contexts::with_hasher(FxBuildHasher),
             later: Contexts::with_hasher(FxBuildHasher),
             waiting: Contexts::with_hasher(FxBuildHasher),
+            calls: Contexts::with_hasher(FxBuildHasher),
+            beginning: None,
         }))
     }
 
@@ -150,16 +156,16 @@ impl<M: Runs> Vm<M> {
         self.carry(stream).unwrap_or_else(Failure::refuse)
     }
 
-    /// A gRPC call of a request has ended with a message.
-    pub fn grpc_receive(&self, stream: u32, call: u32, size: usize) {
+    /// A gRPC call has ended with a message.
+    pub fn grpc_receive(&self, call: u32, size: usize) {
         // What cannot be read is no answer.
         let message = host::grpc_message(size).ok();
-        self.called(stream, call, message.as_deref());
+        self.called(call, message.as_deref());
     }
 
-    /// A gRPC call of a request has ended without a message.
-    pub fn grpc_close(&self, stream: u32, call: u32) {
-        self.called(stream, call, None);
+    /// A gRPC call has ended without a message.
+    pub fn grpc_close(&self, call: u32) {
+        self.called(call, None);
     }
 
     /// A connection begins whose bytes nobody will read: decide before any of them goes anywhere.
