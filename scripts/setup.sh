@@ -17,7 +17,7 @@ fi
 steps=(rust wasm-targets node wasm-opt envoy)
 case ${1:-all} in
 run) ;;
-all) steps+=(wasm-bindgen cargo-deny) ;;
+all) steps+=(wasm-bindgen cargo-deny ratelimit) ;;
 *) die "usage: setup.sh [run|all]" ;;
 esac
 

@@ -7,6 +7,8 @@
 //!   a new policy through filesystem ECDS, so nothing drains.
 //! - [`http`] holds clients that send exactly what they are told, over HTTP/1.1 and HTTP/2.
 //! - [`Upstream`] is a server that says what it received, and that hangs, fails or resets on demand.
+//! - [`RateLimitService`] is envoyproxy/ratelimit with its Redis.
+//! - [`GrpcServer`] answers gRPC calls as wrongly as it is told.
 //! - [`Traffic`] keeps requests coming while something else happens, and counts those that went wrong.
 //! - [`check_routes`] runs a table of requests.
 //! - [`contract`] reads the contract's cases.
@@ -23,8 +25,10 @@ pub mod control_plane;
 pub mod demo;
 mod discovery;
 mod envoy;
+mod grpc_server;
 pub mod http;
 mod listener;
+mod rate_limit_service;
 mod rows;
 mod traffic;
 mod upstream;
@@ -35,7 +39,9 @@ pub use admin::Admin;
 pub use bootstrap::Bootstrap;
 pub use discovery::Reload;
 pub use envoy::Envoy;
+pub use grpc_server::{Answer, GrpcServer};
 pub use listener::{Listener, Route};
+pub use rate_limit_service::{RateLimitService, grpc_cluster};
 pub use rows::{NONE, check_routes, check_routes_over};
 pub use traffic::{Tally, Traffic};
 pub use upstream::{Received, Reply, Upstream};

@@ -152,6 +152,16 @@ impl Decided<'_> {
             .notes()
             .filter_map(|note| match note {
                 Note::Limit(note) => Some(limit(note, shadow(&note.limit))),
+                Note::Asked { limit, cluster, key, missing, cost } => Some(LimitReport {
+                    name: limit.clone(),
+                    outcome: if self.refused_by(limit) { "limited" } else { "passed" },
+                    shadow: shadow(limit),
+                    key: key.clone(),
+                    missing: missing.clone(),
+                    service: Some(cluster.clone()),
+                    cost: Some(*cost),
+                    ..LimitReport::default()
+                }),
                 Note::NoKey { limit, missing, on_missing_key } => Some(LimitReport {
                     name: limit.clone(),
                     outcome: if *on_missing_key == "Skip" { "skipped" } else { "missingKey" },
@@ -165,12 +175,20 @@ impl Decided<'_> {
         let others =
             self.documents.limits.iter().filter(|limit| limits.iter().all(|report| *report.name != *limit.name.0));
         let others = others.map(|limit| (&*limit.name.0, entries(&limit.matches)));
-        let limited = self.decision.action == Some("respond") && self.decision.section == Some("rateLimits");
+        let limited = self.is_limited();
         LimitsReport {
             outcome: if limited { "limited" } else { "passed" },
             nearest_misses: nearest_misses(others, request, self.misses),
             limits,
         }
+    }
+
+    fn is_limited(&self) -> bool {
+        self.decision.action == Some("respond") && self.decision.section == Some("rateLimits")
+    }
+
+    fn refused_by(&self, limit: &str) -> bool {
+        self.is_limited() && self.decision.rule.as_deref() == Some(limit)
     }
 
     fn routes(&self, request: &Request<'_>) -> RulesReport {
@@ -288,6 +306,7 @@ fn limit(note: &LimitNote, shadow: bool) -> LimitReport {
         shadow,
         key: note.key.clone(),
         missing: note.missing.clone(),
+        service: None,
         cost: Some(note.cost),
         bad_cost: note.bad_cost,
         burst: Some(note.burst),

@@ -151,12 +151,21 @@ fn write_limit(limit: &LimitReport, out: &mut String) -> std::fmt::Result {
     let key: Vec<String> =
         limit.key.iter().map(|(part, value)| format!("{part} {:?}", words::shortened(value, 100))).collect();
     match &limit.missing {
-        Some(missing) if limit.before.is_some() => write!(out, ", key: no {missing}, so the bucket of all without it")?,
+        Some(missing) if limit.before.is_some() || limit.service.is_some() => {
+            write!(out, ", key: no {missing}, so the bucket of all without it")?
+        }
         Some(missing) => write!(out, ": the request has no {missing}")?,
         None if key.is_empty() => write!(out, ", one bucket for all")?,
         None => write!(out, ", key: {}", key.join(", "))?,
     }
     writeln!(out)?;
+    if let (Some(service), Some(cost)) = (&limit.service, limit.cost) {
+        let answer = if limit.outcome == "limited" { "refused" } else { "let pass" };
+        return writeln!(
+            out,
+            "      cost {cost}, decided by the rate-limit service in cluster {service}; here {answer}, by assumption"
+        );
+    }
     let (Some(before), Some(after), Some(burst), Some(cost)) = (&limit.before, &limit.after, limit.burst, limit.cost)
     else {
         return Ok(());

@@ -140,6 +140,9 @@ pub struct LimitReport {
     /// The part of the key that the request does not have.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub missing: Option<String>,
+    /// The cluster of the rate-limit service that decides; how it answers is assumed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub service: Option<String>,
     /// What the request counts for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cost: Option<u32>,

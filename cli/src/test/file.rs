@@ -7,7 +7,7 @@ use penstock_policy::Timestamp;
 use penstock_policy::document::{
     At, Context, Decode, Fields, GatewayDuration, Node, NonEmpty, PositiveDuration, Whole, suggestion, wrong_kind,
 };
-use penstock_policy::wire::{WireRequest, WireResponse};
+use penstock_policy::wire::{ServiceAnswer, WireRequest, WireResponse};
 use serde_json::Value;
 
 use crate::diagnostics::Finding;
@@ -386,7 +386,7 @@ impl Decode for Sendable {
     const EXPECTED: &'static str = "an object with method, authority and path";
 
     fn decode(node: &Node, at: &At<'_>, cx: &mut Context) -> Option<Self> {
-        const KNOWN: [&str; 12] = [
+        const KNOWN: [&str; 13] = [
             "method",
             "scheme",
             "authority",
@@ -399,6 +399,7 @@ impl Decode for Sendable {
             "peer",
             "time",
             "response",
+            "rateLimitService",
         ];
         let fields = Fields::open::<Self>(node, at, cx, &KNOWN)?;
         let method = fields.get::<String>("method", at, cx);
@@ -413,6 +414,7 @@ impl Decode for Sendable {
         let peer = fields.get::<Option<String>>("peer", at, cx);
         let time = fields.get::<Option<Timestamp>>("time", at, cx);
         let response = fields.get::<Option<Answer>>("response", at, cx);
+        let service = fields.get::<Option<Service>>("rateLimitService", at, cx);
         Some(Sendable(WireRequest {
             method: method?,
             scheme: scheme?,
@@ -426,6 +428,7 @@ impl Decode for Sendable {
             peer: peer?,
             time: time?,
             response: response?.map(|answer| answer.0),
+            rate_limit_service: service?.map(|service| service.0).unwrap_or_default(),
         }))
     }
 }
@@ -459,6 +462,32 @@ impl Decode for Address {
             cx.problem(at, node, "is not an IP address", "write it like 203.0.113.7 or 2001:db8::1".to_owned());
         }
         address
+    }
+}
+
+struct Service(ServiceAnswer);
+
+impl Decode for Service {
+    const EXPECTED: &'static str = "a string: ok, overLimit, error or timeout";
+
+    fn decode(node: &Node, at: &At<'_>, cx: &mut Context) -> Option<Self> {
+        let Node::String(text) = node else { return wrong_kind::<Self>(node, at, cx) };
+        let answer = match text.as_str() {
+            "ok" => ServiceAnswer::Ok,
+            "overLimit" => ServiceAnswer::OverLimit,
+            "error" => ServiceAnswer::Error,
+            "timeout" => ServiceAnswer::Timeout,
+            _ => {
+                cx.problem(
+                    at,
+                    node,
+                    "is no answer of a rate-limit service",
+                    "ok, overLimit, error or timeout".to_owned(),
+                );
+                return None;
+            }
+        };
+        Some(Service(answer))
     }
 }
 

@@ -7,6 +7,7 @@ use smallvec::SmallVec;
 use crate::breaker::Watch;
 use crate::egress::Report;
 use crate::metrics::Metric;
+use crate::rate_limits::Pending;
 
 /// A section of the policy document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -109,4 +110,7 @@ pub struct Decision<'a> {
     pub keeps_route: bool,
     /// The breaker that wants to know how the request ends: see [`crate::breaker::Breakers::observe`].
     pub watch: Option<Watch>,
+    /// There is no decision yet: a rate-limit service must be asked first, see [`crate::Policy::question`]. Of the rest
+    /// only `counts` means something.
+    pub pending: Option<Box<Pending>>,
 }

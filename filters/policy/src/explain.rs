@@ -25,6 +25,19 @@ pub enum Note {
     Caller(Option<String>),
     /// A limit was asked.
     Limit(LimitNote),
+    /// A limit of global scope: the rate-limit service is asked about it.
+    Asked {
+        /// The limit's name.
+        limit: String,
+        /// The service's cluster.
+        cluster: String,
+        /// Each part of the key with its value in this request.
+        key: Vec<(String, String)>,
+        /// The part that is missing: the request shares the descriptor of all such requests.
+        missing: Option<String>,
+        /// What the request counts for.
+        cost: u32,
+    },
     /// A limit matched but has no key of this request, and what became of it.
     NoKey {
         /// The limit's name.

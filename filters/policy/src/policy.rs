@@ -11,7 +11,7 @@ use crate::egress::{Egress, EgressDocument, Flow};
 use crate::environment::Environment;
 use crate::metrics::Metrics;
 use crate::module::{self, Module, Runs, Suite};
-use crate::rate_limits::{LimitDocument, RateLimits};
+use crate::rate_limits::{LimitDocument, Pending, Question, RateLimits, Step};
 use crate::request::Request;
 use crate::routes::{Routes, RoutesDocument};
 use crate::settings::Settings;
@@ -132,7 +132,35 @@ impl<M: Runs> Policy<M> {
     /// Decides one request. Sections run in the order egress, rate limits, routes, canaries; the first that
     /// responds ends it. Matching sees the request as it was received, whatever an earlier section changes, but for
     /// the canonical path that egress writes back. What Audit or Shadow held back first is what the decision names.
+    ///
+    /// When [`Decision::pending`] is there, a rate-limit service must be asked before the request is decided: give the
+    /// reply to each [`Policy::question`] to [`Pending::hear`], then call [`Policy::resume`].
     pub fn decide<'a>(&'a self, request: &Request<'a>, environment: &mut impl Environment) -> Decision<'a> {
+        self.run(request, None, environment)
+    }
+
+    /// What to ask a rate-limit service next; `None`: nothing more, resume.
+    pub fn question(&self, pending: &Pending) -> Option<Question<'_>> {
+        if M::MODULE.runs(Section::RateLimits) { self.rate_limits.as_ref()?.question(pending) } else { None }
+    }
+
+    /// Decides a request after the rate-limit services have replied, as if nothing had been in between. `request` is the
+    /// one that was decided before, with a new scratch.
+    pub fn resume<'a>(
+        &'a self,
+        request: &Request<'a>,
+        pending: &'a Pending,
+        environment: &mut impl Environment,
+    ) -> Decision<'a> {
+        self.run(request, Some(pending), environment)
+    }
+
+    fn run<'a>(
+        &'a self,
+        request: &Request<'a>,
+        replied: Option<&'a Pending>,
+        environment: &mut impl Environment,
+    ) -> Decision<'a> {
         let mut decision = Decision::default();
         let mut request = *request;
         if M::MODULE.runs(Section::Egress)
@@ -150,8 +178,19 @@ impl<M: Runs> Policy<M> {
         if M::MODULE.runs(Section::RateLimits)
             && let Some(limits) = &self.rate_limits
         {
-            if limits.decide(request, environment, &mut decision) {
-                return decision;
+            let before = decision.counts.len();
+            let step = match replied {
+                None => limits.decide(request, environment, &mut decision),
+                Some(pending) => limits.conclude(pending, environment, &mut decision),
+            };
+            match step {
+                Step::Passed => {}
+                Step::Refused => return decision,
+                Step::Pending(pending) => {
+                    // What came before is decided, and counted, again.
+                    let counts = decision.counts.drain(..).skip(before).collect();
+                    return Decision { pending: Some(pending), counts, ..Decision::default() };
+                }
             }
             held_back = held_back.or_else(|| HeldBack::of(&decision));
         }

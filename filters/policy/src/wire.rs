@@ -12,6 +12,7 @@ use crate::document::GatewayDuration;
 use crate::egress::IdentitySource;
 use crate::environment::{Environment, StoreConflict, Timestamp, Version};
 use crate::policy::Policy;
+use crate::rate_limits::{Failure, Reply};
 use crate::request::{Header, Request, Scratch};
 
 /// A request as one JSON object; only `method`, `authority` and `path` are required.
@@ -51,6 +52,35 @@ pub struct WireRequest {
     /// How the upstream answers, for the breakers; absent: they are not told.
     #[serde(default)]
     pub response: Option<WireResponse>,
+    /// How a rate-limit service answers, for limits of global scope: nobody asks a real one here.
+    #[serde(default)]
+    pub rate_limit_service: ServiceAnswer,
+}
+
+/// How a rate-limit service answers.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum ServiceAnswer {
+    /// The request may pass.
+    #[default]
+    Ok,
+    /// Every limit that was asked about refuses it.
+    OverLimit,
+    /// It could not be asked, or answered with an error.
+    Error,
+    /// It does not answer in time.
+    Timeout,
+}
+
+impl ServiceAnswer {
+    fn reply(self) -> Reply {
+        match self {
+            ServiceAnswer::Ok => Reply::plain(false),
+            ServiceAnswer::OverLimit => Reply::plain(true),
+            ServiceAnswer::Error => Reply::failed(Failure::Error),
+            ServiceAnswer::Timeout => Reply::failed(Failure::Timeout),
+        }
+    }
 }
 
 /// How the upstream answers a request.
@@ -98,9 +128,25 @@ impl WireRequest {
     pub fn decide(&self, policy: &Policy, world: &mut World) -> WireDecision {
         let owned = self.header_map();
         let headers: Vec<Header<'_>> = owned.iter().map(|(name, value)| (&**name, &**value)).collect();
-        let scratch = Scratch::default();
-        let request = Request::new(&headers).with_scratch(&scratch);
-        let decision = policy.decide(&request, &mut self.environment(world));
+        let scratch = [Scratch::default(), Scratch::default()];
+        let [first, second] = scratch.each_ref().map(|scratch| Request::new(&headers).with_scratch(scratch));
+        let mut decision = policy.decide(&first, &mut self.environment(world));
+        let Some(mut pending) = decision.pending.take() else { return self.answered(policy, &decision, world) };
+        // The other sections decide again, and say so again.
+        #[cfg(feature = "explain")]
+        if let Some(trace) = &mut world.trace {
+            use crate::explain::Note;
+            trace.0.retain(|note| matches!(note, Note::Limit(_) | Note::NoKey { .. } | Note::Asked { .. }));
+        }
+        while policy.question(&pending).is_some() {
+            pending.hear(self.rate_limit_service.reply());
+        }
+        let decision = policy.resume(&second, &pending, &mut self.environment(world));
+        WireDecision { rate_limit_service: Some("assumed"), ..self.answered(policy, &decision, world) }
+    }
+
+    /// The upstream answers, when the line says how.
+    fn answered(&self, policy: &Policy, decision: &Decision<'_>, world: &mut World) -> WireDecision {
         #[cfg(feature = "explain")]
         if let (Some(trace), Some(report)) = (&mut world.trace, &decision.egress) {
             let caller = report.caller.as_ref().map(|caller| String::from_utf8_lossy(caller).into_owned());
@@ -114,7 +160,7 @@ impl WireRequest {
             events.extend(breakers.settle(&mut self.environment(world)));
             world.events.extend(events.into_iter().map(|event| event.line));
         }
-        WireDecision::new(&decision)
+        WireDecision::new(decision)
     }
 
     /// Decides as [`WireRequest::decide`] does, and says how it came about.
@@ -261,6 +307,9 @@ pub struct WireDecision {
     /// The status that Audit or Shadow held back.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub would_respond: Option<u16>,
+    /// `assumed` when the decision rests on a rate-limit service: its answer is the request's `rateLimitService`, or OK.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rate_limit_service: Option<&'static str>,
     /// Why the line's own policy does not compile.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub policy_error: Option<String>,

@@ -65,6 +65,8 @@ pub(crate) enum LogLevel {
     Critical = 5,
 }
 
+/// The buffer that holds the answer to a gRPC call.
+pub(crate) const GRPC_RECEIVE_BUFFER: u32 = 5;
 /// The buffer that holds a plugin's configuration.
 pub(crate) const PLUGIN_CONFIGURATION: u32 = 7;
 /// The request's header map.
@@ -142,6 +144,27 @@ host_functions! { "env":
         headers_size: usize,
         grpc_status: u32,
     );
+    /// What follows in this callback is about another context.
+    fn proxy_set_effective_context(context: u32);
+    /// Lets a paused stream go on.
+    fn proxy_continue_stream(stream: u32);
+    /// Begins a unary gRPC call; `proxy_on_grpc_receive` or `proxy_on_grpc_close` ends it, maybe within this call.
+    fn proxy_grpc_call(
+        service: *const u8,
+        service_size: usize,
+        name: *const u8,
+        name_size: usize,
+        method: *const u8,
+        method_size: usize,
+        metadata: *const u8,
+        metadata_size: usize,
+        message: *const u8,
+        message_size: usize,
+        timeout: u32,
+        call: *mut u32,
+    );
+    /// Gives up a gRPC call.
+    fn proxy_grpc_cancel(call: u32);
     /// Resets the stream.
     fn proxy_close_stream(stream: u32);
     /// A fact about the connection or the request; the path's parts are separated by NUL.

@@ -21,6 +21,8 @@ pub(crate) enum Failure {
     Unwritable(Status),
     /// The policy's own response cannot be given.
     Unanswerable(Status),
+    /// A request that waited cannot go on.
+    Stuck(Status),
 }
 
 impl From<Malformed> for Failure {
@@ -38,6 +40,7 @@ impl Failure {
             Failure::Environment(_) => "environment",
             Failure::Unwritable(_) => "writeHeaders",
             Failure::Unanswerable(_) => "respond",
+            Failure::Stuck(_) => "continue",
         }
     }
 
@@ -49,6 +52,7 @@ impl Failure {
             Failure::Environment(_) => "cannot read the clock, random numbers or shared data",
             Failure::Unwritable(_) => "cannot change the request's headers",
             Failure::Unanswerable(_) => "cannot give the policy's response",
+            Failure::Stuck(_) => "cannot let the request go on",
         }
     }
 
@@ -63,7 +67,8 @@ impl Failure {
             Failure::Unreadable(status)
             | Failure::Environment(status)
             | Failure::Unwritable(status)
-            | Failure::Unanswerable(status) => format!(" ({status})"),
+            | Failure::Unanswerable(status)
+            | Failure::Stuck(status) => format!(" ({status})"),
         };
         host::log(LogLevel::Error, &format!("penstock: {message}{cause}: request refused with 503"));
         let body = format!("penstock: {message}\n");

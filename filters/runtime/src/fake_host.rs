@@ -43,6 +43,15 @@ pub(crate) struct FakeHost {
     /// Writes that were refused for their token.
     pub(crate) conflicts: u32,
     pub(crate) tick_period: u32,
+    /// gRPC calls: service, message, timeout. The first is call 1.
+    pub(crate) questions: Vec<(Vec<u8>, Vec<u8>, u32)>,
+    /// Runs within the next gRPC call, with its number.
+    pub(crate) within_call: Option<fn(u32)>,
+    /// The message that a gRPC callback is about.
+    pub(crate) grpc_message: Vec<u8>,
+    pub(crate) cancelled: Vec<u32>,
+    /// Paused streams that were told to go on.
+    pub(crate) continued: u32,
 }
 
 impl FakeHost {
@@ -136,8 +145,12 @@ pub(crate) unsafe fn proxy_get_buffer_bytes(
     if let Some(status) = enter("proxy_get_buffer_bytes") {
         return status;
     }
-    assert_eq!((kind, start), (7, 0));
-    let mut value = with(|host| host.configuration.clone());
+    assert_eq!(start, 0);
+    let mut value = with(|host| match kind {
+        5 => host.grpc_message.clone(),
+        7 => host.configuration.clone(),
+        other => panic!("buffer {other}"),
+    });
     value.truncate(length);
     unsafe { hand_over(&value, data, size) }
 }
@@ -359,5 +372,55 @@ pub(crate) unsafe fn proxy_set_tick_period_milliseconds(period: u32) -> u32 {
         return status;
     }
     with(|host| host.tick_period = period);
+    0
+}
+
+#[allow(clippy::too_many_arguments, reason = "the ABI has so many")]
+pub(crate) unsafe fn proxy_grpc_call(
+    service: *const u8,
+    service_size: usize,
+    _name: *const u8,
+    _name_size: usize,
+    _method: *const u8,
+    _method_size: usize,
+    _metadata: *const u8,
+    _metadata_size: usize,
+    message: *const u8,
+    message_size: usize,
+    timeout: u32,
+    call: *mut u32,
+) -> u32 {
+    if let Some(status) = enter("proxy_grpc_call") {
+        return status;
+    }
+    let asked = unsafe { (bytes(service, service_size).to_vec(), bytes(message, message_size).to_vec(), timeout) };
+    let (number, within) = with(|host| {
+        host.questions.push(asked);
+        (u32::try_from(host.questions.len()).unwrap(), host.within_call.take())
+    });
+    if let Some(within) = within {
+        within(number);
+    }
+    unsafe { call.write(number) };
+    0
+}
+
+pub(crate) unsafe fn proxy_grpc_cancel(call: u32) -> u32 {
+    if let Some(status) = enter("proxy_grpc_cancel") {
+        return status;
+    }
+    with(|host| host.cancelled.push(call));
+    0
+}
+
+pub(crate) unsafe fn proxy_set_effective_context(_context: u32) -> u32 {
+    enter("proxy_set_effective_context").unwrap_or(0)
+}
+
+pub(crate) unsafe fn proxy_continue_stream(_stream: u32) -> u32 {
+    if let Some(status) = enter("proxy_continue_stream") {
+        return status;
+    }
+    with(|host| host.continued += 1);
     0
 }

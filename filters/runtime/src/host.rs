@@ -97,6 +97,58 @@ pub(crate) fn respond(
     })
 }
 
+/// Makes the request `stream` the current one for the rest of this callback.
+pub(crate) fn act_for(stream: u32) -> Result<(), Status> {
+    // SAFETY: takes no memory.
+    Status::check(unsafe { abi::proxy_set_effective_context(stream) })
+}
+
+/// Lets the current request go on after a pause.
+pub(crate) fn continue_request() -> Result<(), Status> {
+    // SAFETY: takes no memory.
+    Status::check(unsafe { abi::proxy_continue_stream(abi::REQUEST_STREAM) })
+}
+
+/// Begins a unary gRPC call for the current request and gives its number. It may be over before this returns: then the
+/// callback has come already. `service` is a serialised `envoy.config.core.v3.GrpcService`; `timeout` is in milliseconds.
+pub(crate) fn grpc_call(service: &[u8], name: &str, method: &str, message: &[u8], timeout: u32) -> Result<u32, Status> {
+    let mut call = 0;
+    let no_metadata = [];
+    // SAFETY: each address goes with the length of the same slice; the host copies before it returns; `call` lives
+    // through the call.
+    Status::check(unsafe {
+        abi::proxy_grpc_call(
+            service.as_ptr(),
+            service.len(),
+            name.as_ptr(),
+            name.len(),
+            method.as_ptr(),
+            method.len(),
+            no_metadata.as_ptr(),
+            no_metadata.len(),
+            message.as_ptr(),
+            message.len(),
+            timeout,
+            &raw mut call,
+        )
+    })?;
+    Ok(call)
+}
+
+/// Gives up a gRPC call. One that is over already is none of anybody's business.
+pub(crate) fn grpc_cancel(call: u32) {
+    // SAFETY: takes no memory.
+    let _ = unsafe { abi::proxy_grpc_cancel(call) };
+}
+
+/// The message that the current gRPC callback is about.
+pub(crate) fn grpc_message(size: usize) -> Result<HostBuffer, Status> {
+    memory::receive(|data, length| {
+        // SAFETY: the two out-pointers come from `receive` and live through the call.
+        unsafe { abi::proxy_get_buffer_bytes(abi::GRPC_RECEIVE_BUFFER, 0, size, data, length) }
+    })
+}
+
 /// Resets the current request: what is left when it cannot even be answered.
 pub(crate) fn reset_request() {
     // SAFETY: takes no memory.

@@ -18,6 +18,7 @@ mod headers;
 mod host;
 mod later;
 mod memory;
+mod question;
 mod shared;
 #[cfg(feature = "trap")]
 mod trap;
@@ -77,6 +78,7 @@ macro_rules! module {
 
             $crate::callbacks_of_connections!($module);
             $crate::callbacks_of_responses!($module);
+            $crate::callbacks_of_calls!($module);
 
             #[unsafe(no_mangle)]
             extern "C" fn proxy_on_tick(plugin: u32) {
@@ -89,6 +91,27 @@ macro_rules! module {
             }
         }
     };
+}
+
+/// The callbacks of gRPC calls, for the modules that run `rateLimits`.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! callbacks_of_calls {
+    (RateLimit) => {
+        #[unsafe(no_mangle)]
+        extern "C" fn proxy_on_grpc_receive(_plugin: u32, call: u32, size: usize) {
+            VM.with(|vm| vm.grpc_receive(call, size));
+        }
+
+        #[unsafe(no_mangle)]
+        extern "C" fn proxy_on_grpc_close(_plugin: u32, call: u32, _status: u32) {
+            VM.with(|vm| vm.grpc_close(call));
+        }
+    };
+    (Suite) => {
+        $crate::callbacks_of_calls!(RateLimit);
+    };
+    ($other:ident) => {};
 }
 
 /// The callbacks of the network filter, for the modules that run `egress`.

@@ -67,6 +67,7 @@ pub(crate) fn receive(call: impl FnOnce(*mut *mut u8, *mut usize) -> u32) -> Res
 }
 
 /// Bytes from the host.
+#[derive(Debug)]
 pub(crate) struct HostBuffer {
     bytes: Vec<u8>,
     length: usize,

@@ -261,14 +261,14 @@ fn unpad(frame: &Frame) -> Result<&[u8]> {
     rest.get(..length).context("more padding than frame")
 }
 
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).unwrap_or(u32::MAX).to_be_bytes();
     let [_, length @ ..] = length;
     [&length[..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
 }
 
 /// HPACK: each field a literal without indexing and without Huffman coding.
-fn encode(fields: &[Field]) -> Vec<u8> {
+pub(crate) fn encode(fields: &[Field]) -> Vec<u8> {
     let mut block = Vec::new();
     for (name, value) in fields {
         block.push(0);

@@ -10,7 +10,7 @@ pub use decode::{Context, Decode, Fields, Named, NonEmpty, Whole, suggestion, wr
 pub(crate) use decode::{object, words};
 pub use node::{Node, NotJson};
 pub use problem::{At, Problem, Problems};
-pub(crate) use scalar::is_token;
 pub use scalar::{
     GatewayDuration, HeaderName, HeaderValue, Method, Name, PositiveDuration, RouteName, WritableHeaderName,
 };
+pub(crate) use scalar::{frames_message, is_token};

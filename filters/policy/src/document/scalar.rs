@@ -23,6 +23,21 @@ pub(crate) fn is_token(bytes: &[u8]) -> bool {
     !bytes.is_empty() && bytes.iter().all(|&b| is_token_byte(b))
 }
 
+/// Whether a header, whatever the case of its name, frames the message for one hop.
+pub(crate) fn frames_message(name: &str) -> bool {
+    const FRAMING: [&str; 8] = [
+        "connection",
+        "content-length",
+        "keep-alive",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    ];
+    FRAMING.iter().any(|framing| name.eq_ignore_ascii_case(framing))
+}
+
 /// The name of a rule, canary, variant or limit: 1–253 bytes without control characters.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Name(pub Box<str>);
@@ -106,18 +121,8 @@ impl Decode for WritableHeaderName {
     const EXPECTED: &'static str = "a string: a header name";
 
     fn decode(node: &Node, at: &At<'_>, cx: &mut Context) -> Option<Self> {
-        const FRAMING: [&str; 8] = [
-            "connection",
-            "content-length",
-            "keep-alive",
-            "proxy-connection",
-            "te",
-            "trailer",
-            "transfer-encoding",
-            "upgrade",
-        ];
         let name = header_name(node, at, cx)?;
-        if FRAMING.contains(&&*name) {
+        if frames_message(&name) {
             return refuse(node, at, cx, "cannot be changed: it frames the message for one hop", None);
         }
         Some(WritableHeaderName(name))

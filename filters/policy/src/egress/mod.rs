@@ -11,9 +11,9 @@ mod cidr;
 mod connection;
 mod counts;
 mod document;
+mod expiry;
 #[cfg(feature = "explain")]
 mod explain;
-mod expiry;
 mod form;
 mod host;
 mod index;

@@ -1,12 +1,14 @@
 //! `rateLimits` as written.
 
+use std::time::Duration;
+
+use super::global::unit;
 use super::key::{Empty, KeyPart};
 use crate::document::{
     At, Context, Decode, HeaderName, HeaderValue, Name, Node, NonEmpty, PositiveDuration, Whole, WritableHeaderName,
     object, suggestion, words, wrong_kind,
 };
 use crate::matching::RequestMatch;
-use crate::routes::NotYet;
 
 /// Requests, bursts and costs: so many at most.
 pub(super) type Count = Whole<1, 1_000_000_000>;
@@ -112,6 +114,34 @@ impl Cost {
 pub enum Scope {
     /// The workers of one proxy.
     Local,
+    /// A service, for all proxies.
+    Global(GlobalDocument),
+}
+
+object! {
+    /// `global`.
+    pub struct GlobalDocument {
+        /// The proxy's cluster that reaches the service.
+        cluster as "cluster": Name,
+        /// The domain that the service keeps the limit under.
+        domain as "domain": Name,
+        /// How long a request waits for the answer.
+        timeout as "timeout": PositiveDuration = PositiveDuration(DEFAULT_TIMEOUT),
+        /// What becomes of requests without one.
+        on_failure as "onFailure": OnFailure = OnFailure::Allow,
+    }
+}
+
+const DEFAULT_TIMEOUT: Duration = Duration::from_millis(20);
+
+words! {
+    /// What becomes of a request when the service does not answer.
+    pub enum OnFailure {
+        /// It passes.
+        Allow = "Allow",
+        /// It is refused.
+        Deny = "Deny",
+    }
 }
 
 impl Decode for Scope {
@@ -126,7 +156,7 @@ impl Decode for Scope {
         let at = at.field(field);
         match field.as_str() {
             "local" => Empty::decode(value, &at, cx).map(|Empty| Scope::Local),
-            "global" => NotYet::decode(value, &at, cx).map(|NotYet| Scope::Local),
+            "global" => GlobalDocument::decode(value, &at, cx).map(Scope::Global),
             _ => {
                 cx.problem_at(&at, "is not a field here", suggestion(field, &["local", "global"]));
                 None
@@ -199,6 +229,40 @@ impl LimitDocument {
         if self.key.is_empty() && self.on_missing_key != OnMissingKey::Share {
             let help = "leave it out: a key without parts is never missing".to_owned();
             cx.problem_at(&at.field("onMissingKey"), "has no meaning with an empty key", help);
+            fine = false;
+        }
+        if matches!(self.scope, Scope::Global(_)) {
+            fine &= self.check_global(at, cx);
+        }
+        fine
+    }
+
+    /// What the service cannot do: it counts requests in windows of fixed lengths.
+    fn check_global(&self, at: &At<'_>, cx: &mut Context) -> bool {
+        let limit = at.field("limit");
+        let problems = [
+            (
+                unit(self.limit.per.0).is_none(),
+                limit.field("per"),
+                "is no unit of a rate-limit service",
+                "use 1s, 1m, 1h or 24h",
+            ),
+            (
+                self.limit.burst.is_some_and(|burst| burst != self.limit.requests),
+                limit.field("burst"),
+                "has no meaning in global scope",
+                "leave it out: the service counts requests in windows of `per`",
+            ),
+            (
+                self.capacity.is_some(),
+                at.field("capacity"),
+                "has no meaning in global scope",
+                "leave it out: the service keeps the counters",
+            ),
+        ];
+        let mut fine = true;
+        for (_, at, message, help) in problems.into_iter().filter(|(is_wrong, ..)| *is_wrong) {
+            cx.problem_at(&at, message, help.to_owned());
             fine = false;
         }
         fine

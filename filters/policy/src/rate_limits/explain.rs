@@ -41,6 +41,20 @@ impl RateLimits {
         Note::NoKey { limit: limit.name.to_string(), missing, on_missing_key }
     }
 
+    /// The note on a limit that a service decides.
+    pub(super) fn note_asked(
+        &self,
+        limit: &Limit,
+        cost: u32,
+        request: &Request<'_>,
+        environment: &mut impl Environment,
+    ) -> Note {
+        let (key, missing) = self.key_note(limit, request, environment);
+        let service = limit.global.as_ref().and_then(|global| self.services.get(global.service as usize));
+        let cluster = service.map(|service| service.cluster.to_string()).unwrap_or_default();
+        Note::Asked { limit: limit.name.to_string(), cluster, key, missing, cost }
+    }
+
     /// The note on a claim at its end; `before` is the debt that it met.
     pub(super) fn note(
         &self,
@@ -61,7 +75,7 @@ impl RateLimits {
             before: bucket(&limit.rate, before),
             after: bucket(&limit.rate, claim.debt),
             wait: match claim.verdict {
-                Verdict::Passes => None,
+                Verdict::Passes | Verdict::Failed(_) => None,
                 Verdict::Wait(nanos) => Some(Duration::from_nanos(nanos)),
             },
             overflow: claim.shared,

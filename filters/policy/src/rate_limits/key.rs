@@ -12,7 +12,7 @@ use crate::environment::Environment;
 use crate::request::Request;
 
 /// One part of a key.
-#[derive(Clone, Debug, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum KeyPart {
     /// The client's address; an IPv6 address only up to this many bits.
     SourceAddress {

@@ -5,14 +5,20 @@
 //! meantime refuses the request after all, and what it took from the limits before is given back. In between, for the
 //! microseconds until it is given back, a third request can be refused that would have passed; never can one pass that
 //! should have been refused.
+//!
+//! Limits of global scope are counted by a service, which cannot take anything back. So it is asked last, when all local
+//! limits have let the request pass and have taken from their buckets. When it refuses, those give back what they took,
+//! but for a limit that stands in front of the service: one with the same key counts what the service is asked.
 
 mod cost;
 mod document;
 #[cfg(feature = "explain")]
 mod explain;
+mod global;
 mod key;
 mod quota;
 mod rate;
+mod service;
 mod set;
 mod table;
 
@@ -20,18 +26,20 @@ use std::borrow::Cow;
 
 use smallvec::SmallVec;
 
-use crate::decision::{Action, Decision, Response, ResponseHeaders, Section};
+use crate::decision::{Action, Decision, HeaderOp, Response, ResponseHeaders, Section};
 use crate::document::Named;
 use crate::environment::{Environment, Timestamp};
 use crate::matching::{Index, RequestMatch};
 use crate::metrics::{Metric, Metrics};
 use crate::request::Request;
 use cost::CostRule;
-use document::RefusalDocument;
 pub use document::{LimitDocument, Mode, OnMissingKey, QuotaHeaders};
+use document::{OnFailure, RefusalDocument, Scope};
+use global::{Ask, Global, Held, Left, Service};
+pub use global::{Failure, Pending, Question, Reply};
 pub use key::KeyPart;
 use key::{Fingerprint, KeyHasher, Salt};
-use quota::{Left, Quota};
+use quota::Quota;
 use rate::{Debt, Rate};
 use table::{Seen, Table};
 
@@ -48,6 +56,8 @@ pub struct RateLimits {
     /// The limit of each entry.
     limit_of: Box<[u32]>,
     index: Index,
+    /// Whom the limits of global scope ask.
+    services: Box<[Service]>,
     trusted_hops: u32,
     salt: Salt,
 }
@@ -55,6 +65,8 @@ pub struct RateLimits {
 /// One limit, ready to apply.
 #[derive(Debug)]
 struct Limit {
+    /// Its place in the document.
+    number: u32,
     name: Box<str>,
     key: Box<[KeyPart]>,
     on_missing_key: OnMissingKey,
@@ -62,7 +74,10 @@ struct Limit {
     cost: CostRule,
     mode: Mode,
     capacity: u32,
+    /// Not used in global scope.
     table: Table,
+    /// `None`: local scope.
+    global: Option<Global>,
     refusal: Refusal,
     quota: Quota,
     /// The counters of [`Outcome`], in its order.
@@ -86,10 +101,15 @@ enum Outcome {
     Overfull,
     /// A write was lost to another worker and made again.
     Retried,
+    /// The rate-limit service could not be asked, or gave no answer that is one.
+    Error,
+    /// It did not answer in time.
+    Timeout,
 }
 
 impl Outcome {
-    const NAMES: [&str; 7] = ["passed", "limited", "wouldLimit", "missingKey", "badCost", "overfull", "retried"];
+    const NAMES: [&str; 9] =
+        ["passed", "limited", "wouldLimit", "missingKey", "badCost", "overfull", "retried", "error", "timeout"];
 }
 
 #[derive(Debug)]
@@ -117,6 +137,19 @@ enum Verdict {
     Passes,
     /// Refused; would pass in so many nanoseconds.
     Wait(u64),
+    /// The service has not said; the limit's `onFailure` counts.
+    Failed(Failure),
+}
+
+/// What came of the section.
+#[derive(Debug)]
+pub enum Step {
+    /// The request passes.
+    Passed,
+    /// The decision is its refusal.
+    Refused,
+    /// A service must be asked first.
+    Pending(Box<Pending>),
 }
 
 impl<'a> Claim<'a> {
@@ -162,20 +195,52 @@ impl<'a> Claim<'a> {
 
     /// Gives back what was taken.
     fn give_back(&mut self, now: Timestamp, environment: &mut impl Environment) {
-        let price = self.limit.rate.price(self.cost);
-        self.debt = self.debt.saturating_sub(price);
-        for _ in 0..MOST_TRIES {
-            self.seen = self.limit.table.load(self.key, &self.limit.rate, now, environment);
-            self.seen.set.refund(self.key.print, self.shared, price);
-            if self.limit.table.store(self.key, &self.seen, environment).is_ok() {
-                return;
-            }
+        self.debt = self.debt.saturating_sub(self.limit.rate.price(self.cost));
+        self.limit.give_back(self.key, self.cost, self.shared, now, environment);
+    }
+
+    /// What quota headers say.
+    fn left(&self) -> Left {
+        let Limit { rate, quota, .. } = self.limit;
+        (quota.kind != QuotaHeaders::Off).then(|| (rate.remaining(self.debt), rate.until_full(self.debt)))
+    }
+
+    fn voice(&self) -> Voice<'a> {
+        Voice { limit: self.limit, verdict: self.verdict, shared: self.shared, left: self.left() }
+    }
+
+    fn held(&self) -> Held {
+        let Claim { limit, key, cost, shared, verdict, .. } = *self;
+        Held { limit: limit.number, key, cost, shared, verdict, left: self.left() }
+    }
+}
+
+/// What one limit says in the end.
+struct Voice<'a> {
+    limit: &'a Limit,
+    verdict: Verdict,
+    /// Whether it used an overflow bucket.
+    shared: bool,
+    left: Left,
+}
+
+impl Voice<'_> {
+    /// Whether it refuses the request, or would in Shadow.
+    fn is_against(&self) -> bool {
+        match self.verdict {
+            Verdict::Passes => false,
+            Verdict::Wait(_) => true,
+            Verdict::Failed(_) => self.limit.denies_on_failure(),
         }
+    }
+
+    fn refuses(&self) -> bool {
+        self.limit.mode == Mode::Enforce && self.is_against()
     }
 }
 
 impl Limit {
-    fn new(document: LimitDocument, metrics: &mut Metrics) -> Limit {
+    fn new(number: u32, document: LimitDocument, services: &mut Vec<Service>, metrics: &mut Metrics) -> Limit {
         let burst = document.burst();
         let (requests, per) = (document.limit.requests.0, document.limit.per.0);
         let rate = Rate::new(requests, per, burst);
@@ -190,6 +255,11 @@ impl Limit {
             quota: Quota::new(kind, &name, requests, per_nanos, burst),
             table: Table::new(b"", &name, &key, &rate, capacity),
             counters: metrics.add(Section::RateLimits, &name, &Outcome::NAMES),
+            global: match document.scope {
+                Scope::Local => None,
+                Scope::Global(global) => Some(Global::new(global, &document.limit, services)),
+            },
+            number,
             name,
             key,
             on_missing_key: document.on_missing_key,
@@ -203,6 +273,39 @@ impl Limit {
 
     fn counter(&self, outcome: Outcome) -> Metric {
         self.counters.plus(outcome as u32)
+    }
+
+    /// Gives back what a request has taken.
+    fn give_back(&self, key: Fingerprint, cost: u32, shared: bool, now: Timestamp, environment: &mut impl Environment) {
+        for _ in 0..MOST_TRIES {
+            let mut seen = self.table.load(key, &self.rate, now, environment);
+            seen.set.refund(key.print, shared, self.rate.price(cost));
+            if self.table.store(key, &seen, environment).is_ok() {
+                return;
+            }
+        }
+    }
+
+    fn denies_on_failure(&self) -> bool {
+        self.global.as_ref().is_some_and(|global| global.on_failure == OnFailure::Deny)
+    }
+
+    /// Its part in the question to its service; `None`: the limit does not apply, or is local.
+    fn ask(
+        &self,
+        request: &Request<'_>,
+        trusted_hops: u32,
+        cost: u32,
+        environment: &mut impl Environment,
+    ) -> Option<Ask> {
+        let mut ask = Ask::new(self.number, &self.name, self.global.as_ref()?, cost);
+        let values: Option<SmallVec<[_; 2]>> =
+            self.key.iter().map(|part| part.value(request, trusted_hops, environment)).collect();
+        match values {
+            Some(values) => self.key.iter().zip(&values).for_each(|(part, value)| ask.part(part, value)),
+            None => ask.missing(),
+        }
+        Some(ask)
     }
 
     /// The request's key; `None`: some part is missing.
@@ -245,18 +348,19 @@ impl RateLimits {
     /// Compiles the section. `trusted_hops` are those of `settings.sourceAddress`.
     pub fn new(document: Named<LimitDocument>, trusted_hops: u32, metrics: &mut Metrics) -> RateLimits {
         let mut limits = Vec::with_capacity(document.0.len());
-        let (mut entries, mut limit_of) = (Vec::new(), Vec::new());
+        let (mut entries, mut limit_of, mut services) = (Vec::new(), Vec::new(), Vec::new());
         for (number, mut document) in (0_u32..).zip(document.0) {
             let matches = document.matches.take().map_or_else(|| vec![RequestMatch::default()], |entries| entries.0);
             limit_of.extend(std::iter::repeat_n(number, matches.len()));
             entries.extend(matches);
-            limits.push(Limit::new(document, metrics));
+            limits.push(Limit::new(number, document, &mut services, metrics));
         }
         RateLimits {
             limits: limits.into(),
             index: Index::new(&entries),
             entries: entries.into(),
             limit_of: limit_of.into(),
+            services: services.into(),
             trusted_hops,
             salt: Salt::default(),
         }
@@ -266,29 +370,30 @@ impl RateLimits {
     /// that they need.
     pub fn start(&mut self, instance: &[u8], environment: &mut impl Environment) {
         self.salt = shared_salt(environment);
-        for limit in &mut self.limits {
+        for limit in self.limits.iter_mut().filter(|limit| limit.global.is_none()) {
             limit.table = Table::new(instance, &limit.name, &limit.key, &limit.rate, limit.capacity);
             limit.table.create(environment);
         }
     }
 
-    /// Decides by all limits that match. `true`: the request is refused.
+    /// Decides by all limits that match.
     pub fn decide<'a>(
         &'a self,
         request: &Request<'a>,
         environment: &mut impl Environment,
         decision: &mut Decision<'a>,
-    ) -> bool {
+    ) -> Step {
         let mut matching: SmallVec<[u32; 8]> = SmallVec::new();
         self.index.each(&self.entries, request, |entry| matching.extend(self.limit_of.get(entry).copied()));
         if matching.is_empty() {
-            return false;
+            return Step::Passed;
         }
         matching.sort_unstable();
         matching.dedup();
 
         let now = environment.now();
         let mut claims: SmallVec<[Claim<'a>; 2]> = SmallVec::new();
+        let (mut asks, mut without_key) = (Vec::new(), None);
         for limit in matching.iter().filter_map(|&limit| self.limits.get(limit as usize)) {
             let key = match limit.fingerprint(request, self.trusted_hops, self.salt, environment) {
                 Some(key) => key,
@@ -305,8 +410,9 @@ impl RateLimits {
                         if limit.refuses("missingKey", decision) {
                             let response = limit.refusal.response(None);
                             decision.action = Action::Respond(response);
-                            return true;
+                            return Step::Refused;
                         }
+                        without_key = without_key.or(Some(limit.number));
                         continue;
                     }
                 },
@@ -314,6 +420,11 @@ impl RateLimits {
             let (cost, is_bad) = limit.cost.of(request);
             if is_bad {
                 decision.counts.push(limit.counter(Outcome::BadCost));
+            }
+            if limit.global.is_some() {
+                note!(environment, self.note_asked(limit, cost, request, environment));
+                asks.extend(limit.ask(request, self.trusted_hops, cost, environment));
+                continue;
             }
             let seen = limit.table.recall(key, &limit.rate, now, environment);
             let mut claim = Claim::judge(limit, key, cost, seen);
@@ -328,16 +439,85 @@ impl RateLimits {
             claims.push(claim);
         }
 
+        let stops = |claim: &Claim<'_>| !claim.passes() && claim.limit.mode == Mode::Enforce;
         #[cfg(feature = "explain")]
         let before: Vec<Debt> = claims.iter().map(|claim| claim.debt).collect();
-        if claims.iter().all(|claim| claim.passes() || claim.limit.mode == Mode::Shadow) {
+        if !claims.iter().any(stops) {
             take_all(&mut claims, now, environment, decision);
         }
         #[cfg(feature = "explain")]
         for (claim, before) in claims.iter().zip(before) {
             note!(environment, self.note(claim, before, request, environment));
         }
-        settle(&claims, decision)
+        // Whom the local limits refuse, nobody else is asked about.
+        if asks.is_empty() || claims.iter().any(stops) {
+            return settle(&claims.iter().map(Claim::voice).collect::<SmallVec<[_; 2]>>(), decision);
+        }
+        let held = claims.iter().map(Claim::held).collect();
+        Step::Pending(Box::new(Pending::new(asks, held, without_key)))
+    }
+
+    fn limit(&self, number: u32) -> Option<&Limit> {
+        self.limits.get(number as usize)
+    }
+
+    /// What the services have said so far.
+    fn replied<'a>(&'a self, pending: &'a Pending) -> impl Iterator<Item = Voice<'a>> {
+        pending.verdicts().filter_map(|(limit, verdict, left)| {
+            Some(Voice { limit: self.limit(limit)?, verdict, shared: false, left })
+        })
+    }
+
+    /// What to ask a service next; `None`: nothing more.
+    pub fn question(&self, pending: &Pending) -> Option<Question<'_>> {
+        if self.replied(pending).any(|voice| voice.refuses()) { None } else { pending.question(&self.services) }
+    }
+
+    /// Decides when the services have replied.
+    pub fn conclude<'a>(
+        &'a self,
+        pending: &'a Pending,
+        environment: &mut impl Environment,
+        decision: &mut Decision<'a>,
+    ) -> Step {
+        let held = pending.held.iter().filter_map(|held| {
+            let Held { verdict, shared, left, .. } = *held;
+            Some(Voice { limit: self.limit(held.limit)?, verdict, shared, left })
+        });
+        let voices: SmallVec<[Voice<'a>; 4]> = held.chain(self.replied(pending)).collect();
+        if let Some(limit) = pending.without_key.and_then(|number| self.limit(number)) {
+            limit.refuses("missingKey", decision);
+        }
+        for answer in pending.replies() {
+            decision.response_headers.extend(answer.response_headers().map(|(name, value)| (name, value.into())));
+        }
+        let step = settle(&voices, decision);
+        match step {
+            Step::Refused => self.give_back(pending, environment),
+            _ => {
+                let headers = pending.replies().flat_map(|answer| answer.request_headers());
+                decision.headers.extend(headers.map(|(name, value)| HeaderOp::Add(name, value.into())));
+            }
+        }
+        step
+    }
+
+    /// Gives back what the local limits took from a request that a service has refused; see the top of this file.
+    fn give_back(&self, pending: &Pending, environment: &mut impl Environment) {
+        let is_shield = |limit: &Limit| {
+            let mut asked = pending.limits().filter_map(|number| self.limit(number));
+            asked.any(|asked| asked.key == limit.key)
+        };
+        let mut held = pending.held.iter().filter(|held| held.verdict == Verdict::Passes).peekable();
+        if held.peek().is_none() {
+            return;
+        }
+        let now = environment.now();
+        for held in held {
+            if let Some(limit) = self.limit(held.limit).filter(|limit| !is_shield(limit)) {
+                limit.give_back(held.key, held.cost, held.shared, now, environment);
+            }
+        }
     }
 }
 
@@ -356,47 +536,53 @@ fn take_all(claims: &mut [Claim<'_>], now: Timestamp, environment: &mut impl Env
     }
 }
 
-/// Says what came of it. `true`: the request is refused.
-fn settle<'a>(claims: &[Claim<'a>], decision: &mut Decision<'a>) -> bool {
-    // The tightest refusal, the first of the document among equals.
-    let mut tightest: [Option<(u64, &'a Limit)>; 2] = [None, None];
-    for claim in claims {
-        let Verdict::Wait(wait) = claim.verdict else { continue };
-        let [enforced, shadow] = &mut tightest;
-        let tightest = if claim.limit.mode == Mode::Enforce { enforced } else { shadow };
-        if tightest.is_none_or(|(longest, _)| wait > longest) {
-            *tightest = Some((wait, claim.limit));
-        }
-    }
-    let [enforced, shadow] = tightest;
+/// Says what came of it.
+fn settle<'a>(voices: &[Voice<'a>], decision: &mut Decision<'a>) -> Step {
+    // The tightest refusal, the first of the document among equals. A service that does not answer says no time.
+    let tightest = |mode: Mode| {
+        let against = voices.iter().filter(|voice| voice.limit.mode == mode && voice.is_against());
+        against.reduce(|tightest, voice| if voice.wait() > tightest.wait() { voice } else { tightest })
+    };
+    let (enforced, shadow) = (tightest(Mode::Enforce), tightest(Mode::Shadow));
 
-    for claim in claims {
-        let limit = claim.limit;
-        match claim.verdict {
-            Verdict::Wait(_) if limit.mode == Mode::Enforce => decision.counts.push(limit.counter(Outcome::Limited)),
-            Verdict::Wait(_) => decision.counts.push(limit.counter(Outcome::WouldLimit)),
-            Verdict::Passes if enforced.is_none() => decision.counts.push(limit.counter(Outcome::Passed)),
-            Verdict::Passes => {}
-        }
-        if claim.shared {
-            decision.counts.push(limit.counter(Outcome::Overfull));
-        }
+    for voice in voices {
+        let outcome = match voice.verdict {
+            Verdict::Wait(_) if voice.limit.mode == Mode::Enforce => Some(Outcome::Limited),
+            Verdict::Wait(_) => Some(Outcome::WouldLimit),
+            Verdict::Failed(Failure::Error) => Some(Outcome::Error),
+            Verdict::Failed(Failure::Timeout) => Some(Outcome::Timeout),
+            Verdict::Passes => enforced.is_none().then_some(Outcome::Passed),
+        };
+        let overfull = voice.shared.then_some(Outcome::Overfull);
+        decision.counts.extend(outcome.into_iter().chain(overfull).map(|outcome| voice.limit.counter(outcome)));
     }
-    if claims.iter().any(|claim| claim.limit.quota.kind != QuotaHeaders::Off) {
-        let left =
-            claims.iter().map(|claim| Left { quota: &claim.limit.quota, rate: claim.limit.rate, debt: claim.debt });
+    if voices.iter().any(|voice| voice.left.is_some()) {
+        let left = voices.iter().filter_map(|voice| {
+            let (remaining, until_full) = voice.left?;
+            Some(quota::Left { quota: &voice.limit.quota, remaining, reset: rate::seconds(until_full) })
+        });
         quota::write(&left.collect::<SmallVec<[_; 4]>>(), &mut decision.response_headers);
     }
-    if let Some((_, limit)) = shadow {
-        limit.refuses("limited", decision);
+    if let Some(voice) = shadow {
+        voice.limit.refuses(voice.reason(), decision);
     }
-    match enforced {
-        Some((wait, limit)) => {
-            limit.refuses("limited", decision);
-            decision.action = Action::Respond(limit.refusal.response(Some(wait)));
-            true
+    let Some(voice) = enforced else { return Step::Passed };
+    voice.limit.refuses(voice.reason(), decision);
+    decision.action = Action::Respond(voice.limit.refusal.response(voice.wait()));
+    Step::Refused
+}
+
+impl Voice<'_> {
+    /// Nanoseconds until the request would pass, when that is known.
+    fn wait(&self) -> Option<u64> {
+        match self.verdict {
+            Verdict::Wait(nanos) => Some(nanos),
+            _ => None,
         }
-        None => false,
+    }
+
+    fn reason(&self) -> &'static str {
+        if self.wait().is_some() { "limited" } else { "serviceFailed" }
     }
 }
 

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::fmt::Write;
 
 use super::document::QuotaHeaders;
-use super::rate::{self, Debt, Rate};
+use super::rate;
 use crate::decision::ResponseHeaders;
 
 /// What one limit says of itself: the part that never changes, written once, and which headers carry it.
@@ -45,8 +45,9 @@ impl Quota {
 /// One limit's state at the end of a decision.
 pub(super) struct Left<'a> {
     pub(super) quota: &'a Quota,
-    pub(super) rate: Rate,
-    pub(super) debt: Debt,
+    pub(super) remaining: u32,
+    /// Seconds until the whole burst is there again.
+    pub(super) reset: u64,
 }
 
 /// Appends the headers of all limits that have any. The IETF's are lists with an item for each limit; draft 03 has room
@@ -71,26 +72,22 @@ pub(super) fn write(left: &[Left<'_>], headers: &mut ResponseHeaders<'_>) {
             if !state.is_empty() {
                 state.push_str(", ");
             }
-            let _ = write!(state, "{};r={};t={}", left.quota.item, left.rate.remaining(left.debt), reset(left));
+            let _ = write!(state, "{};r={};t={}", left.quota.item, left.remaining, left.reset);
         }
         push("ratelimit-policy", policies(QuotaHeaders::Ietf));
         push("ratelimit", state);
     }
-    let tightest = of(QuotaHeaders::Draft03).min_by_key(|left| left.rate.remaining(left.debt));
+    let tightest = of(QuotaHeaders::Draft03).min_by_key(|left| left.remaining);
     if let Some(tightest) = tightest {
         push("x-ratelimit-limit", format!("{}, {}", tightest.quota.requests, policies(QuotaHeaders::Draft03)));
-        push("x-ratelimit-remaining", tightest.rate.remaining(tightest.debt).to_string());
-        push("x-ratelimit-reset", reset(tightest).to_string());
+        push("x-ratelimit-remaining", tightest.remaining.to_string());
+        push("x-ratelimit-reset", tightest.reset.to_string());
     }
-}
-
-/// Seconds until the whole burst is there again.
-fn reset(left: &Left<'_>) -> u64 {
-    rate::seconds(left.rate.until_full(left.debt))
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::rate::Rate;
     use super::*;
     use std::time::Duration;
     #[cfg(target_arch = "wasm32")]
@@ -106,7 +103,8 @@ mod tests {
             .zip(&quotas)
             .map(|((_, _, requests, burst, used), quota)| {
                 let rate = Rate::new(*requests, Duration::from_secs(60), *burst);
-                Left { quota, rate, debt: rate.price(*used) }
+                let debt = rate.price(*used);
+                Left { quota, remaining: rate.remaining(debt), reset: rate::seconds(rate.until_full(debt)) }
             })
             .collect();
         let mut headers = ResponseHeaders::new();

@@ -11,8 +11,8 @@ use hashbrown::HashSet;
 use rustc_hash::FxBuildHasher;
 
 use crate::document::{
-    At, Context, Decode, GatewayDuration, Name, Named, Node, NonEmpty, PositiveDuration, Problem, RouteName, Whole,
-    object, words,
+    At, Context, GatewayDuration, Name, Named, Node, NonEmpty, PositiveDuration, Problem, RouteName, Whole, object,
+    words,
 };
 use crate::environment::Environment;
 use crate::matching::{Index, PathMatch, RequestMatch};
@@ -78,19 +78,6 @@ object! {
         min_requests as "minRequests": Whole<1, 1_000_000> = Whole(20),
         /// How long the other route takes over before the rule's own is probed.
         cooldown as "cooldown": PositiveDuration = PositiveDuration(Duration::from_secs(30)),
-    }
-}
-
-/// A field of the contract that this version does not run: refused rather than ignored.
-#[derive(Clone, Debug)]
-pub struct NotYet;
-
-impl Decode for NotYet {
-    const EXPECTED: &'static str = "nothing yet";
-
-    fn decode(_: &Node, at: &At<'_>, cx: &mut Context) -> Option<Self> {
-        cx.problem_at(at, "is not run by this version", "leave it out".to_owned());
-        None
     }
 }
 

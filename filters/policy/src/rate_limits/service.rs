@@ -1,0 +1,250 @@
+//! The messages of `envoy.service.ratelimit.v3.RateLimitService`, as far as Penstock writes and reads them.
+//!
+//! Field numbers are those of Envoy's API: `service/ratelimit/v3/rls.proto`, `extensions/common/ratelimit/v3/ratelimit.proto`,
+//! `type/v3/ratelimit_unit.proto`, `config/core/v3/base.proto`. Hand-written because a library makes `rate-limit.wasm`
+//! larger than it may be: see `docs/decisions.md`. The encoding is that of <https://protobuf.dev/programming-guides/encoding>.
+
+use crate::document::{frames_message, is_token};
+
+/// Larger answers are no answers: one for a request has a few hundred bytes.
+const LARGEST: usize = 64 * 1024;
+
+/// `RateLimitDescriptor`, serialised piece by piece.
+#[derive(Clone, Debug)]
+pub(super) struct Descriptor {
+    /// The serialised entries.
+    entries: Vec<u8>,
+    pub(super) requests_per_unit: u32,
+    /// `envoy.type.v3.RateLimitUnit`: SECOND 1, MINUTE 2, HOUR 3, DAY 4.
+    pub(super) unit: u8,
+    pub(super) hits_addend: u32,
+}
+
+impl Descriptor {
+    /// A descriptor without entries.
+    pub(super) fn new(requests_per_unit: u32, unit: u8, hits_addend: u32) -> Descriptor {
+        Descriptor { entries: Vec::new(), requests_per_unit, unit, hits_addend }
+    }
+
+    /// The next entry.
+    pub(super) fn entry(&mut self, key: &str, value: &str) {
+        let mut entry = Vec::with_capacity(key.len() + value.len() + 8);
+        put_bytes(&mut entry, 1, key.as_bytes());
+        put_bytes(&mut entry, 2, value.as_bytes());
+        put_bytes(&mut self.entries, 1, &entry);
+    }
+
+    fn write(&self) -> Vec<u8> {
+        let mut message = self.entries.clone();
+        let mut limit = Vec::new();
+        put_number(&mut limit, 1, self.requests_per_unit.into());
+        put_number(&mut limit, 2, self.unit.into());
+        put_bytes(&mut message, 2, &limit);
+        // A `google.protobuf.UInt64Value`.
+        let mut hits = Vec::new();
+        put_number(&mut hits, 1, self.hits_addend.into());
+        put_bytes(&mut message, 3, &hits);
+        message
+    }
+}
+
+/// Writes a `RateLimitRequest`.
+pub(super) fn request<'d>(domain: &str, descriptors: impl Iterator<Item = &'d Descriptor>) -> Vec<u8> {
+    let mut message = Vec::new();
+    put_bytes(&mut message, 1, domain.as_bytes());
+    let mut hits = 1;
+    for descriptor in descriptors {
+        put_bytes(&mut message, 2, &descriptor.write());
+        hits = descriptor.hits_addend;
+    }
+    // For services that do not know the descriptor's own.
+    put_number(&mut message, 3, hits.into());
+    message
+}
+
+/// `RateLimitResponse.Code`.
+pub(super) const OK: u64 = 1;
+pub(super) const OVER_LIMIT: u64 = 2;
+
+/// `RateLimitResponse`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct RateLimitResponse {
+    pub(super) overall_code: u64,
+    /// One for each descriptor, in their order.
+    pub(super) statuses: Vec<DescriptorStatus>,
+    response_headers: Vec<HeaderValue>,
+    request_headers: Vec<HeaderValue>,
+}
+
+/// `RateLimitResponse.DescriptorStatus`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct DescriptorStatus {
+    pub(super) code: u64,
+    pub(super) limit_remaining: u32,
+    /// Nanoseconds until the counter begins anew; 0 when the service does not say.
+    pub(super) until_reset: u64,
+}
+
+/// `HeaderValue`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct HeaderValue {
+    key: Box<str>,
+    value: Box<[u8]>,
+}
+
+impl RateLimitResponse {
+    /// Reads an answer; `None`: it is none.
+    pub(super) fn read(bytes: &[u8]) -> Option<RateLimitResponse> {
+        if bytes.len() > LARGEST {
+            return None;
+        }
+        let mut answer = RateLimitResponse::default();
+        let mut fields = Fields(bytes);
+        while let Some(field) = fields.next()? {
+            match field {
+                (1, Field::Number(code)) => answer.overall_code = code,
+                (2, Field::Bytes(status)) => answer.statuses.push(DescriptorStatus::read(status)?),
+                (3, Field::Bytes(header)) => answer.response_headers.extend(HeaderValue::read(header)?),
+                (4, Field::Bytes(header)) => answer.request_headers.extend(HeaderValue::read(header)?),
+                _ => {}
+            }
+        }
+        Some(answer).filter(|answer| [OK, OVER_LIMIT].contains(&answer.overall_code))
+    }
+
+    /// An answer with this code for all descriptors and nothing else.
+    #[cfg(any(test, feature = "wire"))]
+    pub(super) fn plain(overall_code: u64) -> RateLimitResponse {
+        RateLimitResponse { overall_code, ..RateLimitResponse::default() }
+    }
+
+    /// The headers that the response is to carry.
+    pub(super) fn response_headers(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        self.response_headers.iter().map(|header| (&*header.key, &*header.value))
+    }
+
+    /// The same for the request that goes on.
+    pub(super) fn request_headers(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        self.request_headers.iter().map(|header| (&*header.key, &*header.value))
+    }
+}
+
+impl DescriptorStatus {
+    fn read(bytes: &[u8]) -> Option<DescriptorStatus> {
+        let mut status = DescriptorStatus::default();
+        let mut fields = Fields(bytes);
+        while let Some(field) = fields.next()? {
+            match field {
+                (1, Field::Number(code)) => status.code = code,
+                (3, Field::Number(left)) => status.limit_remaining = u32::try_from(left).unwrap_or(u32::MAX),
+                (4, Field::Bytes(duration)) => status.until_reset = nanoseconds(duration)?,
+                _ => {}
+            }
+        }
+        Some(status)
+    }
+}
+
+/// Reads a `google.protobuf.Duration`; a negative one is none at all.
+fn nanoseconds(bytes: &[u8]) -> Option<u64> {
+    let (mut seconds, mut nanos) = (0_i64, 0_i64);
+    let mut fields = Fields(bytes);
+    while let Some(field) = fields.next()? {
+        match field {
+            (1, Field::Number(number)) => seconds = number.cast_signed(),
+            (2, Field::Number(number)) => nanos = number.cast_signed(),
+            _ => {}
+        }
+    }
+    let part = |number: i64| u64::try_from(number).unwrap_or(0);
+    Some(part(seconds).saturating_mul(1_000_000_000).saturating_add(part(nanos)))
+}
+
+impl HeaderValue {
+    /// `None`: broken. `Some(None)`: no header, or one that would break the message's framing; it is left out.
+    fn read(bytes: &[u8]) -> Option<Option<HeaderValue>> {
+        let (mut key, mut value) = (&b""[..], &b""[..]);
+        let mut fields = Fields(bytes);
+        while let Some(field) = fields.next()? {
+            match field {
+                (1, Field::Bytes(bytes)) => key = bytes,
+                // As text, or raw.
+                (2 | 3, Field::Bytes(bytes)) if !bytes.is_empty() => value = bytes,
+                _ => {}
+            }
+        }
+        let key = std::str::from_utf8(key).ok()?.to_ascii_lowercase();
+        let is_text = value.iter().all(|&byte| byte == b'\t' || (byte >= b' ' && byte != 0x7f));
+        let is_header = is_token(key.as_bytes()) && key != "host" && !frames_message(&key);
+        Some((is_header && is_text).then(|| HeaderValue { key: key.into(), value: value.into() }))
+    }
+}
+
+/// The fields of a serialised message, in order.
+struct Fields<'b>(&'b [u8]);
+
+enum Field<'b> {
+    Number(u64),
+    Bytes(&'b [u8]),
+    /// Of a type that no field here has.
+    Other,
+}
+
+impl<'b> Fields<'b> {
+    /// The next field and its number. `None`: the message is broken; `Some(None)`: it is over.
+    fn next(&mut self) -> Option<Option<(u64, Field<'b>)>> {
+        if self.0.is_empty() {
+            return Some(None);
+        }
+        let tag = self.varint()?;
+        let field = match tag & 7 {
+            0 => Field::Number(self.varint()?),
+            1 => self.take(8).map(|_| Field::Other)?,
+            2 => {
+                let length = usize::try_from(self.varint()?).ok()?;
+                Field::Bytes(self.take(length)?)
+            }
+            5 => self.take(4).map(|_| Field::Other)?,
+            _ => return None,
+        };
+        Some(Some((tag >> 3, field)))
+    }
+
+    fn varint(&mut self) -> Option<u64> {
+        let mut number = 0;
+        for shift in (0..70).step_by(7) {
+            let [byte] = self.take(1)? else { return None };
+            number |= u64::from(byte & 0x7f).checked_shl(shift).unwrap_or(0);
+            if byte & 0x80 == 0 {
+                return Some(number);
+            }
+        }
+        None
+    }
+
+    fn take(&mut self, length: usize) -> Option<&'b [u8]> {
+        let (taken, rest) = self.0.split_at_checked(length)?;
+        self.0 = rest;
+        Some(taken)
+    }
+}
+
+fn put_varint(message: &mut Vec<u8>, mut number: u64) {
+    while number >= 0x80 {
+        message.push((number & 0x7f) as u8 | 0x80);
+        number >>= 7;
+    }
+    message.push(number as u8);
+}
+
+fn put_number(message: &mut Vec<u8>, field: u8, number: u64) {
+    message.push(field << 3);
+    put_varint(message, number);
+}
+
+/// Writes a field of text, bytes or a message; its number is below 16.
+pub(super) fn put_bytes(message: &mut Vec<u8>, field: u8, bytes: &[u8]) {
+    message.push(field << 3 | 2);
+    put_varint(message, bytes.len() as u64);
+    message.extend_from_slice(bytes);
+}

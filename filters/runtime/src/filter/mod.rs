@@ -1,0 +1,226 @@
+//! The life of a plugin and of a request, as the host tells it: created, configured, request by request, deleted.
+
+mod carry;
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use hashbrown::HashMap;
+use penstock_policy::{Metric, Policy, Runs, Section};
+use rustc_hash::FxBuildHasher;
+
+use crate::abi::{Flow, LogLevel};
+use crate::counters::Counters;
+use crate::failure::Failure;
+use crate::later::Later;
+use crate::question::Waiting;
+use crate::{configuration, counters, egress, host};
+
+/// Contexts by the number that the host gives them.
+type Contexts<T> = HashMap<u32, T, FxBuildHasher>;
+
+/// Everything that one VM of the module `M` knows. A host runs all plugins of one `vm_id` and code in the same VM, and
+/// after a reload the old and the new configuration side by side, so a policy belongs to a context, not to the module.
+#[derive(Debug)]
+pub struct Vm<M: Runs>(RefCell<State<M>>);
+
+#[derive(Debug)]
+struct State<M: Runs> {
+    /// Root contexts: one for each plugin and configuration.
+    plugins: Contexts<Rc<Plugin<M>>>,
+    /// Requests under way, each with the policy under which it began.
+    streams: Contexts<Rc<Plugin<M>>>,
+    /// Those of them that have something left to do when the response comes.
+    later: Contexts<Later>,
+    /// And those that wait for a rate-limit service.
+    waiting: Contexts<Waiting>,
+    /// The requests of the calls under way.
+    calls: Contexts<u32>,
+    /// The request whose call the host is just taking.
+    beginning: Option<u32>,
+}
+
+/// A policy at work, and what it has counted.
+#[derive(Debug)]
+struct Plugin<M: Runs> {
+    policy: Policy<M>,
+    counters: RefCell<Counters>,
+    expiry: egress::Expiry,
+}
+
+impl<M: Runs> Plugin<M> {
+    fn count(&self, counts: &[Metric]) {
+        if let Ok(mut counters) = self.counters.try_borrow_mut() {
+            counters.count(counts);
+        }
+    }
+
+    fn look_at_expiry(&self) {
+        if M::MODULE.runs(Section::Egress)
+            && let Some(egress) = self.policy.egress()
+        {
+            self.expiry.look(egress);
+        }
+    }
+
+    fn flush(&self) {
+        if let Ok(mut counters) = self.counters.try_borrow_mut() {
+            counters.flush(self.policy.metrics());
+        }
+    }
+}
+
+/// What was counted since the last tick.
+impl<M: Runs> Drop for Plugin<M> {
+    fn drop(&mut self) {
+        self.flush();
+    }
+}
+
+/// The module is loaded.
+pub fn initialize() {
+    #[cfg(target_os = "wasi")]
+    crate::abi::initialize();
+}
+
+/// The VM starts: nothing can go wrong yet. From here on a panic, which would be a bug, leaves one line in the log
+/// before it traps.
+pub fn vm_start() -> bool {
+    if cfg!(target_arch = "wasm32") {
+        std::panic::set_hook(Box::new(|panic| {
+            let message = panic.payload_as_str().unwrap_or_default();
+            let place = panic.location().map(|place| format!(" ({place})")).unwrap_or_default();
+            host::log(LogLevel::Critical, &format!("penstock: bug, please report: {message}{place}"));
+        }));
+    }
+    true
+}
+
+impl<M: Runs> Default for Vm<M> {
+    fn default() -> Self {
+        Vm::new()
+    }
+}
+
+impl<M: Runs> Vm<M> {
+    /// A VM without plugins.
+    pub const fn new() -> Self {
+        Vm(RefCell::new(State {
+            plugins: Contexts::with_hasher(FxBuildHasher),
+            streams: Contexts::with_hasher(FxBuildHasher),
+            later: Contexts::with_hasher(FxBuildHasher),
+            waiting: Contexts::with_hasher(FxBuildHasher),
+            calls: Contexts::with_hasher(FxBuildHasher),
+            beginning: None,
+        }))
+    }
+
+    /// `None` only when the host calls back in the middle of a callback, which it must not.
+    fn state<T>(&self, act: impl FnOnce(&mut State<M>) -> T) -> Option<T> {
+        self.0.try_borrow_mut().ok().map(|mut state| act(&mut state))
+    }
+
+    /// A context begins: a plugin's (`parent` 0), or that of a request to the plugin `parent`.
+    pub fn context_create(&self, context: u32, parent: u32) {
+        self.state(|state| {
+            if let Some(plugin) = state.plugins.get(&parent) {
+                state.streams.insert(context, Rc::clone(plugin));
+            }
+        });
+    }
+
+    /// A context ends.
+    pub fn delete(&self, context: u32) {
+        self.stop_waiting(context);
+        // Dropped outside of `state`, in case that it is the last user of a large policy.
+        let ended = self.state(|state| {
+            state.later.remove(&context);
+            state.streams.remove(&context).or_else(|| state.plugins.remove(&context))
+        });
+        drop(ended);
+    }
+
+    /// The plugin gets its configuration. `false` refuses it, and the host keeps the old one.
+    pub fn configure(&self, plugin: u32, size: usize) -> bool {
+        let Some(policy) = configuration::load(size) else { return false };
+        let counters = Counters::new(policy.metrics());
+        if !counters.is_empty() && host::tick_every(counters::PERIOD).is_err() {
+            host::log(LogLevel::Error, "penstock: the host has no timer: metrics are only written when a policy ends");
+        }
+        let expiry = if policy.egress().is_some() { egress::Expiry::new() } else { egress::Expiry::default() };
+        let configured = Rc::new(Plugin { policy, counters: RefCell::new(counters), expiry });
+        configured.look_at_expiry();
+        // The old one is dropped outside of `state`.
+        let replaced = self.state(|state| state.plugins.insert(plugin, configured));
+        replaced.is_some()
+    }
+
+    /// A second has passed.
+    pub fn tick(&self, plugin: u32) {
+        if let Some(plugin) = self.state(|state| state.plugins.get(&plugin).cloned()).flatten() {
+            plugin.flush();
+            plugin.look_at_expiry();
+        }
+    }
+
+    /// A request's headers are there: decide, and do what was decided.
+    pub fn request_headers(&self, stream: u32) -> Flow {
+        #[cfg(feature = "trap")]
+        crate::trap::on_request();
+        self.carry(stream).unwrap_or_else(Failure::refuse)
+    }
+
+    /// A gRPC call has ended with a message.
+    pub fn grpc_receive(&self, call: u32, size: usize) {
+        // What cannot be read is no answer.
+        let message = host::grpc_message(size).ok();
+        self.called(call, message.as_deref());
+    }
+
+    /// A gRPC call has ended without a message.
+    pub fn grpc_close(&self, call: u32) {
+        self.called(call, None);
+    }
+
+    /// A connection begins whose bytes nobody will read: decide before any of them goes anywhere.
+    pub fn new_connection(&self, stream: u32) -> Flow {
+        #[cfg(feature = "trap")]
+        crate::trap::on_connection();
+        let plugin = self.state(|state| state.streams.get(&stream).cloned()).flatten();
+        match plugin.as_ref().and_then(|plugin| plugin.policy.egress()) {
+            Some(egress) => egress::connection(egress, |counts| plugin.iter().for_each(|plugin| plugin.count(counts))),
+            None => {
+                host::log(LogLevel::Error, "penstock: no egress policy for a connection: closed");
+                host::close_connection();
+                Flow::Pause
+            }
+        }
+    }
+
+    /// A response's headers are there, the upstream's or the proxy's own.
+    pub fn response_headers(&self, stream: u32) -> Flow {
+        // The proxy has answered by itself, say after a timeout: there is nothing left to decide.
+        self.stop_waiting(stream);
+        // Taken out while the host is called.
+        if let Some(mut later) = self.state(|state| state.later.remove(&stream)).flatten() {
+            later.response_headers();
+            if later.is_watched() {
+                self.state(|state| state.later.insert(stream, later));
+            }
+        }
+        Flow::Continue
+    }
+
+    /// A request is over, however it went.
+    pub fn log(&self, stream: u32) {
+        let taken = |state: &mut State<M>| Some((state.later.remove(&stream)?, state.streams.get(&stream)?.clone()));
+        let Some((later, plugin)) = self.state(taken).flatten() else { return };
+        if let Some(event) = later.observe(&plugin.policy) {
+            plugin.count(&[event.metric]);
+            host::log(LogLevel::Warn, &format!("penstock: {}", event.line));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

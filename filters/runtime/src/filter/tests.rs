@@ -1,0 +1,616 @@
+use super::carry::apply;
+use super::*;
+use crate::fake_host::{self, FakeHost, Sent, with};
+use penstock_policy::module::Suite;
+use penstock_policy::{Action, Decision, HeaderOp, Request, Response, Section};
+use proptest::prelude::*;
+
+const PLUGIN: u32 = 1;
+const STREAM: u32 = 2;
+
+const POLICY: &str = r#"{"routes":{"rules":[
+    {"name":"beta","matches":[{"headers":[{"name":"x-user-group","value":"beta"}]}],"route":"beta"}
+]}}"#;
+
+/// The module of this test; tests run in threads of their own, which live as long as they.
+fn vm() -> &'static Vm<Suite> {
+    thread_local! {
+        static VM: &'static Vm<Suite> = Box::leak(Box::default());
+    }
+    VM.with(|vm| *vm)
+}
+
+/// A request without headers: what `apply` looks at before it removes one.
+fn no_headers() -> Request<'static> {
+    Request::new(&[])
+}
+
+/// A new host and a new module.
+fn fresh() {
+    fake_host::reset();
+    crate::shared::reset();
+    vm().state(|state| {
+        state.plugins.clear();
+        state.streams.clear();
+        state.later.clear();
+        state.waiting.clear();
+        state.calls.clear();
+    });
+}
+
+fn configured(plugin: u32, policy: &str) -> bool {
+    with(|host| host.configuration = policy.into());
+    vm().context_create(plugin, 0);
+    vm().configure(plugin, policy.len())
+}
+
+/// A request with these headers beside the usual ones, from its beginning to its end.
+fn request(plugin: u32, headers: &[(&str, &str)]) -> Flow {
+    let usual = [(":method", "GET"), (":scheme", "http"), (":authority", "a.test"), (":path", "/x?y")];
+    with(|host| {
+        host.headers =
+            usual.iter().chain(headers).map(|(n, v)| (n.as_bytes().to_vec(), v.as_bytes().to_vec())).collect();
+        host.calls.clear();
+    });
+    vm().context_create(STREAM, plugin);
+    let flow = vm().request_headers(STREAM);
+    vm().delete(STREAM);
+    flow
+}
+
+fn route() -> Vec<String> {
+    with(|host| {
+        let of_route = host.headers.iter().filter(|(name, _)| name == b"x-penstock-route");
+        of_route.map(|(_, value)| String::from_utf8_lossy(value).into_owned()).collect()
+    })
+}
+
+fn refused(name: &str, message: &str) -> Option<Sent> {
+    Some(Sent {
+        status: 503,
+        details: format!("penstock_host_{name}"),
+        headers: vec![],
+        body: format!("penstock: {message}\n"),
+    })
+}
+
+#[test]
+fn a_request_is_one_call_and_one_more_for_each_change() {
+    fresh();
+    assert!(configured(PLUGIN, POLICY));
+    assert_eq!(request(PLUGIN, &[]), Flow::Continue);
+    with(|host| assert_eq!(host.calls, ["proxy_get_header_map_pairs"]));
+    assert_eq!(request(PLUGIN, &[("x-user-group", "beta")]), Flow::Continue);
+    with(|host| assert_eq!(host.calls, ["proxy_get_header_map_pairs", "proxy_replace_header_map_value"]));
+    assert_eq!(route(), ["beta"]);
+}
+
+const LIMITS: &str = r#"{"rateLimits":[{"name":"l","key":[],"limit":{"requests":2,"per":"1h"}}]}"#;
+
+#[test]
+fn a_limited_request_costs_the_time_and_a_write_or_a_read() {
+    fresh();
+    assert!(configured(PLUGIN, LIMITS));
+    const HEADERS: &str = "proxy_get_header_map_pairs";
+    const TIME: &str = "proxy_get_current_time_nanoseconds";
+    // Whoever knows no token yet has to read once.
+    for (flow, calls) in [
+        (Flow::Continue, &[HEADERS, TIME, "proxy_set_shared_data"][..]),
+        (Flow::Continue, &[HEADERS, TIME, "proxy_set_shared_data"]),
+        (Flow::Pause, &[HEADERS, TIME, "proxy_get_shared_data", "proxy_send_local_response"]),
+    ] {
+        assert_eq!(request(PLUGIN, &[]), flow);
+        with(|host| assert_eq!(host.calls, calls));
+    }
+}
+
+#[test]
+fn counts_reach_the_host_once_a_second_and_at_the_end() {
+    fresh();
+    assert!(configured(PLUGIN, LIMITS));
+    with(|host| assert_eq!(host.tick_period, 1000));
+    for _ in 0..5 {
+        request(PLUGIN, &[]);
+    }
+    with(|host| assert!(host.metrics.is_empty()));
+    vm().tick(PLUGIN);
+    let metric = |outcome: &str, count| (format!("penstock.rateLimits.l.{outcome}"), count);
+    with(|host| assert_eq!(host.metrics, [metric("passed", 2), metric("limited", 3)]));
+    with(|host| host.calls.clear());
+    vm().tick(PLUGIN);
+    with(|host| assert!(host.calls.is_empty()));
+    request(PLUGIN, &[]);
+    vm().delete(PLUGIN);
+    with(|host| assert_eq!(host.metrics, [metric("passed", 2), metric("limited", 4)]));
+}
+
+#[test]
+fn a_reload_that_leaves_a_limit_as_it_was_keeps_what_was_taken() {
+    fresh();
+    assert!(configured(PLUGIN, LIMITS));
+    request(PLUGIN, &[]);
+    assert!(configured(8, &LIMITS.replace("}]}", r#","response":{"status":420}}]}"#)));
+    assert_eq!((request(8, &[]), request(8, &[])), (Flow::Continue, Flow::Pause));
+}
+
+#[test]
+fn a_host_that_loses_its_shared_data_refuses_rather_than_opens() {
+    fresh();
+    assert!(configured(PLUGIN, LIMITS));
+    for function in ["proxy_set_shared_data", "proxy_get_shared_data"] {
+        crate::shared::reset();
+        with(|host| host.broken = vec![(function, 10)]);
+        assert_eq!(request(PLUGIN, &[]), Flow::Pause);
+        let expected = refused("environment", "cannot read the clock, random numbers or shared data");
+        assert_eq!(with(|host| host.sent.clone()), expected, "{function}");
+    }
+}
+
+#[test]
+fn a_client_never_chooses_the_route() {
+    fresh();
+    assert!(configured(PLUGIN, POLICY));
+    let spoofed = ("x-penstock-route", "beta");
+    assert_eq!(request(PLUGIN, &[spoofed, spoofed]), Flow::Continue);
+    assert!(route().is_empty());
+    assert_eq!(request(PLUGIN, &[spoofed, ("x-user-group", "beta"), spoofed]), Flow::Continue);
+    assert_eq!(route(), ["beta"]);
+}
+
+const COOKIE: &str = r#"{"canaries":[{"name":"a","stickiness":{"cookie":{"name":"id"}},
+    "variants":[{"name":"v1","weight":1}]}]}"#;
+
+#[test]
+fn headers_of_the_response_are_added_when_it_comes() {
+    fresh();
+    assert!(configured(PLUGIN, COOKIE));
+    let set = |cookie: &[(&str, &str)]| {
+        with(|host| {
+            host.headers = [(":method", "GET"), (":path", "/")]
+                .iter()
+                .chain(cookie)
+                .map(|(n, v)| (n.as_bytes().to_vec(), v.as_bytes().to_vec()))
+                .collect();
+            host.calls.clear();
+        });
+        vm().context_create(STREAM, PLUGIN);
+        assert_eq!(vm().request_headers(STREAM), Flow::Continue);
+        assert_eq!(with(|host| host.response_headers.len()), 0);
+        assert_eq!(vm().response_headers(STREAM), Flow::Continue);
+        // A second response, as after 100 or 103, gets nothing more.
+        assert_eq!(vm().response_headers(STREAM), Flow::Continue);
+        vm().delete(STREAM);
+        with(|host| (std::mem::take(&mut host.response_headers), std::mem::take(&mut host.calls)))
+    };
+    let (headers, _) = set(&[]);
+    assert_eq!(headers[0].0, b"set-cookie");
+    assert!(headers[0].1.starts_with(b"id=04040404040404040404040404040404; "), "{headers:?}");
+    assert_eq!(
+        set(&[("cookie", "id=x")]),
+        (vec![], vec!["proxy_get_header_map_pairs", "proxy_replace_header_map_value"])
+    );
+    assert_eq!(vm().state(|state| state.later.len()), Some(0));
+}
+
+const FAILOVER: &str = r#"{"routes":{"rules":[{"name":"pay","route":"eu","failover":{"route":"us"}}]}}"#;
+
+/// A whole exchange, answered with `status`, if at all, and cut off as `flags` say; the route that it took.
+fn exchange(status: Option<&str>, flags: u64) -> String {
+    with(|host| {
+        host.headers = vec![(b":path".to_vec(), b"/".to_vec())];
+        host.response_headers = status.iter().map(|status| (b":status".to_vec(), status.as_bytes().to_vec())).collect();
+        host.properties = vec![("response\0flags", flags.to_le_bytes().to_vec())];
+    });
+    vm().context_create(STREAM, PLUGIN);
+    assert_eq!(vm().request_headers(STREAM), Flow::Continue);
+    if status.is_some() {
+        assert_eq!(vm().response_headers(STREAM), Flow::Continue);
+    }
+    vm().log(STREAM);
+    vm().delete(STREAM);
+    assert_eq!(vm().state(|state| state.later.len()), Some(0));
+    route().concat()
+}
+
+#[test]
+fn upstreams_that_fail_are_left_and_clients_that_leave_are_no_failures() {
+    const REMOTE_RESET: u64 = 1 << 4;
+    const CLIENT_LEFT: u64 = 1 << 14;
+    for (status, flags, fails) in [
+        (Some("200"), 0, false),
+        (Some("404"), 0, false),
+        (Some("503"), 0, true),
+        (Some("504"), 0, true),
+        (Some("200"), REMOTE_RESET, true),
+        (Some("200"), REMOTE_RESET | CLIENT_LEFT, false),
+        (Some("200"), CLIENT_LEFT, false),
+        (None, CLIENT_LEFT, false),
+        (None, 0, false),
+    ] {
+        fresh();
+        with(|host| host.time = 1_700_000_000_000_000_000);
+        assert!(configured(PLUGIN, FAILOVER));
+        for _ in 0..20 {
+            assert_eq!(exchange(status, flags), "eu", "{status:?} {flags:x}");
+        }
+        assert_eq!(exchange(status, flags), if fails { "us" } else { "eu" }, "{status:?} {flags:x}");
+        with(|host| {
+            let told = host.log.iter().filter(|(level, line)| *level == 3 && line.contains("all go to us")).count();
+            assert_eq!(told, usize::from(fails), "{:?}", host.log);
+        });
+    }
+}
+
+#[test]
+fn a_response_whose_header_cannot_be_added_goes_on() {
+    fresh();
+    assert!(configured(PLUGIN, COOKIE));
+    with(|host| host.broken.push(("proxy_add_header_map_value", 2)));
+    with(|host| host.headers = vec![(b":path".to_vec(), b"/".to_vec())]);
+    vm().context_create(STREAM, PLUGIN);
+    assert_eq!(vm().request_headers(STREAM), Flow::Continue);
+    assert_eq!(vm().response_headers(STREAM), Flow::Continue);
+    with(|host| {
+        assert_eq!(host.sent, None);
+        assert!(host.metrics.contains(&("penstock.host.responseHeaders.failed".to_owned(), 1)), "{:?}", host.metrics);
+        assert!(host.log[0].1.contains("cannot add the response header set-cookie (BAD_ARGUMENT)"));
+    });
+    vm().delete(STREAM);
+}
+
+#[test]
+fn plugins_in_one_vm_keep_their_policies_apart() {
+    fresh();
+    assert!(configured(PLUGIN, POLICY));
+    assert!(configured(7, r#"{"routes":{"default":"other"}}"#));
+    request(PLUGIN, &[("x-user-group", "beta")]);
+    assert_eq!(route(), ["beta"]);
+    request(7, &[("x-user-group", "beta")]);
+    assert_eq!(route(), ["other"]);
+}
+
+#[test]
+fn a_request_keeps_the_policy_under_which_it_began() {
+    fresh();
+    assert!(configured(PLUGIN, POLICY));
+    vm().context_create(STREAM, PLUGIN);
+    assert!(configured(PLUGIN, r#"{"routes":{"default":"new"}}"#));
+    vm().delete(PLUGIN);
+    with(|host| host.headers = vec![(b":path".to_vec(), b"/".to_vec()), (b"x-user-group".to_vec(), b"beta".to_vec())]);
+    assert_eq!(vm().request_headers(STREAM), Flow::Continue);
+    assert_eq!(route(), ["beta"]);
+}
+
+#[test]
+fn a_refused_configuration_leaves_the_old_one_at_work() {
+    fresh();
+    assert!(configured(PLUGIN, POLICY));
+    assert!(!configured(PLUGIN, "{"));
+    request(PLUGIN, &[("x-user-group", "beta")]);
+    assert_eq!(route(), ["beta"]);
+}
+
+#[test]
+fn nothing_is_left_of_what_has_ended() {
+    fresh();
+    for plugin in 10..60 {
+        assert!(configured(plugin, POLICY));
+        request(plugin, &[]);
+        vm().delete(plugin);
+    }
+    assert_eq!(vm().state(|state| (state.plugins.len(), state.streams.len(), state.later.len())), Some((0, 0, 0)));
+}
+
+#[test]
+fn a_request_without_a_policy_is_refused() {
+    fresh();
+    assert!(!configured(PLUGIN, ""));
+    assert_eq!(request(PLUGIN, &[]), Flow::Pause);
+    with(|host| {
+        assert_eq!(host.sent, refused("noPolicy", "no policy is loaded"));
+        assert_eq!(host.metrics, [("penstock.host.noPolicy.failed".to_owned(), 1)]);
+    });
+    // Nor one whose beginning the host never told.
+    assert_eq!(vm().request_headers(99), Flow::Pause);
+}
+
+#[test]
+fn an_empty_or_broken_header_map_is_refused() {
+    for map in [&b""[..], &[0; 4], &[0xff; 40], &[1, 0, 0, 0, 9, 0, 0, 0, 9, 0, 0, 0]] {
+        fresh();
+        assert!(configured(PLUGIN, POLICY));
+        with(|host| host.raw_headers = Some(map.to_vec()));
+        assert_eq!(request(PLUGIN, &[]), Flow::Pause);
+        with(|host| {
+            assert_eq!(host.sent, refused("readHeaders", "cannot read the request's headers"), "{map:?}");
+            assert_eq!(host.metrics, [("penstock.host.readHeaders.failed".to_owned(), 1)]);
+            assert!(host.log[0].1.contains("malformed header map"), "{:?}", host.log);
+        });
+    }
+}
+
+#[test]
+fn a_response_carries_its_details_headers_and_body() {
+    fresh();
+    let mut decision = Decision {
+        section: Some(Section::Egress),
+        reason: Some("hostNotAllowed"),
+        action: Action::Respond(Response {
+            status: 403,
+            headers: [("content-type", b"application/json"[..].into())].into_iter().collect(),
+            body: b"{}"[..].into(),
+            grpc_status: None,
+        }),
+        ..Decision::default()
+    };
+    decision.response_headers.push(("x-penstock-decision-id", b"1"[..].into()));
+    assert_eq!(apply(&no_headers(), &decision), Ok(Flow::Pause));
+    let own = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
+    let sent = Sent {
+        status: 403,
+        details: "penstock_egress_hostNotAllowed".to_owned(),
+        headers: vec![own(("x-penstock-decision-id", "1")), own(("content-type", "application/json"))],
+        body: "{}".to_owned(),
+    };
+    with(|host| {
+        assert_eq!(host.sent, Some(sent));
+        assert_eq!(host.calls, ["proxy_send_local_response"]);
+    });
+}
+
+#[test]
+fn a_response_that_cannot_be_given_is_a_reset() {
+    fresh();
+    with(|host| host.broken.push(("proxy_send_local_response", 10)));
+    let response = Response { status: 403, headers: Default::default(), body: b""[..].into(), grpc_status: None };
+    let decision = Decision { action: Action::Respond(response), ..Decision::default() };
+    let flow = apply(&no_headers(), &decision).unwrap_or_else(Failure::refuse);
+    assert_eq!(flow, Flow::Pause);
+    with(|host| {
+        assert!(host.was_reset && host.sent.is_none());
+        assert_eq!(host.metrics, [("penstock.host.respond.failed".to_owned(), 1)]);
+    });
+}
+
+#[test]
+fn the_first_change_that_fails_refuses_the_request() {
+    for (function, status) in [("proxy_add_header_map_value", 2), ("proxy_remove_header_map_value", 6)] {
+        fresh();
+        with(|host| host.broken.push((function, status)));
+        let mut decision = Decision::default();
+        decision.headers.push(HeaderOp::Add("a", b"1"[..].into()));
+        decision.headers.push(HeaderOp::Remove("b"));
+        assert_eq!(apply(&Request::new(&[(b"b", b"1")]), &decision).unwrap_or_else(Failure::refuse), Flow::Pause);
+        let sent = with(|host| host.sent.clone());
+        assert_eq!(sent, refused("writeHeaders", "cannot change the request's headers"), "{function}");
+    }
+}
+
+#[test]
+fn a_header_that_is_not_there_costs_no_call() {
+    fresh();
+    let mut decision = Decision::default();
+    decision.headers.push(HeaderOp::Remove("b"));
+    assert_eq!(apply(&no_headers(), &decision), Ok(Flow::Continue));
+    with(|host| assert!(host.calls.is_empty(), "{:?}", host.calls));
+}
+
+/// Every function of the host answers every status, in every phase: the outcome is the one documented.
+#[test]
+fn whatever_the_host_answers_the_outcome_is_known() {
+    const FUNCTIONS: [&str; 15] = [
+        "proxy_log",
+        "proxy_get_buffer_bytes",
+        "proxy_get_header_map_pairs",
+        "proxy_add_header_map_value",
+        "proxy_replace_header_map_value",
+        "proxy_remove_header_map_value",
+        "proxy_send_local_response",
+        "proxy_close_stream",
+        "proxy_get_property",
+        "proxy_get_shared_data",
+        "proxy_set_shared_data",
+        "proxy_get_current_time_nanoseconds",
+        "proxy_define_metric",
+        "proxy_increment_metric",
+        "random_get",
+    ];
+    let requests: [&[(&str, &str)]; 3] = [&[], &[("x-user-group", "beta")], &[("x-penstock-route", "beta")]];
+    for (index, function) in FUNCTIONS.into_iter().enumerate() {
+        for status in (1..=14).chain([255, u32::MAX]) {
+            // A second broken function: the refusal itself fails.
+            for second in [None, Some("proxy_send_local_response"), Some("proxy_define_metric"), Some("proxy_log")] {
+                for (which, headers) in requests.into_iter().enumerate() {
+                    fresh();
+                    with(|host| {
+                        host.broken.extend([(function, status)].into_iter().chain(second.map(|f| (f, status))))
+                    });
+                    assert!(vm_start());
+                    let taken = configured(PLUGIN, POLICY);
+                    assert_eq!(taken, index != 1);
+                    let flow = request(PLUGIN, headers);
+                    let fails = match function {
+                        "proxy_get_buffer_bytes" | "proxy_get_header_map_pairs" => true,
+                        "proxy_replace_header_map_value" => which == 1,
+                        "proxy_remove_header_map_value" => which == 2,
+                        _ => false,
+                    };
+                    let case = format!("{function} {status} {second:?} request {which}");
+                    assert_eq!(flow == Flow::Pause, fails, "{case}");
+                    with(|host: &mut FakeHost| {
+                        let answer = if host.was_reset { "reset" } else { "503" };
+                        let given = host.sent.is_some() || host.was_reset;
+                        assert_eq!(given, fails, "{case}");
+                        let expected = if second == Some("proxy_send_local_response") { "reset" } else { "503" };
+                        assert!(!fails || answer == expected, "{case}");
+                    });
+                }
+            }
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_header_map_is_decided_or_refused(map in prop::collection::vec(any::<u8>(), 0..200)) {
+        fresh();
+        prop_assert!(configured(PLUGIN, POLICY));
+        with(|host| host.raw_headers = Some(map));
+        let flow = request(PLUGIN, &[]);
+        prop_assert_eq!(flow == Flow::Pause, with(|host| host.sent.is_some()));
+    }
+
+    #[test]
+    fn any_headers_are_decided(headers in prop::collection::vec(
+        (prop::collection::vec(any::<u8>(), 0..20), prop::collection::vec(any::<u8>(), 0..50)), 1..50,
+    )) {
+        fresh();
+        prop_assert!(configured(PLUGIN, POLICY));
+        with(|host| host.headers = headers);
+        vm().context_create(STREAM, PLUGIN);
+        prop_assert_eq!(vm().request_headers(STREAM), Flow::Continue);
+        vm().delete(STREAM);
+    }
+}
+
+/// A limit that a service counts, and a route to see what comes after it.
+const GLOBAL: &str = r#"{"routes":{"default":"stable"},"rateLimits":[{"name":"l","key":[],
+    "limit":{"requests":5,"per":"1m"},"scope":{"global":{"cluster":"rl","domain":"shop","onFailure":"Deny"}}}]}"#;
+
+/// Field 1, the overall code.
+const OK: &[u8] = &[8, 1];
+const OVER_LIMIT: &[u8] = &[8, 2];
+
+/// A request that asks; it waits, unless its call is over at once.
+fn asking() -> Flow {
+    with(|host| host.headers = vec![(b":path".to_vec(), b"/".to_vec())]);
+    vm().context_create(STREAM, PLUGIN);
+    vm().request_headers(STREAM)
+}
+
+fn answer(call: u32, message: &[u8]) {
+    with(|host| host.grpc_message = message.to_vec());
+    vm().grpc_receive(call, message.len());
+}
+
+/// What became of the request: how often it was told to go on, and the status that it was answered with.
+fn outcome() -> (u32, Option<u32>) {
+    with(|host| (host.continued, host.sent.as_ref().map(|sent| sent.status)))
+}
+
+#[test]
+fn a_request_waits_for_the_service_and_does_what_it_says() {
+    for (message, expected) in [(OK, (1, None)), (OVER_LIMIT, (0, Some(429))), (&[0xff; 9], (0, Some(429)))] {
+        fresh();
+        assert!(configured(PLUGIN, GLOBAL));
+        assert_eq!(asking(), Flow::Pause);
+        assert_eq!(outcome(), (0, None));
+        with(|host| {
+            let (service, request, timeout) = host.questions.last().unwrap();
+            assert_eq!((service.as_slice(), *timeout), (&b"\x0a\x04\x0a\x02rl"[..], 20));
+            // Domain, one descriptor with one entry, the limit and the hits, and the hits again.
+            assert_eq!(
+                request,
+                b"\x0a\x04shop\x12\x1c\x0a\x10\x0a\x0bgeneric_key\x12\x01l\x12\x04\x08\x05\x10\x02\x1a\x02\x08\x01\x18\x01"
+                    .as_slice()
+            );
+        });
+        // Somebody else's, or one that is over.
+        answer(99, OVER_LIMIT);
+        assert_eq!(outcome(), (0, None));
+        answer(1, message);
+        assert_eq!(outcome(), expected);
+        assert_eq!(route(), if expected.0 == 1 { vec!["stable"] } else { vec![] });
+        answer(1, OVER_LIMIT);
+        assert_eq!(outcome(), expected);
+        vm().delete(STREAM);
+        with(|host| assert!(host.cancelled.is_empty()));
+    }
+}
+
+#[test]
+fn a_call_may_be_over_before_it_has_a_number() {
+    for (within, broken, expected) in [
+        (Some(OK), None, (Flow::Continue, None)),
+        (Some(OVER_LIMIT), None, (Flow::Pause, Some(429))),
+        (None, None, (Flow::Pause, Some(429))),
+        (Some(OK), Some(10), (Flow::Pause, Some(429))),
+    ] {
+        fresh();
+        assert!(configured(PLUGIN, GLOBAL));
+        with(|host| {
+            host.grpc_message = within.unwrap_or_default().to_vec();
+            host.within_call = Some(match within {
+                Some(_) => |call| vm().grpc_receive(call, 2),
+                None => |call| vm().grpc_close(call),
+            });
+            host.broken.extend(broken.map(|status| ("proxy_grpc_call", status)));
+        });
+        assert_eq!((asking(), with(|host| host.sent.as_ref().map(|sent| sent.status))), expected);
+        // Nobody pauses, so nobody needs to be told to go on.
+        with(|host| assert_eq!(host.continued, 0));
+        vm().delete(STREAM);
+    }
+}
+
+#[test]
+fn a_request_that_ends_while_it_waits_gives_its_call_up() {
+    for by_response in [false, true] {
+        fresh();
+        assert!(configured(PLUGIN, GLOBAL));
+        assert_eq!(asking(), Flow::Pause);
+        if by_response {
+            vm().response_headers(STREAM);
+            answer(1, OVER_LIMIT);
+        }
+        vm().delete(STREAM);
+        answer(1, OK);
+        vm().grpc_close(1);
+        assert_eq!(outcome(), (0, None));
+        with(|host| assert_eq!(host.cancelled, [1]));
+        assert_eq!(vm().state(|state| state.waiting.len() + state.calls.len() + state.streams.len()), Some(0));
+    }
+}
+
+#[test]
+fn a_service_that_is_late_is_a_timeout_and_one_that_fails_an_error() {
+    for (nanos, counter) in [(20_000_000, "timeout"), (1_000_000, "error")] {
+        fresh();
+        assert!(configured(PLUGIN, GLOBAL));
+        asking();
+        with(|host| host.time += nanos);
+        vm().grpc_close(1);
+        vm().delete(STREAM);
+        vm().tick(PLUGIN);
+        with(|host| assert_eq!(host.metrics, [(format!("penstock.rateLimits.l.{counter}"), 1)]));
+    }
+}
+
+#[test]
+fn a_request_that_cannot_go_on_is_refused() {
+    fresh();
+    assert!(configured(PLUGIN, GLOBAL));
+    asking();
+    with(|host| host.broken.push(("proxy_continue_stream", 10)));
+    answer(1, OK);
+    let expected = refused("continue", "cannot let the request go on");
+    with(|host| assert_eq!(host.sent, expected));
+    vm().delete(STREAM);
+}
+
+#[test]
+fn quota_headers_cost_one_call_each() {
+    fresh();
+    assert!(configured(PLUGIN, &LIMITS.replace("}]}", r#","quotaHeaders":"IETF"}]}"#)));
+    with(|host| {
+        host.headers = vec![(b":path".to_vec(), b"/".to_vec())];
+        host.calls.clear();
+    });
+    vm().context_create(STREAM, PLUGIN);
+    assert_eq!(vm().request_headers(STREAM), Flow::Continue);
+    vm().response_headers(STREAM);
+    vm().delete(STREAM);
+    const ADD: &str = "proxy_add_header_map_value";
+    let limit = ["proxy_get_current_time_nanoseconds", "proxy_set_shared_data", ADD, ADD];
+    with(|host| assert_eq!(host.calls[1..], limit));
+}

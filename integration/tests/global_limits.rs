@@ -1,0 +1,362 @@
+//! Limits of global scope: a real Envoy, and the rate-limit service that people run.
+
+use std::io::Write;
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Mutex;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use penstock_integration::http::{self, Connection, Protocol, Request, Response, h1};
+use penstock_integration::{Answer, Bootstrap, Envoy, GrpcServer, RateLimitService, grpc_cluster};
+use serde_json::{Value, json};
+
+/// Services and Envoys of several tests at once would starve each other.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+/// Long enough for a busy machine to answer in.
+const PATIENT: &str = "5s";
+
+/// One limit of global scope, of windows that do not end during a test.
+fn limit(name: &str, key: Value, requests: u32) -> Value {
+    json!({"name": name, "key": key, "limit": {"requests": requests, "per": "24h"}, "scope": scope(PATIENT, "Deny")})
+}
+
+fn scope(timeout: &str, on_failure: &str) -> Value {
+    json!({"global": {"cluster": "ratelimit", "domain": "shop", "timeout": timeout, "onFailure": on_failure}})
+}
+
+fn with(mut limit: Value, field: &str, value: Value) -> Value {
+    limit[field] = value;
+    limit
+}
+
+fn envoy(module: &str, limits: &[Value], cluster: Value) -> Result<Envoy> {
+    let policy = json!({"rateLimits": limits});
+    Bootstrap::module(module, &policy, &[])?.any_cluster(cluster).concurrency(4).start()
+}
+
+/// A service that knows nothing but the domain: the limits are the policy's.
+fn service() -> Result<Option<RateLimitService>> {
+    RateLimitService::start(&["domain: shop\ndescriptors: []\n"])
+}
+
+/// The answer over a connection of its own, so that requests land on all workers.
+fn send(envoy: &Envoy, request: &Request) -> Result<Response> {
+    http::send(Protocol::Http2, envoy.ingress()?, request)
+}
+
+fn passed(envoy: &Envoy, request: &Request, count: usize) -> Result<usize> {
+    let statuses = (0..count).map(|_| Ok(send(envoy, request)?.status)).collect::<Result<Vec<_>>>()?;
+    ensure!(statuses.iter().all(|status| [200, 429].contains(status)), "{statuses:?}");
+    Ok(statuses.iter().filter(|&&status| status == 200).count())
+}
+
+/// A counter of one limit, once it is what it should be.
+fn counted(envoy: &Envoy, limit: &str, outcome: &str, expected: u64) -> Result<()> {
+    let name = format!("wasmcustom.penstock.rateLimits.{limit}.{outcome}");
+    let started = Instant::now();
+    loop {
+        let count = envoy.admin().stat(&name)?;
+        if count == expected {
+            return Ok(());
+        }
+        ensure!(started.elapsed() < Duration::from_secs(10), "{name} is {count}, not {expected}");
+        thread::sleep(Duration::from_millis(100));
+    }
+}
+
+/// Calls that the service has got.
+fn calls(envoy: &Envoy) -> Result<u64> {
+    envoy.admin().stat("cluster.ratelimit.upstream_rq_total")
+}
+
+fn user(name: &str) -> Request {
+    Request::get("/").header("x-user", name)
+}
+
+fn by_user() -> Value {
+    json!([{"header": "x-user"}])
+}
+
+#[test]
+fn all_workers_together_pass_exactly_as_many_as_the_limit_says() -> Result<()> {
+    let _alone = ONE_AT_A_TIME.lock();
+    let Some(service) = service()? else { return Ok(()) };
+    for (number, module) in ["rate-limit", "suite"].into_iter().enumerate() {
+        let name = format!("exact-{number}");
+        let mut envoy = envoy(module, &[limit(&name, by_user(), 7)], service.cluster("ratelimit"))?;
+        for name in ["a", "b"] {
+            assert_eq!(passed(&envoy, &user(name), 15)?, 7, "{module} {name}");
+        }
+        assert_eq!(passed(&envoy, &Request::get("/"), 10)?, 7, "those without a key share one");
+        counted(&envoy, &name, "passed", 21)?;
+        counted(&envoy, &name, "limited", 19)?;
+        envoy.check_healthy()?;
+    }
+    Ok(())
+}
+
+#[test]
+fn several_limits_are_one_call_and_the_tightest_answers() -> Result<()> {
+    let _alone = ONE_AT_A_TIME.lock();
+    let Some(service) = service()? else { return Ok(()) };
+    let limits = [limit("two-wide", json!([]), 100), limit("two-narrow", by_user(), 4)];
+    let mut envoy = envoy("rate-limit", &limits, service.cluster("ratelimit"))?;
+    assert_eq!(passed(&envoy, &user("a"), 6)?, 4);
+    assert_eq!(passed(&envoy, &user("b"), 6)?, 4);
+    assert_eq!(calls(&envoy)?, 12);
+    counted(&envoy, "two-narrow", "limited", 4)?;
+    counted(&envoy, "two-wide", "passed", 8)?;
+    envoy.check_healthy()
+}
+
+#[test]
+fn a_cost_counts_as_many_hits() -> Result<()> {
+    let _alone = ONE_AT_A_TIME.lock();
+    let Some(service) = service()? else { return Ok(()) };
+    let costly = with(limit("cost", json!([]), 20), "cost", json!({"header": "x-cost"}));
+    // Another limit in the same call that counts requests.
+    let mut envoy = envoy("rate-limit", &[costly, limit("plain", json!([]), 20)], service.cluster("ratelimit"))?;
+    assert_eq!(passed(&envoy, &Request::get("/").header("x-cost", "5"), 6)?, 4);
+    counted(&envoy, "plain", "limited", 0)?;
+    envoy.check_healthy()
+}
+
+#[test]
+fn a_refusal_has_the_services_headers_times_and_quotas() -> Result<()> {
+    let _alone = ONE_AT_A_TIME.lock();
+    let Some(service) = service()? else { return Ok(()) };
+    let mut limit = with(limit("told", json!([]), 2), "quotaHeaders", json!("IETF"));
+    limit["response"] = json!({"status": 430, "body": "later\n", "headers": [{"name": "x-reason", "value": "limit"}]});
+    let mut envoy = envoy("rate-limit", &[limit], service.cluster("ratelimit"))?;
+    let first = send(&envoy, &Request::get("/"))?;
+    let quota = first.header("ratelimit").context("no ratelimit")?;
+    assert!(first.status == 200 && quota.starts_with("\"told\";r=1;t="), "{first:?}");
+    assert_eq!(first.header("ratelimit-remaining").as_deref(), Some("1"), "the service's own header: {first:?}");
+    send(&envoy, &Request::get("/"))?;
+    for protocol in Protocol::ALL {
+        let refused = http::send(protocol, envoy.ingress()?, &Request::get("/"))?;
+        assert_eq!((refused.status, refused.text().as_str()), (430, "later\n"));
+        let header = |name: &str| refused.header(name).with_context(|| format!("no {name} in {refused:?}"));
+        assert_eq!(header("x-reason")?, "limit");
+        assert_eq!(header("ratelimit-policy")?, "\"told\";q=2;w=86400");
+        assert_eq!(header("ratelimit-remaining")?, "0");
+        let wait: u64 = header("retry-after")?.parse()?;
+        assert!((1..=86_400).contains(&wait), "{wait}");
+        assert_eq!(header("ratelimit")?.split(";t=").next(), Some("\"told\";r=0"));
+    }
+    let grpc = Request::new("POST", "example.com", "/pkg.Service/Call").header("content-type", "application/grpc");
+    let refused = send(&envoy, &grpc)?;
+    assert_eq!((refused.status, refused.header("grpc-status").as_deref()), (200, Some("8")));
+    envoy.check_healthy()
+}
+
+#[test]
+fn what_comes_after_the_limits_is_decided_as_if_nothing_had_been_in_between() -> Result<()> {
+    let _alone = ONE_AT_A_TIME.lock();
+    let Some(service) = service()? else { return Ok(()) };
+    let policy = json!({
+        "rateLimits": [limit("routed", json!([]), 3)],
+        "routes": {"default": "stable", "rules": [
+            {"name": "beta", "matches": [{"headers": [{"name": "x-user", "value": "b"}]}], "route": "beta"}]},
+    });
+    let bootstrap = Bootstrap::suite(&policy, &["stable", "beta"])?.any_cluster(service.cluster("ratelimit"));
+    let mut envoy = bootstrap.start()?;
+    // A body that arrives while the request waits goes along.
+    for (request, text) in [(user("a"), "stable"), (user("b").body("x".repeat(9000)), "beta")] {
+        assert_eq!(send(&envoy, &request)?.text().trim(), text);
+    }
+    assert_eq!(passed(&envoy, &user("b"), 3)?, 1);
+    envoy.check_healthy()
+}
+
+#[test]
+fn a_shadow_asks_and_refuses_nobody() -> Result<()> {
+    let _alone = ONE_AT_A_TIME.lock();
+    let Some(service) = service()? else { return Ok(()) };
+    let shadow = with(limit("shadow", json!([]), 2), "mode", json!("Shadow"));
+    let mut envoy = envoy("rate-limit", &[shadow], service.cluster("ratelimit"))?;
+    assert_eq!(passed(&envoy, &Request::get("/"), 5)?, 5);
+    counted(&envoy, "shadow", "wouldLimit", 3)?;
+    envoy.check_healthy()
+}
+
+#[test]
+fn a_local_limit_in_front_keeps_calls_from_the_service() -> Result<()> {
+    let _alone = ONE_AT_A_TIME.lock();
+    let Some(service) = service()? else { return Ok(()) };
+    let local = |name: &str, key: Value, requests: u32| json!({"name": name, "key": key, "limit": {"requests": requests, "per": "24h"}});
+    // 10 pass the shield; the service passes 6 of them.
+    let limits = [local("shield", by_user(), 10), local("other", json!([]), 8), limit("shielded", by_user(), 6)];
+    let mut envoy = envoy("rate-limit", &limits, service.cluster("ratelimit"))?;
+    assert_eq!(passed(&envoy, &user("a"), 30)?, 6);
+    assert_eq!(calls(&envoy)?, 10);
+    // What the service refused has taken nothing from the limit with another key: 8 less the 6 that passed.
+    assert_eq!(passed(&envoy, &user("b"), 30)?, 2);
+    assert_eq!(calls(&envoy)?, 12);
+    envoy.check_healthy()
+}
+
+/// The limits of the failure tests: one that lets pass and one that refuses, told apart by the path.
+fn failing(timeout: &str) -> [Value; 2] {
+    ["Allow", "Deny"].map(|on_failure| {
+        let limit = with(limit(on_failure, json!([]), 1_000_000), "scope", scope(timeout, on_failure));
+        with(limit, "matches", json!([{"path": {"type": "Exact", "value": format!("/{on_failure}")}}]))
+    })
+}
+
+/// Sends `count` requests on one connection; the statuses, and the median time.
+fn timed(address: SocketAddr, path: &str, count: usize) -> Result<(Vec<u16>, Duration, Duration)> {
+    let mut connection = Connection::open(Protocol::Http1, address)?;
+    let mut times = Vec::new();
+    let mut statuses = Vec::new();
+    for _ in 0..count {
+        let started = Instant::now();
+        statuses.push(connection.request(&Request::get(path))?.status);
+        times.push(started.elapsed());
+    }
+    times.sort_unstable();
+    let at = |part: usize| times.get(times.len() * part / 100).copied().unwrap_or_default();
+    Ok((statuses, at(50), at(99)))
+}
+
+/// What `onFailure` says must happen with every request, with no more delay than the timeout and a busy machine's own.
+fn fails(envoy: &Envoy, what: &str, timeout: Duration) -> Result<()> {
+    for (path, status) in [("/Allow", 200), ("/Deny", 429)] {
+        let (statuses, median, p99) = timed(envoy.ingress()?, path, 40)?;
+        println!("{what}, {path}: median {median:?}, p99 {p99:?}, timeout {timeout:?}");
+        ensure!(statuses.iter().all(|found| *found == status), "{what}, {path}: {statuses:?}");
+        ensure!(median < timeout + Duration::from_millis(200), "{what}, {path}: median {median:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_service_that_dies_or_hangs_delays_nobody_longer_than_the_timeout() -> Result<()> {
+    const TIMEOUT: Duration = Duration::from_millis(20);
+    let _alone = ONE_AT_A_TIME.lock();
+    let Some(mut service) = service()? else { return Ok(()) };
+    let mut envoy = envoy("rate-limit", &failing("20ms"), service.cluster("ratelimit"))?;
+    let address = envoy.ingress()?;
+    // It works first; on a machine this busy not each time in 20 ms.
+    let (statuses, median, p99) = timed(address, "/Allow", 40)?;
+    println!("alive: median {median:?}, p99 {p99:?}");
+    assert!(statuses.iter().all(|status| *status == 200), "{statuses:?}");
+
+    service.hang()?;
+    fails(&envoy, "hung", TIMEOUT)?;
+    let timeouts = |envoy: &Envoy| envoy.admin().stat("wasmcustom.penstock.rateLimits.Deny.timeout");
+    let started = Instant::now();
+    // One whose time the two clocks see differently is an error.
+    while timeouts(&envoy)? < 35 {
+        assert!(started.elapsed() < Duration::from_secs(10), "{} timeouts", timeouts(&envoy)?);
+        thread::sleep(Duration::from_millis(100));
+    }
+    service.wake()?;
+    let started = Instant::now();
+    while send(&envoy, &Request::get("/Deny"))?.status != 200 {
+        assert!(started.elapsed() < Duration::from_secs(10), "the service is not asked again");
+    }
+
+    // Killed while requests are under way.
+    let traffic = thread::scope(|scope| {
+        let clients: Vec<_> = ["/Allow", "/Deny"].map(|path| scope.spawn(move || timed(address, path, 400))).into();
+        thread::sleep(Duration::from_millis(100));
+        service.kill();
+        let join = |client: thread::ScopedJoinHandle<'_, Result<_>>| client.join().ok().context("a client panicked")?;
+        clients.into_iter().map(join).collect::<Result<Vec<_>>>()
+    })?;
+    for ((statuses, median, _), allowed) in traffic.into_iter().zip([&[200][..], &[200, 429]]) {
+        assert!(statuses.iter().all(|status| allowed.contains(status)), "{statuses:?}");
+        println!("killed: median {median:?}");
+    }
+    fails(&envoy, "dead", Duration::ZERO)?;
+    envoy.check_healthy()
+}
+
+#[test]
+fn an_answer_that_is_none_is_a_failure_and_traps_nothing() -> Result<()> {
+    let _alone = ONE_AT_A_TIME.lock();
+    // Field 1 is the overall code.
+    let over_limit = vec![0x08, 2];
+    for (answer, what) in [
+        (Answer::Message(vec![]), "empty"),
+        (Answer::Message(vec![0x08, 0]), "UNKNOWN"),
+        (Answer::Message(vec![0x08, 99]), "a code of the future"),
+        (Answer::Message(vec![0xff; 200]), "garbage"),
+        (Answer::Message([&over_limit[..], &[0x12, 0x7f]].concat()), "cut off"),
+        (Answer::Message([&over_limit[..], &[0x2a, 0x80, 0x80, 0x40], &[b'x'; 1 << 20]].concat()), "a mebibyte"),
+        (Answer::Body(vec![1, 2, 3]), "no frame"),
+        (Answer::Body(vec![0, 0xff, 0xff, 0xff, 0xff, 1]), "a frame that lies"),
+        (Answer::Status(200, "text/html"), "a web page"),
+        (Answer::Status(503, "text/plain"), "503"),
+        (Answer::Grpc(0), "OK without a message"),
+        (Answer::Grpc(13), "INTERNAL"),
+        (Answer::Reset, "a reset"),
+        (Answer::GoAway, "a farewell"),
+        (Answer::Close, "a closed connection"),
+        (Answer::Hang, "nothing"),
+        (Answer::After(Duration::from_millis(400), over_limit), "too late"),
+    ] {
+        let server = GrpcServer::start(answer)?;
+        let cluster = grpc_cluster("ratelimit", server.address());
+        let mut envoy = envoy("rate-limit", &failing("100ms"), cluster)?;
+        for (path, status) in [("/Allow", 200), ("/Deny", 429)] {
+            for protocol in Protocol::ALL {
+                let response = http::send(protocol, envoy.ingress()?, &Request::get(path))?;
+                assert_eq!(response.status, status, "{what}, {path}: {response:?}");
+                assert_eq!(response.header("retry-after"), None, "{what}: nobody knows when");
+            }
+        }
+        assert!(server.calls() > 0, "{what}: nobody asked");
+        envoy.check_healthy().with_context(|| what.to_owned())?;
+    }
+    Ok(())
+}
+
+#[test]
+fn an_answer_without_details_holds_for_all_limits() -> Result<()> {
+    let _alone = ONE_AT_A_TIME.lock();
+    for (code, status) in [(1, 200), (2, 429)] {
+        let server = GrpcServer::start(Answer::Message(vec![0x08, code]))?;
+        let mut envoy = envoy("rate-limit", &[limit("l", json!([]), 5)], grpc_cluster("ratelimit", server.address()))?;
+        let response = send(&envoy, &Request::get("/"))?;
+        assert_eq!(response.status, status);
+        assert_eq!(response.header("retry-after").as_deref(), (code == 2).then_some("1"));
+        envoy.check_healthy()?;
+    }
+    Ok(())
+}
+
+#[test]
+fn an_unknown_cluster_is_a_failure() -> Result<()> {
+    let _alone = ONE_AT_A_TIME.lock();
+    for module in ["rate-limit", "suite"] {
+        let other = grpc_cluster("another", SocketAddr::from(([127, 0, 0, 1], 1)));
+        let mut envoy = envoy(module, &failing("20ms"), other)?;
+        fails(&envoy, "unknown", Duration::ZERO)?;
+        counted(&envoy, "Allow", "error", 40)?;
+        envoy.check_healthy()?;
+    }
+    Ok(())
+}
+
+#[test]
+fn clients_that_leave_while_they_wait_leave_nothing_behind() -> Result<()> {
+    let _alone = ONE_AT_A_TIME.lock();
+    let server = GrpcServer::start(Answer::After(Duration::from_millis(300), vec![0x08, 1]))?;
+    let limits = [with(limit("l", json!([]), 5), "scope", scope("2s", "Deny"))];
+    let mut envoy = envoy("rate-limit", &limits, grpc_cluster("ratelimit", server.address()))?;
+    for round in 0..30 {
+        let mut client = TcpStream::connect(envoy.ingress()?)?;
+        client.write_all(&h1::encode(&Request::get("/")))?;
+        // Some before the call, some in the middle of it, some at the very end.
+        thread::sleep(Duration::from_millis(round * 12));
+        drop(client);
+    }
+    let asked = server.calls();
+    assert!(asked > 0, "nobody waited");
+    assert_eq!(send(&envoy, &Request::get("/"))?.status, 200);
+    envoy.check_healthy()
+}
