@@ -115,6 +115,39 @@ fn an_overload_of_one_key_passes_burst_and_rate_within_a_percent() -> Result<()>
 }
 
 #[test]
+fn a_thousand_keys_pass_burst_and_rate_each_within_two_percent() -> Result<()> {
+    // 50 at once and then one each ten minutes: what a key may pass does not depend on how long the test takes.
+    let mut envoy = envoy("rate-limit", &limit(json!([{"header": "x-user"}]), 50, "8h", 50))?;
+    let address = envoy.ingress()?;
+    let counts = thread::scope(|scope| {
+        let clients: Vec<_> = (0..8_usize)
+            .map(|client| {
+                scope.spawn(move || -> Result<Vec<usize>> {
+                    let mut connection = Connection::open(Protocol::Http1, address)?;
+                    let mut counts = vec![0; 1000];
+                    // Every client sends every key, each in another order, so that workers meet at all of them.
+                    for step in 0..8000 {
+                        let key = (step * 7 + client * 131) % 1000;
+                        let response = connection.request(&user(&format!("key-{key}")))?;
+                        let count: &mut usize = counts.get_mut(key).context("no such key")?;
+                        *count += usize::from(response.status == 200);
+                    }
+                    Ok(counts)
+                })
+            })
+            .collect();
+        let join = |client: thread::ScopedJoinHandle<'_, Result<_>>| client.join().ok().context("a client panicked")?;
+        clients.into_iter().map(join).collect::<Result<Vec<_>>>()
+    })?;
+    // 64 tries each; 50 may pass, and a few seconds bring none back.
+    for key in 0..1000 {
+        let passed: usize = counts.iter().filter_map(|counts| counts.get(key)).sum();
+        assert!((49..=51).contains(&passed), "key-{key}: {passed}");
+    }
+    envoy.check_healthy()
+}
+
+#[test]
 fn two_limits_under_contention_take_together_or_not_at_all() -> Result<()> {
     // What the narrow limit refuses must not be missing from the wide one afterwards.
     let wide = json!({"name": "wide", "key": [], "limit": {"requests": 1000, "per": "24h"}});
