@@ -1,7 +1,7 @@
 # The one entry point. What a target does is in scripts/; `make help` lists the targets.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-run setup-bench build test demo bench lint fmt check check-reproducible clean
+.PHONY: help setup setup-run setup-bench build test demo soak-limits bench lint fmt check check-reproducible clean
 # One thing after the other: cargo uses all cores by itself.
 .NOTPARALLEL:
 
@@ -28,6 +28,9 @@ test: setup ## Run every check and test, the last ones against a real Envoy
 
 demo: setup-run ## Show the suite at work in a real Envoy, until Ctrl-C (ONCE=1: until it is through)
 	@scripts/demo.sh
+
+soak-limits: setup-run build ## Run the rate limits under load for SOAK_SECONDS (default 900: some ten million keys)
+	@SOAK_SECONDS=$${SOAK_SECONDS:-900} cargo test --package penstock-integration --locked --test limits -- --nocapture --test-threads 1 overload memory
 
 bench: setup-run ## Run the benchmarks
 	@cargo bench --workspace --bench '*' --locked

@@ -19,6 +19,12 @@ fn policy(limit: &Value) -> Value {
     json!({"rateLimits": [limit]})
 }
 
+/// How long a test under load takes; with `SOAK_SECONDS` as long as that says (`make soak-limits`).
+fn seconds(short: u64) -> Duration {
+    let soak = std::env::var("SOAK_SECONDS").ok().and_then(|seconds| seconds.parse().ok());
+    Duration::from_secs(soak.unwrap_or(short))
+}
+
 /// Envoy with four workers and this limit.
 fn envoy(module: &str, limit: &Value) -> Result<Envoy> {
     Bootstrap::module(module, &policy(limit), &[])?.concurrency(4).start()
@@ -105,7 +111,7 @@ fn each_key_has_its_own_bucket_and_requests_without_it_share_one() -> Result<()>
 #[test]
 fn an_overload_of_one_key_passes_burst_and_rate_within_a_percent() -> Result<()> {
     let mut envoy = envoy("rate-limit", &limit(json!([]), 200, "1s", 50))?;
-    let (counts, sent, time) = overload(envoy.ingress()?, 8, Duration::from_secs(6), |_| Request::get("/"))?;
+    let (counts, sent, time) = overload(envoy.ingress()?, 8, seconds(6), |_| Request::get("/"))?;
     let passed = counts.iter().sum::<usize>() as f64;
     let expected = 50.0 + 200.0 * time.as_secs_f64();
     println!("{passed} of {sent} passed in {time:?}; expected {expected:.0}");
@@ -184,7 +190,7 @@ fn a_hundred_thousand_keys_take_no_more_memory_than_the_table() -> Result<()> {
                 scope.spawn(|| -> Result<()> {
                     let mut connection = Connection::open(Protocol::Http1, address)?;
                     let started = Instant::now();
-                    while started.elapsed() < Duration::from_secs(8) {
+                    while started.elapsed() < seconds(8) {
                         let key = keys.fetch_add(1, Ordering::Relaxed);
                         let response = connection.request(&user(&format!("client-{key}")))?;
                         ensure!([200, 429].contains(&response.status), "{response:?}");
