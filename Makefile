@@ -53,6 +53,9 @@ push: build ## Push the modules to REGISTRY (such as ghcr.io/you/penstock) as VE
 demo: setup-run ## Show the suite at work in a real Envoy, until Ctrl-C (ONCE=1: until it is through)
 	@scripts/demo.sh
 
+soak-limits: setup-run build ## Run the rate limits under load for SOAK_SECONDS (default 900: some ten million keys)
+	@SOAK_SECONDS=$${SOAK_SECONDS:-900} cargo test --package penstock-integration --locked --test limits -- --nocapture --test-threads 1 overload memory
+
 bench: setup-run setup-bench ## Compare what the filters cost in a real Envoy; WRITE=1 writes docs/performance.md
 	@scripts/bench.sh
 

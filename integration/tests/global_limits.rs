@@ -27,7 +27,9 @@ fn scope(timeout: &str, on_failure: &str) -> Value {
 }
 
 fn with(mut limit: Value, field: &str, value: Value) -> Value {
-    limit[field] = value;
+    if let Some(fields) = limit.as_object_mut() {
+        fields.insert(field.to_owned(), value);
+    }
     limit
 }
 

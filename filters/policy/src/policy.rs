@@ -155,6 +155,7 @@ impl<M: Runs> Policy<M> {
         self.run(request, Some(pending), environment)
     }
 
+    #[inline(never)]
     fn run<'a>(
         &'a self,
         request: &Request<'a>,

@@ -23,7 +23,7 @@ pub(crate) fn is_token(bytes: &[u8]) -> bool {
     !bytes.is_empty() && bytes.iter().all(|&b| is_token_byte(b))
 }
 
-/// Whether a header, whatever the case of its name, frames the message for one hop.
+/// Whether a header, by its name in lower case, frames the message for one hop.
 pub(crate) fn frames_message(name: &str) -> bool {
     const FRAMING: [&str; 8] = [
         "connection",
@@ -35,7 +35,7 @@ pub(crate) fn frames_message(name: &str) -> bool {
         "transfer-encoding",
         "upgrade",
     ];
-    FRAMING.iter().any(|framing| name.eq_ignore_ascii_case(framing))
+    FRAMING.contains(&name)
 }
 
 /// The name of a rule, canary, variant or limit: 1–253 bytes without control characters.

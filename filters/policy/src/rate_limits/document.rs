@@ -238,6 +238,7 @@ impl LimitDocument {
     }
 
     /// What the service cannot do: it counts requests in windows of fixed lengths.
+    #[inline(never)]
     fn check_global(&self, at: &At<'_>, cx: &mut Context) -> bool {
         let limit = at.field("limit");
         let problems = [

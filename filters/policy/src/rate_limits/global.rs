@@ -124,8 +124,9 @@ pub(super) type Left = Option<(u32, u64)>;
 /// A decision that waits for a rate-limit service.
 #[derive(Clone, Debug)]
 pub struct Pending {
-    /// By service.
     asks: Vec<Ask>,
+    /// Whom to ask, in this order.
+    services: SmallVec<[u32; 1]>,
     replies: SmallVec<[Reply; 1]>,
     /// What the local limits have said.
     pub(super) held: SmallVec<[Held; 1]>,
@@ -134,24 +135,30 @@ pub struct Pending {
 }
 
 impl Pending {
-    pub(super) fn new(mut asks: Vec<Ask>, held: SmallVec<[Held; 1]>, without_key: Option<u32>) -> Pending {
-        asks.sort_by_key(|ask| ask.service);
-        Pending { asks, replies: SmallVec::new(), held, without_key }
+    #[cold]
+    pub(super) fn new(asks: Vec<Ask>, held: SmallVec<[Held; 1]>, without_key: Option<u32>) -> Pending {
+        let mut services = SmallVec::new();
+        for ask in &asks {
+            if !services.contains(&ask.service) {
+                services.push(ask.service);
+            }
+        }
+        Pending { asks, services, replies: SmallVec::new(), held, without_key }
     }
 
-    fn questions(&self) -> impl Iterator<Item = &[Ask]> {
-        self.asks.chunk_by(|one, other| one.service == other.service)
+    /// What is asked of one service.
+    fn asks_of(&self, service: u32) -> impl Iterator<Item = &Ask> {
+        self.asks.iter().filter(move |ask| ask.service == service)
     }
 
     /// What is to be asked next; `None`: all has been.
     pub(super) fn question<'a>(&self, services: &'a [Service]) -> Option<Question<'a>> {
-        let asks = self.questions().nth(self.replies.len())?;
-        let first = asks.first()?;
-        let service = services.get(first.service as usize)?;
+        let number = *self.services.get(self.replies.len())?;
+        let service = services.get(number as usize)?;
         Some(Question {
             cluster: &service.cluster,
-            message: service::request(&service.domain, asks.iter().map(|ask| &ask.descriptor)),
-            timeout: asks.iter().map(|ask| ask.timeout).min().unwrap_or_default(),
+            message: service::request(&service.domain, self.asks_of(number).map(|ask| &ask.descriptor)),
+            timeout: self.asks_of(number).map(|ask| ask.timeout).min().unwrap_or_default(),
         })
     }
 
@@ -166,9 +173,10 @@ impl Pending {
 
     /// What has been answered so far: limit, verdict, and what is left.
     pub(super) fn verdicts(&self) -> impl Iterator<Item = (u32, Verdict, Left)> {
-        self.questions().zip(&self.replies).flat_map(|(asks, reply)| {
-            asks.iter().enumerate().map(|(at, ask)| {
-                let (verdict, left) = reply.verdict(at, asks.len());
+        self.services.iter().zip(&self.replies).flat_map(|(&service, reply)| {
+            let count = self.asks_of(service).count();
+            self.asks_of(service).enumerate().map(move |(at, ask)| {
+                let (verdict, left) = reply.verdict(at, count);
                 (ask.limit, verdict, left)
             })
         })

@@ -291,6 +291,7 @@ impl Limit {
     }
 
     /// Its part in the question to its service; `None`: the limit does not apply, or is local.
+    #[cold]
     fn ask(
         &self,
         request: &Request<'_>,
@@ -384,12 +385,17 @@ impl RateLimits {
         decision: &mut Decision<'a>,
     ) -> Step {
         let mut matching: SmallVec<[u32; 8]> = SmallVec::new();
-        self.index.each(&self.entries, request, |entry| matching.extend(self.limit_of.get(entry).copied()));
+        self.index.each(&self.entries, request, |entry| {
+            // In the document's order, each once.
+            if let Some(&limit) = self.limit_of.get(entry)
+                && let Err(at) = matching.binary_search(&limit)
+            {
+                matching.insert(at, limit);
+            }
+        });
         if matching.is_empty() {
             return Step::Passed;
         }
-        matching.sort_unstable();
-        matching.dedup();
 
         let now = environment.now();
         let mut claims: SmallVec<[Claim<'a>; 2]> = SmallVec::new();
@@ -469,11 +475,13 @@ impl RateLimits {
     }
 
     /// What to ask a service next; `None`: nothing more.
+    #[cold]
     pub fn question(&self, pending: &Pending) -> Option<Question<'_>> {
         if self.replied(pending).any(|voice| voice.refuses()) { None } else { pending.question(&self.services) }
     }
 
     /// Decides when the services have replied.
+    #[cold]
     pub fn conclude<'a>(
         &'a self,
         pending: &'a Pending,
@@ -503,6 +511,7 @@ impl RateLimits {
     }
 
     /// Gives back what the local limits took from a request that a service has refused; see the top of this file.
+    #[cold]
     fn give_back(&self, pending: &Pending, environment: &mut impl Environment) {
         let is_shield = |limit: &Limit| {
             let mut asked = pending.limits().filter_map(|number| self.limit(number));
@@ -537,6 +546,7 @@ fn take_all(claims: &mut [Claim<'_>], now: Timestamp, environment: &mut impl Env
 }
 
 /// Says what came of it.
+#[inline(never)]
 fn settle<'a>(voices: &[Voice<'a>], decision: &mut Decision<'a>) -> Step {
     // The tightest refusal, the first of the document among equals. A service that does not answer says no time.
     let tightest = |mode: Mode| {

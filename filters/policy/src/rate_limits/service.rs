@@ -27,6 +27,7 @@ impl Descriptor {
     }
 
     /// The next entry.
+    #[cold]
     pub(super) fn entry(&mut self, key: &str, value: &str) {
         let mut entry = Vec::with_capacity(key.len() + value.len() + 8);
         put_bytes(&mut entry, 1, key.as_bytes());
@@ -34,6 +35,7 @@ impl Descriptor {
         put_bytes(&mut self.entries, 1, &entry);
     }
 
+    #[cold]
     fn write(&self) -> Vec<u8> {
         let mut message = self.entries.clone();
         let mut limit = Vec::new();
@@ -49,6 +51,7 @@ impl Descriptor {
 }
 
 /// Writes a `RateLimitRequest`.
+#[cold]
 pub(super) fn request<'d>(domain: &str, descriptors: impl Iterator<Item = &'d Descriptor>) -> Vec<u8> {
     let mut message = Vec::new();
     put_bytes(&mut message, 1, domain.as_bytes());
@@ -94,6 +97,7 @@ struct HeaderValue {
 
 impl RateLimitResponse {
     /// Reads an answer; `None`: it is none.
+    #[cold]
     pub(super) fn read(bytes: &[u8]) -> Option<RateLimitResponse> {
         if bytes.len() > LARGEST {
             return None;
@@ -130,6 +134,7 @@ impl RateLimitResponse {
 }
 
 impl DescriptorStatus {
+    #[cold]
     fn read(bytes: &[u8]) -> Option<DescriptorStatus> {
         let mut status = DescriptorStatus::default();
         let mut fields = Fields(bytes);
@@ -146,6 +151,7 @@ impl DescriptorStatus {
 }
 
 /// Reads a `google.protobuf.Duration`; a negative one is none at all.
+#[cold]
 fn nanoseconds(bytes: &[u8]) -> Option<u64> {
     let (mut seconds, mut nanos) = (0_i64, 0_i64);
     let mut fields = Fields(bytes);
@@ -162,6 +168,7 @@ fn nanoseconds(bytes: &[u8]) -> Option<u64> {
 
 impl HeaderValue {
     /// `None`: broken. `Some(None)`: no header, or one that would break the message's framing; it is left out.
+    #[cold]
     fn read(bytes: &[u8]) -> Option<Option<HeaderValue>> {
         let (mut key, mut value) = (&b""[..], &b""[..]);
         let mut fields = Fields(bytes);
@@ -192,6 +199,7 @@ enum Field<'b> {
 
 impl<'b> Fields<'b> {
     /// The next field and its number. `None`: the message is broken; `Some(None)`: it is over.
+    #[cold]
     fn next(&mut self) -> Option<Option<(u64, Field<'b>)>> {
         if self.0.is_empty() {
             return Some(None);
@@ -210,6 +218,7 @@ impl<'b> Fields<'b> {
         Some(Some((tag >> 3, field)))
     }
 
+    #[cold]
     fn varint(&mut self) -> Option<u64> {
         let mut number = 0;
         for shift in (0..70).step_by(7) {
@@ -229,6 +238,7 @@ impl<'b> Fields<'b> {
     }
 }
 
+#[cold]
 fn put_varint(message: &mut Vec<u8>, mut number: u64) {
     while number >= 0x80 {
         message.push((number & 0x7f) as u8 | 0x80);
@@ -243,6 +253,7 @@ fn put_number(message: &mut Vec<u8>, field: u8, number: u64) {
 }
 
 /// Writes a field of text, bytes or a message; its number is below 16.
+#[cold]
 pub(super) fn put_bytes(message: &mut Vec<u8>, field: u8, bytes: &[u8]) {
     message.push(field << 3 | 2);
     put_varint(message, bytes.len() as u64);

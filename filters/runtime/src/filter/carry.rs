@@ -45,6 +45,7 @@ impl<M: Runs> Vm<M> {
     }
 
     /// Asks what there is to ask; the request waits, or is decided when there is nothing more.
+    #[cold]
     fn ask(
         &self,
         stream: u32,
@@ -88,6 +89,7 @@ impl<M: Runs> Vm<M> {
     }
 
     /// A call has ended. One that nobody waits for any more is nobody's.
+    #[cold]
     pub(super) fn called(&self, call: u32, message: Option<&[u8]>) {
         let taken = self.state(|state| {
             let Some(stream) = state.calls.remove(&call) else {
@@ -128,6 +130,7 @@ impl<M: Runs> Vm<M> {
     }
 
     /// Does what was decided.
+    #[inline(never)]
     fn execute(
         &self,
         stream: u32,

@@ -213,6 +213,10 @@ impl<M: Runs> Vm<M> {
 
     /// A request is over, however it went.
     pub fn log(&self, stream: u32) {
+        // Only routes and canaries have breakers.
+        if !M::MODULE.owns_route_header() {
+            return;
+        }
         let taken = |state: &mut State<M>| Some((state.later.remove(&stream)?, state.streams.get(&stream)?.clone()));
         let Some((later, plugin)) = self.state(taken).flatten() else { return };
         if let Some(event) = later.observe(&plugin.policy) {
