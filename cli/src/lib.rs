@@ -9,6 +9,7 @@ pub mod lint;
 pub mod output;
 pub mod policy_file;
 pub mod replay;
+pub mod schema;
 pub mod source;
 pub mod test;
 pub mod traffic;

@@ -294,21 +294,22 @@ pub fn suggestion(word: &str, known: &[&str]) -> String {
     }
 }
 
-/// Declares an object of the document: its fields, their JSON names and defaults, in one place.
+/// Declares an object of the document: its fields, their JSON names and defaults, in one place; with the feature
+/// `schema` also what they mean, from the doc comments.
 ///
 /// `field as "json": Type` is required unless `Type` is an `Option`; `= expression` gives a default. With
 /// `check = path` the function `fn(&Self, &At, &mut Context) -> bool` looks at the fields together.
 macro_rules! object {
     (
-        $(#[$meta:meta])*
+        $(#[$($meta:tt)+])*
         $vis:vis struct $name:ident $(check = $check:path)? {
-            $( $(#[$field_meta:meta])* $field:ident as $json:literal : $type:ty $(= $default:expr)? ),* $(,)?
+            $( $(#[$($field_meta:tt)+])* $field:ident as $json:literal : $type:ty $(= $default:expr)? ),* $(,)?
         }
     ) => {
-        $(#[$meta])*
+        $(#[$($meta)+])*
         #[derive(Clone, Debug)]
         $vis struct $name {
-            $( $(#[$field_meta])* pub $field: $type, )*
+            $( $(#[$($field_meta)+])* pub $field: $type, )*
         }
 
         impl $crate::document::Decode for $name {
@@ -328,6 +329,23 @@ macro_rules! object {
                 Some(object)
             }
         }
+
+        #[cfg(feature = "schema")]
+        impl $crate::schema::Describe for $name {
+            fn describe(schema: &mut $crate::schema::Definitions) -> serde_json::Value {
+                let key = $crate::schema::key(module_path!(), stringify!($name));
+                schema.object::<Self>(&key, &[$($crate::document::doc_text!($($meta)+)),*].concat(), |schema| vec![
+                    $( schema
+                        .field::<$type>($json, &[$($crate::document::doc_text!($($field_meta)+)),*].concat())
+                        $(.or::<$type>(&$default))? ),*
+                ])
+            }
+
+            fn written(&self) -> Option<serde_json::Value> {
+                let fields = [$(($json, $crate::schema::Describe::written(&self.$field))),*];
+                Some(fields.into_iter().filter_map(|(name, value)| Some((name, value?))).collect())
+            }
+        }
     };
     (@get $fields:ident, $json:literal, $type:ty, $at:ident, $cx:ident) => {
         $fields.get::<$type>($json, $at, $cx)
@@ -338,15 +356,28 @@ macro_rules! object {
 }
 pub(crate) use object;
 
+/// The text of an attribute that is a doc comment, nothing for another.
+#[cfg(feature = "schema")]
+macro_rules! doc_text {
+    (doc = $text:expr) => {
+        $text
+    };
+    ($($other:tt)*) => {
+        ""
+    };
+}
+#[cfg(feature = "schema")]
+pub(crate) use doc_text;
+
 /// Declares a field with a fixed set of words.
 macro_rules! words {
     (
-        $(#[$meta:meta])*
-        $vis:vis enum $name:ident { $( $(#[$variant_meta:meta])* $variant:ident = $word:literal ),* $(,)? }
+        $(#[$($meta:tt)+])*
+        $vis:vis enum $name:ident { $( $(#[$($variant_meta:tt)+])* $variant:ident = $word:literal ),* $(,)? }
     ) => {
-        $(#[$meta])*
+        $(#[$($meta)+])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        $vis enum $name { $( $(#[$variant_meta])* $variant, )* }
+        $vis enum $name { $( $(#[$($variant_meta)+])* $variant, )* }
 
         impl $crate::document::Decode for $name {
             const EXPECTED: &'static str = concat!("a string: one of" $(, " ", $word)*);
@@ -367,6 +398,19 @@ macro_rules! words {
                         None
                     }
                 }
+            }
+        }
+
+        #[cfg(feature = "schema")]
+        impl $crate::schema::Describe for $name {
+            fn describe(schema: &mut $crate::schema::Definitions) -> serde_json::Value {
+                let key = $crate::schema::key(module_path!(), stringify!($name));
+                let words = [$(($word, [$($crate::document::doc_text!($($variant_meta)+)),*].concat())),*];
+                schema.words(&key, &[$($crate::document::doc_text!($($meta)+)),*].concat(), &words)
+            }
+
+            fn written(&self) -> Option<serde_json::Value> {
+                Some(match self { $( $name::$variant => $word, )* }.into())
             }
         }
     };

@@ -5,6 +5,8 @@ mod node;
 mod problem;
 mod scalar;
 
+#[cfg(feature = "schema")]
+pub(crate) use decode::doc_text;
 pub use decode::{Context, Decode, Fields, Named, NonEmpty, Whole, suggestion, wrong_kind};
 pub(crate) use decode::{object, words};
 pub use node::{Node, NotJson};

@@ -104,7 +104,7 @@ impl Decode for PairCondition {
 }
 
 /// Name of a query parameter or cookie as it stands in the request, undecoded.
-struct PairName(Box<[u8]>);
+pub(crate) struct PairName(Box<[u8]>);
 
 impl Decode for PairName {
     const EXPECTED: &'static str = "a string: a name";

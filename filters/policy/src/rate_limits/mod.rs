@@ -29,10 +29,13 @@ use crate::request::Request;
 use cost::CostRule;
 use document::RefusalDocument;
 pub use document::{LimitDocument, Mode, OnMissingKey, QuotaHeaders};
-use key::{Fingerprint, KeyHasher, KeyPart, Salt};
+pub(crate) use key::KeyPart;
+use key::{Fingerprint, KeyHasher, Salt};
 use quota::{Left, Quota};
 use rate::{Debt, Rate};
 use table::{Seen, Table};
+#[cfg(feature = "schema")]
+pub(crate) use {document::Scope, key::SourceAddressPart};
 
 /// A write is tried again this often when others keep writing the same set. Each conflict is another worker's progress,
 /// so this many in a row mean a broken host; the request is refused then.

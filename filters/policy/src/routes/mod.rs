@@ -3,6 +3,12 @@
 mod effects;
 mod rewrite;
 
+#[cfg(feature = "schema")]
+pub(crate) use {
+    effects::RetryOn,
+    rewrite::{Hostname, NewPath},
+};
+
 use std::time::Duration;
 
 use crate::breaker::{Breakers, Guard, Thresholds, Watch};
