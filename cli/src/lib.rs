@@ -6,6 +6,7 @@ pub mod diagnostics;
 pub mod documents;
 pub mod explain;
 pub mod lint;
+pub mod manifests;
 pub mod output;
 pub mod policy_file;
 pub mod replay;

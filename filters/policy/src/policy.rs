@@ -281,7 +281,7 @@ const KNOWN: [&str; 5] = ["settings", "egress", "rateLimits", "routes", "canarie
 struct Document;
 
 impl Decode for Document {
-    const EXPECTED: &'static str = "an object: the policy";
+    const EXPECTED: &'static str = "an object: the policy, with sections such as routes";
 
     fn decode(node: &Node, at: &At<'_>, cx: &mut Context) -> Option<Self> {
         Fields::open::<Self>(node, at, cx, &KNOWN).map(|_| Document)

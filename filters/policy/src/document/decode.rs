@@ -72,7 +72,13 @@ pub fn wrong_kind<T: Decode>(node: &Node, at: &At<'_>, cx: &mut Context) -> Opti
 #[inline(never)]
 fn note_wrong_kind(node: &Node, at: &At<'_>, cx: &mut Context, expected: &str) {
     let help = match node {
+        Node::Null if matches!(at, At::Root) => Some("write {} for the policy that does nothing".to_owned()),
         Node::Null => Some("give it a value or leave the field out".to_owned()),
+        // Quotes around what YAML made of it would not help.
+        Node::Bool(false) if expected.contains(" Off") => {
+            Some("YAML 1.1, which Kubernetes reads, takes a bare Off for false: write \"Off\" in quotes".to_owned())
+        }
+        Node::Integer(_) | Node::Float(_) | Node::Bool(_) if expected.starts_with("a string: one of") => None,
         Node::Integer(_) | Node::Float(_) | Node::Bool(_) if expected.starts_with("a string") => {
             Some(format!("put it in quotes: \"{node}\""))
         }
@@ -205,7 +211,12 @@ impl<T: Decode> Decode for Named<T> {
                 let Some(name @ Node::String(text)) = node.get("name") else { continue };
                 if let Some(first) = seen.insert(text.as_str(), i) {
                     let first_at = at.index(first);
-                    cx.problem(&at.index(i).field("name"), name, format!("is already the name of {first_at}"), None);
+                    cx.problem(
+                        &at.index(i).field("name"),
+                        name,
+                        format!("is already the name of {first_at}"),
+                        "name one of them differently".to_owned(),
+                    );
                     unique = false;
                 }
             }

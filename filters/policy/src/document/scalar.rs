@@ -118,7 +118,13 @@ impl Decode for WritableHeaderName {
         ];
         let name = header_name(node, at, cx)?;
         if FRAMING.contains(&&*name) {
-            return refuse(node, at, cx, "cannot be changed: it frames the message for one hop", None);
+            return refuse(
+                node,
+                at,
+                cx,
+                "cannot be changed: it frames the message for one hop",
+                "leave it out: the proxy sees to it".to_owned(),
+            );
         }
         Some(WritableHeaderName(name))
     }

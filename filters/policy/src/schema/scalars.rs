@@ -36,7 +36,7 @@ fn any_case(words: &[&str]) -> String {
 fn duration(duration: std::time::Duration) -> Value {
     let millis = duration.as_millis();
     let units = [(3_600_000, "h"), (60_000, "m"), (1_000, "s")];
-    let unit = units.into_iter().find(|(unit, _)| millis > 0 && millis % unit == 0);
+    let unit = units.into_iter().find(|(unit, _)| millis > 0 && millis.is_multiple_of(*unit));
     unit.map_or_else(|| format!("{millis}ms"), |(unit, name)| format!("{}{name}", millis / unit)).into()
 }
 
