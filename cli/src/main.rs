@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use penstock::output::{Output, is_broken_pipe};
 use penstock::policy_file::Invalid;
-use penstock::{check, explain, replay, schema, test};
+use penstock::{check, explain, render, replay, schema, test};
 
 /// Check and replay Penstock policies: the same engine as in the proxy.
 #[derive(Debug, Parser)]
@@ -20,6 +20,7 @@ struct Cli {
 enum Command {
     Check(check::Args),
     Explain(Box<explain::Args>),
+    Render(Box<render::Args>),
     Replay(replay::Args),
     Schema(schema::Args),
     Test(test::Args),
@@ -31,6 +32,7 @@ impl Command {
         match self {
             Command::Check(args) => args.run(out),
             Command::Explain(args) => args.run(out),
+            Command::Render(args) => args.run(out),
             Command::Replay(args) => args.run(out),
             Command::Schema(args) => args.run(out),
             Command::Test(args) => args.run(out),

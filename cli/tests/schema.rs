@@ -8,6 +8,7 @@ use std::path::Path;
 
 use common::{invalid_documents, penstock};
 use penstock::yaml::Located;
+use penstock::yaml_text;
 use penstock_policy::document::Node;
 use penstock_policy::{Module, check};
 use serde_json::{Value, json};
@@ -55,18 +56,6 @@ fn validator() -> jsonschema::Validator {
     jsonschema::draft202012::new(&schema()).unwrap()
 }
 
-fn json_of(node: &Node) -> Value {
-    match node {
-        Node::Null => Value::Null,
-        Node::Bool(value) => (*value).into(),
-        Node::Integer(value) => (*value).into(),
-        Node::Float(value) => (*value).into(),
-        Node::String(value) => value.as_str().into(),
-        Node::List(items) => items.iter().map(json_of).collect(),
-        Node::Map(entries) => entries.iter().map(|(key, value)| (key.clone(), json_of(value))).collect(),
-    }
-}
-
 /// Whether `text` has all parts of `message`.
 fn says(text: &str, message: &str) -> bool {
     message.split('…').all(|part| text.contains(part))
@@ -74,7 +63,7 @@ fn says(text: &str, message: &str) -> bool {
 
 /// Where the two judges differ, unless all that the parser minds is beyond the schema.
 fn disagreement(validator: &jsonschema::Validator, node: &Node) -> Option<String> {
-    let json = json_of(node);
+    let json = yaml_text::value(node);
     let by_schema = validator.is_valid(&json);
     match check(node, Module::Suite) {
         Ok(_) if by_schema => None,
