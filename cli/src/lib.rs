@@ -1,11 +1,15 @@
 //! The library behind the `penstock` binary: what the integration tests share with it.
 
 pub mod check;
+pub mod command;
+pub mod completions;
 pub mod cover;
 pub mod diagnostics;
 pub mod documents;
 pub mod explain;
+pub mod import;
 pub mod lint;
+pub mod man;
 pub mod manifests;
 pub mod output;
 pub mod policy_file;

@@ -30,11 +30,25 @@ pub trait Describe: Decode {
 }
 
 /// One field of an object.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Field {
-    name: &'static str,
-    required: bool,
-    schema: Value,
+    /// Its name in the document.
+    pub name: &'static str,
+    /// Whether it must be given.
+    pub required: bool,
+    /// Its schema, with `description` and `default`.
+    pub schema: Value,
+}
+
+/// One object of the document, for reference pages.
+#[derive(Clone, Debug)]
+pub struct Object {
+    /// Its name among the definitions.
+    pub key: String,
+    /// What it is.
+    pub description: String,
+    /// In the order in which they are declared.
+    pub fields: Vec<Field>,
 }
 
 impl Field {
@@ -60,6 +74,8 @@ pub struct Definitions {
     definitions: BTreeMap<String, Value>,
     /// The fields that the reader of each object knows, asked of the reader itself.
     known: BTreeMap<String, Vec<String>>,
+    /// The objects, outer ones before what is in them.
+    objects: Vec<Object>,
 }
 
 /// The name of the type `name`, declared in `module`: the section and the type without `Document`.
@@ -103,7 +119,13 @@ impl Definitions {
     ) -> Value {
         self.define(key, |schema| {
             schema.known.insert(key.to_owned(), known_fields::<T>());
+            let place = schema.objects.len();
+            let object = Object { key: key.to_owned(), description: prose(doc), fields: Vec::new() };
+            schema.objects.push(object);
             let fields = fields(schema);
+            if let Some(object) = schema.objects.get_mut(place) {
+                object.fields.clone_from(&fields);
+            }
             let required: Vec<&str> = fields.iter().filter(|field| field.required).map(|field| field.name).collect();
             let mut object = Map::new();
             object.insert("description".to_owned(), prose(doc).into());
@@ -163,6 +185,13 @@ fn known_fields<T: Decode>() -> Vec<String> {
 pub fn document() -> Value {
     let mut definitions = Definitions::default();
     whole(&mut definitions)
+}
+
+/// Every object of the document, outer ones before what is in them.
+pub fn objects() -> Vec<Object> {
+    let mut definitions = Definitions::default();
+    whole(&mut definitions);
+    definitions.objects
 }
 
 fn whole(definitions: &mut Definitions) -> Value {
