@@ -3,9 +3,9 @@
 use clap::{Parser, Subcommand};
 
 use crate::output::Output;
-use crate::{check, completions, explain, import, man, render, replay, schema, test};
+use crate::{check, completions, diff, explain, import, man, render, replay, schema, test};
 
-/// Check and replay Penstock policies: the same engine as in the proxy.
+/// See what a Penstock policy does before it ships: the same engine as in the proxy.
 #[derive(Debug, Parser)]
 #[command(version, after_help = "Exit status: 0 fine, 1 the answer is no (an invalid policy), 2 usage or I/O.")]
 pub struct Cli {
@@ -17,6 +17,7 @@ pub struct Cli {
 enum Command {
     Check(check::Args),
     Completions(completions::Args),
+    Diff(diff::Args),
     Explain(Box<explain::Args>),
     Import(import::Args),
     Man(man::Args),
@@ -35,6 +36,7 @@ impl Cli {
         match &self.command {
             Command::Check(args) => args.run(out),
             Command::Completions(args) => args.run(out),
+            Command::Diff(args) => args.run(out),
             Command::Explain(args) => args.run(out),
             Command::Import(args) => args.run(out),
             Command::Man(args) => args.run(out),

@@ -5,6 +5,7 @@ pub mod command;
 pub mod completions;
 pub mod cover;
 pub mod diagnostics;
+pub mod diff;
 pub mod documents;
 pub mod explain;
 pub mod import;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use penstock::command::Cli;
-use penstock::output::{Output, is_broken_pipe};
+use penstock::output::Output;
 use penstock::policy_file::Invalid;
 
 fn main() -> ExitCode {
@@ -14,7 +14,6 @@ fn main() -> ExitCode {
     match answer.and_then(|answer| Ok(out.flush().map(|()| answer)?)) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(1),
-        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             let invalid = error.downcast_ref::<Invalid>();
             // Nothing is left to do when standard error is gone too.

@@ -23,10 +23,12 @@ pub mod style {
     pub const DIM: Style = Style::new().dimmed();
 }
 
-/// Where a subcommand writes its data.
+/// Where a subcommand writes its data. When the reader of a pipe goes (`| head`), the rest is dropped and nothing is
+/// wrong: the exit status is still the answer.
 pub struct Output<'w> {
     writer: Box<dyn Write + 'w>,
     color: bool,
+    reader_gone: bool,
 }
 
 impl<'w> Output<'w> {
@@ -35,12 +37,13 @@ impl<'w> Output<'w> {
     pub fn stdout() -> Output<'static> {
         let stdout = io::stdout();
         let color = AutoStream::choice(&stdout) != ColorChoice::Never;
-        Output { writer: Box::new(BufWriter::with_capacity(1 << 16, stdout.lock())), color }
+        let writer = Box::new(BufWriter::with_capacity(1 << 16, stdout.lock()));
+        Output { writer, color, reader_gone: false }
     }
 
     /// Any other place, without colour.
     pub fn plain(writer: impl Write + 'w) -> Output<'w> {
-        Output { writer: Box::new(writer), color: false }
+        Output { writer: Box::new(writer), color: false, reader_gone: false }
     }
 
     /// Writes text with styles, or without them where there is no colour.
@@ -49,35 +52,42 @@ impl<'w> Output<'w> {
     /// When it cannot be written.
     pub fn human(&mut self, text: &str) -> io::Result<()> {
         match self.color {
-            true => self.writer.write_all(text.as_bytes()),
-            false => write!(self.writer, "{}", anstream::adapter::strip_str(text)),
+            true => self.write_all(text.as_bytes()),
+            false => write!(self, "{}", anstream::adapter::strip_str(text)),
+        }
+    }
+
+    /// Whether nobody reads any more: who writes for long may stop.
+    pub fn reader_is_gone(&self) -> bool {
+        self.reader_gone
+    }
+
+    fn unless_gone<T>(&mut self, done: T, write: impl FnOnce(&mut dyn Write) -> io::Result<T>) -> io::Result<T> {
+        if self.reader_gone {
+            return Ok(done);
+        }
+        match write(&mut *self.writer) {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                self.reader_gone = true;
+                Ok(done)
+            }
+            result => result,
         }
     }
 }
 
 impl Write for Output<'_> {
     fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
-        self.writer.write(buffer)
+        self.unless_gone(buffer.len(), |writer| writer.write(buffer))
     }
 
     fn write_all(&mut self, buffer: &[u8]) -> io::Result<()> {
-        self.writer.write_all(buffer)
+        self.unless_gone((), |writer| writer.write_all(buffer))
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.writer.flush()
+        self.unless_gone((), |writer| writer.flush())
     }
-}
-
-/// Whether `error` is that the reader of our output has gone (`| head`): nothing is wrong then.
-pub fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    error.chain().any(|cause| match cause.downcast_ref::<io::Error>() {
-        Some(error) => error.kind() == io::ErrorKind::BrokenPipe,
-        None => {
-            cause.downcast_ref::<serde_json::Error>().and_then(serde_json::Error::io_error_kind)
-                == Some(io::ErrorKind::BrokenPipe)
-        }
-    })
 }
 
 /// `3 errors`, `1 error`.

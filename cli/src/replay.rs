@@ -1,6 +1,6 @@
 //! `penstock replay`: one JSON request a line in, one JSON decision a line out.
 
-use std::io::{BufRead, Write};
+use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -13,10 +13,13 @@ use serde::Deserialize;
 use crate::output::Output;
 use crate::policy_file::PolicyFile;
 use crate::source;
+use crate::traffic::{Options, Reader, Record};
 
-/// Decide recorded requests, one JSON object a line, and print one JSON decision a line.
+/// Decide recorded requests and print one JSON decision a line.
+///
+/// Reads one JSON request a line, Envoy's access logs (JSON, or the default text format of Envoy or Istio) and HAR.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  echo '{\"method\":\"GET\",\"authority\":\"shop.example.com\",\"path\":\"/\"}' | \
+#[command(after_help = "Examples:\n  echo '{\"method\":\"GET\",\"authority\":\"shop.example.com\",\"path\":\"/\"}' | \
     penstock replay policy.yaml")]
 pub struct Args {
     /// The policy, YAML or JSON.
@@ -24,6 +27,8 @@ pub struct Args {
     /// The requests; `-`, the default, is standard input.
     #[arg(default_value = "-")]
     requests: PathBuf,
+    #[command(flatten)]
+    traffic: Options,
 }
 
 impl Args {
@@ -33,7 +38,37 @@ impl Args {
     /// When a line is not a request, named with its number, or when reading or writing fails.
     pub fn run(&self, out: &mut Output<'_>) -> anyhow::Result<bool> {
         ensure!(self.policy != Path::new("-"), "the policy must be a file: standard input is for the requests");
-        replay(&PolicyFile::load(&self.policy)?.policy, &self.requests, out)
+        let policy = PolicyFile::load(&self.policy)?.policy;
+        // On a terminal the decisions would run into the bar.
+        let mut reader = Reader::open(&self.requests, &self.traffic, !io::stdout().is_terminal())?;
+        let mut all_compile = true;
+        let mut world = World::new(now(), random());
+        let mut line = Vec::new();
+        while let Some((number, record)) = reader.record()? {
+            let decision = match record {
+                Record::Request(request) => {
+                    world.now = now();
+                    request.decide(&policy, &mut world)
+                }
+                Record::Line(line) => {
+                    let place = || format!("{}:{number}", source::display(&self.requests));
+                    decide(&policy, line, &mut world).with_context(place)?
+                }
+            };
+            all_compile &= decision.policy_error.is_none();
+            line.clear();
+            serde_json::to_writer(&mut line, &decision)?;
+            line.push(b'\n');
+            out.write_all(&line)?;
+            // A reader that waits for each answer gets it at once; a file is written in large pieces.
+            if !reader.has_more_at_once() {
+                out.flush()?;
+            }
+            if out.reader_is_gone() {
+                break;
+            }
+        }
+        Ok(all_compile)
     }
 }
 
@@ -49,51 +84,6 @@ struct Case {
     _expect: Option<serde::de::IgnoredAny>,
     #[serde(rename = "why")]
     _why: Option<serde::de::IgnoredAny>,
-}
-
-/// Decides every request of `requests` by `policy`, line by line. `false`: some line's own policy is invalid.
-fn replay(policy: &Policy, requests: &Path, out: &mut impl Write) -> anyhow::Result<bool> {
-    let mut input = source::open(requests)?;
-    let mut line = Vec::new();
-    let mut number = 0u64;
-    let mut all_compile = true;
-    let mut world = World::new(now(), random());
-    loop {
-        line.clear();
-        let place = || format!("cannot read {}", source::display(requests));
-        if input.read_until(b'\n', &mut line).with_context(place)? == 0 {
-            break;
-        }
-        number += 1;
-        if line.trim_ascii().is_empty() {
-            continue;
-        }
-        let decision =
-            decide(policy, &line, &mut world).with_context(|| format!("{}:{number}", source::display(requests)))?;
-        all_compile &= decision.policy_error.is_none();
-        serde_json::to_writer(&mut *out, &decision)?;
-        out.write_all(b"\n")?;
-        // A reader that waits for each answer gets it at once; a file is written in large pieces.
-        if !input.fill_buf().is_ok_and(|buffered| buffered.contains(&b'\n')) {
-            out.flush()?;
-        }
-    }
-    out.flush()?;
-    Ok(all_compile)
-}
-
-/// Decides every request of `requests` only for the state that they leave in `world`.
-///
-/// # Errors
-/// As [`Args::run`].
-pub(crate) fn warm_up(policy: &Policy, requests: &Path, world: &mut World) -> anyhow::Result<()> {
-    for (number, line) in (1..).zip(source::open(requests)?.split(b'\n')) {
-        let line = line.with_context(|| format!("cannot read {}", source::display(requests)))?;
-        if !line.trim_ascii().is_empty() {
-            decide(policy, &line, world).with_context(|| format!("{}:{number}", source::display(requests)))?;
-        }
-    }
-    Ok(())
 }
 
 fn decide(policy: &Policy, line: &[u8], world: &mut World) -> anyhow::Result<WireDecision> {

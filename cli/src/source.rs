@@ -1,7 +1,7 @@
 //! Input files, and output that may end early.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufReader, Read};
 use std::path::Path;
 
 use anyhow::Context as _;
@@ -23,13 +23,13 @@ pub fn read_text(path: &Path) -> anyhow::Result<String> {
 ///
 /// # Errors
 /// When it cannot be opened.
-pub fn open(path: &Path) -> anyhow::Result<Box<dyn BufRead>> {
+pub fn open(path: &Path) -> anyhow::Result<BufReader<Box<dyn Read>>> {
     const BUFFER: usize = 1 << 16;
     if path == Path::new(STDIN) {
-        return Ok(Box::new(BufReader::with_capacity(BUFFER, io::stdin())));
+        return Ok(BufReader::with_capacity(BUFFER, Box::new(io::stdin())));
     }
     let file = File::open(path).with_context(|| format!("cannot open {}", display(path)))?;
-    Ok(Box::new(BufReader::with_capacity(BUFFER, file)))
+    Ok(BufReader::with_capacity(BUFFER, Box::new(file)))
 }
 
 /// How messages name a file.

@@ -63,6 +63,34 @@ fn limits_show_the_bucket_that_earlier_requests_left() {
 }
 
 #[test]
+fn what_audit_held_back_is_shown_also_when_a_limit_refuses() {
+    let folder = tempfile::tempdir().unwrap();
+    let policy = "egress: {mode: Audit, deny: [{host: x.a.test}], rules: [{name: r, to: [{host: a.test}], methods: [GET]}]}\n\
+        rateLimits: [{name: l, key: [], limit: {requests: 1, per: 1h}, matches: [{path: {value: /limited}}]}]\n";
+    std::fs::write(folder.path().join("p.yaml"), policy).unwrap();
+    let line = |path: &str| {
+        format!(r#"{{"method":"PUT","scheme":"https","authority":"a.test","path":"{path}","time":"{NOON}"}}"#)
+    };
+    std::fs::write(folder.path().join("one.jsonl"), line("/limited")).unwrap();
+    let explain = |url: &str, method: &str| {
+        let arguments = ["explain", "p.yaml", "--url", url, "-X", method, "--at", NOON, "--after", "one.jsonl"];
+        penstock_in(folder.path(), &arguments, "").out
+    };
+    for (url, method, expected) in [
+        ("https://a.test/limited", "PUT", "egress: not allowed (methodNotAllowed), but the mode is Audit"),
+        ("https://a.test/limited", "GET", "egress: allowed"),
+        ("https://a.test/", "PUT", "egress: not allowed (methodNotAllowed), but the mode is Audit"),
+        ("https://x.a.test/", "GET", "egress: not allowed (hostDenied), but the mode is Audit"),
+        ("https://b.test/limited", "GET", "egress: not allowed (hostNotAllowed), but the mode is Audit"),
+        ("https://b.test:0/", "GET", "egress: refused (portMalformed)"),
+    ] {
+        let out = explain(url, method);
+        assert!(out.contains(expected), "{url}: {out}");
+        assert_eq!(out.contains("✗ refused with 429"), url.ends_with("limited"), "{out}");
+    }
+}
+
+#[test]
 fn json_has_the_decision_as_replay_prints_it() {
     let request =
         format!(r#"{{"method":"GET","authority":"api.stripe.com","path":"/x","time":"{NOON}","destinationPort":443}}"#);

@@ -1,6 +1,8 @@
 //! `penstock explain`: the decision on one request, and why.
 
+mod build;
 mod curl;
+mod egress;
 mod human;
 mod report;
 
@@ -8,7 +10,7 @@ use std::io::Write;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, bail};
 use penstock_policy::Timestamp;
 use penstock_policy::wire::{WireRequest, World};
 
@@ -16,9 +18,9 @@ use crate::documents::Documents;
 use crate::output::Output;
 use crate::policy_file::PolicyFile;
 use crate::traffic::{har::Archive, url};
-use crate::{replay, source};
-use report::Decided;
-pub use report::destination_words;
+use crate::{replay, source, traffic};
+use build::Decided;
+pub use egress::destination_words;
 
 /// Show the decision on one request, and why: which rules were considered, and what failed in those that nearly matched.
 #[derive(Debug, clap::Args)]
@@ -70,6 +72,8 @@ pub struct Args {
     /// Requests to decide before, so that buckets and breakers are as these leave them; as `penstock replay` reads them.
     #[arg(long, value_name = "FILE")]
     after: Option<PathBuf>,
+    #[command(flatten)]
+    traffic: traffic::Options,
     /// How many near misses to show in each section.
     #[arg(long, value_name = "N", default_value_t = 3)]
     misses: usize,
@@ -104,15 +108,15 @@ impl Args {
     pub fn run(&self, out: &mut Output<'_>) -> anyhow::Result<bool> {
         let stdins =
             [Some(&*self.policy), self.request.as_deref().map(Path::new), self.har.as_deref(), self.after.as_deref()];
-        ensure!(
-            stdins.into_iter().flatten().filter(|path| *path == Path::new("-")).count() <= 1,
-            "standard input can be only one of policy, request, archive and earlier requests"
-        );
+        traffic::one_stdin(stdins.into_iter().flatten())?;
         let request = self.request()?;
         let file = PolicyFile::load(&self.policy)?;
         let mut world = World::new(replay::now(), self.seed.unwrap_or_else(replay::random));
         if let Some(after) = &self.after {
-            replay::warm_up(&file.policy, after, &mut world)?;
+            traffic::each(after, &self.traffic, false, &mut |_, request| {
+                request.decide(&file.policy, &mut world);
+                Ok(())
+            })?;
         }
         world.now = replay::now();
         let time = request.time.unwrap_or(world.now);

@@ -1,7 +1,11 @@
 //! Recorded requests in the forms in which people have them.
 
+pub mod access_log;
 pub mod har;
+pub mod reader;
 pub mod url;
+
+pub use reader::{Options, Reader, Record, each, one_stdin};
 
 use penstock_policy::wire::WireRequest;
 

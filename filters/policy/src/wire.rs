@@ -138,7 +138,8 @@ pub struct World {
     pub now: Timestamp,
     /// What the breakers had to say, in order.
     pub events: Vec<String>,
-    random: u64,
+    /// Where random choices go on: the same number gives the same choices.
+    pub random: u64,
     state: HashMap<Vec<u8>, (Vec<u8>, Version)>,
     #[cfg(feature = "explain")]
     trace: Option<crate::explain::Trace>,

@@ -15,7 +15,10 @@ use crate::request::Request;
 #[derive(Clone, Debug, Hash)]
 pub enum KeyPart {
     /// The client's address; an IPv6 address only up to this many bits.
-    SourceAddress { ipv6_prefix: u32 },
+    SourceAddress {
+        /// 1–128.
+        ipv6_prefix: u32,
+    },
     /// The values of a header, joined with `,` when there are several.
     Header(Box<str>),
     /// The first value of a cookie.

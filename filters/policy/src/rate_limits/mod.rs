@@ -29,7 +29,7 @@ use crate::request::Request;
 use cost::CostRule;
 use document::RefusalDocument;
 pub use document::{LimitDocument, Mode, OnMissingKey, QuotaHeaders};
-pub(crate) use key::KeyPart;
+pub use key::KeyPart;
 use key::{Fingerprint, KeyHasher, Salt};
 use quota::{Left, Quota};
 use rate::{Debt, Rate};

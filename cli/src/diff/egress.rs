@@ -1,0 +1,449 @@
+//! What a change of `egress` lets out.
+//!
+//! A rule is judged by what it allows, not by its name: what another rule of the old policy allowed already is not
+//! loosened by a new rule, and what another rule of the new policy still allows is not tightened by one that goes.
+//! Coverage is never claimed wrongly, only missed, so a loosening may be reported that is none, but none is missed.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+
+use penstock_policy::document::{NonEmpty, Whole};
+use penstock_policy::egress::{Cidr, Destination, EgressDocument, Mode, RuleDocument, Target};
+
+use super::change::{Changes, Class, listed};
+use crate::cover::{
+    caller_covers, destination_covers, host_covers, items, list_covers, path_covers, rule_covers, selection_covers,
+};
+use crate::explain::destination_words;
+use crate::words;
+
+/// Compares the sections.
+pub fn compare(old: Option<&EgressDocument>, new: Option<&EgressDocument>, changes: &mut Changes) {
+    let (old, new) = match (old, new) {
+        (None, None) => return,
+        (None, Some(_)) => {
+            return changes
+                .tightened("egress", "is new: what no rule allows is refused, and so is every malformed request");
+        }
+        (Some(_), None) => return changes.loosened("egress", "is gone: nothing is refused any more"),
+        (Some(old), Some(new)) => (old, new),
+    };
+    match (old.mode, new.mode) {
+        (Mode::Enforce, Mode::Audit) => {
+            changes.loosened("egress.mode", "Enforce → Audit: what would be refused with 403 passes")
+        }
+        (Mode::Audit, Mode::Enforce) => {
+            changes.tightened("egress.mode", "Audit → Enforce: what passed with a report is refused")
+        }
+        _ => {}
+    }
+    match (old.verify_sni, new.verify_sni) {
+        (true, false) => changes.loosened("egress.verifySni", "connections opened for another server name pass"),
+        (false, true) => {
+            changes.tightened("egress.verifySni", "connections opened for another server name are refused")
+        }
+        _ => {}
+    }
+    if old.identity != new.identity {
+        let message = "callers are identified in another way";
+        match new.rules.0.iter().any(|rule| rule.from.is_some()) {
+            true => changes.loosened("egress.identity", format!("{message}: rules with `from` may hold for others")),
+            false => changes.changed("egress.identity", message),
+        }
+    }
+    compare_deny(old, new, changes);
+    compare_rules(&old.rules.0, &new.rules.0, changes);
+    compare_path_scope(old, new, changes);
+    // In Audit what no rule allows passes, but what a rule allows is still refused for the wrong server name.
+    let before = changes.count(Class::Loosened) > 0;
+    if new.mode == Mode::Audit && old.verify_sni && changes.count(Class::Tightened) > 0 {
+        let message = "in Audit what a rule no longer allows passes whatever the connection's server name";
+        changes.loosened("egress.verifySni", message);
+    }
+    if old.mode == Mode::Audit && new.verify_sni && before {
+        let message = "in Audit what a rule now allows must have been asked for on a connection for that server name";
+        changes.tightened("egress.verifySni", message);
+    }
+}
+
+fn compare_deny(old: &EgressDocument, new: &EgressDocument, changes: &mut Changes) {
+    for gone in split_ports(&old.deny).filter(|gone| !new.deny.iter().any(|deny| destination_covers(deny, gone))) {
+        let allowed = new.rules.0.iter().find(|rule| rule.to.0.iter().any(|to| denial_overlaps(&gone, to)));
+        let entry = destination_words(&gone);
+        match allowed {
+            Some(rule) => {
+                let message = format!("{entry} is no longer denied, and rule `{}` allows some of it", rule.name.0);
+                changes.loosened("egress.deny", message);
+            }
+            None => {
+                changes.changed("egress.deny", format!("{entry} is no longer denied, but no rule allows it either"))
+            }
+        }
+    }
+    for added in split_ports(&new.deny).filter(|added| !old.deny.iter().any(|deny| destination_covers(deny, added))) {
+        let entry = destination_words(&added);
+        match old.rules.0.iter().any(|rule| rule.to.0.iter().any(|to| denial_overlaps(&added, to))) {
+            true => changes.tightened("egress.deny", format!("{entry} is denied")),
+            false => changes.changed("egress.deny", format!("{entry} is denied; no rule allowed it")),
+        }
+    }
+}
+
+/// Each port of each destination by itself, because others may cover them one by one.
+fn split_ports(destinations: &[Destination]) -> impl Iterator<Item = Destination> {
+    destinations.iter().flat_map(|to| {
+        let ports: Vec<Option<Whole<1, 65535>>> = match &to.ports {
+            None => vec![None],
+            Some(ports) => ports.0.iter().copied().map(Some).collect(),
+        };
+        ports
+            .into_iter()
+            .map(|port| Destination { target: to.target.clone(), ports: port.map(|port| NonEmpty(vec![port])) })
+    })
+}
+
+fn ports_overlap(a: &Destination, b: &Destination) -> bool {
+    match (&a.ports, &b.ports) {
+        (Some(a), Some(b)) => a.0.iter().any(|port| b.0.contains(port)),
+        _ => true,
+    }
+}
+
+/// Whether some host or address is in both. Of two patterns or ranges with anything in common one covers the other.
+fn targets_overlap(a: &Target, b: &Target) -> bool {
+    match (a, b) {
+        (Target::Host(a), Target::Host(b)) => host_covers(a, b) || host_covers(b, a),
+        (Target::Cidr(a), Target::Cidr(b)) => a.covers(b) || b.covers(a),
+        _ => false,
+    }
+}
+
+/// Whether `deny` denies some of what `to` allows: an IPv4 range denies its IPv4-mapped IPv6 addresses too.
+fn denial_overlaps(deny: &Destination, to: &Destination) -> bool {
+    let mapped = match &deny.target {
+        Target::Cidr(Cidr { address: IpAddr::V4(address), length }) => {
+            let address = IpAddr::V6(address.to_ipv6_mapped());
+            Some(Target::Cidr(Cidr { address, length: length.saturating_add(96) }))
+        }
+        _ => None,
+    };
+    // A port that nobody knows is denied by every entry.
+    let ports = ports_overlap(deny, to) || to.ports.is_none();
+    ports
+        && (targets_overlap(&deny.target, &to.target)
+            || mapped.is_some_and(|mapped| targets_overlap(&mapped, &to.target)))
+}
+
+/// Rules by name and by destination, so that not every pair need be compared.
+struct Rules<'r> {
+    all: &'r [RuleDocument],
+    by_name: HashMap<&'r str, usize>,
+    /// By the host names of their destinations, without `*.`.
+    by_host: HashMap<&'r str, Vec<usize>>,
+    /// Those with address ranges.
+    by_address: Vec<usize>,
+}
+
+impl<'r> Rules<'r> {
+    fn new(all: &'r [RuleDocument]) -> Rules<'r> {
+        let mut rules = Rules { all, by_name: HashMap::new(), by_host: HashMap::new(), by_address: Vec::new() };
+        for (i, rule) in all.iter().enumerate() {
+            rules.by_name.insert(&rule.name.0, i);
+            for to in &rule.to.0 {
+                match &to.target {
+                    Target::Host(host) => rules.by_host.entry(&host.0.name).or_default().push(i),
+                    Target::Cidr(_) => rules.by_address.push(i),
+                }
+            }
+        }
+        rules
+    }
+
+    fn named(&self, name: &str) -> Option<&'r RuleDocument> {
+        self.by_name.get(name).and_then(|&i| self.all.get(i))
+    }
+
+    /// All rules that could cover `part`: those with a destination at its first one's name or above, or with ranges.
+    fn around(&self, part: &RuleDocument) -> impl Iterator<Item = &'r RuleDocument> {
+        let mut found: Vec<usize> = Vec::new();
+        match part.to.0.first().map(|to| &to.target) {
+            Some(Target::Host(host)) => {
+                let name: &str = &host.0.name;
+                let above = name.match_indices('.').filter_map(|(at, _)| name.get(at + 1..));
+                for name in std::iter::once(name).chain(above) {
+                    found.extend(self.by_host.get(name).into_iter().flatten());
+                }
+            }
+            Some(Target::Cidr(_)) => found.extend(&self.by_address),
+            None => {}
+        }
+        found.sort_unstable();
+        found.dedup();
+        let all = self.all;
+        found.into_iter().filter_map(move |i| all.get(i))
+    }
+}
+
+fn compare_rules(old: &[RuleDocument], new: &[RuleDocument], changes: &mut Changes) {
+    let (before_all, after_all) = (Rules::new(old), Rules::new(new));
+    let was_allowed = |part: &RuleDocument| before_all.around(part).any(|other| rule_covers(other, part));
+    let is_allowed = |part: &RuleDocument| after_all.around(part).any(|other| rule_covers(other, part));
+    for rule in new {
+        let path = format!("egress.rules[{}]", rule.name.0);
+        let before = before_all.named(&rule.name.0);
+        if before.is_some_and(|before| rule_covers(before, rule) && rule_covers(rule, before)) {
+            describe(before, rule, &path, None, changes);
+            continue;
+        }
+        let fresh = uncovered(rule, was_allowed);
+        let kept = before.map(|before| uncovered(before, is_allowed));
+        match before {
+            Some(_) => describe(
+                before,
+                rule,
+                &path,
+                Some((fresh.is_empty(), kept.is_some_and(|kept| kept.is_empty()))),
+                changes,
+            ),
+            None if fresh.is_empty() => changes.changed(path, "is new, but other rules allowed all of it already"),
+            None => changes.loosened(path, format!("is new: allows {}", allowance(&fresh))),
+        }
+    }
+    for rule in old.iter().filter(|rule| after_all.named(&rule.name.0).is_none()) {
+        let path = format!("egress.rules[{}]", rule.name.0);
+        let gone = uncovered(rule, is_allowed);
+        match gone.is_empty() {
+            true => changes.changed(path, "is gone, but other rules still allow all of it"),
+            false => changes.tightened(path, format!("is gone: no longer allows {}", allowance(&gone))),
+        }
+    }
+}
+
+/// The parts of `rule` that are not `covered`: by destination and port, and where that does not settle it by method,
+/// caller and path.
+fn uncovered(rule: &RuleDocument, covered: impl Fn(&RuleDocument) -> bool) -> Vec<RuleDocument> {
+    if covered(rule) {
+        return Vec::new();
+    }
+    /// Splits further than this are not worth it: what is left counts as not covered.
+    const MOST: usize = 4096;
+    let mut left: Vec<RuleDocument> = split_ports(&rule.to.0)
+        .map(|to| RuleDocument { to: NonEmpty(vec![to]), ..rule.clone() })
+        .filter(|part| !covered(part))
+        .collect();
+    let splits: [fn(&RuleDocument) -> Vec<RuleDocument>; 3] = [
+        |rule| each(&rule.methods, |methods| RuleDocument { methods, ..rule.clone() }),
+        |rule| each(&rule.from, |from| RuleDocument { from, ..rule.clone() }),
+        |rule| each(&rule.paths, |paths| RuleDocument { paths, ..rule.clone() }),
+    ];
+    for split in splits {
+        if left.len() > MOST {
+            break;
+        }
+        left = left.iter().flat_map(split).filter(|part| !covered(part)).collect();
+    }
+    left
+}
+
+fn each<T: Clone>(list: &Option<NonEmpty<T>>, part: impl Fn(Option<NonEmpty<T>>) -> RuleDocument) -> Vec<RuleDocument> {
+    match list {
+        None => vec![part(None)],
+        Some(list) => list.0.iter().map(|item| part(Some(NonEmpty(vec![item.clone()])))).collect(),
+    }
+}
+
+/// What some rules allow, in words.
+fn allowance(rules: &[RuleDocument]) -> String {
+    let mut destinations: Vec<String> = rules.iter().flat_map(|rule| &rule.to.0).map(destination_words).collect();
+    destinations.dedup();
+    let mut words = listed(destinations);
+    let Some(rule) = rules.first() else { return words };
+    let of = |what: &str, list: Vec<String>| {
+        if list.is_empty() { String::new() } else { format!(" {what} {}", listed(list)) }
+    };
+    let unique = |list: Vec<String>| {
+        let mut seen: Vec<String> = Vec::new();
+        list.into_iter().for_each(|item| {
+            if !seen.contains(&item) {
+                seen.push(item)
+            }
+        });
+        seen
+    };
+    let methods = rules.iter().filter_map(|rule| items(&rule.methods)).flatten().map(|method| method.0.to_string());
+    let paths = rules.iter().filter_map(|rule| items(&rule.paths)).flatten().map(|path| format!("that {}", path.0));
+    let from = rules.iter().filter_map(|rule| items(&rule.from)).flatten().map(|from| from.as_str().to_owned());
+    words += &of("with", unique(methods.collect()));
+    words += &of("on paths", unique(paths.collect()));
+    words += &of("for", unique(from.collect()));
+    if rule.from.is_none() {
+        words += " for any caller";
+    }
+    words
+}
+
+/// The dimensions of a rule that kept its name. `(a, b)`: whether (a) all that it allows was allowed before, by any
+/// rule, and (b) all that it allowed still is; then a wider or narrower dimension is neither loosened nor tightened.
+fn describe(
+    before: Option<&RuleDocument>,
+    rule: &RuleDocument,
+    path: &str,
+    elsewhere: Option<(bool, bool)>,
+    changes: &mut Changes,
+) {
+    let Some(old) = before else { return };
+    let (was_allowed, still_allowed) = elsewhere.unwrap_or((true, true));
+    let mut note = |wider: bool, field: &str, message: String| {
+        let here = format!("{path}.{field}");
+        match (wider, was_allowed, still_allowed) {
+            (true, false, _) => changes.loosened(here, message),
+            (true, true, _) => changes.changed(here, format!("{message}, as other rules did already")),
+            (false, _, false) => changes.tightened(here, message),
+            (false, _, true) => changes.changed(here, format!("{message}, but other rules still do")),
+        }
+    };
+    let added = rule.to.0.iter().filter(|to| !old.to.0.iter().any(|other| destination_covers(other, to)));
+    let added: Vec<String> = added.map(destination_words).collect();
+    if !added.is_empty() {
+        note(true, "to", format!("allows {}", listed(added)));
+    }
+    let gone = old.to.0.iter().filter(|to| !rule.to.0.iter().any(|other| destination_covers(other, to)));
+    let gone: Vec<String> = gone.map(destination_words).collect();
+    if !gone.is_empty() {
+        note(false, "to", format!("no longer allows {}", listed(gone)));
+    }
+    let caller = |from: &penstock_policy::egress::CallerPattern| from.as_str().to_owned();
+    dimension("from", "any caller", items(&old.from), items(&rule.from), caller_covers, caller, &mut note);
+    dimension(
+        "methods",
+        "any method",
+        items(&old.methods),
+        items(&rule.methods),
+        |a, b| a == b,
+        |method| method.0.to_string(),
+        &mut note,
+    );
+    dimension(
+        "paths",
+        "any path",
+        items(&old.paths),
+        items(&rule.paths),
+        |a, b| path_covers(&a.0, &b.0),
+        |path| format!("paths that {}", path.0),
+        &mut note,
+    );
+    match (old.connect, rule.connect) {
+        (false, true) => note(true, "connect", "opens CONNECT tunnels".to_owned()),
+        (true, false) => note(false, "connect", "no longer opens CONNECT tunnels".to_owned()),
+        _ => {}
+    }
+    let added: Vec<&str> =
+        rule.upgrades.iter().filter(|upgrade| !old.upgrades.contains(upgrade)).map(|u| &*u.0).collect();
+    if !added.is_empty() {
+        note(true, "upgrades", format!("allows upgrades to {}", listed(added)));
+    }
+    let gone: Vec<&str> =
+        old.upgrades.iter().filter(|upgrade| !rule.upgrades.contains(upgrade)).map(|u| &*u.0).collect();
+    if !gone.is_empty() {
+        note(false, "upgrades", format!("no longer allows upgrades to {}", listed(gone)));
+    }
+    let instant = |time: Option<penstock_policy::Timestamp>, never: &str| time.map_or(never.to_owned(), words::instant);
+    // No beginning is the earliest one, no end the latest.
+    if old.not_before != rule.not_before {
+        let message = format!(
+            "holds from {} on, before: {}",
+            instant(rule.not_before, "always"),
+            instant(old.not_before, "always")
+        );
+        note(rule.not_before < old.not_before, "notBefore", message);
+    }
+    if old.expires != rule.expires {
+        let later = old.expires.is_some_and(|old| rule.expires.is_none_or(|new| new > old));
+        let message =
+            format!("holds until {}, before: {}", instant(rule.expires, "for ever"), instant(old.expires, "for ever"));
+        note(later, "expires", message);
+    }
+    for (field, old, new) in [("owner", &old.owner, &rule.owner), ("reason", &old.reason, &rule.reason)] {
+        if old != new {
+            let text = |text: &Option<penstock_policy::egress::Text>| {
+                text.as_ref().map_or("nobody said".to_owned(), |text| text.0.to_string())
+            };
+            changes.changed(format!("{path}.{field}"), format!("{:?} → {:?}", text(old), text(new)));
+        }
+    }
+}
+
+/// A list that may be absent, which means `any`.
+fn dimension<T>(
+    field: &str,
+    any: &str,
+    old: Option<&[T]>,
+    new: Option<&[T]>,
+    covers: impl Fn(&T, &T) -> bool,
+    words: impl Fn(&T) -> String,
+    note: &mut impl FnMut(bool, &str, String),
+) {
+    match (old, new) {
+        (None, None) => {}
+        (Some(_), None) => note(true, field, format!("allows {any}")),
+        (None, Some(new)) => {
+            note(false, field, format!("no longer allows {any}, only {}", listed(new.iter().map(words))))
+        }
+        (Some(old), Some(new)) => {
+            let missing = |list: &[T], other: &[T]| -> Vec<String> {
+                let missing =
+                    list.iter().filter(|item| !list_covers(Some(other), Some(std::slice::from_ref(*item)), &covers));
+                missing.map(&words).collect()
+            };
+            let (added, gone) = (missing(new, old), missing(old, new));
+            if !added.is_empty() {
+                note(true, field, format!("allows {}", listed(added)));
+            }
+            if !gone.is_empty() {
+                note(false, field, format!("no longer allows {}", listed(gone)));
+            }
+        }
+    }
+}
+
+/// A rule with `paths` has every request that it selects checked for ambiguous paths, whichever rule allows it: where
+/// such a rule goes and one without `paths` still allows the destination, what was refused with 400 passes. In Audit no
+/// other rule is needed: what none allows passes.
+fn compare_path_scope(old: &EgressDocument, new: &EgressDocument, changes: &mut Changes) {
+    for (rule, opened) in path_scope_lost(old, new) {
+        let path = format!("egress.rules[{}].paths", rule.name.0);
+        let to = listed(opened.to.0.iter().map(destination_words));
+        changes.loosened(
+            path,
+            format!("requests for {to} are no longer all path-scoped: ambiguous paths such as /a%2fb may pass"),
+        );
+    }
+    for (rule, closed) in path_scope_lost(new, old) {
+        let path = format!("egress.rules[{}].paths", rule.name.0);
+        let to = listed(closed.to.0.iter().map(destination_words));
+        changes.tightened(
+            path,
+            format!("requests for {to} are path-scoped: ambiguous paths such as /a%2fb are refused with 400"),
+        );
+    }
+}
+
+/// The rules of `one` that make requests path-scoped which are not in `other` and may pass there, with some of them.
+fn path_scope_lost<'r>(one: &'r EgressDocument, other: &EgressDocument) -> Vec<(&'r RuleDocument, RuleDocument)> {
+    let passes = |part: &RuleDocument| {
+        let mut open = other.rules.0.iter().filter(|rule| rule.paths.is_none()).flat_map(|rule| &rule.to.0);
+        let overlaps =
+            |a: &Destination| part.to.0.iter().any(|b| ports_overlap(a, b) && targets_overlap(&a.target, &b.target));
+        other.mode == Mode::Audit || open.any(overlaps)
+    };
+    let others = Rules::new(&other.rules.0);
+    let scoped =
+        |part: &RuleDocument| others.around(part).any(|rule| rule.paths.is_some() && selection_covers(rule, part));
+    let rules = one.rules.0.iter().filter(|rule| rule.paths.is_some());
+    rules
+        .filter_map(|rule| {
+            let selected = RuleDocument { paths: None, ..rule.clone() };
+            Some((rule, uncovered(&selected, scoped).into_iter().find(passes)?))
+        })
+        .collect()
+}

@@ -1,0 +1,64 @@
+//! The report for people.
+
+use std::fmt::Write;
+
+use super::Report;
+use super::change::Class;
+use super::traffic::{self, Kind, Users};
+use crate::output::count;
+use crate::output::style::{BAD, DIM, GOOD, HEAD, NAME, WARN};
+use crate::words;
+
+/// The whole report, with styles.
+pub fn render(report: &Report) -> String {
+    let mut out = String::new();
+    for change in &report.changes {
+        let _ = writeln!(out, "{} {NAME}{}{NAME:#}: {}", mark(change.class), change.path, change.message);
+    }
+    if report.changes.is_empty() {
+        out += "the policies mean the same\n";
+    } else {
+        let (loosened, tightened, changed) = (report.loosened, report.tightened, report.changed);
+        let _ = writeln!(out, "\n{HEAD}{loosened} loosened, {tightened} tightened, {changed} changed{HEAD:#}");
+    }
+    if let Some(traffic) = &report.traffic {
+        // Writing to a string does not fail.
+        let _ = write_traffic(traffic, &mut out);
+    }
+    out
+}
+
+fn mark(class: Class) -> String {
+    match class {
+        Class::Loosened => format!("{BAD}loosened {BAD:#}"),
+        Class::Tightened => format!("{GOOD}tightened{GOOD:#}"),
+        Class::Changed => format!("{WARN}changed  {WARN:#}"),
+    }
+}
+
+fn write_traffic(traffic: &traffic::Report, out: &mut String) -> std::fmt::Result {
+    let share = |n: u64| words::percent(n as f64 / traffic.requests.max(1) as f64);
+    let (requests, differ) = (words::thousands(traffic.requests), words::thousands(traffic.differ));
+    writeln!(out, "\n{HEAD}{requests} requests, {differ} differ ({}){HEAD:#}", share(traffic.differ))?;
+    for Kind { class, from, to, count, examples } in &traffic.kinds {
+        writeln!(out, "{} {} ({}) {from} {DIM}→{DIM:#} {to}", mark(*class), words::thousands(*count), share(*count))?;
+        for example in examples {
+            writeln!(out, "    {DIM}line {}:{DIM:#} {}", example.line, example.request)?;
+        }
+    }
+    for Users { canary, users, at_least, moved, moves } in &traffic.users {
+        let more = if *at_least { " of the first" } else { " of" };
+        let total = words::thousands(*users as u64);
+        let share = words::percent(*moved as f64 / (*users).max(1) as f64);
+        writeln!(
+            out,
+            "{NAME}{canary}{NAME:#}: {}{more} {total} users move ({share})",
+            words::thousands(*moved as u64)
+        )?;
+        for to in moves {
+            let users = count(to.users, "user");
+            writeln!(out, "    {} {DIM}→{DIM:#} {}: {users}, such as {}", to.from, to.to, to.examples.join(", "))?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,221 @@
+//! What a change of `rateLimits` lets through.
+
+use penstock_policy::document::Node;
+use penstock_policy::rate_limits::{LimitDocument, Mode, OnMissingKey};
+
+use super::change::{Changes, Class, named, other_fields};
+use crate::cover::{items, matches_cover};
+use crate::words;
+
+/// Compares the limits; the nodes are the whole policies.
+pub fn compare(old: (&[LimitDocument], &Node), new: (&[LimitDocument], &Node), changes: &mut Changes) {
+    let (old_nodes, new_nodes) = (named(old.1, &["rateLimits"]), named(new.1, &["rateLimits"]));
+    let node = |nodes: &[(&str, &Node)], name: &str| {
+        nodes.iter().find(|(other, _)| *other == name).map(|(_, node)| (*node).clone())
+    };
+    let find = |limits: &'_ [LimitDocument], name: &str| limits.iter().position(|limit| *limit.name.0 == *name);
+    let renamed =
+        |limit: &LimitDocument, nodes: &[(&str, &Node)], others: &[(&str, &Node)], known: &[LimitDocument]| {
+            let mine = without_name(node(nodes, &limit.name.0)?)?;
+            let twin = others.iter().find(|(name, other)| {
+                find(known, name).is_none() && without_name((*other).clone()) == Some(mine.clone())
+            });
+            twin.map(|(name, _)| (*name).to_owned())
+        };
+    for limit in new.0 {
+        let path = format!("rateLimits[{}]", limit.name.0);
+        match old.0.iter().find(|other| other.name == limit.name) {
+            Some(before) => {
+                let (Some(old), Some(new)) = (node(&old_nodes, &limit.name.0), node(&new_nodes, &limit.name.0)) else {
+                    continue;
+                };
+                compare_limit((before, &old), (limit, &new), &path, changes);
+            }
+            None => match renamed(limit, &new_nodes, &old_nodes, new.0) {
+                Some(name) => changes.changed(path, format!("was called `{name}`; its buckets begin full")),
+                None if limit.mode == Mode::Shadow => changes.changed(path, "is new, in Shadow: refuses nothing"),
+                None => changes.tightened(path, format!("is new: {}", quota(limit))),
+            },
+        }
+    }
+    for limit in old.0.iter().filter(|limit| find(new.0, &limit.name.0).is_none()) {
+        let path = format!("rateLimits[{}]", limit.name.0);
+        if renamed(limit, &old_nodes, &new_nodes, old.0).is_some() {
+            continue;
+        }
+        match limit.mode {
+            Mode::Enforce => changes.loosened(path, format!("is gone: no longer {}", quota(limit))),
+            Mode::Shadow => changes.changed(path, "is gone; in Shadow it refused nothing"),
+        }
+    }
+}
+
+fn without_name(node: Node) -> Option<Vec<(String, Node)>> {
+    match node {
+        Node::Map(mut fields) => {
+            fields.retain(|(field, _)| field != "name");
+            fields.sort_by(|(a, _), (b, _)| a.cmp(b));
+            Some(fields)
+        }
+        _ => None,
+    }
+}
+
+fn burst(limit: &LimitDocument) -> u32 {
+    limit.limit.burst.unwrap_or(limit.limit.requests).0
+}
+
+/// `100 in 60s, at most 20 at once`.
+fn quota(limit: &LimitDocument) -> String {
+    let (requests, per) = (limit.limit.requests.0, words::duration(limit.limit.per.0));
+    format!("{} in {per}, at most {} at once", words::thousands(requests.into()), words::thousands(burst(limit).into()))
+}
+
+fn compare_limit(old: (&LimitDocument, &Node), new: (&LimitDocument, &Node), path: &str, changes: &mut Changes) {
+    let (before, after) = (old.0, new.0);
+    match (before.mode, after.mode) {
+        (Mode::Enforce, Mode::Shadow) => {
+            return changes.loosened(format!("{path}.mode"), "Enforce → Shadow: refuses nothing any more");
+        }
+        (Mode::Shadow, Mode::Enforce) => {
+            return changes.tightened(format!("{path}.mode"), format!("Shadow → Enforce: {}", quota(after)));
+        }
+        _ => {}
+    }
+    // A limit that refuses nothing loosens and tightens nothing.
+    let in_force = after.mode == Mode::Enforce;
+    let mut note = |class: Class, field: &str, message: String| {
+        changes.push(if in_force { class } else { Class::Changed }, format!("{path}.{field}"), message);
+    };
+    let way = |more: bool| if more { Class::Loosened } else { Class::Tightened };
+
+    let rate = |limit: &LimitDocument, other: &LimitDocument| {
+        u128::from(limit.limit.requests.0) * other.limit.per.0.as_nanos()
+    };
+    let (was, is) = (rate(before, after), rate(after, before));
+    if was != is || before.limit.requests != after.limit.requests {
+        let class = if was == is { Class::Changed } else { way(is > was) };
+        note(class, "limit", format!("{} → {}", quota(before), quota(after)));
+    }
+    let (was, is) = (burst(before), burst(after));
+    if was != is {
+        note(
+            way(is > was),
+            "limit.burst",
+            format!("{} → {} at once", words::thousands(was.into()), words::thousands(is.into())),
+        );
+    }
+    compare_key((before, old.1), (after, new.1), &mut note);
+    compare_cost(before, after, &mut note);
+
+    let strictness = |policy: OnMissingKey| match policy {
+        OnMissingKey::Skip => 0,
+        OnMissingKey::Share => 1,
+        OnMissingKey::Deny => 2,
+    };
+    if before.on_missing_key != after.on_missing_key {
+        let word = |policy: OnMissingKey| match policy {
+            OnMissingKey::Skip => "not limited",
+            OnMissingKey::Share => "limited together",
+            OnMissingKey::Deny => "refused",
+        };
+        let (was, is) = (before.on_missing_key, after.on_missing_key);
+        let message = format!("requests without the key are {}, before: {}", word(is), word(was));
+        note(way(strictness(is) < strictness(was)), "onMissingKey", message);
+    }
+
+    let (was, is) = (items(&before.matches), items(&after.matches));
+    match (matches_cover(is, was), matches_cover(was, is)) {
+        (true, true) if old.1.get("matches") == new.1.get("matches") => {}
+        (true, true) => note(Class::Changed, "matches", "is written in another way".to_owned()),
+        (true, false) => note(Class::Tightened, "matches", "holds for more requests".to_owned()),
+        (false, true) => note(Class::Loosened, "matches", "holds for fewer requests".to_owned()),
+        (false, false) => {
+            note(Class::Loosened, "matches", "holds for other requests: some are no longer limited".to_owned())
+        }
+    }
+
+    const DEFAULT_CAPACITY: u32 = 65_536;
+    let capacity = |limit: &LimitDocument| limit.capacity.map_or(DEFAULT_CAPACITY, |capacity| capacity.0);
+    let (was, is) = (capacity(before), capacity(after));
+    if was != is && !after.key.is_empty() {
+        let room = if is > was { "fewer" } else { "more" };
+        let message = format!(
+            "{} → {} keys: {room} of them share a bucket when many are busy, and all begin full",
+            words::thousands(was.into()),
+            words::thousands(is.into())
+        );
+        note(way(is > was), "capacity", message);
+    }
+    if old.1.get("scope") != new.1.get("scope") {
+        let text = |node: &Node| node.get("scope").map_or("{\"local\":{}}".to_owned(), ToString::to_string);
+        note(
+            Class::Loosened,
+            "scope",
+            format!("{} → {}: somebody else counts, from the beginning", text(old.1), text(new.1)),
+        );
+    }
+    let known = ["name", "mode", "limit", "key", "cost", "onMissingKey", "matches", "capacity", "scope"];
+    other_fields(path, old.1, new.1, &known, changes);
+}
+
+/// Finer keys are more buckets: each client gets more. Coarser ones are fewer.
+fn compare_key(old: (&LimitDocument, &Node), new: (&LimitDocument, &Node), note: &mut impl FnMut(Class, &str, String)) {
+    let parts = |limit: &Node| match limit.get("key") {
+        Some(Node::List(parts)) => parts.clone(),
+        _ => Vec::new(),
+    };
+    let (was, is) = (parts(old.1), parts(new.1));
+    if was == is {
+        return;
+    }
+    let words = |limit: &LimitDocument| match limit.key.as_slice() {
+        [] => "one bucket for all".to_owned(),
+        parts => parts.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and "),
+    };
+    let message = format!("counts by {}, before: {}", words(new.0), words(old.0));
+    let within = |few: &[Node], many: &[Node]| few.iter().all(|part| many.contains(part));
+    // With a prefix in place of another of the same part, the longer one is finer.
+    match (within(&was, &is), within(&is, &was)) {
+        (true, true) => note(Class::Changed, "key", format!("{message}; the buckets begin full")),
+        (true, false) => note(Class::Loosened, "key", format!("{message}: a client gets a bucket for each")),
+        (false, true) => note(Class::Tightened, "key", format!("{message}: clients share a bucket")),
+        (false, false) => match coarser_prefix(old.0, new.0) {
+            true => note(Class::Tightened, "key", format!("{message}: clients share a bucket")),
+            false => note(Class::Loosened, "key", format!("{message}: who was limited together may not be any more")),
+        },
+    }
+}
+
+/// Whether the keys differ only in that IPv6 addresses count up to fewer bits.
+fn coarser_prefix(old: &LimitDocument, new: &LimitDocument) -> bool {
+    use penstock_policy::rate_limits::KeyPart;
+    old.key.len() == new.key.len()
+        && old.key.iter().zip(&new.key).all(|(old, new)| match (old, new) {
+            (KeyPart::SourceAddress { ipv6_prefix: old }, KeyPart::SourceAddress { ipv6_prefix: new }) => new <= old,
+            (old, new) => format!("{old:?}") == format!("{new:?}"),
+        })
+}
+
+fn compare_cost(before: &LimitDocument, after: &LimitDocument, note: &mut impl FnMut(Class, &str, String)) {
+    let default = |limit: &LimitDocument| limit.cost.as_ref().map_or(1, |cost| cost.default.0);
+    let header = |limit: &LimitDocument| {
+        limit.cost.as_ref().and_then(|cost| cost.header.as_ref()).map(|name| name.0.to_string())
+    };
+    let most = |limit: &LimitDocument| limit.cost.as_ref().and_then(|cost| cost.max).map_or(u32::MAX, |max| max.0);
+    let way = |more: bool| if more { Class::Loosened } else { Class::Tightened };
+    let (was, is) = (default(before), default(after));
+    if was != is {
+        note(way(is < was), "cost.default", format!("a request counts for {is}, before: {was}"));
+    }
+    let (was, is) = (header(before), header(after));
+    if was != is {
+        let name = |header: Option<String>| header.map_or("no header".to_owned(), |name| format!("header {name}"));
+        let message = format!("{} says the cost, before: {}: some requests may count for less", name(is), name(was));
+        note(Class::Loosened, "cost.header", message);
+    } else if is.is_some() && most(before) != most(after) {
+        let text = |most: u32| if most == u32::MAX { "no bound".to_owned() } else { words::thousands(most.into()) };
+        let (was, is) = (most(before), most(after));
+        note(way(is < was), "cost.max", format!("the largest cost is {}, before: {}", text(is), text(was)));
+    }
+}

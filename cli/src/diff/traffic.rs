@@ -1,0 +1,317 @@
+//! Recorded requests, decided by both policies. Memory does not grow with their number: kinds of difference and
+//! remembered users are bounded.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::path::Path;
+
+use penstock_policy::Policy;
+use penstock_policy::explain::{Note, Trace};
+use penstock_policy::wire::{WireDecision, WireRequest, World};
+use serde::Serialize;
+
+use super::change::Class;
+use crate::{replay, traffic, words};
+
+/// More kinds of difference than this are put together.
+const MOST_KINDS: usize = 200;
+
+/// More users of a canary than this are not told apart: 16 bytes each.
+const MOST_USERS: usize = 1_000_000;
+
+/// What differs.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    /// How many requests were decided.
+    pub requests: u64,
+    /// How many of them differently.
+    pub differ: u64,
+    /// By what differs, loosened first, then the most frequent.
+    pub kinds: Vec<Kind>,
+    /// Sticky users, by canary.
+    pub users: Vec<Users>,
+}
+
+/// One kind of difference.
+#[derive(Debug, Serialize)]
+pub struct Kind {
+    /// Which way it goes.
+    pub class: Class,
+    /// The decision before.
+    pub from: String,
+    /// The decision after.
+    pub to: String,
+    /// How many requests.
+    pub count: u64,
+    /// The first of them.
+    pub examples: Vec<Example>,
+}
+
+/// A request of a kind.
+#[derive(Debug, Serialize)]
+pub struct Example {
+    /// Where it stands in the input, from 1.
+    pub line: u64,
+    /// Method and URL.
+    pub request: String,
+}
+
+/// The sticky users of one canary.
+#[derive(Debug, Serialize)]
+pub struct Users {
+    /// The canary.
+    pub canary: String,
+    /// How many different ones were seen.
+    pub users: usize,
+    /// Whether there were more than could be told apart.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub at_least: bool,
+    /// How many of them get another variant.
+    pub moved: usize,
+    /// From which variant to which, with some of the users.
+    pub moves: Vec<Move>,
+}
+
+/// A move between two variants.
+#[derive(Debug, Serialize)]
+pub struct Move {
+    /// The variant before.
+    pub from: String,
+    /// The variant after.
+    pub to: String,
+    /// How many users.
+    pub users: usize,
+    /// The first of them: their keys.
+    pub examples: Vec<String>,
+}
+
+/// Users of one canary while they are counted.
+#[derive(Default)]
+struct Seen {
+    users: HashMap<u64, bool>,
+    overflow: bool,
+    moves: Vec<Move>,
+}
+
+struct Comparison {
+    kinds: HashMap<(String, String), Kind>,
+    users: HashMap<String, Seen>,
+    hasher: RandomState,
+    examples: usize,
+    requests: u64,
+    differ: u64,
+}
+
+/// Decides every request of a file by both policies.
+///
+/// # Errors
+/// When the file cannot be read, or a line of it is not a request.
+pub fn compare(
+    old: &Policy,
+    new: &Policy,
+    requests: &Path,
+    options: &traffic::Options,
+    examples: usize,
+) -> anyhow::Result<Report> {
+    let mut comparison = Comparison {
+        kinds: HashMap::new(),
+        users: HashMap::new(),
+        hasher: RandomState::new(),
+        examples,
+        requests: 0,
+        differ: 0,
+    };
+    let now = replay::now();
+    let (mut before, mut after) = (World::new(now, 0), World::new(now, 0));
+    // Only canaries have users, and their keys are known only to notes.
+    let sticky = old.canaries().is_some() && new.canaries().is_some();
+    traffic::each(requests, options, true, &mut |line, request| {
+        // Chance is the same for both, or else it would be a difference.
+        comparison.requests += 1;
+        let seed = comparison.requests;
+        (before.random, after.random) = (seed, seed);
+        let (was, is) = if sticky {
+            let ((was, old_notes), (is, new_notes)) =
+                (request.explain(old, &mut before), request.explain(new, &mut after));
+            comparison.note_user(&old_notes, &new_notes);
+            (was, is)
+        } else {
+            (request.decide(old, &mut before), request.decide(new, &mut after))
+        };
+        comparison.note(line, &request, was, is);
+        Ok(())
+    })?;
+    Ok(comparison.finish())
+}
+
+impl Comparison {
+    fn note(&mut self, line: u64, request: &WireRequest, was: WireDecision, is: WireDecision) {
+        let (was, is) = (without_id(was), without_id(is));
+        if was == is {
+            return;
+        }
+        self.differ += 1;
+        let (mut from, mut to) = (outcome(&was), outcome(&is));
+        if from == to {
+            from = details(&was, &is);
+            to = details(&is, &was);
+        }
+        let mut key = (from, to);
+        if self.kinds.len() >= MOST_KINDS && !self.kinds.contains_key(&key) {
+            key = ("other".to_owned(), format!("other, {:?}", class(&was, &is)).to_lowercase());
+        }
+        let kind = self.kinds.entry(key.clone()).or_insert_with(|| Kind {
+            class: class(&was, &is),
+            from: key.0,
+            to: key.1,
+            count: 0,
+            examples: Vec::new(),
+        });
+        kind.count += 1;
+        if kind.examples.len() < self.examples {
+            kind.examples.push(Example { line, request: traffic::line(request) });
+        }
+    }
+
+    fn note_user(&mut self, old: &Trace, new: &Trace) {
+        let choice = |trace: &Trace| {
+            trace.0.iter().find_map(|note| match note {
+                Note::Canary(canary) => {
+                    let key = canary.key.as_ref().filter(|key| !key.is_random && !key.is_new)?;
+                    let variant = canary.variants.get(canary.chosen)?;
+                    Some((canary.canary.clone(), key.text.clone(), variant.name.clone()))
+                }
+                _ => None,
+            })
+        };
+        let (Some((canary, key, was)), Some((other, same, is))) = (choice(old), choice(new)) else { return };
+        if canary != other || key != same {
+            return;
+        }
+        let seen = self.users.entry(canary).or_default();
+        let moves = was != is;
+        let hash = self.hasher.hash_one(&key);
+        let full = seen.users.len() >= MOST_USERS;
+        match seen.users.get_mut(&hash) {
+            // A ramp moves users while the requests go by: once is enough.
+            Some(moved) if moves && !*moved => *moved = true,
+            Some(_) => return,
+            None if full => {
+                seen.overflow = true;
+                return;
+            }
+            None => {
+                seen.users.insert(hash, moves);
+            }
+        }
+        if !moves {
+            return;
+        }
+        let place = seen.moves.iter().position(|other| other.from == was && other.to == is).unwrap_or_else(|| {
+            seen.moves.push(Move { from: was, to: is, users: 0, examples: Vec::new() });
+            seen.moves.len() - 1
+        });
+        if let Some(to) = seen.moves.get_mut(place) {
+            to.users += 1;
+            if to.examples.len() < self.examples {
+                to.examples.push(words::shortened(&key, 100));
+            }
+        }
+    }
+
+    fn finish(self) -> Report {
+        let mut kinds: Vec<Kind> = self.kinds.into_values().collect();
+        kinds.sort_by(|a, b| (a.class, b.count, &a.from, &a.to).cmp(&(b.class, a.count, &b.from, &b.to)));
+        let mut users: Vec<Users> = self
+            .users
+            .into_iter()
+            .map(|(canary, seen)| Users {
+                canary,
+                users: seen.users.len(),
+                at_least: seen.overflow,
+                moved: seen.users.values().filter(|moved| **moved).count(),
+                moves: seen.moves,
+            })
+            .collect();
+        users.sort_by(|a, b| a.canary.cmp(&b.canary));
+        Report { requests: self.requests, differ: self.differ, kinds, users }
+    }
+}
+
+/// A refusal's id is chance.
+fn without_id(mut decision: WireDecision) -> WireDecision {
+    decision.response_headers.retain(|(name, _)| name != "x-penstock-decision-id");
+    decision
+}
+
+/// Which way it goes: refused or not, then whether it would be.
+fn class(was: &WireDecision, is: &WireDecision) -> Class {
+    let strictness = |decision: &WireDecision| match (decision.action, decision.would_respond) {
+        (Some("respond"), _) => 2,
+        (_, Some(_)) => 1,
+        _ => 0,
+    };
+    match strictness(is).cmp(&strictness(was)) {
+        std::cmp::Ordering::Less => Class::Loosened,
+        std::cmp::Ordering::Greater => Class::Tightened,
+        std::cmp::Ordering::Equal => Class::Changed,
+    }
+}
+
+/// A decision in a few words, of which there are not more than the policy has names.
+fn outcome(decision: &WireDecision) -> String {
+    let by = |decision: &WireDecision| {
+        let rule = decision.rule.as_ref().map(|rule| format!(" `{rule}`")).unwrap_or_default();
+        format!("by {}{rule}, {}", decision.section.unwrap_or("nothing"), decision.reason.unwrap_or("no reason"))
+    };
+    let to = match (&decision.route, &decision.variant) {
+        (Some(route), Some(variant)) if route != variant => format!(" to route {route}, variant {variant}"),
+        (Some(route), _) => format!(" to route {route}"),
+        _ => String::new(),
+    };
+    match (decision.status, decision.would_respond) {
+        (Some(status), _) => format!("refused with {status} {}", by(decision)),
+        (None, Some(status)) => format!("goes on{to}, would be refused with {status} {}", by(decision)),
+        (None, None) => format!("goes on{to}"),
+    }
+}
+
+/// What `decision` has that `other` has not, when their outcomes are the same.
+fn details(decision: &WireDecision, other: &WireDecision) -> String {
+    let mut parts = Vec::new();
+    if decision.rule != other.rule {
+        parts.push(format!("rule {}", decision.rule.as_deref().unwrap_or("none")));
+    }
+    if decision.reason != other.reason {
+        parts.push(format!("reason {}", decision.reason.unwrap_or("none")));
+    }
+    if decision.body != other.body {
+        parts.push("another body".to_owned());
+    }
+    // Names only: values may be as many as there are requests.
+    let mut names = |what: &str, mine: &[(String, String)], theirs: &[(String, String)]| {
+        let differ = mine.iter().filter(|pair| !theirs.contains(pair)).map(|(name, _)| name.as_str());
+        let mut differ: Vec<&str> = differ.collect();
+        differ.dedup();
+        if !differ.is_empty() {
+            parts.push(format!("{what} {}", differ.join(", ")));
+        }
+    };
+    names("sets", &decision.headers.set, &other.headers.set);
+    names("adds", &decision.headers.add, &other.headers.add);
+    names("response header", &decision.response_headers, &other.response_headers);
+    let removes: Vec<&str> = decision
+        .headers
+        .remove
+        .iter()
+        .filter(|name| !other.headers.remove.contains(name))
+        .map(String::as_str)
+        .collect();
+    if !removes.is_empty() {
+        parts.push(format!("removes {}", removes.join(", ")));
+    }
+    match parts.is_empty() {
+        true => outcome(decision),
+        false => format!("{}: {}", outcome(decision), parts.join("; ")),
+    }
+}
