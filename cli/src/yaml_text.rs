@@ -21,7 +21,10 @@ fn write(node: &Node, indent: usize, out: &mut String) {
         Node::List(items) if !items.is_empty() => {
             for item in items {
                 match item {
-                    Node::Map(entries) if !entries.is_empty() => {
+                    // Small lists go on one line, `below`; of others the first entry goes on the line of the dash.
+                    Node::Map(_) | Node::List(_)
+                        if !is_empty(item) && (matches!(item, Node::Map(_)) || !fits(item)) =>
+                    {
                         let inside = block(item, indent + 2);
                         *out += &format!("{pad}- {}", inside.get(indent + 2..).unwrap_or_default());
                     }
@@ -38,9 +41,8 @@ fn write(node: &Node, indent: usize, out: &mut String) {
 
 /// What stands after a key or a dash: small things on the same line.
 fn below(value: &Node, indent: usize, out: &mut String) {
-    let on_one_line = flow(value);
-    if is_small(value) && on_one_line.len() <= 80 {
-        *out += &format!(" {on_one_line}\n");
+    if fits(value) {
+        *out += &format!(" {}\n", flow(value));
     } else {
         *out += "\n";
         let deeper = if matches!(value, Node::List(_)) { 0 } else { 2 };
@@ -48,16 +50,25 @@ fn below(value: &Node, indent: usize, out: &mut String) {
     }
 }
 
+/// Whether a value goes on the line of its key.
+fn fits(value: &Node) -> bool {
+    is_small(value) && (!matches!(value, Node::Map(_) | Node::List(_)) || flow(value).len() <= 80)
+}
+
 /// Whether a value reads well on one line: no map in a list, nothing three levels deep.
 fn is_small(value: &Node) -> bool {
-    let is_leaf = |node: &Node| match node {
+    match value {
+        Node::Map(entries) => entries.iter().all(|(_, value)| is_empty(value)),
+        Node::List(items) => items.iter().all(is_empty),
+        _ => true,
+    }
+}
+
+/// Whether nothing is in a value; so it is with scalars.
+fn is_empty(node: &Node) -> bool {
+    match node {
         Node::Map(entries) => entries.is_empty(),
         Node::List(items) => items.is_empty(),
-        _ => true,
-    };
-    match value {
-        Node::Map(entries) => entries.iter().all(|(_, value)| is_leaf(value)),
-        Node::List(items) => items.iter().all(is_leaf),
         _ => true,
     }
 }
@@ -115,7 +126,7 @@ mod tests {
         for text in [
             include_str!("../tests/policies/everything.yaml"),
             include_str!("../tests/policies/shop.yaml"),
-            "a: [on, 'off', \"1e3\", 0x1f, '0o17', null, 'é: x', \"a\\nb\", '', {b: {}}, [[1, [2]], []], '12:30', 1.5, true]",
+            "a: [on, 'off', \"1e3\", 0x1f, '0o17', null, 'é: x', \"a\\nb\", '', {b: {}}, [[1, [2]], []], [[\"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\", \"bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb\"]], '12:30', 1.5, true]",
         ] {
             let node = Located::read(text).unwrap().node;
             let written = block(&node, 4);
