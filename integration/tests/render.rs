@@ -72,7 +72,7 @@ fn the_rendered_bootstrap_is_valid_and_does_what_the_policy_says() -> Result<()>
         assert_eq!(ask(&Request::get("/").header("x-user-group", "beta"))?.status, 200);
         assert_eq!(ask(&Request::get("/").header("x-penstock-route", "beta"))?.status, 200);
         assert_eq!(ask(&Request::get("/reviews"))?.status, 200);
-        let limited = Request::get("/limited").header("x-user", &protocol.to_string());
+        let limited = Request::get("/limited").header("x-user", protocol.to_string());
         assert_eq!((ask(&limited)?.status, ask(&limited)?.status), (200, 429));
         let after = counts();
         let more: Vec<_> = after.iter().zip(before).map(|(after, before)| after - before).collect();
