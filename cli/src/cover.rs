@@ -86,7 +86,7 @@ pub fn matches_cover(wide: Option<&[RequestMatch]>, narrow: Option<&[RequestMatc
 }
 
 /// Whether each condition of `wide` follows from one of `narrow`.
-fn entry_covers(wide: &RequestMatch, narrow: &RequestMatch) -> bool {
+pub fn entry_covers(wide: &RequestMatch, narrow: &RequestMatch) -> bool {
     let patterns = |entry: &RequestMatch| entry.hostnames.as_ref().map(|hosts| hosts.patterns().to_vec());
     let conditions = |wide: &[Condition], narrow: &[Condition]| {
         wide.iter().all(|wide| narrow.iter().any(|narrow| condition_follows(wide, narrow)))

@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::yaml::{Located, NotYaml};
 
 /// One problem with its place in the file.
-#[derive(Debug, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 pub struct Finding {
     /// Path in the document; empty: the whole.
     pub path: String,

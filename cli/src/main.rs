@@ -3,46 +3,14 @@
 use std::io::Write;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::Parser;
+use penstock::command::Cli;
 use penstock::output::Output;
 use penstock::policy_file::Invalid;
-use penstock::{check, diff, explain, image, replay, test};
-
-/// See what a Penstock policy does before it ships: the same engine as in the proxy.
-#[derive(Debug, Parser)]
-#[command(version, after_help = "Exit status: 0 fine, 1 the answer is no (an invalid policy), 2 usage or I/O.")]
-struct Cli {
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Debug, Subcommand)]
-enum Command {
-    Check(check::Args),
-    Diff(diff::Args),
-    Explain(Box<explain::Args>),
-    Image(Box<image::Args>),
-    Replay(replay::Args),
-    Test(test::Args),
-}
-
-impl Command {
-    /// `false`: the answer is no.
-    fn run(&self, out: &mut Output<'_>) -> anyhow::Result<bool> {
-        match self {
-            Command::Check(args) => args.run(out),
-            Command::Diff(args) => args.run(out),
-            Command::Explain(args) => args.run(out),
-            Command::Image(args) => args.run(out),
-            Command::Replay(args) => args.run(out),
-            Command::Test(args) => args.run(out),
-        }
-    }
-}
 
 fn main() -> ExitCode {
     let mut out = Output::stdout();
-    let answer = Cli::parse().command.run(&mut out);
+    let answer = Cli::parse().run(&mut out);
     match answer.and_then(|answer| Ok(out.flush().map(|()| answer)?)) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(1),

@@ -38,19 +38,40 @@ impl Located {
     /// Syntax, several documents, a mapping key that is no string, or aliases that expand to more than a million
     /// values.
     pub fn read(text: &str) -> Result<Located, NotYaml> {
-        let mut reader = Reader {
-            parser: Parser::new_from_str(text),
-            offsets: text.char_indices().map(|(at, _)| at).chain([text.len()]).collect(),
-            places: HashMap::new(),
-            anchors: HashMap::new(),
-            budget: 1_000_000,
-        };
+        let mut reader = Reader::new(text);
         let yaml = reader.document();
         // JSON that a YAML parser stumbles over (tabs, escaped surrogates) is still JSON; only the places are lost.
         match Node::from_json(text.as_bytes()) {
             Ok(node) => Ok(Located { node, places: yaml.map_or_else(|_| HashMap::new(), |_| reader.places) }),
             Err(_) => Ok(Located { node: yaml?, places: reader.places }),
         }
+    }
+
+    /// Reads any number of documents, each with its places in the whole text; at least one.
+    ///
+    /// # Errors
+    /// As for [`Located::read`].
+    pub fn read_all(text: &str) -> Result<Vec<Located>, NotYaml> {
+        if Node::from_json(text.as_bytes()).is_ok() {
+            return Ok(vec![Located::read(text)?]);
+        }
+        let mut reader = Reader::new(text);
+        let mut documents = Vec::new();
+        loop {
+            let (event, span) = reader.next()?;
+            match event {
+                Event::StreamEnd => break,
+                Event::StreamStart | Event::DocumentStart(_) | Event::DocumentEnd | Event::Nothing => {}
+                event => {
+                    let node = reader.value(event, &span, "", None)?;
+                    documents.push(Located { node, places: std::mem::take(&mut reader.places) });
+                }
+            }
+        }
+        if documents.is_empty() {
+            documents.push(Located { node: Node::Null, places: HashMap::new() });
+        }
+        Ok(documents)
     }
 
     /// The bytes to point at for a problem at `path`: the value, or with `key` the name of the field; for what is
@@ -87,6 +108,16 @@ struct Reader<'t> {
 }
 
 impl<'t> Reader<'t> {
+    fn new(text: &'t str) -> Reader<'t> {
+        Reader {
+            parser: Parser::new_from_str(text),
+            offsets: text.char_indices().map(|(at, _)| at).chain([text.len()]).collect(),
+            places: HashMap::new(),
+            anchors: HashMap::new(),
+            budget: 1_000_000,
+        }
+    }
+
     fn next(&mut self) -> Result<(Event<'t>, Span), NotYaml> {
         match self.parser.next_event() {
             Some(Ok(event)) => Ok(event),

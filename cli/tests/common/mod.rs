@@ -42,3 +42,13 @@ pub fn penstock_in(folder: &Path, arguments: &[&str], input: &str) -> Run {
 pub fn penstock(arguments: &[&str], input: &str) -> Run {
     penstock_in(&folder(), arguments, input)
 }
+
+/// The documents of `policies/invalid.yaml` with their names.
+pub fn invalid_documents() -> Vec<(String, String)> {
+    let text = std::fs::read_to_string(folder().join("invalid.yaml")).unwrap();
+    let documents = text.split("--- # ").skip(1).map(|document| {
+        let (name, text) = document.split_once('\n').unwrap();
+        (name.to_owned(), text.to_owned())
+    });
+    documents.collect()
+}

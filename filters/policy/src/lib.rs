@@ -34,6 +34,8 @@ mod policy;
 pub mod rate_limits;
 mod request;
 pub mod routes;
+#[cfg(feature = "schema")]
+pub mod schema;
 mod settings;
 #[cfg(feature = "wire")]
 pub mod wire;

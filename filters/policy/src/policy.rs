@@ -78,7 +78,6 @@ impl<M: Runs> Policy<M> {
     #[inline(never)]
     fn compile(node: &Node, cx: &mut Context) -> Option<Self> {
         let module = M::MODULE;
-        const KNOWN: [&str; 5] = ["settings", "egress", "rateLimits", "routes", "canaries"];
         let fields = Fields::open::<Document>(node, &At::Root, cx, &KNOWN)?;
         let settings = Settings::of_document(node, cx);
         if let Some(settings) = &settings {
@@ -329,15 +328,40 @@ pub fn check(node: &Node, module: Module) -> Result<Vec<Problem>, Problems> {
     }
 }
 
+/// The fields of the whole document.
+const KNOWN: [&str; 5] = ["settings", "egress", "rateLimits", "routes", "canaries"];
+
 /// The whole document; stands for it in messages.
 struct Document;
 
 impl Decode for Document {
-    const EXPECTED: &'static str = "an object: the policy";
+    const EXPECTED: &'static str = "an object: the policy, with sections such as routes";
 
-    fn decode(_: &Node, _: &At<'_>, _: &mut Context) -> Option<Self> {
-        Some(Document)
+    fn decode(node: &Node, at: &At<'_>, cx: &mut Context) -> Option<Self> {
+        Fields::open::<Self>(node, at, cx, &KNOWN).map(|_| Document)
     }
+}
+
+/// The whole document's name in the schema.
+#[cfg(feature = "schema")]
+pub(crate) const KEY: &str = "policy";
+
+/// The schema of the whole document, a reference.
+#[cfg(feature = "schema")]
+pub(crate) fn describe(schema: &mut crate::schema::Definitions) -> serde_json::Value {
+    let doc = "A Penstock policy: what a proxy does with a request. All sections are optional; they run in this order.";
+    schema.object::<Document>(KEY, doc, |schema| {
+        vec![
+            schema.field::<Option<Settings>>("settings", "What all sections share."),
+            schema.field::<Option<EgressDocument>>("egress", "The default-deny allowlist of where requests may go."),
+            schema.field::<Option<Named<LimitDocument>>>("rateLimits", "All limits that match must pass."),
+            schema.field::<Option<RoutesDocument>>("routes", "The first rule that matches names the route."),
+            schema.field::<Option<Named<CanaryDocument>>>(
+                "canaries",
+                "The first that matches chooses a variant, unless a rule of `routes` named a route.",
+            ),
+        ]
+    })
 }
 
 #[cfg(test)]

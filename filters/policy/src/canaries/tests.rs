@@ -258,7 +258,7 @@ fn what_is_wrong_is_named_with_its_place_and_remedy() {
         (json!({"variants": []}), "canaries[0].variants: is empty; give at least one variant"),
         (
             json!({"variants": [{"name": "v1", "weight": 1}, {"name": "v1", "weight": 2}]}),
-            "canaries[0].variants[1].name: \"v1\": is already the name of canaries[0].variants[0]",
+            "canaries[0].variants[1].name: \"v1\": is already the name of canaries[0].variants[0]; name one of them differently",
         ),
         (
             json!({"variants": [{"name": "v1", "weight": 0}]}),
@@ -346,7 +346,7 @@ fn what_is_wrong_is_named_with_its_place_and_remedy() {
         assert_eq!(errors(json!([canary(fields.clone())])), [expected], "{fields}");
     }
     let twice = errors(json!([canary(json!({})), canary(json!({}))]));
-    assert_eq!(twice, ["canaries[1].name: \"shop\": is already the name of canaries[0]"]);
+    assert_eq!(twice, ["canaries[1].name: \"shop\": is already the name of canaries[0]; name one of them differently"]);
 }
 
 /// What the header-routing module before this one left, and chance.

@@ -77,7 +77,13 @@ pub fn wrong_kind<T: Decode>(node: &Node, at: &At<'_>, cx: &mut Context) -> Opti
 #[inline(never)]
 fn note_wrong_kind(node: &Node, at: &At<'_>, cx: &mut Context, expected: &str) {
     let help = match node {
+        Node::Null if matches!(at, At::Root) => Some("write {} for the policy that does nothing".to_owned()),
         Node::Null => Some("give it a value or leave the field out".to_owned()),
+        // Quotes around what YAML made of it would not help.
+        Node::Bool(false) if expected.contains(" Off") => {
+            Some("YAML 1.1, which Kubernetes reads, takes a bare Off for false: write \"Off\" in quotes".to_owned())
+        }
+        Node::Integer(_) | Node::Float(_) | Node::Bool(_) if expected.starts_with("a string: one of") => None,
         Node::Integer(_) | Node::Float(_) | Node::Bool(_) if expected.starts_with("a string") => {
             Some(format!("put it in quotes: \"{node}\""))
         }
@@ -220,7 +226,7 @@ impl Names {
         let Some(name @ Node::String(text)) = node.get("name") else { return true };
         let Some(first) = self.0.insert(text.as_str().into(), i) else { return true };
         let first_at = at.index(first);
-        cx.problem(&at.index(i).field("name"), name, format!("is already the name of {first_at}"), None);
+        cx.problem(&at.index(i).field("name"), name, format!("is already the name of {first_at}"), "name one of them differently".to_owned());
         false
     }
 }
@@ -340,21 +346,22 @@ pub fn suggestion(word: &str, known: &[&str]) -> String {
     }
 }
 
-/// Declares an object of the document: its fields, their JSON names and defaults, in one place.
+/// Declares an object of the document: its fields, their JSON names and defaults, in one place; with the feature
+/// `schema` also what they mean, from the doc comments.
 ///
 /// `field as "json": Type` is required unless `Type` is an `Option`; `= expression` gives a default. With
 /// `check = path` the function `fn(&Self, &At, &mut Context) -> bool` looks at the fields together.
 macro_rules! object {
     (
-        $(#[$meta:meta])*
+        $(#[$($meta:tt)+])*
         $vis:vis struct $name:ident $(check = $check:path)? {
-            $( $(#[$field_meta:meta])* $field:ident as $json:literal : $type:ty $(= $default:expr)? ),* $(,)?
+            $( $(#[$($field_meta:tt)+])* $field:ident as $json:literal : $type:ty $(= $default:expr)? ),* $(,)?
         }
     ) => {
-        $(#[$meta])*
+        $(#[$($meta)+])*
         #[derive(Clone, Debug)]
         $vis struct $name {
-            $( $(#[$field_meta])* pub $field: $type, )*
+            $( $(#[$($field_meta)+])* pub $field: $type, )*
         }
 
         impl $crate::document::Decode for $name {
@@ -374,6 +381,23 @@ macro_rules! object {
                 Some(object)
             }
         }
+
+        #[cfg(feature = "schema")]
+        impl $crate::schema::Describe for $name {
+            fn describe(schema: &mut $crate::schema::Definitions) -> serde_json::Value {
+                let key = $crate::schema::key(module_path!(), stringify!($name));
+                schema.object::<Self>(&key, &[$($crate::document::doc_text!($($meta)+)),*].concat(), |schema| vec![
+                    $( schema
+                        .field::<$type>($json, &[$($crate::document::doc_text!($($field_meta)+)),*].concat())
+                        $(.or::<$type>(&$default))? ),*
+                ])
+            }
+
+            fn written(&self) -> Option<serde_json::Value> {
+                let fields = [$(($json, $crate::schema::Describe::written(&self.$field))),*];
+                Some(fields.into_iter().filter_map(|(name, value)| Some((name, value?))).collect())
+            }
+        }
     };
     (@get $fields:ident, $json:literal, $type:ty, $at:ident, $cx:ident) => {
         $fields.get::<$type>($json, $at, $cx)
@@ -384,15 +408,28 @@ macro_rules! object {
 }
 pub(crate) use object;
 
+/// The text of an attribute that is a doc comment, nothing for another.
+#[cfg(feature = "schema")]
+macro_rules! doc_text {
+    (doc = $text:expr) => {
+        $text
+    };
+    ($($other:tt)*) => {
+        ""
+    };
+}
+#[cfg(feature = "schema")]
+pub(crate) use doc_text;
+
 /// Declares a field with a fixed set of words.
 macro_rules! words {
     (
-        $(#[$meta:meta])*
-        $vis:vis enum $name:ident { $( $(#[$variant_meta:meta])* $variant:ident = $word:literal ),* $(,)? }
+        $(#[$($meta:tt)+])*
+        $vis:vis enum $name:ident { $( $(#[$($variant_meta:tt)+])* $variant:ident = $word:literal ),* $(,)? }
     ) => {
-        $(#[$meta])*
+        $(#[$($meta)+])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        $vis enum $name { $( $(#[$variant_meta])* $variant, )* }
+        $vis enum $name { $( $(#[$($variant_meta)+])* $variant, )* }
 
         impl $crate::document::Decode for $name {
             const EXPECTED: &'static str = concat!("a string: one of" $(, " ", $word)*);
@@ -413,6 +450,19 @@ macro_rules! words {
                         None
                     }
                 }
+            }
+        }
+
+        #[cfg(feature = "schema")]
+        impl $crate::schema::Describe for $name {
+            fn describe(schema: &mut $crate::schema::Definitions) -> serde_json::Value {
+                let key = $crate::schema::key(module_path!(), stringify!($name));
+                let words = [$(($word, [$($crate::document::doc_text!($($variant_meta)+)),*].concat())),*];
+                schema.words(&key, &[$($crate::document::doc_text!($($meta)+)),*].concat(), &words)
+            }
+
+            fn written(&self) -> Option<serde_json::Value> {
+                Some(match self { $( $name::$variant => $word, )* }.into())
             }
         }
     };

@@ -6,6 +6,8 @@ mod problem;
 mod scalar;
 mod unread;
 
+#[cfg(feature = "schema")]
+pub(crate) use decode::doc_text;
 pub use decode::{Context, Decode, Fields, Named, NonEmpty, Whole, suggestion, wrong_kind};
 pub(crate) use decode::{object, words};
 pub use node::{Node, NotJson};

@@ -123,7 +123,8 @@ impl Decode for WritableHeaderName {
     fn decode(node: &Node, at: &At<'_>, cx: &mut Context) -> Option<Self> {
         let name = header_name(node, at, cx)?;
         if frames_message(&name) {
-            return refuse(node, at, cx, "cannot be changed: it frames the message for one hop", None);
+            let advice = "leave it out: the proxy sees to it".to_owned();
+            return refuse(node, at, cx, "cannot be changed: it frames the message for one hop", advice);
         }
         Some(WritableHeaderName(name))
     }

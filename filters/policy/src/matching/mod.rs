@@ -17,4 +17,6 @@ pub use index::Index;
 pub use path::{PathMatch, PathMatchType, PathTrie};
 pub use regex::{BadRegex, Regex};
 pub use request::RequestMatch;
+#[cfg(feature = "schema")]
+pub(crate) use text::PairName;
 pub use text::{Condition, HeaderCondition, PairCondition, TextMatch, TextMatchType};

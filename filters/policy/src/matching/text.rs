@@ -104,7 +104,7 @@ impl Decode for PairCondition {
 }
 
 /// Name of a query parameter or cookie as it stands in the request, undecoded.
-struct PairName(Box<[u8]>);
+pub(crate) struct PairName(Box<[u8]>);
 
 impl Decode for PairName {
     const EXPECTED: &'static str = "a string: a name";
@@ -157,6 +157,11 @@ fn text_match(fields: &Fields<'_>, at: &At<'_>, cx: &mut Context) -> Option<Text
     if !wants_value {
         return Some(TextMatch::Present);
     }
+    if !fields.has("value") {
+        let help = "give one, or use type Present when any value will do".to_owned();
+        cx.problem_at(&at.field("value"), "is required: expected a string", help);
+        return None;
+    }
     let value = fields.get::<String>("value", at, cx)?;
     if value.is_empty() && !matches!(kind, TextMatchType::Exact | TextMatchType::RegularExpression) {
         let help = "use type Present when any value will do".to_owned();
@@ -191,7 +196,7 @@ pub fn regex(pattern: &str, at: &At<'_>, cx: &mut Context) -> Option<Regex> {
             }
         },
         Err(error) => {
-            let help = "RE2 syntax, matched against the whole value".to_owned();
+            let help = "write RE2 syntax (no look-around, no back-references) for the whole value".to_owned();
             cx.problem(at, &node, format!("is not a regular expression: {error}"), help);
             None
         }

@@ -39,7 +39,7 @@ pub enum KeyPart {
 
 object! {
     /// `sourceAddress`.
-    struct SourceAddressPart {
+    pub(crate) struct SourceAddressPart {
         /// How much of an IPv6 address counts; many clients own 64 bits and more.
         ipv6_prefix as "ipv6Prefix": Whole<1, 128> = Whole(128),
     }

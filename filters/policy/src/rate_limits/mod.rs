@@ -42,6 +42,8 @@ use key::{Fingerprint, KeyHasher, Salt};
 use quota::Quota;
 use rate::{Debt, Rate};
 use table::{Seen, Table};
+#[cfg(feature = "schema")]
+pub(crate) use {document::Scope, key::SourceAddressPart};
 
 /// A write is tried again this often when others keep writing the same set. Each conflict is another worker's progress,
 /// so this many in a row mean a broken host; the request is refused then.

@@ -88,6 +88,14 @@ const HTTP_POLICIES: [&str; 9] = [
 /// The policies of `x-envoy-retry-grpc-on`.
 const GRPC_POLICIES: [&str; 5] = ["cancelled", "deadline-exceeded", "internal", "resource-exhausted", "unavailable"];
 
+#[cfg(feature = "schema")]
+impl RetryOn {
+    /// Every condition that is a word.
+    pub(crate) fn words() -> Vec<&'static str> {
+        HTTP_POLICIES.into_iter().chain(GRPC_POLICIES).collect()
+    }
+}
+
 impl Decode for RetryOn {
     const EXPECTED: &'static str = "a string: a retry condition of Envoy such as 5xx, or a status code";
 

@@ -3,6 +3,12 @@
 mod effects;
 mod rewrite;
 
+#[cfg(feature = "schema")]
+pub(crate) use {
+    effects::RetryOn,
+    rewrite::{Hostname, NewPath},
+};
+
 use std::time::Duration;
 
 use crate::breaker::{Breakers, Guard, Thresholds, Watch};
@@ -243,7 +249,7 @@ impl Routes {
 /// What makes an entry win under `precedence: GatewayAPI`, greater first: exact path, expression, longest prefix,
 /// method, number of headers (cookies are one header's parts, so they count as headers), number of query parameters.
 /// The place of expressions is the implementation's choice in the Gateway API; this is Envoy Gateway's.
-fn specificity(entry: &RequestMatch) -> impl Ord + use<> {
+pub fn specificity(entry: &RequestMatch) -> impl Ord + use<> {
     let path = match &entry.path {
         Some(PathMatch::Exact(path)) => (2, path.len()),
         Some(PathMatch::Regex(regex)) => (1, regex.pattern().len()),

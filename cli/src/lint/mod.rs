@@ -1,6 +1,8 @@
 //! What a policy may say but probably does not mean: warnings that need the clock or the Public Suffix List, which the
 //! modules do not carry.
 
+mod routes;
+
 use std::collections::HashMap;
 
 use penstock_policy::document::{At, Context, Decode, Node};
@@ -8,6 +10,8 @@ use penstock_policy::egress::{Cidr, Destination, EgressDocument, EgressHost, Rul
 use penstock_policy::{Problem, Timestamp};
 
 use crate::cover::{destination_covers, rule_covers};
+
+pub use routes::{missing, routing};
 
 /// The warnings for the document's `egress`, in document order.
 pub fn egress(document: &Node, now: Timestamp) -> Vec<Problem> {
@@ -189,7 +193,7 @@ mod tests {
 
     #[test]
     fn the_contracts_load_cases_warn_as_they_say() {
-        for line in include_str!("../../filters/policy/tests/contract/load-cases.jsonl").lines() {
+        for line in include_str!("../../../filters/policy/tests/contract/load-cases.jsonl").lines() {
             let case: serde_json::Value = serde_json::from_str(line).unwrap();
             if case["expect"]["valid"] == true {
                 assert_eq!(!lint_all(&case["policy"].to_string()).is_empty(), case["expect"]["warns"], "{line}");

@@ -1,0 +1,51 @@
+//! The command line: every subcommand.
+
+use clap::{Parser, Subcommand};
+
+use crate::output::Output;
+use crate::{check, completions, diff, explain, image, import, man, render, replay, schema, test};
+
+/// See what a Penstock policy does before it ships: the same engine as in the proxy.
+#[derive(Debug, Parser)]
+#[command(version, after_help = "Exit status: 0 fine, 1 the answer is no (an invalid policy), 2 usage or I/O.")]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Check(check::Args),
+    Completions(completions::Args),
+    Diff(diff::Args),
+    Explain(Box<explain::Args>),
+    Image(Box<image::Args>),
+    Import(import::Args),
+    Man(man::Args),
+    Render(Box<render::Args>),
+    Replay(replay::Args),
+    Schema(schema::Args),
+    Test(test::Args),
+}
+
+impl Cli {
+    /// Runs the command. `false`: the answer is no.
+    ///
+    /// # Errors
+    /// Usage and I/O, or a policy that is not valid.
+    pub fn run(&self, out: &mut Output<'_>) -> anyhow::Result<bool> {
+        match &self.command {
+            Command::Check(args) => args.run(out),
+            Command::Completions(args) => args.run(out),
+            Command::Diff(args) => args.run(out),
+            Command::Explain(args) => args.run(out),
+            Command::Image(args) => args.run(out),
+            Command::Import(args) => args.run(out),
+            Command::Man(args) => args.run(out),
+            Command::Render(args) => args.run(out),
+            Command::Replay(args) => args.run(out),
+            Command::Schema(args) => args.run(out),
+            Command::Test(args) => args.run(out),
+        }
+    }
+}

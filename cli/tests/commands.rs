@@ -1,0 +1,84 @@
+//! What holds for every command: help with examples, completions, manual pages, pipes that close.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test stops at the first surprise")]
+
+mod common;
+
+use std::process::{Command, Stdio};
+
+use clap::CommandFactory;
+use common::{folder, penstock, penstock_in};
+use penstock::command::Cli;
+
+#[test]
+fn every_command_has_help_with_an_example_and_every_argument_says_what_it_is() {
+    let command = Cli::command();
+    command.clone().debug_assert();
+    for subcommand in command.get_subcommands() {
+        let name = subcommand.get_name();
+        let run = penstock(&[name, "--help"], "");
+        assert_eq!(run.status, 0, "{name}");
+        assert!(run.out.contains("Example"), "{name}: {}", run.out);
+        for argument in subcommand.get_arguments() {
+            assert!(argument.get_help().is_some(), "{name} {}", argument.get_id());
+        }
+    }
+}
+
+#[test]
+fn completions_and_manual_pages_know_every_command() {
+    let names: Vec<String> = Cli::command().get_subcommands().map(|command| command.get_name().to_owned()).collect();
+    for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
+        let run = penstock(&["completions", shell], "");
+        assert!(run.status == 0 && names.iter().all(|name| run.out.contains(name)), "{shell}");
+    }
+    let pages = tempfile::tempdir().unwrap();
+    assert_eq!(penstock(&["man", pages.path().to_str().unwrap()], "").status, 0);
+    for name in &names {
+        let page = std::fs::read_to_string(pages.path().join(format!("penstock-{name}.1"))).unwrap();
+        assert!(page.contains(".SH SYNOPSIS"), "{name}");
+    }
+    assert!(penstock(&["man"], "").out.contains(".TH penstock"));
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_error() {
+    for arguments in [&["schema"][..], &["completions", "zsh"], &["render", "everything.yaml", "--for", "envoy"]] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_penstock"));
+        command.args(arguments).current_dir(folder()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        drop(child.stdout.take());
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(
+            (output.status.code(), String::from_utf8_lossy(&output.stderr).as_ref()),
+            (Some(0), ""),
+            "{arguments:?}"
+        );
+    }
+}
+
+#[test]
+fn colour_is_for_terminals_and_never_against_no_color() {
+    let colour = |name: &str, value: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_penstock"));
+        command.args(["check", "manifests.yaml"]).current_dir(folder()).env("CLICOLOR_FORCE", "0").env(name, value);
+        String::from_utf8(command.output().unwrap().stdout).unwrap().contains('\u{1b}')
+    };
+    assert!(colour("CLICOLOR_FORCE", "1"));
+    assert!(!colour("NO_COLOR", "1"));
+}
+
+#[test]
+fn what_an_import_loses_goes_to_standard_error_and_under_strict_decides() {
+    let folder = tempfile::tempdir().unwrap();
+    let route = "kind: VirtualService\nmetadata: {name: a}\nspec:\n  hosts: ['*']\n  http:\n  - mirror: {host: b}\n    route: [{destination: {host: c}}]\n";
+    std::fs::write(folder.path().join("route.yaml"), route).unwrap();
+    let run = penstock_in(folder.path(), &["import", "route.yaml"], "");
+    assert_eq!(run.status, 0);
+    assert!(run.out.contains("route: c"), "{}", run.out);
+    assert!(run.err.contains("not carried over: route.yaml: VirtualService a: spec.http[0].mirror"), "{}", run.err);
+    assert_eq!(penstock_in(folder.path(), &["import", "--strict", "route.yaml"], "").status, 1);
+    // What it prints is a policy.
+    assert_eq!(penstock_in(folder.path(), &["check", "-"], &run.out).status, 0);
+    assert_eq!(penstock_in(folder.path(), &["import", "-"], "kind: Service\n").status, 2);
+}

@@ -1,0 +1,254 @@
+//! The objects that are read by hand.
+
+use serde_json::{Value, json};
+
+use super::{Definitions, Describe};
+use crate::canaries::{CookieDocument, Override, Stickiness};
+use crate::document::{HeaderName, Method, Name, NonEmpty, Whole};
+use crate::egress::{Cidr, Destination, EgressHost, EgressPath, IdentitySource};
+use crate::matching::{
+    HeaderCondition, HostPattern, PairCondition, PairName, PathMatch, PathMatchType, RequestMatch, TextMatchType,
+};
+use crate::rate_limits::{KeyPart, Scope, SourceAddressPart};
+use crate::routes::NotYet;
+
+/// `{}`.
+fn nothing() -> Value {
+    json!({"type": "object", "additionalProperties": false})
+}
+
+/// A field whose value is `{}`.
+fn marker(schema: &mut Definitions, name: &'static str, doc: &str) -> super::Field {
+    let mut field = schema.field::<Option<bool>>(name, doc);
+    field.schema = nothing();
+    if let Value::Object(schema) = &mut field.schema {
+        schema.insert("description".to_owned(), doc.into());
+    }
+    field
+}
+
+impl Describe for RequestMatch {
+    fn describe(schema: &mut Definitions) -> Value {
+        let doc = "One entry of `matches`: everything given must hold.";
+        schema.object_with::<Self>(
+            "matching.RequestMatch",
+            doc,
+            |schema| {
+                vec![
+                    schema.field::<Option<Method>>("method", "The one method."),
+                    schema.field::<Option<NonEmpty<HostPattern>>>(
+                        "hostnames",
+                        "The host is one of these; `*.` stands for one or more labels, never for the name itself.",
+                    ),
+                    schema.field::<Option<PathMatch>>("path", "The path, without query and fragment."),
+                    schema.field::<Option<NonEmpty<HeaderCondition>>>("headers", "All of these hold."),
+                    schema.field::<Option<NonEmpty<PairCondition>>>(
+                        "queryParams",
+                        "All of these hold; the first value of a repeated name counts.",
+                    ),
+                    schema.field::<Option<NonEmpty<PairCondition>>>("cookies", "All of these hold."),
+                ]
+            },
+            json!({"minProperties": 1}),
+        )
+    }
+}
+
+impl Describe for PathMatch {
+    fn describe(schema: &mut Definitions) -> Value {
+        let doc = "How a path compares.";
+        schema.object_with::<Self>(
+            "matching.PathMatch",
+            doc,
+            |schema| {
+                vec![
+                    schema.field::<PathMatchType>("type", "How it compares.").or(&PathMatchType::PathPrefix),
+                    schema.field::<String>(
+                        "value",
+                        "The path in normal form, beginning with a slash, or with type RegularExpression an \
+                         expression (RE2 syntax, for the whole path).",
+                    ),
+                ]
+            },
+            json!({
+                "if": {"properties": {"type": {"const": "RegularExpression"}}, "required": ["type"]},
+                "else": {"properties": {"value": {
+                    "pattern": r#"^/[!-"$->@-~]*$"#,
+                    "not": {"pattern": r"//|/\.\.?(/|$)|%2[fF]"},
+                }}},
+            }),
+        )
+    }
+}
+
+impl Describe for EgressPath {
+    fn describe(schema: &mut Definitions) -> Value {
+        PathMatch::describe(schema)
+    }
+}
+
+/// The object of a header, query parameter or cookie, whose name is an `N`.
+fn condition<T: crate::document::Decode, N: Describe>(schema: &mut Definitions, key: &str, doc: &str) -> Value {
+    let of = |types: Value| json!({"properties": {"type": {"enum": types}}, "required": ["type"]});
+    schema.object_with::<T>(
+        key,
+        doc,
+        |schema| {
+            vec![
+                schema.field::<N>("name", "Its name."),
+                schema.field::<TextMatchType>("type", "How its value compares.").or(&TextMatchType::Exact),
+                schema.field::<Option<String>>(
+                    "value",
+                    "What to compare with; with type RegularExpression an expression (RE2 syntax, for the whole value).",
+                ),
+                schema.field::<Option<NonEmpty<String>>>("values", "With type In: what to compare with."),
+                schema.field::<bool>("invert", "Holds when no value compares equal, also when there is none.").or(&false),
+            ]
+        },
+        json!({
+            "if": of(json!(["In"])),
+            "then": {"required": ["values"], "properties": {"value": false}},
+            "else": {
+                "properties": {"values": false},
+                "if": of(json!(["Present"])),
+                "then": {"properties": {"value": false}},
+                "else": {
+                    "required": ["value"],
+                    "if": of(json!(["Prefix", "Suffix", "Contains"])),
+                    "then": {"properties": {"value": {"minLength": 1}}},
+                },
+            },
+        }),
+    )
+}
+
+impl Describe for HeaderCondition {
+    fn describe(schema: &mut Definitions) -> Value {
+        let doc = "A condition on a header. One that occurs several times matches when any of its values does.";
+        condition::<Self, HeaderName>(schema, "matching.HeaderCondition", doc)
+    }
+}
+
+impl Describe for PairCondition {
+    fn describe(schema: &mut Definitions) -> Value {
+        let doc = "A condition on a query parameter or a cookie.";
+        condition::<Self, PairName>(schema, "matching.PairCondition", doc)
+    }
+}
+
+impl Describe for Override {
+    fn describe(schema: &mut Definitions) -> Value {
+        let doc = "What beats the weights: a header or a cookie. The first that holds wins.";
+        schema.object_with::<Self>(
+            "canaries.Override",
+            doc,
+            |schema| {
+                vec![
+                    schema.field::<Option<HeaderCondition>>("header", "The header that it looks at."),
+                    schema.field::<Option<PairCondition>>("cookie", "The cookie that it looks at."),
+                    schema.field::<Name>("variant", "The variant that it chooses."),
+                ]
+            },
+            json!({"oneOf": [{"required": ["header"]}, {"required": ["cookie"]}]}),
+        )
+    }
+}
+
+impl Describe for Stickiness {
+    fn describe(schema: &mut Definitions) -> Value {
+        schema.one_of::<Self>("canaries.Stickiness", "What keeps a user on a variant.", |schema| {
+            vec![
+                schema.field::<HeaderName>("header", "The first value of this header."),
+                schema.field::<CookieDocument>("cookie", "A cookie, which is given to clients that have none."),
+                marker(schema, "sourceAddress", "The client's address."),
+                marker(schema, "peer", "The caller's verified identity."),
+            ]
+        })
+    }
+}
+
+impl Describe for KeyPart {
+    fn describe(schema: &mut Definitions) -> Value {
+        schema.one_of::<Self>("rate_limits.KeyPart", "One part of what a limit counts by.", |schema| {
+            vec![
+                schema.field::<SourceAddressPart>("sourceAddress", "The client's address."),
+                schema.field::<HeaderName>("header", "The values of this header."),
+                schema.field::<Name>("cookie", "The first value of this cookie."),
+                schema.field::<Name>("queryParam", "The first value of this query parameter, undecoded."),
+                marker(schema, "path", "The path without its query."),
+                marker(schema, "method", "The method."),
+                marker(schema, "hostname", "The host in lower case, without its port."),
+                marker(schema, "peer", "The caller's verified identity."),
+                schema.field::<Name>("constant", "A text that is the same for every request."),
+            ]
+        })
+    }
+}
+
+impl Describe for Scope {
+    fn describe(schema: &mut Definitions) -> Value {
+        schema.one_of::<Self>("rate_limits.Scope", "Who counts.", |schema| {
+            vec![
+                marker(schema, "local", "The workers of one proxy together."),
+                schema.field::<NotYet>("global", "A rate-limit service: not run by this version."),
+            ]
+        })
+    }
+
+    fn written(&self) -> Option<Value> {
+        match self {
+            Scope::Local => Some(json!({"local": {}})),
+        }
+    }
+}
+
+impl Describe for IdentitySource {
+    fn describe(schema: &mut Definitions) -> Value {
+        let doc = "Where the caller's verified identity comes from; never a header.";
+        schema.one_of::<Self>("egress.IdentitySource", doc, |schema| {
+            let mut workload = schema.field::<String>("workload", "The proxy's own workload, for sidecars.");
+            workload.schema = json!({
+                "description": "The proxy's own workload, for sidecars.",
+                "type": "object", "required": ["trustDomain"], "additionalProperties": false,
+                "properties": {"trustDomain": {
+                    "description": "The trust domain of its SPIFFE ID, such as cluster.local.",
+                    "type": "string", "pattern": "^[a-z0-9._-]{1,255}$",
+                }},
+            });
+            let mut state = schema.field::<String>("filterState", "A filter state, such as io.istio.peer_principal.");
+            if let Value::Object(schema) = &mut state.schema {
+                schema.insert("pattern".to_owned(), "^[!-~]{1,253}$".into());
+            }
+            vec![
+                marker(
+                    schema,
+                    "peerCertificate",
+                    "The URI SAN of the certificate that the client's TLS handshake proved.",
+                ),
+                workload,
+                state,
+            ]
+        })
+    }
+
+    fn written(&self) -> Option<Value> {
+        (*self == IdentitySource::default()).then(|| json!({"peerCertificate": {}}))
+    }
+}
+
+impl Describe for Destination {
+    fn describe(schema: &mut Definitions) -> Value {
+        schema.object_with::<Self>(
+            "egress.Destination",
+            "Names or addresses, and ports.",
+            |schema| {
+                vec![
+                    schema.field::<Option<EgressHost>>("host", "A name, or `*.` and a name."),
+                    schema.field::<Option<Cidr>>("cidr", "Addresses that are written as such."),
+                    schema.field::<Option<NonEmpty<Whole<1, 65535>>>>("ports", "Absent: any port."),
+                ]
+            },
+            json!({"oneOf": [{"required": ["host"]}, {"required": ["cidr"]}]}),
+        )
+    }
+}
