@@ -56,13 +56,14 @@ impl Later {
     }
 
     /// The response's headers are there.
-    pub(crate) fn response_headers(&mut self) {
+    pub(crate) fn response_headers<M: Runs>(&mut self) {
         for (name, value) in self.headers.drain(..) {
             if let Err(status) = host::add_response_header(&name, &value) {
                 failure::note("responseHeaders", &format!("cannot add the response header {name} ({status})"));
             }
         }
-        let Some(watched) = &mut self.watched else { return };
+        // Only routes and canaries have breakers.
+        let Some(watched) = self.watched.as_mut().filter(|_| M::MODULE.owns_route_header()) else { return };
         match host::response_status() {
             Ok(status) => {
                 let Timestamp(now) = HostEnvironment::default().now();

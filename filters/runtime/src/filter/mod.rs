@@ -203,7 +203,7 @@ impl<M: Runs> Vm<M> {
         self.stop_waiting(stream);
         // Taken out while the host is called.
         if let Some(mut later) = self.state(|state| state.later.remove(&stream)).flatten() {
-            later.response_headers();
+            later.response_headers::<M>();
             if later.is_watched() {
                 self.state(|state| state.later.insert(stream, later));
             }
