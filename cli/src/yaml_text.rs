@@ -75,7 +75,8 @@ fn is_empty(node: &Node) -> bool {
 
 fn flow(node: &Node) -> String {
     match node {
-        Node::Null => "null".to_owned(),
+        // The YAML reader leaves nothing unread.
+        Node::Null | Node::Unread(_) => "null".to_owned(),
         Node::Bool(value) => value.to_string(),
         Node::Integer(value) => value.to_string(),
         Node::Float(value) => value.to_string(),
@@ -106,7 +107,7 @@ pub fn json(node: &Node) -> String {
 /// The same tree for `serde_json`; of repeated keys the last stays, which no valid policy has.
 pub fn value(node: &Node) -> serde_json::Value {
     match node {
-        Node::Null => serde_json::Value::Null,
+        Node::Null | Node::Unread(_) => serde_json::Value::Null,
         Node::Bool(value) => (*value).into(),
         Node::Integer(value) => (*value).into(),
         Node::Float(value) => (*value).into(),

@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use crate::diagnostics::Finding;
 use crate::yaml::Located;
+use crate::yaml_text;
 
 /// A file of tests.
 #[derive(Debug)]
@@ -346,7 +347,7 @@ impl Expect {
         }
         let wanted = |(key, value): &(String, Node)| Wanted {
             key: key.clone(),
-            value: json(value),
+            value: yaml_text::value(value),
             path: at.field(key).to_string(),
         };
         Some(entries.iter().map(wanted).collect())
@@ -502,19 +503,5 @@ impl Decode for Answer {
         let latency = fields.get::<Option<GatewayDuration>>("latency", at, cx);
         let status = u16::try_from(status?.0).ok()?;
         Some(Answer(WireResponse { status, latency: latency?.map_or(Duration::ZERO, |latency| latency.0) }))
-    }
-}
-
-/// The same value as JSON.
-fn json(node: &Node) -> Value {
-    match node {
-        // The YAML reader leaves nothing unread.
-        Node::Null | Node::Unread(_) => Value::Null,
-        Node::Bool(value) => Value::from(*value),
-        Node::Integer(value) => Value::from(*value),
-        Node::Float(value) => Value::from(*value),
-        Node::String(value) => Value::from(value.as_str()),
-        Node::List(items) => items.iter().map(json).collect(),
-        Node::Map(entries) => entries.iter().map(|(key, value)| (key.clone(), json(value))).collect(),
     }
 }

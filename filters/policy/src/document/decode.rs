@@ -226,7 +226,12 @@ impl Names {
         let Some(name @ Node::String(text)) = node.get("name") else { return true };
         let Some(first) = self.0.insert(text.as_str().into(), i) else { return true };
         let first_at = at.index(first);
-        cx.problem(&at.index(i).field("name"), name, format!("is already the name of {first_at}"), "name one of them differently".to_owned());
+        cx.problem(
+            &at.index(i).field("name"),
+            name,
+            format!("is already the name of {first_at}"),
+            "name one of them differently".to_owned(),
+        );
         false
     }
 }

@@ -33,8 +33,9 @@ use crate::matching::{Index, RequestMatch};
 use crate::metrics::{Metric, Metrics};
 use crate::request::Request;
 use cost::CostRule;
+pub(crate) use document::Scope;
 pub use document::{LimitDocument, Mode, OnMissingKey, QuotaHeaders};
-use document::{OnFailure, RefusalDocument, Scope};
+use document::{OnFailure, RefusalDocument};
 use global::{Ask, Global, Held, Left, Service};
 pub use global::{Failure, Pending, Question, Reply};
 pub use key::KeyPart;
@@ -43,7 +44,7 @@ use quota::Quota;
 use rate::{Debt, Rate};
 use table::{Seen, Table};
 #[cfg(feature = "schema")]
-pub(crate) use {document::Scope, key::SourceAddressPart};
+pub(crate) use {document::GlobalDocument, key::SourceAddressPart};
 
 /// A write is tried again this often when others keep writing the same set. Each conflict is another worker's progress,
 /// so this many in a row mean a broken host; the request is refused then.

@@ -9,8 +9,7 @@ use crate::egress::{Cidr, Destination, EgressHost, EgressPath, IdentitySource};
 use crate::matching::{
     HeaderCondition, HostPattern, PairCondition, PairName, PathMatch, PathMatchType, RequestMatch, TextMatchType,
 };
-use crate::rate_limits::{KeyPart, Scope, SourceAddressPart};
-use crate::routes::NotYet;
+use crate::rate_limits::{GlobalDocument, KeyPart, Scope, SourceAddressPart};
 
 /// `{}`.
 fn nothing() -> Value {
@@ -190,7 +189,7 @@ impl Describe for Scope {
         schema.one_of::<Self>("rate_limits.Scope", "Who counts.", |schema| {
             vec![
                 marker(schema, "local", "The workers of one proxy together."),
-                schema.field::<NotYet>("global", "A rate-limit service: not run by this version."),
+                schema.field::<GlobalDocument>("global", "A rate-limit service, for all proxies together."),
             ]
         })
     }
@@ -198,6 +197,7 @@ impl Describe for Scope {
     fn written(&self) -> Option<Value> {
         match self {
             Scope::Local => Some(json!({"local": {}})),
+            Scope::Global(_) => None,
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::document::{
 use crate::egress::{CallerPattern, Cidr, EgressHost, Protocol, Text};
 use crate::environment::Timestamp;
 use crate::matching::{HostPattern, PairName};
-use crate::routes::{Hostname, NewPath, NotYet, RetryOn};
+use crate::routes::{Hostname, NewPath, RetryOn};
 
 /// A label of a DNS name as policies write it.
 const LABEL: &str = "[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?";
@@ -195,5 +195,4 @@ scalars! {
             {"type": "integer", "minimum": 400, "maximum": 599},
         ],
     });
-    NotYet, "notYet" => json!({"not": {}, "description": "Not run by this version."});
 }
