@@ -40,8 +40,8 @@ impl<M: Runs> Vm<M> {
         self.ask(stream, &plugin, map, pending)
     }
 
-    fn plugin_of(&self, stream: u32) -> Option<Rc<Plugin<M>>> {
-        self.state(|state| state.streams.get(&stream).cloned()).flatten()
+    pub(super) fn plugin_of(&self, stream: u32) -> Option<Rc<Plugin<M>>> {
+        self.state(|state| state.streams.get(&stream).map(|stream| Rc::clone(&stream.plugin))).flatten()
     }
 
     /// Asks what there is to ask; the request waits, or is decided when there is nothing more.
@@ -56,14 +56,14 @@ impl<M: Runs> Vm<M> {
         while let Some(question) = plugin.policy.question(&pending) {
             let waiting = Waiting::new(map, pending, &question);
             self.state(|state| {
-                state.waiting.insert(stream, waiting);
+                state.wait(stream, Box::new(waiting));
                 state.beginning = Some(stream);
             });
             // The callback may come within this call: then it only leaves the answer.
             let asked = question::ask(&question);
             let begun = self.state(|state| {
                 state.beginning = None;
-                state.waiting.remove(&stream)
+                state.waiting(stream)?.take()
             });
             let Some(mut waiting) = begun.flatten() else { return Ok(Flow::Pause) };
             match asked {
@@ -71,7 +71,7 @@ impl<M: Runs> Vm<M> {
                     waiting.began(number);
                     self.state(|state| {
                         state.calls.insert(number, stream);
-                        state.waiting.insert(stream, waiting);
+                        state.wait(stream, waiting);
                     });
                     return Ok(Flow::Pause);
                 }
@@ -93,12 +93,11 @@ impl<M: Runs> Vm<M> {
     pub(super) fn called(&self, call: u32, message: Option<&[u8]>) {
         let taken = self.state(|state| {
             let Some(stream) = state.calls.remove(&call) else {
-                if let Some(waiting) = state.beginning.and_then(|stream| state.waiting.get_mut(&stream)) {
-                    waiting.hear(message);
-                }
+                state.waiting(state.beginning?)?.as_mut()?.hear(message);
                 return None;
             };
-            Some((stream, state.waiting.remove(&stream)?, state.streams.get(&stream)?.clone()))
+            let of_stream = state.streams.get_mut(&stream)?;
+            Some((stream, of_stream.waiting.take()?, Rc::clone(&of_stream.plugin)))
         });
         let Some((stream, mut waiting, plugin)) = taken.flatten() else { return };
         waiting.hear(message);
@@ -120,8 +119,11 @@ impl<M: Runs> Vm<M> {
 
     /// The request has ended, or been answered, without us.
     pub(super) fn stop_waiting(&self, stream: u32) {
+        if !M::MODULE.runs(Section::RateLimits) {
+            return;
+        }
         let call = self.state(|state| {
-            let call = state.waiting.remove(&stream)?.number()?;
+            let call = state.waiting(stream)?.take()?.number()?;
             state.calls.remove(&call).map(|_| call)
         });
         if let Some(call) = call.flatten() {
@@ -157,7 +159,7 @@ impl<M: Runs> Vm<M> {
         if flow == Flow::Continue
             && let Some(later) = Later::of(decision, &mut environment)
         {
-            self.state(|state| state.later.insert(stream, later));
+            self.state(|state| state.streams.get_mut(&stream)?.later.replace(Box::new(later)));
         }
         Ok(flow)
     }

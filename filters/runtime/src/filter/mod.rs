@@ -26,18 +26,53 @@ pub struct Vm<M: Runs>(RefCell<State<M>>);
 
 #[derive(Debug)]
 struct State<M: Runs> {
-    /// Root contexts: one for each plugin and configuration.
-    plugins: Contexts<Rc<Plugin<M>>>,
-    /// Requests under way, each with the policy under which it began.
-    streams: Contexts<Rc<Plugin<M>>>,
-    /// Those of them that have something left to do when the response comes.
-    later: Contexts<Later>,
-    /// And those that wait for a rate-limit service.
-    waiting: Contexts<Waiting>,
+    /// Root contexts: one for each plugin and configuration, so few that looking through them is quickest.
+    plugins: Vec<(u32, Rc<Plugin<M>>)>,
+    /// Requests under way.
+    streams: Contexts<Stream<M>>,
     /// The requests of the calls under way.
     calls: Contexts<u32>,
     /// The request whose call the host is just taking.
     beginning: Option<u32>,
+}
+
+/// A request under way.
+#[derive(Debug)]
+struct Stream<M: Runs> {
+    /// The policy under which it began.
+    plugin: Rc<Plugin<M>>,
+    /// What is left to do when the response comes.
+    later: Option<Box<Later>>,
+    /// What is kept while a rate-limit service is asked.
+    waiting: Option<Box<Waiting>>,
+}
+
+impl<M: Runs> State<M> {
+    fn waiting(&mut self, stream: u32) -> Option<&mut Option<Box<Waiting>>> {
+        self.streams.get_mut(&stream).map(|stream| &mut stream.waiting)
+    }
+
+    fn wait(&mut self, stream: u32, waiting: Box<Waiting>) {
+        if let Some(place) = self.waiting(stream) {
+            *place = Some(waiting);
+        }
+    }
+
+    fn plugin(&self, context: u32) -> Option<&Rc<Plugin<M>>> {
+        self.plugins.iter().find(|(plugin, _)| *plugin == context).map(|(_, plugin)| plugin)
+    }
+
+    /// Gives back what was there before.
+    fn set_plugin(&mut self, context: u32, plugin: Rc<Plugin<M>>) -> Option<Rc<Plugin<M>>> {
+        let before = self.remove_plugin(context);
+        self.plugins.push((context, plugin));
+        before
+    }
+
+    fn remove_plugin(&mut self, context: u32) -> Option<Rc<Plugin<M>>> {
+        let at = self.plugins.iter().position(|(plugin, _)| *plugin == context)?;
+        Some(self.plugins.swap_remove(at).1)
+    }
 }
 
 /// A policy at work, and what it has counted.
@@ -106,10 +141,8 @@ impl<M: Runs> Vm<M> {
     /// A VM without plugins.
     pub const fn new() -> Self {
         Vm(RefCell::new(State {
-            plugins: Contexts::with_hasher(FxBuildHasher),
+            plugins: Vec::new(),
             streams: Contexts::with_hasher(FxBuildHasher),
-            later: Contexts::with_hasher(FxBuildHasher),
-            waiting: Contexts::with_hasher(FxBuildHasher),
             calls: Contexts::with_hasher(FxBuildHasher),
             beginning: None,
         }))
@@ -123,8 +156,8 @@ impl<M: Runs> Vm<M> {
     /// A context begins: a plugin's (`parent` 0), or that of a request to the plugin `parent`.
     pub fn context_create(&self, context: u32, parent: u32) {
         self.state(|state| {
-            if let Some(plugin) = state.plugins.get(&parent) {
-                state.streams.insert(context, Rc::clone(plugin));
+            if let Some(plugin) = state.plugin(parent).cloned() {
+                state.streams.insert(context, Stream { plugin, later: None, waiting: None });
             }
         });
     }
@@ -133,9 +166,9 @@ impl<M: Runs> Vm<M> {
     pub fn delete(&self, context: u32) {
         self.stop_waiting(context);
         // Dropped outside of `state`, in case that it is the last user of a large policy.
-        let ended = self.state(|state| {
-            state.later.remove(&context);
-            state.streams.remove(&context).or_else(|| state.plugins.remove(&context))
+        let ended = self.state(|state| match state.streams.remove(&context) {
+            Some(stream) => Some(stream.plugin),
+            None => state.remove_plugin(context),
         });
         drop(ended);
     }
@@ -151,13 +184,13 @@ impl<M: Runs> Vm<M> {
         let configured = Rc::new(Plugin { policy, counters: RefCell::new(counters), expiry });
         configured.look_at_expiry();
         // The old one is dropped outside of `state`.
-        let replaced = self.state(|state| state.plugins.insert(plugin, configured));
+        let replaced = self.state(|state| state.set_plugin(plugin, configured));
         replaced.is_some()
     }
 
     /// A second has passed.
     pub fn tick(&self, plugin: u32) {
-        if let Some(plugin) = self.state(|state| state.plugins.get(&plugin).cloned()).flatten() {
+        if let Some(plugin) = self.state(|state| state.plugin(plugin).cloned()).flatten() {
             plugin.flush();
             plugin.look_at_expiry();
         }
@@ -186,7 +219,7 @@ impl<M: Runs> Vm<M> {
     pub fn new_connection(&self, stream: u32) -> Flow {
         #[cfg(feature = "trap")]
         crate::trap::on_connection();
-        let plugin = self.state(|state| state.streams.get(&stream).cloned()).flatten();
+        let plugin = self.plugin_of(stream);
         match plugin.as_ref().and_then(|plugin| plugin.policy.egress()) {
             Some(egress) => egress::connection(egress, |counts| plugin.iter().for_each(|plugin| plugin.count(counts))),
             None => {
@@ -202,10 +235,10 @@ impl<M: Runs> Vm<M> {
         // The proxy has answered by itself, say after a timeout: there is nothing left to decide.
         self.stop_waiting(stream);
         // Taken out while the host is called.
-        if let Some(mut later) = self.state(|state| state.later.remove(&stream)).flatten() {
+        if let Some(mut later) = self.state(|state| state.streams.get_mut(&stream)?.later.take()).flatten() {
             later.response_headers::<M>();
             if later.is_watched() {
-                self.state(|state| state.later.insert(stream, later));
+                self.state(|state| state.streams.get_mut(&stream)?.later.replace(later));
             }
         }
         Flow::Continue
@@ -217,7 +250,10 @@ impl<M: Runs> Vm<M> {
         if !M::MODULE.owns_route_header() {
             return;
         }
-        let taken = |state: &mut State<M>| Some((state.later.remove(&stream)?, state.streams.get(&stream)?.clone()));
+        let taken = |state: &mut State<M>| {
+            let stream = state.streams.get_mut(&stream)?;
+            Some((stream.later.take()?, Rc::clone(&stream.plugin)))
+        };
         let Some((later, plugin)) = self.state(taken).flatten() else { return };
         if let Some(event) = later.observe(&plugin.policy) {
             plugin.count(&[event.metric]);

@@ -32,8 +32,6 @@ fn fresh() {
     vm().state(|state| {
         state.plugins.clear();
         state.streams.clear();
-        state.later.clear();
-        state.waiting.clear();
         state.calls.clear();
     });
 }
@@ -189,7 +187,7 @@ fn headers_of_the_response_are_added_when_it_comes() {
         set(&[("cookie", "id=x")]),
         (vec![], vec!["proxy_get_header_map_pairs", "proxy_replace_header_map_value"])
     );
-    assert_eq!(vm().state(|state| state.later.len()), Some(0));
+    assert_eq!(vm().state(|state| state.streams.len()), Some(0));
 }
 
 const FAILOVER: &str = r#"{"routes":{"rules":[{"name":"pay","route":"eu","failover":{"route":"us"}}]}}"#;
@@ -208,7 +206,7 @@ fn exchange(status: Option<&str>, flags: u64) -> String {
     }
     vm().log(STREAM);
     vm().delete(STREAM);
-    assert_eq!(vm().state(|state| state.later.len()), Some(0));
+    assert_eq!(vm().state(|state| state.streams.len()), Some(0));
     route().concat()
 }
 
@@ -298,7 +296,7 @@ fn nothing_is_left_of_what_has_ended() {
         request(plugin, &[]);
         vm().delete(plugin);
     }
-    assert_eq!(vm().state(|state| (state.plugins.len(), state.streams.len(), state.later.len())), Some((0, 0, 0)));
+    assert_eq!(vm().state(|state| (state.plugins.len(), state.streams.len())), Some((0, 0)));
 }
 
 #[test]
@@ -568,7 +566,7 @@ fn a_request_that_ends_while_it_waits_gives_its_call_up() {
         vm().grpc_close(1);
         assert_eq!(outcome(), (0, None));
         with(|host| assert_eq!(host.cancelled, [1]));
-        assert_eq!(vm().state(|state| state.waiting.len() + state.calls.len() + state.streams.len()), Some(0));
+        assert_eq!(vm().state(|state| state.calls.len() + state.streams.len()), Some(0));
     }
 }
 
