@@ -21,6 +21,7 @@ use registry::Registry;
 
 /// Put a module into an OCI registry, in the forms that Istio and Envoy Gateway take.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  penstock image push dist/suite.wasm registry.example.com/penstock/suite:0.1.0")]
 pub struct Args {
     #[command(subcommand)]
     command: Command,
