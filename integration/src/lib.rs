@@ -13,7 +13,7 @@
 //! - [`check_routes`] runs a table of requests.
 //! - [`contract`] reads the contract's cases.
 //! - [`control_plane`] runs Kubernetes' API server, Istio and Envoy Gateway.
-//! - [`demo`] is `make demo`, [`bench`] is `make bench`.
+//! - [`demo`] is `make demo`, [`mod@bench`] is `make bench`.
 //!
 //! Everything blocks and runs on plain threads: tests read top to bottom and a stuck peer ends in a timeout.
 

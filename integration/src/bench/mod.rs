@@ -1,6 +1,6 @@
 //! `make bench`: what each filter costs, side by side in one run on a real Envoy.
 //!
-//! One Envoy with one worker on one core has a listener for each [`scenario`]; wrk on the other core asks one after the
+//! One Envoy with one worker on one core has a listener for each scenario; wrk on the other core asks one after the
 //! other, round by round, so that a noisy minute hits all alike. What counts is the CPU time that the kernel has booked
 //! on the Envoy process, divided by the requests that Envoy has counted; of the rounds, the median.
 
