@@ -11,10 +11,14 @@ pub fn root() -> PathBuf {
     here.parent().unwrap_or(here).to_path_buf()
 }
 
+/// What `make build` makes: `$PENSTOCK_DIST`, else `dist/`.
+pub fn dist() -> PathBuf {
+    env::var_os("PENSTOCK_DIST").map_or_else(|| root().join("dist"), PathBuf::from)
+}
+
 /// A built module, such as `suite`: in `$PENSTOCK_DIST`, else in `dist/`.
 pub fn module(name: &str) -> Result<PathBuf> {
-    let folder = env::var_os("PENSTOCK_DIST").map_or_else(|| root().join("dist"), PathBuf::from);
-    let path = folder.join(format!("{name}.wasm"));
+    let path = dist().join(format!("{name}.wasm"));
     ensure!(path.is_file(), "there is no module at {}: run `make build` first", path.display());
     Ok(path)
 }

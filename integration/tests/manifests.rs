@@ -2,8 +2,9 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use penstock_integration::control_plane::Cluster;
 use penstock_integration::workspace;
 
@@ -61,5 +62,35 @@ fn the_api_server_takes_every_manifest_and_refuses_unknown_fields() -> Result<()
             cluster.apply_files(&[file]).map_err(|refused| anyhow::anyhow!("{}: {refused}", file.display()))?;
         }
     }
+    Ok(())
+}
+
+#[test]
+#[ignore = "needs `make control-planes`; `make e2e` runs it"]
+fn the_api_server_takes_what_penstock_renders() -> Result<()> {
+    let cluster = Cluster::start()?;
+    for namespace in ["istio-system", "shop"] {
+        cluster.namespace(namespace, &[])?;
+    }
+    let root = workspace::root();
+    let render = |target: &str, more: &[&str]| -> Result<String> {
+        let output = Command::new(workspace::dist().join("penstock"))
+            .args(["render", "cli/tests/policies/everything.yaml", "--for", target, "--namespace", "shop"])
+            .args(["--gateway", "shop", "--service", "beta=shop:8080/beta"])
+            .args(["--sha256", &"a".repeat(64)])
+            .args(more)
+            .current_dir(&root)
+            .output()
+            .context("cannot run dist/penstock")?;
+        anyhow::ensure!(output.status.success(), "{target}: {}", String::from_utf8_lossy(&output.stderr));
+        Ok(String::from_utf8(output.stdout)?)
+    };
+    for target in ["istio", "istio-trafficextension", "envoy-gateway"] {
+        let manifests = render(target, &[])?;
+        cluster.apply(&manifests).map_err(|refused| anyhow::anyhow!("{target}: {refused}\n{manifests}"))?;
+    }
+    let base = tempfile::tempdir()?;
+    render("kustomize", &["--output", base.path().to_str().context("a path that is no text")?])?;
+    cluster.apply_kustomization(base.path()).map_err(|refused| anyhow::anyhow!("kustomize: {refused}"))?;
     Ok(())
 }
