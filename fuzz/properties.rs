@@ -135,8 +135,9 @@ fn ask(policy: &Policy, request: &Value) -> WireDecision {
     let headers: Vec<Header<'_>> = owned.iter().map(|(name, value)| (&**name, &**value)).collect();
     let scratch = Scratch::default();
     let view = Request::new(&headers).with_scratch(&scratch);
-    let decision = policy.decide(&view, &mut request.environment(&mut world));
-    let line = log_line(&view, &decision).unwrap();
+    let mut environment = request.environment(&mut world);
+    let decision = policy.decide(&view, &mut environment);
+    let line = log_line(&view, &decision, &mut environment).unwrap();
     assert!(serde_json::from_str::<Value>(&line).is_ok() && !line.contains('\n'), "{line}");
     WireDecision::new(&decision)
 }

@@ -1,6 +1,6 @@
 //! What egress decisions leave behind: a log line and filter state; and connections, which have no other effects.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 
 use penstock_policy::egress::{Connection, Egress, Outcome, connection_line, log_line};
 use penstock_policy::{Decision, Environment, Metric, Request};
@@ -12,6 +12,7 @@ use crate::host::{self, HostEnvironment};
 const LINES_A_SECOND: u32 = 100;
 
 thread_local! {
+    static LEVEL: Cell<u32> = const { Cell::new(LogLevel::Info as u32) };
     static LIMITER: RefCell<Limiter> = const { RefCell::new(Limiter { second: 0, lines: 0, dropped: 0 }) };
 }
 
@@ -39,10 +40,15 @@ impl Limiter {
     }
 }
 
+/// Asks which lines the log takes. An operator may change it at any time; to ask with each request costs a call.
+pub(crate) fn look_at_log_level() {
+    LEVEL.set(host::lowest_log_level());
+}
+
 /// Writes what `line` makes, when the log takes it: what was allowed at debug level, all else at info.
 fn write(outcome: Outcome, line: impl FnOnce() -> Option<String>) {
     let level = if outcome == Outcome::Allow { LogLevel::Debug } else { LogLevel::Info };
-    if !host::logs(level) {
+    if (level as u32) < LEVEL.get() {
         return;
     }
     let second = host::seconds();
@@ -66,7 +72,7 @@ pub(crate) fn report(request: &Request<'_>, decision: &Decision<'_>) {
         host::set_filter_state("penstock.egress.outcome", outcome.as_str());
         host::set_filter_state("penstock.egress.reason", decision.reason.unwrap_or_default());
     }
-    write(outcome, || log_line(request, decision));
+    write(outcome, || log_line(request, decision, &mut HostEnvironment::default()));
 }
 
 /// Seconds between two looks at the rules that end.

@@ -206,12 +206,12 @@ pub(crate) fn set_filter_state(name: &str, value: &str) {
     let _ = unsafe { abi::proxy_set_property(name.as_ptr(), name.len(), value.as_ptr(), value.len()) };
 }
 
-/// Whether the host's log takes lines of `level`. A host that does not say takes none but those that matter.
-pub(crate) fn logs(level: LogLevel) -> bool {
+/// The lowest level of which the host's log takes lines. A host that does not say takes those that matter.
+pub(crate) fn lowest_log_level() -> u32 {
     let mut lowest = LogLevel::Info as u32;
     // SAFETY: `lowest` lives through the call.
     let _ = unsafe { abi::proxy_get_log_level(&raw mut lowest) };
-    level as u32 >= lowest
+    lowest
 }
 
 /// The wall clock in whole seconds, for what needs no better; 0 on a host without one.

@@ -130,24 +130,16 @@ macro_rules! callbacks_of_connections {
     ($other:ident) => {};
 }
 
-/// The callbacks after the request, for the modules whose decisions leave something to do then: rate limits write quota
-/// headers, routes and canaries watch how a request ends.
+/// The callback of the response, for the modules whose decisions leave something to do then: rate limits write quota
+/// headers, canaries a cookie, and both routes and canaries watch how a request goes.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! callbacks_of_responses {
     (EgressAllowlist) => {};
-    (RateLimit) => {
+    ($other:ident) => {
         #[unsafe(no_mangle)]
         extern "C" fn proxy_on_response_headers(stream: u32, _count: u32, _end_of_stream: u32) -> u32 {
             VM.with(|vm| vm.response_headers(stream)) as u32
-        }
-    };
-    ($other:ident) => {
-        $crate::callbacks_of_responses!(RateLimit);
-
-        #[unsafe(no_mangle)]
-        extern "C" fn proxy_on_log(stream: u32) {
-            VM.with(|vm| vm.log(stream));
         }
     };
 }

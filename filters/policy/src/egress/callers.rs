@@ -87,8 +87,8 @@ impl Callers {
     }
 
     /// Whether any entry that is not for any caller has `port`.
-    pub fn have_port(&self, port: Option<u16>) -> bool {
-        self.ports.as_ref().is_none_or(|ports| port.is_some_and(|port| ports.binary_search(&port).is_ok()))
+    pub fn have_port(&self, port: impl FnOnce() -> Option<u16>) -> bool {
+        self.ports.as_ref().is_none_or(|ports| port().is_some_and(|port| ports.binary_search(&port).is_ok()))
     }
 
     /// The entries for any caller.
@@ -140,7 +140,7 @@ mod tests {
         patterns.push(vec![pattern("spiffe://a/ns/*/sa/x".into())]);
         let all = patterns.iter().map(|patterns| Some(&**patterns)).chain([None]).collect::<Vec<_>>();
         let callers = Callers::new(all.iter().map(|patterns| (*patterns, Some(&[443][..])))).unwrap();
-        assert!(callers.have_port(Some(443)) && !callers.have_port(Some(80)) && !callers.have_port(None));
+        assert!(callers.have_port(|| Some(443)) && !callers.have_port(|| Some(80)) && !callers.have_port(|| None));
         for caller in ["spiffe://a/ns/n7/sa/x", "spiffe://a/ns/n7/sa/y", "spiffe://a/ns/n4999/sa/x", "spiffe://b/", "x"]
         {
             let found = callers.find(caller.as_bytes());

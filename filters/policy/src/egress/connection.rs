@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::authority::{Authority, BadAuthority, Host};
-use super::search::{Facts, Stage};
+use super::search::{Facts, Port, Stage};
 use super::{Egress, Mode, Outcome, Report};
 use crate::decision::Counts;
 use crate::environment::Environment;
@@ -37,8 +37,7 @@ impl Egress {
     /// (an ECH outer name is none that a policy knows), a CIDR rule must cover the destination address. A rule with
     /// `methods` or `paths` allows no connection: nobody could hold it to them. `deny` sees both, name and address.
     pub fn decide_connection(&self, connection: &Connection<'_>, environment: &mut impl Environment) -> Verdict<'_> {
-        let mut facts = Facts::new(environment, &self.identity);
-        facts.port = connection.port;
+        let mut facts = Facts::new(environment, &self.identity, Port::Known(connection.port));
         let (number, reason) = match self.judge_connection(connection, &mut facts) {
             Ok(number) => {
                 let rule = self.rules.get(number as usize);
@@ -60,7 +59,7 @@ impl Egress {
     fn judge_connection<E: Environment>(
         &self,
         connection: &Connection<'_>,
-        facts: &mut Facts<'_, E>,
+        facts: &mut Facts<'_, '_, E>,
     ) -> Result<u32, (Option<u32>, &'static str)> {
         let name = match connection.sni.filter(|sni| !sni.is_empty()).map(Authority::parse) {
             None | Some(Ok(Authority { host: Host::Address(_), port: None })) => None,
@@ -73,7 +72,7 @@ impl Egress {
         let mut nearest = (Stage::Host, None);
         let mut allowed: Option<u32> = None;
         for host in [name, address].iter().flatten() {
-            if self.deny.denies(host, connection.port) {
+            if self.deny.denies(host, || connection.port) {
                 return Err((None, "hostDenied"));
             }
             if allowed.is_some() {
@@ -82,7 +81,7 @@ impl Egress {
             self.allow.covering(host, |bucket| {
                 let others = bucket.ask_each(facts, |entry, facts| {
                     let Some(rule) = self.rules.get(entry.rule as usize) else { return true };
-                    let stage = match entry.has_port(connection.port) {
+                    let stage = match entry.has_port(|| connection.port) {
                         false => Some(Stage::Port),
                         true if rule.methods.is_some() || rule.paths.is_some() => Some(Stage::NeedsHttp),
                         true => rule.caller_and_time(facts),

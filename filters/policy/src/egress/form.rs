@@ -1,6 +1,7 @@
 //! Point 1 of the contract: what has no single reading is refused before any rule is asked.
 
 use super::authority::{Authority, BadAuthority};
+use super::search::Port;
 use crate::document::is_token;
 use crate::request::Request;
 
@@ -105,18 +106,19 @@ fn check_target(request: &Request<'_>, is_tunnel: bool) -> Result<(), &'static s
     }
 }
 
-/// Whether every `host` header means what `:authority` means; `port` is the authority's explicit port, and
-/// `default_port` that of an authority without one.
+/// Whether every `host` header means what `:authority` means.
 pub(super) fn hosts_agree(
     request: &Request<'_>,
     authority: &Authority<'_>,
-    port: Option<u16>,
-    mut default_port: impl FnMut() -> Option<u16>,
+    mut ask: impl FnMut(Port<'_>) -> Option<u16>,
 ) -> bool {
     request.values(b"host").all(|value| {
         // The same bytes mean the same; nearly always, so no port need be asked for.
         value == request.authority
-            || Authority::parse(value)
-                .is_ok_and(|host| host.host == authority.host && host.port.or_else(&mut default_port) == port)
+            || Authority::parse(value).is_ok_and(|host| {
+                host.host == authority.host
+                    && (host.port == authority.port
+                        || ask(Port::of(request, &host)) == ask(Port::of(request, authority)))
+            })
     })
 }

@@ -33,15 +33,15 @@ impl Bucket {
     /// need not be asked. Gives the stage at which the others stop, if there are any.
     pub fn ask_each<'b, E: Environment>(
         &'b self,
-        facts: &mut Facts<'_, E>,
-        mut ask: impl FnMut(&'b Entry, &mut Facts<'_, E>) -> bool,
+        facts: &mut Facts<'_, '_, E>,
+        mut ask: impl FnMut(&'b Entry, &mut Facts<'_, '_, E>) -> bool,
     ) -> Option<Stage> {
         let Some(callers) = &self.callers else {
             let _ = self.entries.iter().all(|entry| ask(entry, facts));
             return None;
         };
         let _ = callers.open().iter().filter_map(|&at| self.entries.get(at as usize)).all(|entry| ask(entry, facts));
-        if !callers.have_port(facts.port) {
+        if !callers.have_port(|| facts.port()) {
             return Some(Stage::Port);
         }
         let Some(caller) = facts.caller() else { return Some(Stage::CallerUnknown) };
@@ -61,9 +61,10 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    /// Whether `port` is one of the destination's. A port that nobody knows is none of those listed.
-    pub fn has_port(&self, port: Option<u16>) -> bool {
-        self.ports.as_deref().is_none_or(|ports| port.is_some_and(|port| ports.contains(&port)))
+    /// Whether `port` is one of the destination's; asked for only when some are listed. A port that nobody knows is none
+    /// of those.
+    pub fn has_port(&self, port: impl FnOnce() -> Option<u16>) -> bool {
+        self.ports.as_deref().is_none_or(|ports| port().is_some_and(|port| ports.contains(&port)))
     }
 }
 
@@ -110,17 +111,23 @@ impl Destinations {
 
     /// Whether any destination covers `host` and `port`, as `deny` asks. Here what is unclear counts as covered: a
     /// port that nobody knows, and the IPv4 address inside an IPv4-mapped IPv6 address.
-    pub fn denies(&self, host: &Host<'_>, port: Option<u16>) -> bool {
+    pub fn denies(&self, host: &Host<'_>, port: impl FnMut() -> Option<u16>) -> bool {
         let mut found = false;
         self.each_denying(host, port, |_| found = true);
         found
     }
 
     /// Shows every entry that [`Destinations::denies`] means.
-    pub fn each_denying(&self, host: &Host<'_>, port: Option<u16>, mut each: impl FnMut(&Entry)) {
-        let mut visit = |bucket: &Bucket| {
-            bucket.entries.iter().filter(|entry| port.is_none() || entry.has_port(port)).for_each(&mut each);
+    pub fn each_denying(
+        &self,
+        host: &Host<'_>,
+        mut port: impl FnMut() -> Option<u16>,
+        mut each: impl FnMut(&Entry),
+    ) {
+        let mut covers = |entry: &Entry| {
+            entry.ports.as_deref().is_none_or(|ports| port().is_none_or(|port| ports.contains(&port)))
         };
+        let mut visit = |bucket: &Bucket| bucket.entries.iter().filter(|entry| covers(entry)).for_each(&mut each);
         self.covering(host, &mut visit);
         if let Host::Address(IpAddr::V6(address)) = host
             && let Some(mapped) = address.to_ipv4_mapped()

@@ -43,6 +43,7 @@ use counts::Counters;
 use form::{Form, hosts_agree};
 use index::Destinations;
 use search::{Facts, Found, Search};
+pub use search::Port;
 
 /// The section, ready to decide.
 #[derive(Debug)]
@@ -138,8 +139,9 @@ impl Egress {
         decision: &mut Decision<'a>,
     ) -> Flow<'a> {
         decision.section = Some(Section::Egress);
-        let mut facts = Facts::new(environment, &self.identity);
         let form = Form::check(request);
+        let port = form.as_ref().map_or(Port::Known(None), |form| Port::of(request, &form.authority));
+        let mut facts = Facts::new(environment, &self.identity, port);
         let outcome = match &form {
             Ok(form) => self.judge(request, form, &mut facts),
             Err(reason) => Err((Refusal::new(400, reason), None)),
@@ -182,17 +184,15 @@ impl Egress {
         &'a self,
         request: &Request<'a>,
         form: &Form<'a>,
-        facts: &mut Facts<'_, E>,
+        facts: &mut Facts<'_, 'a, E>,
     ) -> Result<(u32, &'a Rule, Option<&'a [u8]>), (Refusal<'a>, Option<&'a [u8]>)> {
         let refuse = |status, reason| Err((Refusal::new(status, reason), None));
-        let port = form.authority.port.or_else(|| facts.default_port(request));
-        facts.port = port;
-        if !hosts_agree(request, &form.authority, port, || facts.default_port(request)) {
+        if !hosts_agree(request, &form.authority, |port| port.get(facts.environment)) {
             return refuse(400, "hostHeaderMismatch");
         }
         let host = &form.authority.host;
-        note!(facts.environment, explain::destination(form, port, facts.environment));
-        let mut search = Search::new(request, form, port);
+        note!(facts.environment, explain::destination(form, Port::of(request, &form.authority), facts.environment));
+        let mut search = Search::new(request, form);
         self.allow.covering(host, |bucket| search.look(bucket, &self.rules, facts));
         #[cfg(feature = "explain")]
         search.note_path(facts);
@@ -208,8 +208,8 @@ impl Egress {
                 target => target,
             },
         };
-        note!(facts.environment, explain::denied(&self.deny, host, port));
-        if self.deny.denies(host, port) {
+        note!(facts.environment, explain::denied(&self.deny, host, || facts.port()));
+        if self.deny.denies(host, || facts.port()) {
             return Err((Refusal::new(403, "hostDenied"), target));
         }
         let numbered = |number: u32| Some((number, self.rules.get(number as usize)?));

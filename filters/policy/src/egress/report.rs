@@ -6,18 +6,20 @@ use std::net::IpAddr;
 use super::authority::Host;
 use super::connection::{Connection, Verdict};
 use super::{Refusal, Rule};
+use super::search::Port;
 use crate::decision::{Action, Decision, Response, Section};
+use crate::environment::Environment;
 use crate::request::Request;
 
 /// What the log line of a decision has beside the decision itself.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Report<'a> {
     /// The rule that allowed the request, or came nearest.
     pub rule: Option<&'a Rule>,
     /// The caller's verified identity, when it was asked for and there is one.
     pub caller: Option<Vec<u8>>,
-    /// The port of the destination.
-    pub port: Option<u16>,
+    /// The port of the destination; unless a decision needed it, it has not been asked for.
+    pub port: Port<'a>,
     /// The random id of a refusal, also of one that was held back.
     pub id: Option<u64>,
 }
@@ -103,12 +105,17 @@ impl Outcome {
 }
 
 /// The decision as one line of JSON: the same keys in the same order for every outcome, `null` for what is not known.
-/// `None` when no egress decision was made. The query is never in it: it carries secrets.
-pub fn log_line(request: &Request<'_>, decision: &Decision<'_>) -> Option<String> {
+/// `None` when no egress decision was made; the environment is asked for the port where it is not known yet. The query is never in it: it carries secrets.
+pub fn log_line(
+    request: &Request<'_>,
+    decision: &Decision<'_>,
+    environment: &mut impl Environment,
+) -> Option<String> {
     let report = decision.egress.as_ref()?;
     let outcome = Outcome::of(decision)?;
     let why = decision.reason.filter(|_| outcome != Outcome::Allow);
-    Some(line(outcome, why, report, request.host, Some((request.method, request.path))))
+    let port = report.port.get(environment);
+    Some(line(outcome, why, report, port, request.host, Some((request.method, request.path))))
 }
 
 /// The same for a connection: no method, no path.
@@ -119,13 +126,14 @@ pub fn connection_line(connection: &Connection<'_>, verdict: &Verdict<'_>) -> St
         (false, _) => Outcome::Deny,
     };
     let address = connection.destination.map(|address| address.to_string()).unwrap_or_default();
-    line(outcome, verdict.reason, &verdict.report, connection.sni.unwrap_or(address.as_bytes()), None)
+    line(outcome, verdict.reason, &verdict.report, connection.port, connection.sni.unwrap_or(address.as_bytes()), None)
 }
 
 fn line(
     outcome: Outcome,
     why: Option<&str>,
     report: &Report<'_>,
+    port: Option<u16>,
     host: &[u8],
     method_and_path: Option<(&[u8], &[u8])>,
 ) -> String {
@@ -154,7 +162,7 @@ fn line(
     field("path", path);
     field("id", report.id.map(id_text).as_deref().map(str::as_bytes));
     line.push_str(",\"port\":");
-    match report.port {
+    match port {
         Some(port) => line.push_str(&port.to_string()),
         None => line.push_str("null"),
     }

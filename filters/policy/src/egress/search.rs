@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use super::authority::Authority;
 use super::caller::IdentitySource;
 use super::form::{Form, METHOD_OVERRIDES};
 use super::index::Bucket;
@@ -11,30 +12,24 @@ use crate::environment::{Environment, Timestamp};
 use crate::request::Request;
 
 /// What the outside says of this request, each asked for at most once and only when a rule needs it.
-pub(super) struct Facts<'e, E> {
+pub(super) struct Facts<'e, 'a, E> {
     pub environment: &'e mut E,
-    /// The port of the destination, once known.
-    pub port: Option<u16>,
     identity: &'e IdentitySource,
-    destination_port: Option<Option<u16>>,
+    port: Port<'a>,
     now: Option<Timestamp>,
     caller: Option<Option<Vec<u8>>>,
 }
 
-impl<'e, E: Environment> Facts<'e, E> {
-    pub fn new(environment: &'e mut E, identity: &'e IdentitySource) -> Self {
-        Facts { environment, port: None, identity, destination_port: None, now: None, caller: None }
+impl<'e, 'a, E: Environment> Facts<'e, 'a, E> {
+    pub fn new(environment: &'e mut E, identity: &'e IdentitySource, port: Port<'a>) -> Self {
+        Facts { environment, identity, port, now: None, caller: None }
     }
 
-    /// The port of an authority without one: the connection's, else the scheme's.
-    pub fn default_port(&mut self, request: &Request<'_>) -> Option<u16> {
-        let environment = &mut *self.environment;
-        let port = *self.destination_port.get_or_insert_with(|| environment.destination_port());
-        port.or_else(|| match request.scheme {
-            scheme if scheme.eq_ignore_ascii_case(b"https") => Some(443),
-            scheme if scheme.eq_ignore_ascii_case(b"http") => Some(80),
-            _ => None,
-        })
+    /// The port of the destination.
+    pub fn port(&mut self) -> Option<u16> {
+        let port = self.port.get(self.environment);
+        self.port = Port::Known(port);
+        port
     }
 
     fn now(&mut self) -> Timestamp {
@@ -49,14 +44,44 @@ impl<'e, E: Environment> Facts<'e, E> {
     }
 
     /// What is known by now.
-    pub fn report<'a>(&mut self) -> Report<'a> {
+    pub fn report(&mut self) -> Report<'a> {
         Report { rule: None, caller: self.caller.take().flatten(), port: self.port, id: None }
     }
 
-    /// For a refusal: rare enough to ask for the caller, and to draw an id.
-    pub fn refusal_report<'a>(&mut self, rule: Option<&'a Rule>) -> Report<'a> {
+    /// For a refusal: rare enough to ask for the caller and the port, and to draw an id.
+    pub fn refusal_report(&mut self, rule: Option<&'a Rule>) -> Report<'a> {
         self.caller();
+        self.port();
         Report { rule, id: Some(self.environment.random()), ..self.report() }
+    }
+}
+
+/// The port of a destination. Asking for the connection's costs a call, and most rules have no ports.
+#[derive(Clone, Copy, Debug)]
+pub enum Port<'a> {
+    /// What the authority says, or what is known of the connection.
+    Known(Option<u16>),
+    /// That of the connection; when nobody knows it, that of this scheme.
+    OfConnection(&'a [u8]),
+}
+
+impl<'a> Port<'a> {
+    /// That of a request to `authority`.
+    pub(super) fn of(request: &Request<'a>, authority: &Authority<'_>) -> Port<'a> {
+        if authority.port.is_some() { Port::Known(authority.port) } else { Port::OfConnection(request.scheme) }
+    }
+
+    /// Asks for it where it is not known yet.
+    pub(super) fn get(self, environment: &mut impl Environment) -> Option<u16> {
+        let scheme = match self {
+            Port::Known(port) => return port,
+            Port::OfConnection(scheme) => scheme,
+        };
+        environment.destination_port().or_else(|| match scheme {
+            scheme if scheme.eq_ignore_ascii_case(b"https") => Some(443),
+            scheme if scheme.eq_ignore_ascii_case(b"http") => Some(80),
+            _ => None,
+        })
     }
 }
 
@@ -104,7 +129,7 @@ impl Stage {
 
 impl Rule {
     /// Where the rule stops for want of the right caller or time; `None`: nowhere.
-    pub(super) fn caller_and_time<E: Environment>(&self, facts: &mut Facts<'_, E>) -> Option<Stage> {
+    pub(super) fn caller_and_time<E: Environment>(&self, facts: &mut Facts<'_, '_, E>) -> Option<Stage> {
         if let Some(from) = &self.from {
             let Some(caller) = facts.caller() else { return Some(Stage::CallerUnknown) };
             if !from.iter().any(|pattern| pattern.covers(caller)) {
@@ -125,7 +150,6 @@ impl Rule {
 pub(super) struct Search<'r, 'a> {
     request: &'r Request<'a>,
     form: &'r Form<'a>,
-    port: Option<u16>,
     /// The canonical path, once a path-scoped rule was selected.
     canonical: Option<Result<Cow<'a, [u8]>, &'static str>>,
     rule: Option<u32>,
@@ -143,19 +167,19 @@ pub(super) struct Found {
 }
 
 impl<'r, 'a> Search<'r, 'a> {
-    pub fn new(request: &'r Request<'a>, form: &'r Form<'a>, port: Option<u16>) -> Self {
-        Search { request, form, port, canonical: None, rule: None, nearest: (Stage::Host, None) }
+    pub fn new(request: &'r Request<'a>, form: &'r Form<'a>) -> Self {
+        Search { request, form, canonical: None, rule: None, nearest: (Stage::Host, None) }
     }
 
     /// Asks the rules of one bucket. All of them when any has `paths`: whether the request is path-scoped depends on
     /// every rule that it selects, also when another allows it.
-    pub fn look<E: Environment>(&mut self, bucket: &Bucket, rules: &[Rule], facts: &mut Facts<'_, E>) {
+    pub fn look<E: Environment>(&mut self, bucket: &Bucket, rules: &[Rule], facts: &mut Facts<'_, '_, E>) {
         let others = bucket.ask_each(facts, |entry, facts| {
             if !bucket.has_paths && self.rule.is_some_and(|rule| rule <= entry.rule) {
                 return false;
             }
             let Some(rule) = rules.get(entry.rule as usize) else { return true };
-            let stage = if !entry.has_port(self.port) { Some(Stage::Port) } else { self.ask(rule, facts) };
+            let stage = if !entry.has_port(|| facts.port()) { Some(Stage::Port) } else { self.ask(rule, facts) };
             note!(facts.environment, crate::explain::Note::EgressRule(entry.rule as usize, stage.map(Stage::reason)));
             match stage {
                 None => self.rule = Some(self.rule.map_or(entry.rule, |first| first.min(entry.rule))),
@@ -174,7 +198,7 @@ impl<'r, 'a> Search<'r, 'a> {
     }
 
     /// Where `rule` stops allowing the request; `None`: nowhere.
-    fn ask<E: Environment>(&mut self, rule: &Rule, facts: &mut Facts<'_, E>) -> Option<Stage> {
+    fn ask<E: Environment>(&mut self, rule: &Rule, facts: &mut Facts<'_, '_, E>) -> Option<Stage> {
         if let Some(stage) = rule.caller_and_time(facts) {
             return Some(stage);
         }
@@ -226,7 +250,7 @@ impl<'r, 'a> Search<'r, 'a> {
 
     /// Notes the path that `paths` saw, when the request is path-scoped.
     #[cfg(feature = "explain")]
-    pub fn note_path<E: Environment>(&self, facts: &mut Facts<'_, E>) {
+    pub fn note_path<E: Environment>(&self, facts: &mut Facts<'_, '_, E>) {
         if let Some(canonical) = &self.canonical {
             let path = canonical.as_ref().map(|path| String::from_utf8_lossy(path).into_owned());
             note!(facts.environment, crate::explain::Note::CanonicalPath(path.map_err(|reason| *reason)));

@@ -162,15 +162,23 @@ impl<M: Runs> Vm<M> {
         });
     }
 
-    /// A context ends.
+    /// A context ends: a plugin's, or a request's, however that went. The host still knows all of the request, so that
+    /// no other callback is needed to learn how it went.
     pub fn delete(&self, context: u32) {
         self.stop_waiting(context);
         // Dropped outside of `state`, in case that it is the last user of a large policy.
         let ended = self.state(|state| match state.streams.remove(&context) {
-            Some(stream) => Some(stream.plugin),
-            None => state.remove_plugin(context),
+            Some(stream) => Some((stream.plugin, stream.later)),
+            None => Some((state.remove_plugin(context)?, None)),
         });
-        drop(ended);
+        // Only routes and canaries have breakers.
+        if M::MODULE.owns_route_header()
+            && let Some((plugin, Some(later))) = ended.flatten()
+            && let Some(event) = later.observe(&plugin.policy)
+        {
+            plugin.count(&[event.metric]);
+            host::log(LogLevel::Warn, &format!("penstock: {}", event.line));
+        }
     }
 
     /// The plugin gets its configuration. `false` refuses it, and the host keeps the old one.
@@ -183,6 +191,9 @@ impl<M: Runs> Vm<M> {
         let expiry = if policy.egress().is_some() { egress::Expiry::new() } else { egress::Expiry::default() };
         let configured = Rc::new(Plugin { policy, counters: RefCell::new(counters), expiry });
         configured.look_at_expiry();
+        if M::MODULE.runs(Section::Egress) {
+            egress::look_at_log_level();
+        }
         // The old one is dropped outside of `state`.
         let replaced = self.state(|state| state.set_plugin(plugin, configured));
         replaced.is_some()
@@ -193,6 +204,9 @@ impl<M: Runs> Vm<M> {
         if let Some(plugin) = self.state(|state| state.plugin(plugin).cloned()).flatten() {
             plugin.flush();
             plugin.look_at_expiry();
+            if M::MODULE.runs(Section::Egress) {
+                egress::look_at_log_level();
+            }
         }
     }
 
@@ -242,23 +256,6 @@ impl<M: Runs> Vm<M> {
             }
         }
         Flow::Continue
-    }
-
-    /// A request is over, however it went.
-    pub fn log(&self, stream: u32) {
-        // Only routes and canaries have breakers.
-        if !M::MODULE.owns_route_header() {
-            return;
-        }
-        let taken = |state: &mut State<M>| {
-            let stream = state.streams.get_mut(&stream)?;
-            Some((stream.later.take()?, Rc::clone(&stream.plugin)))
-        };
-        let Some((later, plugin)) = self.state(taken).flatten() else { return };
-        if let Some(event) = later.observe(&plugin.policy) {
-            plugin.count(&[event.metric]);
-            host::log(LogLevel::Warn, &format!("penstock: {}", event.line));
-        }
     }
 }
 

@@ -204,7 +204,6 @@ fn exchange(status: Option<&str>, flags: u64) -> String {
     if status.is_some() {
         assert_eq!(vm().response_headers(STREAM), Flow::Continue);
     }
-    vm().log(STREAM);
     vm().delete(STREAM);
     assert_eq!(vm().state(|state| state.streams.len()), Some(0));
     route().concat()
