@@ -12,15 +12,30 @@ use wasm_encoder::reencode::{Error, Reencode, utils};
 use wasm_encoder::{
     CodeSection, ConstExpr, ExportKind, ExportSection, GlobalSection, GlobalType, Instruction, Module, ValType,
 };
-use wasmparser::{ExportSectionReader, FunctionBody, GlobalSectionReader, Operator, Parser};
+use wasmparser::{ExportSectionReader, FunctionBody, GlobalSectionReader, Operator, Parser, Payload};
 
 /// The export that holds the count.
 pub(crate) const COUNTER: &str = "penstock_meter_instructions";
 
+/// What one of the counters is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Per {
+    /// All functions together.
+    Module,
+    /// Each function: its export is [`COUNTER`] with the number of its body appended.
+    Function,
+}
+
 /// The same module, which counts.
-pub(crate) fn counting(module: &[u8]) -> Result<Vec<u8>> {
+pub(crate) fn counting(module: &[u8], per: Per) -> Result<Vec<u8>> {
     let mut counted = Module::new();
-    let mut reencoder = Counting { global: None };
+    let mut counters = 1;
+    for payload in Parser::new(0).parse_all(module) {
+        if let (Payload::CodeSectionStart { count, .. }, Per::Function) = (payload?, per) {
+            counters = count;
+        }
+    }
+    let mut reencoder = Counting { per, counters, global: None, bodies: 0 };
     reencoder
         .parse_core_module(&mut counted, Parser::new(0), module)
         .map_err(|error| anyhow!("it cannot be made to count: {error}"))?;
@@ -29,8 +44,12 @@ pub(crate) fn counting(module: &[u8]) -> Result<Vec<u8>> {
 }
 
 struct Counting {
-    /// The number of the global variable: the last one.
+    per: Per,
+    counters: u32,
+    /// The number of the first counter's global variable: they are the last ones.
     global: Option<u32>,
+    /// How many function bodies were read.
+    bodies: u32,
 }
 
 impl Reencode for Counting {
@@ -45,7 +64,9 @@ impl Reencode for Counting {
         // No module of ours imports a global, so the numbers begin here.
         self.global = Some(globals.len());
         let kind = GlobalType { val_type: ValType::I64, mutable: true, shared: false };
-        globals.global(kind, &ConstExpr::i64_const(0));
+        for _ in 0..self.counters {
+            globals.global(kind, &ConstExpr::i64_const(0));
+        }
         Ok(())
     }
 
@@ -55,8 +76,12 @@ impl Reencode for Counting {
         section: ExportSectionReader<'_>,
     ) -> Result<(), Error<Infallible>> {
         utils::parse_export_section(self, exports, section)?;
-        if let Some(global) = self.global {
-            exports.export(COUNTER, ExportKind::Global, global);
+        for (number, global) in (0..self.counters).zip(self.global.into_iter().flat_map(|first| first..)) {
+            let name = match self.per {
+                Per::Module => COUNTER.to_owned(),
+                Per::Function => format!("{COUNTER}{number}"),
+            };
+            exports.export(&name, ExportKind::Global, global);
         }
         Ok(())
     }
@@ -65,10 +90,13 @@ impl Reencode for Counting {
         let mut function = self.new_function_with_parsed_locals(&body)?;
         let mut reader = body.get_operators_reader()?;
         let mut count = 0;
+        let counter = if self.per == Per::Function { self.bodies } else { 0 };
+        self.bodies += 1;
         while !reader.eof() {
             let operator = reader.read()?;
             count += cost(&operator);
-            if let Some(global) = self.global.filter(|_| count > 0 && ends_a_block(&operator)) {
+            if let Some(first) = self.global.filter(|_| count > 0 && ends_a_block(&operator)) {
+                let global = first + counter;
                 function.instruction(&Instruction::GlobalGet(global));
                 function.instruction(&Instruction::I64Const(count));
                 function.instruction(&Instruction::I64Add);
@@ -173,7 +201,7 @@ mod tests {
 
     fn count(argument: i32) -> i64 {
         let engine = wasmi::Engine::default();
-        let module = wasmi::Module::new(&engine, counting(&module()).unwrap()).unwrap();
+        let module = wasmi::Module::new(&engine, counting(&module(), Per::Module).unwrap()).unwrap();
         let mut store = wasmi::Store::new(&engine, ());
         let instance = wasmi::Linker::new(&engine).instantiate_and_start(&mut store, &module).unwrap();
         instance.get_typed_func::<i32, ()>(&store, "run").unwrap().call(&mut store, argument).unwrap();

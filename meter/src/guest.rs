@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Context, Result, anyhow};
 use wasmi::{Engine, ExternType, Func, Linker, Module, Store, Val};
 
-use crate::count;
+use crate::count::{self, Per};
 use crate::host::{self, Host};
 
 /// A module in a VM of its own, and its host.
@@ -29,9 +29,18 @@ pub struct Spent {
 impl Guest {
     /// Loads a module file and starts its VM.
     pub fn load(module: &Path) -> Result<Guest> {
+        Guest::counting(module, Per::Module)
+    }
+
+    /// The same, counting each function's instructions for [`Guest::spent_by_function`]; [`Guest::spent`] then has none.
+    pub fn load_profiling(module: &Path) -> Result<Guest> {
+        Guest::counting(module, Per::Function)
+    }
+
+    fn counting(module: &Path, per: Per) -> Result<Guest> {
         let bytes = std::fs::read(module)
             .with_context(|| format!("there is no {}; build the modules first: make build", module.display()))?;
-        let bytes = count::counting(&bytes).with_context(|| module.display().to_string())?;
+        let bytes = count::counting(&bytes, per).with_context(|| module.display().to_string())?;
         let engine = Engine::default();
         let module = Module::new(&engine, &bytes).map_err(|error| anyhow!("{}: {error}", module.display()))?;
         let mut store = Store::new(&engine, Host::default());
@@ -127,6 +136,13 @@ impl Guest {
             host_calls: host.calls.values().sum(),
             callbacks: self.callbacks + host.allocations,
         }
+    }
+
+    /// What each function body executed since the VM started.
+    pub fn spent_by_function(&self) -> Vec<u64> {
+        let counter = |number: usize| self.instance.get_global(&self.store, &format!("{}{number}", count::COUNTER));
+        let counters = (0..).map_while(counter);
+        counters.map(|counter| counter.get(&self.store).i64().unwrap_or(0).cast_unsigned()).collect()
     }
 
     /// What `work` costs.

@@ -13,8 +13,10 @@ mod budget;
 mod count;
 mod guest;
 mod host;
+mod profile;
 pub mod scenarios;
 
 pub use budget::{Budget, Cost};
 pub use guest::{Guest, Spent};
 pub use host::{HandOver, Host, Sent};
+pub use profile::Profile;

@@ -31,7 +31,13 @@ fn run() -> Result<()> {
             print!("{}", scenarios::measure_large(&dist)?.to_json()?);
             return Ok(());
         }
-        _ => bail!("usage: penstock-meter [--update | --large]"),
+        [flag, name] if flag == "--profile" => {
+            for line in scenarios::profile(name, &dist)?.lines() {
+                println!("{line}");
+            }
+            return Ok(());
+        }
+        _ => bail!("usage: penstock-meter [--update | --large | --profile SCENARIO]"),
     }
     let measured = scenarios::measure(&dist)?;
     let text = std::fs::read_to_string(&file).context("there is no meter/budget.json; write it: make meter-update")?;

@@ -2,11 +2,12 @@
 
 use std::path::Path;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
 use crate::budget::{Budget, Cost};
 use crate::guest::{Guest, Spent};
+use crate::profile::{self, Profile};
 
 /// So many requests make a warm one: the mean, so that what happens every 50 ms is in it.
 const WARM: u64 = 100;
@@ -197,8 +198,44 @@ fn configure(guest: &mut Guest, name: &str, policy: &Value, noted: Option<&str>,
     Ok(())
 }
 
+/// Which functions the warm requests of a scenario spend their instructions in; for a name that begins with
+/// `configure: `, those of its configuration.
+///
+/// # Errors
+/// When there is no such scenario, or a module does not answer as it says.
+pub fn profile(name: &str, dist: &Path) -> Result<Profile> {
+    let all = scenarios();
+    let names = || all.iter().flat_map(|scenario| [Some(scenario.name), scenario.configure]).flatten();
+    let known = || names().map(|name| format!("\n  {name}")).collect::<String>();
+    let is_load = name.starts_with("configure: ");
+    let is_it = |scenario: &&Scenario| if is_load { scenario.configure == Some(name) } else { scenario.name == name };
+    let scenario = all.iter().find(is_it);
+    let scenario = scenario.with_context(|| format!("there is no scenario {name:?}; there are:{}", known()))?;
+    let module = dist.join(format!("{}.wasm", scenario.module));
+    let mut guest = Guest::load_profiling(&module)?;
+    let mut before = Vec::new();
+    let mut times = 1.0;
+    if is_load {
+        before = guest.spent_by_function();
+        configure(&mut guest, name, &scenario.policy, None, &mut Budget::default())?;
+    } else {
+        times = WARM as f64;
+        exchanges(scenario, &mut guest, &mut Budget::default(), |guest| before = guest.spent_by_function())?;
+    }
+    let spent = before.into_iter().zip(guest.spent_by_function()).map(|(before, after)| (after - before) as f64);
+    let once = spent.map(|spent| spent / times);
+    let mut functions: Vec<_> = profile::names(&module)?.into_iter().zip(once).collect();
+    functions.sort_by(|(_, a), (_, b)| b.total_cmp(a));
+    Ok(Profile(functions))
+}
+
 fn request_costs(scenario: &Scenario, dist: &Path, budget: &mut Budget) -> Result<()> {
     let mut guest = Guest::load(&dist.join(format!("{}.wasm", scenario.module)))?;
+    exchanges(scenario, &mut guest, budget, |_| ())
+}
+
+/// Runs a scenario; `warm` is told when the requests that count begin.
+fn exchanges(scenario: &Scenario, guest: &mut Guest, budget: &mut Budget, mut warm: impl FnMut(&Guest)) -> Result<()> {
     for (name, value) in [
         ("source\0address", &b"10.0.0.1:4711"[..]),
         ("destination\0port", &443_i64.to_le_bytes()),
@@ -206,8 +243,8 @@ fn request_costs(scenario: &Scenario, dist: &Path, budget: &mut Budget) -> Resul
     ] {
         guest.host().properties.insert(name.into(), value.into());
     }
-    configure(&mut guest, scenario.name, &scenario.policy, scenario.configure, budget)?;
-    let mut exchange = |stream: u32, expected: bool| {
+    configure(guest, scenario.name, &scenario.policy, scenario.configure, budget)?;
+    let exchange = |guest: &mut Guest, stream: u32, expected: bool| {
         let host = guest.host();
         host.time += 1_000_000;
         host.request_headers = headers(scenario);
@@ -222,13 +259,16 @@ fn request_costs(scenario: &Scenario, dist: &Path, budget: &mut Budget) -> Resul
         Ok(spent)
     };
     // Of a limit of one the first request passes.
-    let first = exchange(2, scenario.goes_on || scenario.name.ends_with("limited"))?;
+    let first = exchange(guest, 2, scenario.goes_on || scenario.name.ends_with("limited"))?;
     if scenario.cold {
         budget.0.insert(format!("{}, the first request", scenario.name), Cost::of(&first, 1));
     }
     let mut sum = Spent::default();
     for stream in 0..=WARM {
-        let spent = exchange(u32::try_from(stream)? + 3, scenario.goes_on)?;
+        if stream == 1 {
+            warm(guest);
+        }
+        let spent = exchange(guest, u32::try_from(stream)? + 3, scenario.goes_on)?;
         // The first of these may still make memory its own.
         if stream > 0 {
             sum.instructions += spent.instructions;

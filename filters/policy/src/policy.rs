@@ -43,9 +43,11 @@ impl<M: Runs> Policy<M> {
             let help = "give the policy as the plugin's configuration; {} is the policy that does nothing";
             return Err(Problems::whole("the configuration is empty", Some(help.to_owned())));
         }
-        if let Ok(node) = Node::skim(bytes) {
+        if let Ok(text) = std::str::from_utf8(bytes)
+            && let Ok(node) = Node::skim(text)
+        {
             let mut cx = Context::new(String::new(), REGEX_BUDGET);
-            cx.source = bytes;
+            cx.source = text;
             let policy = Policy::compile(&node, &mut cx);
             if !cx.is_unreadable {
                 return Policy::or_problems(policy, cx);

@@ -26,6 +26,7 @@ pub struct Request<'a> {
     /// The host of `:authority`: no port, no trailing dot, case as received, IPv6 in its brackets.
     pub host: &'a [u8],
     headers: &'a [Header<'a>],
+    repeats_pseudo_header: bool,
     scratch: Option<&'a Scratch>,
 }
 
@@ -49,6 +50,7 @@ impl<'a> Request<'a> {
             query: None,
             host: b"",
             headers,
+            repeats_pseudo_header: false,
             scratch: None,
         };
         let (mut authority, mut target, mut method, mut scheme) = (None, None, None, None);
@@ -64,6 +66,7 @@ impl<'a> Request<'a> {
                 b":protocol" => &mut request.protocol,
                 _ => continue,
             };
+            request.repeats_pseudo_header |= slot.is_some();
             slot.get_or_insert(value);
         }
         request.method = method.unwrap_or_default();
@@ -104,6 +107,11 @@ impl<'a> Request<'a> {
     /// All headers in the order received, pseudo-headers included.
     pub fn headers(&self) -> &'a [Header<'a>] {
         self.headers
+    }
+
+    /// Whether a pseudo-header comes twice.
+    pub(crate) fn repeats_pseudo_header(&self) -> bool {
+        self.repeats_pseudo_header
     }
 
     /// The values of every header called `name` (lower case), in order.

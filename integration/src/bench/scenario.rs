@@ -10,6 +10,8 @@ use crate::{Envoy, Listener, Route, WasmFilter, workspace};
 pub(super) const NONE: &str = "none";
 /// The scenario that sets the rate for the latency.
 pub(super) const SUITE: &str = "suite";
+/// The host's part of the suite.
+pub(super) const FLOOR: &str = "floor";
 
 const HOST: &str = "shop.example.com";
 /// What is asked for.
@@ -123,6 +125,7 @@ pub(super) fn all() -> Result<Vec<Scenario>> {
         Scenario::new(NONE, "no filter").timed(),
         Scenario::new("empty", "empty wasm filter").peer("empty", json!({}))?,
         Scenario::new("empty-sdk", "empty wasm filter on the SDK").peer("sdk", json!({"job": "empty"}))?,
+        Scenario::new(FLOOR, "the suite's host calls, no work").peer("floor", json!({}))?.splits(),
         Scenario::new("header-routing", "`header-routing.wasm`").ours("header-routing", &routes(1))?,
         Scenario::new("canary", "`canary.wasm`").ours("canary", &canaries())?.splits(),
         Scenario::new("rate-limit", "`rate-limit.wasm`").ours("rate-limit", &limits())?,

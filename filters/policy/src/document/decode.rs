@@ -8,7 +8,7 @@ use super::unread;
 #[derive(Debug)]
 pub struct Context<'s> {
     /// The text of the document, when lists of the tree are only places in it.
-    pub source: &'s [u8],
+    pub source: &'s str,
     /// Whether a list of `source` turned out to be no JSON.
     pub is_unreadable: bool,
     /// Name of the route header, in lower case: no condition may look at it and no rule may touch it.
@@ -21,7 +21,7 @@ pub struct Context<'s> {
 impl Context<'_> {
     /// A context without problems; `regex_budget` in bytes.
     pub fn new(route_header: String, regex_budget: usize) -> Self {
-        Context { source: b"", is_unreadable: false, route_header, regex_budget, problems: Vec::new() }
+        Context { source: "", is_unreadable: false, route_header, regex_budget, problems: Vec::new() }
     }
 
     /// Notes that the value `node` at `at` is wrong.

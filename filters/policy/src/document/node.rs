@@ -36,13 +36,19 @@ pub enum Node {
 #[error("not JSON: {0}")]
 pub struct NotJson(#[from] serde_json::Error);
 
+/// JSON as text, checked once and not string by string.
+pub(super) fn text(bytes: &[u8]) -> Result<&str, serde_json::Error> {
+    let what = |error: std::str::Utf8Error| format!("not UTF-8 from byte {} on", error.valid_up_to());
+    std::str::from_utf8(bytes).map_err(|error| serde::de::Error::custom(what(error)))
+}
+
 impl Node {
     /// Reads JSON text.
     ///
     /// # Errors
     /// When the bytes are not one JSON value, or nested deeper than 128 levels.
     pub fn from_json(bytes: &[u8]) -> Result<Node, NotJson> {
-        Ok(serde_json::from_slice(bytes)?)
+        Ok(serde_json::from_str(text(bytes)?)?)
     }
 
     /// What kind of value this is, with an article, for messages.

@@ -12,8 +12,8 @@ use super::node::{Mode, Node, NodeVisitor};
 impl Node {
     /// Reads a JSON document, but leaves the lists of its sections (`egress.rules`) as text, for a [`Context`] with the
     /// same `source`.
-    pub(crate) fn skim(source: &[u8]) -> Result<Node, serde_json::Error> {
-        let mut json = serde_json::Deserializer::from_slice(source);
+    pub(crate) fn skim(source: &str) -> Result<Node, serde_json::Error> {
+        let mut json = serde_json::Deserializer::from_str(source);
         let node = NodeVisitor(Mode::Skim(Skim { source, is_section: false })).deserialize(&mut json)?;
         json.end()?;
         Ok(node)
@@ -21,21 +21,21 @@ impl Node {
 }
 
 /// Shows `entry` what a list has, one after the other; `None` when it cannot be read to its end.
-pub(super) fn each(text: &[u8], entry: &mut dyn FnMut(usize, &Node)) -> Option<()> {
-    let mut json = serde_json::Deserializer::from_slice(text);
+pub(super) fn each(text: &str, entry: &mut dyn FnMut(usize, &Node)) -> Option<()> {
+    let mut json = serde_json::Deserializer::from_str(text);
     NodeVisitor(Mode::Each(entry)).deserialize(&mut json).and_then(|_| json.end()).ok()
 }
 
 /// How many entries a list has: its commas and one. So that a long list is not copied while it grows.
-pub(super) fn count(text: &[u8]) -> usize {
+pub(super) fn count(text: &str) -> usize {
     let mut depth = 0usize;
     let mut commas = 0;
-    let mut bytes = text.iter();
+    let mut bytes = text.bytes();
     while let Some(byte) = bytes.next() {
         match byte {
             b'"' => {
-                while let Some(byte) = bytes.next().filter(|&&byte| byte != b'"') {
-                    if *byte == b'\\' {
+                while let Some(byte) = bytes.next().filter(|&byte| byte != b'"') {
+                    if byte == b'\\' {
                         bytes.next();
                     }
                 }
@@ -46,13 +46,13 @@ pub(super) fn count(text: &[u8]) -> usize {
             _ => {}
         }
     }
-    let is_empty = text.iter().skip(1).find(|byte| !byte.is_ascii_whitespace()) == Some(&b']');
+    let is_empty = text.bytes().skip(1).find(|byte| !byte.is_ascii_whitespace()) == Some(b']');
     if is_empty { 0 } else { commas + 1 }
 }
 
 impl Context<'_> {
     /// The text of [`Node::Unread`].
-    pub(super) fn text(&self, range: &Range<u32>) -> &[u8] {
+    pub(super) fn text(&self, range: &Range<u32>) -> &str {
         self.source.get(range.start as usize..range.end as usize).unwrap_or_default()
     }
 }
@@ -60,7 +60,7 @@ impl Context<'_> {
 /// Where the values of a map are lists of sections: in the document itself, one level down; or in a section.
 #[derive(Clone, Copy)]
 pub(super) struct Skim<'de> {
-    source: &'de [u8],
+    source: &'de str,
     is_section: bool,
 }
 
@@ -77,7 +77,7 @@ impl<'de> Skim<'de> {
         let range = start.and_then(|start| Some(start.try_into().ok()?..(start + text.len()).try_into().ok()?));
         match range.filter(|_| text.starts_with('[')) {
             Some(range) => Ok(Node::Unread(range)),
-            None => serde_json::from_slice(text.as_bytes()).map_err(serde::de::Error::custom),
+            None => serde_json::from_str(text).map_err(serde::de::Error::custom),
         }
     }
 }
@@ -90,7 +90,7 @@ mod tests {
 
     #[test]
     fn the_lists_of_sections_are_left_as_text_and_read_one_by_one() {
-        let source = br#" {"egress": {"mode": "Audit", "rules": [1, {"a": ["]", ","]}, "\",\\"]}, "rateLimits": [2]} "#;
+        let source = r#" {"egress": {"mode": "Audit", "rules": [1, {"a": ["]", ","]}, "\",\\"]}, "rateLimits": [2]} "#;
         let node = Node::skim(source).unwrap();
         let mut cx = Context::new(String::new(), 0);
         cx.source = source;
@@ -105,9 +105,9 @@ mod tests {
 
     #[test]
     fn a_list_that_is_not_json_after_all_is_said_so() {
-        assert_eq!(each(br#"[1, "\ud800"]"#, &mut |_, _| {}), None);
-        assert!(Node::skim(br#"{"egress":{"rules":[1,}}"#).is_err());
-        assert!(Node::skim(br#"{"egress":{"mode":"\ud800"}}"#).is_err());
-        assert!(Node::skim(b"{} {}").is_err());
+        assert_eq!(each(r#"[1, "\ud800"]"#, &mut |_, _| {}), None);
+        assert!(Node::skim(r#"{"egress":{"rules":[1,}}"#).is_err());
+        assert!(Node::skim(r#"{"egress":{"mode":"\ud800"}}"#).is_err());
+        assert!(Node::skim("{} {}").is_err());
     }
 }

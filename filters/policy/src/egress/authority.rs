@@ -6,10 +6,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// The longest label of a DNS name (RFC 1035 §2.3.4).
-const MAX_LABEL: usize = 63;
-/// The longest DNS name in text form.
-pub(super) const MAX_NAME: usize = 253;
+use crate::matching::is_name;
 
 /// Why an authority has no single reading.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,7 +97,7 @@ impl<'a> Authority<'a> {
 /// A name or a dotted quad, without port.
 fn parse_host(host: &[u8]) -> Result<Host<'_>, BadAuthority> {
     let name = host.strip_suffix(b".").unwrap_or(host);
-    if name.is_empty() || name.len() > MAX_NAME || !name.split(|&b| b == b'.').all(is_label) {
+    if !is_name(name) {
         return Err(BadAuthority::Malformed);
     }
     if !ends_in_number(name) {
@@ -108,14 +105,6 @@ fn parse_host(host: &[u8]) -> Result<Host<'_>, BadAuthority> {
     }
     // The whole host: `127.0.0.1.` is an address to some readers and a name to others.
     ipv4(host).map(|address| Host::Address(IpAddr::V4(address))).ok_or(BadAuthority::NumericHost)
-}
-
-/// Whether `label` is 1–63 of `[A-Za-z0-9_-]`, without a hyphen at either end.
-fn is_label(label: &[u8]) -> bool {
-    (1..=MAX_LABEL).contains(&label.len())
-        && label.iter().all(|&b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
-        && label.first() != Some(&b'-')
-        && label.last() != Some(&b'-')
 }
 
 /// Whether the last label is a number to any reader: all digits, or `0x` and hexadecimal digits, possibly none.

@@ -47,6 +47,9 @@ impl<'a> Form<'a> {
         if is_tunnel && authority.port.is_none() {
             return Err("connectWithoutPort");
         }
+        if request.repeats_pseudo_header() {
+            return Err("pseudoHeaderRepeated");
+        }
         let mut form = Form {
             authority,
             method: if is_connect && is_upgrade { b"GET" } else { request.method },
@@ -59,34 +62,17 @@ impl<'a> Form<'a> {
         Ok(form)
     }
 
-    /// One pass over all headers.
+    /// One pass over all headers; most of them are out at their first byte.
     fn look_at_headers(&mut self, request: &Request<'_>) -> Result<(), &'static str> {
-        let mut pseudo = [false; 5];
         for &(name, _) in request.headers() {
-            let seen = match name {
-                b":method" => 0,
-                b":scheme" => 1,
-                b":authority" => 2,
-                b":path" => 3,
-                b":protocol" => 4,
-                b"upgrade" => {
-                    self.has_upgrade = true;
-                    continue;
-                }
-                b"x-envoy-original-dst-host" => return Err("destinationOverrideHeader"),
-                b"x-original-url" | b"x-rewrite-url" => {
-                    self.has_path_override = true;
-                    continue;
-                }
-                name => {
-                    self.has_method_override |= METHOD_OVERRIDES.contains(&name);
-                    continue;
-                }
-            };
-            if let Some(seen) = pseudo.get_mut(seen)
-                && std::mem::replace(seen, true)
-            {
-                return Err("pseudoHeaderRepeated");
+            match name {
+                [b'u', ..] => self.has_upgrade |= name == b"upgrade",
+                [b'x', ..] => match name {
+                    b"x-envoy-original-dst-host" => return Err("destinationOverrideHeader"),
+                    b"x-original-url" | b"x-rewrite-url" => self.has_path_override = true,
+                    name => self.has_method_override |= METHOD_OVERRIDES.contains(&name),
+                },
+                _ => {}
             }
         }
         Ok(())

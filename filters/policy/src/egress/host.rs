@@ -2,7 +2,7 @@
 
 use super::authority::ends_in_number;
 use crate::document::{At, Context, Decode, Node, wrong_kind};
-use crate::matching::HostPattern;
+use crate::matching::{HostPattern, is_name};
 
 /// An exact name, or `*.` and a name of at least two labels.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -25,6 +25,10 @@ impl Decode for EgressHost {
 /// What is wrong for an allowlist in particular, and what would be right.
 fn special(text: &str) -> Option<(&'static str, Option<String>)> {
     let name = text.strip_prefix("*.").unwrap_or(text);
+    if is_name(name.as_bytes()) && !ends_in_number(name.as_bytes()) && (text == name || name.as_bytes().contains(&b'.'))
+    {
+        return None;
+    }
     if matches!(text, "*" | "*." | "*.*") {
         return Some(("covers every host", Some("name the hosts, or a star over a name: *.example.com".to_owned())));
     }

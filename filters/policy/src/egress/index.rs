@@ -118,15 +118,9 @@ impl Destinations {
     }
 
     /// Shows every entry that [`Destinations::denies`] means.
-    pub fn each_denying(
-        &self,
-        host: &Host<'_>,
-        mut port: impl FnMut() -> Option<u16>,
-        mut each: impl FnMut(&Entry),
-    ) {
-        let mut covers = |entry: &Entry| {
-            entry.ports.as_deref().is_none_or(|ports| port().is_none_or(|port| ports.contains(&port)))
-        };
+    pub fn each_denying(&self, host: &Host<'_>, mut port: impl FnMut() -> Option<u16>, mut each: impl FnMut(&Entry)) {
+        let mut covers =
+            |entry: &Entry| entry.ports.as_deref().is_none_or(|ports| port().is_none_or(|port| ports.contains(&port)));
         let mut visit = |bucket: &Bucket| bucket.entries.iter().filter(|entry| covers(entry)).for_each(&mut each);
         self.covering(host, &mut visit);
         if let Host::Address(IpAddr::V6(address)) = host

@@ -42,8 +42,8 @@ use crate::request::Request;
 use counts::Counters;
 use form::{Form, hosts_agree};
 use index::Destinations;
-use search::{Facts, Found, Search};
 pub use search::Port;
+use search::{Facts, Found, Search};
 
 /// The section, ready to decide.
 #[derive(Debug)]

@@ -5,8 +5,8 @@ use std::net::IpAddr;
 
 use super::authority::Host;
 use super::connection::{Connection, Verdict};
-use super::{Refusal, Rule};
 use super::search::Port;
+use super::{Refusal, Rule};
 use crate::decision::{Action, Decision, Response, Section};
 use crate::environment::Environment;
 use crate::request::Request;
@@ -106,11 +106,7 @@ impl Outcome {
 
 /// The decision as one line of JSON: the same keys in the same order for every outcome, `null` for what is not known.
 /// `None` when no egress decision was made; the environment is asked for the port where it is not known yet. The query is never in it: it carries secrets.
-pub fn log_line(
-    request: &Request<'_>,
-    decision: &Decision<'_>,
-    environment: &mut impl Environment,
-) -> Option<String> {
+pub fn log_line(request: &Request<'_>, decision: &Decision<'_>, environment: &mut impl Environment) -> Option<String> {
     let report = decision.egress.as_ref()?;
     let outcome = Outcome::of(decision)?;
     let why = decision.reason.filter(|_| outcome != Outcome::Allow);

@@ -56,7 +56,10 @@ enum By<T> {
 
 /// Values of named fields.
 #[derive(Debug)]
-struct FieldMap<T>(Map<Box<[u8]>, FieldValues<T>>);
+struct FieldMap<T> {
+    fields: Map<Box<[u8]>, FieldValues<T>>,
+    names: Names,
+}
 
 #[derive(Debug)]
 struct FieldValues<T> {
@@ -66,9 +69,35 @@ struct FieldValues<T> {
     present: Option<T>,
 }
 
+/// Which names a table may have, at a glance: a Bloom filter of one bit a name, by length and last byte. Most headers
+/// of a request are none that a policy has a condition on, and need not be hashed then.
+#[derive(Clone, Copy, Debug, Default)]
+struct Names(u64);
+
+impl Names {
+    /// A filter with one name.
+    const fn of(name: &[u8]) -> Names {
+        let last = match name.last() {
+            Some(last) => *last as usize,
+            None => 0,
+        };
+        Names(1 << ((name.len() + last * 7) % 64))
+    }
+
+    /// Adds the names of another.
+    const fn add(&mut self, other: Names) {
+        self.0 |= other.0;
+    }
+
+    /// Whether any name of `other` may be here; `false` is certain.
+    const fn may_have(self, other: Names) -> bool {
+        self.0 & other.0 != 0
+    }
+}
+
 impl<T> Default for FieldMap<T> {
     fn default() -> Self {
-        FieldMap(Map::default())
+        FieldMap { fields: Map::default(), names: Names::default() }
     }
 }
 
@@ -153,7 +182,12 @@ impl<T> FieldMap<T> {
     where
         T: Default,
     {
-        self.0.entry(name.into()).or_default().exact.entry(value.into()).or_default()
+        self.field(name).exact.entry(value.into()).or_default()
+    }
+
+    fn field(&mut self, name: &[u8]) -> &mut FieldValues<T> {
+        self.names.add(Names::of(name));
+        self.fields.entry(name.into()).or_default()
     }
 
     /// Shows what is filed under each of the request's `fields`. A field repeated with the same value is shown
@@ -163,7 +197,10 @@ impl<T> FieldMap<T> {
         I: Iterator<Item = (&'a [u8], &'a [u8])> + Clone,
     {
         for (i, (name, value)) in fields.clone().enumerate() {
-            let Some(values) = self.0.get(name) else { continue };
+            if !self.names.may_have(Names::of(name)) {
+                continue;
+            }
+            let Some(values) = self.fields.get(name) else { continue };
             let mut earlier = fields.clone().take(i).filter(|(n, _)| *n == name);
             let (first, repeated) = match earlier.next() {
                 None => (true, false),
@@ -183,7 +220,8 @@ impl<T> FieldMap<T> {
             exact: values.exact.into_iter().map(|(value, t)| (value, convert(t))).collect(),
             present: values.present.map(&mut *convert),
         };
-        FieldMap(self.0.into_iter().map(|(name, v)| (name, values(v, &mut convert))).collect())
+        let fields = self.fields.into_iter().map(|(name, v)| (name, values(v, &mut convert))).collect();
+        FieldMap { fields, names: self.names }
     }
 }
 
@@ -360,7 +398,7 @@ fn place<'t>(by: &'t mut By<Vec<u32>>, key: Key<'_>) -> Option<&'t mut Vec<u32>>
         (By::Method(map), Key::Method(method)) => Some(map.entry(method.into()).or_default()),
         (By::Header(map) | By::Query(map) | By::Cookie(map), Key::Value(name, value)) => Some(map.exact(name, value)),
         (By::Header(map) | By::Query(map) | By::Cookie(map), Key::Present(name)) => {
-            Some(map.0.entry(name.into()).or_default().present.get_or_insert_default())
+            Some(map.field(name).present.get_or_insert_default())
         }
         _ => None,
     }

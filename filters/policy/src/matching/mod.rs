@@ -12,6 +12,7 @@ mod trie;
 
 #[cfg(feature = "explain")]
 pub use explain::Verdict;
+pub(crate) use host::is_name;
 pub use host::{BadHost, HostPattern, HostSet, HostTrie};
 pub use index::Index;
 pub use path::{PathMatch, PathMatchType, PathTrie};

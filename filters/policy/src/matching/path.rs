@@ -64,7 +64,6 @@ impl Decode for PathMatch {
 
 /// Refuses literal paths that no request could ever have, by the rules of the Gateway API's `HTTPPathMatch`.
 fn check_literal(value: &str, at: &At<'_>, cx: &mut Context) -> Option<()> {
-    let node = Node::String(value.to_owned());
     let problem = if !value.starts_with('/') {
         Some(("must begin with a slash", Some(format!("write /{value}"))))
     } else if value.contains(['?', '#']) {
@@ -80,9 +79,9 @@ fn check_literal(value: &str, at: &At<'_>, cx: &mut Context) -> Option<()> {
             .collect();
         let help = (bad >= 0x20 && bad != 0x7f).then(|| format!("write it percent-encoded: {encoded}"));
         Some(("has characters that no request path can have", help))
-    } else if value.contains("//")
-        || value.split('/').any(|segment| segment == "." || segment == "..")
-        || value.to_ascii_lowercase().contains("%2f")
+    } else if value.as_bytes().windows(2).any(|two| two == b"//")
+        || value.as_bytes().split(|&b| b == b'/').any(|segment| matches!(segment, b"." | b".."))
+        || value.as_bytes().windows(3).any(|three| three.eq_ignore_ascii_case(b"%2f"))
     {
         let help = "leave out //, /./, /../ and %2F: proxies resolve them before a rule sees the path";
         Some(("is not in normal form", Some(help.to_owned())))
@@ -92,7 +91,7 @@ fn check_literal(value: &str, at: &At<'_>, cx: &mut Context) -> Option<()> {
     match problem {
         None => Some(()),
         Some((message, help)) => {
-            cx.problem(at, &node, message, help);
+            cx.problem(at, &Node::String(value.to_owned()), message, help);
             None
         }
     }
