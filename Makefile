@@ -5,7 +5,7 @@
 # One thing after the other: cargo uses all cores by itself.
 .NOTPARALLEL:
 
-export ONCE VERSION BUILDER CLUSTER ROUNDS SECONDS_EACH ONLY WRITE
+export ONCE VERSION BUILDER CLUSTER ROUNDS SECONDS_EACH ONLY WRITE SCENARIO
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -67,6 +67,9 @@ meter: build ## Count what the modules of dist/ cost, against meter/budget.json
 
 meter-update: build ## Make what they cost now the budget
 	@PENSTOCK_DIST=$(CURDIR)/dist cargo run --quiet --package penstock-meter --locked -- --update
+
+profile: setup-run ## Show which functions a scenario of the meter spends its instructions in (SCENARIO=...)
+	@scripts/profile.sh
 
 lint: setup ## Check format, clippy, documentation, licences, scripts
 	@scripts/lint.sh

@@ -1,6 +1,11 @@
 //! What an allowlist costs to load and a request to decide, by the number of rules: `cargo bench -p penstock-policy`.
 
-#![allow(clippy::unwrap_used, missing_docs, reason = "a benchmark stops at the first surprise")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    missing_docs,
+    reason = "a benchmark stops at the first surprise"
+)]
 
 use divan::{Bencher, black_box};
 use penstock_policy::module::EgressAllowlist;
@@ -8,28 +13,41 @@ use penstock_policy::wire::{WireRequest, World};
 use penstock_policy::{Header, Policy, Request, Scratch, Timestamp};
 use serde_json::json;
 
-const RULES: [usize; 3] = [10, 1_000, 100_000];
+const RULES: [usize; 4] = [10, 1_000, 10_000, 100_000];
 
 fn main() {
     divan::main();
 }
 
-fn document(rules: usize) -> String {
-    let rule = |i| json!({"name": format!("r{i}"), "to": [{"host": format!("h{i}.example.com"), "ports": [443]}]});
+/// By what the rules name their destinations.
+const SHAPES: [&str; 2] = ["host", "cidr"];
+
+fn destination(shape: &str, i: usize) -> String {
+    match shape {
+        "host" => format!("h{i}.example.com"),
+        _ => format!("10.{}.{}.{}", i >> 16, (i >> 8) & 255, i & 255),
+    }
+}
+
+fn document(shape: &str, rules: usize) -> String {
+    let length = if shape == "cidr" { "/32" } else { "" };
+    let to = |i| format!("{}{length}", destination(shape, i));
+    let rule = |i| json!({"name": format!("r{i}"), "to": [{shape: to(i), "ports": [443]}]});
     json!({"egress": {"rules": (0..rules).map(rule).collect::<Vec<_>>()}}).to_string()
 }
 
-#[divan::bench(args = RULES, sample_count = 5, sample_size = 1)]
-fn load(bencher: Bencher<'_, '_>, rules: usize) {
-    let document = document(rules);
+#[divan::bench(args = RULES, consts = [0, 1], sample_count = 5, sample_size = 1)]
+fn load<const SHAPE: usize>(bencher: Bencher<'_, '_>, rules: usize) {
+    let document = document(SHAPES[SHAPE], rules);
     bencher.bench(|| Policy::<EgressAllowlist>::from_json(black_box(document.as_bytes())).unwrap());
 }
 
-#[divan::bench(args = RULES)]
-fn decide(bencher: Bencher<'_, '_>, rules: usize) {
-    let policy = Policy::<EgressAllowlist>::from_json(document(rules).as_bytes()).unwrap();
+#[divan::bench(args = RULES, consts = [0, 1])]
+fn decide<const SHAPE: usize>(bencher: Bencher<'_, '_>, rules: usize) {
+    let shape = SHAPES[SHAPE];
+    let policy = Policy::<EgressAllowlist>::from_json(document(shape, rules).as_bytes()).unwrap();
     let request: WireRequest = serde_json::from_value(json!({
-        "method": "GET", "scheme": "https", "authority": format!("h{}.example.com", rules / 2), "path": "/v1/things?page=2",
+        "method": "GET", "scheme": "https", "authority": destination(shape, rules / 2), "path": "/v1/things?page=2",
         "headers": [["user-agent", "bench"], ["accept", "*/*"], ["x-request-id", "1"]], "destinationPort": 443,
     }))
     .unwrap();
@@ -40,6 +58,6 @@ fn decide(bencher: Bencher<'_, '_>, rules: usize) {
         let scratch = Scratch::default();
         let mut environment = request.environment(&mut world);
         let decision = policy.decide(&Request::new(&headers).with_scratch(&scratch), &mut environment);
-        black_box(decision.rule.is_some())
+        assert!(decision.rule.is_some());
     });
 }

@@ -7,6 +7,7 @@
 mod cpu;
 mod latency;
 mod report;
+mod scale;
 mod scenario;
 mod wrk;
 
@@ -53,7 +54,7 @@ pub fn run(options: &Options) -> Result<String> {
     let wanted =
         |name: &str| options.only.is_empty() || name == scenario::NONE || options.only.iter().any(|only| only == name);
     scenarios.retain(|scenario| wanted(&scenario.name));
-    let envoy = start(&scenarios)?;
+    let envoy = start(&scenarios, 1)?;
     cpu::pin(envoy.pid(), cpu::ENVOY)?;
     for scenario in &scenarios {
         scenario.check(&envoy)?;
@@ -73,6 +74,7 @@ pub fn run(options: &Options) -> Result<String> {
             }
         }
     }
+    let scale = if options.only.is_empty() { Some(scale::measure(options)?) } else { None };
     let rate = half_of_capacity(&all);
     for figures in all.iter_mut().filter(|figures| figures.scenario.timed) {
         eprintln!("latency of {} at {rate} requests a second", figures.scenario.title);
@@ -80,11 +82,14 @@ pub fn run(options: &Options) -> Result<String> {
         figures.latency = Some(latency::measure(address, rate, Duration::from_secs(options.seconds * 3))?);
     }
     let envoy_version = envoy.admin().json("/server_info")?;
-    Ok(report::page(&all, options, rate, envoy_version.get("version").and_then(|version| version.as_str())))
+    let mut page = report::page(&all, options, rate, envoy_version.get("version").and_then(|version| version.as_str()));
+    page.push_str(&scale.map(|scale| scale.page()).unwrap_or_default());
+    page.push_str(&report::raw(&all));
+    Ok(page)
 }
 
-fn start(scenarios: &[Scenario]) -> Result<Envoy> {
-    let mut bootstrap = Bootstrap::new()?.concurrency(1).log_level("error,wasm:error");
+fn start(scenarios: &[Scenario], workers: usize) -> Result<Envoy> {
+    let mut bootstrap = Bootstrap::new()?.concurrency(workers).log_level("error,wasm:error");
     for scenario in scenarios {
         bootstrap = bootstrap.listener(scenario.listener()?);
     }

@@ -40,7 +40,7 @@ impl Costs<'_> {
     }
 }
 
-/// The whole of `docs/performance.md`.
+/// `docs/performance.md` up to what depends on the size of policies and on the workers.
 pub(super) fn page(all: &[Figures], options: &Options, rate: u64, envoy: Option<&str>) -> String {
     let costs = Costs { all };
     let mut page = String::from(HEAD);
@@ -55,7 +55,6 @@ pub(super) fn page(all: &[Figures], options: &Options, rate: u64, envoy: Option<
     table(&mut page, &costs);
     goals(&mut page, &costs);
     latencies(&mut page, all, rate);
-    raw(&mut page, all);
     page
 }
 
@@ -126,13 +125,15 @@ fn latencies(page: &mut String, all: &[Figures], rate: u64) {
     }
 }
 
-fn raw(page: &mut String, all: &[Figures]) {
-    page.push_str("\n## Raw numbers\n\nµs of CPU a request, round by round:\n\n```text\n");
+/// The end of the page.
+pub(super) fn raw(all: &[Figures]) -> String {
+    let mut page = String::from("\n## Raw numbers\n\nµs of CPU a request, round by round:\n\n```text\n");
     for figures in all {
         let rounds: Vec<String> = figures.cpu.iter().map(|cpu| format!("{cpu:.2}")).collect();
         let _ = writeln!(page, "{:<18} {}", figures.scenario.name, rounds.join(" "));
     }
     page.push_str("```\n");
+    page
 }
 
 fn machine() -> String {
