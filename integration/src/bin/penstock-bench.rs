@@ -20,16 +20,18 @@ fn main() -> ExitCode {
     }
 }
 
-/// `ROUNDS`, `SECONDS_EACH` and `ONLY` (names of scenarios, comma-separated) of the environment.
+/// `ROUNDS`, `SECONDS_EACH` and `ONLY` (names of scenarios, comma-separated) of the environment; make sets those that nobody has
+/// given to nothing.
 fn options() -> Result<Options> {
+    let given = |name| env::var(name).ok().filter(|value| !value.is_empty());
     let mut options = Options::default();
-    if let Ok(rounds) = env::var("ROUNDS") {
+    if let Some(rounds) = given("ROUNDS") {
         options.rounds = rounds.parse().context("ROUNDS")?;
     }
-    if let Ok(seconds) = env::var("SECONDS_EACH") {
+    if let Some(seconds) = given("SECONDS_EACH") {
         options.seconds = seconds.parse().context("SECONDS_EACH")?;
     }
-    if let Ok(only) = env::var("ONLY") {
+    if let Some(only) = given("ONLY") {
         options.only = only.split(',').map(str::to_owned).collect();
     }
     Ok(options)
