@@ -32,6 +32,8 @@ pub(crate) struct FakeHost {
     pub(crate) broken: Vec<(&'static str, u32)>,
     pub(crate) calls: Vec<&'static str>,
     pub(crate) log: Vec<(u32, String)>,
+    /// What the log takes; `None`: from info on.
+    pub(crate) lowest_level: Option<u32>,
     pub(crate) metrics: Vec<(String, i64)>,
     pub(crate) filter_state: Vec<(String, String)>,
     pub(crate) sent: Option<Sent>,
@@ -131,7 +133,7 @@ pub(crate) unsafe fn proxy_get_log_level(level: *mut u32) -> u32 {
     if let Some(status) = enter("proxy_get_log_level") {
         return status;
     }
-    unsafe { level.write(2) };
+    unsafe { level.write(with(|host| host.lowest_level.unwrap_or(2))) };
     0
 }
 

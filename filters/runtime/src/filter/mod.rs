@@ -90,10 +90,12 @@ impl<M: Runs> Plugin<M> {
         }
     }
 
-    fn look_at_expiry(&self) {
+    /// Looks up what does not change with each request.
+    fn look_up(&self) {
         if M::MODULE.runs(Section::Egress)
             && let Some(egress) = self.policy.egress()
         {
+            egress::look_at_log_level();
             self.expiry.look(egress);
         }
     }
@@ -190,10 +192,7 @@ impl<M: Runs> Vm<M> {
         }
         let expiry = if policy.egress().is_some() { egress::Expiry::new() } else { egress::Expiry::default() };
         let configured = Rc::new(Plugin { policy, counters: RefCell::new(counters), expiry });
-        configured.look_at_expiry();
-        if M::MODULE.runs(Section::Egress) {
-            egress::look_at_log_level();
-        }
+        configured.look_up();
         // The old one is dropped outside of `state`.
         let replaced = self.state(|state| state.set_plugin(plugin, configured));
         replaced.is_some()
@@ -203,10 +202,7 @@ impl<M: Runs> Vm<M> {
     pub fn tick(&self, plugin: u32) {
         if let Some(plugin) = self.state(|state| state.plugin(plugin).cloned()).flatten() {
             plugin.flush();
-            plugin.look_at_expiry();
-            if M::MODULE.runs(Section::Egress) {
-                egress::look_at_log_level();
-            }
+            plugin.look_up();
         }
     }
 

@@ -123,6 +123,28 @@ fn counts_reach_the_host_once_a_second_and_at_the_end() {
 }
 
 #[test]
+fn what_the_log_takes_is_asked_once_a_second_and_not_with_each_request() {
+    fresh();
+    assert!(configured(PLUGIN, r#"{"egress":{"rules":[{"name":"r","to":[{"host":"a.test"}]}]}}"#));
+    let lines = || {
+        with(|host| host.log.clear());
+        assert_eq!(request(PLUGIN, &[]), Flow::Continue);
+        with(|host| {
+            assert!(!host.calls.contains(&"proxy_get_log_level"));
+            host.log.clone()
+        })
+    };
+    assert!(lines().is_empty());
+    with(|host| host.lowest_level = Some(LogLevel::Debug as u32));
+    vm().tick(PLUGIN);
+    let [(level, line)] = &lines()[..] else { panic!("no line") };
+    assert!(*level == LogLevel::Debug as u32 && line.starts_with(r#"{"egress":"allow""#), "{line}");
+    with(|host| host.lowest_level = None);
+    vm().tick(PLUGIN);
+    assert!(lines().is_empty());
+}
+
+#[test]
 fn a_reload_that_leaves_a_limit_as_it_was_keeps_what_was_taken() {
     fresh();
     assert!(configured(PLUGIN, LIMITS));
