@@ -279,14 +279,6 @@ fn a_sidecar_limits_what_comes_in() -> Result<()> {
         })
         .to_string(),
     )?;
-    // There is no certificate authority here, and a listener that may speak mTLS waits for its certificate.
-    mesh.cluster.apply(
-        &json!({
-            "apiVersion": "security.istio.io/v1", "kind": "PeerAuthentication",
-            "metadata": {"name": "default", "namespace": "shop"}, "spec": {"mtls": {"mode": "DISABLE"}},
-        })
-        .to_string(),
-    )?;
     mesh.cluster.apply(&mesh.kustomization("sidecar", &[])?)?;
     let mut proxy =
         Pod::new(Role::Sidecar, "shop", "checkout-1", &[("app", "checkout")]).start(&mesh.cluster, &mesh.istio)?;
