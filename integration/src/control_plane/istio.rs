@@ -179,7 +179,6 @@ impl<'a> Pod<'a> {
             "proxyAdminPort": admin,
             "statusPort": status,
             "concurrency": 2,
-            "interceptionMode": "NONE",
         });
         // The agent keeps modules in a folder that cannot be configured: here each has its own, as in a Pod.
         let data = folder.join("var-lib");
@@ -213,6 +212,8 @@ impl<'a> Pod<'a> {
                 ("SERVICE_ACCOUNT", self.account),
                 ("ISTIOD_SAN", ISTIOD),
                 ("ISTIO_META_CLUSTER_ID", "Kubernetes"),
+                // Nothing redirects traffic into it.
+                ("ISTIO_META_INTERCEPTION_MODE", "NONE"),
                 ("POD_NAMESPACE", self.namespace),
                 ("INSTANCE_IP", &self.address.to_string()),
                 ("ISTIO_METAJSON_LABELS", labels),

@@ -2,149 +2,20 @@
 //! Envoy.
 
 use std::fs;
-use std::process::Command;
-use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
-use penstock_integration::control_plane::{Access, Cluster, Istio, Pod, Proxy, Registry, Role, eventually, free_port};
-use penstock_integration::http::{self, Protocol, Request, Response};
-use penstock_integration::{Reply, Traffic, Upstream, workspace};
+use anyhow::{Result, bail, ensure};
+use penstock_integration::control_plane::{Access, Pod, Role, eventually, free_port};
+use penstock_integration::http::{Request, Response};
+use penstock_integration::{Traffic, workspace};
 use serde_json::json;
 
-const NEEDS: &str = "see `make e2e-istio`";
+mod egress;
+mod mesh;
 
-/// A mesh with an ingress gateway, the services behind it, and a registry with the modules.
-struct Mesh {
-    cluster: Cluster,
-    istio: Istio,
-    registry: Registry,
-    port: u16,
-    _upstreams: Vec<Upstream>,
-}
-
-impl Mesh {
-    fn start(access: &Access) -> Result<Self> {
-        let cluster = Cluster::start()?;
-        let istio = Istio::start(&cluster).context(NEEDS)?;
-        let registry = Registry::start(access)?;
-        cluster.namespace("shop", &[])?;
-        let port = free_port()?;
-        cluster.apply(&gateway_service(port))?;
-        let mut upstreams = Vec::new();
-        for (host, versions) in [("shop", ["stable", "beta"]), ("reviews", ["v1", "v2"])] {
-            let mut endpoints = Vec::new();
-            for version in versions {
-                let upstream = upstream(&format!("{host}-{version}"))?;
-                endpoints.push(json!({
-                    "address": "127.0.0.1",
-                    "ports": {"http": upstream.address().port()},
-                    "labels": {"version": version},
-                }));
-                upstreams.push(upstream);
-            }
-            cluster.apply(&service(host, &endpoints))?;
-        }
-        let mesh = Mesh { cluster, istio, registry, port, _upstreams: upstreams };
-        for module in ["suite", "rate-limit", "egress-allowlist"] {
-            mesh.push(&workspace::module(module)?.display().to_string(), &format!("{module}:0.1.0"))?;
-        }
-        Ok(mesh)
-    }
-
-    /// Pushes a module; gives the digest of its image.
-    fn push(&self, module: &str, name: &str) -> Result<String> {
-        let to = format!("{}/penstock/{name}", self.registry.address());
-        let output = Command::new(workspace::module("suite")?.with_file_name("penstock"))
-            .args(["image", "push", module, &to])
-            .env("DOCKER_CONFIG", self.registry.docker_config()?)
-            .output()?;
-        ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        let printed = String::from_utf8(output.stdout)?;
-        let image = printed.lines().next().and_then(|line| line.split_once('@')).context("no digest")?;
-        Ok(image.1.to_owned())
-    }
-
-    /// An overlay of `istio/` with the test's registry, and with these texts replaced, each of which must be there.
-    fn kustomization(&self, folder: &str, replacements: &[(&str, &str)]) -> Result<String> {
-        let path = workspace::root().join("istio").join(folder).display().to_string();
-        let mut text = self.cluster.kubectl(["kustomize", &path])?;
-        let address = self.registry.address().to_string();
-        for (from, to) in [("registry.example.com", address.as_str())].iter().chain(replacements) {
-            ensure!(text.contains(from), "{folder} has no {from:?}");
-            text = text.replace(from, to);
-        }
-        Ok(text)
-    }
-
-    fn gateway(&self, name: &str) -> Result<Proxy> {
-        Pod::new(Role::Gateway, "istio-system", name, &[("istio", "ingressgateway")])
-            .variable("ISTIO_BOOTSTRAP_OVERRIDE", self.bootstrap_override()?)
-            .start(&self.cluster, &self.istio)
-    }
-
-    /// What the injector would mount for the annotation `sidecar.istio.io/bootstrapOverride`.
-    fn bootstrap_override(&self) -> Result<String> {
-        let config = self.cluster.get("configmap", "istio-system", "penstock-stats-tags")?;
-        let text =
-            config.pointer("/data/custom_bootstrap.json").and_then(|text| text.as_str()).context("no bootstrap")?;
-        let path = self.cluster.folder().join("custom_bootstrap.json");
-        fs::write(&path, text)?;
-        Ok(path.display().to_string())
-    }
-
-    fn ask(&self, request: &Request) -> Result<Response> {
-        ask(self.port, request)
-    }
-
-    /// Asks until it is answered so.
-    fn expect(&self, what: &str, request: &Request, holds: impl Fn(&Response) -> bool) -> Result<Response> {
-        eventually(what, || {
-            let response = self.ask(request)?;
-            ensure!(holds(&response), "{response:?}");
-            Ok(response)
-        })
-    }
-}
-
-fn ask(port: u16, request: &Request) -> Result<Response> {
-    http::send(Protocol::Http1, ([127, 0, 0, 1], port).into(), request)
-}
-
-/// Answers with its name in `x-upstream`, after a while: four clients make 200 requests a second of it.
-fn upstream(name: &str) -> Result<Upstream> {
-    let reply = Reply::Status(200, vec![("x-upstream".to_owned(), name.to_owned())]);
-    Upstream::forgetful(move |_| Reply::After(Duration::from_millis(20), Box::new(reply.clone())))
-}
-
-fn gateway_service(port: u16) -> String {
-    json!({
-        "apiVersion": "v1", "kind": "Service",
-        "metadata": {"name": "istio-ingressgateway", "namespace": "istio-system"},
-        "spec": {"selector": {"istio": "ingressgateway"}, "ports": [{"name": "http", "port": 80, "targetPort": port}]},
-    })
-    .to_string()
-}
-
-/// A service of the namespace `shop`. Not a Kubernetes Service, whose endpoints must not be on loopback.
-fn service(name: &str, endpoints: &[serde_json::Value]) -> String {
-    json!({
-        "apiVersion": "networking.istio.io/v1", "kind": "ServiceEntry",
-        "metadata": {"name": name, "namespace": "shop"},
-        "spec": {
-            "hosts": [format!("{name}.shop.svc.cluster.local")],
-            "ports": [{"number": 80, "name": "http", "protocol": "HTTP"}],
-            "resolution": "STATIC", "location": "MESH_INTERNAL", "endpoints": endpoints,
-        },
-    })
-    .to_string()
-}
+use mesh::{Mesh, ask, is_from, upstream};
 
 fn shop(path: &str) -> Request {
     Request::get(path).at("shop.example.com")
-}
-
-fn is_from(upstream: &str) -> impl Fn(&Response) -> bool {
-    move |response: &Response| response.header("x-upstream").as_deref() == Some(upstream)
 }
 
 /// The suite with other bytes: a custom section that nobody reads.
@@ -293,82 +164,6 @@ fn a_sidecar_limits_what_comes_in() -> Result<()> {
         (0..30).map(|_| ask(port, &tenant("greedy"))).find(|answer| !answer.as_ref().is_ok_and(|it| it.status == 200));
     ensure!(matches!(&refused, Some(Ok(response)) if response.status == 429), "no limit: {refused:?}");
     ensure!(ask(port, &tenant("other"))?.status == 200, "one tenant's limit is another's");
-    Ok(())
-}
-
-/// The plugin of `istio/egress` on a gateway of its own. Without certificates: what the manifests say of mutual TLS and of callers is
-/// left out here, and tested with Envoy alone (`egress.rs`, `envoy_configs.rs`).
-#[test]
-#[ignore = "needs `make control-planes`; `make e2e` runs it"]
-fn the_egress_gateway_lets_out_what_the_policy_lists() -> Result<()> {
-    let mesh = Mesh::start(&Access::Open)?;
-    let outside = upstream("stripe")?;
-    let port = free_port()?;
-    let labels = json!({"istio": "egressgateway"});
-    for object in [
-        json!({
-            "apiVersion": "v1", "kind": "Service", "metadata": {"name": "istio-egressgateway", "namespace": "istio-system"},
-            "spec": {"selector": labels, "ports": [{"name": "http", "port": 80, "targetPort": port}]},
-        }),
-        json!({
-            "apiVersion": "networking.istio.io/v1", "kind": "Gateway",
-            "metadata": {"name": "egress", "namespace": "istio-system"},
-            "spec": {"selector": labels, "servers": [
-                {"port": {"number": 80, "name": "http", "protocol": "HTTP"}, "hosts": ["*"]},
-            ]},
-        }),
-        json!({
-            "apiVersion": "networking.istio.io/v1", "kind": "ServiceEntry",
-            // Not in the gateway's namespace: with one address for all, Istio would take the gateway for one of its endpoints.
-            "metadata": {"name": "stripe", "namespace": "shop"},
-            "spec": {
-                "hosts": ["api.stripe.com"], "location": "MESH_EXTERNAL", "resolution": "STATIC",
-                "ports": [{"number": 80, "name": "http", "protocol": "HTTP"}],
-                "endpoints": [{"address": "127.0.0.1", "ports": {"http": outside.address().port()}}],
-            },
-        }),
-        json!({
-            "apiVersion": "networking.istio.io/v1", "kind": "VirtualService",
-            "metadata": {"name": "stripe", "namespace": "istio-system"},
-            "spec": {
-                "hosts": ["*"], "gateways": ["egress"],
-                "http": [{"route": [{"destination": {"host": "api.stripe.com", "port": {"number": 80}}}]}],
-            },
-        }),
-    ] {
-        mesh.cluster.apply(&object.to_string())?;
-    }
-    let mut plugin = fs::read_to_string(workspace::root().join("istio/egress/wasm-plugin.yaml"))?;
-    let registry = mesh.registry.address().to_string();
-    for (from, to) in [
-        ("registry.example.com", registry.as_str()),
-        ("identity: {peerCertificate: {}}", ""),
-        ("from: [\"spiffe://cluster.local/ns/payments/sa/checkout\"]", ""),
-    ] {
-        ensure!(plugin.contains(from), "the plugin has no {from:?}");
-        plugin = plugin.replace(from, to);
-    }
-    mesh.cluster.apply(&plugin)?;
-    let mut proxy = Pod::new(Role::Gateway, "istio-system", "egress-1", &[("istio", "egressgateway")])
-        .start(&mesh.cluster, &mesh.istio)?;
-    proxy.wait_for_listener(port)?;
-    let charges = Request::new("POST", "api.stripe.com", "/v1/charges");
-    eventually("an answer from outside", || {
-        let response = ask(port, &charges)?;
-        ensure!(is_from("stripe")(&response), "{response:?}");
-        Ok(())
-    })?;
-    let before = outside.requests();
-    for (request, reason) in [
-        (Request::new("GET", "evil.test", "/"), "hostNotAllowed"),
-        (Request::new("DELETE", "api.stripe.com", "/v1/charges"), "methodNotAllowed"),
-        (Request::new("GET", "api.stripe.com", "/v1/charges/../refunds"), "pathNotAllowed"),
-    ] {
-        let response = ask(port, &request)?;
-        let said = response.json().get("reason").and_then(|reason| reason.as_str()).map(str::to_owned);
-        ensure!(response.status == 403 && said.as_deref() == Some(reason), "{reason}: {response:?}");
-    }
-    ensure!(outside.requests() == before, "a refused request went out");
     Ok(())
 }
 
