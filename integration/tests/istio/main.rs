@@ -11,6 +11,7 @@ use serde_json::json;
 
 mod egress;
 mod mesh;
+mod waypoint;
 
 use mesh::{Mesh, ask, is_from, upstream};
 
