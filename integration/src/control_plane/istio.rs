@@ -10,6 +10,7 @@ use tempfile::TempDir;
 
 use super::cluster::Cluster;
 use super::process::{Process, eventually, free_port, tool};
+use super::tokens;
 use crate::admin::Admin;
 use crate::http::{self, Protocol, Request};
 use crate::workspace;
@@ -180,6 +181,7 @@ impl<'a> Pod<'a> {
             "statusPort": status,
             "concurrency": 2,
         });
+        let hosts = tokens::hosts(folder)?;
         // The agent keeps modules in a folder that cannot be configured: here each has its own, as in a Pod.
         let data = folder.join("var-lib");
         fs::create_dir_all(data.join("istio/data"))?;
@@ -204,9 +206,9 @@ impl<'a> Pod<'a> {
                 "--mount-proc",
                 "sh",
                 "-c",
-                "mount --bind \"$0\" /var/lib && exec \"$@\"",
+                "mount --bind \"$0\" /etc/hosts && mount --bind \"$1\" /var/lib && shift && exec \"$@\"",
             ]);
-            command.arg(&data).arg(&agent).args(["proxy", role]);
+            command.arg(&hosts).arg(&data).arg(&agent).args(["proxy", role]);
             command.args(["--domain", &format!("{}.svc.cluster.local", self.namespace)]);
             command.arg("--templateFile").arg(&template);
             command.args(["--proxyLogLevel=warning", "--proxyComponentLogLevel=wasm:info"]);
