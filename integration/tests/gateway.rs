@@ -4,11 +4,12 @@
 use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use penstock_integration::control_plane::{Access, Cluster, EnvoyGateway, Registry, eventually, free_port};
+use penstock_integration::control_plane::{
+    Access, Cluster, EnvoyGateway, Registry, Tokens, eventually, free_port, hosts, with_hosts,
+};
 use penstock_integration::http::{self, Protocol, Request, Response};
 use penstock_integration::{Reply, Traffic, Upstream, workspace};
 use serde_json::{Value, json};
@@ -50,21 +51,8 @@ impl Site {
             upstreams.push(Upstream::at((address, service_port).into(), move |_| slow.clone())?);
         }
         let site = Site { cluster, gateway, registry, port: free_port()?, service_port, _upstreams: upstreams };
-        site.push(&workspace::module("suite")?.display().to_string(), "suite:0.1.0")?;
+        push(&site.registry, &workspace::module("suite")?.display().to_string(), "suite:0.1.0")?;
         Ok(site)
-    }
-
-    /// Pushes a module; gives the digest of its image in hexadecimal.
-    fn push(&self, module: &str, name: &str) -> Result<String> {
-        let to = format!("{}/penstock/{name}", self.registry.address());
-        let output = Command::new(workspace::module("suite")?.with_file_name("penstock"))
-            .args(["image", "push", module, &to])
-            .env("DOCKER_CONFIG", self.registry.docker_config()?)
-            .output()?;
-        ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        let printed = String::from_utf8(output.stdout)?;
-        let image = printed.lines().next().and_then(|line| line.split_once("@sha256:")).context("no digest")?;
-        Ok(image.1.to_owned())
     }
 
     /// Applies the manifests with the test's registry and port, and with these texts replaced, each of which must be there.
@@ -135,6 +123,16 @@ impl Site {
     }
 }
 
+fn push(registry: &Registry, module: &str, name: &str) -> Result<()> {
+    let to = format!("{}/penstock/{name}", registry.address());
+    let output = with_hosts(&hosts(registry.folder())?, &workspace::dist().join("penstock"))
+        .args(["image", "push", module, &to])
+        .env("DOCKER_CONFIG", registry.docker_config()?)
+        .output()?;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Ok(())
+}
+
 fn shop(path: &str) -> Request {
     Request::get(path).at("shop.example.com")
 }
@@ -188,7 +186,7 @@ fn envoy_gateway_runs_the_suite_from_a_registry_and_survives_what_operators_do()
     let roomy = ("requests: 100", "requests: 1000000");
     site.apply("image", &[roomy, ("x-user-group", "x-first")])?;
     site.expect("the policy", &beta("x-first"), "shop-beta")?;
-    site.push(&another_suite(site.cluster.folder())?, "suite:0.2.0")?;
+    push(&site.registry, &another_suite(site.cluster.folder())?, "suite:0.2.0")?;
     let traffic = Traffic::start(4, ([127, 0, 0, 1], site.port).into(), &shop("/"), |response| {
         ensure!(response.status == 200, "{response:?}");
         Ok(())
@@ -207,6 +205,20 @@ fn envoy_gateway_runs_the_suite_from_a_registry_and_survives_what_operators_do()
     let told = before - tally.failures.len();
     eprintln!("  {} requests, {} failed, {told} connections told to go away", tally.good, tally.failures.len());
     ensure!(tally.failures.is_empty() && tally.good > 100, "{tally:?}");
+
+    eprintln!("- from a registry that wants tokens");
+    let tokens = Tokens::start()?;
+    let closed = Registry::start(&tokens.access())?;
+    push(&closed, &another_suite(site.cluster.folder())?, "suite:0.4.0")?;
+    let secret = json!({
+        "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/dockerconfigjson",
+        "metadata": {"name": "registry", "namespace": "shop"},
+        "stringData": {".dockerconfigjson": closed.docker_config_json().to_string()},
+    });
+    site.cluster.apply(&secret.to_string())?;
+    let url = format!("url: {}/penstock/suite:0.4.0\n        pullSecretRef:\n          name: registry", closed.address());
+    site.apply("image", &[("url: registry.example.com/penstock/suite:0.1.0", &url), ("x-user-group", "x-token")])?;
+    site.expect("the policy", &beta("x-token"), "shop-beta")?;
 
     eprintln!("- from an HTTP server, by digest");
     let artifact = site.registry.manifest("penstock/suite", "0.1.0-artifact")?;

@@ -4,7 +4,7 @@
 use std::fs;
 
 use anyhow::{Result, bail, ensure};
-use penstock_integration::control_plane::{Access, Pod, Role, eventually, free_port};
+use penstock_integration::control_plane::{Access, Pod, Role, Tokens, eventually, free_port};
 use penstock_integration::http::{Request, Response};
 use penstock_integration::{Traffic, workspace};
 use serde_json::json;
@@ -124,8 +124,9 @@ fn the_ingress_gateway_runs_the_suite_from_a_registry_and_survives_what_operator
 
 #[test]
 #[ignore = "needs `make control-planes`; `make e2e` runs it"]
-fn a_sidecar_limits_what_comes_in() -> Result<()> {
-    let mesh = Mesh::start(&Access::Open)?;
+fn a_sidecar_limits_what_comes_in_with_a_module_from_a_registry_that_wants_tokens() -> Result<()> {
+    let tokens = Tokens::start()?;
+    let mesh = Mesh::start(&tokens.access())?;
     let workload = upstream("checkout")?;
     let port = free_port()?;
     mesh.cluster.apply(
@@ -151,7 +152,9 @@ fn a_sidecar_limits_what_comes_in() -> Result<()> {
         })
         .to_string(),
     )?;
-    mesh.cluster.apply(&mesh.kustomization("sidecar", &[])?)?;
+    mesh.pull_secret("shop")?;
+    let secret = ("failStrategy: FAIL_RELOAD", "failStrategy: FAIL_RELOAD\n  imagePullSecret: registry");
+    mesh.cluster.apply(&mesh.kustomization("sidecar", &[secret])?)?;
     let mut proxy =
         Pod::new(Role::Sidecar, "shop", "checkout-1", &[("app", "checkout")]).start(&mesh.cluster, &mesh.istio)?;
     proxy.wait_for_listener(port)?;
@@ -165,6 +168,8 @@ fn a_sidecar_limits_what_comes_in() -> Result<()> {
         (0..30).map(|_| ask(port, &tenant("greedy"))).find(|answer| !answer.as_ref().is_ok_and(|it| it.status == 200));
     ensure!(matches!(&refused, Some(Ok(response)) if response.status == 429), "no limit: {refused:?}");
     ensure!(ask(port, &tenant("other"))?.status == 200, "one tenant's limit is another's");
+    let pulls = |path: &str| path.contains("scope=repository%3Apenstock%2Frate-limit%3Apull&");
+    ensure!(tokens.requests().iter().any(|request| pulls(&request.path())), "the agent asked for no token");
     Ok(())
 }
 
@@ -186,15 +191,7 @@ fn what_cannot_be_fetched_is_refused_and_what_was_fetched_keeps_serving() -> Res
     mesh.expect("a refusal", &shop("/"), denied)?;
 
     eprintln!("- with it: served");
-    let secret = mesh.registry.docker_config_json().to_string();
-    mesh.cluster.apply(
-        &json!({
-            "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/dockerconfigjson",
-            "metadata": {"name": "registry", "namespace": "istio-system"},
-            "stringData": {".dockerconfigjson": secret},
-        })
-        .to_string(),
-    )?;
+    mesh.pull_secret("istio-system")?;
     let pull = ("imagePullPolicy: IfNotPresent", "imagePullPolicy: IfNotPresent\n  imagePullSecret: registry");
     mesh.cluster.apply(&mesh.kustomization("overlays/wasm-plugin", &[pull])?)?;
     mesh.expect("the beta route", &beta("x-user-group"), is_from("shop-beta"))?;

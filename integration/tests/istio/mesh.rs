@@ -1,11 +1,12 @@
 //! An API server, istiod, a registry with the modules, and what stands behind an ingress gateway.
 
 use std::fs;
-use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use penstock_integration::control_plane::{Access, Cluster, Istio, Pod, Proxy, Registry, Role, eventually, free_port};
+use penstock_integration::control_plane::{
+    Access, Cluster, Istio, Pod, Proxy, Registry, Role, eventually, free_port, hosts, with_hosts,
+};
 use penstock_integration::http::{self, Protocol, Request, Response};
 use penstock_integration::{Reply, Upstream, workspace};
 use serde_json::json;
@@ -53,7 +54,7 @@ impl Mesh {
     /// Pushes a module; gives the digest of its image.
     pub fn push(&self, module: &str, name: &str) -> Result<String> {
         let to = format!("{}/penstock/{name}", self.registry.address());
-        let output = Command::new(workspace::module("suite")?.with_file_name("penstock"))
+        let output = with_hosts(&hosts(self.registry.folder())?, &workspace::dist().join("penstock"))
             .args(["image", "push", module, &to])
             .env("DOCKER_CONFIG", self.registry.docker_config()?)
             .output()?;
@@ -73,6 +74,16 @@ impl Mesh {
             text = text.replace(from, to);
         }
         Ok(text)
+    }
+
+    /// Writes the secret `registry` with the registry's credentials.
+    pub fn pull_secret(&self, namespace: &str) -> Result<()> {
+        let secret = json!({
+            "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/dockerconfigjson",
+            "metadata": {"name": "registry", "namespace": namespace},
+            "stringData": {".dockerconfigjson": self.registry.docker_config_json().to_string()},
+        });
+        Ok(self.cluster.apply(&secret.to_string())?)
     }
 
     pub fn gateway(&self, name: &str) -> Result<Proxy> {
