@@ -135,6 +135,45 @@ fn a_registry_with_a_server_of_tokens_gets_one_for_exactly_what_a_push_needs() -
     Ok(())
 }
 
+/// As docs/distribution.md has it, with no log to the public and no network but the registry's.
+#[test]
+#[ignore = "needs `make control-planes`; `make e2e` runs it"]
+fn cosign_signs_what_was_pushed_and_tells_it_from_what_was_not() -> Result<()> {
+    let registry = Registry::start(&Access::Open)?;
+    let nowhere = registry.folder().join("none");
+    let metadata = metadata(registry.folder())?;
+    let flags = ["--cargo-metadata", &metadata];
+    let pushed = push(&registry, &nowhere, &flags)?;
+    let named = |kind: &str| pushed.iter().find(|(found, _)| found == kind).map(|(_, name)| name.as_str()).context("none");
+    let (image, artifact) = (named("image")?, named("artifact")?);
+
+    let cosign = |arguments: &[&str]| -> Result<String> {
+        let mut command = Command::new(tool("cosign")?);
+        command.current_dir(registry.folder()).env("HOME", registry.folder()).env("COSIGN_PASSWORD", "");
+        output_of(command, &nowhere, arguments)
+    };
+    for key in ["cosign", "other"] {
+        cosign(&["generate-key-pair", "--output-key-prefix", key])?;
+    }
+    cosign(&["sign", "--key=cosign.key", "--tlog-upload=false", "--use-signing-config=false", "-y", image])?;
+    let verify = |key: &str, what: &str| cosign(&["verify", "--key", key, "--insecure-ignore-tlog=true", what]);
+    let (_, digest) = image.split_once('@').context("no digest")?;
+    assert!(verify("cosign.pub", image)?.contains(digest));
+    assert!(verify("other.pub", image).is_err(), "signed by a key that signed nothing");
+    assert!(verify("cosign.pub", artifact).is_err(), "what was not signed is");
+
+    // The signature refers to the image beside bill and provenance, and a push of the same leaves it.
+    let referrers = || -> Result<usize> {
+        let index = registry.manifest("team/suite", &digest.replacen(':', "-", 1))?;
+        Ok(index.get("manifests").and_then(Value::as_array).map_or(0, Vec::len))
+    };
+    assert_eq!(referrers()?, 3);
+    push(&registry, &nowhere, &flags)?;
+    assert_eq!(referrers()?, 3);
+    verify("cosign.pub", image)?;
+    Ok(())
+}
+
 #[test]
 #[ignore = "needs `make control-planes`; `make e2e` runs it"]
 fn a_push_waits_for_a_registry_that_is_just_starting() -> Result<()> {
