@@ -9,6 +9,7 @@ use penstock_integration::http::{Request, Response};
 use penstock_integration::{Traffic, workspace};
 use serde_json::json;
 
+mod cluster;
 mod egress;
 mod mesh;
 mod waypoint;
