@@ -195,19 +195,8 @@ impl<'a> Pod<'a> {
         let template = folder.join("envoy_bootstrap.json");
         let text = fs::read_to_string(tool("envoy_bootstrap.json")?)?.replace("if .metadata_discovery", "if false");
         fs::write(&template, text)?;
-        Process::start_binary("pilot-agent", Path::new("unshare"), folder, |command| {
-            command.args([
-                "--mount",
-                "--map-root-user",
-                // The kernel ends Envoy with the agent, however that ends.
-                "--pid",
-                "--fork",
-                "--kill-child=KILL",
-                "--mount-proc",
-                "sh",
-                "-c",
-                "mount --bind \"$0\" /etc/hosts && mount --bind \"$1\" /var/lib && shift && exec \"$@\"",
-            ]);
+        let script = "mount --bind \"$0\" /etc/hosts && mount --bind \"$1\" /var/lib && shift && exec \"$@\"";
+        Process::start_contained("pilot-agent", folder, script, |command| {
             command.arg(&hosts).arg(&data).arg(&agent).args(["proxy", role]);
             command.args(["--domain", &format!("{}.svc.cluster.local", self.namespace)]);
             command.arg("--templateFile").arg(&template);

@@ -12,6 +12,7 @@ use serde_json::json;
 mod cluster;
 mod egress;
 mod mesh;
+mod processes;
 mod waypoint;
 
 use mesh::{Mesh, ask, is_from, upstream};
