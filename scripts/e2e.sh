@@ -14,4 +14,7 @@ headline "Under real control planes: ${suites[*]}"
 ENVOY_BIN=$TOOLS/bin/envoy PENSTOCK_DIST=$ROOT/dist \
     cargo test --package penstock-integration --locked "${suites[@]/#/--test=}" -- --ignored --test-threads=1
 
+# Of older Envoys the oldest, shortly; the rest with `make e2e-envoys`.
+if ((!$#)); then "$ROOT/scripts/e2e-envoys.sh" oldest; fi
+
 printf '\nPASSED: make e2e (%d min %d s)\n' $((SECONDS / 60)) $((SECONDS % 60))
