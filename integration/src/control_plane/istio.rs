@@ -28,6 +28,7 @@ const ISTIOD: &str = "istiod.istio-system.svc";
 pub struct Istio {
     process: Process,
     port: u16,
+    monitoring: SocketAddr,
     _folder: TempDir,
 }
 
@@ -65,12 +66,18 @@ impl Istio {
             ensure!(answer.status == 200, "it answers {}", answer.status);
             Ok(())
         })?;
-        Ok(Istio { process, port, _folder: folder })
+        let monitoring = SocketAddr::from((Ipv4Addr::LOCALHOST, monitoring));
+        Ok(Istio { process, port, monitoring, _folder: folder })
     }
 
     /// What it has logged.
     pub fn log(&self) -> String {
         self.process.log()
+    }
+
+    /// Its own metrics, for Prometheus.
+    pub fn metrics(&self) -> Result<String> {
+        Ok(http::send(Protocol::Http1, self.monitoring, &Request::get("/metrics"))?.text())
     }
 }
 
