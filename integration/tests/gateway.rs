@@ -85,6 +85,15 @@ impl Site {
         let place = self.cluster.get("namespace", "default", place)?;
         let place = place.pointer("/metadata/labels").and_then(Value::as_object).context("it has no labels")?;
         ensure!(namespace.iter().all(|(name, value)| place.get(name) == Some(value)), "{namespace:?}, not {place:?}");
+
+        // The same by the script for operators, with Pods as a cluster would make them.
+        let (whole, said) = self.cluster.check_selectors("envoy-configs/gateway/image")?;
+        ensure!(!whole && said.contains("MISSING"), "there are no Pods: {said}");
+        self.cluster.pod("envoy-gateway-system", "envoy-1", &json!(template))?;
+        self.cluster.pod("shop", "shop-1", &json!({"app.kubernetes.io/part-of": "shop"}))?;
+        let (whole, said) = self.cluster.check_selectors("envoy-configs/gateway/image")?;
+        ensure!(whole, "{said}");
+        eprintln!("{said}");
         Ok(())
     }
 

@@ -121,6 +121,24 @@ impl Cluster {
         self.kubectl(arguments.into_iter().chain([patch.as_str()])).map(drop)
     }
 
+    /// Whether all that the manifests of a folder select or name exists here, and what the script says of it.
+    pub fn check_selectors(&self, folder: &str) -> Result<(bool, String)> {
+        let script = workspace::root().join("scripts/check-selectors.sh");
+        let output = Command::new(script).arg(folder).env("CLUSTER", &self.kubeconfig).output()?;
+        let said = [output.stdout, output.stderr].concat();
+        Ok((output.status.success(), String::from_utf8_lossy(&said).into_owned()))
+    }
+
+    /// Writes a Pod that nobody runs.
+    pub fn pod(&self, namespace: &str, name: &str, labels: &Value) -> Result<()> {
+        let pod = serde_json::json!({
+            "apiVersion": "v1", "kind": "Pod",
+            "metadata": {"name": name, "namespace": namespace, "labels": labels},
+            "spec": {"containers": [{"name": "main", "image": "none"}]},
+        });
+        Ok(self.apply(&pod.to_string())?)
+    }
+
     /// Runs `kubectl` and gives what it printed.
     pub fn kubectl<'a>(&self, arguments: impl IntoIterator<Item = &'a str>) -> Result<String> {
         kubectl_output(&self.kubeconfig, arguments, None)

@@ -117,6 +117,15 @@ fn the_egress_gateway_lets_out_what_the_policy_lists_for_the_workload_that_the_c
     let unknown = ask(plain, &Request::new("GET", "unknown.test", "/"))?;
     ensure!(unknown.status == 502 && unknown.body.is_empty(), "{unknown:?}");
 
+    eprintln!("- what the NetworkPolicies select, with and without what every cluster has");
+    let (whole, said) = mesh.cluster.check_selectors("istio/egress")?;
+    ensure!(!whole && said.contains("4 of them select or name nothing"), "{said}");
+    mesh.cluster.pod("istio-system", "istiod", &json!({"app": "istiod"}))?;
+    mesh.cluster.pod("kube-system", "coredns", &json!({"k8s-app": "kube-dns"}))?;
+    let (whole, said) = mesh.cluster.check_selectors("istio/egress")?;
+    ensure!(whole, "{said}");
+    eprintln!("{said}");
+
     eprintln!("- another account of the same namespace");
     drop(sidecar);
     let _sidecar = workload(&mesh, "catalogue", [127, 0, 97, 3], plain)?;
