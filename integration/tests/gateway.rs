@@ -238,7 +238,8 @@ fn envoy_gateway_runs_the_suite_from_a_registry_and_survives_what_operators_do()
         "stringData": {".dockerconfigjson": closed.docker_config_json().to_string()},
     });
     site.cluster.apply(&secret.to_string())?;
-    let url = format!("url: {}/penstock/suite:0.4.0\n        pullSecretRef:\n          name: registry", closed.address());
+    let url =
+        format!("url: {}/penstock/suite:0.4.0\n        pullSecretRef:\n          name: registry", closed.address());
     site.apply("image", &[("url: registry.example.com/penstock/suite:0.1.0", &url), ("x-user-group", "x-token")])?;
     site.expect("the policy", &beta("x-token"), "shop-beta")?;
 

@@ -127,9 +127,8 @@ fn a_registry_with_a_server_of_tokens_gets_one_for_exactly_what_a_push_needs() -
     let asked: Vec<_> = tokens.requests().iter().map(|request| request.path()).collect();
     assert!(asked.iter().all(|path| path.contains("scope=repository%3Ateam%2Fsuite%3Apull%2Cpush")), "{asked:?}");
     let (_, name) = pushed.lines().next().and_then(|line| line.split_once(' ')).context("nothing was pushed")?;
-    let crane = |docker: &Path| {
-        output_of(with_hosts(&hosts, &tool("crane")?), docker, &["validate", "--remote", name.trim()])
-    };
+    let crane =
+        |docker: &Path| output_of(with_hosts(&hosts, &tool("crane")?), docker, &["validate", "--remote", name.trim()]);
     crane(&registry.docker_config()?)?;
     assert!(crane(&registry.folder().join("none")).is_err(), "anybody may pull");
     Ok(())
@@ -144,7 +143,8 @@ fn cosign_signs_what_was_pushed_and_tells_it_from_what_was_not() -> Result<()> {
     let metadata = metadata(registry.folder())?;
     let flags = ["--cargo-metadata", &metadata];
     let pushed = push(&registry, &nowhere, &flags)?;
-    let named = |kind: &str| pushed.iter().find(|(found, _)| found == kind).map(|(_, name)| name.as_str()).context("none");
+    let named =
+        |kind: &str| pushed.iter().find(|(found, _)| found == kind).map(|(_, name)| name.as_str()).context("none");
     let (image, artifact) = (named("image")?, named("artifact")?);
 
     let cosign = |arguments: &[&str]| -> Result<String> {

@@ -167,7 +167,10 @@ impl<'a> Pod<'a> {
         // istiod writes it to each namespace.
         let authority = eventually("istiod's certificate", || {
             let map = cluster.get("configmap", self.namespace, "istio-ca-root-cert")?;
-            map.pointer("/data/root-cert.pem").and_then(|text| text.as_str()).map(str::to_owned).context("not there yet")
+            map.pointer("/data/root-cert.pem")
+                .and_then(|text| text.as_str())
+                .map(str::to_owned)
+                .context("not there yet")
         })?;
         fs::create_dir_all(secrets.join("istio"))?;
         fs::write(secrets.join("istio/root-cert.pem"), authority)?;

@@ -22,7 +22,9 @@ fn the_manifests_are_tried_on_a_cluster_of_ones_own_and_nothing_is_left() -> Res
     eprintln!("{said}");
     ensure!(passed && said.contains("PASSED"), "{said}");
     ensure!(said.contains("the policy that the cluster keeps is valid"), "{said}");
-    for kind in ["wasmplugin", "trafficextension", "virtualservice", "destinationrule", "gateways.gateway.networking.k8s.io"] {
+    for kind in
+        ["wasmplugin", "trafficextension", "virtualservice", "destinationrule", "gateways.gateway.networking.k8s.io"]
+    {
         let left = cluster.kubectl(["get", kind, "--all-namespaces", "--output=name"])?;
         ensure!(left.is_empty(), "{left} is left");
     }

@@ -81,7 +81,9 @@ fn the_egress_gateway_lets_out_what_the_policy_lists_for_the_workload_that_the_c
     // A name that the mesh knows, and that the policy does not list.
     for file in ["service-entry.yaml", "virtual-service.yaml"] {
         let mut text = fs::read_to_string(workspace::root().join("istio/egress").join(file))?;
-        for (from, to) in [("stripe", "evil"), ("api.evil.com", "evil.test"), ("number: 80,", &format!("number: {port},"))] {
+        for (from, to) in
+            [("stripe", "evil"), ("api.evil.com", "evil.test"), ("number: 80,", &format!("number: {port},"))]
+        {
             text = text.replace(from, to);
         }
         text = text.replace("port: 80}", &format!("port: {port}}}"));

@@ -26,12 +26,20 @@ fn start(folder: &std::path::Path, marker: &str) -> Result<Process> {
 }
 
 fn appears(marker: &str) -> Result<()> {
-    // The child, the shell and `unshare`.
-    eventually("a child", || count(marker).and_then(|count| Ok(ensure!(count > 2, "{count}"))))
+    eventually("a child", || {
+        let count = count(marker)?;
+        // The child, the shell and `unshare`.
+        ensure!(count > 2, "{count} processes");
+        Ok(())
+    })
 }
 
 fn is_gone(marker: &str) -> Result<()> {
-    eventually("the end of the child", || count(marker).and_then(|count| Ok(ensure!(count == 0, "{count}"))))
+    eventually("the end of the child", || {
+        let count = count(marker)?;
+        ensure!(count == 0, "{count} processes");
+        Ok(())
+    })
 }
 
 #[test]
