@@ -33,7 +33,7 @@ struct Site {
 
 impl Site {
     fn start() -> Result<Self> {
-        let cluster = Cluster::start()?;
+        let cluster = Cluster::knowing(&["gateway-api", "envoy-gateway"])?;
         let registry = Registry::start(&Access::Open)?;
         let gateway = EnvoyGateway::start(&cluster, &registry.docker_config()?)?;
         cluster.namespace("shop", &[])?;

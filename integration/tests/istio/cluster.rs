@@ -9,7 +9,7 @@ use penstock_integration::workspace;
 #[test]
 #[ignore = "needs `make control-planes`; `make e2e` runs it"]
 fn the_manifests_are_tried_on_a_cluster_of_ones_own_and_nothing_is_left() -> Result<()> {
-    let cluster = Cluster::start()?;
+    let cluster = Cluster::knowing(&["istio", "gateway-api"])?;
     let run = || -> Result<(bool, String)> {
         let output = Command::new(workspace::root().join("scripts/e2e-cluster.sh"))
             .env("CLUSTER", cluster.kubeconfig())

@@ -24,7 +24,7 @@ pub struct Mesh {
 
 impl Mesh {
     pub fn start(access: &Access) -> Result<Self> {
-        let cluster = Cluster::start()?;
+        let cluster = Cluster::knowing(&["istio", "gateway-api"])?;
         let istio = Istio::start(&cluster).context(NEEDS)?;
         let registry = Registry::start(access)?;
         cluster.namespace("shop", &[])?;
