@@ -43,6 +43,9 @@ e2e: control-planes build ## Run the modules and manifests under real control pl
 e2e-istio e2e-gateway e2e-manifests e2e-images: control-planes build
 	@scripts/e2e.sh $(@:e2e-%=%)
 
+e2e-envoys: setup-run build ## Run the modules in older Envoys too, down to the oldest that docs/envoy.md claims
+	@scripts/e2e-envoys.sh
+
 image: build ## Write the modules as OCI images to dist/images
 	@scripts/image.sh
 

@@ -6,21 +6,15 @@ cd "$ROOT"
 
 trap 'status=$?; if ((status)); then printf "\nFAILED: make e2e (above: what and why)\n"; fi' EXIT
 
-# On a cluster of one's own only this: would its API server, with its Istio, take the manifests? Nothing is changed there.
-if [[ -n ${CLUSTER:-} && ${1:-} == istio ]]; then
-    headline "Against the cluster of $CLUSTER: a dry run"
-    for folder in istio/overlays/* istio/sidecar istio/waypoint; do
-        say "$folder" "is applied (dry run)"
-        quietly "$TOOLS/bin/kubectl" --kubeconfig "$CLUSTER" apply --server-side --dry-run=server --validate=strict \
-            --kustomize "$folder" || die "the cluster does not take $folder (above: why)" \
-            "it needs Istio 1.30 or newer, the Gateway API's resources, and the namespaces istio-system and shop"
-    done
-    exit 0
-fi
+# On a cluster of one's own, with its Istio.
+if [[ -n ${CLUSTER:-} && ${1:-} == istio ]]; then exec "$ROOT/scripts/e2e-cluster.sh"; fi
 
 if (($#)); then suites=("$@"); else suites=(manifests images istio gateway); fi
 headline "Under real control planes: ${suites[*]}"
 ENVOY_BIN=$TOOLS/bin/envoy PENSTOCK_DIST=$ROOT/dist \
     cargo test --package penstock-integration --locked "${suites[@]/#/--test=}" -- --ignored --test-threads=1
+
+# Of older Envoys the oldest, shortly; the rest with `make e2e-envoys`.
+if ((!$#)); then "$ROOT/scripts/e2e-envoys.sh" oldest; fi
 
 printf '\nPASSED: make e2e (%d min %d s)\n' $((SECONDS / 60)) $((SECONDS % 60))

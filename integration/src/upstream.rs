@@ -62,6 +62,8 @@ pub enum Reply {
     Echo,
     /// Answers this status, with these headers.
     Status(u16, Vec<(String, String)>),
+    /// Answers 200 with this in JSON.
+    Json(Value),
     /// The other reply, later.
     After(Duration, Box<Reply>),
     /// Answers 200, but sends only so many of the thousand bytes of body that it announces, and then closes or hangs.
@@ -202,9 +204,9 @@ fn serve(stream: TcpStream, state: &State) -> Result<()> {
 /// Whether the connection goes on.
 fn answer(stream: &mut BufReader<TcpStream>, state: &State, request: &Received, reply: Reply) -> Result<bool> {
     let (status, headers, body) = match reply {
-        Reply::Echo => {
-            let headers = vec![("content-type".to_owned(), "application/json".to_owned())];
-            (200, headers, request.to_json().to_string())
+        Reply::Echo => return answer(stream, state, request, Reply::Json(request.to_json())),
+        Reply::Json(value) => {
+            (200, vec![("content-type".to_owned(), "application/json".to_owned())], value.to_string())
         }
         Reply::Status(status, headers) => (status, headers, String::new()),
         Reply::After(delay, reply) => {

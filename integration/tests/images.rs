@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
-use penstock_integration::control_plane::{Access, Registry, tool};
+use penstock_integration::control_plane::{Access, Registry, Tokens, hosts, tool, with_hosts};
 use penstock_integration::workspace;
 use serde_json::Value;
 
@@ -18,7 +18,10 @@ fn penstock() -> Result<PathBuf> {
 
 /// What a command prints; its complaint is the error. Docker's configuration is in `docker`.
 fn output(program: &Path, docker: &Path, arguments: &[&str]) -> Result<String> {
-    let mut command = Command::new(program);
+    output_of(Command::new(program), docker, arguments)
+}
+
+fn output_of(mut command: Command, docker: &Path, arguments: &[&str]) -> Result<String> {
     let output = command.args(arguments).env("DOCKER_CONFIG", docker).output().context("cannot start it")?;
     ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr).trim());
     Ok(String::from_utf8(output.stdout)?)
@@ -103,6 +106,71 @@ fn a_registry_that_wants_a_password_gets_the_one_of_docker_login_and_says_what_t
     let pushed = push(&registry, &registry.docker_config()?, &[])?;
     let (_, name) = pushed.first().context("nothing was pushed")?;
     output(&tool("crane")?, &registry.docker_config()?, &["validate", "--remote", name])?;
+    Ok(())
+}
+
+#[test]
+#[ignore = "needs `make control-planes`; `make e2e` runs it"]
+fn a_registry_with_a_server_of_tokens_gets_one_for_exactly_what_a_push_needs() -> Result<()> {
+    let tokens = Tokens::start()?;
+    let registry = Registry::start(&tokens.access())?;
+    let hosts = hosts(registry.folder())?;
+    let module = workspace::module("suite")?.display().to_string();
+    let to = format!("{}/team/suite:1.0.0", registry.address());
+    let push = |docker: &Path| output_of(with_hosts(&hosts, &penstock()?), docker, &["image", "push", &module, &to]);
+
+    let refused = push(&registry.folder().join("none")).map_err(|error| format!("{error:#}"));
+    assert!(refused.as_ref().is_err_and(|why| why.contains("gives no token for no credentials")), "{refused:?}");
+    assert!(refused.is_err_and(|why| why.contains(&format!("`docker login {}`", registry.address()))));
+
+    let pushed = push(&registry.docker_config()?)?;
+    let asked: Vec<_> = tokens.requests().iter().map(|request| request.path()).collect();
+    assert!(asked.iter().all(|path| path.contains("scope=repository%3Ateam%2Fsuite%3Apull%2Cpush")), "{asked:?}");
+    let (_, name) = pushed.lines().next().and_then(|line| line.split_once(' ')).context("nothing was pushed")?;
+    let crane =
+        |docker: &Path| output_of(with_hosts(&hosts, &tool("crane")?), docker, &["validate", "--remote", name.trim()]);
+    crane(&registry.docker_config()?)?;
+    assert!(crane(&registry.folder().join("none")).is_err(), "anybody may pull");
+    Ok(())
+}
+
+/// As docs/distribution.md has it, with no log to the public and no network but the registry's.
+#[test]
+#[ignore = "needs `make control-planes`; `make e2e` runs it"]
+fn cosign_signs_what_was_pushed_and_tells_it_from_what_was_not() -> Result<()> {
+    let registry = Registry::start(&Access::Open)?;
+    let nowhere = registry.folder().join("none");
+    let metadata = metadata(registry.folder())?;
+    let flags = ["--cargo-metadata", &metadata];
+    let pushed = push(&registry, &nowhere, &flags)?;
+    let named =
+        |kind: &str| pushed.iter().find(|(found, _)| found == kind).map(|(_, name)| name.as_str()).context("none");
+    let (image, artifact) = (named("image")?, named("artifact")?);
+
+    let cosign = |arguments: &[&str]| -> Result<String> {
+        let mut command = Command::new(tool("cosign")?);
+        command.current_dir(registry.folder()).env("HOME", registry.folder()).env("COSIGN_PASSWORD", "");
+        output_of(command, &nowhere, arguments)
+    };
+    for key in ["cosign", "other"] {
+        cosign(&["generate-key-pair", "--output-key-prefix", key])?;
+    }
+    cosign(&["sign", "--key=cosign.key", "--tlog-upload=false", "--use-signing-config=false", "-y", image])?;
+    let verify = |key: &str, what: &str| cosign(&["verify", "--key", key, "--insecure-ignore-tlog=true", what]);
+    let (_, digest) = image.split_once('@').context("no digest")?;
+    assert!(verify("cosign.pub", image)?.contains(digest));
+    assert!(verify("other.pub", image).is_err(), "signed by a key that signed nothing");
+    assert!(verify("cosign.pub", artifact).is_err(), "what was not signed is");
+
+    // The signature refers to the image beside bill and provenance, and a push of the same leaves it.
+    let referrers = || -> Result<usize> {
+        let index = registry.manifest("team/suite", &digest.replacen(':', "-", 1))?;
+        Ok(index.get("manifests").and_then(Value::as_array).map_or(0, Vec::len))
+    };
+    assert_eq!(referrers()?, 3);
+    push(&registry, &nowhere, &flags)?;
+    assert_eq!(referrers()?, 3);
+    verify("cosign.pub", image)?;
     Ok(())
 }
 

@@ -47,7 +47,7 @@ control_plane() {
     # The pins are the version; the number counts the ways in which this script has built them.
     home=$CACHE/control-planes/$name-$(cat "$pins/$name/go.mod" "$pins/$name/go.sum" | cksum | cut -d" " -f1)-2
     if [[ ! -d $home ]]; then
-        say "$name" "building from its Go modules (up to 4 minutes on two cores, once)"
+        say "$name" "building from its Go modules (up to 5 minutes on two cores, once)"
         scratch=$(scratch_folder "$name")
         mkdir -p "$scratch/home/bin" "$scratch/home/crds"
         (

@@ -33,8 +33,15 @@ pub struct Cluster {
 impl Cluster {
     /// Starts an empty cluster that knows the custom resources of Istio, the Gateway API and Envoy Gateway.
     pub fn start() -> Result<Self> {
+        Self::knowing(&["istio", "gateway-api", "envoy-gateway"])
+    }
+
+    /// The same with the custom resources of some of them only: all together take the API server ten seconds.
+    pub fn knowing(whose: &[&str]) -> Result<Self> {
         let cluster = Self::bare()?;
-        cluster.apply_files(&[&workspace::root().join(".tools/crds")])?;
+        let folder = workspace::root().join(".tools/crds");
+        let files: Vec<_> = whose.iter().map(|name| folder.join(format!("{name}.yaml"))).collect();
+        cluster.apply_files(&files.iter().map(PathBuf::as_path).collect::<Vec<_>>())?;
         cluster.kubectl(["wait", "--for=condition=Established", "crd", "--all", "--timeout=60s"])?;
         Ok(cluster)
     }
@@ -119,6 +126,24 @@ impl Cluster {
         let arguments =
             ["patch", kind, name, "--namespace", namespace, "--subresource=status", "--type=merge", "--patch"];
         self.kubectl(arguments.into_iter().chain([patch.as_str()])).map(drop)
+    }
+
+    /// Whether all that the manifests of a folder select or name exists here, and what the script says of it.
+    pub fn check_selectors(&self, folder: &str) -> Result<(bool, String)> {
+        let script = workspace::root().join("scripts/check-selectors.sh");
+        let output = Command::new(script).arg(folder).env("CLUSTER", &self.kubeconfig).output()?;
+        let said = [output.stdout, output.stderr].concat();
+        Ok((output.status.success(), String::from_utf8_lossy(&said).into_owned()))
+    }
+
+    /// Writes a Pod that nobody runs.
+    pub fn pod(&self, namespace: &str, name: &str, labels: &Value) -> Result<()> {
+        let pod = serde_json::json!({
+            "apiVersion": "v1", "kind": "Pod",
+            "metadata": {"name": name, "namespace": namespace, "labels": labels},
+            "spec": {"containers": [{"name": "main", "image": "none"}]},
+        });
+        Ok(self.apply(&pod.to_string())?)
     }
 
     /// Runs `kubectl` and gives what it printed.

@@ -10,6 +10,7 @@ use tempfile::TempDir;
 
 use super::cluster::Cluster;
 use super::process::{Process, eventually, free_port, tool};
+use super::tokens;
 use crate::admin::Admin;
 use crate::workspace;
 
@@ -43,6 +44,7 @@ impl EnvoyGateway {
         write_secret(cluster, "envoy-gateway", &root.join("certs"))?;
         let config = folder.path().join("config.yaml");
         fs::write(&config, CONFIG)?;
+        fs::rename(tokens::hosts(folder.path())?, folder.path().join("root.hosts"))?;
         let mut process = isolated("envoy-gateway-server", &root, folder.path(), |command| {
             command.arg(tool("envoy-gateway")?).args(["server", "--config-path"]).arg(&config);
             command

@@ -9,20 +9,26 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use super::cluster::Cluster;
-use super::process::{Process, free_port, tool};
+use super::process::{Process, eventually, free_port, tool};
+use super::tokens;
 use crate::admin::Admin;
 use crate::http::{self, Protocol, Request};
 use crate::workspace;
 
-/// A stock Envoy has neither Istio's own filters nor certificates of its authority.
+/// A stock Envoy has none of Istio's own filters. As `istio/egress/mesh` says of paths, so that it is tried, too.
 const MESH: &str = "enableAutoMtls: false\nenablePrometheusMerge: false\nrootNamespace: istio-system\n\
+                    pathNormalization: {normalization: NONE}\n\
                     ingressControllerMode: \"OFF\"\ndefaultProviders: {metrics: [], accessLogging: []}\n";
+
+/// The name in istiod's own certificate.
+const ISTIOD: &str = "istiod.istio-system.svc";
 
 /// A running istiod. Dropping it stops it.
 #[derive(Debug)]
 pub struct Istio {
     process: Process,
     port: u16,
+    monitoring: SocketAddr,
     _folder: TempDir,
 }
 
@@ -34,12 +40,12 @@ impl Istio {
         cluster.namespace("istio-system", &[])?;
         let mesh = folder.path().join("mesh.yaml");
         fs::write(&mesh, MESH)?;
-        let [port, http, monitoring] = [free_port()?, free_port()?, free_port()?];
+        let [port, plain, http, monitoring] = [free_port()?, free_port()?, free_port()?, free_port()?];
         let mut process = Process::start("pilot-discovery", folder.path(), |command| {
             command.arg("discovery").arg("--kubeconfig").arg(cluster.kubeconfig()).arg("--meshConfig").arg(&mesh).args(
                 [
-                    &format!("--grpcAddr=127.0.0.1:{port}"),
-                    "--secureGRPCAddr=",
+                    &format!("--grpcAddr=127.0.0.1:{plain}"),
+                    &format!("--secureGRPCAddr=127.0.0.1:{port}"),
                     "--httpsAddr=",
                     &format!("--httpAddr=127.0.0.1:{http}"),
                     &format!("--monitoringAddr=127.0.0.1:{monitoring}"),
@@ -47,11 +53,9 @@ impl Istio {
                 ],
             );
             command.envs([
-                ("ENABLE_CA_SERVER", "false"),
                 ("PILOT_ENABLE_METADATA_EXCHANGE", "false"),
                 ("PILOT_ENABLE_ALPN_FILTER", "false"),
-                // Pull secrets are for proxies that say who they are, usually in TLS.
-                ("XDS_AUTH_PLAINTEXT", "true"),
+                ("PILOT_ENABLE_AMBIENT", "true"),
                 ("POD_NAMESPACE", "istio-system"),
                 ("POD_NAME", "istiod"),
             ]);
@@ -62,12 +66,18 @@ impl Istio {
             ensure!(answer.status == 200, "it answers {}", answer.status);
             Ok(())
         })?;
-        Ok(Istio { process, port, _folder: folder })
+        let monitoring = SocketAddr::from((Ipv4Addr::LOCALHOST, monitoring));
+        Ok(Istio { process, port, monitoring, _folder: folder })
     }
 
     /// What it has logged.
     pub fn log(&self) -> String {
         self.process.log()
+    }
+
+    /// Its own metrics, for Prometheus.
+    pub fn metrics(&self) -> Result<String> {
+        Ok(http::send(Protocol::Http1, self.monitoring, &Request::get("/metrics"))?.text())
     }
 }
 
@@ -89,13 +99,29 @@ pub struct Pod<'a> {
     namespace: &'a str,
     labels: &'a [(&'a str, &'a str)],
     role: Role,
+    account: &'a str,
+    address: Ipv4Addr,
     environment: Vec<(String, String)>,
 }
 
 impl<'a> Pod<'a> {
     /// A Pod of this name and these labels.
     pub fn new(role: Role, namespace: &'a str, name: &'a str, labels: &'a [(&'a str, &'a str)]) -> Self {
-        Pod { name, namespace, labels, role, environment: Vec::new() }
+        Pod { name, namespace, labels, role, account: "proxy", address: Ipv4Addr::LOCALHOST, environment: Vec::new() }
+    }
+
+    /// Its service account, which is in its certificate: `spiffe://cluster.local/ns/NAMESPACE/sa/ACCOUNT`.
+    #[must_use]
+    pub fn account(mut self, name: &'a str) -> Self {
+        self.account = name;
+        self
+    }
+
+    /// An address of its own in 127.0.0.0/8: istiod knows Pods by theirs.
+    #[must_use]
+    pub fn address(mut self, address: Ipv4Addr) -> Self {
+        self.address = address;
+        self
     }
 
     /// Sets a variable of the agent's environment.
@@ -114,7 +140,7 @@ impl<'a> Pod<'a> {
             "apiVersion": "v1",
             "kind": "Pod",
             "metadata": {"name": self.name, "namespace": self.namespace, "labels": labels},
-            "spec": {"containers": [{"name": "istio-proxy", "image": "auto"}]},
+            "spec": {"serviceAccountName": self.account, "containers": [{"name": "istio-proxy", "image": "auto"}]},
         });
         cluster.apply(&pod.to_string())?;
         cluster.set_status(
@@ -123,21 +149,31 @@ impl<'a> Pod<'a> {
             self.name,
             &json!({
                 "phase": "Running",
-                "podIP": "127.0.0.1",
-                "podIPs": [{"ip": "127.0.0.1"}],
+                "podIP": self.address,
+                "podIPs": [{"ip": self.address}],
                 "conditions": [{"type": "Ready", "status": "True"}],
             }),
         )?;
         // What the kubelet would mount.
         let account = json!({
-            "apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": ACCOUNT, "namespace": self.namespace},
+            "apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": self.account, "namespace": self.namespace},
         });
         cluster.apply(&account.to_string())?;
         let namespace = format!("--namespace={}", self.namespace);
-        let token = cluster.kubectl(["create", "token", ACCOUNT, &namespace, "--audience=istio-ca"])?;
-        let tokens = folder.path().join("var/run/secrets/tokens");
-        fs::create_dir_all(&tokens)?;
-        fs::write(tokens.join("istio-token"), token.trim())?;
+        let token = cluster.kubectl(["create", "token", self.account, &namespace, "--audience=istio-ca"])?;
+        let secrets = folder.path().join("var/run/secrets");
+        fs::create_dir_all(secrets.join("tokens"))?;
+        fs::write(secrets.join("tokens/istio-token"), token.trim())?;
+        // istiod writes it to each namespace.
+        let authority = eventually("istiod's certificate", || {
+            let map = cluster.get("configmap", self.namespace, "istio-ca-root-cert")?;
+            map.pointer("/data/root-cert.pem")
+                .and_then(|text| text.as_str())
+                .map(str::to_owned)
+                .context("not there yet")
+        })?;
+        fs::create_dir_all(secrets.join("istio"))?;
+        fs::write(secrets.join("istio/root-cert.pem"), authority)?;
         let admin = free_port()?;
         let process = self.agent(folder.path(), istio, admin, &json!(labels).to_string())?;
         let mut proxy = Proxy { process, admin: Admin::new(SocketAddr::from((Ipv4Addr::LOCALHOST, admin))), folder };
@@ -150,13 +186,12 @@ impl<'a> Pod<'a> {
         let [status, health, prometheus] = [free_port()?, free_port()?, free_port()?];
         let config = json!({
             "discoveryAddress": format!("127.0.0.1:{}", istio.port),
-            "controlPlaneAuthPolicy": "NONE",
             "binaryPath": workspace::envoy_binary()?,
             "proxyAdminPort": admin,
             "statusPort": status,
             "concurrency": 2,
-            "interceptionMode": "NONE",
         });
+        let hosts = tokens::hosts(folder)?;
         // The agent keeps modules in a folder that cannot be configured: here each has its own, as in a Pod.
         let data = folder.join("var-lib");
         fs::create_dir_all(data.join("istio/data"))?;
@@ -166,39 +201,35 @@ impl<'a> Pod<'a> {
             Role::Waypoint => "waypoint",
         };
         let agent = tool("pilot-agent")?;
-        let template = tool("envoy_bootstrap.json")?;
-        Process::start_binary("pilot-agent", Path::new("unshare"), folder, |command| {
-            command.args([
-                "--mount",
-                "--map-root-user",
-                "sh",
-                "-c",
-                "mount --bind \"$0\" /var/lib && exec setpriv --pdeathsig KILL -- \"$@\"",
-            ]);
-            command.arg(&data).arg(&agent).args(["proxy", role]);
+        // Without an extension that only Istio's own build of Envoy has, and that no setting leaves out of a waypoint.
+        let template = folder.join("envoy_bootstrap.json");
+        let text = fs::read_to_string(tool("envoy_bootstrap.json")?)?.replace("if .metadata_discovery", "if false");
+        fs::write(&template, text)?;
+        let script = "mount --bind \"$0\" /etc/hosts && mount --bind \"$1\" /var/lib && shift && exec \"$@\"";
+        Process::start_contained("pilot-agent", folder, script, |command| {
+            command.arg(&hosts).arg(&data).arg(&agent).args(["proxy", role]);
             command.args(["--domain", &format!("{}.svc.cluster.local", self.namespace)]);
             command.arg("--templateFile").arg(&template);
             command.args(["--proxyLogLevel=warning", "--proxyComponentLogLevel=wasm:info"]);
             command.envs([
                 ("POD_NAME", self.name),
-                ("SERVICE_ACCOUNT", ACCOUNT),
+                ("SERVICE_ACCOUNT", self.account),
+                ("ISTIOD_SAN", ISTIOD),
                 ("ISTIO_META_CLUSTER_ID", "Kubernetes"),
+                // Nothing redirects traffic into it.
+                ("ISTIO_META_INTERCEPTION_MODE", "NONE"),
                 ("POD_NAMESPACE", self.namespace),
-                ("INSTANCE_IP", "127.0.0.1"),
+                ("INSTANCE_IP", &self.address.to_string()),
                 ("ISTIO_METAJSON_LABELS", labels),
                 ("PROXY_CONFIG", &config.to_string()),
                 ("ENVOY_STATUS_PORT", &health.to_string()),
                 ("ENVOY_PROMETHEUS_PORT", &prometheus.to_string()),
-                ("FILE_MOUNTED_CERTS", "true"),
                 ("TERMINATION_DRAIN_DURATION_SECONDS", "0"),
             ]);
             command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         })
     }
 }
-
-/// The service account of every Pod.
-const ACCOUNT: &str = "proxy";
 
 /// A running agent with its Envoy. Dropping it kills both.
 #[derive(Debug)]

@@ -11,9 +11,11 @@ mod envoy_gateway;
 mod istio;
 mod process;
 mod registry;
+mod tokens;
 
 pub use cluster::{Cluster, Rejected};
 pub use envoy_gateway::{EnvoyGateway, GatewayProxy};
 pub use istio::{Istio, Pod, Proxy, Role};
 pub use process::{Process, eventually, free_port, tool, within};
 pub use registry::{Access, PASSWORD, Registry, USER};
+pub use tokens::{Tokens, hosts, with_hosts};

@@ -52,6 +52,21 @@ impl Process {
         Ok(Process { name: name.to_owned(), child, log })
     }
 
+    /// Runs a script of `sh` with namespaces of its own for mounts and processes: it sees other files where it has mounted them,
+    /// and whatever it starts ends with it, however it ends itself. Needs no root.
+    pub fn start_contained(
+        name: &str,
+        folder: &Path,
+        script: &str,
+        prepare: impl FnOnce(&mut Command),
+    ) -> Result<Self> {
+        Self::start_binary(name, Path::new("unshare"), folder, |command| {
+            command.args(["--mount", "--map-root-user", "--pid", "--fork", "--kill-child=KILL", "--mount-proc"]);
+            command.args(["sh", "-c", script]);
+            prepare(command);
+        })
+    }
+
     /// What it has written so far.
     pub fn log(&self) -> String {
         fs::read(&self.log).map(|log| String::from_utf8_lossy(&log).into_owned()).unwrap_or_default()
