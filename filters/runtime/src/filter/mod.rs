@@ -12,6 +12,7 @@ use rustc_hash::FxBuildHasher;
 use crate::abi::{Flow, LogLevel};
 use crate::counters::Counters;
 use crate::failure::Failure;
+use crate::gauges::Board;
 use crate::later::Later;
 use crate::question::Waiting;
 use crate::{configuration, counters, egress, host};
@@ -80,6 +81,7 @@ impl<M: Runs> State<M> {
 struct Plugin<M: Runs> {
     policy: Policy<M>,
     counters: RefCell<Counters>,
+    board: RefCell<Board>,
     expiry: egress::Expiry,
 }
 
@@ -95,6 +97,12 @@ impl<M: Runs> Plugin<M> {
             && let Some(egress) = self.policy.egress()
         {
             self.expiry.look(egress);
+        }
+    }
+
+    fn look_at_gauges(&self) {
+        if let Ok(mut board) = self.board.try_borrow_mut() {
+            board.look(&self.policy);
         }
     }
 
@@ -175,13 +183,14 @@ impl<M: Runs> Vm<M> {
 
     /// The plugin gets its configuration. `false` refuses it, and the host keeps the old one.
     pub fn configure(&self, plugin: u32, size: usize) -> bool {
-        let Some(policy) = configuration::load(size) else { return false };
+        let Some((policy, board)) = configuration::load(size) else { return false };
         let counters = Counters::new(policy.metrics());
-        if !counters.is_empty() && host::tick_every(counters::PERIOD).is_err() {
+        if host::tick_every(counters::PERIOD).is_err() {
             host::log(LogLevel::Error, "penstock: the host has no timer: metrics are only written when a policy ends");
         }
         let expiry = if policy.egress().is_some() { egress::Expiry::new() } else { egress::Expiry::default() };
-        let configured = Rc::new(Plugin { policy, counters: RefCell::new(counters), expiry });
+        let configured =
+            Rc::new(Plugin { policy, counters: RefCell::new(counters), board: RefCell::new(board), expiry });
         configured.look_at_expiry();
         // The old one is dropped outside of `state`.
         let replaced = self.state(|state| state.set_plugin(plugin, configured));
@@ -192,6 +201,7 @@ impl<M: Runs> Vm<M> {
     pub fn tick(&self, plugin: u32) {
         if let Some(plugin) = self.state(|state| state.plugin(plugin).cloned()).flatten() {
             plugin.flush();
+            plugin.look_at_gauges();
             plugin.look_at_expiry();
         }
     }
