@@ -157,6 +157,22 @@ fn a_limited_request_costs_the_time_and_a_write_or_a_read() {
 }
 
 #[test]
+fn what_decided_is_left_for_the_access_log_only_where_the_policy_asks_for_it() {
+    let canary = r#""canaries":[{"name":"c","variants":[{"name":"v","weight":1}],
+        "overrides":[{"header":{"name":"x-canary","value":"v"},"variant":"v"}]}]"#;
+    for (settings, expected) in [
+        ("", vec![]),
+        (r#""settings":{"filterState":true},"#, vec![("rule", "canaries/c"), ("variant", "v"), ("reason", "override")]),
+    ] {
+        fresh();
+        assert!(configured(PLUGIN, &format!("{{{settings}{canary}}}")));
+        request(PLUGIN, &[("x-canary", "v")]);
+        let own = |(name, value): (&str, &str)| (format!("penstock.{name}"), value.to_owned());
+        with(|host| assert_eq!(host.filter_state, expected.into_iter().map(own).collect::<Vec<_>>()));
+    }
+}
+
+#[test]
 fn counts_reach_the_host_once_a_second_and_at_the_end() {
     fresh();
     assert!(configured(PLUGIN, LIMITS));
