@@ -5,7 +5,7 @@
 # One thing after the other: cargo uses all cores by itself.
 .NOTPARALLEL:
 
-export ONCE VERSION BUILDER CLUSTER ROUNDS SECONDS_EACH ONLY WRITE SCENARIO
+export CHECKS PUBLISH REGISTRY ONCE VERSION BUILDER CLUSTER ROUNDS SECONDS_EACH ONLY WRITE SCENARIO
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -52,6 +52,9 @@ image: build ## Write the modules as OCI images to dist/images
 push: build ## Push the modules to REGISTRY (such as ghcr.io/you/penstock) as VERSION
 	@if [ -z "$(REGISTRY)" ]; then echo "error: where to? make push REGISTRY=registry.example.com/penstock" >&2; exit 1; fi
 	@scripts/image.sh "$(REGISTRY)"
+
+release: setup ## Run the steps of a release; publishes nothing without PUBLISH=1 REGISTRY=…
+	@scripts/release.sh
 
 demo: setup-run ## Show the suite at work in a real Envoy, until Ctrl-C (ONCE=1: until it is through)
 	@scripts/demo.sh

@@ -119,6 +119,18 @@ impl Bootstrap {
         self
     }
 
+    /// Labels for Prometheus: the stats tags of `envoy-configs/static.yaml`.
+    pub fn stats_tags(self) -> Result<Self> {
+        let text = std::fs::read_to_string(crate::workspace::root().join("envoy-configs/static.yaml"))?;
+        let tag = |line: &str| {
+            let (name, regex) = line.strip_prefix("  - {tag_name: ")?.strip_suffix("'}")?.split_once(", regex: '")?;
+            Some(json!({"tag_name": name, "regex": regex}))
+        };
+        let tags: Vec<Value> = text.lines().filter_map(tag).collect();
+        anyhow::ensure!(!tags.is_empty(), "envoy-configs/static.yaml has no stats tags");
+        Ok(self.field("stats_config", json!({"stats_tags": tags})))
+    }
+
     /// Announces a filter whose configuration is discovered, so that [`Envoy::reload`] can replace it. Gives the entry
     /// for [`Listener::discovered`].
     pub fn discovered(&mut self, filter: WasmFilter) -> Result<Value> {

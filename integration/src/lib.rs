@@ -8,6 +8,7 @@
 //! - [`http`] holds clients that send exactly what they are told, over HTTP/1.1 and HTTP/2.
 //! - [`Upstream`] is a server that says what it received, and that hangs, fails or resets on demand.
 //! - [`RateLimitService`] is envoyproxy/ratelimit with its Redis.
+//! - [`Prometheus`] scrapes Envoys.
 //! - [`GrpcServer`] answers gRPC calls as wrongly as it is told.
 //! - [`Traffic`] keeps requests coming while something else happens, and counts those that went wrong.
 //! - [`check_routes`] runs a table of requests.
@@ -28,6 +29,7 @@ mod envoy;
 mod grpc_server;
 pub mod http;
 mod listener;
+mod prometheus;
 mod rate_limit_service;
 mod rows;
 mod traffic;
@@ -41,6 +43,7 @@ pub use discovery::Reload;
 pub use envoy::Envoy;
 pub use grpc_server::{Answer, GrpcServer};
 pub use listener::{Listener, Route};
+pub use prometheus::{Prometheus, prometheus_tool};
 pub use rate_limit_service::{RateLimitService, grpc_cluster};
 pub use rows::{NONE, check_routes, check_routes_over};
 pub use traffic::{Tally, Traffic};

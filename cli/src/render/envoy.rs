@@ -46,9 +46,9 @@ admin:
 # Makes labels of the parts of the module's metrics, penstock.<section>.<rule>.<outcome>.
 stats_config:
   stats_tags:
-  - {tag_name: penstock_section, regex: '^wasmcustom\.penstock(\.([^.]+))\.'}
-  - {tag_name: penstock_rule, regex: '^wasmcustom\.penstock\.[^.]+(\.(.+))\.[^.]+$'}
-  - {tag_name: penstock_outcome, regex: '^wasmcustom\.penstock\.[^.]+\..+(\.([^.]+))$'}
+  - {tag_name: penstock_rule, regex: '^wasmcustom\.penstock\.[^.]+(\.([^.]+))\.'}
+  - {tag_name: penstock_outcome, regex: '^wasmcustom\.penstock\.(?:egress|egressReasons|rateLimits|routes|canaries|host)\.[^.]+(\.([^.]+))$'}
+  - {tag_name: penstock_variant, regex: '^wasmcustom\.penstock\.(?:breakers|shares)\.[^.]+(\.([^.]+))'}
 
 # Without a limit anybody can open connections until memory ends.
 overload_manager:

@@ -66,6 +66,11 @@ pub trait Environment {
     /// Reads the value under `key` into `value`, which is cleared first. `None`: there is none, or the host failed.
     /// Values are shared by all workers of one proxy.
     fn load(&mut self, key: &[u8], value: &mut Vec<u8>) -> Option<Version>;
+    /// Reads what is under `key` into `value`, which is cleared first, as one would [`Environment::load`] it, but only to
+    /// look at it: an environment that remembers values for the next write forgets nothing for this one.
+    fn peek(&mut self, key: &[u8], value: &mut Vec<u8>) -> bool {
+        self.load(key, value).is_some()
+    }
     /// Writes `value` under `key` when its version is still `expected`; `None` writes whatever is there. The version
     /// returned is the store's best guess: the host does not tell, and a wrong guess costs one conflict later.
     ///

@@ -27,6 +27,7 @@ pub mod egress;
 mod environment;
 #[cfg(feature = "explain")]
 pub mod explain;
+mod gauges;
 pub mod matching;
 mod metrics;
 pub mod module;
@@ -44,6 +45,7 @@ pub use client::client_address;
 pub use decision::{Action, Counts, Decision, HeaderOp, HeaderOps, Response, ResponseHeaders, Section};
 pub use document::{Problem, Problems};
 pub use environment::{Environment, StoreConflict, Timestamp, Version};
+pub use gauges::{Gauges, text_hash};
 pub use metrics::{Metric, Metrics};
 pub use module::{Module, Runs};
 pub use policy::{Policy, check};

@@ -213,7 +213,9 @@ impl<M: Runs> Policy<M> {
                 .is_some_and(|c| c.decide(request, settings, breakers, environment, &mut decision));
         if !by_rule && !by_canary {
             decision.keeps_route = chained.is_some();
-            decision.route = self.routes.as_ref().and_then(Routes::default_route);
+            if let Some(routes) = self.routes.as_ref().filter(|_| M::MODULE.runs(Section::Routes)) {
+                routes.decide_default(&mut decision);
+            }
         }
         if let Some(held_back) = held_back {
             held_back.restore(&mut decision);
@@ -260,6 +262,11 @@ impl<M: Runs> Policy<M> {
     /// The section `canaries`.
     pub fn canaries(&self) -> Option<&Canaries> {
         self.canaries.as_ref()
+    }
+
+    /// The section `rateLimits`.
+    pub(crate) fn rate_limits(&self) -> Option<&RateLimits> {
+        self.rate_limits.as_ref()
     }
 
     /// The breakers of all sections: tell them how the requests end that [`Decision::watch`] names.

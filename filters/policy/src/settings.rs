@@ -12,6 +12,9 @@ object! {
         route_header as "routeHeader": HeaderName = HeaderName(DEFAULT_ROUTE_HEADER.into()),
         /// How the client's address is found.
         source_address as "sourceAddress": SourceAddress = SourceAddress::default(),
+        /// Whether access logs and traces can read which rule and variant decided, from the filter state `penstock.rule`,
+        /// `penstock.variant` and `penstock.reason`; each costs a call to the host.
+        filter_state as "filterState": bool = false,
     }
 }
 
@@ -27,7 +30,11 @@ object! {
 
 impl Default for Settings {
     fn default() -> Self {
-        Settings { route_header: HeaderName(DEFAULT_ROUTE_HEADER.into()), source_address: SourceAddress::default() }
+        Settings {
+            route_header: HeaderName(DEFAULT_ROUTE_HEADER.into()),
+            source_address: SourceAddress::default(),
+            filter_state: false,
+        }
     }
 }
 

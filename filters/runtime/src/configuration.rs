@@ -2,16 +2,26 @@
 
 use std::fmt::Display;
 
-use penstock_policy::{Policy, Runs};
+use penstock_policy::{Policy, Runs, text_hash};
 
 use crate::abi::LogLevel;
+use crate::gauges::Board;
 use crate::host::{self, HostEnvironment};
 
 /// So many problems are printed; a document with more was not written by hand.
 const MOST_LINES: usize = 50;
 
-/// Reads and compiles the configuration of the plugin that is being configured. `None`: refused, and the log says why.
-pub(crate) fn load<M: Runs>(size: usize) -> Option<Policy<M>> {
+/// Reads and compiles the configuration of the plugin that is being configured; its gauges come with it. `None`: refused,
+/// which `penstock.host.configuration.refused` counts, and the log says why.
+pub(crate) fn load<M: Runs>(size: usize) -> Option<(Policy<M>, Board)> {
+    let loaded = read(size);
+    if loaded.is_none() {
+        host::count_rare("penstock.host.configuration.refused");
+    }
+    loaded
+}
+
+fn read<M: Runs>(size: usize) -> Option<(Policy<M>, Board)> {
     let refuse = |why: &dyn Display| {
         host::log(LogLevel::Error, &format!("penstock {}: configuration refused: {why}", M::MODULE.name()));
     };
@@ -26,12 +36,14 @@ pub(crate) fn load<M: Runs>(size: usize) -> Option<Policy<M>> {
         Ok(policy) => {
             let mut policy: Policy<M> = policy;
             let mut environment = HostEnvironment::default();
-            policy.start(&host::instance(), &mut environment);
+            let instance = host::instance();
+            policy.start(&instance, &mut environment);
             if let Some(status) = environment.failure() {
                 refuse(&format_args!("the host does not keep the limits' state ({status})"));
                 return None;
             }
-            Some(policy)
+            let board = Board::new(&policy, text_hash(&configuration), &instance);
+            Some((policy, board))
         }
         Err(problems) => {
             for problem in problems.iter().take(MOST_LINES) {

@@ -26,11 +26,6 @@ impl Counters {
         Counters(vec![Counter::default(); metrics.names().len()])
     }
 
-    /// Whether there is nothing that could be counted.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
     /// Adds one to each.
     pub(crate) fn count(&mut self, metrics: &[Metric]) {
         for metric in metrics {

@@ -28,6 +28,8 @@ pub(crate) struct FakeHost {
     pub(crate) raw_headers: Option<Vec<u8>>,
     pub(crate) properties: Vec<(&'static str, Vec<u8>)>,
     pub(crate) time: u64,
+    /// Added to what random bytes are otherwise.
+    pub(crate) random: u8,
     /// Functions that answer nothing but this status.
     pub(crate) broken: Vec<(&'static str, u32)>,
     pub(crate) calls: Vec<&'static str>,
@@ -327,7 +329,7 @@ pub(crate) unsafe fn random_get(buffer: *mut u8, size: usize) -> u32 {
     if let Some(status) = enter("random_get") {
         return status;
     }
-    unsafe { slice::from_raw_parts_mut(buffer, size) }.fill(4);
+    unsafe { slice::from_raw_parts_mut(buffer, size) }.fill(with(|host| 4 + host.random));
     0
 }
 

@@ -163,23 +163,31 @@ pub(crate) fn count_rare(name: &str) {
 
 /// The host's number of the counter `name`, which comes into being when it is new.
 pub(crate) fn define_counter(name: &str) -> Result<u32, Status> {
+    define(abi::COUNTER, name)
+}
+
+fn define(kind: u32, name: &str) -> Result<u32, Status> {
     let mut id = 0;
     // SAFETY: address and length are those of `name`; `id` lives through the call.
-    Status::check(unsafe { abi::proxy_define_metric(abi::COUNTER, name.as_ptr(), name.len(), &raw mut id) })?;
+    Status::check(unsafe { abi::proxy_define_metric(kind, name.as_ptr(), name.len(), &raw mut id) })?;
     Ok(id)
 }
 
 /// Sets the gauge `name`, which comes into being when it is new: for what is told rarely. There is nobody to tell when
 /// that fails.
 pub(crate) fn set_gauge(name: &str, value: u64) {
-    let mut id = 0;
-    // SAFETY: address and length are those of `name`; `id` lives through the call; the other takes no memory.
-    let _ = unsafe {
-        match abi::proxy_define_metric(abi::GAUGE, name.as_ptr(), name.len(), &raw mut id) {
-            0 => abi::proxy_record_metric(id, value),
-            failed => failed,
-        }
-    };
+    let _ = define_gauge(name).and_then(|id| record(id, value));
+}
+
+/// The host's number of the gauge `name`, which comes into being when it is new.
+pub(crate) fn define_gauge(name: &str) -> Result<u32, Status> {
+    define(abi::GAUGE, name)
+}
+
+/// Sets a gauge.
+pub(crate) fn record(id: u32, value: u64) -> Result<(), Status> {
+    // SAFETY: takes no memory.
+    Status::check(unsafe { abi::proxy_record_metric(id, value) })
 }
 
 /// Adds to a counter.
@@ -255,6 +263,11 @@ pub(crate) fn instance() -> Vec<u8> {
         instance.push(0);
     }
     instance
+}
+
+/// The name of the plugin that is being configured, else its root id; `None`: the configuration gives it neither.
+pub(crate) fn plugin_name() -> Option<String> {
+    ["plugin_name", "plugin_root_id"].into_iter().find_map(|path| String::from_utf8(property(path)?.to_vec()).ok())
 }
 
 /// Where the header-routing module says who wrote the route header, for the canary module behind it.
@@ -349,6 +362,14 @@ impl Environment for HostEnvironment {
         shared::load(key, value).unwrap_or_else(|status| {
             self.failure = Some(status);
             None
+        })
+    }
+
+    fn peek(&mut self, key: &[u8], value: &mut Vec<u8>) -> bool {
+        let found = shared::peek(key, value);
+        found.unwrap_or_else(|status| {
+            self.failure = Some(status);
+            false
         })
     }
 

@@ -14,6 +14,7 @@ mod failure;
 #[cfg(test)]
 mod fake_host;
 pub mod filter;
+mod gauges;
 mod headers;
 mod host;
 mod later;

@@ -16,7 +16,7 @@ use std::hash::Hasher;
 use penstock_policy::{StoreConflict, Version};
 
 use crate::abi::{self, Status};
-use crate::memory;
+use crate::memory::{self, HostBuffer};
 
 /// Values that a worker remembers, each in a place that its key gives: 2¹⁰ of up to [`LARGEST`] bytes.
 const PLACES: usize = 1024;
@@ -147,29 +147,41 @@ pub(crate) fn recall<T>(key: &[u8], read: impl FnOnce(&[u8]) -> T) -> Option<(T,
     .flatten()
 }
 
-/// Reads `key` into `value`, which is cleared first. `Ok(None)`: there is no such key.
-pub(crate) fn load(key: &[u8], value: &mut Vec<u8>) -> Result<Option<Version>, Status> {
-    value.clear();
+/// The host's answer to a read: the value and its token. `Ok(None)`: there is no such key.
+fn read(key: &[u8]) -> Result<Option<(HostBuffer, u32)>, Status> {
     let mut token = 0;
     let found = memory::receive(|data, length| {
         // SAFETY: address and length are those of `key`; the out-pointers live through the call.
         unsafe { abi::proxy_get_shared_data(key.as_ptr(), key.len(), data, length, &raw mut token) }
     });
     match found {
-        Ok(found) => {
-            value.extend_from_slice(&found);
-            store(|store| {
-                store.saw(token);
-                store.remember(key, value, token, false);
-            });
-            Ok(Some(Version(token)))
-        }
-        Err(Status::NOT_FOUND) => {
-            store(|store| store.forget(key));
-            Ok(None)
-        }
+        Ok(found) => Ok(Some((found, token))),
+        Err(Status::NOT_FOUND) => Ok(None),
         Err(status) => Err(status),
     }
+}
+
+/// Reads `key` into `value`, which is cleared first. `Ok(None)`: there is no such key.
+pub(crate) fn load(key: &[u8], value: &mut Vec<u8>) -> Result<Option<Version>, Status> {
+    value.clear();
+    let Some((found, token)) = read(key)? else {
+        store(|store| store.forget(key));
+        return Ok(None);
+    };
+    value.extend_from_slice(&found);
+    store(|store| {
+        store.saw(token);
+        store.remember(key, value, token, false);
+    });
+    Ok(Some(Version(token)))
+}
+
+/// Reads `key` into `value`, which is cleared first, and remembers nothing of it. `false`: there is no such key.
+pub(crate) fn peek(key: &[u8], value: &mut Vec<u8>) -> Result<bool, Status> {
+    value.clear();
+    let found = read(key)?;
+    value.extend_from_slice(found.as_ref().map_or(&[], |(found, _)| found));
+    Ok(found.is_some())
 }
 
 /// Writes `key` when its version is still `expected`; `None`: in any case.
@@ -229,7 +241,7 @@ mod tests {
         reset();
     }
 
-    fn read(key: &[u8]) -> Option<(Vec<u8>, Version)> {
+    fn read_back(key: &[u8]) -> Option<(Vec<u8>, Version)> {
         let mut value = Vec::new();
         load(key, &mut value).unwrap().map(|version| (value, version))
     }
@@ -243,24 +255,24 @@ mod tests {
     fn a_worker_that_is_alone_foretells_every_token() {
         fresh();
         create(b"k", b"0").unwrap().unwrap();
-        let mut version = read(b"k").unwrap().1;
+        let mut version = read_back(b"k").unwrap().1;
         for i in 1..1000_u32 {
             write(b"other", b"x", None).unwrap().unwrap();
             version = write(b"k", &i.to_le_bytes(), Some(version)).unwrap().unwrap();
         }
-        assert_eq!(read(b"k").unwrap(), (999_u32.to_le_bytes().to_vec(), version));
+        assert_eq!(read_back(b"k").unwrap(), (999_u32.to_le_bytes().to_vec(), version));
     }
 
     #[test]
     fn a_wrong_guess_is_a_conflict_and_the_read_after_it_is_right() {
         fresh();
         create(b"k", b"0").unwrap().unwrap();
-        read(b"k").unwrap();
+        read_back(b"k").unwrap();
         somebody_writes(b"other", b"x");
         let guess = write(b"k", b"1", recall(b"k", |_| ()).map(|(_, v)| v)).unwrap().unwrap();
         assert_eq!(write(b"k", b"2", Some(guess)).unwrap(), Err(StoreConflict));
         assert!(recall(b"k", |_| ()).is_none(), "what was wrong is forgotten");
-        let (value, version) = read(b"k").unwrap();
+        let (value, version) = read_back(b"k").unwrap();
         assert_eq!(value, b"1");
         assert!(write(b"k", b"2", Some(version)).unwrap().is_ok());
     }
@@ -283,14 +295,14 @@ mod tests {
             let number = |value: &[u8]| u32::from_le_bytes(value.try_into().unwrap());
             let recalled = recall(b"k", number);
             let (value, version) =
-                recalled.unwrap_or_else(|| read(b"k").map(|(value, v)| (number(&value), v)).unwrap());
+                recalled.unwrap_or_else(|| read_back(b"k").map(|(value, v)| (number(&value), v)).unwrap());
             if write(b"k", &(value + 1).to_le_bytes(), Some(version)).unwrap().is_err() {
-                let (value, version) = read(b"k").unwrap();
+                let (value, version) = read_back(b"k").unwrap();
                 assert!(write(b"k", &(number(&value) + 1).to_le_bytes(), Some(version)).unwrap().is_ok());
             }
             mine += 1;
         }
-        assert_eq!(read(b"k").unwrap().0, (mine + theirs).to_le_bytes());
+        assert_eq!(read_back(b"k").unwrap().0, (mine + theirs).to_le_bytes());
     }
 
     #[test]
@@ -300,7 +312,7 @@ mod tests {
         assert_eq!(create(b"k", b"again").unwrap(), Err(StoreConflict));
         somebody_writes(b"j", b"theirs");
         assert_eq!(create(b"j", b"mine").unwrap(), Err(StoreConflict));
-        assert_eq!(read(b"j").unwrap().0, b"theirs");
+        assert_eq!(read_back(b"j").unwrap().0, b"theirs");
     }
 
     #[test]
@@ -310,10 +322,10 @@ mod tests {
         let round = |disturb: bool| {
             let version = match recall(b"k", |_| ()) {
                 Some((_, version)) => version,
-                None => read(b"k").unwrap().1,
+                None => read_back(b"k").unwrap().1,
             };
             if write(b"k", b"1", Some(version)).unwrap().is_err() {
-                write(b"k", b"1", Some(read(b"k").unwrap().1)).unwrap().unwrap();
+                write(b"k", b"1", Some(read_back(b"k").unwrap().1)).unwrap().unwrap();
             }
             if disturb {
                 somebody_writes(b"k", b"1");
@@ -346,8 +358,8 @@ mod tests {
         let mut version = None;
         for i in 0..20_u8 {
             write(b"k", &[i], version).unwrap().ok();
-            version = read(b"k").map(|(_, version)| version);
-            assert_eq!(read(b"k").unwrap().0, [i]);
+            version = read_back(b"k").map(|(_, version)| version);
+            assert_eq!(read_back(b"k").unwrap().0, [i]);
         }
     }
 }

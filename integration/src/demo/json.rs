@@ -5,7 +5,7 @@ use penstock::yaml::Located;
 use penstock_policy::document::Node;
 
 /// The same document in JSON. Nothing is checked and nothing is lost, not even a repeated key: judging is the module's.
-pub(super) fn of_yaml(text: &str) -> Result<String> {
+pub fn of_yaml(text: &str) -> Result<String> {
     let located = Located::read(text).map_err(|error| {
         let line = text.bytes().take(error.at).filter(|&byte| byte == b'\n').count() + 1;
         anyhow!("line {line} is not YAML: {error}")

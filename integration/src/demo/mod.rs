@@ -5,7 +5,7 @@
 
 mod canaries;
 mod egress;
-mod json;
+pub mod json;
 mod limits;
 mod live;
 mod routes;
@@ -81,7 +81,7 @@ fn policy_file(section: &Section) -> PathBuf {
 
 fn start() -> Result<crate::Envoy> {
     fs::create_dir_all(folder()).context("cannot make target/demo")?;
-    let mut bootstrap = Bootstrap::new()?;
+    let mut bootstrap = Bootstrap::new()?.stats_tags()?;
     for section in &SECTIONS {
         fs::write(policy_file(section), section.policy)?;
         let filter = WasmFilter::new("suite", json::of_yaml(section.policy)?)?.named(section.name);

@@ -15,7 +15,7 @@ use siphasher::sip::SipHasher24;
 
 use crate::decision::Section;
 use crate::environment::{Environment, Timestamp};
-use crate::metrics::{Metric, Metrics};
+use crate::metrics::{Metric, Metrics, name};
 pub use document::{Latency, Percentile, Thresholds};
 pub use state::{Limits, PROBE_PERCENT, Phase, Tally, Transition};
 use state::{State, phase};
@@ -67,6 +67,8 @@ struct Breaker {
     /// Slower answers count as slow; in nanoseconds.
     slow_above: u64,
     metric: Metric,
+    /// The name of the gauge of its state.
+    gauge: Box<str>,
     worker: RefCell<Worker>,
 }
 
@@ -127,6 +129,7 @@ impl Breakers {
             limits,
             slow_above,
             metric: metrics.add(guard.section, guard.rule, &[outcome, "halfOpen", "restored"]),
+            gauge: name(&["breakers", guard.rule, guard.guarded, "state"]),
             worker: RefCell::default(),
         });
         watch
@@ -142,6 +145,20 @@ impl Breakers {
     /// Whether any request is watched.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// The names of the gauges of [`Breakers::states`].
+    pub(crate) fn gauges(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|breaker| &*breaker.gauge)
+    }
+
+    /// Where each stands now: 0 closed, 1 half-open, 2 open.
+    pub(crate) fn states(&self, environment: &mut impl Environment) -> impl Iterator<Item = u64> {
+        (0..).zip(&self.0).map(|(watch, _)| match self.phase(Watch(watch), environment) {
+            Phase::Closed => 0,
+            Phase::HalfOpen => 1,
+            Phase::Open => 2,
+        })
     }
 
     /// Where the breaker stands now.

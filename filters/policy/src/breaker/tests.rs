@@ -237,6 +237,6 @@ fn every_transition_has_its_counter() {
     );
     assert_eq!(
         names(&failover()),
-        "penstock.routes.pay.failedOver penstock.routes.pay.halfOpen penstock.routes.pay.restored"
+        "penstock.routes._default.matched penstock.routes.pay.failedOver penstock.routes.pay.halfOpen penstock.routes.pay.restored penstock.routes.pay.matched"
     );
 }

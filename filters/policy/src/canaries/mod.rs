@@ -7,7 +7,9 @@ mod ramp;
 pub mod rendezvous;
 mod stickiness;
 
-use crate::breaker::{Breakers, Guard, Phase, Watch, probes};
+use smallvec::SmallVec;
+
+use crate::breaker::{Breakers, Guard, PROBE_PERCENT, Phase, Watch, probes};
 use crate::decision::{Decision, Section};
 use crate::document::{At, Problem};
 use crate::environment::{Environment, Timestamp};
@@ -149,7 +151,7 @@ impl Canary {
                     weight: variant.weight.0,
                     route: variant.route.as_ref().map_or_else(|| variant.name.0.clone(), |route| route.0.clone()),
                     name: variant.name.0.clone(),
-                    chosen: metrics.add(Section::Canaries, &document.name.0, &[&metric_part(&variant.name.0)]),
+                    chosen: metrics.add_variant(&document.name.0, &variant.name.0),
                 })
                 .collect(),
             ramp,
@@ -168,6 +170,34 @@ impl Canary {
     pub fn weights_at(&self, time: Timestamp) -> impl Iterator<Item = (&str, u64)> {
         let percent = self.ramp.as_ref().map(|ramp| ramp.percent_at(time));
         self.variants.iter().zip(self.weights(percent)).map(|(variant, weight)| (&*variant.name, weight))
+    }
+
+    /// The variants' names in document order.
+    pub fn variants(&self) -> impl Iterator<Item = &str> {
+        self.variants.iter().map(|variant| &*variant.name)
+    }
+
+    /// The variants' shares of new users now, per mille, in document order: by ramp and rollback, without overrides.
+    pub(crate) fn shares(&self, breakers: &Breakers, environment: &mut impl Environment) -> SmallVec<[u64; 4]> {
+        let percent = self.ramp.as_ref().map(|ramp| ramp.percent_at(environment.now()));
+        let mut weights: SmallVec<[u64; 4]> = self.weights(percent).map(|weight| weight * 100).collect();
+        if let Some(rollback) = &self.rollback {
+            let stays = match breakers.phase(rollback.watch, environment) {
+                Phase::Closed => 100,
+                Phase::HalfOpen => PROBE_PERCENT,
+                Phase::Open => 0,
+            };
+            let moved = weights.get_mut(rollback.variant).map(|weight| {
+                let stay = *weight / 100 * stays;
+                std::mem::replace(weight, stay) - stay
+            });
+            if let (Some(to), Some(moved)) = (weights.get_mut(rollback.to), moved) {
+                *to += moved;
+            }
+        }
+        let sum = weights.iter().sum::<u64>().max(1);
+        weights.iter_mut().for_each(|weight| *weight = (*weight * 1000 + sum / 2) / sum);
+        weights
     }
 
     /// The weights in document order while the ramp's variant has `percent` of the total. All are whole numbers, so
@@ -256,11 +286,6 @@ impl Rollback {
             Phase::HalfOpen => probes(key.map_or_else(|| environment.random(), |key| self.probe.of(key.as_bytes()))),
         }
     }
-}
-
-/// A variant's name as the last part of a metric's name: as the rule's own part is written.
-fn metric_part(name: &str) -> String {
-    name.chars().map(|c| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' }).collect()
 }
 
 impl OverrideCondition {

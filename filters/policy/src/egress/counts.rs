@@ -2,11 +2,7 @@
 
 use super::report::Outcome;
 use crate::decision::{Counts, Section};
-use crate::metrics::{Metric, Metrics};
-
-/// So many rules, the first of the document, have counters of their own; the others share those of `_others`. A proxy
-/// keeps each counter that ever counted until it ends.
-const MOST_RULES: u32 = 1_000;
+use crate::metrics::{MOST_RULES, Metric, Metrics};
 
 /// The outcomes of a rule: it allowed; it came nearest to what was refused, or to what Audit let pass.
 const RULE: [&str; 3] = ["allowed", "denied", "audited"];
@@ -64,7 +60,7 @@ impl Counters {
     pub fn new<'r>(rules: impl Iterator<Item = &'r str>, metrics: &mut Metrics) -> Counters {
         let mut own = 0;
         let mut first = None;
-        for rule in rules.take(MOST_RULES as usize) {
+        for rule in rules.take(MOST_RULES) {
             let metric = metrics.add(Section::Egress, rule, &RULE);
             first.get_or_insert(metric);
             own += 1;

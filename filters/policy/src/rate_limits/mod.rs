@@ -348,7 +348,40 @@ impl Refusal {
     }
 }
 
+/// The slot table of one limit of local scope, to look at.
+pub(crate) struct Slots<'a> {
+    /// The limit's.
+    pub(crate) name: &'a str,
+    /// Busy keys that have a slot of their own with near certainty; there is room for about twice as many.
+    pub(crate) capacity: u32,
+    limit: &'a Limit,
+}
+
+impl Slots<'_> {
+    /// How many sets there are.
+    pub(crate) fn sets(&self) -> u32 {
+        self.limit.table.sets()
+    }
+
+    /// The keys in use in one set.
+    pub(crate) fn busy_keys(
+        &self,
+        set: u32,
+        now: Timestamp,
+        value: &mut Vec<u8>,
+        environment: &mut impl Environment,
+    ) -> u64 {
+        self.limit.table.busy_keys(set, &self.limit.rate, now, value, environment)
+    }
+}
+
 impl RateLimits {
+    /// The tables of the limits of local scope that have keys, in the order of the document.
+    pub(crate) fn tables(&self) -> impl Iterator<Item = Slots<'_>> {
+        let local = self.limits.iter().filter(|limit| limit.global.is_none() && !limit.key.is_empty());
+        local.map(|limit| Slots { name: &limit.name, capacity: limit.capacity, limit })
+    }
+
     /// Compiles the section. `trusted_hops` are those of `settings.sourceAddress`.
     pub fn new(document: Named<LimitDocument>, trusted_hops: u32, metrics: &mut Metrics) -> RateLimits {
         let mut limits = Vec::with_capacity(document.0.len());

@@ -74,6 +74,14 @@ impl Set {
         set
     }
 
+    /// The same, as it is at the time `now`; and what [`Set::advance`] says.
+    #[inline(never)]
+    pub(super) fn read_at(bytes: &[u8], rate: &Rate, now: Timestamp) -> (Set, bool) {
+        let mut set = Set::read(bytes);
+        let stepped_back = set.advance(rate, now);
+        (set, stepped_back)
+    }
+
     /// The bytes to store, at the front of `buffer`.
     pub(super) fn write<'b>(&self, buffer: &'b mut [u8; LONGEST]) -> &'b [u8] {
         let mut at = 0;
@@ -111,6 +119,11 @@ impl Set {
         }
         self.used = kept;
         stepped_back
+    }
+
+    /// The keys that have a slot of their own.
+    pub(super) fn busy_keys(&self) -> u64 {
+        self.slots().filter(|(print, _)| *print != OVERFLOW).count() as u64
     }
 
     fn put(&mut self, slot: usize, print: u64, debt: Debt) -> bool {

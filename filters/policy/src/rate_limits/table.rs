@@ -64,6 +64,26 @@ impl Table {
         name
     }
 
+    /// How many sets there are.
+    pub(super) fn sets(&self) -> u32 {
+        self.sets
+    }
+
+    /// The keys of one set whose bucket is not full at the time `now`; `value` is memory to use.
+    pub(super) fn busy_keys(
+        &self,
+        set: u32,
+        rate: &Rate,
+        now: Timestamp,
+        value: &mut Vec<u8>,
+        environment: &mut impl Environment,
+    ) -> u64 {
+        if !environment.peek(&self.name(set), value) {
+            return 0;
+        }
+        Set::read_at(value, rate, now).0.busy_keys()
+    }
+
     /// Makes every set that is not there yet, so that the memory is taken before the first request.
     pub(super) fn create(&self, environment: &mut impl Environment) {
         let mut buffer = [0; LONGEST];
@@ -101,8 +121,8 @@ impl Table {
     ) -> Seen {
         let mut value = Vec::new();
         let version = environment.load(&self.name(self.set_of(key)), &mut value);
-        let mut set = version.map_or(Set::EMPTY, |_| Set::read(&value));
-        let stepped_back = set.advance(rate, now);
+        // No value reads as an empty set.
+        let (set, stepped_back) = Set::read_at(&value, rate, now);
         Seen { set, version, fresh: true, stepped_back }
     }
 

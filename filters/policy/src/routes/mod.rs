@@ -22,7 +22,7 @@ use crate::document::{
 };
 use crate::environment::Environment;
 use crate::matching::{Index, PathMatch, RequestMatch};
-use crate::metrics::Metrics;
+use crate::metrics::{Metric, Metrics};
 use crate::request::Request;
 use effects::{HeaderChanges, Retries, StaticOps};
 use rewrite::Rewrite;
@@ -124,6 +124,8 @@ impl RuleDocument {
 #[derive(Debug)]
 pub struct Routes {
     default: Option<Box<str>>,
+    /// Counts the requests that neither a rule nor a canary gave a route.
+    by_default: Metric,
     rules: Box<[Rule]>,
     /// The entries of all rules in the order in which they win.
     entries: Box<[RequestMatch]>,
@@ -140,12 +142,14 @@ struct Rule {
     ops: StaticOps,
     rewrite: Option<Rewrite>,
     failover: Option<(Box<str>, Watch)>,
+    matched: Metric,
 }
 
 impl Routes {
     /// Compiles the section.
     pub(crate) fn new(document: RoutesDocument, breakers: &mut Breakers, metrics: &mut Metrics) -> Routes {
         let mut rules = Vec::with_capacity(document.rules.0.len());
+        let by_default = metrics.add(Section::Routes, "_default", &["matched"]);
         let mut entries = Vec::new();
         for (rule, document) in (0u32..).zip(document.rules.0) {
             let matches = document.matches.map_or_else(|| vec![RequestMatch::default()], |entries| entries.0);
@@ -169,6 +173,7 @@ impl Routes {
             });
             rules.push(Rule {
                 failover,
+                matched: metrics.add(Section::Routes, &document.name.0, &["matched"]),
                 name: document.name.0,
                 route: document.route.0,
                 ops: StaticOps::new(document.request_headers, document.timeout, document.retries),
@@ -183,6 +188,7 @@ impl Routes {
         let index = Index::new(&entries);
         Routes {
             default: document.default.map(|route| route.0),
+            by_default,
             rules: rules.into(),
             entries: entries.into(),
             rule_of: rule_of.into(),
@@ -203,6 +209,7 @@ impl Routes {
         decision.section = Some(Section::Routes);
         decision.rule = Some(&rule.name);
         decision.route = Some(&rule.route);
+        decision.counts.push(rule.matched);
         note!(environment, crate::explain::Note::Route(rule.name.to_string()));
         if let Some((instead, watch)) = &rule.failover {
             if breakers.passes_by_chance(*watch, environment) {
@@ -240,9 +247,10 @@ impl Routes {
             .collect()
     }
 
-    /// The route for requests that no rule matches.
-    pub fn default_route(&self) -> Option<&str> {
-        self.default.as_deref()
+    /// Gives the default route, if there is one, to a request that nobody else gave a route.
+    pub(crate) fn decide_default<'a>(&'a self, decision: &mut Decision<'a>) {
+        decision.route = self.default.as_deref();
+        decision.counts.push(self.by_default);
     }
 }
 

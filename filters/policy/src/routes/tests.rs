@@ -261,3 +261,31 @@ fn every_mistake_of_a_document_is_reported_at_once() {
     let json = r#"{"defualt":"x","rules":[{"name":"a","route":"","timeout":"1"},{"nam":"b","route":"b"}]}"#;
     assert_eq!(errors(json).len(), 5, "{:?}", errors(json));
 }
+
+#[test]
+fn each_rule_counts_what_it_took_and_the_default_the_rest() {
+    let policy = |default: &str| {
+        let json = format!(
+            r#"{{"routes":{{{default}"rules":[{{"name":"b","matches":[{{"method":"PUT"}}],"route":"b"}}]}},
+                "canaries":[{{"name":"c","matches":[{{"method":"POST"}}],"variants":[{{"name":"v","weight":1}}]}}]}}"#
+        );
+        Policy::<Suite>::from_json(json.as_bytes()).unwrap()
+    };
+    let counted = |policy: &Policy<Suite>, method: &str| {
+        let map = [(&b":method"[..], method.as_bytes()), (b":authority", b"a.test"), (b":path", b"/")];
+        let request = Request::new(&map);
+        let line = crate::wire::World::new(crate::Timestamp(0), 1);
+        let (mut world, wire) =
+            (line, serde_json::from_str::<crate::wire::WireRequest>(r#"{"method":"GET","authority":"a","path":"/"}"#));
+        let wire = wire.unwrap();
+        let decision = policy.decide(&request, &mut wire.environment(&mut world));
+        let names = decision.counts.iter().map(|metric| policy.metrics().names()[metric.index()].to_string());
+        names.collect::<Vec<_>>()
+    };
+    for default in ["", r#""default":"stable","#] {
+        let policy = policy(default);
+        assert_eq!(counted(&policy, "PUT"), ["penstock.routes.b.matched"]);
+        assert_eq!(counted(&policy, "POST"), ["penstock.canaries.c.v"]);
+        assert_eq!(counted(&policy, "GET"), ["penstock.routes._default.matched"]);
+    }
+}

@@ -154,6 +154,9 @@ impl<M: Runs> Vm<M> {
             let by = if decision.section.is_some() { "rule" } else { "default" };
             host::set_filter_state(host::ROUTE_STATE, &format!("{by} {route}"));
         }
+        if plugin.policy.settings().filter_state {
+            leave_filter_state(decision);
+        }
         let flow = apply(request, decision)?;
         // A response of the policy's own carries its headers already.
         if flow == Flow::Continue
@@ -162,6 +165,20 @@ impl<M: Runs> Vm<M> {
             self.state(|state| state.streams.get_mut(&stream)?.later.replace(Box::new(later)));
         }
         Ok(flow)
+    }
+}
+
+/// Leaves what decided for access logs and traces. The route is in its header, and needs no more.
+#[cold]
+fn leave_filter_state(decision: &Decision<'_>) {
+    if let (Some(section), Some(rule)) = (decision.section, decision.rule) {
+        let rule = [section.field(), "/", rule].concat();
+        host::set_filter_state("penstock.rule", &rule);
+    }
+    for (name, value) in [("penstock.variant", decision.variant), ("penstock.reason", decision.reason)] {
+        if let Some(value) = value {
+            host::set_filter_state(name, value);
+        }
     }
 }
 

@@ -12,6 +12,7 @@ use rustc_hash::FxBuildHasher;
 use crate::abi::{Flow, LogLevel};
 use crate::counters::Counters;
 use crate::failure::Failure;
+use crate::gauges::Board;
 use crate::later::Later;
 use crate::question::Waiting;
 use crate::{configuration, counters, egress, host};
@@ -80,6 +81,7 @@ impl<M: Runs> State<M> {
 struct Plugin<M: Runs> {
     policy: Policy<M>,
     counters: RefCell<Counters>,
+    board: RefCell<Board>,
     expiry: egress::Expiry,
 }
 
@@ -97,6 +99,12 @@ impl<M: Runs> Plugin<M> {
         {
             egress::look_at_log_level();
             self.expiry.look(egress);
+        }
+    }
+
+    fn look_at_gauges(&self) {
+        if let Ok(mut board) = self.board.try_borrow_mut() {
+            board.look(&self.policy);
         }
     }
 
@@ -185,14 +193,20 @@ impl<M: Runs> Vm<M> {
 
     /// The plugin gets its configuration. `false` refuses it, and the host keeps the old one.
     pub fn configure(&self, plugin: u32, size: usize) -> bool {
-        let Some(policy) = configuration::load(size) else { return false };
+        let Some((policy, board)) = configuration::load(size) else { return false };
         let counters = Counters::new(policy.metrics());
-        if !counters.is_empty() && host::tick_every(counters::PERIOD).is_err() {
+        if host::tick_every(counters::PERIOD).is_err() {
             host::log(LogLevel::Error, "penstock: the host has no timer: metrics are only written when a policy ends");
         }
         let expiry = if policy.egress().is_some() { egress::Expiry::new() } else { egress::Expiry::default() };
+<<<<<<< HEAD
         let configured = Rc::new(Plugin { policy, counters: RefCell::new(counters), expiry });
         configured.look_up();
+=======
+        let configured =
+            Rc::new(Plugin { policy, counters: RefCell::new(counters), board: RefCell::new(board), expiry });
+        configured.look_at_expiry();
+>>>>>>> metrics
         // The old one is dropped outside of `state`.
         let replaced = self.state(|state| state.set_plugin(plugin, configured));
         replaced.is_some()
@@ -202,7 +216,12 @@ impl<M: Runs> Vm<M> {
     pub fn tick(&self, plugin: u32) {
         if let Some(plugin) = self.state(|state| state.plugin(plugin).cloned()).flatten() {
             plugin.flush();
+<<<<<<< HEAD
             plugin.look_up();
+=======
+            plugin.look_at_gauges();
+            plugin.look_at_expiry();
+>>>>>>> metrics
         }
     }
 

@@ -72,6 +72,60 @@ fn refused(name: &str, message: &str) -> Option<Sent> {
     })
 }
 
+/// The host's metrics, but for the gauges that every policy has.
+fn counted() -> Vec<(String, i64)> {
+    let is_gauge = |name: &str| ["penstock.policy.", "penstock.slots."].iter().any(|gauge| name.starts_with(gauge));
+    with(|host| host.metrics.iter().filter(|(name, _)| !is_gauge(name)).cloned().collect())
+}
+
+#[test]
+fn gauges_are_written_when_they_change_by_one_worker() {
+    fresh();
+    with(|host| {
+        host.time = 1_000_000_000;
+        host.properties.push(("plugin_name", b"edge".to_vec()));
+    });
+    let policy = r#"{"canaries":[{"name":"c","variants":[{"name":"a","weight":3},{"name":"b","weight":1}],
+        "ramp":{"variant":"b","startsAt":"1970-01-01T00:00:04Z","steps":[{"weight":50}]}}]}"#;
+    assert!(configured(PLUGIN, policy));
+    // Another worker's VM has the same policy.
+    with(|host| host.random = 1);
+    assert!(configured(7, policy));
+    let mut writes = Vec::new();
+    for second in 1..8 {
+        with(|host| {
+            host.time = second * 1_000_000_000;
+            host.calls.clear();
+        });
+        vm().tick(PLUGIN);
+        vm().tick(7);
+        writes.push(with(|host| host.calls.iter().filter(|call| **call == "proxy_record_metric").count()));
+    }
+    assert_eq!(writes, [5, 0, 0, 2, 0, 0, 0]);
+    let gauge =
+        |name: &str| with(|host| host.metrics.iter().find(|(metric, _)| metric == name).map(|(_, value)| *value));
+    assert_eq!(gauge("penstock.shares.c.a").zip(gauge("penstock.shares.c.b")), Some((500, 500)));
+    assert_eq!(gauge("penstock.policy.edge.generation").zip(gauge("penstock.policy.edge.loadedSeconds")), Some((1, 1)));
+    // The one that told is gone: the other says it all once more.
+    vm().delete(PLUGIN);
+    let told = |second: u64| {
+        with(|host| {
+            host.time = second * 1_000_000_000;
+            host.calls.clear();
+        });
+        vm().tick(7);
+        with(|host| host.calls.iter().filter(|call| **call == "proxy_record_metric").count())
+    };
+    assert_eq!((told(9), told(11), told(12)), (0, 5, 0));
+    // A gauge that the host does not take is tried again.
+    with(|host| host.broken.push(("proxy_record_metric", 10)));
+    assert!(configured(8, r#"{"routes":{"default":"stable"}}"#));
+    vm().tick(8);
+    with(|host| host.broken.clear());
+    vm().tick(8);
+    assert_eq!(gauge("penstock.policy.edge.generation"), Some(2));
+}
+
 #[test]
 fn a_request_is_one_call_and_one_more_for_each_change() {
     fresh();
@@ -103,6 +157,22 @@ fn a_limited_request_costs_the_time_and_a_write_or_a_read() {
 }
 
 #[test]
+fn what_decided_is_left_for_the_access_log_only_where_the_policy_asks_for_it() {
+    let canary = r#""canaries":[{"name":"c","variants":[{"name":"v","weight":1}],
+        "overrides":[{"header":{"name":"x-canary","value":"v"},"variant":"v"}]}]"#;
+    for (settings, expected) in [
+        ("", vec![]),
+        (r#""settings":{"filterState":true},"#, vec![("rule", "canaries/c"), ("variant", "v"), ("reason", "override")]),
+    ] {
+        fresh();
+        assert!(configured(PLUGIN, &format!("{{{settings}{canary}}}")));
+        request(PLUGIN, &[("x-canary", "v")]);
+        let own = |(name, value): (&str, &str)| (format!("penstock.{name}"), value.to_owned());
+        with(|host| assert_eq!(host.filter_state, expected.into_iter().map(own).collect::<Vec<_>>()));
+    }
+}
+
+#[test]
 fn counts_reach_the_host_once_a_second_and_at_the_end() {
     fresh();
     assert!(configured(PLUGIN, LIMITS));
@@ -113,13 +183,13 @@ fn counts_reach_the_host_once_a_second_and_at_the_end() {
     with(|host| assert!(host.metrics.is_empty()));
     vm().tick(PLUGIN);
     let metric = |outcome: &str, count| (format!("penstock.rateLimits.l.{outcome}"), count);
-    with(|host| assert_eq!(host.metrics, [metric("passed", 2), metric("limited", 3)]));
+    assert_eq!(counted(), [metric("passed", 2), metric("limited", 3)]);
     with(|host| host.calls.clear());
     vm().tick(PLUGIN);
-    with(|host| assert!(host.calls.is_empty()));
+    with(|host| assert!(!host.calls.contains(&"proxy_increment_metric")));
     request(PLUGIN, &[]);
     vm().delete(PLUGIN);
-    with(|host| assert_eq!(host.metrics, [metric("passed", 2), metric("limited", 4)]));
+    assert_eq!(counted(), [metric("passed", 2), metric("limited", 4)]);
 }
 
 #[test]
@@ -327,7 +397,8 @@ fn a_request_without_a_policy_is_refused() {
     assert_eq!(request(PLUGIN, &[]), Flow::Pause);
     with(|host| {
         assert_eq!(host.sent, refused("noPolicy", "no policy is loaded"));
-        assert_eq!(host.metrics, [("penstock.host.noPolicy.failed".to_owned(), 1)]);
+        let metric = |name: &str| (format!("penstock.host.{name}"), 1);
+        assert_eq!(host.metrics, [metric("configuration.refused"), metric("noPolicy.failed")]);
     });
     // Nor one whose beginning the host never told.
     assert_eq!(vm().request_headers(99), Flow::Pause);
@@ -601,7 +672,7 @@ fn a_service_that_is_late_is_a_timeout_and_one_that_fails_an_error() {
         vm().grpc_close(1);
         vm().delete(STREAM);
         vm().tick(PLUGIN);
-        with(|host| assert_eq!(host.metrics, [(format!("penstock.rateLimits.l.{counter}"), 1)]));
+        assert_eq!(counted(), [(format!("penstock.rateLimits.l.{counter}"), 1)]);
     }
 }
 

@@ -1,0 +1,48 @@
+//! The policy's gauges, written when they change.
+
+use penstock_policy::{Gauges, Policy, Runs};
+
+use crate::host::{self, HostEnvironment};
+
+/// The gauges of one plugin.
+#[derive(Debug)]
+pub(crate) struct Board {
+    gauges: Gauges,
+    /// What this worker wrote last, each with the host's number; empty while it is not this worker's turn.
+    written: Vec<Option<(u32, u64)>>,
+}
+
+impl Board {
+    /// For the plugin that is being configured with a text of the hash `hash`.
+    pub(crate) fn new<M: Runs>(policy: &Policy<M>, hash: u64, instance: &[u8]) -> Board {
+        let plugin = host::plugin_name();
+        let plugin = plugin.as_deref().unwrap_or(M::MODULE.name());
+        Board { gauges: Gauges::new(policy, plugin, hash, instance, &mut HostEnvironment::default()), written: vec![] }
+    }
+
+    /// Writes what has changed, when it is this worker's turn. What the host does not take is tried again.
+    pub(crate) fn look<M: Runs>(&mut self, policy: &Policy<M>) {
+        let Board { gauges, written } = self;
+        let mut changed = Vec::new();
+        let is_ours = gauges.look(policy, &mut HostEnvironment::default(), |place, value| {
+            if written.get(place).copied().flatten().is_none_or(|(_, last)| last != value) {
+                changed.push((place, value));
+            }
+        });
+        if !is_ours {
+            // Whoever tells now may write something else before it is this worker's turn again.
+            written.clear();
+            return;
+        }
+        written.resize(gauges.names().len(), None);
+        for (place, value) in changed {
+            let (Some(written), Some(name)) = (written.get_mut(place), gauges.names().get(place)) else { continue };
+            let id = written.map_or_else(|| host::define_gauge(name), |(id, _)| Ok(id));
+            if let Ok(id) = id
+                && host::record(id, value).is_ok()
+            {
+                *written = Some((id, value));
+            }
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! A Prometheus that scrapes Envoys.
+
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::http::{self, Protocol, Request};
+use crate::workspace;
+
+/// How long it may take to start.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A running Prometheus on a free loopback port. Dropping it stops it.
+#[derive(Debug)]
+pub struct Prometheus {
+    child: Child,
+    address: SocketAddr,
+    _folder: TempDir,
+}
+
+/// `promtool`, or another of Prometheus' programs. `None`, with a line about it, where `make setup` could not get them; an
+/// error where `CI` is set.
+pub fn prometheus_tool(name: &str) -> Result<Option<PathBuf>> {
+    let tool = workspace::root().join(".tools/bin").join(name);
+    if tool.is_file() {
+        return Ok(Some(tool));
+    }
+    ensure!(std::env::var_os("CI").is_none(), "there is no {}: run scripts/setup/prometheus.sh", tool.display());
+    eprintln!("SKIPPED: there is no {}: run scripts/setup/prometheus.sh", tool.display());
+    Ok(None)
+}
+
+impl Prometheus {
+    /// Starts one that scrapes these admin interfaces every second, each under a job of this name, with the rules of a file.
+    /// `None` where there is no Prometheus.
+    pub fn start(targets: &[(&str, SocketAddr)], rules: &Path) -> Result<Option<Self>> {
+        let Some(binary) = prometheus_tool("prometheus")? else { return Ok(None) };
+        let folder = tempfile::Builder::new().prefix("penstock-").tempdir()?;
+        let scrapes: Vec<Value> = targets
+            .iter()
+            .map(|(job, target)| {
+                json!({"job_name": job, "metrics_path": "/stats/prometheus",
+                    "static_configs": [{"targets": [target.to_string()]}]})
+            })
+            .collect();
+        // JSON is YAML.
+        let config = json!({
+            "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
+            "rule_files": [rules],
+            "scrape_configs": scrapes,
+        });
+        let file = folder.path().join("prometheus.yaml");
+        fs::write(&file, config.to_string())?;
+        // Nobody keeps the port until the child has it.
+        let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
+        let log = folder.path().join("log");
+        let mut child = Command::new(binary)
+            .arg(format!("--config.file={}", file.display()))
+            .arg(format!("--storage.tsdb.path={}", folder.path().join("data").display()))
+            .arg(format!("--web.listen-address={address}"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::from(fs::File::create(&log)?))
+            .spawn()
+            .context("cannot start prometheus")?;
+        let started = Instant::now();
+        while !http::send(Protocol::Http1, address, &Request::get("/-/ready")).is_ok_and(|ready| ready.status == 200) {
+            let ended = child.try_wait()?;
+            if ended.is_some() || started.elapsed() > PATIENCE {
+                let _ = child.kill();
+                let _ = child.wait();
+                bail!("Prometheus did not start ({ended:?}): {}", fs::read_to_string(&log).unwrap_or_default());
+            }
+            thread::sleep(Duration::from_millis(50));
+        }
+        Ok(Some(Prometheus { child, address, _folder: folder }))
+    }
+
+    /// Where its API listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// What an expression gives now: each result's labels and value.
+    pub fn query(&self, expression: &str) -> Result<Vec<(Value, f64)>> {
+        let encoded: String = expression.bytes().map(|byte| format!("%{byte:02X}")).collect();
+        let answer = self.get(&format!("/api/v1/query?query={encoded}"))?;
+        let results = answer.pointer("/data/result").and_then(Value::as_array).context("no result")?;
+        results
+            .iter()
+            .map(|result| {
+                let value = result.pointer("/value/1").and_then(Value::as_str).context("no value")?;
+                Ok((result.get("metric").cloned().unwrap_or_default(), value.parse()?))
+            })
+            .collect()
+    }
+
+    /// The names of all metrics that it has.
+    pub fn names(&self) -> Result<Vec<String>> {
+        let answer = self.get("/api/v1/label/__name__/values")?;
+        Ok(serde_json::from_value(answer.get("data").cloned().unwrap_or_default())?)
+    }
+
+    /// A page of its API.
+    pub fn get(&self, path: &str) -> Result<Value> {
+        let response = http::send(Protocol::Http1, self.address, &Request::get(path))?;
+        let answer: Value = serde_json::from_str(&response.text())?;
+        ensure!(response.status == 200, "{path}: {answer}");
+        Ok(answer)
+    }
+}
+
+impl Drop for Prometheus {
+    fn drop(&mut self) {
+        // An error means that it is gone already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,374 @@
+//! What operators see: a real Prometheus scrapes a real Envoy with the stats tags that ship, and everything that the
+//! dashboard and the rules of `observability/` name is there.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use penstock_integration::http::{self, Protocol, Request};
+use penstock_integration::{
+    Bootstrap, Envoy, Listener, Prometheus, Reload, Reply, Route, Upstream, WasmFilter, prometheus_tool, workspace,
+};
+use serde_json::{Value, json};
+
+const PATIENCE: Duration = Duration::from_secs(120);
+
+fn folder() -> PathBuf {
+    workspace::root().join("observability")
+}
+
+fn policy() -> Value {
+    json!({
+        "egress": {"rules": [{"name": "shop", "to": [{"host": "shop.example.com", "ports": [80]}], "expires": "2099-01-01T00:00:00Z"}]},
+        "rateLimits": [
+            {"name": "per-user", "key": [{"header": "x-user"}], "onMissingKey": "Skip", "limit": {"requests": 5, "per": "1h"}, "capacity": 64},
+            {"name": "shadow", "matches": [{"path": {"type": "PathPrefix", "value": "/api"}}], "key": [],
+             "limit": {"requests": 1, "per": "1h"}, "mode": "Shadow"},
+            {"name": "global", "matches": [{"path": {"type": "PathPrefix", "value": "/global"}}], "key": [],
+             "limit": {"requests": 1, "per": "1h"},
+             "scope": {"global": {"cluster": "nobody", "domain": "shop", "timeout": "1s", "onFailure": "Allow"}}}],
+        "routes": {"default": "stable", "rules": [
+            {"name": "beta-users", "matches": [{"headers": [{"name": "x-user-group", "value": "beta"}]}], "route": "beta",
+             "failover": {"route": "stable", "errorPercent": 100}}]},
+        "canaries": [{"name": "reviews", "matches": [{"path": {"type": "PathPrefix", "value": "/reviews"}}],
+            "variants": [{"name": "v1", "weight": 3, "route": "stable"}, {"name": "v2", "weight": 1, "route": "beta"}],
+            "rollback": {"variant": "v2", "to": "v1", "window": "60s", "minRequests": 1000, "errorPercent": 100, "cooldown": "1m"}}],
+    })
+}
+
+/// One of everything that the policy counts.
+fn traffic(envoy: &Envoy) -> Result<()> {
+    let send =
+        |request: Request| Ok::<_, anyhow::Error>(http::send(Protocol::Http2, envoy.ingress()?, &request)?.status);
+    let get = |path: &str| Request::new("GET", "shop.example.com:80", path);
+    ensure!(send(get("/"))? == 200);
+    ensure!(send(get("/fail"))? == 503);
+    ensure!(send(get("/api"))? == 200);
+    ensure!(send(get("/global"))? == 200);
+    ensure!(send(get("/").header("x-user-group", "beta"))? == 200);
+    for _ in 0..12 {
+        ensure!(send(get("/reviews"))? == 200);
+    }
+    for user in ["ann", "bob"] {
+        let status = send(get("/").header("x-user", user))?;
+        ensure!([200, 429].contains(&status), "{status}");
+    }
+    ensure!(send(Request::new("GET", "evil.example.com:80", "/"))? == 403);
+    ensure!(send(Request::new("GET", "shop.example.com:81", "/"))? == 403);
+    Ok(())
+}
+
+/// Every expression of the dashboard's panels, with the title of its panel and its variables filled in.
+fn panels() -> Result<Vec<(String, String)>> {
+    let dashboard: Value = serde_json::from_str(&fs::read_to_string(folder().join("grafana-dashboard.json"))?)?;
+    let panels = dashboard.get("panels").and_then(Value::as_array).context("no panels")?;
+    let mut all = Vec::new();
+    for panel in panels {
+        let title = panel.get("title").and_then(Value::as_str).context("no title")?;
+        for target in panel.get("targets").and_then(Value::as_array).into_iter().flatten() {
+            let expression = target.get("expr").and_then(Value::as_str).context("no expression")?;
+            let filled = expression.replace("$__rate_interval", "20s").replace("$job", ".*").replace("$instance", ".*");
+            ensure!(!filled.contains('$'), "{title}: {filled}");
+            all.push((title.to_owned(), filled));
+        }
+    }
+    ensure!(all.len() > 15, "{all:?}");
+    Ok(all)
+}
+
+/// The metrics that a text names.
+fn metrics(text: &str) -> BTreeSet<String> {
+    let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == ':';
+    let mut names = BTreeSet::new();
+    for word in text.split(|c| !is_part(c)) {
+        let is_label = [
+            "penstock_rule",
+            "penstock_outcome",
+            "penstock_variant",
+            "envoy_cluster_name",
+            "envoy_response_code_class",
+        ];
+        if (word.starts_with("penstock_") || word.starts_with("penstock:") || word.starts_with("envoy_"))
+            && !is_label.contains(&word)
+            && !word.ends_with(':')
+        {
+            names.insert(word.to_owned());
+        }
+    }
+    names
+}
+
+#[test]
+fn every_panel_has_data_and_every_rule_its_metrics_in_a_real_prometheus() -> Result<()> {
+    let upstream = Upstream::forgetful(|request| match request.path().as_str() {
+        "/fail" => Reply::Status(503, vec![]),
+        _ => Reply::Status(200, vec![]),
+    })?;
+    let mut bootstrap = Bootstrap::new()?;
+    let filter = bootstrap.discovered(WasmFilter::new("suite", &policy())?.named("penstock"))?;
+    let to = |name: &str| Route::header("x-penstock-route", name).to(name);
+    let mut envoy = bootstrap
+        .stats_tags()?
+        .cluster("stable", upstream.address())
+        .cluster("beta", upstream.address())
+        .any_cluster(penstock_integration::grpc_cluster("nobody", ([127, 0, 0, 1], 9).into()))
+        .listener(Listener::new("ingress").discovered(filter).route(to("stable")).route(to("beta")))
+        .start()?;
+    let rules = folder().join("rules.yaml");
+    let Some(prometheus) = Prometheus::start(&[("envoy", envoy.admin().address())], &rules)? else { return Ok(()) };
+    // A refused policy leaves a trace, and the old one at work.
+    ensure!(matches!(envoy.reload("penstock", &json!({"routes": 1}))?, Reload::Refused(_)));
+
+    // Seven requests of a user whose limit is five.
+    let mut missing = panels()?;
+    let started = Instant::now();
+    while !missing.is_empty() {
+        ensure!(
+            started.elapsed() < PATIENCE,
+            "no data: {missing:#?}\n{}",
+            envoy.admin().get("/stats/prometheus?filter=penstock")?
+        );
+        traffic(&envoy)?;
+        thread::sleep(Duration::from_millis(300));
+        let mut still = Vec::new();
+        for (title, expression) in missing {
+            let results = prometheus.query(&expression).with_context(|| format!("{title}: {expression}"))?;
+            // 0/0 is no answer.
+            if !results.iter().any(|(_, value)| !value.is_nan()) {
+                still.push((title, expression));
+            }
+        }
+        missing = still;
+    }
+
+    let known: BTreeSet<String> = prometheus.names()?.into_iter().collect();
+    let text = fs::read_to_string(&rules)?;
+    let expressions: String = text.lines().filter(|line| !line.trim_start().starts_with(['#', 's', 'r'])).collect();
+    for source in [expressions, panels()?.into_iter().map(|(_, expression)| expression + " ").collect()] {
+        let names = metrics(&source);
+        ensure!(names.len() > 5, "{names:?}");
+        let unknown: Vec<_> = names.difference(&known).collect();
+        ensure!(unknown.is_empty(), "no proxy has {unknown:?}; there are {known:?}");
+    }
+
+    // The labels are what the documentation says.
+    let value = |expression: &str| -> Result<Option<f64>> {
+        let results = prometheus.query(expression)?;
+        ensure!(results.len() <= 1, "{expression}: {results:?}");
+        Ok(results.first().map(|(_, value)| *value))
+    };
+    for (expression, expected) in [
+        (r#"penstock_routes{penstock_rule="beta-users",penstock_outcome="matched"} > 0"#, None),
+        (r#"penstock_routes{penstock_rule="_default",penstock_outcome="matched"} > 0"#, None),
+        (r#"penstock_canaries{penstock_rule="reviews",penstock_outcome="v2"} > 0"#, None),
+        (r#"penstock_rateLimits{penstock_rule="per-user",penstock_outcome="limited"} > 0"#, None),
+        (r#"penstock_rateLimits{penstock_rule="shadow",penstock_outcome="wouldLimit"} > 0"#, None),
+        (r#"penstock_rateLimits{penstock_rule="global",penstock_outcome="error"} > 0"#, None),
+        (r#"penstock_egress{penstock_rule="shop",penstock_outcome="allowed"} > 0"#, None),
+        (r#"penstock_egressReasons{penstock_rule="hostNotAllowed",penstock_outcome="denied"} > 0"#, None),
+        (r#"penstock_host{penstock_rule="configuration",penstock_outcome="refused"} > 0"#, None),
+        (r#"penstock_slots_used{penstock_rule="per-user"}"#, Some(2.0)),
+        (r#"penstock_slots_capacity{penstock_rule="per-user"}"#, Some(64.0)),
+        (r#"penstock_shares{penstock_rule="reviews",penstock_variant="v2"}"#, Some(250.0)),
+        (r#"penstock_breakers_state{penstock_rule="reviews",penstock_variant="v2"}"#, Some(0.0)),
+        (r#"penstock_breakers_state{penstock_rule="beta-users",penstock_variant="beta"}"#, Some(0.0)),
+        (r#"penstock_policy_generation{penstock_rule="penstock"}"#, Some(1.0)),
+        (r#"penstock_egressExpiry_days{penstock_rule="next"} > 7"#, None),
+        ("penstock:policy_texts", Some(1.0)),
+    ] {
+        let started = Instant::now();
+        loop {
+            let found = value(expression)?;
+            if found.is_some() && expected.is_none_or(|expected| found == Some(expected)) {
+                break;
+            }
+            ensure!(started.elapsed() < PATIENCE, "{expression}: {found:?}");
+            thread::sleep(Duration::from_millis(200));
+        }
+    }
+    // The hash is exact in Prometheus' numbers: the same as in Envoy's own.
+    let hash = envoy.admin().stat("wasmcustom.penstock.policy.penstock.hash")?;
+    ensure!(value("penstock_policy_hash")? == Some(hash as f64) && hash > 0, "{hash}");
+    envoy.check_healthy()
+}
+
+#[test]
+fn promtool_accepts_the_rules_and_their_tests() -> Result<()> {
+    let Some(promtool) = prometheus_tool("promtool")? else { return Ok(()) };
+    for arguments in [["check", "rules", "rules.yaml"], ["test", "rules", "rules-test.yaml"]] {
+        let output = Command::new(&promtool).args(arguments).current_dir(folder()).output()?;
+        let said = [output.stdout, output.stderr].concat();
+        ensure!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&said));
+    }
+    Ok(())
+}
+
+#[test]
+fn every_alert_is_tested_and_has_a_runbook() -> Result<()> {
+    let [rules, tests] = ["rules.yaml", "rules-test.yaml"].map(|name| fs::read_to_string(folder().join(name)));
+    let (rules, tests) = (rules?, tests?);
+    let operations = fs::read_to_string(workspace::root().join("docs/operations.md"))?.to_lowercase();
+    let alerts: Vec<&str> = rules.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")).collect();
+    ensure!(alerts.len() >= 10, "{alerts:?}");
+    for alert in alerts {
+        ensure!(tests.contains(&format!("alertname: {alert}")), "{alert} has no test");
+        let place = alert.to_lowercase();
+        ensure!(rules.contains(&format!("docs/operations.md#{place}\n")), "{alert} has no link");
+        ensure!(operations.contains(&format!("\n### {place}\n")), "{alert} has no runbook");
+    }
+    Ok(())
+}
+
+/// The access log and the tags of `observability/envoy-access-log.yaml`, the log in `log` and the tags taken out of their
+/// comment.
+fn shipped_log(log: &std::path::Path) -> Result<(Value, Value)> {
+    let text = fs::read_to_string(folder().join("envoy-access-log.yaml"))?;
+    ensure!(text.contains("path: /dev/stdout"), "{text}");
+    let text = text.replace("/dev/stdout", &log.display().to_string());
+    let (logs, tags) = text.split_once("# Where a tracer is configured:\n").context("no tags")?;
+    let tags: String =
+        tags.lines().filter_map(|line| line.strip_prefix("# ")).map(|line| format!("{line}\n")).collect();
+    let read = |yaml: &str, pointer: &str| -> Result<Value> {
+        let value: Value = serde_json::from_str(&penstock_integration::demo::json::of_yaml(yaml)?)?;
+        value.pointer(pointer).cloned().with_context(|| format!("no {pointer} in {yaml}"))
+    };
+    Ok((read(logs, "/access_log")?, read(&tags, "/tracing/custom_tags")?))
+}
+
+fn watched_policy(filter_state: bool) -> Value {
+    let mut policy = policy();
+    if let Some(policy) = policy.as_object_mut() {
+        policy.insert("settings".to_owned(), json!({"filterState": filter_state}));
+        policy.remove("rateLimits");
+    }
+    policy
+}
+
+const TRACE: [(&str, &str); 3] = [
+    ("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"),
+    ("tracestate", "rojo=00f067aa0ba902b7,congo=t61rcWkgMzE"),
+    ("baggage", "user=ann,plan=gold"),
+];
+
+/// The one line of the access log about `path`.
+fn line(log: &std::path::Path, path: &str) -> Result<Value> {
+    let started = Instant::now();
+    loop {
+        let text = fs::read_to_string(log).unwrap_or_default();
+        let line = text
+            .lines()
+            .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+            .find(|line| line.get("path").and_then(Value::as_str) == Some(path));
+        if let Some(line) = line {
+            return Ok(line);
+        }
+        // Envoy writes its buffer every ten seconds.
+        ensure!(started.elapsed() < PATIENCE, "{path} is not in {text:?}");
+        thread::sleep(Duration::from_millis(100));
+    }
+}
+
+#[test]
+fn the_access_log_says_what_decided_and_the_trace_context_passes_untouched() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    for filter_state in [true, false] {
+        let log = folder.path().join(format!("log-{filter_state}"));
+        let (access_log, _) = shipped_log(&log)?;
+        let upstream = Upstream::echo()?;
+        let mut bootstrap = Bootstrap::new()?;
+        let filter = WasmFilter::new("suite", &watched_policy(filter_state))?.named("penstock");
+        let filter = bootstrap.discovered(filter)?;
+        let to = |name: &str| Route::header("x-penstock-route", name).to("all");
+        let listener = Listener::new("ingress").discovered(filter).manager("access_log", access_log);
+        let mut envoy = bootstrap
+            .cluster("all", upstream.address())
+            .listener(listener.route(to("stable")).route(to("beta")))
+            .start()?;
+        let send = |host: &str, path: &str| {
+            let request =
+                Request::new("GET", host, path).header("x-user-group", if path == "/beta" { "beta" } else { "none" });
+            let request = TRACE.iter().fold(request, |request, (name, value)| request.header(name, value));
+            http::send(Protocol::Http1, envoy.ingress()?, &request)
+        };
+        for path in ["/beta", "/reviews", "/else"] {
+            ensure!(send("shop.example.com:80", path)?.status == 200);
+            let received = upstream.last().context("nothing received")?;
+            for (name, value) in TRACE {
+                ensure!(received.values(name) == [value], "{name}: {:?}", received.values(name));
+            }
+        }
+        let refused = send("evil.example.com:80", "/refused")?;
+        ensure!(refused.status == 403);
+
+        let state = |value: &'static str| if filter_state { Some(value) } else { None };
+        let get = |line: &Value, field: &str| line.get(field).and_then(Value::as_str).map(str::to_owned);
+        let check = |path: &str, expected: &[(&str, Option<&str>)]| -> Result<()> {
+            let line = line(&log, path)?;
+            for (field, expected) in expected {
+                ensure!(get(&line, field).as_deref() == *expected, "{path} {field} is not {expected:?}: {line}");
+            }
+            ensure!(get(&line, "traceparent").as_deref() == Some(TRACE[0].1), "{line}");
+            Ok(())
+        };
+        check(
+            "/beta",
+            &[("penstockRoute", Some("beta")), ("penstockRule", state("routes/beta-users")), ("penstockVariant", None)],
+        )?;
+        check("/else", &[("penstockRoute", Some("stable")), ("penstockRule", state("egress/shop")), ("egressRule", Some("shop"))])?;
+        let reviews = line(&log, "/reviews")?;
+        let variant = if get(&reviews, "penstockRoute").as_deref() == Some("beta") { "v2" } else { "v1" };
+        check("/reviews", &[("penstockRule", state("canaries/reviews")), ("penstockVariant", state(variant))])?;
+        check(
+            "/refused",
+            &[
+                ("details", Some("penstock_egress_hostNotAllowed")),
+                ("decisionId", refused.header("x-penstock-decision-id").as_deref()),
+                ("egressOutcome", Some("deny")),
+                ("egressReason", Some("hostNotAllowed")),
+                ("penstockRule", None),
+            ],
+        )?;
+        ensure!(refused.header("x-penstock-decision-id").is_some());
+        envoy.check_healthy()?;
+    }
+    Ok(())
+}
+
+#[test]
+fn spans_have_the_tags_that_ship() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let (_, custom_tags) = shipped_log(&folder.path().join("log"))?;
+    let (upstream, collector) = (Upstream::echo()?, Upstream::echo()?);
+    let mut bootstrap = Bootstrap::new()?;
+    let filter = bootstrap.discovered(WasmFilter::new("suite", &watched_policy(true))?.named("penstock"))?;
+    let tracing = json!({
+        "provider": {"name": "envoy.tracers.zipkin", "typed_config": {
+            "@type": "type.googleapis.com/envoy.config.trace.v3.ZipkinConfig",
+            "collector_cluster": "collector", "collector_endpoint": "/spans", "collector_endpoint_version": "HTTP_JSON",
+        }},
+        "custom_tags": custom_tags,
+    });
+    let to = |name: &str| Route::header("x-penstock-route", name).to("all");
+    let listener = Listener::new("ingress").discovered(filter).manager("tracing", tracing);
+    let envoy = bootstrap
+        .cluster("all", upstream.address())
+        .cluster("collector", collector.address())
+        .listener(listener.route(to("stable")).route(to("beta")))
+        .start()?;
+    let request = Request::new("GET", "shop.example.com:80", "/").header("x-user-group", "beta");
+    ensure!(http::send(Protocol::Http1, envoy.ingress()?, &request)?.status == 200);
+    let started = Instant::now();
+    while collector.requests() == 0 {
+        ensure!(started.elapsed() < PATIENCE, "no span arrived");
+        thread::sleep(Duration::from_millis(50));
+    }
+    let spans: Value = serde_json::from_slice(&collector.last().context("no span")?.body)?;
+    let tag = |name: &str| spans.pointer(&format!("/0/tags/{name}")).and_then(Value::as_str).map(str::to_owned);
+    ensure!(tag("penstock.route").as_deref() == Some("beta"), "{spans}");
+    ensure!(tag("penstock.rule").as_deref() == Some("routes/beta-users"), "{spans}");
+    Ok(())
+}

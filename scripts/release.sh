@@ -1,0 +1,41 @@
+#!/usr/bin/env bash
+# The steps of a release: checks, build, sizes, images. Without REGISTRY it publishes nothing: the images go to dist/images. With
+# REGISTRY and PUBLISH=1 it pushes them and makes the tag, which stays local until somebody pushes it.
+source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+cd "$ROOT"
+
+version=$(cargo pkgid --package penstock | sed -E 's/.*[#@]//')
+publish=${PUBLISH:-0}
+wrong=()
+
+headline "Release $version: is everything said?"
+grep -qE "^## \[?$version\]?( |$)" CHANGELOG.md || wrong+=("CHANGELOG.md has no section '## $version'")
+[[ -z $(git status --porcelain) ]] || wrong+=("there are changes that are not committed")
+if git rev-parse --quiet --verify "refs/tags/v$version" >/dev/null; then wrong+=("the tag v$version is there already"); fi
+if [[ $publish == 1 && -z ${REGISTRY:-} ]]; then wrong+=("PUBLISH=1 needs REGISTRY"); fi
+for line in "${wrong[@]}"; do say "" "$line"; done
+if ((${#wrong[@]})); then
+    [[ $publish == 1 ]] && die "not released (above: why)"
+    say "" "a dry run goes on; with PUBLISH=1 this would be the end"
+fi
+
+if [[ ${CHECKS:-all} == none ]]; then
+    say release "SKIPPED: the checks (CHECKS=none)"
+    scripts/build.sh
+    scripts/check-sizes.sh
+else
+    # With the build, sizes and meter in it.
+    scripts/test.sh
+    scripts/check-reproducible.sh
+fi
+
+if [[ $publish == 1 ]]; then
+    scripts/image.sh "$REGISTRY"
+    git tag --annotate "v$version" --message "Penstock $version"
+    headline "Released $version"
+    say "" "sign the digests above (docs/distribution.md), then: git push origin v$version"
+else
+    scripts/image.sh
+    headline "Dry run of $version"
+    say "" "nothing was published; to publish: make release PUBLISH=1 REGISTRY=registry.example.com/penstock"
+fi
