@@ -199,14 +199,9 @@ impl<M: Runs> Vm<M> {
             host::log(LogLevel::Error, "penstock: the host has no timer: metrics are only written when a policy ends");
         }
         let expiry = if policy.egress().is_some() { egress::Expiry::new() } else { egress::Expiry::default() };
-<<<<<<< HEAD
-        let configured = Rc::new(Plugin { policy, counters: RefCell::new(counters), expiry });
-        configured.look_up();
-=======
         let configured =
             Rc::new(Plugin { policy, counters: RefCell::new(counters), board: RefCell::new(board), expiry });
-        configured.look_at_expiry();
->>>>>>> metrics
+        configured.look_up();
         // The old one is dropped outside of `state`.
         let replaced = self.state(|state| state.set_plugin(plugin, configured));
         replaced.is_some()
@@ -216,12 +211,8 @@ impl<M: Runs> Vm<M> {
     pub fn tick(&self, plugin: u32) {
         if let Some(plugin) = self.state(|state| state.plugin(plugin).cloned()).flatten() {
             plugin.flush();
-<<<<<<< HEAD
-            plugin.look_up();
-=======
             plugin.look_at_gauges();
-            plugin.look_at_expiry();
->>>>>>> metrics
+            plugin.look_up();
         }
     }
 
