@@ -109,7 +109,7 @@ fn every_panel_has_data_and_every_rule_its_metrics_in_a_real_prometheus() -> Res
         _ => Reply::Status(200, vec![]),
     })?;
     let mut bootstrap = Bootstrap::new()?;
-    let filter = bootstrap.discovered(WasmFilter::new("suite", &policy())?.named("penstock"))?;
+    let filter = bootstrap.discovered(WasmFilter::new("suite", policy())?.named("penstock"))?;
     let to = |name: &str| Route::header("x-penstock-route", name).to(name);
     let mut envoy = bootstrap
         .stats_tags()?
@@ -121,7 +121,7 @@ fn every_panel_has_data_and_every_rule_its_metrics_in_a_real_prometheus() -> Res
     let rules = folder().join("rules.yaml");
     let Some(prometheus) = Prometheus::start(&[("envoy", envoy.admin().address())], &rules)? else { return Ok(()) };
     // A refused policy leaves a trace, and the old one at work.
-    ensure!(matches!(envoy.reload("penstock", &json!({"routes": 1}))?, Reload::Refused(_)));
+    ensure!(matches!(envoy.reload("penstock", json!({"routes": 1}))?, Reload::Refused(_)));
 
     // Seven requests of a user whose limit is five.
     let mut missing = panels()?;
@@ -280,7 +280,7 @@ fn the_access_log_says_what_decided_and_the_trace_context_passes_untouched() -> 
         let (access_log, _) = shipped_log(&log)?;
         let upstream = Upstream::echo()?;
         let mut bootstrap = Bootstrap::new()?;
-        let filter = WasmFilter::new("suite", &watched_policy(filter_state))?.named("penstock");
+        let filter = WasmFilter::new("suite", watched_policy(filter_state))?.named("penstock");
         let filter = bootstrap.discovered(filter)?;
         let to = |name: &str| Route::header("x-penstock-route", name).to("all");
         let listener = Listener::new("ingress").discovered(filter).manager("access_log", access_log);
@@ -318,7 +318,10 @@ fn the_access_log_says_what_decided_and_the_trace_context_passes_untouched() -> 
             "/beta",
             &[("penstockRoute", Some("beta")), ("penstockRule", state("routes/beta-users")), ("penstockVariant", None)],
         )?;
-        check("/else", &[("penstockRoute", Some("stable")), ("penstockRule", state("egress/shop")), ("egressRule", Some("shop"))])?;
+        check(
+            "/else",
+            &[("penstockRoute", Some("stable")), ("penstockRule", state("egress/shop")), ("egressRule", Some("shop"))],
+        )?;
         let reviews = line(&log, "/reviews")?;
         let variant = if get(&reviews, "penstockRoute").as_deref() == Some("beta") { "v2" } else { "v1" };
         check("/reviews", &[("penstockRule", state("canaries/reviews")), ("penstockVariant", state(variant))])?;
@@ -344,7 +347,7 @@ fn spans_have_the_tags_that_ship() -> Result<()> {
     let (_, custom_tags) = shipped_log(&folder.path().join("log"))?;
     let (upstream, collector) = (Upstream::echo()?, Upstream::echo()?);
     let mut bootstrap = Bootstrap::new()?;
-    let filter = bootstrap.discovered(WasmFilter::new("suite", &watched_policy(true))?.named("penstock"))?;
+    let filter = bootstrap.discovered(WasmFilter::new("suite", watched_policy(true))?.named("penstock"))?;
     let tracing = json!({
         "provider": {"name": "envoy.tracers.zipkin", "typed_config": {
             "@type": "type.googleapis.com/envoy.config.trace.v3.ZipkinConfig",
