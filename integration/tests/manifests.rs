@@ -45,7 +45,7 @@ fn the_api_server_takes_every_manifest_and_refuses_unknown_fields() -> Result<()
         "{refused:?}"
     );
 
-    for namespace in ["istio-system", "shop", "payments", "kube-system"] {
+    for namespace in ["istio-system", "envoy-gateway-system", "shop", "payments", "kube-system"] {
         cluster.namespace(namespace, &[])?;
     }
     let mut all = Vec::new();

@@ -274,10 +274,9 @@ fn each_rule_counts_what_it_took_and_the_default_the_rest() {
     let counted = |policy: &Policy<Suite>, method: &str| {
         let map = [(&b":method"[..], method.as_bytes()), (b":authority", b"a.test"), (b":path", b"/")];
         let request = Request::new(&map);
-        let line = crate::wire::World::new(crate::Timestamp(0), 1);
-        let (mut world, wire) =
-            (line, serde_json::from_str::<crate::wire::WireRequest>(r#"{"method":"GET","authority":"a","path":"/"}"#));
-        let wire = wire.unwrap();
+        let mut world = crate::wire::World::new(crate::Timestamp(0), 1);
+        let wire = r#"{"method":"GET","authority":"a","path":"/"}"#;
+        let wire: crate::wire::WireRequest = serde_json::from_str(wire).unwrap();
         let decision = policy.decide(&request, &mut wire.environment(&mut world));
         let names = decision.counts.iter().map(|metric| policy.metrics().names()[metric.index()].to_string());
         names.collect::<Vec<_>>()
