@@ -42,7 +42,7 @@ const SECTIONS = {
   drift: drift(at('drift')),
   endpoints: endpoints(at('endpoints')),
 };
-const FIELDS = ['canaries', 'rateLimits', 'egress', 'routes', 'refusals', 'drift', 'endpoints'];
+const FIELDS = ['egress', 'canaries', 'routes', 'drift', 'rateLimits', 'refusals', 'endpoints'];
 const wrong = problems(at('problems'), link);
 
 /** Brings a rule, or a section, before the user's eyes and cursor. */
@@ -147,7 +147,7 @@ function draw(answer) {
   wrong.update(snapshot, fresh);
   drawSummary(snapshot);
   drawJump(snapshot);
-  for (const [name, section] of Object.entries(SECTIONS)) section.update(snapshot, name);
+  for (const [name, section] of Object.entries(SECTIONS)) section.update(snapshot[name], snapshot);
   const errors = snapshot.problems.filter((problem) => problem.severity === 'error').length;
   document.title = `${errors ? `(${errors}) ` : ''}${snapshot.cluster} · Penstock`;
   if (state.focus) {

@@ -20,7 +20,7 @@ export function badge() {
 }
 
 const BREAKERS = {
-  open: ['error', 'Open: out of rotation'],
+  open: ['error', 'Open: gets nobody'],
   halfOpen: ['warning', 'Half-open: probing'],
   closed: ['ok', 'Closed'],
 };

@@ -117,11 +117,11 @@ export function canaries(section) {
   }
 
   return {
-    update(snapshot) {
+    update(items, snapshot) {
       state.at = snapshot.at;
-      setHidden(empty, snapshot.canaries.length > 0);
-      setHidden(holder, snapshot.canaries.length === 0);
-      rows.show(snapshot.canaries, (shown) => keyed(holder, shown, (canary) => canary.name, create, update));
+      setHidden(empty, items.length > 0);
+      setHidden(holder, items.length === 0);
+      rows.show(items, (shown) => keyed(holder, shown, (canary) => canary.name, create, update));
     },
     find(name) {
       rows.pin(name);

@@ -303,8 +303,8 @@ export function topology(section, view) {
   new ResizeObserver(() => last && !view.hidden && !holder.hidden && draw()).observe(holder);
 
   return {
-    update(snapshot) {
-      last = snapshot.topology;
+    update(graph, snapshot) {
+      last = graph;
       const none = last.nodes.length === 0;
       setHidden(empty, !none);
       setHidden(holder, none);

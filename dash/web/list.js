@@ -3,17 +3,17 @@
 import { el, setHidden, setText } from './dom.js';
 import { count, plural } from './format.js';
 
-const FIRST = 50;
 const FILTER_FROM = 9;
 /** Seconds for which an order holds: rows that change places each second cannot be read. */
 const ORDER_HOLDS = 10;
 
 /**
  * A list of rules in `root` (an element that holds the rows). `options`: `what` (their name in the plural), `key` (a rule's
- * name), `weight` (what the busiest have most of), `text` (what the filter looks in; the name if absent).
+ * name), `weight` (what the busiest have most of), `text` (what the filter looks in; the name if absent),
+ * `first` (how many are shown at first).
  */
 export function list(root, options) {
-  const { what, key, weight, text = key } = options;
+  const { what, key, weight, text = key, first = 50 } = options;
   const filter = el('input', { type: 'search', placeholder: `Filter ${what}`, 'aria-label': `Filter ${what}`, spellcheck: 'false' });
   const found = el('span', { class: 'found', role: 'status' });
   const bar = el('div', { class: 'filter', hidden: true }, filter, found);
@@ -54,14 +54,14 @@ export function list(root, options) {
         const words = filter.value.trim().toLowerCase();
         const ranked = sorted(last);
         const matching = words ? ranked.filter((item) => text(item).toLowerCase().includes(words)) : ranked;
-        let shown = all ? matching : matching.slice(0, FIRST);
+        let shown = all ? matching : matching.slice(0, first);
         if (pinned && !shown.some((item) => key(item) === pinned)) {
           shown = [...shown, ...last.filter((item) => key(item) === pinned)];
         }
         setHidden(bar, last.length < FILTER_FROM && !words);
         setText(found, words ? `${count(matching.length)} of ${plural(last.length, what.replace(/s$/, ''), what)}` : '');
-        setHidden(more, matching.length <= FIRST);
-        setText(more, all ? `Show the busiest ${FIRST}` : `Show all ${count(matching.length)} ${what}`);
+        setHidden(more, matching.length <= first);
+        setText(more, all ? `Show the busiest ${first}` : `Show all ${count(matching.length)} ${what}`);
         more.setAttribute('aria-expanded', String(all));
         draw(shown);
       };

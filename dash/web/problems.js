@@ -38,7 +38,8 @@ export function problems(section, link) {
     setAttribute(row.node, 'class', problem.severity);
     setSign(row.mark, problem.severity === 'error' ? 'error' : 'warning');
     setText(row.severity, SEVERITIES[problem.severity] ?? problem.severity);
-    setText(row.where, SECTIONS[problem.section] ?? '');
+    const where = SECTIONS[problem.section] ?? '';
+    setText(row.where, problem.text.toLowerCase().startsWith(where.toLowerCase()) ? '' : where);
     setText(row.text, problem.text);
     setAttribute(row.text, 'href', link(problem.section, problem.rule));
     setText(row.since, problem.since == null ? '' : ago(problem.since, snapshot.at));

@@ -44,9 +44,9 @@ export function drift(section) {
   }
 
   return {
-    update(snapshot) {
-      setHidden(empty, snapshot.drift.length > 0);
-      keyed(holder, snapshot.drift, (plugin) => plugin.plugin, create, update);
+    update(plugins) {
+      setHidden(empty, plugins.length > 0);
+      keyed(holder, plugins, (plugin) => plugin.plugin, create, update);
     },
     find: () => section,
   };

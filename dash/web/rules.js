@@ -50,11 +50,13 @@ function added(rule, of) {
 const perSecond = (rule, ...of) => added(rule, of).perSecond ?? 0;
 const busiest = (rule) => Object.values(rule.outcomes ?? {}).reduce((sum, outcome) => sum + (outcome.perSecond ?? 0), 0);
 
-/** Outcomes that should not be there, in a badge: `overfull 3`. */
-function troubles(...of) {
+/** Outcomes that should not be there. */
+const TROUBLES = { overfull: 'shared buckets', error: 'service failed', timeout: 'service late', missingKey: 'without key', badCost: 'bad cost' };
+
+function troubles() {
   return (rule) => {
-    const found = of.filter((outcome) => rule.outcomes?.[outcome]?.total > 0);
-    return found.length ? ['warning', found.map((outcome) => `${outcome} ${count(rule.outcomes[outcome].total)}`).join(', ')] : null;
+    const found = Object.keys(TROUBLES).filter((outcome) => rule.outcomes?.[outcome]?.total > 0);
+    return found.length ? ['warning', found.map((outcome) => `${TROUBLES[outcome]}: ${count(rule.outcomes[outcome].total)}`).join(', ')] : null;
   };
 }
 
@@ -85,7 +87,7 @@ export function rateLimits(section) {
   return table(
     section,
     [
-      heading('Limit', [(limit) => (limit.mode === 'Shadow' ? ['note', 'Shadow: refuses nothing'] : null), troubles('overfull', 'error', 'timeout', 'missingKey', 'badCost')]),
+      heading('Limit', [(limit) => (limit.mode === 'Shadow' ? ['note', 'Shadow'] : null), troubles()]),
       words('Quota', (limit) => [limit.limit ?? NONE, limit.scope === 'global' ? 'global' : ''].filter(Boolean).join(', ')),
       fill(),
       outcomes('Passed', '', 'passed'),
@@ -115,7 +117,7 @@ export function egress(section) {
   return table(
     section,
     [
-      heading('Rule', [(rule) => (rule.mode === 'Audit' ? ['note', 'Audit: refuses nothing'] : null), (rule) => (rule.action === 'Deny' ? ['note', 'deny list'] : null), expiry]),
+      heading('Rule', [(rule) => (rule.mode === 'Audit' ? ['note', 'Audit'] : null), (rule) => (rule.action === 'Deny' ? ['note', 'deny list'] : null), expiry]),
       words('Owner', (rule) => rule.owner ?? NONE),
       words('Hosts', (rule) => ellipsis(rule.hosts), 'long'),
       words('Reason', (rule) => rule.reason ?? NONE, 'long'),
