@@ -1,0 +1,116 @@
+//! `penstock dash` as a user starts it.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use tempfile::TempDir;
+
+use crate::http::{self, Protocol, Request, Response};
+use crate::workspace;
+
+/// How long it may take to start.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A running dash on a free loopback port. Dropping it stops it.
+#[derive(Debug)]
+pub struct Dash {
+    child: Child,
+    address: SocketAddr,
+    folder: TempDir,
+}
+
+impl Dash {
+    /// Starts the `penstock` of `dist/` with these arguments.
+    pub fn start(arguments: &[String]) -> Result<Self> {
+        Self::at("127.0.0.1:0", arguments)
+    }
+
+    /// The same at another address.
+    pub fn at(listen: &str, arguments: &[String]) -> Result<Self> {
+        let binary = workspace::dist().join("penstock");
+        ensure!(binary.is_file(), "there is no {}: run `make build` first", binary.display());
+        let folder = tempfile::Builder::new().prefix("penstock-").tempdir()?;
+        let log = folder.path().join("log");
+        let file = fs::File::create(&log)?;
+        let mut child = Command::new(binary)
+            .args(["dash", "--listen", listen])
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::from(file.try_clone()?))
+            .stderr(Stdio::from(file))
+            .spawn()
+            .context("cannot start penstock dash")?;
+        let started = Instant::now();
+        loop {
+            let said = fs::read_to_string(&log).unwrap_or_default();
+            if let Some(address) = said.lines().find_map(url) {
+                return Ok(Dash { child, address, folder });
+            }
+            let ended = child.try_wait()?;
+            if ended.is_some() || started.elapsed() > PATIENCE {
+                let _ = child.kill();
+                let _ = child.wait();
+                bail!("penstock dash did not start ({ended:?}): {said}");
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The page's URL.
+    pub fn url(&self) -> String {
+        format!("http://{}/", self.address)
+    }
+
+    /// What it answers to a GET of this path, with this token.
+    pub fn get(&self, path: &str, token: Option<&str>) -> Result<Response> {
+        let request = Request::new("GET", &self.address.to_string(), path);
+        let request = match token {
+            Some(token) => request.header("authorization", format!("Bearer {token}")),
+            None => request,
+        };
+        http::send(Protocol::Http1, self.address, &request)
+    }
+
+    /// Its process, to measure it.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Everything that it has said.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.log_file()).unwrap_or_default()
+    }
+
+    fn log_file(&self) -> impl AsRef<Path> {
+        self.folder.path().join("log")
+    }
+
+    /// Stops it before it is dropped.
+    pub fn stop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The address in a line that says where the page is.
+fn url(line: &str) -> Option<SocketAddr> {
+    let (_, rest) = line.split_once("http://")?;
+    rest.split(|c: char| c == '/' || c.is_whitespace()).next()?.parse().ok()
+}
+
+impl Drop for Dash {
+    fn drop(&mut self) {
+        // An error means that it is gone already.
+        self.stop();
+    }
+}
