@@ -1,11 +1,44 @@
 //! The page, in the binary: it works without a network.
 
-/// The path, the type, and the content of each file.
-pub const ASSETS: [(&str, &str, &str); 6] = [
+/// A file of the page: its path, its type, its content.
+type Asset = (&'static str, &'static str, &'static str);
+
+const SCRIPT: &str = "text/javascript; charset=utf-8";
+
+/// Every file of `web/`; a test compares.
+pub const ASSETS: [Asset; 16] = [
     ("/", "text/html; charset=utf-8", include_str!("../web/index.html")),
     ("/style.css", "text/css; charset=utf-8", include_str!("../web/style.css")),
-    ("/app.js", "text/javascript; charset=utf-8", include_str!("../web/app.js")),
-    ("/dom.js", "text/javascript; charset=utf-8", include_str!("../web/dom.js")),
-    ("/graph.js", "text/javascript; charset=utf-8", include_str!("../web/graph.js")),
-    ("/sections.js", "text/javascript; charset=utf-8", include_str!("../web/sections.js")),
+    ("/icon.svg", "image/svg+xml", include_str!("../web/icon.svg")),
+    ("/api.js", SCRIPT, include_str!("../web/api.js")),
+    ("/app.js", SCRIPT, include_str!("../web/app.js")),
+    ("/badge.js", SCRIPT, include_str!("../web/badge.js")),
+    ("/canaries.js", SCRIPT, include_str!("../web/canaries.js")),
+    ("/dom.js", SCRIPT, include_str!("../web/dom.js")),
+    ("/format.js", SCRIPT, include_str!("../web/format.js")),
+    ("/graph.js", SCRIPT, include_str!("../web/graph.js")),
+    ("/list.js", SCRIPT, include_str!("../web/list.js")),
+    ("/problems.js", SCRIPT, include_str!("../web/problems.js")),
+    ("/proxies.js", SCRIPT, include_str!("../web/proxies.js")),
+    ("/rules.js", SCRIPT, include_str!("../web/rules.js")),
+    ("/spark.js", SCRIPT, include_str!("../web/spark.js")),
+    ("/table.js", SCRIPT, include_str!("../web/table.js")),
 ];
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_file_of_the_page_is_served() {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("web");
+        let name = |entry: std::io::Result<std::fs::DirEntry>| format!("/{}", entry.unwrap().file_name().display());
+        let mut files: Vec<String> = std::fs::read_dir(folder).unwrap().map(name).collect();
+        files.sort();
+        let mut served: Vec<&str> =
+            ASSETS.iter().map(|(path, ..)| if *path == "/" { "/index.html" } else { path }).collect();
+        served.sort_unstable();
+        assert_eq!(files, served);
+    }
+}

@@ -58,7 +58,7 @@ impl Series {
             self.points.pop_front();
         }
         let rate = if seconds > 0.0 { self.since as f64 / seconds } else { 0.0 };
-        self.points.push_back(rate as f32);
+        self.points.push_back((100.0 * rate).round() as f32 / 100.0);
         self.since = 0;
         // Nothing for as long as is remembered: nothing to remember.
         if self.points.len() == POINTS && self.points.iter().all(|&point| point == 0.0) {

@@ -110,8 +110,14 @@ async fn me(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
     let fleet = lock(&app.fleet);
     let clusters = fleet.names().filter(|name| scope.cluster(name)).collect();
     let version = env!("CARGO_PKG_VERSION");
-    axum::Json(Me { workspace: scope.name(), clusters, version, interval_seconds: app.interval.as_secs_f64() })
-        .into_response()
+    axum::Json(Me {
+        workspace: scope.name(),
+        clusters,
+        read_only: true,
+        version,
+        interval_seconds: app.interval.as_secs_f64(),
+    })
+    .into_response()
 }
 
 async fn clusters(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {

@@ -1,117 +1,299 @@
-// Asks the API once an interval and shows what it says.
+// The page's state: which cluster is looked at, whether it is live, what the dash answered.
 
-import { h, patchChildren } from "/dom.js";
-import { graph } from "/graph.js";
-import * as sections from "/sections.js";
+import { api, Refused, token } from './api.js';
+import { canaries } from './canaries.js';
+import { el, keyed, setAttribute, setHidden, setSign, setText, sign } from './dom.js';
+import { clock, count, percent, plural, rate, span } from './format.js';
+import { topology } from './graph.js';
+import { problems } from './problems.js';
+import { drift, endpoints } from './proxies.js';
+import { egress, rateLimits, refusals, routes } from './rules.js';
 
-const byId = (id) => document.getElementById(id);
-const PARTS = ["canaries", "egress", "limits", "routes", "refusals", "proxies"];
+const at = (id) => document.getElementById(id);
+const [view, notice, form, pause, signOut] = ['view', 'notice', 'token-form', 'pause', 'sign-out'].map(at);
 
-// The token stays in this tab.
-let token = sessionStorage.getItem("token");
-let cluster = decodeURIComponent(location.hash.slice(1)) || null;
-let paused = false;
-let interval = 1000;
-let last = null;
-let announced = "";
+const state = { me: null, clusters: [], cluster: null, shown: null, paused: false, answeredAt: null, focus: null, turn: 0 };
 
-class Refused extends Error {
-  constructor(status, text) {
-    super(text);
-    this.status = status;
-  }
-}
+// --- places: #/cluster/section/rule ------------------------------------------------------------------------------------------
 
-async function ask(path) {
-  const response = await fetch(path, { headers: token ? { authorization: `Bearer ${token}` } : {} });
-  const answer = await response.json().catch(() => ({}));
-  if (!response.ok) throw new Refused(response.status, answer.error ?? `The dash answered ${response.status}.`);
-  return answer;
-}
+const place = (...parts) => `#/${parts.filter((part) => part != null).map(encodeURIComponent).join('/')}`;
 
-function choose(name) {
-  cluster = name;
-  location.hash = encodeURIComponent(name);
-  look();
-}
-
-function showClusters(clusters) {
-  const word = (one) => {
-    const dead = one.endpoints - one.alive;
-    const wrong = one.errors ? `${one.errors} wrong` : one.warnings ? `${one.warnings} to look at` : "fine";
-    return `${one.name} · ${one.endpoints === 1 ? "1 proxy" : `${one.endpoints} proxies`}${dead ? `, ${dead} down` : ""} · ${wrong}`;
-  };
-  patchChildren(byId("clusters"), [h("ul", {}, clusters.map((one) => h("li", { "data-key": one.name },
-    h("button", { type: "button", "aria-current": one.name === cluster ? "true" : null, onclick: () => choose(one.name) }, word(one)))))]);
-}
-
-function show(snapshot) {
-  last = snapshot;
-  const again = () => show(last);
-  patchChildren(byId("problems-body"), sections.problems(snapshot));
-  patchChildren(byId("topology-body"), graph(snapshot.topology));
-  for (const part of PARTS) patchChildren(byId(part).lastElementChild, sections[part](snapshot, again));
-  const worst = snapshot.problems.filter((problem) => problem.severity === "error").map((problem) => `${problem.kind} ${problem.rule}`).join();
-  if (worst !== announced) {
-    announced = worst;
-    byId("announce").textContent = snapshot.problems.filter((problem) => problem.severity === "error").map((problem) => problem.text).join(". ") || "Nothing is wrong any more.";
-  }
-  byId("page").hidden = false;
-  byId("login").hidden = true;
-  document.title = `${snapshot.problems.some((problem) => problem.severity === "error") ? "⚠ " : ""}${snapshot.cluster} – Penstock dash`;
-}
-
-const state = (text) => { byId("state").textContent = text; };
-
-function failed(error) {
-  if (error.status === 401) {
-    byId("page").hidden = true;
-    byId("login").hidden = false;
-    if (token) byId("login-why").textContent = "Nobody has this token. Give the token of your workspace.";
-    state("not signed in");
-  } else if (error.status === 403) {
-    byId("page").hidden = true;
-    state(error.message);
-  } else {
-    state(error.status ? error.message : "the dash does not answer; what you see is old");
-  }
-}
-
-async function look() {
+function placed() {
+  if (!location.hash.startsWith('#/')) return null;
   try {
-    const [me, { clusters }] = await Promise.all([ask("/api/v1/me"), ask("/api/v1/clusters")]);
-    interval = 1000 * me.intervalSeconds;
-    byId("who").textContent = `${me.workspace ? `Workspace ${me.workspace}` : "Everything on this machine's dash"} · version ${me.version}`;
-    cluster ??= clusters[0]?.name;
-    showClusters(clusters);
-    if (!cluster) return state("your workspace has no clusters here");
-    show(await ask(`/api/v1/clusters/${encodeURIComponent(cluster)}`));
-    state(paused ? "paused" : "live");
-  } catch (error) {
-    failed(error);
+    const [cluster, section, ...rule] = location.hash.slice(2).split('/').map(decodeURIComponent);
+    return { cluster, section, rule: rule.join('/') || null };
+  } catch {
+    return null;
   }
 }
 
-async function go() {
-  if (!paused && !document.hidden) await look();
-  setTimeout(go, interval);
+const link = (section, rule) => place(state.cluster, section, rule);
+
+// --- sections ----------------------------------------------------------------------------------------------------------------
+
+const SECTIONS = {
+  topology: topology(at('topology'), view),
+  canaries: canaries(at('canaries')),
+  rateLimits: rateLimits(at('rateLimits')),
+  egress: egress(at('egress')),
+  routes: routes(at('routes')),
+  refusals: refusals(at('refusals')),
+  drift: drift(at('drift')),
+  endpoints: endpoints(at('endpoints')),
+};
+const FIELDS = ['egress', 'canaries', 'routes', 'drift', 'rateLimits', 'refusals', 'endpoints'];
+const wrong = problems(at('problems'), link);
+
+/** Brings a rule, or a section, before the user's eyes and cursor. */
+function reveal({ section, rule }) {
+  const node = at(section);
+  if (!node?.closest('.sections')) return;
+  const row = rule ? SECTIONS[section].find?.(rule) : null;
+  const target = row ?? node;
+  if (!target.hasAttribute('tabindex')) target.setAttribute('tabindex', '-1');
+  target.focus({ preventScroll: true });
+  target.scrollIntoView({ block: row ? 'center' : 'start', behavior: matchMedia('(prefers-reduced-motion: reduce)').matches ? 'auto' : 'smooth' });
 }
 
-byId("pause").addEventListener("click", () => {
-  paused = !paused;
-  byId("pause").setAttribute("aria-pressed", String(paused));
-  byId("pause").textContent = paused ? "Go on" : "Pause";
-  state(paused ? "paused" : "live");
+// --- what the dash answered --------------------------------------------------------------------------------------------------
+
+function drawClusters() {
+  keyed(
+    at('clusters'),
+    state.clusters,
+    (cluster) => cluster.name,
+    () => {
+      const name = el('span', { class: 'name' });
+      const says = el('span', { class: 'says' });
+      const mark = sign('ok');
+      const troubles = el('span', {});
+      const node = el('a', {}, name, el('span', { class: 'troubles' }, mark, troubles), says);
+      return { node, name, says, mark, troubles };
+    },
+    (row, cluster) => {
+      const { error = 0, warning = 0 } = cluster.problems ?? {};
+      const dead = cluster.endpoints - cluster.alive;
+      setAttribute(row.node, 'href', place(cluster.name));
+      setAttribute(row.node, 'aria-current', cluster.name === state.cluster ? 'page' : null);
+      setText(row.name, cluster.name);
+      setSign(row.mark, error ? 'error' : warning ? 'warning' : 'ok');
+      setText(row.troubles, error ? plural(error, 'error') : warning ? plural(warning, 'warning') : 'fine');
+      setText(row.says, `${rate(cluster.requestsPerSecond)}${dead > 0 ? `, ${dead} not answering` : ''}`);
+    },
+  );
+}
+
+function drawSummary(snapshot) {
+  const cluster = state.clusters.find((each) => each.name === snapshot.cluster);
+  const alive = snapshot.endpoints.filter((endpoint) => endpoint.alive).length;
+  const texts = Math.max(0, ...snapshot.drift.map((plugin) => plugin.hashes.length));
+  const share = cluster?.requestsPerSecond > 0 ? cluster.refusedPerSecond / cluster.requestsPerSecond : null;
+  const open = snapshot.canaries.flatMap((canary) => canary.variants).filter((variant) => variant.breaker === 'open').length + snapshot.routes.filter((route) => route.breaker === 'open').length;
+  const facts = [
+    ['Requests', rate(cluster?.requestsPerSecond), ''],
+    ['Refused', rate(cluster?.refusedPerSecond), share == null ? '' : percent(share)],
+    ['Proxies', `${alive} of ${snapshot.endpoints.length}`, alive < snapshot.endpoints.length ? 'some do not answer' : 'answer'],
+    ['Open breakers', count(open), ''],
+    ['Policy texts', texts > 1 ? count(texts) : texts ? 'one' : 'none', texts > 1 ? 'drift' : texts ? 'no drift' : ''],
+  ];
+  keyed(
+    at('summary'),
+    facts,
+    ([label]) => label,
+    ([label]) => {
+      const value = el('span', { class: 'value' });
+      const more = el('span', { class: 'also' });
+      return { node: el('div', {}, el('dt', {}, label), el('dd', {}, value, more)), value, more };
+    },
+    (row, [, value, more]) => {
+      setText(row.value, value);
+      setText(row.more, more);
+    },
+  );
+}
+
+function drawJump(snapshot) {
+  const names = ['topology', ...FIELDS];
+  keyed(
+    at('jump'),
+    names,
+    (name) => name,
+    (name) => {
+      const number = el('span', { class: 'count' });
+      return { node: el('a', {}, at(`${name}-title`).textContent, number), number };
+    },
+    (row, name) => {
+      setAttribute(row.node, 'href', link(name));
+      setText(row.number, name === 'topology' ? '' : count(snapshot[name].length));
+    },
+  );
+}
+
+/** A snapshot with every list that this page reads, whatever the dash left out. */
+function complete(snapshot) {
+  const whole = { ...snapshot, topology: { nodes: snapshot.topology?.nodes ?? [], edges: snapshot.topology?.edges ?? [] } };
+  for (const field of ['problems', ...FIELDS]) whole[field] = snapshot[field] ?? [];
+  whole.endpoints = whole.endpoints.map((endpoint) => ({ ...endpoint, plugins: endpoint.plugins ?? [] }));
+  return whole;
+}
+
+function draw(answer) {
+  const snapshot = complete(answer);
+  const fresh = state.shown !== snapshot.cluster;
+  state.shown = snapshot.cluster;
+  setHidden(view, false);
+  setText(at('title'), `Cluster ${snapshot.cluster}`);
+  wrong.update(snapshot, fresh);
+  drawSummary(snapshot);
+  drawJump(snapshot);
+  for (const [name, section] of Object.entries(SECTIONS)) section.update(snapshot[name], snapshot);
+  const errors = snapshot.problems.filter((problem) => problem.severity === 'error').length;
+  document.title = `${errors ? `(${errors}) ` : ''}${snapshot.cluster} · Penstock`;
+  if (state.focus) {
+    const focus = state.focus;
+    state.focus = null;
+    reveal(focus);
+  }
+}
+
+// --- the clock ---------------------------------------------------------------------------------------------------------------
+
+function say(text, kind = 'note') {
+  setHidden(notice, !text);
+  setText(notice, text ?? '');
+  setAttribute(notice, 'data-kind', kind);
+}
+
+function drawFreshness() {
+  const age = state.answeredAt == null ? null : (Date.now() - state.answeredAt) / 1000;
+  const late = age != null && !state.paused && age > 5 + 3 * (state.me?.intervalSeconds ?? 1);
+  setText(at('freshness'), state.answeredAt == null ? '' : state.paused ? `Paused at ${clock(state.answeredAt / 1000)}` : late ? `${span(age)} old` : 'Live');
+  setAttribute(at('freshness'), 'data-state', state.paused ? 'paused' : late ? 'late' : 'live');
+}
+
+function askForToken(wasShown) {
+  setHidden(view, true);
+  setHidden(pause, true);
+  setHidden(signOut, true);
+  setHidden(at('clusters'), true);
+  say(null);
+  const first = form.hidden;
+  setHidden(form, false);
+  setText(at('token-problem'), wasShown ? 'The dash does not know this token. Ask for the one of your workspace, or try again.' : '');
+  token.forget();
+  if (first || wasShown) at('token').focus();
+}
+
+/** Another cluster than the last may not be seen: say so, and what may. */
+function forbidden(cluster) {
+  setHidden(view, true);
+  state.shown = null;
+  const may = state.clusters.map((each) => each.name);
+  const who = state.me?.workspace ? `Your workspace, ${state.me.workspace},` : 'You';
+  say(`${who} may not see the cluster ${cluster}. ${may.length ? `It may see: ${may.join(', ')}.` : 'It may see none.'} Who may see what is in the dash's configuration.`, 'error');
+}
+
+async function ask() {
+  const turn = (state.turn += 1);
+  const shown = token.get();
+  try {
+    state.me ??= await api.me();
+    const clusters = await api.clusters();
+    if (turn !== state.turn) return;
+    state.clusters = clusters;
+    setHidden(form, true);
+    setHidden(at('clusters'), false);
+    setHidden(pause, false);
+    setHidden(signOut, token.get() == null);
+    setHidden(at('workspace'), !state.me.workspace);
+    setText(at('workspace'), state.me.workspace ?? '');
+    setText(at('version'), `penstock dash ${state.me.version ?? ''}`);
+    const worst = [...clusters].sort((a, b) => (b.problems?.error ?? 0) - (a.problems?.error ?? 0))[0];
+    state.cluster = placed()?.cluster || (clusters.some((each) => each.name === state.cluster) ? state.cluster : worst?.name);
+    drawClusters();
+    if (state.cluster == null) {
+      setHidden(view, true);
+      say('No clusters to show. Start the dash with --envoy or --prometheus, or name clusters in its --config.');
+      return;
+    }
+    const snapshot = await api.cluster(state.cluster);
+    if (turn !== state.turn) return;
+    state.answeredAt = Date.now();
+    say(null);
+    draw(snapshot);
+  } catch (error) {
+    if (turn !== state.turn) return;
+    if (!(error instanceof Refused)) throw error;
+    if (error.status === 401) {
+      state.me = null;
+      askForToken(shown != null);
+    } else if (error.status === 403) {
+      forbidden(state.cluster);
+    } else if (error.status === 404) {
+      setHidden(view, true);
+      say(`There is no cluster ${state.cluster}. Choose one above.`, 'error');
+    } else {
+      say(
+        error.status === 0
+          ? `The dash does not answer${state.answeredAt ? `; what you see is from ${clock(state.answeredAt / 1000)}` : ''}. Trying again.`
+          : `The dash answered ${error.status}. Trying again.`,
+        'error',
+      );
+    }
+  }
+}
+
+let timer;
+async function live() {
+  clearTimeout(timer);
+  if (!state.paused && !document.hidden && form.hidden) await ask();
+  clearTimeout(timer);
+  timer = setTimeout(live, Math.max(0.25, state.me?.intervalSeconds ?? 1) * 1000);
+}
+
+pause.addEventListener('click', () => {
+  state.paused = !state.paused;
+  // What is under way is not drawn any more.
+  state.turn += 1;
+  pause.setAttribute('aria-pressed', String(state.paused));
+  setText(pause, state.paused ? 'Resume' : 'Pause');
+  drawFreshness();
+  if (!state.paused) live();
 });
-byId("login-form").addEventListener("submit", (event) => {
+
+form.addEventListener('submit', (event) => {
   event.preventDefault();
-  token = byId("token").value;
-  sessionStorage.setItem("token", token);
-  byId("token").value = "";
-  look();
+  token.set(at('token').value.trim());
+  at('token').value = '';
+  ask();
 });
-addEventListener("hashchange", () => {
-  const name = decodeURIComponent(location.hash.slice(1));
-  if (name && name !== cluster) { cluster = name; look(); }
+
+signOut.addEventListener('click', () => {
+  token.forget();
+  state.me = null;
+  state.shown = null;
+  askForToken(false);
 });
-go();
+
+window.addEventListener('hashchange', () => {
+  const to = placed();
+  if (!to) return;
+  const same = to.cluster === state.shown;
+  state.cluster = to.cluster;
+  drawClusters();
+  if (to.section && same) {
+    reveal(to);
+    return;
+  }
+  state.focus = to.section ? to : null;
+  ask();
+});
+
+document.addEventListener('visibilitychange', () => !document.hidden && live());
+
+// A place in the address is opened as if it had been clicked.
+const first = placed();
+if (first?.section) state.focus = first;
+setInterval(drawFreshness, 500);
+live();

@@ -1,68 +1,327 @@
-// The topology as a picture, in columns from left to right, and as a table for whoever does not see it.
+// The topology: who sends how much where, in layers from left to right. Widths are rates; errors and refusals have a colour,
+// a dash pattern and a word. Where a layer has more than fits, the rest is one node; the table has them all.
 
-import { h, number, rate, s, table } from "/dom.js";
+import { el, keyed, setAttribute, setHidden, setText, svg } from './dom.js';
+import { number, percent, plural, rate } from './format.js';
+import { table, words } from './table.js';
 
-const WORDS = {
-  plugin: "plugin", rule: "route rule", canary: "canary", limit: "rate limit", egress: "egress rule", route: "route",
-  cluster: "cluster", host: "host", refused: "refused",
-};
-const COLUMN = { plugin: 0, rule: 1, canary: 1, limit: 1, egress: 1, route: 2, host: 2, refused: 3, cluster: 3 };
-const WIDTH = 1180, BOX = 215, HEIGHT = 34, GAP = 12;
+const FIRST = 12;
+const NODE = { width: 176, height: 40, gap: 14 };
+const SWEEPS = 4;
+/** From this share of errors on an edge is drawn as failing. */
+const FAILING = 0.01;
+const KINDS = { listener: 'Listener', route: 'Route', canary: 'Canary', variant: 'Variant', rule: 'Route rule', limit: 'Rate limit', host: 'Host', cluster: 'Cluster', egressRule: 'Egress rule', refused: 'Refused', more: '' };
 
-const shorten = (text) => (text.length > 26 ? `${text.slice(0, 25)}…` : text);
-
-/** The picture of a topology. */
-export function graph({ nodes, edges, hidden }) {
-  if (!edges.length) {
-    return [h("p", { class: "none" }, "No policy is known here yet. From a Prometheus alone there is no picture: it knows no policies.")];
+/** Each node's layer: the longest way from a source; where traffic ends is the last one. */
+function layersOf(nodes, edges) {
+  const layer = new Map(nodes.map((node) => [node.id, 0]));
+  // As often as there are layers; a circle, which no policy makes, ends there too.
+  for (let round = 0; round < 8; round += 1) {
+    let moved = false;
+    for (const { from, to } of edges) {
+      if (from !== to && layer.has(from) && layer.has(to) && layer.get(to) <= layer.get(from) && layer.get(from) < 7) {
+        layer.set(to, layer.get(from) + 1);
+        moved = true;
+      }
+    }
+    if (!moved) break;
   }
-  const columns = [[], [], [], []];
-  for (const node of nodes) columns[COLUMN[node.kind]].push(node);
-  const weight = (node) => edges.reduce((sum, edge) => sum + (edge.from === node.id || edge.to === node.id ? edge.requestsPerSecond : 0), 0);
-  const used = columns.filter((column) => column.length);
-  const place = new Map();
-  const tallest = Math.max(...used.map((column) => column.length));
-  const height = tallest * (HEIGHT + GAP) + GAP;
-  used.forEach((column, c) => {
-    // Near those that they are called by, so that few lines cross; the first column by name, so that it stays.
-    const middle = (node) => {
-      const from = edges.filter((edge) => edge.to === node.id && place.has(edge.from)).map((edge) => place.get(edge.from).y);
-      return from.length ? from.reduce((a, b) => a + b, 0) / from.length : 0;
-    };
-    column.sort((a, b) => (c ? middle(a) - middle(b) : 0) || (a.label < b.label ? -1 : 1));
-    const step = height / column.length;
-    column.forEach((node, i) => place.set(node.id, {
-      x: used.length > 1 ? (c * (WIDTH - BOX)) / (used.length - 1) : 0, y: step * (i + 0.5), node, weight: weight(node),
-    }));
+  const last = Math.max(0, ...layer.values());
+  for (const node of nodes) {
+    if (['cluster', 'refused'].includes(node.kind)) layer.set(node.id, last);
+  }
+  return layer;
+}
+
+function total(edges, id) {
+  let [arriving, leaving, trouble] = [0, 0, 0];
+  for (const edge of edges) {
+    if (edge.to === id) arriving += edge.requestsPerSecond ?? 0;
+    if (edge.from === id) leaving += edge.requestsPerSecond ?? 0;
+    if (edge.to === id || edge.from === id) trouble += (edge.errorsPerSecond ?? 0) + (edge.refusedPerSecond ?? 0);
+  }
+  return { rate: Math.max(arriving, leaving), trouble };
+}
+
+/** The graph with at most `FIRST` nodes a layer. Which those are stays, as long as `chosen` still fits. */
+function reduced({ nodes, edges }, chosen) {
+  const layer = layersOf(nodes, edges);
+  const layers = [];
+  for (const node of nodes) (layers[layer.get(node.id)] ??= []).push(node);
+  const stands = new Map();
+  const shown = [];
+  layers.forEach((members, index) => {
+    if (members.length <= FIRST + 1) {
+      shown.push(...members);
+      return;
+    }
+    const sums = new Map(members.map((node) => [node.id, total(edges, node.id)]));
+    const ranked = [...members].sort(
+      (a, b) =>
+        Number(chosen.has(b.id)) - Number(chosen.has(a.id)) ||
+        sums.get(b.id).trouble - sums.get(a.id).trouble ||
+        sums.get(b.id).rate - sums.get(a.id).rate,
+    );
+    shown.push(...ranked.slice(0, FIRST));
+    const rest = ranked.slice(FIRST);
+    const id = `more/${index}`;
+    for (const node of rest) stands.set(node.id, id);
+    layer.set(id, index);
+    shown.push({ id, kind: 'more', label: `${rest.length} more` });
   });
-  const most = Math.max(...edges.map((edge) => edge.requestsPerSecond), 0.001);
-  const line = (edge) => {
-    const from = place.get(edge.from), to = place.get(edge.to);
-    const x1 = from.x + BOX, x2 = to.x, bend = Math.max(30, (x2 - x1) / 2);
-    const bad = edge.errorsPerSecond > 0;
-    const kind = bad ? "errors" : edge.requestsPerSecond > 0 ? null : "idle";
-    return s("path", {
-      "data-key": `${edge.from} ${edge.to}`, class: kind, "stroke-width": (1 + 7 * Math.sqrt(edge.requestsPerSecond / most)).toFixed(1),
-      d: `M${x1} ${from.y}C${x1 + bend} ${from.y} ${x2 - bend} ${to.y} ${x2} ${to.y}`,
+  const merged = new Map();
+  for (const edge of edges) {
+    const from = stands.get(edge.from) ?? edge.from;
+    const to = stands.get(edge.to) ?? edge.to;
+    const key = `${from}\n${to}`;
+    const sum = merged.get(key) ?? { from, to, requestsPerSecond: 0, errorsPerSecond: 0, refusedPerSecond: 0 };
+    for (const name of ['requestsPerSecond', 'errorsPerSecond', 'refusedPerSecond']) sum[name] += edge[name] ?? 0;
+    merged.set(key, sum);
+  }
+  return { nodes: shown, edges: [...merged.values()], layer };
+}
+
+/** Layers with their nodes in an order that crosses few edges (barycentres, Sugiyama et al. 1981). */
+function ordered({ nodes, edges, layer }) {
+  const layers = [];
+  for (const node of nodes) (layers[layer.get(node.id)] ??= []).push(node.id);
+  const filled = layers.filter(Boolean);
+  const neighbours = new Map(nodes.map((node) => [node.id, []]));
+  for (const { from, to } of edges) {
+    neighbours.get(from)?.push(to);
+    neighbours.get(to)?.push(from);
+  }
+  for (let sweep = 0; sweep < SWEEPS; sweep += 1) {
+    const place = new Map();
+    for (const ids of filled) ids.forEach((id, index) => place.set(id, (index + 0.5) / ids.length));
+    const forward = sweep % 2 === 0;
+    for (const ids of forward ? filled : [...filled].reverse()) {
+      const own = layer.get(ids[0]);
+      const centre = new Map(
+        ids.map((id) => {
+          const beside = neighbours.get(id).filter((other) => (forward ? layer.get(other) < own : layer.get(other) > own));
+          const sum = beside.reduce((all, other) => all + (place.get(other) ?? 0), 0);
+          return [id, beside.length ? sum / beside.length : place.get(id)];
+        }),
+      );
+      ids.sort((a, b) => centre.get(a) - centre.get(b));
+      ids.forEach((id, index) => place.set(id, (index + 0.5) / ids.length));
+    }
+  }
+  return filled;
+}
+
+/** A width in pixels that grows with the rate's magnitude. */
+function widthOf(perSecond) {
+  return perSecond > 0 ? Math.min(15, 1.5 + 3.2 * Math.log10(1 + perSecond * 2)) : 1;
+}
+
+function stateOf(edge, target) {
+  if (target.kind === 'refused' || edge.refusedPerSecond > 0) return 'refused';
+  if (edge.errorsPerSecond > 0 && edge.errorsPerSecond >= FAILING * edge.requestsPerSecond) return 'failing';
+  return edge.requestsPerSecond > 0 ? 'flowing' : 'quiet';
+}
+
+function labelOf(edge, state) {
+  if (state === 'refused') return `${rate(Math.max(edge.refusedPerSecond, edge.requestsPerSecond))} refused`;
+  if (state === 'failing') return `${percent(Math.min(1, edge.errorsPerSecond / edge.requestsPerSecond))} errors`;
+  return '';
+}
+
+/** Shortens a text's content until it fits. */
+function fit(text, full, width) {
+  setText(text, full);
+  let length = full.length;
+  while (length > 4 && text.getComputedTextLength() > width) {
+    length -= 1;
+    setText(text, `${full.slice(0, length)}…`);
+  }
+}
+
+export function topology(section, view) {
+  const drawing = svg('svg', { class: 'graph', role: 'img', 'aria-labelledby': 'topology-title', 'aria-describedby': 'topology-says' });
+  const edgesAt = svg('g', {});
+  const nodesAt = svg('g', {});
+  const labelsAt = svg('g', {});
+  drawing.append(edgesAt, nodesAt, labelsAt);
+  const holder = el('div', { class: 'scroll graph-scroll', tabindex: '0', role: 'region', 'aria-label': 'Topology, drawn' }, drawing);
+  const says = el('p', { id: 'topology-says', class: 'hidden' });
+  const empty = el('p', { class: 'empty', hidden: true }, 'No traffic has been counted yet.');
+  const sample = (state) => svg('svg', { class: 'sample', viewBox: '0 0 34 8', 'aria-hidden': 'true', focusable: 'false' }, svg('path', { class: `edge ${state}`, d: 'M1 4H33', 'stroke-width': 4 }));
+  const legend = el(
+    'p',
+    { class: 'legend' },
+    el('span', {}, sample('flowing'), 'requests, wider is more'),
+    el('span', {}, sample('failing'), 'errors among them'),
+    el('span', {}, sample('refused'), 'refused'),
+    el('span', {}, sample('quiet'), 'none now'),
+  );
+  const details = el('details', { class: 'as-table' }, el('summary', {}, 'The same as a table'));
+  section.append(empty, holder, says, legend, details);
+  const asTable = table(
+    details,
+    [
+      words('From', (edge) => edge.fromLabel),
+      words('To', (edge) => edge.toLabel),
+      words('Requests', (edge) => rate(edge.requestsPerSecond), 'number'),
+      words('Errors', (edge) => rate(edge.errorsPerSecond), 'number'),
+      words('Refused', (edge) => rate(edge.refusedPerSecond), 'number'),
+    ],
+    {
+      caption: 'Topology: requests, errors and refusals between listeners, rules and clusters',
+      none: 'No traffic has been counted yet.',
+      what: 'connections',
+      key: (edge) => `${edge.fromLabel} → ${edge.toLabel}`,
+      weight: (edge) => edge.requestsPerSecond ?? 0,
+    },
+  );
+
+  let chosen = new Set();
+  let shape = '';
+  let places = new Map();
+  let last = null;
+
+  /** Where each node stands; only when there are other nodes, or another width. */
+  function lay(graph) {
+    const width = Math.max(holder.clientWidth, 640);
+    const next = `${width}\n${graph.nodes.map((node) => `${node.id}|${node.label}`).sort().join('\n')}`;
+    if (next === shape) return;
+    shape = next;
+    const layers = ordered(graph);
+    const rows = Math.max(...layers.map((ids) => ids.length));
+    const height = Math.max(120, rows * (NODE.height + NODE.gap) + NODE.gap);
+    const room = (width - 2) / layers.length;
+    const nodeWidth = Math.min(NODE.width + Math.max(0, (width - 1100) / 14), room - 64);
+    const step = layers.length > 1 ? (width - 2 - nodeWidth) / (layers.length - 1) : 0;
+    places = new Map();
+    layers.forEach((ids, column) => {
+      const share = height / ids.length;
+      ids.forEach((id, index) => {
+        places.set(id, { x: 1 + column * step, y: share * (index + 0.5) - NODE.height / 2, width: nodeWidth });
+      });
     });
+    setAttribute(drawing, 'viewBox', `0 0 ${width} ${height}`);
+    setAttribute(drawing, 'width', width);
+    setAttribute(drawing, 'height', height);
+  }
+
+  /** Where each edge leaves and arrives: side by side, in the order of the other ends. */
+  function ports(edges) {
+    const at = new Map(edges.map((edge) => [edge, {}]));
+    for (const [own, other] of [['from', 'to'], ['to', 'from']]) {
+      const groups = new Map();
+      for (const edge of edges) {
+        if (!groups.has(edge[own])) groups.set(edge[own], []);
+        groups.get(edge[own]).push(edge);
+      }
+      for (const [id, group] of groups) {
+        const place = places.get(id);
+        group.sort((a, b) => places.get(a[other]).y - places.get(b[other]).y);
+        group.forEach((edge, index) => {
+          at.get(edge)[own] = place.y + (NODE.height * (index + 1)) / (group.length + 1);
+        });
+      }
+    }
+    return at;
+  }
+
+  function draw() {
+    const graph = reduced(last, chosen);
+    chosen = new Set(graph.nodes.map((node) => node.id));
+    lay(graph);
+    const byId = new Map(graph.nodes.map((node) => [node.id, node]));
+    const edges = graph.edges.filter((edge) => byId.has(edge.from) && byId.has(edge.to) && edge.from !== edge.to);
+    const at = ports(edges);
+    const keyOf = (edge) => `${edge.from}\n${edge.to}`;
+    const drawn = edges.map((edge) => {
+      const [from, to] = [places.get(edge.from), places.get(edge.to)];
+      const state = stateOf(edge, byId.get(edge.to));
+      const [x1, x2] = [from.x + from.width, to.x];
+      const [y1, y2] = [at.get(edge).from, at.get(edge).to];
+      const bend = Math.max(24, (x2 - x1) / 2);
+      return { ...edge, state, x1, y1, x2, y2, bend, label: labelOf(edge, state) };
+    });
+    keyed(
+      edgesAt,
+      drawn,
+      keyOf,
+      () => {
+        const title = svg('title', {});
+        return { node: svg('path', {}, title), title };
+      },
+      (row, edge) => {
+        setAttribute(row.node, 'class', `edge ${edge.state}`);
+        setAttribute(row.node, 'd', `M${edge.x1} ${edge.y1}C${edge.x1 + edge.bend} ${edge.y1} ${edge.x2 - edge.bend} ${edge.y2} ${edge.x2} ${edge.y2}`);
+        setAttribute(row.node, 'stroke-width', widthOf(edge.requestsPerSecond || edge.refusedPerSecond).toFixed(1));
+        setText(row.title, `${byId.get(edge.from).label} → ${byId.get(edge.to).label}: ${rate(edge.requestsPerSecond)}${edge.label ? `, ${edge.label}` : ''}`);
+      },
+    );
+    keyed(
+      labelsAt,
+      drawn.filter((edge) => edge.label),
+      keyOf,
+      () => ({ node: svg('text', { class: 'edge-label', 'text-anchor': 'middle' }) }),
+      (row, edge) => {
+        setAttribute(row.node, 'data-state', edge.state);
+        setAttribute(row.node, 'x', (edge.x1 + edge.x2) / 2);
+        setAttribute(row.node, 'y', ((edge.y1 + edge.y2) / 2 + 4).toFixed(1));
+        setText(row.node, edge.label);
+      },
+    );
+    keyed(
+      nodesAt,
+      graph.nodes,
+      (node) => node.id,
+      () => {
+        const title = svg('title', {});
+        const box = svg('rect', { rx: 7 });
+        const kind = svg('text', { class: 'kind', x: 12, y: 15 });
+        const name = svg('text', { class: 'name', x: 12, y: 31 });
+        const sum = svg('text', { class: 'sum', y: 15, 'text-anchor': 'end' });
+        return { node: svg('g', {}, title, box, kind, name, sum), title, box, kind, name, sum };
+      },
+      (row, node) => {
+        const place = places.get(node.id);
+        const sum = total(edges, node.id);
+        setAttribute(row.node, 'class', `node ${node.kind}`);
+        setAttribute(row.node, 'transform', `translate(${place.x} ${place.y})`);
+        setAttribute(row.box, 'width', place.width);
+        setAttribute(row.box, 'height', NODE.height);
+        setAttribute(row.sum, 'x', place.width - 10);
+        setText(row.kind, KINDS[node.kind] ?? node.kind);
+        setText(row.sum, rate(sum.rate));
+        setText(row.title, `${KINDS[node.kind] ?? ''} ${node.label}: ${rate(sum.rate)}`);
+        const wanted = `${place.width}\n${node.label}`;
+        if (row.fitted !== wanted) {
+          row.fitted = wanted;
+          fit(row.name, node.label, place.width - 22);
+        }
+      },
+    );
+  }
+
+  new ResizeObserver(() => last && !view.hidden && !holder.hidden && draw()).observe(holder);
+
+  return {
+    update(graph, snapshot) {
+      last = graph;
+      const none = last.nodes.length === 0;
+      setHidden(empty, !none);
+      setHidden(holder, none);
+      setHidden(legend, none);
+      setHidden(details, none);
+      if (none) return;
+      draw();
+      const byId = new Map(last.nodes.map((node) => [node.id, node]));
+      const named = (id) => `${KINDS[byId.get(id)?.kind] ?? ''} ${byId.get(id)?.label ?? id}`.trim();
+      const refused = last.edges.reduce((sum, edge) => sum + (edge.refusedPerSecond ?? 0), 0);
+      const failing = last.edges.filter((edge) => byId.has(edge.to) && stateOf(edge, byId.get(edge.to)) === 'failing');
+      setText(
+        says,
+        `${plural(last.nodes.length, 'node')}, ${plural(last.edges.length, 'connection')}; ${number(refused)} requests a second refused; ` +
+          (failing.length ? `errors between ${failing.slice(0, 5).map((edge) => `${named(edge.from)} and ${named(edge.to)}`).join('; ')}.` : 'no errors.'),
+      );
+      asTable.update(last.edges.map((edge) => ({ ...edge, fromLabel: named(edge.from), toLabel: named(edge.to) })), snapshot);
+    },
   };
-  const box = ({ x, y, node }) => {
-    const sum = (key, field) => edges.reduce((all, edge) => all + (edge[key] === node.id ? edge[field] : 0), 0);
-    const inward = sum("to", "requestsPerSecond") || sum("from", "requestsPerSecond");
-    const errors = node.kind === "refused" ? inward : sum("to", "errorsPerSecond");
-    return s("g", { "data-key": node.id, class: node.kind },
-      s("rect", { x, y: y - HEIGHT / 2, width: BOX, height: HEIGHT, rx: 6 }),
-      s("text", { x: x + 8, y: y - 4 }, shorten(node.label)),
-      s("text", { x: x + 8, y: y + 11, class: "kind" }, WORDS[node.kind]),
-      s("text", { x: x + BOX - 8, y: y + 11, class: errors > 0 ? "rate bad" : "rate", "text-anchor": "end" },
-        errors > 0 && node.kind !== "refused" ? `${rate(inward)}, ${number(errors)} bad` : rate(inward)));
-  };
-  const label = (id) => { const { node } = place.get(id); return `${WORDS[node.kind]} ${node.label}`; };
-  const rows = edges.map((edge) => [`${edge.from} ${edge.to}`, [label(edge.from), label(edge.to), rate(edge.requestsPerSecond), rate(edge.errorsPerSecond)]]);
-  return [
-    s("svg", { class: "graph", viewBox: `0 0 ${WIDTH} ${height}`, role: "img", "aria-label": "Service topology; the same is in the table below" },
-      edges.map(line), [...place.values()].map(box)),
-    hidden ? h("p", { class: "hint" }, `${hidden} quieter connections are not shown.`) : null,
-    h("details", {}, h("summary", {}, "The same as a table"), table("Connections, the busiest first", ["From", "To", "Requests#", "Errors or refused#"], rows)),
-  ].filter(Boolean);
 }

@@ -9,6 +9,7 @@
 //! - [`Upstream`] is a server that says what it received, and that hangs, fails or resets on demand.
 //! - [`RateLimitService`] is envoyproxy/ratelimit with its Redis.
 //! - [`Prometheus`] scrapes Envoys.
+//! - [`Browser`] is a Chromium without a window.
 //! - [`GrpcServer`] answers gRPC calls as wrongly as it is told.
 //! - [`Traffic`] keeps requests coming while something else happens, and counts those that went wrong.
 //! - [`check_routes`] runs a table of requests.
@@ -21,6 +22,7 @@
 mod admin;
 pub mod bench;
 mod bootstrap;
+mod browser;
 pub mod contract;
 pub mod control_plane;
 pub mod demo;
@@ -39,6 +41,7 @@ pub mod workspace;
 
 pub use admin::Admin;
 pub use bootstrap::Bootstrap;
+pub use browser::{Browser, Page, browser_tool};
 pub use discovery::Reload;
 pub use envoy::Envoy;
 pub use grpc_server::{Answer, GrpcServer};

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use crate::access::Scope;
 use crate::fleet::{Cluster, Fleet};
-use problems::Problem;
+use problems::{Problem, Severity};
 use sections::{Canary, EgressRule, Limit, Refusal, Route};
 use seen::{Seen, part};
 use topology::Topology;
@@ -24,6 +24,8 @@ pub struct Me<'a> {
     pub workspace: Option<&'a str>,
     /// The clusters that may be seen.
     pub clusters: Vec<&'a str>,
+    /// Always: it changes nothing.
+    pub read_only: bool,
     /// Of the dash.
     pub version: &'static str,
     /// Between two looks.
@@ -42,8 +44,18 @@ struct ClusterLine<'a> {
     name: &'a str,
     endpoints: usize,
     alive: usize,
-    errors: usize,
-    warnings: usize,
+    /// That the proxies' listeners took.
+    requests_per_second: f64,
+    /// Of these, refused by egress rules and limits.
+    refused_per_second: f64,
+    problems: Counts,
+}
+
+/// Problems by severity.
+#[derive(Debug, Serialize)]
+struct Counts {
+    error: usize,
+    warning: usize,
 }
 
 /// `/api/v1/clusters/<cluster>`: everything of one.
@@ -74,8 +86,8 @@ struct Endpoint<'a> {
     error: Option<&'a str>,
     namespace: Option<&'a str>,
     node: Option<&'a str>,
-    version: Option<&'a str>,
-    uptime: Option<u64>,
+    envoy_version: Option<&'a str>,
+    uptime_seconds: Option<u64>,
     last_seen: Option<f64>,
     plugins: Vec<Plugin<'a>>,
 }
@@ -92,7 +104,13 @@ struct Plugin<'a> {
 #[derive(Debug, Serialize)]
 struct Drift<'a> {
     plugin: &'a str,
-    texts: BTreeMap<String, Vec<&'a str>>,
+    hashes: Vec<Text<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+struct Text<'a> {
+    hash: String,
+    endpoints: Vec<&'a str>,
 }
 
 /// 48 bits.
@@ -111,11 +129,35 @@ pub fn clusters<'a>(fleet: &'a Fleet, scope: Scope<'a>, at: f64) -> Clusters<'a>
             name,
             endpoints: seen.endpoints.len(),
             alive: seen.endpoints.iter().filter(|(_, endpoint)| endpoint.alive()).count(),
-            errors: count(problems::Severity::Error),
-            warnings: count(problems::Severity::Warning),
+            requests_per_second: requests(&seen),
+            refused_per_second: refused(&seen),
+            problems: Counts { error: count(Severity::Error), warning: count(Severity::Warning) },
         })
     };
     Clusters { clusters: names.filter_map(line).collect() }
+}
+
+/// What the listeners took; where that is not known (a Prometheus scrapes what it wants), what the policies counted.
+fn requests(seen: &Seen<'_>) -> f64 {
+    let taken = |(name, _): &(&&str, _)| name.starts_with("http.") && !name.starts_with("http.admin.");
+    let listeners = seen.traffic.iter().filter(taken).filter(|(name, _)| name.ends_with(".downstream_rq_total"));
+    let listeners: Vec<f64> = listeners.map(|(_, count)| count.rate.per_second).collect();
+    if !listeners.is_empty() {
+        return listeners.into_iter().sum();
+    }
+    let sum = |section: &str, outcomes: &[&str]| -> f64 {
+        seen.counted(section)
+            .flat_map(|rule| outcomes.iter().map(move |outcome| (rule, outcome)))
+            .map(|(rule, outcome)| seen.per_second(section, rule, outcome))
+            .sum()
+    };
+    sum("egress", &["allowed"]).max(sum("routes", &["matched"])).max(sum("rateLimits", &["passed"])) + refused(seen)
+}
+
+fn refused(seen: &Seen<'_>) -> f64 {
+    let egress = seen.counted("egressReasons").map(|reason| seen.per_second("egressReasons", reason, "denied"));
+    let limits = seen.counted("rateLimits").map(|limit| seen.per_second("rateLimits", limit, "limited"));
+    egress.chain(limits).sum()
 }
 
 /// Everything of one cluster that `scope` allows.
@@ -153,8 +195,8 @@ fn endpoints<'a>(seen: &Seen<'a>) -> Vec<Endpoint<'a>> {
             error: endpoint.error.as_deref(),
             namespace: endpoint.identity.namespace.as_deref(),
             node: endpoint.identity.node.as_deref(),
-            version: endpoint.identity.version.as_deref(),
-            uptime: endpoint.identity.uptime,
+            envoy_version: endpoint.identity.version.as_deref(),
+            uptime_seconds: endpoint.identity.uptime,
             last_seen: endpoint.last_seen,
             plugins: endpoint.sample.plugins().map(plugin).collect(),
         }
@@ -170,5 +212,12 @@ fn drift<'a>(seen: &Seen<'a>) -> Vec<Drift<'a>> {
             plugins.entry(plugin).or_default().entry(hash(value)).or_default().push(name);
         }
     }
-    plugins.into_iter().map(|(plugin, texts)| Drift { plugin, texts }).collect()
+    let text = |(hash, endpoints): (String, Vec<&'a str>)| Text { hash, endpoints };
+    let drift = |(plugin, texts): (&'a str, BTreeMap<String, Vec<&'a str>>)| {
+        let mut hashes: Vec<_> = texts.into_iter().map(text).collect();
+        // What most run is what the others have drifted from.
+        hashes.sort_by_key(|text| std::cmp::Reverse(text.endpoints.len()));
+        Drift { plugin, hashes }
+    };
+    plugins.into_iter().map(drift).collect()
 }

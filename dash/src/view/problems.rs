@@ -16,13 +16,15 @@ const MOST: usize = 100;
 /// Days before a rule's end when it is worth a word.
 const EXPIRY_DAYS: f64 = 14.0;
 
+/// From this share of refused requests on a limit is worth a word; the alert in `observability/` has the same.
+const LIMITED_PERCENT: f64 = 10.0;
+
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) enum Severity {
     Error,
     Warning,
-    Info,
 }
 
 /// One thing that is wrong.
@@ -32,9 +34,11 @@ pub(super) struct Problem {
     kind: &'static str,
     section: &'static str,
     rule: String,
+    /// The variant, the plugin, … that it is about.
+    subject: Option<String>,
     text: String,
-    /// When it was last seen to happen; `None`: it is so now, since an unknown time.
-    last: Option<f64>,
+    /// When it began, in seconds since 1970, where that is known.
+    since: Option<f64>,
     /// Per second, where that says how bad it is.
     rate: Option<f64>,
 }
@@ -54,7 +58,7 @@ pub(super) fn all(seen: &Seen<'_>, at: f64) -> Vec<Problem> {
 }
 
 fn problem(severity: Severity, kind: &'static str, section: &'static str, rule: &str, text: String) -> Problem {
-    Problem { severity, kind, section, rule: rule.to_owned(), text, last: None, rate: None }
+    Problem { severity, kind, section, rule: rule.to_owned(), subject: None, text, since: None, rate: None }
 }
 
 /// `on 2 of 3 proxies`, or nothing where there is one.
@@ -65,9 +69,14 @@ fn on(some: usize, all: usize) -> String {
 fn proxies(seen: &Seen<'_>, at: f64, problems: &mut Vec<Problem>) {
     for (name, endpoint) in seen.endpoints.iter().filter(|(_, endpoint)| !endpoint.alive()) {
         let Some(error) = &endpoint.error else { continue };
-        let mut found =
-            problem(Severity::Error, "endpointDown", "proxies", name, format!("Proxy {name} does not answer: {error}"));
-        found.last = endpoint.last_seen;
+        let mut found = problem(
+            Severity::Error,
+            "endpointDown",
+            "endpoints",
+            name,
+            format!("Proxy {name} does not answer: {error}"),
+        );
+        found.since = endpoint.last_seen;
         problems.push(found);
     }
     for what in seen.counted("host") {
@@ -80,13 +89,17 @@ fn proxies(seen: &Seen<'_>, at: f64, problems: &mut Vec<Problem>) {
                 _ => format!("The host failed the filter ({what}): requests are answered 503 or go on without a step"),
             };
             let kind = if outcome == "refused" { "configurationRefused" } else { "hostFailed" };
-            problems.push(Problem { last: Some(last), ..problem(Severity::Error, kind, "host", what, text) });
+            problems.push(Problem { since: Some(last), ..problem(Severity::Error, kind, "endpoints", what, text) });
         }
     }
-    for drift in super::drift(seen).iter().filter(|drift| drift.texts.len() > 1) {
-        let text = format!("Plugin {}: the proxies run {} different policies", drift.plugin, drift.texts.len());
-        problems.push(problem(Severity::Warning, "drift", "proxies", drift.plugin, text));
+    for drift in super::drift(seen).iter().filter(|drift| drift.hashes.len() > 1) {
+        let text = format!("Plugin {}: the proxies run {} different policies", drift.plugin, drift.hashes.len());
+        problems.push(problem(Severity::Warning, "drift", "drift", drift.plugin, text));
     }
+}
+
+fn subject(name: &str) -> Option<String> {
+    Some(name.to_owned())
 }
 
 fn breakers(seen: &Seen<'_>, problems: &mut Vec<Problem>) {
@@ -95,17 +108,25 @@ fn breakers(seen: &Seen<'_>, problems: &mut Vec<Problem>) {
         for variant in canary.get("variants").and_then(Value::as_array).into_iter().flatten() {
             let variant = text(Some(variant), "/name").unwrap_or_default();
             let Some([all, half_open, open]) = seen.breaker(name, variant) else { continue };
-            let last = seen.count("canaries", name, "rolledBack").and_then(|count| count.last);
+            let since = seen.count("canaries", name, "rolledBack").and_then(|count| count.last);
             if open > 0 {
                 let text = format!(
                     "Canary {name}: {variant} fails and was rolled back{}; its users are on the other variant",
                     on(open, all)
                 );
-                problems.push(Problem { last, ..problem(Severity::Error, "rolledBack", "canaries", name, text) });
+                problems.push(Problem {
+                    since,
+                    subject: subject(variant),
+                    ..problem(Severity::Error, "rolledBack", "canaries", name, text)
+                });
             } else if half_open > 0 {
                 let text =
                     format!("Canary {name}: {variant} was rolled back and is being tried again{}", on(half_open, all));
-                problems.push(Problem { last, ..problem(Severity::Warning, "halfOpen", "canaries", name, text) });
+                problems.push(Problem {
+                    since,
+                    subject: subject(variant),
+                    ..problem(Severity::Warning, "halfOpen", "canaries", name, text)
+                });
             }
         }
     }
@@ -113,13 +134,21 @@ fn breakers(seen: &Seen<'_>, problems: &mut Vec<Problem>) {
         let name = text(Some(rule), "/name").unwrap_or_default();
         let route = text(Some(rule), "/route").unwrap_or_default();
         let Some([all, half_open, open]) = seen.breaker(name, route) else { continue };
-        let last = seen.count("routes", name, "failedOver").and_then(|count| count.last);
+        let since = seen.count("routes", name, "failedOver").and_then(|count| count.last);
         if open > 0 {
             let text = format!("Route {name}: {route} fails; requests go to its failover{}", on(open, all));
-            problems.push(Problem { last, ..problem(Severity::Error, "failedOver", "routes", name, text) });
+            problems.push(Problem {
+                since,
+                subject: subject(route),
+                ..problem(Severity::Error, "failedOver", "routes", name, text)
+            });
         } else if half_open > 0 {
             let text = format!("Route {name}: {route} failed and is being tried again{}", on(half_open, all));
-            problems.push(Problem { last, ..problem(Severity::Warning, "halfOpen", "routes", name, text) });
+            problems.push(Problem {
+                since,
+                subject: subject(route),
+                ..problem(Severity::Warning, "halfOpen", "routes", name, text)
+            });
         }
     }
     // A Prometheus knows no policies, but it knows breakers.
@@ -152,10 +181,8 @@ fn egress(seen: &Seen<'_>, at: f64, problems: &mut Vec<Problem>) {
         let rate = seen.per_second("egress", name, "denied");
         if rate > 0.0 {
             let text = format!("Egress: rule {name} (hosts {}{owner}) refuses {}", hosts(rule), per_second(rate));
-            let last = seen.count("egress", name, "denied").and_then(|count| count.last);
             problems.push(Problem {
                 rate: Some(rate),
-                last,
                 ..problem(Severity::Warning, "egressRefused", "egress", name, text)
             });
         }
@@ -180,10 +207,8 @@ fn egress(seen: &Seen<'_>, at: f64, problems: &mut Vec<Problem>) {
         let rate = seen.per_second(section, name, "denied");
         if rate > 0.0 && (section == "egress" || !BY_RULE.contains(&name) || rules.is_empty()) {
             let text = format!("Egress: {} refused, {name}", per_second(rate));
-            let last = seen.count(section, name, "denied").and_then(|count| count.last);
             problems.push(Problem {
                 rate: Some(rate),
-                last,
                 ..problem(Severity::Warning, "egressRefused", "egress", name, text)
             });
         }
@@ -191,7 +216,7 @@ fn egress(seen: &Seen<'_>, at: f64, problems: &mut Vec<Problem>) {
 }
 
 /// Reasons of refusals that a rule counts as well.
-const BY_RULE: [&str; 4] = ["pathNotAllowed", "methodNotAllowed", "callerNotAllowed", "ruleExpired"];
+pub(super) const BY_RULE: [&str; 4] = ["pathNotAllowed", "methodNotAllowed", "callerNotAllowed", "ruleExpired"];
 
 fn hosts(rule: &Value) -> String {
     let to = rule.get("to").and_then(Value::as_array).into_iter().flatten();
@@ -206,11 +231,14 @@ fn limits(seen: &Seen<'_>, problems: &mut Vec<Problem>) {
     for name in seen.counted("rateLimits") {
         let rate = |outcome| seen.per_second("rateLimits", name, outcome);
         let (passed, limited) = (rate("passed"), rate("limited"));
-        if limited > 0.0 {
-            let share = 100.0 * limited / (passed + limited);
+        let share = 100.0 * limited / (passed + limited).max(f64::MIN_POSITIVE);
+        // Below that it is a limit that does its work.
+        if share >= LIMITED_PERCENT {
             let text = format!("Limit {name}: {} refused, {share:.0} % of its requests", per_second(limited));
-            let severity = if share >= 10.0 { Severity::Warning } else { Severity::Info };
-            problems.push(Problem { rate: Some(limited), ..problem(severity, "limited", "rateLimits", name, text) });
+            problems.push(Problem {
+                rate: Some(limited),
+                ..problem(Severity::Warning, "limited", "rateLimits", name, text)
+            });
         }
         let failed = rate("error") + rate("timeout");
         if failed > 0.0 {

@@ -29,13 +29,13 @@ pub(super) struct Route<'a> {
     outcomes: Outcomes<'a>,
 }
 
-/// How many proxies have a breaker, and how it stands there.
-#[derive(Clone, Copy, Debug, Serialize)]
+/// Where a breaker stands: the worst over all proxies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Breaker {
-    proxies: usize,
-    half_open: usize,
-    open: usize,
+pub(super) enum Breaker {
+    Closed,
+    HalfOpen,
+    Open,
 }
 
 #[derive(Debug, Serialize)]
@@ -57,6 +57,7 @@ struct Variant<'a> {
     wanted: Option<f64>,
     /// Of the requests of the last seconds: 0 to 1.
     observed: Option<f64>,
+    #[serde(flatten)]
     rate: Rate,
     /// 5xx of the Envoy cluster that the variant's route goes to, per second.
     errors_per_second: Option<f64>,
@@ -65,6 +66,7 @@ struct Variant<'a> {
 
 #[derive(Debug, Serialize)]
 struct Ramp<'a> {
+    start: f64,
     variant: &'a str,
     steps: Vec<Step>,
 }
@@ -77,6 +79,7 @@ struct Step {
 }
 
 #[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub(super) struct Limit<'a> {
     name: &'a str,
     mode: &'a str,
@@ -93,8 +96,9 @@ pub(super) struct EgressRule<'a> {
     name: &'a str,
     owner: Option<&'a str>,
     reason: Option<&'a str>,
-    to: Vec<&'a str>,
-    expires: Option<&'a str>,
+    hosts: Vec<&'a str>,
+    /// Seconds since 1970.
+    expires: Option<f64>,
     expires_in_days: Option<f64>,
     mode: &'a str,
     last_refused: Option<f64>,
@@ -106,11 +110,13 @@ pub(super) struct EgressRule<'a> {
 pub(super) struct Refusal<'a> {
     section: &'a str,
     rule: &'a str,
-    outcome: &'a str,
+    reason: &'a str,
     owner: Option<&'a str>,
-    total: u64,
+    /// Since the proxies started.
+    count: u64,
     per_second: f64,
-    last: f64,
+    /// The last one, in seconds since 1970.
+    at: f64,
 }
 
 /// Text at a pointer.
@@ -119,7 +125,15 @@ pub(super) fn text<'a>(value: Option<&'a Value>, pointer: &str) -> Option<&'a st
 }
 
 fn outcomes<'a>(seen: &Seen<'a>, section: &str, rule: &str) -> Outcomes<'a> {
-    seen.outcomes(section, rule).map(|(outcome, count)| (outcome, count.rate.clone())).collect()
+    let mut outcomes: Outcomes<'a> =
+        seen.outcomes(section, rule).map(|(outcome, count)| (outcome, count.rate.clone())).collect();
+    // Their points belong to the same times: what has fewer has just begun to count.
+    let longest = outcomes.values().map(|rate| rate.history.len()).max().unwrap_or(0);
+    for rate in outcomes.values_mut() {
+        let missing = longest - rate.history.len();
+        rate.history.splice(0..0, std::iter::repeat_n(0.0, missing));
+    }
+    outcomes
 }
 
 /// Leaves their history to the busiest rules only.
@@ -139,7 +153,11 @@ fn trim<'a, T>(rules: &mut [T], outcomes: impl Fn(&mut T) -> &mut Outcomes<'a>) 
 }
 
 fn breaker(seen: &Seen<'_>, rule: &str, variant: &str) -> Option<Breaker> {
-    seen.breaker(rule, variant).map(|[proxies, half_open, open]| Breaker { proxies, half_open, open })
+    seen.breaker(rule, variant).map(|[_, half_open, open]| match (open, half_open) {
+        (0, 0) => Breaker::Closed,
+        (0, _) => Breaker::HalfOpen,
+        _ => Breaker::Open,
+    })
 }
 
 pub(super) fn routes<'a>(seen: &Seen<'a>) -> Vec<Route<'a>> {
@@ -211,13 +229,14 @@ pub(super) fn cluster_errors(seen: &Seen<'_>, route: &str) -> Option<f64> {
 }
 
 fn ramp<'a>(ramp: &'a Value, now: f64) -> Option<Ramp<'a>> {
-    let mut at = instant(ramp.get("startsAt")?.as_str()?)?;
+    let start = instant(ramp.get("startsAt")?.as_str()?)?;
+    let mut at = start;
     let mut steps = Vec::new();
     for step in ramp.get("steps")?.as_array()? {
         steps.push(Step { at, weight: step.get("weight")?.as_f64()?, reached: at <= now });
         at += step.get("for").and_then(Value::as_str).and_then(seconds).unwrap_or(0.0);
     }
-    Some(Ramp { variant: ramp.get("variant")?.as_str()?, steps })
+    Some(Ramp { start, variant: ramp.get("variant")?.as_str()?, steps })
 }
 
 /// Seconds since 1970.
@@ -275,15 +294,15 @@ pub(super) fn egress<'a>(seen: &Seen<'a>, at: f64) -> Vec<EgressRule<'a>> {
     let one = |(name, entry): (&'a str, Option<&'a Value>)| {
         let to = entry.and_then(|entry| entry.get("to")?.as_array()).into_iter().flatten();
         let target = |to: &'a Value| to.get("host").or_else(|| to.get("cidr"))?.as_str();
-        let expires = text(entry, "/expires");
+        let expires = text(entry, "/expires").and_then(instant);
         let refused = ["denied", "audited"].iter().filter_map(|outcome| seen.count("egress", name, outcome)?.last);
         EgressRule {
             name,
             owner: text(entry, "/owner"),
             reason: text(entry, "/reason"),
-            to: to.filter_map(target).collect(),
+            hosts: to.filter_map(target).collect(),
             expires,
-            expires_in_days: expires.and_then(instant).map(|end| ((end - at) / 86_400.0).floor()),
+            expires_in_days: expires.map(|end| ((end - at) / 86_400.0).floor()),
             mode,
             last_refused: refused.reduce(f64::max),
             outcomes: outcomes(seen, "egress", name),
@@ -315,6 +334,9 @@ pub(super) fn refusals<'a>(seen: &Seen<'a>) -> Vec<Refusal<'a>> {
             continue;
         }
         for rule in seen.counted(section) {
+            if section == "egressReasons" && super::problems::BY_RULE.contains(&rule) && !owners.is_empty() {
+                continue;
+            }
             let owner = owners.get(rule).copied().filter(|_| section == "egress");
             if section == "egress" && !seen.scope.owner(owner) {
                 continue;
@@ -322,11 +344,16 @@ pub(super) fn refusals<'a>(seen: &Seen<'a>) -> Vec<Refusal<'a>> {
             for (outcome, count) in seen.outcomes(section, rule).filter(|(outcome, _)| outcomes.contains(outcome)) {
                 let Some(last) = count.last else { continue };
                 let (total, per_second) = (count.rate.total, count.rate.per_second);
-                refusals.push(Refusal { section, rule, outcome, owner, total, per_second, last });
+                let (section, rule, reason) = match section {
+                    // By which rule is in the line of the rule itself.
+                    "egressReasons" => ("egress", "_default", rule),
+                    section => (section, rule, outcome),
+                };
+                refusals.push(Refusal { section, rule, reason, owner, count: total, per_second, at: last });
             }
         }
     }
-    refusals.sort_by(|a, b| b.last.total_cmp(&a.last));
+    refusals.sort_by(|a, b| b.at.total_cmp(&a.at));
     refusals.truncate(REFUSALS);
     refusals
 }

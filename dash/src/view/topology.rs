@@ -34,8 +34,7 @@ struct Edge {
     to: String,
     requests_per_second: f64,
     errors_per_second: f64,
-    /// Whether these requests are refused here.
-    refused: bool,
+    refused_per_second: f64,
 }
 
 #[derive(Default)]
@@ -76,7 +75,7 @@ pub(super) fn of(seen: &Seen<'_>) -> Topology {
     for (plugin, rule) in seen.entries("routes", Some("rules")) {
         let (rate, route) =
             (seen.per_second("routes", &name(rule), "matched"), text(Some(rule), "/route").unwrap_or_default());
-        let (from, to) = (graph.node("plugin", plugin), graph.node("rule", &name(rule)));
+        let (from, to) = (graph.node("listener", plugin), graph.node("rule", &name(rule)));
         graph.edge(&from, &to, rate, 0.0, false);
         let failing = seen.breaker(&name(rule), route).is_some_and(|[_, _, open]| open > 0);
         graph.route(seen, &to, route, rate, failing);
@@ -84,11 +83,11 @@ pub(super) fn of(seen: &Seen<'_>) -> Topology {
     for policy in &seen.policies {
         let Some(default) = text(Some(&policy.document), "/routes/default") else { continue };
         let rate = seen.per_second("routes", "_default", "matched");
-        let from = graph.node("plugin", &policy.plugin);
+        let from = graph.node("listener", &policy.plugin);
         graph.route(seen, &from, default, rate, false);
     }
     for (plugin, canary) in seen.entries("canaries", None) {
-        let (from, to) = (graph.node("plugin", plugin), graph.node("canary", &name(canary)));
+        let (from, to) = (graph.node("listener", plugin), graph.node("canary", &name(canary)));
         for variant in canary.get("variants").and_then(Value::as_array).into_iter().flatten() {
             let rate = seen.per_second("canaries", &name(canary), &part(&name(variant)));
             let failing = seen.breaker(&name(canary), &name(variant)).is_some_and(|[_, _, open]| open > 0);
@@ -97,12 +96,12 @@ pub(super) fn of(seen: &Seen<'_>) -> Topology {
         }
     }
     for (plugin, limit) in seen.entries("rateLimits", None) {
-        let (from, to) = (graph.node("plugin", plugin), graph.node("limit", &name(limit)));
+        let (from, to) = (graph.node("listener", plugin), graph.node("limit", &name(limit)));
         let rate = |outcome| seen.per_second("rateLimits", &name(limit), outcome);
         graph.edge(&from, &to, rate("passed") + rate("limited"), 0.0, false);
         if rate("limited") > 0.0 {
             let refused = graph.node("refused", "429");
-            graph.edge(&to, &refused, rate("limited"), rate("limited"), true);
+            graph.edge(&to, &refused, rate("limited"), 0.0, true);
         }
     }
     egress(seen, &mut graph);
@@ -115,7 +114,7 @@ fn egress(seen: &Seen<'_>, graph: &mut Graph) {
             continue;
         }
         let name = text(Some(rule), "/name").unwrap_or_default();
-        let (from, to) = (graph.node("plugin", plugin), graph.node("egress", name));
+        let (from, to) = (graph.node("listener", plugin), graph.node("egressRule", name));
         let (allowed, denied) = (seen.per_second("egress", name, "allowed"), seen.per_second("egress", name, "denied"));
         graph.edge(&from, &to, allowed + denied, 0.0, false);
         let hosts = rule.get("to").and_then(Value::as_array).into_iter().flatten();
@@ -128,7 +127,7 @@ fn egress(seen: &Seen<'_>, graph: &mut Graph) {
         }
         if denied > 0.0 {
             let refused = graph.node("refused", "403");
-            graph.edge(&to, &refused, denied, denied, true);
+            graph.edge(&to, &refused, denied, 0.0, true);
         }
     }
     if !seen.scope.every_owner() {
@@ -140,8 +139,8 @@ fn egress(seen: &Seen<'_>, graph: &mut Graph) {
     let all: f64 = seen.counted("egressReasons").map(|reason| seen.per_second("egressReasons", reason, "denied")).sum();
     let others = all - by_rules;
     if let Some(policy) = plugins.next_back().filter(|_| others > 0.05) {
-        let (from, refused) = (graph.node("plugin", &policy.plugin), graph.node("refused", "403"));
-        graph.edge(&from, &refused, others, others, true);
+        let (from, refused) = (graph.node("listener", &policy.plugin), graph.node("refused", "403"));
+        graph.edge(&from, &refused, others, 0.0, true);
     }
 }
 
@@ -155,7 +154,7 @@ impl Graph {
                 to,
                 requests_per_second,
                 errors_per_second,
-                refused,
+                refused_per_second: if refused { requests_per_second } else { 0.0 },
             })
             .collect();
         edges.sort_by(|a, b| b.requests_per_second.total_cmp(&a.requests_per_second));

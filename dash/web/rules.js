@@ -1,0 +1,206 @@
+// The tables of rate limits, egress rules, routes and refusals.
+
+import { badge, breaker } from './badge.js';
+import { el, setHidden, setStyle, setText } from './dom.js';
+import { ago, clock, count, day, NONE, number, percent } from './format.js';
+import { rate } from './spark.js';
+import { table, words } from './table.js';
+
+const name = (rule) => rule.name;
+const NAMES = { _default: 'no rule', _others: 'further rules' };
+const shownName = (rule) => NAMES[rule.name] ?? rule.name;
+
+/** A rule's name with what else is to be said at once. */
+function heading(label, badges) {
+  return {
+    label,
+    make() {
+      const text = el('span', { class: 'name' });
+      const marks = badges.map(() => badge());
+      return {
+        node: el('span', { class: 'heading' }, text, ...marks.map((mark) => mark.node)),
+        set(rule) {
+          setText(text, shownName(rule));
+          marks.forEach((mark, index) => mark.set(...(badges[index](rule) ?? ['note', ''])));
+        },
+      };
+    },
+  };
+}
+
+/** A column with the rate of one or more outcomes, summed, and its last minute. */
+function outcomes(label, kind, ...of) {
+  return {
+    label,
+    className: 'number',
+    make() {
+      const line = rate(kind);
+      return { node: line.node, set: (rule) => line.set(added(rule, of)) };
+    },
+  };
+}
+
+function added(rule, of) {
+  const present = of.map((outcome) => rule.outcomes?.[outcome]).filter(Boolean);
+  if (present.length < 2) return present[0] ?? { perSecond: 0, history: [] };
+  const history = present[0].history.map((_, index) => present.reduce((sum, outcome) => sum + (outcome.history[index] ?? 0), 0));
+  return { perSecond: present.reduce((sum, outcome) => sum + (outcome.perSecond ?? 0), 0), history };
+}
+
+const perSecond = (rule, ...of) => added(rule, of).perSecond ?? 0;
+const busiest = (rule) => Object.values(rule.outcomes ?? {}).reduce((sum, outcome) => sum + (outcome.perSecond ?? 0), 0);
+
+/** Outcomes that should not be there. */
+const TROUBLES = { overfull: 'shared buckets', error: 'service failed', timeout: 'service late', missingKey: 'without key', badCost: 'bad cost' };
+
+function troubles() {
+  return (rule) => {
+    const found = Object.keys(TROUBLES).filter((outcome) => rule.outcomes?.[outcome]?.total > 0);
+    return found.length ? ['warning', found.map((outcome) => `${TROUBLES[outcome]}: ${count(rule.outcomes[outcome].total)}`).join(', ')] : null;
+  };
+}
+
+function fill() {
+  return {
+    label: 'Busy keys',
+    make() {
+      const inside = el('span', { class: 'fill' });
+      const meter = el('span', { class: 'bar meter', 'aria-hidden': 'true' }, inside);
+      const text = el('span', {});
+      return {
+        node: el('span', { class: 'fill-cell' }, meter, text),
+        set(limit) {
+          const share = limit.capacity ? (limit.used ?? 0) / limit.capacity : null;
+          setHidden(meter, share == null);
+          if (share != null) {
+            setStyle(inside, 'width', `${Math.min(100, share * 100).toFixed(1)}%`);
+            meter.dataset.level = share >= 0.9 ? 'full' : share >= 0.7 ? 'high' : 'fine';
+          }
+          setText(text, share == null ? NONE : `${number(limit.used ?? 0)} of ${number(limit.capacity)} (${percent(share)})`);
+        },
+      };
+    },
+  };
+}
+
+export function rateLimits(section) {
+  return table(
+    section,
+    [
+      heading('Limit', [(limit) => (limit.mode === 'Shadow' ? ['note', 'Shadow'] : null), troubles()]),
+      words('Quota', (limit) => [limit.limit ?? NONE, limit.scope === 'global' ? 'global' : ''].filter(Boolean).join(', ')),
+      fill(),
+      outcomes('Passed', '', 'passed'),
+      outcomes('Refused', 'bad', 'limited', 'wouldLimit'),
+    ],
+    {
+      caption: 'Rate limits: quota, busy keys, and requests that passed and were refused',
+      none: 'No policy in this cluster has a rate limit.',
+      what: 'limits',
+      key: name,
+      weight: (limit) => busiest(limit) + 1000 * perSecond(limit, 'limited'),
+      state: (limit) => (perSecond(limit, 'limited') > 0 ? 'warning' : null),
+    },
+  );
+}
+
+function expiry(rule) {
+  if (rule.expires == null) return null;
+  const days = rule.expiresInDays;
+  if (days != null && days < 0) return ['error', `expired ${day(rule.expires)}`];
+  if (days != null && days < 14) return ['warning', days < 1 ? 'ends today' : `ends in ${Math.floor(days)} d`];
+  return null;
+}
+
+export function egress(section) {
+  const told = (rule) => (rule.expires == null ? 'no end' : `${day(rule.expires)}${rule.expiresInDays > 0 ? `, in ${number(rule.expiresInDays)} d` : ''}`);
+  return table(
+    section,
+    [
+      heading('Rule', [(rule) => (rule.mode === 'Audit' ? ['note', 'Audit'] : null), (rule) => (rule.action === 'Deny' ? ['note', 'deny list'] : null), expiry]),
+      words('Owner', (rule) => rule.owner ?? NONE),
+      words('Hosts', (rule) => ellipsis(rule.hosts), 'long'),
+      words('Reason', (rule) => rule.reason ?? NONE, 'long'),
+      words('Ends', told),
+      outcomes('Allowed', '', 'allowed'),
+      outcomes('Refused', 'bad', 'denied', 'audited'),
+      words('Last refused', (rule, snapshot) => (rule.lastRefused == null ? NONE : ago(rule.lastRefused, snapshot.at)), 'number'),
+    ],
+    {
+      caption: 'Egress rules: owner, reason, end, and requests that were allowed and refused',
+      none: 'No policy in this cluster controls egress.',
+      what: 'rules',
+      key: name,
+      text: (rule) => [rule.name, rule.owner, rule.reason, ...(rule.hosts ?? [])].filter(Boolean).join(' '),
+      weight: (rule) => busiest(rule) + 1000 * perSecond(rule, 'denied'),
+      state: (rule) => (perSecond(rule, 'denied') > 0 ? 'error' : null),
+    },
+  );
+}
+
+function ellipsis(hosts) {
+  if (!hosts?.length) return NONE;
+  return hosts.length > 4 ? `${hosts.slice(0, 3).join(', ')} and ${hosts.length - 3} more` : hosts.join(', ');
+}
+
+export function routes(section) {
+  return table(
+    section,
+    [
+      heading('Rule', [() => null]),
+      outcomes('Requests', '', 'matched'),
+      words('Total', (route) => count(route.outcomes?.matched?.total ?? 0), 'number'),
+      {
+        label: 'Breaker',
+        make() {
+          const mark = badge();
+          const none = el('span', {}, NONE);
+          return {
+            node: el('span', {}, mark.node, none),
+            set(route) {
+              setHidden(none, route.breaker != null);
+              breaker(mark, route.breaker);
+            },
+          };
+        },
+      },
+    ],
+    {
+      caption: 'Routes: requests by rule, and breakers',
+      none: 'No policy in this cluster routes.',
+      what: 'routes',
+      key: name,
+      weight: (route) => perSecond(route, 'matched'),
+      state: (route) => (route.breaker === 'open' ? 'error' : null),
+    },
+  );
+}
+
+const SECTIONS = { egress: 'Egress', rateLimits: 'Rate limit', routes: 'Route', canaries: 'Canary', host: 'Host' };
+
+export function refusals(section) {
+  const holder = el('div', {});
+  section.append(
+    holder,
+    el('p', { class: 'hint' }, 'From the counters of the modules, which never hold request data. Who was refused which host is in the access log and in the lines of the egress filter.'),
+  );
+  return table(
+    holder,
+    [
+      words('Time', (refusal) => clock(refusal.at)),
+      words('Section', (refusal) => SECTIONS[refusal.section] ?? refusal.section),
+      words('Rule', (refusal) => NAMES[refusal.rule] ?? refusal.rule),
+      words('Reason', (refusal) => refusal.reason ?? NONE),
+      words('Requests', (refusal) => count(refusal.count), 'number'),
+    ],
+    {
+      caption: 'The last refusals, newest first',
+      none: 'Nobody has been refused since the dash began to watch.',
+      what: 'refusals',
+      first: 12,
+      key: (refusal) => `${refusal.at} ${refusal.section} ${refusal.rule} ${refusal.reason}`,
+      text: (refusal) => `${refusal.section} ${refusal.rule} ${refusal.reason}`,
+      weight: (refusal) => refusal.at,
+    },
+  );
+}
