@@ -3,7 +3,7 @@
 use clap::{Parser, Subcommand};
 
 use crate::output::Output;
-use crate::{check, completions, diff, explain, image, import, man, render, replay, schema, test};
+use crate::{check, completions, dash, diff, explain, image, import, man, render, replay, schema, test};
 
 /// See what a Penstock policy does before it ships: the same engine as in the proxy.
 #[derive(Debug, Parser)]
@@ -17,6 +17,7 @@ pub struct Cli {
 enum Command {
     Check(check::Args),
     Completions(completions::Args),
+    Dash(dash::Args),
     Diff(diff::Args),
     Explain(Box<explain::Args>),
     Image(Box<image::Args>),
@@ -37,6 +38,7 @@ impl Cli {
         match &self.command {
             Command::Check(args) => args.run(out),
             Command::Completions(args) => args.run(out),
+            Command::Dash(args) => args.run(out),
             Command::Diff(args) => args.run(out),
             Command::Explain(args) => args.run(out),
             Command::Image(args) => args.run(out),

@@ -4,6 +4,7 @@ pub mod check;
 pub mod command;
 pub mod completions;
 pub mod cover;
+pub mod dash;
 pub mod diagnostics;
 pub mod diff;
 pub mod documents;

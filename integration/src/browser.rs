@@ -233,9 +233,9 @@ impl Page {
     pub fn errors(&self) -> Vec<String> {
         let bad = |event: &&Value| match event.get("method").and_then(Value::as_str) {
             Some("Runtime.exceptionThrown") => true,
-            Some("Runtime.consoleAPICalled") => {
-                ["error", "warning", "assert"].map(Some).contains(&event.pointer("/params/type").and_then(Value::as_str))
-            }
+            Some("Runtime.consoleAPICalled") => ["error", "warning", "assert"]
+                .map(Some)
+                .contains(&event.pointer("/params/type").and_then(Value::as_str)),
             Some("Log.entryAdded") => {
                 ["error", "warning"].map(Some).contains(&event.pointer("/params/entry/level").and_then(Value::as_str))
             }
@@ -246,9 +246,10 @@ impl Page {
 
     /// Every URL that the page has asked for.
     pub fn requests(&self) -> Vec<String> {
-        let sent = self.events.iter().filter(|event| {
-            event.get("method").and_then(Value::as_str) == Some("Network.requestWillBeSent")
-        });
+        let sent = self
+            .events
+            .iter()
+            .filter(|event| event.get("method").and_then(Value::as_str) == Some("Network.requestWillBeSent"));
         sent.filter_map(|event| Some(event.pointer("/params/request/url")?.as_str()?.to_owned())).collect()
     }
 

@@ -1,0 +1,196 @@
+//! The file of `--config`: what to look at, and who may see what.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use anyhow::{Result, anyhow, bail};
+use serde::{Deserialize, Deserializer, de};
+use serde_json::Value;
+
+use crate::scrape::Source;
+
+/// The whole file.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+pub struct Config {
+    /// What to look at, beside what the command line says.
+    pub clusters: Vec<ClusterSources>,
+    /// Who may see what. None: everybody who can reach the dash sees everything, so that is only this machine.
+    pub workspaces: Vec<Workspace>,
+    /// A header in which a proxy in front says who asks. Believed only over connections with a client certificate
+    /// that `tls.clientCa` has signed.
+    pub identity_header: Option<String>,
+    /// HTTPS.
+    pub tls: Option<Tls>,
+}
+
+/// The sources of one cluster.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct ClusterSources {
+    /// Its name on the page.
+    pub name: String,
+    /// Admin interfaces of Envoys, such as `http://10.0.0.7:9901`.
+    #[serde(default)]
+    pub envoys: Vec<String>,
+    /// A Prometheus that scrapes its proxies.
+    pub prometheus: Option<String>,
+}
+
+/// Some people, and what they may see.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Workspace {
+    /// Its name.
+    pub name: String,
+    /// Clusters by name; `*`: all.
+    pub clusters: Vec<String>,
+    /// Only proxies of these namespaces; absent: all.
+    pub namespaces: Option<Vec<String>>,
+    /// Only egress rules of these owners; absent: all.
+    pub owners: Option<Vec<String>>,
+    /// SHA-256 of its tokens, 64 hexadecimal digits each.
+    #[serde(default)]
+    pub tokens: Vec<TokenHash>,
+    /// Values of the identity header.
+    #[serde(default)]
+    pub identities: Vec<String>,
+}
+
+/// Files of certificates, in PEM.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Tls {
+    /// The chain, the dash's own certificate first.
+    pub certificate: PathBuf,
+    /// Its key.
+    pub key: PathBuf,
+    /// Who signs the certificates of clients; given: no connection without one.
+    pub client_ca: Option<PathBuf>,
+}
+
+/// The SHA-256 of a token.
+#[derive(Clone, PartialEq, Eq)]
+pub struct TokenHash(pub [u8; 32]);
+
+impl fmt::Debug for TokenHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TokenHash(…)")
+    }
+}
+
+impl<'de> Deserialize<'de> for TokenHash {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let mut hash = [0; 32];
+        let pairs = text.as_bytes().chunks(2).map(|pair| std::str::from_utf8(pair).ok().filter(|pair| pair.len() == 2));
+        let bytes: Option<Vec<u8>> = pairs.map(|pair| u8::from_str_radix(pair?, 16).ok()).collect();
+        match bytes.filter(|bytes| bytes.len() == hash.len()) {
+            Some(bytes) => hash.copy_from_slice(&bytes),
+            // Not the text: it may be the token itself.
+            None => {
+                return Err(de::Error::custom(
+                    "not the SHA-256 of a token in 64 hexadecimal digits; make one with: printf %s \"$TOKEN\" | sha256sum",
+                ));
+            }
+        }
+        Ok(TokenHash(hash))
+    }
+}
+
+impl Config {
+    /// Reads the file's content.
+    ///
+    /// # Errors
+    /// With the place of what is wrong, such as `workspaces[0].tokens[1]`.
+    pub fn read(document: Value) -> Result<Config> {
+        let config: Config = serde_path_to_error::deserialize(document)
+            .map_err(|error| anyhow!("{}: {}", error.path(), error.inner()))?;
+        for (i, workspace) in config.workspaces.iter().enumerate() {
+            if workspace.tokens.is_empty() && workspace.identities.is_empty() {
+                bail!("workspaces[{i}]: {:?} has neither tokens nor identities: nobody could see it", workspace.name);
+            }
+            if !workspace.identities.is_empty() && config.identity_header.is_none() {
+                bail!("workspaces[{i}].identities: say in identityHeader which header has them");
+            }
+        }
+        if config.identity_header.is_some() && config.tls.as_ref().is_none_or(|tls| tls.client_ca.is_none()) {
+            bail!(
+                "identityHeader: anybody could send this header; it is believed only from a proxy that shows a certificate: \
+                 give tls.certificate, tls.key and tls.clientCa"
+            );
+        }
+        Ok(config)
+    }
+
+    /// Whether everybody who can reach the dash may see everything.
+    pub fn is_open(&self) -> bool {
+        self.workspaces.is_empty()
+    }
+
+    /// Refuses to show everything to a whole network.
+    ///
+    /// # Errors
+    /// When `listen` is no loopback address and there are no workspaces.
+    pub fn check_listen(&self, listen: SocketAddr) -> Result<()> {
+        if self.is_open() && !listen.ip().is_loopback() {
+            bail!(
+                "--listen {listen}: everybody in that network could see every policy, because there are no workspaces; \
+                 listen on 127.0.0.1, or say who may see what with --config (workspaces, see docs/dash.md)"
+            );
+        }
+        Ok(())
+    }
+
+    /// What its `clusters` say to look at.
+    pub fn sources(&self) -> impl Iterator<Item = Source> {
+        self.clusters.iter().flat_map(|cluster| {
+            let name = || cluster.name.clone();
+            let envoys = cluster.envoys.iter().map(move |url| Source::Envoy { cluster: name(), url: url.clone() });
+            envoys.chain(
+                cluster.prometheus.iter().map(move |url| Source::Prometheus { cluster: name(), url: url.clone() }),
+            )
+        })
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test")]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn refused(document: Value) -> String {
+        Config::read(document).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn mistakes_are_named_by_their_place() {
+        assert!(
+            refused(json!({"clusters": [{"name": "a", "envoy": []}]})).starts_with("clusters[0].envoy: unknown field")
+        );
+        let text = refused(json!({"workspaces": [{"name": "a", "clusters": ["*"], "tokens": ["hunter2"]}]}));
+        assert!(text.starts_with("workspaces[0].tokens[0]: not the SHA-256") && !text.contains("hunter2"), "{text}");
+        assert!(refused(json!({"workspaces": [{"name": "a", "clusters": ["*"]}]})).contains("nobody could see it"));
+    }
+
+    #[test]
+    fn an_identity_header_needs_client_certificates() {
+        assert!(refused(json!({"identityHeader": "x-user"})).contains("anybody could send this header"));
+        let tls = json!({"certificate": "a", "key": "b"});
+        assert!(refused(json!({"identityHeader": "x-user", "tls": tls})).contains("clientCa"));
+    }
+
+    #[test]
+    fn what_is_open_stays_on_this_machine() {
+        let open = Config::default();
+        open.check_listen("127.0.0.1:9911".parse().unwrap()).unwrap();
+        open.check_listen("[::1]:9911".parse().unwrap()).unwrap();
+        for listen in ["0.0.0.0:9911", "[::]:9911", "10.0.0.1:80"] {
+            let error = open.check_listen(listen.parse().unwrap()).unwrap_err().to_string();
+            assert!(error.contains("workspaces"), "{error}");
+        }
+    }
+}

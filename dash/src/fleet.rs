@@ -1,0 +1,249 @@
+//! Everything that is known now: clusters, their proxies, and the sums of what these count.
+
+use std::collections::BTreeMap;
+
+use crate::envoy::Configuration;
+use crate::sample::{Identity, Sample};
+use crate::series::Series;
+
+/// So many counters are kept of a cluster: a thousand rules of each section with their outcomes. Further ones are dropped, and
+/// the page says so.
+const MOST_SERIES: usize = 20_000;
+
+/// All clusters.
+#[derive(Debug, Default)]
+pub struct Fleet {
+    clusters: BTreeMap<String, Cluster>,
+}
+
+/// One cluster.
+#[derive(Debug, Default)]
+pub struct Cluster {
+    endpoints: BTreeMap<String, Endpoint>,
+    /// By namespace, because not everybody may see all of them.
+    groups: BTreeMap<Option<String>, Group>,
+    ticked: Option<f64>,
+}
+
+/// The counters of the proxies of one namespace together.
+#[derive(Debug, Default)]
+pub struct Group {
+    /// Those of the modules.
+    pub counters: BTreeMap<Box<str>, Series>,
+    /// Those of Envoy.
+    pub traffic: BTreeMap<Box<str>, Series>,
+    /// There were more than are kept.
+    pub truncated: bool,
+}
+
+/// One proxy.
+#[derive(Clone, Debug, Default)]
+pub struct Endpoint {
+    /// Where it is asked: its admin interface, or the Prometheus that scrapes it.
+    pub url: String,
+    /// Why it did not answer the last time.
+    pub error: Option<String>,
+    /// When it last answered, in seconds since 1970.
+    pub last_seen: Option<f64>,
+    /// Who it says that it is.
+    pub identity: Identity,
+    /// Its configuration; none from a Prometheus.
+    pub configuration: Configuration,
+    /// Its last numbers.
+    pub sample: Sample,
+}
+
+impl Endpoint {
+    /// Whether it answered the last time.
+    pub fn alive(&self) -> bool {
+        self.error.is_none() && self.last_seen.is_some()
+    }
+}
+
+impl Group {
+    fn note(&mut self, before: Option<&Sample>, now: &Sample, at: f64) {
+        let maps = [
+            (&mut self.counters, before.map(|sample| &sample.counters), &now.counters),
+            (&mut self.traffic, before.map(|sample| &sample.traffic), &now.traffic),
+        ];
+        for (series, before, now) in maps {
+            for (name, &value) in now {
+                // A counter that was not there before was 0, unless nothing was there.
+                let before = before.map(|before| before.get(name).copied().unwrap_or(0));
+                if !series.contains_key(name) {
+                    if series.len() >= MOST_SERIES {
+                        self.truncated = true;
+                        continue;
+                    }
+                    series.insert(name.clone(), Series::default());
+                }
+                if let Some(series) = series.get_mut(name) {
+                    series.note(before, value, at);
+                }
+            }
+        }
+    }
+}
+
+impl Cluster {
+    /// Its proxies, by name.
+    pub fn endpoints(&self) -> impl Iterator<Item = (&str, &Endpoint)> {
+        self.endpoints.iter().map(|(name, endpoint)| (name.as_str(), endpoint))
+    }
+
+    /// Its counters, by namespace.
+    pub fn groups(&self) -> impl Iterator<Item = (Option<&str>, &Group)> {
+        self.groups.iter().map(|(namespace, group)| (namespace.as_deref(), group))
+    }
+}
+
+impl Fleet {
+    /// Adds a proxy that has not answered yet.
+    pub fn add(&mut self, cluster: &str, endpoint: &str, url: &str) {
+        let endpoint = self.endpoint(cluster, endpoint);
+        url.clone_into(&mut endpoint.url);
+    }
+
+    /// Adds a cluster without proxies: which ones it has, a Prometheus will tell.
+    pub fn add_cluster(&mut self, cluster: &str) {
+        self.clusters.entry(cluster.to_owned()).or_default();
+    }
+
+    /// Notes who a proxy is and what it runs.
+    pub fn know(&mut self, cluster: &str, endpoint: &str, identity: Identity, configuration: Configuration) {
+        let endpoint = self.endpoint(cluster, endpoint);
+        endpoint.identity = identity;
+        endpoint.configuration = configuration;
+    }
+
+    /// Notes the numbers of a proxy.
+    pub fn note(&mut self, cluster: &str, endpoint: &str, sample: Sample, at: f64) {
+        let cluster = self.clusters.entry(cluster.to_owned()).or_default();
+        let endpoint = cluster.endpoints.entry(endpoint.to_owned()).or_default();
+        let before = endpoint.last_seen.is_some().then_some(&endpoint.sample);
+        let group = cluster.groups.entry(endpoint.identity.namespace.clone()).or_default();
+        group.note(before, &sample, at);
+        endpoint.sample = sample;
+        endpoint.last_seen = Some(at);
+        endpoint.error = None;
+    }
+
+    /// Notes that a proxy does not answer. It stays, and what it counted stays.
+    pub fn fail(&mut self, cluster: &str, endpoint: &str, error: String) {
+        self.endpoint(cluster, endpoint).error = Some(error);
+    }
+
+    /// Notes that a Prometheus does not answer: nothing is known of any proxy that came from there.
+    pub fn fail_all(&mut self, cluster: &str, url: &str, error: &str) {
+        let cluster = self.clusters.entry(cluster.to_owned()).or_default();
+        if !cluster.endpoints.values().any(|endpoint| endpoint.url == url) {
+            cluster.endpoints.entry(url.to_owned()).or_default().url = url.to_owned();
+        }
+        for endpoint in cluster.endpoints.values_mut().filter(|endpoint| endpoint.url == url) {
+            endpoint.error = Some(error.to_owned());
+        }
+    }
+
+    /// Notes the numbers of each proxy that a Prometheus scrapes. One that it does not know any more is down.
+    pub fn note_all(&mut self, cluster: &str, url: &str, samples: BTreeMap<String, Sample>, at: f64) {
+        let known = self.clusters.entry(cluster.to_owned()).or_default();
+        // What stood for the Prometheus while it did not answer.
+        known.endpoints.remove(url);
+        for (name, endpoint) in known.endpoints.iter_mut().filter(|(_, endpoint)| endpoint.url == url) {
+            if !samples.contains_key(name) {
+                endpoint.error = Some("Prometheus has no fresh samples of it".to_owned());
+            }
+        }
+        for (name, sample) in samples {
+            self.add(cluster, &name, url);
+            self.note(cluster, &name, sample, at);
+        }
+    }
+
+    /// Makes a point of what came since the last tick.
+    pub fn tick(&mut self, at: f64) {
+        for cluster in self.clusters.values_mut() {
+            let seconds = cluster.ticked.map_or(0.0, |before| at - before);
+            cluster.ticked = Some(at);
+            for group in cluster.groups.values_mut() {
+                let series = group.counters.values_mut().chain(group.traffic.values_mut());
+                series.for_each(|series| series.tick(seconds));
+            }
+        }
+    }
+
+    /// The names of all clusters.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.clusters.keys().map(String::as_str)
+    }
+
+    /// One cluster.
+    pub fn cluster(&self, name: &str) -> Option<&Cluster> {
+        self.clusters.get(name)
+    }
+
+    fn endpoint(&mut self, cluster: &str, endpoint: &str) -> &mut Endpoint {
+        self.clusters.entry(cluster.to_owned()).or_default().endpoints.entry(endpoint.to_owned()).or_default()
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test")]
+mod tests {
+    use super::*;
+
+    fn sample(denied: u64) -> Sample {
+        let mut sample = Sample::default();
+        sample.add("egress.stripe.denied", denied as f64);
+        sample
+    }
+
+    #[test]
+    fn what_two_proxies_count_is_one_rate_of_their_cluster() {
+        let mut fleet = Fleet::default();
+        for at in 0..3 {
+            for endpoint in ["a", "b"] {
+                fleet.note("east", endpoint, sample(100 + 5 * at), at as f64);
+            }
+            fleet.tick(at as f64);
+        }
+        let cluster = fleet.cluster("east").unwrap();
+        let (_, group) = cluster.groups().next().unwrap();
+        let rate = group.counters.get("egress.stripe.denied").unwrap().rate();
+        assert_eq!((rate.total, rate.per_second), (220, 10.0));
+    }
+
+    #[test]
+    fn a_dead_proxy_stays_and_may_come_back() {
+        let mut fleet = Fleet::default();
+        fleet.add("east", "a", "http://a");
+        let alive = |fleet: &Fleet| fleet.cluster("east").unwrap().endpoints().next().unwrap().1.alive();
+        assert!(!alive(&fleet));
+        fleet.note("east", "a", sample(1), 1.0);
+        assert!(alive(&fleet));
+        fleet.fail("east", "a", "refused".to_owned());
+        assert!(!alive(&fleet));
+        fleet.note("east", "a", sample(1), 2.0);
+        assert!(alive(&fleet));
+    }
+
+    #[test]
+    fn a_proxy_that_prometheus_forgets_is_down() {
+        let mut fleet = Fleet::default();
+        fleet.fail_all("east", "http://p", "refused");
+        fleet.note_all("east", "http://p", [("a".to_owned(), sample(1))].into(), 1.0);
+        assert_eq!(fleet.cluster("east").unwrap().endpoints().map(|(name, _)| name).collect::<Vec<_>>(), ["a"]);
+        fleet.note_all("east", "http://p", BTreeMap::new(), 2.0);
+        assert!(!fleet.cluster("east").unwrap().endpoints().next().unwrap().1.alive());
+    }
+
+    #[test]
+    fn counters_are_bounded() {
+        let mut fleet = Fleet::default();
+        let mut many = Sample::default();
+        (0..MOST_SERIES + 5).for_each(|rule| many.add(&format!("routes.r{rule}.matched"), 1.0));
+        fleet.note("east", "a", many, 1.0);
+        let (_, group) = fleet.cluster("east").unwrap().groups().next().unwrap();
+        assert_eq!((group.counters.len(), group.truncated), (MOST_SERIES, true));
+    }
+}

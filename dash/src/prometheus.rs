@@ -1,0 +1,136 @@
+//! Looks at proxies through a Prometheus that scrapes them: each of its instances is one.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use serde::Deserialize;
+
+use crate::sample::Sample;
+
+/// Every series that is shown.
+const QUERY: &str = r#"{__name__=~"penstock_.+|envoy_cluster_upstream_rq_total|envoy_cluster_upstream_rq_xx"}"#;
+
+/// No answer is larger: a hundred proxies with a thousand rules each are 60 MB.
+const MOST_BYTES: u64 = 256 << 20;
+
+/// One Prometheus.
+#[derive(Debug)]
+pub struct Prometheus {
+    url: String,
+    agent: ureq::Agent,
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    status: String,
+    data: Data,
+}
+
+#[derive(Deserialize)]
+struct Data {
+    result: Vec<Series>,
+}
+
+#[derive(Deserialize)]
+struct Series {
+    metric: BTreeMap<String, String>,
+    value: (f64, String),
+}
+
+impl Prometheus {
+    /// A Prometheus at `url`.
+    pub fn new(url: &str, timeout: Duration) -> Prometheus {
+        Prometheus { url: url.trim_end_matches('/').to_owned(), agent: crate::envoy::agent(timeout) }
+    }
+
+    /// The numbers of each instance now.
+    ///
+    /// # Errors
+    /// When it does not answer, or not as Prometheus does.
+    pub fn samples(&self) -> Result<BTreeMap<String, Sample>> {
+        let request = self.agent.get(format!("{}/api/v1/query", self.url)).query("query", QUERY);
+        let body = request.call()?.body_mut().with_config().limit(MOST_BYTES).read_to_vec()?;
+        let answer: Answer = serde_json::from_slice(&body).context("/api/v1/query is not what Prometheus writes")?;
+        ensure!(answer.status == "success", "Prometheus answered {}", answer.status);
+        Ok(samples(answer.data.result))
+    }
+}
+
+fn samples(series: Vec<Series>) -> BTreeMap<String, Sample> {
+    let mut samples = BTreeMap::<String, Sample>::new();
+    for Series { metric, value } in series {
+        let label = |name: &str| metric.get(name).map_or("", String::as_str);
+        let Ok(value) = value.1.parse::<f64>() else { continue };
+        let instance = label("instance");
+        let sample = match samples.get_mut(instance) {
+            Some(sample) => sample,
+            None => samples.entry(instance.to_owned()).or_default(),
+        };
+        let cluster = label("envoy_cluster_name");
+        match label("__name__") {
+            "envoy_cluster_upstream_rq_total" => {
+                sample.traffic.insert(format!("cluster.{cluster}.upstream_rq_total").into(), value as u64);
+            }
+            "envoy_cluster_upstream_rq_xx" if label("envoy_response_code_class") == "5" => {
+                sample.traffic.insert(format!("cluster.{cluster}.upstream_rq_5xx").into(), value as u64);
+            }
+            name => {
+                let Some(section) = name.strip_prefix("penstock_") else { continue };
+                let (rule, outcome, variant) =
+                    (label("penstock_rule"), label("penstock_outcome"), label("penstock_variant"));
+                // `policy_hash` is policy.<plugin>.hash, `breakers_state` is breakers.<rule>.<variant>.state.
+                let name = match section.split_once('_') {
+                    Some((section, what)) if variant.is_empty() => format!("{section}.{rule}.{what}"),
+                    Some((section, what)) => format!("{section}.{rule}.{variant}.{what}"),
+                    None if !variant.is_empty() => format!("{section}.{rule}.{variant}"),
+                    None => format!("{section}.{rule}.{outcome}"),
+                };
+                sample.add(&name, value);
+            }
+        }
+    }
+    samples
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn labels_become_the_names_that_envoy_has() -> Result<()> {
+        let series = |labels: serde_json::Value, value: &str| json!({"metric": labels, "value": [0.5, value]});
+        let result = serde_json::from_value(json!([
+            series(
+                json!({"__name__": "penstock_egress", "instance": "a", "penstock_rule": "stripe", "penstock_outcome": "denied"}),
+                "3"
+            ),
+            series(
+                json!({"__name__": "penstock_policy_hash", "instance": "a", "penstock_rule": "suite"}),
+                "281474976710655"
+            ),
+            series(
+                json!({"__name__": "penstock_breakers_state", "instance": "a", "penstock_rule": "r", "penstock_variant": "v2"}),
+                "2"
+            ),
+            series(
+                json!({"__name__": "penstock_shares", "instance": "b", "penstock_rule": "r", "penstock_variant": "v2"}),
+                "100"
+            ),
+            series(
+                json!({"__name__": "envoy_cluster_upstream_rq_xx", "instance": "b", "envoy_cluster_name": "c", "envoy_response_code_class": "5"}),
+                "9"
+            ),
+        ]))?;
+        let samples = samples(result);
+        let (a, b) = (samples.get("a").context("a")?, samples.get("b").context("b")?);
+        assert_eq!(a.counters.get("egress.stripe.denied"), Some(&3));
+        assert_eq!(a.gauge("policy.suite.hash"), Some(281_474_976_710_655.0));
+        assert_eq!(a.gauge("breakers.r.v2.state"), Some(2.0));
+        assert_eq!(b.gauge("shares.r.v2"), Some(100.0));
+        assert_eq!(b.traffic.get("cluster.c.upstream_rq_5xx"), Some(&9));
+        Ok(())
+    }
+}

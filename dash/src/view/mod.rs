@@ -1,0 +1,223 @@
+//! The answers of the API.
+
+mod problems;
+mod sections;
+mod seen;
+mod topology;
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use crate::access::Scope;
+use crate::fleet::{Cluster, Fleet};
+use problems::{Problem, Severity};
+use sections::{Canary, EgressRule, Limit, Refusal, Route};
+use seen::{Seen, part};
+use topology::Topology;
+
+/// `/api/v1/me`: who asks.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Me<'a> {
+    /// The workspace; none when everything may be seen.
+    pub workspace: Option<&'a str>,
+    /// The clusters that may be seen.
+    pub clusters: Vec<&'a str>,
+    /// Always: it changes nothing.
+    pub read_only: bool,
+    /// Of the dash.
+    pub version: &'static str,
+    /// Between two looks.
+    pub interval_seconds: f64,
+}
+
+/// `/api/v1/clusters`: one line for each cluster.
+#[derive(Debug, Serialize)]
+pub struct Clusters<'a> {
+    clusters: Vec<ClusterLine<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ClusterLine<'a> {
+    name: &'a str,
+    endpoints: usize,
+    alive: usize,
+    /// That the proxies' listeners took.
+    requests_per_second: f64,
+    /// Of these, refused by egress rules and limits.
+    refused_per_second: f64,
+    problems: Counts,
+}
+
+/// Problems by severity.
+#[derive(Debug, Serialize)]
+struct Counts {
+    error: usize,
+    warning: usize,
+}
+
+/// `/api/v1/clusters/<cluster>`: everything of one.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Snapshot<'a> {
+    cluster: &'a str,
+    /// Seconds since 1970.
+    at: f64,
+    problems: Vec<Problem>,
+    endpoints: Vec<Endpoint<'a>>,
+    drift: Vec<Drift<'a>>,
+    topology: Topology,
+    routes: Vec<Route<'a>>,
+    canaries: Vec<Canary<'a>>,
+    rate_limits: Vec<Limit<'a>>,
+    egress: Vec<EgressRule<'a>>,
+    refusals: Vec<Refusal<'a>>,
+    truncated: bool,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Endpoint<'a> {
+    name: &'a str,
+    url: &'a str,
+    alive: bool,
+    error: Option<&'a str>,
+    namespace: Option<&'a str>,
+    node: Option<&'a str>,
+    envoy_version: Option<&'a str>,
+    uptime_seconds: Option<u64>,
+    last_seen: Option<f64>,
+    plugins: Vec<Plugin<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+struct Plugin<'a> {
+    name: &'a str,
+    hash: String,
+    generation: Option<f64>,
+    loaded: Option<f64>,
+}
+
+/// Which proxies run which text as one plugin.
+#[derive(Debug, Serialize)]
+struct Drift<'a> {
+    plugin: &'a str,
+    hashes: Vec<Text<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+struct Text<'a> {
+    hash: String,
+    endpoints: Vec<&'a str>,
+}
+
+/// 48 bits.
+fn hash(value: f64) -> String {
+    format!("{:012x}", value as u64)
+}
+
+/// The lines of all clusters that `scope` allows.
+pub fn clusters<'a>(fleet: &'a Fleet, scope: Scope<'a>, at: f64) -> Clusters<'a> {
+    let names = fleet.names().filter(|name| scope.cluster(name));
+    let line = |name: &'a str| {
+        let seen = Seen::new(fleet.cluster(name)?, scope);
+        let problems = problems::all(&seen, at);
+        let count = |severity| problems.iter().filter(|problem| problem.severity == severity).count();
+        Some(ClusterLine {
+            name,
+            endpoints: seen.endpoints.len(),
+            alive: seen.endpoints.iter().filter(|(_, endpoint)| endpoint.alive()).count(),
+            requests_per_second: requests(&seen),
+            refused_per_second: refused(&seen),
+            problems: Counts { error: count(Severity::Error), warning: count(Severity::Warning) },
+        })
+    };
+    Clusters { clusters: names.filter_map(line).collect() }
+}
+
+/// What the listeners took; where that is not known (a Prometheus scrapes what it wants), what the policies counted.
+fn requests(seen: &Seen<'_>) -> f64 {
+    let taken = |(name, _): &(&&str, _)| name.starts_with("http.") && !name.starts_with("http.admin.");
+    let listeners = seen.traffic.iter().filter(taken).filter(|(name, _)| name.ends_with(".downstream_rq_total"));
+    let listeners: Vec<f64> = listeners.map(|(_, count)| count.rate.per_second).collect();
+    if !listeners.is_empty() {
+        return listeners.into_iter().sum();
+    }
+    let sum = |section: &str, outcomes: &[&str]| -> f64 {
+        seen.counted(section)
+            .flat_map(|rule| outcomes.iter().map(move |outcome| (rule, outcome)))
+            .map(|(rule, outcome)| seen.per_second(section, rule, outcome))
+            .sum()
+    };
+    sum("egress", &["allowed"]).max(sum("routes", &["matched"])).max(sum("rateLimits", &["passed"])) + refused(seen)
+}
+
+fn refused(seen: &Seen<'_>) -> f64 {
+    let egress = seen.counted("egressReasons").map(|reason| seen.per_second("egressReasons", reason, "denied"));
+    let limits = seen.counted("rateLimits").map(|limit| seen.per_second("rateLimits", limit, "limited"));
+    egress.chain(limits).sum()
+}
+
+/// Everything of one cluster that `scope` allows.
+pub fn snapshot<'a>(name: &'a str, cluster: &'a Cluster, scope: Scope<'a>, at: f64) -> Snapshot<'a> {
+    let seen = Seen::new(cluster, scope);
+    Snapshot {
+        cluster: name,
+        at,
+        problems: problems::all(&seen, at),
+        endpoints: endpoints(&seen),
+        drift: drift(&seen),
+        topology: topology::of(&seen),
+        routes: sections::routes(&seen),
+        canaries: sections::canaries(&seen, at),
+        rate_limits: sections::limits(&seen),
+        egress: sections::egress(&seen, at),
+        refusals: sections::refusals(&seen),
+        truncated: seen.truncated,
+    }
+}
+
+fn endpoints<'a>(seen: &Seen<'a>) -> Vec<Endpoint<'a>> {
+    let one = |&(name, endpoint): &(&'a str, &'a crate::fleet::Endpoint)| {
+        let gauge = |plugin: &str, what: &str| endpoint.sample.gauge(&format!("policy.{plugin}.{what}"));
+        let plugin = |name: &'a str| Plugin {
+            name,
+            hash: hash(gauge(name, "hash").unwrap_or_default()),
+            generation: gauge(name, "generation"),
+            loaded: gauge(name, "loadedSeconds"),
+        };
+        Endpoint {
+            name,
+            url: &endpoint.url,
+            alive: endpoint.alive(),
+            error: endpoint.error.as_deref(),
+            namespace: endpoint.identity.namespace.as_deref(),
+            node: endpoint.identity.node.as_deref(),
+            envoy_version: endpoint.identity.version.as_deref(),
+            uptime_seconds: endpoint.identity.uptime,
+            last_seen: endpoint.last_seen,
+            plugins: endpoint.sample.plugins().map(plugin).collect(),
+        }
+    };
+    seen.endpoints.iter().map(one).collect()
+}
+
+fn drift<'a>(seen: &Seen<'a>) -> Vec<Drift<'a>> {
+    let mut plugins = BTreeMap::<&str, BTreeMap<String, Vec<&str>>>::new();
+    for &(name, endpoint) in seen.endpoints.iter().filter(|(_, endpoint)| endpoint.alive()) {
+        for plugin in endpoint.sample.plugins() {
+            let value = endpoint.sample.gauge(&format!("policy.{plugin}.hash")).unwrap_or_default();
+            plugins.entry(plugin).or_default().entry(hash(value)).or_default().push(name);
+        }
+    }
+    let text = |(hash, endpoints): (String, Vec<&'a str>)| Text { hash, endpoints };
+    let drift = |(plugin, texts): (&'a str, BTreeMap<String, Vec<&'a str>>)| {
+        let mut hashes: Vec<_> = texts.into_iter().map(text).collect();
+        // What most run is what the others have drifted from.
+        hashes.sort_by_key(|text| std::cmp::Reverse(text.endpoints.len()));
+        Drift { plugin, hashes }
+    };
+    plugins.into_iter().map(drift).collect()
+}

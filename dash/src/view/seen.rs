@@ -1,0 +1,168 @@
+//! What one viewer may see of a cluster, looked up by the names that metrics have.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
+
+use crate::access::Scope;
+use crate::fleet::{Cluster, Endpoint};
+use crate::sample::RunningPolicy;
+use crate::series::{Rate, Series};
+
+/// A counter of all proxies that may be seen.
+#[derive(Clone, Debug, Default)]
+pub struct Count {
+    /// Its rate.
+    pub rate: Rate,
+    /// When it last rose.
+    pub last: Option<f64>,
+}
+
+/// One viewer's part of a cluster.
+#[derive(Debug)]
+pub struct Seen<'c> {
+    /// Whose view this is.
+    pub scope: Scope<'c>,
+    /// The proxies.
+    pub endpoints: Vec<(&'c str, &'c Endpoint)>,
+    /// The policy of each plugin that was loaded last.
+    pub policies: Vec<&'c RunningPolicy>,
+    /// Where Envoy's routes go.
+    pub routes: BTreeMap<&'c str, &'c str>,
+    /// Envoy's own counters.
+    pub traffic: BTreeMap<&'c str, Count>,
+    /// Some counters were dropped.
+    pub truncated: bool,
+    /// By section and rule, then by outcome.
+    counters: BTreeMap<&'c str, BTreeMap<&'c str, BTreeMap<&'c str, Count>>>,
+}
+
+/// A name as metrics have it: dots separate their parts.
+pub fn part(name: &str) -> String {
+    name.chars().map(|c| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' }).collect()
+}
+
+fn add(count: &mut Count, series: &Series) {
+    let rate = series.rate();
+    count.rate.total = count.rate.total.saturating_add(rate.total);
+    count.rate.per_second += rate.per_second;
+    let longest = count.rate.history.len().max(rate.history.len());
+    // Newest last: the shorter one began later.
+    let pad = |history: &[f32]| {
+        vec![0.0; longest - history.len()].into_iter().chain(history.iter().copied()).collect::<Vec<_>>()
+    };
+    count.rate.history = pad(&count.rate.history).into_iter().zip(pad(&rate.history)).map(|(a, b)| a + b).collect();
+    count.last = [count.last, series.last()].into_iter().flatten().reduce(f64::max);
+}
+
+impl<'c> Seen<'c> {
+    /// What `scope` allows of `cluster`.
+    pub fn new(cluster: &'c Cluster, scope: Scope<'c>) -> Seen<'c> {
+        let mut seen = Seen {
+            scope,
+            endpoints: cluster
+                .endpoints()
+                .filter(|(_, one)| scope.namespace(one.identity.namespace.as_deref()))
+                .collect(),
+            policies: Vec::new(),
+            routes: BTreeMap::new(),
+            traffic: BTreeMap::new(),
+            truncated: false,
+            counters: BTreeMap::new(),
+        };
+        for (_, group) in cluster.groups().filter(|(namespace, _)| scope.namespace(*namespace)) {
+            seen.truncated |= group.truncated;
+            for (name, series) in &group.counters {
+                let mut parts = name.splitn(3, '.');
+                let (Some(section), Some(rule), Some(outcome)) = (parts.next(), parts.next(), parts.next()) else {
+                    continue;
+                };
+                add(
+                    seen.counters.entry(section).or_default().entry(rule).or_default().entry(outcome).or_default(),
+                    series,
+                );
+            }
+            for (name, series) in &group.traffic {
+                add(seen.traffic.entry(name).or_default(), series);
+            }
+        }
+        let mut policies = BTreeMap::<&str, (f64, &RunningPolicy)>::new();
+        for (_, endpoint) in &seen.endpoints {
+            for (route, cluster) in &endpoint.configuration.routes {
+                seen.routes.insert(route, cluster);
+            }
+            for policy in &endpoint.configuration.policies {
+                let loaded =
+                    endpoint.sample.gauge(&format!("policy.{}.loadedSeconds", part(&policy.plugin))).unwrap_or(0.0);
+                let newest = policies.entry(&policy.plugin).or_insert((loaded, policy));
+                if loaded > newest.0 {
+                    *newest = (loaded, policy);
+                }
+            }
+        }
+        seen.policies = policies.into_values().map(|(_, policy)| policy).collect();
+        seen
+    }
+
+    /// What a rule counted, by outcome. `rule` as it stands in the policy.
+    pub fn outcomes(&self, section: &str, rule: &str) -> impl Iterator<Item = (&'c str, &Count)> {
+        let outcomes = self.counters.get(section).and_then(|rules| rules.get(part(rule).as_str()));
+        outcomes.into_iter().flatten().map(|(outcome, count)| (*outcome, count))
+    }
+
+    /// One counter.
+    pub fn count(&self, section: &str, rule: &str, outcome: &str) -> Option<&Count> {
+        self.outcomes(section, rule).find(|(found, _)| *found == outcome).map(|(_, count)| count)
+    }
+
+    /// The rate of one counter.
+    pub fn per_second(&self, section: &str, rule: &str, outcome: &str) -> f64 {
+        self.count(section, rule, outcome).map_or(0.0, |count| count.rate.per_second)
+    }
+
+    /// The rules of a section that have counters, by the names that metrics have.
+    pub fn counted(&self, section: &str) -> impl Iterator<Item = &'c str> {
+        self.counters.get(section).into_iter().flat_map(|rules| rules.keys().copied())
+    }
+
+    /// A gauge at each living proxy that has it.
+    pub fn gauges(&self, name: &str) -> Vec<f64> {
+        let living = self.endpoints.iter().filter(|(_, endpoint)| endpoint.alive());
+        living.filter_map(|(_, endpoint)| endpoint.sample.gauge(name)).collect()
+    }
+
+    /// How many proxies have a breaker, and how many of these have it half-open, and open.
+    pub fn breaker(&self, rule: &str, variant: &str) -> Option<[usize; 3]> {
+        let states = self.gauges(&format!("breakers.{}.{}.state", part(rule), part(variant)));
+        let count = |state: f64| states.iter().filter(|&&found| found == state).count();
+        (!states.is_empty()).then(|| [states.len(), count(1.0), count(2.0)])
+    }
+
+    /// The entries of a list in every policy, such as `canaries`, and of `path` below a section, such as `routes` and
+    /// `rules`; each with its plugin.
+    pub fn entries(&self, section: &str, list: Option<&str>) -> impl Iterator<Item = (&'c str, &'c Value)> {
+        self.policies.iter().flat_map(move |policy| {
+            let section = policy.document.get(section);
+            let list = match list {
+                Some(list) => section.and_then(|section| section.get(list)),
+                None => section,
+            };
+            list.and_then(Value::as_array).into_iter().flatten().map(|entry| (policy.plugin.as_str(), entry))
+        })
+    }
+
+    /// The names of a section's rules: those of the policies, then those that are only counted (a Prometheus knows no
+    /// policies).
+    pub fn names(&self, section: &str, entries: &[(&'c str, &'c Value)]) -> Vec<(&'c str, Option<&'c Value>)> {
+        let mut known = BTreeSet::new();
+        let mut names = Vec::new();
+        for (_, entry) in entries {
+            let Some(name) = entry.get("name").and_then(Value::as_str) else { continue };
+            if known.insert(part(name)) {
+                names.push((name, Some(*entry)));
+            }
+        }
+        names.extend(self.counted(section).filter(|name| !known.contains(*name)).map(|name| (name, None)));
+        names
+    }
+}
