@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::net::SocketAddr;
-use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -27,18 +26,13 @@ pub struct Dash {
 impl Dash {
     /// Starts the `penstock` of `dist/` with these arguments.
     pub fn start(arguments: &[String]) -> Result<Self> {
-        Self::at("127.0.0.1:0", arguments)
-    }
-
-    /// The same at another address.
-    pub fn at(listen: &str, arguments: &[String]) -> Result<Self> {
         let binary = workspace::dist().join("penstock");
         ensure!(binary.is_file(), "there is no {}: run `make build` first", binary.display());
         let folder = tempfile::Builder::new().prefix("penstock-").tempdir()?;
         let log = folder.path().join("log");
         let file = fs::File::create(&log)?;
         let mut child = Command::new(binary)
-            .args(["dash", "--listen", listen])
+            .args(["dash", "--listen", "127.0.0.1:0"])
             .args(arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::from(file.try_clone()?))
@@ -88,12 +82,9 @@ impl Dash {
 
     /// Everything that it has said.
     pub fn log(&self) -> String {
-        fs::read_to_string(self.log_file()).unwrap_or_default()
+        fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
     }
 
-    fn log_file(&self) -> impl AsRef<Path> {
-        self.folder.path().join("log")
-    }
 
     /// Stops it before it is dropped.
     pub fn stop(&mut self) {
