@@ -8,7 +8,7 @@ use std::fs;
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
-use penstock_integration::{Browser, Dash, Page, browser_tool};
+use penstock_integration::{Browser, Dash, Page, browser_tool, workspace};
 use serde_json::Value;
 
 mod stage;
@@ -109,4 +109,61 @@ fn a_person_sees_at_once_which_canary_fails_and_who_is_refused_egress() -> Resul
     check_quiet(&page, &dash)?;
     east.check_healthy()?;
     west.check_healthy()
+}
+
+/// Writes what the window shows to `docs/images/`, if `WRITE` is set.
+fn picture(page: &mut Page, name: &str) -> Result<()> {
+    if std::env::var_os("WRITE").is_none() {
+        return Ok(());
+    }
+    let file = workspace::root().join("docs/images").join(name);
+    page.screenshot(&file)?;
+    let size = fs::metadata(&file)?.len();
+    ensure!(size < 200_000, "{name} has {size} bytes");
+    Ok(())
+}
+
+#[test]
+fn everybody_can_read_it_in_light_and_dark_on_small_screens_and_large_ones() -> Result<()> {
+    let Some(browser) = Browser::start()? else { return Ok(()) };
+    let (mut envoy, _upstreams) = envoy(false)?;
+    let (mut other, _others) = stage::envoy(true)?;
+    let _visitors = [Visitors::of(&envoy, true)?, Visitors::of(&other, false)?];
+    let dash = Dash::start(&[source("east", &envoy), source("west", &other)].concat())?;
+    let mut page = browser.page(1440, 1000)?;
+    page.open(&dash.url())?;
+    page.wait(&format!("/rolled back/.test({})", text("#problems")))?;
+    page.wait("document.querySelector('svg.graph .edge.refused') != null")?;
+    page.evaluate("document.querySelectorAll('details').forEach((details) => details.open = true)")?;
+
+    for (width, height) in [(1440, 1000), (320, 640), (3840, 2160)] {
+        page.size(width, height)?;
+        for scheme in ["light", "dark"] {
+            page.prefer(scheme)?;
+            let what = format!("{scheme}, {width} pixels wide");
+            check_accessible(&mut page, &what)?;
+            let too_wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")?;
+            ensure!(too_wide == 0, "{what}: {too_wide} pixels too wide");
+        }
+    }
+    // With the browser's text twice as large nothing is lost either.
+    page.size(720, 500)?;
+    ensure!(page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")? == 0);
+    check_quiet(&page, &dash)?;
+
+    if std::env::var_os("WRITE").is_some() {
+        page.evaluate("document.querySelectorAll('details').forEach((details) => details.open = false)")?;
+        page.size(1440, 1000)?;
+        // A minute of history.
+        page.wait("document.querySelector('#routes .spark .stroke').getAttribute('d').split('L').length >= 58")?;
+    }
+    for scheme in ["light", "dark"] {
+        page.prefer(scheme)?;
+        page.evaluate("scrollTo(0, 0)")?;
+        picture(&mut page, &format!("dash-{scheme}.png"))?;
+    }
+    page.evaluate("document.querySelector('#egress').scrollIntoView()")?;
+    picture(&mut page, "dash-rules.png")?;
+    envoy.check_healthy()?;
+    other.check_healthy()
 }
