@@ -270,6 +270,8 @@ form.addEventListener('submit', (event) => {
 });
 
 signOut.addEventListener('click', () => {
+  // An answer that is under way was for the one who leaves.
+  state.turn += 1;
   token.forget();
   state.me = null;
   state.shown = null;

@@ -85,7 +85,6 @@ impl Dash {
         fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
     }
 
-
     /// Stops it before it is dropped.
     pub fn stop(&mut self) {
         let _ = self.child.kill();

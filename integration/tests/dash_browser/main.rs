@@ -12,6 +12,7 @@ use penstock_integration::{Browser, Dash, Page, browser_tool, workspace};
 use serde_json::Value;
 
 mod stage;
+mod states;
 
 use stage::{Visitors, envoy};
 
@@ -21,7 +22,7 @@ fn source(cluster: &str, envoy: &penstock_integration::Envoy) -> [String; 2] {
 
 /// The text of an element.
 fn text(selector: &str) -> String {
-    format!("document.querySelector({})?.innerText ?? ''", Value::from(selector))
+    format!("(document.querySelector({})?.innerText ?? '')", Value::from(selector))
 }
 
 /// Nothing went wrong in the page, and it has asked nobody but the dash.
@@ -78,7 +79,9 @@ fn a_person_sees_at_once_which_canary_fails_and_who_is_refused_egress() -> Resul
     let problems = text("#problems");
     let started = Instant::now();
     page.wait(&format!("/reviews: v2 .*rolled back/.test({problems})"))?;
-    page.wait(&format!("/rule stripe .*owner payments.*refuses/.test({problems}) && /hostNotAllowed/.test({problems})"))?;
+    page.wait(&format!(
+        "/rule stripe .*owner payments.*refuses/.test({problems}) && /hostNotAllowed/.test({problems})"
+    ))?;
     println!("named after {:?}", started.elapsed());
     page.wait("document.querySelectorAll('#clusters a').length === 2")?;
     page.wait(&format!("{} === 'Cluster east'", text("#title")))?;
@@ -142,7 +145,8 @@ fn everybody_can_read_it_in_light_and_dark_on_small_screens_and_large_ones() -> 
             page.prefer(scheme)?;
             let what = format!("{scheme}, {width} pixels wide");
             check_accessible(&mut page, &what)?;
-            let too_wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")?;
+            let too_wide =
+                page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")?;
             ensure!(too_wide == 0, "{what}: {too_wide} pixels too wide");
         }
     }
@@ -153,7 +157,7 @@ fn everybody_can_read_it_in_light_and_dark_on_small_screens_and_large_ones() -> 
 
     if std::env::var_os("WRITE").is_some() {
         page.evaluate("document.querySelectorAll('details').forEach((details) => details.open = false)")?;
-        page.size(1440, 1000)?;
+        page.size(1280, 860)?;
         // A minute of history.
         page.wait("document.querySelector('#routes .spark .stroke').getAttribute('d').split('L').length >= 58")?;
     }
@@ -166,4 +170,101 @@ fn everybody_can_read_it_in_light_and_dark_on_small_screens_and_large_ones() -> 
     picture(&mut page, "dash-rules.png")?;
     envoy.check_healthy()?;
     other.check_healthy()
+}
+
+/// What has the focus: a word for its kind and its text; and whether it can be seen that it has.
+const FOCUSED: &str = r"
+(() => {
+  const node = document.activeElement;
+  const box = node.getBoundingClientRect();
+  const style = getComputedStyle(node);
+  node.dataset.reached = '';
+  return [`${node.tagName.toLowerCase()} ${(node.getAttribute('aria-label') ?? node.innerText ?? '').trim().split('\n')[0]}`,
+    box.width > 0 && box.height > 0 && style.visibility === 'visible' && style.outlineStyle !== 'none' && parseFloat(style.outlineWidth) >= 2];
+})()";
+
+#[test]
+fn a_keyboard_reaches_everything_in_the_order_of_the_page() -> Result<()> {
+    let Some(browser) = Browser::start()? else { return Ok(()) };
+    let (mut east, _upstreams) = envoy(false)?;
+    let _visitors = Visitors::of(&east, true)?;
+    let dash = Dash::start(&[source("east", &east), source("west", &east)].concat())?;
+    let mut page = browser.page(1280, 900)?;
+    page.prefer("light")?;
+    page.open(&dash.url())?;
+    page.wait(&format!("/rolled back/.test({})", text("#problems")))?;
+    page.wait("document.querySelector('svg.graph .node') != null")?;
+    // Paused by the keyboard, so that what is counted below stays as it is.
+    page.evaluate("document.querySelector('#pause').focus()")?;
+    page.press(" ", false)?;
+    page.wait(&format!(
+        "/Paused/.test({}) && document.querySelector('#pause').ariaPressed === 'true'",
+        text("#freshness")
+    ))?;
+
+    // Before the first stop there is none.
+    page.evaluate("document.querySelector('.skip').focus()")?;
+    page.press("Tab", true)?;
+    ensure!(page.evaluate("document.activeElement === document.body")? == true);
+    let mut order = Vec::new();
+    while order.len() < 200 {
+        page.press("Tab", false)?;
+        let state = page.evaluate(FOCUSED)?;
+        let what = state.pointer("/0").and_then(Value::as_str).context("no focus")?.to_owned();
+        if what.starts_with("body") {
+            break;
+        }
+        ensure!(state.pointer("/1") == Some(&true.into()), "nobody sees that {what:?} has the focus");
+        order.push(what);
+    }
+    ensure!(order.first().is_some_and(|first| first == "a Skip to what is wrong now"), "{order:#?}");
+    let missed = page.evaluate(
+        "[...document.querySelectorAll('a[href], button, input, summary, [tabindex=\"0\"]')].filter((node) => node.checkVisibility() && node.dataset.reached == null).map((node) => node.outerHTML)",
+    )?;
+    ensure!(missed.as_array().is_some_and(Vec::is_empty), "not reached: {missed:#}; reached: {order:#?}");
+    let at = |start: &str| {
+        order.iter().position(|what| what.starts_with(start)).with_context(|| format!("no {start:?}: {order:#?}"))
+    };
+    ensure!(at("a east")? < at("button Resume")? && at("button Resume")? < at("a Canary reviews")?, "{order:#?}");
+    ensure!(
+        at("a Canary reviews")? < at("a Topology")? && at("a Topology")? < at("div Topology, drawn")?,
+        "{order:#?}"
+    );
+
+    // The first stop leads past the header; the headings say what is where.
+    page.evaluate("document.querySelector('.skip').focus()")?;
+    page.press("Enter", false)?;
+    page.wait("document.activeElement.id === 'main'")?;
+    page.press("Tab", false)?;
+    page.wait("document.activeElement.closest('#problems') != null")?;
+    let headings = page.evaluate("[...document.querySelectorAll('h1, h2')].filter((node) => node.checkVisibility()).map((node) => node.innerText)")?;
+    let expected = [
+        "Cluster east",
+        "What is wrong now",
+        "Topology",
+        "Egress",
+        "Canaries",
+        "Routes",
+        "Policy drift",
+        "Rate limits",
+        "Last refusals",
+        "Proxies",
+    ];
+    ensure!(headings == serde_json::json!(expected), "{headings}");
+
+    // A paused page stays as it is; a live one goes on.
+    let numbers = text("#routes tbody");
+    let before = page.evaluate(&numbers)?;
+    page.evaluate("new Promise((done) => setTimeout(done, 2500))")?;
+    ensure!(page.evaluate(&numbers)? == before);
+    page.evaluate("document.querySelector('#pause').focus()")?;
+    page.press("Enter", false)?;
+    page.wait(&format!("{numbers} !== {before} && /Live/.test({})", text("#freshness")))?;
+
+    // Who wants less motion gets none.
+    ensure!(
+        page.evaluate("getComputedStyle(document.querySelector('#freshness'), '::before').animationName")? == "none"
+    );
+    check_quiet(&page, &dash)?;
+    east.check_healthy()
 }

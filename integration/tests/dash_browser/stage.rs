@@ -52,13 +52,28 @@ fn rfc3339(seconds: i64) -> String {
     (OffsetDateTime::now_utc() + time::Duration::seconds(seconds)).format(&Rfc3339).unwrap()
 }
 
-/// An Envoy with an ingress listener and an egress listener.
+/// An Envoy with an ingress listener and an egress listener. `healthy`: the canary's variant answers as it should.
 pub(crate) fn envoy(healthy: bool) -> Result<(Envoy, Vec<Upstream>)> {
+    with(healthy, egress())
+}
+
+/// The same with so many more egress rules, which nobody uses.
+pub(crate) fn crowded(rules: usize) -> Result<(Envoy, Vec<Upstream>)> {
+    let mut policy = egress();
+    let all = policy.pointer_mut("/egress/rules").and_then(Value::as_array_mut).unwrap();
+    all.extend((0..rules).map(|number| {
+        json!({"name": format!("rule-{number}"), "owner": format!("team-{}", number % 20), "reason": "one of many",
+            "to": [{"host": format!("host-{number}.example.org"), "ports": [443]}]})
+    }));
+    with(true, policy)
+}
+
+fn with(healthy: bool, egress: Value) -> Result<(Envoy, Vec<Upstream>)> {
     let ok = Upstream::forgetful(|_| Reply::Status(200, vec![]))?;
     let bad = Upstream::forgetful(move |_| Reply::Status(if healthy { 200 } else { 503 }, vec![]))?;
     let mut bootstrap = Bootstrap::new()?;
     let inward = bootstrap.discovered(WasmFilter::new("suite", ingress())?.named("ingress"))?;
-    let outward = bootstrap.discovered(WasmFilter::new("suite", egress())?.named("egress"))?;
+    let outward = bootstrap.discovered(WasmFilter::new("suite", egress)?.named("egress"))?;
     let to = |name: &str| Route::header("x-penstock-route", name).to(name);
     let envoy = bootstrap
         .cluster("stable", ok.address())
@@ -87,7 +102,7 @@ impl Visitors {
         let stopped = Arc::clone(&stop);
         let get = |path: &str| Request::new("GET", "shop.example.com", path);
         let out = |method: &str, host: &str| Request::new(method, host, "/");
-        let inward = vec![
+        let inward = [
             get("/"),
             get("/").header("x-user", "ann"),
             get("/reviews"),
@@ -97,8 +112,11 @@ impl Visitors {
             get("/export"),
             get("/").header("x-user", "bob"),
         ];
-        let mut outward =
-            vec![out("GET", "api.stripe.com:443"), out("GET", "shop.example.com:443"), out("GET", "api.stripe.com:443")];
+        let mut outward = vec![
+            out("GET", "api.stripe.com:443"),
+            out("GET", "shop.example.com:443"),
+            out("GET", "api.stripe.com:443"),
+        ];
         if wicked {
             outward.extend([out("DELETE", "api.stripe.com:443"), out("GET", "evil.example.net:443")]);
         }
