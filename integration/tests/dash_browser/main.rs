@@ -101,10 +101,6 @@ fn a_person_sees_at_once_which_canary_fails_and_who_is_refused_egress() -> Resul
     let before = page.wait(total)?;
     page.wait(&format!("{total} !== {before}"))?;
 
-    // What a policy says is text.
-    page.wait(&format!("{}.includes({})", text("#egress"), Value::from(stage::MARKUP)))?;
-    ensure!(page.evaluate("document.querySelectorAll('img, iframe').length")? == 0);
-
     // The other cluster is well.
     page.evaluate("[...document.querySelectorAll('#clusters a')].find((link) => /west/.test(link.innerText)).click()")?;
     page.wait(&format!("{} === 'Cluster west'", text("#title")))?;
@@ -157,7 +153,7 @@ fn everybody_can_read_it_in_light_and_dark_on_small_screens_and_large_ones() -> 
 
     if std::env::var_os("WRITE").is_some() {
         page.evaluate("document.querySelectorAll('details').forEach((details) => details.open = false)")?;
-        page.size(1280, 860)?;
+        page.size(1440, 900)?;
         // A minute of history.
         page.wait("document.querySelector('#routes .spark .stroke').getAttribute('d').split('L').length >= 58")?;
     }

@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-/// A name that would be an element if any of it were taken for HTML.
-pub(crate) const MARKUP: &str = "card charges <img src=x onerror=alert(1)>";
+/// A reason that would be an element if any of it were taken for HTML.
+pub(crate) const MARKUP: &str = "one of many <img src=x onerror=alert(1)>";
 
 fn ingress() -> Value {
     let started = rfc3339(-3600);
@@ -40,7 +40,7 @@ fn egress() -> Value {
     json!({"egress": {
         "deny": [{"host": "secrets.example.com"}],
         "rules": [
-            {"name": "stripe", "owner": "payments", "reason": MARKUP, "methods": ["GET"],
+            {"name": "stripe", "owner": "payments", "reason": "card charges, PCI-1234", "methods": ["GET"],
              "to": [{"host": "api.stripe.com", "ports": [443]}], "expires": rfc3339(120 * 86400)},
             {"name": "pypi", "owner": "data", "reason": "nightly builds", "expires": rfc3339(3 * 86400),
              "to": [{"host": "pypi.org", "ports": [443]}, {"host": "files.pythonhosted.org", "ports": [443]}]},
@@ -62,7 +62,7 @@ pub(crate) fn crowded(rules: usize) -> Result<(Envoy, Vec<Upstream>)> {
     let mut policy = egress();
     let all = policy.pointer_mut("/egress/rules").and_then(Value::as_array_mut).unwrap();
     all.extend((0..rules).map(|number| {
-        json!({"name": format!("rule-{number}"), "owner": format!("team-{}", number % 20), "reason": "one of many",
+        json!({"name": format!("rule-{number}"), "owner": format!("team-{}", number % 20), "reason": MARKUP,
             "to": [{"host": format!("host-{number}.example.org"), "ports": [443]}]})
     }));
     with(true, policy)

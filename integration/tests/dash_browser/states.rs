@@ -162,6 +162,10 @@ fn a_thousand_rules_are_fifty_rows_until_all_are_wanted() -> Result<()> {
     // The busiest are among them.
     page.wait(&format!("/own-services/.test({}) && /stripe/.test({0})", text("#egress")))?;
 
+    // What a policy says is text.
+    page.wait(&format!("{}.includes({})", text("#egress"), Value::from(super::stage::MARKUP)))?;
+    ensure!(page.evaluate("document.querySelectorAll('img, iframe').length")? == 0);
+
     // A rule that is far down is found by name, owner or host.
     page.evaluate("document.querySelector('#egress input').focus()")?;
     page.write("host-777.")?;
