@@ -41,4 +41,27 @@ mod tests {
         served.sort_unstable();
         assert_eq!(files, served);
     }
+
+    #[test]
+    fn what_a_file_asks_for_is_served_too() {
+        for (path, _, text) in ASSETS {
+            let asked = ["from './", "href=\"", "src=\""].iter().flat_map(|start| text.split(start).skip(1));
+            let asked = asked.filter_map(|rest| rest.split(['\'', '"']).next()).filter(|name| !name.starts_with('#'));
+            for name in asked {
+                assert!(ASSETS.iter().any(|(path, ..)| *path == format!("/{name}")), "{path} asks for {name}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_page_needs_no_other_server_and_no_inline_code() {
+        let html = ["innerHTML", "outerHTML", "insertAdjacentHTML"];
+        let inline = ["://", "eval(", "style=\"", "<style", "<script>", " onclick=", " onload=", " onsubmit="];
+        for (path, _, text) in ASSETS {
+            let text = text.replace("http://www.w3.org/2000/svg", "");
+            for forbidden in html.iter().chain(&inline) {
+                assert!(!text.contains(forbidden), "{path} has {forbidden}");
+            }
+        }
+    }
 }

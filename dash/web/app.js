@@ -220,7 +220,7 @@ async function ask() {
     const snapshot = await api.cluster(state.cluster);
     if (turn !== state.turn) return;
     state.answeredAt = Date.now();
-    say(null);
+    say(snapshot.truncated ? 'There are more rules than the dash keeps; the first thousand of each section are shown.' : null);
     draw(snapshot);
   } catch (error) {
     if (turn !== state.turn) return;

@@ -10,7 +10,9 @@ const NODE = { width: 176, height: 40, gap: 14 };
 const SWEEPS = 4;
 /** From this share of errors on an edge is drawn as failing. */
 const FAILING = 0.01;
-const KINDS = { listener: 'Listener', route: 'Route', canary: 'Canary', variant: 'Variant', rule: 'Route rule', limit: 'Rate limit', host: 'Host', cluster: 'Cluster', egressRule: 'Egress rule', refused: 'Refused', more: '' };
+const KINDS = { listener: 'Listener', route: 'Route', canary: 'Canary', variant: 'Variant', rule: 'Route rule', limit: 'Rate limit', host: 'Host', cluster: 'Cluster', egressRule: 'Egress rule', rule: 'Rule', limit: 'Rate limit', host: 'Host', refused: 'Refused', more: '' };
+/** Where traffic ends: the last layer. */
+const ENDS = ['cluster', 'host', 'refused'];
 
 /** Each node's layer: the longest way from a source; where traffic ends is the last one. */
 function layersOf(nodes, edges) {
@@ -28,7 +30,7 @@ function layersOf(nodes, edges) {
   }
   const last = Math.max(0, ...layer.values());
   for (const node of nodes) {
-    if (['cluster', 'refused'].includes(node.kind)) layer.set(node.id, last);
+    if (ENDS.includes(node.kind)) layer.set(node.id, last);
   }
   return layer;
 }

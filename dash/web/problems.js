@@ -4,6 +4,8 @@ import { el, keyed, setAttribute, setHidden, setText, sign, setSign } from './do
 import { ago, clock, plural } from './format.js';
 
 const FIRST = 8;
+/** So many of one kind before all are asked for: fifty dead proxies must not hide the canary that fails. */
+const OF_A_KIND = 3;
 const SECTIONS = { canaries: 'Canary', routes: 'Route', egress: 'Egress', rateLimits: 'Rate limit', drift: 'Drift', endpoints: 'Proxy' };
 const SEVERITIES = { error: 'Error', warning: 'Warning' };
 
@@ -51,9 +53,11 @@ export function problems(section, link) {
 
   function draw() {
     const found = snapshot.problems;
-    keyed(list, all ? found : found.slice(0, FIRST), keyOf, create, update);
-    setHidden(more, found.length <= FIRST);
-    setText(more, all ? `Show the worst ${FIRST}` : `Show all ${found.length}`);
+    const kinds = {};
+    const first = found.filter(({ kind }) => (kinds[kind] = (kinds[kind] ?? 0) + 1) <= OF_A_KIND).slice(0, FIRST);
+    keyed(list, all ? found : first, keyOf, create, update);
+    setHidden(more, found.length === first.length);
+    setText(more, all ? 'Show the worst only' : `Show all ${found.length}`);
     more.setAttribute('aria-expanded', String(all));
   }
 

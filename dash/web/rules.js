@@ -2,8 +2,8 @@
 
 import { badge, breaker } from './badge.js';
 import { el, setHidden, setStyle, setText } from './dom.js';
-import { ago, clock, count, day, NONE, number, percent } from './format.js';
-import { rate } from './spark.js';
+import { ago, count, day, NONE, number, percent, rate } from './format.js';
+import { rate as sparkline } from './spark.js';
 import { table, words } from './table.js';
 
 const name = (rule) => rule.name;
@@ -34,7 +34,7 @@ function outcomes(label, kind, ...of) {
     label,
     className: 'number',
     make() {
-      const line = rate(kind);
+      const line = sparkline(kind);
       return { node: line.node, set: (rule) => line.set(added(rule, of)) };
     },
   };
@@ -187,19 +187,20 @@ export function refusals(section) {
   return table(
     holder,
     [
-      words('Time', (refusal) => clock(refusal.at)),
-      words('Section', (refusal) => SECTIONS[refusal.section] ?? refusal.section),
-      words('Rule', (refusal) => NAMES[refusal.rule] ?? refusal.rule),
+      words('By', (refusal) => `${SECTIONS[refusal.section] ?? refusal.section}: ${NAMES[refusal.rule] ?? refusal.rule}`),
       words('Reason', (refusal) => refusal.reason ?? NONE),
-      words('Requests', (refusal) => count(refusal.count), 'number'),
+      words('Owner', (refusal) => refusal.owner ?? NONE),
+      words('Last', (refusal, snapshot) => ago(refusal.at, snapshot.at), 'number'),
+      words('Now', (refusal) => rate(refusal.perSecond), 'number'),
+      words('In all', (refusal) => count(refusal.count), 'number'),
     ],
     {
-      caption: 'The last refusals, newest first',
+      caption: 'What was refused last, newest first',
       none: 'Nobody has been refused since the dash began to watch.',
       what: 'refusals',
       first: 12,
-      key: (refusal) => `${refusal.at} ${refusal.section} ${refusal.rule} ${refusal.reason}`,
-      text: (refusal) => `${refusal.section} ${refusal.rule} ${refusal.reason}`,
+      key: (refusal) => `${refusal.section} ${refusal.rule} ${refusal.reason}`,
+      text: (refusal) => `${refusal.section} ${refusal.rule} ${refusal.reason} ${refusal.owner ?? ''}`,
       weight: (refusal) => refusal.at,
     },
   );

@@ -1,58 +1,67 @@
-//! A running `penstock dash`.
+//! `penstock dash` as a user starts it.
 
-use std::io::{BufRead, BufReader, Read};
+use std::ffi::OsStr;
+use std::fs;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
+use tempfile::TempDir;
 
 use crate::http::{self, Protocol, Request, Response};
 use crate::workspace;
 
-/// How long the dash may take to show what is waited for.
+/// How long it may take to start.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The command of `dist/`, on a free port. Dropping it stops it.
+/// A running dash on a free loopback port. Dropping it stops it.
 #[derive(Debug)]
 pub struct Dash {
     child: Child,
     url: String,
     address: SocketAddr,
+    folder: TempDir,
 }
 
 impl Dash {
-    /// Starts it, unless the arguments have a `--listen` on a free port of the loopback interface.
-    ///
-    /// # Errors
-    /// With what it printed when it refuses to start.
-    pub fn start(arguments: &[&str]) -> Result<Self> {
-        let binary = workspace::dist().join("penstock");
-        ensure!(binary.is_file(), "there is no {}: run `make build` first", binary.display());
-        let mut command = Command::new(binary);
-        command.arg("dash");
-        if !arguments.contains(&"--listen") {
-            command.args(["--listen", "127.0.0.1:0"]);
-        }
-        let mut child =
-            command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().context("no output")?).read_line(&mut line)?;
-        let Some(url) = line.split_whitespace().find(|word| word.contains("://")) else {
-            let mut error = String::new();
-            child.stderr.take().context("no errors")?.read_to_string(&mut error)?;
-            child.wait()?;
-            bail!("{}", error.trim());
-        };
-        let address = url.split("://").nth(1).and_then(|rest| rest.trim_end_matches('/').parse().ok());
-        Ok(Dash { url: url.to_owned(), address: address.context("no address")?, child })
+    /// Starts the `penstock` of `dist/` with these arguments.
+    pub fn start(arguments: &[impl AsRef<OsStr>]) -> Result<Self> {
+        Self::at("127.0.0.1:0", arguments)
     }
 
-    /// Where its page is.
-    pub fn url(&self) -> &str {
-        &self.url
+    /// The same at another address.
+    pub fn at(listen: &str, arguments: &[impl AsRef<OsStr>]) -> Result<Self> {
+        let binary = workspace::dist().join("penstock");
+        ensure!(binary.is_file(), "there is no {}: run `make build` first", binary.display());
+        let folder = tempfile::Builder::new().prefix("penstock-").tempdir()?;
+        let log = folder.path().join("log");
+        let file = fs::File::create(&log)?;
+        let mut child = Command::new(binary)
+            .args(["dash", "--listen", listen])
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::from(file.try_clone()?))
+            .stderr(Stdio::from(file))
+            .spawn()
+            .context("cannot start penstock dash")?;
+        let started = Instant::now();
+        loop {
+            let said = fs::read_to_string(&log).unwrap_or_default();
+            if let Some((url, address)) = said.lines().find_map(page) {
+                return Ok(Dash { child, url, address, folder });
+            }
+            let ended = child.try_wait()?;
+            if ended.is_some() || started.elapsed() > PATIENCE {
+                let _ = child.kill();
+                let _ = child.wait();
+                bail!("penstock dash did not start ({ended:?}): {said}");
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
     }
 
     /// Where it listens.
@@ -60,23 +69,24 @@ impl Dash {
         self.address
     }
 
-    /// Its process.
-    pub fn pid(&self) -> u32 {
-        self.child.id()
+    /// The page's URL.
+    pub fn url(&self) -> String {
+        self.url.clone()
     }
 
-    /// Asks its API, with a token or without.
-    pub fn ask(&self, path: &str, token: Option<&str>) -> Result<Response> {
-        let mut request = Request::new("GET", &self.address.to_string(), path);
-        if let Some(token) = token {
-            request = request.header("authorization", format!("Bearer {token}"));
-        }
+    /// What it answers to a GET of this path, with this token.
+    pub fn get(&self, path: &str, token: Option<&str>) -> Result<Response> {
+        let request = Request::new("GET", &self.address.to_string(), path);
+        let request = match token {
+            Some(token) => request.header("authorization", format!("Bearer {token}")),
+            None => request,
+        };
         http::send(Protocol::Http1, self.address, &request)
     }
 
     /// What everybody may see of a cluster.
     pub fn cluster(&self, name: &str) -> Result<Value> {
-        let response = self.ask(&format!("/api/v1/clusters/{name}"), None)?;
+        let response = self.get(&format!("/api/v1/clusters/{name}"), None)?;
         ensure!(response.status == 200, "{}: {}", response.status, response.text());
         Ok(response.json())
     }
@@ -93,12 +103,38 @@ impl Dash {
             thread::sleep(Duration::from_millis(100));
         }
     }
+
+    /// Its process, to measure it.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Everything that it has said.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.log_file()).unwrap_or_default()
+    }
+
+    fn log_file(&self) -> impl AsRef<Path> {
+        self.folder.path().join("log")
+    }
+
+    /// Stops it before it is dropped.
+    pub fn stop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The URL, and its address, in a line that says where the page is.
+fn page(line: &str) -> Option<(String, SocketAddr)> {
+    let url = line.split_whitespace().find(|word| word.contains("://"))?;
+    let (_, rest) = url.split_once("://")?;
+    Some((url.to_owned(), rest.trim_end_matches('/').parse().ok()?))
 }
 
 impl Drop for Dash {
     fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        // An error means that it is gone already.
+        self.stop();
     }
 }

@@ -17,7 +17,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use penstock_integration::http::{self, Protocol, Request};
-use penstock_integration::{Bootstrap, Dash, Envoy, Listener, Prometheus, Reply, Route, Upstream, WasmFilter, workspace};
+use penstock_integration::{
+    Bootstrap, Dash, Envoy, Listener, Prometheus, Reply, Route, Upstream, WasmFilter, workspace,
+};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
@@ -85,7 +87,9 @@ fn it_names_the_canary_that_fails_and_the_rule_that_refuses() -> Result<()> {
     let upstream = failing()?;
     let mut envoy = envoy(&policy(), &upstream)?;
     let dash = Dash::start(&["--envoy", &format!("east={}", admin(&envoy))])?;
-    dash.wait_for("east", |snapshot| snapshot["endpoints"][0]["alive"] == true && snapshot["canaries"][0]["name"] == "reviews")?;
+    dash.wait_for("east", |snapshot| {
+        snapshot["endpoints"][0]["alive"] == true && snapshot["canaries"][0]["name"] == "reviews"
+    })?;
 
     // Traffic goes on until its rates are on the page.
     let stop = Arc::new(std::sync::atomic::AtomicBool::new(false));
@@ -156,7 +160,8 @@ fn it_names_the_canary_that_fails_and_the_rule_that_refuses() -> Result<()> {
 fn proxies_of_one_cluster_that_run_different_policies_are_drift() -> Result<()> {
     let upstream = failing()?;
     let (first, mut second) = (envoy(&policy(), &upstream)?, envoy(&policy(), &upstream)?);
-    let dash = Dash::start(&["--envoy", &format!("east={}", admin(&first)), "--envoy", &format!("east={}", admin(&second))])?;
+    let dash =
+        Dash::start(&["--envoy", &format!("east={}", admin(&first)), "--envoy", &format!("east={}", admin(&second))])?;
     let hashes = |snapshot: &Value| snapshot["drift"][0]["hashes"].as_array().map_or(0, Vec::len);
     let both = |snapshot: &Value| snapshot["drift"][0]["hashes"][0]["endpoints"].as_array().map_or(0, Vec::len) == 2;
     let snapshot = dash.wait_for("east", |snapshot| hashes(snapshot) == 1 && both(snapshot))?;
@@ -194,12 +199,16 @@ fn a_workspace_sees_its_own_and_is_refused_the_rest_at_the_api() -> Result<()> {
     let (east, west) = (envoy(&policy(), &upstream)?, envoy(&policy(), &upstream)?);
     let folder = tempfile::tempdir()?;
     let dash = Dash::start(&["--config", &workspaces(folder.path(), &east, &west, "")?])?;
-    let ask = |path: &str, token| dash.ask(path, token);
+    let ask = |path: &str, token| dash.get(path, token);
 
     for path in ["/api/v1/me", "/api/v1/clusters", "/api/v1/clusters/east"] {
         for token in [None, Some("wrong"), Some(""), Some("token-a ")] {
             let response = ask(path, token)?;
-            assert_eq!((response.status, response.header("www-authenticate").as_deref()), (401, Some("Bearer")), "{path} {token:?}");
+            assert_eq!(
+                (response.status, response.header("www-authenticate").as_deref()),
+                (401, Some("Bearer")),
+                "{path} {token:?}"
+            );
         }
     }
     // The page itself has nothing to hide: it asks for the token.
@@ -244,13 +253,15 @@ fn without_workspaces_it_is_for_this_machine_only_and_it_only_reads() -> Result<
     let upstream = failing()?;
     let envoy = envoy(&policy(), &upstream)?;
     let source = format!("east={}", admin(&envoy));
-    let error = format!("{:#}", Dash::start(&["--listen", "0.0.0.0:0", "--envoy", &source]).unwrap_err());
+    let error = format!("{:#}", Dash::at("0.0.0.0:0", &["--envoy", &source]).unwrap_err());
     assert!(error.contains("--listen 0.0.0.0:0") && error.contains("workspaces"), "{error}");
-    let error = format!("{:#}", Dash::start(&[]).unwrap_err());
+    let error = format!("{:#}", Dash::start(&[] as &[&str]).unwrap_err());
     assert!(error.contains("nothing to look at") && error.contains("--envoy http"), "{error}");
 
     let dash = Dash::start(&["--envoy", &source])?;
-    let send = |method: &str, host: &str, path: &str| http::send(Protocol::Http1, dash.address(), &Request::new(method, host, path));
+    let send = |method: &str, host: &str, path: &str| {
+        http::send(Protocol::Http1, dash.address(), &Request::new(method, host, path))
+    };
     let own = dash.address().to_string();
     // A page elsewhere that made its name lead here (DNS rebinding) gets nothing.
     for host in ["evil.test", "127.0.0.1.evil.test", "localhost.evil.test:80"] {
@@ -297,10 +308,13 @@ fn an_identity_header_counts_only_from_a_proxy_with_a_certificate() -> Result<()
     let roots = ureq::tls::RootCerts::new_with_certs(&[certificate(&ca.pem())?]);
     let shown = ureq::tls::ClientCert::new_with_certs(&[certificate(&proxy.0)?], key(&proxy.1)?);
     let status = |client: Option<ureq::tls::ClientCert>, identity: &str, path: &str| -> Result<u16> {
-        // The platform's verifier has no provider of its own here.
-        let provider = Arc::new(penstock::image::tls_provider());
-        let tls = ureq::tls::TlsConfig::builder().root_certs(roots.clone()).client_cert(client).unversioned_rustls_crypto_provider(provider).build();
-        let agent: ureq::Agent = ureq::Agent::config_builder().tls_config(tls).http_status_as_error(false).build().into();
+        let tls = ureq::tls::TlsConfig::builder()
+            .root_certs(roots.clone())
+            .client_cert(client)
+            .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .build();
+        let agent: ureq::Agent =
+            ureq::Agent::config_builder().tls_config(tls).http_status_as_error(false).build().into();
         Ok(agent.get(format!("{}{path}", dash.url())).header("x-auth-email", identity).call()?.status().as_u16())
     };
     assert_eq!(status(Some(shown.clone()), "anna@example.com", "api/v1/clusters/east")?, 200);
@@ -370,10 +384,11 @@ fn a_hundred_proxies_with_a_thousand_rules_each_are_shown_every_second() -> Resu
         ensure!(started.elapsed() < Duration::from_secs(30), "the counters do not come");
         thread::sleep(Duration::from_millis(100));
     }
-    let pages: Vec<(&str, Value)> = [("/stats", "/stats?format=json&usedonly"), ("/server_info", "/server_info"), ("/config_dump", "/config_dump")]
-        .into_iter()
-        .map(|(path, ask)| Ok((path, envoy.admin().json(ask)?)))
-        .collect::<Result<_>>()?;
+    let pages: Vec<(&str, Value)> =
+        [("/stats", "/stats?format=json&usedonly"), ("/server_info", "/server_info"), ("/config_dump", "/config_dump")]
+            .into_iter()
+            .map(|(path, ask)| Ok((path, envoy.admin().json(ask)?)))
+            .collect::<Result<_>>()?;
     drop(envoy);
     let pages = Arc::new(pages);
     let simulated: Vec<Upstream> = (0..100)
@@ -390,23 +405,32 @@ fn a_hundred_proxies_with_a_thousand_rules_each_are_shown_every_second() -> Resu
     let dash = Dash::start(&arguments)?;
     dash.wait_for("east", |snapshot| snapshot["endpoints"].as_array().unwrap().iter().all(|one| one["alive"] == true))?;
 
-    let (began, before, asked) = (Instant::now(), cpu(dash.pid())?, simulated.iter().map(Upstream::requests).sum::<usize>());
+    let (began, before, asked) =
+        (Instant::now(), cpu(dash.pid())?, simulated.iter().map(Upstream::requests).sum::<usize>());
     let mut slowest = Duration::ZERO;
     let mut size = 0;
     while began.elapsed() < Duration::from_secs(8) {
         let started = Instant::now();
-        let response = dash.ask("/api/v1/clusters/east", None)?;
+        let response = dash.get("/api/v1/clusters/east", None)?;
         slowest = slowest.max(started.elapsed());
         size = response.body.len();
         thread::sleep(Duration::from_secs(1).saturating_sub(started.elapsed()));
     }
-    let looks = (simulated.iter().map(Upstream::requests).sum::<usize>() - asked) as f64 / began.elapsed().as_secs_f64();
+    let looks =
+        (simulated.iter().map(Upstream::requests).sum::<usize>() - asked) as f64 / began.elapsed().as_secs_f64();
     let share = (cpu(dash.pid())? - before).as_secs_f64() / began.elapsed().as_secs_f64();
     let snapshot = dash.cluster("east")?;
-    let late = snapshot["endpoints"].as_array().unwrap().iter().filter(|one| snapshot["at"].as_f64().unwrap() - one["lastSeen"].as_f64().unwrap() > 5.0).count();
+    let late = snapshot["endpoints"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|one| snapshot["at"].as_f64().unwrap() - one["lastSeen"].as_f64().unwrap() > 5.0)
+        .count();
     println!(
         "100 proxies x 1,000 rules: {looks:.0} looks a second, {:.0} % of a core, {} MiB, the page's data {} KiB in at most {slowest:?}, {late} late",
-        100.0 * share, resident_mib(dash.pid())?, size / 1024,
+        100.0 * share,
+        resident_mib(dash.pid())?,
+        size / 1024,
     );
     assert_eq!(snapshot["egress"].as_array().unwrap().len(), 1_000);
     // The simulated proxies and all other tests share this machine's cores with it.
@@ -435,7 +459,9 @@ fn an_envoy_hardly_notices_that_it_is_looked_at() -> Result<()> {
     let dash = Dash::start(&["--envoy", &format!("east={}", admin(&envoy))])?;
     dash.wait_for("east", |snapshot| snapshot["endpoints"][0]["alive"] == true)?;
     let watched = watch()?;
-    println!("an idle Envoy with 200 rules: {alone:.2} % of a core alone, {watched:.2} % when it is looked at each second");
+    println!(
+        "an idle Envoy with 200 rules: {alone:.2} % of a core alone, {watched:.2} % when it is looked at each second"
+    );
     // 1 % is the aim; caches that others have emptied make it more here.
     assert!(watched - alone < 3.0, "{alone:.2} % and {watched:.2} %");
     Ok(())

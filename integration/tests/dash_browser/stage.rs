@@ -1,0 +1,138 @@
+//! What the tests in the browser look at: Envoys with a canary that fails, and callers who are refused egress.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use anyhow::Result;
+use penstock_integration::http::{self, Protocol, Request};
+use penstock_integration::{Bootstrap, Envoy, Listener, Reply, Route, Upstream, WasmFilter};
+use serde_json::{Value, json};
+
+/// A name that would be an element if any of it were taken for HTML.
+pub(crate) const MARKUP: &str = "card charges <img src=x onerror=alert(1)>";
+
+fn ingress() -> Value {
+    let started = rfc3339(-3600);
+    json!({
+        "rateLimits": [
+            {"name": "per-user", "key": [{"header": "x-user"}], "onMissingKey": "Skip",
+             "limit": {"requests": 30, "per": "1m"}, "capacity": 64},
+            {"name": "exports", "matches": [{"path": {"type": "PathPrefix", "value": "/export"}}], "key": [],
+             "limit": {"requests": 3, "per": "1h"}, "mode": "Shadow"}],
+        "routes": {"default": "stable", "rules": [
+            {"name": "beta-users", "matches": [{"headers": [{"name": "x-user-group", "value": "beta"}]}], "route": "beta"}]},
+        "canaries": [
+            {"name": "reviews", "matches": [{"path": {"type": "PathPrefix", "value": "/reviews"}}],
+             "variants": [{"name": "v1", "weight": 3, "route": "stable"}, {"name": "v2", "weight": 1, "route": "reviews-v2"}],
+             "rollback": {"variant": "v2", "to": "v1", "window": "60s", "minRequests": 10, "errorPercent": 20, "cooldown": "1h"}},
+            {"name": "checkout", "matches": [{"path": {"type": "PathPrefix", "value": "/checkout"}}],
+             "variants": [{"name": "current", "weight": 1, "route": "stable"}, {"name": "next", "weight": 0, "route": "beta"}],
+             "ramp": {"variant": "next", "startsAt": started,
+                 "steps": [{"weight": 5, "for": "20m"}, {"weight": 25, "for": "2h"}, {"weight": 50, "for": "4h"}, {"weight": 100}]}}],
+    })
+}
+
+fn egress() -> Value {
+    json!({"egress": {
+        "deny": [{"host": "secrets.example.com"}],
+        "rules": [
+            {"name": "stripe", "owner": "payments", "reason": MARKUP, "methods": ["GET"],
+             "to": [{"host": "api.stripe.com", "ports": [443]}], "expires": rfc3339(120 * 86400)},
+            {"name": "pypi", "owner": "data", "reason": "nightly builds", "expires": rfc3339(3 * 86400),
+             "to": [{"host": "pypi.org", "ports": [443]}, {"host": "files.pythonhosted.org", "ports": [443]}]},
+            {"name": "own-services", "owner": "platform", "reason": "our own hosts", "to": [{"host": "*.example.com", "ports": [443]}]}]}})
+}
+
+/// A time so many seconds from now.
+fn rfc3339(offset: i64) -> String {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    let at = i64::try_from(now.as_secs()).unwrap() + offset;
+    let (days, second) = (at.div_euclid(86_400), at.rem_euclid(86_400));
+    // Days to a date: Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms".
+    let z = days + 719_468;
+    let era = z.div_euclid(146_097);
+    let of_era = z.rem_euclid(146_097);
+    let year_of_era = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * shifted + 2) / 5 + 1;
+    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
+    let year = year_of_era + era * 400 + i64::from(month <= 2);
+    format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z", second / 3600, second / 60 % 60, second % 60)
+}
+
+/// An Envoy with an ingress listener and an egress listener.
+pub(crate) fn envoy(healthy: bool) -> Result<(Envoy, Vec<Upstream>)> {
+    let ok = Upstream::forgetful(|_| Reply::Status(200, vec![]))?;
+    let bad = Upstream::forgetful(move |_| Reply::Status(if healthy { 200 } else { 503 }, vec![]))?;
+    let mut bootstrap = Bootstrap::new()?;
+    let inward = bootstrap.discovered(WasmFilter::new("suite", ingress())?.named("ingress"))?;
+    let outward = bootstrap.discovered(WasmFilter::new("suite", egress())?.named("egress"))?;
+    let to = |name: &str| Route::header("x-penstock-route", name).to(name);
+    let envoy = bootstrap
+        .cluster("stable", ok.address())
+        .cluster("beta", ok.address())
+        .cluster("reviews-v2", bad.address())
+        .cluster("internet", ok.address())
+        .listener(
+            Listener::new("ingress").discovered(inward).route(to("stable")).route(to("beta")).route(to("reviews-v2")),
+        )
+        .listener(Listener::new("egress").discovered(outward).route(Route::any().to("internet")))
+        .start()?;
+    Ok((envoy, vec![ok, bad]))
+}
+
+/// Requests of all kinds that keep coming, some forty a second, until it is dropped.
+pub(crate) struct Visitors {
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Visitors {
+    /// `wicked`: some of them ask for what egress does not allow.
+    pub(crate) fn of(envoy: &Envoy, wicked: bool) -> Result<Self> {
+        let (ingress, egress) = (envoy.address("ingress")?, envoy.address("egress")?);
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let get = |path: &str| Request::new("GET", "shop.example.com", path);
+        let out = |method: &str, host: &str| Request::new(method, host, "/");
+        let inward = vec![
+            get("/"),
+            get("/").header("x-user", "ann"),
+            get("/reviews"),
+            get("/reviews"),
+            get("/checkout"),
+            get("/").header("x-user-group", "beta"),
+            get("/export"),
+            get("/").header("x-user", "bob"),
+        ];
+        let mut outward =
+            vec![out("GET", "api.stripe.com:443"), out("GET", "shop.example.com:443"), out("GET", "api.stripe.com:443")];
+        if wicked {
+            outward.extend([out("DELETE", "api.stripe.com:443"), out("GET", "evil.example.net:443")]);
+        }
+        let thread = thread::spawn(move || {
+            for round in 0.. {
+                if stopped.load(Ordering::SeqCst) {
+                    return;
+                }
+                // What comes of it is the dash's to tell.
+                let _ = inward.get(round % inward.len()).map(|request| http::send(Protocol::Http1, ingress, request));
+                let _ = outward.get(round % outward.len()).map(|request| http::send(Protocol::Http1, egress, request));
+                thread::sleep(Duration::from_millis(40));
+            }
+        });
+        Ok(Visitors { stop, thread: Some(thread) })
+    }
+}
+
+impl Drop for Visitors {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::SeqCst);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
