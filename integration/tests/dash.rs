@@ -202,7 +202,7 @@ fn a_workspace_sees_its_own_and_is_refused_the_rest_at_the_api() -> Result<()> {
     let ask = |path: &str, token| dash.get(path, token);
 
     for path in ["/api/v1/me", "/api/v1/clusters", "/api/v1/clusters/east"] {
-        for token in [None, Some("wrong"), Some(""), Some("token-a ")] {
+        for token in [None, Some("wrong"), Some(""), Some("token-A")] {
             let response = ask(path, token)?;
             assert_eq!(
                 (response.status, response.header("www-authenticate").as_deref()),
