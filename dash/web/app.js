@@ -95,7 +95,7 @@ function drawSummary(snapshot) {
     ['Refused', rate(cluster?.refusedPerSecond), share == null ? '' : percent(share)],
     ['Proxies', `${alive} of ${snapshot.endpoints.length}`, alive < snapshot.endpoints.length ? 'some do not answer' : 'answer'],
     ['Open breakers', count(open), ''],
-    ['Policy texts', texts > 1 ? count(texts) : texts ? 'one' : 'none', texts > 1 ? 'drift' : texts ? 'no drift' : ''],
+    ['Policy drift', texts > 1 ? plural(texts, 'text') : 'none', texts > 1 ? 'of one plugin' : ''],
   ];
   keyed(
     at('summary'),

@@ -77,9 +77,10 @@ export function keyed(parent, items, keyOf, create, update) {
     let row = rows.get(key);
     if (row) gone.delete(key);
     else rows.set(key, (row = create(item)));
-    update(row, item);
     if (row.node === next) next = next.nextSibling;
     else parent.insertBefore(row.node, next);
+    // In the document, where it can be measured.
+    update(row, item);
   }
   for (const [key, row] of gone) {
     row.node.remove();

@@ -7,12 +7,16 @@ import { table, words } from './table.js';
 
 const FIRST = 12;
 const NODE = { width: 176, height: 40, gap: 14 };
-const SWEEPS = 4;
+/** The height of a place where an edge passes a layer. */
+const PASS = 16;
+const SWEEPS = 12;
 /** From this share of errors on an edge is drawn as failing. */
 const FAILING = 0.01;
 const KINDS = { listener: 'Listener', route: 'Route', canary: 'Canary', variant: 'Variant', rule: 'Route rule', limit: 'Rate limit', host: 'Host', cluster: 'Cluster', egressRule: 'Egress rule', rule: 'Rule', limit: 'Rate limit', host: 'Host', refused: 'Refused', more: '' };
 /** Where traffic ends: the last layer. */
 const ENDS = ['cluster', 'host', 'refused'];
+
+const keyOf = (edge) => `${edge.from}\n${edge.to}`;
 
 /** Each node's layer: the longest way from a source; where traffic ends is the last one. */
 function layersOf(nodes, edges) {
@@ -83,34 +87,73 @@ function reduced({ nodes, edges }, chosen) {
   return { nodes: shown, edges: [...merged.values()], layer };
 }
 
-/** Layers with their nodes in an order that crosses few edges (barycentres, Sugiyama et al. 1981). */
-function ordered({ nodes, edges, layer }) {
-  const layers = [];
-  for (const node of nodes) (layers[layer.get(node.id)] ??= []).push(node.id);
-  const filled = layers.filter(Boolean);
-  const neighbours = new Map(nodes.map((node) => [node.id, []]));
-  for (const { from, to } of edges) {
-    neighbours.get(from)?.push(to);
-    neighbours.get(to)?.push(from);
+/** How many pairs of lines between neighbouring layers cross. */
+function crossings(lines, place) {
+  let found = 0;
+  lines.forEach(([a, b], index) => {
+    for (const [c, d] of lines.slice(index + 1)) {
+      if ((place.get(a) - place.get(c)) * (place.get(b) - place.get(d)) < 0) found += 1;
+    }
+  });
+  return found;
+}
+
+/**
+ * The layers with their nodes in an order that crosses few edges: barycentres, with a place in each layer that an edge passes
+ * (Sugiyama, Tagawa and Toda 1981). `before` gives the places of the last picture, so that little moves. Gives the layers (ids)
+ * and for each edge's key the places that it passes.
+ */
+function ordered({ nodes, edges, layer }, before) {
+  const columns = [...new Set(nodes.map((node) => layer.get(node.id)))].sort((a, b) => a - b);
+  const column = new Map(nodes.map((node) => [node.id, columns.indexOf(layer.get(node.id))]));
+  const layers = columns.map(() => []);
+  for (const node of nodes) layers[column.get(node.id)].push(node.id);
+  const between = columns.map(() => []);
+  const passes = new Map();
+  const beside = new Map(nodes.map((node) => [node.id, [[], []]]));
+  const join = (from, to, at) => {
+    between[at].push([from, to]);
+    beside.get(from)[1].push(to);
+    beside.get(to)[0].push(from);
+  };
+  for (const edge of edges) {
+    const key = keyOf(edge);
+    const through = [];
+    let last = edge.from;
+    for (let at = column.get(edge.from) + 1; at < column.get(edge.to); at += 1) {
+      const id = `pass/${at}/${key}`;
+      through.push(id);
+      layers[at].push(id);
+      beside.set(id, [[], []]);
+      join(last, id, at - 1);
+      last = id;
+    }
+    if (column.get(last) !== column.get(edge.to)) join(last, edge.to, column.get(edge.to) - 1);
+    passes.set(key, through);
   }
-  for (let sweep = 0; sweep < SWEEPS; sweep += 1) {
-    const place = new Map();
-    for (const ids of filled) ids.forEach((id, index) => place.set(id, (index + 0.5) / ids.length));
-    const forward = sweep % 2 === 0;
-    for (const ids of forward ? filled : [...filled].reverse()) {
-      const own = layer.get(ids[0]);
+  for (const ids of layers) ids.sort((a, b) => (before.get(a)?.y ?? 1e6) - (before.get(b)?.y ?? 1e6));
+  const placesOf = (all) => new Map(all.flatMap((ids) => ids.map((id, index) => [id, (index + 0.5) / ids.length])));
+  const count = (all) => between.reduce((sum, lines) => sum + crossings(lines, placesOf(all)), 0);
+  let best = layers.map((ids) => [...ids]);
+  let fewest = count(layers);
+  for (let sweep = 0; sweep < SWEEPS && fewest > 0; sweep += 1) {
+    const back = sweep % 2;
+    const place = placesOf(layers);
+    for (const ids of back ? [...layers].reverse() : layers) {
       const centre = new Map(
         ids.map((id) => {
-          const beside = neighbours.get(id).filter((other) => (forward ? layer.get(other) < own : layer.get(other) > own));
-          const sum = beside.reduce((all, other) => all + (place.get(other) ?? 0), 0);
-          return [id, beside.length ? sum / beside.length : place.get(id)];
+          const others = beside.get(id)[back];
+          const sum = others.reduce((all, other) => all + place.get(other), 0);
+          return [id, others.length ? sum / others.length : place.get(id)];
         }),
       );
       ids.sort((a, b) => centre.get(a) - centre.get(b));
       ids.forEach((id, index) => place.set(id, (index + 0.5) / ids.length));
     }
+    const found = count(layers);
+    if (found < fewest) [best, fewest] = [layers.map((ids) => [...ids]), found];
   }
-  return filled;
+  return { layers: best, passes };
 }
 
 /** A width in pixels that grows with the rate's magnitude. */
@@ -181,30 +224,56 @@ export function topology(section, view) {
   let chosen = new Set();
   let shape = '';
   let places = new Map();
+  let passes = new Map();
   let last = null;
 
-  /** Where each node stands; only when there are other nodes, or another width. */
+  /** Where each node stands, and where edges pass; anew only when there are others, or another width. */
   function lay(graph) {
     const width = Math.max(holder.clientWidth, 640);
-    const next = `${width}\n${graph.nodes.map((node) => `${node.id}|${node.label}`).sort().join('\n')}`;
+    const next = [width, ...graph.nodes.map((node) => `${node.id} ${node.label}`).sort(), ...graph.edges.map(keyOf).sort()].join('\n');
     if (next === shape) return;
     shape = next;
-    const layers = ordered(graph);
-    const rows = Math.max(...layers.map((ids) => ids.length));
-    const height = Math.max(120, rows * (NODE.height + NODE.gap) + NODE.gap);
+    const found = ordered(graph, places);
+    const layers = found.layers;
+    passes = found.passes;
+    const sizeOf = (id) => (id.startsWith('pass/') ? PASS : NODE.height + NODE.gap);
+    const needs = layers.map((ids) => ids.reduce((sum, id) => sum + sizeOf(id), 0));
+    const height = Math.max(120, ...needs) + NODE.gap;
     const room = (width - 2) / layers.length;
     const nodeWidth = Math.min(NODE.width + Math.max(0, (width - 1100) / 14), room - 64);
     const step = layers.length > 1 ? (width - 2 - nodeWidth) / (layers.length - 1) : 0;
     places = new Map();
     layers.forEach((ids, column) => {
-      const share = height / ids.length;
-      ids.forEach((id, index) => {
-        places.set(id, { x: 1 + column * step, y: share * (index + 0.5) - NODE.height / 2, width: nodeWidth });
-      });
+      const spare = (height - needs[column]) / ids.length;
+      let y = 0;
+      for (const id of ids) {
+        const size = sizeOf(id) + spare;
+        const own = id.startsWith('pass/') ? 0 : NODE.height;
+        places.set(id, { x: 1 + column * step, y: y + size / 2 - own / 2, width: nodeWidth });
+        y += size;
+      }
     });
     setAttribute(drawing, 'viewBox', `0 0 ${width} ${height}`);
     setAttribute(drawing, 'width', width);
     setAttribute(drawing, 'height', height);
+  }
+
+  /** The way of an edge: a curve from layer to layer, straight where it passes one. Its label stands in the first curve. */
+  function way(edge, at) {
+    const { from, to } = at.get(edge);
+    const stops = [{ x: places.get(edge.from).x + places.get(edge.from).width, y: from }];
+    for (const id of passes.get(keyOf(edge)) ?? []) {
+      const { x, y, width } = places.get(id);
+      stops.push({ x, y }, { x: x + width, y });
+    }
+    stops.push({ x: places.get(edge.to).x, y: to });
+    let path = `M${stops[0].x} ${stops[0].y}`;
+    for (let index = 1; index < stops.length; index += 1) {
+      const [a, b] = [stops[index - 1], stops[index]];
+      const bend = (b.x - a.x) / 2;
+      path += index % 2 ? `C${a.x + bend} ${a.y} ${b.x - bend} ${b.y} ${b.x} ${b.y}` : `L${b.x} ${b.y}`;
+    }
+    return { path, x: (stops[0].x + stops[1].x) / 2, y: (stops[0].y + stops[1].y) / 2 };
   }
 
   /** Where each edge leaves and arrives: side by side, in the order of the other ends. */
@@ -218,7 +287,12 @@ export function topology(section, view) {
       }
       for (const [id, group] of groups) {
         const place = places.get(id);
-        group.sort((a, b) => places.get(a[other]).y - places.get(b[other]).y);
+        const next = (edge) => {
+          const through = passes.get(keyOf(edge)) ?? [];
+          const id = (own === 'from' ? through[0] : through.at(-1)) ?? edge[other];
+          return places.get(id).y + (id.startsWith('pass/') ? 0 : NODE.height / 2);
+        };
+        group.sort((a, b) => next(a) - next(b));
         group.forEach((edge, index) => {
           at.get(edge)[own] = place.y + (NODE.height * (index + 1)) / (group.length + 1);
         });
@@ -230,18 +304,14 @@ export function topology(section, view) {
   function draw() {
     const graph = reduced(last, chosen);
     chosen = new Set(graph.nodes.map((node) => node.id));
-    lay(graph);
     const byId = new Map(graph.nodes.map((node) => [node.id, node]));
-    const edges = graph.edges.filter((edge) => byId.has(edge.from) && byId.has(edge.to) && edge.from !== edge.to);
+    graph.edges = graph.edges.filter((edge) => byId.has(edge.from) && byId.has(edge.to) && graph.layer.get(edge.from) < graph.layer.get(edge.to));
+    const edges = graph.edges;
+    lay(graph);
     const at = ports(edges);
-    const keyOf = (edge) => `${edge.from}\n${edge.to}`;
     const drawn = edges.map((edge) => {
-      const [from, to] = [places.get(edge.from), places.get(edge.to)];
       const state = stateOf(edge, byId.get(edge.to));
-      const [x1, x2] = [from.x + from.width, to.x];
-      const [y1, y2] = [at.get(edge).from, at.get(edge).to];
-      const bend = Math.max(24, (x2 - x1) / 2);
-      return { ...edge, state, x1, y1, x2, y2, bend, label: labelOf(edge, state) };
+      return { ...edge, ...way(edge, at), state, label: labelOf(edge, state) };
     });
     keyed(
       edgesAt,
@@ -253,7 +323,7 @@ export function topology(section, view) {
       },
       (row, edge) => {
         setAttribute(row.node, 'class', `edge ${edge.state}`);
-        setAttribute(row.node, 'd', `M${edge.x1} ${edge.y1}C${edge.x1 + edge.bend} ${edge.y1} ${edge.x2 - edge.bend} ${edge.y2} ${edge.x2} ${edge.y2}`);
+        setAttribute(row.node, 'd', edge.path);
         setAttribute(row.node, 'stroke-width', widthOf(edge.requestsPerSecond || edge.refusedPerSecond).toFixed(1));
         setText(row.title, `${byId.get(edge.from).label} → ${byId.get(edge.to).label}: ${rate(edge.requestsPerSecond)}${edge.label ? `, ${edge.label}` : ''}`);
       },
@@ -265,8 +335,8 @@ export function topology(section, view) {
       () => ({ node: svg('text', { class: 'edge-label', 'text-anchor': 'middle' }) }),
       (row, edge) => {
         setAttribute(row.node, 'data-state', edge.state);
-        setAttribute(row.node, 'x', (edge.x1 + edge.x2) / 2);
-        setAttribute(row.node, 'y', ((edge.y1 + edge.y2) / 2 + 4).toFixed(1));
+        setAttribute(row.node, 'x', edge.x);
+        setAttribute(row.node, 'y', (edge.y + 4).toFixed(1));
         setText(row.node, edge.label);
       },
     );

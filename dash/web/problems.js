@@ -6,7 +6,7 @@ import { ago, clock, plural } from './format.js';
 const FIRST = 8;
 /** So many of one kind before all are asked for: fifty dead proxies must not hide the canary that fails. */
 const OF_A_KIND = 3;
-const SECTIONS = { canaries: 'Canary', routes: 'Route', egress: 'Egress', rateLimits: 'Rate limit', drift: 'Drift', endpoints: 'Proxy' };
+const SECTIONS = { canaries: 'Canary', routes: 'Route', egress: 'Egress', rateLimits: 'Limit', drift: 'Drift', endpoints: 'Proxy' };
 const SEVERITIES = { error: 'Error', warning: 'Warning' };
 
 const keyOf = (problem) => [problem.kind, problem.section, problem.rule, problem.subject].join('\n');

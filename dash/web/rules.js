@@ -88,7 +88,7 @@ export function rateLimits(section) {
     section,
     [
       heading('Limit', [(limit) => (limit.mode === 'Shadow' ? ['note', 'Shadow'] : null), troubles()]),
-      words('Quota', (limit) => [limit.limit ?? NONE, limit.scope === 'global' ? 'global' : ''].filter(Boolean).join(', ')),
+      words('Quota', (limit) => [limit.limit ?? NONE, limit.scope === 'global' ? 'global' : ''].filter(Boolean).join(', '), 'short'),
       fill(),
       outcomes('Passed', '', 'passed'),
       outcomes('Refused', 'bad', 'limited', 'wouldLimit'),
@@ -121,7 +121,7 @@ export function egress(section) {
       words('Owner', (rule) => rule.owner ?? NONE),
       words('Hosts', (rule) => ellipsis(rule.hosts), 'long'),
       words('Reason', (rule) => rule.reason ?? NONE, 'long'),
-      words('Ends', told),
+      words('Ends', told, 'short'),
       outcomes('Allowed', '', 'allowed'),
       outcomes('Refused', 'bad', 'denied', 'audited'),
       words('Last refused', (rule, snapshot) => (rule.lastRefused == null ? NONE : ago(rule.lastRefused, snapshot.at)), 'number'),

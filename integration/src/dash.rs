@@ -3,7 +3,6 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::net::SocketAddr;
-use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -29,19 +28,23 @@ pub struct Dash {
 
 impl Dash {
     /// Starts the `penstock` of `dist/` with these arguments.
+<<<<<<< HEAD
     pub fn start(arguments: &[impl AsRef<OsStr>]) -> Result<Self> {
         Self::at("127.0.0.1:0", arguments)
     }
 
     /// The same at another address.
     pub fn at(listen: &str, arguments: &[impl AsRef<OsStr>]) -> Result<Self> {
+=======
+    pub fn start(arguments: &[String]) -> Result<Self> {
+>>>>>>> front
         let binary = workspace::dist().join("penstock");
         ensure!(binary.is_file(), "there is no {}: run `make build` first", binary.display());
         let folder = tempfile::Builder::new().prefix("penstock-").tempdir()?;
         let log = folder.path().join("log");
         let file = fs::File::create(&log)?;
         let mut child = Command::new(binary)
-            .args(["dash", "--listen", listen])
+            .args(["dash", "--listen", "127.0.0.1:0"])
             .args(arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::from(file.try_clone()?))
@@ -111,12 +114,9 @@ impl Dash {
 
     /// Everything that it has said.
     pub fn log(&self) -> String {
-        fs::read_to_string(self.log_file()).unwrap_or_default()
+        fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
     }
 
-    fn log_file(&self) -> impl AsRef<Path> {
-        self.folder.path().join("log")
-    }
 
     /// Stops it before it is dropped.
     pub fn stop(&mut self) {

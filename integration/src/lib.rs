@@ -9,7 +9,7 @@
 //! - [`Upstream`] is a server that says what it received, and that hangs, fails or resets on demand.
 //! - [`RateLimitService`] is envoyproxy/ratelimit with its Redis.
 //! - [`Prometheus`] scrapes Envoys.
-//! - [`Browser`] is a Chromium without a window.
+//! - [`Dash`] is `penstock dash`, [`Browser`] a Chromium without a window to look at it.
 //! - [`GrpcServer`] answers gRPC calls as wrongly as it is told.
 //! - [`Traffic`] keeps requests coming while something else happens, and counts those that went wrong.
 //! - [`check_routes`] runs a table of requests.

@@ -50,9 +50,12 @@ pub(super) fn all(seen: &Seen<'_>, at: f64) -> Vec<Problem> {
     breakers(seen, &mut problems);
     egress(seen, at, &mut problems);
     limits(seen, &mut problems);
-    let order =
-        |problem: &Problem| (problem.severity, std::cmp::Reverse((problem.rate.unwrap_or(f64::MAX) * 1000.0) as u64));
-    problems.sort_by_key(order);
+    // Without a rate: an error is above all others, a warning (what ends soon) below those that turn somebody away now.
+    let weight = |problem: &Problem| match problem.severity {
+        Severity::Error => problem.rate.unwrap_or(f64::MAX),
+        Severity::Warning => problem.rate.unwrap_or(0.0),
+    };
+    problems.sort_by_key(|problem| (problem.severity, std::cmp::Reverse((weight(problem) * 1000.0) as u64)));
     problems.truncate(MOST);
     problems
 }

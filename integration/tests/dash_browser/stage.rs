@@ -9,6 +9,8 @@ use anyhow::Result;
 use penstock_integration::http::{self, Protocol, Request};
 use penstock_integration::{Bootstrap, Envoy, Listener, Reply, Route, Upstream, WasmFilter};
 use serde_json::{Value, json};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 /// A name that would be an element if any of it were taken for HTML.
 pub(crate) const MARKUP: &str = "card charges <img src=x onerror=alert(1)>";
@@ -46,21 +48,8 @@ fn egress() -> Value {
 }
 
 /// A time so many seconds from now.
-fn rfc3339(offset: i64) -> String {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
-    let at = i64::try_from(now.as_secs()).unwrap() + offset;
-    let (days, second) = (at.div_euclid(86_400), at.rem_euclid(86_400));
-    // Days to a date: Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms".
-    let z = days + 719_468;
-    let era = z.div_euclid(146_097);
-    let of_era = z.rem_euclid(146_097);
-    let year_of_era = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted = (5 * of_year + 2) / 153;
-    let day = of_year - (153 * shifted + 2) / 5 + 1;
-    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
-    let year = year_of_era + era * 400 + i64::from(month <= 2);
-    format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z", second / 3600, second / 60 % 60, second % 60)
+fn rfc3339(seconds: i64) -> String {
+    (OffsetDateTime::now_utc() + time::Duration::seconds(seconds)).format(&Rfc3339).unwrap()
 }
 
 /// An Envoy with an ingress listener and an egress listener.

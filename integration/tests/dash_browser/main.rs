@@ -1,0 +1,169 @@
+//! `penstock dash` as a person sees it: in a real Chromium, over real Envoys with traffic.
+//!
+//! With `WRITE=1` the pictures of `docs/images/` are made.
+
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+use std::fs;
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+use penstock_integration::{Browser, Dash, Page, browser_tool, workspace};
+use serde_json::Value;
+
+mod stage;
+
+use stage::{Visitors, envoy};
+
+fn source(cluster: &str, envoy: &penstock_integration::Envoy) -> [String; 2] {
+    ["--envoy".to_owned(), format!("{cluster}=http://{}", envoy.admin().address())]
+}
+
+/// The text of an element.
+fn text(selector: &str) -> String {
+    format!("document.querySelector({})?.innerText ?? ''", Value::from(selector))
+}
+
+/// Nothing went wrong in the page, and it has asked nobody but the dash.
+fn check_quiet(page: &Page, dash: &Dash) -> Result<()> {
+    ensure!(page.errors().is_empty(), "the page said: {:#?}", page.errors());
+    let strangers: Vec<_> = page.requests().into_iter().filter(|url| !url.starts_with(&dash.url())).collect();
+    ensure!(strangers.is_empty(), "the page asked {strangers:?}");
+    Ok(())
+}
+
+/// What axe-core has against the page, one line each.
+fn accessibility(page: &mut Page) -> Result<Vec<String>> {
+    let file = browser_tool("axe.min.js")?.context("there is no axe-core: run scripts/setup/chromium.sh")?;
+    let axe = fs::read_to_string(file)?;
+    let found = page.evaluate(&format!(
+        "{axe}\n;axe.run(document, {{resultTypes: ['violations']}}).then((result) => result.violations.flatMap((rule) => \
+         rule.nodes.map((node) => `${{rule.id}}: ${{node.target.join(' ')}}: ${{node.failureSummary}}`)))"
+    ))?;
+    Ok(serde_json::from_value(found)?)
+}
+
+/// Texts of the drawing whose contrast is below 4.5:1; axe-core does not judge SVG.
+const FAINT: &str = r"
+[...document.querySelectorAll('svg.graph text')].map((text) => {
+  const parts = (color) => (color.match(/[\d.]+/g) ?? []).slice(0, 3).map(Number);
+  const light = (color) => parts(color).map((part) => part / 255).map((part) => part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4)
+    .reduce((sum, part, index) => sum + part * [0.2126, 0.7152, 0.0722][index], 0);
+  const box = text.parentNode.querySelector('rect');
+  const ground = text.classList.contains('edge-label') || !box ? getComputedStyle(text.closest('.card')).backgroundColor : getComputedStyle(box).fill;
+  const [a, b] = [light(getComputedStyle(text).fill), light(ground)].sort((x, y) => y - x);
+  return [(a + 0.05) / (b + 0.05), text.textContent];
+}).filter(([ratio]) => ratio < 4.5).map(([ratio, what]) => `${what}: ${ratio.toFixed(2)}`)";
+
+fn check_accessible(page: &mut Page, what: &str) -> Result<()> {
+    let found = accessibility(page)?;
+    ensure!(found.is_empty(), "{what}: {found:#?}");
+    let faint = page.evaluate(FAINT)?;
+    ensure!(faint.as_array().is_some_and(Vec::is_empty), "{what}: {faint}");
+    Ok(())
+}
+
+#[test]
+fn a_person_sees_at_once_which_canary_fails_and_who_is_refused_egress() -> Result<()> {
+    let Some(browser) = Browser::start()? else { return Ok(()) };
+    let (mut east, _upstreams) = envoy(false)?;
+    let (mut west, _others) = envoy(true)?;
+    let _visitors = [Visitors::of(&east, true)?, Visitors::of(&west, false)?];
+    let dash = Dash::start(&[source("east", &east), source("west", &west)].concat())?;
+    let mut page = browser.page(1440, 900)?;
+    page.prefer("light")?;
+    page.open(&dash.url())?;
+
+    // The cluster with the worst problems is the one that is shown, and both have a tab.
+    let problems = text("#problems");
+    let started = Instant::now();
+    page.wait(&format!("/reviews: v2 .*rolled back/.test({problems})"))?;
+    page.wait(&format!("/rule stripe .*owner payments.*refuses/.test({problems}) && /hostNotAllowed/.test({problems})"))?;
+    println!("named after {:?}", started.elapsed());
+    page.wait("document.querySelectorAll('#clusters a').length === 2")?;
+    page.wait(&format!("{} === 'Cluster east'", text("#title")))?;
+
+    // Both are in the window, without scrolling, and the canary's own row and the drawing say it too.
+    page.wait("[...document.querySelectorAll('.problem-list li')].filter((line) => line.getBoundingClientRect().bottom < innerHeight).length >= 3")?;
+    page.wait(&format!("/Open/.test({})", text("#canaries tr[data-state=error]")))?;
+    page.wait("document.querySelector('svg.graph .edge.refused') != null")?;
+    page.wait("document.querySelectorAll('svg.graph .node').length > 8")?;
+
+    // A click leads to the rule.
+    page.evaluate("document.querySelector('.problem-list a').click()")?;
+    page.wait("document.activeElement.dataset.rule === 'reviews'")?;
+
+    // Numbers move.
+    let total = "[...document.querySelectorAll('#routes tbody tr')].map((row) => row.innerText).join('|')";
+    let before = page.wait(total)?;
+    page.wait(&format!("{total} !== {before}"))?;
+
+    // What a policy says is text.
+    page.wait(&format!("{}.includes({})", text("#egress"), Value::from(stage::MARKUP)))?;
+    ensure!(page.evaluate("document.querySelectorAll('img, iframe').length")? == 0);
+
+    // The other cluster is well.
+    page.evaluate("[...document.querySelectorAll('#clusters a')].find((link) => /west/.test(link.innerText)).click()")?;
+    page.wait(&format!("{} === 'Cluster west'", text("#title")))?;
+    page.wait(&format!("!/rolled back|refuses|hostNotAllowed/.test({problems})"))?;
+    check_quiet(&page, &dash)?;
+    east.check_healthy()?;
+    west.check_healthy()
+}
+
+/// Writes what the window shows to `docs/images/`, if `WRITE` is set.
+fn picture(page: &mut Page, name: &str) -> Result<()> {
+    if std::env::var_os("WRITE").is_none() {
+        return Ok(());
+    }
+    let file = workspace::root().join("docs/images").join(name);
+    page.screenshot(&file)?;
+    let size = fs::metadata(&file)?.len();
+    ensure!(size < 200_000, "{name} has {size} bytes");
+    Ok(())
+}
+
+#[test]
+fn everybody_can_read_it_in_light_and_dark_on_small_screens_and_large_ones() -> Result<()> {
+    let Some(browser) = Browser::start()? else { return Ok(()) };
+    let (mut envoy, _upstreams) = envoy(false)?;
+    let (mut other, _others) = stage::envoy(true)?;
+    let _visitors = [Visitors::of(&envoy, true)?, Visitors::of(&other, false)?];
+    let dash = Dash::start(&[source("east", &envoy), source("west", &other)].concat())?;
+    let mut page = browser.page(1440, 1000)?;
+    page.open(&dash.url())?;
+    page.wait(&format!("/rolled back/.test({})", text("#problems")))?;
+    page.wait("document.querySelector('svg.graph .edge.refused') != null")?;
+    page.evaluate("document.querySelectorAll('details').forEach((details) => details.open = true)")?;
+
+    for (width, height) in [(1440, 1000), (320, 640), (3840, 2160)] {
+        page.size(width, height)?;
+        for scheme in ["light", "dark"] {
+            page.prefer(scheme)?;
+            let what = format!("{scheme}, {width} pixels wide");
+            check_accessible(&mut page, &what)?;
+            let too_wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")?;
+            ensure!(too_wide == 0, "{what}: {too_wide} pixels too wide");
+        }
+    }
+    // With the browser's text twice as large nothing is lost either.
+    page.size(720, 500)?;
+    ensure!(page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")? == 0);
+    check_quiet(&page, &dash)?;
+
+    if std::env::var_os("WRITE").is_some() {
+        page.evaluate("document.querySelectorAll('details').forEach((details) => details.open = false)")?;
+        page.size(1440, 1000)?;
+        // A minute of history.
+        page.wait("document.querySelector('#routes .spark .stroke').getAttribute('d').split('L').length >= 58")?;
+    }
+    for scheme in ["light", "dark"] {
+        page.prefer(scheme)?;
+        page.evaluate("scrollTo(0, 0)")?;
+        picture(&mut page, &format!("dash-{scheme}.png"))?;
+    }
+    page.evaluate("document.querySelector('#egress').scrollIntoView()")?;
+    picture(&mut page, "dash-rules.png")?;
+    envoy.check_healthy()?;
+    other.check_healthy()
+}
