@@ -88,18 +88,15 @@ impl Envoy {
     /// some seconds later: see [`Envoy::outlive_parent`].
     pub fn hot_restart(&mut self) -> Result<()> {
         self.outlive_parent()?;
-        let family = self.family.as_ref().context("this Envoy was not started for hot restarts")?;
+        let family = self.family.as_mut().context("this Envoy was not started for hot restarts")?;
         let epoch = family.epoch + 1;
         let number = epoch.to_string();
         let role: [&OsStr; 4] =
             ["--restart-epoch".as_ref(), number.as_ref(), "--base-id".as_ref(), family.base_id.as_ref()];
         let address_file = format!("admin-address-{epoch}");
         let (child, admin) = spawn(self.folder.path(), &self.arguments, &role, &self.environment, &address_file)?;
-        let parent = mem::replace(&mut self.child, child);
-        if let Some(family) = &mut self.family {
-            family.epoch = epoch;
-            family.parent = Some(parent);
-        }
+        family.parent = Some(mem::replace(&mut self.child, child));
+        family.epoch = epoch;
         self.admin = admin;
         self.wait_until_configured()
     }
