@@ -5,8 +5,12 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test stops at the first surprise")]
 
+// Its clock is preloaded into Envoy, and stepped, as only Linux lets it be.
+#[cfg(target_os = "linux")]
+mod clock;
 mod hot_restart;
 mod reload_storm;
+mod traps;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
