@@ -8,7 +8,9 @@
 // Its clock is preloaded into Envoy, and stepped, as only Linux lets it be.
 #[cfg(target_os = "linux")]
 mod clock;
+mod code_outage;
 mod hot_restart;
+mod mixed;
 mod reload_storm;
 mod traps;
 
