@@ -104,7 +104,7 @@ fn a_clock_that_steps_neither_locks_a_client_out_of_its_limit_nor_gives_it_more_
     let second = Duration::from_secs(1);
     passed(&envoy, "fast", second)?;
     assert_eq!(passed(&envoy, "slow", second)?.0, 10);
-    for (step, refilled) in [(HOUR, 2), (-HOUR, 0), (-2 * DAY, 0), (0, 10), (DAY, 10), (0, 0)] {
+    for (step, refilled) in [(HOUR, 2), (-2 * DAY, 0), (0, 10), (-HOUR, 0)] {
         clock.is_off_by(step)?;
         let (fast, took) = passed(&envoy, "fast", second)?;
         // At least the rate, less what a second for the step and a busy machine may take; at most a burst more.

@@ -10,8 +10,11 @@
 mod clock;
 mod code_outage;
 mod hot_restart;
+mod large_requests;
+mod many_clients;
 mod mixed;
 mod reload_storm;
+mod slow_clients;
 mod traps;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
