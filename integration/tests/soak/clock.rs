@@ -13,7 +13,7 @@ use penstock_integration::{Bootstrap, Envoy, Listener, Reply, Route, Traffic, Up
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::{alone, assert_flawless, eventually};
+use crate::{alone, assert_flawless, beside_others, eventually};
 
 const HOUR: i64 = 3600;
 const DAY: i64 = 24 * HOUR;
@@ -118,7 +118,7 @@ fn a_clock_that_steps_neither_locks_a_client_out_of_its_limit_nor_gives_it_more_
 
 #[test]
 fn ramps_and_windows_of_validity_follow_the_clock_both_ways() -> Result<()> {
-    let _alone = alone();
+    let _others = beside_others();
     let clock = Clock::new()?;
     let policy = json!({
         "egress": {"rules": [
@@ -153,7 +153,7 @@ fn ramps_and_windows_of_validity_follow_the_clock_both_ways() -> Result<()> {
 
 #[test]
 fn a_variant_that_was_taken_out_is_tried_again_however_far_the_clock_steps_back() -> Result<()> {
-    let _alone = alone();
+    let _others = beside_others();
     let clock = Clock::new()?;
     let good = Arc::new(AtomicUsize::new(0));
     let upstream = Upstream::forgetful({

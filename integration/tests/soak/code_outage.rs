@@ -16,7 +16,7 @@ use penstock_integration::{
 use ring::digest::{SHA256, digest};
 use serde_json::{Value, json};
 
-use crate::{alone, assert_flawless, eventually};
+use crate::{assert_flawless, beside_others, eventually};
 
 /// What the server does with a request for the module.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -168,7 +168,7 @@ fn upstream() -> Result<Upstream> {
 
 #[test]
 fn without_its_code_from_the_start_a_proxy_answers_503_and_forwards_nothing() -> Result<()> {
-    let _alone = alone();
+    let _others = beside_others();
     for (manner, discovered) in BROKEN.into_iter().zip([false, true, true, false]) {
         let (server, upstream) = (CodeServer::start("suite")?, upstream()?);
         server.set(manner);
@@ -192,7 +192,7 @@ fn without_its_code_from_the_start_a_proxy_answers_503_and_forwards_nothing() ->
 
 #[test]
 fn a_new_policy_for_code_that_envoy_has_needs_no_server() -> Result<()> {
-    let _alone = alone();
+    let _others = beside_others();
     let (suite, other, upstream) = (CodeServer::start("suite")?, CodeServer::start("canary")?, upstream()?);
     let mut envoy = envoy_of_two(&suite, &other, &upstream)?;
     for (manner, route) in BROKEN.into_iter().zip(["v2", "v3", "v4", "v5"]) {
@@ -207,7 +207,7 @@ fn a_new_policy_for_code_that_envoy_has_needs_no_server() -> Result<()> {
 
 #[test]
 fn new_code_that_cannot_be_fetched_is_refused_and_the_old_keeps_serving_where_envoy_is_told_to() -> Result<()> {
-    let _alone = alone();
+    let _others = beside_others();
     for manner in BROKEN {
         let (suite, other) = (CodeServer::start("suite")?, CodeServer::start("egress-allowlist")?);
         let upstream = upstream()?;
@@ -257,7 +257,7 @@ fn new_code_that_cannot_be_fetched_is_refused_and_the_old_keeps_serving_where_en
 /// Envoy has become better, and the warning can go.
 #[test]
 fn new_code_is_not_fetched_and_requests_pass_without_a_filter_where_envoy_is_not_told_to_refuse_it() -> Result<()> {
-    let _alone = alone();
+    let _others = beside_others();
     let (suite, other) = (CodeServer::start("suite")?, CodeServer::start("egress-allowlist")?);
     let upstream = upstream()?;
     let mut envoy = envoy_of_two(&suite, &other, &upstream)?;

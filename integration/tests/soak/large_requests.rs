@@ -5,7 +5,7 @@ use penstock_integration::http::{self, Protocol, Request};
 use penstock_integration::{Bootstrap, Envoy, Listener, Reply, Route, Upstream, WasmFilter};
 use serde_json::{Value, json};
 
-use crate::alone;
+use crate::beside_others;
 
 /// Envoy's default for all headers together (`max_request_headers_kb`), and for their number.
 const KIB: usize = 60;
@@ -41,7 +41,7 @@ fn outcome(envoy: &Envoy, protocol: Protocol, request: &Request) -> Result<Strin
 
 #[test]
 fn up_to_envoys_own_bounds_every_byte_is_decided_and_beyond_them_none_is_forwarded() -> Result<()> {
-    let _alone = alone();
+    let _others = beside_others();
     let upstream = Upstream::forgetful(|_| Reply::Status(200, vec![]))?;
     let mut envoy = envoy(&upstream)?;
     let to = |host: &str, path: &str| Request::new("GET", host, path);

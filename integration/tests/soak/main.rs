@@ -17,7 +17,7 @@ mod reload_storm;
 mod slow_clients;
 mod traps;
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
@@ -26,10 +26,16 @@ use penstock_integration::Tally;
 /// What may take long on a machine with other work to do.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Each fault has the machine for itself, as far as that is up to these tests.
-fn alone() -> MutexGuard<'static, ()> {
-    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-    ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner)
+static MACHINE: RwLock<()> = RwLock::new(());
+
+/// This fault wants the machine for itself, as far as that is up to these tests: it measures, or makes load.
+fn alone() -> RwLockWriteGuard<'static, ()> {
+    MACHINE.write().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// This one mostly waits, and may do so while others wait.
+fn beside_others() -> RwLockReadGuard<'static, ()> {
+    MACHINE.read().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Waits until `condition` holds.

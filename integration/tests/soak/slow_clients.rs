@@ -10,7 +10,7 @@ use penstock_integration::http::{self, Protocol, Request, Response};
 use penstock_integration::{Bootstrap, Envoy, Listener, Reply, Route, Traffic, Upstream, WasmFilter};
 use serde_json::{Value, json};
 
-use crate::{PATIENCE, alone, assert_flawless, eventually};
+use crate::{PATIENCE, assert_flawless, beside_others, eventually};
 
 const SLOW: usize = 200;
 const LIMIT: usize = 10;
@@ -67,7 +67,7 @@ fn quick(envoy: &Envoy) -> Result<Traffic> {
 
 #[test]
 fn headers_that_never_end_reach_no_decision_and_nobody_else_waits() -> Result<()> {
-    let _alone = alone();
+    let _others = beside_others();
     let upstream = Upstream::forgetful(|_| Reply::Status(200, vec![]))?;
     let mut envoy = envoy(&upstream)?;
     let before = envoy.resident()?;
@@ -101,7 +101,7 @@ fn headers_that_never_end_reach_no_decision_and_nobody_else_waits() -> Result<()
 
 #[test]
 fn bodies_that_never_end_are_refused_before_they_are_read_and_count_once() -> Result<()> {
-    let _alone = alone();
+    let _others = beside_others();
     let upstream = Upstream::forgetful(|_| Reply::Status(200, vec![]))?;
     let mut envoy = envoy(&upstream)?;
     let before = envoy.resident()?;
