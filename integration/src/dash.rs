@@ -28,23 +28,19 @@ pub struct Dash {
 
 impl Dash {
     /// Starts the `penstock` of `dist/` with these arguments.
-<<<<<<< HEAD
     pub fn start(arguments: &[impl AsRef<OsStr>]) -> Result<Self> {
         Self::at("127.0.0.1:0", arguments)
     }
 
     /// The same at another address.
     pub fn at(listen: &str, arguments: &[impl AsRef<OsStr>]) -> Result<Self> {
-=======
-    pub fn start(arguments: &[String]) -> Result<Self> {
->>>>>>> front
         let binary = workspace::dist().join("penstock");
         ensure!(binary.is_file(), "there is no {}: run `make build` first", binary.display());
         let folder = tempfile::Builder::new().prefix("penstock-").tempdir()?;
         let log = folder.path().join("log");
         let file = fs::File::create(&log)?;
         let mut child = Command::new(binary)
-            .args(["dash", "--listen", "127.0.0.1:0"])
+            .args(["dash", "--listen", listen])
             .args(arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::from(file.try_clone()?))
@@ -116,7 +112,6 @@ impl Dash {
     pub fn log(&self) -> String {
         fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
     }
-
 
     /// Stops it before it is dropped.
     pub fn stop(&mut self) {

@@ -78,7 +78,9 @@ fn a_person_sees_at_once_which_canary_fails_and_who_is_refused_egress() -> Resul
     let problems = text("#problems");
     let started = Instant::now();
     page.wait(&format!("/reviews: v2 .*rolled back/.test({problems})"))?;
-    page.wait(&format!("/rule stripe .*owner payments.*refuses/.test({problems}) && /hostNotAllowed/.test({problems})"))?;
+    page.wait(&format!(
+        "/rule stripe .*owner payments.*refuses/.test({problems}) && /hostNotAllowed/.test({problems})"
+    ))?;
     println!("named after {:?}", started.elapsed());
     page.wait("document.querySelectorAll('#clusters a').length === 2")?;
     page.wait(&format!("{} === 'Cluster east'", text("#title")))?;
@@ -142,7 +144,8 @@ fn everybody_can_read_it_in_light_and_dark_on_small_screens_and_large_ones() -> 
             page.prefer(scheme)?;
             let what = format!("{scheme}, {width} pixels wide");
             check_accessible(&mut page, &what)?;
-            let too_wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")?;
+            let too_wide =
+                page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")?;
             ensure!(too_wide == 0, "{what}: {too_wide} pixels too wide");
         }
     }

@@ -87,7 +87,7 @@ impl Visitors {
         let stopped = Arc::clone(&stop);
         let get = |path: &str| Request::new("GET", "shop.example.com", path);
         let out = |method: &str, host: &str| Request::new(method, host, "/");
-        let inward = vec![
+        let inward = [
             get("/"),
             get("/").header("x-user", "ann"),
             get("/reviews"),
@@ -97,8 +97,11 @@ impl Visitors {
             get("/export"),
             get("/").header("x-user", "bob"),
         ];
-        let mut outward =
-            vec![out("GET", "api.stripe.com:443"), out("GET", "shop.example.com:443"), out("GET", "api.stripe.com:443")];
+        let mut outward = vec![
+            out("GET", "api.stripe.com:443"),
+            out("GET", "shop.example.com:443"),
+            out("GET", "api.stripe.com:443"),
+        ];
         if wicked {
             outward.extend([out("DELETE", "api.stripe.com:443"), out("GET", "evil.example.net:443")]);
         }
