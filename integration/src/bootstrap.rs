@@ -1,5 +1,6 @@
 //! A whole Envoy configuration: listeners, clusters, discovered filters.
 
+use std::ffi::OsString;
 use std::net::SocketAddr;
 
 use anyhow::{Context, Result};
@@ -19,6 +20,8 @@ pub struct Bootstrap {
     pub(crate) listeners: Vec<Listener>,
     pub(crate) concurrency: usize,
     pub(crate) log_level: String,
+    pub(crate) environment: Vec<(OsString, OsString)>,
+    pub(crate) hot_restart: bool,
     any_listeners: Vec<Value>,
     clusters: Vec<Value>,
     fields: serde_json::Map<String, Value>,
@@ -34,6 +37,8 @@ impl Bootstrap {
             listeners: Vec::new(),
             concurrency: 2,
             log_level: "warning,wasm:info".to_owned(),
+            environment: Vec::new(),
+            hot_restart: false,
             any_listeners: Vec::new(),
             clusters: Vec::new(),
             fields: serde_json::Map::new(),
@@ -71,6 +76,20 @@ impl Bootstrap {
     #[must_use]
     pub fn log_level(mut self, levels: &str) -> Self {
         levels.clone_into(&mut self.log_level);
+        self
+    }
+
+    /// An environment variable of the process.
+    #[must_use]
+    pub fn environment(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
+        self.environment.push((name.into(), value.into()));
+        self
+    }
+
+    /// Lets [`Envoy::hot_restart`] put another process in the place of this one. Its listeners need ports of their own.
+    #[must_use]
+    pub fn hot_restart(mut self) -> Self {
+        self.hot_restart = true;
         self
     }
 

@@ -1,5 +1,6 @@
 //! `penstock dash` as a user starts it.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
@@ -7,6 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::http::{self, Protocol, Request, Response};
@@ -19,20 +21,26 @@ const PATIENCE: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub struct Dash {
     child: Child,
+    url: String,
     address: SocketAddr,
     folder: TempDir,
 }
 
 impl Dash {
     /// Starts the `penstock` of `dist/` with these arguments.
-    pub fn start(arguments: &[String]) -> Result<Self> {
+    pub fn start(arguments: &[impl AsRef<OsStr>]) -> Result<Self> {
+        Self::at("127.0.0.1:0", arguments)
+    }
+
+    /// The same at another address.
+    pub fn at(listen: &str, arguments: &[impl AsRef<OsStr>]) -> Result<Self> {
         let binary = workspace::dist().join("penstock");
         ensure!(binary.is_file(), "there is no {}: run `make build` first", binary.display());
         let folder = tempfile::Builder::new().prefix("penstock-").tempdir()?;
         let log = folder.path().join("log");
         let file = fs::File::create(&log)?;
         let mut child = Command::new(binary)
-            .args(["dash", "--listen", "127.0.0.1:0"])
+            .args(["dash", "--listen", listen])
             .args(arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::from(file.try_clone()?))
@@ -42,8 +50,8 @@ impl Dash {
         let started = Instant::now();
         loop {
             let said = fs::read_to_string(&log).unwrap_or_default();
-            if let Some(address) = said.lines().find_map(url) {
-                return Ok(Dash { child, address, folder });
+            if let Some((url, address)) = said.lines().find_map(page) {
+                return Ok(Dash { child, url, address, folder });
             }
             let ended = child.try_wait()?;
             if ended.is_some() || started.elapsed() > PATIENCE {
@@ -62,7 +70,7 @@ impl Dash {
 
     /// The page's URL.
     pub fn url(&self) -> String {
-        format!("http://{}/", self.address)
+        self.url.clone()
     }
 
     /// What it answers to a GET of this path, with this token.
@@ -73,6 +81,26 @@ impl Dash {
             None => request,
         };
         http::send(Protocol::Http1, self.address, &request)
+    }
+
+    /// What everybody may see of a cluster.
+    pub fn cluster(&self, name: &str) -> Result<Value> {
+        let response = self.get(&format!("/api/v1/clusters/{name}"), None)?;
+        ensure!(response.status == 200, "{}: {}", response.status, response.text());
+        Ok(response.json())
+    }
+
+    /// Looks at a cluster until it is as `wanted`.
+    pub fn wait_for(&self, cluster: &str, wanted: impl Fn(&Value) -> bool) -> Result<Value> {
+        let started = Instant::now();
+        loop {
+            let snapshot = self.cluster(cluster)?;
+            if wanted(&snapshot) {
+                return Ok(snapshot);
+            }
+            ensure!(started.elapsed() < PATIENCE, "the dash does not show it: {snapshot:#}");
+            thread::sleep(Duration::from_millis(100));
+        }
     }
 
     /// Its process, to measure it.
@@ -92,10 +120,11 @@ impl Dash {
     }
 }
 
-/// The address in a line that says where the page is.
-fn url(line: &str) -> Option<SocketAddr> {
-    let (_, rest) = line.split_once("http://")?;
-    rest.split(|c: char| c == '/' || c.is_whitespace()).next()?.parse().ok()
+/// The URL, and its address, in a line that says where the page is.
+fn page(line: &str) -> Option<(String, SocketAddr)> {
+    let url = line.strip_prefix("The dash is at ")?.split_whitespace().next()?;
+    let (_, rest) = url.split_once("://")?;
+    Some((url.to_owned(), rest.trim_end_matches('/').parse().ok()?))
 }
 
 impl Drop for Dash {

@@ -1,7 +1,9 @@
 //! One Envoy process.
 
 use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
+use std::mem;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -30,50 +32,101 @@ pub struct Envoy {
     admin: Admin,
     listeners: BTreeMap<String, SocketAddr>,
     feeds: Vec<Feed>,
+    /// What every process of it is started with.
+    arguments: Vec<OsString>,
+    environment: Vec<(OsString, OsString)>,
+    family: Option<Family>,
     folder: TempDir,
+}
+
+/// Processes that follow each other by hot restart.
+#[derive(Debug)]
+struct Family {
+    base_id: String,
+    epoch: u32,
+    parent: Option<Child>,
 }
 
 impl Envoy {
     /// Starts Envoy and waits until it serves. The error of an Envoy that refuses its configuration holds its log.
     pub(crate) fn start(bootstrap: Bootstrap) -> Result<Self> {
         let (name, config) = bootstrap.file();
-        let Bootstrap { folder, feeds, listeners, concurrency, log_level, .. } = bootstrap;
+        let Bootstrap { folder, feeds, listeners, concurrency, log_level, environment, hot_restart, .. } = bootstrap;
         let path = folder.path().join(name);
         fs::write(&path, config)?;
-        let admin_file = folder.path().join("admin-address");
-        let log = File::create(log_path(folder.path()))?;
         let mut levels = log_level.split(',');
-        let mut child = Command::new(workspace::envoy_binary()?)
-            .arg("-c")
-            .arg(&path)
-            .arg("--admin-address-path")
-            .arg(&admin_file)
-            .args(["--concurrency", &concurrency.to_string()])
-            .args(["--log-level", levels.next().unwrap_or("warning")])
-            .args(["--component-log-level", &levels.collect::<Vec<_>>().join(",")])
-            // No shared memory and no base id: any number of Envoys run side by side.
-            .arg("--disable-hot-restart")
-            .stdin(Stdio::null())
-            .stdout(Stdio::from(log.try_clone()?))
-            .stderr(Stdio::from(log))
-            .spawn()
-            .context("cannot start Envoy")?;
-        match wait_until_live(&mut child, &admin_file) {
-            Ok(admin) => {
-                let mut envoy = Envoy { child, admin, listeners: BTreeMap::new(), feeds, folder };
-                envoy.listeners = envoy.bound_listeners()?;
-                for listener in &listeners {
-                    envoy.address(listener.name())?;
-                }
-                envoy.wait_until_configured()?;
-                Ok(envoy)
-            }
-            Err(error) => {
-                stop(&mut child);
-                let log = fs::read_to_string(log_path(folder.path())).unwrap_or_default();
-                Err(anyhow!("{error}; its log:\n{log}"))
-            }
+        let mut arguments: Vec<OsString> = vec!["-c".into(), path.into()];
+        arguments.extend(["--concurrency".into(), concurrency.to_string().into()]);
+        arguments.extend(["--log-level".into(), levels.next().unwrap_or("warning").into()]);
+        arguments.extend(["--component-log-level".into(), levels.collect::<Vec<_>>().join(",").into()]);
+        if hot_restart {
+            // The old process asks its clients to leave at once, and ends when they have had time to: Envoy's own 15 minutes
+            // are no matter of principle.
+            arguments.extend(["--drain-strategy", "immediate", "--drain-time-s", "2"].map(OsString::from));
+            arguments.extend(["--parent-shutdown-time-s", "3"].map(OsString::from));
         }
+        let base_id = folder.path().join("base-id");
+        let role: [&OsStr; 3] = ["--use-dynamic-base-id".as_ref(), "--base-id-path".as_ref(), base_id.as_ref()];
+        // No shared memory and no base id: any number of Envoys run side by side.
+        let role = if hot_restart { &role[..] } else { &["--disable-hot-restart".as_ref()] };
+        let (child, admin) = spawn(folder.path(), &arguments, role, &environment, "admin-address")?;
+        let mut envoy =
+            Envoy { child, admin, listeners: BTreeMap::new(), feeds, arguments, environment, family: None, folder };
+        if hot_restart {
+            let base_id = fs::read_to_string(base_id)?.trim().to_owned();
+            envoy.family = Some(Family { base_id, epoch: 0, parent: None });
+        }
+        envoy.listeners = envoy.bound_listeners()?;
+        for listener in &listeners {
+            envoy.address(listener.name())?;
+        }
+        envoy.wait_until_configured()?;
+        Ok(envoy)
+    }
+
+    /// Starts the next process, which takes the listeners over, and waits until it serves. The one before drains and ends
+    /// some seconds later: see [`Envoy::outlive_parent`].
+    pub fn hot_restart(&mut self) -> Result<()> {
+        self.outlive_parent()?;
+        let family = self.family.as_mut().context("this Envoy was not started for hot restarts")?;
+        let epoch = family.epoch + 1;
+        let number = epoch.to_string();
+        let role: [&OsStr; 4] =
+            ["--restart-epoch".as_ref(), number.as_ref(), "--base-id".as_ref(), family.base_id.as_ref()];
+        let address_file = format!("admin-address-{epoch}");
+        let (child, admin) = spawn(self.folder.path(), &self.arguments, &role, &self.environment, &address_file)?;
+        family.parent = Some(mem::replace(&mut self.child, child));
+        family.epoch = epoch;
+        self.admin = admin;
+        self.wait_until_configured()
+    }
+
+    /// Waits until the process before this one has ended by itself.
+    pub fn outlive_parent(&mut self) -> Result<()> {
+        let Some(mut parent) = self.family.as_mut().and_then(|family| family.parent.take()) else { return Ok(()) };
+        let started = Instant::now();
+        while parent.try_wait()?.is_none() {
+            if started.elapsed() > PATIENCE {
+                stop(&mut parent);
+                bail!("the process before did not end in {PATIENCE:?}");
+            }
+            thread::sleep(TICK);
+        }
+        Ok(())
+    }
+
+    /// What the process occupies now (`VmRSS`), in KiB.
+    pub fn resident(&self) -> Result<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
+        Ok(line.trim().trim_end_matches(" kB").parse()?)
+    }
+
+    /// What Envoy's own allocator has given out now (`/memory`), in KiB. The memory of the VMs is not part of it.
+    pub fn allocated(&self) -> Result<u64> {
+        let page = self.admin.json("/memory")?;
+        let bytes = page.get("allocated").and_then(Value::as_str).context("no `allocated` in /memory")?;
+        Ok(bytes.parse::<u64>()? / 1024)
     }
 
     /// Where a listener listens.
@@ -209,6 +262,45 @@ impl Envoy {
 impl Drop for Envoy {
     fn drop(&mut self) {
         stop(&mut self.child);
+        if let Some(family) = &mut self.family {
+            if let Some(parent) = &mut family.parent {
+                stop(parent);
+            }
+            // Envoy leaves its shared memory to the next process. Its name is ten times the base id that one passes.
+            let number = family.base_id.parse().unwrap_or(0_u64) * 10;
+            let _ = fs::remove_file(format!("/dev/shm/envoy_shared_memory_{number}"));
+        }
+    }
+}
+
+/// Starts a process that logs to the folder, and waits until it serves.
+fn spawn(
+    folder: &Path,
+    arguments: &[OsString],
+    role: &[&OsStr],
+    environment: &[(OsString, OsString)],
+    address_file: &str,
+) -> Result<(Child, Admin)> {
+    let log = File::options().create(true).append(true).open(log_path(folder))?;
+    let admin_file = folder.join(address_file);
+    let mut child = Command::new(workspace::envoy_binary()?)
+        .args(arguments)
+        .arg("--admin-address-path")
+        .arg(&admin_file)
+        .args(role)
+        .envs(environment.iter().map(|(name, value)| (name, value)))
+        .stdin(Stdio::null())
+        .stdout(Stdio::from(log.try_clone()?))
+        .stderr(Stdio::from(log))
+        .spawn()
+        .context("cannot start Envoy")?;
+    match wait_until_live(&mut child, &admin_file) {
+        Ok(admin) => Ok((child, admin)),
+        Err(error) => {
+            stop(&mut child);
+            let log = fs::read_to_string(log_path(folder)).unwrap_or_default();
+            Err(anyhow!("{error}; its log:\n{log}"))
+        }
     }
 }
 

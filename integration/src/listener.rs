@@ -129,6 +129,7 @@ impl Route {
 #[derive(Clone, Debug)]
 pub struct Listener {
     name: String,
+    port: u16,
     filters: Vec<Value>,
     routes: Vec<Route>,
     manager: Map<String, Value>,
@@ -141,12 +142,20 @@ impl Listener {
     pub fn new(name: &str) -> Self {
         Listener {
             name: name.to_owned(),
+            port: 0,
             filters: Vec::new(),
             routes: Vec::new(),
             manager: Map::new(),
             tls: None,
             listener_filters: Vec::new(),
         }
+    }
+
+    /// Listens on this port instead of a free one.
+    #[must_use]
+    pub fn port(mut self, port: u16) -> Self {
+        self.port = port;
+        self
     }
 
     /// The next HTTP filter is this module, with a policy that stays.
@@ -262,7 +271,7 @@ impl Listener {
         }
         json!({
             "name": self.name,
-            "address": {"socket_address": {"address": "127.0.0.1", "port_value": 0}},
+            "address": {"socket_address": {"address": "127.0.0.1", "port_value": self.port}},
             "listener_filters": self.listener_filters,
             "filter_chains": [chain],
         })

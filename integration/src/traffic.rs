@@ -35,14 +35,24 @@ impl Traffic {
         request: &Request,
         check: impl Fn(&Response) -> Result<()> + Clone + Send + 'static,
     ) -> Self {
+        let request = request.clone();
+        Self::of(clients, address, move |_, _| (request.clone(), check.clone()))
+    }
+
+    /// The same with requests of all kinds: `next` is asked, immediately before it is sent, for the request of this client
+    /// and of this number, and for what is wrong with a response to it.
+    pub fn of<Check: FnOnce(&Response) -> Result<()>>(
+        clients: usize,
+        address: SocketAddr,
+        next: impl Fn(usize, usize) -> (Request, Check) + Clone + Send + 'static,
+    ) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let answered = Arc::new(AtomicUsize::new(0));
-        let protocols = Protocol::ALL.into_iter().cycle().take(clients);
+        let protocols = Protocol::ALL.into_iter().cycle().zip(0..clients);
         let clients = protocols
-            .map(|protocol| {
-                let (stop, answered) = (Arc::clone(&stop), Arc::clone(&answered));
-                let (request, check) = (request.clone(), check.clone());
-                thread::spawn(move || client(protocol, address, &request, &check, &stop, &answered))
+            .map(|(protocol, number)| {
+                let (stop, answered, next) = (Arc::clone(&stop), Arc::clone(&answered), next.clone());
+                thread::spawn(move || client(protocol, address, |request| next(number, request), &stop, &answered))
             })
             .collect();
         Traffic { stop, answered, clients }
@@ -60,6 +70,11 @@ impl Traffic {
         Ok(())
     }
 
+    /// How many requests have been answered, rightly or wrongly.
+    pub fn answered(&self) -> usize {
+        self.answered.load(Ordering::SeqCst)
+    }
+
     /// Ends the traffic.
     pub fn stop(self) -> Result<Tally> {
         self.stop.store(true, Ordering::SeqCst);
@@ -73,24 +88,28 @@ impl Traffic {
     }
 }
 
-fn client(
+fn client<Check: FnOnce(&Response) -> Result<()>>(
     protocol: Protocol,
     address: SocketAddr,
-    request: &Request,
-    check: &impl Fn(&Response) -> Result<()>,
+    next: impl Fn(usize) -> (Request, Check),
     stop: &AtomicBool,
     answered: &AtomicUsize,
 ) -> Tally {
     let mut tally = Tally::default();
     let mut connection = None;
+    let mut number = 0;
     while !stop.load(Ordering::SeqCst) {
         let answer = match connection.take() {
             Some(open) => Ok(open),
             None => Connection::open(protocol, address),
         }
         .and_then(|mut open| {
-            let response = open.request(request)?;
-            connection = Some(open);
+            let (request, check) = next(number);
+            number += 1;
+            let response = open.request(&request)?;
+            if !open.is_ending() {
+                connection = Some(open);
+            }
             check(&response)
         });
         answered.fetch_add(1, Ordering::SeqCst);

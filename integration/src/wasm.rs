@@ -1,6 +1,6 @@
 //! One wasm filter of an Envoy configuration.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::Result;
 use serde_json::{Value, json};
@@ -49,7 +49,8 @@ impl From<String> for Configuration {
 #[derive(Clone, Debug)]
 pub struct WasmFilter {
     name: String,
-    module: PathBuf,
+    code: Value,
+    nack_on_code_cache_miss: bool,
     vm_id: String,
     failure_policy: String,
     configuration: Configuration,
@@ -65,7 +66,8 @@ impl WasmFilter {
     pub fn at(name: &str, module: &Path, policy: impl Into<Configuration>) -> Self {
         WasmFilter {
             name: name.to_owned(),
-            module: module.to_path_buf(),
+            code: json!({"local": {"filename": module}}),
+            nack_on_code_cache_miss: false,
             vm_id: "penstock".to_owned(),
             failure_policy: "FAIL_CLOSED".to_owned(),
             configuration: policy.into(),
@@ -83,6 +85,15 @@ impl WasmFilter {
     #[must_use]
     pub fn vm_id(mut self, vm_id: &str) -> Self {
         vm_id.clone_into(&mut self.vm_id);
+        self
+    }
+
+    /// Envoy fetches the code from elsewhere, in the words of its own `vm_config.code`. `nack` refuses a configuration whose
+    /// code is not there yet, and asks for it meanwhile.
+    #[must_use]
+    pub fn code(mut self, code: Value, nack: bool) -> Self {
+        self.code = code;
+        self.nack_on_code_cache_miss = nack;
         self
     }
 
@@ -122,7 +133,8 @@ impl WasmFilter {
             "vm_config": {
                 "vm_id": self.vm_id,
                 "runtime": "envoy.wasm.runtime.v8",
-                "code": {"local": {"filename": self.module}},
+                "code": self.code,
+                "nack_on_code_cache_miss": self.nack_on_code_cache_miss,
             },
         });
         let configuration = match &self.configuration {

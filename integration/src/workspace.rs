@@ -2,8 +2,9 @@
 
 use std::env;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 
 /// The root of the workspace.
 pub fn root() -> PathBuf {
@@ -21,6 +22,23 @@ pub fn module(name: &str) -> Result<PathBuf> {
     let path = dist().join(format!("{name}.wasm"));
     ensure!(path.is_file(), "there is no module at {}: run `make build` first", path.display());
     Ok(path)
+}
+
+/// The same module with the feature `trap`, which is built now if need be, into a folder that nothing else uses.
+pub fn module_that_traps(name: &str) -> Result<PathBuf> {
+    let target = root().join("target/trap");
+    let package = format!("penstock-{name}");
+    let status = Command::new(env!("CARGO"))
+        .args(["build", "--quiet", "--locked", "--package", &package, "--features", "trap"])
+        .args(["--target", "wasm32-wasip1", "--target-dir"])
+        .arg(&target)
+        .env("CARGO_PROFILE_DEV_DEBUG", "false")
+        .env_remove("RUSTFLAGS")
+        .current_dir(root())
+        .status()
+        .context("cannot run cargo")?;
+    ensure!(status.success(), "the module that traps could not be built");
+    Ok(target.join("wasm32-wasip1/debug").join(format!("{}.wasm", package.replace('-', "_"))))
 }
 
 /// The Envoy binary: `$ENVOY_BIN`, else the one that `make setup` puts into `.tools/bin/`.

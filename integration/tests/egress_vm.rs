@@ -4,33 +4,15 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::PathBuf;
-use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::Result;
 use penstock_integration::http::{self, Protocol, Request};
 use penstock_integration::{Bootstrap, Listener, Route, Upstream, WasmFilter, workspace};
 use serde_json::{Value, json};
-
-/// The egress module with the feature `trap`, in a folder that nothing else uses.
-fn module() -> Result<PathBuf> {
-    let target = workspace::root().join("target/trap");
-    let status = Command::new(env!("CARGO"))
-        .args(["build", "--quiet", "--locked", "--package", "penstock-egress-allowlist", "--features", "trap"])
-        .args(["--target", "wasm32-wasip1", "--target-dir"])
-        .arg(&target)
-        .env("CARGO_PROFILE_DEV_DEBUG", "false")
-        .env_remove("RUSTFLAGS")
-        .current_dir(workspace::root())
-        .status()
-        .context("cannot run cargo")?;
-    ensure!(status.success(), "the module that traps could not be built");
-    Ok(target.join("wasm32-wasip1/debug/penstock_egress_allowlist.wasm"))
-}
 
 fn policy() -> Value {
     json!({"egress": {"rules": [{"name": "r", "to": [{"host": "a.test"}, {"host": "*.example.com"}]}]}})
@@ -38,7 +20,8 @@ fn policy() -> Value {
 
 fn filter(name: &str, failure_policy: &str) -> Result<WasmFilter> {
     // A VM of its own: the death of another one's must not count.
-    let filter = WasmFilter::at(name, &module()?, policy()).named(name).vm_id(name);
+    let filter =
+        WasmFilter::at(name, &workspace::module_that_traps("egress-allowlist")?, policy()).named(name).vm_id(name);
     Ok(filter.failure_policy(failure_policy))
 }
 

@@ -34,6 +34,11 @@ pub(super) fn serve(mut stage: Stage) -> Result<()> {
     stage.screen.line("");
     let admin = format!("Envoy's admin page: http://{}  its log: {}", stage.envoy.admin().address(), log(&stage));
     stage.screen.line(&stage.screen.paint(Style::Dim, &admin));
+    let dash = format!("  dist/penstock dash --envoy demo=http://{}", stage.envoy.admin().address());
+    stage.screen.title("See it live in the browser:");
+    stage.screen.line("");
+    stage.screen.line(&dash);
+    stage.screen.line("");
     stage.screen.line(&stage.screen.paint(Style::Dim, "Visitors keep coming, some 15 a second in each section."));
     stage.screen.line("");
 

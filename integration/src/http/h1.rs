@@ -11,6 +11,7 @@ use super::{Field, Request, Response, TIMEOUT};
 #[derive(Debug)]
 pub struct Connection {
     stream: BufReader<TcpStream>,
+    ending: bool,
 }
 
 impl Connection {
@@ -26,7 +27,7 @@ impl Connection {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(TIMEOUT))?;
         stream.set_write_timeout(Some(TIMEOUT))?;
-        let mut connection = Connection { stream: BufReader::new(stream) };
+        let mut connection = Connection { stream: BufReader::new(stream), ending: false };
         connection.send(preamble)?;
         Ok(connection)
     }
@@ -60,6 +61,7 @@ impl Connection {
         while (100..200).contains(&response.status) && response.status != 101 {
             response = self.head()?;
         }
+        self.ending = response.values("connection").any(|option| option.eq_ignore_ascii_case("close"));
         let chunked = response.header("transfer-encoding").is_some_and(|coding| coding.eq_ignore_ascii_case("chunked"));
         if bodiless || matches!(response.status, 101 | 204 | 304) {
             return Ok(response);
@@ -73,6 +75,11 @@ impl Connection {
             self.stream.read_to_end(&mut response.body)?;
         }
         Ok(response)
+    }
+
+    /// Whether the last answer said that no further one will come on this connection.
+    pub fn is_ending(&self) -> bool {
+        self.ending
     }
 
     /// Whether the peer closed the connection and sent nothing more.

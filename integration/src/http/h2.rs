@@ -38,6 +38,7 @@ pub struct Connection {
     stream: BufReader<TcpStream>,
     decoder: Decoder<'static>,
     next_stream: u32,
+    ending: bool,
 }
 
 impl std::fmt::Debug for Connection {
@@ -68,7 +69,7 @@ impl Connection {
         stream.set_write_timeout(Some(TIMEOUT))?;
         let mut decoder = Decoder::new();
         decoder.set_max_table_size(4096);
-        let mut connection = Connection { stream: BufReader::new(stream), decoder, next_stream: 1 };
+        let mut connection = Connection { stream: BufReader::new(stream), decoder, next_stream: 1, ending: false };
         // ENABLE_PUSH = 0, INITIAL_WINDOW_SIZE = 2^31 - 1: answers of any size need no window updates from us.
         let settings = [&[0, 2, 0, 0, 0, 0][..], &[0, 4, 0x7f, 0xff, 0xff, 0xff]].concat();
         let mut hello = [preamble, PREFACE].concat();
@@ -91,6 +92,11 @@ impl Connection {
         sent?;
         until()?;
         self.write(&frame(RST_STREAM, 0, stream, &CANCEL.to_be_bytes()))
+    }
+
+    /// Whether the peer has said that it takes no further request on this connection.
+    pub fn is_ending(&self) -> bool {
+        self.ending
     }
 
     /// Sends exactly this header list, and a body of at most 65,535 bytes, and waits for the whole answer. A stream
@@ -134,6 +140,10 @@ impl Connection {
             match frame.kind {
                 SETTINGS if frame.flags & ACK == 0 => self.write(&self::frame(SETTINGS, ACK, 0, &[]))?,
                 PING if frame.flags & ACK == 0 => self.write(&self::frame(PING, ACK, 0, &frame.payload))?,
+                // A farewell that takes this request along: its answer still comes.
+                GOAWAY if code(frame.payload.get(4..8)) == "NO_ERROR" && last_stream(&frame) >= stream => {
+                    self.ending = true;
+                }
                 GOAWAY => {
                     let text = frame.payload.get(8..).map(String::from_utf8_lossy).unwrap_or_default().into_owned();
                     bail!("the connection ended: {} {text}", code(frame.payload.get(4..8)));
@@ -228,6 +238,12 @@ fn accept(response: &mut Response, fields: Vec<Field>) -> Result<()> {
     response.status = String::from_utf8_lossy(&status).parse()?;
     response.headers = fields.collect();
     Ok(())
+}
+
+/// The last request that the peer of a GOAWAY has taken or will take.
+fn last_stream(goaway: &Frame) -> u32 {
+    let bytes = goaway.payload.get(..4).and_then(|bytes| <[u8; 4]>::try_from(bytes).ok());
+    bytes.map_or(0, |bytes| u32::from_be_bytes(bytes) & 0x7fff_ffff)
 }
 
 fn code(bytes: Option<&[u8]>) -> String {

@@ -181,6 +181,14 @@ impl Connection {
         }
     }
 
+    /// Whether the server has said that this connection takes no further request: it drains.
+    pub fn is_ending(&self) -> bool {
+        match self {
+            Connection::Http1(connection) => connection.is_ending(),
+            Connection::Http2(connection) => connection.is_ending(),
+        }
+    }
+
     /// Sends a request, waits for `until`, and leaves without the answer: HTTP/1.1 closes, HTTP/2 resets the stream.
     pub fn abandon(&mut self, request: &Request, until: impl FnOnce() -> Result<()>) -> Result<()> {
         match self {

@@ -86,10 +86,13 @@ pub struct State {
 }
 
 /// The phase of a breaker that opened at `open_since`, 0 for one that is closed.
+///
+/// A clock that steps back leaves an opening in the future. It is believed for one cooldown: so none is open for longer than
+/// two, however far the clock steps.
 pub fn phase(open_since: u64, now: u64, limits: &Limits) -> Phase {
     if open_since == 0 {
         Phase::Closed
-    } else if now.saturating_sub(open_since) < limits.cooldown {
+    } else if now.abs_diff(open_since) < limits.cooldown {
         Phase::Open
     } else {
         Phase::HalfOpen
@@ -351,6 +354,16 @@ mod tests {
         let mut state = State::default();
         assert!((0..50).any(|_| opened(state.record(failed(), START, &limits()))));
         state
+    }
+
+    #[test]
+    fn a_clock_that_steps_back_keeps_it_open_for_one_more_cooldown_at_most() {
+        let limits = limits();
+        for (back, expected) in
+            [(1, Phase::Open), (599, Phase::Open), (600, Phase::HalfOpen), (86_400, Phase::HalfOpen)]
+        {
+            assert_eq!(phase(START, START - back * SECOND, &limits), expected, "{back} s");
+        }
     }
 
     #[test]

@@ -1,0 +1,254 @@
+//! All sections at once, all kinds of clients, and new policies all the while: for ten seconds, or as long as
+//! `SOAK_MINUTES` says.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use penstock_integration::http::{Connection, Protocol, Request, Response};
+use penstock_integration::{Bootstrap, Envoy, Listener, Received, Reload, Reply, Route, Traffic, Upstream, WasmFilter};
+use serde_json::{Value, json};
+
+use crate::{alone, assert_flawless};
+
+const CLIENTS: usize = 6;
+/// Users with a bucket of their own each, and a variant.
+const USERS: usize = 20_000;
+const RATE: usize = 20;
+/// How much more memory than after the warm-up is still flat, in KiB.
+const FLAT: u64 = 12 * 1024;
+
+/// How long it runs, and what part of it is warm-up.
+fn duration() -> Duration {
+    let minutes: Option<f64> = std::env::var("SOAK_MINUTES").ok().and_then(|minutes| minutes.parse().ok());
+    minutes.map_or(Duration::from_secs(10), |minutes| Duration::from_secs_f64(minutes * 60.0))
+}
+
+/// Every version decides the same; `version` makes the text, and the rules, another one each time.
+fn policy(version: usize) -> Value {
+    let host = |name: &str| json!({"host": name});
+    let mut rules = vec![
+        json!({"name": "known", "owner": format!("version-{version}"), "to": [host("shop.test"), host("limited.test"), host("flaky.test")]}),
+        json!({"name": "charges", "to": [host("api.test")], "methods": ["POST"], "paths": [{"type": "PathPrefix", "value": "/v1"}]}),
+    ];
+    rules.extend(
+        (0..version % 50)
+            .map(|number| json!({"name": format!("more-{number}"), "to": [host(&format!("h{number}.test"))]})),
+    );
+    json!({
+        "egress": {"rules": rules, "deny": [host("secret.shop.test")]},
+        "rateLimits": [
+            {"name": "per-user", "key": [{"header": "x-user"}], "limit": {"requests": 1000, "per": "1s"}},
+            {"name": "narrow", "key": [], "matches": [{"hostnames": ["limited.test"]}],
+                "limit": {"requests": RATE, "per": "1s", "burst": RATE}},
+        ],
+        "routes": {"rules": [
+            {"name": "cart", "matches": [{"hostnames": ["shop.test"], "path": {"type": "PathPrefix", "value": "/cart"}}],
+                "route": "cart", "rewrite": {"path": {"type": "ReplacePrefixMatch", "value": "/v2/cart"}},
+                "requestHeaders": {"set": [{"name": "x-version", "value": format!("{version}")}]}},
+        ]},
+        "canaries": [
+            {"name": "flaky", "matches": [{"hostnames": ["flaky.test"]}],
+                "variants": [{"name": "v1", "weight": 50}, {"name": "broken", "weight": 50}],
+                "rollback": {"variant": "broken", "to": "v1", "window": "10s", "minRequests": 20, "errorPercent": 10, "cooldown": "5s"}},
+            {"name": "shop", "stickiness": {"header": "x-user"},
+                "variants": [{"name": "v1", "weight": 70}, {"name": "v2", "weight": 30}]},
+        ],
+    })
+}
+
+/// What the proxy may forward, as the upstream sees it.
+fn is_expected(request: &Received) -> bool {
+    match request.header("host").as_deref() {
+        Some("shop.test" | "limited.test" | "flaky.test") => request.header("x-spoofed").is_none(),
+        Some("api.test") => request.method == b"POST" && request.target.starts_with(b"/v1"),
+        _ => false,
+    }
+}
+
+/// What the clients know of each other.
+#[derive(Debug)]
+struct Seen {
+    /// The variant of each user, once seen: 1 or 2.
+    variants: Vec<AtomicU8>,
+    passed: AtomicUsize,
+    limited: AtomicUsize,
+    broken: AtomicUsize,
+}
+
+fn route_of(response: &Response) -> String {
+    response.header("x-saw-x-penstock-route").unwrap_or_default()
+}
+
+type Check = Box<dyn FnOnce(&Response) -> Result<()>>;
+
+fn answers(status: u16) -> Check {
+    Box::new(move |response| {
+        ensure!(response.status == status, "not {status}: {response:?}");
+        Ok(())
+    })
+}
+
+/// The request of this number, and what its answer must be.
+fn next(number: usize, seen: &Arc<Seen>) -> (Request, Check) {
+    let seen = Arc::clone(seen);
+    let user = number.wrapping_mul(7919) % USERS;
+    let shop = Request::get("/").at("shop.test").header("x-user", format!("user-{user}"));
+    match number % 10 {
+        0 => (Request::get("/").at("evil.test"), answers(403)),
+        1 => (Request::get("/").at("127.1"), answers(400)),
+        2 => (Request::get("/v1/charges").at("api.test"), answers(403)),
+        3 => (Request::new("POST", "api.test", "/v1/charges").body("x".repeat(9000)), answers(200)),
+        4 => (
+            Request::get("/").at("limited.test"),
+            Box::new(move |response: &Response| {
+                match response.status {
+                    200 => seen.passed.fetch_add(1, Ordering::Relaxed),
+                    429 => seen.limited.fetch_add(1, Ordering::Relaxed),
+                    _ => anyhow::bail!("{response:?}"),
+                };
+                Ok(())
+            }),
+        ),
+        5 => (
+            Request::get("/").at("flaky.test"),
+            Box::new(move |response: &Response| {
+                match (response.status, route_of(response).as_str()) {
+                    (200, "v1") => {}
+                    (503, "broken") => {
+                        seen.broken.fetch_add(1, Ordering::Relaxed);
+                    }
+                    _ => anyhow::bail!("{response:?}"),
+                }
+                Ok(())
+            }),
+        ),
+        6 => {
+            let request = shop.header("x-penstock-route", "broken").header("x-long", "y".repeat(8000));
+            (
+                Request { path: b"/cart/1".to_vec(), ..request },
+                Box::new(|response: &Response| {
+                    ensure!(response.status == 200 && route_of(response) == "cart", "{response:?}");
+                    Ok(())
+                }),
+            )
+        }
+        _ => (
+            shop,
+            Box::new(move |response: &Response| {
+                let variant = match route_of(response).as_str() {
+                    "v1" => 1,
+                    "v2" => 2,
+                    _ => anyhow::bail!("{response:?}"),
+                };
+                let before = seen.variants[user].swap(variant, Ordering::Relaxed);
+                ensure!(before == 0 || before == variant, "user-{user} went from v{before} to v{variant}");
+                ensure!(response.status == 200, "{response:?}");
+                Ok(())
+            }),
+        ),
+    }
+}
+
+fn start(upstream: &Upstream, broken: &Upstream) -> Result<Envoy> {
+    let mut bootstrap = Bootstrap::new()?
+        .cluster("upstream", upstream.address())
+        .cluster("broken", broken.address())
+        .log_level("error");
+    let filter = bootstrap.discovered(WasmFilter::new("suite", policy(0))?.named("penstock"))?;
+    let saw = |route: Route| route.echo(&["x-penstock-route"]);
+    let listener = Listener::new("ingress")
+        .discovered(filter)
+        .route(saw(Route::named("broken").to("broken")))
+        .route(saw(Route::any().to("upstream")));
+    bootstrap.listener(listener).start()
+}
+
+#[test]
+fn mixed_traffic_with_reloads_is_answered_rightly_in_flat_memory() -> Result<()> {
+    let _alone = alone();
+    let strangers = Arc::new(AtomicUsize::new(0));
+    let upstream = Upstream::forgetful({
+        let strangers = Arc::clone(&strangers);
+        move |request| {
+            strangers.fetch_add(usize::from(!is_expected(request)), Ordering::Relaxed);
+            Reply::Status(200, vec![])
+        }
+    })?;
+    let broken = Upstream::forgetful(|_| Reply::Status(503, vec![]))?;
+    let mut envoy = start(&upstream, &broken)?;
+    let seen = Arc::new(Seen {
+        variants: (0..USERS).map(|_| AtomicU8::new(0)).collect(),
+        passed: AtomicUsize::new(0),
+        limited: AtomicUsize::new(0),
+        broken: AtomicUsize::new(0),
+    });
+    let (started, whole) = (Instant::now(), duration());
+    let shared = Arc::clone(&seen);
+    let traffic = Traffic::of(CLIENTS, envoy.ingress()?, move |client, number| {
+        // Not as fast as they can: for half an hour the machine is not ours alone.
+        thread::sleep(Duration::from_millis(1));
+        next(number * CLIENTS + client, &shared)
+    });
+    let (mut samples, mut reloads, mut refused) = (Vec::new(), 0, 0);
+    while started.elapsed() < whole {
+        thread::sleep(Duration::from_millis(500));
+        reloads += 1;
+        if reloads % 10 == 0 {
+            let outcome = envoy.reload("penstock", json!({"routes": {"rules": [{"name": "r"}]}, "egres": {}}))?;
+            ensure!(matches!(outcome, Reload::Refused(_)), "a bad policy was taken");
+            refused += 1;
+        } else {
+            envoy.must_reload("penstock", policy(reloads))?;
+        }
+        // One who leaves before the answer, and one connection that is never used.
+        let mut leaving = Connection::open(Protocol::ALL[reloads % 2], envoy.ingress()?)?;
+        leaving.abandon(&Request::get("/").at("shop.test"), || Ok(()))?;
+        drop(Connection::open(Protocol::ALL[reloads % 2], envoy.ingress()?)?);
+        let sample = (started.elapsed(), envoy.resident()?, envoy.allocated()?);
+        if samples.last().is_none_or(|(at, _, _): &(Duration, u64, u64)| sample.0 - *at > whole / 15) {
+            println!(
+                "{:5.0} s: {} KiB resident, {} KiB allocated by Envoy",
+                sample.0.as_secs_f64(),
+                sample.1,
+                sample.2
+            );
+            samples.push(sample);
+        }
+    }
+    let tally = traffic.stop()?;
+    let took = started.elapsed();
+    assert_flawless(&tally, 1000);
+    envoy.check_healthy()?;
+    assert_eq!(strangers.load(Ordering::Relaxed), 0, "forwarded");
+
+    // A quarter is for warming up.
+    let warm: Vec<_> = samples.iter().filter(|(at, _, _)| *at > whole / 4).collect();
+    let (first, last) = (warm.first().context("no sample")?, warm.last().context("no sample")?);
+    let count = |counter: &AtomicUsize| counter.load(Ordering::Relaxed);
+    println!(
+        "mixed: {} requests in {took:?}, none wrong; {reloads} reloads, {refused} of them bad and refused; limit: {} passed, {} refused; \
+         {} answers of the broken variant; memory after {:.0} s {} KiB ({} KiB allocated), after {:.0} s {} KiB ({} KiB)",
+        tally.good,
+        count(&seen.passed),
+        count(&seen.limited),
+        count(&seen.broken),
+        first.0.as_secs_f64(),
+        first.1,
+        first.2,
+        last.0.as_secs_f64(),
+        last.1,
+        last.2,
+    );
+    assert!(last.1 < first.1 + FLAT, "memory grows: {samples:?}");
+    let (passed, seconds) = (count(&seen.passed), took.as_secs_f64());
+    assert!(passed as f64 <= RATE as f64 * (seconds + 1.0) + 1.0, "{passed} passed in {seconds} s");
+    if count(&seen.limited) > passed {
+        assert!(passed as f64 >= RATE as f64 * seconds * 0.9, "{passed} passed in {seconds} s");
+    }
+    // A variant that fails gets its probes, and no more.
+    assert!(count(&seen.broken) * 4 < tally.good / 10, "{} of {} / 10", count(&seen.broken), tally.good);
+    Ok(())
+}
