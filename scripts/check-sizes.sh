@@ -4,8 +4,6 @@ source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 SUITE_KIB=600
 SINGLE_KIB=350
-# The gRPC protocol of limits of global scope and the count of busy keys came on top; the aim is 350 as well.
-RATE_LIMIT_KIB=370
 
 status=0
 for module in "${MODULES[@]}"; do
@@ -13,7 +11,6 @@ for module in "${MODULES[@]}"; do
     [[ -f $file ]] || die "there is no dist/$module.wasm" "run: make build"
     case $module in
         suite) budget=$SUITE_KIB ;;
-        rate-limit) budget=$RATE_LIMIT_KIB ;;
         *) budget=$SINGLE_KIB ;;
     esac
     bytes=$(wc -c <"$file")

@@ -23,6 +23,7 @@ pub(super) const SECTION: Section = Section {
     policy: POLICY,
     routes,
     walk,
+    visit,
     try_it: &["-H 'x-user-id: you' {url}/", "-H 'x-user-id: you' -H 'x-canary: always' {url}/"],
     edit_it: "give v2 more weight: nobody leaves it",
 };
@@ -33,6 +34,12 @@ fn routes(listener: Listener) -> Listener {
         .route(Route::named("v1").answers(200, "v1\n"))
         .route(Route::header("x-fault", "503").answers(503, "v2\n"))
         .route(Route::named("v2").answers(200, "v2\n"))
+}
+
+/// Sixty users, for whom v2 fails, some of them testers who ask for it: it goes out, is probed, and goes out again.
+fn visit(number: usize) -> Request {
+    let request = user(number % 60).header("x-fault", "503");
+    if number.is_multiple_of(4) { request.header("x-canary", "always") } else { request }
 }
 
 fn version(response: &Response) -> String {

@@ -16,12 +16,25 @@ pub(super) const SECTION: Section = Section {
     policy: POLICY,
     routes,
     walk,
+    visit,
     try_it: &["-i -H 'host: api.stripe.com:80' {url}/v1/charges", "-i -H 'host: evil.test' {url}/"],
     edit_it: "set `mode: Audit` and see what passes then, and what is in the log",
 };
 
 fn routes(listener: Listener) -> Listener {
     listener.route(Route::any().answers(200, "forwarded\n").echo(&[":path"]))
+}
+
+/// Mostly what is allowed, and now and then what is not.
+fn visit(number: usize) -> Request {
+    let (host, path) = match number % 12 {
+        3 => ("evil.test:80", "/"),
+        7 => ("api.stripe.com:80", "/v1/refunds"),
+        11 => ("old.example.org:80", "/"),
+        even if even % 2 == 0 => ("api.stripe.com:80", "/v1/charges/42"),
+        _ => ("api.example.com:80", "/"),
+    };
+    Request::new("GET", host, path)
 }
 
 /// The path that was forwarded, or the status and the reason that the refusal gives.

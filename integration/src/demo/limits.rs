@@ -14,12 +14,23 @@ pub(super) const SECTION: Section = Section {
     policy: include_str!("../../demo/limits.yaml"),
     routes,
     walk,
+    visit,
     try_it: &["-i -H 'x-user: you' {url}/", "-i -H 'x-pages: 2' {url}/export"],
     edit_it: "give `per-user` another `burst` and see that what was taken stays taken",
 };
 
 fn routes(listener: Listener) -> Listener {
     listener.route(Route::any().answers(200, "passed\n"))
+}
+
+/// A new user after every ten requests, who stays within the limit, and mallory, who does not.
+fn visit(number: usize) -> Request {
+    let request = Request::get(if number % 40 == 7 { "/export" } else { "/" });
+    if number.is_multiple_of(4) {
+        request.header("x-user", "mallory")
+    } else {
+        request.header("x-user", format!("visitor-{}", number / 10))
+    }
 }
 
 /// Status, and what a refused client is told.

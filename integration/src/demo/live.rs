@@ -9,6 +9,7 @@ use anyhow::{Result, bail};
 
 use super::screen::Style;
 use super::stage::{Stage, relative};
+use super::visitors::Visitors;
 use super::{SECTIONS, Section, json, policy_file};
 use crate::discovery::Reload;
 
@@ -33,8 +34,10 @@ pub(super) fn serve(mut stage: Stage) -> Result<()> {
     stage.screen.line("");
     let admin = format!("Envoy's admin page: http://{}  its log: {}", stage.envoy.admin().address(), log(&stage));
     stage.screen.line(&stage.screen.paint(Style::Dim, &admin));
+    stage.screen.line(&stage.screen.paint(Style::Dim, "Visitors keep coming, some 15 a second in each section."));
     stage.screen.line("");
 
+    let _visitors = Visitors::start(&stage.envoy)?;
     let mut known: BTreeMap<&str, String> =
         SECTIONS.iter().map(|section| (section.name, section.policy.to_owned())).collect();
     while let Err(RecvTimeoutError::Timeout) = stage.interrupted.recv_timeout(TICK) {

@@ -11,6 +11,7 @@ mod live;
 mod routes;
 mod screen;
 mod stage;
+mod visitors;
 
 use std::fs;
 use std::path::PathBuf;
@@ -18,6 +19,7 @@ use std::sync::mpsc;
 
 use anyhow::{Context, Result};
 
+use crate::http::Request;
 use crate::listener::Listener;
 use crate::{Bootstrap, WasmFilter, workspace};
 use stage::Stage;
@@ -34,6 +36,8 @@ struct Section {
     routes: fn(Listener) -> Listener,
     /// Sends the requests.
     walk: fn(&mut Stage) -> Result<()>,
+    /// What visitor `number` asks for while the demo stays up.
+    visit: fn(usize) -> Request,
     /// What the user may try: curl's arguments, with `{url}` for the listener's address.
     try_it: &'static [&'static str],
     /// A change of the policy that is worth a try.

@@ -17,6 +17,7 @@ pub(super) const SECTION: Section = Section {
     policy: POLICY,
     routes,
     walk,
+    visit,
     try_it: &[
         "{url}/",
         "-H 'x-user-group: beta' {url}/",
@@ -34,6 +35,18 @@ fn routes(listener: Listener) -> Listener {
         listener.route(Route::named(name).answers(200, &format!("{name}\n")).echo(&[":path", "x-api-version"]))
     });
     listener.route(Route::any().answers(200, "no route\n"))
+}
+
+/// A bit for each rule.
+fn visit(number: usize) -> Request {
+    match number % 8 {
+        0 => Request::get("/").header("x-user-group", "beta"),
+        1 => Request::get("/").at("a.staging.example.com"),
+        2 | 3 => Request::get("/items/42"),
+        4 => Request::get("/v1/items?page=2"),
+        5 => Request::get("/").header("cookie", "plan=gold"),
+        _ => Request::get("/"),
+    }
 }
 
 /// The route that answered.

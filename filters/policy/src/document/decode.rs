@@ -3,6 +3,7 @@
 use super::node::Node;
 use super::problem::{At, Problem};
 use super::unread;
+use crate::matching::Trie;
 
 /// What decoding carries along: the problems so far, and what some values depend on.
 #[derive(Debug)]
@@ -216,16 +217,19 @@ impl<T: Decode> Decode for Named<T> {
     }
 }
 
-/// The names in a list, and which entry had each first.
+/// The names in a list, and which entry had each first. The trie of the matchers, so that there is no hash table of one more
+/// kind in each module.
 #[derive(Default)]
-struct Names(hashbrown::HashMap<Box<str>, usize, rustc_hash::FxBuildHasher>);
+struct Names(Trie<u32>);
 
 impl Names {
     /// Notes a problem, and is false, when the `name` of entry `i` is that of an earlier one.
     fn insert(&mut self, node: &Node, i: usize, at: &At<'_>, cx: &mut Context) -> bool {
         let Some(name @ Node::String(text)) = node.get("name") else { return true };
-        let Some(first) = self.0.insert(text.as_str().into(), i) else { return true };
-        let first_at = at.index(first);
+        let number = u32::try_from(i).unwrap_or(u32::MAX);
+        let Some(slot) = self.0.slot([text.as_bytes()].into_iter()) else { return true };
+        let Some(first) = slot.exact.replace(number) else { return true };
+        let first_at = at.index(first as usize);
         cx.problem(
             &at.index(i).field("name"),
             name,

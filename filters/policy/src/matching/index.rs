@@ -14,6 +14,7 @@ use super::host::{HostPattern, HostTrie};
 use super::path::{PathMatch, PathTrie};
 use super::request::RequestMatch;
 use super::text::{Condition, TextMatch};
+use super::trie::{ROOT, Trie};
 use crate::request::Request;
 
 type Map<K, V> = HashMap<K, V, FxBuildHasher>;
@@ -38,35 +39,30 @@ enum Node {
 struct Split {
     /// The lowest rank below: nothing to find here once a lower one holds.
     min: u32,
-    by: By<Node>,
+    by: By,
+    /// What is filed, by the numbers in `by`.
+    below: Box<[Node]>,
     /// Entries that do not constrain this dimension.
     rest: Node,
 }
 
-/// One dimension's table from values to what is filed there.
+/// One dimension's table from values to the numbers of what is filed there. All of them are tries, so that the code of one
+/// hash table serves them all.
 #[derive(Debug)]
-enum By<T> {
-    Host(HostTrie<T>),
-    Path(PathTrie<T>),
-    Method(Map<Box<[u8]>, T>),
-    Header(FieldMap<T>),
-    Query(FieldMap<T>),
-    Cookie(FieldMap<T>),
+enum By {
+    Host(HostTrie<u32>),
+    Path(PathTrie<u32>),
+    Method(Trie<u32>),
+    Header(FieldTrie),
+    Query(FieldTrie),
+    Cookie(FieldTrie),
 }
 
-/// Values of named fields.
-#[derive(Debug)]
-struct FieldMap<T> {
-    fields: Map<Box<[u8]>, FieldValues<T>>,
+/// Values of named fields: one level for the names, one for the values.
+#[derive(Debug, Default)]
+struct FieldTrie {
+    trie: Trie<u32>,
     names: Names,
-}
-
-#[derive(Debug)]
-struct FieldValues<T> {
-    /// For one value of the field.
-    exact: Map<Box<[u8]>, T>,
-    /// For the field being there at all: entries whose condition is no plain equality.
-    present: Option<T>,
 }
 
 /// Which names a table may have, at a glance: a Bloom filter of one bit a name, by length and last byte. Most headers
@@ -92,18 +88,6 @@ impl Names {
     /// Whether any name of `other` may be here; `false` is certain.
     const fn may_have(self, other: Names) -> bool {
         self.0 & other.0 != 0
-    }
-}
-
-impl<T> Default for FieldMap<T> {
-    fn default() -> Self {
-        FieldMap { fields: Map::default(), names: Names::default() }
-    }
-}
-
-impl<T> Default for FieldValues<T> {
-    fn default() -> Self {
-        FieldValues { exact: Map::default(), present: None }
     }
 }
 
@@ -143,7 +127,7 @@ fn holds(entries: &[RequestMatch], rank: u32, request: &Request<'_>) -> bool {
 
 /// Walks every part of the tree that `request` leads to and that could beat `best`; `accept` ends a leaf and lowers
 /// `best`.
-fn visit(node: &Node, request: &Request<'_>, best: &mut u32, accept: &mut impl FnMut(u32) -> bool) {
+fn visit(node: &Node, request: &Request<'_>, best: &mut u32, accept: &mut dyn FnMut(u32) -> bool) {
     let split = match node {
         Node::Leaf(ranks) => {
             for &rank in ranks {
@@ -162,37 +146,35 @@ fn visit(node: &Node, request: &Request<'_>, best: &mut u32, accept: &mut impl F
     if split.min >= *best {
         return;
     }
-    match &split.by {
-        By::Host(trie) => trie.covering(request.host, |node| visit(node, request, best, accept)),
-        By::Path(trie) => trie.covering(request.path, |node| visit(node, request, best, accept)),
-        By::Method(map) => {
-            if let Some(node) = map.get(request.method) {
-                visit(node, request, best, accept);
-            }
+    let mut found = |number: &u32| {
+        if let Some(node) = split.below.get(*number as usize) {
+            visit(node, request, best, accept);
         }
-        By::Header(map) => map.covering(request.headers().iter().copied(), |node| visit(node, request, best, accept)),
-        By::Query(map) => map.covering(request.query_params(), |node| visit(node, request, best, accept)),
-        By::Cookie(map) => map.covering(request.cookies(), |node| visit(node, request, best, accept)),
+    };
+    match &split.by {
+        By::Host(trie) => trie.covering(request.host, found),
+        By::Path(trie) => trie.covering(request.path, found),
+        By::Method(trie) => {
+            trie.child(ROOT, request.method).and_then(|(_, slot)| slot.exact.as_ref()).into_iter().for_each(found)
+        }
+        By::Header(trie) => trie.covering(request.headers().iter().copied(), &mut found),
+        By::Query(trie) => trie.covering(request.query_params(), &mut found),
+        By::Cookie(trie) => trie.covering(request.cookies(), &mut found),
     }
     visit(&split.rest, request, best, accept);
 }
 
-impl<T> FieldMap<T> {
-    fn exact(&mut self, name: &[u8], value: &[u8]) -> &mut T
-    where
-        T: Default,
-    {
-        self.field(name).exact.entry(value.into()).or_default()
-    }
-
-    fn field(&mut self, name: &[u8]) -> &mut FieldValues<T> {
+impl FieldTrie {
+    /// The number for the field `name` with one value, or for its being there at all: for entries whose condition is no
+    /// plain equality.
+    fn entry(&mut self, name: &[u8], value: Option<&[u8]>) -> Option<&mut Option<u32>> {
         self.names.add(Names::of(name));
-        self.fields.entry(name.into()).or_default()
+        Some(&mut self.trie.slot([name].into_iter().chain(value))?.exact)
     }
 
     /// Shows what is filed under each of the request's `fields`. A field repeated with the same value is shown
     /// once, or a client could multiply the work by sending one header a thousand times.
-    fn covering<'a, I>(&self, fields: I, mut visit: impl FnMut(&T))
+    fn covering<'a, I>(&self, fields: I, visit: &mut dyn FnMut(&u32))
     where
         I: Iterator<Item = (&'a [u8], &'a [u8])> + Clone,
     {
@@ -200,43 +182,21 @@ impl<T> FieldMap<T> {
             if !self.names.may_have(Names::of(name)) {
                 continue;
             }
-            let Some(values) = self.fields.get(name) else { continue };
+            let Some((field, present)) = self.trie.child(ROOT, name) else { continue };
             let mut earlier = fields.clone().take(i).filter(|(n, _)| *n == name);
             let (first, repeated) = match earlier.next() {
                 None => (true, false),
                 Some((_, v)) => (false, v == value || earlier.any(|(_, v)| v == value)),
             };
-            if let Some(present) = values.present.as_ref().filter(|_| first) {
+            if let Some(present) = present.exact.as_ref().filter(|_| first) {
                 visit(present);
             }
-            if let Some(exact) = values.exact.get(value).filter(|_| !repeated) {
+            if repeated {
+                continue;
+            }
+            if let Some(exact) = self.trie.child(field, value).and_then(|(_, slot)| slot.exact.as_ref()) {
                 visit(exact);
             }
-        }
-    }
-
-    fn map<U>(self, mut convert: impl FnMut(T) -> U) -> FieldMap<U> {
-        let values = |values: FieldValues<T>, convert: &mut dyn FnMut(T) -> U| FieldValues {
-            exact: values.exact.into_iter().map(|(value, t)| (value, convert(t))).collect(),
-            present: values.present.map(&mut *convert),
-        };
-        let fields = self.fields.into_iter().map(|(name, v)| (name, values(v, &mut convert))).collect();
-        FieldMap { fields, names: self.names }
-    }
-}
-
-impl<T> By<T> {
-    fn map<U>(self, convert: impl FnMut(T) -> U) -> By<U> {
-        match self {
-            By::Host(trie) => By::Host(trie.map(convert)),
-            By::Path(trie) => By::Path(trie.map(convert)),
-            By::Method(map) => {
-                let mut convert = convert;
-                By::Method(map.into_iter().map(|(method, t)| (method, convert(t))).collect())
-            }
-            By::Header(map) => By::Header(map.map(convert)),
-            By::Query(map) => By::Query(map.map(convert)),
-            By::Cookie(map) => By::Cookie(map.map(convert)),
         }
     }
 }
@@ -359,14 +319,15 @@ fn build(entries: &[RequestMatch], ranks: Vec<u32>, dimensions: &[Dimension], bu
     let remaining: Vec<Dimension> = dimensions.iter().copied().filter(|&d| d != dimension).collect();
     let min = ranks.first().copied().unwrap_or(u32::MAX);
     let mut rest = Vec::new();
-    let mut by: By<Vec<u32>> = match dimension {
+    let mut by = match dimension {
         Dimension::Host => By::Host(HostTrie::default()),
         Dimension::Path => By::Path(PathTrie::default()),
-        Dimension::Method => By::Method(Map::default()),
-        Dimension::Header => By::Header(FieldMap::default()),
-        Dimension::Query => By::Query(FieldMap::default()),
-        Dimension::Cookie => By::Cookie(FieldMap::default()),
+        Dimension::Method => By::Method(Trie::default()),
+        Dimension::Header => By::Header(FieldTrie::default()),
+        Dimension::Query => By::Query(FieldTrie::default()),
+        Dimension::Cookie => By::Cookie(FieldTrie::default()),
     };
+    let mut below: Vec<Vec<u32>> = Vec::new();
     for &rank in &ranks {
         let Some(entry) = entries.get(rank as usize) else { continue };
         let keys = keys(entry, dimension, &load);
@@ -374,7 +335,15 @@ fn build(entries: &[RequestMatch], ranks: Vec<u32>, dimensions: &[Dimension], bu
         *budget = left;
         let mut filed = !keys.is_empty();
         for key in keys {
-            match place(&mut by, key) {
+            let next = u32::try_from(below.len()).ok();
+            let number = place(&mut by, key).and_then(|place| {
+                *place = place.or(next);
+                *place
+            });
+            if number.is_some() && number == next {
+                below.push(Vec::new());
+            }
+            match number.and_then(|number| below.get_mut(number as usize)) {
                 Some(bucket) if bucket.last() != Some(&rank) => bucket.push(rank),
                 Some(_) => {}
                 None => filed = false,
@@ -384,22 +353,22 @@ fn build(entries: &[RequestMatch], ranks: Vec<u32>, dimensions: &[Dimension], bu
             rest.push(rank);
         }
     }
-    let by = by.map(|ranks| build(entries, ranks, &remaining, budget));
+    let below = below.into_iter().map(|ranks| build(entries, ranks, &remaining, budget)).collect();
     let rest = build(entries, rest, &remaining, budget);
-    Node::Split(Box::new(Split { min, by, rest }))
+    Node::Split(Box::new(Split { min, by, below, rest }))
 }
 
-/// The list of ranks at `key`; `None` when the key is not of this dimension.
-fn place<'t>(by: &'t mut By<Vec<u32>>, key: Key<'_>) -> Option<&'t mut Vec<u32>> {
+/// The place of the number for `key`; `None` when the key is not of this dimension.
+fn place<'t>(by: &'t mut By, key: Key<'_>) -> Option<&'t mut Option<u32>> {
     match (by, key) {
-        (By::Host(trie), Key::Host(pattern)) => Some(trie.entry(pattern)?.get_or_insert_default()),
-        (By::Path(trie), Key::ExactPath(path)) => Some(trie.exact(path)?.get_or_insert_default()),
-        (By::Path(trie), Key::PathPrefix(prefix)) => Some(trie.prefix(prefix)?.get_or_insert_default()),
-        (By::Method(map), Key::Method(method)) => Some(map.entry(method.into()).or_default()),
-        (By::Header(map) | By::Query(map) | By::Cookie(map), Key::Value(name, value)) => Some(map.exact(name, value)),
-        (By::Header(map) | By::Query(map) | By::Cookie(map), Key::Present(name)) => {
-            Some(map.field(name).present.get_or_insert_default())
+        (By::Host(trie), Key::Host(pattern)) => trie.entry(pattern),
+        (By::Path(trie), Key::ExactPath(path)) => trie.exact(path),
+        (By::Path(trie), Key::PathPrefix(prefix)) => trie.prefix(prefix),
+        (By::Method(trie), Key::Method(method)) => Some(&mut trie.slot([method].into_iter())?.exact),
+        (By::Header(trie) | By::Query(trie) | By::Cookie(trie), Key::Value(name, value)) => {
+            trie.entry(name, Some(value))
         }
+        (By::Header(trie) | By::Query(trie) | By::Cookie(trie), Key::Present(name)) => trie.entry(name, None),
         _ => None,
     }
 }

@@ -21,3 +21,4 @@ pub use request::RequestMatch;
 #[cfg(feature = "schema")]
 pub(crate) use text::PairName;
 pub use text::{Condition, HeaderCondition, PairCondition, TextMatch, TextMatchType};
+pub(crate) use trie::Trie;

@@ -138,11 +138,6 @@ impl<T> PathTrie<T> {
             }
         });
     }
-
-    /// The same trie with every value replaced.
-    pub fn map<U>(self, convert: impl FnMut(T) -> U) -> PathTrie<U> {
-        PathTrie(self.0.map(convert))
-    }
 }
 
 #[cfg(test)]

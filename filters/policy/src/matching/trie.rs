@@ -15,7 +15,10 @@ pub struct Slot<T> {
     pub below: Option<T>,
 }
 
-/// The trie; node 0 is the root.
+/// The node where all labels begin.
+pub const ROOT: u32 = 0;
+
+/// The trie; node 0 is [`ROOT`].
 #[derive(Clone, Debug)]
 pub struct Trie<T> {
     edges: HashMap<Edge, u32, FxBuildHasher>,
@@ -84,6 +87,12 @@ impl<T> Trie<T> {
                 None => return,
             }
         }
+    }
+
+    /// The node that `label` leads to from the node `parent`, and its slot.
+    pub fn child(&self, parent: u32, label: &[u8]) -> Option<(u32, &Slot<T>)> {
+        let child = *self.edges.get(&EdgeRef { parent, label })?;
+        Some((child, self.slots.get(child as usize)?))
     }
 
     /// The same trie with every value replaced.

@@ -1,0 +1,58 @@
+//! Light traffic for whoever looks at metrics, logs or the dash while the demo stays up.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use anyhow::Result;
+
+use super::SECTIONS;
+use crate::Envoy;
+use crate::http::{Connection, Protocol, Request};
+
+/// Between two requests of a section's visitors.
+const PAUSE: Duration = Duration::from_millis(60);
+
+/// Threads that visit each section until this is dropped.
+#[derive(Debug)]
+pub(super) struct Visitors {
+    stop: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Visitors {
+    pub(super) fn start(envoy: &Envoy) -> Result<Self> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let mut threads = Vec::new();
+        for section in &SECTIONS {
+            let (address, visit, stop) = (envoy.address(section.name)?, section.visit, Arc::clone(&stop));
+            threads.push(thread::spawn(move || visits(address, visit, &stop)));
+        }
+        Ok(Visitors { stop, threads })
+    }
+}
+
+impl Drop for Visitors {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::SeqCst);
+        for thread in self.threads.drain(..) {
+            // It has nothing to say.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Sends what `visit` says for each number. Answers are for others to judge; a connection that breaks is opened again.
+fn visits(address: SocketAddr, visit: fn(usize) -> Request, stop: &AtomicBool) {
+    let mut connection = None;
+    for number in 0.. {
+        if stop.load(Ordering::SeqCst) {
+            return;
+        }
+        let open = connection.take().map_or_else(|| Connection::open(Protocol::Http1, address), Ok);
+        connection = open.and_then(|mut open| open.request(&visit(number)).map(|_| open)).ok();
+        thread::sleep(PAUSE);
+    }
+}
