@@ -27,8 +27,8 @@ fn policy() -> Value {
 /// With the time that Envoy gives a client to finish its headers, and a stream to move.
 fn envoy(upstream: &Upstream) -> Result<Envoy> {
     let listener = Listener::new("ingress")
-        .manager("request_headers_timeout", json!("3s"))
-        .manager("stream_idle_timeout", json!("6s"))
+        .manager("request_headers_timeout", json!("2s"))
+        .manager("stream_idle_timeout", json!("4s"))
         .wasm(&WasmFilter::new("suite", policy())?)
         .route(Route::any().to("upstream"));
     Bootstrap::new()?.cluster("upstream", upstream.address()).listener(listener).start()
@@ -74,7 +74,7 @@ fn headers_that_never_end_reach_no_decision_and_nobody_else_waits() -> Result<()
     let mut slow = connections(envoy.ingress()?, SLOW, "GET / HTTP/1.1\r\nhost: limited.test\r\nx-slow: ")?;
     let traffic = quick(&envoy)?;
     let started = Instant::now();
-    while started.elapsed() < Duration::from_secs(2) {
+    while started.elapsed() < Duration::from_secs(1) {
         for stream in &mut slow {
             stream.write_all(b"z")?;
         }

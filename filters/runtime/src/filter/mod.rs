@@ -177,16 +177,21 @@ impl<M: Runs> Vm<M> {
     pub fn delete(&self, context: u32) {
         self.stop_waiting(context);
         // Dropped outside of `state`, in case that it is the last user of a large policy.
-        let ended = self.state(|state| match state.streams.remove(&context) {
-            Some(stream) => Some((stream.plugin, stream.later)),
-            None => Some((state.remove_plugin(context)?, None)),
-        });
+        let Some(stream) = self.state(|state| state.streams.remove(&context)).flatten() else {
+            let plugin = self.state(|state| state.remove_plugin(context)).flatten();
+            // Envoy lets the timer of a plugin that is gone run on: that of every policy which this VM ever had. Where it
+            // fails there was none.
+            if plugin.is_some() {
+                let _ = host::tick_every(0);
+            }
+            return;
+        };
         // Only routes and canaries have breakers.
         if M::MODULE.owns_route_header()
-            && let Some((plugin, Some(later))) = ended.flatten()
-            && let Some(event) = later.observe(&plugin.policy)
+            && let Some(later) = stream.later
+            && let Some(event) = later.observe(&stream.plugin.policy)
         {
-            plugin.count(&[event.metric]);
+            stream.plugin.count(&[event.metric]);
             host::log(LogLevel::Warn, &format!("penstock: {}", event.line));
         }
     }

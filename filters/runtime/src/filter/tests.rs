@@ -188,8 +188,10 @@ fn counts_reach_the_host_once_a_second_and_at_the_end() {
     vm().tick(PLUGIN);
     with(|host| assert!(!host.calls.contains(&"proxy_increment_metric")));
     request(PLUGIN, &[]);
+    with(|host| assert_eq!(host.tick_period, 1000, "a request that ends stops nothing"));
     vm().delete(PLUGIN);
     assert_eq!(counted(), [metric("passed", 2), metric("limited", 4)]);
+    with(|host| assert_eq!(host.tick_period, 0, "a host may let it tick on"));
 }
 
 #[test]
