@@ -219,6 +219,24 @@ fn a_limit_that_another_worker_empties_in_between_gives_the_others_back() {
 }
 
 #[test]
+fn what_a_request_takes_and_gives_back_is_missing_for_that_moment_only() {
+    let shared = RefCell::default();
+    let first = PER_USER.replace("user\"", "first\"");
+    let second = PER_USER.replace("user\"", "second\"").replace(r#""burst":3"#, r#""burst":1"#);
+    let (both, only_second, only_first) = (policy(&format!("{first},{second}")), policy(&second), policy(&first));
+    let mut worker = Worker::new(&shared);
+    // Between the first write and the second: the second limit is emptied, and all that can be had of the first is asked for.
+    worker.interfere.push(Box::new(|| {
+        assert!(passes(&only_second, &mut Worker::new(&shared), &user("a")));
+        // A worker decides one request at a time, so no more than one of each other worker's can be missing.
+        assert_eq!(passed(&only_first, &mut Worker::new(&shared), &user("a"), 9), 2);
+    }));
+    worker.interfere.push(Box::new(|| {}));
+    assert_eq!(send(&both, &mut worker, &user("a")).0, 429);
+    assert_eq!(passed(&only_first, &mut Worker::new(&shared), &user("a"), 9), 1);
+}
+
+#[test]
 fn a_lost_write_is_decided_again() {
     let shared = RefCell::default();
     let policy = policy(PER_USER);
