@@ -123,15 +123,24 @@ fn scenarios() -> Vec<Scenario> {
         "variants": [{"name": "v1", "weight": 0}, {"name": "v2", "weight": 1}],
         "rollback": {"variant": "v2", "to": "v1", "errorPercent": 5}});
     add("canary: watched for a rollback", "canary", sticky(watched), to(5, "/"), true);
+    let many = 1_000_000;
     let limited = |requests| only("rateLimits", limits(10, requests));
-    add("rate-limit: passed", "rate-limit", limited(1_000_000), to(5, "/"), true);
+    add("rate-limit: passed", "rate-limit", limited(many), to(5, "/"), true);
     add("rate-limit: limited", "rate-limit", limited(1), to(5, "/"), false);
+    let quota = |kind: &str| {
+        let mut limits = limits(10, many);
+        for limit in limits.as_array_mut().into_iter().flatten().filter_map(Value::as_object_mut) {
+            limit.insert("quotaHeaders".into(), kind.into());
+        }
+        only("rateLimits", limits)
+    };
+    add("rate-limit: passed, quota headers of IETF", "rate-limit", quota("IETF"), to(5, "/"), true);
+    add("rate-limit: passed, quota headers of Draft03", "rate-limit", quota("Draft03"), to(5, "/"), true);
     add("egress-allowlist: allowed by a rule of 10", "egress-allowlist", only("egress", egress(10)), to(5, "/"), true);
-    let many = only("egress", egress(10_000));
-    add("egress-allowlist: allowed by a rule of 10,000", "egress-allowlist", many, to(5000, "/"), true);
+    let ten_thousand = only("egress", egress(10_000));
+    add("egress-allowlist: allowed by a rule of 10,000", "egress-allowlist", ten_thousand, to(5000, "/"), true);
     add("egress-allowlist: denied", "egress-allowlist", only("egress", egress(10)), to(500, "/"), false);
     // The suite, with all four sections at work.
-    let many = 1_000_000;
     add("suite, 10 rules: allowed", "suite", everything(10, many), to(5, "/index.html"), true);
     add("suite, 10 rules: denied", "suite", everything(10, many), to(100_000, "/"), false);
     add("suite, 10 rules: limited", "suite", everything(10, 1), to(5, "/index.html"), false);
