@@ -67,6 +67,7 @@ fn what_ships_with_this_repository_is_valid() {
             "envoy-configs/static.yaml",
             "envoy-configs/ecds/penstock.yaml",
             "envoy-configs/egress-gateway.yaml",
+            "envoy-configs/rate-limit.yaml",
         ],
         "",
     );
@@ -74,7 +75,8 @@ fn what_ships_with_this_repository_is_valid() {
         run.out,
         "envoy-configs/static.yaml (Envoy bootstrap): valid\n\
          envoy-configs/ecds/penstock.yaml (Envoy discovery file): valid\n\
-         envoy-configs/egress-gateway.yaml (Envoy bootstrap): valid\n"
+         envoy-configs/egress-gateway.yaml (Envoy bootstrap): valid\n\
+         envoy-configs/rate-limit.yaml (Envoy bootstrap): valid\n"
     );
 }
 

@@ -30,8 +30,8 @@ impl RateLimitService {
     /// Starts one that knows these domains, each in the service's own words. `None`, with a line about it, where
     /// `make setup` could not get its parts; an error where `CI` is set.
     pub fn start(domains: &[&str]) -> Result<Option<Self>> {
-        let tools = ["ratelimit", "redis-server"].map(|name| workspace::root().join(".tools/bin").join(name));
-        if let Some(missing) = tools.iter().find(|tool| !tool.is_file()) {
+        let tools = tools();
+        if let Some(missing) = missing() {
             ensure!(
                 std::env::var_os("CI").is_none(),
                 "there is no {}: run scripts/setup/ratelimit.sh",
@@ -42,6 +42,12 @@ impl RateLimitService {
         }
         let [ratelimit, redis] = tools;
         Self::run(&ratelimit, &redis, domains).map(Some)
+    }
+
+    /// Whether [`start`](Self::start) would find its parts.
+    #[must_use]
+    pub fn is_there() -> bool {
+        missing().is_none()
     }
 
     fn run(ratelimit: &Path, redis: &Path, domains: &[&str]) -> Result<Self> {
@@ -88,6 +94,12 @@ impl RateLimitService {
         Ok(RateLimitService { redis, service, grpc: address(grpc), _folder: folder })
     }
 
+    /// Where it listens for gRPC.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.grpc
+    }
+
     /// The cluster of Envoy that reaches it.
     pub fn cluster(&self, name: &str) -> Value {
         grpc_cluster(name, self.grpc)
@@ -120,6 +132,15 @@ impl Drop for RateLimitService {
         stop(&mut self.service);
         stop(&mut self.redis);
     }
+}
+
+/// The service, and what it counts in.
+fn tools() -> [PathBuf; 2] {
+    ["ratelimit", "redis-server"].map(|name| workspace::root().join(".tools/bin").join(name))
+}
+
+fn missing() -> Option<PathBuf> {
+    tools().into_iter().find(|tool| !tool.is_file())
 }
 
 /// A cluster of Envoy with one endpoint that speaks HTTP/2.

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use penstock_integration::http::{self, Protocol, Request};
-use penstock_integration::{Bootstrap, Envoy, Listener, Route, Upstream, workspace};
+use penstock_integration::{Bootstrap, Envoy, Listener, RateLimitService, Route, Upstream, workspace};
 use tempfile::TempDir;
 
 /// A file of `envoy-configs/` with each of these texts replaced; every one of them must be there.
@@ -142,6 +142,42 @@ fn eventually(mut holds: impl FnMut() -> Result<bool>) -> Result<()> {
         std::thread::sleep(std::time::Duration::from_millis(10));
     }
     anyhow::bail!("it did not come true in twenty seconds")
+}
+
+#[test]
+fn the_rate_limit_service_is_asked_for_what_the_shield_lets_pass() -> Result<()> {
+    let Some(service) = RateLimitService::start(&["domain: shop\ndescriptors: []\n"])? else { return Ok(()) };
+    let shop = Upstream::echo()?;
+    let module = workspace::module("rate-limit")?.display().to_string();
+    let port = |address: std::net::SocketAddr| format!("port_value: {}", address.port());
+    let yaml = read(
+        "rate-limit.yaml",
+        &[
+            ("port_value: 9901", "port_value: 0"),
+            ("address: 0.0.0.0, port_value: 10000", "address: 127.0.0.1, port_value: 0"),
+            ("/etc/penstock/rate-limit.wasm", &module),
+            ("port_value: 8080", &port(shop.address())),
+            ("port_value: 8081", &port(service.address())),
+            // A busy machine answers late, and nothing may come back during the test.
+            ("\"timeout\": \"20ms\"", "\"timeout\": \"5s\""),
+            ("\"requests\": 20, \"per\": \"1s\"", "\"requests\": 20, \"per\": \"24h\""),
+            ("\"requests\": 1000, \"per\": \"1h\"", "\"requests\": 15, \"per\": \"24h\""),
+        ],
+    )?;
+    validate(&yaml)?;
+    let mut envoy = Bootstrap::text(&yaml)?.start()?;
+    let mut statuses = Vec::new();
+    let request = Request::get("/").header("x-api-key", "k-1");
+    for protocol in Protocol::ALL.into_iter().cycle().take(60) {
+        let response = http::send(protocol, envoy.ingress()?, &request)?;
+        assert!(response.status == 429 || response.header("ratelimit").is_some(), "{response:?}");
+        statuses.push(response.status);
+    }
+    // The flood of 60 is 20 questions; the service lets 15 of them pass.
+    let passed = statuses.iter().filter(|&&status| status == 200).count();
+    assert_eq!((passed, shop.requests()), (15, 15), "{statuses:?}");
+    assert_eq!(envoy.admin().stat("cluster.ratelimit.upstream_rq_total")?, 20);
+    envoy.check_healthy()
 }
 
 #[test]

@@ -5,6 +5,7 @@ use anyhow::Result;
 use super::Section;
 use super::screen::Widths;
 use super::stage::{Stage, Step};
+use crate::RateLimitService;
 use crate::http::{self, Protocol, Request, Response};
 use crate::listener::{Listener, Route};
 
@@ -18,6 +19,12 @@ pub(super) const SECTION: Section = Section {
     try_it: &["-i -H 'x-user: you' {url}/", "-i -H 'x-pages: 2' {url}/export"],
     edit_it: "give `per-user` another `burst` and see that what was taken stays taken",
 };
+
+/// The service that counts for all proxies; none without its parts, which only `make setup` brings.
+pub(super) fn service() -> Result<Option<RateLimitService>> {
+    // The limits are the policy's: the service needs to know no more than the domain.
+    if RateLimitService::is_there() { RateLimitService::start(&["domain: demo\ndescriptors: []\n"]) } else { Ok(None) }
+}
 
 fn routes(listener: Listener) -> Listener {
     listener.route(Route::any().answers(200, "passed\n"))
@@ -46,13 +53,7 @@ fn walk(stage: &mut Stage) -> Result<()> {
     let widths = Widths { request: 36, answer: 24 };
     stage.screen.heads(widths);
     for (user, why) in [("anna", "a burst of 30 meets a limit of 20"), ("ben", "another key, another bucket")] {
-        let request = Request::get("/").header("x-user", user);
-        let mut passed = 0;
-        for protocol in Protocol::ALL.into_iter().cycle().take(30) {
-            let response = http::send(protocol, stage.address()?, &request)?;
-            passed += usize::from(response.status == 200);
-        }
-        let answer = format!("{passed} passed, {} refused", 30 - passed);
+        let answer = burst(stage, "/", user)?;
         stage.judge(widths, &format!("30 × GET / x-user: {user}"), &answer, "20 passed, 10 refused", why);
     }
 
@@ -66,5 +67,50 @@ fn walk(stage: &mut Stage) -> Result<()> {
             Step::new(export("dora", "1"), "200", "the refused request took nothing: one was left"),
             Step::new(Request::get("/").header("x-user", "carl"), "200", "carl's own limit is far away"),
         ],
-    )
+    )?;
+    for_all_proxies(stage)
+}
+
+/// The limit of global scope, with a local one as its shield.
+fn for_all_proxies(stage: &mut Stage) -> Result<()> {
+    stage.say(
+        "A limit for all proxies together is counted by envoyproxy/ratelimit and Redis; a local one shields them:",
+    );
+    let Some(service) = &stage.service else {
+        stage.say("(skipped: `make setup` brings the service)");
+        return Ok(());
+    };
+    let asked = || stage.envoy.admin().stat("cluster.ratelimit.upstream_rq_total");
+    // The first question waits for a connection.
+    burst(stage, "/shared", "dora")?;
+    let before = asked()?;
+    let awake = burst(stage, "/shared", "erin")?;
+    let asked = asked()? - before;
+    service.hang()?;
+    let hung = burst(stage, "/shared", "fred")?;
+    service.wake()?;
+
+    let widths = Widths { request: 36, answer: 24 };
+    stage.screen.heads(widths);
+    let label = |user: &str| format!("30 × GET /shared x-user: {user}");
+    stage.judge(widths, &label("erin"), &awake, "5 passed, 25 refused", "the service lets 5 pass");
+    stage.judge(widths, "", &format!("asked {asked} times"), "asked 10 times", "the shield refused 20 by itself");
+    stage.judge(
+        widths,
+        &label("fred"),
+        &hung,
+        "10 passed, 20 refused",
+        "the service hung: onFailure is Allow, the shield holds",
+    );
+    Ok(())
+}
+
+/// What came of thirty requests of a user.
+fn burst(stage: &Stage, path: &str, user: &str) -> Result<String> {
+    let request = Request::get(path).header("x-user", user);
+    let mut passed = 0;
+    for protocol in Protocol::ALL.into_iter().cycle().take(30) {
+        passed += usize::from(http::send(protocol, stage.address()?, &request)?.status == 200);
+    }
+    Ok(format!("{passed} passed, {} refused", 30 - passed))
 }

@@ -21,7 +21,7 @@ use anyhow::{Context, Result};
 
 use crate::http::Request;
 use crate::listener::Listener;
-use crate::{Bootstrap, WasmFilter, workspace};
+use crate::{Bootstrap, RateLimitService, WasmFilter, workspace};
 use stage::Stage;
 
 /// One part of the walk, on a listener of its own.
@@ -61,7 +61,8 @@ pub fn run(options: Options) -> Result<bool> {
         // The receiver lives as long as the demo.
         let _ = interrupt.send(());
     })?;
-    let mut stage = Stage::new(start()?, interrupted);
+    let service = limits::service()?;
+    let mut stage = Stage::new(start(service.as_ref())?, service, interrupted);
     stage.introduce()?;
     for (number, section) in SECTIONS.iter().enumerate() {
         stage.open(number + 1, section);
@@ -83,9 +84,13 @@ fn policy_file(section: &Section) -> PathBuf {
     folder().join(format!("{}.yaml", section.name))
 }
 
-fn start() -> Result<crate::Envoy> {
+/// Envoy with a listener for each section, and a cluster for the service that counts for all proxies, if there is one.
+fn start(service: Option<&RateLimitService>) -> Result<crate::Envoy> {
     fs::create_dir_all(folder()).context("cannot make target/demo")?;
     let mut bootstrap = Bootstrap::new()?.stats_tags()?;
+    if let Some(service) = service {
+        bootstrap = bootstrap.any_cluster(service.cluster("ratelimit"));
+    }
     for section in &SECTIONS {
         fs::write(policy_file(section), section.policy)?;
         let filter = WasmFilter::new("suite", json::of_yaml(section.policy)?)?.named(section.name);

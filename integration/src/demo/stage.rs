@@ -9,12 +9,14 @@ use super::screen::{Screen, Style, Widths, width};
 use super::{Section, json};
 use crate::discovery::Reload;
 use crate::http::{self, Protocol, Request, Response};
-use crate::{Envoy, workspace};
+use crate::{Envoy, RateLimitService, workspace};
 
 /// The running Envoy and what has been shown so far.
 pub(super) struct Stage {
     pub(super) envoy: Envoy,
     pub(super) screen: Screen,
+    /// What the limits of global scope ask, where `make setup` has brought it.
+    pub(super) service: Option<RateLimitService>,
     pub(super) interrupted: Receiver<()>,
     section: &'static str,
     shown: usize,
@@ -58,8 +60,8 @@ impl Step {
 }
 
 impl Stage {
-    pub(super) fn new(envoy: Envoy, interrupted: Receiver<()>) -> Self {
-        Stage { envoy, screen: Screen::new(), interrupted, section: "", shown: 0, wrong: 0 }
+    pub(super) fn new(envoy: Envoy, service: Option<RateLimitService>, interrupted: Receiver<()>) -> Self {
+        Stage { envoy, screen: Screen::new(), service, interrupted, section: "", shown: 0, wrong: 0 }
     }
 
     /// Says what is running.
