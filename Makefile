@@ -63,7 +63,7 @@ soak: setup build ## Produce every fault of docs/faults.md, and half an hour of 
 	@scripts/soak.sh
 
 soak-limits: setup-run build ## Run the rate limits under load for SOAK_SECONDS (default 900: some ten million keys)
-	@SOAK_SECONDS=$${SOAK_SECONDS:-900} cargo test --package penstock-integration --locked --test limits -- --nocapture --test-threads 1 overload memory
+	@SOAK_SECONDS=$${SOAK_SECONDS:-900} cargo test --package penstock-integration --locked --test limits -- --nocapture --test-threads 1 overload keys
 
 bench: setup-run setup-bench ## Compare what the filters cost in a real Envoy; WRITE=1 writes docs/performance.md
 	@scripts/bench.sh
