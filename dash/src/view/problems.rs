@@ -193,10 +193,10 @@ fn egress(seen: &Seen<'_>, at: f64, problems: &mut Vec<Problem>) {
             continue;
         };
         if days < 0.0 {
-            let text = format!("Egress: rule {name}{owner} expired {:.0} days ago", -days);
+            let text = format!("Egress: rule {name}{owner} expired {}", whole_days(-days, "", " ago"));
             problems.push(problem(Severity::Warning, "expired", "egress", name, text));
         } else if days < EXPIRY_DAYS {
-            let text = format!("Egress: rule {name}{owner} ends in {days:.0} days");
+            let text = format!("Egress: rule {name}{owner} ends {}", whole_days(days, "in ", ""));
             problems.push(problem(Severity::Warning, "expirySoon", "egress", name, text));
         }
     }
@@ -260,5 +260,27 @@ fn limits(seen: &Seen<'_>, problems: &mut Vec<Problem>) {
             );
             problems.push(problem(Severity::Warning, "limitNearlyFull", "rateLimits", name, text));
         }
+    }
+}
+
+/// Days that have passed in whole, as everywhere on the page: `today`, `in 1 day`, `3 days ago`.
+fn whole_days(days: f64, before: &str, after: &str) -> String {
+    match days.floor() {
+        0.0 => "today".to_owned(),
+        1.0 => format!("{before}1 day{after}"),
+        days => format!("{before}{days:.0} days{after}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn days_are_told_in_whole() {
+        assert_eq!(whole_days(0.9, "in ", ""), "today");
+        assert_eq!(whole_days(1.9, "in ", ""), "in 1 day");
+        assert_eq!(whole_days(2.6, "in ", ""), "in 2 days");
+        assert_eq!(whole_days(3.0, "", " ago"), "3 days ago");
     }
 }
