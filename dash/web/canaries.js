@@ -53,7 +53,8 @@ function updateVariant(row, variant) {
   row.requests.set(variant);
   const failing = variant.errorsPerSecond > 0;
   const share = variant.perSecond > 0 ? Math.min(1, variant.errorsPerSecond / variant.perSecond) : null;
-  if (variant.errorsPerSecond == null) row.errors.set('note', NONE);
+  // Whom nobody asks makes no errors, and that says nothing good of it.
+  if (variant.errorsPerSecond == null || (!failing && !(variant.perSecond > 0))) row.errors.set('note', NONE);
   else row.errors.set(failing ? (share >= 0.05 ? 'error' : 'warning') : 'ok', failing ? `${rateText(variant.errorsPerSecond)}${share == null ? '' : ` (${percent(share)})`}` : 'none');
   setText(row.total, count(variant.total));
   setAttribute(row.node, 'data-state', variant.breaker === 'open' ? 'error' : null);

@@ -36,6 +36,7 @@ impl Site {
         let cluster = Cluster::knowing(&["gateway-api", "envoy-gateway"])?;
         let registry = Registry::start(&Access::Open)?;
         let gateway = EnvoyGateway::start(&cluster, &registry.docker_config()?)?;
+        observe(&cluster)?;
         cluster.namespace("shop", &[])?;
         let mut upstreams = Vec::new();
         let service_port = free_port()?;
@@ -132,6 +133,17 @@ impl Site {
     }
 }
 
+/// The log format and the stats tags that ship, for all Gateways.
+fn observe(cluster: &Cluster) -> Result<()> {
+    let path = workspace::root().join("envoy-configs/gateway/observability").display().to_string();
+    let text = cluster.kubectl(["kustomize", &path])?;
+    let (from, to) = ("\nspec:\n", "\nspec:\n  routingType: Service\n");
+    ensure!(text.contains(from), "{text}");
+    cluster.apply(&text.replace(from, to))?;
+    let class = r#"{"spec": {"parametersRef": {"name": "penstock"}}}"#;
+    cluster.kubectl(["patch", "gatewayclass", "eg", "--type=merge", "--patch", class]).map(drop)
+}
+
 fn push(registry: &Registry, module: &str, name: &str) -> Result<()> {
     let to = format!("{}/penstock/{name}", registry.address());
     let output = with_hosts(&hosts(registry.folder())?, &workspace::dist().join("penstock"))
@@ -154,7 +166,8 @@ fn is_from(upstream: &str, response: &Response) -> bool {
 #[ignore = "needs `make control-planes`; `make e2e` runs it"]
 fn envoy_gateway_runs_the_suite_from_a_registry_and_survives_what_operators_do() -> Result<()> {
     let site = Site::start()?;
-    site.apply("image", &[])?;
+    let told = ("    config:\n", "    config:\n      settings: {filterState: true}\n");
+    site.apply("image", &[told])?;
     site.wait_for_condition("Accepted True")?;
     let mut proxy = site.gateway.proxy(&site.cluster, "shop", "shop", site.port)?;
 
@@ -180,6 +193,14 @@ fn envoy_gateway_runs_the_suite_from_a_registry_and_survives_what_operators_do()
     ensure!(matches!(&refused, Some(Ok(response)) if response.status == 429), "no limit: {refused:?}");
     // A host that no route has never meets the filter, because a filter is enabled by a route.
     ensure!(site.ask(&shop("/").at("other.example.com"))?.status == 404);
+
+    eprintln!("- counters have labels");
+    eventually("counters", || {
+        let page = proxy.admin().get("/stats/prometheus?filter=penstock")?;
+        let limit = page.lines().find(|line| line.starts_with("penstock_rateLimits{")).context("no limit")?;
+        ensure!(limit.contains("penstock_rule=\"per-user\"") && limit.contains("penstock_outcome="), "{limit}");
+        Ok(())
+    })?;
 
     eprintln!("- the NetworkPolicy selects the Pods that Envoy Gateway deploys");
     site.the_network_policy_selects_the_gateway()?;
@@ -227,6 +248,16 @@ fn envoy_gateway_runs_the_suite_from_a_registry_and_survives_what_operators_do()
     let (took, failed) = (started.elapsed(), tally.failures.len());
     eprintln!("  {} requests in {took:?}, {failed} failed, {told} connections told to go away", tally.good);
     ensure!(tally.failures.is_empty() && tally.good >= 500, "{tally:?}");
+
+    eprintln!("- the access log says what decided");
+    eventually("a line", || {
+        let lines = proxy.access_log();
+        let line = lines.iter().find(|line| line["penstockRoute"] == "beta").context("none about beta")?;
+        ensure!(line["penstockRule"] == "routes/beta-users" && line["status"] == 200, "{line}");
+        let line = lines.iter().find(|line| line["status"] == 429).context("none of a limit")?;
+        ensure!(line["details"] == "penstock_rateLimits_limited", "{line}");
+        Ok(())
+    })?;
 
     eprintln!("- from a registry that wants tokens");
     let tokens = Tokens::start()?;

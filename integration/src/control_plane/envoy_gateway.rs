@@ -144,6 +144,11 @@ impl GatewayProxy {
         self.process.log()
     }
 
+    /// The lines of its access log, which Envoy writes every ten seconds.
+    pub fn access_log(&self) -> Vec<Value> {
+        self.process.access_log()
+    }
+
     /// Waits until it has logged this.
     pub fn wait_for_log(&mut self, text: &str) -> Result<()> {
         self.process.wait_for_log(text)

@@ -5,13 +5,14 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
-use serde_json::json;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::cluster::Cluster;
 use super::process::{Process, eventually, free_port, tool};
 use super::tokens;
 use crate::admin::Admin;
+use crate::demo::json as yaml;
 use crate::http::{self, Protocol, Request};
 use crate::workspace;
 
@@ -39,7 +40,7 @@ impl Istio {
         // It elects leaders there.
         cluster.namespace("istio-system", &[])?;
         let mesh = folder.path().join("mesh.yaml");
-        fs::write(&mesh, MESH)?;
+        fs::write(&mesh, format!("{MESH}extensionProviders: {}\n", shipped_providers()?))?;
         let [port, plain, http, monitoring] = [free_port()?, free_port()?, free_port()?, free_port()?];
         let mut process = Process::start("pilot-discovery", folder.path(), |command| {
             command.arg("discovery").arg("--kubeconfig").arg(cluster.kubeconfig()).arg("--meshConfig").arg(&mesh).args(
@@ -79,6 +80,13 @@ impl Istio {
     pub fn metrics(&self) -> Result<String> {
         Ok(http::send(Protocol::Http1, self.monitoring, &Request::get("/metrics"))?.text())
     }
+}
+
+/// The log formats of `observability/istio-mesh.yaml`, in JSON. A `Telemetry` turns them on.
+fn shipped_providers() -> Result<Value> {
+    let text = fs::read_to_string(workspace::root().join("observability/istio-mesh.yaml"))?;
+    let operator: Value = serde_json::from_str(&yaml::of_yaml(&text)?)?;
+    operator.pointer("/spec/meshConfig/extensionProviders").cloned().context("no extensionProviders")
 }
 
 /// What a proxy is for.
@@ -243,6 +251,11 @@ impl Proxy {
     /// Envoy's admin interface.
     pub fn admin(&self) -> &Admin {
         &self.admin
+    }
+
+    /// The lines of its access log, which Envoy writes every ten seconds.
+    pub fn access_log(&self) -> Vec<Value> {
+        self.process.access_log()
     }
 
     /// What agent and Envoy have logged.

@@ -11,6 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
 
 use crate::workspace;
 
@@ -36,7 +37,12 @@ impl Process {
     /// Starts any program under a name of its own.
     pub fn start_binary(name: &str, binary: &Path, folder: &Path, prepare: impl FnOnce(&mut Command)) -> Result<Self> {
         let log = folder.join(format!("{name}.log"));
-        let file = File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
+        // Programs that open /dev/stdout write at places of their own, unless all of them append.
+        let file = File::options()
+            .create(true)
+            .append(true)
+            .open(&log)
+            .with_context(|| format!("cannot write {}", log.display()))?;
         // A test that is killed cannot stop its children; the kernel can.
         let mut command = match on_path("setpriv") {
             Some(setpriv) => {
@@ -70,6 +76,11 @@ impl Process {
     /// What it has written so far.
     pub fn log(&self) -> String {
         fs::read(&self.log).map(|log| String::from_utf8_lossy(&log).into_owned()).unwrap_or_default()
+    }
+
+    /// The lines in JSON among what it has written: an access log on `/dev/stdout`.
+    pub fn access_log(&self) -> Vec<Value> {
+        self.log().lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
     }
 
     /// The process's id.

@@ -4,7 +4,7 @@
 use std::fs;
 use std::time::Instant;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use penstock_integration::control_plane::{Access, Pod, Role, Tokens, eventually, free_port};
 use penstock_integration::http::{Request, Response};
 use penstock_integration::{Traffic, workspace};
@@ -63,6 +63,7 @@ fn the_policy_of_the_manifest_decides(mesh: &Mesh) -> Result<()> {
 fn the_ingress_gateway_runs_the_suite_from_a_registry_and_survives_what_operators_do() -> Result<()> {
     let mesh = Mesh::start(&Access::Open)?;
     mesh.cluster.apply(&mesh.kustomization("overlays/wasm-plugin", &[])?)?;
+    mesh.cluster.apply_kustomization(&workspace::root().join("istio/observability"))?;
     let mut proxy = mesh.gateway("ingress-1")?;
     proxy.wait_for_listener(mesh.port)?;
 
@@ -133,7 +134,16 @@ fn the_ingress_gateway_runs_the_suite_from_a_registry_and_survives_what_operator
     let tally = traffic.stop()?;
     eprintln!("  {} requests in {:?}, {} failed", tally.good, started.elapsed(), tally.failures.len());
     ensure!(tally.failures.is_empty() && tally.good >= 600, "{tally:?}");
-    Ok(())
+
+    eprintln!("- the access log says what decided");
+    eventually("a line", || {
+        let lines = proxy.access_log();
+        let line = lines.iter().find(|line| line["penstockRoute"] == "beta").context("none about beta")?;
+        ensure!(line["authority"] == "shop.example.com" && line["status"] == 200, "{line}");
+        let line = lines.iter().find(|line| line["status"] == 429).context("none of a limit")?;
+        ensure!(line["details"] == "penstock_rateLimits_limited", "{line}");
+        Ok(())
+    })
 }
 
 #[test]
