@@ -17,7 +17,7 @@ pub(super) const SECTION: Section = Section {
     routes,
     walk,
     visit,
-    try_it: &["-i -H 'host: api.stripe.com:80' {url}/v1/charges", "-i -H 'host: evil.test' {url}/"],
+    try_it: &["-H 'host: api.stripe.com:80' {url}/v1/charges", "-H 'host: evil.test' {url}/"],
     edit_it: "set `mode: Audit` and see what passes then, and what is in the log",
 };
 

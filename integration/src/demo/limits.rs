@@ -16,7 +16,7 @@ pub(super) const SECTION: Section = Section {
     routes,
     walk,
     visit,
-    try_it: &["-i -H 'x-user: you' {url}/", "-i -H 'x-pages: 2' {url}/export"],
+    try_it: &["-H 'x-user: you' {url}/", "-H 'x-pages: 2' {url}/export"],
     edit_it: "give `per-user` another `burst` and see that what was taken stays taken",
 };
 
