@@ -171,6 +171,7 @@ fn every_panel_has_data_and_every_rule_its_metrics_in_a_real_prometheus() -> Res
         (r#"penstock_egress{penstock_rule="shop",penstock_outcome="allowed"} > 0"#, None),
         (r#"penstock_egressReasons{penstock_rule="hostNotAllowed",penstock_outcome="denied"} > 0"#, None),
         (r#"penstock_host{penstock_rule="configuration",penstock_outcome="refused"} > 0"#, None),
+        (r#"penstock_decision_nanoseconds_count{penstock_rule="penstock"} > 0"#, None),
         (r#"penstock_slots_used{penstock_rule="per-user"}"#, Some(2.0)),
         (r#"penstock_slots_capacity{penstock_rule="per-user"}"#, Some(64.0)),
         (r#"penstock_shares{penstock_rule="reviews",penstock_variant="v2"}"#, Some(250.0)),

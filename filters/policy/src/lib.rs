@@ -46,7 +46,7 @@ pub use decision::{Action, Counts, Decision, HeaderOp, HeaderOps, Response, Resp
 pub use document::{Problem, Problems};
 pub use environment::{Environment, StoreConflict, Timestamp, Version};
 pub use gauges::{Gauges, text_hash};
-pub use metrics::{Metric, Metrics};
+pub use metrics::{Metric, Metrics, latency_name};
 pub use module::{Module, Runs};
 pub use policy::{Policy, check};
 pub use request::{Header, Request, Scratch};

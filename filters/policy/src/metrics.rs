@@ -42,6 +42,11 @@ pub(crate) fn name(parts: &[&str]) -> Box<str> {
     name.into()
 }
 
+/// The histogram of the decision times of the plugin `plugin`, in nanoseconds: `penstock.decision.<plugin>.nanoseconds`.
+pub fn latency_name(plugin: &str) -> Box<str> {
+    name(&["decision", plugin, "nanoseconds"])
+}
+
 /// Every counter of a policy.
 #[derive(Debug, Default)]
 pub struct Metrics {

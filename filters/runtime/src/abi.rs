@@ -81,6 +81,8 @@ pub(crate) const DOWNSTREAM: u32 = 2;
 pub(crate) const COUNTER: u32 = 0;
 /// A metric that is what it was last set to.
 pub(crate) const GAUGE: u32 = 1;
+/// A metric of which the host keeps the distribution.
+pub(crate) const HISTOGRAM: u32 = 2;
 /// "No gRPC status": the host derives one from the HTTP status when the request is gRPC.
 pub(crate) const NO_GRPC_STATUS: u32 = u32::MAX;
 
@@ -183,7 +185,7 @@ host_functions! { "env":
     fn proxy_define_metric(kind: u32, name: *const u8, name_size: usize, id: *mut u32);
     /// Asks for `proxy_on_tick` every so many milliseconds, for the plugin being configured.
     fn proxy_set_tick_period_milliseconds(period: u32);
-    /// Sets a gauge.
+    /// Sets a gauge, or adds a value to a histogram.
     fn proxy_record_metric(id: u32, value: u64);
     /// Adds to a metric.
     fn proxy_increment_metric(id: u32, by: i64);

@@ -11,17 +11,17 @@ use crate::host::{self, HostEnvironment};
 /// So many problems are printed; a document with more was not written by hand.
 const MOST_LINES: usize = 50;
 
-/// Reads and compiles the configuration of the plugin that is being configured; its gauges come with it. `None`: refused,
-/// which `penstock.host.configuration.refused` counts, and the log says why.
-pub(crate) fn load<M: Runs>(size: usize) -> Option<(Policy<M>, Board)> {
-    let loaded = read(size);
+/// Reads and compiles the configuration of the plugin that is being configured, whose name is `plugin`; its gauges come
+/// with it. `None`: refused, which `penstock.host.configuration.refused` counts, and the log says why.
+pub(crate) fn load<M: Runs>(plugin: &str, size: usize) -> Option<(Policy<M>, Board)> {
+    let loaded = read(plugin, size);
     if loaded.is_none() {
         host::count_rare("penstock.host.configuration.refused");
     }
     loaded
 }
 
-fn read<M: Runs>(size: usize) -> Option<(Policy<M>, Board)> {
+fn read<M: Runs>(plugin: &str, size: usize) -> Option<(Policy<M>, Board)> {
     let refuse = |why: &dyn Display| {
         host::log(LogLevel::Error, &format!("penstock {}: configuration refused: {why}", M::MODULE.name()));
     };
@@ -42,7 +42,7 @@ fn read<M: Runs>(size: usize) -> Option<(Policy<M>, Board)> {
                 refuse(&format_args!("the host does not keep the limits' state ({status})"));
                 return None;
             }
-            let board = Board::new(&policy, text_hash(&configuration), &instance);
+            let board = Board::new(&policy, plugin, text_hash(&configuration), &instance);
             Some((policy, board))
         }
         Err(problems) => {
@@ -68,7 +68,7 @@ mod tests {
     fn configure(configuration: &str) -> (bool, Vec<String>) {
         fake_host::reset();
         with(|host| host.configuration = configuration.into());
-        let loaded = load::<HeaderRouting>(configuration.len()).is_some();
+        let loaded = load::<HeaderRouting>("p", configuration.len()).is_some();
         (loaded, with(|host| host.log.drain(..).map(|(level, line)| format!("{level} {line}")).collect()))
     }
 
@@ -120,7 +120,7 @@ mod tests {
                 host.configuration = LIMITS.into();
                 host.broken.push((function, 10));
             });
-            assert!(load::<penstock_policy::module::RateLimit>(LIMITS.len()).is_none(), "{function}");
+            assert!(load::<penstock_policy::module::RateLimit>("p", LIMITS.len()).is_none(), "{function}");
             with(|host| assert!(host.log[0].1.contains("state (INTERNAL_FAILURE)"), "{:?}", host.log));
         }
     }
@@ -129,7 +129,7 @@ mod tests {
     fn a_configuration_that_arrives_short_is_refused() {
         fake_host::reset();
         with(|host| host.configuration = b"{}".to_vec());
-        assert!(load::<HeaderRouting>(3).is_none());
+        assert!(load::<HeaderRouting>("p", 3).is_none());
         with(|host| assert!(host.log[0].1.ends_with("the host announced 3 bytes and hands over 2")));
     }
 }

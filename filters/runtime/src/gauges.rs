@@ -13,10 +13,8 @@ pub(crate) struct Board {
 }
 
 impl Board {
-    /// For the plugin that is being configured with a text of the hash `hash`.
-    pub(crate) fn new<M: Runs>(policy: &Policy<M>, hash: u64, instance: &[u8]) -> Board {
-        let plugin = host::plugin_name();
-        let plugin = plugin.as_deref().unwrap_or(M::MODULE.name());
+    /// For the plugin of this name, which is being configured with a text of the hash `hash`.
+    pub(crate) fn new<M: Runs>(policy: &Policy<M>, plugin: &str, hash: u64, instance: &[u8]) -> Board {
         Board { gauges: Gauges::new(policy, plugin, hash, instance, &mut HostEnvironment::default()), written: vec![] }
     }
 

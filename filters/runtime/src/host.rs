@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use penstock_policy::egress::IdentitySource;
-use penstock_policy::{Environment, HeaderOp, StoreConflict, Timestamp, Version};
+use penstock_policy::{Environment, HeaderOp, Runs, StoreConflict, Timestamp, Version};
 
 use crate::abi::{self, LogLevel, Status};
 use crate::memory::{self, HostBuffer};
@@ -184,7 +184,12 @@ pub(crate) fn define_gauge(name: &str) -> Result<u32, Status> {
     define(abi::GAUGE, name)
 }
 
-/// Sets a gauge.
+/// The host's number of the histogram `name`, which comes into being when it is new.
+pub(crate) fn define_histogram(name: &str) -> Result<u32, Status> {
+    define(abi::HISTOGRAM, name)
+}
+
+/// Sets a gauge, or adds a value to a histogram.
 pub(crate) fn record(id: u32, value: u64) -> Result<(), Status> {
     // SAFETY: takes no memory.
     Status::check(unsafe { abi::proxy_record_metric(id, value) })
@@ -224,10 +229,15 @@ pub(crate) fn lowest_log_level() -> u32 {
 
 /// The wall clock in whole seconds, for what needs no better; 0 on a host without one.
 pub(crate) fn seconds() -> u64 {
+    nanoseconds().unwrap_or(0) / 1_000_000_000
+}
+
+/// The wall clock in nanoseconds.
+pub(crate) fn nanoseconds() -> Option<u64> {
     let mut time = 0;
     // SAFETY: `time` lives through the call.
-    let _ = unsafe { abi::proxy_get_current_time_nanoseconds(&raw mut time) };
-    time / 1_000_000_000
+    Status::check(unsafe { abi::proxy_get_current_time_nanoseconds(&raw mut time) }).ok()?;
+    Some(time)
 }
 
 /// The address that the client of the current connection connected to.
@@ -265,9 +275,10 @@ pub(crate) fn instance() -> Vec<u8> {
     instance
 }
 
-/// The name of the plugin that is being configured, else its root id; `None`: the configuration gives it neither.
-pub(crate) fn plugin_name() -> Option<String> {
-    ["plugin_name", "plugin_root_id"].into_iter().find_map(|path| String::from_utf8(property(path)?.to_vec()).ok())
+/// The name of the plugin that is being configured, else its root id, else the module's.
+pub(crate) fn plugin_name<M: Runs>() -> String {
+    let given = |path| String::from_utf8(property(path)?.to_vec()).ok();
+    ["plugin_name", "plugin_root_id"].into_iter().find_map(given).unwrap_or_else(|| M::MODULE.name().to_owned())
 }
 
 /// Where the header-routing module says who wrote the route header, for the canary module behind it.

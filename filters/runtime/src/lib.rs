@@ -17,6 +17,7 @@ pub mod filter;
 mod gauges;
 mod headers;
 mod host;
+mod latency;
 mod later;
 mod memory;
 mod question;

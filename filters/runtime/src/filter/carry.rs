@@ -18,6 +18,10 @@ impl<M: Runs> Vm<M> {
     /// Decides a request whose headers are there.
     pub(super) fn carry(&self, stream: u32) -> Result<Flow, Failure> {
         let plugin = self.plugin_of(stream).ok_or(Failure::NoPolicy)?;
+        plugin.latency.of(|| self.decide(stream, &plugin))
+    }
+
+    fn decide(&self, stream: u32, plugin: &Plugin<M>) -> Result<Flow, Failure> {
         let map = host::request_headers().map_err(Failure::Unreadable)?;
         let pending = {
             let parsed = headers::parse(&map)?;
@@ -29,7 +33,7 @@ impl<M: Runs> Vm<M> {
             let mut environment = HostEnvironment::default();
             let mut decision = plugin.policy.decide(&request, &mut environment);
             let Some(pending) = decision.pending.take() else {
-                return self.execute(stream, &plugin, &request, &decision, environment);
+                return self.execute(stream, plugin, &request, &decision, environment);
             };
             if let Some(status) = environment.failure() {
                 return Err(Failure::Environment(status));
@@ -37,7 +41,7 @@ impl<M: Runs> Vm<M> {
             plugin.count(&decision.counts);
             pending
         };
-        self.ask(stream, &plugin, map, pending)
+        self.ask(stream, plugin, map, pending)
     }
 
     pub(super) fn plugin_of(&self, stream: u32) -> Option<Rc<Plugin<M>>> {

@@ -13,6 +13,7 @@ use crate::abi::{Flow, LogLevel};
 use crate::counters::Counters;
 use crate::failure::Failure;
 use crate::gauges::Board;
+use crate::latency::Latency;
 use crate::later::Later;
 use crate::question::Waiting;
 use crate::{configuration, counters, egress, host};
@@ -83,6 +84,7 @@ struct Plugin<M: Runs> {
     counters: RefCell<Counters>,
     board: RefCell<Board>,
     expiry: egress::Expiry,
+    latency: Latency,
 }
 
 impl<M: Runs> Plugin<M> {
@@ -198,14 +200,15 @@ impl<M: Runs> Vm<M> {
 
     /// The plugin gets its configuration. `false` refuses it, and the host keeps the old one.
     pub fn configure(&self, plugin: u32, size: usize) -> bool {
-        let Some((policy, board)) = configuration::load(size) else { return false };
+        let name = host::plugin_name::<M>();
+        let Some((policy, board)) = configuration::load(&name, size) else { return false };
         let counters = Counters::new(policy.metrics());
         if host::tick_every(counters::PERIOD).is_err() {
             host::log(LogLevel::Error, "penstock: the host has no timer: metrics are only written when a policy ends");
         }
         let expiry = if policy.egress().is_some() { egress::Expiry::new() } else { egress::Expiry::default() };
-        let configured =
-            Rc::new(Plugin { policy, counters: RefCell::new(counters), board: RefCell::new(board), expiry });
+        let (counters, board) = (RefCell::new(counters), RefCell::new(board));
+        let configured = Rc::new(Plugin { policy, counters, board, expiry, latency: Latency::new(&name) });
         configured.look_up();
         // The old one is dropped outside of `state`.
         let replaced = self.state(|state| state.set_plugin(plugin, configured));
@@ -218,6 +221,7 @@ impl<M: Runs> Vm<M> {
             plugin.flush();
             plugin.look_at_gauges();
             plugin.look_up();
+            plugin.latency.tick();
         }
     }
 
@@ -245,8 +249,8 @@ impl<M: Runs> Vm<M> {
         #[cfg(feature = "trap")]
         crate::trap::on_connection();
         let plugin = self.plugin_of(stream);
-        match plugin.as_ref().and_then(|plugin| plugin.policy.egress()) {
-            Some(egress) => egress::connection(egress, |counts| plugin.iter().for_each(|plugin| plugin.count(counts))),
+        match plugin.as_ref().and_then(|plugin| Some((plugin, plugin.policy.egress()?))) {
+            Some((plugin, egress)) => plugin.latency.of(|| egress::connection(egress, |counts| plugin.count(counts))),
             None => {
                 host::log(LogLevel::Error, "penstock: no egress policy for a connection: closed");
                 host::close_connection();

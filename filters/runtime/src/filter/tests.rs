@@ -72,9 +72,11 @@ fn refused(name: &str, message: &str) -> Option<Sent> {
     })
 }
 
-/// The host's metrics, but for the gauges that every policy has.
+/// The host's counters: its metrics but for the gauges and the histogram that every policy has.
 fn counted() -> Vec<(String, i64)> {
-    let is_gauge = |name: &str| ["penstock.policy.", "penstock.slots."].iter().any(|gauge| name.starts_with(gauge));
+    let is_gauge = |name: &str| {
+        ["penstock.policy.", "penstock.slots.", "penstock.decision."].iter().any(|gauge| name.starts_with(gauge))
+    };
     with(|host| host.metrics.iter().filter(|(name, _)| !is_gauge(name)).cloned().collect())
 }
 
@@ -124,6 +126,22 @@ fn gauges_are_written_when_they_change_by_one_worker() {
     with(|host| host.broken.clear());
     vm().tick(8);
     assert_eq!(gauge("penstock.policy.edge.generation"), Some(2));
+}
+
+#[test]
+fn the_first_request_of_each_second_is_timed() {
+    fresh();
+    with(|host| host.properties.push(("plugin_name", b"edge".to_vec())));
+    assert!(configured(PLUGIN, POLICY));
+    let is_timed = || with(|host| host.metrics.iter().any(|(name, _)| name == "penstock.decision.edge.nanoseconds"));
+    request(PLUGIN, &[]);
+    assert!(!is_timed());
+    vm().tick(PLUGIN);
+    assert_eq!(request(PLUGIN, &[("x-user-group", "beta")]), Flow::Continue);
+    assert_eq!(route(), ["beta"]);
+    assert!(is_timed());
+    request(PLUGIN, &[]);
+    with(|host| assert_eq!(host.calls, ["proxy_get_header_map_pairs"]));
 }
 
 #[test]
