@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use smallvec::SmallVec;
 
-use super::Verdict;
+use super::claim::Verdict;
 use super::document::{GlobalDocument, OnFailure, Quota};
 use super::key::{Fingerprint, KeyPart, Value};
 use super::service::{self, Descriptor, OK, OVER_LIMIT, RateLimitResponse, put_bytes};

@@ -10,45 +10,40 @@
 //! limits have let the request pass and have taken from their buckets. When it refuses, those give back what they took,
 //! but for a limit that stands in front of the service: one with the same key counts what the service is asked.
 
+mod claim;
 mod cost;
 mod document;
 #[cfg(feature = "explain")]
 mod explain;
 mod global;
 mod key;
+mod limit;
 mod quota;
 mod rate;
 mod service;
 mod set;
+mod settle;
 mod table;
-
-use std::borrow::Cow;
 
 use smallvec::SmallVec;
 
-use crate::decision::{Action, Decision, HeaderOp, Response, ResponseHeaders, Section};
+use crate::decision::{Action, Decision, HeaderOp};
 use crate::document::Named;
 use crate::environment::{Environment, Timestamp};
 use crate::matching::{Index, RequestMatch};
-use crate::metrics::{Metric, Metrics};
+use crate::metrics::Metrics;
 use crate::request::Request;
-use cost::CostRule;
-pub(crate) use document::Scope;
+use claim::{Claim, Verdict, take_all};
 pub use document::{LimitDocument, Mode, OnMissingKey, QuotaHeaders};
-use document::{OnFailure, RefusalDocument};
-use global::{Ask, Global, Held, Left, Service};
 pub use global::{Failure, Pending, Question, Reply};
+use global::{Held, Service};
 pub use key::KeyPart;
-use key::{Fingerprint, KeyHasher, Salt};
-use quota::Quota;
-use rate::{Debt, Rate};
-use table::{Seen, Table};
+use key::{KeyHasher, Salt};
+use limit::{Limit, Outcome};
+use settle::{Voice, settle};
+use table::Table;
 #[cfg(feature = "schema")]
-pub(crate) use {document::GlobalDocument, key::SourceAddressPart};
-
-/// A write is tried again this often when others keep writing the same set. Each conflict is another worker's progress,
-/// so this many in a row mean a broken host; the request is refused then.
-const MOST_TRIES: u32 = 1000;
+pub(crate) use {document::GlobalDocument, document::Scope, key::SourceAddressPart};
 
 /// The section, ready to decide.
 #[derive(Debug)]
@@ -65,85 +60,6 @@ pub struct RateLimits {
     salt: Salt,
 }
 
-/// One limit, ready to apply.
-#[derive(Debug)]
-struct Limit {
-    /// Its place in the document.
-    number: u32,
-    name: Box<str>,
-    key: Box<[KeyPart]>,
-    on_missing_key: OnMissingKey,
-    rate: Rate,
-    cost: CostRule,
-    mode: Mode,
-    capacity: u32,
-    /// Not used in global scope.
-    table: Table,
-    /// `None`: local scope.
-    global: Option<Global>,
-    refusal: Refusal,
-    quota: Quota,
-    /// The counters of [`Outcome`], in its order.
-    counters: Metric,
-}
-
-/// What a limit counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Outcome {
-    /// The request passed this limit, and all others.
-    Passed,
-    /// Refused for want of quota.
-    Limited,
-    /// Would have been, but for `mode: Shadow`.
-    WouldLimit,
-    /// Refused, or would have been, because it has no key.
-    MissingKey,
-    /// The cost header said something that is no cost.
-    BadCost,
-    /// The key's set was full of busy keys: it used the overflow bucket.
-    Overfull,
-    /// A write was lost to another worker and made again.
-    Retried,
-    /// The rate-limit service could not be asked, or gave no answer that is one.
-    Error,
-    /// It did not answer in time.
-    Timeout,
-}
-
-impl Outcome {
-    const NAMES: [&str; 9] =
-        ["passed", "limited", "wouldLimit", "missingKey", "badCost", "overfull", "retried", "error", "timeout"];
-}
-
-#[derive(Debug)]
-struct Refusal {
-    status: u16,
-    body: Box<str>,
-    headers: Box<[(Box<str>, Box<str>)]>,
-}
-
-/// One limit's part in a decision.
-struct Claim<'a> {
-    limit: &'a Limit,
-    key: Fingerprint,
-    cost: u32,
-    seen: Seen,
-    /// Whether the key found no slot and uses the overflow bucket.
-    shared: bool,
-    /// The bucket before the request; after it, once that is taken.
-    debt: Debt,
-    verdict: Verdict,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Verdict {
-    Passes,
-    /// Refused; would pass in so many nanoseconds.
-    Wait(u64),
-    /// The service has not said; the limit's `onFailure` counts.
-    Failed(Failure),
-}
-
 /// What came of the section.
 #[derive(Debug)]
 pub enum Step {
@@ -153,199 +69,6 @@ pub enum Step {
     Refused,
     /// A service must be asked first.
     Pending(Box<Pending>),
-}
-
-impl<'a> Claim<'a> {
-    /// Decides by what was seen.
-    fn judge(limit: &'a Limit, key: Fingerprint, cost: u32, seen: Seen) -> Claim<'a> {
-        let bucket = seen.set.bucket(key.print);
-        let verdict = match limit.rate.allows(bucket.debt, cost) {
-            true => Verdict::Passes,
-            false => Verdict::Wait(limit.rate.wait(bucket.debt, cost)),
-        };
-        Claim { limit, key, cost, seen, shared: bucket.is_shared(), debt: bucket.debt, verdict }
-    }
-
-    fn passes(&self) -> bool {
-        self.verdict == Verdict::Passes
-    }
-
-    /// Looks again at what is there now.
-    fn look_again(&mut self, now: Timestamp, environment: &mut impl Environment) {
-        let seen = self.limit.table.load(self.key, &self.limit.rate, now, environment);
-        *self = Claim::judge(self.limit, self.key, self.cost, seen);
-    }
-
-    /// Takes what the request costs, if it still passes; `false` if it does not any more.
-    fn take(&mut self, now: Timestamp, environment: &mut impl Environment, decision: &mut Decision<'_>) -> bool {
-        for _ in 0..MOST_TRIES {
-            if !self.passes() {
-                return false;
-            }
-            let bucket = self.seen.set.bucket(self.key.print);
-            let debt = bucket.debt + self.limit.rate.price(self.cost);
-            self.seen.set.set(bucket, debt);
-            if self.limit.table.store(self.key, &self.seen, environment).is_ok() {
-                self.debt = debt;
-                return true;
-            }
-            decision.counts.push(self.limit.counter(Outcome::Retried));
-            self.look_again(now, environment);
-        }
-        self.verdict = Verdict::Wait(0);
-        false
-    }
-
-    /// Gives back what was taken.
-    fn give_back(&mut self, now: Timestamp, environment: &mut impl Environment) {
-        self.debt = self.debt.saturating_sub(self.limit.rate.price(self.cost));
-        self.limit.give_back(self.key, self.cost, self.shared, now, environment);
-    }
-
-    /// What quota headers say.
-    fn left(&self) -> Left {
-        let Limit { rate, quota, .. } = self.limit;
-        (quota.kind != QuotaHeaders::Off).then(|| (rate.remaining(self.debt), rate.until_full(self.debt)))
-    }
-
-    fn voice(&self) -> Voice<'a> {
-        Voice { limit: self.limit, verdict: self.verdict, shared: self.shared, left: self.left() }
-    }
-
-    fn held(&self) -> Held {
-        let Claim { limit, key, cost, shared, verdict, .. } = *self;
-        Held { limit: limit.number, key, cost, shared, verdict, left: self.left() }
-    }
-}
-
-/// What one limit says in the end.
-struct Voice<'a> {
-    limit: &'a Limit,
-    verdict: Verdict,
-    /// Whether it used an overflow bucket.
-    shared: bool,
-    left: Left,
-}
-
-impl Voice<'_> {
-    /// Whether it refuses the request, or would in Shadow.
-    fn is_against(&self) -> bool {
-        match self.verdict {
-            Verdict::Passes => false,
-            Verdict::Wait(_) => true,
-            Verdict::Failed(_) => self.limit.denies_on_failure(),
-        }
-    }
-
-    fn refuses(&self) -> bool {
-        self.limit.mode == Mode::Enforce && self.is_against()
-    }
-}
-
-impl Limit {
-    fn new(number: u32, document: LimitDocument, services: &mut Vec<Service>, metrics: &mut Metrics) -> Limit {
-        let burst = document.burst();
-        let (requests, per) = (document.limit.requests.0, document.limit.per.0);
-        let rate = Rate::new(requests, per, burst);
-        let name = document.name.0;
-        let key: Box<[KeyPart]> = document.key.into();
-        // A limit without key parts has one bucket; two sets are as good as many.
-        let capacity = if key.is_empty() { 1 } else { document.capacity.map_or(table::DEFAULT_CAPACITY, |c| c.0) };
-        // Shadow has no effect that a client could see.
-        let kind = if document.mode == Mode::Shadow { QuotaHeaders::Off } else { document.quota_headers };
-        let per_nanos = u64::try_from(per.as_nanos()).unwrap_or(u64::MAX);
-        Limit {
-            quota: Quota::new(kind, &name, requests, per_nanos, burst),
-            table: Table::new(b"", &name, &key, &rate, capacity),
-            counters: metrics.add(Section::RateLimits, &name, &Outcome::NAMES),
-            global: match document.scope {
-                Scope::Local => None,
-                Scope::Global(global) => Some(Global::new(global, &document.limit, services)),
-            },
-            number,
-            name,
-            key,
-            on_missing_key: document.on_missing_key,
-            rate,
-            cost: CostRule::new(document.cost),
-            mode: document.mode,
-            capacity,
-            refusal: Refusal::new(document.response.unwrap_or_default()),
-        }
-    }
-
-    fn counter(&self, outcome: Outcome) -> Metric {
-        self.counters.plus(outcome as u32)
-    }
-
-    /// Gives back what a request has taken.
-    fn give_back(&self, key: Fingerprint, cost: u32, shared: bool, now: Timestamp, environment: &mut impl Environment) {
-        for _ in 0..MOST_TRIES {
-            let mut seen = self.table.load(key, &self.rate, now, environment);
-            seen.set.refund(key.print, shared, self.rate.price(cost));
-            if self.table.store(key, &seen, environment).is_ok() {
-                return;
-            }
-        }
-    }
-
-    fn denies_on_failure(&self) -> bool {
-        self.global.as_ref().is_some_and(|global| global.on_failure == OnFailure::Deny)
-    }
-
-    /// Its part in the question to its service; `None`: the limit does not apply, or is local.
-    #[cold]
-    fn ask(
-        &self,
-        request: &Request<'_>,
-        trusted_hops: u32,
-        cost: u32,
-        environment: &mut impl Environment,
-    ) -> Option<Ask> {
-        let mut ask = Ask::new(self.number, &self.name, self.global.as_ref()?, cost);
-        let values: Option<SmallVec<[_; 2]>> =
-            self.key.iter().map(|part| part.value(request, trusted_hops, environment)).collect();
-        match values {
-            Some(values) => self.key.iter().zip(&values).for_each(|(part, value)| ask.part(part, value)),
-            None => ask.missing(),
-        }
-        Some(ask)
-    }
-
-    /// The request's key; `None`: some part is missing.
-    fn fingerprint(
-        &self,
-        request: &Request<'_>,
-        trusted_hops: u32,
-        salt: Salt,
-        environment: &mut impl Environment,
-    ) -> Option<Fingerprint> {
-        let mut hasher = KeyHasher::new(salt);
-        for part in &self.key {
-            hasher.part(&part.value(request, trusted_hops, environment)?);
-        }
-        Some(hasher.finish())
-    }
-}
-
-impl Refusal {
-    fn new(document: RefusalDocument) -> Refusal {
-        let headers = document.headers.into_iter().map(|header| (header.name.0, header.value.0)).collect();
-        let status = u16::try_from(document.status.0).unwrap_or(429);
-        Refusal { status, body: document.body.into(), headers }
-    }
-
-    /// The response; `retry_after` in nanoseconds.
-    fn response(&self, retry_after: Option<u64>) -> Response<'_> {
-        let mut headers = ResponseHeaders::new();
-        if let Some(nanos) = retry_after {
-            let seconds = rate::seconds(nanos).max(1).to_string();
-            headers.push(("retry-after", Cow::Owned(seconds.into_bytes())));
-        }
-        headers.extend(self.headers.iter().map(|(name, value)| (&**name, Cow::Borrowed(value.as_bytes()))));
-        // RESOURCE_EXHAUSTED.
-        Response { status: self.status, headers, body: Cow::Borrowed(self.body.as_bytes()), grpc_status: Some(8) }
-    }
 }
 
 /// The slot table of one limit of local scope, to look at.
@@ -483,7 +206,7 @@ impl RateLimits {
 
         let stops = |claim: &Claim<'_>| !claim.passes() && claim.limit.mode == Mode::Enforce;
         #[cfg(feature = "explain")]
-        let before: Vec<Debt> = claims.iter().map(|claim| claim.debt).collect();
+        let before: Vec<rate::Debt> = claims.iter().map(|claim| claim.debt).collect();
         if !claims.iter().any(stops) {
             take_all(&mut claims, now, environment, decision);
         }
@@ -563,86 +286,6 @@ impl RateLimits {
                 limit.give_back(held.key, held.cost, held.shared, now, environment);
             }
         }
-    }
-}
-
-/// Takes from every limit, or from none. A limit in Shadow takes part when it passes, and stops nobody.
-fn take_all(claims: &mut [Claim<'_>], now: Timestamp, environment: &mut impl Environment, decision: &mut Decision<'_>) {
-    let mut rest = claims;
-    let mut taken: SmallVec<[&mut Claim<'_>; 2]> = SmallVec::new();
-    while let Some((claim, others)) = rest.split_first_mut() {
-        rest = others;
-        if claim.take(now, environment, decision) {
-            taken.push(claim);
-        } else if claim.limit.mode == Mode::Enforce {
-            taken.into_iter().for_each(|claim| claim.give_back(now, environment));
-            return;
-        }
-    }
-}
-
-/// Says what came of it.
-#[inline(never)]
-fn settle<'a>(voices: &[Voice<'a>], decision: &mut Decision<'a>) -> Step {
-    // The tightest refusal, the first of the document among equals. A service that does not answer says no time.
-    let tightest = |mode: Mode| {
-        let against = voices.iter().filter(|voice| voice.limit.mode == mode && voice.is_against());
-        against.reduce(|tightest, voice| if voice.wait() > tightest.wait() { voice } else { tightest })
-    };
-    let (enforced, shadow) = (tightest(Mode::Enforce), tightest(Mode::Shadow));
-
-    for voice in voices {
-        let outcome = match voice.verdict {
-            Verdict::Wait(_) if voice.limit.mode == Mode::Enforce => Some(Outcome::Limited),
-            Verdict::Wait(_) => Some(Outcome::WouldLimit),
-            Verdict::Failed(Failure::Error) => Some(Outcome::Error),
-            Verdict::Failed(Failure::Timeout) => Some(Outcome::Timeout),
-            Verdict::Passes => enforced.is_none().then_some(Outcome::Passed),
-        };
-        let overfull = voice.shared.then_some(Outcome::Overfull);
-        decision.counts.extend(outcome.into_iter().chain(overfull).map(|outcome| voice.limit.counter(outcome)));
-    }
-    if voices.iter().any(|voice| voice.left.is_some()) {
-        let left = voices.iter().filter_map(|voice| {
-            let (remaining, until_full) = voice.left?;
-            Some(quota::Left { quota: &voice.limit.quota, remaining, reset: rate::seconds(until_full) })
-        });
-        quota::write(&left.collect::<SmallVec<[_; 4]>>(), &mut decision.response_headers);
-    }
-    if let Some(voice) = shadow {
-        voice.limit.refuses(voice.reason(), decision);
-    }
-    let Some(voice) = enforced else { return Step::Passed };
-    voice.limit.refuses(voice.reason(), decision);
-    decision.action = Action::Respond(voice.limit.refusal.response(voice.wait()));
-    Step::Refused
-}
-
-impl Voice<'_> {
-    /// Nanoseconds until the request would pass, when that is known.
-    fn wait(&self) -> Option<u64> {
-        match self.verdict {
-            Verdict::Wait(nanos) => Some(nanos),
-            _ => None,
-        }
-    }
-
-    fn reason(&self) -> &'static str {
-        if self.wait().is_some() { "limited" } else { "serviceFailed" }
-    }
-}
-
-impl Limit {
-    /// Notes a refusal by this limit; whether it is one, or only would have been.
-    fn refuses<'a>(&'a self, reason: &'static str, decision: &mut Decision<'a>) -> bool {
-        decision.section = Some(Section::RateLimits);
-        decision.rule = Some(&self.name);
-        decision.reason = Some(reason);
-        let enforces = self.mode == Mode::Enforce;
-        if !enforces {
-            decision.would_respond = Some(self.refusal.status);
-        }
-        enforces
     }
 }
 

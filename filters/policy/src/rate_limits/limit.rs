@@ -1,0 +1,208 @@
+//! One limit, and its counters and its refusal.
+
+use std::borrow::Cow;
+
+use smallvec::SmallVec;
+
+use super::cost::CostRule;
+use super::document::{LimitDocument, Mode, OnFailure, OnMissingKey, QuotaHeaders, RefusalDocument, Scope};
+use super::global::{Ask, Global, Service};
+use super::key::{Fingerprint, KeyHasher, KeyPart, Salt};
+use super::quota::Quota;
+use super::rate::{self, Rate};
+use super::table::{self, Table};
+use crate::decision::{Decision, Response, ResponseHeaders, Section};
+use crate::environment::{Environment, Timestamp};
+use crate::metrics::{Metric, Metrics};
+use crate::request::Request;
+
+/// A write is tried again this often when others keep writing the same set. Each conflict is another worker's progress,
+/// so this many in a row mean a broken host; the request is refused then.
+pub(super) const MOST_TRIES: u32 = 1000;
+
+/// One limit, ready to apply.
+#[derive(Debug)]
+pub(super) struct Limit {
+    /// Its place in the document.
+    pub(super) number: u32,
+    pub(super) name: Box<str>,
+    pub(super) key: Box<[KeyPart]>,
+    pub(super) on_missing_key: OnMissingKey,
+    pub(super) rate: Rate,
+    pub(super) cost: CostRule,
+    pub(super) mode: Mode,
+    pub(super) capacity: u32,
+    /// Not used in global scope.
+    pub(super) table: Table,
+    /// `None`: local scope.
+    pub(super) global: Option<Global>,
+    pub(super) refusal: Refusal,
+    pub(super) quota: Quota,
+    /// The counters of [`Outcome`], in its order.
+    pub(super) counters: Metric,
+}
+
+/// What a limit counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// The request passed this limit, and all others.
+    Passed,
+    /// Refused for want of quota.
+    Limited,
+    /// Would have been, but for `mode: Shadow`.
+    WouldLimit,
+    /// Refused, or would have been, because it has no key.
+    MissingKey,
+    /// The cost header said something that is no cost.
+    BadCost,
+    /// The key's set was full of busy keys: it used the overflow bucket.
+    Overfull,
+    /// A write was lost to another worker and made again.
+    Retried,
+    /// The rate-limit service could not be asked, or gave no answer that is one.
+    Error,
+    /// It did not answer in time.
+    Timeout,
+}
+
+impl Outcome {
+    const NAMES: [&str; 9] =
+        ["passed", "limited", "wouldLimit", "missingKey", "badCost", "overfull", "retried", "error", "timeout"];
+}
+
+#[derive(Debug)]
+pub(super) struct Refusal {
+    pub(super) status: u16,
+    pub(super) body: Box<str>,
+    pub(super) headers: Box<[(Box<str>, Box<str>)]>,
+}
+
+impl Limit {
+    pub(super) fn new(
+        number: u32,
+        document: LimitDocument,
+        services: &mut Vec<Service>,
+        metrics: &mut Metrics,
+    ) -> Limit {
+        let burst = document.burst();
+        let (requests, per) = (document.limit.requests.0, document.limit.per.0);
+        let rate = Rate::new(requests, per, burst);
+        let name = document.name.0;
+        let key: Box<[KeyPart]> = document.key.into();
+        // A limit without key parts has one bucket; two sets are as good as many.
+        let capacity = if key.is_empty() { 1 } else { document.capacity.map_or(table::DEFAULT_CAPACITY, |c| c.0) };
+        // Shadow has no effect that a client could see.
+        let kind = if document.mode == Mode::Shadow { QuotaHeaders::Off } else { document.quota_headers };
+        let per_nanos = u64::try_from(per.as_nanos()).unwrap_or(u64::MAX);
+        Limit {
+            quota: Quota::new(kind, &name, requests, per_nanos, burst),
+            table: Table::new(b"", &name, &key, &rate, capacity),
+            counters: metrics.add(Section::RateLimits, &name, &Outcome::NAMES),
+            global: match document.scope {
+                Scope::Local => None,
+                Scope::Global(global) => Some(Global::new(global, &document.limit, services)),
+            },
+            number,
+            name,
+            key,
+            on_missing_key: document.on_missing_key,
+            rate,
+            cost: CostRule::new(document.cost),
+            mode: document.mode,
+            capacity,
+            refusal: Refusal::new(document.response.unwrap_or_default()),
+        }
+    }
+
+    pub(super) fn counter(&self, outcome: Outcome) -> Metric {
+        self.counters.plus(outcome as u32)
+    }
+
+    /// Gives back what a request has taken.
+    pub(super) fn give_back(
+        &self,
+        key: Fingerprint,
+        cost: u32,
+        shared: bool,
+        now: Timestamp,
+        environment: &mut impl Environment,
+    ) {
+        for _ in 0..MOST_TRIES {
+            let mut seen = self.table.load(key, &self.rate, now, environment);
+            seen.set.refund(key.print, shared, self.rate.price(cost));
+            if self.table.store(key, &seen, environment).is_ok() {
+                return;
+            }
+        }
+    }
+
+    pub(super) fn denies_on_failure(&self) -> bool {
+        self.global.as_ref().is_some_and(|global| global.on_failure == OnFailure::Deny)
+    }
+
+    /// Its part in the question to its service; `None`: the limit does not apply, or is local.
+    #[cold]
+    pub(super) fn ask(
+        &self,
+        request: &Request<'_>,
+        trusted_hops: u32,
+        cost: u32,
+        environment: &mut impl Environment,
+    ) -> Option<Ask> {
+        let mut ask = Ask::new(self.number, &self.name, self.global.as_ref()?, cost);
+        let values: Option<SmallVec<[_; 2]>> =
+            self.key.iter().map(|part| part.value(request, trusted_hops, environment)).collect();
+        match values {
+            Some(values) => self.key.iter().zip(&values).for_each(|(part, value)| ask.part(part, value)),
+            None => ask.missing(),
+        }
+        Some(ask)
+    }
+
+    /// The request's key; `None`: some part is missing.
+    pub(super) fn fingerprint(
+        &self,
+        request: &Request<'_>,
+        trusted_hops: u32,
+        salt: Salt,
+        environment: &mut impl Environment,
+    ) -> Option<Fingerprint> {
+        let mut hasher = KeyHasher::new(salt);
+        for part in &self.key {
+            hasher.part(&part.value(request, trusted_hops, environment)?);
+        }
+        Some(hasher.finish())
+    }
+
+    /// Notes a refusal by this limit; whether it is one, or only would have been.
+    pub(super) fn refuses<'a>(&'a self, reason: &'static str, decision: &mut Decision<'a>) -> bool {
+        decision.section = Some(Section::RateLimits);
+        decision.rule = Some(&self.name);
+        decision.reason = Some(reason);
+        let enforces = self.mode == Mode::Enforce;
+        if !enforces {
+            decision.would_respond = Some(self.refusal.status);
+        }
+        enforces
+    }
+}
+
+impl Refusal {
+    pub(super) fn new(document: RefusalDocument) -> Refusal {
+        let headers = document.headers.into_iter().map(|header| (header.name.0, header.value.0)).collect();
+        let status = u16::try_from(document.status.0).unwrap_or(429);
+        Refusal { status, body: document.body.into(), headers }
+    }
+
+    /// The response; `retry_after` in nanoseconds.
+    pub(super) fn response(&self, retry_after: Option<u64>) -> Response<'_> {
+        let mut headers = ResponseHeaders::new();
+        if let Some(nanos) = retry_after {
+            let seconds = rate::seconds(nanos).max(1).to_string();
+            headers.push(("retry-after", Cow::Owned(seconds.into_bytes())));
+        }
+        headers.extend(self.headers.iter().map(|(name, value)| (&**name, Cow::Borrowed(value.as_bytes()))));
+        // RESOURCE_EXHAUSTED.
+        Response { status: self.status, headers, body: Cow::Borrowed(self.body.as_bytes()), grpc_status: Some(8) }
+    }
+}

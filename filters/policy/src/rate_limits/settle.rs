@@ -1,0 +1,84 @@
+//! What comes of all that the limits say: the refusal, the counters, the quota headers.
+
+use smallvec::SmallVec;
+
+use super::Step;
+use super::claim::Verdict;
+use super::document::Mode;
+use super::global::{Failure, Left};
+use super::limit::{Limit, Outcome};
+use super::{quota, rate};
+use crate::decision::{Action, Decision};
+
+/// What one limit says in the end.
+pub(super) struct Voice<'a> {
+    pub(super) limit: &'a Limit,
+    pub(super) verdict: Verdict,
+    /// Whether it used an overflow bucket.
+    pub(super) shared: bool,
+    pub(super) left: Left,
+}
+
+impl Voice<'_> {
+    /// Whether it refuses the request, or would in Shadow.
+    pub(super) fn is_against(&self) -> bool {
+        match self.verdict {
+            Verdict::Passes => false,
+            Verdict::Wait(_) => true,
+            Verdict::Failed(_) => self.limit.denies_on_failure(),
+        }
+    }
+
+    pub(super) fn refuses(&self) -> bool {
+        self.limit.mode == Mode::Enforce && self.is_against()
+    }
+
+    /// Nanoseconds until the request would pass, when that is known.
+    pub(super) fn wait(&self) -> Option<u64> {
+        match self.verdict {
+            Verdict::Wait(nanos) => Some(nanos),
+            _ => None,
+        }
+    }
+
+    pub(super) fn reason(&self) -> &'static str {
+        if self.wait().is_some() { "limited" } else { "serviceFailed" }
+    }
+}
+
+/// Says what came of it.
+#[inline(never)]
+pub(super) fn settle<'a>(voices: &[Voice<'a>], decision: &mut Decision<'a>) -> Step {
+    // The tightest refusal, the first of the document among equals. A service that does not answer says no time.
+    let tightest = |mode: Mode| {
+        let against = voices.iter().filter(|voice| voice.limit.mode == mode && voice.is_against());
+        against.reduce(|tightest, voice| if voice.wait() > tightest.wait() { voice } else { tightest })
+    };
+    let (enforced, shadow) = (tightest(Mode::Enforce), tightest(Mode::Shadow));
+
+    for voice in voices {
+        let outcome = match voice.verdict {
+            Verdict::Wait(_) if voice.limit.mode == Mode::Enforce => Some(Outcome::Limited),
+            Verdict::Wait(_) => Some(Outcome::WouldLimit),
+            Verdict::Failed(Failure::Error) => Some(Outcome::Error),
+            Verdict::Failed(Failure::Timeout) => Some(Outcome::Timeout),
+            Verdict::Passes => enforced.is_none().then_some(Outcome::Passed),
+        };
+        let overfull = voice.shared.then_some(Outcome::Overfull);
+        decision.counts.extend(outcome.into_iter().chain(overfull).map(|outcome| voice.limit.counter(outcome)));
+    }
+    if voices.iter().any(|voice| voice.left.is_some()) {
+        let left = voices.iter().filter_map(|voice| {
+            let (remaining, until_full) = voice.left?;
+            Some(quota::Left { quota: &voice.limit.quota, remaining, reset: rate::seconds(until_full) })
+        });
+        quota::write(&left.collect::<SmallVec<[_; 4]>>(), &mut decision.response_headers);
+    }
+    if let Some(voice) = shadow {
+        voice.limit.refuses(voice.reason(), decision);
+    }
+    let Some(voice) = enforced else { return Step::Passed };
+    voice.limit.refuses(voice.reason(), decision);
+    decision.action = Action::Respond(voice.limit.refusal.response(voice.wait()));
+    Step::Refused
+}

@@ -1,0 +1,135 @@
+//! Limits that a service counts.
+
+use super::*;
+#[cfg(target_arch = "wasm32")]
+use wasm_bindgen_test::wasm_bindgen_test as test;
+
+/// A limit of global scope.
+fn global(name: &str, rest: &str) -> String {
+    format!(
+        r#"{{"name":"{name}","key":[{{"header":"x-user"}}],"limit":{{"requests":9,"per":"1h"}},
+        "scope":{{"global":{{"cluster":"rl","domain":"shop"}}}}{rest}}}"#
+    )
+}
+
+/// Decides with these replies, one for each question; the decision's status, 0 for none, and how many were asked.
+fn ask(
+    policy: &Policy<module::RateLimit>,
+    worker: &mut Worker<'_>,
+    headers: &[Header<'_>],
+    replies: &[Reply],
+) -> (u16, usize) {
+    let request = Request::new(headers);
+    let mut first = policy.decide(&request, worker);
+    let status = |decision: &Decision<'_>| match &decision.action {
+        Action::Respond(response) => response.status,
+        Action::Continue => 0,
+    };
+    let Some(mut pending) = first.pending.take() else { return (status(&first), 0) };
+    let mut asked = 0;
+    while policy.question(&pending).is_some() {
+        pending.hear(replies[asked].clone());
+        asked += 1;
+    }
+    (status(&policy.resume(&request, &pending, worker)), asked)
+}
+
+#[test]
+fn limits_of_one_service_are_one_question_and_a_refusal_ends_it() {
+    let shared = RefCell::default();
+    let mut worker = Worker::new(&shared);
+    let other = global("c", "").replace("shop", "other");
+    let mut policy = policy(&[global("a", ""), other, global("b", "")].join(","));
+    policy.start(b"", &mut worker);
+    let (ok, over) = (Reply::plain(false), Reply::plain(true));
+    assert_eq!(ask(&policy, &mut worker, &user("x"), &[ok.clone(), ok.clone()]), (0, 2));
+    assert_eq!(ask(&policy, &mut worker, &user("x"), &[ok, over.clone()]), (429, 2));
+    assert_eq!(ask(&policy, &mut worker, &user("x"), &[over]), (429, 1));
+}
+
+#[test]
+fn a_service_that_fails_is_what_the_limit_says() {
+    for (rest, status) in [("", 0), (r#","mode":"Shadow""#, 0)] {
+        for failure in [Failure::Timeout, Failure::Error] {
+            let shared = RefCell::default();
+            let mut worker = Worker::new(&shared);
+            let allow = policy(&global("a", rest));
+            assert_eq!(ask(&allow, &mut worker, &user("x"), &[Reply::failed(failure)]), (status, 1));
+            let deny = global("a", rest).replace(r#""shop""#, r#""shop","onFailure":"Deny""#);
+            let expected = if rest.is_empty() { 429 } else { 0 };
+            assert_eq!(ask(&policy(&deny), &mut worker, &user("x"), &[Reply::failed(failure)]), (expected, 1));
+        }
+    }
+}
+
+#[test]
+fn what_a_service_refuses_takes_nothing_from_local_limits_but_its_shield() {
+    let shared = RefCell::default();
+    let mut worker = Worker::new(&shared);
+    let local =
+        |name: &str, key: &str| format!(r#"{{"name":"{name}","key":[{key}],"limit":{{"requests":3,"per":"1h"}}}}"#);
+    let limits = [local("shield", r#"{"header":"x-user"}"#), local("all", ""), global("g", "")].join(",");
+    let mut policy = policy(&limits);
+    policy.start(b"", &mut worker);
+    for expected in [(429, 1), (429, 1), (429, 1), (429, 0)] {
+        assert_eq!(ask(&policy, &mut worker, &user("x"), &[Reply::plain(true)]), expected);
+    }
+    // Another user's shield is full, and so is the bucket of all.
+    for expected in [(0, 1), (0, 1), (0, 1), (429, 0)] {
+        assert_eq!(ask(&policy, &mut worker, &user("y"), &[Reply::plain(false)]), expected);
+    }
+}
+
+#[test]
+fn what_a_service_cannot_do_is_refused() {
+    let problem = |from: &str, to: &str| problems(&global("g", "").replace(from, to)).concat();
+    assert!(
+        problem(r#""1h""#, r#""10s""#).contains("limit.per: is no unit of a rate-limit service; use 1s, 1m, 1h or 24h")
+    );
+    assert!(problem(r#""per""#, r#""burst":3,"per""#).contains("limit.burst: has no meaning in global scope"));
+    assert!(problem(r#""scope""#, r#""capacity":3,"scope""#).contains("capacity: has no meaning in global scope"));
+    assert!(problem(r#""shop""#, r#""shop","onFailure":"Open""#).contains("onFailure"));
+    assert!(problem(r#""shop""#, r#""shop","timeout":"0s""#).contains("timeout"));
+}
+
+#[cfg(not(target_arch = "wasm32"))]
+mod answers {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_an_answer_or_a_failure(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+            let shared = RefCell::default();
+            let policy = policy(&[global("a", ""), global("b", "")].join(","));
+            let (status, asked) = ask(&policy, &mut Worker::new(&shared), &user("x"), &[Reply::read(&bytes)]);
+            prop_assert!(asked == 1 && [0, 429].contains(&status));
+        }
+    }
+
+    #[test]
+    fn an_answer_is_read_limit_by_limit() {
+        let shared = RefCell::default();
+        let policy = policy(&[global("a", r#","quotaHeaders":"IETF""#), global("b", "")].join(","));
+        // OVER_LIMIT; a: OK, 4 left, reset in 90.5 s; b: OVER_LIMIT, reset in 7 s; a response header, and one that frames.
+        let answer =
+            b"\x08\x02\x12\x0e\x08\x01\x18\x04\x22\x08\x08\x5a\x10\x80\xca\xb5\xee\x01\x12\x06\x08\x02\x22\x02\x08\x07\
+            \x1a\x06\x0a\x01X\x12\x01y\x1a\x13\x0a\x0econtent-length\x12\x011";
+        let request = user("x");
+        let request = Request::new(&request);
+        let mut worker = Worker::new(&shared);
+        let mut pending = policy.decide(&request, &mut worker).pending.unwrap();
+        pending.hear(Reply::read(answer));
+        let decision = policy.resume(&request, &pending, &mut worker);
+        let header = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        let text = |(name, value): &(&str, std::borrow::Cow<'_, [u8]>)| header(name, &String::from_utf8_lossy(value));
+        let headers: Vec<_> = decision.response_headers.iter().map(text).collect();
+        assert_eq!(
+            headers,
+            [header("x", "y"), header("ratelimit-policy", "\"a\";q=9;w=3600"), header("ratelimit", "\"a\";r=4;t=91")]
+        );
+        let Action::Respond(response) = &decision.action else { panic!("{decision:?}") };
+        assert_eq!(response.headers.iter().map(text).collect::<Vec<_>>(), [header("retry-after", "7")]);
+        assert_eq!(decision.rule, Some("b"));
+    }
+}
