@@ -15,7 +15,7 @@ use crate::environment::{Environment, Timestamp};
 /// One limit's part in a decision.
 pub(super) struct Claim<'a> {
     pub(super) limit: &'a Limit,
-    pub(super) key: Fingerprint,
+    key: Fingerprint,
     pub(super) cost: u32,
     pub(super) seen: Seen,
     /// Whether the key found no slot and uses the overflow bucket.
@@ -25,6 +25,7 @@ pub(super) struct Claim<'a> {
     pub(super) verdict: Verdict,
 }
 
+/// What one limit says of the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
     Passes,
@@ -56,12 +57,7 @@ impl<'a> Claim<'a> {
     }
 
     /// Takes what the request costs, if it still passes; `false` if it does not any more.
-    pub(super) fn take(
-        &mut self,
-        now: Timestamp,
-        environment: &mut impl Environment,
-        decision: &mut Decision<'_>,
-    ) -> bool {
+    fn take(&mut self, now: Timestamp, environment: &mut impl Environment, decision: &mut Decision<'_>) -> bool {
         for _ in 0..MOST_TRIES {
             if !self.passes() {
                 return false;
@@ -81,13 +77,13 @@ impl<'a> Claim<'a> {
     }
 
     /// Gives back what was taken.
-    pub(super) fn give_back(&mut self, now: Timestamp, environment: &mut impl Environment) {
+    fn give_back(&mut self, now: Timestamp, environment: &mut impl Environment) {
         self.debt = self.debt.saturating_sub(self.limit.rate.price(self.cost));
         self.limit.give_back(self.key, self.cost, self.shared, now, environment);
     }
 
     /// What quota headers say.
-    pub(super) fn left(&self) -> Left {
+    fn left(&self) -> Left {
         let Limit { rate, quota, .. } = self.limit;
         (quota.kind != QuotaHeaders::Off).then(|| (rate.remaining(self.debt), rate.until_full(self.debt)))
     }

@@ -39,7 +39,7 @@ pub(super) struct Limit {
     pub(super) refusal: Refusal,
     pub(super) quota: Quota,
     /// The counters of [`Outcome`], in its order.
-    pub(super) counters: Metric,
+    counters: Metric,
 }
 
 /// What a limit counts.
@@ -70,11 +70,12 @@ impl Outcome {
         ["passed", "limited", "wouldLimit", "missingKey", "badCost", "overfull", "retried", "error", "timeout"];
 }
 
+/// The response to what the limit refuses.
 #[derive(Debug)]
 pub(super) struct Refusal {
-    pub(super) status: u16,
-    pub(super) body: Box<str>,
-    pub(super) headers: Box<[(Box<str>, Box<str>)]>,
+    status: u16,
+    body: Box<str>,
+    headers: Box<[(Box<str>, Box<str>)]>,
 }
 
 impl Limit {
@@ -188,7 +189,7 @@ impl Limit {
 }
 
 impl Refusal {
-    pub(super) fn new(document: RefusalDocument) -> Refusal {
+    fn new(document: RefusalDocument) -> Refusal {
         let headers = document.headers.into_iter().map(|header| (header.name.0, header.value.0)).collect();
         let status = u16::try_from(document.status.0).unwrap_or(429);
         Refusal { status, body: document.body.into(), headers }

@@ -21,7 +21,7 @@ pub(super) struct Voice<'a> {
 
 impl Voice<'_> {
     /// Whether it refuses the request, or would in Shadow.
-    pub(super) fn is_against(&self) -> bool {
+    fn is_against(&self) -> bool {
         match self.verdict {
             Verdict::Passes => false,
             Verdict::Wait(_) => true,
@@ -34,14 +34,14 @@ impl Voice<'_> {
     }
 
     /// Nanoseconds until the request would pass, when that is known.
-    pub(super) fn wait(&self) -> Option<u64> {
+    fn wait(&self) -> Option<u64> {
         match self.verdict {
             Verdict::Wait(nanos) => Some(nanos),
             _ => None,
         }
     }
 
-    pub(super) fn reason(&self) -> &'static str {
+    fn reason(&self) -> &'static str {
         if self.wait().is_some() { "limited" } else { "serviceFailed" }
     }
 }
