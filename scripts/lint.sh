@@ -11,7 +11,7 @@ headline "Clippy: everything, natively"
 cargo clippy --workspace --all-targets --locked -- --deny warnings
 
 headline "Clippy: the modules, for $WASI_TARGET"
-cargo clippy --locked --target "$WASI_TARGET" --package penstock-runtime "${MODULES[@]/#/--package=penstock-}" -- --deny warnings
+cargo clippy --locked --target "$WASI_TARGET" --package penstock-wasm "${MODULES[@]/#/--package=penstock-}" -- --deny warnings
 
 headline "Documentation"
 RUSTDOCFLAGS="--deny warnings" cargo doc --workspace --no-deps --locked

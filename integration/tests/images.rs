@@ -92,7 +92,7 @@ fn an_independent_client_pulls_what_was_pushed_and_finds_what_refers_to_it() -> 
     let bill: Value = serde_json::from_str(&crane(&["blob", &format!("{}/team/suite@{layer}", registry.address())])?)?;
     let components = bill.get("components").and_then(Value::as_array).context("no components")?;
     let names: Vec<_> = components.iter().filter_map(|component| component.get("name")?.as_str()).collect();
-    assert!(names.contains(&"hashbrown") && names.contains(&"penstock-runtime"), "{names:?}");
+    assert!(names.contains(&"hashbrown") && names.contains(&"penstock-wasm"), "{names:?}");
     assert!(!names.contains(&"proptest") && !names.contains(&"clap"), "{names:?}");
     Ok(())
 }

@@ -1,3 +1,3 @@
 //! The `canary` module: the section `canaries`.
 
-penstock_runtime::module!(Canary);
+penstock_wasm::module!(Canary);

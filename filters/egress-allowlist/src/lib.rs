@@ -1,3 +1,3 @@
 //! The `egress-allowlist` module: the section `egress`.
 
-penstock_runtime::module!(EgressAllowlist);
+penstock_wasm::module!(EgressAllowlist);

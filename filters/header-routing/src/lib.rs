@@ -1,3 +1,3 @@
 //! The `header-routing` module: the section `routes`.
 
-penstock_runtime::module!(HeaderRouting);
+penstock_wasm::module!(HeaderRouting);

@@ -1,3 +1,3 @@
 //! The `rate-limit` module: the section `rateLimits`.
 
-penstock_runtime::module!(RateLimit);
+penstock_wasm::module!(RateLimit);

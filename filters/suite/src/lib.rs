@@ -1,3 +1,3 @@
 //! The `suite` module: all four sections in one VM, the fast way.
 
-penstock_runtime::module!(Suite);
+penstock_wasm::module!(Suite);

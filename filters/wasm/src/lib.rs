@@ -1,6 +1,6 @@
 //! The one adapter between [`penstock_policy`] and a proxy-wasm host (Envoy, Istio, Envoy Gateway).
 //!
-//! A module is one line, `penstock_runtime::module!(HeaderRouting);`: it exports the callbacks, and each callback is a
+//! A module is one line, `penstock_wasm::module!(HeaderRouting);`: it exports the callbacks, and each callback is a
 //! safe function of [`filter`]. A request crosses between host and module as seldom as possible: the header map comes
 //! over in one call and is parsed where it lies, and each change that was decided is one call back.
 //!
