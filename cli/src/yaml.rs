@@ -147,7 +147,10 @@ impl<'t> Reader<'t> {
             match event {
                 Event::StreamEnd => return Ok(root.unwrap_or(Node::Null)),
                 Event::DocumentStart(_) if root.is_some() => {
-                    return self.error("a policy is one document; this is a second", &span);
+                    return self.error(
+                        "found a second YAML document; a policy file holds one. For manifests use `penstock check`",
+                        &span,
+                    );
                 }
                 Event::StreamStart | Event::DocumentStart(_) | Event::DocumentEnd | Event::Nothing => {}
                 event => root = Some(self.value(event, &span, "", None)?),
@@ -319,7 +322,7 @@ mod tests {
     fn syntax_errors_say_where() {
         let error = Located::read("a: [1,\nb: }").unwrap_err();
         assert!(error.at >= 6, "{error:?}");
-        assert!(Located::read("a: 1\n---\nb: 2\n").unwrap_err().message.contains("one document"));
+        assert!(Located::read("a: 1\n---\nb: 2\n").unwrap_err().message.contains("second YAML document"));
         assert!(Located::read("a: *x").is_err());
     }
 }

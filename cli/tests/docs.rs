@@ -102,7 +102,11 @@ fn the_commands_of_the_readme_print_what_it_shows() {
     let (status, report) = penstock(folder.path(), &["check", "policy.yaml"], "");
     let shown = consoles.iter().find(|block| block.contains("penstock check")).unwrap().split_once('\n').unwrap().1;
     assert_eq!(status, 1);
-    assert!(report.starts_with(shown), "{report}");
+    // `…` in a page stands for the rest of a long list.
+    for (shown, line) in shown.lines().zip(report.lines()) {
+        let (begin, end) = shown.split_once('…').unwrap_or((shown, ""));
+        assert!(line.starts_with(begin) && line.ends_with(end), "{shown}\n{report}");
+    }
 }
 
 #[test]

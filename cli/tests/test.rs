@@ -123,7 +123,7 @@ fn the_exit_status_says_what_kind_of_no_it_is() {
         (case(get, r#"{"action":"respond"}"#), 1, "0 passed, 1 failed"),
         (case(get, "{}"), 2, "expects nothing"),
         (case("{}", r#"{"action":"continue"}"#), 2, "method: is required"),
-        (String::new(), 2, "is null"),
+        (String::new(), 2, "is empty"),
         ("tests: []\npolicy: {}\n".to_owned(), 2, "is empty"),
         ("tests: [{name: a, request: {method: GET, authority: a, path: /}, expect: {route: b}}]\n".to_owned(), 2, "policy: is required"),
         ("policy: absent.yaml\ntests: [{request: {method: GET, authority: a, path: /}, expect: {route: b}}]\n".to_owned(), 2, "absent.yaml"),

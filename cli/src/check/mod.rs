@@ -244,7 +244,7 @@ mod tests {
     #[test]
     fn broken_yaml_is_invalid_and_not_a_crash() {
         assert!(human("a: [1,\nb: }").contains("not YAML"));
-        assert!(human("").contains("is null"));
+        assert!(human("").contains("the document is empty"));
         assert!(human("routes: {").contains("not YAML"));
     }
 }

@@ -344,7 +344,7 @@ const KNOWN: [&str; 5] = ["settings", "egress", "rateLimits", "routes", "canarie
 struct Document;
 
 impl Decode for Document {
-    const EXPECTED: &'static str = "an object: the policy, with sections such as routes";
+    const EXPECTED: &'static str = "an object: a policy has at least one of the sections egress, rateLimits, routes, canaries; {} is the policy that does nothing";
 
     fn decode(node: &Node, at: &At<'_>, cx: &mut Context) -> Option<Self> {
         Fields::open::<Self>(node, at, cx, &KNOWN).map(|_| Document)
@@ -406,12 +406,15 @@ mod tests {
         assert!(error(" \n", Module::Suite).starts_with("the configuration is empty"));
         assert!(error("routes:", Module::Suite).starts_with("not JSON: "));
         assert!(error("[]", Module::Suite).starts_with("[]: is a list, expected an object"));
-        assert!(error("null", Module::Suite).contains("is null"));
+        assert!(error("null", Module::Suite).contains("the document is empty; expected an object: a policy has"));
         assert!(Policy::<Suite>::from_json(b"{\"routes\":\xff}").unwrap_err().to_string().starts_with("not JSON"));
     }
 
     #[test]
     fn unknown_sections_are_refused_with_the_nearest_name() {
-        assert_eq!(error(r#"{"route":{}}"#, Module::Suite), "route: is not a field here; did you mean `routes`?");
+        assert_eq!(
+            error(r#"{"route":{}}"#, Module::Suite),
+            "route: unknown field `route`; expected one of: settings, egress, rateLimits, routes, canaries; did you mean `routes`?"
+        );
     }
 }

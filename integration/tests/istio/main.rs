@@ -92,7 +92,7 @@ fn the_ingress_gateway_runs_the_suite_from_a_registry_and_survives_what_operator
     mesh.cluster.apply(&mesh.kustomization("overlays/wasm-plugin", &[("value: beta", "valeu: beta")])?)?;
     proxy.wait_for_log("Unable to create Wasm plugin")?;
     // As docs/istio.md has it.
-    let why = "configuration refused: routes.rules[0].matches[0].headers[0].valeu: is not a field here";
+    let why = "configuration refused: routes.rules[0].matches[0].headers[0].valeu: unknown field `valeu`";
     ensure!(proxy.log().contains(why), "{}", proxy.log());
     eventually("istiod's word of it", || {
         let (log, metrics) = (mesh.istio.log(), mesh.istio.metrics()?);

@@ -206,7 +206,7 @@ fn what_is_wrong_is_named_with_its_place_and_remedy() {
         ),
         (
             with(json!({"variant": "v2", "to": "v3", "errorPercent": 5})),
-            "canaries[0].rollback.to: \"v3\": is not the name of a variant; did you mean `v1`?",
+            "canaries[0].rollback.to: \"v3\": is not the name of a variant; expected one of: v1, v2; did you mean `v1`?",
         ),
         (
             with(json!({"variant": "v2", "to": "v1", "latency": {"percentile": 100, "above": "1s"}})),

@@ -279,7 +279,7 @@ fn what_is_wrong_is_named_with_its_place_and_remedy() {
         ),
         (
             json!({"overrides": [{"header": {"name": "x", "value": "y"}, "variant": "v3"}]}),
-            "canaries[0].overrides[0].variant: \"v3\": is not the name of a variant; did you mean `v1`?",
+            "canaries[0].overrides[0].variant: \"v3\": is not the name of a variant; expected one of: v1, v2; did you mean `v1`?",
         ),
         (
             json!({"overrides": [{"variant": "v1"}]}),
@@ -299,7 +299,7 @@ fn what_is_wrong_is_named_with_its_place_and_remedy() {
         ),
         (
             json!({"stickiness": {"peer": {"a": 1}}}),
-            "canaries[0].stickiness.peer.a: is not a field here; possible here: ",
+            "canaries[0].stickiness.peer.a: unknown field `a`; this object has no fields: write {}",
         ),
         (
             json!({"stickiness": "x"}),
@@ -335,12 +335,12 @@ fn what_is_wrong_is_named_with_its_place_and_remedy() {
         ),
         (
             json!({"ramp": {"variant": "w", "startsAt": "2026-01-01T00:00:00Z", "steps": [{"weight": 5}]}}),
-            "canaries[0].ramp.variant: \"w\": is not the name of a variant; possible here: v1, v2",
+            "canaries[0].ramp.variant: \"w\": is not the name of a variant; expected one of: v1, v2",
         ),
         (json!({"matches": []}), "canaries[0].matches: []: is empty; give at least one entry, or leave the field out"),
         (
             json!({"sticky": {}}),
-            "canaries[0].sticky: is not a field here; possible here: name, matches, salt, stickiness, overrides, variants, ramp, rollback",
+            "canaries[0].sticky: unknown field `sticky`; expected one of: name, matches, salt, stickiness, overrides, variants, ramp, rollback",
         ),
     ] {
         assert_eq!(errors(json!([canary(fields.clone())])), [expected], "{fields}");

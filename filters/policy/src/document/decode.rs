@@ -77,8 +77,10 @@ pub fn wrong_kind<T: Decode>(node: &Node, at: &At<'_>, cx: &mut Context) -> Opti
 /// [`wrong_kind`] for all types: compiled once.
 #[inline(never)]
 fn note_wrong_kind(node: &Node, at: &At<'_>, cx: &mut Context, expected: &str) {
+    if let (Node::Null, At::Root) = (node, at) {
+        return cx.problem_at(at, "the document is empty", format!("expected {expected}"));
+    }
     let help = match node {
-        Node::Null if matches!(at, At::Root) => Some("write {} for the policy that does nothing".to_owned()),
         Node::Null => Some("give it a value or leave the field out".to_owned()),
         // Quotes around what YAML made of it would not help.
         Node::Bool(false) if expected.contains(" Off") => {
@@ -304,7 +306,7 @@ impl<'n> Fields<'n> {
             if entries.iter().take(i).any(|(earlier, _)| earlier == key) {
                 cx.problem(&at.field(key), value, "is given twice", "keep one".to_owned());
             } else if !known.contains(&key.as_str()) {
-                cx.problem_at(&at.field(key), "is not a field here", suggestion(key, known));
+                unknown_field(key, &at.field(key), cx, known);
             }
         }
         Some(Fields { entries })
@@ -337,22 +339,51 @@ impl<'n> Fields<'n> {
     }
 }
 
-/// "did you mean …", or the list of what is possible when nothing is near.
+/// Notes a field that the object does not have, with those that it has.
+#[inline(never)]
+pub fn unknown_field(name: &str, at: &At<'_>, cx: &mut Context, known: &[&str]) {
+    let help = match (name, known) {
+        ("true", known) if known.contains(&"on") => {
+            "YAML 1.1, which Kubernetes reads, takes a bare `on` for true: write \"on\" in quotes".to_owned()
+        }
+        (_, []) => "this object has no fields: write {}".to_owned(),
+        _ => suggestion(name, known),
+    };
+    cx.problem_at(at, format!("unknown field `{name}`"), help);
+}
+
+/// What is possible instead of `word`: "expected one of: …", and "did you mean …" when one of them is near.
 #[inline(never)]
 pub fn suggestion(word: &str, known: &[&str]) -> String {
-    if word == "true" && known.contains(&"on") {
-        return "YAML 1.1, which Kubernetes reads, takes a bare `on` for true: write \"on\" in quotes".to_owned();
+    const SHOWN: usize = 16;
+    let mut help = format!("expected one of: {}", known.get(..SHOWN.min(known.len())).unwrap_or_default().join(", "));
+    if known.len() > SHOWN {
+        help += &format!(" and {} more", known.len() - SHOWN);
     }
-    // A third of the letters may be wrong: enough for a typo, too little for another word.
-    let nearest = known
+    if let Some(nearest) = nearest(word, known) {
+        help += &format!("; did you mean `{nearest}`?");
+    }
+    help
+}
+
+/// The known word that `word` is probably a typo or a part of.
+fn nearest<'k>(word: &str, known: &[&'k str]) -> Option<&'k str> {
+    let lower = word.to_ascii_lowercase();
+    let distances = known.iter().filter_map(|candidate| {
+        // A third of the letters may be wrong: enough for a typo, too little for another word.
+        let most = (candidate.len().max(word.len()) / 3).max(1);
+        // What differs more in length is not near, and a very long word is not compared at all.
+        let distance = (candidate.len().abs_diff(word.len()) <= most)
+            .then(|| strsim::osa_distance(&lower, &candidate.to_ascii_lowercase()))?;
+        (distance <= most).then_some((distance, *candidate))
+    });
+    let typo = distances.min_by_key(|(distance, _)| *distance).map(|(_, candidate)| candidate);
+    // `prefix` for `PathPrefix`.
+    let mut longer = known
         .iter()
-        .map(|candidate| (strsim::osa_distance(&word.to_ascii_lowercase(), &candidate.to_ascii_lowercase()), candidate))
-        .filter(|(distance, candidate)| *distance <= (candidate.len().max(word.len()) / 3).max(1))
-        .min_by_key(|(distance, _)| *distance);
-    match nearest {
-        Some((_, candidate)) => format!("did you mean `{candidate}`?"),
-        None => format!("possible here: {}", known.join(", ")),
-    }
+        .copied()
+        .filter(|candidate| (4..=64).contains(&word.len()) && candidate.to_ascii_lowercase().contains(&lower));
+    typo.or_else(|| longer.next().filter(|_| longer.next().is_none()))
 }
 
 /// Declares an object of the document: its fields, their JSON names and defaults, in one place; with the feature
@@ -455,7 +486,7 @@ macro_rules! words {
                     $( $word => Some($name::$variant), )*
                     _ => {
                         let help = $crate::document::suggestion(word, &[$($word),*]);
-                        cx.problem(at, node, "is not a possible value", help);
+                        cx.problem(at, node, "unknown value", help);
                         None
                     }
                 }
@@ -517,9 +548,9 @@ mod tests {
         assert_eq!(
             problems,
             [
-                "somenote: is not a field here; did you mean `someNote`?",
+                "somenote: unknown field `somenote`; expected one of: name, someNote, count; did you mean `someNote`?",
                 "count: \"2\": is given twice; keep one",
-                "extra: is not a field here; possible here: name, someNote, count",
+                "extra: unknown field `extra`; expected one of: name, someNote, count",
                 "name: is required: expected a string",
                 "count: 12: is out of range; write a whole number from 1 to 9",
             ]

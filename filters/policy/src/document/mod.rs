@@ -8,7 +8,7 @@ mod unread;
 
 #[cfg(feature = "schema")]
 pub(crate) use decode::doc_text;
-pub use decode::{Context, Decode, Fields, Named, NonEmpty, Whole, suggestion, wrong_kind};
+pub use decode::{Context, Decode, Fields, Named, NonEmpty, Whole, suggestion, unknown_field, wrong_kind};
 pub(crate) use decode::{object, words};
 pub use node::{Node, NotJson};
 pub use problem::{At, Problem, Problems};

@@ -210,6 +210,6 @@ mod tests {
             let error = read(&format!(r#"{{"value":"{value}"}}"#)).unwrap_err();
             assert!(error.contains(message), "{value}: {error}");
         }
-        assert!(read(r#"{"type":"prefix","value":"/"}"#).unwrap_err().contains("possible"));
+        assert!(read(r#"{"type":"prefix","value":"/"}"#).unwrap_err().contains("did you mean `PathPrefix`?"));
     }
 }

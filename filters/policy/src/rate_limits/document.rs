@@ -6,7 +6,7 @@ use super::global::unit;
 use super::key::{Empty, KeyPart};
 use crate::document::{
     At, Context, Decode, HeaderName, HeaderValue, Name, Node, NonEmpty, PositiveDuration, Whole, WritableHeaderName,
-    object, suggestion, words, wrong_kind,
+    object, unknown_field, words, wrong_kind,
 };
 use crate::matching::RequestMatch;
 
@@ -158,7 +158,7 @@ impl Decode for Scope {
             "local" => Empty::decode(value, &at, cx).map(|Empty| Scope::Local),
             "global" => GlobalDocument::decode(value, &at, cx).map(Scope::Global),
             _ => {
-                cx.problem_at(&at, "is not a field here", suggestion(field, &["local", "global"]));
+                unknown_field(field, &at, cx, &["local", "global"]);
                 None
             }
         }

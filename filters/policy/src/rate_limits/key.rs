@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use siphasher::sip128::{Hasher128, SipHasher13};
 
 use crate::client::client_address;
-use crate::document::{At, Context, Decode, HeaderName, Name, Node, Whole, object, suggestion, wrong_kind};
+use crate::document::{At, Context, Decode, HeaderName, Name, Node, Whole, object, unknown_field, wrong_kind};
 use crate::environment::Environment;
 use crate::request::Request;
 
@@ -82,7 +82,7 @@ impl Decode for KeyPart {
             "peer" => empty(KeyPart::Peer, cx),
             "constant" => Name::decode(value, &at, cx).map(|text| KeyPart::Constant(text.0)),
             _ => {
-                cx.problem_at(&at, "is not a field here", suggestion(field, &KNOWN));
+                unknown_field(field, &at, cx, &KNOWN);
                 None
             }
         }

@@ -118,8 +118,9 @@ impl Decode for RetryOn {
         {
             return Some(RetryOn::Status(status));
         }
-        let known: Vec<&str> = HTTP_POLICIES.into_iter().chain(GRPC_POLICIES).collect();
-        let help = format!("{}, or a status code from 400 to 599", suggestion(&word, &known).trim_end_matches('?'));
+        let known = std::iter::once("a status code from 400 to 599").chain(HTTP_POLICIES).chain(GRPC_POLICIES);
+        let known: Vec<&str> = known.collect();
+        let help = suggestion(&word, &known);
         cx.problem(at, node, "is not a retry condition", help);
         None
     }

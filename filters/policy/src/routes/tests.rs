@@ -216,7 +216,7 @@ fn mistakes_are_explained_with_path_and_remedy() {
         (r#"{"rules":[{"name":"a","route":"a","matchs":[]}]}"#, "did you mean `matches`?"),
         (
             r#"{"precedence":"gatewayapi"}"#,
-            "routes.precedence: \"gatewayapi\": is not a possible value; did you mean `GatewayAPI`?",
+            "routes.precedence: \"gatewayapi\": unknown value; expected one of: FirstMatch, GatewayAPI; did you mean `GatewayAPI`?",
         ),
         (
             r#"{"rules":[{"name":"a","route":"a","timeout":"2x"}]}"#,
@@ -225,7 +225,7 @@ fn mistakes_are_explained_with_path_and_remedy() {
         (r#"{"rules":[{"name":"a","route":"a","timeout":2}]}"#, "write 2s or 2ms"),
         (
             r#"{"rules":[{"name":"a","route":"a","retries":{"attempts":1,"on":["5x"]}}]}"#,
-            "routes.rules[0].retries.on[0]: \"5x\": is not a retry condition; did you mean `5xx`",
+            "routes.rules[0].retries.on[0]: \"5x\": is not a retry condition; expected one of: a status code from 400 to 599, 5xx,",
         ),
         (r#"{"rules":[{"name":"a","route":"a","retries":{"attempts":1,"on":[]}}]}"#, "retries.on: []: is empty"),
         (

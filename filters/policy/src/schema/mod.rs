@@ -177,7 +177,7 @@ fn known_fields<T: Decode>() -> Vec<String> {
     let mut cx = Context::new(String::new(), 0);
     T::decode(&strange, &At::Root, &mut cx);
     let problems = cx.into_problems();
-    let help = problems.iter().find_map(|problem| problem.help.as_deref()?.strip_prefix("possible here: "));
+    let help = problems.iter().find_map(|problem| problem.help.as_deref()?.strip_prefix("expected one of: "));
     help.into_iter().flat_map(|names| names.split(", ")).filter(|name| !name.is_empty()).map(str::to_owned).collect()
 }
 

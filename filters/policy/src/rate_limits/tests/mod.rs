@@ -477,7 +477,7 @@ fn mistakes_are_named_with_their_place() {
         ),
         (
             r#"{"name":"l","key":[{"heder":"x"}],"limit":{"requests":1,"per":"1m"}}"#.to_owned(),
-            "rateLimits[0].key[0].heder: is not a field here; did you mean `header`?",
+            "rateLimits[0].key[0].heder: unknown field `heder`; expected one of: sourceAddress, header, cookie, queryParam, path, method, hostname, peer, constant; did you mean `header`?",
         ),
         (
             r#"{"name":"l","key":[{"sourceAddress":{"ipv6Prefix":129}}],"limit":{"requests":1,"per":"1m"}}"#.to_owned(),
@@ -485,7 +485,7 @@ fn mistakes_are_named_with_their_place() {
         ),
         (
             field(r#""mode":"shadow""#),
-            "rateLimits[0].mode: \"shadow\": is not a possible value; did you mean `Shadow`?",
+            "rateLimits[0].mode: \"shadow\": unknown value; expected one of: Enforce, Shadow; did you mean `Shadow`?",
         ),
         (field(r#""cost":{"header":"x","default":5,"max":4}"#), "rateLimits[0].cost.default: is more than `max`"),
         (
