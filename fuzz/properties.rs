@@ -136,8 +136,8 @@ fn ask(policy: &Policy, request: &Value) -> WireDecision {
     let scratch = Scratch::default();
     let view = Request::new(&headers).with_scratch(&scratch);
     let mut environment = request.environment(&mut world);
-    let decision = policy.decide(&view, &mut environment);
-    let line = log_line(&view, &decision, &mut environment).unwrap();
+    let decision = policy.decide(&view, &mut environment).unwrap();
+    let line = log_line(&view, decision.egress.as_ref().unwrap(), &mut environment);
     assert!(serde_json::from_str::<Value>(&line).is_ok() && !line.contains('\n'), "{line}");
     WireDecision::new(&decision)
 }

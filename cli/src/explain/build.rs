@@ -4,9 +4,9 @@ use penstock_policy::egress::EgressDocument;
 use penstock_policy::explain::{BucketNote, CanaryNote, LimitNote, Note, Trace};
 use penstock_policy::matching::{RequestMatch, Verdict};
 use penstock_policy::wire::{WireDecision, WireRequest};
-use penstock_policy::{Header, Request, Timestamp};
+use penstock_policy::{Header, Reason, Request, Timestamp};
 
-use super::egress::{destination_words, similar_hosts, stage, wants};
+use super::egress::{destination_words, similar_hosts, wants};
 use super::report::{
     Bucket, CanariesReport, Choice, Condition, Considered, EgressReport, EgressRule, Key, LimitReport, LimitsReport,
     Report, RulesReport, Variant,
@@ -73,7 +73,7 @@ impl Decided<'_> {
         self.trace.0.iter()
     }
 
-    fn canonical(&self) -> Option<&Result<String, &'static str>> {
+    fn canonical(&self) -> Option<&Result<String, Reason>> {
         self.notes().find_map(|note| match note {
             Note::CanonicalPath(path) => Some(path),
             _ => None,
@@ -81,7 +81,6 @@ impl Decided<'_> {
     }
 
     fn egress(&self, document: &EgressDocument, request: &Request<'_>) -> EgressReport {
-        let refused = self.decision.action == Some("respond") && self.decision.section == Some("egress");
         let mut report = EgressReport {
             canonical_path: self.canonical().and_then(|path| path.as_ref().ok().cloned()),
             path_scoped: self.canonical().is_some(),
@@ -95,7 +94,10 @@ impl Decided<'_> {
                     report.port = destination.port;
                     report.port_from = Some(destination.port_from);
                 }
-                Note::Caller(caller) => report.caller.clone_from(caller),
+                Note::Egress { verdict, reason, caller } => {
+                    report.caller.clone_from(caller);
+                    (report.outcome, report.reason) = (verdict.as_str(), reason.map(Reason::as_str));
+                }
                 Note::Denied(entries) => {
                     let entries = entries.iter().filter_map(|&entry| document.deny.get(entry));
                     report.denied_by = entries.map(destination_words).collect();
@@ -106,7 +108,7 @@ impl Decided<'_> {
         }
         // A rule that several of its destinations select is shown once, as near as it came; reasons are in the order
         // in which a rule is asked.
-        asked.sort_by_key(|(rule, stopped)| (stopped.map(|stopped| std::cmp::Reverse(stage(stopped))), *rule));
+        asked.sort_by_key(|(rule, stopped)| (stopped.map(std::cmp::Reverse), *rule));
         let mut seen = Vec::new();
         asked.retain(|(rule, _)| {
             !seen.contains(rule) && {
@@ -114,14 +116,6 @@ impl Decided<'_> {
                 true
             }
         });
-        // In Audit a later section may have had the last word: what egress said is in the notes.
-        let nearest = asked.first().map_or(Some("hostNotAllowed"), |(_, stopped)| *stopped);
-        let held_back = if report.denied_by.is_empty() { nearest } else { Some("hostDenied") };
-        (report.outcome, report.reason) = match (refused, held_back) {
-            (true, _) => ("deny", self.decision.reason),
-            (false, Some(reason)) => ("audit", Some(reason)),
-            (false, None) => ("allow", None),
-        };
         report.more = asked.len().saturating_sub(self.misses.max(1));
         report.rules = asked
             .iter()
@@ -132,7 +126,7 @@ impl Decided<'_> {
                 owner: rule.owner.as_ref().map(|text| text.0.to_string()),
                 purpose: rule.reason.as_ref().map(|text| text.0.to_string()),
                 wants: stopped.map(|stopped| wants(rule, stopped, &report, request)),
-                stopped,
+                stopped: stopped.map(Reason::as_str),
             })
             .collect();
         if asked.is_empty()

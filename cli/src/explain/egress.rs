@@ -1,7 +1,7 @@
 //! What the rules of `egress` want, in words.
 
-use penstock_policy::Request;
 use penstock_policy::egress::{Destination, EgressDocument, RuleDocument, Target};
+use penstock_policy::{Reason, Request};
 
 use super::report::EgressReport;
 use crate::words;
@@ -22,64 +22,46 @@ fn list(items: impl Iterator<Item = String>) -> String {
     items.collect::<Vec<_>>().join(", ")
 }
 
-/// In which order a rule is asked: later is nearer.
-pub fn stage(reason: &str) -> usize {
-    const ORDER: [&str; 11] = [
-        "portNotAllowed",
-        "callerUnknown",
-        "callerNotAllowed",
-        "ruleNotYetValid",
-        "ruleExpired",
-        "methodNotAllowed",
-        "ruleNeedsHttp",
-        "methodOverrideNotAllowed",
-        "connectNotAllowed",
-        "upgradeNotAllowed",
-        "pathNotAllowed",
-    ];
-    ORDER.iter().position(|known| *known == reason).unwrap_or(ORDER.len())
-}
-
 /// What `rule` wants where it stopped.
-pub fn wants(rule: &RuleDocument, stopped: &str, report: &EgressReport, request: &Request<'_>) -> String {
+pub fn wants(rule: &RuleDocument, stopped: Reason, report: &EgressReport, request: &Request<'_>) -> String {
     let lossy = |bytes: &[u8]| words::shortened(&String::from_utf8_lossy(bytes), 200);
     let caller = || report.caller.as_deref().unwrap_or("unknown").to_owned();
     match stopped {
-        "portNotAllowed" => {
+        Reason::PortNotAllowed => {
             let to = list(rule.to.0.iter().map(destination_words));
             format!(
                 "wants {to}; the request is for port {}",
                 report.port.map_or("unknown".to_owned(), |port| port.to_string())
             )
         }
-        "callerUnknown" | "callerNotAllowed" => {
+        Reason::CallerUnknown | Reason::CallerNotAllowed => {
             let from = list(rule.from.iter().flat_map(|from| &from.0).map(|pattern| pattern.as_str().to_owned()));
             format!("is for {from}; the caller is {}", caller())
         }
-        "ruleNotYetValid" => format!("begins at {}", rule.not_before.map(words::instant).unwrap_or_default()),
-        "ruleExpired" => format!("expired at {}", rule.expires.map(words::instant).unwrap_or_default()),
-        "methodNotAllowed" | "methodOverrideNotAllowed" => {
+        Reason::RuleNotYetValid => format!("begins at {}", rule.not_before.map(words::instant).unwrap_or_default()),
+        Reason::RuleExpired => format!("expired at {}", rule.expires.map(words::instant).unwrap_or_default()),
+        Reason::MethodNotAllowed | Reason::MethodOverrideNotAllowed => {
             let methods = list(rule.methods.iter().flat_map(|methods| &methods.0).map(|method| method.0.to_string()));
             let overrides = ["x-http-method-override", "x-http-method", "x-method-override"];
             let asked = overrides
                 .iter()
                 .find_map(|name| request.value(name.as_bytes()))
-                .filter(|_| stopped != "methodNotAllowed");
+                .filter(|_| stopped != Reason::MethodNotAllowed);
             format!("lists {methods}; the request's is {}", lossy(asked.unwrap_or(request.method)))
         }
-        "connectNotAllowed" => "has no `connect: true`".to_owned(),
-        "upgradeNotAllowed" => match rule.upgrades.is_empty() {
+        Reason::ConnectNotAllowed => "has no `connect: true`".to_owned(),
+        Reason::UpgradeNotAllowed => match rule.upgrades.is_empty() {
             true => "lists no `upgrades`".to_owned(),
             false => {
                 format!("lists the upgrades {}", list(rule.upgrades.iter().map(|protocol| protocol.0.to_string())))
             }
         },
-        "pathNotAllowed" => {
+        Reason::PathNotAllowed => {
             let paths = list(rule.paths.iter().flat_map(|paths| &paths.0).map(|path| path.0.to_string()));
             let path = report.canonical_path.clone().unwrap_or_else(|| lossy(request.path));
             format!("wants a path that {paths}; the canonical path is {path}")
         }
-        other => words::reason(other).to_owned(),
+        other => other.words().to_owned(),
     }
 }
 

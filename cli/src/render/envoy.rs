@@ -2,8 +2,8 @@
 
 use std::net::IpAddr;
 
+use penstock_policy::IdentitySource;
 use penstock_policy::document::Node;
-use penstock_policy::egress::IdentitySource;
 
 use super::{Plan, Service, Target, indented};
 use crate::yaml_text::{json, scalar};

@@ -27,6 +27,6 @@ fn choose(bencher: Bencher<'_, '_>, variants: u32) {
     let mut world = World::new(Timestamp(0), 0);
     bencher.bench_local(|| {
         let request = Request::new(black_box(&headers));
-        policy.decide(&request, &mut wire.environment(&mut world)).route.map(str::len).unwrap()
+        policy.decide(&request, &mut wire.environment(&mut world)).unwrap().route.map(str::len).unwrap()
     });
 }

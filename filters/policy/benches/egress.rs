@@ -57,7 +57,7 @@ fn decide<const SHAPE: usize>(bencher: Bencher<'_, '_>, rules: usize) {
     bencher.bench_local(|| {
         let scratch = Scratch::default();
         let mut environment = request.environment(&mut world);
-        let decision = policy.decide(&Request::new(&headers).with_scratch(&scratch), &mut environment);
+        let decision = policy.decide(&Request::new(&headers).with_scratch(&scratch), &mut environment).unwrap();
         assert!(decision.rule.is_some());
     });
 }

@@ -39,6 +39,6 @@ fn take(bencher: Bencher<'_, '_>, keys: usize) {
     bencher.bench_local(|| {
         at = (at + 1) % keys;
         let request = Request::new(black_box(&all[at]));
-        policy.decide(&request, &mut requests[at].environment(&mut world)).counts.len()
+        policy.decide(&request, &mut requests[at].environment(&mut world)).unwrap().counts.len()
     });
 }

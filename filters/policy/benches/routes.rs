@@ -74,6 +74,6 @@ fn decide<const SHAPE: usize>(bencher: Bencher<'_, '_>, rules: usize) {
     let headers: Vec<Header<'_>> = map.iter().map(|(name, value)| (&**name, &**value)).collect();
     bencher.bench_local(|| {
         let request = Request::new(black_box(&headers));
-        policy.decide(&request, &mut wire.environment(&mut world)).route.map(str::len)
+        policy.decide(&request, &mut wire.environment(&mut world)).unwrap().route.map(str::len)
     });
 }

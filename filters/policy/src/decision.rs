@@ -4,38 +4,9 @@ use std::borrow::Cow;
 
 use smallvec::SmallVec;
 
-use crate::breaker::Watch;
-use crate::egress::Report;
 use crate::metrics::Metric;
-use crate::rate_limits::Pending;
-
-/// A section of the policy document.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Section {
-    /// Default-deny allowlist.
-    Egress,
-    /// Limits per key.
-    RateLimits,
-    /// Header-based routing.
-    Routes,
-    /// Weighted splits.
-    Canaries,
-}
-
-impl Section {
-    /// Every section, in the order in which a suite decides them.
-    pub const ALL: [Section; 4] = [Section::Egress, Section::RateLimits, Section::Routes, Section::Canaries];
-
-    /// The field of the document that holds it.
-    pub const fn field(self) -> &'static str {
-        match self {
-            Section::Egress => "egress",
-            Section::RateLimits => "rateLimits",
-            Section::Routes => "routes",
-            Section::Canaries => "canaries",
-        }
-    }
-}
+use crate::reason::Reason;
+use crate::section::Section;
 
 /// One change of the request's header map. Names are in lower case.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,17 +52,78 @@ pub enum Action<'a> {
     Respond(Response<'a>),
 }
 
+/// What Audit or Shadow held back: a refusal that was not given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeldBack<'a> {
+    /// The section whose refusal it is.
+    pub section: Section,
+    /// Its rule or limit, when one came near.
+    pub rule: Option<&'a str>,
+    /// Why it would have been refused.
+    pub reason: Reason,
+    /// The status that the client would have got.
+    pub status: u16,
+}
+
+/// What the egress section made of a request or of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EgressVerdict {
+    /// A rule allows it.
+    Allow,
+    /// No rule does, and Audit lets it pass.
+    Audit,
+    /// It is refused.
+    Deny,
+}
+
+impl EgressVerdict {
+    /// As log lines and filter state show it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            EgressVerdict::Allow => "allow",
+            EgressVerdict::Audit => "audit",
+            EgressVerdict::Deny => "deny",
+        }
+    }
+}
+
+/// The egress section's own outcome, for its log line and its filter state. No later section changes it.
+#[derive(Clone, Debug)]
+pub struct EgressOutcome<'a> {
+    /// What it decided.
+    pub verdict: EgressVerdict,
+    /// Why, unless a rule allows it.
+    pub reason: Option<Reason>,
+    /// The rule that allowed the request, or came nearest.
+    pub rule: Option<&'a str>,
+    /// Who answers for that rule.
+    pub owner: Option<&'a str>,
+    /// What that rule is for.
+    pub purpose: Option<&'a str>,
+    /// The caller's verified identity, when a rule needed it and there is one.
+    pub caller: Option<Vec<u8>>,
+    /// The port of the destination, when a rule needed it.
+    pub port: Option<u16>,
+    /// The random id of a refusal, also of one that was held back.
+    pub id: Option<u64>,
+}
+
+/// The number of a breaker among those of the policy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Watch(pub(crate) u32);
+
 /// The answer to one request. Borrows from the policy and the request, so that an ordinary answer allocates nothing.
 #[derive(Clone, Debug, Default)]
 pub struct Decision<'a> {
     /// Whether the request goes on.
     pub action: Action<'a>,
-    /// The section that gave the outcome; `None` when no rule of any section did.
+    /// The section that decided: the one that refused the request; else the first that held a refusal back; else the
+    /// one that chose the route, or allowed the request. `None` when no rule of any section did.
     pub section: Option<Section>,
-    /// The rule, canary or limit that gave the outcome.
+    /// The rule, canary or limit of that section.
     pub rule: Option<&'a str>,
-    /// Why, as a camelCase word such as `hostNotAllowed`.
-    pub reason: Option<&'static str>,
+    /// Why, when it is not the plain outcome.
+    pub reason: Option<Reason>,
     /// The value of the route header.
     pub route: Option<&'a str>,
     /// The canary variant chosen.
@@ -100,17 +132,40 @@ pub struct Decision<'a> {
     pub headers: HeaderOps<'a>,
     /// Headers for the response, whoever gives it.
     pub response_headers: ResponseHeaders<'a>,
-    /// The status that Audit or Shadow held back.
-    pub would_respond: Option<u16>,
-    /// What the egress section's log line has beside the rest; `None` when the policy has no such section.
-    pub egress: Option<Report<'a>>,
+    /// Everything that Audit or Shadow held back, in the order of the sections, whatever was decided afterwards.
+    pub held_back: SmallVec<[HeldBack<'a>; 1]>,
+    /// What the egress section decided; `None` when the policy has no such section.
+    pub egress: Option<EgressOutcome<'a>>,
     /// What to count, each once, possibly the same several times.
     pub counts: Counts,
     /// The route header stays as an earlier filter wrote it.
     pub keeps_route: bool,
     /// The breaker that wants to know how the request ends: see [`crate::breaker::Breakers::observe`].
     pub watch: Option<Watch>,
-    /// There is no decision yet: a rate-limit service must be asked first, see [`crate::Policy::question`]. Of the rest
-    /// only `counts` means something.
-    pub pending: Option<Box<Pending>>,
+}
+
+impl<'a> Decision<'a> {
+    /// The status that Audit or Shadow held back first.
+    pub fn would_respond(&self) -> Option<u16> {
+        self.held_back.first().map(|held_back| held_back.status)
+    }
+
+    /// Takes in who decided, unless a refusal was held back before: that is the news then.
+    pub(crate) fn decided_by(&mut self, section: Section, rule: Option<&'a str>, reason: Option<Reason>) {
+        if self.held_back.is_empty() {
+            (self.section, self.rule, self.reason) = (Some(section), rule, reason);
+        }
+    }
+
+    /// Takes in a refusal that is not given. The first one is what the decision names.
+    pub(crate) fn hold_back(&mut self, refusal: HeldBack<'a>) {
+        self.decided_by(refusal.section, refusal.rule, Some(refusal.reason));
+        self.held_back.push(refusal);
+    }
+
+    /// Takes in the refusal that ends the decision.
+    pub(crate) fn refuse(&mut self, section: Section, rule: Option<&'a str>, reason: Reason, response: Response<'a>) {
+        (self.section, self.rule, self.reason) = (Some(section), rule, Some(reason));
+        self.action = Action::Respond(response);
+    }
 }

@@ -5,6 +5,9 @@
 
 use std::time::Duration;
 
+use crate::decision::EgressVerdict;
+use crate::reason::Reason;
+
 /// The notes of one decision, in the order in which things happened.
 #[derive(Clone, Debug, Default)]
 pub struct Trace(pub Vec<Note>);
@@ -16,13 +19,20 @@ pub enum Note {
     Destination(Destination),
     /// Egress asked a rule that the destination's index found: its place in the document, and at which stage it
     /// stopped allowing the request, as the reason that a decision would give.
-    EgressRule(usize, Option<&'static str>),
+    EgressRule(usize, Option<Reason>),
     /// Egress was path-scoped: the canonical path that `paths` saw, or why there is none.
-    CanonicalPath(Result<String, &'static str>),
+    CanonicalPath(Result<String, Reason>),
     /// Entries of egress' `deny` that cover the destination.
     Denied(Vec<usize>),
-    /// Who calls, when egress asked.
-    Caller(Option<String>),
+    /// What egress decided, whatever a later section decided then.
+    Egress {
+        /// Whether it allowed the request.
+        verdict: EgressVerdict,
+        /// Why not.
+        reason: Option<Reason>,
+        /// Who calls, when a rule needed that.
+        caller: Option<String>,
+    },
     /// A limit was asked.
     Limit(LimitNote),
     /// A limit of global scope: the rate-limit service is asked about it.

@@ -28,26 +28,37 @@ mod environment;
 #[cfg(feature = "explain")]
 pub mod explain;
 mod gauges;
+mod identity;
 pub mod matching;
 mod metrics;
 pub mod module;
 mod policy;
 pub mod rate_limits;
+mod reason;
 mod request;
 pub mod routes;
 #[cfg(feature = "schema")]
 pub mod schema;
+mod section;
 mod settings;
+mod timestamp;
+mod trie;
 #[cfg(feature = "wire")]
 pub mod wire;
 
 pub use client::client_address;
-pub use decision::{Action, Counts, Decision, HeaderOp, HeaderOps, Response, ResponseHeaders, Section};
+pub use decision::{
+    Action, Counts, Decision, EgressOutcome, EgressVerdict, HeaderOp, HeaderOps, HeldBack, Response, ResponseHeaders,
+};
 pub use document::{Problem, Problems};
-pub use environment::{Environment, StoreConflict, Timestamp, Version};
+pub use environment::{Environment, StoreConflict, Version};
 pub use gauges::{Gauges, text_hash};
+pub use identity::IdentitySource;
 pub use metrics::{Metric, Metrics, latency_name};
 pub use module::{Module, Runs};
 pub use policy::{Policy, check};
+pub use reason::Reason;
 pub use request::{Header, Request, Scratch};
+pub use section::Section;
 pub use settings::{DEFAULT_ROUTE_HEADER, Settings, SourceAddress};
+pub use timestamp::Timestamp;

@@ -3,7 +3,7 @@
 //! The set of names is fixed by the policy, so no request can make it grow. A host counts in its own memory and hands
 //! the sums on from time to time.
 
-use crate::decision::Section;
+use crate::section::Section;
 
 /// A counter of one policy: an index into [`Metrics::names`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

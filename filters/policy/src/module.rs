@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::decision::Section;
+use crate::section::Section;
 
 /// A wasm module of the suite, as far as the policy is concerned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

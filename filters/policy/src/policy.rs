@@ -5,15 +5,16 @@ use std::marker::PhantomData;
 
 use crate::breaker::Breakers;
 use crate::canaries::{Canaries, CanaryDocument};
-use crate::decision::{Decision, HeaderOp, Section};
+use crate::decision::{Decision, HeaderOp, HeldBack};
 use crate::document::{At, Context, Decode, Fields, Named, Node, Problem, Problems};
-use crate::egress::{Egress, EgressDocument, Flow};
+use crate::egress::{Egress, EgressDocument};
 use crate::environment::Environment;
 use crate::metrics::Metrics;
 use crate::module::{self, Module, Runs, Suite};
-use crate::rate_limits::{LimitDocument, Pending, Question, RateLimits, Step};
+use crate::rate_limits::{LimitDocument, Pending, Question, RateLimits};
 use crate::request::Request;
 use crate::routes::{Routes, RoutesDocument};
+use crate::section::Section;
 use crate::settings::Settings;
 
 /// Memory for all regular expressions of one policy, in bytes.
@@ -134,9 +135,14 @@ impl<M: Runs> Policy<M> {
     /// responds ends it. Matching sees the request as it was received, whatever an earlier section changes, but for
     /// the canonical path that egress writes back. What Audit or Shadow held back first is what the decision names.
     ///
-    /// When [`Decision::pending`] is there, a rate-limit service must be asked before the request is decided: give the
-    /// reply to each [`Policy::question`] to [`Pending::hear`], then call [`Policy::resume`].
-    pub fn decide<'a>(&'a self, request: &Request<'a>, environment: &mut impl Environment) -> Decision<'a> {
+    /// # Errors
+    /// There is no decision yet when a rate-limit service must be asked first: give the reply to each
+    /// [`Policy::question`] to [`Pending::hear`], then call [`Policy::resume`].
+    pub fn decide<'a>(
+        &'a self,
+        request: &Request<'a>,
+        environment: &mut impl Environment,
+    ) -> Result<Decision<'a>, Box<Pending>> {
         self.run(request, None, environment)
     }
 
@@ -153,77 +159,101 @@ impl<M: Runs> Policy<M> {
         pending: &'a Pending,
         environment: &mut impl Environment,
     ) -> Decision<'a> {
-        self.run(request, Some(pending), environment)
+        // What has been asked is not pending again.
+        self.run(request, Some(pending), environment).unwrap_or_default()
     }
 
+    /// Asks the sections in order and folds what each decided into one decision.
     #[inline(never)]
     fn run<'a>(
         &'a self,
         request: &Request<'a>,
         replied: Option<&'a Pending>,
         environment: &mut impl Environment,
-    ) -> Decision<'a> {
+    ) -> Result<Decision<'a>, Box<Pending>> {
         let mut decision = Decision::default();
         let mut request = *request;
         if M::MODULE.runs(Section::Egress)
             && let Some(egress) = &self.egress
         {
-            match egress.decide(&request, environment, &mut decision) {
-                Flow::Responded => return decision,
-                Flow::GoesOn(None) => {}
-                // What egress allowed is what the others see and what is forwarded.
-                Flow::GoesOn(Some(target)) => request = request.with_target(target),
+            let egressed = egress.decide(&request, environment);
+            let (rule, reason) = (egressed.outcome.rule, egressed.outcome.reason);
+            decision.egress = Some(egressed.outcome);
+            decision.counts.extend(egressed.counts.into_iter().flatten());
+            match (reason, egressed.response) {
+                (None, _) => decision.decided_by(Section::Egress, rule, None),
+                (Some(reason), None) => {
+                    decision.hold_back(HeldBack { section: Section::Egress, rule, reason, status: egressed.status });
+                }
+                (Some(reason), Some(response)) => {
+                    decision.refuse(Section::Egress, rule, reason, response);
+                    return Ok(decision);
+                }
+            }
+            // What egress allowed is what the others see and what is forwarded.
+            if let Some(target) = egressed.target {
+                decision.headers.push(HeaderOp::Set(":path", Cow::Borrowed(target)));
+                request = request.with_target(target);
             }
         }
         let request = &request;
-        let mut held_back = HeldBack::of(&decision);
         if M::MODULE.runs(Section::RateLimits)
             && let Some(limits) = &self.rate_limits
         {
-            let before = decision.counts.len();
-            let step = match replied {
-                None => limits.decide(request, environment, &mut decision),
-                Some(pending) => limits.conclude(pending, environment, &mut decision),
+            let limited = match replied {
+                // What came before is decided, and counted, again.
+                None => limits.decide(request, environment)?,
+                Some(pending) => limits.conclude(pending, environment),
             };
-            match step {
-                Step::Passed => {}
-                Step::Refused => return decision,
-                Step::Pending(pending) => {
-                    // What came before is decided, and counted, again.
-                    let counts = decision.counts.drain(..).skip(before).collect();
-                    return Decision { pending: Some(pending), counts, ..Decision::default() };
-                }
+            decision.counts.extend(limited.counts);
+            decision.headers.extend(limited.headers);
+            decision.response_headers.extend(limited.response_headers);
+            limited.held_back.into_iter().for_each(|refusal| decision.hold_back(refusal));
+            if let Some((limit, reason, response)) = limited.refusal {
+                decision.refuse(Section::RateLimits, Some(limit), reason, response);
+                return Ok(decision);
             }
-            held_back = held_back.or_else(|| HeldBack::of(&decision));
         }
+        self.route(request, environment, &mut decision);
+        if M::MODULE.owns_route_header() {
+            self.write_route_header(request, &mut decision);
+        }
+        Ok(decision)
+    }
+
+    /// Where the request goes: a rule's route, else a canary's variant, else the default.
+    fn route<'a>(&'a self, request: &Request<'a>, environment: &mut impl Environment, decision: &mut Decision<'a>) {
         let (settings, breakers) = (&self.settings, &self.breakers);
-        let by_rule = M::MODULE.runs(Section::Routes)
-            && self.routes.as_ref().is_some_and(|r| r.decide(request, breakers, environment, &mut decision));
+        let routes = self.routes.as_ref().filter(|_| M::MODULE.runs(Section::Routes));
+        if let Some(ruled) = routes.and_then(|routes| routes.decide(request, breakers, environment)) {
+            decision.decided_by(Section::Routes, Some(ruled.rule), ruled.reason);
+            decision.route = Some(ruled.route);
+            decision.watch = ruled.watch;
+            decision.headers.extend(ruled.headers);
+            decision.counts.push(ruled.count);
+            return;
+        }
         // In a chain of modules a rule of the one before counts as one of ours, and its default as our default.
         let chained = match M::MODULE {
             Module::Canary => self.earlier_route(request, environment),
             _ => None,
         };
-        let by_canary = M::MODULE.runs(Section::Canaries)
-            && !by_rule
-            && chained != Some(Earlier::Rule)
-            && self
-                .canaries
-                .as_ref()
-                .is_some_and(|c| c.decide(request, settings, breakers, environment, &mut decision));
-        if !by_rule && !by_canary {
-            decision.keeps_route = chained.is_some();
-            if let Some(routes) = self.routes.as_ref().filter(|_| M::MODULE.runs(Section::Routes)) {
-                routes.decide_default(&mut decision);
-            }
+        let canaries = self.canaries.as_ref().filter(|_| M::MODULE.runs(Section::Canaries));
+        let canaries = canaries.filter(|_| chained != Some(Earlier::Rule));
+        if let Some(chosen) = canaries.and_then(|c| c.decide(request, settings, breakers, environment)) {
+            decision.decided_by(Section::Canaries, Some(chosen.canary), chosen.reason);
+            (decision.route, decision.variant) = (Some(chosen.route), Some(chosen.variant));
+            decision.watch = chosen.watch;
+            decision.response_headers.extend(chosen.set_cookie.map(|cookie| ("set-cookie", Cow::Owned(cookie))));
+            decision.counts.push(chosen.count);
+            return;
         }
-        if let Some(held_back) = held_back {
-            held_back.restore(&mut decision);
+        decision.keeps_route = chained.is_some();
+        if let Some(routes) = routes {
+            let (route, count) = routes.default();
+            decision.route = route;
+            decision.counts.push(count);
         }
-        if M::MODULE.owns_route_header() {
-            self.write_route_header(request, &mut decision);
-        }
-        decision
     }
 
     /// What the header-routing module of an earlier filter says of the route header. What it does not know of, a client
@@ -295,26 +325,6 @@ impl<M: Runs> Policy<M> {
 enum Earlier {
     Rule,
     Default,
-}
-
-/// What Audit or Shadow held back: the part of a decision that later sections must not overwrite.
-struct HeldBack<'a> {
-    section: Option<Section>,
-    rule: Option<&'a str>,
-    reason: Option<&'static str>,
-    status: u16,
-}
-
-impl<'a> HeldBack<'a> {
-    fn of(decision: &Decision<'a>) -> Option<HeldBack<'a>> {
-        let status = decision.would_respond?;
-        Some(HeldBack { section: decision.section, rule: decision.rule, reason: decision.reason, status })
-    }
-
-    fn restore(self, decision: &mut Decision<'a>) {
-        (decision.section, decision.rule, decision.reason) = (self.section, self.rule, self.reason);
-        decision.would_respond = Some(self.status);
-    }
 }
 
 /// Reads one section when `M` runs it; in the others the branch is not compiled at all.

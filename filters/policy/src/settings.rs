@@ -13,7 +13,7 @@ object! {
         /// How the client's address is found.
         source_address as "sourceAddress": SourceAddress = SourceAddress::default(),
         /// Whether access logs and traces can read which rule and variant decided, from the filter state `penstock.rule`,
-        /// `penstock.variant` and `penstock.reason`; each costs a call to the host.
+        /// `penstock.variant`, `penstock.reason` and `penstock.heldBack`; each costs a call to the host.
         filter_state as "filterState": bool = false,
     }
 }

@@ -9,10 +9,11 @@ use serde::{Deserialize, Serialize};
 use crate::breaker::Outcome;
 use crate::decision::{Action, Decision, HeaderOp};
 use crate::document::GatewayDuration;
-use crate::egress::IdentitySource;
 use crate::environment::{Environment, StoreConflict, Timestamp, Version};
+use crate::identity::IdentitySource;
 use crate::policy::Policy;
 use crate::rate_limits::{Failure, Reply};
+use crate::reason::Reason;
 use crate::request::{Header, Request, Scratch};
 
 /// A request as one JSON object; only `method`, `authority` and `path` are required.
@@ -130,8 +131,11 @@ impl WireRequest {
         let headers: Vec<Header<'_>> = owned.iter().map(|(name, value)| (&**name, &**value)).collect();
         let scratch = [Scratch::default(), Scratch::default()];
         let [first, second] = scratch.each_ref().map(|scratch| Request::new(&headers).with_scratch(scratch));
-        let mut decision = policy.decide(&first, &mut self.environment(world));
-        let Some(mut pending) = decision.pending.take() else { return self.answered(policy, &decision, world) };
+        let decided = policy.decide(&first, &mut self.environment(world));
+        let mut pending = match decided {
+            Ok(decision) => return self.answered(policy, &decision, world),
+            Err(pending) => pending,
+        };
         // The other sections decide again, and say so again.
         #[cfg(feature = "explain")]
         if let Some(trace) = &mut world.trace {
@@ -148,9 +152,10 @@ impl WireRequest {
     /// The upstream answers, when the line says how.
     fn answered(&self, policy: &Policy, decision: &Decision<'_>, world: &mut World) -> WireDecision {
         #[cfg(feature = "explain")]
-        if let (Some(trace), Some(report)) = (&mut world.trace, &decision.egress) {
-            let caller = report.caller.as_ref().map(|caller| String::from_utf8_lossy(caller).into_owned());
-            trace.0.push(crate::explain::Note::Caller(caller));
+        if let (Some(trace), Some(outcome)) = (&mut world.trace, &decision.egress) {
+            let caller = outcome.caller.as_ref().map(|caller| String::from_utf8_lossy(caller).into_owned());
+            let (verdict, reason) = (outcome.verdict, outcome.reason);
+            trace.0.push(crate::explain::Note::Egress { verdict, reason, caller });
         }
         if let (Some(watch), Some(response)) = (decision.watch, &self.response) {
             let outcome = Outcome { failed: response.status >= 500, latency: Some(response.latency) };
@@ -354,12 +359,12 @@ impl WireDecision {
             action: Some("continue"),
             section: decision.section.map(|section| section.field()),
             rule: decision.rule.map(str::to_owned),
-            reason: decision.reason,
+            reason: decision.reason.map(Reason::as_str),
             route: decision.route.map(str::to_owned),
             variant: decision.variant.map(str::to_owned),
             headers,
             response_headers: decision.response_headers.iter().map(|(name, value)| pair(name, value)).collect(),
-            would_respond: decision.would_respond,
+            would_respond: decision.would_respond(),
             ..WireDecision::default()
         };
         if let Action::Respond(response) = &decision.action {

@@ -2,8 +2,8 @@
 
 use std::cell::{Cell, RefCell};
 
-use penstock_policy::egress::{Connection, Egress, Outcome, connection_line, log_line};
-use penstock_policy::{Decision, Environment, Metric, Request};
+use penstock_policy::egress::{Connection, Egress, connection_line, log_line};
+use penstock_policy::{EgressOutcome, EgressVerdict, Environment, Metric, Reason, Request};
 
 use crate::abi::{Flow, LogLevel};
 use crate::host::{self, HostEnvironment};
@@ -46,8 +46,8 @@ pub(crate) fn look_at_log_level() {
 }
 
 /// Writes what `line` makes, when the log takes it: what was allowed at debug level, all else at info.
-fn write(outcome: Outcome, line: impl FnOnce() -> Option<String>) {
-    let level = if outcome == Outcome::Allow { LogLevel::Debug } else { LogLevel::Info };
+fn write(verdict: EgressVerdict, line: impl FnOnce() -> String) {
+    let level = if verdict == EgressVerdict::Allow { LogLevel::Debug } else { LogLevel::Info };
     if (level as u32) < LEVEL.get() {
         return;
     }
@@ -57,22 +57,21 @@ fn write(outcome: Outcome, line: impl FnOnce() -> Option<String>) {
     if dropped > 0 {
         host::log(LogLevel::Info, &format!("{{\"egress\":\"notLogged\",\"decisions\":{dropped}}}"));
     }
-    if admitted && let Some(line) = line() {
-        host::log(level, &line);
+    if admitted {
+        host::log(level, &line());
     }
 }
 
-/// Tells the log and the access log of a decision.
-pub(crate) fn report(request: &Request<'_>, decision: &Decision<'_>) {
-    let (Some(outcome), Some(report)) = (Outcome::of(decision), &decision.egress) else { return };
-    if let Some(rule) = report.rule {
-        host::set_filter_state("penstock.egress.rule", &rule.name);
+/// Tells the log and the access log what the egress section decided, whatever another section decided afterwards.
+pub(crate) fn report(request: &Request<'_>, outcome: &EgressOutcome<'_>) {
+    if let Some(rule) = outcome.rule {
+        host::set_filter_state("penstock.egress.rule", rule);
     }
-    if outcome != Outcome::Allow {
-        host::set_filter_state("penstock.egress.outcome", outcome.as_str());
-        host::set_filter_state("penstock.egress.reason", decision.reason.unwrap_or_default());
+    if outcome.verdict != EgressVerdict::Allow {
+        host::set_filter_state("penstock.egress.outcome", outcome.verdict.as_str());
+        host::set_filter_state("penstock.egress.reason", outcome.reason.map_or("", Reason::as_str));
     }
-    write(outcome, || log_line(request, decision, &mut HostEnvironment::default()));
+    write(outcome.verdict, || log_line(request, outcome, &mut HostEnvironment::default()));
 }
 
 /// Seconds between two looks at the rules that end.
@@ -110,7 +109,7 @@ impl Expiry {
 }
 
 /// Decides the current connection, and closes it before the next filter hears of it.
-pub(crate) fn connection(egress: &Egress, count: impl FnOnce(&[Metric])) -> Flow {
+pub(crate) fn connection(egress: &Egress, count: impl Fn(Metric)) -> Flow {
     let mut environment = HostEnvironment::default();
     let sni = environment.sni();
     let connection = Connection {
@@ -118,18 +117,14 @@ pub(crate) fn connection(egress: &Egress, count: impl FnOnce(&[Metric])) -> Flow
         destination: host::destination_address(),
         port: environment.destination_port(),
     };
-    let verdict = egress.decide_connection(&connection, &mut environment);
-    let is_open = verdict.is_open && environment.failure().is_none();
-    let outcome = match (is_open, verdict.reason) {
-        (true, None) => Outcome::Allow,
-        (true, Some(_)) => Outcome::Audit,
-        (false, _) => Outcome::Deny,
-    };
-    if environment.failure().is_none() {
-        count(&verdict.counts);
+    let mut verdict = egress.decide_connection(&connection, &mut environment);
+    match environment.failure() {
+        // Decided on facts that are not there: closed, and not counted as any rule's.
+        Some(_) => verdict.outcome.verdict = EgressVerdict::Deny,
+        None => verdict.counts.iter().flatten().for_each(|metric| count(*metric)),
     }
-    write(outcome, || Some(connection_line(&connection, &verdict)));
-    if is_open {
+    write(verdict.outcome.verdict, || connection_line(&connection, &verdict.outcome));
+    if verdict.is_open() {
         return Flow::Continue;
     }
     host::close_connection();

@@ -2,8 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use penstock_policy::egress::IdentitySource;
-use penstock_policy::{Environment, HeaderOp, Runs, StoreConflict, Timestamp, Version};
+use penstock_policy::{Environment, HeaderOp, IdentitySource, Runs, StoreConflict, Timestamp, Version};
 
 use crate::abi::{self, LogLevel, Status};
 use crate::memory::{self, HostBuffer};

@@ -13,9 +13,10 @@ use std::time::Duration;
 
 use siphasher::sip::SipHasher24;
 
-use crate::decision::Section;
+pub use crate::decision::Watch;
 use crate::environment::{Environment, Timestamp};
 use crate::metrics::{Metric, Metrics, name};
+use crate::section::Section;
 pub use document::{Latency, Percentile, Thresholds};
 pub use state::{Limits, PROBE_PERCENT, Phase, Tally, Transition};
 use state::{State, phase};
@@ -25,10 +26,6 @@ const PATIENCE: u64 = 50_000_000;
 
 /// So often a write is tried again when another worker was faster; then the counts wait for the next one.
 const TRIES: usize = 8;
-
-/// The breaker that wants to know how a request ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Watch(u32);
 
 /// How a request ended. One that its client gave up before there was an answer says nothing: it is not observed. One
 /// given up in the middle of the answer is what the answer's headers said: streams end so, and if they were left out

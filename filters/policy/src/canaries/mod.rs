@@ -10,12 +10,13 @@ mod stickiness;
 use smallvec::SmallVec;
 
 use crate::breaker::{Breakers, Guard, PROBE_PERCENT, Phase, Watch, probes};
-use crate::decision::{Decision, Section};
 use crate::document::{At, Problem};
 use crate::environment::{Environment, Timestamp};
 use crate::matching::{Index, RequestMatch};
 use crate::metrics::{Metric, Metrics};
+use crate::reason::Reason;
 use crate::request::Request;
+use crate::section::Section;
 use crate::settings::Settings;
 pub use document::{CanaryDocument, Override, OverrideCondition, RollbackDocument, VariantDocument};
 use ramp::Ramp;
@@ -70,6 +71,25 @@ struct Variant {
     chosen: Metric,
 }
 
+/// What a canary decided about a request.
+#[derive(Debug)]
+pub(crate) struct CanaryOutcome<'a> {
+    /// The canary.
+    pub(crate) canary: &'a str,
+    /// The variant chosen.
+    pub(crate) variant: &'a str,
+    /// The variant's route.
+    pub(crate) route: &'a str,
+    /// Why not the variant that the weights give.
+    pub(crate) reason: Option<Reason>,
+    /// The breaker that wants to know how the request ends.
+    pub(crate) watch: Option<Watch>,
+    /// The cookie of a user who had none.
+    pub(crate) set_cookie: Option<Vec<u8>>,
+    /// What to count.
+    pub(crate) count: Metric,
+}
+
 impl Canaries {
     /// Compiles the section.
     pub(crate) fn new(documents: Vec<CanaryDocument>, breakers: &mut Breakers, metrics: &mut Metrics) -> Canaries {
@@ -85,24 +105,17 @@ impl Canaries {
         Canaries { canaries: canaries.into(), entries: entries.into(), canary_of: canary_of.into(), index }
     }
 
-    /// Lets the first canary that matches choose. `false`: none matches.
-    pub fn decide<'a>(
+    /// What the first canary that matches chooses. `None`: none matches.
+    pub(crate) fn decide<'a>(
         &'a self,
         request: &Request<'a>,
         settings: &Settings,
         breakers: &Breakers,
         environment: &mut impl Environment,
-        decision: &mut Decision<'a>,
-    ) -> bool {
-        let canary = self.index.first(&self.entries, request).and_then(|rank| self.canary_of.get(rank));
-        let Some(canary) = canary.and_then(|&canary| self.canaries.get(canary as usize)) else { return false };
-        let Some(variant) = canary.choose(request, settings, breakers, environment, decision) else { return false };
-        decision.section = Some(Section::Canaries);
-        decision.rule = Some(&canary.name);
-        decision.variant = Some(&variant.name);
-        decision.route = Some(&variant.route);
-        decision.counts.push(variant.chosen);
-        true
+    ) -> Option<CanaryOutcome<'a>> {
+        let rank = self.index.first(&self.entries, request)?;
+        let canary = self.canaries.get(*self.canary_of.get(rank)? as usize)?;
+        canary.choose(request, settings, breakers, environment)
     }
 
     /// What is allowed but probably not meant.
@@ -231,26 +244,25 @@ impl Canary {
         settings: &Settings,
         breakers: &Breakers,
         environment: &mut impl Environment,
-        decision: &mut Decision<'a>,
-    ) -> Option<&'a Variant> {
+    ) -> Option<CanaryOutcome<'a>> {
+        let (mut reason, mut watch) = (None, None);
         let told = self.overrides.iter().position(|(condition, _)| condition.holds(request));
         let (weighted, key) = if let Some((_, variant)) = told.and_then(|told| self.overrides.get(told)) {
-            decision.reason = Some("override");
+            reason = Some(Reason::Override);
             (*variant, None)
         } else {
             let percent = self.ramp.as_ref().map(|ramp| ramp.percent_at(environment.now()));
             let hops = settings.source_address.trusted_hops.0;
-            let response = &mut decision.response_headers;
-            let key = stickiness::key(self.stickiness.as_ref(), request, hops, environment, response);
+            let key = stickiness::key(self.stickiness.as_ref(), request, hops, environment);
             (self.weighted(key.as_bytes(), percent)?, Some(key))
         };
         let place = match &self.rollback {
             Some(rollback) if rollback.variant == weighted => {
                 if rollback.passes(key.as_ref(), breakers, environment) {
-                    decision.watch = Some(rollback.watch);
+                    watch = Some(rollback.watch);
                     weighted
                 } else {
-                    decision.reason = Some("rolledBack");
+                    reason = Some(Reason::RolledBack);
                     rollback.to
                 }
             }
@@ -260,7 +272,16 @@ impl Canary {
             let percent = self.ramp.as_ref().map(|ramp| ramp.percent_at(environment.now()));
             crate::explain::Note::Canary(self.note(told, key.as_ref(), percent, weighted, place))
         });
-        self.variants.get(place)
+        let variant = self.variants.get(place)?;
+        Some(CanaryOutcome {
+            canary: &self.name,
+            variant: &variant.name,
+            route: &variant.route,
+            reason,
+            watch,
+            set_cookie: stickiness::set_cookie(self.stickiness.as_ref(), key.as_ref(), request),
+            count: variant.chosen,
+        })
     }
 
     /// What is allowed but probably not meant.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::document::{At, Context, Name, NonEmpty, PositiveDuration, Whole, object};
-use crate::environment::Timestamp;
+use crate::timestamp::Timestamp;
 
 object! {
     /// `ramp` as written.

@@ -1,11 +1,9 @@
 //! What keeps a user on a variant: the key that is hashed.
 
-use std::borrow::Cow;
 use std::net::IpAddr;
 
 use super::document::only_field;
 use crate::client::client_address;
-use crate::decision::ResponseHeaders;
 use crate::document::{At, Context, Decode, Fields, HeaderName, Node, PositiveDuration, object, wrong_kind};
 use crate::environment::Environment;
 use crate::request::Request;
@@ -153,27 +151,20 @@ impl Key<'_> {
     }
 }
 
-/// The key of a request. A sticky key that is missing or empty is replaced by chance; with a cookie, by a new id, which
-/// goes to the client with the response.
+/// The key of a request. A sticky key that is missing or empty is replaced by a random one; with a cookie, by a new id,
+/// which goes to the client with the response: see [`set_cookie`].
 pub fn key<'a>(
     stickiness: Option<&Stickiness>,
     request: &Request<'a>,
     trusted_hops: u32,
     environment: &mut impl Environment,
-    response: &mut ResponseHeaders<'_>,
 ) -> Key<'a> {
     let given = |value: Option<&'a [u8]>| value.filter(|value| !value.is_empty()).map(Key::Text);
     let found = match stickiness {
         None => None,
         Some(Stickiness::Header(name)) => given(request.value(name.0.as_bytes())),
         Some(Stickiness::Cookie(cookie)) => {
-            let key = given(request.cookie(cookie.name.0.as_bytes())).unwrap_or_else(|| {
-                let id = new_id(environment);
-                let https = request.scheme.eq_ignore_ascii_case(b"https");
-                response.push(("set-cookie", Cow::Owned(set_cookie(cookie, &id, https))));
-                Key::Id(id)
-            });
-            Some(key)
+            Some(given(request.cookie(cookie.name.0.as_bytes())).unwrap_or_else(|| Key::Id(new_id(environment))))
         }
         Some(Stickiness::SourceAddress) => {
             client_address(request, trusted_hops, environment).map(|address| match address.to_canonical() {
@@ -197,8 +188,11 @@ fn new_id(environment: &mut impl Environment) -> [u8; 32] {
     digits
 }
 
-/// The cookie that stores `id`; `Secure` only where the browser would send it back.
-fn set_cookie(cookie: &CookieDocument, id: &[u8; 32], https: bool) -> Vec<u8> {
+/// The `set-cookie` that stores a new user's id; `None` when the key is no new id. `Secure` only where the browser would
+/// send it back.
+pub fn set_cookie(stickiness: Option<&Stickiness>, key: Option<&Key<'_>>, request: &Request<'_>) -> Option<Vec<u8>> {
+    let (Some(Stickiness::Cookie(cookie)), Some(Key::Id(id))) = (stickiness, key) else { return None };
+    let https = request.scheme.eq_ignore_ascii_case(b"https");
     let age = cookie.max_age.0.to_string();
     let secure: &[u8] = if https { b"; Secure" } else { b"" };
     let parts: [&[u8]; 8] = [
@@ -213,5 +207,5 @@ fn set_cookie(cookie: &CookieDocument, id: &[u8; 32], https: bool) -> Vec<u8> {
     ];
     let mut value = parts.concat();
     value.extend_from_slice(secure);
-    value
+    Some(value)
 }

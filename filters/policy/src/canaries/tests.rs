@@ -401,7 +401,7 @@ fn behind_a_header_routing_module_rules_win_and_defaults_give_way() {
         let mut map: Vec<crate::Header<'_>> = vec![(b":method", method.as_bytes())];
         map.extend(sent.map(|route| (&b"x-penstock-route"[..], route.as_bytes())));
         let request = crate::Request::new(&map);
-        let decision = policy.decide(&request, &mut Chain(left));
+        let decision = policy.decide(&request, &mut Chain(left)).unwrap();
         let done = match &decision.headers[..] {
             [] => "kept",
             [crate::HeaderOp::Remove(_)] => "removed",

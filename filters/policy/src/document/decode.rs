@@ -3,7 +3,7 @@
 use super::node::Node;
 use super::problem::{At, Problem};
 use super::unread;
-use crate::matching::Trie;
+use crate::trie::Trie;
 
 /// What decoding carries along: the problems so far, and what some values depend on.
 #[derive(Debug)]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::decode::{Context, Decode, suggestion, wrong_kind};
 use super::node::Node;
 use super::problem::At;
-use crate::environment::Timestamp;
+use crate::timestamp::Timestamp;
 
 /// Notes a problem and is `None`: the last line of a decoder.
 fn refuse<T>(node: &Node, at: &At<'_>, cx: &mut Context, message: &str, help: impl Into<Option<String>>) -> Option<T> {

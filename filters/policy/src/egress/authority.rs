@@ -7,6 +7,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::matching::is_name;
+use crate::reason::Reason;
 
 /// Why an authority has no single reading.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,12 +24,12 @@ pub enum BadAuthority {
 
 impl BadAuthority {
     /// The reason that a decision gives.
-    pub const fn reason(self) -> &'static str {
+    pub const fn reason(self) -> Reason {
         match self {
-            BadAuthority::Missing => "authorityMissing",
-            BadAuthority::Malformed => "authorityMalformed",
-            BadAuthority::NumericHost => "hostIsAmbiguousNumber",
-            BadAuthority::Port => "portMalformed",
+            BadAuthority::Missing => Reason::AuthorityMissing,
+            BadAuthority::Malformed => Reason::AuthorityMalformed,
+            BadAuthority::NumericHost => Reason::HostIsAmbiguousNumber,
+            BadAuthority::Port => Reason::PortMalformed,
         }
     }
 }

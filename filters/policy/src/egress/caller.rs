@@ -1,21 +1,7 @@
 //! Who calls: verified identities, and the patterns of `from`.
 
 use crate::document::{At, Context, Decode, Fields, Node, wrong_kind};
-
-/// Where the caller's verified identity comes from; never a header.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum IdentitySource {
-    /// The URI SAN of the certificate that the client's TLS handshake proved.
-    #[default]
-    PeerCertificate,
-    /// The proxy's own workload, from its node metadata: for sidecars, where the caller is the workload itself.
-    Workload {
-        /// The trust domain of the SPIFFE ID `spiffe://<trustDomain>/ns/<namespace>/sa/<service account>`.
-        trust_domain: Box<str>,
-    },
-    /// A filter state object, such as Istio's `io.istio.peer_principal`.
-    FilterState(Box<str>),
-}
+use crate::identity::IdentitySource;
 
 impl Decode for IdentitySource {
     const EXPECTED: &'static str = "an object with one of peerCertificate, workload, filterState";

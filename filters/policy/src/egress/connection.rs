@@ -3,10 +3,12 @@
 use std::net::IpAddr;
 
 use super::authority::{Authority, BadAuthority, Host};
-use super::search::{Facts, Port, Stage};
-use super::{Egress, Mode, Outcome, Report};
-use crate::decision::Counts;
+use super::search::{Facts, Port, names_its_rule};
+use super::{Egress, Mode};
+use crate::decision::{EgressOutcome, EgressVerdict};
 use crate::environment::Environment;
+use crate::metrics::Metric;
+use crate::reason::Reason;
 
 /// What is known of a connection before its first byte goes anywhere.
 #[derive(Clone, Copy, Debug, Default)]
@@ -21,59 +23,66 @@ pub struct Connection<'a> {
 
 /// What becomes of a connection.
 #[derive(Clone, Debug)]
-pub struct Verdict<'a> {
-    /// Whether it is opened.
-    pub is_open: bool,
-    /// Why a rule does not allow it; `None`: one does. With an open connection: what Audit held back.
-    pub reason: Option<&'static str>,
-    /// What the log line has beside that.
-    pub report: Report<'a>,
+pub struct ConnectionVerdict<'a> {
+    /// What was decided, and why.
+    pub outcome: EgressOutcome<'a>,
     /// What to count.
-    pub counts: Counts,
+    pub counts: [Option<Metric>; 2],
+}
+
+impl ConnectionVerdict<'_> {
+    /// Whether the connection is opened.
+    pub fn is_open(&self) -> bool {
+        self.outcome.verdict != EgressVerdict::Deny
+    }
 }
 
 impl Egress {
     /// Decides a connection. A name rule must list the server name; without one, and for a name that is not listed
     /// (an ECH outer name is none that a policy knows), a CIDR rule must cover the destination address. A rule with
     /// `methods` or `paths` allows no connection: nobody could hold it to them. `deny` sees both, name and address.
-    pub fn decide_connection(&self, connection: &Connection<'_>, environment: &mut impl Environment) -> Verdict<'_> {
+    pub fn decide_connection(
+        &self,
+        connection: &Connection<'_>,
+        environment: &mut impl Environment,
+    ) -> ConnectionVerdict<'_> {
         let mut facts = Facts::new(environment, &self.identity, Port::Known(connection.port));
-        let (number, reason) = match self.judge_connection(connection, &mut facts) {
-            Ok(number) => {
-                let rule = self.rules.get(number as usize);
-                let mut counts = Counts::new();
-                self.counters.count(Outcome::Allow, Some(number), None, &mut counts);
-                return Verdict { is_open: true, reason: None, report: Report { rule, ..facts.report() }, counts };
+        let rule = |number: u32| self.rules.get(number as usize);
+        match self.judge_connection(connection, &mut facts) {
+            Ok(number) => ConnectionVerdict {
+                outcome: facts.outcome(EgressVerdict::Allow, None, rule(number)),
+                counts: self.counters.of(EgressVerdict::Allow, Some(number), None),
+            },
+            Err((number, reason)) => {
+                // A server name that is no name has no meaning, in any mode.
+                let audits = self.mode == Mode::Audit && reason != Reason::ServerNameMalformed;
+                let verdict = if audits { EgressVerdict::Audit } else { EgressVerdict::Deny };
+                ConnectionVerdict {
+                    outcome: facts.refusal(verdict, reason, number.and_then(rule)),
+                    counts: self.counters.of(verdict, number, Some(reason)),
+                }
             }
-            Err(refusal) => refusal,
-        };
-        let is_malformed = reason == BAD_NAME;
-        let is_open = self.mode == Mode::Audit && !is_malformed;
-        let mut counts = Counts::new();
-        let outcome = if is_open { Outcome::Audit } else { Outcome::Deny };
-        self.counters.count(outcome, number, Some(reason), &mut counts);
-        let rule = number.and_then(|number| self.rules.get(number as usize));
-        Verdict { is_open, reason: Some(reason), report: facts.refusal_report(rule), counts }
+        }
     }
 
     fn judge_connection<E: Environment>(
         &self,
         connection: &Connection<'_>,
         facts: &mut Facts<'_, '_, E>,
-    ) -> Result<u32, (Option<u32>, &'static str)> {
+    ) -> Result<u32, (Option<u32>, Reason)> {
         let name = match connection.sni.filter(|sni| !sni.is_empty()).map(Authority::parse) {
             None | Some(Ok(Authority { host: Host::Address(_), port: None })) => None,
             Some(Ok(Authority { host: name @ Host::Name(_), port: None })) => Some(name),
             // An IP address written without brackets, or in a form that only some read as one.
             Some(Err(BadAuthority::NumericHost)) => None,
-            Some(_) => return Err((None, BAD_NAME)),
+            Some(_) => return Err((None, Reason::ServerNameMalformed)),
         };
         let address = connection.destination.map(Host::Address);
-        let mut nearest = (Stage::Host, None);
+        let mut nearest = (Reason::HostNotAllowed, None);
         let mut allowed: Option<u32> = None;
         for host in [name, address].iter().flatten() {
             if self.deny.denies(host, || connection.port) {
-                return Err((None, "hostDenied"));
+                return Err((None, Reason::HostDenied));
             }
             if allowed.is_some() {
                 continue;
@@ -81,30 +90,27 @@ impl Egress {
             self.allow.covering(host, |bucket| {
                 let others = bucket.ask_each(facts, |entry, facts| {
                     let Some(rule) = self.rules.get(entry.rule as usize) else { return true };
-                    let stage = match entry.has_port(|| connection.port) {
-                        false => Some(Stage::Port),
-                        true if rule.methods.is_some() || rule.paths.is_some() => Some(Stage::NeedsHttp),
+                    let reason = match entry.has_port(|| connection.port) {
+                        false => Some(Reason::PortNotAllowed),
+                        true if rule.methods.is_some() || rule.paths.is_some() => Some(Reason::RuleNeedsHttp),
                         true => rule.caller_and_time(facts),
                     };
-                    match stage {
+                    match reason {
                         None => allowed = Some(allowed.map_or(entry.rule, |first| first.min(entry.rule))),
-                        Some(stage) if stage > nearest.0 => nearest = (stage, Some(entry.rule)),
+                        Some(reason) if reason > nearest.0 => nearest = (reason, Some(entry.rule)),
                         Some(_) => {}
                     }
                     true
                 });
-                if let Some(stage) = others.filter(|stage| *stage > nearest.0) {
-                    nearest = (stage, None);
+                if let Some(reason) = others.filter(|reason| *reason > nearest.0) {
+                    nearest = (reason, None);
                 }
             });
         }
         match (allowed, nearest) {
             (Some(rule), _) => Ok(rule),
-            (None, (Stage::Host, _)) if name.is_none() => Err((None, "serverNameMissing")),
-            (None, (stage, nearest)) => Err((nearest.filter(|_| stage.names_its_rule()), stage.reason())),
+            (None, (Reason::HostNotAllowed, _)) if name.is_none() => Err((None, Reason::ServerNameMissing)),
+            (None, (reason, nearest)) => Err((nearest.filter(|_| names_its_rule(reason)), reason)),
         }
     }
 }
-
-/// A server name that is no name has no reading, in any mode.
-const BAD_NAME: &str = "serverNameMalformed";

@@ -1,13 +1,14 @@
 //! `egress` as written.
 
-use super::caller::{CallerPattern, IdentitySource};
+use super::caller::CallerPattern;
 use super::cidr::Cidr;
 use super::host::EgressHost;
 use crate::document::{
     At, Context, Decode, Fields, Method, Name, Named, Node, NonEmpty, Whole, object, words, wrong_kind,
 };
-use crate::environment::Timestamp;
+use crate::identity::IdentitySource;
 use crate::matching::PathMatch;
+use crate::timestamp::Timestamp;
 
 words! {
     /// What becomes of a request that no rule allows.

@@ -3,6 +3,7 @@
 use super::authority::{Authority, BadAuthority};
 use super::search::Port;
 use crate::document::is_token;
+use crate::reason::Reason;
 use crate::request::Request;
 
 /// Headers by which some servers take another method than the request's.
@@ -30,14 +31,14 @@ impl<'a> Form<'a> {
     ///
     /// # Errors
     /// With the reason.
-    pub fn check(request: &Request<'a>) -> Result<Form<'a>, &'static str> {
+    pub fn check(request: &Request<'a>) -> Result<Form<'a>, Reason> {
         let authority = Authority::parse(request.authority).map_err(BadAuthority::reason)?;
         if !is_token(request.method) {
-            return Err("methodMalformed");
+            return Err(Reason::MethodMalformed);
         }
         let is_connect = request.method == b"CONNECT";
         if request.protocol.is_some() && !is_connect {
-            return Err("protocolWithoutConnect");
+            return Err(Reason::ProtocolWithoutConnect);
         }
         // RFC 8441: CONNECT with a protocol is HTTP/2's way to write GET with `upgrade`, and Envoy rewrites it to that
         // before a filter sees it. `bytestream` it leaves alone: a tunnel like any other.
@@ -45,10 +46,10 @@ impl<'a> Form<'a> {
         let is_tunnel = is_connect && !is_upgrade;
         check_target(request, is_tunnel)?;
         if is_tunnel && authority.port.is_none() {
-            return Err("connectWithoutPort");
+            return Err(Reason::ConnectWithoutPort);
         }
         if request.repeats_pseudo_header() {
-            return Err("pseudoHeaderRepeated");
+            return Err(Reason::PseudoHeaderRepeated);
         }
         let mut form = Form {
             authority,
@@ -63,12 +64,12 @@ impl<'a> Form<'a> {
     }
 
     /// One pass over all headers; most of them are out at their first byte.
-    fn look_at_headers(&mut self, request: &Request<'_>) -> Result<(), &'static str> {
+    fn look_at_headers(&mut self, request: &Request<'_>) -> Result<(), Reason> {
         for &(name, _) in request.headers() {
             match name {
                 [b'u', ..] => self.has_upgrade |= name == b"upgrade",
                 [b'x', ..] => match name {
-                    b"x-envoy-original-dst-host" => return Err("destinationOverrideHeader"),
+                    b"x-envoy-original-dst-host" => return Err(Reason::DestinationOverrideHeader),
                     b"x-original-url" | b"x-rewrite-url" => self.has_path_override = true,
                     name => self.has_method_override |= METHOD_OVERRIDES.contains(&name),
                 },
@@ -80,15 +81,15 @@ impl<'a> Form<'a> {
 }
 
 /// `:path` is origin-form in visible ASCII without fragment and backslash. Only `OPTIONS *` and tunnels have another.
-fn check_target(request: &Request<'_>, is_tunnel: bool) -> Result<(), &'static str> {
+fn check_target(request: &Request<'_>, is_tunnel: bool) -> Result<(), Reason> {
     let target = request.target;
     let other_form = is_tunnel || (request.method == b"OPTIONS" && target == b"*");
     if !other_form && target.first() != Some(&b'/') {
-        return Err("pathNotOriginForm");
+        return Err(Reason::PathNotOriginForm);
     }
     match target.iter().all(|&b| b.is_ascii_graphic() && b != b'#' && b != b'\\') {
         true => Ok(()),
-        false => Err("pathMalformed"),
+        false => Err(Reason::PathMalformed),
     }
 }
 

@@ -6,9 +6,10 @@ use super::authority::Host;
 use super::callers::Callers;
 use super::cidr::CidrMap;
 use super::document::{Destination, RuleDocument, Target};
-use super::search::{Facts, Stage};
+use super::search::Facts;
 use crate::environment::Environment;
 use crate::matching::HostTrie;
+use crate::reason::Reason;
 
 /// Destinations by name and by address.
 #[derive(Debug)]
@@ -30,25 +31,25 @@ pub(super) struct Bucket {
 
 impl Bucket {
     /// Shows `ask` every entry that the caller could use, until it says that the following ones, later in the document,
-    /// need not be asked. Gives the stage at which the others stop, if there are any.
+    /// need not be asked. Gives the reason why the others do not allow it, if there are any.
     pub fn ask_each<'b, E: Environment>(
         &'b self,
         facts: &mut Facts<'_, '_, E>,
         mut ask: impl FnMut(&'b Entry, &mut Facts<'_, '_, E>) -> bool,
-    ) -> Option<Stage> {
+    ) -> Option<Reason> {
         let Some(callers) = &self.callers else {
             let _ = self.entries.iter().all(|entry| ask(entry, facts));
             return None;
         };
         let _ = callers.open().iter().filter_map(|&at| self.entries.get(at as usize)).all(|entry| ask(entry, facts));
         if !callers.have_port(|| facts.port()) {
-            return Some(Stage::Port);
+            return Some(Reason::PortNotAllowed);
         }
-        let Some(caller) = facts.caller() else { return Some(Stage::CallerUnknown) };
+        let Some(caller) = facts.caller() else { return Some(Reason::CallerUnknown) };
         for link in callers.find(caller) {
             let _ = callers.from(link).filter_map(|at| self.entries.get(at as usize)).all(|entry| ask(entry, facts));
         }
-        Some(Stage::Caller)
+        Some(Reason::CallerNotAllowed)
     }
 }
 

@@ -24,26 +24,26 @@ mod search;
 mod tests;
 
 pub use authority::{Authority, BadAuthority, Host};
-pub use caller::{CallerPattern, IdentitySource};
+pub use caller::CallerPattern;
 pub use cidr::{Cidr, CidrMap};
-pub use connection::{Connection, Verdict};
+pub use connection::{Connection, ConnectionVerdict};
 pub use document::{Destination, EgressDocument, EgressPath, Mode, Protocol, RuleDocument, Target, Text};
 pub use host::EgressHost;
 pub use path::{BadPath, canonical};
-pub use report::{Outcome, Report, connection_line, log_line};
+pub use report::{connection_line, log_line};
 
-use std::borrow::Cow;
-
-use crate::decision::{Action, Decision, HeaderOp, Section};
-use crate::environment::{Environment, Timestamp};
+use crate::decision::{EgressOutcome, EgressVerdict, Response};
+use crate::environment::Environment;
+use crate::identity::IdentitySource;
 use crate::matching::PathMatch;
-use crate::metrics::Metrics;
+use crate::metrics::{Metric, Metrics};
+use crate::reason::Reason;
 use crate::request::Request;
+use crate::timestamp::Timestamp;
 use counts::Counters;
 use form::{Form, hosts_agree};
 use index::Destinations;
-pub use search::Port;
-use search::{Facts, Found, Search};
+use search::{Facts, Found, Port, Search, names_its_rule};
 
 /// The section, ready to decide.
 #[derive(Debug)]
@@ -76,20 +76,26 @@ pub struct Rule {
     upgrades: Box<[Protocol]>,
 }
 
-/// What becomes of a request after this section.
-#[derive(Clone, Copy, Debug)]
-pub enum Flow<'a> {
-    /// The decision holds the response.
-    Responded,
-    /// It goes on, with this request target in place of its own if there is one.
-    GoesOn(Option<&'a [u8]>),
+/// What the section decided about a request.
+#[derive(Debug)]
+pub(crate) struct Egressed<'a> {
+    /// For the log and the access log.
+    pub(crate) outcome: EgressOutcome<'a>,
+    /// The refusal; `None`: the request goes on.
+    pub(crate) response: Option<Response<'a>>,
+    /// The status of the refusal, given or held back.
+    pub(crate) status: u16,
+    /// The request target that is forwarded, where it is another than the request's own.
+    pub(crate) target: Option<&'a [u8]>,
+    /// What to count.
+    pub(crate) counts: [Option<Metric>; 2],
 }
 
 /// A request that is not allowed.
 #[derive(Clone, Copy, Debug)]
 struct Refusal<'a> {
     status: u16,
-    reason: &'static str,
+    reason: Reason,
     /// The rule that came nearest.
     rule: Option<&'a Rule>,
     /// Its number.
@@ -97,7 +103,7 @@ struct Refusal<'a> {
 }
 
 impl<'a> Refusal<'a> {
-    fn new(status: u16, reason: &'static str) -> Refusal<'a> {
+    fn new(status: u16, reason: Reason) -> Refusal<'a> {
         Refusal { status, reason, rule: None, number: None }
     }
 }
@@ -132,49 +138,31 @@ impl Egress {
     }
 
     /// Decides one request.
-    pub fn decide<'a>(
-        &'a self,
-        request: &Request<'a>,
-        environment: &mut impl Environment,
-        decision: &mut Decision<'a>,
-    ) -> Flow<'a> {
-        decision.section = Some(Section::Egress);
+    pub(crate) fn decide<'a>(&'a self, request: &Request<'a>, environment: &mut impl Environment) -> Egressed<'a> {
         let form = Form::check(request);
         let port = form.as_ref().map_or(Port::Known(None), |form| Port::of(request, &form.authority));
         let mut facts = Facts::new(environment, &self.identity, port);
-        let outcome = match &form {
+        let found = match &form {
             Ok(form) => self.judge(request, form, &mut facts),
-            Err(reason) => Err((Refusal::new(400, reason), None)),
+            Err(reason) => Err((Refusal::new(400, *reason), None)),
         };
-        let (refusal, canonical) = match outcome {
-            Ok((number, rule, canonical)) => {
-                self.counters.count(Outcome::Allow, Some(number), None, &mut decision.counts);
-                decision.rule = Some(&rule.name);
-                decision.egress = Some(Report { rule: Some(rule), ..facts.report() });
-                (None, canonical)
+        let (refusal, target) = match found {
+            Ok((number, rule, target)) => {
+                let counts = self.counters.of(EgressVerdict::Allow, Some(number), None);
+                let outcome = facts.outcome(EgressVerdict::Allow, None, Some(rule));
+                return Egressed { outcome, response: None, status: 0, target, counts };
             }
-            Err((refusal, canonical)) => (Some(refusal), canonical),
+            Err(refused) => refused,
         };
-        if let Some(refusal) = refusal {
-            decision.rule = refusal.rule.map(|rule| &*rule.name);
-            decision.reason = Some(refusal.reason);
-            let report = facts.refusal_report(refusal.rule);
-            let id = report.id.unwrap_or_default();
-            decision.egress = Some(report);
-            let is_refused = refusal.status != 403 || self.mode == Mode::Enforce;
-            let outcome = if is_refused { Outcome::Deny } else { Outcome::Audit };
-            self.counters.count(outcome, refusal.number, Some(refusal.reason), &mut decision.counts);
-            if is_refused {
-                let host = form.as_ref().ok().map(|form| &form.authority.host);
-                decision.action = Action::Respond(report::response(&refusal, host, id));
-                return Flow::Responded;
-            }
-            decision.would_respond = Some(refusal.status);
-        }
-        if let Some(target) = canonical {
-            decision.headers.push(HeaderOp::Set(":path", Cow::Borrowed(target)));
-        }
-        Flow::GoesOn(canonical)
+        let is_refused = refusal.status != 403 || self.mode == Mode::Enforce;
+        let verdict = if is_refused { EgressVerdict::Deny } else { EgressVerdict::Audit };
+        let outcome = facts.refusal(verdict, refusal.reason, refusal.rule);
+        let response = is_refused.then(|| {
+            let host = form.as_ref().ok().map(|form| &form.authority.host);
+            report::response(&refusal, host, outcome.id.unwrap_or_default())
+        });
+        let counts = self.counters.of(verdict, refusal.number, Some(refusal.reason));
+        Egressed { outcome, response, status: refusal.status, target, counts }
     }
 
     /// The rule that allows the request, or why none does; either with the canonical target, when the request is
@@ -188,7 +176,7 @@ impl Egress {
     ) -> Result<(u32, &'a Rule, Option<&'a [u8]>), (Refusal<'a>, Option<&'a [u8]>)> {
         let refuse = |status, reason| Err((Refusal::new(status, reason), None));
         if !hosts_agree(request, &form.authority, |port| port.get(facts.environment)) {
-            return refuse(400, "hostHeaderMismatch");
+            return refuse(400, Reason::HostHeaderMismatch);
         }
         let host = &form.authority.host;
         note!(facts.environment, explain::destination(form, Port::of(request, &form.authority), facts.environment));
@@ -204,23 +192,23 @@ impl Egress {
             None => None,
             // Without a place for it, the canonical target could not outlive this call: nothing is forwarded then.
             Some(path) => match request.keep_target(&path) {
-                None => return refuse(400, "pathNotCanonical"),
+                None => return refuse(400, Reason::PathNotCanonical),
                 target => target,
             },
         };
         note!(facts.environment, explain::denied(&self.deny, host, || facts.port()));
         if self.deny.denies(host, || facts.port()) {
-            return Err((Refusal::new(403, "hostDenied"), target));
+            return Err((Refusal::new(403, Reason::HostDenied), target));
         }
         let numbered = |number: u32| Some((number, self.rules.get(number as usize)?));
         let Some((number, rule)) = rule.and_then(numbered) else {
-            let (stage, rule) = nearest;
-            let (number, rule) = rule.filter(|_| stage.names_its_rule()).and_then(numbered).unzip();
-            return Err((Refusal { status: 403, reason: stage.reason(), rule, number }, target));
+            let (reason, rule) = nearest;
+            let (number, rule) = rule.filter(|_| names_its_rule(reason)).and_then(numbered).unzip();
+            return Err((Refusal { status: 403, reason, rule, number }, target));
         };
         if self.verify_sni && !sni_is(facts.environment.sni().as_deref(), host) {
             let (rule, number) = (Some(rule), Some(number));
-            return Err((Refusal { status: 421, reason: "sniMismatch", rule, number }, target));
+            return Err((Refusal { status: 421, reason: Reason::SniMismatch, rule, number }, target));
         }
         Ok((number, rule, target))
     }

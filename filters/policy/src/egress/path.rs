@@ -6,6 +6,8 @@
 
 use std::borrow::Cow;
 
+use crate::reason::Reason;
+
 /// Why a path has no canonical form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BadPath {
@@ -21,12 +23,12 @@ pub enum BadPath {
 
 impl BadPath {
     /// The reason that a decision gives.
-    pub const fn reason(self) -> &'static str {
+    pub const fn reason(self) -> Reason {
         match self {
-            BadPath::Escape => "pathEscapeMalformed",
-            BadPath::Delimiter => "pathEscapesDelimiter",
-            BadPath::NotUtf8 => "pathNotUtf8",
-            BadPath::AboveRoot => "pathAboveRoot",
+            BadPath::Escape => Reason::PathEscapeMalformed,
+            BadPath::Delimiter => Reason::PathEscapesDelimiter,
+            BadPath::NotUtf8 => Reason::PathNotUtf8,
+            BadPath::AboveRoot => Reason::PathAboveRoot,
         }
     }
 }

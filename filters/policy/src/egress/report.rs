@@ -3,26 +3,13 @@
 use std::borrow::Cow;
 use std::net::IpAddr;
 
-use super::authority::Host;
-use super::connection::{Connection, Verdict};
+use super::Refusal;
+use super::authority::{Authority, Host};
+use super::connection::Connection;
 use super::search::Port;
-use super::{Refusal, Rule};
-use crate::decision::{Action, Decision, Response, Section};
+use crate::decision::{EgressOutcome, Response};
 use crate::environment::Environment;
 use crate::request::Request;
-
-/// What the log line of a decision has beside the decision itself.
-#[derive(Clone, Debug)]
-pub struct Report<'a> {
-    /// The rule that allowed the request, or came nearest.
-    pub rule: Option<&'a Rule>,
-    /// The caller's verified identity, when it was asked for and there is one.
-    pub caller: Option<Vec<u8>>,
-    /// The port of the destination; unless a decision needed it, it has not been asked for.
-    pub port: Port<'a>,
-    /// The random id of a refusal, also of one that was held back.
-    pub id: Option<u64>,
-}
 
 /// An id as it is written: 16 hexadecimal digits.
 fn id_text(id: u64) -> String {
@@ -48,7 +35,7 @@ fn push_json(text: &str, out: &mut String) {
 pub(super) fn response<'a>(refusal: &Refusal<'_>, host: Option<&Host<'_>>, id: u64) -> Response<'a> {
     let mut body = String::with_capacity(128);
     body.push_str(r#"{"error":"egress denied","reason":""#);
-    body.push_str(refusal.reason);
+    body.push_str(refusal.reason.as_str());
     body.push_str(r#"","host":"#);
     match host {
         Some(host) => push_json(&host_text(host), &mut body),
@@ -72,70 +59,29 @@ pub(super) fn response<'a>(refusal: &Refusal<'_>, host: Option<&Host<'_>>, id: u
     }
 }
 
-/// What became of a request or connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// A rule allows it.
-    Allow,
-    /// No rule does, and Audit lets it pass.
-    Audit,
-    /// It is refused.
-    Deny,
-}
-
-impl Outcome {
-    /// Of a decision that the egress section made; `None` when there is no such section.
-    pub fn of(decision: &Decision<'_>) -> Option<Outcome> {
-        decision.egress.as_ref()?;
-        Some(match (decision.section, &decision.action, decision.would_respond) {
-            (Some(Section::Egress), Action::Respond(_), _) => Outcome::Deny,
-            (Some(Section::Egress), _, Some(_)) => Outcome::Audit,
-            _ => Outcome::Allow,
-        })
-    }
-
-    /// As it is written.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Outcome::Allow => "allow",
-            Outcome::Audit => "audit",
-            Outcome::Deny => "deny",
-        }
-    }
-}
-
-/// The decision as one line of JSON: the same keys in the same order for every outcome, `null` for what is not known.
-/// `None` when no egress decision was made; the environment is asked for the port where it is not known yet. The query is never in it: it carries secrets.
-pub fn log_line(request: &Request<'_>, decision: &Decision<'_>, environment: &mut impl Environment) -> Option<String> {
-    let report = decision.egress.as_ref()?;
-    let outcome = Outcome::of(decision)?;
-    let why = decision.reason.filter(|_| outcome != Outcome::Allow);
-    let port = report.port.get(environment);
-    Some(line(outcome, why, report, port, request.host, Some((request.method, request.path))))
+/// What was decided, as one line of JSON: the same keys in the same order for every outcome, `null` for what is not
+/// known. The environment is asked for the port where no rule needed it. The query is never in it: it carries secrets.
+pub fn log_line(request: &Request<'_>, outcome: &EgressOutcome<'_>, environment: &mut impl Environment) -> String {
+    let ask = || Port::of(request, &Authority::parse(request.authority).ok()?).get(environment);
+    let port = outcome.port.or_else(ask);
+    line(outcome, port, request.host, Some((request.method, request.path)))
 }
 
 /// The same for a connection: no method, no path.
-pub fn connection_line(connection: &Connection<'_>, verdict: &Verdict<'_>) -> String {
-    let outcome = match (verdict.is_open, verdict.reason) {
-        (true, None) => Outcome::Allow,
-        (true, Some(_)) => Outcome::Audit,
-        (false, _) => Outcome::Deny,
-    };
+pub fn connection_line(connection: &Connection<'_>, outcome: &EgressOutcome<'_>) -> String {
     let address = connection.destination.map(|address| address.to_string()).unwrap_or_default();
-    line(outcome, verdict.reason, &verdict.report, connection.port, connection.sni.unwrap_or(address.as_bytes()), None)
+    line(outcome, connection.port, connection.sni.unwrap_or(address.as_bytes()), None)
 }
 
 fn line(
-    outcome: Outcome,
-    why: Option<&str>,
-    report: &Report<'_>,
+    outcome: &EgressOutcome<'_>,
     port: Option<u16>,
     host: &[u8],
     method_and_path: Option<(&[u8], &[u8])>,
 ) -> String {
     let mut line = String::with_capacity(256);
     line.push_str(r#"{"egress":""#);
-    line.push_str(outcome.as_str());
+    line.push_str(outcome.verdict.as_str());
     line.push('"');
     let mut field = |name: &str, value: Option<&[u8]>| {
         line.push_str(",\"");
@@ -147,16 +93,15 @@ fn line(
         }
     };
     let (method, path) = method_and_path.unzip();
-    let rule = report.rule;
-    field("why", why.map(str::as_bytes));
-    field("rule", rule.map(|rule| rule.name.as_bytes()));
-    field("owner", rule.and_then(|rule| rule.owner.as_deref()).map(str::as_bytes));
-    field("reason", rule.and_then(|rule| rule.reason.as_deref()).map(str::as_bytes));
-    field("caller", report.caller.as_deref());
+    field("why", outcome.reason.map(|reason| reason.as_str().as_bytes()));
+    field("rule", outcome.rule.map(str::as_bytes));
+    field("owner", outcome.owner.map(str::as_bytes));
+    field("reason", outcome.purpose.map(str::as_bytes));
+    field("caller", outcome.caller.as_deref());
     field("host", Some(&host.to_ascii_lowercase()));
     field("method", method);
     field("path", path);
-    field("id", report.id.map(id_text).as_deref().map(str::as_bytes));
+    field("id", outcome.id.map(id_text).as_deref().map(str::as_bytes));
     line.push_str(",\"port\":");
     match port {
         Some(port) => line.push_str(&port.to_string()),

@@ -2,14 +2,17 @@
 
 use std::borrow::Cow;
 
+use super::Rule;
 use super::authority::Authority;
-use super::caller::IdentitySource;
 use super::form::{Form, METHOD_OVERRIDES};
 use super::index::Bucket;
 use super::path::{BadPath, canonical};
-use super::{Report, Rule};
-use crate::environment::{Environment, Timestamp};
+use crate::decision::{EgressOutcome, EgressVerdict};
+use crate::environment::Environment;
+use crate::identity::IdentitySource;
+use crate::reason::Reason;
 use crate::request::Request;
+use crate::timestamp::Timestamp;
 
 /// What the outside says of this request, each asked for at most once and only when a rule needs it.
 pub(super) struct Facts<'e, 'a, E> {
@@ -43,22 +46,40 @@ impl<'e, 'a, E: Environment> Facts<'e, 'a, E> {
         self.caller.get_or_insert_with(|| environment.identity(identity).filter(|caller| !caller.is_empty())).as_deref()
     }
 
-    /// What is known by now.
-    pub fn report(&mut self) -> Report<'a> {
-        Report { rule: None, caller: self.caller.take().flatten(), port: self.port, id: None }
+    /// The outcome, with what is known by now.
+    pub fn outcome(
+        &mut self,
+        verdict: EgressVerdict,
+        reason: Option<Reason>,
+        rule: Option<&'a Rule>,
+    ) -> EgressOutcome<'a> {
+        let port = match self.port {
+            Port::Known(port) => port,
+            Port::OfConnection(_) => None,
+        };
+        EgressOutcome {
+            verdict,
+            reason,
+            rule: rule.map(|rule| &*rule.name),
+            owner: rule.and_then(|rule| rule.owner.as_deref()),
+            purpose: rule.and_then(|rule| rule.reason.as_deref()),
+            caller: self.caller.take().flatten(),
+            port,
+            id: None,
+        }
     }
 
-    /// For a refusal: rare enough to ask for the caller and the port, and to draw an id.
-    pub fn refusal_report(&mut self, rule: Option<&'a Rule>) -> Report<'a> {
+    /// The outcome of a refusal, given or held back: rare enough to ask for the caller and the port, and to draw an id.
+    pub fn refusal(&mut self, verdict: EgressVerdict, reason: Reason, rule: Option<&'a Rule>) -> EgressOutcome<'a> {
         self.caller();
         self.port();
-        Report { rule, id: Some(self.environment.random()), ..self.report() }
+        EgressOutcome { id: Some(self.environment.random()), ..self.outcome(verdict, Some(reason), rule) }
     }
 }
 
 /// The port of a destination. Asking for the connection's costs a call, and most rules have no ports.
 #[derive(Clone, Copy, Debug)]
-pub enum Port<'a> {
+pub(super) enum Port<'a> {
     /// What the authority says, or what is known of the connection.
     Known(Option<u16>),
     /// That of the connection; when nobody knows it, that of this scheme.
@@ -85,62 +106,25 @@ impl<'a> Port<'a> {
     }
 }
 
-/// How near a rule came to allowing the request; later stages are nearer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Stage {
-    Host,
-    Port,
-    CallerUnknown,
-    Caller,
-    NotYetValid,
-    Expired,
-    Method,
-    NeedsHttp,
-    MethodOverride,
-    Connect,
-    Upgrade,
-    Path,
-}
-
-impl Stage {
-    /// The reason that a decision gives when no rule came nearer.
-    pub fn reason(self) -> &'static str {
-        match self {
-            Stage::Host => "hostNotAllowed",
-            Stage::Port => "portNotAllowed",
-            Stage::CallerUnknown => "callerUnknown",
-            Stage::Caller => "callerNotAllowed",
-            Stage::NotYetValid => "ruleNotYetValid",
-            Stage::Expired => "ruleExpired",
-            Stage::Method => "methodNotAllowed",
-            Stage::NeedsHttp => "ruleNeedsHttp",
-            Stage::MethodOverride => "methodOverrideNotAllowed",
-            Stage::Connect => "connectNotAllowed",
-            Stage::Upgrade => "upgradeNotAllowed",
-            Stage::Path => "pathNotAllowed",
-        }
-    }
-
-    /// Whether a refusal names the nearest rule: only to callers that the rule is for.
-    pub fn names_its_rule(self) -> bool {
-        self > Stage::Caller
-    }
+/// Whether a refusal names the rule that came nearest: only to callers that the rule is for.
+pub(super) fn names_its_rule(reason: Reason) -> bool {
+    reason > Reason::CallerNotAllowed
 }
 
 impl Rule {
-    /// Where the rule stops for want of the right caller or time; `None`: nowhere.
-    pub(super) fn caller_and_time<E: Environment>(&self, facts: &mut Facts<'_, '_, E>) -> Option<Stage> {
+    /// Why the rule does not allow this caller now; `None`: it does.
+    pub(super) fn caller_and_time<E: Environment>(&self, facts: &mut Facts<'_, '_, E>) -> Option<Reason> {
         if let Some(from) = &self.from {
-            let Some(caller) = facts.caller() else { return Some(Stage::CallerUnknown) };
+            let Some(caller) = facts.caller() else { return Some(Reason::CallerUnknown) };
             if !from.iter().any(|pattern| pattern.covers(caller)) {
-                return Some(Stage::Caller);
+                return Some(Reason::CallerNotAllowed);
             }
         }
         if self.not_before.is_some_and(|start| facts.now() < start) {
-            return Some(Stage::NotYetValid);
+            return Some(Reason::RuleNotYetValid);
         }
         if self.expires.is_some_and(|end| facts.now() >= end) {
-            return Some(Stage::Expired);
+            return Some(Reason::RuleExpired);
         }
         None
     }
@@ -151,9 +135,9 @@ pub(super) struct Search<'r, 'a> {
     request: &'r Request<'a>,
     form: &'r Form<'a>,
     /// The canonical path, once a path-scoped rule was selected.
-    canonical: Option<Result<Cow<'a, [u8]>, &'static str>>,
+    canonical: Option<Result<Cow<'a, [u8]>, Reason>>,
     rule: Option<u32>,
-    nearest: (Stage, Option<u32>),
+    nearest: (Reason, Option<u32>),
 }
 
 /// What a search found.
@@ -161,14 +145,14 @@ pub(super) struct Found {
     /// The first rule in document order that allows the request.
     pub rule: Option<u32>,
     /// How near the others came, and the first that came so near.
-    pub nearest: (Stage, Option<u32>),
+    pub nearest: (Reason, Option<u32>),
     /// The canonical path, when the request is path-scoped and its own path is not canonical.
     pub canonical: Option<Vec<u8>>,
 }
 
 impl<'r, 'a> Search<'r, 'a> {
     pub fn new(request: &'r Request<'a>, form: &'r Form<'a>) -> Self {
-        Search { request, form, canonical: None, rule: None, nearest: (Stage::Host, None) }
+        Search { request, form, canonical: None, rule: None, nearest: (Reason::HostNotAllowed, None) }
     }
 
     /// Asks the rules of one bucket. All of them when any has `paths`: whether the request is path-scoped depends on
@@ -179,34 +163,35 @@ impl<'r, 'a> Search<'r, 'a> {
                 return false;
             }
             let Some(rule) = rules.get(entry.rule as usize) else { return true };
-            let stage = if !entry.has_port(|| facts.port()) { Some(Stage::Port) } else { self.ask(rule, facts) };
-            note!(facts.environment, crate::explain::Note::EgressRule(entry.rule as usize, stage.map(Stage::reason)));
-            match stage {
+            let reason =
+                if !entry.has_port(|| facts.port()) { Some(Reason::PortNotAllowed) } else { self.ask(rule, facts) };
+            note!(facts.environment, crate::explain::Note::EgressRule(entry.rule as usize, reason));
+            match reason {
                 None => self.rule = Some(self.rule.map_or(entry.rule, |first| first.min(entry.rule))),
-                Some(stage) => {
+                Some(reason) => {
                     let (nearest, at) = self.nearest;
-                    if stage > nearest || (stage == nearest && at.is_none_or(|at| entry.rule < at)) {
-                        self.nearest = (stage, Some(entry.rule));
+                    if reason > nearest || (reason == nearest && at.is_none_or(|at| entry.rule < at)) {
+                        self.nearest = (reason, Some(entry.rule));
                     }
                 }
             }
             true
         });
-        if let Some(stage) = others.filter(|stage| *stage > self.nearest.0) {
-            self.nearest = (stage, None);
+        if let Some(reason) = others.filter(|reason| *reason > self.nearest.0) {
+            self.nearest = (reason, None);
         }
     }
 
-    /// Where `rule` stops allowing the request; `None`: nowhere.
-    fn ask<E: Environment>(&mut self, rule: &Rule, facts: &mut Facts<'_, '_, E>) -> Option<Stage> {
-        if let Some(stage) = rule.caller_and_time(facts) {
-            return Some(stage);
+    /// Why `rule` does not allow the request; `None`: it does.
+    fn ask<E: Environment>(&mut self, rule: &Rule, facts: &mut Facts<'_, '_, E>) -> Option<Reason> {
+        if let Some(reason) = rule.caller_and_time(facts) {
+            return Some(reason);
         }
         let lists = |method: &[u8]| {
             rule.methods.as_deref().is_none_or(|methods| methods.iter().any(|listed| listed.as_bytes() == method))
         };
         if !lists(self.form.method) {
-            return Some(Stage::Method);
+            return Some(Reason::MethodNotAllowed);
         }
         // Selected: with `paths`, the request is path-scoped whatever follows.
         let is_tunnel = self.form.is_tunnel;
@@ -217,23 +202,23 @@ impl<'r, 'a> Search<'r, 'a> {
         if self.form.has_method_override
             && !METHOD_OVERRIDES.iter().flat_map(|name| self.request.values(name)).all(lists)
         {
-            return Some(Stage::MethodOverride);
+            return Some(Reason::MethodOverrideNotAllowed);
         }
         if self.form.is_tunnel && !rule.connect {
-            return Some(Stage::Connect);
+            return Some(Reason::ConnectNotAllowed);
         }
         if self.form.has_upgrade && !self.upgrades_allowed(rule) {
-            return Some(Stage::Upgrade);
+            return Some(Reason::UpgradeNotAllowed);
         }
-        (!path_allowed).then_some(Stage::Path)
+        (!path_allowed).then_some(Reason::PathNotAllowed)
     }
 
     /// The canonical path, found once. `OPTIONS *` and tunnels have none other than their own.
-    fn canonical_path(&mut self) -> Result<&[u8], &'static str> {
+    fn canonical_path(&mut self) -> Result<&[u8], Reason> {
         let path = self.request.path;
         let overridden = self.form.has_path_override;
         let found = self.canonical.get_or_insert_with(|| match path {
-            _ if overridden => Err("pathOverrideHeader"),
+            _ if overridden => Err(Reason::PathOverrideHeader),
             [b'/', ..] => canonical(path).map_err(BadPath::reason),
             other => Ok(Cow::Borrowed(other)),
         });
@@ -261,7 +246,7 @@ impl<'r, 'a> Search<'r, 'a> {
     ///
     /// # Errors
     /// With the reason, when the request is path-scoped and its path has no canonical form.
-    pub fn finish(self) -> Result<Found, &'static str> {
+    pub fn finish(self) -> Result<Found, Reason> {
         let canonical = match self.canonical.transpose()? {
             Some(Cow::Owned(path)) => Some(path),
             _ => None,

@@ -9,11 +9,11 @@ use std::hash::Hasher;
 
 use siphasher::sip::SipHasher13;
 
-use crate::decision::Section;
 use crate::environment::{Environment, Timestamp, Version};
 use crate::metrics::{MOST_RULES, name};
 use crate::module::Runs;
 use crate::policy::Policy;
+use crate::section::Section;
 
 /// How long the holder of the lease may be silent, in nanoseconds.
 const PATIENCE: u64 = 3_000_000_000;

@@ -1,7 +1,7 @@
 //! Host names: the patterns of `hostnames`, and a set of them that is looked up by label.
 
-use super::trie::Trie;
 use crate::document::{At, Context, Decode, Node, wrong_kind};
+use crate::trie::Trie;
 
 /// The longest label of a DNS name (RFC 1035 §2.3.4).
 const MAX_LABEL: usize = 63;

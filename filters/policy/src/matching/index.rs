@@ -14,8 +14,8 @@ use super::host::{HostPattern, HostTrie};
 use super::path::{PathMatch, PathTrie};
 use super::request::RequestMatch;
 use super::text::{Condition, TextMatch};
-use super::trie::{ROOT, Trie};
 use crate::request::Request;
+use crate::trie::{ROOT, Trie};
 
 type Map<K, V> = HashMap<K, V, FxBuildHasher>;
 

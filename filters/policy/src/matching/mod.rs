@@ -8,7 +8,6 @@ mod path;
 mod regex;
 mod request;
 mod text;
-mod trie;
 
 #[cfg(feature = "explain")]
 pub use explain::Verdict;
@@ -21,4 +20,3 @@ pub use request::RequestMatch;
 #[cfg(feature = "schema")]
 pub(crate) use text::PairName;
 pub use text::{Condition, HeaderCondition, PairCondition, TextMatch, TextMatchType};
-pub(crate) use trie::Trie;

@@ -2,8 +2,8 @@
 
 use super::regex::Regex;
 use super::text::regex;
-use super::trie::Trie;
 use crate::document::{At, Context, Decode, Fields, Node, words};
+use crate::trie::Trie;
 
 words! {
     /// How a path compares.

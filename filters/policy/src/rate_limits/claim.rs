@@ -9,7 +9,7 @@ use super::limit::{Limit, MOST_TRIES, Outcome};
 use super::rate::Debt;
 use super::settle::Voice;
 use super::table::Seen;
-use crate::decision::Decision;
+use crate::decision::Counts;
 use crate::environment::{Environment, Timestamp};
 
 /// One limit's part in a decision.
@@ -57,7 +57,7 @@ impl<'a> Claim<'a> {
     }
 
     /// Takes what the request costs, if it still passes; `false` if it does not any more.
-    fn take(&mut self, now: Timestamp, environment: &mut impl Environment, decision: &mut Decision<'_>) -> bool {
+    fn take(&mut self, now: Timestamp, environment: &mut impl Environment, counts: &mut Counts) -> bool {
         for _ in 0..MOST_TRIES {
             if !self.passes() {
                 return false;
@@ -69,7 +69,7 @@ impl<'a> Claim<'a> {
                 self.debt = debt;
                 return true;
             }
-            decision.counts.push(self.limit.counter(Outcome::Retried));
+            counts.push(self.limit.counter(Outcome::Retried));
             self.look_again(now, environment);
         }
         self.verdict = Verdict::Wait(0);
@@ -103,13 +103,13 @@ pub(super) fn take_all(
     claims: &mut [Claim<'_>],
     now: Timestamp,
     environment: &mut impl Environment,
-    decision: &mut Decision<'_>,
+    counts: &mut Counts,
 ) {
     let mut rest = claims;
     let mut taken: SmallVec<[&mut Claim<'_>; 2]> = SmallVec::new();
     while let Some((claim, others)) = rest.split_first_mut() {
         rest = others;
-        if claim.take(now, environment, decision) {
+        if claim.take(now, environment, counts) {
             taken.push(claim);
         } else if claim.limit.mode == Mode::Enforce {
             taken.into_iter().for_each(|claim| claim.give_back(now, environment));

@@ -13,6 +13,8 @@ use super::claim::Verdict;
 use super::document::{GlobalDocument, OnFailure, Quota};
 use super::key::{Fingerprint, KeyPart, Value};
 use super::service::{self, Descriptor, OK, OVER_LIMIT, RateLimitResponse, put_bytes};
+use crate::decision::Counts;
+use crate::metrics::Metric;
 
 /// The service that a limit asks.
 #[derive(Debug, PartialEq, Eq)]
@@ -132,18 +134,24 @@ pub struct Pending {
     pub(super) held: SmallVec<[Held; 1]>,
     /// The limit in Shadow that would have refused the request because it has no key.
     pub(super) without_key: Option<u32>,
+    counts: Counts,
 }
 
 impl Pending {
     #[cold]
-    pub(super) fn new(asks: Vec<Ask>, held: SmallVec<[Held; 1]>, without_key: Option<u32>) -> Pending {
+    pub(super) fn new(asks: Vec<Ask>, held: SmallVec<[Held; 1]>, without_key: Option<u32>, counts: Counts) -> Pending {
         let mut services = SmallVec::new();
         for ask in &asks {
             if !services.contains(&ask.service) {
                 services.push(ask.service);
             }
         }
-        Pending { asks, services, replies: SmallVec::new(), held, without_key }
+        Pending { asks, services, replies: SmallVec::new(), held, without_key, counts }
+    }
+
+    /// What to count before anybody is asked.
+    pub fn counts(&self) -> &[Metric] {
+        &self.counts
     }
 
     /// What is asked of one service.

@@ -11,10 +11,11 @@ use super::key::{Fingerprint, KeyHasher, KeyPart, Salt};
 use super::quota::Quota;
 use super::rate::{self, Rate};
 use super::table::{self, Table};
-use crate::decision::{Decision, Response, ResponseHeaders, Section};
+use crate::decision::{Response, ResponseHeaders};
 use crate::environment::{Environment, Timestamp};
 use crate::metrics::{Metric, Metrics};
 use crate::request::Request;
+use crate::section::Section;
 
 /// A write is tried again this often when others keep writing the same set. Each conflict is another worker's progress,
 /// so this many in a row mean a broken host; the request is refused then.
@@ -73,7 +74,7 @@ impl Outcome {
 /// The response to what the limit refuses.
 #[derive(Debug)]
 pub(super) struct Refusal {
-    status: u16,
+    pub(super) status: u16,
     body: Box<str>,
     headers: Box<[(Box<str>, Box<str>)]>,
 }
@@ -173,18 +174,6 @@ impl Limit {
             hasher.part(&part.value(request, trusted_hops, environment)?);
         }
         Some(hasher.finish())
-    }
-
-    /// Notes a refusal by this limit; whether it is one, or only would have been.
-    pub(super) fn refuses<'a>(&'a self, reason: &'static str, decision: &mut Decision<'a>) -> bool {
-        decision.section = Some(Section::RateLimits);
-        decision.rule = Some(&self.name);
-        decision.reason = Some(reason);
-        let enforces = self.mode == Mode::Enforce;
-        if !enforces {
-            decision.would_respond = Some(self.refusal.status);
-        }
-        enforces
     }
 }
 

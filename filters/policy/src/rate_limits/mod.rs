@@ -27,12 +27,14 @@ mod table;
 
 use smallvec::SmallVec;
 
-use crate::decision::{Action, Decision, HeaderOp};
+use crate::decision::{Counts, HeaderOp, HeldBack, Response, ResponseHeaders};
 use crate::document::Named;
 use crate::environment::{Environment, Timestamp};
 use crate::matching::{Index, RequestMatch};
 use crate::metrics::Metrics;
+use crate::reason::Reason;
 use crate::request::Request;
+use crate::section::Section;
 use claim::{Claim, Verdict, take_all};
 pub use document::{LimitDocument, Mode, OnMissingKey, QuotaHeaders};
 pub use global::{Failure, Pending, Question, Reply};
@@ -60,15 +62,33 @@ pub struct RateLimits {
     salt: Salt,
 }
 
-/// What came of the section.
-#[derive(Debug)]
-pub enum Step {
-    /// The request passes.
-    Passed,
-    /// The decision is its refusal.
-    Refused,
-    /// A service must be asked first.
-    Pending(Box<Pending>),
+/// What the section decided about a request.
+#[derive(Debug, Default)]
+pub(crate) struct LimitsOutcome<'a> {
+    /// The limit that refuses the request, why, and the response.
+    pub(crate) refusal: Option<(&'a str, Reason, Response<'a>)>,
+    /// What limits in Shadow would have refused, the tightest of them.
+    pub(crate) held_back: SmallVec<[HeldBack<'a>; 1]>,
+    /// What rate-limit services want on the request.
+    pub(crate) headers: Vec<HeaderOp<'a>>,
+    /// What clients are told, whether the request passes or not.
+    pub(crate) response_headers: ResponseHeaders<'a>,
+    /// What to count.
+    pub(crate) counts: Counts,
+}
+
+impl<'a> LimitsOutcome<'a> {
+    /// Takes in a refusal, which a limit in Shadow only would have given; `wait` in nanoseconds.
+    fn refused_by(&mut self, limit: &'a Limit, reason: Reason, wait: Option<u64>) {
+        let rule = &*limit.name;
+        match limit.mode {
+            Mode::Enforce => self.refusal = Some((rule, reason, limit.refusal.response(wait))),
+            Mode::Shadow => {
+                let status = limit.refusal.status;
+                self.held_back.push(HeldBack { section: Section::RateLimits, rule: Some(rule), reason, status });
+            }
+        }
+    }
 }
 
 /// The slot table of one limit of local scope, to look at.
@@ -137,12 +157,15 @@ impl RateLimits {
     }
 
     /// Decides by all limits that match.
-    pub fn decide<'a>(
+    ///
+    /// # Errors
+    /// With what is pending when a rate-limit service must be asked first.
+    pub(crate) fn decide<'a>(
         &'a self,
         request: &Request<'a>,
         environment: &mut impl Environment,
-        decision: &mut Decision<'a>,
-    ) -> Step {
+    ) -> Result<LimitsOutcome<'a>, Box<Pending>> {
+        let mut decided = LimitsOutcome::default();
         let mut matching: SmallVec<[u32; 8]> = SmallVec::new();
         self.index.each(&self.entries, request, |entry| {
             // In the document's order, each once.
@@ -153,7 +176,7 @@ impl RateLimits {
             }
         });
         if matching.is_empty() {
-            return Step::Passed;
+            return Ok(decided);
         }
 
         let now = environment.now();
@@ -170,12 +193,11 @@ impl RateLimits {
                     }
                     OnMissingKey::Deny => {
                         note!(environment, self.note_no_key(limit, request, "Deny", environment));
-                        decision.counts.push(limit.counter(Outcome::MissingKey));
+                        decided.counts.push(limit.counter(Outcome::MissingKey));
                         // Waiting does not help, so nothing says how long; nothing was taken yet.
-                        if limit.refuses("missingKey", decision) {
-                            let response = limit.refusal.response(None);
-                            decision.action = Action::Respond(response);
-                            return Step::Refused;
+                        decided.refused_by(limit, Reason::MissingKey, None);
+                        if decided.refusal.is_some() {
+                            return Ok(decided);
                         }
                         without_key = without_key.or(Some(limit.number));
                         continue;
@@ -184,7 +206,7 @@ impl RateLimits {
             };
             let (cost, is_bad) = limit.cost.of(request);
             if is_bad {
-                decision.counts.push(limit.counter(Outcome::BadCost));
+                decided.counts.push(limit.counter(Outcome::BadCost));
             }
             if limit.global.is_some() {
                 note!(environment, self.note_asked(limit, cost, request, environment));
@@ -208,7 +230,7 @@ impl RateLimits {
         #[cfg(feature = "explain")]
         let before: Vec<rate::Debt> = claims.iter().map(|claim| claim.debt).collect();
         if !claims.iter().any(stops) {
-            take_all(&mut claims, now, environment, decision);
+            take_all(&mut claims, now, environment, &mut decided.counts);
         }
         #[cfg(feature = "explain")]
         for (claim, before) in claims.iter().zip(before) {
@@ -216,10 +238,11 @@ impl RateLimits {
         }
         // Whom the local limits refuse, nobody else is asked about.
         if asks.is_empty() || claims.iter().any(stops) {
-            return settle(&claims.iter().map(Claim::voice).collect::<SmallVec<[_; 2]>>(), decision);
+            settle(&claims.iter().map(Claim::voice).collect::<SmallVec<[_; 2]>>(), &mut decided);
+            return Ok(decided);
         }
         let held = claims.iter().map(Claim::held).collect();
-        Step::Pending(Box::new(Pending::new(asks, held, without_key)))
+        Err(Box::new(Pending::new(asks, held, without_key, decided.counts)))
     }
 
     fn limit(&self, number: u32) -> Option<&Limit> {
@@ -241,32 +264,31 @@ impl RateLimits {
 
     /// Decides when the services have replied.
     #[cold]
-    pub fn conclude<'a>(
+    pub(crate) fn conclude<'a>(
         &'a self,
         pending: &'a Pending,
         environment: &mut impl Environment,
-        decision: &mut Decision<'a>,
-    ) -> Step {
+    ) -> LimitsOutcome<'a> {
+        let mut decided = LimitsOutcome::default();
         let held = pending.held.iter().filter_map(|held| {
             let Held { verdict, shared, left, .. } = *held;
             Some(Voice { limit: self.limit(held.limit)?, verdict, shared, left })
         });
         let voices: SmallVec<[Voice<'a>; 4]> = held.chain(self.replied(pending)).collect();
         if let Some(limit) = pending.without_key.and_then(|number| self.limit(number)) {
-            limit.refuses("missingKey", decision);
+            decided.refused_by(limit, Reason::MissingKey, None);
         }
         for answer in pending.replies() {
-            decision.response_headers.extend(answer.response_headers().map(|(name, value)| (name, value.into())));
+            decided.response_headers.extend(answer.response_headers().map(|(name, value)| (name, value.into())));
         }
-        let step = settle(&voices, decision);
-        match step {
-            Step::Refused => self.give_back(pending, environment),
-            _ => {
-                let headers = pending.replies().flat_map(|answer| answer.request_headers());
-                decision.headers.extend(headers.map(|(name, value)| HeaderOp::Add(name, value.into())));
-            }
+        settle(&voices, &mut decided);
+        if decided.refusal.is_some() {
+            self.give_back(pending, environment);
+        } else {
+            let headers = pending.replies().flat_map(|answer| answer.request_headers());
+            decided.headers.extend(headers.map(|(name, value)| HeaderOp::Add(name, value.into())));
         }
-        step
+        decided
     }
 
     /// Gives back what the local limits took from a request that a service has refused; see the top of this file.

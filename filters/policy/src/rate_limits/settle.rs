@@ -2,13 +2,13 @@
 
 use smallvec::SmallVec;
 
-use super::Step;
+use super::LimitsOutcome;
 use super::claim::Verdict;
 use super::document::Mode;
 use super::global::{Failure, Left};
 use super::limit::{Limit, Outcome};
 use super::{quota, rate};
-use crate::decision::{Action, Decision};
+use crate::reason::Reason;
 
 /// What one limit says in the end.
 pub(super) struct Voice<'a> {
@@ -41,14 +41,14 @@ impl Voice<'_> {
         }
     }
 
-    fn reason(&self) -> &'static str {
-        if self.wait().is_some() { "limited" } else { "serviceFailed" }
+    fn reason(&self) -> Reason {
+        if self.wait().is_some() { Reason::Limited } else { Reason::ServiceFailed }
     }
 }
 
 /// Says what came of it.
 #[inline(never)]
-pub(super) fn settle<'a>(voices: &[Voice<'a>], decision: &mut Decision<'a>) -> Step {
+pub(super) fn settle<'a>(voices: &[Voice<'a>], decided: &mut LimitsOutcome<'a>) {
     // The tightest refusal, the first of the document among equals. A service that does not answer says no time.
     let tightest = |mode: Mode| {
         let against = voices.iter().filter(|voice| voice.limit.mode == mode && voice.is_against());
@@ -65,20 +65,16 @@ pub(super) fn settle<'a>(voices: &[Voice<'a>], decision: &mut Decision<'a>) -> S
             Verdict::Passes => enforced.is_none().then_some(Outcome::Passed),
         };
         let overfull = voice.shared.then_some(Outcome::Overfull);
-        decision.counts.extend(outcome.into_iter().chain(overfull).map(|outcome| voice.limit.counter(outcome)));
+        decided.counts.extend(outcome.into_iter().chain(overfull).map(|outcome| voice.limit.counter(outcome)));
     }
     if voices.iter().any(|voice| voice.left.is_some()) {
         let left = voices.iter().filter_map(|voice| {
             let (remaining, until_full) = voice.left?;
             Some(quota::Left { quota: &voice.limit.quota, remaining, reset: rate::seconds(until_full) })
         });
-        quota::write(&left.collect::<SmallVec<[_; 4]>>(), &mut decision.response_headers);
+        quota::write(&left.collect::<SmallVec<[_; 4]>>(), &mut decided.response_headers);
     }
-    if let Some(voice) = shadow {
-        voice.limit.refuses(voice.reason(), decision);
+    for voice in [shadow, enforced].into_iter().flatten() {
+        decided.refused_by(voice.limit, voice.reason(), voice.wait());
     }
-    let Some(voice) = enforced else { return Step::Passed };
-    voice.limit.refuses(voice.reason(), decision);
-    decision.action = Action::Respond(voice.limit.refusal.response(voice.wait()));
-    Step::Refused
 }

@@ -12,7 +12,7 @@ pub(crate) use {
 use std::time::Duration;
 
 use crate::breaker::{Breakers, Guard, Thresholds, Watch};
-use crate::decision::{Decision, Section};
+use crate::decision::HeaderOps;
 use hashbrown::HashSet;
 use rustc_hash::FxBuildHasher;
 
@@ -23,7 +23,9 @@ use crate::document::{
 use crate::environment::Environment;
 use crate::matching::{Index, PathMatch, RequestMatch};
 use crate::metrics::{Metric, Metrics};
+use crate::reason::Reason;
 use crate::request::Request;
+use crate::section::Section;
 use effects::{HeaderChanges, Retries, StaticOps};
 use rewrite::Rewrite;
 
@@ -145,6 +147,23 @@ struct Rule {
     matched: Metric,
 }
 
+/// What a rule decided about a request.
+#[derive(Debug)]
+pub(crate) struct RuleOutcome<'a> {
+    /// The rule.
+    pub(crate) rule: &'a str,
+    /// Where the request goes.
+    pub(crate) route: &'a str,
+    /// Why not to the rule's own route.
+    pub(crate) reason: Option<Reason>,
+    /// The breaker that wants to know how the request ends.
+    pub(crate) watch: Option<Watch>,
+    /// What changes on the request.
+    pub(crate) headers: HeaderOps<'a>,
+    /// What to count.
+    pub(crate) count: Metric,
+}
+
 impl Routes {
     /// Compiles the section.
     pub(crate) fn new(document: RoutesDocument, breakers: &mut Breakers, metrics: &mut Metrics) -> Routes {
@@ -196,35 +215,37 @@ impl Routes {
         }
     }
 
-    /// Applies the rule that wins. `false`: no rule matches.
-    pub fn decide<'a>(
+    /// What the rule that wins decides. `None`: no rule matches.
+    pub(crate) fn decide<'a>(
         &'a self,
         request: &Request<'a>,
         breakers: &Breakers,
         environment: &mut impl Environment,
-        decision: &mut Decision<'a>,
-    ) -> bool {
-        let Some(rank) = self.index.first(&self.entries, request) else { return false };
-        let Some(rule) = self.rule_of.get(rank).and_then(|&rule| self.rules.get(rule as usize)) else { return false };
-        decision.section = Some(Section::Routes);
-        decision.rule = Some(&rule.name);
-        decision.route = Some(&rule.route);
-        decision.counts.push(rule.matched);
+    ) -> Option<RuleOutcome<'a>> {
+        let rank = self.index.first(&self.entries, request)?;
+        let rule = self.rules.get(*self.rule_of.get(rank)? as usize)?;
         note!(environment, crate::explain::Note::Route(rule.name.to_string()));
+        let mut outcome = RuleOutcome {
+            rule: &rule.name,
+            route: &rule.route,
+            reason: None,
+            watch: None,
+            headers: HeaderOps::new(),
+            count: rule.matched,
+        };
         if let Some((instead, watch)) = &rule.failover {
             if breakers.passes_by_chance(*watch, environment) {
-                decision.watch = Some(*watch);
+                outcome.watch = Some(*watch);
             } else {
-                decision.route = Some(instead);
-                decision.reason = Some("failedOver");
+                (outcome.route, outcome.reason) = (instead, Some(Reason::FailedOver));
             }
         }
-        rule.ops.apply(&mut decision.headers);
+        rule.ops.apply(&mut outcome.headers);
         if let Some(rewrite) = &rule.rewrite {
             let path = self.entries.get(rank).and_then(|entry| entry.path.as_ref());
-            rewrite.apply(path, request, &mut decision.headers);
+            rewrite.apply(path, request, &mut outcome.headers);
         }
-        true
+        Some(outcome)
     }
 
     /// Rules that can never win: those after one that takes every request.
@@ -247,10 +268,9 @@ impl Routes {
             .collect()
     }
 
-    /// Gives the default route, if there is one, to a request that nobody else gave a route.
-    pub(crate) fn decide_default<'a>(&'a self, decision: &mut Decision<'a>) {
-        decision.route = self.default.as_deref();
-        decision.counts.push(self.by_default);
+    /// The route of a request that nobody else gave one, if there is a default, and what to count.
+    pub(crate) fn default(&self) -> (Option<&str>, Metric) {
+        (self.default.as_deref(), self.by_default)
     }
 }
 

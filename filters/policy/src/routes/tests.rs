@@ -13,7 +13,7 @@ fn decide(json: &str, line: &str, headers: &[(&str, &str)]) -> (Option<String>, 
     let mut map = vec![(&b":method"[..], part()), (b":authority", part()), (b":path", part())];
     map.extend(headers.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())));
     let request = Request::new(&map);
-    let decision = policy.decide(&request, &mut NoEnvironment);
+    let decision = policy.decide(&request, &mut NoEnvironment).unwrap();
     let ops = decision.headers.iter().map(|op| match op {
         HeaderOp::Set(name, value) => format!("set {name}={}", String::from_utf8_lossy(value)),
         HeaderOp::Add(name, value) => format!("add {name}={}", String::from_utf8_lossy(value)),
@@ -197,7 +197,7 @@ fn the_route_header_can_have_another_name() {
     let policy = br#"{"settings":{"routeHeader":"X-My-Route"},"routes":{"default":"r"}}"#;
     let policy = Policy::<HeaderRouting>::from_json(policy).unwrap();
     let map = [(&b":path"[..], &b"/"[..]), (b"x-my-route", b"spoofed")];
-    let decision = policy.decide(&Request::new(&map), &mut NoEnvironment);
+    let decision = policy.decide(&Request::new(&map), &mut NoEnvironment).unwrap();
     assert_eq!(decision.headers[0], HeaderOp::Set("x-my-route", b"r".into()));
 }
 
@@ -277,7 +277,7 @@ fn each_rule_counts_what_it_took_and_the_default_the_rest() {
         let mut world = crate::wire::World::new(crate::Timestamp(0), 1);
         let wire = r#"{"method":"GET","authority":"a","path":"/"}"#;
         let wire: crate::wire::WireRequest = serde_json::from_str(wire).unwrap();
-        let decision = policy.decide(&request, &mut wire.environment(&mut world));
+        let decision = policy.decide(&request, &mut wire.environment(&mut world)).unwrap();
         let names = decision.counts.iter().map(|metric| policy.metrics().names()[metric.index()].to_string());
         names.collect::<Vec<_>>()
     };

@@ -5,7 +5,8 @@ use serde_json::{Value, json};
 use super::{Definitions, Describe};
 use crate::canaries::{CookieDocument, Override, Stickiness};
 use crate::document::{HeaderName, Method, Name, NonEmpty, Whole};
-use crate::egress::{Cidr, Destination, EgressHost, EgressPath, IdentitySource};
+use crate::egress::{Cidr, Destination, EgressHost, EgressPath};
+use crate::identity::IdentitySource;
 use crate::matching::{
     HeaderCondition, HostPattern, PairCondition, PairName, PathMatch, PathMatchType, RequestMatch, TextMatchType,
 };

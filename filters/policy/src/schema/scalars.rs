@@ -11,9 +11,9 @@ use crate::document::{
     GatewayDuration, HeaderName, HeaderValue, Method, Name, PositiveDuration, RouteName, WritableHeaderName,
 };
 use crate::egress::{CallerPattern, Cidr, EgressHost, Protocol, Text};
-use crate::environment::Timestamp;
 use crate::matching::{HostPattern, PairName};
 use crate::routes::{Hostname, NewPath, RetryOn};
+use crate::timestamp::Timestamp;
 
 /// A label of a DNS name as policies write it.
 const LABEL: &str = "[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?";

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use penstock_policy::rate_limits::Pending;
-use penstock_policy::{Action, Decision, HeaderOp, Module, Request, Runs, Scratch, Section};
+use penstock_policy::{Action, Decision, HeaderOp, Module, Reason, Request, Runs, Scratch, Section};
 
 use super::{Plugin, Vm};
 use crate::abi::Flow;
@@ -31,14 +31,14 @@ impl<M: Runs> Vm<M> {
             let scratch = Scratch::default();
             let request = Request::new(&parsed).with_scratch(&scratch);
             let mut environment = HostEnvironment::default();
-            let mut decision = plugin.policy.decide(&request, &mut environment);
-            let Some(pending) = decision.pending.take() else {
-                return self.execute(stream, plugin, &request, &decision, environment);
+            let pending = match plugin.policy.decide(&request, &mut environment) {
+                Ok(decision) => return self.execute(stream, plugin, &request, &decision, environment),
+                Err(pending) => pending,
             };
             if let Some(status) = environment.failure() {
                 return Err(Failure::Environment(status));
             }
-            plugin.count(&decision.counts);
+            plugin.count(pending.counts());
             pending
         };
         self.ask(stream, plugin, map, pending)
@@ -149,8 +149,10 @@ impl<M: Runs> Vm<M> {
             return Err(Failure::Environment(status));
         }
         plugin.count(&decision.counts);
-        if M::MODULE.runs(Section::Egress) {
-            egress::report(request, decision);
+        if M::MODULE.runs(Section::Egress)
+            && let Some(outcome) = &decision.egress
+        {
+            egress::report(request, outcome);
         }
         if M::MODULE == Module::HeaderRouting
             && let Some(route) = decision.route
@@ -179,7 +181,16 @@ fn leave_filter_state(decision: &Decision<'_>) {
         let rule = [section.field(), "/", rule].concat();
         host::set_filter_state("penstock.rule", &rule);
     }
-    for (name, value) in [("penstock.variant", decision.variant), ("penstock.reason", decision.reason)] {
+    if !decision.held_back.is_empty() {
+        let held_back = decision.held_back.iter().map(|held_back| {
+            let parts = [held_back.section.field(), "/", held_back.rule.unwrap_or("-"), " ", held_back.reason.as_str()];
+            parts.concat()
+        });
+        host::set_filter_state("penstock.heldBack", &held_back.collect::<Vec<_>>().join(", "));
+    }
+    for (name, value) in
+        [("penstock.variant", decision.variant), ("penstock.reason", decision.reason.map(Reason::as_str))]
+    {
         if let Some(value) = value {
             host::set_filter_state(name, value);
         }
@@ -201,7 +212,10 @@ pub(super) fn apply(request: &Request<'_>, decision: &Decision<'_>) -> Result<Fl
             let all = decision.response_headers.iter().chain(&response.headers);
             let map = headers::serialize(all.map(|(name, value)| (name.as_bytes(), value.as_ref())));
             let mut details = String::from("penstock");
-            for part in [decision.section.map(|section| section.field()), decision.reason].into_iter().flatten() {
+            for part in [decision.section.map(|section| section.field()), decision.reason.map(Reason::as_str)]
+                .into_iter()
+                .flatten()
+            {
                 details.push('_');
                 details.push_str(part);
             }

@@ -250,7 +250,9 @@ impl<M: Runs> Vm<M> {
         crate::trap::on_connection();
         let plugin = self.plugin_of(stream);
         match plugin.as_ref().and_then(|plugin| Some((plugin, plugin.policy.egress()?))) {
-            Some((plugin, egress)) => plugin.latency.of(|| egress::connection(egress, |counts| plugin.count(counts))),
+            Some((plugin, egress)) => {
+                plugin.latency.of(|| egress::connection(egress, |metric| plugin.count(&[metric])))
+            }
             None => {
                 host::log(LogLevel::Error, "penstock: no egress policy for a connection: closed");
                 host::close_connection();

@@ -17,7 +17,7 @@ fn connect(policy: &Policy, sni: &str, destination: &str, port: u16) -> (bool, &
     .unwrap();
     let mut world = World::new(Timestamp(0), 7);
     let verdict = policy.egress().unwrap().decide_connection(&connection, &mut request.environment(&mut world));
-    (verdict.is_open, verdict.reason.unwrap_or(""))
+    (verdict.is_open(), verdict.outcome.reason.map_or("", Reason::as_str))
 }
 
 fn rules() -> Value {

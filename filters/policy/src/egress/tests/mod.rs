@@ -7,7 +7,7 @@ mod form;
 mod paths;
 
 use crate::wire::{WireDecision, WireRequest, World};
-use crate::{Policy, Timestamp};
+use crate::{Policy, Reason, Timestamp};
 use serde_json::{Value, json};
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;

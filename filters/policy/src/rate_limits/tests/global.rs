@@ -20,12 +20,14 @@ fn ask(
     replies: &[Reply],
 ) -> (u16, usize) {
     let request = Request::new(headers);
-    let mut first = policy.decide(&request, worker);
     let status = |decision: &Decision<'_>| match &decision.action {
         Action::Respond(response) => response.status,
         Action::Continue => 0,
     };
-    let Some(mut pending) = first.pending.take() else { return (status(&first), 0) };
+    let mut pending = match policy.decide(&request, worker) {
+        Ok(decision) => return (status(&decision), 0),
+        Err(pending) => pending,
+    };
     let mut asked = 0;
     while policy.question(&pending).is_some() {
         pending.hear(replies[asked].clone());
@@ -118,7 +120,7 @@ mod answers {
         let request = user("x");
         let request = Request::new(&request);
         let mut worker = Worker::new(&shared);
-        let mut pending = policy.decide(&request, &mut worker).pending.unwrap();
+        let mut pending = policy.decide(&request, &mut worker).unwrap_err();
         pending.hear(Reply::read(answer));
         let decision = policy.resume(&request, &pending, &mut worker);
         let header = |name: &str, value: &str| (name.to_owned(), value.to_owned());

@@ -4,11 +4,13 @@ mod global;
 
 use super::limit::MOST_TRIES;
 use super::*;
-use crate::decision::Section;
+use crate::decision::{Action, Decision};
 use crate::document::{Context, Decode, Node};
 use crate::environment::{StoreConflict, Version};
 use crate::metrics::Metric;
+use crate::reason::Reason;
 use crate::request::Header;
+use crate::section::Section;
 use crate::{Policy, module};
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -117,7 +119,7 @@ fn problems(limit: &str) -> Vec<String> {
 fn send(policy: &Policy<module::RateLimit>, worker: &mut Worker<'_>, headers: &[Header<'_>]) -> (u16, Vec<String>) {
     worker.calls.clear();
     let request = Request::new(headers);
-    let decision = policy.decide(&request, worker);
+    let decision = policy.decide(&request, worker).unwrap();
     let name = |metric: &Metric| policy.metrics().names()[metric.index()].replacen("penstock.rateLimits.", "", 1);
     let counts = decision.counts.iter().map(name).collect();
     match decision.action {
@@ -297,10 +299,10 @@ fn the_tightest_refusal_answers() {
     assert!(passes(&policy, &mut worker, &[]));
     worker.now.0 += 500_000_000;
     let request = Request::new(&[]);
-    let decision = policy.decide(&request, &mut worker);
+    let decision = policy.decide(&request, &mut worker).unwrap();
     assert_eq!(
         (decision.section, decision.rule, decision.reason),
-        (Some(Section::RateLimits), Some("slow"), Some("limited"))
+        (Some(Section::RateLimits), Some("slow"), Some(Reason::Limited))
     );
     let Action::Respond(response) = decision.action else { panic!("passed") };
     let headers: Vec<_> = response.headers.iter().map(|(n, v)| (*n, std::str::from_utf8(v).unwrap())).collect();
@@ -315,8 +317,8 @@ fn a_shadow_limit_refuses_nobody_and_says_so() {
     let policy = policy(&ONE_BUCKET.replace(r#""limit""#, r#""mode":"Shadow","quotaHeaders":"IETF","limit""#));
     assert_eq!(passed(&policy, &mut worker, &[], 3), 3);
     let request = Request::new(&[]);
-    let decision = policy.decide(&request, &mut worker);
-    assert_eq!((decision.action, decision.would_respond, decision.rule), (Action::Continue, Some(429), Some("all")));
+    let decision = policy.decide(&request, &mut worker).unwrap();
+    assert_eq!((decision.would_respond(), decision.action, decision.rule), (Some(429), Action::Continue, Some("all")));
     assert!(decision.response_headers.is_empty());
     assert_eq!(send(&policy, &mut worker, &[]), (0, vec!["all.wouldLimit".to_owned()]));
 }
@@ -357,7 +359,7 @@ fn quota_headers_come_with_passed_and_refused_requests() {
     let policy = policy(&ONE_BUCKET.replace(r#""limit""#, r#""quotaHeaders":"IETF","limit""#));
     for expected in ["r=2;t=1", "r=1;t=2", "r=0;t=3", "r=0;t=3"] {
         let request = Request::new(&[]);
-        let decision = policy.decide(&request, &mut worker);
+        let decision = policy.decide(&request, &mut worker).unwrap();
         let headers: Vec<_> =
             decision.response_headers.iter().map(|(n, v)| (*n, String::from_utf8_lossy(v).into_owned())).collect();
         let state = format!("\"all\";{expected}");

@@ -4,7 +4,7 @@ use super::carry::apply;
 use super::*;
 use crate::fake_host::{self, FakeHost, Sent, with};
 use penstock_policy::module::Suite;
-use penstock_policy::{Action, Decision, HeaderOp, Request, Response, Section};
+use penstock_policy::{Action, Decision, HeaderOp, Reason, Request, Response, Section};
 use proptest::prelude::*;
 
 const PLUGIN: u32 = 1;
@@ -441,11 +441,41 @@ fn an_empty_or_broken_header_map_is_refused() {
 }
 
 #[test]
+fn what_audit_held_back_is_logged_as_such_when_a_limit_refuses_the_request() {
+    fresh();
+    let policy = r#"{"settings":{"filterState":true},"egress":{"mode":"Audit","rules":[]},
+        "rateLimits":[{"name":"l","key":[],"limit":{"requests":1,"per":"1h"}}]}"#;
+    assert!(configured(PLUGIN, policy));
+    assert_eq!(request(PLUGIN, &[]), Flow::Continue);
+    with(|host| {
+        host.log.clear();
+        host.filter_state.clear();
+    });
+    assert_eq!(request(PLUGIN, &[]), Flow::Pause);
+    with(|host| {
+        let logged = host.log.iter().filter(|(level, line)| {
+            *level == LogLevel::Info as u32 && line.starts_with(r#"{"egress":"audit","why":"hostNotAllowed","#)
+        });
+        assert_eq!(logged.count(), 1, "{:?}", host.log);
+        let state = |name: &str| host.filter_state.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
+        assert_eq!(state("penstock.egress.outcome"), Some("audit"));
+        assert_eq!(state("penstock.egress.reason"), Some("hostNotAllowed"));
+        assert_eq!(state("penstock.rule"), Some("rateLimits/l"));
+        assert_eq!(state("penstock.heldBack"), Some("egress/- hostNotAllowed"));
+    });
+    vm().tick(PLUGIN);
+    let counts = counted();
+    let count = |name: &str| counts.iter().find(|(counter, _)| counter == name).map(|(_, count)| *count);
+    assert_eq!(count("penstock.egressReasons.hostNotAllowed.audited"), Some(2));
+    assert_eq!(count("penstock.rateLimits.l.limited"), Some(1));
+}
+
+#[test]
 fn a_response_carries_its_details_headers_and_body() {
     fresh();
     let mut decision = Decision {
         section: Some(Section::Egress),
-        reason: Some("hostNotAllowed"),
+        reason: Some(Reason::HostNotAllowed),
         action: Action::Respond(Response {
             status: 403,
             headers: [("content-type", b"application/json"[..].into())].into_iter().collect(),

@@ -1,0 +1,16 @@
+//! An instant of the wall clock.
+
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+/// Nanoseconds since the Unix epoch. Good until the year 2554.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Timestamp(pub u64);
+
+impl Timestamp {
+    /// Reads an RFC 3339 time with any offset; `None` when it is not one, or not between 1970 and 2554.
+    pub fn parse(text: &str) -> Option<Timestamp> {
+        let time = OffsetDateTime::parse(text, &Rfc3339).ok()?;
+        u64::try_from(time.unix_timestamp_nanos()).ok().map(Timestamp)
+    }
+}
