@@ -13,14 +13,15 @@ use serde::Deserialize;
 use crate::output::Output;
 use crate::policy_file::PolicyFile;
 use crate::source;
-use crate::traffic::{Options, Reader, Record};
+use crate::traffic::{Options, Reader, Record, not_a_request};
 
 /// Decide recorded requests and print one JSON decision a line.
 ///
 /// Reads one JSON request a line, Envoy's access logs (JSON, or the default text format of Envoy or Istio) and HAR.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  echo '{\"method\":\"GET\",\"authority\":\"shop.example.com\",\"path\":\"/\"}' | \
-    penstock replay policy.yaml")]
+    penstock replay policy.yaml\n  \
+    penstock replay policy.yaml access.log --log-format '[%START_TIME%] %REQ(:METHOD)% %REQ(:AUTHORITY)% %REQ(:PATH)%'")]
 pub struct Args {
     /// The policy, YAML or JSON.
     policy: PathBuf,
@@ -99,7 +100,7 @@ fn decide(policy: &Policy, line: &[u8], world: &mut World) -> anyhow::Result<Wir
             Err(problems) => WireDecision::policy_error(problems.to_string()),
         });
     }
-    let request: WireRequest = serde_json::from_slice(line).context("not a request")?;
+    let request: WireRequest = serde_json::from_slice(line).context(not_a_request(line))?;
     world.now = now();
     Ok(request.decide(policy, world))
 }

@@ -146,3 +146,48 @@ fn an_invalid_policy_is_shown_with_its_place() {
     assert_eq!((run.status, run.out.as_str()), (1, ""));
     assert!(run.err.contains("p.yaml:4:5") && run.err.contains("did you mean `route`?"), "{}", run.err);
 }
+
+#[test]
+fn what_a_log_does_not_say_is_said_once_with_its_lines() {
+    let line = |time: &str| {
+        format!(
+            "{{\"time\":\"{time}\",\"method\":\"GET\",\"path\":\"/\",\"host\":\"shop.example.com\",\"status\":200}}\n"
+        )
+    };
+    let log = format!("agent starts\n{}{}more\n", line("2026-01-01T00:00:00Z"), line("noon"));
+    let run = penstock(&["replay", "shop.yaml", "--scheme", "https"], &log);
+    assert_eq!((run.status, run.out.lines().count()), (0, 2), "{}", run.err);
+    for said in [
+        "2 lines left out (1, 4): not a JSON object",
+        "The first: agent starts",
+        "the time of 1 of 2 requests is in a form that is not read",
+        "2 of 2 requests have no client address: limits and canaries by source address cannot be judged",
+    ] {
+        assert!(run.err.contains(said), "{said}: {}", run.err);
+    }
+    let text = "[2026-01-01T00:00:00Z] \"GET / HTTP/1.1\" 200 - 0 0 1 1 \"-\" \"x\" \"id\" \"shop.example.com\" \"-\" \"alice\"\n";
+    let run = penstock(&["replay", "shop.yaml"], text);
+    assert_eq!((run.status, run.out.as_str()), (0, ""));
+    assert!(run.err.contains("1 line left out (1)") && run.err.contains("--log-format '["), "{}", run.err);
+    let format = "[%START_TIME%] \"%REQ(:METHOD)% %REQ(:PATH)% %PROTOCOL%\" %RESPONSE_CODE% - 0 0 1 1 \"-\" \"x\" \"id\" \"%REQ(:AUTHORITY)%\" \"-\" \"%REQ(X-USER-ID)%\"";
+    let run = penstock(&["replay", "shop.yaml", "--scheme", "https", "--log-format", format], text);
+    assert_eq!((run.status, run.out.lines().count()), (0, 1), "{}", run.err);
+    let run = penstock(&["replay", "shop.yaml", "--log-format", "%REQ(:METHOD)%"], text);
+    assert!(run.status == 2 && run.err.contains("%REQ(:AUTHORITY)%"), "{}", run.err);
+}
+
+#[test]
+fn an_odd_entry_of_an_archive_is_left_out_with_its_number() {
+    let entry = |url: &str| {
+        format!("{{\"startedDateTime\":\"2026-01-01T00:00:00Z\",\"request\":{{\"method\":\"GET\",\"url\":\"{url}\"}}}}")
+    };
+    let har = format!(
+        "{{\"log\":{{\"entries\":[{},{},{}]}}}}",
+        entry("https://shop.example.com/reviews"),
+        entry("data:image/png;base64,AA=="),
+        entry("wss://shop.example.com/ws")
+    );
+    let run = penstock(&["replay", "shop.yaml"], &har);
+    assert_eq!((run.status, run.out.lines().count()), (0, 2), "{}", run.err);
+    assert!(run.err.contains("1 HAR exchange left out (2)"), "{}", run.err);
+}

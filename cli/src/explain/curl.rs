@@ -6,17 +6,25 @@ use anyhow::{Context as _, bail, ensure};
 use base64::Engine as _;
 use penstock_policy::wire::WireRequest;
 
+use super::shell;
 use crate::traffic::url;
 
-/// Long options with a value, by their short names or with none; all that are not asked for below are about transport
-/// or output and change nothing that a policy sees.
+/// Long options with a value that changes nothing that a policy sees: transport, output, other protocols. All others
+/// that are not asked for below are switches.
 const WITH_VALUE: &str = "abstract-unix-socket alt-svc aws-sigv4 cacert capath cert cert-type ciphers config \
-    connect-timeout connect-to cookie-jar crlfile curves data-urlencode dns-servers dump-header engine etag-compare \
-    etag-save expect100-timeout form-string happy-eyeballs-timeout-ms hostpubmd5 hsts interface key key-type krb \
-    limit-rate local-port max-filesize max-redirs max-time netrc-file noproxy output parallel-max pass pinnedpubkey \
-    preproxy proto proto-default proxy proxy-cacert proxy-cert proxy-header proxy-key proxy-user quote range rate \
-    resolve retry retry-delay retry-max-time socks5 socks5-hostname speed-limit speed-time stderr tls-max \
-    tls13-ciphers trace trace-ascii unix-socket write-out";
+    connect-timeout connect-to continue-at cookie-jar create-file-mode crlfile curves delegation dns-interface \
+    dns-ipv4-addr dns-ipv6-addr dns-servers doh-url dump-header ech egd-file engine etag-compare etag-save \
+    expect100-timeout expand-output ftp-account ftp-alternative-to-user ftp-method ftp-port ftp-ssl-ccc-mode \
+    happy-eyeballs-timeout-ms haproxy-clientip help hostpubmd5 hostpubsha256 hsts interface ip-tos ipfs-gateway \
+    keepalive-cnt keepalive-time key key-type knownhosts krb libcurl limit-rate local-port login-options mail-auth \
+    mail-from mail-rcpt max-filesize max-redirs max-time netrc-file noproxy out-null output output-dir parallel-max \
+    parallel-max-host pass pinnedpubkey preproxy proto proto-default proto-redir proxy proxy-cacert proxy-capath \
+    proxy-cert proxy-cert-type proxy-ciphers proxy-crlfile proxy-header proxy-key proxy-key-type proxy-pass \
+    proxy-pinnedpubkey proxy-service-name proxy-tls13-ciphers proxy-tlsauthtype proxy-tlspassword proxy-tlsuser \
+    proxy-user proxy1.0 pubkey quote random-file rate resolve retry retry-delay retry-max-time sasl-authzid \
+    service-name signature-algorithms sigalgs socks4 socks4a socks5 socks5-gssapi-service socks5-hostname speed-limit \
+    speed-time stderr telnet-option tftp-blksize time-cond tls-max tls13-ciphers tlsauthtype tlspassword tlsuser \
+    trace trace-ascii trace-config unix-socket upload-flags variable vlan-priority write-out";
 
 /// The long name of a short option with a value.
 fn long_name(short: char) -> Option<&'static str> {
@@ -32,6 +40,9 @@ fn long_name(short: char) -> Option<&'static str> {
         'T' => "upload-file",
         'o' => "output",
         'x' => "proxy",
+        'U' => "proxy-user",
+        'P' => "ftp-port",
+        't' => "telnet-option",
         'm' => "max-time",
         'c' => "cookie-jar",
         'D' => "dump-header",
@@ -44,6 +55,7 @@ fn long_name(short: char) -> Option<&'static str> {
         'C' => "continue-at",
         'Q' => "quote",
         'z' => "time-cond",
+        ':' => "next",
         _ => return None,
     })
 }
@@ -61,6 +73,10 @@ struct Sending {
     is_get: bool,
     is_head: bool,
     is_upload: bool,
+    /// `--request-target`: the path as it is sent.
+    target: Option<String>,
+    /// `--url-query`: what is added to the query.
+    query: Vec<String>,
 }
 
 /// The request of a command line.
@@ -68,12 +84,12 @@ struct Sending {
 /// # Errors
 /// When it is not a curl command line, or has no URL.
 pub fn request(line: &str) -> anyhow::Result<WireRequest> {
-    // A copied line is often several, joined by backslashes that the shell takes away; on Windows by carets.
-    let words = shell_words::split(&line.replace("^\n", " ").replace("\r\n", "\n"))
-        .context("the curl command line has an open quote")?;
+    let words = shell::words(line)?;
     let mut words = words.into_iter().peekable();
     ensure!(
-        words.next_if(|word| word == "curl" || word.ends_with("/curl")).is_some(),
+        words
+            .next_if(|word| ["curl", "curl.exe"].contains(&word.rsplit(['/', '\\']).next().unwrap_or_default()))
+            .is_some(),
         "a curl command line begins with curl"
     );
     let mut sending = Sending::default();
@@ -120,7 +136,18 @@ impl Sending {
             "url" => self.url = Some(value()?),
             "request" => self.method = Some(value()?),
             "header" => self.header(&value()?)?,
-            "data" | "data-raw" | "data-ascii" | "data-binary" | "data-urlencode" => self.data.push(value()?),
+            "data" | "data-raw" | "data-ascii" | "data-binary" => self.data.push(value()?),
+            "data-urlencode" => self.data.push(url_encoded(&value()?)),
+            "url-query" => {
+                let value = value()?;
+                let query = value.strip_prefix('+').map_or_else(|| url_encoded(&value), str::to_owned);
+                self.query.push(query);
+            }
+            "request-target" => self.target = Some(value()?),
+            "range" => {
+                let range = format!("bytes={}", value()?);
+                self.set("range", &range);
+            }
             "json" => {
                 self.data.push(value()?);
                 self.set("content-type", "application/json");
@@ -154,7 +181,6 @@ impl Sending {
             "get" => self.is_get = true,
             "head" => self.is_head = true,
             "next" => bail!("the curl command line has two requests: explain one at a time"),
-            "continue-at" | "time-cond" => drop(value()?),
             name if WITH_VALUE.split_ascii_whitespace().any(|known| known == name) => drop(value()?),
             // The others are switches.
             _ => {}
@@ -189,6 +215,13 @@ impl Sending {
             request.path.push(if request.path.contains('?') { '&' } else { '?' });
             request.path.push_str(&self.data.join("&"));
         }
+        for query in &self.query {
+            request.path.push(if request.path.contains('?') { '&' } else { '?' });
+            request.path.push_str(query);
+        }
+        if let Some(target) = self.target {
+            request.path = target;
+        }
         let default = match () {
             () if self.is_head => "HEAD",
             () if self.is_get => "GET",
@@ -208,6 +241,15 @@ impl Sending {
         request.headers.retain(|(name, _)| !self.removed.contains(name));
         Ok(request)
     }
+}
+
+/// A value of `--data-urlencode`: `name=content`, `=content` or `content`, of which the content is encoded.
+fn url_encoded(value: &str) -> String {
+    let (name, content) = value.split_once('=').map_or(("", value), |(name, content)| (name, content));
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+    let byte = |byte: u8| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") };
+    let content: String = content.bytes().map(byte).collect();
+    if name.is_empty() { content } else { format!("{name}={content}") }
 }
 
 #[cfg(test)]
@@ -240,6 +282,20 @@ mod tests {
             ("curl -u user:pass a.test -H Content-Type:", "GET a.test / [authorization: Basic dXNlcjpwYXNz]"),
             ("/usr/bin/curl --max-time 5 --url https://a.test/../x", "GET a.test /../x []"),
             ("curl -T f a.test", "PUT a.test / []"),
+            (
+                "curl 'https://a.test/' -H $'Cookie: FOO=BAR\\u0021BAZ' --data-raw $'it\\'s'",
+                "POST a.test / [content-type: application/x-www-form-urlencoded; cookie: FOO=BAR!BAZ]",
+            ),
+            (
+                "curl ^\"https://a.test/cart?a=1^&b=2^\" ^\n  -H ^\"accept: text/html^\" ^\n  -b ^\"A=B^!^\"",
+                "GET a.test /cart?a=1&b=2 [accept: text/html; cookie: A=B!]",
+            ),
+            ("curl -U user:pw -x http://proxy:3128 a.test", "GET a.test / []"),
+            ("curl --keepalive-time 5 --proto-redir =https --ip-tos CS1 a.test", "GET a.test / []"),
+            ("curl --request-target /raw?q --url-query 'x=a b' a.test/y", "GET a.test /raw?q []"),
+            ("curl --url-query 'x=a b' --url-query +z=%31 a.test/y?q", "GET a.test /y?q&x=a%20b&z=%31 []"),
+            ("curl -G --data-urlencode 'q=ä&b' a.test -r 0-9", "GET a.test /?q=%C3%A4%26b [range: bytes=0-9]"),
+            ("curl.exe a.test", "GET a.test / []"),
         ] {
             assert_eq!(sent(line), expected, "{line}");
         }
@@ -250,7 +306,8 @@ mod tests {
         for (line, message) in [
             ("wget a.test", "begins with curl"),
             ("curl", "no URL"),
-            ("curl 'a", "open quote"),
+            ("curl 'a", "open single quote"),
+            ("curl a.test --next b.test", "two requests"),
             ("curl -H nothing a.test", "name: value"),
             ("curl a.test b.test", "two URLs"),
             ("curl a.test -X", "needs a value"),

@@ -5,6 +5,7 @@ mod curl;
 mod egress;
 mod human;
 mod report;
+mod shell;
 
 use std::io::Write;
 use std::net::IpAddr;
@@ -138,11 +139,13 @@ impl Args {
             (_, Some(line), ..) => curl::request(line)?,
             (_, _, Some(har), _) => {
                 let archive = Archive::read(&source::read_text(har)?).with_context(|| source::display(har))?;
-                let entries = archive.entries();
-                let entry = self.entry.checked_sub(1).and_then(|entry| entries.get(entry));
-                let entry = entry
-                    .with_context(|| format!("{} has the entries 1 to {}", source::display(har), entries.len()))?;
-                entry.request()?
+                let mut requests = archive.requests();
+                let count = requests.len();
+                let entry = self.entry.checked_sub(1).and_then(|entry| requests.nth(entry));
+                let place = || format!("{}, entry {}", source::display(har), self.entry);
+                entry
+                    .with_context(|| format!("{} has the entries 1 to {count}", source::display(har)))?
+                    .with_context(place)?
             }
             (.., Some(json)) => {
                 let text =

@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use penstock_policy::Timestamp;
-use penstock_policy::wire::{WireRequest, WireResponse};
+use penstock_policy::wire::WireRequest;
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::url;
 
-/// The part of an archive that says what was sent.
+/// The part of an archive that says what was sent. Entries are read one by one: an odd one says nothing about the others.
 #[derive(Debug, Deserialize)]
 pub struct Archive {
     log: Log,
@@ -17,20 +18,17 @@ pub struct Archive {
 
 #[derive(Debug, Deserialize)]
 struct Log {
-    entries: Vec<Entry>,
+    entries: Vec<Value>,
 }
 
-/// One exchange.
+/// One exchange. Tools write `null` where they know nothing.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Entry {
-    #[serde(default)]
+struct Entry {
     started_date_time: Option<String>,
     /// Milliseconds, -1 when unknown.
-    #[serde(default)]
-    time: f64,
+    time: Option<f64>,
     request: Sent,
-    #[serde(default)]
     response: Option<Received>,
 }
 
@@ -38,21 +36,19 @@ pub struct Entry {
 struct Sent {
     method: String,
     url: String,
-    #[serde(default)]
-    headers: Vec<Header>,
+    headers: Option<Vec<Header>>,
 }
 
 #[derive(Debug, Deserialize)]
 struct Header {
     name: String,
-    value: String,
+    value: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
 struct Received {
     /// 0 when there was none.
-    #[serde(default)]
-    status: i64,
+    status: Option<i64>,
 }
 
 impl Archive {
@@ -65,28 +61,30 @@ impl Archive {
         serde_json::from_str(text.trim_start_matches('\u{feff}')).context("not a HAR file: JSON with log.entries")
     }
 
-    /// The exchanges in order.
-    pub fn entries(&self) -> &[Entry] {
-        &self.log.entries
+    /// The requests in order, as a proxy would have received them; an error for an entry that is none.
+    pub fn requests(self) -> impl ExactSizeIterator<Item = anyhow::Result<WireRequest>> {
+        self.log.entries.into_iter().map(|entry| {
+            let entry: Entry = serde_json::from_value(entry).context("not an entry with a request")?;
+            entry.request()
+        })
     }
 }
 
 impl Entry {
-    /// The request as a proxy would have received it.
-    ///
-    /// # Errors
-    /// When its URL is none.
-    pub fn request(&self) -> anyhow::Result<WireRequest> {
-        let mut request = url::request(&self.request.url)?;
-        request.method.clone_from(&self.request.method);
-        for header in &self.request.headers {
-            url::add_header(&mut request, &header.name, &header.value);
+    fn request(self) -> anyhow::Result<WireRequest> {
+        // The handshake of a WebSocket is a request like others.
+        let scheme = |from: &str, to: &str| self.request.url.strip_prefix(from).map(|rest| format!("{to}{rest}"));
+        let url = scheme("wss://", "https://").or_else(|| scheme("ws://", "http://"));
+        let mut request = url::request(url.as_deref().unwrap_or(&self.request.url))?;
+        request.method = self.request.method;
+        for header in self.request.headers.unwrap_or_default() {
+            header.value.into_iter().for_each(|value| url::add_header(&mut request, &header.name, &value));
         }
         request.time = self.started_date_time.as_deref().and_then(Timestamp::parse);
-        let status = self.response.as_ref().and_then(|response| u16::try_from(response.status).ok());
-        request.response = status.filter(|status| (100..600).contains(status)).map(|status| WireResponse {
-            status,
-            latency: Duration::try_from_secs_f64(self.time / 1000.0).unwrap_or_default(),
+        let status = self.response.and_then(|response| u16::try_from(response.status?).ok());
+        let millis = self.time.unwrap_or(0.0);
+        request.response = status.filter(|status| (100..600).contains(status)).map(|status| {
+            super::log::response(status, Duration::try_from_secs_f64(millis / 1000.0).unwrap_or_default())
         });
         Ok(request)
     }
@@ -103,11 +101,35 @@ mod tests {
             "headers":[{"name":":authority","value":"b.test"},{"name":"Cookie","value":"a=1"}],"queryString":[]},
             "response":{"status":503}}]}}"#;
         let archive = Archive::read(&format!("\u{feff}{text}")).unwrap();
-        let request = archive.entries()[0].request().unwrap();
+        let request = archive.requests().next().unwrap().unwrap();
         assert_eq!((&*request.method, &*request.authority, &*request.path), ("POST", "a.test", "/x?y=1"));
         assert_eq!(request.headers, [("cookie".to_owned(), "a=1".to_owned())]);
         assert_eq!(request.time, Timestamp::parse("2026-01-01T00:00:00.5Z"));
         assert_eq!(request.response.map(|r| (r.status, r.latency)), Some((503, Duration::from_micros(12_500))));
         assert!(Archive::read("{}").is_err());
+    }
+
+    #[test]
+    fn an_odd_entry_is_an_error_of_its_own_and_nulls_are_nothing() {
+        let entry =
+            |url: &str, more: &str| format!(r#"{{"request":{{"method":"GET","url":"{url}"{more}}},"time":null}}"#);
+        let entries = [
+            entry("https://a.test/", r#","headers":[{"name":"x","value":null}]"#),
+            entry("wss://a.test/ws", r#","headers":[{"name":"Upgrade","value":"websocket"}]"#),
+            entry("https://a.test/?q={x}", r#","headers":null"#),
+            entry("data:image/png;base64,AA==", ""),
+            entry("chrome-extension://a/b", ""),
+            entry("https://a.test/a b", ""),
+            r#"{"request":null}"#.to_owned(),
+            "7".to_owned(),
+        ];
+        let archive = Archive::read(&format!(r#"{{"log":{{"entries":[{}]}}}}"#, entries.join(","))).unwrap();
+        let read: Vec<Option<String>> = archive
+            .requests()
+            .map(|request| request.ok().map(|request| format!("{}{}", request.authority, request.path)))
+            .collect();
+        let expected = ["a.test/", "a.test/ws", "a.test/?q={x}"].map(|text| Some(text.to_owned()));
+        assert_eq!(read.get(..3), Some(&expected[..]));
+        assert!(read[3..].iter().all(Option::is_none), "{read:?}");
     }
 }

@@ -1,11 +1,12 @@
 //! Recorded requests in the forms in which people have them.
 
-pub mod access_log;
 pub mod har;
+mod left_out;
+pub mod log;
 pub mod reader;
 pub mod url;
 
-pub use reader::{Options, Reader, Record, each, one_stdin};
+pub use reader::{Options, Reader, Record, each, not_a_request, one_stdin};
 
 use penstock_policy::wire::WireRequest;
 

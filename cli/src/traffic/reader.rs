@@ -8,8 +8,9 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use penstock_policy::wire::WireRequest;
 use serde_json::{Map, Value};
 
-use super::access_log;
 use super::har::Archive;
+use super::left_out::LeftOut;
+use super::log::{self, Line, LogFormat};
 use crate::source;
 
 /// How requests are read, for every subcommand that reads some.
@@ -21,12 +22,16 @@ pub struct Options {
     /// The scheme of requests whose record does not say: access logs do not.
     #[arg(long, value_name = "SCHEME", value_parser = ["http", "https"])]
     pub scheme: Option<String>,
+    /// The format of the access log as Envoy's own configuration has it: a format string, or the object of
+    /// `json_format`.
+    #[arg(long, value_name = "FORMAT", conflicts_with = "input")]
+    pub log_format: Option<String>,
 }
 
 /// The forms of recorded requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Input {
-    /// What the first line looks like.
+    /// Detect from the first lines.
     Auto,
     /// One JSON request a line.
     Jsonl,
@@ -47,6 +52,14 @@ pub enum Record<'l> {
     Line(&'l [u8]),
 }
 
+/// What is wrong with a line of [`Input::Jsonl`].
+pub fn not_a_request(line: &[u8]) -> &'static str {
+    match line.trim_ascii_start().first() {
+        Some(b'{') => "not a request",
+        _ => "not a request as a JSON object a line; --input or --log-format names another form",
+    }
+}
+
 /// The longest line that is read.
 const LONGEST: u64 = 16 << 20;
 
@@ -58,9 +71,9 @@ pub struct Reader {
     scheme: Option<String>,
     line: Vec<u8>,
     number: u64,
-    entries: std::vec::IntoIter<WireRequest>,
-    /// Lines of a log that are about no request.
-    skipped: u64,
+    entries: std::vec::IntoIter<(u64, WireRequest)>,
+    format: Option<LogFormat>,
+    left_out: LeftOut,
     bar: Option<ProgressBar>,
     bytes: u64,
 }
@@ -77,20 +90,28 @@ impl Reader {
         if input.fill_buf().with_context(place)?.starts_with("\u{feff}".as_bytes()) {
             input.consume(3);
         }
-        let form = match options.input {
-            Input::Auto => detect(input.fill_buf().with_context(place)?),
-            given => given,
+        let format = options.log_format.as_deref().map(LogFormat::parse).transpose()?;
+        let form = match (&format, options.input) {
+            (Some(LogFormat::Text(_)), _) => Input::EnvoyText,
+            (Some(LogFormat::Json(_)), _) => Input::EnvoyJson,
+            (None, Input::Auto) => detect(input.fill_buf().with_context(place)?),
+            (None, given) => given,
         };
         let mut entries = Vec::new();
+        let mut left_out = LeftOut::default();
         if form == Input::Har {
             let mut text = String::new();
             input.read_to_string(&mut text).with_context(place)?;
             let archive = Archive::read(&text).with_context(|| source::display(path))?;
-            let numbered = (1..).zip(archive.entries());
-            let request = |(n, entry): (usize, &super::har::Entry)| {
-                entry.request().with_context(|| format!("{}, entry {n}", source::display(path)))
-            };
-            entries = numbered.map(request).collect::<anyhow::Result<_>>()?;
+            for (number, request) in (1..).zip(archive.requests()) {
+                match request {
+                    Ok(request) => {
+                        left_out.read(&request, false);
+                        entries.push((number, request));
+                    }
+                    Err(error) => left_out.odd_entry(number, &error),
+                }
+            }
         }
         Ok(Reader {
             bar: progress.then(|| bar(path)).flatten(),
@@ -101,7 +122,8 @@ impl Reader {
             line: Vec::new(),
             number: 0,
             entries: entries.into_iter(),
-            skipped: 0,
+            format,
+            left_out,
             bytes: 0,
         })
     }
@@ -112,8 +134,11 @@ impl Reader {
     /// When the file cannot be read any further.
     pub fn record(&mut self) -> anyhow::Result<Option<(u64, Record<'_>)>> {
         if self.form == Input::Har {
-            self.number += 1;
-            return Ok(self.entries.next().map(|request| (self.number, Record::Request(Box::new(request)))));
+            let Some((number, request)) = self.entries.next() else {
+                self.finish();
+                return Ok(None);
+            };
+            return Ok(Some((number, Record::Request(Box::new(request)))));
         }
         loop {
             if !self.next_line()? {
@@ -124,18 +149,27 @@ impl Reader {
             if line.is_empty() {
                 continue;
             }
-            let request = match self.form {
-                Input::EnvoyJson => access_log::json(line),
-                Input::EnvoyText => access_log::text(line),
+            let read = match (&self.format, self.form) {
+                (Some(format), _) => log::described(line, format),
+                (None, Input::EnvoyJson) => log::json(line),
+                (None, Input::EnvoyText) => log::text(line),
                 _ => break,
             };
-            match request {
-                Some(mut request) => {
-                    request.scheme = request.scheme.or_else(|| self.scheme.clone());
-                    return Ok(Some((self.number, Record::Request(Box::new(request)))));
+            let (mut request, bad_time) = match read {
+                Line::Request(request) => (request, false),
+                Line::WithoutTime(request) => (request, true),
+                Line::NoRequest => {
+                    self.left_out.no_request(self.number);
+                    continue;
                 }
-                None => self.skipped += 1,
-            }
+                Line::OtherLayout => {
+                    self.left_out.other_layout(self.number, line);
+                    continue;
+                }
+            };
+            self.left_out.read(&request, bad_time);
+            request.scheme = request.scheme.or_else(|| self.scheme.clone());
+            return Ok(Some((self.number, Record::Request(request))));
         }
         Ok(Some((self.number, Record::Line(self.line.trim_ascii()))))
     }
@@ -172,13 +206,9 @@ impl Reader {
         if let Some(bar) = self.bar.take() {
             bar.finish_and_clear();
         }
-        if self.skipped > 0 {
-            let lines = crate::output::count(usize::try_from(self.skipped).unwrap_or(usize::MAX), "line");
-            anstream::eprintln!(
-                "penstock: {}: {lines} left out: no request in them, or another format",
-                source::display(&self.path)
-            );
-            self.skipped = 0;
+        let declared = self.format.is_some();
+        for message in std::mem::take(&mut self.left_out).messages(self.form, declared) {
+            anstream::eprintln!("penstock: {}: {message}", source::display(&self.path));
         }
     }
 }
@@ -194,20 +224,31 @@ fn bar(path: &Path) -> Option<ProgressBar> {
     Some(ProgressBar::with_draw_target(Some(length), ProgressDrawTarget::stderr()).with_style(style))
 }
 
-/// The form that the first line has; what is unclear is a line of our own, whose errors say what is wrong.
+/// The form that the first lines have; what is unclear is a line of our own, whose errors say what is wrong. `kubectl
+/// logs` begins with lines of others, so a log may begin later.
 fn detect(begin: &[u8]) -> Input {
+    const LINES: usize = 100;
     let begin = begin.trim_ascii_start();
-    let first = begin.split(|&b| b == b'\n').next().unwrap_or_default().trim_ascii();
-    if access_log::is_text_log(first) {
-        return Input::EnvoyText;
-    }
     let inside = begin.strip_prefix(b"{").unwrap_or_default().trim_ascii_start();
     if inside.starts_with(b"\"log\"") {
         return Input::Har;
     }
-    let object: Map<String, Value> = serde_json::from_slice(first).unwrap_or_default();
-    let is_ours = serde_json::from_slice::<WireRequest>(first).is_ok() || object.contains_key("policy");
-    if !is_ours && access_log::is_json_log(&object) { Input::EnvoyJson } else { Input::Jsonl }
+    let mut lines = begin.split(|&b| b == b'\n').map(<[u8]>::trim_ascii).filter(|line| !line.is_empty()).take(LINES);
+    let is_ours = lines.clone().next().is_some_and(|first| {
+        let object: Map<String, Value> = serde_json::from_slice(first).unwrap_or_default();
+        serde_json::from_slice::<WireRequest>(first).is_ok() || object.contains_key("policy")
+    });
+    let log = |line: &[u8]| {
+        let object: Map<String, Value> = serde_json::from_slice(line).unwrap_or_default();
+        match () {
+            () if log::is_text_log(line) => Some(Input::EnvoyText),
+            () if log::is_json_log(&object) && serde_json::from_slice::<WireRequest>(line).is_err() => {
+                Some(Input::EnvoyJson)
+            }
+            () => None,
+        }
+    };
+    if is_ours { Input::Jsonl } else { lines.find_map(log).unwrap_or(Input::Jsonl) }
 }
 
 /// Calls `each` with every request of a file and the number of its line.
@@ -225,7 +266,7 @@ pub fn each(
         let place = || format!("{}:{number}", source::display(path));
         let request = match record {
             Record::Request(request) => *request,
-            Record::Line(line) => serde_json::from_slice(line).context("not a request").with_context(place)?,
+            Record::Line(line) => serde_json::from_slice(line).context(not_a_request(line)).with_context(place)?,
         };
         each(number, request)?;
     }
@@ -254,6 +295,10 @@ mod tests {
             (r#"{"method":"GET","authority":"a","path":"/","verb":1}"#, Input::Jsonl),
             (r#"{"start_time":"x","method":"GET","authority":"a","path":"/"}"#, Input::EnvoyJson),
             ("\n [2026-01-01T00:00:00Z] \"GET / HTTP/1.1\" 200", Input::EnvoyText),
+            (
+                "2026-01-01T00:00:00Z\tinfo\tFLAG: --x\n{\"start_time\":\"x\",\"method\":\"GET\",\"path\":\"/\"}",
+                Input::EnvoyJson,
+            ),
             ("{\n  \"log\": {", Input::Har),
             ("{\"log\":{\"version\":", Input::Har),
             ("", Input::Jsonl),

@@ -1,0 +1,116 @@
+//! What a record does not say, counted and said once: nobody is to take part of a log for all of it, or a decision that
+//! lacks what the policy needs for the one in the proxy.
+
+use penstock_policy::wire::WireRequest;
+
+use super::reader::Input;
+use crate::output::count;
+use crate::words;
+
+/// Numbers of lines or entries: how many, and the first of them.
+#[derive(Debug, Default)]
+struct Numbers {
+    count: u64,
+    first: Vec<u64>,
+}
+
+impl Numbers {
+    fn push(&mut self, number: u64) {
+        const SHOWN: usize = 10;
+        self.count += 1;
+        if self.first.len() < SHOWN {
+            self.first.push(number);
+        }
+    }
+
+    /// `3 lines (2, 5, 9)`.
+    fn words(&self, what: &str) -> String {
+        let shown = self.first.iter().map(u64::to_string).collect::<Vec<_>>().join(", ");
+        let more = if self.count > self.first.len() as u64 { ", …" } else { "" };
+        format!("{} left out ({shown}{more})", count(usize::try_from(self.count).unwrap_or(usize::MAX), what))
+    }
+}
+
+/// What was left out, and what is missing in the rest.
+#[derive(Debug, Default)]
+pub struct LeftOut {
+    requests: u64,
+    no_request: Numbers,
+    other_layout: Numbers,
+    example: String,
+    odd_entries: Numbers,
+    odd: String,
+    without_time: u64,
+    bad_times: u64,
+    without_source: u64,
+}
+
+impl LeftOut {
+    /// A request was read; with `bad_time` its time could not be.
+    pub fn read(&mut self, request: &WireRequest, bad_time: bool) {
+        self.requests += 1;
+        self.without_time += u64::from(request.time.is_none() && !bad_time);
+        self.bad_times += u64::from(bad_time);
+        self.without_source += u64::from(request.source_address.is_none());
+    }
+
+    /// A line of a log is about no request.
+    pub fn no_request(&mut self, number: u64) {
+        self.no_request.push(number);
+    }
+
+    /// A line is in another layout.
+    pub fn other_layout(&mut self, number: u64, line: &[u8]) {
+        if self.example.is_empty() {
+            self.example = words::shortened(&String::from_utf8_lossy(line).replace(char::is_control, "\u{fffd}"), 200);
+        }
+        self.other_layout.push(number);
+    }
+
+    /// An entry of an archive is no request to a proxy.
+    pub fn odd_entry(&mut self, number: u64, error: &anyhow::Error) {
+        if self.odd.is_empty() {
+            self.odd = format!("{error:#}");
+        }
+        self.odd_entries.push(number);
+    }
+
+    /// One sentence for each thing that is missing.
+    pub fn messages(self, form: Input, declared: bool) -> Vec<String> {
+        let mut messages = Vec::new();
+        if self.no_request.count > 0 {
+            messages.push(format!("{}: no request in them", self.no_request.words("line")));
+        }
+        if self.other_layout.count > 0 {
+            let layout = match (declared, form) {
+                (true, _) => "not in the format of --log-format, or to be read in two ways",
+                (false, Input::EnvoyJson) => "not a JSON object with the method, path and authority of a request",
+                (false, _) => {
+                    "not in the default text format of Envoy or Istio; give the format of this log as Envoy's \
+                     configuration has it: --log-format '[%START_TIME%] \"%REQ(:METHOD)% %REQ(:PATH)% …'"
+                }
+            };
+            messages.push(format!("{}: {layout}. The first: {}", self.other_layout.words("line"), self.example));
+        }
+        if self.odd_entries.count > 0 {
+            messages.push(format!("{}: such as {}", self.odd_entries.words("HAR exchange"), self.odd));
+        }
+        let missing = |some: u64| format!("{some} of {} requests", self.requests);
+        if self.bad_times > 0 {
+            let what = "in a form that is not read";
+            messages.push(format!("the time of {} is {what}: they count as now", missing(self.bad_times)));
+        }
+        if self.without_time > 0 {
+            let what = "limits see them all at once";
+            messages.push(format!("{} have no time: they count as now, so {what}", missing(self.without_time)));
+        }
+        if self.without_source > 0 && form != Input::Har {
+            messages.push(format!(
+                "{} have no client address: limits and canaries by source address cannot be judged; log \
+                 %DOWNSTREAM_REMOTE_ADDRESS%",
+                missing(self.without_source)
+            ));
+        }
+        messages
+    }
+}

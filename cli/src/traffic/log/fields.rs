@@ -1,0 +1,262 @@
+//! What the values of an access log say about a request.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use penstock_policy::wire::{WireRequest, WireResponse};
+
+use super::time;
+use crate::traffic::url;
+
+/// What a value of a log is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Field {
+    /// `:method`.
+    Method,
+    /// The path as the client sent it.
+    OriginalPath,
+    /// The path as it was when the log was written.
+    Path,
+    /// `:authority`.
+    Authority,
+    /// `:scheme`.
+    Scheme,
+    /// When the request began, in this form of `strftime`; empty: RFC 3339.
+    Time(String),
+    /// The status.
+    Status,
+    /// Milliseconds until the response's end.
+    Duration,
+    /// The client, by how much Envoy vouches for it.
+    Source(Source),
+    /// The address or the port that the client connected to.
+    Local,
+    /// The server name of the TLS handshake.
+    Sni,
+    /// The URI SANs of the client's certificate.
+    Peer,
+    /// A header of the request, by its name in lower case, cut after so many characters.
+    Header(String, Option<usize>),
+    /// A word without spaces that says nothing about a decision.
+    Word,
+    /// Anything else.
+    Other,
+}
+
+/// Which address of the client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Source {
+    /// `DOWNSTREAM_REMOTE_ADDRESS`.
+    Remote,
+    /// `DOWNSTREAM_DIRECT_REMOTE_ADDRESS`.
+    Direct,
+}
+
+impl Field {
+    /// What the operator `name(argument):longest` of Envoy's format strings says.
+    pub fn new(name: &str, argument: &str, longest: Option<usize>) -> Field {
+        match name {
+            "REQ" | "REQUEST_HEADER" => {
+                // Of two headers the value does not say which it is of, unless they mean the same.
+                let fields: Vec<Field> = argument.split('?').map(|header| Field::header(header, longest)).collect();
+                match fields.as_slice() {
+                    [Field::OriginalPath, Field::Path] => Field::OriginalPath,
+                    [one] => one.clone(),
+                    [one, other] if one == other => one.clone(),
+                    _ => Field::Other,
+                }
+            }
+            "PATH" if argument.ends_with(":PATH") => Field::Path,
+            "PATH" => Field::OriginalPath,
+            "START_TIME" => Field::Time(argument.to_owned()),
+            "RESPONSE_CODE" => Field::Status,
+            "DURATION" => Field::Duration,
+            "DOWNSTREAM_REMOTE_ADDRESS" | "DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT" => Field::Source(Source::Remote),
+            "DOWNSTREAM_DIRECT_REMOTE_ADDRESS" | "DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT" => {
+                Field::Source(Source::Direct)
+            }
+            "DOWNSTREAM_LOCAL_ADDRESS" | "DOWNSTREAM_LOCAL_PORT" => Field::Local,
+            "REQUESTED_SERVER_NAME" => Field::Sni,
+            "DOWNSTREAM_PEER_URI_SAN" => Field::Peer,
+            "RESP" if argument.eq_ignore_ascii_case("x-envoy-upstream-service-time") => Field::Word,
+            "PROTOCOL"
+            | "RESPONSE_FLAGS"
+            | "RESPONSE_FLAGS_LONG"
+            | "RESPONSE_CODE_DETAILS"
+            | "ROUTE_NAME"
+            | "UPSTREAM_CLUSTER"
+            | "UPSTREAM_CLUSTER_RAW"
+            | "UPSTREAM_REQUEST_ATTEMPT_COUNT"
+            | "CONNECTION_ID"
+            | "STREAM_ID"
+            | "GRPC_STATUS"
+            | "GRPC_STATUS_NUMBER"
+            | "HOSTNAME" => Field::Word,
+            name if ["BYTES_", "UPSTREAM_HOST", "UPSTREAM_LOCAL_", "UPSTREAM_REMOTE_", "DOWNSTREAM_LOCAL_ADDRESS_"]
+                .iter()
+                .any(|prefix| name.starts_with(prefix))
+                || name.ends_with("_DURATION") =>
+            {
+                Field::Word
+            }
+            _ => Field::Other,
+        }
+    }
+
+    /// What a header of the request says.
+    pub fn header(name: &str, longest: Option<usize>) -> Field {
+        let name = name.trim().to_ascii_lowercase();
+        match name.as_str() {
+            ":method" => Field::Method,
+            ":path" => Field::Path,
+            "x-envoy-original-path" | "x-envoy-origin-path" => Field::OriginalPath,
+            ":authority" | "host" => Field::Authority,
+            ":scheme" => Field::Scheme,
+            _ => Field::Header(name, longest),
+        }
+    }
+
+    /// Whether it is the method.
+    pub fn is_method(&self) -> bool {
+        *self == Field::Method
+    }
+
+    /// Whether it is a path.
+    pub fn is_path(&self) -> bool {
+        matches!(self, Field::Path | Field::OriginalPath)
+    }
+
+    /// Whether it is the authority.
+    pub fn is_authority(&self) -> bool {
+        *self == Field::Authority
+    }
+
+    /// Whether a value of a text log may have this character.
+    pub fn allows(&self, c: char) -> bool {
+        match self {
+            Field::Status | Field::Duration => c.is_ascii_digit() || c == '-',
+            Field::Path | Field::OriginalPath | Field::Other => true,
+            Field::Time(form) if !form.is_empty() => c != '"',
+            Field::Header(name, _) if name == "x-forwarded-for" => c != '"',
+            Field::Header(name, _) if name != "x-request-id" => true,
+            _ => !c.is_whitespace() && c != '"',
+        }
+    }
+}
+
+/// What a line said so far.
+#[derive(Debug, Default)]
+pub struct Found {
+    request: WireRequest,
+    original_path: Option<String>,
+    source: Option<(Source, IpAddr)>,
+    status: Option<u16>,
+    millis: Option<u64>,
+    has_method: bool,
+    /// A time that is there and cannot be read.
+    bad_time: bool,
+}
+
+/// What a line is.
+#[derive(Debug)]
+pub enum Line {
+    /// A request.
+    Request(Box<WireRequest>),
+    /// A request, with a time that cannot be read.
+    WithoutTime(Box<WireRequest>),
+    /// About no request: a connection that failed before one.
+    NoRequest,
+    /// In another layout.
+    OtherLayout,
+}
+
+impl Found {
+    /// Takes what `value` says; `-` is Envoy's way to say that there is nothing.
+    pub fn take(&mut self, field: &Field, value: &str) {
+        if value.is_empty() || value == "-" {
+            return;
+        }
+        let request = &mut self.request;
+        match field {
+            Field::Method => {
+                request.method = value.to_owned();
+                self.has_method = true;
+            }
+            Field::OriginalPath => {
+                self.original_path.get_or_insert_with(|| value.to_owned());
+            }
+            Field::Path => {
+                if request.path.is_empty() {
+                    request.path = value.to_owned();
+                }
+            }
+            Field::Authority => {
+                if request.authority.is_empty() {
+                    request.authority = value.to_owned();
+                }
+            }
+            Field::Scheme => {
+                request.scheme.get_or_insert_with(|| value.to_ascii_lowercase());
+            }
+            Field::Time(form) => {
+                let read = time::read(value, form);
+                self.bad_time = read.is_none() && request.time.is_none();
+                request.time = request.time.or(read);
+            }
+            Field::Status => self.status = value.parse().ok(),
+            Field::Duration => self.millis = value.parse().ok(),
+            Field::Source(source) => {
+                if let Some(address) = address(value)
+                    && self.source.is_none_or(|(known, _)| *source < known)
+                {
+                    self.source = Some((*source, address));
+                }
+            }
+            Field::Local => {
+                let port = value.rsplit(':').next().and_then(|port| port.parse().ok()).filter(|port| *port > 0);
+                request.destination_port = request.destination_port.or(port);
+            }
+            Field::Sni => request.sni = Some(value.to_owned()),
+            // A certificate may name several; Envoy's identity is the first.
+            Field::Peer => request.peer = value.split(',').next().map(str::to_owned),
+            Field::Header(name, longest) => {
+                if name == "x-forwarded-proto" && matches!(value, "http" | "https") {
+                    request.scheme.get_or_insert_with(|| value.to_owned());
+                }
+                // What was cut off is not known.
+                if longest.is_none_or(|longest| value.chars().count() < longest) {
+                    url::add_header(request, name, value);
+                }
+            }
+            Field::Word | Field::Other => {}
+        }
+    }
+
+    /// The request.
+    pub fn finish(mut self) -> Line {
+        if !self.has_method || self.request.authority.is_empty() {
+            return Line::NoRequest;
+        }
+        if let Some(path) = self.original_path {
+            self.request.path = path;
+        }
+        self.request.source_address = self.source.map(|(_, address)| address);
+        // Status 0 is Envoy's for no response.
+        self.request.response = self
+            .status
+            .filter(|status| (100..600).contains(status))
+            .map(|status| response(status, Duration::from_millis(self.millis.unwrap_or(0))));
+        let request = Box::new(self.request);
+        if self.bad_time && request.time.is_none() { Line::WithoutTime(request) } else { Line::Request(request) }
+    }
+}
+
+/// How an upstream answered.
+pub fn response(status: u16, latency: Duration) -> WireResponse {
+    WireResponse { status, latency }
+}
+
+/// `10.0.0.1:4711`, `[::1]:4711` or an address alone.
+fn address(text: &str) -> Option<IpAddr> {
+    text.parse().or_else(|_| text.parse().map(|address: SocketAddr| address.ip())).ok()
+}

@@ -1,0 +1,57 @@
+//! Envoy's access logs: JSON objects a line, the default text formats of Envoy and Istio, and any format that Envoy's own
+//! configuration describes.
+
+mod fields;
+mod format;
+mod json;
+mod time;
+
+use std::sync::LazyLock;
+
+use penstock_policy::Timestamp;
+use penstock_policy::wire::WireRequest;
+
+pub use fields::{Line, response};
+pub use format::LogFormat;
+pub use json::{is_log as is_json_log, read as json};
+
+/// The text formats that are read without a description.
+static DEFAULTS: LazyLock<Vec<LogFormat>> = LazyLock::new(|| {
+    [format::ENVOY, format::ISTIO].into_iter().filter_map(|format| LogFormat::parse(format).ok()).collect()
+});
+
+/// Whether a line looks like the default text formats: `[time] "METHOD …`.
+pub fn is_text_log(line: &[u8]) -> bool {
+    let Some(end) = memchr::memmem::find(line, b"] \"") else { return false };
+    line.first() == Some(&b'[')
+        && line
+            .get(1..end)
+            .and_then(|time| std::str::from_utf8(time).ok())
+            .is_some_and(|time| Timestamp::parse(time).is_some())
+}
+
+/// What a line in Envoy's or Istio's default text format says. A line that is longer or shorter than both is in another
+/// layout: which of its values is which, only the format string of its Envoy knows.
+pub fn text(line: &[u8]) -> Line {
+    match DEFAULTS.iter().find_map(|format| format.read(line)).map(fields::Found::finish) {
+        Some(Line::Request(request)) if !is_certain(&request) => Line::OtherLayout,
+        line => line.unwrap_or(Line::OtherLayout),
+    }
+}
+
+/// Whether what stands in the user agent's place is one value: a client may have sent the quotes in it, or the layout has
+/// more fields. What follows a user agent is an identifier of Envoy's own.
+fn is_certain(request: &WireRequest) -> bool {
+    let header =
+        |wanted: &str| request.headers.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.as_str());
+    let is_uuid = |id: &str| id.len() == 36 && id.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-');
+    !header("user-agent").is_some_and(|agent| agent.contains("\" \"")) || header("x-request-id").is_some_and(is_uuid)
+}
+
+/// What a line in a described format says.
+pub fn described(line: &[u8], format: &LogFormat) -> Line {
+    format.read(line).map_or(Line::OtherLayout, fields::Found::finish)
+}
+
+#[cfg(test)]
+mod tests;
