@@ -35,7 +35,7 @@ impl Finding {
     pub fn syntax(error: &NotYaml, text: &str) -> Finding {
         let end =
             text.get(error.at..).and_then(|rest| rest.chars().next()).map_or(error.at, |c| error.at + c.len_utf8());
-        Finding::at(error.at..end, format!("not YAML: {}", error.message), None, text)
+        Finding::at(error.at..end, format!("not YAML: {}", error.message), error.help.clone(), text)
     }
 
     /// A problem of a document, with its place.

@@ -361,8 +361,8 @@ mod tests {
         for (text, expected) in [
             (
                 "apiVersion: v1\nkind: Service\nmetadata: {name: x}\n---\napiVersion: extensions.istio.io/v1alpha1\n\
-                 kind: WasmPlugin\nmetadata: {name: p, namespace: n}\nspec:\n  pluginConfig:\n    route: {}\n    routes: {}\n",
-                "WasmPlugin n/p 10:5 route",
+                 kind: WasmPlugin\nmetadata: {name: p, namespace: ns}\nspec:\n  pluginConfig:\n    route: {}\n    routes: {}\n",
+                "WasmPlugin ns/p 10:5 route",
             ),
             (
                 "apiVersion: extensions.istio.io/v1alpha1\nkind: TrafficExtension\nmetadata: {name: p}\nspec:\n  wasm:\n    \

@@ -1,0 +1,394 @@
+//! The parser's events to trees.
+
+use std::collections::HashMap;
+use std::ops::Range;
+
+use libyaml_safer::{EventData, Mark, Parser, ScalarStyle};
+use penstock_policy::document::Node;
+
+use super::scalar::{Schema, Surprise, plain};
+use super::{Located, NotYaml, Place, explain};
+
+/// As deep as the module reads JSON.
+const DEEPEST: usize = 128;
+
+/// Values that a document may expand to; aliases multiply ("billion laughs").
+const MOST_VALUES: usize = 1_000_000;
+
+/// Bytes of text that count as one more value.
+const BYTES_A_VALUE: usize = 64;
+
+/// An event with its place in bytes.
+struct Event {
+    data: EventData,
+    span: Range<usize>,
+}
+
+/// Reads every document of a text.
+pub fn read(text: &str) -> Result<Vec<Located>, NotYaml> {
+    let start = if text.starts_with('\u{feff}') { '\u{feff}'.len_utf8() } else { 0 };
+    let (guarded, guards) = guarded(text.get(start..).unwrap_or_default());
+    let byte = |mark: Mark| {
+        let index = usize::try_from(mark.index).unwrap_or(usize::MAX);
+        let before = guards.partition_point(|guard| *guard < index);
+        (start + index.saturating_sub(before * GUARD.len_utf8())).min(text.len())
+    };
+    let mut bytes = guarded.as_bytes();
+    let mut parser = Parser::<&mut &[u8]>::new();
+    parser.set_input_string(&mut bytes);
+    let mut documents = Vec::new();
+    let mut events: Vec<Event> = Vec::new();
+    let mut depth = 0usize;
+    loop {
+        let event = parser.parse().map_err(|error| explain::yaml(&error, text, &byte))?;
+        let span = byte(event.start_mark)..byte(event.end_mark);
+        match event.data {
+            EventData::StreamEnd => break,
+            EventData::StreamStart { .. } | EventData::DocumentStart { .. } => {}
+            EventData::DocumentEnd { .. } => {
+                documents.push(Builder::new(std::mem::take(&mut events)).document()?);
+            }
+            mut data => {
+                if let (EventData::Scalar { value, .. }, false) = (&mut data, guards.is_empty()) {
+                    value.retain(|c| c != GUARD);
+                }
+                match &data {
+                    EventData::SequenceStart { .. } | EventData::MappingStart { .. } => depth += 1,
+                    EventData::SequenceEnd | EventData::MappingEnd => depth = depth.saturating_sub(1),
+                    _ => {}
+                }
+                if depth > DEEPEST {
+                    return Err(NotYaml::at(span.start, format!("values are nested deeper than {DEEPEST} levels")));
+                }
+                events.push(Event { data, span });
+            }
+        }
+    }
+    if documents.is_empty() {
+        let empty = Located { node: Node::Null, schema: Schema::Core, places: HashMap::new(), surprises: Vec::new() };
+        documents.push(empty);
+    }
+    Ok(documents)
+}
+
+/// A character of a private use area, which no text has that it is put into.
+const GUARD: char = '\u{f8ff}';
+
+/// The text as the parser bears it, and where in it guards stand. The parser gives up on a tag that a comma ends
+/// (`[!a, b]`) and on a last line without an end; a character in between makes the first an ordinary mistake, and is
+/// taken out of what was no tag.
+fn guarded(text: &str) -> (String, Vec<usize>) {
+    let mut out = String::with_capacity(text.len() + 1);
+    let mut guards = Vec::new();
+    let (mut in_tag, has_guard) = (false, text.contains(GUARD));
+    for c in text.chars() {
+        match c {
+            '!' => in_tag = true,
+            ',' if in_tag && !has_guard => {
+                guards.push(out.len());
+                out.push(GUARD);
+                in_tag = false;
+            }
+            _ if c.is_whitespace() => in_tag = false,
+            _ => {}
+        }
+        out.push(c);
+    }
+    out.push('\n');
+    (out, guards)
+}
+
+/// One document under construction.
+struct Builder {
+    events: Vec<Event>,
+    schema: Schema,
+    places: HashMap<String, Place>,
+    surprises: Vec<(String, Surprise)>,
+    /// Where the value of each anchor begins among the events.
+    anchors: HashMap<String, usize>,
+    budget: usize,
+}
+
+/// A value, and the first event after it.
+type Built = (Node, usize);
+
+impl Builder {
+    fn new(events: Vec<Event>) -> Builder {
+        let schema = schema(&events);
+        Builder {
+            events,
+            schema,
+            places: HashMap::new(),
+            surprises: Vec::new(),
+            anchors: HashMap::new(),
+            budget: MOST_VALUES,
+        }
+    }
+
+    fn document(mut self) -> Result<Located, NotYaml> {
+        let (node, _) = self.value(0, "", None, None, 0)?;
+        Ok(Located { node, schema: self.schema, places: self.places, surprises: self.surprises })
+    }
+
+    /// The value that begins with event `at`. Inside an alias, `alias` is where that stands.
+    fn value(
+        &mut self,
+        at: usize,
+        path: &str,
+        key: Option<Range<usize>>,
+        alias: Option<&Range<usize>>,
+        depth: usize,
+    ) -> Result<Built, NotYaml> {
+        let Some(Event { data, span }) = self.events.get(at) else { return Ok((Node::Null, at + 1)) };
+        let here = alias.cloned().unwrap_or_else(|| span.clone());
+        if depth > DEEPEST {
+            return Err(NotYaml::at(here.start, format!("values are nested deeper than {DEEPEST} levels")));
+        }
+        let anchor = match data {
+            EventData::Scalar { anchor, .. }
+            | EventData::SequenceStart { anchor, .. }
+            | EventData::MappingStart { anchor, .. } => anchor.clone(),
+            _ => None,
+        };
+        let mut cost = 1;
+        let (node, next) = match data {
+            EventData::Scalar { value, tag, style, .. } => {
+                cost += value.len() / BYTES_A_VALUE;
+                let is_plain = *style == ScalarStyle::Plain;
+                let (node, surprise) = scalar(value, tag.as_deref(), is_plain, self.schema, &here)?;
+                if let Some(surprise) = surprise {
+                    self.surprises.push((path.to_owned(), surprise));
+                }
+                (node, at + 1)
+            }
+            EventData::SequenceStart { .. } => self.list(at + 1, path, alias, depth)?,
+            EventData::MappingStart { .. } => self.map(at + 1, path, alias, depth)?,
+            EventData::Alias { anchor } => {
+                let Some(start) = self.anchors.get(anchor).copied() else {
+                    let message = format!("`*{anchor}` has no anchor `&{anchor}` before it");
+                    return Err(NotYaml::at(here.start, message));
+                };
+                let (node, _) = self.value(start, path, key.clone(), Some(&here), depth)?;
+                (node, at + 1)
+            }
+            _ => return Err(NotYaml::at(here.start, "a value is missing here")),
+        };
+        self.budget = self.budget.checked_sub(cost).ok_or_else(|| {
+            NotYaml::at(here.start, format!("the document expands to more than a million values or {} MB", 64))
+        })?;
+        // The last event of the value is the end of what this one opened.
+        let end = self.events.get(next.saturating_sub(1)).map_or(here.end, |event| event.span.end);
+        let value = if alias.is_some() { here } else { here.start..end.max(here.start) };
+        if alias.is_none() {
+            self.places.insert(path.to_owned(), Place { key, value });
+        }
+        if let (Some(anchor), None) = (anchor, alias) {
+            self.anchors.insert(anchor, at);
+        }
+        Ok((node, next))
+    }
+
+    fn list(
+        &mut self,
+        mut at: usize,
+        path: &str,
+        alias: Option<&Range<usize>>,
+        depth: usize,
+    ) -> Result<Built, NotYaml> {
+        let mut items = Vec::new();
+        loop {
+            if let None | Some(Event { data: EventData::SequenceEnd, .. }) = self.events.get(at) {
+                return Ok((Node::List(items), at + 1));
+            }
+            let path = format!("{path}[{}]", items.len());
+            let (node, next) = self.value(at, &path, None, alias, depth + 1)?;
+            items.push(node);
+            at = next;
+        }
+    }
+
+    fn map(&mut self, mut at: usize, path: &str, alias: Option<&Range<usize>>, depth: usize) -> Result<Built, NotYaml> {
+        let mut entries: Vec<(String, Node)> = Vec::new();
+        // Values by merge keys, which those of the map itself beat.
+        let mut merged: Vec<(String, Node)> = Vec::new();
+        loop {
+            let Some(Event { data, span }) = self.events.get(at) else { return Ok((Node::Map(entries), at + 1)) };
+            let here = alias.cloned().unwrap_or_else(|| span.clone());
+            let (name, is_plain, tag) = match data {
+                EventData::MappingEnd => break,
+                EventData::Scalar { value, style, tag, .. } => {
+                    (value.clone(), *style == ScalarStyle::Plain, tag.clone())
+                }
+                EventData::Alias { anchor } => (self.alias_text(anchor, &here)?, false, None),
+                _ => {
+                    return Err(NotYaml::at(here.start, "a field's name must be text, not a list or a map")
+                        .help("put a value that begins with `{` in quotes; render a template (`{{ … }}`) first"));
+                }
+            };
+            if is_plain && tag.is_none() && name == "<<" {
+                let (nodes, next) = self.merge(at + 1, path, alias, depth)?;
+                self.merge_into(nodes, &mut entries, &mut merged, path, &here);
+                at = next;
+                continue;
+            }
+            let (name, surprise) = self.key(name, is_plain && tag.is_none(), &here)?;
+            let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+            if let Some(surprise) = surprise {
+                self.surprises.push((path.clone(), surprise));
+            }
+            let (node, next) = self.value(at + 1, &path, Some(here), alias, depth + 1)?;
+            entries.push((name, node));
+            at = next;
+        }
+        for (name, node) in merged {
+            if !entries.iter().any(|(known, _)| *known == name) {
+                entries.push((name, node));
+            }
+        }
+        Ok((Node::Map(entries), at + 1))
+    }
+
+    /// The maps that a merge key's value names.
+    fn merge(
+        &mut self,
+        at: usize,
+        path: &str,
+        alias: Option<&Range<usize>>,
+        depth: usize,
+    ) -> Result<(Vec<Node>, usize), NotYaml> {
+        let here = self.events.get(at).map_or(0..0, |event| event.span.clone());
+        let here = alias.cloned().unwrap_or(here);
+        // Its values stand where they are merged, if the map has no place for them itself.
+        let (node, next) = self.value(at, &format!("{path}.<<"), None, alias, depth + 1)?;
+        let maps = match node {
+            Node::List(items) => items,
+            other => vec![other],
+        };
+        match maps.iter().all(|map| matches!(map, Node::Map(_))) {
+            true => Ok((maps, next)),
+            false => Err(NotYaml::at(here.start, "the value of the merge key `<<` must be a map, or a list of maps")
+                .help("write `<<: *anchor`")),
+        }
+    }
+
+    /// Adds the fields of merged maps: the first map wins over the later ones. To YAML what the map itself says beats
+    /// them all; kubectl lets a merge key beat what stands before it.
+    fn merge_into(
+        &mut self,
+        maps: Vec<Node>,
+        entries: &mut Vec<(String, Node)>,
+        merged: &mut Vec<(String, Node)>,
+        path: &str,
+        here: &Range<usize>,
+    ) {
+        for map in maps {
+            let Node::Map(fields) = map else { continue };
+            for (name, node) in fields {
+                let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+                let whole = self.places.get(&format!("{}.<<", path.rsplit_once('.').map_or("", |(above, _)| above)));
+                let value = whole.map_or_else(|| here.clone(), |place| place.value.clone());
+                let place = Place { key: Some(here.clone()), value };
+                if merged.iter().any(|(known, _)| *known == name) {
+                    continue;
+                }
+                merged.push((name.clone(), node.clone()));
+                if self.schema == Schema::Kubernetes
+                    && let Some(entry) = entries.iter_mut().find(|(known, _)| *known == name)
+                {
+                    entry.1 = node;
+                    self.places.insert(path, place);
+                } else {
+                    self.places.entry(path).or_insert(place);
+                }
+            }
+        }
+    }
+
+    /// The name of a field as its reader has it.
+    fn key(&self, name: String, is_plain: bool, here: &Range<usize>) -> Result<(String, Option<Surprise>), NotYaml> {
+        if !is_plain {
+            return Ok((name, None));
+        }
+        let (node, surprise) = plain(&name, self.schema);
+        let surprise = surprise.filter(|surprise| matches!(surprise, Surprise::Word(_)));
+        if self.schema != Schema::Kubernetes {
+            return Ok((name, None));
+        }
+        match node {
+            Node::Bool(value) => Ok((value.to_string(), surprise.map(|_| Surprise::Key(name)))),
+            Node::Null if !name.is_empty() => {
+                Err(NotYaml::at(here.start, format!("a field cannot be called {name}")).help("put the name in quotes"))
+            }
+            Node::Integer(number) => Ok((number.to_string(), None)),
+            _ => Ok((name, None)),
+        }
+    }
+
+    /// The text of an alias that stands in place of a field's name.
+    fn alias_text(&self, anchor: &str, here: &Range<usize>) -> Result<String, NotYaml> {
+        match self.anchors.get(anchor).and_then(|at| self.events.get(*at)) {
+            Some(Event { data: EventData::Scalar { value, .. }, .. }) => Ok(value.clone()),
+            _ => {
+                Err(NotYaml::at(here.start, format!("`*{anchor}` does not stand for text, so it cannot name a field")))
+            }
+        }
+    }
+}
+
+/// A scalar with a tag, or in quotes, or plain.
+fn scalar(
+    value: &str,
+    tag: Option<&str>,
+    is_plain: bool,
+    schema: Schema,
+    here: &Range<usize>,
+) -> Result<(Node, Option<Surprise>), NotYaml> {
+    let text = || Ok((Node::String(value.to_owned()), None));
+    match tag.map(|tag| tag.strip_prefix("tag:yaml.org,2002:").unwrap_or(tag)) {
+        None if is_plain => Ok(plain(value, schema)),
+        None | Some("!" | "str") => text(),
+        Some(kind @ ("int" | "float" | "bool" | "null")) => {
+            // `!!bool yes` and the like are explicit: nothing about them surprises.
+            let (node, _) = plain(value, if kind == "bool" { Schema::Kubernetes } else { schema });
+            match (kind, node) {
+                ("int", node @ Node::Integer(_))
+                | ("float", node @ (Node::Integer(_) | Node::Float(_)))
+                | ("bool", node @ Node::Bool(_))
+                | ("null", node @ Node::Null) => Ok((node, None)),
+                _ => Err(NotYaml::at(here.start, format!("{value:?} is no value of the tag `!!{kind}`"))),
+            }
+        }
+        Some("binary") => Err(NotYaml::at(here.start, "binary values have no place in a policy")),
+        // An application's own tag: kubectl reads the value as if there were none.
+        Some(_) if is_plain => Ok(plain(value, schema)),
+        Some(_) => text(),
+    }
+}
+
+/// Who reads a document: an object of Kubernetes has `apiVersion` and `kind`.
+fn schema(events: &[Event]) -> Schema {
+    let mut depth = 0;
+    let mut is_key = true;
+    let mut seen = 0;
+    for event in events {
+        match &event.data {
+            EventData::Scalar { value, .. } if depth == 1 => {
+                if is_key && (value == "apiVersion" || value == "kind") {
+                    seen += 1;
+                }
+                is_key = !is_key;
+            }
+            EventData::Alias { .. } if depth == 1 => is_key = !is_key,
+            EventData::MappingStart { .. } | EventData::SequenceStart { .. } => depth += 1,
+            EventData::MappingEnd | EventData::SequenceEnd => {
+                depth -= 1;
+                if depth == 1 {
+                    is_key = !is_key;
+                }
+            }
+            _ => {}
+        }
+    }
+    let is_map = matches!(events.first(), Some(Event { data: EventData::MappingStart { .. }, .. }));
+    if is_map && seen >= 2 { Schema::Kubernetes } else { Schema::Core }
+}
