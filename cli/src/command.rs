@@ -7,7 +7,10 @@ use crate::{check, completions, dash, diff, explain, image, import, man, render,
 
 /// See what a Penstock policy does before it ships: the same engine as in the proxy.
 #[derive(Debug, Parser)]
-#[command(version, after_help = "Exit status: 0 fine, 1 the answer is no (an invalid policy), 2 usage or I/O.")]
+#[command(
+    version,
+    after_help = "Exit codes: 0 success, 1 check failed (an invalid policy, a failed test), 2 usage or I/O error."
+)]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -15,6 +18,7 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    #[command(visible_aliases = ["validate", "lint"])]
     Check(check::Args),
     Completions(completions::Args),
     Dash(dash::Args),

@@ -19,9 +19,20 @@ fn main() -> ExitCode {
             // Nothing is left to do when standard error is gone too.
             let _ = match invalid {
                 Some(report) => writeln!(anstream::stderr(), "{report}"),
-                None => writeln!(anstream::stderr(), "penstock: {error:#}"),
+                None => writeln!(anstream::stderr(), "penstock: {}", without_numbers(&format!("{error:#}"))),
             };
             ExitCode::from(if invalid.is_some() { 1 } else { 2 })
         }
     }
+}
+
+/// Without the operating system's numbers of errors, which say nothing to a reader: ` (os error 2)`.
+fn without_numbers(message: &str) -> String {
+    let mut text = String::new();
+    let mut rest = message;
+    while let Some((before, after)) = rest.split_once(" (os error ") {
+        text += before;
+        rest = after.split_once(')').map_or("", |(_, rest)| rest);
+    }
+    text + rest
 }

@@ -4,10 +4,10 @@ use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::path::Path;
 
-use anyhow::Context as _;
+use anyhow::anyhow;
 
 /// The name that means standard input.
-const STDIN: &str = "-";
+pub const STDIN: &str = "-";
 
 /// Reads a whole text file, or standard input for `-`.
 ///
@@ -15,8 +15,8 @@ const STDIN: &str = "-";
 /// When it cannot be read or is not UTF-8.
 pub fn read_text(path: &Path) -> anyhow::Result<String> {
     let mut bytes = Vec::new();
-    open(path)?.read_to_end(&mut bytes).with_context(|| format!("cannot read {}", display(path)))?;
-    String::from_utf8(bytes).with_context(|| format!("{} is not UTF-8 text", display(path)))
+    open(path)?.read_to_end(&mut bytes).map_err(|error| unreadable("cannot read", path, &error))?;
+    String::from_utf8(bytes).map_err(|error| not_text(path, error.as_bytes(), error.utf8_error().valid_up_to()))
 }
 
 /// Opens a file for reading line by line, or standard input for `-`.
@@ -28,11 +28,69 @@ pub fn open(path: &Path) -> anyhow::Result<BufReader<Box<dyn Read>>> {
     if path == Path::new(STDIN) {
         return Ok(BufReader::with_capacity(BUFFER, Box::new(io::stdin())));
     }
-    let file = File::open(path).with_context(|| format!("cannot open {}", display(path)))?;
+    let file = File::open(path).map_err(|error| unreadable("cannot open", path, &error))?;
     Ok(BufReader::with_capacity(BUFFER, Box::new(file)))
 }
 
 /// How messages name a file.
 pub fn display(path: &Path) -> String {
     if path == Path::new(STDIN) { "standard input".to_owned() } else { path.display().to_string() }
+}
+
+/// Why a file cannot be read or written, without the numbers of the operating system.
+pub fn why(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::NotFound => "there is no such file or folder".to_owned(),
+        io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
+        io::ErrorKind::IsADirectory => "it is a folder".to_owned(),
+        io::ErrorKind::NotADirectory => "a part of the path is a file, not a folder".to_owned(),
+        io::ErrorKind::ConnectionRefused => "connection refused: nothing listens there".to_owned(),
+        _ => {
+            let text = error.to_string();
+            text.split(" (os error").next().unwrap_or_default().to_owned()
+        }
+    }
+}
+
+/// That something cannot be done with a file, and why.
+pub fn unreadable(what: &str, path: &Path, error: &io::Error) -> anyhow::Error {
+    anyhow!("{what} {}: {}", display(path), why(error))
+}
+
+/// Writes a whole file.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn write(path: &Path, text: impl AsRef<[u8]>) -> anyhow::Result<()> {
+    std::fs::write(path, text).map_err(|error| unreadable("cannot write", path, &error))
+}
+
+/// What bytes are that are not UTF-8.
+fn not_text(path: &Path, bytes: &[u8], at: usize) -> anyhow::Error {
+    let what = match bytes {
+        [0, b'a', b's', b'm', ..] => {
+            "is a WebAssembly module, not a policy: give the policy that the module runs".to_owned()
+        }
+        [0x1f, 0x8b, ..] => "is compressed (gzip): unpack it first".to_owned(),
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => "is UTF-16 text: save it as UTF-8".to_owned(),
+        _ => format!("is not UTF-8 text (from byte {at} on)"),
+    };
+    anyhow!("{} {what}", display(path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_read_is_said_without_numbers_of_the_operating_system() {
+        let folder = tempfile::tempdir().unwrap();
+        let missing = read_text(&folder.path().join("a.yaml")).unwrap_err().to_string();
+        assert!(missing.ends_with("a.yaml: there is no such file or folder"), "{missing}");
+        let directory = read_text(folder.path()).unwrap_err().to_string();
+        assert!(directory.ends_with("it is a folder"), "{directory}");
+        let module = folder.path().join("suite.wasm");
+        std::fs::write(&module, b"\0asm\x01\0\0\0\xff").unwrap();
+        assert!(read_text(&module).unwrap_err().to_string().contains("is a WebAssembly module"));
+    }
 }

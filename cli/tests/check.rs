@@ -80,6 +80,186 @@ fn what_ships_with_this_repository_is_valid() {
     );
 }
 
+/// A bootstrap whose plugin has this file and this `configuration`.
+fn bootstrap(file: &str, configuration: &str) -> String {
+    format!(
+        "static_resources:\n  listeners:\n  - name: l\n    filter_chains:\n    - filters:\n      - name: hcm\n        typed_config:\n          \
+         http_filters:\n          - name: a\n            typed_config:\n              config:\n                name: a\n                \
+         vm_config: {{code: {{local: {{filename: {file}}}}}}}\n                configuration: {configuration}\n"
+    )
+}
+
+const STRING: &str = "type.googleapis.com/google.protobuf.StringValue";
+
+#[test]
+fn what_a_plugin_is_configured_with_is_read_as_its_platform_reads_it() {
+    let string = |text: &str| format!("{{\"@type\": {STRING}, value: {}}}", Value::from(text));
+    let typed =
+        |kind: &str, value: &str| format!("{{\"@type\": type.googleapis.com/google.protobuf.{kind}, value: {value}}}");
+    let ours = "/etc/penstock/suite.wasm";
+    let plugin = |config: &str| {
+        format!(
+            "apiVersion: extensions.istio.io/v1alpha1\nkind: WasmPlugin\nmetadata: {{name: p, namespace: i}}\nspec:\n  \
+         url: oci://ghcr.io/penstock/suite:1\n  {config}\n"
+        )
+    };
+    for (text, status, part) in [
+        (bootstrap(ours, &string(r#"{"routes":{"default":"a"}}"#)), 0, "valid"),
+        (bootstrap(ours, &string("routes: {default: a}")), 1, "the module reads JSON, and this is YAML"),
+        (bootstrap(ours, &string(r#"{"routes":{"default":"a",}}"#)), 1, "trailing comma"),
+        (bootstrap(ours, &string("{\"routes\":{} # none\n}")), 1, "JSON has no comments"),
+        (
+            bootstrap(ours, &string(r#"{"egress":{"rules":[{"name":"a","to":[{"host":"a.test","ports":[0443]}]}]}}"#)),
+            1,
+            "not JSON: invalid number",
+        ),
+        (bootstrap(ours, &string("")), 1, "not JSON"),
+        (bootstrap(ours, &typed("Struct", "{routes: {default: a}}")), 1, "a Struct to the module as protobuf bytes"),
+        (bootstrap(ours, &typed("BytesValue", "eyJyb3V0ZXMiOnsiZGVmYXVsdCI6ImEifX0=")), 0, "valid"),
+        (bootstrap(ours, &typed("BytesValue", "eyJyb3V0ZXMiOnsicnVsZXoiOltdfX0=")), 1, "rulez"),
+        (bootstrap(ours, "{value: '{\"routes\":{}}'}"), 1, "no `@type`"),
+        (
+            bootstrap(ours, &string(r#"{"routes":{"rulez":[]}}"#))
+                .replace("static_resources", "staticResources")
+                .replace("http_filters", "httpFilters")
+                .replace("typed_config", "typedConfig")
+                .replace("vm_config", "vmConfig"),
+            1,
+            "rulez",
+        ),
+        (bootstrap("/etc/acme/auth.wasm", &string("rules: 1")), 2, ""),
+        (bootstrap("/etc/acme/auth.wasm", &string(r#"{"routes":[1]}"#)), 0, ""),
+        (
+            plugin(
+                "pluginConfig: {routes: {rules: [{name: a, matches: [{headers: [{name: x, value: NO}]}], route: a}]}}",
+            ),
+            1,
+            "Kubernetes reads the bare word `NO` as a boolean",
+        ),
+        (
+            plugin("pluginConfig: {routes: {rules: [{name: a, route: a, retries: {attempts: 1, on: [\"5xx\"]}}]}}"),
+            1,
+            "Kubernetes reads the bare word `on` as `true`: write `retryOn`",
+        ),
+        (
+            plugin("pluginConfig: {egress: {rules: [{name: a, to: [{host: a.test, ports: [0443]}]}]}}"),
+            1,
+            "octal number, 291",
+        ),
+        (
+            plugin(
+                "pluginConfig: {rateLimits: [{name: a, key: [], limit: {requests: 1e3, per: 1m}}, {name: b, key: [], limit: {requests: 100.0, per: 1m}}]}",
+            ),
+            0,
+            "valid",
+        ),
+        (plugin("pluginConfig: {\n  \"routes\": {\n  \"default\": \"a\"\n}\n  }"), 0, "valid"),
+        (plugin("pluginConfig:\n\troutes: {}"), 1, "a tab"),
+        (
+            plugin("failStrategy: FAIL_OPEN\n  pluginConfig: {routes: {default: a}}"),
+            0,
+            "every request passes without the filter",
+        ),
+        (plugin("phase: AUTHN"), 1, "the plugin has no policy"),
+        (plugin("phase: AUTHN").replace("ghcr.io/penstock/suite", "ghcr.io/acme/waf"), 2, ""),
+        (
+            plugin("pluginConfig: {settings: {a: 1}, routes: []}")
+                .replace("ghcr.io/penstock/suite", "ghcr.io/acme/waf"),
+            0,
+            "",
+        ),
+        (
+            plugin("pluginConfig: {routes: []}")
+                .replace("ghcr.io/penstock/suite", "ghcr.io/acme/x")
+                .replace("{name: p,", "{name: p, annotations: {penstock.io/module: canary},"),
+            1,
+            "routes",
+        ),
+        (
+            plugin("pluginConfig: {routes: {default: a}}").replace("ghcr.io", "registry.example.com"),
+            0,
+            "is a placeholder",
+        ),
+        (
+            format!(
+                "apiVersion: v1\nkind: List\nitems:\n- {}",
+                plugin("pluginConfig: {routes: {rulez: []}}").trim_end().replace('\n', "\n  ")
+            ),
+            1,
+            "WasmPlugin i/p): invalid",
+        ),
+        (format!("{{\"configs\": [{{\"bootstrap\": {}}}]}}", Value::from(1)), 2, ""),
+        ("egress: {rules: [{name: a, to: [{host: a.test, ports: [0443]}]}]}".to_owned(), 1, "octal number, 291"),
+        ("egress: {rules: []}\nroutes: {default: a}".to_owned(), 0, "note: egress: runs where requests leave"),
+        ("".to_owned(), 1, "is empty"),
+    ] {
+        let run = penstock(&["check", "-"], &text);
+        assert_eq!(run.status, status, "{text}\n{}{}", run.out, run.err);
+        assert!(run.out.contains(part), "{text}\n{}", run.out);
+    }
+}
+
+#[test]
+fn files_of_json_are_strict_json_and_folders_are_searched() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    };
+    write("a.json", "{\"routes\": {\"default\": \"a\",}}");
+    let run = penstock_in(folder.path(), &["check", "a.json"], "");
+    assert!(run.status == 1 && run.out.contains("trailing comma"), "{}", run.out);
+    write("a.json", "{\"routes\": {\"default\": \"a\"}}");
+    write("deep/b.yaml", "routes: {rules: [{name: a, route: a}, {name: b, route: b}]}");
+    write("deep/values.yaml", "image: x");
+    write("deep/b.test.yaml", "policy: b.yaml\ntests: []");
+    write("templates/x.yaml", "{{- if .Values.x }}\na: {{ .Values.y }}\n{{- end }}");
+    write("node_modules/c.yaml", "routes: {rulez: []}");
+    let run = penstock_in(folder.path(), &["check", "."], "");
+    assert_eq!(run.status, 0, "{}{}", run.out, run.err);
+    assert_eq!(run.out.lines().filter(|line| line.contains(": valid")).count(), 2, "{}", run.out);
+    assert!(run.err.contains("passed over ./templates/x.yaml"), "{}", run.err);
+    assert_eq!(penstock_in(folder.path(), &["check", "--deny", "warnings", "."], "").status, 1);
+    assert_eq!(
+        penstock_in(folder.path(), &["validate", "deep/*.yaml", "-o", "json"], "").status,
+        1,
+        "values.yaml was named"
+    );
+    assert_eq!(penstock_in(folder.path(), &["lint", "--format", "json", "*.json"], "").status, 0);
+    assert_eq!(penstock_in(folder.path(), &["check"], "").status, 2);
+    write("policy.yaml", "routes: {}");
+    assert_eq!(penstock_in(folder.path(), &["check"], "").out, "policy.yaml: valid\n");
+}
+
+#[test]
+fn the_order_of_filters_that_breaks_a_promise_is_a_warning() {
+    let chain = |filters: &[&str]| {
+        let config = r#"{"@type": type.googleapis.com/google.protobuf.StringValue, value: '{"egress":{"rules":[]},"settings":{}}'}"#;
+        let ours = format!(
+            "typed_config: {{config: {{vm_config: {{code: {{local: {{filename: /penstock/suite.wasm}}}}}}, configuration: {config}}}}}"
+        );
+        let filters: Vec<String> = filters
+            .iter()
+            .map(|name| if *name == "ours" { format!("- name: ours\n    {ours}") } else { format!("- name: {name}") })
+            .collect();
+        format!("\"@type\": x\nhttp_filters:\n  {}\n", filters.join("\n  "))
+    };
+    let router = "envoy.filters.http.router";
+    for (filters, part) in [
+        (&["ours", router][..], ": valid\n"),
+        (&["envoy.filters.http.lua", "ours", router], ": valid\n"),
+        (
+            &["ours", "envoy.filters.http.lua", router],
+            "`envoy.filters.http.lua` stands between the egress rules and the router",
+        ),
+        (&[router, "ours"], "stands after the router"),
+    ] {
+        let run = penstock(&["check", "-"], &chain(filters));
+        assert!(run.status == 0 && run.out.contains(part), "{filters:?} {}{}", run.out, run.err);
+    }
+}
+
 #[test]
 fn a_file_without_a_policy_is_a_mistake_in_the_command() {
     let run = penstock(&["check", "-"], "apiVersion: v1\nkind: Service\nmetadata: {name: x}\n");

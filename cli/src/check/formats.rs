@@ -10,6 +10,7 @@ pub fn github(report: &Report) -> String {
     let mut text = String::new();
     for (level, finding) in findings(report) {
         let (end_line, end_column) = end(report, finding);
+        let level = if level == "note" { "notice" } else { level };
         let mut message = title(finding);
         if let Some(help) = &finding.help {
             message = format!("{message}\n{help}");
@@ -104,7 +105,8 @@ fn uri(path: &str) -> String {
 
 fn findings(report: &Report) -> impl Iterator<Item = (&'static str, &Finding)> {
     let errors = report.errors.iter().map(|finding| ("error", finding));
-    errors.chain(report.warnings.iter().map(|finding| ("warning", finding)))
+    let warnings = report.warnings.iter().map(|finding| ("warning", finding));
+    errors.chain(warnings).chain(report.notes.iter().map(|finding| ("note", finding)))
 }
 
 /// The problem in one line.

@@ -1,7 +1,7 @@
 //! `penstock check`: everything that is wrong with a policy, where it stands, and what would be right.
 
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use annotate_snippets::Level;
 use penstock_policy::{Module, Problem, Settings};
@@ -11,30 +11,48 @@ mod formats;
 
 use crate::diagnostics::Finding;
 use crate::documents::Documents;
-use crate::manifests::{File, Found, HostRoutes};
+use crate::inputs::{self, Input, Running};
+use crate::manifests::{self, File, Found, HostRoutes};
 use crate::output::{Output, count};
-use crate::{lint, replay, source};
+use crate::{lint, replay, watch};
 
-/// Say everything that is wrong with policies, and what is doubtful.
+/// Validate policies, manifests and Envoy configurations: errors and warnings.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  penstock check policy.yaml\n  penstock check --format json a.yaml b.yaml\n  \
+#[command(after_help = "Examples:\n  penstock check policy.yaml\n  penstock check --output json a.yaml b.yaml\n  \
     penstock check --module header-routing - < policy.yaml\n\n\
-    Kubernetes manifests and Envoy configurations are read too: the policies of our plugins in them are checked, and\n\
-    their routes are compared with the routes that the policies name:\n  \
-    penstock check wasm-plugin.yaml virtual-service.yaml\n\n\
-    In CI:\n  penstock check --format github policies/*.yaml\n  \
-    penstock check --format sarif policies/*.yaml > penstock.sarif")]
+    Kubernetes manifests and Envoy configurations are read as the platform reads them: the policies of our plugins in\n\
+    them are checked, and the routes of the platform are compared with those that the policies name:\n  \
+    penstock check wasm-plugin.yaml virtual-service.yaml\n  penstock check manifests/\n  \
+    kubectl kustomize overlays/prod | penstock check -\n  penstock check --from-cluster\n  \
+    penstock check --from-envoy http://127.0.0.1:9901\n\n\
+    In CI:\n  penstock check --deny warnings --output github policies/\n  \
+    penstock check --output sarif policies/ > penstock.sarif")]
 pub struct Args {
-    /// Policies, Kubernetes manifests or Envoy configurations, YAML or JSON; `-` is standard input.
-    #[arg(required = true)]
+    /// Policies, Kubernetes manifests or Envoy configurations, YAML or JSON; folders, globs; `-` is standard input
+    /// [default: policy.yaml].
     policies: Vec<PathBuf>,
+    #[command(flatten)]
+    running: Running,
     /// The form of the report.
-    #[arg(long, value_enum, default_value = "human")]
-    format: Format,
-    /// The module that will run the policy; it refuses sections of others [default: what a manifest loads, else the
-    /// suite].
+    #[arg(long, short, visible_alias = "format", value_enum, default_value = "human")]
+    output: Format,
+    /// Warnings make the exit status 1 too.
+    #[arg(long, value_enum, value_name = "WHAT")]
+    deny: Option<Deny>,
+    /// The module that will run the policies; it refuses sections of others [default: what a manifest loads, else the
+    /// suite]. Plugins whose image is not known as ours are checked too.
     #[arg(long, value_parser = module)]
     module: Option<Module>,
+    /// Check again whenever a file changes.
+    #[arg(long)]
+    watch: bool,
+}
+
+/// What more than errors makes the answer no.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Deny {
+    /// Any warning.
+    Warnings,
 }
 
 fn module(name: &str) -> Result<Module, String> {
@@ -64,6 +82,9 @@ struct Report {
     valid: bool,
     errors: Vec<Finding>,
     warnings: Vec<Finding>,
+    /// What is worth knowing and nothing to change.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    notes: Vec<Finding>,
     #[serde(skip)]
     file: String,
     #[serde(skip)]
@@ -71,13 +92,26 @@ struct Report {
 }
 
 impl Args {
-    /// Checks every policy and reports to `out`. `false`: at least one is invalid.
+    /// Checks every policy and reports to `out`. `false`: at least one is invalid, or has a warning under `--deny`.
     ///
     /// # Errors
     /// When a file cannot be read, no policy is in any, or `out` cannot be written.
     pub fn run(&self, out: &mut Output<'_>) -> anyhow::Result<bool> {
-        let reports = check(&self.policies, self.module)?;
-        match self.format {
+        let mut paths = self.policies.clone();
+        if paths.is_empty() && !self.running.is_any() {
+            paths.push(inputs::default_policy()?);
+        }
+        match self.watch {
+            true => watch::run(&paths, out, |out| self.once(&paths, out)),
+            false => self.once(&paths, out),
+        }
+    }
+
+    fn once(&self, paths: &[PathBuf], out: &mut Output<'_>) -> anyhow::Result<bool> {
+        let mut inputs = inputs::read(paths)?;
+        inputs.extend(self.running.read()?);
+        let reports = check(&inputs, self.module)?;
+        match self.output {
             Format::Json => {
                 for report in &reports {
                     writeln!(out, "{}", serde_json::to_string(report)?)?;
@@ -95,16 +129,22 @@ impl Args {
             }
             Format::Sarif => writeln!(out, "{:#}", formats::sarif(&reports))?,
         }
-        Ok(reports.iter().all(|report| report.valid))
+        let denied = |report: &Report| self.deny.is_some() && !report.warnings.is_empty();
+        Ok(reports.iter().all(|report| report.valid && !denied(report)))
     }
 }
 
 /// The reports of all policies in all files, in order.
-fn check(paths: &[PathBuf], module: Option<Module>) -> anyhow::Result<Vec<Report>> {
+fn check(inputs: &[Input], module: Option<Module>) -> anyhow::Result<Vec<Report>> {
     let mut files = Vec::new();
-    for path in paths {
-        let text = source::read_text(path)?;
-        files.push((path, File::read(text.clone()).map_err(|error| (Finding::syntax(&error, &text), text))));
+    for input in inputs.iter().filter(|input| !(input.is_found && inputs::is_test(&input.name))) {
+        match File::read_as(&input.name, input.text.clone(), module.is_some()) {
+            Ok(file) => files.push((input, Ok(file))),
+            Err(_) if input.is_found && input.text.contains("{{") => {
+                anstream::eprintln!("penstock: passed over {}: a template; check what it renders to", input.name);
+            }
+            Err(error) => files.push((input, Err(Finding::syntax(&error, &input.text)))),
+        }
     }
     let configs: Vec<_> =
         files.iter().filter_map(|(_, file)| file.as_ref().ok()).flat_map(File::host_configs).collect();
@@ -114,34 +154,47 @@ fn check(paths: &[PathBuf], module: Option<Module>) -> anyhow::Result<Vec<Report
         routes
     };
     let mut reports = Vec::new();
-    for (path, file) in &files {
+    let mut left_alone = 0;
+    for (input, file) in &files {
         match file {
-            Err((finding, text)) => {
+            Err(finding) => {
                 let finding = Finding { path: String::new(), ..finding.clone() };
-                reports.push(Report::new(path, None, text, vec![finding], Vec::new()));
+                reports.push(Report::new(&input.name, None, &input.text, vec![finding], Vec::new()));
             }
             Ok(file) => {
                 let broken = file.broken.iter();
                 reports.extend(broken.map(|(resource, finding)| {
-                    Report::new(path, Some(resource), file.text(), vec![finding.clone()], Vec::new())
+                    Report::new(&input.name, Some(resource), file.text(), vec![finding.clone()], Vec::new())
                 }));
-                reports.extend(file.policies.iter().map(|found| check_one(path, file, found, module, &host)));
+                let is_meant =
+                    |found: &&Found| !input.is_found || found.resource.is_some() || manifests::has_section(&found.node);
+                let found = file.policies.iter().filter(is_meant);
+                reports.extend(found.map(|found| check_one(&input.name, file, found, module, &host)));
+                for (resource, what) in &file.left_alone {
+                    left_alone += 1;
+                    let how = manifests::how_to_claim();
+                    anstream::eprintln!(
+                        "penstock: left alone: {} ({resource}): {what} is not a module of ours; {how}",
+                        input.name
+                    );
+                }
             }
         }
     }
-    if reports.is_empty() {
-        let files: Vec<String> = paths.iter().map(|path| source::display(path)).collect();
+    if reports.is_empty() && left_alone == 0 {
+        let names: Vec<&str> = inputs.iter().map(|input| input.name.as_str()).take(5).collect();
+        let more = if inputs.len() > names.len() { ", …" } else { "" };
         anyhow::bail!(
-            "no policy in {}: give a policy, or a manifest whose plugin has one in `pluginConfig`, `config` or \
+            "no policy in {}{more}: give a policy, or a manifest whose plugin has one in `pluginConfig`, `config` or \
              `configuration`",
-            files.join(", ")
+            names.join(", ")
         );
     }
     Ok(reports)
 }
 
 fn check_one(
-    path: &Path,
+    name: &str,
     file: &File,
     found: &Found,
     module: Option<Module>,
@@ -149,7 +202,8 @@ fn check_one(
 ) -> Report {
     let module = module.or(found.module).unwrap_or(Module::Suite);
     let findings = |problems: &[Problem]| problems.iter().map(|problem| file.finding(found, problem)).collect();
-    let (errors, warnings) = match penstock_policy::check(&found.node, module) {
+    let mut notes = Vec::new();
+    let (mut errors, mut warnings): (Vec<Finding>, Vec<Finding>) = match penstock_policy::check(&found.node, module) {
         Err(problems) => (findings(problems.as_slice()), Vec::new()),
         Ok(mut warnings) => {
             let unreached = lint::routing(&found.node);
@@ -162,17 +216,23 @@ fn check_one(
             if host.any {
                 warnings.extend(lint::missing(&found.node, &host));
             }
+            if found.resource.is_none() {
+                notes = findings(lint::two_places(&found.node).as_slice());
+            }
             (Vec::new(), findings(&warnings))
         }
     };
-    Report::new(path, found.resource.as_deref(), file.text(), errors, warnings)
+    let misread = file.misreadings(found).into_iter();
+    errors.extend(misread.filter(|finding| errors.iter().all(|known| known.path != finding.path)).collect::<Vec<_>>());
+    warnings.extend(found.doubts.iter().cloned());
+    Report { notes, ..Report::new(name, found.resource.as_deref(), file.text(), errors, warnings) }
 }
 
 impl Report {
-    fn new(path: &Path, resource: Option<&str>, text: &str, errors: Vec<Finding>, warnings: Vec<Finding>) -> Report {
-        let file = source::display(path);
+    fn new(file: &str, resource: Option<&str>, text: &str, errors: Vec<Finding>, warnings: Vec<Finding>) -> Report {
+        let file = file.to_owned();
         let policy = resource.map_or_else(|| file.clone(), |resource| format!("{file} ({resource})"));
-        Report { policy, valid: errors.is_empty(), errors, warnings, file, text: text.to_owned() }
+        Report { policy, valid: errors.is_empty(), errors, warnings, notes: Vec::new(), file, text: text.to_owned() }
     }
 }
 
@@ -180,7 +240,9 @@ impl Report {
 fn human(report: &Report) -> String {
     let mut text = String::new();
     let errors = report.errors.iter().map(|finding| (Level::ERROR, finding));
-    for (level, finding) in errors.chain(report.warnings.iter().map(|finding| (Level::WARNING, finding))) {
+    let warnings = report.warnings.iter().map(|finding| (Level::WARNING, finding));
+    let notes = report.notes.iter().map(|finding| (Level::NOTE, finding));
+    for (level, finding) in errors.chain(warnings).chain(notes) {
         text += &finding.render(level, &report.file, &report.text);
         text += "\n\n";
     }
@@ -197,12 +259,8 @@ mod tests {
     use super::*;
 
     fn report(yaml: &str) -> Report {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(file.path(), yaml).unwrap();
-        let mut report = check(&[file.path().to_owned()], None).unwrap().remove(0);
-        report.policy = "policy.yaml".into();
-        report.file = "policy.yaml".into();
-        report
+        let input = Input { name: "policy.yaml".to_owned(), text: yaml.to_owned(), is_found: false };
+        check(&[input], None).unwrap().remove(0)
     }
 
     fn human(yaml: &str) -> String {

@@ -13,6 +13,36 @@ use crate::cover::{destination_covers, rule_covers};
 
 pub use routes::{missing, routing};
 
+/// What is worth knowing of a policy with sections for two places.
+pub fn two_places(document: &Node) -> Vec<Problem> {
+    let inbound: Vec<String> = ["rateLimits", "routes", "canaries"]
+        .into_iter()
+        .filter(|section| document.get(section).is_some())
+        .map(|section| format!("`{section}`"))
+        .collect();
+    if document.get("egress").is_none() || inbound.is_empty() {
+        return Vec::new();
+    }
+    vec![Problem {
+        path: "egress".to_owned(),
+        value: None,
+        message: format!("runs where requests leave, {} where they come in", words(&inbound)),
+        help: Some(
+            "`penstock render` makes a plugin for each place, and `penstock explain` shows each; a plugin with all sections \
+             refuses every incoming request for a host that no egress rule allows"
+                .to_owned(),
+        ),
+    }]
+}
+
+/// `a, b and c`.
+fn words(list: &[String]) -> String {
+    match list.split_last() {
+        Some((last, rest)) if !rest.is_empty() => format!("{} and {last}", rest.join(", ")),
+        _ => list.concat(),
+    }
+}
+
 /// The warnings for the document's `egress`, in document order.
 pub fn egress(document: &Node, now: Timestamp) -> Vec<Problem> {
     let mut cx = Context::new(String::new(), usize::MAX);

@@ -55,7 +55,11 @@ pub fn missing(document: &Node, host: &HostRoutes) -> Vec<Problem> {
                 true => format!("add a route there that matches the header {header}: {name}"),
                 false => format!("add a route there that matches {header}: {name}; there are {}", known.join(", ")),
             };
-            warnings.push(at, format!("names the route `{name}`, which the host's configuration does not have"), help);
+            warnings.push(
+                at,
+                format!("names the route `{name}`, for which the platform's configuration has no route"),
+                help,
+            );
         }
     };
     let root = At::Root;

@@ -122,6 +122,11 @@ impl Located {
         }
     }
 
+    /// Whether there is a value at `path`, written out.
+    pub fn has(&self, path: &str) -> bool {
+        self.places.contains_key(path)
+    }
+
     /// The plain words below `prefix` that not every reader takes for the same, with their paths below it.
     pub fn surprises<'l>(&'l self, prefix: &'l str) -> impl Iterator<Item = (&'l str, &'l Surprise)> {
         self.surprises.iter().filter_map(move |(path, surprise)| {

@@ -276,7 +276,7 @@ impl Builder {
     fn merge_into(
         &mut self,
         maps: Vec<Node>,
-        entries: &mut Vec<(String, Node)>,
+        entries: &mut [(String, Node)],
         merged: &mut Vec<(String, Node)>,
         path: &str,
         here: &Range<usize>,

@@ -1,0 +1,205 @@
+//! Where policies come from: files, folders, globs, a running Envoy, a cluster.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, bail, ensure};
+
+use crate::source;
+
+/// What was read, under the name that messages give it.
+#[derive(Debug)]
+pub struct Input {
+    /// How messages name it.
+    pub name: String,
+    /// Its text.
+    pub text: String,
+    /// It was found in a folder, not named: what is no policy is passed over.
+    pub is_found: bool,
+}
+
+/// Policies that run somewhere.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct Running {
+    /// What a running Envoy has: the base URL of its admin interface, such as http://127.0.0.1:9901.
+    #[arg(long, value_name = "URL")]
+    pub from_envoy: Option<String>,
+    /// What the cluster has (WasmPlugin, TrafficExtension, EnvoyExtensionPolicy), through `kubectl`.
+    #[arg(long)]
+    pub from_cluster: bool,
+    /// The context of the kubeconfig.
+    #[arg(long, value_name = "NAME", requires = "from_cluster")]
+    pub context: Option<String>,
+    /// Only objects of this namespace of the cluster.
+    #[arg(long, value_name = "NAMESPACE", requires = "from_cluster", id = "cluster-namespace")]
+    pub cluster_namespace: Option<String>,
+}
+
+impl Running {
+    /// Whether anything is asked for.
+    pub fn is_any(&self) -> bool {
+        self.from_envoy.is_some() || self.from_cluster
+    }
+
+    /// What runs.
+    ///
+    /// # Errors
+    /// When Envoy or the cluster cannot be asked.
+    pub fn read(&self) -> anyhow::Result<Vec<Input>> {
+        let mut inputs = Vec::new();
+        if let Some(url) = &self.from_envoy {
+            inputs.push(envoy(url)?);
+        }
+        if self.from_cluster {
+            inputs.extend(self.cluster()?);
+        }
+        Ok(inputs)
+    }
+
+    fn cluster(&self) -> anyhow::Result<Vec<Input>> {
+        const KINDS: [&str; 3] = [
+            "wasmplugins.extensions.istio.io",
+            "trafficextensions.extensions.istio.io",
+            "envoyextensionpolicies.gateway.envoyproxy.io",
+        ];
+        let mut inputs = Vec::new();
+        for kind in KINDS {
+            let mut kubectl = Command::new("kubectl");
+            if let Some(context) = &self.context {
+                kubectl.args(["--context", context]);
+            }
+            kubectl.args(["get", kind, "--output", "json"]);
+            match &self.cluster_namespace {
+                Some(namespace) => kubectl.args(["--namespace", namespace]),
+                None => kubectl.arg("--all-namespaces"),
+            };
+            let output = kubectl.output().map_err(|error| {
+                anyhow::anyhow!("cannot run kubectl: {}: install it, or give files", source::why(&error))
+            })?;
+            let errors = String::from_utf8_lossy(&output.stderr);
+            match output.status.success() {
+                true => {
+                    let text =
+                        String::from_utf8(output.stdout).context("kubectl printed something that is not UTF-8")?;
+                    inputs.push(Input {
+                        name: format!("cluster {}", kind.split('.').next().unwrap_or(kind)),
+                        text,
+                        is_found: true,
+                    });
+                }
+                // That control plane is not installed.
+                false
+                    if errors.contains("have a resource type")
+                        || errors.contains("could not find the requested resource") => {}
+                false => bail!("kubectl get {kind}: {}", errors.trim()),
+            }
+        }
+        ensure!(
+            !inputs.is_empty(),
+            "the cluster has none of the kinds that hold policies: {} (neither Istio nor Envoy Gateway is installed)",
+            KINDS.join(", ")
+        );
+        Ok(inputs)
+    }
+}
+
+/// The configuration dump of a running Envoy.
+fn envoy(url: &str) -> anyhow::Result<Input> {
+    let url = if url.contains("://") { url.to_owned() } else { format!("http://{url}") };
+    let place = format!("{}/config_dump", url.trim_end_matches('/').trim_end_matches("/config_dump"));
+    let text = (|| -> anyhow::Result<String> {
+        let agent = ureq::Agent::config_builder().timeout_global(Some(std::time::Duration::from_secs(30))).build();
+        let mut response = ureq::Agent::new_with_config(agent).get(&place).call()?;
+        Ok(response.body_mut().with_config().limit(1 << 30).read_to_string()?)
+    })();
+    let text = text.map_err(|error| {
+        let io = error.downcast_ref::<ureq::Error>().and_then(|error| match error {
+            ureq::Error::Io(io) => Some(source::why(io)),
+            _ => None,
+        });
+        anyhow::anyhow!(
+            "cannot get {place}: {}; is that Envoy's admin interface?",
+            io.unwrap_or_else(|| format!("{error:#}"))
+        )
+    })?;
+    Ok(Input { name: url, text, is_found: true })
+}
+
+/// Reads files, every YAML and JSON file of folders, and what globs match.
+///
+/// # Errors
+/// When one cannot be read, or a glob or folder has none.
+pub fn read(paths: &[PathBuf]) -> anyhow::Result<Vec<Input>> {
+    let mut inputs = Vec::new();
+    for path in paths {
+        if path.is_dir() {
+            let mut files = Vec::new();
+            below(path, &mut files);
+            ensure!(!files.is_empty(), "{} has no .yaml, .yml or .json file", path.display());
+            for file in files {
+                // What is no text is no policy.
+                if let Ok(text) = source::read_text(&file) {
+                    inputs.push(Input { name: source::display(&file), text, is_found: true });
+                }
+            }
+            continue;
+        }
+        for file in matching(path)? {
+            inputs.push(Input { name: source::display(&file), text: source::read_text(&file)?, is_found: false });
+        }
+    }
+    Ok(inputs)
+}
+
+/// The files that a glob matches; a path without stars is itself.
+fn matching(path: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let text = path.to_string_lossy();
+    if path.exists() || !text.contains(['*', '?', '[']) {
+        return Ok(vec![path.to_owned()]);
+    }
+    let found = glob::glob(&text).with_context(|| format!("{text} is not a pattern of files"))?;
+    let mut files: Vec<PathBuf> = found.flatten().filter(|path| path.is_file()).collect();
+    files.sort();
+    ensure!(!files.is_empty(), "no file matches {text}");
+    Ok(files)
+}
+
+/// The YAML and JSON files below a folder, in order, without hidden folders and those of tools.
+pub fn below(folder: &Path, files: &mut Vec<PathBuf>) {
+    let Ok(entries) = std::fs::read_dir(folder) else { return };
+    let mut entries: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+    entries.sort();
+    for path in entries {
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        if path.is_dir() {
+            if !name.starts_with('.') && !["node_modules", "target", "vendor"].contains(&name.as_str()) {
+                below(&path, files);
+            }
+        } else if [".yaml", ".yml", ".json"].iter().any(|ending| name.ends_with(ending)) {
+            files.push(path);
+        }
+    }
+}
+
+/// The test files below a folder.
+pub fn tests(folder: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    below(folder, &mut files);
+    files.retain(|file| is_test(&file.to_string_lossy()));
+    files
+}
+
+/// Whether a file is one of `penstock test`, by its name.
+pub fn is_test(name: &str) -> bool {
+    [".test.yaml", ".test.yml", ".test.json"].iter().any(|ending| name.ends_with(ending))
+}
+
+/// The policy of this folder, when a command is given none.
+///
+/// # Errors
+/// When there is none.
+pub fn default_policy() -> anyhow::Result<PathBuf> {
+    let names = ["policy.yaml", "policy.yml", "policy.json"];
+    let found = names.iter().map(PathBuf::from).find(|path| path.is_file());
+    found.context("give a policy: there is no policy.yaml here (`penstock init` writes one)")
+}

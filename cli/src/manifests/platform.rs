@@ -1,0 +1,199 @@
+//! What a platform makes of a plugin's own settings, beside its policy: what lets requests pass unfiltered, what is
+//! never loaded, and which order of filters breaks a promise.
+
+use penstock_policy::document::Node;
+
+use super::plugin::{code, vm_config};
+
+/// Something doubtful about a plugin: the field below it, what happens, what would be right.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Doubt {
+    /// Path below the plugin.
+    pub path: String,
+    /// What happens.
+    pub message: String,
+    /// What would be right.
+    pub help: String,
+}
+
+fn doubt(path: &str, message: impl Into<String>, help: impl Into<String>) -> Doubt {
+    Doubt { path: path.to_owned(), message: message.into(), help: help.into() }
+}
+
+/// What is doubtful about the settings of a plugin of ours. `is_bootstrap`: Envoy waits for remote code when it starts,
+/// but not when a discovery service sends it.
+pub fn doubts(plugin: &Node, is_bootstrap: bool) -> Vec<Doubt> {
+    let mut doubts = Vec::new();
+    let opens = |node: &Node| match node {
+        Node::String(text) => text == "FAIL_OPEN",
+        Node::Bool(value) => *value,
+        Node::Integer(2) => true,
+        _ => false,
+    };
+    for field in ["failStrategy", "failOpen", "failure_policy", "failurePolicy", "fail_open"] {
+        if plugin.get(field).is_some_and(opens) {
+            let right = match field {
+                "failStrategy" => "FAIL_RELOAD, or FAIL_CLOSE (the default)",
+                "failOpen" | "fail_open" => "false (the default)",
+                _ => "FAIL_RELOAD, or FAIL_CLOSED",
+            };
+            let message = "while the module or its policy is broken, every request passes without the filter";
+            doubts.push(doubt(field, message, format!("use {right}")));
+        }
+    }
+    if let Some(vm) = vm_config(plugin)
+        && let Some(vm_field) = ["vm_config", "vmConfig"].into_iter().find(|field| plugin.get(field).is_some())
+    {
+        let nacks = ["nack_on_code_cache_miss", "nackOnCodeCacheMiss"].iter().find_map(|field| vm.get(field));
+        if vm.get("code").is_some_and(|code| code.get("remote").is_some())
+            && nacks != Some(&Node::Bool(true))
+            && !is_bootstrap
+        {
+            let message = "when Envoy is sent this configuration before it has the code, it takes the configuration, never \
+                           fetches the code, and passes every request without the filter";
+            doubts.push(doubt(vm_field, message, "set `nack_on_code_cache_miss: true` in it"));
+        }
+    }
+    for place in code(plugin) {
+        if is_placeholder(place) {
+            let message =
+                format!("{place:?} is a placeholder: the module cannot be fetched, and every request is refused");
+            doubts.push(doubt(
+                "",
+                message,
+                "name the image in your registry, such as oci://ghcr.io/you/penstock/suite:0.1.0",
+            ));
+        }
+    }
+    doubts
+}
+
+/// Whether an image or URL is an example's and nobody's.
+fn is_placeholder(place: &str) -> bool {
+    let path = place.split_once("://").map_or(place, |(_, rest)| rest);
+    if path.starts_with(['/', '.']) {
+        return false;
+    }
+    let registry = path.split('/').next().unwrap_or_default();
+    let registry = registry.split(':').next().unwrap_or_default().to_ascii_lowercase();
+    let example = |name: &str| registry == name || registry.ends_with(&format!(".{name}"));
+    ["example.com", "example.org", "example.net", "example"].into_iter().any(example)
+        || path.contains(['<', '>', '$', '{'])
+        || ["REGISTRY", "YOUR", "CHANGEME"]
+            .iter()
+            .any(|word| path.split(['/', '-', '_', '.', ':']).any(|part| part == *word))
+}
+
+/// A filter of a chain, as far as the order needs it.
+pub struct Filter<'n> {
+    /// What Envoy calls it, and its type.
+    pub names: Vec<&'n str>,
+    /// The policies of our plugins in it.
+    pub policies: Vec<&'n Node>,
+}
+
+/// What is doubtful about the order of the filters of a connection manager: the filter's number, what happens, what
+/// would be right.
+pub fn order(filters: &[Filter<'_>]) -> Vec<(usize, String, String)> {
+    let mut doubts = Vec::new();
+    let is = |filter: &Filter<'_>, kinds: &[&str]| {
+        filter.names.iter().any(|name| kinds.iter().any(|kind| name.split(['.', '/']).any(|part| part == *kind)))
+    };
+    for (i, filter) in filters.iter().enumerate() {
+        for policy in &filter.policies {
+            let (before, after) = (filters.get(..i).unwrap_or_default(), filters.get(i + 1..).unwrap_or_default());
+            if before.iter().any(|other| is(other, &["router"])) {
+                let message = "stands after the router, which ends the chain: it never sees a request";
+                doubts.push((i, message.to_owned(), "put the router last".to_owned()));
+            }
+            let changes = [
+                "lua",
+                "ext_proc",
+                "header_mutation",
+                "golang",
+                "grpc_json_transcoder",
+                "ext_authz",
+                "wasm",
+                "dynamic_modules",
+            ];
+            let changer = after.iter().find(|other| other.policies.is_empty() && is(other, &changes));
+            if let (Some(changer), true) = (changer, policy.get("egress").is_some()) {
+                let name = changer.names.first().copied().unwrap_or_default();
+                let message = format!(
+                    "`{name}` stands between the egress rules and the router: what it changes in authority, path or method is forwarded without being matched"
+                );
+                doubts.push((i, message, format!("put `{name}` before the egress rules")));
+            }
+            let claims = policy.get("settings").and_then(|settings| settings.get("claims")).is_some();
+            if claims && after.iter().any(|other| is(other, &["jwt_authn"])) {
+                let message = "reads claims before `jwt_authn` has verified the token: it sees none";
+                doubts.push((i, message.to_owned(), "put `jwt_authn` before it".to_owned()));
+            }
+            let routes = |policy: &Node| policy.get("routes").is_some() || policy.get("canaries").is_some();
+            let again = after.iter().any(|other| other.policies.iter().any(|other| routes(other)));
+            if routes(policy) && again {
+                let message = "a later plugin of the same chain routes too, and takes this one's route header away as if a client had sent it";
+                doubts.push((
+                    i,
+                    message.to_owned(),
+                    "put the rules into one policy, or give each its own `settings.routeHeader`".to_owned(),
+                ));
+            }
+        }
+    }
+    doubts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::yaml::Located;
+
+    fn said(yaml: &str) -> Vec<String> {
+        doubts(&Located::read(yaml).unwrap().node, false)
+            .into_iter()
+            .map(|doubt| format!("{}: {}", doubt.path, doubt.message))
+            .collect()
+    }
+
+    #[test]
+    fn what_lets_requests_pass_unfiltered_is_said_for_every_platform() {
+        for yaml in [
+            "{url: oci://r.test/penstock/suite, failStrategy: FAIL_OPEN}",
+            "{failOpen: true}",
+            "{failure_policy: FAIL_OPEN}",
+            "{failurePolicy: FAIL_OPEN}",
+            "{fail_open: true}",
+            "{vm_config: {code: {remote: {http_uri: {uri: 'http://files.test/suite.wasm'}}}}}",
+            "{vmConfig: {code: {remote: {}}, nackOnCodeCacheMiss: false}}",
+        ] {
+            let said = said(yaml);
+            assert!(said.len() == 1 && said[0].contains("without the filter"), "{yaml}: {said:?}");
+        }
+        for yaml in [
+            "{url: oci://r.test/penstock/suite, failStrategy: FAIL_CLOSE}",
+            "{failOpen: false}",
+            "{failure_policy: FAIL_RELOAD, vm_config: {code: {local: {filename: /x}}}}",
+            "{vm_config: {code: {remote: {}}, nack_on_code_cache_miss: true}}",
+        ] {
+            assert_eq!(said(yaml), [] as [&str; 0], "{yaml}");
+        }
+    }
+
+    #[test]
+    fn an_image_of_an_example_is_a_placeholder() {
+        for place in [
+            "oci://registry.example.com/penstock/suite:1",
+            "REGISTRY/penstock/suite",
+            "${REGISTRY}/suite",
+            "<registry>/suite",
+        ] {
+            assert!(is_placeholder(place), "{place}");
+        }
+        for place in
+            ["oci://ghcr.io/example/penstock/suite:1", "/etc/penstock/suite.wasm", "127.0.0.1:5000/penstock/suite"]
+        {
+            assert!(!is_placeholder(place), "{place}");
+        }
+    }
+}

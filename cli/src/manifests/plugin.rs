@@ -1,0 +1,160 @@
+//! Which plugins of a manifest or an Envoy configuration run one of our modules.
+
+use penstock_policy::Module;
+use penstock_policy::document::Node;
+
+/// The annotation by which an object says which of our modules its plugin is, whatever its image is called.
+pub const ANNOTATION: &str = "penstock.io/module";
+
+/// The fields by which a map is known as a policy.
+const SECTIONS: [&str; 5] = ["settings", "egress", "rateLimits", "routes", "canaries"];
+
+/// What is known of a plugin.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Claim {
+    /// It is ours: an annotation, an image or file of ours, or its name says so.
+    Ours(Option<Module>),
+    /// Its file is called as one of our modules is, which others may be too.
+    Named(Module),
+    /// Nothing says what it is.
+    Unknown,
+    /// It loads this, which is none of ours.
+    Other(String),
+}
+
+impl Claim {
+    /// The module, as far as it is known.
+    pub fn module(&self) -> Option<Module> {
+        match self {
+            Claim::Ours(module) => *module,
+            Claim::Named(module) => Some(*module),
+            Claim::Unknown | Claim::Other(_) => None,
+        }
+    }
+
+    /// Whether a configuration with these fields is a policy.
+    pub fn takes(&self, configuration: &Node) -> bool {
+        match self {
+            Claim::Ours(_) => true,
+            Claim::Named(_) | Claim::Unknown => has_section(configuration),
+            Claim::Other(_) => false,
+        }
+    }
+
+    /// Whether a configuration that cannot even be read is meant as a policy.
+    pub fn takes_text(&self, text: &str) -> bool {
+        match self {
+            Claim::Ours(_) | Claim::Named(_) => true,
+            Claim::Unknown => SECTIONS.iter().skip(1).any(|section| text.contains(section)),
+            Claim::Other(_) => false,
+        }
+    }
+}
+
+/// Whether a map has a field of a policy.
+pub fn has_section(node: &Node) -> bool {
+    SECTIONS.iter().any(|section| node.get(section).is_some())
+}
+
+/// What the annotations of an object of Kubernetes say.
+pub fn annotated(object: &Node) -> Option<Claim> {
+    let annotations = object.get("metadata")?.get("annotations")?;
+    let Node::String(name) = annotations.get(ANNOTATION)? else { return None };
+    Some(match named(name) {
+        Some(module) => Claim::Ours(Some(module)),
+        None if name == "none" => Claim::Other(format!("an annotation `{ANNOTATION}: none`")),
+        None => Claim::Ours(None),
+    })
+}
+
+/// What a plugin loads, by the name of its file or image, or else by its own name.
+pub fn claim(plugin: &Node) -> Claim {
+    let mut other = None;
+    for place in code(plugin) {
+        match claim_of(place) {
+            Claim::Other(place) => other = other.or(Some(place)),
+            claim => return claim,
+        }
+    }
+    let name = ["name", "root_id", "rootId"].iter().find_map(|field| string(plugin.get(field)));
+    let name = name.or_else(|| string(vm_config(plugin)?.get("vm_id").or_else(|| vm_config(plugin)?.get("vmId"))));
+    match (name.is_some_and(is_ours), other) {
+        (true, _) => Claim::Ours(None),
+        (false, Some(place)) => Claim::Other(place),
+        (false, None) => Claim::Unknown,
+    }
+}
+
+/// `vm_config` of Envoy's `PluginConfig`.
+pub fn vm_config(plugin: &Node) -> Option<&Node> {
+    plugin.get("vm_config").or_else(|| plugin.get("vmConfig"))
+}
+
+/// What a plugin loads, as far as it says.
+pub fn code(plugin: &Node) -> Vec<&str> {
+    let mut places = vec![plugin.get("url")];
+    places.extend(["image", "http"].map(|source| plugin.get("code")?.get(source)?.get("url")));
+    let code = vm_config(plugin).and_then(|vm| vm.get("code"));
+    places.extend(["filename", "inline_string", "inlineString"].map(|source| code?.get("local")?.get(source)));
+    places.extend(["http_uri", "httpUri"].map(|field| code?.get("remote")?.get(field)?.get("uri")));
+    let dynamic = plugin.get("dynamic_module_config").or_else(|| plugin.get("dynamicModuleConfig"));
+    places.push(dynamic.and_then(|module| module.get("name")));
+    places.into_iter().filter_map(string).collect()
+}
+
+/// What an image, URL or file is, by its name.
+fn claim_of(place: &str) -> Claim {
+    let without_digest = place.split('@').next().unwrap_or_default();
+    let path = without_digest.split_once("://").map_or(without_digest, |(_, rest)| rest);
+    let mut parts: Vec<&str> = path.split(['/', '\\']).collect();
+    let last = parts.pop().unwrap_or_default();
+    let file = last.split([':', '?', '#']).next().unwrap_or_default();
+    let module = named(file.split('.').next().unwrap_or_default());
+    let ours = is_ours(file) || parts.iter().skip(1).chain(parts.first()).any(|part| is_ours(part));
+    match module {
+        _ if ours => Claim::Ours(module),
+        Some(module) if file.ends_with(".wasm") => Claim::Named(module),
+        _ => Claim::Other(place.to_owned()),
+    }
+}
+
+/// Whether a part of a name is ours: `penstock`, `penstock-suite`, `libpenstock.so`.
+fn is_ours(part: &str) -> bool {
+    let part = part.strip_prefix("lib").unwrap_or(part);
+    part.strip_prefix("penstock").is_some_and(|rest| rest.is_empty() || rest.starts_with(['-', '_', '.', '/', ':']))
+}
+
+/// The module of this name.
+fn named(name: &str) -> Option<Module> {
+    let name = name.strip_prefix("penstock-").unwrap_or(name);
+    Module::ALL.into_iter().find(|module| module.name() == name || module.name().replace('-', "_") == name)
+}
+
+fn string(node: Option<&Node>) -> Option<&str> {
+    match node {
+        Some(Node::String(text)) => Some(text),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn our_modules_are_known_by_image_file_or_name_and_others_are_not_ours() {
+        for (place, expected) in [
+            ("oci://registry.example.com/penstock/suite:0.1.0", Claim::Ours(Some(Module::Suite))),
+            ("ghcr.io/acme/penstock-rate-limit@sha256:aa", Claim::Ours(Some(Module::RateLimit))),
+            ("ghcr.io/penstock/everything:1", Claim::Ours(None)),
+            ("https://files.test/penstock/canary.wasm?x=1", Claim::Ours(Some(Module::Canary))),
+            ("/etc/envoy/egress_allowlist.wasm", Claim::Named(Module::EgressAllowlist)),
+            ("/usr/lib/libpenstock.so", Claim::Ours(None)),
+            ("ghcr.io/acme/suite:1", Claim::Other("ghcr.io/acme/suite:1".into())),
+            ("oci://r.test/waf", Claim::Other("oci://r.test/waf".into())),
+            ("oci://r.test/penstockish:1", Claim::Other("oci://r.test/penstockish:1".into())),
+        ] {
+            assert_eq!(claim_of(place), expected, "{place}");
+        }
+    }
+}

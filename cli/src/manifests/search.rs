@@ -1,0 +1,381 @@
+//! The policies of one document, wherever they stand in it.
+
+use std::ops::Range;
+
+use base64::Engine;
+use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_SAFE_NO_PAD};
+use penstock_policy::document::Node;
+
+use super::platform::{self, Filter};
+use super::plugin::{self, ANNOTATION, Claim};
+use super::text::{align, outer};
+use super::{Found, Place};
+use crate::diagnostics::Finding;
+use crate::yaml::Located;
+
+/// What a file's documents hold.
+pub struct Search<'t> {
+    text: &'t str,
+    /// Whether plugins that are not known as ours count when they have a policy.
+    all: bool,
+    pub policies: Vec<Found>,
+    pub broken: Vec<(String, Finding)>,
+    pub left_alone: Vec<(String, String)>,
+}
+
+/// Where the search is.
+#[derive(Clone)]
+struct Here<'l> {
+    resource: &'l str,
+    document: usize,
+    located: &'l Located,
+    /// What an object's annotation says.
+    annotated: Option<Claim>,
+    /// What is known of the plugin around.
+    claim: Claim,
+    is_bootstrap: bool,
+}
+
+impl<'t> Search<'t> {
+    pub fn new(text: &'t str, all: bool) -> Search<'t> {
+        Search { text, all, policies: Vec::new(), broken: Vec::new(), left_alone: Vec::new() }
+    }
+
+    /// The policies of a document.
+    pub fn document(&mut self, resource: &str, document: usize, located: &Located) {
+        let first = self.policies.len();
+        self.object(resource, document, located, &located.node, "");
+        let found = self.policies.get_mut(first..).unwrap_or_default();
+        // Several plugins of one document need names of their own.
+        let several = found.len() > 1;
+        for (number, policy) in (1..).zip(found) {
+            if several && policy.resource.as_deref() == Some(resource) {
+                policy.resource = Some(format!("{resource}, plugin {number}"));
+            }
+        }
+    }
+
+    fn object(&mut self, resource: &str, document: usize, located: &Located, node: &Node, path: &str) {
+        if let (Some(Node::List(items)), Some(Node::String(kind))) = (node.get("items"), node.get("kind"))
+            && kind.ends_with("List")
+        {
+            for (i, item) in items.iter().enumerate() {
+                let name = self::resource(item).unwrap_or_else(|| resource.to_owned());
+                self.object(
+                    &name,
+                    document,
+                    located,
+                    item,
+                    &format!("{path}{}items[{i}]", if path.is_empty() { "" } else { "." }),
+                );
+            }
+            return;
+        }
+        let is_bootstrap = ["static_resources", "staticResources"].iter().any(|field| node.get(field).is_some());
+        let annotated = plugin::annotated(node);
+        let claim = annotated.clone().unwrap_or(Claim::Unknown);
+        let here = Here { resource, document, located, annotated, claim, is_bootstrap };
+        self.missing_policy(&here, node, path);
+        self.search(&here, node, path);
+    }
+
+    /// A plugin of ours without a policy: the module refuses an empty configuration.
+    fn missing_policy(&mut self, here: &Here<'_>, object: &Node, path: &str) {
+        let Some(Node::String(kind)) = object.get("kind") else { return };
+        let spec = join(path, "spec");
+        let (at, plugins): (String, Vec<&Node>) = match (kind.as_str(), object.get("spec")) {
+            ("WasmPlugin", Some(plugin)) => (spec, vec![plugin]),
+            ("TrafficExtension", Some(spec_node)) => (join(&spec, "wasm"), spec_node.get("wasm").into_iter().collect()),
+            ("EnvoyExtensionPolicy", Some(spec_node)) => match spec_node.get("wasm") {
+                Some(Node::List(items)) => (join(&spec, "wasm"), items.iter().collect()),
+                _ => return,
+            },
+            _ => return,
+        };
+        for plugin in plugins {
+            let claim = here.annotated.clone().unwrap_or_else(|| plugin::claim(plugin));
+            let configuration = plugin.get("pluginConfig").or_else(|| plugin.get("config"));
+            let is_empty = configuration.is_none_or(|node| *node == Node::Null);
+            if matches!(claim, Claim::Ours(_)) && is_empty {
+                let span = here.located.span(&at, true);
+                let message =
+                    "the plugin has no policy: the module refuses an empty configuration, and the plugin fails";
+                let field = if kind == "EnvoyExtensionPolicy" { "config" } else { "pluginConfig" };
+                let help = format!("give the policy as `{field}`; {{settings: {{}}}} is the one that does nothing");
+                self.broken
+                    .push((here.resource.to_owned(), Finding::at(span, message.to_owned(), Some(help), self.text)));
+            }
+        }
+    }
+
+    /// Looks for policies in `node`, at `path` of the document.
+    fn search(&mut self, here: &Here<'_>, node: &Node, path: &str) {
+        match node {
+            Node::Map(entries) => {
+                let claim = match (&here.annotated, plugin::claim(node)) {
+                    (Some(annotated), _) => annotated.clone(),
+                    // Only what has code is a plugin; a name alone is anything's.
+                    (None, Claim::Ours(None)) if plugin::code(node).is_empty() && !is_plugin(node) => {
+                        here.claim.clone()
+                    }
+                    (None, Claim::Unknown) => here.claim.clone(),
+                    (None, Claim::Other(_)) if !is_plugin(node) => here.claim.clone(),
+                    (None, claim) => claim,
+                };
+                let here = &Here { claim, ..here.clone() };
+                for (name, value) in entries {
+                    let at = join(path, name);
+                    match (name.as_str(), value) {
+                        // Istio's WasmPlugin and TrafficExtension; Envoy Gateway's EnvoyExtensionPolicy.
+                        ("pluginConfig" | "config", Node::Map(_))
+                            if !is_envoy_plugin(value) && self.takes(here, value) =>
+                        {
+                            let place = Place::Inside { document: here.document, prefix: at };
+                            self.found(here, node, path, value.clone(), place);
+                        }
+                        // Envoy's wasm filters, and its dynamic modules.
+                        ("configuration", Node::Map(_)) => self.any(here, node, path, value, &at, false),
+                        ("filter_config" | "filterConfig", Node::Map(_)) if matches!(here.claim, Claim::Ours(_)) => {
+                            self.any(here, node, path, value, &at, true);
+                        }
+                        ("http_filters" | "httpFilters", Node::List(filters)) => self.chain(here, filters, &at),
+                        _ => self.search(here, value, &at),
+                    }
+                }
+            }
+            Node::List(items) => {
+                for (i, item) in items.iter().enumerate() {
+                    self.search(here, item, &format!("{path}[{i}]"));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Whether the configuration of a plugin is a policy; notes plugins of others that look like ours.
+    fn takes(&mut self, here: &Here<'_>, configuration: &Node) -> bool {
+        match &here.claim {
+            Claim::Other(_) if self.all => plugin::has_section(configuration),
+            Claim::Other(what) => {
+                if plugin::has_section(configuration) {
+                    self.left_alone.push((here.resource.to_owned(), what.clone()));
+                }
+                false
+            }
+            claim => claim.takes(configuration),
+        }
+    }
+
+    fn found(&mut self, here: &Here<'_>, plugin: &Node, path: &str, node: Node, place: Place) {
+        let doubts = platform::doubts(plugin, here.is_bootstrap).into_iter().map(|doubt| {
+            let at = if doubt.path.is_empty() { path.to_owned() } else { join(path, &doubt.path) };
+            let field = if doubt.path.is_empty() { self.code_at(here, path) } else { at };
+            let span = here.located.span(&field, doubt.path.contains("onfig"));
+            Finding { path: doubt.path, ..Finding::at(span, doubt.message, Some(doubt.help), self.text) }
+        });
+        let mut doubts: Vec<Finding> = doubts.collect();
+        let early = plugin.get("phase") == Some(&Node::String("AUTHN".to_owned()));
+        if early && node.get("settings").and_then(|settings| settings.get("claims")).is_some() {
+            let message = "in phase AUTHN the plugin runs before Istio has verified tokens: its claims are empty";
+            let span = here.located.span(&join(path, "phase"), false);
+            let help = Some("use phase AUTHZ, or leave it out".to_owned());
+            doubts.push(Finding { path: "phase".to_owned(), ..Finding::at(span, message.to_owned(), help, self.text) });
+        }
+        let (resource, module) = (Some(here.resource.to_owned()), here.claim.module());
+        self.policies.push(Found { resource, node, module, doubts, place });
+    }
+
+    /// The path of what a plugin loads.
+    fn code_at(&self, here: &Here<'_>, path: &str) -> String {
+        let places = [
+            "url",
+            "code.image.url",
+            "code.http.url",
+            "vm_config.code.remote.http_uri.uri",
+            "vmConfig.code.remote.httpUri.uri",
+        ];
+        let known = places.iter().map(|place| join(path, place));
+        known.into_iter().find(|at| here.located.has(at)).unwrap_or_else(|| path.to_owned())
+    }
+
+    /// Envoy's `configuration`, a protobuf `Any`: what of it reaches the module as its bytes. A dynamic module gets a
+    /// `Struct` as JSON.
+    fn any(&mut self, here: &Here<'_>, plugin: &Node, path: &str, any: &Node, at: &str, is_dynamic: bool) {
+        let kind = match any.get("@type") {
+            Some(Node::String(kind)) => kind.rsplit('/').next().unwrap_or_default(),
+            _ => "",
+        };
+        let span = here.located.span(&join(at, "value"), false);
+        match (kind, any.get("value")) {
+            ("google.protobuf.StringValue" | "", Some(Node::String(text))) => {
+                if kind.is_empty() && here.claim.takes_text(text) {
+                    let message = "there is no `@type`, so Envoy does not start".to_owned();
+                    let help = Some("add \"@type\": type.googleapis.com/google.protobuf.StringValue".to_owned());
+                    let finding = Finding::at(here.located.span(at, true), message, help, self.text);
+                    self.broken.push((here.resource.to_owned(), finding));
+                }
+                let bytes = align(text, self.text.get(span.clone()).unwrap_or_default(), span.start);
+                self.text_policy(here, plugin, path, text, Written::Text(bytes));
+            }
+            ("google.protobuf.BytesValue", Some(Node::String(encoded))) => {
+                let decoders = [STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_SAFE_NO_PAD];
+                match decoders.iter().find_map(|decoder| decoder.decode(encoded).ok()).map(String::from_utf8) {
+                    Some(Ok(text)) => self.text_policy(here, plugin, path, &text, Written::Encoded(span)),
+                    _ if matches!(here.claim, Claim::Ours(_) | Claim::Named(_)) => {
+                        let message = "the bytes of the policy are not base64 of UTF-8 text".to_owned();
+                        let help = Some("use a StringValue with the policy as JSON".to_owned());
+                        self.broken.push((here.resource.to_owned(), Finding::at(span, message, help, self.text)));
+                    }
+                    _ => {}
+                }
+            }
+            ("google.protobuf.Struct", Some(value)) if is_dynamic => {
+                let place = Place::Inside { document: here.document, prefix: join(at, "value") };
+                self.found(here, plugin, path, value.clone(), place);
+            }
+            (kind, _) if self.takes(here, any.get("value").unwrap_or(any)) => {
+                let kind = kind.rsplit('.').next().unwrap_or_default();
+                let message = format!("Envoy hands a {kind} to the module as protobuf bytes, which it refuses");
+                let help = Some(
+                    "use type.googleapis.com/google.protobuf.StringValue, with the policy as JSON in `value`"
+                        .to_owned(),
+                );
+                let span = here.located.span(&join(at, "@type"), false);
+                self.broken.push((here.resource.to_owned(), Finding::at(span, message, help, self.text)));
+            }
+            _ => {}
+        }
+    }
+
+    /// A policy that is the text of a string.
+    fn text_policy(&mut self, here: &Here<'_>, plugin: &Node, path: &str, text: &str, written: Written) {
+        // A configuration dump has each plugin of the bootstrap twice.
+        match Located::read_json(text) {
+            Ok(located) if self.takes(here, &located.node) => {
+                let node = located.node.clone();
+                let is_known = |found: &Found| found.node == node && found.resource.as_deref() == Some(here.resource);
+                if here.resource.contains("dump") && self.policies.iter().any(is_known) {
+                    return;
+                }
+                let place = match written {
+                    Written::Text(bytes) => Place::Text { located: Box::new(located), bytes },
+                    Written::Encoded(span) => Place::Encoded(span),
+                };
+                self.found(here, plugin, path, node, place);
+            }
+            // Somebody else's plugin.
+            Ok(_) => {}
+            Err(error) if here.claim.takes_text(text) => {
+                let at = match &written {
+                    Written::Text(bytes) => outer(&(error.at..error.at + 1), bytes),
+                    Written::Encoded(span) => span.clone(),
+                };
+                let is_yaml = Located::read(text).is_ok_and(|located| matches!(located.node, Node::Map(_)));
+                let help = match is_yaml && !text.trim_start().starts_with('{') {
+                    true => Some("the module reads JSON, and this is YAML: write the policy as JSON, as `penstock render --for envoy` does".to_owned()),
+                    false => error.help,
+                };
+                let message = format!("the module cannot read its policy: not JSON: {}", error.message);
+                self.broken.push((here.resource.to_owned(), Finding::at(at, message, help, self.text)));
+            }
+            Err(_) => {}
+        }
+    }
+
+    /// The filters of a connection manager, and what their order does.
+    fn chain(&mut self, here: &Here<'_>, filters: &[Node], path: &str) {
+        let mut numbers = Vec::new();
+        for (i, filter) in filters.iter().enumerate() {
+            let first = self.policies.len();
+            self.search(here, filter, &format!("{path}[{i}]"));
+            numbers.push(first..self.policies.len());
+        }
+        let chain: Vec<Filter<'_>> = filters
+            .iter()
+            .zip(&numbers)
+            .map(|(filter, numbers)| {
+                let config = filter.get("typed_config").or_else(|| filter.get("typedConfig"));
+                let names = [filter.get("name"), config.and_then(|config| config.get("@type"))];
+                let names = names.into_iter().filter_map(|name| match name {
+                    Some(Node::String(name)) => Some(name.as_str()),
+                    _ => None,
+                });
+                let policies = self.policies.get(numbers.clone()).unwrap_or_default().iter().map(|found| &found.node);
+                Filter { names: names.collect(), policies: policies.collect() }
+            })
+            .collect();
+        for (i, message, help) in platform::order(&chain) {
+            let span = here.located.span(&format!("{path}[{i}].name"), false);
+            let finding = Finding::at(span, message, Some(help), self.text);
+            if let Some(found) = numbers.get(i).and_then(|numbers| self.policies.get_mut(numbers.start)) {
+                found.doubts.push(finding);
+            }
+        }
+    }
+}
+
+/// How the text of a policy is written in the file.
+enum Written {
+    /// As a string: for each byte one of the file.
+    Text(Vec<usize>),
+    /// Encoded, at this place.
+    Encoded(Range<usize>),
+}
+
+/// `prefix` and a path below it.
+pub fn join(prefix: &str, path: &str) -> String {
+    match (prefix.is_empty(), path.is_empty()) {
+        (true, _) => path.to_owned(),
+        (_, true) => prefix.to_owned(),
+        _ if path.starts_with('[') => format!("{prefix}{path}"),
+        _ => format!("{prefix}.{path}"),
+    }
+}
+
+/// Whether a map is a plugin's own, of any platform.
+fn is_plugin(node: &Node) -> bool {
+    is_envoy_plugin(node)
+        || ["pluginConfig", "configuration", "filter_config", "filterConfig"]
+            .iter()
+            .any(|field| node.get(field).is_some())
+        || (node.get("code").is_some() && node.get("name").is_some())
+        || (node.get("config").is_some() && node.get("code").is_some())
+}
+
+/// Whether a map is Envoy's `PluginConfig`, which stands in a field `config` too.
+fn is_envoy_plugin(node: &Node) -> bool {
+    plugin::vm_config(node).is_some() || node.get("configuration").is_some()
+}
+
+/// What an object calls itself: kind and name of a Kubernetes object, or what part of an Envoy configuration it is.
+/// `None`: it is neither.
+pub fn resource(node: &Node) -> Option<String> {
+    let string = |node: Option<&Node>| match node {
+        Some(Node::String(text)) => Some(text.clone()),
+        _ => None,
+    };
+    if let (Some(_), Some(kind)) = (string(node.get("apiVersion")), string(node.get("kind"))) {
+        let metadata = node.get("metadata");
+        let name = string(metadata.and_then(|metadata| metadata.get("name"))).unwrap_or_default();
+        return Some(match string(metadata.and_then(|metadata| metadata.get("namespace"))) {
+            Some(namespace) => format!("{kind} {namespace}/{name}"),
+            None => format!("{kind} {name}").trim_end().to_owned(),
+        });
+    }
+    let has = |fields: &[&str]| fields.iter().any(|field| node.get(field).is_some());
+    if has(&["static_resources", "staticResources", "dynamic_resources", "dynamicResources"]) {
+        return Some("Envoy bootstrap".to_owned());
+    }
+    if matches!(node.get("configs"), Some(Node::List(_))) {
+        return Some("Envoy configuration dump".to_owned());
+    }
+    if has(&["resources", "@type"]) {
+        return Some("Envoy discovery file".to_owned());
+    }
+    has(&["virtual_hosts", "virtualHosts"]).then(|| "Envoy RouteConfiguration".to_owned())
+}
+
+/// How to say that a plugin is ours.
+pub fn how_to_claim() -> String {
+    format!("annotate its object with `{ANNOTATION}: suite` (or the module that it is) to have it checked")
+}
