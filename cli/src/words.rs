@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+pub use penstock_policy::document::thousands;
 use penstock_policy::{Reason, Timestamp};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -41,19 +42,6 @@ pub fn percent(share: f64) -> String {
         _ => 3,
     };
     format!("{percent:.digits$} %")
-}
-
-/// A number with its thousands apart: `1,234,567`.
-pub fn thousands(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (place, digit) in digits.chars().enumerate() {
-        if place > 0 && (digits.len() - place).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }
 
 /// At most `most` characters of a text that may be long.

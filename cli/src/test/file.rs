@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use penstock_policy::Timestamp;
 use penstock_policy::document::{
-    At, Context, Decode, Fields, GatewayDuration, Node, NonEmpty, PositiveDuration, Whole, suggestion, wrong_kind,
+    At, Context, Decode, Fields, GatewayDuration, Kind, Node, NonEmpty, PositiveDuration, Whole, suggestion, wrong_kind,
 };
 use penstock_policy::wire::{ServiceAnswer, WireRequest, WireResponse};
 use serde_json::Value;
@@ -158,10 +158,11 @@ struct Document {
 }
 
 impl Decode for Document {
+    const KIND: Kind = Kind::Object(&["policy", "time", "seed", "tests"]);
     const EXPECTED: &'static str = "an object with `policy` and `tests`";
 
     fn decode(node: &Node, at: &At<'_>, cx: &mut Context) -> Option<Self> {
-        let fields = Fields::open::<Self>(node, at, cx, &["policy", "time", "seed", "tests"])?;
+        let fields = Fields::open::<Self>(node, at, cx)?;
         let policy = fields.get::<Option<PolicySource>>("policy", at, cx);
         let time = fields.get::<Option<Timestamp>>("time", at, cx);
         let seed = fields.get_or("seed", Seed(0), at, cx);
@@ -217,11 +218,11 @@ struct Wanted {
 }
 
 impl Decode for Case {
+    const KIND: Kind = Kind::Object(&["name", "policy", "time", "seed", "request", "expect", "steps", "times", "why"]);
     const EXPECTED: &'static str = "an object with `request` and `expect`, or with `steps`";
 
     fn decode(node: &Node, at: &At<'_>, cx: &mut Context) -> Option<Self> {
-        const KNOWN: [&str; 9] = ["name", "policy", "time", "seed", "request", "expect", "steps", "times", "why"];
-        let fields = Fields::open::<Self>(node, at, cx, &KNOWN)?;
+        let fields = Fields::open::<Self>(node, at, cx)?;
         let name = fields.get::<Option<String>>("name", at, cx);
         let policy = fields.get::<Option<PolicySource>>("policy", at, cx);
         let time = fields.get::<Option<Timestamp>>("time", at, cx);
@@ -238,7 +239,7 @@ impl Decode for Case {
                 None
             }
             (false, false) if fields.has("expect") && fields.has("policy") => {
-                load = Expect::read(node.get("expect")?, &at.field("expect"), &["valid", "warns"], cx)?;
+                load = expected::<OfPolicy>(node.get("expect")?, &at.field("expect"), cx)?;
                 Some(Vec::new())
             }
             (_, false) => Sent::read(&fields, node, at, cx).map(|step| vec![step]),
@@ -295,10 +296,11 @@ impl Case {
 }
 
 impl Decode for Sent {
+    const KIND: Kind = Kind::Object(&["after", "times", "request", "expect", "why"]);
     const EXPECTED: &'static str = "an object with `request` and `expect`";
 
     fn decode(node: &Node, at: &At<'_>, cx: &mut Context) -> Option<Self> {
-        let fields = Fields::open::<Self>(node, at, cx, &["after", "times", "request", "expect", "why"])?;
+        let fields = Fields::open::<Self>(node, at, cx)?;
         Sent::read(&fields, node, at, cx)
     }
 }
@@ -310,7 +312,7 @@ impl Sent {
         let request = fields.get::<Sendable>("request", at, cx);
         let here = at.field("expect");
         let expect = match node.get("expect") {
-            Some(expect) => Expect::read(expect, &here, &DECISION, cx),
+            Some(expect) => expected::<OfDecision>(expect, &here, cx),
             None => {
                 let help = "say what the decision must have, such as {action: continue}".to_owned();
                 cx.problem_at(&here, "is required", help);
@@ -326,35 +328,48 @@ impl Sent {
     }
 }
 
-/// `expect`.
-struct Expect;
+/// `expect` of a decision.
+struct OfDecision;
 
-impl Decode for Expect {
+impl Decode for OfDecision {
+    const KIND: Kind = Kind::Object(&DECISION);
     const EXPECTED: &'static str = "an object with keys of a decision";
 
-    fn decode(_: &Node, _: &At<'_>, _: &mut Context) -> Option<Self> {
-        Some(Expect)
+    fn decode(node: &Node, at: &At<'_>, cx: &mut Context) -> Option<Self> {
+        Fields::open::<Self>(node, at, cx).map(|_| OfDecision)
     }
 }
 
-impl Expect {
-    fn read(node: &Node, at: &At<'_>, known: &[&str], cx: &mut Context) -> Option<Vec<Wanted>> {
-        Fields::open::<Self>(node, at, cx, known)?;
-        let Node::Map(entries) = node else { return wrong_kind::<Self>(node, at, cx).map(|_| Vec::new()) };
-        if entries.is_empty() {
-            cx.problem(at, node, "expects nothing", suggestion("", known));
-            return None;
-        }
-        let wanted = |(key, value): &(String, Node)| Wanted {
-            key: key.clone(),
-            value: yaml_text::value(value),
-            path: at.field(key).to_string(),
-        };
-        Some(entries.iter().map(wanted).collect())
+/// `expect` of a policy.
+struct OfPolicy;
+
+impl Decode for OfPolicy {
+    const KIND: Kind = Kind::Object(&["valid", "warns"]);
+
+    fn decode(node: &Node, at: &At<'_>, cx: &mut Context) -> Option<Self> {
+        Fields::open::<Self>(node, at, cx).map(|_| OfPolicy)
     }
+}
+
+/// The keys of `expect`, which are those of `T`.
+fn expected<T: Decode>(node: &Node, at: &At<'_>, cx: &mut Context) -> Option<Vec<Wanted>> {
+    T::decode(node, at, cx)?;
+    let Node::Map(entries) = node else { return None };
+    if entries.is_empty() {
+        let known = if let Kind::Object(known) = T::KIND { known } else { &[] };
+        cx.problem(at, node, "expects nothing", suggestion("", known));
+        return None;
+    }
+    let wanted = |(key, value): &(String, Node)| Wanted {
+        key: key.clone(),
+        value: yaml_text::value(value),
+        path: at.field(key).to_string(),
+    };
+    Some(entries.iter().map(wanted).collect())
 }
 
 impl Decode for PolicySource {
+    const KIND: Kind = Kind::Text;
     const EXPECTED: &'static str = "a file's name, or a policy";
 
     fn decode(node: &Node, at: &At<'_>, cx: &mut Context) -> Option<Self> {
@@ -370,6 +385,7 @@ impl Decode for PolicySource {
 struct Seed(u64);
 
 impl Decode for Seed {
+    const KIND: Kind = Kind::Number;
     const EXPECTED: &'static str = "a whole number from 0";
 
     fn decode(node: &Node, at: &At<'_>, cx: &mut Context) -> Option<Self> {
@@ -384,25 +400,25 @@ impl Decode for Seed {
 struct Sendable(WireRequest);
 
 impl Decode for Sendable {
+    const KIND: Kind = Kind::Object(&[
+        "method",
+        "scheme",
+        "authority",
+        "path",
+        "headers",
+        "protocol",
+        "sourceAddress",
+        "destinationPort",
+        "sni",
+        "peer",
+        "time",
+        "response",
+        "rateLimitService",
+    ]);
     const EXPECTED: &'static str = "an object with method, authority and path";
 
     fn decode(node: &Node, at: &At<'_>, cx: &mut Context) -> Option<Self> {
-        const KNOWN: [&str; 13] = [
-            "method",
-            "scheme",
-            "authority",
-            "path",
-            "headers",
-            "protocol",
-            "sourceAddress",
-            "destinationPort",
-            "sni",
-            "peer",
-            "time",
-            "response",
-            "rateLimitService",
-        ];
-        let fields = Fields::open::<Self>(node, at, cx, &KNOWN)?;
+        let fields = Fields::open::<Self>(node, at, cx)?;
         let method = fields.get::<String>("method", at, cx);
         let scheme = fields.get::<Option<String>>("scheme", at, cx);
         let authority = fields.get::<String>("authority", at, cx);
@@ -437,6 +453,7 @@ impl Decode for Sendable {
 struct HeaderPair((String, String));
 
 impl Decode for HeaderPair {
+    const KIND: Kind = Kind::List;
     const EXPECTED: &'static str = "a pair, [name, value]";
 
     fn decode(node: &Node, at: &At<'_>, cx: &mut Context) -> Option<Self> {
@@ -454,6 +471,7 @@ impl Decode for HeaderPair {
 struct Address(IpAddr);
 
 impl Decode for Address {
+    const KIND: Kind = Kind::Text;
     const EXPECTED: &'static str = "a string: an IP address";
 
     fn decode(node: &Node, at: &At<'_>, cx: &mut Context) -> Option<Self> {
@@ -469,6 +487,7 @@ impl Decode for Address {
 struct Service(ServiceAnswer);
 
 impl Decode for Service {
+    const KIND: Kind = Kind::Text;
     const EXPECTED: &'static str = "a string: ok, overLimit, error or timeout";
 
     fn decode(node: &Node, at: &At<'_>, cx: &mut Context) -> Option<Self> {
@@ -495,10 +514,11 @@ impl Decode for Service {
 struct Answer(WireResponse);
 
 impl Decode for Answer {
+    const KIND: Kind = Kind::Object(&["status", "latency"]);
     const EXPECTED: &'static str = "an object with `status`";
 
     fn decode(node: &Node, at: &At<'_>, cx: &mut Context) -> Option<Self> {
-        let fields = Fields::open::<Self>(node, at, cx, &["status", "latency"])?;
+        let fields = Fields::open::<Self>(node, at, cx)?;
         let status = fields.get::<Whole<100, 599>>("status", at, cx);
         let latency = fields.get::<Option<GatewayDuration>>("latency", at, cx);
         let status = u16::try_from(status?.0).ok()?;

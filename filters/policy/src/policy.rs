@@ -6,7 +6,7 @@ use std::marker::PhantomData;
 use crate::breaker::Breakers;
 use crate::canaries::{Canaries, CanaryDocument};
 use crate::decision::{Decision, HeaderOp, HeldBack};
-use crate::document::{At, Context, Decode, Fields, Named, Node, Problem, Problems};
+use crate::document::{At, Context, Decode, Fields, Kind, Named, Node, Problem, Problems};
 use crate::egress::{Egress, EgressDocument};
 use crate::environment::Environment;
 use crate::metrics::Metrics;
@@ -70,7 +70,7 @@ impl<M: Runs> Policy<M> {
     }
 
     fn or_problems(policy: Option<Self>, cx: Context) -> Result<Self, Problems> {
-        match (Problems::new(cx.into_problems()), policy) {
+        match (cx.finish(), policy) {
             (None, Some(policy)) => Ok(policy),
             (Some(problems), _) => Err(problems),
             // Cannot be: a decoder without a value notes a problem.
@@ -81,7 +81,7 @@ impl<M: Runs> Policy<M> {
     #[inline(never)]
     fn compile(node: &Node, cx: &mut Context) -> Option<Self> {
         let module = M::MODULE;
-        let fields = Fields::open::<Document>(node, &At::Root, cx, &KNOWN)?;
+        let fields = Fields::open::<Document>(node, &At::Root, cx)?;
         let settings = Settings::of_document(node, cx);
         if let Some(settings) = &settings {
             cx.route_header = settings.route_header.0.to_string();
@@ -347,17 +347,15 @@ pub fn check(node: &Node, module: Module) -> Result<Vec<Problem>, Problems> {
     }
 }
 
-/// The fields of the whole document.
-const KNOWN: [&str; 5] = ["settings", "egress", "rateLimits", "routes", "canaries"];
-
 /// The whole document; stands for it in messages.
 struct Document;
 
 impl Decode for Document {
+    const KIND: Kind = Kind::Object(&["settings", "egress", "rateLimits", "routes", "canaries"]);
     const EXPECTED: &'static str = "an object: a policy has at least one of the sections egress, rateLimits, routes, canaries; {} is the policy that does nothing";
 
     fn decode(node: &Node, at: &At<'_>, cx: &mut Context) -> Option<Self> {
-        Fields::open::<Self>(node, at, cx, &KNOWN).map(|_| Document)
+        Fields::open::<Self>(node, at, cx).map(|_| Document)
     }
 }
 

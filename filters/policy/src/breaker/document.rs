@@ -2,7 +2,7 @@
 
 use super::nanos;
 use super::state::Limits;
-use crate::document::{At, Context, Decode, Node, PositiveDuration, Whole, object, wrong_kind};
+use crate::document::{At, Context, Decode, Kind, Node, PositiveDuration, Whole, object, wrong_kind};
 
 /// When a breaker opens, and for how long.
 #[derive(Clone, Debug)]
@@ -34,6 +34,7 @@ object! {
 pub struct Percentile(pub u32);
 
 impl Decode for Percentile {
+    const KIND: Kind = Kind::Number;
     const EXPECTED: &'static str = "a number: a percentile";
 
     fn decode(node: &Node, at: &At<'_>, cx: &mut Context) -> Option<Self> {

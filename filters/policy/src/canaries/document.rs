@@ -2,12 +2,15 @@
 
 use std::time::Duration;
 
+use hashbrown::HashMap;
+use rustc_hash::FxBuildHasher;
+
 use super::ramp::RampDocument;
 use super::stickiness::Stickiness;
 use crate::breaker::{Latency, Thresholds};
 use crate::document::{
-    At, Context, Decode, Fields, Name, Named, Node, NonEmpty, PositiveDuration, RouteName, Whole, object, suggestion,
-    wrong_kind,
+    At, Context, Decode, Fields, Kind, Name, Named, Node, NonEmpty, PositiveDuration, RouteName, Whole, object,
+    suggestion,
 };
 use crate::matching::{Condition, HeaderCondition, PairCondition, RequestMatch};
 
@@ -118,10 +121,11 @@ pub enum OverrideCondition {
 }
 
 impl Decode for Override {
+    const KIND: Kind = Kind::Object(&["header", "cookie", "variant"]);
     const EXPECTED: &'static str = "an object: `header` or `cookie`, and `variant`";
 
     fn decode(node: &Node, at: &At<'_>, cx: &mut Context) -> Option<Self> {
-        let fields = Fields::open::<Self>(node, at, cx, &["header", "cookie", "variant"])?;
+        let fields = Fields::open::<Self>(node, at, cx)?;
         let variant = fields.get::<Name>("variant", at, cx);
         let header = fields.get::<Option<HeaderCondition>>("header", at, cx);
         let cookie = fields.get::<Option<PairCondition>>("cookie", at, cx);
@@ -143,10 +147,13 @@ impl Decode for Override {
     }
 }
 
+/// The places of variants, by name.
+pub(super) type Places<'d> = HashMap<&'d Name, usize, FxBuildHasher>;
+
 impl CanaryDocument {
-    /// The place of the variant `name`.
-    pub fn variant(&self, name: &Name) -> Option<usize> {
-        self.variants.0.iter().position(|variant| variant.name == *name)
+    /// The places of the variants, by name.
+    pub(super) fn places(&self) -> Places<'_> {
+        self.variants.0.iter().enumerate().map(|(place, variant)| (&variant.name, place)).collect()
     }
 
     fn check(&self, at: &At<'_>, cx: &mut Context) -> bool {
@@ -156,16 +163,18 @@ impl CanaryDocument {
             return false;
         }
         let overrides = at.field("overrides");
+        let places = self.places();
         let mut fine = true;
         for (i, over) in self.overrides.iter().enumerate() {
-            fine &= self.names(&over.variant, &overrides.index(i), "variant", cx);
+            fine &= self.names(&places, &over.variant, &overrides.index(i), "variant", cx);
         }
         if let Some(ramp) = &self.ramp {
-            fine &= self.names(&ramp.variant, &at.field("ramp"), "variant", cx);
+            fine &= self.names(&places, &ramp.variant, &at.field("ramp"), "variant", cx);
         }
         if let Some(rollback) = &self.rollback {
             let at = at.field("rollback");
-            fine &= self.names(&rollback.variant, &at, "variant", cx) & self.names(&rollback.to, &at, "to", cx);
+            fine &= self.names(&places, &rollback.variant, &at, "variant", cx)
+                & self.names(&places, &rollback.to, &at, "to", cx);
         }
         // The sum before the ramp begins, when its variant has none.
         let ramped = self.ramp.as_ref().map(|ramp| &ramp.variant);
@@ -184,39 +193,16 @@ impl CanaryDocument {
     }
 
     /// Whether the field names a variant.
-    fn names(&self, name: &Name, at: &At<'_>, field: &str, cx: &mut Context) -> bool {
-        if self.variant(name).is_some() {
+    fn names(&self, places: &Places<'_>, name: &Name, at: &At<'_>, field: &str, cx: &mut Context) -> bool {
+        if places.contains_key(name) {
             return true;
         }
-        let known: Vec<&str> = self.variants.0.iter().map(|variant| &*variant.name.0).collect();
         let node = Node::String(name.0.to_string());
-        cx.problem(&at.field(field), &node, "is not the name of a variant", suggestion(&name.0, &known));
+        let help = (!cx.is_full()).then(|| {
+            let known: Vec<&str> = self.variants.0.iter().map(|variant| &*variant.name.0).collect();
+            suggestion(&name.0, &known)
+        });
+        cx.problem(&at.field(field), &node, "is not the name of a variant", help);
         false
-    }
-}
-
-/// Reads an object that must have exactly one of its possible fields; gives that field's name.
-pub(super) fn only_field<'k, T: Decode>(
-    node: &Node,
-    at: &At<'_>,
-    cx: &mut Context,
-    known: &[&'k str],
-) -> Option<(&'k str, Node)> {
-    Fields::open::<T>(node, at, cx, known)?;
-    let Node::Map(entries) = node else { return wrong_kind::<T>(node, at, cx).map(|_| ("", Node::Null)) };
-    let mut given = known.iter().copied().filter(|name| entries.iter().any(|(key, _)| key == name));
-    match (given.next(), given.next()) {
-        (Some(name), None) => Some((name, node.get(name)?.clone())),
-        (None, _) => {
-            // An unknown field has been reported already.
-            if entries.is_empty() {
-                cx.problem(at, node, "says nothing", format!("give one of {}", known.join(", ")));
-            }
-            None
-        }
-        (Some(first), Some(second)) => {
-            cx.problem_at(at, format!("has both `{first}` and `{second}`"), "keep one".to_owned());
-            None
-        }
     }
 }

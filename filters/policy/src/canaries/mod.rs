@@ -135,7 +135,9 @@ impl Canary {
     fn new(document: CanaryDocument, breakers: &mut Breakers, metrics: &mut Metrics) -> Canary {
         let salt = document.salt.as_ref().unwrap_or(&document.name);
         // `check` has seen that every name is there.
-        let ramp = document.ramp.as_ref().and_then(|ramp| Some(Ramp::new(ramp, document.variant(&ramp.variant)?)));
+        let places = document.places();
+        let place = |name| places.get(name).copied();
+        let ramp = document.ramp.as_ref().and_then(|ramp| Some(Ramp::new(ramp, place(&ramp.variant)?)));
         let ramped = ramp.as_ref().map(|ramp| ramp.variant);
         let variants = document.variants.0.iter();
         let others = variants.clone().enumerate().filter(|(place, _)| Some(*place) != ramped);
@@ -145,8 +147,8 @@ impl Canary {
             let guard =
                 Guard { section: Section::Canaries, rule: &document.name.0, guarded: &variant.0, instead: &to.0 };
             Some(Rollback {
-                variant: document.variant(variant)?,
-                to: document.variant(to)?,
+                variant: place(variant)?,
+                to: place(to)?,
                 watch: breakers.add(&guard, &rollback.thresholds(), metrics),
                 // No variant has an empty name.
                 probe: KeyHash::new(salt.0.as_bytes(), b""),
@@ -154,7 +156,7 @@ impl Canary {
             })
         });
         let overrides = document.overrides.iter();
-        let overrides = overrides.filter_map(|over| Some((over.condition.clone(), document.variant(&over.variant)?)));
+        let overrides = overrides.filter_map(|over| Some((over.condition.clone(), place(&over.variant)?)));
         Canary {
             stickiness: document.stickiness.clone(),
             overrides: overrides.collect(),
@@ -170,7 +172,7 @@ impl Canary {
             ramp,
             rollback,
             others,
-            name: document.name.0,
+            name: document.name.0.clone(),
         }
     }
 

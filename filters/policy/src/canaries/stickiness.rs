@@ -2,9 +2,10 @@
 
 use std::net::IpAddr;
 
-use super::document::only_field;
 use crate::client::client_address;
-use crate::document::{At, Context, Decode, Fields, HeaderName, Node, PositiveDuration, object, wrong_kind};
+use crate::document::{
+    At, Context, Decode, Empty, HeaderName, Kind, Node, PositiveDuration, object, one_of, wrong_kind,
+};
 use crate::environment::Environment;
 use crate::request::Request;
 
@@ -33,22 +34,12 @@ object! {
     }
 }
 
-/// An object without fields: room for later.
-struct Nothing;
-
-impl Decode for Nothing {
-    const EXPECTED: &'static str = "an empty object, {}";
-
-    fn decode(node: &Node, at: &At<'_>, cx: &mut Context) -> Option<Self> {
-        Fields::open::<Self>(node, at, cx, &[]).map(|_| Nothing)
-    }
-}
-
 /// The name of a cookie: an HTTP token (RFC 6265 §4.1.1).
 #[derive(Clone, Debug)]
 pub struct CookieName(pub Box<str>);
 
 impl Decode for CookieName {
+    const KIND: Kind = Kind::Text;
     const EXPECTED: &'static str = "a string: a cookie's name";
 
     fn decode(node: &Node, at: &At<'_>, cx: &mut Context) -> Option<Self> {
@@ -75,6 +66,7 @@ impl Decode for CookieName {
 pub struct CookieAge(pub u64);
 
 impl Decode for CookieAge {
+    const KIND: Kind = Kind::Text;
     const EXPECTED: &'static str = PositiveDuration::EXPECTED;
 
     fn decode(node: &Node, at: &At<'_>, cx: &mut Context) -> Option<Self> {
@@ -92,6 +84,7 @@ impl Decode for CookieAge {
 pub struct CookiePath(pub Box<str>);
 
 impl Decode for CookiePath {
+    const KIND: Kind = Kind::Text;
     const EXPECTED: &'static str = "a string: a path";
 
     fn decode(node: &Node, at: &At<'_>, cx: &mut Context) -> Option<Self> {
@@ -105,18 +98,17 @@ impl Decode for CookiePath {
     }
 }
 
-impl Decode for Stickiness {
-    const EXPECTED: &'static str = "an object: one of header, cookie, sourceAddress, peer";
-
-    fn decode(node: &Node, at: &At<'_>, cx: &mut Context) -> Option<Self> {
-        let (field, value) = only_field::<Self>(node, at, cx, &["header", "cookie", "sourceAddress", "peer"])?;
-        let at = at.field(field);
-        match field {
-            "header" => HeaderName::decode(&value, &at, cx).map(Stickiness::Header),
-            "cookie" => CookieDocument::decode(&value, &at, cx).map(Stickiness::Cookie),
-            "sourceAddress" => Nothing::decode(&value, &at, cx).map(|_| Stickiness::SourceAddress),
-            _ => Nothing::decode(&value, &at, cx).map(|_| Stickiness::Peer),
-        }
+one_of! {
+    /// What keeps a user on a variant.
+    Stickiness {
+        /// The first value of this header.
+        "header": HeaderName => Stickiness::Header,
+        /// A cookie, which is given to clients that have none.
+        "cookie": CookieDocument => Stickiness::Cookie,
+        /// The client's address.
+        "sourceAddress": Empty => |Empty| Stickiness::SourceAddress,
+        /// The caller's verified identity.
+        "peer": Empty => |Empty| Stickiness::Peer,
     }
 }
 

@@ -1,18 +1,28 @@
 //! The policy document: from text to a tree, from the tree to types, and every problem on the way.
 
+mod context;
 mod decode;
+mod fields;
+mod json;
+mod lists;
+mod macros;
 mod node;
 mod problem;
 mod scalar;
-mod unread;
+mod suggest;
 
+pub use context::Context;
+pub use decode::{Decode, Kind, Whole, unknown_word, wrong_kind};
+pub use fields::{Empty, Fields};
+pub use json::NotJson;
+pub use lists::{Named, NonEmpty};
 #[cfg(feature = "schema")]
-pub(crate) use decode::doc_text;
-pub use decode::{Context, Decode, Fields, Named, NonEmpty, Whole, suggestion, unknown_field, wrong_kind};
-pub(crate) use decode::{object, words};
-pub use node::{Node, NotJson};
-pub use problem::{At, Problem, Problems};
+pub(crate) use macros::doc_text;
+pub(crate) use macros::{object, one_of, words};
+pub use node::Node;
+pub use problem::{At, Problem, Problems, shown_key, thousands};
 pub use scalar::{
     GatewayDuration, HeaderName, HeaderValue, Method, Name, PositiveDuration, RouteName, WritableHeaderName,
 };
 pub(crate) use scalar::{frames_message, is_token};
+pub use suggest::suggestion;

@@ -5,10 +5,6 @@
 
 use std::fmt;
 
-use serde::de::{Deserialize, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
-
-use super::unread::Skim;
-
 /// One value of a JSON or YAML document.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Node {
@@ -31,26 +27,7 @@ pub enum Node {
     Unread(std::ops::Range<u32>),
 }
 
-/// Text that is not JSON at all.
-#[derive(Debug, thiserror::Error)]
-#[error("not JSON: {0}")]
-pub struct NotJson(#[from] serde_json::Error);
-
-/// JSON as text, checked once and not string by string.
-pub(super) fn text(bytes: &[u8]) -> Result<&str, serde_json::Error> {
-    let what = |error: std::str::Utf8Error| format!("not UTF-8 from byte {} on", error.valid_up_to());
-    std::str::from_utf8(bytes).map_err(|error| serde::de::Error::custom(what(error)))
-}
-
 impl Node {
-    /// Reads JSON text.
-    ///
-    /// # Errors
-    /// When the bytes are not one JSON value, or nested deeper than 128 levels.
-    pub fn from_json(bytes: &[u8]) -> Result<Node, NotJson> {
-        Ok(serde_json::from_str(text(bytes)?)?)
-    }
-
     /// What kind of value this is, with an article, for messages.
     pub(super) fn kind(&self) -> &'static str {
         match self {
@@ -63,6 +40,14 @@ impl Node {
         }
     }
 
+    /// A number, as [`Node::Integer`] when it is one: `100.0` and `1e2` are 100.
+    pub fn number(value: f64) -> Node {
+        // 2^53: up to here a double holds every integer exactly.
+        const EXACT: f64 = 9_007_199_254_740_992.0;
+        let whole = value.trunc() == value && value.abs() <= EXACT;
+        if whole { Node::Integer(value as i64) } else { Node::Float(value) }
+    }
+
     /// The value of `key` when this is a map that has it.
     pub fn get(&self, key: &str) -> Option<&Node> {
         match self {
@@ -72,10 +57,12 @@ impl Node {
     }
 }
 
+/// So many characters of a value are quoted.
+const LONGEST: usize = 60;
+
 /// Compact JSON, cut after 60 characters: how a problem quotes the value.
 impl fmt::Display for Node {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const LONGEST: usize = 60;
         let mut text = String::new();
         self.write(&mut text, LONGEST);
         match text.char_indices().nth(LONGEST) {
@@ -139,98 +126,9 @@ fn write_float(value: f64, out: &mut String) {
 
 /// Appends `text` as a JSON string.
 fn quote(text: &str, out: &mut String) {
-    out.push_str(&serde_json::to_string(text).unwrap_or_default());
-}
-
-impl<'de> Deserialize<'de> for Node {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(NodeVisitor(Mode::Whole))
-    }
-}
-
-/// Reads any value.
-pub(super) struct NodeVisitor<'e, 'de>(pub(super) Mode<'e, 'de>);
-
-/// What is done with what a value contains. One visitor for all, so that the parser is compiled once.
-pub(super) enum Mode<'e, 'de> {
-    /// It becomes part of the tree.
-    Whole,
-    /// The value is a document or a section of one, whose lists stay text.
-    Skim(Skim<'de>),
-    /// The value is a list, whose entries are shown one after the other and not kept.
-    Each(&'e mut dyn FnMut(usize, &Node)),
-}
-
-impl<'de> DeserializeSeed<'de> for NodeVisitor<'_, 'de> {
-    type Value = Node;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Node, D::Error> {
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for NodeVisitor<'_, 'de> {
-    type Value = Node;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a JSON value")
-    }
-
-    fn visit_unit<E>(self) -> Result<Node, E> {
-        Ok(Node::Null)
-    }
-
-    fn visit_bool<E>(self, value: bool) -> Result<Node, E> {
-        Ok(Node::Bool(value))
-    }
-
-    fn visit_i64<E>(self, value: i64) -> Result<Node, E> {
-        Ok(Node::Integer(value))
-    }
-
-    fn visit_u64<E>(self, value: u64) -> Result<Node, E> {
-        Ok(i64::try_from(value).map_or(Node::Float(value as f64), Node::Integer))
-    }
-
-    fn visit_f64<E>(self, value: f64) -> Result<Node, E> {
-        // 2^53: up to here a double holds every integer exactly.
-        const EXACT: f64 = 9_007_199_254_740_992.0;
-        let whole = value.trunc() == value && value.abs() <= EXACT;
-        Ok(if whole { Node::Integer(value as i64) } else { Node::Float(value) })
-    }
-
-    fn visit_str<E>(self, value: &str) -> Result<Node, E> {
-        Ok(Node::String(value.to_owned()))
-    }
-
-    fn visit_string<E>(self, value: String) -> Result<Node, E> {
-        Ok(Node::String(value))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(mut self, mut seq: A) -> Result<Node, A::Error> {
-        let mut items = Vec::new();
-        let mut count = 0;
-        while let Some(item) = seq.next_element()? {
-            match &mut self.0 {
-                Mode::Each(entry) => entry(count, &item),
-                _ => items.push(item),
-            }
-            count += 1;
-        }
-        Ok(Node::List(items))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Node, A::Error> {
-        let mut entries = Vec::new();
-        while let Some(key) = map.next_key()? {
-            let value = match &self.0 {
-                Mode::Skim(skim) => skim.value(&mut map)?,
-                _ => map.next_value()?,
-            };
-            entries.push((key, value));
-        }
-        Ok(Node::Map(entries))
-    }
+    // Of a long one the beginning, which is more than is shown.
+    let end = text.char_indices().nth(LONGEST + 1).map_or(text.len(), |(end, _)| end);
+    out.push_str(&serde_json::to_string(text.get(..end).unwrap_or_default()).unwrap_or_default());
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! What is wrong with a document: where, what, and what would be right.
 
+use std::borrow::Cow;
 use std::fmt;
 
 /// A place in the document, as a chain on the stack: no allocation until a problem needs its text.
@@ -30,10 +31,19 @@ impl fmt::Display for At<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             At::Root => Ok(()),
-            At::Field(At::Root, name) => f.write_str(name),
-            At::Field(parent, name) => write!(f, "{parent}.{name}"),
+            At::Field(At::Root, name) => f.write_str(&shown_key(name)),
+            At::Field(parent, name) => write!(f, "{parent}.{}", shown_key(name)),
             At::Index(parent, index) => write!(f, "{parent}[{index}]"),
         }
+    }
+}
+
+/// The name of a field as paths show it: a very long one is cut.
+pub fn shown_key(name: &str) -> Cow<'_, str> {
+    const LONGEST: usize = 100;
+    match name.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}…", name.get(..end).unwrap_or_default()).into(),
+        None => name.into(),
     }
 }
 
@@ -81,30 +91,57 @@ fn write_line(text: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     Ok(())
 }
 
-/// Everything that is wrong with a document; never empty.
+/// Everything that is wrong with a document; never empty. The first problems are kept, the others counted: a document
+/// with a hundred thousand mistakes has one mistake.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Problems(Vec<Problem>);
+pub struct Problems {
+    shown: Vec<Problem>,
+    more: usize,
+}
 
 impl Problems {
-    /// `None` when the list is empty.
-    pub fn new(problems: Vec<Problem>) -> Option<Problems> {
-        (!problems.is_empty()).then_some(Problems(problems))
+    /// So many problems are kept.
+    pub const SHOWN: usize = 50;
+
+    /// These problems, of which the first are kept, and so many more; `None` when there are none.
+    pub fn new(mut problems: Vec<Problem>, more: usize) -> Option<Problems> {
+        let more = more + problems.len().saturating_sub(Self::SHOWN);
+        problems.truncate(Self::SHOWN);
+        (!problems.is_empty()).then_some(Problems { shown: problems, more })
     }
 
-    /// The problems.
+    /// The problems that were kept.
     pub fn as_slice(&self) -> &[Problem] {
-        &self.0
+        &self.shown
     }
 
-    /// The problems in document order.
+    /// The problems that were kept, in document order.
     pub fn iter(&self) -> std::slice::Iter<'_, Problem> {
-        self.0.iter()
+        self.shown.iter()
+    }
+
+    /// How many problems there are besides those that were kept.
+    pub fn more(&self) -> usize {
+        self.more
     }
 
     /// A single problem with the document as a whole.
     pub fn whole(message: impl Into<String>, help: Option<String>) -> Problems {
-        Problems(vec![Problem { path: String::new(), value: None, message: message.into(), help }])
+        Problems { shown: vec![Problem { path: String::new(), value: None, message: message.into(), help }], more: 0 }
     }
+}
+
+/// A number with commas between thousands, as messages write it.
+pub fn thousands(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
 }
 
 impl<'a> IntoIterator for &'a Problems {
@@ -119,13 +156,17 @@ impl<'a> IntoIterator for &'a Problems {
 /// One problem a line.
 impl fmt::Display for Problems {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (i, problem) in self.0.iter().enumerate() {
+        for (i, problem) in self.shown.iter().enumerate() {
             if i > 0 {
                 f.write_str("\n")?;
             }
             problem.fmt(f)?;
         }
-        Ok(())
+        match self.more {
+            0 => Ok(()),
+            1 => f.write_str("\nand 1 more problem"),
+            more => write!(f, "\nand {} more problems", thousands(more as u64)),
+        }
     }
 }
 

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
-use super::decode::{Context, Decode, suggestion, wrong_kind};
+use super::context::Context;
+use super::decode::{Decode, Kind, wrong_kind};
 use super::node::Node;
 use super::problem::At;
+use super::suggest::suggestion;
 use crate::timestamp::Timestamp;
 
 /// Notes a problem and is `None`: the last line of a decoder.
@@ -43,6 +45,7 @@ pub(crate) fn frames_message(name: &str) -> bool {
 pub struct Name(pub Box<str>);
 
 impl Decode for Name {
+    const KIND: Kind = Kind::Text;
     const EXPECTED: &'static str = "a string: a name";
 
     fn decode(node: &Node, at: &At<'_>, cx: &mut Context) -> Option<Self> {
@@ -62,6 +65,7 @@ impl Decode for Name {
 pub struct RouteName(pub Box<str>);
 
 impl Decode for RouteName {
+    const KIND: Kind = Kind::Text;
     const EXPECTED: &'static str = "a string: a route name";
 
     fn decode(node: &Node, at: &At<'_>, cx: &mut Context) -> Option<Self> {
@@ -106,6 +110,7 @@ fn header_name(node: &Node, at: &At<'_>, cx: &mut Context) -> Option<Box<str>> {
 pub struct HeaderName(pub Box<str>);
 
 impl Decode for HeaderName {
+    const KIND: Kind = Kind::Text;
     const EXPECTED: &'static str = "a string: a header name";
 
     fn decode(node: &Node, at: &At<'_>, cx: &mut Context) -> Option<Self> {
@@ -118,6 +123,7 @@ impl Decode for HeaderName {
 pub struct WritableHeaderName(pub Box<str>);
 
 impl Decode for WritableHeaderName {
+    const KIND: Kind = Kind::Text;
     const EXPECTED: &'static str = "a string: a header name";
 
     fn decode(node: &Node, at: &At<'_>, cx: &mut Context) -> Option<Self> {
@@ -135,6 +141,7 @@ impl Decode for WritableHeaderName {
 pub struct HeaderValue(pub Box<str>);
 
 impl Decode for HeaderValue {
+    const KIND: Kind = Kind::Text;
     const EXPECTED: &'static str = "a string: a header value";
 
     fn decode(node: &Node, at: &At<'_>, cx: &mut Context) -> Option<Self> {
@@ -152,6 +159,7 @@ impl Decode for HeaderValue {
 pub struct Method(pub Box<str>);
 
 impl Decode for Method {
+    const KIND: Kind = Kind::Text;
     const EXPECTED: &'static str = "a string: a method";
 
     fn decode(node: &Node, at: &At<'_>, cx: &mut Context) -> Option<Self> {
@@ -200,6 +208,7 @@ impl GatewayDuration {
 }
 
 impl Decode for GatewayDuration {
+    const KIND: Kind = Kind::Text;
     const EXPECTED: &'static str = "a string: a duration such as 250ms, 10s or 1h30m";
 
     fn decode(node: &Node, at: &At<'_>, cx: &mut Context) -> Option<Self> {
@@ -224,6 +233,7 @@ impl Decode for GatewayDuration {
 pub struct PositiveDuration(pub Duration);
 
 impl Decode for PositiveDuration {
+    const KIND: Kind = Kind::Text;
     const EXPECTED: &'static str = GatewayDuration::EXPECTED;
 
     fn decode(node: &Node, at: &At<'_>, cx: &mut Context) -> Option<Self> {
@@ -236,6 +246,7 @@ impl Decode for PositiveDuration {
 }
 
 impl Decode for Timestamp {
+    const KIND: Kind = Kind::Text;
     const EXPECTED: &'static str = "a string: a time such as 2026-01-31T09:30:00Z";
 
     fn decode(node: &Node, at: &At<'_>, cx: &mut Context) -> Option<Self> {

@@ -1,63 +1,64 @@
 //! Who calls: verified identities, and the patterns of `from`.
 
-use crate::document::{At, Context, Decode, Fields, Node, wrong_kind};
+use crate::document::{At, Context, Decode, Empty, Kind, Node, object, one_of, wrong_kind};
 use crate::identity::IdentitySource;
 
-impl Decode for IdentitySource {
-    const EXPECTED: &'static str = "an object with one of peerCertificate, workload, filterState";
+one_of! {
+    /// Where the caller's verified identity comes from; never a header.
+    IdentitySource {
+        /// The URI SAN of the certificate that the client's TLS handshake proved.
+        "peerCertificate": Empty => |Empty| IdentitySource::PeerCertificate,
+        /// The proxy's own workload, for sidecars.
+        "workload": Workload => |workload| IdentitySource::Workload { trust_domain: workload.trust_domain.0 },
+        /// A filter state, such as io.istio.peer_principal.
+        "filterState": FilterStateKey => |key| IdentitySource::FilterState(key.0),
+    }
+    written = |source| (*source == IdentitySource::default()).then(|| serde_json::json!({"peerCertificate": {}}))
+}
+
+object! {
+    /// The proxy's own workload.
+    struct Workload {
+        /// The trust domain of its SPIFFE ID, such as cluster.local.
+        trust_domain as "trustDomain": TrustDomain,
+    }
+}
+
+/// The name of a filter state object.
+#[derive(Clone, Debug)]
+pub(crate) struct FilterStateKey(Box<str>);
+
+impl Decode for FilterStateKey {
+    const KIND: Kind = Kind::Text;
+    const EXPECTED: &'static str = "a string: the name of a filter state";
 
     fn decode(node: &Node, at: &At<'_>, cx: &mut Context) -> Option<Self> {
-        const KNOWN: [&str; 3] = ["peerCertificate", "workload", "filterState"];
-        let fields = Fields::open::<Self>(node, at, cx, &KNOWN)?;
-        if KNOWN.iter().filter(|name| fields.has(name)).count() != 1 {
-            let help = "name one source: {peerCertificate: {}}, {workload: {trustDomain: cluster.local}} or \
-                        {filterState: io.istio.peer_principal}";
-            cx.problem(at, node, "must have exactly one source", help.to_owned());
+        let Node::String(key) = node else { return wrong_kind::<Self>(node, at, cx) };
+        if key.is_empty() || key.len() > 253 || !key.bytes().all(|b| b.is_ascii_graphic()) {
+            let help = "write its name, such as io.istio.peer_principal".to_owned();
+            cx.problem(at, node, "is not the name of a filter state", help);
             return None;
         }
-        if fields.has("workload") {
-            let workload = fields.get::<Workload>("workload", at, cx)?;
-            return Some(IdentitySource::Workload { trust_domain: workload.0 });
-        }
-        if fields.has("filterState") {
-            let key = fields.get::<String>("filterState", at, cx)?;
-            if key.is_empty() || key.len() > 253 || !key.bytes().all(|b| b.is_ascii_graphic()) {
-                cx.problem_at(&at.field("filterState"), "is not a filter state key", "write its name".to_owned());
-                return None;
-            }
-            return Some(IdentitySource::FilterState(key.into()));
-        }
-        fields.get::<Nothing>("peerCertificate", at, cx).map(|Nothing| IdentitySource::PeerCertificate)
+        Some(FilterStateKey(key.as_str().into()))
     }
 }
 
-/// `{}`.
-struct Nothing;
+/// A SPIFFE trust domain.
+#[derive(Clone, Debug)]
+pub(crate) struct TrustDomain(Box<str>);
 
-impl Decode for Nothing {
-    const EXPECTED: &'static str = "an empty object: {}";
-
-    fn decode(node: &Node, at: &At<'_>, cx: &mut Context) -> Option<Self> {
-        Fields::open::<Self>(node, at, cx, &[]).map(|_| Nothing)
-    }
-}
-
-/// `{trustDomain: cluster.local}`.
-struct Workload(Box<str>);
-
-impl Decode for Workload {
-    const EXPECTED: &'static str = "an object";
+impl Decode for TrustDomain {
+    const KIND: Kind = Kind::Text;
+    const EXPECTED: &'static str = "a string: a trust domain such as cluster.local";
 
     fn decode(node: &Node, at: &At<'_>, cx: &mut Context) -> Option<Self> {
-        let fields = Fields::open::<Self>(node, at, cx, &["trustDomain"])?;
-        let domain = fields.get::<String>("trustDomain", at, cx)?;
-        if !is_trust_domain(&domain) {
+        let Node::String(domain) = node else { return wrong_kind::<Self>(node, at, cx) };
+        if !is_trust_domain(domain) {
             let help = "write it in lower case without spiffe://, such as cluster.local".to_owned();
-            let value = Node::String(domain);
-            cx.problem(&at.field("trustDomain"), &value, "is not a trust domain", help);
+            cx.problem(at, node, "is not a trust domain", help);
             return None;
         }
-        Some(Workload(domain.into()))
+        Some(TrustDomain(domain.as_str().into()))
     }
 }
 
@@ -103,6 +104,7 @@ impl CallerPattern {
 }
 
 impl Decode for CallerPattern {
+    const KIND: Kind = Kind::Text;
     const EXPECTED: &'static str = "a string: an identity such as spiffe://cluster.local/ns/shop/sa/cart";
 
     fn decode(node: &Node, at: &At<'_>, cx: &mut Context) -> Option<Self> {

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use hashbrown::HashMap;
 use rustc_hash::FxBuildHasher;
 
-use crate::document::{At, Context, Decode, Node, wrong_kind};
+use crate::document::{At, Context, Decode, Kind, Node, wrong_kind};
 
 /// An address range: a network address and the number of leading bits that count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -80,6 +80,7 @@ fn read(text: &str) -> Result<Cidr, (&'static str, String)> {
 }
 
 impl Decode for Cidr {
+    const KIND: Kind = Kind::Text;
     const EXPECTED: &'static str = "a string: an address range such as 203.0.113.0/24";
 
     fn decode(node: &Node, at: &At<'_>, cx: &mut Context) -> Option<Self> {

@@ -4,7 +4,7 @@ use super::caller::CallerPattern;
 use super::cidr::Cidr;
 use super::host::EgressHost;
 use crate::document::{
-    At, Context, Decode, Fields, Method, Name, Named, Node, NonEmpty, Whole, object, words, wrong_kind,
+    At, Context, Decode, Fields, Kind, Method, Name, Named, Node, NonEmpty, Whole, object, words, wrong_kind,
 };
 use crate::identity::IdentitySource;
 use crate::matching::PathMatch;
@@ -85,7 +85,7 @@ impl RuleDocument {
 pub struct Text(pub Box<str>);
 
 impl Decode for Text {
-    const EXPECTED: &'static str = "a string";
+    const KIND: Kind = Kind::Text;
 
     fn decode(node: &Node, at: &At<'_>, cx: &mut Context) -> Option<Self> {
         let Node::String(text) = node else { return wrong_kind::<Self>(node, at, cx) };
@@ -117,10 +117,11 @@ pub struct Destination {
 }
 
 impl Decode for Destination {
+    const KIND: Kind = Kind::Object(&["host", "cidr", "ports"]);
     const EXPECTED: &'static str = "an object with host or cidr";
 
     fn decode(node: &Node, at: &At<'_>, cx: &mut Context) -> Option<Self> {
-        let fields = Fields::open::<Self>(node, at, cx, &["host", "cidr", "ports"])?;
+        let fields = Fields::open::<Self>(node, at, cx)?;
         if fields.has("host") == fields.has("cidr") {
             let help = "give a host for names, or a cidr for IP addresses".to_owned();
             cx.problem(at, node, "must have either host or cidr", help);
@@ -141,7 +142,7 @@ impl Decode for Destination {
 pub struct EgressPath(pub PathMatch);
 
 impl Decode for EgressPath {
-    const EXPECTED: &'static str = PathMatch::EXPECTED;
+    const KIND: Kind = PathMatch::KIND;
 
     fn decode(node: &Node, at: &At<'_>, cx: &mut Context) -> Option<Self> {
         let path = PathMatch::decode(node, at, cx)?;
@@ -164,6 +165,7 @@ impl Decode for EgressPath {
 pub struct Protocol(pub Box<str>);
 
 impl Decode for Protocol {
+    const KIND: Kind = Kind::Text;
     const EXPECTED: &'static str = "a string: a protocol such as websocket";
 
     fn decode(node: &Node, at: &At<'_>, cx: &mut Context) -> Option<Self> {

@@ -1,7 +1,7 @@
 //! Host patterns of an allowlist: those of `hostnames`, with stricter rules and other advice.
 
 use super::authority::ends_in_number;
-use crate::document::{At, Context, Decode, Node, wrong_kind};
+use crate::document::{At, Context, Decode, Kind, Node, wrong_kind};
 use crate::matching::{HostPattern, is_name};
 
 /// An exact name, or `*.` and a name of at least two labels.
@@ -9,6 +9,7 @@ use crate::matching::{HostPattern, is_name};
 pub struct EgressHost(pub HostPattern);
 
 impl Decode for EgressHost {
+    const KIND: Kind = Kind::Text;
     const EXPECTED: &'static str = "a string: a host name";
 
     fn decode(node: &Node, at: &At<'_>, cx: &mut Context) -> Option<Self> {

@@ -25,6 +25,8 @@ mod tests;
 
 pub use authority::{Authority, BadAuthority, Host};
 pub use caller::CallerPattern;
+#[cfg(feature = "schema")]
+pub(crate) use caller::{FilterStateKey, TrustDomain};
 pub use cidr::{Cidr, CidrMap};
 pub use connection::{Connection, ConnectionVerdict};
 pub use document::{Destination, EgressDocument, EgressPath, Mode, Protocol, RuleDocument, Target, Text};

@@ -1,6 +1,6 @@
 //! Host names: the patterns of `hostnames`, and a set of them that is looked up by label.
 
-use crate::document::{At, Context, Decode, Node, wrong_kind};
+use crate::document::{At, Context, Decode, Kind, Node, wrong_kind};
 use crate::trie::Trie;
 
 /// The longest label of a DNS name (RFC 1035 §2.3.4).
@@ -138,6 +138,7 @@ impl HostPattern {
 }
 
 impl Decode for HostPattern {
+    const KIND: Kind = Kind::Text;
     const EXPECTED: &'static str = "a string: a host name";
 
     fn decode(node: &Node, at: &At<'_>, cx: &mut Context) -> Option<Self> {

@@ -2,7 +2,7 @@
 
 use super::regex::Regex;
 use super::text::regex;
-use crate::document::{At, Context, Decode, Fields, Node, words};
+use crate::document::{At, Context, Decode, Fields, Kind, Node, words};
 use crate::trie::Trie;
 
 words! {
@@ -43,10 +43,10 @@ impl PathMatch {
 }
 
 impl Decode for PathMatch {
-    const EXPECTED: &'static str = "an object";
+    const KIND: Kind = Kind::Object(&["type", "value"]);
 
     fn decode(node: &Node, at: &At<'_>, cx: &mut Context) -> Option<Self> {
-        let fields = Fields::open::<Self>(node, at, cx, &["type", "value"])?;
+        let fields = Fields::open::<Self>(node, at, cx)?;
         let kind = fields.get_or("type", PathMatchType::PathPrefix, at, cx);
         let value = fields.get::<String>("value", at, cx);
         let (kind, value) = (kind?, value?);

@@ -3,7 +3,7 @@
 use super::host::{HostPattern, HostSet};
 use super::path::PathMatch;
 use super::text::{Condition, HeaderCondition, PairCondition};
-use crate::document::{At, Context, Decode, Fields, Method, Node, NonEmpty};
+use crate::document::{At, Context, Decode, Fields, Kind, Method, Node, NonEmpty};
 use crate::request::Request;
 
 /// A compiled entry; without any condition it holds for every request.
@@ -49,16 +49,15 @@ impl RequestMatch {
 }
 
 impl Decode for RequestMatch {
-    const EXPECTED: &'static str = "an object";
+    const KIND: Kind = Kind::Object(&["method", "hostnames", "path", "headers", "queryParams", "cookies"]);
 
     fn decode(node: &Node, at: &At<'_>, cx: &mut Context) -> Option<Self> {
-        const KNOWN: [&str; 6] = ["method", "hostnames", "path", "headers", "queryParams", "cookies"];
         if matches!(node, Node::Map(entries) if entries.is_empty()) {
             let help = "give a condition, or leave `matches` out to match every request".to_owned();
             cx.problem(at, node, "has no condition", help);
             return None;
         }
-        let fields = Fields::open::<Self>(node, at, cx, &KNOWN)?;
+        let fields = Fields::open::<Self>(node, at, cx)?;
         let method = fields.get::<Option<Method>>("method", at, cx);
         let hostnames = fields.get::<Option<NonEmpty<HostPattern>>>("hostnames", at, cx);
         let path = fields.get::<Option<PathMatch>>("path", at, cx);

@@ -5,7 +5,7 @@ use memchr::memmem::Finder;
 use rustc_hash::FxBuildHasher;
 
 use super::regex::Regex;
-use crate::document::{At, Context, Decode, Fields, HeaderName, Node, NonEmpty, words, wrong_kind};
+use crate::document::{At, Context, Decode, Fields, HeaderName, Kind, Node, NonEmpty, words, wrong_kind};
 
 words! {
     /// The comparisons of the document.
@@ -79,12 +79,15 @@ impl Condition {
     }
 }
 
+/// The fields of a condition.
+const CONDITION: Kind = Kind::Object(&["name", "type", "value", "values", "invert"]);
+
 /// A [`Condition`] on a header.
 #[derive(Clone, Debug)]
 pub struct HeaderCondition(pub Condition);
 
 impl Decode for HeaderCondition {
-    const EXPECTED: &'static str = "an object";
+    const KIND: Kind = CONDITION;
 
     fn decode(node: &Node, at: &At<'_>, cx: &mut Context) -> Option<Self> {
         condition::<Self, HeaderName>(node, at, cx, |name| name.0.into_boxed_bytes()).map(HeaderCondition)
@@ -96,7 +99,7 @@ impl Decode for HeaderCondition {
 pub struct PairCondition(pub Condition);
 
 impl Decode for PairCondition {
-    const EXPECTED: &'static str = "an object";
+    const KIND: Kind = CONDITION;
 
     fn decode(node: &Node, at: &At<'_>, cx: &mut Context) -> Option<Self> {
         condition::<Self, PairName>(node, at, cx, |name| name.0).map(PairCondition)
@@ -107,6 +110,7 @@ impl Decode for PairCondition {
 pub(crate) struct PairName(Box<[u8]>);
 
 impl Decode for PairName {
+    const KIND: Kind = Kind::Text;
     const EXPECTED: &'static str = "a string: a name";
 
     fn decode(node: &Node, at: &At<'_>, cx: &mut Context) -> Option<Self> {
@@ -127,7 +131,7 @@ fn condition<T: Decode, N: Decode>(
     cx: &mut Context,
     bytes: impl FnOnce(N) -> Box<[u8]>,
 ) -> Option<Condition> {
-    let fields = Fields::open::<T>(node, at, cx, &["name", "type", "value", "values", "invert"])?;
+    let fields = Fields::open::<T>(node, at, cx)?;
     let name = fields.get::<N>("name", at, cx);
     let invert = fields.get_or("invert", false, at, cx);
     let text = text_match(&fields, at, cx);

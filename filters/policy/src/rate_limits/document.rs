@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use super::global::unit;
-use super::key::{Empty, KeyPart};
+use super::key::KeyPart;
 use crate::document::{
-    At, Context, Decode, HeaderName, HeaderValue, Name, Node, NonEmpty, PositiveDuration, Whole, WritableHeaderName,
-    object, unknown_field, words, wrong_kind,
+    At, Context, Empty, HeaderName, HeaderValue, Name, NonEmpty, PositiveDuration, Whole, WritableHeaderName, object,
+    one_of, words,
 };
 use crate::matching::RequestMatch;
 
@@ -144,25 +144,15 @@ words! {
     }
 }
 
-impl Decode for Scope {
-    const EXPECTED: &'static str = "{local: {}} or {global: {…}}";
-
-    fn decode(node: &Node, at: &At<'_>, cx: &mut Context) -> Option<Self> {
-        let Node::Map(entries) = node else { return wrong_kind::<Self>(node, at, cx) };
-        let [(field, value)] = entries.as_slice() else {
-            cx.problem(at, node, "is not one scope", "write {local: {}} or {global: {…}}".to_owned());
-            return None;
-        };
-        let at = at.field(field);
-        match field.as_str() {
-            "local" => Empty::decode(value, &at, cx).map(|Empty| Scope::Local),
-            "global" => GlobalDocument::decode(value, &at, cx).map(Scope::Global),
-            _ => {
-                unknown_field(field, &at, cx, &["local", "global"]);
-                None
-            }
-        }
+one_of! {
+    /// Who counts.
+    Scope {
+        /// The workers of one proxy together.
+        "local": Empty => |Empty| Scope::Local,
+        /// A rate-limit service, for all proxies together.
+        "global": GlobalDocument => Scope::Global,
     }
+    written = |scope| matches!(scope, Scope::Local).then(|| serde_json::json!({"local": {}}))
 }
 
 object! {

@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use siphasher::sip128::{Hasher128, SipHasher13};
 
 use crate::client::client_address;
-use crate::document::{At, Context, Decode, HeaderName, Name, Node, Whole, object, unknown_field, wrong_kind};
+use crate::document::{Empty, HeaderName, Name, Whole, object, one_of};
 use crate::environment::Environment;
 use crate::request::Request;
 
@@ -45,47 +45,27 @@ object! {
     }
 }
 
-/// `{}`.
-pub(super) struct Empty;
-
-impl Decode for Empty {
-    const EXPECTED: &'static str = "{}";
-
-    fn decode(node: &Node, at: &At<'_>, cx: &mut Context) -> Option<Self> {
-        crate::document::Fields::open::<Self>(node, at, cx, &[]).map(|_| Empty)
-    }
-}
-
-impl Decode for KeyPart {
-    const EXPECTED: &'static str = "an object with one field, such as {header: x-api-key}";
-
-    fn decode(node: &Node, at: &At<'_>, cx: &mut Context) -> Option<Self> {
-        const KNOWN: [&str; 9] =
-            ["sourceAddress", "header", "cookie", "queryParam", "path", "method", "hostname", "peer", "constant"];
-        let Node::Map(entries) = node else { return wrong_kind::<Self>(node, at, cx) };
-        let [(field, value)] = entries.as_slice() else {
-            let help = format!("give one of {}; a key of several parts is a list of such objects", KNOWN.join(", "));
-            cx.problem(at, node, "is not one part of a key", help);
-            return None;
-        };
-        let at = at.field(field);
-        let empty = |part: KeyPart, cx: &mut Context| Empty::decode(value, &at, cx).map(|Empty| part);
-        match field.as_str() {
-            "sourceAddress" => SourceAddressPart::decode(value, &at, cx)
-                .map(|part| KeyPart::SourceAddress { ipv6_prefix: part.ipv6_prefix.0 }),
-            "header" => HeaderName::decode(value, &at, cx).map(|name| KeyPart::Header(name.0)),
-            "cookie" => Name::decode(value, &at, cx).map(|name| KeyPart::Cookie(name.0)),
-            "queryParam" => Name::decode(value, &at, cx).map(|name| KeyPart::QueryParam(name.0)),
-            "path" => empty(KeyPart::Path, cx),
-            "method" => empty(KeyPart::Method, cx),
-            "hostname" => empty(KeyPart::Hostname, cx),
-            "peer" => empty(KeyPart::Peer, cx),
-            "constant" => Name::decode(value, &at, cx).map(|text| KeyPart::Constant(text.0)),
-            _ => {
-                unknown_field(field, &at, cx, &KNOWN);
-                None
-            }
-        }
+one_of! {
+    /// One part of what a limit counts by.
+    KeyPart {
+        /// The client's address.
+        "sourceAddress": SourceAddressPart => |part| KeyPart::SourceAddress { ipv6_prefix: part.ipv6_prefix.0 },
+        /// The values of this header.
+        "header": HeaderName => |name| KeyPart::Header(name.0),
+        /// The first value of this cookie.
+        "cookie": Name => |name| KeyPart::Cookie(name.0),
+        /// The first value of this query parameter, undecoded.
+        "queryParam": Name => |name| KeyPart::QueryParam(name.0),
+        /// The path without its query.
+        "path": Empty => |Empty| KeyPart::Path,
+        /// The method.
+        "method": Empty => |Empty| KeyPart::Method,
+        /// The host in lower case, without its port.
+        "hostname": Empty => |Empty| KeyPart::Hostname,
+        /// The caller's verified identity.
+        "peer": Empty => |Empty| KeyPart::Peer,
+        /// A text that is the same for every request.
+        "constant": Name => |text| KeyPart::Constant(text.0),
     }
 }
 

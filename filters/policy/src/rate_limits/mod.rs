@@ -44,8 +44,6 @@ use key::{KeyHasher, Salt};
 use limit::{Limit, Outcome};
 use settle::{Voice, settle};
 use table::Table;
-#[cfg(feature = "schema")]
-pub(crate) use {document::GlobalDocument, document::Scope, key::SourceAddressPart};
 
 /// The section, ready to decide.
 #[derive(Debug)]

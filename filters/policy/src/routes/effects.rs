@@ -4,8 +4,8 @@ use std::borrow::Cow;
 
 use crate::decision::{HeaderOp, HeaderOps};
 use crate::document::{
-    At, Context, Decode, GatewayDuration, HeaderValue, Node, NonEmpty, PositiveDuration, Whole, WritableHeaderName,
-    object, suggestion, wrong_kind,
+    At, Context, Decode, GatewayDuration, HeaderValue, Kind, Node, NonEmpty, PositiveDuration, Whole,
+    WritableHeaderName, object, suggestion, wrong_kind,
 };
 
 object! {
@@ -97,6 +97,7 @@ impl RetryOn {
 }
 
 impl Decode for RetryOn {
+    const KIND: Kind = Kind::Text;
     const EXPECTED: &'static str = "a string: a retry condition of Envoy such as 5xx, or a status code";
 
     fn decode(node: &Node, at: &At<'_>, cx: &mut Context) -> Option<Self> {

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use crate::decision::{HeaderOp, HeaderOps};
-use crate::document::{At, Context, Decode, Node, object, words, wrong_kind};
+use crate::document::{At, Context, Decode, Kind, Node, object, words, wrong_kind};
 use crate::matching::{HostPattern, PathMatch};
 use crate::request::Request;
 
@@ -43,6 +43,7 @@ object! {
 pub struct NewPath(Box<str>);
 
 impl Decode for NewPath {
+    const KIND: Kind = Kind::Text;
     const EXPECTED: &'static str = "a string: a path";
 
     fn decode(node: &Node, at: &At<'_>, cx: &mut Context) -> Option<Self> {
@@ -64,6 +65,7 @@ impl Decode for NewPath {
 pub struct Hostname(Box<str>);
 
 impl Decode for Hostname {
+    const KIND: Kind = Kind::Text;
     const EXPECTED: &'static str = "a string: a host name";
 
     fn decode(node: &Node, at: &At<'_>, cx: &mut Context) -> Option<Self> {

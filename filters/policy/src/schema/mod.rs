@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
-use crate::document::{At, Context, Decode, Named, Node, NonEmpty, Whole};
+use crate::document::{Decode, Empty, Kind, Named, NonEmpty, Whole};
 
 /// What the schema is called; editors keep it by this name.
 pub const ID: &str = "https://penstock-proxy.github.io/penstock/penstock.schema.json";
@@ -170,15 +170,12 @@ impl Definitions {
     }
 }
 
-/// The fields that the reader of `T` names when it is given one that it does not know.
+/// The fields that the reader of `T` knows.
 fn known_fields<T: Decode>() -> Vec<String> {
-    // Like no other word, so that all are named instead of the nearest.
-    let strange = Node::Map(vec![("\u{1}".repeat(99), Node::Null)]);
-    let mut cx = Context::new(String::new(), 0);
-    T::decode(&strange, &At::Root, &mut cx);
-    let problems = cx.into_problems();
-    let help = problems.iter().find_map(|problem| problem.help.as_deref()?.strip_prefix("expected one of: "));
-    help.into_iter().flat_map(|names| names.split(", ")).filter(|name| !name.is_empty()).map(str::to_owned).collect()
+    match T::KIND {
+        Kind::Object(fields) | Kind::OneOf(fields) => fields.iter().map(|field| (*field).to_owned()).collect(),
+        _ => Vec::new(),
+    }
 }
 
 /// The schema of the whole document.
@@ -209,6 +206,12 @@ fn whole(definitions: &mut Definitions) -> Value {
         definitions.definitions.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
     schema.insert("$defs".to_owned(), definitions.into());
     schema.into()
+}
+
+impl Describe for Empty {
+    fn describe(_: &mut Definitions) -> Value {
+        json!({"type": "object", "additionalProperties": false})
+    }
 }
 
 impl<T: Describe> Describe for Option<T> {

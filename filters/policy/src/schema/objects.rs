@@ -3,29 +3,12 @@
 use serde_json::{Value, json};
 
 use super::{Definitions, Describe};
-use crate::canaries::{CookieDocument, Override, Stickiness};
+use crate::canaries::Override;
 use crate::document::{HeaderName, Method, Name, NonEmpty, Whole};
 use crate::egress::{Cidr, Destination, EgressHost, EgressPath};
-use crate::identity::IdentitySource;
 use crate::matching::{
     HeaderCondition, HostPattern, PairCondition, PairName, PathMatch, PathMatchType, RequestMatch, TextMatchType,
 };
-use crate::rate_limits::{GlobalDocument, KeyPart, Scope, SourceAddressPart};
-
-/// `{}`.
-fn nothing() -> Value {
-    json!({"type": "object", "additionalProperties": false})
-}
-
-/// A field whose value is `{}`.
-fn marker(schema: &mut Definitions, name: &'static str, doc: &str) -> super::Field {
-    let mut field = schema.field::<Option<bool>>(name, doc);
-    field.schema = nothing();
-    if let Value::Object(schema) = &mut field.schema {
-        schema.insert("description".to_owned(), doc.into());
-    }
-    field
-}
 
 impl Describe for RequestMatch {
     fn describe(schema: &mut Definitions) -> Value {
@@ -151,89 +134,6 @@ impl Describe for Override {
             },
             json!({"oneOf": [{"required": ["header"]}, {"required": ["cookie"]}]}),
         )
-    }
-}
-
-impl Describe for Stickiness {
-    fn describe(schema: &mut Definitions) -> Value {
-        schema.one_of::<Self>("canaries.Stickiness", "What keeps a user on a variant.", |schema| {
-            vec![
-                schema.field::<HeaderName>("header", "The first value of this header."),
-                schema.field::<CookieDocument>("cookie", "A cookie, which is given to clients that have none."),
-                marker(schema, "sourceAddress", "The client's address."),
-                marker(schema, "peer", "The caller's verified identity."),
-            ]
-        })
-    }
-}
-
-impl Describe for KeyPart {
-    fn describe(schema: &mut Definitions) -> Value {
-        schema.one_of::<Self>("rate_limits.KeyPart", "One part of what a limit counts by.", |schema| {
-            vec![
-                schema.field::<SourceAddressPart>("sourceAddress", "The client's address."),
-                schema.field::<HeaderName>("header", "The values of this header."),
-                schema.field::<Name>("cookie", "The first value of this cookie."),
-                schema.field::<Name>("queryParam", "The first value of this query parameter, undecoded."),
-                marker(schema, "path", "The path without its query."),
-                marker(schema, "method", "The method."),
-                marker(schema, "hostname", "The host in lower case, without its port."),
-                marker(schema, "peer", "The caller's verified identity."),
-                schema.field::<Name>("constant", "A text that is the same for every request."),
-            ]
-        })
-    }
-}
-
-impl Describe for Scope {
-    fn describe(schema: &mut Definitions) -> Value {
-        schema.one_of::<Self>("rate_limits.Scope", "Who counts.", |schema| {
-            vec![
-                marker(schema, "local", "The workers of one proxy together."),
-                schema.field::<GlobalDocument>("global", "A rate-limit service, for all proxies together."),
-            ]
-        })
-    }
-
-    fn written(&self) -> Option<Value> {
-        match self {
-            Scope::Local => Some(json!({"local": {}})),
-            Scope::Global(_) => None,
-        }
-    }
-}
-
-impl Describe for IdentitySource {
-    fn describe(schema: &mut Definitions) -> Value {
-        let doc = "Where the caller's verified identity comes from; never a header.";
-        schema.one_of::<Self>("egress.IdentitySource", doc, |schema| {
-            let mut workload = schema.field::<String>("workload", "The proxy's own workload, for sidecars.");
-            workload.schema = json!({
-                "description": "The proxy's own workload, for sidecars.",
-                "type": "object", "required": ["trustDomain"], "additionalProperties": false,
-                "properties": {"trustDomain": {
-                    "description": "The trust domain of its SPIFFE ID, such as cluster.local.",
-                    "type": "string", "pattern": "^[a-z0-9._-]{1,255}$",
-                }},
-            });
-            let mut state = schema.field::<String>("filterState", "A filter state, such as io.istio.peer_principal.");
-            if let Value::Object(schema) = &mut state.schema {
-                schema.insert("pattern".to_owned(), "^[!-~]{1,253}$".into());
-            }
-            vec![
-                marker(
-                    schema,
-                    "peerCertificate",
-                    "The URI SAN of the certificate that the client's TLS handshake proved.",
-                ),
-                workload,
-                state,
-            ]
-        })
-    }
-
-    fn written(&self) -> Option<Value> {
-        (*self == IdentitySource::default()).then(|| json!({"peerCertificate": {}}))
     }
 }
 

@@ -10,7 +10,7 @@ use crate::canaries::{CookieAge, CookieName, CookiePath};
 use crate::document::{
     GatewayDuration, HeaderName, HeaderValue, Method, Name, PositiveDuration, RouteName, WritableHeaderName,
 };
-use crate::egress::{CallerPattern, Cidr, EgressHost, Protocol, Text};
+use crate::egress::{CallerPattern, Cidr, EgressHost, FilterStateKey, Protocol, Text, TrustDomain};
 use crate::matching::{HostPattern, PairName};
 use crate::routes::{Hostname, NewPath, RetryOn};
 use crate::timestamp::Timestamp;
@@ -61,6 +61,16 @@ scalars! {
         "title": "name",
         "description": "1 to 253 bytes without control characters.",
         "type": "string", "maxLength": 253, "allOf": [{"pattern": r"\S"}, {"pattern": r"^[^\u0000-\u001f\u007f-\u009f]*$"}],
+    });
+    TrustDomain, "trustDomain" => json!({
+        "title": "trust domain",
+        "description": "1 to 255 lower-case letters, digits, dots, hyphens and underscores.",
+        "type": "string", "pattern": "^[a-z0-9._-]{1,255}$",
+    });
+    FilterStateKey, "filterStateKey" => json!({
+        "title": "filter state",
+        "description": "The name of a filter state object: 1 to 253 letters, digits and signs of ASCII.",
+        "type": "string", "pattern": "^[!-~]{1,253}$",
     });
     Text, "text" => json!({
         "title": "text",

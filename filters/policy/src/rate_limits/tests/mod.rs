@@ -475,7 +475,7 @@ fn mistakes_are_named_with_their_place() {
         ),
         (
             r#"{"name":"l","key":[{}],"limit":{"requests":1,"per":"1m"}}"#.to_owned(),
-            "rateLimits[0].key[0]: {}: is not one part",
+            "rateLimits[0].key[0]: {}: is empty; give one of: sourceAddress, header,",
         ),
         (
             r#"{"name":"l","key":[{"heder":"x"}],"limit":{"requests":1,"per":"1m"}}"#.to_owned(),
@@ -496,10 +496,7 @@ fn mistakes_are_named_with_their_place() {
         ),
         (field(r#""capacity":0"#), "rateLimits[0].capacity: 0: is out of range"),
         (field(r#""capacity":2000000"#), "rateLimits[0].capacity: 2000000: is out of range"),
-        (
-            field(r#""scope":{"local":{},"global":{}}"#),
-            "rateLimits[0].scope: {\"local\":{},\"global\":{}}: is not one scope",
-        ),
+        (field(r#""scope":{"local":{},"global":{}}"#), "rateLimits[0].scope: has both `local` and `global`; keep one"),
         (field(r#""onMissingKey":"Deny""#), "rateLimits[0].onMissingKey: has no meaning with an empty key"),
         (
             field(r#""response":{"headers":[{"name":"Retry-After","value":"1"}]}"#),

@@ -1,15 +1,36 @@
+//! From JSON to the tree.
+//!
 //! Long lists of a JSON document are read entry by entry, while they are decoded: the tree of a hundred thousand rules
 //! would be several times as large as the rules, and the memory of a wasm module never shrinks.
 
+use std::fmt;
 use std::ops::Range;
 
-use serde::de::{DeserializeSeed, MapAccess};
+use serde::de::{Deserialize, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::decode::Context;
-use super::node::{Mode, Node, NodeVisitor};
+use super::node::Node;
+
+/// Text that is not JSON at all.
+#[derive(Debug, thiserror::Error)]
+#[error("not JSON: {0}")]
+pub struct NotJson(#[from] serde_json::Error);
+
+/// JSON as text, checked once and not string by string.
+pub(super) fn text(bytes: &[u8]) -> Result<&str, serde_json::Error> {
+    let what = |error: std::str::Utf8Error| format!("not UTF-8 from byte {} on", error.valid_up_to());
+    std::str::from_utf8(bytes).map_err(|error| serde::de::Error::custom(what(error)))
+}
 
 impl Node {
+    /// Reads JSON text.
+    ///
+    /// # Errors
+    /// When the bytes are not one JSON value, or nested deeper than 128 levels.
+    pub fn from_json(bytes: &[u8]) -> Result<Node, NotJson> {
+        Ok(serde_json::from_str(text(bytes)?)?)
+    }
+
     /// Reads a JSON document, but leaves the lists of its sections (`egress.rules`) as text, for a [`Context`] with the
     /// same `source`.
     pub(crate) fn skim(source: &str) -> Result<Node, serde_json::Error> {
@@ -50,23 +71,21 @@ pub(super) fn count(text: &str) -> usize {
     if is_empty { 0 } else { commas + 1 }
 }
 
-impl Context<'_> {
-    /// The text of [`Node::Unread`].
-    pub(super) fn text(&self, range: &Range<u32>) -> &str {
-        self.source.get(range.start as usize..range.end as usize).unwrap_or_default()
-    }
+/// The text of [`Node::Unread`].
+pub(super) fn slice<'s>(source: &'s str, range: &Range<u32>) -> &'s str {
+    source.get(range.start as usize..range.end as usize).unwrap_or_default()
 }
 
 /// Where the values of a map are lists of sections: in the document itself, one level down; or in a section.
 #[derive(Clone, Copy)]
-pub(super) struct Skim<'de> {
+struct Skim<'de> {
     source: &'de str,
     is_section: bool,
 }
 
 impl<'de> Skim<'de> {
     /// The next value of the map.
-    pub(super) fn value<A: MapAccess<'de>>(self, map: &mut A) -> Result<Node, A::Error> {
+    fn value<A: MapAccess<'de>>(self, map: &mut A) -> Result<Node, A::Error> {
         if !self.is_section {
             return map.next_value_seed(NodeVisitor(Mode::Skim(Skim { is_section: true, ..self })));
         }
@@ -82,6 +101,94 @@ impl<'de> Skim<'de> {
     }
 }
 
+impl<'de> Deserialize<'de> for Node {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(NodeVisitor(Mode::Whole))
+    }
+}
+
+/// Reads any value.
+struct NodeVisitor<'e, 'de>(Mode<'e, 'de>);
+
+/// What is done with what a value contains. One visitor for all, so that the parser is compiled once.
+enum Mode<'e, 'de> {
+    /// It becomes part of the tree.
+    Whole,
+    /// The value is a document or a section of one, whose lists stay text.
+    Skim(Skim<'de>),
+    /// The value is a list, whose entries are shown one after the other and not kept.
+    Each(&'e mut dyn FnMut(usize, &Node)),
+}
+
+impl<'de> DeserializeSeed<'de> for NodeVisitor<'_, 'de> {
+    type Value = Node;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Node, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for NodeVisitor<'_, 'de> {
+    type Value = Node;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Node, E> {
+        Ok(Node::Null)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Node, E> {
+        Ok(Node::Bool(value))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Node, E> {
+        Ok(Node::Integer(value))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Node, E> {
+        Ok(i64::try_from(value).map_or(Node::Float(value as f64), Node::Integer))
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Node, E> {
+        Ok(Node::number(value))
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Node, E> {
+        Ok(Node::String(value.to_owned()))
+    }
+
+    fn visit_string<E>(self, value: String) -> Result<Node, E> {
+        Ok(Node::String(value))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(mut self, mut seq: A) -> Result<Node, A::Error> {
+        let mut items = Vec::new();
+        let mut count = 0;
+        while let Some(item) = seq.next_element()? {
+            match &mut self.0 {
+                Mode::Each(entry) => entry(count, &item),
+                _ => items.push(item),
+            }
+            count += 1;
+        }
+        Ok(Node::List(items))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Node, A::Error> {
+        let mut entries = Vec::new();
+        while let Some(key) = map.next_key()? {
+            let value = match &self.0 {
+                Mode::Skim(skim) => skim.value(&mut map)?,
+                _ => map.next_value()?,
+            };
+            entries.push((key, value));
+        }
+        Ok(Node::Map(entries))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -92,15 +199,13 @@ mod tests {
     fn the_lists_of_sections_are_left_as_text_and_read_one_by_one() {
         let source = r#" {"egress": {"mode": "Audit", "rules": [1, {"a": ["]", ","]}, "\",\\"]}, "rateLimits": [2]} "#;
         let node = Node::skim(source).unwrap();
-        let mut cx = Context::new(String::new(), 0);
-        cx.source = source;
         assert_eq!(node.get("egress").unwrap().get("mode"), Some(&Node::String("Audit".into())));
         assert_eq!(node.get("rateLimits"), Some(&Node::List(vec![Node::Integer(2)])));
         let Some(Node::Unread(range)) = node.get("egress").unwrap().get("rules") else { panic!("{node}") };
         let mut entries = Vec::new();
-        each(cx.text(range), &mut |i, node| entries.push(format!("{i} {node}"))).unwrap();
+        each(slice(source, range), &mut |i, node| entries.push(format!("{i} {node}"))).unwrap();
         assert_eq!(entries, ["0 1", r#"1 {"a":["]",","]}"#, r#"2 "\",\\""#]);
-        assert_eq!(count(cx.text(range)), 3);
+        assert_eq!(count(slice(source, range)), 3);
     }
 
     #[test]
