@@ -21,12 +21,19 @@ pub fn routes(old: &Node, new: &Node, changes: &mut Changes) {
     let (before, after) = (old.get("routes").unwrap_or(&empty), new.get("routes").unwrap_or(&empty));
     other_fields("routes", before, after, &["rules"], changes);
     let (before, after) = (named(before, &["rules"]), named(after, &["rules"]));
-    let route = |node: &Node| node.get("route").map(ToString::to_string).unwrap_or_default();
-    items("routes.rules", &before, &after, |node| format!("to route {}", route(node)), changes);
+    items("routes.rules", &before, &after, leads_to, changes);
     let before: HashMap<&str, &Node> = before.into_iter().collect();
     for (name, after) in &after {
         let Some(before) = before.get(name) else { continue };
         other_fields(&format!("routes.rules[{name}]"), before, after, &["name"], changes);
+    }
+}
+
+/// Where a rule leads, in words.
+fn leads_to(rule: &Node) -> String {
+    match (rule.get("route"), rule.get("canary")) {
+        (_, Some(canary)) => format!("to what canary {canary} says"),
+        (route, None) => format!("to route {}", route.map(ToString::to_string).unwrap_or_default()),
     }
 }
 

@@ -214,15 +214,29 @@ impl Decided<'_> {
             Note::Canary(canary) => Some(canary),
             _ => None,
         });
-        let routed = self.notes().any(|note| matches!(note, Note::Route(_)));
-        if routed {
-            return CanariesReport { outcome: "routeDecided", ..CanariesReport::default() };
+        let rule = self.notes().find_map(|note| match note {
+            Note::Route(rule) => Some(rule.clone()),
+            _ => None,
+        });
+        if rule.is_some() {
+            return CanariesReport {
+                outcome: if chose.is_some() { "variant" } else { "routeDecided" },
+                asked_by: rule.filter(|_| chose.is_some()),
+                nearest_misses: Vec::new(),
+                choice: chose.and_then(|note| self.choice(note, request)),
+            };
         }
-        let before =
-            self.documents.canaries.iter().take_while(|canary| chose.is_none_or(|note| *note.canary != *canary.name.0));
+        let rules = || self.documents.routes.iter().flat_map(|routes| &routes.rules.0);
+        let before = self
+            .documents
+            .canaries
+            .iter()
+            .take_while(|canary| chose.is_none_or(|note| *note.canary != *canary.name.0))
+            .filter(|canary| rules().all(|rule| rule.canary.as_ref() != Some(&canary.name)));
         let before = before.map(|canary| (&*canary.name.0, entries(&canary.matches)));
         CanariesReport {
             outcome: if chose.is_some() { "variant" } else { "none" },
+            asked_by: None,
             nearest_misses: nearest_misses(before, request, self.misses),
             choice: chose.and_then(|note| self.choice(note, request)),
         }

@@ -218,14 +218,17 @@ fn write_canaries(canaries: &CanariesReport, out: &mut String) -> std::fmt::Resu
     };
     head("canaries", &outcome, out)?;
     if let Some(choice) = &canaries.choice {
-        write_choice(choice, out)?;
+        write_choice(choice, canaries.asked_by.as_deref(), out)?;
     }
     write_misses("nearest misses", &canaries.nearest_misses, out)
 }
 
-fn write_choice(choice: &Choice, out: &mut String) -> std::fmt::Result {
+fn write_choice(choice: &Choice, asked_by: Option<&str>, out: &mut String) -> std::fmt::Result {
     writeln!(out, "  {GOOD}✓{GOOD:#} canary {NAME}{}{NAME:#}", choice.canary.name)?;
-    write_conditions(&choice.canary, out)?;
+    match asked_by {
+        Some(rule) => writeln!(out, "      {DIM}named by the rule {rule}{DIM:#}")?,
+        None => write_conditions(&choice.canary, out)?,
+    }
     if let Some(over) = &choice.overridden_by {
         writeln!(out, "  override  {over}")?;
     }

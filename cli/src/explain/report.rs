@@ -199,6 +199,9 @@ pub struct RulesReport {
 pub struct CanariesReport {
     /// `variant`, `none`, `routeDecided` (a route rule did already) or `notReached`.
     pub outcome: &'static str,
+    /// The route rule that asked the canary, when one did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub asked_by: Option<String>,
     /// The canary that chose.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub choice: Option<Choice>,

@@ -1,11 +1,12 @@
 //! Rules and canaries that no request can reach, and routes that the host does not have.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use penstock_policy::Problem;
-use penstock_policy::document::{At, Node};
+use penstock_policy::canaries::CanaryDocument;
+use penstock_policy::document::{At, Name, Node, NonEmpty};
 use penstock_policy::matching::{PathMatch, RequestMatch};
-use penstock_policy::routes::{Precedence, RoutesDocument, specificity};
+use penstock_policy::routes::{Precedence, RuleDocument, specificity};
 
 use super::Warnings;
 use crate::cover::entry_covers;
@@ -17,30 +18,83 @@ pub fn routing(document: &Node) -> Vec<Problem> {
     let documents = Documents::of(document);
     let mut warnings = Warnings(Vec::new());
     let root = At::Root;
-    if let Some(routes) = &documents.routes {
-        let section = root.field("routes");
-        let list = section.field("rules");
-        for (i, by) in unreachable_rules(routes) {
-            let by = routes.rules.0.get(by).map_or("", |rule| &rule.name.0);
-            let help = match routes.precedence {
-                Precedence::FirstMatch => format!("move it above `{by}`, or take it out"),
-                Precedence::GatewayApi => {
-                    format!("`{by}` wins wherever it matches: make it more specific, or take it out")
-                }
-            };
-            let message = format!("is never reached: `{by}` and those before it take every request that it matches");
-            warnings.push(&list.index(i), message, help);
+    let (section, canary_list) = (root.field("routes"), root.field("canaries"));
+    let rule_list = section.field("rules");
+    let precedence = documents.routes.as_ref().map_or(Precedence::FirstMatch, |routes| routes.precedence);
+    let rules = documents.routes.as_ref().map_or(&[][..], |routes| &routes.rules.0);
+    let canaries = &documents.canaries;
+    let naming = naming(rules);
+    let unreached = unreachable(entries(precedence, rules, canaries, &naming));
+    for (number, by) in &unreached {
+        // Canaries are numbered after the rules.
+        let by = match rules.get(*by) {
+            Some(rule) => format!("rule `{}`", rule.name.0),
+            None => {
+                canaries.get(by - rules.len()).map_or(String::new(), |canary| format!("canary `{}`", canary.name.0))
+            }
+        };
+        let message = format!("is never reached: {by} and those before it take every request that it matches");
+        match (number.checked_sub(rules.len()), precedence) {
+            (None, Precedence::FirstMatch) => {
+                warnings.push(&rule_list.index(*number), message, format!("move it above {by}, or take it out"));
+            }
+            (None, Precedence::GatewayApi) => {
+                let help = format!("{by} wins wherever it matches: make it more specific, or take it out");
+                warnings.push(&rule_list.index(*number), message, help);
+            }
+            (Some(canary), _) if by.starts_with("rule") => {
+                let help = format!("rules come before canaries: give {by} `matches`, or name this canary in a rule");
+                warnings.push(&canary_list.index(canary), message, help);
+            }
+            (Some(canary), _) => {
+                warnings.push(&canary_list.index(canary), message, format!("move it above {by}, or take it out"));
+            }
         }
     }
-    let list = root.field("canaries");
-    let canaries = &documents.canaries;
-    let entries = canaries.iter().map(|canary| canary.matches.as_ref().map(|matches| matches.0.clone()));
-    for (i, by) in unreachable(ordered(entries, |_| ())) {
-        let by = canaries.get(by).map_or("", |canary| &canary.name.0);
-        let message = format!("is never reached: `{by}` and those before it take every request that it matches");
-        warnings.push(&list.index(i), message, format!("move it above `{by}`, or take it out"));
+    let unreached: HashSet<usize> = unreached.iter().map(|(number, _)| *number).collect();
+    for (i, canary) in canaries.iter().enumerate() {
+        let naming = naming.get(&canary.name);
+        if naming.is_some_and(|naming| naming.iter().all(|rule| unreached.contains(rule))) {
+            let message = "is never reached: no request reaches a rule that names it";
+            warnings.push(&canary_list.index(i), message, "see the warnings about those rules".to_owned());
+        }
     }
     warnings.0
+}
+
+/// For each canary that rules name the places of those rules.
+fn naming(rules: &[RuleDocument]) -> HashMap<&Name, Vec<usize>> {
+    let mut naming: HashMap<&Name, Vec<usize>> = HashMap::new();
+    for (i, rule) in rules.iter().enumerate() {
+        if let Some(canary) = &rule.canary {
+            naming.entry(canary).or_default().push(i);
+        }
+    }
+    naming
+}
+
+/// The entries of all rules and of the canaries that no rule names, in the order in which they win, each with the number of
+/// its rule or canary; canaries are numbered after the rules.
+fn entries(
+    precedence: Precedence,
+    rules: &[RuleDocument],
+    canaries: &[CanaryDocument],
+    naming: &HashMap<&Name, Vec<usize>>,
+) -> Vec<(RequestMatch, usize)> {
+    let of_rules = rules.iter().map(|rule| &rule.matches).enumerate();
+    let mut entries: Vec<_> = of_rules.flat_map(|(number, matches)| numbered(number, matches)).collect();
+    if precedence == Precedence::GatewayApi {
+        entries.sort_by_key(|(entry, _)| std::cmp::Reverse(specificity(entry)));
+    }
+    let unnamed = canaries.iter().enumerate().filter(|(_, canary)| !naming.contains_key(&canary.name));
+    entries.extend(unnamed.flat_map(|(i, canary)| numbered(rules.len() + i, &canary.matches)));
+    entries
+}
+
+/// The entries of one `matches`, each with `number`.
+fn numbered(number: usize, matches: &Option<NonEmpty<RequestMatch>>) -> Vec<(RequestMatch, usize)> {
+    let entries = matches.as_ref().map_or_else(|| vec![RequestMatch::default()], |matches| matches.0.clone());
+    entries.into_iter().map(|entry| (entry, number)).collect()
 }
 
 /// The warnings for routes that no host route is for.
@@ -71,7 +125,9 @@ pub fn missing(document: &Node, host: &HostRoutes) -> Vec<Problem> {
         let list = section.field("rules");
         for (i, rule) in routes.rules.0.iter().enumerate() {
             let at = list.index(i);
-            look(&rule.route.0, &at.field("route"));
+            if let Some(route) = &rule.route {
+                look(&route.0, &at.field("route"));
+            }
             if let Some(failover) = &rule.failover {
                 look(&failover.route.0, &at.field("failover").field("route"));
             }
@@ -90,30 +146,6 @@ pub fn missing(document: &Node, host: &HostRoutes) -> Vec<Problem> {
         }
     }
     warnings.0
-}
-
-/// The rules that no request reaches, each with the last of those that take its requests.
-fn unreachable_rules(routes: &RoutesDocument) -> Vec<(usize, usize)> {
-    let entries = routes.rules.0.iter().map(|rule| rule.matches.as_ref().map(|matches| matches.0.clone()));
-    unreachable(match routes.precedence {
-        Precedence::FirstMatch => ordered(entries, |_| ()),
-        Precedence::GatewayApi => ordered(entries, |entry| std::cmp::Reverse(specificity(entry))),
-    })
-}
-
-/// All entries in the order in which they win, each with its rule.
-fn ordered<K: Ord>(
-    rules: impl Iterator<Item = Option<Vec<RequestMatch>>>,
-    order: impl Fn(&RequestMatch) -> K,
-) -> Vec<(RequestMatch, usize)> {
-    let mut entries: Vec<(RequestMatch, usize)> = rules
-        .enumerate()
-        .flat_map(|(i, matches)| {
-            matches.unwrap_or_else(|| vec![RequestMatch::default()]).into_iter().map(move |m| (m, i))
-        })
-        .collect();
-    entries.sort_by_key(|(entry, _)| order(entry));
-    entries
 }
 
 /// Rules all of whose entries are covered by entries that win before them.
@@ -190,7 +222,7 @@ mod tests {
         let rules = [("wide", "{path: {value: /a}}"), ("narrow", "{path: {value: /a/b}, method: GET}")];
         assert_eq!(
             lint("FirstMatch", &rules),
-            ["routes.rules[1]: is never reached: `wide` and those before it take every request that it matches"]
+            ["routes.rules[1]: is never reached: rule `wide` and those before it take every request that it matches"]
         );
         assert_eq!(lint("GatewayAPI", &rules), [] as [&str; 0], "there the more specific wins");
     }
@@ -211,7 +243,7 @@ mod tests {
         ];
         assert_eq!(
             lint("FirstMatch", &rules),
-            ["routes.rules[2]: is never reached: `put` and those before it take every request that it matches"]
+            ["routes.rules[2]: is never reached: rule `put` and those before it take every request that it matches"]
         );
         let rules = [("get", "{method: GET}"), ("more", "{method: GET, path: {value: /a}}, {method: POST}")];
         assert_eq!(lint("FirstMatch", &rules), [] as [&str; 0]);
@@ -225,6 +257,63 @@ mod tests {
         );
         let found = routing(&node.unwrap().node);
         assert_eq!(found[0].path, "canaries[1]");
+    }
+
+    fn lint_all(yaml: &str) -> Vec<String> {
+        let node = crate::yaml::Located::read(yaml).unwrap().node;
+        routing(&node).iter().map(|problem| format!("{}: {}", problem.path, problem.message)).collect()
+    }
+
+    #[test]
+    fn a_canary_behind_rules_that_take_its_requests_is_never_reached() {
+        let canary = "variants: [{name: v, weight: 1}]";
+        for (rules, canaries, expected) in [
+            (
+                "{name: all, route: a}",
+                format!("{{name: c, {canary}}}"),
+                vec!["canaries[0]: is never reached: rule `all`"],
+            ),
+            (
+                "{name: get, route: a, matches: [{method: GET}]}, {name: put, route: a, matches: [{method: PUT}]}",
+                format!("{{name: c, matches: [{{method: PUT, path: {{value: /a}}}}, {{method: GET}}], {canary}}}"),
+                vec!["canaries[0]: is never reached: rule `put`"],
+            ),
+            ("{name: get, route: a, matches: [{method: GET}]}", format!("{{name: c, {canary}}}"), vec![]),
+            ("{name: all, canary: c}", format!("{{name: c, {canary}}}"), vec![]),
+            (
+                "{name: all, canary: c}",
+                format!("{{name: c, {canary}}}, {{name: d, {canary}}}"),
+                vec!["canaries[1]: is never reached: rule `all`"],
+            ),
+            (
+                "{name: all, route: a}, {name: late, canary: c, matches: [{method: GET}]}",
+                format!("{{name: c, {canary}}}"),
+                vec![
+                    "routes.rules[1]: is never reached: rule `all`",
+                    "canaries[0]: is never reached: no request reaches",
+                ],
+            ),
+            (
+                "{name: all, canary: c}, {name: late, canary: c, matches: [{method: GET}]}",
+                format!("{{name: c, {canary}}}"),
+                vec!["routes.rules[1]: is never reached: rule `all`"],
+            ),
+        ] {
+            for precedence in ["FirstMatch", "GatewayAPI"] {
+                // By specificity a rule with conditions comes before one without.
+                if precedence == "GatewayAPI" && rules.contains("late") {
+                    continue;
+                }
+                let yaml =
+                    format!("{{routes: {{precedence: {precedence}, rules: [{rules}]}}, canaries: [{canaries}]}}");
+                let found = lint_all(&yaml);
+                assert_eq!(found.len(), expected.len(), "{yaml}: {found:?}");
+                assert!(
+                    found.iter().zip(&expected).all(|(found, start)| found.starts_with(start)),
+                    "{yaml}: {found:?}"
+                );
+            }
+        }
     }
 
     #[test]

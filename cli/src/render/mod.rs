@@ -236,7 +236,9 @@ fn names(documents: &Documents) -> Vec<String> {
     };
     if let Some(routes) = &documents.routes {
         for rule in &routes.rules.0 {
-            add(&rule.route.0);
+            if let Some(route) = &rule.route {
+                add(&route.0);
+            }
             if let Some(failover) = &rule.failover {
                 add(&failover.route.0);
             }

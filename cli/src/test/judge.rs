@@ -129,7 +129,9 @@ fn judge(node: &Node, test: &Test, now: Timestamp, outcome: &mut Outcome) {
     let policy = Policy::from_node(node);
     if !test.load.is_empty() {
         let warns = policy.as_ref().is_ok_and(|policy: &Policy| {
-            !policy.warnings().is_empty() || !lint::egress(node, test.time.unwrap_or(now)).is_empty()
+            !policy.warnings().is_empty()
+                || !lint::routing(node).is_empty()
+                || !lint::egress(node, test.time.unwrap_or(now)).is_empty()
         });
         let found = serde_json::json!({"valid": policy.is_ok(), "warns": warns});
         outcome.differences = differences(&test.load, &found);

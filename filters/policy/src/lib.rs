@@ -35,6 +35,7 @@ pub mod module;
 mod policy;
 pub mod rate_limits;
 mod reason;
+mod references;
 mod request;
 pub mod routes;
 #[cfg(feature = "schema")]

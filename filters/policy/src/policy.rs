@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::marker::PhantomData;
 
 use crate::breaker::Breakers;
-use crate::canaries::{Canaries, CanaryDocument};
+use crate::canaries::{Canaries, CanaryDocument, CanaryOutcome};
 use crate::decision::{Decision, HeaderOp, HeldBack};
 use crate::document::{At, Context, Decode, Fields, Kind, Named, Node, Problem, Problems};
 use crate::egress::{Egress, EgressDocument};
@@ -12,8 +12,9 @@ use crate::environment::Environment;
 use crate::metrics::Metrics;
 use crate::module::{self, Module, Runs, Suite};
 use crate::rate_limits::{LimitDocument, Pending, Question, RateLimits};
+use crate::references;
 use crate::request::Request;
-use crate::routes::{Routes, RoutesDocument};
+use crate::routes::{Routes, RoutesDocument, RuleTo};
 use crate::section::Section;
 use crate::settings::Settings;
 
@@ -109,14 +110,21 @@ impl<M: Runs> Policy<M> {
         else {
             return None;
         };
+        let canary_list = canaries.as_ref().map_or(&[][..], |canaries| &canaries.0);
+        if !references::check(M::MODULE, routes.as_ref(), canary_list, cx) {
+            return None;
+        }
+        let named = references::named_by_rules(routes.as_ref());
+        let numbers = references::canaries(canary_list);
         // The sections name their counters here, when they compile.
         let mut metrics = Metrics::default();
         let hops = settings.source_address.trusted_hops.0;
         let egress = egress.map(|egress| Egress::new(egress, &mut metrics));
         let rate_limits = rate_limits.map(|limits| RateLimits::new(limits, hops, &mut metrics));
         let mut breakers = Breakers::default();
-        let routes = routes.map(|routes| Routes::new(routes, &mut breakers, &mut metrics));
-        let canaries = canaries.map(|canaries| Canaries::new(canaries.0, &mut breakers, &mut metrics));
+        let routes = routes.map(|routes| Routes::new(routes, |name| numbers.get(name), &mut breakers, &mut metrics));
+        let canaries = canaries
+            .map(|canaries| Canaries::new(canaries.0, |name| named.get(name).is_some(), &mut breakers, &mut metrics));
         Some(Policy { module: PhantomData, settings, metrics, egress, rate_limits, breakers, routes, canaries })
     }
 
@@ -226,11 +234,20 @@ impl<M: Runs> Policy<M> {
         let (settings, breakers) = (&self.settings, &self.breakers);
         let routes = self.routes.as_ref().filter(|_| M::MODULE.runs(Section::Routes));
         if let Some(ruled) = routes.and_then(|routes| routes.decide(request, breakers, environment)) {
-            decision.decided_by(Section::Routes, Some(ruled.rule), ruled.reason);
-            decision.route = Some(ruled.route);
-            decision.watch = ruled.watch;
             decision.headers.extend(ruled.headers);
             decision.counts.push(ruled.count);
+            decision.watch = ruled.watch;
+            let mut reason = ruled.reason;
+            match ruled.to {
+                RuleTo::Route(route) => decision.route = Some(route),
+                RuleTo::Canary(number) => {
+                    let canaries = self.canaries.as_ref().filter(|_| M::MODULE.runs(Section::Canaries));
+                    let chosen = canaries.and_then(|c| c.choose(number, request, settings, breakers, environment));
+                    reason = chosen.as_ref().and_then(|chosen| chosen.reason);
+                    chosen.into_iter().for_each(|chosen| take_variant(chosen, decision));
+                }
+            }
+            decision.decided_by(Section::Routes, Some(ruled.rule), reason);
             return;
         }
         // In a chain of modules a rule of the one before counts as one of ours, and its default as our default.
@@ -242,10 +259,7 @@ impl<M: Runs> Policy<M> {
         let canaries = canaries.filter(|_| chained != Some(Earlier::Rule));
         if let Some(chosen) = canaries.and_then(|c| c.decide(request, settings, breakers, environment)) {
             decision.decided_by(Section::Canaries, Some(chosen.canary), chosen.reason);
-            (decision.route, decision.variant) = (Some(chosen.route), Some(chosen.variant));
-            decision.watch = chosen.watch;
-            decision.response_headers.extend(chosen.set_cookie.map(|cookie| ("set-cookie", Cow::Owned(cookie))));
-            decision.counts.push(chosen.count);
+            take_variant(chosen, decision);
             return;
         }
         decision.keeps_route = chained.is_some();
@@ -318,6 +332,14 @@ impl<M: Runs> Policy<M> {
     pub fn settings(&self) -> &Settings {
         &self.settings
     }
+}
+
+/// Takes in the variant that a canary chose, whoever asked the canary.
+fn take_variant<'a>(chosen: CanaryOutcome<'a>, decision: &mut Decision<'a>) {
+    (decision.route, decision.variant) = (Some(chosen.route), Some(chosen.variant));
+    decision.watch = chosen.watch;
+    decision.response_headers.extend(chosen.set_cookie.map(|cookie| ("set-cookie", Cow::Owned(cookie))));
+    decision.counts.push(chosen.count);
 }
 
 /// What wrote the route header in an earlier filter.

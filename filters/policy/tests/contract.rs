@@ -44,6 +44,11 @@ fn every_routes_case_is_decided_as_the_contract_says() {
     assert!(check_decisions(include_str!("contract/routes-cases.jsonl")) >= 20);
 }
 
+#[test]
+fn every_later_case_is_decided_as_the_contract_says() {
+    assert!(check_decisions(include_str!("contract/next-cases.jsonl")) >= 4);
+}
+
 /// A case of several requests that share their state: each step is sent `times` times, and each answer must agree.
 #[test]
 fn every_sequence_of_limits_is_decided_as_the_contract_says() {
@@ -72,7 +77,8 @@ fn every_egress_case_is_decided_as_the_contract_says() {
 
 #[test]
 fn every_load_case_is_accepted_or_refused_as_the_contract_says() {
-    for case in cases(include_str!("contract/load-cases.jsonl")) {
+    let files = [include_str!("contract/load-cases.jsonl"), include_str!("contract/next-load-cases.jsonl")];
+    for case in files.into_iter().flat_map(cases) {
         assert_eq!(policy(&case).is_ok(), case["expect"]["valid"], "{}: {:?}", case["name"], policy(&case).err());
     }
 }

@@ -70,7 +70,11 @@ fn check_notes(decision: &WireDecision, trace: &Trace) {
 #[test]
 fn every_case_of_the_contract_is_explained_as_it_is_decided() {
     let mut cases = 0;
-    for file in [include_str!("contract/egress-cases.jsonl"), include_str!("contract/routes-cases.jsonl")] {
+    for file in [
+        include_str!("contract/egress-cases.jsonl"),
+        include_str!("contract/routes-cases.jsonl"),
+        include_str!("contract/next-cases.jsonl"),
+    ] {
         for line in file.lines() {
             let case: Value = serde_json::from_str(line).unwrap();
             agree(&policy(&case["policy"]), &[serde_json::from_value(case["request"].clone()).unwrap()]);

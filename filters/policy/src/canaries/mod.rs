@@ -91,13 +91,21 @@ pub(crate) struct CanaryOutcome<'a> {
 }
 
 impl Canaries {
-    /// Compiles the section.
-    pub(crate) fn new(documents: Vec<CanaryDocument>, breakers: &mut Breakers, metrics: &mut Metrics) -> Canaries {
+    /// Compiles the section. A canary that a rule names is asked by rules alone.
+    pub(crate) fn new(
+        documents: Vec<CanaryDocument>,
+        is_named: impl Fn(&str) -> bool,
+        breakers: &mut Breakers,
+        metrics: &mut Metrics,
+    ) -> Canaries {
         let mut canaries = Vec::with_capacity(documents.len());
         let mut entries = Vec::new();
         for (place, mut document) in (0u32..).zip(documents) {
-            let matches = document.matches.take().map_or_else(|| vec![RequestMatch::default()], |entries| entries.0);
-            entries.extend(matches.into_iter().map(|entry| (entry, place)));
+            if !is_named(&document.name.0) {
+                let matches =
+                    document.matches.take().map_or_else(|| vec![RequestMatch::default()], |entries| entries.0);
+                entries.extend(matches.into_iter().map(|entry| (entry, place)));
+            }
             canaries.push(Canary::new(document, breakers, metrics));
         }
         let (entries, canary_of): (Vec<_>, Vec<_>) = entries.into_iter().unzip();
@@ -116,6 +124,18 @@ impl Canaries {
         let rank = self.index.first(&self.entries, request)?;
         let canary = self.canaries.get(*self.canary_of.get(rank)? as usize)?;
         canary.choose(request, settings, breakers, environment)
+    }
+
+    /// What the canary of this number chooses, for a rule that names it.
+    pub(crate) fn choose<'a>(
+        &'a self,
+        number: u32,
+        request: &Request<'a>,
+        settings: &Settings,
+        breakers: &Breakers,
+        environment: &mut impl Environment,
+    ) -> Option<CanaryOutcome<'a>> {
+        self.canaries.get(number as usize)?.choose(request, settings, breakers, environment)
     }
 
     /// What is allowed but probably not meant.

@@ -1,5 +1,6 @@
 //! `routes`: the first rule that matches names the route.
 
+mod document;
 mod effects;
 mod rewrite;
 
@@ -9,118 +10,21 @@ pub(crate) use {
     rewrite::{Hostname, NewPath},
 };
 
-use std::time::Duration;
-
 use crate::breaker::{Breakers, Guard, Thresholds, Watch};
 use crate::decision::HeaderOps;
 use hashbrown::HashSet;
 use rustc_hash::FxBuildHasher;
 
-use crate::document::{
-    At, Context, GatewayDuration, Name, Named, Node, NonEmpty, PositiveDuration, Problem, RouteName, Whole, object,
-    words,
-};
+use crate::document::{At, Problem};
 use crate::environment::Environment;
 use crate::matching::{Index, PathMatch, RequestMatch};
 use crate::metrics::{Metric, Metrics};
 use crate::reason::Reason;
 use crate::request::Request;
 use crate::section::Section;
-use effects::{HeaderChanges, Retries, StaticOps};
+pub use document::{Failover, Precedence, RoutesDocument, RuleDocument};
+use effects::StaticOps;
 use rewrite::Rewrite;
-
-words! {
-    /// Which of several matching rules wins.
-    pub enum Precedence {
-        /// The first in the document.
-        FirstMatch = "FirstMatch",
-        /// The most specific, by the order of the Gateway API.
-        GatewayApi = "GatewayAPI",
-    }
-}
-
-object! {
-    /// The section as written.
-    pub struct RoutesDocument {
-        /// The route when no rule matches; absent: no route header.
-        default as "default": Option<RouteName>,
-        /// Which of several matching rules wins.
-        precedence as "precedence": Precedence = Precedence::FirstMatch,
-        /// The rules in document order.
-        rules as "rules": Named<RuleDocument> = Named::default(),
-    }
-}
-
-object! {
-    /// One rule as written.
-    pub struct RuleDocument check = RuleDocument::check {
-        /// Unique among the rules.
-        name as "name": Name,
-        /// One entry that holds is enough; absent: every request.
-        matches as "matches": Option<NonEmpty<RequestMatch>>,
-        /// The value of the route header.
-        route as "route": RouteName,
-        /// Other changes of the request's headers.
-        request_headers as "requestHeaders": Option<HeaderChanges>,
-        /// Changes of path and host.
-        rewrite as "rewrite": Option<Rewrite>,
-        /// For the whole exchange, retries included; `0s` means none.
-        timeout as "timeout": Option<GatewayDuration>,
-        /// Further tries after a failure.
-        retries as "retries": Option<Retries>,
-        /// Another route while this one fails.
-        failover as "failover": Option<Failover>,
-    }
-}
-
-object! {
-    /// `failover`.
-    pub struct Failover {
-        /// The value of the route header while the rule's own route fails.
-        route as "route": RouteName,
-        /// The share of failures that makes it fail.
-        error_percent as "errorPercent": Whole<1, 100> = Whole(50),
-        /// Length of the sliding window.
-        window as "window": PositiveDuration = PositiveDuration(Duration::from_secs(10)),
-        /// Nothing is decided on fewer requests.
-        min_requests as "minRequests": Whole<1, 1_000_000> = Whole(20),
-        /// How long the other route takes over before the rule's own is probed.
-        cooldown as "cooldown": PositiveDuration = PositiveDuration(Duration::from_secs(30)),
-    }
-}
-
-impl RuleDocument {
-    /// What the fields say about each other.
-    fn check(&self, at: &At<'_>, cx: &mut Context) -> bool {
-        let mut fine = true;
-        if let Some(failover) = self.failover.as_ref().filter(|failover| failover.route == self.route) {
-            let node = Node::String(failover.route.0.to_string());
-            let failover = at.field("failover");
-            cx.problem(&failover.field("route"), &node, "is the rule's own route", "name another one".to_owned());
-            fine = false;
-        }
-        if self.rewrite.as_ref().is_some_and(Rewrite::replaces_prefix) {
-            let prefixed = |entry: &RequestMatch| matches!(entry.path, Some(PathMatch::Prefix(_)));
-            if !self.matches.as_ref().is_some_and(|entries| entries.0.iter().all(prefixed)) {
-                let help = "give every entry of `matches` a path of type PathPrefix, or use ReplaceFullPath".to_owned();
-                let rewrite = at.field("rewrite");
-                cx.problem_at(&rewrite.field("path"), "ReplacePrefixMatch has no prefix to replace", help);
-                fine = false;
-            }
-        }
-        if let (Some(GatewayDuration(timeout)), Some(PositiveDuration(per_try))) =
-            (self.timeout, self.retries.as_ref().and_then(|retries| retries.per_try_timeout))
-            && !timeout.is_zero()
-            && per_try > timeout
-        {
-            let retries = at.field("retries");
-            let help = "a try cannot outlast the rule's `timeout`: make it shorter".to_owned();
-            cx.problem_at(&retries.field("perTryTimeout"), "is longer than the timeout", help);
-            fine = false;
-        }
-        fine
-    }
-}
 
 /// The section, ready to decide.
 #[derive(Debug)]
@@ -140,11 +44,19 @@ pub struct Routes {
 #[derive(Debug)]
 struct Rule {
     name: Box<str>,
-    route: Box<str>,
+    to: To,
     ops: StaticOps,
     rewrite: Option<Rewrite>,
     failover: Option<(Box<str>, Watch)>,
     matched: Metric,
+}
+
+/// Where a rule leads.
+#[derive(Debug)]
+enum To {
+    Route(Box<str>),
+    /// The canary of this number.
+    Canary(u32),
 }
 
 /// What a rule decided about a request.
@@ -153,7 +65,7 @@ pub(crate) struct RuleOutcome<'a> {
     /// The rule.
     pub(crate) rule: &'a str,
     /// Where the request goes.
-    pub(crate) route: &'a str,
+    pub(crate) to: RuleTo<'a>,
     /// Why not to the rule's own route.
     pub(crate) reason: Option<Reason>,
     /// The breaker that wants to know how the request ends.
@@ -164,20 +76,37 @@ pub(crate) struct RuleOutcome<'a> {
     pub(crate) count: Metric,
 }
 
+/// Where a rule sends a request.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum RuleTo<'a> {
+    /// To this route.
+    Route(&'a str),
+    /// Where the canary of this number says.
+    Canary(u32),
+}
+
 impl Routes {
-    /// Compiles the section.
-    pub(crate) fn new(document: RoutesDocument, breakers: &mut Breakers, metrics: &mut Metrics) -> Routes {
+    /// Compiles the section. `canary` gives the number of a canary by its name.
+    pub(crate) fn new(
+        document: RoutesDocument,
+        canary: impl Fn(&str) -> Option<u32>,
+        breakers: &mut Breakers,
+        metrics: &mut Metrics,
+    ) -> Routes {
         let mut rules = Vec::with_capacity(document.rules.0.len());
         let by_default = metrics.add(Section::Routes, "_default", &["matched"]);
         let mut entries = Vec::new();
         for (rule, document) in (0u32..).zip(document.rules.0) {
             let matches = document.matches.map_or_else(|| vec![RequestMatch::default()], |entries| entries.0);
             entries.extend(matches.into_iter().map(|entry| (entry, rule)));
+            let canary = document.canary.and_then(|name| canary(&name.0));
+            // The document has been checked: without a canary there is a route.
+            let route = document.route.map(|route| route.0).unwrap_or_default();
             let failover = document.failover.map(|failover| {
                 let guard = Guard {
                     section: Section::Routes,
                     rule: &document.name.0,
-                    guarded: &document.route.0,
+                    guarded: &route,
                     instead: &failover.route.0,
                 };
                 let thresholds = Thresholds {
@@ -194,7 +123,7 @@ impl Routes {
                 failover,
                 matched: metrics.add(Section::Routes, &document.name.0, &["matched"]),
                 name: document.name.0,
-                route: document.route.0,
+                to: canary.map_or(To::Route(route), To::Canary),
                 ops: StaticOps::new(document.request_headers, document.timeout, document.retries),
                 rewrite: document.rewrite,
             });
@@ -227,7 +156,10 @@ impl Routes {
         note!(environment, crate::explain::Note::Route(rule.name.to_string()));
         let mut outcome = RuleOutcome {
             rule: &rule.name,
-            route: &rule.route,
+            to: match &rule.to {
+                To::Route(route) => RuleTo::Route(route),
+                To::Canary(canary) => RuleTo::Canary(*canary),
+            },
             reason: None,
             watch: None,
             headers: HeaderOps::new(),
@@ -237,7 +169,7 @@ impl Routes {
             if breakers.passes_by_chance(*watch, environment) {
                 outcome.watch = Some(*watch);
             } else {
-                (outcome.route, outcome.reason) = (instead, Some(Reason::FailedOver));
+                (outcome.to, outcome.reason) = (RuleTo::Route(instead), Some(Reason::FailedOver));
             }
         }
         rule.ops.apply(&mut outcome.headers);

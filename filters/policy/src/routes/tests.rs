@@ -204,7 +204,7 @@ fn the_route_header_can_have_another_name() {
 #[test]
 fn mistakes_are_explained_with_path_and_remedy() {
     for (json, expected) in [
-        (r#"{"rules":[{"name":"a"}]}"#, "routes.rules[0].route: is required"),
+        (r#"{"rules":[{"name":"a"}]}"#, "routes.rules[0]: leads nowhere; give it a `route`"),
         (r#"{"rules":[{"name":"a","route":"x y"}]}"#, "routes.rules[0].route: \"x y\": is not a route name"),
         (r#"{"rules":[{"name":"a","route":"a","matches":[]}]}"#, "routes.rules[0].matches: []: is empty"),
         (r#"{"rules":[{"name":"a","route":"a","matches":[{}]}]}"#, "routes.rules[0].matches[0]: {}: has no condition"),

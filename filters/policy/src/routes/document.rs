@@ -1,0 +1,125 @@
+//! The section as written, and what its fields say about each other.
+
+use std::time::Duration;
+
+use super::effects::{HeaderChanges, Retries};
+use super::rewrite::Rewrite;
+use crate::document::{
+    At, Context, GatewayDuration, Name, Named, Node, NonEmpty, PositiveDuration, RouteName, Whole, object, words,
+};
+use crate::matching::{PathMatch, RequestMatch};
+
+words! {
+    /// Which of several matching rules wins.
+    pub enum Precedence {
+        /// The first in the document.
+        FirstMatch = "FirstMatch",
+        /// The most specific, by the order of the Gateway API.
+        GatewayApi = "GatewayAPI",
+    }
+}
+
+object! {
+    /// The section as written.
+    pub struct RoutesDocument {
+        /// The route when no rule matches; absent: no route header.
+        default as "default": Option<RouteName>,
+        /// Which of several matching rules wins.
+        precedence as "precedence": Precedence = Precedence::FirstMatch,
+        /// The rules in document order.
+        rules as "rules": Named<RuleDocument> = Named::default(),
+    }
+}
+
+object! {
+    /// One rule as written.
+    pub struct RuleDocument check = RuleDocument::check {
+        /// Unique among the rules.
+        name as "name": Name,
+        /// One entry that holds is enough; absent: every request.
+        matches as "matches": Option<NonEmpty<RequestMatch>>,
+        /// The value of the route header. Exactly one of `route` and `canary`.
+        route as "route": Option<RouteName>,
+        /// The canary of this name decides in the rule's place.
+        canary as "canary": Option<Name>,
+        /// Other changes of the request's headers.
+        request_headers as "requestHeaders": Option<HeaderChanges>,
+        /// Changes of path and host.
+        rewrite as "rewrite": Option<Rewrite>,
+        /// For the whole exchange, retries included; `0s` means none.
+        timeout as "timeout": Option<GatewayDuration>,
+        /// Further tries after a failure.
+        retries as "retries": Option<Retries>,
+        /// Another route while this one fails.
+        failover as "failover": Option<Failover>,
+    }
+}
+
+object! {
+    /// `failover`.
+    pub struct Failover {
+        /// The value of the route header while the rule's own route fails.
+        route as "route": RouteName,
+        /// The share of failures that makes it fail.
+        error_percent as "errorPercent": Whole<1, 100> = Whole(50),
+        /// Length of the sliding window.
+        window as "window": PositiveDuration = PositiveDuration(Duration::from_secs(10)),
+        /// Nothing is decided on fewer requests.
+        min_requests as "minRequests": Whole<1, 1_000_000> = Whole(20),
+        /// How long the other route takes over before the rule's own is probed.
+        cooldown as "cooldown": PositiveDuration = PositiveDuration(Duration::from_secs(30)),
+    }
+}
+
+impl RuleDocument {
+    /// Whether the rule has exactly one of the fields that say where a request goes.
+    fn leads_somewhere(&self, at: &At<'_>, cx: &mut Context) -> bool {
+        match (&self.route, &self.canary) {
+            (None, None) => {
+                let help = "give it a `route`, or the `canary` that decides".to_owned();
+                cx.problem_at(at, "leads nowhere", help);
+            }
+            (Some(_), Some(_)) => cx.problem_at(at, "has both `route` and `canary`", "keep one".to_owned()),
+            _ => return true,
+        }
+        false
+    }
+
+    /// What the fields say about each other.
+    fn check(&self, at: &At<'_>, cx: &mut Context) -> bool {
+        let mut fine = self.leads_somewhere(at, cx);
+        if let Some(failover) = &self.failover {
+            let at = at.field("failover");
+            if self.canary.is_some() {
+                let help = "leave it out, and give the canary a `rollback`".to_owned();
+                cx.problem_at(&at, "watches a route, and the rule has none: a canary decides", help);
+                fine = false;
+            }
+            if self.route.as_ref() == Some(&failover.route) {
+                let node = Node::String(failover.route.0.to_string());
+                cx.problem(&at.field("route"), &node, "is the rule's own route", "name another one".to_owned());
+                fine = false;
+            }
+        }
+        if self.rewrite.as_ref().is_some_and(Rewrite::replaces_prefix) {
+            let prefixed = |entry: &RequestMatch| matches!(entry.path, Some(PathMatch::Prefix(_)));
+            if !self.matches.as_ref().is_some_and(|entries| entries.0.iter().all(prefixed)) {
+                let help = "give every entry of `matches` a path of type PathPrefix, or use ReplaceFullPath".to_owned();
+                let rewrite = at.field("rewrite");
+                cx.problem_at(&rewrite.field("path"), "ReplacePrefixMatch has no prefix to replace", help);
+                fine = false;
+            }
+        }
+        if let (Some(GatewayDuration(timeout)), Some(PositiveDuration(per_try))) =
+            (self.timeout, self.retries.as_ref().and_then(|retries| retries.per_try_timeout))
+            && !timeout.is_zero()
+            && per_try > timeout
+        {
+            let retries = at.field("retries");
+            let help = "a try cannot outlast the rule's `timeout`: make it shorter".to_owned();
+            cx.problem_at(&retries.field("perTryTimeout"), "is longer than the timeout", help);
+            fine = false;
+        }
+        fine
+    }
+}
