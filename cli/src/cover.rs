@@ -68,7 +68,8 @@ pub fn selection_covers(wide: &RuleDocument, narrow: &RuleDocument) -> bool {
         && wide.expires.is_none_or(|end| narrow.expires.is_some_and(|n| n <= end))
 }
 
-/// Whether `wide` allows everything that `narrow` does.
+/// Whether `wide` allows everything that `narrow` does. Several rules never cover one together: a request may name a
+/// second method in a header, and several protocols to upgrade to, and one rule must list them all.
 pub fn rule_covers(wide: &RuleDocument, narrow: &RuleDocument) -> bool {
     selection_covers(wide, narrow)
         && list_covers(items(&wide.paths), items(&narrow.paths), |a, b| path_covers(&a.0, &b.0))
@@ -87,22 +88,24 @@ pub fn matches_cover(wide: Option<&[RequestMatch]>, narrow: Option<&[RequestMatc
 
 /// Whether each condition of `wide` follows from one of `narrow`.
 pub fn entry_covers(wide: &RequestMatch, narrow: &RequestMatch) -> bool {
+    // Named one by one, so that a condition of a new kind is not passed over.
+    let RequestMatch { method, hostnames: _, path, headers, query_params, cookies } = wide;
     let patterns = |entry: &RequestMatch| entry.hostnames.as_ref().map(|hosts| hosts.patterns().to_vec());
     let conditions = |wide: &[Condition], narrow: &[Condition]| {
         wide.iter().all(|wide| narrow.iter().any(|narrow| condition_follows(wide, narrow)))
     };
-    (wide.method.is_none() || wide.method == narrow.method)
+    (method.is_none() || *method == narrow.method)
         && list_covers(patterns(wide).as_deref(), patterns(narrow).as_deref(), |a, b| {
             host_covers(&EgressHost(a.clone()), &EgressHost(b.clone()))
         })
-        && match (&wide.path, &narrow.path) {
+        && match (path, &narrow.path) {
             (None, _) => true,
             (Some(wide), Some(narrow)) => path_covers(wide, narrow),
             (Some(_), None) => false,
         }
-        && conditions(&wide.headers, &narrow.headers)
-        && conditions(&wide.query_params, &narrow.query_params)
-        && conditions(&wide.cookies, &narrow.cookies)
+        && conditions(headers, &narrow.headers)
+        && conditions(query_params, &narrow.query_params)
+        && conditions(cookies, &narrow.cookies)
 }
 
 /// Whether `wide` holds wherever `narrow` does.

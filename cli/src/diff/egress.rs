@@ -44,13 +44,6 @@ pub fn compare(old: Option<&EgressDocument>, new: Option<&EgressDocument>, chang
         }
         _ => {}
     }
-    if old.identity != new.identity {
-        let message = "callers are identified in another way";
-        match new.rules.0.iter().any(|rule| rule.from.is_some()) {
-            true => changes.loosened("egress.identity", format!("{message}: rules with `from` may hold for others")),
-            false => changes.changed("egress.identity", message),
-        }
-    }
     compare_deny(old, new, changes);
     compare_rules(&old.rules.0, &new.rules.0, changes);
     compare_path_scope(old, new, changes);
@@ -118,20 +111,14 @@ fn targets_overlap(a: &Target, b: &Target) -> bool {
     }
 }
 
-/// Whether `deny` denies some of what `to` allows: an IPv4 range denies its IPv4-mapped IPv6 addresses too.
+/// Whether `deny` denies some of what `to` allows, on whatever port: an authority without a port has every port for
+/// `deny`. An IPv4 range also denies its addresses in every form of IPv6 that carries them, which may lie in any range.
 fn denial_overlaps(deny: &Destination, to: &Destination) -> bool {
-    let mapped = match &deny.target {
-        Target::Cidr(Cidr { address: IpAddr::V4(address), length }) => {
-            let address = IpAddr::V6(address.to_ipv6_mapped());
-            Some(Target::Cidr(Cidr { address, length: length.saturating_add(96) }))
-        }
-        _ => None,
-    };
-    // A port that nobody knows is denied by every entry.
-    let ports = ports_overlap(deny, to) || to.ports.is_none();
-    ports
-        && (targets_overlap(&deny.target, &to.target)
-            || mapped.is_some_and(|mapped| targets_overlap(&mapped, &to.target)))
+    let carried = matches!(
+        (&deny.target, &to.target),
+        (Target::Cidr(Cidr { address: IpAddr::V4(_), .. }), Target::Cidr(Cidr { address: IpAddr::V6(_), .. }))
+    );
+    carried || targets_overlap(&deny.target, &to.target)
 }
 
 /// Rules by name and by destination, so that not every pair need be compared.
@@ -188,6 +175,15 @@ fn compare_rules(old: &[RuleDocument], new: &[RuleDocument], changes: &mut Chang
     let (before_all, after_all) = (Rules::new(old), Rules::new(new));
     let was_allowed = |part: &RuleDocument| before_all.around(part).any(|other| rule_covers(other, part));
     let is_allowed = |part: &RuleDocument| after_all.around(part).any(|other| rule_covers(other, part));
+    // A request names one method, unless a header asks for another one: then one rule must list both.
+    let only_by_override = |parts: &[RuleDocument], covered: &dyn Fn(&RuleDocument) -> bool| {
+        let split =
+            parts.iter().flat_map(|part| each(&part.methods, |methods| RuleDocument { methods, ..part.clone() }));
+        match !parts.is_empty() && split.collect::<Vec<_>>().iter().all(covered) {
+            true => " together: a request with one of the methods and another in x-http-method-override",
+            false => "",
+        }
+    };
     for rule in new {
         let path = format!("egress.rules[{}]", rule.name.0);
         let before = before_all.named(&rule.name.0);
@@ -195,8 +191,8 @@ fn compare_rules(old: &[RuleDocument], new: &[RuleDocument], changes: &mut Chang
             describe(before, rule, &path, None, changes);
             continue;
         }
-        let fresh = uncovered(rule, was_allowed);
-        let kept = before.map(|before| uncovered(before, is_allowed));
+        let fresh = uncovered(rule, false, was_allowed);
+        let kept = before.map(|before| uncovered(before, false, is_allowed));
         match before {
             Some(_) => describe(
                 before,
@@ -206,22 +202,28 @@ fn compare_rules(old: &[RuleDocument], new: &[RuleDocument], changes: &mut Chang
                 changes,
             ),
             None if fresh.is_empty() => changes.changed(path, "is new, but other rules allowed all of it already"),
-            None => changes.loosened(path, format!("is new: allows {}", allowance(&fresh))),
+            None => {
+                let how = only_by_override(&fresh, &was_allowed);
+                changes.loosened(path, format!("is new: allows {}{how}", allowance(&fresh)));
+            }
         }
     }
     for rule in old.iter().filter(|rule| after_all.named(&rule.name.0).is_none()) {
         let path = format!("egress.rules[{}]", rule.name.0);
-        let gone = uncovered(rule, is_allowed);
+        let gone = uncovered(rule, false, is_allowed);
         match gone.is_empty() {
             true => changes.changed(path, "is gone, but other rules still allow all of it"),
-            false => changes.tightened(path, format!("is gone: no longer allows {}", allowance(&gone))),
+            false => {
+                let how = only_by_override(&gone, &is_allowed);
+                changes.tightened(path, format!("is gone: no longer allows {}{how}", allowance(&gone)));
+            }
         }
     }
 }
 
-/// The parts of `rule` that are not `covered`: by destination and port, and where that does not settle it by method,
-/// caller and path.
-fn uncovered(rule: &RuleDocument, covered: impl Fn(&RuleDocument) -> bool) -> Vec<RuleDocument> {
+/// The parts of `rule` that are not `covered`: by destination and port, and where that does not settle it by caller and
+/// path, and `by_method`.
+fn uncovered(rule: &RuleDocument, by_method: bool, covered: impl Fn(&RuleDocument) -> bool) -> Vec<RuleDocument> {
     if covered(rule) {
         return Vec::new();
     }
@@ -232,7 +234,10 @@ fn uncovered(rule: &RuleDocument, covered: impl Fn(&RuleDocument) -> bool) -> Ve
         .filter(|part| !covered(part))
         .collect();
     let splits: [fn(&RuleDocument) -> Vec<RuleDocument>; 3] = [
-        |rule| each(&rule.methods, |methods| RuleDocument { methods, ..rule.clone() }),
+        match by_method {
+            true => |rule| each(&rule.methods, |methods| RuleDocument { methods, ..rule.clone() }),
+            false => |rule| vec![rule.clone()],
+        },
         |rule| each(&rule.from, |from| RuleDocument { from, ..rule.clone() }),
         |rule| each(&rule.paths, |paths| RuleDocument { paths, ..rule.clone() }),
     ];
@@ -443,7 +448,7 @@ fn path_scope_lost<'r>(one: &'r EgressDocument, other: &EgressDocument) -> Vec<(
     rules
         .filter_map(|rule| {
             let selected = RuleDocument { paths: None, ..rule.clone() };
-            Some((rule, uncovered(&selected, scoped).into_iter().find(passes)?))
+            Some((rule, uncovered(&selected, true, scoped).into_iter().find(passes)?))
         })
         .collect()
 }

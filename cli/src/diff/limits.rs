@@ -1,7 +1,7 @@
 //! What a change of `rateLimits` lets through.
 
 use penstock_policy::document::Node;
-use penstock_policy::rate_limits::{LimitDocument, Mode, OnMissingKey};
+use penstock_policy::rate_limits::{KeyPart, LimitDocument, Mode, OnMissingKey};
 
 use super::change::{Changes, Class, named, other_fields};
 use crate::cover::{items, matches_cover};
@@ -159,7 +159,8 @@ fn compare_limit(old: (&LimitDocument, &Node), new: (&LimitDocument, &Node), pat
     other_fields(path, old.1, new.1, &known, changes);
 }
 
-/// Finer keys are more buckets: each client gets more. Coarser ones are fewer.
+/// Finer keys are more buckets: each client gets more. Coarser ones are fewer, but requests that lacked a part which is
+/// gone were limited together, or refused, and now have buckets of their own.
 fn compare_key(old: (&LimitDocument, &Node), new: (&LimitDocument, &Node), note: &mut impl FnMut(Class, &str, String)) {
     let parts = |limit: &Node| match limit.get("key") {
         Some(Node::List(parts)) => parts.clone(),
@@ -179,7 +180,23 @@ fn compare_key(old: (&LimitDocument, &Node), new: (&LimitDocument, &Node), note:
     match (within(&was, &is), within(&is, &was)) {
         (true, true) => note(Class::Changed, "key", format!("{message}; the buckets begin full")),
         (true, false) => note(Class::Loosened, "key", format!("{message}: a client gets a bucket for each")),
-        (false, true) => note(Class::Tightened, "key", format!("{message}: clients share a bucket")),
+        (false, true) => {
+            let gone: Vec<KeyPart> = old.0.key.iter().filter(|part| !new.0.key.contains(part)).cloned().collect();
+            let missing = gone.iter().filter(|part| can_be_missing(part)).map(ToString::to_string);
+            let missing = missing.collect::<Vec<_>>().join(" or ");
+            match old.0.on_missing_key {
+                _ if missing.is_empty() => note(Class::Tightened, "key", format!("{message}: clients share a bucket")),
+                OnMissingKey::Deny => {
+                    note(Class::Loosened, "key", format!("{message}: requests without {missing} were refused"));
+                }
+                OnMissingKey::Share if !is.is_empty() => {
+                    let message =
+                        format!("{message}: requests without {missing} shared one bucket, now each client has its own");
+                    note(Class::Loosened, "key", message);
+                }
+                _ => note(Class::Tightened, "key", format!("{message}: clients share a bucket")),
+            }
+        }
         (false, false) => match coarser_prefix(old.0, new.0) {
             true => note(Class::Tightened, "key", format!("{message}: clients share a bucket")),
             false => note(Class::Loosened, "key", format!("{message}: who was limited together may not be any more")),
@@ -187,9 +204,13 @@ fn compare_key(old: (&LimitDocument, &Node), new: (&LimitDocument, &Node), note:
     }
 }
 
+/// Whether a request can lack this part of a key.
+fn can_be_missing(part: &KeyPart) -> bool {
+    !matches!(part, KeyPart::Path | KeyPart::Method | KeyPart::Hostname | KeyPart::Constant(_))
+}
+
 /// Whether the keys differ only in that IPv6 addresses count up to fewer bits.
 fn coarser_prefix(old: &LimitDocument, new: &LimitDocument) -> bool {
-    use penstock_policy::rate_limits::KeyPart;
     old.key.len() == new.key.len()
         && old.key.iter().zip(&new.key).all(|(old, new)| match (old, new) {
             (KeyPart::SourceAddress { ipv6_prefix: old }, KeyPart::SourceAddress { ipv6_prefix: new }) => new <= old,

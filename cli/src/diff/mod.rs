@@ -5,6 +5,7 @@ mod egress;
 mod human;
 mod limits;
 mod routing;
+mod settings;
 mod traffic;
 
 use std::io::Write;
@@ -18,7 +19,7 @@ use crate::explain::instant;
 use crate::output::Output;
 use crate::policy_file::PolicyFile;
 use crate::replay;
-use change::{Change, Changes, Class, other_fields};
+use change::{Change, Changes, Class};
 use routing::Moved;
 
 /// Say what changes from one policy to another: what loosens, what tightens, who is routed elsewhere.
@@ -128,29 +129,12 @@ impl Args {
 fn compare(old: &PolicyFile, new: &PolicyFile, time: Timestamp) -> (Changes, Vec<Moved>) {
     let (before, after) = (Documents::of(&old.node), Documents::of(&new.node));
     let mut changes = Changes::default();
-    compare_settings(old, new, &before, &after, &mut changes);
+    settings::compare((&old.node, &before), (&new.node, &after), &mut changes);
     egress::compare(before.egress.as_ref(), after.egress.as_ref(), &mut changes);
     limits::compare((&before.limits, &old.node), (&after.limits, &new.node), &mut changes);
     routing::routes(&old.node, &new.node, &mut changes);
     let canaries = routing::canaries((&old.policy, &old.node), (&new.policy, &new.node), time, &mut changes);
     (changes, canaries)
-}
-
-fn compare_settings(old: &PolicyFile, new: &PolicyFile, before: &Documents, after: &Documents, changes: &mut Changes) {
-    let hops = |documents: &Documents| documents.settings.source_address.trusted_hops.0;
-    let (was, is) = (hops(before), hops(after));
-    let message = format!("{was} → {is} proxies are believed what they say in x-forwarded-for");
-    let limits = !after.limits.is_empty() || !before.limits.is_empty();
-    let path = "settings.sourceAddress.trustedHops";
-    match was.cmp(&is) {
-        std::cmp::Ordering::Less if limits => changes.loosened(path, message),
-        std::cmp::Ordering::Greater if limits => changes.tightened(path, message),
-        std::cmp::Ordering::Equal => {}
-        _ => changes.changed(path, message),
-    }
-    let empty = penstock_policy::document::Node::Map(Vec::new());
-    let settings = |file: &PolicyFile| file.node.get("settings").cloned().unwrap_or_else(|| empty.clone());
-    other_fields("settings", &settings(old), &settings(new), &["sourceAddress"], changes);
 }
 
 #[cfg(test)]

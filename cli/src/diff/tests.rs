@@ -55,7 +55,21 @@ fn the_same_policy_written_in_another_way_has_no_loosening() {
     let split = json!({"egress": {"rules": [
         {"name": "get", "to": [{"host": "a.test", "ports": [443, 80]}], "methods": ["GET"]},
         {"name": "put", "to": [{"host": "a.test", "ports": [80, 443]}], "methods": ["PUT"]}]}});
-    for (old, new) in [(&policy, &split), (&split, &policy)] {
+    // Not the same: with one rule for both methods a header may ask for the other one.
+    let merged = changes(&split, &policy);
+    assert!(
+        merged[0].starts_with("Loosened egress.rules[a]: is new: allows a.test port 443, a.test port 80 with GET, PUT"),
+        "{merged:?}"
+    );
+    assert!(
+        merged[0].ends_with("together: a request with one of the methods and another in x-http-method-override"),
+        "{merged:?}"
+    );
+    assert!(changes(&policy, &split).iter().any(|line| line.starts_with("Tightened egress.rules[a]: is gone")));
+    let by_port = json!({"egress": {"rules": [
+        {"name": "tls", "to": [{"host": "a.test", "ports": [443]}], "methods": ["GET", "PUT"]},
+        {"name": "plain", "to": [{"host": "a.test", "ports": [80]}], "methods": ["PUT", "GET"]}]}});
+    for (old, new) in [(&policy, &by_port), (&by_port, &policy)] {
         assert!(changes(old, new).iter().all(|line| line.starts_with("Changed")), "{:?}", changes(old, new));
     }
 }
@@ -223,6 +237,21 @@ fn limits_are_loosened_and_tightened_by_the_right_things() {
         ),
         (json!({}), json!({"capacity": 100_000}), "Loosened capacity", "Tightened capacity"),
         (json!({}), json!({"key": [{"header": "x"}, {"path": {}}]}), "Loosened key", "Tightened key"),
+        // Who lacks `y` shared one bucket, or was refused; or was not limited.
+        (json!({}), json!({"key": [{"header": "x"}, {"header": "y"}]}), "Loosened key", "Loosened key"),
+        (
+            json!({"onMissingKey": "Deny"}),
+            json!({"onMissingKey": "Deny", "key": [{"header": "x"}, {"cookie": "y"}]}),
+            "Loosened key",
+            "Loosened key",
+        ),
+        (
+            json!({"onMissingKey": "Skip"}),
+            json!({"onMissingKey": "Skip", "key": [{"header": "x"}, {"header": "y"}]}),
+            "Loosened key",
+            "Tightened key",
+        ),
+        (json!({}), json!({"key": []}), "Tightened key", "Loosened key"),
         (json!({}), json!({"key": [{"header": "y"}]}), "Loosened key", "Loosened key"),
         (
             json!({"key": [{"sourceAddress": {"ipv6Prefix": 64}}]}),
@@ -263,7 +292,22 @@ fn limits_that_come_and_go() {
         with["settings"] = json!({"sourceAddress": {"trustedHops": hops}});
         with
     };
-    assert!(changes(&hops(0), &hops(1))[0].starts_with("Loosened settings.sourceAddress.trustedHops"));
+    // Nothing counts by address.
+    assert_eq!(
+        changes(&hops(0), &hops(1)),
+        ["Changed settings.sourceAddress: {\"trustedHops\":0} → {\"trustedHops\":1}"]
+    );
+    let by_address = |settings: Value| {
+        let mut with = policy("a", "Enforce");
+        with["rateLimits"][0]["key"] = json!([{"sourceAddress": {}}]);
+        with["settings"] = settings;
+        with
+    };
+    let hops = |hops: u32| by_address(json!({"sourceAddress": {"trustedHops": hops}}));
+    for (old, new) in [(hops(0), hops(1)), (hops(2), hops(1)), (hops(1), by_address(json!({})))] {
+        assert!(changes(&old, &new)[0].starts_with("Loosened settings.sourceAddress: "), "{:?}", changes(&old, &new));
+    }
+    assert_eq!(changes(&hops(0), &by_address(json!({"sourceAddress": {}}))), [] as [&str; 0]);
 }
 
 #[test]
@@ -299,14 +343,13 @@ fn egress() -> impl Strategy<Value = Value> {
     let optional = |values: Vec<Value>| select([vec![Value::Null; values.len()], values].concat());
     let rule = (
         vec(destination.clone(), 1..3),
-        optional(vec![json!(["GET"]), json!(["GET", "POST"]), json!(["POST"])]),
+        optional(vec![json!(["GET"]), json!(["GET", "POST"]), json!(["POST"]), json!(["POST", "PUT", "GET"])]),
         optional(vec![json!([{"value": "/a"}]), json!([{"type": "Exact", "value": "/a/b"}]), json!([{"type": "RegularExpression", "value": "/a.*"}])]),
         optional(vec![json!(["spiffe://c/ns/a"]), json!(["spiffe://c/ns/*"])]),
         optional(vec![json!("2026-06-01T00:00:00Z"), json!("2027-01-01T00:00:00Z")]),
-        (any::<bool>(), any::<bool>()),
+        (any::<bool>(), optional(vec![json!(["websocket"]), json!(["websocket", "h2c"]), json!(["h2c"])])),
     )
         .prop_map(|(to, methods, paths, from, expires, (connect, upgrades))| {
-            let upgrades = if upgrades { json!(["websocket"]) } else { Value::Null };
             json!({"to": to, "methods": methods, "paths": paths, "from": from, "expires": expires, "connect": connect, "upgrades": upgrades})
         });
     (vec(rule, 0..4), vec(destination, 0..2), prop::bool::weighted(0.1), any::<bool>()).prop_map(|(rules, deny, audit, sni)| {
@@ -321,12 +364,28 @@ fn egress() -> impl Strategy<Value = Value> {
 
 /// A policy and one that differs a little, as reviews see them, or wholly.
 fn pair() -> impl Strategy<Value = (Value, Value)> {
-    (egress(), egress(), 0..5usize).prop_map(|(old, other, what)| {
+    (egress(), egress(), 0..7usize, any::<bool>()).prop_map(|(old, other, what, back)| {
         let mut new = old.clone();
         let (mine, theirs) = (&mut new["egress"], &other["egress"]);
         match what {
             0 => *mine = theirs.clone(),
             1 => mine["deny"] = theirs["deny"].clone(),
+            // Rules merged, or split, by method or by upgrade.
+            5 | 6 => {
+                let field = if what == 5 { "methods" } else { "upgrades" };
+                if let Some(rule) = mine["rules"].get(0).cloned()
+                    && let Some(items) = rule[field].as_array().filter(|items| items.len() > 1)
+                {
+                    let split = items.iter().enumerate().map(|(i, item)| {
+                        let mut part = rule.clone();
+                        part["name"] = json!(format!("s{i}"));
+                        part[field] = json!([item]);
+                        part
+                    });
+                    let rules = split.chain(mine["rules"].as_array().unwrap().iter().skip(1).cloned()).collect();
+                    mine["rules"] = Value::Array(rules);
+                }
+            }
             2 => drop(mine["rules"].as_array_mut().unwrap().pop()),
             3 => {
                 if let (Some(rule), Some(their)) = (mine["rules"].get_mut(0), theirs["rules"].get(0)) {
@@ -335,7 +394,7 @@ fn pair() -> impl Strategy<Value = (Value, Value)> {
             }
             _ => mine["verifySni"] = theirs["verifySni"].clone(),
         }
-        (old, new)
+        if back { (new, old) } else { (old, new) }
     })
 }
 
@@ -347,9 +406,18 @@ fn request() -> impl Strategy<Value = WireRequest> {
         select(vec![None, Some("spiffe://c/ns/a"), Some("spiffe://c/ns/b")]),
         select(vec!["2026-05-01T00:00:00Z", "2026-07-01T00:00:00Z", "2027-07-01T00:00:00Z"]),
         select(vec![None, Some("a.test")]),
-        any::<bool>(),
+        (
+            select(vec![None, Some("websocket"), Some("websocket, h2c"), Some("h2c"), Some("H2C"), Some("other")]),
+            vec(
+                (
+                    select(vec!["x-http-method-override", "x-http-method", "x-method-override"]),
+                    select(vec!["GET", "POST", "PUT"]),
+                ),
+                0..3,
+            ),
+        ),
     )
-        .prop_map(|(method, authority, path, peer, time, sni, upgrade)| WireRequest {
+        .prop_map(|(method, authority, path, peer, time, sni, (upgrade, overrides))| WireRequest {
             method: method.to_owned(),
             scheme: Some("https".to_owned()),
             authority: if method == "CONNECT" && !authority.ends_with("80") && !authority.ends_with("443") {
@@ -358,10 +426,89 @@ fn request() -> impl Strategy<Value = WireRequest> {
                 authority.to_owned()
             },
             path: if method == "CONNECT" { String::new() } else { path.to_owned() },
-            headers: if upgrade { vec![("upgrade".to_owned(), "websocket".to_owned())] } else { Vec::new() },
+            headers: upgrade
+                .map(|protocols| ("upgrade", protocols))
+                .into_iter()
+                .chain(overrides)
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .collect(),
             peer: peer.map(str::to_owned),
             sni: sni.map(str::to_owned),
             time: Timestamp::parse(time),
+            ..WireRequest::default()
+        })
+}
+
+/// Without what has no meaning: how requests lack an empty key, and nulls.
+fn tidy(mut policy: Value) -> Value {
+    let limit = policy["rateLimits"][0].as_object_mut().unwrap();
+    if limit["key"].as_array().unwrap().is_empty() {
+        limit.remove("onMissingKey");
+    }
+    limit.retain(|_, value| !value.is_null());
+    policy
+}
+
+/// A policy with one limit.
+fn limit_of_any_key() -> impl Strategy<Value = Value> {
+    let part = select(vec![
+        json!({"header": "x"}),
+        json!({"header": "y"}),
+        json!({"cookie": "c"}),
+        json!({"queryParam": "q"}),
+        json!({"path": {}}),
+        json!({"method": {}}),
+        json!({"hostname": {}}),
+        json!({"peer": {}}),
+        json!({"constant": "k"}),
+        json!({"sourceAddress": {}}),
+        json!({"sourceAddress": {"ipv6Prefix": 64}}),
+    ]);
+    let matches = select(vec![
+        Value::Null,
+        json!([{"method": "GET"}]),
+        json!([{"path": {"value": "/a"}}]),
+        json!([{"headers": [{"name": "x", "type": "Present"}]}]),
+        json!([{"headers": [{"name": "x", "value": "1", "invert": true}]}]),
+    ]);
+    (vec(part, 0..3), select(vec!["Share", "Skip", "Deny"]), matches, 1..4u32, 0..3u32).prop_map(
+        |(mut key, missing, matches, requests, hops)| {
+            key.dedup();
+            let mut limit =
+                json!({"name": "l", "key": key, "onMissingKey": missing, "limit": {"requests": requests, "per": "1h"}});
+            if !matches.is_null() {
+                limit["matches"] = matches;
+            }
+            json!({"rateLimits": [limit], "settings": {"sourceAddress": {"trustedHops": hops}}})
+        },
+    )
+}
+
+/// A request with some of what limits count by.
+fn counted() -> impl Strategy<Value = WireRequest> {
+    let header = select(vec![
+        ("x", "1"),
+        ("x", "2"),
+        ("y", "1"),
+        ("cookie", "c=1"),
+        ("x-forwarded-for", "203.0.113.1"),
+        ("x-forwarded-for", "203.0.113.2, 203.0.113.3"),
+    ]);
+    (
+        select(vec!["GET", "POST"]),
+        select(vec!["/", "/a?q=1", "/a?q=2"]),
+        select(vec![None, Some("10.0.0.1"), Some("2001:db8::1"), Some("2001:db8::2")]),
+        select(vec![None, Some("spiffe://c/ns/a")]),
+        vec(header, 0..4),
+    )
+        .prop_map(|(method, path, address, peer, headers)| WireRequest {
+            method: method.to_owned(),
+            scheme: Some("https".to_owned()),
+            authority: "a.test".to_owned(),
+            path: path.to_owned(),
+            headers: headers.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
+            peer: peer.map(str::to_owned),
+            source_address: address.map(|address| address.parse().unwrap()),
             ..WireRequest::default()
         })
 }
@@ -380,6 +527,33 @@ proptest! {
                 (false, true) => prop_assert!(changes.count(Class::Tightened) > 0, "{request:?}\n{}\n{}\n{changes:?}", pair.0, pair.1),
                 _ => {}
             }
+        }
+    }
+
+    #[test]
+    fn a_limit_that_is_not_loosened_lets_no_more_requests_pass_whatever_it_counts_by(
+        pair in (limit_of_any_key(), limit_of_any_key(), 0..6usize).prop_map(|(old, other, what)| {
+            let mut new = old.clone();
+            match what {
+                0 => new = other,
+                1 => new["rateLimits"][0]["key"] = other["rateLimits"][0]["key"].clone(),
+                2 => drop(new["rateLimits"][0]["key"].as_array_mut().unwrap().pop()),
+                3 => new["settings"] = other["settings"].clone(),
+                4 => new["rateLimits"][0]["onMissingKey"] = other["rateLimits"][0]["onMissingKey"].clone(),
+                _ => new["rateLimits"][0]["matches"] = other["rateLimits"][0]["matches"].clone(),
+            }
+            (tidy(old), tidy(new))
+        }),
+        requests in vec(counted(), 1..40),
+    ) {
+        let passed = |policy: &Value| {
+            let file = file(policy);
+            let mut world = World::new(Timestamp(1_000_000_000), 0);
+            requests.iter().filter(|request| request.decide(&file.policy, &mut world).action == Some("continue")).count()
+        };
+        let (changes, _) = compare(&file(&pair.0), &file(&pair.1), Timestamp(0));
+        if changes.count(Class::Loosened) == 0 {
+            prop_assert!(passed(&pair.1) <= passed(&pair.0), "{} {} {changes:?} {requests:?}", pair.0, pair.1);
         }
     }
 
