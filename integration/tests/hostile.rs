@@ -54,7 +54,9 @@ fn a_header_value_of_a_mebibyte_is_decided_like_a_short_one() -> Result<()> {
             &[
                 (Request::get("/").header("x-big", long("!")), "big"),
                 (Request::get("/").header("x-big", long("?")), "stable"),
-                (Request::get("/").header("x-regex", long("b")), "regex"),
+                // Too long for an expression.
+                (Request::get("/").header("x-regex", long("b")), "stable"),
+                (Request::get("/").header("x-regex", "a".repeat(8191) + "b"), "regex"),
                 (Request::get("/").header("x-regex", long("c")), "stable"),
                 (Request::get(&format!("/{}", long(""))).header("x-group", "beta"), "beta"),
                 (cookies.clone(), "stable"),

@@ -18,6 +18,7 @@ macro_rules! note {
     };
 }
 
+mod asked;
 pub mod breaker;
 pub mod canaries;
 mod client;
@@ -42,6 +43,7 @@ pub mod routes;
 pub mod schema;
 mod section;
 mod settings;
+mod small_map;
 mod timestamp;
 mod trie;
 #[cfg(feature = "wire")]

@@ -3,13 +3,15 @@
 use std::borrow::Cow;
 use std::marker::PhantomData;
 
+use crate::asked::AskedNames;
 use crate::breaker::Breakers;
 use crate::canaries::{Canaries, CanaryDocument, CanaryOutcome};
 use crate::decision::{Decision, HeaderOp, HeldBack};
 use crate::document::{At, Context, Decode, Fields, Kind, Named, Node, Problem, Problems};
 use crate::egress::{Egress, EgressDocument};
 use crate::environment::Environment;
-use crate::metrics::Metrics;
+use crate::matching::Answers;
+use crate::metrics::{Metric, Metrics};
 use crate::module::{self, Module, Runs, Suite};
 use crate::rate_limits::{LimitDocument, Pending, Question, RateLimits};
 use crate::references;
@@ -33,6 +35,10 @@ pub struct Policy<M: Runs = Suite> {
     breakers: Breakers,
     routes: Option<Routes>,
     canaries: Option<Canaries>,
+    /// The cookies and query parameters that any section asks for.
+    names: AskedNames,
+    /// Counts the requests that have a value too long for an expression that is asked about it.
+    long_values: Option<Metric>,
 }
 
 impl<M: Runs> Policy<M> {
@@ -114,18 +120,42 @@ impl<M: Runs> Policy<M> {
         if !references::check(M::MODULE, routes.as_ref(), canary_list, cx) {
             return None;
         }
+        let has_expressions = !cx.expressions.is_empty();
+        let too_many = cx.expressions.share();
+        let is_too_much = !too_many.is_empty();
+        for (path, help) in too_many {
+            cx.problem_at(&At::Root.field(&path), "is one regular expression too many", help);
+        }
+        if is_too_much {
+            return None;
+        }
         let named = references::named_by_rules(routes.as_ref());
         let numbers = references::canaries(canary_list);
         // The sections name their counters here, when they compile.
         let mut metrics = Metrics::default();
+        let mut names = AskedNames::default();
         let hops = settings.source_address.trusted_hops.0;
         let egress = egress.map(|egress| Egress::new(egress, &mut metrics));
-        let rate_limits = rate_limits.map(|limits| RateLimits::new(limits, hops, &mut metrics));
+        let rate_limits = rate_limits.map(|limits| RateLimits::new(limits, hops, &mut metrics, &mut names));
         let mut breakers = Breakers::default();
-        let routes = routes.map(|routes| Routes::new(routes, |name| numbers.get(name), &mut breakers, &mut metrics));
-        let canaries = canaries
-            .map(|canaries| Canaries::new(canaries.0, |name| named.get(name).is_some(), &mut breakers, &mut metrics));
-        Some(Policy { module: PhantomData, settings, metrics, egress, rate_limits, breakers, routes, canaries })
+        let routes =
+            routes.map(|routes| Routes::new(routes, |name| numbers.get(name), &mut breakers, &mut metrics, &mut names));
+        let is_named = |name: &str| named.get(name).is_some();
+        let canaries =
+            canaries.map(|canaries| Canaries::new(canaries.0, is_named, &mut breakers, &mut metrics, &mut names));
+        let long_values = has_expressions.then(|| metrics.add_to("host", "expressions", &["valueTooLong"]));
+        Some(Policy {
+            module: PhantomData,
+            settings,
+            metrics,
+            egress,
+            rate_limits,
+            breakers,
+            routes,
+            canaries,
+            names,
+            long_values,
+        })
     }
 
     /// Prepares the state that decisions share between workers, before the first one. `instance` names what runs the
@@ -151,7 +181,7 @@ impl<M: Runs> Policy<M> {
         request: &Request<'a>,
         environment: &mut impl Environment,
     ) -> Result<Decision<'a>, Box<Pending>> {
-        self.run(request, None, environment)
+        self.run(&request.asked_for(&self.names), None, environment)
     }
 
     /// What to ask a rate-limit service next; `None`: nothing more, resume.
@@ -168,7 +198,16 @@ impl<M: Runs> Policy<M> {
         environment: &mut impl Environment,
     ) -> Decision<'a> {
         // What has been asked is not pending again.
-        self.run(request, Some(pending), environment).unwrap_or_default()
+        self.run(&request.asked_for(&self.names), Some(pending), environment).unwrap_or_default()
+    }
+
+    /// Counts a request that has a value too long for an expression that was asked about it.
+    fn count_long_values(&self, request: &Request<'_>, decision: &mut Decision<'_>) {
+        if let Some(metric) = self.long_values
+            && request.answers().is_some_and(Answers::has_long_value)
+        {
+            decision.counts.push(metric);
+        }
     }
 
     /// Asks the sections in order and folds what each decided into one decision.
@@ -195,6 +234,7 @@ impl<M: Runs> Policy<M> {
                 }
                 (Some(reason), Some(response)) => {
                     decision.refuse(Section::Egress, rule, reason, response);
+                    self.count_long_values(&request, &mut decision);
                     return Ok(decision);
                 }
             }
@@ -219,10 +259,12 @@ impl<M: Runs> Policy<M> {
             limited.held_back.into_iter().for_each(|refusal| decision.hold_back(refusal));
             if let Some((limit, reason, response)) = limited.refusal {
                 decision.refuse(Section::RateLimits, Some(limit), reason, response);
+                self.count_long_values(request, &mut decision);
                 return Ok(decision);
             }
         }
         self.route(request, environment, &mut decision);
+        self.count_long_values(request, &mut decision);
         if M::MODULE.owns_route_header() {
             self.write_route_header(request, &mut decision);
         }

@@ -1,5 +1,10 @@
 //! The request as a decision sees it: borrowed bytes, split once.
 
+use std::cell::{Cell, OnceCell};
+
+use crate::asked::{AskedNames, NameSet, Pairs, Span};
+use crate::matching::Answers;
+
 /// A header as the host hands it over: name in lower case, value as raw bytes.
 pub type Header<'a> = (&'a [u8], &'a [u8]);
 
@@ -28,11 +33,19 @@ pub struct Request<'a> {
     headers: &'a [Header<'a>],
     repeats_pseudo_header: bool,
     scratch: Option<&'a Scratch>,
+    asked: Option<&'a AskedNames>,
 }
 
-/// Where a decision keeps a request target that it made, so that what follows can borrow it like a received one.
+/// Where one decision keeps what it has found out about its request, for all that ask later: the tables of cookies and
+/// query parameters, which expressions match, and a request target that it made.
 #[derive(Debug, Default)]
-pub struct Scratch(std::cell::OnceCell<Box<[u8]>>);
+pub struct Scratch {
+    target: OnceCell<Box<[u8]>>,
+    cookies: OnceCell<Pairs>,
+    query_params: OnceCell<Pairs>,
+    answers: Answers,
+    is_used: Cell<bool>,
+}
 
 impl<'a> Request<'a> {
     /// Splits a header map into the parts that policies match on.
@@ -52,6 +65,7 @@ impl<'a> Request<'a> {
             headers,
             repeats_pseudo_header: false,
             scratch: None,
+            asked: None,
         };
         let (mut authority, mut target, mut method, mut scheme) = (None, None, None, None);
         for &(name, value) in headers {
@@ -85,9 +99,22 @@ impl<'a> Request<'a> {
         Request { scratch: Some(scratch), ..self }
     }
 
+    /// The same request, to be asked for cookies and query parameters of these names. A scratch that another decision
+    /// has used is left alone: its tables are for other names.
+    #[must_use]
+    pub(crate) fn asked_for(self, names: &'a AskedNames) -> Self {
+        let scratch = self.scratch.filter(|scratch| !scratch.is_used.replace(true));
+        Request { scratch, asked: Some(names), ..self }
+    }
+
+    /// What is known already about which expressions match.
+    pub(crate) fn answers(&self) -> Option<&'a Answers> {
+        self.scratch.map(|scratch| &scratch.answers)
+    }
+
     /// The target with `path` in place of its path, kept in the scratch; `None` when there is no free one.
     pub(crate) fn keep_target(&self, path: &[u8]) -> Option<&'a [u8]> {
-        let cell = &self.scratch?.0;
+        let cell = &self.scratch?.target;
         let mut target = path.to_vec();
         if let Some(query) = self.query {
             target.push(b'?');
@@ -97,7 +124,7 @@ impl<'a> Request<'a> {
         cell.get().map(|target| &**target)
     }
 
-    /// The same request with another target.
+    /// The same request with another path in its target; the query must be the same.
     #[must_use]
     pub fn with_target(self, target: &'a [u8]) -> Self {
         let (path, query) = split_target(target);
@@ -129,33 +156,140 @@ impl<'a> Request<'a> {
         self.values(name).next()
     }
 
-    /// Query parameters in order, undecoded, as Envoy's own matcher sees them. A name without `=` has the value "".
-    pub fn query_params(&self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> + Clone {
-        self.query
-            .unwrap_or_default()
-            .split(|&b| b == b'&')
-            .filter(|pair| !pair.is_empty())
-            .map(|pair| split_once(pair, b'=').unwrap_or((pair, b"")))
-    }
-
-    /// The first value of the query parameter `name` (case-sensitive).
+    /// The first value of the query parameter `name` (case-sensitive), undecoded, as Envoy's own matcher sees it. A name
+    /// without `=` has the value "".
     pub fn query_param(&self, name: &[u8]) -> Option<&'a [u8]> {
-        self.query_params().find(|(n, _)| *n == name).map(|(_, value)| value)
+        let query = self.query?;
+        if let Some(number) = self.asked.and_then(|asked| asked.query_params.number(name))
+            && let Some(pairs) = self.query_table()
+        {
+            return pairs.get(number)?.of(query);
+        }
+        let mut first = None;
+        each_query_param(query, |found, value| {
+            if found == name && first.is_none() {
+                first = Some(value);
+            }
+        });
+        first?.of(query)
     }
 
-    /// Cookies over all `cookie` headers, in order. One pair of double quotes around a value is dropped, as Envoy does.
-    pub fn cookies(&self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> + Clone {
-        self.values(b"cookie").flat_map(|value| value.split(|&b| b == b';')).filter_map(|pair| {
-            let (name, value) = split_once(pair, b'=')?;
-            let value = value.trim_ascii();
-            let value = value.strip_prefix(b"\"").and_then(|v| v.strip_suffix(b"\"")).unwrap_or(value);
-            Some((name.trim_ascii(), value))
-        })
-    }
-
-    /// The first value of the cookie `name` (case-sensitive).
+    /// The first value of the cookie `name` (case-sensitive), over all `cookie` headers. One pair of double quotes around
+    /// a value is dropped, as Envoy does.
     pub fn cookie(&self, name: &[u8]) -> Option<&'a [u8]> {
-        self.cookies().find(|(n, _)| *n == name).map(|(_, value)| value)
+        if let Some(number) = self.asked.and_then(|asked| asked.cookies.number(name))
+            && let Some(pairs) = self.cookie_table()
+        {
+            return self.cookie_value(pairs.get(number)?);
+        }
+        let mut first = None;
+        each_cookie(self.headers, |found| found == name, |_, span| first = first.or(Some(span)));
+        self.cookie_value(first?)
+    }
+
+    /// The cookies that the policy asks for and the request has, by name, each with its first value; `None`: look up
+    /// names one by one.
+    pub(crate) fn asked_cookies(&self) -> Option<AskedPairs<'a>> {
+        Some(AskedPairs { names: &self.asked?.cookies, pairs: self.cookie_table()? })
+    }
+
+    /// The same for query parameters.
+    pub(crate) fn asked_query_params(&self) -> Option<AskedPairs<'a>> {
+        Some(AskedPairs { names: &self.asked?.query_params, pairs: self.query_table()? })
+    }
+
+    /// The value of one of [`Request::asked_cookies`].
+    pub(crate) fn cookie_value(&self, span: Span) -> Option<&'a [u8]> {
+        self.headers.get(span.header as usize).and_then(|(_, value)| span.of(value))
+    }
+
+    /// The value of one of [`Request::asked_query_params`].
+    pub(crate) fn query_value(&self, span: Span) -> Option<&'a [u8]> {
+        span.of(self.query?)
+    }
+
+    fn cookie_table(&self) -> Option<&'a Pairs> {
+        let (names, scratch) = (&self.asked?.cookies, self.scratch?);
+        Some(scratch.cookies.get_or_init(|| {
+            let mut pairs = Pairs::default();
+            let wanted = |name: &[u8]| names.number(name).is_some();
+            each_cookie(self.headers, wanted, |name, span| add_first(&mut pairs, names, name, span));
+            pairs
+        }))
+    }
+
+    fn query_table(&self) -> Option<&'a Pairs> {
+        let (names, scratch) = (&self.asked?.query_params, self.scratch?);
+        Some(scratch.query_params.get_or_init(|| {
+            let mut pairs = Pairs::default();
+            each_query_param(self.query.unwrap_or_default(), |name, span| add_first(&mut pairs, names, name, span));
+            pairs
+        }))
+    }
+}
+
+/// What a policy asks for and a request has.
+#[derive(Clone, Copy)]
+pub(crate) struct AskedPairs<'a> {
+    names: &'a NameSet,
+    pairs: &'a Pairs,
+}
+
+impl<'a> AskedPairs<'a> {
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.pairs.len()
+    }
+
+    /// Names, and where their values are.
+    pub(crate) fn iter(self) -> impl Iterator<Item = (&'a [u8], Span)> {
+        self.pairs.iter().filter_map(move |(number, span)| Some((self.names.name(number)?, span)))
+    }
+}
+
+/// Adds the value of a name that is asked for, unless it has one.
+fn add_first(pairs: &mut Pairs, names: &NameSet, name: &[u8], span: Span) {
+    if let Some(number) = names.number(name)
+        && pairs.get(number).is_none()
+    {
+        pairs.insert(number, span);
+    }
+}
+
+/// Shows the name of every query parameter, and where in `query` its value is.
+fn each_query_param(query: &[u8], mut each: impl FnMut(&[u8], Span)) {
+    let mut start = 0;
+    for pair in query.split(|&b| b == b'&') {
+        let name = pair.split(|&b| b == b'=').next().unwrap_or_default();
+        if !pair.is_empty() {
+            // Behind the `=`, when there is one.
+            let value = (name.len() + 1).min(pair.len());
+            each(name, Span::new(0, start + value, pair.len() - value));
+        }
+        start += pair.len() + 1;
+    }
+}
+
+/// Shows the name of every cookie that is `wanted`, and where its value is.
+fn each_cookie(headers: &[Header<'_>], wanted: impl Fn(&[u8]) -> bool, mut each: impl FnMut(&[u8], Span)) {
+    for (number, (_, cookies)) in headers.iter().enumerate().filter(|(_, (name, _))| *name == b"cookie") {
+        let mut start = 0;
+        for pair in cookies.split(|&b| b == b';') {
+            let begin = start;
+            start += pair.len() + 1;
+            let Some((name, raw)) = split_once(pair, b'=') else { continue };
+            let name = name.trim_ascii();
+            if !wanted(name) {
+                continue;
+            }
+            let value = raw.trim_ascii_start();
+            let blank = raw.len() - value.len();
+            let value = value.trim_ascii_end();
+            let unquoted = value.strip_prefix(b"\"").and_then(|v| v.strip_suffix(b"\""));
+            let quote = usize::from(unquoted.is_some());
+            let at = begin + pair.len() - raw.len() + blank + quote;
+            each(name, Span::new(number, at, unquoted.unwrap_or(value).len()));
+        }
     }
 }
 

@@ -76,8 +76,17 @@ fn every_egress_case_is_decided_as_the_contract_says() {
 }
 
 #[test]
+fn every_case_of_reports_is_decided_as_the_contract_says() {
+    assert!(check_decisions(include_str!("contract/field-cases.jsonl")) >= 1);
+}
+
+#[test]
 fn every_load_case_is_accepted_or_refused_as_the_contract_says() {
-    let files = [include_str!("contract/load-cases.jsonl"), include_str!("contract/next-load-cases.jsonl")];
+    let files = [
+        include_str!("contract/load-cases.jsonl"),
+        include_str!("contract/next-load-cases.jsonl"),
+        include_str!("contract/field-load-cases.jsonl"),
+    ];
     for case in files.into_iter().flat_map(cases) {
         assert_eq!(policy(&case).is_ok(), case["expect"]["valid"], "{}: {:?}", case["name"], policy(&case).err());
     }

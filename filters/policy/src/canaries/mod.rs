@@ -9,6 +9,7 @@ mod stickiness;
 
 use smallvec::SmallVec;
 
+use crate::asked::AskedNames;
 use crate::breaker::{Breakers, Guard, PROBE_PERCENT, Phase, Watch, probes};
 use crate::document::{At, Problem};
 use crate::environment::{Environment, Timestamp};
@@ -41,12 +42,22 @@ pub struct Canaries {
 pub struct Canary {
     name: Box<str>,
     stickiness: Option<Stickiness>,
-    overrides: Box<[(OverrideCondition, usize)]>,
+    overrides: Overrides,
     variants: Box<[Variant]>,
     ramp: Option<Ramp>,
     /// The sum of the weights of all variants but the ramp's.
     others: u64,
     rollback: Option<Rollback>,
+}
+
+/// What beats the weights, in document order.
+#[derive(Debug)]
+struct Overrides {
+    /// Each as an entry with one condition.
+    entries: Box<[RequestMatch]>,
+    /// The variant of each.
+    variants: Box<[usize]>,
+    index: Index,
 }
 
 /// A variant that is taken out when it fails.
@@ -97,6 +108,7 @@ impl Canaries {
         is_named: impl Fn(&str) -> bool,
         breakers: &mut Breakers,
         metrics: &mut Metrics,
+        names: &mut AskedNames,
     ) -> Canaries {
         let mut canaries = Vec::with_capacity(documents.len());
         let mut entries = Vec::new();
@@ -108,8 +120,15 @@ impl Canaries {
             }
             canaries.push(Canary::new(document, breakers, metrics));
         }
+        for canary in &canaries {
+            names.add(&canary.overrides.entries);
+            if let Some(Stickiness::Cookie(cookie)) = &canary.stickiness {
+                names.cookies.add(cookie.name.0.as_bytes());
+            }
+        }
         let (entries, canary_of): (Vec<_>, Vec<_>) = entries.into_iter().unzip();
         let index = Index::new(&entries);
+        names.add(&entries);
         Canaries { canaries: canaries.into(), entries: entries.into(), canary_of: canary_of.into(), index }
     }
 
@@ -175,11 +194,9 @@ impl Canary {
                 percentile_needs: rollback.thresholds().percentile_needs(),
             })
         });
-        let overrides = document.overrides.iter();
-        let overrides = overrides.filter_map(|over| Some((over.condition.clone(), place(&over.variant)?)));
         Canary {
             stickiness: document.stickiness.clone(),
-            overrides: overrides.collect(),
+            overrides: Overrides::new(&document),
             variants: variants
                 .map(|variant| Variant {
                     hash: KeyHash::new(salt.0.as_bytes(), variant.name.0.as_bytes()),
@@ -268,8 +285,8 @@ impl Canary {
         environment: &mut impl Environment,
     ) -> Option<CanaryOutcome<'a>> {
         let (mut reason, mut watch) = (None, None);
-        let told = self.overrides.iter().position(|(condition, _)| condition.holds(request));
-        let (weighted, key) = if let Some((_, variant)) = told.and_then(|told| self.overrides.get(told)) {
+        let told = self.overrides.index.first(&self.overrides.entries, request);
+        let (weighted, key) = if let Some(variant) = told.and_then(|told| self.overrides.variants.get(told)) {
             reason = Some(Reason::Override);
             (*variant, None)
         } else {
@@ -331,12 +348,22 @@ impl Rollback {
     }
 }
 
-impl OverrideCondition {
-    fn holds(&self, request: &Request<'_>) -> bool {
-        match self {
-            OverrideCondition::Header(condition) => condition.holds(request.values(&condition.name)),
-            OverrideCondition::Cookie(condition) => condition.holds(request.cookie(&condition.name).into_iter()),
-        }
+impl Overrides {
+    fn new(document: &CanaryDocument) -> Overrides {
+        let places = document.places();
+        let known = document.overrides.iter().filter_map(|over| {
+            let entry = match &over.condition {
+                OverrideCondition::Header(condition) => {
+                    RequestMatch { headers: Box::new([condition.clone()]), ..RequestMatch::default() }
+                }
+                OverrideCondition::Cookie(condition) => {
+                    RequestMatch { cookies: Box::new([condition.clone()]), ..RequestMatch::default() }
+                }
+            };
+            Some((entry, *places.get(&over.variant)?))
+        });
+        let (entries, variants): (Vec<_>, Vec<_>) = known.unzip();
+        Overrides { index: Index::new(&entries), entries: entries.into(), variants: variants.into() }
     }
 }
 

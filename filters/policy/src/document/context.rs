@@ -2,6 +2,7 @@
 
 use super::node::Node;
 use super::problem::{At, Problem, Problems};
+use crate::matching::Expressions;
 
 /// What decoding carries along.
 #[derive(Debug)]
@@ -12,8 +13,8 @@ pub struct Context<'s> {
     pub is_unreadable: bool,
     /// Name of the route header, in lower case: no condition may look at it and no rule may touch it.
     pub route_header: String,
-    /// Bytes that compiled regular expressions may still take in this document.
-    pub regex_budget: usize,
+    /// The regular expressions of this document.
+    pub(crate) expressions: Expressions,
     problems: Vec<Problem>,
     /// Problems that were found and not kept.
     more: usize,
@@ -22,7 +23,14 @@ pub struct Context<'s> {
 impl Context<'_> {
     /// A context without problems; `regex_budget` in bytes.
     pub fn new(route_header: String, regex_budget: usize) -> Self {
-        Context { source: "", is_unreadable: false, route_header, regex_budget, problems: Vec::new(), more: 0 }
+        Context {
+            source: "",
+            is_unreadable: false,
+            route_header,
+            expressions: Expressions::new(regex_budget),
+            problems: Vec::new(),
+            more: 0,
+        }
     }
 
     /// Notes that the value `node` at `at` is wrong.

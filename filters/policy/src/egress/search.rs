@@ -10,6 +10,7 @@ use super::path::{BadPath, canonical};
 use crate::decision::{EgressOutcome, EgressVerdict};
 use crate::environment::Environment;
 use crate::identity::IdentitySource;
+use crate::matching::Asked;
 use crate::reason::Reason;
 use crate::request::Request;
 use crate::timestamp::Timestamp;
@@ -195,8 +196,9 @@ impl<'r, 'a> Search<'r, 'a> {
         }
         // Selected: with `paths`, the request is path-scoped whatever follows.
         let is_tunnel = self.form.is_tunnel;
+        let answers = self.request.answers().map(|answers| (answers, Asked::CanonicalPath));
         let path_allowed = rule.paths.as_deref().is_none_or(|paths| match self.canonical_path() {
-            Ok(path) => !is_tunnel && paths.iter().any(|allowed| allowed.matches(path)),
+            Ok(path) => !is_tunnel && paths.iter().any(|allowed| allowed.matches_with(path, answers)),
             Err(_) => false,
         });
         if self.form.has_method_override

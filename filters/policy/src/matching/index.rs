@@ -9,12 +9,14 @@
 
 use hashbrown::HashMap;
 use rustc_hash::FxBuildHasher;
+use smallvec::SmallVec;
 
 use super::host::{HostPattern, HostTrie};
 use super::path::{PathMatch, PathTrie};
 use super::request::RequestMatch;
 use super::text::{Condition, TextMatch};
-use crate::request::Request;
+use crate::asked::{NameFilter, Span};
+use crate::request::{AskedPairs, Header, Request};
 use crate::trie::{ROOT, Trie};
 
 type Map<K, V> = HashMap<K, V, FxBuildHasher>;
@@ -62,33 +64,9 @@ enum By {
 #[derive(Debug, Default)]
 struct FieldTrie {
     trie: Trie<u32>,
-    names: Names,
-}
-
-/// Which names a table may have, at a glance: a Bloom filter of one bit a name, by length and last byte. Most headers
-/// of a request are none that a policy has a condition on, and need not be hashed then.
-#[derive(Clone, Copy, Debug, Default)]
-struct Names(u64);
-
-impl Names {
-    /// A filter with one name.
-    const fn of(name: &[u8]) -> Names {
-        let last = match name.last() {
-            Some(last) => *last as usize,
-            None => 0,
-        };
-        Names(1 << ((name.len() + last * 7) % 64))
-    }
-
-    /// Adds the names of another.
-    const fn add(&mut self, other: Names) {
-        self.0 |= other.0;
-    }
-
-    /// Whether any name of `other` may be here; `false` is certain.
-    const fn may_have(self, other: Names) -> bool {
-        self.0 & other.0 != 0
-    }
+    filter: NameFilter,
+    /// Each name once.
+    names: Vec<Box<[u8]>>,
 }
 
 impl Index {
@@ -104,7 +82,10 @@ impl Index {
     /// The lowest rank whose entry holds for `request`; `entries` are those that the index was built over.
     pub fn first(&self, entries: &[RequestMatch], request: &Request<'_>) -> Option<usize> {
         let mut best = u32::MAX;
-        visit(&self.root, request, &mut best, &mut |rank| holds(entries, rank, request));
+        let mut tried = Tried::default();
+        visit(&self.root, request, &mut best, &mut |rank| {
+            tried.is_new(rank, entries.len()) && holds(entries, rank, request)
+        });
         (best != u32::MAX).then_some(best as usize)
     }
 
@@ -112,12 +93,41 @@ impl Index {
     /// than once.
     pub fn each(&self, entries: &[RequestMatch], request: &Request<'_>, mut each: impl FnMut(usize)) {
         let mut never = u32::MAX;
+        let mut tried = Tried::default();
         visit(&self.root, request, &mut never, &mut |rank| {
-            if holds(entries, rank, request) {
+            if tried.is_new(rank, entries.len()) && holds(entries, rank, request) {
                 each(rank as usize);
             }
             false
         });
+    }
+}
+
+/// The entries that have been tried for one request. An entry with several values is filed under each, and a client can
+/// send a header with all of them.
+#[derive(Default)]
+struct Tried {
+    count: usize,
+    /// A bit each, once there are many.
+    bits: Vec<u64>,
+}
+
+impl Tried {
+    /// So many entries are tried again rather than remembered.
+    const FEW: usize = 64;
+
+    /// Whether the entry is to be tried; each is tried no more than twice.
+    fn is_new(&mut self, rank: u32, entries: usize) -> bool {
+        self.count += 1;
+        if self.count <= Tried::FEW {
+            return true;
+        }
+        self.bits.resize(entries / 64 + 1, 0);
+        let Some(bits) = self.bits.get_mut(rank as usize / 64) else { return true };
+        let bit = 1 << (rank % 64);
+        let is_new = *bits & bit == 0;
+        *bits |= bit;
+        is_new
     }
 }
 
@@ -157,9 +167,19 @@ fn visit(node: &Node, request: &Request<'_>, best: &mut u32, accept: &mut dyn Fn
         By::Method(trie) => {
             trie.child(ROOT, request.method).and_then(|(_, slot)| slot.exact.as_ref()).into_iter().for_each(found)
         }
-        By::Header(trie) => trie.covering(request.headers().iter().copied(), &mut found),
-        By::Query(trie) => trie.covering(request.query_params(), &mut found),
-        By::Cookie(trie) => trie.covering(request.cookies(), &mut found),
+        By::Header(trie) => trie.covering_headers(request.headers(), &mut found),
+        By::Query(trie) => trie.covering_pairs(
+            request.asked_query_params(),
+            |span| request.query_value(span),
+            |name| request.query_param(name),
+            &mut found,
+        ),
+        By::Cookie(trie) => trie.covering_pairs(
+            request.asked_cookies(),
+            |span| request.cookie_value(span),
+            |name| request.cookie(name),
+            &mut found,
+        ),
     }
     visit(&split.rest, request, best, accept);
 }
@@ -168,35 +188,62 @@ impl FieldTrie {
     /// The number for the field `name` with one value, or for its being there at all: for entries whose condition is no
     /// plain equality.
     fn entry(&mut self, name: &[u8], value: Option<&[u8]>) -> Option<&mut Option<u32>> {
-        self.names.add(Names::of(name));
+        if self.trie.child(ROOT, name).is_none() {
+            self.filter.add(name);
+            self.names.push(name.into());
+        }
         Some(&mut self.trie.slot([name].into_iter().chain(value))?.exact)
     }
 
-    /// Shows what is filed under each of the request's `fields`. A field repeated with the same value is shown
-    /// once, or a client could multiply the work by sending one header a thousand times.
-    fn covering<'a, I>(&self, fields: I, visit: &mut dyn FnMut(&u32))
-    where
-        I: Iterator<Item = (&'a [u8], &'a [u8])> + Clone,
-    {
-        for (i, (name, value)) in fields.clone().enumerate() {
-            if !self.names.may_have(Names::of(name)) {
-                continue;
+    /// Shows what is filed under each of the request's headers, everything once: a client may send a header a thousand
+    /// times.
+    fn covering_headers(&self, headers: &[Header<'_>], visit: &mut dyn FnMut(&u32)) {
+        let mut found: SmallVec<[u32; 8]> = SmallVec::new();
+        for (name, value) in headers {
+            if self.filter.may_have(name) {
+                self.each_below(name, value, |number| found.push(*number));
             }
-            let Some((field, present)) = self.trie.child(ROOT, name) else { continue };
-            let mut earlier = fields.clone().take(i).filter(|(n, _)| *n == name);
-            let (first, repeated) = match earlier.next() {
-                None => (true, false),
-                Some((_, v)) => (false, v == value || earlier.any(|(_, v)| v == value)),
-            };
-            if let Some(present) = present.exact.as_ref().filter(|_| first) {
-                visit(present);
+        }
+        if found.len() > 1 {
+            found.sort_unstable();
+            found.dedup();
+        }
+        found.iter().for_each(visit);
+    }
+
+    /// Shows what is filed under the first value of each name: of those that the request has, or when they are fewer of
+    /// those that are filed here.
+    fn covering_pairs<'a>(
+        &self,
+        pairs: Option<AskedPairs<'a>>,
+        value_at: impl Fn(Span) -> Option<&'a [u8]>,
+        value_of: impl Fn(&[u8]) -> Option<&'a [u8]>,
+        visit: &mut dyn FnMut(&u32),
+    ) {
+        match pairs {
+            Some(pairs) if pairs.len() < self.names.len() => {
+                for (name, span) in pairs.iter() {
+                    if let Some(value) = value_at(span) {
+                        self.each_below(name, value, &mut *visit);
+                    }
+                }
             }
-            if repeated {
-                continue;
+            _ => {
+                for name in &self.names {
+                    if let Some(value) = value_of(name) {
+                        self.each_below(name, value, &mut *visit);
+                    }
+                }
             }
-            if let Some(exact) = self.trie.child(field, value).and_then(|(_, slot)| slot.exact.as_ref()) {
-                visit(exact);
-            }
+        }
+    }
+
+    /// Shows what is filed under a field with this value, and what only under its name.
+    fn each_below(&self, name: &[u8], value: &[u8], mut visit: impl FnMut(&u32)) {
+        let Some((field, present)) = self.trie.child(ROOT, name) else { return };
+        present.exact.iter().for_each(&mut visit);
+        if let Some((_, slot)) = self.trie.child(field, value) {
+            slot.exact.iter().for_each(visit);
         }
     }
 }

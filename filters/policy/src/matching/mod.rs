@@ -15,7 +15,8 @@ pub(crate) use host::is_name;
 pub use host::{BadHost, HostPattern, HostSet, HostTrie};
 pub use index::Index;
 pub use path::{PathMatch, PathMatchType, PathTrie};
-pub use regex::{BadRegex, Regex};
+pub(crate) use regex::{Answers, Asked, Expressions};
+pub use regex::{BadRegex, LONGEST_VALUE, Regex};
 pub use request::RequestMatch;
 #[cfg(feature = "schema")]
 pub(crate) use text::PairName;

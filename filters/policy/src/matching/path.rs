@@ -1,6 +1,8 @@
 //! Path matches: exact, by whole segments, or by expression.
 
-use super::regex::Regex;
+use std::sync::Arc;
+
+use super::regex::{Answers, Asked, Regex};
 use super::text::regex;
 use crate::document::{At, Context, Decode, Fields, Kind, Node, words};
 use crate::trie::Trie;
@@ -25,7 +27,7 @@ pub enum PathMatch {
     /// Whole segments from the start; without a trailing slash, so empty for `/`.
     Prefix(Box<[u8]>),
     /// The whole path matches.
-    Regex(Box<Regex>),
+    Regex(Arc<Regex>),
 }
 
 impl PathMatch {
@@ -40,6 +42,14 @@ impl PathMatch {
             PathMatch::Regex(regex) => regex.matches(path),
         }
     }
+
+    /// The same, with what is known of the request already.
+    pub(crate) fn matches_with(&self, path: &[u8], answers: Option<(&Answers, Asked)>) -> bool {
+        match self {
+            PathMatch::Regex(regex) => regex.matches_any(std::iter::once(path), answers),
+            other => other.matches(path),
+        }
+    }
 }
 
 impl Decode for PathMatch {
@@ -52,7 +62,7 @@ impl Decode for PathMatch {
         let (kind, value) = (kind?, value?);
         let value_at = at.field("value");
         if kind == PathMatchType::RegularExpression {
-            return regex(&value, &value_at, cx).map(|regex| PathMatch::Regex(Box::new(regex)));
+            return regex(":path", &value, &value_at, cx).map(PathMatch::Regex);
         }
         check_literal(&value, &value_at, cx)?;
         Some(match kind {

@@ -2,6 +2,7 @@
 
 use super::host::{HostPattern, HostSet};
 use super::path::PathMatch;
+use super::regex::Asked;
 use super::text::{Condition, HeaderCondition, PairCondition};
 use crate::document::{At, Context, Decode, Fields, Kind, Method, Node, NonEmpty};
 use crate::request::Request;
@@ -27,14 +28,13 @@ impl RequestMatch {
     /// Whether everything given holds for `request`; the cheap conditions first.
     pub fn holds(&self, request: &Request<'_>) -> bool {
         self.method.as_deref().is_none_or(|method| method == request.method)
-            && self.path.as_ref().is_none_or(|path| path.matches(request.path))
+            && self.path.as_ref().is_none_or(|path| {
+                path.matches_with(request.path, request.answers().map(|answers| (answers, Asked::Path)))
+            })
             && self.hostnames.as_ref().is_none_or(|hosts| hosts.contains(request.host))
-            && self.headers.iter().all(|condition| condition.holds(request.values(&condition.name)))
-            && self
-                .query_params
-                .iter()
-                .all(|condition| condition.holds(request.query_param(&condition.name).into_iter()))
-            && self.cookies.iter().all(|condition| condition.holds(request.cookie(&condition.name).into_iter()))
+            && self.headers.iter().all(|condition| condition.holds_for_header(request))
+            && self.query_params.iter().all(|condition| condition.holds_for_query_param(request))
+            && self.cookies.iter().all(|condition| condition.holds_for_cookie(request))
     }
 
     /// Whether it holds for every request because nothing is given.

@@ -1,11 +1,14 @@
 //! How one value is compared: the `type` of headers, query parameters and cookies.
 
+use std::sync::Arc;
+
 use hashbrown::HashSet;
 use memchr::memmem::Finder;
 use rustc_hash::FxBuildHasher;
 
-use super::regex::Regex;
+use super::regex::{Answers, Asked, Regex};
 use crate::document::{At, Context, Decode, Fields, HeaderName, Kind, Node, NonEmpty, words, wrong_kind};
+use crate::request::Request;
 
 words! {
     /// The comparisons of the document.
@@ -39,7 +42,7 @@ pub enum TextMatch {
     /// The value has it somewhere; the search is linear in the value whatever both are.
     Contains(Box<Finder<'static>>),
     /// The whole value matches.
-    Regex(Box<Regex>),
+    Regex(Arc<Regex>),
     /// One of several, byte for byte.
     In(HashSet<Box<[u8]>, FxBuildHasher>),
     /// Any value at all.
@@ -74,8 +77,38 @@ pub struct Condition {
 
 impl Condition {
     /// Whether the condition holds for a field with these values: any of them, or with `invert` none.
-    pub fn holds<'v>(&self, mut values: impl Iterator<Item = &'v [u8]>) -> bool {
-        values.any(|value| self.text.matches(value)) != self.invert
+    pub fn holds<'v>(&self, values: impl Iterator<Item = &'v [u8]> + Clone) -> bool {
+        self.holds_with(values, None)
+    }
+
+    /// Whether it holds for the header of its name.
+    pub(crate) fn holds_for_header(&self, request: &Request<'_>) -> bool {
+        self.holds_with(request.values(&self.name), request.answers().map(|answers| (answers, Asked::Header)))
+    }
+
+    /// Whether it holds for the query parameter of its name.
+    pub(crate) fn holds_for_query_param(&self, request: &Request<'_>) -> bool {
+        let value = request.query_param(&self.name);
+        self.holds_with(value.into_iter(), request.answers().map(|answers| (answers, Asked::Query)))
+    }
+
+    /// Whether it holds for the cookie of its name.
+    pub(crate) fn holds_for_cookie(&self, request: &Request<'_>) -> bool {
+        let value = request.cookie(&self.name);
+        self.holds_with(value.into_iter(), request.answers().map(|answers| (answers, Asked::Cookie)))
+    }
+
+    /// The same, with what is known of the request already.
+    fn holds_with<'v>(
+        &self,
+        mut values: impl Iterator<Item = &'v [u8]> + Clone,
+        asked: Option<(&Answers, Asked)>,
+    ) -> bool {
+        let matches = match &self.text {
+            TextMatch::Regex(regex) => regex.matches_any(values, asked),
+            text => values.any(|value| text.matches(value)),
+        };
+        matches != self.invert
     }
 }
 
@@ -134,12 +167,14 @@ fn condition<T: Decode, N: Decode>(
     let fields = Fields::open::<T>(node, at, cx)?;
     let name = fields.get::<N>("name", at, cx);
     let invert = fields.get_or("invert", false, at, cx);
-    let text = text_match(&fields, at, cx);
-    Some(Condition { name: bytes(name?), text: text?, invert: invert? })
+    let name = name.map(bytes);
+    // Of a name that is wrong the comparison is read for its own mistakes.
+    let text = text_match(&fields, name.as_deref().unwrap_or_default(), at, cx);
+    Some(Condition { name: name?, text: text?, invert: invert? })
 }
 
-/// Reads `type` with the `value` or `values` that go with it.
-fn text_match(fields: &Fields<'_>, at: &At<'_>, cx: &mut Context) -> Option<TextMatch> {
+/// Reads `type` with the `value` or `values` that go with it, for the field `name`.
+fn text_match(fields: &Fields<'_>, name: &[u8], at: &At<'_>, cx: &mut Context) -> Option<TextMatch> {
     let kind = fields.get_or("type", TextMatchType::Exact, at, cx)?;
     let wants_values = kind == TextMatchType::In;
     let wants_value = !wants_values && kind != TextMatchType::Present;
@@ -173,7 +208,8 @@ fn text_match(fields: &Fields<'_>, at: &At<'_>, cx: &mut Context) -> Option<Text
         return None;
     }
     if kind == TextMatchType::RegularExpression {
-        return regex(&value, &at.field("value"), cx).map(|regex| TextMatch::Regex(Box::new(regex)));
+        let field = String::from_utf8_lossy(name);
+        return regex(&field, &value, &at.field("value"), cx).map(TextMatch::Regex);
     }
     let bytes = value.as_bytes().into();
     Some(match kind {
@@ -184,24 +220,12 @@ fn text_match(fields: &Fields<'_>, at: &At<'_>, cx: &mut Context) -> Option<Text
     })
 }
 
-/// Compiles a regular expression of the document against its budget.
-pub fn regex(pattern: &str, at: &At<'_>, cx: &mut Context) -> Option<Regex> {
-    let node = Node::String(pattern.to_owned());
-    match Regex::new(pattern) {
-        Ok(regex) => match cx.regex_budget.checked_sub(regex.size()) {
-            Some(left) => {
-                cx.regex_budget = left;
-                Some(regex)
-            }
-            None => {
-                let help = "use Exact, Prefix or In where they do; they cost nothing".to_owned();
-                cx.problem(at, &node, "is one regular expression too many: all together take too much memory", help);
-                None
-            }
-        },
+/// Compiles a regular expression of the document on the field called `field`.
+pub(super) fn regex(field: &str, pattern: &str, at: &At<'_>, cx: &mut Context) -> Option<Arc<Regex>> {
+    match cx.expressions.add(field, pattern, || at.to_string()) {
+        Ok(regex) => Some(regex),
         Err(error) => {
-            let help = "write RE2 syntax (no look-around, no back-references) for the whole value".to_owned();
-            cx.problem(at, &node, format!("is not a regular expression: {error}"), help);
+            cx.problem(at, &Node::String(pattern.to_owned()), error.message, error.help);
             None
         }
     }
@@ -262,7 +286,10 @@ mod tests {
             (r#"{"name":"x","type":"Present","value":"a"}"#, "takes no value"),
             (r#"{"name":"x","type":"Contains","value":""}"#, "use type Present"),
             (r#"{"name":"x","type":"exact","value":"a"}"#, "did you mean `Exact`?"),
-            (r#"{"name":"x","type":"RegularExpression","value":"["}"#, "value: \"[\": is not a regular expression"),
+            (
+                r#"{"name":"x","type":"RegularExpression","value":"["}"#,
+                "value: \"[\": is not a regular expression: it has a class",
+            ),
         ] {
             let error = read(json).unwrap_err();
             assert!(error.contains(message), "{json}: {error}");

@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use siphasher::sip128::{Hasher128, SipHasher13};
 
+use crate::asked::AskedNames;
 use crate::client::client_address;
 use crate::document::{Empty, HeaderName, Name, Whole, object, one_of};
 use crate::environment::Environment;
@@ -70,6 +71,15 @@ one_of! {
 }
 
 impl KeyPart {
+    /// Adds the cookie or query parameter that it asks for.
+    pub(super) fn add_name(&self, names: &mut AskedNames) {
+        match self {
+            KeyPart::Cookie(name) => names.cookies.add(name.as_bytes()),
+            KeyPart::QueryParam(name) => names.query_params.add(name.as_bytes()),
+            _ => {}
+        }
+    }
+
     /// Its value in `request`; `None` when the request has none.
     pub(super) fn value<'r>(
         &'r self,

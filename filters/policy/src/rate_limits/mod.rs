@@ -27,6 +27,7 @@ mod table;
 
 use smallvec::SmallVec;
 
+use crate::asked::AskedNames;
 use crate::decision::{Counts, HeaderOp, HeldBack, Response, ResponseHeaders};
 use crate::document::Named;
 use crate::environment::{Environment, Timestamp};
@@ -124,7 +125,12 @@ impl RateLimits {
     }
 
     /// Compiles the section. `trusted_hops` are those of `settings.sourceAddress`.
-    pub fn new(document: Named<LimitDocument>, trusted_hops: u32, metrics: &mut Metrics) -> RateLimits {
+    pub(crate) fn new(
+        document: Named<LimitDocument>,
+        trusted_hops: u32,
+        metrics: &mut Metrics,
+        names: &mut AskedNames,
+    ) -> RateLimits {
         let mut limits = Vec::with_capacity(document.0.len());
         let (mut entries, mut limit_of, mut services) = (Vec::new(), Vec::new(), Vec::new());
         for (number, mut document) in (0_u32..).zip(document.0) {
@@ -133,6 +139,8 @@ impl RateLimits {
             entries.extend(matches);
             limits.push(Limit::new(number, document, &mut services, metrics));
         }
+        names.add(&entries);
+        limits.iter().flat_map(|limit| &limit.key).for_each(|part| part.add_name(names));
         RateLimits {
             limits: limits.into(),
             index: Index::new(&entries),

@@ -10,6 +10,7 @@ pub(crate) use {
     rewrite::{Hostname, NewPath},
 };
 
+use crate::asked::AskedNames;
 use crate::breaker::{Breakers, Guard, Thresholds, Watch};
 use crate::decision::HeaderOps;
 use hashbrown::HashSet;
@@ -92,6 +93,7 @@ impl Routes {
         canary: impl Fn(&str) -> Option<u32>,
         breakers: &mut Breakers,
         metrics: &mut Metrics,
+        names: &mut AskedNames,
     ) -> Routes {
         let mut rules = Vec::with_capacity(document.rules.0.len());
         let by_default = metrics.add(Section::Routes, "_default", &["matched"]);
@@ -134,6 +136,7 @@ impl Routes {
         }
         let (entries, rule_of): (Vec<_>, Vec<_>) = entries.into_iter().unzip();
         let index = Index::new(&entries);
+        names.add(&entries);
         Routes {
             default: document.default.map(|route| route.0),
             by_default,

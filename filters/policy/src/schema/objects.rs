@@ -49,7 +49,7 @@ impl Describe for PathMatch {
                     schema.field::<String>(
                         "value",
                         "The path in normal form, beginning with a slash, or with type RegularExpression an \
-                         expression (RE2 syntax, for the whole path).",
+                         expression (RE2 syntax, for the whole path of up to 8 KiB).",
                     ),
                 ]
             },
@@ -82,7 +82,7 @@ fn condition<T: crate::document::Decode, N: Describe>(schema: &mut Definitions, 
                 schema.field::<TextMatchType>("type", "How its value compares.").or(&TextMatchType::Exact),
                 schema.field::<Option<String>>(
                     "value",
-                    "What to compare with; with type RegularExpression an expression (RE2 syntax, for the whole value).",
+                    "What to compare with; with type RegularExpression an expression (RE2 syntax, for the whole value of up to 8 KiB).",
                 ),
                 schema.field::<Option<NonEmpty<String>>>("values", "With type In: what to compare with."),
                 schema.field::<bool>("invert", "Holds when no value compares equal, also when there is none.").or(&false),

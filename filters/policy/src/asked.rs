@@ -1,0 +1,112 @@
+//! The names of cookies and query parameters that a policy asks for, and what one request has under them.
+//!
+//! A client may send thousands of pairs; a policy asks for a few names, all known when it loads. So a request's cookies
+//! and its query are read once, by whoever needs them first, into a table of the pairs that anybody may ask for: linear
+//! in the bytes, and nothing is kept that only a client knows.
+
+use hashbrown::HashMap;
+use rustc_hash::FxBuildHasher;
+
+use crate::matching::RequestMatch;
+use crate::small_map::SmallMap;
+
+/// Which names a set may have, at a glance: a Bloom filter of one bit a name, by length and last byte. Most names that
+/// clients send are none that a policy asks for, and need not be hashed then.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct NameFilter(u64);
+
+impl NameFilter {
+    /// Adds a name.
+    pub(crate) fn add(&mut self, name: &[u8]) {
+        self.0 |= NameFilter::bit(name);
+    }
+
+    /// Whether `name` may have been added; `false` is certain.
+    pub(crate) fn may_have(self, name: &[u8]) -> bool {
+        self.0 & NameFilter::bit(name) != 0
+    }
+
+    fn bit(name: &[u8]) -> u64 {
+        let last = name.last().copied().map_or(0, usize::from);
+        1 << ((name.len() + last * 7) % 64)
+    }
+}
+
+/// A set of names, numbered from 0.
+#[derive(Debug, Default)]
+pub(crate) struct NameSet {
+    numbers: HashMap<Box<[u8]>, u32, FxBuildHasher>,
+    filter: NameFilter,
+    names: Vec<Box<[u8]>>,
+}
+
+impl NameSet {
+    /// Adds a name.
+    pub(crate) fn add(&mut self, name: &[u8]) {
+        if self.numbers.contains_key(name) {
+            return;
+        }
+        let Ok(number) = u32::try_from(self.names.len()) else { return };
+        self.filter.add(name);
+        self.numbers.insert(name.into(), number);
+        self.names.push(name.into());
+    }
+
+    /// The number of a name.
+    pub(crate) fn number(&self, name: &[u8]) -> Option<u32> {
+        if !self.filter.may_have(name) {
+            return None;
+        }
+        if let [only] = self.names.as_slice() {
+            return (**only == *name).then_some(0);
+        }
+        self.numbers.get(name).copied()
+    }
+
+    /// The name of a number.
+    pub(crate) fn name(&self, number: u32) -> Option<&[u8]> {
+        self.names.get(number as usize).map(|name| &**name)
+    }
+}
+
+/// The names that a policy asks for.
+#[derive(Debug, Default)]
+pub(crate) struct AskedNames {
+    pub(crate) cookies: NameSet,
+    pub(crate) query_params: NameSet,
+}
+
+impl AskedNames {
+    /// Adds the names in conditions.
+    pub(crate) fn add(&mut self, entries: &[RequestMatch]) {
+        for entry in entries {
+            entry.cookies.iter().for_each(|condition| self.cookies.add(&condition.name));
+            entry.query_params.iter().for_each(|condition| self.query_params.add(&condition.name));
+        }
+    }
+}
+
+/// Where a value is: in which of the request's headers, from which byte on, and how long.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Span {
+    pub(crate) header: u32,
+    pub(crate) start: u32,
+    pub(crate) length: u32,
+}
+
+impl Span {
+    /// The part of `text` that begins at `start`.
+    pub(crate) fn new(header: usize, start: usize, length: usize) -> Span {
+        // No header is larger than that.
+        let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        Span { header: number(header), start: number(start), length: number(length) }
+    }
+
+    /// The part of `text`.
+    pub(crate) fn of(self, text: &[u8]) -> Option<&[u8]> {
+        text.get(self.start as usize..)?.get(..self.length as usize)
+    }
+}
+
+/// The first value under each name that is asked for and that a request has.
+pub(crate) type Pairs = SmallMap<Span>;

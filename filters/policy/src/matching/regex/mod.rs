@@ -1,0 +1,166 @@
+//! Regular expressions as RE2 reads them, for whole values, at one small step a byte.
+//!
+//! The syntax is read by a parser of our own ([`syntax`]), the rest is done when the policy loads ([`automaton`]): every
+//! expression is a table of bounded size, and all that a policy asks of one field share their tables ([`registry`]).
+
+mod automaton;
+mod registry;
+mod syntax;
+
+use std::sync::{Arc, OnceLock};
+
+use regex_syntax::hir::{Hir, HirKind, Look};
+
+use automaton::{Automaton, Source};
+pub(crate) use registry::{Answers, Asked, Expressions};
+
+/// Values longer than this match no expression, in bytes.
+pub const LONGEST_VALUE: usize = 8 << 10;
+
+/// The most bytes that the automaton of one expression may take while it is made; the result is a third or less.
+const LIMIT: usize = 512 << 10;
+
+/// An expression that matches whole values only.
+#[derive(Debug)]
+pub struct Regex {
+    pattern: Box<str>,
+    literal_prefix: Box<[u8]>,
+    place: OnceLock<Place>,
+}
+
+/// Where an expression's automaton is.
+#[derive(Clone, Debug)]
+struct Place {
+    automaton: Arc<Automaton>,
+    bit: u32,
+    /// The automaton's number in its policy; `None`: the expression stands alone, outside of a policy.
+    number: Option<u32>,
+}
+
+/// Why a pattern was refused, in one line, and what to write.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct BadRegex {
+    /// What is wrong, to follow the pattern.
+    pub message: String,
+    /// What would be right.
+    pub help: String,
+}
+
+impl BadRegex {
+    /// What RE2 refuses as well.
+    fn syntax(message: impl std::fmt::Display, help: impl Into<String>) -> BadRegex {
+        BadRegex { message: format!("is not a regular expression: it {message}"), help: help.into() }
+    }
+
+    /// What is a regular expression, but none for here.
+    fn limit(message: impl Into<String>, help: impl Into<String>) -> BadRegex {
+        BadRegex { message: message.into(), help: help.into() }
+    }
+
+    fn too_large() -> BadRegex {
+        let help = "a counted repetition after `.*`, as in `.*a.{1,100}b`, needs a state for each combination: count \
+                    without it, or use Contains, Prefix, Suffix or In";
+        BadRegex::limit("takes too many states to be matched in one pass", help)
+    }
+}
+
+impl Regex {
+    /// Compiles `pattern`.
+    ///
+    /// # Errors
+    /// When RE2 refuses it, it has a Unicode class, or it would take more than a mebibyte.
+    pub fn new(pattern: &str) -> Result<Regex, BadRegex> {
+        let (regex, _, automaton) = Regex::compile(pattern)?;
+        let _ = regex.place.set(Place { automaton: Arc::new(automaton), bit: 0, number: None });
+        Ok(regex)
+    }
+
+    /// Compiles `pattern` for a place that is yet to be found.
+    fn compile(pattern: &str) -> Result<(Regex, Source, Automaton), BadRegex> {
+        let source = Source::new(syntax::parse(pattern)?);
+        let automaton =
+            Automaton::new(source.shape, &[&source.hir], LIMIT).map_err(|automaton::TooLarge| BadRegex::too_large())?;
+        let literal_prefix = match source.shape {
+            automaton::Shape::Whole => literal_prefix(&source.hir),
+            _ => Box::default(),
+        };
+        let regex = Regex { pattern: pattern.into(), literal_prefix, place: OnceLock::new() };
+        Ok((regex, source, automaton))
+    }
+
+    /// Its automaton: shared with others when a policy has been compiled, else its own.
+    fn place(&self) -> &Place {
+        self.place.get_or_init(|| {
+            // It has been compiled before, so there is one.
+            let own = Regex::compile(&self.pattern).map_or_else(|_| Automaton::nothing(), |(.., automaton)| automaton);
+            Place { automaton: Arc::new(own), bit: 0, number: None }
+        })
+    }
+
+    /// Whether the whole of `value` matches. Values above [`LONGEST_VALUE`] do not.
+    pub fn matches(&self, value: &[u8]) -> bool {
+        if value.len() > LONGEST_VALUE || !value.starts_with(&self.literal_prefix) {
+            return false;
+        }
+        let place = self.place();
+        place.automaton.matching(value) >> place.bit & 1 == 1
+    }
+
+    /// Whether any of a field's `values` matches. What one pass finds out about all expressions on the field is kept in
+    /// `asked` for the others.
+    pub(crate) fn matches_any<'v>(
+        &self,
+        values: impl Iterator<Item = &'v [u8]> + Clone,
+        asked: Option<(&Answers, Asked)>,
+    ) -> bool {
+        let mut is_possible = false;
+        for value in values.clone() {
+            if value.len() > LONGEST_VALUE {
+                if let Some((answers, _)) = asked {
+                    answers.note_long_value();
+                }
+            } else {
+                is_possible |= value.starts_with(&self.literal_prefix);
+            }
+        }
+        if !is_possible {
+            return false;
+        }
+        let place = self.place();
+        let matching = || {
+            let short = values.filter(|value| value.len() <= LONGEST_VALUE);
+            short.fold(0, |matching, value| matching | place.automaton.matching(value))
+        };
+        let matching = match (asked, place.number) {
+            (Some((answers, asked)), Some(number)) => answers.get_or_add(number, asked, matching),
+            _ => matching(),
+        };
+        matching >> place.bit & 1 == 1
+    }
+
+    /// The text that every matching value begins with.
+    pub fn literal_prefix(&self) -> &[u8] {
+        &self.literal_prefix
+    }
+
+    /// The pattern as written.
+    pub fn pattern(&self) -> &str {
+        &self.pattern
+    }
+}
+
+/// The literal that every match of an expression begins with.
+fn literal_prefix(hir: &Hir) -> Box<[u8]> {
+    match hir.kind() {
+        HirKind::Literal(literal) => literal.0.clone(),
+        HirKind::Concat(parts) => {
+            let mut parts = parts.iter().skip_while(|part| *part.kind() == HirKind::Look(Look::Start));
+            parts.next().map(literal_prefix).unwrap_or_default()
+        }
+        _ => Box::default(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

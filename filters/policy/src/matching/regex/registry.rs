@@ -1,0 +1,206 @@
+//! All expressions of a policy: those on the same field share automata, so that one pass over a value answers them all.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+use rustc_hash::FxBuildHasher;
+
+use super::automaton::{Automaton, MOST_TOGETHER, Mask, Shape, Source};
+use super::{BadRegex, Place, Regex};
+use crate::small_map::SmallMap;
+
+/// The most bytes that a shared automaton may take while it is made.
+const SHARED_LIMIT: usize = 256 << 10;
+
+/// So many attempts to share may fail in one policy. Each costs time; without sharing everything is right as well.
+const MOST_FAILURES: u32 = 32;
+
+/// So many automata may have to run over the same value.
+const MOST_AUTOMATA: usize = 16;
+
+/// What kind of field an expression is asked about; fields of different kinds may share a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Asked {
+    /// The path.
+    Path,
+    /// The path in the canonical form that egress matches.
+    CanonicalPath,
+    /// A header.
+    Header,
+    /// A query parameter.
+    Query,
+    /// A cookie.
+    Cookie,
+}
+
+/// What is known of one request: which expressions match, by automaton and kind of field.
+#[derive(Debug, Default)]
+pub(crate) struct Answers {
+    known: RefCell<SmallMap<Mask>>,
+    has_long_value: Cell<bool>,
+}
+
+impl Answers {
+    /// What the automaton `number` says about the field of this kind.
+    pub(super) fn get_or_add(&self, number: u32, asked: Asked, find: impl FnOnce() -> Mask) -> Mask {
+        let key = number.wrapping_mul(8).wrapping_add(asked as u32);
+        if let Some(mask) = self.known.borrow().get(key) {
+            return mask;
+        }
+        let mask = find();
+        self.known.borrow_mut().insert(key, mask);
+        mask
+    }
+
+    /// Notes that a value was too long for any expression.
+    pub(super) fn note_long_value(&self) {
+        self.has_long_value.set(true);
+    }
+
+    /// Whether a value was too long for an expression that was asked about it.
+    pub(crate) fn has_long_value(&self) -> bool {
+        self.has_long_value.get()
+    }
+}
+
+/// The expressions of one document.
+#[derive(Debug)]
+pub(crate) struct Expressions {
+    /// Bytes that automata may still take.
+    budget: usize,
+    fields: HashMap<String, Field, FxBuildHasher>,
+    failures: u32,
+}
+
+/// The expressions on one field.
+#[derive(Debug, Default)]
+struct Field {
+    entries: Vec<Entry>,
+    /// The place of each pattern in `entries`.
+    places: HashMap<Box<str>, usize, FxBuildHasher>,
+}
+
+/// One expression on one field.
+#[derive(Debug)]
+struct Entry {
+    regex: Arc<Regex>,
+    source: Source,
+    automaton: Automaton,
+    /// Where in the document it is first.
+    path: String,
+}
+
+impl Expressions {
+    /// None yet; all automata together may take `budget` bytes.
+    pub(crate) fn new(budget: usize) -> Expressions {
+        Expressions { budget, fields: HashMap::default(), failures: 0 }
+    }
+
+    /// Adds the expression `pattern` on the field called `field`, which is at `path` in the document.
+    pub(crate) fn add(
+        &mut self,
+        field: &str,
+        pattern: &str,
+        path: impl FnOnce() -> String,
+    ) -> Result<Arc<Regex>, BadRegex> {
+        let field = self.fields.entry_ref(field).or_default();
+        if let Some(known) = field.places.get(pattern).and_then(|place| field.entries.get(*place)) {
+            return Ok(Arc::clone(&known.regex));
+        }
+        let (regex, source, automaton) = Regex::compile(pattern)?;
+        self.budget = self.budget.checked_sub(automaton.size()).ok_or_else(|| {
+            let help = "use Exact, Prefix or In where they do; they cost nothing";
+            BadRegex::limit("is one too many: all together take too much memory", help)
+        })?;
+        let regex = Arc::new(regex);
+        field.places.insert(pattern.into(), field.entries.len());
+        field.entries.push(Entry { regex: Arc::clone(&regex), source, automaton, path: path() });
+        Ok(regex)
+    }
+
+    /// Whether the document has none.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.fields.is_empty()
+    }
+
+    /// Gives every expression its place in as few automata as they fit into. What it gives are those that cannot be
+    /// answered in few passes: where the first is that is too many, and what would be right.
+    pub(crate) fn share(&mut self) -> Vec<(String, String)> {
+        let mut number = 0;
+        let mut too_many = Vec::new();
+        for (field, Field { entries, .. }) in std::mem::take(&mut self.fields) {
+            let mut by_shape: BTreeMap<Shape, Vec<Entry>> = BTreeMap::new();
+            for entry in entries {
+                by_shape.entry(entry.source.shape).or_default().push(entry);
+            }
+            let mut open = Vec::new();
+            for (shape, mut entries) in by_shape {
+                // Neighbours by what they begin with: the others end such an automaton with their first bytes.
+                entries.sort_by(|a, b| a.regex.literal_prefix.cmp(&b.regex.literal_prefix));
+                while !entries.is_empty() {
+                    let rest = entries.split_off(entries.len().min(MOST_TOGETHER));
+                    self.place(shape, entries, &mut number, &mut open);
+                    entries = rest;
+                }
+            }
+            if let Some(path) = open.into_iter().nth(MOST_AUTOMATA) {
+                let help = format!(
+                    "the expressions on {field} that may begin with anything take more than {MOST_AUTOMATA} passes: \
+                     join those of one rule with `|`, let them begin with a literal, or use Contains, Prefix or In"
+                );
+                too_many.push((path, help));
+            }
+        }
+        too_many
+    }
+
+    /// Places `entries` in one automaton, or in halves in two. `open` gets the document's place of the first entry of
+    /// every automaton that values of any beginning can keep running.
+    fn place(&mut self, shape: Shape, mut entries: Vec<Entry>, number: &mut u32, open: &mut Vec<String>) {
+        let shared = match entries.as_slice() {
+            [] => return,
+            [_] => None,
+            entries if self.failures < MOST_FAILURES => {
+                let sources: Vec<_> = entries.iter().map(|entry| &entry.source.hir).collect();
+                let alone: usize = entries.iter().map(|entry| entry.automaton.size()).sum();
+                let shared = Automaton::new(shape, &sources, SHARED_LIMIT).ok();
+                // It takes the place of those that they have alone.
+                let more = shared.as_ref().map_or(0, |shared| shared.size().saturating_sub(alone));
+                let shared = shared.filter(|_| more <= self.budget);
+                match &shared {
+                    Some(_) => self.budget -= more,
+                    None => self.failures += 1,
+                }
+                shared
+            }
+            _ => None,
+        };
+        let is_open = |entry: &Entry| entry.regex.literal_prefix.is_empty();
+        match shared {
+            Some(shared) => {
+                open.extend(entries.iter().find(|entry| is_open(entry)).map(|entry| entry.path.clone()));
+                let automaton = Arc::new(shared);
+                for (bit, entry) in (0..).zip(entries) {
+                    let place = Place { automaton: Arc::clone(&automaton), bit, number: Some(*number) };
+                    let _ = entry.regex.place.set(place);
+                }
+                *number += 1;
+            }
+            None if entries.len() > 1 && self.failures < MOST_FAILURES => {
+                let rest = entries.split_off(entries.len() / 2);
+                self.place(shape, entries, number, open);
+                self.place(shape, rest, number, open);
+            }
+            None => {
+                for entry in entries {
+                    open.extend(is_open(&entry).then(|| entry.path.clone()));
+                    let place = Place { automaton: Arc::new(entry.automaton), bit: 0, number: Some(*number) };
+                    let _ = entry.regex.place.set(place);
+                    *number += 1;
+                }
+            }
+        }
+    }
+}
