@@ -101,7 +101,7 @@ fn a_header_with_all_values_of_a_list_tries_each_rule_once() {
 #[test]
 fn thousands_of_overrides_cost_no_more_than_a_few() {
     let policy = |count: usize| {
-        let over = |i: usize| json!({"cookie": {"name": "user", "value": format!("u{i}")}, "variant": if i % 2 == 0 { "v1" } else { "v2" }});
+        let over = |i: usize| json!({"cookie": {"name": "user", "value": format!("u{i}")}, "variant": if i.is_multiple_of(2) { "v1" } else { "v2" }});
         json!({"canaries": [{"name": "c", "stickiness": {"header": "x-user"}, "variants": [{"name": "v1", "weight": 1}, {"name": "v2", "weight": 0}],
             "overrides": (0..count).map(over).collect::<Vec<_>>()}]})
     };
