@@ -6,6 +6,7 @@ use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 use penstock_policy::Problem;
 use serde::Serialize;
 
+use crate::within::Witness;
 use crate::yaml::{Located, NotYaml};
 
 /// One problem with its place in the file.
@@ -21,6 +22,9 @@ pub struct Finding {
     /// What would be right.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub help: Option<String>,
+    /// A request, or several, that shows it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub witness: Option<Witness>,
     /// From 1.
     pub line: usize,
     /// In characters, from 1.
@@ -51,7 +55,7 @@ impl Finding {
     /// A problem at some bytes of `text`.
     pub fn at(span: Range<usize>, message: String, help: Option<String>, text: &str) -> Finding {
         let (line, column) = position(text, span.start);
-        Finding { path: String::new(), value: None, message, help, line, column, span }
+        Finding { path: String::new(), value: None, message, help, witness: None, line, column, span }
     }
 
     /// For people: the problem, its line with a caret, the remedy. With styles; `file` is how the file is named.

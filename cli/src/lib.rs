@@ -24,6 +24,7 @@ pub mod source;
 pub mod test;
 pub mod traffic;
 pub mod watch;
+pub mod within;
 pub mod words;
 pub mod yaml;
 pub mod yaml_text;

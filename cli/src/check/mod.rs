@@ -1,9 +1,10 @@
 //! `penstock check`: everything that is wrong with a policy, where it stands, and what would be right.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use annotate_snippets::Level;
+use penstock_policy::document::Node;
 use penstock_policy::{Module, Problem, Settings};
 use serde::Serialize;
 
@@ -14,7 +15,9 @@ use crate::documents::Documents;
 use crate::inputs::{self, Input, Running};
 use crate::manifests::{self, File, Found, HostRoutes};
 use crate::output::{Output, count};
-use crate::{lint, replay, watch};
+use crate::policy_file::Invalid;
+use crate::within::Ceiling;
+use crate::{lint, replay, source, watch};
 
 /// Validate policies, manifests and Envoy configurations: errors and warnings.
 #[derive(Debug, clap::Args)]
@@ -25,6 +28,8 @@ use crate::{lint, replay, watch};
     penstock check wasm-plugin.yaml virtual-service.yaml\n  penstock check manifests/\n  \
     kubectl kustomize overlays/prod | penstock check -\n  penstock check --from-cluster\n  \
     penstock check --from-envoy http://127.0.0.1:9901\n\n\
+    Whether a team's policy is within the platform's:\n  \
+    penstock check --within platform.yaml team.yaml\n\n\
     In CI:\n  penstock check --deny warnings --output github policies/\n  \
     penstock check --output sarif policies/ > penstock.sarif")]
 pub struct Args {
@@ -43,6 +48,10 @@ pub struct Args {
     /// suite]. Plugins whose image is not known as ours are checked too.
     #[arg(long, value_parser = module)]
     module: Option<Module>,
+    /// A policy that the others must be within: whatever they let pass it must let pass too. Where it does not, a request
+    /// shows it: `witness` of --output json.
+    #[arg(long, value_name = "PLATFORM")]
+    within: Option<PathBuf>,
     /// Check again whenever a file changes.
     #[arg(long)]
     watch: bool,
@@ -76,12 +85,17 @@ enum Format {
 
 /// One policy's result.
 #[derive(Debug, Serialize)]
-struct Report {
+pub struct Report {
     /// The file, and the object in it that holds the policy.
     policy: String,
     valid: bool,
-    errors: Vec<Finding>,
-    warnings: Vec<Finding>,
+    /// Whether it is within the platform's policy.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    within: Option<bool>,
+    /// What makes the policy invalid.
+    pub errors: Vec<Finding>,
+    /// What is doubtful.
+    pub warnings: Vec<Finding>,
     /// What is worth knowing and nothing to change.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     notes: Vec<Finding>,
@@ -110,7 +124,8 @@ impl Args {
     fn once(&self, paths: &[PathBuf], out: &mut Output<'_>) -> anyhow::Result<bool> {
         let mut inputs = inputs::read(paths)?;
         inputs.extend(self.running.read()?);
-        let reports = check(&inputs, self.module)?;
+        let ceiling = self.within.as_deref().map(ceiling).transpose()?;
+        let reports = check(&inputs, &Options { module: self.module, ceiling: ceiling.as_ref(), routes: &[] })?;
         match self.output {
             Format::Json => {
                 for report in &reports {
@@ -134,8 +149,39 @@ impl Args {
     }
 }
 
+/// The one policy of a file.
+fn ceiling(path: &Path) -> anyhow::Result<Ceiling> {
+    let name = source::display(path);
+    let text = source::read_text(path)?;
+    let file = File::read_as(&name, text.clone(), false)
+        .map_err(|error| Invalid::new(&name, &text, &[Finding::syntax(&error, &text)]))?;
+    let [found] = file.policies.as_slice() else {
+        anyhow::bail!("{name} has {} policies: give --within a file with one", file.policies.len());
+    };
+    if let Err(problems) = penstock_policy::check(&found.node, found.module.unwrap_or(Module::Suite)) {
+        let findings: Vec<Finding> = problems.as_slice().iter().map(|problem| file.finding(found, problem)).collect();
+        return Err(Invalid::new(&name, file.text(), &findings).into());
+    }
+    Ok(Ceiling::new(found.node.clone()))
+}
+
+/// What policies are checked against beside themselves.
+#[derive(Clone, Copy, Default)]
+pub struct Options<'o> {
+    /// The module that will run them; `None`: what a manifest loads, else the suite.
+    pub module: Option<Module>,
+    /// What they must be within.
+    pub ceiling: Option<&'o Ceiling>,
+    /// Objects with routes of the platform, beside those in the inputs.
+    pub routes: &'o [Node],
+}
+
 /// The reports of all policies in all files, in order.
-fn check(inputs: &[Input], module: Option<Module>) -> anyhow::Result<Vec<Report>> {
+///
+/// # Errors
+/// When there is no policy at all.
+pub fn check(inputs: &[Input], options: &Options<'_>) -> anyhow::Result<Vec<Report>> {
+    let module = options.module;
     let mut files = Vec::new();
     for input in inputs.iter().filter(|input| !(input.is_found && inputs::is_test(&input.name))) {
         match File::read_as(&input.name, input.text.clone(), module.is_some()) {
@@ -146,8 +192,12 @@ fn check(inputs: &[Input], module: Option<Module>) -> anyhow::Result<Vec<Report>
             Err(error) => files.push((input, Err(Finding::syntax(&error, &input.text)))),
         }
     }
-    let configs: Vec<_> =
-        files.iter().filter_map(|(_, file)| file.as_ref().ok()).flat_map(File::host_configs).collect();
+    let configs: Vec<_> = files
+        .iter()
+        .filter_map(|(_, file)| file.as_ref().ok())
+        .flat_map(File::host_configs)
+        .chain(options.routes)
+        .collect();
     let host = |header: &str| {
         let mut routes = HostRoutes::default();
         configs.iter().for_each(|node| routes.add(node, header));
@@ -169,7 +219,7 @@ fn check(inputs: &[Input], module: Option<Module>) -> anyhow::Result<Vec<Report>
                 let is_meant =
                     |found: &&Found| !input.is_found || found.resource.is_some() || manifests::has_section(&found.node);
                 let found = file.policies.iter().filter(is_meant);
-                reports.extend(found.map(|found| check_one(&input.name, file, found, module, &host)));
+                reports.extend(found.map(|found| check_one(&input.name, file, found, options, &host)));
                 for (resource, what) in &file.left_alone {
                     left_alone += 1;
                     let how = manifests::how_to_claim();
@@ -197,12 +247,13 @@ fn check_one(
     name: &str,
     file: &File,
     found: &Found,
-    module: Option<Module>,
+    options: &Options<'_>,
     host: &impl Fn(&str) -> HostRoutes,
 ) -> Report {
-    let module = module.or(found.module).unwrap_or(Module::Suite);
+    let module = options.module.or(found.module).unwrap_or(Module::Suite);
     let findings = |problems: &[Problem]| problems.iter().map(|problem| file.finding(found, problem)).collect();
     let mut notes = Vec::new();
+    let mut within = None;
     let (mut errors, mut warnings): (Vec<Finding>, Vec<Finding>) = match penstock_policy::check(&found.node, module) {
         Err(problems) => (findings(problems.as_slice()), Vec::new()),
         Ok(mut warnings) => {
@@ -219,25 +270,40 @@ fn check_one(
             if found.resource.is_none() {
                 notes = findings(lint::two_places(&found.node).as_slice());
             }
-            (Vec::new(), findings(&warnings))
+            let excesses = options.ceiling.map(|ceiling| ceiling.excesses(&found.node, replay::now()));
+            within = excesses.as_ref().map(Vec::is_empty);
+            let excesses = excesses.into_iter().flatten().map(|excess| {
+                let (problem, witness) = excess.into_problem();
+                Finding { witness, ..file.finding(found, &problem) }
+            });
+            (excesses.collect(), findings(&warnings))
         }
     };
     let misread = file.misreadings(found).into_iter();
     errors.extend(misread.filter(|finding| errors.iter().all(|known| known.path != finding.path)).collect::<Vec<_>>());
     warnings.extend(found.doubts.iter().cloned());
-    Report { notes, ..Report::new(name, found.resource.as_deref(), file.text(), errors, warnings) }
+    Report { notes, within, ..Report::new(name, found.resource.as_deref(), file.text(), errors, warnings) }
 }
 
 impl Report {
     fn new(file: &str, resource: Option<&str>, text: &str, errors: Vec<Finding>, warnings: Vec<Finding>) -> Report {
         let file = file.to_owned();
         let policy = resource.map_or_else(|| file.clone(), |resource| format!("{file} ({resource})"));
-        Report { policy, valid: errors.is_empty(), errors, warnings, notes: Vec::new(), file, text: text.to_owned() }
+        Report {
+            policy,
+            valid: errors.is_empty(),
+            within: None,
+            errors,
+            warnings,
+            notes: Vec::new(),
+            file,
+            text: text.to_owned(),
+        }
     }
 }
 
 /// The report for people, with styles.
-fn human(report: &Report) -> String {
+pub fn human(report: &Report) -> String {
     let mut text = String::new();
     let errors = report.errors.iter().map(|finding| (Level::ERROR, finding));
     let warnings = report.warnings.iter().map(|finding| (Level::WARNING, finding));
@@ -247,6 +313,9 @@ fn human(report: &Report) -> String {
         text += "\n\n";
     }
     text += &match (report.errors.len(), report.warnings.len()) {
+        (errors, _) if report.within == Some(false) => {
+            format!("{}: exceeds the platform's policy, {}\n", report.policy, count(errors, "error"))
+        }
         (0, 0) => format!("{}: valid\n", report.policy),
         (0, warnings) => format!("{}: valid, {}\n", report.policy, count(warnings, "warning")),
         (errors, _) => format!("{}: invalid, {}\n", report.policy, count(errors, "error")),
@@ -260,7 +329,7 @@ mod tests {
 
     fn report(yaml: &str) -> Report {
         let input = Input { name: "policy.yaml".to_owned(), text: yaml.to_owned(), is_found: false };
-        check(&[input], None).unwrap().remove(0)
+        check(&[input], &Options::default()).unwrap().remove(0)
     }
 
     fn human(yaml: &str) -> String {

@@ -66,7 +66,7 @@ fn burst(limit: &LimitDocument) -> u32 {
 }
 
 /// `100 in 60s, at most 20 at once`.
-fn quota(limit: &LimitDocument) -> String {
+pub fn quota(limit: &LimitDocument) -> String {
     let (requests, per) = (limit.limit.requests.0, words::duration(limit.limit.per.0));
     format!("{} in {per}, at most {} at once", words::thousands(requests.into()), words::thousands(burst(limit).into()))
 }
@@ -159,13 +159,17 @@ fn compare_limit(old: (&LimitDocument, &Node), new: (&LimitDocument, &Node), pat
     other_fields(path, old.1, new.1, &known, changes);
 }
 
+/// The parts of a limit's key, as written.
+pub fn parts(limit: &Node) -> &[Node] {
+    match limit.get("key") {
+        Some(Node::List(parts)) => parts,
+        _ => &[],
+    }
+}
+
 /// Finer keys are more buckets: each client gets more. Coarser ones are fewer, but requests that lacked a part which is
 /// gone were limited together, or refused, and now have buckets of their own.
 fn compare_key(old: (&LimitDocument, &Node), new: (&LimitDocument, &Node), note: &mut impl FnMut(Class, &str, String)) {
-    let parts = |limit: &Node| match limit.get("key") {
-        Some(Node::List(parts)) => parts.clone(),
-        _ => Vec::new(),
-    };
     let (was, is) = (parts(old.1), parts(new.1));
     if was == is {
         return;
@@ -177,7 +181,7 @@ fn compare_key(old: (&LimitDocument, &Node), new: (&LimitDocument, &Node), note:
     let message = format!("counts by {}, before: {}", words(new.0), words(old.0));
     let within = |few: &[Node], many: &[Node]| few.iter().all(|part| many.contains(part));
     // With a prefix in place of another of the same part, the longer one is finer.
-    match (within(&was, &is), within(&is, &was)) {
+    match (within(was, is), within(is, was)) {
         (true, true) => note(Class::Changed, "key", format!("{message}; the buckets begin full")),
         (true, false) => note(Class::Loosened, "key", format!("{message}: a client gets a bucket for each")),
         (false, true) => {

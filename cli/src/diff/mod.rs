@@ -20,6 +20,8 @@ use crate::output::Output;
 use crate::policy_file::PolicyFile;
 use crate::replay;
 use change::{Change, Changes, Class};
+pub use change::{listed, named};
+pub use limits::{parts as limit_parts, quota};
 use routing::Moved;
 
 /// Say what changes from one policy to another: what loosens, what tightens, who is routed elsewhere.

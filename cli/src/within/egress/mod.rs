@@ -1,0 +1,257 @@
+//! Whether everything that a team's `egress` lets pass the platform's lets pass too.
+
+mod callers;
+mod hosts;
+mod paths;
+mod search;
+mod side;
+
+use penstock_policy::document::Node;
+use penstock_policy::egress::{EgressDocument, Mode, RuleDocument};
+use penstock_policy::matching::PathMatch;
+use penstock_policy::wire::World;
+use penstock_policy::{Policy, Timestamp};
+
+use super::witness::{Draft, Refusal, Witness, refusal};
+use super::{Excess, identity};
+use hosts::Mentioned;
+use paths::{Difference, difference};
+use search::{Found, Search};
+use side::Side;
+
+/// A policy's section, as written and ready to decide.
+pub struct Part<'d> {
+    /// The whole policy as written.
+    pub node: &'d Node,
+    /// The section.
+    pub document: &'d EgressDocument,
+    /// The policy with this section alone.
+    pub policy: &'d Policy,
+}
+
+/// The policy `node` with `egress` as its only section.
+pub fn alone(node: &Node) -> Option<Policy> {
+    let fields = ["settings", "egress"].iter().filter_map(|name| Some(((*name).to_owned(), node.get(name)?.clone())));
+    Policy::from_node(&Node::Map(fields.collect())).ok()
+}
+
+/// Where the team's section lets pass what the platform's does not; `None`: the team has no such section, and so lets
+/// everything pass.
+pub fn excesses(platform: &Part<'_>, team: Option<&Part<'_>>, now: Timestamp) -> Vec<Excess> {
+    let mut excesses = Vec::new();
+    let Some(team) = team else {
+        let mentioned = Mentioned::of(&[platform.document]);
+        let request = unlisted(&mentioned);
+        if platform.document.mode == Mode::Enforce || !platform.document.rules.0.is_empty() {
+            let refused = judge(&request, None, platform.policy, now);
+            let message = "is missing: the policy lets every request pass, and the platform's does not".to_owned();
+            let witness = refused.map(|_| Witness::Request(request.json()));
+            let help = Some("give it an `egress` within the platform's".to_owned());
+            excesses.push(Excess { path: "egress".to_owned(), message, help, witness });
+        }
+        return excesses;
+    };
+    let mentioned = Mentioned::of(&[team.document, platform.document]);
+    let side = |part: &Part<'_>| default_port(part.node);
+    let (mut ours, mut theirs) = (Side::new(team.document, side(team)), Side::new(platform.document, side(platform)));
+    let mut comparison = Comparison {
+        platform,
+        team,
+        same_identity: identity(platform.node) == identity(team.node),
+        mentioned: &mentioned,
+        now,
+        excesses,
+    };
+    if ours.mode == Mode::Audit {
+        comparison.audit(&ours, &theirs);
+        // The rules are judged as what passes once the mode is right.
+        if theirs.mode == Mode::Enforce {
+            ours.mode = Mode::Enforce;
+        }
+    }
+    comparison.rules(&ours, &theirs);
+    if platform.document.verify_sni {
+        comparison.sni(&mut ours, &mut theirs);
+    }
+    comparison.excesses
+}
+
+/// A canonical path that `path` matches.
+pub fn a_path(path: &PathMatch) -> Option<String> {
+    match difference(Some(&[path]), &[], false) {
+        Difference::Path(path) => Some(path),
+        _ => None,
+    }
+}
+
+/// The port of an authority without one.
+fn default_port(node: &Node) -> Option<u16> {
+    match node.get("egress")?.get("defaultPort")? {
+        Node::Integer(port) => u16::try_from(*port).ok(),
+        _ => None,
+    }
+}
+
+fn unlisted(mentioned: &Mentioned) -> Draft {
+    Draft {
+        method: "GET".to_owned(),
+        scheme: Some("https"),
+        authority: mentioned.unlisted().authority(),
+        path: "/".to_owned(),
+        ..Draft::default()
+    }
+}
+
+/// Why the platform refuses what the team's policy lets pass; `None`: it does not, or that does not pass either.
+fn judge(draft: &Draft, team: Option<&Policy>, platform: &Policy, now: Timestamp) -> Option<Refusal> {
+    let request = draft.wire()?;
+    let mut world = World::new(now, 0);
+    if team.is_some_and(|team| refusal(team, &request, &mut world).is_some()) {
+        return None;
+    }
+    refusal(platform, &request, &mut world)
+}
+
+struct Comparison<'c, 'd> {
+    platform: &'c Part<'d>,
+    team: &'c Part<'d>,
+    same_identity: bool,
+    mentioned: &'c Mentioned,
+    now: Timestamp,
+    excesses: Vec<Excess>,
+}
+
+impl<'d> Comparison<'_, 'd> {
+    fn search<'s>(&'s self, team: &'s Side<'d>, platform: &'s Side<'d>) -> Search<'s, 'd> {
+        Search {
+            team,
+            platform,
+            mentioned: self.mentioned,
+            same_identity: self.same_identity,
+            refuse_all: false,
+            now: self.now,
+            decisions: 0,
+        }
+    }
+
+    fn judge(&self, draft: &Draft) -> Option<Refusal> {
+        judge(draft, Some(self.team.policy), self.platform.policy, self.now)
+    }
+
+    fn push(&mut self, path: String, message: String, help: &str, witness: Option<&Draft>) {
+        let witness = witness.map(|draft| Witness::Request(draft.json()));
+        self.excesses.push(Excess { path, message, help: Some(help.to_owned()), witness });
+    }
+
+    /// Each rule of the team's.
+    fn rules(&mut self, ours: &Side<'d>, theirs: &Side<'d>) {
+        let mut search = self.search(ours, theirs);
+        let mut found = Vec::new();
+        for (number, rule) in ours.document.rules.0.iter().enumerate() {
+            let outcome = search.rule(rule, &mut |draft| self.judge(draft).is_some());
+            search.decisions = 0;
+            found.push((number, rule, outcome));
+        }
+        for (number, rule, outcome) in found {
+            let path = format!("egress.rules[{number}]");
+            let help = "narrow the rule, or ask for a wider platform policy";
+            match outcome {
+                Found::Nothing => {}
+                Found::Request(draft) => {
+                    let why = self.judge(&draft).map(|refusal| self.words(&refusal)).unwrap_or_default();
+                    let message =
+                        format!("rule `{}` lets pass what the platform does not: {}{why}", rule.name.0, draft.words());
+                    self.push(path, message, help, Some(&draft));
+                }
+                Found::Unknown(why) => {
+                    let message =
+                        format!("rule `{}` cannot be shown to be within the platform's policy: {why}", rule.name.0);
+                    self.push(path, message, "write it more like the platform's rule", None);
+                }
+            }
+        }
+    }
+
+    /// ` (403 hostNotAllowed)`.
+    fn words(&self, refusal: &Refusal) -> String {
+        format!(" ({} {})", refusal.status, refusal.reason)
+    }
+
+    /// In Audit all that is well formed passes.
+    fn audit(&mut self, ours: &Side<'d>, theirs: &Side<'d>) {
+        let path = "egress.mode".to_owned();
+        if theirs.mode == Mode::Enforce {
+            let draft = unlisted(self.mentioned);
+            let why = self.judge(&draft).map(|refusal| self.words(&refusal));
+            let message =
+                format!("Audit lets pass what no rule allows: {}{}", draft.words(), why.clone().unwrap_or_default());
+            return self.push(path, message, "write mode: Enforce, as the platform does", why.map(|_| &draft));
+        }
+        // Both in Audit: only ambiguous paths are refused, where rules with `paths` are selected.
+        let mut search = self.search(ours, theirs);
+        let mut found = None;
+        for rule in theirs.document.rules.0.iter().filter(|rule| rule.paths.is_some()) {
+            let everything = RuleDocument { paths: None, connect: true, ..rule.clone() };
+            match search.rule(&everything, &mut |draft| self.judge(draft).is_some()) {
+                Found::Nothing => {}
+                Found::Request(draft) => found = Some((draft.words(), Some(draft))),
+                Found::Unknown(why) => found = found.or(Some((why.to_owned(), None))),
+            }
+        }
+        if let Some((words, draft)) = found {
+            let message = format!("ambiguous paths pass that the platform refuses in Audit, too: {words}");
+            self.push(path, message, "give the policy the platform's rules with `paths`", draft.as_deref());
+        }
+    }
+
+    /// The platform wants the connection's server name to be the host.
+    fn sni(&mut self, ours: &mut Side<'d>, theirs: &mut Side<'d>) {
+        let path = "egress.verifySni".to_owned();
+        let has_name = ours.verify_sni;
+        // Here the name is another one anyway, and an address is never a server name.
+        (ours.verify_sni, theirs.verify_sni) = (false, false);
+        let is_excess = |draft: &Draft| self.judge(&other_name(draft)).is_some();
+        let (document, mut search) = match (has_name, self.team.document.mode) {
+            // What a rule allows is refused for the wrong name by both.
+            (true, Mode::Enforce) => return,
+            (true, Mode::Audit) if self.platform.document.mode == Mode::Enforce => return,
+            // In Audit what no rule allows passes with any name: what the platform's rules allow must be allowed by the
+            // team's.
+            (true, Mode::Audit) => {
+                (ours.mode, theirs.mode) = (Mode::Enforce, Mode::Enforce);
+                (theirs.document, self.search(theirs, ours))
+            }
+            // In Audit what no rule of the platform's allows passes with any name.
+            (false, _) if self.platform.document.mode == Mode::Audit => {
+                (ours.mode, theirs.mode) = (Mode::Enforce, Mode::Enforce);
+                (theirs.document, Search { refuse_all: true, ..self.search(theirs, ours) })
+            }
+            (false, _) => (ours.document, Search { refuse_all: true, ..self.search(ours, theirs) }),
+        };
+        let mut witness = None;
+        let mut is_doubtful = false;
+        for rule in &document.rules.0 {
+            match search.rule(rule, &mut |draft| is_excess(draft)) {
+                Found::Request(draft) => {
+                    witness = Some(other_name(&draft));
+                    break;
+                }
+                Found::Unknown(_) => is_doubtful = true,
+                Found::Nothing => {}
+            }
+        }
+        let words = witness.as_ref().map(|draft| format!(": {}", draft.words())).unwrap_or_default();
+        // Where neither list has paths the requests tried stand for all.
+        let has_paths = |document: &EgressDocument| document.rules.0.iter().any(|rule| rule.paths.is_some());
+        let is_open = has_paths(self.team.document) && has_paths(self.platform.document);
+        if witness.is_some() || (is_doubtful && (has_name || is_open)) {
+            let message = format!("connections opened for another server name pass{words}");
+            self.push(path, message, "write verifySni: true, as the platform does", witness.as_ref());
+        }
+    }
+}
+
+/// The same request on a connection that was opened for another name.
+fn other_name(draft: &Draft) -> Draft {
+    Draft { sni: Some("other.example.com".to_owned()), ..draft.clone() }
+}

@@ -1,0 +1,310 @@
+//! Paths that one list of matches has and others have not.
+//!
+//! Without expressions a look at the literals answers. With expressions all matches run side by side as automata over the
+//! canonical paths, breadth first, so that the path found is a short one.
+
+use std::collections::{HashSet, VecDeque};
+
+use penstock_policy::egress::canonical;
+use penstock_policy::matching::PathMatch;
+use regex_automata::dfa::{Automaton, StartKind, dense};
+use regex_automata::util::primitives::StateID;
+use regex_automata::util::{start, syntax};
+use regex_automata::{Anchored, MatchKind};
+
+use crate::cover::path_covers;
+
+/// What a comparison found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Difference {
+    /// Nothing: every path is covered.
+    None,
+    /// A path.
+    Path(String),
+    /// That cannot be told: an expression is too large, or has syntax that is not understood here.
+    Unknown,
+}
+
+/// A canonical path that `team` has and no match of `platform`; `None` has every path. `star` adds the path `*`, which
+/// `OPTIONS` may have.
+pub fn difference(team: Option<&[&PathMatch]>, platform: &[&PathMatch], star: bool) -> Difference {
+    let all = [&PathMatch::Prefix(Box::default())];
+    if star
+        && team.is_none_or(|team| team.iter().any(|path| path.matches(b"*")))
+        && !platform.iter().any(|path| path.matches(b"*"))
+    {
+        return Difference::Path("*".to_owned());
+    }
+    let mut unknown = false;
+    for path in team.unwrap_or(&all) {
+        match one(path, platform) {
+            Difference::None => {}
+            Difference::Unknown => unknown = true,
+            found => return found,
+        }
+    }
+    if unknown { Difference::Unknown } else { Difference::None }
+}
+
+fn one(path: &PathMatch, platform: &[&PathMatch]) -> Difference {
+    if platform.iter().any(|wide| path_covers(wide, path)) {
+        return Difference::None;
+    }
+    let outside = |path: &str| !platform.iter().any(|wide| wide.matches(path.as_bytes()));
+    let has_regex = platform.iter().any(|wide| matches!(wide, PathMatch::Regex(_)));
+    match path {
+        PathMatch::Exact(literal) => match text(literal) {
+            Some(literal) if outside(&literal) => Difference::Path(literal),
+            _ => Difference::None,
+        },
+        PathMatch::Prefix(prefix) => {
+            let Some(prefix) = text(prefix) else { return Difference::Unknown };
+            let itself = if prefix.is_empty() { "/".to_owned() } else { prefix.clone() };
+            if outside(&itself) {
+                return Difference::Path(itself);
+            }
+            let below = (0..=platform.len()).map(|n| format!("{prefix}/x{n}"));
+            match below.into_iter().find(|path| outside(path)) {
+                Some(path) => Difference::Path(path),
+                None if has_regex => automata(path, platform),
+                None => Difference::Unknown,
+            }
+        }
+        PathMatch::Regex(_) => automata(path, platform),
+    }
+}
+
+fn text(literal: &[u8]) -> Option<String> {
+    String::from_utf8(literal.to_vec()).ok()
+}
+
+/// States of an automaton, and work in comparing, that are worth it.
+const MOST_BYTES: usize = 4 << 20;
+const MOST_STEPS: usize = 100_000;
+
+fn automata(path: &PathMatch, platform: &[&PathMatch]) -> Difference {
+    let Some(team) = compile(&[path]) else { return Difference::Unknown };
+    let Some(platform) = compile(platform) else { return Difference::Unknown };
+    search(&team, &platform).unwrap_or(Difference::Unknown)
+}
+
+type Dfa = dense::DFA<Vec<u32>>;
+
+/// One automaton for all: the whole path must match one. Only ASCII is compared, so that Unicode's classes and cases play
+/// no part.
+fn compile(paths: &[&PathMatch]) -> Option<Dfa> {
+    let pattern = |path: &&PathMatch| match path {
+        PathMatch::Exact(literal) => escaped(literal),
+        PathMatch::Prefix(prefix) => Some(format!("{}(?:/(?s:.)*)?", escaped(prefix)?)),
+        // In this syntax they would be the edges of words.
+        PathMatch::Regex(regex) if ["\\<", "\\>", "\\b{"].iter().any(|edge| regex.pattern().contains(edge)) => None,
+        PathMatch::Regex(regex) => Some(regex.pattern().to_owned()),
+    };
+    let patterns = paths.iter().map(pattern).collect::<Option<Vec<String>>>()?;
+    let config = dense::Config::new()
+        .start_kind(StartKind::Anchored)
+        .match_kind(MatchKind::All)
+        .dfa_size_limit(Some(MOST_BYTES))
+        .determinize_size_limit(Some(MOST_BYTES));
+    let syntax = syntax::Config::new().unicode(false).utf8(false);
+    dense::Builder::new().configure(config).syntax(syntax).build_many(&patterns).ok()
+}
+
+/// A literal as an expression.
+fn escaped(literal: &[u8]) -> Option<String> {
+    let literal = text(literal)?;
+    let mut out = String::with_capacity(literal.len());
+    for c in literal.chars() {
+        if "\\.+*?()|[]{}^$#&-~".contains(c) {
+            out.push('\\');
+        }
+        out.push(c);
+    }
+    Some(out)
+}
+
+/// Both automata at once, with what canonical paths allow next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct State {
+    team: StateID,
+    platform: StateID,
+    form: Form,
+}
+
+fn search(team: &Dfa, platform: &Dfa) -> Option<Difference> {
+    let begin = |dfa: &Dfa| dfa.start_state(&start::Config::new().anchored(Anchored::Yes)).ok();
+    let first = State { team: begin(team)?, platform: begin(platform)?, form: Form::Start };
+    let ends = |dfa: &Dfa, state: StateID| dfa.is_match_state(dfa.next_eoi_state(state));
+    let mut states = vec![(first, 0, 0u8)];
+    let mut seen = HashSet::from([first]);
+    let mut queue = VecDeque::from([0usize]);
+    let (mut steps, mut is_doubtful) = (0usize, false);
+    while let Some(at) = queue.pop_front() {
+        let (state, ..) = *states.get(at)?;
+        if state.form.is_complete() && ends(team, state.team) && !ends(platform, state.platform) {
+            let path = spelled(&states, at)?;
+            // The form here is a little wider than what the engine takes for canonical.
+            if canonical(path.as_bytes()).is_ok_and(|canonical| *canonical == *path.as_bytes()) {
+                return Some(Difference::Path(path));
+            }
+            // Others may lead here that are.
+            is_doubtful = true;
+        }
+        for byte in LETTERS.bytes() {
+            steps += 1;
+            if steps > MOST_STEPS {
+                return Some(Difference::Unknown);
+            }
+            let Some(form) = state.form.next(byte) else { continue };
+            let next = State {
+                team: team.next_state(state.team, byte),
+                platform: platform.next_state(state.platform, byte),
+                form,
+            };
+            if !team.is_dead_state(next.team) && seen.insert(next) {
+                queue.push_back(states.len());
+                states.push((next, at, byte));
+            }
+        }
+    }
+    Some(if is_doubtful { Difference::Unknown } else { Difference::None })
+}
+
+/// The bytes that led to a state.
+fn spelled(states: &[(State, usize, u8)], mut at: usize) -> Option<String> {
+    let mut bytes = Vec::new();
+    while at != 0 {
+        let (_, before, byte) = states.get(at)?;
+        bytes.push(*byte);
+        at = *before;
+    }
+    bytes.reverse();
+    String::from_utf8(bytes).ok()
+}
+
+/// What a canonical path consists of, the plain letters first.
+const LETTERS: &str = "abcdefghijklmnopqrstuvwxyz0123456789/-_~ABCDEFGHIJKLMNOPQRSTUVWXYZ.!$&'()*+,=:@\"<>[]^`{|}%";
+
+/// How far a canonical path has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Form {
+    /// Before the first slash.
+    Start,
+    /// Behind a slash.
+    Slash,
+    /// Behind a slash and a dot, or two.
+    Dots(u8),
+    /// Inside a segment.
+    Segment,
+    /// Behind a percent sign, so many octets of a character to come.
+    Percent(u8),
+    /// Behind a percent sign and a digit.
+    Digit(u8, u8),
+    /// Between the octets of a character.
+    Between(u8),
+}
+
+impl Form {
+    /// Whether a path may end here.
+    fn is_complete(self) -> bool {
+        matches!(self, Form::Slash | Form::Segment)
+    }
+
+    fn next(self, byte: u8) -> Option<Form> {
+        let inside = |byte: u8| match byte {
+            b'%' => Some(Form::Percent(0)),
+            b'/' => Some(Form::Slash),
+            _ => Some(Form::Segment),
+        };
+        let value = |byte: u8| char::from(byte).to_digit(16).and_then(|value| u8::try_from(value).ok());
+        match self {
+            Form::Start => (byte == b'/').then_some(Form::Slash),
+            Form::Slash => match byte {
+                b'/' => None,
+                b'.' => Some(Form::Dots(1)),
+                _ => inside(byte),
+            },
+            Form::Dots(dots) => match byte {
+                b'/' => None,
+                b'.' if dots < 2 => Some(Form::Dots(dots + 1)),
+                _ => inside(byte),
+            },
+            Form::Segment => inside(byte),
+            Form::Percent(more) => match byte {
+                b'0'..=b'9' | b'A'..=b'F' => Some(Form::Digit(more, byte)),
+                _ => None,
+            },
+            Form::Digit(more, high) => {
+                if !matches!(byte, b'0'..=b'9' | b'A'..=b'F') {
+                    return None;
+                }
+                let octet = value(high)? << 4 | value(byte)?;
+                match (more, octet) {
+                    (0, b'/' | b'\\' | b'%' | b';' | 0 | b'-' | b'.' | b'_' | b'~') => None,
+                    (0, 0..0x80) if octet.is_ascii_alphanumeric() => None,
+                    (0, 0..0x80) => Some(Form::Segment),
+                    (0, 0xC2..0xE0) => Some(Form::Between(1)),
+                    (0, 0xE1..0xED | 0xEE) => Some(Form::Between(2)),
+                    (0, 0xF1..0xF4) => Some(Form::Between(3)),
+                    (1, 0x80..0xC0) => Some(Form::Segment),
+                    (2 | 3, 0x80..0xC0) => Some(Form::Between(more - 1)),
+                    // Their second octets are bounded: left to the check of what is found.
+                    (0, 0xE0 | 0xED | 0xEF) => Some(Form::Between(2)),
+                    (0, 0xF0 | 0xF4) => Some(Form::Between(3)),
+                    _ => None,
+                }
+            }
+            Form::Between(more) => (byte == b'%').then_some(Form::Percent(more)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use penstock_policy::document::{At, Context, Decode, Node};
+
+    fn path(text: &str) -> PathMatch {
+        let (kind, value) = text.split_once(' ').unwrap();
+        let json = serde_json::json!({"type": kind, "value": value}).to_string();
+        let node = Node::from_json(json.as_bytes()).unwrap();
+        PathMatch::decode(&node, &At::Root, &mut Context::new(String::new(), 1 << 20)).unwrap()
+    }
+
+    fn compare(team: &[&str], platform: &[&str]) -> Difference {
+        let (team, platform): (Vec<_>, Vec<_>) =
+            (team.iter().map(|text| path(text)).collect(), platform.iter().map(|text| path(text)).collect());
+        difference(Some(&team.iter().collect::<Vec<_>>()), &platform.iter().collect::<Vec<_>>(), false)
+    }
+
+    #[test]
+    fn a_path_outside_is_found_and_none_where_there_is_none() {
+        let found = |path: &str| Difference::Path(path.to_owned());
+        for (team, platform, expected) in [
+            (&["PathPrefix /a"][..], &["PathPrefix /"][..], Difference::None),
+            (&["PathPrefix /a"], &["Exact /a", "PathPrefix /a/x0"], found("/a/x1")),
+            (&["Exact /a", "Exact /b"], &["Exact /b", "Exact /a"], Difference::None),
+            (&["RegularExpression /v[0-9]+"], &["RegularExpression /v[0-9]*"], Difference::None),
+            (&["RegularExpression /v[0-9]*"], &["RegularExpression /v[0-9]+"], found("/v")),
+            (&["RegularExpression /[ab]"], &["Exact /a", "Exact /b"], Difference::None),
+            (&["RegularExpression /[abc]"], &["Exact /a", "Exact /b"], found("/c")),
+            (&["PathPrefix /a"], &["RegularExpression /a(/.*)?"], Difference::None),
+            (&["PathPrefix /a"], &["RegularExpression /a(/[a-z].*)?"], found("/a/")),
+            (&["PathPrefix /a"], &["RegularExpression /a/?", "RegularExpression /a/[^/].*"], Difference::None),
+            (&["RegularExpression .*"], &["PathPrefix /"], Difference::None),
+            (&["RegularExpression (?i)/A"], &["Exact /a"], found("/A")),
+            (&["RegularExpression /%C3%A9"], &["Exact /a"], found("/%C3%A9")),
+            // No canonical path has them.
+            (&["RegularExpression /%2F"], &["Exact /a"], Difference::None),
+            (&["RegularExpression /a//b"], &["Exact /a"], Difference::None),
+        ] {
+            assert_eq!(compare(team, platform), expected, "{team:?} {platform:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_too_large_to_compare_is_not_called_covered() {
+        let team = ["RegularExpression /(a|b)*a(a|b){14}"];
+        assert_eq!(compare(&team, &["RegularExpression /(a|b)*b(a|b){14}"]), Difference::Unknown);
+    }
+}

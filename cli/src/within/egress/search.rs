@@ -1,0 +1,364 @@
+//! The search for a request that one rule of the team's lets pass and the platform's policy does not.
+//!
+//! What rules can tell apart of a request is finite: the host and port, the caller, the time, the method, and for what
+//! these select the path. Of each set of requests that no rule tells apart one is decided by both policies. Methods that
+//! override headers name, and upgrades, must all be listed by one rule: the request that names all of the team rule's
+//! is the hardest for the platform.
+
+use penstock_policy::Timestamp;
+use penstock_policy::egress::{Mode, RuleDocument};
+use penstock_policy::matching::PathMatch;
+
+use super::callers;
+use super::hosts::{Mentioned, Point};
+use super::paths::{Difference, difference};
+use super::side::{Here, Port, Side};
+use crate::cover::{caller_covers, items, list_covers, path_covers};
+use crate::within::witness::Draft;
+
+/// Decisions after which a comparison gives up and says so.
+const MOST_DECISIONS: usize = 4_000_000;
+
+/// What the search for one rule ended in.
+#[derive(Debug)]
+pub enum Found {
+    /// The platform lets pass all that the rule does.
+    Nothing,
+    /// A request that it does not let pass.
+    Request(Box<Draft>),
+    /// That cannot be told.
+    Unknown(&'static str),
+}
+
+/// The two policies.
+pub struct Search<'s, 'd> {
+    /// The one that is to be within the other.
+    pub team: &'s Side<'d>,
+    /// The other.
+    pub platform: &'s Side<'d>,
+    /// What both mention.
+    pub mentioned: &'s Mentioned,
+    /// Whether both identify callers alike. If not, the platform may see any caller or none.
+    pub same_identity: bool,
+    /// Whether everything counts as refused by the platform: to find any request that the team's policy lets pass.
+    pub refuse_all: bool,
+    /// What time it is.
+    pub now: Timestamp,
+    /// How many decisions have been made.
+    pub decisions: usize,
+}
+
+/// What is fixed while the path and the headers are still open.
+struct Cell<'c, 'd> {
+    point: &'c Point,
+    port: Port,
+    caller: &'c Option<String>,
+    time: Option<Timestamp>,
+    method: &'c str,
+    /// The platform's rules that are selected.
+    platform: Vec<&'d RuleDocument>,
+    /// Whether the platform refuses whatever rules say.
+    is_denied: bool,
+    team_scoped: bool,
+    platform_scoped: bool,
+}
+
+impl<'d> Search<'_, 'd> {
+    /// A request that `rule` lets pass and the platform does not. `check` says whether a request is one for sure; of
+    /// those that are not the search goes on.
+    pub fn rule(&mut self, rule: &RuleDocument, check: &mut dyn FnMut(&Draft) -> bool) -> Found {
+        let mut result = Found::Nothing;
+        for to in &rule.to.0 {
+            for point in self.mentioned.cells(&to.target) {
+                // An address is never a server name: such requests are all refused.
+                if self.team.verify_sni && matches!(point, Point::Address(_)) {
+                    continue;
+                }
+                for port in self.ports(&point) {
+                    if !self.team.has_port(to, port) {
+                        continue;
+                    }
+                    let team = self.team.at(&point, port);
+                    let platform = self.platform.at(&point, port);
+                    if team.is_denied && self.team.mode == Mode::Enforce || self.is_plainly_covered(rule, &platform) {
+                        continue;
+                    }
+                    match self.place(rule, &point, port, &team, &platform, check) {
+                        Found::Nothing => {}
+                        found @ Found::Request(_) => return found,
+                        unknown => result = unknown,
+                    }
+                    if self.decisions > MOST_DECISIONS {
+                        return Found::Unknown("there are too many combinations to compare");
+                    }
+                }
+            }
+        }
+        result
+    }
+
+    /// Whether one rule covers all of it at first sight.
+    fn is_plainly_covered(&self, rule: &RuleDocument, platform: &Here<'d>) -> bool {
+        if platform.is_denied || self.refuse_all || !self.same_identity {
+            return false;
+        }
+        let covers = |wide: &RuleDocument| {
+            list_covers(items(&wide.from), items(&rule.from), caller_covers)
+                && list_covers(items(&wide.methods), items(&rule.methods), |a, b| a == b)
+                && list_covers(items(&wide.paths), items(&rule.paths), |a, b| path_covers(&a.0, &b.0))
+                && wide.not_before.is_none_or(|start| rule.not_before.is_some_and(|n| start <= n))
+                && wide.expires.is_none_or(|end| rule.expires.is_some_and(|n| n <= end))
+                && (wide.connect || !rule.connect)
+                && rule.upgrades.iter().all(|upgrade| wide.upgrades.contains(upgrade))
+        };
+        // Ambiguous paths: a rule with `paths` has none, and nobody refuses them where no rule has `paths`.
+        let is_safe = rule.paths.is_some() || platform.rules.iter().all(|wide| wide.paths.is_none());
+        let same_name = platform.rules.iter().find(|wide| wide.name == rule.name);
+        is_safe && same_name.into_iter().chain(&platform.rules).any(|wide| covers(wide))
+    }
+
+    /// The ports that the policies tell apart.
+    fn ports(&self, point: &Point) -> Vec<Port> {
+        let mut listed = self.team.ports(point);
+        listed.extend(self.platform.ports(point));
+        let other = [443].into_iter().chain(8443..).find(|port| !listed.contains(port));
+        listed.extend(other);
+        listed.sort_unstable();
+        listed.dedup();
+        let mut ports: Vec<Port> = listed.into_iter().map(Port::Given).collect();
+        let absent = [true, false].map(|tls| Port::Absent { tls });
+        let differ = |port: &Port| self.team.port(*port) != self.platform.port(*port);
+        if absent.iter().any(differ) || self.platform.denies_ports(point) {
+            ports.extend(absent);
+        }
+        ports
+    }
+
+    fn place(
+        &mut self,
+        rule: &RuleDocument,
+        point: &Point,
+        port: Port,
+        team: &Here<'d>,
+        platform: &Here<'d>,
+        check: &mut dyn FnMut(&Draft) -> bool,
+    ) -> Found {
+        let all: Vec<&RuleDocument> = team.rules.iter().chain(&platform.rules).copied().collect();
+        let (callers, cut) = callers::representatives(items(&rule.from), &all);
+        let mut result = if cut { Found::Unknown("there are too many callers to compare") } else { Found::Nothing };
+        let times = self.times(rule, &all);
+        let methods = methods(rule, &all);
+        for caller in &callers {
+            for &time in &times {
+                let instant = time.unwrap_or(self.now);
+                let holds = |rule: &RuleDocument| {
+                    rule.not_before.is_none_or(|start| start <= instant) && rule.expires.is_none_or(|end| instant < end)
+                };
+                let is_for = |rule: &RuleDocument| {
+                    items(&rule.from).is_none_or(|from| {
+                        caller.as_ref().is_some_and(|caller| from.iter().any(|p| p.covers(caller.as_bytes())))
+                    })
+                };
+                let of_team: Vec<_> = team.rules.iter().filter(|rule| holds(rule) && is_for(rule)).collect();
+                let of_platform: Vec<_> =
+                    platform.rules.iter().filter(|rule| holds(rule) && (!self.same_identity || is_for(rule))).collect();
+                for method in &methods {
+                    self.decisions += 1 + of_team.len() + of_platform.len();
+                    if self.decisions > MOST_DECISIONS {
+                        return Found::Unknown("there are too many combinations to compare");
+                    }
+                    let selected: Vec<&RuleDocument> =
+                        of_platform.iter().filter(|rule| lists(rule, method)).map(|rule| **rule).collect();
+                    let cell = Cell {
+                        point,
+                        port,
+                        caller,
+                        time,
+                        method,
+                        platform_scoped: selected.iter().any(|rule| rule.paths.is_some()),
+                        team_scoped: of_team.iter().any(|rule| rule.paths.is_some() && lists(rule, method)),
+                        platform: selected,
+                        is_denied: platform.is_denied || self.refuse_all,
+                    };
+                    match self.cell(rule, &cell, &all) {
+                        Found::Request(draft) if check(&draft) => return Found::Request(draft),
+                        Found::Request(_) => result = Found::Unknown("no request that shows it could be found"),
+                        Found::Unknown(why) => result = Found::Unknown(why),
+                        Found::Nothing => {}
+                    }
+                }
+            }
+        }
+        result
+    }
+
+    /// Times of which each at which `rule` holds is like one of these for all rules; `None`: any.
+    fn times(&self, rule: &RuleDocument, all: &[&RuleDocument]) -> Vec<Option<Timestamp>> {
+        let mut bounds: Vec<Timestamp> =
+            all.iter().flat_map(|rule| [rule.not_before, rule.expires]).flatten().collect();
+        bounds.extend(rule.not_before);
+        bounds.extend(rule.expires);
+        if bounds.is_empty() {
+            return vec![None];
+        }
+        bounds.sort_unstable();
+        bounds.dedup();
+        const SECOND: u64 = 1_000_000_000;
+        let before = bounds
+            .first()
+            .and_then(|first| first.0.checked_sub(SECOND).or_else(|| first.0.checked_sub(1)).map(Timestamp));
+        let holds = |time: &Timestamp| {
+            rule.not_before.is_none_or(|start| start <= *time) && rule.expires.is_none_or(|end| *time < end)
+        };
+        let times = [self.now].into_iter().chain(bounds.iter().copied()).chain(before);
+        times.filter(holds).map(Some).collect()
+    }
+
+    fn cell(&self, rule: &RuleDocument, cell: &Cell<'_, 'd>, all: &[&RuleDocument]) -> Found {
+        let is_tunnel = cell.method == "CONNECT";
+        if is_tunnel && (!rule.connect || rule.paths.is_some() || matches!(cell.port, Port::Absent { .. })) {
+            return Found::Nothing;
+        }
+        // A rule that the team has elsewhere makes ambiguous paths 400 for this one, too.
+        if cell.platform_scoped && !cell.team_scoped && !self.refuse_all {
+            let mut draft = self.draft(cell, if is_tunnel { "" } else { "/a%2fb" });
+            if is_tunnel {
+                draft.headers.push(("x-original-url".to_owned(), "/".to_owned()));
+            }
+            return Found::Request(Box::new(draft));
+        }
+        if self.platform.mode == Mode::Audit && !self.refuse_all {
+            return Found::Nothing;
+        }
+        let mut overrides: Vec<String> = Vec::new();
+        let mut upgrades: Vec<String> = Vec::new();
+        let plain = self.path(rule, cell, &overrides, &upgrades);
+        let path = match plain {
+            Difference::Path(path) => path,
+            Difference::Unknown => return Found::Unknown(UNKNOWN_PATHS),
+            Difference::None => {
+                overrides = methods_listed(rule, all).into_iter().filter(|other| other != cell.method).collect();
+                upgrades = rule.upgrades.iter().map(|upgrade| upgrade.0.to_string()).collect();
+                match self.path(rule, cell, &overrides, &upgrades) {
+                    Difference::None => return Found::Nothing,
+                    Difference::Unknown => return Found::Unknown(UNKNOWN_PATHS),
+                    Difference::Path(mut path) => {
+                        // As few headers as show it.
+                        for list in [0, 1] {
+                            let mut at = 0;
+                            loop {
+                                let (mut fewer, mut less) = (overrides.clone(), upgrades.clone());
+                                let reduced = if list == 0 { &mut fewer } else { &mut less };
+                                if at >= reduced.len() {
+                                    break;
+                                }
+                                reduced.remove(at);
+                                match self.path(rule, cell, &fewer, &less) {
+                                    Difference::Path(found) => {
+                                        path = found;
+                                        (overrides, upgrades) = (fewer, less);
+                                    }
+                                    _ => at += 1,
+                                }
+                            }
+                        }
+                        path
+                    }
+                }
+            }
+        };
+        let mut draft = self.draft(cell, &path);
+        if !upgrades.is_empty() {
+            draft.headers.push(("connection".to_owned(), "upgrade".to_owned()));
+            draft.headers.push(("upgrade".to_owned(), upgrades.join(", ")));
+        }
+        draft.headers.extend(overrides.into_iter().map(|method| ("x-http-method-override".to_owned(), method)));
+        Found::Request(Box::new(draft))
+    }
+
+    fn draft(&self, cell: &Cell<'_, '_>, path: &str) -> Draft {
+        let host = cell.point.authority();
+        let (authority, scheme) = match cell.port {
+            Port::Given(port) => (format!("{host}:{port}"), "https"),
+            Port::Absent { tls: true } => (host, "https"),
+            Port::Absent { tls: false } => (host, "http"),
+        };
+        let sni = match cell.point {
+            Point::Name(name) if self.team.verify_sni || self.platform.verify_sni => Some(name.clone()),
+            _ => None,
+        };
+        Draft {
+            method: cell.method.to_owned(),
+            scheme: Some(scheme),
+            authority,
+            path: path.to_owned(),
+            peer: cell.caller.clone(),
+            time: cell.time,
+            sni,
+            ..Draft::default()
+        }
+    }
+
+    /// A path with which a request of the cell, with these headers, passes `rule` and not the platform.
+    fn path(&self, rule: &RuleDocument, cell: &Cell<'_, 'd>, overrides: &[String], upgrades: &[String]) -> Difference {
+        let is_tunnel = cell.method == "CONNECT";
+        let lists_all = |wide: &RuleDocument| {
+            overrides.iter().all(|method| lists(wide, method))
+                && upgrades.iter().all(|upgrade| wide.upgrades.iter().any(|listed| *listed.0 == **upgrade))
+                && (!is_tunnel || (wide.connect && wide.paths.is_none()))
+                && (self.same_identity || wide.from.is_none())
+        };
+        let covering: Vec<&RuleDocument> = match cell.is_denied {
+            true => Vec::new(),
+            false => cell.platform.iter().filter(|wide| lists_all(wide)).copied().collect(),
+        };
+        if covering.iter().any(|wide| wide.paths.is_none()) {
+            return Difference::None;
+        }
+        if is_tunnel {
+            return Difference::Path(String::new());
+        }
+        if !cell.team_scoped && rule.paths.is_none() {
+            return Difference::Path("/".to_owned());
+        }
+        let matches = |rule: &'_ RuleDocument| -> Option<Vec<PathMatch>> {
+            items(&rule.paths).map(|paths| paths.iter().map(|path| path.0.clone()).collect())
+        };
+        let team = matches(rule);
+        let platform: Vec<PathMatch> = covering.iter().filter_map(|wide| matches(wide)).flatten().collect();
+        let team: Option<Vec<&PathMatch>> = team.as_ref().map(|paths| paths.iter().collect());
+        difference(team.as_deref(), &platform.iter().collect::<Vec<_>>(), cell.method == "OPTIONS")
+    }
+}
+
+const UNKNOWN_PATHS: &str = "the expressions in `paths` are too large to compare";
+
+fn lists(rule: &RuleDocument, method: &str) -> bool {
+    items(&rule.methods).is_none_or(|methods| methods.iter().any(|listed| *listed.0 == *method))
+}
+
+/// The methods that `rule` lists; of one that lists none all that are listed anywhere, and one that is not.
+fn methods_listed(rule: &RuleDocument, all: &[&RuleDocument]) -> Vec<String> {
+    let listed = |rule: &RuleDocument| -> Vec<String> {
+        items(&rule.methods).unwrap_or_default().iter().map(|method| method.0.to_string()).collect()
+    };
+    if rule.methods.is_some() {
+        return listed(rule);
+    }
+    let mut methods = vec!["GET".to_owned()];
+    methods.extend(all.iter().flat_map(|rule| listed(rule)));
+    let fresh = (0..).map(|n| if n == 0 { "QUERY".to_owned() } else { format!("QUERY{n}") });
+    methods.extend(fresh.take(methods.len() + 1).find(|method| !methods.contains(method)));
+    let mut seen = std::collections::HashSet::new();
+    methods.retain(|method| seen.insert(method.clone()));
+    methods
+}
+
+/// The methods that requests of `rule` can have.
+fn methods(rule: &RuleDocument, all: &[&RuleDocument]) -> Vec<String> {
+    let mut methods = methods_listed(rule, all);
+    if rule.methods.is_none() && rule.connect && !methods.iter().any(|method| method == "CONNECT") {
+        methods.push("CONNECT".to_owned());
+    }
+    methods
+}

@@ -1,0 +1,141 @@
+//! One of the two policies, by destination.
+
+use std::net::IpAddr;
+
+use penstock_policy::egress::{CidrMap, Destination, EgressDocument, Mode, RuleDocument, Target};
+use penstock_policy::matching::HostTrie;
+
+use super::hosts::{Point, carried};
+use crate::cover::items;
+
+/// A policy's `egress`, ready to be looked up.
+pub struct Side<'d> {
+    /// What becomes of a request that no rule allows.
+    pub mode: Mode,
+    /// Whether the connection's server name must be the host.
+    pub verify_sni: bool,
+    /// As written.
+    pub document: &'d EgressDocument,
+    default_port: Option<u16>,
+    allow: Destinations<'d>,
+    deny: Destinations<'d>,
+}
+
+/// Destinations by host, each with the number of its rule.
+#[derive(Default)]
+struct Destinations<'d> {
+    names: HostTrie<Vec<(usize, &'d Destination)>>,
+    addresses: CidrMap<Vec<(usize, &'d Destination)>>,
+}
+
+impl<'d> Destinations<'d> {
+    fn add(&mut self, number: usize, to: &'d Destination) {
+        match &to.target {
+            Target::Host(host) => {
+                if let Some(entry) = self.names.entry(&host.0) {
+                    entry.get_or_insert_default().push((number, to));
+                }
+            }
+            Target::Cidr(range) => self.addresses.entry(*range).push((number, to)),
+        }
+    }
+
+    fn covering(&self, point: &Point) -> Vec<(usize, &'d Destination)> {
+        let mut found = Vec::new();
+        match point {
+            Point::Name(name) => self.names.covering(name.as_bytes(), |entries| found.extend_from_slice(entries)),
+            Point::Address(address) => self.addresses.covering(*address, |entries| found.extend_from_slice(entries)),
+        }
+        found
+    }
+}
+
+/// The port of a request's destination.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Port {
+    /// The authority has it.
+    Given(u16),
+    /// The authority has none, on a connection with TLS or without.
+    Absent {
+        /// With.
+        tls: bool,
+    },
+}
+
+/// What a policy has for one host and port.
+pub struct Here<'d> {
+    /// The rules with such a destination, in document order.
+    pub rules: Vec<&'d RuleDocument>,
+    /// Whether `deny` has it.
+    pub is_denied: bool,
+}
+
+impl<'d> Side<'d> {
+    /// Indexes a document; `default_port` is its `defaultPort`.
+    pub fn new(document: &'d EgressDocument, default_port: Option<u16>) -> Side<'d> {
+        let (mut allow, mut deny) = (Destinations::default(), Destinations::default());
+        for (number, rule) in document.rules.0.iter().enumerate() {
+            rule.to.0.iter().for_each(|to| allow.add(number, to));
+        }
+        document.deny.iter().enumerate().for_each(|(number, to)| deny.add(number, to));
+        Side { mode: document.mode, verify_sni: document.verify_sni, document, default_port, allow, deny }
+    }
+
+    /// The ports that the destinations around `point` list.
+    pub fn ports(&self, point: &Point) -> Vec<u16> {
+        let all = self.allow.covering(point).into_iter().chain(self.denials(point));
+        all.flat_map(|(_, to)| listed(to).into_iter().flatten()).collect()
+    }
+
+    /// Whether an entry of `deny` around `point` is about some ports only.
+    pub fn denies_ports(&self, point: &Point) -> bool {
+        self.denials(point).iter().any(|(_, to)| to.ports.is_some())
+    }
+
+    /// The entries of `deny` around `point`: they see the IPv4 addresses in IPv6 addresses, too.
+    fn denials(&self, point: &Point) -> Vec<(usize, &'d Destination)> {
+        let mut found = self.deny.covering(point);
+        if let Point::Address(IpAddr::V6(address)) = point {
+            for inner in carried(*address) {
+                found.extend(self.deny.covering(&Point::Address(IpAddr::V4(inner))));
+            }
+        }
+        found
+    }
+
+    /// The port that this policy sees.
+    pub fn port(&self, port: Port) -> u16 {
+        match port {
+            Port::Given(port) => port,
+            Port::Absent { tls } => self.default_port.unwrap_or(if tls { 443 } else { 80 }),
+        }
+    }
+
+    /// Whether a destination has the port.
+    pub fn has_port(&self, to: &Destination, port: Port) -> bool {
+        listed(to).is_none_or(|ports| ports.contains(&self.port(port)))
+    }
+
+    /// What the policy has for `point` and `port`.
+    pub fn at(&self, point: &Point, port: Port) -> Here<'d> {
+        let mut numbers: Vec<usize> = self
+            .allow
+            .covering(point)
+            .into_iter()
+            .filter(|(_, to)| self.has_port(to, port))
+            .map(|(number, _)| number)
+            .collect();
+        numbers.sort_unstable();
+        numbers.dedup();
+        let rules = &self.document.rules.0;
+        // Without a port in the authority it has every port.
+        let is_denied =
+            self.denials(point).iter().any(|(_, to)| matches!(port, Port::Absent { .. }) || self.has_port(to, port));
+        Here { rules: numbers.into_iter().filter_map(|number| rules.get(number)).collect(), is_denied }
+    }
+}
+
+/// The ports that a destination lists; `None`: any.
+fn listed(to: &Destination) -> Option<Vec<u16>> {
+    items(&to.ports).map(|ports| ports.iter().filter_map(|port| u16::try_from(port.0).ok()).collect())
+}

@@ -1,0 +1,89 @@
+//! `penstock check --within PLATFORM TEAM`: whether what the team's policy lets pass the platform's lets pass too.
+//!
+//! Sound: "it does" is never wrong. "It does not" comes with a request that shows it, decided by both policies, wherever
+//! one could be found.
+
+mod egress;
+mod limits;
+mod routing;
+mod witness;
+
+use penstock_policy::document::Node;
+use penstock_policy::{Policy, Problem, Timestamp};
+
+use crate::documents::Documents;
+
+pub use witness::Witness;
+
+/// Something that the team's policy allows and the platform's does not.
+#[derive(Clone, Debug)]
+pub struct Excess {
+    /// Where in the team's policy.
+    pub path: String,
+    /// What.
+    pub message: String,
+    /// What would be right.
+    pub help: Option<String>,
+    /// What shows it.
+    pub witness: Option<Witness>,
+}
+
+impl Excess {
+    /// The excess as a problem of the team's policy.
+    pub fn into_problem(self) -> (Problem, Option<Witness>) {
+        let mut help = self.help.unwrap_or_default();
+        if let Some(Witness::Sequence(requests)) = &self.witness {
+            help = format!("{help}; {} requests show it: --output json has them", requests.len());
+        }
+        let help = Some(help).filter(|help| !help.is_empty());
+        (Problem { path: self.path, value: None, message: self.message, help }, self.witness)
+    }
+}
+
+/// A platform's policy that others must be within.
+#[derive(Debug)]
+pub struct Ceiling {
+    node: Node,
+    documents: Documents,
+    egress: Option<Policy>,
+}
+
+impl Ceiling {
+    /// A ceiling of a policy that compiles.
+    pub fn new(node: Node) -> Ceiling {
+        let documents = Documents::of(&node);
+        let egress = documents.egress.as_ref().and_then(|_| egress::alone(&node));
+        Ceiling { documents, egress, node }
+    }
+
+    /// Where a policy that compiles exceeds the ceiling. A section that the platform's policy lacks is no ceiling.
+    pub fn excesses(&self, team: &Node, now: Timestamp) -> Vec<Excess> {
+        let documents = Documents::of(team);
+        let mut excesses = Vec::new();
+        if let (Some(document), Some(policy)) = (&self.documents.egress, &self.egress) {
+            let platform = egress::Part { node: &self.node, document, policy };
+            let alone = egress::alone(team);
+            let part = documents.egress.as_ref().zip(alone.as_ref());
+            let part = part.map(|(document, policy)| egress::Part { node: team, document, policy });
+            excesses.extend(egress::excesses(&platform, part.as_ref(), now));
+        }
+        excesses.extend(limits::excesses((&self.documents, &self.node), (&documents, team), now));
+        excesses.extend(routing::excesses(&self.node, team));
+        excesses
+    }
+}
+
+/// Where a policy's callers get their identity from; `null`: from the default.
+fn identity(policy: &Node) -> Node {
+    let of = |section: &str| policy.get(section).and_then(|section| section.get("identity")).cloned();
+    let default = Node::Map(vec![("peerCertificate".to_owned(), Node::Map(Vec::new()))]);
+    of("settings").or_else(|| of("egress")).unwrap_or(default)
+}
+
+/// A field of `settings`, `null` when it is not there.
+fn setting<'n>(policy: &'n Node, name: &str) -> &'n Node {
+    policy.get("settings").and_then(|settings| settings.get(name)).unwrap_or(&Node::Null)
+}
+
+#[cfg(test)]
+mod tests;

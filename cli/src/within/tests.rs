@@ -1,0 +1,525 @@
+//! No excess is missed, none is invented, and each is shown by requests that both policies decide.
+
+use penstock_policy::wire::{WireRequest, World};
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::{select, subsequence};
+use serde_json::{Value, json};
+
+use super::*;
+
+const NOW: &str = "2026-06-01T00:00:00Z";
+
+fn now() -> Timestamp {
+    Timestamp::parse(NOW).unwrap()
+}
+
+fn node(policy: &Value) -> Node {
+    Node::from_json(policy.to_string().as_bytes()).unwrap()
+}
+
+fn compiled(policy: &Value) -> Policy {
+    Policy::from_node(&node(policy)).unwrap_or_else(|problems| panic!("{policy}: {problems}"))
+}
+
+fn compare(platform: &Value, team: &Value) -> Vec<Excess> {
+    let (_, _) = (compiled(platform), compiled(team));
+    Ceiling::new(node(platform)).excesses(&node(team), now())
+}
+
+/// Whether the requests of a witness all pass `team`, and `platform` refuses the last.
+fn shows(witness: &Witness, platform: &Value, team: &Value) -> bool {
+    let requests = match witness {
+        Witness::Request(request) => vec![request.clone()],
+        Witness::Sequence(requests) => requests.clone(),
+    };
+    let (platform, team) = (compiled(platform), compiled(team));
+    let (mut theirs, mut ours) = (World::new(now(), 0), World::new(now(), 0));
+    let mut refused = false;
+    for request in requests {
+        let request: WireRequest = serde_json::from_value(request).unwrap();
+        if refused || request.decide(&team, &mut ours).action == Some("respond") {
+            return false;
+        }
+        refused = request.decide(&platform, &mut theirs).action == Some("respond");
+    }
+    refused
+}
+
+/// The places where the team's policy exceeds; each with a witness that shows it.
+fn places(platform: &Value, team: &Value) -> Vec<String> {
+    let excesses = compare(platform, team);
+    for excess in &excesses {
+        let witness = excess.witness.as_ref().unwrap_or_else(|| panic!("no witness: {excess:?}"));
+        assert!(shows(witness, platform, team), "{excess:?}");
+    }
+    excesses.into_iter().map(|excess| excess.path).collect()
+}
+
+fn egress(rules: Value) -> Value {
+    let mut rules = rules;
+    for (i, rule) in rules.as_array_mut().unwrap().iter_mut().enumerate() {
+        if rule.get("name").is_none() {
+            rule["name"] = json!(format!("r{i}"));
+        }
+    }
+    json!({"egress": {"rules": rules}})
+}
+
+/// Whether the team's rules exceed the platform's.
+fn exceeds(platform: Value, team: Value) -> bool {
+    !places(&egress(platform), &egress(team)).is_empty()
+}
+
+#[test]
+fn each_dimension_of_a_rule_is_a_bound() {
+    let base = json!({"to": [{"host": "a.test", "ports": [443]}], "from": ["spiffe://c/ns/a/sa/b"], "methods": ["GET"],
+        "paths": [{"value": "/v1"}], "notBefore": "2026-01-01T00:00:00Z", "expires": "2027-01-01T00:00:00Z"});
+    let with = |field: &str, value: Value| {
+        let mut rule = base.clone();
+        if value.is_null() {
+            rule.as_object_mut().unwrap().remove(field);
+        } else {
+            rule[field] = value;
+        }
+        rule
+    };
+    assert!(!exceeds(json!([base]), json!([base])));
+    for (field, value) in [
+        ("from", Value::Null),
+        ("from", json!(["spiffe://c/ns/*/sa/b"])),
+        ("methods", Value::Null),
+        ("methods", json!(["GET", "DELETE"])),
+        ("paths", Value::Null),
+        ("paths", json!([{"value": "/"}])),
+        ("paths", json!([{"value": "/v1"}, {"type": "Exact", "value": "/v2"}])),
+        ("paths", json!([{"type": "RegularExpression", "value": "/v[0-9]+(/.*)?"}])),
+        ("to", json!([{"host": "a.test"}])),
+        ("to", json!([{"host": "*.a.test", "ports": [443]}, {"host": "a.test", "ports": [443]}])),
+        ("to", json!([{"host": "a.test", "ports": [443, 80]}])),
+        ("to", json!([{"host": "a.test", "ports": [443]}, {"cidr": "10.0.0.0/8"}])),
+        ("upgrades", json!(["websocket"])),
+        ("notBefore", Value::Null),
+        ("notBefore", json!("2025-01-01T00:00:00Z")),
+        ("expires", Value::Null),
+        ("expires", json!("2028-01-01T00:00:00Z")),
+    ] {
+        let wider = with(field, value);
+        assert!(exceeds(json!([base]), json!([wider])), "{field}");
+        assert!(!exceeds(json!([wider]), json!([base])), "{field}");
+    }
+    let tunnel = json!({"to": [{"host": "a.test"}], "connect": true});
+    let open = json!({"to": [{"host": "a.test"}]});
+    assert!(exceeds(json!([open]), json!([tunnel])) && !exceeds(json!([tunnel]), json!([open])));
+}
+
+#[test]
+fn several_rules_of_the_platform_may_cover_one_only_together() {
+    let to = json!([{"host": "a.test"}]);
+    // By port, caller, path, time and host.
+    for (platform, team) in [
+        (
+            json!([{"to": [{"host": "a.test", "ports": [80]}]}, {"to": [{"host": "a.test", "ports": [443]}]}]),
+            json!([{"to": [{"host": "a.test", "ports": [443, 80]}]}]),
+        ),
+        (
+            json!([{"to": to, "from": ["spiffe://c/ns/a"]}, {"to": to, "from": ["spiffe://c/ns/b"]}]),
+            json!([{"to": to, "from": ["spiffe://c/ns/b", "spiffe://c/ns/a"]}]),
+        ),
+        (
+            json!([{"to": to, "paths": [{"value": "/a"}]}, {"to": to, "paths": [{"type": "RegularExpression", "value": "/b(/.*)?"}]}]),
+            json!([{"to": to, "paths": [{"value": "/a/x"}, {"value": "/b"}]}]),
+        ),
+        (
+            json!([{"to": to, "expires": "2026-07-01T00:00:00Z"}, {"to": to, "notBefore": "2026-06-15T00:00:00Z"}]),
+            json!([{"to": to}]),
+        ),
+        (
+            json!([{"to": [{"host": "*.a.test"}]}, {"to": [{"cidr": "10.0.0.0/9"}]}, {"to": [{"cidr": "10.128.0.0/9"}]}]),
+            json!([{"to": [{"host": "*.b.a.test"}, {"host": "x.a.test"}, {"cidr": "10.0.0.0/8"}]}]),
+        ),
+    ] {
+        assert!(!exceeds(platform.clone(), team.clone()), "{platform} {team}");
+        let mut fewer = platform.clone();
+        fewer.as_array_mut().unwrap().remove(0);
+        assert!(exceeds(fewer, team.clone()), "{team}");
+    }
+}
+
+#[test]
+fn a_method_and_its_override_need_one_rule() {
+    let to = json!([{"host": "a.test"}]);
+    let split = json!([{"to": to, "methods": ["GET"]}, {"to": to, "methods": ["PUT"]}]);
+    let both = json!([{"to": to, "methods": ["GET", "PUT"]}]);
+    assert!(exceeds(split.clone(), both.clone()));
+    assert!(!exceeds(both, split));
+}
+
+#[test]
+fn two_upgrades_named_together_need_one_rule() {
+    let to = json!([{"host": "a.test"}]);
+    let split = json!([{"to": to, "upgrades": ["websocket"]}, {"to": to, "upgrades": ["h2c"]}]);
+    let both = json!([{"to": to, "upgrades": ["websocket", "h2c"]}]);
+    assert!(exceeds(split.clone(), both.clone()));
+    assert!(!exceeds(both, split));
+}
+
+#[test]
+fn a_neighbouring_rule_with_paths_makes_ambiguous_paths_400() {
+    let open = json!({"to": [{"host": "a.test"}]});
+    let scoped = json!({"to": [{"host": "a.test"}], "paths": [{"value": "/a"}]});
+    assert!(exceeds(json!([open, scoped]), json!([open])));
+    assert!(!exceeds(json!([open, scoped]), json!([open, scoped])));
+    assert!(!exceeds(json!([open]), json!([open, scoped])));
+    // Only where it is selected.
+    let of_post = json!({"to": [{"host": "a.test"}], "methods": ["POST"], "paths": [{"value": "/a"}]});
+    let get = json!({"to": [{"host": "a.test"}], "methods": ["GET"]});
+    assert!(!exceeds(json!([open, of_post]), json!([get])));
+    assert!(exceeds(json!([open, of_post]), json!([{"to": [{"host": "a.test"}], "methods": ["GET", "POST"]}])));
+}
+
+#[test]
+fn what_the_platform_denies_is_taken_out() {
+    let rules = json!([{"name": "r", "to": [{"host": "*.a.test"}, {"cidr": "10.0.0.0/8"}, {"cidr": "::/0"}]}]);
+    for (deny, from_team) in [
+        (json!([{"host": "secret.a.test"}]), json!([{"host": "secret.a.test"}])),
+        (json!([{"host": "*.b.a.test"}]), json!([{"host": "*.a.test"}])),
+        (json!([{"host": "b.a.test", "ports": [80]}]), json!([{"host": "b.a.test"}])),
+        (json!([{"cidr": "10.1.0.0/16"}]), json!([{"cidr": "10.0.0.0/15"}])),
+    ] {
+        let platform = json!({"egress": {"deny": deny, "rules": rules}});
+        let team = json!({"egress": {"rules": rules}});
+        assert!(!compare(&platform, &team).is_empty(), "{deny}");
+        let team = json!({"egress": {"deny": from_team, "rules": rules}});
+        assert_eq!(places(&platform, &team), [] as [&str; 0], "{deny}");
+        let mut elsewhere = json!({"egress": {"rules": [{"name": "r", "to": [{"host": "c.a.test"}]}]}});
+        assert_eq!(places(&platform, &elsewhere), [] as [&str; 0], "{deny}");
+        elsewhere["egress"]["rules"][0]["to"] = json!([{"host": "x.b.a.test"}, {"host": "secret.a.test"}]);
+        if !deny.to_string().contains("cidr") && !deny.to_string().contains("ports") {
+            assert_eq!(places(&platform, &elsewhere), ["egress.rules[0]"], "{deny}");
+        }
+    }
+}
+
+#[test]
+fn audit_verify_sni_and_identity_are_bounds_too() {
+    let rules = json!([{"name": "r", "to": [{"host": "a.test"}], "from": ["spiffe://c/a"]}]);
+    let policy = |more: Value| {
+        let mut policy = json!({"egress": {"rules": rules}});
+        more.as_object().unwrap().iter().for_each(|(field, value)| policy["egress"][field] = value.clone());
+        policy
+    };
+    let plain = policy(json!({}));
+    assert_eq!(places(&plain, &policy(json!({"mode": "Audit"}))), ["egress.mode"]);
+    assert_eq!(places(&policy(json!({"mode": "Audit"})), &plain), [] as [&str; 0]);
+    assert_eq!(places(&policy(json!({"verifySni": true})), &plain), ["egress.verifySni"]);
+    assert_eq!(places(&plain, &policy(json!({"verifySni": true}))), [] as [&str; 0]);
+    let nothing = json!({"egress": {"rules": []}});
+    assert_eq!(places(&policy(json!({"verifySni": true})), &nothing), [] as [&str; 0]);
+    assert!(!compare(&policy(json!({"identity": {"workload": {"trustDomain": "c"}}})), &plain).is_empty());
+    assert_eq!(places(&plain, &json!({"routes": {"default": "a"}})), ["egress"]);
+    assert_eq!(
+        places(&json!({"routes": {"default": "a"}}), &json!({"routes": {"default": "a"}, "egress": plain["egress"]})),
+        [] as [&str; 0]
+    );
+}
+
+/// Whether a limit called `t` exceeds one called `p`, both changed from the same.
+fn looser(platform: Value, team: Value) -> bool {
+    let policy = |name: &str, change: &Value| {
+        let mut limit =
+            json!({"name": name, "key": [{"header": "x"}], "limit": {"requests": 10, "per": "1m", "burst": 5}});
+        change.as_object().unwrap().iter().for_each(|(field, value)| limit[field] = value.clone());
+        json!({"rateLimits": [limit]})
+    };
+    !places(&policy("p", &platform), &policy("t", &team)).is_empty()
+}
+
+#[test]
+fn a_limit_is_bounded_in_rate_burst_key_cost_and_reach() {
+    let same = json!({});
+    assert!(!looser(same.clone(), same.clone()));
+    let quota =
+        |requests: u32, per: &str, burst: u32| json!({"limit": {"requests": requests, "per": per, "burst": burst}});
+    for (wide, narrow) in [
+        (quota(11, "1m", 5), same.clone()),
+        (quota(10, "1m", 6), same.clone()),
+        (same.clone(), quota(10, "61s", 5)),
+        (json!({"key": [{"header": "x"}, {"header": "y"}]}), same.clone()),
+        (json!({"key": [{"header": "y"}]}), same.clone()),
+        (json!({"key": [{"sourceAddress": {}}]}), json!({"key": [{"sourceAddress": {"ipv6Prefix": 64}}]})),
+        (json!({"mode": "Shadow"}), same.clone()),
+        (json!({"matches": [{"method": "GET"}]}), same.clone()),
+        (json!({"matches": [{"path": {"value": "/a"}}]}), json!({"matches": [{"path": {"value": "/"}}]})),
+        (same.clone(), json!({"cost": {"default": 2}})),
+        (json!({"cost": {"header": "c", "max": 2}}), json!({"cost": {"header": "c", "max": 3}})),
+        (json!({"onMissingKey": "Skip"}), same.clone()),
+        (same.clone(), json!({"onMissingKey": "Deny"})),
+    ] {
+        assert!(looser(narrow.clone(), wide.clone()), "{wide} in {narrow}");
+        assert!(!looser(wide.clone(), narrow.clone()) || wide["key"] != Value::Null, "{narrow} in {wide}");
+    }
+}
+
+#[test]
+fn a_dropped_part_of_the_key_loosens_under_share_and_deny() {
+    let two = |missing: &str| json!({"key": [{"header": "x"}, {"header": "y"}], "onMissingKey": missing});
+    let one = |missing: &str| json!({"key": [{"header": "x"}], "onMissingKey": missing});
+    assert!(looser(two("Share"), one("Share")));
+    assert!(looser(two("Deny"), one("Deny")));
+    assert!(!looser(two("Skip"), one("Skip")));
+    // One bucket for all is as tight as a shared one, but refuses nobody for a missing key.
+    assert!(!looser(two("Share"), json!({"key": []})));
+    assert!(looser(two("Deny"), json!({"key": []})));
+    // A part that is never missing may go.
+    assert!(!looser(json!({"key": [{"header": "x"}, {"method": {}}], "onMissingKey": "Deny"}), one("Deny")));
+}
+
+#[test]
+fn several_limits_of_the_team_may_do_together_what_one_of_the_platforms_does() {
+    let quota = json!({"requests": 10, "per": "1m"});
+    let platform = json!({"rateLimits": [{"name": "p", "key": [{"header": "x"}, {"header": "y"}], "onMissingKey": "Deny", "limit": quota}]});
+    let limit =
+        |name: &str, key: &str| json!({"name": name, "key": [{"header": key}], "onMissingKey": "Deny", "limit": quota});
+    let team = json!({"rateLimits": [limit("a", "x"), limit("b", "y")]});
+    assert_eq!(places(&platform, &team), [] as [&str; 0]);
+    assert_eq!(places(&platform, &json!({"rateLimits": [limit("a", "x")]})).len(), 1);
+    assert_eq!(places(&platform, &json!({"rateLimits": []})), ["rateLimits"]);
+}
+
+#[test]
+fn routes_headers_and_hosts_are_those_that_the_platform_names() {
+    let platform = json!({
+        "routes": {"default": "stable", "rules": [{"name": "r", "route": "beta", "failover": {"route": "spare"},
+            "requestHeaders": {"set": [{"name": "X-A", "value": "1"}]}, "rewrite": {"hostname": "v2.internal"}}]},
+        "canaries": [{"name": "c", "variants": [{"name": "v1", "weight": 1}, {"name": "v2", "weight": 1, "route": "next"}]}],
+    });
+    let places =
+        |team: Value| -> Vec<String> { compare(&platform, &team).into_iter().map(|excess| excess.path).collect() };
+    assert_eq!(places(platform.clone()), [] as [&str; 0]);
+    let within = json!({"routes": {"default": "next", "rules": [{"name": "q", "route": "v1", "requestHeaders": {"remove": ["x-a"]}}]}});
+    assert_eq!(places(within), [] as [&str; 0]);
+    let beyond = json!({
+        "settings": {"routeHeader": "x-other"},
+        "routes": {"default": "other", "rules": [{"name": "q", "route": "v2", "failover": {"route": "x"},
+            "requestHeaders": {"add": [{"name": "x-b", "value": "1"}]}, "rewrite": {"hostname": "v3.internal"}}]},
+        "canaries": [{"name": "d", "variants": [{"name": "v3", "weight": 1}]}],
+    });
+    assert_eq!(
+        places(beyond),
+        [
+            "settings.routeHeader",
+            "routes.default",
+            "routes.rules[0].route",
+            "routes.rules[0].failover.route",
+            "canaries[0].variants[0].name",
+            "routes.rules[0].requestHeaders.add[0]",
+            "routes.rules[0].rewrite.hostname",
+        ]
+    );
+}
+
+/// A rule out of few words, so that rules often have something in common.
+fn rule() -> impl Strategy<Value = Value> {
+    let targets = vec![
+        json!({"host": "a.test"}),
+        json!({"host": "*.a.test"}),
+        json!({"host": "b.a.test", "ports": [443]}),
+        json!({"host": "a.test", "ports": [443, 80]}),
+        json!({"cidr": "10.0.0.0/8"}),
+        json!({"cidr": "10.1.0.0/16", "ports": [443]}),
+        json!({"cidr": "::ffff:10.1.0.0/112"}),
+    ];
+    let paths = vec![
+        json!({"value": "/"}),
+        json!({"value": "/a"}),
+        json!({"type": "Exact", "value": "/a/b"}),
+        json!({"type": "RegularExpression", "value": "/a(/[a-z]*)?"}),
+    ];
+    let times = vec![None, Some("2026-06-15T00:00:00Z"), Some("2026-12-01T00:00:00Z")];
+    (
+        subsequence(targets, 1..3),
+        subsequence(vec!["GET", "POST", "CONNECT"], 0..4),
+        subsequence(paths, 0..3),
+        subsequence(vec!["spiffe://c/ns/a", "spiffe://c/ns/*", "spiffe://c/ns/b"], 0..3),
+        any::<bool>(),
+        subsequence(vec!["websocket", "h2c"], 0..3),
+        select(times),
+    )
+        .prop_map(|(to, methods, paths, from, connect, upgrades, expires)| {
+            let mut rule = json!({"to": to, "connect": connect, "upgrades": upgrades});
+            let lists = [("methods", json!(methods)), ("paths", json!(paths)), ("from", json!(from))];
+            for (field, list) in lists.into_iter().filter(|(_, list)| !list.as_array().unwrap().is_empty()) {
+                rule[field] = list;
+            }
+            if let Some(expires) = expires {
+                rule["expires"] = json!(expires);
+            }
+            rule
+        })
+}
+
+fn policy() -> impl Strategy<Value = Value> {
+    let denied = vec![json!({"host": "b.a.test"}), json!({"host": "*.b.a.test"}), json!({"cidr": "10.1.2.0/24"})];
+    (
+        vec(rule(), 0..5),
+        subsequence(denied, 0..3),
+        select(vec!["Enforce", "Enforce", "Enforce", "Audit"]),
+        any::<bool>(),
+    )
+        .prop_map(|(rules, deny, mode, sni)| {
+            let mut policy = egress(json!(rules));
+            policy["egress"]["deny"] = json!(deny);
+            policy["egress"]["mode"] = json!(mode);
+            policy["egress"]["verifySni"] = json!(sni);
+            policy
+        })
+}
+
+/// Two policies that have much in common.
+fn pair() -> impl Strategy<Value = (Value, Value)> {
+    (policy(), policy(), 0..6usize).prop_map(|(one, other, what)| {
+        let mut two = one.clone();
+        let (mine, theirs) = (&mut two["egress"], &other["egress"]);
+        match what {
+            0 => *mine = theirs.clone(),
+            1 => mine["deny"] = theirs["deny"].clone(),
+            2 => drop(mine["rules"].as_array_mut().unwrap().pop()),
+            3 => mine["mode"] = theirs["mode"].clone(),
+            4 => {
+                if let (Some(rule), Some(their)) = (mine["rules"].get_mut(0), theirs["rules"].get(0)) {
+                    let name = rule["name"].clone();
+                    *rule = their.clone();
+                    rule["name"] = name;
+                }
+            }
+            _ => mine["verifySni"] = theirs["verifySni"].clone(),
+        }
+        (one, two)
+    })
+}
+
+fn request() -> impl Strategy<Value = Value> {
+    let hosts = vec![
+        "a.test",
+        "b.a.test",
+        "x.a.test",
+        "y.b.a.test",
+        "10.1.2.3",
+        "10.1.9.9",
+        "10.2.2.3",
+        "[::ffff:10.1.2.3]",
+        "[::ffff:10.1.9.9]",
+        "c.test",
+    ];
+    (
+        select(vec!["GET", "GET", "POST", "PUT", "CONNECT"]),
+        (select(hosts), select(vec![":443", ":80", ":8080"])),
+        select(vec!["/", "/a", "/a/b", "/a/b/c", "/a%2fb", "/a/../b", "/a/7", "/b"]),
+        select(vec![None, Some("spiffe://c/ns/a"), Some("spiffe://c/ns/b"), Some("spiffe://c/ns/c")]),
+        select(vec!["2026-06-01T00:00:00Z", "2026-07-01T00:00:00Z", "2027-07-01T00:00:00Z"]),
+        any::<bool>(),
+        subsequence(vec!["websocket", "h2c"], 0..3),
+        subsequence(vec!["GET", "POST", "PUT"], 0..3),
+    )
+        .prop_map(|(method, (host, port), path, peer, time, same_sni, upgrades, overrides)| {
+            let mut request = json!({"method": method, "scheme": "https", "authority": format!("{host}{port}"),
+                "path": if method == "CONNECT" { "" } else { path }, "time": time,
+                "sni": if same_sni { host } else { "other.test" }});
+            if let Some(peer) = peer {
+                request["peer"] = json!(peer);
+            }
+            let mut headers: Vec<(&str, String)> =
+                overrides.iter().map(|m| ("x-http-method-override", (*m).to_owned())).collect();
+            if !upgrades.is_empty() {
+                headers.push(("upgrade", upgrades.join(",")));
+            }
+            request["headers"] = json!(headers);
+            request
+        })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_request_passes_a_policy_that_is_within_and_not_the_platforms(pair in pair(), requests in vec(request(), 1..80)) {
+        let (platform, team) = &pair;
+        let excesses = compare(platform, team);
+        for excess in &excesses {
+            if let Some(witness) = &excess.witness {
+                prop_assert!(shows(witness, platform, team), "{excess:?}\n{platform}\n{team}");
+            }
+            // In Audit a request for the wrong server name is only looked for among some.
+            let is_searched = excess.path != "egress.verifySni" || platform["egress"]["mode"] == "Enforce";
+            prop_assert!(excess.witness.is_some() || !is_searched, "{excess:?}\n{platform}\n{team}");
+        }
+        if excesses.is_empty() {
+            let (platform, team) = (compiled(platform), compiled(team));
+            for request in requests {
+                let request: WireRequest = serde_json::from_value(request).unwrap();
+                let refused = |policy: &Policy| request.decide(policy, &mut World::new(now(), 0)).action == Some("respond");
+                prop_assert!(refused(&team) || !refused(&platform), "{request:?}\n{}\n{}", pair.0, pair.1);
+            }
+        }
+    }
+
+    #[test]
+    fn a_policy_is_within_itself(policy in policy()) {
+        prop_assert!(compare(&policy, &policy).is_empty(), "{policy} {:?}", compare(&policy, &policy));
+    }
+
+    #[test]
+    fn what_passes_limits_that_are_within_passes_the_platforms(
+        limits in [limit(), limit(), limit()],
+        steps in vec((0..4000u64, 0..3u8, 0..3u8, any::<bool>()), 1..80),
+    ) {
+        let [one, two, three] = limits;
+        let platform = json!({"rateLimits": [named("p", one)]});
+        let team = json!({"rateLimits": [named("t", two), named("u", three)]});
+        let excesses = compare(&platform, &team);
+        for witness in excesses.iter().filter_map(|excess| excess.witness.as_ref()) {
+            prop_assert!(shows(witness, &platform, &team), "{excesses:?}\n{platform}\n{team}");
+        }
+        if excesses.is_empty() {
+            let (theirs, ours) = (compiled(&platform), compiled(&team));
+            let (mut world, mut other) = (World::new(now(), 0), World::new(now(), 0));
+            for (gap, x, y, get) in steps {
+                world.now.0 += gap * 1_000_000;
+                other.now = world.now;
+                let mut headers = Vec::new();
+                if x > 0 { headers.push(("x".to_owned(), x.to_string())); }
+                if y > 0 { headers.push(("y".to_owned(), y.to_string())); }
+                let request = WireRequest { method: if get { "GET" } else { "PUT" }.to_owned(), authority: "a".to_owned(), path: "/".to_owned(), headers, ..WireRequest::default() };
+                if request.decide(&ours, &mut world).action == Some("continue") {
+                    prop_assert!(request.decide(&theirs, &mut other).action == Some("continue"), "{request:?}\n{platform}\n{team}");
+                }
+            }
+        }
+    }
+}
+
+fn named(name: &str, mut limit: Value) -> Value {
+    limit["name"] = json!(name);
+    limit
+}
+
+fn limit() -> impl Strategy<Value = Value> {
+    let keys = subsequence(vec![json!({"header": "x"}), json!({"header": "y"}), json!({"method": {}})], 0..4);
+    let quota = (select(vec![2, 4, 6]), select(vec!["1s", "2s", "3s"]), select(vec![3, 4, 5]));
+    (keys, quota, select(vec!["Share", "Skip", "Deny"]), 1..3u32, any::<bool>(), 0..10u8).prop_map(
+        |(key, (requests, per, burst), missing, cost, everything, shadow)| {
+            let mut limit = json!({"key": key, "limit": {"requests": requests, "per": per, "burst": burst}, "cost": {"default": cost}});
+            if !key.is_empty() {
+                limit["onMissingKey"] = json!(missing);
+            }
+            if !everything {
+                limit["matches"] = json!([{"method": "GET"}]);
+            }
+            if shadow == 0 {
+                limit["mode"] = json!("Shadow");
+            }
+            limit
+        },
+    )
+}

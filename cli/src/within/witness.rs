@@ -1,0 +1,124 @@
+//! Requests that show an excess: one passes the team's policy and not the platform's.
+
+use penstock_policy::wire::WireRequest;
+use penstock_policy::{Policy, Timestamp};
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+
+use penstock_policy::wire::World;
+
+use crate::words;
+
+/// What shows an excess, in the form that `penstock replay` reads.
+#[derive(Clone, Debug, Serialize)]
+#[serde(untagged)]
+pub enum Witness {
+    /// A request that the team's policy lets pass and the platform's refuses.
+    Request(Value),
+    /// Requests of which the team's policy lets all pass and the platform's refuses the last.
+    Sequence(Vec<Value>),
+}
+
+/// A request to be.
+#[derive(Clone, Debug, Default)]
+pub struct Draft {
+    /// `:method`.
+    pub method: String,
+    /// `:scheme`.
+    pub scheme: Option<&'static str>,
+    /// `:authority`.
+    pub authority: String,
+    /// `:path`.
+    pub path: String,
+    /// In order.
+    pub headers: Vec<(String, String)>,
+    /// The caller's identity.
+    pub peer: Option<String>,
+    /// The server name of the handshake.
+    pub sni: Option<String>,
+    /// The client's address.
+    pub source_address: Option<String>,
+    /// When it comes.
+    pub time: Option<Timestamp>,
+    /// What a verified token says.
+    pub claims: Option<Value>,
+    /// What an earlier filter left.
+    pub metadata: Option<Value>,
+}
+
+impl Draft {
+    /// The request as `penstock replay` reads it.
+    pub fn json(&self) -> Value {
+        let mut map = Map::new();
+        let mut put = |name: &str, value: Value| drop(map.insert(name.to_owned(), value));
+        put("method", json!(self.method));
+        if let Some(scheme) = self.scheme {
+            put("scheme", json!(scheme));
+        }
+        put("authority", json!(self.authority));
+        put("path", json!(self.path));
+        if !self.headers.is_empty() {
+            put("headers", json!(self.headers));
+        }
+        let texts = [("peer", &self.peer), ("sni", &self.sni), ("sourceAddress", &self.source_address)];
+        for (name, text) in texts {
+            if let Some(text) = text {
+                put(name, json!(text));
+            }
+        }
+        if let Some(time) = self.time {
+            put("time", json!(words::instant(time)));
+        }
+        for (name, value) in [("claims", &self.claims), ("metadata", &self.metadata)] {
+            if let Some(value) = value {
+                put(name, value.clone());
+            }
+        }
+        Value::Object(map)
+    }
+
+    /// The request for the engine.
+    pub fn wire(&self) -> Option<WireRequest> {
+        serde_json::from_value(self.json()).ok()
+    }
+
+    /// In a line for people: `GET https://a.test/x, caller spiffe://…`.
+    pub fn words(&self) -> String {
+        let url = match self.method.as_str() {
+            "CONNECT" => self.authority.clone(),
+            _ => format!("{}://{}{}", self.scheme.unwrap_or("https"), self.authority, self.path),
+        };
+        let mut text = format!("{} {url}", self.method);
+        for (name, value) in &self.headers {
+            text += &format!(", {name}: {value}");
+        }
+        let parts = [("caller", &self.peer), ("server name", &self.sni), ("from", &self.source_address)];
+        for (what, part) in parts {
+            if let Some(part) = part {
+                text += &format!(", {what} {part}");
+            }
+        }
+        if let Some(time) = self.time {
+            text += &format!(", at {}", words::instant(time));
+        }
+        text
+    }
+}
+
+/// Why `policy` refuses a request; `None`: it lets it pass.
+pub fn refusal(policy: &Policy, request: &WireRequest, world: &mut World) -> Option<Refusal> {
+    let decision = request.decide(policy, world);
+    (decision.action == Some("respond")).then(|| Refusal {
+        status: decision.status.unwrap_or_default(),
+        reason: decision.reason.map(|reason| reason.to_string()).unwrap_or_default(),
+    })
+}
+
+/// What a policy answers in place of the upstream.
+#[derive(Clone, Debug)]
+pub struct Refusal {
+    /// Its status.
+    pub status: u16,
+    /// Its reason.
+    pub reason: String,
+}
