@@ -1,50 +1,55 @@
-//! `penstock import`: a policy out of what other products call one, and a report of all that could not be carried over.
+//! `penstock import`: a policy out of what other products call one, and a report of all that is not in it.
+//!
+//! A rule never takes more than its source did. The sources fill one [`Table`](table::Table), which puts their rules in
+//! the order in which a proxy looks at them; what no policy can say is left out with a comment in its place.
 
+mod cilium;
+mod destination;
+mod draft;
 mod gateway;
 mod ingress;
 mod istio;
+mod matching;
+mod paths;
 mod ratelimit;
 mod reader;
+mod report;
+mod smokescreen;
+mod table;
+mod traefik;
 
 use std::io::Write;
 use std::path::PathBuf;
 
-use penstock_policy::Module;
-use penstock_policy::document::Node;
+use anyhow::Context as _;
+use penstock_policy::document::{GatewayDuration, Node};
+use penstock_policy::{Module, check};
 
 use crate::output::{Output, count};
+use crate::source;
 use crate::yaml::Located;
-use crate::{source, yaml_text};
-use reader::Lost;
+use draft::Draft;
+use report::Report;
 
 /// Turn the configuration of other products into a policy.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  kubectl get ingress -o yaml | penstock import - > policy.yaml\n  \
+#[command(after_help = "Examples:\n  kubectl get ingress -A -o yaml | penstock import - > policy.yaml\n  \
     penstock import virtual-service.yaml http-route.yaml --strict > policy.yaml\n  \
-    penstock import ratelimit.yaml\n\n\
-    Reads: Ingress with ingress-nginx's canary annotations, Istio's VirtualService, the Gateway API's HTTPRoute, and\n\
-    the configuration of envoyproxy/ratelimit. The policy goes to standard output; what it could not take over goes to\n\
-    standard error, with its place. Nothing is lost without a word.")]
+    penstock import ratelimit.yaml --report report.json\n\n\
+    Reads: Ingress (ingress-nginx), Istio's VirtualService, DestinationRule, ServiceEntry and local rate limits, the\n\
+    Gateway API's HTTPRoute, GRPCRoute and Gateway, Envoy Gateway's BackendTrafficPolicy, Traefik's IngressRoute,\n\
+    Middleware and TraefikService, the configuration of envoyproxy/ratelimit, Smokescreen's ACLs, and Cilium's toFQDNs.\n\
+    The policy goes to standard output; what is not in it goes to standard error, with its place and what comes of it.")]
 pub struct Args {
     /// Files of any number of documents, YAML or JSON; `-` is standard input.
     #[arg(required = true)]
     files: Vec<PathBuf>,
-    /// End with status 1 when anything could not be carried over.
+    /// End with status 1 when something is not in the policy that changes decisions.
     #[arg(long)]
     strict: bool,
-}
-
-/// The policy so far.
-#[derive(Debug, Default)]
-pub struct Draft {
-    /// Whether rules come from the Gateway API, where the most specific wins.
-    gateway_api: bool,
-    /// Whether rules come from where the first wins.
-    first_match: bool,
-    rules: Vec<Node>,
-    canaries: Vec<Node>,
-    limits: Vec<Node>,
-    names: Vec<String>,
+    /// Write where the routes lead and what was not imported to this file, as JSON.
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
 }
 
 /// A map.
@@ -57,45 +62,106 @@ pub fn text(text: impl Into<String>) -> Node {
     Node::String(text.into())
 }
 
-impl Draft {
-    /// A name like `wanted` that nothing else has.
-    fn name(&mut self, wanted: &str) -> String {
-        let mut name = wanted.to_owned();
-        for i in 2.. {
-            if !self.names.contains(&name) {
-                break;
-            }
-            name = format!("{wanted}-{i}");
-        }
-        self.names.push(name.clone());
-        name
-    }
+/// What `retries` calls the conditions of a retry.
+const RETRY_ON: &str = "on";
 
-    fn into_policy(self, lost: &mut Lost) -> Node {
-        let mut policy = Vec::new();
-        if !self.limits.is_empty() {
-            policy.push(("rateLimits", Node::List(self.limits)));
+/// The time of a unit such as `Minute`.
+fn unit(name: &str) -> Option<&'static str> {
+    Some(match name.to_ascii_lowercase().as_str() {
+        "second" => "1s",
+        "minute" => "1m",
+        "hour" => "1h",
+        "day" => "24h",
+        "week" => "168h",
+        "month" => "720h",
+        "year" => "8760h",
+        _ => return None,
+    })
+}
+
+/// A duration of Go or protobuf, such as `0.5s`, `1m30s` or `500ms`, in the form of a policy.
+fn duration(written: &str) -> Option<String> {
+    if GatewayDuration::parse(written).is_some() {
+        return Some(written.to_owned());
+    }
+    let mut millis = 0.0;
+    let mut rest = written.trim();
+    while !rest.is_empty() {
+        let end = rest.find(|c: char| !(c.is_ascii_digit() || c == '.'))?;
+        let (number, tail) = rest.split_at_checked(end)?;
+        let end = tail.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(tail.len());
+        let (unit, tail) = tail.split_at_checked(end)?;
+        let scale = match unit {
+            "h" => 3_600_000.0,
+            "m" => 60_000.0,
+            "s" => 1_000.0,
+            "ms" => 1.0,
+            "us" | "µs" => 0.001,
+            "ns" => 0.000_001,
+            _ => return None,
+        };
+        millis += number.parse::<f64>().ok()? * scale;
+        rest = tail;
+    }
+    // Shorter than a policy can say is no duration of it; longer has other units.
+    let whole = millis.ceil();
+    if written.trim().is_empty() || !(0.0..1e12).contains(&whole) {
+        return None;
+    }
+    let mut left = whole as u64;
+    let mut text = String::new();
+    for (unit, scale) in [("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)] {
+        if left / scale > 0 {
+            text += &format!("{}{unit}", left / scale);
+            left %= scale;
         }
-        if !self.rules.is_empty() {
-            let mut routes = Vec::new();
-            if self.gateway_api {
-                routes.push(("precedence", text("GatewayAPI")));
-            }
-            if self.gateway_api && self.first_match {
-                lost.note(
-                    "",
-                    "the order of the VirtualServices' routes: together with HTTPRoutes the most specific wins",
-                );
-            }
-            routes.push(("rules", Node::List(self.rules)));
-            policy.push(("routes", map(routes)));
-        }
-        if !self.canaries.is_empty() {
-            policy.push(("canaries", Node::List(self.canaries)));
-        }
-        map(policy)
+    }
+    let text = if text.is_empty() { "0s".to_owned() } else { text };
+    GatewayDuration::parse(&text).map(|_| text)
+}
+
+/// Everything that was given, with the files that it stands in.
+pub struct Documents<'d>(&'d [(String, Node)]);
+
+impl<'d> Documents<'d> {
+    /// The objects of a kind in order, each with its file.
+    fn of(&self, kind: &str, group: &str) -> Vec<&'d (String, Node)> {
+        self.0.iter().filter(|(_, node)| is(node, kind, group)).collect()
     }
 }
+
+/// Whether an object is of this kind and group.
+fn is(node: &Node, kind: &str, group: &str) -> bool {
+    let text = |field: &str| match node.get(field) {
+        Some(Node::String(text)) => text.as_str(),
+        _ => "",
+    };
+    let version = text("apiVersion");
+    text("kind") == kind && (version.is_empty() || version.split('/').next() == Some(group))
+}
+
+/// The kinds that are read, with their groups.
+const KINDS: [(&str, &str); 19] = [
+    ("Ingress", "networking.k8s.io"),
+    ("VirtualService", "networking.istio.io"),
+    ("DestinationRule", "networking.istio.io"),
+    ("ServiceEntry", "networking.istio.io"),
+    ("Sidecar", "networking.istio.io"),
+    ("EnvoyFilter", "networking.istio.io"),
+    ("IstioOperator", "install.istio.io"),
+    ("Gateway", "gateway.networking.k8s.io"),
+    ("HTTPRoute", "gateway.networking.k8s.io"),
+    ("GRPCRoute", "gateway.networking.k8s.io"),
+    ("BackendTrafficPolicy", "gateway.envoyproxy.io"),
+    ("IngressRoute", "traefik.io"),
+    ("IngressRoute", "traefik.containo.us"),
+    ("Middleware", "traefik.io"),
+    ("Middleware", "traefik.containo.us"),
+    ("TraefikService", "traefik.io"),
+    ("TraefikService", "traefik.containo.us"),
+    ("CiliumNetworkPolicy", "cilium.io"),
+    ("CiliumClusterwideNetworkPolicy", "cilium.io"),
+];
 
 impl Args {
     /// Prints the policy, and to standard error what is missing in it. `false`: under `--strict` something is.
@@ -103,7 +169,7 @@ impl Args {
     /// # Errors
     /// When a file cannot be read or nothing in any is known.
     pub fn run(&self, out: &mut Output<'_>) -> anyhow::Result<bool> {
-        let mut lost = Lost::default();
+        let mut report = Report::default();
         let mut documents = Vec::new();
         for path in &self.files {
             let text = source::read_text(path)?;
@@ -117,72 +183,89 @@ impl Args {
                 }
             }
         }
-        let (policy, known) = import(&documents, &mut lost);
+        let (draft, known) = import(&documents, &mut report);
         anyhow::ensure!(
             known > 0,
-            "nothing here that can be imported: give an Ingress, a VirtualService, an HTTPRoute or a configuration of \
-             envoyproxy/ratelimit"
+            "nothing here that can be imported: give an Ingress, a VirtualService, an HTTPRoute, an IngressRoute, a \
+             configuration of envoyproxy/ratelimit, an ACL of Smokescreen or a CiliumNetworkPolicy"
         );
-        if let Err(problems) = penstock_policy::check(&policy, Module::Suite) {
-            // A value that a policy cannot say: the whole is shown, and what is wrong with it.
-            for problem in &problems {
-                lost.note("", &format!("the policy is not valid as it is: {problem}"));
-            }
-        }
         writeln!(
             out,
             "# Made by `penstock import`. Read it, check it with `penstock check`, try it with `penstock explain`."
         )?;
-        out.write_all(yaml_text::block(&policy, 0).as_bytes())?;
+        out.write_all(draft.text().as_bytes())?;
         out.flush()?;
+        if let Some(path) = &self.report {
+            let text = format!("{:#}\n", report.json());
+            std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
+        }
         let mut err = std::io::stderr();
-        for (route, destination) in &lost.routes {
-            writeln!(err, "the host must send the route {route} to {destination}")?;
+        for lead in &report.routes {
+            writeln!(err, "route {} leads to {}", lead.route, lead.to)?;
         }
-        for note in &lost.notes {
-            writeln!(err, "not carried over: {note}")?;
+        let mut deciding = 0;
+        for note in &report.notes {
+            let label = if note.decides { "not imported" } else { "note" };
+            deciding += usize::from(note.decides);
+            let place = if note.place.is_empty() { String::new() } else { format!("{}: ", note.place) };
+            writeln!(err, "{label}: {place}{} ({})", note.what, note.consequence)?;
         }
-        if !lost.notes.is_empty() {
-            writeln!(err, "{} not carried over", count(lost.notes.len(), "thing"))?;
+        if deciding > 0 {
+            writeln!(
+                err,
+                "{} not imported that {} decisions",
+                count(deciding, "thing"),
+                if deciding == 1 { "changes" } else { "change" }
+            )?;
         }
-        Ok(!self.strict || lost.notes.is_empty())
+        Ok(!self.strict || report.is_complete())
     }
 }
 
 /// The policy of all documents, and how many of them were known.
-fn import(documents: &[(String, Node)], lost: &mut Lost) -> (Node, usize) {
+fn import(documents: &[(String, Node)], report: &mut Report) -> (Draft, usize) {
     let mut draft = Draft::default();
     let mut known = 0;
-    let kind = |node: &Node| match node.get("kind") {
-        Some(Node::String(kind)) => kind.clone(),
-        _ => String::new(),
-    };
     for (file, node) in documents {
-        lost.file = file.clone();
-        lost.object = String::new();
+        report.file.clone_from(file);
+        report.object = String::new();
+        let kind = match node.get("kind") {
+            Some(Node::String(kind)) => kind.as_str(),
+            _ => "",
+        };
         known += 1;
-        match kind(node).as_str() {
-            "VirtualService" => istio::virtual_service(node, &mut draft, lost),
-            "HTTPRoute" => gateway::http_route(node, &mut draft, lost),
-            // Together: a canary's main Ingress is another object.
-            "Ingress" => {}
-            "" if node.get("domain").is_some() && node.get("descriptors").is_some() => {
-                ratelimit::configuration(node, &mut draft, lost);
-            }
-            "" if *node == Node::Null => known -= 1,
-            kind => {
+        match () {
+            () if KINDS.iter().any(|(kind, group)| is(node, kind, group)) => {}
+            () if ratelimit::is_one(node) => ratelimit::configuration(node, &mut draft, report),
+            () if smokescreen::is_one(node) => smokescreen::acl(node, &mut draft, report),
+            // Istio's mesh configuration: whether everything may leave.
+            () if istio::says_what_may_leave(node) => {}
+            () if *node == Node::Null => known -= 1,
+            () => {
                 known -= 1;
                 let what = if kind.is_empty() { "a document of an unknown kind" } else { kind };
-                lost.note(
-                    "",
-                    &format!("{what}: only Ingress, VirtualService, HTTPRoute and ratelimit's configuration are"),
-                );
+                report.elsewhere("", what, "it is not read: `penstock import --help` says what is");
             }
         }
     }
-    let ingresses: Vec<&(String, Node)> = documents.iter().filter(|(_, node)| kind(node) == "Ingress").collect();
-    ingress::ingresses(&ingresses, &mut draft, lost);
-    (draft.into_policy(lost), known)
+    let documents = Documents(documents);
+    istio::virtual_services(&documents, &mut draft, report);
+    gateway::routes(&documents, &mut draft, report);
+    ingress::ingresses(&documents, &mut draft, report);
+    traefik::routes(&documents, &mut draft, report);
+    istio::envoy_filters(&documents, &mut draft, report);
+    istio::service_entries(&documents, &mut draft, report);
+    cilium::policies(&documents, &mut draft, report);
+    report.file.clear();
+    report.object.clear();
+    draft.finish(report);
+    if let Err(problems) = check(&draft.node(), Module::Suite) {
+        // Each part is valid; all together are not, for instance because of too many expressions.
+        for problem in problems.iter() {
+            report.lost("", problem.to_string(), "the policy as a whole is not valid");
+        }
+    }
+    (draft, known)
 }
 
 #[cfg(test)]

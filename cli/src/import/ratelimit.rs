@@ -1,144 +1,242 @@
-//! The configuration of envoyproxy/ratelimit. Its keys mean what Envoy's `rate_limits` actions, which are elsewhere, make
-//! of them: those that Envoy names itself are known, any other is taken for a header of that name, and said so.
+//! The configuration of envoyproxy/ratelimit. What its keys mean is said in Envoy's own configuration: the names that Envoy
+//! itself gives are known, any other is taken for a request header of that name, and said so.
+//!
+//! Of the entries of one list that fit a value exactly one counts: the value itself, else the first wildcard, else the
+//! key alone. Here all limits count, so each says what it leaves to the others.
 
 use penstock_policy::document::Node;
 
-use super::reader::{Lost, Reader};
-use super::{Draft, map, text};
+use super::draft::Draft;
+use super::matching::{PathSet, condition, escaped, inverted};
+use super::paths::{self, Rest};
+use super::reader::Reader;
+use super::report::Report;
+use super::{map, text};
 
-/// A part of a descriptor, with what a request must have for it.
+const OUT: &str = "the limit is left out";
+
+/// What the entries of a descriptor so far ask of a request.
 #[derive(Clone, Default)]
 struct Parts {
     names: Vec<String>,
     key: Vec<Node>,
     headers: Vec<Node>,
+    path: PathSet,
+    /// Paths that other entries take.
+    not_paths: Vec<PathSet>,
+    method: Option<String>,
 }
 
-pub fn configuration(node: &Node, draft: &mut Draft, lost: &mut Lost) {
-    let reader = Reader::new(node, "", lost);
-    let domain = reader.string("domain", lost).unwrap_or_default();
-    lost.object = format!("domain {domain}");
-    lost.note("domain", "each proxy counts for itself, not all together");
-    descriptors(reader.list("descriptors", lost), "descriptors", &Parts::default(), draft, lost);
-    reader.end(lost);
+/// What a key stands for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Key<'k> {
+    Address,
+    Path,
+    Method,
+    Header(&'k str),
+    /// Something that Envoy sends when its configuration, which is not here, says so.
+    Elsewhere,
 }
 
-fn descriptors(list: &[Node], path: &str, parents: &Parts, draft: &mut Draft, lost: &mut Lost) {
-    for (i, node) in list.iter().enumerate() {
-        let descriptor = Reader::new(node, &format!("{path}[{i}]"), lost);
-        let at = descriptor.at("key");
-        let Some(key) = descriptor.string("key", lost) else {
-            lost.note(&at, "is missing");
-            continue;
-        };
-        let value = descriptor.string("value", lost);
-        let shared = matches!(descriptor.take("share_threshold"), Some(Node::Bool(true)));
-        let mut parts = parents.clone();
-        parts.names.push(value.as_ref().map_or_else(|| key.clone(), |value| format!("{key}-{value}")));
-        part(&key, value.as_deref(), shared, list, &at, &mut parts, lost);
-        let shadow = matches!(descriptor.take("shadow_mode"), Some(Node::Bool(true)));
-        descriptor.ignore(&["detailed_metric"]);
-        if let Some(limit) = descriptor.take("rate_limit") {
-            let limit = Reader::new(limit, &descriptor.at("rate_limit"), lost);
-            push(&limit, &parts, shadow, draft, lost);
-            limit.end(lost);
+impl Key<'_> {
+    fn of(key: &str) -> Key<'_> {
+        match key {
+            "remote_address" | "masked_remote_address" => Key::Address,
+            "path" | ":path" => Key::Path,
+            "method" | ":method" => Key::Method,
+            "generic_key"
+            | "header_match"
+            | "query_match"
+            | "query_parameter_value_match"
+            | "source_cluster"
+            | "destination_cluster"
+            | "dynamic_metadata"
+            | "metadata" => Key::Elsewhere,
+            header => Key::Header(header),
         }
-        let nested = descriptor.list("descriptors", lost);
-        descriptors(nested, &descriptor.at("descriptors"), &parts, draft, lost);
-        descriptor.end(lost);
     }
 }
 
-/// Adds what one entry of a descriptor asks of a request.
-fn part(key: &str, value: Option<&str>, shared: bool, siblings: &[Node], at: &str, parts: &mut Parts, lost: &mut Lost) {
-    match (key, value) {
-        ("remote_address", None) => parts.key.push(map([("sourceAddress", map([]))])),
-        ("path", None) => parts.key.push(map([("path", map([]))])),
-        ("method", None) => parts.key.push(map([("method", map([]))])),
-        ("generic_key" | "header_match", value) => {
-            lost.note(
-                at,
-                &format!("{key} {}: when Envoy sends it is not said here: add `matches`", value.unwrap_or_default()),
-            );
-            parts.key.extend(value.map(|value| map([("constant", text(value))])));
+/// Whether a document is such a configuration.
+pub fn is_one(node: &Node) -> bool {
+    node.get("domain").is_some() && node.get("descriptors").is_some()
+}
+
+/// Reads a configuration.
+pub fn configuration(node: &Node, draft: &mut Draft, report: &mut Report) {
+    let reader = Reader::new(node, "", report);
+    let domain = reader.string("domain", report).unwrap_or_default();
+    report.object = format!("domain {domain}");
+    let what = "one count for all proxies, in windows that begin anew";
+    report.elsewhere(
+        "domain",
+        what,
+        "each proxy counts for itself, and windows slide; `scope: {global: …}` counts together",
+    );
+    list(reader.list("descriptors", report), "descriptors", &Parts::default(), draft, report);
+    reader.end(report);
+}
+
+fn list(items: &[Node], path: &str, parents: &Parts, draft: &mut Draft, report: &mut Report) {
+    let text_of = |node: &Node, field: &str| match node.get(field) {
+        Some(Node::String(text)) => Some(text.clone()),
+        Some(Node::Integer(number)) => Some(number.to_string()),
+        Some(Node::Bool(value)) => Some(value.to_string()),
+        _ => None,
+    };
+    // The key and the value of each entry; an empty value is none.
+    let entries: Vec<(String, Option<String>)> = items
+        .iter()
+        .map(|item| {
+            (text_of(item, "key").unwrap_or_default(), text_of(item, "value").filter(|value| !value.is_empty()))
+        })
+        .collect();
+    for (i, (item, (key, value))) in items.iter().zip(&entries).enumerate() {
+        let descriptor = Reader::new(item, &format!("{path}[{i}]"), report);
+        descriptor.ignore(&["key", "value", "detailed_metric", "value_to_metric"]);
+        let at = descriptor.at("key");
+        let mut parts = parents.clone();
+        parts.names.push(value.as_ref().map_or_else(|| key.clone(), |value| format!("{key}-{value}")));
+        let lost = if key.is_empty() {
+            Some("it has no key".to_owned())
+        } else if entries.get(..i).unwrap_or_default().contains(&(key.clone(), value.clone())) {
+            Some("it is there twice, which the service refuses".to_owned())
+        } else {
+            let shared = matches!(descriptor.take("share_threshold"), Some(Node::Bool(true)));
+            part(key, value.as_deref(), shared, &entries, i, &mut parts).err()
+        };
+        if let Some(why) = lost {
+            report.lost(&at, format!("{}: {why}", parts.names.join("-")), "it and all below it are left out");
+            draft.no_limit(format!("{}: {why}", report.place(&at)));
+            continue;
         }
-        ("remote_address" | "destination_cluster" | "source_cluster", value) => {
-            lost.note(at, &format!("{key} {}: a policy has no such condition", value.unwrap_or_default()));
+        if let Key::Header(header) = Key::of(key) {
+            let what = format!("{header} is taken for the request header of that name: Envoy's actions say what it is");
+            report.elsewhere(&at, what, "a request without that header is not counted");
         }
-        (header, value) => {
-            let note = format!("{header} is taken for the request header of that name: Envoy's actions say what it is");
-            lost.note(at, &note);
-            let condition = |kind: &str, field: &'static str, value: Node| {
-                map([("name", text(header)), ("type", text(kind)), (field, value)])
+        let shadow = descriptor.flag("shadow_mode") || descriptor.flag("quota_mode");
+        if let Some(limit) = descriptor.object("rate_limit", report) {
+            push(&limit, &parts, shadow, draft, report);
+            limit.end(report);
+        }
+        list(descriptor.list("descriptors", report), &descriptor.at("descriptors"), &parts, draft, report);
+        descriptor.end(report);
+    }
+}
+
+/// A value with stars as an expression.
+fn expression(value: &str) -> String {
+    value.split('*').map(escaped).collect::<Vec<_>>().join(".*")
+}
+
+/// A value with stars as paths.
+fn paths_of(value: &str) -> PathSet {
+    match value.split_once('*') {
+        None => PathSet::Exact(value.to_owned()),
+        Some((prefix, "")) => PathSet::letters(prefix),
+        Some(_) => PathSet::Regex(expression(value)),
+    }
+}
+
+/// Adds what one entry of a descriptor asks of a request; an error is what no policy can ask.
+fn part(
+    key: &str,
+    value: Option<&str>,
+    shared: bool,
+    entries: &[(String, Option<String>)],
+    at: usize,
+    parts: &mut Parts,
+) -> Result<(), String> {
+    // What others of the list take of this entry's values.
+    let of_key = |(i, (other, value)): (usize, &'_ (String, Option<String>))| {
+        (other == key && i != at).then(|| (i, value.clone())).and_then(|(i, value)| Some((i, value?)))
+    };
+    let others: Vec<String> = entries
+        .iter()
+        .enumerate()
+        .filter_map(of_key)
+        .filter(|(i, other)| match value {
+            None => true,
+            // Values in full go before wildcards, and those in their order.
+            Some(value) => value.contains('*') && (!other.contains('*') || *i < at),
+        })
+        .map(|(_, other)| other)
+        .collect();
+    match (Key::of(key), value) {
+        (Key::Elsewhere, _) => return Err("when Envoy sends it is not said here".to_owned()),
+        (Key::Address, Some(_)) => return Err("a policy has no condition on addresses".to_owned()),
+        (Key::Address, None) if key == "masked_remote_address" => {
+            return Err("how it is masked is not said here".to_owned());
+        }
+        (Key::Address, None) if !others.is_empty() => {
+            return Err("other entries are for some addresses, and a policy has no condition on addresses".to_owned());
+        }
+        (Key::Address, None) => parts.key.push(map([("sourceAddress", map([]))])),
+        (Key::Path, value) => {
+            parts.path = value.map_or(PathSet::Any, paths_of);
+            parts.not_paths = others.iter().map(|other| paths_of(other)).collect();
+            if value.is_none_or(|value| value.contains('*') && !shared) {
+                parts.key.push(map([("path", map([]))]));
+            }
+        }
+        (Key::Method, Some(value)) if !value.contains('*') => parts.method = Some(value.to_owned()),
+        (Key::Method, None) if others.is_empty() => parts.key.push(map([("method", map([]))])),
+        (Key::Method, _) => return Err("a policy has no condition for all methods but some".to_owned()),
+        (Key::Header(header), value) => {
+            let of = |value: &str| match value.split_once('*') {
+                None => condition(header, "Exact", value),
+                Some((prefix, "")) => condition(header, "Prefix", prefix),
+                Some(_) => condition(header, "RegularExpression", &expression(value)),
             };
-            match value.map(|value| (value, value.strip_suffix('*'))) {
-                Some((_, Some(prefix))) => {
-                    if !prefix.is_empty() {
-                        parts.headers.push(condition("Prefix", "value", text(prefix)));
-                    }
-                    if !shared {
-                        parts.key.push(map([("header", text(header))]));
-                    }
-                }
-                Some((value, None)) => parts.headers.push(condition("Exact", "value", text(value))),
-                None => {
-                    parts.key.push(map([("header", text(header))]));
-                    // A value of its own elsewhere in the list goes before.
-                    let own: Vec<Node> = siblings
-                        .iter()
-                        .filter(|other| matches!(other.get("key"), Some(Node::String(key)) if key == header))
-                        .filter_map(|other| other.get("value").cloned())
-                        .collect();
-                    if !own.is_empty() {
-                        let mut node = vec![("name", text(header)), ("type", text("In")), ("values", Node::List(own))];
-                        node.push(("invert", Node::Bool(true)));
-                        parts.headers.push(map(node));
-                    }
-                }
+            parts.headers.extend(value.map(of));
+            parts.headers.extend(others.iter().map(|other| inverted(&of(other))));
+            if value.is_none_or(|value| value.contains('*') && !shared) {
+                parts.key.push(map([("header", text(header))]));
             }
         }
     }
+    Ok(())
 }
 
-fn push(limit: &Reader<'_>, parts: &Parts, shadow: bool, draft: &mut Draft, lost: &mut Lost) {
-    if matches!(limit.take("unlimited"), Some(Node::Bool(true))) {
-        // No limit: values of its own have been taken out of the general one.
+fn push(limit: &Reader<'_>, parts: &Parts, shadow: bool, draft: &mut Draft, report: &mut Report) {
+    limit.ignore(&["name", "replaces"]);
+    if limit.flag("unlimited") {
+        // No limit: the others leave its values alone.
         return;
     }
-    let unit = limit.string("unit", lost).unwrap_or_default().to_lowercase();
-    let per = match unit.as_str() {
-        "second" => "1s",
-        "minute" => "1m",
-        "hour" => "1h",
-        "day" => "24h",
-        "week" => "168h",
-        "month" => "720h",
-        "year" => "8760h",
-        unit => {
-            lost.note(&limit.at("unit"), &format!("{unit:?} is no unit: the limit is left out"));
-            return;
-        }
+    let mut out = |at: &str, why: String, report: &mut Report| {
+        report.lost(at, why.clone(), OUT);
+        draft.no_limit(format!("{}: {why}", report.place(at)));
     };
-    let Some(requests) = limit.integer("requests_per_unit", lost) else {
-        lost.note(&limit.at("requests_per_unit"), "is missing: the limit is left out");
-        return;
+    let unit = limit.string("unit", report).unwrap_or_default();
+    let Some(per) = super::unit(&unit) else { return out(&limit.at("unit"), format!("{unit:?} is no unit"), report) };
+    let at = limit.at("requests_per_unit");
+    let requests = match limit.integer("requests_per_unit", report) {
+        None => return out(&at, "it is missing".to_owned(), report),
+        Some(0) => return out(&at, "0 refuses everything, which no limit does".to_owned(), report),
+        Some(requests) => requests,
     };
-    let mut node = vec![("name", text(draft.name(&parts.names.join("-"))))];
-    if !parts.headers.is_empty() {
-        node.push(("matches", Node::List(vec![map([("headers", Node::List(parts.headers.clone()))])])));
-    }
+    let path = match paths::without(&parts.path, &parts.not_paths) {
+        Rest::Nothing => return,
+        Rest::Paths(path) => path,
+        Rest::Unknown => return out(limit.path(), "which paths other entries leave cannot be said".to_owned(), report),
+    };
+    let matches = super::matching::Match {
+        method: parts.method.clone(),
+        path,
+        headers: parts.headers.clone(),
+        query: Vec::new(),
+    };
+    let mut node = Vec::new();
+    node.extend(matches.node(&[]).map(|entry| ("matches", Node::List(vec![entry]))));
     node.push(("key", Node::List(parts.key.clone())));
     if !parts.key.is_empty() {
         // A descriptor that lacks an entry is another descriptor.
         node.push(("onMissingKey", text("Skip")));
     }
-    if requests == 0 {
-        lost.note(&limit.at("requests_per_unit"), "0 refuses everything, which no limit does: it is left out");
-        return;
-    }
     node.push(("limit", map([("requests", Node::Integer(requests)), ("per", text(per))])));
     if shadow {
         node.push(("mode", text("Shadow")));
     }
-    draft.limits.push(map(node));
+    draft.limit(&parts.names.join("-"), node, &report.place(limit.path()), report);
 }

@@ -1,35 +1,13 @@
-//! Reading other products' objects so that no field is passed over: what was not asked for is reported.
+//! Reading other products' objects so that no field is passed over: what nobody took is reported.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 
 use penstock_policy::document::Node;
 
-/// What could not be carried over.
-#[derive(Debug, Default)]
-pub struct Lost {
-    /// One line each, with its place.
-    pub notes: Vec<String>,
-    /// Routes of the policy, with where they led.
-    pub routes: BTreeMap<String, String>,
-    /// The file that is read.
-    pub file: String,
-    /// The object that is read, such as `VirtualService shop`.
-    pub object: String,
-}
+use super::report::Report;
 
-impl Lost {
-    /// Notes where a route led: the policy names it, the host's own configuration says where it leads.
-    pub fn leads_to(&mut self, route: &str, destination: &str) {
-        self.routes.insert(route.to_owned(), destination.to_owned());
-    }
-
-    /// Notes that what stands at `path` of the object is lost.
-    pub fn note(&mut self, path: &str, what: &str) {
-        let parts = [self.file.as_str(), self.object.as_str(), path, what];
-        self.notes.push(parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(": "));
-    }
-}
+/// What a field without a reader means for requests.
+const UNREAD: &str = "requests are handled without it";
 
 /// A map whose fields are taken one by one; [`Reader::end`] reports the rest.
 pub struct Reader<'n> {
@@ -39,23 +17,27 @@ pub struct Reader<'n> {
 }
 
 impl<'n> Reader<'n> {
-    /// Reads the map `node` at `path`; anything else counts as an empty one, and is reported.
-    pub fn new(node: &'n Node, path: &str, lost: &mut Lost) -> Reader<'n> {
+    /// Reads a map; anything but a map or nothing is reported.
+    pub fn new(node: &'n Node, path: &str, report: &mut Report) -> Reader<'n> {
         let entries = match node {
             Node::Map(entries) => entries.as_slice(),
+            Node::Null => &[],
             other => {
-                if *other != Node::Null {
-                    lost.note(path, &format!("{other} is not an object"));
-                }
+                report.lost(path, format!("{other} is not an object"), UNREAD);
                 &[]
             }
         };
         Reader { entries, path: path.to_owned(), taken: RefCell::default() }
     }
 
-    /// The path of the field `name`.
+    /// The path of a field.
     pub fn at(&self, name: &str) -> String {
         if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) }
+    }
+
+    /// The path of this map.
+    pub fn path(&self) -> &str {
+        &self.path
     }
 
     /// Takes a field.
@@ -65,75 +47,177 @@ impl<'n> Reader<'n> {
         Some(value)
     }
 
-    /// Takes a field that is a string, or a number that stands for one.
-    pub fn string(&self, name: &str, lost: &mut Lost) -> Option<String> {
+    /// Takes a field that is a map.
+    pub fn object(&self, name: &str, report: &mut Report) -> Option<Reader<'n>> {
+        self.take(name).filter(|node| **node != Node::Null).map(|node| Reader::new(node, &self.at(name), report))
+    }
+
+    /// Takes a field that is a list of maps.
+    pub fn objects(&self, name: &str, report: &mut Report) -> Vec<Reader<'n>> {
+        let items = self.list(name, report);
+        let path = |i: usize| format!("{}[{i}]", self.at(name));
+        items.iter().enumerate().map(|(i, item)| Reader::new(item, &path(i), report)).collect()
+    }
+
+    /// Takes a field that is a string, or a number or boolean that stands for one.
+    pub fn string(&self, name: &str, report: &mut Report) -> Option<String> {
         match self.take(name)? {
             Node::String(text) => Some(text.clone()),
             Node::Integer(number) => Some(number.to_string()),
+            Node::Bool(value) => Some(value.to_string()),
             Node::Null => None,
             other => {
-                lost.note(&self.at(name), &format!("{other} is not a string"));
+                report.lost(&self.at(name), format!("{other} is not a string"), UNREAD);
                 None
             }
+        }
+    }
+
+    /// Takes a field that is a list of strings; one string is a list too.
+    pub fn strings(&self, name: &str, report: &mut Report) -> Vec<String> {
+        let one = |node: &Node| match node {
+            Node::String(text) => Some(text.clone()),
+            Node::Integer(number) => Some(number.to_string()),
+            _ => None,
+        };
+        match self.take(name) {
+            None | Some(Node::Null) => Vec::new(),
+            Some(Node::List(items)) => {
+                let found: Vec<String> = items.iter().filter_map(one).collect();
+                if found.len() < items.len() {
+                    report.lost(&self.at(name), "some entries are not strings", UNREAD);
+                }
+                found
+            }
+            Some(other) => one(other).into_iter().collect(),
         }
     }
 
     /// Takes a field that is a whole number.
-    pub fn integer(&self, name: &str, lost: &mut Lost) -> Option<i64> {
+    pub fn integer(&self, name: &str, report: &mut Report) -> Option<i64> {
         match self.take(name)? {
             Node::Integer(number) => Some(*number),
-            Node::String(text) if text.parse::<i64>().is_ok() => text.parse().ok(),
+            Node::String(text) if text.trim().parse::<i64>().is_ok() => text.trim().parse().ok(),
             Node::Null => None,
             other => {
-                lost.note(&self.at(name), &format!("{other} is not a whole number"));
+                report.lost(&self.at(name), format!("{other} is not a whole number"), UNREAD);
                 None
             }
         }
     }
 
+    /// Takes a field that is true or false; absent: false.
+    pub fn flag(&self, name: &str) -> bool {
+        matches!(self.take(name), Some(Node::Bool(true)))
+    }
+
     /// Takes a field that is a list; absent: an empty one.
-    pub fn list(&self, name: &str, lost: &mut Lost) -> &'n [Node] {
+    pub fn list(&self, name: &str, report: &mut Report) -> &'n [Node] {
         match self.take(name) {
             Some(Node::List(items)) => items,
             None | Some(Node::Null) => &[],
             Some(other) => {
-                lost.note(&self.at(name), &format!("{other} is not a list"));
+                report.lost(&self.at(name), format!("{other} is not a list"), UNREAD);
                 &[]
             }
         }
     }
 
-    /// Takes a field without looking: it says nothing about decisions.
+    /// Takes a field that is a map, as its entries.
+    pub fn pairs(&self, name: &str) -> &'n [(String, Node)] {
+        match self.take(name) {
+            Some(Node::Map(entries)) => entries,
+            _ => &[],
+        }
+    }
+
+    /// Takes fields that say nothing about decisions.
     pub fn ignore(&self, names: &[&str]) {
         for name in names {
             self.take(name);
         }
     }
 
+    /// Takes fields of which the platform's own resources make something.
+    pub fn elsewhere(&self, names: &[&str], consequence: &str, report: &mut Report) {
+        for name in names {
+            if let Some(value) = self.take(name) {
+                report.elsewhere(&self.at(name), value.to_string(), consequence);
+            }
+        }
+    }
+
+    /// Whether a field is there.
+    pub fn has(&self, name: &str) -> bool {
+        self.entries.iter().any(|(key, value)| key == name && *value != Node::Null)
+    }
+
     /// The fields that were not taken.
-    pub fn rest(&self) -> Vec<&'n str> {
+    pub fn rest(&self) -> Vec<(&'n str, &'n Node)> {
         let taken = self.taken.borrow();
-        self.entries.iter().map(|(key, _)| key.as_str()).filter(|key| !taken.contains(key)).collect()
+        let entries = self.entries.iter().map(|(key, value)| (key.as_str(), value));
+        entries.filter(|(key, _)| !taken.contains(key)).collect()
     }
 
     /// Reports every field that was not taken.
-    pub fn end(self, lost: &mut Lost) {
-        for name in self.rest() {
-            let value = self.entries.iter().find(|(key, _)| key == name).map(|(_, value)| value);
-            lost.note(&self.at(name), &value.map(ToString::to_string).unwrap_or_default());
+    pub fn end(&self, report: &mut Report) {
+        for (name, value) in self.rest() {
+            report.lost(&self.at(name), value.to_string(), UNREAD);
         }
     }
 }
 
-/// The name of a Kubernetes object; takes `apiVersion`, `kind`, `metadata` and `status`.
-pub fn object<'n>(node: &'n Node, lost: &mut Lost) -> (String, Reader<'n>) {
-    let reader = Reader::new(node, "", lost);
-    let kind = reader.string("kind", lost).unwrap_or_default();
-    let name = match reader.take("metadata").and_then(|metadata| metadata.get("name")) {
-        Some(Node::String(name)) => name.clone(),
-        _ => kind.to_lowercase(),
-    };
-    reader.ignore(&["apiVersion", "status"]);
-    lost.object = format!("{kind} {name}");
-    (name, reader)
+/// A Kubernetes object: what its metadata says, and its spec.
+pub struct Object<'n> {
+    /// Its kind.
+    pub kind: String,
+    /// Its name.
+    pub name: String,
+    /// Its namespace, when it says one.
+    pub namespace: Option<String>,
+    /// Its age: the first is the oldest, and has said nothing when it is empty.
+    pub created: String,
+    /// Its metadata.
+    pub metadata: &'n Node,
+    /// Its spec.
+    pub spec: Reader<'n>,
+}
+
+impl<'n> Object<'n> {
+    /// Opens an object, and names it in the report.
+    pub fn open(node: &'n Node, report: &mut Report) -> Object<'n> {
+        let text = |node: Option<&Node>| match node {
+            Some(Node::String(text)) => Some(text.clone()),
+            _ => None,
+        };
+        let metadata = node.get("metadata").unwrap_or(&Node::Null);
+        let kind = text(node.get("kind")).unwrap_or_default();
+        let name = text(metadata.get("name")).unwrap_or_else(|| kind.to_lowercase());
+        let namespace = text(metadata.get("namespace"));
+        let created = text(metadata.get("creationTimestamp")).unwrap_or_default();
+        report.object = match &namespace {
+            Some(namespace) => format!("{kind} {namespace}/{name}"),
+            None => format!("{kind} {name}"),
+        };
+        let reader = Reader::new(node, "", report);
+        reader.ignore(&["apiVersion", "kind", "metadata", "status"]);
+        let spec = Reader::new(reader.take("spec").unwrap_or(&Node::Null), "spec", report);
+        reader.end(report);
+        Object { kind, name, namespace, created, metadata, spec }
+    }
+
+    /// Its namespace, or where `kubectl apply` would put it.
+    pub fn in_namespace(&self) -> &str {
+        self.namespace.as_deref().unwrap_or("default")
+    }
+
+    /// How tags name it.
+    pub fn tag(&self) -> String {
+        format!("{} {}/{}", self.kind, self.in_namespace(), self.name)
+    }
+
+    /// An annotation.
+    pub fn annotations(&self, report: &mut Report) -> Reader<'n> {
+        Reader::new(self.metadata.get("annotations").unwrap_or(&Node::Null), "metadata.annotations", report)
+    }
 }

@@ -1,0 +1,204 @@
+//! Cilium's `toFQDNs`: which names the pods of a policy may reach. Its `*` stays within a label; `**.` crosses them.
+
+use penstock_policy::document::Node;
+
+use super::draft::Draft;
+use super::reader::{Object, Reader};
+use super::report::Report;
+use super::{Documents, map, text};
+
+/// The label that says a pod's service account.
+const ACCOUNT: &str = "io.cilium.k8s.policy.serviceaccount";
+
+pub fn policies(documents: &Documents<'_>, draft: &mut Draft, report: &mut Report) {
+    let kinds = ["CiliumNetworkPolicy", "CiliumClusterwideNetworkPolicy"];
+    let all: Vec<&(String, Node)> = kinds.iter().flat_map(|kind| documents.of(kind, "cilium.io")).collect();
+    // A policy of ours is for one place: pods of one kind, or callers that it can name.
+    let selectors: Vec<String> = all
+        .iter()
+        .map(|(_, node)| {
+            let object = Object::open(node, report);
+            format!("{} {:?}", object.in_namespace(), object.spec.take("endpointSelector"))
+        })
+        .collect();
+    let is_one_place = selectors.windows(2).all(|two| two.first() == two.last());
+    for (file, node) in all {
+        report.file.clone_from(file);
+        let object = Object::open(node, report);
+        // `specs` has several.
+        let callers = callers(&object, report);
+        let spec = &object.spec;
+        spec.ignore(&["description"]);
+        for field in ["ingress", "ingressDeny", "egressDeny", "enableDefaultDeny", "nodeSelector"] {
+            if let Some(value) = spec.take(field) {
+                let consequence = if field == "egressDeny" {
+                    "it is refused unless a rule allows it"
+                } else {
+                    "the platform's own policy goes on saying it"
+                };
+                report.elsewhere(&spec.at(field), value.to_string(), consequence);
+            }
+        }
+        let from = match callers {
+            Some(caller) => {
+                let what = format!("pods of {caller}");
+                report.elsewhere("spec.endpointSelector", what, "the trust domain is taken for cluster.local");
+                Some(caller)
+            }
+            None if is_one_place => {
+                let what = "which pods it is for";
+                report.elsewhere("spec.endpointSelector", what, "the policy decides wherever it is put to work");
+                None
+            }
+            None => {
+                let what = "policies for different pods, which no `from` can tell apart";
+                report.lost(
+                    "spec.endpointSelector",
+                    what,
+                    "nothing of it is allowed: import one kind of pods at a time",
+                );
+                draft.no_egress_rule(format!("{}: {what}", report.place("spec.endpointSelector")));
+                continue;
+            }
+        };
+        for (i, rule) in spec.objects("egress", report).iter().enumerate() {
+            egress(&format!("{}-{}", object.name, i + 1), rule, from.as_deref(), draft, report);
+        }
+        for (field, value) in spec.rest() {
+            report.lost(&spec.at(field), value.to_string(), "requests are decided without it");
+        }
+    }
+}
+
+/// The identity of the pods, when their service account is all that selects them.
+fn callers(object: &Object<'_>, report: &mut Report) -> Option<String> {
+    let selector = object.spec.object("endpointSelector", report)?;
+    let labels = selector.pairs("matchLabels");
+    let name = |key: &str| key.strip_prefix("k8s:").unwrap_or(key).to_owned();
+    match labels {
+        [(key, Node::String(account))] if name(key) == ACCOUNT && selector.rest().is_empty() => {
+            Some(format!("spiffe://cluster.local/ns/{}/sa/{account}", object.in_namespace()))
+        }
+        _ => None,
+    }
+}
+
+fn egress(name: &str, rule: &Reader<'_>, from: Option<&str>, draft: &mut Draft, report: &mut Report) {
+    let lost = |at: &str, what: String, draft: &mut Draft, report: &mut Report| {
+        report.lost(at, what.clone(), "nothing is allowed by it");
+        draft.no_egress_rule(format!("{}: {what}", report.place(at)));
+    };
+    let mut hosts: Vec<Node> = Vec::new();
+    for entry in rule.objects("toFQDNs", report) {
+        if let Some(name) = entry.string("matchName", report) {
+            hosts.push(map([("host", text(name.trim_end_matches('.').to_ascii_lowercase()))]));
+        }
+        if let Some(pattern) = entry.string("matchPattern", report) {
+            let below = pattern.strip_prefix("**.").filter(|name| !name.contains('*'));
+            match below {
+                Some(name) => hosts.push(map([("host", text(format!("*.{name}")))])),
+                None if !pattern.contains('*') => hosts.push(map([("host", text(pattern))])),
+                None => {
+                    let what = format!("{pattern}: its star stays within one label, and that of a policy does not");
+                    lost(&entry.at("matchPattern"), what, draft, report);
+                }
+            }
+        }
+    }
+    for field in ["toCIDR", "toCIDRSet"] {
+        for (i, item) in rule.list(field, report).iter().enumerate() {
+            let at = format!("{}[{i}]", rule.at(field));
+            match item {
+                Node::String(range) => hosts.push(map([("cidr", text(range.as_str()))])),
+                item => match (item.get("cidr"), item.get("except")) {
+                    (Some(Node::String(range)), None) => hosts.push(map([("cidr", text(range.as_str()))])),
+                    _ => lost(&at, format!("{item}: a range with holes, or of a group"), draft, report),
+                },
+            }
+        }
+    }
+    for field in ["toEntities", "toEndpoints", "toServices", "toGroups", "toNodes"] {
+        if let Some(value) = rule.take(field) {
+            // To where no proxy for egress is asked, or to everywhere.
+            lost(&rule.at(field), value.to_string(), draft, report);
+        }
+    }
+    if let Some(value) = rule.take("icmps").or_else(|| rule.take("authentication")) {
+        report.elsewhere(rule.path(), value.to_string(), "it is not HTTP, which alone a policy decides");
+    }
+    let mut ports: Option<Vec<Node>> = None;
+    let mut http: Vec<Node> = Vec::new();
+    let mut is_lost = false;
+    for to in rule.objects("toPorts", report) {
+        for port in to.objects("ports", report) {
+            let protocol = port.string("protocol", report).unwrap_or_else(|| "ANY".to_owned());
+            let number = port.string("port", report).unwrap_or_default();
+            match number.parse::<i64>() {
+                Ok(number) if number > 0 && matches!(protocol.as_str(), "TCP" | "ANY") && !port.has("endPort") => {
+                    let list = ports.get_or_insert_default();
+                    if !list.contains(&Node::Integer(number)) {
+                        list.push(Node::Integer(number));
+                    }
+                }
+                _ => {
+                    ports.get_or_insert_default();
+                    let what = format!("port {number} {protocol}");
+                    report.elsewhere(port.path(), what, "it is not HTTP, which alone a policy decides");
+                }
+            }
+        }
+        if let Some(rules) = to.object("rules", report) {
+            rules.ignore(&["dns"]);
+            http.extend(rules.list("http", report).iter().cloned());
+            is_lost |= !rules.rest().is_empty();
+        }
+        is_lost |=
+            to.rest().iter().any(|(field, _)| !matches!(*field, "terminatingTLS" | "originatingTLS" | "serverNames"));
+    }
+    if !rule.rest().is_empty() || is_lost {
+        return lost(rule.path(), "it has conditions that a policy has not".to_owned(), draft, report);
+    }
+    // Ports of other protocols only.
+    if hosts.is_empty() || ports.as_ref().is_some_and(Vec::is_empty) {
+        return;
+    }
+    let to: Vec<Node> = hosts
+        .into_iter()
+        .map(|host| match (host, &ports) {
+            (Node::Map(mut entries), Some(ports)) => {
+                entries.push(("ports".to_owned(), Node::List(ports.clone())));
+                Node::Map(entries)
+            }
+            (host, _) => host,
+        })
+        .collect();
+    let mut node = Vec::new();
+    node.extend(from.map(|from| ("from", Node::List(vec![text(from)]))));
+    node.push(("to", Node::List(to)));
+    if http.is_empty() {
+        return draft.egress_rule(name, node, &report.place(rule.path()), report);
+    }
+    for (i, entry) in http.iter().enumerate() {
+        let at = format!("{}.toPorts.rules.http[{i}]", rule.path());
+        let reader = Reader::new(entry, &at, report);
+        let mut node = node.clone();
+        if let Some(method) = reader.string("method", report) {
+            match super::matching::methods_of(&method) {
+                Some(methods) => node.push(("methods", Node::List(methods.into_iter().map(text).collect()))),
+                None => {
+                    lost(&at, format!("method {method}: a policy knows methods by name only"), draft, report);
+                    continue;
+                }
+            }
+        }
+        if let Some(path) = reader.string("path", report) {
+            let path = map([("type", text("RegularExpression")), ("value", text(path))]);
+            node.push(("paths", Node::List(vec![path])));
+        }
+        if let Some((field, value)) = reader.rest().first() {
+            lost(&at, format!("{field} {value}: an egress rule has no such condition"), draft, report);
+            continue;
+        }
+        draft.egress_rule(&format!("{name}-{}", i + 1), node, &report.place(&at), report);
+    }
+}

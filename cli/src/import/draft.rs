@@ -1,0 +1,366 @@
+//! The policy that is made: rules, canaries, limits and egress rules, with a comment where something of the source is
+//! missing.
+
+use penstock_policy::document::Node;
+use penstock_policy::{Module, check};
+
+use super::destination::{self, Destination};
+use super::matching::{Match, PathSet};
+use super::report::{Lead, Report};
+use super::table::{Action, Host, Placed, Rule, Split, Table, UNROUTED, requests_of};
+use super::{map, text};
+use crate::yaml_text;
+
+/// An entry of a list of the policy, a comment, or both.
+#[derive(Clone, Debug, Default)]
+pub struct Item {
+    comment: Option<String>,
+    node: Option<Node>,
+}
+
+/// A limit whose requests are those of an object's rules.
+#[derive(Debug)]
+pub struct TaggedLimit {
+    /// The object.
+    pub tag: String,
+    /// Only these of its requests: one of these holds too. Never empty.
+    pub also: Vec<Match>,
+    /// The limit without its `matches`.
+    pub limit: Vec<(&'static str, Node)>,
+    /// Where it stands.
+    pub place: String,
+}
+
+/// The policy so far.
+#[derive(Debug, Default)]
+pub struct Draft {
+    /// The routes.
+    pub table: Table,
+    /// Limits on what the rules of an object take.
+    pub tagged_limits: Vec<TaggedLimit>,
+    /// `egress.mode: Audit`.
+    pub audits: bool,
+    limits: Vec<Item>,
+    rules: Vec<Item>,
+    canaries: Vec<Item>,
+    egress: Vec<Item>,
+    deny: Vec<Node>,
+    has_egress: bool,
+    names: Vec<String>,
+    destinations: Vec<Destination>,
+}
+
+impl Draft {
+    /// A name like `wanted` that nothing else of the list has.
+    fn name(&mut self, list: &str, wanted: &str) -> String {
+        let wanted: String = wanted.chars().map(|c| if c.is_control() { '-' } else { c }).take(200).collect();
+        let wanted = if wanted.trim().is_empty() { "imported".to_owned() } else { wanted };
+        let mut name = wanted.clone();
+        for i in 2.. {
+            if !self.names.contains(&format!("{list} {name}")) {
+                break;
+            }
+            name = format!("{wanted}-{i}");
+        }
+        self.names.push(format!("{list} {name}"));
+        name
+    }
+
+    /// Adds a limit, or a comment in its place when no policy can have it.
+    pub fn limit(&mut self, name: &str, rest: Vec<(&'static str, Node)>, place: &str, report: &mut Report) {
+        let mut node = vec![("name", text(self.name("limit", name)))];
+        node.extend(rest);
+        let node = map(node);
+        let policy = map([("rateLimits", Node::List(vec![node.clone()]))]);
+        let item = checked(&policy, node, place, "the limit is left out", report);
+        self.limits.push(item);
+    }
+
+    /// A comment in the place of a limit.
+    pub fn no_limit(&mut self, comment: impl Into<String>) {
+        self.limits.push(Item { comment: Some(comment.into()), node: None });
+    }
+
+    /// Adds an egress rule, or a comment in its place when no policy can have it.
+    pub fn egress_rule(&mut self, name: &str, rest: Vec<(&'static str, Node)>, place: &str, report: &mut Report) {
+        self.has_egress = true;
+        let mut node = vec![("name", text(self.name("egress", name)))];
+        node.extend(rest);
+        let node = map(node);
+        let policy = map([("egress", map([("rules", Node::List(vec![node.clone()]))]))]);
+        let item = checked(&policy, node, place, "nothing is allowed by it", report);
+        self.egress.push(item);
+    }
+
+    /// A comment in the place of an egress rule. The section is there all the same: it refuses what no rule allows.
+    pub fn no_egress_rule(&mut self, comment: impl Into<String>) {
+        self.has_egress = true;
+        self.egress.push(Item { comment: Some(comment.into()), node: None });
+    }
+
+    /// Adds an entry to `egress.deny`.
+    pub fn deny(&mut self, entry: Node, place: &str, report: &mut Report) {
+        self.has_egress = true;
+        let policy = map([("egress", map([("deny", Node::List(vec![entry.clone()]))]))]);
+        let checked = checked(&policy, entry, place, "it is not denied by itself", report);
+        self.deny.extend(checked.node.filter(|node| !self.deny.contains(node)));
+    }
+
+    /// Makes rules of the table, and limits of what hangs on them.
+    pub fn finish(&mut self, report: &mut Report) {
+        if self.table.is_mixed() {
+            report.lost(
+                "",
+                "routes of Traefik beside those of other gateways",
+                "whose rules would decide about one host is not known: those of Traefik come last",
+            );
+        }
+        let placed = std::mem::take(&mut self.table).order();
+        for placed in &placed {
+            if let Action::Split(split) = &placed.rule.action {
+                self.destinations.extend(split.to.iter().map(|(destination, _)| destination.clone()));
+            }
+        }
+        let names = destination::names(std::mem::take(&mut self.destinations), &[UNROUTED]);
+        let route = |destination: &Destination| names.get(destination).cloned().unwrap_or_default();
+        report.routes = names.iter().map(|(to, route)| Lead { route: route.clone(), to: to.to_string() }).collect();
+        report.routes.sort();
+        for placed in &placed {
+            self.place(placed, &route, report);
+        }
+        for limit in std::mem::take(&mut self.tagged_limits) {
+            let all: Result<Vec<Vec<Node>>, String> =
+                limit.also.iter().map(|also| requests_of(&placed, &limit.tag, also)).collect();
+            // An empty list is every request.
+            let matches = all.map(|lists| if lists.iter().any(Vec::is_empty) { Vec::new() } else { lists.concat() });
+            match matches {
+                Ok(matches) => {
+                    let mut limit_node = limit.limit;
+                    let name = match limit_node.iter().position(|(key, _)| *key == "name").map(|i| limit_node.remove(i))
+                    {
+                        Some((_, Node::String(name))) => name,
+                        _ => limit.tag.clone(),
+                    };
+                    if !matches.is_empty() {
+                        limit_node.insert(0, ("matches", Node::List(matches)));
+                    }
+                    self.limit(&name, limit_node, &limit.place, report);
+                }
+                Err(why) => {
+                    report.lost_at(
+                        &limit.place,
+                        format!("which requests it counts cannot be said: {why}"),
+                        "the limit is left out",
+                    );
+                    self.no_limit(format!("{}: which requests it counts cannot be said: {why}", limit.place));
+                }
+            }
+        }
+        if self.has_egress && (!self.rules.is_empty() || !self.limits.is_empty()) {
+            report.elsewhere(
+                "",
+                "rules for what comes in and for what leaves",
+                "they run in different places: `penstock render` takes them apart",
+            );
+        }
+    }
+
+    /// Adds a rule of the table.
+    fn place(&mut self, placed: &Placed, route: &dyn Fn(&Destination) -> String, report: &mut Report) {
+        let rule = &placed.rule;
+        if let Action::Omit(why) = &rule.action {
+            self.rules.push(Item { comment: Some(format!("{}: {why}", rule.name)), node: None });
+            return;
+        }
+        let name = self.name("rule", &rule.name);
+        let hosts: Vec<String> = if placed.hosts.contains(&Host::Any) {
+            Vec::new()
+        } else {
+            placed.hosts.iter().filter_map(Host::pattern).collect()
+        };
+        let mut head = vec![("name", text(name.as_str()))];
+        let matches: Option<Vec<Node>> =
+            rule.matches.iter().map(|entry| with_root(entry.node(&hosts), entry, rule)).collect();
+        head.extend(matches.filter(|list| !list.is_empty()).map(|list| ("matches", Node::List(list))));
+        let with = |more: Vec<(&'static str, Node)>| map(head.iter().cloned().chain(more));
+        let leave = with(vec![("route", text(UNROUTED))]);
+        let mut canary = None;
+        let (node, comment) = match &rule.action {
+            Action::Split(Split { to, overrides, .. }) if overrides.is_empty() && one(to).is_some() => {
+                let to = one(to).map(route).unwrap_or_default();
+                (with([("route", text(to))].into_iter().chain(rule.effects.clone()).collect()), None)
+            }
+            Action::Split(split) => {
+                let canary_name = self.name("canary", &rule.name);
+                canary = Some(canary_of(&canary_name, split, route));
+                (with([("canary", text(canary_name))].into_iter().chain(rule.effects.clone()).collect()), None)
+            }
+            Action::Redirect(redirect) => (with(vec![("redirect", redirect.clone())]), None),
+            Action::Leave(why) => (leave.clone(), Some(why.clone())),
+            Action::Omit(_) => return,
+        };
+        let policy = |rule: &Node, canary: Option<&Node>| {
+            let routes = map([("rules", Node::List(vec![rule.clone()]))]);
+            let canaries = canary.map(|canary| ("canaries", Node::List(vec![canary.clone()])));
+            map([("routes", routes)].into_iter().chain(canaries))
+        };
+        match check(&policy(&node, canary.as_ref()), Module::Suite) {
+            Ok(_) => {
+                self.rules.push(Item { comment, node: Some(node) });
+                self.canaries.extend(canary.map(|canary| Item { comment: None, node: Some(canary) }));
+            }
+            Err(problems) => {
+                let why = problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+                // Without its effects the requests would come out differently; so they are left alone.
+                let can_leave = check(&policy(&leave, None), Module::Suite).is_ok();
+                let consequence = if can_leave {
+                    "its requests are left to the platform"
+                } else {
+                    "the rule is left out: its requests fall to those after it"
+                };
+                report.lost(&format!("rule {}", rule.name), why.clone(), consequence);
+                self.rules
+                    .push(Item { comment: Some(format!("{}: {why}", rule.name)), node: can_leave.then_some(leave) });
+            }
+        }
+    }
+
+    /// The policy as a tree.
+    pub fn node(&self) -> Node {
+        let list = |items: &[Item]| Node::List(items.iter().filter_map(|item| item.node.clone()).collect());
+        let some = |items: &[Item]| items.iter().any(|item| item.node.is_some());
+        let mut policy = Vec::new();
+        if self.has_egress {
+            let mut egress = Vec::new();
+            if self.audits {
+                egress.push(("mode", text("Audit")));
+            }
+            if !self.deny.is_empty() {
+                egress.push(("deny", Node::List(self.deny.clone())));
+            }
+            egress.push(("rules", list(&self.egress)));
+            policy.push(("egress", map(egress)));
+        }
+        if some(&self.limits) {
+            policy.push(("rateLimits", list(&self.limits)));
+        }
+        if some(&self.rules) {
+            policy.push(("routes", map([("rules", list(&self.rules))])));
+        }
+        if some(&self.canaries) {
+            policy.push(("canaries", list(&self.canaries)));
+        }
+        map(policy)
+    }
+
+    /// The policy as YAML, with its comments.
+    pub fn text(&self) -> String {
+        let mut out = String::new();
+        let some = |items: &[Item]| items.iter().any(|item| item.node.is_some());
+        let comments = |items: &[Item], out: &mut String| {
+            for item in items {
+                comment(item, "", out);
+            }
+        };
+        if self.has_egress {
+            out += "egress:\n";
+            if self.audits {
+                out += "  mode: Audit\n";
+            }
+            if !self.deny.is_empty() {
+                out += &yaml_text::block(&map([("deny", Node::List(self.deny.clone()))]), 2);
+            }
+            if some(&self.egress) {
+                out += "  rules:\n"
+            } else {
+                out += "  rules: []\n"
+            }
+            list(&self.egress, 2, &mut out);
+        }
+        for (head, items) in
+            [("rateLimits:\n", &self.limits), ("routes:\n  rules:\n", &self.rules), ("canaries:\n", &self.canaries)]
+        {
+            if some(items) {
+                out += head;
+                list(items, if head.contains("  ") { 2 } else { 0 }, &mut out);
+            } else {
+                comments(items, &mut out);
+            }
+        }
+        if out.lines().all(|line| line.starts_with('#')) {
+            out += "{}\n";
+        }
+        out
+    }
+}
+
+/// A match for a rule that replaces the prefix it matched: to a policy that is one, also when it is every path's.
+fn with_root(node: Option<Node>, entry: &Match, rule: &Rule) -> Option<Node> {
+    let replaces_prefix = |node: &Node| {
+        node.get("path").and_then(|path| path.get("type")) == Some(&Node::String("ReplacePrefixMatch".to_owned()))
+    };
+    let redirects = matches!(&rule.action, Action::Redirect(redirect) if replaces_prefix(redirect));
+    let rewrites = rule.effects.iter().any(|(name, node)| *name == "rewrite" && replaces_prefix(node));
+    if entry.path != PathSet::Any || !(redirects || rewrites) {
+        return node;
+    }
+    let mut entries = match node {
+        Some(Node::Map(entries)) => entries,
+        _ => Vec::new(),
+    };
+    let root = map([("type", text("PathPrefix")), ("value", text("/"))]);
+    entries.push(("path".to_owned(), root));
+    Some(Node::Map(entries))
+}
+
+/// The one destination that gets everything.
+fn one(to: &[(Destination, i64)]) -> Option<&Destination> {
+    match to {
+        [(destination, _)] => Some(destination),
+        _ => None,
+    }
+}
+
+fn canary_of(name: &str, split: &Split, route: &dyn Fn(&Destination) -> String) -> Node {
+    let mut node = vec![("name", text(name))];
+    node.extend(split.stickiness.clone().map(|stickiness| ("stickiness", stickiness)));
+    if !split.overrides.is_empty() {
+        let overrides = split
+            .overrides
+            .iter()
+            .map(|((field, condition), to)| map([(*field, condition.clone()), ("variant", text(route(to)))]));
+        node.push(("overrides", Node::List(overrides.collect())));
+    }
+    let variants =
+        split.to.iter().map(|(to, weight)| map([("name", text(route(to))), ("weight", Node::Integer(*weight))]));
+    node.push(("variants", Node::List(variants.collect())));
+    map(node)
+}
+
+/// `node`, or a comment in its place when `policy`, which has it alone, is not valid.
+fn checked(policy: &Node, node: Node, place: &str, consequence: &str, report: &mut Report) -> Item {
+    match check(policy, Module::Suite) {
+        Ok(_) => Item { comment: None, node: Some(node) },
+        Err(problems) => {
+            let why = problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+            report.lost_at(place, why.clone(), consequence);
+            Item { comment: Some(format!("{place}: {why}")), node: None }
+        }
+    }
+}
+
+fn comment(item: &Item, pad: &str, out: &mut String) {
+    for line in item.comment.iter().flat_map(|comment| comment.lines()) {
+        let line: String = line.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+        *out += &format!("{pad}# {}{line}\n", if item.node.is_some() { "" } else { "not imported: " });
+    }
+}
+
+fn list(items: &[Item], indent: usize, out: &mut String) {
+    for item in items {
+        comment(item, &" ".repeat(indent), out);
+        if let Some(node) = &item.node {
+            *out += &yaml_text::block(&Node::List(vec![node.clone()]), indent);
+        }
+    }
+}

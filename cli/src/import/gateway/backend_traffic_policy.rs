@@ -1,0 +1,191 @@
+//! Envoy Gateway's BackendTrafficPolicy: its limits. What else it says stays with the platform.
+
+use penstock_policy::document::Node;
+
+use super::listeners::Attached;
+use crate::import::draft::{Draft, TaggedLimit};
+use crate::import::matching::{Match, PathSet, condition, inverted};
+use crate::import::reader::{Object, Reader};
+use crate::import::report::Report;
+use crate::import::{Documents, map, text};
+
+const OUT: &str = "the limit is left out";
+
+pub fn limits(documents: &Documents<'_>, routes: &[Attached], draft: &mut Draft, report: &mut Report) {
+    // A policy on a route goes before one on its Gateway.
+    let mut with_own: Vec<String> = Vec::new();
+    for (file, node) in documents.of("BackendTrafficPolicy", "gateway.envoyproxy.io") {
+        report.file.clone_from(file);
+        let object = Object::open(node, report);
+        with_own.extend(targets(&object, report).into_iter().filter(|target| !target.starts_with("Gateway ")));
+    }
+    for (file, node) in documents.of("BackendTrafficPolicy", "gateway.envoyproxy.io") {
+        report.file.clone_from(file);
+        let object = Object::open(node, report);
+        let targets = targets(&object, report);
+        if let Some(selectors) = object.spec.take("targetSelectors") {
+            report.lost("spec.targetSelectors", selectors.to_string(), "only what targetRefs name is limited");
+        }
+        if let Some(limit) = object.spec.object("rateLimit", report) {
+            let tags: Vec<String> = targets
+                .iter()
+                .flat_map(|target| match target.starts_with("Gateway ") {
+                    // Every route of a Gateway has counts of its own.
+                    true => routes
+                        .iter()
+                        .filter(|route| route.gateways.contains(target))
+                        .map(|route| route.tag.clone())
+                        .filter(|tag| !with_own.iter().any(|own| own.split('#').next() == Some(tag)))
+                        .collect(),
+                    false => vec![target.clone()],
+                })
+                .collect();
+            if tags.is_empty() {
+                report.lost(limit.path(), "what it is for is not here", OUT);
+                limit.ignore(&["type", "global", "local"]);
+            }
+            read(&object, &limit, &tags, draft, report);
+        }
+        for (field, value) in object.spec.rest() {
+            report.elsewhere(
+                &object.spec.at(field),
+                value.to_string(),
+                "the platform's own resource goes on saying it",
+            );
+        }
+    }
+}
+
+/// What a policy is for, as tags name it.
+fn targets(object: &Object<'_>, report: &mut Report) -> Vec<String> {
+    let spec = &object.spec;
+    let one = spec.object("targetRef", report);
+    one.into_iter()
+        .chain(spec.objects("targetRefs", report))
+        .map(|target| {
+            let kind = target.string("kind", report).unwrap_or_default();
+            let name = target.string("name", report).unwrap_or_default();
+            let section = target.string("sectionName", report).map(|section| format!("#{section}")).unwrap_or_default();
+            format!("{kind} {}/{name}{section}", object.in_namespace())
+        })
+        .collect()
+}
+
+fn read(object: &Object<'_>, limit: &Reader<'_>, tags: &[String], draft: &mut Draft, report: &mut Report) {
+    limit.ignore(&["type"]);
+    for scope in ["global", "local"] {
+        let Some(of_scope) = limit.object(scope, report) else { continue };
+        let rules = of_scope.objects("rules", report);
+        let selects = |rule: &Reader<'_>| rule.has("clientSelectors");
+        let some_select = rules.iter().any(selects);
+        for (i, rule) in rules.iter().enumerate() {
+            if scope == "local" && some_select && !selects(rule) {
+                let what = "a limit for the requests that no other limit selects";
+                report.lost(rule.path(), what, OUT);
+                draft.no_limit(format!("{}: {what}", report.place(rule.path())));
+                continue;
+            }
+            match selected(rule, report) {
+                Ok((also, key, quota)) => {
+                    if scope == "global" {
+                        let what = "one count for all proxies";
+                        report.elsewhere(
+                            rule.path(),
+                            what,
+                            "each proxy counts for itself; `scope: {global: …}` counts together",
+                        );
+                    }
+                    for tag in tags {
+                        let mut node = vec![("name", text(format!("{}-{}", object.name, i + 1)))];
+                        node.push(("key", Node::List(key.clone())));
+                        if !key.is_empty() {
+                            node.push(("onMissingKey", text("Skip")));
+                        }
+                        node.push(("limit", quota.clone()));
+                        draft.tagged_limits.push(TaggedLimit {
+                            tag: tag.clone(),
+                            also: also.clone(),
+                            limit: node,
+                            place: report.place(rule.path()),
+                        });
+                    }
+                }
+                Err(why) => {
+                    report.lost(rule.path(), why.clone(), OUT);
+                    draft.no_limit(format!("{}: {why}", report.place(rule.path())));
+                }
+            }
+        }
+        of_scope.end(report);
+    }
+    for (field, value) in limit.rest() {
+        report.lost(&limit.at(field), value.to_string(), "limits are counted without it");
+    }
+}
+
+/// Which requests a rule counts, by what, and how many.
+fn selected(rule: &Reader<'_>, report: &mut Report) -> Result<(Vec<Match>, Vec<Node>, Node), String> {
+    let mut matches = Match::default();
+    let mut methods: Vec<Option<String>> = vec![None];
+    let mut key = Vec::new();
+    for selector in rule.objects("clientSelectors", report) {
+        for header in selector.objects("headers", report) {
+            let name = header.string("name", report).unwrap_or_default();
+            let value = header.string("value", report).unwrap_or_default();
+            let invert = header.flag("invert");
+            let node = match header.string("type", report).as_deref() {
+                None | Some("Exact") => condition(&name, "Exact", &value),
+                Some("RegularExpression") => condition(&name, "RegularExpression", &value),
+                Some("Distinct") => {
+                    key.push(map([("header", text(name))]));
+                    continue;
+                }
+                Some(kind) => return Err(format!("a header of type {kind}")),
+            };
+            matches.headers.push(if invert { inverted(&node) } else { node });
+        }
+        if let Some(source) = selector.object("sourceCIDR", report) {
+            let range = source.string("value", report).unwrap_or_default();
+            let kind = source.string("type", report);
+            if kind.as_deref() != Some("Distinct") || !matches!(range.as_str(), "0.0.0.0/0" | "::/0") {
+                return Err(format!("sourceCIDR {range}: a policy has no condition on addresses"));
+            }
+            key.push(map([("sourceAddress", map([]))]));
+        }
+        let wanted = selector.objects("methods", report);
+        if !wanted.is_empty() {
+            if wanted.iter().any(|method| method.flag("invert")) {
+                return Err("methods that are not one".to_owned());
+            }
+            methods = wanted.iter().map(|method| method.string("value", report)).collect();
+        }
+        if let Some(path) = selector.object("path", report) {
+            if path.flag("invert") {
+                return Err("paths that are not one".to_owned());
+            }
+            let value = path.string("value", report).unwrap_or_default();
+            matches.path = match path.string("type", report).as_deref() {
+                None | Some("PathPrefix") => PathSet::segments(&value),
+                Some("Exact") => PathSet::Exact(value),
+                Some("RegularExpression") => PathSet::Regex(value),
+                Some(kind) => return Err(format!("a path of type {kind}")),
+            };
+        }
+        if let Some((name, value)) = selector.rest().first() {
+            return Err(format!("{name} {value}: a policy has no such condition"));
+        }
+    }
+    if let Some(cost) = rule.take("cost") {
+        return Err(format!("cost {cost}"));
+    }
+    rule.ignore(&["shared"]);
+    if rule.has("shadowMode") {
+        return Err("shadowMode".to_owned());
+    }
+    let quota = rule.object("limit", report).ok_or("it has no limit")?;
+    let requests = quota.integer("requests", report).ok_or("it has no number of requests")?;
+    let unit = quota.string("unit", report).unwrap_or_default();
+    let per = crate::import::unit(&unit).ok_or_else(|| format!("the unit {unit:?}"))?;
+    let node = map([("requests", Node::Integer(requests)), ("per", text(per))]);
+    Ok((methods.into_iter().map(|method| Match { method, ..matches.clone() }).collect(), key, node))
+}

@@ -1,0 +1,251 @@
+//! The Gateway API: HTTPRoute and GRPCRoute with the listeners of their Gateways, and Envoy Gateway's limits on them. The
+//! closest host decides, then the most specific match, then the older object, then its name.
+
+mod backend_traffic_policy;
+mod filters;
+mod listeners;
+mod matches;
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use penstock_policy::document::{GatewayDuration, Node};
+
+use super::destination::Destination;
+use super::draft::Draft;
+use super::matching::{Match, PathSet, condition};
+use super::reader::{Object, Reader};
+use super::report::Report;
+use super::table::{Action, Host, Rule, Split};
+use super::{Documents, RETRY_ON, map, text};
+use listeners::{Attached, Listeners};
+
+const GROUP: &str = "gateway.networking.k8s.io";
+
+/// One match of one rule.
+struct Entry {
+    matches: Match,
+    rule: usize,
+    hosts: Vec<Host>,
+    age: (String, String, usize),
+}
+
+pub fn routes(documents: &Documents<'_>, draft: &mut Draft, report: &mut Report) {
+    let listeners = Listeners::read(documents, report);
+    let mut entries = Vec::new();
+    let mut rules: Vec<Rule> = Vec::new();
+    let mut attached: Vec<(Attached, std::ops::Range<usize>)> = Vec::new();
+    for kind in ["HTTPRoute", "GRPCRoute"] {
+        for (file, node) in documents.of(kind, GROUP) {
+            report.file.clone_from(file);
+            let object = Object::open(node, report);
+            let Some(to) = listeners.attach(&object, report) else { continue };
+            let first = entries.len();
+            read(&object, &to, &mut rules, &mut entries, report);
+            attached.push((to, first..entries.len()));
+        }
+    }
+    // Routes for one protocol only: the header says which it is, when it makes a difference.
+    let only = |wanted: &str| attached.iter().any(|(to, _)| to.protocol.as_deref() == Some(wanted));
+    if only("http") && only("https") {
+        for (to, range) in &attached {
+            let Some(protocol) = &to.protocol else { continue };
+            for entry in entries.get_mut(range.clone()).into_iter().flatten() {
+                entry.matches.headers.push(condition("x-forwarded-proto", "Exact", protocol));
+            }
+        }
+    }
+    place(entries, &rules, draft);
+    let routes: Vec<Attached> = attached.into_iter().map(|(to, _)| to).collect();
+    backend_traffic_policy::limits(documents, &routes, draft, report);
+}
+
+/// Puts every match in its place in the lists of its hosts.
+fn place(mut entries: Vec<Entry>, rules: &[Rule], draft: &mut Draft) {
+    let specificity = |entry: &Entry| {
+        let path = match &entry.matches.path {
+            PathSet::Exact(path) => (2, path.len()),
+            PathSet::Regex(expression) => (1, expression.len()),
+            PathSet::Segments(path) | PathSet::Letters(path) => (0, path.len()),
+            PathSet::Any => (0, 0),
+        };
+        (path, entry.matches.method.is_some(), entry.matches.headers.len(), entry.matches.query.len())
+    };
+    entries.sort_by_cached_key(|entry| (Reverse(specificity(entry)), entry.age.clone()));
+    let mut hosts: Vec<Host> = Vec::new();
+    for host in entries.iter().flat_map(|entry| &entry.hosts) {
+        if !hosts.contains(host) {
+            hosts.push(host.clone());
+        }
+    }
+    // Matches of one rule that stand together are one rule again, and the same one for all hosts that have it.
+    let mut made: BTreeMap<(usize, Vec<usize>), Rc<Rule>> = BTreeMap::new();
+    for host in hosts {
+        let mut runs: Vec<(usize, Vec<usize>)> = Vec::new();
+        for (i, entry) in entries.iter().enumerate().filter(|(_, entry)| entry.hosts.contains(&host)) {
+            match runs.last_mut() {
+                Some((rule, run)) if *rule == entry.rule => run.push(i),
+                _ => runs.push((entry.rule, vec![i])),
+            }
+        }
+        for run in runs {
+            let Some(rule) = rules.get(run.0) else { continue };
+            let matches = || run.1.iter().filter_map(|&i| entries.get(i)).map(|entry| entry.matches.clone()).collect();
+            let rule = made.entry(run.clone()).or_insert_with(|| Rc::new(Rule { matches: matches(), ..rule.clone() }));
+            draft.table.push(&host, rule.clone());
+        }
+    }
+}
+
+fn read(object: &Object<'_>, to: &Attached, rules: &mut Vec<Rule>, entries: &mut Vec<Entry>, report: &mut Report) {
+    let is_grpc = object.kind == "GRPCRoute";
+    let spec = &object.spec;
+    let list = spec.objects("rules", report);
+    for (i, rule) in list.iter().enumerate() {
+        let section = rule.string("name", report);
+        let name = format!("{}-{}", object.name, section.clone().unwrap_or_else(|| (i + 1).to_string()));
+        let mut found = matches::of(rule, is_grpc, report);
+        let mut effects = Vec::new();
+        let action = action(object, rule, &mut effects, report);
+        if let Action::Redirect(_) | Action::Leave(_) = action {
+            rule.ignore(&["backendRefs", "timeouts", "retry"]);
+        }
+        timeouts(rule, &mut effects, report);
+        if let Some(session) = rule.take("sessionPersistence") {
+            report.lost(&rule.at("sessionPersistence"), session.to_string(), "each request is decided anew");
+        }
+        let mut tags = vec![object.tag()];
+        tags.extend(section.map(|section| format!("{}#{section}", object.tag())));
+        for (field, value) in rule.rest() {
+            report.lost(&rule.at(field), value.to_string(), "requests are handled without it");
+        }
+        if let Err(why) = &found {
+            report.lost(rule.path(), why.clone(), "this rule is left out: its requests fall to those after it");
+            rules.push(Rule { tags, ..Rule::new(name, Action::Omit(why.clone())) });
+            found = Ok(vec![Match::default()]);
+        } else {
+            rules.push(Rule { effects, tags, ..Rule::new(name, action) });
+        }
+        for (k, matches) in found.unwrap_or_default().into_iter().enumerate() {
+            let owner = format!("{}/{}", object.in_namespace(), object.name);
+            let age = (object.created.clone(), owner, i * 1000 + k);
+            entries.push(Entry { matches, rule: rules.len() - 1, hosts: to.hosts.clone(), age });
+        }
+    }
+    if list.is_empty() {
+        report.lost("spec.rules", "it has none", "nothing of it is in the policy");
+    }
+    for (field, value) in spec.rest() {
+        report.lost(&spec.at(field), value.to_string(), "requests are handled without it");
+    }
+}
+
+fn action(
+    object: &Object<'_>,
+    rule: &Reader<'_>,
+    effects: &mut Vec<(&'static str, Node)>,
+    report: &mut Report,
+) -> Action {
+    const LEFT: &str = "its requests are left to the platform";
+    let leave = |at: &str, why: String, report: &mut Report| {
+        report.lost(at, why.clone(), LEFT);
+        Action::Leave(why)
+    };
+    match filters::read(rule, "filters", effects, report) {
+        Ok(Some(redirect)) => return Action::Redirect(redirect),
+        Ok(None) => {}
+        Err(why) => return leave(&rule.at("filters"), why, report),
+    }
+    let backends = rule.objects("backendRefs", report);
+    let mut to: Vec<(Destination, i64)> = Vec::new();
+    let mut own: Vec<Vec<(&'static str, Node)>> = Vec::new();
+    for backend in &backends {
+        let kind = backend.string("kind", report).unwrap_or_else(|| "Service".to_owned());
+        let group = backend.string("group", report).unwrap_or_default();
+        let name = backend.string("name", report).unwrap_or_default();
+        let weight = backend.integer("weight", report).unwrap_or(1);
+        if (kind != "Service" || !matches!(group.as_str(), "" | "core")) && weight > 0 {
+            let why = format!("{kind} {name}: a route leads to a Service");
+            return leave(backend.path(), why, report);
+        }
+        let namespace = backend.string("namespace", report).or_else(|| object.namespace.clone());
+        let port = backend.string("port", report);
+        let mut changes = Vec::new();
+        match filters::read(backend, "filters", &mut changes, report) {
+            Ok(None) => {}
+            Ok(Some(_)) => return leave(&backend.at("filters"), "a redirect for one backend".to_owned(), report),
+            Err(why) => return leave(&backend.at("filters"), why, report),
+        }
+        own.push(changes);
+        for (field, value) in backend.rest() {
+            report.lost(&backend.at(field), value.to_string(), "requests are handled without it");
+        }
+        if weight <= 0 && backends.len() == 1 {
+            return leave(backend.path(), "its weight is 0: nothing is forwarded".to_owned(), report);
+        }
+        let destination = Destination { name, namespace, subset: None, port };
+        match to.iter_mut().find(|(known, _)| *known == destination) {
+            Some((_, sum)) => *sum += weight,
+            None => to.push((destination, weight)),
+        }
+    }
+    if to.is_empty() {
+        return leave(rule.path(), "it has no backend".to_owned(), report);
+    }
+    if to.iter().all(|(_, weight)| *weight <= 0) {
+        return leave(&rule.at("backendRefs"), "all weights are 0: nothing is forwarded".to_owned(), report);
+    }
+    match own.as_slice() {
+        [first, rest @ ..] if rest.iter().all(|other| other == first) => {
+            for (effect, node) in first {
+                if effects.iter().any(|(known, _)| known == effect) {
+                    report.lost(
+                        &rule.at("backendRefs"),
+                        format!("{effect} of rule and backend"),
+                        "the rule's are made",
+                    );
+                } else {
+                    effects.push((effect, node.clone()));
+                }
+            }
+        }
+        _ => report.lost(&rule.at("backendRefs"), "filters of one backend among several", "they change nothing"),
+    }
+    Action::Split(Split { to, ..Split::default() })
+}
+
+/// `timeouts` and `retry`.
+fn timeouts(rule: &Reader<'_>, effects: &mut Vec<(&'static str, Node)>, report: &mut Report) {
+    let (mut request, mut each) = (None, None);
+    if let Some(timeouts) = rule.object("timeouts", report) {
+        let take = |name: &str, report: &mut Report| {
+            let timeout = timeouts.string(name, report)?;
+            match GatewayDuration::parse(&timeout) {
+                Some(GatewayDuration(time)) if time.is_zero() => None,
+                Some(_) => Some(timeout),
+                None => {
+                    report.lost(&timeouts.at(name), timeout, "the timeout is the platform's");
+                    None
+                }
+            }
+        };
+        request = take("request", report);
+        each = take("backendRequest", report);
+        timeouts.end(report);
+    }
+    let retry = rule.object("retry", report);
+    // Without another try, that of the one is that of all.
+    let timeout = if retry.is_none() { each.clone().or(request) } else { request };
+    effects.extend(timeout.map(|timeout| ("timeout", text(timeout))));
+    if let Some(retry) = retry {
+        let attempts = retry.integer("attempts", report).unwrap_or(1);
+        let codes = retry.list("codes", report).iter().map(|code| text(code.to_string()));
+        let on = codes.chain(["reset", "connect-failure"].map(text)).collect();
+        let mut node = vec![("attempts", Node::Integer(attempts)), (RETRY_ON, Node::List(on))];
+        node.extend(each.map(|timeout| ("perTryTimeout", text(timeout))));
+        retry.elsewhere(&["backoff"], "tries follow each other as the platform has it", report);
+        retry.end(report);
+        effects.push(("retries", map(node)));
+    }
+}

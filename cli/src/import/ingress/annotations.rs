@@ -1,0 +1,298 @@
+//! ingress-nginx's annotations.
+
+use penstock_policy::document::Node;
+
+use crate::import::matching::condition;
+use crate::import::reader::{Object, Reader};
+use crate::import::report::Report;
+use crate::import::table::Host;
+use crate::import::{map, text};
+
+const PREFIX: &str = "nginx.ingress.kubernetes.io/";
+
+/// Annotations about connections, buffers and logs: the proxy's own configuration has them.
+const TRANSPORT: [&str; 14] = [
+    "proxy-",
+    "ssl-",
+    "client-",
+    "connection-proxy-",
+    "backend-protocol",
+    "service-upstream",
+    "upstream-hash-by",
+    "load-balance",
+    "enable-access-log",
+    "enable-rewrite-log",
+    "http2-",
+    "server-tokens",
+    "preserve-trailing-slash",
+    "enable-opentelemetry",
+];
+
+/// Annotations that let in only some requests.
+const GUARDS: [&str; 10] = [
+    "whitelist-source-range",
+    "allowlist-source-range",
+    "denylist-source-range",
+    "auth-url",
+    "auth-type",
+    "auth-secret",
+    "auth-tls-secret",
+    "auth-tls-verify-client",
+    "satisfy",
+    "enable-modsecurity",
+];
+
+/// What the annotations say.
+#[derive(Default)]
+pub struct Settings {
+    /// The canary that the Ingress is.
+    pub canary: Option<Canary>,
+    /// Whether paths are expressions.
+    pub use_regex: bool,
+    /// The path that takes the place of the request's.
+    pub rewrite_target: Option<String>,
+    /// Why requests must be left to the source: it lets in only some of them.
+    pub guarded: Option<String>,
+    /// Where all its requests are redirected, or why that cannot be said.
+    pub redirect: Option<Result<Node, String>>,
+    /// Where requests for `/` are redirected.
+    pub app_root: Option<String>,
+    /// The host that the upstream sees.
+    pub upstream_host: Option<String>,
+    /// More hosts.
+    pub aliases: Vec<String>,
+    /// What makes a choice between main and canary stick.
+    pub stickiness: Option<Node>,
+    /// Limits by the client's address, by their annotation.
+    pub limits: Vec<(String, Vec<(&'static str, Node)>)>,
+    ssl_redirect: bool,
+    force_ssl_redirect: bool,
+}
+
+/// A canary.
+#[derive(Default)]
+pub struct Canary {
+    /// What chooses main or canary, in order.
+    pub overrides: Vec<Override>,
+    /// The canary's share …
+    pub weight: i64,
+    /// … of so much.
+    pub total: i64,
+}
+
+/// A header or cookie, and whether it is for the canary.
+pub struct Override {
+    /// `header` or `cookie`.
+    pub field: &'static str,
+    /// What it is compared with.
+    pub condition: Node,
+    /// Whether it chooses the canary.
+    pub to_canary: bool,
+}
+
+impl Settings {
+    /// Reads the annotations of an object; reports those that say something else.
+    pub fn read(object: &Object<'_>, report: &mut Report) -> Settings {
+        let reader = object.annotations(report);
+        let take = |name: &str, report: &mut Report| reader.string(&format!("{PREFIX}{name}"), report);
+        let is_true = |name: &str, report: &mut Report| take(name, report).is_some_and(|value| value == "true");
+        let mut settings = Settings { ssl_redirect: true, ..Settings::default() };
+        if is_true("canary", report) {
+            settings.canary = Some(canary(&reader, report));
+            // Nginx takes nothing else from a canary.
+            return settings;
+        }
+        settings.use_regex = is_true("use-regex", report);
+        settings.rewrite_target = take("rewrite-target", report).filter(|target| !target.is_empty());
+        settings.app_root = take("app-root", report).filter(|root| root.starts_with('/'));
+        settings.upstream_host = take("upstream-vhost", report);
+        settings.ssl_redirect = take("ssl-redirect", report).is_none_or(|value| value != "false");
+        settings.force_ssl_redirect = is_true("force-ssl-redirect", report);
+        settings.aliases = take("server-alias", report)
+            .map(|aliases| aliases.split(',').map(|alias| alias.trim().to_owned()).collect())
+            .unwrap_or_default();
+        let guards: Vec<String> = GUARDS
+            .iter()
+            .filter_map(|name| take(name, report).map(|value| format!("{name} {value}")))
+            .filter(|guard| guard != "enable-modsecurity false")
+            .collect();
+        let snippet = take("configuration-snippet", report);
+        let does_more = |snippet: &&String| {
+            ["return", "deny", "rewrite", "proxy_pass", "auth", "if", "lua", "limit"]
+                .iter()
+                .any(|word| snippet.contains(word))
+        };
+        settings.guarded = match snippet.as_ref().filter(does_more) {
+            _ if !guards.is_empty() => Some(format!("{}: a policy has no such condition", guards.join(", "))),
+            Some(_) => Some("configuration-snippet: what it does is not known here".to_owned()),
+            None => None,
+        };
+        if let Some(snippet) = snippet {
+            report.lost(&reader.at("configuration-snippet"), snippet, "requests are handled without it");
+        }
+        settings.redirect = redirect(&reader, report);
+        settings.stickiness = stickiness(&reader, report);
+        settings.limits = limits(&reader, report);
+        for (name, value) in reader.rest() {
+            let Some(short) = name.strip_prefix(PREFIX) else { continue };
+            let at = format!("metadata.annotations.{name}");
+            if TRANSPORT.iter().any(|prefix| short.starts_with(prefix)) {
+                report.elsewhere(&at, value.to_string(), "the proxy's own configuration says it");
+            } else {
+                report.lost(&at, value.to_string(), "requests are handled without it");
+            }
+        }
+        settings
+    }
+
+    /// Whether requests without TLS are redirected.
+    pub fn redirects_to_https(&self, host: &Host, tls: &[String]) -> bool {
+        let has_tls =
+            || tls.iter().filter_map(|name| Host::parse(name)).any(|name| name != Host::Any && name.covers(host));
+        self.force_ssl_redirect || (self.ssl_redirect && has_tls())
+    }
+}
+
+fn canary(reader: &Reader<'_>, report: &mut Report) -> Canary {
+    let take = |name: &str, report: &mut Report| {
+        // An empty value is none.
+        reader.string(&format!("{PREFIX}{name}"), report).filter(|value| !value.is_empty())
+    };
+    let mut canary = Canary::default();
+    let mut add = |field, name: &str, kind: &str, value: &str, to_canary| {
+        canary.overrides.push(Override { field, condition: condition(name, kind, value), to_canary });
+    };
+    let (value, pattern) = (take("canary-by-header-value", report), take("canary-by-header-pattern", report));
+    match (take("canary-by-header", report), &value, &pattern) {
+        (Some(header), Some(value), _) => add("header", &header, "Exact", value, true),
+        // Nginx looks for it anywhere in the value.
+        (Some(header), None, Some(pattern)) => {
+            add("header", &header, "RegularExpression", &format!(".*(?:{pattern}).*"), true);
+        }
+        (Some(header), None, None) => {
+            add("header", &header, "Exact", "always", true);
+            add("header", &header, "Exact", "never", false);
+        }
+        (None, None, None) => {}
+        (None, ..) => {
+            let what = "canary-by-header-value or -pattern without canary-by-header";
+            report.elsewhere("metadata.annotations", what, "nginx does nothing with it either");
+        }
+    }
+    if let Some(cookie) = take("canary-by-cookie", report) {
+        add("cookie", &cookie, "Exact", "always", true);
+        add("cookie", &cookie, "Exact", "never", false);
+    }
+    // A total below 100 is 100.
+    let integer = |name: &str, report: &mut Report| reader.integer(&format!("{PREFIX}{name}"), report);
+    canary.total = integer("canary-weight-total", report).unwrap_or(100).max(100);
+    canary.weight = integer("canary-weight", report).unwrap_or(0).clamp(0, canary.total);
+    canary
+}
+
+/// `permanent-redirect` and `temporal-redirect`.
+fn redirect(reader: &Reader<'_>, report: &mut Report) -> Option<Result<Node, String>> {
+    let code = |name: &str, default: i64, report: &mut Report| {
+        reader.integer(&format!("{PREFIX}{name}"), report).filter(|code| (300..=308).contains(code)).unwrap_or(default)
+    };
+    let temporal_code = code("temporal-redirect-code", 302, report);
+    let permanent_code = code("permanent-redirect-code", 301, report);
+    let take = |name: &str, report: &mut Report| reader.string(&format!("{PREFIX}{name}"), report);
+    let (temporal, permanent) = (take("temporal-redirect", report), take("permanent-redirect", report));
+    let (url, status) = match (temporal, permanent) {
+        (Some(url), _) => (url, temporal_code),
+        (None, Some(url)) => (url, permanent_code),
+        (None, None) => return None,
+    };
+    Some(url_of(&url).map(|mut node| {
+        node.push(("statusCode", Node::Integer(status)));
+        map(node)
+    }))
+}
+
+/// The parts of a URL to redirect to.
+fn url_of(url: &str) -> Result<Vec<(&'static str, Node)>, String> {
+    let cannot = |why: &str| Err(format!("redirect to {url}: {why}"));
+    let keeps_path = url.ends_with("$request_uri");
+    let plain = url.strip_suffix("$request_uri").unwrap_or(url);
+    let mut node = Vec::new();
+    let Some((scheme, rest)) = plain.split_once("://") else {
+        return cannot("a policy redirects to a whole URL");
+    };
+    if scheme != "$scheme" {
+        node.push(("scheme", text(scheme)));
+    }
+    let (authority, path) = rest.find('/').and_then(|at| rest.split_at_checked(at)).unwrap_or((rest, ""));
+    if path.contains(['?', '#', '$']) || authority.contains('$') || (keeps_path && !matches!(path, "" | "/")) {
+        return cannot("a policy redirects to a host and a path without variables and query");
+    }
+    let (host, port) = authority.rsplit_once(':').unwrap_or((authority, ""));
+    node.push(("hostname", text(host)));
+    if let Ok(port) = port.parse() {
+        node.push(("port", Node::Integer(port)));
+    }
+    if !keeps_path {
+        let path = if path.is_empty() { "/" } else { path };
+        node.push(("path", map([("type", text("ReplaceFullPath")), ("value", text(path))])));
+    }
+    Ok(node)
+}
+
+/// `affinity: cookie`: users that a canary has served stay with it.
+fn stickiness(reader: &Reader<'_>, report: &mut Report) -> Option<Node> {
+    let take = |name: &str, report: &mut Report| reader.string(&format!("{PREFIX}{name}"), report);
+    let affinity = take("affinity", report);
+    let behavior = take("affinity-canary-behavior", report);
+    let name = take("session-cookie-name", report).unwrap_or_else(|| "INGRESSCOOKIE".to_owned());
+    let seconds = take("session-cookie-max-age", report).or_else(|| take("session-cookie-expires", report));
+    let path = take("session-cookie-path", report);
+    let same_site = take("session-cookie-samesite", report);
+    for field in [
+        "affinity-mode",
+        "session-cookie-secure",
+        "session-cookie-change-on-failure",
+        "session-cookie-conditional-samesite-none",
+        "session-cookie-domain",
+    ] {
+        take(field, report);
+    }
+    if affinity? != "cookie" || behavior.as_deref() == Some("legacy") {
+        return None;
+    }
+    let mut node = vec![("name", text(name))];
+    node.extend(
+        seconds.and_then(|seconds| crate::import::duration(&format!("{seconds}s"))).map(|age| ("maxAge", text(age))),
+    );
+    node.extend(path.map(|path| ("path", text(path))));
+    node.extend(same_site.filter(|same_site| same_site != "None").map(|same_site| ("sameSite", text(same_site))));
+    Some(map([("cookie", map(node))]))
+}
+
+/// `limit-rps` and `limit-rpm`: by the client's address, with what a burst may be on top.
+fn limits(reader: &Reader<'_>, report: &mut Report) -> Vec<(String, Vec<(&'static str, Node)>)> {
+    let name = |short: &str| format!("{PREFIX}{short}");
+    let multiplier = reader.integer(&name("limit-burst-multiplier"), report).unwrap_or(5).max(1);
+    let exempt =
+        reader.string(&name("limit-whitelist"), report).or_else(|| reader.string(&name("limit-allowlist"), report));
+    for short in ["limit-connections", "limit-rate", "limit-rate-after"] {
+        if let Some(value) = reader.string(&name(short), report) {
+            report.lost(&reader.at(&name(short)), value, "connections and bandwidth have no limit");
+        }
+    }
+    let mut limits = Vec::new();
+    for (short, per) in [("limit-rps", "1s"), ("limit-rpm", "1m")] {
+        let Some(requests) = reader.integer(&name(short), report).filter(|requests| *requests > 0) else { continue };
+        if let Some(exempt) = &exempt {
+            let what = format!("{requests}, except for {exempt}: a policy has no condition on addresses");
+            report.lost(&reader.at(&name(short)), what, "the limit is left out");
+            continue;
+        }
+        // One, and so many that nginx lets wait.
+        let burst = requests.saturating_mul(multiplier).saturating_add(1);
+        let quota = map([("requests", Node::Integer(requests)), ("per", text(per)), ("burst", Node::Integer(burst))]);
+        let key = Node::List(vec![map([("sourceAddress", map([]))])]);
+        let response = map([("status", Node::Integer(503))]);
+        limits.push((name(short), vec![("key", key), ("limit", quota), ("response", response)]));
+    }
+    limits
+}

@@ -1,0 +1,304 @@
+//! Ingress as ingress-nginx reads it: a server for each host, in it the exact locations first, then the longest prefix; a
+//! canary beside the location of its very host, path and type.
+
+mod annotations;
+mod rewrite;
+
+use std::rc::Rc;
+
+use penstock_policy::document::Node;
+
+use super::destination::Destination;
+use super::draft::{Draft, TaggedLimit};
+use super::matching::{Match, PathSet, condition, escaped, matches_nothing};
+use super::reader::{Object, Reader};
+use super::report::Report;
+use super::table::{Action, Host, Rule, Split};
+use super::{Documents, map, text};
+use annotations::Settings;
+
+/// How a path of an Ingress compares.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum PathType {
+    Exact,
+    Prefix,
+    /// Of letters, to nginx.
+    ImplementationSpecific,
+}
+
+/// One path of an Ingress.
+#[derive(Clone, Debug)]
+struct Place {
+    host: Host,
+    path: String,
+    kind: PathType,
+    to: Destination,
+}
+
+/// An Ingress.
+struct Ingress {
+    file: String,
+    object: String,
+    tag: String,
+    name: String,
+    age: (String, String),
+    places: Vec<Place>,
+    settings: Settings,
+    tls: Vec<String>,
+}
+
+pub fn ingresses(documents: &Documents<'_>, draft: &mut Draft, report: &mut Report) {
+    let mut all: Vec<Ingress> = Vec::new();
+    for (file, node) in documents.of("Ingress", "networking.k8s.io") {
+        report.file.clone_from(file);
+        all.push(read(node, report));
+    }
+    // Of two that say different things about one place the older one counts.
+    all.sort_by(|a, b| a.age.cmp(&b.age));
+    let (canaries, mains): (Vec<&Ingress>, Vec<&Ingress>) =
+        all.iter().partition(|ingress| ingress.settings.canary.is_some());
+    let mut hosts: Vec<&Host> = Vec::new();
+    for place in mains.iter().flat_map(|main| &main.places) {
+        if !hosts.contains(&&place.host) {
+            hosts.push(&place.host);
+        }
+    }
+    let mut used: Vec<(usize, usize)> = Vec::new();
+    for host in hosts {
+        server(host, &mains, &canaries, &mut used, draft, report);
+    }
+    for (c, canary) in canaries.iter().enumerate() {
+        report.file.clone_from(&canary.file);
+        report.object.clone_from(&canary.object);
+        for (p, place) in canary.places.iter().enumerate().filter(|(p, _)| !used.contains(&(c, *p))) {
+            let what = format!("{} of {}", place.path, place.host.pattern().unwrap_or_else(|| "any host".to_owned()));
+            let why = "no Ingress here has the same host, path and pathType, or another canary is older";
+            report.lost(
+                &format!("spec.rules[].paths[{p}]"),
+                format!("{what}: {why}"),
+                "nothing goes to the canary there",
+            );
+        }
+    }
+    for main in &mains {
+        report.file.clone_from(&main.file);
+        report.object.clone_from(&main.object);
+        for (name, limit) in &main.settings.limits {
+            let place = report.place(&format!("metadata.annotations.{name}"));
+            let limit = [("name", text(format!("{}-{}", main.name, name.rsplit('/').next().unwrap_or_default())))]
+                .into_iter()
+                .chain(limit.clone())
+                .collect();
+            draft.tagged_limits.push(TaggedLimit { tag: main.tag.clone(), also: vec![Match::default()], limit, place });
+        }
+    }
+}
+
+/// The rules of a host.
+fn server(
+    host: &Host,
+    mains: &[&Ingress],
+    canaries: &[&Ingress],
+    used: &mut Vec<(usize, usize)>,
+    draft: &mut Draft,
+    report: &mut Report,
+) {
+    let of_host: Vec<(&Ingress, &Place)> = mains
+        .iter()
+        .flat_map(|main| main.places.iter().map(move |place| (*main, place)))
+        .filter(|(_, place)| place.host == *host)
+        .collect();
+    // One Ingress with expressions makes expressions of all paths of the host.
+    let is_regex = of_host.iter().any(|(main, _)| main.settings.use_regex || main.settings.rewrite_target.is_some());
+    let mut locations: Vec<(&Ingress, &Place)> = Vec::new();
+    for (main, place) in of_host {
+        if locations.iter().any(|(_, known)| known.path == place.path && known.kind == place.kind) {
+            report.file.clone_from(&main.file);
+            report.object.clone_from(&main.object);
+            report.elsewhere("spec.rules", format!("{}: an older Ingress has it", place.path), "the older one counts");
+        } else {
+            locations.push((main, place));
+        }
+    }
+    let is_exact = |place: &Place| !is_regex && place.kind == PathType::Exact;
+    // A prefix of segments is a location with a slash at its end.
+    let length = |place: &Place| {
+        place.path.len() + usize::from(!is_regex && place.kind == PathType::Prefix && !place.path.ends_with('/'))
+    };
+    locations.sort_by(|(_, a), (_, b)| (!is_exact(a), length(b), &b.path).cmp(&(!is_exact(b), length(a), &a.path)));
+    if let Some((main, _)) = locations.iter().find(|(main, _)| main.settings.app_root.is_some()) {
+        let path = map([
+            ("type", text("ReplaceFullPath")),
+            ("value", text(main.settings.app_root.clone().unwrap_or_default())),
+        ]);
+        let redirect = map([("path", path), ("statusCode", Node::Integer(302))]);
+        let matches = vec![Match::path(PathSet::Exact("/".to_owned()))];
+        let rule = Rule { matches, ..Rule::new(format!("{}-app-root", main.name), Action::Redirect(redirect)) };
+        draft.table.push(host, Rc::new(rule));
+    }
+    for (main, place) in locations {
+        report.file.clone_from(&main.file);
+        report.object.clone_from(&main.object);
+        let new = |action| Rule { tags: vec![main.tag.clone()], ..Rule::new(main.name.clone(), action) };
+        if let Host::Star(name) = host {
+            let why = format!("*.{name} is one label to ingress-nginx, and one or more to a policy");
+            report.lost("spec.rules", why.clone(), "its requests are left to the platform");
+            draft.table.push(host, Rc::new(new(Action::Leave(why))));
+            return;
+        }
+        let path = match (is_regex, place.kind) {
+            (true, _) if place.path == "/" => PathSet::Any,
+            (true, _) if matches_nothing(&place.path).is_none() => {
+                // What it matches is not known, so what is left for the others is not either.
+                let why = format!("{} is no expression of RE2", place.path);
+                report.lost("spec.rules", why.clone(), "it and all shorter paths of its host are left to the platform");
+                draft.table.push(host, Rc::new(new(Action::Leave(why))));
+                return;
+            }
+            (true, _) => PathSet::Regex(format!("(?i)(?:{}).*", place.path)),
+            (false, PathType::Exact) => PathSet::Exact(place.path.clone()),
+            (false, PathType::Prefix) => PathSet::segments(&place.path),
+            (false, PathType::ImplementationSpecific) => PathSet::letters(&place.path),
+        };
+        let matches = vec![Match::path(path.clone())];
+        if main.settings.redirects_to_https(host, &main.tls) {
+            let redirect = map([("scheme", text("https")), ("statusCode", Node::Integer(308))]);
+            let mut matches = matches.clone();
+            for entry in &mut matches {
+                entry.headers.push(condition("x-forwarded-proto", "Exact", "http"));
+            }
+            draft.table.push(host, Rc::new(Rule { matches, ..new(Action::Redirect(redirect)) }));
+        }
+        if let Some(why) = &main.settings.guarded {
+            report.lost("metadata.annotations", why.clone(), "requests to its paths are left to the platform");
+            draft.table.push(host, Rc::new(Rule { matches, ..new(Action::Leave(why.clone())) }));
+            continue;
+        }
+        if let Some(redirect) = &main.settings.redirect {
+            let action = match redirect {
+                Ok(redirect) => Action::Redirect(redirect.clone()),
+                Err(why) => {
+                    report.lost("metadata.annotations", why.clone(), "requests to its paths are left to the platform");
+                    Action::Leave(why.clone())
+                }
+            };
+            draft.table.push(host, Rc::new(Rule { matches, ..new(action) }));
+            continue;
+        }
+        let split = split(place, main, canaries, used);
+        let effects =
+            main.settings.upstream_host.iter().map(|host| ("rewrite", map([("hostname", text(host.as_str()))])));
+        let rule = Rule { matches, effects: effects.collect(), ..new(Action::Split(split)) };
+        let rules = match &main.settings.rewrite_target {
+            Some(target) => rewrite::rules(rule, &place.path, target, report),
+            None => vec![rule],
+        };
+        for rule in rules {
+            draft.table.push(host, Rc::new(rule));
+        }
+    }
+}
+
+/// Where the requests of a location go: to its service, or also to its canary.
+fn split(place: &Place, main: &Ingress, canaries: &[&Ingress], used: &mut Vec<(usize, usize)>) -> Split {
+    let same = |other: &Place| other.host == place.host && other.path == place.path && other.kind == place.kind;
+    let found = canaries.iter().enumerate().find_map(|(c, ingress)| {
+        let (p, other) = ingress.places.iter().enumerate().find(|(_, other)| same(other) && other.to != place.to)?;
+        Some((c, p, ingress.settings.canary.as_ref()?, other))
+    });
+    let Some((c, p, canary, other)) = found else {
+        return Split { to: vec![(place.to.clone(), 1)], ..Split::default() };
+    };
+    used.push((c, p));
+    if canary.weight == 0 && canary.overrides.is_empty() {
+        return Split { to: vec![(place.to.clone(), 1)], ..Split::default() };
+    }
+    let overrides = canary.overrides.iter().map(|over| {
+        let to = if over.to_canary { &other.to } else { &place.to };
+        ((over.field, over.condition.clone()), to.clone())
+    });
+    Split {
+        to: vec![(place.to.clone(), canary.total - canary.weight), (other.to.clone(), canary.weight)],
+        overrides: overrides.collect(),
+        stickiness: main.settings.stickiness.clone(),
+    }
+}
+
+fn read(node: &Node, report: &mut Report) -> Ingress {
+    let object = Object::open(node, report);
+    let settings = Settings::read(&object, report);
+    let spec = &object.spec;
+    spec.ignore(&["ingressClassName"]);
+    let mut tls = Vec::new();
+    for entry in spec.objects("tls", report) {
+        tls.extend(entry.strings("hosts", report));
+    }
+    let mut places = Vec::new();
+    let rules = spec.objects("rules", report);
+    for rule in &rules {
+        let written = rule.string("host", report).unwrap_or_default();
+        let Some(host) = Host::parse(&written) else {
+            report.lost(&rule.at("host"), format!("{written:?} is no host name"), "its requests are left alone");
+            rule.ignore(&["http"]);
+            continue;
+        };
+        let http = rule.object("http", report);
+        if http.is_none() {
+            report.lost(rule.path(), "a host without paths", "its requests are left alone");
+        }
+        let items = http.map(|http| http.objects("paths", report)).unwrap_or_default();
+        for item in items {
+            let path = item.string("path", report).filter(|path| !path.is_empty()).unwrap_or_else(|| "/".to_owned());
+            let kind = match item.string("pathType", report).as_deref() {
+                Some("Exact") => PathType::Exact,
+                Some("ImplementationSpecific") => PathType::ImplementationSpecific,
+                _ => PathType::Prefix,
+            };
+            match destination(item.object("backend", report), &object, report) {
+                Some(to) => {
+                    let aliases = settings.aliases.iter().filter_map(|alias| Host::parse(alias));
+                    for host in [host.clone()].into_iter().chain(aliases) {
+                        places.push(Place { host, path: path.clone(), kind, to: to.clone() });
+                    }
+                }
+                None => report.lost(item.path(), "its backend is no service", "its requests fall to other paths"),
+            }
+        }
+    }
+    if let Some(backend) = spec.object("defaultBackend", report) {
+        let at = backend.path().to_owned();
+        match destination(Some(backend), &object, report) {
+            Some(to) if rules.is_empty() => {
+                places.push(Place { host: Host::Any, path: "/".to_owned(), kind: PathType::Prefix, to });
+            }
+            _ => report.lost(&at, "a default beside rules", "what no rule takes is left alone"),
+        }
+    }
+    for (field, value) in spec.rest() {
+        report.lost(&spec.at(field), value.to_string(), "requests are handled without it");
+    }
+    let namespace = object.in_namespace().to_owned();
+    Ingress {
+        file: report.file.clone(),
+        object: report.object.clone(),
+        tag: object.tag(),
+        age: (object.created.clone(), format!("{namespace}/{}", object.name)),
+        name: object.name,
+        places,
+        settings,
+        tls,
+    }
+}
+
+fn destination(backend: Option<Reader<'_>>, object: &Object<'_>, report: &mut Report) -> Option<Destination> {
+    let service = backend?.object("service", report)?;
+    let name = service.string("name", report)?;
+    let port = service.object("port", report);
+    let port = port.and_then(|port| port.string("number", report).or_else(|| port.string("name", report)));
+    Some(Destination { name, namespace: object.namespace.clone(), subset: None, port })
+}
+
+/// A literal path as an expression that ignores case.
+fn any_case(path: &str, rest: &str) -> PathSet {
+    PathSet::Regex(format!("(?i){}{rest}", escaped(path)))
+}

@@ -1,0 +1,61 @@
+//! `rewrite-target`: the forms that are a change of prefix, or a whole path.
+
+use penstock_policy::document::Node;
+
+use super::any_case;
+use crate::import::matching::{Match, PathSet};
+use crate::import::report::Report;
+use crate::import::table::{Action, Rule};
+use crate::import::{map, text};
+
+/// The rules for a location whose path is rewritten.
+pub fn rules(rule: Rule, path: &str, target: &str, report: &mut Report) -> Vec<Rule> {
+    let is_literal = |text: &str| text.starts_with('/') && !text.contains(|c: char| "\\.+*?()|[]{}^$".contains(c));
+    let node = |kind: &str, value: &str| {
+        let path = map([("type", text(kind)), ("value", text(value))]);
+        let mut rewrite = vec![("path", path)];
+        if let Some((_, Node::Map(own))) = rule.effects.first() {
+            rewrite.extend(own.iter().filter(|(key, _)| key == "hostname").map(|(_, host)| ("hostname", host.clone())));
+        }
+        vec![("rewrite", map(rewrite))]
+    };
+    if !target.contains('$') {
+        return vec![Rule { effects: node("ReplaceFullPath", target), ..rule.clone() }];
+    }
+    let leave = |path: PathSet, why: &str| Rule {
+        matches: vec![Match::path(path)],
+        action: Action::Leave(why.to_owned()),
+        effects: Vec::new(),
+        ..rule.clone()
+    };
+    let other_case = "the source ignores the case of this path; a policy's prefix does not";
+    // `/x(/|$)(.*)` to `/y/$2`, and `/x/(.*)` to `/y/$1`.
+    let both = path.strip_suffix("(/|$)(.*)").zip(target.strip_suffix("/$2"));
+    let below = path.strip_suffix("/(.*)").zip(target.strip_suffix("/$1"));
+    if let Some((prefix, front)) =
+        both.or(below).filter(|(prefix, front)| is_literal(prefix) && (front.is_empty() || is_literal(front)))
+    {
+        let front = if front.is_empty() { "/" } else { front };
+        let change = Rule {
+            matches: vec![Match::path(PathSet::segments(prefix))],
+            effects: node("ReplacePrefixMatch", front),
+            ..rule.clone()
+        };
+        let rest = leave(any_case(prefix, if both.is_some() { "(/.*)?" } else { "/.*" }), other_case);
+        return match both {
+            Some(_) => vec![change, rest],
+            None => vec![
+                leave(PathSet::Exact(prefix.to_owned()), "this path itself is not rewritten by the source"),
+                change,
+                rest,
+            ],
+        };
+    }
+    let why = format!("rewrite-target {target} for {path}: a policy changes a prefix or a whole path");
+    report.lost(
+        "metadata.annotations.nginx.ingress.kubernetes.io/rewrite-target",
+        why.clone(),
+        "its requests are left to the platform",
+    );
+    vec![Rule { action: Action::Leave(why), effects: Vec::new(), ..rule }]
+}

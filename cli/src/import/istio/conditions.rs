@@ -1,0 +1,152 @@
+//! `http[].match` of a VirtualService. Its prefixes are of letters, not of segments.
+
+use penstock_policy::document::Node;
+
+use crate::import::matching::{Match, PathSet, condition, escaped, inverted, matches_nothing, methods_of};
+use crate::import::reader::Reader;
+use crate::import::report::Report;
+use crate::import::table::Host;
+
+/// What one entry of `match` asks for.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// Only for this host, by `authority`.
+    pub host: Option<Host>,
+    /// The rest.
+    pub matches: Match,
+}
+
+/// A `StringMatch`.
+enum Text<'n> {
+    Exact(&'n str),
+    Prefix(&'n str),
+    Regex(&'n str),
+    Present,
+    Unknown(String),
+}
+
+fn text(node: &Node) -> Text<'_> {
+    match node {
+        Node::Null => Text::Present,
+        Node::Map(entries) => match entries.first().map(|(kind, value)| (kind.as_str(), value)) {
+            None => Text::Present,
+            Some(("exact", Node::String(value))) => Text::Exact(value),
+            Some(("prefix", Node::String(value))) if value.is_empty() => Text::Present,
+            Some(("prefix", Node::String(value))) => Text::Prefix(value),
+            // Istio's own way to say "any".
+            Some(("regex", Node::String(value))) if value == "*" => Text::Present,
+            Some(("regex", Node::String(value))) => Text::Regex(value),
+            Some((kind, value)) => Text::Unknown(format!("{kind}: {value}")),
+        },
+        other => Text::Unknown(other.to_string()),
+    }
+}
+
+/// The entries that one of `match` stands for: several for several methods, none when it never holds. An error is a
+/// condition that no policy can have: the entry must go with it.
+pub fn entries(entry: &Reader<'_>, gateways: &[String], report: &mut Report) -> Result<Vec<Entry>, String> {
+    entry.ignore(&["name", "statPrefix"]);
+    let mut lost = Vec::new();
+    for field in ["port", "sourceLabels", "sourceNamespace", "scheme"] {
+        if let Some(value) = entry.take(field) {
+            lost.push(format!("{field} {value}: a policy has no such condition"));
+        }
+    }
+    // A condition that all traffic of the object fulfils is none.
+    let own = entry.strings("gateways", report);
+    if !own.is_empty() && (gateways.is_empty() || !gateways.iter().all(|gateway| own.contains(gateway))) {
+        lost.push(format!("gateways {}: a policy does not know which gateway a request came through", own.join(", ")));
+    }
+    let mut matches = Match::default();
+    let mut methods: Vec<Option<String>> = vec![None];
+    let mut host = None;
+    if let Some(method) = entry.take("method") {
+        match text(method) {
+            Text::Exact(method) => methods = vec![Some(method.to_owned())],
+            Text::Regex(expression) => match methods_of(expression) {
+                Some(several) => methods = several.into_iter().map(Some).collect(),
+                None => lost.push(format!("method {method}: a policy knows methods by name only")),
+            },
+            Text::Present => {}
+            _ => lost.push(format!("method {method}: a policy knows methods by name only")),
+        }
+    }
+    if let Some(authority) = entry.take("authority") {
+        match text(authority) {
+            Text::Exact(name) if !name.contains(':') => match Host::parse(name) {
+                Some(name) => host = Some(name),
+                None => lost.push(format!("authority {name}: it is no host name")),
+            },
+            Text::Present => {}
+            _ => lost.push(format!("authority {authority}: a policy knows hosts by name only")),
+        }
+    }
+    let ignores_case = entry.flag("ignoreUriCase");
+    if let Some(uri) = entry.take("uri") {
+        let cased = |expression: String| if ignores_case { format!("(?i){expression}") } else { expression };
+        matches.path = match text(uri) {
+            Text::Exact(path) if ignores_case => PathSet::Regex(cased(escaped(path))),
+            Text::Exact(path) => PathSet::Exact(path.to_owned()),
+            Text::Prefix("/") | Text::Present => PathSet::Any,
+            Text::Prefix(prefix) if ignores_case => PathSet::Regex(cased(format!("{}.*", escaped(prefix)))),
+            Text::Prefix(prefix) => PathSet::letters(prefix),
+            Text::Regex(expression) => PathSet::Regex(expression.to_owned()),
+            Text::Unknown(what) => {
+                lost.push(format!("uri {what}: it is no exact, prefix or regex"));
+                PathSet::Any
+            }
+        };
+    }
+    for (field, without) in [("headers", false), ("withoutHeaders", true)] {
+        for (name, value) in entry.pairs(field) {
+            match (name.to_ascii_lowercase().as_str(), text(value)) {
+                (":method", Text::Exact(method)) if !without => methods = vec![Some(method.to_owned())],
+                (":authority" | "host", Text::Exact(authority)) if !without && !authority.contains(':') => {
+                    host = Host::parse(authority);
+                }
+                (name, _) if name.starts_with(':') || name == "host" => {
+                    lost.push(format!("{field}.{name} {value}: it is no header to a policy"));
+                }
+                (_, kind) => match header(name, &kind, without) {
+                    Ok(conditions) => matches.headers.extend(conditions),
+                    Err(what) => lost.push(format!("{field}.{name} {what}")),
+                },
+            }
+        }
+    }
+    for (name, value) in entry.pairs("queryParams") {
+        match text(value) {
+            Text::Exact(value) => matches.query.push(condition(name, "Exact", value)),
+            Text::Prefix(value) => matches.query.push(condition(name, "Prefix", value)),
+            Text::Regex(value) => matches.query.push(condition(name, "RegularExpression", value)),
+            Text::Present => matches.query.push(condition(name, "Present", "")),
+            Text::Unknown(what) => lost.push(format!("queryParams.{name} {what}")),
+        }
+    }
+    // Whatever else stands in an entry of `match` is a condition.
+    lost.extend(entry.rest().iter().map(|(name, value)| format!("{name} {value}: it is not known here")));
+    if !lost.is_empty() {
+        return Err(lost.join("; "));
+    }
+    let entry = |method: Option<String>| Entry { host: host.clone(), matches: Match { method, ..matches.clone() } };
+    Ok(methods.into_iter().map(entry).collect())
+}
+
+/// Conditions on a header. Under `withoutHeaders` an absent one is empty to Istio.
+fn header(name: &str, kind: &Text<'_>, without: bool) -> Result<Vec<Node>, String> {
+    let (node, holds_for_nothing) = match kind {
+        Text::Exact(value) => (condition(name, "Exact", value), value.is_empty()),
+        Text::Prefix(value) => (condition(name, "Prefix", value), false),
+        Text::Regex(value) => {
+            let nothing = matches_nothing(value).ok_or_else(|| format!("{value:?}: it is no expression of RE2"))?;
+            (condition(name, "RegularExpression", value), nothing)
+        }
+        Text::Present => (condition(name, "Present", ""), false),
+        Text::Unknown(what) => return Err(what.clone()),
+    };
+    Ok(match (without, holds_for_nothing) {
+        (false, _) => vec![node],
+        (true, false) => vec![inverted(&node)],
+        (true, true) => vec![condition(name, "Present", ""), inverted(&node)],
+    })
+}

@@ -1,0 +1,60 @@
+//! What a DestinationRule's `consistentHash` makes of the users of a service: they stay where they are.
+
+use std::collections::BTreeMap;
+
+use penstock_policy::document::Node;
+
+use super::full_name;
+use crate::import::reader::{Object, Reader};
+use crate::import::report::Report;
+use crate::import::{Documents, duration, map, text};
+
+/// `stickiness` by the full name of a service.
+pub fn stickiness(documents: &Documents<'_>, report: &mut Report) -> BTreeMap<String, Node> {
+    let mut found = BTreeMap::new();
+    for (file, node) in documents.of("DestinationRule", "networking.istio.io") {
+        report.file.clone_from(file);
+        let object = Object::open(node, report);
+        let host = object.spec.string("host", report).unwrap_or_default();
+        let policy = object.spec.take("trafficPolicy").unwrap_or(&Node::Null);
+        // How endpoints are chosen, and connections made, is the platform's.
+        object.spec.ignore(&["subsets", "exportTo", "workloadSelector"]);
+        let hash = policy.get("loadBalancer").and_then(|balancer| balancer.get("consistentHash"));
+        if let Some(hash) = hash {
+            let reader = Reader::new(hash, "spec.trafficPolicy.loadBalancer.consistentHash", report);
+            if let Some(stickiness) = of(&reader, report) {
+                found.insert(full_name(&host, object.in_namespace()), stickiness);
+            }
+            reader.ignore(&["minimumRingSize", "ringHash", "maglev"]);
+            reader.end(report);
+        }
+        object.spec.end(report);
+    }
+    found
+}
+
+fn of(hash: &Reader<'_>, report: &mut Report) -> Option<Node> {
+    if let Some(header) = hash.string("httpHeaderName", report) {
+        return Some(map([("header", text(header))]));
+    }
+    if hash.flag("useSourceIp") {
+        return Some(map([("sourceAddress", map([]))]));
+    }
+    if let Some(cookie) = hash.object("httpCookie", report) {
+        let mut node = vec![("name", text(cookie.string("name", report).unwrap_or_default()))];
+        let ttl = cookie.string("ttl", report).and_then(|ttl| duration(&ttl)).filter(|ttl| ttl != "0s");
+        node.extend(ttl.map(|ttl| ("maxAge", text(ttl))));
+        node.extend(cookie.string("path", report).map(|path| ("path", text(path))));
+        cookie.ignore(&["attributes"]);
+        cookie.end(report);
+        return Some(map([("cookie", map(node))]));
+    }
+    if let Some(name) = hash.string("httpQueryParameterName", report) {
+        report.lost(
+            &hash.at("httpQueryParameterName"),
+            name,
+            "a weighted choice is made for each request: no policy sticks to a query parameter",
+        );
+    }
+    None
+}

@@ -1,0 +1,111 @@
+//! ServiceEntries of a mesh that lets out only what it knows (REGISTRY_ONLY): an allowlist.
+
+use penstock_policy::document::Node;
+
+use crate::import::draft::Draft;
+use crate::import::reader::Object;
+use crate::import::report::Report;
+use crate::import::{Documents, map, text};
+use crate::yaml::Located;
+
+/// What a document says about everything that leaves: the mode of `outboundTrafficPolicy`, wherever it stands.
+fn mode(node: &Node) -> Option<String> {
+    let of = |node: Option<&Node>| match node.and_then(|node| node.get("outboundTrafficPolicy")?.get("mode").cloned()) {
+        Some(Node::String(mode)) => Some(mode),
+        _ => None,
+    };
+    let spec = node.get("spec");
+    // A Sidecar, an IstioOperator, the values of a chart, or the mesh's configuration itself.
+    let found = of(spec)
+        .or_else(|| of(spec.and_then(|spec| spec.get("meshConfig"))))
+        .or_else(|| of(node.get("meshConfig")))
+        .or_else(|| of(Some(node)));
+    // The mesh's configuration in a ConfigMap is YAML in a string.
+    let mesh = node.get("data").and_then(|data| data.get("mesh"));
+    found.or_else(|| match mesh {
+        Some(Node::String(mesh)) => Located::read(mesh).ok().and_then(|mesh| of(Some(&mesh.node))),
+        _ => None,
+    })
+}
+
+/// Whether a document is the mesh's configuration.
+pub fn says_what_may_leave(node: &Node) -> bool {
+    mode(node).is_some()
+}
+
+pub fn service_entries(documents: &Documents<'_>, draft: &mut Draft, report: &mut Report) {
+    let entries = documents.of("ServiceEntry", "networking.istio.io");
+    if entries.is_empty() {
+        return;
+    }
+    let modes: Vec<String> = documents.0.iter().filter_map(|(_, node)| mode(node)).collect();
+    let is_only = !modes.is_empty() && modes.iter().all(|mode| mode == "REGISTRY_ONLY");
+    if !is_only {
+        report.file.clone_from(&entries.first().map(|(file, _)| file.clone()).unwrap_or_default());
+        report.object = "ServiceEntry".to_owned();
+        let what =
+            "it is not said here that the mesh lets out only what it knows (outboundTrafficPolicy: REGISTRY_ONLY)";
+        report.lost("", what, "no egress rules are made; give the mesh's configuration too (ConfigMap istio)");
+        return;
+    }
+    for (file, node) in entries {
+        report.file.clone_from(file);
+        let object = Object::open(node, report);
+        let spec = &object.spec;
+        let is_inside = spec.string("location", report).as_deref() == Some("MESH_INTERNAL");
+        spec.ignore(&["resolution", "endpoints", "subjectAltNames", "workloadSelector", "addresses"]);
+        let hosts = spec.strings("hosts", report);
+        let visible = spec.strings("exportTo", report);
+        let mut ports = Vec::new();
+        let listed = spec.objects("ports", report);
+        for port in &listed {
+            let protocol = port.string("protocol", report).unwrap_or_else(|| "TCP".to_owned()).to_uppercase();
+            match port.integer("number", report) {
+                Some(number)
+                    if matches!(protocol.as_str(), "HTTP" | "HTTPS" | "HTTP2" | "GRPC" | "GRPC-WEB" | "TLS") =>
+                {
+                    ports.push(Node::Integer(number));
+                }
+                number => {
+                    let what = format!("port {} {protocol}", number.unwrap_or_default());
+                    report.elsewhere(port.path(), what, "it is not HTTP, which alone a policy decides");
+                }
+            }
+        }
+        spec.ignore(&["targetPort"]);
+        for (field, value) in spec.rest() {
+            report.lost(&spec.at(field), value.to_string(), "requests are decided without it");
+        }
+        if is_inside {
+            report.elsewhere("spec.location", "MESH_INTERNAL", "it does not leave the mesh");
+            continue;
+        }
+        if ports.is_empty() {
+            continue;
+        }
+        let to = hosts
+            .iter()
+            .map(|host| map([("host", text(host.to_ascii_lowercase())), ("ports", Node::List(ports.clone()))]));
+        let mut node = Vec::new();
+        if !visible.is_empty() && !visible.iter().any(|namespace| namespace == "*") {
+            let namespaces = visible
+                .iter()
+                .map(|namespace| if namespace == "." { object.in_namespace() } else { namespace.as_str() });
+            let callers: Vec<Node> = namespaces
+                .filter(|namespace| *namespace != "~")
+                .map(|namespace| text(format!("spiffe://cluster.local/ns/{namespace}/sa/*")))
+                .collect();
+            if callers.is_empty() {
+                continue;
+            }
+            report.elsewhere(
+                "spec.exportTo",
+                visible.join(", "),
+                "callers are known by their certificate; the trust domain is taken for cluster.local",
+            );
+            node.push(("from", Node::List(callers)));
+        }
+        node.push(("to", Node::List(to.collect())));
+        draft.egress_rule(&object.name, node, &report.place("spec"), report);
+    }
+}

@@ -1,0 +1,147 @@
+//! The conditions of an imported rule, and what of them a policy can say.
+
+use penstock_policy::document::{At, Context, Decode, Node};
+use penstock_policy::matching::{PathMatch, Regex};
+
+use super::{map, text};
+
+/// Paths, without query.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum PathSet {
+    /// Every path.
+    #[default]
+    Any,
+    /// This path.
+    Exact(String),
+    /// This path and everything below it.
+    Segments(String),
+    /// Everything that begins with these letters.
+    Letters(String),
+    /// What matches an expression as a whole.
+    Regex(String),
+}
+
+impl PathSet {
+    /// This path and everything below it; `/` is every path.
+    pub fn segments(path: &str) -> PathSet {
+        match path.strip_suffix('/').unwrap_or(path) {
+            "" => PathSet::Any,
+            path => PathSet::Segments(path.to_owned()),
+        }
+    }
+
+    /// Everything that begins with these letters; `/` is every path.
+    pub fn letters(prefix: &str) -> PathSet {
+        if matches!(prefix, "" | "/") { PathSet::Any } else { PathSet::Letters(prefix.to_owned()) }
+    }
+
+    /// As a policy says it; `None` holds always.
+    pub fn node(&self) -> Option<Node> {
+        let of = |kind: &str, value: String| map([("type", text(kind)), ("value", text(value))]);
+        // What no policy takes for a literal path (`//`, `/./`) an expression can still say.
+        let literal = |kind: &str, value: &str, expression: String| {
+            let node = of(kind, value.to_owned());
+            let fine = PathMatch::decode(&node, &At::Root, &mut Context::new(String::new(), usize::MAX)).is_some();
+            if fine { node } else { of("RegularExpression", expression) }
+        };
+        Some(match self {
+            PathSet::Any => return None,
+            PathSet::Exact(path) => literal("Exact", path, escaped(path)),
+            PathSet::Segments(path) => literal("PathPrefix", path, format!("{}(/.*)?", escaped(path))),
+            PathSet::Letters(prefix) => of("RegularExpression", format!("{}.*", escaped(prefix))),
+            PathSet::Regex(expression) => of("RegularExpression", expression.clone()),
+        })
+    }
+}
+
+/// One entry of `matches`, without the hosts.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Match {
+    /// The method.
+    pub method: Option<String>,
+    /// The path.
+    pub path: PathSet,
+    /// Conditions on headers.
+    pub headers: Vec<Node>,
+    /// Conditions on query parameters.
+    pub query: Vec<Node>,
+}
+
+impl Match {
+    /// Only a path.
+    pub fn path(path: PathSet) -> Match {
+        Match { path, ..Match::default() }
+    }
+
+    /// Whether every request matches.
+    pub fn is_total(&self) -> bool {
+        *self == Match::default()
+    }
+
+    /// As a policy says it, for these hosts (none: all); `None` holds always.
+    pub fn node(&self, hosts: &[String]) -> Option<Node> {
+        let mut conditions = Vec::new();
+        conditions.extend(self.method.as_ref().map(|method| ("method", text(method.as_str()))));
+        if !hosts.is_empty() {
+            conditions.push(("hostnames", Node::List(hosts.iter().map(text).collect())));
+        }
+        conditions.extend(self.path.node().map(|path| ("path", path)));
+        for (field, list) in [("headers", &self.headers), ("queryParams", &self.query)] {
+            if !list.is_empty() {
+                conditions.push((field, Node::List(list.clone())));
+            }
+        }
+        (!conditions.is_empty()).then(|| map(conditions))
+    }
+}
+
+/// A condition on a header or parameter.
+pub fn condition(name: &str, kind: &str, value: &str) -> Node {
+    let mut node = vec![("name", text(name))];
+    match kind {
+        "Exact" => node.push(("value", text(value))),
+        "Present" => node.push(("type", text("Present"))),
+        // Every value begins with nothing.
+        "Prefix" | "Suffix" | "Contains" if value.is_empty() => node.push(("type", text("Present"))),
+        kind => node.extend([("type", text(kind)), ("value", text(value))]),
+    }
+    map(node)
+}
+
+/// The same condition the other way round.
+pub fn inverted(condition: &Node) -> Node {
+    let Node::Map(entries) = condition else { return condition.clone() };
+    let mut entries = entries.clone();
+    let was = entries.iter().any(|(key, value)| key == "invert" && *value == Node::Bool(true));
+    entries.retain(|(key, _)| key != "invert");
+    if !was {
+        entries.push(("invert".to_owned(), Node::Bool(true)));
+    }
+    Node::Map(entries)
+}
+
+/// Whether an expression matches the empty value; `None`: it is none.
+pub fn matches_nothing(expression: &str) -> Option<bool> {
+    Regex::new(expression).ok().map(|regex| regex.matches(b""))
+}
+
+/// `text` as an expression for itself (RE2).
+pub fn escaped(text: impl AsRef<str>) -> String {
+    let escape = |c: char| if "\\.+*?()|[]{}^$".contains(c) { format!("\\{c}") } else { c.to_string() };
+    text.as_ref().chars().map(escape).collect()
+}
+
+/// The methods of an expression that only lists some: `GET|POST`, `(GET|POST)`, `^GET$`.
+pub fn methods_of(expression: &str) -> Option<Vec<String>> {
+    let inner = expression.strip_prefix('^').unwrap_or(expression);
+    let inner = inner.strip_suffix('$').unwrap_or(inner);
+    let inner = inner
+        .strip_prefix('(')
+        .and_then(|inner| inner.strip_suffix(')'))
+        .map_or(inner, |inner| inner.strip_prefix("?:").unwrap_or(inner));
+    let methods: Vec<String> = inner.split('|').map(str::to_owned).collect();
+    methods
+        .iter()
+        .all(|method| !method.is_empty() && method.bytes().all(|b| b.is_ascii_alphabetic()))
+        .then_some(methods)
+}

@@ -1,0 +1,84 @@
+//! What an import leads to and what it could not take over, for people and (`--report`) for programs.
+
+use serde::Serialize;
+
+/// The report so far.
+#[derive(Debug, Default)]
+pub struct Report {
+    /// Where each route of the policy leads.
+    pub routes: Vec<Lead>,
+    /// What is not in the policy.
+    pub notes: Vec<Note>,
+    /// The file that is read.
+    pub file: String,
+    /// The object that is read, such as `VirtualService prod/shop`.
+    pub object: String,
+}
+
+/// A route of the policy, and where the source led it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Lead {
+    /// Its name.
+    pub route: String,
+    /// `NAME[ namespace NS][ subset S][ port P]`.
+    pub to: String,
+}
+
+/// Something that is not in the policy.
+#[derive(Clone, Debug, Serialize)]
+pub struct Note {
+    /// The file, the object and the field.
+    #[serde(rename = "where")]
+    pub place: String,
+    /// What it says.
+    pub what: String,
+    /// What comes of it for requests.
+    pub consequence: String,
+    /// Whether it changes decisions; else the platform's own resources go on saying it.
+    #[serde(skip)]
+    pub decides: bool,
+}
+
+impl Report {
+    /// What stands at `path` of the object is not in the policy, and that changes decisions.
+    pub fn lost(&mut self, path: &str, what: impl Into<String>, consequence: impl Into<String>) {
+        self.note(path, what.into(), consequence.into(), true);
+    }
+
+    /// What stands at `path` of the object is not in the policy, and goes on being said elsewhere.
+    pub fn elsewhere(&mut self, path: &str, what: impl Into<String>, consequence: impl Into<String>) {
+        self.note(path, what.into(), consequence.into(), false);
+    }
+
+    /// As [`Report::lost`], for a place that is written out already.
+    pub fn lost_at(&mut self, place: &str, what: impl Into<String>, consequence: impl Into<String>) {
+        let note = Note { place: place.to_owned(), what: what.into(), consequence: consequence.into(), decides: true };
+        self.add(note);
+    }
+
+    fn note(&mut self, path: &str, what: String, consequence: String, decides: bool) {
+        self.add(Note { place: self.place(path), what, consequence, decides });
+    }
+
+    fn add(&mut self, note: Note) {
+        if !self.notes.iter().any(|known| known.place == note.place && known.what == note.what) {
+            self.notes.push(note);
+        }
+    }
+
+    /// How the report names the field at `path`.
+    pub fn place(&self, path: &str) -> String {
+        let parts = [self.file.as_str(), self.object.as_str(), path];
+        parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(": ")
+    }
+
+    /// Whether nothing that decides is lost.
+    pub fn is_complete(&self) -> bool {
+        self.notes.iter().all(|note| !note.decides)
+    }
+
+    /// The report as JSON.
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::json!({"routes": self.routes, "notImported": self.notes})
+    }
+}

@@ -1,0 +1,186 @@
+//! Smokescreen's ACLs: which services may reach which domains. What a service lists itself goes before the global lists,
+//! and what no list has, its `action` decides.
+
+use penstock_policy::document::{At, Context, Decode as _, Node};
+use penstock_policy::egress::EgressHost;
+
+use super::draft::Draft;
+use super::reader::Reader;
+use super::report::Report;
+use super::table::Host;
+use super::{map, text};
+
+/// The scheme of identities that stand for a role until somebody says which certificate has it.
+const ROLE: &str = "smokescreen-role";
+
+/// One rule of an ACL.
+struct Service {
+    name: String,
+    project: Option<String>,
+    action: String,
+    domains: Vec<String>,
+    place: String,
+}
+
+/// Whether a document is an ACL.
+pub fn is_one(node: &Node) -> bool {
+    let has_action = |node: &Node| node.get("action").is_some() && node.get("name").is_some();
+    let services = matches!(node.get("services"), Some(Node::List(items)) if items.iter().any(has_action));
+    services || (node.get("default").is_some_and(has_action) && node.get("kind").is_none())
+}
+
+/// Reads an ACL.
+pub fn acl(node: &Node, draft: &mut Draft, report: &mut Report) {
+    report.object = "ACL".to_owned();
+    let reader = Reader::new(node, "", report);
+    reader.ignore(&["version"]);
+    let services: Vec<Service> =
+        reader.objects("services", report).iter().map(|service| read(service, report)).collect();
+    let default = reader.object("default", report).map(|default| read(&default, report));
+    let deny = reader.strings("global_deny_list", report);
+    let allow = reader.strings("global_allow_list", report);
+    reader.end(report);
+    let all = || services.iter().chain(&default);
+    // Audit is for the whole policy: only when nobody is refused anything.
+    let audits = all().all(|service| service.action == "report" || service.action == "open");
+    draft.audits |= audits && all().next().is_some();
+    for service in all().filter(|_| !audits) {
+        if service.action == "enforce" {
+            continue;
+        }
+        let what = format!("action {}: a policy that refuses others reports or opens for nobody", service.action);
+        report.lost_at(&service.place, what.clone(), "beyond its allowed_domains it is refused");
+        draft.no_egress_rule(format!("{}: {what}", service.place));
+    }
+    if !services.is_empty() {
+        let what = format!("services are known by the role in their certificate: `{ROLE}:NAME` in `from`");
+        report.elsewhere(
+            "services",
+            what,
+            "write the identity of each, such as spiffe://cluster.local/ns/shop/sa/cart",
+        );
+    }
+    for service in &services {
+        let caller = caller(service);
+        rule(&service.name, service, &service.domains, Some(&caller), draft, report);
+    }
+    let denied = |domain: &String| deny.iter().any(|deny| meets(deny, domain));
+    // Everybody who has a rule may reach what is allowed globally, and not denied.
+    let place = report.place("global_allow_list");
+    let (refused, allowed): (Vec<String>, Vec<String>) = allow.into_iter().partition(denied);
+    for domain in refused {
+        let what = format!("{domain}: global_deny_list has some of it, and a policy denies to everybody or nobody");
+        report.lost_at(&place, what.clone(), "it is refused");
+        draft.no_egress_rule(format!("{place}: {what}"));
+    }
+    if !allowed.is_empty() {
+        let callers: Vec<String> = services.iter().map(caller).collect();
+        let everybody =
+            Service { name: "everybody".to_owned(), project: None, action: String::new(), domains: Vec::new(), place };
+        match default {
+            Some(_) => rule("global-allow-list", &everybody, &allowed, None, draft, report),
+            None if callers.is_empty() => {}
+            None => rule_for("global-allow-list", &everybody, &allowed, Some(callers), draft, report),
+        }
+    }
+    if let Some(default) = &default {
+        // A rule without `from` is for everybody, also for services with a rule of their own.
+        let covered =
+            |domain: &String| services.iter().all(|service| service.domains.iter().any(|own| covers(own, domain)));
+        let (everybody, some): (Vec<String>, Vec<String>) = default.domains.iter().cloned().partition(covered);
+        for domain in some {
+            let what = format!("{domain} for callers without a rule: `from` cannot say all but some");
+            report.lost_at(&default.place, what.clone(), "it is refused, unless another rule allows it");
+            draft.no_egress_rule(format!("{}: {what}", default.place));
+        }
+        if !everybody.is_empty() {
+            rule("default", default, &everybody, None, draft, report);
+        }
+    }
+    if audits && !deny.is_empty() {
+        for domain in deny {
+            let place = report.place("global_deny_list");
+            if all().any(|service| service.domains.iter().any(|own| meets(own, &domain))) {
+                let what = format!("{domain}: a service lists some of it, and a policy denies to everybody or nobody");
+                report.lost_at(&place, what, "it is not denied by itself");
+            } else {
+                draft.deny(map([("host", text(domain))]), &place, report);
+            }
+        }
+    }
+}
+
+fn caller(service: &Service) -> String {
+    let clean: String = service.name.chars().map(|c| if c.is_ascii_graphic() && c != '*' { c } else { '-' }).collect();
+    format!("{ROLE}:{clean}")
+}
+
+fn read(service: &Reader<'_>, report: &mut Report) -> Service {
+    let found = Service {
+        name: service.string("name", report).unwrap_or_else(|| "default".to_owned()),
+        project: service.string("project", report),
+        action: service.string("action", report).unwrap_or_default(),
+        domains: service.strings("allowed_domains", report),
+        place: report.place(service.path()),
+    };
+    let proxies = service.strings("allowed_external_proxies", report);
+    if !proxies.is_empty() {
+        let what = "a policy knows no proxies behind it";
+        report.lost(&service.at("allowed_external_proxies"), what, "such requests are refused");
+    }
+    if let Some(mitm) = service.take("mitm_domains") {
+        report.lost(&service.at("mitm_domains"), mitm.to_string(), "requests are forwarded without it");
+    }
+    for (field, value) in service.rest() {
+        report.lost(&service.at(field), value.to_string(), "requests are decided without it");
+    }
+    found
+}
+
+fn rule(
+    name: &str,
+    service: &Service,
+    domains: &[String],
+    caller: Option<&str>,
+    draft: &mut Draft,
+    report: &mut Report,
+) {
+    rule_for(name, service, domains, caller.map(|caller| vec![caller.to_owned()]), draft, report);
+}
+
+fn rule_for(
+    name: &str,
+    service: &Service,
+    domains: &[String],
+    callers: Option<Vec<String>>,
+    draft: &mut Draft,
+    report: &mut Report,
+) {
+    let is_host = |domain: &&String| {
+        EgressHost::decode(&text(domain.as_str()), &At::Root, &mut Context::new(String::new(), 0)).is_some()
+    };
+    let (good, bad): (Vec<&String>, Vec<&String>) = domains.iter().partition(is_host);
+    for domain in bad {
+        let what = format!("{domain}: no egress rule can have this host");
+        report.lost_at(&service.place, what.clone(), "it is refused");
+        draft.no_egress_rule(format!("{}: {what}", service.place));
+    }
+    if good.is_empty() {
+        return draft.no_egress_rule(format!("{}: it allows nothing", service.place));
+    }
+    let mut node = Vec::new();
+    node.extend(service.project.as_ref().map(|project| ("owner", text(project.as_str()))));
+    node.extend(callers.map(|callers| ("from", Node::List(callers.into_iter().map(text).collect()))));
+    node.push(("to", Node::List(good.into_iter().map(|domain| map([("host", text(domain.as_str()))])).collect())));
+    // Clients ask a CONNECT proxy for tunnels, and for plain requests.
+    node.push(("connect", Node::Bool(true)));
+    draft.egress_rule(name, node, &service.place, report);
+}
+
+fn meets(a: &str, b: &str) -> bool {
+    Host::parse(a).zip(Host::parse(b)).is_none_or(|(a, b)| a.meets(&b))
+}
+
+fn covers(a: &str, b: &str) -> bool {
+    Host::parse(a).zip(Host::parse(b)).is_some_and(|(a, b)| a.covers(&b))
+}

@@ -1,0 +1,329 @@
+//! The route tables of the sources, as one list in which the first rule that matches decides.
+//!
+//! Proxies choose a virtual host first, and never look at another. In a list that means: the rules of the narrowest hosts
+//! come first, and what their hosts leave alone must not fall to the rules of wider ones. Where it would, the list has a
+//! rule that leads to [`UNROUTED`].
+
+use std::rc::Rc;
+
+use penstock_policy::document::Node;
+use penstock_policy::matching::HostPattern;
+
+use super::destination::Destination;
+use super::matching::Match;
+use super::paths::{self, Rest};
+
+/// The route of requests that the source answers itself, or not at all. Nothing is to be reached by it.
+pub const UNROUTED: &str = "unrouted";
+
+/// The hosts of a rule.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Host {
+    /// This one.
+    Exact(String),
+    /// Everything below this name.
+    Star(String),
+    /// Every host.
+    Any,
+}
+
+impl Host {
+    /// A host as the sources write it; `None`: no policy can say it.
+    pub fn parse(text: &str) -> Option<Host> {
+        let lower = text.to_ascii_lowercase();
+        if lower.is_empty() || lower == "*" {
+            return Some(Host::Any);
+        }
+        let pattern = HostPattern::parse(&lower).ok()?;
+        let name = pattern.name.to_string();
+        Some(if pattern.wildcard { Host::Star(name) } else { Host::Exact(name) })
+    }
+
+    /// As a policy writes it; `None`: all.
+    pub fn pattern(&self) -> Option<String> {
+        match self {
+            Host::Exact(name) => Some(name.clone()),
+            Host::Star(name) => Some(format!("*.{name}")),
+            Host::Any => None,
+        }
+    }
+
+    /// Whether every host of `other` is one of this.
+    pub fn covers(&self, other: &Host) -> bool {
+        let below = |name: &str, parent: &str| name.strip_suffix(parent).is_some_and(|rest| rest.ends_with('.'));
+        match (self, other) {
+            (Host::Any, _) => true,
+            (_, Host::Any) | (Host::Exact(_), Host::Star(_)) => false,
+            (Host::Exact(a), Host::Exact(b)) => a == b,
+            (Host::Star(parent), Host::Exact(name)) => below(name, parent),
+            (Host::Star(parent), Host::Star(name)) => parent == name || below(name, parent),
+        }
+    }
+
+    /// Whether some host is in both.
+    pub fn meets(&self, other: &Host) -> bool {
+        self.covers(other) || other.covers(self)
+    }
+
+    /// The hosts of both, when that is one pattern.
+    pub fn intersection(&self, other: &Host) -> Option<Host> {
+        match () {
+            () if self.covers(other) => Some(other.clone()),
+            () if other.covers(self) => Some(self.clone()),
+            () => None,
+        }
+    }
+
+    /// Narrow first: exact names, then long stars.
+    fn width(&self) -> (u8, std::cmp::Reverse<usize>) {
+        match self {
+            Host::Exact(_) => (0, std::cmp::Reverse(0)),
+            Host::Star(name) => (1, std::cmp::Reverse(name.len())),
+            Host::Any => (2, std::cmp::Reverse(0)),
+        }
+    }
+}
+
+/// What becomes of a request.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// It goes to one of these, by their weights.
+    Split(Split),
+    /// It is redirected.
+    Redirect(Node),
+    /// The source answers it itself, or in a way that no policy can say; why.
+    Leave(String),
+    /// When the rule holds cannot be said, so it never does; why.
+    Omit(String),
+}
+
+/// Where a rule leads.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Split {
+    /// The destinations with their weights.
+    pub to: Vec<(Destination, i64)>,
+    /// Conditions that choose one of them: `{header: …}` or `{cookie: …}`.
+    pub overrides: Vec<((&'static str, Node), Destination)>,
+    /// What makes the choice stick.
+    pub stickiness: Option<Node>,
+}
+
+/// A rule of a source.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rule {
+    /// What it is called.
+    pub name: String,
+    /// Only for these of its hosts; empty: for all.
+    pub only: Vec<Host>,
+    /// When it holds: one of these does. Never empty.
+    pub matches: Vec<Match>,
+    /// What it does.
+    pub action: Action,
+    /// What else it changes.
+    pub effects: Vec<(&'static str, Node)>,
+    /// The objects it belongs to, for the limits on them.
+    pub tags: Vec<String>,
+}
+
+impl Rule {
+    /// A rule for every request.
+    pub fn new(name: impl Into<String>, action: Action) -> Rule {
+        Rule {
+            name: name.into(),
+            only: Vec::new(),
+            matches: vec![Match::default()],
+            action,
+            effects: Vec::new(),
+            tags: Vec::new(),
+        }
+    }
+
+    /// Whether it takes every request.
+    fn is_total(&self) -> bool {
+        !matches!(self.action, Action::Omit(_)) && self.only.is_empty() && self.matches.iter().any(Match::is_total)
+    }
+}
+
+/// A rule in its place.
+#[derive(Clone, Debug)]
+pub struct Placed {
+    /// For these hosts; never empty.
+    pub hosts: Vec<Host>,
+    /// The rule.
+    pub rule: Rc<Rule>,
+}
+
+/// The rules of all sources.
+#[derive(Debug, Default)]
+pub struct Table {
+    hosts: Vec<(Host, Vec<Rc<Rule>>)>,
+    /// Rules of sources that know no virtual hosts, in their order.
+    flat: Vec<Placed>,
+}
+
+impl Table {
+    /// Adds a rule behind those that a host has.
+    pub fn push(&mut self, host: &Host, rule: Rc<Rule>) {
+        match self.hosts.iter_mut().find(|(known, _)| known == host) {
+            Some((_, rules)) => rules.push(rule),
+            None => self.hosts.push((host.clone(), vec![rule])),
+        }
+    }
+
+    /// Adds a rule of a source without virtual hosts, behind all others.
+    pub fn push_flat(&mut self, hosts: Vec<Host>, rule: Rule) {
+        self.flat.push(Placed { hosts, rule: Rc::new(rule) });
+    }
+
+    /// Whether rules of both kinds are here.
+    pub fn is_mixed(&self) -> bool {
+        !self.hosts.is_empty() && !self.flat.is_empty()
+    }
+
+    /// All rules in the order in which they decide.
+    pub fn order(mut self) -> Vec<Placed> {
+        // Hosts with the same rules stand together, so that one rule serves them.
+        let firsts: Vec<Rc<Rule>> = self.hosts.iter().filter_map(|(_, rules)| rules.first().cloned()).collect();
+        let first = |rules: &[Rc<Rule>]| {
+            firsts.iter().position(|first| rules.first().is_some_and(|rule| Rc::ptr_eq(rule, first)))
+        };
+        self.hosts.sort_by_cached_key(|(host, rules)| (host.width(), first(rules)));
+        let mut groups: Vec<(Vec<Host>, Vec<Rc<Rule>>)> = Vec::new();
+        for (host, rules) in self.hosts {
+            let same = |(hosts, known): &(Vec<Host>, Vec<Rc<Rule>>)| {
+                hosts.first().is_some_and(|known| known.width() == host.width())
+                    && known.len() == rules.len()
+                    && known.iter().zip(&rules).all(|(a, b)| Rc::ptr_eq(a, b))
+            };
+            match groups.last_mut().filter(|group| same(group)) {
+                Some((hosts, _)) => hosts.push(host),
+                None => groups.push((vec![host], rules)),
+            }
+        }
+        let acts = |rule: &Rc<Rule>| matches!(rule.action, Action::Split(_) | Action::Redirect(_));
+        let mut placed = Vec::new();
+        for (i, (hosts, rules)) in groups.iter().enumerate() {
+            let wider = groups.get(i + 1..).unwrap_or_default().iter().any(|(others, rules)| {
+                rules.iter().any(acts) && hosts.iter().any(|host| others.iter().any(|other| other.meets(host)))
+            }) || self.flat.iter().any(|flat| acts(&flat.rule));
+            let mut is_closed = false;
+            for rule in rules {
+                if is_closed {
+                    break;
+                }
+                is_closed = rule.is_total();
+                let within = |only: &&Host| hosts.iter().any(|host| host.covers(only));
+                let hosts = match rule.only.as_slice() {
+                    [] => hosts.clone(),
+                    only => only.iter().filter(within).cloned().collect(),
+                };
+                if !hosts.is_empty() {
+                    placed.push(Placed { hosts, rule: rule.clone() });
+                }
+            }
+            if !is_closed && wider {
+                let name = hosts.first().and_then(Host::pattern).unwrap_or_else(|| "any-host".to_owned());
+                let why = "the source has no rule for other requests to this host, and looks at no other host's";
+                let rest = Rule::new(format!("{}-rest", name.replace("*.", "")), Action::Leave(why.to_owned()));
+                placed.push(Placed { hosts: hosts.clone(), rule: Rc::new(rest) });
+            }
+        }
+        placed.extend(self.flat);
+        // At the end nobody need be kept from anything.
+        let last = placed.iter().rposition(|placed| acts(&placed.rule)).map_or(0, |last| last + 1);
+        let is_kept = |(i, placed): (usize, Placed)| {
+            let keep = i < last || !matches!(placed.rule.action, Action::Leave(_)) || !placed.rule.tags.is_empty();
+            keep.then_some(placed)
+        };
+        placed.into_iter().enumerate().filter_map(is_kept).collect()
+    }
+}
+
+/// The entries of `matches` for the requests that the rules with `tag` take, or why that cannot be said. With `also` each
+/// entry must hold too.
+pub fn requests_of(placed: &[Placed], tag: &str, also: &Match) -> Result<Vec<Node>, String> {
+    let is_mine = |rule: &Rule| rule.tags.iter().any(|known| known == tag);
+    let mut entries = Vec::new();
+    for (i, mine) in placed.iter().enumerate().filter(|(_, placed)| is_mine(&placed.rule)) {
+        if let Action::Omit(why) = &mine.rule.action {
+            return Err(format!("when its rule {} holds cannot be said ({why})", mine.rule.name));
+        }
+        for entry in &mine.rule.matches {
+            let mut entry = entry.clone();
+            let mut excluded = Vec::new();
+            let mut is_empty = false;
+            for earlier in placed.get(..i).unwrap_or_default().iter().filter(|earlier| !is_mine(&earlier.rule)) {
+                let meets = mine.hosts.iter().any(|host| earlier.hosts.iter().any(|other| other.meets(host)));
+                if !meets {
+                    continue;
+                }
+                let all = mine.hosts.iter().all(|host| earlier.hosts.iter().any(|other| other.covers(host)));
+                for other in &earlier.rule.matches {
+                    let other_method = other.method.as_ref().filter(|method| entry.method.as_ref() != Some(*method));
+                    let is_other_method = entry.method.is_some() && other_method.is_some();
+                    if is_other_method || paths::are_disjoint(&other.path, &entry.path) {
+                        continue;
+                    }
+                    let conditions: Vec<(bool, &Node)> = other
+                        .headers
+                        .iter()
+                        .map(|condition| (true, condition))
+                        .chain(other.query.iter().map(|condition| (false, condition)))
+                        .collect();
+                    let is_known = !matches!(earlier.rule.action, Action::Omit(_));
+                    match conditions.as_slice() {
+                        [] if all && is_known && other_method.is_none() => {
+                            is_empty |= paths::covers(&other.path, &entry.path);
+                            excluded.push(other.path.clone());
+                        }
+                        [(is_header, condition)]
+                            if all && is_known && other_method.is_none() && paths::covers(&other.path, &entry.path) =>
+                        {
+                            let list = if *is_header { &mut entry.headers } else { &mut entry.query };
+                            list.push(super::matching::inverted(condition));
+                        }
+                        _ => return Err(format!("some of its requests are those of rule {}", earlier.rule.name)),
+                    }
+                }
+            }
+            entry.headers.extend(also.headers.iter().cloned());
+            entry.query.extend(also.query.iter().cloned());
+            match (&entry.method, &also.method) {
+                (Some(own), Some(method)) if own != method => is_empty = true,
+                (None, Some(method)) => entry.method = Some(method.clone()),
+                _ => {}
+            }
+            match paths::without(&entry.path, &excluded) {
+                Rest::Nothing => is_empty = true,
+                Rest::Paths(rest) => entry.path = rest,
+                Rest::Unknown => return Err("its paths and those of other rules are expressions".to_owned()),
+            }
+            if also.path != entry.path && also.path != super::matching::PathSet::Any {
+                entry.path = match () {
+                    () if paths::covers(&entry.path, &also.path) => also.path.clone(),
+                    () if paths::covers(&also.path, &entry.path) => entry.path,
+                    () if paths::are_disjoint(&also.path, &entry.path) => {
+                        is_empty = true;
+                        entry.path
+                    }
+                    () => return Err("which paths both have cannot be said".to_owned()),
+                };
+            }
+            if is_empty {
+                continue;
+            }
+            let hosts: Vec<String> = mine.hosts.iter().filter_map(Host::pattern).collect();
+            // Among hosts that are all hosts, the others say nothing.
+            let hosts = if mine.hosts.contains(&Host::Any) { Vec::new() } else { hosts };
+            match entry.node(&hosts) {
+                Some(node) if entries.contains(&node) => {}
+                Some(node) => entries.push(node),
+                None => return Ok(Vec::new()),
+            }
+        }
+    }
+    if entries.is_empty() {
+        return Err("no rule here is limited by it".to_owned());
+    }
+    Ok(entries)
+}

@@ -1,0 +1,232 @@
+//! Traefik's Middlewares: limits, headers, redirects and changes of the path.
+
+use penstock_policy::document::Node;
+
+use super::named;
+use crate::import::matching::{Match, PathSet};
+use crate::import::reader::Reader;
+use crate::import::report::Report;
+use crate::import::table::{Action, Rule};
+use crate::import::{Documents, RETRY_ON, duration, map, text};
+
+/// A change of the path.
+#[derive(Clone, Debug)]
+enum PathChange {
+    Strip(Vec<String>),
+    Add(String),
+    Replace(String),
+}
+
+/// What the middlewares of a route do together.
+#[derive(Default)]
+pub struct Chain {
+    /// Why its requests must be left to the source.
+    pub leave: Option<String>,
+    /// Limits, with their names.
+    pub limits: Vec<(String, Vec<(&'static str, Node)>)>,
+    effects: Vec<(&'static str, Node)>,
+    scheme: Option<(String, Vec<(&'static str, Node)>)>,
+    path: Option<PathChange>,
+}
+
+impl Chain {
+    /// Adds a middleware.
+    pub fn add(&mut self, documents: &Documents<'_>, name: &str, namespace: &str, report: &mut Report) {
+        self.add_below(documents, name, namespace, 0, report);
+    }
+
+    fn add_below(&mut self, documents: &Documents<'_>, name: &str, namespace: &str, depth: usize, report: &mut Report) {
+        const DEEPEST: usize = 8;
+        let Some(node) = named(documents, "Middleware", name, namespace).filter(|_| depth < DEEPEST) else {
+            self.leave.get_or_insert_with(|| format!("Middleware {namespace}/{name} is not here"));
+            return;
+        };
+        let spec = Reader::new(node.get("spec").unwrap_or(&Node::Null), &format!("Middleware {name}: spec"), report);
+        if let Some(chain) = spec.object("chain", report) {
+            for item in chain.objects("middlewares", report) {
+                let name = item.string("name", report).unwrap_or_default();
+                let namespace = item.string("namespace", report).unwrap_or_else(|| namespace.to_owned());
+                self.add_below(documents, &name, &namespace, depth + 1, report);
+            }
+        }
+        if let Some(limit) = spec.object("rateLimit", report) {
+            self.limit(name, &limit, report);
+        }
+        if let Some(headers) = spec.object("headers", report) {
+            self.headers(&headers, report);
+        }
+        if let Some(redirect) = spec.object("redirectScheme", report) {
+            let scheme = redirect.string("scheme", report).unwrap_or_default();
+            let mut node = vec![("scheme", text(scheme.as_str()))];
+            node.extend(redirect.integer("port", report).map(|port| ("port", Node::Integer(port))));
+            let status = if redirect.flag("permanent") { 301 } else { 302 };
+            node.push(("statusCode", Node::Integer(status)));
+            self.scheme = Some((scheme, node));
+        }
+        if let Some(strip) = spec.object("stripPrefix", report) {
+            strip.ignore(&["forceSlash"]);
+            self.change(PathChange::Strip(strip.strings("prefixes", report)));
+        }
+        if let Some(add) = spec.object("addPrefix", report) {
+            self.change(PathChange::Add(add.string("prefix", report).unwrap_or_default()));
+        }
+        if let Some(replace) = spec.object("replacePath", report) {
+            self.change(PathChange::Replace(replace.string("path", report).unwrap_or_default()));
+        }
+        if let Some(retry) = spec.object("retry", report) {
+            // All tries, the first among them.
+            let attempts = retry.integer("attempts", report).unwrap_or(1) - 1;
+            retry.ignore(&["initialInterval"]);
+            if attempts > 0 {
+                let on = Node::List(vec![text("connect-failure")]);
+                self.effects.push(("retries", map([("attempts", Node::Integer(attempts)), (RETRY_ON, on)])));
+            }
+        }
+        for field in ["inFlightReq", "circuitBreaker", "errors"] {
+            if let Some(value) = spec.take(field) {
+                report.lost(&spec.at(field), value.to_string(), "requests are handled without it");
+            }
+        }
+        spec.elsewhere(
+            &["compress", "buffering", "contentType", "passTLSClientCert", "grpcWeb"],
+            "the proxy's own configuration says it",
+            report,
+        );
+        // Whatever else it does may let in only some requests, or lead them elsewhere.
+        if let Some((field, _)) = spec.rest().first() {
+            self.leave.get_or_insert_with(|| format!("Middleware {name}: {field}: a policy has no such thing"));
+        }
+    }
+
+    fn change(&mut self, change: PathChange) {
+        if self.path.is_some() {
+            self.leave.get_or_insert_with(|| "two changes of the path".to_owned());
+        }
+        self.path = Some(change);
+    }
+
+    fn limit(&mut self, name: &str, limit: &Reader<'_>, report: &mut Report) {
+        let average = limit.integer("average", report).unwrap_or(0);
+        let period = limit.string("period", report).unwrap_or_else(|| "1s".to_owned());
+        let period = period.parse::<u64>().map_or(period, |seconds| format!("{seconds}s"));
+        let burst = limit.integer("burst", report).unwrap_or(1).max(1);
+        let mut key = Node::List(vec![map([("sourceAddress", map([]))])]);
+        if let Some(criterion) = limit.object("sourceCriterion", report) {
+            if let Some(header) = criterion.string("requestHeaderName", report) {
+                key = Node::List(vec![map([("header", text(header))])]);
+            } else if criterion.flag("requestHost") {
+                key = Node::List(vec![map([("hostname", map([]))])]);
+            }
+            let what = "`settings.sourceAddress` says how the client's address is found";
+            criterion.elsewhere(&["ipStrategy"], what, report);
+        }
+        limit.elsewhere(&["redis"], "each proxy counts for itself; `scope: {global: …}` counts together", report);
+        for (field, value) in limit.rest() {
+            report.lost(&limit.at(field), value.to_string(), "requests are counted without it");
+        }
+        if average <= 0 {
+            return;
+        }
+        let Some(per) = duration(&period) else {
+            report.lost(&limit.at("period"), period, "the limit is left out");
+            return;
+        };
+        let quota = map([("requests", Node::Integer(average)), ("per", text(per)), ("burst", Node::Integer(burst))]);
+        self.limits.push((name.to_owned(), vec![("key", key), ("limit", quota)]));
+    }
+
+    fn headers(&mut self, headers: &Reader<'_>, report: &mut Report) {
+        for (field, effect) in
+            [("customRequestHeaders", "requestHeaders"), ("customResponseHeaders", "responseHeaders")]
+        {
+            let (mut set, mut remove) = (Vec::new(), Vec::new());
+            for (name, value) in headers.pairs(field) {
+                match value {
+                    Node::String(value) if value.is_empty() => remove.push(text(name.as_str())),
+                    Node::Null => remove.push(text(name.as_str())),
+                    Node::String(value) => {
+                        set.push(map([("name", text(name.as_str())), ("value", text(value.as_str()))]))
+                    }
+                    value => set.push(map([("name", text(name.as_str())), ("value", text(value.to_string()))])),
+                }
+            }
+            let mut node = Vec::new();
+            if !set.is_empty() {
+                node.push(("set", Node::List(set)));
+            }
+            if !remove.is_empty() {
+                node.push(("remove", Node::List(remove)));
+            }
+            match self.effects.iter_mut().find(|(known, _)| *known == effect) {
+                _ if node.is_empty() => {}
+                Some(_) => report.lost(
+                    &headers.at(field),
+                    "headers of a second Middleware",
+                    "only those of the first are changed",
+                ),
+                None => self.effects.push((effect, map(node))),
+            }
+        }
+        for (field, value) in headers.rest() {
+            report.lost(&headers.at(field), value.to_string(), "requests are handled without it");
+        }
+    }
+
+    /// Where all requests are redirected, when they do not have the scheme already.
+    pub fn redirect(&self, protocol: &str) -> Option<Node> {
+        self.scheme.as_ref().filter(|(scheme, _)| scheme != protocol).map(|(_, node)| map(node.clone()))
+    }
+
+    /// A rule with what the middlewares change.
+    pub fn applied(&self, rule: Rule, report: &mut Report) -> Vec<Rule> {
+        let Action::Split(_) = &rule.action else { return vec![rule] };
+        let rule = Rule { effects: self.effects.clone(), ..rule };
+        let Some(change) = &self.path else { return vec![rule] };
+        let rewritten = |rule: &Rule, path: PathSet, kind: &str, value: &str| {
+            let matches = rule.matches.iter().map(|entry| Match { path: path.clone(), ..entry.clone() }).collect();
+            let path = map([("type", text(kind)), ("value", text(value))]);
+            let mut effects = rule.effects.clone();
+            effects.insert(0, ("rewrite", map([("path", path)])));
+            Rule { matches, effects, ..rule.clone() }
+        };
+        let leave = |rule: &Rule, path: Option<PathSet>, why: String| Rule {
+            matches: rule
+                .matches
+                .iter()
+                .map(|entry| Match { path: path.clone().unwrap_or_else(|| entry.path.clone()), ..entry.clone() })
+                .collect(),
+            effects: Vec::new(),
+            action: Action::Leave(why),
+            ..rule.clone()
+        };
+        let mut rules = Vec::new();
+        for entry in &rule.matches {
+            let rule = Rule { matches: vec![entry.clone()], ..rule.clone() };
+            match (change, &entry.path) {
+                (PathChange::Replace(value), path) => {
+                    rules.push(rewritten(&rule, path.clone(), "ReplaceFullPath", value))
+                }
+                (PathChange::Add(prefix), PathSet::Any) => {
+                    rules.push(rewritten(&rule, PathSet::Any, "ReplacePrefixMatch", prefix));
+                }
+                // The first prefix that the path begins with is taken away, in letters.
+                (PathChange::Strip(prefixes), PathSet::Letters(letters))
+                    if prefixes.iter().find(|prefix| letters.starts_with(prefix.as_str())) == Some(letters)
+                        && !letters.ends_with('/') =>
+                {
+                    rules.push(rewritten(&rule, PathSet::segments(letters), "ReplacePrefixMatch", "/"));
+                    let why = format!("the source takes the letters {letters} away also inside of a segment");
+                    rules.push(leave(&rule, Some(PathSet::Letters(letters.clone())), why));
+                }
+                (change, _) => {
+                    let why = format!(
+                        "{change:?} for these paths: a policy changes a prefix that it matches, or a whole path"
+                    );
+                    report.lost("spec.routes", why.clone(), "its requests are left to the platform");
+                    rules.push(leave(&rule, None, why));
+                }
+            }
+        }
+        rules
+    }
+}

@@ -1,0 +1,245 @@
+//! Traefik: IngressRoutes with their Middlewares and TraefikServices. It knows no virtual hosts: of all routes the one with
+//! the highest priority decides, by default the one with the longest rule.
+
+mod expression;
+mod middleware;
+
+use penstock_policy::document::Node;
+
+use super::destination::Destination;
+use super::draft::{Draft, TaggedLimit};
+use super::matching::{Match, condition};
+use super::reader::{Object, Reader};
+use super::report::Report;
+use super::table::{Action, Host, Rule, Split};
+use super::{Documents, map, text};
+use middleware::Chain;
+
+/// The groups of its kinds, old and new.
+const GROUPS: [&str; 2] = ["traefik.io", "traefik.containo.us"];
+
+/// A route, before it has its place.
+struct Route {
+    priority: i64,
+    hosts: Option<Vec<Host>>,
+    rules: Vec<Rule>,
+    /// `http` or `https`.
+    protocol: &'static str,
+}
+
+fn of<'d>(documents: &Documents<'d>, kind: &str) -> Vec<&'d (String, Node)> {
+    GROUPS.iter().flat_map(|group| documents.of(kind, group)).collect()
+}
+
+/// The spec of an object by its name, such as `shop/limits` or `limits@kubernetescrd`.
+fn named<'d>(documents: &Documents<'d>, kind: &str, name: &str, namespace: &str) -> Option<&'d Node> {
+    let name = name.split('@').next().unwrap_or(name);
+    let text = |node: &Node, field: &str| match node.get("metadata").and_then(|metadata| metadata.get(field)) {
+        Some(Node::String(text)) => Some(text.clone()),
+        _ => None,
+    };
+    of(documents, kind).into_iter().map(|(_, node)| node).find(|node| {
+        let own = text(node, "namespace").unwrap_or_else(|| "default".to_owned());
+        let own_name = text(node, "name").unwrap_or_default();
+        (own_name == name && own == namespace) || format!("{own}-{own_name}") == name
+    })
+}
+
+pub fn routes(documents: &Documents<'_>, draft: &mut Draft, report: &mut Report) {
+    let mut found = Vec::new();
+    for (file, node) in of(documents, "IngressRoute") {
+        report.file.clone_from(file);
+        let object = Object::open(node, report);
+        let entry_points = object.spec.strings("entryPoints", report);
+        // A route with TLS is for such requests only, and one without for the others.
+        let has_tls = object.spec.take("tls").is_some_and(|tls| *tls != Node::Null);
+        let protocol = if has_tls || entry_points == ["websecure"] { "https" } else { "http" };
+        object.spec.ignore(&["parentRefs", "ingressClassName"]);
+        for (i, route) in object.spec.objects("routes", report).iter().enumerate() {
+            let tag = format!("{}#{i}", object.tag());
+            read(documents, &object, route, &tag, protocol, &mut found, draft, report);
+        }
+        for (field, value) in object.spec.rest() {
+            report.lost(&object.spec.at(field), value.to_string(), "requests are handled without it");
+        }
+    }
+    found.sort_by_key(|route| std::cmp::Reverse(route.priority));
+    let both = ["http", "https"].iter().all(|protocol| found.iter().any(|route| route.protocol == *protocol));
+    for route in found {
+        let hosts = route.hosts.unwrap_or_else(|| vec![Host::Any]);
+        for mut rule in route.rules {
+            for entry in rule.matches.iter_mut().filter(|_| both) {
+                entry.headers.push(condition("x-forwarded-proto", "Exact", route.protocol));
+            }
+            draft.table.push_flat(hosts.clone(), rule);
+        }
+    }
+}
+
+#[expect(clippy::too_many_arguments, reason = "what a route is read with, once")]
+fn read(
+    documents: &Documents<'_>,
+    object: &Object<'_>,
+    route: &Reader<'_>,
+    tag: &str,
+    protocol: &'static str,
+    found: &mut Vec<Route>,
+    draft: &mut Draft,
+    report: &mut Report,
+) {
+    let written = route.string("match", report).unwrap_or_default();
+    let length = i64::try_from(written.chars().count()).unwrap_or(i64::MAX);
+    let priority = route.integer("priority", report).filter(|priority| *priority != 0).unwrap_or(length);
+    route.ignore(&["kind", "syntax", "observability"]);
+    let mut chain = Chain::default();
+    for middleware in route.objects("middlewares", report) {
+        let name = middleware.string("name", report).unwrap_or_default();
+        let namespace = middleware.string("namespace", report).unwrap_or_else(|| object.in_namespace().to_owned());
+        chain.add(documents, &name, &namespace, report);
+    }
+    let action = match chain.leave.clone() {
+        Some(why) => {
+            report.lost(&route.at("middlewares"), why.clone(), "its requests are left to the platform");
+            route.ignore(&["services"]);
+            Action::Leave(why)
+        }
+        None => match chain.redirect(protocol) {
+            Some(redirect) => {
+                route.ignore(&["services"]);
+                Action::Redirect(redirect)
+            }
+            None => action(documents, object, route, report),
+        },
+    };
+    for (field, value) in route.rest() {
+        report.lost(&route.at(field), value.to_string(), "requests are handled without it");
+    }
+    let name = if tag.ends_with("#0") {
+        object.name.clone()
+    } else {
+        format!("{}-{}", object.name, tag.rsplit('#').next().unwrap_or_default())
+    };
+    let rule = Rule { tags: vec![tag.to_owned()], ..Rule::new(name, action) };
+    match expression::alternatives(&written) {
+        Ok(alternatives) => {
+            let mut by_hosts: Vec<(Option<Vec<Host>>, Vec<Match>)> = Vec::new();
+            for (hosts, matches) in alternatives {
+                match by_hosts.iter_mut().find(|(known, _)| *known == hosts) {
+                    Some((_, list)) => list.push(matches),
+                    None => by_hosts.push((hosts, vec![matches])),
+                }
+            }
+            for (hosts, matches) in by_hosts {
+                let rules = chain.applied(Rule { matches, ..rule.clone() }, report);
+                found.push(Route { priority, hosts, rules, protocol });
+            }
+        }
+        Err(why) => {
+            report.lost(&route.at("match"), why.clone(), "this route is left out: its requests fall to those after it");
+            let rules = vec![Rule { action: Action::Omit(why), ..rule }];
+            found.push(Route { priority, hosts: None, rules, protocol });
+        }
+    }
+    for (name, limit) in chain.limits {
+        let limit = [("name", text(name))].into_iter().chain(limit).collect();
+        let place = report.place(&route.at("middlewares"));
+        draft.tagged_limits.push(TaggedLimit { tag: tag.to_owned(), also: vec![Match::default()], limit, place });
+    }
+}
+
+fn action(documents: &Documents<'_>, object: &Object<'_>, route: &Reader<'_>, report: &mut Report) -> Action {
+    let mut split = Split::default();
+    let services = route.objects("services", report);
+    let result =
+        targets(documents, &services, object.in_namespace(), object.namespace.as_deref(), 1, 0, &mut split, report);
+    let why = match result {
+        Err(why) => why,
+        Ok(()) if split.to.is_empty() => "it has no service".to_owned(),
+        Ok(()) if split.to.iter().all(|(_, weight)| *weight <= 0) => "all weights are 0".to_owned(),
+        Ok(()) => return Action::Split(split),
+    };
+    report.lost(&route.at("services"), why.clone(), "its requests are left to the platform");
+    Action::Leave(why)
+}
+
+/// Adds destinations with their weights; those of a TraefikService in the proportions that it gives them.
+#[expect(clippy::too_many_arguments, reason = "it calls itself")]
+fn targets(
+    documents: &Documents<'_>,
+    services: &[Reader<'_>],
+    namespace: &str,
+    said: Option<&str>,
+    share: i64,
+    depth: usize,
+    split: &mut Split,
+    report: &mut Report,
+) -> Result<(), String> {
+    const DEEPEST: usize = 8;
+    for service in services {
+        let name = service.string("name", report).unwrap_or_default();
+        let own = service.string("namespace", report);
+        let weight = service.integer("weight", report).unwrap_or(1);
+        let weight = if services.len() == 1 && depth == 0 { 1 } else { weight };
+        let weight = share.saturating_mul(weight.max(0));
+        service.ignore(&[
+            "kind",
+            "port",
+            "strategy",
+            "scheme",
+            "passHostHeader",
+            "responseForwarding",
+            "serversTransport",
+            "nativeLB",
+            "nodePortLB",
+        ]);
+        service.elsewhere(
+            &["sticky", "healthCheck", "passiveHealthCheck"],
+            "it is about the endpoints of one service",
+            report,
+        );
+        for (field, value) in service.rest() {
+            report.lost(&service.at(field), value.to_string(), "requests are handled without it");
+        }
+        if service.string("kind", report).as_deref() != Some("TraefikService") {
+            let port = service.string("port", report);
+            let namespace = own.or_else(|| said.map(str::to_owned));
+            let to = Destination { name, namespace, subset: None, port };
+            match split.to.iter_mut().find(|(known, _)| *known == to) {
+                Some((_, sum)) => *sum = sum.saturating_add(weight),
+                None => split.to.push((to, weight)),
+            }
+            continue;
+        }
+        let inside = own.unwrap_or_else(|| namespace.to_owned());
+        let found = named(documents, "TraefikService", &name, &inside).filter(|_| depth < DEEPEST);
+        let Some(node) = found else { return Err(format!("TraefikService {inside}/{name} is not here")) };
+        let spec =
+            Reader::new(node.get("spec").unwrap_or(&Node::Null), &format!("TraefikService {name}: spec"), report);
+        if let Some(mirroring) = spec.take("mirroring") {
+            report.lost(&spec.at("mirroring"), mirroring.to_string(), "requests are not mirrored");
+            let main = Reader::new(mirroring, &spec.at("mirroring"), report);
+            main.ignore(&["mirrors", "mirrorBody", "maxBodySize"]);
+            targets(documents, &[main], &inside, Some(&inside), weight, depth + 1, split, report)?;
+            continue;
+        }
+        let Some(weighted) = spec.object("weighted", report) else {
+            return Err(format!("TraefikService {name} is not weighted"));
+        };
+        if let Some(cookie) = weighted.object("sticky", report).and_then(|sticky| sticky.object("cookie", report)) {
+            let mut node =
+                vec![("name", text(cookie.string("name", report).unwrap_or_else(|| "penstock-id".to_owned())))];
+            let age = cookie.integer("maxAge", report).filter(|age| *age > 0);
+            node.extend(age.and_then(|age| super::duration(&format!("{age}s"))).map(|age| ("maxAge", text(age))));
+            node.extend(cookie.string("path", report).map(|path| ("path", text(path))));
+            split.stickiness = Some(map([("cookie", map(node))]));
+        }
+        let services = weighted.objects("services", report);
+        let sum: i64 = services.iter().map(|service| service.integer("weight", report).unwrap_or(1).max(0)).sum();
+        // Shares of shares in whole numbers: what is here already is worth so much more.
+        for (_, known) in &mut split.to {
+            *known = known.saturating_mul(sum.max(1));
+        }
+        targets(documents, &services, &inside, said.or(Some(&inside)), weight, depth + 1, split, report)?;
+    }
+    Ok(())
+}
