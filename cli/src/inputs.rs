@@ -152,7 +152,10 @@ pub fn read(paths: &[PathBuf]) -> anyhow::Result<Vec<Input>> {
 }
 
 /// The files that a glob matches; a path without stars is itself.
-fn matching(path: &Path) -> anyhow::Result<Vec<PathBuf>> {
+///
+/// # Errors
+/// When none matches.
+pub fn matching(path: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let text = path.to_string_lossy();
     if path.exists() || !text.contains(['*', '?', '[']) {
         return Ok(vec![path.to_owned()]);

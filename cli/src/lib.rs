@@ -16,6 +16,7 @@ pub mod lint;
 pub mod man;
 pub mod manifests;
 pub mod output;
+pub mod place;
 pub mod policy_file;
 pub mod render;
 pub mod replay;

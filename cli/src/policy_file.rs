@@ -1,15 +1,17 @@
-//! A policy file, read and compiled for a subcommand that runs it.
+//! Policies for subcommands that run or compare them: read from a file of ours, from manifests, from Envoy configurations,
+//! and compiled.
 
 use std::fmt;
 use std::path::Path;
 
 use annotate_snippets::Level;
 use penstock_policy::document::Node;
-use penstock_policy::{Policy, Problem};
+use penstock_policy::{Module, Policy, Problem};
 
 use crate::diagnostics::Finding;
+use crate::inputs::{self, Input};
+use crate::manifests::{self, File, Found};
 use crate::output::count;
-use crate::source;
 use crate::yaml::Located;
 
 /// A policy that compiles, with the tree that it comes from.
@@ -19,10 +21,13 @@ pub struct PolicyFile {
     pub policy: Policy,
     /// As written.
     pub node: Node,
+    /// The file.
+    pub file: String,
+    /// The object in it that holds the policy, such as `WasmPlugin istio-system/penstock`; `None`: the file is the policy.
+    pub resource: Option<String>,
 }
 
-/// The answer is no, exit status 1: a document that is not valid. Displays as the report of all its problems, with
-/// styles.
+/// A check failed, exit status 1: a document that is not valid. Displays as the report of all its problems, with styles.
 #[derive(Debug)]
 pub struct Invalid(pub String);
 
@@ -35,13 +40,13 @@ impl fmt::Display for Invalid {
 impl std::error::Error for Invalid {}
 
 impl PolicyFile {
-    /// Reads and compiles a file; `-` is standard input.
+    /// Reads and compiles the one policy of a file or folder; `-` is standard input. The policies of several plugins are
+    /// put together when they have different sections.
     ///
     /// # Errors
-    /// When it cannot be read; [`Invalid`] when it is no policy.
+    /// When it cannot be read, has none, or several that cannot be put together; [`Invalid`] when one is not valid.
     pub fn load(path: &Path) -> anyhow::Result<PolicyFile> {
-        let text = source::read_text(path)?;
-        PolicyFile::compile(&text).map_err(|findings| Invalid::new(&source::display(path), &text, &findings).into())
+        one(load_all(&inputs::read(&[path.to_owned()])?)?, None)
     }
 
     /// Compiles the text of a policy.
@@ -51,13 +56,133 @@ impl PolicyFile {
     pub fn compile(text: &str) -> Result<PolicyFile, Vec<Finding>> {
         let located = Located::read(text).map_err(|error| vec![Finding::syntax(&error, text)])?;
         match Policy::from_node(&located.node) {
-            Ok(policy) => Ok(PolicyFile { policy, node: located.node }),
+            Ok(policy) => Ok(PolicyFile { policy, node: located.node, file: String::new(), resource: None }),
             Err(problems) => {
                 let find = |problem: &Problem| Finding::of(problem, &located, text);
                 Err(problems.as_slice().iter().map(find).collect())
             }
         }
     }
+
+    /// The file, and the object in it.
+    pub fn name(&self) -> String {
+        match &self.resource {
+            Some(resource) => format!("{} ({resource})", self.file),
+            None => self.file.clone(),
+        }
+    }
+
+    /// Whether `--plugin` means this one: its object's name, with or without namespace and kind.
+    pub fn is_called(&self, plugin: &str) -> bool {
+        let Some(resource) = &self.resource else { return false };
+        let name = resource.split_once(' ').map_or(resource.as_str(), |(_, name)| name);
+        resource == plugin || name == plugin || name.rsplit('/').next() == Some(plugin)
+    }
+}
+
+/// Reads and compiles every policy of some inputs, at least one.
+///
+/// # Errors
+/// [`Invalid`] when one is not valid.
+pub fn load_all(inputs: &[Input]) -> anyhow::Result<Vec<PolicyFile>> {
+    let mut policies = Vec::new();
+    for input in inputs.iter().filter(|input| !(input.is_found && inputs::is_test(&input.name))) {
+        let file = match File::read_as(&input.name, input.text.clone(), false) {
+            Ok(file) => file,
+            Err(_) if input.is_found && input.text.contains("{{") => continue,
+            Err(_) if are_requests(&input.text) => anyhow::bail!(
+                "{} has recorded requests, not a policy: give the policy first, then the requests",
+                input.name
+            ),
+            Err(error) => {
+                return Err(Invalid::new(&input.name, &input.text, &[Finding::syntax(&error, &input.text)]).into());
+            }
+        };
+        if let Some((_, finding)) = file.broken.first() {
+            return Err(Invalid::new(&input.name, file.text(), std::slice::from_ref(finding)).into());
+        }
+        for found in &file.policies {
+            if input.is_found && found.resource.is_none() && !manifests::has_section(&found.node) {
+                continue;
+            }
+            policies.push(compile(input, &file, found)?);
+        }
+    }
+    match policies.is_empty() {
+        true => {
+            let names: Vec<&str> = inputs.iter().map(|input| input.name.as_str()).take(5).collect();
+            anyhow::bail!("no policy in {}", names.join(", "))
+        }
+        false => Ok(policies),
+    }
+}
+
+fn compile(input: &Input, file: &File, found: &Found) -> anyhow::Result<PolicyFile> {
+    let module = found.module.unwrap_or(Module::Suite);
+    let problems = penstock_policy::check(&found.node, module).err();
+    let problems = problems.as_ref().map(penstock_policy::Problems::as_slice).unwrap_or_default();
+    let mut findings: Vec<Finding> = problems.iter().map(|problem| file.finding(found, problem)).collect();
+    if findings.is_empty() {
+        findings = file.misreadings(found);
+    }
+    match Policy::from_node(&found.node) {
+        Ok(policy) if findings.is_empty() => {
+            let (node, file, resource) = (found.node.clone(), input.name.clone(), found.resource.clone());
+            Ok(PolicyFile { policy, node, file, resource })
+        }
+        _ => Err(Invalid::new(&input.name, file.text(), &findings).into()),
+    }
+}
+
+/// Whether a text is JSON lines of requests, which people give in place of a policy.
+fn are_requests(text: &str) -> bool {
+    let mut lines = text.lines().filter(|line| !line.trim().is_empty());
+    let is_request = |line: &str| {
+        Node::from_json(line.as_bytes())
+            .is_ok_and(|node| ["authority", ":authority", "request", "path"].iter().any(|key| node.get(key).is_some()))
+    };
+    lines.next().is_some_and(is_request)
+}
+
+/// The one policy of several: that of `plugin`, or all together when no two have a section in common.
+///
+/// # Errors
+/// When it cannot be told which, or they cannot be put together.
+pub fn one(mut policies: Vec<PolicyFile>, plugin: Option<&str>) -> anyhow::Result<PolicyFile> {
+    let names = |policies: &[PolicyFile]| policies.iter().map(PolicyFile::name).collect::<Vec<_>>().join(", ");
+    if let Some(plugin) = plugin {
+        let known = names(&policies);
+        policies.retain(|policy| policy.is_called(plugin));
+        anyhow::ensure!(!policies.is_empty(), "there is no plugin `{plugin}`; there are {known}");
+    }
+    if policies.len() == 1
+        && let Some(policy) = policies.pop()
+    {
+        return Ok(policy);
+    }
+    let Some(node) = together(&policies) else {
+        anyhow::bail!("{} policies: {}; say which with --plugin NAME", policies.len(), names(&policies));
+    };
+    match Policy::from_node(&node) {
+        Ok(policy) => Ok(PolicyFile { policy, node, file: names(&policies), resource: None }),
+        Err(problems) => anyhow::bail!("{} cannot be put together: {problems}", names(&policies)),
+    }
+}
+
+/// Policies with different sections and the same settings as one.
+fn together(policies: &[PolicyFile]) -> Option<Node> {
+    let mut all: Vec<(String, Node)> = Vec::new();
+    for policy in policies {
+        let Node::Map(entries) = &policy.node else { return None };
+        for (name, node) in entries {
+            match all.iter().find(|(known, _)| known == name) {
+                None => all.push((name.clone(), node.clone())),
+                Some((_, known)) if name == "settings" && known == node => {}
+                Some(_) => return None,
+            }
+        }
+    }
+    Some(Node::Map(all))
 }
 
 impl Invalid {

@@ -11,7 +11,7 @@ const NOON: &str = "2026-12-01T09:12:00Z";
 
 /// The explanation of a request by the shop's policy, for people; ids of refusals are the seed's.
 fn explained(arguments: &[&str]) -> String {
-    let mut all = vec!["explain", "shop.yaml", "--seed", "1", "--at", NOON];
+    let mut all = vec!["explain", "shop.yaml", "--seed", "1", "--time", NOON];
     all.extend(arguments);
     let run = penstock(&all, "");
     assert_eq!((run.status, run.err.as_str()), (0, ""), "{arguments:?}");
@@ -45,8 +45,10 @@ fn a_refusal_by_egress_says_what_each_rule_wanted() {
         ("ambiguous", "curl https://0x7f.1/"),
         ("denied", "curl https://secret.shop.example.com/"),
     ];
-    let explained: String =
-        refusals.iter().map(|(name, curl)| format!("--- {name}\n{}\n", explained(&["--curl", curl]))).collect();
+    let explained: String = refusals
+        .iter()
+        .map(|(name, curl)| format!("--- {name}\n{}\n", explained(&["--at", "egress", "--curl", curl])))
+        .collect();
     insta::assert_snapshot!(explained);
 }
 
@@ -73,7 +75,7 @@ fn what_audit_held_back_is_shown_also_when_a_limit_refuses() {
     };
     std::fs::write(folder.path().join("one.jsonl"), line("/limited")).unwrap();
     let explain = |url: &str, method: &str| {
-        let arguments = ["explain", "p.yaml", "--url", url, "-X", method, "--at", NOON, "--after", "one.jsonl"];
+        let arguments = ["explain", "p.yaml", "--url", url, "-X", method, "--time", NOON, "--after", "one.jsonl"];
         penstock_in(folder.path(), &arguments, "").out
     };
     for (url, method, expected) in [
@@ -87,6 +89,7 @@ fn what_audit_held_back_is_shown_also_when_a_limit_refuses() {
         let out = explain(url, method);
         assert!(out.contains(expected), "{url}: {out}");
         assert_eq!(out.contains("✗ refused with 429"), url.ends_with("limited"), "{out}");
+        assert!(out.contains("where requests come in:") && out.contains("where requests leave:"), "{out}");
     }
 }
 
@@ -120,7 +123,9 @@ fn a_har_entry_is_explained_by_its_number() {
     let explain =
         |entry: &str| penstock_in(folder.path(), &["explain", "shop.yaml", "--har", "x.har", "--entry", entry], "");
     assert!(explain("1").out.contains("no rule lists the host"));
-    assert!(explain("2").out.starts_with("GET https://shop.example.com/reviews at 2026-12-01T09:12:00Z\n✓ goes on"));
+    assert!(explain("2").out.starts_with(
+        "GET https://shop.example.com/reviews at 2026-12-01T09:12:00Z\n\nwhere requests come in:\n✓ routed to"
+    ));
     for entry in ["0", "3"] {
         let run = explain(entry);
         assert_eq!((run.status, run.err.contains("has the entries 1 to 2")), (2, true), "{}", run.err);
@@ -133,7 +138,7 @@ fn the_exit_status_is_2_for_what_cannot_be_explained_and_1_for_an_invalid_policy
         (&["explain", "shop.yaml"][..], 2, "required"),
         (&["explain", "absent.yaml", "--url", "https://a.test"], 2, "absent.yaml"),
         (&["explain", "shop.yaml", "--url", "a.test"], 2, "is not a URL"),
-        (&["explain", "shop.yaml", "--url", "https://a.test", "--at", "noon"], 2, "RFC 3339"),
+        (&["explain", "shop.yaml", "--url", "https://a.test", "--time", "noon"], 2, "RFC 3339"),
         (&["explain", "shop.yaml", "--url", "https://a.test", "-H", "x"], 2, "name: value"),
         (&["explain", "shop.yaml", "--curl", "wget x"], 2, "begins with curl"),
         (&["explain", "shop.yaml", "--request", "{}"], 2, "missing field"),

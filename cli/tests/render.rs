@@ -69,7 +69,7 @@ fn what_is_rendered_passes_our_own_check() {
 #[test]
 fn mistakes_are_said_before_anything_is_written() {
     for (arguments, message) in [
-        (&["render", "invalid.yaml", "--for", "istio"][..], "not YAML"),
+        (&["render", "invalid.yaml", "--for", "istio"][..], "unknown field `route`"),
         (&["render", "shop.yaml", "--for", "istio", "--service", "beta"], "ROUTE=HOST:PORT"),
         (&["render", "shop.yaml", "--for", "istio", "--sha256", "abc"], "64 hexadecimal digits"),
         (&["render", "-", "--for", "istio"], "nothing to render"),

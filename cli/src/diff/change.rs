@@ -20,6 +20,9 @@ pub enum Class {
 pub struct Change {
     /// Which way it goes.
     pub class: Class,
+    /// The object that holds the policy, when there are several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub object: Option<String>,
     /// Where, with names in place of numbers: `egress.rules[stripe].methods`.
     pub path: String,
     /// What, in words.
@@ -33,7 +36,7 @@ pub struct Changes(pub Vec<Change>);
 impl Changes {
     /// Notes a change.
     pub fn push(&mut self, class: Class, path: impl Into<String>, message: impl Into<String>) {
-        self.0.push(Change { class, path: path.into(), message: message.into() });
+        self.0.push(Change { class, object: None, path: path.into(), message: message.into() });
     }
 
     /// Something may pass that was refused.

@@ -13,7 +13,8 @@ use crate::words;
 pub fn render(report: &Report) -> String {
     let mut out = String::new();
     for change in &report.changes {
-        let _ = writeln!(out, "{} {NAME}{}{NAME:#}: {}", mark(change.class), change.path, change.message);
+        let object = change.object.as_ref().map(|object| format!("{DIM}{object}{DIM:#} ")).unwrap_or_default();
+        let _ = writeln!(out, "{} {object}{NAME}{}{NAME:#}: {}", mark(change.class), change.path, change.message);
     }
     if report.changes.is_empty() {
         out += "the policies mean the same\n";

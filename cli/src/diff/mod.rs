@@ -6,6 +6,7 @@ mod human;
 mod limits;
 mod routing;
 mod settings;
+mod sides;
 mod traffic;
 
 use std::io::Write;
@@ -16,42 +17,51 @@ use serde::Serialize;
 
 use crate::documents::Documents;
 use crate::explain::instant;
+use crate::inputs::{self, Running};
 use crate::output::Output;
-use crate::policy_file::PolicyFile;
+use crate::policy_file::{PolicyFile, load_all};
 use crate::replay;
+use anyhow::{Context as _, bail, ensure};
 use change::{Change, Changes, Class};
 pub use change::{listed, named};
 pub use limits::{parts as limit_parts, quota};
 use routing::Moved;
+use sides::Pair;
 
 /// Say what changes from one policy to another: what loosens, what tightens, who is routed elsewhere.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  penstock diff old.yaml new.yaml\n  penstock diff old.yaml new.yaml requests.jsonl\n  \
-    git show main:policy.yaml | penstock diff --fail-on loosened - policy.yaml\n\n\
+    git show main:policy.yaml | penstock diff --fail-on loosened - policy.yaml\n  \
+    penstock diff old-manifests/ manifests/\n  \
+    penstock diff --from-cluster --fail-on loosened manifests/\n\n\
     Exit status: 1 when something changes as --fail-on says."
 )]
 pub struct Args {
-    /// The policy before, YAML or JSON; `-` is standard input.
-    old: PathBuf,
-    /// The policy after; `-` is standard input.
-    new: PathBuf,
-    /// Recorded requests to decide by both, as `penstock replay` reads them; `-` is standard input.
-    requests: Option<PathBuf>,
+    /// The policies before and after, then recorded requests to decide by both, as `penstock replay` reads them. Policies
+    /// are files of ours, manifests, Envoy configurations, folders; `-` is standard input. With --from-envoy or
+    /// --from-cluster what runs is the policy before.
+    #[arg(num_args = 1..=3, required = true, value_name = "OLD> <NEW> <REQUESTS")]
+    files: Vec<PathBuf>,
+    #[command(flatten)]
+    running: Running,
+    /// Only this plugin, of several: the name of its object.
+    #[arg(long, value_name = "NAME")]
+    plugin: Option<String>,
     #[command(flatten)]
     traffic: crate::traffic::Options,
     /// What makes the exit status 1.
     #[arg(long, value_enum, default_value = "nothing", value_name = "WHAT")]
     fail_on: FailOn,
     /// The time at which canaries with a ramp are compared, RFC 3339; absent: now.
-    #[arg(long, value_parser = instant, value_name = "TIME")]
-    at: Option<Timestamp>,
+    #[arg(long, alias = "at", value_parser = instant, value_name = "TIME")]
+    time: Option<Timestamp>,
     /// How many examples to show of each kind of difference.
     #[arg(long, value_name = "N", default_value_t = 3)]
     examples: usize,
     /// The form of the report.
-    #[arg(long, value_enum, default_value = "human")]
-    format: Format,
+    #[arg(long, short, visible_alias = "format", value_enum, default_value = "human")]
+    output: Format,
 }
 
 /// What makes the answer no.
@@ -94,14 +104,38 @@ impl Args {
     /// # Errors
     /// When a file cannot be read, a policy is invalid, or a line is not a request.
     pub fn run(&self, out: &mut Output<'_>) -> anyhow::Result<bool> {
-        let stdins = [Some(&self.old), Some(&self.new), self.requests.as_ref()];
-        crate::traffic::one_stdin(stdins.into_iter().flatten().map(PathBuf::as_path))?;
-        let (old, new) = (PolicyFile::load(&self.old)?, PolicyFile::load(&self.new)?);
-        let (mut changes, canaries) = compare(&old, &new, self.at.unwrap_or_else(replay::now));
+        crate::traffic::one_stdin(self.files.iter().map(PathBuf::as_path))?;
+        let mut files = self.files.iter().cloned();
+        let old = match self.running.is_any() {
+            true => load_all(&self.running.read()?)?,
+            false => load_all(&inputs::read(files.next().as_slice())?)?,
+        };
+        let new = files.next().context("give two policies: the one before and the one after")?;
+        let new = load_all(&inputs::read(&[new])?)?;
+        let requests = files.next();
+        ensure!(files.next().is_none(), "with --from-envoy or --from-cluster give the policy after, and the requests");
+        let time = self.time.unwrap_or_else(replay::now);
+        let pairs = sides::pairs(old, new, self.running.is_any(), self.plugin.as_deref())?;
+        let (mut changes, mut canaries) = (Changes::default(), Vec::new());
+        for pair in &pairs {
+            let empty = || PolicyFile::compile("{}").map_err(|_| anyhow::anyhow!("an empty policy is one"));
+            let (old, new) = match (&pair.old, &pair.new) {
+                (Some(old), Some(new)) => (old, new),
+                (None, Some(new)) => (&empty()?, new),
+                (Some(old), None) => (old, &empty()?),
+                (None, None) => continue,
+            };
+            let (found, moved) = compare(old, new, time);
+            changes.0.extend(found.0.into_iter().map(|change| Change { object: pair.object.clone(), ..change }));
+            canaries.extend(moved);
+        }
         changes.0.sort_by_key(|change| change.class);
-        let traffic = match &self.requests {
-            Some(requests) => Some(traffic::compare(&old.policy, &new.policy, requests, &self.traffic, self.examples)?),
-            None => None,
+        let traffic = match (requests, pairs.as_slice()) {
+            (None, _) => None,
+            (Some(requests), [Pair { old: Some(old), new: Some(new), .. }]) => {
+                Some(traffic::compare(&old.policy, &new.policy, &requests, &self.traffic, self.examples)?)
+            }
+            (Some(_), _) => bail!("several plugins: say by which to decide the requests, with --plugin NAME"),
         };
         let report = Report {
             loosened: changes.count(Class::Loosened),
@@ -111,7 +145,7 @@ impl Args {
             canaries,
             traffic,
         };
-        match self.format {
+        match self.output {
             Format::Human => out.human(&human::render(&report))?,
             Format::Json => writeln!(out, "{}", serde_json::to_string_pretty(&report)?)?,
         }

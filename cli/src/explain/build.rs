@@ -253,7 +253,7 @@ impl Decided<'_> {
             format!("{words}: {}", over.variant.0)
         });
         let from = match &document.stickiness {
-            None => "chance, for each request".to_owned(),
+            None => "random, for each request".to_owned(),
             Some(Stickiness::Header(name)) => format!("header {}", name.0),
             Some(Stickiness::Cookie(cookie)) => format!("cookie {}", cookie.name.0),
             Some(Stickiness::SourceAddress) => "source address".to_owned(),

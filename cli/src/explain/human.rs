@@ -3,20 +3,37 @@
 use std::fmt::Write;
 use std::time::Duration;
 
-use super::report::{CanariesReport, Choice, Considered, EgressReport, LimitReport, LimitsReport, Report, RulesReport};
+use super::report::{
+    CanariesReport, Choice, Considered, EgressReport, LimitReport, LimitsReport, Report, RulesReport, View,
+};
 use crate::output::style::{BAD, DIM, GOOD, HEAD, NAME, WARN};
+use crate::place::Place;
 use crate::words;
 
 /// The whole report, with styles.
-pub fn render(report: &Report) -> String {
+pub fn views(views: &[View]) -> String {
     let mut text = String::new();
-    // Writing to a string does not fail.
-    let _ = write_report(report, &mut text);
+    for (i, view) in views.iter().enumerate() {
+        // Writing to a string does not fail.
+        let _ = write_view(view, i, &mut text);
+    }
     text
 }
 
+fn write_view(view: &View, number: usize, out: &mut String) -> std::fmt::Result {
+    let report = &view.report;
+    if number == 0 {
+        writeln!(out, "{HEAD}{}{HEAD:#} {DIM}at {}{DIM:#}", report.request, report.time)?;
+    }
+    let place = view.at.map(Place::words);
+    let heading: Vec<&str> = view.policy.as_deref().into_iter().chain(place).collect();
+    if !heading.is_empty() {
+        writeln!(out, "\n{HEAD}{}:{HEAD:#}", heading.join(", "))?;
+    }
+    write_report(report, out)
+}
+
 fn write_report(report: &Report, out: &mut String) -> std::fmt::Result {
-    writeln!(out, "{HEAD}{}{HEAD:#} {DIM}at {}{DIM:#}", report.request, report.time)?;
     writeln!(out, "{}", verdict(report))?;
     let mut not_reached = Vec::new();
     if let Some(egress) = &report.egress {
@@ -47,21 +64,32 @@ fn write_report(report: &Report, out: &mut String) -> std::fmt::Result {
 fn verdict(report: &Report) -> String {
     let decision = &report.decision;
     let by = match (decision.section, &decision.rule) {
-        (Some(section), Some(rule)) => format!(" by {section} {NAME}{rule}{NAME:#}"),
-        (Some(section), None) => format!(" by {section}"),
+        (None, _) if report.routes.as_ref().is_some_and(|routes| routes.outcome == "default") => {
+            " (routes.default)".to_owned()
+        }
+        (Some(section), Some(rule)) => {
+            let kind = match section {
+                "canaries" => "canary",
+                "rateLimits" => "limit",
+                _ => "rule",
+            };
+            format!(" ({kind} {NAME}{section}/{rule}{NAME:#})")
+        }
+        (Some(section), None) => format!(" ({section})"),
         _ => String::new(),
     };
     let why = decision.reason.map(|reason| format!(": {reason}, {}", words::reason(reason))).unwrap_or_default();
+    let to = decision.route.as_ref().map(|route| format!("`{NAME}{route}{NAME:#}`"));
     match (decision.action, decision.status, decision.would_respond) {
+        (Some("respond"), Some(status @ 300..400), _) => format!("{WARN}→ redirected with {status}{WARN:#}{by}{why}"),
         (Some("respond"), Some(status), _) => format!("{BAD}✗ refused with {status}{BAD:#}{by}{why}"),
         (_, _, Some(status)) => {
-            let route =
-                decision.route.as_ref().map(|route| format!(", to route {NAME}{route}{NAME:#}")).unwrap_or_default();
-            format!("{WARN}! goes on, would be refused with {status}{WARN:#}{by}{why}{route}")
+            let route = to.map(|to| format!("; routed to {to}")).unwrap_or_default();
+            format!("{WARN}! passes, would be refused with {status}{WARN:#}{by}{why}{route}")
         }
-        _ => match (&decision.route, &decision.variant) {
-            (Some(route), _) => format!("{GOOD}✓ goes on{GOOD:#} to route {NAME}{route}{NAME:#}{by}{why}"),
-            _ => format!("{GOOD}✓ goes on{GOOD:#}{by}{why}"),
+        _ => match to {
+            Some(to) => format!("{GOOD}✓ routed to{GOOD:#} {to}{by}{why}"),
+            None => format!("{GOOD}✓ passes{GOOD:#}{by}{why}"),
         },
     }
 }
@@ -86,7 +114,7 @@ fn write_egress(egress: &EgressReport, out: &mut String) -> std::fmt::Result {
             writeln!(out, "  destination  {NAME}{host}{NAME:#} port {port}{from}")?;
         }
         (Some(host), None) => writeln!(out, "  destination  {NAME}{host}{NAME:#}, port unknown")?,
-        (None, _) => writeln!(out, "  destination  none: the request has no single reading, no rule was asked")?,
+        (None, _) => writeln!(out, "  destination  none: the request is ambiguous, so no rule was evaluated")?,
     }
     if let Some(path) = &egress.canonical_path {
         writeln!(out, "  path         {path} (canonical; a rule with `paths` was selected)")?;
@@ -111,7 +139,7 @@ fn write_egress(egress: &EgressReport, out: &mut String) -> std::fmt::Result {
         }
     }
     if egress.more > 0 {
-        writeln!(out, "    {DIM}and {} more asked{DIM:#}", egress.more)?;
+        writeln!(out, "    {DIM}and {} more evaluated{DIM:#}", egress.more)?;
     }
     if !egress.similar_hosts.is_empty() {
         writeln!(out, "  similar hosts that rules list: {}", egress.similar_hosts.join(", "))?;
@@ -152,7 +180,7 @@ fn write_limit(limit: &LimitReport, out: &mut String) -> std::fmt::Result {
         limit.key.iter().map(|(part, value)| format!("{part} {:?}", words::shortened(value, 100))).collect();
     match &limit.missing {
         Some(missing) if limit.before.is_some() || limit.service.is_some() => {
-            write!(out, ", key: no {missing}, so the bucket of all without it")?
+            write!(out, ", no {missing}: counted in the bucket of all requests without it (onMissingKey: Share)")?
         }
         Some(missing) => write!(out, ": the request has no {missing}")?,
         None if key.is_empty() => write!(out, ", one bucket for all")?,
@@ -163,14 +191,14 @@ fn write_limit(limit: &LimitReport, out: &mut String) -> std::fmt::Result {
         let answer = if limit.outcome == "limited" { "refused" } else { "let pass" };
         return writeln!(
             out,
-            "      cost {cost}, decided by the rate-limit service in cluster {service}; here {answer}, by assumption"
+            "      cost {cost}, decided by the rate-limit service in cluster {service}; assumed here: {answer}"
         );
     }
     let (Some(before), Some(after), Some(burst), Some(cost)) = (&limit.before, &limit.after, limit.burst, limit.cost)
     else {
         return Ok(());
     };
-    let bad = if limit.bad_cost { " (the header says no cost: the default)" } else { "" };
+    let bad = if limit.bad_cost { " (the cost header is no number: the default counts)" } else { "" };
     write!(out, "      cost {cost}{bad}, bucket {} of {burst} left", before.remaining)?;
     let seconds = |seconds: f64| words::duration(Duration::try_from_secs_f64(seconds).unwrap_or_default());
     match limit.wait_seconds {
@@ -213,7 +241,7 @@ fn write_canaries(canaries: &CanariesReport, out: &mut String) -> std::fmt::Resu
             let chosen = choice.variants.iter().find(|variant| variant.chosen);
             format!("variant {NAME}{}{NAME:#}", chosen.map_or("", |variant| &variant.name))
         }
-        (None, "routeDecided") => "not asked: a route rule decided".to_owned(),
+        (None, "routeDecided") => "skipped (a route rule matched)".to_owned(),
         _ => "none matches".to_owned(),
     };
     head("canaries", &outcome, out)?;
@@ -237,9 +265,9 @@ fn write_choice(choice: &Choice, asked_by: Option<&str>, out: &mut String) -> st
         match (key.random, key.new) {
             (true, _) => writeln!(
                 out,
-                "  key       {value} (chance: {})",
+                "  key       {value} (random: {})",
                 match key.from.as_str() {
-                    "chance, for each request" => "no stickiness".to_owned(),
+                    "random, for each request" => "no stickiness".to_owned(),
                     from => format!("the request has no {from}"),
                 }
             )?,
@@ -293,7 +321,7 @@ fn write_misses(title: &str, misses: &[Considered], out: &mut String) -> std::fm
         let (held, of) = (miss.held, miss.conditions.len());
         writeln!(
             out,
-            "    {NAME}{}{NAME:#} {held} of {of}: {BAD}✗{BAD:#} {} {DIM}(the request: {}){DIM:#}",
+            "    {NAME}{}{NAME:#}: {held} of {of} conditions matched; failed: {} {DIM}(the request: {}){DIM:#}",
             miss.name, failed.condition, failed.actual
         )?;
     }

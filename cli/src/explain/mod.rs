@@ -12,12 +12,15 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
-use penstock_policy::Timestamp;
+use penstock_policy::document::Node;
 use penstock_policy::wire::{WireRequest, World};
+use penstock_policy::{Policy, Timestamp};
 
 use crate::documents::Documents;
+use crate::inputs::{self, Running};
 use crate::output::Output;
-use crate::policy_file::PolicyFile;
+use crate::place::Place;
+use crate::policy_file::{PolicyFile, load_all, one};
 use crate::traffic::{har::Archive, url};
 use crate::{replay, source, traffic};
 use build::Decided;
@@ -28,12 +31,25 @@ pub use egress::destination_words;
 #[command(
     after_help = "Examples:\n  penstock explain policy.yaml --url https://shop.example.com/cart --header 'x-user-group: beta'\n  \
     penstock explain policy.yaml --curl \"curl -X POST https://api.stripe.com/v1/charges\" --peer spiffe://cluster.local/ns/a/sa/b\n  \
-    penstock explain policy.yaml --har session.har --entry 3 --format json"
+    penstock explain policy.yaml --har session.har --entry 3 --output json\n  \
+    penstock explain wasm-plugin.yaml --at ingress --url https://shop.example.com/cart --exit-code\n  \
+    penstock explain --from-envoy http://127.0.0.1:9901 --url https://shop.example.com/cart\n\n\
+    Exit status: 1 when --exit-code is given and the request is refused, or the policy is invalid."
 )]
 #[command(group = clap::ArgGroup::new("what").required(true).args(["url", "curl", "har", "request"]))]
 pub struct Args {
-    /// The policy, YAML or JSON; `-` is standard input.
-    policy: PathBuf,
+    /// The policy: a file of ours, a manifest, an Envoy configuration, a folder; `-` is standard input
+    /// [default: policy.yaml].
+    policy: Option<PathBuf>,
+    #[command(flatten)]
+    running: Running,
+    /// Only this plugin, of several: the name of its object.
+    #[arg(long, value_name = "NAME")]
+    plugin: Option<String>,
+    /// Only what runs here: `ingress` (rateLimits, routes, canaries) or `egress`; absent: each place by itself. A time is
+    /// read as --time.
+    #[arg(long, value_parser = at, value_name = "PLACE")]
+    at: Vec<At>,
     /// The request's URL.
     #[arg(long)]
     url: Option<String>,
@@ -57,7 +73,7 @@ pub struct Args {
     header: Vec<String>,
     /// The time to decide at, RFC 3339; absent: the request's own, else now.
     #[arg(long, value_parser = instant, value_name = "TIME")]
-    at: Option<Timestamp>,
+    time: Option<Timestamp>,
     /// The address of the connection's peer.
     #[arg(long, value_name = "IP")]
     source_address: Option<IpAddr>,
@@ -81,9 +97,27 @@ pub struct Args {
     /// Gives the same random choices each time.
     #[arg(long, value_name = "NUMBER")]
     seed: Option<u64>,
+    /// Exit with status 1 when the request is refused.
+    #[arg(long)]
+    exit_code: bool,
     /// The form of the explanation.
-    #[arg(long, value_enum, default_value = "human")]
-    format: Format,
+    #[arg(long, short, visible_alias = "format", value_enum, default_value = "human")]
+    output: Format,
+}
+
+/// What `--at` says: a place, or as before there were places, a time.
+#[derive(Clone, Copy, Debug)]
+enum At {
+    Place(Place),
+    Time(Timestamp),
+}
+
+fn at(text: &str) -> Result<At, String> {
+    match text {
+        "ingress" => Ok(At::Place(Place::Ingress)),
+        "egress" => Ok(At::Place(Place::Egress)),
+        _ => instant(text).map(At::Time).map_err(|_| "write ingress or egress; times go with --time".to_owned()),
+    }
 }
 
 /// The forms of the explanation.
@@ -93,6 +127,14 @@ enum Format {
     Human,
     /// One JSON object.
     Json,
+}
+
+/// A policy, or the part of one that runs in one place.
+struct View {
+    at: Option<Place>,
+    name: Option<String>,
+    policy: Policy,
+    node: Node,
 }
 
 /// Reads an RFC 3339 time.
@@ -107,29 +149,90 @@ impl Args {
     /// # Errors
     /// When a file cannot be read, the policy is invalid, or the request is none.
     pub fn run(&self, out: &mut Output<'_>) -> anyhow::Result<bool> {
+        let policy = match (&self.policy, self.running.is_any()) {
+            (Some(policy), _) => Some(policy.clone()),
+            (None, false) => Some(inputs::default_policy()?),
+            (None, true) => None,
+        };
         let stdins =
-            [Some(&*self.policy), self.request.as_deref().map(Path::new), self.har.as_deref(), self.after.as_deref()];
+            [policy.as_deref(), self.request.as_deref().map(Path::new), self.har.as_deref(), self.after.as_deref()];
         traffic::one_stdin(stdins.into_iter().flatten())?;
         let request = self.request()?;
-        let file = PolicyFile::load(&self.policy)?;
-        let mut world = World::new(replay::now(), self.seed.unwrap_or_else(replay::random));
+        let paths: Vec<PathBuf> = policy.into_iter().collect();
+        let mut sources = inputs::read(&paths)?;
+        sources.extend(self.running.read()?);
+        let policies = load_all(&sources)?;
+        let whole = match policies.as_slice() {
+            [one] => Some((
+                Policy::from_node(&one.node).map_err(|problems| anyhow::anyhow!("{problems}"))?,
+                one.node.clone(),
+            )),
+            _ => None,
+        };
+        let views = self.views(policies)?;
+        let seed = self.seed.unwrap_or_else(replay::random);
+        let mut reports = Vec::new();
+        for view in &views {
+            let report = self.report(&request, &view.policy, &view.node, seed)?;
+            reports.push(report::View { at: view.at, policy: view.name.clone(), report });
+        }
+        match (self.output, reports.as_slice()) {
+            (Format::Human, reports) => out.human(&human::views(reports))?,
+            (Format::Json, [one]) => writeln!(out, "{}", serde_json::to_string_pretty(&one.report)?)?,
+            (Format::Json, reports) => {
+                // The decision of all sections in one plugin, as `replay` prints it, then each place.
+                let whole = whole.map(|(policy, node)| self.report(&request, &policy, &node, seed)).transpose()?;
+                writeln!(out, "{}", serde_json::to_string_pretty(&report::Places { whole, places: reports })?)?;
+            }
+        }
+        let refused = reports.iter().any(|view| view.report.decision.action == Some("respond"));
+        Ok(!(self.exit_code && refused))
+    }
+
+    /// The decision of one policy, after the requests of `--after`.
+    fn report(&self, request: &WireRequest, policy: &Policy, node: &Node, seed: u64) -> anyhow::Result<report::Report> {
+        let mut world = World::new(replay::now(), seed);
         if let Some(after) = &self.after {
             traffic::each(after, &self.traffic, false, &mut |_, request| {
-                request.decide(&file.policy, &mut world);
+                request.decide(policy, &mut world);
                 Ok(())
             })?;
         }
         world.now = replay::now();
         let time = request.time.unwrap_or(world.now);
-        let (decision, trace) = request.explain(&file.policy, &mut world);
-        let documents = Documents::of(&file.node);
-        let decided = Decided { documents: &documents, request: &request, time, decision, trace, misses: self.misses };
-        let report = decided.report();
-        match self.format {
-            Format::Human => out.human(&human::render(&report))?,
-            Format::Json => writeln!(out, "{}", serde_json::to_string_pretty(&report)?)?,
+        let (decision, trace) = request.explain(policy, &mut world);
+        let documents = Documents::of(node);
+        Ok(Decided { documents: &documents, request, time, decision, trace, misses: self.misses }.report())
+    }
+
+    /// What is explained by itself: each plugin of manifests, and of a policy of ours each place.
+    fn views(&self, policies: Vec<PolicyFile>) -> anyhow::Result<Vec<View>> {
+        let policies = match &self.plugin {
+            Some(_) => vec![one(policies, self.plugin.as_deref())?],
+            None => policies,
+        };
+        let wanted = self.at.iter().rev().find_map(|at| match at {
+            At::Place(place) => Some(*place),
+            At::Time(_) => None,
+        });
+        let several = policies.len() > 1;
+        let mut views = Vec::new();
+        for file in policies {
+            let name = (several || file.resource.is_some()).then(|| file.name());
+            let parts = [Place::Ingress, Place::Egress].map(|place| (place, place.part(&file.node)));
+            let both = parts.iter().all(|(_, part)| part.is_some());
+            if wanted.is_none() && (file.resource.is_some() || !both) {
+                views.push(View { at: None, name, policy: file.policy, node: file.node });
+                continue;
+            }
+            for (place, part) in parts.into_iter().filter(|(place, _)| wanted.is_none_or(|wanted| wanted == *place)) {
+                let Some(node) = part else { continue };
+                let policy = Policy::from_node(&node).map_err(|problems| anyhow::anyhow!("{problems}"))?;
+                views.push(View { at: Some(place), name: name.clone(), policy, node });
+            }
         }
-        Ok(true)
+        anyhow::ensure!(!views.is_empty(), "nothing of the policy runs {}", wanted.map_or("anywhere", Place::words));
+        Ok(views)
     }
 
     /// The request that the options describe.
@@ -163,7 +266,11 @@ impl Args {
                 header.split_once(':').with_context(|| format!("--header {header:?} is not `name: value`"))?;
             url::add_header(&mut request, name.trim(), value.trim());
         }
-        request.time = self.at.or(request.time);
+        let at = self.at.iter().find_map(|at| match at {
+            At::Time(time) => Some(*time),
+            At::Place(_) => None,
+        });
+        request.time = self.time.or(at).or(request.time);
         request.source_address = self.source_address.or(request.source_address);
         request.sni = self.sni.clone().or(request.sni);
         request.peer = self.peer.clone().or(request.peer);

@@ -3,6 +3,32 @@
 use penstock_policy::wire::WireDecision;
 use serde::Serialize;
 
+use crate::place::Place;
+
+/// One explained decision, of one policy or the part of it that runs in one place.
+#[derive(Debug, Serialize)]
+pub struct View {
+    /// The place; absent: the whole policy runs in one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub at: Option<Place>,
+    /// The file and object of the policy, when there are several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub policy: Option<String>,
+    /// The decision.
+    #[serde(flatten)]
+    pub report: Report,
+}
+
+/// Several views, and the decision of the whole policy in one plugin.
+#[derive(Debug, Serialize)]
+pub struct Places<'v> {
+    /// The whole policy, when there is one.
+    #[serde(flatten)]
+    pub whole: Option<Report>,
+    /// Each part by itself.
+    pub places: &'v [View],
+}
+
 /// One explained decision.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]

@@ -113,12 +113,12 @@ impl Judge {
         if let Some(loaded) = self.files.get(path) {
             return Ok(loaded.clone());
         }
-        let text = source::read_text(path)?;
-        let loaded = Rc::new(match PolicyFile::compile(&text) {
+        let loaded = Rc::new(match PolicyFile::load(path) {
             Ok(file) => Loaded { node: Some(file.node), error: None },
-            Err(findings) => {
-                Loaded { node: None, error: Some(Invalid::new(&source::display(path), &text, &findings).to_string()) }
-            }
+            Err(error) => match error.downcast::<Invalid>() {
+                Ok(invalid) => Loaded { node: None, error: Some(invalid.to_string()) },
+                Err(error) => return Err(error),
+            },
         });
         self.files.insert(path.to_owned(), loaded.clone());
         Ok(loaded)

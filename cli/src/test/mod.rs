@@ -4,16 +4,17 @@ mod file;
 mod judge;
 mod report;
 
-use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, anyhow};
+use anyhow::{anyhow, ensure};
 
 use crate::diagnostics::Finding;
+use crate::manifests::has_section;
 use crate::output::Output;
 use crate::policy_file::Invalid;
-use crate::{replay, source};
+use crate::yaml::Located;
+use crate::{inputs, replay, source, watch};
 use file::TestFile;
 use judge::Judge;
 use report::Summary;
@@ -26,15 +27,18 @@ use report::Summary;
     request: {method: GET, authority: shop.example.com, path: /, headers: [[x-user-group, beta]]}\n    expect: {route: beta}"
 )]
 pub struct Args {
-    /// Test files, YAML, or the contract's cases as JSON lines (.jsonl); `-` is standard input.
-    #[arg(required = true)]
+    /// Test files, YAML, or test cases as JSON lines (.jsonl); folders, globs; `-` is standard input
+    /// [default: every *.test.yaml below this folder].
     files: Vec<PathBuf>,
     /// Only tests whose name has this text.
     #[arg(long, value_name = "TEXT")]
     filter: Option<String>,
     /// The form of the report.
-    #[arg(long, value_enum, default_value = "human")]
-    format: Format,
+    #[arg(long, short, visible_alias = "format", value_enum, default_value = "human")]
+    output: Format,
+    /// Run again whenever a file of this folder changes.
+    #[arg(long)]
+    watch: bool,
     /// Also writes JUnit's XML to this file.
     #[arg(long, value_name = "FILE")]
     junit: Option<PathBuf>,
@@ -57,10 +61,39 @@ impl Args {
     /// # Errors
     /// When a file cannot be read or is no test file.
     pub fn run(&self, out: &mut Output<'_>) -> anyhow::Result<bool> {
+        match self.watch {
+            true => watch::run(&[PathBuf::from(".")], out, |out| self.once(out)),
+            false => self.once(out),
+        }
+    }
+
+    /// The test files that are meant.
+    fn files(&self) -> anyhow::Result<Vec<PathBuf>> {
+        let here = [PathBuf::from(".")];
+        let given = if self.files.is_empty() { &here[..] } else { &self.files };
+        let mut files = Vec::new();
+        for path in given {
+            match path.is_dir() {
+                true => {
+                    let found = inputs::tests(path);
+                    ensure!(
+                        !found.is_empty(),
+                        "no *.test.yaml below {}: `penstock init` writes one",
+                        if path == Path::new(".") { "this folder".to_owned() } else { path.display().to_string() }
+                    );
+                    files.extend(found);
+                }
+                false => files.extend(inputs::matching(path)?),
+            }
+        }
+        Ok(files)
+    }
+
+    fn once(&self, out: &mut Output<'_>) -> anyhow::Result<bool> {
         let mut judge = Judge::default();
         let now = replay::now();
         let mut summary = Summary { passed: 0, failed: 0, filtered_out: 0, tests: Vec::new() };
-        for path in &self.files {
+        for path in &self.files()? {
             let file = read(path)?;
             for test in &file.tests {
                 if self.filter.as_ref().is_some_and(|text| !test.name.contains(text)) {
@@ -73,11 +106,11 @@ impl Args {
             }
         }
         if let Some(path) = &self.junit {
-            let place = || format!("cannot write {}", path.display());
-            let mut file = BufWriter::new(File::create(path).with_context(place)?);
-            summary.junit(&mut file).and_then(|()| file.flush()).with_context(place)?;
+            let mut text = Vec::new();
+            summary.junit(&mut text)?;
+            source::write(path, text)?;
         }
-        match self.format {
+        match self.output {
             Format::Human => out.human(&summary.human())?,
             Format::Junit => summary.junit(out)?,
             Format::Json => writeln!(out, "{}", serde_json::to_string_pretty(&summary)?)?,
@@ -106,5 +139,11 @@ fn read(path: &Path) -> anyhow::Result<TestFile> {
 
 /// A file that is no test file: exit status 2, with the same report as for a policy.
 fn unreadable(path: &Path, text: &str, findings: &[Finding]) -> anyhow::Error {
-    anyhow!("not a test file\n{}", Invalid::new(&source::display(path), text, findings))
+    let name = source::display(path);
+    if Located::read(text).is_ok_and(|located| located.node.get("tests").is_none() && has_section(&located.node)) {
+        return anyhow!(
+            "{name} is a policy, not a test file: a test file names it as `policy: {name}` and has `tests`"
+        );
+    }
+    anyhow!("{name} is not a valid test file\n{}", Invalid::new(&name, text, findings))
 }

@@ -1,5 +1,7 @@
 //! `penstock replay`: one JSON request a line in, one JSON decision a line out.
 
+mod summary;
+
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -10,10 +12,13 @@ use penstock_policy::wire::{WireDecision, WireRequest, World};
 use penstock_policy::{Policy, Timestamp};
 use serde::Deserialize;
 
+use crate::inputs::{self, Running};
 use crate::output::Output;
-use crate::policy_file::PolicyFile;
+use crate::place::Place;
+use crate::policy_file::{load_all, one};
 use crate::source;
 use crate::traffic::{Options, Reader, Record, not_a_request};
+use summary::Summary;
 
 /// Decide recorded requests and print one JSON decision a line.
 ///
@@ -23,11 +28,24 @@ use crate::traffic::{Options, Reader, Record, not_a_request};
     penstock replay policy.yaml\n  \
     penstock replay policy.yaml access.log --log-format '[%START_TIME%] %REQ(:METHOD)% %REQ(:AUTHORITY)% %REQ(:PATH)%'")]
 pub struct Args {
-    /// The policy, YAML or JSON.
-    policy: PathBuf,
-    /// The requests; `-`, the default, is standard input.
-    #[arg(default_value = "-")]
-    requests: PathBuf,
+    /// The policy (a file of ours, a manifest, an Envoy configuration, a folder), then the requests; `-`, the default, is
+    /// standard input. With --from-envoy or --from-cluster only the requests.
+    #[arg(num_args = 0..=2, value_name = "POLICY> <REQUESTS")]
+    files: Vec<PathBuf>,
+    #[command(flatten)]
+    running: Running,
+    /// Only this plugin, of several: the name of its object.
+    #[arg(long, value_name = "NAME")]
+    plugin: Option<String>,
+    /// Only what runs here; absent: all sections together.
+    #[arg(long, value_enum, value_name = "PLACE")]
+    at: Option<Place>,
+    /// Print how many requests got which decision, instead of each decision.
+    #[arg(long)]
+    summary: bool,
+    /// The form of the summary.
+    #[arg(long, short, visible_alias = "format", value_enum, default_value = "human", requires = "summary")]
+    output: summary::Form,
     #[command(flatten)]
     traffic: Options,
 }
@@ -38,10 +56,21 @@ impl Args {
     /// # Errors
     /// When a line is not a request, named with its number, or when reading or writing fails.
     pub fn run(&self, out: &mut Output<'_>) -> anyhow::Result<bool> {
-        ensure!(self.policy != Path::new("-"), "the policy must be a file: standard input is for the requests");
-        let policy = PolicyFile::load(&self.policy)?.policy;
+        let (policy, requests) = self.arguments()?;
+        let mut sources = inputs::read(policy.as_slice())?;
+        sources.extend(self.running.read()?);
+        let file = one(load_all(&sources)?, self.plugin.as_deref())?;
+        let policy = match self.at {
+            None => file.policy,
+            Some(place) => {
+                let part =
+                    place.part(&file.node).with_context(|| format!("nothing of the policy runs {}", place.words()))?;
+                Policy::from_node(&part).map_err(|problems| anyhow::anyhow!("{problems}"))?
+            }
+        };
+        let mut summary = self.summary.then(Summary::default);
         // On a terminal the decisions would run into the bar.
-        let mut reader = Reader::open(&self.requests, &self.traffic, !io::stdout().is_terminal())?;
+        let mut reader = Reader::open(&requests, &self.traffic, !io::stdout().is_terminal())?;
         let mut all_compile = true;
         let mut world = World::new(now(), random());
         let mut line = Vec::new();
@@ -52,11 +81,15 @@ impl Args {
                     request.decide(&policy, &mut world)
                 }
                 Record::Line(line) => {
-                    let place = || format!("{}:{number}", source::display(&self.requests));
+                    let place = || format!("{}:{number}", source::display(&requests));
                     decide(&policy, line, &mut world).with_context(place)?
                 }
             };
             all_compile &= decision.policy_error.is_none();
+            if let Some(summary) = &mut summary {
+                summary.add(&decision);
+                continue;
+            }
             line.clear();
             serde_json::to_writer(&mut line, &decision)?;
             line.push(b'\n');
@@ -69,7 +102,28 @@ impl Args {
                 break;
             }
         }
+        match (&summary, self.output) {
+            (Some(summary), summary::Form::Human) => out.human(&summary.human())?,
+            (Some(summary), summary::Form::Json) => writeln!(out, "{}", serde_json::to_string_pretty(summary)?)?,
+            (None, _) => {}
+        }
         Ok(all_compile)
+    }
+
+    /// The policy, unless it is that of something that runs, and the requests.
+    fn arguments(&self) -> anyhow::Result<(Option<PathBuf>, PathBuf)> {
+        let mut files = self.files.iter().cloned();
+        let policy = if self.running.is_any() { None } else { files.next() };
+        if policy.is_none() && !self.running.is_any() {
+            return Ok((Some(inputs::default_policy()?), PathBuf::from(source::STDIN)));
+        }
+        ensure!(
+            policy.as_deref() != Some(Path::new(source::STDIN)),
+            "the policy must be a file: standard input is for the requests"
+        );
+        let requests = files.next().unwrap_or_else(|| PathBuf::from(source::STDIN));
+        ensure!(files.next().is_none(), "with --from-envoy or --from-cluster give only the requests");
+        Ok((policy, requests))
     }
 }
 

@@ -1,0 +1,78 @@
+//! Which policy before is compared with which after: of files and folders with several plugins, those of one name.
+
+use anyhow::ensure;
+
+use crate::policy_file::{PolicyFile, one};
+
+/// Two policies of one plugin; one may be missing.
+#[derive(Debug)]
+pub struct Pair {
+    /// What messages call the plugin; `None`: it is the only one.
+    pub object: Option<String>,
+    /// The policy before.
+    pub old: Option<PolicyFile>,
+    /// The policy after.
+    pub new: Option<PolicyFile>,
+}
+
+/// Pairs the policies. When they run somewhere (`old_runs`), those that the new side does not have are no change.
+///
+/// # Errors
+/// When it cannot be told which policy belongs to which.
+pub fn pairs(
+    old: Vec<PolicyFile>,
+    new: Vec<PolicyFile>,
+    old_runs: bool,
+    plugin: Option<&str>,
+) -> anyhow::Result<Vec<Pair>> {
+    let only = |old, new| vec![Pair { object: None, old: Some(old), new: Some(new) }];
+    if plugin.is_some() {
+        let pick = |side: Vec<PolicyFile>| match side.len() {
+            // A policy of ours has no name of a plugin.
+            1 if side.iter().all(|policy| policy.resource.is_none()) => one(side, None),
+            _ => one(side, plugin),
+        };
+        return Ok(only(pick(old)?, pick(new)?));
+    }
+    let is_ours = |side: &[PolicyFile]| side.len() == 1 && side.iter().all(|policy| policy.resource.is_none());
+    if (old.len() == 1 && new.len() == 1 && !(old_runs && !is_ours(&new))) || is_ours(&old) || is_ours(&new) {
+        return Ok(only(one(old, None)?, one(new, None)?));
+    }
+    let mut old: Vec<Option<PolicyFile>> = old.into_iter().map(Some).collect();
+    let mut pairs = Vec::new();
+    for policy in new {
+        let twins: Vec<usize> = (0..old.len())
+            .filter(|&i| old.get(i).and_then(Option::as_ref).is_some_and(|other| same_plugin(other, &policy)))
+            .collect();
+        ensure!(twins.len() <= 1, "{} has several counterparts: give their namespaces", policy.name());
+        let twin = twins.first().and_then(|&i| old.get_mut(i)).and_then(Option::take);
+        pairs.push(Pair { object: policy.resource.clone(), old: twin, new: Some(policy) });
+    }
+    let gone: Vec<PolicyFile> = old.into_iter().flatten().collect();
+    match old_runs {
+        false => {
+            pairs.extend(gone.into_iter().map(|old| Pair { object: old.resource.clone(), old: Some(old), new: None }))
+        }
+        true if !gone.is_empty() => {
+            let names: Vec<String> = gone.iter().map(PolicyFile::name).collect();
+            anstream::eprintln!("penstock: not compared, because the files do not have them: {}", names.join(", "));
+        }
+        true => {}
+    }
+    Ok(pairs)
+}
+
+/// Whether two objects are one plugin: the same name, in the same namespace when both say which. The kind does not count:
+/// Istio's WasmPlugin becomes a TrafficExtension.
+fn same_plugin(a: &PolicyFile, b: &PolicyFile) -> bool {
+    let parts = |policy: &PolicyFile| {
+        let resource = policy.resource.clone().unwrap_or_default();
+        let name = resource.split_once(' ').map_or(resource.clone(), |(_, name)| name.to_owned());
+        match name.split_once('/') {
+            Some((namespace, name)) => (Some(namespace.to_owned()), name.to_owned()),
+            None => (None, name),
+        }
+    };
+    let ((a_namespace, a_name), (b_namespace, b_name)) = (parts(a), parts(b));
+    a_name == b_name && (a_namespace.is_none() || b_namespace.is_none() || a_namespace == b_namespace)
+}

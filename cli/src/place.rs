@@ -1,0 +1,39 @@
+//! The two places where a policy runs: where requests come in, and where they leave.
+
+use penstock_policy::document::Node;
+
+/// Where a part of a policy runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Place {
+    /// Where requests come in: `rateLimits`, `routes`, `canaries`.
+    Ingress,
+    /// Where requests leave: `egress`.
+    Egress,
+}
+
+impl Place {
+    /// The sections that run here.
+    pub fn sections(self) -> &'static [&'static str] {
+        match self {
+            Place::Ingress => &["rateLimits", "routes", "canaries"],
+            Place::Egress => &["egress"],
+        }
+    }
+
+    /// How people call it.
+    pub fn words(self) -> &'static str {
+        match self {
+            Place::Ingress => "where requests come in",
+            Place::Egress => "where requests leave",
+        }
+    }
+
+    /// What of a policy runs here; `None`: nothing.
+    pub fn part(self, policy: &Node) -> Option<Node> {
+        let Node::Map(entries) = policy else { return None };
+        let runs = |name: &str| self.sections().contains(&name);
+        let has = entries.iter().any(|(name, _)| runs(name));
+        has.then(|| Node::Map(entries.iter().filter(|(name, _)| name == "settings" || runs(name)).cloned().collect()))
+    }
+}
