@@ -35,7 +35,8 @@ pub fn pairs(
         return Ok(only(pick(old)?, pick(new)?));
     }
     let is_ours = |side: &[PolicyFile]| side.len() == 1 && side.iter().all(|policy| policy.resource.is_none());
-    if (old.len() == 1 && new.len() == 1 && !(old_runs && !is_ours(&new))) || is_ours(&old) || is_ours(&new) {
+    let only_one = old.len() == 1 && new.len() == 1 && !old_runs;
+    if only_one || is_ours(&old) || is_ours(&new) {
         return Ok(only(one(old, None)?, one(new, None)?));
     }
     let mut old: Vec<Option<PolicyFile>> = old.into_iter().map(Some).collect();
