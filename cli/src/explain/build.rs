@@ -310,7 +310,7 @@ fn limit(note: &LimitNote, shadow: bool) -> LimitReport {
         |bucket: &BucketNote| Bucket { remaining: bucket.remaining, debt_seconds: bucket.until_full.as_secs_f64() };
     LimitReport {
         name: note.limit.clone(),
-        outcome: if note.wait.is_some() { "limited" } else { "passed" },
+        outcome: if note.refuses() { "limited" } else { "passed" },
         shadow,
         key: note.key.clone(),
         missing: note.missing.clone(),

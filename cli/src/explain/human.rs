@@ -208,6 +208,7 @@ fn write_limit(limit: &LimitReport, out: &mut String) -> std::fmt::Result {
         {
             writeln!(out, ", {} after, full again in {}", after.remaining, seconds(after.debt_seconds))?;
         }
+        None if cost > burst => writeln!(out, ", never passes: it costs more than the burst")?,
         None => writeln!(out, ", nothing taken")?,
     }
     if limit.overflow {

@@ -50,7 +50,9 @@ fn parse(entry: &[u8]) -> Option<IpAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::environment::{StoreConflict, Timestamp, Version};
+    use crate::breaker::WorkerMemory;
+    use crate::environment::Timestamp;
+    use crate::state::{Change, Key, State, Unavailable};
     #[cfg(target_arch = "wasm32")]
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
@@ -75,11 +77,18 @@ mod tests {
         fn random(&mut self) -> u64 {
             0
         }
-        fn load(&mut self, _: &[u8], _: &mut Vec<u8>) -> Option<Version> {
-            None
+        fn worker(&mut self) -> &mut WorkerMemory {
+            panic!("an address needs no memory")
         }
-        fn store(&mut self, _: &[u8], _: &[u8], _: Option<Version>) -> Result<Version, StoreConflict> {
-            Err(StoreConflict)
+    }
+
+    impl State for Peer {
+        fn update<T>(&mut self, _: Key<'_>, _: impl FnMut(&[u8], &mut Vec<u8>) -> Change<T>) -> Result<T, Unavailable> {
+            Err(Unavailable)
+        }
+
+        fn read<T>(&mut self, _: Key<'_>, _: impl FnOnce(&[u8]) -> T) -> Result<T, Unavailable> {
+            Err(Unavailable)
         }
     }
 

@@ -101,8 +101,17 @@ pub struct LimitNote {
     pub after: BucketNote,
     /// Refused: would pass after this time.
     pub wait: Option<Duration>,
+    /// Whether it costs more than the burst: no waiting helps.
+    pub is_too_large: bool,
     /// Whether the key found no slot of its own and uses the shared one.
     pub overflow: bool,
+}
+
+impl LimitNote {
+    /// Whether the limit refuses the request, or would in Shadow.
+    pub fn refuses(&self) -> bool {
+        self.wait.is_some() || self.is_too_large
+    }
 }
 
 /// A bucket at one instant.

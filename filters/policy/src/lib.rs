@@ -44,17 +44,19 @@ pub mod schema;
 mod section;
 mod settings;
 mod small_map;
+pub mod state;
 mod timestamp;
 mod trie;
 #[cfg(feature = "wire")]
 pub mod wire;
 
+pub use breaker::WorkerMemory;
 pub use client::client_address;
 pub use decision::{
     Action, Counts, Decision, EgressOutcome, EgressVerdict, HeaderOp, HeaderOps, HeldBack, Response, ResponseHeaders,
 };
 pub use document::{Problem, Problems};
-pub use environment::{Environment, StoreConflict, Version};
+pub use environment::Environment;
 pub use gauges::{Gauges, text_hash};
 pub use identity::IdentitySource;
 pub use metrics::{Metric, Metrics, latency_name};

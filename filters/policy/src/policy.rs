@@ -19,17 +19,19 @@ use crate::request::Request;
 use crate::routes::{Routes, RoutesDocument, RuleTo};
 use crate::section::Section;
 use crate::settings::Settings;
+use crate::state::{Table, Tables, Unavailable};
 
 /// Memory for all regular expressions of one policy, in bytes.
 const REGEX_BUDGET: usize = 64 << 20;
 
-/// A policy, ready to decide by the module `M`. Never changes, but for what its breakers remember; a new document makes
-/// a new one.
+/// A policy, ready to decide by the module `M`. Never changes: a new document makes a new one, and any number of threads can
+/// decide by it.
 #[derive(Debug)]
 pub struct Policy<M: Runs = Suite> {
     module: PhantomData<M>,
     settings: Settings,
     metrics: Metrics,
+    tables: Box<[Table]>,
     egress: Option<Egress>,
     rate_limits: Option<RateLimits>,
     breakers: Breakers,
@@ -111,6 +113,7 @@ impl<M: Runs> Policy<M> {
         let routes = section::<M, RoutesDocument>(Section::Routes, &fields, cx);
         let rate_limits = section::<M, Named<LimitDocument>>(Section::RateLimits, &fields, cx);
         let canaries = section::<M, Named<CanaryDocument>>(Section::Canaries, &fields, cx);
+        let rate_limits = rate_limits.filter(|limits| limits.as_ref().is_none_or(|limits| RateLimits::fit(limits, cx)));
         let (Some(settings), Some(egress), Some(routes), Some(rate_limits), Some(canaries), false) =
             (settings, egress, routes, rate_limits, canaries, foreign)
         else {
@@ -136,18 +139,22 @@ impl<M: Runs> Policy<M> {
         let mut names = AskedNames::default();
         let hops = settings.source_address.trusted_hops.0;
         let egress = egress.map(|egress| Egress::new(egress, &mut metrics));
-        let rate_limits = rate_limits.map(|limits| RateLimits::new(limits, hops, &mut metrics, &mut names));
+        let mut tables = Tables::default();
+        let rate_limits =
+            rate_limits.map(|limits| RateLimits::new(limits, hops, &mut metrics, &mut names, &mut tables));
         let mut breakers = Breakers::default();
         let routes =
             routes.map(|routes| Routes::new(routes, |name| numbers.get(name), &mut breakers, &mut metrics, &mut names));
         let is_named = |name: &str| named.get(name).is_some();
         let canaries =
             canaries.map(|canaries| Canaries::new(canaries.0, is_named, &mut breakers, &mut metrics, &mut names));
+        breakers.place(&mut tables);
         let long_values = has_expressions.then(|| metrics.add_to("host", "expressions", &["valueTooLong"]));
         Some(Policy {
             module: PhantomData,
             settings,
             metrics,
+            tables: tables.finish(),
             egress,
             rate_limits,
             breakers,
@@ -158,15 +165,21 @@ impl<M: Runs> Policy<M> {
         })
     }
 
-    /// Prepares the state that decisions share between workers, before the first one. `instance` names what runs the
-    /// policy: no other instance shares its state. A policy that is never started decides too, with state of its own.
-    pub fn start(&mut self, instance: &[u8], environment: &mut impl Environment) {
-        if M::MODULE.runs(Section::RateLimits)
-            && let Some(limits) = &mut self.rate_limits
-        {
-            limits.start(instance, environment);
+    /// Prepares for decisions over this state: call it once, before the first. A policy that is never started decides too, as
+    /// if it were the only one.
+    ///
+    /// # Errors
+    /// When the state fails.
+    pub fn start(&mut self, environment: &mut impl Environment) -> Result<(), Unavailable> {
+        match &mut self.rate_limits {
+            Some(limits) if M::MODULE.runs(Section::RateLimits) => limits.start(environment),
+            _ => Ok(()),
         }
-        self.breakers.start(instance);
+    }
+
+    /// The tables of its limits and breakers: a store makes room for them, or finds those of the policy before.
+    pub fn tables(&self) -> &[Table] {
+        &self.tables
     }
 
     /// Decides one request. Sections run in the order egress, rate limits, routes, canaries; the first that
@@ -450,6 +463,13 @@ mod tests {
     use super::*;
     #[cfg(target_arch = "wasm32")]
     use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    #[test]
+    fn a_policy_can_be_shared_by_threads() {
+        fn shared<T: Send + Sync>() {}
+        shared::<Policy<Suite>>();
+        shared::<Policy<crate::module::RateLimit>>();
+    }
 
     fn error(json: &str, module: Module) -> String {
         match Node::from_json(json.as_bytes()) {

@@ -1,20 +1,21 @@
 //! Requests and decisions as JSON: the form of `penstock replay` and of the contract's cases. Not in the modules.
 
-use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::breaker::Outcome;
+use crate::breaker::WorkerMemory;
 use crate::decision::{Action, Decision, HeaderOp};
 use crate::document::GatewayDuration;
-use crate::environment::{Environment, StoreConflict, Timestamp, Version};
+use crate::environment::{Environment, Timestamp};
 use crate::identity::IdentitySource;
 use crate::policy::Policy;
 use crate::rate_limits::{Failure, Reply};
 use crate::reason::Reason;
 use crate::request::{Header, Request, Scratch};
+use crate::state::{Change, Key, MapState, State, Unavailable};
 
 /// A request as one JSON object; only `method`, `authority` and `path` are required.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -191,7 +192,10 @@ pub struct World {
     pub events: Vec<String>,
     /// Where random choices go on: the same number gives the same choices.
     pub random: u64,
-    state: HashMap<Vec<u8>, (Vec<u8>, Version)>,
+    /// What decisions leave for later ones.
+    pub state: MapState,
+    /// What the one worker remembers.
+    pub worker: WorkerMemory,
     #[cfg(feature = "explain")]
     trace: Option<crate::explain::Trace>,
 }
@@ -203,7 +207,8 @@ impl World {
             now,
             events: Vec::new(),
             random: seed,
-            state: HashMap::new(),
+            state: MapState::default(),
+            worker: WorkerMemory::default(),
             #[cfg(feature = "explain")]
             trace: None,
         }
@@ -255,21 +260,22 @@ impl Environment for WireEnvironment<'_> {
         self.world.trace.as_mut()
     }
 
-    fn load(&mut self, key: &[u8], value: &mut Vec<u8>) -> Option<Version> {
-        value.clear();
-        let (stored, version) = self.world.state.get(key)?;
-        value.extend_from_slice(stored);
-        Some(*version)
+    fn worker(&mut self) -> &mut WorkerMemory {
+        &mut self.world.worker
+    }
+}
+
+impl State for WireEnvironment<'_> {
+    fn update<T>(
+        &mut self,
+        key: Key<'_>,
+        change: impl FnMut(&[u8], &mut Vec<u8>) -> Change<T>,
+    ) -> Result<T, Unavailable> {
+        self.world.state.update(key, change)
     }
 
-    fn store(&mut self, key: &[u8], value: &[u8], expected: Option<Version>) -> Result<Version, StoreConflict> {
-        let current = self.world.state.get(key).map(|(_, version)| *version);
-        if current.is_some() && expected.is_some() && current != expected {
-            return Err(StoreConflict);
-        }
-        let next = Version(current.map_or(1, |version| version.0.wrapping_add(1)));
-        self.world.state.insert(key.to_vec(), (value.to_vec(), next));
-        Ok(next)
+    fn read<T>(&mut self, key: Key<'_>, read: impl FnOnce(&[u8]) -> T) -> Result<T, Unavailable> {
+        self.world.state.read(key, read)
     }
 }
 

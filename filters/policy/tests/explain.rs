@@ -54,7 +54,7 @@ fn check_notes(decision: &WireDecision, trace: &Trace) {
                     assert!((0..canary.variants.len()).all(|other| score(other) <= score(canary.weighted)));
                 }
             }
-            Note::Limit(limit) if limit.wait.is_some() => assert_eq!(limit.before, limit.after),
+            Note::Limit(limit) if limit.refuses() => assert_eq!(limit.before, limit.after),
             Note::Denied(entries) => {
                 let denies = decision.reason == Some("hostDenied");
                 assert!(!entries.is_empty() || !denies, "{decision:?}");
@@ -63,7 +63,7 @@ fn check_notes(decision: &WireDecision, trace: &Trace) {
             _ => {}
         }
     }
-    let refused = trace.0.iter().any(|note| matches!(note, Note::Limit(limit) if limit.wait.is_some()));
+    let refused = trace.0.iter().any(|note| matches!(note, Note::Limit(limit) if limit.refuses()));
     assert!(refused || decision.reason != Some("limited"), "{decision:?} {trace:?}");
 }
 

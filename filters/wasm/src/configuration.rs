@@ -1,19 +1,28 @@
 //! From the host's configuration buffer to a policy, or to log lines that say what is wrong with it.
 
+use std::cell::RefCell;
 use std::fmt::Display;
 
 use penstock_policy::{Policy, Runs, text_hash};
 
 use crate::abi::LogLevel;
 use crate::gauges::Board;
-use crate::host::{self, HostEnvironment};
+use crate::host::{self, HostEnvironment, Kept};
+use crate::shared::SharedState;
 
 /// So many problems are printed; a document with more was not written by hand.
 const MOST_LINES: usize = 50;
 
+/// A policy, its gauges, and what this worker keeps beside it.
+pub(crate) struct Loaded<M: Runs> {
+    pub(crate) policy: Policy<M>,
+    pub(crate) board: Board,
+    pub(crate) kept: RefCell<Kept>,
+}
+
 /// Reads and compiles the configuration of the plugin that is being configured, whose name is `plugin`; its gauges come
 /// with it. `None`: refused, which `penstock.host.configuration.refused` counts, and the log says why.
-pub(crate) fn load<M: Runs>(plugin: &str, size: usize) -> Option<(Policy<M>, Board)> {
+pub(crate) fn load<M: Runs>(plugin: &str, size: usize) -> Option<Loaded<M>> {
     let loaded = read(plugin, size);
     if loaded.is_none() {
         host::count_rare("penstock.host.configuration.refused");
@@ -21,7 +30,7 @@ pub(crate) fn load<M: Runs>(plugin: &str, size: usize) -> Option<(Policy<M>, Boa
     loaded
 }
 
-fn read<M: Runs>(plugin: &str, size: usize) -> Option<(Policy<M>, Board)> {
+fn read<M: Runs>(plugin: &str, size: usize) -> Option<Loaded<M>> {
     let refuse = |why: &dyn Display| {
         host::log(LogLevel::Error, &format!("penstock {}: configuration refused: {why}", M::MODULE.name()));
     };
@@ -35,15 +44,25 @@ fn read<M: Runs>(plugin: &str, size: usize) -> Option<(Policy<M>, Board)> {
     match Policy::from_json(&configuration) {
         Ok(policy) => {
             let mut policy: Policy<M> = policy;
-            let mut environment = HostEnvironment::default();
-            let instance = host::instance();
-            policy.start(&instance, &mut environment);
-            if let Some(status) = environment.failure() {
+            let mut shared = SharedState::new(&host::instance());
+            shared.set_tables(policy.tables());
+            let kept = RefCell::new(Kept::new(shared));
+            let mut environment = HostEnvironment::new(&kept);
+            if policy.start(&mut environment).is_err() || environment.failure().is_some() {
+                let status = environment.failure().map_or("no answer".to_owned(), |status| status.to_string());
                 refuse(&format_args!("the host does not keep the limits' state ({status})"));
                 return None;
             }
-            let board = Board::new(&policy, plugin, text_hash(&configuration), &instance);
-            Some((policy, board))
+            let board = Board::new(&policy, plugin, text_hash(&configuration), &mut environment);
+            drop(environment);
+            if !policy.tables().is_empty() && host::is_nameless() {
+                host::log(
+                    LogLevel::Warn,
+                    "penstock: this plugin has neither `name` nor `root_id`: limits and breakers of the same name in other \
+                     plugins without a name share its state; give each plugin a name",
+                );
+            }
+            Some(Loaded { policy, board, kept })
         }
         Err(problems) => {
             for problem in problems.iter().take(MOST_LINES) {

@@ -6,7 +6,7 @@ use penstock_policy::egress::{Connection, Egress, connection_line, log_line};
 use penstock_policy::{EgressOutcome, EgressVerdict, Environment, Metric, Reason, Request};
 
 use crate::abi::{Flow, LogLevel};
-use crate::host::{self, HostEnvironment};
+use crate::host::{self, HostEnvironment, Kept};
 
 /// Lines a second and worker, at most; an attacker must not be able to fill the disk.
 const LINES_A_SECOND: u32 = 100;
@@ -80,29 +80,22 @@ const EXPIRY_PERIOD: u64 = 60;
 /// When to look next at the rules that end: once a minute, by the clock of [`host::seconds`].
 #[derive(Debug, Default)]
 pub(crate) struct Expiry {
-    /// Which plugin's warnings these are.
-    key: Vec<u8>,
     next: std::cell::Cell<u64>,
 }
 
 impl Expiry {
-    /// For the plugin that is being configured.
-    pub(crate) fn new() -> Expiry {
-        Expiry { key: [b"penstock.egress.expiry\0", &*host::instance()].concat(), next: Default::default() }
-    }
-
     /// Sets the gauge, and warns where it is time to.
-    pub(crate) fn look(&self, egress: &Egress) {
+    pub(crate) fn look(&self, egress: &Egress, kept: &RefCell<Kept>) {
         let now = host::seconds();
         if now < self.next.get() {
             return;
         }
         self.next.set(if egress.expires() { now + EXPIRY_PERIOD } else { u64::MAX });
-        let mut environment = HostEnvironment::default();
+        let mut environment = HostEnvironment::new(kept);
         if let Some(days) = egress.days_to_next_expiry(environment.now()) {
             host::set_gauge("penstock.egressExpiry.next.days", days);
         }
-        if let Some(line) = egress.expiry_warning(&self.key, &mut environment) {
+        if let Some(line) = egress.expiry_warning(&mut environment) {
             host::log(LogLevel::Warn, &format!("penstock: {line}"));
         }
     }
@@ -145,15 +138,16 @@ mod tests {
         let rule = r#"{"name":"r","to":[{"host":"a.test"}],"expires":"1970-01-20T00:00:00Z"}"#;
         let policy: Policy = Policy::from_json(format!(r#"{{"egress":{{"rules":[{rule}]}}}}"#).as_bytes()).unwrap();
         let egress = policy.egress().unwrap();
-        let (one, another) = (Expiry::new(), Expiry::new());
+        let (one, another) = (Expiry::default(), Expiry::default());
+        let kept = RefCell::new(Kept::new(crate::shared::SharedState::new(b"i")));
         let warnings = || with(|host| host.log.iter().filter(|(level, _)| *level == LogLevel::Warn as u32).count());
         let gauge = || with(|host| host.metrics.first().cloned());
         with(|host| host.time = DAY);
-        one.look(egress);
+        one.look(egress, &kept);
         assert_eq!((gauge(), warnings()), (Some(("penstock.egressExpiry.next.days".to_owned(), 18)), 0));
         with(|host| host.time = 17 * DAY);
         for expiry in [&one, &another, &one, &another] {
-            expiry.look(egress);
+            expiry.look(egress, &kept);
         }
         assert_eq!((gauge().map(|(_, days)| days), warnings()), (Some(2), 1));
         with(|host| {
@@ -161,11 +155,11 @@ mod tests {
             host.calls.clear();
         });
         for expiry in [&one, &another] {
-            expiry.look(egress);
+            expiry.look(egress, &kept);
         }
         assert_eq!((gauge().map(|(_, days)| days), warnings()), (Some(1), 2));
         with(|host| host.calls.clear());
-        one.look(egress);
+        one.look(egress, &kept);
         with(|host| assert_eq!(host.calls, ["proxy_get_current_time_nanoseconds"]));
     }
 

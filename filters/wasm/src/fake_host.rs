@@ -44,6 +44,8 @@ pub(crate) struct FakeHost {
     pub(crate) shared: HashMap<Vec<u8>, (Vec<u8>, u32)>,
     /// The token of the last write; Envoy's first is 1.
     pub(crate) token: u32,
+    /// Other workers that write before this one's next write, in order of evaluation from the last.
+    pub(crate) racers: Vec<fn(&mut FakeHost)>,
     /// Writes that were refused for their token.
     pub(crate) conflicts: u32,
     pub(crate) tick_period: u32,
@@ -362,6 +364,9 @@ pub(crate) unsafe fn proxy_set_shared_data(
     }
     let (key, value) = unsafe { (bytes(key, key_size), bytes(value, value_size)) };
     with(|host| {
+        if let Some(racer) = host.racers.pop() {
+            racer(host);
+        }
         if host.shared.get(key).is_some_and(|(_, current)| token != 0 && token != *current) {
             host.conflicts += 1;
             return 8;

@@ -14,15 +14,20 @@ pub(crate) struct Board {
 
 impl Board {
     /// For the plugin of this name, which is being configured with a text of the hash `hash`.
-    pub(crate) fn new<M: Runs>(policy: &Policy<M>, plugin: &str, hash: u64, instance: &[u8]) -> Board {
-        Board { gauges: Gauges::new(policy, plugin, hash, instance, &mut HostEnvironment::default()), written: vec![] }
+    pub(crate) fn new<M: Runs>(
+        policy: &Policy<M>,
+        plugin: &str,
+        hash: u64,
+        environment: &mut HostEnvironment<'_>,
+    ) -> Board {
+        Board { gauges: Gauges::new(policy, plugin, hash, environment), written: vec![] }
     }
 
     /// Writes what has changed, when it is this worker's turn. What the host does not take is tried again.
-    pub(crate) fn look<M: Runs>(&mut self, policy: &Policy<M>) {
+    pub(crate) fn look<M: Runs>(&mut self, policy: &Policy<M>, environment: &mut HostEnvironment<'_>) {
         let Board { gauges, written } = self;
         let mut changed = Vec::new();
-        let is_ours = gauges.look(policy, &mut HostEnvironment::default(), |place, value| {
+        let is_ours = gauges.look(policy, environment, |place, value| {
             if written.get(place).copied().flatten().is_none_or(|(_, last)| last != value) {
                 changed.push((place, value));
             }

@@ -1,12 +1,14 @@
 //! The host's functions as safe Rust: arguments that cannot be wrong, a `Result` for every answer.
 
+use std::cell::{RefCell, RefMut};
 use std::net::{IpAddr, SocketAddr};
 
-use penstock_policy::{Environment, HeaderOp, IdentitySource, Runs, StoreConflict, Timestamp, Version};
+use penstock_policy::state::{Change, Key, State, Unavailable};
+use penstock_policy::{Environment, HeaderOp, IdentitySource, Runs, Timestamp, WorkerMemory};
 
 use crate::abi::{self, LogLevel, Status};
 use crate::memory::{self, HostBuffer};
-use crate::shared;
+use crate::shared::{self, SharedState, Stopped};
 
 /// Writes one line to the host's log. There is nobody to tell when that fails.
 pub(crate) fn log(level: LogLevel, line: &str) {
@@ -156,8 +158,13 @@ pub(crate) fn reset_request() {
 
 /// Adds one to the counter `name`, which comes into being with its first use: for what should never happen.
 pub(crate) fn count_rare(name: &str) {
+    count_rare_times(name, 1);
+}
+
+/// Adds to the counter `name` as [`count_rare`] does.
+pub(crate) fn count_rare_times(name: &str, times: u32) {
     // There is nobody to tell when that fails.
-    let _ = define_counter(name).and_then(|id| increment(id, 1));
+    let _ = define_counter(name).and_then(|id| increment(id, times));
 }
 
 /// The host's number of the counter `name`, which comes into being when it is new.
@@ -274,6 +281,11 @@ pub(crate) fn instance() -> Vec<u8> {
     instance
 }
 
+/// Whether nothing but the listener's direction tells the plugin that is being configured from others.
+pub(crate) fn is_nameless() -> bool {
+    property("plugin_root_id").is_none() && property("plugin_name").is_none()
+}
+
 /// The name of the plugin that is being configured, else its root id, else the module's.
 pub(crate) fn plugin_name<M: Runs>() -> String {
     let given = |path| String::from_utf8(property(path)?.to_vec()).ok();
@@ -283,28 +295,62 @@ pub(crate) fn plugin_name<M: Runs>() -> String {
 /// Where the header-routing module says who wrote the route header, for the canary module behind it.
 pub(crate) const ROUTE_STATE: &str = "penstock.route";
 
+/// What a worker keeps beside a policy.
+#[derive(Debug, Default)]
+pub(crate) struct Kept {
+    pub(crate) shared: SharedState,
+    worker: WorkerMemory,
+}
+
+impl Kept {
+    /// For a policy with this state.
+    pub(crate) fn new(shared: SharedState) -> Kept {
+        Kept { shared, worker: WorkerMemory::default() }
+    }
+}
+
 /// What a decision may ask, answered by the host.
 ///
 /// A fact that the host does not have is `None`. A host without clock, randomness or shared data is broken: the decision
 /// still comes to an end, but [`HostEnvironment::failure`] says that it must not be used.
-#[derive(Debug, Default)]
-pub(crate) struct HostEnvironment {
+#[derive(Debug)]
+pub(crate) struct HostEnvironment<'p> {
     failure: Option<Status>,
+    kept: Lent<'p>,
 }
 
-impl HostEnvironment {
+#[derive(Debug)]
+enum Lent<'p> {
+    Of(RefMut<'p, Kept>),
+    /// For facts alone.
+    None(Kept),
+}
+
+/// An environment for facts alone: it keeps nothing.
+impl Default for HostEnvironment<'_> {
+    fn default() -> Self {
+        HostEnvironment { failure: None, kept: Lent::None(Kept::default()) }
+    }
+}
+
+impl<'p> HostEnvironment<'p> {
+    /// For decisions by the policy beside which `kept` is kept.
+    pub(crate) fn new(kept: &'p RefCell<Kept>) -> HostEnvironment<'p> {
+        // It is never lent twice: a callback has one environment at a time.
+        kept.try_borrow_mut()
+            .map_or_else(|_| Self::default(), |kept| HostEnvironment { failure: None, kept: Lent::Of(kept) })
+    }
+
+    fn kept(&mut self) -> &mut Kept {
+        match &mut self.kept {
+            Lent::Of(kept) => kept,
+            Lent::None(kept) => kept,
+        }
+    }
+
     /// Why the decision that was made with this environment is worth nothing.
     pub(crate) fn failure(&self) -> Option<Status> {
         self.failure
-    }
-
-    /// A write that the host refuses for any other reason than a conflict counts as done, so that nobody tries again:
-    /// the failure says that it is not.
-    fn written(&mut self, answer: Result<Result<Version, StoreConflict>, Status>) -> Result<Version, StoreConflict> {
-        answer.unwrap_or_else(|status| {
-            self.failure = Some(status);
-            Ok(Version(0))
-        })
     }
 
     fn check(&mut self, status: u32) {
@@ -312,9 +358,42 @@ impl HostEnvironment {
             self.failure = Some(status);
         }
     }
+
+    /// A second has passed: tells the others that the policy still lives.
+    pub(crate) fn keep_state(&mut self) {
+        let shared = &mut self.kept().shared;
+        // What fails is tried again in a second.
+        let _ = shared::with(|store| shared.keep(store));
+    }
 }
 
-impl Environment for HostEnvironment {
+impl State for HostEnvironment<'_> {
+    fn update<T>(
+        &mut self,
+        key: Key<'_>,
+        change: impl FnMut(&[u8], &mut Vec<u8>) -> Change<T>,
+    ) -> Result<T, Unavailable> {
+        let shared = &mut self.kept().shared;
+        let updated = shared::with(|store| shared.update(store, key, change));
+        updated.unwrap_or(Err(Stopped::Contended)).map_err(|stopped| {
+            if let Stopped::Host(status) = stopped {
+                self.failure = Some(status);
+            }
+            Unavailable
+        })
+    }
+
+    fn read<T>(&mut self, key: Key<'_>, read: impl FnOnce(&[u8]) -> T) -> Result<T, Unavailable> {
+        let shared = &mut self.kept().shared;
+        let found = shared::with(|store| shared.read(store, key, read)).ok_or(Unavailable)?;
+        found.map_err(|status| {
+            self.failure = Some(status);
+            Unavailable
+        })
+    }
+}
+
+impl Environment for HostEnvironment<'_> {
     fn now(&mut self) -> Timestamp {
         let mut time = 0;
         // SAFETY: `time` lives through the call.
@@ -368,31 +447,8 @@ impl Environment for HostEnvironment {
         u64::from_le_bytes(bytes)
     }
 
-    fn load(&mut self, key: &[u8], value: &mut Vec<u8>) -> Option<Version> {
-        shared::load(key, value).unwrap_or_else(|status| {
-            self.failure = Some(status);
-            None
-        })
-    }
-
-    fn peek(&mut self, key: &[u8], value: &mut Vec<u8>) -> bool {
-        let found = shared::peek(key, value);
-        found.unwrap_or_else(|status| {
-            self.failure = Some(status);
-            false
-        })
-    }
-
-    fn store(&mut self, key: &[u8], value: &[u8], expected: Option<Version>) -> Result<Version, StoreConflict> {
-        self.written(shared::write(key, value, expected))
-    }
-
-    fn recall<T>(&mut self, key: &[u8], read: impl FnOnce(&[u8]) -> T) -> Option<(T, Version)> {
-        shared::recall(key, read)
-    }
-
-    fn create(&mut self, key: &[u8], value: &[u8]) -> Result<Version, StoreConflict> {
-        self.written(shared::create(key, value))
+    fn worker(&mut self) -> &mut WorkerMemory {
+        &mut self.kept().worker
     }
 }
 
@@ -455,20 +511,6 @@ mod tests {
             environment.random();
             assert_eq!(environment.failure().map(Status::code), Some(10), "{function}");
         }
-    }
-
-    #[test]
-    fn a_stored_value_is_overwritten_only_from_its_version() {
-        fake_host::reset();
-        let mut environment = HostEnvironment::default();
-        let mut value = b"old".to_vec();
-        assert_eq!(environment.load(b"k", &mut value), None);
-        assert!(value.is_empty());
-        let first = environment.store(b"k", b"1", None);
-        let second = environment.store(b"k", b"2", first.ok());
-        assert_eq!(environment.load(b"k", &mut value), second.ok(), "the guess is right when nobody else writes");
-        assert_eq!(environment.store(b"k", b"3", first.ok()), Err(StoreConflict));
-        assert_eq!(value, b"2");
     }
 
     #[test]

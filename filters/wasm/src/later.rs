@@ -39,7 +39,7 @@ struct Watched {
 
 impl Later {
     /// `None`: nothing is left to do.
-    pub(crate) fn of(decision: &Decision<'_>, environment: &mut HostEnvironment) -> Option<Later> {
+    pub(crate) fn of(decision: &Decision<'_>, environment: &mut HostEnvironment<'_>) -> Option<Later> {
         if decision.response_headers.is_empty() && decision.watch.is_none() {
             return None;
         }
@@ -77,16 +77,15 @@ impl Later {
     /// The exchange is over: tells the breaker. A response that never began was not waited for by the client; when the
     /// upstream is at fault, the proxy itself has answered with 503 or 504. A client that leaves in the middle has seen
     /// the upstream do well so far.
-    pub(crate) fn observe<M: Runs>(self, policy: &Policy<M>) -> Option<Event> {
+    pub(crate) fn observe<M: Runs>(self, policy: &Policy<M>, environment: &mut HostEnvironment<'_>) -> Option<Event> {
         let watched = self.watched?;
         let (status, latency) = watched.answered?;
         let failed = status >= 500 || {
             let flags = host::response_flags();
             flags & CUT_OFF != 0 && flags & CLIENT_GONE == 0
         };
-        let mut environment = HostEnvironment::default();
         let outcome = Outcome { failed, latency: Some(latency) };
-        let event = policy.breakers().observe(watched.watch, outcome, &mut environment);
+        let event = policy.breakers().observe(watched.watch, outcome, environment);
         if let Some(status) = environment.failure() {
             failure::note("observe", &format!("cannot tell the breaker how a request ended ({status})"));
         }

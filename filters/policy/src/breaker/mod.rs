@@ -1,13 +1,14 @@
 //! Breakers: what `canaries[].rollback` and `routes.rules[].failover` have in common.
 //!
 //! A breaker watches the answers to what it guards, over all workers of one proxy, and says whether a request may go
-//! there. The state is one value in the shared store; each worker reads it at most every 50 ms and writes it with each
-//! failure at once, and with successes every 50 ms: so all workers know of a change after at most 50 ms.
+//! there. What all workers know is one value of the shared [`State`](crate::state::State); each worker reads it at most
+//! every 50 ms and writes it with each failure at once, and with successes every 50 ms: so all workers know of a change
+//! after at most 50 ms. What a worker knows by itself is its [`WorkerMemory`].
 
 mod document;
 mod state;
+mod worker;
 
-use std::cell::RefCell;
 use std::hash::Hasher;
 use std::time::Duration;
 
@@ -17,15 +18,14 @@ pub use crate::decision::Watch;
 use crate::environment::{Environment, Timestamp};
 use crate::metrics::{Metric, Metrics, name};
 use crate::section::Section;
+use crate::state::{Change, Key, Table, Tables, Unavailable};
 pub use document::{Latency, Percentile, Thresholds};
+use state::{BreakerState, phase};
 pub use state::{Limits, PROBE_PERCENT, Phase, Tally, Transition};
-use state::{State, phase};
+pub use worker::WorkerMemory;
 
 /// How long a worker relies on what it has read, and keeps successes to itself.
 const PATIENCE: u64 = 50_000_000;
-
-/// So often a write is tried again when another worker was faster; then the counts wait for the next one.
-const TRIES: usize = 8;
 
 /// How a request ended. One that its client gave up before there was an answer says nothing: it is not observed. One
 /// given up in the middle of the answer is what the answer's headers said: streams end so, and if they were left out
@@ -54,8 +54,8 @@ pub struct Breakers(Vec<Breaker>);
 /// One breaker.
 #[derive(Debug)]
 struct Breaker {
-    /// Its place in the shared store.
-    key: Box<[u8]>,
+    /// Where its state is.
+    table: Table,
     /// `canary reviews: variant v2`: what the log calls it.
     subject: Box<str>,
     /// Where requests go while it is open.
@@ -66,19 +66,6 @@ struct Breaker {
     metric: Metric,
     /// The name of the gauge of its state.
     gauge: Box<str>,
-    worker: RefCell<Worker>,
-}
-
-/// What one worker knows by itself.
-#[derive(Debug, Default)]
-struct Worker {
-    /// When it last read the state.
-    read: Option<u64>,
-    open_since: u64,
-    /// Answers that the state does not have yet, and since when.
-    pending: Tally,
-    pending_since: u64,
-    buffer: Vec<u8>,
 }
 
 /// A breaker to be.
@@ -102,7 +89,7 @@ impl Breakers {
             Section::Canaries => (format!("canary {}: variant {}", guard.rule, guard.guarded), "rolledBack"),
             _ => (format!("rule {}: route {}", guard.rule, guard.guarded), "failedOver"),
         };
-        // A changed breaker starts anew: its key is another.
+        // A changed breaker starts anew: its table is another.
         let mut identity = SipHasher24::new();
         for part in [guard.section.field(), guard.rule, guard.guarded] {
             identity.write(&(part.len() as u64).to_le_bytes());
@@ -120,22 +107,21 @@ impl Breakers {
             identity.write(&number.to_le_bytes());
         }
         self.0.push(Breaker {
-            key: format!("penstock.breaker.{:016x}", identity.finish()).into_bytes().into(),
+            table: Table { identity: identity.finish(), number: 0, slots: 1 },
             subject: what.into(),
             instead: guard.instead.into(),
             limits,
             slow_above,
             metric: metrics.add(guard.section, guard.rule, &[outcome, "halfOpen", "restored"]),
             gauge: name(&["breakers", guard.rule, guard.guarded, "state"]),
-            worker: RefCell::default(),
         });
         watch
     }
 
-    /// Keeps the state apart from that of other instances in the same store.
-    pub(crate) fn start(&mut self, instance: &[u8]) {
+    /// Gives each its place among the policy's tables.
+    pub(crate) fn place(&mut self, tables: &mut Tables) {
         for breaker in &mut self.0 {
-            breaker.key = [instance, b"\0", &breaker.key].concat().into();
+            breaker.table = tables.add(&("breaker", breaker.table.identity), 1);
         }
     }
 
@@ -162,14 +148,17 @@ impl Breakers {
     pub(crate) fn phase(&self, watch: Watch, environment: &mut impl Environment) -> Phase {
         let Some(breaker) = self.0.get(watch.0 as usize) else { return Phase::Closed };
         let Timestamp(now) = environment.now();
-        let Ok(mut worker) = breaker.worker.try_borrow_mut() else { return Phase::Closed };
-        if worker.read.is_none_or(|read| now.checked_sub(read).is_none_or(|age| age >= PATIENCE)) {
-            let worker = &mut *worker;
-            environment.load(&breaker.key, &mut worker.buffer);
-            worker.open_since = State::decode(&worker.buffer).open_since();
-            worker.read = Some(now);
+        let known = environment.worker().breaker(watch, &breaker.table);
+        let is_fresh = known.read.is_some_and(|read| now.checked_sub(read).is_some_and(|age| age < PATIENCE));
+        let mut open_since = known.open_since;
+        if !is_fresh {
+            // Without state there is nothing to act on.
+            let read = environment.read(breaker.key(), |value| BreakerState::decode(value).open_since());
+            open_since = read.unwrap_or(0);
+            let known = environment.worker().breaker(watch, &breaker.table);
+            (known.read, known.open_since) = (Some(now), open_since);
         }
-        phase(worker.open_since, now, &breaker.limits)
+        phase(open_since, now, &breaker.limits)
     }
 
     /// Whether a request may go to what is watched; half-open, chance decides.
@@ -185,15 +174,15 @@ impl Breakers {
     pub fn observe(&self, watch: Watch, outcome: Outcome, environment: &mut impl Environment) -> Option<Event> {
         let breaker = self.0.get(watch.0 as usize)?;
         let Timestamp(now) = environment.now();
-        let mut worker = breaker.worker.try_borrow_mut().ok()?;
-        if worker.pending.requests == 0 {
-            worker.pending_since = now;
+        let known = environment.worker().breaker(watch, &breaker.table);
+        if known.pending.requests == 0 {
+            known.pending_since = now;
         }
         let slow = outcome.latency.is_some_and(|latency| nanos(latency) > breaker.slow_above);
-        worker.pending.add(Tally { requests: 1, failures: outcome.failed.into(), slow: slow.into() });
-        let waited = now.checked_sub(worker.pending_since).is_none_or(|waited| waited >= PATIENCE);
-        if outcome.failed || slow || waited || worker.open_since != 0 {
-            return breaker.flush(&mut worker, now, environment);
+        known.pending.add(Tally { requests: 1, failures: outcome.failed.into(), slow: slow.into() });
+        let waited = now.checked_sub(known.pending_since).is_none_or(|waited| waited >= PATIENCE);
+        if outcome.failed || slow || waited || known.open_since != 0 {
+            return breaker.flush(watch, now, environment);
         }
         None
     }
@@ -202,12 +191,11 @@ impl Breakers {
     pub fn settle(&self, environment: &mut impl Environment) -> Vec<Event> {
         let Timestamp(now) = environment.now();
         let mut events = Vec::new();
-        for breaker in &self.0 {
-            let Ok(mut worker) = breaker.worker.try_borrow_mut() else { continue };
-            if worker.pending.requests > 0 {
-                events.extend(breaker.flush(&mut worker, now, environment));
+        for (watch, breaker) in (0..).map(Watch).zip(&self.0) {
+            if environment.worker().breaker(watch, &breaker.table).pending.requests > 0 {
+                events.extend(breaker.flush(watch, now, environment));
             }
-            worker.read = None;
+            environment.worker().breaker(watch, &breaker.table).read = None;
         }
         events
     }
@@ -224,24 +212,23 @@ pub(crate) fn probes(bits: u64) -> bool {
 }
 
 impl Breaker {
-    fn flush(&self, worker: &mut Worker, now: u64, environment: &mut impl Environment) -> Option<Event> {
-        for _ in 0..TRIES {
-            let version = environment.load(&self.key, &mut worker.buffer);
-            let mut state = version.map(|_| State::decode(&worker.buffer)).unwrap_or_default();
-            let transition = state.record(worker.pending, now, &self.limits);
-            state.encode(&mut worker.buffer);
-            let written = match version {
-                Some(version) => environment.store(&self.key, &worker.buffer, Some(version)),
-                None => environment.create(&self.key, &worker.buffer),
-            };
-            if written.is_ok() {
-                worker.pending = Tally::default();
-                worker.read = Some(now);
-                worker.open_since = state.open_since();
-                return transition.map(|transition| self.event(transition));
-            }
-        }
-        None
+    fn key(&self) -> Key<'static> {
+        Key::Slot(self.table, 0)
+    }
+
+    /// Writes what this worker has counted. Where the state cannot be written, the counts wait for the next time.
+    fn flush(&self, watch: Watch, now: u64, environment: &mut impl Environment) -> Option<Event> {
+        let pending = environment.worker().breaker(watch, &self.table).pending;
+        let updated: Result<_, Unavailable> = environment.update(self.key(), |old, new| {
+            let mut state = BreakerState::decode(old);
+            let transition = state.record(pending, now, &self.limits);
+            state.encode(new);
+            Change::Replace((transition, state.open_since()))
+        });
+        let (transition, open_since) = updated.ok()?;
+        let known = environment.worker().breaker(watch, &self.table);
+        (known.pending, known.read, known.open_since) = (Tally::default(), Some(now), open_since);
+        transition.map(|transition| self.event(transition))
     }
 
     fn event(&self, transition: Transition) -> Event {

@@ -73,12 +73,12 @@ struct Bucket {
 
 /// The state itself.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct State {
+pub struct BreakerState {
     /// When it opened; 0: it is closed.
     open_since: u64,
     /// The first probe has been answered.
     probing: bool,
-    /// Page's cumulative sum over failures: see [`State::record`].
+    /// Page's cumulative sum over failures: see [`BreakerState::record`].
     score: f64,
     /// What the probes have found.
     probes: Tally,
@@ -99,7 +99,7 @@ pub fn phase(open_since: u64, now: u64, limits: &Limits) -> Phase {
     }
 }
 
-impl State {
+impl BreakerState {
     /// When it opened; 0: it is closed.
     pub fn open_since(&self) -> u64 {
         self.open_since
@@ -138,7 +138,7 @@ impl State {
                 let enough = probes.requests >= limits.min_requests;
                 let clear = at_most_half(probes, limits);
                 if (enough && clear) || probes.requests >= limits.min_requests.saturating_mul(4) {
-                    *self = State::default();
+                    *self = BreakerState::default();
                     return Some(Transition::Closed(probes));
                 }
                 first.then_some(Transition::HalfOpened)
@@ -147,7 +147,7 @@ impl State {
     }
 
     fn open(&mut self, because: Tally, now: u64) -> Transition {
-        *self = State { open_since: now.max(1), ..State::default() };
+        *self = BreakerState { open_since: now.max(1), ..BreakerState::default() };
         Transition::Opened(because)
     }
 
@@ -198,10 +198,9 @@ fn at_most_half(tally: Tally, limits: &Limits) -> bool {
 /// What precedes a stored state of this layout.
 const LAYOUT: u8 = 1;
 
-impl State {
-    /// Bytes for the shared store.
+impl BreakerState {
+    /// Appends its bytes.
     pub fn encode(&self, out: &mut Vec<u8>) {
-        out.clear();
         out.push(LAYOUT);
         out.push(u8::from(self.probing));
         out.extend(self.open_since.to_le_bytes());
@@ -218,14 +217,14 @@ impl State {
         }
     }
 
-    /// Reads what [`State::encode`] wrote; anything else is a closed breaker that has seen nothing.
-    pub fn decode(bytes: &[u8]) -> State {
-        State::read(bytes).unwrap_or_default()
+    /// Reads what [`BreakerState::encode`] wrote; anything else is a closed breaker that has seen nothing.
+    pub fn decode(bytes: &[u8]) -> BreakerState {
+        BreakerState::read(bytes).unwrap_or_default()
     }
 
-    fn read(mut bytes: &[u8]) -> Option<State> {
+    fn read(mut bytes: &[u8]) -> Option<BreakerState> {
         let &[layout, probing] = take::<2>(&mut bytes)?;
-        let mut state = State {
+        let mut state = BreakerState {
             probing: probing != 0,
             open_since: u64::from_le_bytes(*take(&mut bytes)?),
             score: f64::from_bits(u64::from_le_bytes(*take(&mut bytes)?)),
@@ -283,13 +282,13 @@ mod tests {
 
     #[test]
     fn nothing_happens_below_the_minimum_and_the_limit_counts_as_reached() {
-        let mut state = State::default();
+        let mut state = BreakerState::default();
         for i in 0..49 {
             assert_eq!(state.record(if i < 3 { failed() } else { ok() }, START, &limits()), None);
         }
         let window = Tally { requests: 50, failures: 3, slow: 0 };
         assert_eq!(state.record(ok(), START, &limits()), Some(Transition::Opened(window)));
-        let mut state = State::default();
+        let mut state = BreakerState::default();
         for i in 0..1000 {
             assert_eq!(state.record(if i % 50 == 49 { failed() } else { ok() }, START, &limits()), None);
         }
@@ -297,7 +296,7 @@ mod tests {
 
     #[test]
     fn a_long_healthy_past_hides_nothing() {
-        let mut state = State::default();
+        let mut state = BreakerState::default();
         for i in 0..30_000 {
             assert_eq!(state.record(ok(), START + i * SECOND / 500, &limits()), None);
         }
@@ -308,7 +307,7 @@ mod tests {
 
     #[test]
     fn a_healthy_variant_stays_over_a_million_requests() {
-        let mut state = State::default();
+        let mut state = BreakerState::default();
         let mut dice = 7_u64;
         let mut failures = 0;
         for i in 0..1_000_000 {
@@ -323,7 +322,7 @@ mod tests {
 
     #[test]
     fn failures_leave_with_the_window() {
-        let mut state = State::default();
+        let mut state = BreakerState::default();
         for i in 0..500 {
             // One a second, all failing, but never 100 in a window of 60 s.
             let limits = Limits { min_requests: 100, ..limits() };
@@ -335,7 +334,7 @@ mod tests {
     fn a_percentile_is_exceeded_when_more_than_the_rest_is_slow() {
         let limits = Limits { error_percent: None, slow_share: Some(100), min_requests: 200, ..limits() };
         let slow = Tally { requests: 1, failures: 0, slow: 1 };
-        let mut state = State::default();
+        let mut state = BreakerState::default();
         for i in 0..200 {
             assert_eq!(
                 state.record(if i < 2 { slow } else { ok() }, START, &limits),
@@ -350,8 +349,8 @@ mod tests {
         assert!(opened(state.record(slow, START, &limits)), "4 of 302");
     }
 
-    fn open() -> State {
-        let mut state = State::default();
+    fn open() -> BreakerState {
+        let mut state = BreakerState::default();
         assert!((0..50).any(|_| opened(state.record(failed(), START, &limits()))));
         state
     }
@@ -381,7 +380,7 @@ mod tests {
         }
         let probes = Tally { requests: 50, ..Tally::default() };
         assert_eq!(state.record(ok(), now, &limits), Some(Transition::Closed(probes)));
-        assert_eq!(state, State::default());
+        assert_eq!(state, BreakerState::default());
     }
 
     #[test]
@@ -410,7 +409,7 @@ mod tests {
     #[test]
     fn a_limit_of_a_hundred_percent_wants_nothing_but_failures() {
         let limits = Limits { error_percent: Some(100), min_requests: 10, ..limits() };
-        let mut state = State::default();
+        let mut state = BreakerState::default();
         for i in 0..1000 {
             assert_eq!(state.record(if i % 9 == 8 { ok() } else { failed() }, START, &limits), None, "{i}");
         }
@@ -419,19 +418,19 @@ mod tests {
 
     #[test]
     fn what_is_stored_is_read_and_rubbish_is_a_closed_breaker() {
-        let mut bytes = Vec::new();
         let mut state = open();
         state.record(ok(), START + 600 * SECOND, &limits());
-        let mut closed = State::default();
+        let mut closed = BreakerState::default();
         closed.record(failed(), START, &limits());
-        for state in [state, closed, State::default()] {
+        for state in [state, closed, BreakerState::default()] {
+            let mut bytes = Vec::new();
             state.encode(&mut bytes);
-            assert_eq!(State::decode(&bytes), state);
+            assert_eq!(BreakerState::decode(&bytes), state);
             for end in 0..bytes.len() {
-                assert_eq!(State::decode(&bytes[..end]), State::default());
+                assert_eq!(BreakerState::decode(&bytes[..end]), BreakerState::default());
             }
             bytes[0] = 9;
-            assert_eq!(State::decode(&bytes), State::default());
+            assert_eq!(BreakerState::decode(&bytes), BreakerState::default());
         }
     }
 }

@@ -1,4 +1,5 @@
 use super::Outcome;
+use crate::state::State;
 use crate::wire::{WireDecision, WireRequest, World};
 use crate::{Policy, Timestamp};
 use serde_json::{Value, json};
@@ -141,21 +142,33 @@ fn a_failing_route_fails_over_and_comes_back() {
 
 #[test]
 fn workers_agree_within_fifty_milliseconds() {
-    // Two policies over one store are two workers of one proxy.
-    let (one, other, mut world) = (policy(&failover()), policy(&failover()), world());
+    let (policy, mut world) = (policy(&failover()), world());
     let request: WireRequest =
         serde_json::from_value(json!({"method": "GET", "authority": "a.test", "path": "/"})).unwrap();
     let failed = Outcome { failed: true, latency: None };
     let start = START * 1_000_000_000;
     world.now = Timestamp(start);
-    assert_eq!(request.decide(&other, &mut world).route.as_deref(), Some("eu"));
+    assert_eq!(request.decide(&policy, &mut world).route.as_deref(), Some("eu"));
+    // Another worker is another memory over the same state.
+    let this = std::mem::take(&mut world.worker);
     for _ in 0..20 {
-        let watch = super::Watch(0);
-        one.breakers().observe(watch, failed, &mut request.environment(&mut world));
+        policy.breakers().observe(super::Watch(0), failed, &mut request.environment(&mut world));
     }
-    assert_eq!(request.decide(&one, &mut world).route.as_deref(), Some("us"));
+    assert_eq!(request.decide(&policy, &mut world).route.as_deref(), Some("us"));
+    world.worker = this;
+    assert_eq!(request.decide(&policy, &mut world).route.as_deref(), Some("eu"));
     world.now = Timestamp(start + super::PATIENCE);
-    assert_eq!(request.decide(&other, &mut world).route.as_deref(), Some("us"));
+    assert_eq!(request.decide(&policy, &mut world).route.as_deref(), Some("us"));
+}
+
+#[test]
+fn a_memory_that_outlives_its_policy_knows_nothing_of_the_next() {
+    let (before, mut world) = (policy(&failover()), world());
+    assert_eq!(count(&before, &mut world, 0, 100, 503, "eu"), 20);
+    let mut changed = failover();
+    changed["routes"]["rules"][0]["name"] = json!("other");
+    let after = policy(&changed);
+    assert_eq!(ask(&after, &mut world, 0, 0, 200, "1ms").route.as_deref(), Some("eu"));
 }
 
 #[test]
@@ -170,8 +183,7 @@ fn successes_wait_for_each_other_and_failures_do_not() {
         world.now = Timestamp(START * 1_000_000_000 + millisecond * 1_000_000);
         let environment = &mut request.environment(&mut world);
         policy.breakers().observe(super::Watch(0), outcome(millisecond == 500), environment);
-        let mut value = Vec::new();
-        crate::Environment::load(environment, &policy.breakers().0[0].key, &mut value);
+        let value = environment.read(policy.breakers().0[0].key(), <[u8]>::to_vec).unwrap();
         writes += usize::from(value != last);
         last = value;
     }

@@ -374,11 +374,26 @@ impl crate::Environment for Chain {
     fn random(&mut self) -> u64 {
         1
     }
-    fn load(&mut self, _: &[u8], _: &mut Vec<u8>) -> Option<crate::Version> {
-        None
+    fn worker(&mut self) -> &mut crate::WorkerMemory {
+        panic!("nothing is watched here")
     }
-    fn store(&mut self, _: &[u8], _: &[u8], _: Option<crate::Version>) -> Result<crate::Version, crate::StoreConflict> {
-        Err(crate::StoreConflict)
+}
+
+impl crate::state::State for Chain {
+    fn update<T>(
+        &mut self,
+        _: crate::state::Key<'_>,
+        _: impl FnMut(&[u8], &mut Vec<u8>) -> crate::state::Change<T>,
+    ) -> Result<T, crate::state::Unavailable> {
+        Err(crate::state::Unavailable)
+    }
+
+    fn read<T>(
+        &mut self,
+        _: crate::state::Key<'_>,
+        _: impl FnOnce(&[u8]) -> T,
+    ) -> Result<T, crate::state::Unavailable> {
+        Err(crate::state::Unavailable)
     }
 }
 

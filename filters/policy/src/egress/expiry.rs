@@ -2,6 +2,7 @@
 
 use super::{Egress, Rule};
 use crate::environment::{Environment, Timestamp};
+use crate::state::{Change, Key};
 
 const DAY: u64 = 24 * 3_600 * 1_000_000_000;
 
@@ -23,8 +24,8 @@ impl Egress {
     }
 
     /// A line that names the rules that end within 14 days. Given once a day by whichever worker asks first, and when a
-    /// new policy brings other such rules: what was said last is stored under `key`.
-    pub fn expiry_warning(&self, key: &[u8], environment: &mut impl Environment) -> Option<String> {
+    /// new policy brings other such rules: what was said last is stored.
+    pub fn expiry_warning(&self, environment: &mut impl Environment) -> Option<String> {
         let now = environment.now();
         let ending = || self.rules.iter().filter_map(|rule| Some((rule, days_left(rule, now)?))).filter(is_near);
         let number = ending().count();
@@ -41,13 +42,15 @@ impl Egress {
         }
         // The line says the days left, so that it differs from day to day; the date is for the last hours of a rule.
         let said = format!("{} {line}", now.0 / DAY).into_bytes();
-        let mut before = Vec::new();
-        let version = environment.load(key, &mut before);
-        if before == said {
-            return None;
-        }
-        // A conflict: another worker has just said it.
-        environment.store(key, &said, version).ok().map(|_| line)
+        let is_new = environment.update(Key::Named("expiry"), |before, new| {
+            if before == said {
+                // Perhaps by another worker, just now.
+                return Change::Refuse(false);
+            }
+            new.extend_from_slice(&said);
+            Change::Replace(true)
+        });
+        is_new.unwrap_or(false).then_some(line)
     }
 }
 
@@ -79,7 +82,7 @@ mod tests {
     fn ask(policy: &Policy, world: &mut World) -> Option<String> {
         let request = r#"{"method":"GET","authority":"a.test","path":"/"}"#;
         let request: WireRequest = serde_json::from_str(request).unwrap();
-        policy.egress().unwrap().expiry_warning(b"k", &mut request.environment(world))
+        policy.egress().unwrap().expiry_warning(&mut request.environment(world))
     }
 
     #[test]

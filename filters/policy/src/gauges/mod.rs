@@ -9,11 +9,15 @@ use std::hash::Hasher;
 
 use siphasher::sip::SipHasher13;
 
-use crate::environment::{Environment, Timestamp, Version};
+use crate::environment::{Environment, Timestamp};
 use crate::metrics::{MOST_RULES, name};
 use crate::module::Runs;
 use crate::policy::Policy;
 use crate::section::Section;
+use crate::state::{Change, Key, Unavailable};
+
+/// The lease's place.
+const LEASE: Key<'_> = Key::Named("gauges");
 
 /// How long the holder of the lease may be silent, in nanoseconds.
 const PATIENCE: u64 = 3_000_000_000;
@@ -35,8 +39,6 @@ pub struct Gauges {
     hash: u64,
     /// Tells this worker from the others.
     worker: u64,
-    /// The lease's place in the shared store.
-    key: Box<[u8]>,
     names: Vec<Box<str>>,
     /// One for each table of slots.
     counts: Vec<Count>,
@@ -65,7 +67,7 @@ impl Count {
     }
 }
 
-/// What the shared store has under [`Gauges::key`].
+/// What the state has under [`LEASE`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Lease {
     /// The text that counts.
@@ -101,15 +103,9 @@ impl Lease {
 }
 
 impl Gauges {
-    /// Those of `policy`, whose text has the hash `hash` and which runs under the name `plugin`; `instance` is what it
-    /// was started with. From now on this text is the one that counts.
-    pub fn new<M: Runs>(
-        policy: &Policy<M>,
-        plugin: &str,
-        hash: u64,
-        instance: &[u8],
-        environment: &mut impl Environment,
-    ) -> Gauges {
+    /// Those of `policy`, whose text has the hash `hash` and which runs under the name `plugin`. From now on this text is the
+    /// one that counts.
+    pub fn new<M: Runs>(policy: &Policy<M>, plugin: &str, hash: u64, environment: &mut impl Environment) -> Gauges {
         let mut names =
             Vec::from(["hash", "generation", "loadedSeconds"].map(|gauge| name(&["policy", plugin, gauge])));
         let mut counts = 0;
@@ -127,21 +123,17 @@ impl Gauges {
                 canaries.iter().flat_map(|c| c.variants().map(|variant| name(&["shares", c.name(), variant])));
             names.extend(variants.take(MOST_RULES));
         }
-        let gauges = Gauges {
-            hash,
-            worker: environment.random(),
-            key: [b"penstock.gauges\0", instance].concat().into(),
-            names,
-            counts: vec![Count::default(); counts],
-            next: 0,
-        };
+        let gauges =
+            Gauges { hash, worker: environment.random(), names, counts: vec![Count::default(); counts], next: 0 };
         let Timestamp(now) = environment.now();
-        let (lease, version) = gauges.lease(environment);
-        // Whoever loses this race has lost it to a worker with the same text, or looks again later.
-        let _ = match lease {
-            Some(lease) if lease.hash == hash => Ok(version),
-            lease => gauges.take(lease, version, now, environment).map(Some),
-        };
+        // Where the state fails, nobody tells anything.
+        let _: Result<(), Unavailable> = environment.update(LEASE, |old, new| match Lease::read(old) {
+            Some(lease) if lease.hash == hash => Change::Refuse(()),
+            lease => {
+                new.extend(gauges.taken(lease, now).write());
+                Change::Replace(())
+            }
+        });
         gauges
     }
 
@@ -152,26 +144,31 @@ impl Gauges {
         &self.names
     }
 
-    fn lease(&self, environment: &mut impl Environment) -> (Option<Lease>, Option<Version>) {
-        let mut value = Vec::with_capacity(40);
-        let version = environment.load(&self.key, &mut value);
-        (version.and_then(|_| Lease::read(&value)), version)
+    /// The lease by which this text is the one that counts, and this worker the one that tells.
+    fn taken(&self, before: Option<Lease>, now: u64) -> Lease {
+        let generation = before.map_or(0, |before| before.generation).saturating_add(1);
+        Lease { hash: self.hash, generation, loaded: now, worker: self.worker, renewed: now }
     }
 
-    /// Makes this text the one that counts, and this worker the one that tells.
-    fn take(
-        &self,
-        before: Option<Lease>,
-        version: Option<Version>,
-        now: u64,
-        environment: &mut impl Environment,
-    ) -> Result<Version, crate::StoreConflict> {
-        let generation = before.map_or(0, |before| before.generation).saturating_add(1);
-        let lease = Lease { hash: self.hash, generation, loaded: now, worker: self.worker, renewed: now };
-        match version {
-            Some(version) => environment.store(&self.key, &lease.write(), Some(version)),
-            None => environment.create(&self.key, &lease.write()),
-        }
+    /// The lease, renewed, when it is this worker's turn to tell; else `None`, and the lease is taken when nobody has it.
+    fn renew(&self, now: u64, environment: &mut impl Environment) -> Option<Lease> {
+        let renewed = environment.update(LEASE, |old, new| {
+            let lease = Lease::read(old);
+            let is_ours = lease.filter(|lease| lease.hash == self.hash);
+            let (next, turn) = match (lease, is_ours) {
+                (_, Some(ours)) if ours.worker == self.worker || ours.is_over(now) => {
+                    let renewed = Lease { worker: self.worker, renewed: now, ..ours };
+                    (renewed, Some(renewed))
+                }
+                (_, Some(_)) => return Change::Refuse(None),
+                // The policy that came after this one may have been given up again.
+                (Some(theirs), None) if !theirs.is_over(now) => return Change::Refuse(None),
+                (lease, None) => (self.taken(lease, now), None),
+            };
+            new.extend(next.write());
+            Change::Replace(turn)
+        });
+        renewed.ok().flatten()
     }
 
     /// Tells `tell` the gauges' places and values, when it is this worker's turn: call it once a second. `false`: it is
@@ -187,25 +184,7 @@ impl Gauges {
         mut tell: impl FnMut(usize, u64),
     ) -> bool {
         let Timestamp(now) = environment.now();
-        let (lease, version) = self.lease(environment);
-        let Some(lease) = lease else {
-            let _ = self.take(None, version, now, environment);
-            return false;
-        };
-        if lease.hash != self.hash {
-            // The policy that came after this one may have been given up again.
-            if lease.is_over(now) {
-                let _ = self.take(Some(lease), version, now, environment);
-            }
-            return false;
-        }
-        if lease.worker != self.worker && !lease.is_over(now) {
-            return false;
-        }
-        let renewed = Lease { worker: self.worker, renewed: now, ..lease };
-        if environment.store(&self.key, &renewed.write(), version).is_err() {
-            return false;
-        }
+        let Some(lease) = self.renew(now, environment) else { return false };
         let policy_values = [self.hash, lease.generation, lease.loaded / 1_000_000_000];
         let mut places = 0..;
         let mut tell = |value| {
@@ -239,16 +218,16 @@ impl Gauges {
     /// Counts on where the last look stopped.
     fn count(&mut self, limits: &crate::rate_limits::RateLimits, now: Timestamp, environment: &mut impl Environment) {
         let mut left = SETS_A_LOOK;
-        let mut value = Vec::new();
-        // Each limit at most once a look.
-        for _ in 0..self.counts.len() {
-            let (Some(table), Some(count)) = (limits.tables().nth(self.next), self.counts.get_mut(self.next)) else {
-                break;
-            };
+        // Each limit at most once a look, from where the last one stopped to there.
+        let round = limits.tables().take(MOST_RULES).enumerate();
+        let (before, after): (Vec<_>, Vec<_>) = round.partition(|(place, _)| *place < self.next);
+        for (place, table) in after.into_iter().chain(before) {
+            let Some(count) = self.counts.get_mut(place) else { break };
+            self.next = place;
             let sets = table.sets();
             let last = count.sets.saturating_add(left).min(sets);
             for set in count.sets..last {
-                count.keys += table.busy_keys(set, now, &mut value, environment);
+                count.keys += table.busy_keys(set, now, environment);
             }
             left -= last - count.sets;
             count.sets = last;
@@ -256,7 +235,7 @@ impl Gauges {
                 break;
             }
             *count = Count { sets: 0, keys: 0, before: Some(count.keys) };
-            self.next = (self.next + 1) % self.counts.len().max(1);
+            self.next = (place + 1) % self.counts.len().max(1);
         }
     }
 }

@@ -30,8 +30,8 @@ fn worker(document: &Value, world: &mut World) -> Worker {
     let mut policy = Policy::from_json(text.as_bytes()).unwrap();
     let request = line(0, 200);
     let mut environment = request.environment(world);
-    policy.start(b"i", &mut environment);
-    let gauges = Gauges::new(&policy, "shop.edge", text_hash(text.as_bytes()), b"i", &mut environment);
+    policy.start(&mut environment).unwrap();
+    let gauges = Gauges::new(&policy, "shop.edge", text_hash(text.as_bytes()), &mut environment);
     Worker { policy, gauges }
 }
 
@@ -165,7 +165,7 @@ fn shares_follow_ramp_and_breaker() {
     let policy: Policy<Suite> = {
         let mut policy = Policy::from_json(document.to_string().as_bytes()).unwrap();
         let request = line(0, 200);
-        policy.start(b"i", &mut request.environment(&mut world));
+        policy.start(&mut request.environment(&mut world)).unwrap();
         policy
     };
     for user in 0..100 {

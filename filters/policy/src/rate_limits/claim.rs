@@ -5,22 +5,24 @@ use smallvec::SmallVec;
 use super::document::{Mode, QuotaHeaders};
 use super::global::{Failure, Held, Left};
 use super::key::Fingerprint;
-use super::limit::{Limit, MOST_TRIES, Outcome};
+use super::limit::{Limit, Outcome};
 use super::rate::Debt;
+use super::set;
 use super::settle::Voice;
-use super::table::Seen;
 use crate::decision::Counts;
 use crate::environment::{Environment, Timestamp};
+use crate::state::{Change, Unavailable};
 
 /// One limit's part in a decision.
 pub(super) struct Claim<'a> {
     pub(super) limit: &'a Limit,
     key: Fingerprint,
     pub(super) cost: u32,
-    pub(super) seen: Seen,
     /// Whether the key found no slot and uses the overflow bucket.
     pub(super) shared: bool,
-    /// The bucket before the request; after it, once that is taken.
+    /// The bucket before the request.
+    pub(super) before: Debt,
+    /// After it, once that is taken.
     pub(super) debt: Debt,
     pub(super) verdict: Verdict,
 }
@@ -31,55 +33,87 @@ pub(super) enum Verdict {
     Passes,
     /// Refused; would pass in so many nanoseconds.
     Wait(u64),
+    /// Refused: it costs more than the bucket ever holds.
+    TooLarge,
     /// The service has not said; the limit's `onFailure` counts.
     Failed(Failure),
 }
 
+/// Whether a request that passes is to pay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pay {
+    Now,
+    Later,
+}
+
 impl<'a> Claim<'a> {
-    /// Decides by what was seen.
-    pub(super) fn judge(limit: &'a Limit, key: Fingerprint, cost: u32, seen: Seen) -> Claim<'a> {
-        let bucket = seen.set.bucket(key.print);
-        let verdict = match limit.rate.allows(bucket.debt, cost) {
-            true => Verdict::Passes,
-            false => Verdict::Wait(limit.rate.wait(bucket.debt, cost)),
-        };
-        Claim { limit, key, cost, seen, shared: bucket.is_shared(), debt: bucket.debt, verdict }
+    /// A claim that nothing is known of yet.
+    pub(super) fn new(limit: &'a Limit, key: Fingerprint, cost: u32) -> Claim<'a> {
+        Claim { limit, key, cost, shared: false, before: 0, debt: 0, verdict: Verdict::Passes }
     }
 
     pub(super) fn passes(&self) -> bool {
         self.verdict == Verdict::Passes
     }
 
-    /// Looks again at what is there now.
-    pub(super) fn look_again(&mut self, now: Timestamp, environment: &mut impl Environment) {
-        let seen = self.limit.table.load(self.key, &self.limit.rate, now, environment);
-        *self = Claim::judge(self.limit, self.key, self.cost, seen);
+    /// Whether it refuses the request.
+    pub(super) fn stops(&self) -> bool {
+        !self.passes() && self.limit.mode == Mode::Enforce
     }
 
-    /// Takes what the request costs, if it still passes; `false` if it does not any more.
-    fn take(&mut self, now: Timestamp, environment: &mut impl Environment, counts: &mut Counts) -> bool {
-        for _ in 0..MOST_TRIES {
-            if !self.passes() {
-                return false;
-            }
-            let bucket = self.seen.set.bucket(self.key.print);
-            let debt = bucket.debt + self.limit.rate.price(self.cost);
-            self.seen.set.set(bucket, debt);
-            if self.limit.table.store(self.key, &self.seen, environment).is_ok() {
-                self.debt = debt;
-                return true;
-            }
+    /// Decides without taking anything. What lets a request pass may be out of date: [`Claim::take`] finds out.
+    fn look(&mut self, now: Timestamp, environment: &mut impl Environment) {
+        self.decide(Pay::Later, now, environment);
+    }
+
+    /// Takes what the request costs, if it passes; counts the writes that others were faster with.
+    fn take(&mut self, now: Timestamp, environment: &mut impl Environment, counts: &mut Counts) {
+        let writes = self.decide(Pay::Now, now, environment);
+        let lost = if self.passes() { writes.saturating_sub(1) } else { writes };
+        for _ in 0..lost {
             counts.push(self.limit.counter(Outcome::Retried));
-            self.look_again(now, environment);
         }
-        self.verdict = Verdict::Wait(0);
-        false
+    }
+
+    /// Decides, and says how often the bucket with the request's cost was to be written.
+    fn decide(&mut self, pay: Pay, now: Timestamp, environment: &mut impl Environment) -> usize {
+        let (rate, cost, key) = (&self.limit.rate, self.cost, self.key);
+        let price = rate.price(cost);
+        let mut writes = 0;
+        let decided = environment.update(self.limit.set_of(key), |old, new| {
+            let set = set::advance(old, rate, now, key.print, new);
+            let bucket = set.bucket();
+            if rate.allows(bucket.debt, cost) {
+                if pay == Pay::Later {
+                    return Change::Keep((bucket, Verdict::Passes));
+                }
+                writes += 1;
+                bucket.owe(bucket.debt + price, new);
+                return Change::Replace((bucket, Verdict::Passes));
+            }
+            let verdict =
+                if cost > rate.burst { Verdict::TooLarge } else { Verdict::Wait(rate.wait(bucket.debt, cost)) };
+            if set.must_write { Change::Replace((bucket, verdict)) } else { Change::Refuse((bucket, verdict)) }
+        });
+        match decided {
+            Ok((bucket, verdict)) => {
+                (self.shared, self.before, self.verdict) = (bucket.is_shared(), bucket.debt, verdict);
+                let pays = pay == Pay::Now && verdict == Verdict::Passes;
+                self.debt = if pays { bucket.debt + price } else { bucket.debt };
+            }
+            Err(Unavailable) => self.verdict = Verdict::Wait(0),
+        }
+        writes
     }
 
     /// Gives back what was taken.
     fn give_back(&mut self, now: Timestamp, environment: &mut impl Environment) {
-        self.debt = self.debt.saturating_sub(self.limit.rate.price(self.cost));
-        self.limit.give_back(self.key, self.cost, self.shared, now, environment);
+        self.debt = self.before;
+        self.taken(now).give_back(self.limit, now, environment);
+    }
+
+    fn taken(&self, at: Timestamp) -> Taken {
+        Taken { key: self.key, cost: self.cost, shared: self.shared, before: self.before, at }
     }
 
     /// What quota headers say.
@@ -92,28 +126,78 @@ impl<'a> Claim<'a> {
         Voice { limit: self.limit, verdict: self.verdict, shared: self.shared, left: self.left() }
     }
 
-    pub(super) fn held(&self) -> Held {
-        let Claim { limit, key, cost, shared, verdict, .. } = *self;
-        Held { limit: limit.number, key, cost, shared, verdict, left: self.left() }
+    pub(super) fn held(&self, now: Timestamp) -> Held {
+        Held { limit: self.limit.number, taken: self.taken(now), verdict: self.verdict, left: self.left() }
     }
 }
 
-/// Takes from every limit, or from none. A limit in Shadow takes part when it passes, and stops nobody.
+/// What a request has taken from one bucket.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Taken {
+    key: Fingerprint,
+    cost: u32,
+    /// Whether out of the overflow bucket.
+    pub(super) shared: bool,
+    /// What the bucket owed before.
+    before: Debt,
+    at: Timestamp,
+}
+
+impl Taken {
+    /// Gives back what is still owed. What was taken stands behind what the bucket owed before, and has been paid off by as
+    /// much as the time since then exceeds that: as if the request had never come, and never more than that.
+    pub(super) fn give_back(&self, limit: &Limit, now: Timestamp, environment: &mut impl Environment) {
+        let rate = &limit.rate;
+        let since = now.0.saturating_sub(self.at.0);
+        let price = rate.price(self.cost);
+        let owed = rate.drained(self.before + price, since).min(price);
+        if owed == 0 {
+            return;
+        }
+        // Where the state is lost there is nothing to give back.
+        let _: Result<(), Unavailable> = environment.update(limit.set_of(self.key), |old, new| {
+            let set = set::advance(old, rate, now, self.key.print, new);
+            match set.debtor(self.shared) {
+                Some(bucket) => {
+                    bucket.owe(bucket.debt.saturating_sub(owed), new);
+                    Change::Replace(())
+                }
+                None => Change::Refuse(()),
+            }
+        });
+    }
+}
+
+/// Decides all claims, and takes from every limit or from none. A limit in Shadow takes part when it passes, and stops nobody.
 pub(super) fn take_all(
     claims: &mut [Claim<'_>],
     now: Timestamp,
     environment: &mut impl Environment,
     counts: &mut Counts,
 ) {
+    if let [only] = claims {
+        return only.take(now, environment, counts);
+    }
+    for claim in &mut *claims {
+        claim.look(now, environment);
+    }
+    if claims.iter().any(Claim::stops) {
+        return;
+    }
     let mut rest = claims;
     let mut taken: SmallVec<[&mut Claim<'_>; 2]> = SmallVec::new();
     while let Some((claim, others)) = rest.split_first_mut() {
         rest = others;
-        if claim.take(now, environment, counts) {
-            taken.push(claim);
-        } else if claim.limit.mode == Mode::Enforce {
+        if !claim.passes() {
+            continue;
+        }
+        claim.take(now, environment, counts);
+        if claim.stops() {
             taken.into_iter().for_each(|claim| claim.give_back(now, environment));
             return;
+        }
+        if claim.passes() {
+            taken.push(claim);
         }
     }
 }

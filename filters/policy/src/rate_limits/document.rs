@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::global::unit;
 use super::key::KeyPart;
+use super::limit::DEFAULT_CAPACITY;
 use crate::document::{
     At, Context, Empty, HeaderName, HeaderValue, Name, NonEmpty, PositiveDuration, Whole, WritableHeaderName, object,
     one_of, words,
@@ -155,11 +156,18 @@ one_of! {
     written = |scope| matches!(scope, Scope::Local).then(|| serde_json::json!({"local": {}}))
 }
 
+impl Scope {
+    /// Whether this proxy counts by itself.
+    pub(super) fn is_local(&self) -> bool {
+        matches!(self, Scope::Local)
+    }
+}
+
 object! {
     /// `response`.
     pub struct RefusalDocument check = RefusalDocument::check {
-        /// The status.
-        status as "status": Whole<200, 599> = Whole(429),
+        /// The status, of an error: any other would tell the client that its request was served.
+        status as "status": Whole<400, 599> = Whole(429),
         /// The body.
         body as "body": String = DEFAULT_BODY.to_owned(),
         /// Further headers.
@@ -205,6 +213,11 @@ impl LimitDocument {
     /// Requests that pass at one instant.
     pub(super) fn burst(&self) -> u32 {
         self.limit.burst.unwrap_or(self.limit.requests).0
+    }
+
+    /// Busy keys that it holds exactly. A limit without key parts has one bucket; two sets are as good as many.
+    pub(super) fn keys(&self) -> u32 {
+        if self.key.is_empty() { 1 } else { self.capacity.map_or(DEFAULT_CAPACITY, |capacity| capacity.0) }
     }
 
     fn check(&self, at: &At<'_>, cx: &mut Context) -> bool {

@@ -55,14 +55,8 @@ impl RateLimits {
         Note::Asked { limit: limit.name.to_string(), cluster, key, missing, cost }
     }
 
-    /// The note on a claim at its end; `before` is the debt that it met.
-    pub(super) fn note(
-        &self,
-        claim: &Claim<'_>,
-        before: Debt,
-        request: &Request<'_>,
-        environment: &mut impl Environment,
-    ) -> Note {
+    /// The note on a claim at its end.
+    pub(super) fn note(&self, claim: &Claim<'_>, request: &Request<'_>, environment: &mut impl Environment) -> Note {
         let limit = claim.limit;
         let (key, missing) = self.key_note(limit, request, environment);
         Note::Limit(LimitNote {
@@ -72,12 +66,13 @@ impl RateLimits {
             cost: claim.cost,
             bad_cost: limit.cost.of(request).1,
             burst: limit.rate.burst,
-            before: bucket(&limit.rate, before),
+            before: bucket(&limit.rate, claim.before),
             after: bucket(&limit.rate, claim.debt),
             wait: match claim.verdict {
-                Verdict::Passes | Verdict::Failed(_) => None,
+                Verdict::Passes | Verdict::TooLarge | Verdict::Failed(_) => None,
                 Verdict::Wait(nanos) => Some(Duration::from_nanos(nanos)),
             },
+            is_too_large: claim.verdict == Verdict::TooLarge,
             overflow: claim.shared,
         })
     }

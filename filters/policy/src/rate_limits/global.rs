@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use smallvec::SmallVec;
 
-use super::claim::Verdict;
+use super::claim::{Taken, Verdict};
 use super::document::{GlobalDocument, OnFailure, Quota};
-use super::key::{Fingerprint, KeyPart, Value};
+use super::key::{KeyPart, Value};
 use super::service::{self, Descriptor, OK, OVER_LIMIT, RateLimitResponse, put_bytes};
 use crate::decision::Counts;
 use crate::metrics::Metric;
@@ -112,10 +112,7 @@ impl Ask {
 pub(super) struct Held {
     /// The limit's number.
     pub(super) limit: u32,
-    pub(super) key: Fingerprint,
-    pub(super) cost: u32,
-    /// Whether that was taken out of the overflow bucket.
-    pub(super) shared: bool,
+    pub(super) taken: Taken,
     pub(super) verdict: Verdict,
     pub(super) left: Left,
 }

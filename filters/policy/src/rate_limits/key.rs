@@ -20,7 +20,8 @@ pub enum KeyPart {
         /// 1–128.
         ipv6_prefix: u32,
     },
-    /// The values of a header, joined with `,` when there are several.
+    /// The first value of a header, as an upstream and Envoy's own limits read it: a client that could vary the rest would
+    /// have a new bucket with each request.
     Header(Box<str>),
     /// The first value of a cookie.
     Cookie(Box<str>),
@@ -92,17 +93,7 @@ impl KeyPart {
                 let address = client_address(request, trusted_hops, environment)?;
                 Some(Value::Address(masked(address, *ipv6_prefix)))
             }
-            KeyPart::Header(name) => {
-                let mut values = request.values(name.as_bytes());
-                let first = values.next()?;
-                let mut joined = Cow::Borrowed(first);
-                for value in values {
-                    let joined = joined.to_mut();
-                    joined.push(b',');
-                    joined.extend_from_slice(value);
-                }
-                Some(Value::Text(joined))
-            }
+            KeyPart::Header(name) => request.value(name.as_bytes()).map(|value| Value::Text(value.into())),
             KeyPart::Cookie(name) => request.cookie(name.as_bytes()).map(|value| Value::Text(value.into())),
             KeyPart::QueryParam(name) => request.query_param(name.as_bytes()).map(|value| Value::Text(value.into())),
             KeyPart::Path => Some(Value::Text(request.path.into())),
@@ -155,6 +146,19 @@ pub(super) struct KeyHasher(SipHasher13);
 /// The hash's key.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Salt(pub(super) u64, pub(super) u64);
+
+impl Salt {
+    /// Reads what [`Salt::write`] wrote. `None`: it is none, or shorter than it must be.
+    pub(super) fn read(bytes: &[u8]) -> Option<Salt> {
+        let (first, rest) = bytes.split_first_chunk::<8>()?;
+        Some(Salt(u64::from_le_bytes(*first), u64::from_le_bytes(rest.try_into().ok()?)))
+    }
+
+    pub(super) fn write(self, bytes: &mut Vec<u8>) {
+        bytes.extend(self.0.to_le_bytes());
+        bytes.extend(self.1.to_le_bytes());
+    }
+}
 
 impl KeyHasher {
     /// A key without parts.
@@ -224,6 +228,18 @@ mod tests {
         assert_ne!(hash(Salt(1, 2)), hash(Salt(2, 2)));
     }
 
+    #[test]
+    fn a_salt_that_is_shorter_than_it_must_be_is_none() {
+        let mut bytes = Vec::new();
+        Salt(3, 4).write(&mut bytes);
+        assert_eq!(Salt::read(&bytes), Some(Salt(3, 4)));
+        for end in 0..bytes.len() {
+            assert_eq!(Salt::read(&bytes[..end]), None);
+        }
+        bytes.push(0);
+        assert_eq!(Salt::read(&bytes), None);
+    }
+
     fn value(part: &KeyPart, request: &str) -> Option<String> {
         let wire: WireRequest = serde_json::from_str(request).unwrap();
         let owned = wire.header_map();
@@ -241,7 +257,7 @@ mod tests {
             "headers":[["X-Key","one"],["cookie","id=7; id=8"],["x-key","two"]],"peer":"spiffe://a/b","sourceAddress":"10.0.0.1"}"#;
         const NOTHING: &str = r#"{"method":"GET","authority":"a","path":"/"}"#;
         for (part, expected, without) in [
-            (KeyPart::Header("x-key".into()), "one,two", None),
+            (KeyPart::Header("x-key".into()), "one", None),
             (KeyPart::Cookie("id".into()), "7", None),
             (KeyPart::QueryParam("v".into()), "1", None),
             (KeyPart::Path, "/a%2Fb", Some("/")),

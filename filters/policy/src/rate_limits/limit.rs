@@ -10,16 +10,20 @@ use super::global::{Ask, Global, Service};
 use super::key::{Fingerprint, KeyHasher, KeyPart, Salt};
 use super::quota::Quota;
 use super::rate::{self, Rate};
-use super::table::{self, Table};
+use super::set::WAYS;
 use crate::decision::{Response, ResponseHeaders};
-use crate::environment::{Environment, Timestamp};
+use crate::environment::Environment;
 use crate::metrics::{Metric, Metrics};
 use crate::request::Request;
 use crate::section::Section;
+use crate::state::{Key, Table, Tables};
 
-/// A write is tried again this often when others keep writing the same set. Each conflict is another worker's progress,
-/// so this many in a row mean a broken host; the request is refused then.
-pub(super) const MOST_TRIES: u32 = 1000;
+/// What `capacity` is when it is absent.
+pub(super) const DEFAULT_CAPACITY: u32 = 65_536;
+
+/// Keys for each set: half of its slots, so that chance seldom fills a set before the table is full. With as many keys
+/// busy as `capacity` says, 99.9 % of them have a slot of their own; with half as many, all but one in a million.
+const KEYS_IN_A_SET: u32 = (WAYS / 2) as u32;
 
 /// One limit, ready to apply.
 #[derive(Debug)]
@@ -33,7 +37,7 @@ pub(super) struct Limit {
     pub(super) cost: CostRule,
     pub(super) mode: Mode,
     pub(super) capacity: u32,
-    /// Not used in global scope.
+    /// Its sets of buckets. Without any in global scope.
     pub(super) table: Table,
     /// `None`: local scope.
     pub(super) global: Option<Global>,
@@ -85,20 +89,22 @@ impl Limit {
         document: LimitDocument,
         services: &mut Vec<Service>,
         metrics: &mut Metrics,
+        tables: &mut Tables,
     ) -> Limit {
         let burst = document.burst();
         let (requests, per) = (document.limit.requests.0, document.limit.per.0);
         let rate = Rate::new(requests, per, burst);
+        let capacity = document.keys();
         let name = document.name.0;
         let key: Box<[KeyPart]> = document.key.into();
-        // A limit without key parts has one bucket; two sets are as good as many.
-        let capacity = if key.is_empty() { 1 } else { document.capacity.map_or(table::DEFAULT_CAPACITY, |c| c.0) };
+        // Neither rate nor burst: whoever tightens a limit under attack does not give everybody a fresh bucket.
+        let sets = if document.scope.is_local() { capacity.div_ceil(KEYS_IN_A_SET).max(1) } else { 0 };
         // Shadow has no effect that a client could see.
         let kind = if document.mode == Mode::Shadow { QuotaHeaders::Off } else { document.quota_headers };
         let per_nanos = u64::try_from(per.as_nanos()).unwrap_or(u64::MAX);
         Limit {
             quota: Quota::new(kind, &name, requests, per_nanos, burst),
-            table: Table::new(b"", &name, &key, &rate, capacity),
+            table: tables.add(&("limit", &name, &key), sets),
             counters: metrics.add(Section::RateLimits, &name, &Outcome::NAMES),
             global: match document.scope {
                 Scope::Local => None,
@@ -120,22 +126,10 @@ impl Limit {
         self.counters.plus(outcome as u32)
     }
 
-    /// Gives back what a request has taken.
-    pub(super) fn give_back(
-        &self,
-        key: Fingerprint,
-        cost: u32,
-        shared: bool,
-        now: Timestamp,
-        environment: &mut impl Environment,
-    ) {
-        for _ in 0..MOST_TRIES {
-            let mut seen = self.table.load(key, &self.rate, now, environment);
-            seen.set.refund(key.print, shared, self.rate.price(cost));
-            if self.table.store(key, &seen, environment).is_ok() {
-                return;
-            }
-        }
+    /// Where the bucket of `key` is: the set that the upper bits of its hash lead to.
+    pub(super) fn set_of(&self, key: Fingerprint) -> Key<'static> {
+        let set = (u64::from(key.spread) * u64::from(self.table.slots)) >> 32;
+        Key::Slot(self.table, u32::try_from(set).unwrap_or(0))
     }
 
     pub(super) fn denies_on_failure(&self) -> bool {

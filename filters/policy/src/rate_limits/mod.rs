@@ -10,6 +10,7 @@
 //! limits have let the request pass and have taken from their buckets. When it refuses, those give back what they took,
 //! but for a limit that stands in front of the service: one with the same key counts what the service is asked.
 
+mod budget;
 mod claim;
 mod cost;
 mod document;
@@ -23,19 +24,19 @@ mod rate;
 mod service;
 mod set;
 mod settle;
-mod table;
 
 use smallvec::SmallVec;
 
 use crate::asked::AskedNames;
 use crate::decision::{Counts, HeaderOp, HeldBack, Response, ResponseHeaders};
-use crate::document::Named;
+use crate::document::{At, Context, Named};
 use crate::environment::{Environment, Timestamp};
 use crate::matching::{Index, RequestMatch};
 use crate::metrics::Metrics;
 use crate::reason::Reason;
 use crate::request::Request;
 use crate::section::Section;
+use crate::state::{Change, Key, Tables, Unavailable};
 use claim::{Claim, Verdict, take_all};
 pub use document::{LimitDocument, Mode, OnMissingKey, QuotaHeaders};
 pub use global::{Failure, Pending, Question, Reply};
@@ -44,7 +45,6 @@ pub use key::KeyPart;
 use key::{KeyHasher, Salt};
 use limit::{Limit, Outcome};
 use settle::{Voice, settle};
-use table::Table;
 
 /// The section, ready to decide.
 #[derive(Debug)]
@@ -102,18 +102,13 @@ pub(crate) struct Slots<'a> {
 impl Slots<'_> {
     /// How many sets there are.
     pub(crate) fn sets(&self) -> u32 {
-        self.limit.table.sets()
+        self.limit.table.slots
     }
 
     /// The keys in use in one set.
-    pub(crate) fn busy_keys(
-        &self,
-        set: u32,
-        now: Timestamp,
-        value: &mut Vec<u8>,
-        environment: &mut impl Environment,
-    ) -> u64 {
-        self.limit.table.busy_keys(set, &self.limit.rate, now, value, environment)
+    pub(crate) fn busy_keys(&self, set: u32, now: Timestamp, environment: &mut impl Environment) -> u64 {
+        let count = environment.read(Key::Slot(self.limit.table, set), |set| set::busy_keys(set, now));
+        count.unwrap_or(0)
     }
 }
 
@@ -124,12 +119,18 @@ impl RateLimits {
         local.map(|limit| Slots { name: &limit.name, capacity: limit.capacity, limit })
     }
 
+    /// Whether the limits of a document fit into memory together.
+    pub(crate) fn fit(document: &Named<LimitDocument>, cx: &mut Context) -> bool {
+        budget::check(&document.0, &At::Root.field(Section::RateLimits.field()), cx)
+    }
+
     /// Compiles the section. `trusted_hops` are those of `settings.sourceAddress`.
     pub(crate) fn new(
         document: Named<LimitDocument>,
         trusted_hops: u32,
         metrics: &mut Metrics,
         names: &mut AskedNames,
+        tables: &mut Tables,
     ) -> RateLimits {
         let mut limits = Vec::with_capacity(document.0.len());
         let (mut entries, mut limit_of, mut services) = (Vec::new(), Vec::new(), Vec::new());
@@ -137,7 +138,7 @@ impl RateLimits {
             let matches = document.matches.take().map_or_else(|| vec![RequestMatch::default()], |entries| entries.0);
             limit_of.extend(std::iter::repeat_n(number, matches.len()));
             entries.extend(matches);
-            limits.push(Limit::new(number, document, &mut services, metrics));
+            limits.push(Limit::new(number, document, &mut services, metrics, tables));
         }
         names.add(&entries);
         limits.iter().flat_map(|limit| &limit.key).for_each(|part| part.add_name(names));
@@ -152,14 +153,26 @@ impl RateLimits {
         }
     }
 
-    /// Names the plugin that runs the limits, so that no other shares their buckets by accident, and takes the memory
-    /// that they need.
-    pub fn start(&mut self, instance: &[u8], environment: &mut impl Environment) {
-        self.salt = shared_salt(environment);
-        for limit in self.limits.iter_mut().filter(|limit| limit.global.is_none()) {
-            limit.table = Table::new(instance, &limit.name, &limit.key, &limit.rate, limit.capacity);
-            limit.table.create(environment);
-        }
+    /// Learns the hash's key, which all workers share; draws it when this is the first.
+    ///
+    /// # Errors
+    /// When the state fails.
+    pub(crate) fn start(&mut self, environment: &mut impl Environment) -> Result<(), Unavailable> {
+        const NAME: Key<'_> = Key::Named("salt");
+        self.salt = match environment.read(NAME, Salt::read)? {
+            Some(salt) => salt,
+            None => {
+                let drawn = Salt(environment.random(), environment.random());
+                environment.update(NAME, |old, new| match Salt::read(old) {
+                    Some(salt) => Change::Refuse(salt),
+                    None => {
+                        drawn.write(new);
+                        Change::Replace(drawn)
+                    }
+                })?
+            }
+        };
+        Ok(())
     }
 
     /// Decides by all limits that match.
@@ -219,35 +232,20 @@ impl RateLimits {
                 asks.extend(limit.ask(request, self.trusted_hops, cost, environment));
                 continue;
             }
-            let seen = limit.table.recall(key, &limit.rate, now, environment);
-            let mut claim = Claim::judge(limit, key, cost, seen);
-            // What is remembered may let a request pass, for the write would fail; to refuse one it must be true.
-            if !claim.passes() && !claim.seen.fresh {
-                claim.look_again(now, environment);
-            }
-            if !claim.passes() && claim.seen.stepped_back {
-                // A conflict is somebody else who has done it.
-                let _ = limit.table.store(key, &claim.seen, environment);
-            }
-            claims.push(claim);
+            claims.push(Claim::new(limit, key, cost));
         }
 
-        let stops = |claim: &Claim<'_>| !claim.passes() && claim.limit.mode == Mode::Enforce;
+        take_all(&mut claims, now, environment, &mut decided.counts);
         #[cfg(feature = "explain")]
-        let before: Vec<rate::Debt> = claims.iter().map(|claim| claim.debt).collect();
-        if !claims.iter().any(stops) {
-            take_all(&mut claims, now, environment, &mut decided.counts);
-        }
-        #[cfg(feature = "explain")]
-        for (claim, before) in claims.iter().zip(before) {
-            note!(environment, self.note(claim, before, request, environment));
+        for claim in &claims {
+            note!(environment, self.note(claim, request, environment));
         }
         // Whom the local limits refuse, nobody else is asked about.
-        if asks.is_empty() || claims.iter().any(stops) {
+        if asks.is_empty() || claims.iter().any(Claim::stops) {
             settle(&claims.iter().map(Claim::voice).collect::<SmallVec<[_; 2]>>(), &mut decided);
             return Ok(decided);
         }
-        let held = claims.iter().map(Claim::held).collect();
+        let held = claims.iter().map(|claim| claim.held(now)).collect();
         Err(Box::new(Pending::new(asks, held, without_key, decided.counts)))
     }
 
@@ -277,8 +275,8 @@ impl RateLimits {
     ) -> LimitsOutcome<'a> {
         let mut decided = LimitsOutcome::default();
         let held = pending.held.iter().filter_map(|held| {
-            let Held { verdict, shared, left, .. } = *held;
-            Some(Voice { limit: self.limit(held.limit)?, verdict, shared, left })
+            let Held { taken, verdict, left, .. } = *held;
+            Some(Voice { limit: self.limit(held.limit)?, verdict, shared: taken.shared, left })
         });
         let voices: SmallVec<[Voice<'a>; 4]> = held.chain(self.replied(pending)).collect();
         if let Some(limit) = pending.without_key.and_then(|number| self.limit(number)) {
@@ -311,23 +309,10 @@ impl RateLimits {
         let now = environment.now();
         for held in held {
             if let Some(limit) = self.limit(held.limit).filter(|limit| !is_shield(limit)) {
-                limit.give_back(held.key, held.cost, held.shared, now, environment);
+                held.taken.give_back(limit, now, environment);
             }
         }
     }
-}
-
-/// The hash's key, drawn once and shared by all workers.
-fn shared_salt(environment: &mut impl Environment) -> Salt {
-    const NAME: &[u8] = b"rl-salt";
-    let drawn: Vec<u8> =
-        [environment.random(), environment.random()].iter().flat_map(|half| half.to_le_bytes()).collect();
-    let _ = environment.create(NAME, &drawn);
-    let mut value = Vec::new();
-    environment.load(NAME, &mut value);
-    let half =
-        |at: usize| value.get(at..).and_then(|rest| rest.first_chunk::<8>()).map(|bytes| u64::from_le_bytes(*bytes));
-    Salt(half(0).unwrap_or(0), half(8).unwrap_or(0))
 }
 
 #[cfg(test)]

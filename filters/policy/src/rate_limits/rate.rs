@@ -25,7 +25,7 @@ pub(super) struct Rate {
     /// What one request costs, in ticks: p.
     pub(super) interval: u64,
     /// Ticks in a nanosecond: r.
-    pub(super) ticks: u64,
+    pub(super) ticks: u32,
     /// Requests that pass at one instant.
     pub(super) burst: u32,
 }
@@ -36,7 +36,23 @@ impl Rate {
         let per = u64::try_from(per.as_nanos()).unwrap_or(u64::MAX);
         let requests = u64::from(requests);
         let divisor = greatest_common_divisor(per, requests).max(1);
-        Rate { interval: (per / divisor).max(1), ticks: (requests / divisor).max(1), burst }
+        let ticks = u32::try_from(requests / divisor).unwrap_or(u32::MAX);
+        Rate { interval: (per / divisor).max(1), ticks: ticks.max(1), burst }
+    }
+
+    /// Whether these are numbers that a rate can have.
+    pub(super) fn is_one(&self) -> bool {
+        self.interval > 0 && self.ticks > 0 && self.burst > 0
+    }
+
+    /// A debt at the rate `before` as one at this rate: the same share of the burst, rounded up. So whoever has used all has
+    /// used all, whoever has used nothing has used nothing, and to go back and forth changes nothing.
+    pub(super) fn converted(&self, debt: Debt, before: &Rate) -> Debt {
+        let (from, to) = (Debt::from(before.interval), Debt::from(self.interval));
+        // In requests and a part of one, so that no product of numbers that a rate can have is too large.
+        let requests = (debt / from).saturating_mul(to).saturating_add((debt % from * to).div_ceil(from));
+        let share = requests.saturating_mul(self.burst.into()).div_ceil(before.burst.into());
+        share.min(self.most())
     }
 
     /// The debt of a bucket that is empty.

@@ -1,9 +1,12 @@
 //! One set of the slot table: the buckets of all keys whose hash leads here, as one value of the shared state.
 //!
-//! A set has [`WAYS`] slots and is written as the time of the last write and the slots whose bucket was not full then;
-//! a full bucket is what a new key starts with, so forgetting it loses nothing, and it is the only thing that is
-//! forgotten. When all slots are taken by busy keys, a further key uses the set's one *overflow* bucket, shared with
-//! all others that find no room: its limit may be too strict then, never without bound.
+//! A set has [`WAYS`] slots and is written as the time of the last write, the rate that its debts are counted in, and the
+//! slots whose bucket was not full then; a full bucket is what a new key starts with, so forgetting it loses nothing, and it
+//! is the only thing that is forgotten. When all slots are taken by busy keys, a further key uses the set's one *overflow*
+//! bucket, shared with all others that find no room: its limit may be too strict then, never without bound.
+//!
+//! A set is never taken apart: [`advance`] reads the old bytes once, writes the new ones behind them, and notes where the
+//! bucket that it was asked for lies.
 
 use super::rate::{self, Debt, Rate};
 use crate::environment::Timestamp;
@@ -18,25 +21,22 @@ const SLOTS: usize = WAYS + 1;
 const OVERFLOW: u64 = 0;
 
 /// Bytes of a slot: fingerprint and debt, little endian.
-const SLOT: usize = 8 + 12;
+const SLOT: usize = 8 + DEBT;
+const DEBT: usize = 12;
+
+/// Bytes before the slots: time, interval, ticks, burst.
+#[cfg(test)]
+const HEADER: usize = 8 + 8 + 4 + 4;
 
 /// The most bytes that a set is written in.
-pub(super) const LONGEST: usize = 8 + SLOTS * SLOT;
+#[cfg(test)]
+pub(super) const LONGEST: usize = HEADER + SLOTS * SLOT;
 
-/// A set, read.
-#[derive(Clone, Debug)]
-pub(super) struct Set {
-    /// When the debts were what they are.
-    base: Timestamp,
-    used: usize,
-    prints: [u64; SLOTS],
-    debts: [Debt; SLOTS],
-}
-
-/// A key's bucket.
+/// A key's bucket in a set that [`advance`] has written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Bucket {
-    slot: usize,
+    /// Where its debt is in the new bytes; `None`: nowhere yet, it is full.
+    at: Option<usize>,
     print: u64,
     /// In ticks of the limit's rate.
     pub(super) debt: Debt,
@@ -47,126 +47,135 @@ impl Bucket {
     pub(super) fn is_shared(&self) -> bool {
         self.print == OVERFLOW
     }
+
+    /// Writes its new debt into `set`, the bytes that [`advance`] wrote.
+    pub(super) fn owe(&self, debt: Debt, set: &mut Vec<u8>) {
+        let bytes = debt.to_le_bytes();
+        let bytes = bytes.first_chunk::<DEBT>().unwrap_or(&[0; DEBT]);
+        match self.at {
+            Some(at) => {
+                if let Some(to) = set.get_mut(at..).and_then(|rest| rest.first_chunk_mut::<DEBT>()) {
+                    *to = *bytes;
+                }
+            }
+            None => {
+                set.extend_from_slice(&self.print.to_le_bytes());
+                set.extend_from_slice(bytes);
+            }
+        }
+    }
 }
 
-impl Set {
-    /// Every bucket full.
-    pub(super) const EMPTY: Set = Set { base: Timestamp(0), used: 0, prints: [0; SLOTS], debts: [0; SLOTS] };
+/// A set at the time that was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Advanced {
+    own: Option<Bucket>,
+    overflow: Option<Bucket>,
+    /// Keys with a slot of their own.
+    keys: usize,
+    print: u64,
+    /// Whether the set must be written even if nothing is taken from it. The clock has stepped back: else time would stand
+    /// still until it is where it was. The rate has changed: else the set would go on draining at the old one.
+    pub(super) must_write: bool,
+}
 
-    /// Reads what [`Set::write`] wrote. What is anything else counts as empty: keys are this module's own, so only a
-    /// stranger who writes into them could cause that.
-    pub(super) fn read(bytes: &[u8]) -> Set {
-        let mut set = Set::EMPTY;
-        let Some((base, slots)) = bytes.split_first_chunk::<8>() else { return set };
-        set.base = Timestamp(u64::from_le_bytes(*base));
-        for slot in slots.chunks_exact(SLOT) {
-            let (Some((print, debt)), Some(to_print), Some(to_debt)) =
-                (slot.split_first_chunk::<8>(), set.prints.get_mut(set.used), set.debts.get_mut(set.used))
-            else {
-                break;
-            };
-            let mut wide = [0; 16];
-            wide.iter_mut().zip(debt).for_each(|(to, from)| *to = *from);
-            *to_print = u64::from_le_bytes(*print);
-            *to_debt = Debt::from_le_bytes(wide);
-            set.used += 1;
-        }
-        set
-    }
-
-    /// The same, as it is at the time `now`; and what [`Set::advance`] says.
-    #[inline(never)]
-    pub(super) fn read_at(bytes: &[u8], rate: &Rate, now: Timestamp) -> (Set, bool) {
-        let mut set = Set::read(bytes);
-        let stepped_back = set.advance(rate, now);
-        (set, stepped_back)
-    }
-
-    /// The bytes to store, at the front of `buffer`.
-    pub(super) fn write<'b>(&self, buffer: &'b mut [u8; LONGEST]) -> &'b [u8] {
-        let mut at = 0;
-        let mut put = |bytes: &[u8]| {
-            if let Some(to) = buffer.get_mut(at..at + bytes.len()) {
-                to.copy_from_slice(bytes);
-                at += bytes.len();
-            }
-        };
-        put(&self.base.0.to_le_bytes());
-        for (print, debt) in self.slots() {
-            put(&print.to_le_bytes());
-            put(debt.to_le_bytes().first_chunk::<12>().unwrap_or(&[0; 12]));
-        }
-        buffer.get(..at).unwrap_or_default()
-    }
-
-    fn slots(&self) -> impl Iterator<Item = (u64, Debt)> {
-        self.prints.iter().copied().zip(self.debts).take(self.used)
-    }
-
-    /// Lets the time go by until `now`; full buckets are forgotten. `true`: the clock has stepped back, and the set must
-    /// be written even if nothing is taken from it, or else time would stand still until the clock is where it was.
-    pub(super) fn advance(&mut self, rate: &Rate, now: Timestamp) -> bool {
-        let (base, nanos) = rate::elapsed(self.base, now);
-        let stepped_back = base < self.base;
-        self.base = base;
-        let mut kept = 0;
-        for slot in 0..self.used {
-            let (Some(&print), Some(&debt)) = (self.prints.get(slot), self.debts.get(slot)) else { break };
-            let debt = rate.drained(debt, nanos);
-            if debt > 0 && self.put(kept, print, debt) {
-                kept += 1;
-            }
-        }
-        self.used = kept;
-        stepped_back
-    }
-
-    /// The keys that have a slot of their own.
-    pub(super) fn busy_keys(&self) -> u64 {
-        self.slots().filter(|(print, _)| *print != OVERFLOW).count() as u64
-    }
-
-    fn put(&mut self, slot: usize, print: u64, debt: Debt) -> bool {
-        match (self.prints.get_mut(slot), self.debts.get_mut(slot)) {
-            (Some(to_print), Some(to_debt)) => {
-                (*to_print, *to_debt) = (print, debt);
-                true
-            }
-            _ => false,
-        }
-    }
-
-    /// The bucket of the key with this fingerprint, which is not 0.
-    pub(super) fn bucket(&self, print: u64) -> Bucket {
-        let find = |print| self.slots().enumerate().find(|(_, (p, _))| *p == print);
-        let found = |print| find(print).map(|(slot, (print, debt))| Bucket { slot, print, debt });
-        let overflow = found(OVERFLOW);
-        let keys = self.used - usize::from(overflow.is_some());
-        let new = |print| Bucket { slot: self.used, print, debt: 0 };
-        match found(print) {
+impl Advanced {
+    /// The bucket of the key that was asked for.
+    pub(super) fn bucket(&self) -> Bucket {
+        let new = |print| Bucket { at: None, print, debt: 0 };
+        match self.own {
             Some(own) => own,
-            None if keys < WAYS => new(print),
-            None => overflow.unwrap_or_else(|| new(OVERFLOW)),
+            None if self.keys < WAYS => new(self.print),
+            None => self.overflow(),
         }
     }
 
-    /// Gives `bucket`, which is one of this set, its new debt.
-    pub(super) fn set(&mut self, bucket: Bucket, debt: Debt) {
-        if self.put(bucket.slot, bucket.print, debt) && bucket.slot == self.used {
-            self.used += 1;
-        }
+    /// The overflow bucket.
+    pub(super) fn overflow(&self) -> Bucket {
+        self.overflow.unwrap_or(Bucket { at: None, print: OVERFLOW, debt: 0 })
     }
 
-    /// Takes `debt` off the bucket that [`Bucket::is_shared`] says, or the key's own; what is not there owes nothing.
-    pub(super) fn refund(&mut self, print: u64, shared: bool, debt: Debt) {
-        let print = if shared { OVERFLOW } else { print };
-        let slot = self.slots().position(|(p, _)| p == print);
-        if let Some(slot) = slot
-            && let Some(owed) = self.debts.get_mut(slot)
-        {
-            *owed = owed.saturating_sub(debt);
+    /// The key's own bucket, or the overflow bucket when the key was said to share it. `None`: it owes nothing.
+    pub(super) fn debtor(&self, shared: bool) -> Option<Bucket> {
+        if shared { self.overflow } else { self.own }
+    }
+}
+
+/// The bytes of a set, checked.
+#[derive(Clone, Copy, Debug)]
+struct View<'a> {
+    base: Timestamp,
+    rate: Rate,
+    slots: &'a [u8],
+}
+
+impl<'a> View<'a> {
+    /// `None`: a set that was never written, or bytes that are none.
+    fn of(bytes: &'a [u8]) -> Option<View<'a>> {
+        let (base, rest) = bytes.split_first_chunk::<8>()?;
+        let (interval, rest) = rest.split_first_chunk::<8>()?;
+        let (ticks, rest) = rest.split_first_chunk::<4>()?;
+        let (burst, slots) = rest.split_first_chunk::<4>()?;
+        let rate = Rate {
+            interval: u64::from_le_bytes(*interval),
+            ticks: u32::from_le_bytes(*ticks),
+            burst: u32::from_le_bytes(*burst),
+        };
+        rate.is_one().then_some(View { base: Timestamp(u64::from_le_bytes(*base)), rate, slots })
+    }
+
+    /// Fingerprint and debt of each slot. More than there can be are not read.
+    fn slots(&self) -> impl Iterator<Item = (u64, Debt)> + use<'a> {
+        let (slots, _) = self.slots.as_chunks::<SLOT>();
+        slots.iter().take(SLOTS).filter_map(|slot| {
+            let (print, debt) = slot.split_first_chunk::<8>()?;
+            let mut wide = [0; 16];
+            *wide.first_chunk_mut::<DEBT>()? = *debt.first_chunk::<DEBT>()?;
+            Some((u64::from_le_bytes(*print), Debt::from_le_bytes(wide)))
+        })
+    }
+}
+
+/// Appends the set `old` as it is at the time `now` to `new`, without the buckets that are full by then, and looks for the
+/// bucket of `print`, which is not 0. Debts that were counted at another rate are converted.
+pub(super) fn advance(old: &[u8], rate: &Rate, now: Timestamp, print: u64, new: &mut Vec<u8>) -> Advanced {
+    let mut set = Advanced { own: None, overflow: None, keys: 0, print, must_write: false };
+    let view = View::of(old);
+    let (base, nanos) = view.map_or((now, 0), |view| rate::elapsed(view.base, now));
+    new.extend_from_slice(&base.0.to_le_bytes());
+    new.extend_from_slice(&rate.interval.to_le_bytes());
+    new.extend_from_slice(&rate.ticks.to_le_bytes());
+    new.extend_from_slice(&rate.burst.to_le_bytes());
+    let Some(view) = view else { return set };
+    let is_converted = view.rate != *rate;
+    set.must_write = base < view.base || is_converted;
+    for (of, debt) in view.slots() {
+        let mut debt = view.rate.drained(debt, nanos);
+        if debt == 0 {
+            continue;
+        }
+        if is_converted {
+            debt = rate.converted(debt, &view.rate);
+        }
+        let bucket = Bucket { at: Some(new.len() + 8), print: of, debt };
+        Bucket { at: None, ..bucket }.owe(debt, new);
+        if of == OVERFLOW {
+            set.overflow = Some(bucket);
+        } else {
+            set.keys += 1;
+        }
+        if of == print {
+            set.own = Some(bucket);
         }
     }
+    set
+}
+
+/// The keys of a set that have a slot of their own and are not full at the time `now`.
+pub(super) fn busy_keys(bytes: &[u8], now: Timestamp) -> u64 {
+    let Some(view) = View::of(bytes) else { return 0 };
+    let (_, nanos) = rate::elapsed(view.base, now);
+    view.slots().filter(|(print, debt)| *print != OVERFLOW && view.rate.drained(*debt, nanos) > 0).count() as u64
 }
 
 #[cfg(test)]
@@ -185,47 +194,68 @@ mod tests {
     }
 
     /// Takes one request's worth; whether it passed, and whether out of the overflow bucket.
-    fn take(set: &mut Set, print: u64, now: Timestamp) -> (bool, bool) {
-        set.advance(&rate(), now);
-        let bucket = set.bucket(print);
-        let passes = rate().allows(bucket.debt, 1);
+    fn take_at(set: &mut Vec<u8>, rate: &Rate, print: u64, now: Timestamp) -> (bool, bool) {
+        let mut new = Vec::new();
+        let advanced = advance(set, rate, now, print, &mut new);
+        let bucket = advanced.bucket();
+        let passes = rate.allows(bucket.debt, 1);
         if passes {
-            set.set(bucket, bucket.debt + rate().price(1));
+            bucket.owe(bucket.debt + rate.price(1), &mut new);
         }
-        let mut buffer = [0; LONGEST];
-        *set = Set::read(set.write(&mut buffer));
+        if passes || advanced.must_write {
+            *set = new;
+        }
         (passes, bucket.is_shared())
+    }
+
+    fn take(set: &mut Vec<u8>, print: u64, now: Timestamp) -> (bool, bool) {
+        take_at(set, &rate(), print, now)
+    }
+
+    fn debt(set: &[u8], rate: &Rate, print: u64, now: Timestamp) -> Debt {
+        advance(set, rate, now, print, &mut Vec::new()).bucket().debt
     }
 
     #[test]
     fn a_set_survives_writing_and_reading() {
-        let mut set = Set::EMPTY;
-        set.advance(&rate(), at(5));
+        let mut set = Vec::new();
         for print in 1..=WAYS as u64 {
-            let bucket = set.bucket(print);
-            set.set(bucket, Debt::from(print) << 80);
+            let mut new = Vec::from(*b"what the store puts in front");
+            let front = new.len();
+            advance(&set, &rate(), at(5), print, &mut new).bucket().owe(Debt::from(print) << 80, &mut new);
+            set = new.split_off(front);
         }
-        let mut buffer = [0; LONGEST];
-        let again = Set::read(set.write(&mut buffer));
-        assert_eq!((again.base, again.used, again.prints, again.debts), (set.base, set.used, set.prints, set.debts));
+        assert_eq!(set.len(), LONGEST - SLOT);
+        for print in 1..=WAYS as u64 {
+            assert_eq!(debt(&set, &rate(), print, at(5)), Debt::from(print) << 80);
+        }
+        let mut again = Vec::new();
+        advance(&set, &rate(), at(5), 1, &mut again);
+        assert_eq!(again, set);
     }
 
     #[test]
     fn bytes_of_a_stranger_are_an_empty_set() {
-        for bytes in [&b""[..], b"1234567", &[0xff; 9], &[0xff; 8 + 19]] {
-            assert_eq!(Set::read(bytes).used, 0);
+        for bytes in [&b""[..], b"1234567", &[0; 300], &[0xff; HEADER - 1]] {
+            assert_eq!((debt(bytes, &rate(), 7, at(1)), busy_keys(bytes, at(1))), (0, 0), "{bytes:?}");
         }
         // Too many slots are cut, not read past the end.
-        assert_eq!(Set::read(&[0xff; 8 + 40 * SLOT]).used, SLOTS);
+        let mut many = Vec::new();
+        advance(&[], &rate(), at(1), 1, &mut many);
+        many.extend([0xff; 40 * SLOT + 3]);
+        let mut new = Vec::new();
+        advance(&many, &rate(), at(1), 1, &mut new);
+        assert_eq!(new.len(), LONGEST);
     }
 
     #[test]
     fn only_a_full_bucket_is_forgotten() {
-        let mut set = Set::EMPTY;
+        let mut set = Vec::new();
         for print in 1..=WAYS as u64 {
             assert_eq!(take(&mut set, print, at(100)), (true, false));
             assert_eq!(take(&mut set, print, at(100)), (true, false));
         }
+        assert_eq!(busy_keys(&set, at(101)), WAYS as u64);
         // All slots are busy for two seconds, so nobody is forgotten, and nobody gets in.
         for print in 1..=WAYS as u64 {
             assert_eq!(take(&mut set, print, at(100)), (false, false));
@@ -234,28 +264,57 @@ mod tests {
         // One second later everybody may once more, and a second after that the slots are free.
         assert_eq!(take(&mut set, 1, at(101)), (true, false));
         assert_eq!(take(&mut set, 99, at(102)), (true, false));
+        assert_eq!(busy_keys(&set, at(200)), 0);
     }
 
     #[test]
     fn keys_without_a_slot_share_one_bucket() {
-        let mut set = Set::EMPTY;
+        let mut set = Vec::new();
         for print in 1..=WAYS as u64 {
             take(&mut set, print, at(100));
         }
         let passed = (100..150).filter(|print| take(&mut set, *print, at(100)).0).count();
-        assert_eq!(passed, 2);
-        assert_eq!(set.used, SLOTS);
+        assert_eq!((passed, set.len()), (2, LONGEST));
     }
 
     #[test]
-    fn a_refund_is_what_was_taken_and_no_more() {
-        let mut set = Set::EMPTY;
-        take(&mut set, 7, at(1));
-        set.refund(7, false, rate().price(1));
-        assert_eq!(set.bucket(7).debt, 0);
-        set.refund(7, false, rate().price(1));
-        set.refund(8, false, rate().price(1));
-        set.refund(8, true, rate().price(1));
-        assert_eq!((set.bucket(7).debt, set.used), (0, 1));
+    fn another_rate_keeps_the_share_of_the_burst_that_each_key_has_used() {
+        let hourly = |requests, burst| Rate::new(requests, Duration::from_secs(3600), burst);
+        let rates = [
+            hourly(100, 100),
+            hourly(50, 50),
+            hourly(25, 25),
+            hourly(7, 7),
+            hourly(1_000_000, 3),
+            Rate::new(100, Duration::from_secs(1), 200),
+        ];
+        let mut set = Vec::new();
+        assert_eq!((0..200).filter(|_| take_at(&mut set, &rates[0], 1, at(10)).0).count(), 100);
+        assert_eq!((0..50).filter(|_| take_at(&mut set, &rates[0], 2, at(10)).0).count(), 50);
+        // Who has used all has used all, there and back again, and no rounding ever gives anything away.
+        for rate in rates.iter().chain(rates.iter().rev()).cycle().take(1000) {
+            assert_eq!(take_at(&mut set, rate, 1, at(10)), (false, false), "{rate:?}");
+        }
+        let half = rates[0].remaining(debt(&set, &rates[0], 2, at(10)));
+        assert!((49..=50).contains(&half), "{half}");
+        let half = rates[1].remaining(debt(&set, &rates[1], 2, at(10)));
+        assert!((24..=25).contains(&half), "{half}");
+        // From the first look on it is the new rate that gives.
+        assert_eq!(take_at(&mut set, &rates[2], 1, at(10)), (false, false));
+        assert_eq!(take_at(&mut set, &rates[2], 1, at(10 + 143)), (false, false));
+        assert_eq!(take_at(&mut set, &rates[2], 1, at(10 + 145)), (true, false));
+    }
+
+    #[test]
+    fn the_largest_rates_convert_without_overflow() {
+        const MOST: u32 = 1_000_000_000;
+        let longest = Duration::from_secs(4 * 99_999 * 3_600);
+        let rates = [Rate::new(1, longest, MOST), Rate::new(MOST - 1, longest, MOST), Rate::new(MOST, longest, 1)];
+        for from in rates {
+            for to in rates {
+                assert_eq!(to.converted(from.price(from.burst), &from), to.price(to.burst), "{from:?} {to:?}");
+                assert!(to.converted(1, &from) >= 1);
+            }
+        }
     }
 }

@@ -24,7 +24,7 @@ impl Voice<'_> {
     fn is_against(&self) -> bool {
         match self.verdict {
             Verdict::Passes => false,
-            Verdict::Wait(_) => true,
+            Verdict::Wait(_) | Verdict::TooLarge => true,
             Verdict::Failed(_) => self.limit.denies_on_failure(),
         }
     }
@@ -33,7 +33,7 @@ impl Voice<'_> {
         self.limit.mode == Mode::Enforce && self.is_against()
     }
 
-    /// Nanoseconds until the request would pass, when that is known.
+    /// Nanoseconds until the request would pass; `None` when that is not known, or never.
     fn wait(&self) -> Option<u64> {
         match self.verdict {
             Verdict::Wait(nanos) => Some(nanos),
@@ -41,25 +41,34 @@ impl Voice<'_> {
         }
     }
 
+    /// How tight the refusal is: one that no waiting helps against is the tightest, and a service that does not answer says
+    /// no time.
+    fn tightness(&self) -> (bool, Option<u64>) {
+        (self.verdict == Verdict::TooLarge, self.wait())
+    }
+
     fn reason(&self) -> Reason {
-        if self.wait().is_some() { Reason::Limited } else { Reason::ServiceFailed }
+        match self.verdict {
+            Verdict::Failed(_) => Reason::ServiceFailed,
+            _ => Reason::Limited,
+        }
     }
 }
 
 /// Says what came of it.
 #[inline(never)]
 pub(super) fn settle<'a>(voices: &[Voice<'a>], decided: &mut LimitsOutcome<'a>) {
-    // The tightest refusal, the first of the document among equals. A service that does not answer says no time.
+    // The tightest refusal, the first of the document among equals.
     let tightest = |mode: Mode| {
         let against = voices.iter().filter(|voice| voice.limit.mode == mode && voice.is_against());
-        against.reduce(|tightest, voice| if voice.wait() > tightest.wait() { voice } else { tightest })
+        against.reduce(|tightest, voice| if voice.tightness() > tightest.tightness() { voice } else { tightest })
     };
     let (enforced, shadow) = (tightest(Mode::Enforce), tightest(Mode::Shadow));
 
     for voice in voices {
         let outcome = match voice.verdict {
-            Verdict::Wait(_) if voice.limit.mode == Mode::Enforce => Some(Outcome::Limited),
-            Verdict::Wait(_) => Some(Outcome::WouldLimit),
+            Verdict::Wait(_) | Verdict::TooLarge if voice.limit.mode == Mode::Enforce => Some(Outcome::Limited),
+            Verdict::Wait(_) | Verdict::TooLarge => Some(Outcome::WouldLimit),
             Verdict::Failed(Failure::Error) => Some(Outcome::Error),
             Verdict::Failed(Failure::Timeout) => Some(Outcome::Timeout),
             Verdict::Passes => enforced.is_none().then_some(Outcome::Passed),

@@ -48,11 +48,26 @@ impl crate::Environment for NoEnvironment {
     fn random(&mut self) -> u64 {
         panic!("routes asked for randomness")
     }
-    fn load(&mut self, _: &[u8], _: &mut Vec<u8>) -> Option<crate::Version> {
-        panic!("routes read state")
+    fn worker(&mut self) -> &mut crate::WorkerMemory {
+        panic!("routes asked for memory")
     }
-    fn store(&mut self, _: &[u8], _: &[u8], _: Option<crate::Version>) -> Result<crate::Version, crate::StoreConflict> {
+}
+
+impl crate::state::State for NoEnvironment {
+    fn update<T>(
+        &mut self,
+        _: crate::state::Key<'_>,
+        _: impl FnMut(&[u8], &mut Vec<u8>) -> crate::state::Change<T>,
+    ) -> Result<T, crate::state::Unavailable> {
         panic!("routes wrote state")
+    }
+
+    fn read<T>(
+        &mut self,
+        _: crate::state::Key<'_>,
+        _: impl FnOnce(&[u8]) -> T,
+    ) -> Result<T, crate::state::Unavailable> {
+        panic!("routes read state")
     }
 }
 

@@ -30,7 +30,7 @@ impl<M: Runs> Vm<M> {
             }
             let scratch = Scratch::default();
             let request = Request::new(&parsed).with_scratch(&scratch);
-            let mut environment = HostEnvironment::default();
+            let mut environment = plugin.environment();
             let pending = match plugin.policy.decide(&request, &mut environment) {
                 Ok(decision) => return self.execute(stream, plugin, &request, &decision, environment),
                 Err(pending) => pending,
@@ -87,7 +87,7 @@ impl<M: Runs> Vm<M> {
         let parsed = headers::parse(&map)?;
         let scratch = Scratch::default();
         let request = Request::new(&parsed).with_scratch(&scratch);
-        let mut environment = HostEnvironment::default();
+        let mut environment = plugin.environment();
         let decision = plugin.policy.resume(&request, &pending, &mut environment);
         self.execute(stream, plugin, &request, &decision, environment)
     }
@@ -143,7 +143,7 @@ impl<M: Runs> Vm<M> {
         plugin: &Plugin<M>,
         request: &Request<'_>,
         decision: &Decision<'_>,
-        mut environment: HostEnvironment,
+        mut environment: HostEnvironment<'_>,
     ) -> Result<Flow, Failure> {
         if let Some(status) = environment.failure() {
             return Err(Failure::Environment(status));

@@ -10,13 +10,16 @@ use penstock_policy::{Metric, Policy, Runs, Section};
 use rustc_hash::FxBuildHasher;
 
 use crate::abi::{Flow, LogLevel};
+use crate::configuration::{self, Loaded};
 use crate::counters::Counters;
 use crate::failure::Failure;
 use crate::gauges::Board;
+use crate::host::{HostEnvironment, Kept};
 use crate::latency::Latency;
 use crate::later::Later;
 use crate::question::Waiting;
-use crate::{configuration, counters, egress, host};
+use crate::shared::{self, Store};
+use crate::{counters, egress, host};
 
 /// Contexts by the number that the host gives them.
 type Contexts<T> = HashMap<u32, T, FxBuildHasher>;
@@ -81,6 +84,7 @@ impl<M: Runs> State<M> {
 #[derive(Debug)]
 struct Plugin<M: Runs> {
     policy: Policy<M>,
+    kept: RefCell<Kept>,
     counters: RefCell<Counters>,
     board: RefCell<Board>,
     expiry: egress::Expiry,
@@ -94,19 +98,38 @@ impl<M: Runs> Plugin<M> {
         }
     }
 
+    /// What decisions by the policy may ask.
+    fn environment(&self) -> HostEnvironment<'_> {
+        HostEnvironment::new(&self.kept)
+    }
+
+    /// Says that the policy still lives, and what strangers have left under its keys.
+    fn keep_state(&self) {
+        if self.policy.tables().is_empty() {
+            return;
+        }
+        self.environment().keep_state();
+        let foreign = shared::with(Store::take_foreign).unwrap_or(0);
+        if foreign > 0 {
+            host::count_rare_times("penstock.host.state.foreign", foreign);
+            let line = "values in the host's shared data under this plugin's keys were not its own: not used";
+            host::log(LogLevel::Warn, &format!("penstock: {foreign} {line}"));
+        }
+    }
+
     /// Looks up what does not change with each request.
     fn look_up(&self) {
         if M::MODULE.runs(Section::Egress)
             && let Some(egress) = self.policy.egress()
         {
             egress::look_at_log_level();
-            self.expiry.look(egress);
+            self.expiry.look(egress, &self.kept);
         }
     }
 
     fn look_at_gauges(&self) {
         if let Ok(mut board) = self.board.try_borrow_mut() {
-            board.look(&self.policy);
+            board.look(&self.policy, &mut self.environment());
         }
     }
 
@@ -191,7 +214,7 @@ impl<M: Runs> Vm<M> {
         // Only routes and canaries have breakers.
         if M::MODULE.owns_route_header()
             && let Some(later) = stream.later
-            && let Some(event) = later.observe(&stream.plugin.policy)
+            && let Some(event) = later.observe(&stream.plugin.policy, &mut stream.plugin.environment())
         {
             stream.plugin.count(&[event.metric]);
             host::log(LogLevel::Warn, &format!("penstock: {}", event.line));
@@ -201,14 +224,14 @@ impl<M: Runs> Vm<M> {
     /// The plugin gets its configuration. `false` refuses it, and the host keeps the old one.
     pub fn configure(&self, plugin: u32, size: usize) -> bool {
         let name = host::plugin_name::<M>();
-        let Some((policy, board)) = configuration::load(&name, size) else { return false };
+        let Some(Loaded { policy, board, kept }) = configuration::load(&name, size) else { return false };
         let counters = Counters::new(policy.metrics());
         if host::tick_every(counters::PERIOD).is_err() {
             host::log(LogLevel::Error, "penstock: the host has no timer: metrics are only written when a policy ends");
         }
-        let expiry = if policy.egress().is_some() { egress::Expiry::new() } else { egress::Expiry::default() };
+        let expiry = egress::Expiry::default();
         let (counters, board) = (RefCell::new(counters), RefCell::new(board));
-        let configured = Rc::new(Plugin { policy, counters, board, expiry, latency: Latency::new(&name) });
+        let configured = Rc::new(Plugin { policy, kept, counters, board, expiry, latency: Latency::new(&name) });
         configured.look_up();
         // The old one is dropped outside of `state`.
         let replaced = self.state(|state| state.set_plugin(plugin, configured));
@@ -219,6 +242,7 @@ impl<M: Runs> Vm<M> {
     pub fn tick(&self, plugin: u32) {
         if let Some(plugin) = self.state(|state| state.plugin(plugin).cloned()).flatten() {
             plugin.flush();
+            plugin.keep_state();
             plugin.look_at_gauges();
             plugin.look_up();
             plugin.latency.tick();

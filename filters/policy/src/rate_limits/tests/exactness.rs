@@ -49,16 +49,15 @@ proptest! {
         let rate = Rate::new(requests, per, burst);
         let mut model = Model { requests: requests.into(), per: per.as_nanos(), burst: burst.into(), arrival: 0 };
         let mut now = Timestamp(start);
-        let mut set = set::Set::EMPTY;
+        let mut set = Vec::new();
         let mut take = |now: Timestamp, cost: u32| {
-            set.advance(&rate, now);
-            let bucket = set.bucket(5);
+            let mut new = Vec::new();
+            let bucket = set::advance(&set, &rate, now, 5, &mut new).bucket();
             let passes = rate.allows(bucket.debt, cost);
             if passes {
-                set.set(bucket, bucket.debt + rate.price(cost));
+                bucket.owe(bucket.debt + rate.price(cost), &mut new);
+                set = new;
             }
-            let mut buffer = [0; set::LONGEST];
-            set = set::Set::read(set.write(&mut buffer));
             passes
         };
         // From idle exactly `burst` pass at one instant …

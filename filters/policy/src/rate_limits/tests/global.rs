@@ -41,8 +41,7 @@ fn limits_of_one_service_are_one_question_and_a_refusal_ends_it() {
     let shared = RefCell::default();
     let mut worker = Worker::new(&shared);
     let other = global("c", "").replace("shop", "other");
-    let mut policy = policy(&[global("a", ""), other, global("b", "")].join(","));
-    policy.start(b"", &mut worker);
+    let policy = policy(&[global("a", ""), other, global("b", "")].join(","));
     let (ok, over) = (Reply::plain(false), Reply::plain(true));
     assert_eq!(ask(&policy, &mut worker, &user("x"), &[ok.clone(), ok.clone()]), (0, 2));
     assert_eq!(ask(&policy, &mut worker, &user("x"), &[ok, over.clone()]), (429, 2));
@@ -71,14 +70,42 @@ fn what_a_service_refuses_takes_nothing_from_local_limits_but_its_shield() {
     let local =
         |name: &str, key: &str| format!(r#"{{"name":"{name}","key":[{key}],"limit":{{"requests":3,"per":"1h"}}}}"#);
     let limits = [local("shield", r#"{"header":"x-user"}"#), local("all", ""), global("g", "")].join(",");
-    let mut policy = policy(&limits);
-    policy.start(b"", &mut worker);
+    let policy = policy(&limits);
     for expected in [(429, 1), (429, 1), (429, 1), (429, 0)] {
         assert_eq!(ask(&policy, &mut worker, &user("x"), &[Reply::plain(true)]), expected);
     }
     // Another user's shield is full, and so is the bucket of all.
     for expected in [(0, 1), (0, 1), (0, 1), (429, 0)] {
         assert_eq!(ask(&policy, &mut worker, &user("y"), &[Reply::plain(false)]), expected);
+    }
+}
+
+#[test]
+fn what_is_given_back_is_never_more_than_is_still_owed() {
+    for (burst, waits, expected) in [
+        // One each 10 ms: what the first took has drained when the second takes, so nothing is left to give back.
+        (1, [10, 1], 0),
+        // The second takes when a half of the first is paid off: that half is there.
+        (2, [5, 0], 1),
+        (2, [5, 4], 1),
+        (2, [5, 5], 1),
+        (3, [0, 0], 2),
+    ] {
+        let shared = RefCell::default();
+        let mut worker = Worker::new(&shared);
+        let local = format!(r#"{{"name":"all","key":[],"limit":{{"requests":100,"per":"1s","burst":{burst}}}}}"#);
+        let policy = policy(&format!("{local},{}", global("g", "")));
+        let headers = user("x");
+        let request = Request::new(&headers);
+        let mut first = policy.decide(&request, &mut worker).unwrap_err();
+        worker.now.0 += waits[0] * 1_000_000;
+        let second = policy.decide(&request, &mut worker).unwrap_err();
+        worker.now.0 += waits[1] * 1_000_000;
+        first.hear(Reply::plain(true));
+        policy.resume(&request, &first, &mut worker);
+        drop(second);
+        let alone = super::policy(&local);
+        assert_eq!(passed(&alone, &mut worker, &[], 9), expected, "{burst} {waits:?}");
     }
 }
 

@@ -159,20 +159,78 @@ fn a_request_is_one_call_and_one_more_for_each_change() {
 const LIMITS: &str = r#"{"rateLimits":[{"name":"l","key":[],"limit":{"requests":2,"per":"1h"}}]}"#;
 
 #[test]
-fn a_limited_request_costs_the_time_and_a_write_or_a_read() {
+fn requests_pass_up_to_the_limit() {
     fresh();
     assert!(configured(PLUGIN, LIMITS));
-    const HEADERS: &str = "proxy_get_header_map_pairs";
-    const TIME: &str = "proxy_get_current_time_nanoseconds";
-    // Whoever knows no token yet has to read once.
-    for (flow, calls) in [
-        (Flow::Continue, &[HEADERS, TIME, "proxy_set_shared_data"][..]),
-        (Flow::Continue, &[HEADERS, TIME, "proxy_set_shared_data"]),
-        (Flow::Pause, &[HEADERS, TIME, "proxy_get_shared_data", "proxy_send_local_response"]),
-    ] {
-        assert_eq!(request(PLUGIN, &[]), flow);
-        with(|host| assert_eq!(host.calls, calls));
+    assert_eq!([(); 3].map(|()| request(PLUGIN, &[])), [Flow::Continue, Flow::Continue, Flow::Pause]);
+    assert_eq!(with(|host| host.sent.clone()).map(|sent| sent.status), Some(429));
+}
+
+#[test]
+fn loading_limits_writes_nothing_but_salt_and_lease_and_a_reload_nothing_at_all() {
+    fresh();
+    let limits = |rate: u32| {
+        let limit =
+            |i| format!(r#"{{"name":"l{i}","key":[{{"path":{{}}}}],"limit":{{"requests":{rate},"per":"1h"}}}}"#);
+        format!(r#"{{"rateLimits":[{}]}}"#, (0..100).map(limit).collect::<Vec<_>>().join(","))
+    };
+    assert!(configured(PLUGIN, &limits(1)));
+    let values = || with(|host| host.shared.len());
+    assert_eq!(values(), 2);
+    assert!(configured(8, &limits(2)));
+    assert_eq!(values(), 2);
+}
+
+#[test]
+fn a_thousand_reloads_that_change_rates_take_no_memory_and_give_no_fresh_burst() {
+    fresh();
+    let limits = |rate: u32| {
+        let limit =
+            |i| format!(r#"{{"name":"l{i}","key":[{{"path":{{}}}}],"limit":{{"requests":{rate},"per":"1h"}}}}"#);
+        format!(r#"{{"rateLimits":[{}]}}"#, (0..50).map(limit).collect::<Vec<_>>().join(","))
+    };
+    let size = || with(|host| host.shared.iter().map(|(key, (value, _))| key.len() + value.len()).sum::<usize>());
+    assert!(configured(PLUGIN, &limits(1)));
+    assert_eq!(request(PLUGIN, &[(":path", "/")]), Flow::Continue);
+    let first = size();
+    for reload in 2..1_002_u32 {
+        let plugin = PLUGIN + reload * 2;
+        assert!(configured(plugin, &limits(reload % 97 + 1)));
+        assert_eq!(request(plugin, &[(":path", "/")]), Flow::Pause, "{reload}");
+        vm().delete(plugin);
     }
+    assert!(size() <= first + (1 << 20) && size() <= 2 * first, "{} {first}", size());
+}
+
+#[test]
+fn a_plugin_without_a_name_is_warned_of_where_it_has_state() {
+    for (named, policy, expected) in [(false, LIMITS, 1), (true, LIMITS, 0), (false, POLICY, 0)] {
+        fresh();
+        if named {
+            with(|host| host.properties.push(("plugin_name", b"edge".to_vec())));
+        }
+        assert!(configured(PLUGIN, policy));
+        let warnings = with(|host| host.log.iter().filter(|(_, line)| line.contains("neither `name`")).count());
+        assert_eq!(warnings, expected);
+    }
+}
+
+#[test]
+fn values_of_strangers_are_counted_and_told_once() {
+    fresh();
+    assert!(configured(PLUGIN, LIMITS));
+    request(PLUGIN, &[]);
+    with(|host| {
+        let keys: Vec<_> = host.shared.keys().filter(|key| key[9] == b's').cloned().collect();
+        keys.iter().for_each(|key| host.set_shared(key, b"a stranger's"));
+    });
+    request(PLUGIN, &[]);
+    vm().tick(PLUGIN);
+    vm().tick(PLUGIN);
+    with(|host| {
+        assert!(host.metrics.contains(&("penstock.host.state.foreign".to_owned(), 1)), "{:?}", host.metrics);
+        assert_eq!(host.log.iter().filter(|(_, line)| line.contains("were not its own")).count(), 1);
+    });
 }
 
 #[test]
@@ -615,18 +673,14 @@ proptest! {
 }
 
 #[test]
-fn quota_headers_cost_one_call_each() {
+fn quota_headers_are_added_to_the_response() {
     fresh();
     assert!(configured(PLUGIN, &LIMITS.replace("}]}", r#","quotaHeaders":"IETF"}]}"#)));
-    with(|host| {
-        host.headers = vec![(b":path".to_vec(), b"/".to_vec())];
-        host.calls.clear();
-    });
+    with(|host| host.headers = vec![(b":path".to_vec(), b"/".to_vec())]);
     vm().context_create(STREAM, PLUGIN);
     assert_eq!(vm().request_headers(STREAM), Flow::Continue);
     vm().response_headers(STREAM);
     vm().delete(STREAM);
-    const ADD: &str = "proxy_add_header_map_value";
-    let limit = ["proxy_get_current_time_nanoseconds", "proxy_set_shared_data", ADD, ADD];
-    with(|host| assert_eq!(host.calls[1..], limit));
+    let names = with(|host| host.response_headers.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>());
+    assert_eq!(names, [&b"ratelimit-policy"[..], b"ratelimit"]);
 }

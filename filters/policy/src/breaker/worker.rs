@@ -1,0 +1,42 @@
+//! What one worker knows of a policy's breakers by itself.
+
+use super::Watch;
+use super::state::Tally;
+use crate::state::Table;
+
+/// What one worker remembers of a policy from request to request. Whoever decides keeps it and lends it to each decision, so
+/// that the policy itself never changes and any number of threads can share it.
+#[derive(Debug, Default)]
+pub struct WorkerMemory {
+    breakers: Vec<KnownBreaker>,
+    /// Used where there is no place for more.
+    none: KnownBreaker,
+}
+
+/// One breaker, as the worker knows it.
+#[derive(Debug, Default)]
+pub(super) struct KnownBreaker {
+    /// Which breaker this is: a memory may outlive its policy.
+    identity: u64,
+    /// When the state was last read.
+    pub(super) read: Option<u64>,
+    pub(super) open_since: u64,
+    /// Answers that the state does not have yet, and since when.
+    pub(super) pending: Tally,
+    pub(super) pending_since: u64,
+}
+
+impl WorkerMemory {
+    /// The breaker number `watch`, whose state is in `table`.
+    pub(super) fn breaker(&mut self, watch: Watch, table: &Table) -> &mut KnownBreaker {
+        let place = watch.0 as usize;
+        if self.breakers.len() <= place {
+            self.breakers.resize_with(place + 1, KnownBreaker::default);
+        }
+        let known = self.breakers.get_mut(place).unwrap_or(&mut self.none);
+        if known.identity != table.identity {
+            *known = KnownBreaker { identity: table.identity, ..KnownBreaker::default() };
+        }
+        known
+    }
+}

@@ -1,0 +1,329 @@
+//! The state that policies share, in the host's shared data; and what this worker remembers of it.
+//!
+//! A read makes the host call back into the module for memory, so it costs about three times a write. What the worker
+//! last saw is therefore kept here, and a write is based on that: when nobody else wrote in between it succeeds, else
+//! the host refuses it and the value is read.
+//!
+//! A write needs the token of the value that it replaces, but the host does not tell the token that a write creates.
+//! It can be foretold: proxy-wasm-cpp-host (`src/shared_data.cc`) numbers the writes of the whole process, all keys and
+//! all VMs, 1, 2, 3 … and skips 0. So after a write the token is the largest that this worker knows of, plus one,
+//! if nobody else wrote in between. If somebody did, the true token is larger than the foretold one, and so is every
+//! later token of that key: a wrong guess never fits by accident until 2³² writes later, and then with odds of 2⁻³².
+//!
+//! The store belongs to all plugins of a VM's `vm_id`, to strangers too. So every key begins with `penstock.` and the hash of
+//! the plugin's identity, and every value with [`MARK`] and the hash of what it belongs to.
+
+mod directory;
+mod tables;
+
+use std::cell::RefCell;
+use std::hash::Hasher;
+
+use penstock_policy::state::Change;
+
+use crate::abi::{self, Status};
+use crate::memory::{self, HostBuffer};
+pub(crate) use tables::SharedState;
+
+/// Values that a worker remembers, each in a place that its key gives: 2¹⁰ of up to [`LARGEST`] bytes.
+const PLACES: usize = 1024;
+
+/// Larger values are not remembered. With [`PLACES`] this bounds the memory of a worker to about half a MiB.
+const LARGEST: usize = 512;
+
+/// A token that no value has: the host counts up from 1, so it gets here once in 2³² writes.
+const NEVER: u32 = u32::MAX;
+
+/// How often guesses must have been right lately to be worth a call; see [`Store::is_worth_trying`].
+const CONFIDENT: u8 = 4;
+const MOST_CONFIDENT: u8 = 8;
+
+/// An update is tried again this often when others keep writing the same value. Each conflict is another worker's progress,
+/// so this many in a row mean a broken host.
+const MOST_TRIES: u32 = 1000;
+
+/// What each key begins with.
+const PREFIX: &[u8; 9] = b"penstock.";
+
+/// What each value begins with: the name, and the number of the layout.
+const MARK: [u8; 2] = *b"p1";
+
+/// Bytes before what the engine sees of a value: [`MARK`] and owner.
+const FRONT: usize = MARK.len() + 8;
+
+/// The key of a value: prefix, kind, 8 bytes of hash, 4 of number. 22 bytes are what libc++ keeps inside a string.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct RawKey([u8; 22]);
+
+impl RawKey {
+    fn new(kind: u8, hash: u64, number: u32) -> RawKey {
+        let mut key = [0; 22];
+        let parts = PREFIX.iter().copied().chain([kind]).chain(hash.to_le_bytes()).chain(number.to_le_bytes());
+        key.iter_mut().zip(parts).for_each(|(to, from)| *to = from);
+        RawKey(key)
+    }
+
+    fn place(self) -> usize {
+        let mut hasher = rustc_hash::FxHasher::default();
+        hasher.write(&self.0);
+        // The lower bits: a hash has only those where a word has 32.
+        (hasher.finish() as usize) % PLACES
+    }
+}
+
+/// Whose a value is that was found.
+enum Found<'a> {
+    /// Nobody's: there is none, or a stranger has written it.
+    Nobodys,
+    Ours(&'a [u8]),
+    /// Of a table that was here before, or that has taken the place since.
+    Others,
+}
+
+impl Found<'_> {
+    fn of(bytes: &[u8], owner: u64) -> (Found<'_>, bool) {
+        let Some((front, value)) = bytes.split_first_chunk::<FRONT>() else {
+            return (Found::Nobodys, !bytes.is_empty());
+        };
+        if !front.starts_with(&MARK) {
+            return (Found::Nobodys, true);
+        }
+        let found = if front.ends_with(&owner.to_le_bytes()) { Found::Ours(value) } else { Found::Others };
+        (found, false)
+    }
+}
+
+/// Why an update has not come to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stopped {
+    /// The host fails.
+    Host(Status),
+    /// Others never stop writing.
+    Contended,
+    /// The value belongs to another owner.
+    Others,
+}
+
+/// A value that the worker remembers, with the token that it had.
+#[derive(Debug, Default)]
+struct Place {
+    key: RawKey,
+    /// With its front; empty: there was none.
+    value: Vec<u8>,
+    token: u32,
+    /// Whether the token was foretold rather than read.
+    is_guess: bool,
+}
+
+/// One worker's way to the shared data.
+#[derive(Debug)]
+pub(crate) struct Store {
+    /// The largest token seen or foretold, in the order of a counter that wraps; `None`: none was seen yet.
+    last: Option<u32>,
+    /// Goes up with a guess that was right, down with one that was wrong.
+    confidence: u8,
+    /// Counts the times that a guess was held back.
+    held_back: u8,
+    places: Vec<Place>,
+    /// Where a new value is written; it changes places with the old one.
+    spare: Vec<u8>,
+    /// Values of strangers under our keys, since they were last counted.
+    foreign: u32,
+}
+
+thread_local! {
+    static STORE: RefCell<Store> = const { RefCell::new(Store::new()) };
+}
+
+/// Uses the store of this worker, which all its plugins share: they share the counter of tokens. `None` only within another use.
+pub(crate) fn with<T>(act: impl FnOnce(&mut Store) -> T) -> Option<T> {
+    STORE.with(|store| store.try_borrow_mut().ok().map(|mut store| act(&mut store)))
+}
+
+/// A worker that has just begun, for tests.
+#[cfg(test)]
+pub(crate) fn reset() {
+    with(|store| *store = Store::new());
+}
+
+impl Store {
+    /// A worker that has just begun.
+    pub(crate) const fn new() -> Store {
+        Store {
+            last: None,
+            confidence: MOST_CONFIDENT,
+            held_back: 0,
+            places: Vec::new(),
+            spare: Vec::new(),
+            foreign: 0,
+        }
+    }
+
+    /// A token that exists: the counter is at least there.
+    fn saw(&mut self, token: u32) {
+        if self.last.is_none_or(|last| token.wrapping_sub(last) < NEVER / 2) {
+            self.last = Some(token);
+        }
+    }
+
+    /// The token of a write that has just happened; a process's first is 1.
+    fn foretell(&mut self) -> u32 {
+        let next = self.last.map_or(1, |last| last.wrapping_add(1).max(1));
+        self.last = Some(next);
+        next
+    }
+
+    fn was_right(&mut self, right: bool) {
+        let changed = if right { self.confidence.saturating_add(1) } else { self.confidence.saturating_sub(1) };
+        self.confidence = changed.min(MOST_CONFIDENT);
+    }
+
+    /// A guess that is wrong costs a call. Where several workers write all the time most are, so after a run of wrong
+    /// ones only one in 64 is tried, to find out when the others have gone quiet.
+    fn is_worth_trying(&mut self) -> bool {
+        if self.confidence >= CONFIDENT {
+            return true;
+        }
+        self.held_back = self.held_back.wrapping_add(1);
+        self.held_back.is_multiple_of(64)
+    }
+
+    /// How many values of strangers were found since the last time that this was asked.
+    pub(crate) fn take_foreign(&mut self) -> u32 {
+        std::mem::take(&mut self.foreign)
+    }
+
+    /// Updates the value under `key` that belongs to `owner`; see [`penstock_policy::state::State::update`]. A value of another
+    /// owner counts as none when `takes_over`, else it stops the update.
+    pub(crate) fn update<T>(
+        &mut self,
+        key: RawKey,
+        owner: u64,
+        takes_over: bool,
+        change: &mut impl FnMut(&[u8], &mut Vec<u8>) -> Change<T>,
+    ) -> Result<T, Stopped> {
+        if self.places.is_empty() {
+            self.places.resize_with(PLACES, Place::default);
+        }
+        let at = key.place();
+        // Out of the store for the time of the update; a key of zeros is nobody's.
+        let Some(mut place) = self.places.get_mut(at).map(std::mem::take) else { return Err(Stopped::Contended) };
+        let answer = self.update_at(&mut place, key, owner, takes_over, change);
+        if place.value.len() > LARGEST || answer.is_err() {
+            place = Place::default();
+        }
+        if let Some(home) = self.places.get_mut(at) {
+            *home = place;
+        }
+        answer
+    }
+
+    fn update_at<T>(
+        &mut self,
+        place: &mut Place,
+        key: RawKey,
+        owner: u64,
+        takes_over: bool,
+        change: &mut impl FnMut(&[u8], &mut Vec<u8>) -> Change<T>,
+    ) -> Result<T, Stopped> {
+        let mut is_fresh = place.key != key || (place.is_guess && !self.is_worth_trying());
+        if is_fresh {
+            self.read_into(place, key)?;
+        }
+        for _ in 0..MOST_TRIES {
+            let (found, is_foreign) = Found::of(&place.value, owner);
+            self.foreign = self.foreign.saturating_add(is_foreign.into());
+            let old = match found {
+                Found::Ours(value) => value,
+                Found::Nobodys => &[],
+                Found::Others if takes_over => &[],
+                Found::Others if is_fresh => return Err(Stopped::Others),
+                Found::Others => {
+                    self.read_into(place, key)?;
+                    is_fresh = true;
+                    continue;
+                }
+            };
+            self.spare.clear();
+            self.spare.extend_from_slice(&MARK);
+            self.spare.extend_from_slice(&owner.to_le_bytes());
+            match change(old, &mut self.spare) {
+                Change::Keep(answer) => return Ok(answer),
+                Change::Refuse(answer) if is_fresh => return Ok(answer),
+                Change::Refuse(_) => {}
+                Change::Replace(answer) => match write(key, &self.spare, place.token) {
+                    Ok(()) => {
+                        if place.is_guess {
+                            self.was_right(true);
+                        }
+                        std::mem::swap(&mut place.value, &mut self.spare);
+                        (place.token, place.is_guess) = (self.foretell(), true);
+                        return Ok(answer);
+                    }
+                    Err(Status::CAS_MISMATCH) => {
+                        if place.is_guess {
+                            self.was_right(false);
+                        }
+                    }
+                    Err(status) => return Err(Stopped::Host(status)),
+                },
+            }
+            self.read_into(place, key)?;
+            is_fresh = true;
+        }
+        Err(Stopped::Contended)
+    }
+
+    /// Reads `key` into `place`.
+    fn read_into(&mut self, place: &mut Place, key: RawKey) -> Result<(), Stopped> {
+        place.value.clear();
+        place.key = key;
+        place.is_guess = false;
+        match read(key).map_err(Stopped::Host)? {
+            Some((value, token)) => {
+                place.value.extend_from_slice(&value);
+                place.token = token;
+                self.saw(token);
+            }
+            // The host lets any token pass for a key that it does not have, and this one is nobody's.
+            None => place.token = NEVER,
+        }
+        Ok(())
+    }
+
+    /// Shows `look` the value under `key` that belongs to `owner`, and remembers nothing of it.
+    pub(crate) fn read<T>(&mut self, key: RawKey, owner: u64, look: impl FnOnce(&[u8]) -> T) -> Result<T, Status> {
+        let found = read(key)?;
+        let (found, is_foreign) = Found::of(found.as_ref().map_or(&[], |(value, _)| value), owner);
+        self.foreign = self.foreign.saturating_add(is_foreign.into());
+        Ok(match found {
+            Found::Ours(value) => look(value),
+            Found::Nobodys | Found::Others => look(&[]),
+        })
+    }
+}
+
+/// The host's answer to a read: the value and its token. `Ok(None)`: there is no such key.
+fn read(RawKey(key): RawKey) -> Result<Option<(HostBuffer, u32)>, Status> {
+    let mut token = 0;
+    let found = memory::receive(|data, length| {
+        // SAFETY: address and length are those of `key`; the out-pointers live through the call.
+        unsafe { abi::proxy_get_shared_data(key.as_ptr(), key.len(), data, length, &raw mut token) }
+    });
+    match found {
+        Ok(found) => Ok(Some((found, token))),
+        Err(Status::NOT_FOUND) => Ok(None),
+        Err(status) => Err(status),
+    }
+}
+
+/// Writes `key` when its token is still `token`.
+fn write(RawKey(key): RawKey, value: &[u8], token: u32) -> Result<(), Status> {
+    // The host takes 0 for "in any case"; no value has it.
+    let token = token.max(1);
+    // SAFETY: each address goes with the length of the same slice; the host copies before it returns.
+    Status::check(unsafe { abi::proxy_set_shared_data(key.as_ptr(), key.len(), value.as_ptr(), value.len(), token) })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,138 @@
+//! The state of one policy in one worker: names and tables of the engine as keys of the shared data.
+
+use std::hash::Hasher;
+
+use penstock_policy::state::{Change, Key, Table};
+use siphasher::sip::SipHasher13;
+
+use super::directory::{Claim, Directory};
+use super::{RawKey, Stopped, Store};
+use crate::abi::Status;
+
+/// What tells a policy's values from those of others, and where its tables are.
+#[derive(Debug, Default)]
+pub(crate) struct SharedState {
+    /// The hash of the plugin's identity.
+    plugin: u64,
+    /// Identity and number of slots of each of the policy's tables, by their numbers.
+    tables: Box<[(u64, u32)]>,
+    /// The first number of each; `None`: nobody has asked for one yet.
+    starts: Option<Box<[u32]>>,
+    /// Whether the directory was asked since the last tick because of a value of another owner.
+    has_asked: bool,
+}
+
+fn hash(bytes: &[u8]) -> u64 {
+    let mut hasher = SipHasher13::new();
+    hasher.write(bytes);
+    hasher.finish()
+}
+
+const DIRECTORY: &str = "directory";
+
+impl SharedState {
+    /// For a plugin called `instance`, which no other is, without tables yet.
+    pub(crate) fn new(instance: &[u8]) -> SharedState {
+        SharedState { plugin: hash(instance), ..SharedState::default() }
+    }
+
+    /// Adds the tables of the policy.
+    pub(crate) fn set_tables(&mut self, tables: &[Table]) {
+        self.tables = tables.iter().map(|table| (table.identity, table.slots)).collect();
+        self.starts = None;
+    }
+
+    pub(super) fn named(&self, name: &str) -> (RawKey, u64) {
+        let owner = hash(name.as_bytes());
+        // Both hashes are told apart in full: one in the key, one in the value.
+        (RawKey::new(b'n', self.plugin, u32::try_from(owner >> 32).unwrap_or(0)), owner)
+    }
+
+    fn slot(&self, table: Table, index: u32) -> Option<RawKey> {
+        let start = self.starts.as_ref()?.get(table.number as usize)?;
+        Some(RawKey::new(b's', self.plugin, start.wrapping_add(index)))
+    }
+
+    /// Updates a value; see [`penstock_policy::state::State::update`].
+    pub(crate) fn update<T>(
+        &mut self,
+        store: &mut Store,
+        key: Key<'_>,
+        mut change: impl FnMut(&[u8], &mut Vec<u8>) -> Change<T>,
+    ) -> Result<T, Stopped> {
+        let (table, index) = match key {
+            Key::Named(name) => {
+                let (key, owner) = self.named(name);
+                return store.update(key, owner, true, &mut change);
+            }
+            Key::Slot(table, index) => (table, index),
+        };
+        if self.starts.is_none() {
+            self.claim(store, Claim::Arrives)?;
+        }
+        let key = self.slot(table, index).ok_or(Stopped::Contended)?;
+        match store.update(key, table.identity, false, &mut change) {
+            Err(Stopped::Others) => {}
+            done => return done,
+        }
+        // Either what is left of a table that is gone, or of one that has come since and displaced this one. To ask once a
+        // second is enough: it takes two reloads to displace a table.
+        if !std::mem::replace(&mut self.has_asked, true) {
+            self.claim(store, Claim::Returns)?;
+        }
+        let key = self.slot(table, index).ok_or(Stopped::Contended)?;
+        store.update(key, table.identity, true, &mut change)
+    }
+
+    /// Shows a value; see [`penstock_policy::state::State::read`].
+    pub(crate) fn read<T>(
+        &mut self,
+        store: &mut Store,
+        key: Key<'_>,
+        look: impl FnOnce(&[u8]) -> T,
+    ) -> Result<T, Status> {
+        match key {
+            Key::Named(name) => {
+                let (key, owner) = self.named(name);
+                store.read(key, owner, look)
+            }
+            Key::Slot(table, index) => {
+                if self.starts.is_none() {
+                    let (key, owner) = self.named(DIRECTORY);
+                    // Nothing is claimed for a look: a table that nobody has used is empty.
+                    let starts = store.read(key, owner, |directory| Directory::read(directory).find(&self.tables))?;
+                    self.starts = starts.map(Vec::into);
+                }
+                match self.slot(table, index) {
+                    Some(key) => store.read(key, table.identity, look),
+                    None => Ok(look(&[])),
+                }
+            }
+        }
+    }
+
+    /// A second has passed: says that the policy still lives.
+    pub(crate) fn keep(&mut self, store: &mut Store) -> Result<(), Stopped> {
+        self.has_asked = false;
+        if self.starts.is_some() { self.claim(store, Claim::Returns) } else { Ok(()) }
+    }
+
+    /// Finds the tables' places, and makes room for them where there is none yet.
+    #[cold]
+    fn claim(&mut self, store: &mut Store, claim: Claim) -> Result<(), Stopped> {
+        let (key, owner) = self.named(DIRECTORY);
+        let starts = store.update(key, owner, true, &mut |old, new| {
+            let mut directory = Directory::read(old);
+            let has_changed = directory.claim(&self.tables, claim);
+            let starts = directory.find(&self.tables);
+            if has_changed {
+                directory.write(new);
+                Change::Replace(starts)
+            } else {
+                Change::Refuse(starts)
+            }
+        })?;
+        self.starts = starts.map(Vec::into);
+        Ok(())
+    }
+}
