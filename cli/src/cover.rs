@@ -124,10 +124,8 @@ fn text_covers(wide: &TextMatch, narrow: &TextMatch) -> bool {
         (wide, TextMatch::Exact(value)) => wide.matches(value),
         (TextMatch::Prefix(wide), TextMatch::Prefix(narrow)) => narrow.starts_with(wide),
         (TextMatch::Suffix(wide), TextMatch::Suffix(narrow)) => narrow.ends_with(wide),
-        (TextMatch::Contains(wide), TextMatch::Contains(narrow)) => wide.find(narrow.needle()).is_some(),
-        (TextMatch::Contains(wide), TextMatch::Prefix(narrow) | TextMatch::Suffix(narrow)) => {
-            wide.find(narrow).is_some()
-        }
+        (TextMatch::Contains(wide), TextMatch::Contains(narrow)) => wide.is_in(narrow.needle()),
+        (TextMatch::Contains(wide), TextMatch::Prefix(narrow) | TextMatch::Suffix(narrow)) => wide.is_in(narrow),
         (TextMatch::Regex(wide), TextMatch::Regex(narrow)) => wide.pattern() == narrow.pattern(),
         _ => false,
     }

@@ -17,7 +17,7 @@ fn policy() -> Value {
         "rateLimits": [{"name": "by-key", "key": [{"header": "x-key"}], "limit": {"requests": 1000, "per": "1s"}}],
         "routes": {"default": "stable", "rules": [
             {"name": "last", "route": "last", "matches": [{"headers": [{"name": "x-last", "value": "yes"}]}]},
-            {"name": "long", "route": "long", "matches": [{"path": {"type": "RegularExpression", "value": "/a/.*z"}}]},
+            {"name": "long", "route": "long", "matches": [{"queryParams": [{"name": "q", "type": "Suffix", "value": "z"}]}]},
         ]},
     })
 }
@@ -52,7 +52,7 @@ fn up_to_envoys_own_bounds_every_byte_is_decided_and_beyond_them_none_is_forward
         let request = (0..count).fold(to(host, "/a"), |request, number| request.header(format!("x-{number}"), "v"));
         request.header("x-last", "yes")
     };
-    let long = |host: &str, kib: usize| to(host, &format!("/a/{}z", "p".repeat(kib * 1024)));
+    let long = |host: &str, kib: usize| to(host, &format!("/a/?q={}z", "p".repeat(kib * 1024)));
     let too_large = &["431", "reset"][..];
     let rows: [(&str, Request, &[&str]); 11] = [
         ("a header of 58 KiB", padded("always.test", KIB - 2), &["last"]),

@@ -61,14 +61,14 @@ impl Condition {
             TextMatch::Suffix(value) => {
                 format!("{} with {}", if self.invert { "ends not" } else { "ends" }, quoted(value))
             }
-            TextMatch::Contains(finder) => {
-                format!("{} {}", if self.invert { "contains no" } else { "contains" }, quoted(finder.needle()))
+            TextMatch::Contains(text) => {
+                format!("{} {}", if self.invert { "contains no" } else { "contains" }, quoted(text.needle()))
             }
             TextMatch::Regex(regex) => {
                 format!("{} /{}/", if self.invert { "matches not" } else { "matches" }, regex.pattern())
             }
             TextMatch::In(values) => {
-                let mut values: Vec<String> = values.iter().map(|value| quoted(value)).collect();
+                let mut values: Vec<String> = values.iter().map(quoted).collect();
                 values.sort_unstable();
                 format!("{is} one of {}", values.join(", "))
             }

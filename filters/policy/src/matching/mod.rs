@@ -8,6 +8,7 @@ mod path;
 mod regex;
 mod request;
 mod text;
+mod value_set;
 
 #[cfg(feature = "explain")]
 pub use explain::Verdict;
@@ -16,8 +17,9 @@ pub use host::{BadHost, HostPattern, HostSet, HostTrie};
 pub use index::Index;
 pub use path::{PathMatch, PathMatchType, PathTrie};
 pub(crate) use regex::{Answers, Asked, Expressions};
-pub use regex::{BadRegex, LONGEST_VALUE, Regex};
+pub use regex::{BadRegex, LONGEST_VALUE, Regex, Substring};
 pub use request::RequestMatch;
 #[cfg(feature = "schema")]
 pub(crate) use text::PairName;
 pub use text::{Condition, HeaderCondition, PairCondition, TextMatch, TextMatchType};
+pub use value_set::ValueSet;

@@ -2,11 +2,8 @@
 
 use std::sync::Arc;
 
-use hashbrown::HashSet;
-use memchr::memmem::Finder;
-use rustc_hash::FxBuildHasher;
-
-use super::regex::{Answers, Asked, Regex};
+use super::regex::{Answers, Asked, Regex, Substring};
+use super::value_set::ValueSet;
 use crate::document::{At, Context, Decode, Fields, HeaderName, Kind, Node, NonEmpty, words, wrong_kind};
 use crate::request::Request;
 
@@ -39,12 +36,12 @@ pub enum TextMatch {
     Prefix(Box<[u8]>),
     /// The value ends with it.
     Suffix(Box<[u8]>),
-    /// The value has it somewhere; the search is linear in the value whatever both are.
-    Contains(Box<Finder<'static>>),
+    /// The value has it somewhere.
+    Contains(Arc<Substring>),
     /// The whole value matches.
     Regex(Arc<Regex>),
     /// One of several, byte for byte.
-    In(HashSet<Box<[u8]>, FxBuildHasher>),
+    In(ValueSet),
     /// Any value at all.
     Present,
 }
@@ -56,7 +53,7 @@ impl TextMatch {
             TextMatch::Exact(text) => value == &**text,
             TextMatch::Prefix(text) => value.starts_with(text),
             TextMatch::Suffix(text) => value.ends_with(text),
-            TextMatch::Contains(finder) => finder.find(value).is_some(),
+            TextMatch::Contains(text) => text.is_in(value),
             TextMatch::Regex(regex) => regex.matches(value),
             TextMatch::In(values) => values.contains(value),
             TextMatch::Present => true,
@@ -106,6 +103,7 @@ impl Condition {
     ) -> bool {
         let matches = match &self.text {
             TextMatch::Regex(regex) => regex.matches_any(values, asked),
+            TextMatch::Contains(text) => text.is_in_any(values, asked),
             text => values.any(|value| text.matches(value)),
         };
         matches != self.invert
@@ -215,7 +213,10 @@ fn text_match(fields: &Fields<'_>, name: &[u8], at: &At<'_>, cx: &mut Context) -
     Some(match kind {
         TextMatchType::Prefix => TextMatch::Prefix(bytes),
         TextMatchType::Suffix => TextMatch::Suffix(bytes),
-        TextMatchType::Contains => TextMatch::Contains(Box::new(Finder::new(&value).into_owned())),
+        TextMatchType::Contains => {
+            let field = String::from_utf8_lossy(name);
+            TextMatch::Contains(cx.expressions.add_substring(&field, value.as_bytes()))
+        }
         _ => TextMatch::Exact(bytes),
     })
 }

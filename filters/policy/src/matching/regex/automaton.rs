@@ -32,6 +32,8 @@ pub(super) enum Shape {
     PartOfLine,
     /// The same with `(?s)`: the value may have several lines.
     PartOfText,
+    /// Some part of the value matches, whatever the others are.
+    PartOfBytes,
 }
 
 /// An expression as an automaton is made of it.
@@ -272,7 +274,7 @@ impl Automaton {
     /// Which of the expressions match `value`.
     pub(super) fn matching(&self, value: &[u8]) -> Mask {
         let may_match = match self.shape {
-            Shape::Whole => true,
+            Shape::Whole | Shape::PartOfBytes => true,
             Shape::PartOfLine => memchr::memchr(b'\n', value).is_none() && std::str::from_utf8(value).is_ok(),
             Shape::PartOfText => std::str::from_utf8(value).is_ok(),
         };

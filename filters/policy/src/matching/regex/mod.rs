@@ -5,6 +5,7 @@
 
 mod automaton;
 mod registry;
+mod substring;
 mod syntax;
 
 use std::sync::{Arc, OnceLock};
@@ -13,6 +14,7 @@ use regex_syntax::hir::{Hir, HirKind, Look};
 
 use automaton::{Automaton, Source};
 pub(crate) use registry::{Answers, Asked, Expressions};
+pub use substring::Substring;
 
 /// Values longer than this match no expression, in bytes.
 pub const LONGEST_VALUE: usize = 8 << 10;

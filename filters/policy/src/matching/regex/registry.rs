@@ -5,14 +5,18 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
+use regex_syntax::hir::Hir;
 use rustc_hash::FxBuildHasher;
 
 use super::automaton::{Automaton, MOST_TOGETHER, Mask, Shape, Source};
-use super::{BadRegex, Place, Regex};
+use super::{BadRegex, Place, Regex, Substring};
 use crate::small_map::SmallMap;
 
 /// The most bytes that a shared automaton may take while it is made.
 const SHARED_LIMIT: usize = 256 << 10;
+
+/// Fewer searches on one field are made one by one: that is quicker.
+const FEW_SUBSTRINGS: usize = 4;
 
 /// So many attempts to share may fail in one policy. Each costs time; without sharing everything is right as well.
 const MOST_FAILURES: u32 = 32;
@@ -71,6 +75,8 @@ pub(crate) struct Expressions {
     /// Bytes that automata may still take.
     budget: usize,
     fields: HashMap<String, Field, FxBuildHasher>,
+    /// The texts that are searched for on each field.
+    substrings: HashMap<String, Substrings, FxBuildHasher>,
     failures: u32,
 }
 
@@ -81,6 +87,9 @@ struct Field {
     /// The place of each pattern in `entries`.
     places: HashMap<Box<str>, usize, FxBuildHasher>,
 }
+
+/// The texts that are searched for on one field.
+type Substrings = HashMap<Box<[u8]>, Arc<Substring>, FxBuildHasher>;
 
 /// One expression on one field.
 #[derive(Debug)]
@@ -95,7 +104,7 @@ struct Entry {
 impl Expressions {
     /// None yet; all automata together may take `budget` bytes.
     pub(crate) fn new(budget: usize) -> Expressions {
-        Expressions { budget, fields: HashMap::default(), failures: 0 }
+        Expressions { budget, fields: HashMap::default(), substrings: HashMap::default(), failures: 0 }
     }
 
     /// Adds the expression `pattern` on the field called `field`, which is at `path` in the document.
@@ -120,7 +129,13 @@ impl Expressions {
         Ok(regex)
     }
 
-    /// Whether the document has none.
+    /// Adds the search for a text on the field called `field`.
+    pub(crate) fn add_substring(&mut self, field: &str, needle: &[u8]) -> Arc<Substring> {
+        let known = self.substrings.entry_ref(field).or_default();
+        Arc::clone(known.entry(needle.into()).or_insert_with(|| Arc::new(Substring::new(needle))))
+    }
+
+    /// Whether the document has no expression.
     pub(crate) fn is_empty(&self) -> bool {
         self.fields.is_empty()
     }
@@ -153,7 +168,30 @@ impl Expressions {
                 too_many.push((path, help));
             }
         }
+        for substrings in std::mem::take(&mut self.substrings).into_values() {
+            self.share_substrings(substrings.into_values().collect(), &mut number);
+        }
         too_many
+    }
+
+    /// Lets searches on one field share automata where they are many; what does not fit stays a search of its own.
+    fn share_substrings(&mut self, mut substrings: Vec<Arc<Substring>>, number: &mut u32) {
+        if substrings.len() < FEW_SUBSTRINGS {
+            return;
+        }
+        substrings.sort_by(|a, b| a.needle().cmp(b.needle()));
+        for together in substrings.chunks(MOST_TOGETHER) {
+            let sources: Vec<Hir> = together.iter().map(|text| Hir::literal(text.needle())).collect();
+            let sources: Vec<&Hir> = sources.iter().collect();
+            let Ok(automaton) = Automaton::new(Shape::PartOfBytes, &sources, SHARED_LIMIT) else { continue };
+            let Some(left) = self.budget.checked_sub(automaton.size()) else { return };
+            self.budget = left;
+            let automaton = Arc::new(automaton);
+            for (bit, text) in (0..).zip(together) {
+                let _ = text.place.set(Place { automaton: Arc::clone(&automaton), bit, number: Some(*number) });
+            }
+            *number += 1;
+        }
     }
 
     /// Places `entries` in one automaton, or in halves in two. `open` gets the document's place of the first entry of

@@ -173,3 +173,25 @@ fn what_needs_too_many_passes_is_refused_with_its_place() {
     let [(path, help)] = problems.as_slice() else { panic!("{problems:?}") };
     assert!(path.starts_with("rule ") && help.contains("user-agent") && help.contains("Contains"), "{path}: {help}");
 }
+
+#[test]
+fn many_searches_on_one_field_find_together_what_each_finds_alone() {
+    let needles: Vec<Vec<u8>> = (0..150)
+        .map(|i| format!("Bot{i}").into_bytes())
+        .chain([vec![b'a'], vec![0xff, b'\n'], b"ot1".to_vec()])
+        .collect();
+    let mut expressions = Expressions::new(1 << 20);
+    let shared: Vec<_> = needles.iter().map(|needle| expressions.add_substring("x", needle)).collect();
+    let alone = expressions.add_substring("y", b"only");
+    assert!(expressions.share().is_empty());
+    assert!(shared.iter().all(|text| text.place.get().is_some()) && alone.place.get().is_none());
+    let long = [b"Bo".repeat(20_000), b"Bot149".to_vec()].concat();
+    for value in [&b""[..], b"Bot1", b"xBot15y", b"\xff\n", b"a\xff\n", &long] {
+        let answers = Answers::default();
+        for (needle, text) in needles.iter().zip(&shared) {
+            let expected = Substring::new(needle).is_in(value);
+            let values = [&b"-"[..], value].into_iter();
+            assert_eq!(text.is_in_any(values, Some((&answers, Asked::Header))), expected, "{needle:?} {value:?}");
+        }
+    }
+}

@@ -1,0 +1,49 @@
+//! Texts that a value has somewhere, in any bytes: searched for one by one, or when many are asked about on one field all
+//! in one pass.
+
+use std::sync::OnceLock;
+
+use memchr::memmem::Finder;
+
+use super::{Answers, Asked, Place};
+
+/// A text that a value may have somewhere.
+#[derive(Debug)]
+pub struct Substring {
+    finder: Finder<'static>,
+    /// The automaton that it shares with others.
+    pub(super) place: OnceLock<Place>,
+}
+
+impl Substring {
+    /// The text `needle`, on its own.
+    pub fn new(needle: &[u8]) -> Substring {
+        Substring { finder: Finder::new(needle).into_owned(), place: OnceLock::new() }
+    }
+
+    /// The text.
+    pub fn needle(&self) -> &[u8] {
+        self.finder.needle()
+    }
+
+    /// Whether `value` has it somewhere; linear in the value whatever both are.
+    pub fn is_in(&self, value: &[u8]) -> bool {
+        self.finder.find(value).is_some()
+    }
+
+    /// Whether any of a field's `values` has it; see [`super::Regex::matches_any`].
+    pub(crate) fn is_in_any<'v>(
+        &self,
+        mut values: impl Iterator<Item = &'v [u8]>,
+        asked: Option<(&Answers, Asked)>,
+    ) -> bool {
+        match (self.place.get(), asked) {
+            (Some(Place { automaton, bit, number: Some(number) }), Some((answers, asked))) => {
+                let found = answers
+                    .get_or_add(*number, asked, || values.fold(0, |found, value| found | automaton.matching(value)));
+                found >> bit & 1 == 1
+            }
+            _ => values.any(|value| self.is_in(value)),
+        }
+    }
+}
