@@ -65,7 +65,7 @@ mod tests {
         fn source_address(&mut self) -> Option<IpAddr> {
             self.0.parse().ok()
         }
-        fn destination_port(&mut self) -> Option<u16> {
+        fn has_tls(&mut self) -> Option<bool> {
             None
         }
         fn sni(&mut self) -> Option<Vec<u8>> {

@@ -16,8 +16,9 @@ pub trait Environment: State {
     fn now(&mut self) -> Timestamp;
     /// The address of the directly connected peer (`source.address`), never a header.
     fn source_address(&mut self) -> Option<IpAddr>;
-    /// The port that the client connected to (`destination.port`).
-    fn destination_port(&mut self) -> Option<u16>;
+    /// Whether the client's connection has TLS: that, and not the `:scheme` that a client writes, says which port a
+    /// request is for whose authority says none. `None`: nobody knows.
+    fn has_tls(&mut self) -> Option<bool>;
     /// The server name that the client's TLS handshake asked for.
     fn sni(&mut self) -> Option<Vec<u8>>;
     /// The caller's verified identity, a SPIFFE ID in a mesh; never a header.

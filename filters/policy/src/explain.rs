@@ -70,7 +70,7 @@ pub struct Destination {
     pub host: String,
     /// The port, when anything says one.
     pub port: Option<u16>,
-    /// `authority`, `connection` or `scheme`.
+    /// `authority`, `defaultPort` or `scheme`.
     pub port_from: &'static str,
     /// The method that rules see.
     pub method: String,

@@ -23,7 +23,7 @@ use crate::state::{Change, Key, MapState, State, Unavailable};
 pub struct WireRequest {
     /// `:method`.
     pub method: String,
-    /// `:scheme`.
+    /// `:scheme`; it also says whether the client's connection has TLS.
     #[serde(default)]
     pub scheme: Option<String>,
     /// `:authority`.
@@ -39,7 +39,7 @@ pub struct WireRequest {
     /// The connection's peer.
     #[serde(default)]
     pub source_address: Option<IpAddr>,
-    /// The port that the client connected to.
+    /// The port that the client connected to: known of some records, and no part of any decision.
     #[serde(default)]
     pub destination_port: Option<u16>,
     /// The server name of the TLS handshake.
@@ -230,8 +230,13 @@ impl Environment for WireEnvironment<'_> {
         self.request.source_address
     }
 
-    fn destination_port(&mut self) -> Option<u16> {
-        self.request.destination_port
+    /// A request line says it by its scheme.
+    fn has_tls(&mut self) -> Option<bool> {
+        match self.request.scheme.as_deref()? {
+            scheme if scheme.eq_ignore_ascii_case("https") => Some(true),
+            scheme if scheme.eq_ignore_ascii_case("http") => Some(false),
+            _ => None,
+        }
     }
 
     fn sni(&mut self) -> Option<Vec<u8>> {

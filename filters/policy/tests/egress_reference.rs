@@ -34,6 +34,7 @@ fn destination() -> impl Strategy<Value = Value> {
         json!({"cidr": "10.1.2.3/32"}),
         json!({"cidr": "0.0.0.0/0"}),
         json!({"cidr": "::/0"}),
+        json!({"cidr": "64:ff9b::/32"}),
         json!({"cidr": "2001:db8::/33"}),
         json!({"cidr": "::ffff:10.1.2.0/120"}),
     ]);
@@ -91,12 +92,18 @@ fn rule() -> impl Strategy<Value = Value> {
 fn policy() -> impl Strategy<Value = Value> {
     let audit = prop::bool::weighted(0.2);
     let deny = prop::collection::vec(destination(), 0..2);
-    (audit, prop::bool::weighted(0.2), deny, prop::collection::vec(rule(), 0..6)).prop_map(
-        |(audit, verify_sni, deny, mut rules)| {
+    let default_port = prop::option::weighted(0.3, select(vec![80u16, 443, 8443]));
+    (audit, prop::bool::weighted(0.2), default_port, deny, prop::collection::vec(rule(), 0..6)).prop_map(
+        |(audit, verify_sni, default_port, deny, mut rules)| {
             for (i, rule) in rules.iter_mut().enumerate() {
                 rule["name"] = json!(format!("r{i}"));
             }
-            json!({"mode": if audit { "Audit" } else { "Enforce" }, "verifySni": verify_sni, "deny": deny, "rules": rules})
+            let mode = if audit { "Audit" } else { "Enforce" };
+            let mut policy = json!({"mode": mode, "verifySni": verify_sni, "deny": deny, "rules": rules});
+            if let Some(port) = default_port {
+                policy["defaultPort"] = json!(port);
+            }
+            policy
         },
     )
 }
@@ -118,6 +125,10 @@ fn authority() -> impl Strategy<Value = String> {
         "[2001:db8::1]",
         "[::ffff:10.1.2.3]",
         "[::1]",
+        "[64:ff9b::10.1.2.3]",
+        "[64:ff9b:1:a01:2:300::]",
+        "[2002:a01:203::1]",
+        "[2001:db8::5efe:10.1.2.3]",
     ]);
     let port = select(vec!["", "", ":443", ":80", ":8443", ":0443", ":"]);
     prop_oneof![
@@ -133,7 +144,7 @@ fn authority() -> impl Strategy<Value = String> {
 fn target() -> impl Strategy<Value = String> {
     let parts: &[&str] = &[
         "/", "/", "/", "v1", "b", "a", "..", ".", ";x", "%2e", "%2E", "%3b", "%2f", "%41", "%c3%a9", "%c3", "%", "?",
-        "%zz", "#", "x=1",
+        "%zz", "#", "x=1", "%ef%bc%8e", "%EF%BC%8F", "%e2%80", "%a5",
     ];
     prop_oneof![
         2 => select(vec!["/", "/v1", "/v1/b", "/v1/b/c", "/a/", "*", "", "/v1?x=/../", "/%c3%A9/x"]).prop_map(str::to_owned),

@@ -108,7 +108,7 @@ pub(crate) fn connection(egress: &Egress, count: impl Fn(Metric)) -> Flow {
     let connection = Connection {
         sni: sni.as_deref(),
         destination: host::destination_address(),
-        port: environment.destination_port(),
+        port: host::destination_port(),
     };
     let mut verdict = egress.decide_connection(&connection, &mut environment);
     match environment.failure() {

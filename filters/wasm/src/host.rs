@@ -258,14 +258,24 @@ fn address(text: &[u8]) -> Option<IpAddr> {
     text.parse().map(|address: SocketAddr| address.ip()).or_else(|_| text.parse()).ok()
 }
 
+/// The port that the client of the current connection connected to.
+pub(crate) fn destination_port() -> Option<u16> {
+    let port = property("destination\0port")?;
+    let port = i64::from_le_bytes((&*port).try_into().ok()?);
+    u16::try_from(port).ok().filter(|port| *port != 0)
+}
+
 /// A property of the current request's connection; `path` has its parts separated by NUL.
 fn property(path: &str) -> Option<HostBuffer> {
+    read_property(path).ok().filter(|value| !value.is_empty())
+}
+
+/// The same with the host's reason for not giving it.
+fn read_property(path: &str) -> Result<HostBuffer, Status> {
     memory::receive(|data, length| {
         // SAFETY: address and length are those of `path`; the out-pointers come from `receive`.
         unsafe { abi::proxy_get_property(path.as_ptr(), path.len(), data, length) }
     })
-    .ok()
-    .filter(|value| !value.is_empty())
 }
 
 /// What tells the plugin that is being configured from every other of this proxy: root id, name, and the listener's
@@ -405,10 +415,13 @@ impl Environment for HostEnvironment<'_> {
         address(&property("source\0address")?)
     }
 
-    fn destination_port(&mut self) -> Option<u16> {
-        let port = property("destination\0port")?;
-        let port = i64::from_le_bytes((&*port).try_into().ok()?);
-        u16::try_from(port).ok().filter(|port| *port != 0)
+    /// Envoy has a version for every connection with TLS, and none for others.
+    fn has_tls(&mut self) -> Option<bool> {
+        match read_property("connection\0tls_version") {
+            Ok(version) => Some(!version.is_empty()),
+            Err(Status::NOT_FOUND) => Some(false),
+            Err(_) => None,
+        }
     }
 
     fn sni(&mut self) -> Option<Vec<u8>> {
@@ -488,8 +501,20 @@ mod tests {
         ] {
             fake_host::reset();
             with(|host| host.properties.push(("destination\0port", bytes.to_vec())));
-            assert_eq!(HostEnvironment::default().destination_port(), port, "{bytes:?}");
+            assert_eq!(destination_port(), port, "{bytes:?}");
         }
+    }
+
+    #[test]
+    fn a_connection_has_tls_when_the_host_knows_its_version() {
+        for (version, expected) in [(&b"TLSv1.3"[..], true), (b"", false)] {
+            fake_host::reset();
+            with(|host| host.properties.push(("connection\0tls_version", version.to_vec())));
+            assert_eq!(HostEnvironment::default().has_tls(), Some(expected), "{version:?}");
+        }
+        fake_host::reset();
+        with(|host| host.broken.push(("proxy_get_property", 10)));
+        assert_eq!(HostEnvironment::default().has_tls(), None, "a host that does not answer has said neither");
     }
 
     #[test]
@@ -497,7 +522,7 @@ mod tests {
         fake_host::reset();
         let mut environment = HostEnvironment::default();
         assert_eq!((environment.sni(), environment.peer()), (None, None));
-        assert_eq!((environment.source_address(), environment.destination_port()), (None, None));
+        assert_eq!((environment.source_address(), environment.has_tls()), (None, Some(false)));
         assert_eq!(environment.failure(), None);
     }
 

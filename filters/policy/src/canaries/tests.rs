@@ -359,7 +359,7 @@ impl crate::Environment for Chain {
     fn source_address(&mut self) -> Option<std::net::IpAddr> {
         None
     }
-    fn destination_port(&mut self) -> Option<u16> {
+    fn has_tls(&mut self) -> Option<bool> {
         None
     }
     fn sni(&mut self) -> Option<Vec<u8>> {

@@ -1,6 +1,6 @@
 //! Connections that nobody decrypts: decided by server name, destination address, port and identity.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use super::authority::{Authority, BadAuthority, Host};
 use super::search::{Facts, Port, names_its_rule};
@@ -46,7 +46,7 @@ impl Egress {
         connection: &Connection<'_>,
         environment: &mut impl Environment,
     ) -> ConnectionVerdict<'_> {
-        let mut facts = Facts::new(environment, &self.identity, Port::Known(connection.port));
+        let mut facts = Facts::new(environment, &self.identity, connection.port, Port::Known(None));
         let rule = |number: u32| self.rules.get(number as usize);
         match self.judge_connection(connection, &mut facts) {
             Ok(number) => ConnectionVerdict {
@@ -68,12 +68,13 @@ impl Egress {
     fn judge_connection<E: Environment>(
         &self,
         connection: &Connection<'_>,
-        facts: &mut Facts<'_, '_, E>,
+        facts: &mut Facts<'_, E>,
     ) -> Result<u32, (Option<u32>, Reason)> {
-        let name = match connection.sni.filter(|sni| !sni.is_empty()).map(Authority::parse) {
+        let sni = connection.sni.filter(|sni| !sni.is_empty() && !is_ipv6(sni));
+        let name = match sni.map(Authority::parse) {
             None | Some(Ok(Authority { host: Host::Address(_), port: None })) => None,
             Some(Ok(Authority { host: name @ Host::Name(_), port: None })) => Some(name),
-            // An IP address written without brackets, or in a form that only some read as one.
+            // An IPv4 address in a form that only some read as one.
             Some(Err(BadAuthority::NumericHost)) => None,
             Some(_) => return Err((None, Reason::ServerNameMalformed)),
         };
@@ -81,7 +82,7 @@ impl Egress {
         let mut nearest = (Reason::HostNotAllowed, None);
         let mut allowed: Option<u32> = None;
         for host in [name, address].iter().flatten() {
-            if self.deny.denies(host, || connection.port) {
+            if self.deny.denies(host, connection.port) {
                 return Err((None, Reason::HostDenied));
             }
             if allowed.is_some() {
@@ -113,4 +114,11 @@ impl Egress {
             (None, (reason, nearest)) => Err((nearest.filter(|_| names_its_rule(reason)), reason)),
         }
     }
+}
+
+/// Whether a server name is an IPv6 address, in brackets or without: no name, as RFC 6066 §3 has it, whatever the
+/// address is.
+fn is_ipv6(sni: &[u8]) -> bool {
+    let inside = sni.strip_prefix(b"[").and_then(|rest| rest.strip_suffix(b"]")).unwrap_or(sni);
+    std::str::from_utf8(inside).is_ok_and(|text| text.parse::<Ipv6Addr>().is_ok())
 }

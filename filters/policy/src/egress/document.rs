@@ -27,6 +27,9 @@ object! {
         mode as "mode": Mode = Mode::Enforce,
         /// Where the caller's identity comes from.
         identity as "identity": IdentitySource = IdentitySource::default(),
+        /// The port of an authority without one: the one to which the proxy then goes. Absent: 443 on a connection with
+        /// TLS, 80 on one without.
+        default_port as "defaultPort": Option<Whole<1, 65535>>,
         /// Whether the connection's SNI must equal the authority's host.
         verify_sni as "verifySni": bool = false,
         /// Beats every rule.

@@ -4,20 +4,20 @@ use super::authority::Host;
 use super::form::Form;
 use super::index::Destinations;
 use super::report::host_text;
-use super::search::Port;
+use super::search::{Facts, Port};
 use crate::environment::Environment;
 use crate::explain::{Destination, Note};
 
 /// The note on the destination.
-pub(super) fn destination(form: &Form<'_>, port: Port<'_>, environment: &mut impl Environment) -> Note {
-    let port_from = match (form.authority.port, environment.destination_port()) {
+pub(super) fn destination<E: Environment>(form: &Form<'_>, default_port: Port, facts: &mut Facts<'_, E>) -> Note {
+    let port_from = match (form.authority.port, default_port) {
         (Some(_), _) => "authority",
-        (None, Some(_)) => "connection",
-        (None, None) => "scheme",
+        (None, Port::Known(_)) => "defaultPort",
+        (None, Port::OfConnection) => "scheme",
     };
     Note::Destination(Destination {
         host: host_text(&form.authority.host),
-        port: port.get(environment),
+        port: facts.port(),
         port_from,
         method: String::from_utf8_lossy(form.method).into_owned(),
         is_tunnel: form.is_tunnel,
@@ -26,7 +26,7 @@ pub(super) fn destination(form: &Form<'_>, port: Port<'_>, environment: &mut imp
 }
 
 /// The note on the entries of `deny` that cover the destination.
-pub(super) fn denied(deny: &Destinations, host: &Host<'_>, port: impl FnMut() -> Option<u16>) -> Note {
+pub(super) fn denied(deny: &Destinations, host: &Host<'_>, port: Option<u16>) -> Note {
     let mut entries = Vec::new();
     deny.each_denying(host, port, |entry| entries.push(entry.rule as usize));
     entries.sort_unstable();

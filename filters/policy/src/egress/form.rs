@@ -1,8 +1,9 @@
 //! Point 1 of the contract: what has no single reading is refused before any rule is asked.
 
 use super::authority::{Authority, BadAuthority};
-use super::search::Port;
+use super::search::Facts;
 use crate::document::is_token;
+use crate::environment::Environment;
 use crate::reason::Reason;
 use crate::request::Request;
 
@@ -94,10 +95,10 @@ fn check_target(request: &Request<'_>, is_tunnel: bool) -> Result<(), Reason> {
 }
 
 /// Whether every `host` header means what `:authority` means.
-pub(super) fn hosts_agree(
+pub(super) fn hosts_agree<E: Environment>(
     request: &Request<'_>,
     authority: &Authority<'_>,
-    mut ask: impl FnMut(Port<'_>) -> Option<u16>,
+    facts: &mut Facts<'_, E>,
 ) -> bool {
     request.values(b"host").all(|value| {
         // The same bytes mean the same; nearly always, so no port need be asked for.
@@ -105,7 +106,7 @@ pub(super) fn hosts_agree(
             || Authority::parse(value).is_ok_and(|host| {
                 host.host == authority.host
                     && (host.port == authority.port
-                        || ask(Port::of(request, &host)) == ask(Port::of(request, authority)))
+                        || host.port.or_else(|| facts.default_port()) == facts.port())
             })
     })
 }

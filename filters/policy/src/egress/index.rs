@@ -6,6 +6,7 @@ use super::authority::Host;
 use super::callers::Callers;
 use super::cidr::CidrMap;
 use super::document::{Destination, RuleDocument, Target};
+use super::embedded::embedded_ipv4;
 use super::search::Facts;
 use crate::environment::Environment;
 use crate::matching::HostTrie;
@@ -34,8 +35,8 @@ impl Bucket {
     /// need not be asked. Gives the reason why the others do not allow it, if there are any.
     pub fn ask_each<'b, E: Environment>(
         &'b self,
-        facts: &mut Facts<'_, '_, E>,
-        mut ask: impl FnMut(&'b Entry, &mut Facts<'_, '_, E>) -> bool,
+        facts: &mut Facts<'_, E>,
+        mut ask: impl FnMut(&'b Entry, &mut Facts<'_, E>) -> bool,
     ) -> Option<Reason> {
         let Some(callers) = &self.callers else {
             let _ = self.entries.iter().all(|entry| ask(entry, facts));
@@ -110,24 +111,24 @@ impl Destinations {
         }
     }
 
-    /// Whether any destination covers `host` and `port`, as `deny` asks. Here what is unclear counts as covered: a
-    /// port that nobody knows, and the IPv4 address inside an IPv4-mapped IPv6 address.
-    pub fn denies(&self, host: &Host<'_>, port: impl FnMut() -> Option<u16>) -> bool {
+    /// Whether any destination covers `host` and `port`, as `deny` asks. Here what is unclear counts as covered:
+    /// without a port every one of them, for the next hop chooses it, and the IPv4 addresses inside an IPv6 address.
+    pub fn denies(&self, host: &Host<'_>, port: Option<u16>) -> bool {
         let mut found = false;
         self.each_denying(host, port, |_| found = true);
         found
     }
 
     /// Shows every entry that [`Destinations::denies`] means.
-    pub fn each_denying(&self, host: &Host<'_>, mut port: impl FnMut() -> Option<u16>, mut each: impl FnMut(&Entry)) {
-        let mut covers =
-            |entry: &Entry| entry.ports.as_deref().is_none_or(|ports| port().is_none_or(|port| ports.contains(&port)));
-        let mut visit = |bucket: &Bucket| bucket.entries.iter().filter(|entry| covers(entry)).for_each(&mut each);
+    pub fn each_denying(&self, host: &Host<'_>, port: Option<u16>, mut each: impl FnMut(&Entry)) {
+        let covers =
+            |entry: &&Entry| entry.ports.as_deref().is_none_or(|ports| port.is_none_or(|port| ports.contains(&port)));
+        let mut visit = |bucket: &Bucket| bucket.entries.iter().filter(covers).for_each(&mut each);
         self.covering(host, &mut visit);
-        if let Host::Address(IpAddr::V6(address)) = host
-            && let Some(mapped) = address.to_ipv4_mapped()
-        {
-            self.addresses.covering(IpAddr::V4(mapped), visit);
+        if let Host::Address(IpAddr::V6(address)) = host {
+            for inside in embedded_ipv4(*address) {
+                self.addresses.covering(IpAddr::V4(inside), &mut visit);
+            }
         }
     }
 }

@@ -11,12 +11,14 @@ mod cidr;
 mod connection;
 mod counts;
 mod document;
+mod embedded;
 mod expiry;
 #[cfg(feature = "explain")]
 mod explain;
 mod form;
 mod host;
 mod index;
+mod nfkc;
 mod path;
 mod report;
 mod search;
@@ -35,6 +37,7 @@ pub use path::{BadPath, canonical};
 pub use report::{connection_line, log_line};
 
 use crate::decision::{EgressOutcome, EgressVerdict, Response};
+use crate::document::Whole;
 use crate::environment::Environment;
 use crate::identity::IdentitySource;
 use crate::matching::PathMatch;
@@ -53,6 +56,7 @@ pub struct Egress {
     mode: Mode,
     verify_sni: bool,
     identity: IdentitySource,
+    default_port: Port,
     rules: Box<[Rule]>,
     allow: Destinations,
     deny: Destinations,
@@ -123,6 +127,7 @@ impl Egress {
             mode: document.mode,
             verify_sni: document.verify_sni,
             identity: document.identity,
+            default_port: default_port(document.default_port),
             rules: document.rules.0.into_iter().map(Rule::new).collect(),
             allow,
             deny,
@@ -142,19 +147,22 @@ impl Egress {
     /// Decides one request.
     pub(crate) fn decide<'a>(&'a self, request: &Request<'a>, environment: &mut impl Environment) -> Egressed<'a> {
         let form = Form::check(request);
-        let port = form.as_ref().map_or(Port::Known(None), |form| Port::of(request, &form.authority));
-        let mut facts = Facts::new(environment, &self.identity, port);
+        let (given, default) = match &form {
+            Ok(form) => (form.authority.port, self.default_port),
+            Err(_) => (None, Port::Known(None)),
+        };
+        let mut facts = Facts::new(environment, &self.identity, given, default);
         let found = match &form {
             Ok(form) => self.judge(request, form, &mut facts),
-            Err(reason) => Err((Refusal::new(400, *reason), None)),
+            Err(reason) => Err(Refusal::new(400, *reason)),
         };
-        let (refusal, target) = match found {
+        let refusal = match found {
             Ok((number, rule, target)) => {
                 let counts = self.counters.of(EgressVerdict::Allow, Some(number), None);
                 let outcome = facts.outcome(EgressVerdict::Allow, None, Some(rule));
                 return Egressed { outcome, response: None, status: 0, target, counts };
             }
-            Err(refused) => refused,
+            Err(refusal) => refusal,
         };
         let is_refused = refusal.status != 403 || self.mode == Mode::Enforce;
         let verdict = if is_refused { EgressVerdict::Deny } else { EgressVerdict::Audit };
@@ -164,56 +172,54 @@ impl Egress {
             report::response(&refusal, host, outcome.id.unwrap_or_default())
         });
         let counts = self.counters.of(verdict, refusal.number, Some(refusal.reason));
-        Egressed { outcome, response, status: refusal.status, target, counts }
+        // What no rule allowed, and Audit lets pass, goes on as it came.
+        Egressed { outcome, response, status: refusal.status, target: None, counts }
     }
 
-    /// The rule that allows the request, or why none does; either with the canonical target, when the request is
-    /// path-scoped and the target is not canonical as it is.
-    #[allow(clippy::type_complexity, reason = "said once")]
+    /// The rule that allows the request, with the canonical target when the request is path-scoped and the target is
+    /// not canonical as it is; or why no rule does.
     fn judge<'a, E: Environment>(
         &'a self,
         request: &Request<'a>,
         form: &Form<'a>,
-        facts: &mut Facts<'_, 'a, E>,
-    ) -> Result<(u32, &'a Rule, Option<&'a [u8]>), (Refusal<'a>, Option<&'a [u8]>)> {
-        let refuse = |status, reason| Err((Refusal::new(status, reason), None));
-        if !hosts_agree(request, &form.authority, |port| port.get(facts.environment)) {
-            return refuse(400, Reason::HostHeaderMismatch);
+        facts: &mut Facts<'_, E>,
+    ) -> Result<(u32, &'a Rule, Option<&'a [u8]>), Refusal<'a>> {
+        if !hosts_agree(request, &form.authority, facts) {
+            return Err(Refusal::new(400, Reason::HostHeaderMismatch));
         }
         let host = &form.authority.host;
-        note!(facts.environment, explain::destination(form, Port::of(request, &form.authority), facts.environment));
+        note!(facts.environment, explain::destination(form, self.default_port, facts));
         let mut search = Search::new(request, form);
         self.allow.covering(host, |bucket| search.look(bucket, &self.rules, facts));
         #[cfg(feature = "explain")]
         search.note_path(facts);
-        let Found { rule, nearest, canonical } = match search.finish() {
-            Ok(found) => found,
-            Err(reason) => return refuse(400, reason),
-        };
-        let target = match canonical {
-            None => None,
-            // Without a place for it, the canonical target could not outlive this call: nothing is forwarded then.
-            Some(path) => match request.keep_target(&path) {
-                None => return refuse(400, Reason::PathNotCanonical),
-                target => target,
-            },
-        };
-        note!(facts.environment, explain::denied(&self.deny, host, || facts.port()));
-        if self.deny.denies(host, || facts.port()) {
-            return Err((Refusal::new(403, Reason::HostDenied), target));
+        let Found { rule, nearest, canonical } = search.finish().map_err(|reason| Refusal::new(400, reason))?;
+        note!(facts.environment, explain::denied(&self.deny, host, form.authority.port));
+        if self.deny.denies(host, form.authority.port) {
+            return Err(Refusal::new(403, Reason::HostDenied));
         }
         let numbered = |number: u32| Some((number, self.rules.get(number as usize)?));
         let Some((number, rule)) = rule.and_then(numbered) else {
             let (reason, rule) = nearest;
             let (number, rule) = rule.filter(|_| names_its_rule(reason)).and_then(numbered).unzip();
-            return Err((Refusal { status: 403, reason, rule, number }, target));
+            return Err(Refusal { status: 403, reason, rule, number });
         };
         if self.verify_sni && !sni_is(facts.environment.sni().as_deref(), host) {
-            let (rule, number) = (Some(rule), Some(number));
-            return Err((Refusal { status: 421, reason: Reason::SniMismatch, rule, number }, target));
+            return Err(Refusal { status: 421, reason: Reason::SniMismatch, rule: Some(rule), number: Some(number) });
         }
+        let target = match canonical {
+            None => None,
+            // Without a place for it, the canonical target could not outlive this call: nothing is forwarded then.
+            Some(path) => Some(request.keep_target(&path).ok_or(Refusal::new(400, Reason::PathNotCanonical))?),
+        };
         Ok((number, rule, target))
     }
+}
+
+/// The port of an authority that says none.
+fn default_port(given: Option<Whole<1, 65535>>) -> Port {
+    // The document's type says 1–65535.
+    given.map_or(Port::OfConnection, |port| Port::Known(u16::try_from(port.0).ok()))
 }
 
 impl Rule {

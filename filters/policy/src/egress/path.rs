@@ -2,10 +2,12 @@
 //!
 //! Steps in this order: escapes of unreserved characters and `%3B` decoded (RFC 3986 §6.2.2.2), other escapes in
 //! upper case (§6.2.2.1), `;params` dropped from each segment, empty segments merged, dot segments resolved
-//! (§5.2.4). An escape that decodes to a delimiter, or that two decoders read differently, has no canonical form.
+//! (§5.2.4). An escape that decodes to a delimiter, or to what Unicode's NFKC makes one, or that two decoders read
+//! differently, has no canonical form.
 
 use std::borrow::Cow;
 
+use super::nfkc::becomes_delimiter;
 use crate::reason::Reason;
 
 /// Why a path has no canonical form.
@@ -13,7 +15,8 @@ use crate::reason::Reason;
 pub enum BadPath {
     /// `%` without two hexadecimal digits.
     Escape,
-    /// `%2F`, `%5C`, `%00` or `%25`: the next decoder would see another path.
+    /// `%2F`, `%5C`, `%00` or `%25`, or a character that NFKC makes `.`, `/`, `\`, `%` or `;`: the next decoder would
+    /// see another path.
     Delimiter,
     /// The escapes do not decode to UTF-8, overlong forms included.
     NotUtf8,
@@ -72,7 +75,9 @@ fn decode(path: &[u8]) -> Result<Vec<u8>, BadPath> {
                 escape(octet, &mut out);
                 continue;
             }
-            _ if std::str::from_utf8(&run).is_err() => return Err(BadPath::NotUtf8),
+            _ => check_characters(&run)?,
+        }
+        match octet {
             Some(b'/' | b'\\' | 0 | b'%') => return Err(BadPath::Delimiter),
             Some(octet) if octet == b';' || is_unreserved(octet) => out.push(octet),
             Some(octet) => escape(octet, &mut out),
@@ -80,9 +85,15 @@ fn decode(path: &[u8]) -> Result<Vec<u8>, BadPath> {
         }
         run.clear();
     }
-    match std::str::from_utf8(&run) {
-        Ok(_) => Ok(out),
-        Err(_) => Err(BadPath::NotUtf8),
+    check_characters(&run)?;
+    Ok(out)
+}
+
+/// Checks the octets of neighbouring non-ASCII escapes.
+fn check_characters(run: &[u8]) -> Result<(), BadPath> {
+    match std::str::from_utf8(run).map_err(|_| BadPath::NotUtf8)?.chars().any(becomes_delimiter) {
+        true => Err(BadPath::Delimiter),
+        false => Ok(()),
     }
 }
 

@@ -62,7 +62,7 @@ pub(super) fn response<'a>(refusal: &Refusal<'_>, host: Option<&Host<'_>>, id: u
 /// What was decided, as one line of JSON: the same keys in the same order for every outcome, `null` for what is not
 /// known. The environment is asked for the port where no rule needed it. The query is never in it: it carries secrets.
 pub fn log_line(request: &Request<'_>, outcome: &EgressOutcome<'_>, environment: &mut impl Environment) -> String {
-    let ask = || Port::of(request, &Authority::parse(request.authority).ok()?).get(environment);
+    let ask = || Authority::parse(request.authority).ok().and_then(|_| Port::OfConnection.get(environment));
     let port = outcome.port.or_else(ask);
     line(outcome, port, request.host, Some((request.method, request.path)))
 }

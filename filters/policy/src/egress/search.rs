@@ -3,7 +3,6 @@
 use std::borrow::Cow;
 
 use super::Rule;
-use super::authority::Authority;
 use super::form::{Form, METHOD_OVERRIDES};
 use super::index::Bucket;
 use super::path::{BadPath, canonical};
@@ -16,23 +15,37 @@ use crate::request::Request;
 use crate::timestamp::Timestamp;
 
 /// What the outside says of this request, each asked for at most once and only when a rule needs it.
-pub(super) struct Facts<'e, 'a, E> {
+pub(super) struct Facts<'e, E> {
     pub environment: &'e mut E,
     identity: &'e IdentitySource,
-    port: Port<'a>,
+    /// The port that the authority says.
+    given_port: Option<u16>,
+    /// The port of an authority that says none.
+    default_port: Port,
     now: Option<Timestamp>,
     caller: Option<Option<Vec<u8>>>,
 }
 
-impl<'e, 'a, E: Environment> Facts<'e, 'a, E> {
-    pub fn new(environment: &'e mut E, identity: &'e IdentitySource, port: Port<'a>) -> Self {
-        Facts { environment, identity, port, now: None, caller: None }
+impl<'e, E: Environment> Facts<'e, E> {
+    /// For a request to an authority that says `given_port`; one that says none would mean `default_port`.
+    pub fn new(
+        environment: &'e mut E,
+        identity: &'e IdentitySource,
+        given_port: Option<u16>,
+        default_port: Port,
+    ) -> Self {
+        Facts { environment, identity, given_port, default_port, now: None, caller: None }
     }
 
     /// The port of the destination.
     pub fn port(&mut self) -> Option<u16> {
-        let port = self.port.get(self.environment);
-        self.port = Port::Known(port);
+        self.given_port.or_else(|| self.default_port())
+    }
+
+    /// The port of an authority that says none.
+    pub fn default_port(&mut self) -> Option<u16> {
+        let port = self.default_port.get(self.environment);
+        self.default_port = Port::Known(port);
         port
     }
 
@@ -48,15 +61,16 @@ impl<'e, 'a, E: Environment> Facts<'e, 'a, E> {
     }
 
     /// The outcome, with what is known by now.
-    pub fn outcome(
+    pub fn outcome<'a>(
         &mut self,
         verdict: EgressVerdict,
         reason: Option<Reason>,
         rule: Option<&'a Rule>,
     ) -> EgressOutcome<'a> {
-        let port = match self.port {
+        let port = match self.default_port {
+            _ if self.given_port.is_some() => self.given_port,
             Port::Known(port) => port,
-            Port::OfConnection(_) => None,
+            Port::OfConnection => None,
         };
         EgressOutcome {
             verdict,
@@ -71,39 +85,34 @@ impl<'e, 'a, E: Environment> Facts<'e, 'a, E> {
     }
 
     /// The outcome of a refusal, given or held back: rare enough to ask for the caller and the port, and to draw an id.
-    pub fn refusal(&mut self, verdict: EgressVerdict, reason: Reason, rule: Option<&'a Rule>) -> EgressOutcome<'a> {
+    pub fn refusal<'a>(
+        &mut self,
+        verdict: EgressVerdict,
+        reason: Reason,
+        rule: Option<&'a Rule>,
+    ) -> EgressOutcome<'a> {
         self.caller();
         self.port();
         EgressOutcome { id: Some(self.environment.random()), ..self.outcome(verdict, Some(reason), rule) }
     }
 }
 
-/// The port of a destination. Asking for the connection's costs a call, and most rules have no ports.
+/// The port of a destination. Asking about the connection costs a call, and most rules have no ports.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Port<'a> {
-    /// What the authority says, or what is known of the connection.
+pub(super) enum Port {
+    /// What the authority or `defaultPort` says; `None`: nobody knows it.
     Known(Option<u16>),
-    /// That of the connection; when nobody knows it, that of this scheme.
-    OfConnection(&'a [u8]),
+    /// The default of the client's connection: 443 with TLS, 80 without.
+    OfConnection,
 }
 
-impl<'a> Port<'a> {
-    /// That of a request to `authority`.
-    pub(super) fn of(request: &Request<'a>, authority: &Authority<'_>) -> Port<'a> {
-        if authority.port.is_some() { Port::Known(authority.port) } else { Port::OfConnection(request.scheme) }
-    }
-
+impl Port {
     /// Asks for it where it is not known yet.
     pub(super) fn get(self, environment: &mut impl Environment) -> Option<u16> {
-        let scheme = match self {
-            Port::Known(port) => return port,
-            Port::OfConnection(scheme) => scheme,
-        };
-        environment.destination_port().or_else(|| match scheme {
-            scheme if scheme.eq_ignore_ascii_case(b"https") => Some(443),
-            scheme if scheme.eq_ignore_ascii_case(b"http") => Some(80),
-            _ => None,
-        })
+        match self {
+            Port::Known(port) => port,
+            Port::OfConnection => environment.has_tls().map(|has_tls| if has_tls { 443 } else { 80 }),
+        }
     }
 }
 
@@ -114,7 +123,7 @@ pub(super) fn names_its_rule(reason: Reason) -> bool {
 
 impl Rule {
     /// Why the rule does not allow this caller now; `None`: it does.
-    pub(super) fn caller_and_time<E: Environment>(&self, facts: &mut Facts<'_, '_, E>) -> Option<Reason> {
+    pub(super) fn caller_and_time<E: Environment>(&self, facts: &mut Facts<'_, E>) -> Option<Reason> {
         if let Some(from) = &self.from {
             let Some(caller) = facts.caller() else { return Some(Reason::CallerUnknown) };
             if !from.iter().any(|pattern| pattern.covers(caller)) {
@@ -158,7 +167,7 @@ impl<'r, 'a> Search<'r, 'a> {
 
     /// Asks the rules of one bucket. All of them when any has `paths`: whether the request is path-scoped depends on
     /// every rule that it selects, also when another allows it.
-    pub fn look<E: Environment>(&mut self, bucket: &Bucket, rules: &[Rule], facts: &mut Facts<'_, '_, E>) {
+    pub fn look<E: Environment>(&mut self, bucket: &Bucket, rules: &[Rule], facts: &mut Facts<'_, E>) {
         let others = bucket.ask_each(facts, |entry, facts| {
             if !bucket.has_paths && self.rule.is_some_and(|rule| rule <= entry.rule) {
                 return false;
@@ -184,7 +193,7 @@ impl<'r, 'a> Search<'r, 'a> {
     }
 
     /// Why `rule` does not allow the request; `None`: it does.
-    fn ask<E: Environment>(&mut self, rule: &Rule, facts: &mut Facts<'_, '_, E>) -> Option<Reason> {
+    fn ask<E: Environment>(&mut self, rule: &Rule, facts: &mut Facts<'_, E>) -> Option<Reason> {
         if let Some(reason) = rule.caller_and_time(facts) {
             return Some(reason);
         }
@@ -237,7 +246,7 @@ impl<'r, 'a> Search<'r, 'a> {
 
     /// Notes the path that `paths` saw, when the request is path-scoped.
     #[cfg(feature = "explain")]
-    pub fn note_path<E: Environment>(&self, facts: &mut Facts<'_, '_, E>) {
+    pub fn note_path<E: Environment>(&self, facts: &mut Facts<'_, E>) {
         if let Some(canonical) = &self.canonical {
             let path = canonical.as_ref().map(|path| String::from_utf8_lossy(path).into_owned());
             note!(facts.environment, crate::explain::Note::CanonicalPath(path.map_err(|reason| *reason)));

@@ -36,7 +36,7 @@ impl crate::Environment for NoEnvironment {
     fn source_address(&mut self) -> Option<std::net::IpAddr> {
         panic!("routes asked for the source address")
     }
-    fn destination_port(&mut self) -> Option<u16> {
+    fn has_tls(&mut self) -> Option<bool> {
         panic!("routes asked for the destination port")
     }
     fn sni(&mut self) -> Option<Vec<u8>> {

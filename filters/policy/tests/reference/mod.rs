@@ -14,6 +14,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use penstock_policy::Timestamp;
 use serde_json::Value;
+use unicode_normalization::UnicodeNormalization;
 
 /// What is answered: a status, or 0 for what is forwarded, and then with which target.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -111,7 +112,10 @@ pub fn canonical(path: &str) -> Option<String> {
         raw.push(octet);
         at += 3;
     }
-    String::from_utf8(raw).ok()?;
+    let compatible: String = String::from_utf8(raw).ok()?.chars().filter(|c| !c.is_ascii()).nfkc().collect();
+    if compatible.contains(['.', '/', '\\', '%', ';']) {
+        return None;
+    }
     let mut stack: Vec<&str> = Vec::new();
     let parts: Vec<&str> = text.split('/').skip(1).map(|part| part.split(';').next().unwrap()).collect();
     for part in &parts {
@@ -141,6 +145,37 @@ fn range_covers(range: &str, host: &Host) -> bool {
         (_, Ok(ours), Host::V6(theirs)) => (0..length).all(|i| (u128::from(ours) ^ theirs) >> (127 - i) & 1 == 0),
         _ => false,
     }
+}
+
+/// The IPv4 addresses that the digits of an IPv6 address show.
+fn embedded(bits: u128) -> Vec<Host> {
+    let hex = format!("{bits:032x}");
+    let mut found = Vec::new();
+    let mut digits = |digits: String| found.push(Host::V4(u32::from_str_radix(&digits, 16).unwrap()));
+    let last = hex[24..].to_owned();
+    let zeros = |count: usize| "0".repeat(count);
+    for prefix in [zeros(24), zeros(20) + "ffff", zeros(16) + "ffff0000", "0064ff9b".to_owned() + &zeros(16)] {
+        if hex.starts_with(&prefix) {
+            digits(last.clone());
+        }
+    }
+    if hex.starts_with("0064ff9b0001") {
+        digits(hex[12..16].to_owned() + &hex[18..22]);
+        digits(hex[14..16].to_owned() + &hex[18..24]);
+        digits(hex[18..26].to_owned());
+        digits(last.clone());
+    }
+    if hex.starts_with("2002") {
+        digits(hex[4..12].to_owned());
+    }
+    if hex.starts_with("20010000") {
+        digits(hex[8..16].to_owned());
+        digits(format!("{:08x}", !u32::from_str_radix(&last, 16).unwrap()));
+    }
+    if ["00005efe", "02005efe"].contains(&&hex[16..24]) {
+        digits(last);
+    }
+    found
 }
 
 fn target_covers(to: &Value, host: &Host) -> bool {
@@ -198,12 +233,12 @@ pub fn decide(policy: &Value, request: &Value) -> Answer {
     if (tunnel && port.is_none()) || !values(&["x-envoy-original-dst-host"]).is_empty() {
         return answer(400);
     }
-    let scheme_port = match field("scheme").to_ascii_lowercase().as_str() {
-        "https" => Some(443),
-        "http" => Some(80),
-        _ => None,
+    let default = match (policy["defaultPort"].as_u64(), field("scheme").to_ascii_lowercase().as_str()) {
+        (Some(port), _) => Some(port as u16),
+        (None, "https") => Some(443),
+        (None, "http") => Some(80),
+        (None, _) => None,
     };
-    let default = request["destinationPort"].as_u64().map(|port| port as u16).or(scheme_port);
     let full = |port: Option<u16>| port.or(default);
     for value in values(&["host"]) {
         match authority(&value) {
@@ -211,11 +246,11 @@ pub fn decide(policy: &Value, request: &Value) -> Answer {
             _ => return answer(400),
         }
     }
-    let port = full(port);
-    let has_port = |to: &Value, unknown: bool| match list(&to["ports"]) {
+    let has = |to: &Value, port: Option<u16>, unknown: bool| match list(&to["ports"]) {
         None => true,
         Some(ports) => port.map_or(unknown, |port| ports.iter().any(|p| p.as_u64() == Some(u64::from(port)))),
     };
+    let has_port = |to: &Value| has(to, full(port), false);
     let now = Timestamp::parse(&field("time"));
     let as_seen = if method == "CONNECT" && !tunnel { "GET".to_owned() } else { method.clone() };
     let lists = |rule: &Value, method: &str| list(&rule["methods"]).is_none_or(|m| m.iter().any(|m| *m == method));
@@ -226,7 +261,7 @@ pub fn decide(policy: &Value, request: &Value) -> Answer {
             let to = list(&rule["to"]).unwrap();
             let from = list(&rule["from"]);
             let time = |name: &str| rule[name].as_str().and_then(Timestamp::parse);
-            to.iter().any(|to| target_covers(to, &host) && has_port(to, false))
+            to.iter().any(|to| target_covers(to, &host) && has_port(to))
                 && from.is_none_or(|from| {
                     request["peer"].as_str().is_some_and(|peer| {
                         !peer.is_empty() && from.iter().any(|p| caller_covers(p.as_str().unwrap(), peer))
@@ -268,16 +303,16 @@ pub fn decide(policy: &Value, request: &Value) -> Answer {
             })
             && list(&rule["paths"]).is_none_or(|paths| !tunnel && paths.iter().any(|p| path_covers(p, &seen_path)))
     });
-    let mapped = match host {
-        Host::V6(bits) if bits >> 32 == 0xffff => Some(Host::V4(bits as u32)),
-        _ => None,
+    let embedded = match host {
+        Host::V6(bits) => embedded(bits),
+        _ => Vec::new(),
     };
     let denied = list(&policy["deny"]).unwrap_or_default().into_iter().any(|to| {
-        (target_covers(to, &host) || mapped.as_ref().is_some_and(|v4| target_covers(to, v4))) && has_port(to, true)
+        (target_covers(to, &host) || embedded.iter().any(|v4| target_covers(to, v4))) && has(to, port, true)
     });
     if denied || !allowed {
         return match policy["mode"] == "Audit" {
-            true => Answer { status: 0, would_respond: Some(403), target: changed },
+            true => Answer { status: 0, would_respond: Some(403), target: None },
             false => answer(403),
         };
     }

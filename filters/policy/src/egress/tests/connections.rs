@@ -52,6 +52,14 @@ fn a_connection_needs_a_listed_name_or_a_listed_address() {
         ("203.0.113.7", "203.0.113.7", 443, (true, "")),
         ("0xcb007107", elsewhere, 443, (false, "serverNameMissing")),
         ("2001:db8::1", elsewhere, 443, (false, "serverNameMissing")),
+        ("[2001:db8::1]", elsewhere, 443, (false, "serverNameMissing")),
+        ("::1", elsewhere, 443, (false, "serverNameMissing")),
+        ("fe80::1", elsewhere, 443, (false, "serverNameMissing")),
+        ("[fe80::1]", "203.0.113.7", 443, (true, "")),
+        ("fe80::1", "203.0.113.7", 443, (true, "")),
+        ("::ffff:203.0.113.7", elsewhere, 443, (false, "serverNameMissing")),
+        ("fe80::1%eth0", elsewhere, 443, (false, "serverNameMalformed")),
+        ("[::1]:443", elsewhere, 443, (false, "serverNameMalformed")),
         ("ech-outer.test", "203.0.113.7", 443, (true, "")),
         ("a b", "203.0.113.7", 443, (false, "serverNameMalformed")),
         ("api.example.com:443", elsewhere, 443, (false, "serverNameMalformed")),
@@ -75,5 +83,8 @@ fn audit_opens_what_is_not_listed_but_not_what_has_no_reading() {
     let audit = policy(&json!({"mode": "Audit", "rules": rules()}));
     assert_eq!(connect(&audit, "evil.test", "", 443), (true, "hostNotAllowed"));
     assert_eq!(connect(&audit, "", "", 443), (true, "serverNameMissing"));
+    for address in ["::1", "fe80::1", "2001:db8::1", "[::1]", "192.0.2.1"] {
+        assert_eq!(connect(&audit, address, "", 443), (true, "serverNameMissing"), "{address} is no name");
+    }
     assert_eq!(connect(&audit, "evil test", "", 443), (false, "serverNameMalformed"));
 }

@@ -123,21 +123,66 @@ fn a_port_is_plain_digits_or_nothing() {
 }
 
 #[test]
-fn the_implicit_port_is_the_connections_then_the_schemes_then_none() {
+fn the_implicit_port_is_that_of_the_connection_and_never_the_listeners() {
     let policy = open();
     for (change, expected) in [
         (json!({}), 200),
-        (json!({"destinationPort": 80}), 403),
-        (json!({"destinationPort": null}), 200),
-        (json!({"destinationPort": null, "scheme": "HTTPS"}), 200),
-        (json!({"destinationPort": null, "scheme": "http"}), 403),
-        (json!({"destinationPort": null, "scheme": null}), 403),
-        (json!({"destinationPort": null, "scheme": "gopher"}), 403),
-        (json!({"destinationPort": 80, "authority": "api.example.com:443"}), 200),
+        (json!({"destinationPort": 80}), 200),
+        (json!({"destinationPort": 8443}), 200),
+        (json!({"destinationPort": 443, "scheme": "http"}), 403),
+        (json!({"scheme": "HTTPS"}), 200),
+        (json!({"scheme": "http"}), 403),
+        (json!({"scheme": null}), 403),
+        (json!({"scheme": "gopher"}), 403),
+        (json!({"scheme": "http", "authority": "api.example.com:443"}), 200),
         // No `ports`: any, known or not.
-        (json!({"destinationPort": null, "scheme": null, "authority": "localhost"}), 200),
+        (json!({"scheme": null, "authority": "localhost"}), 200),
     ] {
         assert_eq!(status(&policy, &change), expected, "{change}");
+    }
+}
+
+#[test]
+fn the_default_port_is_that_of_every_authority_without_one() {
+    let to = |port: u16| json!({"rules": [{"name": "r", "to": [{"host": "api.example.com", "ports": [port]}]}]});
+    for (default, listed, change, expected) in [
+        (443, 443, json!({"scheme": "http"}), 200),
+        (8443, 8443, json!({}), 200),
+        (8443, 443, json!({}), 403),
+        (8443, 443, json!({"authority": "api.example.com:443"}), 200),
+        (8443, 8443, json!({"scheme": null}), 200),
+        (8443, 8443, json!({"headers": [["host", "api.example.com:8443"]]}), 200),
+        (8443, 8443, json!({"headers": [["host", "api.example.com:443"]]}), 400),
+    ] {
+        let mut egress = to(listed);
+        egress["defaultPort"] = json!(default);
+        assert_eq!(status(&policy(&egress), &change), expected, "{default} {listed} {change}");
+    }
+}
+
+#[test]
+fn what_is_denied_on_some_port_is_denied_without_a_port() {
+    for default in [json!({}), json!({"defaultPort": 443})] {
+        let mut egress = json!({
+            "deny": [{"host": "secret.ok.test", "ports": [80]}, {"cidr": "192.0.2.0/24", "ports": [22]}],
+            "rules": [{"name": "r", "to": [{"host": "*.ok.test"}, {"cidr": "0.0.0.0/0"}]}],
+        });
+        egress.as_object_mut().unwrap().extend(default.as_object().unwrap().clone());
+        let policy = policy(&egress);
+        for (authority, expected) in [
+            ("secret.ok.test", (403, "hostDenied")),
+            ("SECRET.ok.test.", (403, "hostDenied")),
+            ("secret.ok.test:80", (403, "hostDenied")),
+            ("secret.ok.test:443", (200, "")),
+            ("open.ok.test", (200, "")),
+            ("192.0.2.1", (403, "hostDenied")),
+            ("192.0.2.1:23", (200, "")),
+        ] {
+            for scheme in ["https", "http"] {
+                let change = json!({"authority": authority, "scheme": scheme});
+                assert_eq!(reason(&policy, &change), expected, "{authority} {scheme}");
+            }
+        }
     }
 }
 
@@ -211,7 +256,7 @@ fn an_address_has_one_spelling_that_counts() {
 }
 
 #[test]
-fn an_ipv4_mapped_address_needs_its_own_range_and_finds_no_way_round_deny() {
+fn an_address_that_carries_another_needs_its_own_range_and_finds_no_way_round_deny() {
     let policy = policy(&json!({
         "deny": [{"cidr": "169.254.0.0/16"}, {"cidr": "2001:db8:bad::/48"}, {"host": "localhost", "ports": [22]}],
         "rules": [{"name": "all", "to": [{"cidr": "0.0.0.0/0"}, {"cidr": "::/0"}, {"host": "localhost"}]}],
@@ -224,6 +269,19 @@ fn an_ipv4_mapped_address_needs_its_own_range_and_finds_no_way_round_deny() {
         ("169.255.0.0", 200),
         ("[::ffff:169.254.169.254]", 403),
         ("[::ffff:a9fe:a9fe]", 403),
+        ("[::169.254.169.254]", 403),
+        ("[::ffff:0:169.254.169.254]", 403),
+        ("[64:ff9b::a9fe:a9fe]", 403),
+        ("[64:FF9B::169.254.169.254]", 403),
+        ("[64:ff9b:1::a9fe:a9fe]", 403),
+        ("[64:ff9b:1:a9fe:a9:fe00::]", 403),
+        ("[64:ff9b:1:7:a9:fea9:fe00:0]", 403),
+        ("[64:ff9b:1:7:aa:fea9:fe00:0]", 200),
+        ("[2002:a9fe:a9fe::1]", 403),
+        ("[2001:db8::5efe:169.254.169.254]", 403),
+        ("[fe80::200:5efe:169.254.169.254]", 403),
+        ("[64:ff9b::c000:201]", 200),
+        ("[2002:c000:201::1]", 200),
         ("[2001:db8:bad::1]", 403),
         ("[2001:db8:bae::1]", 200),
         ("localhost:22", 403),
@@ -232,7 +290,7 @@ fn an_ipv4_mapped_address_needs_its_own_range_and_finds_no_way_round_deny() {
     ] {
         assert_eq!(status(&policy, &json!({"authority": authority})), expected, "{authority}");
     }
-    let unknown_port = json!({"authority": "localhost", "destinationPort": null, "scheme": null});
+    let unknown_port = json!({"authority": "localhost", "scheme": null});
     assert_eq!(reason(&policy, &unknown_port), (403, "hostDenied"), "deny counts what is unclear");
 }
 

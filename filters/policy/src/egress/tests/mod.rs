@@ -248,8 +248,8 @@ fn audit_forwards_only_what_would_be_403_and_says_so() {
         (json!({"authority": "10.0.0.1"}), None, "hostNotAllowed"),
         (json!({"authority": "bad.example.com"}), None, "hostDenied"),
         (json!({"authority": "api.example.com:22"}), None, "portNotAllowed"),
-        (json!({"authority": "mine.example.com", "method": "TRACE", "destinationPort": 80}), None, "callerNotAllowed"),
-        (json!({"authority": "old.example.com", "destinationPort": 80}), Some("old"), "ruleExpired"),
+        (json!({"authority": "mine.example.com", "method": "TRACE", "scheme": "http"}), None, "callerNotAllowed"),
+        (json!({"authority": "old.example.com", "scheme": "http"}), Some("old"), "ruleExpired"),
         (json!({"method": "DELETE"}), Some("scoped"), "methodNotAllowed"),
         (json!({"path": "/v2"}), Some("scoped"), "pathNotAllowed"),
         (json!({"headers": [["upgrade", "h2c"]]}), Some("scoped"), "upgradeNotAllowed"),
@@ -261,8 +261,12 @@ fn audit_forwards_only_what_would_be_403_and_says_so() {
         assert_eq!((decision.section, decision.rule.as_deref()), (Some("egress"), rule), "{change}");
         assert_eq!(decision.body, None);
     }
-    let outside = ask(&audit, &json!({"path": "/v1//../v2"}));
-    assert_eq!(outside.headers.set, [(":path".to_owned(), "/v2".to_owned())], "what was judged is what is forwarded");
+    for path in ["/v1//../v2", "/app//page;jsessionid=ABC"] {
+        let outside = ask(&audit, &json!({"path": path}));
+        assert_eq!((outside.would_respond, outside.headers.set.len()), (Some(403), 0), "{path} goes on as it came");
+    }
+    let inside = ask(&audit, &json!({"path": "/v2/..//v1", "sni": "api.example.com"}));
+    assert_eq!(inside.headers.set, [(":path".to_owned(), "/v1".to_owned())], "what a rule allows is what is forwarded");
     for (change, expected) in [
         (json!({"authority": "evil.test,api.example.com"}), 400),
         (json!({"authority": ""}), 400),

@@ -113,7 +113,7 @@ impl Environment for Worker<'_> {
     fn source_address(&mut self) -> Option<IpAddr> {
         self.peer
     }
-    fn destination_port(&mut self) -> Option<u16> {
+    fn has_tls(&mut self) -> Option<bool> {
         None
     }
     fn sni(&mut self) -> Option<Vec<u8>> {
