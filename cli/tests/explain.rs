@@ -96,7 +96,7 @@ fn what_audit_held_back_is_shown_also_when_a_limit_refuses() {
 #[test]
 fn json_has_the_decision_as_replay_prints_it() {
     let request =
-        format!(r#"{{"method":"GET","authority":"api.stripe.com","path":"/x","time":"{NOON}","destinationPort":443}}"#);
+        format!(r#"{{"method":"GET","scheme":"https","authority":"api.stripe.com","path":"/x","time":"{NOON}"}}"#);
     let run = penstock(&["explain", "shop.yaml", "--request", "-", "--format", "json", "--seed", "1"], &request);
     let report: Value = serde_json::from_str(&run.out).unwrap();
     let replayed = penstock(&["replay", "shop.yaml"], &request);

@@ -67,6 +67,27 @@ fn what_is_rendered_passes_our_own_check() {
 }
 
 #[test]
+fn what_leaves_without_a_port_goes_to_the_port_that_the_policy_means() {
+    let policy =
+        |port: &str| format!("egress: {{{port}rules: [{{name: r, to: [{{host: a.test, ports: [443, 80]}}]}}]}}");
+    for (target, has_tls) in [("envoy", "UpstreamTlsContext"), ("envoy-gateway", "wellKnownCACertificates: System")] {
+        for (port, number, tls) in
+            [("", 443, true), ("defaultPort: 443, ", 443, true), ("defaultPort: 80, ", 80, false)]
+        {
+            let run = penstock(&["render", "-", "--for", target], &policy(port));
+            assert_eq!(run.status, 0, "{}", run.err);
+            let said = ["defaultPort: ", "\"defaultPort\": "].map(|field| format!("{field}{number}"));
+            assert!(said.iter().any(|field| run.out.contains(field)), "{target} {port}: {}", run.out);
+            assert_eq!(run.out.contains(has_tls), tls, "{target} {port}: {}", run.out);
+        }
+        let run = penstock(&["render", "-", "--for", target], &policy("defaultPort: 8443, "));
+        assert!(run.status != 0 && run.err.contains("443 (with TLS) or 80"), "{}", run.err);
+    }
+    let run = penstock(&["render", "-", "--for", "istio"], &policy(""));
+    assert!(run.out.contains("defaultPort: 443"), "{}", run.out);
+}
+
+#[test]
 fn mistakes_are_said_before_anything_is_written() {
     for (arguments, message) in [
         (&["render", "invalid.yaml", "--for", "istio"][..], "unknown field `route`"),

@@ -330,6 +330,43 @@ fn routing_is_changed_and_never_loosened() {
     );
 }
 
+#[test]
+fn another_default_port_loosens_when_ports_are_listed() {
+    let with = |port: Value, ports: Value| {
+        let mut egress = json!({"rules": [{"name": "a", "to": [{"host": "a.test"}]}]});
+        for (at, value) in [("defaultPort", port), ("ports", ports)] {
+            match at {
+                "ports" if !value.is_null() => egress["rules"][0]["to"][0]["ports"] = value,
+                "defaultPort" if !value.is_null() => egress["defaultPort"] = value,
+                _ => {}
+            }
+        }
+        json!({"egress": egress})
+    };
+    let null = Value::Null;
+    let listed = changes(&with(null.clone(), json!([443])), &with(json!(8443), json!([443])));
+    assert!(
+        listed[0].starts_with("Loosened egress.defaultPort: an authority without a port is for port 8443"),
+        "{listed:?}"
+    );
+    let any = changes(&with(json!(80), null.clone()), &with(json!(443), null));
+    assert!(any[0].starts_with("Changed egress.defaultPort"), "{any:?}");
+}
+
+#[test]
+fn what_is_no_longer_denied_is_looked_for_in_every_form_and_without_a_port() {
+    let policy = |deny: Value, to: Value| json!({"egress": {"deny": deny, "rules": [{"name": "a", "to": [to]}]}});
+    for (denied, to) in [
+        (json!({"cidr": "169.254.0.0/16"}), json!({"cidr": "64:ff9b::/96"})),
+        (json!({"cidr": "169.254.0.0/16"}), json!({"cidr": "2002:a9fe::/32"})),
+        (json!({"cidr": "169.254.0.0/16"}), json!({"cidr": "2001:db8::/48"})),
+        (json!({"host": "a.test", "ports": [8080]}), json!({"host": "a.test", "ports": [443]})),
+    ] {
+        let found = changes(&policy(json!([denied]), to.clone()), &policy(json!([]), to.clone()));
+        assert!(found[0].starts_with("Loosened egress.deny"), "{to}: {found:?}");
+    }
+}
+
 fn egress() -> impl Strategy<Value = Value> {
     let destination = select(vec![
         json!({"host": "a.test"}),
@@ -352,11 +389,15 @@ fn egress() -> impl Strategy<Value = Value> {
         .prop_map(|(to, methods, paths, from, expires, (connect, upgrades))| {
             json!({"to": to, "methods": methods, "paths": paths, "from": from, "expires": expires, "connect": connect, "upgrades": upgrades})
         });
-    (vec(rule, 0..4), vec(destination, 0..2), prop::bool::weighted(0.1), any::<bool>()).prop_map(|(rules, deny, audit, sni)| {
+    let default_port = optional(vec![json!(80), json!(443), json!(8443)]);
+    (vec(rule, 0..4), vec(destination, 0..2), prop::bool::weighted(0.1), any::<bool>(), default_port).prop_map(|(rules, deny, audit, sni, port)| {
         let mut egress = json!({"rules": rules, "deny": deny, "verifySni": sni, "mode": if audit { "Audit" } else { "Enforce" }});
         for (i, rule) in egress["rules"].as_array_mut().unwrap().iter_mut().enumerate() {
             rule["name"] = json!(format!("r{i}"));
             rule.as_object_mut().unwrap().retain(|_, value| !value.is_null());
+        }
+        if !port.is_null() {
+            egress["defaultPort"] = port;
         }
         json!({"egress": egress})
     })
@@ -364,7 +405,7 @@ fn egress() -> impl Strategy<Value = Value> {
 
 /// A policy and one that differs a little, as reviews see them, or wholly.
 fn pair() -> impl Strategy<Value = (Value, Value)> {
-    (egress(), egress(), 0..7usize, any::<bool>()).prop_map(|(old, other, what, back)| {
+    (egress(), egress(), 0..8usize, any::<bool>()).prop_map(|(old, other, what, back)| {
         let mut new = old.clone();
         let (mine, theirs) = (&mut new["egress"], &other["egress"]);
         match what {
@@ -392,7 +433,11 @@ fn pair() -> impl Strategy<Value = (Value, Value)> {
                     *rule = their.clone();
                 }
             }
-            _ => mine["verifySni"] = theirs["verifySni"].clone(),
+            4 => mine["verifySni"] = theirs["verifySni"].clone(),
+            _ => match theirs.get("defaultPort") {
+                Some(port) => mine["defaultPort"] = port.clone(),
+                None => drop(mine.as_object_mut().unwrap().remove("defaultPort")),
+            },
         }
         if back { (new, old) } else { (old, new) }
     })
@@ -401,7 +446,17 @@ fn pair() -> impl Strategy<Value = (Value, Value)> {
 fn request() -> impl Strategy<Value = WireRequest> {
     (
         select(vec!["GET", "POST", "CONNECT"]),
-        select(vec!["a.test", "b.a.test", "b.a.test:80", "10.1.2.3:443", "10.2.2.3", "[::ffff:10.1.2.3]", "c.test"]),
+        select(vec![
+            "a.test",
+            "b.a.test",
+            "b.a.test:80",
+            "10.1.2.3:443",
+            "10.2.2.3",
+            "[::ffff:10.1.2.3]",
+            "[64:ff9b::10.1.2.3]",
+            "[2001:db8::5efe:10.1.2.3]",
+            "c.test",
+        ]),
         select(vec!["/", "/a", "/a/b", "/a%2fb", "/a/../b"]),
         select(vec![None, Some("spiffe://c/ns/a"), Some("spiffe://c/ns/b")]),
         select(vec!["2026-05-01T00:00:00Z", "2026-07-01T00:00:00Z", "2027-07-01T00:00:00Z"]),

@@ -92,7 +92,7 @@ impl Decided<'_> {
                 Note::Destination(destination) => {
                     report.host = Some(destination.host.clone());
                     report.port = destination.port;
-                    report.port_from = Some(destination.port_from);
+                    report.port_from = destination.port.map(|_| destination.port_from);
                 }
                 Note::Egress { verdict, reason, caller } => {
                     report.caller.clone_from(caller);

@@ -109,6 +109,7 @@ fn write_egress(egress: &EgressReport, out: &mut String) -> std::fmt::Result {
         (Some(host), Some(port)) => {
             let from = match egress.port_from {
                 Some("authority") | None => String::new(),
+                Some("defaultPort") => " (`defaultPort`)".to_owned(),
                 Some(from) => format!(" (from the {from})"),
             };
             writeln!(out, "  destination  {NAME}{host}{NAME:#} port {port}{from}")?;

@@ -83,9 +83,6 @@ pub struct Args {
     /// The caller's verified identity, a SPIFFE ID in a mesh.
     #[arg(long, value_name = "ID")]
     peer: Option<String>,
-    /// The port that the client connected to.
-    #[arg(long, value_name = "PORT")]
-    destination_port: Option<u16>,
     /// Requests to decide before, so that buckets and breakers are as these leave them; as `penstock replay` reads them.
     #[arg(long, value_name = "FILE")]
     after: Option<PathBuf>,
@@ -274,7 +271,6 @@ impl Args {
         request.source_address = self.source_address.or(request.source_address);
         request.sni = self.sni.clone().or(request.sni);
         request.peer = self.peer.clone().or(request.peer);
-        request.destination_port = self.destination_port.or(request.destination_port);
         Ok(request)
     }
 }

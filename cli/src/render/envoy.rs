@@ -31,6 +31,7 @@ pub fn bootstrap(plan: &Plan<'_>) -> String {
     if let Some(policy) = &plan.egress {
         text += &egress(plan, policy);
         clusters += EGRESS_CLUSTER;
+        clusters += if plan.default_port == 443 { EGRESS_TLS } else { "" };
     }
     format!("{text}\n  clusters:\n{clusters}")
 }
@@ -219,7 +220,7 @@ fn egress(plan: &Plan<'_>, policy: &Node) -> String {
     )
 }
 
-const EGRESS_CLUSTER: &str = r#"  # Where the request asks to go; TLS with the name checked against the upstream's certificate.
+const EGRESS_CLUSTER: &str = r#"  # Where the request asks to go. An authority without a port: to 443 with TLS, else to 80, as the policy's `defaultPort`.
   - name: penstock-outside
     lb_policy: CLUSTER_PROVIDED
     connect_timeout: 5s
@@ -229,6 +230,9 @@ const EGRESS_CLUSTER: &str = r#"  # Where the request asks to go; TLS with the n
       typed_config:
         "@type": type.googleapis.com/envoy.extensions.clusters.dynamic_forward_proxy.v3.ClusterConfig
         dns_cache_config: *dns
+"#;
+
+const EGRESS_TLS: &str = r#"    # TLS, with the name checked against the upstream's certificate.
     transport_socket:
       name: envoy.transport_sockets.tls
       typed_config:

@@ -103,12 +103,14 @@ fn egress(plan: &Plan<'_>, policy: &Node) -> String {
          apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\n{metadata}spec:\n  gatewayClassName: eg\n  listeners:\n  \
          - {{name: http, port: 8080, protocol: HTTP}}\n---\n\
          # The allowlist.\n{extension}---\n\
-         # Where the request asks to go. Envoy Gateway wants `extensionApis: {{enableBackend: true}}` for it.\n\
-         apiVersion: gateway.envoyproxy.io/v1alpha1\nkind: Backend\n{metadata}spec:\n  type: DynamicResolver\n---\n\
+         # Where the request asks to go: with TLS an authority without a port means 443, else 80, as the policy's `defaultPort`.\n\
+         # Envoy Gateway wants `extensionApis: {{enableBackend: true}}` for it.\n\
+         apiVersion: gateway.envoyproxy.io/v1alpha1\nkind: Backend\n{metadata}spec:\n  type: DynamicResolver\n{tls}---\n\
          apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\n{metadata}spec:\n  parentRefs:\n  - name: {name}\n  rules:\n  \
          - backendRefs:\n    - {{group: gateway.envoyproxy.io, kind: Backend, name: {name}}}\n",
         metadata = plan.metadata("-egress"),
         extension = extension_policy(plan, "-egress", &gateway, &plan.args.egress_image, None, policy),
         name = scalar(&gateway),
+        tls = if plan.default_port == 443 { "  tls: {wellKnownCACertificates: System}\n" } else { "" },
     )
 }

@@ -129,8 +129,10 @@ struct Plan<'a> {
     header: String,
     /// What runs where requests come in; `None` when the policy says nothing for there.
     ingress: Option<Node>,
-    /// What runs where requests leave.
+    /// What runs where requests leave; it says its `defaultPort`.
     egress: Option<Node>,
+    /// The port to which what leaves goes when its authority says none: 443, with TLS, unless the policy has another.
+    default_port: u32,
     /// The allowed destinations, for what must know them beside the module.
     documents: Documents,
     /// Every route that the policy names, each once, in the policy's order.
@@ -153,6 +155,7 @@ impl Args {
     pub fn run(&self, out: &mut Output<'_>) -> anyhow::Result<bool> {
         let policy = PolicyFile::load(&self.policy)?;
         let plan = Plan::new(self, &policy.node);
+        self.check_default_port(&plan)?;
         anyhow::ensure!(
             plan.ingress.is_some() || plan.egress.is_some(),
             "the policy has no section, so there is nothing to render: add routes, canaries, rateLimits or egress"
@@ -185,6 +188,34 @@ impl Args {
     }
 }
 
+impl Args {
+    /// Envoy's dynamic forward proxy knows two ports for an authority without one, and the policy must mean the same.
+    fn check_default_port(&self, plan: &Plan<'_>) -> anyhow::Result<()> {
+        let is_istio = matches!(self.target, Target::Istio | Target::IstioTrafficextension);
+        anyhow::ensure!(
+            plan.egress.is_none() || is_istio || matches!(plan.default_port, 443 | 80),
+            "egress.defaultPort: {}: an authority without a port goes to 443 (with TLS) or 80 in what `render` makes; \
+             write one of them, or list this port in `to` and let clients say it",
+            plan.default_port
+        );
+        Ok(())
+    }
+}
+
+/// The section `egress` with its default port said.
+fn with_default_port(policy: Node, port: u32) -> Node {
+    let Node::Map(mut sections) = policy else { return policy };
+    for (name, section) in &mut sections {
+        if let Node::Map(fields) = section
+            && name == "egress"
+            && !fields.iter().any(|(field, _)| field == "defaultPort")
+        {
+            fields.insert(0, ("defaultPort".into(), Node::Integer(port.into())));
+        }
+    }
+    Node::Map(sections)
+}
+
 impl<'a> Plan<'a> {
     fn new(args: &'a Args, policy: &Node) -> Plan<'a> {
         let documents = Documents::of(policy);
@@ -208,12 +239,15 @@ impl<'a> Plan<'a> {
             Some(default) if !args.services.iter().any(|service| service.route == CATCH_ALL) => service(&default.0),
             _ => service(CATCH_ALL),
         };
+        let said = documents.egress.as_ref().and_then(|egress| egress.default_port);
+        let default_port = said.map_or(443, |port| port.0);
         let routes = names(&documents).iter().map(|name| service(name)).collect();
         Plan {
             args,
             header: documents.settings.route_header.0.to_string(),
             ingress: with(&["rateLimits", "routes", "canaries"]),
-            egress: with(&["egress"]),
+            egress: with(&["egress"]).map(|policy| with_default_port(policy, default_port)),
+            default_port,
             documents,
             routes,
             catch_all,

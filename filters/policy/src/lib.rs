@@ -36,6 +36,7 @@ pub mod module;
 mod policy;
 pub mod rate_limits;
 mod reason;
+mod redirection;
 mod references;
 mod request;
 pub mod routes;

@@ -8,7 +8,7 @@ use crate::breaker::Breakers;
 use crate::canaries::{Canaries, CanaryDocument, CanaryOutcome};
 use crate::decision::{Decision, HeaderOp, HeldBack};
 use crate::document::{At, Context, Decode, Fields, Kind, Named, Node, Problem, Problems};
-use crate::egress::{Egress, EgressDocument};
+use crate::egress::{Egress, EgressDocument, check_later_sections};
 use crate::environment::Environment;
 use crate::matching::Answers;
 use crate::metrics::{Metric, Metrics};
@@ -114,8 +114,13 @@ impl<M: Runs> Policy<M> {
         let rate_limits = section::<M, Named<LimitDocument>>(Section::RateLimits, &fields, cx);
         let canaries = section::<M, Named<CanaryDocument>>(Section::Canaries, &fields, cx);
         let rate_limits = rate_limits.filter(|limits| limits.as_ref().is_none_or(|limits| RateLimits::fit(limits, cx)));
+        let undoes = M::MODULE.runs(Section::Egress)
+            && fields.has(Section::Egress.field())
+            && settings
+                .as_ref()
+                .is_some_and(|settings| !check_later_sections(settings, routes.as_ref().and_then(Option::as_ref), cx));
         let (Some(settings), Some(egress), Some(routes), Some(rate_limits), Some(canaries), false) =
-            (settings, egress, routes, rate_limits, canaries, foreign)
+            (settings, egress, routes, rate_limits, canaries, foreign || undoes)
         else {
             return None;
         };
@@ -137,11 +142,10 @@ impl<M: Runs> Policy<M> {
         // The sections name their counters here, when they compile.
         let mut metrics = Metrics::default();
         let mut names = AskedNames::default();
-        let hops = settings.source_address.trusted_hops.0;
         let egress = egress.map(|egress| Egress::new(egress, &mut metrics));
         let mut tables = Tables::default();
         let rate_limits =
-            rate_limits.map(|limits| RateLimits::new(limits, hops, &mut metrics, &mut names, &mut tables));
+            rate_limits.map(|limits| RateLimits::new(limits, &settings, &mut metrics, &mut names, &mut tables));
         let mut breakers = Breakers::default();
         let routes =
             routes.map(|routes| Routes::new(routes, |name| numbers.get(name), &mut breakers, &mut metrics, &mut names));

@@ -105,11 +105,8 @@ impl Expiry {
 pub(crate) fn connection(egress: &Egress, count: impl Fn(Metric)) -> Flow {
     let mut environment = HostEnvironment::default();
     let sni = environment.sni();
-    let connection = Connection {
-        sni: sni.as_deref(),
-        destination: host::destination_address(),
-        port: host::destination_port(),
-    };
+    let connection =
+        Connection { sni: sni.as_deref(), destination: host::destination_address(), port: host::destination_port() };
     let mut verdict = egress.decide_connection(&connection, &mut environment);
     match environment.failure() {
         // Decided on facts that are not there: closed, and not counted as any rule's.

@@ -46,7 +46,7 @@ fn policy(version: usize) -> Value {
         ],
         "routes": {"rules": [
             {"name": "cart", "matches": [{"hostnames": ["shop.test"], "path": {"type": "PathPrefix", "value": "/cart"}}],
-                "route": "cart", "rewrite": {"path": {"type": "ReplacePrefixMatch", "value": "/v2/cart"}},
+                "route": "cart",
                 "requestHeaders": {"set": [{"name": "x-version", "value": format!("{version}")}]}},
         ]},
         "canaries": [

@@ -5,10 +5,8 @@ use super::search::Facts;
 use crate::document::is_token;
 use crate::environment::Environment;
 use crate::reason::Reason;
+use crate::redirection::{DESTINATION_OVERRIDE, METHOD_OVERRIDES, PATH_OVERRIDES};
 use crate::request::Request;
-
-/// Headers by which some servers take another method than the request's.
-pub(super) const METHOD_OVERRIDES: [&[u8]; 3] = [b"x-http-method-override", b"x-http-method", b"x-method-override"];
 
 /// A request whose form has one reading.
 #[derive(Clone, Copy, Debug)]
@@ -69,11 +67,13 @@ impl<'a> Form<'a> {
         for &(name, _) in request.headers() {
             match name {
                 [b'u', ..] => self.has_upgrade |= name == b"upgrade",
-                [b'x', ..] => match name {
-                    b"x-envoy-original-dst-host" => return Err(Reason::DestinationOverrideHeader),
-                    b"x-original-url" | b"x-rewrite-url" => self.has_path_override = true,
-                    name => self.has_method_override |= METHOD_OVERRIDES.contains(&name),
-                },
+                [b'x', ..] => {
+                    if name == DESTINATION_OVERRIDE.as_bytes() {
+                        return Err(Reason::DestinationOverrideHeader);
+                    }
+                    self.has_path_override |= PATH_OVERRIDES.iter().any(|known| known.as_bytes() == name);
+                    self.has_method_override |= METHOD_OVERRIDES.iter().any(|known| known.as_bytes() == name);
+                }
                 _ => {}
             }
         }
@@ -105,8 +105,7 @@ pub(super) fn hosts_agree<E: Environment>(
         value == request.authority
             || Authority::parse(value).is_ok_and(|host| {
                 host.host == authority.host
-                    && (host.port == authority.port
-                        || host.port.or_else(|| facts.default_port()) == facts.port())
+                    && (host.port == authority.port || host.port.or_else(|| facts.default_port()) == facts.port())
             })
     })
 }

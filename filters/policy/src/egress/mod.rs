@@ -18,6 +18,7 @@ mod explain;
 mod form;
 mod host;
 mod index;
+mod later;
 mod nfkc;
 mod path;
 mod report;
@@ -33,6 +34,7 @@ pub use cidr::{Cidr, CidrMap};
 pub use connection::{Connection, ConnectionVerdict};
 pub use document::{Destination, EgressDocument, EgressPath, Mode, Protocol, RuleDocument, Target, Text};
 pub use host::EgressHost;
+pub(crate) use later::check_later_sections;
 pub use path::{BadPath, canonical};
 pub use report::{connection_line, log_line};
 

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::Rule;
-use super::form::{Form, METHOD_OVERRIDES};
+use super::form::Form;
 use super::index::Bucket;
 use super::path::{BadPath, canonical};
 use crate::decision::{EgressOutcome, EgressVerdict};
@@ -11,6 +11,7 @@ use crate::environment::Environment;
 use crate::identity::IdentitySource;
 use crate::matching::Asked;
 use crate::reason::Reason;
+use crate::redirection::METHOD_OVERRIDES;
 use crate::request::Request;
 use crate::timestamp::Timestamp;
 
@@ -85,12 +86,7 @@ impl<'e, E: Environment> Facts<'e, E> {
     }
 
     /// The outcome of a refusal, given or held back: rare enough to ask for the caller and the port, and to draw an id.
-    pub fn refusal<'a>(
-        &mut self,
-        verdict: EgressVerdict,
-        reason: Reason,
-        rule: Option<&'a Rule>,
-    ) -> EgressOutcome<'a> {
+    pub fn refusal<'a>(&mut self, verdict: EgressVerdict, reason: Reason, rule: Option<&'a Rule>) -> EgressOutcome<'a> {
         self.caller();
         self.port();
         EgressOutcome { id: Some(self.environment.random()), ..self.outcome(verdict, Some(reason), rule) }
@@ -211,7 +207,7 @@ impl<'r, 'a> Search<'r, 'a> {
             Err(_) => false,
         });
         if self.form.has_method_override
-            && !METHOD_OVERRIDES.iter().flat_map(|name| self.request.values(name)).all(lists)
+            && !METHOD_OVERRIDES.iter().flat_map(|name| self.request.values(name.as_bytes())).all(lists)
         {
             return Some(Reason::MethodOverrideNotAllowed);
         }

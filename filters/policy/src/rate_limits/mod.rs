@@ -32,10 +32,11 @@ use crate::decision::{Counts, HeaderOp, HeldBack, Response, ResponseHeaders};
 use crate::document::{At, Context, Named};
 use crate::environment::{Environment, Timestamp};
 use crate::matching::{Index, RequestMatch};
-use crate::metrics::Metrics;
+use crate::metrics::{Metric, Metrics};
 use crate::reason::Reason;
 use crate::request::Request;
 use crate::section::Section;
+use crate::settings::Settings;
 use crate::state::{Change, Key, Tables, Unavailable};
 use claim::{Claim, Verdict, take_all};
 pub use document::{LimitDocument, Mode, OnMissingKey, QuotaHeaders};
@@ -58,6 +59,10 @@ pub struct RateLimits {
     /// Whom the limits of global scope ask.
     services: Box<[Service]>,
     trusted_hops: u32,
+    /// Which no service may add.
+    route_header: Box<str>,
+    /// Headers that a service asked for and that were left out; only with limits of global scope.
+    dropped_headers: Option<Metric>,
     salt: Salt,
 }
 
@@ -124,10 +129,10 @@ impl RateLimits {
         budget::check(&document.0, &At::Root.field(Section::RateLimits.field()), cx)
     }
 
-    /// Compiles the section. `trusted_hops` are those of `settings.sourceAddress`.
+    /// Compiles the section.
     pub(crate) fn new(
         document: Named<LimitDocument>,
-        trusted_hops: u32,
+        settings: &Settings,
         metrics: &mut Metrics,
         names: &mut AskedNames,
         tables: &mut Tables,
@@ -142,13 +147,17 @@ impl RateLimits {
         }
         names.add(&entries);
         limits.iter().flat_map(|limit| &limit.key).for_each(|part| part.add_name(names));
+        let has_services = !services.is_empty();
+        let dropped_headers = has_services.then(|| metrics.add(Section::RateLimits, "_service", &["headersDropped"]));
         RateLimits {
             limits: limits.into(),
             index: Index::new(&entries),
             entries: entries.into(),
             limit_of: limit_of.into(),
             services: services.into(),
-            trusted_hops,
+            trusted_hops: settings.source_address.trusted_hops.0,
+            route_header: settings.route_header.0.clone(),
+            dropped_headers,
             salt: Salt::default(),
         }
     }
@@ -285,11 +294,13 @@ impl RateLimits {
         for answer in pending.replies() {
             decided.response_headers.extend(answer.response_headers().map(|(name, value)| (name, value.into())));
         }
+        let dropped = pending.replies().map(|answer| answer.dropped(&self.route_header)).sum();
+        decided.counts.extend(std::iter::repeat_n(self.dropped_headers, dropped).flatten());
         settle(&voices, &mut decided);
         if decided.refusal.is_some() {
             self.give_back(pending, environment);
         } else {
-            let headers = pending.replies().flat_map(|answer| answer.request_headers());
+            let headers = pending.replies().flat_map(|answer| answer.request_headers(&self.route_header));
             decided.headers.extend(headers.map(|(name, value)| HeaderOp::Add(name, value.into())));
         }
         decided

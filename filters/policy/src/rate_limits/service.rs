@@ -5,6 +5,7 @@
 //! larger than it may be: see `docs/decisions.md`. The encoding is that of <https://protobuf.dev/programming-guides/encoding>.
 
 use crate::document::{frames_message, is_token};
+use crate::redirection::redirects_request;
 
 /// Larger answers are no answers: one for a request has a few hundred bytes.
 const LARGEST: usize = 64 * 1024;
@@ -77,6 +78,8 @@ pub(super) struct RateLimitResponse {
     pub(super) statuses: Vec<DescriptorStatus>,
     response_headers: Vec<HeaderValue>,
     request_headers: Vec<HeaderValue>,
+    /// How many headers are none, or frame the message.
+    dropped: usize,
 }
 
 /// `RateLimitResponse.DescriptorStatus`.
@@ -108,8 +111,11 @@ impl RateLimitResponse {
             match field {
                 (1, Field::Number(code)) => answer.overall_code = code,
                 (2, Field::Bytes(status)) => answer.statuses.push(DescriptorStatus::read(status)?),
-                (3, Field::Bytes(header)) => answer.response_headers.extend(HeaderValue::read(header)?),
-                (4, Field::Bytes(header)) => answer.request_headers.extend(HeaderValue::read(header)?),
+                (number @ (3 | 4), Field::Bytes(header)) => match HeaderValue::read(header)? {
+                    Some(header) if number == 3 => answer.response_headers.push(header),
+                    Some(header) => answer.request_headers.push(header),
+                    None => answer.dropped += 1,
+                },
                 _ => {}
             }
         }
@@ -127,10 +133,21 @@ impl RateLimitResponse {
         self.response_headers.iter().map(|header| (&*header.key, &*header.value))
     }
 
-    /// The same for the request that goes on.
-    pub(super) fn request_headers(&self) -> impl Iterator<Item = (&str, &[u8])> {
-        self.request_headers.iter().map(|header| (&*header.key, &*header.value))
+    /// The same for the request that goes on, whose route header is `route_header`: that one, and what changes where the
+    /// request goes or what it asks for, a service cannot add.
+    pub(super) fn request_headers(&self, route_header: &str) -> impl Iterator<Item = (&str, &[u8])> {
+        let allowed = self.request_headers.iter().filter(move |header| may_add(header, route_header));
+        allowed.map(|header| (&*header.key, &*header.value))
     }
+
+    /// How many of the headers that the service asks for are left out.
+    pub(super) fn dropped(&self, route_header: &str) -> usize {
+        self.dropped + self.request_headers.iter().filter(|header| !may_add(header, route_header)).count()
+    }
+}
+
+fn may_add(header: &HeaderValue, route_header: &str) -> bool {
+    *header.key != *route_header && !redirects_request(&header.key)
 }
 
 impl DescriptorStatus {

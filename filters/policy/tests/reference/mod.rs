@@ -307,9 +307,10 @@ pub fn decide(policy: &Value, request: &Value) -> Answer {
         Host::V6(bits) => embedded(bits),
         _ => Vec::new(),
     };
-    let denied = list(&policy["deny"]).unwrap_or_default().into_iter().any(|to| {
-        (target_covers(to, &host) || embedded.iter().any(|v4| target_covers(to, v4))) && has(to, port, true)
-    });
+    let denied = list(&policy["deny"])
+        .unwrap_or_default()
+        .into_iter()
+        .any(|to| (target_covers(to, &host) || embedded.iter().any(|v4| target_covers(to, v4))) && has(to, port, true));
     if denied || !allowed {
         return match policy["mode"] == "Audit" {
             true => Answer { status: 0, would_respond: Some(403), target: None },

@@ -72,3 +72,57 @@ fn mistakes_are_explained_with_path_and_remedy() {
         assert!(message.contains(expected), "{egress}: {message}");
     }
 }
+
+#[test]
+fn nothing_after_egress_changes_where_a_request_goes_or_what_it_asks_for() {
+    let document = |rule: Value, settings: Value| {
+        json!({
+            "settings": settings,
+            "egress": {"rules": [{"name": "r", "to": [{"host": "a.test"}]}]},
+            "routes": {"rules": [{"name": "ok", "route": "a"}, rule]},
+        })
+    };
+    let rule = |extra: Value| {
+        let mut rule = json!({"name": "r", "route": "a", "matches": [{"path": {"value": "/x"}}]});
+        rule.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+        rule
+    };
+    let error = |document: &Value| {
+        Policy::<crate::module::Suite>::from_json(document.to_string().as_bytes()).err().map(|e| e.to_string())
+    };
+    for (extra, place) in [
+        (json!({"rewrite": {"hostname": "b.test"}}), "routes.rules[1].rewrite.hostname: "),
+        (
+            json!({"rewrite": {"path": {"type": "ReplaceFullPath", "value": "/admin"}}}),
+            "routes.rules[1].rewrite.path: ",
+        ),
+        (json!({"rewrite": {"path": {"type": "ReplacePrefixMatch", "value": "/y"}}}), "routes.rules[1].rewrite.path: "),
+    ] {
+        let message = error(&document(rule(extra), json!({}))).unwrap();
+        assert!(message.starts_with(place), "{message}");
+    }
+    for name in [
+        "x-envoy-original-dst-host",
+        "X-Original-URL",
+        "x-rewrite-url",
+        "X-HTTP-Method-Override",
+        "x-http-method",
+        "x-method-override",
+    ] {
+        for change in [
+            json!({"set": [{"name": name, "value": "v"}]}),
+            json!({"add": [{"name": name, "value": "v"}]}),
+            json!({"remove": [name]}),
+        ] {
+            let changed = document(rule(json!({"requestHeaders": change})), json!({}));
+            assert!(error(&changed).unwrap().starts_with("routes.rules[1].requestHeaders."), "{changed}");
+            let mut alone = changed;
+            alone.as_object_mut().unwrap().remove("egress");
+            assert_eq!(error(&alone), None, "without egress nothing is promised: {alone}");
+        }
+        let route_header = document(rule(json!({})), json!({"routeHeader": name}));
+        assert!(error(&route_header).unwrap().contains("settings.routeHeader"), "{name}");
+    }
+    let harmless = json!({"requestHeaders": {"set": [{"name": "x-team", "value": "v"}]}, "timeout": "2s"});
+    assert_eq!(error(&document(rule(harmless), json!({}))), None);
+}

@@ -162,3 +162,62 @@ mod answers {
         assert_eq!(decision.rule, Some("b"));
     }
 }
+
+/// A reply of OK that asks for these headers of the request.
+fn reply_with(headers: &[(&str, &str)]) -> Reply {
+    let mut message = vec![1 << 3, 1];
+    for (name, value) in headers {
+        let mut header = Vec::new();
+        super::super::service::put_bytes(&mut header, 1, name.as_bytes());
+        super::super::service::put_bytes(&mut header, 2, value.as_bytes());
+        super::super::service::put_bytes(&mut message, 4, &header);
+    }
+    Reply::read(&message)
+}
+
+#[test]
+fn a_service_adds_no_header_that_frames_routes_or_redirects_the_request() {
+    let shared = RefCell::default();
+    let mut worker = Worker::new(&shared);
+    let mut policy = policy(&global("a", ""));
+    policy.start(b"", &mut worker);
+    let names = policy.metrics().names().to_vec();
+    let headers = user("x");
+    let request = Request::new(&headers);
+    for (name, is_added) in [
+        ("x-quota", true),
+        ("x-forwarded-prefix", true),
+        ("X-Penstock-Route", false),
+        ("x-envoy-original-dst-host", false),
+        (":authority", false),
+        ("Host", false),
+        (":path", false),
+        (":method", false),
+        ("x-original-url", false),
+        ("X-Rewrite-URL", false),
+        ("x-http-method-override", false),
+        ("X-HTTP-Method", false),
+        ("x-method-override", false),
+        ("transfer-encoding", false),
+        ("Content-Length", false),
+        ("connection", false),
+        ("upgrade", false),
+    ] {
+        let mut pending = policy.decide(&request, &mut worker).unwrap_err();
+        pending.hear(reply_with(&[(name, "v"), ("x-other", "v")]));
+        let decision = policy.resume(&request, &pending, &mut worker);
+        let added: Vec<&str> = decision
+            .headers
+            .iter()
+            .map(|change| match change {
+                HeaderOp::Set(name, _) | HeaderOp::Add(name, _) | HeaderOp::Remove(name) => *name,
+            })
+            .collect();
+        let name = name.to_ascii_lowercase();
+        let expected = if is_added { vec![&*name, "x-other"] } else { vec!["x-other"] };
+        assert_eq!(added, expected);
+        let dropped =
+            decision.counts.iter().filter(|metric| names[metric.index()].ends_with("_service.headersDropped"));
+        assert_eq!(dropped.count(), usize::from(!is_added), "{name}");
+    }
+}
