@@ -44,7 +44,6 @@ pub fn compare(old: Option<&EgressDocument>, new: Option<&EgressDocument>, chang
         }
         _ => {}
     }
-    compare_default_port(old, new, changes);
     compare_deny(old, new, changes);
     compare_rules(&old.rules.0, &new.rules.0, changes);
     compare_path_scope(old, new, changes);
@@ -57,29 +56,6 @@ pub fn compare(old: Option<&EgressDocument>, new: Option<&EgressDocument>, chang
     if old.mode == Mode::Audit && new.verify_sni && before {
         let message = "in Audit what a rule now allows must have been asked for on a connection for that server name";
         changes.tightened("egress.verifySni", message);
-    }
-}
-
-/// An authority without a port is matched by another one.
-fn compare_default_port(old: &EgressDocument, new: &EgressDocument, changes: &mut Changes) {
-    let port = |egress: &EgressDocument| match egress.default_port {
-        Some(port) => port.0.to_string(),
-        None => "that of the connection".to_owned(),
-    };
-    let (before, after) = (port(old), port(new));
-    if before == after {
-        return;
-    }
-    let message = format!("an authority without a port is for port {after} instead of {before}");
-    let lists_ports = |egress: &EgressDocument| {
-        egress.rules.0.iter().flat_map(|rule| &rule.to.0).chain(&egress.deny).any(|to| to.ports.is_some())
-    };
-    match lists_ports(old) || lists_ports(new) {
-        true => {
-            changes.loosened("egress.defaultPort", format!("{message}: rules with `ports` may hold for others"));
-            changes.tightened("egress.defaultPort", format!("{message}: rules with `ports` may no longer hold"));
-        }
-        false => changes.changed("egress.defaultPort", message),
     }
 }
 

@@ -67,8 +67,14 @@ pub fn compare(old: (&Node, &Documents), new: (&Node, &Documents), changes: &mut
     {
         let text = |port: Option<Node>| port.map_or("443 with TLS, else 80".to_owned(), |port| port.to_string());
         let message = format!("an authority without a port has {}, before: {}", text(port(new.0)), text(port(old.0)));
-        match egress.rules.0.iter().flat_map(|rule| &rule.to.0).any(|to| to.ports.is_some()) {
-            true => changes.loosened("egress.defaultPort", format!("{message}: rules with `ports` hold for others")),
+        let sections = old.1.egress.iter().chain([egress]);
+        let mut destinations = sections.flat_map(|egress| &egress.rules.0).flat_map(|rule| &rule.to.0);
+        match destinations.any(|to| to.ports.is_some()) {
+            true => {
+                changes.loosened("egress.defaultPort", format!("{message}: rules with `ports` hold for others"));
+                changes
+                    .tightened("egress.defaultPort", format!("{message}: rules with `ports` no longer hold for some"));
+            }
             false => changes.changed("egress.defaultPort", message),
         }
     }
