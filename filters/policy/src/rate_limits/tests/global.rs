@@ -180,7 +180,7 @@ fn a_service_adds_no_header_that_frames_routes_or_redirects_the_request() {
     let shared = RefCell::default();
     let mut worker = Worker::new(&shared);
     let mut policy = policy(&global("a", ""));
-    policy.start(b"", &mut worker);
+    policy.start(&mut worker).unwrap();
     let names = policy.metrics().names().to_vec();
     let headers = user("x");
     let request = Request::new(&headers);
