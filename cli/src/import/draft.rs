@@ -44,7 +44,6 @@ pub struct Draft {
     rules: Vec<Item>,
     canaries: Vec<Item>,
     egress: Vec<Item>,
-    deny: Vec<Node>,
     has_egress: bool,
     names: Vec<String>,
     destinations: Vec<Destination>,
@@ -98,14 +97,6 @@ impl Draft {
         self.egress.push(Item { comment: Some(comment.into()), node: None });
     }
 
-    /// Adds an entry to `egress.deny`.
-    pub fn deny(&mut self, entry: Node, place: &str, report: &mut Report) {
-        self.has_egress = true;
-        let policy = map([("egress", map([("deny", Node::List(vec![entry.clone()]))]))]);
-        let checked = checked(&policy, entry, place, "it is not denied by itself", report);
-        self.deny.extend(checked.node.filter(|node| !self.deny.contains(node)));
-    }
-
     /// Makes rules of the table, and limits of what hangs on them.
     pub fn finish(&mut self, report: &mut Report) {
         if self.table.is_mixed() {
@@ -125,8 +116,16 @@ impl Draft {
         let route = |destination: &Destination| names.get(destination).cloned().unwrap_or_default();
         report.routes = names.iter().map(|(to, route)| Lead { route: route.clone(), to: to.to_string() }).collect();
         report.routes.sort();
-        for placed in &placed {
-            self.place(placed, &route, report);
+        // Behind the last rule that leads somewhere nobody need be kept from anything.
+        let acts = |placed: &Placed| matches!(placed.rule.action, Action::Split(_) | Action::Redirect(_));
+        let last = placed.iter().rposition(acts);
+        for (i, placed) in placed.iter().enumerate() {
+            match &placed.rule.action {
+                Action::Leave(why) if last.is_none_or(|last| i > last) => {
+                    self.rules.push(Item { comment: Some(format!("{}: {why}", placed.rule.name)), node: None });
+                }
+                _ => self.place(placed, &route, report),
+            }
         }
         for limit in std::mem::take(&mut self.tagged_limits) {
             let all: Result<Vec<Vec<Node>>, String> =
@@ -235,9 +234,6 @@ impl Draft {
             if self.audits {
                 egress.push(("mode", text("Audit")));
             }
-            if !self.deny.is_empty() {
-                egress.push(("deny", Node::List(self.deny.clone())));
-            }
             egress.push(("rules", list(&self.egress)));
             policy.push(("egress", map(egress)));
         }
@@ -266,9 +262,6 @@ impl Draft {
             out += "egress:\n";
             if self.audits {
                 out += "  mode: Audit\n";
-            }
-            if !self.deny.is_empty() {
-                out += &yaml_text::block(&map([("deny", Node::List(self.deny.clone()))]), 2);
             }
             if some(&self.egress) {
                 out += "  rules:\n"

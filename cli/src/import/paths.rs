@@ -3,6 +3,8 @@
 
 use std::collections::BTreeMap;
 
+use penstock_policy::matching::Regex;
+
 use super::matching::{PathSet, escaped};
 
 /// Whether no path is in both. `false` when unknown.
@@ -12,6 +14,9 @@ pub fn are_disjoint(one: &PathSet, other: &PathSet) -> bool {
     };
     match (one, other) {
         (PathSet::Exact(a), PathSet::Exact(b)) => a != b,
+        (PathSet::Exact(path), PathSet::Regex(expression)) | (PathSet::Regex(expression), PathSet::Exact(path)) => {
+            Regex::new(expression).is_ok_and(|regex| !regex.matches(path.as_bytes()))
+        }
         (PathSet::Exact(path), PathSet::Segments(prefix)) | (PathSet::Segments(prefix), PathSet::Exact(path)) => {
             !below(path, prefix)
         }
@@ -33,6 +38,9 @@ pub fn covers(wide: &PathSet, narrow: &PathSet) -> bool {
         (PathSet::Any, _) => true,
         (a, b) if a == b => true,
         (_, PathSet::Any) => false,
+        (PathSet::Regex(expression), PathSet::Exact(path)) => {
+            Regex::new(expression).is_ok_and(|regex| regex.matches(path.as_bytes()))
+        }
         (PathSet::Letters(letters), PathSet::Exact(path) | PathSet::Segments(path) | PathSet::Letters(path)) => {
             path.starts_with(letters.as_str())
         }
@@ -169,7 +177,6 @@ pub fn without(paths: &PathSet, others: &[PathSet]) -> Rest {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use penstock_policy::matching::Regex;
     use proptest::prelude::*;
 
     fn has(set: &PathSet, path: &str) -> bool {

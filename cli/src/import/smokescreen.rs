@@ -42,8 +42,9 @@ pub fn acl(node: &Node, draft: &mut Draft, report: &mut Report) {
     reader.end(report);
     let all = || services.iter().chain(&default);
     // Audit is for the whole policy: only when nobody is refused anything.
-    let audits = all().all(|service| service.action == "report" || service.action == "open");
-    draft.audits |= audits && all().next().is_some();
+    let audits =
+        default.is_some() && deny.is_empty() && all().all(|service| ["report", "open"].contains(&&*service.action));
+    draft.audits |= audits;
     for service in all().filter(|_| !audits) {
         if service.action == "enforce" {
             continue;
@@ -95,17 +96,6 @@ pub fn acl(node: &Node, draft: &mut Draft, report: &mut Report) {
         }
         if !everybody.is_empty() {
             rule("default", default, &everybody, None, draft, report);
-        }
-    }
-    if audits && !deny.is_empty() {
-        for domain in deny {
-            let place = report.place("global_deny_list");
-            if all().any(|service| service.domains.iter().any(|own| meets(own, &domain))) {
-                let what = format!("{domain}: a service lists some of it, and a policy denies to everybody or nobody");
-                report.lost_at(&place, what, "it is not denied by itself");
-            } else {
-                draft.deny(map([("host", text(domain))]), &place, report);
-            }
         }
     }
 }

@@ -229,13 +229,7 @@ impl Table {
             }
         }
         placed.extend(self.flat);
-        // At the end nobody need be kept from anything.
-        let last = placed.iter().rposition(|placed| acts(&placed.rule)).map_or(0, |last| last + 1);
-        let is_kept = |(i, placed): (usize, Placed)| {
-            let keep = i < last || !matches!(placed.rule.action, Action::Leave(_)) || !placed.rule.tags.is_empty();
-            keep.then_some(placed)
-        };
-        placed.into_iter().enumerate().filter_map(is_kept).collect()
+        placed
     }
 }
 

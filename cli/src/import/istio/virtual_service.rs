@@ -85,12 +85,13 @@ pub fn virtual_services(documents: &Documents<'_>, draft: &mut Draft, report: &m
             gateways: &service.gateways,
             stickiness: &stickiness,
         };
+        // Behind what matches everything the object says nothing more.
         let mut is_closed = false;
         for (path, position, route) in &http {
-            if is_closed {
-                break;
-            }
             for rule in context.rules(route, path, position, report) {
+                if is_closed {
+                    break;
+                }
                 let rule = Rc::new(rule);
                 let is_total = !matches!(rule.action, Action::Omit(_))
                     && rule.only.is_empty()

@@ -1,5 +1,9 @@
 use super::*;
 
+mod peers;
+mod properties;
+mod sources;
+
 use std::collections::BTreeMap;
 
 use penstock_policy::wire::{WireRequest, World};

@@ -1,0 +1,117 @@
+//! For generated objects of each source: no request that the source leaves alone is taken by the imported policy, and those
+//! that it takes go where the source sends them. The models of the sources are written from their documentation.
+
+mod gateway;
+mod ingress;
+mod istio;
+mod ratelimit;
+mod smokescreen;
+mod traefik;
+
+use std::collections::BTreeMap;
+
+use penstock_policy::wire::{WireRequest, World};
+use penstock_policy::{Policy, Timestamp};
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::super::*;
+use crate::import::table::UNROUTED;
+
+const HOSTS: [&str; 5] = ["shop.example.com", "www.shop.example.com", "api.example.com", "example.com", "other.test"];
+const PATTERNS: [&str; 5] = ["*", "*.example.com", "*.shop.example.com", "shop.example.com", "api.example.com"];
+const PATHS: [&str; 9] = ["/", "/a", "/a/", "/a/b", "/ab", "/a/b/c", "/b", "/A", "/c"];
+const DESTINATIONS: [&str; 4] = ["one", "two", "three", "four"];
+
+/// A request of a client.
+#[derive(Clone, Debug)]
+struct Request {
+    host: &'static str,
+    path: &'static str,
+    method: &'static str,
+    header: Option<&'static str>,
+}
+
+impl Request {
+    fn wire(&self) -> WireRequest {
+        let headers: Vec<[&str; 2]> = self.header.iter().map(|value| ["x-h", *value]).collect();
+        let json = json!({"method": self.method, "authority": self.host, "path": self.path, "headers": headers});
+        serde_json::from_value(json).unwrap()
+    }
+}
+
+fn requests() -> impl Strategy<Value = Vec<Request>> {
+    let one = (
+        prop::sample::select(&HOSTS[..]),
+        prop::sample::select(&PATHS[..]),
+        prop::sample::select(&["GET", "POST"][..]),
+        prop::option::of(prop::sample::select(&["1", "2"][..])),
+    );
+    let one = one.prop_map(|(host, path, method, header)| Request { host, path, method, header });
+    prop::collection::vec(one, 1..40)
+}
+
+/// Destinations with weights: one, or two of which one may get nothing.
+fn targets() -> impl Strategy<Value = Vec<(&'static str, i64)>> {
+    let name = prop::sample::select(&DESTINATIONS[..]);
+    prop_oneof![
+        3 => name.clone().prop_map(|name| vec![(name, 1)]),
+        1 => (name.clone(), name, 0..3_i64, 1..3_i64).prop_map(|(a, b, x, y)| if a == b { vec![(a, 1)] } else { vec![(a, x), (b, y)] }),
+    ]
+}
+
+/// Where a request may go: to one of these; empty: the source leaves it alone.
+type Expected = Vec<&'static str>;
+
+fn weighted(targets: &[(&'static str, i64)]) -> Expected {
+    targets.iter().filter(|(_, weight)| *weight > 0).map(|(name, _)| *name).collect()
+}
+
+fn policy_of(documents: &[Value]) -> (Node, Policy, BTreeMap<String, String>, String) {
+    let nodes: Vec<(String, Node)> = documents
+        .iter()
+        .map(|document| (String::new(), Node::from_json(document.to_string().as_bytes()).unwrap()))
+        .collect();
+    let mut report = Report::default();
+    let (draft, _) = import(&nodes, &mut report);
+    let node = draft.node();
+    let policy = Policy::from_node(&node).unwrap_or_else(|problems| panic!("{problems}\n{}", draft.text()));
+    let leads = report.routes.into_iter().map(|lead| (lead.route, lead.to)).collect();
+    (node, policy, leads, draft.text())
+}
+
+/// Compares the policy made of objects with a model of their source.
+fn agrees(
+    documents: &[Value],
+    requests: &[Request],
+    model: &dyn Fn(&Request) -> Expected,
+) -> Result<(), TestCaseError> {
+    let (_, policy, leads, text) = policy_of(documents);
+    for (seed, request) in requests.iter().enumerate() {
+        let decision = request.wire().decide(&policy, &mut World::new(Timestamp(0), seed as u64));
+        let route = decision.route.filter(|route| route != UNROUTED);
+        let went = route.and_then(|route| leads.get(&route)).and_then(|to| to.split(' ').next());
+        let expected = model(request);
+        match went {
+            // Nothing in these objects is beyond a policy's words.
+            None => prop_assert!(expected.is_empty(), "{request:?} is left alone, not sent to {expected:?}\n{text}"),
+            Some(went) => {
+                prop_assert!(expected.contains(&went), "{request:?} goes to {went}, not {expected:?}\n{text}")
+            }
+        }
+    }
+    Ok(())
+}
+
+/// How close a host pattern is to a host; `None`: it does not match.
+fn closeness(pattern: &str, host: &str) -> Option<(bool, usize)> {
+    match pattern.strip_prefix('*') {
+        Some(rest) => host.ends_with(rest).then_some((false, rest.len())),
+        None => (pattern == host).then_some((true, pattern.len())),
+    }
+}
+
+/// The closest of some patterns.
+fn closest<'p>(patterns: impl Iterator<Item = &'p str>, host: &str) -> Option<&'p str> {
+    patterns.filter_map(|pattern| Some((closeness(pattern, host)?, pattern))).max().map(|(_, pattern)| pattern)
+}
