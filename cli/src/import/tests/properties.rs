@@ -51,8 +51,11 @@ fn requests() -> impl Strategy<Value = Vec<Request>> {
     prop::collection::vec(one, 1..40)
 }
 
+/// Destinations with weights.
+type Targets = Vec<(&'static str, i64)>;
+
 /// Destinations with weights: one, or two of which one may get nothing.
-fn targets() -> impl Strategy<Value = Vec<(&'static str, i64)>> {
+fn targets() -> impl Strategy<Value = Targets> {
     let name = prop::sample::select(&DESTINATIONS[..]);
     prop_oneof![
         3 => name.clone().prop_map(|name| vec![(name, 1)]),

@@ -28,7 +28,7 @@ impl Condition {
 #[derive(Clone, Debug)]
 struct Route {
     hosts: Vec<&'static str>,
-    rules: Vec<(Vec<Condition>, Vec<(&'static str, i64)>)>,
+    rules: Vec<(Vec<Condition>, Targets)>,
     created: u8,
 }
 

@@ -42,7 +42,7 @@ fn model(places: &[Place], canaries: &[Canary], request: &Request) -> Expected {
             "Prefix" => {
                 let rest = request.path.strip_prefix(trimmed)?;
                 (rest.is_empty() || rest.starts_with('/'))
-                    .then_some((rest.is_empty() && trimmed != "", trimmed.len() + 1))
+                    .then_some((rest.is_empty() && !trimmed.is_empty(), trimmed.len() + 1))
             }
             _ => request.path.starts_with(path).then_some((false, path.len())),
         }

@@ -50,7 +50,7 @@ impl Condition {
 #[derive(Clone, Debug)]
 struct Service {
     hosts: Vec<&'static str>,
-    routes: Vec<(Vec<Condition>, Vec<(&'static str, i64)>)>,
+    routes: Vec<(Vec<Condition>, Targets)>,
     created: u8,
 }
 
