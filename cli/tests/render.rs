@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use common::penstock;
+use common::{penstock, penstock_in};
 use penstock::yaml::Located;
 use penstock::yaml_text;
 use serde_json::Value;
@@ -25,6 +25,14 @@ fn render(target: &str, more: &[&str]) -> String {
         "shop",
         "--gateway",
         "shop",
+        "--host",
+        "shop.example.com",
+        "--image",
+        "ghcr.io/penstock/suite:0.1.0",
+        "--egress-image",
+        "ghcr.io/penstock/egress-allowlist:0.1.0",
+        "--service-namespace",
+        "shop",
         "--service",
         "beta=shop:8080/beta",
         "--sha256",
@@ -32,7 +40,8 @@ fn render(target: &str, more: &[&str]) -> String {
     ];
     arguments.extend(more);
     let run = penstock(&arguments, "");
-    assert_eq!((run.status, run.err.as_str()), (0, ""), "{}", run.out);
+    let assumed = |line: &str| line.starts_with("penstock: assumed: route `");
+    assert!(run.status == 0 && run.err.lines().all(assumed), "{}{}", run.out, run.err);
     run.out
 }
 
@@ -53,7 +62,8 @@ fn a_kustomize_base_is_a_folder_of_files() {
     }
     assert!(base.path().join("envoy.yaml").exists());
     insta::assert_snapshot!(text);
-    let run = penstock(&["render", "everything.yaml", "--for", "kustomize"], "");
+    let image = ["--image", "ghcr.io/penstock/suite:1"];
+    let run = penstock(&["render", "everything.yaml", "--for", "kustomize", image[0], image[1]], "");
     assert!(run.status == 2 && run.err.contains("--output"), "{}", run.err);
 }
 
@@ -74,30 +84,121 @@ fn what_leaves_without_a_port_goes_to_the_port_that_the_policy_means() {
         for (port, number, tls) in
             [("", 443, true), ("defaultPort: 443, ", 443, true), ("defaultPort: 80, ", 80, false)]
         {
-            let run = penstock(&["render", "-", "--for", target], &policy(port));
+            let image = ["--image", "ghcr.io/penstock/suite:1"];
+            let run = penstock(&["render", "-", "--for", target, image[0], image[1]], &policy(port));
             assert_eq!(run.status, 0, "{}", run.err);
             let said = ["defaultPort: ", "\"defaultPort\": "].map(|field| format!("{field}{number}"));
             assert!(said.iter().any(|field| run.out.contains(field)), "{target} {port}: {}", run.out);
             assert_eq!(run.out.contains(has_tls), tls, "{target} {port}: {}", run.out);
         }
-        let run = penstock(&["render", "-", "--for", target], &policy("defaultPort: 8443, "));
+        let image = ["--image", "ghcr.io/penstock/suite:1"];
+        let run = penstock(&["render", "-", "--for", target, image[0], image[1]], &policy("defaultPort: 8443, "));
         assert!(run.status != 0 && run.err.contains("443 (with TLS) or 80"), "{}", run.err);
     }
-    let run = penstock(&["render", "-", "--for", "istio"], &policy(""));
+    let istio = ["--image", "ghcr.io/penstock/suite:1", "--namespace", "istio-system"];
+    let run = penstock(&[&["render", "-", "--for", "istio"], &istio[..]].concat(), &policy(""));
     assert!(run.out.contains("defaultPort: 443"), "{}", run.out);
 }
 
 #[test]
 fn mistakes_are_said_before_anything_is_written() {
+    let with = |more: &[&'static str]| {
+        let whole = ["render", "shop.yaml", "--for", "istio", "--namespace", "istio-system", "--gateway", "shop"];
+        let rest = ["--image", "ghcr.io/penstock/suite:1", "--host", "shop.example.com", "--service-namespace", "shop"];
+        let known: Vec<&str> = whole.into_iter().chain(rest).collect();
+        let without = |name: &str| {
+            let at = known.iter().position(|argument| *argument == name).unwrap();
+            [&known[..at], &known[at + 2..]].concat()
+        };
+        match more {
+            ["without", name] => without(name),
+            more => [&known[..], more].concat(),
+        }
+    };
     for (arguments, message) in [
-        (&["render", "invalid.yaml", "--for", "istio"][..], "unknown field `route`"),
-        (&["render", "shop.yaml", "--for", "istio", "--service", "beta"], "ROUTE=HOST:PORT"),
-        (&["render", "shop.yaml", "--for", "istio", "--sha256", "abc"], "64 hexadecimal digits"),
-        (&["render", "-", "--for", "istio"], "nothing to render"),
+        (vec!["render", "invalid.yaml", "--for", "istio"], "unknown field `route`"),
+        (vec!["render", "-", "--for", "istio"], "nothing to render"),
+        (with(&["--service", "beta"]), "ROUTE=HOST:PORT"),
+        (with(&["--service", "betta=shop:80"]), "the policy names no route `betta`; it names gold, beta"),
+        (with(&["--service", "betta=shop:80"]), "did you mean `beta`?"),
+        (with(&["--sha256", "abc"]), "64 hexadecimal digits"),
+        (with(&["--egress-image", "foo bar"]), "does not begin with a registry"),
+        (with(&["--egress-image", "ghcr.io/Penstock/suite:1"]), "is not a repository"),
+        (with(&["--report", "shop.yaml"]), "is not a report of `penstock import`"),
+        (with(&["without", "--image"]), "say which image runs the policy: --image oci://REGISTRY/penstock/suite:"),
+        (with(&["without", "--host"]), "say which hosts the routes are for"),
+        (with(&["without", "--namespace"]), "--namespace istio-system"),
+        (with(&["without", "--gateway"]), "say which Gateway"),
+        (with(&["without", "--service-namespace"]), "in which namespace is the service"),
     ] {
-        let run = penstock(arguments, "{}");
+        let run = penstock(&arguments, "{}");
         assert!(run.status != 0 && run.out.is_empty() && run.err.contains(message), "{arguments:?}: {}", run.err);
     }
+    // The image of a module that has no egress cannot run it.
+    let folder = tempfile::tempdir().unwrap();
+    let render = |policy: &str, more: &[&str]| {
+        std::fs::write(folder.path().join("p.yaml"), policy).unwrap();
+        let arguments = ["render", "p.yaml", "--for", "envoy-gateway", "--gateway", "g", "--host", "a.test"];
+        penstock_in(folder.path(), &[&arguments[..], more].concat(), "")
+    };
+    let both = "egress: {rules: []}\nroutes: {rules: [{name: a, route: a}]}\n";
+    let run = render(both, &["--image", "ghcr.io/penstock/header-routing:1", "--service", "default=a:80"]);
+    assert!(run.status == 2 && run.err.contains("--egress-image"), "{}", run.err);
+    let run = render(both, &["--image", "ghcr.io/penstock/suite:1"]);
+    assert!(run.status == 2 && run.err.contains("--service default=HOST:PORT"), "{}", run.err);
+    let run = render(both, &["--image", "ghcr.io/penstock/suite:1", "--service", "default=api.stripe.com:443"]);
+    assert!(run.status == 2 && run.err.contains("no Service of the cluster"), "{}", run.err);
+    // Limits alone need no route.
+    let run = render(
+        "rateLimits: [{name: a, key: [], limit: {requests: 1, per: 1m}}]\n",
+        &["--image", "ghcr.io/penstock/suite:1"],
+    );
+    assert!(run.status == 0 && !run.out.contains("HTTPRoute\n"), "{}{}", run.out, run.err);
+}
+
+#[test]
+fn many_routes_are_several_http_routes_and_other_namespaces_are_granted() {
+    let folder = tempfile::tempdir().unwrap();
+    let rules: Vec<String> =
+        (0..40).map(|i| format!("{{name: r{i}, matches: [{{path: {{value: /{i}}}}}], route: r{i}}}")).collect();
+    std::fs::write(folder.path().join("p.yaml"), format!("routes: {{default: r0, rules: [{}]}}\n", rules.join(", ")))
+        .unwrap();
+    let routes: Vec<Value> = (0..40)
+        .map(|i| serde_json::json!({"route": format!("r{i}"), "to": format!("web namespace n{} port 8080", i % 2)}))
+        .collect();
+    std::fs::write(
+        folder.path().join("report.json"),
+        serde_json::json!({"routes": routes, "notImported": []}).to_string(),
+    )
+    .unwrap();
+    let arguments = [
+        "render",
+        "p.yaml",
+        "--for",
+        "envoy-gateway",
+        "--gateway",
+        "g",
+        "--host",
+        "a.test",
+        "--image",
+        "ghcr.io/penstock/suite:1",
+    ];
+    let run =
+        penstock_in(folder.path(), &[&arguments[..], &["--namespace", "n0", "--report", "report.json"]].concat(), "");
+    assert_eq!((run.status, run.err.as_str()), (0, ""));
+    let objects: Vec<Value> =
+        Located::read_all(&run.out).unwrap().iter().map(|located| yaml_text::value(&located.node)).collect();
+    let routes: Vec<&Value> = objects.iter().filter(|object| object["kind"] == "HTTPRoute").collect();
+    let counts: Vec<usize> = routes.iter().map(|route| route["spec"]["rules"].as_array().unwrap().len()).collect();
+    assert_eq!(counts, [16, 16, 9]);
+    assert_eq!(routes[2]["spec"]["rules"][8]["name"], "default-route");
+    assert_eq!(
+        routes[0]["spec"]["rules"][1]["backendRefs"][0],
+        serde_json::json!({"name": "web", "namespace": "n1", "port": 8080})
+    );
+    assert_eq!(routes[0]["spec"]["rules"][0]["backendRefs"][0], serde_json::json!({"name": "web", "port": 8080}));
+    let grants: Vec<&Value> = objects.iter().filter(|object| object["kind"] == "ReferenceGrant").collect();
+    assert_eq!((grants.len(), &grants[0]["metadata"]["namespace"]), (1, &"n1".into()));
 }
 
 /// Where Go keeps the modules that it has downloaded, when there is a Go.

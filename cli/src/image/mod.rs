@@ -4,7 +4,7 @@ mod bill;
 mod layout;
 mod package;
 mod provenance;
-mod reference;
+pub mod reference;
 mod registry;
 
 use std::fs;

@@ -15,7 +15,7 @@ use penstock_policy::{Module, Problem};
 
 use crate::diagnostics::Finding;
 use crate::yaml::{Located, NotYaml, Schema, Surprise};
-pub use plugin::{ANNOTATION, has_section};
+pub use plugin::{ANNOTATION, has_section, module_of};
 pub use routes::HostRoutes;
 pub use search::how_to_claim;
 

@@ -102,6 +102,11 @@ pub fn code(plugin: &Node) -> Vec<&str> {
     places.into_iter().filter_map(string).collect()
 }
 
+/// Which of our modules an image is by its name; `None`: that cannot be told.
+pub fn module_of(image: &str) -> Option<Module> {
+    claim_of(image).module()
+}
+
 /// What an image, URL or file is, by its name.
 fn claim_of(place: &str) -> Claim {
     let without_digest = place.split('@').next().unwrap_or_default();

@@ -20,7 +20,7 @@ pub fn bootstrap(plan: &Plan<'_>) -> String {
     if let Some(policy) = &plan.ingress {
         text += &ingress(plan, policy);
         let mut known: Vec<String> = Vec::new();
-        for service in plan.routes.iter().chain([&plan.catch_all]) {
+        for service in plan.routes.iter().chain(&plan.catch_all) {
             let cluster = cluster_name(service);
             if !known.contains(&cluster) {
                 clusters += &self::cluster(service, &cluster);
@@ -83,18 +83,19 @@ const ROUTER: &str = "          # The router comes last.
 ";
 
 /// The wasm filter with the policy.
-fn filter(plan: &Plan<'_>, module: &str, failure_policy: &str, policy: &Node) -> String {
+fn filter(plan: &Plan<'_>, suffix: &str, module: &str, failure_policy: &str, policy: &Node) -> String {
     let file = match plan.args.target {
         // An image, mounted.
         Target::Kustomize => format!("/etc/penstock/{module}/plugin.wasm"),
         _ => format!("/etc/penstock/{module}.wasm"),
     };
     format!(
-        r#"          - name: penstock
+        r#"          - name: {name}
             typed_config:
               "@type": type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm
               config:
-                name: penstock
+                # Two plugins of one name share their metrics.
+                name: {name}
                 # While the module is down requests get 503. Never FAIL_OPEN: that lets requests pass unfiltered.
                 failure_policy: {failure_policy}
                 vm_config:
@@ -108,7 +109,8 @@ fn filter(plan: &Plan<'_>, module: &str, failure_policy: &str, policy: &Node) ->
                   "@type": type.googleapis.com/google.protobuf.StringValue
                   value: |
 {}"#,
-        indented(&json(policy), 20)
+        indented(&json(policy), 20),
+        name = scalar(&format!("{}{suffix}", plan.args.name)),
     )
 }
 
@@ -139,7 +141,7 @@ fn ingress(plan: &Plan<'_>, policy: &Node) -> String {
           codec_type: AUTO
           # This Envoy is the edge: x-envoy-… and x-forwarded-for of clients are not believed.
           use_remote_address: true
-          # One reading of a path for the policy, for Envoy's routes and for the upstream.
+          # One form of a path for the policy, for Envoy's routes and for the upstream.
           normalize_path: true
           merge_slashes: true
           path_with_escaped_slashes_action: REJECT_REQUEST
@@ -155,8 +157,8 @@ fn ingress(plan: &Plan<'_>, policy: &Node) -> String {
               - match: {{prefix: /}}
                 route: {{cluster: {catch_all}}}
 "#,
-        filter = filter(plan, "suite", "FAIL_RELOAD", policy),
-        catch_all = scalar(&cluster_name(&plan.catch_all)),
+        filter = filter(plan, "", "suite", "FAIL_RELOAD", policy),
+        catch_all = scalar(&plan.catch_all.as_ref().map(cluster_name).unwrap_or_default()),
     )
 }
 
@@ -216,7 +218,7 @@ fn egress(plan: &Plan<'_>, policy: &Node) -> String {
               - match: {{prefix: /}}
                 route: {{cluster: penstock-outside, timeout: 60s}}
 {tls}"#,
-        filter = filter(plan, "egress-allowlist", "FAIL_CLOSED", policy),
+        filter = filter(plan, "-egress", "egress-allowlist", "FAIL_CLOSED", policy),
     )
 }
 
@@ -252,7 +254,7 @@ fn cluster(service: &Service, name: &str) -> String {
         "  - name: {name}\n    type: {kind}\n    connect_timeout: 1s\n    per_connection_buffer_limit_bytes: 32768\n    load_assignment:\n      \
          cluster_name: {name}\n      endpoints: [{{lb_endpoints: [{{endpoint: {{address: {{socket_address: {{address: {}, port_value: {}}}}}}}}}]}}]\n",
         scalar(&service.host),
-        service.port,
+        service.port.unwrap_or(80),
         name = scalar(name),
     )
 }

@@ -5,22 +5,24 @@ use penstock_policy::document::Node;
 use super::{Manifest, Plan, Service, object_name};
 use crate::yaml_text::{block, scalar};
 
-pub fn manifests(plan: &Plan<'_>) -> Vec<Manifest> {
+pub fn manifests(plan: &Plan<'_>) -> anyhow::Result<Vec<Manifest>> {
     let mut manifests = Vec::new();
     if let Some(policy) = &plan.ingress {
-        let image = &plan.args.image;
+        let image = &plan.image;
         let text = format!(
             "# The policy, on the Gateway and not on an HTTPRoute: a request must have met it before it has a route.\n{}",
-            extension_policy(plan, "", &plan.args.gateway, image, plan.args.sha256.as_deref(), policy)
+            extension_policy(plan, "", &plan.gateway, image, plan.args.sha256.as_deref(), policy)
         );
         manifests.push(Manifest { file: "extension-policy.yaml", text });
-        manifests.push(Manifest { file: "http-route.yaml", text: http_route(plan) });
+        if let (false, Some(catch_all)) = (plan.routes.is_empty(), &plan.catch_all) {
+            manifests.push(Manifest { file: "http-route.yaml", text: http_routes(plan, catch_all)? });
+        }
         manifests.push(Manifest { file: "client-traffic-policy.yaml", text: client_traffic_policy(plan) });
     }
     if let Some(policy) = &plan.egress {
         manifests.push(Manifest { file: "egress.yaml", text: egress(plan, policy) });
     }
-    manifests
+    Ok(manifests)
 }
 
 fn extension_policy(
@@ -35,64 +37,105 @@ fn extension_policy(
     let digest = sha256.map(|digest| format!("        sha256: \"{digest}\"\n")).unwrap_or_default();
     format!(
         "apiVersion: gateway.envoyproxy.io/v1alpha1\nkind: EnvoyExtensionPolicy\n{}spec:\n  targetRefs:\n  \
-         - {{group: gateway.networking.k8s.io, kind: Gateway, name: {}}}\n  wasm:\n  - name: penstock\n    \
+         - {{group: gateway.networking.k8s.io, kind: Gateway, name: {}}}\n  wasm:\n  - name: {}\n    \
          # The default, said aloud: with true, requests would pass unfiltered when the module or the policy is broken.\n    \
          failOpen: false\n    code:\n      type: Image\n      image:\n        url: {}\n{digest}    \
          # The policy, as in the file that `penstock check` reads.\n    config:\n{}",
         plan.metadata(suffix),
         scalar(gateway),
+        // Two plugins of one name share their metrics.
+        scalar(&format!("{}{suffix}", plan.args.name)),
         scalar(image),
         block(policy, 6),
     )
 }
 
-fn http_route(plan: &Plan<'_>) -> String {
-    let mut text = format!(
-        "# One rule for each route that the policy names, and one without a condition: without it a request for which the policy\n\
-         # names no route would be answered 404 before the filter sees it.\n\
-         apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\n{}spec:\n  parentRefs:\n  - name: {}\n",
-        plan.metadata(""),
-        scalar(&plan.args.gateway),
-    );
-    if !plan.args.hosts.is_empty() {
-        let hosts: Vec<String> = plan.args.hosts.iter().map(|host| scalar(host)).collect();
-        text += &format!("  hostnames: [{}]\n", hosts.join(", "));
-    }
-    text += "  rules:\n";
-    let mut names: Vec<String> = Vec::new();
+/// As many rules as the API takes in one HTTPRoute.
+const MOST_RULES: usize = 16;
+
+/// One rule for each route. Several HTTPRoutes where one may not have so many rules: which of them is first does not count,
+/// because the rules ask for different values of one header, and more than the one that asks for none.
+fn http_routes(plan: &Plan<'_>, catch_all: &Service) -> anyhow::Result<String> {
+    let mut names: Vec<String> = vec!["default-route".to_owned()];
+    let mut rules = Vec::new();
+    let mut grants: Vec<&str> = Vec::new();
     for service in &plan.routes {
         // The API takes a rule's name only once, and only as a label.
         let mut name = object_name(&service.route);
-        while names.contains(&name) || name == "default-route" {
+        while names.contains(&name) {
             name += "-2";
         }
-        text += &format!(
+        rules.push(format!(
             "  - name: {}\n    matches:\n    - headers: [{{name: {}, value: {}}}]\n    backendRefs:\n    - {}\n",
             scalar(&name),
             scalar(&plan.header),
             scalar(&service.route),
-            backend(service),
-        );
+            backend(plan, service, &mut grants)?,
+        ));
         names.push(name);
     }
-    text + &format!("  - name: default-route\n    backendRefs:\n    - {}\n", backend(&plan.catch_all))
+    rules
+        .push(format!("  - name: default-route\n    backendRefs:\n    - {}\n", backend(plan, catch_all, &mut grants)?));
+
+    let hosts: Vec<String> = plan.args.hosts.iter().filter(|host| *host != "*").map(|host| scalar(host)).collect();
+    let hosts = if hosts.is_empty() { String::new() } else { format!("  hostnames: [{}]\n", hosts.join(", ")) };
+    let mut texts = Vec::new();
+    for (i, rules) in rules.chunks(MOST_RULES).enumerate() {
+        let about = match i {
+            0 => {
+                "# One rule for each route that the policy names, and one without a condition: without it a request for which the policy\n\
+                 # names no route would be answered 404 before the filter sees it.\n"
+            }
+            _ => "# More of them: an HTTPRoute has at most 16 rules.\n",
+        };
+        let suffix = if i == 0 { String::new() } else { format!("-{}", i + 1) };
+        texts.push(format!(
+            "{about}apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\n{}spec:\n  parentRefs:\n  - name: {}\n{hosts}  rules:\n{}",
+            plan.metadata(&suffix),
+            scalar(&plan.gateway),
+            rules.concat(),
+        ));
+    }
+    texts.extend(grants.iter().map(|namespace| {
+        format!(
+            "# Lets the routes lead to services of another namespace.\napiVersion: gateway.networking.k8s.io/v1beta1\nkind: ReferenceGrant\n\
+             metadata:\n  name: {}\n  namespace: {}\nspec:\n  from:\n  - {{group: gateway.networking.k8s.io, kind: HTTPRoute, namespace: {}}}\n  \
+             to:\n  - {{group: \"\", kind: Service}}\n",
+            plan.args.name,
+            scalar(namespace),
+            scalar(&plan.namespace),
+        )
+    }));
+    Ok(texts.join("---\n"))
 }
 
-fn backend(service: &Service) -> String {
-    // `name.namespace.svc…` would need a ReferenceGrant as well.
-    let name = service.host.split('.').next().unwrap_or_default();
-    let namespace = service.host.split('.').nth(1).map(|name| format!(", namespace: {}", scalar(name)));
-    format!("{{name: {}{}, port: {}}}", scalar(name), namespace.unwrap_or_default(), service.port)
+/// A reference to a Service; notes the namespaces that must allow it.
+fn backend<'s>(plan: &Plan<'_>, service: &'s Service, grants: &mut Vec<&'s str>) -> anyhow::Result<String> {
+    let Some((name, namespace)) = service.object() else {
+        anyhow::bail!(
+            "route `{}` goes to `{}`, which is no Service of the cluster: make a Backend for it (Envoy Gateway's API), or \
+             say --service {}=NAME.NAMESPACE:PORT",
+            service.route,
+            service.host,
+            service.route
+        );
+    };
+    let namespace = namespace.filter(|name| *name != plan.namespace);
+    if let Some(namespace) = namespace.filter(|name| !grants.contains(name)) {
+        grants.push(namespace);
+    }
+    let namespace = namespace.map(|name| format!(", namespace: {}", scalar(name))).unwrap_or_default();
+    Ok(format!("{{name: {}{namespace}, port: {}}}", scalar(name), service.port.unwrap_or(80)))
 }
 
 fn client_traffic_policy(plan: &Plan<'_>) -> String {
     format!(
-        "# One reading of a path for policy, routes and upstream, and no header that an upstream may take for another.\n\
+        "# One form of a path for policy, routes and upstream, and no header that an upstream may take for another.\n\
          apiVersion: gateway.envoyproxy.io/v1alpha1\nkind: ClientTrafficPolicy\n{}spec:\n  targetRefs:\n  \
          - {{group: gateway.networking.k8s.io, kind: Gateway, name: {}}}\n  path:\n    escapedSlashesAction: UnescapeAndRedirect\n  \
          headers:\n    withUnderscoresAction: RejectRequest\n",
         plan.metadata(""),
-        scalar(&plan.args.gateway),
+        scalar(&plan.gateway),
     )
 }
 
@@ -109,7 +152,8 @@ fn egress(plan: &Plan<'_>, policy: &Node) -> String {
          apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\n{metadata}spec:\n  parentRefs:\n  - name: {name}\n  rules:\n  \
          - backendRefs:\n    - {{group: gateway.envoyproxy.io, kind: Backend, name: {name}}}\n",
         metadata = plan.metadata("-egress"),
-        extension = extension_policy(plan, "-egress", &gateway, &plan.args.egress_image, None, policy),
+        extension =
+            extension_policy(plan, "-egress", &gateway, &plan.egress_image, plan.egress_sha256.as_deref(), policy),
         name = scalar(&gateway),
         tls = if plan.default_port == 443 { "  tls: {wellKnownCACertificates: System}\n" } else { "" },
     )

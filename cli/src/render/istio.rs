@@ -21,13 +21,15 @@ pub fn manifests(plan: &Plan<'_>, plugin: Plugin) -> Vec<Manifest> {
     let mut manifests = Vec::new();
     if let Some(policy) = &plan.ingress {
         let (key, value) = &plan.args.selector;
-        let image = &plan.args.image;
+        let image = &plan.image;
         let text = format!(
             "# The policy, on the gateway where requests come in.\n{}",
             object(plan, plugin, "", (key, value), image, plan.args.sha256.as_deref(), policy)
         );
         manifests.push(Manifest { file: "plugin.yaml", text });
-        manifests.push(Manifest { file: "virtual-service.yaml", text: virtual_service(plan) });
+        if let (false, Some(catch_all)) = (plan.routes.is_empty(), &plan.catch_all) {
+            manifests.push(Manifest { file: "virtual-service.yaml", text: virtual_service(plan, catch_all) });
+        }
         let rules = destination_rules(plan);
         if !rules.is_empty() {
             manifests.push(Manifest { file: "destination-rules.yaml", text: rules });
@@ -37,7 +39,15 @@ pub fn manifests(plan: &Plan<'_>, plugin: Plugin) -> Vec<Manifest> {
         let text = format!(
             "# The allowlist, on the gateway where requests leave. It sees what goes through there: send the mesh's traffic to it,\n\
              # and close every other way out (outboundTrafficPolicy REGISTRY_ONLY, and a NetworkPolicy).\n{}",
-            object(plan, plugin, "-egress", ("istio", "egressgateway"), &plan.args.egress_image, None, policy)
+            object(
+                plan,
+                plugin,
+                "-egress",
+                ("istio", "egressgateway"),
+                &plan.egress_image,
+                plan.egress_sha256.as_deref(),
+                policy
+            )
         );
         manifests.push(Manifest { file: "egress-plugin.yaml", text });
         if let Some(text) = service_entry(plan) {
@@ -83,45 +93,46 @@ fn object(
     )
 }
 
-fn virtual_service(plan: &Plan<'_>) -> String {
+fn virtual_service(plan: &Plan<'_>, catch_all: &Service) -> String {
     let hosts: Vec<String> = plan.args.hosts.iter().map(|host| scalar(host)).collect();
-    let hosts = if hosts.is_empty() { "\"*\"".to_owned() } else { hosts.join(", ") };
+    let hosts = hosts.join(", ");
     let mut text = format!(
         "# One entry for each route that the policy names, and one without a condition, last: it takes requests for which the\n\
          # policy names no route. The header comes from the plugin alone: one that a client sends is removed.\n\
          apiVersion: networking.istio.io/v1\nkind: VirtualService\n{}spec:\n  hosts: [{hosts}]\n  gateways: [{}]\n  http:\n",
         plan.metadata(""),
-        scalar(&plan.args.gateway),
+        scalar(&plan.gateway),
     );
     for service in &plan.routes {
         text += &format!(
             "  - name: {name}\n    match:\n    - headers: {{{header}: {{exact: {name}}}}}\n    route:\n    - destination: {to}\n",
             name = scalar(&service.route),
             header = scalar(&plan.header),
-            to = destination(plan, service),
+            to = destination(service),
         );
     }
-    text + &format!("  - name: default\n    route:\n    - destination: {}\n", destination(plan, &plan.catch_all))
+    text + &format!("  - name: default\n    route:\n    - destination: {}\n", destination(catch_all))
 }
 
-fn destination(plan: &Plan<'_>, service: &Service) -> String {
+fn destination(service: &Service) -> String {
     let subset = service.subset.as_ref().map(|subset| format!(", subset: {}", scalar(subset))).unwrap_or_default();
-    format!("{{host: {}, port: {{number: {}}}{subset}}}", scalar(&full_host(plan, service)), service.port)
+    let port = service.port.map(|port| format!(", port: {{number: {port}}}")).unwrap_or_default();
+    format!("{{host: {}{port}{subset}}}", scalar(&full_host(service)))
 }
 
 /// The whole name: short names belong to the namespace of the object, which is easily another one.
-fn full_host(plan: &Plan<'_>, service: &Service) -> String {
-    match service.host.contains('.') {
-        true => service.host.clone(),
-        false => format!("{}.{}.svc.cluster.local", service.host, plan.args.namespace),
+fn full_host(service: &Service) -> String {
+    match service.object() {
+        Some((name, Some(namespace))) => format!("{name}.{namespace}.svc.cluster.local"),
+        _ => service.host.clone(),
     }
 }
 
 fn destination_rules(plan: &Plan<'_>) -> String {
     let mut subsets: BTreeMap<String, Vec<&str>> = BTreeMap::new();
-    for service in plan.routes.iter().chain([&plan.catch_all]) {
+    for service in plan.routes.iter().chain(&plan.catch_all) {
         if let Some(subset) = &service.subset {
-            let of_host = subsets.entry(full_host(plan, service)).or_default();
+            let of_host = subsets.entry(full_host(service)).or_default();
             if !of_host.contains(&subset.as_str()) {
                 of_host.push(subset);
             }

@@ -10,18 +10,18 @@ pub fn base(plan: &Plan<'_>) -> Vec<Manifest> {
         "# The manifests of `penstock render --for kustomize`.\napiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\n\
          namespace: {}\nresources:\n- deployment.yaml\n- service.yaml\nconfigMapGenerator:\n\
          # A new policy is a new name, so the Deployment rolls.\n- name: {name}\n  files: [envoy.yaml]\n",
-        plan.args.namespace,
+        plan.namespace,
     );
-    let image = |image: &str| match &plan.args.sha256 {
-        Some(digest) if image == plan.args.image => format!("{}@sha256:{digest}", image.trim_start_matches("oci://")),
-        _ => image.trim_start_matches("oci://").to_owned(),
+    let image = |image: &str, digest: &Option<String>| match digest {
+        Some(digest) => format!("{}@sha256:{digest}", image.trim_start_matches("oci://")),
+        None => image.trim_start_matches("oci://").to_owned(),
     };
     let mut modules = Vec::new();
     if plan.ingress.is_some() {
-        modules.push(("suite", image(&plan.args.image)));
+        modules.push(("suite", image(&plan.image, &plan.args.sha256)));
     }
     if plan.egress.is_some() {
-        modules.push(("egress-allowlist", image(&plan.args.egress_image)));
+        modules.push(("egress-allowlist", image(&plan.egress_image, &plan.egress_sha256)));
     }
     let mounts: String = modules
         .iter()

@@ -4,53 +4,69 @@ mod envoy;
 mod gateway;
 mod istio;
 mod kustomize;
+mod service;
 
 use std::fs;
 use std::io::Write;
 use std::path::PathBuf;
-use std::str::FromStr;
 
+use anyhow::{bail, ensure};
+use penstock_policy::Section;
 use penstock_policy::document::Node;
 
 use crate::documents::Documents;
+use crate::image::reference::Reference;
+use crate::manifests::module_of;
 use crate::output::Output;
+use crate::place::Place;
 use crate::policy_file::PolicyFile;
+use crate::source;
+use service::{CATCH_ALL, Places, Service};
 
 /// Print the complete manifests for a policy.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  penstock render policy.yaml --for istio --namespace istio-system --gateway shop | kubectl apply -f -\n  \
-    penstock render policy.yaml --for envoy-gateway --namespace shop --gateway shop --service beta=shop-beta:8080\n  \
+    after_help = "Examples:\n  penstock render policy.yaml --for istio --namespace istio-system --gateway shop/shop --host shop.example.com \\\n      \
+    --image oci://ghcr.io/you/penstock/suite:0.1.0 --service-namespace shop | kubectl apply -f -\n  \
+    penstock render policy.yaml --for envoy-gateway --namespace shop --gateway shop --host shop.example.com \\\n      \
+    --image ghcr.io/you/penstock/suite:0.1.0 --service beta=shop-beta:8080\n  \
     penstock render policy.yaml --for envoy --service stable=127.0.0.1:8081 > envoy.yaml\n  \
-    penstock render policy.yaml --for kustomize --output base\n\n\
+    penstock render policy.yaml --for kustomize --image ghcr.io/you/penstock/suite:0.1.0 --output base\n  \
+    penstock import --report report.json ingress.yaml > policy.yaml; penstock render policy.yaml --report report.json …\n\n\
     Sections are attached where they belong: egress where requests leave, everything else where they come in.\n\
-    Routes go to the service of the same name, port 8080, unless --service says otherwise."
+    A route goes where --service or --report says, else to the service of its own name, port 8080; standard error lists\n\
+    what was assumed."
 )]
 pub struct Args {
-    /// The policy, YAML or JSON.
+    /// The policy: a file of ours, a manifest, an Envoy configuration.
     policy: PathBuf,
-    /// The host that will run it.
-    #[arg(long = "for", value_enum, value_name = "HOST")]
+    /// The platform that will run it.
+    #[arg(long = "for", visible_alias = "target", value_enum, value_name = "PLATFORM")]
     target: Target,
     /// What the objects are called.
     #[arg(long, default_value = "penstock")]
     name: String,
-    /// Their namespace.
-    #[arg(long, default_value = "default")]
-    namespace: String,
-    /// The image of the module that runs where requests come in; `oci://` may stand before it.
-    #[arg(long, default_value = concat!("registry.example.com/penstock/suite:", env!("CARGO_PKG_VERSION")))]
-    image: String,
-    /// The image of the module that runs where requests leave.
-    #[arg(long, default_value = concat!("registry.example.com/penstock/egress-allowlist:", env!("CARGO_PKG_VERSION")))]
-    egress_image: String,
-    /// The digest of `--image`: with it, what runs cannot change behind your back.
+    /// Their namespace; for Istio that of the gateway's pods [default: default, for Istio none].
+    #[arg(long)]
+    namespace: Option<String>,
+    /// The image of the module that runs where requests come in, in your registry; `oci://` may stand before it.
+    #[arg(long, value_parser = image)]
+    image: Option<String>,
+    /// The image of the module that runs where requests leave [default: --image].
+    #[arg(long, value_parser = image)]
+    egress_image: Option<String>,
+    /// The digest of `--image`: pins the image by digest.
     #[arg(long, value_parser = sha256)]
     sha256: Option<String>,
-    /// The Gateway that the routes belong to: Istio's, or the Gateway API's.
-    #[arg(long, default_value = "gateway")]
-    gateway: String,
-    /// The host names that the routes are for [default: all].
+    /// The digest of `--egress-image`.
+    #[arg(long, value_parser = sha256, requires = "egress_image")]
+    egress_sha256: Option<String>,
+    /// The Gateway that the routes belong to: Istio's (NAMESPACE/NAME, or NAME in the same namespace), or the Gateway
+    /// API's.
+    #[arg(long)]
+    gateway: Option<String>,
+    /// A host name that the routes are for; several times for several. `*` for all of the gateway's, which takes them
+    /// from every route that is there.
     #[arg(long = "host", value_name = "HOST")]
     hosts: Vec<String>,
     /// Istio: the label of the pods that run the plugin.
@@ -60,12 +76,18 @@ pub struct Args {
     /// that no other takes.
     #[arg(long = "service", value_name = "ROUTE=HOST:PORT")]
     services: Vec<Service>,
+    /// The namespace of services that are given without one [default: that of the objects, for Istio none].
+    #[arg(long, value_name = "NAMESPACE")]
+    service_namespace: Option<String>,
+    /// Where routes go, as `penstock import --report` has written it; --service wins.
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
     /// Write files into this folder instead of printing; needed for kustomize.
     #[arg(long, short, value_name = "DIR")]
     output: Option<PathBuf>,
 }
 
-/// The hosts.
+/// The platforms.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum Target {
     /// A bootstrap for plain Envoy.
@@ -80,33 +102,21 @@ enum Target {
     Kustomize,
 }
 
-/// Where a route goes.
-#[derive(Clone, Debug)]
-struct Service {
-    route: String,
-    host: String,
-    port: u16,
-    subset: Option<String>,
-}
+const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-impl FromStr for Service {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let form = || "write ROUTE=HOST:PORT, such as beta=shop-beta:8080".to_owned();
-        let (route, place) = text.split_once('=').ok_or_else(form)?;
-        let (place, subset) = match place.split_once('/') {
-            Some((place, subset)) => (place, Some(subset.to_owned())),
-            None => (place, None),
-        };
-        let (host, port) = place.rsplit_once(':').ok_or_else(form)?;
-        let port = port.parse().ok().filter(|port| *port > 0).ok_or_else(form)?;
-        let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._".contains(&b);
-        if route.is_empty() || host.is_empty() || !host.bytes().all(plain) {
-            return Err(form());
-        }
-        Ok(Service { route: route.to_owned(), host: host.to_owned(), port, subset })
+/// Checks the form of an image's name; a digest may stand in place of the tag.
+fn image(text: &str) -> Result<String, String> {
+    let name = text.strip_prefix("oci://").unwrap_or(text);
+    let (name, digest) = match name.split_once('@') {
+        Some((name, digest)) => (name, Some(digest)),
+        None => (name, None),
+    };
+    if let Some(digest) = digest {
+        sha256(digest).map_err(|_| format!("{digest:?} is not a digest: write @sha256: and 64 hexadecimal digits"))?;
     }
+    let has_tag = name.rsplit('/').next().is_some_and(|last| last.contains(':'));
+    let whole = if digest.is_some() && !has_tag { format!("{name}:digest") } else { name.to_owned() };
+    whole.parse::<Reference>().map(|_| text.to_owned())
 }
 
 fn sha256(text: &str) -> Result<String, String> {
@@ -120,13 +130,18 @@ fn label(text: &str) -> Result<(String, String), String> {
     pair.map(|(key, value)| (key.to_owned(), value.to_owned())).ok_or_else(|| "write KEY=VALUE".to_owned())
 }
 
-/// The name of the route that takes what no other does, as `--service` calls it.
-const CATCH_ALL: &str = "default";
-
 /// A policy with everything that the manifests say.
 struct Plan<'a> {
     args: &'a Args,
     header: String,
+    /// The namespace of the objects.
+    namespace: String,
+    /// The Gateway; empty where none is needed.
+    gateway: String,
+    /// The images, where the platform loads them.
+    image: String,
+    egress_image: String,
+    egress_sha256: Option<String>,
     /// What runs where requests come in; `None` when the policy says nothing for there.
     ingress: Option<Node>,
     /// What runs where requests leave; it says its `defaultPort`.
@@ -137,8 +152,8 @@ struct Plan<'a> {
     documents: Documents,
     /// Every route that the policy names, each once, in the policy's order.
     routes: Vec<Service>,
-    /// For requests without a route.
-    catch_all: Service,
+    /// For requests without a route; `None`: the policy does not route.
+    catch_all: Option<Service>,
 }
 
 /// One file of the output.
@@ -154,25 +169,21 @@ impl Args {
     /// When the policy is not valid, does nothing, or the output cannot be written.
     pub fn run(&self, out: &mut Output<'_>) -> anyhow::Result<bool> {
         let policy = PolicyFile::load(&self.policy)?;
-        let plan = Plan::new(self, &policy.node);
+        let plan = Plan::new(self, &policy.node)?;
         self.check_default_port(&plan)?;
-        anyhow::ensure!(
-            plan.ingress.is_some() || plan.egress.is_some(),
-            "the policy has no section, so there is nothing to render: add routes, canaries, rateLimits or egress"
-        );
         let manifests = match self.target {
             Target::Envoy => vec![Manifest { file: "envoy.yaml", text: envoy::bootstrap(&plan) }],
             Target::Istio => istio::manifests(&plan, istio::Plugin::WasmPlugin),
             Target::IstioTrafficextension => istio::manifests(&plan, istio::Plugin::TrafficExtension),
-            Target::EnvoyGateway => gateway::manifests(&plan),
+            Target::EnvoyGateway => gateway::manifests(&plan)?,
             Target::Kustomize => kustomize::base(&plan),
         };
         match &self.output {
             Some(folder) => {
-                fs::create_dir_all(folder).map_err(|error| anyhow::anyhow!("{}: {error}", folder.display()))?;
+                fs::create_dir_all(folder).map_err(|error| source::unreadable("cannot make", folder, &error))?;
                 for manifest in &manifests {
                     let path = folder.join(manifest.file);
-                    fs::write(&path, &manifest.text).map_err(|error| anyhow::anyhow!("{}: {error}", path.display()))?;
+                    source::write(&path, &manifest.text)?;
                     writeln!(out, "{}", path.display())?;
                 }
             }
@@ -217,46 +228,93 @@ fn with_default_port(policy: Node, port: u32) -> Node {
 }
 
 impl<'a> Plan<'a> {
-    fn new(args: &'a Args, policy: &Node) -> Plan<'a> {
+    fn new(args: &'a Args, policy: &Node) -> anyhow::Result<Plan<'a>> {
         let documents = Documents::of(policy);
-        let with = |sections: &[&str]| {
-            let Node::Map(entries) = policy else { return None };
-            let has = entries.iter().any(|(name, _)| sections.contains(&name.as_str()));
-            let kept = |name: &str| name == "settings" || sections.contains(&name);
-            has.then(|| Node::Map(entries.iter().filter(|(name, _)| kept(name)).cloned().collect()))
+        let (ingress, egress) = (Place::Ingress.part(policy), Place::Egress.part(policy));
+        ensure!(
+            ingress.is_some() || egress.is_some(),
+            "the policy has no section, so there is nothing to render: add routes, canaries, rateLimits or egress"
+        );
+        let names = names(&documents);
+        let is_istio = matches!(args.target, Target::Istio | Target::IstioTrafficextension);
+        let is_mesh = is_istio || args.target == Target::EnvoyGateway;
+        let loads_images = is_mesh || args.target == Target::Kustomize;
+
+        let how = "`penstock image push` puts the modules there, see docs/distribution.md";
+        let image = match (&args.image, &args.egress_image) {
+            (Some(image), _) => image.clone(),
+            (None, _) if loads_images && ingress.is_some() => {
+                bail!("say which image runs the policy: --image oci://REGISTRY/penstock/suite:{VERSION}; {how}")
+            }
+            (None, egress) => egress.clone().unwrap_or_default(),
         };
-        let service = |route: &str| {
-            let said = args.services.iter().find(|service| service.route == route).cloned();
-            said.unwrap_or_else(|| Service {
-                route: route.to_owned(),
-                host: object_name(route),
-                port: 8080,
-                subset: None,
-            })
+        let runs_egress = module_of(&image).is_none_or(|module| module.runs(Section::Egress));
+        let (egress_image, egress_sha256) = match &args.egress_image {
+            Some(image) => (image.clone(), args.egress_sha256.clone()),
+            None if loads_images && egress.is_some() && (image.is_empty() || !runs_egress) => {
+                bail!(
+                    "say which image runs `egress`: --egress-image oci://REGISTRY/penstock/egress-allowlist:{VERSION}; {how}"
+                )
+            }
+            None => (image.clone(), args.sha256.clone()),
         };
+        let namespace = match &args.namespace {
+            Some(namespace) => namespace.clone(),
+            None if is_istio => {
+                bail!("say where the gateway's pods are, which the plugin selects: --namespace istio-system")
+            }
+            None => "default".to_owned(),
+        };
+        if is_mesh && ingress.is_some() && !names.is_empty() {
+            ensure!(
+                !args.hosts.is_empty(),
+                "say which hosts the routes are for: --host shop.example.com (or --host '*' for every host of the gateway, \
+                 which takes requests from all other routes there)"
+            );
+        }
+        let needs_gateway = args.target == Target::EnvoyGateway && ingress.is_some() || is_istio && !names.is_empty();
+        let gateway = match &args.gateway {
+            Some(gateway) => gateway.clone(),
+            None if needs_gateway => bail!("say which Gateway: --gateway NAME"),
+            None => String::new(),
+        };
+
+        let places = Places::new(args, &names, is_istio)?;
+        let routes = names.iter().map(|name| places.of(name)).collect::<anyhow::Result<Vec<Service>>>()?;
         let default = documents.routes.as_ref().and_then(|routes| routes.default.as_ref());
         let catch_all = match default {
-            Some(default) if !args.services.iter().any(|service| service.route == CATCH_ALL) => service(&default.0),
-            _ => service(CATCH_ALL),
+            _ if places.has(CATCH_ALL) => Some(places.of(CATCH_ALL)?),
+            Some(default) => Some(places.of(&default.0)?),
+            None if names.is_empty() && is_mesh => None,
+            None if ingress.is_none() => None,
+            None => bail!(
+                "the policy has no `routes.default`: say where requests without a route go, with --service default=HOST:PORT"
+            ),
         };
         let said = documents.egress.as_ref().and_then(|egress| egress.default_port);
         let default_port = said.map_or(443, |port| port.0);
-        let routes = names(&documents).iter().map(|name| service(name)).collect();
-        Plan {
+        let egress = egress.map(|policy| with_default_port(policy, default_port));
+        let header = documents.settings.route_header.0.to_string();
+        Ok(Plan {
             args,
-            header: documents.settings.route_header.0.to_string(),
-            ingress: with(&["rateLimits", "routes", "canaries"]),
-            egress: with(&["egress"]).map(|policy| with_default_port(policy, default_port)),
+            header,
+            namespace,
+            gateway,
+            image,
+            egress_image,
+            egress_sha256,
+            ingress,
+            egress,
             default_port,
             documents,
             routes,
             catch_all,
-        }
+        })
     }
 
     /// `metadata` of an object, with `suffix` behind its name.
     fn metadata(&self, suffix: &str) -> String {
-        format!("metadata:\n  name: {}{suffix}\n  namespace: {}\n", self.args.name, self.args.namespace)
+        format!("metadata:\n  name: {}{suffix}\n  namespace: {}\n", self.args.name, self.namespace)
     }
 }
 
