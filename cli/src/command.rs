@@ -3,7 +3,7 @@
 use clap::{Parser, Subcommand};
 
 use crate::output::Output;
-use crate::{check, completions, dash, diff, explain, image, import, man, render, replay, schema, test};
+use crate::{check, completions, dash, diff, explain, image, import, man, render, replay, schema, test, webhook};
 
 /// See what a Penstock policy does before it ships: the same engine as in the proxy.
 #[derive(Debug, Parser)]
@@ -31,6 +31,7 @@ enum Command {
     Replay(replay::Args),
     Schema(schema::Args),
     Test(test::Args),
+    Webhook(Box<webhook::Args>),
 }
 
 impl Cli {
@@ -52,6 +53,7 @@ impl Cli {
             Command::Replay(args) => args.run(out),
             Command::Schema(args) => args.run(out),
             Command::Test(args) => args.run(out),
+            Command::Webhook(args) => args.run(out),
         }
     }
 }

@@ -25,6 +25,7 @@ pub mod source;
 pub mod test;
 pub mod traffic;
 pub mod watch;
+pub mod webhook;
 pub mod within;
 pub mod words;
 pub mod yaml;

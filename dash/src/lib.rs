@@ -13,7 +13,7 @@ pub mod sample;
 pub mod scrape;
 pub mod series;
 pub mod server;
-mod tls;
+pub mod tls;
 pub mod view;
 
 use std::net::SocketAddr;

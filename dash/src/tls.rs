@@ -39,7 +39,15 @@ impl TlsListener {
     /// # Errors
     /// When a file cannot be read or has no certificate or key.
     pub fn new(listener: TcpListener, tls: &Tls) -> Result<TlsListener> {
-        let acceptor = TlsAcceptor::from(Arc::new(configuration(tls)?));
+        TlsListener::with(listener, Arc::new(configuration(tls)?))
+    }
+
+    /// Begins to accept with a configuration of one's own. Must be called inside a runtime.
+    ///
+    /// # Errors
+    /// When the socket has no address.
+    pub fn with(listener: TcpListener, tls: Arc<rustls::ServerConfig>) -> Result<TlsListener> {
+        let acceptor = TlsAcceptor::from(tls);
         let address = listener.local_addr()?;
         let (sender, ready) = mpsc::channel(WAITING);
         tokio::spawn(async move {
@@ -52,7 +60,7 @@ impl TlsListener {
                 let (acceptor, sender) = (acceptor.clone(), sender.clone());
                 tokio::spawn(async move {
                     if let Ok(Ok(stream)) = time::timeout(HANDSHAKE, acceptor.accept(stream)).await {
-                        // The dash ended.
+                        // The server ended.
                         let _ = sender.send((stream, from)).await;
                     }
                 });

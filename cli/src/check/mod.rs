@@ -243,6 +243,21 @@ pub fn check(inputs: &[Input], options: &Options<'_>) -> anyhow::Result<Vec<Repo
     Ok(reports)
 }
 
+/// The reports of a file's policies.
+pub fn check_file(name: &str, file: &File, options: &Options<'_>) -> Vec<Report> {
+    let host = |header: &str| {
+        let mut routes = HostRoutes::default();
+        options.routes.iter().for_each(|node| routes.add(node, header));
+        routes
+    };
+    let broken = file
+        .broken
+        .iter()
+        .map(|(resource, finding)| Report::new(name, Some(resource), file.text(), vec![finding.clone()], Vec::new()));
+    let checked = file.policies.iter().map(|found| check_one(name, file, found, options, &host));
+    broken.chain(checked).collect()
+}
+
 fn check_one(
     name: &str,
     file: &File,

@@ -12,7 +12,8 @@ mod traffic;
 use std::io::Write;
 use std::path::PathBuf;
 
-use penstock_policy::Timestamp;
+use penstock_policy::document::Node;
+use penstock_policy::{Policy, Timestamp};
 use serde::Serialize;
 
 use crate::documents::Documents;
@@ -159,6 +160,15 @@ impl Args {
             FailOn::Any => report.changes.is_empty() && in_traffic.is_none_or(|traffic| traffic.differ == 0),
         })
     }
+}
+
+/// What a policy lets pass that another refused, each with its place. Nothing where one of them does not compile.
+pub fn loosenings(old: &Node, new: &Node, time: Timestamp) -> Vec<String> {
+    let compiled = |node: &Node| Policy::from_node(node).ok().map(|policy| PolicyFile { policy, node: node.clone() });
+    let (Some(old), Some(new)) = (compiled(old), compiled(new)) else { return Vec::new() };
+    let (changes, _) = compare(&old, &new, time);
+    let loosened = changes.0.into_iter().filter(|change| change.class == Class::Loosened);
+    loosened.map(|change| format!("{}: {}", change.path, change.message)).collect()
 }
 
 /// What changes by what the policies say; canaries with the shares that hold at `time`.

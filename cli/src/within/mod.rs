@@ -9,7 +9,7 @@ mod routing;
 mod witness;
 
 use penstock_policy::document::Node;
-use penstock_policy::{Policy, Problem, Timestamp};
+use penstock_policy::{Problem, Timestamp};
 
 use crate::documents::Documents;
 
@@ -45,29 +45,41 @@ impl Excess {
 pub struct Ceiling {
     node: Node,
     documents: Documents,
-    egress: Option<Policy>,
+    /// Whether a section that the team's policy lacks is decided elsewhere.
+    for_plugins: bool,
 }
 
 impl Ceiling {
     /// A ceiling of a policy that compiles.
     pub fn new(node: Node) -> Ceiling {
         let documents = Documents::of(&node);
-        let egress = documents.egress.as_ref().and_then(|_| egress::alone(&node));
-        Ceiling { documents, egress, node }
+        Ceiling { documents, node, for_plugins: false }
+    }
+
+    /// The same for policies of single plugins: what a plugin's policy has no section for other plugins decide.
+    #[must_use]
+    pub fn for_plugins(self) -> Ceiling {
+        Ceiling { for_plugins: true, ..self }
     }
 
     /// Where a policy that compiles exceeds the ceiling. A section that the platform's policy lacks is no ceiling.
     pub fn excesses(&self, team: &Node, now: Timestamp) -> Vec<Excess> {
         let documents = Documents::of(team);
         let mut excesses = Vec::new();
-        if let (Some(document), Some(policy)) = (&self.documents.egress, &self.egress) {
+        // Compiled each time: a policy has state, and threads share a ceiling.
+        let own = self.documents.egress.as_ref().and_then(|document| Some((document, egress::alone(&self.node)?)));
+        if let Some((document, policy)) = &own {
             let platform = egress::Part { node: &self.node, document, policy };
             let alone = egress::alone(team);
             let part = documents.egress.as_ref().zip(alone.as_ref());
             let part = part.map(|(document, policy)| egress::Part { node: team, document, policy });
-            excesses.extend(egress::excesses(&platform, part.as_ref(), now));
+            if part.is_some() || !self.for_plugins {
+                excesses.extend(egress::excesses(&platform, part.as_ref(), now));
+            }
         }
-        excesses.extend(limits::excesses((&self.documents, &self.node), (&documents, team), now));
+        if team.get("rateLimits").is_some() || !self.for_plugins {
+            excesses.extend(limits::excesses((&self.documents, &self.node), (&documents, team), now));
+        }
         excesses.extend(routing::excesses(&self.node, team));
         excesses
     }

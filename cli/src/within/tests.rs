@@ -1,5 +1,6 @@
 //! No excess is missed, none is invented, and each is shown by requests that both policies decide.
 
+use penstock_policy::Policy;
 use penstock_policy::wire::{WireRequest, World};
 use proptest::collection::vec;
 use proptest::prelude::*;

@@ -1,0 +1,95 @@
+//! The ceilings, by name: files of a folder, as a mounted ConfigMap has them.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::manifests::File;
+use crate::policy_file::Invalid;
+use crate::within::Ceiling;
+use crate::{diagnostics::Finding, source};
+
+/// The ceilings that are in use.
+#[derive(Debug, Default)]
+pub struct Ceilings {
+    folder: Option<PathBuf>,
+    /// What the files said, with what it means.
+    read: RwLock<Read>,
+}
+
+#[derive(Debug, Default)]
+struct Read {
+    texts: BTreeMap<String, String>,
+    ceilings: BTreeMap<String, Arc<Ceiling>>,
+}
+
+impl Ceilings {
+    /// Reads a folder.
+    ///
+    /// # Errors
+    /// When a file cannot be read or is no valid policy.
+    pub fn load(folder: &Path) -> Result<Ceilings> {
+        let texts = texts(folder)?;
+        let ceilings = compile(&texts)?;
+        Ok(Ceilings { folder: Some(folder.to_owned()), read: RwLock::new(Read { texts, ceilings }) })
+    }
+
+    /// Reads it again; `true`: something has changed.
+    ///
+    /// # Errors
+    /// When it is not valid as it is now: then the ceilings stay what they were.
+    pub fn reload(&self) -> Result<bool> {
+        let Some(folder) = &self.folder else { return Ok(false) };
+        let texts = texts(folder)?;
+        if self.read.read().unwrap_or_else(PoisonError::into_inner).texts == texts {
+            return Ok(false);
+        }
+        let ceilings = compile(&texts)?;
+        *self.read.write().unwrap_or_else(PoisonError::into_inner) = Read { texts, ceilings };
+        Ok(true)
+    }
+
+    /// The ceiling `name`.
+    pub fn get(&self, name: &str) -> Option<Arc<Ceiling>> {
+        self.read.read().unwrap_or_else(PoisonError::into_inner).ceilings.get(name).cloned()
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.read.read().unwrap_or_else(PoisonError::into_inner).ceilings.len()
+    }
+}
+
+/// The files by name, without `.yaml`. Kubernetes keeps a ConfigMap's versions in folders that begin with two dots.
+fn texts(folder: &Path) -> Result<BTreeMap<String, String>> {
+    let mut texts = BTreeMap::new();
+    let entries = std::fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?;
+    for entry in entries {
+        let path = entry?.path();
+        let Some(name) = path.file_name().and_then(|name| name.to_str()).filter(|name| !name.starts_with('.')) else {
+            continue;
+        };
+        let name = [".yaml", ".yml", ".json"].iter().find_map(|end| name.strip_suffix(end));
+        if let Some(name) = name {
+            texts.insert(name.to_owned(), source::read_text(&path)?);
+        }
+    }
+    Ok(texts)
+}
+
+fn compile(texts: &BTreeMap<String, String>) -> Result<BTreeMap<String, Arc<Ceiling>>> {
+    texts.iter().map(|(name, text)| Ok((name.clone(), Arc::new(ceiling(name, text)?)))).collect()
+}
+
+fn ceiling(name: &str, text: &str) -> Result<Ceiling> {
+    let file = File::read_as(name, text.to_owned(), false)
+        .map_err(|error| Invalid::new(name, text, &[Finding::syntax(&error, text)]))?;
+    let [found] = file.policies.as_slice() else { bail!("the ceiling {name} is not one policy") };
+    if let Err(problems) = penstock_policy::check(&found.node, penstock_policy::Module::Suite) {
+        let findings: Vec<Finding> = problems.as_slice().iter().map(|problem| file.finding(found, problem)).collect();
+        return Err(Invalid::new(name, text, &findings).into());
+    }
+    Ok(Ceiling::new(found.node.clone()).for_plugins())
+}

@@ -1,0 +1,128 @@
+//! `penstock webhook`: a validating admission webhook. A wrong policy is refused when it is applied, with the message that
+//! `penstock check` gives.
+//!
+//! `review` reads and answers an AdmissionReview, `object` finds what of an object is ours and judges it, `ceilings` and
+//! `routes` are what it is judged against, `certificate` and `server` are how it is reached.
+
+mod ceilings;
+mod certificate;
+mod log;
+mod metrics;
+mod object;
+mod registry;
+mod review;
+mod routes;
+mod server;
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Context as _;
+
+use crate::output::Output;
+use ceilings::Ceilings;
+use certificate::Certificate;
+use object::Judge;
+use routes::Routes;
+
+/// Refuse wrong policies when they are applied to a Kubernetes cluster: a validating admission webhook.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  penstock webhook --certificate /tls/tls.crt --key /tls/tls.key\n  \
+    penstock webhook --certificate /tls/tls.crt --key /tls/tls.key --ceilings /ceilings --loosening require-annotation\n\n\
+    The paths are /validate, /validate/ceilings/NAME, /healthz and /metrics. deploy/helm/penstock installs all of it.")]
+pub struct Args {
+    /// Where to listen.
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "0.0.0.0:9443")]
+    listen: SocketAddr,
+    /// The certificate, PEM; read again when it changes.
+    #[arg(long, value_name = "FILE")]
+    certificate: PathBuf,
+    /// Its key, PEM.
+    #[arg(long, value_name = "FILE")]
+    key: PathBuf,
+    /// A folder with a policy NAME.yaml for each ceiling; read again when it changes.
+    #[arg(long, value_name = "FOLDER")]
+    ceilings: Option<PathBuf>,
+    /// What becomes of an update that lets something pass that was refused.
+    #[arg(long, value_enum, default_value = "allow", value_name = "WHAT")]
+    loosening: Loosening,
+    /// The URL of an API server, to warn of routes that no HTTPRoute, GRPCRoute or VirtualService has [default: that of the
+    /// cluster, inside one].
+    #[arg(long, value_name = "URL")]
+    api_server: Option<String>,
+    /// Do not ask an API server.
+    #[arg(long, conflicts_with = "api_server")]
+    no_api_server: bool,
+    /// The folder with the token and the certificate for the API server.
+    #[arg(long, value_name = "FOLDER", default_value = "/var/run/secrets/kubernetes.io/serviceaccount")]
+    service_account: PathBuf,
+    /// Where to serve /healthz and /metrics without TLS, too.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    metrics: Option<SocketAddr>,
+}
+
+/// What becomes of an update that loosens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Loosening {
+    /// It passes, with a warning.
+    Allow,
+    /// It needs the annotation `penstock.io/approved-loosening` with the hash that the refusal names.
+    RequireAnnotation,
+}
+
+/// Between two looks at files and the API server.
+const REFRESH: Duration = Duration::from_secs(5);
+const REFRESH_ROUTES: Duration = Duration::from_secs(30);
+
+impl Args {
+    /// Serves until the process ends.
+    ///
+    /// # Errors
+    /// A certificate or ceiling that cannot be read, and when it cannot listen.
+    pub fn run(&self, out: &mut Output<'_>) -> anyhow::Result<bool> {
+        let certificate = Certificate::load(&self.certificate, &self.key)?;
+        let ceilings = match &self.ceilings {
+            Some(folder) => Ceilings::load(folder)?,
+            None => Ceilings::default(),
+        };
+        let routes = Routes::new(self.api_server(), &self.service_account);
+        let judge = Judge { ceilings, routes, loosening: self.loosening };
+        let app = server::App::new(judge, certificate);
+        app.refresh_in_background(REFRESH, REFRESH_ROUTES)?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_io()
+            .enable_time()
+            .max_blocking_threads(std::thread::available_parallelism().map_or(2, std::num::NonZero::get))
+            .build()?;
+        runtime.block_on(async {
+            let busy = |address: SocketAddr| move || format!("cannot listen on {address}: choose another address");
+            let listener = tokio::net::TcpListener::bind(self.listen).await.with_context(busy(self.listen))?;
+            let plain = match self.metrics {
+                Some(address) => Some(tokio::net::TcpListener::bind(address).await.with_context(busy(address))?),
+                None => None,
+            };
+            writeln!(out, "The webhook is at https://{}/validate until it is stopped.", listener.local_addr()?)?;
+            if let Some(plain) = &plain {
+                writeln!(out, "Metrics are at http://{}/metrics.", plain.local_addr()?)?;
+            }
+            out.flush()?;
+            app.serve(listener, plain).await
+        })?;
+        Ok(true)
+    }
+
+    /// The API server to ask for routes.
+    fn api_server(&self) -> Option<String> {
+        if self.no_api_server {
+            return None;
+        }
+        let inside = || {
+            let host = std::env::var("KUBERNETES_SERVICE_HOST").ok()?;
+            let port = std::env::var("KUBERNETES_SERVICE_PORT").unwrap_or_else(|_| "443".to_owned());
+            Some(if host.contains(':') { format!("https://[{host}]:{port}") } else { format!("https://{host}:{port}") })
+        };
+        self.api_server.clone().or_else(inside)
+    }
+}
