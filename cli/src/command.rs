@@ -3,7 +3,10 @@
 use clap::{Parser, Subcommand};
 
 use crate::output::Output;
-use crate::{check, completions, dash, diff, explain, image, import, man, render, replay, schema, test, webhook};
+use crate::{
+    check, completions, dash, diff, explain, image, import, man, render, replay, schema, set_weight, status, test,
+    webhook,
+};
 
 /// See what a Penstock policy does before it ships: the same engine as in the proxy.
 #[derive(Debug, Parser)]
@@ -30,6 +33,8 @@ enum Command {
     Render(Box<render::Args>),
     Replay(replay::Args),
     Schema(schema::Args),
+    SetWeight(set_weight::Args),
+    Status(status::Args),
     Test(test::Args),
     Webhook(Box<webhook::Args>),
 }
@@ -52,6 +57,8 @@ impl Cli {
             Command::Render(args) => args.run(out),
             Command::Replay(args) => args.run(out),
             Command::Schema(args) => args.run(out),
+            Command::SetWeight(args) => args.run(out),
+            Command::Status(args) => args.run(out),
             Command::Test(args) => args.run(out),
             Command::Webhook(args) => args.run(out),
         }

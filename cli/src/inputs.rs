@@ -104,7 +104,10 @@ impl Running {
 }
 
 /// The configuration dump of a running Envoy.
-fn envoy(url: &str) -> anyhow::Result<Input> {
+///
+/// # Errors
+/// When it does not answer.
+pub fn envoy(url: &str) -> anyhow::Result<Input> {
     let url = if url.contains("://") { url.to_owned() } else { format!("http://{url}") };
     let place = format!("{}/config_dump", url.trim_end_matches('/').trim_end_matches("/config_dump"));
     let text = (|| -> anyhow::Result<String> {

@@ -164,7 +164,14 @@ impl Args {
 
 /// What a policy lets pass that another refused, each with its place. Nothing where one of them does not compile.
 pub fn loosenings(old: &Node, new: &Node, time: Timestamp) -> Vec<String> {
-    let compiled = |node: &Node| Policy::from_node(node).ok().map(|policy| PolicyFile { policy, node: node.clone() });
+    let compiled = |node: &Node| {
+        Policy::from_node(node).ok().map(|policy| PolicyFile {
+            policy,
+            node: node.clone(),
+            file: String::new(),
+            resource: None,
+        })
+    };
     let (Some(old), Some(new)) = (compiled(old), compiled(new)) else { return Vec::new() };
     let (changes, _) = compare(&old, &new, time);
     let loosened = changes.0.into_iter().filter(|change| change.class == Class::Loosened);

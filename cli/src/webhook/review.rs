@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 /// Longer warnings are cut by the API server, in the middle of a character.
 const LONGEST_WARNING: usize = 250;
@@ -77,9 +77,11 @@ pub struct Answer {
 impl Answer {
     /// The review to send back.
     pub fn review(&self, uid: &str) -> Value {
-        let mut response = json!({"uid": uid, "allowed": self.refusal.is_none()});
+        let mut response = Map::new();
+        response.insert("uid".to_owned(), json!(uid));
+        response.insert("allowed".to_owned(), json!(self.refusal.is_none()));
         if let Some(why) = &self.refusal {
-            response["status"] = json!({"code": 422, "reason": "Invalid", "message": why});
+            response.insert("status".to_owned(), json!({"code": 422, "reason": "Invalid", "message": why}));
         }
         let mut warnings: Vec<String> = self.warnings.iter().take(MOST_WARNINGS).map(|text| cut(text)).collect();
         let more = self.warnings.len().saturating_sub(MOST_WARNINGS);
@@ -87,7 +89,7 @@ impl Answer {
             warnings.push(format!("and {more} more: see penstock check"));
         }
         if !warnings.is_empty() {
-            response["warnings"] = json!(warnings);
+            response.insert("warnings".to_owned(), json!(warnings));
         }
         json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": response})
     }

@@ -1,0 +1,57 @@
+//! The cluster, through `kubectl`: its credentials, contexts and proxies are the user's own.
+
+use std::process::{Command, Output};
+
+use anyhow::{Context as _, bail};
+
+use crate::source;
+
+/// The kinds that hold our plugins, as `kubectl` names them.
+pub const KINDS: [&str; 3] = [
+    "wasmplugins.extensions.istio.io",
+    "trafficextensions.extensions.istio.io",
+    "envoyextensionpolicies.gateway.envoyproxy.io",
+];
+
+/// Which cluster.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct Kubectl {
+    /// The context of the kubeconfig.
+    #[arg(long, value_name = "NAME")]
+    pub context: Option<String>,
+}
+
+impl Kubectl {
+    /// The command, with the context.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new("kubectl");
+        if let Some(context) = &self.context {
+            command.args(["--context", context]);
+        }
+        command.args(arguments);
+        command
+    }
+
+    /// What it prints; `None`: the cluster does not have this kind.
+    ///
+    /// # Errors
+    /// When it cannot be run, and what it says.
+    pub fn run(&self, arguments: &[&str]) -> anyhow::Result<Option<String>> {
+        let Output { status, stdout, stderr } = self.command(arguments).output().map_err(|error| {
+            anyhow::anyhow!(
+                "cannot run kubectl: {}: install it, and give it access to the cluster",
+                source::why(&error)
+            )
+        })?;
+        if status.success() {
+            return Ok(Some(String::from_utf8(stdout).context("kubectl printed something that is not UTF-8")?));
+        }
+        let errors = String::from_utf8_lossy(&stderr);
+        let is_unknown =
+            errors.contains("have a resource type") || errors.contains("could not find the requested resource");
+        match is_unknown {
+            true => Ok(None),
+            false => bail!("kubectl {}: {}", arguments.join(" "), errors.trim()),
+        }
+    }
+}

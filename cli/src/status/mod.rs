@@ -1,0 +1,227 @@
+//! `penstock status`: which plugins the cluster has, and which proxies run which policy.
+
+mod forward;
+mod proxy;
+
+use std::fmt::Write as _;
+use std::io::Write;
+
+use penstock_policy::document::Node;
+use serde::Serialize;
+
+use crate::kubectl::{KINDS, Kubectl};
+use crate::manifests::File;
+use crate::output::Output;
+use crate::output::style::{BAD, GOOD, HEAD, NAME, WARN};
+use proxy::Proxy;
+
+/// Say which plugins are there, and which proxies took which policy.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  penstock status --pod istio-system/ingress-7d9f\n  \
+    penstock status --envoy http://127.0.0.1:15000\n  kubectl penstock status -o json\n\n\
+    Exit status: 1 when a plugin is not accepted, or a proxy refused a policy or runs another one.")]
+pub struct Args {
+    /// The admin interface of a proxy; may be repeated.
+    #[arg(long = "envoy", value_name = "URL")]
+    envoys: Vec<String>,
+    /// A Pod with a proxy, reached by `kubectl port-forward`; may be repeated.
+    #[arg(long = "pod", value_name = "NAMESPACE/POD")]
+    pods: Vec<String>,
+    /// The port of the admin interface in Pods: Istio's is 15000, Envoy Gateway's 19000.
+    #[arg(long, value_name = "PORT", default_value = "15000")]
+    admin_port: u16,
+    /// Only plugins of this namespace.
+    #[arg(long, short, value_name = "NAMESPACE")]
+    namespace: Option<String>,
+    #[command(flatten)]
+    kubectl: Kubectl,
+    /// The form of the report.
+    #[arg(long, short, value_enum, default_value = "human")]
+    output: Format,
+}
+
+/// The forms of the report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Format {
+    /// For people.
+    Human,
+    /// One JSON object.
+    Json,
+}
+
+/// The whole report.
+#[derive(Debug, Serialize)]
+struct Report {
+    plugins: Vec<Plugin>,
+    proxies: Vec<Proxy>,
+}
+
+/// A plugin of the cluster.
+#[derive(Debug, Serialize)]
+pub struct Plugin {
+    /// Such as `WasmPlugin istio-system/penstock`.
+    pub object: String,
+    /// What runs it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub module: Option<&'static str>,
+    /// Where that comes from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+    /// Why the control plane did not accept it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refused: Option<String>,
+    /// Namespace and name.
+    #[serde(skip)]
+    pub name: (String, String),
+    /// Its policies.
+    #[serde(skip)]
+    pub policies: Vec<Node>,
+}
+
+impl Args {
+    /// Reports. `false`: something is not as it should be.
+    ///
+    /// # Errors
+    /// When the cluster or a proxy cannot be asked.
+    pub fn run(&self, out: &mut Output<'_>) -> anyhow::Result<bool> {
+        let plugins = self.plugins()?;
+        let mut proxies = Vec::new();
+        for url in &self.envoys {
+            proxies.push(Proxy::read(url, url, &plugins)?);
+        }
+        for pod in &self.pods {
+            let forward = forward::Forward::start(&self.kubectl, pod, self.admin_port)?;
+            proxies.push(Proxy::read(pod, forward.url(), &plugins)?);
+        }
+        let report = Report { plugins, proxies };
+        match self.output {
+            Format::Human => out.human(&human(&report))?,
+            Format::Json => writeln!(out, "{}", serde_json::to_string_pretty(&report)?)?,
+        }
+        let is_accepted = |plugin: &Plugin| plugin.refused.is_none();
+        Ok(report.plugins.iter().all(is_accepted) && report.proxies.iter().all(Proxy::is_fine))
+    }
+
+    fn plugins(&self) -> anyhow::Result<Vec<Plugin>> {
+        let mut plugins = Vec::new();
+        for kind in KINDS {
+            let place = match &self.namespace {
+                Some(namespace) => vec!["--namespace", namespace],
+                None => vec!["--all-namespaces"],
+            };
+            let arguments = [&["get", kind, "--output", "json"][..], &place].concat();
+            let Some(text) = self.kubectl.run(&arguments)? else { continue };
+            let list = Node::from_json(text.as_bytes())?;
+            let Some(Node::List(items)) = list.get("items") else { continue };
+            plugins.extend(items.iter().filter_map(plugin));
+        }
+        Ok(plugins)
+    }
+}
+
+/// A plugin of ours; `None`: it is somebody else's.
+fn plugin(object: &Node) -> Option<Plugin> {
+    let text = serde_json::to_string(&json(object)).ok()?;
+    let file = File::read_as("object.json", text, false).ok()?;
+    let first = file.policies.first()?;
+    let field = |name: &str| match object.get("metadata").and_then(|metadata| metadata.get(name)) {
+        Some(Node::String(text)) => text.clone(),
+        _ => String::new(),
+    };
+    let mut image = None;
+    image_of(object.get("spec")?, &mut image);
+    Some(Plugin {
+        object: first.resource.clone().unwrap_or_default(),
+        module: first.module.map(|module| module.name()),
+        image,
+        refused: object.get("status").and_then(refused),
+        name: (field("namespace"), field("name")),
+        policies: file.policies.iter().map(|found| found.node.clone()).collect(),
+    })
+}
+
+/// The first URL of a module.
+fn image_of(node: &Node, image: &mut Option<String>) {
+    match node {
+        Node::Map(fields) => {
+            for (field, value) in fields {
+                match (field.as_str(), value) {
+                    ("url", Node::String(url)) if image.is_none() => *image = Some(url.clone()),
+                    ("pluginConfig" | "config", _) => {}
+                    _ => image_of(value, image),
+                }
+            }
+        }
+        Node::List(items) => items.iter().for_each(|item| image_of(item, image)),
+        _ => {}
+    }
+}
+
+/// The message of a condition that is false, wherever the status has it.
+fn refused(status: &Node) -> Option<String> {
+    match status {
+        Node::Map(fields) => {
+            let text = |name: &str| match status.get(name) {
+                Some(Node::String(text)) if !text.is_empty() => Some(text.clone()),
+                _ => None,
+            };
+            if text("type").is_some() && text("status").as_deref() == Some("False") {
+                return text("message").or_else(|| text("reason")).or_else(|| text("type"));
+            }
+            fields.iter().find_map(|(_, value)| refused(value))
+        }
+        Node::List(items) => items.iter().find_map(refused),
+        _ => None,
+    }
+}
+
+/// A tree as JSON.
+fn json(node: &Node) -> serde_json::Value {
+    crate::yaml_text::value(node)
+}
+
+/// The report for people, with styles.
+fn human(report: &Report) -> String {
+    let mut text = String::new();
+    // Writing to a string does not fail.
+    let _ = write(report, &mut text);
+    text
+}
+
+fn write(report: &Report, text: &mut String) -> std::fmt::Result {
+    writeln!(text, "{HEAD}{} in the cluster{HEAD:#}", crate::output::count(report.plugins.len(), "plugin"))?;
+    for plugin in &report.plugins {
+        write!(text, "  {NAME}{}{NAME:#}", plugin.object)?;
+        if let Some(module) = plugin.module {
+            write!(text, "  {module}")?;
+        }
+        if let Some(image) = &plugin.image {
+            write!(text, "  {image}")?;
+        }
+        match &plugin.refused {
+            Some(why) => writeln!(text, "\n    {BAD}not accepted{BAD:#}: {why}")?,
+            None => writeln!(text)?,
+        }
+    }
+    for proxy in &report.proxies {
+        writeln!(text, "\n{HEAD}{}{HEAD:#}  Envoy {}", proxy.name, proxy.version)?;
+        if proxy.policies.is_empty() && proxy.refused.is_empty() {
+            writeln!(text, "  runs none of our plugins")?;
+        }
+        for policy in &proxy.policies {
+            let state = match policy.state {
+                proxy::State::Current => format!("{GOOD}current{GOOD:#}"),
+                proxy::State::Differs => format!("{BAD}differs{BAD:#}: the cluster has another policy"),
+                proxy::State::Unknown => {
+                    format!("{WARN}from elsewhere{WARN:#}: no plugin of the cluster has this policy")
+                }
+            };
+            let name = policy.object.as_deref().unwrap_or(&policy.name);
+            writeln!(text, "  {NAME}{name}{NAME:#}  {state}")?;
+        }
+        for refused in &proxy.refused {
+            writeln!(text, "  {NAME}{}{NAME:#}  {BAD}refused{BAD:#}: {}", refused.name, refused.message)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,226 @@
+//! What one proxy runs, from its configuration dump.
+
+use penstock_policy::document::Node;
+use serde::Serialize;
+
+use super::Plugin;
+use crate::inputs;
+
+/// A proxy.
+#[derive(Debug, Serialize)]
+pub struct Proxy {
+    /// Its URL or Pod.
+    pub name: String,
+    /// Of its Envoy.
+    pub version: String,
+    /// What it runs.
+    pub policies: Vec<Running>,
+    /// What it did not take.
+    pub refused: Vec<Refused>,
+}
+
+/// A policy that runs.
+#[derive(Debug, Serialize)]
+pub struct Running {
+    /// The name that the control plane gave it.
+    pub name: String,
+    /// The object of the cluster that it comes from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub object: Option<String>,
+    /// Whether it is that object's policy.
+    pub state: State,
+}
+
+/// Whether a proxy runs what the cluster has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum State {
+    /// It does.
+    Current,
+    /// The object has another policy by now.
+    Differs,
+    /// No object has this name.
+    Unknown,
+}
+
+/// Configuration that a proxy did not take.
+#[derive(Debug, Serialize)]
+pub struct Refused {
+    /// The name of the resource.
+    pub name: String,
+    /// What Envoy, or the module in it, said.
+    pub message: String,
+}
+
+impl Proxy {
+    /// Asks the proxy at `url`.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub fn read(name: &str, url: &str, plugins: &[Plugin]) -> anyhow::Result<Proxy> {
+        let input = inputs::envoy(url)?;
+        let dump = Node::from_json(input.text.as_bytes())?;
+        let mut found = Vec::new();
+        let mut refused = Vec::new();
+        walk(&dump, "", &mut found, &mut refused);
+        let policies = found.into_iter().map(|(name, policy)| running(name, &policy, plugins)).collect();
+        let mut version = None;
+        find_version(&dump, &mut version);
+        Ok(Proxy { name: name.to_owned(), version: version.unwrap_or_else(|| "?".to_owned()), policies, refused })
+    }
+
+    /// Whether it runs what it should.
+    pub fn is_fine(&self) -> bool {
+        self.refused.is_empty() && self.policies.iter().all(|policy| policy.state != State::Differs)
+    }
+}
+
+fn running(name: String, policy: &Node, plugins: &[Plugin]) -> Running {
+    // istio: …/NAMESPACE.NAME, with ~istio-translated-wasmplugin or ~generation; Envoy Gateway: …/NAMESPACE/NAME/….
+    let names = |plugin: &&Plugin| {
+        let (namespace, object) = &plugin.name;
+        let last = name.rsplit('/').next().unwrap_or_default().split('~').next().unwrap_or_default();
+        last == format!("{namespace}.{object}") || name.contains(&format!("/{namespace}/{object}/"))
+    };
+    let same = |plugin: &&Plugin| plugin.policies.iter().any(|other| sorted(other) == sorted(policy));
+    let of_name = plugins.iter().find(names);
+    let (object, state) = match of_name {
+        Some(plugin) if same(&plugin) => (Some(plugin), State::Current),
+        Some(plugin) => (Some(plugin), State::Differs),
+        None => match plugins.iter().find(same) {
+            Some(plugin) => (Some(plugin), State::Current),
+            None => (None, State::Unknown),
+        },
+    };
+    Running { name, object: object.map(|plugin| plugin.object.clone()), state }
+}
+
+/// The same tree with its fields in order: a protobuf Struct forgets theirs.
+fn sorted(node: &Node) -> Node {
+    match node {
+        Node::Map(fields) => {
+            let mut fields: Vec<(String, Node)> =
+                fields.iter().map(|(field, value)| (field.clone(), sorted(value))).collect();
+            fields.sort_by(|(a, _), (b, _)| a.cmp(b));
+            Node::Map(fields)
+        }
+        Node::List(items) => Node::List(items.iter().map(sorted).collect()),
+        other => other.clone(),
+    }
+}
+
+/// Looks for our policies, each with the name of the nearest resource around it, and for what was refused.
+fn walk(node: &Node, name: &str, found: &mut Vec<(String, Node)>, refused: &mut Vec<Refused>) {
+    match node {
+        Node::Map(fields) => {
+            let own = ["ecds_filter", "name"].iter().find_map(|field| match node.get(field) {
+                Some(Node::String(text)) => Some(text.as_str()),
+                Some(filter) => match filter.get("name") {
+                    Some(Node::String(text)) => Some(text.as_str()),
+                    _ => None,
+                },
+                None => None,
+            });
+            let name = own.unwrap_or(name);
+            for (field, value) in fields {
+                match (field.as_str(), value) {
+                    ("error_state", state) => {
+                        if let Some(Node::String(message)) = state.get("details") {
+                            refused.push(Refused { name: name.to_owned(), message: message.clone() });
+                        }
+                    }
+                    ("configuration", value) => {
+                        if let Some(policy) = policy(value) {
+                            found.push((name.to_owned(), policy));
+                        }
+                    }
+                    _ => walk(value, name, found, refused),
+                }
+            }
+        }
+        Node::List(items) => items.iter().for_each(|item| walk(item, name, found, refused)),
+        _ => {}
+    }
+}
+
+/// The policy in a plugin's `configuration`.
+fn policy(configuration: &Node) -> Option<Node> {
+    let Node::String(text) = configuration.get("value")? else { return None };
+    let policy = Node::from_json(text.as_bytes()).ok()?;
+    crate::manifests::has_section(&policy).then_some(policy)
+}
+
+fn find_version(node: &Node, version: &mut Option<String>) {
+    match node {
+        Node::Map(fields) => {
+            if let Some(number) = node.get("user_agent_build_version").and_then(|build| build.get("version")) {
+                let part = |name: &str| match number.get(name) {
+                    Some(Node::Integer(part)) => *part,
+                    _ => 0,
+                };
+                *version = Some(format!("{}.{}.{}", part("major_number"), part("minor_number"), part("patch")));
+                return;
+            }
+            fields.iter().for_each(|(_, value)| {
+                if version.is_none() {
+                    find_version(value, version);
+                }
+            });
+        }
+        Node::List(items) => items.iter().for_each(|item| {
+            if version.is_none() {
+                find_version(item, version);
+            }
+        }),
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plugin(policy: &str) -> Plugin {
+        Plugin {
+            object: "WasmPlugin shop/penstock".to_owned(),
+            module: Some("suite"),
+            image: None,
+            refused: None,
+            name: ("shop".to_owned(), "penstock".to_owned()),
+            policies: vec![Node::from_json(policy.as_bytes()).unwrap()],
+        }
+    }
+
+    fn dump(name: &str, policy: &str) -> Node {
+        let dump = serde_json::json!({"configs": [
+            {"bootstrap": {"node": {"user_agent_build_version": {"version": {"major_number": 1, "minor_number": 40, "patch": 2}}}}},
+            {"ecds_filters": [
+                {"ecds_filter": {"name": name, "typed_config": {"config": {"configuration": {"value": policy}}}}},
+                {"ecds_filter": {"name": "other/x.y"}, "error_state": {"details": "routes: is a string, expected an object"}}]}]});
+        Node::from_json(dump.to_string().as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn a_policy_of_a_proxy_is_compared_with_the_object_that_it_is_named_after() {
+        let object = r#"{"routes":{"default":"a","precedence":"GatewayAPI"}}"#;
+        let turned = r#"{"routes":{"precedence":"GatewayAPI","default":"a"}}"#;
+        let other = r#"{"routes":{"default":"b"}}"#;
+        for (name, policy, state) in [
+            ("extensions.istio.io/wasmplugin/shop.penstock", turned, State::Current),
+            ("extensions.istio.io/trafficextension/shop.penstock~istio-translated-wasmplugin", turned, State::Current),
+            ("envoyextensionpolicy/shop/penstock/wasm/0", other, State::Differs),
+            ("somebody-elses", other, State::Unknown),
+        ] {
+            let (mut found, mut refused) = (Vec::new(), Vec::new());
+            walk(&dump(name, policy), "", &mut found, &mut refused);
+            let [(found_name, found_policy)] = found.as_slice() else { panic!("{found:?}") };
+            let running = running(found_name.clone(), found_policy, &[plugin(object)]);
+            assert_eq!((running.name.as_str(), running.state), (name, state));
+            assert_eq!(refused[0].name, "other/x.y");
+            assert!(refused[0].message.contains("expected an object"));
+            let mut version = None;
+            find_version(&dump(name, policy), &mut version);
+            assert_eq!(version.as_deref(), Some("1.40.2"));
+        }
+    }
+}
