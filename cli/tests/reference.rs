@@ -14,9 +14,11 @@ fn kind(schema: &Value, definitions: &Value) -> String {
     if let Some(key) = schema["$ref"].as_str().and_then(|path| path.strip_prefix("#/$defs/")) {
         let definition = &definitions[key];
         return match (definition["enum"].as_array(), definition["title"].as_str(), definition.get("not")) {
-            (Some(words), ..) => {
-                words.iter().map(|word| format!("`{}`", word.as_str().unwrap())).collect::<Vec<_>>().join(", ")
-            }
+            (Some(words), ..) => words
+                .iter()
+                .map(|word| format!("`{}`", word.to_string().trim_matches('"')))
+                .collect::<Vec<_>>()
+                .join(", "),
             (_, Some(title), _) => title.to_owned(),
             (.., Some(_)) if definition["properties"].is_null() => "nothing yet".to_owned(),
             _ => format!("[{key}](#{})", key.replace('.', "").to_lowercase()),

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 /// What JSON Schema cannot say, by the message with which the parser refuses it, and why.
 ///
 /// `…` stands between two parts of one message.
-const BEYOND: [(&str, &str); 37] = [
+const BEYOND: [(&str, &str); 38] = [
     (".variants[….name: …is not a route name", "a condition on a field of the same object, in one of its uses"),
     ("is not whole seconds", "arithmetic"),
     ("is given twice", "a reader of JSON keeps one of two equal keys"),
@@ -24,8 +24,9 @@ const BEYOND: [(&str, &str); 37] = [
     ("is not the name of a variant", "a reference from one part of the document to another"),
     ("have weights that sum to zero", "arithmetic"),
     ("have no weight but that of", "arithmetic"),
-    ("leads nowhere", "it could; the message would be worse"),
-    ("has both `route` and `canary`", "it could; the message would be worse"),
+    ("has no meaning beside `redirect`", "a condition on another field"),
+    ("changes `location`, which the redirect writes itself", "a condition on another field"),
+    ("back to itself", "a comparison of two fields"),
     ("watches a route, and the rule has none", "a condition on another field"),
     ("is not the name of a canary", "a reference from one part of the document to another"),
     ("so rules alone ask it", "a reference from one part of the document to another"),

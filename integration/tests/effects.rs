@@ -156,7 +156,7 @@ fn a_request_is_retried_as_often_as_the_rule_says() -> Result<()> {
                 "name": "retried",
                 "route": "retried",
                 "timeout": "60s",
-                "retries": {"attempts": 2, "on": [on], "perTryTimeout": per_try},
+                "retries": {"attempts": 2, "retryOn": [on], "perTryTimeout": per_try},
             }]}}),
         )?;
         for (number, protocol) in Protocol::ALL.into_iter().enumerate() {
@@ -173,9 +173,9 @@ fn a_request_is_retried_as_often_as_the_rule_says() -> Result<()> {
 fn a_request_that_keeps_failing_is_given_up_after_the_last_attempt() -> Result<()> {
     let upstream = Upstream::start(|_| Reply::Status(503, vec![]))?;
     let policy = json!({"routes": {"rules": [
-        {"name": "one", "route": "r", "matches": [{"path": {"value": "/one"}}], "retries": {"attempts": 1, "on": ["5xx"]}},
+        {"name": "one", "route": "r", "matches": [{"path": {"value": "/one"}}], "retries": {"attempts": 1, "retryOn": ["5xx"]}},
         {"name": "other", "route": "r", "matches": [{"path": {"value": "/other"}}],
-            "retries": {"attempts": 3, "on": ["connect-failure"]}},
+            "retries": {"attempts": 3, "retryOn": ["connect-failure"]}},
     ]}});
     let envoy = in_front_of(&upstream, policy)?;
     let attempts = |path| -> Result<usize> {

@@ -32,6 +32,7 @@ pub fn routes(old: &Node, new: &Node, changes: &mut Changes) {
 /// Where a rule leads, in words.
 fn leads_to(rule: &Node) -> String {
     match (rule.get("route"), rule.get("canary")) {
+        (None, None) if rule.get("redirect").is_some() => "a redirect".to_owned(),
         (_, Some(canary)) => format!("to what canary {canary} says"),
         (route, None) => format!("to route {}", route.map(ToString::to_string).unwrap_or_default()),
     }

@@ -270,6 +270,7 @@ fn outcome(decision: &WireDecision) -> String {
         _ => String::new(),
     };
     match (decision.status, decision.would_respond) {
+        (Some(status), _) if (300..400).contains(&status) => format!("redirected with {status} {}", by(decision)),
         (Some(status), _) => format!("refused with {status} {}", by(decision)),
         (None, Some(status)) => format!("goes on{to}, would be refused with {status} {}", by(decision)),
         (None, None) => format!("goes on{to}"),

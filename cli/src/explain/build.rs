@@ -49,12 +49,12 @@ impl Decided<'_> {
             true => LimitsReport { outcome: "notReached", ..LimitsReport::default() },
             false => self.limits(&later),
         });
-        let reached = self.decision.action != Some("respond");
+        let reached = !stopped("egress") && !stopped("rateLimits");
         let routes = self.documents.routes.is_some().then(|| match reached {
             false => RulesReport { outcome: "notReached", ..RulesReport::default() },
             true => self.routes(&later),
         });
-        let canaries = (!self.documents.canaries.is_empty()).then(|| match reached {
+        let canaries = (!self.documents.canaries.is_empty()).then(|| match reached && !stopped("routes") {
             false => CanariesReport { outcome: "notReached", ..CanariesReport::default() },
             true => self.canaries(&later),
         });
@@ -193,6 +193,7 @@ impl Decided<'_> {
             _ => None,
         });
         let outcome = match (winner, &self.decision.route) {
+            (Some(_), _) if self.decision.action == Some("respond") => "redirect",
             (Some(_), _) if self.decision.reason == Some("failedOver") => "failedOver",
             (Some(_), _) => "rule",
             (None, Some(_)) if self.decision.variant.is_none() => "default",

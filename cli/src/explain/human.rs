@@ -6,6 +6,8 @@ use std::time::Duration;
 use super::report::{
     CanariesReport, Choice, Considered, EgressReport, LimitReport, LimitsReport, Report, RulesReport, View,
 };
+use penstock_policy::wire::WireDecision;
+
 use crate::output::style::{BAD, DIM, GOOD, HEAD, NAME, WARN};
 use crate::place::Place;
 use crate::words;
@@ -60,6 +62,12 @@ fn write_report(report: &Report, out: &mut String) -> std::fmt::Result {
     write_changes(report, out)
 }
 
+/// Where a redirect leads.
+fn location(decision: &WireDecision) -> &str {
+    let location = decision.response_headers.iter().find(|(name, _)| name == "location");
+    location.map_or("", |(_, value)| value)
+}
+
 /// The decision in one line.
 fn verdict(report: &Report) -> String {
     let decision = &report.decision;
@@ -81,7 +89,9 @@ fn verdict(report: &Report) -> String {
     let why = decision.reason.map(|reason| format!(": {reason}, {}", words::reason(reason))).unwrap_or_default();
     let to = decision.route.as_ref().map(|route| format!("`{NAME}{route}{NAME:#}`"));
     match (decision.action, decision.status, decision.would_respond) {
-        (Some("respond"), Some(status @ 300..400), _) => format!("{WARN}→ redirected with {status}{WARN:#}{by}{why}"),
+        (Some("respond"), Some(status @ 300..400), _) => {
+            format!("{WARN}→ redirected with {status}{WARN:#} to {NAME}{}{NAME:#}{by}{why}", location(decision))
+        }
         (Some("respond"), Some(status), _) => format!("{BAD}✗ refused with {status}{BAD:#}{by}{why}"),
         (_, _, Some(status)) => {
             let route = to.map(|to| format!("; routed to {to}")).unwrap_or_default();
@@ -222,6 +232,7 @@ fn write_routes(routes: &RulesReport, report: &Report, out: &mut String) -> std:
     let route = report.decision.route.as_deref().unwrap_or_default();
     let outcome = match routes.outcome {
         "rule" => format!("route {NAME}{route}{NAME:#}"),
+        "redirect" => format!("redirected to {NAME}{}{NAME:#}", location(&report.decision)),
         "failedOver" => format!("failed over to {NAME}{route}{NAME:#}"),
         "default" => format!("no rule matches: the default, {NAME}{route}{NAME:#}"),
         _ => "no rule matches".to_owned(),
@@ -338,6 +349,10 @@ fn write_changes(report: &Report, out: &mut String) -> std::fmt::Result {
     let lines = lines.chain(headers.add.iter().map(|(name, value)| format!("add {name}: {value}")));
     let lines = lines.chain(headers.remove.iter().map(|name| format!("remove {name}")));
     let lines = lines.chain(decision.response_headers.iter().map(|(name, value)| format!("response {name}: {value}")));
+    let changes = &decision.response_changes;
+    let lines = lines.chain(changes.set.iter().map(|(name, value)| format!("response set {name}: {value}")));
+    let lines = lines.chain(changes.add.iter().map(|(name, value)| format!("response add {name}: {value}")));
+    let lines = lines.chain(changes.remove.iter().map(|name| format!("response remove {name}")));
     let lines: Vec<String> = lines.collect();
     if !lines.is_empty() {
         head("headers", "", out)?;

@@ -206,7 +206,7 @@ pub struct Bucket {
 #[derive(Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RulesReport {
-    /// `rule`, `failedOver`, `default`, `none` or `notReached`.
+    /// `rule`, `failedOver`, `redirect`, `default`, `none` or `notReached`.
     pub outcome: &'static str,
     /// The rule that won.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -6,7 +6,7 @@ use penstock_policy::Problem;
 use penstock_policy::canaries::CanaryDocument;
 use penstock_policy::document::{At, Name, Node, NonEmpty};
 use penstock_policy::matching::{PathMatch, RequestMatch};
-use penstock_policy::routes::{Precedence, RuleDocument, specificity};
+use penstock_policy::routes::{Precedence, RuleDocument, in_order};
 
 use super::Warnings;
 use crate::cover::entry_covers;
@@ -83,9 +83,7 @@ fn entries(
 ) -> Vec<(RequestMatch, usize)> {
     let of_rules = rules.iter().map(|rule| &rule.matches).enumerate();
     let mut entries: Vec<_> = of_rules.flat_map(|(number, matches)| numbered(number, matches)).collect();
-    if precedence == Precedence::GatewayApi {
-        entries.sort_by_key(|(entry, _)| std::cmp::Reverse(specificity(entry)));
-    }
+    entries = in_order(precedence, entries);
     let unnamed = canaries.iter().enumerate().filter(|(_, canary)| !naming.contains_key(&canary.name));
     entries.extend(unnamed.flat_map(|(i, canary)| numbered(rules.len() + i, &canary.matches)));
     entries

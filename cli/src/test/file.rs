@@ -74,7 +74,7 @@ pub struct Expected {
 }
 
 /// The keys of a decision, in the order in which `penstock replay` prints them.
-const DECISION: [&str; 12] = [
+const DECISION: [&str; 13] = [
     "action",
     "status",
     "section",
@@ -84,6 +84,7 @@ const DECISION: [&str; 12] = [
     "variant",
     "headers",
     "responseHeaders",
+    "responseChanges",
     "body",
     "wouldRespond",
     "policyError",

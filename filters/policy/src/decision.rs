@@ -117,7 +117,7 @@ pub struct Watch(pub(crate) u32);
 pub struct Decision<'a> {
     /// Whether the request goes on.
     pub action: Action<'a>,
-    /// The section that decided: the one that refused the request; else the first that held a refusal back; else the
+    /// The section that decided: the one that gave the response; else the first that held a refusal back; else the
     /// one that chose the route, or allowed the request. `None` when no rule of any section did.
     pub section: Option<Section>,
     /// The rule, canary or limit of that section.
@@ -132,6 +132,9 @@ pub struct Decision<'a> {
     pub headers: HeaderOps<'a>,
     /// Headers for the response, whoever gives it.
     pub response_headers: ResponseHeaders<'a>,
+    /// What changes on the response, whoever gives it, before `response_headers` are added. Not for a response of the
+    /// policy's own, which has its headers already.
+    pub response_changes: Vec<HeaderOp<'a>>,
     /// Everything that Audit or Shadow held back, in the order of the sections, whatever was decided afterwards.
     pub held_back: SmallVec<[HeldBack<'a>; 1]>,
     /// What the egress section decided; `None` when the policy has no such section.
@@ -163,9 +166,15 @@ impl<'a> Decision<'a> {
         self.held_back.push(refusal);
     }
 
-    /// Takes in the refusal that ends the decision.
-    pub(crate) fn refuse(&mut self, section: Section, rule: Option<&'a str>, reason: Reason, response: Response<'a>) {
-        (self.section, self.rule, self.reason) = (Some(section), rule, Some(reason));
+    /// Takes in the response that ends the decision, a refusal or a redirect.
+    pub(crate) fn respond(
+        &mut self,
+        section: Section,
+        rule: Option<&'a str>,
+        reason: Option<Reason>,
+        response: Response<'a>,
+    ) {
+        (self.section, self.rule, self.reason) = (Some(section), rule, reason);
         self.action = Action::Respond(response);
     }
 }

@@ -6,7 +6,7 @@ use std::marker::PhantomData;
 use crate::asked::AskedNames;
 use crate::breaker::Breakers;
 use crate::canaries::{Canaries, CanaryDocument, CanaryOutcome};
-use crate::decision::{Decision, HeaderOp, HeldBack};
+use crate::decision::{Action, Decision, HeaderOp, HeldBack};
 use crate::document::{At, Context, Decode, Fields, Kind, Named, Node, Problem, Problems};
 use crate::egress::{Egress, EgressDocument, check_later_sections};
 use crate::environment::Environment;
@@ -250,7 +250,7 @@ impl<M: Runs> Policy<M> {
                     decision.hold_back(HeldBack { section: Section::Egress, rule, reason, status: egressed.status });
                 }
                 (Some(reason), Some(response)) => {
-                    decision.refuse(Section::Egress, rule, reason, response);
+                    decision.respond(Section::Egress, rule, Some(reason), response);
                     self.count_long_values(&request, &mut decision);
                     return Ok(decision);
                 }
@@ -275,13 +275,16 @@ impl<M: Runs> Policy<M> {
             decision.response_headers.extend(limited.response_headers);
             limited.held_back.into_iter().for_each(|refusal| decision.hold_back(refusal));
             if let Some((limit, reason, response)) = limited.refusal {
-                decision.refuse(Section::RateLimits, Some(limit), reason, response);
+                decision.respond(Section::RateLimits, Some(limit), Some(reason), response);
                 self.count_long_values(request, &mut decision);
                 return Ok(decision);
             }
         }
         self.route(request, environment, &mut decision);
         self.count_long_values(request, &mut decision);
+        if matches!(decision.action, Action::Respond(_)) {
+            return Ok(decision);
+        }
         if M::MODULE.owns_route_header() {
             self.write_route_header(request, &mut decision);
         }
@@ -298,6 +301,9 @@ impl<M: Runs> Policy<M> {
             decision.watch = ruled.watch;
             let mut reason = ruled.reason;
             match ruled.to {
+                RuleTo::Redirect(response) => {
+                    return decision.respond(Section::Routes, Some(ruled.rule), None, response);
+                }
                 RuleTo::Route(route) => decision.route = Some(route),
                 RuleTo::Canary(number) => {
                     let canaries = self.canaries.as_ref().filter(|_| M::MODULE.runs(Section::Canaries));
@@ -306,6 +312,7 @@ impl<M: Runs> Policy<M> {
                     chosen.into_iter().for_each(|chosen| take_variant(chosen, decision));
                 }
             }
+            decision.response_changes = ruled.response;
             decision.decided_by(Section::Routes, Some(ruled.rule), reason);
             return;
         }

@@ -317,6 +317,9 @@ pub struct WireDecision {
     /// Headers of the response.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub response_headers: Vec<Pair>,
+    /// What changes on an upstream's response.
+    #[serde(skip_serializing_if = "WireHeaders::is_empty")]
+    pub response_changes: WireHeaders,
     /// Body of the response.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub body: Option<String>,
@@ -331,7 +334,7 @@ pub struct WireDecision {
     pub policy_error: Option<String>,
 }
 
-/// Changes of the request's headers.
+/// Changes of the request's or the response's headers.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct WireHeaders {
     /// Replaces every value.
@@ -346,6 +349,18 @@ pub struct WireHeaders {
 }
 
 impl WireHeaders {
+    fn of(changes: &[HeaderOp<'_>]) -> WireHeaders {
+        let mut headers = WireHeaders::default();
+        for op in changes {
+            match op {
+                HeaderOp::Set(name, value) => headers.set.push(pair(name, value)),
+                HeaderOp::Add(name, value) => headers.add.push(pair(name, value)),
+                HeaderOp::Remove(name) => headers.remove.push((*name).to_owned()),
+            }
+        }
+        headers
+    }
+
     fn is_empty(&self) -> bool {
         self.set.is_empty() && self.add.is_empty() && self.remove.is_empty()
     }
@@ -358,14 +373,6 @@ fn pair(name: &str, value: &[u8]) -> Pair {
 impl WireDecision {
     /// The JSON form of `decision`. Values that are not UTF-8 show U+FFFD.
     pub fn new(decision: &Decision<'_>) -> WireDecision {
-        let mut headers = WireHeaders::default();
-        for op in &decision.headers {
-            match op {
-                HeaderOp::Set(name, value) => headers.set.push(pair(name, value)),
-                HeaderOp::Add(name, value) => headers.add.push(pair(name, value)),
-                HeaderOp::Remove(name) => headers.remove.push((*name).to_owned()),
-            }
-        }
         let mut wire = WireDecision {
             action: Some("continue"),
             section: decision.section.map(|section| section.field()),
@@ -373,7 +380,8 @@ impl WireDecision {
             reason: decision.reason.map(Reason::as_str),
             route: decision.route.map(str::to_owned),
             variant: decision.variant.map(str::to_owned),
-            headers,
+            headers: WireHeaders::of(&decision.headers),
+            response_changes: WireHeaders::of(&decision.response_changes),
             response_headers: decision.response_headers.iter().map(|(name, value)| pair(name, value)).collect(),
             would_respond: decision.would_respond(),
             ..WireDecision::default()

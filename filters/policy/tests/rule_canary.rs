@@ -21,7 +21,7 @@ fn shop() -> Value {
                 "requestHeaders": {"set": [{"name": "x-team", "value": "cart"}], "remove": ["x-debug"]},
                 "rewrite": {"path": {"type": "ReplacePrefixMatch", "value": "/basket"}, "hostname": "cart.internal"},
                 "timeout": "2s",
-                "retries": {"attempts": 2, "on": ["5xx"]}
+                "retries": {"attempts": 2, "retryOn": ["5xx"]}
             },
             {"name": "wishes", "matches": [{"path": {"value": "/wishes"}}], "canary": "cart"}
         ]},
@@ -33,7 +33,7 @@ fn shop() -> Value {
                 "variants": [{"name": "v1", "weight": 1}, {"name": "v2", "weight": 1, "route": "cart-v2"}],
                 "rollback": {"variant": "v2", "to": "v1", "minRequests": 5, "errorPercent": 50, "window": "60s"}
             },
-            {"name": "all", "matches": [{"headers": [{"name": "x-beta"}]}], "variants": [{"name": "beta", "weight": 1}]}
+            {"name": "all", "matches": [{"headers": [{"name": "x-beta", "type": "Present"}]}], "variants": [{"name": "beta", "weight": 1}]}
         ]
     })
 }
@@ -121,7 +121,7 @@ fn cookie_override_and_rollback_work_as_for_any_canary() {
 #[test]
 fn a_rule_leads_to_exactly_one_place() {
     for (rule, expected) in [
-        (r#"{"name":"r"}"#, "routes.rules[0]: leads nowhere"),
+        (r#"{"name":"r"}"#, "routes.rules[0]: needs one of: route, canary, redirect"),
         (r#"{"name":"r","route":"a","canary":"c"}"#, "routes.rules[0]: has both `route` and `canary`"),
         (
             r#"{"name":"r","canary":"c","failover":{"route":"b"}}"#,

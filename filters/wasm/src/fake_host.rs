@@ -61,6 +61,15 @@ pub(crate) struct FakeHost {
 }
 
 impl FakeHost {
+    /// The headers of the ABI's map `map`.
+    fn map(&mut self, map: u32) -> &mut Vec<(Vec<u8>, Vec<u8>)> {
+        match map {
+            0 => &mut self.headers,
+            2 => &mut self.response_headers,
+            other => panic!("map {other}"),
+        }
+    }
+
     /// A write of this or another worker.
     pub(crate) fn set_shared(&mut self, key: &[u8], value: &[u8]) {
         self.token = self.token.wrapping_add(1).max(1);
@@ -203,16 +212,12 @@ pub(crate) unsafe fn proxy_add_header_map_value(
         return status;
     }
     let header = unsafe { (bytes(name, name_size).to_vec(), bytes(value, value_size).to_vec()) };
-    with(|host| match map {
-        0 => host.headers.push(header),
-        2 => host.response_headers.push(header),
-        other => panic!("map {other}"),
-    });
+    with(|host| host.map(map).push(header));
     0
 }
 
 pub(crate) unsafe fn proxy_replace_header_map_value(
-    _map: u32,
+    map: u32,
     name: *const u8,
     name_size: usize,
     value: *const u8,
@@ -223,18 +228,19 @@ pub(crate) unsafe fn proxy_replace_header_map_value(
     }
     let header = unsafe { (bytes(name, name_size).to_vec(), bytes(value, value_size).to_vec()) };
     with(|host| {
-        host.headers.retain(|(name, _)| *name != header.0);
-        host.headers.push(header);
+        let headers = host.map(map);
+        headers.retain(|(name, _)| *name != header.0);
+        headers.push(header);
     });
     0
 }
 
-pub(crate) unsafe fn proxy_remove_header_map_value(_map: u32, name: *const u8, name_size: usize) -> u32 {
+pub(crate) unsafe fn proxy_remove_header_map_value(map: u32, name: *const u8, name_size: usize) -> u32 {
     if let Some(status) = enter("proxy_remove_header_map_value") {
         return status;
     }
     let name = unsafe { bytes(name, name_size) };
-    with(|host| host.headers.retain(|(other, _)| other != name));
+    with(|host| host.map(map).retain(|(other, _)| other != name));
     0
 }
 

@@ -34,17 +34,25 @@ pub(crate) fn request_headers() -> Result<HostBuffer, Status> {
 
 /// Changes one header of the current request. A write also makes the host look for its route anew.
 pub(crate) fn change_request_header(change: &HeaderOp<'_>) -> Result<(), Status> {
-    const MAP: u32 = abi::REQUEST_HEADERS;
+    change_header(abi::REQUEST_HEADERS, change)
+}
+
+/// Changes one header of the current response.
+pub(crate) fn change_response_header(change: &HeaderOp<'_>) -> Result<(), Status> {
+    change_header(abi::RESPONSE_HEADERS, change)
+}
+
+fn change_header(map: u32, change: &HeaderOp<'_>) -> Result<(), Status> {
     // SAFETY: each address goes with the length of the same slice; the host copies before it returns.
     Status::check(unsafe {
         match change {
             HeaderOp::Set(name, value) => {
-                abi::proxy_replace_header_map_value(MAP, name.as_ptr(), name.len(), value.as_ptr(), value.len())
+                abi::proxy_replace_header_map_value(map, name.as_ptr(), name.len(), value.as_ptr(), value.len())
             }
             HeaderOp::Add(name, value) => {
-                abi::proxy_add_header_map_value(MAP, name.as_ptr(), name.len(), value.as_ptr(), value.len())
+                abi::proxy_add_header_map_value(map, name.as_ptr(), name.len(), value.as_ptr(), value.len())
             }
-            HeaderOp::Remove(name) => abi::proxy_remove_header_map_value(MAP, name.as_ptr(), name.len()),
+            HeaderOp::Remove(name) => abi::proxy_remove_header_map_value(map, name.as_ptr(), name.len()),
         }
     })
 }
@@ -63,15 +71,6 @@ pub(crate) fn response_status() -> Result<u16, Status> {
 pub(crate) fn response_flags() -> u64 {
     let flags = property("response\0flags");
     flags.and_then(|flags| Some(u64::from_le_bytes((&*flags).try_into().ok()?))).unwrap_or(0)
-}
-
-/// Adds one header to the current response.
-pub(crate) fn add_response_header(name: &str, value: &[u8]) -> Result<(), Status> {
-    const MAP: u32 = abi::RESPONSE_HEADERS;
-    // SAFETY: each address goes with the length of the same slice; the host copies before it returns.
-    Status::check(unsafe {
-        abi::proxy_add_header_map_value(MAP, name.as_ptr(), name.len(), value.as_ptr(), value.len())
-    })
 }
 
 /// Answers the current request in the place of an upstream. `headers` is a serialised map; `details` goes to access logs.

@@ -4,10 +4,11 @@
 //! What fails here fails open: the request has been decided, and taking the response away would help nobody. It is
 //! counted and logged.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use penstock_policy::breaker::{Event, Outcome, Watch};
-use penstock_policy::{Decision, Environment, Policy, Runs, Timestamp};
+use penstock_policy::{Decision, Environment, HeaderOp, Policy, Runs, Timestamp};
 
 use crate::failure;
 use crate::host::{self, HostEnvironment};
@@ -22,9 +23,35 @@ const CLIENT_GONE: u64 = 1 << 14 | 1 << 28;
 /// A stream's rest.
 #[derive(Debug, Default)]
 pub(crate) struct Later {
-    /// Headers for the response.
-    headers: Vec<(Box<str>, Box<[u8]>)>,
+    /// Changes of the response's headers, in order.
+    changes: Vec<ResponseChange>,
     watched: Option<Watched>,
+}
+
+/// A change of the response's headers, kept until the response comes.
+#[derive(Debug)]
+enum ResponseChange {
+    Set(Box<str>, Box<[u8]>),
+    Add(Box<str>, Box<[u8]>),
+    Remove(Box<str>),
+}
+
+impl ResponseChange {
+    fn of(change: &HeaderOp<'_>) -> ResponseChange {
+        match change {
+            HeaderOp::Set(name, value) => ResponseChange::Set((*name).into(), value.as_ref().into()),
+            HeaderOp::Add(name, value) => ResponseChange::Add((*name).into(), value.as_ref().into()),
+            HeaderOp::Remove(name) => ResponseChange::Remove((*name).into()),
+        }
+    }
+
+    fn op(&self) -> HeaderOp<'_> {
+        match self {
+            ResponseChange::Set(name, value) => HeaderOp::Set(name, Cow::Borrowed(value)),
+            ResponseChange::Add(name, value) => HeaderOp::Add(name, Cow::Borrowed(value)),
+            ResponseChange::Remove(name) => HeaderOp::Remove(name),
+        }
+    }
 }
 
 /// A request whose end a breaker wants to know.
@@ -40,12 +67,14 @@ struct Watched {
 impl Later {
     /// `None`: nothing is left to do.
     pub(crate) fn of(decision: &Decision<'_>, environment: &mut HostEnvironment<'_>) -> Option<Later> {
-        if decision.response_headers.is_empty() && decision.watch.is_none() {
+        if decision.response_headers.is_empty() && decision.response_changes.is_empty() && decision.watch.is_none() {
             return None;
         }
-        let headers = decision.response_headers.iter();
+        let changes = decision.response_changes.iter().map(ResponseChange::of);
+        let added = decision.response_headers.iter();
+        let added = added.map(|(name, value)| ResponseChange::Add((*name).into(), value.as_ref().into()));
         Some(Later {
-            headers: headers.map(|(name, value)| ((*name).into(), value.as_ref().into())).collect(),
+            changes: changes.chain(added).collect(),
             watched: decision.watch.map(|watch| Watched { watch, since: environment.now(), answered: None }),
         })
     }
@@ -57,9 +86,14 @@ impl Later {
 
     /// The response's headers are there.
     pub(crate) fn response_headers<M: Runs>(&mut self) {
-        for (name, value) in self.headers.drain(..) {
-            if let Err(status) = host::add_response_header(&name, &value) {
-                failure::note("responseHeaders", &format!("cannot add the response header {name} ({status})"));
+        for change in self.changes.drain(..) {
+            if let Err(status) = host::change_response_header(&change.op()) {
+                let what = match &change {
+                    ResponseChange::Set(name, _) => format!("set the response header {name}"),
+                    ResponseChange::Add(name, _) => format!("add the response header {name}"),
+                    ResponseChange::Remove(name) => format!("remove the response header {name}"),
+                };
+                failure::note("responseHeaders", &format!("cannot {what} ({status})"));
             }
         }
         // Only routes and canaries have breakers.

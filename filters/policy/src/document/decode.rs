@@ -120,8 +120,8 @@ pub(super) fn unknown_field(name: &str, at: &At<'_>, cx: &mut Context, known: &[
         return cx.problem_at(at, String::new(), None);
     }
     let help = match (name, known) {
-        ("true", known) if known.contains(&"on") => {
-            "YAML 1.1, which Kubernetes reads, takes a bare `on` for true: write \"on\" in quotes".to_owned()
+        ("true", known) if known.contains(&"retryOn") => {
+            "YAML 1.1, which Kubernetes reads, takes a bare `on` for true: write retryOn".to_owned()
         }
         (_, []) => "this object has no fields: write {}".to_owned(),
         _ => suggestion(name, known),

@@ -67,6 +67,19 @@ impl<'n> Fields<'n> {
         }
     }
 
+    /// Whether exactly one of the fields `names` is given.
+    pub fn has_one_of(&self, names: &[&str], at: &At<'_>, cx: &mut Context) -> bool {
+        let mut given = names.iter().filter(|name| self.has(name));
+        match (given.next(), given.next()) {
+            (Some(_), None) => return true,
+            (None, _) => cx.problem_at(at, format!("needs {}", one_of(names)), None),
+            (Some(first), Some(second)) => {
+                cx.problem_at(at, format!("has both `{first}` and `{second}`"), "keep one".to_owned());
+            }
+        }
+        false
+    }
+
     /// Reads the field `name`.
     pub fn get<T: Decode>(&self, name: &str, at: &At<'_>, cx: &mut Context) -> Option<T> {
         let here = at.field(name);

@@ -5,11 +5,12 @@
 /// `schema` also what they mean, from the doc comments.
 ///
 /// `field as "json": Type` is required unless `Type` is an `Option`; `= expression` gives a default. With
-/// `check = path` the function `fn(&Self, &At, &mut Context) -> bool` looks at the fields together.
+/// `check = path` the function `fn(&Self, &At, &mut Context) -> bool` looks at the fields together; with
+/// `one of ["a", "b"]` exactly one of those fields is given.
 macro_rules! object {
     (
         $(#[$($meta:tt)+])*
-        $vis:vis struct $name:ident $(check = $check:path)? {
+        $vis:vis struct $name:ident $(one of [$($one:literal),+])? $(check = $check:path)? {
             $( $(#[$($field_meta:tt)+])* $field:ident as $json:literal : $type:ty $(= $default:expr)? ),* $(,)?
         }
     ) => {
@@ -28,9 +29,11 @@ macro_rules! object {
                 cx: &mut $crate::document::Context,
             ) -> Option<Self> {
                 let fields = $crate::document::Fields::open::<Self>(node, at, cx)?;
+                $( let has_one = fields.has_one_of(&[$($one),+], at, cx); )?
                 $( let $field = object!(@get fields, $json, $type, at, cx $(, $default)?); )*
                 // All at once: a `?` for each field would drop the others in as many ways.
                 let ($(Some($field),)*) = ($($field,)*) else { return None };
+                $( if !has_one { let _: &[&str] = &[$($one),+]; return None; } )?
                 let object = $name { $($field,)* };
                 $( if !$check(&object, at, cx) { return None; } )?
                 Some(object)
@@ -41,11 +44,12 @@ macro_rules! object {
         impl $crate::schema::Describe for $name {
             fn describe(schema: &mut $crate::schema::Definitions) -> serde_json::Value {
                 let key = $crate::schema::key(module_path!(), stringify!($name));
-                schema.object::<Self>(&key, &[$($crate::document::doc_text!($($meta)+)),*].concat(), |schema| vec![
+                let more = $crate::schema::one_of(&[$($($one),+)?]);
+                schema.object_with::<Self>(&key, &[$($crate::document::doc_text!($($meta)+)),*].concat(), |schema| vec![
                     $( schema
                         .field::<$type>($json, &[$($crate::document::doc_text!($($field_meta)+)),*].concat())
                         $(.or::<$type>(&$default))? ),*
-                ])
+                ], more)
             }
 
             fn written(&self) -> Option<serde_json::Value> {

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use super::effects::{HeaderChanges, Retries};
-use super::rewrite::Rewrite;
+use super::redirect::Redirect;
+use super::rewrite::{PathRewrite, Rewrite};
 use crate::document::{
     At, Context, GatewayDuration, Name, Named, Node, NonEmpty, PositiveDuration, RouteName, Whole, object, words,
 };
@@ -33,17 +34,21 @@ object! {
 
 object! {
     /// One rule as written.
-    pub struct RuleDocument check = RuleDocument::check {
+    pub struct RuleDocument one of ["route", "canary", "redirect"] check = RuleDocument::check {
         /// Unique among the rules.
         name as "name": Name,
         /// One entry that holds is enough; absent: every request.
         matches as "matches": Option<NonEmpty<RequestMatch>>,
-        /// The value of the route header. Exactly one of `route` and `canary`.
+        /// The value of the route header. Exactly one of `route`, `canary` and `redirect` is given.
         route as "route": Option<RouteName>,
         /// The canary of this name decides in the rule's place.
         canary as "canary": Option<Name>,
+        /// The client is sent elsewhere.
+        redirect as "redirect": Option<Redirect>,
         /// Other changes of the request's headers.
         request_headers as "requestHeaders": Option<HeaderChanges>,
+        /// Changes of the response's headers, whoever gives the response.
+        response_headers as "responseHeaders": Option<HeaderChanges>,
         /// Changes of path and host.
         rewrite as "rewrite": Option<Rewrite>,
         /// For the whole exchange, retries included; `0s` means none.
@@ -72,22 +77,9 @@ object! {
 }
 
 impl RuleDocument {
-    /// Whether the rule has exactly one of the fields that say where a request goes.
-    fn leads_somewhere(&self, at: &At<'_>, cx: &mut Context) -> bool {
-        match (&self.route, &self.canary) {
-            (None, None) => {
-                let help = "give it a `route`, or the `canary` that decides".to_owned();
-                cx.problem_at(at, "leads nowhere", help);
-            }
-            (Some(_), Some(_)) => cx.problem_at(at, "has both `route` and `canary`", "keep one".to_owned()),
-            _ => return true,
-        }
-        false
-    }
-
     /// What the fields say about each other.
     fn check(&self, at: &At<'_>, cx: &mut Context) -> bool {
-        let mut fine = self.leads_somewhere(at, cx);
+        let mut fine = self.redirect.as_ref().is_none_or(|redirect| redirect.check(self, at, cx));
         if let Some(failover) = &self.failover {
             let at = at.field("failover");
             if self.canary.is_some() {
@@ -101,12 +93,15 @@ impl RuleDocument {
                 fine = false;
             }
         }
-        if self.rewrite.as_ref().is_some_and(Rewrite::replaces_prefix) {
+        let paths = [
+            ("rewrite", self.rewrite.as_ref().and_then(|rewrite| rewrite.path.as_ref())),
+            ("redirect", self.redirect.as_ref().and_then(|redirect| redirect.path.as_ref())),
+        ];
+        for (field, _) in paths.into_iter().filter(|(_, path)| path.is_some_and(PathRewrite::replaces_prefix)) {
             let prefixed = |entry: &RequestMatch| matches!(entry.path, Some(PathMatch::Prefix(_)));
             if !self.matches.as_ref().is_some_and(|entries| entries.0.iter().all(prefixed)) {
                 let help = "give every entry of `matches` a path of type PathPrefix, or use ReplaceFullPath".to_owned();
-                let rewrite = at.field("rewrite");
-                cx.problem_at(&rewrite.field("path"), "ReplacePrefixMatch has no prefix to replace", help);
+                cx.problem_at(&at.field(field).field("path"), "ReplacePrefixMatch has no prefix to replace", help);
                 fine = false;
             }
         }

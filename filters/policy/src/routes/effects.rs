@@ -2,14 +2,14 @@
 
 use std::borrow::Cow;
 
-use crate::decision::{HeaderOp, HeaderOps};
+use crate::decision::HeaderOp;
 use crate::document::{
     At, Context, Decode, GatewayDuration, HeaderValue, Kind, Node, NonEmpty, PositiveDuration, Whole,
     WritableHeaderName, object, suggestion, wrong_kind,
 };
 
 object! {
-    /// `requestHeaders`: `remove` first, then `set`, then `add`.
+    /// `requestHeaders` and `responseHeaders`: `remove` first, then `set`, then `add`.
     pub struct HeaderChanges check = HeaderChanges::check {
         /// Replaces every value.
         set as "set": Vec<HeaderField> = Vec::new(),
@@ -31,6 +31,18 @@ object! {
 }
 
 impl HeaderChanges {
+    /// The list that names the header `name`.
+    pub(super) fn list_of(&self, name: &str) -> Option<&'static str> {
+        let is = |header: &WritableHeaderName| *header.0 == *name;
+        if self.set.iter().any(|field| is(&field.name)) {
+            return Some("set");
+        }
+        if self.add.iter().any(|field| is(&field.name)) {
+            return Some("add");
+        }
+        self.remove.iter().any(is).then_some("remove")
+    }
+
     /// No header is named twice: the order of changes would decide, and nobody remembers it.
     fn check(&self, at: &At<'_>, cx: &mut Context) -> bool {
         let names = self.set.iter().enumerate().map(|(i, field)| ("set", i, &field.name));
@@ -51,11 +63,13 @@ impl HeaderChanges {
 
 object! {
     /// `retries`.
-    pub struct Retries {
+    pub struct Retries one of ["retryOn", "on"] {
         /// How many tries after the first.
         attempts as "attempts": Whole<0, 100>,
         /// What counts as a failure.
-        on as "on": NonEmpty<RetryOn>,
+        retry_on as "retryOn": Option<NonEmpty<RetryOn>>,
+        /// An older name of `retryOn`, which YAML 1.1 takes for `true` unless it is in quotes.
+        on as "on": Option<NonEmpty<RetryOn>>,
         /// For each try.
         per_try_timeout as "perTryTimeout": Option<PositiveDuration>,
     }
@@ -165,20 +179,20 @@ impl StaticOps {
         StaticOps(ops.into())
     }
 
-    /// Appends the changes to those of a decision.
-    pub fn apply<'a>(&'a self, headers: &mut HeaderOps<'a>) {
-        headers.extend(self.0.iter().map(|op| match op {
+    /// The changes in the order in which they are applied.
+    pub fn iter(&self) -> impl Iterator<Item = HeaderOp<'_>> {
+        self.0.iter().map(|op| match op {
             StaticOp::Set(name, value) => HeaderOp::Set(name, Cow::Borrowed(&**value)),
             StaticOp::Add(name, value) => HeaderOp::Add(name, Cow::Borrowed(&**value)),
             StaticOp::Remove(name) => HeaderOp::Remove(name),
-        }));
+        })
     }
 }
 
 /// Says `retries` in Envoy's own request headers, which its router reads after the filters.
 fn set_retries(retries: Retries, set: &mut impl FnMut(&'static str, String)) {
     let (mut http, mut grpc, mut statuses) = (Vec::new(), Vec::new(), Vec::new());
-    for on in retries.on.0 {
+    for on in retries.retry_on.or(retries.on).into_iter().flat_map(|conditions| conditions.0) {
         match on {
             RetryOn::Http(policy) => http.push(policy),
             RetryOn::Grpc(policy) => grpc.push(policy),

@@ -2,29 +2,34 @@
 
 mod document;
 mod effects;
+mod precedence;
+mod redirect;
 mod rewrite;
 
 #[cfg(feature = "schema")]
 pub(crate) use {
     effects::RetryOn,
+    redirect::RedirectStatus,
     rewrite::{Hostname, NewPath},
 };
 
 use crate::asked::AskedNames;
 use crate::breaker::{Breakers, Guard, Thresholds, Watch};
-use crate::decision::HeaderOps;
+use crate::decision::{HeaderOp, HeaderOps, Response};
 use hashbrown::HashSet;
 use rustc_hash::FxBuildHasher;
 
 use crate::document::{At, Problem};
 use crate::environment::Environment;
-use crate::matching::{Index, PathMatch, RequestMatch};
+use crate::matching::{Index, RequestMatch};
 use crate::metrics::{Metric, Metrics};
 use crate::reason::Reason;
 use crate::request::Request;
 use crate::section::Section;
 pub use document::{Failover, Precedence, RoutesDocument, RuleDocument};
 use effects::StaticOps;
+pub use precedence::{in_order, specificity};
+pub use redirect::Redirect;
 use rewrite::Rewrite;
 
 /// The section, ready to decide.
@@ -47,6 +52,7 @@ struct Rule {
     name: Box<str>,
     to: To,
     ops: StaticOps,
+    response: StaticOps,
     rewrite: Option<Rewrite>,
     failover: Option<(Box<str>, Watch)>,
     matched: Metric,
@@ -58,6 +64,7 @@ enum To {
     Route(Box<str>),
     /// The canary of this number.
     Canary(u32),
+    Redirect(Box<Redirect>),
 }
 
 /// What a rule decided about a request.
@@ -73,17 +80,21 @@ pub(crate) struct RuleOutcome<'a> {
     pub(crate) watch: Option<Watch>,
     /// What changes on the request.
     pub(crate) headers: HeaderOps<'a>,
+    /// What changes on the response.
+    pub(crate) response: Vec<HeaderOp<'a>>,
     /// What to count.
     pub(crate) count: Metric,
 }
 
 /// Where a rule sends a request.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum RuleTo<'a> {
     /// To this route.
     Route(&'a str),
     /// Where the canary of this number says.
     Canary(u32),
+    /// Back to the client, with the address to ask.
+    Redirect(Response<'a>),
 }
 
 impl Routes {
@@ -102,7 +113,7 @@ impl Routes {
             let matches = document.matches.map_or_else(|| vec![RequestMatch::default()], |entries| entries.0);
             entries.extend(matches.into_iter().map(|entry| (entry, rule)));
             let canary = document.canary.and_then(|name| canary(&name.0));
-            // The document has been checked: without a canary there is a route.
+            // The document has been checked: without a canary and a redirect there is a route.
             let route = document.route.map(|route| route.0).unwrap_or_default();
             let failover = document.failover.map(|failover| {
                 let guard = Guard {
@@ -125,15 +136,17 @@ impl Routes {
                 failover,
                 matched: metrics.add(Section::Routes, &document.name.0, &["matched"]),
                 name: document.name.0,
-                to: canary.map_or(To::Route(route), To::Canary),
+                to: match (canary, document.redirect) {
+                    (Some(canary), _) => To::Canary(canary),
+                    (None, Some(redirect)) => To::Redirect(Box::new(redirect)),
+                    (None, None) => To::Route(route),
+                },
+                response: StaticOps::new(document.response_headers, None, None),
                 ops: StaticOps::new(document.request_headers, document.timeout, document.retries),
                 rewrite: document.rewrite,
             });
         }
-        if document.precedence == Precedence::GatewayApi {
-            // Stable: equal entries stay in document order.
-            entries.sort_by_key(|(entry, _)| std::cmp::Reverse(specificity(entry)));
-        }
+        let entries = in_order(document.precedence, entries);
         let (entries, rule_of): (Vec<_>, Vec<_>) = entries.into_iter().unzip();
         let index = Index::new(&entries);
         names.add(&entries);
@@ -157,15 +170,18 @@ impl Routes {
         let rank = self.index.first(&self.entries, request)?;
         let rule = self.rules.get(*self.rule_of.get(rank)? as usize)?;
         note!(environment, crate::explain::Note::Route(rule.name.to_string()));
+        let path = || self.entries.get(rank).and_then(|entry| entry.path.as_ref());
         let mut outcome = RuleOutcome {
             rule: &rule.name,
             to: match &rule.to {
                 To::Route(route) => RuleTo::Route(route),
                 To::Canary(canary) => RuleTo::Canary(*canary),
+                To::Redirect(redirect) => RuleTo::Redirect(redirect.response(path(), request, rule.response.iter())),
             },
             reason: None,
             watch: None,
-            headers: HeaderOps::new(),
+            headers: rule.ops.iter().collect(),
+            response: rule.response.iter().collect(),
             count: rule.matched,
         };
         if let Some((instead, watch)) = &rule.failover {
@@ -175,10 +191,8 @@ impl Routes {
                 (outcome.to, outcome.reason) = (RuleTo::Route(instead), Some(Reason::FailedOver));
             }
         }
-        rule.ops.apply(&mut outcome.headers);
         if let Some(rewrite) = &rule.rewrite {
-            let path = self.entries.get(rank).and_then(|entry| entry.path.as_ref());
-            rewrite.apply(path, request, &mut outcome.headers);
+            rewrite.apply(path(), request, &mut outcome.headers);
         }
         Some(outcome)
     }
@@ -207,19 +221,6 @@ impl Routes {
     pub(crate) fn default(&self) -> (Option<&str>, Metric) {
         (self.default.as_deref(), self.by_default)
     }
-}
-
-/// What makes an entry win under `precedence: GatewayAPI`, greater first: exact path, expression, longest prefix,
-/// method, number of headers (cookies are one header's parts, so they count as headers), number of query parameters.
-/// The place of expressions is the implementation's choice in the Gateway API; this is Envoy Gateway's.
-pub fn specificity(entry: &RequestMatch) -> impl Ord + use<> {
-    let path = match &entry.path {
-        Some(PathMatch::Exact(path)) => (2, path.len()),
-        Some(PathMatch::Regex(regex)) => (1, regex.pattern().len()),
-        Some(PathMatch::Prefix(prefix)) => (0, prefix.len()),
-        None => (0, 0),
-    };
-    (path, entry.method.is_some(), entry.headers.len() + entry.cookies.len(), entry.query_params.len())
 }
 
 #[cfg(test)]

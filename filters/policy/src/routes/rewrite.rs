@@ -62,7 +62,7 @@ impl Decode for NewPath {
 
 /// A host name to write: a precise name, no port, no star.
 #[derive(Clone, Debug)]
-pub struct Hostname(Box<str>);
+pub struct Hostname(pub(super) Box<str>);
 
 impl Decode for Hostname {
     const KIND: Kind = Kind::Text;
@@ -79,11 +79,6 @@ impl Decode for Hostname {
 }
 
 impl Rewrite {
-    /// Whether the rule needs a PathPrefix match.
-    pub fn replaces_prefix(&self) -> bool {
-        self.path.as_ref().is_some_and(|path| path.kind == PathRewriteType::ReplacePrefixMatch)
-    }
-
     /// Appends the changes for `request`, which the rule matched with `matched`.
     pub fn apply<'a>(&'a self, matched: Option<&PathMatch>, request: &Request<'a>, headers: &mut HeaderOps<'a>) {
         if let Some(target) = self.path.as_ref().and_then(|path| path.target(matched, request)) {
@@ -96,9 +91,26 @@ impl Rewrite {
 }
 
 impl PathRewrite {
+    /// Whether the rule needs a PathPrefix match.
+    pub fn replaces_prefix(&self) -> bool {
+        self.kind == PathRewriteType::ReplacePrefixMatch
+    }
+
+    /// Whether every path that `matched` takes stays as it is.
+    pub(super) fn keeps(&self, matched: Option<&PathMatch>) -> bool {
+        let value = self.value.0.as_bytes();
+        match (self.kind, matched) {
+            (PathRewriteType::ReplaceFullPath, Some(PathMatch::Exact(path))) => **path == *value,
+            (PathRewriteType::ReplacePrefixMatch, Some(PathMatch::Prefix(prefix))) => {
+                **prefix == *value.strip_suffix(b"/").unwrap_or(value)
+            }
+            _ => false,
+        }
+    }
+
     /// The new `:path` with the request's query. `None` leaves a path alone that has no segments (CONNECT,
     /// `OPTIONS *`).
-    fn target<'a>(&'a self, matched: Option<&PathMatch>, request: &Request<'a>) -> Option<Cow<'a, [u8]>> {
+    pub(super) fn target<'a>(&'a self, matched: Option<&PathMatch>, request: &Request<'a>) -> Option<Cow<'a, [u8]>> {
         if !request.path.starts_with(b"/") {
             return None;
         }
@@ -108,7 +120,7 @@ impl PathRewrite {
             PathRewriteType::ReplacePrefixMatch => {
                 let Some(PathMatch::Prefix(prefix)) = matched else { return None };
                 // What follows the prefix is empty or begins with a slash, so the value must not end with one.
-                (value.strip_suffix(b"/").unwrap_or(value), request.path.get(prefix.len()..)?)
+                (value.strip_suffix(b"/").unwrap_or(value), request.path.strip_prefix(&**prefix)?)
             }
         };
         // The target without its path: "?query", or nothing.

@@ -143,6 +143,30 @@ fn the_gateway_api_prefers_the_more_specific_entry() {
 }
 
 #[test]
+fn the_gateway_api_prefers_the_more_specific_host_before_anything_else() {
+    let json = r#"{"precedence":"GatewayAPI","default":"none","rules":[
+        {"name":"any","route":"any","matches":[{"path":{"type":"Exact","value":"/login"},"method":"GET"}]},
+        {"name":"short","route":"short","matches":[{"hostnames":["*.test"],"path":{"type":"Exact","value":"/login"}}]},
+        {"name":"long","route":"long","matches":[{"hostnames":["*.b.test"]}]},
+        {"name":"both","route":"both","matches":[{"hostnames":["a.b.test","*.c.test"],"path":{"value":"/x"}}]},
+        {"name":"one","route":"one","matches":[{"hostnames":["a.b.test"]}]},
+        {"name":"star","route":"star","matches":[{"hostnames":["*.x.c.test"]}]}
+    ]}"#;
+    for (line, expected) in [
+        ("GET a.b.test /login", "one"),
+        ("GET a.b.test /x", "both"),
+        ("GET z.b.test /login", "long"),
+        ("GET z.test /login", "short"),
+        ("GET z.test /", "none"),
+        ("GET z.other /login", "any"),
+        ("GET y.c.test /x", "both"),
+        ("GET y.x.c.test /x", "star"),
+    ] {
+        assert_eq!(route(json, line, &[]).as_deref(), Some(expected), "{line}");
+    }
+}
+
+#[test]
 fn header_changes_come_in_the_order_remove_set_add() {
     let json = r#"{"rules":[{"name":"a","route":"a","timeout":"2s",
         "requestHeaders":{"add":[{"name":"X-Add","value":"1"}],"set":[{"name":"X-Set","value":"2"}],"remove":["X-Gone"]},
@@ -216,10 +240,119 @@ fn the_route_header_can_have_another_name() {
     assert_eq!(decision.headers[0], HeaderOp::Set("x-my-route", b"r".into()));
 }
 
+fn location(redirect: &str, matches: &str, request: (&str, &str, &str)) -> String {
+    let json = format!(r#"{{"routes":{{"rules":[{{"name":"r","matches":[{matches}],"redirect":{redirect}}}]}}}}"#);
+    let policy: Policy = Policy::from_json(json.as_bytes()).unwrap();
+    let (scheme, authority, path) = request;
+    let map = [(":method", "GET"), (":scheme", scheme), (":authority", authority), (":path", path)];
+    let map = map.map(|(name, value)| (name.as_bytes(), value.as_bytes()));
+    let decision = policy.decide(&Request::new(&map), &mut NoEnvironment).unwrap();
+    let crate::Action::Respond(response) = &decision.action else { panic!("{decision:?}") };
+    assert_eq!(response.headers[0].0, "location");
+    assert!(decision.headers.is_empty() && decision.route.is_none(), "nothing is forwarded");
+    format!("{} {}", response.status, String::from_utf8_lossy(&response.headers[0].1))
+}
+
+#[test]
+fn a_redirect_replaces_the_parts_of_the_url_that_it_gives() {
+    const PREFIX: &str = r#"{"path":{"value":"/old"}}"#;
+    let replaced = |value: &str| format!(r#"{{"path":{{"type":"ReplacePrefixMatch","value":"{value}"}}}}"#);
+    for (redirect, request, expected) in [
+        (r#"{"scheme":"https","statusCode":301}"#, ("http", "a.test", "/old?q=1"), "301 https://a.test/old?q=1"),
+        (r#"{"scheme":"https","statusCode":308}"#, ("http", "a.test:8080", "/old"), "308 https://a.test/old"),
+        (r#"{"scheme":"http","statusCode":307}"#, ("https", "a.test:8443", "/old"), "307 http://a.test/old"),
+        (r#"{"scheme":"https","port":8443}"#, ("http", "a.test:8080", "/old"), "302 https://a.test:8443/old"),
+        (r#"{"scheme":"http","port":443}"#, ("http", "a.test", "/old"), "302 http://a.test:443/old"),
+        (r#"{"port":443}"#, ("https", "a.test:8443", "/old"), "302 https://a.test/old"),
+        (r#"{"port":80,"statusCode":303}"#, ("http", "a.test:8080", "/old"), "303 http://a.test/old"),
+        (r#"{"hostname":"b.test"}"#, ("https", "a.test:8443", "/old/"), "302 https://b.test:8443/old/"),
+        (r#"{"hostname":"b.test"}"#, ("https", "a.test:443", "/old"), "302 https://b.test/old"),
+        (r#"{"hostname":"b.test"}"#, ("HTTPS", "a.test.", "/old"), "302 https://b.test/old"),
+        (r#"{"port":8443}"#, ("https", "[2001:db8::1]:443", "/old"), "302 https://[2001:db8::1]:8443/old"),
+        (r#"{"scheme":"https"}"#, ("http", "[2001:db8::1]", "/old"), "302 https://[2001:db8::1]/old"),
+        (&replaced("/new"), ("https", "a.test", "/old/x/y?q=1"), "302 https://a.test/new/x/y?q=1"),
+        (&replaced("/new/"), ("https", "a.test", "/old/x"), "302 https://a.test/new/x"),
+        (&replaced("/"), ("https", "a.test", "/old/x"), "302 https://a.test/x"),
+        (&replaced(""), ("https", "a.test", "/old?q"), "302 https://a.test/?q"),
+        (&replaced("/"), ("https", "a.test", "/old//evil.test"), "302 https://a.test//evil.test"),
+        (
+            r#"{"path":{"type":"ReplaceFullPath","value":"/new"}}"#,
+            ("http", "a.test:8080", "/old/x?q=1"),
+            "302 http://a.test:8080/new?q=1",
+        ),
+        // HTTP/1.0 without a host: a reference to the same one.
+        (&replaced("/new"), ("http", "", "/old/x"), "302 /new/x"),
+    ] {
+        assert_eq!(location(redirect, PREFIX, request), expected, "{redirect} {request:?}");
+    }
+    let any = r#"{"method":"GET"}"#;
+    let options = ("http", "a.test", "*");
+    assert_eq!(location(r#"{"scheme":"https"}"#, any, options), "302 https://a.test/");
+}
+
+#[test]
+fn a_redirect_that_leaves_the_url_as_it_is_is_refused() {
+    for (rule, is_refused) in [
+        (r#""redirect":{}"#, true),
+        (r#""redirect":{"statusCode":301}"#, true),
+        (r#""redirect":{"hostname":"a.test"},"matches":[{"hostnames":["a.test"]}]"#, true),
+        (r#""redirect":{"hostname":"a.test"},"matches":[{"hostnames":["b.test"]},{"hostnames":["a.test"]}]"#, true),
+        (r#""redirect":{"hostname":"a.test"},"matches":[{"hostnames":["a.test","b.test"]}]"#, false),
+        (r#""redirect":{"hostname":"a.test"},"matches":[{"path":{"value":"/"}}]"#, false),
+        (r#""redirect":{"hostname":"a.test","scheme":"https"},"matches":[{"hostnames":["a.test"]}]"#, false),
+        (r#""redirect":{"port":8443},"matches":[{"hostnames":["a.test"]}]"#, false),
+        (
+            r#""redirect":{"path":{"type":"ReplacePrefixMatch","value":"/a/"}},"matches":[{"path":{"value":"/a"}}]"#,
+            true,
+        ),
+        (r#""redirect":{"path":{"type":"ReplacePrefixMatch","value":"/"}},"matches":[{"path":{"value":"/"}}]"#, true),
+        (
+            r#""redirect":{"path":{"type":"ReplacePrefixMatch","value":"/b"}},"matches":[{"path":{"value":"/a"}}]"#,
+            false,
+        ),
+        (
+            r#""redirect":{"path":{"type":"ReplaceFullPath","value":"/a"}},"matches":[{"path":{"type":"Exact","value":"/a"}}]"#,
+            true,
+        ),
+        (
+            r#""redirect":{"path":{"type":"ReplaceFullPath","value":"/a"}},"matches":[{"path":{"type":"Exact","value":"/b"}}]"#,
+            false,
+        ),
+    ] {
+        let json = format!(r#"{{"routes":{{"rules":[{{"name":"r",{rule}}}]}}}}"#);
+        let found = Policy::<crate::module::Suite>::from_json(json.as_bytes()).map(|_| ()).map_err(|e| e.to_string());
+        let refused = found.as_ref().err().is_some_and(|text| text.contains("back to itself"));
+        assert_eq!((refused, found.is_err()), (is_refused, is_refused), "{rule}: {found:?}");
+    }
+}
+
+#[test]
+fn a_rules_changes_of_the_response_are_kept_for_it_or_put_into_the_redirect() {
+    let changes = r#""responseHeaders":{"set":[{"name":"X-A","value":"1"}],"add":[{"name":"vary","value":"x"}],"remove":["x-b"]}"#;
+    let decided = |to: &str, show: &dyn Fn(&crate::Decision<'_>)| {
+        let json = format!(r#"{{"routes":{{"rules":[{{"name":"r",{to},{changes}}}]}}}}"#);
+        let policy: Policy = Policy::from_json(json.as_bytes()).unwrap();
+        let map = [(&b":path"[..], &b"/"[..]), (b":authority", b"a.test")];
+        show(&policy.decide(&Request::new(&map), &mut NoEnvironment).unwrap());
+    };
+    let written = |name: &'static str, value: &'static str| (name, std::borrow::Cow::Borrowed(value.as_bytes()));
+    decided(r#""route":"a""#, &|decision| {
+        let [vary, a] = [written("vary", "x"), written("x-a", "1")];
+        let expected = [HeaderOp::Remove("x-b"), HeaderOp::Set(a.0, a.1), HeaderOp::Add(vary.0, vary.1)];
+        assert_eq!(decision.response_changes, expected);
+        assert!(decision.response_headers.is_empty());
+    });
+    decided(r#""redirect":{"scheme":"https"}"#, &|decision| {
+        let crate::Action::Respond(response) = &decision.action else { panic!("{decision:?}") };
+        assert_eq!(response.headers[1..], [written("x-a", "1"), written("vary", "x")]);
+        assert!(decision.response_changes.is_empty());
+    });
+}
+
 #[test]
 fn mistakes_are_explained_with_path_and_remedy() {
     for (json, expected) in [
-        (r#"{"rules":[{"name":"a"}]}"#, "routes.rules[0]: leads nowhere; give it a `route`"),
+        (r#"{"rules":[{"name":"a"}]}"#, "routes.rules[0]: needs one of: route, canary, redirect"),
         (r#"{"rules":[{"name":"a","route":"x y"}]}"#, "routes.rules[0].route: \"x y\": is not a route name"),
         (r#"{"rules":[{"name":"a","route":"a","matches":[]}]}"#, "routes.rules[0].matches: []: is empty"),
         (r#"{"rules":[{"name":"a","route":"a","matches":[{}]}]}"#, "routes.rules[0].matches[0]: {}: has no condition"),
@@ -239,8 +372,8 @@ fn mistakes_are_explained_with_path_and_remedy() {
         ),
         (r#"{"rules":[{"name":"a","route":"a","timeout":2}]}"#, "write 2s or 2ms"),
         (
-            r#"{"rules":[{"name":"a","route":"a","retries":{"attempts":1,"on":["5x"]}}]}"#,
-            "routes.rules[0].retries.on[0]: \"5x\": is not a retry condition; expected one of: a status code from 400 to 599, 5xx,",
+            r#"{"rules":[{"name":"a","route":"a","retries":{"attempts":1,"retryOn":["5x"]}}]}"#,
+            "routes.rules[0].retries.retryOn[0]: \"5x\": is not a retry condition; expected one of: a status code from 400 to 599, 5xx,",
         ),
         (r#"{"rules":[{"name":"a","route":"a","retries":{"attempts":1,"on":[]}}]}"#, "retries.on: []: is empty"),
         (

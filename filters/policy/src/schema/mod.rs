@@ -87,6 +87,14 @@ pub fn key(module: &str, name: &str) -> String {
     }
 }
 
+/// What says that exactly one of the fields is given; nothing when there are none.
+pub fn one_of(fields: &[&str]) -> Value {
+    match fields {
+        [] => json!({}),
+        fields => json!({"oneOf": fields.iter().map(|field| json!({"required": [field]})).collect::<Vec<_>>()}),
+    }
+}
+
 /// A doc comment as prose: in one paragraph, without the marks of code.
 fn prose(doc: &str) -> String {
     doc.split_whitespace().collect::<Vec<_>>().join(" ").replace("[`", "`").replace("`]", "`")

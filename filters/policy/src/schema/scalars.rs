@@ -12,7 +12,7 @@ use crate::document::{
 };
 use crate::egress::{CallerPattern, Cidr, EgressHost, FilterStateKey, Protocol, Text, TrustDomain};
 use crate::matching::{HostPattern, PairName};
-use crate::routes::{Hostname, NewPath, RetryOn};
+use crate::routes::{Hostname, NewPath, RedirectStatus, RetryOn};
 use crate::timestamp::Timestamp;
 
 /// A label of a DNS name as policies write it.
@@ -195,6 +195,11 @@ scalars! {
         "title": "name",
         "description": "The name as it stands in the request, case-sensitive.",
         "type": "string", "pattern": r##"^[!"$%'-:<>@-~]+$"##,
+    });
+    RedirectStatus, "redirectStatus", |status| status.0.into() => json!({
+        "title": "status of a redirect",
+        "description": "301 or 308 (for good), 302 or 307 (for now), 303 (look there with GET).",
+        "enum": RedirectStatus::ALL,
     });
     RetryOn, "retryOn" => json!({
         "title": "retry condition",

@@ -499,6 +499,38 @@ fn an_empty_or_broken_header_map_is_refused() {
 }
 
 #[test]
+fn a_rules_changes_reach_the_response_once_and_a_redirect_is_answered() {
+    fresh();
+    let policy = r#"{"routes":{"rules":[
+        {"name":"old","matches":[{"path":{"value":"/x"},"headers":[{"name":"x-old","type":"Present"}]}],
+            "redirect":{"scheme":"https","statusCode":301},"responseHeaders":{"set":[{"name":"x-a","value":"2"}]}},
+        {"name":"r","route":"a","responseHeaders":{
+            "set":[{"name":"x-a","value":"1"}],"add":[{"name":"vary","value":"x"}],"remove":["x-b"]}}]}}"#;
+    assert!(configured(PLUGIN, policy));
+    vm().context_create(STREAM, PLUGIN);
+    with(|host| host.headers = vec![(b":path".to_vec(), b"/x".to_vec())]);
+    assert_eq!(vm().request_headers(STREAM), Flow::Continue);
+    with(|host| {
+        let upstream = [("x-a", "0"), ("x-b", "0"), ("vary", "y")];
+        host.response_headers = upstream.map(|(n, v)| (n.as_bytes().to_vec(), v.as_bytes().to_vec())).to_vec();
+    });
+    for _ in 0..2 {
+        assert_eq!(vm().response_headers(STREAM), Flow::Continue);
+    }
+    vm().delete(STREAM);
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let headers = with(|host| std::mem::take(&mut host.response_headers));
+    let headers: Vec<String> = headers.iter().map(|(name, value)| format!("{}: {}", text(name), text(value))).collect();
+    assert_eq!(headers, ["vary: y", "x-a: 1", "vary: x"]);
+
+    assert_eq!(request(PLUGIN, &[("x-old", "1")]), Flow::Pause);
+    let sent = with(|host| host.sent.take()).unwrap();
+    assert_eq!((sent.status, sent.details.as_str()), (301, "penstock_routes"));
+    let own = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    assert_eq!(sent.headers, [own("location", "https://a.test/x?y"), own("x-a", "2")]);
+}
+
+#[test]
 fn what_audit_held_back_is_logged_as_such_when_a_limit_refuses_the_request() {
     fresh();
     let policy = r#"{"settings":{"filterState":true},"egress":{"mode":"Audit","rules":[]},

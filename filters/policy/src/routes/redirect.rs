@@ -1,0 +1,190 @@
+//! `redirect`: the client is sent elsewhere, as by the Gateway API's `HTTPRequestRedirect`.
+
+use std::borrow::Cow;
+
+use super::document::RuleDocument;
+use super::rewrite::{Hostname, PathRewrite};
+use crate::decision::{HeaderOp, Response, ResponseHeaders};
+use crate::document::{At, Context, Decode, Kind, Node, Whole, object, words, wrong_kind};
+use crate::matching::{PathMatch, RequestMatch};
+use crate::request::Request;
+
+object! {
+    /// `redirect`: where the client is sent. What is not given stays as in the request; the query always stays.
+    pub struct Redirect {
+        /// The new scheme. It brings its own port, unless `port` is given.
+        scheme as "scheme": Option<Scheme>,
+        /// The new host name.
+        hostname as "hostname": Option<Hostname>,
+        /// The new port. The scheme's own port is never written.
+        port as "port": Option<Whole<1, 65535>>,
+        /// The new path.
+        path as "path": Option<PathRewrite>,
+        /// The status of the response.
+        status_code as "statusCode": RedirectStatus = RedirectStatus(302),
+    }
+}
+
+words! {
+    /// A scheme to send a client to.
+    pub enum Scheme {
+        /// Port 80.
+        Http = "http",
+        /// Port 443.
+        Https = "https",
+    }
+}
+
+/// The status of a redirect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RedirectStatus(pub u16);
+
+impl RedirectStatus {
+    /// Every status that sends a client elsewhere.
+    pub(crate) const ALL: [u16; 5] = [301, 302, 303, 307, 308];
+}
+
+impl Decode for RedirectStatus {
+    const KIND: Kind = Kind::Number;
+    const EXPECTED: &'static str = "a number: the status of a redirect";
+
+    fn decode(node: &Node, at: &At<'_>, cx: &mut Context) -> Option<Self> {
+        let Node::Integer(status) = node else { return wrong_kind::<Self>(node, at, cx) };
+        let found = RedirectStatus::ALL.into_iter().find(|known| i64::from(*known) == *status);
+        if found.is_none() {
+            let help = "write 301 or 308 (for good), 302 or 307 (for now), or 303 (look there with GET)".to_owned();
+            cx.problem(at, node, "is not the status of a redirect", help);
+        }
+        found.map(RedirectStatus)
+    }
+}
+
+/// The parts of a URL that a redirect may replace.
+#[derive(Clone, Copy, Debug)]
+struct Origin<'a> {
+    scheme: &'a str,
+    host: &'a [u8],
+    /// In digits; `None`: the scheme's own.
+    port: Option<&'a [u8]>,
+}
+
+impl Redirect {
+    /// What the rule's other fields mean beside the redirect.
+    pub(super) fn check(&self, rule: &RuleDocument, at: &At<'_>, cx: &mut Context) -> bool {
+        let mut fine = true;
+        let beside = [
+            ("requestHeaders", rule.request_headers.is_some()),
+            ("rewrite", rule.rewrite.is_some()),
+            ("timeout", rule.timeout.is_some()),
+            ("retries", rule.retries.is_some()),
+            ("failover", rule.failover.is_some()),
+        ];
+        for (field, _) in beside.into_iter().filter(|(_, given)| *given) {
+            let help = "take it out: a redirected request goes to no upstream".to_owned();
+            cx.problem_at(&at.field(field), "has no meaning beside `redirect`", help);
+            fine = false;
+        }
+        if let Some(list) = rule.response_headers.as_ref().and_then(|changes| changes.list_of("location")) {
+            let response = at.field("responseHeaders");
+            let help = "take `location` out".to_owned();
+            cx.problem_at(&response.field(list), "changes `location`, which the redirect writes itself", help);
+            fine = false;
+        }
+        let any = [RequestMatch::default()];
+        let entries = rule.matches.as_ref().map_or(&any[..], |entries| &entries.0);
+        if let Some(entry) = entries.iter().position(|entry| self.leads_back_to(entry)) {
+            let which = match &rule.matches {
+                Some(_) => format!("what matches[{entry}] takes"),
+                None => "every request".to_owned(),
+            };
+            let help = "change the scheme, the host, the port or the path".to_owned();
+            cx.problem_at(
+                &at.field("redirect"),
+                format!("leads {which} back to itself: the client would ask for ever"),
+                help,
+            );
+            fine = false;
+        }
+        fine
+    }
+
+    /// Whether the URL of every request that `entry` takes stays as it is.
+    fn leads_back_to(&self, entry: &RequestMatch) -> bool {
+        let same_host = self.hostname.as_ref().is_none_or(|Hostname(name)| {
+            let patterns = entry.hostnames.as_ref().map_or(&[][..], |hosts| hosts.patterns());
+            matches!(patterns, [only] if !only.wildcard && only.name == *name)
+        });
+        let same_path = self.path.as_ref().is_none_or(|path| path.keeps(entry.path.as_ref()));
+        self.scheme.is_none() && self.port.is_none() && same_host && same_path
+    }
+
+    /// The response that sends `request` elsewhere, with the rule's own changes of the response.
+    pub(super) fn response<'a>(
+        &self,
+        matched: Option<&PathMatch>,
+        request: &Request<'_>,
+        changes: impl Iterator<Item = HeaderOp<'a>>,
+    ) -> Response<'a> {
+        let mut headers = ResponseHeaders::new();
+        headers.push(("location", Cow::Owned(self.location(matched, request))));
+        headers.extend(changes.filter_map(|change| match change {
+            HeaderOp::Set(name, value) | HeaderOp::Add(name, value) => Some((name, value)),
+            // The response has nothing else yet.
+            HeaderOp::Remove(_) => None,
+        }));
+        Response { status: self.status_code.0, headers, body: Cow::Borrowed(b""), grpc_status: None }
+    }
+
+    /// The new URL of `request`, which the rule matched with `matched`.
+    fn location(&self, matched: Option<&PathMatch>, request: &Request<'_>) -> Vec<u8> {
+        let given = self.port.map(|port| port.0.to_string());
+        let origin = Origin {
+            scheme: match self.scheme {
+                Some(Scheme::Https) => "https",
+                Some(Scheme::Http) => "http",
+                None if request.scheme.eq_ignore_ascii_case(b"https") => "https",
+                None => "http",
+            },
+            host: self.hostname.as_ref().map_or(request.host, |Hostname(name)| name.as_bytes()),
+            port: match (&given, self.scheme) {
+                (Some(port), _) => Some(port.as_bytes()),
+                (None, Some(_)) => None,
+                (None, None) => port_of(request.authority),
+            },
+        };
+        let target = self.path.as_ref().and_then(|path| path.target(matched, request));
+        let target = match &target {
+            Some(target) => target,
+            // `OPTIONS *` has no path.
+            None if request.target.starts_with(b"/") => request.target,
+            None => b"/",
+        };
+        origin.with(target)
+    }
+}
+
+impl Origin<'_> {
+    /// The URL of `target` there.
+    fn with(self, target: &[u8]) -> Vec<u8> {
+        // A request without a host, as HTTP/1.0 allows: the client knows where it is.
+        if self.host.is_empty() {
+            return target.to_vec();
+        }
+        let own: &[u8] = if self.scheme == "https" { b"443" } else { b"80" };
+        let mut url = [self.scheme.as_bytes(), b"://", self.host].concat();
+        if let Some(port) = self.port.filter(|port| *port != own) {
+            url.push(b':');
+            url.extend_from_slice(port);
+        }
+        url.extend_from_slice(target);
+        url
+    }
+}
+
+/// The port of an authority, when it is one.
+fn port_of(authority: &[u8]) -> Option<&[u8]> {
+    // The last colon outside of brackets.
+    let colon = authority.iter().rposition(|&b| matches!(b, b':' | b']'))?;
+    let port = authority.get(colon..)?.strip_prefix(b":")?;
+    ((1..=5).contains(&port.len()) && port.iter().all(u8::is_ascii_digit)).then_some(port)
+}
