@@ -5,14 +5,14 @@ use penstock_policy::document::Node;
 use super::draft::Draft;
 use super::reader::{Object, Reader};
 use super::report::Report;
-use super::{Documents, map, text};
+use super::{Objects, map, text};
 
 /// The label that says a pod's service account.
 const ACCOUNT: &str = "io.cilium.k8s.policy.serviceaccount";
 
-pub fn policies(documents: &Documents<'_>, draft: &mut Draft, report: &mut Report) {
+pub fn policies(objects: &Objects<'_>, draft: &mut Draft, report: &mut Report) {
     let kinds = ["CiliumNetworkPolicy", "CiliumClusterwideNetworkPolicy"];
-    let all: Vec<&(String, Node)> = kinds.iter().flat_map(|kind| documents.of(kind, "cilium.io")).collect();
+    let all: Vec<&(String, Node)> = kinds.iter().flat_map(|kind| objects.of(kind, "cilium.io")).collect();
     // A policy of ours is for one place: pods of one kind, or callers that it can name.
     let selectors: Vec<String> = all
         .iter()

@@ -127,6 +127,15 @@ impl Draft {
                 _ => self.place(placed, &route, report),
             }
         }
+        let unrouted = Node::String(UNROUTED.to_owned());
+        if self.rules.iter().any(|item| item.node.as_ref().and_then(|node| node.get("route")) == Some(&unrouted)) {
+            let what = format!("the route `{UNROUTED}` is for requests that the source answers itself or not at all");
+            report.elsewhere(
+                "",
+                what,
+                "let it lead nowhere: with no route for it, the platform's own rules go on deciding",
+            );
+        }
         for limit in std::mem::take(&mut self.tagged_limits) {
             let all: Result<Vec<Vec<Node>>, String> =
                 limit.also.iter().map(|also| requests_of(&placed, &limit.tag, also)).collect();

@@ -121,9 +121,9 @@ fn duration(written: &str) -> Option<String> {
 }
 
 /// Everything that was given, with the files that it stands in.
-pub struct Documents<'d>(&'d [(String, Node)]);
+pub struct Objects<'d>(&'d [(String, Node)]);
 
-impl<'d> Documents<'d> {
+impl<'d> Objects<'d> {
     /// The objects of a kind in order, each with its file.
     fn of(&self, kind: &str, group: &str) -> Vec<&'d (String, Node)> {
         self.0.iter().filter(|(_, node)| is(node, kind, group)).collect()
@@ -248,14 +248,14 @@ fn import(documents: &[(String, Node)], report: &mut Report) -> (Draft, usize) {
             }
         }
     }
-    let documents = Documents(documents);
-    istio::virtual_services(&documents, &mut draft, report);
-    gateway::routes(&documents, &mut draft, report);
-    ingress::ingresses(&documents, &mut draft, report);
-    traefik::routes(&documents, &mut draft, report);
-    istio::envoy_filters(&documents, &mut draft, report);
-    istio::service_entries(&documents, &mut draft, report);
-    cilium::policies(&documents, &mut draft, report);
+    let objects = Objects(documents);
+    istio::virtual_services(&objects, &mut draft, report);
+    gateway::routes(&objects, &mut draft, report);
+    ingress::ingresses(&objects, &mut draft, report);
+    traefik::routes(&objects, &mut draft, report);
+    istio::envoy_filters(&objects, &mut draft, report);
+    istio::service_entries(&objects, &mut draft, report);
+    cilium::policies(&objects, &mut draft, report);
     report.file.clear();
     report.object.clear();
     draft.finish(report);

@@ -7,19 +7,19 @@ use crate::import::draft::{Draft, TaggedLimit};
 use crate::import::matching::{Match, PathSet, condition, inverted};
 use crate::import::reader::{Object, Reader};
 use crate::import::report::Report;
-use crate::import::{Documents, map, text};
+use crate::import::{Objects, map, text};
 
 const OUT: &str = "the limit is left out";
 
-pub fn limits(documents: &Documents<'_>, routes: &[Attached], draft: &mut Draft, report: &mut Report) {
+pub fn limits(objects: &Objects<'_>, routes: &[Attached], draft: &mut Draft, report: &mut Report) {
     // A policy on a route goes before one on its Gateway.
     let mut with_own: Vec<String> = Vec::new();
-    for (file, node) in documents.of("BackendTrafficPolicy", "gateway.envoyproxy.io") {
+    for (file, node) in objects.of("BackendTrafficPolicy", "gateway.envoyproxy.io") {
         report.file.clone_from(file);
         let object = Object::open(node, report);
         with_own.extend(targets(&object, report).into_iter().filter(|target| !target.starts_with("Gateway ")));
     }
-    for (file, node) in documents.of("BackendTrafficPolicy", "gateway.envoyproxy.io") {
+    for (file, node) in objects.of("BackendTrafficPolicy", "gateway.envoyproxy.io") {
         report.file.clone_from(file);
         let object = Object::open(node, report);
         let targets = targets(&object, report);

@@ -3,7 +3,7 @@
 use penstock_policy::document::Node;
 
 use super::GROUP;
-use crate::import::Documents;
+use crate::import::Objects;
 use crate::import::reader::Object;
 use crate::import::report::Report;
 use crate::import::table::Host;
@@ -37,9 +37,9 @@ pub struct Attached {
 
 impl Listeners {
     /// Reads the Gateways.
-    pub fn read(documents: &Documents<'_>, report: &mut Report) -> Listeners {
+    pub fn read(objects: &Objects<'_>, report: &mut Report) -> Listeners {
         let mut found = Vec::new();
-        for (file, node) in documents.of("Gateway", GROUP) {
+        for (file, node) in objects.of("Gateway", GROUP) {
             report.file.clone_from(file);
             let object = Object::open(node, report);
             for listener in object.spec.objects("listeners", report) {

@@ -18,7 +18,7 @@ use super::matching::{Match, PathSet, condition};
 use super::reader::{Object, Reader};
 use super::report::Report;
 use super::table::{Action, Host, Rule, Split};
-use super::{Documents, RETRY_ON, map, text};
+use super::{Objects, RETRY_ON, map, text};
 use listeners::{Attached, Listeners};
 
 const GROUP: &str = "gateway.networking.k8s.io";
@@ -31,13 +31,13 @@ struct Entry {
     age: (String, String, usize),
 }
 
-pub fn routes(documents: &Documents<'_>, draft: &mut Draft, report: &mut Report) {
-    let listeners = Listeners::read(documents, report);
+pub fn routes(objects: &Objects<'_>, draft: &mut Draft, report: &mut Report) {
+    let listeners = Listeners::read(objects, report);
     let mut entries = Vec::new();
     let mut rules: Vec<Rule> = Vec::new();
     let mut attached: Vec<(Attached, std::ops::Range<usize>)> = Vec::new();
     for kind in ["HTTPRoute", "GRPCRoute"] {
-        for (file, node) in documents.of(kind, GROUP) {
+        for (file, node) in objects.of(kind, GROUP) {
             report.file.clone_from(file);
             let object = Object::open(node, report);
             let Some(to) = listeners.attach(&object, report) else { continue };
@@ -58,7 +58,7 @@ pub fn routes(documents: &Documents<'_>, draft: &mut Draft, report: &mut Report)
     }
     place(entries, &rules, draft);
     let routes: Vec<Attached> = attached.into_iter().map(|(to, _)| to).collect();
-    backend_traffic_policy::limits(documents, &routes, draft, report);
+    backend_traffic_policy::limits(objects, &routes, draft, report);
 }
 
 /// Puts every match in its place in the lists of its hosts.

@@ -14,7 +14,7 @@ use super::matching::{Match, PathSet, condition, escaped, matches_nothing};
 use super::reader::{Object, Reader};
 use super::report::Report;
 use super::table::{Action, Host, Rule, Split};
-use super::{Documents, map, text};
+use super::{Objects, map, text};
 use annotations::Settings;
 
 /// How a path of an Ingress compares.
@@ -47,9 +47,9 @@ struct Ingress {
     tls: Vec<String>,
 }
 
-pub fn ingresses(documents: &Documents<'_>, draft: &mut Draft, report: &mut Report) {
+pub fn ingresses(objects: &Objects<'_>, draft: &mut Draft, report: &mut Report) {
     let mut all: Vec<Ingress> = Vec::new();
-    for (file, node) in documents.of("Ingress", "networking.k8s.io") {
+    for (file, node) in objects.of("Ingress", "networking.k8s.io") {
         report.file.clone_from(file);
         all.push(read(node, report));
     }
@@ -226,9 +226,10 @@ fn split(place: &Place, main: &Ingress, canaries: &[&Ingress], used: &mut Vec<(u
 
 fn read(node: &Node, report: &mut Report) -> Ingress {
     let object = Object::open(node, report);
-    let settings = Settings::read(&object, report);
+    let mut settings = Settings::read(&object, report);
     let spec = &object.spec;
-    spec.ignore(&["ingressClassName"]);
+    let class = spec.string("ingressClassName", report);
+    let other_class = class.filter(|class| !class.contains("nginx"));
     let mut tls = Vec::new();
     for entry in spec.objects("tls", report) {
         tls.extend(entry.strings("hosts", report));
@@ -273,6 +274,14 @@ fn read(node: &Node, report: &mut Report) -> Ingress {
             }
             _ => report.lost(&at, "a default beside rules", "what no rule takes is left alone"),
         }
+    }
+    // Exact and Prefix mean the same to every controller.
+    if let Some(class) =
+        other_class.filter(|_| places.iter().any(|place| place.kind == PathType::ImplementationSpecific))
+    {
+        settings
+            .guarded
+            .get_or_insert_with(|| format!("what a path of its own kind means to {class} is not known here"));
     }
     for (field, value) in spec.rest() {
         report.lost(&spec.at(field), value.to_string(), "requests are handled without it");

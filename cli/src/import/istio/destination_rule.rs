@@ -7,12 +7,12 @@ use penstock_policy::document::Node;
 use super::full_name;
 use crate::import::reader::{Object, Reader};
 use crate::import::report::Report;
-use crate::import::{Documents, duration, map, text};
+use crate::import::{Objects, duration, map, text};
 
 /// `stickiness` by the full name of a service.
-pub fn stickiness(documents: &Documents<'_>, report: &mut Report) -> BTreeMap<String, Node> {
+pub fn stickiness(objects: &Objects<'_>, report: &mut Report) -> BTreeMap<String, Node> {
     let mut found = BTreeMap::new();
-    for (file, node) in documents.of("DestinationRule", "networking.istio.io") {
+    for (file, node) in objects.of("DestinationRule", "networking.istio.io") {
         report.file.clone_from(file);
         let object = Object::open(node, report);
         let host = object.spec.string("host", report).unwrap_or_default();

@@ -5,12 +5,12 @@ use penstock_policy::document::Node;
 use crate::import::draft::Draft;
 use crate::import::reader::{Object, Reader};
 use crate::import::report::Report;
-use crate::import::{Documents, duration, map, text};
+use crate::import::{Objects, duration, map, text};
 
 const OUT: &str = "the limit is left out";
 
-pub fn envoy_filters(documents: &Documents<'_>, draft: &mut Draft, report: &mut Report) {
-    let all = documents.of("EnvoyFilter", "networking.istio.io");
+pub fn envoy_filters(objects: &Objects<'_>, draft: &mut Draft, report: &mut Report) {
+    let all = objects.of("EnvoyFilter", "networking.istio.io");
     let selectors: Vec<String> = all
         .iter()
         .map(|(_, node)| {

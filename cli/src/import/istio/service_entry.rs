@@ -5,7 +5,7 @@ use penstock_policy::document::Node;
 use crate::import::draft::Draft;
 use crate::import::reader::Object;
 use crate::import::report::Report;
-use crate::import::{Documents, map, text};
+use crate::import::{Objects, map, text};
 use crate::yaml::Located;
 
 /// What a document says about everything that leaves: the mode of `outboundTrafficPolicy`, wherever it stands.
@@ -33,12 +33,12 @@ pub fn says_what_may_leave(node: &Node) -> bool {
     mode(node).is_some()
 }
 
-pub fn service_entries(documents: &Documents<'_>, draft: &mut Draft, report: &mut Report) {
-    let entries = documents.of("ServiceEntry", "networking.istio.io");
+pub fn service_entries(objects: &Objects<'_>, draft: &mut Draft, report: &mut Report) {
+    let entries = objects.of("ServiceEntry", "networking.istio.io");
     if entries.is_empty() {
         return;
     }
-    let modes: Vec<String> = documents.0.iter().filter_map(|(_, node)| mode(node)).collect();
+    let modes: Vec<String> = objects.0.iter().filter_map(|(_, node)| mode(node)).collect();
     let is_only = !modes.is_empty() && modes.iter().all(|mode| mode == "REGISTRY_ONLY");
     if !is_only {
         report.file.clone_from(&entries.first().map(|(file, _)| file.clone()).unwrap_or_default());

@@ -14,7 +14,7 @@ use crate::import::matching::{Match, PathSet};
 use crate::import::reader::{Object, Reader};
 use crate::import::report::Report;
 use crate::import::table::{Action, Host, Rule, Split};
-use crate::import::{Documents, duration, map, text};
+use crate::import::{Objects, duration, map, text};
 
 /// What the routes of one object are read with.
 struct Context<'c> {
@@ -35,10 +35,10 @@ struct Service<'n> {
     http: Vec<Node>,
 }
 
-pub fn virtual_services(documents: &Documents<'_>, draft: &mut Draft, report: &mut Report) {
-    let stickiness = destination_rule::stickiness(documents, report);
+pub fn virtual_services(objects: &Objects<'_>, draft: &mut Draft, report: &mut Report) {
+    let stickiness = destination_rule::stickiness(objects, report);
     let mut services = Vec::new();
-    for (file, node) in documents.of("VirtualService", "networking.istio.io") {
+    for (file, node) in objects.of("VirtualService", "networking.istio.io") {
         report.file.clone_from(file);
         let object = Object::open(node, report);
         let hosts = object.spec.strings("hosts", report);
@@ -218,7 +218,8 @@ impl Context<'_> {
         let mut effects = effects(&route, report);
         let rewrite = route.object("rewrite", report);
         let action = self.action(&route, &mut effects, report);
-        route.ignore(&["match", "delegate"]);
+        // Every route lets upgrades pass.
+        route.ignore(&["match", "delegate", "websocketUpgrade"]);
         route.end(report);
         let mut rules = Vec::new();
         for entry in entries {

@@ -7,7 +7,7 @@ use crate::import::matching::{Match, PathSet};
 use crate::import::reader::Reader;
 use crate::import::report::Report;
 use crate::import::table::{Action, Rule};
-use crate::import::{Documents, RETRY_ON, duration, map, text};
+use crate::import::{Objects, RETRY_ON, duration, map, text};
 
 /// A change of the path.
 #[derive(Clone, Debug)]
@@ -31,13 +31,13 @@ pub struct Chain {
 
 impl Chain {
     /// Adds a middleware.
-    pub fn add(&mut self, documents: &Documents<'_>, name: &str, namespace: &str, report: &mut Report) {
-        self.add_below(documents, name, namespace, 0, report);
+    pub fn add(&mut self, objects: &Objects<'_>, name: &str, namespace: &str, report: &mut Report) {
+        self.add_below(objects, name, namespace, 0, report);
     }
 
-    fn add_below(&mut self, documents: &Documents<'_>, name: &str, namespace: &str, depth: usize, report: &mut Report) {
+    fn add_below(&mut self, objects: &Objects<'_>, name: &str, namespace: &str, depth: usize, report: &mut Report) {
         const DEEPEST: usize = 8;
-        let Some(node) = named(documents, "Middleware", name, namespace).filter(|_| depth < DEEPEST) else {
+        let Some(node) = named(objects, "Middleware", name, namespace).filter(|_| depth < DEEPEST) else {
             self.leave.get_or_insert_with(|| format!("Middleware {namespace}/{name} is not here"));
             return;
         };
@@ -46,7 +46,7 @@ impl Chain {
             for item in chain.objects("middlewares", report) {
                 let name = item.string("name", report).unwrap_or_default();
                 let namespace = item.string("namespace", report).unwrap_or_else(|| namespace.to_owned());
-                self.add_below(documents, &name, &namespace, depth + 1, report);
+                self.add_below(objects, &name, &namespace, depth + 1, report);
             }
         }
         if let Some(limit) = spec.object("rateLimit", report) {

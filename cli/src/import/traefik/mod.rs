@@ -12,7 +12,7 @@ use super::matching::{Match, condition};
 use super::reader::{Object, Reader};
 use super::report::Report;
 use super::table::{Action, Host, Rule, Split};
-use super::{Documents, map, text};
+use super::{Objects, map, text};
 use middleware::Chain;
 
 /// The groups of its kinds, old and new.
@@ -27,37 +27,45 @@ struct Route {
     protocol: &'static str,
 }
 
-fn of<'d>(documents: &Documents<'d>, kind: &str) -> Vec<&'d (String, Node)> {
-    GROUPS.iter().flat_map(|group| documents.of(kind, group)).collect()
+fn of<'d>(objects: &Objects<'d>, kind: &str) -> Vec<&'d (String, Node)> {
+    GROUPS.iter().flat_map(|group| objects.of(kind, group)).collect()
 }
 
 /// The spec of an object by its name, such as `shop/limits` or `limits@kubernetescrd`.
-fn named<'d>(documents: &Documents<'d>, kind: &str, name: &str, namespace: &str) -> Option<&'d Node> {
+fn named<'d>(objects: &Objects<'d>, kind: &str, name: &str, namespace: &str) -> Option<&'d Node> {
     let name = name.split('@').next().unwrap_or(name);
     let text = |node: &Node, field: &str| match node.get("metadata").and_then(|metadata| metadata.get(field)) {
         Some(Node::String(text)) => Some(text.clone()),
         _ => None,
     };
-    of(documents, kind).into_iter().map(|(_, node)| node).find(|node| {
+    of(objects, kind).into_iter().map(|(_, node)| node).find(|node| {
         let own = text(node, "namespace").unwrap_or_else(|| "default".to_owned());
         let own_name = text(node, "name").unwrap_or_default();
         (own_name == name && own == namespace) || format!("{own}-{own_name}") == name
     })
 }
 
-pub fn routes(documents: &Documents<'_>, draft: &mut Draft, report: &mut Report) {
+pub fn routes(objects: &Objects<'_>, draft: &mut Draft, report: &mut Report) {
     let mut found = Vec::new();
-    for (file, node) in of(documents, "IngressRoute") {
+    for (file, node) in of(objects, "IngressRoute") {
         report.file.clone_from(file);
         let object = Object::open(node, report);
         let entry_points = object.spec.strings("entryPoints", report);
         // A route with TLS is for such requests only, and one without for the others.
         let has_tls = object.spec.take("tls").is_some_and(|tls| *tls != Node::Null);
         let protocol = if has_tls || entry_points == ["websecure"] { "https" } else { "http" };
-        object.spec.ignore(&["parentRefs", "ingressClassName"]);
+        object.spec.ignore(&["ingressClassName"]);
+        let parents = object.spec.take("parentRefs").map(ToString::to_string);
         for (i, route) in object.spec.objects("routes", report).iter().enumerate() {
             let tag = format!("{}#{i}", object.tag());
-            read(documents, &object, route, &tag, protocol, &mut found, draft, report);
+            if let Some(parents) = &parents {
+                let why = format!("parentRefs {parents}: what its parent matches is a condition too");
+                report.lost(route.path(), why.clone(), "this route is left out: its requests fall to those after it");
+                let rules = vec![Rule { tags: vec![tag], ..Rule::new(object.name.clone(), Action::Omit(why)) }];
+                found.push(Route { priority: 0, hosts: None, rules, protocol });
+                continue;
+            }
+            read(objects, &object, route, &tag, protocol, &mut found, draft, report);
         }
         for (field, value) in object.spec.rest() {
             report.lost(&object.spec.at(field), value.to_string(), "requests are handled without it");
@@ -78,7 +86,7 @@ pub fn routes(documents: &Documents<'_>, draft: &mut Draft, report: &mut Report)
 
 #[expect(clippy::too_many_arguments, reason = "what a route is read with, once")]
 fn read(
-    documents: &Documents<'_>,
+    objects: &Objects<'_>,
     object: &Object<'_>,
     route: &Reader<'_>,
     tag: &str,
@@ -95,7 +103,7 @@ fn read(
     for middleware in route.objects("middlewares", report) {
         let name = middleware.string("name", report).unwrap_or_default();
         let namespace = middleware.string("namespace", report).unwrap_or_else(|| object.in_namespace().to_owned());
-        chain.add(documents, &name, &namespace, report);
+        chain.add(objects, &name, &namespace, report);
     }
     let action = match chain.leave.clone() {
         Some(why) => {
@@ -108,7 +116,7 @@ fn read(
                 route.ignore(&["services"]);
                 Action::Redirect(redirect)
             }
-            None => action(documents, object, route, report),
+            None => action(objects, object, route, report),
         },
     };
     for (field, value) in route.rest() {
@@ -147,11 +155,11 @@ fn read(
     }
 }
 
-fn action(documents: &Documents<'_>, object: &Object<'_>, route: &Reader<'_>, report: &mut Report) -> Action {
+fn action(objects: &Objects<'_>, object: &Object<'_>, route: &Reader<'_>, report: &mut Report) -> Action {
     let mut split = Split::default();
     let services = route.objects("services", report);
     let result =
-        targets(documents, &services, object.in_namespace(), object.namespace.as_deref(), 1, 0, &mut split, report);
+        targets(objects, &services, object.in_namespace(), object.namespace.as_deref(), 1, 0, &mut split, report);
     let why = match result {
         Err(why) => why,
         Ok(()) if split.to.is_empty() => "it has no service".to_owned(),
@@ -165,7 +173,7 @@ fn action(documents: &Documents<'_>, object: &Object<'_>, route: &Reader<'_>, re
 /// Adds destinations with their weights; those of a TraefikService in the proportions that it gives them.
 #[expect(clippy::too_many_arguments, reason = "it calls itself")]
 fn targets(
-    documents: &Documents<'_>,
+    objects: &Objects<'_>,
     services: &[Reader<'_>],
     namespace: &str,
     said: Option<&str>,
@@ -211,7 +219,7 @@ fn targets(
             continue;
         }
         let inside = own.unwrap_or_else(|| namespace.to_owned());
-        let found = named(documents, "TraefikService", &name, &inside).filter(|_| depth < DEEPEST);
+        let found = named(objects, "TraefikService", &name, &inside).filter(|_| depth < DEEPEST);
         let Some(node) = found else { return Err(format!("TraefikService {inside}/{name} is not here")) };
         let spec =
             Reader::new(node.get("spec").unwrap_or(&Node::Null), &format!("TraefikService {name}: spec"), report);
@@ -219,7 +227,7 @@ fn targets(
             report.lost(&spec.at("mirroring"), mirroring.to_string(), "requests are not mirrored");
             let main = Reader::new(mirroring, &spec.at("mirroring"), report);
             main.ignore(&["mirrors", "mirrorBody", "maxBodySize"]);
-            targets(documents, &[main], &inside, Some(&inside), weight, depth + 1, split, report)?;
+            targets(objects, &[main], &inside, Some(&inside), weight, depth + 1, split, report)?;
             continue;
         }
         let Some(weighted) = spec.object("weighted", report) else {
@@ -239,7 +247,7 @@ fn targets(
         for (_, known) in &mut split.to {
             *known = known.saturating_mul(sum.max(1));
         }
-        targets(documents, &services, &inside, said.or(Some(&inside)), weight, depth + 1, split, report)?;
+        targets(objects, &services, &inside, said.or(Some(&inside)), weight, depth + 1, split, report)?;
     }
     Ok(())
 }
