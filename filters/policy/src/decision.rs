@@ -147,7 +147,48 @@ pub struct Decision<'a> {
     pub watch: Option<Watch>,
 }
 
+/// What sections leave behind beside their outcomes. A section can only append: it neither sees nor changes what another
+/// has left. In place, because moving the lists of each section would be 3 % of a decision.
+pub(crate) struct Effects<'d, 'a> {
+    headers: &'d mut HeaderOps<'a>,
+    response_headers: &'d mut ResponseHeaders<'a>,
+    counts: &'d mut Counts,
+}
+
+impl<'a> Effects<'_, 'a> {
+    /// Changes the request.
+    pub(crate) fn change(&mut self, changes: impl Iterator<Item = HeaderOp<'a>>) {
+        self.headers.extend(changes);
+    }
+
+    /// Adds a header to the response, whoever gives it.
+    pub(crate) fn response_header(&mut self, name: &'a str, value: Cow<'a, [u8]>) {
+        self.response_headers.push((name, value));
+    }
+
+    /// Counts one.
+    pub(crate) fn count(&mut self, metric: Metric) {
+        self.counts.push(metric);
+    }
+
+    /// How much has been counted by now.
+    pub(crate) fn counted(&self) -> usize {
+        self.counts.len()
+    }
+
+    /// What has been counted since [`Effects::counted`] was `before`.
+    pub(crate) fn counted_since(&self, before: usize) -> Counts {
+        self.counts.iter().skip(before).copied().collect()
+    }
+}
+
 impl<'a> Decision<'a> {
+    /// Where a section leaves its effects.
+    pub(crate) fn effects(&mut self) -> Effects<'_, 'a> {
+        let Decision { headers, response_headers, counts, .. } = self;
+        Effects { headers, response_headers, counts }
+    }
+
     /// The status that Audit or Shadow held back first.
     pub fn would_respond(&self) -> Option<u16> {
         self.held_back.first().map(|held_back| held_back.status)

@@ -267,12 +267,9 @@ impl<M: Runs> Policy<M> {
         {
             let limited = match replied {
                 // What came before is decided, and counted, again.
-                None => limits.decide(request, environment)?,
-                Some(pending) => limits.conclude(pending, environment),
+                None => limits.decide(request, environment, &mut decision.effects())?,
+                Some(pending) => limits.conclude(pending, environment, &mut decision.effects()),
             };
-            decision.counts.extend(limited.counts);
-            decision.headers.extend(limited.headers);
-            decision.response_headers.extend(limited.response_headers);
             limited.held_back.into_iter().for_each(|refusal| decision.hold_back(refusal));
             if let Some((limit, reason, response)) = limited.refusal {
                 decision.respond(Section::RateLimits, Some(limit), Some(reason), response);
@@ -295,9 +292,8 @@ impl<M: Runs> Policy<M> {
     fn route<'a>(&'a self, request: &Request<'a>, environment: &mut impl Environment, decision: &mut Decision<'a>) {
         let (settings, breakers) = (&self.settings, &self.breakers);
         let routes = self.routes.as_ref().filter(|_| M::MODULE.runs(Section::Routes));
-        if let Some(ruled) = routes.and_then(|routes| routes.decide(request, breakers, environment)) {
-            decision.headers.extend(ruled.headers);
-            decision.counts.push(ruled.count);
+        let ruled = routes.and_then(|routes| routes.decide(request, breakers, environment, &mut decision.effects()));
+        if let Some(ruled) = ruled {
             decision.watch = ruled.watch;
             let mut reason = ruled.reason;
             match ruled.to {

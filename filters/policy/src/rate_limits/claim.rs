@@ -9,7 +9,7 @@ use super::limit::{Limit, Outcome};
 use super::rate::Debt;
 use super::set;
 use super::settle::Voice;
-use crate::decision::Counts;
+use crate::decision::Effects;
 use crate::environment::{Environment, Timestamp};
 use crate::state::{Change, Unavailable};
 
@@ -67,11 +67,11 @@ impl<'a> Claim<'a> {
     }
 
     /// Takes what the request costs, if it passes; counts the writes that others were faster with.
-    fn take(&mut self, now: Timestamp, environment: &mut impl Environment, counts: &mut Counts) {
+    fn take(&mut self, now: Timestamp, environment: &mut impl Environment, effects: &mut Effects<'_, '_>) {
         let writes = self.decide(Pay::Now, now, environment);
         let lost = if self.passes() { writes.saturating_sub(1) } else { writes };
         for _ in 0..lost {
-            counts.push(self.limit.counter(Outcome::Retried));
+            effects.count(self.limit.counter(Outcome::Retried));
         }
     }
 
@@ -173,10 +173,10 @@ pub(super) fn take_all(
     claims: &mut [Claim<'_>],
     now: Timestamp,
     environment: &mut impl Environment,
-    counts: &mut Counts,
+    effects: &mut Effects<'_, '_>,
 ) {
     if let [only] = claims {
-        return only.take(now, environment, counts);
+        return only.take(now, environment, effects);
     }
     for claim in &mut *claims {
         claim.look(now, environment);
@@ -191,7 +191,7 @@ pub(super) fn take_all(
         if !claim.passes() {
             continue;
         }
-        claim.take(now, environment, counts);
+        claim.take(now, environment, effects);
         if claim.stops() {
             taken.into_iter().for_each(|claim| claim.give_back(now, environment));
             return;

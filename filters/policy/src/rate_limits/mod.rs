@@ -28,7 +28,7 @@ mod settle;
 use smallvec::SmallVec;
 
 use crate::asked::AskedNames;
-use crate::decision::{Counts, HeaderOp, HeldBack, Response, ResponseHeaders};
+use crate::decision::{Effects, HeaderOp, HeldBack, Response};
 use crate::document::{At, Context, Named};
 use crate::environment::{Environment, Timestamp};
 use crate::matching::{Index, RequestMatch};
@@ -73,12 +73,6 @@ pub(crate) struct LimitsOutcome<'a> {
     pub(crate) refusal: Option<(&'a str, Reason, Response<'a>)>,
     /// What limits in Shadow would have refused, the tightest of them.
     pub(crate) held_back: SmallVec<[HeldBack<'a>; 1]>,
-    /// What rate-limit services want on the request.
-    pub(crate) headers: Vec<HeaderOp<'a>>,
-    /// What clients are told, whether the request passes or not.
-    pub(crate) response_headers: ResponseHeaders<'a>,
-    /// What to count.
-    pub(crate) counts: Counts,
 }
 
 impl<'a> LimitsOutcome<'a> {
@@ -192,8 +186,10 @@ impl RateLimits {
         &'a self,
         request: &Request<'a>,
         environment: &mut impl Environment,
+        effects: &mut Effects<'_, 'a>,
     ) -> Result<LimitsOutcome<'a>, Box<Pending>> {
         let mut decided = LimitsOutcome::default();
+        let before = effects.counted();
         let mut matching: SmallVec<[u32; 8]> = SmallVec::new();
         self.index.each(&self.entries, request, |entry| {
             // In the document's order, each once.
@@ -221,7 +217,7 @@ impl RateLimits {
                     }
                     OnMissingKey::Deny => {
                         note!(environment, self.note_no_key(limit, request, "Deny", environment));
-                        decided.counts.push(limit.counter(Outcome::MissingKey));
+                        effects.count(limit.counter(Outcome::MissingKey));
                         // Waiting does not help, so nothing says how long; nothing was taken yet.
                         decided.refused_by(limit, Reason::MissingKey, None);
                         if decided.refusal.is_some() {
@@ -234,7 +230,7 @@ impl RateLimits {
             };
             let (cost, is_bad) = limit.cost.of(request);
             if is_bad {
-                decided.counts.push(limit.counter(Outcome::BadCost));
+                effects.count(limit.counter(Outcome::BadCost));
             }
             if limit.global.is_some() {
                 note!(environment, self.note_asked(limit, cost, request, environment));
@@ -244,18 +240,18 @@ impl RateLimits {
             claims.push(Claim::new(limit, key, cost));
         }
 
-        take_all(&mut claims, now, environment, &mut decided.counts);
+        take_all(&mut claims, now, environment, effects);
         #[cfg(feature = "explain")]
         for claim in &claims {
             note!(environment, self.note(claim, request, environment));
         }
         // Whom the local limits refuse, nobody else is asked about.
         if asks.is_empty() || claims.iter().any(Claim::stops) {
-            settle(&claims.iter().map(Claim::voice).collect::<SmallVec<[_; 2]>>(), &mut decided);
+            settle(&claims.iter().map(Claim::voice).collect::<SmallVec<[_; 2]>>(), effects, &mut decided);
             return Ok(decided);
         }
         let held = claims.iter().map(|claim| claim.held(now)).collect();
-        Err(Box::new(Pending::new(asks, held, without_key, decided.counts)))
+        Err(Box::new(Pending::new(asks, held, without_key, effects.counted_since(before))))
     }
 
     fn limit(&self, number: u32) -> Option<&Limit> {
@@ -281,6 +277,7 @@ impl RateLimits {
         &'a self,
         pending: &'a Pending,
         environment: &mut impl Environment,
+        effects: &mut Effects<'_, 'a>,
     ) -> LimitsOutcome<'a> {
         let mut decided = LimitsOutcome::default();
         let held = pending.held.iter().filter_map(|held| {
@@ -292,16 +289,16 @@ impl RateLimits {
             decided.refused_by(limit, Reason::MissingKey, None);
         }
         for answer in pending.replies() {
-            decided.response_headers.extend(answer.response_headers().map(|(name, value)| (name, value.into())));
+            answer.response_headers().for_each(|(name, value)| effects.response_header(name, value.into()));
         }
         let dropped = pending.replies().map(|answer| answer.dropped(&self.route_header)).sum();
-        decided.counts.extend(std::iter::repeat_n(self.dropped_headers, dropped).flatten());
-        settle(&voices, &mut decided);
+        std::iter::repeat_n(self.dropped_headers, dropped).flatten().for_each(|metric| effects.count(metric));
+        settle(&voices, effects, &mut decided);
         if decided.refusal.is_some() {
             self.give_back(pending, environment);
         } else {
             let headers = pending.replies().flat_map(|answer| answer.request_headers(&self.route_header));
-            decided.headers.extend(headers.map(|(name, value)| HeaderOp::Add(name, value.into())));
+            effects.change(headers.map(|(name, value)| HeaderOp::Add(name, value.into())));
         }
         decided
     }

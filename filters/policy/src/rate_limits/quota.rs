@@ -1,11 +1,9 @@
 //! The response headers that tell a client what it has left.
 
-use std::borrow::Cow;
 use std::fmt::Write;
 
 use super::document::QuotaHeaders;
 use super::rate;
-use crate::decision::ResponseHeaders;
 
 /// What one limit says of itself: the part that never changes, written once, and which headers carry it.
 #[derive(Debug)]
@@ -52,7 +50,7 @@ pub(super) struct Left<'a> {
 
 /// Appends the headers of all limits that have any. The IETF's are lists with an item for each limit; draft 03 has room
 /// for one, the limit with the least left, and lists the policies of all.
-pub(super) fn write(left: &[Left<'_>], headers: &mut ResponseHeaders<'_>) {
+pub(super) fn write(left: &[Left<'_>], push: &mut dyn FnMut(&'static str, String)) {
     let of = |kind: QuotaHeaders| left.iter().filter(move |left| left.quota.kind == kind);
     let policies = |kind: QuotaHeaders| {
         let mut list = String::new();
@@ -64,8 +62,6 @@ pub(super) fn write(left: &[Left<'_>], headers: &mut ResponseHeaders<'_>) {
         }
         list
     };
-    let mut push = |name: &'static str, value: String| headers.push((name, Cow::Owned(value.into_bytes())));
-
     if of(QuotaHeaders::Ietf).next().is_some() {
         let mut state = String::new();
         for left in of(QuotaHeaders::Ietf) {
@@ -107,9 +103,9 @@ mod tests {
                 Left { quota, remaining: rate.remaining(debt), reset: rate::seconds(rate.until_full(debt)) }
             })
             .collect();
-        let mut headers = ResponseHeaders::new();
-        write(&left, &mut headers);
-        headers.iter().map(|(name, value)| format!("{name}: {}", String::from_utf8_lossy(value))).collect()
+        let mut headers = Vec::new();
+        write(&left, &mut |name, value| headers.push(format!("{name}: {value}")));
+        headers
     }
 
     #[test]

@@ -8,6 +8,7 @@ use super::document::Mode;
 use super::global::{Failure, Left};
 use super::limit::{Limit, Outcome};
 use super::{quota, rate};
+use crate::decision::Effects;
 use crate::reason::Reason;
 
 /// What one limit says in the end.
@@ -57,7 +58,7 @@ impl Voice<'_> {
 
 /// Says what came of it.
 #[inline(never)]
-pub(super) fn settle<'a>(voices: &[Voice<'a>], decided: &mut LimitsOutcome<'a>) {
+pub(super) fn settle<'a>(voices: &[Voice<'a>], effects: &mut Effects<'_, 'a>, decided: &mut LimitsOutcome<'a>) {
     // The tightest refusal, the first of the document among equals.
     let tightest = |mode: Mode| {
         let against = voices.iter().filter(|voice| voice.limit.mode == mode && voice.is_against());
@@ -74,14 +75,16 @@ pub(super) fn settle<'a>(voices: &[Voice<'a>], decided: &mut LimitsOutcome<'a>) 
             Verdict::Passes => enforced.is_none().then_some(Outcome::Passed),
         };
         let overfull = voice.shared.then_some(Outcome::Overfull);
-        decided.counts.extend(outcome.into_iter().chain(overfull).map(|outcome| voice.limit.counter(outcome)));
+        outcome.into_iter().chain(overfull).for_each(|outcome| effects.count(voice.limit.counter(outcome)));
     }
     if voices.iter().any(|voice| voice.left.is_some()) {
         let left = voices.iter().filter_map(|voice| {
             let (remaining, until_full) = voice.left?;
             Some(quota::Left { quota: &voice.limit.quota, remaining, reset: rate::seconds(until_full) })
         });
-        quota::write(&left.collect::<SmallVec<[_; 4]>>(), &mut decided.response_headers);
+        quota::write(&left.collect::<SmallVec<[_; 4]>>(), &mut |name, value| {
+            effects.response_header(name, value.into_bytes().into())
+        });
     }
     for voice in [shadow, enforced].into_iter().flatten() {
         decided.refused_by(voice.limit, voice.reason(), voice.wait());

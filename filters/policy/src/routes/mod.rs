@@ -15,7 +15,7 @@ pub(crate) use {
 
 use crate::asked::AskedNames;
 use crate::breaker::{Breakers, Guard, Thresholds, Watch};
-use crate::decision::{HeaderOp, HeaderOps, Response};
+use crate::decision::{Effects, HeaderOp, Response};
 use hashbrown::HashSet;
 use rustc_hash::FxBuildHasher;
 
@@ -78,12 +78,8 @@ pub(crate) struct RuleOutcome<'a> {
     pub(crate) reason: Option<Reason>,
     /// The breaker that wants to know how the request ends.
     pub(crate) watch: Option<Watch>,
-    /// What changes on the request.
-    pub(crate) headers: HeaderOps<'a>,
     /// What changes on the response.
     pub(crate) response: Vec<HeaderOp<'a>>,
-    /// What to count.
-    pub(crate) count: Metric,
 }
 
 /// Where a rule sends a request.
@@ -166,6 +162,7 @@ impl Routes {
         request: &Request<'a>,
         breakers: &Breakers,
         environment: &mut impl Environment,
+        effects: &mut Effects<'_, 'a>,
     ) -> Option<RuleOutcome<'a>> {
         let rank = self.index.first(&self.entries, request)?;
         let rule = self.rules.get(*self.rule_of.get(rank)? as usize)?;
@@ -180,10 +177,10 @@ impl Routes {
             },
             reason: None,
             watch: None,
-            headers: rule.ops.iter().collect(),
             response: rule.response.iter().collect(),
-            count: rule.matched,
         };
+        effects.count(rule.matched);
+        effects.change(rule.ops.iter());
         if let Some((instead, watch)) = &rule.failover {
             if breakers.passes_by_chance(*watch, environment) {
                 outcome.watch = Some(*watch);
@@ -192,7 +189,7 @@ impl Routes {
             }
         }
         if let Some(rewrite) = &rule.rewrite {
-            rewrite.apply(path(), request, &mut outcome.headers);
+            rewrite.apply(path(), request, effects);
         }
         Some(outcome)
     }

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use crate::decision::{HeaderOp, HeaderOps};
+use crate::decision::{Effects, HeaderOp};
 use crate::document::{At, Context, Decode, Kind, Node, object, words, wrong_kind};
 use crate::matching::{HostPattern, PathMatch};
 use crate::request::Request;
@@ -80,12 +80,17 @@ impl Decode for Hostname {
 
 impl Rewrite {
     /// Appends the changes for `request`, which the rule matched with `matched`.
-    pub fn apply<'a>(&'a self, matched: Option<&PathMatch>, request: &Request<'a>, headers: &mut HeaderOps<'a>) {
+    pub(super) fn apply<'a>(
+        &'a self,
+        matched: Option<&PathMatch>,
+        request: &Request<'a>,
+        effects: &mut Effects<'_, 'a>,
+    ) {
         if let Some(target) = self.path.as_ref().and_then(|path| path.target(matched, request)) {
-            headers.push(HeaderOp::Set(":path", target));
+            effects.change(std::iter::once(HeaderOp::Set(":path", target)));
         }
         if let Some(Hostname(name)) = &self.hostname {
-            headers.push(HeaderOp::Set(":authority", Cow::Borrowed(name.as_bytes())));
+            effects.change(std::iter::once(HeaderOp::Set(":authority", Cow::Borrowed(name.as_bytes()))));
         }
     }
 }
