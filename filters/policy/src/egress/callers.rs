@@ -19,11 +19,10 @@ const FEW: usize = 16;
 /// The entries of a bucket by their callers.
 #[derive(Debug)]
 pub(super) struct Callers {
-    /// The first link of each hash.
-    first: HashMap<u32, u32, FxBuildHasher>,
-    /// The entries of one hash in order: the number of an entry, and the next link. A sorted list would take as much
-    /// memory, and sorting it 10 KB of the module.
-    links: Vec<(u32, Option<u32>)>,
+    /// The numbers of the entries of each hash, in order.
+    filed: HashMap<u32, SmallVec<[u32; 2]>, FxBuildHasher>,
+    /// How many patterns there are.
+    count: usize,
     /// The entries for any caller, in order.
     open: Vec<u32>,
     /// Whether any pattern has a star.
@@ -32,45 +31,39 @@ pub(super) struct Callers {
     ports: Option<Vec<u16>>,
 }
 
-/// First links.
-pub(super) type Found = SmallVec<[u32; 4]>;
-
 impl Callers {
     /// Files entries by the patterns of their rules, `None` for any caller; the other part is their ports, `None` for
     /// any. `None` when it is not worth it.
     pub fn new<'p>(
-        entries: impl DoubleEndedIterator<Item = (Option<&'p [CallerPattern]>, Option<&'p [u16]>)> + ExactSizeIterator,
+        entries: impl ExactSizeIterator<Item = (Option<&'p [CallerPattern]>, Option<&'p [u16]>)>,
     ) -> Option<Box<Callers>> {
         if entries.len() < FEW {
             return None;
         }
         let mut callers = Callers {
-            first: HashMap::default(),
-            links: Vec::new(),
+            filed: HashMap::default(),
+            count: 0,
             open: Vec::new(),
             has_stars: false,
             ports: Some(Vec::new()),
         };
-        // From the last on, so that each new link is the first.
-        for (number, (patterns, ports)) in entries.enumerate().rev() {
+        for (number, (patterns, ports)) in entries.enumerate() {
             let number = u32::try_from(number).ok()?;
             match patterns {
-                Some(patterns) => callers.file(number, patterns, ports)?,
+                Some(patterns) => callers.file(number, patterns, ports),
                 None => callers.open.push(number),
             }
         }
-        callers.open.reverse();
-        (callers.links.len() >= FEW).then(|| Box::new(callers))
+        (callers.count >= FEW).then(|| Box::new(callers))
     }
 
-    fn file(&mut self, number: u32, patterns: &[CallerPattern], ports: Option<&[u16]>) -> Option<()> {
+    fn file(&mut self, number: u32, patterns: &[CallerPattern], ports: Option<&[u16]>) {
+        self.count += patterns.len();
         for pattern in patterns {
             let text = pattern.as_str();
             let start = text.split('*').next().filter(|_| pattern.has_star());
             self.has_stars |= start.is_some();
-            let link = u32::try_from(self.links.len()).ok()?;
-            let next = self.first.insert(hash(start.unwrap_or(text).as_bytes()), link);
-            self.links.push((number, next));
+            self.filed.entry(hash(start.unwrap_or(text).as_bytes())).or_default().push(number);
         }
         match (ports, &mut self.ports) {
             (None, all) => *all = None,
@@ -83,7 +76,6 @@ impl Callers {
             }
             (Some(_), None) => {}
         }
-        Some(())
     }
 
     /// Whether any entry that is not for any caller has `port`.
@@ -96,21 +88,15 @@ impl Callers {
         &self.open
     }
 
-    /// Where the entries begin that could be for `caller`, and others now and then.
-    pub fn find(&self, caller: &[u8]) -> Found {
-        let filed = |text: &[u8]| self.first.get(&hash(text)).copied();
+    /// The entries that could be for `caller`, and others now and then: lists, each in order.
+    pub fn find(&self, caller: &[u8]) -> SmallVec<[&[u32]; 4]> {
+        let filed = |text: &[u8]| self.filed.get(&hash(text)).map(|numbers| &**numbers);
         let mut found = SmallVec::from_iter(filed(caller));
         if self.has_stars {
             let starts = caller.iter().enumerate().filter(|(_, byte)| **byte == b'/');
             found.extend(starts.filter_map(|(at, _)| filed(caller.get(..=at)?)));
         }
         found
-    }
-
-    /// The numbers of the entries from a link on, in order.
-    pub fn from(&self, link: u32) -> impl Iterator<Item = u32> {
-        let at = |link: u32| self.links.get(link as usize);
-        std::iter::successors(at(link), move |(_, next)| at((*next)?)).map(|(number, _)| *number)
     }
 }
 
@@ -143,8 +129,7 @@ mod tests {
         assert!(callers.have_port(|| Some(443)) && !callers.have_port(|| Some(80)) && !callers.have_port(|| None));
         for caller in ["spiffe://a/ns/n7/sa/x", "spiffe://a/ns/n7/sa/y", "spiffe://a/ns/n4999/sa/x", "spiffe://b/", "x"]
         {
-            let found = callers.find(caller.as_bytes());
-            let mut numbers: Vec<u32> = found.iter().flat_map(|link| callers.from(*link)).collect();
+            let mut numbers: Vec<u32> = callers.find(caller.as_bytes()).concat();
             assert!(numbers.len() <= 4, "{caller}: {numbers:?}");
             numbers.extend(callers.open());
             for (number, patterns) in (0u32..).zip(&all) {

@@ -47,8 +47,8 @@ impl Bucket {
             return Some(Reason::PortNotAllowed);
         }
         let Some(caller) = facts.caller() else { return Some(Reason::CallerUnknown) };
-        for link in callers.find(caller) {
-            let _ = callers.from(link).filter_map(|at| self.entries.get(at as usize)).all(|entry| ask(entry, facts));
+        for numbers in callers.find(caller) {
+            let _ = numbers.iter().filter_map(|&at| self.entries.get(at as usize)).all(|entry| ask(entry, facts));
         }
         Some(Reason::CallerNotAllowed)
     }
