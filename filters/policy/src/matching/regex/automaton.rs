@@ -120,6 +120,15 @@ fn may_have_newline(hir: &Hir) -> bool {
 /// Which expressions, by their bits.
 pub(super) type Mask = u64;
 
+/// The most bytes that making an automaton may take.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    /// For the table, which is a third or less afterwards.
+    pub(super) table: usize,
+    /// For the combinations that the states stand for: what grows when expressions need many.
+    pub(super) combinations: usize,
+}
+
 /// Why there is no automaton: it would take more memory than it may.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct TooLarge;
@@ -160,9 +169,8 @@ impl Automaton {
         }
     }
 
-    /// Makes the automaton for `expressions`, all of the same shape; the first has the lowest bit. Neither it nor the
-    /// table that it is made of takes more than about `limit` bytes.
-    pub(super) fn new(shape: Shape, expressions: &[&Hir], limit: usize) -> Result<Automaton, TooLarge> {
+    /// Makes the automaton for `expressions`, all of the same shape; the first has the lowest bit.
+    pub(super) fn new(shape: Shape, expressions: &[&Hir], limits: Limits) -> Result<Automaton, TooLarge> {
         if expressions.len() > MOST_TOGETHER {
             return Err(TooLarge);
         }
@@ -174,7 +182,7 @@ impl Automaton {
         let config = thompson::Config::new()
             .utf8(false)
             .which_captures(thompson::WhichCaptures::None)
-            .nfa_size_limit(Some(limit));
+            .nfa_size_limit(Some(limits.combinations));
         let nfa = thompson::Compiler::new().configure(config).build_many_from_hir(&sources).map_err(|_| TooLarge)?;
         let (kind, anchored) =
             if whole { (StartKind::Anchored, Anchored::Yes) } else { (StartKind::Unanchored, Anchored::No) };
@@ -182,8 +190,8 @@ impl Automaton {
             .match_kind(MatchKind::All)
             .start_kind(kind)
             .accelerate(false)
-            .dfa_size_limit(Some(limit))
-            .determinize_size_limit(Some(limit));
+            .dfa_size_limit(Some(limits.table))
+            .determinize_size_limit(Some(limits.combinations));
         let dfa = dense::Builder::new().configure(config).build_from_nfa(&nfa).map_err(|_| TooLarge)?;
         let begin = dfa.start_state(&start::Config::new().anchored(anchored)).map_err(|_| TooLarge)?;
         Automaton::of_dfa(shape, &dfa, begin)

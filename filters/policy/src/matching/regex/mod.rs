@@ -12,15 +12,15 @@ use std::sync::{Arc, OnceLock};
 
 use regex_syntax::hir::{Hir, HirKind, Look};
 
-use automaton::{Automaton, Source};
+use automaton::{Automaton, Limits, Source};
 pub(crate) use registry::{Answers, Asked, Expressions};
 pub use substring::Substring;
 
 /// Values longer than this match no expression, in bytes.
 pub const LONGEST_VALUE: usize = 8 << 10;
 
-/// The most bytes that the automaton of one expression may take while it is made; the result is a third or less.
-const LIMIT: usize = 512 << 10;
+/// What making the automaton of one expression may take.
+const LIMITS: Limits = Limits { table: 4 << 20, combinations: 512 << 10 };
 
 /// An expression that matches whole values only.
 #[derive(Debug)]
@@ -81,8 +81,8 @@ impl Regex {
     /// Compiles `pattern` for a place that is yet to be found.
     fn compile(pattern: &str) -> Result<(Regex, Source, Automaton), BadRegex> {
         let source = Source::new(syntax::parse(pattern)?);
-        let automaton =
-            Automaton::new(source.shape, &[&source.hir], LIMIT).map_err(|automaton::TooLarge| BadRegex::too_large())?;
+        let automaton = Automaton::new(source.shape, &[&source.hir], LIMITS)
+            .map_err(|automaton::TooLarge| BadRegex::too_large())?;
         let literal_prefix = match source.shape {
             automaton::Shape::Whole => literal_prefix(&source.hir),
             _ => Box::default(),

@@ -8,12 +8,12 @@ use hashbrown::HashMap;
 use regex_syntax::hir::Hir;
 use rustc_hash::FxBuildHasher;
 
-use super::automaton::{Automaton, MOST_TOGETHER, Mask, Shape, Source};
+use super::automaton::{Automaton, Limits, MOST_TOGETHER, Mask, Shape, Source};
 use super::{BadRegex, Place, Regex, Substring};
 use crate::small_map::SmallMap;
 
-/// The most bytes that a shared automaton may take while it is made.
-const SHARED_LIMIT: usize = 256 << 10;
+/// What making a shared automaton may take.
+const SHARED_LIMITS: Limits = Limits { table: 1 << 20, combinations: 128 << 10 };
 
 /// Fewer searches on one field are made one by one: that is quicker.
 const FEW_SUBSTRINGS: usize = 4;
@@ -146,26 +146,26 @@ impl Expressions {
         let mut number = 0;
         let mut too_many = Vec::new();
         for (field, Field { entries, .. }) in std::mem::take(&mut self.fields) {
-            let mut by_shape: BTreeMap<Shape, Vec<Entry>> = BTreeMap::new();
+            // Of those that begin otherwise at most one is asked about a value.
+            let mut alike: BTreeMap<(Shape, Box<[u8]>), Vec<Entry>> = BTreeMap::new();
             for entry in entries {
-                by_shape.entry(entry.source.shape).or_default().push(entry);
+                let key = (entry.source.shape, entry.regex.literal_prefix.clone());
+                alike.entry(key).or_default().push(entry);
             }
-            let mut open = Vec::new();
-            for (shape, mut entries) in by_shape {
-                // Neighbours by what they begin with: the others end such an automaton with their first bytes.
-                entries.sort_by(|a, b| a.regex.literal_prefix.cmp(&b.regex.literal_prefix));
+            for ((shape, _), mut entries) in alike {
+                let mut automata = Vec::new();
                 while !entries.is_empty() {
                     let rest = entries.split_off(entries.len().min(MOST_TOGETHER));
-                    self.place(shape, entries, &mut number, &mut open);
+                    self.place(shape, entries, &mut number, &mut automata);
                     entries = rest;
                 }
-            }
-            if let Some(path) = open.into_iter().nth(MOST_AUTOMATA) {
-                let help = format!(
-                    "the expressions on {field} that may begin with anything take more than {MOST_AUTOMATA} passes: \
-                     join those of one rule with `|`, let them begin with a literal, or use Contains, Prefix or In"
-                );
-                too_many.push((path, help));
+                if let Some(path) = automata.into_iter().nth(MOST_AUTOMATA) {
+                    let help = format!(
+                        "the expressions on {field} that begin alike take more than {MOST_AUTOMATA} passes: join those of \
+                         one rule with `|`, let them begin with different literals, or use Contains, Prefix or In"
+                    );
+                    too_many.push((path, help));
+                }
             }
         }
         for substrings in std::mem::take(&mut self.substrings).into_values() {
@@ -183,7 +183,7 @@ impl Expressions {
         for together in substrings.chunks(MOST_TOGETHER) {
             let sources: Vec<Hir> = together.iter().map(|text| Hir::literal(text.needle())).collect();
             let sources: Vec<&Hir> = sources.iter().collect();
-            let Ok(automaton) = Automaton::new(Shape::PartOfBytes, &sources, SHARED_LIMIT) else { continue };
+            let Ok(automaton) = Automaton::new(Shape::PartOfBytes, &sources, SHARED_LIMITS) else { continue };
             let Some(left) = self.budget.checked_sub(automaton.size()) else { return };
             self.budget = left;
             let automaton = Arc::new(automaton);
@@ -194,16 +194,16 @@ impl Expressions {
         }
     }
 
-    /// Places `entries` in one automaton, or in halves in two. `open` gets the document's place of the first entry of
-    /// every automaton that values of any beginning can keep running.
-    fn place(&mut self, shape: Shape, mut entries: Vec<Entry>, number: &mut u32, open: &mut Vec<String>) {
+    /// Places `entries` in one automaton, or in halves in two. `automata` gets the document's place of the first entry of
+    /// each.
+    fn place(&mut self, shape: Shape, mut entries: Vec<Entry>, number: &mut u32, automata: &mut Vec<String>) {
         let shared = match entries.as_slice() {
             [] => return,
             [_] => None,
             entries if self.failures < MOST_FAILURES => {
                 let sources: Vec<_> = entries.iter().map(|entry| &entry.source.hir).collect();
                 let alone: usize = entries.iter().map(|entry| entry.automaton.size()).sum();
-                let shared = Automaton::new(shape, &sources, SHARED_LIMIT).ok();
+                let shared = Automaton::new(shape, &sources, SHARED_LIMITS).ok();
                 // It takes the place of those that they have alone.
                 let more = shared.as_ref().map_or(0, |shared| shared.size().saturating_sub(alone));
                 let shared = shared.filter(|_| more <= self.budget);
@@ -215,10 +215,9 @@ impl Expressions {
             }
             _ => None,
         };
-        let is_open = |entry: &Entry| entry.regex.literal_prefix.is_empty();
         match shared {
             Some(shared) => {
-                open.extend(entries.iter().find(|entry| is_open(entry)).map(|entry| entry.path.clone()));
+                automata.extend(entries.first().map(|entry| entry.path.clone()));
                 let automaton = Arc::new(shared);
                 for (bit, entry) in (0..).zip(entries) {
                     let place = Place { automaton: Arc::clone(&automaton), bit, number: Some(*number) };
@@ -228,12 +227,12 @@ impl Expressions {
             }
             None if entries.len() > 1 && self.failures < MOST_FAILURES => {
                 let rest = entries.split_off(entries.len() / 2);
-                self.place(shape, entries, number, open);
-                self.place(shape, rest, number, open);
+                self.place(shape, entries, number, automata);
+                self.place(shape, rest, number, automata);
             }
             None => {
                 for entry in entries {
-                    open.extend(is_open(&entry).then(|| entry.path.clone()));
+                    automata.push(entry.path.clone());
                     let place = Place { automaton: Arc::new(entry.automaton), bit: 0, number: Some(*number) };
                     let _ = entry.regex.place.set(place);
                     *number += 1;
