@@ -40,7 +40,7 @@ e2e: control-planes build ## Run the modules and manifests under real control pl
 	@scripts/e2e.sh
 
 # One of them.
-e2e-istio e2e-gateway e2e-manifests e2e-images: control-planes build
+e2e-istio e2e-gateway e2e-manifests e2e-admission e2e-images: control-planes build
 	@scripts/e2e.sh $(@:e2e-%=%)
 
 e2e-envoys: setup-run build ## Run the modules in older Envoys too, down to the oldest that docs/envoy.md claims

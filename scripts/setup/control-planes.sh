@@ -71,5 +71,5 @@ control_plane() {
     say "$name" "is ready"
 }
 
-if (($#)); then names=("$@"); else names=(etcd kubernetes istio envoy-gateway images); fi
+if (($#)); then names=("$@"); else names=(etcd kubernetes istio envoy-gateway images helm); fi
 for name in "${names[@]}"; do control_plane "$name"; done

@@ -330,6 +330,7 @@ fn rule() -> impl Strategy<Value = Value> {
         json!({"cidr": "10.0.0.0/8"}),
         json!({"cidr": "10.1.0.0/16", "ports": [443]}),
         json!({"cidr": "::ffff:10.1.0.0/112"}),
+        json!({"cidr": "2001:db8::/32"}),
     ];
     let paths = vec![
         json!({"value": "/"}),
@@ -361,18 +362,27 @@ fn rule() -> impl Strategy<Value = Value> {
 }
 
 fn policy() -> impl Strategy<Value = Value> {
-    let denied = vec![json!({"host": "b.a.test"}), json!({"host": "*.b.a.test"}), json!({"cidr": "10.1.2.0/24"})];
+    let denied = vec![
+        json!({"host": "b.a.test"}),
+        json!({"host": "*.b.a.test"}),
+        json!({"cidr": "10.1.2.0/24"}),
+        json!({"host": "a.test", "ports": [80]}),
+    ];
     (
         vec(rule(), 0..5),
-        subsequence(denied, 0..3),
+        subsequence(denied, 0..4),
         select(vec!["Enforce", "Enforce", "Enforce", "Audit"]),
         any::<bool>(),
+        select(vec![None, None, Some(80), Some(443)]),
     )
-        .prop_map(|(rules, deny, mode, sni)| {
+        .prop_map(|(rules, deny, mode, sni, port)| {
             let mut policy = egress(json!(rules));
             policy["egress"]["deny"] = json!(deny);
             policy["egress"]["mode"] = json!(mode);
             policy["egress"]["verifySni"] = json!(sni);
+            if let Some(port) = port {
+                policy["egress"]["defaultPort"] = json!(port);
+            }
             policy
         })
 }
@@ -415,7 +425,7 @@ fn request() -> impl Strategy<Value = Value> {
     ];
     (
         select(vec!["GET", "GET", "POST", "PUT", "CONNECT"]),
-        (select(hosts), select(vec![":443", ":80", ":8080"])),
+        (select(hosts), select(vec![":443", ":80", ":8080", ""])),
         select(vec!["/", "/a", "/a/b", "/a/b/c", "/a%2fb", "/a/../b", "/a/7", "/b"]),
         select(vec![None, Some("spiffe://c/ns/a"), Some("spiffe://c/ns/b"), Some("spiffe://c/ns/c")]),
         select(vec!["2026-06-01T00:00:00Z", "2026-07-01T00:00:00Z", "2027-07-01T00:00:00Z"]),
@@ -424,7 +434,7 @@ fn request() -> impl Strategy<Value = Value> {
         subsequence(vec!["GET", "POST", "PUT"], 0..3),
     )
         .prop_map(|(method, (host, port), path, peer, time, same_sni, upgrades, overrides)| {
-            let mut request = json!({"method": method, "scheme": "https", "authority": format!("{host}{port}"),
+            let mut request = json!({"method": method, "scheme": if same_sni { "https" } else { "http" }, "authority": format!("{host}{}", if method == "CONNECT" && port.is_empty() { ":443" } else { port }),
                 "path": if method == "CONNECT" { "" } else { path }, "time": time,
                 "sni": if same_sni { host } else { "other.test" }});
             if let Some(peer) = peer {

@@ -193,47 +193,36 @@ fn gap(range: (u128, u128), ranges: &BTreeSet<(u128, u128)>) -> Option<u128> {
     (cursor <= last).then_some(cursor)
 }
 
-/// The forms of an IPv4 address inside IPv6 that are prefixes, with the bits before it: mapped, compatible, NAT64, 6to4.
-fn carriers(address: Ipv4Addr) -> [(Ipv6Addr, u8); 5] {
+/// The forms of an IPv4 address inside IPv6 that are prefixes, with the bits before it: see `embedded_ipv4` of the engine.
+fn carriers(address: Ipv4Addr) -> [(Ipv6Addr, u8); 7] {
     let low = u128::from(address.to_bits());
     let form = |high: u128, bits: u8| (Ipv6Addr::from_bits(high | low << (96 - u32::from(bits))), bits);
     [
         form(0xffff << 32, 96),
         form(0, 96),
+        form(0xffff << 48, 96),
         form(0x0064_ff9b << 96, 96),
         form(0x0064_ff9b_0001 << 80, 96),
         form(0x2002 << 112, 16),
+        form(0x2001_0000 << 96, 32),
     ]
 }
 
-/// The other forms, in the network of `network`: ISATAP (RFC 5214 §6.1), and NAT64 with a prefix of 48 bits (RFC 6052 §2.2).
-fn scattered(address: Ipv4Addr, network: u128) -> [u128; 3] {
+/// The other forms, ISATAP in the network of `network`: NAT64 with prefixes of 48, 56 and 64 bits, Teredo's client.
+fn scattered(address: Ipv4Addr, network: u128) -> [u128; 6] {
     let low = u128::from(address.to_bits());
     let high = network & !u128::from(u64::MAX);
-    let (front, back) = (low >> 16, low & 0xffff);
-    [high | 0x5efe << 32 | low, high | 0x0200_5efe << 32 | low, 0x0064_ff9b_0001 << 80 | front << 64 | back << 40]
-}
-
-/// Every IPv4 address that an IPv6 address carries.
-pub fn carried(address: Ipv6Addr) -> Vec<Ipv4Addr> {
-    let bits = address.to_bits();
-    let low = Ipv4Addr::from_bits(bits as u32);
-    let mut found = Vec::new();
-    let prefixes = [0xffff_u128 << 32, 0, 0x0064_ff9b << 96];
-    if prefixes.contains(&(bits >> 32 << 32)) {
-        found.push(low);
-    }
-    if bits >> 80 == 0x0064_ff9b_0001 {
-        found.push(low);
-        found.push(Ipv4Addr::from_bits(((bits >> 64) as u32 & 0xffff) << 16 | ((bits >> 40) as u32 & 0xffff)));
-    }
-    if bits >> 112 == 0x2002 {
-        found.push(Ipv4Addr::from_bits((bits >> 80) as u32));
-    }
-    if matches!((bits >> 32) as u32, 0x5efe | 0x0200_5efe) {
-        found.push(low);
-    }
-    found
+    let local = 0x0064_ff9b_0001 << 80;
+    let byte = |n: u32| low >> (24 - 8 * n) & 0xff;
+    [
+        high | 0x5efe << 32 | low,
+        high | 0x0200_5efe << 32 | low,
+        // Bits 64 to 71 are none of the address.
+        local | (low >> 16) << 64 | byte(2) << 48 | byte(3) << 40,
+        local | byte(0) << 64 | byte(1) << 48 | byte(2) << 40 | byte(3) << 32,
+        local | low << 24,
+        0x2001_0000 << 96 | (!low & 0xffff_ffff),
+    ]
 }
 
 #[cfg(test)]

@@ -52,8 +52,7 @@ pub fn excesses(platform: &Part<'_>, team: Option<&Part<'_>>, now: Timestamp) ->
         return excesses;
     };
     let mentioned = Mentioned::of(&[team.document, platform.document]);
-    let side = |part: &Part<'_>| default_port(part.node);
-    let (mut ours, mut theirs) = (Side::new(team.document, side(team)), Side::new(platform.document, side(platform)));
+    let (mut ours, mut theirs) = (Side::new(team.document), Side::new(platform.document));
     let mut comparison = Comparison {
         platform,
         team,
@@ -80,14 +79,6 @@ pub fn excesses(platform: &Part<'_>, team: Option<&Part<'_>>, now: Timestamp) ->
 pub fn a_path(path: &PathMatch) -> Option<String> {
     match difference(Some(&[path]), &[], false) {
         Difference::Path(path) => Some(path),
-        _ => None,
-    }
-}
-
-/// The port of an authority without one.
-fn default_port(node: &Node) -> Option<u16> {
-    match node.get("egress")?.get("defaultPort")? {
-        Node::Integer(port) => u16::try_from(*port).ok(),
         _ => None,
     }
 }

@@ -2,10 +2,10 @@
 
 use std::net::IpAddr;
 
-use penstock_policy::egress::{CidrMap, Destination, EgressDocument, Mode, RuleDocument, Target};
+use penstock_policy::egress::{CidrMap, Destination, EgressDocument, Mode, RuleDocument, Target, embedded_ipv4};
 use penstock_policy::matching::HostTrie;
 
-use super::hosts::{Point, carried};
+use super::hosts::Point;
 use crate::cover::items;
 
 /// A policy's `egress`, ready to be looked up.
@@ -71,8 +71,9 @@ pub struct Here<'d> {
 }
 
 impl<'d> Side<'d> {
-    /// Indexes a document; `default_port` is its `defaultPort`.
-    pub fn new(document: &'d EgressDocument, default_port: Option<u16>) -> Side<'d> {
+    /// Indexes a document.
+    pub fn new(document: &'d EgressDocument) -> Side<'d> {
+        let default_port = document.default_port.and_then(|port| u16::try_from(port.0).ok());
         let (mut allow, mut deny) = (Destinations::default(), Destinations::default());
         for (number, rule) in document.rules.0.iter().enumerate() {
             rule.to.0.iter().for_each(|to| allow.add(number, to));
@@ -96,7 +97,7 @@ impl<'d> Side<'d> {
     fn denials(&self, point: &Point) -> Vec<(usize, &'d Destination)> {
         let mut found = self.deny.covering(point);
         if let Point::Address(IpAddr::V6(address)) = point {
-            for inner in carried(*address) {
+            for inner in embedded_ipv4(*address) {
                 found.extend(self.deny.covering(&Point::Address(IpAddr::V4(inner))));
             }
         }

@@ -13,7 +13,7 @@ use smallvec::SmallVec;
 ///   length that RFC 6052 §2.2 knows, for nobody but its operator knows which is in use;
 /// - 6to4 `2002::/16` (RFC 3056 §2), Teredo `2001::/32` with its server and its client (RFC 4380 §4);
 /// - ISATAP interface identifiers, `0:5efe` and `200:5efe` (RFC 5214 §6.1).
-pub(super) fn embedded_ipv4(address: Ipv6Addr) -> SmallVec<[Ipv4Addr; 4]> {
+pub fn embedded_ipv4(address: Ipv6Addr) -> SmallVec<[Ipv4Addr; 4]> {
     let bits = address.to_bits();
     // The 32 bits that end `from_end` bits before the last.
     let at = |from_end: u32| u32::try_from((bits >> from_end) & u128::from(u32::MAX)).unwrap_or_default();

@@ -33,6 +33,7 @@ pub(crate) use caller::{FilterStateKey, TrustDomain};
 pub use cidr::{Cidr, CidrMap};
 pub use connection::{Connection, ConnectionVerdict};
 pub use document::{Destination, EgressDocument, EgressPath, Mode, Protocol, RuleDocument, Target, Text};
+pub use embedded::embedded_ipv4;
 pub use host::EgressHost;
 pub(crate) use later::check_later_sections;
 pub use path::{BadPath, canonical};

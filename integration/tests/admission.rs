@@ -1,0 +1,349 @@
+//! The admission webhook, the ceilings, the chart and the admission policy under a real API server: what `kubectl apply` says.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use anyhow::{Context, Result, ensure};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use penstock_integration::control_plane::{Cluster, eventually};
+use penstock_integration::workspace;
+
+/// A certificate authority's certificate, and a certificate that it has signed for names on this machine.
+struct Certificates {
+    authority: String,
+    certificate: String,
+    key: String,
+}
+
+impl Certificates {
+    fn new(names: &[String]) -> Result<Self> {
+        let authority_key = rcgen::KeyPair::generate()?;
+        let mut authority = rcgen::CertificateParams::new(Vec::new())?;
+        authority.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let authority_pem = authority.self_signed(&authority_key)?.pem();
+        let issuer = rcgen::Issuer::new(authority, authority_key);
+        let key = rcgen::KeyPair::generate()?;
+        let certificate = rcgen::CertificateParams::new(names.to_vec())?.signed_by(&key, &issuer)?;
+        Ok(Certificates { authority: authority_pem, certificate: certificate.pem(), key: key.serialize_pem() })
+    }
+
+    fn write(&self, folder: &Path) -> Result<()> {
+        fs::write(folder.join("tls.crt"), &self.certificate)?;
+        Ok(fs::write(folder.join("tls.key"), &self.key)?)
+    }
+}
+
+/// A running webhook. Dropping it stops it.
+struct Webhook {
+    child: Child,
+    port: u16,
+}
+
+impl Webhook {
+    /// Starts it on `address`, with what is in `folder`.
+    fn start(folder: &Path, address: &str) -> Result<Self> {
+        let mut child = Command::new(workspace::dist().join("penstock"))
+            .args(["webhook", "--listen", address, "--certificate", "tls.crt", "--key", "tls.key", "--no-api-server"])
+            .args(["--ceilings", "ceilings", "--loosening", "require-annotation"])
+            .current_dir(folder)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .context("cannot run dist/penstock")?;
+        let out = child.stdout.take().context("no output")?;
+        let line = BufReader::new(out).lines().next().context("the webhook said nothing")??;
+        let port = line.split(':').nth(2).and_then(|rest| rest.split('/').next()).context("no port")?.parse()?;
+        Ok(Webhook { child, port })
+    }
+}
+
+impl Drop for Webhook {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// What the API server says of a manifest: `Ok` with the warnings, or why it is refused.
+fn apply(cluster: &Cluster, yaml: &str) -> Result<(), String> {
+    cluster.apply(yaml).map_err(|refused| refused.to_string())
+}
+
+/// Each kind with this policy, in JSON.
+fn objects(policy: &str) -> Vec<(&'static str, String)> {
+    let meta = "metadata: {name: shop, namespace: shop}";
+    vec![
+        (
+            "WasmPlugin",
+            format!(
+                "apiVersion: extensions.istio.io/v1alpha1\nkind: WasmPlugin\n{meta}\nspec: {{url: 'oci://r.test/penstock/suite:1', failStrategy: FAIL_CLOSE, pluginConfig: {policy}}}\n"
+            ),
+        ),
+        (
+            "TrafficExtension",
+            format!(
+                "apiVersion: extensions.istio.io/v1alpha1\nkind: TrafficExtension\n{meta}\nspec: {{wasm: {{url: 'oci://r.test/penstock/suite:1', failStrategy: FAIL_CLOSE, pluginConfig: {policy}}}}}\n"
+            ),
+        ),
+        (
+            "EnvoyExtensionPolicy",
+            format!(
+                "apiVersion: gateway.envoyproxy.io/v1alpha1\nkind: EnvoyExtensionPolicy\n{meta}\nspec: {{targetRefs: [{{group: gateway.networking.k8s.io, kind: Gateway, name: g}}], wasm: [{{name: p, code: {{type: Image, image: {{url: 'oci://r.test/penstock/suite:1'}}}}, config: {policy}}}]}}\n"
+            ),
+        ),
+        (
+            "ConfigMap",
+            format!(
+                "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: shop, namespace: shop, labels: {{penstock.io/policy: \"true\"}}}}\ndata: {{policy.json: '{policy}'}}\n"
+            ),
+        ),
+    ]
+}
+
+/// The configuration that the chart renders, with the webhook at a port of this machine.
+fn configuration(port: u16, authority: &str, ceiling: bool) -> String {
+    let bundle = STANDARD.encode(authority);
+    let hook = |name: &str, path: &str, selector: &str| {
+        format!(
+            "- name: {name}\n  clientConfig: {{url: 'https://localhost:{port}{path}', caBundle: {bundle}}}\n  \
+             admissionReviewVersions: [v1]\n  sideEffects: None\n  failurePolicy: Fail\n  timeoutSeconds: 5\n  \
+             namespaceSelector: {selector}\n  rules:\n  \
+             - {{apiGroups: [extensions.istio.io], apiVersions: ['*'], resources: [wasmplugins, trafficextensions], operations: [CREATE, UPDATE]}}\n  \
+             - {{apiGroups: [gateway.envoyproxy.io], apiVersions: ['*'], resources: [envoyextensionpolicies], operations: [CREATE, UPDATE]}}\n  \
+             - {{apiGroups: [''], apiVersions: [v1], resources: [configmaps], operations: [CREATE, UPDATE]}}\n  \
+             matchConditions:\n  - name: could-be-ours\n    expression: \"object.kind != 'ConfigMap' || (has(object.metadata.labels) && 'penstock.io/policy' in object.metadata.labels)\"\n"
+        )
+    };
+    let mut all = hook("policies.penstock.io", "/validate", "{}");
+    if ceiling {
+        all +=
+            &hook("partners.ceilings.penstock.io", "/validate/ceilings/partners", "{matchLabels: {ceiling: partners}}");
+    }
+    format!(
+        "apiVersion: admissionregistration.k8s.io/v1\nkind: ValidatingWebhookConfiguration\nmetadata: {{name: penstock}}\nwebhooks:\n{all}"
+    )
+}
+
+fn egress(host: &str) -> String {
+    format!(r#"{{"egress":{{"rules":[{{"name":"r","to":[{{"host":"{host}","ports":[443]}}]}}]}}}}"#)
+}
+
+#[test]
+#[ignore = "needs `make control-planes`; `make e2e` runs it"]
+fn the_api_server_refuses_what_the_webhook_refuses() -> Result<()> {
+    let cluster = Cluster::start()?;
+    let folder = tempfile::tempdir()?;
+    let names = ["localhost".to_owned()];
+    let certificates = Certificates::new(&names)?;
+    certificates.write(folder.path())?;
+    fs::create_dir(folder.path().join("ceilings"))?;
+    fs::write(folder.path().join("ceilings/partners.yaml"), egress("*.partner.example.com"))?;
+    let webhook = Webhook::start(folder.path(), "127.0.0.1:0")?;
+    cluster.namespace("shop", &[])?;
+    cluster.namespace("team", &[("ceiling", "partners")])?;
+    cluster.apply(&configuration(webhook.port, &certificates.authority, true))?;
+    // The API server hears of its own configuration a moment later.
+    let (_, first) = objects(r#"{"routes":{"defualt":"a"}}"#).remove(0);
+    eventually("a refusal", || {
+        ensure!(apply(&cluster, &first.replace("name: shop,", "name: probe,")).is_err(), "not refused yet");
+        Ok(())
+    })?;
+
+    for (kind, object) in objects(r#"{"routes":{"defualt":"a"}}"#) {
+        let said = apply(&cluster, &object).err().with_context(|| format!("{kind} was taken"))?;
+        for part in ["denied the request", "defualt", "^^^", "did you mean `default`"] {
+            ensure!(said.contains(part), "{kind}: {part:?} is not in {said}");
+        }
+    }
+    for (kind, object) in objects(r#"{"routes":{"default":"a"}}"#) {
+        apply(&cluster, &object).map_err(|said| anyhow::anyhow!("{kind}: {said}"))?;
+    }
+
+    // What loosens needs its approval.
+    let plugin = |policy: &str| objects(policy).remove(0).1;
+    apply(&cluster, &plugin(&egress("a.test"))).map_err(anyhow::Error::msg)?;
+    let looser = plugin(&egress("*.a.test"));
+    let said = apply(&cluster, &looser).err().context("a loosening was taken")?;
+    ensure!(said.contains("loosens the policy") && said.contains("egress.rules[r].to"), "{said}");
+    let hash =
+        said.split("approved-loosening: \"").nth(1).and_then(|rest| rest.split('"').next()).context("no hash")?;
+    let approved = looser.replace(
+        "namespace: shop}",
+        &format!("namespace: shop, annotations: {{penstock.io/approved-loosening: \"{hash}\"}}}}"),
+    );
+    apply(&cluster, &approved).map_err(anyhow::Error::msg)?;
+
+    // A team that exceeds its ceiling is told a request.
+    let in_team = |host: &str| plugin(&egress(host)).replace("namespace: shop", "namespace: team");
+    apply(&cluster, &in_team("api.partner.example.com")).map_err(anyhow::Error::msg)?;
+    let other = in_team("other.example.com").replace("name: shop,", "name: other,");
+    let said = apply(&cluster, &other).err().context("an excess was taken")?;
+    ensure!(said.contains("GET https://other.example.com:443/"), "{said}");
+
+    // Another certificate of another authority, trusted beside the old one: no request is refused for it.
+    let renewed = Certificates::new(&names)?;
+    cluster.apply(&configuration(webhook.port, &format!("{}{}", renewed.authority, certificates.authority), true))?;
+    let (_, map) = objects(r#"{"routes":{"default":"b"}}"#).pop().context("no object")?;
+    std::thread::sleep(std::time::Duration::from_secs(2));
+    renewed.write(folder.path())?;
+    for _ in 0..40 {
+        apply(&cluster, &map).map_err(anyhow::Error::msg)?;
+        std::thread::sleep(std::time::Duration::from_millis(250));
+    }
+
+    // Without the webhook only our kinds are held up.
+    drop(webhook);
+    ensure!(apply(&cluster, &plugin(&egress("a.test"))).is_err(), "our kind was taken without a webhook");
+    let others = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c, namespace: shop}\ndata: {a: b}\n---\napiVersion: v1\nkind: Secret\nmetadata: {name: s, namespace: shop}\n";
+    apply(&cluster, others).map_err(anyhow::Error::msg)?;
+    Ok(())
+}
+
+#[test]
+#[ignore = "needs `make control-planes`; `make e2e` runs it"]
+fn the_admission_policy_refuses_what_fails_open_or_is_not_pinned() -> Result<()> {
+    let cluster = Cluster::start()?;
+    cluster.namespace("shop", &[])?;
+    cluster.apply_files(&[&workspace::root().join("deploy/admission-policy/admission-policy.yaml")])?;
+    let digest = format!("sha256:{}", "a".repeat(64));
+    let policy = r#"{"routes":{"default":"a"}}"#;
+    eventually("a refusal", || {
+        ensure!(
+            apply(&cluster, &objects(policy).remove(0).1.replace("name: shop,", "name: probe,")).is_err(),
+            "not refused yet"
+        );
+        Ok(())
+    })?;
+    for (kind, object) in objects(policy).into_iter().filter(|(kind, _)| *kind != "ConfigMap") {
+        let refused = |object: &str, why: &str| -> Result<()> {
+            let said = apply(&cluster, object).err().with_context(|| format!("{kind} was taken: {object}"))?;
+            ensure!(said.contains(why), "{kind}: {why:?} is not in {said}");
+            Ok(())
+        };
+        refused(&object, "not pinned by digest")?;
+        let pinned = object.replace("suite:1", &format!("suite@{digest}"));
+        let open =
+            pinned.replace("FAIL_CLOSE", "FAIL_OPEN").replace("{name: p, code", "{name: p, failOpen: true, code");
+        refused(&open, "must not fail open")?;
+        refused(&pinned.replace("suite@", "sweet@"), "none of Penstock's")?;
+        apply(&cluster, &pinned).map_err(|said| anyhow::anyhow!("{kind}: {said}"))?;
+        // Plugins of others are not looked at.
+        let other = object.replace("penstock/suite:1", "waf:1").replace("name: shop,", "name: other,");
+        apply(&cluster, &other).map_err(|said| anyhow::anyhow!("{kind}: {said}"))?;
+    }
+    Ok(())
+}
+
+/// Helm, against this cluster.
+fn helm(cluster: &Cluster, arguments: &[&str]) -> Result<String> {
+    let output = Command::new(workspace::root().join(".tools/bin/helm"))
+        .args(arguments)
+        .env("KUBECONFIG", cluster.kubeconfig())
+        .env("HELM_CACHE_HOME", cluster.folder().join("helm-cache"))
+        .env("HELM_CONFIG_HOME", cluster.folder().join("helm-config"))
+        .env("HELM_DATA_HOME", cluster.folder().join("helm-data"))
+        .output()
+        .context("cannot run helm")?;
+    ensure!(output.status.success(), "helm {}: {}", arguments.join(" "), String::from_utf8_lossy(&output.stderr));
+    Ok(String::from_utf8(output.stdout)?)
+}
+
+fn chart() -> PathBuf {
+    workspace::root().join("deploy/helm/penstock")
+}
+
+/// Values that switch everything on.
+const EVERYTHING: &str = r#"
+webhook:
+  loosening: require-annotation
+  certificate: {from: secret, secretName: penstock-tls}
+ceilings:
+  partners:
+    namespaceSelector: {matchLabels: {ceiling: partners}}
+    policy: {egress: {rules: [{name: r, to: [{host: "*.partner.example.com", ports: [443]}]}]}}
+admissionPolicy: {enabled: true, requireDigest: false}
+grafanaDashboard: {enabled: true}
+dash:
+  enabled: true
+  tlsSecretName: dash-tls
+  config:
+    clusters: [{name: here, prometheus: "http://prometheus:9090"}]
+    workspaces: [{name: all, clusters: ["*"], tokens: ["aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"]}]
+plugins:
+  shop:
+    platform: istio
+    namespace: shop
+    module: suite
+    selector: {matchLabels: {istio: gateway}}
+    priority: 10
+    policy: {routes: {default: stable}}
+  web:
+    platform: envoy-gateway
+    namespace: shop
+    module: header-routing
+    targetRefs: [{group: gateway.networking.k8s.io, kind: Gateway, name: web}]
+    policy: {routes: {default: stable}}
+"#;
+
+#[test]
+#[ignore = "needs `make control-planes`; `make e2e` runs it"]
+fn the_chart_is_installed_upgraded_and_taken_away() -> Result<()> {
+    let cluster = Cluster::start()?;
+    cluster.namespace("shop", &[])?;
+    cluster.namespace("team", &[("ceiling", "partners")])?;
+    let folder = tempfile::tempdir()?;
+    let chart = chart();
+    let chart = chart.to_str().context("a path that is no text")?;
+    helm(&cluster, &["lint", "--strict", chart])?;
+    let values = folder.path().join("values.yaml");
+
+    // The Service's address is one of this machine's: the webhook that its Pods would run is started there.
+    fs::write(&values, "webhook: {failurePolicy: Ignore}\n")?;
+    let values_path = values.to_str().context("a path that is no text")?;
+    let install =
+        ["install", "penstock", chart, "--namespace", "penstock", "--create-namespace", "--values", values_path];
+    helm(&cluster, &install)?;
+    let service = cluster.get("service", "penstock", "penstock-webhook")?;
+    let address = service.pointer("/spec/clusterIP").and_then(|ip| ip.as_str()).context("no address")?.to_owned();
+    drop(TcpListener::bind((address.as_str(), 443)).with_context(|| format!("cannot listen on {address}:443"))?);
+    let certificates = Certificates::new(&["penstock-webhook.penstock.svc".to_owned()])?;
+    certificates.write(folder.path())?;
+    fs::create_dir(folder.path().join("ceilings"))?;
+
+    let bundle = STANDARD.encode(&certificates.authority);
+    fs::write(
+        &values,
+        EVERYTHING.replace("secretName: penstock-tls", &format!("secretName: penstock-tls, caBundle: {bundle}")),
+    )?;
+    // The ConfigMap that the Pods would mount has the ceilings; the webhook must be there before plugins are made.
+    let rendered =
+        helm(&cluster, &["template", "penstock", chart, "--namespace", "penstock", "--values", values_path])?;
+    ensure!(rendered.contains("partners.yaml: |"), "{rendered}");
+    fs::write(folder.path().join("ceilings/partners.yaml"), egress("*.partner.example.com"))?;
+    let webhook = Webhook::start(folder.path(), &format!("{address}:443"))?;
+    helm(&cluster, &["upgrade", "penstock", chart, "--namespace", "penstock", "--values", values_path])?;
+    cluster.get("wasmplugin", "shop", "shop")?;
+    cluster.get("envoyextensionpolicy", "shop", "web")?;
+
+    let in_team = |host: &str| objects(&egress(host)).remove(0).1.replace("namespace: shop", "namespace: team");
+    eventually("a refusal", || {
+        let said = apply(&cluster, &in_team("other.example.com")).err().context("not refused yet")?;
+        ensure!(said.contains("GET https://other.example.com:443/"), "{said}");
+        Ok(())
+    })?;
+    apply(&cluster, &in_team("api.partner.example.com")).map_err(anyhow::Error::msg)?;
+
+    // A value that the chart does not know is refused.
+    let wrong = helm(&cluster, &["template", chart, "--set", "webhook.replica=3"]);
+    ensure!(wrong.is_err_and(|error| error.to_string().contains("replica")), "an unknown value was taken");
+
+    helm(&cluster, &["uninstall", "penstock", "--namespace", "penstock"])?;
+    drop(webhook);
+    ensure!(cluster.get("service", "penstock", "penstock-webhook").is_err(), "the Service is still there");
+    // Nothing holds up our kinds any more.
+    eventually("our kinds to be taken", || apply(&cluster, &in_team("third.example.com")).map_err(anyhow::Error::msg))
+}
