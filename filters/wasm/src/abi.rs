@@ -50,21 +50,6 @@ impl fmt::Display for Status {
     }
 }
 
-/// How loud a log line is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum LogLevel {
-    /// For somebody who looks.
-    Debug = 1,
-    /// Worth a line.
-    Info = 2,
-    /// Something that operators want to know, and that is as it should be.
-    Warn = 3,
-    /// Something does not work.
-    Error = 4,
-    /// The module itself is broken.
-    Critical = 5,
-}
-
 /// The buffer that holds the answer to a gRPC call.
 pub(crate) const GRPC_RECEIVE_BUFFER: u32 = 5;
 /// The buffer that holds a plugin's configuration.
@@ -73,6 +58,8 @@ pub(crate) const PLUGIN_CONFIGURATION: u32 = 7;
 pub(crate) const REQUEST_HEADERS: u32 = 0;
 /// The response's header map.
 pub(crate) const RESPONSE_HEADERS: u32 = 2;
+/// The response's trailers.
+pub(crate) const RESPONSE_TRAILERS: u32 = 3;
 /// The client's side of a stream.
 pub(crate) const REQUEST_STREAM: u32 = 0;
 /// The client's side of a connection.
@@ -85,16 +72,6 @@ pub(crate) const GAUGE: u32 = 1;
 pub(crate) const HISTOGRAM: u32 = 2;
 /// "No gRPC status": the host derives one from the HTTP status when the request is gRPC.
 pub(crate) const NO_GRPC_STATUS: u32 = u32::MAX;
-
-/// What a headers callback answers: go on, or stop here.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u32)]
-pub enum Flow {
-    /// To the next filter.
-    Continue = 0,
-    /// The request waits; after a local response it ends.
-    Pause = 1,
-}
 
 /// Declares host functions once: imports in wasm; natively the test host, or nothing at all.
 macro_rules! host_functions {
@@ -111,7 +88,7 @@ macro_rules! host_functions {
             pub(crate) unsafe extern "C" fn $name($($arg: $kind),*) -> u32 {
                 #[cfg(test)]
                 // SAFETY: the caller passes what the real host function would need.
-                let status = unsafe { crate::fake_host::$name($($arg),*) };
+                let status = unsafe { crate::fake_abi::$name($($arg),*) };
                 #[cfg(not(test))]
                 let status = { $(let _ = $arg;)* Status::UNIMPLEMENTED.code() };
                 status
@@ -205,4 +182,32 @@ pub(crate) fn initialize() {
     }
     // SAFETY: the linker makes it; the host calls `_initialize` once, before anything else.
     unsafe { __wasm_call_ctors() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proxy_wasm::types::{Action, BufferType, LogLevel, MapType, MetricType, Status as SdkStatus, StreamType};
+
+    #[test]
+    fn the_numbers_are_those_of_the_sdk() {
+        assert_eq!(Status::OK, SdkStatus::Ok as u32);
+        assert_eq!(Status::NOT_FOUND.0, SdkStatus::NotFound as u32);
+        assert_eq!(Status::CAS_MISMATCH.0, SdkStatus::CasMismatch as u32);
+        assert_eq!(GRPC_RECEIVE_BUFFER, BufferType::GrpcReceiveBuffer as u32);
+        assert_eq!(PLUGIN_CONFIGURATION, BufferType::PluginConfiguration as u32);
+        assert_eq!(REQUEST_HEADERS, MapType::HttpRequestHeaders as u32);
+        assert_eq!(RESPONSE_HEADERS, MapType::HttpResponseHeaders as u32);
+        assert_eq!(RESPONSE_TRAILERS, MapType::HttpResponseTrailers as u32);
+        assert_eq!(REQUEST_STREAM, StreamType::HttpRequest as u32);
+        assert_eq!(DOWNSTREAM, StreamType::Downstream as u32);
+        assert_eq!(COUNTER, MetricType::Counter as u32);
+        assert_eq!(GAUGE, MetricType::Gauge as u32);
+        assert_eq!(HISTOGRAM, MetricType::Histogram as u32);
+        assert_eq!(penstock_host::Flow::Continue as u32, Action::Continue as u32);
+        assert_eq!(penstock_host::Flow::Pause as u32, Action::Pause as u32);
+        assert_eq!(crate::logger::CRITICAL, LogLevel::Critical as u32);
+        assert_eq!(crate::logger::number(log::Level::Debug), LogLevel::Debug as u32);
+        assert_eq!(crate::logger::number(log::Level::Error), LogLevel::Error as u32);
+    }
 }

@@ -1,23 +1,8 @@
 //! Header maps as they cross between host and module: `u32` count, then for each header the lengths of name and value
 //! (`u32` each), then for each header name, NUL, value, NUL. Numbers are little-endian.
 
-use std::fmt;
-
+use penstock_host::{Headers, Malformed};
 use penstock_policy::Header;
-use smallvec::SmallVec;
-
-/// Headers of one request, borrowed from the host's buffer. Most requests fit without an allocation.
-pub(crate) type Headers<'a> = SmallVec<[Header<'a>; 32]>;
-
-/// Bytes that are not a header map, or one too large for the memory left.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Malformed;
-
-impl fmt::Display for Malformed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("malformed header map")
-    }
-}
 
 /// Reads a header map in place. No bytes at all are an empty map: that is how hosts pass one.
 pub(crate) fn parse(map: &[u8]) -> Result<Headers<'_>, Malformed> {

@@ -1,45 +1,39 @@
-//! The one adapter between [`penstock_policy`] and a proxy-wasm host (Envoy, Istio, Envoy Gateway).
+//! The platform proxy-wasm (ABI 0.2.1): Envoy, Istio, Envoy Gateway.
 //!
-//! A module is one line, `penstock_wasm::module!(HeaderRouting);`: it exports the callbacks, and each callback is a
-//! safe function of [`filter`]. A request crosses between host and module as seldom as possible: the header map comes
-//! over in one call and is parsed where it lies, and each change that was decided is one call back.
-//!
-//! Whatever a host answers, no request traps the VM and none passes undecided: see `failure.rs`.
+//! A module is one line, `penstock_wasm::module!(HeaderRouting);`: it exports the callbacks, and each callback is a safe
+//! function of [`Vm`], which finds the plugin and the request that it is about; what is done with them is in
+//! [`penstock_host`]. A request crosses between proxy and module as seldom as possible: the header map comes over in one
+//! call and is parsed where it lies, and each change that was decided is one call back.
 
 mod abi;
-mod configuration;
-mod counters;
-mod egress;
-mod failure;
 #[cfg(test)]
-mod fake_host;
-pub mod filter;
-mod gauges;
+mod fake_abi;
 mod headers;
 mod host;
-mod latency;
-mod later;
+mod logger;
 mod memory;
-mod question;
 mod shared;
+#[cfg(test)]
+mod tests;
 #[cfg(feature = "trap")]
 mod trap;
+mod vm;
 
-pub use abi::Flow;
 pub use memory::allocate;
 pub use penstock_policy::module;
+pub use vm::{Vm, initialize, vm_start};
 
 /// Makes the crate a proxy-wasm module that runs the sections of the module named, a type of [`mod@module`].
 ///
-/// Only these callbacks are exported: the host skips those that a module does not have, and each that it has is a call
+/// Only these callbacks are exported: the proxy skips those that a module does not have, and each that it has is a call
 /// for every request.
 #[macro_export]
 macro_rules! module {
     ($module:ident) => {
-        // The host finds callbacks by their names; an exported name is the one unsafe thing here.
+        // The proxy finds callbacks by their names; an exported name is the one unsafe thing here.
         #[allow(unsafe_code)]
         mod callbacks {
-            use $crate::filter::Vm;
+            use $crate::Vm;
 
             thread_local! {
                 static VM: Vm<$crate::module::$module> = const { Vm::new() };
@@ -50,7 +44,7 @@ macro_rules! module {
 
             #[unsafe(no_mangle)]
             extern "C" fn _initialize() {
-                $crate::filter::initialize();
+                $crate::initialize();
             }
 
             #[unsafe(no_mangle)]
@@ -60,7 +54,7 @@ macro_rules! module {
 
             #[unsafe(no_mangle)]
             extern "C" fn proxy_on_vm_start(_plugin: u32, _size: usize) -> u32 {
-                $crate::filter::vm_start().into()
+                $crate::vm_start().into()
             }
 
             #[unsafe(no_mangle)]
@@ -74,12 +68,14 @@ macro_rules! module {
             }
 
             #[unsafe(no_mangle)]
-            extern "C" fn proxy_on_request_headers(stream: u32, _count: u32, _end_of_stream: u32) -> u32 {
-                VM.with(|vm| vm.request_headers(stream)) as u32
+            extern "C" fn proxy_on_request_headers(stream: u32, _count: u32, end_of_stream: u32) -> u32 {
+                VM.with(|vm| vm.request_headers(stream, end_of_stream != 0)) as u32
             }
 
             $crate::callbacks_of_connections!($module);
+            $crate::callbacks_of_bodies!($module);
             $crate::callbacks_of_responses!($module);
+            $crate::callbacks_of_trailers!($module);
             $crate::callbacks_of_calls!($module);
 
             #[unsafe(no_mangle)]
@@ -140,8 +136,41 @@ macro_rules! callbacks_of_responses {
     (EgressAllowlist) => {};
     ($other:ident) => {
         #[unsafe(no_mangle)]
-        extern "C" fn proxy_on_response_headers(stream: u32, _count: u32, _end_of_stream: u32) -> u32 {
-            VM.with(|vm| vm.response_headers(stream)) as u32
+        extern "C" fn proxy_on_response_headers(stream: u32, _count: u32, end_of_stream: u32) -> u32 {
+            VM.with(|vm| vm.response_headers(stream, end_of_stream != 0)) as u32
+        }
+    };
+}
+
+/// The callbacks of a request's body, for the modules that need its end, which is where an upstream's time begins, or must
+/// hold it back while a rate-limit service is asked.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! callbacks_of_bodies {
+    (EgressAllowlist) => {};
+    ($other:ident) => {
+        #[unsafe(no_mangle)]
+        extern "C" fn proxy_on_request_body(stream: u32, _size: usize, end_of_stream: u32) -> u32 {
+            VM.with(|vm| vm.request_body(stream, end_of_stream != 0)) as u32
+        }
+
+        #[unsafe(no_mangle)]
+        extern "C" fn proxy_on_request_trailers(stream: u32, _count: u32) -> u32 {
+            VM.with(|vm| vm.request_body(stream, true)) as u32
+        }
+    };
+}
+
+/// The callback of a response's trailers, where gRPC says how a call went, for the modules with breakers.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! callbacks_of_trailers {
+    (EgressAllowlist) => {};
+    (RateLimit) => {};
+    ($other:ident) => {
+        #[unsafe(no_mangle)]
+        extern "C" fn proxy_on_response_trailers(stream: u32, _count: u32) -> u32 {
+            VM.with(|vm| vm.response_trailers(stream)) as u32
         }
     };
 }

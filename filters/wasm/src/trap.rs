@@ -1,15 +1,14 @@
-//! A VM that dies when it is told to, so that a test can see what the host does then. Only with the feature `trap`, which
+//! A VM that dies when it is told to, so that a test can see what the proxy does then. Only with the feature `trap`, which
 //! no shipped module has.
 
-use penstock_policy::Environment;
+use penstock_host::{HeaderMap, ProxyRequest};
 
-use crate::headers;
-use crate::host::{self, HostEnvironment};
+use crate::host::CurrentRequest;
 
 /// Traps when the current request has the header `x-penstock-trap`.
 pub(crate) fn on_request() {
-    let map = host::request_headers();
-    let asked = map.as_ref().ok().and_then(|map| headers::parse(map).ok());
+    let map = CurrentRequest.headers();
+    let asked = map.as_ref().ok().and_then(|map| map.parse().ok());
     if asked.is_some_and(|headers| headers.iter().any(|(name, _)| *name == b"x-penstock-trap")) {
         std::process::abort();
     }
@@ -17,7 +16,7 @@ pub(crate) fn on_request() {
 
 /// Traps when the current connection asks for the server name `trap.test`.
 pub(crate) fn on_connection() {
-    if HostEnvironment::default().sni().is_some_and(|sni| sni == b"trap.test") {
+    if CurrentRequest.sni().is_some_and(|sni| sni == b"trap.test") {
         std::process::abort();
     }
 }

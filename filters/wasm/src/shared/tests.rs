@@ -1,5 +1,5 @@
 use super::*;
-use crate::fake_host::{self, FakeHost, with as host};
+use penstock_host::testing::{self, FakeProxy, with as host};
 use penstock_policy::state::{Key, State, Table, Unavailable, laws};
 
 /// A worker of its own: in a proxy, another VM.
@@ -54,7 +54,7 @@ fn get(worker: &mut Worker, key: Key<'_>) -> u64 {
 }
 
 /// Another worker adds one to every value; or writes something else, so that the next token is not the one that was foretold.
-fn somebody_adds(host: &mut FakeHost) {
+fn somebody_adds(host: &mut FakeProxy) {
     let values: Vec<_> = host.shared.iter().map(|(key, (value, _))| (key.clone(), value.clone())).collect();
     for (key, mut value) in values.into_iter().filter(|(_, value)| value.len() == FRONT + 8) {
         let sum = number(&value[FRONT..]) + 1;
@@ -63,7 +63,7 @@ fn somebody_adds(host: &mut FakeHost) {
     }
 }
 
-fn somebody_writes(host: &mut FakeHost) {
+fn somebody_writes(host: &mut FakeProxy) {
     host.set_shared(b"something else", b"x");
 }
 
@@ -76,19 +76,19 @@ const K: Key<'_> = Key::Named("k");
 #[test]
 fn shared_data_holds_to_the_laws_of_a_store() {
     laws::all(|tables| {
-        fake_host::reset();
+        testing::reset();
         [worker(tables), worker(tables)]
     });
 }
 
 #[test]
 fn workers_that_race_lose_no_update() {
-    fake_host::reset();
+    testing::reset();
     let mut one = worker(&[]);
     assert_eq!(add(&mut one, K), Ok(1));
     let mut expected = 1;
     for round in 0..3_000_u32 {
-        let (racers, sums): (&[fn(&mut FakeHost)], u64) = match round % 7 {
+        let (racers, sums): (&[fn(&mut FakeProxy)], u64) = match round % 7 {
             1 => (&[somebody_adds], 1),
             3 => (&[somebody_adds, somebody_writes], 1),
             4 => (&[somebody_writes], 0),
@@ -109,7 +109,7 @@ fn workers_that_race_lose_no_update() {
 
 #[test]
 fn a_worker_that_is_alone_writes_without_reading() {
-    fake_host::reset();
+    testing::reset();
     let mut one = worker(&policy(1, 2, 8));
     for key in [K, Key::Slot(policy(1, 2, 8)[0], 0), Key::Slot(policy(1, 2, 8)[1], 7)] {
         add(&mut one, key).unwrap();
@@ -125,7 +125,7 @@ fn a_worker_that_is_alone_writes_without_reading() {
 
 #[test]
 fn a_value_that_somebody_creates_in_between_is_not_overwritten() {
-    fake_host::reset();
+    testing::reset();
     host(|host| {
         host.racers.push(|host| {
             let (RawKey(key), owner) = worker(&[]).state.named("k");
@@ -138,7 +138,7 @@ fn a_value_that_somebody_creates_in_between_is_not_overwritten() {
 
 #[test]
 fn guesses_stop_where_they_are_mostly_wrong_and_come_back() {
-    fake_host::reset();
+    testing::reset();
     let mut one = worker(&[]);
     let mut conflicts = |rounds: u32, disturb: bool| {
         host(|host| host.conflicts = 0);
@@ -156,7 +156,7 @@ fn guesses_stop_where_they_are_mostly_wrong_and_come_back() {
 
 #[test]
 fn a_writer_that_never_stops_is_given_up_on() {
-    fake_host::reset();
+    testing::reset();
     let mut one = worker(&[]);
     add(&mut one, K).unwrap();
     host(|host| host.racers = vec![somebody_adds; 3_000]);
@@ -166,7 +166,7 @@ fn a_writer_that_never_stops_is_given_up_on() {
 #[test]
 fn a_host_that_fails_is_named() {
     for function in ["proxy_get_shared_data", "proxy_set_shared_data"] {
-        fake_host::reset();
+        testing::reset();
         host(|host| host.broken.push((function, 10)));
         let failed = add(&mut worker(&[]), K).unwrap_err();
         assert!(matches!(failed, Stopped::Host(status) if status.code() == 10), "{failed:?}");
@@ -175,7 +175,7 @@ fn a_host_that_fails_is_named() {
 
 #[test]
 fn memory_of_a_worker_is_bounded() {
-    fake_host::reset();
+    testing::reset();
     let tables = policy(1, 1, 50_000);
     let mut one = worker(&tables);
     for i in 0..50_000_u32 {
@@ -194,7 +194,7 @@ fn memory_of_a_worker_is_bounded() {
 
 #[test]
 fn the_counter_of_tokens_may_wrap() {
-    fake_host::reset();
+    testing::reset();
     host(|host| host.token = u32::MAX - 3);
     let mut one = worker(&[]);
     for i in 1..=20 {
@@ -204,7 +204,7 @@ fn the_counter_of_tokens_may_wrap() {
 
 #[test]
 fn plugins_keep_their_values_apart() {
-    fake_host::reset();
+    testing::reset();
     let tables = policy(1, 1, 8);
     let (mut one, mut other) = (worker_of(b"one", &tables), worker_of(b"other", &tables));
     for key in [K, Key::Slot(tables[0], 3)] {
@@ -217,7 +217,7 @@ fn plugins_keep_their_values_apart() {
 fn what_strangers_write_is_not_used_and_counted() {
     let tables = policy(1, 1, 8);
     for foreign in [&b"x"[..], b"p1short", &[0; 100], b"p2........................."] {
-        fake_host::reset();
+        testing::reset();
         let mut one = worker(&tables);
         let slot = Key::Slot(tables[0], 3);
         assert_eq!((add(&mut one, K), add(&mut one, slot)), (Ok(1), Ok(1)));
@@ -234,7 +234,7 @@ fn what_strangers_write_is_not_used_and_counted() {
 
 #[test]
 fn nothing_is_written_before_a_table_is_used() {
-    fake_host::reset();
+    testing::reset();
     let tables = policy(1, 100, 8_192);
     let mut one = worker(&tables);
     for table in &tables {
@@ -249,7 +249,7 @@ fn nothing_is_written_before_a_table_is_used() {
 
 #[test]
 fn workers_find_each_others_values_whoever_comes_first() {
-    fake_host::reset();
+    testing::reset();
     let tables = policy(1, 50, 100);
     let mut workers = [worker(&tables), worker(&tables), worker(&tables)];
     for i in 0..300_usize {
@@ -261,7 +261,7 @@ fn workers_find_each_others_values_whoever_comes_first() {
 
 #[test]
 fn a_reload_keeps_the_values_of_what_stays_and_gives_the_rest_to_what_comes() {
-    fake_host::reset();
+    testing::reset();
     let stays = Table { identity: 7, number: 0, slots: 100 };
     let mut first_size = 0;
     for round in 0..1_000_u64 {
@@ -287,7 +287,7 @@ fn a_reload_keeps_the_values_of_what_stays_and_gives_the_rest_to_what_comes() {
 
 #[test]
 fn a_policy_that_drains_keeps_its_values_while_others_come_and_go() {
-    fake_host::reset();
+    testing::reset();
     let old = policy(1, 3, 8);
     let mut drains = worker(&old);
     for round in 0..50_u64 {
@@ -307,7 +307,7 @@ fn a_policy_that_drains_keeps_its_values_while_others_come_and_go() {
 
 #[test]
 fn a_policy_that_was_displaced_never_touches_what_has_taken_its_place() {
-    fake_host::reset();
+    testing::reset();
     let policies: Vec<_> = (0..4).map(|i| policy(i * 10, 5, 8)).collect();
     let mut workers: Vec<_> = policies.iter().map(|tables| worker(tables)).collect();
     // Four reloads within a second: the first two make room.

@@ -1,0 +1,65 @@
+//! From the plugin's configuration to a policy at work, or to log lines that say what is wrong with it.
+
+use std::fmt::Display;
+
+use penstock_policy::document::thousands;
+use penstock_policy::{Policy, Runs, text_hash};
+
+use crate::environment::{PluginEnvironment, Worker};
+use crate::failure::count_rare;
+use crate::gauges::GaugeWriter;
+use crate::host::Host;
+use crate::plugin::Plugin;
+
+impl<M: Runs, H: Host> Plugin<M, H> {
+    /// A plugin with this configuration, or with none because of `Err`, and what this worker keeps beside it. `None`:
+    /// refused, which `penstock.host.configuration.refused` counts, and the log says why. The proxy keeps what it had.
+    pub fn configure<E: Display>(host: H, configuration: Result<&[u8], E>) -> Option<(Self, Worker<H>, GaugeWriter)> {
+        let name = host.plugin_name().unwrap_or_else(|| M::MODULE.name().to_owned());
+        match read(&host, &name, configuration) {
+            Some((policy, mut worker, gauges)) => Some((Plugin::new(host, policy, &name, &mut worker), worker, gauges)),
+            None => {
+                count_rare(&host, "penstock.host.configuration.refused", 1);
+                None
+            }
+        }
+    }
+}
+
+fn read<M: Runs, H: Host>(
+    host: &H,
+    name: &str,
+    configuration: Result<&[u8], impl Display>,
+) -> Option<(Policy<M>, Worker<H>, GaugeWriter)> {
+    let refuse = |why: &dyn Display| log::error!("penstock {}: configuration refused: {why}", M::MODULE.name());
+    let configuration = configuration.map_err(|error| refuse(&error)).ok()?;
+    match Policy::from_json(configuration) {
+        Ok(policy) => {
+            let mut policy: Policy<M> = policy;
+            let mut worker = Worker::new(host, policy.tables());
+            let mut environment = PluginEnvironment::new(host, &mut worker);
+            if policy.start(&mut environment).is_err() || environment.failure().is_some() {
+                let error = environment.failure().map_or_else(|| "no answer".to_owned(), |error| error.to_string());
+                refuse(&format_args!("the proxy does not keep the limits' state ({error})"));
+                return None;
+            }
+            let gauges = GaugeWriter::new(&policy, name, text_hash(configuration), &mut environment);
+            if !policy.tables().is_empty() && host.is_nameless() {
+                log::warn!(
+                    "penstock: this plugin has neither `name` nor `root_id`: limits and breakers of the same name in \
+                     other plugins without a name share its state; give each plugin a name"
+                );
+            }
+            Some((policy, worker, gauges))
+        }
+        Err(problems) => {
+            for problem in problems.iter() {
+                refuse(problem);
+            }
+            if problems.more() > 0 {
+                refuse(&format_args!("and {} more problems", thousands(problems.more() as u64)));
+            }
+            None
+        }
+    }
+}

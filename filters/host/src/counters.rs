@@ -1,0 +1,65 @@
+//! Counts in the plugin's own memory, handed to the proxy once a second: a metric of the proxy costs a call, these cost an
+//! addition.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use penstock_policy::{Metric, Metrics};
+
+use crate::host::{Host, MetricKind};
+
+/// A metric that the proxy has no number for yet.
+const UNDEFINED: u32 = u32::MAX;
+
+/// The counters of one plugin, shared by all workers that run it.
+#[derive(Debug, Default)]
+pub(crate) struct Counters(Box<[Counter]>);
+
+#[derive(Debug)]
+struct Counter {
+    /// Not handed over yet.
+    pending: AtomicU32,
+    /// The proxy's number, once it has one.
+    id: AtomicU32,
+}
+
+impl Counters {
+    /// One counter, at zero, for each name.
+    pub(crate) fn new(metrics: &Metrics) -> Counters {
+        let counter = |_| Counter { pending: AtomicU32::new(0), id: AtomicU32::new(UNDEFINED) };
+        Counters(metrics.names().iter().map(counter).collect())
+    }
+
+    /// Adds one to each.
+    pub(crate) fn count(&self, metrics: &[Metric]) {
+        for metric in metrics {
+            if let Some(counter) = self.0.get(metric.index()) {
+                counter.pending.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Hands over what has been counted since the last time. A counter comes into being in the proxy when it first
+    /// counts; what the proxy does not take is tried again with the next call.
+    pub(crate) fn flush<H: Host>(&self, metrics: &Metrics, host: &H) {
+        for (counter, name) in self.0.iter().zip(metrics.names()) {
+            let pending = counter.pending.swap(0, Ordering::Relaxed);
+            if pending > 0 && !counter.hand_over(pending, name, host) {
+                counter.pending.fetch_add(pending, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+impl Counter {
+    fn hand_over<H: Host>(&self, count: u32, name: &str, host: &H) -> bool {
+        let id = match self.id.load(Ordering::Relaxed) {
+            UNDEFINED => {
+                let Ok(id) = host.define_metric(MetricKind::Counter, name) else { return false };
+                self.id.store(id, Ordering::Relaxed);
+                id
+            }
+            id => id,
+        };
+        host.increment(id, count).is_ok()
+    }
+}

@@ -1,0 +1,64 @@
+//! What egress decisions leave behind: log lines and filter state.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use log::{Level, LevelFilter};
+use penstock_policy::egress::log_line;
+use penstock_policy::{EgressOutcome, EgressVerdict, Reason, Request};
+
+use crate::environment::HostEnvironment;
+use crate::host::{Host, ProxyRequest};
+use crate::plugin_log::PluginLog;
+
+/// Which log lines of one plugin's egress decisions the proxy's log takes.
+#[derive(Debug)]
+pub(crate) struct EgressLog {
+    /// Whether the proxy's log takes lines of the levels debug and info.
+    takes_debug: AtomicBool,
+    takes_info: AtomicBool,
+}
+
+impl EgressLog {
+    pub(crate) fn new() -> EgressLog {
+        EgressLog { takes_debug: AtomicBool::new(false), takes_info: AtomicBool::new(true) }
+    }
+
+    /// Asks which lines the log takes. An operator may change it at any time; asking with each request would cost a call.
+    pub(crate) fn refresh<H: Host>(&self, host: &H) {
+        let level = host.log_level();
+        self.takes_debug.store(level >= LevelFilter::Debug, Ordering::Relaxed);
+        self.takes_info.store(level >= LevelFilter::Info, Ordering::Relaxed);
+    }
+
+    /// Writes what `line` makes, when the log takes it: what was allowed at debug level, all else at info.
+    pub(crate) fn write<H: Host>(&self, lines: &PluginLog, verdict: EgressVerdict, host: &H, line: impl FnOnce() -> String) {
+        let (level, is_taken) = match verdict {
+            EgressVerdict::Allow => (Level::Debug, &self.takes_debug),
+            EgressVerdict::Audit | EgressVerdict::Deny => (Level::Info, &self.takes_info),
+        };
+        if !is_taken.load(Ordering::Relaxed) {
+            return;
+        }
+        lines.decision(level, host, line);
+    }
+
+    /// Tells the log and the access log what the egress section decided, whatever another section decided afterwards.
+    pub(crate) fn report<H: Host>(
+        &self,
+        lines: &PluginLog,
+        request: &Request<'_>,
+        outcome: &EgressOutcome<'_>,
+        environment: &mut HostEnvironment<'_, H>,
+    ) {
+        let proxy = environment.request();
+        if let Some(rule) = outcome.rule {
+            proxy.set_filter_state("penstock.egress.rule", rule);
+        }
+        if outcome.verdict != EgressVerdict::Allow {
+            proxy.set_filter_state("penstock.egress.outcome", outcome.verdict.as_str());
+            proxy.set_filter_state("penstock.egress.reason", outcome.reason.map_or("", Reason::as_str));
+        }
+        let host = environment.host();
+        self.write(lines, outcome.verdict, host, || log_line(request, outcome, environment));
+    }
+}

@@ -1,0 +1,206 @@
+//! What a decision may ask, answered by the proxy and by what the worker keeps beside the policy.
+//!
+//! A fact that the proxy does not have is `None`. A proxy without clock, randomness or shared state is broken: the decision
+//! still comes to an end, but `failure` says that it must not be used.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use penstock_policy::state::{Change, Key, State, Table, Unavailable};
+use penstock_policy::{Environment, IdentitySource, Timestamp, WorkerMemory};
+
+use crate::host::{Host, PluginState, ProxyRequest};
+
+/// What one worker keeps beside a plugin, and passes in.
+#[derive(Debug)]
+pub struct Worker<H: Host> {
+    pub(crate) state: H::State,
+    memory: WorkerMemory,
+}
+
+impl<H: Host> Worker<H> {
+    pub(crate) fn new(host: &H, tables: &[Table]) -> Self {
+        Worker { state: host.state(tables), memory: WorkerMemory::default() }
+    }
+}
+
+/// Why what was decided is worth nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unusable<E> {
+    /// The proxy fails.
+    Proxy(E),
+    /// Other workers never stop writing the same value.
+    Contended,
+}
+
+impl<E: fmt::Display> fmt::Display for Unusable<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Unusable::Proxy(error) => error.fmt(f),
+            Unusable::Contended => f.write_str("other workers never stop writing the same value"),
+        }
+    }
+}
+
+/// What a plugin may ask outside of any request: there is no connection to know anything of.
+pub(crate) struct PluginEnvironment<'h, H: Host> {
+    host: &'h H,
+    worker: &'h mut Worker<H>,
+    /// The clock is read once.
+    now: Option<Timestamp>,
+    failure: Option<Unusable<H::Error>>,
+}
+
+impl<'h, H: Host> PluginEnvironment<'h, H> {
+    pub(crate) fn new(host: &'h H, worker: &'h mut Worker<H>) -> Self {
+        PluginEnvironment { host, worker, now: None, failure: None }
+    }
+
+    /// Why what was decided with this environment is worth nothing.
+    pub(crate) fn failure(&self) -> Option<Unusable<H::Error>> {
+        self.failure
+    }
+
+    fn or_failure<T: Default>(&mut self, answer: Result<T, H::Error>) -> T {
+        answer.unwrap_or_else(|error| {
+            self.failure = Some(Unusable::Proxy(error));
+            T::default()
+        })
+    }
+
+    fn or_unavailable<T>(&mut self, answer: Result<T, Option<H::Error>>) -> Result<T, Unavailable> {
+        answer.map_err(|error| {
+            self.failure = Some(error.map_or(Unusable::Contended, Unusable::Proxy));
+            Unavailable
+        })
+    }
+}
+
+impl<H: Host> State for PluginEnvironment<'_, H> {
+    fn update<T>(
+        &mut self,
+        key: Key<'_>,
+        change: impl FnMut(&[u8], &mut Vec<u8>) -> Change<T>,
+    ) -> Result<T, Unavailable> {
+        let answer = self.worker.state.update(key, change);
+        self.or_unavailable(answer)
+    }
+
+    fn read<T>(&mut self, key: Key<'_>, read: impl FnOnce(&[u8]) -> T) -> Result<T, Unavailable> {
+        let answer = self.worker.state.read(key, read);
+        self.or_unavailable(answer)
+    }
+}
+
+impl<H: Host> Environment for PluginEnvironment<'_, H> {
+    fn now(&mut self) -> Timestamp {
+        if let Some(now) = self.now {
+            return now;
+        }
+        let answer = self.host.now();
+        let now = self.or_failure(answer);
+        *self.now.insert(now)
+    }
+
+    fn source_address(&mut self) -> Option<IpAddr> {
+        None
+    }
+
+    fn has_tls(&mut self) -> Option<bool> {
+        None
+    }
+
+    fn sni(&mut self) -> Option<Vec<u8>> {
+        None
+    }
+
+    fn peer(&mut self) -> Option<Vec<u8>> {
+        None
+    }
+
+    fn random(&mut self) -> u64 {
+        let answer = self.host.random();
+        self.or_failure(answer)
+    }
+
+    fn worker(&mut self) -> &mut WorkerMemory {
+        &mut self.worker.memory
+    }
+}
+
+/// What the decision of one request or connection may ask.
+pub(crate) struct HostEnvironment<'h, H: Host> {
+    plugin: PluginEnvironment<'h, H>,
+    request: &'h mut H::Request,
+}
+
+impl<'h, H: Host> HostEnvironment<'h, H> {
+    pub(crate) fn new(host: &'h H, worker: &'h mut Worker<H>, request: &'h mut H::Request) -> Self {
+        HostEnvironment { plugin: PluginEnvironment::new(host, worker), request }
+    }
+
+    /// Why what was decided with this environment is worth nothing.
+    pub(crate) fn failure(&self) -> Option<Unusable<H::Error>> {
+        self.plugin.failure()
+    }
+
+    pub(crate) fn host(&self) -> &'h H {
+        self.plugin.host
+    }
+
+    pub(crate) fn request(&mut self) -> &mut H::Request {
+        self.request
+    }
+}
+
+impl<H: Host> State for HostEnvironment<'_, H> {
+    fn update<T>(
+        &mut self,
+        key: Key<'_>,
+        change: impl FnMut(&[u8], &mut Vec<u8>) -> Change<T>,
+    ) -> Result<T, Unavailable> {
+        self.plugin.update(key, change)
+    }
+
+    fn read<T>(&mut self, key: Key<'_>, read: impl FnOnce(&[u8]) -> T) -> Result<T, Unavailable> {
+        self.plugin.read(key, read)
+    }
+}
+
+impl<H: Host> Environment for HostEnvironment<'_, H> {
+    fn now(&mut self) -> Timestamp {
+        self.plugin.now()
+    }
+
+    fn source_address(&mut self) -> Option<IpAddr> {
+        self.request.source_address()
+    }
+
+    fn has_tls(&mut self) -> Option<bool> {
+        self.request.has_tls()
+    }
+
+    fn sni(&mut self) -> Option<Vec<u8>> {
+        self.request.sni()
+    }
+
+    fn peer(&mut self) -> Option<Vec<u8>> {
+        self.request.identity(&IdentitySource::PeerCertificate)
+    }
+
+    fn identity(&mut self, source: &IdentitySource) -> Option<Vec<u8>> {
+        self.request.identity(source)
+    }
+
+    fn earlier_route(&mut self) -> Option<Vec<u8>> {
+        self.request.earlier_route()
+    }
+
+    fn random(&mut self) -> u64 {
+        self.plugin.random()
+    }
+
+    fn worker(&mut self) -> &mut WorkerMemory {
+        self.plugin.worker()
+    }
+}

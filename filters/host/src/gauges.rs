@@ -1,0 +1,56 @@
+//! The policy's gauges, written when they change.
+
+use penstock_policy::{Environment, Gauges, Policy, Runs};
+
+use crate::host::{Host, MetricKind};
+
+/// The gauges of one plugin in one worker.
+#[derive(Debug)]
+pub struct GaugeWriter {
+    gauges: Gauges,
+    /// What this worker wrote last, each with the proxy's number; empty while another worker writes.
+    written: Vec<Option<(u32, u64)>>,
+}
+
+impl GaugeWriter {
+    /// For the plugin of this name, which is being configured with a text of the hash `hash`.
+    pub(crate) fn new<M: Runs>(
+        policy: &Policy<M>,
+        plugin: &str,
+        hash: u64,
+        environment: &mut impl Environment,
+    ) -> GaugeWriter {
+        GaugeWriter { gauges: Gauges::new(policy, plugin, hash, environment), written: vec![] }
+    }
+
+    /// Writes what has changed, when it is this worker's turn. What the proxy does not take is tried again.
+    pub(crate) fn refresh<M: Runs, H: Host>(
+        &mut self,
+        policy: &Policy<M>,
+        host: &H,
+        environment: &mut impl Environment,
+    ) {
+        let GaugeWriter { gauges, written } = self;
+        let mut changed = Vec::new();
+        let is_ours = gauges.look(policy, environment, |place, value| {
+            if written.get(place).copied().flatten().is_none_or(|(_, last)| last != value) {
+                changed.push((place, value));
+            }
+        });
+        if !is_ours {
+            // Whoever writes now may write something else before it is this worker's turn again.
+            written.clear();
+            return;
+        }
+        written.resize(gauges.names().len(), None);
+        for (place, value) in changed {
+            let (Some(written), Some(name)) = (written.get_mut(place), gauges.names().get(place)) else { continue };
+            let id = written.map_or_else(|| host.define_metric(MetricKind::Gauge, name), |(id, _)| Ok(id));
+            if let Ok(id) = id
+                && host.record(id, value).is_ok()
+            {
+                *written = Some((id, value));
+            }
+        }
+    }
+}

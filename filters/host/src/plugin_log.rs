@@ -1,0 +1,109 @@
+//! How many lines a plugin may write into the proxy's log: an attacker must not be able to fill the disk, and a plugin that
+//! is flooded must not silence another one.
+
+use std::sync::Mutex;
+
+use log::Level;
+
+use crate::host::Host;
+
+/// Lines on decisions, a second, plugin and worker.
+const DECISIONS_A_SECOND: u32 = 100;
+
+/// Lines on errors: each request could be one.
+const ERRORS_A_SECOND: u32 = 10;
+
+/// The lines of one plugin.
+#[derive(Debug, Default)]
+pub struct PluginLog {
+    decisions: Mutex<LineLimiter>,
+    errors: Mutex<LineLimiter>,
+}
+
+impl PluginLog {
+    /// Writes what `line` makes about a decision, unless there were too many. In the next second that has a line the log
+    /// says how many were left out.
+    pub(crate) fn decision<H: Host>(&self, level: Level, host: &H, line: impl FnOnce() -> String) {
+        let (is_admitted, dropped) = admit(&self.decisions, DECISIONS_A_SECOND, host);
+        if dropped > 0 {
+            log::info!("{{\"egress\":\"notLogged\",\"decisions\":{dropped}}}");
+        }
+        if is_admitted {
+            log::log!(level, "{}", line());
+        }
+    }
+
+    /// The same for an error.
+    #[cold]
+    pub(crate) fn error<H: Host>(&self, host: &H, line: &str) {
+        let (is_admitted, dropped) = admit(&self.errors, ERRORS_A_SECOND, host);
+        if dropped > 0 {
+            log::error!("penstock: {dropped} more errors were not logged");
+        }
+        if is_admitted {
+            log::error!("penstock: {line}");
+        }
+    }
+}
+
+/// A proxy without a clock has one endless second.
+fn admit<H: Host>(limiter: &Mutex<LineLimiter>, most: u32, host: &H) -> (bool, u64) {
+    let second = host.now().map_or(0, |now| now.0 / 1_000_000_000);
+    limiter.lock().map_or((true, 0), |mut limiter| limiter.admit(second, most))
+}
+
+/// How many lines went out in the current second, and how many did not.
+#[derive(Debug, Default)]
+struct LineLimiter {
+    second: u64,
+    lines: u32,
+    dropped: u64,
+}
+
+impl LineLimiter {
+    /// Whether one more line may go out now; and how many were dropped before this second.
+    fn admit(&mut self, second: u64, most: u32) -> (bool, u64) {
+        let mut dropped = 0;
+        if second != self.second {
+            dropped = std::mem::take(&mut self.dropped);
+            (self.second, self.lines) = (second, 0);
+        }
+        if self.lines < most {
+            self.lines += 1;
+            return (true, dropped);
+        }
+        self.dropped += 1;
+        (false, dropped)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{self, FakeHost, with};
+
+    #[test]
+    fn a_flood_is_so_many_lines_a_second_and_a_count() {
+        let mut limiter = LineLimiter::default();
+        let admitted = (0..1000).filter(|_| limiter.admit(7, 100).0).count();
+        assert_eq!(admitted, 100);
+        assert_eq!(limiter.admit(8, 100), (true, 900));
+        assert_eq!(limiter.admit(8, 100), (true, 0));
+    }
+
+    #[test]
+    fn one_plugins_flood_silences_neither_another_one_nor_its_own_lines_of_the_other_kind() {
+        testing::reset();
+        testing::capture_log();
+        with(|proxy| proxy.time = 5_000_000_000);
+        let [flooded, other] = [PluginLog::default(), PluginLog::default()];
+        (0..1000).for_each(|_| flooded.error(&FakeHost, "flood"));
+        other.error(&FakeHost, "other");
+        flooded.decision(Level::Info, &FakeHost, || "decision".to_owned());
+        let count = |text: &str| with(|proxy| proxy.log.iter().filter(|(_, line)| line.contains(text)).count());
+        assert_eq!((count("flood"), count("other"), count("decision")), (ERRORS_A_SECOND as usize, 1, 1));
+        with(|proxy| proxy.time = 6_000_000_000);
+        flooded.error(&FakeHost, "flood");
+        assert_eq!((count("flood"), count("990 more errors were not logged")), (ERRORS_A_SECOND as usize + 1, 1));
+    }
+}

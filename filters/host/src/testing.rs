@@ -1,0 +1,438 @@
+//! A proxy for native tests, one for each test's thread: it does what Envoy does, fails where a test says so, and counts
+//! what it is asked. [`FakeHost`] and [`FakeRequest`] are its two halves; adapters' tests put their platform's ABI in front
+//! of the same [`FakeProxy`].
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use log::{LevelFilter, Log, Metadata, Record};
+use penstock_policy::state::{Change, Key, Table};
+use penstock_policy::{Header, HeaderOp, IdentitySource, Timestamp};
+
+use crate::apply::ROUTE_STATE;
+use crate::host::{CallStart, GrpcCall, GrpcStatusIn, HeaderMap, Headers, Host, Malformed, MetricKind, PluginState, ProxyRequest};
+
+/// A response that the plugin gave.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sent {
+    /// Its HTTP status.
+    pub status: u32,
+    /// What access logs get.
+    pub details: String,
+    /// Names and values in their order.
+    pub headers: Vec<(String, String)>,
+    /// The body, as text.
+    pub body: String,
+}
+
+/// The proxy's state, and its record of what the plugin did.
+#[derive(Debug, Default)]
+pub struct FakeProxy {
+    /// The configuration of the plugin that is being configured.
+    pub configuration: Vec<u8>,
+    /// The request's headers.
+    pub headers: Vec<(Vec<u8>, Vec<u8>)>,
+    /// The response's headers.
+    pub response_headers: Vec<(Vec<u8>, Vec<u8>)>,
+    /// The response's trailers.
+    pub response_trailers: Vec<(Vec<u8>, Vec<u8>)>,
+    /// Handed over in the place of `headers`.
+    pub raw_headers: Option<Vec<u8>>,
+    /// Facts by the paths of proxy-wasm, whose parts are separated by NUL.
+    pub properties: Vec<(&'static str, Vec<u8>)>,
+    /// The clock, in nanoseconds.
+    pub time: u64,
+    /// Added to each random byte, which is 4 otherwise.
+    pub random: u8,
+    /// Functions that answer nothing but this status.
+    pub broken: Vec<(&'static str, u32)>,
+    /// The functions called, in order.
+    pub calls: Vec<&'static str>,
+    /// Level (1 debug to 4 error) and line.
+    pub log: Vec<(u32, String)>,
+    /// What the log takes; `None`: from info on.
+    pub lowest_level: Option<u32>,
+    /// Names and values.
+    pub metrics: Vec<(String, i64)>,
+    /// Names and values.
+    pub filter_state: Vec<(String, String)>,
+    /// The last response that the plugin gave.
+    pub sent: Option<Sent>,
+    /// Whether the request was reset or the connection closed.
+    pub was_reset: bool,
+    /// Values and their tokens.
+    pub shared: HashMap<Vec<u8>, (Vec<u8>, u32)>,
+    /// The token of the last write; Envoy's first is 1.
+    pub token: u32,
+    /// Other workers that write before this one's next write, in order of evaluation from the last.
+    pub racers: Vec<fn(&mut FakeProxy)>,
+    /// Values under the plugin's keys that another has written.
+    pub foreign: u32,
+    /// Writes that were refused for their token.
+    pub conflicts: u32,
+    /// Milliseconds between two ticks; 0: none.
+    pub tick_period: u32,
+    /// gRPC calls: service, message, timeout. The first is call 1.
+    pub questions: Vec<(Vec<u8>, Vec<u8>, u32)>,
+    /// Runs within the next gRPC call, with its number.
+    pub within_call: Option<fn(u32)>,
+    /// The end of the next call, when it comes before the call has a number.
+    pub early_reply: Option<Option<Vec<u8>>>,
+    /// The message that a gRPC callback is about.
+    pub grpc_message: Vec<u8>,
+    /// The calls that were given up.
+    pub cancelled: Vec<u32>,
+    /// Paused streams that were told to go on.
+    pub continued: u32,
+}
+
+impl FakeProxy {
+    /// Records a call of the function `name`; the status when a test broke it.
+    pub fn enter(&mut self, name: &'static str) -> Option<u32> {
+        self.calls.push(name);
+        self.broken.iter().find(|(broken, _)| *broken == name).map(|(_, status)| *status)
+    }
+
+    /// A property, whose path has its parts separated by NUL.
+    pub fn property(&self, path: &str) -> Option<Vec<u8>> {
+        self.properties.iter().find(|(name, _)| *name == path).map(|(_, value)| value.clone())
+    }
+
+    /// The number of a metric, which is there from now on.
+    pub fn metric(&mut self, name: &str) -> u32 {
+        let at = self.metrics.iter().position(|(other, _)| other == name).unwrap_or_else(|| {
+            self.metrics.push((name.to_owned(), 0));
+            self.metrics.len() - 1
+        });
+        u32::try_from(at).unwrap_or(u32::MAX)
+    }
+
+    fn change_metric(&mut self, id: u32, change: impl FnOnce(i64) -> i64) {
+        if let Some((_, value)) = self.metrics.get_mut(id as usize) {
+            *value = change(*value);
+        }
+    }
+
+    /// A write of this or another worker.
+    pub fn set_shared(&mut self, key: &[u8], value: &[u8]) {
+        self.token = self.token.wrapping_add(1).max(1);
+        self.shared.insert(key.to_vec(), (value.to_vec(), self.token));
+    }
+}
+
+thread_local! {
+    static PROXY: RefCell<FakeProxy> = RefCell::default();
+}
+
+/// Reads the proxy, or changes it.
+pub fn with<T>(act: impl FnOnce(&mut FakeProxy) -> T) -> T {
+    PROXY.with_borrow_mut(act)
+}
+
+/// A new proxy.
+pub fn reset() {
+    with(|proxy| *proxy = FakeProxy::default());
+}
+
+/// The log of the proxy of the thread that writes.
+struct CaptureLog;
+
+impl Log for CaptureLog {
+    fn enabled(&self, _metadata: &Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        let level = 5 - record.level() as u32;
+        let line = record.args().to_string();
+        with(|proxy| {
+            if proxy.enter("log").is_none() {
+                proxy.log.push((level, line));
+            }
+        });
+    }
+
+    fn flush(&self) {}
+}
+
+/// Lets the macros of `log` write to [`FakeProxy::log`], unless an adapter has installed a logger of its own.
+pub fn capture_log() {
+    let _ = log::set_logger(&CaptureLog);
+    log::set_max_level(LevelFilter::Trace);
+}
+
+/// A call that a test broke.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Broken(pub u32);
+
+impl std::fmt::Display for Broken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "status {}", self.0)
+    }
+}
+
+/// Records a call of this name and answers it, unless a test broke it.
+fn act<T>(name: &'static str, act: impl FnOnce(&mut FakeProxy) -> T) -> Result<T, Broken> {
+    with(|proxy| match proxy.enter(name) {
+        Some(status) => Err(Broken(status)),
+        None => Ok(act(proxy)),
+    })
+}
+
+/// The proxy of the current thread, as a plugin sees it.
+#[derive(Clone, Copy, Debug)]
+pub struct FakeHost;
+
+impl Host for FakeHost {
+    type Error = Broken;
+    type Request = FakeRequest;
+    type State = FakeState;
+
+    fn now(&self) -> Result<Timestamp, Broken> {
+        act("now", |proxy| Timestamp(proxy.time))
+    }
+
+    fn random(&self) -> Result<u64, Broken> {
+        act("random", |proxy| u64::from_le_bytes([4 + proxy.random; 8]))
+    }
+
+    fn instance(&self) -> Vec<u8> {
+        self.plugin_name().unwrap_or_default().into_bytes()
+    }
+
+    fn plugin_name(&self) -> Option<String> {
+        with(|proxy| proxy.property("plugin_name")).map(|name| String::from_utf8_lossy(&name).into_owned())
+    }
+
+    fn start_timer(&self, period: Duration) -> Result<(), Broken> {
+        act("start_timer", |proxy| proxy.tick_period = u32::try_from(period.as_millis()).unwrap_or(u32::MAX))
+    }
+
+    fn define_metric(&self, _kind: MetricKind, name: &str) -> Result<u32, Broken> {
+        act("define_metric", |proxy| proxy.metric(name))
+    }
+
+    fn increment(&self, counter: u32, by: u32) -> Result<(), Broken> {
+        act("increment", |proxy| proxy.change_metric(counter, |value| value + i64::from(by)))
+    }
+
+    fn record(&self, metric: u32, value: u64) -> Result<(), Broken> {
+        act("record", |proxy| proxy.change_metric(metric, |_| i64::try_from(value).unwrap_or(i64::MAX)))
+    }
+
+    fn state(&self, _tables: &[Table]) -> FakeState {
+        FakeState
+    }
+
+    fn is_nameless(&self) -> bool {
+        self.plugin_name().is_none()
+    }
+
+    fn log_level(&self) -> LevelFilter {
+        match with(|proxy| proxy.lowest_level) {
+            Some(0) => LevelFilter::Trace,
+            Some(1) => LevelFilter::Debug,
+            None | Some(2) => LevelFilter::Info,
+            Some(3) => LevelFilter::Warn,
+            Some(4) => LevelFilter::Error,
+            Some(_) => LevelFilter::Off,
+        }
+    }
+}
+
+/// The state that the proxy of the current thread keeps in [`FakeProxy::shared`].
+#[derive(Clone, Copy, Debug)]
+pub struct FakeState;
+
+fn raw(key: Key<'_>) -> Vec<u8> {
+    match key {
+        Key::Named(name) => name.as_bytes().to_vec(),
+        Key::Slot(table, index) => format!("{:x}/{index}", table.identity).into_bytes(),
+    }
+}
+
+impl PluginState for FakeState {
+    type Error = Broken;
+
+    fn update<T>(
+        &mut self,
+        key: Key<'_>,
+        mut change: impl FnMut(&[u8], &mut Vec<u8>) -> Change<T>,
+    ) -> Result<T, Option<Broken>> {
+        let key = raw(key);
+        let old = with(|proxy| proxy.shared.get(&key).map(|(value, _)| value.clone())).unwrap_or_default();
+        let mut new = Vec::new();
+        act("update", |proxy| match change(&old, &mut new) {
+            Change::Keep(answer) | Change::Refuse(answer) => answer,
+            Change::Replace(answer) => {
+                proxy.set_shared(&key, &new);
+                answer
+            }
+        })
+        .map_err(Some)
+    }
+
+    fn read<T>(&mut self, key: Key<'_>, read: impl FnOnce(&[u8]) -> T) -> Result<T, Option<Broken>> {
+        let key = raw(key);
+        act("read", |proxy| read(proxy.shared.get(&key).map_or(&[], |(value, _)| value))).map_err(Some)
+    }
+
+    fn take_foreign(&mut self) -> u32 {
+        with(|proxy| std::mem::take(&mut proxy.foreign))
+    }
+}
+
+/// The current request of the proxy of the current thread.
+#[derive(Debug)]
+pub struct FakeRequest;
+
+/// A copy of the proxy's header map; `None`: the proxy handed over something else.
+#[derive(Clone, Debug)]
+pub struct FakeHeaders(Option<Vec<(Vec<u8>, Vec<u8>)>>);
+
+impl HeaderMap for FakeHeaders {
+    fn parse(&self) -> Result<Headers<'_>, Malformed> {
+        let headers = self.0.as_ref().ok_or(Malformed)?;
+        Ok(headers.iter().map(|(name, value)| (name.as_slice(), value.as_slice())).collect())
+    }
+}
+
+fn change_header(headers: &mut Vec<(Vec<u8>, Vec<u8>)>, change: &HeaderOp<'_>) {
+    let (HeaderOp::Set(name, _) | HeaderOp::Add(name, _) | HeaderOp::Remove(name)) = change;
+    if !matches!(change, HeaderOp::Add(..)) {
+        headers.retain(|(other, _)| other != name.as_bytes());
+    }
+    if let HeaderOp::Set(_, value) | HeaderOp::Add(_, value) = change {
+        headers.push((name.as_bytes().to_vec(), value.to_vec()));
+    }
+}
+
+impl ProxyRequest for FakeRequest {
+    type Error = Broken;
+    type Headers = FakeHeaders;
+
+    fn headers(&mut self) -> Result<FakeHeaders, Broken> {
+        act("headers", |proxy| FakeHeaders(proxy.raw_headers.is_none().then(|| proxy.headers.clone())))
+    }
+
+    fn change_header(&mut self, change: &HeaderOp<'_>) -> Result<(), Broken> {
+        act("change_header", |proxy| change_header(&mut proxy.headers, change))
+    }
+
+    fn respond(
+        &mut self,
+        status: u16,
+        details: &str,
+        headers: &[Header<'_>],
+        body: &[u8],
+        _grpc_status: Option<u8>,
+    ) -> Result<(), Broken> {
+        let lossy = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        act("respond", |proxy| {
+            proxy.sent = Some(Sent {
+                status: status.into(),
+                details: details.to_owned(),
+                headers: headers.iter().map(|(name, value)| (lossy(name), lossy(value))).collect(),
+                body: lossy(body),
+            });
+        })
+    }
+
+    fn reset(&mut self) {
+        let _ = act("reset", |proxy| proxy.was_reset = true);
+    }
+
+    fn resume(&mut self) -> Result<(), Broken> {
+        act("resume", |proxy| proxy.continued += 1)
+    }
+
+    fn call(&mut self, call: &GrpcCall<'_>) -> Result<CallStart, Broken> {
+        act("call", |proxy| {
+            let timeout = u32::try_from(call.timeout.as_millis()).unwrap_or(u32::MAX);
+            proxy.questions.push((call.cluster.as_bytes().to_vec(), call.message.to_vec(), timeout));
+            match proxy.early_reply.take() {
+                Some(reply) => CallStart::Ended(reply),
+                None => CallStart::Begun(u32::try_from(proxy.questions.len()).unwrap_or(u32::MAX)),
+            }
+        })
+    }
+
+    fn cancel(&mut self, call: u32) {
+        let _ = act("cancel", |proxy| proxy.cancelled.push(call));
+    }
+
+    fn set_filter_state(&mut self, name: &str, value: &str) {
+        let _ = act("set_filter_state", |proxy| proxy.filter_state.push((name.to_owned(), value.to_owned())));
+    }
+
+    fn change_response_header(&mut self, change: &HeaderOp<'_>) -> Result<(), Broken> {
+        act("change_response_header", |proxy| change_header(&mut proxy.response_headers, change))
+    }
+
+    fn grpc_status(&mut self, place: GrpcStatusIn) -> Option<u32> {
+        with(|proxy| {
+            let map = match place {
+                GrpcStatusIn::Headers => &proxy.response_headers,
+                GrpcStatusIn::Trailers => &proxy.response_trailers,
+            };
+            let (_, status) = map.iter().find(|(name, _)| name == b"grpc-status")?;
+            std::str::from_utf8(status).ok()?.parse().ok()
+        })
+    }
+
+    fn response_status(&mut self) -> Result<u16, Broken> {
+        let status = act("response_status", |proxy| {
+            let status = proxy.response_headers.iter().find(|(name, _)| name == b":status")?;
+            std::str::from_utf8(&status.1).ok()?.parse().ok()
+        })?;
+        status.ok_or(Broken(1))
+    }
+
+    fn response_flags(&mut self) -> u64 {
+        let flags = with(|proxy| proxy.property("response\0flags"));
+        flags.and_then(|flags| Some(u64::from_le_bytes(flags.try_into().ok()?))).unwrap_or(0)
+    }
+
+    fn close_connection(&mut self) {
+        self.reset();
+    }
+
+    fn source_address(&mut self) -> Option<IpAddr> {
+        address("source\0address")
+    }
+
+    fn destination_address(&mut self) -> Option<IpAddr> {
+        address("destination\0address")
+    }
+
+    fn destination_port(&mut self) -> Option<u16> {
+        let port = with(|proxy| proxy.property("destination\0port"))?;
+        u16::try_from(i64::from_le_bytes(port.try_into().ok()?)).ok()
+    }
+
+    fn has_tls(&mut self) -> Option<bool> {
+        Some(with(|proxy| proxy.property("connection\0tls_version")).is_some())
+    }
+
+    fn sni(&mut self) -> Option<Vec<u8>> {
+        with(|proxy| proxy.property("connection\0requested_server_name"))
+    }
+
+    fn identity(&mut self, source: &IdentitySource) -> Option<Vec<u8>> {
+        match source {
+            IdentitySource::PeerCertificate => with(|proxy| proxy.property("connection\0uri_san_peer_certificate")),
+            IdentitySource::Workload { .. } | IdentitySource::FilterState(_) => None,
+        }
+    }
+
+    fn earlier_route(&mut self) -> Option<Vec<u8>> {
+        with(|proxy| proxy.property(ROUTE_STATE))
+    }
+}
+
+fn address(property: &str) -> Option<IpAddr> {
+    let text = String::from_utf8(with(|proxy| proxy.property(property))?).ok()?;
+    text.parse().map(|address: SocketAddr| address.ip()).or_else(|_| text.parse()).ok()
+}

@@ -1,0 +1,142 @@
+//! A plugin's whole life on the proxy for tests.
+
+mod configuration;
+mod failures;
+mod requests;
+mod service;
+
+use std::cell::RefCell;
+use std::sync::Arc;
+
+use penstock_policy::module::Suite;
+
+use crate::testing::{self, FakeHeaders, FakeHost, FakeRequest, Sent, with};
+use crate::{Flow, GaugeWriter, Plugin, Rest, Worker};
+
+const ROUTES: &str = r#"{"routes":{"rules":[
+    {"name":"beta","matches":[{"headers":[{"name":"x-user-group","value":"beta"}]}],"route":"beta"}
+]}}"#;
+
+const LIMIT: &str = r#"{"rateLimits":[{"name":"l","key":[],"limit":{"requests":2,"per":"1h"}}]}"#;
+
+const COOKIE: &str = r#"{"canaries":[{"name":"a","stickiness":{"cookie":{"name":"id"}},
+    "variants":[{"name":"v1","weight":1}]}]}"#;
+
+/// Every section at once: egress allows `a.test`, then a limit, a rule and a canary.
+const SUITE: &str = r#"{"settings":{"filterState":true},
+    "egress":{"rules":[{"name":"a","to":[{"host":"a.test"}]}]},
+    "rateLimits":[{"name":"l","key":[{"header":"x-key"}],"limit":{"requests":1000,"per":"1m"}}],
+    "routes":{"rules":[{"name":"beta","matches":[{"headers":[{"name":"x-user-group","value":"beta"}]}],"route":"beta"}]},
+    "canaries":[{"name":"c","variants":[{"name":"v1","weight":1},{"name":"v2","weight":1}],
+        "rollback":{"variant":"v2","to":"v1","errorPercent":5}}]}"#;
+
+/// A plugin as one worker runs it.
+struct TestPlugin {
+    plugin: Plugin<Suite, FakeHost>,
+    worker: RefCell<Worker<FakeHost>>,
+    gauges: RefCell<GaugeWriter>,
+}
+
+impl TestPlugin {
+    fn tick(&self) {
+        self.plugin.tick(&mut self.worker.borrow_mut(), &mut self.gauges.borrow_mut());
+    }
+}
+
+/// A new proxy whose log is kept.
+fn fresh() {
+    testing::reset();
+    testing::capture_log();
+}
+
+fn configure(policy: &str) -> Option<Arc<TestPlugin>> {
+    let (plugin, worker, gauges) = Plugin::configure(FakeHost, Ok::<_, String>(policy.as_bytes()))?;
+    Some(Arc::new(TestPlugin { plugin, worker: RefCell::new(worker), gauges: RefCell::new(gauges) }))
+}
+
+fn configured(policy: &str) -> Arc<TestPlugin> {
+    configure(policy).unwrap_or_else(|| panic!("{:?}", with(|proxy| proxy.log.clone())))
+}
+
+/// One request, as a proxy tells of it.
+struct Exchange {
+    plugin: Arc<TestPlugin>,
+    rest: Rest<FakeHeaders>,
+}
+
+impl Exchange {
+    /// Begins with the proxy's current headers.
+    fn begin(plugin: &Arc<TestPlugin>) -> (Flow, Exchange) {
+        let handled = plugin.plugin.request_headers(&mut plugin.worker.borrow_mut(), &mut FakeRequest);
+        (handled.flow, Exchange { plugin: Arc::clone(plugin), rest: handled.rest })
+    }
+
+    fn rest(&mut self) -> Rest<FakeHeaders> {
+        std::mem::replace(&mut self.rest, Rest::Nothing)
+    }
+
+    fn reply(&mut self, message: Option<&[u8]>) {
+        let Rest::Call(waiting) = self.rest() else { panic!("no call is under way") };
+        let worker = &mut self.plugin.worker.borrow_mut();
+        self.rest = self.plugin.plugin.reply(worker, &mut FakeRequest, *waiting, message);
+    }
+
+    fn response(&mut self) {
+        let rest = self.rest();
+        let worker = &mut self.plugin.worker.borrow_mut();
+        self.rest = self.plugin.plugin.response_headers(worker, &mut FakeRequest, rest);
+    }
+
+    fn end(mut self) {
+        let rest = self.rest();
+        self.plugin.plugin.end(&mut self.plugin.worker.borrow_mut(), &mut FakeRequest, rest);
+    }
+}
+
+fn set_headers(headers: &[(&str, &str)]) {
+    let usual = [(":method", "GET"), (":scheme", "http"), (":authority", "a.test"), (":path", "/x?y")];
+    let all = usual.iter().chain(headers).map(|(n, v)| (n.as_bytes().to_vec(), v.as_bytes().to_vec())).collect();
+    with(|proxy| {
+        proxy.headers = all;
+        proxy.calls.clear();
+    });
+}
+
+/// A request with these headers beside the usual ones, from its beginning to its end.
+fn request(plugin: &Arc<TestPlugin>, headers: &[(&str, &str)]) -> Flow {
+    set_headers(headers);
+    let (flow, exchange) = Exchange::begin(plugin);
+    exchange.end();
+    flow
+}
+
+fn route() -> Vec<String> {
+    with(|proxy| {
+        let of_route = proxy.headers.iter().filter(|(name, _)| name == b"x-penstock-route");
+        of_route.map(|(_, value)| String::from_utf8_lossy(value).into_owned()).collect()
+    })
+}
+
+fn refused(name: &str, message: &str) -> Option<Sent> {
+    Some(Sent {
+        status: 503,
+        details: format!("penstock_host_{name}"),
+        headers: vec![],
+        body: format!("penstock: {message}\n"),
+    })
+}
+
+/// The proxy's counters: its metrics but for the gauges and the histogram that every policy has.
+fn counted() -> Vec<(String, i64)> {
+    const OTHERS: [&str; 3] = ["penstock.policy.", "penstock.slots.", "penstock.decision."];
+    let is_counter = |name: &str| !OTHERS.iter().any(|other| name.starts_with(other));
+    with(|proxy| proxy.metrics.iter().filter(|(name, _)| is_counter(name)).cloned().collect())
+}
+
+fn metric(name: &str) -> Option<i64> {
+    with(|proxy| proxy.metrics.iter().find(|(metric, _)| metric == name).map(|(_, value)| *value))
+}
+
+fn calls_of(name: &str) -> usize {
+    with(|proxy| proxy.calls.iter().filter(|call| **call == name).count())
+}

@@ -1,0 +1,326 @@
+//! Requests and responses on a proxy that works.
+
+use super::*;
+
+#[test]
+fn a_client_never_chooses_the_route() {
+    fresh();
+    let plugin = configured(ROUTES);
+    let forged = ("x-penstock-route", "beta");
+    assert_eq!(request(&plugin, &[forged, forged]), Flow::Continue);
+    assert!(route().is_empty());
+    assert_eq!(request(&plugin, &[forged, ("x-user-group", "beta"), forged]), Flow::Continue);
+    assert_eq!(route(), ["beta"]);
+}
+
+#[test]
+fn what_decided_is_left_for_the_access_log_only_where_the_policy_asks_for_it() {
+    let canary = r#""canaries":[{"name":"c","variants":[{"name":"v","weight":1}],
+        "overrides":[{"header":{"name":"x-canary","value":"v"},"variant":"v"}]}]"#;
+    for (settings, expected) in [
+        ("", vec![]),
+        (r#""settings":{"filterState":true},"#, vec![("rule", "canaries/c"), ("variant", "v"), ("reason", "override")]),
+    ] {
+        fresh();
+        request(&configured(&format!("{{{settings}{canary}}}")), &[("x-canary", "v")]);
+        let own = |(name, value): (&str, &str)| (format!("penstock.{name}"), value.to_owned());
+        with(|proxy| assert_eq!(proxy.filter_state, expected.into_iter().map(own).collect::<Vec<_>>()));
+    }
+}
+
+#[test]
+fn what_audit_held_back_is_logged_as_such_when_a_limit_refuses_the_request() {
+    fresh();
+    let plugin = configured(
+        r#"{"settings":{"filterState":true},"egress":{"mode":"Audit","rules":[]},
+        "rateLimits":[{"name":"l","key":[],"limit":{"requests":1,"per":"1h"}}]}"#,
+    );
+    assert_eq!(request(&plugin, &[]), Flow::Continue);
+    with(|proxy| {
+        proxy.log.clear();
+        proxy.filter_state.clear();
+    });
+    assert_eq!(request(&plugin, &[]), Flow::Pause);
+    with(|proxy| {
+        let start = r#"{"egress":"audit","why":"hostNotAllowed","#;
+        let lines = proxy.log.iter().filter(|(level, line)| *level == 2 && line.starts_with(start));
+        assert_eq!(lines.count(), 1, "{:?}", proxy.log);
+        let state =
+            |name: &str| proxy.filter_state.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
+        assert_eq!(state("penstock.egress.outcome"), Some("audit"));
+        assert_eq!(state("penstock.egress.reason"), Some("hostNotAllowed"));
+        assert_eq!(state("penstock.rule"), Some("rateLimits/l"));
+        assert_eq!(state("penstock.heldBack"), Some("egress/- hostNotAllowed"));
+    });
+    plugin.tick();
+    assert_eq!(metric("penstock.egressReasons.hostNotAllowed.audited"), Some(2));
+    assert_eq!(metric("penstock.rateLimits.l.limited"), Some(1));
+}
+
+#[test]
+fn what_the_log_takes_is_asked_once_a_second_and_not_with_each_request() {
+    fresh();
+    let plugin = configured(r#"{"egress":{"rules":[{"name":"r","to":[{"host":"a.test"}]}]}}"#);
+    let lines = || {
+        with(|proxy| proxy.log.clear());
+        assert_eq!(request(&plugin, &[]), Flow::Continue);
+        with(|proxy| proxy.log.clone())
+    };
+    assert!(lines().is_empty());
+    with(|proxy| proxy.lowest_level = Some(1));
+    assert!(lines().is_empty());
+    plugin.tick();
+    let [(1, line)] = &lines()[..] else { panic!("no line at debug level") };
+    assert!(line.starts_with(r#"{"egress":"allow""#), "{line}");
+    with(|proxy| proxy.lowest_level = None);
+    plugin.tick();
+    assert!(lines().is_empty());
+}
+
+#[test]
+fn one_plugins_flood_of_refusals_silences_no_other() {
+    fresh();
+    let policy = r#"{"egress":{"rules":[{"name":"r","to":[{"host":"b.test"}]}]}}"#;
+    let (flooded, other) = (configured(policy), configured(policy));
+    for _ in 0..200 {
+        assert_eq!(request(&flooded, &[]), Flow::Pause);
+    }
+    assert_eq!(with(|proxy| proxy.log.len()), 100);
+    request(&other, &[]);
+    assert_eq!(with(|proxy| proxy.log.len()), 101);
+}
+
+#[test]
+fn headers_of_the_response_are_added_when_it_comes() {
+    fresh();
+    let plugin = configured(COOKIE);
+    let set = |cookie: &[(&str, &str)]| {
+        set_headers(cookie);
+        let (flow, mut exchange) = Exchange::begin(&plugin);
+        assert_eq!(flow, Flow::Continue);
+        assert_eq!(with(|proxy| proxy.response_headers.len()), 0);
+        exchange.response();
+        // A second response, as after 100 or 103, gets nothing more.
+        exchange.response();
+        exchange.end();
+        with(|proxy| std::mem::take(&mut proxy.response_headers))
+    };
+    let headers = set(&[]);
+    assert_eq!((headers.len(), &headers[0].0[..]), (1, &b"set-cookie"[..]));
+    assert!(headers[0].1.starts_with(b"id=04040404040404040404040404040404; "), "{headers:?}");
+    assert_eq!(set(&[("cookie", "id=x")]), vec![]);
+}
+
+#[test]
+fn a_reload_that_leaves_a_limit_as_it_was_keeps_what_was_taken() {
+    fresh();
+    request(&configured(LIMIT), &[]);
+    let reloaded = configured(&LIMIT.replace("}]}", r#","response":{"status":420}}]}"#));
+    assert_eq!((request(&reloaded, &[]), request(&reloaded, &[])), (Flow::Continue, Flow::Pause));
+}
+
+const FAILOVER: &str = r#"{"routes":{"rules":[{"name":"pay","route":"eu","failover":{"route":"us"}}]}}"#;
+
+/// A whole exchange, answered with `status`, if at all, and cut off as `flags` say; the route that it took.
+fn exchange(plugin: &Arc<TestPlugin>, status: Option<&str>, flags: u64) -> String {
+    set_headers(&[]);
+    with(|proxy| {
+        proxy.response_headers =
+            status.iter().map(|status| (b":status".to_vec(), status.as_bytes().to_vec())).collect();
+        proxy.properties = vec![("response\0flags", flags.to_le_bytes().to_vec())];
+    });
+    let (flow, mut exchange) = Exchange::begin(plugin);
+    assert_eq!(flow, Flow::Continue);
+    if status.is_some() {
+        exchange.response();
+    }
+    exchange.end();
+    route().concat()
+}
+
+#[test]
+fn upstreams_that_fail_are_left_and_clients_that_leave_are_no_failures() {
+    const REMOTE_RESET: u64 = 1 << 4;
+    const CLIENT_LEFT: u64 = 1 << 14;
+    for (status, flags, fails) in [
+        (Some("200"), 0, false),
+        (Some("404"), 0, false),
+        (Some("503"), 0, true),
+        (Some("504"), 0, true),
+        (Some("200"), REMOTE_RESET, true),
+        (Some("200"), REMOTE_RESET | CLIENT_LEFT, false),
+        (Some("200"), CLIENT_LEFT, false),
+        (None, CLIENT_LEFT, false),
+        (None, 0, false),
+    ] {
+        fresh();
+        with(|proxy| proxy.time = 1_700_000_000_000_000_000);
+        let plugin = configured(FAILOVER);
+        for _ in 0..20 {
+            assert_eq!(exchange(&plugin, status, flags), "eu", "{status:?} {flags:x}");
+        }
+        assert_eq!(exchange(&plugin, status, flags), if fails { "us" } else { "eu" }, "{status:?} {flags:x}");
+        with(|proxy| {
+            let lines = proxy.log.iter().filter(|(level, line)| *level == 3 && line.contains("all go to us")).count();
+            assert_eq!(lines, usize::from(fails), "{:?}", proxy.log);
+        });
+    }
+}
+
+#[test]
+fn counts_reach_the_proxy_once_a_second_and_at_the_end() {
+    fresh();
+    let plugin = configured(LIMIT);
+    assert_eq!(with(|proxy| proxy.tick_period), 1000);
+    for _ in 0..5 {
+        request(&plugin, &[]);
+    }
+    assert!(counted().is_empty());
+    plugin.tick();
+    let counter = |outcome: &str, count| (format!("penstock.rateLimits.l.{outcome}"), count);
+    assert_eq!(counted(), [counter("passed", 2), counter("limited", 3)]);
+    with(|proxy| proxy.calls.clear());
+    plugin.tick();
+    assert_eq!(calls_of("increment"), 0);
+    request(&plugin, &[]);
+    drop(plugin);
+    assert_eq!(counted(), [counter("passed", 2), counter("limited", 4)]);
+}
+
+#[test]
+fn a_count_that_the_proxy_does_not_take_is_counted_later() {
+    fresh();
+    let plugin = configured(LIMIT);
+    request(&plugin, &[]);
+    for broken in ["define_metric", "increment"] {
+        with(|proxy| proxy.broken = vec![(broken, 10)]);
+        plugin.tick();
+    }
+    with(|proxy| proxy.broken.clear());
+    plugin.tick();
+    assert_eq!(counted(), [("penstock.rateLimits.l.passed".to_owned(), 1)]);
+}
+
+#[test]
+fn the_first_decision_after_a_tick_is_timed_and_no_other() {
+    fresh();
+    with(|proxy| proxy.properties.push(("plugin_name", b"edge".to_vec())));
+    let plugin = configured(ROUTES);
+    request(&plugin, &[]);
+    assert_eq!(metric("penstock.decision.edge.nanoseconds"), None);
+    plugin.tick();
+    assert_eq!(request(&plugin, &[]), Flow::Continue);
+    assert_eq!(calls_of("now"), 2);
+    assert_eq!(metric("penstock.decision.edge.nanoseconds"), Some(0));
+    request(&plugin, &[]);
+    assert_eq!(calls_of("now"), 0);
+    // Without clock or histograms nothing else changes.
+    for broken in ["now", "define_metric", "record"] {
+        plugin.tick();
+        with(|proxy| proxy.broken = vec![(broken, 10)]);
+        assert_eq!(request(&plugin, &[("x-user-group", "beta")]), Flow::Continue);
+        with(|proxy| proxy.broken.clear());
+    }
+}
+
+#[test]
+fn gauges_are_written_when_they_change_by_one_worker() {
+    fresh();
+    with(|proxy| {
+        proxy.time = 1_000_000_000;
+        proxy.properties.push(("plugin_name", b"edge".to_vec()));
+    });
+    let policy = r#"{"canaries":[{"name":"c","variants":[{"name":"a","weight":3},{"name":"b","weight":1}],
+        "ramp":{"variant":"b","startsAt":"1970-01-01T00:00:04Z","steps":[{"weight":50}]}}]}"#;
+    let one = configured(policy);
+    // Another worker has the same policy.
+    with(|proxy| proxy.random = 1);
+    let another = configured(policy);
+    let written = |second: u64, plugins: &[&Arc<TestPlugin>]| {
+        with(|proxy| {
+            proxy.time = second * 1_000_000_000;
+            proxy.calls.clear();
+        });
+        plugins.iter().for_each(|plugin| plugin.tick());
+        calls_of("record")
+    };
+    assert_eq!((1..8).map(|second| written(second, &[&one, &another])).collect::<Vec<_>>(), [5, 0, 0, 2, 0, 0, 0]);
+    assert_eq!((metric("penstock.shares.c.a"), metric("penstock.shares.c.b")), (Some(500), Some(500)));
+    assert_eq!(
+        (metric("penstock.policy.edge.generation"), metric("penstock.policy.edge.loadedSeconds")),
+        (Some(1), Some(1))
+    );
+    // The one that wrote is gone: the other writes it all once more.
+    assert_eq!((written(9, &[&another]), written(11, &[&another]), written(12, &[&another])), (0, 5, 0));
+    // A gauge that the proxy does not take is tried again.
+    with(|proxy| proxy.broken.push(("record", 10)));
+    let reloaded = configured(r#"{"routes":{"default":"stable"}}"#);
+    reloaded.tick();
+    with(|proxy| proxy.broken.clear());
+    reloaded.tick();
+    assert_eq!(metric("penstock.policy.edge.generation"), Some(2));
+}
+
+#[test]
+fn rules_that_end_are_checked_once_a_minute_and_announced_once_a_day_by_one_worker() {
+    fresh();
+    const DAY: u64 = 24 * 3600;
+    let policy = r#"{"egress":{"rules":[{"name":"r","to":[{"host":"a.test"}],"expires":"1970-01-20T00:00:00Z"}]}}"#;
+    let tick = |second: u64, plugin: &Arc<TestPlugin>| {
+        with(|proxy| proxy.time = second * 1_000_000_000);
+        plugin.tick();
+        let warnings = with(|proxy| proxy.log.iter().filter(|(level, _)| *level == 3).count());
+        (metric("penstock.egressExpiry.next.days"), warnings)
+    };
+    with(|proxy| proxy.time = DAY * 1_000_000_000);
+    let (one, another) = (configured(policy), configured(policy));
+    assert_eq!(tick(DAY, &one), (Some(18), 0));
+    assert_eq!(tick(17 * DAY, &one), (Some(2), 1));
+    assert_eq!(tick(17 * DAY, &another), (Some(2), 1));
+    assert_eq!(tick(18 * DAY, &another), (Some(1), 2));
+    assert_eq!(tick(18 * DAY, &one), (Some(1), 2));
+    with(|proxy| proxy.metrics.clear());
+    assert_eq!(tick(18 * DAY + 30, &one), (None, 2));
+    assert_eq!(tick(18 * DAY + 60, &one), (Some(0), 3));
+}
+
+#[test]
+fn a_plugin_without_a_name_is_warned_of_where_it_has_state() {
+    for (named, policy, expected) in [(false, LIMIT, 1), (true, LIMIT, 0), (false, ROUTES, 0)] {
+        fresh();
+        if named {
+            with(|proxy| proxy.properties.push(("plugin_name", b"edge".to_vec())));
+        }
+        configured(policy);
+        let warnings = with(|proxy| proxy.log.iter().filter(|(_, line)| line.contains("neither `name`")).count());
+        assert_eq!(warnings, expected);
+    }
+}
+
+#[test]
+fn values_of_strangers_are_counted_and_told_once() {
+    fresh();
+    let plugin = configured(LIMIT);
+    with(|proxy| proxy.foreign = 3);
+    plugin.tick();
+    plugin.tick();
+    assert_eq!(metric("penstock.host.state.foreign"), Some(3));
+    with(|proxy| {
+        assert_eq!(
+            proxy.log.iter().filter(|(_, line)| line.contains("3 values") && line.contains("were not its own")).count(),
+            1
+        );
+    });
+}
+
+#[test]
+fn quota_headers_are_added_to_the_response() {
+    fresh();
+    let plugin = configured(&LIMIT.replace("}]}", r#","quotaHeaders":"IETF"}]}"#));
+    set_headers(&[]);
+    let (_, mut exchange) = Exchange::begin(&plugin);
+    exchange.response();
+    exchange.end();
+    let names = with(|proxy| proxy.response_headers.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>());
+    assert_eq!(names, [&b"ratelimit-policy"[..], b"ratelimit"]);
+}

@@ -1,0 +1,104 @@
+//! Requests that wait for a rate-limit service.
+
+use super::*;
+
+/// A limit that a service counts, and a route to see what comes after it.
+const GLOBAL: &str = r#"{"routes":{"default":"stable"},"rateLimits":[{"name":"l","key":[],
+    "limit":{"requests":5,"per":"1m"},"scope":{"global":{"cluster":"rl","domain":"shop","onFailure":"Deny"}}}]}"#;
+
+/// Field 1, the overall code.
+const OK: &[u8] = &[8, 1];
+const OVER_LIMIT: &[u8] = &[8, 2];
+
+/// A request that asks; it waits, unless its call is over at once.
+fn asking() -> (Flow, Exchange) {
+    let plugin = configured(GLOBAL);
+    set_headers(&[]);
+    Exchange::begin(&plugin)
+}
+
+/// What became of the request: how often it was told to go on, and the status that it was answered with.
+fn outcome() -> (u32, Option<u32>) {
+    with(|proxy| (proxy.continued, proxy.sent.as_ref().map(|sent| sent.status)))
+}
+
+#[test]
+fn a_request_waits_for_the_service_and_does_what_it_says() {
+    for (message, expected) in [(OK, (1, None)), (OVER_LIMIT, (0, Some(429))), (&[0xff; 9], (0, Some(429)))] {
+        fresh();
+        let (flow, mut exchange) = asking();
+        assert_eq!((flow, outcome()), (Flow::Pause, (0, None)));
+        with(|proxy| {
+            let (cluster, request, timeout) = proxy.questions.last().unwrap();
+            assert_eq!((cluster.as_slice(), *timeout), (&b"rl"[..], 20));
+            // Domain, one descriptor with one entry, the limit and the hits, and the hits again.
+            assert_eq!(
+                request,
+                b"\x0a\x04shop\x12\x1c\x0a\x10\x0a\x0bgeneric_key\x12\x01l\x12\x04\x08\x05\x10\x02\x1a\x02\x08\x01\x18\x01"
+                    .as_slice()
+            );
+        });
+        exchange.reply(Some(message));
+        assert_eq!(outcome(), expected);
+        assert_eq!(route(), if expected.0 == 1 { vec!["stable"] } else { vec![] });
+        exchange.end();
+        with(|proxy| assert!(proxy.cancelled.is_empty()));
+    }
+}
+
+#[test]
+fn a_call_may_be_over_before_it_has_a_number() {
+    for (early, broken, expected) in [
+        (Some(Some(OK)), None, (Flow::Continue, None)),
+        (Some(Some(OVER_LIMIT)), None, (Flow::Pause, Some(429))),
+        (Some(None), None, (Flow::Pause, Some(429))),
+        (None, Some(10), (Flow::Pause, Some(429))),
+    ] {
+        fresh();
+        with(|proxy| {
+            proxy.early_reply = early.map(|reply| reply.map(<[u8]>::to_vec));
+            proxy.broken.extend(broken.map(|status| ("call", status)));
+        });
+        let (flow, exchange) = asking();
+        assert_eq!((flow, outcome().1), expected);
+        // It does not pause, so it needs not be told to go on.
+        assert_eq!(outcome().0, 0);
+        exchange.end();
+    }
+}
+
+#[test]
+fn a_request_that_ends_while_it_waits_gives_its_call_up() {
+    for by_response in [false, true] {
+        fresh();
+        let (flow, mut exchange) = asking();
+        assert_eq!(flow, Flow::Pause);
+        if by_response {
+            exchange.response();
+        }
+        exchange.end();
+        assert_eq!(outcome(), (0, None));
+        with(|proxy| assert_eq!(proxy.cancelled, [1]));
+    }
+}
+
+#[test]
+fn a_service_that_is_late_is_a_timeout_and_one_that_fails_an_error() {
+    for (nanos, counter) in [(20_000_000, "timeout"), (1_000_000, "error")] {
+        fresh();
+        let (_, mut exchange) = asking();
+        with(|proxy| proxy.time += nanos);
+        exchange.reply(None);
+        exchange.plugin.tick();
+        assert_eq!(counted(), [(format!("penstock.rateLimits.l.{counter}"), 1)]);
+    }
+}
+
+#[test]
+fn a_request_that_cannot_go_on_is_refused() {
+    fresh();
+    let (_, mut exchange) = asking();
+    with(|proxy| proxy.broken.push(("resume", 10)));
+    exchange.reply(Some(OK));
+    assert_eq!(with(|proxy| proxy.sent.clone()), refused("continue", "cannot let the request go on"));
+}
