@@ -165,7 +165,9 @@ fn ingress(plan: &Plan<'_>, policy: &Node) -> String {
 fn egress(plan: &Plan<'_>, policy: &Node) -> String {
     let document = plan.documents.egress.as_ref();
     let by_certificate = document.is_some_and(|egress| {
-        egress.identity == IdentitySource::PeerCertificate && egress.rules.0.iter().any(|rule| rule.from.is_some())
+        let identity = plan.documents.settings.identity.as_ref().or(egress.identity.as_ref());
+        identity.is_none_or(|identity| *identity == IdentitySource::PeerCertificate)
+            && egress.rules.0.iter().any(|rule| rule.from.is_some())
     });
     let tls = match by_certificate {
         false => "",

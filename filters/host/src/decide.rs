@@ -44,7 +44,12 @@ type Outcome<H> = Result<Handled<HeadersOf<H>>, Failure<<H as Host>::Error>>;
 
 impl<M: Runs, H: Host> Plugin<M, H> {
     /// A request's headers are there, and nothing else is to come when `has_ended`: decides it, and does what was decided.
-    pub fn request_headers(&self, worker: &mut Worker<H>, proxy: &mut H::Request, has_ended: bool) -> Handled<HeadersOf<H>> {
+    pub fn request_headers(
+        &self,
+        worker: &mut Worker<H>,
+        proxy: &mut H::Request,
+        has_ended: bool,
+    ) -> Handled<HeadersOf<H>> {
         let handled = self.latency.time(&self.host, || self.decide(worker, proxy, has_ended));
         handled.unwrap_or_else(|failure| Handled::of(failure.refuse(&self.log, &self.host, proxy)))
     }

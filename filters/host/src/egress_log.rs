@@ -31,7 +31,13 @@ impl EgressLog {
     }
 
     /// Writes what `line` makes, when the log takes it: what was allowed at debug level, all else at info.
-    pub(crate) fn write<H: Host>(&self, lines: &PluginLog, verdict: EgressVerdict, host: &H, line: impl FnOnce() -> String) {
+    pub(crate) fn write<H: Host>(
+        &self,
+        lines: &PluginLog,
+        verdict: EgressVerdict,
+        host: &H,
+        line: impl FnOnce() -> String,
+    ) {
         let (level, is_taken) = match verdict {
             EgressVerdict::Allow => (Level::Debug, &self.takes_debug),
             EgressVerdict::Audit | EgressVerdict::Deny => (Level::Info, &self.takes_info),

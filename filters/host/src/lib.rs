@@ -35,7 +35,9 @@ pub use decide::{Handled, Rest};
 pub use environment::{Unusable, Worker};
 pub use failure::Failure;
 pub use gauges::GaugeWriter;
-pub use host::{CallStart, Flow, GrpcCall, GrpcStatusIn, HeaderMap, Headers, Host, Malformed, MetricKind, PluginState, ProxyRequest};
+pub use host::{
+    CallStart, Flow, GrpcCall, GrpcStatusIn, HeaderMap, Headers, Host, Malformed, MetricKind, PluginState, ProxyRequest,
+};
 pub use plugin::{Plugin, TICK_PERIOD};
 pub use plugin_log::PluginLog;
 pub use rate_limit_call::PendingRequest;

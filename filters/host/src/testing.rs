@@ -12,7 +12,9 @@ use penstock_policy::state::{Change, Key, Table};
 use penstock_policy::{Header, HeaderOp, IdentitySource, Timestamp};
 
 use crate::apply::ROUTE_STATE;
-use crate::host::{CallStart, GrpcCall, GrpcStatusIn, HeaderMap, Headers, Host, Malformed, MetricKind, PluginState, ProxyRequest};
+use crate::host::{
+    CallStart, GrpcCall, GrpcStatusIn, HeaderMap, Headers, Host, Malformed, MetricKind, PluginState, ProxyRequest,
+};
 
 /// A response that the plugin gave.
 #[derive(Clone, Debug, PartialEq, Eq)]

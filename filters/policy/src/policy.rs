@@ -18,7 +18,7 @@ use crate::references;
 use crate::request::Request;
 use crate::routes::{Routes, RoutesDocument, RuleTo};
 use crate::section::Section;
-use crate::settings::Settings;
+use crate::settings::{Clients, Settings};
 use crate::state::{Table, Tables, Unavailable};
 
 /// Memory for all regular expressions of one policy, in bytes.
@@ -30,6 +30,7 @@ const REGEX_BUDGET: usize = 64 << 20;
 pub struct Policy<M: Runs = Suite> {
     module: PhantomData<M>,
     settings: Settings,
+    clients: Clients,
     metrics: Metrics,
     tables: Box<[Table]>,
     egress: Option<Egress>,
@@ -119,11 +120,15 @@ impl<M: Runs> Policy<M> {
             && settings
                 .as_ref()
                 .is_some_and(|settings| !check_later_sections(settings, routes.as_ref().and_then(Option::as_ref), cx));
-        let (Some(settings), Some(egress), Some(routes), Some(rate_limits), Some(canaries), false) =
+        let (Some(mut settings), Some(egress), Some(routes), Some(rate_limits), Some(canaries), false) =
             (settings, egress, routes, rate_limits, canaries, foreign || undoes)
         else {
             return None;
         };
+        let older = egress.as_ref().and_then(|egress: &EgressDocument| egress.identity.as_ref());
+        if !settings.adopt_identity(older, cx) {
+            return None;
+        }
         let canary_list = canaries.as_ref().map_or(&[][..], |canaries| &canaries.0);
         if !references::check(M::MODULE, routes.as_ref(), canary_list, cx) {
             return None;
@@ -142,7 +147,8 @@ impl<M: Runs> Policy<M> {
         // The sections name their counters here, when they compile.
         let mut metrics = Metrics::default();
         let mut names = AskedNames::default();
-        let egress = egress.map(|egress| Egress::new(egress, &mut metrics));
+        let clients = settings.clients();
+        let egress = egress.map(|egress| Egress::new(egress, clients.source(), &mut metrics));
         let mut tables = Tables::default();
         let rate_limits =
             rate_limits.map(|limits| RateLimits::new(limits, &settings, &mut metrics, &mut names, &mut tables));
@@ -157,6 +163,7 @@ impl<M: Runs> Policy<M> {
         Some(Policy {
             module: PhantomData,
             settings,
+            clients,
             metrics,
             tables: tables.finish(),
             egress,
@@ -290,7 +297,7 @@ impl<M: Runs> Policy<M> {
 
     /// Where the request goes: a rule's route, else a canary's variant, else the default.
     fn route<'a>(&'a self, request: &Request<'a>, environment: &mut impl Environment, decision: &mut Decision<'a>) {
-        let (settings, breakers) = (&self.settings, &self.breakers);
+        let (clients, breakers) = (&self.clients, &self.breakers);
         let routes = self.routes.as_ref().filter(|_| M::MODULE.runs(Section::Routes));
         let ruled = routes.and_then(|routes| routes.decide(request, breakers, environment, &mut decision.effects()));
         if let Some(ruled) = ruled {
@@ -303,7 +310,7 @@ impl<M: Runs> Policy<M> {
                 RuleTo::Route(route) => decision.route = Some(route),
                 RuleTo::Canary(number) => {
                     let canaries = self.canaries.as_ref().filter(|_| M::MODULE.runs(Section::Canaries));
-                    let chosen = canaries.and_then(|c| c.choose(number, request, settings, breakers, environment));
+                    let chosen = canaries.and_then(|c| c.choose(number, request, clients, breakers, environment));
                     reason = chosen.as_ref().and_then(|chosen| chosen.reason);
                     chosen.into_iter().for_each(|chosen| take_variant(chosen, decision));
                 }
@@ -319,7 +326,7 @@ impl<M: Runs> Policy<M> {
         };
         let canaries = self.canaries.as_ref().filter(|_| M::MODULE.runs(Section::Canaries));
         let canaries = canaries.filter(|_| chained != Some(Earlier::Rule));
-        if let Some(chosen) = canaries.and_then(|c| c.decide(request, settings, breakers, environment)) {
+        if let Some(chosen) = canaries.and_then(|c| c.decide(request, clients, breakers, environment)) {
             decision.decided_by(Section::Canaries, Some(chosen.canary), chosen.reason);
             take_variant(chosen, decision);
             return;

@@ -1,6 +1,12 @@
 //! `settings`: what all sections share.
 
+use std::net::IpAddr;
+
+use crate::client::client_address;
 use crate::document::{At, Context, Decode, HeaderName, Node, Whole, object};
+use crate::environment::Environment;
+use crate::identity::IdentitySource;
+use crate::request::Request;
 
 /// The route header unless the policy names another.
 pub const DEFAULT_ROUTE_HEADER: &str = "x-penstock-route";
@@ -12,6 +18,9 @@ object! {
         route_header as "routeHeader": HeaderName = HeaderName(DEFAULT_ROUTE_HEADER.into()),
         /// How the client's address is found.
         source_address as "sourceAddress": SourceAddress = SourceAddress::default(),
+        /// How the caller is identified, for `from` of egress rules and for `peer` in keys and stickiness; absent: by its
+        /// certificate.
+        identity as "identity": Option<IdentitySource>,
         /// Whether access logs and traces can read which rule and variant decided, from the filter state `penstock.rule`,
         /// `penstock.variant`, `penstock.reason` and `penstock.heldBack`; each costs a call to the host.
         filter_state as "filterState": bool = false,
@@ -33,17 +42,83 @@ impl Default for Settings {
         Settings {
             route_header: HeaderName(DEFAULT_ROUTE_HEADER.into()),
             source_address: SourceAddress::default(),
+            identity: None,
             filter_state: false,
         }
     }
 }
 
+/// How a policy tells its clients apart.
+#[derive(Clone, Debug, Default)]
+pub struct Clients {
+    trusted_hops: u32,
+    identity: IdentitySource,
+}
+
+impl Clients {
+    /// Where the caller's verified identity comes from.
+    pub(crate) fn source(&self) -> &IdentitySource {
+        &self.identity
+    }
+
+    /// The address of the client.
+    pub(crate) fn address(&self, request: &Request<'_>, environment: &mut impl Environment) -> Option<IpAddr> {
+        client_address(request, self.trusted_hops, environment)
+    }
+
+    /// The verified identity of the caller.
+    pub(crate) fn identity(&self, environment: &mut impl Environment) -> Option<Vec<u8>> {
+        environment.identity(&self.identity).filter(|identity| !identity.is_empty())
+    }
+}
+
 impl Settings {
+    /// How clients are told apart.
+    pub(crate) fn clients(&self) -> Clients {
+        let identity = self.identity.clone().unwrap_or_default();
+        Clients { trusted_hops: self.source_address.trusted_hops.0, identity }
+    }
+
+    /// Takes in `egress.identity`, the older name of `identity`; an error where both are given.
+    pub(crate) fn adopt_identity(&mut self, older: Option<&IdentitySource>, cx: &mut Context) -> bool {
+        let Some(older) = older else { return true };
+        if self.identity.is_some() {
+            let at = At::Root.field("egress");
+            let help = "leave it out: `settings.identity` holds for all sections".to_owned();
+            cx.problem_at(&at.field("identity"), "is given in `settings` too", help);
+            return false;
+        }
+        self.identity = Some(older.clone());
+        true
+    }
+
     /// Reads the `settings` of a whole document, the defaults when it has none.
     pub(crate) fn of_document(document: &Node, cx: &mut Context) -> Option<Settings> {
         match document.get("settings") {
             Some(node) => Settings::decode(node, &At::Root.field("settings"), cx),
             None => Some(Settings::default()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{Policy, module::Suite};
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    #[test]
+    fn the_identity_is_given_in_one_place() {
+        let problems = |settings: &str, egress: &str| {
+            let json = format!(r#"{{"settings":{{{settings}}},"egress":{{{egress}"rules":[]}}}}"#);
+            Policy::<Suite>::from_json(json.as_bytes()).err().map(|problems| problems.to_string())
+        };
+        const CERTIFICATE: &str = r#""identity":{"peerCertificate":{}}"#;
+        assert_eq!(problems(CERTIFICATE, ""), None);
+        assert_eq!(problems("", &format!("{CERTIFICATE},")), None);
+        assert_eq!(
+            problems(CERTIFICATE, &format!("{CERTIFICATE},")).unwrap(),
+            "egress.identity: is given in `settings` too; leave it out: `settings.identity` holds for all sections"
+        );
     }
 }

@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::breaker::Outcome;
-use crate::breaker::WorkerMemory;
+use crate::breaker::{Outcome, WorkerMemory, is_grpc_failure};
 use crate::decision::{Action, Decision, HeaderOp};
 use crate::document::GatewayDuration;
 use crate::environment::{Environment, Timestamp};
@@ -91,7 +90,10 @@ impl ServiceAnswer {
 pub struct WireResponse {
     /// Of its status line.
     pub status: u16,
-    /// Until its headers.
+    /// Of a gRPC upstream, in its headers or trailers.
+    #[serde(default)]
+    pub grpc_status: Option<u32>,
+    /// From the end of the request until its headers.
     #[serde(default, deserialize_with = "latency")]
     pub latency: Duration,
 }
@@ -159,7 +161,10 @@ impl WireRequest {
             trace.0.push(crate::explain::Note::Egress { verdict, reason, caller });
         }
         if let (Some(watch), Some(response)) = (decision.watch, &self.response) {
-            let outcome = Outcome { failed: response.status >= 500, latency: Some(response.latency) };
+            let outcome = Outcome {
+                failed: response.status >= 500 || response.grpc_status.is_some_and(is_grpc_failure),
+                latency: Some(response.latency),
+            };
             let breakers = policy.breakers();
             let mut events = Vec::from_iter(breakers.observe(watch, outcome, &mut self.environment(world)));
             // The next line is to see what this one changes.

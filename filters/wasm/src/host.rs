@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use log::LevelFilter;
 use penstock_host::{
-    CallStart, GrpcCall, GrpcStatusIn, HeaderMap, Headers, Host, Malformed, MetricKind, PluginState, ProxyRequest, ROUTE_STATE,
+    CallStart, GrpcCall, GrpcStatusIn, HeaderMap, Headers, Host, Malformed, MetricKind, PluginState, ProxyRequest,
+    ROUTE_STATE,
 };
 use penstock_policy::state::{Change, Key, Table};
 use penstock_policy::{Header, HeaderOp, IdentitySource, Timestamp};

@@ -224,8 +224,8 @@ impl<M: Runs> Vm<M> {
         #[cfg(feature = "trap")]
         crate::trap::on_request();
         let running = self.plugin_of(stream);
-        let handled =
-            running.and_then(|r| r.with(|plugin, worker| plugin.request_headers(worker, &mut CurrentRequest, has_ended)));
+        let handled = running
+            .and_then(|r| r.with(|plugin, worker| plugin.request_headers(worker, &mut CurrentRequest, has_ended)));
         let Some(handled) = handled else {
             return Failure::NoPolicy.refuse(&self.log_of(stream), &ProxyWasm, &mut CurrentRequest);
         };
@@ -318,7 +318,8 @@ impl<M: Runs> Vm<M> {
     pub fn response_headers(&self, stream: u32, has_ended: bool) -> Flow {
         // Taken out while the proxy is called.
         if let Some(Stream { plugin, rest }) = self.contents(|contents| contents.take_rest(stream)).flatten() {
-            let rest = plugin.with(|plugin, worker| plugin.response_headers(worker, &mut CurrentRequest, rest, has_ended));
+            let rest =
+                plugin.with(|plugin, worker| plugin.response_headers(worker, &mut CurrentRequest, rest, has_ended));
             if let Some(rest @ (Rest::Call(_) | Rest::AfterResponse(_))) = rest {
                 self.contents(|contents| contents.keep_rest(stream, rest));
             }

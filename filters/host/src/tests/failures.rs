@@ -5,12 +5,13 @@ use penstock_policy::{Action, Decision, HeaderOp, Request, Response, Section};
 use super::*;
 use crate::apply::apply;
 use crate::failure::Failure;
+use crate::plugin_log::PluginLog;
 use crate::testing::Broken;
 
 #[test]
 fn a_request_without_a_policy_is_refused() {
     fresh();
-    assert_eq!(Failure::NoPolicy.refuse(&FakeHost, &mut FakeRequest), Flow::Pause);
+    assert_eq!(Failure::NoPolicy.refuse(&PluginLog::default(), &FakeHost, &mut FakeRequest), Flow::Pause);
     assert_eq!(with(|proxy| proxy.sent.clone()), refused("noPolicy", "no policy is loaded"));
     assert_eq!(metric("penstock.host.noPolicy.failed"), Some(1));
 }
@@ -73,7 +74,7 @@ fn the_first_change_that_fails_refuses_the_request() {
 fn a_response_whose_header_cannot_be_added_goes_on() {
     fresh();
     let plugin = configured(COOKIE);
-    with(|proxy| proxy.broken.push(("add_response_header", 2)));
+    with(|proxy| proxy.broken.push(("change_response_header", 2)));
     set_headers(&[]);
     let (flow, mut exchange) = Exchange::begin(&plugin);
     assert_eq!(flow, Flow::Continue);
@@ -98,7 +99,7 @@ fn whatever_fails_the_outcome_is_known() {
         "increment",
         "record",
         "set_filter_state",
-        "add_response_header",
+        "change_response_header",
         "response_status",
         "start_timer",
         "cancel",
@@ -142,7 +143,7 @@ fn a_proxy_that_loses_its_shared_state_refuses_rather_than_opens() {
 #[test]
 fn failures_name_the_platforms_error() {
     fresh();
-    Failure::Unreadable(Broken(7)).refuse(&FakeHost, &mut FakeRequest);
+    Failure::Unreadable(Broken(7)).refuse(&PluginLog::default(), &FakeHost, &mut FakeRequest);
     with(|proxy| assert!(proxy.log[0].1.ends_with("(status 7): request refused with 503"), "{:?}", proxy.log));
 }
 

@@ -4,6 +4,7 @@ mod configuration;
 mod failures;
 mod requests;
 mod service;
+mod watching;
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -67,7 +68,12 @@ struct Exchange {
 impl Exchange {
     /// Begins with the proxy's current headers.
     fn begin(plugin: &Arc<TestPlugin>) -> (Flow, Exchange) {
-        let handled = plugin.plugin.request_headers(&mut plugin.worker.borrow_mut(), &mut FakeRequest);
+        Exchange::begin_with(plugin, true)
+    }
+
+    /// The same, with a body to come unless `has_ended`.
+    fn begin_with(plugin: &Arc<TestPlugin>, has_ended: bool) -> (Flow, Exchange) {
+        let handled = plugin.plugin.request_headers(&mut plugin.worker.borrow_mut(), &mut FakeRequest, has_ended);
         (handled.flow, Exchange { plugin: Arc::clone(plugin), rest: handled.rest })
     }
 
@@ -81,10 +87,22 @@ impl Exchange {
         self.rest = self.plugin.plugin.reply(worker, &mut FakeRequest, *waiting, message);
     }
 
+    fn body(&mut self, has_ended: bool) -> Flow {
+        self.plugin.plugin.request_body(&mut self.rest, has_ended)
+    }
+
+    fn trailers(&mut self) {
+        self.plugin.plugin.response_trailers(&mut FakeRequest, &mut self.rest);
+    }
+
     fn response(&mut self) {
+        self.response_with(true);
+    }
+
+    fn response_with(&mut self, has_ended: bool) {
         let rest = self.rest();
         let worker = &mut self.plugin.worker.borrow_mut();
-        self.rest = self.plugin.plugin.response_headers(worker, &mut FakeRequest, rest);
+        self.rest = self.plugin.plugin.response_headers(worker, &mut FakeRequest, rest, has_ended);
     }
 
     fn end(mut self) {

@@ -324,3 +324,35 @@ fn quota_headers_are_added_to_the_response() {
     let names = with(|proxy| proxy.response_headers.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>());
     assert_eq!(names, [&b"ratelimit-policy"[..], b"ratelimit"]);
 }
+
+#[test]
+fn a_rules_changes_reach_the_response_once_and_a_redirect_is_answered() {
+    fresh();
+    let policy = r#"{"routes":{"rules":[
+        {"name":"old","matches":[{"path":{"value":"/x"},"headers":[{"name":"x-old","type":"Present"}]}],
+            "redirect":{"scheme":"https","statusCode":301},"responseHeaders":{"set":[{"name":"x-a","value":"2"}]}},
+        {"name":"r","route":"a","responseHeaders":{
+            "set":[{"name":"x-a","value":"1"}],"add":[{"name":"vary","value":"x"}],"remove":["x-b"]}}]}}"#;
+    let plugin = configured(policy);
+    set_headers(&[]);
+    let (flow, mut exchange) = Exchange::begin(&plugin);
+    assert_eq!(flow, Flow::Continue);
+    with(|proxy| {
+        let upstream = [("x-a", "0"), ("x-b", "0"), ("vary", "y")];
+        proxy.response_headers = upstream.map(|(n, v)| (n.as_bytes().to_vec(), v.as_bytes().to_vec())).to_vec();
+    });
+    for _ in 0..2 {
+        exchange.response();
+    }
+    exchange.end();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let headers = with(|proxy| std::mem::take(&mut proxy.response_headers));
+    let headers: Vec<String> = headers.iter().map(|(name, value)| format!("{}: {}", text(name), text(value))).collect();
+    assert_eq!(headers, ["vary: y", "x-a: 1", "vary: x"]);
+
+    assert_eq!(request(&plugin, &[("x-old", "1")]), Flow::Pause);
+    let sent = with(|proxy| proxy.sent.take()).unwrap();
+    assert_eq!((sent.status, sent.details.as_str()), (301, "penstock_routes"));
+    let own = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    assert_eq!(sent.headers, [own("location", "https://a.test/x?y"), own("x-a", "2")]);
+}

@@ -32,10 +32,17 @@ const PATIENCE: u64 = 50_000_000;
 /// only their failures would count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Outcome {
-    /// A status of 500 or more, a reset by the upstream, or a timeout.
+    /// A status of 500 or more, a reset by the upstream, a timeout, or for gRPC what [`is_grpc_failure`] says.
     pub failed: bool,
-    /// From the request's decision to the response's headers; `None`: there were none.
+    /// From the end of the request to the response's headers: a slow upload is the client's. `None`: nobody has measured, or
+    /// the answer came first.
     pub latency: Option<Duration>,
+}
+
+/// Whether this `grpc-status` is a failure of the upstream: those that Envoy's own mapping makes a 5xx, which are UNKNOWN,
+/// DEADLINE_EXCEEDED, UNIMPLEMENTED, INTERNAL, UNAVAILABLE and DATA_LOSS.
+pub fn is_grpc_failure(status: u32) -> bool {
+    matches!(status, 2 | 4 | 12..=15)
 }
 
 /// A change of phase, to count and to log.
@@ -168,6 +175,11 @@ impl Breakers {
             Phase::Open => false,
             Phase::HalfOpen => probes(environment.random()),
         }
+    }
+
+    /// Whether the breaker wants to know how long the upstream took.
+    pub fn wants_latency(&self, watch: Watch) -> bool {
+        self.0.get(watch.0 as usize).is_some_and(|breaker| breaker.limits.slow_share.is_some())
     }
 
     /// Takes in how a watched request ended.

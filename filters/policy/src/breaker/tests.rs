@@ -89,6 +89,19 @@ fn probes_that_fail_open_it_again() {
 }
 
 #[test]
+fn grpc_fails_by_its_own_status() {
+    for status in 0..=16 {
+        let (policy, mut world) = (policy(&failover()), world());
+        let request = json!({"method": "POST", "authority": "a.test", "path": "/", "response": {"status": 200, "grpcStatus": status}});
+        let request: WireRequest = serde_json::from_value(request).unwrap();
+        world.now = Timestamp(START * 1_000_000_000);
+        let routes = (0..25).map(|_| request.decide(&policy, &mut world).route);
+        let failed_over = routes.last().unwrap().as_deref() == Some("us");
+        assert_eq!(failed_over, [2, 4, 12, 13, 14, 15].contains(&status), "{status}");
+    }
+}
+
+#[test]
 fn everyone_means_those_who_are_told_too() {
     let (policy, mut world) = (policy(&rollback()), world());
     count(&policy, &mut world, 0, 1000, 503, "v2");

@@ -18,7 +18,7 @@ use crate::metrics::{Metric, Metrics};
 use crate::reason::Reason;
 use crate::request::Request;
 use crate::section::Section;
-use crate::settings::Settings;
+use crate::settings::Clients;
 pub use document::{CanaryDocument, Override, OverrideCondition, RollbackDocument, VariantDocument};
 use ramp::Ramp;
 pub use ramp::{RampDocument, StepDocument};
@@ -136,13 +136,13 @@ impl Canaries {
     pub(crate) fn decide<'a>(
         &'a self,
         request: &Request<'a>,
-        settings: &Settings,
+        clients: &Clients,
         breakers: &Breakers,
         environment: &mut impl Environment,
     ) -> Option<CanaryOutcome<'a>> {
         let rank = self.index.first(&self.entries, request)?;
         let canary = self.canaries.get(*self.canary_of.get(rank)? as usize)?;
-        canary.choose(request, settings, breakers, environment)
+        canary.choose(request, clients, breakers, environment)
     }
 
     /// What the canary of this number chooses, for a rule that names it.
@@ -150,11 +150,11 @@ impl Canaries {
         &'a self,
         number: u32,
         request: &Request<'a>,
-        settings: &Settings,
+        clients: &Clients,
         breakers: &Breakers,
         environment: &mut impl Environment,
     ) -> Option<CanaryOutcome<'a>> {
-        self.canaries.get(number as usize)?.choose(request, settings, breakers, environment)
+        self.canaries.get(number as usize)?.choose(request, clients, breakers, environment)
     }
 
     /// What is allowed but probably not meant.
@@ -280,7 +280,7 @@ impl Canary {
     fn choose<'a>(
         &'a self,
         request: &Request<'a>,
-        settings: &Settings,
+        clients: &Clients,
         breakers: &Breakers,
         environment: &mut impl Environment,
     ) -> Option<CanaryOutcome<'a>> {
@@ -291,8 +291,7 @@ impl Canary {
             (*variant, None)
         } else {
             let percent = self.ramp.as_ref().map(|ramp| ramp.percent_at(environment.now()));
-            let hops = settings.source_address.trusted_hops.0;
-            let key = stickiness::key(self.stickiness.as_ref(), request, hops, environment);
+            let key = stickiness::key(self.stickiness.as_ref(), request, clients, environment);
             (self.weighted(key.as_bytes(), percent)?, Some(key))
         };
         let place = match &self.rollback {

@@ -2,12 +2,12 @@
 
 use std::net::IpAddr;
 
-use crate::client::client_address;
 use crate::document::{
     At, Context, Decode, Empty, HeaderName, Kind, Node, PositiveDuration, object, one_of, wrong_kind,
 };
 use crate::environment::Environment;
 use crate::request::Request;
+use crate::settings::Clients;
 
 /// Where the key comes from.
 #[derive(Clone, Debug)]
@@ -148,7 +148,7 @@ impl Key<'_> {
 pub fn key<'a>(
     stickiness: Option<&Stickiness>,
     request: &Request<'a>,
-    trusted_hops: u32,
+    clients: &Clients,
     environment: &mut impl Environment,
 ) -> Key<'a> {
     let given = |value: Option<&'a [u8]>| value.filter(|value| !value.is_empty()).map(Key::Text);
@@ -159,12 +159,12 @@ pub fn key<'a>(
             Some(given(request.cookie(cookie.name.0.as_bytes())).unwrap_or_else(|| Key::Id(new_id(environment))))
         }
         Some(Stickiness::SourceAddress) => {
-            client_address(request, trusted_hops, environment).map(|address| match address.to_canonical() {
+            clients.address(request, environment).map(|address| match address.to_canonical() {
                 IpAddr::V4(address) => Key::V4(address.octets()),
                 IpAddr::V6(address) => Key::V6(address.octets()),
             })
         }
-        Some(Stickiness::Peer) => environment.peer().filter(|peer| !peer.is_empty()).map(Key::Owned),
+        Some(Stickiness::Peer) => clients.identity(environment).map(Key::Owned),
     };
     found.unwrap_or_else(|| Key::Random(environment.random().to_le_bytes()))
 }

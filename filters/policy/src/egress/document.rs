@@ -25,8 +25,8 @@ object! {
     pub struct EgressDocument {
         /// What becomes of a request that no rule allows.
         mode as "mode": Mode = Mode::Enforce,
-        /// Where the caller's identity comes from.
-        identity as "identity": IdentitySource = IdentitySource::default(),
+        /// An older name of `settings.identity`.
+        identity as "identity": Option<IdentitySource>,
         /// The port of an authority without one: the one to which the proxy then goes. Absent: 443 on a connection with
         /// TLS, 80 on one without.
         default_port as "defaultPort": Option<Whole<1, 65535>>,

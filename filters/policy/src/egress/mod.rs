@@ -119,7 +119,7 @@ impl<'a> Refusal<'a> {
 
 impl Egress {
     /// Compiles the section.
-    pub fn new(document: EgressDocument, metrics: &mut Metrics) -> Egress {
+    pub fn new(document: EgressDocument, identity: &IdentitySource, metrics: &mut Metrics) -> Egress {
         let rules = &document.rules.0;
         let to = (0u32..).zip(rules).flat_map(|(i, rule)| rule.to.0.iter().map(move |to| (i, to)));
         let allow = Destinations::new(to, |rule| rules.get(rule as usize));
@@ -129,7 +129,7 @@ impl Egress {
             counters,
             mode: document.mode,
             verify_sni: document.verify_sni,
-            identity: document.identity,
+            identity: identity.clone(),
             default_port: default_port(document.default_port),
             rules: document.rules.0.into_iter().map(Rule::new).collect(),
             allow,

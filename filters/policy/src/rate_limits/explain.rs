@@ -19,7 +19,7 @@ impl RateLimits {
     ) -> (Vec<(String, String)>, Option<String>) {
         let mut parts = Vec::new();
         for part in &limit.key {
-            let value = match part.value(request, self.trusted_hops, environment) {
+            let value = match part.value(request, &self.clients, environment) {
                 Some(Value::Address(address)) => address.to_string(),
                 Some(Value::Text(text)) => String::from_utf8_lossy(&text).into_owned(),
                 None => return (parts, Some(part.to_string())),

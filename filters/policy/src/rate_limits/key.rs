@@ -7,10 +7,10 @@ use std::net::{IpAddr, Ipv6Addr};
 use siphasher::sip128::{Hasher128, SipHasher13};
 
 use crate::asked::AskedNames;
-use crate::client::client_address;
 use crate::document::{Empty, HeaderName, Name, Whole, object, one_of};
 use crate::environment::Environment;
 use crate::request::Request;
+use crate::settings::Clients;
 
 /// One part of a key.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -85,12 +85,12 @@ impl KeyPart {
     pub(super) fn value<'r>(
         &'r self,
         request: &Request<'r>,
-        trusted_hops: u32,
+        clients: &Clients,
         environment: &mut impl Environment,
     ) -> Option<Value<'r>> {
         match self {
             KeyPart::SourceAddress { ipv6_prefix } => {
-                let address = client_address(request, trusted_hops, environment)?;
+                let address = clients.address(request, environment)?;
                 Some(Value::Address(masked(address, *ipv6_prefix)))
             }
             KeyPart::Header(name) => request.value(name.as_bytes()).map(|value| Value::Text(value.into())),
@@ -99,7 +99,7 @@ impl KeyPart {
             KeyPart::Path => Some(Value::Text(request.path.into())),
             KeyPart::Method => Some(Value::Text(request.method.into())),
             KeyPart::Hostname => Some(Value::Text(lower_case(request.host))),
-            KeyPart::Peer => environment.peer().map(|peer| Value::Text(peer.into())),
+            KeyPart::Peer => clients.identity(environment).map(|caller| Value::Text(caller.into())),
             KeyPart::Constant(text) => Some(Value::Text(text.as_bytes().into())),
         }
     }
@@ -240,12 +240,19 @@ mod tests {
         assert_eq!(Salt::read(&bytes), None);
     }
 
+    /// Behind one proxy.
+    fn clients() -> Clients {
+        let mut settings = crate::Settings::default();
+        settings.source_address.trusted_hops = crate::document::Whole(1);
+        settings.clients()
+    }
+
     fn value(part: &KeyPart, request: &str) -> Option<String> {
         let wire: WireRequest = serde_json::from_str(request).unwrap();
         let owned = wire.header_map();
         let headers: Vec<Header<'_>> = owned.iter().map(|(n, v)| (&**n, &**v)).collect();
         let mut world = World::new(Timestamp(0), 0);
-        part.value(&Request::new(&headers), 1, &mut wire.environment(&mut world)).map(|value| match value {
+        part.value(&Request::new(&headers), &clients(), &mut wire.environment(&mut world)).map(|value| match value {
             Value::Address(address) => address.to_string(),
             Value::Text(text) => String::from_utf8_lossy(&text).into_owned(),
         })

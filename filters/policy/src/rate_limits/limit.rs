@@ -16,6 +16,7 @@ use crate::environment::Environment;
 use crate::metrics::{Metric, Metrics};
 use crate::request::Request;
 use crate::section::Section;
+use crate::settings::Clients;
 use crate::state::{Key, Table, Tables};
 
 /// What `capacity` is when it is absent.
@@ -141,13 +142,13 @@ impl Limit {
     pub(super) fn ask(
         &self,
         request: &Request<'_>,
-        trusted_hops: u32,
+        clients: &Clients,
         cost: u32,
         environment: &mut impl Environment,
     ) -> Option<Ask> {
         let mut ask = Ask::new(self.number, &self.name, self.global.as_ref()?, cost);
         let values: Option<SmallVec<[_; 2]>> =
-            self.key.iter().map(|part| part.value(request, trusted_hops, environment)).collect();
+            self.key.iter().map(|part| part.value(request, clients, environment)).collect();
         match values {
             Some(values) => self.key.iter().zip(&values).for_each(|(part, value)| ask.part(part, value)),
             None => ask.missing(),
@@ -159,13 +160,13 @@ impl Limit {
     pub(super) fn fingerprint(
         &self,
         request: &Request<'_>,
-        trusted_hops: u32,
+        clients: &Clients,
         salt: Salt,
         environment: &mut impl Environment,
     ) -> Option<Fingerprint> {
         let mut hasher = KeyHasher::new(salt);
         for part in &self.key {
-            hasher.part(&part.value(request, trusted_hops, environment)?);
+            hasher.part(&part.value(request, clients, environment)?);
         }
         Some(hasher.finish())
     }

@@ -36,7 +36,7 @@ use crate::metrics::{Metric, Metrics};
 use crate::reason::Reason;
 use crate::request::Request;
 use crate::section::Section;
-use crate::settings::Settings;
+use crate::settings::{Clients, Settings};
 use crate::state::{Change, Key, Tables, Unavailable};
 use claim::{Claim, Verdict, take_all};
 pub use document::{LimitDocument, Mode, OnMissingKey, QuotaHeaders};
@@ -58,7 +58,7 @@ pub struct RateLimits {
     index: Index,
     /// Whom the limits of global scope ask.
     services: Box<[Service]>,
-    trusted_hops: u32,
+    clients: Clients,
     /// Which no service may add.
     route_header: Box<str>,
     /// Headers that a service asked for and that were left out; only with limits of global scope.
@@ -149,7 +149,7 @@ impl RateLimits {
             entries: entries.into(),
             limit_of: limit_of.into(),
             services: services.into(),
-            trusted_hops: settings.source_address.trusted_hops.0,
+            clients: settings.clients(),
             route_header: settings.route_header.0.clone(),
             dropped_headers,
             salt: Salt::default(),
@@ -207,7 +207,7 @@ impl RateLimits {
         let mut claims: SmallVec<[Claim<'a>; 2]> = SmallVec::new();
         let (mut asks, mut without_key) = (Vec::new(), None);
         for limit in matching.iter().filter_map(|&limit| self.limits.get(limit as usize)) {
-            let key = match limit.fingerprint(request, self.trusted_hops, self.salt, environment) {
+            let key = match limit.fingerprint(request, &self.clients, self.salt, environment) {
                 Some(key) => key,
                 None => match limit.on_missing_key {
                     OnMissingKey::Share => KeyHasher::missing(self.salt),
@@ -234,7 +234,7 @@ impl RateLimits {
             }
             if limit.global.is_some() {
                 note!(environment, self.note_asked(limit, cost, request, environment));
-                asks.extend(limit.ask(request, self.trusted_hops, cost, environment));
+                asks.extend(limit.ask(request, &self.clients, cost, environment));
                 continue;
             }
             claims.push(Claim::new(limit, key, cost));

@@ -51,7 +51,7 @@ fn request(plugin: u32, headers: &[(&str, &str)]) -> Flow {
         proxy.calls.clear();
     });
     vm().context_create(STREAM, plugin);
-    let flow = vm().request_headers(STREAM);
+    let flow = vm().request_headers(STREAM, true);
     vm().delete(STREAM);
     flow
 }
@@ -115,11 +115,11 @@ fn headers_of_the_response_are_added_when_it_comes() {
             proxy.calls.clear();
         });
         vm().context_create(STREAM, PLUGIN);
-        assert_eq!(vm().request_headers(STREAM), Flow::Continue);
+        assert_eq!(vm().request_headers(STREAM, true), Flow::Continue);
         assert_eq!(with(|proxy| proxy.response_headers.len()), 0);
-        assert_eq!(vm().response_headers(STREAM), Flow::Continue);
+        assert_eq!(vm().response_headers(STREAM, true), Flow::Continue);
         // A second response, as after 100 or 103, gets nothing more.
-        assert_eq!(vm().response_headers(STREAM), Flow::Continue);
+        assert_eq!(vm().response_headers(STREAM, true), Flow::Continue);
         vm().delete(STREAM);
         with(|proxy| (std::mem::take(&mut proxy.response_headers), std::mem::take(&mut proxy.calls)))
     };
@@ -154,7 +154,7 @@ fn a_request_keeps_the_policy_under_which_it_began() {
     with(|proxy| {
         proxy.headers = vec![(b":path".to_vec(), b"/".to_vec()), (b"x-user-group".to_vec(), b"beta".to_vec())]
     });
-    assert_eq!(vm().request_headers(STREAM), Flow::Continue);
+    assert_eq!(vm().request_headers(STREAM, true), Flow::Continue);
     assert_eq!(route(), ["beta"]);
 }
 
@@ -175,7 +175,8 @@ fn nothing_is_left_of_what_has_ended() {
         request(plugin, &[]);
         vm().delete(plugin);
     }
-    assert_eq!(vm().contents(|contents| (contents.plugins.len(), contents.streams.len())), Some((0, 0)));
+    let left = vm().contents(|c| [c.plugins.len(), c.streams.len(), c.orphans.len(), c.logs.len()]);
+    assert_eq!(left, Some([0; 4]));
 }
 
 #[test]
@@ -189,7 +190,7 @@ fn a_request_without_a_policy_is_refused() {
         assert_eq!(proxy.metrics, [metric("configuration.refused"), metric("noPolicy.failed")]);
     });
     // Nor one whose beginning the host never told.
-    assert_eq!(vm().request_headers(99), Flow::Pause);
+    assert_eq!(vm().request_headers(99, true), Flow::Pause);
 }
 
 #[test]
@@ -280,7 +281,7 @@ proptest! {
         prop_assert!(configured(PLUGIN, POLICY));
         with(|proxy| proxy.headers = headers);
         vm().context_create(STREAM, PLUGIN);
-        prop_assert_eq!(vm().request_headers(STREAM), Flow::Continue);
+        prop_assert_eq!(vm().request_headers(STREAM, true), Flow::Continue);
         vm().delete(STREAM);
     }
 }
@@ -337,4 +338,23 @@ fn values_of_strangers_are_counted_and_told_once() {
         assert!(proxy.metrics.contains(&("penstock.host.state.foreign".to_owned(), 1)), "{:?}", proxy.metrics);
         assert_eq!(proxy.log.iter().filter(|(_, line)| line.contains("were not its own")).count(), 1);
     });
+}
+
+#[test]
+fn a_plugin_without_a_policy_writes_few_lines_and_silences_no_other() {
+    fresh();
+    const OTHER: u32 = PLUGIN + 1;
+    for plugin in [PLUGIN, OTHER] {
+        vm().context_create(plugin, 0);
+        assert!(!configured(plugin, ""));
+    }
+    let lines = || with(|proxy| proxy.log.iter().filter(|(_, line)| line.contains("no policy is loaded")).count());
+    for _ in 0..100 {
+        request(PLUGIN, &[]);
+    }
+    assert_eq!(lines(), 10);
+    request(OTHER, &[]);
+    assert_eq!(lines(), 11);
+    [PLUGIN, OTHER].into_iter().for_each(|plugin| vm().delete(plugin));
+    assert_eq!(vm().contents(|contents| (contents.orphans.len(), contents.logs.len())), Some((0, 0)));
 }

@@ -14,7 +14,7 @@ const OVER_LIMIT: &[u8] = &[8, 2];
 fn asking() -> Flow {
     with(|proxy| proxy.headers = vec![(b":path".to_vec(), b"/".to_vec())]);
     vm().context_create(STREAM, PLUGIN);
-    vm().request_headers(STREAM)
+    vm().request_headers(STREAM, true)
 }
 
 fn answer(call: u32, message: &[u8]) {
@@ -89,7 +89,7 @@ fn a_request_that_ends_while_it_waits_gives_its_call_up() {
         assert!(configured(PLUGIN, GLOBAL));
         assert_eq!(asking(), Flow::Pause);
         if by_response {
-            vm().response_headers(STREAM);
+            vm().response_headers(STREAM, true);
             answer(1, OVER_LIMIT);
         }
         vm().delete(STREAM);

@@ -6,6 +6,7 @@ use super::*;
 use crate::breaker::WorkerMemory;
 use crate::decision::{Action, Decision};
 use crate::document::{Decode, Node};
+use crate::identity::IdentitySource;
 use crate::metrics::Metric;
 use crate::reason::Reason;
 use crate::request::Header;
@@ -122,6 +123,12 @@ impl Environment for Worker<'_> {
     fn peer(&mut self) -> Option<Vec<u8>> {
         None
     }
+    fn identity(&mut self, source: &IdentitySource) -> Option<Vec<u8>> {
+        match source {
+            IdentitySource::FilterState(key) => Some(key.as_bytes().to_vec()),
+            _ => None,
+        }
+    }
     fn random(&mut self) -> u64 {
         7
     }
@@ -205,6 +212,29 @@ fn keys_have_buckets_of_their_own_and_those_without_share_one() {
         assert_eq!(passed(&policy, &mut worker, &user(name), 9), 3, "{name:?}");
     }
     assert_eq!(passed(&policy, &mut worker, &[], 9), 3);
+}
+
+#[test]
+fn peers_are_told_apart_by_the_identity_of_the_settings_or_its_older_name() {
+    let limit = r#"{"name":"p","key":[{"peer":{}}],"onMissingKey":"Deny","limit":{"requests":1,"per":"1h"}}"#;
+    let shared = RefCell::default();
+    let pass = |document: &str| {
+        let json = format!(r#"{{{document}"rateLimits":[{limit}]}}"#);
+        let policy = Policy::<module::Suite>::from_json(json.as_bytes()).unwrap();
+        policy
+            .decide(
+                &Request::new(&[(b":method", b"GET"), (b":path", b"/"), (b":authority", b"a.test")]),
+                &mut Worker::new(&shared),
+            )
+            .unwrap()
+            .reason
+    };
+    assert_eq!(pass(""), Some(Reason::MissingKey));
+    assert_eq!(pass(r#""settings":{"identity":{"filterState":"a"}},"#), None);
+    assert_eq!(pass(r#""settings":{"identity":{"filterState":"b"}},"#), None);
+    let audit = r#""egress":{"mode":"Audit","identity":{"filterState":"c"},"rules":[]},"#;
+    assert_eq!(pass(audit), Some(Reason::HostNotAllowed));
+    assert_eq!(pass(audit), Some(Reason::Limited));
 }
 
 #[test]
