@@ -7,7 +7,7 @@ mod service;
 mod watching;
 
 use std::cell::RefCell;
-use std::sync::Arc;
+use std::rc::Rc;
 
 use penstock_policy::module::Suite;
 
@@ -50,31 +50,31 @@ fn fresh() {
     testing::capture_log();
 }
 
-fn configure(policy: &str) -> Option<Arc<TestPlugin>> {
+fn configure(policy: &str) -> Option<Rc<TestPlugin>> {
     let (plugin, worker, gauges) = Plugin::configure(FakeHost, Ok::<_, String>(policy.as_bytes()))?;
-    Some(Arc::new(TestPlugin { plugin, worker: RefCell::new(worker), gauges: RefCell::new(gauges) }))
+    Some(Rc::new(TestPlugin { plugin, worker: RefCell::new(worker), gauges: RefCell::new(gauges) }))
 }
 
-fn configured(policy: &str) -> Arc<TestPlugin> {
+fn configured(policy: &str) -> Rc<TestPlugin> {
     configure(policy).unwrap_or_else(|| panic!("{:?}", with(|proxy| proxy.log.clone())))
 }
 
 /// One request, as a proxy tells of it.
 struct Exchange {
-    plugin: Arc<TestPlugin>,
+    plugin: Rc<TestPlugin>,
     rest: Rest<FakeHeaders>,
 }
 
 impl Exchange {
     /// Begins with the proxy's current headers.
-    fn begin(plugin: &Arc<TestPlugin>) -> (Flow, Exchange) {
+    fn begin(plugin: &Rc<TestPlugin>) -> (Flow, Exchange) {
         Exchange::begin_with(plugin, true)
     }
 
     /// The same, with a body to come unless `has_ended`.
-    fn begin_with(plugin: &Arc<TestPlugin>, has_ended: bool) -> (Flow, Exchange) {
+    fn begin_with(plugin: &Rc<TestPlugin>, has_ended: bool) -> (Flow, Exchange) {
         let handled = plugin.plugin.request_headers(&mut plugin.worker.borrow_mut(), &mut FakeRequest, has_ended);
-        (handled.flow, Exchange { plugin: Arc::clone(plugin), rest: handled.rest })
+        (handled.flow, Exchange { plugin: Rc::clone(plugin), rest: handled.rest })
     }
 
     fn rest(&mut self) -> Rest<FakeHeaders> {
@@ -121,7 +121,7 @@ fn set_headers(headers: &[(&str, &str)]) {
 }
 
 /// A request with these headers beside the usual ones, from its beginning to its end.
-fn request(plugin: &Arc<TestPlugin>, headers: &[(&str, &str)]) -> Flow {
+fn request(plugin: &Rc<TestPlugin>, headers: &[(&str, &str)]) -> Flow {
     set_headers(headers);
     let (flow, exchange) = Exchange::begin(plugin);
     exchange.end();

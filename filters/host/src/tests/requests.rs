@@ -122,7 +122,7 @@ fn a_reload_that_leaves_a_limit_as_it_was_keeps_what_was_taken() {
 const FAILOVER: &str = r#"{"routes":{"rules":[{"name":"pay","route":"eu","failover":{"route":"us"}}]}}"#;
 
 /// A whole exchange, answered with `status`, if at all, and cut off as `flags` say; the route that it took.
-fn exchange(plugin: &Arc<TestPlugin>, status: Option<&str>, flags: u64) -> String {
+fn exchange(plugin: &Rc<TestPlugin>, status: Option<&str>, flags: u64) -> String {
     set_headers(&[]);
     with(|proxy| {
         proxy.response_headers =
@@ -236,7 +236,7 @@ fn gauges_are_written_when_they_change_by_one_worker() {
     // Another worker has the same policy.
     with(|proxy| proxy.random = 1);
     let another = configured(policy);
-    let written = |second: u64, plugins: &[&Arc<TestPlugin>]| {
+    let written = |second: u64, plugins: &[&Rc<TestPlugin>]| {
         with(|proxy| {
             proxy.time = second * 1_000_000_000;
             proxy.calls.clear();
@@ -266,7 +266,7 @@ fn rules_that_end_are_checked_once_a_minute_and_announced_once_a_day_by_one_work
     fresh();
     const DAY: u64 = 24 * 3600;
     let policy = r#"{"egress":{"rules":[{"name":"r","to":[{"host":"a.test"}],"expires":"1970-01-20T00:00:00Z"}]}}"#;
-    let tick = |second: u64, plugin: &Arc<TestPlugin>| {
+    let tick = |second: u64, plugin: &Rc<TestPlugin>| {
         with(|proxy| proxy.time = second * 1_000_000_000);
         plugin.tick();
         let warnings = with(|proxy| proxy.log.iter().filter(|(level, _)| *level == 3).count());
