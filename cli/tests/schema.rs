@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 /// What JSON Schema cannot say, by the message with which the parser refuses it, and why.
 ///
 /// `…` stands between two parts of one message.
-const BEYOND: [(&str, &str); 38] = [
+const BEYOND: [(&str, &str); 40] = [
     (".variants[….name: …is not a route name", "a condition on a field of the same object, in one of its uses"),
     ("is not whole seconds", "arithmetic"),
     ("is given twice", "a reader of JSON keeps one of two equal keys"),
@@ -45,6 +45,8 @@ const BEYOND: [(&str, &str); 38] = [
     ("retry-after is written by the limit itself", "a comparison in one place of a shared type"),
     ("it is the route header", "the header's name is a setting"),
     ("is not a regular expression", "RE2 syntax is not that of ECMA 262"),
+    ("keys do not fit", "a sum over the document"),
+    ("is given in `settings` too", "a condition on a section of the document"),
     ("regular expression too many", "a sum over the document"),
     ("is not canonical", "an algorithm, not a pattern"),
     ("is not an address range", "the grammar of IPv6 addresses"),
