@@ -16,7 +16,9 @@ const headers = [
   [":method", "GET"], [":scheme", "https"], [":authority", host], [":path", "/v1/things?page=2"],
   ["user-agent", "scale"], ["accept", "*/*"], ["x-request-id", "1"],
 ].map((pair) => pair.map((part) => text.encode(part)));
-const properties = new Map([["connection\0uri_san_peer_certificate", text.encode(peer)]]);
+const properties = new Map([
+  ["connection\0uri_san_peer_certificate", text.encode(peer)], ["connection\0tls_version", text.encode("TLSv1.3")],
+]);
 
 let exports, answered = 0, said = "";
 const bytes = () => new Uint8Array(exports.memory.buffer);

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 /// What JSON Schema cannot say, by the message with which the parser refuses it, and why.
 ///
 /// `…` stands between two parts of one message.
-const BEYOND: [(&str, &str); 40] = [
+const BEYOND: [(&str, &str); 41] = [
     (".variants[….name: …is not a route name", "a condition on a field of the same object, in one of its uses"),
     ("is not whole seconds", "arithmetic"),
     ("is given twice", "a reader of JSON keeps one of two equal keys"),
@@ -54,6 +54,7 @@ const BEYOND: [(&str, &str); 40] = [
     ("is not a time", "the calendar"),
     ("is not a SPIFFE ID", "the parts of a URI"),
     ("has a star", "the parts of a URI"),
+    ("must have either trustedHops or trustedProxies", "it could; the message would be worse"),
     ("would undo what egress has matched", "a condition on a section of the document"),
     ("would change what a request asks for after egress", "a condition on a section of the document"),
     ("changes what a request asks for, and the document has egress", "a condition on a section of the document"),

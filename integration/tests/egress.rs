@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use penstock_integration::contract::{Case, cases};
-use penstock_integration::http::{Connection, Protocol, Request, Response, client_hello};
-use penstock_integration::{Bootstrap, Envoy, Upstream, WasmFilter};
+use penstock_integration::http::{self, Connection, Protocol, Request, Response, client_hello};
+use penstock_integration::{Bootstrap, Envoy, Upstream, WasmFilter, workspace};
 use serde_json::{Value, json};
 
 const CHECKOUT: &str = "spiffe://cluster.local/ns/payments/sa/checkout";
@@ -16,6 +16,15 @@ const CHECKOUT: &str = "spiffe://cluster.local/ns/payments/sa/checkout";
 /// An HTTP listener whose connections begin with a PROXY line, which gives them the destination address and port that
 /// a test wants, and whose caller is the filter state `test.peer`, taken from a header that only this listener trusts.
 fn http_listener(name: &str, filter: &WasmFilter) -> Value {
+    let mut listener = tls_listener(name, filter);
+    if let Some(chain) = listener.pointer_mut("/filter_chains/0").and_then(Value::as_object_mut) {
+        chain.remove("transport_socket");
+    }
+    listener
+}
+
+/// The same with TLS inside.
+fn tls_listener(name: &str, filter: &WasmFilter) -> Value {
     let peer = json!({
         "@type": "type.googleapis.com/envoy.extensions.filters.http.set_filter_state.v3.Config",
         "on_request_headers": [{
@@ -50,8 +59,52 @@ fn http_listener(name: &str, filter: &WasmFilter) -> Value {
         "address": {"socket_address": {"address": "127.0.0.1", "port_value": 0}},
         "listener_filters": [{"name": "proxy", "typed_config":
             {"@type": "type.googleapis.com/envoy.extensions.filters.listener.proxy_protocol.v3.ProxyProtocol"}}],
-        "filter_chains": [{"filters": [{"name": "http", "typed_config": manager}]}],
+        "filter_chains": [{
+            "filters": [{"name": "http", "typed_config": manager}],
+            "transport_socket": {"name": "tls", "typed_config": {
+                "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext",
+                "common_tls_context": {"tls_certificates": [{
+                    "certificate_chain": {"filename": tls_file("gateway.crt")},
+                    "private_key": {"filename": tls_file("gateway.key")},
+                }]},
+            }},
+        }],
     })
+}
+
+fn tls_file(name: &str) -> String {
+    workspace::root().join("integration/tests/tls").join(name).display().to_string()
+}
+
+/// An Envoy whose listeners of these names pass on the bytes that they get, behind a PROXY line, to the listeners with TLS at
+/// these addresses.
+fn tls_clients(gateways: &[(String, SocketAddr)]) -> Result<Envoy> {
+    let mut bootstrap = Bootstrap::new()?;
+    for (name, address) in gateways {
+        let inner = json!({"name": "tls", "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
+        }});
+        bootstrap = bootstrap
+            .any_cluster(json!({
+                "name": name, "type": "STATIC", "connect_timeout": "5s",
+                "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": [{"endpoint": {"address":
+                    {"socket_address": {"address": "127.0.0.1", "port_value": address.port()}}}}]}]},
+                "transport_socket": {"name": "proxy", "typed_config": {
+                    "@type": "type.googleapis.com/envoy.extensions.transport_sockets.proxy_protocol.v3.ProxyProtocolUpstreamTransport",
+                    "config": {"version": "V1"},
+                    "transport_socket": inner,
+                }},
+            }))
+            .any_listener(json!({
+                "name": name,
+                "address": {"socket_address": {"address": "127.0.0.1", "port_value": 0}},
+                "filter_chains": [{"filters": [{"name": "tcp", "typed_config": {
+                    "@type": "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy",
+                    "stat_prefix": "tls", "cluster": name,
+                }}]}],
+            }));
+    }
+    bootstrap.start()
 }
 
 /// The first line of a connection to `destination`.
@@ -105,7 +158,8 @@ fn request(case: &Case, protocol: Protocol) -> Request {
     let field = |name: &str| case.request.get(name).and_then(Value::as_str).unwrap_or_default();
     let mut request = Request::new(field("method"), field("authority"), field("path"));
     request.protocol = case.request.get("protocol").and_then(Value::as_str).map(|name| name.as_bytes().to_vec());
-    request.scheme = field("scheme").into();
+    // HTTP/2 has no request without a scheme.
+    request.scheme = case.request.get("scheme").and_then(Value::as_str).unwrap_or("http").into();
     for pair in case.request.get("headers").and_then(Value::as_array).into_iter().flatten() {
         let part = |i: usize| pair.get(i).and_then(Value::as_str).unwrap_or_default();
         request = request.header(part(0), part(1));
@@ -127,9 +181,11 @@ fn request(case: &Case, protocol: Protocol) -> Request {
 fn the_contracts_cases_through_envoy() -> Result<()> {
     let upstream = Upstream::echo()?;
     let mut bootstrap = Bootstrap::new()?.cluster("upstream", upstream.address());
-    let mut listeners: BTreeMap<String, String> = BTreeMap::new();
+    let mut listeners: BTreeMap<(String, bool), String> = BTreeMap::new();
     let mut runnable = Vec::new();
-    for case in cases("egress-cases.jsonl")? {
+    let files = ["egress-cases.jsonl", "next-cases.jsonl", "field-cases.jsonl"];
+    let all = files.into_iter().map(cases).collect::<Result<Vec<_>>>()?.concat();
+    for case in all.into_iter().filter(|case| case.policy.get("egress").is_some()) {
         if let Some(reason) = obstacle(&case) {
             println!("not sent: {} ({reason})", case.name);
             continue;
@@ -139,16 +195,23 @@ fn the_contracts_cases_through_envoy() -> Result<()> {
             egress.insert("identity".into(), json!({"filterState": "test.peer"}));
         }
         let next = format!("egress-{}", listeners.len());
-        let key = policy.to_string();
+        // The scheme of a case says whether its connection has TLS.
+        let has_tls =
+            case.request.get("scheme").and_then(Value::as_str).is_some_and(|s| s.eq_ignore_ascii_case("https"));
+        let key = (policy.to_string(), has_tls);
         if !listeners.contains_key(&key) {
             let filter = WasmFilter::new("egress-allowlist", &policy)?.named(&next);
-            bootstrap = bootstrap.any_listener(http_listener(&next, &filter));
+            let listener = if has_tls { tls_listener(&next, &filter) } else { http_listener(&next, &filter) };
+            bootstrap = bootstrap.any_listener(listener);
         }
-        runnable.push((listeners.entry(key).or_insert(next).clone(), case));
+        runnable.push((listeners.entry(key).or_insert(next).clone(), has_tls, case));
     }
     let mut envoy = bootstrap.start()?;
+    let with_tls = listeners.iter().filter(|((_, has_tls), _)| *has_tls).map(|(_, name)| name);
+    let gateways = with_tls.map(|name| Ok((name.clone(), envoy.address(name)?))).collect::<Result<Vec<_>>>()?;
+    let clients = tls_clients(&gateways)?;
     let (mut decided, mut failed) = (0, Vec::new());
-    for (listener, case) in &runnable {
+    for (listener, has_tls, case) in &runnable {
         for protocol in Protocol::ALL {
             let is_tunnel = case.request.get("method") == Some(&json!("CONNECT"));
             if let Some(reason) = impossible(case, protocol) {
@@ -157,7 +220,10 @@ fn the_contracts_cases_through_envoy() -> Result<()> {
             }
             let port = case.request.get("destinationPort").and_then(Value::as_u64).unwrap_or(443);
             let before = upstream.requests();
-            let response = ask(envoy.address(listener)?, protocol, &request(case, protocol), port);
+            let response = match has_tls {
+                true => http::send(protocol, clients.address(listener)?, &request(case, protocol)),
+                false => ask(envoy.address(listener)?, protocol, &request(case, protocol), port),
+            };
             let forwarded = upstream.requests() > before;
             let expected = case.expect.get("status").and_then(Value::as_u64).unwrap_or(200);
             let found = response.as_ref().map(|response| u64::from(response.status));
@@ -253,7 +319,7 @@ fn a_refusal_is_json_or_a_grpc_status_a_log_line_and_filter_state() -> Result<()
     }
     let line = format!(
         "{{\"egress\":\"deny\",\"why\":\"methodNotAllowed\",\"rule\":\"stripe\",\"owner\":\"payments\",\"reason\":\"cards\",\
-         \"caller\":null,\"host\":\"a.test\",\"method\":\"POST\",\"path\":\"/x\",\"id\":\"{id}\",\"port\":443}}"
+         \"caller\":null,\"host\":\"a.test\",\"method\":\"POST\",\"path\":\"/x\",\"id\":\"{id}\",\"port\":80}}"
     );
     assert!(log.contains(&line), "{line} in {log}");
     assert!(!log.contains("secret"), "{log}");

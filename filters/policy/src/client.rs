@@ -1,35 +1,67 @@
-//! Who the client is: the connection's peer, or what trusted proxies say of theirs.
+//! The client's address behind trusted proxies.
 
 use std::net::IpAddr;
 
 use crate::environment::Environment;
 use crate::request::Request;
+use crate::settings::SourceAddress;
 
-/// The address of the client, with `trusted_hops` proxies in front that append to `x-forwarded-for`.
+/// The address of the client, by the proxies that `settings` trusts to append to `x-forwarded-for`.
 ///
-/// Read from the right, where a client cannot write: the connection's peer is hop 0, each entry before it one hop
-/// further. Envoy with `use_remote_address` has appended the peer already; then its entry counts once. A list with
-/// fewer hops than that, or an entry that is no address, was not written by the proxies that the policy trusts: the
-/// peer itself counts, as in Envoy. An Envoy without `use_remote_address` has used up the last entry itself: there only
-/// 0 hops are safe, and nothing tells it from one with (see `docs/security-model.md`).
-pub fn client_address(request: &Request<'_>, trusted_hops: u32, environment: &mut impl Environment) -> Option<IpAddr> {
+/// Never an entry that a client could have written: with a count they are counted from the right, with ranges the walk
+/// ends at the first that is in none. An entry that is no address, or too few of them, mean that nobody knows: then it
+/// is the address of the connection's peer.
+pub fn client_address(
+    request: &Request<'_>,
+    settings: &SourceAddress,
+    environment: &mut impl Environment,
+) -> Option<IpAddr> {
     let peer = environment.source_address()?;
-    if trusted_hops == 0 {
-        return Some(peer);
-    }
-    let mut hops = request.values_from_last(b"x-forwarded-for").flat_map(|value| value.rsplit(|&b| b == b','));
-    let mut entry = hops.next();
-    if entry.and_then(parse).is_some_and(|last| last == peer) {
-        entry = hops.next();
-    }
-    for _ in 1..trusted_hops {
-        // Every hop on the way must be an address, or the count means nothing.
-        if entry.and_then(parse).is_none() {
-            return Some(peer);
+    let found = match &settings.trusted_proxies {
+        None => match settings.hops() {
+            0 => None,
+            hops => behind_hops(request, peer, hops),
+        },
+        Some(ranges) => {
+            let is_trusted = |address: IpAddr| ranges.0.iter().any(|range| range.contains(address.to_canonical()));
+            if is_trusted(peer) { behind_ranges(request, peer, is_trusted) } else { None }
         }
-        entry = hops.next();
+    };
+    Some(found.unwrap_or(peer))
+}
+
+/// The entry that the outermost of `hops` proxies has appended.
+fn behind_hops(request: &Request<'_>, peer: IpAddr, hops: u32) -> Option<IpAddr> {
+    let mut entries = entries_in_front(request, peer, hops);
+    for _ in 1..hops {
+        // Every hop on the way must be an address, or the count means nothing.
+        parse(entries.next()?)?;
     }
-    Some(entry.and_then(parse).unwrap_or(peer))
+    parse(entries.next()?)
+}
+
+/// The last entry that no trusted proxy has; when all are trusted, the first one, which is then the client's own.
+fn behind_ranges(request: &Request<'_>, peer: IpAddr, is_trusted: impl Fn(IpAddr) -> bool) -> Option<IpAddr> {
+    let mut found = None;
+    for entry in entries_in_front(request, peer, 1) {
+        let address = parse(entry)?;
+        found = Some(address);
+        if !is_trusted(address) {
+            break;
+        }
+    }
+    found
+}
+
+/// The entries of `x-forwarded-for` that the proxies in front have written, the last one first: without the one that
+/// Envoy itself appends when it uses the remote address. That is the peer's, but of a peer on loopback Envoy appends the
+/// address of its own host, which nothing tells a filter: there the last of more than `needed` entries is taken for it.
+fn entries_in_front<'a>(request: &Request<'a>, peer: IpAddr, needed: u32) -> impl Iterator<Item = &'a [u8]> {
+    let entries = || request.values_from_last(b"x-forwarded-for").flat_map(|value| value.rsplit(|&b| b == b','));
+    let last = entries().next().and_then(parse);
+    let is_own = last.is_some_and(|last| last == peer.to_canonical())
+        || (peer.to_canonical().is_loopback() && entries().nth(needed as usize).is_some());
+    entries().skip(usize::from(is_own))
 }
 
 /// One entry of `x-forwarded-for`: a bare address; some proxies write `ip:port` or brackets. IPv4-mapped addresses
@@ -51,6 +83,7 @@ fn parse(entry: &[u8]) -> Option<IpAddr> {
 mod tests {
     use super::*;
     use crate::breaker::WorkerMemory;
+    use crate::document::{At, Context, Decode, Node, Whole};
     use crate::environment::Timestamp;
     use crate::state::{Change, Key, State, Unavailable};
     #[cfg(target_arch = "wasm32")]
@@ -112,8 +145,81 @@ mod tests {
             (1, &["::ffff:1.1.1.1"], "1.1.1.1"),
         ] {
             let headers: Vec<_> = forwarded.iter().map(|v| (&b"x-forwarded-for"[..], v.as_bytes())).collect();
-            let address = client_address(&Request::new(&headers), hops, &mut Peer(peer));
+            let settings = SourceAddress { trusted_hops: Some(Whole(hops)), trusted_proxies: None };
+            let address = client_address(&Request::new(&headers), &settings, &mut Peer(peer));
             assert_eq!(address, expected.parse().ok(), "{hops} {forwarded:?}");
+        }
+    }
+    fn address(settings: &str, peer: &'static str, forwarded: &[&str]) -> Option<IpAddr> {
+        let node = Node::from_json(settings.as_bytes()).unwrap();
+        let settings = SourceAddress::decode(&node, &At::Root, &mut Context::new(String::new(), 0)).unwrap();
+        let headers: Vec<_> = forwarded.iter().map(|v| (&b"x-forwarded-for"[..], v.as_bytes())).collect();
+        client_address(&Request::new(&headers), &settings, &mut Peer(peer))
+    }
+
+    #[test]
+    fn of_a_peer_on_loopback_the_last_entry_is_the_proxys_own() {
+        for peer in ["127.0.0.1", "127.0.0.6", "::1", "::ffff:127.0.0.1"] {
+            for (hops, forwarded, expected) in [
+                (1, &["203.0.113.7, 172.17.0.2"][..], "203.0.113.7"),
+                (1, &["203.0.113.7", "172.17.0.2"], "203.0.113.7"),
+                (1, &["6.6.6.6, 203.0.113.7, 172.17.0.2"], "203.0.113.7"),
+                (2, &["6.6.6.6, 203.0.113.7, 10.0.0.9, 172.17.0.2"], "203.0.113.7"),
+                // Not more entries than proxies: none of them is the proxy's own, or it came without any.
+                (1, &["203.0.113.7"], "203.0.113.7"),
+                (2, &["203.0.113.7, 10.0.0.9"], "203.0.113.7"),
+                (2, &["203.0.113.7"], peer),
+                (1, &["nonsense, 172.17.0.2"], peer),
+                (1, &[], peer),
+                (0, &["203.0.113.7, 172.17.0.2"], peer),
+            ] {
+                let found = address(&format!(r#"{{"trustedHops": {hops}}}"#), peer, forwarded);
+                assert_eq!(found, expected.parse().ok(), "{peer} {hops} {forwarded:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn by_range_the_last_entry_that_no_trusted_proxy_has_is_the_client() {
+        let ranges = r#"{"trustedProxies": ["10.0.0.0/8", "fd00::/8", "127.0.0.0/8"]}"#;
+        for (peer, forwarded, expected) in [
+            ("10.0.0.1", &["203.0.113.7"][..], "203.0.113.7"),
+            ("10.0.0.1", &["203.0.113.7, 10.0.0.1"], "203.0.113.7"),
+            ("10.0.0.1", &["6.6.6.6, 203.0.113.7, 10.2.2.2, 10.0.0.1"], "203.0.113.7"),
+            ("10.0.0.1", &["6.6.6.6", "203.0.113.7", "fd00::2", "10.0.0.1"], "203.0.113.7"),
+            ("::ffff:10.0.0.1", &["203.0.113.7, ::ffff:10.2.2.2"], "203.0.113.7"),
+            ("10.0.0.1", &["[2001:db8::7]:4711, 10.2.2.2:80"], "2001:db8::7"),
+            // Who is no trusted proxy is the client, whatever it writes.
+            ("198.51.100.9", &["203.0.113.7"], "198.51.100.9"),
+            ("198.51.100.9", &["203.0.113.7, 10.0.0.1"], "198.51.100.9"),
+            // All trusted: the outermost.
+            ("10.0.0.1", &["10.9.9.9, 10.2.2.2"], "10.9.9.9"),
+            ("10.0.0.1", &[], "10.0.0.1"),
+            ("10.0.0.1", &["nonsense, 10.2.2.2"], "10.0.0.1"),
+            ("10.0.0.1", &["203.0.113.7, nonsense, 10.2.2.2"], "10.0.0.1"),
+            // On the same machine, where Envoy appends its own host's address, which is in no range.
+            ("127.0.0.1", &["203.0.113.7, 172.17.0.2"], "203.0.113.7"),
+            ("127.0.0.1", &["203.0.113.7, 10.2.2.2, 172.17.0.2"], "203.0.113.7"),
+            ("::1", &["203.0.113.7, 172.17.0.2"], "::1"),
+        ] {
+            assert_eq!(address(ranges, peer, forwarded), expected.parse().ok(), "{peer} {forwarded:?}");
+        }
+    }
+
+    #[test]
+    fn proxies_are_counted_or_named_and_never_both() {
+        for (settings, fine) in [
+            (r#"{"trustedHops": 1}"#, true),
+            (r#"{"trustedProxies": ["10.0.0.0/8"]}"#, true),
+            (r#"{"trustedHops": 1, "trustedProxies": ["10.0.0.0/8"]}"#, false),
+            (r#"{"trustedHops": 0, "trustedProxies": ["10.0.0.0/8"]}"#, false),
+            (r#"{"trustedProxies": []}"#, false),
+            (r#"{"trustedProxies": ["10.0.0.1"]}"#, false),
+            ("{}", false),
+        ] {
+            let node = Node::from_json(settings.as_bytes()).unwrap();
+            let mut cx = Context::new(String::new(), 0);
+            assert_eq!(SourceAddress::decode(&node, &At::Root, &mut cx).is_some(), fine, "{settings}");
         }
     }
 }

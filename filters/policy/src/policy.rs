@@ -18,7 +18,7 @@ use crate::references;
 use crate::request::Request;
 use crate::routes::{Routes, RoutesDocument, RuleTo};
 use crate::section::Section;
-use crate::settings::{Clients, Settings};
+use crate::settings::{Clients, MatchedPath, Settings};
 use crate::state::{Table, Tables, Unavailable};
 
 /// Memory for all regular expressions of one policy, in bytes.
@@ -267,6 +267,9 @@ impl<M: Runs> Policy<M> {
                 decision.headers.push(HeaderOp::Set(":path", Cow::Borrowed(target)));
                 request = request.with_target(target);
             }
+        }
+        if self.settings.path == MatchedPath::Canonical {
+            request = request.with_canonical_path();
         }
         let request = &request;
         if M::MODULE.runs(Section::RateLimits)

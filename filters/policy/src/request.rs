@@ -1,8 +1,10 @@
 //! The request as a decision sees it: borrowed bytes, split once.
 
+use std::borrow::Cow;
 use std::cell::{Cell, OnceCell};
 
 use crate::asked::{AskedNames, NameSet, Pairs, Span};
+use crate::egress::canonical;
 use crate::matching::Answers;
 
 /// A header as the host hands it over: name in lower case, value as raw bytes.
@@ -41,6 +43,7 @@ pub struct Request<'a> {
 #[derive(Debug, Default)]
 pub struct Scratch {
     target: OnceCell<Box<[u8]>>,
+    canonical_path: OnceCell<Box<[u8]>>,
     cookies: OnceCell<Pairs>,
     query_params: OnceCell<Pairs>,
     answers: Answers,
@@ -129,6 +132,26 @@ impl<'a> Request<'a> {
     pub fn with_target(self, target: &'a [u8]) -> Self {
         let (path, query) = split_target(target);
         Request { target, path, query, ..self }
+    }
+
+    /// The same request, to be matched by its canonical path. The target, which is forwarded, stays. What has no
+    /// canonical form stays as it is.
+    #[must_use]
+    pub(crate) fn with_canonical_path(self) -> Self {
+        let is_visible = self.path.iter().all(|byte| byte.is_ascii_graphic() && *byte != b'\\');
+        if !is_visible || !self.path.starts_with(b"/") {
+            return self;
+        }
+        let Ok(Cow::Owned(canonical)) = canonical(self.path) else { return self };
+        match self.scratch {
+            Some(scratch) => Request { path: scratch.canonical_path.get_or_init(|| canonical.into()), ..self },
+            None => self,
+        }
+    }
+
+    /// What follows the path in the target: `?` and the query, or nothing.
+    pub fn behind_path(&self) -> &'a [u8] {
+        self.target.get(split_target(self.target).0.len()..).unwrap_or_default()
     }
 
     /// All headers in the order received, pseudo-headers included.

@@ -3,7 +3,8 @@
 use std::net::IpAddr;
 
 use crate::client::client_address;
-use crate::document::{At, Context, Decode, HeaderName, Node, Whole, object};
+use crate::document::{At, Context, Decode, HeaderName, Node, NonEmpty, Whole, object, words};
+use crate::egress::Cidr;
 use crate::environment::Environment;
 use crate::identity::IdentitySource;
 use crate::request::Request;
@@ -21,19 +22,51 @@ object! {
         /// How the caller is identified, for `from` of egress rules and for `peer` in keys and stickiness; absent: by its
         /// certificate.
         identity as "identity": Option<IdentitySource>,
+        /// Which path all sections match, and limits count by.
+        path as "path": MatchedPath = MatchedPath::Received,
         /// Whether access logs and traces can read which rule and variant decided, from the filter state `penstock.rule`,
         /// `penstock.variant`, `penstock.reason` and `penstock.heldBack`; each costs a call to the host.
         filter_state as "filterState": bool = false,
     }
 }
 
+words! {
+    /// Which path a request is matched by. Nothing is rewritten either way; `egress` always goes by the canonical path.
+    pub enum MatchedPath {
+        /// As it came.
+        Received = "Received",
+        /// Unreserved escapes decoded, `;params` dropped, slashes merged, dot segments resolved. A path that has no such
+        /// form is matched as it came.
+        Canonical = "Canonical",
+    }
+}
+
 object! {
-    /// How the client's address is found.
+    /// How the client's address is found: one of the two.
     #[derive(Default)]
-    pub struct SourceAddress {
+    pub struct SourceAddress check = SourceAddress::check {
         /// How many trusted proxies stand in front and append to `x-forwarded-for`; 0: the connection's own peer is
         /// the client.
-        trusted_hops as "trustedHops": Whole<0, 32> = Whole(0),
+        trusted_hops as "trustedHops": Option<Whole<0, 32>>,
+        /// The addresses of the trusted proxies: behind them the client is the last entry of `x-forwarded-for` that is in
+        /// no range.
+        trusted_proxies as "trustedProxies": Option<NonEmpty<Cidr>>,
+    }
+}
+
+impl SourceAddress {
+    /// How many proxies are trusted, by count.
+    pub fn hops(&self) -> u32 {
+        self.trusted_hops.map_or(0, |hops| hops.0)
+    }
+
+    fn check(&self, at: &At<'_>, cx: &mut Context) -> bool {
+        let is_one = self.trusted_hops.is_some() != self.trusted_proxies.is_some();
+        if !is_one {
+            let help = "count the proxies with trustedHops, or give their addresses with trustedProxies".to_owned();
+            cx.problem_at(at, "must have either trustedHops or trustedProxies", help);
+        }
+        is_one
     }
 }
 
@@ -43,6 +76,7 @@ impl Default for Settings {
             route_header: HeaderName(DEFAULT_ROUTE_HEADER.into()),
             source_address: SourceAddress::default(),
             identity: None,
+            path: MatchedPath::Received,
             filter_state: false,
         }
     }
@@ -51,7 +85,7 @@ impl Default for Settings {
 /// How a policy tells its clients apart.
 #[derive(Clone, Debug, Default)]
 pub struct Clients {
-    trusted_hops: u32,
+    source_address: SourceAddress,
     identity: IdentitySource,
 }
 
@@ -63,7 +97,7 @@ impl Clients {
 
     /// The address of the client.
     pub(crate) fn address(&self, request: &Request<'_>, environment: &mut impl Environment) -> Option<IpAddr> {
-        client_address(request, self.trusted_hops, environment)
+        client_address(request, &self.source_address, environment)
     }
 
     /// The verified identity of the caller.
@@ -76,7 +110,7 @@ impl Settings {
     /// How clients are told apart.
     pub(crate) fn clients(&self) -> Clients {
         let identity = self.identity.clone().unwrap_or_default();
-        Clients { trusted_hops: self.source_address.trusted_hops.0, identity }
+        Clients { source_address: self.source_address.clone(), identity }
     }
 
     /// Takes in `egress.identity`, the older name of `identity`; an error where both are given.

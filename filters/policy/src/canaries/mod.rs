@@ -24,7 +24,7 @@ use ramp::Ramp;
 pub use ramp::{RampDocument, StepDocument};
 use rendezvous::KeyHash;
 use stickiness::Key;
-pub use stickiness::{CookieAge, CookieDocument, CookieName, CookiePath, SameSite, Stickiness, StickinessList};
+pub use stickiness::{CookieAge, CookieDocument, CookieName, CookiePath, Stickiness};
 
 /// The section, ready to decide.
 #[derive(Debug)]
@@ -41,7 +41,7 @@ pub struct Canaries {
 #[derive(Debug)]
 pub struct Canary {
     name: Box<str>,
-    stickiness: Option<StickinessList>,
+    stickiness: Option<Stickiness>,
     overrides: Overrides,
     variants: Box<[Variant]>,
     ramp: Option<Ramp>,
@@ -122,7 +122,7 @@ impl Canaries {
         }
         for canary in &canaries {
             names.add(&canary.overrides.entries);
-            for cookie in canary.stickiness.iter().flat_map(StickinessList::cookies) {
+            if let Some(Stickiness::Cookie(cookie)) = &canary.stickiness {
                 names.cookies.add(cookie.name.0.as_bytes());
             }
         }

@@ -243,7 +243,7 @@ mod tests {
     /// Behind one proxy.
     fn clients() -> Clients {
         let mut settings = crate::Settings::default();
-        settings.source_address.trusted_hops = crate::document::Whole(1);
+        settings.source_address.trusted_hops = Some(crate::document::Whole(1));
         settings.clients()
     }
 

@@ -129,7 +129,7 @@ impl PathRewrite {
             }
         };
         // The target without its path: "?query", or nothing.
-        let query = request.target.get(request.path.len()..).unwrap_or_default();
+        let query = request.behind_path();
         if front.is_empty() && rest.is_empty() {
             return Some(Cow::Owned([b"/", query].concat()));
         }

@@ -436,3 +436,40 @@ fn each_rule_counts_what_it_took_and_the_default_the_rest() {
         assert_eq!(counted(&policy, "GET"), ["penstock.routes._default.matched"]);
     }
 }
+
+#[test]
+fn a_canonical_path_is_matched_and_the_received_one_forwarded() {
+    let decide = |settings: &str, path: &str| {
+        let policy = format!(
+            r#"{{"settings": {{"path": "{settings}"}}, "routes": {{"rules": [
+                {{"name": "login", "matches": [{{"path": {{"type": "Exact", "value": "/login"}}}}], "route": "login"}},
+                {{"name": "api", "matches": [{{"path": {{"value": "/api"}}}}], "route": "api",
+                    "rewrite": {{"path": {{"type": "ReplacePrefixMatch", "value": "/v2"}}}}}}
+            ]}}}}"#
+        );
+        let policy: crate::Policy = crate::Policy::from_json(policy.as_bytes()).unwrap();
+        let request = crate::wire::WireRequest {
+            method: "GET".to_owned(),
+            authority: "a.test".to_owned(),
+            path: path.to_owned(),
+            ..Default::default()
+        };
+        let decision = request.decide(&policy, &mut crate::wire::World::new(crate::Timestamp(0), 0));
+        let target = decision.headers.set.into_iter().find(|(name, _)| name == ":path").map(|(_, value)| value);
+        (decision.route, target)
+    };
+    for (path, route, target) in [
+        ("/login", Some("login"), None),
+        ("//x/..//%6cogin;v=1?a=1", Some("login"), None),
+        ("/a%2fb/../login", None, None),
+        ("/a\\b/../login", None, None),
+        ("/API", None, None),
+        ("/%61pi;v/x//y/../z?q=/../", Some("api"), Some("/v2/x/z?q=/../")),
+        ("/x/../api?q", Some("api"), Some("/v2?q")),
+        ("*", None, None),
+    ] {
+        let found = decide("Canonical", path);
+        assert_eq!((found.0.as_deref(), found.1.as_deref()), (route, target), "{path}");
+    }
+    assert_eq!(decide("Received", "//login"), (None, None));
+}
