@@ -203,7 +203,10 @@ impl Draft {
                 canary = Some(canary_of(&canary_name, split, route));
                 (with([("canary", text(canary_name))].into_iter().chain(rule.effects.clone()).collect()), None)
             }
-            Action::Redirect(redirect) => (with(vec![("redirect", redirect.clone())]), None),
+            Action::Redirect(redirect) => {
+                let of_response = rule.effects.iter().filter(|(effect, _)| *effect == "responseHeaders").cloned();
+                (with([("redirect", redirect.clone())].into_iter().chain(of_response).collect()), None)
+            }
             Action::Leave(why) => (leave.clone(), Some(why.clone())),
             Action::Omit(_) => return,
         };

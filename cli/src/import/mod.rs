@@ -63,7 +63,7 @@ pub fn text(text: impl Into<String>) -> Node {
 }
 
 /// What `retries` calls the conditions of a retry.
-const RETRY_ON: &str = "on";
+const RETRY_ON: &str = "retryOn";
 
 /// The time of a unit such as `Minute`.
 fn unit(name: &str) -> Option<&'static str> {

@@ -334,3 +334,54 @@ fn a_limit_of_ratelimit_is_left_out_with_all_that_hangs_on_a_lost_condition() {
         [0, 429, 0, 0, 0]
     );
 }
+
+/// Where requests are redirected: status and location.
+fn redirected(yaml: &str, requests: &[serde_json::Value]) -> Vec<String> {
+    let (node, report) = read(yaml);
+    assert!(report.is_complete(), "{:?}", lost(&report));
+    let policy = Policy::from_node(&node).unwrap_or_else(|problems| panic!("{problems}"));
+    let decide = |request: &serde_json::Value| {
+        let request: WireRequest = serde_json::from_value(request.clone()).unwrap();
+        let decision = serde_json::to_value(request.decide(&policy, &mut World::new(Timestamp(0), 0))).unwrap();
+        match decision["status"].as_u64() {
+            Some(status) => format!("{status} {}", decision["responseHeaders"][0][1].as_str().unwrap_or_default()),
+            None => decision["route"].as_str().unwrap_or("-").to_owned(),
+        }
+    };
+    requests.iter().map(decide).collect()
+}
+
+#[test]
+fn redirects_lead_where_the_source_leads() {
+    let istio = "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: v}\nspec: {hosts: [h.test], gateways: [g], http: [{match: [{uri: {prefix: /old}}], redirect: {uri: /new, authority: n.test}}, {route: [{destination: {host: web}}]}]}\n";
+    assert_eq!(
+        redirected(istio, &[get("h.test", "/old/x?q=1"), get("h.test", "/")]),
+        ["301 https://n.test/new?q=1", "web"]
+    );
+    let gateway = "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {name: r}\nspec: {rules: [{matches: [{path: {value: /old}}], filters: [{type: RequestRedirect, requestRedirect: {path: {type: ReplacePrefixMatch, replacePrefixMatch: /new}}}, {type: ResponseHeaderModifier, responseHeaderModifier: {set: [{name: x-a, value: b}]}}]}, {backendRefs: [{name: web}]}]}\n";
+    assert_eq!(
+        redirected(gateway, &[get("h.test", "/old/x"), get("h.test", "/")]),
+        ["302 https://h.test/new/x", "web"]
+    );
+    let ingress = |annotation: &str, more: &str| {
+        format!(
+            "apiVersion: networking.k8s.io/v1\nkind: Ingress\nmetadata: {{name: i, annotations: {{nginx.ingress.kubernetes.io/{annotation}}}}}\nspec: {{{more}rules: [{{host: h.test, http: {{paths: [{{path: /, pathType: Prefix, backend: {{service: {{name: web, port: {{number: 80}}}}}}}}]}}}}]}}\n"
+        )
+    };
+    for (annotation, expected) in [
+        ("permanent-redirect: 'https://n.test$request_uri'", "301 https://n.test/x"),
+        ("temporal-redirect: https://n.test/y", "302 https://n.test/y"),
+    ] {
+        assert_eq!(redirected(&ingress(annotation, ""), &[get("h.test", "/x")]), [expected]);
+    }
+    let plain = |headers: serde_json::Value| json!({"method": "GET", "authority": "h.test", "path": "/x", "scheme": "http", "headers": headers});
+    let tls = ingress("proxy-body-size: 1m", "tls: [{hosts: [h.test]}], ");
+    assert_eq!(
+        redirected(&tls, &[plain(json!([["x-forwarded-proto", "http"]])), get("h.test", "/x")]),
+        ["308 https://h.test/x", "web"]
+    );
+    let root = ingress("app-root: /app", "");
+    assert_eq!(redirected(&root, &[get("h.test", "/"), get("h.test", "/app")]), ["302 https://h.test/app", "web"]);
+    let traefik = "apiVersion: traefik.io/v1alpha1\nkind: Middleware\nmetadata: {name: tls}\nspec: {redirectScheme: {scheme: https, permanent: true}}\n---\napiVersion: traefik.io/v1alpha1\nkind: IngressRoute\nmetadata: {name: a}\nspec: {entryPoints: [web], routes: [{kind: Rule, match: Host(`h.test`), middlewares: [{name: tls}], services: [{name: web, port: 80}]}]}\n";
+    assert_eq!(redirected(traefik, &[plain(json!([]))]), ["301 https://h.test/x"]);
+}

@@ -232,6 +232,16 @@ impl Found {
         }
     }
 
+    /// Whether what stands in the user agent's place is one value: a client may have sent the quotes in it, or the layout
+    /// has more fields. What follows a user agent in the default formats is an identifier of Envoy's own.
+    pub fn is_certain(&self) -> bool {
+        let headers = &self.request.headers;
+        let header = |wanted: &str| headers.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.as_str());
+        let is_uuid = |id: &str| id.len() == 36 && id.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-');
+        !header("user-agent").is_some_and(|agent| agent.contains("\" \""))
+            || header("x-request-id").is_some_and(is_uuid)
+    }
+
     /// The request.
     pub fn finish(mut self) -> Line {
         if !self.has_method || self.request.authority.is_empty() {

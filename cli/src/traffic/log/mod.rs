@@ -9,7 +9,6 @@ mod time;
 use std::sync::LazyLock;
 
 use penstock_policy::Timestamp;
-use penstock_policy::wire::WireRequest;
 
 pub use fields::{Line, response};
 pub use format::LogFormat;
@@ -33,19 +32,8 @@ pub fn is_text_log(line: &[u8]) -> bool {
 /// What a line in Envoy's or Istio's default text format says. A line that is longer or shorter than both is in another
 /// layout: which of its values is which, only the format string of its Envoy knows.
 pub fn text(line: &[u8]) -> Line {
-    match DEFAULTS.iter().find_map(|format| format.read(line)).map(fields::Found::finish) {
-        Some(Line::Request(request)) if !is_certain(&request) => Line::OtherLayout,
-        line => line.unwrap_or(Line::OtherLayout),
-    }
-}
-
-/// Whether what stands in the user agent's place is one value: a client may have sent the quotes in it, or the layout has
-/// more fields. What follows a user agent is an identifier of Envoy's own.
-fn is_certain(request: &WireRequest) -> bool {
-    let header =
-        |wanted: &str| request.headers.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.as_str());
-    let is_uuid = |id: &str| id.len() == 36 && id.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-');
-    !header("user-agent").is_some_and(|agent| agent.contains("\" \"")) || header("x-request-id").is_some_and(is_uuid)
+    let found = DEFAULTS.iter().find_map(|format| format.read(line)).filter(fields::Found::is_certain);
+    found.map_or(Line::OtherLayout, fields::Found::finish)
 }
 
 /// What a line in a described format says.

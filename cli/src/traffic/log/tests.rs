@@ -1,5 +1,7 @@
 use super::*;
 
+use penstock_policy::wire::WireRequest;
+
 fn request(line: Line) -> WireRequest {
     match line {
         Line::Request(request) => *request,
