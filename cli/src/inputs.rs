@@ -6,6 +6,7 @@ use std::process::Command;
 use anyhow::{Context as _, bail, ensure};
 
 use crate::source;
+use crate::text::Text;
 
 /// What was read, under the name that messages give it.
 #[derive(Debug)]
@@ -13,7 +14,7 @@ pub struct Input {
     /// How messages name it.
     pub name: String,
     /// Its text.
-    pub text: String,
+    pub text: Text,
     /// It was found in a folder, not named: what is no policy is passed over.
     pub is_found: bool,
 }
@@ -83,7 +84,7 @@ impl Running {
                         String::from_utf8(output.stdout).context("kubectl printed something that is not UTF-8")?;
                     inputs.push(Input {
                         name: format!("cluster {}", kind.split('.').next().unwrap_or(kind)),
-                        text,
+                        text: Text::new(text),
                         is_found: true,
                     });
                 }
@@ -125,7 +126,7 @@ pub fn envoy(url: &str) -> anyhow::Result<Input> {
             io.unwrap_or_else(|| format!("{error:#}"))
         )
     })?;
-    Ok(Input { name: url, text, is_found: true })
+    Ok(Input { name: url, text: Text::new(text), is_found: true })
 }
 
 /// Reads files, every YAML and JSON file of folders, and what globs match.
@@ -142,13 +143,17 @@ pub fn read(paths: &[PathBuf]) -> anyhow::Result<Vec<Input>> {
             for file in files {
                 // What is no text is no policy.
                 if let Ok(text) = source::read_text(&file) {
-                    inputs.push(Input { name: source::display(&file), text, is_found: true });
+                    inputs.push(Input { name: source::display(&file), text: Text::new(text), is_found: true });
                 }
             }
             continue;
         }
         for file in matching(path)? {
-            inputs.push(Input { name: source::display(&file), text: source::read_text(&file)?, is_found: false });
+            inputs.push(Input {
+                name: source::display(&file),
+                text: Text::new(source::read_text(&file)?),
+                is_found: false,
+            });
         }
     }
     Ok(inputs)

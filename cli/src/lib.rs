@@ -26,6 +26,7 @@ pub mod set_weight;
 pub mod source;
 pub mod status;
 pub mod test;
+pub mod text;
 pub mod traffic;
 pub mod watch;
 pub mod webhook;

@@ -4,6 +4,8 @@ use std::io::{self, BufWriter, Write};
 
 use anstream::{AutoStream, ColorChoice};
 
+use crate::words::thousands;
+
 /// The styles of human output. Text is written with them always; [`Output::human`] takes them out where nobody wants
 /// them.
 pub mod style {
@@ -92,5 +94,5 @@ impl Write for Output<'_> {
 
 /// `3 errors`, `1 error`.
 pub fn count(n: usize, what: &str) -> String {
-    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
+    format!("{} {what}{}", thousands(n as u64), if n == 1 { "" } else { "s" })
 }

@@ -6,12 +6,12 @@ use std::path::Path;
 
 use annotate_snippets::Level;
 use penstock_policy::document::Node;
-use penstock_policy::{Module, Policy, Problem};
+use penstock_policy::{Module, Policy};
 
-use crate::diagnostics::Finding;
+use crate::diagnostics::{Finding, Findings};
 use crate::inputs::{self, Input};
 use crate::manifests::{self, File, Found};
-use crate::output::count;
+use crate::text::Text;
 use crate::yaml::Located;
 
 /// A policy that compiles, with the tree that it comes from.
@@ -53,14 +53,11 @@ impl PolicyFile {
     ///
     /// # Errors
     /// Everything that is wrong with it.
-    pub fn compile(text: &str) -> Result<PolicyFile, Vec<Finding>> {
-        let located = Located::read(text).map_err(|error| vec![Finding::syntax(&error, text)])?;
+    pub fn compile(text: &Text) -> Result<PolicyFile, Findings> {
+        let located = Located::read(text).map_err(|error| Findings::one(Finding::syntax(&error, text)))?;
         match Policy::from_node(&located.node) {
             Ok(policy) => Ok(PolicyFile { policy, node: located.node, file: String::new(), resource: None }),
-            Err(problems) => {
-                let find = |problem: &Problem| Finding::of(problem, &located, text);
-                Err(problems.as_slice().iter().map(find).collect())
-            }
+            Err(problems) => Err(Findings::of(&problems, |problem| Finding::of(problem, &located, text))),
         }
     }
 
@@ -95,11 +92,16 @@ pub fn load_all(inputs: &[Input]) -> anyhow::Result<Vec<PolicyFile>> {
                 input.name
             ),
             Err(error) => {
-                return Err(Invalid::new(&input.name, &input.text, &[Finding::syntax(&error, &input.text)]).into());
+                return Err(Invalid::new(
+                    &input.name,
+                    &input.text,
+                    &Findings::one(Finding::syntax(&error, &input.text)),
+                )
+                .into());
             }
         };
         if let Some((_, finding)) = file.broken.first() {
-            return Err(Invalid::new(&input.name, file.text(), std::slice::from_ref(finding)).into());
+            return Err(Invalid::new(&input.name, file.text(), &Findings::one(finding.clone())).into());
         }
         for found in &file.policies {
             if input.is_found && found.resource.is_none() && !manifests::has_section(&found.node) {
@@ -119,11 +121,13 @@ pub fn load_all(inputs: &[Input]) -> anyhow::Result<Vec<PolicyFile>> {
 
 fn compile(input: &Input, file: &File, found: &Found) -> anyhow::Result<PolicyFile> {
     let module = found.module.unwrap_or(Module::Suite);
-    let problems = penstock_policy::check(&found.node, module).err();
-    let problems = problems.as_ref().map(penstock_policy::Problems::as_slice).unwrap_or_default();
-    let mut findings: Vec<Finding> = problems.iter().map(|problem| file.finding(found, problem)).collect();
+    let find = |problem: &_| file.finding(found, problem);
+    let mut findings = match penstock_policy::check(&found.node, module) {
+        Ok(_) => Findings::default(),
+        Err(problems) => Findings::of(&problems, find),
+    };
     if findings.is_empty() {
-        findings = file.misreadings(found);
+        findings.extend(file.misreadings(found), |(path, text)| file.misreading(found, path, text));
     }
     match Policy::from_node(&found.node) {
         Ok(policy) if findings.is_empty() => {
@@ -187,13 +191,8 @@ fn together(policies: &[PolicyFile]) -> Option<Node> {
 
 impl Invalid {
     /// The report on a file with these problems.
-    pub fn new(file: &str, text: &str, findings: &[Finding]) -> Invalid {
-        let mut report = String::new();
-        for finding in findings {
-            report += &finding.render(Level::ERROR, file, text);
-            report += "\n\n";
-        }
-        report += &format!("{file}: invalid, {}", count(findings.len(), "error"));
-        Invalid(report)
+    pub fn new(file: &str, text: &Text, findings: &Findings) -> Invalid {
+        let report = findings.render(Level::ERROR, "error", file, text);
+        Invalid(format!("{report}{file}: invalid, {}", findings.count("error")))
     }
 }

@@ -1,5 +1,7 @@
 //! The reports of `penstock check` that machines read.
 
+use std::borrow::Cow;
+
 use serde_json::{Value, json};
 
 use super::Report;
@@ -9,9 +11,9 @@ use crate::diagnostics::Finding;
 pub fn github(report: &Report) -> String {
     let mut text = String::new();
     for (level, finding) in findings(report) {
-        let (end_line, end_column) = end(report, finding);
+        let (end_line, end_column) = end(report, &finding);
         let level = if level == "note" { "notice" } else { level };
-        let mut message = title(finding);
+        let mut message = title(&finding);
         if let Some(help) = &finding.help {
             message = format!("{message}\n{help}");
         }
@@ -40,7 +42,7 @@ fn property(text: &str) -> String {
 pub fn sarif(reports: &[Report]) -> Value {
     let results: Vec<Value> = reports
         .iter()
-        .flat_map(|report| findings(report).map(move |(level, finding)| result(report, level, finding)))
+        .flat_map(|report| findings(report).map(move |(level, finding)| result(report, level, &finding)))
         .collect();
     json!({
         "$schema": "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json",
@@ -103,10 +105,10 @@ fn uri(path: &str) -> String {
     path.bytes().map(|b| if plain(b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
 }
 
-fn findings(report: &Report) -> impl Iterator<Item = (&'static str, &Finding)> {
-    let errors = report.errors.iter().map(|finding| ("error", finding));
-    let warnings = report.warnings.iter().map(|finding| ("warning", finding));
-    errors.chain(warnings).chain(report.notes.iter().map(|finding| ("note", finding)))
+fn findings(report: &Report) -> impl Iterator<Item = (&'static str, Cow<'_, Finding>)> {
+    let errors = report.errors.with_rest("error").map(|finding| ("error", finding));
+    let warnings = report.warnings.with_rest("warning").map(|finding| ("warning", finding));
+    errors.chain(warnings).chain(report.notes.iter().map(|finding| ("note", Cow::Borrowed(finding))))
 }
 
 /// The problem in one line.

@@ -1,7 +1,9 @@
 //! `penstock check`: everything that is wrong with a policy, where it stands, and what would be right.
 
+use std::collections::{HashMap, HashSet};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use annotate_snippets::Level;
 use penstock_policy::document::Node;
@@ -10,12 +12,13 @@ use serde::Serialize;
 
 mod formats;
 
-use crate::diagnostics::Finding;
+use crate::diagnostics::{Finding, Findings};
 use crate::documents::Documents;
 use crate::inputs::{self, Input, Running};
 use crate::manifests::{self, File, Found, HostRoutes};
 use crate::output::{Output, count};
 use crate::policy_file::Invalid;
+use crate::text::Text;
 use crate::within::Ceiling;
 use crate::{lint, replay, source, watch};
 
@@ -93,16 +96,27 @@ pub struct Report {
     #[serde(skip_serializing_if = "Option::is_none")]
     within: Option<bool>,
     /// What makes the policy invalid.
-    pub errors: Vec<Finding>,
+    pub errors: Findings,
+    /// Errors that are not listed.
+    #[serde(rename = "moreErrors", skip_serializing_if = "is_zero")]
+    more_errors: usize,
     /// What is doubtful.
-    pub warnings: Vec<Finding>,
+    pub warnings: Findings,
+    /// Warnings that are not listed.
+    #[serde(rename = "moreWarnings", skip_serializing_if = "is_zero")]
+    more_warnings: usize,
     /// What is worth knowing and nothing to change.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     notes: Vec<Finding>,
     #[serde(skip)]
     file: String,
     #[serde(skip)]
-    text: String,
+    text: Text,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+fn is_zero(number: &usize) -> bool {
+    *number == 0
 }
 
 impl Args {
@@ -152,14 +166,14 @@ impl Args {
 /// The one policy of a file.
 fn ceiling(path: &Path) -> anyhow::Result<Ceiling> {
     let name = source::display(path);
-    let text = source::read_text(path)?;
+    let text = Text::new(source::read_text(path)?);
     let file = File::read_as(&name, text.clone(), false)
-        .map_err(|error| Invalid::new(&name, &text, &[Finding::syntax(&error, &text)]))?;
+        .map_err(|error| Invalid::new(&name, &text, &Findings::one(Finding::syntax(&error, &text))))?;
     let [found] = file.policies.as_slice() else {
         anyhow::bail!("{name} has {} policies: give --within a file with one", file.policies.len());
     };
     if let Err(problems) = penstock_policy::check(&found.node, found.module.unwrap_or(Module::Suite)) {
-        let findings: Vec<Finding> = problems.as_slice().iter().map(|problem| file.finding(found, problem)).collect();
+        let findings = Findings::of(&problems, |problem| file.finding(found, problem));
         return Err(Invalid::new(&name, file.text(), &findings).into());
     }
     Ok(Ceiling::new(found.node.clone()))
@@ -198,10 +212,14 @@ pub fn check(inputs: &[Input], options: &Options<'_>) -> anyhow::Result<Vec<Repo
         .flat_map(File::host_configs)
         .chain(options.routes)
         .collect();
-    let host = |header: &str| {
-        let mut routes = HostRoutes::default();
-        configs.iter().for_each(|node| routes.add(node, header));
-        routes
+    let mut by_header: HashMap<String, Rc<HostRoutes>> = HashMap::new();
+    let mut host = |header: &str| {
+        let routes = by_header.entry(header.to_owned()).or_insert_with(|| {
+            let mut routes = HostRoutes::default();
+            configs.iter().for_each(|node| routes.add(node, header));
+            Rc::new(routes)
+        });
+        routes.clone()
     };
     let mut reports = Vec::new();
     let mut left_alone = 0;
@@ -209,17 +227,19 @@ pub fn check(inputs: &[Input], options: &Options<'_>) -> anyhow::Result<Vec<Repo
         match file {
             Err(finding) => {
                 let finding = Finding { path: String::new(), ..finding.clone() };
-                reports.push(Report::new(&input.name, None, &input.text, vec![finding], Vec::new()));
+                let errors = Findings::one(finding);
+                reports.push(Report::new(&input.name, None, &input.text, errors, Findings::default()));
             }
             Ok(file) => {
                 let broken = file.broken.iter();
                 reports.extend(broken.map(|(resource, finding)| {
-                    Report::new(&input.name, Some(resource), file.text(), vec![finding.clone()], Vec::new())
+                    let errors = Findings::one(finding.clone());
+                    Report::new(&input.name, Some(resource), file.text(), errors, Findings::default())
                 }));
                 let is_meant =
                     |found: &&Found| !input.is_found || found.resource.is_some() || manifests::has_section(&found.node);
                 let found = file.policies.iter().filter(is_meant);
-                reports.extend(found.map(|found| check_one(&input.name, file, found, options, &host)));
+                reports.extend(found.map(|found| check_one(&input.name, file, found, options, &mut host)));
                 for (resource, what) in &file.left_alone {
                     left_alone += 1;
                     let how = manifests::how_to_claim();
@@ -263,68 +283,68 @@ fn check_one(
     file: &File,
     found: &Found,
     options: &Options<'_>,
-    host: &impl Fn(&str) -> HostRoutes,
+    host: &mut impl FnMut(&str) -> Rc<HostRoutes>,
 ) -> Report {
     let module = options.module.or(found.module).unwrap_or(Module::Suite);
-    let findings = |problems: &[Problem]| problems.iter().map(|problem| file.finding(found, problem)).collect();
+    let find = |problem: &Problem| file.finding(found, problem);
     let mut notes = Vec::new();
     let mut within = None;
-    let (mut errors, mut warnings): (Vec<Finding>, Vec<Finding>) = match penstock_policy::check(&found.node, module) {
-        Err(problems) => (findings(problems.as_slice()), Vec::new()),
-        Ok(mut warnings) => {
-            let unreached = lint::routing(&found.node);
-            let is_new = |problem: &Problem| !warnings.iter().any(|warning| warning.path == problem.path);
-            let unreached: Vec<Problem> = unreached.into_iter().filter(is_new).collect();
-            warnings.extend(unreached);
-            warnings.extend(lint::egress(&found.node, replay::now()));
+    let (mut errors, mut warnings) = (Findings::default(), Findings::default());
+    match penstock_policy::check(&found.node, module) {
+        Err(problems) => errors = Findings::of(&problems, find),
+        Ok(mut problems) => {
+            let known: HashSet<String> = problems.iter().map(|problem| problem.path.clone()).collect();
+            problems.extend(lint::routing(&found.node).into_iter().filter(|problem| !known.contains(&problem.path)));
+            problems.extend(lint::egress(&found.node, replay::now()));
             let settings: Settings = Documents::of(&found.node).settings;
             let host = host(&settings.route_header.0);
             if host.any {
-                warnings.extend(lint::missing(&found.node, &host));
+                problems.extend(lint::missing(&found.node, &host));
             }
             if found.resource.is_none() {
-                notes = findings(lint::two_places(&found.node).as_slice());
+                notes = lint::two_places(&found.node).iter().map(find).collect();
             }
             let excesses = options.ceiling.map(|ceiling| ceiling.excesses(&found.node, replay::now()));
             within = excesses.as_ref().map(Vec::is_empty);
-            let excesses = excesses.into_iter().flatten().map(|excess| {
+            errors.extend(excesses.into_iter().flatten(), |excess| {
                 let (problem, witness) = excess.into_problem();
                 Finding { witness, ..file.finding(found, &problem) }
             });
-            (excesses.collect(), findings(&warnings))
+            warnings.extend(&problems, find);
         }
-    };
-    let misread = file.misreadings(found).into_iter();
-    errors.extend(misread.filter(|finding| errors.iter().all(|known| known.path != finding.path)).collect::<Vec<_>>());
-    warnings.extend(found.doubts.iter().cloned());
+    }
+    let known: HashSet<String> = errors.shown.iter().map(|finding| finding.path.clone()).collect();
+    let misread = file.misreadings(found).filter(|(path, _)| !known.contains(*path));
+    errors.extend(misread, |(path, text)| file.misreading(found, path, text));
+    warnings.extend(&found.doubts, Finding::clone);
     Report { notes, within, ..Report::new(name, found.resource.as_deref(), file.text(), errors, warnings) }
 }
 
 impl Report {
-    fn new(file: &str, resource: Option<&str>, text: &str, errors: Vec<Finding>, warnings: Vec<Finding>) -> Report {
+    fn new(file: &str, resource: Option<&str>, text: &Text, errors: Findings, warnings: Findings) -> Report {
         let file = file.to_owned();
         let policy = resource.map_or_else(|| file.clone(), |resource| format!("{file} ({resource})"));
         Report {
             policy,
             valid: errors.is_empty(),
             within: None,
+            more_errors: errors.more,
             errors,
+            more_warnings: warnings.more,
             warnings,
             notes: Vec::new(),
             file,
-            text: text.to_owned(),
+            text: text.clone(),
         }
     }
 }
 
 /// The report for people, with styles.
 pub fn human(report: &Report) -> String {
-    let mut text = String::new();
-    let errors = report.errors.iter().map(|finding| (Level::ERROR, finding));
-    let warnings = report.warnings.iter().map(|finding| (Level::WARNING, finding));
-    let notes = report.notes.iter().map(|finding| (Level::NOTE, finding));
-    for (level, finding) in errors.chain(warnings).chain(notes) {
-        text += &finding.render(level, &report.file, &report.text);
+    let mut text = report.errors.render(Level::ERROR, "error", &report.file, &report.text);
+    text += &report.warnings.render(Level::WARNING, "warning", &report.file, &report.text);
+    for finding in &report.notes {
+        text += &finding.render(Level::NOTE, &report.file, &report.text);
         text += "\n\n";
     }
     text += &match (report.errors.len(), report.warnings.len()) {
@@ -343,7 +363,7 @@ mod tests {
     use super::*;
 
     fn report(yaml: &str) -> Report {
-        let input = Input { name: "policy.yaml".to_owned(), text: yaml.to_owned(), is_found: false };
+        let input = Input { name: "policy.yaml".to_owned(), text: yaml.into(), is_found: false };
         check(&[input], &Options::default()).unwrap().remove(0)
     }
 

@@ -119,7 +119,7 @@ impl Args {
         let pairs = sides::pairs(old, new, self.running.is_any(), self.plugin.as_deref())?;
         let (mut changes, mut canaries) = (Changes::default(), Vec::new());
         for pair in &pairs {
-            let empty = || PolicyFile::compile("{}").map_err(|_| anyhow::anyhow!("an empty policy is one"));
+            let empty = || PolicyFile::compile(&"{}".into()).map_err(|_| anyhow::anyhow!("an empty policy is one"));
             let (old, new) = match (&pair.old, &pair.new) {
                 (Some(old), Some(new)) => (old, new),
                 (None, Some(new)) => (&empty()?, new),

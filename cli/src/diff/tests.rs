@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::*;
 
 fn file(policy: &Value) -> PolicyFile {
-    PolicyFile::compile(&policy.to_string()).unwrap_or_else(|findings| panic!("{policy}: {findings:?}"))
+    PolicyFile::compile(&policy.to_string().as_str().into()).unwrap_or_else(|findings| panic!("{policy}: {findings:?}"))
 }
 
 /// The changes from one policy to another, as `class path: message`.

@@ -1,15 +1,18 @@
 //! What a policy may say but probably does not mean: warnings that need the clock or the Public Suffix List, which the
 //! modules do not carry.
 
+mod earlier;
+mod effort;
 mod routes;
-
-use std::collections::HashMap;
+mod shadow;
 
 use penstock_policy::document::{At, Context, Decode, Node};
-use penstock_policy::egress::{Cidr, Destination, EgressDocument, EgressHost, RuleDocument, Target};
+use penstock_policy::egress::{Destination, EgressDocument, EgressHost, RuleDocument, Target};
 use penstock_policy::{Problem, Timestamp};
 
-use crate::cover::{destination_covers, rule_covers};
+use crate::cover::destination_covers;
+use effort::Effort;
+use shadow::{ByDestination, Wider};
 
 pub use routes::{missing, routing};
 
@@ -54,6 +57,8 @@ pub fn egress(document: &Node, now: Timestamp) -> Vec<Problem> {
     let rules = &egress.rules.0;
     let rules_at = at.field("rules");
     let wider = Wider::new(rules);
+    let denied = ByDestination::new(egress.deny.iter());
+    let mut effort = Effort::default();
     let mut warnings = Warnings(Vec::new());
     for (i, rule) in rules.iter().enumerate() {
         let here = rules_at.index(i);
@@ -63,15 +68,19 @@ pub fn egress(document: &Node, now: Timestamp) -> Vec<Problem> {
         for (k, to) in rule.to.0.iter().enumerate() {
             let place = to_at.index(k);
             about_destination(to, &place, &mut warnings);
-            if egress.deny.iter().any(|deny| destination_covers(deny, to)) {
+            let mut denies = denied.candidates(to).filter_map(|at| egress.deny.get(at));
+            if denies.any(|deny| effort.spend(1) && destination_covers(deny, to)) {
                 let help = "take it out of one of the two lists: `deny` wins".to_owned();
                 warnings.push(&place, "is allowed here and denied in `deny`", help);
             }
         }
-        if let Some(by) = wider.of(rules, i) {
+        if let Some(by) = wider.of(i, &mut effort) {
             let help = "everything that it allows the other allows too: take it out, or narrow the other".to_owned();
             warnings.push(&here, format!("is shadowed by the wider rule `{}`", by.name.0), help);
         }
+    }
+    if effort.is_spent() {
+        warnings.push(&rules_at, effort::SPENT, effort::HELP.to_owned());
     }
     warnings.0
 }
@@ -137,62 +146,6 @@ fn about_destination(to: &Destination, at: &At<'_>, warnings: &mut Warnings) {
             warnings.push(&at.field("cidr"), "covers every address", help);
         }
         _ => {}
-    }
-}
-
-/// Rules by what they name, so that not every pair need be compared.
-struct Wider {
-    by_name: HashMap<String, Vec<usize>>,
-    by_range: HashMap<Cidr, Vec<usize>>,
-    lengths: Vec<u8>,
-}
-
-impl Wider {
-    fn new(rules: &[RuleDocument]) -> Wider {
-        let mut wider = Wider { by_name: HashMap::new(), by_range: HashMap::new(), lengths: Vec::new() };
-        for (i, rule) in rules.iter().enumerate() {
-            for to in &rule.to.0 {
-                match &to.target {
-                    Target::Host(host) => wider.by_name.entry(host.0.name.to_string()).or_default().push(i),
-                    Target::Cidr(range) => {
-                        wider.by_range.entry(*range).or_default().push(i);
-                        if !wider.lengths.contains(&range.length) {
-                            wider.lengths.push(range.length);
-                        }
-                    }
-                }
-            }
-        }
-        wider
-    }
-
-    /// The first rule that shadows rule `i`; of two that allow the same, the earlier.
-    fn of<'r>(&self, rules: &'r [RuleDocument], i: usize) -> Option<&'r RuleDocument> {
-        let rule = rules.get(i)?;
-        let mut candidates = Vec::new();
-        match &rule.to.0.first()?.target {
-            Target::Host(host) => {
-                let name: &str = &host.0.name;
-                let above = name.match_indices('.').filter_map(|(at, _)| name.get(at + 1..));
-                for name in std::iter::once(name).chain(above) {
-                    candidates.extend(self.by_name.get(name).into_iter().flatten().copied());
-                }
-            }
-            Target::Cidr(range) => {
-                for (wide, at) in
-                    self.lengths.iter().filter_map(|&length| self.by_range.get_key_value(&range.widened(length)?))
-                {
-                    if wide.covers(range) {
-                        candidates.extend(at.iter().copied());
-                    }
-                }
-            }
-        }
-        candidates.sort_unstable();
-        candidates.into_iter().filter(|&other| other != i).find_map(|other| {
-            let wide = rules.get(other)?;
-            (rule_covers(wide, rule) && (other < i || !rule_covers(rule, wide))).then_some(wide)
-        })
     }
 }
 

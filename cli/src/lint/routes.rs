@@ -5,11 +5,12 @@ use std::collections::{HashMap, HashSet};
 use penstock_policy::Problem;
 use penstock_policy::canaries::CanaryDocument;
 use penstock_policy::document::{At, Name, Node, NonEmpty};
-use penstock_policy::matching::{PathMatch, RequestMatch};
+use penstock_policy::matching::RequestMatch;
 use penstock_policy::routes::{Precedence, RuleDocument, in_order};
 
 use super::Warnings;
-use crate::cover::entry_covers;
+use super::earlier::Earlier;
+use super::effort::{self, Effort};
 use crate::documents::Documents;
 use crate::manifests::HostRoutes;
 
@@ -17,6 +18,7 @@ use crate::manifests::HostRoutes;
 pub fn routing(document: &Node) -> Vec<Problem> {
     let documents = Documents::of(document);
     let mut warnings = Warnings(Vec::new());
+    let mut effort = Effort::default();
     let root = At::Root;
     let (section, canary_list) = (root.field("routes"), root.field("canaries"));
     let rule_list = section.field("rules");
@@ -24,7 +26,7 @@ pub fn routing(document: &Node) -> Vec<Problem> {
     let rules = documents.routes.as_ref().map_or(&[][..], |routes| &routes.rules.0);
     let canaries = &documents.canaries;
     let naming = naming(rules);
-    let unreached = unreachable(entries(precedence, rules, canaries, &naming));
+    let unreached = unreachable(&entries(precedence, rules, canaries, &naming), &mut effort);
     for (number, by) in &unreached {
         // Canaries are numbered after the rules.
         let by = match rules.get(*by) {
@@ -58,6 +60,10 @@ pub fn routing(document: &Node) -> Vec<Problem> {
             let message = "is never reached: no request reaches a rule that names it";
             warnings.push(&canary_list.index(i), message, "see the warnings about those rules".to_owned());
         }
+    }
+    if effort.is_spent() {
+        let section = if documents.routes.is_some() { "routes" } else { "canaries" };
+        warnings.push(&root.field(section), effort::SPENT, effort::HELP.to_owned());
     }
     warnings.0
 }
@@ -102,10 +108,14 @@ pub fn missing(document: &Node, host: &HostRoutes) -> Vec<Problem> {
     let mut warnings = Warnings(Vec::new());
     let mut look = |name: &str, at: &At<'_>| {
         if !host.has(name) {
-            let known: Vec<&str> = host.names().collect();
+            const SHOWN: usize = 10;
+            let known: Vec<&str> = host.names().take(SHOWN).collect();
+            let more = if host.names().nth(SHOWN).is_some() { ", …" } else { "" };
             let help = match known.is_empty() {
                 true => format!("add a route there that matches the header {header}: {name}"),
-                false => format!("add a route there that matches {header}: {name}; there are {}", known.join(", ")),
+                false => {
+                    format!("add a route there that matches {header}: {name}; there are {}{more}", known.join(", "))
+                }
             };
             warnings.push(
                 at,
@@ -147,60 +157,25 @@ pub fn missing(document: &Node, host: &HostRoutes) -> Vec<Problem> {
 }
 
 /// Rules all of whose entries are covered by entries that win before them.
-fn unreachable(entries: Vec<(RequestMatch, usize)>) -> Vec<(usize, usize)> {
+fn unreachable(entries: &[(RequestMatch, usize)], effort: &mut Effort) -> Vec<(usize, usize)> {
     let mut earlier = Earlier::default();
     // Of each rule whether something of it is reached, and the last rule that takes what is not.
     let mut rules: HashMap<usize, (bool, usize)> = HashMap::new();
-    for (at, (entry, rule)) in entries.iter().enumerate() {
-        let by = earlier.covering(entry, &entries).filter(|by| by != rule);
+    for (entry, rule) in entries {
+        let by = earlier.covering(entry, effort).and_then(|at| entries.get(at)).map(|(_, by)| *by);
         let state = rules.entry(*rule).or_insert((false, 0));
         match by {
-            Some(by) => state.1 = state.1.max(by),
+            Some(by) if by != *rule => state.1 = state.1.max(by),
             // Covered by its own rule: what reaches that one has been seen.
-            None if earlier.covering(entry, &entries).is_some() => {}
+            Some(_) => {}
             None => state.0 = true,
         }
-        earlier.add(at, entry);
+        earlier.add(entry);
     }
     let mut found: Vec<(usize, usize)> =
         rules.into_iter().filter(|(_, (reached, _))| !reached).map(|(rule, (_, by))| (rule, by)).collect();
     found.sort_unstable();
     found
-}
-
-/// Entries by their path, so that not every pair need be compared.
-#[derive(Default)]
-struct Earlier {
-    /// Without a path, or with an expression.
-    others: Vec<usize>,
-    by_path: HashMap<Box<[u8]>, Vec<usize>>,
-}
-
-impl Earlier {
-    fn add(&mut self, at: usize, entry: &RequestMatch) {
-        match &entry.path {
-            Some(PathMatch::Exact(path) | PathMatch::Prefix(path)) => {
-                self.by_path.entry(path.clone()).or_default().push(at)
-            }
-            _ => self.others.push(at),
-        }
-    }
-
-    /// The rule of the first entry that covers `entry`.
-    fn covering(&self, entry: &RequestMatch, entries: &[(RequestMatch, usize)]) -> Option<usize> {
-        let mut candidates: Vec<&[usize]> = vec![&self.others];
-        if let Some(PathMatch::Exact(path) | PathMatch::Prefix(path)) = &entry.path {
-            let ancestors =
-                path.iter().enumerate().filter(|(_, byte)| **byte == b'/').filter_map(|(at, _)| path.get(..at));
-            let paths = std::iter::once(&**path).chain(ancestors);
-            candidates.extend(paths.filter_map(|path| self.by_path.get(path).map(Vec::as_slice)));
-        }
-        let covering = candidates
-            .into_iter()
-            .flatten()
-            .filter(|at| entries.get(**at).is_some_and(|(wide, _)| entry_covers(wide, entry)));
-        covering.min().and_then(|at| entries.get(*at)).map(|(_, rule)| *rule)
-    }
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ use penstock_policy::document::Node;
 use penstock_policy::{Module, Problem};
 
 use crate::diagnostics::Finding;
+use crate::text::Text;
 use crate::yaml::{Located, NotYaml, Schema, Surprise};
 pub use plugin::{ANNOTATION, has_section, module_of};
 pub use routes::HostRoutes;
@@ -47,7 +48,7 @@ enum Place {
 /// A file with all its documents.
 #[derive(Debug)]
 pub struct File {
-    text: String,
+    text: Text,
     documents: Vec<Located>,
     /// The policies in order.
     pub policies: Vec<Found>,
@@ -63,7 +64,7 @@ impl File {
     ///
     /// # Errors
     /// Text that is not YAML.
-    pub fn read(text: String) -> Result<File, NotYaml> {
+    pub fn read(text: Text) -> Result<File, NotYaml> {
         let documents = Located::read_all(&text)?;
         Ok(File::of(text, documents, false))
     }
@@ -73,7 +74,7 @@ impl File {
     ///
     /// # Errors
     /// Text that is not YAML, or not JSON.
-    pub fn read_as(name: &str, text: String, all: bool) -> Result<File, NotYaml> {
+    pub fn read_as(name: &str, text: Text, all: bool) -> Result<File, NotYaml> {
         let documents = match name.to_ascii_lowercase().ends_with(".json") {
             true if text.trim().is_empty() => vec![Located::read("")?],
             true => vec![Located::read_json(&text)?],
@@ -82,7 +83,7 @@ impl File {
         Ok(File::of(text, documents, all))
     }
 
-    fn of(text: String, documents: Vec<Located>, all: bool) -> File {
+    fn of(text: Text, documents: Vec<Located>, all: bool) -> File {
         let mut found = search::Search::new(&text, all);
         for (document, located) in documents.iter().enumerate() {
             match search::resource(&located.node) {
@@ -108,7 +109,7 @@ impl File {
     }
 
     /// The whole text.
-    pub fn text(&self) -> &str {
+    pub fn text(&self) -> &Text {
         &self.text
     }
 
@@ -125,20 +126,24 @@ impl File {
     }
 
     /// What is wrong with how a policy is written although it could be read: numbers that readers disagree about.
-    pub fn misreadings(&self, policy: &Found) -> Vec<Finding> {
-        let octal = |(path, surprise): (&str, &Surprise)| {
-            let Surprise::Octal(text) = surprise else { return None };
-            let digits = text.trim_start_matches(['+', '-', '0', '_']);
-            let decimal = if digits.is_empty() { "0" } else { digits };
-            let message = match i64::from_str_radix(decimal, 8) {
-                Ok(octal) => format!("begins with zero: Kubernetes reads it as an octal number, {octal}"),
-                Err(_) => "begins with zero: readers disagree about what number that is".to_owned(),
-            };
-            let help = Some(format!("write {decimal}, or put it in quotes if it is a text"));
-            let found = Finding::at(self.span(policy, path, false), message, help, &self.text);
-            Some(Finding { path: path.to_owned(), value: Some(text.clone()), ..found })
+    pub fn misreadings<'f>(&'f self, policy: &'f Found) -> impl Iterator<Item = (&'f str, &'f str)> {
+        self.surprises(policy).filter_map(|(path, surprise)| match surprise {
+            Surprise::Octal(text) => Some((path, text.as_str())),
+            _ => None,
+        })
+    }
+
+    /// Of one of [`File::misreadings`].
+    pub fn misreading(&self, policy: &Found, path: &str, text: &str) -> Finding {
+        let digits = text.trim_start_matches(['+', '-', '0', '_']);
+        let decimal = if digits.is_empty() { "0" } else { digits };
+        let message = match i64::from_str_radix(decimal, 8) {
+            Ok(octal) => format!("begins with zero: Kubernetes reads it as an octal number, {octal}"),
+            Err(_) => "begins with zero: readers disagree about what number that is".to_owned(),
         };
-        self.surprises(policy).filter_map(octal).collect()
+        let help = Some(format!("write {decimal}, or put it in quotes if it is a text"));
+        let found = Finding::at(self.span(policy, path, false), message, help, &self.text);
+        Finding { path: path.to_owned(), value: Some(text.to_owned()), ..found }
     }
 
     fn span(&self, policy: &Found, path: &str, key: bool) -> Range<usize> {
@@ -193,7 +198,7 @@ mod tests {
     use super::*;
 
     fn places(text: &str) -> Vec<String> {
-        let file = File::read(text.to_owned()).unwrap();
+        let file = File::read(Text::new(text)).unwrap();
         let mut lines = Vec::new();
         for policy in &file.policies {
             let problems = penstock_policy::check(&policy.node, policy.module.unwrap_or(Module::Suite)).unwrap_err();
@@ -256,13 +261,13 @@ mod tests {
                 "{found:?}"
             );
         }
-        let file = File::read(inside("'{\"routes\": '")).unwrap();
+        let file = File::read(Text::new(inside("'{\"routes\": '"))).unwrap();
         assert!(file.policies.is_empty() && file.broken[0].1.line == 6, "{:?}", file.broken);
     }
 
     #[test]
     fn the_plugins_of_others_are_left_alone() {
         let text = "apiVersion: extensions.istio.io/v1alpha1\nkind: WasmPlugin\nmetadata: {name: p}\nspec:\n  url: oci://r.test/waf\n  pluginConfig: {rules: 1}\n";
-        assert!(File::read(text.to_owned()).unwrap().policies.is_empty());
+        assert!(File::read(Text::new(text)).unwrap().policies.is_empty());
     }
 }

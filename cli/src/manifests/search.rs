@@ -11,11 +11,12 @@ use super::plugin::{self, ANNOTATION, Claim};
 use super::text::{align, outer};
 use super::{Found, Place};
 use crate::diagnostics::Finding;
+use crate::text::Text;
 use crate::yaml::Located;
 
 /// What a file's documents hold.
 pub struct Search<'t> {
-    text: &'t str,
+    text: &'t Text,
     /// Whether plugins that are not known as ours count when they have a policy.
     all: bool,
     pub policies: Vec<Found>,
@@ -37,7 +38,7 @@ struct Here<'l> {
 }
 
 impl<'t> Search<'t> {
-    pub fn new(text: &'t str, all: bool) -> Search<'t> {
+    pub fn new(text: &'t Text, all: bool) -> Search<'t> {
         Search { text, all, policies: Vec::new(), broken: Vec::new(), left_alone: Vec::new() }
     }
 

@@ -1,6 +1,7 @@
 //! Test files as written, YAML or the contract's JSON lines.
 
 use std::net::IpAddr;
+use std::rc::Rc;
 use std::time::Duration;
 
 use penstock_policy::Timestamp;
@@ -10,7 +11,8 @@ use penstock_policy::document::{
 use penstock_policy::wire::{ServiceAnswer, WireRequest, WireResponse};
 use serde_json::Value;
 
-use crate::diagnostics::Finding;
+use crate::diagnostics::{Finding, Findings};
+use crate::text::Text;
 use crate::yaml::Located;
 use crate::yaml_text;
 
@@ -46,7 +48,7 @@ pub enum PolicySource {
     /// A file, relative to the test file.
     File(String),
     /// The test file itself.
-    Inline(Node),
+    Inline(Rc<Node>),
 }
 
 /// Requests that get the same answer.
@@ -95,14 +97,15 @@ impl TestFile {
     ///
     /// # Errors
     /// Everything that is wrong with it.
-    pub fn read_yaml(text: &str) -> Result<TestFile, Vec<Finding>> {
-        let located = Located::read(text).map_err(|error| vec![Finding::syntax(&error, text)])?;
+    pub fn read_yaml(text: &Text) -> Result<TestFile, Findings> {
+        let located = Located::read(text).map_err(|error| Findings::one(Finding::syntax(&error, text)))?;
         let mut cx = Context::new(String::new(), usize::MAX);
         let document = Document::decode(&located.node, &At::Root, &mut cx);
-        let problems = cx.into_problems();
-        match document {
-            Some(document) if problems.is_empty() => Ok(document.into_file(&located, text)),
-            _ => Err(problems.iter().map(|problem| Finding::of(problem, &located, text)).collect()),
+        match (document, cx.finish()) {
+            (Some(document), None) => Ok(document.into_file(&located, text)),
+            (_, Some(problems)) => Err(Findings::of(&problems, |problem| Finding::of(problem, &located, text))),
+            // Cannot be: a decoder without a value notes a problem.
+            (None, None) => Err(Findings::default()),
         }
     }
 
@@ -110,8 +113,8 @@ impl TestFile {
     ///
     /// # Errors
     /// Everything that is wrong with it.
-    pub fn read_lines(text: &str) -> Result<TestFile, Vec<Finding>> {
-        let (mut tests, mut findings) = (Vec::new(), Vec::new());
+    pub fn read_lines(text: &Text) -> Result<TestFile, Findings> {
+        let (mut tests, mut findings) = (Vec::new(), Findings::default());
         let mut at = 0;
         for (number, line) in (1..).zip(text.split_inclusive('\n')) {
             let span = at..at + line.trim_end().len();
@@ -123,22 +126,24 @@ impl TestFile {
             let case = match Node::from_json(line.as_bytes()) {
                 Ok(node) => Case::decode(&node, &At::Root, &mut cx),
                 Err(error) => {
-                    findings.push(Finding::at(span, error.to_string(), None, text));
+                    findings.extend([error], |error| Finding::at(span.clone(), error.to_string(), None, text));
                     continue;
                 }
             };
-            let problems = cx.into_problems();
-            match case {
-                Some(case) if problems.is_empty() => {
+            match (case, cx.finish()) {
+                (Some(case), None) => {
                     let defaults = Defaults { policy: case.policy.clone(), time: None, seed: 0 };
                     let name = format!("line {number}");
                     tests.extend(case.into_test(&defaults, &name, number, &|_| (number, 1)));
                 }
-                _ => findings.extend(problems.into_iter().map(|problem| Finding {
-                    path: problem.path.clone(),
-                    value: problem.value.clone(),
-                    ..Finding::at(span.clone(), problem.message, problem.help, text)
-                })),
+                (_, problems) => {
+                    findings.extend(problems.iter().flatten(), |problem| Finding {
+                        path: problem.path.clone(),
+                        value: problem.value.clone(),
+                        ..Finding::at(span.clone(), problem.message.clone(), problem.help.clone(), text)
+                    });
+                    findings.more += problems.map_or(0, |problems| problems.more());
+                }
             }
         }
         if findings.is_empty() { Ok(TestFile { tests }) } else { Err(findings) }
@@ -180,11 +185,8 @@ impl Decode for Document {
 }
 
 impl Document {
-    fn into_file(self, located: &Located, text: &str) -> TestFile {
-        let place = |path: &str| {
-            let finding = Finding::at(located.span(path, false), String::new(), None, text);
-            (finding.line, finding.column)
-        };
+    fn into_file(self, located: &Located, text: &Text) -> TestFile {
+        let place = |path: &str| text.position(located.span(path, false).start);
         let tests = self.tests.into_iter().enumerate().filter_map(|(i, case)| {
             let line = place(&format!("tests[{i}]")).0;
             case.into_test(&self.defaults, &format!("tests[{i}]"), line, &place)
@@ -376,7 +378,7 @@ impl Decode for PolicySource {
     fn decode(node: &Node, at: &At<'_>, cx: &mut Context) -> Option<Self> {
         match node {
             Node::String(path) if !path.is_empty() => Some(PolicySource::File(path.clone())),
-            Node::Map(_) => Some(PolicySource::Inline(node.clone())),
+            Node::Map(_) => Some(PolicySource::Inline(Rc::new(node.clone()))),
             _ => wrong_kind::<Self>(node, at, cx),
         }
     }

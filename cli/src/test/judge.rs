@@ -1,5 +1,6 @@
 //! Runs tests and compares.
 
+use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -67,14 +68,29 @@ pub struct Difference {
 #[derive(Debug, Default)]
 pub struct Judge {
     files: HashMap<PathBuf, Rc<Loaded>>,
+    /// The policy of the test before, when it was written in the test file.
+    inline: Option<Rc<Loaded>>,
 }
 
-/// A policy, or why there is none. Tests run in worlds of their own, but breakers live in a policy: it is compiled for
-/// each test.
+/// A policy, or why there is none.
 #[derive(Debug)]
 struct Loaded {
-    node: Option<Node>,
+    node: Rc<Node>,
     error: Option<String>,
+    /// Tests run in worlds of their own, but breakers live in a policy: only one without them serves several tests.
+    shared: OnceCell<Option<Policy>>,
+}
+
+impl Loaded {
+    fn new(node: Rc<Node>) -> Loaded {
+        Loaded { node, error: None, shared: OnceCell::new() }
+    }
+
+    /// The policy, when it compiles and remembers nothing from one test to the next.
+    fn shared(&self) -> Option<&Policy> {
+        let compile = || Policy::from_node(&self.node).ok().filter(|policy: &Policy| policy.breakers().is_empty());
+        self.shared.get_or_init(compile).as_ref()
+    }
 }
 
 impl Judge {
@@ -96,13 +112,18 @@ impl Judge {
             took: Duration::ZERO,
         };
         let loaded = match &test.policy {
-            PolicySource::Inline(node) => Rc::new(Loaded { node: Some(node.clone()), error: None }),
+            PolicySource::Inline(node) => match self.inline.take().filter(|loaded| Rc::ptr_eq(&loaded.node, node)) {
+                Some(loaded) => loaded,
+                None => Rc::new(Loaded::new(node.clone())),
+            },
             PolicySource::File(name) => self.load(&path.parent().unwrap_or(Path::new("")).join(name))?,
         };
-        match (&loaded.node, &loaded.error) {
-            (_, Some(error)) => outcome.error = Some(error.clone()),
-            (Some(node), None) => judge(node, test, now, &mut outcome),
-            (None, None) => {}
+        match &loaded.error {
+            Some(error) => outcome.error = Some(error.clone()),
+            None => judge(&loaded, test, now, &mut outcome),
+        }
+        if let PolicySource::Inline(_) = &test.policy {
+            self.inline = Some(loaded);
         }
         outcome.passed = outcome.error.is_none() && outcome.differences.is_empty();
         outcome.took = begun.elapsed();
@@ -114,9 +135,9 @@ impl Judge {
             return Ok(loaded.clone());
         }
         let loaded = Rc::new(match PolicyFile::load(path) {
-            Ok(file) => Loaded { node: Some(file.node), error: None },
+            Ok(file) => Loaded::new(Rc::new(file.node)),
             Err(error) => match error.downcast::<Invalid>() {
-                Ok(invalid) => Loaded { node: None, error: Some(invalid.to_string()) },
+                Ok(invalid) => Loaded { error: Some(invalid.to_string()), ..Loaded::new(Rc::new(Node::Null)) },
                 Err(error) => return Err(error),
             },
         });
@@ -125,7 +146,11 @@ impl Judge {
     }
 }
 
-fn judge(node: &Node, test: &Test, now: Timestamp, outcome: &mut Outcome) {
+fn judge(loaded: &Loaded, test: &Test, now: Timestamp, outcome: &mut Outcome) {
+    if let (Some(policy), true) = (loaded.shared(), test.load.is_empty()) {
+        return judge_steps(policy, test, now, outcome);
+    }
+    let node = &loaded.node;
     let policy = Policy::from_node(node);
     if !test.load.is_empty() {
         let warns = policy.as_ref().is_ok_and(|policy: &Policy| {
@@ -137,8 +162,8 @@ fn judge(node: &Node, test: &Test, now: Timestamp, outcome: &mut Outcome) {
         outcome.differences = differences(&test.load, &found);
         return;
     }
-    let policy = match policy {
-        Ok(policy) => policy,
+    match policy {
+        Ok(policy) => judge_steps(&policy, test, now, outcome),
         Err(problems) => {
             // What a line of `penstock replay` would say.
             let found = serde_json::json!({"policyError": problems.to_string()});
@@ -146,13 +171,15 @@ fn judge(node: &Node, test: &Test, now: Timestamp, outcome: &mut Outcome) {
                 Some(step) => outcome.differences = differences(&step.expect, &found),
                 None => outcome.error = Some(problems.to_string()),
             }
-            return;
         }
-    };
+    }
+}
+
+fn judge_steps(policy: &Policy, test: &Test, now: Timestamp, outcome: &mut Outcome) {
     let mut world = World::new(test.time.unwrap_or(now), test.seed);
     for (number, step) in (1..).zip(&test.steps) {
         world.now.0 = world.now.0.saturating_add(u64::try_from(step.after.as_nanos()).unwrap_or(u64::MAX));
-        if let Some((time, differences)) = judge_step(step, &policy, &mut world) {
+        if let Some((time, differences)) = judge_step(step, policy, &mut world) {
             outcome.differences = differences;
             outcome.request = Some(traffic::line(&step.request));
             outcome.step = (test.steps.len() > 1 || step.times > 1).then_some((number, time));

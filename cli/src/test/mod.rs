@@ -9,10 +9,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{anyhow, ensure};
 
-use crate::diagnostics::Finding;
+use crate::diagnostics::Findings;
 use crate::manifests::has_section;
 use crate::output::Output;
 use crate::policy_file::Invalid;
+use crate::text::Text;
 use crate::yaml::Located;
 use crate::{inputs, replay, source, watch};
 use file::TestFile;
@@ -121,24 +122,24 @@ impl Args {
 
 fn read(path: &Path) -> anyhow::Result<TestFile> {
     let text = source::read_text(path)?;
-    let text = text.trim_start_matches('\u{feff}');
+    let text = Text::new(text.trim_start_matches('\u{feff}'));
     let by_name = path.extension().is_some_and(|extension| extension == "jsonl" || extension == "ndjson");
     // Flow-style YAML begins with a brace too, but its first line is no whole JSON object with a request.
     let first = text.lines().find(|line| !line.trim().is_empty()).unwrap_or_default();
     let is_case = |value: serde_json::Value| value.get("tests").is_none() && value.is_object();
     let file = match by_name || serde_json::from_str(first).is_ok_and(is_case) {
-        true => TestFile::read_lines(text),
-        false => TestFile::read_yaml(text),
+        true => TestFile::read_lines(&text),
+        false => TestFile::read_yaml(&text),
     };
     match file {
         Ok(file) if file.tests.is_empty() => Err(anyhow!("{} has no tests", source::display(path))),
         Ok(file) => Ok(file),
-        Err(findings) => Err(unreadable(path, text, &findings)),
+        Err(findings) => Err(unreadable(path, &text, &findings)),
     }
 }
 
 /// A file that is no test file: exit status 2, with the same report as for a policy.
-fn unreadable(path: &Path, text: &str, findings: &[Finding]) -> anyhow::Error {
+fn unreadable(path: &Path, text: &Text, findings: &Findings) -> anyhow::Error {
     let name = source::display(path);
     if Located::read(text).is_ok_and(|located| located.node.get("tests").is_none() && has_section(&located.node)) {
         return anyhow!(

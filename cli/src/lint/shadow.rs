@@ -1,0 +1,135 @@
+//! Egress rules that a wider one makes superfluous.
+
+use std::collections::HashMap;
+
+use penstock_policy::egress::{Cidr, Destination, RuleDocument, Target};
+use penstock_policy::matching::PathMatch;
+
+use super::effort::Effort;
+use crate::cover::{items, rule_covers};
+
+/// Destinations by what they name, so that not every pair need be compared.
+pub struct ByDestination<'d> {
+    by_name: HashMap<&'d str, Vec<usize>>,
+    by_range: HashMap<Cidr, Vec<usize>>,
+    lengths: Vec<u8>,
+}
+
+impl<'d> ByDestination<'d> {
+    /// Of these, numbered in their order.
+    pub fn new(destinations: impl Iterator<Item = &'d Destination>) -> ByDestination<'d> {
+        let mut index = ByDestination { by_name: HashMap::new(), by_range: HashMap::new(), lengths: Vec::new() };
+        for (i, to) in destinations.enumerate() {
+            index.add(i, to);
+        }
+        index
+    }
+
+    fn add(&mut self, number: usize, to: &'d Destination) {
+        match &to.target {
+            Target::Host(host) => self.by_name.entry(&*host.0.name).or_default().push(number),
+            Target::Cidr(range) => {
+                self.by_range.entry(*range).or_default().push(number);
+                if !self.lengths.contains(&range.length) {
+                    self.lengths.push(range.length);
+                }
+            }
+        }
+    }
+
+    /// Those that may cover `to`; no other does.
+    pub fn candidates(&self, to: &Destination) -> impl Iterator<Item = usize> {
+        let mut found: Vec<&[usize]> = Vec::new();
+        match &to.target {
+            Target::Host(host) => {
+                let name: &str = &host.0.name;
+                let above = name.match_indices('.').filter_map(|(at, _)| name.get(at + 1..));
+                found
+                    .extend(std::iter::once(name).chain(above).filter_map(|name| self.by_name.get(name)).map(|v| &**v));
+            }
+            Target::Cidr(range) => {
+                let wider = self.lengths.iter().filter_map(|&length| range.widened(length));
+                found.extend(wider.filter_map(|range| self.by_range.get(&range)).map(|v| &**v));
+            }
+        }
+        found.into_iter().flatten().copied()
+    }
+}
+
+/// The literal that a path match has, without a slash at its end.
+fn literal(path: &PathMatch) -> Option<&[u8]> {
+    match path {
+        PathMatch::Exact(path) | PathMatch::Prefix(path) => Some(path),
+        PathMatch::Regex(_) => None,
+    }
+}
+
+/// A literal and the prefixes of whole segments above it, the longest first; of a very long one itself and `/` alone.
+pub fn path_and_above(path: &[u8]) -> impl Iterator<Item = &[u8]> {
+    const LONGEST: usize = 4096;
+    let above = path.iter().enumerate().rev().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
+    let above = above.filter(move |at| path.len() <= LONGEST || *at == 0);
+    std::iter::once(path).chain(above.filter_map(|at| path.get(..at)))
+}
+
+/// Rules by what they name.
+pub struct Wider<'r> {
+    /// Those without paths, with expressions, or with very many paths.
+    any_path: ByDestination<'r>,
+    by_path: HashMap<&'r [u8], ByDestination<'r>>,
+    rules: &'r [RuleDocument],
+}
+
+impl<'r> Wider<'r> {
+    /// Of the rules of a policy.
+    pub fn new(rules: &'r [RuleDocument]) -> Wider<'r> {
+        /// So many places a rule may have in the index.
+        const MOST: usize = 64;
+        let mut wider = Wider { any_path: ByDestination::new(std::iter::empty()), by_path: HashMap::new(), rules };
+        for (i, rule) in rules.iter().enumerate() {
+            let paths: Option<Vec<&[u8]>> =
+                items(&rule.paths).and_then(|paths| paths.iter().map(|p| literal(&p.0)).collect());
+            match paths.filter(|paths| paths.len() * rule.to.0.len() <= MOST) {
+                Some(paths) => {
+                    for path in paths {
+                        let index = wider.by_path.entry(path).or_insert_with(|| ByDestination::new(std::iter::empty()));
+                        rule.to.0.iter().for_each(|to| index.add(i, to));
+                    }
+                }
+                None => rule.to.0.iter().for_each(|to| wider.any_path.add(i, to)),
+            }
+        }
+        wider
+    }
+
+    /// The first rule that shadows rule `i`; of two that allow the same, the earlier.
+    pub fn of(&self, i: usize, effort: &mut Effort) -> Option<&'r RuleDocument> {
+        let rule = self.rules.get(i)?;
+        let to = rule.to.0.first()?;
+        let mut candidates: Vec<usize> = self.any_path.candidates(to).collect();
+        if let Some(path) = items(&rule.paths).and_then(|paths| literal(&paths.first()?.0)) {
+            let above = path_and_above(path).filter_map(|path| self.by_path.get(path));
+            candidates.extend(above.flat_map(|index| index.candidates(to)));
+        }
+        candidates.sort_unstable();
+        candidates.dedup();
+        candidates.into_iter().filter(|&other| other != i).find_map(|other| {
+            let wide = self.rules.get(other)?;
+            let shadows =
+                effort.spend(pairs(wide, rule)) && rule_covers(wide, rule) && (other < i || !rule_covers(rule, wide));
+            shadows.then_some(wide)
+        })
+    }
+}
+
+/// How many comparisons it takes to tell whether one rule covers another.
+fn pairs(wide: &RuleDocument, narrow: &RuleDocument) -> usize {
+    fn product<T, U>(wide: Option<&[T]>, narrow: Option<&[U]>) -> usize {
+        wide.map_or(0, <[T]>::len) * narrow.map_or(0, <[U]>::len)
+    }
+    wide.to.0.len() * narrow.to.0.len()
+        + product(items(&wide.from), items(&narrow.from))
+        + product(items(&wide.methods), items(&narrow.methods))
+        + product(items(&wide.paths), items(&narrow.paths))
+        + wide.upgrades.len() * narrow.upgrades.len()
+}
