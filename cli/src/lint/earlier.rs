@@ -39,13 +39,11 @@ impl<'e> Earlier<'e> {
 
     /// The number of the first entry that covers `entry`.
     pub fn covering(&self, entry: &RequestMatch, effort: &mut Effort) -> Option<usize> {
-        let mut candidates: Vec<usize> =
-            all_of(entry).into_iter().filter_map(|asks| self.by.get(&asks)).flatten().copied().collect();
-        candidates.sort_unstable();
-        candidates.dedup();
-        candidates.into_iter().find(|at| {
-            self.entries.get(*at).is_some_and(|wide| effort.spend(pairs(wide, entry)) && entry_covers(wide, entry))
-        })
+        let mut covers = |at: usize| {
+            self.entries.get(at).is_some_and(|wide| effort.spend(pairs(wide, entry)) && entry_covers(wide, entry))
+        };
+        let lists = all_of(entry).into_iter().filter_map(|asks| self.by.get(&asks));
+        lists.filter_map(|list| list.iter().copied().find(|at| covers(*at))).min()
     }
 }
 

@@ -68,7 +68,7 @@ pub fn egress(document: &Node, now: Timestamp) -> Vec<Problem> {
         for (k, to) in rule.to.0.iter().enumerate() {
             let place = to_at.index(k);
             about_destination(to, &place, &mut warnings);
-            let mut denies = denied.candidates(to).filter_map(|at| egress.deny.get(at));
+            let mut denies = denied.candidates(to).into_iter().flatten().filter_map(|at| egress.deny.get(*at));
             if denies.any(|deny| effort.spend(1) && destination_covers(deny, to)) {
                 let help = "take it out of one of the two lists: `deny` wins".to_owned();
                 warnings.push(&place, "is allowed here and denied in `deny`", help);

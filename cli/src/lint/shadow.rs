@@ -37,8 +37,8 @@ impl<'d> ByDestination<'d> {
         }
     }
 
-    /// Those that may cover `to`; no other does.
-    pub fn candidates(&self, to: &Destination) -> impl Iterator<Item = usize> {
+    /// Lists of those that may cover `to`, each in order; no other does.
+    pub fn candidates(&self, to: &Destination) -> Vec<&[usize]> {
         let mut found: Vec<&[usize]> = Vec::new();
         match &to.target {
             Target::Host(host) => {
@@ -52,7 +52,7 @@ impl<'d> ByDestination<'d> {
                 found.extend(wider.filter_map(|range| self.by_range.get(&range)).map(|v| &**v));
             }
         }
-        found.into_iter().flatten().copied()
+        found
     }
 }
 
@@ -106,19 +106,17 @@ impl<'r> Wider<'r> {
     pub fn of(&self, i: usize, effort: &mut Effort) -> Option<&'r RuleDocument> {
         let rule = self.rules.get(i)?;
         let to = rule.to.0.first()?;
-        let mut candidates: Vec<usize> = self.any_path.candidates(to).collect();
+        let mut candidates = self.any_path.candidates(to);
         if let Some(path) = items(&rule.paths).and_then(|paths| literal(&paths.first()?.0)) {
             let above = path_and_above(path).filter_map(|path| self.by_path.get(path));
             candidates.extend(above.flat_map(|index| index.candidates(to)));
         }
-        candidates.sort_unstable();
-        candidates.dedup();
-        candidates.into_iter().filter(|&other| other != i).find_map(|other| {
-            let wide = self.rules.get(other)?;
-            let shadows =
-                effort.spend(pairs(wide, rule)) && rule_covers(wide, rule) && (other < i || !rule_covers(rule, wide));
-            shadows.then_some(wide)
-        })
+        let mut shadows = |other: usize| {
+            let Some(wide) = self.rules.get(other).filter(|_| other != i) else { return false };
+            effort.spend(pairs(wide, rule)) && rule_covers(wide, rule) && (other < i || !rule_covers(rule, wide))
+        };
+        let firsts = candidates.into_iter().filter_map(|list| list.iter().copied().find(|other| shadows(*other)));
+        self.rules.get(firsts.min()?)
     }
 }
 

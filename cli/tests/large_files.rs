@@ -1,0 +1,201 @@
+//! Every command takes files of any size in time linear in it, and reports at most fifty findings of each kind.
+//!
+//! Each file is made at two sizes, one four times the other: what is linear takes four times as long, what is quadratic
+//! sixteen times.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test stops at the first surprise")]
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+const SMALL: usize = 2_000;
+const LARGE: usize = 4 * SMALL;
+
+/// Exit status, what is printed, and how long it took.
+fn penstock(folder: &Path, arguments: &[&str]) -> (i32, String, Duration) {
+    let start = Instant::now();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_penstock"));
+    let output = command.args(arguments).current_dir(folder).stdin(Stdio::null()).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap();
+    (output.status.code().unwrap_or(-1), text, start.elapsed())
+}
+
+/// A file of `n` times what `entry` makes, after `head`.
+fn lines(n: usize, head: &str, entry: impl Fn(usize) -> String) -> String {
+    (0..n).fold(head.to_owned(), |text, i| text + &entry(i))
+}
+
+/// Runs a command on a file of both sizes; what it prints for the larger.
+fn is_linear(name: &str, file: &dyn Fn(usize) -> String, status: i32, arguments: &[&str]) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    let run = |n: usize| {
+        std::fs::write(folder.path().join(name), file(n)).unwrap();
+        let runs: Vec<_> = (0..2).map(|_| penstock(folder.path(), arguments)).collect();
+        let took = runs.iter().map(|run| run.2).min().unwrap();
+        let (code, text, _) = runs.into_iter().next().unwrap();
+        assert_eq!(code, status, "{arguments:?}: {}", text.chars().take(2_000).collect::<String>());
+        (text, took)
+    };
+    let (_, small) = run(SMALL);
+    let (text, large) = run(LARGE);
+    assert!(
+        large < small * 9 + Duration::from_millis(500),
+        "{arguments:?} of {name}: {small:?}, four times as large {large:?}"
+    );
+    text
+}
+
+/// Files with very much of one thing, and whether a policy of them is valid.
+fn hostile() -> Vec<(&'static str, Box<dyn Fn(usize) -> String>, bool)> {
+    let rules = "egress:\n  rules:\n";
+    let routes = "routes:\n  rules:\n";
+    vec![
+        ("keys", Box::new(|n| lines(n, "", |i| format!("k{i}: 0\n"))), false),
+        ("entries", Box::new(move |n| lines(n, rules, |_| "  - 5\n".to_owned())), false),
+        ("one line", Box::new(|n| lines(n, "egress: {rules: [", |_| "é,".to_owned()) + "]}"), false),
+        (
+            "expired",
+            Box::new(move |n| {
+                lines(n, rules, |i| {
+                    format!("  - {{name: r{i}, to: [{{host: h{i}.test}}], expires: \"2020-01-01T00:00:00Z\"}}\n")
+                })
+            }),
+            true,
+        ),
+        (
+            "alike",
+            Box::new(move |n| lines(n, rules, |i| format!("  - {{name: r{i}, to: [{{host: h.test}}]}}\n"))),
+            true,
+        ),
+        (
+            "paths of one host",
+            Box::new(move |n| {
+                lines(n, rules, |i| format!("  - {{name: r{i}, to: [{{host: h.test}}], paths: [{{value: /p{i}}}]}}\n"))
+            }),
+            true,
+        ),
+        (
+            "denied",
+            Box::new(move |n| {
+                let deny = lines(n, "egress:\n  deny:\n", |i| format!("  - {{host: d{i}.test}}\n"));
+                lines(n, &(deny + "  rules:\n"), |i| format!("  - {{name: r{i}, to: [{{host: h{i}.test}}]}}\n"))
+            }),
+            true,
+        ),
+        (
+            "unreachable",
+            Box::new(move |n| {
+                lines(n, &format!("{routes}  - {{name: all, route: a}}\n"), |i| {
+                    format!("  - {{name: r{i}, route: a, matches: [{{path: {{value: /p{i}}}}}]}}\n")
+                })
+            }),
+            true,
+        ),
+        (
+            "headers",
+            Box::new(move |n| {
+                lines(n, routes, |i| {
+                    format!("  - {{name: r{i}, route: a, matches: [{{headers: [{{name: x, value: v{i}}}]}}]}}\n")
+                })
+            }),
+            true,
+        ),
+    ]
+}
+
+#[test]
+fn check_reports_in_every_form_what_it_finds_in_a_file_of_any_size() {
+    for (what, file, is_valid) in hostile() {
+        // What is printed is the same; where it comes from is not.
+        let forms: &[&str] = if what == "entries" { &["human", "json", "sarif", "github"] } else { &["human"] };
+        for form in forms {
+            let status = i32::from(!is_valid);
+            let text = is_linear("p.yaml", &file, status, &["check", "--output", form, "p.yaml"]);
+            assert!(text.len() < 200_000, "{what} as {form}: {} bytes", text.len());
+            if what == "expired" || !is_valid {
+                assert!(text.contains("more"), "{what} as {form}: {text}");
+            }
+        }
+    }
+}
+
+#[test]
+fn every_command_refuses_a_file_of_many_mistakes_in_linear_time() {
+    let wrong = |n| lines(n, "egress:\n  rules:\n", |_| "  - 5\n".to_owned());
+    for arguments in [
+        &["explain", "p.yaml", "--url", "https://a.test/"][..],
+        &["diff", "p.yaml", "p.yaml"],
+        &["replay", "p.yaml"],
+        &["render", "p.yaml", "--for", "envoy"],
+    ] {
+        let text = is_linear("p.yaml", &wrong, 1, arguments);
+        assert!(
+            text.contains(&format!("and {},{:03} more errors", (LARGE - 50) / 1000, (LARGE - 50) % 1000)),
+            "{text}"
+        );
+        assert!(text.len() < 20_000, "{arguments:?}: {} bytes", text.len());
+    }
+}
+
+#[test]
+fn tests_without_end_run_in_linear_time() {
+    let test =
+        |i| format!("{{name: t{i}, request: {{method: GET, authority: a, path: /}}, expect: {{action: continue}}}}, ");
+    let good = |n| lines(n, "policy: {routes: {default: a}}\ntests: [", test) + "]";
+    for form in ["human", "json", "junit"] {
+        is_linear("p.test.yaml", &good, 0, &["test", "--output", form, "p.test.yaml"]);
+    }
+    let bad = |n| lines(n, "policy: {routes: {default: a}}\ntests: [", |_| "{nam: t}, ".to_owned()) + "]";
+    let text = is_linear("p.test.yaml", &bad, 2, &["test", "p.test.yaml"]);
+    assert!(text.contains("more errors") && text.len() < 40_000, "{text}");
+    let bad = |n| lines(n, "", |_| "{\"a\":1}\n".to_owned());
+    let text = is_linear("p.jsonl", &bad, 2, &["test", "p.jsonl"]);
+    assert!(text.contains("more errors") && text.len() < 20_000, "{text}");
+}
+
+#[test]
+fn many_policies_of_one_file_are_checked_in_linear_time() {
+    let plugin = |i| {
+        format!(
+            "---\napiVersion: extensions.istio.io/v1alpha1\nkind: WasmPlugin\nmetadata: {{name: p{i}, namespace: ns}}\n\
+             spec:\n  url: oci://x/penstock/suite:1\n  pluginConfig:\n    routes: {{default: a}}\n"
+        )
+    };
+    is_linear("p.yaml", &|n| lines(n / 4, "", plugin), 0, &["check", "p.yaml"]);
+}
+
+#[test]
+fn levels_anchors_and_very_long_texts_are_errors_with_their_place() {
+    let folder = tempfile::tempdir().unwrap();
+    let anchors = lines(20_000, "a0: &a0 x\n", |i| format!("a{}: &a{} [*a{i}]\n", i + 1, i + 1));
+    for (what, text, commands) in [
+        ("dashes", "- ".repeat(100_000), "p.yaml:1:"),
+        ("brackets", "[".repeat(100_000), "p.yaml:1:"),
+        ("braces", "{a: ".repeat(100_000), "p.yaml:1:"),
+        ("anchors", anchors, "p.yaml:1"),
+        ("nested anchors", lines(60_000, "a: ", |i| format!("&a{i} [")), "p.yaml:1:"),
+        ("text", format!("routes: {{default: {}}}", "x".repeat(5_000_000)), "p.yaml:1:19"),
+        ("key", format!("? {}\n: 1", "x".repeat(5_000_000)), "p.yaml:1:"),
+    ] {
+        std::fs::write(folder.path().join("p.yaml"), text).unwrap();
+        for arguments in [
+            &["check", "p.yaml"][..],
+            &["explain", "p.yaml", "--url", "https://a.test/"],
+            &["diff", "p.yaml", "p.yaml"],
+            &["replay", "p.yaml"],
+            &["render", "p.yaml", "--for", "envoy"],
+            &["test", "p.yaml"],
+            &["import", "p.yaml"],
+            &["dash", "--config", "p.yaml"],
+        ] {
+            let (status, text, took) = penstock(folder.path(), arguments);
+            assert!((1..=2).contains(&status), "{what} {arguments:?}: {status} {text}");
+            assert!(text.len() < 10_000, "{what} {arguments:?}: {} bytes", text.len());
+            assert!(took < Duration::from_secs(20), "{what} {arguments:?}: {took:?}");
+            if arguments.first() == Some(&"check") {
+                assert!(text.contains(commands), "{what}: {text}");
+            }
+        }
+    }
+}
