@@ -12,6 +12,7 @@ use penstock_dash::scrape::Source;
 
 use crate::output::Output;
 use crate::source::{display, read_text};
+use crate::words::shortened;
 use crate::yaml::Located;
 use crate::yaml_text;
 
@@ -88,7 +89,9 @@ fn read(path: &Path) -> anyhow::Result<Config> {
         let line = text.bytes().take(error.at).filter(|&byte| byte == b'\n').count() + 1;
         anyhow!("{}, line {line}, is not YAML: {error}", display(path))
     })?;
-    let config = Config::read(yaml_text::value(&located.node)).with_context(|| display(path))?;
+    let config = Config::read(yaml_text::value(&located.node));
+    let config =
+        config.map_err(|error| anyhow!("{}", shortened(&error.to_string(), 600))).with_context(|| display(path))?;
     let mut config = config;
     if let (Some(tls), Some(folder)) = (&mut config.tls, path.parent()) {
         for file in [&mut tls.certificate, &mut tls.key].into_iter().chain(&mut tls.client_ca) {

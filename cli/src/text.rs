@@ -2,11 +2,11 @@
 
 use std::fmt;
 use std::ops::{Deref, Range};
-use std::rc::Rc;
+use std::sync::Arc;
 
 /// A text that knows its lines: a place costs the same wherever it is, and a copy nothing.
 #[derive(Clone)]
-pub struct Text(Rc<Inner>);
+pub struct Text(Arc<Inner>);
 
 struct Inner {
     text: String,
@@ -36,7 +36,7 @@ impl Text {
                 chunks.collect()
             }
         };
-        Text(Rc::new(Inner { text, lines, characters }))
+        Text(Arc::new(Inner { text, lines, characters }))
     }
 
     /// Line and column of a byte, both from 1; the column in characters.

@@ -265,16 +265,15 @@ pub fn check(inputs: &[Input], options: &Options<'_>) -> anyhow::Result<Vec<Repo
 
 /// The reports of a file's policies.
 pub fn check_file(name: &str, file: &File, options: &Options<'_>) -> Vec<Report> {
-    let host = |header: &str| {
+    let mut host = |header: &str| {
         let mut routes = HostRoutes::default();
         options.routes.iter().for_each(|node| routes.add(node, header));
-        routes
+        Rc::new(routes)
     };
-    let broken = file
-        .broken
-        .iter()
-        .map(|(resource, finding)| Report::new(name, Some(resource), file.text(), vec![finding.clone()], Vec::new()));
-    let checked = file.policies.iter().map(|found| check_one(name, file, found, options, &host));
+    let broken = file.broken.iter().map(|(resource, finding)| {
+        Report::new(name, Some(resource), file.text(), Findings::one(finding.clone()), Findings::default())
+    });
+    let checked = file.policies.iter().map(|found| check_one(name, file, found, options, &mut host));
     broken.chain(checked).collect()
 }
 

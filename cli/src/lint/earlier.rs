@@ -59,7 +59,7 @@ fn values(condition: &Condition) -> Vec<&[u8]> {
     match &condition.text {
         _ if condition.invert => Vec::new(),
         TextMatch::Exact(value) => vec![value],
-        TextMatch::In(values) => values.iter().map(|value| &**value).collect(),
+        TextMatch::In(values) => values.iter().collect(),
         _ => Vec::new(),
     }
 }

@@ -122,7 +122,7 @@ impl Args {
 /// A plugin of ours; `None`: it is somebody else's.
 fn plugin(object: &Node) -> Option<Plugin> {
     let text = serde_json::to_string(&json(object)).ok()?;
-    let file = File::read_as("object.json", text, false).ok()?;
+    let file = File::read_as("object.json", text.as_str().into(), false).ok()?;
     let first = file.policies.first()?;
     let field = |name: &str| match object.get("metadata").and_then(|metadata| metadata.get(name)) {
         Some(Node::String(text)) => text.clone(),

@@ -6,10 +6,12 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use anyhow::{Context as _, Result, bail};
 
+use crate::diagnostics::{Finding, Findings};
 use crate::manifests::File;
 use crate::policy_file::Invalid;
+use crate::source;
+use crate::text::Text;
 use crate::within::Ceiling;
-use crate::{diagnostics::Finding, source};
 
 /// The ceilings that are in use.
 #[derive(Debug, Default)]
@@ -84,12 +86,13 @@ fn compile(texts: &BTreeMap<String, String>) -> Result<BTreeMap<String, Arc<Ceil
 }
 
 fn ceiling(name: &str, text: &str) -> Result<Ceiling> {
-    let file = File::read_as(name, text.to_owned(), false)
-        .map_err(|error| Invalid::new(name, text, &[Finding::syntax(&error, text)]))?;
+    let text = Text::from(text);
+    let file = File::read_as(name, text.clone(), false)
+        .map_err(|error| Invalid::new(name, &text, &Findings::one(Finding::syntax(&error, &text))))?;
     let [found] = file.policies.as_slice() else { bail!("the ceiling {name} is not one policy") };
     if let Err(problems) = penstock_policy::check(&found.node, penstock_policy::Module::Suite) {
-        let findings: Vec<Finding> = problems.as_slice().iter().map(|problem| file.finding(found, problem)).collect();
-        return Err(Invalid::new(name, text, &findings).into());
+        let findings = Findings::of(&problems, |problem| file.finding(found, problem));
+        return Err(Invalid::new(name, &text, &findings).into());
     }
     Ok(Ceiling::new(found.node.clone()).for_plugins())
 }

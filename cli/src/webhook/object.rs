@@ -93,12 +93,12 @@ impl Judge {
         let mut refusals = Vec::new();
         for part in parts {
             for report in check::check_file(&part.name, &part.file, &options) {
-                refusals.extend(report.errors.iter().map(|finding| {
+                refusals.extend(report.errors.with_rest("error").map(|finding| {
                     let text = finding.render(Level::ERROR, &part.name, part.file.text());
                     anstream::adapter::strip_str(&text).to_string()
                 }));
                 if ceiling.is_none() {
-                    answer.warnings.extend(report.warnings.iter().map(warning));
+                    answer.warnings.extend(report.warnings.with_rest("warning").map(|finding| warning(&finding)));
                 }
             }
         }
@@ -197,9 +197,10 @@ fn parts(request: &Request, kind: &str, object: &Node) -> (Vec<Part>, Option<Str
     }
     let mut parts = Vec::new();
     for (name, text) in texts {
-        match File::read_as(&name, text.clone(), false) {
+        match File::read_as(&name, text.as_str().into(), false) {
             Ok(file) => parts.push(Part { name, file }),
             Err(error) => {
+                let text = crate::text::Text::new(text);
                 let report = Finding::syntax(&error, &text).render(Level::ERROR, &name, &text);
                 return (Vec::new(), Some(format!("\n{}", anstream::adapter::strip_str(&report))));
             }
