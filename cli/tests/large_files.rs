@@ -46,8 +46,11 @@ fn is_linear(name: &str, file: &dyn Fn(usize) -> String, status: i32, arguments:
     text
 }
 
+/// A file of so many entries.
+type Make = Box<dyn Fn(usize) -> String>;
+
 /// Files with very much of one thing, and whether a policy of them is valid.
-fn hostile() -> Vec<(&'static str, Box<dyn Fn(usize) -> String>, bool)> {
+fn hostile() -> Vec<(&'static str, Make, bool)> {
     let rules = "egress:\n  rules:\n";
     let routes = "routes:\n  rules:\n";
     vec![
