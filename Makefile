@@ -20,7 +20,7 @@ setup-run:
 setup-fuzz: setup-run ## Install cargo-fuzz and the nightly toolchain
 	@scripts/setup/cargo-fuzz.sh
 
-fuzz: setup-fuzz ## Run each fuzz target for a minute (SECONDS_EACH=600: for ten)
+fuzz: setup-fuzz build ## Run each fuzz target for a minute (SECONDS_EACH=600: for ten)
 	@scripts/fuzz.sh
 
 setup-bench: setup-run ## Install the load generators of `make bench` (Debian, as root)

@@ -6,13 +6,16 @@ cd "$ROOT"
 PATH=$TOOLS/bin:$PATH
 
 SECONDS_EACH=${SECONDS_EACH:-60}
+# The target `cost` runs the built modules.
+export PENSTOCK_DIST=$ROOT/dist
 targets=("$@")
-if ! ((${#targets[@]})); then targets=(document authority path request); fi
+if ! ((${#targets[@]})); then targets=(document authority path request cost); fi
 
 # A document may nest and repeat; the others are as long as Envoy's headers, at most.
 for target in "${targets[@]}"; do
     headline "Fuzz: $target, $SECONDS_EACH s"
-    mkdir -p "fuzz/corpus/$target"
+    mkdir -p "fuzz/corpus/$target" "fuzz/seeds/$target"
+    if [[ $target == cost && ! -f $PENSTOCK_DIST/suite.wasm ]]; then die "there is no dist/suite.wasm" "run: make build"; fi
     arguments=(-max_total_time="$SECONDS_EACH" -timeout=10 -rss_limit_mb=2048 -max_len=4096
         -print_final_stats=1 -verbosity=0)
     if [[ -f fuzz/$target.dict ]]; then arguments+=(-dict="fuzz/$target.dict"); fi

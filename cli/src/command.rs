@@ -4,8 +4,8 @@ use clap::{Parser, Subcommand};
 
 use crate::output::Output;
 use crate::{
-    check, completions, dash, diff, explain, image, import, man, render, replay, schema, set_weight, status, test,
-    webhook,
+    check, completions, dash, diff, explain, image, import, init, man, render, replay, schema, set_weight, status,
+    test, version, webhook,
 };
 
 /// See what a Penstock policy does before it ships: the same engine as in the proxy.
@@ -29,6 +29,7 @@ enum Command {
     Explain(Box<explain::Args>),
     Image(Box<image::Args>),
     Import(import::Args),
+    Init(init::Args),
     Man(man::Args),
     Render(Box<render::Args>),
     Replay(replay::Args),
@@ -36,6 +37,7 @@ enum Command {
     SetWeight(set_weight::Args),
     Status(status::Args),
     Test(test::Args),
+    Version(version::Args),
     Webhook(Box<webhook::Args>),
 }
 
@@ -53,6 +55,7 @@ impl Cli {
             Command::Explain(args) => args.run(out),
             Command::Image(args) => args.run(out),
             Command::Import(args) => args.run(out),
+            Command::Init(args) => args.run(out),
             Command::Man(args) => args.run(out),
             Command::Render(args) => args.run(out),
             Command::Replay(args) => args.run(out),
@@ -60,6 +63,7 @@ impl Cli {
             Command::SetWeight(args) => args.run(out),
             Command::Status(args) => args.run(out),
             Command::Test(args) => args.run(out),
+            Command::Version(args) => args.run(out),
             Command::Webhook(args) => args.run(out),
         }
     }

@@ -24,6 +24,9 @@ fn kind(schema: &Value, definitions: &Value) -> String {
             _ => format!("[{key}](#{})", key.replace('.', "").to_lowercase()),
         };
     }
+    if let Some(choices) = schema["anyOf"].as_array() {
+        return choices.iter().map(|choice| kind(choice, definitions)).collect::<Vec<_>>().join(", or ");
+    }
     match schema["type"].as_str() {
         Some("array") => {
             let items = kind(&schema["items"], definitions);

@@ -5,6 +5,8 @@
 //! - [`Host`] is the host's side: it answers as Envoy does, or as wrongly as a test wants.
 //! - [`scenarios`] are the requests and policies that are measured, [`Budget`] is what they may cost.
 //!
+//! - [`hostile`] makes policies and requests that are meant to take long, and says what a request may cost by its bytes.
+//!
 //! An instruction is a WebAssembly operator that was executed and of which a compiler makes code. That is neither time nor
 //! cycles (a division counts like an addition, copying a megabyte like one of either), but it moves with them and never
 //! by itself.
@@ -13,6 +15,7 @@ mod budget;
 mod count;
 mod guest;
 mod host;
+pub mod hostile;
 mod profile;
 pub mod scenarios;
 

@@ -23,8 +23,15 @@ fn run() -> Result<()> {
     match std::env::args().skip(1).collect::<Vec<_>>().as_slice() {
         [] => {}
         [flag] if flag == "--update" => {
-            std::fs::write(&file, scenarios::measure(&dist)?.to_json()?)?;
+            std::fs::write(&file, scenarios::measure(&dist, "")?.to_json()?)?;
             println!("{} holds what was measured", file.display());
+            return Ok(());
+        }
+        [flag, part] if flag == "--update" => {
+            let mut budget = Budget::from_json(&std::fs::read_to_string(&file)?)?;
+            budget.0.extend(scenarios::measure(&dist, part)?.0);
+            std::fs::write(&file, budget.to_json()?)?;
+            println!("{} holds what was measured of {part:?}", file.display());
             return Ok(());
         }
         [flag] if flag == "--large" => {
@@ -37,9 +44,9 @@ fn run() -> Result<()> {
             }
             return Ok(());
         }
-        _ => bail!("usage: penstock-meter [--update | --large | --profile SCENARIO]"),
+        _ => bail!("usage: penstock-meter [--update [PART-OF-NAME] | --large | --profile SCENARIO]"),
     }
-    let measured = scenarios::measure(&dist)?;
+    let measured = scenarios::measure(&dist, "")?;
     let text = std::fs::read_to_string(&file).context("there is no meter/budget.json; write it: make meter-update")?;
     let verdict = Budget::from_json(&text)?.judge(&measured);
     for line in &verdict.better {

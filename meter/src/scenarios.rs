@@ -12,6 +12,12 @@ use crate::profile::{self, Profile};
 /// So many requests make a warm one: the mean, so that what happens every 50 ms is in it.
 const WARM: u64 = 100;
 
+/// So many of a large request.
+const WARM_LARGE: u64 = 5;
+
+/// A hostile request costs at most so many times what an ordinary one of its size does.
+const HOSTILE_TIMES: u64 = 20;
+
 /// 2026-06-01T00:00:00Z in nanoseconds.
 const START: u64 = 1_780_272_000_000_000_000;
 
@@ -28,6 +34,17 @@ struct Scenario {
     cold: bool,
     /// The name under which it is measured what the policy costs to take.
     configure: Option<&'static str>,
+}
+
+impl Scenario {
+    /// Whether the request is as large as Envoy takes it.
+    fn is_large(&self) -> bool {
+        self.name.starts_with("56 KiB")
+    }
+
+    fn warm(&self) -> u64 {
+        if self.is_large() { WARM_LARGE } else { WARM }
+    }
 }
 
 /// A browser's request; the pseudo-headers may be replaced.
@@ -92,6 +109,134 @@ fn everything(rules: usize, requests: u32) -> Value {
         "canaries": canaries(10, &json!({"stickiness": {"header": "x-user"}}))})
 }
 
+/// A rule for each of twenty kinds of robots, on the header `name`.
+fn robots(name: &str) -> Value {
+    let rule = |i: usize| {
+        json!({"name": format!("r{i}"), "route": format!("r{i}"), "matches": [{"headers": [
+            {"name": name, "type": "RegularExpression", "value": format!(".*(Bot{i}|crawler{i}|spider{i}).*")}]}]})
+    };
+    json!({"default": "stable", "rules": (0..20).map(rule).collect::<Vec<_>>()})
+}
+
+/// A rule for each of two hundred kinds of robots, by a text that the header `name` contains.
+fn contained(name: &str) -> Value {
+    let rule = |i: usize| {
+        json!({"name": format!("r{i}"), "route": format!("r{i}"), "matches": [{"headers": [
+            {"name": name, "type": "Contains", "value": format!("crawler{i}/")}]}]})
+    };
+    json!({"default": "stable", "rules": (0..200).map(rule).collect::<Vec<_>>()})
+}
+
+/// A large request.
+const LARGE: usize = 56 << 10;
+
+/// What `make` makes, as often as it fits into [`LARGE`].
+fn filled(make: impl Fn(usize) -> String) -> String {
+    let mut text = String::new();
+    for piece in (0..).map(make) {
+        if text.len() + piece.len() > LARGE {
+            break;
+        }
+        text.push_str(&piece);
+    }
+    text
+}
+
+/// Policies and requests that were made to take long; each once held a worker for a tenth of a second or more. The first
+/// is an ordinary request of the same size.
+fn hostile() -> Vec<Scenario> {
+    let told_apart = |field: &str, count: usize| {
+        let rule = |i: usize| json!({"name": format!("r{i}"), "route": "r", "matches": [{field: [{"name": "v", "value": format!("v{i}")}]}]});
+        json!({"routes": {"default": "stable", "rules": (0..count).map(rule).collect::<Vec<_>>()}})
+    };
+    let mut all = Vec::new();
+    let mut add = |name, policy: Value, headers: Vec<(&'static str, String)>| {
+        all.push(Scenario { name, module: "suite", policy, headers, goes_on: true, cold: false, configure: None });
+    };
+    // Forty cookies of 1,400 bytes.
+    let cookies = || filled(|i| format!("c{i}={}; ", "x".repeat(1400)));
+    let mut ordinary = to(5, "/index.html");
+    ordinary.push(("cookie", format!("session=7; {}", cookies())));
+    let mut policy = everything(10, 1_000_000);
+    if let Some(policy) = policy.as_object_mut() {
+        policy.insert("canaries".into(), canaries(10, &json!({"stickiness": {"cookie": {"name": "session"}}})));
+    }
+    add(ORDINARY, policy, ordinary);
+    let query = || format!("/?{}", filled(|i| format!("v=x{i}&")));
+    let repeated = || filled(|i| format!("v=x{i};"));
+    add(
+        "56 KiB, hostile: one query parameter repeated, 12 rules",
+        told_apart("queryParams", 12),
+        vec![(":path", query())],
+    );
+    add(
+        "56 KiB, hostile: one query parameter repeated, 2,000 rules",
+        told_apart("queryParams", 2000),
+        vec![(":path", query())],
+    );
+    add("56 KiB, hostile: one cookie repeated, 12 rules", told_apart("cookies", 12), vec![("cookie", repeated())]);
+    add("56 KiB, hostile: one cookie repeated, 2,000 rules", told_apart("cookies", 2000), vec![("cookie", repeated())]);
+    let named = |i: usize| {
+        json!({"name": format!("r{i}"), "route": "r", "matches": [{"cookies": [
+            {"name": format!("n{i}"), "type": "RegularExpression", "value": "y.*"}]}]})
+    };
+    let named = json!({"routes": {"default": "stable", "rules": (0..2000).map(named).collect::<Vec<_>>()}});
+    add(
+        "56 KiB, hostile: 2,000 cookies, each with an expression of its own",
+        named,
+        vec![("cookie", filled(|i| format!("n{i}=yx;")))],
+    );
+    let over = |i: usize| json!({"cookie": {"name": "user", "value": format!("u{i}")}, "variant": "v2"});
+    let overridden = json!({"canaries": canaries(1, &json!({"matches": null, "overrides": (0..5000).map(over).collect::<Vec<_>>()}))});
+    let overridden = without_nulls(overridden);
+    add(
+        "56 KiB, hostile: 5,000 overrides by a cookie",
+        overridden,
+        vec![("cookie", filled(|i| format!("user=x{i};")))],
+    );
+    let agents = |value: &str, values: usize| {
+        let value = value.chars().cycle().take(LARGE / values).collect::<String>();
+        (0..values).map(|_| ("x-agent", value.clone())).collect::<Vec<_>>()
+    };
+    let near = "Bot crawler spide Botcrawler ";
+    add("56 KiB, hostile: 20 expressions on seven long values", json!({"routes": robots("x-agent")}), agents(near, 7));
+    add("56 KiB, hostile: 20 expressions on ninety values", json!({"routes": robots("x-agent")}), agents(near, 90));
+    add(
+        "56 KiB, hostile: 200 texts that a value may contain",
+        json!({"routes": contained("x-agent")}),
+        agents("crawler", 1),
+    );
+    let one = |pattern: &str| {
+        json!({"routes": {"default": "stable", "rules": [{"name": "r", "route": "r", "matches": [
+            {"headers": [{"name": "x-agent", "type": "RegularExpression", "value": pattern}]}]}]}})
+    };
+    add("56 KiB, hostile: a counted repetition", one("(?i).*[a-z0-9]{1,200}x.*"), agents("a", 7));
+    add("56 KiB, hostile: a value that is too long for an expression", one("(?i).*[a-z0-9]{1,200}x.*"), agents("a", 1));
+    let values: Vec<String> = (0..60).map(|i| format!("v{i}")).collect();
+    let list = |i: usize| {
+        json!({"name": format!("r{i}"), "route": "r", "matches": [{"headers": [{"name": "x-agent", "type": "In", "values": values},
+            {"name": "x-other", "type": "Prefix", "value": format!("{i}-")}]}]})
+    };
+    let lists = json!({"routes": {"default": "stable", "rules": (0..500).map(list).collect::<Vec<_>>()}});
+    let mut all_values: Vec<_> = values.iter().map(|value| ("x-agent", value.clone())).collect();
+    all_values.push(("x-other", "y".repeat(LARGE)));
+    add("56 KiB, hostile: a header with all values of the lists of 500 rules", lists, all_values);
+    all
+}
+
+/// The ordinary request that hostile ones are compared with.
+const ORDINARY: &str = "56 KiB, ordinary";
+
+/// `canaries` writes what a scenario sets to null.
+fn without_nulls(mut policy: Value) -> Value {
+    for canary in policy.get_mut("canaries").and_then(Value::as_array_mut).into_iter().flatten() {
+        if let Some(canary) = canary.as_object_mut() {
+            canary.retain(|_, value| !value.is_null());
+        }
+    }
+    policy
+}
+
 /// A request to host `n` on which user 7 is known.
 fn to(n: usize, path: &str) -> Vec<(&'static str, String)> {
     vec![(":authority", format!("h{n}.example.com")), (":path", path.to_owned()), ("x-user", "user-7".to_owned())]
@@ -151,6 +296,13 @@ fn scenarios() -> Vec<Scenario> {
     }
     add("suite, 10 rules: sticky cookie", "suite", sticky, to(5, "/index.html"), true);
     add("suite: a policy that does nothing", "suite", json!({}), vec![], true);
+    add(
+        "header-routing: 20 expressions on the user agent",
+        "header-routing",
+        only("routes", robots("user-agent")),
+        vec![],
+        true,
+    );
     for scenario in &mut all {
         scenario.cold = scenario.name.ends_with("rules: allowed");
         scenario.configure = match scenario.name {
@@ -161,17 +313,29 @@ fn scenarios() -> Vec<Scenario> {
             _ => None,
         };
     }
+    all.extend(hostile());
     all
 }
 
-/// Measures all scenarios with the modules in `dist`.
+/// Measures the scenarios whose names have `part` in them with the modules in `dist`.
 ///
 /// # Errors
 /// When a module does not answer as its scenario says.
-pub fn measure(dist: &Path) -> Result<Budget> {
+pub fn measure(dist: &Path, part: &str) -> Result<Budget> {
     let mut budget = Budget::default();
-    for scenario in scenarios() {
+    for scenario in scenarios().into_iter().filter(|scenario| scenario.name.contains(part)) {
         request_costs(&scenario, dist, &mut budget)?;
+    }
+    let instructions = |cost: &Cost| match cost {
+        Cost::Request { instructions, .. } | Cost::Configure { instructions, .. } => *instructions,
+    };
+    let Some(ordinary) = budget.0.get(ORDINARY).map(instructions) else { return Ok(budget) };
+    for (name, cost) in budget.0.iter().filter(|(name, _)| name.contains("hostile")) {
+        let (cost, most) = (instructions(cost), ordinary * HOSTILE_TIMES);
+        ensure!(
+            cost <= most,
+            "{name}: {cost} instructions, more than {HOSTILE_TIMES} times the {ordinary} of an ordinary request"
+        );
     }
     Ok(budget)
 }
@@ -228,7 +392,7 @@ pub fn profile(name: &str, dist: &Path) -> Result<Profile> {
         before = guest.spent_by_function();
         configure(&mut guest, name, &scenario.policy, None, &mut Budget::default())?;
     } else {
-        times = WARM as f64;
+        times = scenario.warm() as f64;
         exchanges(scenario, &mut guest, &mut Budget::default(), |guest| before = guest.spent_by_function())?;
     }
     let spent = before.into_iter().zip(guest.spent_by_function()).map(|(before, after)| (after - before) as f64);
@@ -273,7 +437,7 @@ fn exchanges(scenario: &Scenario, guest: &mut Guest, budget: &mut Budget, mut wa
         budget.0.insert(format!("{}, the first request", scenario.name), Cost::of(&first, 1));
     }
     let mut sum = Spent::default();
-    for stream in 0..=WARM {
+    for stream in 0..=scenario.warm() {
         if stream == 1 {
             warm(guest);
         }
@@ -285,7 +449,7 @@ fn exchanges(scenario: &Scenario, guest: &mut Guest, budget: &mut Budget, mut wa
             sum.callbacks += spent.callbacks;
         }
     }
-    budget.0.insert(scenario.name.to_owned(), Cost::of(&sum, WARM));
+    budget.0.insert(scenario.name.to_owned(), Cost::of(&sum, scenario.warm()));
     Ok(())
 }
 

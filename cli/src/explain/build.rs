@@ -253,12 +253,16 @@ impl Decided<'_> {
             };
             format!("{words}: {}", over.variant.0)
         });
-        let from = match &document.stickiness {
-            None => "random, for each request".to_owned(),
-            Some(Stickiness::Header(name)) => format!("header {}", name.0),
-            Some(Stickiness::Cookie(cookie)) => format!("cookie {}", cookie.name.0),
-            Some(Stickiness::SourceAddress) => "source address".to_owned(),
-            Some(Stickiness::Peer) => "peer".to_owned(),
+        let source = |source: &Stickiness| match source {
+            Stickiness::Header(name) => format!("header {}", name.0),
+            Stickiness::Cookie(cookie) => format!("cookie {}", cookie.name.0),
+            Stickiness::SourceAddress => "source address".to_owned(),
+            Stickiness::Peer => "peer".to_owned(),
+        };
+        let sources = document.stickiness.iter().flat_map(|list| list.0.iter().map(source));
+        let from = match sources.collect::<Vec<_>>() {
+            sources if sources.is_empty() => "random, for each request".to_owned(),
+            sources => sources.join(", else "),
         };
         let key = |key: &penstock_policy::explain::KeyNote| Key {
             from,

@@ -180,7 +180,10 @@ pub(super) fn routes<'a>(seen: &Seen<'a>) -> Vec<Route<'a>> {
 pub(super) fn canaries<'a>(seen: &Seen<'a>, at: f64) -> Vec<Canary<'a>> {
     let entries: Vec<_> = seen.entries("canaries", None).collect();
     let one = |(name, entry): (&'a str, Option<&'a Value>)| {
-        let stickiness = entry.and_then(|entry| entry.get("stickiness")?.as_object()?.keys().next());
+        let stickiness = entry.and_then(|entry| entry.get("stickiness"));
+        // Of a list the first source.
+        let first = stickiness.and_then(|one| one.as_object().or_else(|| one.get(0)?.as_object()));
+        let stickiness = first.and_then(|source| source.keys().next());
         Canary {
             name,
             stickiness: stickiness.map(String::as_str),

@@ -6,7 +6,7 @@ use hashbrown::HashMap;
 use rustc_hash::FxBuildHasher;
 
 use super::ramp::RampDocument;
-use super::stickiness::Stickiness;
+use super::stickiness::StickinessList;
 use crate::breaker::{Latency, Thresholds};
 use crate::document::{
     At, Context, Decode, Fields, Kind, Name, Named, Node, NonEmpty, PositiveDuration, RouteName, Whole, object,
@@ -23,8 +23,9 @@ object! {
         matches as "matches": Option<NonEmpty<RequestMatch>>,
         /// What keeps this canary's choices independent of those of every other.
         salt as "salt": Option<Name>,
-        /// What keeps a user on a variant; absent: chance, for each request.
-        stickiness as "stickiness": Option<Stickiness>,
+        /// What keeps a user on a variant: a source of the key, or a list of which the first that the request has counts;
+        /// absent: random, for each request.
+        stickiness as "stickiness": Option<StickinessList>,
         /// What beats the weights, in document order.
         overrides as "overrides": Vec<Override> = Vec::new(),
         /// Between what is chosen.

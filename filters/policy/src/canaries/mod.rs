@@ -24,7 +24,7 @@ use ramp::Ramp;
 pub use ramp::{RampDocument, StepDocument};
 use rendezvous::KeyHash;
 use stickiness::Key;
-pub use stickiness::{CookieAge, CookieDocument, CookieName, CookiePath, Stickiness};
+pub use stickiness::{CookieAge, CookieDocument, CookieName, CookiePath, SameSite, Stickiness, StickinessList};
 
 /// The section, ready to decide.
 #[derive(Debug)]
@@ -41,7 +41,7 @@ pub struct Canaries {
 #[derive(Debug)]
 pub struct Canary {
     name: Box<str>,
-    stickiness: Option<Stickiness>,
+    stickiness: Option<StickinessList>,
     overrides: Overrides,
     variants: Box<[Variant]>,
     ramp: Option<Ramp>,
@@ -122,7 +122,7 @@ impl Canaries {
         }
         for canary in &canaries {
             names.add(&canary.overrides.entries);
-            if let Some(Stickiness::Cookie(cookie)) = &canary.stickiness {
+            for cookie in canary.stickiness.iter().flat_map(StickinessList::cookies) {
                 names.cookies.add(cookie.name.0.as_bytes());
             }
         }

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use crate::document::{
-    At, Context, Decode, Empty, HeaderName, Kind, Node, PositiveDuration, object, one_of, wrong_kind,
+    At, Context, Decode, Empty, HeaderName, Kind, Node, NonEmpty, PositiveDuration, object, one_of, words, wrong_kind,
 };
 use crate::environment::Environment;
 use crate::request::Request;
@@ -14,7 +14,7 @@ use crate::settings::Clients;
 pub enum Stickiness {
     /// The first value of a header.
     Header(HeaderName),
-    /// A cookie, which is given to clients that have none.
+    /// A cookie, which is given to clients that have none when it is the last source.
     Cookie(CookieDocument),
     /// The client's address.
     SourceAddress,
@@ -31,6 +31,54 @@ object! {
         max_age as "maxAge": CookieAge = CookieAge(24 * 3600),
         /// For which paths a browser sends it.
         path as "path": CookiePath = CookiePath("/".into()),
+        /// Whether a browser sends it with requests that another site began.
+        same_site as "sameSite": SameSite = SameSite::Lax,
+    }
+}
+
+words! {
+    /// Whether a browser sends a cookie with requests that another site began.
+    pub enum SameSite {
+        /// When the user follows a link from there.
+        Lax = "Lax",
+        /// Never.
+        Strict = "Strict",
+        /// Always: the cookie is then `Secure`, and browsers keep it over https only.
+        None = "None",
+    }
+}
+
+/// One source of the key, or several: the first that the request has counts.
+#[derive(Clone, Debug)]
+pub struct StickinessList(pub Box<[Stickiness]>);
+
+impl StickinessList {
+    /// The cookies that keys are read from.
+    pub fn cookies(&self) -> impl Iterator<Item = &CookieDocument> {
+        self.0.iter().filter_map(|source| match source {
+            Stickiness::Cookie(cookie) => Some(cookie),
+            _ => None,
+        })
+    }
+
+    /// The cookie that is given to a client without a key: one that is the last source.
+    fn given(&self) -> Option<&CookieDocument> {
+        match self.0.last()? {
+            Stickiness::Cookie(cookie) => Some(cookie),
+            _ => None,
+        }
+    }
+}
+
+impl Decode for StickinessList {
+    const KIND: Kind = Stickiness::KIND;
+
+    fn decode(node: &Node, at: &At<'_>, cx: &mut Context) -> Option<Self> {
+        Some(StickinessList(match node {
+            Node::List(_) => NonEmpty::decode(node, at, cx)?.0.into(),
+            Node::Map(_) => Box::new([Stickiness::decode(node, at, cx)?]),
+            _ => return wrong_kind::<Self>(node, at, cx),
+        }))
     }
 }
 
@@ -103,7 +151,7 @@ one_of! {
     Stickiness {
         /// The first value of this header.
         "header": HeaderName => Stickiness::Header,
-        /// A cookie, which is given to clients that have none.
+        /// A cookie, which is given to clients that have none when no source follows.
         "cookie": CookieDocument => Stickiness::Cookie,
         /// The client's address.
         "sourceAddress": Empty => |Empty| Stickiness::SourceAddress,
@@ -143,30 +191,35 @@ impl Key<'_> {
     }
 }
 
-/// The key of a request. A sticky key that is missing or empty is replaced by a random one; with a cookie, by a new id,
-/// which goes to the client with the response: see [`set_cookie`].
+/// The key of a request: of the first source that has one. Without any it is random; with a cookie as the last source it is
+/// a new id, which goes to the client with the response: see [`set_cookie`].
 pub fn key<'a>(
-    stickiness: Option<&Stickiness>,
+    stickiness: Option<&StickinessList>,
     request: &Request<'a>,
     clients: &Clients,
     environment: &mut impl Environment,
 ) -> Key<'a> {
     let given = |value: Option<&'a [u8]>| value.filter(|value| !value.is_empty()).map(Key::Text);
-    let found = match stickiness {
-        None => None,
-        Some(Stickiness::Header(name)) => given(request.value(name.0.as_bytes())),
-        Some(Stickiness::Cookie(cookie)) => {
-            Some(given(request.cookie(cookie.name.0.as_bytes())).unwrap_or_else(|| Key::Id(new_id(environment))))
+    for source in stickiness.iter().flat_map(|list| &list.0) {
+        let found = match source {
+            Stickiness::Header(name) => given(request.value(name.0.as_bytes())),
+            Stickiness::Cookie(cookie) => given(request.cookie(cookie.name.0.as_bytes())),
+            Stickiness::SourceAddress => {
+                clients.address(request, environment).map(|address| match address.to_canonical() {
+                    IpAddr::V4(address) => Key::V4(address.octets()),
+                    IpAddr::V6(address) => Key::V6(address.octets()),
+                })
+            }
+            Stickiness::Peer => clients.identity(environment).map(Key::Owned),
+        };
+        if let Some(key) = found {
+            return key;
         }
-        Some(Stickiness::SourceAddress) => {
-            clients.address(request, environment).map(|address| match address.to_canonical() {
-                IpAddr::V4(address) => Key::V4(address.octets()),
-                IpAddr::V6(address) => Key::V6(address.octets()),
-            })
-        }
-        Some(Stickiness::Peer) => clients.identity(environment).map(Key::Owned),
-    };
-    found.unwrap_or_else(|| Key::Random(environment.random().to_le_bytes()))
+    }
+    match stickiness.and_then(StickinessList::given) {
+        Some(_) => Key::Id(new_id(environment)),
+        None => Key::Random(environment.random().to_le_bytes()),
+    }
 }
 
 /// 128 random bits as hexadecimal digits: says nothing about the user, the variant or anything else.
@@ -181,13 +234,22 @@ fn new_id(environment: &mut impl Environment) -> [u8; 32] {
 }
 
 /// The `set-cookie` that stores a new user's id; `None` when the key is no new id. `Secure` only where the browser would
-/// send it back.
-pub fn set_cookie(stickiness: Option<&Stickiness>, key: Option<&Key<'_>>, request: &Request<'_>) -> Option<Vec<u8>> {
-    let (Some(Stickiness::Cookie(cookie)), Some(Key::Id(id))) = (stickiness, key) else { return None };
-    let https = request.scheme.eq_ignore_ascii_case(b"https");
+/// send it back, and with `SameSite=None`, which browsers refuse without it.
+pub fn set_cookie(
+    stickiness: Option<&StickinessList>,
+    key: Option<&Key<'_>>,
+    request: &Request<'_>,
+) -> Option<Vec<u8>> {
+    let (Some(cookie), Some(Key::Id(id))) = (stickiness.and_then(StickinessList::given), key) else { return None };
+    let is_secure = request.scheme.eq_ignore_ascii_case(b"https") || cookie.same_site == SameSite::None;
+    let same_site: &[u8] = match cookie.same_site {
+        SameSite::Lax => b"Lax",
+        SameSite::Strict => b"Strict",
+        SameSite::None => b"None",
+    };
     let age = cookie.max_age.0.to_string();
-    let secure: &[u8] = if https { b"; Secure" } else { b"" };
-    let parts: [&[u8]; 8] = [
+    let secure: &[u8] = if is_secure { b"; Secure" } else { b"" };
+    let parts: [&[u8]; 9] = [
         cookie.name.0.as_bytes(),
         b"=",
         id,
@@ -195,7 +257,8 @@ pub fn set_cookie(stickiness: Option<&Stickiness>, key: Option<&Key<'_>>, reques
         cookie.path.0.as_bytes(),
         b"; Max-Age=",
         age.as_bytes(),
-        b"; HttpOnly; SameSite=Lax",
+        b"; HttpOnly; SameSite=",
+        same_site,
     ];
     let mut value = parts.concat();
     value.extend_from_slice(secure);

@@ -426,3 +426,49 @@ fn behind_a_header_routing_module_rules_win_and_defaults_give_way() {
         assert_eq!(done, expected, "{method} {sent:?} {left:?}");
     }
 }
+
+#[test]
+fn of_several_sources_the_first_that_the_request_has_counts() {
+    let canary = |stickiness: &str| {
+        format!(
+            r#"{{"canaries":[{{"name":"c","stickiness":{stickiness},"variants":[{{"name":"v1","weight":1}},{{"name":"v2","weight":1}}]}}]}}"#
+        )
+    };
+    let policy = |stickiness: &str| -> Policy { Policy::from_json(canary(stickiness).as_bytes()).unwrap() };
+    let list =
+        policy(r#"[{"header":"x-user-id"},{"cookie":{"name":"other"}},{"cookie":{"name":"id","sameSite":"Strict"}}]"#);
+    let by_header = policy(r#"{"header":"x-user-id"}"#);
+    let mut world = World::new(Timestamp(0), 1);
+    let mut decide = |policy: &Policy, headers: &[(&str, &str)]| {
+        let request = serde_json::json!({"method": "GET", "authority": "a", "path": "/", "headers": headers});
+        serde_json::from_value::<WireRequest>(request).unwrap().decide(policy, &mut world)
+    };
+    for user in 0..50 {
+        let user = user.to_string();
+        let expected = decide(&by_header, &[("x-user-id", &user)]).variant;
+        for headers in [
+            &[("x-user-id", user.as_str()), ("cookie", "id=a; other=b")][..],
+            &[("x-user-id", ""), ("cookie", &format!("other={user}; id=7"))],
+            &[("cookie", &format!("other=; id={user}"))],
+        ] {
+            let decision = decide(&list, headers);
+            assert_eq!(decision.variant, expected, "{headers:?}");
+            assert!(decision.response_headers.is_empty(), "{headers:?}");
+        }
+    }
+    let new = decide(&list, &[]).response_headers;
+    assert!(new[0].1.starts_with("id=") && new[0].1.ends_with("; HttpOnly; SameSite=Strict"), "{new:?}");
+    let none = policy(r#"[{"cookie":{"name":"id","sameSite":"None"}}]"#);
+    let new = decide(&none, &[]).response_headers;
+    assert!(new[0].1.ends_with("; HttpOnly; SameSite=None; Secure"), "{new:?}");
+    let no_cookie_last = policy(r#"[{"cookie":{"name":"id"}},{"peer":{}}]"#);
+    assert!(decide(&no_cookie_last, &[]).response_headers.is_empty(), "a cookie is made only by the last source");
+    for (stickiness, expected) in [
+        ("[]", "canaries[0].stickiness: []: is empty"),
+        (r#"[{"header":"a","peer":{}}]"#, "canaries[0].stickiness[0]: has both `header` and `peer`"),
+        ("\"header\"", "canaries[0].stickiness: \"header\": is a string, expected an object with one of"),
+    ] {
+        let found = Policy::<crate::module::Suite>::from_json(canary(stickiness).as_bytes()).unwrap_err().to_string();
+        assert!(found.starts_with(expected), "{found}");
+    }
+}

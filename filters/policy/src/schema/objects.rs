@@ -3,12 +3,19 @@
 use serde_json::{Value, json};
 
 use super::{Definitions, Describe};
-use crate::canaries::Override;
+use crate::canaries::{Override, Stickiness, StickinessList};
 use crate::document::{HeaderName, Method, Name, NonEmpty, Whole};
 use crate::egress::{Cidr, Destination, EgressHost, EgressPath};
 use crate::matching::{
     HeaderCondition, HostPattern, PairCondition, PairName, PathMatch, PathMatchType, RequestMatch, TextMatchType,
 };
+
+impl Describe for StickinessList {
+    fn describe(schema: &mut Definitions) -> Value {
+        let one = Stickiness::describe(schema);
+        json!({"anyOf": [one, {"type": "array", "minItems": 1, "items": one}]})
+    }
+}
 
 impl Describe for RequestMatch {
     fn describe(schema: &mut Definitions) -> Value {

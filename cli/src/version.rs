@@ -1,0 +1,38 @@
+//! `penstock version`.
+
+use std::io::Write;
+
+use crate::output::Output;
+
+/// Print the version.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  penstock version\n  penstock version --output json")]
+pub struct Args {
+    /// The form.
+    #[arg(long, short, visible_alias = "format", value_enum, default_value = "human")]
+    output: Format,
+}
+
+/// The forms.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Format {
+    /// For people.
+    Human,
+    /// One JSON object.
+    Json,
+}
+
+impl Args {
+    /// Prints it.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn run(&self, out: &mut Output<'_>) -> anyhow::Result<bool> {
+        let version = env!("CARGO_PKG_VERSION");
+        match self.output {
+            Format::Human => writeln!(out, "penstock {version}")?,
+            Format::Json => writeln!(out, "{}", serde_json::json!({"version": version}))?,
+        }
+        Ok(true)
+    }
+}

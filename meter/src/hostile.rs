@@ -1,0 +1,284 @@
+//! Requests and policies that are meant to take long.
+//!
+//! What a request costs is bounded by its bytes: `FIXED + PER_BYTE × bytes` guest instructions, whatever the client sends
+//! and whatever the policy is made of here. The generator turns any bytes into a request of up to [`LONGEST`] bytes that
+//! says many times what the policy asks for; a property test draws the bytes, and a fuzzer looks for those that cost most.
+
+use anyhow::{Result, ensure};
+use serde_json::{Value, json};
+
+use crate::guest::{Guest, Spent};
+
+/// What a request costs however short it is, at most: all sections at work.
+pub const FIXED: u64 = 400_000;
+
+/// What each byte of a request's headers costs further, at most.
+pub const PER_BYTE: u64 = 150;
+
+/// As much as Envoy takes of a request's headers unless it is told otherwise.
+pub const LONGEST: usize = 60 << 10;
+
+/// As many headers as Envoy takes unless it is told otherwise.
+const MOST_HEADERS: usize = 100;
+
+type Headers = Vec<(Vec<u8>, Vec<u8>)>;
+
+/// Names that the policies ask for, and one that they do not.
+const NAMES: [&str; 6] = ["v", "w", "user", "x-agent", "n7", "other"];
+
+/// Values that conditions of the policies look for, or nearly.
+const PIECES: [&str; 16] = [
+    "v1",
+    "v12",
+    "1-",
+    "Bot3",
+    "crawler7",
+    "spider",
+    "a",
+    "x",
+    "u77",
+    "1",
+    "é",
+    "/",
+    "=",
+    "-",
+    "aaaaaaaaaaaaaaaa",
+    "zzzzzzzzzzzzzzzzx",
+];
+
+/// One condition of each type on a field, the type and value by number.
+fn condition(name: &str, i: usize) -> Value {
+    match i % 7 {
+        0 => json!({"name": name, "value": format!("v{i}")}),
+        1 => json!({"name": name, "type": "In", "values": (0..20).map(|j| format!("v{}", i + j)).collect::<Vec<_>>()}),
+        2 => json!({"name": name, "type": "Prefix", "value": format!("{i}-")}),
+        3 => json!({"name": name, "type": "RegularExpression", "value": format!(".*(Bot{i}|crawler{i}|spider{i}).*")}),
+        4 => {
+            json!({"name": name, "type": "RegularExpression", "value": format!("(?i)[a-z0-9]{{1,200}}x{i}.*"), "invert": true})
+        }
+        5 => json!({"name": name, "type": "Contains", "value": format!("a{i}")}),
+        _ => json!({"name": name, "type": "Suffix", "value": format!("x{i}")}),
+    }
+}
+
+/// Entries of `matches` that conditions on one kind of field tell apart.
+fn entries(field: &str, count: usize) -> Vec<Value> {
+    (0..count).map(|i| json!({field: [condition("v", i), condition("w", i + 1)]})).collect()
+}
+
+/// Policies of all sections, each with much of one kind.
+pub fn policies() -> Vec<Value> {
+    let routes = |field: &str, count: usize| {
+        let rule = |(i, entry): (usize, Value)| json!({"name": format!("r{i}"), "route": "r", "matches": [entry]});
+        json!({"default": "d", "rules": entries(field, count).into_iter().enumerate().map(rule).collect::<Vec<_>>()})
+    };
+    let told_apart = |field: &str, name: &str| {
+        let rule = |i: usize| json!({"name": format!("r{i}"), "route": "r", "matches": [{field: [{"name": name, "value": format!("v{i}")}]}]});
+        json!({"default": "d", "rules": (0..2_000).map(rule).collect::<Vec<_>>()})
+    };
+    let limits = |field: &str| {
+        let limit = |i: usize, entry: Value| {
+            json!({"name": format!("l{i}"), "matches": [entry], "key": [{"cookie": "user"}, {"queryParam": "v"}, {"header": "x-agent"}],
+                "limit": {"requests": 1_000_000, "per": "1h"}, "capacity": 64})
+        };
+        json!(entries(field, 8).into_iter().enumerate().map(|(i, entry)| limit(i, entry)).collect::<Vec<_>>())
+    };
+    let canaries = |overrides: usize| {
+        let over = |i: usize| match i % 2 {
+            0 => json!({"cookie": {"name": "user", "value": format!("u{i}")}, "variant": "v1"}),
+            _ => json!({"header": {"name": "x-agent", "value": format!("u{i}")}, "variant": "v2"}),
+        };
+        json!([{"name": "c", "stickiness": {"cookie": {"name": "user"}}, "overrides": (0..overrides).map(over).collect::<Vec<_>>(),
+            "variants": [{"name": "v1", "weight": 1}, {"name": "v2", "weight": 1}]}])
+    };
+    let egress = |paths: Value| {
+        let rule = |i: usize| json!({"name": format!("e{i}"), "to": [{"host": "*.example.com"}], "methods": ["GET"], "paths": paths});
+        json!({"mode": "Audit", "rules": (0..4).map(rule).collect::<Vec<_>>()})
+    };
+    let expressions = |fields: usize| {
+        let rule = |i: usize| {
+            json!({"name": format!("r{i}"), "route": "r", "matches": [{"cookies": [
+                {"name": format!("n{i}"), "type": "RegularExpression", "value": ".*a.*"}, {"name": "v", "value": "none"}]}]})
+        };
+        json!({"default": "d", "rules": (0..fields).map(rule).collect::<Vec<_>>()})
+    };
+    let agent = |i: usize| {
+        json!({"name": format!("a{i}"), "route": "r", "matches": [{"headers": [
+            {"name": "x-agent", "type": "RegularExpression", "value": format!(".*(Bot{i}|crawler{i}|spider{i}).*")}]}]})
+    };
+    vec![
+        json!({"routes": told_apart("queryParams", "v"), "canaries": canaries(3)}),
+        json!({"routes": told_apart("cookies", "v"), "rateLimits": limits("queryParams")}),
+        json!({"routes": told_apart("headers", "x-agent"), "canaries": canaries(2_000)}),
+        json!({"routes": routes("queryParams", 60), "rateLimits": limits("cookies"), "canaries": canaries(2_000)}),
+        json!({"routes": routes("cookies", 60), "rateLimits": limits("headers")}),
+        json!({"routes": routes("headers", 60), "egress": egress(json!([{"type": "PathPrefix", "value": "/"}]))}),
+        json!({"routes": expressions(300), "canaries": canaries(2_000)}),
+        json!({"routes": {"default": "d", "rules": (0..20).map(agent).collect::<Vec<_>>()},
+            "egress": egress(json!([{"type": "RegularExpression", "value": "/([a-z]+/)*x"}, {"type": "PathPrefix", "value": "/a/b"}]))}),
+    ]
+}
+
+/// Bytes that choose; 0 when they are used up.
+struct Choices<'a>(&'a [u8]);
+
+impl Choices<'_> {
+    fn byte(&mut self) -> usize {
+        let Some((&byte, rest)) = self.0.split_first() else { return 0 };
+        self.0 = rest;
+        usize::from(byte)
+    }
+
+    fn of<T: Copy>(&mut self, all: &[T]) -> Option<T> {
+        let chosen = self.byte();
+        all.get(chosen % all.len().max(1)).copied()
+    }
+
+    /// Up to 2¹⁵, small numbers more often.
+    fn size(&mut self) -> usize {
+        let exponent = self.byte() % 16;
+        (1 << exponent) + self.byte() % (1 << exponent).min(256)
+    }
+
+    fn name(&mut self) -> String {
+        match self.byte() % 8 {
+            7 => format!("n{}", self.byte()),
+            i => NAMES.get(i % NAMES.len()).copied().unwrap_or_default().to_owned(),
+        }
+    }
+
+    /// A text of `length` bytes at most: a few pieces, repeated.
+    fn text(&mut self, length: usize) -> String {
+        let unit: String = (0..1 + self.byte() % 4).filter_map(|_| self.of(&PIECES)).collect();
+        let times = (self.size().min(length) / unit.len().max(1)).max(1);
+        let mut text = unit.repeat(times);
+        while text.len() > length {
+            text.pop();
+        }
+        text
+    }
+
+    /// `name=value` many times; the number in the value, or in the name, changes.
+    fn pairs(&mut self, between: &str, length: usize) -> String {
+        let (name, kind, times) = (self.name(), self.byte() % 4, self.size());
+        let value = self.text(64);
+        let mut text = String::new();
+        for i in 0..times {
+            let pair = match kind {
+                0 => format!("{name}={value}{between}"),
+                1 => format!("{name}=v{i}{between}"),
+                2 => format!("n{i}={value}{between}"),
+                _ => format!("{name}{between}"),
+            };
+            if text.len() + pair.len() > length {
+                break;
+            }
+            text.push_str(&pair);
+        }
+        text
+    }
+}
+
+/// The number of a policy and a request, out of any bytes.
+pub fn request(bytes: &[u8], policies: usize) -> (usize, Headers) {
+    let mut choices = Choices(bytes);
+    let policy = choices.byte() % policies.max(1);
+    let (mut path, mut query, mut host) = ("/a/b".to_owned(), String::new(), "shop.example.com".to_owned());
+    let mut headers: Vec<(String, String)> = Vec::new();
+    let mut left = LONGEST - 200;
+    while !choices.0.is_empty() && left > 16 && headers.len() < MOST_HEADERS - 4 {
+        let before = left;
+        match choices.byte() % 8 {
+            0 => {
+                let text = choices.text(left);
+                left -= text.len();
+                path.push('/');
+                path.push_str(&text.replace(['é', '='], "a"));
+            }
+            1 => {
+                let text = choices.pairs("&", left);
+                left -= text.len();
+                query.push_str(&text.replace('é', "a"));
+            }
+            2 => {
+                host = format!("{}.{host}", "a.".repeat(choices.byte() % 100).trim_end_matches('.'));
+                left -= host.len().min(left);
+            }
+            3 | 4 => {
+                let text = choices.pairs("; ", left - 8);
+                left -= (text.len() + 8).min(left);
+                headers.push(("cookie".into(), text));
+            }
+            5 => {
+                // One header again and again, with the same value or with others.
+                let (name, times, value) = (choices.name(), choices.byte() % MOST_HEADERS, choices.text(left / 4));
+                let changes = choices.byte() % 2 == 0;
+                for i in 0..times {
+                    let value = if changes { format!("v{i}{value}") } else { value.clone() };
+                    if value.len() + 16 > left || headers.len() >= MOST_HEADERS - 4 {
+                        break;
+                    }
+                    left -= value.len() + name.len();
+                    headers.push((name.clone(), value));
+                }
+            }
+            _ => {
+                let (name, value) = (choices.name(), choices.text(left - 16));
+                left -= value.len() + name.len();
+                headers.push((name, value));
+            }
+        }
+        left = left.min(before - 1);
+    }
+    let target = if query.is_empty() { path } else { format!("{path}?{query}") };
+    let pseudo =
+        [(":method", "GET".to_owned()), (":scheme", "https".to_owned()), (":authority", host), (":path", target)];
+    let all = pseudo.into_iter().map(|(name, value)| (name.to_owned(), value)).chain(headers);
+    (policy, all.map(|(name, value)| (name.into_bytes(), value.into_bytes())).collect())
+}
+
+/// The bytes of a request's headers.
+pub fn size(headers: &[(Vec<u8>, Vec<u8>)]) -> u64 {
+    headers.iter().map(|(name, value)| (name.len() + value.len()) as u64).sum()
+}
+
+/// A guest with one of the policies.
+///
+/// # Errors
+/// When it does not take it.
+pub fn configured(suite: &std::path::Path, policy: &Value) -> Result<Guest> {
+    let mut guest = Guest::load(suite)?;
+    let host = guest.host();
+    host.time = 1_780_272_000_000_000_000;
+    host.properties.insert(b"source\0address".to_vec(), b"192.0.2.1:4711".to_vec());
+    host.properties.insert(b"destination\0port".to_vec(), 443_i64.to_le_bytes().to_vec());
+    ensure!(guest.configure(policy.to_string())?, "refused: {:?}", guest.host().log);
+    Ok(guest)
+}
+
+/// What a request costs.
+///
+/// # Errors
+/// When the guest traps.
+pub fn cost(guest: &mut Guest, headers: &Headers) -> Result<Spent> {
+    let host = guest.host();
+    host.time += 1_000_000;
+    host.request_headers.clone_from(headers);
+    host.response_headers = vec![(b":status".to_vec(), b"200".to_vec())];
+    host.sent = None;
+    guest.cost_of(|guest| {
+        guest.request(7)?;
+        guest.response(7)
+    })
+}
+
+/// Fails when a request costs more than its bytes allow.
+///
+/// # Errors
+/// Then, with what it cost.
+pub fn check(spent: &Spent, headers: &[(Vec<u8>, Vec<u8>)]) -> Result<()> {
+    let (bytes, most) = (size(headers), FIXED + PER_BYTE * size(headers));
+    let instructions = spent.instructions;
+    ensure!(instructions <= most, "{instructions} instructions for {bytes} bytes, {most} allowed");
+    Ok(())
+}
