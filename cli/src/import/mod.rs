@@ -1,6 +1,6 @@
 //! `penstock import`: a policy out of what other products call one, and a report of all that is not in it.
 //!
-//! A rule never takes more than its source did. The sources fill one [`Table`](table::Table), which puts their rules in
+//! A rule never takes more than its source did. The sources fill one `table::Table`, which puts their rules in
 //! the order in which a proxy looks at them; what no policy can say is left out with a comment in its place.
 
 mod cilium;

@@ -7,6 +7,8 @@ macro_rules! reasons {
         ///
         /// The order is the order in which a request meets them: of two egress rules that do not allow a request, the
         /// one with the greater reason came nearer to allowing it.
+        // The words are for people: their brackets are no links.
+        #[allow(rustdoc::broken_intra_doc_links)]
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum Reason {
             $(#[doc = concat!("`", $name, "`: ", $words, ".")] $(#[$doc])* $reason,)*

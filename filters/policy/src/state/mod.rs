@@ -2,7 +2,7 @@
 //!
 //! The seam is [`State::update`], after `StateStore::measure_and_replace` of the crate `governor`: the engine gives a pure
 //! function from the old value to the new one, and the store applies it as if nobody else were there. Versions, guesses,
-//! retries, caches and locks are the store's own affair. [`laws`] is what every implementation must hold to:
+//! retries, caches and locks are the store's own affair. the module `laws` is what every implementation must hold to:
 //! [`Memory`] here, the proxy's shared data in the wasm modules, and the map of a replay.
 
 #[cfg(any(test, feature = "laws"))]
