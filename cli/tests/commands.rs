@@ -74,7 +74,7 @@ fn what_an_import_loses_goes_to_standard_error_and_under_strict_decides() {
     let run = penstock_in(folder.path(), &["import", "route.yaml"], "");
     assert_eq!(run.status, 0);
     assert!(run.out.contains("route: c"), "{}", run.out);
-    assert!(run.err.contains("not carried over: route.yaml: VirtualService a: spec.http[0].mirror"), "{}", run.err);
+    assert!(run.err.contains("not imported: route.yaml: VirtualService a: spec.http[0].mirror"), "{}", run.err);
     assert_eq!(penstock_in(folder.path(), &["import", "--strict", "route.yaml"], "").status, 1);
     // What it prints is a policy.
     assert_eq!(penstock_in(folder.path(), &["check", "-"], &run.out).status, 0);
