@@ -79,7 +79,8 @@ fn a_refusal_says_in_one_line_what_is_wrong_and_what_would_be_right() {
     }
 }
 
-/// Inputs of reports: each held a worker for up to six seconds.
+/// Inputs of reports: each held a worker for up to six seconds. Only natively is there a clock.
+#[cfg(not(target_arch = "wasm32"))]
 #[test]
 fn what_would_take_too_many_states_is_refused_before_it_can_cost_anything() {
     for pattern in
