@@ -230,7 +230,9 @@ fn shipped_log(log: &std::path::Path) -> Result<(Value, Value)> {
     let text = fs::read_to_string(folder().join("envoy-access-log.yaml"))?;
     ensure!(text.contains("path: /dev/stdout"), "{text}");
     let text = text.replace("/dev/stdout", &log.display().to_string());
-    let (logs, tags) = text.split_once("# Where a tracer is configured:\n").context("no tags")?;
+    let (logs, comments) = text.split_once("# Where a tracer is configured:\n").context("no tags")?;
+    let (tags, _filter) =
+        comments.split_once("# The first of http_filters:").context("no filter for the original path")?;
     let tags: String =
         tags.lines().filter_map(|line| line.strip_prefix("# ")).map(|line| format!("{line}\n")).collect();
     let read = |yaml: &str, pointer: &str| -> Result<Value> {
