@@ -252,6 +252,9 @@ fn helm(cluster: &Cluster, arguments: &[&str]) -> Result<String> {
     Ok(String::from_utf8(output.stdout)?)
 }
 
+/// The version that `helm template` renders for: a Helm built from its module knows none.
+const KUBERNETES: &str = "1.37.0";
+
 fn chart() -> PathBuf {
     workspace::root().join("deploy/helm/penstock")
 }
@@ -320,8 +323,20 @@ fn the_chart_is_installed_upgraded_and_taken_away() -> Result<()> {
         EVERYTHING.replace("secretName: penstock-tls", &format!("secretName: penstock-tls, caBundle: {bundle}")),
     )?;
     // The ConfigMap that the Pods would mount has the ceilings; the webhook must be there before plugins are made.
-    let rendered =
-        helm(&cluster, &["template", "penstock", chart, "--namespace", "penstock", "--values", values_path])?;
+    let rendered = helm(
+        &cluster,
+        &[
+            "template",
+            "penstock",
+            chart,
+            "--namespace",
+            "penstock",
+            "--values",
+            values_path,
+            "--kube-version",
+            KUBERNETES,
+        ],
+    )?;
     ensure!(rendered.contains("partners.yaml: |"), "{rendered}");
     fs::write(folder.path().join("ceilings/partners.yaml"), egress("*.partner.example.com"))?;
     let webhook = Webhook::start(folder.path(), &format!("{address}:443"))?;
@@ -338,7 +353,7 @@ fn the_chart_is_installed_upgraded_and_taken_away() -> Result<()> {
     apply(&cluster, &in_team("api.partner.example.com")).map_err(anyhow::Error::msg)?;
 
     // A value that the chart does not know is refused.
-    let wrong = helm(&cluster, &["template", chart, "--set", "webhook.replica=3"]);
+    let wrong = helm(&cluster, &["template", chart, "--set", "webhook.replica=3", "--kube-version", KUBERNETES]);
     ensure!(wrong.is_err_and(|error| error.to_string().contains("replica")), "an unknown value was taken");
 
     helm(&cluster, &["uninstall", "penstock", "--namespace", "penstock"])?;
