@@ -76,7 +76,10 @@ fn the_api_server_takes_what_penstock_renders() -> Result<()> {
     let render = |target: &str, more: &[&str]| -> Result<String> {
         let output = Command::new(workspace::dist().join("penstock"))
             .args(["render", "cli/tests/policies/everything.yaml", "--for", target, "--namespace", "shop"])
-            .args(["--gateway", "shop", "--service", "beta=shop:8080/beta"])
+            .args(["--gateway", "shop", "--host", "shop.example.com"])
+            .args(["--service", "beta=shop:8080/beta", "--service-namespace", "shop"])
+            .args(["--image", "registry.example.com/penstock/suite:0.1.0"])
+            .args(["--egress-image", "registry.example.com/penstock/egress-allowlist:0.1.0"])
             .args(["--sha256", &"a".repeat(64)])
             .args(more)
             .current_dir(&root)
