@@ -278,6 +278,8 @@ impl<M: Runs> Vm<M> {
         if let Err(error) = host::act_for(stream) {
             // Nothing can be done to the request; its own timeout ends it.
             plugin.plugin.note("context", &format!("cannot act for a request that waits ({error})"));
+            // Until then it waits: a body that comes must not take its headers along.
+            self.contents(|contents| contents.keep_rest(stream, Rest::Call(waiting)));
             return;
         }
         let rest = plugin.with(|plugin, worker| plugin.reply(worker, &mut CurrentRequest, *waiting, message));
@@ -295,13 +297,14 @@ impl<M: Runs> Vm<M> {
         })
     }
 
-    /// More of a request is there, the last of it when `has_ended`. It goes on unless the request waits.
+    /// More of a request is there, the last of it when `has_ended`. It goes on unless the request waits; that of a request
+    /// without a policy, which was refused, never does.
     pub fn request_body(&self, stream: u32, has_ended: bool) -> Flow {
         let flow = self.contents(|contents| {
             let stream = contents.streams.get_mut(&stream)?;
             Some(stream.plugin.plugin.request_body(&mut stream.rest, has_ended))
         });
-        flow.flatten().unwrap_or(Flow::Continue)
+        flow.flatten().unwrap_or(Flow::Pause)
     }
 
     /// A response's trailers are there.

@@ -12,7 +12,7 @@ use smallvec::SmallVec;
 use super::claim::{Taken, Verdict};
 use super::document::{GlobalDocument, OnFailure, Quota};
 use super::key::{KeyPart, Value};
-use super::service::{self, Descriptor, OK, OVER_LIMIT, RateLimitResponse, put_bytes};
+use super::service::{self, Descriptor, OK, OVER_LIMIT, RateLimitResponse};
 use crate::decision::Counts;
 use crate::metrics::Metric;
 
@@ -202,16 +202,6 @@ pub struct Question<'a> {
     pub message: Vec<u8>,
     /// How long the request may wait: from 1 ms.
     pub timeout: Duration,
-}
-
-impl Question<'_> {
-    /// The cluster as a serialised `envoy.config.core.v3.GrpcService`: field 1 of its field 1, `envoy_grpc`.
-    pub fn grpc_service(&self) -> Vec<u8> {
-        let (mut inner, mut outer) = (Vec::new(), Vec::new());
-        put_bytes(&mut inner, 1, self.cluster.as_bytes());
-        put_bytes(&mut outer, 1, &inner);
-        outer
-    }
 }
 
 /// Why a service has not answered.

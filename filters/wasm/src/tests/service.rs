@@ -112,3 +112,19 @@ fn a_request_that_cannot_go_on_is_refused() {
     with(|proxy| assert_eq!(proxy.sent, expected));
     vm().delete(STREAM);
 }
+
+#[test]
+fn a_body_never_takes_an_undecided_request_along() {
+    fresh();
+    assert!(configured(PLUGIN, GLOBAL));
+    assert_eq!(asking(), Flow::Pause);
+    assert_eq!(vm().request_body(STREAM, false), Flow::Pause);
+    with(|proxy| proxy.broken.push(("proxy_set_effective_context", 10)));
+    answer(1, OK);
+    assert_eq!(outcome(), (0, None));
+    assert_eq!(vm().request_body(STREAM, true), Flow::Pause);
+    vm().delete(STREAM);
+    // Nor one that was refused for want of a policy.
+    assert_eq!(vm().request_headers(99, false), Flow::Pause);
+    assert_eq!(vm().request_body(99, true), Flow::Pause);
+}
