@@ -7,7 +7,6 @@
 use hashbrown::HashMap;
 use rustc_hash::FxBuildHasher;
 
-use crate::matching::RequestMatch;
 use crate::small_map::SmallMap;
 
 /// Which names a set may have, at a glance: a Bloom filter of one bit a name, by length and last byte. Most names that
@@ -74,16 +73,6 @@ impl NameSet {
 pub(crate) struct AskedNames {
     pub(crate) cookies: NameSet,
     pub(crate) query_params: NameSet,
-}
-
-impl AskedNames {
-    /// Adds the names in conditions.
-    pub(crate) fn add(&mut self, entries: &[RequestMatch]) {
-        for entry in entries {
-            entry.cookies.iter().for_each(|condition| self.cookies.add(&condition.name));
-            entry.query_params.iter().for_each(|condition| self.query_params.add(&condition.name));
-        }
-    }
 }
 
 /// Where a value is: in which of the request's headers, from which byte on, and how long.

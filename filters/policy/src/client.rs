@@ -1,10 +1,70 @@
-//! The client's address behind trusted proxies.
+//! How clients are told apart: their addresses behind trusted proxies, and their identities.
 
 use std::net::IpAddr;
 
+use crate::document::{At, Context, NonEmpty, Whole, object};
+use crate::egress::Cidr;
 use crate::environment::Environment;
+use crate::identity::IdentitySource;
 use crate::request::Request;
-use crate::settings::SourceAddress;
+
+object! {
+    /// How the client's address is found: one of the two.
+    #[derive(Default)]
+    pub struct SourceAddress check = SourceAddress::check {
+        /// How many trusted proxies stand in front and append to `x-forwarded-for`; 0: the connection's own peer is
+        /// the client.
+        trusted_hops as "trustedHops": Option<Whole<0, 32>>,
+        /// The addresses of the trusted proxies: behind them the client is the last entry of `x-forwarded-for` that is in
+        /// no range.
+        trusted_proxies as "trustedProxies": Option<NonEmpty<Cidr>>,
+    }
+}
+
+impl SourceAddress {
+    /// How many proxies are trusted, by count.
+    pub fn hops(&self) -> u32 {
+        self.trusted_hops.map_or(0, |hops| hops.0)
+    }
+
+    fn check(&self, at: &At<'_>, cx: &mut Context) -> bool {
+        let is_one = self.trusted_hops.is_some() != self.trusted_proxies.is_some();
+        if !is_one {
+            let help = "count the proxies with trustedHops, or give their addresses with trustedProxies".to_owned();
+            cx.problem_at(at, "must have either trustedHops or trustedProxies", help);
+        }
+        is_one
+    }
+}
+
+/// How a policy tells its clients apart.
+#[derive(Clone, Debug, Default)]
+pub struct Clients {
+    source_address: SourceAddress,
+    identity: IdentitySource,
+}
+
+impl Clients {
+    /// Clients with the address found by `source_address` and the identity by `identity`.
+    pub(crate) fn new(source_address: SourceAddress, identity: IdentitySource) -> Clients {
+        Clients { source_address, identity }
+    }
+
+    /// Where the caller's verified identity comes from.
+    pub(crate) fn source(&self) -> &IdentitySource {
+        &self.identity
+    }
+
+    /// The address of the client.
+    pub(crate) fn address(&self, request: &Request<'_>, environment: &mut impl Environment) -> Option<IpAddr> {
+        client_address(request, &self.source_address, environment)
+    }
+
+    /// The verified identity of the caller.
+    pub(crate) fn identity(&self, environment: &mut impl Environment) -> Option<Vec<u8>> {
+        environment.identity(&self.identity).filter(|identity| !identity.is_empty())
+    }
+}
 
 /// The address of the client, by the proxies that `settings` trusts to append to `x-forwarded-for`.
 ///
@@ -82,10 +142,10 @@ fn parse(entry: &[u8]) -> Option<IpAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::breaker::WorkerMemory;
     use crate::document::{At, Context, Decode, Node, Whole};
     use crate::environment::Timestamp;
     use crate::state::{Change, Key, State, Unavailable};
+    use crate::worker_memory::WorkerMemory;
     #[cfg(target_arch = "wasm32")]
     use wasm_bindgen_test::wasm_bindgen_test as test;
 

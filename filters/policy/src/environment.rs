@@ -2,10 +2,10 @@
 
 use std::net::IpAddr;
 
-use crate::breaker::WorkerMemory;
 use crate::identity::IdentitySource;
 use crate::state::State;
 pub use crate::timestamp::Timestamp;
+use crate::worker_memory::WorkerMemory;
 
 /// The clock, the connection, randomness, and the [`State`] that decisions share, as arguments.
 ///

@@ -50,8 +50,9 @@ mod timestamp;
 mod trie;
 #[cfg(feature = "wire")]
 pub mod wire;
+mod worker_memory;
 
-pub use breaker::WorkerMemory;
+pub use client::SourceAddress;
 pub use client::client_address;
 pub use decision::{
     Action, Counts, Decision, EgressOutcome, EgressVerdict, HeaderOp, HeaderOps, HeldBack, Response, ResponseHeaders,
@@ -66,5 +67,6 @@ pub use policy::{Policy, check};
 pub use reason::Reason;
 pub use request::{Header, Request, Scratch};
 pub use section::Section;
-pub use settings::{DEFAULT_ROUTE_HEADER, Settings, SourceAddress};
+pub use settings::{DEFAULT_ROUTE_HEADER, Settings};
 pub use timestamp::Timestamp;
+pub use worker_memory::WorkerMemory;

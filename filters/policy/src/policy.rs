@@ -6,6 +6,7 @@ use std::marker::PhantomData;
 use crate::asked::AskedNames;
 use crate::breaker::Breakers;
 use crate::canaries::{Canaries, CanaryDocument, CanaryOutcome};
+use crate::client::Clients;
 use crate::decision::{Action, Decision, HeaderOp, HeldBack};
 use crate::document::{At, Context, Decode, Fields, Kind, Named, Node, Problem, Problems};
 use crate::egress::{Egress, EgressDocument, check_later_sections};
@@ -18,7 +19,7 @@ use crate::references;
 use crate::request::Request;
 use crate::routes::{Routes, RoutesDocument, RuleTo};
 use crate::section::Section;
-use crate::settings::{Clients, MatchedPath, Settings};
+use crate::settings::{MatchedPath, Settings};
 use crate::state::{Table, Tables, Unavailable};
 
 /// Memory for all regular expressions of one policy, in bytes.

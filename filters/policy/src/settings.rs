@@ -1,13 +1,8 @@
 //! `settings`: what all sections share.
 
-use std::net::IpAddr;
-
-use crate::client::client_address;
-use crate::document::{At, Context, Decode, HeaderName, Node, NonEmpty, Whole, object, words};
-use crate::egress::Cidr;
-use crate::environment::Environment;
+use crate::client::{Clients, SourceAddress};
+use crate::document::{At, Context, Decode, HeaderName, Node, object, words};
 use crate::identity::IdentitySource;
-use crate::request::Request;
 
 /// The route header unless the policy names another.
 pub const DEFAULT_ROUTE_HEADER: &str = "x-penstock-route";
@@ -41,35 +36,6 @@ words! {
     }
 }
 
-object! {
-    /// How the client's address is found: one of the two.
-    #[derive(Default)]
-    pub struct SourceAddress check = SourceAddress::check {
-        /// How many trusted proxies stand in front and append to `x-forwarded-for`; 0: the connection's own peer is
-        /// the client.
-        trusted_hops as "trustedHops": Option<Whole<0, 32>>,
-        /// The addresses of the trusted proxies: behind them the client is the last entry of `x-forwarded-for` that is in
-        /// no range.
-        trusted_proxies as "trustedProxies": Option<NonEmpty<Cidr>>,
-    }
-}
-
-impl SourceAddress {
-    /// How many proxies are trusted, by count.
-    pub fn hops(&self) -> u32 {
-        self.trusted_hops.map_or(0, |hops| hops.0)
-    }
-
-    fn check(&self, at: &At<'_>, cx: &mut Context) -> bool {
-        let is_one = self.trusted_hops.is_some() != self.trusted_proxies.is_some();
-        if !is_one {
-            let help = "count the proxies with trustedHops, or give their addresses with trustedProxies".to_owned();
-            cx.problem_at(at, "must have either trustedHops or trustedProxies", help);
-        }
-        is_one
-    }
-}
-
 impl Default for Settings {
     fn default() -> Self {
         Settings {
@@ -82,35 +48,11 @@ impl Default for Settings {
     }
 }
 
-/// How a policy tells its clients apart.
-#[derive(Clone, Debug, Default)]
-pub struct Clients {
-    source_address: SourceAddress,
-    identity: IdentitySource,
-}
-
-impl Clients {
-    /// Where the caller's verified identity comes from.
-    pub(crate) fn source(&self) -> &IdentitySource {
-        &self.identity
-    }
-
-    /// The address of the client.
-    pub(crate) fn address(&self, request: &Request<'_>, environment: &mut impl Environment) -> Option<IpAddr> {
-        client_address(request, &self.source_address, environment)
-    }
-
-    /// The verified identity of the caller.
-    pub(crate) fn identity(&self, environment: &mut impl Environment) -> Option<Vec<u8>> {
-        environment.identity(&self.identity).filter(|identity| !identity.is_empty())
-    }
-}
-
 impl Settings {
     /// How clients are told apart.
     pub(crate) fn clients(&self) -> Clients {
         let identity = self.identity.clone().unwrap_or_default();
-        Clients { source_address: self.source_address.clone(), identity }
+        Clients::new(self.source_address.clone(), identity)
     }
 
     /// Takes in `egress.identity`, the older name of `identity`; an error where both are given.

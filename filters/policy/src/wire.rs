@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::breaker::{Outcome, WorkerMemory, is_grpc_failure};
+use crate::breaker::{Outcome, is_grpc_failure};
 use crate::decision::{Action, Decision, HeaderOp};
 use crate::document::GatewayDuration;
 use crate::environment::{Environment, Timestamp};
@@ -15,6 +15,7 @@ use crate::rate_limits::{Failure, Reply};
 use crate::reason::Reason;
 use crate::request::{Header, Request, Scratch};
 use crate::state::{Change, Key, MapState, State, Unavailable};
+use crate::worker_memory::WorkerMemory;
 
 /// A request as one JSON object; only `method`, `authority` and `path` are required.
 #[derive(Clone, Debug, Default, Deserialize)]

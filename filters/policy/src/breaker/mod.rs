@@ -3,11 +3,10 @@
 //! A breaker watches the answers to what it guards, over all workers of one proxy, and says whether a request may go
 //! there. What all workers know is one value of the shared [`State`](crate::state::State); each worker reads it at most
 //! every 50 ms and writes it with each failure at once, and with successes every 50 ms: so all workers know of a change
-//! after at most 50 ms. What a worker knows by itself is its [`WorkerMemory`].
+//! after at most 50 ms. What a worker knows by itself is its [`WorkerMemory`](crate::WorkerMemory).
 
 mod document;
-mod state;
-mod worker;
+pub(crate) mod state;
 
 use std::hash::Hasher;
 use std::time::Duration;
@@ -22,7 +21,6 @@ use crate::state::{Change, Key, Table, Tables, Unavailable};
 pub use document::{Latency, Percentile, Thresholds};
 use state::{BreakerState, phase};
 pub use state::{Limits, PROBE_PERCENT, Phase, Tally, Transition};
-pub use worker::WorkerMemory;
 
 /// How long a worker relies on what it has read, and keeps successes to itself.
 const PATIENCE: u64 = 50_000_000;

@@ -11,6 +11,7 @@ use smallvec::SmallVec;
 
 use crate::asked::AskedNames;
 use crate::breaker::{Breakers, Guard, PROBE_PERCENT, Phase, Watch, probes};
+use crate::client::Clients;
 use crate::document::{At, Problem};
 use crate::environment::{Environment, Timestamp};
 use crate::matching::{Index, RequestMatch};
@@ -18,7 +19,6 @@ use crate::metrics::{Metric, Metrics};
 use crate::reason::Reason;
 use crate::request::Request;
 use crate::section::Section;
-use crate::settings::Clients;
 pub use document::{CanaryDocument, Override, OverrideCondition, RollbackDocument, VariantDocument};
 use ramp::Ramp;
 pub use ramp::{RampDocument, StepDocument};
@@ -121,14 +121,14 @@ impl Canaries {
             canaries.push(Canary::new(document, breakers, metrics));
         }
         for canary in &canaries {
-            names.add(&canary.overrides.entries);
+            canary.overrides.entries.iter().for_each(|entry| entry.add_names(names));
             for cookie in canary.stickiness.iter().flat_map(StickinessList::cookies) {
                 names.cookies.add(cookie.name.0.as_bytes());
             }
         }
         let (entries, canary_of): (Vec<_>, Vec<_>) = entries.into_iter().unzip();
         let index = Index::new(&entries);
-        names.add(&entries);
+        entries.iter().for_each(|entry| entry.add_names(names));
         Canaries { canaries: canaries.into(), entries: entries.into(), canary_of: canary_of.into(), index }
     }
 

@@ -2,12 +2,12 @@
 
 use std::net::IpAddr;
 
+use crate::client::Clients;
 use crate::document::{
     At, Context, Decode, Empty, HeaderName, Kind, Node, NonEmpty, PositiveDuration, object, one_of, words, wrong_kind,
 };
 use crate::environment::Environment;
 use crate::request::Request;
-use crate::settings::Clients;
 
 /// Where the key comes from.
 #[derive(Clone, Debug)]

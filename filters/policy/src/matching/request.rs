@@ -4,6 +4,7 @@ use super::host::{HostPattern, HostSet};
 use super::path::PathMatch;
 use super::regex::Asked;
 use super::text::{Condition, HeaderCondition, PairCondition};
+use crate::asked::AskedNames;
 use crate::document::{At, Context, Decode, Fields, Kind, Method, Node, NonEmpty};
 use crate::request::Request;
 
@@ -35,6 +36,12 @@ impl RequestMatch {
             && self.headers.iter().all(|condition| condition.holds_for_header(request))
             && self.query_params.iter().all(|condition| condition.holds_for_query_param(request))
             && self.cookies.iter().all(|condition| condition.holds_for_cookie(request))
+    }
+
+    /// Adds the names of cookies and query parameters that it asks for.
+    pub(crate) fn add_names(&self, asked: &mut AskedNames) {
+        self.cookies.iter().for_each(|condition| asked.cookies.add(&condition.name));
+        self.query_params.iter().for_each(|condition| asked.query_params.add(&condition.name));
     }
 
     /// Whether it holds for every request because nothing is given.

@@ -7,10 +7,10 @@ use std::net::{IpAddr, Ipv6Addr};
 use siphasher::sip128::{Hasher128, SipHasher13};
 
 use crate::asked::AskedNames;
+use crate::client::Clients;
 use crate::document::{Empty, HeaderName, Name, Whole, object, one_of};
 use crate::environment::Environment;
 use crate::request::Request;
-use crate::settings::Clients;
 
 /// One part of a key.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -11,12 +11,12 @@ use super::key::{Fingerprint, KeyHasher, KeyPart, Salt};
 use super::quota::Quota;
 use super::rate::{self, Rate};
 use super::set::WAYS;
+use crate::client::Clients;
 use crate::decision::{Response, ResponseHeaders};
 use crate::environment::Environment;
 use crate::metrics::{Metric, Metrics};
 use crate::request::Request;
 use crate::section::Section;
-use crate::settings::Clients;
 use crate::state::{Key, Table, Tables};
 
 /// What `capacity` is when it is absent.

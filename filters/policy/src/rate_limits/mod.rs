@@ -28,6 +28,7 @@ mod settle;
 use smallvec::SmallVec;
 
 use crate::asked::AskedNames;
+use crate::client::Clients;
 use crate::decision::{Effects, HeaderOp, HeldBack, Response};
 use crate::document::{At, Context, Named};
 use crate::environment::{Environment, Timestamp};
@@ -36,7 +37,7 @@ use crate::metrics::{Metric, Metrics};
 use crate::reason::Reason;
 use crate::request::Request;
 use crate::section::Section;
-use crate::settings::{Clients, Settings};
+use crate::settings::Settings;
 use crate::state::{Change, Key, Tables, Unavailable};
 use claim::{Claim, Verdict, take_all};
 pub use document::{LimitDocument, Mode, OnMissingKey, QuotaHeaders};
@@ -139,7 +140,7 @@ impl RateLimits {
             entries.extend(matches);
             limits.push(Limit::new(number, document, &mut services, metrics, tables));
         }
-        names.add(&entries);
+        entries.iter().for_each(|entry| entry.add_names(names));
         limits.iter().flat_map(|limit| &limit.key).for_each(|part| part.add_name(names));
         let has_services = !services.is_empty();
         let dropped_headers = has_services.then(|| metrics.add(Section::RateLimits, "_service", &["headersDropped"]));

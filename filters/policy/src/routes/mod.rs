@@ -145,7 +145,7 @@ impl Routes {
         let entries = in_order(document.precedence, entries);
         let (entries, rule_of): (Vec<_>, Vec<_>) = entries.into_iter().unzip();
         let index = Index::new(&entries);
-        names.add(&entries);
+        entries.iter().for_each(|entry| entry.add_names(names));
         Routes {
             default: document.default.map(|route| route.0),
             by_default,

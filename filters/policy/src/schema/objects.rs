@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Definitions, Describe};
+use super::definitions::{Definitions, Describe};
 use crate::canaries::{Override, Stickiness, StickinessList};
 use crate::document::{HeaderName, Method, Name, NonEmpty, Whole};
 use crate::egress::{Cidr, Destination, EgressHost, EgressPath};

@@ -4,7 +4,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Definitions, Describe};
+use super::definitions::{Definitions, Describe};
 use crate::breaker::Percentile;
 use crate::canaries::{CookieAge, CookieName, CookiePath};
 use crate::document::{

@@ -3,7 +3,6 @@ mod exactness;
 mod global;
 
 use super::*;
-use crate::breaker::WorkerMemory;
 use crate::decision::{Action, Decision};
 use crate::document::{Decode, Node};
 use crate::identity::IdentitySource;
@@ -12,6 +11,7 @@ use crate::reason::Reason;
 use crate::request::Header;
 use crate::section::Section;
 use crate::state::State;
+use crate::worker_memory::WorkerMemory;
 use crate::{Policy, module};
 use std::cell::RefCell;
 use std::collections::HashMap;

@@ -1,7 +1,7 @@
-//! What one worker knows of a policy's breakers by itself.
+//! What one worker knows by itself: of a policy's breakers, what it last read and what it has not written yet.
 
-use super::Watch;
-use super::state::Tally;
+use crate::breaker::state::Tally;
+use crate::decision::Watch;
 use crate::state::Table;
 
 /// What one worker remembers of a policy from request to request. Whoever decides keeps it and lends it to each decision, so
@@ -15,20 +15,20 @@ pub struct WorkerMemory {
 
 /// One breaker, as the worker knows it.
 #[derive(Debug, Default)]
-pub(super) struct KnownBreaker {
+pub(crate) struct KnownBreaker {
     /// Which breaker this is: a memory may outlive its policy.
     identity: u64,
     /// When the state was last read.
-    pub(super) read: Option<u64>,
-    pub(super) open_since: u64,
+    pub(crate) read: Option<u64>,
+    pub(crate) open_since: u64,
     /// Answers that the state does not have yet, and since when.
-    pub(super) pending: Tally,
-    pub(super) pending_since: u64,
+    pub(crate) pending: Tally,
+    pub(crate) pending_since: u64,
 }
 
 impl WorkerMemory {
     /// The breaker number `watch`, whose state is in `table`.
-    pub(super) fn breaker(&mut self, watch: Watch, table: &Table) -> &mut KnownBreaker {
+    pub(crate) fn breaker(&mut self, watch: Watch, table: &Table) -> &mut KnownBreaker {
         let place = watch.0 as usize;
         if self.breakers.len() <= place {
             self.breakers.resize_with(place + 1, KnownBreaker::default);
