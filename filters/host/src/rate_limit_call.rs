@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use penstock_policy::Timestamp;
-use penstock_policy::rate_limits::{Failure, Pending, Question, Reply};
+use penstock_policy::rate_limits::{Failure, Pending, Reply, RlsRequest};
 
 use crate::host::{CallStart, GrpcCall, Host, ProxyRequest};
 
@@ -41,12 +41,12 @@ impl<Headers> PendingRequest<Headers> {
 
 /// Notes how a call ended. Proxies report a timeout as one error of many, so it is told by the clock; a quarter of the
 /// timeout is for theirs, which counts from the last turn of its event loop.
-fn hear<H: Host>(pending: &mut Pending, message: Option<&[u8]>, since: Timestamp, timeout: Duration, host: &H) {
+fn on_reply<H: Host>(pending: &mut Pending, message: Option<&[u8]>, since: Timestamp, timeout: Duration, host: &H) {
     let is_late = || {
         let Timestamp(now) = host.now().unwrap_or(since);
         Duration::from_nanos(now.saturating_sub(since.0)) >= timeout / 4 * 3
     };
-    pending.hear(match message {
+    pending.on_reply(match message {
         Some(message) => Reply::read(message),
         None if is_late() => Reply::failed(Failure::Timeout),
         None => Reply::failed(Failure::Error),
@@ -56,7 +56,7 @@ fn hear<H: Host>(pending: &mut Pending, message: Option<&[u8]>, since: Timestamp
 /// Asks a service. `Err` gives back the headers and what is decided so far: the call is over already, and the next
 /// question can be asked.
 pub(crate) fn ask<H: Host, Headers>(
-    question: &Question<'_>,
+    question: &RlsRequest<'_>,
     headers: Headers,
     mut pending: Box<Pending>,
     has_ended: bool,

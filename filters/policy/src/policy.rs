@@ -14,7 +14,7 @@ use crate::environment::Environment;
 use crate::matching::Answers;
 use crate::metrics::{Metric, Metrics};
 use crate::module::{self, Module, Runs, Suite};
-use crate::rate_limits::{LimitDocument, Pending, Question, RateLimits};
+use crate::rate_limits::{LimitDocument, Pending, RateLimits, RlsRequest};
 use crate::references;
 use crate::request::Request;
 use crate::routes::{Routes, RoutesDocument, RuleTo};
@@ -200,7 +200,7 @@ impl<M: Runs> Policy<M> {
     ///
     /// # Errors
     /// There is no decision yet when a rate-limit service must be asked first: give the reply to each
-    /// [`Policy::question`] to [`Pending::hear`], then call [`Policy::resume`].
+    /// [`Policy::rls_request`] to [`Pending::on_reply`], then call [`Policy::resume`].
     pub fn decide<'a>(
         &'a self,
         request: &Request<'a>,
@@ -210,8 +210,8 @@ impl<M: Runs> Policy<M> {
     }
 
     /// What to ask a rate-limit service next; `None`: nothing more, resume.
-    pub fn question(&self, pending: &Pending) -> Option<Question<'_>> {
-        if M::MODULE.runs(Section::RateLimits) { self.rate_limits.as_ref()?.question(pending) } else { None }
+    pub fn rls_request(&self, pending: &Pending) -> Option<RlsRequest<'_>> {
+        if M::MODULE.runs(Section::RateLimits) { self.rate_limits.as_ref()?.rls_request(pending) } else { None }
     }
 
     /// Decides a request after the rate-limit services have replied, as if nothing had been in between. `request` is the

@@ -146,8 +146,8 @@ impl WireRequest {
             use crate::explain::Note;
             trace.0.retain(|note| matches!(note, Note::Limit(_) | Note::NoKey { .. } | Note::Asked { .. }));
         }
-        while policy.question(&pending).is_some() {
-            pending.hear(self.rate_limit_service.reply());
+        while policy.rls_request(&pending).is_some() {
+            pending.on_reply(self.rate_limit_service.reply());
         }
         let decision = policy.resume(&second, &pending, &mut self.environment(world));
         WireDecision { rate_limit_service: Some("assumed"), ..self.answered(policy, &decision, world) }

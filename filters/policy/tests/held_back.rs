@@ -41,8 +41,10 @@ fn second(policy: &str, request: &serde_json::Value, show: impl FnOnce(&Decision
     let decision = match policy.decide(&request, &mut environment) {
         Ok(decision) => decision,
         Err(mut asked) => {
-            while policy.question(&asked).is_some() {
-                asked.hear(penstock_policy::rate_limits::Reply::failed(penstock_policy::rate_limits::Failure::Error));
+            while policy.rls_request(&asked).is_some() {
+                asked.on_reply(penstock_policy::rate_limits::Reply::failed(
+                    penstock_policy::rate_limits::Failure::Error,
+                ));
             }
             pending = asked;
             policy.resume(&request, &pending, &mut environment)

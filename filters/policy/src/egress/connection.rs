@@ -3,7 +3,9 @@
 use std::net::{IpAddr, Ipv6Addr};
 
 use super::authority::{Authority, BadAuthority, Host};
-use super::search::{Facts, Port, names_its_rule};
+use super::facts::{Facts, Port};
+use super::refusal::names_its_rule;
+use super::report::line;
 use super::{Egress, Mode};
 use crate::decision::{EgressOutcome, EgressVerdict};
 use crate::environment::Environment;
@@ -35,6 +37,12 @@ impl ConnectionVerdict<'_> {
     pub fn is_open(&self) -> bool {
         self.outcome.verdict != EgressVerdict::Deny
     }
+}
+
+/// What was decided about a connection, as one line of JSON; see [`log_line`](super::log_line). It has no method and no path.
+pub fn connection_line(connection: &Connection<'_>, outcome: &EgressOutcome<'_>) -> String {
+    let address = connection.destination.map(|address| address.to_string()).unwrap_or_default();
+    line(outcome, connection.port, connection.sni.unwrap_or(address.as_bytes()), None)
 }
 
 impl Egress {

@@ -1,10 +1,10 @@
 //! What egress read in a request, in words.
 
 use super::authority::Host;
+use super::facts::{Facts, Port};
 use super::form::Form;
 use super::index::Destinations;
 use super::report::host_text;
-use super::search::{Facts, Port};
 use crate::environment::Environment;
 use crate::explain::{Destination, Note};
 

@@ -1,7 +1,7 @@
 //! Point 1 of the contract: what has no single reading is refused before any rule is asked.
 
 use super::authority::{Authority, BadAuthority};
-use super::search::Facts;
+use super::facts::Facts;
 use crate::document::is_token;
 use crate::environment::Environment;
 use crate::reason::Reason;

@@ -7,7 +7,7 @@ use super::callers::Callers;
 use super::cidr::CidrMap;
 use super::document::{Destination, RuleDocument, Target};
 use super::embedded::embedded_ipv4;
-use super::search::Facts;
+use super::facts::Facts;
 use crate::environment::Environment;
 use crate::matching::HostTrie;
 use crate::reason::Reason;

@@ -15,13 +15,17 @@ mod embedded;
 mod expiry;
 #[cfg(feature = "explain")]
 mod explain;
+mod facts;
 mod form;
 mod host;
 mod index;
 mod later;
 mod nfkc;
+mod outcome;
 mod path;
+mod refusal;
 mod report;
+mod rule;
 mod search;
 #[cfg(test)]
 mod tests;
@@ -31,27 +35,28 @@ pub use caller::CallerPattern;
 #[cfg(feature = "schema")]
 pub(crate) use caller::{FilterStateKey, TrustDomain};
 pub use cidr::{Cidr, CidrMap};
-pub use connection::{Connection, ConnectionVerdict};
+pub use connection::{Connection, ConnectionVerdict, connection_line};
 pub use document::{Destination, EgressDocument, EgressPath, Mode, Protocol, RuleDocument, Target, Text};
 pub use embedded::embedded_ipv4;
 pub use host::EgressHost;
 pub(crate) use later::check_later_sections;
 pub use path::{BadPath, canonical};
-pub use report::{connection_line, log_line};
+pub use report::log_line;
 
 use crate::decision::{EgressOutcome, EgressVerdict, Response};
 use crate::document::Whole;
 use crate::environment::Environment;
 use crate::identity::IdentitySource;
-use crate::matching::PathMatch;
 use crate::metrics::{Metric, Metrics};
 use crate::reason::Reason;
 use crate::request::Request;
-use crate::timestamp::Timestamp;
 use counts::Counters;
+use facts::{Facts, Port};
 use form::{Form, hosts_agree};
 use index::Destinations;
-use search::{Facts, Found, Port, Search, names_its_rule};
+use refusal::{Refusal, names_its_rule};
+pub use rule::Rule;
+use search::{Found, Search};
 
 /// The section, ready to decide.
 #[derive(Debug)]
@@ -64,25 +69,6 @@ pub struct Egress {
     allow: Destinations,
     deny: Destinations,
     counters: Counters,
-}
-
-/// One rule, ready to decide.
-#[derive(Debug)]
-pub struct Rule {
-    /// Unique among the rules.
-    pub name: Box<str>,
-    /// Who answers for it.
-    pub owner: Option<Box<str>>,
-    /// What it is for.
-    pub reason: Option<Box<str>>,
-    /// The first instant at which it no longer holds.
-    pub expires: Option<Timestamp>,
-    not_before: Option<Timestamp>,
-    from: Option<Box<[CallerPattern]>>,
-    methods: Option<Box<[Box<str>]>>,
-    paths: Option<Box<[PathMatch]>>,
-    connect: bool,
-    upgrades: Box<[Protocol]>,
 }
 
 /// What the section decided about a request.
@@ -98,23 +84,6 @@ pub(crate) struct Egressed<'a> {
     pub(crate) target: Option<&'a [u8]>,
     /// What to count.
     pub(crate) counts: [Option<Metric>; 2],
-}
-
-/// A request that is not allowed.
-#[derive(Clone, Copy, Debug)]
-struct Refusal<'a> {
-    status: u16,
-    reason: Reason,
-    /// The rule that came nearest.
-    rule: Option<&'a Rule>,
-    /// Its number.
-    number: Option<u32>,
-}
-
-impl<'a> Refusal<'a> {
-    fn new(status: u16, reason: Reason) -> Refusal<'a> {
-        Refusal { status, reason, rule: None, number: None }
-    }
 }
 
 impl Egress {
@@ -223,23 +192,6 @@ impl Egress {
 fn default_port(given: Option<Whole<1, 65535>>) -> Port {
     // The document's type says 1–65535.
     given.map_or(Port::OfConnection, |port| Port::Known(u16::try_from(port.0).ok()))
-}
-
-impl Rule {
-    fn new(document: RuleDocument) -> Rule {
-        Rule {
-            name: document.name.0,
-            owner: document.owner.map(|text| text.0),
-            reason: document.reason.map(|text| text.0),
-            expires: document.expires,
-            not_before: document.not_before,
-            from: document.from.map(|from| from.0.into()),
-            methods: document.methods.map(|methods| methods.0.into_iter().map(|method| method.0).collect()),
-            paths: document.paths.map(|paths| paths.0.into_iter().map(|path| path.0).collect()),
-            connect: document.connect,
-            upgrades: document.upgrades.into(),
-        }
-    }
 }
 
 /// Whether the server name of the connection is `host`. An address is never a server name (RFC 6066 §3).

@@ -3,10 +3,9 @@
 use std::borrow::Cow;
 use std::net::IpAddr;
 
-use super::Refusal;
 use super::authority::{Authority, Host};
-use super::connection::Connection;
-use super::search::Port;
+use super::facts::Port;
+use super::refusal::Refusal;
 use crate::decision::{EgressOutcome, Response};
 use crate::environment::Environment;
 use crate::request::Request;
@@ -67,13 +66,8 @@ pub fn log_line(request: &Request<'_>, outcome: &EgressOutcome<'_>, environment:
     line(outcome, port, request.host, Some((request.method, request.path)))
 }
 
-/// The same for a connection: no method, no path.
-pub fn connection_line(connection: &Connection<'_>, outcome: &EgressOutcome<'_>) -> String {
-    let address = connection.destination.map(|address| address.to_string()).unwrap_or_default();
-    line(outcome, connection.port, connection.sni.unwrap_or(address.as_bytes()), None)
-}
-
-fn line(
+/// The line; without method and path for a connection.
+pub(super) fn line(
     outcome: &EgressOutcome<'_>,
     port: Option<u16>,
     host: &[u8],

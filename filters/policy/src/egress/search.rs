@@ -2,139 +2,16 @@
 
 use std::borrow::Cow;
 
-use super::Rule;
+use super::facts::Facts;
 use super::form::Form;
 use super::index::Bucket;
 use super::path::{BadPath, canonical};
-use crate::decision::{EgressOutcome, EgressVerdict};
+use super::rule::Rule;
 use crate::environment::Environment;
-use crate::identity::IdentitySource;
 use crate::matching::Asked;
 use crate::reason::Reason;
 use crate::redirection::METHOD_OVERRIDES;
 use crate::request::Request;
-use crate::timestamp::Timestamp;
-
-/// What the outside says of this request, each asked for at most once and only when a rule needs it.
-pub(super) struct Facts<'e, E> {
-    pub environment: &'e mut E,
-    identity: &'e IdentitySource,
-    /// The port that the authority says.
-    given_port: Option<u16>,
-    /// The port of an authority that says none.
-    default_port: Port,
-    now: Option<Timestamp>,
-    caller: Option<Option<Vec<u8>>>,
-}
-
-impl<'e, E: Environment> Facts<'e, E> {
-    /// For a request to an authority that says `given_port`; one that says none would mean `default_port`.
-    pub fn new(
-        environment: &'e mut E,
-        identity: &'e IdentitySource,
-        given_port: Option<u16>,
-        default_port: Port,
-    ) -> Self {
-        Facts { environment, identity, given_port, default_port, now: None, caller: None }
-    }
-
-    /// The port of the destination.
-    pub fn port(&mut self) -> Option<u16> {
-        self.given_port.or_else(|| self.default_port())
-    }
-
-    /// The port of an authority that says none.
-    pub fn default_port(&mut self) -> Option<u16> {
-        let port = self.default_port.get(self.environment);
-        self.default_port = Port::Known(port);
-        port
-    }
-
-    fn now(&mut self) -> Timestamp {
-        let environment = &mut *self.environment;
-        *self.now.get_or_insert_with(|| environment.now())
-    }
-
-    /// The verified identity of the caller.
-    pub fn caller(&mut self) -> Option<&[u8]> {
-        let (environment, identity) = (&mut *self.environment, self.identity);
-        self.caller.get_or_insert_with(|| environment.identity(identity).filter(|caller| !caller.is_empty())).as_deref()
-    }
-
-    /// The outcome, with what is known by now.
-    pub fn outcome<'a>(
-        &mut self,
-        verdict: EgressVerdict,
-        reason: Option<Reason>,
-        rule: Option<&'a Rule>,
-    ) -> EgressOutcome<'a> {
-        let port = match self.default_port {
-            _ if self.given_port.is_some() => self.given_port,
-            Port::Known(port) => port,
-            Port::OfConnection => None,
-        };
-        EgressOutcome {
-            verdict,
-            reason,
-            rule: rule.map(|rule| &*rule.name),
-            owner: rule.and_then(|rule| rule.owner.as_deref()),
-            purpose: rule.and_then(|rule| rule.reason.as_deref()),
-            caller: self.caller.take().flatten(),
-            port,
-            id: None,
-        }
-    }
-
-    /// The outcome of a refusal, given or held back: rare enough to ask for the caller and the port, and to draw an id.
-    pub fn refusal<'a>(&mut self, verdict: EgressVerdict, reason: Reason, rule: Option<&'a Rule>) -> EgressOutcome<'a> {
-        self.caller();
-        self.port();
-        EgressOutcome { id: Some(self.environment.random()), ..self.outcome(verdict, Some(reason), rule) }
-    }
-}
-
-/// The port of a destination. Asking about the connection costs a call, and most rules have no ports.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Port {
-    /// What the authority or `defaultPort` says; `None`: nobody knows it.
-    Known(Option<u16>),
-    /// The default of the client's connection: 443 with TLS, 80 without.
-    OfConnection,
-}
-
-impl Port {
-    /// Asks for it where it is not known yet.
-    pub(super) fn get(self, environment: &mut impl Environment) -> Option<u16> {
-        match self {
-            Port::Known(port) => port,
-            Port::OfConnection => environment.has_tls().map(|has_tls| if has_tls { 443 } else { 80 }),
-        }
-    }
-}
-
-/// Whether a refusal names the rule that came nearest: only to callers that the rule is for.
-pub(super) fn names_its_rule(reason: Reason) -> bool {
-    reason > Reason::CallerNotAllowed
-}
-
-impl Rule {
-    /// Why the rule does not allow this caller now; `None`: it does.
-    pub(super) fn caller_and_time<E: Environment>(&self, facts: &mut Facts<'_, E>) -> Option<Reason> {
-        if let Some(from) = &self.from {
-            let Some(caller) = facts.caller() else { return Some(Reason::CallerUnknown) };
-            if !from.iter().any(|pattern| pattern.covers(caller)) {
-                return Some(Reason::CallerNotAllowed);
-            }
-        }
-        if self.not_before.is_some_and(|start| facts.now() < start) {
-            return Some(Reason::RuleNotYetValid);
-        }
-        if self.expires.is_some_and(|end| facts.now() >= end) {
-            return Some(Reason::RuleExpired);
-        }
-        None
-    }
-}
 
 /// One search through the candidates.
 pub(super) struct Search<'r, 'a> {

@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use super::global::unit;
 use super::key::KeyPart;
-use super::limit::DEFAULT_CAPACITY;
 use crate::document::{
     At, Context, Empty, HeaderName, HeaderValue, Name, NonEmpty, PositiveDuration, Whole, WritableHeaderName, object,
     one_of, words,
@@ -13,6 +11,9 @@ use crate::matching::RequestMatch;
 
 /// Requests, bursts and costs: so many at most.
 pub(super) type Count = Whole<1, 1_000_000_000>;
+
+/// What `capacity` is when it is absent.
+pub(super) const DEFAULT_CAPACITY: u32 = 65_536;
 
 object! {
     /// One limit.
@@ -270,5 +271,16 @@ impl LimitDocument {
             fine = false;
         }
         fine
+    }
+}
+
+/// `envoy.type.v3.RateLimitUnit`, as far as it is a fixed time.
+pub(super) fn unit(per: Duration) -> Option<u8> {
+    match (per.as_secs(), per.subsec_nanos()) {
+        (1, 0) => Some(1),
+        (60, 0) => Some(2),
+        (3600, 0) => Some(3),
+        (86_400, 0) => Some(4),
+        _ => None,
     }
 }

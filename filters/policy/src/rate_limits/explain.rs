@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::key::{KeyPart, Value};
 use super::rate::{Debt, Rate};
-use super::{Claim, Limit, RateLimits, Verdict};
+use super::{Limit, LocalCheck, RateLimits, Verdict};
 use crate::environment::Environment;
 use crate::explain::{BucketNote, LimitNote, Note};
 use crate::request::Request;
@@ -55,25 +55,30 @@ impl RateLimits {
         Note::Asked { limit: limit.name.to_string(), cluster, key, missing, cost }
     }
 
-    /// The note on a claim at its end.
-    pub(super) fn note(&self, claim: &Claim<'_>, request: &Request<'_>, environment: &mut impl Environment) -> Note {
-        let limit = claim.limit;
+    /// The note on a check at its end.
+    pub(super) fn note(
+        &self,
+        check: &LocalCheck<'_>,
+        request: &Request<'_>,
+        environment: &mut impl Environment,
+    ) -> Note {
+        let limit = check.limit;
         let (key, missing) = self.key_note(limit, request, environment);
         Note::Limit(LimitNote {
             limit: limit.name.to_string(),
             key,
             missing,
-            cost: claim.cost,
+            cost: check.cost,
             bad_cost: limit.cost.of(request).1,
             burst: limit.rate.burst,
-            before: bucket(&limit.rate, claim.before),
-            after: bucket(&limit.rate, claim.debt),
-            wait: match claim.verdict {
+            before: bucket(&limit.rate, check.before),
+            after: bucket(&limit.rate, check.debt),
+            wait: match check.verdict {
                 Verdict::Passes | Verdict::TooLarge | Verdict::Failed(_) => None,
                 Verdict::Wait(nanos) => Some(Duration::from_nanos(nanos)),
             },
-            is_too_large: claim.verdict == Verdict::TooLarge,
-            overflow: claim.shared,
+            is_too_large: check.verdict == Verdict::TooLarge,
+            overflow: check.shared,
         })
     }
 }

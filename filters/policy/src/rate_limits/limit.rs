@@ -6,7 +6,7 @@ use smallvec::SmallVec;
 
 use super::cost::CostRule;
 use super::document::{LimitDocument, Mode, OnFailure, OnMissingKey, QuotaHeaders, RefusalDocument, Scope};
-use super::global::{Ask, Global, Service};
+use super::global::{Global, RemoteCheck, Service};
 use super::key::{Fingerprint, KeyHasher, KeyPart, Salt};
 use super::quota::Quota;
 use super::rate::{self, Rate};
@@ -18,9 +18,6 @@ use crate::metrics::{Metric, Metrics};
 use crate::request::Request;
 use crate::section::Section;
 use crate::state::{Key, Table, Tables};
-
-/// What `capacity` is when it is absent.
-pub(super) const DEFAULT_CAPACITY: u32 = 65_536;
 
 /// Keys for each set: half of its slots, so that chance seldom fills a set before the table is full. With as many keys
 /// busy as `capacity` says, 99.9 % of them have a slot of their own; with half as many, all but one in a million.
@@ -44,13 +41,13 @@ pub(super) struct Limit {
     pub(super) global: Option<Global>,
     pub(super) refusal: Refusal,
     pub(super) quota: Quota,
-    /// The counters of [`Outcome`], in its order.
+    /// The counters of [`LimitCount`], in its order.
     counters: Metric,
 }
 
 /// What a limit counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Outcome {
+pub(super) enum LimitCount {
     /// The request passed this limit, and all others.
     Passed,
     /// Refused for want of quota.
@@ -71,7 +68,7 @@ pub(super) enum Outcome {
     Timeout,
 }
 
-impl Outcome {
+impl LimitCount {
     const NAMES: [&str; 9] =
         ["passed", "limited", "wouldLimit", "missingKey", "badCost", "overfull", "retried", "error", "timeout"];
 }
@@ -106,7 +103,7 @@ impl Limit {
         Limit {
             quota: Quota::new(kind, &name, requests, per_nanos, burst),
             table: tables.add(&("limit", &name, &key), sets),
-            counters: metrics.add(Section::RateLimits, &name, &Outcome::NAMES),
+            counters: metrics.add(Section::RateLimits, &name, &LimitCount::NAMES),
             global: match document.scope {
                 Scope::Local => None,
                 Scope::Global(global) => Some(Global::new(global, &document.limit, services)),
@@ -123,7 +120,7 @@ impl Limit {
         }
     }
 
-    pub(super) fn counter(&self, outcome: Outcome) -> Metric {
+    pub(super) fn counter(&self, outcome: LimitCount) -> Metric {
         self.counters.plus(outcome as u32)
     }
 
@@ -145,8 +142,8 @@ impl Limit {
         clients: &Clients,
         cost: u32,
         environment: &mut impl Environment,
-    ) -> Option<Ask> {
-        let mut ask = Ask::new(self.number, &self.name, self.global.as_ref()?, cost);
+    ) -> Option<RemoteCheck> {
+        let mut ask = RemoteCheck::new(self.number, &self.name, self.global.as_ref()?, cost);
         let values: Option<SmallVec<[_; 2]>> =
             self.key.iter().map(|part| part.value(request, clients, environment)).collect();
         match values {

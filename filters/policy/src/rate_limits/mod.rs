@@ -11,25 +11,29 @@
 //! but for a limit that stands in front of the service: one with the same key counts what the service is asked.
 
 mod budget;
-mod claim;
 mod cost;
 mod document;
 #[cfg(feature = "explain")]
 mod explain;
+mod finish;
 mod global;
 mod key;
 mod limit;
+mod local_check;
+mod outcome;
+mod pending;
 mod quota;
 mod rate;
 mod service;
 mod set;
-mod settle;
+mod taken;
+mod verdict;
 
 use smallvec::SmallVec;
 
 use crate::asked::AskedNames;
 use crate::client::Clients;
-use crate::decision::{Effects, HeaderOp, HeldBack, Response};
+use crate::decision::{Effects, HeaderOp};
 use crate::document::{At, Context, Named};
 use crate::environment::{Environment, Timestamp};
 use crate::matching::{Index, RequestMatch};
@@ -39,14 +43,18 @@ use crate::request::Request;
 use crate::section::Section;
 use crate::settings::Settings;
 use crate::state::{Change, Key, Tables, Unavailable};
-use claim::{Claim, Verdict, take_all};
 pub use document::{LimitDocument, Mode, OnMissingKey, QuotaHeaders};
-pub use global::{Failure, Pending, Question, Reply};
-use global::{Held, Service};
+use finish::finish;
+use global::Service;
 pub use key::KeyPart;
 use key::{KeyHasher, Salt};
-use limit::{Limit, Outcome};
-use settle::{Voice, settle};
+use limit::{Limit, LimitCount};
+use local_check::{LocalCheck, take_all};
+pub(crate) use outcome::LimitsOutcome;
+use pending::Reserved;
+pub use pending::{Pending, Reply, RlsRequest};
+pub use verdict::Failure;
+use verdict::{LimitVerdict, Verdict};
 
 /// The section, ready to decide.
 #[derive(Debug)]
@@ -65,29 +73,6 @@ pub struct RateLimits {
     /// Headers that a service asked for and that were left out; only with limits of global scope.
     dropped_headers: Option<Metric>,
     salt: Salt,
-}
-
-/// What the section decided about a request.
-#[derive(Debug, Default)]
-pub(crate) struct LimitsOutcome<'a> {
-    /// The limit that refuses the request, why, and the response.
-    pub(crate) refusal: Option<(&'a str, Reason, Response<'a>)>,
-    /// What limits in Shadow would have refused, the tightest of them.
-    pub(crate) held_back: SmallVec<[HeldBack<'a>; 1]>,
-}
-
-impl<'a> LimitsOutcome<'a> {
-    /// Takes in a refusal, which a limit in Shadow only would have given; `wait` in nanoseconds.
-    fn refused_by(&mut self, limit: &'a Limit, reason: Reason, wait: Option<u64>) {
-        let rule = &*limit.name;
-        match limit.mode {
-            Mode::Enforce => self.refusal = Some((rule, reason, limit.refusal.response(wait))),
-            Mode::Shadow => {
-                let status = limit.refusal.status;
-                self.held_back.push(HeldBack { section: Section::RateLimits, rule: Some(rule), reason, status });
-            }
-        }
-    }
 }
 
 /// The slot table of one limit of local scope, to look at.
@@ -205,8 +190,8 @@ impl RateLimits {
         }
 
         let now = environment.now();
-        let mut claims: SmallVec<[Claim<'a>; 2]> = SmallVec::new();
-        let (mut asks, mut without_key) = (Vec::new(), None);
+        let mut checks: SmallVec<[LocalCheck<'a>; 2]> = SmallVec::new();
+        let (mut remote, mut without_key) = (Vec::new(), None);
         for limit in matching.iter().filter_map(|&limit| self.limits.get(limit as usize)) {
             let key = match limit.fingerprint(request, &self.clients, self.salt, environment) {
                 Some(key) => key,
@@ -218,7 +203,7 @@ impl RateLimits {
                     }
                     OnMissingKey::Deny => {
                         note!(environment, self.note_no_key(limit, request, "Deny", environment));
-                        effects.count(limit.counter(Outcome::MissingKey));
+                        effects.count(limit.counter(LimitCount::MissingKey));
                         // Waiting does not help, so nothing says how long; nothing was taken yet.
                         decided.refused_by(limit, Reason::MissingKey, None);
                         if decided.refusal.is_some() {
@@ -231,28 +216,28 @@ impl RateLimits {
             };
             let (cost, is_bad) = limit.cost.of(request);
             if is_bad {
-                effects.count(limit.counter(Outcome::BadCost));
+                effects.count(limit.counter(LimitCount::BadCost));
             }
             if limit.global.is_some() {
                 note!(environment, self.note_asked(limit, cost, request, environment));
-                asks.extend(limit.ask(request, &self.clients, cost, environment));
+                remote.extend(limit.ask(request, &self.clients, cost, environment));
                 continue;
             }
-            claims.push(Claim::new(limit, key, cost));
+            checks.push(LocalCheck::new(limit, key, cost));
         }
 
-        take_all(&mut claims, now, environment, effects);
+        take_all(&mut checks, now, environment, effects);
         #[cfg(feature = "explain")]
-        for claim in &claims {
-            note!(environment, self.note(claim, request, environment));
+        for check in &checks {
+            note!(environment, self.note(check, request, environment));
         }
         // Whom the local limits refuse, nobody else is asked about.
-        if asks.is_empty() || claims.iter().any(Claim::stops) {
-            settle(&claims.iter().map(Claim::voice).collect::<SmallVec<[_; 2]>>(), effects, &mut decided);
+        if remote.is_empty() || checks.iter().any(LocalCheck::stops) {
+            finish(&checks.iter().map(LocalCheck::verdict).collect::<SmallVec<[_; 2]>>(), effects, &mut decided);
             return Ok(decided);
         }
-        let held = claims.iter().map(|claim| claim.held(now)).collect();
-        Err(Box::new(Pending::new(asks, held, without_key, effects.counted_since(before))))
+        let reserved = checks.iter().map(|check| check.reserved(now)).collect();
+        Err(Box::new(Pending::new(remote, reserved, without_key, effects.counted_since(before))))
     }
 
     fn limit(&self, number: u32) -> Option<&Limit> {
@@ -260,16 +245,16 @@ impl RateLimits {
     }
 
     /// What the services have said so far.
-    fn replied<'a>(&'a self, pending: &'a Pending) -> impl Iterator<Item = Voice<'a>> {
+    fn replied<'a>(&'a self, pending: &'a Pending) -> impl Iterator<Item = LimitVerdict<'a>> {
         pending.verdicts().filter_map(|(limit, verdict, left)| {
-            Some(Voice { limit: self.limit(limit)?, verdict, shared: false, left })
+            Some(LimitVerdict { limit: self.limit(limit)?, verdict, shared: false, left })
         })
     }
 
     /// What to ask a service next; `None`: nothing more.
     #[cold]
-    pub fn question(&self, pending: &Pending) -> Option<Question<'_>> {
-        if self.replied(pending).any(|voice| voice.refuses()) { None } else { pending.question(&self.services) }
+    pub fn rls_request(&self, pending: &Pending) -> Option<RlsRequest<'_>> {
+        if self.replied(pending).any(|verdict| verdict.refuses()) { None } else { pending.rls_request(&self.services) }
     }
 
     /// Decides when the services have replied.
@@ -281,11 +266,11 @@ impl RateLimits {
         effects: &mut Effects<'_, 'a>,
     ) -> LimitsOutcome<'a> {
         let mut decided = LimitsOutcome::default();
-        let held = pending.held.iter().filter_map(|held| {
-            let Held { taken, verdict, left, .. } = *held;
-            Some(Voice { limit: self.limit(held.limit)?, verdict, shared: taken.shared, left })
+        let reserved = pending.reserved.iter().filter_map(|reserved| {
+            let Reserved { taken, verdict, left, .. } = *reserved;
+            Some(LimitVerdict { limit: self.limit(reserved.limit)?, verdict, shared: taken.shared, left })
         });
-        let voices: SmallVec<[Voice<'a>; 4]> = held.chain(self.replied(pending)).collect();
+        let verdicts: SmallVec<[LimitVerdict<'a>; 4]> = reserved.chain(self.replied(pending)).collect();
         if let Some(limit) = pending.without_key.and_then(|number| self.limit(number)) {
             decided.refused_by(limit, Reason::MissingKey, None);
         }
@@ -294,7 +279,7 @@ impl RateLimits {
         }
         let dropped = pending.replies().map(|answer| answer.dropped(&self.route_header)).sum();
         std::iter::repeat_n(self.dropped_headers, dropped).flatten().for_each(|metric| effects.count(metric));
-        settle(&voices, effects, &mut decided);
+        finish(&verdicts, effects, &mut decided);
         if decided.refusal.is_some() {
             self.give_back(pending, environment);
         } else {
@@ -311,14 +296,14 @@ impl RateLimits {
             let mut asked = pending.limits().filter_map(|number| self.limit(number));
             asked.any(|asked| asked.key == limit.key)
         };
-        let mut held = pending.held.iter().filter(|held| held.verdict == Verdict::Passes).peekable();
-        if held.peek().is_none() {
+        let mut reserved = pending.reserved.iter().filter(|reserved| reserved.verdict == Verdict::Passes).peekable();
+        if reserved.peek().is_none() {
             return;
         }
         let now = environment.now();
-        for held in held {
-            if let Some(limit) = self.limit(held.limit).filter(|limit| !is_shield(limit)) {
-                held.taken.give_back(limit, now, environment);
+        for reserved in reserved {
+            if let Some(limit) = self.limit(reserved.limit).filter(|limit| !is_shield(limit)) {
+                reserved.taken.give_back(limit, now, environment);
             }
         }
     }

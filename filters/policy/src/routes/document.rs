@@ -77,9 +77,48 @@ object! {
 }
 
 impl RuleDocument {
+    /// What the rule's other fields mean beside the redirect.
+    fn check_redirect(&self, redirect: &Redirect, at: &At<'_>, cx: &mut Context) -> bool {
+        let mut fine = true;
+        let beside = [
+            ("requestHeaders", self.request_headers.is_some()),
+            ("rewrite", self.rewrite.is_some()),
+            ("timeout", self.timeout.is_some()),
+            ("retries", self.retries.is_some()),
+            ("failover", self.failover.is_some()),
+        ];
+        for (field, _) in beside.into_iter().filter(|(_, given)| *given) {
+            let help = "take it out: a redirected request goes to no upstream".to_owned();
+            cx.problem_at(&at.field(field), "has no meaning beside `redirect`", help);
+            fine = false;
+        }
+        if let Some(list) = self.response_headers.as_ref().and_then(|changes| changes.list_of("location")) {
+            let response = at.field("responseHeaders");
+            let help = "take `location` out".to_owned();
+            cx.problem_at(&response.field(list), "changes `location`, which the redirect writes itself", help);
+            fine = false;
+        }
+        let any = [RequestMatch::default()];
+        let entries = self.matches.as_ref().map_or(&any[..], |entries| &entries.0);
+        if let Some(entry) = entries.iter().position(|entry| redirect.leads_back_to(entry)) {
+            let which = match &self.matches {
+                Some(_) => format!("what matches[{entry}] takes"),
+                None => "every request".to_owned(),
+            };
+            let help = "change the scheme, the host, the port or the path".to_owned();
+            cx.problem_at(
+                &at.field("redirect"),
+                format!("leads {which} back to itself: the client would ask for ever"),
+                help,
+            );
+            fine = false;
+        }
+        fine
+    }
+
     /// What the fields say about each other.
     fn check(&self, at: &At<'_>, cx: &mut Context) -> bool {
-        let mut fine = self.redirect.as_ref().is_none_or(|redirect| redirect.check(self, at, cx));
+        let mut fine = self.redirect.as_ref().is_none_or(|redirect| self.check_redirect(redirect, at, cx));
         if let Some(failover) = &self.failover {
             let at = at.field("failover");
             if self.canary.is_some() {

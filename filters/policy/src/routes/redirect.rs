@@ -2,7 +2,6 @@
 
 use std::borrow::Cow;
 
-use super::document::RuleDocument;
 use super::rewrite::{Hostname, PathRewrite};
 use crate::decision::{HeaderOp, Response, ResponseHeaders};
 use crate::document::{At, Context, Decode, Kind, Node, Whole, object, words, wrong_kind};
@@ -69,47 +68,8 @@ struct Origin<'a> {
 }
 
 impl Redirect {
-    /// What the rule's other fields mean beside the redirect.
-    pub(super) fn check(&self, rule: &RuleDocument, at: &At<'_>, cx: &mut Context) -> bool {
-        let mut fine = true;
-        let beside = [
-            ("requestHeaders", rule.request_headers.is_some()),
-            ("rewrite", rule.rewrite.is_some()),
-            ("timeout", rule.timeout.is_some()),
-            ("retries", rule.retries.is_some()),
-            ("failover", rule.failover.is_some()),
-        ];
-        for (field, _) in beside.into_iter().filter(|(_, given)| *given) {
-            let help = "take it out: a redirected request goes to no upstream".to_owned();
-            cx.problem_at(&at.field(field), "has no meaning beside `redirect`", help);
-            fine = false;
-        }
-        if let Some(list) = rule.response_headers.as_ref().and_then(|changes| changes.list_of("location")) {
-            let response = at.field("responseHeaders");
-            let help = "take `location` out".to_owned();
-            cx.problem_at(&response.field(list), "changes `location`, which the redirect writes itself", help);
-            fine = false;
-        }
-        let any = [RequestMatch::default()];
-        let entries = rule.matches.as_ref().map_or(&any[..], |entries| &entries.0);
-        if let Some(entry) = entries.iter().position(|entry| self.leads_back_to(entry)) {
-            let which = match &rule.matches {
-                Some(_) => format!("what matches[{entry}] takes"),
-                None => "every request".to_owned(),
-            };
-            let help = "change the scheme, the host, the port or the path".to_owned();
-            cx.problem_at(
-                &at.field("redirect"),
-                format!("leads {which} back to itself: the client would ask for ever"),
-                help,
-            );
-            fine = false;
-        }
-        fine
-    }
-
     /// Whether the URL of every request that `entry` takes stays as it is.
-    fn leads_back_to(&self, entry: &RequestMatch) -> bool {
+    pub(super) fn leads_back_to(&self, entry: &RequestMatch) -> bool {
         let same_host = self.hostname.as_ref().is_none_or(|Hostname(name)| {
             let patterns = entry.hostnames.as_ref().map_or(&[][..], |hosts| hosts.patterns());
             matches!(patterns, [only] if !only.wildcard && only.name == *name)

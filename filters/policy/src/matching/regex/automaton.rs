@@ -5,6 +5,8 @@
 //! refused. So there is nothing to build, to cache or to give up while a request waits. Up to 64 expressions on the same
 //! field share an automaton and are all answered by one pass.
 
+use std::sync::Arc;
+
 use std::collections::VecDeque;
 
 use hashbrown::HashMap;
@@ -305,4 +307,13 @@ impl Automaton {
         let end = self.ends.get(usize::from(state)).copied().unwrap_or(0);
         found | self.masks.get(usize::from(end)).copied().unwrap_or(0)
     }
+}
+
+/// Where an expression's automaton is.
+#[derive(Clone, Debug)]
+pub(super) struct Place {
+    pub(super) automaton: Arc<Automaton>,
+    pub(super) bit: u32,
+    /// The automaton's number in its policy; `None`: the expression stands alone, outside of a policy.
+    pub(super) number: Option<u32>,
 }

@@ -3,7 +3,9 @@
 //! The syntax is read by a parser of our own ([`syntax`]), the rest is done when the policy loads ([`automaton`]): every
 //! expression is a table of bounded size, and all that a policy asks of one field share their tables ([`registry`]).
 
+mod answers;
 mod automaton;
+mod error;
 mod registry;
 mod substring;
 mod syntax;
@@ -12,8 +14,10 @@ use std::sync::{Arc, OnceLock};
 
 use regex_syntax::hir::{Hir, HirKind, Look};
 
-use automaton::{Automaton, Limits, Source};
-pub(crate) use registry::{Answers, Asked, Expressions};
+pub(crate) use answers::{Answers, Asked};
+use automaton::{Automaton, Limits, Place, Source};
+pub use error::BadRegex;
+pub(crate) use registry::Expressions;
 pub use substring::Substring;
 
 /// Values longer than this match no expression, in bytes.
@@ -28,43 +32,6 @@ pub struct Regex {
     pattern: Box<str>,
     literal_prefix: Box<[u8]>,
     place: OnceLock<Place>,
-}
-
-/// Where an expression's automaton is.
-#[derive(Clone, Debug)]
-struct Place {
-    automaton: Arc<Automaton>,
-    bit: u32,
-    /// The automaton's number in its policy; `None`: the expression stands alone, outside of a policy.
-    number: Option<u32>,
-}
-
-/// Why a pattern was refused, in one line, and what to write.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{message}")]
-pub struct BadRegex {
-    /// What is wrong, to follow the pattern.
-    pub message: String,
-    /// What would be right.
-    pub help: String,
-}
-
-impl BadRegex {
-    /// What RE2 refuses as well.
-    fn syntax(message: impl std::fmt::Display, help: impl Into<String>) -> BadRegex {
-        BadRegex { message: format!("is not a regular expression: it {message}"), help: help.into() }
-    }
-
-    /// What is a regular expression, but none for here.
-    fn limit(message: impl Into<String>, help: impl Into<String>) -> BadRegex {
-        BadRegex { message: message.into(), help: help.into() }
-    }
-
-    fn too_large() -> BadRegex {
-        let help = "a counted repetition after `.*`, as in `.*a.{1,100}b`, needs a state for each combination: count \
-                    without it, or use Contains, Prefix, Suffix or In";
-        BadRegex::limit("takes too many states to be matched in one pass", help)
-    }
 }
 
 impl Regex {

@@ -1,6 +1,5 @@
 //! All expressions of a policy: those on the same field share automata, so that one pass over a value answers them all.
 
-use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -8,9 +7,10 @@ use hashbrown::HashMap;
 use regex_syntax::hir::Hir;
 use rustc_hash::FxBuildHasher;
 
-use super::automaton::{Automaton, Limits, MOST_TOGETHER, Mask, Shape, Source};
-use super::{BadRegex, Place, Regex, Substring};
-use crate::small_map::SmallMap;
+use super::Regex;
+use super::automaton::{Automaton, Limits, MOST_TOGETHER, Place, Shape, Source};
+use super::error::BadRegex;
+use super::substring::Substring;
 
 /// What making a shared automaton may take.
 const SHARED_LIMITS: Limits = Limits { table: 1 << 20, combinations: 128 << 10 };
@@ -23,51 +23,6 @@ const MOST_FAILURES: u32 = 32;
 
 /// So many automata may have to run over the same value.
 const MOST_AUTOMATA: usize = 16;
-
-/// What kind of field an expression is asked about; fields of different kinds may share a name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Asked {
-    /// The path.
-    Path,
-    /// The path in the canonical form that egress matches.
-    CanonicalPath,
-    /// A header.
-    Header,
-    /// A query parameter.
-    Query,
-    /// A cookie.
-    Cookie,
-}
-
-/// What is known of one request: which expressions match, by automaton and kind of field.
-#[derive(Debug, Default)]
-pub(crate) struct Answers {
-    known: RefCell<SmallMap<Mask>>,
-    has_long_value: Cell<bool>,
-}
-
-impl Answers {
-    /// What the automaton `number` says about the field of this kind.
-    pub(super) fn get_or_add(&self, number: u32, asked: Asked, find: impl FnOnce() -> Mask) -> Mask {
-        let key = number.wrapping_mul(8).wrapping_add(asked as u32);
-        if let Some(mask) = self.known.borrow().get(key) {
-            return mask;
-        }
-        let mask = find();
-        self.known.borrow_mut().insert(key, mask);
-        mask
-    }
-
-    /// Notes that a value was too long for any expression.
-    pub(super) fn note_long_value(&self) {
-        self.has_long_value.set(true);
-    }
-
-    /// Whether a value was too long for an expression that was asked about it.
-    pub(crate) fn has_long_value(&self) -> bool {
-        self.has_long_value.get()
-    }
-}
 
 /// The expressions of one document.
 #[derive(Debug)]

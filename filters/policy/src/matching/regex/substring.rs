@@ -5,7 +5,8 @@ use std::sync::OnceLock;
 
 use memchr::memmem::Finder;
 
-use super::{Answers, Asked, Place};
+use super::answers::{Answers, Asked};
+use super::automaton::Place;
 
 /// A text that a value may have somewhere.
 #[derive(Debug)]

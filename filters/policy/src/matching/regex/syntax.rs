@@ -8,7 +8,7 @@ use regex_syntax::hir::{
     Class, ClassBytes, ClassBytesRange, ClassUnicode, ClassUnicodeRange, Dot, Hir, Look, Repetition,
 };
 
-use super::BadRegex;
+use super::error::BadRegex;
 
 /// Expressions are no longer than this, in bytes.
 const LONGEST: usize = 64 << 10;

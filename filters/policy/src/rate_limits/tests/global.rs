@@ -29,8 +29,8 @@ fn ask(
         Err(pending) => pending,
     };
     let mut asked = 0;
-    while policy.question(&pending).is_some() {
-        pending.hear(replies[asked].clone());
+    while policy.rls_request(&pending).is_some() {
+        pending.on_reply(replies[asked].clone());
         asked += 1;
     }
     (status(&policy.resume(&request, &pending, worker)), asked)
@@ -101,7 +101,7 @@ fn what_is_given_back_is_never_more_than_is_still_owed() {
         worker.now.0 += waits[0] * 1_000_000;
         let second = policy.decide(&request, &mut worker).unwrap_err();
         worker.now.0 += waits[1] * 1_000_000;
-        first.hear(Reply::plain(true));
+        first.on_reply(Reply::plain(true));
         policy.resume(&request, &first, &mut worker);
         drop(second);
         let alone = super::policy(&local);
@@ -148,7 +148,7 @@ mod answers {
         let request = Request::new(&request);
         let mut worker = Worker::new(&shared);
         let mut pending = policy.decide(&request, &mut worker).unwrap_err();
-        pending.hear(Reply::read(answer));
+        pending.on_reply(Reply::read(answer));
         let decision = policy.resume(&request, &pending, &mut worker);
         let header = |name: &str, value: &str| (name.to_owned(), value.to_owned());
         let text = |(name, value): &(&str, std::borrow::Cow<'_, [u8]>)| header(name, &String::from_utf8_lossy(value));
@@ -204,7 +204,7 @@ fn a_service_adds_no_header_that_frames_routes_or_redirects_the_request() {
         ("upgrade", false),
     ] {
         let mut pending = policy.decide(&request, &mut worker).unwrap_err();
-        pending.hear(reply_with(&[(name, "v"), ("x-other", "v")]));
+        pending.on_reply(reply_with(&[(name, "v"), ("x-other", "v")]));
         let decision = policy.resume(&request, &pending, &mut worker);
         let added: Vec<&str> = decision
             .headers

@@ -3,18 +3,19 @@
 use smallvec::SmallVec;
 
 use super::document::{Mode, QuotaHeaders};
-use super::global::{Failure, Held, Left};
 use super::key::Fingerprint;
-use super::limit::{Limit, Outcome};
+use super::limit::{Limit, LimitCount};
+use super::pending::Reserved;
 use super::rate::Debt;
 use super::set;
-use super::settle::Voice;
+use super::taken::Taken;
+use super::verdict::{Left, LimitVerdict, Verdict};
 use crate::decision::Effects;
 use crate::environment::{Environment, Timestamp};
 use crate::state::{Change, Unavailable};
 
 /// One limit's part in a decision.
-pub(super) struct Claim<'a> {
+pub(super) struct LocalCheck<'a> {
     pub(super) limit: &'a Limit,
     key: Fingerprint,
     pub(super) cost: u32,
@@ -27,18 +28,6 @@ pub(super) struct Claim<'a> {
     pub(super) verdict: Verdict,
 }
 
-/// What one limit says of the request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
-    Passes,
-    /// Refused; would pass in so many nanoseconds.
-    Wait(u64),
-    /// Refused: it costs more than the bucket ever holds.
-    TooLarge,
-    /// The service has not said; the limit's `onFailure` counts.
-    Failed(Failure),
-}
-
 /// Whether a request that passes is to pay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Pay {
@@ -46,10 +35,10 @@ enum Pay {
     Later,
 }
 
-impl<'a> Claim<'a> {
-    /// A claim that nothing is known of yet.
-    pub(super) fn new(limit: &'a Limit, key: Fingerprint, cost: u32) -> Claim<'a> {
-        Claim { limit, key, cost, shared: false, before: 0, debt: 0, verdict: Verdict::Passes }
+impl<'a> LocalCheck<'a> {
+    /// A check that nothing is known of yet.
+    pub(super) fn new(limit: &'a Limit, key: Fingerprint, cost: u32) -> LocalCheck<'a> {
+        LocalCheck { limit, key, cost, shared: false, before: 0, debt: 0, verdict: Verdict::Passes }
     }
 
     pub(super) fn passes(&self) -> bool {
@@ -61,7 +50,7 @@ impl<'a> Claim<'a> {
         !self.passes() && self.limit.mode == Mode::Enforce
     }
 
-    /// Decides without taking anything. What lets a request pass may be out of date: [`Claim::take`] finds out.
+    /// Decides without taking anything. What lets a request pass may be out of date: [`LocalCheck::take`] finds out.
     fn look(&mut self, now: Timestamp, environment: &mut impl Environment) {
         self.decide(Pay::Later, now, environment);
     }
@@ -71,7 +60,7 @@ impl<'a> Claim<'a> {
         let writes = self.decide(Pay::Now, now, environment);
         let lost = if self.passes() { writes.saturating_sub(1) } else { writes };
         for _ in 0..lost {
-            effects.count(self.limit.counter(Outcome::Retried));
+            effects.count(self.limit.counter(LimitCount::Retried));
         }
     }
 
@@ -122,82 +111,45 @@ impl<'a> Claim<'a> {
         (quota.kind != QuotaHeaders::Off).then(|| (rate.remaining(self.debt), rate.until_full(self.debt)))
     }
 
-    pub(super) fn voice(&self) -> Voice<'a> {
-        Voice { limit: self.limit, verdict: self.verdict, shared: self.shared, left: self.left() }
+    pub(super) fn verdict(&self) -> LimitVerdict<'a> {
+        LimitVerdict { limit: self.limit, verdict: self.verdict, shared: self.shared, left: self.left() }
     }
 
-    pub(super) fn held(&self, now: Timestamp) -> Held {
-        Held { limit: self.limit.number, taken: self.taken(now), verdict: self.verdict, left: self.left() }
-    }
-}
-
-/// What a request has taken from one bucket.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Taken {
-    key: Fingerprint,
-    cost: u32,
-    /// Whether out of the overflow bucket.
-    pub(super) shared: bool,
-    /// What the bucket owed before.
-    before: Debt,
-    at: Timestamp,
-}
-
-impl Taken {
-    /// Gives back what is still owed. What was taken stands behind what the bucket owed before, and has been paid off by as
-    /// much as the time since then exceeds that: as if the request had never come, and never more than that.
-    pub(super) fn give_back(&self, limit: &Limit, now: Timestamp, environment: &mut impl Environment) {
-        let rate = &limit.rate;
-        let since = now.0.saturating_sub(self.at.0);
-        let price = rate.price(self.cost);
-        let owed = rate.drained(self.before + price, since).min(price);
-        if owed == 0 {
-            return;
-        }
-        // Where the state is lost there is nothing to give back.
-        let _: Result<(), Unavailable> = environment.update(limit.set_of(self.key), |old, new| {
-            let set = set::advance(old, rate, now, self.key.print, new);
-            match set.debtor(self.shared) {
-                Some(bucket) => {
-                    bucket.owe(bucket.debt.saturating_sub(owed), new);
-                    Change::Replace(())
-                }
-                None => Change::Refuse(()),
-            }
-        });
+    pub(super) fn reserved(&self, now: Timestamp) -> Reserved {
+        Reserved { limit: self.limit.number, taken: self.taken(now), verdict: self.verdict, left: self.left() }
     }
 }
 
-/// Decides all claims, and takes from every limit or from none. A limit in Shadow takes part when it passes, and stops nobody.
+/// Decides all checks, and takes from every limit or from none. A limit in Shadow takes part when it passes, and stops nobody.
 pub(super) fn take_all(
-    claims: &mut [Claim<'_>],
+    checks: &mut [LocalCheck<'_>],
     now: Timestamp,
     environment: &mut impl Environment,
     effects: &mut Effects<'_, '_>,
 ) {
-    if let [only] = claims {
+    if let [only] = checks {
         return only.take(now, environment, effects);
     }
-    for claim in &mut *claims {
-        claim.look(now, environment);
+    for check in &mut *checks {
+        check.look(now, environment);
     }
-    if claims.iter().any(Claim::stops) {
+    if checks.iter().any(LocalCheck::stops) {
         return;
     }
-    let mut rest = claims;
-    let mut taken: SmallVec<[&mut Claim<'_>; 2]> = SmallVec::new();
-    while let Some((claim, others)) = rest.split_first_mut() {
+    let mut rest = checks;
+    let mut taken: SmallVec<[&mut LocalCheck<'_>; 2]> = SmallVec::new();
+    while let Some((check, others)) = rest.split_first_mut() {
         rest = others;
-        if !claim.passes() {
+        if !check.passes() {
             continue;
         }
-        claim.take(now, environment, effects);
-        if claim.stops() {
-            taken.into_iter().for_each(|claim| claim.give_back(now, environment));
+        check.take(now, environment, effects);
+        if check.stops() {
+            taken.into_iter().for_each(|check| check.give_back(now, environment));
             return;
         }
-        if claim.passes() {
-            taken.push(claim);
+        if check.passes() {
+            taken.push(check);
         }
     }
 }

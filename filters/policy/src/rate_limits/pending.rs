@@ -1,0 +1,151 @@
+//! A decision that waits for rate-limit services: what each is asked, and what it has said.
+
+use std::time::Duration;
+
+use smallvec::SmallVec;
+
+use super::global::{RemoteCheck, Service};
+use super::service::{self, OK, OVER_LIMIT, RateLimitResponse};
+use super::taken::Taken;
+use super::verdict::{Failure, Left, Verdict};
+use crate::decision::Counts;
+use crate::metrics::Metric;
+
+/// A local limit's part in a decision that is not made yet.
+#[derive(Clone, Debug)]
+pub(super) struct Reserved {
+    /// The limit's number.
+    pub(super) limit: u32,
+    pub(super) taken: Taken,
+    pub(super) verdict: Verdict,
+    pub(super) left: Left,
+}
+
+/// A decision that waits for a rate-limit service.
+#[derive(Clone, Debug)]
+pub struct Pending {
+    remote: Vec<RemoteCheck>,
+    /// Whom to ask, in this order.
+    services: SmallVec<[u32; 1]>,
+    replies: SmallVec<[Reply; 1]>,
+    /// What the local limits have said.
+    pub(super) reserved: SmallVec<[Reserved; 1]>,
+    /// The limit in Shadow that would have refused the request because it has no key.
+    pub(super) without_key: Option<u32>,
+    counts: Counts,
+}
+
+impl Pending {
+    #[cold]
+    pub(super) fn new(
+        remote: Vec<RemoteCheck>,
+        reserved: SmallVec<[Reserved; 1]>,
+        without_key: Option<u32>,
+        counts: Counts,
+    ) -> Pending {
+        let mut services = SmallVec::new();
+        for ask in &remote {
+            if !services.contains(&ask.service) {
+                services.push(ask.service);
+            }
+        }
+        Pending { remote, services, replies: SmallVec::new(), reserved, without_key, counts }
+    }
+
+    /// What to count before anybody is asked.
+    pub fn counts(&self) -> &[Metric] {
+        &self.counts
+    }
+
+    /// What is asked of one service.
+    fn asks_of(&self, service: u32) -> impl Iterator<Item = &RemoteCheck> {
+        self.remote.iter().filter(move |ask| ask.service == service)
+    }
+
+    /// What is to be asked next; `None`: all has been.
+    pub(super) fn rls_request<'a>(&self, services: &'a [Service]) -> Option<RlsRequest<'a>> {
+        let number = *self.services.get(self.replies.len())?;
+        let service = services.get(number as usize)?;
+        Some(RlsRequest {
+            cluster: &service.cluster,
+            message: service::request(&service.domain, self.asks_of(number).map(|ask| &ask.descriptor)),
+            timeout: self.asks_of(number).map(|ask| ask.timeout).min().unwrap_or_default(),
+        })
+    }
+
+    /// The answer to the question that was asked last.
+    pub fn on_reply(&mut self, reply: Reply) {
+        self.replies.push(reply);
+    }
+
+    pub(super) fn replies(&self) -> impl Iterator<Item = &RateLimitResponse> {
+        self.replies.iter().filter_map(|reply| reply.0.as_ref().ok())
+    }
+
+    /// What has been answered so far: limit, verdict, and what is left.
+    pub(super) fn verdicts(&self) -> impl Iterator<Item = (u32, Verdict, Left)> {
+        self.services.iter().zip(&self.replies).flat_map(|(&service, reply)| {
+            let count = self.asks_of(service).count();
+            self.asks_of(service).enumerate().map(move |(at, ask)| {
+                let (verdict, left) = reply.verdict(at, count);
+                (ask.limit, verdict, left)
+            })
+        })
+    }
+
+    /// The limits that are asked about.
+    pub(super) fn limits(&self) -> impl Iterator<Item = u32> {
+        self.remote.iter().map(|ask| ask.limit)
+    }
+}
+
+/// What a proxy must ask: one unary call of `envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RlsRequest<'a> {
+    /// The cluster to ask.
+    pub cluster: &'a str,
+    /// The serialised `RateLimitRequest`.
+    pub message: Vec<u8>,
+    /// How long the request may wait: from 1 ms.
+    pub timeout: Duration,
+}
+
+/// What became of a [`RlsRequest`].
+#[derive(Clone, Debug)]
+pub struct Reply(Result<RateLimitResponse, Failure>);
+
+impl Reply {
+    /// Reads a serialised `RateLimitResponse`. What is none, or says neither OK nor OVER_LIMIT, is [`Failure::Error`].
+    pub fn read(message: &[u8]) -> Reply {
+        Reply(RateLimitResponse::read(message).ok_or(Failure::Error))
+    }
+
+    /// There is no answer.
+    pub fn failed(failure: Failure) -> Reply {
+        Reply(Err(failure))
+    }
+
+    /// A service that answers OK, or OVER_LIMIT, and nothing else.
+    #[cfg(any(test, feature = "wire"))]
+    pub fn plain(is_over: bool) -> Reply {
+        Reply(Ok(RateLimitResponse::plain(if is_over { OVER_LIMIT } else { OK })))
+    }
+
+    /// The verdict on descriptor `at` of `count`.
+    fn verdict(&self, at: usize, count: usize) -> (Verdict, Left) {
+        let answer = match &self.0 {
+            Ok(answer) => answer,
+            Err(failure) => return (Verdict::Failed(*failure), None),
+        };
+        // An answer that does not say it of each says it of all.
+        let statuses = Some(&answer.statuses).filter(|statuses| {
+            let names_one = statuses.iter().any(|status| status.code == OVER_LIMIT);
+            statuses.len() == count && (names_one || answer.overall_code == OK)
+        });
+        let status = statuses.and_then(|statuses| statuses.get(at));
+        let until_reset = status.map_or(0, |status| status.until_reset);
+        let is_over = answer.overall_code == OVER_LIMIT && status.is_none_or(|status| status.code == OVER_LIMIT);
+        let verdict = if is_over { Verdict::Wait(until_reset) } else { Verdict::Passes };
+        (verdict, status.map(|status| (status.limit_remaining, until_reset)))
+    }
+}
