@@ -87,8 +87,8 @@ impl<M: Runs, H: Host> Plugin<M, H> {
         mut pending: Box<Pending>,
         has_ended: bool,
     ) -> Outcome<H> {
-        while let Some(question) = self.policy.rls_request(&pending) {
-            match rate_limit_call::ask(&question, map, pending, has_ended, &self.host, proxy) {
+        while let Some(rls_request) = self.policy.rls_request(&pending) {
+            match rate_limit_call::ask(&rls_request, map, pending, has_ended, &self.host, proxy) {
                 Ok(waiting) => return Ok(Handled { flow: Flow::Pause, rest: Rest::Call(Box::new(waiting)) }),
                 Err(answered) => (map, pending) = answered,
             }

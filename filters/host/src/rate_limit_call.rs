@@ -35,7 +35,7 @@ impl<Headers> PendingRequest<Headers> {
 
     /// The call has ended with a message, or without one.
     pub(crate) fn on_reply<H: Host>(&mut self, message: Option<&[u8]>, host: &H) {
-        hear(&mut self.pending, message, self.since, self.timeout, host);
+        on_reply(&mut self.pending, message, self.since, self.timeout, host);
     }
 }
 
@@ -54,9 +54,9 @@ fn on_reply<H: Host>(pending: &mut Pending, message: Option<&[u8]>, since: Times
 }
 
 /// Asks a service. `Err` gives back the headers and what is decided so far: the call is over already, and the next
-/// question can be asked.
+/// service can be asked.
 pub(crate) fn ask<H: Host, Headers>(
-    question: &RlsRequest<'_>,
+    rls_request: &RlsRequest<'_>,
     headers: Headers,
     mut pending: Box<Pending>,
     has_ended: bool,
@@ -64,17 +64,22 @@ pub(crate) fn ask<H: Host, Headers>(
     request: &mut H::Request,
 ) -> Result<PendingRequest<Headers>, (Headers, Box<Pending>)> {
     let since = host.now().unwrap_or_default();
-    let timeout = question.timeout.max(SHORTEST);
-    let call =
-        GrpcCall { cluster: question.cluster, service: SERVICE, method: METHOD, message: &question.message, timeout };
+    let timeout = rls_request.timeout.max(SHORTEST);
+    let call = GrpcCall {
+        cluster: rls_request.cluster,
+        service: SERVICE,
+        method: METHOD,
+        message: &rls_request.message,
+        timeout,
+    };
     match request.call(&call) {
         Ok(CallStart::Begun(call)) => Ok(PendingRequest { headers, pending, since, timeout, call, has_ended }),
         Ok(CallStart::Ended(reply)) => {
-            hear(&mut pending, reply.as_deref(), since, timeout, host);
+            on_reply(&mut pending, reply.as_deref(), since, timeout, host);
             Err((headers, pending))
         }
         Err(_) => {
-            hear(&mut pending, None, since, timeout, host);
+            on_reply(&mut pending, None, since, timeout, host);
             Err((headers, pending))
         }
     }
