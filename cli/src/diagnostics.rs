@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 use annotate_snippets::{AnnotationKind, Level, Origin, Renderer, Snippet};
+use penstock_policy::document::visible;
 use penstock_policy::{Problem, Problems};
 use serde::Serialize;
 
@@ -70,6 +71,7 @@ impl Finding {
             title.push_str(": ");
         }
         title.push_str(&self.message);
+        let title = visible(&title).into_owned();
         let (excerpt, span, is_cut) = self.excerpt(text);
         let snippet = Snippet::source(excerpt).line_start(self.line).annotation(AnnotationKind::Primary.span(span));
         let group = level.primary_title(title);
@@ -81,7 +83,7 @@ impl Finding {
             false => group.element(snippet.path(file)),
         };
         let group = match &self.help {
-            Some(help) => group.element(Level::HELP.message(help.as_str())),
+            Some(help) => group.element(Level::HELP.message(visible(help).into_owned())),
             None => group,
         };
         Renderer::styled().render(&[group])

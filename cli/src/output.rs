@@ -1,8 +1,10 @@
 //! Standard output as every subcommand writes it: buffered, coloured only on a terminal.
 
+use std::borrow::Cow;
 use std::io::{self, BufWriter, Write};
 
 use anstream::{AutoStream, ColorChoice};
+use penstock_policy::document::{is_hidden, visible};
 
 use crate::words::thousands;
 
@@ -23,6 +25,22 @@ pub mod style {
     pub const NAME: Style = AnsiColor::Cyan.on_default();
     /// What only some readers need.
     pub const DIM: Style = Style::new().dimmed();
+}
+
+/// Text with what a reader would not see escaped, but for line breaks, tabs and styles.
+fn shown(text: &str) -> Cow<'_, str> {
+    let is_kept = |c: char| matches!(c, '\n' | '\t' | '\u{1b}');
+    if !text.contains(|c| is_hidden(c) && !is_kept(c)) {
+        return text.into();
+    }
+    let mut out = String::with_capacity(text.len() + 16);
+    for c in text.chars() {
+        match is_kept(c) {
+            true => out.push(c),
+            false => out += &visible(c.encode_utf8(&mut [0; 4])),
+        }
+    }
+    out.into()
 }
 
 /// Where a subcommand writes its data. When the reader of a pipe goes (`| head`), the rest is dropped and nothing is
@@ -53,9 +71,10 @@ impl<'w> Output<'w> {
     /// # Errors
     /// When it cannot be written.
     pub fn human(&mut self, text: &str) -> io::Result<()> {
+        let text = shown(text);
         match self.color {
             true => self.write_all(text.as_bytes()),
-            false => write!(self, "{}", anstream::adapter::strip_str(text)),
+            false => write!(self, "{}", anstream::adapter::strip_str(&text)),
         }
     }
 
@@ -95,4 +114,16 @@ impl Write for Output<'_> {
 /// `3 errors`, `1 error`.
 pub fn count(n: usize, what: &str) -> String {
     format!("{} {what}{}", thousands(n as u64), if n == 1 { "" } else { "s" })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_reader_would_not_see_is_escaped_and_lines_and_styles_stay() {
+        let mut written = Vec::new();
+        Output::plain(&mut written).human("a\u{202e}b\n\u{1b}[1mc\u{1b}[0m\u{2028}").unwrap();
+        assert_eq!(String::from_utf8(written).unwrap(), "a\\u202eb\nc\\u2028");
+    }
 }

@@ -1,6 +1,6 @@
 //! YAML text out of a tree, in block style, readable by YAML 1.1 (Kubernetes) and 1.2 alike.
 
-use penstock_policy::document::Node;
+use penstock_policy::document::{Node, is_hidden, visible};
 
 /// `node` as YAML, each line indented by `indent` spaces and ended.
 pub fn block(node: &Node, indent: usize) -> String {
@@ -96,12 +96,24 @@ pub fn scalar(text: &str) -> String {
     let plain = text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '/')
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_./".contains(&b))
         && !WORDS.contains(&text.to_ascii_lowercase().as_str());
-    if plain { text.to_owned() } else { serde_json::to_string(text).unwrap_or_default() }
+    if plain { text.to_owned() } else { without_hidden(&serde_json::to_string(text).unwrap_or_default()) }
+}
+
+/// A quoted text with what a reader of YAML does not see, or takes for the end of a line, in YAML's escapes.
+fn without_hidden(quoted: &str) -> String {
+    let escape = |c: char| match u32::from(c) {
+        _ if !is_hidden(c) => c.to_string(),
+        code @ ..=0xffff => format!("\\u{code:04x}"),
+        code => format!("\\U{code:08x}"),
+    };
+    quoted.chars().map(escape).collect()
 }
 
 /// The same tree as indented JSON text.
 pub fn json(node: &Node) -> String {
-    format!("{:#}", value(node))
+    let text = format!("{:#}", value(node));
+    // Line breaks inside of texts are escaped already.
+    text.split('\n').map(visible).collect::<Vec<_>>().join("\n")
 }
 
 /// The same tree for `serde_json`; of repeated keys the last stays, which no valid policy has.
@@ -133,6 +145,17 @@ mod tests {
             let written = block(&node, 4);
             assert_eq!(Located::read(&written).unwrap().node, node, "{written}");
         }
+    }
+
+    #[test]
+    fn what_a_reader_does_not_see_is_escaped_and_read_as_it_was() {
+        let text = "a\u{2028}b\u{202e}c\u{9b}d\u{e0041}e\u{200b}";
+        let node = Node::Map(vec![("k".to_owned(), Node::String(text.to_owned()))]);
+        for written in [block(&node, 0), json(&node)] {
+            assert!(!written.replace('\n', "").contains(is_hidden), "{written:?}");
+            assert_eq!(Located::read(&written).unwrap().node, node, "{written}");
+        }
+        assert_eq!(block(&node, 0), "k: \"a\\u2028b\\u202ec\\u009bd\\U000e0041e\\u200b\"\n");
     }
 
     #[test]

@@ -2,12 +2,18 @@
 
 const SVG = 'http://www.w3.org/2000/svg';
 
+/** Text with what a reader would not see, or what reorders a line, as escapes. */
+function visible(text) {
+  const escape = (c) => `\\u${c.codePointAt(0).toString(16).padStart(4, '0')}`;
+  return String(text).replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, escape);
+}
+
 function make(node, attributes, children) {
   for (const [name, value] of Object.entries(attributes)) {
     if (value === true) node.setAttribute(name, '');
     else if (value !== false && value != null) node.setAttribute(name, value);
   }
-  node.append(...children.filter((child) => child != null));
+  node.append(...children.filter((child) => child != null).map((c) => (c instanceof Node ? c : visible(c))));
   return node;
 }
 
@@ -34,7 +40,8 @@ export function setSign(node, name) {
 }
 
 /** Sets an element's text, and touches the document only when it is another one. */
-export function setText(node, text) {
+export function setText(node, raw) {
+  const text = visible(raw);
   const only = node.firstChild;
   if (only?.nodeType === Node.TEXT_NODE && !only.nextSibling) {
     if (only.data !== text) only.data = text;

@@ -1,7 +1,7 @@
 //! `settings`: what all sections share.
 
 use crate::client::{Clients, SourceAddress};
-use crate::document::{At, Context, Decode, HeaderName, Node, object, words};
+use crate::document::{At, Context, Decode, Node, RouteHeader, object, words};
 use crate::identity::IdentitySource;
 
 /// The route header unless the policy names another.
@@ -11,7 +11,7 @@ object! {
     /// What all sections share.
     pub struct Settings {
         /// The request header that carries the route's name to the host's own route table.
-        route_header as "routeHeader": HeaderName = HeaderName(DEFAULT_ROUTE_HEADER.into()),
+        route_header as "routeHeader": RouteHeader = RouteHeader(DEFAULT_ROUTE_HEADER.into()),
         /// How the client's address is found.
         source_address as "sourceAddress": SourceAddress = SourceAddress::default(),
         /// How the caller is identified, for `from` of egress rules and for `peer` in keys and stickiness; absent: by its
@@ -39,7 +39,7 @@ words! {
 impl Default for Settings {
     fn default() -> Self {
         Settings {
-            route_header: HeaderName(DEFAULT_ROUTE_HEADER.into()),
+            route_header: RouteHeader(DEFAULT_ROUTE_HEADER.into()),
             source_address: SourceAddress::default(),
             identity: None,
             path: MatchedPath::Received,

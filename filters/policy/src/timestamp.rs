@@ -13,4 +13,10 @@ impl Timestamp {
         let time = OffsetDateTime::parse(text, &Rfc3339).ok()?;
         u64::try_from(time.unix_timestamp_nanos()).ok().map(Timestamp)
     }
+
+    /// The same for a time of a policy: one after 2554 is the last instant, which no clock reaches.
+    pub fn parse_from_1970(text: &str) -> Option<Timestamp> {
+        let nanos = OffsetDateTime::parse(text, &Rfc3339).ok()?.unix_timestamp_nanos();
+        (nanos >= 0).then(|| Timestamp(u64::try_from(nanos).unwrap_or(u64::MAX)))
+    }
 }

@@ -3,6 +3,7 @@
 mod context;
 mod decode;
 mod fields;
+mod hidden;
 mod json;
 mod lists;
 mod macros;
@@ -14,6 +15,7 @@ mod suggest;
 pub use context::Context;
 pub use decode::{Decode, Kind, Whole, unknown_word, wrong_kind};
 pub use fields::{Empty, Fields};
+pub use hidden::{is_hidden, visible};
 pub use json::NotJson;
 pub use lists::{Named, NonEmpty};
 #[cfg(feature = "schema")]
@@ -22,7 +24,8 @@ pub(crate) use macros::{object, one_of, words};
 pub use node::Node;
 pub use problem::{At, Problem, Problems, shown_key, thousands};
 pub use scalar::{
-    GatewayDuration, HeaderName, HeaderValue, Method, Name, PositiveDuration, RouteName, WritableHeaderName,
+    GatewayDuration, HeaderName, HeaderValue, Method, Name, PositiveDuration, RouteHeader, RouteName,
+    WritableHeaderName,
 };
 pub(crate) use scalar::{frames_message, is_token};
 pub use suggest::suggestion;

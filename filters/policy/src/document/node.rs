@@ -3,6 +3,7 @@
 //! Not `serde_json::Value`: a map that drops repeated keys would hide the mistake that matters most in a policy,
 //! two `rules` of which one silently wins.
 
+use super::hidden::visible;
 use std::fmt;
 
 /// One value of a JSON or YAML document.
@@ -116,7 +117,7 @@ impl Node {
 fn quote(text: &str, out: &mut String) {
     // Of a long one the beginning, which is more than is shown.
     let end = text.char_indices().nth(LONGEST + 1).map_or(text.len(), |(end, _)| end);
-    out.push_str(&serde_json::to_string(text.get(..end).unwrap_or_default()).unwrap_or_default());
+    out.push_str(&visible(&serde_json::to_string(text.get(..end).unwrap_or_default()).unwrap_or_default()));
 }
 
 #[cfg(test)]

@@ -3,6 +3,8 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use super::hidden::visible;
+
 /// A place in the document, as a chain on the stack: no allocation until a problem needs its text.
 #[derive(Clone, Copy, Debug)]
 pub enum At<'a> {
@@ -82,13 +84,7 @@ impl fmt::Display for Problem {
 
 /// Writes what may repeat a name of the document: a line break in it must not become one in a log.
 fn write_line(text: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    for (i, part) in text.split(char::is_control).enumerate() {
-        if i > 0 {
-            f.write_str("\u{fffd}")?;
-        }
-        f.write_str(part)?;
-    }
-    Ok(())
+    f.write_str(&visible(text))
 }
 
 /// Everything that is wrong with a document; never empty. The first problems are kept, the others counted: a document
@@ -183,7 +179,7 @@ mod tests {
         let root = At::Root;
         let path = root.field("a\nb").to_string();
         let problem = Problem { path, value: None, message: "is not\r a field".into(), help: Some("\t".into()) };
-        assert_eq!(problem.to_string(), "a\u{fffd}b: is not\u{fffd} a field; \u{fffd}");
+        assert_eq!(problem.to_string(), "a\\u000ab: is not\\u000d a field; \\u0009");
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::context::Context;
 use super::decode::{Decode, Kind, wrong_kind};
+use super::hidden::is_hidden;
 use super::node::Node;
 use super::problem::At;
 use super::suggest::suggestion;
@@ -40,7 +41,7 @@ pub(crate) fn frames_message(name: &str) -> bool {
     FRAMING.contains(&name)
 }
 
-/// The name of a rule, canary, variant or limit: 1–253 bytes without control characters.
+/// The name of a rule, canary, variant or limit: 1–253 bytes, all of which a reader sees.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Name(pub Box<str>);
 
@@ -53,8 +54,13 @@ impl Decode for Name {
         if text.trim().is_empty() {
             return refuse(node, at, cx, "is empty", "give it a name, such as \"beta-users\"".to_owned());
         }
-        if text.len() > 253 || text.chars().any(char::is_control) {
-            return refuse(node, at, cx, "is not a name", "use at most 253 bytes, no control characters".to_owned());
+        if let Some(hidden) = text.chars().find(|c| is_hidden(*c)) {
+            let message = format!("has the hidden character U+{:04X}: two names could look alike", u32::from(hidden));
+            let help = "leave out control characters, line separators, bidirectional and zero-width characters";
+            return refuse(node, at, cx, &message, help.to_owned());
+        }
+        if text.len() > 253 {
+            return refuse(node, at, cx, "is not a name", "use at most 253 bytes".to_owned());
         }
         Some(Name(text.as_str().into()))
     }
@@ -115,6 +121,33 @@ impl Decode for HeaderName {
 
     fn decode(node: &Node, at: &At<'_>, cx: &mut Context) -> Option<Self> {
         header_name(node, at, cx).map(HeaderName)
+    }
+}
+
+/// The name of the route header, in lower case: none that frames or directs a request, that carries cookies, or that
+/// Envoy reads.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct RouteHeader(pub Box<str>);
+
+impl Decode for RouteHeader {
+    const KIND: Kind = Kind::Text;
+    const EXPECTED: &'static str = "a string: a header name";
+
+    fn decode(node: &Node, at: &At<'_>, cx: &mut Context) -> Option<Self> {
+        /// RFC 2616 §13.5.1 counts them among the hop-by-hop headers.
+        const OF_PROXIES: [&str; 2] = ["proxy-authenticate", "proxy-authorization"];
+        let Node::String(text) = node else { return wrong_kind::<Self>(node, at, cx) };
+        let name = text.to_ascii_lowercase();
+        let reason = match name.as_str() {
+            name if name.starts_with(':') => "is a pseudo-header: it says what the request asks for",
+            "host" => "says what the request asks for",
+            "cookie" | "set-cookie" => "carries the client's cookies",
+            name if frames_message(name) || OF_PROXIES.contains(&name) => "belongs to one hop: proxies read or drop it",
+            name if name.starts_with("x-envoy-") => "is one that Envoy reads or removes",
+            _ => return header_name(node, at, cx).map(RouteHeader),
+        };
+        let help = "name a header of your own, such as x-penstock-route".to_owned();
+        refuse(node, at, cx, &format!("cannot carry the route: it {reason}"), help)
     }
 }
 
@@ -251,9 +284,9 @@ impl Decode for Timestamp {
 
     fn decode(node: &Node, at: &At<'_>, cx: &mut Context) -> Option<Self> {
         let Node::String(text) = node else { return wrong_kind::<Self>(node, at, cx) };
-        let time = Timestamp::parse(text);
+        let time = Timestamp::parse_from_1970(text);
         if time.is_none() {
-            let help = "write RFC 3339 with seconds and offset: 2026-01-31T09:30:00Z".to_owned();
+            let help = "write RFC 3339 with seconds and offset, from 1970 on: 2026-01-31T09:30:00Z".to_owned();
             return refuse(node, at, cx, "is not a time", help);
         }
         time
@@ -294,6 +327,11 @@ mod tests {
     fn times_need_seconds_and_an_offset() {
         assert_eq!(decode::<Timestamp>("1970-01-01T01:00:01.5+01:00").unwrap(), Timestamp(1_500_000_000));
         assert_eq!(decode::<Timestamp>("2024-02-29T00:00:00Z").unwrap(), Timestamp(1_709_164_800_000_000_000));
+        // Further than the clock goes is never.
+        assert_eq!(decode::<Timestamp>("2554-07-21T23:34:33Z").unwrap(), Timestamp(18_446_744_073_000_000_000));
+        for text in ["2554-07-21T23:34:34Z", "2999-12-31T23:59:59Z", "9999-12-31T23:59:59-23:59"] {
+            assert_eq!(decode::<Timestamp>(text).unwrap(), Timestamp(u64::MAX), "{text}");
+        }
         for text in ["2026-01-01", "2026-01-01T00:00:00", "2025-02-29T00:00:00Z", "1969-12-31T23:59:59Z", "soon"] {
             assert!(decode::<Timestamp>(text).is_err(), "{text}");
         }

@@ -1,6 +1,7 @@
 //! Rules that end soon: a number for a gauge, and a line for the log.
 
 use super::{Egress, Rule};
+use crate::document::visible;
 use crate::environment::{Environment, Timestamp};
 use crate::state::{Change, Key};
 
@@ -35,7 +36,7 @@ impl Egress {
         for (i, (rule, days)) in ending().take(MOST_NAMED).enumerate() {
             let owner = rule.owner.as_deref().unwrap_or("nobody");
             let comma = if i > 0 { "," } else { "" };
-            line.push_str(&format!("{comma} {} (owner: {owner}) in {days} d", rule.name));
+            line.push_str(&format!("{comma} {} (owner: {}) in {days} d", rule.name, visible(owner)));
         }
         if number > MOST_NAMED {
             line.push_str(&format!(", and {} more", number - MOST_NAMED));

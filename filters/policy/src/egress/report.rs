@@ -7,6 +7,7 @@ use super::authority::{Authority, Host};
 use super::facts::Port;
 use super::refusal::Refusal;
 use crate::decision::{EgressOutcome, Response};
+use crate::document::visible;
 use crate::environment::Environment;
 use crate::request::Request;
 
@@ -24,9 +25,9 @@ pub(super) fn host_text(host: &Host<'_>) -> String {
     }
 }
 
-/// Appends `"text"` with JSON's escapes.
+/// Appends `"text"` with JSON's escapes, also for what a reader would not see.
 fn push_json(text: &str, out: &mut String) {
-    out.push_str(&serde_json::to_string(text).unwrap_or_default());
+    out.push_str(&visible(&serde_json::to_string(text).unwrap_or_default()));
 }
 
 /// The response of a refusal. `host` is `None` when the

@@ -8,7 +8,8 @@ use super::definitions::{Definitions, Describe};
 use crate::breaker::Percentile;
 use crate::canaries::{CookieAge, CookieName, CookiePath};
 use crate::document::{
-    GatewayDuration, HeaderName, HeaderValue, Method, Name, PositiveDuration, RouteName, WritableHeaderName,
+    GatewayDuration, HeaderName, HeaderValue, Method, Name, PositiveDuration, RouteHeader, RouteName,
+    WritableHeaderName,
 };
 use crate::egress::{CallerPattern, Cidr, EgressHost, FilterStateKey, Protocol, Text, TrustDomain};
 use crate::matching::{HostPattern, PairName};
@@ -19,6 +20,11 @@ use crate::timestamp::Timestamp;
 const LABEL: &str = "[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?";
 /// A header name or method.
 const TOKEN: &str = "[!#$%&'*+.^_`|~0-9A-Za-z-]";
+/// A name without hidden characters, as far as a pattern that every validator knows can say it.
+const VISIBLE: &str = concat!(
+    r"^[^\u0000-\u001f\u007f-\u009f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u2028-\u202e",
+    r"\u2060-\u206f\u3164\ufdd0-\ufdef\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\ufffe\uffff]*$"
+);
 /// One to four numbers with units.
 const DURATION: &str = "^([0-9]{1,5}(h|m|s|ms)){1,4}$";
 
@@ -59,8 +65,8 @@ macro_rules! scalars {
 scalars! {
     Name, "name" => json!({
         "title": "name",
-        "description": "1 to 253 bytes without control characters.",
-        "type": "string", "maxLength": 253, "allOf": [{"pattern": r"\S"}, {"pattern": r"^[^\u0000-\u001f\u007f-\u009f]*$"}],
+        "description": "1 to 253 bytes without control characters, separators of lines, bidirectional and zero-width characters.",
+        "type": "string", "maxLength": 253, "allOf": [{"pattern": r"\S"}, {"pattern": VISIBLE}],
     });
     TrustDomain, "trustDomain" => json!({
         "title": "trust domain",
@@ -87,6 +93,16 @@ scalars! {
         "description": "In any case; not a pseudo-header, not Host, not the route header.",
         "type": "string", "pattern": format!("^{TOKEN}{{1,256}}$"), "not": {"pattern": any_case(&["host"])},
     });
+    RouteHeader, "routeHeader", |name| (&*name.0).into() => {
+        let taken = ["host", "connection", "content-length", "keep-alive", "proxy-connection", "te", "trailer",
+            "transfer-encoding", "upgrade", "cookie", "set-cookie", "proxy-authenticate", "proxy-authorization"];
+        json!({
+            "title": "header name",
+            "description": "In any case; not a pseudo-header, not Host, no cookie, none that belongs to one hop, none of x-envoy-….",
+            "type": "string", "pattern": format!("^{TOKEN}{{1,256}}$"),
+            "not": {"anyOf": [{"pattern": any_case(&taken)}, {"pattern": "^[xX]-[eE][nN][vV][oO][yY]-"}]},
+        })
+    };
     WritableHeaderName, "writableHeaderName" => {
         let taken = ["host", "connection", "content-length", "keep-alive", "proxy-connection", "te", "trailer",
             "transfer-encoding", "upgrade"];
