@@ -14,7 +14,7 @@ headline "Clippy: the modules, for $WASI_TARGET"
 cargo clippy --locked --target "$WASI_TARGET" --package penstock-wasm "${MODULES[@]/#/--package=penstock-}" -- --deny warnings
 
 headline "Imports: no circles"
-node scripts/check-circles.mjs filters/policy filters/host filters/wasm meter
+node scripts/check-circles.mjs filters/policy filters/host filters/wasm cli dash meter
 
 headline "Documentation"
 RUSTDOCFLAGS="--deny warnings" cargo doc --workspace --no-deps --locked

@@ -1,6 +1,6 @@
 //! The command line: every subcommand.
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::output::Output;
 use crate::{
@@ -49,14 +49,14 @@ impl Cli {
     pub fn run(&self, out: &mut Output<'_>) -> anyhow::Result<bool> {
         match &self.command {
             Command::Check(args) => args.run(out),
-            Command::Completions(args) => args.run(out),
+            Command::Completions(args) => args.run(Cli::command(), out),
             Command::Dash(args) => args.run(out),
             Command::Diff(args) => args.run(out),
             Command::Explain(args) => args.run(out),
             Command::Image(args) => args.run(out),
             Command::Import(args) => args.run(out),
             Command::Init(args) => args.run(out),
-            Command::Man(args) => args.run(out),
+            Command::Man(args) => args.run(Cli::command(), out),
             Command::Render(args) => args.run(out),
             Command::Replay(args) => args.run(out),
             Command::Schema(args) => args.run(out),

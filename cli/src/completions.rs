@@ -2,9 +2,6 @@
 
 use std::io::Write;
 
-use clap::CommandFactory;
-
-use crate::command::Cli;
 use crate::output::Output;
 
 /// Print the completions for a shell.
@@ -19,14 +16,14 @@ pub struct Args {
 }
 
 impl Args {
-    /// Prints the script.
+    /// Prints the script for `command`, the whole command line.
     ///
     /// # Errors
     /// When `out` cannot be written.
-    pub fn run(&self, out: &mut Output<'_>) -> anyhow::Result<bool> {
+    pub fn run(&self, mut command: clap::Command, out: &mut Output<'_>) -> anyhow::Result<bool> {
         // First into memory: the generator panics when its writer fails, as a closed pipe does.
         let mut script = Vec::new();
-        clap_complete::generate(self.shell, &mut Cli::command(), "penstock", &mut script);
+        clap_complete::generate(self.shell, &mut command, "penstock", &mut script);
         out.write_all(&script)?;
         Ok(true)
     }

@@ -4,10 +4,8 @@ use std::fs;
 use std::io::Write;
 use std::path::PathBuf;
 
-use clap::CommandFactory;
 use clap_mangen::Man;
 
-use crate::command::Cli;
 use crate::output::Output;
 
 /// Print the manual page, or write one for each subcommand into a folder.
@@ -19,12 +17,11 @@ pub struct Args {
 }
 
 impl Args {
-    /// Prints or writes the pages.
+    /// Prints or writes the pages of `command`, the whole command line.
     ///
     /// # Errors
     /// When they cannot be written.
-    pub fn run(&self, out: &mut Output<'_>) -> anyhow::Result<bool> {
-        let mut command = Cli::command();
+    pub fn run(&self, mut command: clap::Command, out: &mut Output<'_>) -> anyhow::Result<bool> {
         command.build();
         let page = |command: clap::Command| -> anyhow::Result<Vec<u8>> {
             let mut page = Vec::new();

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use serde_json::{Value, json};
 
-use super::Report;
+use super::report::Report;
 use crate::diagnostics::Finding;
 
 /// Workflow commands of GitHub Actions: one line each, shown at the line of a pull request.

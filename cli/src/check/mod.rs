@@ -8,9 +8,9 @@ use std::rc::Rc;
 use annotate_snippets::Level;
 use penstock_policy::document::Node;
 use penstock_policy::{Module, Problem, Settings};
-use serde::Serialize;
 
 mod formats;
+mod report;
 
 use crate::diagnostics::{Finding, Findings};
 use crate::documents::Documents;
@@ -21,6 +21,7 @@ use crate::policy_file::Invalid;
 use crate::text::Text;
 use crate::within::Ceiling;
 use crate::{lint, replay, source, watch};
+pub use report::Report;
 
 /// Validate policies, manifests and Envoy configurations: errors and warnings.
 #[derive(Debug, clap::Args)]
@@ -84,39 +85,6 @@ enum Format {
     Sarif,
     /// Annotations of a GitHub Actions workflow.
     Github,
-}
-
-/// One policy's result.
-#[derive(Debug, Serialize)]
-pub struct Report {
-    /// The file, and the object in it that holds the policy.
-    policy: String,
-    valid: bool,
-    /// Whether it is within the platform's policy.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    within: Option<bool>,
-    /// What makes the policy invalid.
-    pub errors: Findings,
-    /// Errors that are not listed.
-    #[serde(rename = "moreErrors", skip_serializing_if = "is_zero")]
-    more_errors: usize,
-    /// What is doubtful.
-    pub warnings: Findings,
-    /// Warnings that are not listed.
-    #[serde(rename = "moreWarnings", skip_serializing_if = "is_zero")]
-    more_warnings: usize,
-    /// What is worth knowing and nothing to change.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    notes: Vec<Finding>,
-    #[serde(skip)]
-    file: String,
-    #[serde(skip)]
-    text: Text,
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
-fn is_zero(number: &usize) -> bool {
-    *number == 0
 }
 
 impl Args {
@@ -317,25 +285,6 @@ fn check_one(
     errors.extend(misread, |(path, text)| file.misreading(found, path, text));
     warnings.extend(&found.doubts, Finding::clone);
     Report { notes, within, ..Report::new(name, found.resource.as_deref(), file.text(), errors, warnings) }
-}
-
-impl Report {
-    fn new(file: &str, resource: Option<&str>, text: &Text, errors: Findings, warnings: Findings) -> Report {
-        let file = file.to_owned();
-        let policy = resource.map_or_else(|| file.clone(), |resource| format!("{file} ({resource})"));
-        Report {
-            policy,
-            valid: errors.is_empty(),
-            within: None,
-            more_errors: errors.more,
-            errors,
-            more_warnings: warnings.more,
-            warnings,
-            notes: Vec::new(),
-            file,
-            text: text.clone(),
-        }
-    }
 }
 
 /// The report for people, with styles.

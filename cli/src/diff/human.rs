@@ -2,8 +2,8 @@
 
 use std::fmt::Write;
 
-use super::Report;
 use super::change::Class;
+use super::report::Report;
 use super::traffic::{self, Kind, Users};
 use crate::output::count;
 use crate::output::style::{BAD, DIM, GOOD, HEAD, NAME, WARN};

@@ -4,6 +4,7 @@ mod change;
 mod egress;
 mod human;
 mod limits;
+mod report;
 mod routing;
 mod settings;
 mod sides;
@@ -14,7 +15,6 @@ use std::path::PathBuf;
 
 use penstock_policy::document::Node;
 use penstock_policy::{Policy, Timestamp};
-use serde::Serialize;
 
 use crate::documents::Documents;
 use crate::explain::instant;
@@ -26,6 +26,7 @@ use anyhow::{Context as _, bail, ensure};
 use change::{Change, Changes, Class};
 pub use change::{listed, named};
 pub use limits::{parts as limit_parts, quota};
+use report::Report;
 use routing::Moved;
 use sides::Pair;
 
@@ -83,20 +84,6 @@ enum Format {
     Human,
     /// One JSON object.
     Json,
-}
-
-/// The whole report.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Report {
-    loosened: usize,
-    tightened: usize,
-    changed: usize,
-    changes: Vec<Change>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    canaries: Vec<Moved>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    traffic: Option<traffic::Report>,
 }
 
 impl Args {

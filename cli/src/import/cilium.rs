@@ -3,9 +3,9 @@
 use penstock_policy::document::Node;
 
 use super::draft::Draft;
+use super::objects::{Objects, map, text};
 use super::reader::{Object, Reader};
 use super::report::Report;
-use super::{Objects, map, text};
 
 /// The label that says a pod's service account.
 const ACCOUNT: &str = "io.cilium.k8s.policy.serviceaccount";

@@ -6,9 +6,9 @@ use penstock_policy::{Module, check};
 
 use super::destination::{self, Destination};
 use super::matching::{Match, PathSet};
+use super::objects::{map, text};
 use super::report::{Lead, Report};
 use super::table::{Action, Host, Placed, Rule, Split, Table, UNROUTED, requests_of};
-use super::{map, text};
 use crate::yaml_text;
 
 /// An entry of a list of the policy, a comment, or both.

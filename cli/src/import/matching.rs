@@ -3,7 +3,7 @@
 use penstock_policy::document::{At, Context, Decode, Node};
 use penstock_policy::matching::{PathMatch, Regex};
 
-use super::{map, text};
+use super::objects::{map, text};
 
 /// Paths, without query.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -144,4 +144,9 @@ pub fn methods_of(expression: &str) -> Option<Vec<String>> {
         .iter()
         .all(|method| !method.is_empty() && method.bytes().all(|b| b.is_ascii_alphabetic()))
         .then_some(methods)
+}
+
+/// A literal path as an expression that ignores case.
+pub fn any_case(path: &str, rest: &str) -> PathSet {
+    PathSet::Regex(format!("(?i){}{rest}", escaped(path)))
 }

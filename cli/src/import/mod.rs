@@ -10,6 +10,7 @@ mod gateway;
 mod ingress;
 mod istio;
 mod matching;
+mod objects;
 mod paths;
 mod ratelimit;
 mod reader;
@@ -22,13 +23,14 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use anyhow::Context as _;
-use penstock_policy::document::{GatewayDuration, Node};
+use penstock_policy::document::Node;
 use penstock_policy::{Module, check};
 
 use crate::output::{Output, count};
 use crate::source;
 use crate::yaml::Located;
 use draft::Draft;
+use objects::{Objects, is};
 use report::Report;
 
 /// Turn the configuration of other products into a policy.
@@ -50,94 +52,6 @@ pub struct Args {
     /// Write where the routes lead and what was not imported to this file, as JSON.
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
-}
-
-/// A map.
-pub fn map(entries: impl IntoIterator<Item = (&'static str, Node)>) -> Node {
-    Node::Map(entries.into_iter().map(|(key, value)| (key.to_owned(), value)).collect())
-}
-
-/// A string.
-pub fn text(text: impl Into<String>) -> Node {
-    Node::String(text.into())
-}
-
-/// What `retries` calls the conditions of a retry.
-const RETRY_ON: &str = "retryOn";
-
-/// The time of a unit such as `Minute`.
-fn unit(name: &str) -> Option<&'static str> {
-    Some(match name.to_ascii_lowercase().as_str() {
-        "second" => "1s",
-        "minute" => "1m",
-        "hour" => "1h",
-        "day" => "24h",
-        "week" => "168h",
-        "month" => "720h",
-        "year" => "8760h",
-        _ => return None,
-    })
-}
-
-/// A duration of Go or protobuf, such as `0.5s`, `1m30s` or `500ms`, in the form of a policy.
-fn duration(written: &str) -> Option<String> {
-    if GatewayDuration::parse(written).is_some() {
-        return Some(written.to_owned());
-    }
-    let mut millis = 0.0;
-    let mut rest = written.trim();
-    while !rest.is_empty() {
-        let end = rest.find(|c: char| !(c.is_ascii_digit() || c == '.'))?;
-        let (number, tail) = rest.split_at_checked(end)?;
-        let end = tail.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(tail.len());
-        let (unit, tail) = tail.split_at_checked(end)?;
-        let scale = match unit {
-            "h" => 3_600_000.0,
-            "m" => 60_000.0,
-            "s" => 1_000.0,
-            "ms" => 1.0,
-            "us" | "µs" => 0.001,
-            "ns" => 0.000_001,
-            _ => return None,
-        };
-        millis += number.parse::<f64>().ok()? * scale;
-        rest = tail;
-    }
-    // Shorter than a policy can say is no duration of it; longer has other units.
-    let whole = millis.ceil();
-    if written.trim().is_empty() || !(0.0..1e12).contains(&whole) {
-        return None;
-    }
-    let mut left = whole as u64;
-    let mut text = String::new();
-    for (unit, scale) in [("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)] {
-        if left / scale > 0 {
-            text += &format!("{}{unit}", left / scale);
-            left %= scale;
-        }
-    }
-    let text = if text.is_empty() { "0s".to_owned() } else { text };
-    GatewayDuration::parse(&text).map(|_| text)
-}
-
-/// Everything that was given, with the files that it stands in.
-pub struct Objects<'d>(&'d [(String, Node)]);
-
-impl<'d> Objects<'d> {
-    /// The objects of a kind in order, each with its file.
-    fn of(&self, kind: &str, group: &str) -> Vec<&'d (String, Node)> {
-        self.0.iter().filter(|(_, node)| is(node, kind, group)).collect()
-    }
-}
-
-/// Whether an object is of this kind and group.
-fn is(node: &Node, kind: &str, group: &str) -> bool {
-    let text = |field: &str| match node.get(field) {
-        Some(Node::String(text)) => text.as_str(),
-        _ => "",
-    };
-    let version = text("apiVersion");
-    text("kind") == kind && (version.is_empty() || version.split('/').next() == Some(group))
 }
 
 /// The kinds that are read, with their groups.

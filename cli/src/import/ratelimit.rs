@@ -8,10 +8,10 @@ use penstock_policy::document::Node;
 
 use super::draft::Draft;
 use super::matching::{PathSet, condition, escaped, inverted};
+use super::objects::{map, text};
 use super::paths::{self, Rest};
 use super::reader::Reader;
 use super::report::Report;
-use super::{map, text};
 
 const OUT: &str = "the limit is left out";
 
@@ -209,7 +209,9 @@ fn push(limit: &Reader<'_>, parts: &Parts, shadow: bool, draft: &mut Draft, repo
         draft.no_limit(format!("{}: {why}", report.place(at)));
     };
     let unit = limit.string("unit", report).unwrap_or_default();
-    let Some(per) = super::unit(&unit) else { return out(&limit.at("unit"), format!("{unit:?} is no unit"), report) };
+    let Some(per) = crate::import::objects::unit(&unit) else {
+        return out(&limit.at("unit"), format!("{unit:?} is no unit"), report);
+    };
     let at = limit.at("requests_per_unit");
     let requests = match limit.integer("requests_per_unit", report) {
         None => return out(&at, "it is missing".to_owned(), report),

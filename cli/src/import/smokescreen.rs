@@ -5,10 +5,10 @@ use penstock_policy::document::{At, Context, Decode as _, Node};
 use penstock_policy::egress::EgressHost;
 
 use super::draft::Draft;
+use super::objects::{map, text};
 use super::reader::Reader;
 use super::report::Report;
 use super::table::Host;
-use super::{map, text};
 
 /// The scheme of identities that stand for a role until somebody says which certificate has it.
 const ROLE: &str = "smokescreen-role";

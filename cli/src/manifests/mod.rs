@@ -2,6 +2,7 @@
 //! as the platform reads them: a string as the JSON that the module takes it for, everything else by the rules of who
 //! stores the object.
 
+mod found;
 mod platform;
 mod plugin;
 mod routes;
@@ -10,40 +11,17 @@ mod text;
 
 use std::ops::Range;
 
+use penstock_policy::Problem;
 use penstock_policy::document::Node;
-use penstock_policy::{Module, Problem};
 
 use crate::diagnostics::Finding;
 use crate::text::Text;
 use crate::yaml::{Located, NotYaml, Schema, Surprise};
+pub use found::Found;
+use found::Place;
 pub use plugin::{ANNOTATION, has_section, module_of};
 pub use routes::HostRoutes;
 pub use search::how_to_claim;
-
-/// One policy of a file.
-#[derive(Debug)]
-pub struct Found {
-    /// The object that it stands in, such as `WasmPlugin istio-system/penstock`; `None`: the document is the policy.
-    pub resource: Option<String>,
-    /// The policy.
-    pub node: Node,
-    /// The module that the object loads, when it says so.
-    pub module: Option<Module>,
-    /// What is doubtful about how the platform runs it.
-    pub doubts: Vec<Finding>,
-    place: Place,
-}
-
-/// How places in the policy become places in the file.
-#[derive(Debug)]
-enum Place {
-    /// It is part of this document of the file.
-    Inside { document: usize, prefix: String },
-    /// It is JSON in a string: its own places, and for each byte of that text one of the file.
-    Text { located: Box<Located>, bytes: Vec<usize> },
-    /// It is encoded at this place of the file.
-    Encoded(Range<usize>),
-}
 
 /// A file with all its documents.
 #[derive(Debug)]
@@ -195,6 +173,8 @@ fn misread(surprise: &Surprise, schema: Schema) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use penstock_policy::Module;
+
     use super::*;
 
     fn places(text: &str) -> Vec<String> {

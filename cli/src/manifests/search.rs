@@ -6,10 +6,10 @@ use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_SAFE_NO_PAD};
 use penstock_policy::document::Node;
 
+use super::found::{Found, Place};
 use super::platform::{self, Filter};
 use super::plugin::{self, ANNOTATION, Claim};
 use super::text::{align, outer};
-use super::{Found, Place};
 use crate::diagnostics::Finding;
 use crate::text::Text;
 use crate::yaml::Located;

@@ -5,7 +5,10 @@ use std::net::IpAddr;
 use penstock_policy::IdentitySource;
 use penstock_policy::document::Node;
 
-use super::{Plan, Service, Target, indented};
+use super::args::Target;
+use super::plan::Plan;
+use super::service::Service;
+use super::text::indented;
 use crate::yaml_text::{json, scalar};
 
 /// Where requests come in.

@@ -2,7 +2,9 @@
 
 use penstock_policy::document::Node;
 
-use super::{Manifest, Plan, Service, object_name};
+use super::plan::Plan;
+use super::service::Service;
+use super::text::{Manifest, object_name};
 use crate::yaml_text::{block, scalar};
 
 pub fn manifests(plan: &Plan<'_>) -> anyhow::Result<Vec<Manifest>> {

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use penstock_policy::document::Node;
 use penstock_policy::egress::Target;
 
-use super::{Manifest, Plan, Service};
+use super::plan::Plan;
+use super::service::Service;
+use super::text::{Manifest, indented};
 use crate::yaml_text::{block, scalar};
 
 /// Which object carries the plugin.
@@ -82,8 +84,8 @@ fn object(
         pluginConfig:\n";
     module += &block(policy, 2);
     let spec = match plugin {
-        Plugin::WasmPlugin => super::indented(&module, 2),
-        Plugin::TrafficExtension => format!("  wasm:\n{}", super::indented(&module, 4)),
+        Plugin::WasmPlugin => indented(&module, 2),
+        Plugin::TrafficExtension => format!("  wasm:\n{}", indented(&module, 4)),
     };
     format!(
         "apiVersion: extensions.istio.io/v1alpha1\nkind: {kind}\n{}spec:\n  selector:\n    matchLabels: {{{}: {}}}\n{spec}",

@@ -1,7 +1,9 @@
 //! A kustomize base: plain Envoy as a Deployment. The bootstrap with the policy is a generated ConfigMap, whose name has a
 //! hash of it: a changed policy rolls the Deployment, and a bad one never takes over from the pods that run.
 
-use super::{Manifest, Plan, envoy};
+use super::envoy;
+use super::plan::Plan;
+use super::text::Manifest;
 use crate::yaml_text::scalar;
 
 pub fn base(plan: &Plan<'_>) -> Vec<Manifest> {

@@ -1,6 +1,7 @@
 //! `penstock status`: which plugins the cluster has, and which proxies run which policy.
 
 mod forward;
+mod plugin;
 mod proxy;
 
 use std::fmt::Write as _;
@@ -13,6 +14,7 @@ use crate::kubectl::{KINDS, Kubectl};
 use crate::manifests::File;
 use crate::output::Output;
 use crate::output::style::{BAD, GOOD, HEAD, NAME, WARN};
+use plugin::Plugin;
 use proxy::Proxy;
 
 /// Say which plugins are there, and which proxies took which policy.
@@ -54,28 +56,6 @@ enum Format {
 struct Report {
     plugins: Vec<Plugin>,
     proxies: Vec<Proxy>,
-}
-
-/// A plugin of the cluster.
-#[derive(Debug, Serialize)]
-pub struct Plugin {
-    /// Such as `WasmPlugin istio-system/penstock`.
-    pub object: String,
-    /// What runs it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub module: Option<&'static str>,
-    /// Where that comes from.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub image: Option<String>,
-    /// Why the control plane did not accept it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub refused: Option<String>,
-    /// Namespace and name.
-    #[serde(skip)]
-    pub name: (String, String),
-    /// Its policies.
-    #[serde(skip)]
-    pub policies: Vec<Node>,
 }
 
 impl Args {

@@ -3,7 +3,7 @@
 use penstock_policy::document::Node;
 use serde::Serialize;
 
-use super::Plugin;
+use super::plugin::Plugin;
 use crate::inputs;
 
 /// A proxy.

@@ -3,7 +3,7 @@
 
 use penstock_policy::wire::WireRequest;
 
-use super::reader::Input;
+use super::input::Input;
 use crate::output::count;
 use crate::words;
 

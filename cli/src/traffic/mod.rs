@@ -1,6 +1,7 @@
 //! Recorded requests in the forms in which people have them.
 
 pub mod har;
+pub mod input;
 mod left_out;
 pub mod log;
 pub mod reader;

@@ -9,6 +9,7 @@ use penstock_policy::wire::WireRequest;
 use serde_json::{Map, Value};
 
 use super::har::Archive;
+use super::input::Input;
 use super::left_out::LeftOut;
 use super::log::{self, Line, LogFormat};
 use crate::source;
@@ -26,21 +27,6 @@ pub struct Options {
     /// `json_format`.
     #[arg(long, value_name = "FORMAT", conflicts_with = "input")]
     pub log_format: Option<String>,
-}
-
-/// The forms of recorded requests.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum Input {
-    /// Detect from the first lines.
-    Auto,
-    /// One JSON request a line.
-    Jsonl,
-    /// Envoy's access log as JSON: `method`, `path`, `authority`, `start_time`, …
-    EnvoyJson,
-    /// Envoy's access log in the default text format, or in Istio's.
-    EnvoyText,
-    /// An HTTP Archive.
-    Har,
 }
 
 /// One record.

@@ -24,7 +24,7 @@ use anyhow::Context as _;
 use crate::output::Output;
 use ceilings::Ceilings;
 use certificate::Certificate;
-use object::Judge;
+use object::{Judge, Loosening};
 use routes::Routes;
 
 /// Refuse wrong policies when they are applied to a Kubernetes cluster: a validating admission webhook.
@@ -61,15 +61,6 @@ pub struct Args {
     /// Where to serve /healthz and /metrics without TLS, too.
     #[arg(long, value_name = "ADDRESS:PORT")]
     metrics: Option<SocketAddr>,
-}
-
-/// What becomes of an update that loosens.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum Loosening {
-    /// It passes, with a warning.
-    Allow,
-    /// It needs the annotation `penstock.io/approved-loosening` with the hash that the refusal names.
-    RequireAnnotation,
 }
 
 /// Between two looks at files and the API server.

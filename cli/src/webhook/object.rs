@@ -5,7 +5,6 @@ use penstock_policy::Module;
 use penstock_policy::document::Node;
 use sha2::{Digest, Sha256};
 
-use super::Loosening;
 use super::ceilings::Ceilings;
 use super::registry;
 use super::review::{Answer, Request};
@@ -16,6 +15,15 @@ use crate::diff;
 use crate::manifests::File;
 use crate::within::Ceiling;
 use crate::{replay, yaml_text};
+
+/// What becomes of an update that loosens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Loosening {
+    /// It passes, with a warning.
+    Allow,
+    /// It needs the annotation `penstock.io/approved-loosening` with the hash that the refusal names.
+    RequireAnnotation,
+}
 
 /// The kinds whose plugins are looked at.
 const PLUGINS: [&str; 3] = ["WasmPlugin", "TrafficExtension", "EnvoyExtensionPolicy"];

@@ -4,41 +4,18 @@
 //! one could be found.
 
 mod egress;
+mod excess;
 mod limits;
 mod routing;
 mod witness;
 
+use penstock_policy::Timestamp;
 use penstock_policy::document::Node;
-use penstock_policy::{Problem, Timestamp};
 
 use crate::documents::Documents;
 
+pub use excess::Excess;
 pub use witness::Witness;
-
-/// Something that the team's policy allows and the platform's does not.
-#[derive(Clone, Debug)]
-pub struct Excess {
-    /// Where in the team's policy.
-    pub path: String,
-    /// What.
-    pub message: String,
-    /// What would be right.
-    pub help: Option<String>,
-    /// What shows it.
-    pub witness: Option<Witness>,
-}
-
-impl Excess {
-    /// The excess as a problem of the team's policy.
-    pub fn into_problem(self) -> (Problem, Option<Witness>) {
-        let mut help = self.help.unwrap_or_default();
-        if let Some(Witness::Sequence(requests)) = &self.witness {
-            help = format!("{help}; {} requests show it: --output json has them", requests.len());
-        }
-        let help = Some(help).filter(|help| !help.is_empty());
-        (Problem { path: self.path, value: None, message: self.message, help }, self.witness)
-    }
-}
 
 /// A platform's policy that others must be within.
 #[derive(Debug)]
@@ -83,18 +60,6 @@ impl Ceiling {
         excesses.extend(routing::excesses(&self.node, team));
         excesses
     }
-}
-
-/// Where a policy's callers get their identity from; `null`: from the default.
-fn identity(policy: &Node) -> Node {
-    let of = |section: &str| policy.get(section).and_then(|section| section.get("identity")).cloned();
-    let default = Node::Map(vec![("peerCertificate".to_owned(), Node::Map(Vec::new()))]);
-    of("settings").or_else(|| of("egress")).unwrap_or(default)
-}
-
-/// A field of `settings`, `null` when it is not there.
-fn setting<'n>(policy: &'n Node, name: &str) -> &'n Node {
-    policy.get("settings").and_then(|settings| settings.get(name)).unwrap_or(&Node::Null)
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use penstock_policy::DEFAULT_ROUTE_HEADER;
 use penstock_policy::document::Node;
 
-use super::{Excess, setting};
+use super::excess::{Excess, setting};
 use crate::diff::listed;
 
 /// What rules and canaries can do, each with its place.

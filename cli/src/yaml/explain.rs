@@ -3,7 +3,7 @@
 use libyaml_safer::{Error, Mark};
 use penstock_policy::document::NotJson;
 
-use super::NotYaml;
+use super::error::NotYaml;
 
 /// An error of the YAML parser. `byte` gives the place of a mark.
 pub fn yaml(error: &Error, text: &str, byte: &impl Fn(Mark) -> usize) -> NotYaml {

@@ -3,47 +3,17 @@
 //! The parser is a port of libyaml, as that of kubectl is: both read the same texts. What a plain word such as `on` or
 //! `0443` means depends on who reads the document, so it is decided per document: see [`Schema`].
 
+mod error;
 mod explain;
+mod located;
 mod reader;
 mod scalar;
 
-use std::collections::HashMap;
-use std::ops::Range;
-
 use penstock_policy::document::Node;
 
+pub use error::NotYaml;
+pub use located::Located;
 pub use scalar::{Schema, Surprise};
-
-/// The tree of a document, and the place of each value in its text.
-#[derive(Debug)]
-pub struct Located {
-    /// The document.
-    pub node: Node,
-    /// Who reads it, as far as its text says.
-    pub schema: Schema,
-    places: HashMap<String, Place>,
-    /// Plain words that not every reader takes for the same, with their paths.
-    surprises: Vec<(String, Surprise)>,
-}
-
-/// Where a value stands, as byte ranges of the text.
-#[derive(Clone, Debug)]
-struct Place {
-    key: Option<Range<usize>>,
-    value: Range<usize>,
-}
-
-/// Text that is not one YAML document.
-#[derive(Debug, thiserror::Error)]
-#[error("{message}")]
-pub struct NotYaml {
-    /// What is wrong, in one line.
-    pub message: String,
-    /// What would be right.
-    pub help: Option<String>,
-    /// Byte offset in the text.
-    pub at: usize,
-}
 
 impl Located {
     /// Reads one YAML document; JSON is read as JSON. Empty text is `null`.
@@ -93,59 +63,6 @@ impl Located {
             _ => None,
         };
         Located { node, schema: Schema::Json, places: places.unwrap_or_default(), surprises: Vec::new() }
-    }
-
-    /// Where the document's own value begins.
-    fn start(&self) -> usize {
-        self.places.get("").map_or(0, |place| place.value.start)
-    }
-
-    /// The bytes to point at for a problem at `path`: the value, or with `key` the name of the field; for what is
-    /// missing the nearest enclosing value.
-    pub fn span(&self, path: &str, key: bool) -> Range<usize> {
-        let mut path = path;
-        let mut exact = true;
-        loop {
-            if let Some(place) = self.places.get(path) {
-                return match &place.key {
-                    // The whole of an enclosing value would be too much: its name will do.
-                    Some(name) if key || !exact => name.clone(),
-                    _ => place.value.clone(),
-                };
-            }
-            exact = false;
-            path = match path.rfind(['.', '[']) {
-                Some(end) => path.get(..end).unwrap_or_default(),
-                None if path.is_empty() => return 0..0,
-                None => "",
-            };
-        }
-    }
-
-    /// Whether there is a value at `path`, written out.
-    pub fn has(&self, path: &str) -> bool {
-        self.places.contains_key(path)
-    }
-
-    /// The plain words below `prefix` that not every reader takes for the same, with their paths below it.
-    pub fn surprises<'l>(&'l self, prefix: &'l str) -> impl Iterator<Item = (&'l str, &'l Surprise)> {
-        self.surprises.iter().filter_map(move |(path, surprise)| {
-            let rest = path.strip_prefix(prefix)?;
-            let below = prefix.is_empty() || rest.is_empty() || rest.starts_with(['.', '[']);
-            below.then(|| (rest.trim_start_matches('.'), surprise))
-        })
-    }
-}
-
-impl NotYaml {
-    /// Something wrong at a byte of the text.
-    fn at(at: usize, message: impl Into<String>) -> NotYaml {
-        NotYaml { message: message.into(), help: None, at }
-    }
-
-    fn help(mut self, help: impl Into<String>) -> NotYaml {
-        self.help = Some(help.into());
-        self
     }
 }
 

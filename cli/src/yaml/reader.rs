@@ -6,8 +6,10 @@ use std::ops::Range;
 use libyaml_safer::{EventData, Mark, Parser, ScalarStyle};
 use penstock_policy::document::Node;
 
+use super::error::NotYaml;
+use super::explain;
+use super::located::{Located, Place};
 use super::scalar::{Schema, Surprise, plain};
-use super::{Located, NotYaml, Place, explain};
 
 /// As deep as the module reads JSON.
 const DEEPEST: usize = 128;

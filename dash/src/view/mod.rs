@@ -1,19 +1,19 @@
 //! The answers of the API.
 
+mod drift;
 mod problems;
 mod sections;
 mod seen;
 mod topology;
 
-use std::collections::BTreeMap;
-
 use serde::Serialize;
 
 use crate::access::Scope;
 use crate::fleet::{Cluster, Fleet};
+use drift::{Drift, drift, hash};
 use problems::{Problem, Severity};
 use sections::{Canary, EgressRule, Limit, Refusal, Route};
-use seen::{Seen, part};
+use seen::Seen;
 use topology::Topology;
 
 /// `/api/v1/me`: who asks.
@@ -100,24 +100,6 @@ struct Plugin<'a> {
     loaded: Option<f64>,
 }
 
-/// Which proxies run which text as one plugin.
-#[derive(Debug, Serialize)]
-struct Drift<'a> {
-    plugin: &'a str,
-    hashes: Vec<Text<'a>>,
-}
-
-#[derive(Debug, Serialize)]
-struct Text<'a> {
-    hash: String,
-    endpoints: Vec<&'a str>,
-}
-
-/// 48 bits.
-fn hash(value: f64) -> String {
-    format!("{:012x}", value as u64)
-}
-
 /// The lines of all clusters that `scope` allows.
 pub fn clusters<'a>(fleet: &'a Fleet, scope: Scope<'a>, at: f64) -> Clusters<'a> {
     let names = fleet.names().filter(|name| scope.cluster(name));
@@ -202,22 +184,4 @@ fn endpoints<'a>(seen: &Seen<'a>) -> Vec<Endpoint<'a>> {
         }
     };
     seen.endpoints.iter().map(one).collect()
-}
-
-fn drift<'a>(seen: &Seen<'a>) -> Vec<Drift<'a>> {
-    let mut plugins = BTreeMap::<&str, BTreeMap<String, Vec<&str>>>::new();
-    for &(name, endpoint) in seen.endpoints.iter().filter(|(_, endpoint)| endpoint.alive()) {
-        for plugin in endpoint.sample.plugins() {
-            let value = endpoint.sample.gauge(&format!("policy.{plugin}.hash")).unwrap_or_default();
-            plugins.entry(plugin).or_default().entry(hash(value)).or_default().push(name);
-        }
-    }
-    let text = |(hash, endpoints): (String, Vec<&'a str>)| Text { hash, endpoints };
-    let drift = |(plugin, texts): (&'a str, BTreeMap<String, Vec<&'a str>>)| {
-        let mut hashes: Vec<_> = texts.into_iter().map(text).collect();
-        // What most run is what the others have drifted from.
-        hashes.sort_by_key(|text| std::cmp::Reverse(text.endpoints.len()));
-        Drift { plugin, hashes }
-    };
-    plugins.into_iter().map(drift).collect()
 }

@@ -3,9 +3,9 @@
 use serde::Serialize;
 use serde_json::Value;
 
-use super::part;
-use super::sections::{instant, text};
-use super::seen::Seen;
+use super::drift::drift;
+use super::sections::{BY_RULE, instant, text};
+use super::seen::{Seen, part};
 
 /// How long a refused policy and the like stay on the page, in seconds.
 const RECENT: f64 = 300.0;
@@ -95,7 +95,7 @@ fn proxies(seen: &Seen<'_>, at: f64, problems: &mut Vec<Problem>) {
             problems.push(Problem { since: Some(last), ..problem(Severity::Error, kind, "endpoints", what, text) });
         }
     }
-    for drift in super::drift(seen).iter().filter(|drift| drift.hashes.len() > 1) {
+    for drift in drift(seen).iter().filter(|drift| drift.hashes.len() > 1) {
         let text = format!("Plugin {}: the proxies run {} different policies", drift.plugin, drift.hashes.len());
         problems.push(problem(Severity::Warning, "drift", "drift", drift.plugin, text));
     }
@@ -217,9 +217,6 @@ fn egress(seen: &Seen<'_>, at: f64, problems: &mut Vec<Problem>) {
         }
     }
 }
-
-/// Reasons of refusals that a rule counts as well.
-pub(super) const BY_RULE: [&str; 4] = ["pathNotAllowed", "methodNotAllowed", "callerNotAllowed", "ruleExpired"];
 
 fn hosts(rule: &Value) -> String {
     let to = rule.get("to").and_then(Value::as_array).into_iter().flatten();

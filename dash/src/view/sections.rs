@@ -7,9 +7,11 @@ use serde_json::Value;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::part;
-use super::seen::Seen;
+use super::seen::{Seen, part};
 use crate::series::Rate;
+
+/// Reasons of refusals that a rule counts as well.
+pub(super) const BY_RULE: [&str; 4] = ["pathNotAllowed", "methodNotAllowed", "callerNotAllowed", "ruleExpired"];
 
 /// So many rules of a section, those with the most traffic, come with their history: more would be megabytes a second.
 const HISTORIES: usize = 50;
@@ -337,7 +339,7 @@ pub(super) fn refusals<'a>(seen: &Seen<'a>) -> Vec<Refusal<'a>> {
             continue;
         }
         for rule in seen.counted(section) {
-            if section == "egressReasons" && super::problems::BY_RULE.contains(&rule) && !owners.is_empty() {
+            if section == "egressReasons" && BY_RULE.contains(&rule) && !owners.is_empty() {
                 continue;
             }
             let owner = owners.get(rule).copied().filter(|_| section == "egress");

@@ -5,9 +5,9 @@ use penstock_policy::document::Node;
 use super::listeners::Attached;
 use crate::import::draft::{Draft, TaggedLimit};
 use crate::import::matching::{Match, PathSet, condition, inverted};
+use crate::import::objects::{Objects, map, text};
 use crate::import::reader::{Object, Reader};
 use crate::import::report::Report;
-use crate::import::{Objects, map, text};
 
 const OUT: &str = "the limit is left out";
 
@@ -185,7 +185,7 @@ fn selected(rule: &Reader<'_>, report: &mut Report) -> Result<(Vec<Match>, Vec<N
     let quota = rule.object("limit", report).ok_or("it has no limit")?;
     let requests = quota.integer("requests", report).ok_or("it has no number of requests")?;
     let unit = quota.string("unit", report).unwrap_or_default();
-    let per = crate::import::unit(&unit).ok_or_else(|| format!("the unit {unit:?}"))?;
+    let per = crate::import::objects::unit(&unit).ok_or_else(|| format!("the unit {unit:?}"))?;
     let node = map([("requests", Node::Integer(requests)), ("per", text(per))]);
     Ok((methods.into_iter().map(|method| Match { method, ..matches.clone() }).collect(), key, node))
 }

@@ -2,9 +2,9 @@
 
 use penstock_policy::document::Node;
 
+use crate::import::objects::{map, text};
 use crate::import::reader::Reader;
 use crate::import::report::Report;
-use crate::import::{map, text};
 
 /// Reads filters: a redirect, or what changes on the way. An error is a filter whose requests must be left alone.
 pub fn read(

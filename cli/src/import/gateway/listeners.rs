@@ -2,11 +2,12 @@
 
 use penstock_policy::document::Node;
 
-use super::GROUP;
-use crate::import::Objects;
+use crate::import::objects::Objects;
 use crate::import::reader::Object;
 use crate::import::report::Report;
 use crate::import::table::Host;
+
+pub const GROUP: &str = "gateway.networking.k8s.io";
 
 /// A listener of a Gateway.
 struct Listener {

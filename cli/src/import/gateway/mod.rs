@@ -15,13 +15,11 @@ use penstock_policy::document::{GatewayDuration, Node};
 use super::destination::Destination;
 use super::draft::Draft;
 use super::matching::{Match, PathSet, condition};
+use super::objects::{Objects, RETRY_ON, map, text};
 use super::reader::{Object, Reader};
 use super::report::Report;
 use super::table::{Action, Host, Rule, Split};
-use super::{Objects, RETRY_ON, map, text};
-use listeners::{Attached, Listeners};
-
-const GROUP: &str = "gateway.networking.k8s.io";
+use listeners::{Attached, GROUP, Listeners};
 
 /// One match of one rule.
 struct Entry {

@@ -3,10 +3,10 @@
 use penstock_policy::document::Node;
 
 use crate::import::matching::condition;
+use crate::import::objects::{map, text};
 use crate::import::reader::{Object, Reader};
 use crate::import::report::Report;
 use crate::import::table::Host;
-use crate::import::{map, text};
 
 const PREFIX: &str = "nginx.ingress.kubernetes.io/";
 
@@ -261,7 +261,9 @@ fn stickiness(reader: &Reader<'_>, report: &mut Report) -> Option<Node> {
     }
     let mut node = vec![("name", text(name))];
     node.extend(
-        seconds.and_then(|seconds| crate::import::duration(&format!("{seconds}s"))).map(|age| ("maxAge", text(age))),
+        seconds
+            .and_then(|seconds| crate::import::objects::duration(&format!("{seconds}s")))
+            .map(|age| ("maxAge", text(age))),
     );
     node.extend(path.map(|path| ("path", text(path))));
     node.extend(same_site.filter(|same_site| same_site != "None").map(|same_site| ("sameSite", text(same_site))));

@@ -10,11 +10,11 @@ use penstock_policy::document::Node;
 
 use super::destination::Destination;
 use super::draft::{Draft, TaggedLimit};
-use super::matching::{Match, PathSet, condition, escaped, matches_nothing};
+use super::matching::{Match, PathSet, condition, matches_nothing};
+use super::objects::{Objects, map, text};
 use super::reader::{Object, Reader};
 use super::report::Report;
 use super::table::{Action, Host, Rule, Split};
-use super::{Objects, map, text};
 use annotations::Settings;
 
 /// How a path of an Ingress compares.
@@ -305,9 +305,4 @@ fn destination(backend: Option<Reader<'_>>, object: &Object<'_>, report: &mut Re
     let port = service.object("port", report);
     let port = port.and_then(|port| port.string("number", report).or_else(|| port.string("name", report)));
     Some(Destination { name, namespace: object.namespace.clone(), subset: None, port })
-}
-
-/// A literal path as an expression that ignores case.
-fn any_case(path: &str, rest: &str) -> PathSet {
-    PathSet::Regex(format!("(?i){}{rest}", escaped(path)))
 }

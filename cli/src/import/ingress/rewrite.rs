@@ -2,11 +2,10 @@
 
 use penstock_policy::document::Node;
 
-use super::any_case;
-use crate::import::matching::{Match, PathSet};
+use crate::import::matching::{Match, PathSet, any_case};
+use crate::import::objects::{map, text};
 use crate::import::report::Report;
 use crate::import::table::{Action, Rule};
-use crate::import::{map, text};
 
 /// The rules for a location whose path is rewritten.
 pub fn rules(rule: Rule, path: &str, target: &str, report: &mut Report) -> Vec<Rule> {

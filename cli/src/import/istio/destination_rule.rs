@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use penstock_policy::document::Node;
 
 use super::full_name;
+use crate::import::objects::{Objects, duration, map, text};
 use crate::import::reader::{Object, Reader};
 use crate::import::report::Report;
-use crate::import::{Objects, duration, map, text};
 
 /// `stickiness` by the full name of a service.
 pub fn stickiness(objects: &Objects<'_>, report: &mut Report) -> BTreeMap<String, Node> {

@@ -3,9 +3,9 @@
 use penstock_policy::document::Node;
 
 use crate::import::draft::Draft;
+use crate::import::objects::{Objects, duration, map, text};
 use crate::import::reader::{Object, Reader};
 use crate::import::report::Report;
-use crate::import::{Objects, duration, map, text};
 
 const OUT: &str = "the limit is left out";
 

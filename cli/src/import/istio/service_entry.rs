@@ -3,9 +3,9 @@
 use penstock_policy::document::Node;
 
 use crate::import::draft::Draft;
+use crate::import::objects::{Objects, map, text};
 use crate::import::reader::Object;
 use crate::import::report::Report;
-use crate::import::{Objects, map, text};
 use crate::yaml::Located;
 
 /// What a document says about everything that leaves: the mode of `outboundTrafficPolicy`, wherever it stands.

@@ -11,10 +11,10 @@ use super::{delegate, destination_rule, full_name};
 use crate::import::destination::Destination;
 use crate::import::draft::Draft;
 use crate::import::matching::{Match, PathSet};
+use crate::import::objects::{Objects, duration, map, text};
 use crate::import::reader::{Object, Reader};
 use crate::import::report::Report;
 use crate::import::table::{Action, Host, Rule, Split};
-use crate::import::{Objects, duration, map, text};
 
 /// What the routes of one object are read with.
 struct Context<'c> {
@@ -383,7 +383,7 @@ fn retry(retries: &Reader<'_>, effects: &mut Vec<(&'static str, Node)>, report: 
         .string("retryOn", report)
         .unwrap_or_else(|| "connect-failure,refused-stream,unavailable,cancelled".to_owned());
     let on: Vec<Node> = on.split(',').map(str::trim).filter(|word| !word.is_empty()).map(text).collect();
-    let mut node = vec![("attempts", Node::Integer(attempts)), (crate::import::RETRY_ON, Node::List(on))];
+    let mut node = vec![("attempts", Node::Integer(attempts)), (crate::import::objects::RETRY_ON, Node::List(on))];
     if let Some(timeout) = retries.string("perTryTimeout", report) {
         match duration(&timeout) {
             Some(timeout) if timeout != "0s" => node.push(("perTryTimeout", text(timeout))),

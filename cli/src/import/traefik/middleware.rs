@@ -2,12 +2,12 @@
 
 use penstock_policy::document::Node;
 
-use super::named;
+use super::objects::named;
 use crate::import::matching::{Match, PathSet};
+use crate::import::objects::{Objects, RETRY_ON, duration, map, text};
 use crate::import::reader::Reader;
 use crate::import::report::Report;
 use crate::import::table::{Action, Rule};
-use crate::import::{Objects, RETRY_ON, duration, map, text};
 
 /// A change of the path.
 #[derive(Clone, Debug)]

@@ -3,20 +3,19 @@
 
 mod expression;
 mod middleware;
+mod objects;
 
 use penstock_policy::document::Node;
 
 use super::destination::Destination;
 use super::draft::{Draft, TaggedLimit};
 use super::matching::{Match, condition};
+use super::objects::{Objects, map, text};
 use super::reader::{Object, Reader};
 use super::report::Report;
 use super::table::{Action, Host, Rule, Split};
-use super::{Objects, map, text};
 use middleware::Chain;
-
-/// The groups of its kinds, old and new.
-const GROUPS: [&str; 2] = ["traefik.io", "traefik.containo.us"];
+use objects::{named, of};
 
 /// A route, before it has its place.
 struct Route {
@@ -25,24 +24,6 @@ struct Route {
     rules: Vec<Rule>,
     /// `http` or `https`.
     protocol: &'static str,
-}
-
-fn of<'d>(objects: &Objects<'d>, kind: &str) -> Vec<&'d (String, Node)> {
-    GROUPS.iter().flat_map(|group| objects.of(kind, group)).collect()
-}
-
-/// The spec of an object by its name, such as `shop/limits` or `limits@kubernetescrd`.
-fn named<'d>(objects: &Objects<'d>, kind: &str, name: &str, namespace: &str) -> Option<&'d Node> {
-    let name = name.split('@').next().unwrap_or(name);
-    let text = |node: &Node, field: &str| match node.get("metadata").and_then(|metadata| metadata.get(field)) {
-        Some(Node::String(text)) => Some(text.clone()),
-        _ => None,
-    };
-    of(objects, kind).into_iter().map(|(_, node)| node).find(|node| {
-        let own = text(node, "namespace").unwrap_or_else(|| "default".to_owned());
-        let own_name = text(node, "name").unwrap_or_default();
-        (own_name == name && own == namespace) || format!("{own}-{own_name}") == name
-    })
 }
 
 pub fn routes(objects: &Objects<'_>, draft: &mut Draft, report: &mut Report) {
@@ -237,7 +218,10 @@ fn targets(
             let mut node =
                 vec![("name", text(cookie.string("name", report).unwrap_or_else(|| "penstock-id".to_owned())))];
             let age = cookie.integer("maxAge", report).filter(|age| *age > 0);
-            node.extend(age.and_then(|age| super::duration(&format!("{age}s"))).map(|age| ("maxAge", text(age))));
+            node.extend(
+                age.and_then(|age| crate::import::objects::duration(&format!("{age}s")))
+                    .map(|age| ("maxAge", text(age))),
+            );
             node.extend(cookie.string("path", report).map(|path| ("path", text(path))));
             split.stickiness = Some(map([("cookie", map(node))]));
         }

@@ -12,8 +12,8 @@ use penstock_policy::matching::PathMatch;
 use penstock_policy::wire::World;
 use penstock_policy::{Policy, Timestamp};
 
+use super::excess::{Excess, identity};
 use super::witness::{Draft, Refusal, Witness, refusal};
-use super::{Excess, identity};
 use hosts::Mentioned;
 use paths::{Difference, difference};
 use search::{Found, Search};

@@ -4,72 +4,18 @@
 //! for no less, and lets pass no more at once or over time: then what conforms to it conforms to the other (GCRA admits a
 //! sequence exactly when each part of it costs no more than burst and rate allow).
 
+mod limit;
 mod search;
 
 use penstock_policy::Timestamp;
 use penstock_policy::document::{GatewayDuration, Node};
 use penstock_policy::rate_limits::{LimitDocument, Mode, OnMissingKey};
 
-use super::{Excess, identity, setting};
+use super::excess::{Excess, identity, setting};
 use crate::cover::{items, matches_cover};
-use crate::diff::{limit_parts, named, quota};
+use crate::diff::quota;
 use crate::documents::Documents;
-
-/// A limit as written and as read.
-#[derive(Clone, Copy)]
-pub struct Limit<'d> {
-    /// As read.
-    pub document: &'d LimitDocument,
-    /// As written.
-    pub node: &'d Node,
-}
-
-impl<'d> Limit<'d> {
-    fn all(documents: &'d Documents, node: &'d Node) -> Vec<Limit<'d>> {
-        let nodes = named(node, &["rateLimits"]);
-        let find = |document: &'d LimitDocument| {
-            let node = nodes.iter().find(|(name, _)| **name == *document.name.0)?.1;
-            Some(Limit { document, node })
-        };
-        documents.limits.iter().filter_map(find).collect()
-    }
-
-    /// The parts of its key, as written.
-    pub fn key(&self) -> &'d [Node] {
-        limit_parts(self.node)
-    }
-
-    fn burst(&self) -> u32 {
-        self.document.limit.burst.unwrap_or(self.document.limit.requests).0
-    }
-
-    fn cost(&self) -> Cost {
-        let cost = self.node.get("cost");
-        let number = |field: &str| match cost.and_then(|cost| cost.get(field)) {
-            Some(Node::Integer(number)) => u64::try_from(*number).ok(),
-            _ => None,
-        };
-        let header = |field: &str| match cost.and_then(|cost| cost.get(field)) {
-            Some(Node::String(name)) => Some(name.to_ascii_lowercase()),
-            _ => None,
-        };
-        Cost {
-            header: header("header"),
-            response_header: header("responseHeader"),
-            default: number("default").or_else(|| number("reserve")).unwrap_or(1),
-            max: number("max").unwrap_or(u64::MAX),
-        }
-    }
-}
-
-/// What a request counts for.
-struct Cost {
-    header: Option<String>,
-    response_header: Option<String>,
-    /// Or the reserve.
-    default: u64,
-    max: u64,
-}
+use limit::{Cost, Limit};
 
 /// Where the team's limits refuse less than the platform's.
 pub fn excesses(platform: (&Documents, &Node), team: (&Documents, &Node), now: Timestamp) -> Vec<Excess> {

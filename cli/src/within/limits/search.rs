@@ -9,7 +9,7 @@ use penstock_policy::wire::World;
 use penstock_policy::{Policy, Timestamp};
 use serde_json::json;
 
-use super::Limit;
+use super::limit::Limit;
 use crate::cover::items;
 use crate::within::witness::{Draft, Witness, refusal};
 

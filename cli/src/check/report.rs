@@ -1,0 +1,58 @@
+//! The result of one policy.
+
+use serde::Serialize;
+
+use crate::diagnostics::{Finding, Findings};
+use crate::text::Text;
+
+/// One policy's result.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    /// The file, and the object in it that holds the policy.
+    pub(super) policy: String,
+    pub(super) valid: bool,
+    /// Whether it is within the platform's policy.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) within: Option<bool>,
+    /// What makes the policy invalid.
+    pub errors: Findings,
+    /// Errors that are not listed.
+    #[serde(rename = "moreErrors", skip_serializing_if = "is_zero")]
+    pub(super) more_errors: usize,
+    /// What is doubtful.
+    pub warnings: Findings,
+    /// Warnings that are not listed.
+    #[serde(rename = "moreWarnings", skip_serializing_if = "is_zero")]
+    pub(super) more_warnings: usize,
+    /// What is worth knowing and nothing to change.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) notes: Vec<Finding>,
+    #[serde(skip)]
+    pub(super) file: String,
+    #[serde(skip)]
+    pub(super) text: Text,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+fn is_zero(number: &usize) -> bool {
+    *number == 0
+}
+
+impl Report {
+    pub(super) fn new(file: &str, resource: Option<&str>, text: &Text, errors: Findings, warnings: Findings) -> Report {
+        let file = file.to_owned();
+        let policy = resource.map_or_else(|| file.clone(), |resource| format!("{file} ({resource})"));
+        Report {
+            policy,
+            valid: errors.is_empty(),
+            within: None,
+            more_errors: errors.more,
+            errors,
+            more_warnings: warnings.more,
+            warnings,
+            notes: Vec::new(),
+            file,
+            text: text.clone(),
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! The command line of `penstock render`.
+
+use std::path::PathBuf;
+
+use super::service::Service;
+use crate::image::reference::Reference;
+
+/// Print the complete manifests for a policy.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  penstock render policy.yaml --for istio --namespace istio-system --gateway shop/shop --host shop.example.com \\\n      \
+    --image oci://ghcr.io/you/penstock/suite:0.1.0 --service-namespace shop | kubectl apply -f -\n  \
+    penstock render policy.yaml --for envoy-gateway --namespace shop --gateway shop --host shop.example.com \\\n      \
+    --image ghcr.io/you/penstock/suite:0.1.0 --service beta=shop-beta:8080\n  \
+    penstock render policy.yaml --for envoy --service stable=127.0.0.1:8081 > envoy.yaml\n  \
+    penstock render policy.yaml --for kustomize --image ghcr.io/you/penstock/suite:0.1.0 --output base\n  \
+    penstock import --report report.json ingress.yaml > policy.yaml; penstock render policy.yaml --report report.json …\n\n\
+    Sections are attached where they belong: egress where requests leave, everything else where they come in.\n\
+    A route goes where --service or --report says, else to the service of its own name, port 8080; standard error lists\n\
+    what was assumed."
+)]
+pub struct Args {
+    /// The policy: a file of ours, a manifest, an Envoy configuration.
+    pub(super) policy: PathBuf,
+    /// The platform that will run it.
+    #[arg(long = "for", visible_alias = "target", value_enum, value_name = "PLATFORM")]
+    pub(super) target: Target,
+    /// What the objects are called.
+    #[arg(long, default_value = "penstock")]
+    pub(super) name: String,
+    /// Their namespace; for Istio that of the gateway's pods [default: default, for Istio none].
+    #[arg(long)]
+    pub(super) namespace: Option<String>,
+    /// The image of the module that runs where requests come in, in your registry; `oci://` may stand before it.
+    #[arg(long, value_parser = image)]
+    pub(super) image: Option<String>,
+    /// The image of the module that runs where requests leave [default: --image].
+    #[arg(long, value_parser = image)]
+    pub(super) egress_image: Option<String>,
+    /// The digest of `--image`: pins the image by digest.
+    #[arg(long, value_parser = sha256)]
+    pub(super) sha256: Option<String>,
+    /// The digest of `--egress-image`.
+    #[arg(long, value_parser = sha256, requires = "egress_image")]
+    pub(super) egress_sha256: Option<String>,
+    /// The Gateway that the routes belong to: Istio's (NAMESPACE/NAME, or NAME in the same namespace), or the Gateway
+    /// API's.
+    #[arg(long)]
+    pub(super) gateway: Option<String>,
+    /// A host name that the routes are for; several times for several. `*` for all of the gateway's, which takes them
+    /// from every route that is there.
+    #[arg(long = "host", value_name = "HOST")]
+    pub(super) hosts: Vec<String>,
+    /// Istio: the label of the pods that run the plugin.
+    #[arg(long, default_value = "istio=ingressgateway", value_parser = label)]
+    pub(super) selector: (String, String),
+    /// Where a route goes: ROUTE=HOST:PORT, for Istio also ROUTE=HOST:PORT/SUBSET. The route `default` is for requests
+    /// that no other takes.
+    #[arg(long = "service", value_name = "ROUTE=HOST:PORT")]
+    pub(super) services: Vec<Service>,
+    /// The namespace of services that are given without one [default: that of the objects, for Istio none].
+    #[arg(long, value_name = "NAMESPACE")]
+    pub(super) service_namespace: Option<String>,
+    /// Where routes go, as `penstock import --report` has written it; --service wins.
+    #[arg(long, value_name = "FILE")]
+    pub(super) report: Option<PathBuf>,
+    /// Write files into this folder instead of printing; needed for kustomize.
+    #[arg(long, short, value_name = "DIR")]
+    pub(super) output: Option<PathBuf>,
+}
+
+/// The platforms.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum Target {
+    /// A bootstrap for plain Envoy.
+    Envoy,
+    /// Istio's WasmPlugin, VirtualService and what egress needs.
+    Istio,
+    /// The same with Istio's TrafficExtension (Istio 1.30 and later).
+    IstioTrafficextension,
+    /// Envoy Gateway's EnvoyExtensionPolicy with HTTPRoutes.
+    EnvoyGateway,
+    /// A kustomize base: plain Envoy as a Deployment that rolls when the policy changes.
+    Kustomize,
+}
+
+/// Checks the form of an image's name; a digest may stand in place of the tag.
+pub(super) fn image(text: &str) -> Result<String, String> {
+    let name = text.strip_prefix("oci://").unwrap_or(text);
+    let (name, digest) = match name.split_once('@') {
+        Some((name, digest)) => (name, Some(digest)),
+        None => (name, None),
+    };
+    if let Some(digest) = digest {
+        sha256(digest).map_err(|_| format!("{digest:?} is not a digest: write @sha256: and 64 hexadecimal digits"))?;
+    }
+    let has_tag = name.rsplit('/').next().is_some_and(|last| last.contains(':'));
+    let whole = if digest.is_some() && !has_tag { format!("{name}:digest") } else { name.to_owned() };
+    whole.parse::<Reference>().map(|_| text.to_owned())
+}
+
+pub(super) fn sha256(text: &str) -> Result<String, String> {
+    let digest = text.strip_prefix("sha256:").unwrap_or(text).to_ascii_lowercase();
+    let valid = digest.len() == 64 && digest.bytes().all(|b| b.is_ascii_hexdigit());
+    valid.then_some(digest).ok_or_else(|| "write 64 hexadecimal digits".to_owned())
+}
+
+pub(super) fn label(text: &str) -> Result<(String, String), String> {
+    let pair = text.split_once('=').filter(|(key, value)| !key.is_empty() && !value.is_empty());
+    pair.map(|(key, value)| (key.to_owned(), value.to_owned())).ok_or_else(|| "write KEY=VALUE".to_owned())
+}

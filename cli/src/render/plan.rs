@@ -1,0 +1,172 @@
+//! A policy with everything that the manifests say.
+
+use anyhow::{bail, ensure};
+use penstock_policy::Section;
+use penstock_policy::document::Node;
+
+use super::args::{Args, Target};
+use super::places::Places;
+use super::service::{CATCH_ALL, Service};
+use crate::documents::Documents;
+use crate::manifests::module_of;
+use crate::place::Place;
+
+pub(super) const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// A policy with everything that the manifests say.
+pub(super) struct Plan<'a> {
+    pub(super) args: &'a Args,
+    pub(super) header: String,
+    /// The namespace of the objects.
+    pub(super) namespace: String,
+    /// The Gateway; empty where none is needed.
+    pub(super) gateway: String,
+    /// The images, where the platform loads them.
+    pub(super) image: String,
+    pub(super) egress_image: String,
+    pub(super) egress_sha256: Option<String>,
+    /// What runs where requests come in; `None` when the policy says nothing for there.
+    pub(super) ingress: Option<Node>,
+    /// What runs where requests leave; it says its `defaultPort`.
+    pub(super) egress: Option<Node>,
+    /// The port to which what leaves goes when its authority says none: 443, with TLS, unless the policy has another.
+    pub(super) default_port: u32,
+    /// The allowed destinations, for what must know them beside the module.
+    pub(super) documents: Documents,
+    /// Every route that the policy names, each once, in the policy's order.
+    pub(super) routes: Vec<Service>,
+    /// For requests without a route; `None`: the policy does not route.
+    pub(super) catch_all: Option<Service>,
+}
+
+/// The section `egress` with its default port said.
+pub(super) fn with_default_port(policy: Node, port: u32) -> Node {
+    let Node::Map(mut sections) = policy else { return policy };
+    for (name, section) in &mut sections {
+        if let Node::Map(fields) = section
+            && name == "egress"
+            && !fields.iter().any(|(field, _)| field == "defaultPort")
+        {
+            fields.insert(0, ("defaultPort".into(), Node::Integer(port.into())));
+        }
+    }
+    Node::Map(sections)
+}
+
+impl<'a> Plan<'a> {
+    pub(super) fn new(args: &'a Args, policy: &Node) -> anyhow::Result<Plan<'a>> {
+        let documents = Documents::of(policy);
+        let (ingress, egress) = (Place::Ingress.part(policy), Place::Egress.part(policy));
+        ensure!(
+            ingress.is_some() || egress.is_some(),
+            "the policy has no section, so there is nothing to render: add routes, canaries, rateLimits or egress"
+        );
+        let names = names(&documents);
+        let is_istio = matches!(args.target, Target::Istio | Target::IstioTrafficextension);
+        let is_mesh = is_istio || args.target == Target::EnvoyGateway;
+        let loads_images = is_mesh || args.target == Target::Kustomize;
+
+        let how = "`penstock image push` puts the modules there, see docs/distribution.md";
+        let image = match (&args.image, &args.egress_image) {
+            (Some(image), _) => image.clone(),
+            (None, _) if loads_images && ingress.is_some() => {
+                bail!("say which image runs the policy: --image oci://REGISTRY/penstock/suite:{VERSION}; {how}")
+            }
+            (None, egress) => egress.clone().unwrap_or_default(),
+        };
+        let runs_egress = module_of(&image).is_none_or(|module| module.runs(Section::Egress));
+        let (egress_image, egress_sha256) = match &args.egress_image {
+            Some(image) => (image.clone(), args.egress_sha256.clone()),
+            None if loads_images && egress.is_some() && (image.is_empty() || !runs_egress) => {
+                bail!(
+                    "say which image runs `egress`: --egress-image oci://REGISTRY/penstock/egress-allowlist:{VERSION}; {how}"
+                )
+            }
+            None => (image.clone(), args.sha256.clone()),
+        };
+        let namespace = match &args.namespace {
+            Some(namespace) => namespace.clone(),
+            None if is_istio => {
+                bail!("say where the gateway's pods are, which the plugin selects: --namespace istio-system")
+            }
+            None => "default".to_owned(),
+        };
+        if is_mesh && ingress.is_some() && !names.is_empty() {
+            ensure!(
+                !args.hosts.is_empty(),
+                "say which hosts the routes are for: --host shop.example.com (or --host '*' for every host of the gateway, \
+                 which takes requests from all other routes there)"
+            );
+        }
+        let needs_gateway = args.target == Target::EnvoyGateway && ingress.is_some() || is_istio && !names.is_empty();
+        let gateway = match &args.gateway {
+            Some(gateway) => gateway.clone(),
+            None if needs_gateway => bail!("say which Gateway: --gateway NAME"),
+            None => String::new(),
+        };
+
+        let places = Places::new(args, &names, is_istio)?;
+        let routes = names.iter().map(|name| places.of(name)).collect::<anyhow::Result<Vec<Service>>>()?;
+        let default = documents.routes.as_ref().and_then(|routes| routes.default.as_ref());
+        let catch_all = match default {
+            _ if places.has(CATCH_ALL) => Some(places.of(CATCH_ALL)?),
+            Some(default) => Some(places.of(&default.0)?),
+            None if names.is_empty() && is_mesh => None,
+            None if ingress.is_none() => None,
+            None => bail!(
+                "the policy has no `routes.default`: say where requests without a route go, with --service default=HOST:PORT"
+            ),
+        };
+        let said = documents.egress.as_ref().and_then(|egress| egress.default_port);
+        let default_port = said.map_or(443, |port| port.0);
+        let egress = egress.map(|policy| with_default_port(policy, default_port));
+        let header = documents.settings.route_header.0.to_string();
+        Ok(Plan {
+            args,
+            header,
+            namespace,
+            gateway,
+            image,
+            egress_image,
+            egress_sha256,
+            ingress,
+            egress,
+            default_port,
+            documents,
+            routes,
+            catch_all,
+        })
+    }
+
+    /// `metadata` of an object, with `suffix` behind its name.
+    pub(super) fn metadata(&self, suffix: &str) -> String {
+        format!("metadata:\n  name: {}{suffix}\n  namespace: {}\n", self.args.name, self.namespace)
+    }
+}
+
+/// Every route that a policy names, each once, in order.
+pub(super) fn names(documents: &Documents) -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
+    let mut add = |name: &str| {
+        if !names.iter().any(|known| known == name) {
+            names.push(name.to_owned());
+        }
+    };
+    if let Some(routes) = &documents.routes {
+        for rule in &routes.rules.0 {
+            if let Some(route) = &rule.route {
+                add(&route.0);
+            }
+            if let Some(failover) = &rule.failover {
+                add(&failover.route.0);
+            }
+        }
+    }
+    for variant in documents.canaries.iter().flat_map(|canary| &canary.variants.0) {
+        add(variant.route.as_ref().map_or(&variant.name.0, |route| &route.0));
+    }
+    if let Some(default) = documents.routes.as_ref().and_then(|routes| routes.default.as_ref()) {
+        add(&default.0);
+    }
+    names
+}

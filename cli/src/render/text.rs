@@ -1,0 +1,23 @@
+//! The small parts of manifests.
+
+/// One file of the output.
+pub(super) struct Manifest {
+    pub(super) file: &'static str,
+    pub(super) text: String,
+}
+
+/// A name that Kubernetes takes (RFC 1123 label) out of a route's name.
+pub(super) fn object_name(route: &str) -> String {
+    let name: String =
+        route.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' }).take(63).collect();
+    match name.trim_matches('-') {
+        "" => "route".to_owned(),
+        name => name.to_owned(),
+    }
+}
+
+/// Each line of `text` indented by `indent` spaces.
+pub(super) fn indented(text: &str, indent: usize) -> String {
+    let pad = " ".repeat(indent);
+    text.lines().map(|line| format!("{pad}{line}\n")).collect()
+}

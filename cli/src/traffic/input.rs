@@ -1,0 +1,16 @@
+//! The forms of recorded requests.
+
+/// The forms of recorded requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Input {
+    /// Detect from the first lines.
+    Auto,
+    /// One JSON request a line.
+    Jsonl,
+    /// Envoy's access log as JSON: `method`, `path`, `authority`, `start_time`, …
+    EnvoyJson,
+    /// Envoy's access log in the default text format, or in Istio's.
+    EnvoyText,
+    /// An HTTP Archive.
+    Har,
+}

@@ -1,0 +1,63 @@
+//! One limit of a policy, as read and as written.
+
+use penstock_policy::document::Node;
+use penstock_policy::rate_limits::LimitDocument;
+
+use crate::diff::{limit_parts, named};
+use crate::documents::Documents;
+
+/// A limit as written and as read.
+#[derive(Clone, Copy)]
+pub struct Limit<'d> {
+    /// As read.
+    pub document: &'d LimitDocument,
+    /// As written.
+    pub node: &'d Node,
+}
+
+impl<'d> Limit<'d> {
+    pub(super) fn all(documents: &'d Documents, node: &'d Node) -> Vec<Limit<'d>> {
+        let nodes = named(node, &["rateLimits"]);
+        let find = |document: &'d LimitDocument| {
+            let node = nodes.iter().find(|(name, _)| **name == *document.name.0)?.1;
+            Some(Limit { document, node })
+        };
+        documents.limits.iter().filter_map(find).collect()
+    }
+
+    /// The parts of its key, as written.
+    pub fn key(&self) -> &'d [Node] {
+        limit_parts(self.node)
+    }
+
+    pub(super) fn burst(&self) -> u32 {
+        self.document.limit.burst.unwrap_or(self.document.limit.requests).0
+    }
+
+    pub(super) fn cost(&self) -> Cost {
+        let cost = self.node.get("cost");
+        let number = |field: &str| match cost.and_then(|cost| cost.get(field)) {
+            Some(Node::Integer(number)) => u64::try_from(*number).ok(),
+            _ => None,
+        };
+        let header = |field: &str| match cost.and_then(|cost| cost.get(field)) {
+            Some(Node::String(name)) => Some(name.to_ascii_lowercase()),
+            _ => None,
+        };
+        Cost {
+            header: header("header"),
+            response_header: header("responseHeader"),
+            default: number("default").or_else(|| number("reserve")).unwrap_or(1),
+            max: number("max").unwrap_or(u64::MAX),
+        }
+    }
+}
+
+/// What a request counts for.
+pub(super) struct Cost {
+    pub(super) header: Option<String>,
+    pub(super) response_header: Option<String>,
+    /// Or the reserve.
+    pub(super) default: u64,
+    pub(super) max: u64,
+}

@@ -1,0 +1,70 @@
+//! A document with the places of its values.
+
+use std::collections::HashMap;
+use std::ops::Range;
+
+use penstock_policy::document::Node;
+
+use super::scalar::{Schema, Surprise};
+
+/// The tree of a document, and the place of each value in its text.
+#[derive(Debug)]
+pub struct Located {
+    /// The document.
+    pub node: Node,
+    /// Who reads it, as far as its text says.
+    pub schema: Schema,
+    pub(super) places: HashMap<String, Place>,
+    /// Plain words that not every reader takes for the same, with their paths.
+    pub(super) surprises: Vec<(String, Surprise)>,
+}
+
+/// Where a value stands, as byte ranges of the text.
+#[derive(Clone, Debug)]
+pub(super) struct Place {
+    pub(super) key: Option<Range<usize>>,
+    pub(super) value: Range<usize>,
+}
+
+impl Located {
+    /// Where the document's own value begins.
+    pub(super) fn start(&self) -> usize {
+        self.places.get("").map_or(0, |place| place.value.start)
+    }
+
+    /// The bytes to point at for a problem at `path`: the value, or with `key` the name of the field; for what is
+    /// missing the nearest enclosing value.
+    pub fn span(&self, path: &str, key: bool) -> Range<usize> {
+        let mut path = path;
+        let mut exact = true;
+        loop {
+            if let Some(place) = self.places.get(path) {
+                return match &place.key {
+                    // The whole of an enclosing value would be too much: its name will do.
+                    Some(name) if key || !exact => name.clone(),
+                    _ => place.value.clone(),
+                };
+            }
+            exact = false;
+            path = match path.rfind(['.', '[']) {
+                Some(end) => path.get(..end).unwrap_or_default(),
+                None if path.is_empty() => return 0..0,
+                None => "",
+            };
+        }
+    }
+
+    /// Whether there is a value at `path`, written out.
+    pub fn has(&self, path: &str) -> bool {
+        self.places.contains_key(path)
+    }
+
+    /// The plain words below `prefix` that not every reader takes for the same, with their paths below it.
+    pub fn surprises<'l>(&'l self, prefix: &'l str) -> impl Iterator<Item = (&'l str, &'l Surprise)> {
+        self.surprises.iter().filter_map(move |(path, surprise)| {
+            let rest = path.strip_prefix(prefix)?;
+            let below = prefix.is_empty() || rest.is_empty() || rest.starts_with(['.', '[']);
+            below.then(|| (rest.trim_start_matches('.'), surprise))
+        })
+    }
+}
