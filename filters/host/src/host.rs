@@ -96,7 +96,8 @@ pub trait Host: Debug {
     /// When the proxy does not take it.
     fn record(&self, metric: u32, value: u64) -> Result<(), Self::Error>;
 
-    /// One worker's way to the state of the plugin, whose policy has these tables. Nothing is written by that.
+    /// One worker's way to the state of the plugin, whose policy has these tables. Room may be made for them;
+    /// none of their values is written by that.
     fn state(&self, tables: &[Table]) -> Self::State;
 
     /// Whether nothing in the proxy's configuration tells this plugin from others.

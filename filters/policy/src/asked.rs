@@ -7,6 +7,7 @@
 use hashbrown::HashMap;
 use rustc_hash::FxBuildHasher;
 
+use crate::bytes::same;
 use crate::small_map::SmallMap;
 
 /// Which names a set may have, at a glance: a Bloom filter of one bit a name, by length and last byte. Most names that
@@ -57,7 +58,7 @@ impl NameSet {
             return None;
         }
         if let [only] = self.names.as_slice() {
-            return (**only == *name).then_some(0);
+            return same(only, name).then_some(0);
         }
         self.numbers.get(name).copied()
     }

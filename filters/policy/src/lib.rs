@@ -20,6 +20,7 @@ macro_rules! note {
 
 mod asked;
 pub mod breaker;
+mod bytes;
 pub mod canaries;
 mod client;
 mod decision;

@@ -3,7 +3,10 @@
 use std::borrow::Cow;
 use std::cell::{Cell, OnceCell};
 
+use memchr::memchr;
+
 use crate::asked::{AskedNames, NameSet, Pairs, Span};
+use crate::bytes::same;
 use crate::egress::canonical;
 use crate::matching::Answers;
 
@@ -166,12 +169,12 @@ impl<'a> Request<'a> {
 
     /// The values of every header called `name` (lower case), in order.
     pub fn values(&self, name: &[u8]) -> impl Iterator<Item = &'a [u8]> + Clone {
-        self.headers.iter().filter(move |(n, _)| *n == name).map(|(_, value)| *value)
+        self.headers.iter().filter(move |(n, _)| same(n, name)).map(|(_, value)| *value)
     }
 
     /// The values of every header called `name` (lower case), the last one first.
     pub fn values_from_last(&self, name: &[u8]) -> impl Iterator<Item = &'a [u8]> {
-        self.headers.iter().rev().filter(move |(n, _)| *n == name).map(|(_, value)| *value)
+        self.headers.iter().rev().filter(move |(n, _)| same(n, name)).map(|(_, value)| *value)
     }
 
     /// The first value of the header `name` (lower case).
@@ -188,13 +191,7 @@ impl<'a> Request<'a> {
         {
             return pairs.get(number)?.of(query);
         }
-        let mut first = None;
-        each_query_param(query, |found, value| {
-            if found == name && first.is_none() {
-                first = Some(value);
-            }
-        });
-        first?.of(query)
+        first_of(|each| each_query_param(query, |found| same(found, name).then_some(()), each))?.of(query)
     }
 
     /// The first value of the cookie `name` (case-sensitive), over all `cookie` headers. One pair of double quotes around
@@ -205,9 +202,8 @@ impl<'a> Request<'a> {
         {
             return self.cookie_value(pairs.get(number)?);
         }
-        let mut first = None;
-        each_cookie(self.headers, |found| found == name, |_, span| first = first.or(Some(span)));
-        self.cookie_value(first?)
+        let span = first_of(|each| each_cookie(self.headers, |found| same(found, name).then_some(()), each))?;
+        self.cookie_value(span)
     }
 
     /// The cookies that the policy asks for and the request has, by name, each with its first value; `None`: look up
@@ -235,8 +231,7 @@ impl<'a> Request<'a> {
         let (names, scratch) = (&self.asked?.cookies, self.scratch?);
         Some(scratch.cookies.get_or_init(|| {
             let mut pairs = Pairs::default();
-            let wanted = |name: &[u8]| names.number(name).is_some();
-            each_cookie(self.headers, wanted, |name, span| add_first(&mut pairs, names, name, span));
+            each_cookie(self.headers, |name| names.number(name), |number, span| add_first(&mut pairs, number, span));
             pairs
         }))
     }
@@ -244,8 +239,8 @@ impl<'a> Request<'a> {
     fn query_table(&self) -> Option<&'a Pairs> {
         let (names, scratch) = (&self.asked?.query_params, self.scratch?);
         Some(scratch.query_params.get_or_init(|| {
-            let mut pairs = Pairs::default();
-            each_query_param(self.query.unwrap_or_default(), |name, span| add_first(&mut pairs, names, name, span));
+            let (mut pairs, query) = (Pairs::default(), self.query.unwrap_or_default());
+            each_query_param(query, |name| names.number(name), |number, span| add_first(&mut pairs, number, span));
             pairs
         }))
     }
@@ -271,47 +266,63 @@ impl<'a> AskedPairs<'a> {
 }
 
 /// Adds the value of a name that is asked for, unless it has one.
-fn add_first(pairs: &mut Pairs, names: &NameSet, name: &[u8], span: Span) {
-    if let Some(number) = names.number(name)
-        && pairs.get(number).is_none()
-    {
+fn add_first(pairs: &mut Pairs, number: u32, span: Span) {
+    if pairs.get(number).is_none() {
         pairs.insert(number, span);
     }
 }
 
-/// Shows the name of every query parameter, and where in `query` its value is.
-fn each_query_param(query: &[u8], mut each: impl FnMut(&[u8], Span)) {
-    let mut start = 0;
-    for pair in query.split(|&b| b == b'&') {
-        let name = pair.split(|&b| b == b'=').next().unwrap_or_default();
-        if !pair.is_empty() {
+/// The first of what `all` shows.
+fn first_of(all: impl FnOnce(&mut dyn FnMut((), Span))) -> Option<Span> {
+    let mut first = None;
+    all(&mut |(), span| first = first.or(Some(span)));
+    first
+}
+
+/// Shows every query parameter whose name is `wanted`, as what that made of the name, and where in `query` its value is.
+fn each_query_param<N>(query: &[u8], wanted: impl Fn(&[u8]) -> Option<N>, mut each: impl FnMut(N, Span)) {
+    let (mut start, mut rest) = (0, query);
+    loop {
+        let end = memchr(b'&', rest);
+        let (pair, after) = rest.split_at(end.unwrap_or(rest.len()));
+        let (name, has_value) = match pair.iter().position(|&b| b == b'=') {
+            Some(at) => (pair.get(..at).unwrap_or_default(), true),
+            None => (pair, false),
+        };
+        if !pair.is_empty()
+            && let Some(name_is) = wanted(name)
+        {
             // Behind the `=`, when there is one.
-            let value = (name.len() + 1).min(pair.len());
-            each(name, Span::new(0, start + value, pair.len() - value));
+            let value = name.len() + usize::from(has_value);
+            each(name_is, Span::new(0, start + value, pair.len() - value));
         }
+        let Some((_, after)) = after.split_first() else { return };
         start += pair.len() + 1;
+        rest = after;
     }
 }
 
-/// Shows the name of every cookie that is `wanted`, and where its value is.
-fn each_cookie(headers: &[Header<'_>], wanted: impl Fn(&[u8]) -> bool, mut each: impl FnMut(&[u8], Span)) {
+/// Shows every cookie whose name is `wanted`, as what that made of the name, and where its value is.
+fn each_cookie<N>(headers: &[Header<'_>], wanted: impl Fn(&[u8]) -> Option<N>, mut each: impl FnMut(N, Span)) {
     for (number, (_, cookies)) in headers.iter().enumerate().filter(|(_, (name, _))| *name == b"cookie") {
-        let mut start = 0;
-        for pair in cookies.split(|&b| b == b';') {
-            let begin = start;
-            start += pair.len() + 1;
-            let Some((name, raw)) = split_once(pair, b'=') else { continue };
-            let name = name.trim_ascii();
-            if !wanted(name) {
-                continue;
+        let (mut start, mut rest) = (0, *cookies);
+        loop {
+            let end = memchr(b';', rest);
+            let (pair, after) = rest.split_at(end.unwrap_or(rest.len()));
+            if let Some((name, raw)) = split_once(pair, b'=')
+                && let Some(name_is) = wanted(name.trim_ascii())
+            {
+                let value = raw.trim_ascii_start();
+                let blank = raw.len() - value.len();
+                let value = value.trim_ascii_end();
+                let unquoted = value.strip_prefix(b"\"").and_then(|v| v.strip_suffix(b"\""));
+                let quote = usize::from(unquoted.is_some());
+                let at = start + pair.len() - raw.len() + blank + quote;
+                each(name_is, Span::new(number, at, unquoted.unwrap_or(value).len()));
             }
-            let value = raw.trim_ascii_start();
-            let blank = raw.len() - value.len();
-            let value = value.trim_ascii_end();
-            let unquoted = value.strip_prefix(b"\"").and_then(|v| v.strip_suffix(b"\""));
-            let quote = usize::from(unquoted.is_some());
-            let at = begin + pair.len() - raw.len() + blank + quote;
-            each(name, Span::new(number, at, unquoted.unwrap_or(value).len()));
+            let Some((_, after)) = after.split_first() else { break };
+            start += pair.len() + 1;
+            rest = after;
         }
     }
 }
@@ -325,11 +336,10 @@ fn split_once(bytes: &[u8], at: u8) -> Option<(&[u8], &[u8])> {
 
 /// Path and query of a request target; a fragment, which no client should send, belongs to neither.
 fn split_target(target: &[u8]) -> (&[u8], Option<&[u8]>) {
-    let target = split_once(target, b'#').map_or(target, |(before, _)| before);
-    match split_once(target, b'?') {
-        Some((path, query)) => (path, Some(query)),
-        None => (target, None),
-    }
+    let end = target.iter().position(|&b| b == b'?' || b == b'#').unwrap_or(target.len());
+    let (path, rest) = target.split_at(end);
+    let Some((b'?', query)) = rest.split_first() else { return (path, None) };
+    (path, Some(split_once(query, b'#').map_or(query, |(before, _)| before)))
 }
 
 /// The host part of an authority. Only well-formed authorities have a meaning here; `egress` checks the form itself.

@@ -6,6 +6,8 @@ use std::hash::{Hash, Hasher};
 use hashbrown::{Equivalent, HashMap};
 use rustc_hash::FxBuildHasher;
 
+use crate::bytes::same;
+
 /// Values at two places of each node: for the labels themselves, and for everything below them.
 #[derive(Clone, Debug)]
 pub struct Slot<T> {
@@ -46,7 +48,7 @@ impl Hash for EdgeRef<'_> {
 
 impl Equivalent<Edge> for EdgeRef<'_> {
     fn equivalent(&self, edge: &Edge) -> bool {
-        self.parent == edge.parent && *self.label == *edge.label
+        self.parent == edge.parent && same(self.label, &edge.label)
     }
 }
 

@@ -136,6 +136,8 @@ impl Host for ProxyWasm {
     fn state(&self, tables: &[Table]) -> SharedState {
         let mut state = SharedState::new(&self.instance());
         state.set_tables(tables);
+        // Where that fails it is tried again when a table is first used.
+        let _ = shared::with(|store| state.arrive(store));
         state
     }
 

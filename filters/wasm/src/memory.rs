@@ -10,21 +10,46 @@ use std::ops::Deref;
 
 use crate::abi::Status;
 
+/// Enough for nearly every property, and for every value of the shared data that is read while a request is decided.
+const SMALL: usize = 512;
+
 /// Enough for the headers of most requests.
-const SMALLEST: usize = 4 * 1024;
+const LARGE: usize = 4 * 1024;
 
 /// The largest buffer that is kept for the next call: Envoy's default limit of 60 KiB of headers, and then some.
 /// What a giant request needed is given back.
 const LARGEST_KEPT: usize = 64 * 1024;
 
 thread_local! {
-    static EXCHANGE: RefCell<Exchange> = const { RefCell::new(Exchange { spare: Vec::new(), lent: Vec::new() }) };
+    static EXCHANGE: RefCell<Exchange> = const { RefCell::new(Exchange { small: Vec::new(), large: Vec::new(), lent: Vec::new() }) };
 }
 
 /// Every buffer is zero-filled once, when it is made, so reading what the host left unwritten is harmless.
 struct Exchange {
-    spare: Vec<u8>,
+    /// A spare buffer of [`SMALL`] bytes: properties are asked for while the headers are in use.
+    small: Vec<u8>,
+    /// Another spare buffer, of any size.
+    large: Vec<u8>,
     lent: Vec<Vec<u8>>,
+}
+
+impl Exchange {
+    /// A spare buffer of so many bytes at least.
+    fn take_spare(&mut self, size: usize) -> Option<Vec<u8>> {
+        let spare = if self.small.len() >= size { &mut self.small } else { &mut self.large };
+        (spare.len() >= size).then(|| std::mem::take(spare))
+    }
+
+    /// Keeps a buffer where there is none, or a smaller one. Gives back what is of no use.
+    fn keep(&mut self, mut buffer: Vec<u8>) -> Vec<u8> {
+        let is_small = buffer.len() <= SMALL;
+        if is_small && self.small.is_empty() {
+            std::mem::swap(&mut self.small, &mut buffer);
+        } else if self.large.len() < buffer.len() {
+            std::mem::swap(&mut self.large, &mut buffer);
+        }
+        buffer
+    }
 }
 
 /// The host's request for `size` bytes; null when there are none. Never traps.
@@ -32,8 +57,10 @@ pub fn allocate(size: usize) -> *mut u8 {
     EXCHANGE
         .with(|exchange| {
             let mut exchange = exchange.try_borrow_mut().ok()?;
-            let spare = std::mem::take(&mut exchange.spare);
-            let mut buffer = if spare.len() >= size.max(1) { spare } else { zeroed(size.max(SMALLEST))? };
+            let mut buffer = match exchange.take_spare(size.max(1)) {
+                Some(spare) => spare,
+                None => zeroed(if size <= SMALL { SMALL } else { size.max(LARGE) })?,
+            };
             let address = buffer.as_mut_ptr();
             exchange.lent.push(buffer);
             Some(address)
@@ -87,10 +114,8 @@ impl Drop for HostBuffer {
             return;
         }
         let _ = EXCHANGE.try_with(|exchange| {
-            if let Ok(mut exchange) = exchange.try_borrow_mut()
-                && exchange.spare.len() < self.bytes.len()
-            {
-                exchange.spare = std::mem::take(&mut self.bytes);
+            if let Ok(mut exchange) = exchange.try_borrow_mut() {
+                self.bytes = exchange.keep(std::mem::take(&mut self.bytes));
             }
         });
     }
@@ -128,12 +153,27 @@ mod tests {
     }
 
     #[test]
+    fn what_is_read_while_the_headers_are_in_use_allocates_nothing_the_second_time() {
+        for headers in [vec![1; LARGE], vec![1; 9]] {
+            let exchange = || {
+                let held = receive(|a, l| hand_over(&headers, a, l)).unwrap();
+                let first = receive(|a, l| hand_over(b"TLSv1.3", a, l)).unwrap().as_ptr();
+                let second = receive(|a, l| hand_over(&[2; SMALL], a, l)).unwrap().as_ptr();
+                assert_eq!(first, second);
+                (held.as_ptr(), first)
+            };
+            exchange();
+            assert_eq!(exchange(), exchange());
+        }
+    }
+
+    #[test]
     fn a_giant_buffer_is_not_kept() {
         let giant = vec![7; LARGEST_KEPT + 1];
         assert_eq!(&*receive(|a, l| hand_over(&giant, a, l)).unwrap(), giant);
-        EXCHANGE.with_borrow(|exchange| assert!(exchange.spare.is_empty()));
+        EXCHANGE.with_borrow(|exchange| assert!(exchange.large.is_empty()));
         drop(receive(|a, l| hand_over(&giant[..LARGEST_KEPT], a, l)).unwrap());
-        EXCHANGE.with_borrow(|exchange| assert_eq!(exchange.spare.len(), LARGEST_KEPT));
+        EXCHANGE.with_borrow(|exchange| assert_eq!(exchange.large.len(), LARGEST_KEPT));
     }
 
     #[test]
@@ -159,7 +199,7 @@ mod tests {
             // SAFETY: the out-pointers come from `receive`.
             unsafe {
                 address.write(buffer);
-                length.write(SMALLEST + 1);
+                length.write(SMALL + 1);
             }
             0
         });

@@ -8,11 +8,36 @@ use super::decode::{Decode, Kind, note_wrong_kind, unknown_field};
 use super::node::Node;
 use super::problem::At;
 use super::suggest::one_of;
+use crate::bytes::same;
 
 /// The fields of an object: hands each out once, and knows which were never asked for.
 #[derive(Debug)]
 pub struct Fields<'n> {
     entries: &'n [(String, Node)],
+}
+
+/// The fields of an object that have been looked at: a set where they are many.
+struct Seen<'n> {
+    entries: &'n [(String, Node)],
+    names: HashSet<&'n str, FxBuildHasher>,
+}
+
+impl<'n> Seen<'n> {
+    /// Up to here looking through the fields is quicker.
+    const FEW: usize = 16;
+
+    fn of(entries: &'n [(String, Node)]) -> Seen<'n> {
+        let capacity = if entries.len() > Seen::FEW { entries.len() } else { 0 };
+        Seen { entries, names: HashSet::with_capacity_and_hasher(capacity, FxBuildHasher) }
+    }
+
+    /// Whether the field number `i`, which is called `name`, has the name of one before.
+    fn has_before(&mut self, i: usize, name: &'n str) -> bool {
+        if self.entries.len() > Seen::FEW {
+            return !self.names.insert(name);
+        }
+        self.entries.iter().take(i).any(|(earlier, _)| same(earlier.as_bytes(), name.as_bytes()))
+    }
 }
 
 impl<'n> Fields<'n> {
@@ -28,9 +53,9 @@ impl<'n> Fields<'n> {
             return None;
         };
         // What is said about a field that is given twice is said about the second.
-        let mut seen = HashSet::with_capacity_and_hasher(entries.len(), FxBuildHasher);
-        for (key, value) in entries {
-            if !seen.insert(key.as_str()) {
+        let mut seen = Seen::of(entries);
+        for (i, (key, value)) in entries.iter().enumerate() {
+            if seen.has_before(i, key) {
                 cx.problem(&at.field(key), value, "is given twice", "keep one".to_owned());
             } else if !known.contains(&key.as_str()) {
                 unknown_field(key, &at.field(key), cx, known);

@@ -6,6 +6,7 @@
 use std::fmt;
 use std::ops::Range;
 
+use memchr::memchr2;
 use serde::de::{Deserialize, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
@@ -51,13 +52,17 @@ pub(super) fn each(text: &str, entry: &mut dyn FnMut(usize, &Node)) -> Option<()
 pub(super) fn count(text: &str) -> usize {
     let mut depth = 0usize;
     let mut commas = 0;
-    let mut bytes = text.bytes();
-    while let Some(byte) = bytes.next() {
+    let mut rest = text.as_bytes();
+    while let Some((&byte, after)) = rest.split_first() {
+        rest = after;
         match byte {
             b'"' => {
-                while let Some(byte) = bytes.next().filter(|&byte| byte != b'"') {
-                    if byte == b'\\' {
-                        bytes.next();
+                while let Some(at) = memchr2(b'"', b'\\', rest) {
+                    // Behind a backslash comes a byte that does not end the string.
+                    let is_end = rest.get(at) == Some(&b'"');
+                    rest = rest.get(at + if is_end { 1 } else { 2 }..).unwrap_or_default();
+                    if is_end {
+                        break;
                     }
                 }
             }

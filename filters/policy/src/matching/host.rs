@@ -1,5 +1,11 @@
 //! Host names: the patterns of `hostnames`, and a set of them that is looked up by label.
 
+use std::hash::{Hash, Hasher};
+
+use hashbrown::{Equivalent, HashMap};
+use rustc_hash::FxBuildHasher;
+
+use crate::bytes::same;
 use crate::document::{At, Context, Decode, Kind, Node, wrong_kind};
 use crate::trie::Trie;
 
@@ -35,19 +41,26 @@ pub(crate) fn is_name(name: &[u8]) -> bool {
     // As if a dot came before: what is not allowed behind one is not allowed at the start.
     let (mut before, mut length) = (b'.', 0);
     for &byte in name {
+        length += 1;
+        if byte.is_ascii_alphanumeric() || byte == b'_' {
+            before = b'a';
+            continue;
+        }
+        // The dot is counted with the label before it.
         let is_fine = match byte {
-            b'a'..=b'z' | b'0'..=b'9' | b'A'..=b'Z' | b'_' => true,
             b'-' => before != b'.',
-            b'.' => before != b'.' && before != b'-',
+            b'.' => before == b'a' && length <= MAX_LABEL + 1,
             _ => false,
         };
-        length = if byte == b'.' { 0 } else { length + 1 };
-        if !is_fine || length > MAX_LABEL {
+        if !is_fine {
             return false;
+        }
+        if byte == b'.' {
+            length = 0;
         }
         before = byte;
     }
-    before != b'.' && before != b'-' && name.len() <= MAX_NAME
+    before == b'a' && length <= MAX_LABEL && name.len() <= MAX_NAME
 }
 
 impl HostPattern {
@@ -127,13 +140,13 @@ impl HostPattern {
         }
         let name = self.name.as_bytes();
         if !self.wildcard {
-            return host.eq_ignore_ascii_case(name);
+            return is_host(host, name);
         }
         // At least one byte and a dot before the name.
         host.len()
             .checked_sub(name.len())
             .and_then(|at| host.split_at_checked(at))
-            .is_some_and(|(before, end)| end.eq_ignore_ascii_case(name) && before.len() > 1 && before.ends_with(b"."))
+            .is_some_and(|(before, end)| is_host(end, name) && before.len() > 1 && before.ends_with(b"."))
     }
 }
 
@@ -158,39 +171,94 @@ pub fn labels_from_right(host: &[u8]) -> impl Iterator<Item = &[u8]> {
     host.rsplit(|&b| b == b'.')
 }
 
-/// Values by host pattern.
+/// Whether a host is `name`, which is in lower case. Nearly every client sends lower case, too.
+fn is_host(host: &[u8], name: &[u8]) -> bool {
+    same(host, name) || host.eq_ignore_ascii_case(name)
+}
+
+/// A name in lower case.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Name(Box<[u8]>);
+
+/// A host as a client wrote it; hashes as its [`Name`] does.
+struct AnyCase<'h>(&'h [u8]);
+
+impl Hash for AnyCase<'_> {
+    /// By words of four bytes, with the bit set in which letters of either case differ.
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        const CASE: u32 = 0x2020_2020;
+        let (words, rest) = self.0.as_chunks::<4>();
+        for word in words {
+            state.write_u32(u32::from_le_bytes(*word) | CASE);
+        }
+        state.write_u32(rest.iter().fold(0, |word, byte| word << 8 | u32::from(*byte)) | CASE);
+    }
+}
+
+impl Hash for Name {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        AnyCase(&self.0).hash(state);
+    }
+}
+
+impl Equivalent<Name> for AnyCase<'_> {
+    fn equivalent(&self, name: &Name) -> bool {
+        is_host(self.0, &name.0)
+    }
+}
+
+/// Values by host pattern. One look-up finds an exact name; patterns with a star are found label by label.
 #[derive(Clone, Debug)]
-pub struct HostTrie<T>(Trie<T>);
+pub struct HostTrie<T> {
+    /// The number of each exact name. The code of one hash table serves all types of values.
+    names: HashMap<Name, u32, FxBuildHasher>,
+    values: Vec<Option<T>>,
+    stars: Option<Trie<T>>,
+}
 
 impl<T> Default for HostTrie<T> {
     fn default() -> Self {
-        HostTrie(Trie::default())
+        HostTrie { names: HashMap::default(), values: Vec::new(), stars: None }
     }
 }
 
 impl<T> HostTrie<T> {
     /// The value of `pattern`, to be filled in.
     pub fn entry(&mut self, pattern: &HostPattern) -> Option<&mut Option<T>> {
-        let slot = self.0.slot(labels_from_right(pattern.name.as_bytes()))?;
-        Some(if pattern.wildcard { &mut slot.below } else { &mut slot.exact })
+        let name = pattern.name.as_bytes();
+        if pattern.wildcard {
+            return Some(&mut self.stars.get_or_insert_default().slot(labels_from_right(name))?.below);
+        }
+        let next = u32::try_from(self.values.len()).ok()?;
+        let number = *self.names.entry(Name(name.into())).or_insert(next);
+        if number == next {
+            self.values.push(None);
+        }
+        self.values.get_mut(number as usize)
     }
 
     /// Shows the value of every pattern that covers `host`, widest first.
     pub fn covering<'t>(&'t self, host: &[u8], mut visit: impl FnMut(&'t T)) {
-        let mut lower = [0; MAX_NAME];
-        let Some(lower) = lower.get_mut(..host.len()) else { return };
-        lower.copy_from_slice(host);
-        lower.make_ascii_lowercase();
-        self.0.walk(labels_from_right(lower), |slot, last| {
-            if let Some(value) = if last { slot.exact.as_ref() } else { slot.below.as_ref() } {
-                visit(value);
-            }
-        });
+        if let Some(stars) = &self.stars {
+            let mut lower = [0; MAX_NAME];
+            let Some(lower) = lower.get_mut(..host.len()) else { return };
+            lower.copy_from_slice(host);
+            lower.make_ascii_lowercase();
+            stars.walk(labels_from_right(lower), |slot, last| {
+                slot.below.as_ref().filter(|_| !last).into_iter().for_each(&mut visit);
+            });
+        }
+        let number = self.names.get(&AnyCase(host));
+        number.and_then(|number| self.values.get(*number as usize)?.as_ref()).into_iter().for_each(visit);
     }
 
     /// The same trie with every value replaced.
-    pub fn map<U>(self, convert: impl FnMut(T) -> U) -> HostTrie<U> {
-        HostTrie(self.0.map(convert))
+    pub fn map<U>(self, mut convert: impl FnMut(T) -> U) -> HostTrie<U> {
+        HostTrie {
+            names: self.names,
+            values: self.values.into_iter().map(|value| value.map(&mut convert)).collect(),
+            stars: self.stars.map(|stars| stars.map(convert)),
+        }
     }
 }
 

@@ -16,7 +16,7 @@ pub(crate) struct SharedState {
     plugin: u64,
     /// Identity and number of slots of each of the policy's tables, by their numbers.
     tables: Box<[(u64, u32)]>,
-    /// The first number of each; `None`: nobody has asked for one yet.
+    /// The first number of each; `None`: not known yet.
     starts: Option<Box<[u32]>>,
     /// Whether the directory was asked since the last tick because of a value of another owner.
     has_asked: bool,
@@ -40,6 +40,11 @@ impl SharedState {
     pub(crate) fn set_tables(&mut self, tables: &[Table]) {
         self.tables = tables.iter().map(|table| (table.identity, table.slots)).collect();
         self.starts = None;
+    }
+
+    /// Finds the places of the tables, so that no request need do it.
+    pub(crate) fn arrive(&mut self, store: &mut Store) -> Result<(), Stopped> {
+        if self.tables.is_empty() { Ok(()) } else { self.claim(store, Claim::Arrives) }
     }
 
     pub(super) fn named(&self, name: &str) -> (RawKey, u64) {

@@ -287,7 +287,7 @@ proptest! {
 }
 
 #[test]
-fn loading_limits_writes_nothing_but_salt_and_lease_and_a_reload_nothing_at_all() {
+fn loading_limits_writes_nothing_but_their_places_salt_and_lease_and_a_reload_nothing_at_all() {
     fresh();
     let limits = |rate: u32| {
         let limit =
@@ -296,9 +296,9 @@ fn loading_limits_writes_nothing_but_salt_and_lease_and_a_reload_nothing_at_all(
     };
     assert!(configured(PLUGIN, &limits(1)));
     let values = || with(|proxy| proxy.shared.len());
-    assert_eq!(values(), 2);
+    assert_eq!(values(), 3);
     assert!(configured(8, &limits(2)));
-    assert_eq!(values(), 2);
+    assert_eq!(values(), 3);
 }
 
 #[test]
