@@ -6,7 +6,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::path::Path;
 
 use penstock_policy::Policy;
-use penstock_policy::explain::{Note, Trace};
+use penstock_policy::explain::{Note, Notes};
 use penstock_policy::wire::{WireDecision, WireRequest, World};
 use serde::Serialize;
 
@@ -173,8 +173,8 @@ impl Comparison {
         }
     }
 
-    fn note_user(&mut self, old: &Trace, new: &Trace) {
-        let choice = |trace: &Trace| {
+    fn note_user(&mut self, old: &Notes, new: &Notes) {
+        let choice = |trace: &Notes| {
             trace.0.iter().find_map(|note| match note {
                 Note::Canary(canary) => {
                     let key = canary.key.as_ref().filter(|key| !key.is_random && !key.is_new)?;

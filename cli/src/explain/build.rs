@@ -1,7 +1,7 @@
 //! From a decision, its notes and the policy as written to the report.
 
 use penstock_policy::egress::EgressDocument;
-use penstock_policy::explain::{BucketNote, CanaryNote, LimitNote, Note, Trace};
+use penstock_policy::explain::{BucketNote, CanaryNote, LimitNote, Note, Notes};
 use penstock_policy::matching::{RequestMatch, Verdict};
 use penstock_policy::wire::{WireDecision, WireRequest};
 use penstock_policy::{Header, Reason, Request, Timestamp};
@@ -26,7 +26,7 @@ pub struct Decided<'a> {
     /// The decision.
     pub decision: WireDecision,
     /// Its notes.
-    pub trace: Trace,
+    pub trace: Notes,
     /// How many near misses to show in each section.
     pub misses: usize,
 }

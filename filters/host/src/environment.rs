@@ -7,7 +7,7 @@ use std::fmt;
 use std::net::IpAddr;
 
 use penstock_policy::state::{Change, Key, State, Table, Unavailable};
-use penstock_policy::{Environment, IdentitySource, Timestamp, WorkerMemory};
+use penstock_policy::{Environment, IdentitySource, Timestamp, Trace, WorkerMemory};
 
 use crate::host::{Host, PluginState, ProxyRequest};
 
@@ -92,6 +92,8 @@ impl<H: Host> State for PluginEnvironment<'_, H> {
     }
 }
 
+impl<H: Host> Trace for PluginEnvironment<'_, H> {}
+
 impl<H: Host> Environment for PluginEnvironment<'_, H> {
     fn now(&mut self) -> Timestamp {
         if let Some(now) = self.now {
@@ -166,6 +168,8 @@ impl<H: Host> State for HostEnvironment<'_, H> {
         self.plugin.read(key, read)
     }
 }
+
+impl<H: Host> Trace for HostEnvironment<'_, H> {}
 
 impl<H: Host> Environment for HostEnvironment<'_, H> {
     fn now(&mut self) -> Timestamp {

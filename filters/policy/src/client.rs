@@ -142,47 +142,13 @@ fn parse(entry: &[u8]) -> Option<IpAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::FixedEnvironment;
     use crate::document::{At, Context, Decode, Node, Whole};
-    use crate::environment::Timestamp;
-    use crate::state::{Change, Key, State, Unavailable};
-    use crate::worker_memory::WorkerMemory;
     #[cfg(target_arch = "wasm32")]
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
-    struct Peer(&'static str);
-
-    impl Environment for Peer {
-        fn now(&mut self) -> Timestamp {
-            Timestamp(0)
-        }
-        fn source_address(&mut self) -> Option<IpAddr> {
-            self.0.parse().ok()
-        }
-        fn has_tls(&mut self) -> Option<bool> {
-            None
-        }
-        fn sni(&mut self) -> Option<Vec<u8>> {
-            None
-        }
-        fn peer(&mut self) -> Option<Vec<u8>> {
-            None
-        }
-        fn random(&mut self) -> u64 {
-            0
-        }
-        fn worker(&mut self) -> &mut WorkerMemory {
-            panic!("an address needs no memory")
-        }
-    }
-
-    impl State for Peer {
-        fn update<T>(&mut self, _: Key<'_>, _: impl FnMut(&[u8], &mut Vec<u8>) -> Change<T>) -> Result<T, Unavailable> {
-            Err(Unavailable)
-        }
-
-        fn read<T>(&mut self, _: Key<'_>, _: impl FnOnce(&[u8]) -> T) -> Result<T, Unavailable> {
-            Err(Unavailable)
-        }
+    fn connected(peer: &str) -> FixedEnvironment {
+        FixedEnvironment { source_address: peer.parse().ok(), ..FixedEnvironment::default() }
     }
 
     #[test]
@@ -206,7 +172,7 @@ mod tests {
         ] {
             let headers: Vec<_> = forwarded.iter().map(|v| (&b"x-forwarded-for"[..], v.as_bytes())).collect();
             let settings = SourceAddress { trusted_hops: Some(Whole(hops)), trusted_proxies: None };
-            let address = client_address(&Request::new(&headers), &settings, &mut Peer(peer));
+            let address = client_address(&Request::new(&headers), &settings, &mut connected(peer));
             assert_eq!(address, expected.parse().ok(), "{hops} {forwarded:?}");
         }
     }
@@ -214,7 +180,7 @@ mod tests {
         let node = Node::from_json(settings.as_bytes()).unwrap();
         let settings = SourceAddress::decode(&node, &At::Root, &mut Context::new(String::new(), 0)).unwrap();
         let headers: Vec<_> = forwarded.iter().map(|v| (&b"x-forwarded-for"[..], v.as_bytes())).collect();
-        client_address(&Request::new(&headers), &settings, &mut Peer(peer))
+        client_address(&Request::new(&headers), &settings, &mut connected(peer))
     }
 
     #[test]

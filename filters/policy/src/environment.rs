@@ -2,16 +2,28 @@
 
 use std::net::IpAddr;
 
+use crate::explain::Note;
 use crate::identity::IdentitySource;
 use crate::state::State;
 pub use crate::timestamp::Timestamp;
 use crate::worker_memory::WorkerMemory;
 
+/// Takes the notes that a decision leaves for whoever explains it. As it stands it takes none, and costs nothing.
+pub trait Trace {
+    /// Whether notes are wanted: nobody makes one that is not.
+    fn is_tracing(&self) -> bool {
+        false
+    }
+
+    /// Takes a note.
+    fn note(&mut self, _note: Note) {}
+}
+
 /// The clock, the connection, randomness, and the [`State`] that decisions share, as arguments.
 ///
 /// In a proxy each call costs a crossing between module and host, so a decision calls a method only when a rule
 /// needs the answer; implementations need not cache.
-pub trait Environment: State {
+pub trait Environment: State + Trace {
     /// The wall clock.
     fn now(&mut self) -> Timestamp;
     /// The address of the directly connected peer (`source.address`), never a header.
@@ -34,11 +46,6 @@ pub trait Environment: State {
     /// What an earlier filter's `header-routing` module left for this request: `rule` or `default`, a space, and the
     /// route that it wrote into the route header. Only another module can leave it, never a client.
     fn earlier_route(&mut self) -> Option<Vec<u8>> {
-        None
-    }
-    /// Where to note what happens, when somebody wants to know.
-    #[cfg(feature = "explain")]
-    fn trace(&mut self) -> Option<&mut crate::explain::Trace> {
         None
     }
     /// 64 random bits of the host.

@@ -1,7 +1,7 @@
-//! What happened inside a decision, for `penstock explain`. Not in the modules.
+//! What happened inside a decision, for `penstock explain`.
 //!
-//! The decision itself leaves these notes: there is no second reading of the policy that could disagree with it. An
-//! environment that gives no [`Trace`] pays one test for each note.
+//! The decision itself leaves these notes with its [`Trace`](crate::Trace): nothing reads the policy a second time and
+//! could disagree with it. In the modules nobody takes notes, so nothing of this is compiled into them.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::reason::Reason;
 
 /// The notes of one decision, in the order in which things happened.
 #[derive(Clone, Debug, Default)]
-pub struct Trace(pub Vec<Note>);
+pub struct Notes(pub Vec<Note>);
 
 /// One thing that happened.
 #[derive(Clone, Debug)]

@@ -5,19 +5,6 @@
 //!
 //! Data flows one way: bytes → [`document`] (every problem at once) → [`Policy`] → [`Decision`].
 
-/// Leaves a note for `penstock explain` when the environment has a place for it; nothing at all in the modules.
-macro_rules! note {
-    ($environment:expr, $note:expr) => {
-        #[cfg(feature = "explain")]
-        if $environment.trace().is_some() {
-            let note = $note;
-            if let Some(trace) = $environment.trace() {
-                trace.0.push(note);
-            }
-        }
-    };
-}
-
 mod asked;
 pub mod breaker;
 mod bytes;
@@ -27,8 +14,8 @@ mod decision;
 pub mod document;
 pub mod egress;
 mod environment;
-#[cfg(feature = "explain")]
 pub mod explain;
+mod fixed_environment;
 mod gauges;
 mod identity;
 pub mod matching;
@@ -59,7 +46,8 @@ pub use decision::{
     Action, Counts, Decision, EgressOutcome, EgressVerdict, HeaderOp, HeaderOps, HeldBack, Response, ResponseHeaders,
 };
 pub use document::{Problem, Problems};
-pub use environment::Environment;
+pub use environment::{Environment, Trace};
+pub use fixed_environment::FixedEnvironment;
 pub use gauges::{Gauges, text_hash};
 pub use identity::IdentitySource;
 pub use metrics::{Metric, Metrics, latency_name};

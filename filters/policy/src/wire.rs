@@ -8,7 +8,9 @@ use serde::{Deserialize, Serialize};
 use crate::breaker::{Outcome, is_grpc_failure};
 use crate::decision::{Action, Decision, HeaderOp};
 use crate::document::GatewayDuration;
-use crate::environment::{Environment, Timestamp};
+use crate::environment::{Environment, Timestamp, Trace};
+use crate::explain::{Note, Notes};
+use crate::fixed_environment::split_mix;
 use crate::identity::IdentitySource;
 use crate::policy::Policy;
 use crate::rate_limits::{Failure, Reply};
@@ -141,10 +143,8 @@ impl WireRequest {
             Err(pending) => pending,
         };
         // The other sections decide again, and say so again.
-        #[cfg(feature = "explain")]
-        if let Some(trace) = &mut world.trace {
-            use crate::explain::Note;
-            trace.0.retain(|note| matches!(note, Note::Limit(_) | Note::NoKey { .. } | Note::Asked { .. }));
+        if let Some(notes) = &mut world.notes {
+            notes.0.retain(|note| matches!(note, Note::Limit(_) | Note::NoKey { .. } | Note::Asked { .. }));
         }
         while policy.rls_request(&pending).is_some() {
             pending.on_reply(self.rate_limit_service.reply());
@@ -155,11 +155,10 @@ impl WireRequest {
 
     /// The upstream answers, when the line says how.
     fn answered(&self, policy: &Policy, decision: &Decision<'_>, world: &mut World) -> WireDecision {
-        #[cfg(feature = "explain")]
-        if let (Some(trace), Some(outcome)) = (&mut world.trace, &decision.egress) {
+        if let (Some(notes), Some(outcome)) = (&mut world.notes, &decision.egress) {
             let caller = outcome.caller.as_ref().map(|caller| String::from_utf8_lossy(caller).into_owned());
             let (verdict, reason) = (outcome.verdict, outcome.reason);
-            trace.0.push(crate::explain::Note::Egress { verdict, reason, caller });
+            notes.0.push(Note::Egress { verdict, reason, caller });
         }
         if let (Some(watch), Some(response)) = (decision.watch, &self.response) {
             let outcome = Outcome {
@@ -176,11 +175,10 @@ impl WireRequest {
     }
 
     /// Decides as [`WireRequest::decide`] does, and says how it came about.
-    #[cfg(feature = "explain")]
-    pub fn explain(&self, policy: &Policy, world: &mut World) -> (WireDecision, crate::explain::Trace) {
-        world.trace = Some(crate::explain::Trace::default());
+    pub fn explain(&self, policy: &Policy, world: &mut World) -> (WireDecision, Notes) {
+        world.notes = Some(Notes::default());
         let decision = self.decide(policy, world);
-        (decision, world.trace.take().unwrap_or_default())
+        (decision, world.notes.take().unwrap_or_default())
     }
 
     /// What this request says of connection and time.
@@ -202,8 +200,7 @@ pub struct World {
     pub state: MapState,
     /// What the one worker remembers.
     pub worker: WorkerMemory,
-    #[cfg(feature = "explain")]
-    trace: Option<crate::explain::Trace>,
+    notes: Option<Notes>,
 }
 
 impl World {
@@ -215,8 +212,7 @@ impl World {
             random: seed,
             state: MapState::default(),
             worker: WorkerMemory::default(),
-            #[cfg(feature = "explain")]
-            trace: None,
+            notes: None,
         }
     }
 }
@@ -259,20 +255,23 @@ impl Environment for WireEnvironment<'_> {
 
     /// SplitMix64 (Steele, Lea, Flood 2014): well mixed from any seed.
     fn random(&mut self) -> u64 {
-        self.world.random = self.world.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.world.random;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    #[cfg(feature = "explain")]
-    fn trace(&mut self) -> Option<&mut crate::explain::Trace> {
-        self.world.trace.as_mut()
+        split_mix(&mut self.world.random)
     }
 
     fn worker(&mut self) -> &mut WorkerMemory {
         &mut self.world.worker
+    }
+}
+
+impl Trace for WireEnvironment<'_> {
+    fn is_tracing(&self) -> bool {
+        self.world.notes.is_some()
+    }
+
+    fn note(&mut self, note: Note) {
+        if let Some(notes) = &mut self.world.notes {
+            notes.0.push(note);
+        }
     }
 }
 

@@ -4,7 +4,7 @@
 #![cfg(not(target_arch = "wasm32"))]
 
 use penstock_policy::document::Node;
-use penstock_policy::explain::{Note, Trace};
+use penstock_policy::explain::{Note, Notes};
 use penstock_policy::matching::RequestMatch;
 use penstock_policy::wire::{WireDecision, WireRequest, World};
 use penstock_policy::{Policy, Timestamp};
@@ -19,7 +19,7 @@ fn policy(document: &Value) -> Policy {
 }
 
 /// Decides and explains the requests, each in a world of its own, and compares; gives the last trace.
-fn agree(policy: &Policy, requests: &[WireRequest]) -> (WireDecision, Trace) {
+fn agree(policy: &Policy, requests: &[WireRequest]) -> (WireDecision, Notes) {
     let (mut decides, mut explains) = (World::new(Timestamp(7), 3), World::new(Timestamp(7), 3));
     let mut last = None;
     for request in requests {
@@ -33,7 +33,7 @@ fn agree(policy: &Policy, requests: &[WireRequest]) -> (WireDecision, Trace) {
 }
 
 /// The notes tell the same story as the decision.
-fn check_notes(decision: &WireDecision, trace: &Trace) {
+fn check_notes(decision: &WireDecision, trace: &Notes) {
     for note in &trace.0 {
         match note {
             Note::Route(rule) => {
@@ -270,7 +270,7 @@ fn the_buckets_of_a_refused_request_stay_as_they_were() {
         json!({"method": "GET", "authority": "a", "path": "/", "headers": [["id", "7"]], "time": "2026-01-01T00:00:00Z"}),
     )
     .unwrap();
-    let remaining = |trace: &Trace| -> Vec<(u32, u32)> {
+    let remaining = |trace: &Notes| -> Vec<(u32, u32)> {
         let note = |note: &Note| match note {
             Note::Limit(limit) => Some((limit.before.remaining, limit.after.remaining)),
             _ => None,

@@ -1,7 +1,6 @@
 //! `canaries`: weighted splits that keep each user on a variant.
 
 mod document;
-#[cfg(feature = "explain")]
 mod explain;
 mod ramp;
 pub mod rendezvous;
@@ -14,6 +13,7 @@ use crate::breaker::{Breakers, Guard, PROBE_PERCENT, Phase, Watch, probes};
 use crate::client::Clients;
 use crate::document::{At, Problem};
 use crate::environment::{Environment, Timestamp};
+use crate::explain::Note;
 use crate::matching::{Index, RequestMatch};
 use crate::metrics::{Metric, Metrics};
 use crate::reason::Reason;
@@ -306,10 +306,10 @@ impl Canary {
             }
             _ => weighted,
         };
-        note!(environment, {
+        if environment.is_tracing() {
             let percent = self.ramp.as_ref().map(|ramp| ramp.percent_at(environment.now()));
-            crate::explain::Note::Canary(self.note(told, key.as_ref(), percent, weighted, place))
-        });
+            environment.note(Note::Canary(self.note(told, key.as_ref(), percent, weighted, place)));
+        }
         let variant = self.variants.get(place)?;
         Some(CanaryOutcome {
             canary: &self.name,

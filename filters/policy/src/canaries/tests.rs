@@ -1,3 +1,4 @@
+use crate::FixedEnvironment;
 use crate::wire::{WireDecision, WireRequest, World};
 use crate::{Policy, Timestamp};
 use serde_json::{Value, json};
@@ -349,54 +350,6 @@ fn what_is_wrong_is_named_with_its_place_and_remedy() {
     assert_eq!(twice, ["canaries[1].name: \"shop\": is already the name of canaries[0]; name one of them differently"]);
 }
 
-/// What the header-routing module before this one left, and chance.
-struct Chain(Option<&'static [u8]>);
-
-impl crate::Environment for Chain {
-    fn now(&mut self) -> Timestamp {
-        Timestamp(0)
-    }
-    fn source_address(&mut self) -> Option<std::net::IpAddr> {
-        None
-    }
-    fn has_tls(&mut self) -> Option<bool> {
-        None
-    }
-    fn sni(&mut self) -> Option<Vec<u8>> {
-        None
-    }
-    fn peer(&mut self) -> Option<Vec<u8>> {
-        None
-    }
-    fn earlier_route(&mut self) -> Option<Vec<u8>> {
-        self.0.map(<[u8]>::to_vec)
-    }
-    fn random(&mut self) -> u64 {
-        1
-    }
-    fn worker(&mut self) -> &mut crate::WorkerMemory {
-        panic!("nothing is watched here")
-    }
-}
-
-impl crate::state::State for Chain {
-    fn update<T>(
-        &mut self,
-        _: crate::state::Key<'_>,
-        _: impl FnMut(&[u8], &mut Vec<u8>) -> crate::state::Change<T>,
-    ) -> Result<T, crate::state::Unavailable> {
-        Err(crate::state::Unavailable)
-    }
-
-    fn read<T>(
-        &mut self,
-        _: crate::state::Key<'_>,
-        _: impl FnOnce(&[u8]) -> T,
-    ) -> Result<T, crate::state::Unavailable> {
-        Err(crate::state::Unavailable)
-    }
-}
-
 #[test]
 fn behind_a_header_routing_module_rules_win_and_defaults_give_way() {
     let document = json!({"canaries": [{"name": "shop", "matches": [{"method": "GET"}],
@@ -416,7 +369,12 @@ fn behind_a_header_routing_module_rules_win_and_defaults_give_way() {
         let mut map: Vec<crate::Header<'_>> = vec![(b":method", method.as_bytes())];
         map.extend(sent.map(|route| (&b"x-penstock-route"[..], route.as_bytes())));
         let request = crate::Request::new(&map);
-        let decision = policy.decide(&request, &mut Chain(left)).unwrap();
+        let decision = policy
+            .decide(
+                &request,
+                &mut FixedEnvironment { earlier_route: left.map(<[u8]>::to_vec), ..FixedEnvironment::default() },
+            )
+            .unwrap();
         let done = match &decision.headers[..] {
             [] => "kept",
             [crate::HeaderOp::Remove(_)] => "removed",

@@ -8,28 +8,35 @@ use super::report::host_text;
 use crate::environment::Environment;
 use crate::explain::{Destination, Note};
 
-/// The note on the destination.
-pub(super) fn destination<E: Environment>(form: &Form<'_>, default_port: Port, facts: &mut Facts<'_, E>) -> Note {
+/// Notes the destination.
+pub(super) fn note_destination<E: Environment>(form: &Form<'_>, default_port: Port, facts: &mut Facts<'_, E>) {
+    if !facts.environment.is_tracing() {
+        return;
+    }
     let port_from = match (form.authority.port, default_port) {
         (Some(_), _) => "authority",
         (None, Port::Known(_)) => "defaultPort",
         (None, Port::OfConnection) => "scheme",
     };
-    Note::Destination(Destination {
+    let destination = Destination {
         host: host_text(&form.authority.host),
         port: facts.port(),
         port_from,
         method: String::from_utf8_lossy(form.method).into_owned(),
         is_tunnel: form.is_tunnel,
         has_upgrade: form.has_upgrade,
-    })
+    };
+    facts.environment.note(Note::Destination(destination));
 }
 
-/// The note on the entries of `deny` that cover the destination.
-pub(super) fn denied(deny: &Destinations, host: &Host<'_>, port: Option<u16>) -> Note {
+/// Notes the entries of `deny` that cover the destination.
+pub(super) fn note_denied(deny: &Destinations, host: &Host<'_>, port: Option<u16>, environment: &mut impl Environment) {
+    if !environment.is_tracing() {
+        return;
+    }
     let mut entries = Vec::new();
     deny.each_denying(host, port, |entry| entries.push(entry.rule as usize));
     entries.sort_unstable();
     entries.dedup();
-    Note::Denied(entries)
+    environment.note(Note::Denied(entries));
 }

@@ -13,7 +13,6 @@ mod counts;
 mod document;
 mod embedded;
 mod expiry;
-#[cfg(feature = "explain")]
 mod explain;
 mod facts;
 mod form;
@@ -160,13 +159,12 @@ impl Egress {
             return Err(Refusal::new(400, Reason::HostHeaderMismatch));
         }
         let host = &form.authority.host;
-        note!(facts.environment, explain::destination(form, self.default_port, facts));
+        explain::note_destination(form, self.default_port, facts);
         let mut search = Search::new(request, form);
         self.allow.covering(host, |bucket| search.look(bucket, &self.rules, facts));
-        #[cfg(feature = "explain")]
         search.note_path(facts);
         let Found { rule, nearest, canonical } = search.finish().map_err(|reason| Refusal::new(400, reason))?;
-        note!(facts.environment, explain::denied(&self.deny, host, form.authority.port));
+        explain::note_denied(&self.deny, host, form.authority.port, facts.environment);
         if self.deny.denies(host, form.authority.port) {
             return Err(Refusal::new(403, Reason::HostDenied));
         }

@@ -8,6 +8,7 @@ use super::index::Bucket;
 use super::path::{BadPath, canonical};
 use super::rule::Rule;
 use crate::environment::Environment;
+use crate::explain::Note;
 use crate::matching::Asked;
 use crate::reason::Reason;
 use crate::redirection::METHOD_OVERRIDES;
@@ -48,7 +49,9 @@ impl<'r, 'a> Search<'r, 'a> {
             let Some(rule) = rules.get(entry.rule as usize) else { return true };
             let reason =
                 if !entry.has_port(|| facts.port()) { Some(Reason::PortNotAllowed) } else { self.ask(rule, facts) };
-            note!(facts.environment, crate::explain::Note::EgressRule(entry.rule as usize, reason));
+            if facts.environment.is_tracing() {
+                facts.environment.note(Note::EgressRule(entry.rule as usize, reason));
+            }
             match reason {
                 None => self.rule = Some(self.rule.map_or(entry.rule, |first| first.min(entry.rule))),
                 Some(reason) => {
@@ -118,11 +121,12 @@ impl<'r, 'a> Search<'r, 'a> {
     }
 
     /// Notes the path that `paths` saw, when the request is path-scoped.
-    #[cfg(feature = "explain")]
     pub fn note_path<E: Environment>(&self, facts: &mut Facts<'_, E>) {
-        if let Some(canonical) = &self.canonical {
+        if facts.environment.is_tracing()
+            && let Some(canonical) = &self.canonical
+        {
             let path = canonical.as_ref().map(|path| String::from_utf8_lossy(path).into_owned());
-            note!(facts.environment, crate::explain::Note::CanonicalPath(path.map_err(|reason| *reason)));
+            facts.environment.note(Note::CanonicalPath(path.map_err(|reason| *reason)));
         }
     }
 

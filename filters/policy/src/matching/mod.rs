@@ -1,6 +1,5 @@
 //! Matching: what `matches` means, and the index that finds the entry without trying each.
 
-#[cfg(feature = "explain")]
 mod explain;
 mod host;
 mod index;
@@ -10,7 +9,6 @@ mod request;
 mod text;
 mod value_set;
 
-#[cfg(feature = "explain")]
 pub use explain::Verdict;
 pub(crate) use host::is_name;
 pub use host::{BadHost, HostPattern, HostSet, HostTrie};

@@ -29,39 +29,53 @@ impl RateLimits {
         (parts, None)
     }
 
-    /// The note on a limit that does not apply, or refuses, for want of its key.
+    /// Notes a limit that does not apply, or refuses, for want of its key.
     pub(super) fn note_no_key(
         &self,
         limit: &Limit,
         request: &Request<'_>,
         on_missing_key: &'static str,
         environment: &mut impl Environment,
-    ) -> Note {
-        let missing = self.key_note(limit, request, environment).1.unwrap_or_default();
-        Note::NoKey { limit: limit.name.to_string(), missing, on_missing_key }
+    ) {
+        if environment.is_tracing() {
+            let missing = self.key_note(limit, request, environment).1.unwrap_or_default();
+            environment.note(Note::NoKey { limit: limit.name.to_string(), missing, on_missing_key });
+        }
     }
 
-    /// The note on a limit that a service decides.
+    /// Notes a limit that a service decides.
     pub(super) fn note_asked(
         &self,
         limit: &Limit,
         cost: u32,
         request: &Request<'_>,
         environment: &mut impl Environment,
-    ) -> Note {
+    ) {
+        if !environment.is_tracing() {
+            return;
+        }
         let (key, missing) = self.key_note(limit, request, environment);
         let service = limit.global.as_ref().and_then(|global| self.services.get(global.service as usize));
         let cluster = service.map(|service| service.cluster.to_string()).unwrap_or_default();
-        Note::Asked { limit: limit.name.to_string(), cluster, key, missing, cost }
+        environment.note(Note::Asked { limit: limit.name.to_string(), cluster, key, missing, cost });
     }
 
-    /// The note on a check at its end.
-    pub(super) fn note(
+    /// Notes checks at their end.
+    pub(super) fn note_checks(
         &self,
-        check: &LocalCheck<'_>,
+        checks: &[LocalCheck<'_>],
         request: &Request<'_>,
         environment: &mut impl Environment,
-    ) -> Note {
+    ) {
+        if environment.is_tracing() {
+            for check in checks {
+                let note = self.check_note(check, request, environment);
+                environment.note(note);
+            }
+        }
+    }
+
+    fn check_note(&self, check: &LocalCheck<'_>, request: &Request<'_>, environment: &mut impl Environment) -> Note {
         let limit = check.limit;
         let (key, missing) = self.key_note(limit, request, environment);
         Note::Limit(LimitNote {

@@ -13,7 +13,6 @@
 mod budget;
 mod cost;
 mod document;
-#[cfg(feature = "explain")]
 mod explain;
 mod finish;
 mod global;
@@ -198,11 +197,11 @@ impl RateLimits {
                 None => match limit.on_missing_key {
                     OnMissingKey::Share => KeyHasher::missing(self.salt),
                     OnMissingKey::Skip => {
-                        note!(environment, self.note_no_key(limit, request, "Skip", environment));
+                        self.note_no_key(limit, request, "Skip", environment);
                         continue;
                     }
                     OnMissingKey::Deny => {
-                        note!(environment, self.note_no_key(limit, request, "Deny", environment));
+                        self.note_no_key(limit, request, "Deny", environment);
                         effects.count(limit.counter(LimitCount::MissingKey));
                         // Waiting does not help, so nothing says how long; nothing was taken yet.
                         decided.refused_by(limit, Reason::MissingKey, None);
@@ -219,7 +218,7 @@ impl RateLimits {
                 effects.count(limit.counter(LimitCount::BadCost));
             }
             if limit.global.is_some() {
-                note!(environment, self.note_asked(limit, cost, request, environment));
+                self.note_asked(limit, cost, request, environment);
                 remote.extend(limit.ask(request, &self.clients, cost, environment));
                 continue;
             }
@@ -227,10 +226,7 @@ impl RateLimits {
         }
 
         take_all(&mut checks, now, environment, effects);
-        #[cfg(feature = "explain")]
-        for check in &checks {
-            note!(environment, self.note(check, request, environment));
-        }
+        self.note_checks(&checks, request, environment);
         // Whom the local limits refuse, nobody else is asked about.
         if remote.is_empty() || checks.iter().any(LocalCheck::stops) {
             finish(&checks.iter().map(LocalCheck::verdict).collect::<SmallVec<[_; 2]>>(), effects, &mut decided);

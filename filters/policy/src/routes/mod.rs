@@ -21,6 +21,7 @@ use rustc_hash::FxBuildHasher;
 
 use crate::document::{At, Problem};
 use crate::environment::Environment;
+use crate::explain::Note;
 use crate::matching::{Index, RequestMatch};
 use crate::metrics::{Metric, Metrics};
 use crate::reason::Reason;
@@ -166,7 +167,9 @@ impl Routes {
     ) -> Option<RuleOutcome<'a>> {
         let rank = self.index.first(&self.entries, request)?;
         let rule = self.rules.get(*self.rule_of.get(rank)? as usize)?;
-        note!(environment, crate::explain::Note::Route(rule.name.to_string()));
+        if environment.is_tracing() {
+            environment.note(Note::Route(rule.name.to_string()));
+        }
         let path = || self.entries.get(rank).and_then(|entry| entry.path.as_ref());
         let mut outcome = RuleOutcome {
             rule: &rule.name,

@@ -2,6 +2,7 @@ use super::*;
 use crate::Policy;
 use crate::decision::HeaderOp;
 use crate::module::{HeaderRouting, Suite};
+use crate::{Decision, FixedEnvironment};
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
@@ -13,7 +14,7 @@ fn decide(json: &str, line: &str, headers: &[(&str, &str)]) -> (Option<String>, 
     let mut map = vec![(&b":method"[..], part()), (b":authority", part()), (b":path", part())];
     map.extend(headers.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())));
     let request = Request::new(&map);
-    let decision = policy.decide(&request, &mut NoEnvironment).unwrap();
+    let decision = decide_alone(&policy, &request);
     let ops = decision.headers.iter().map(|op| match op {
         HeaderOp::Set(name, value) => format!("set {name}={}", String::from_utf8_lossy(value)),
         HeaderOp::Add(name, value) => format!("add {name}={}", String::from_utf8_lossy(value)),
@@ -27,48 +28,11 @@ fn route(json: &str, line: &str, headers: &[(&str, &str)]) -> Option<String> {
 }
 
 /// Routes ask nothing of the outside: a call is a host call too many.
-struct NoEnvironment;
-
-impl crate::Environment for NoEnvironment {
-    fn now(&mut self) -> crate::Timestamp {
-        panic!("routes asked for the time")
-    }
-    fn source_address(&mut self) -> Option<std::net::IpAddr> {
-        panic!("routes asked for the source address")
-    }
-    fn has_tls(&mut self) -> Option<bool> {
-        panic!("routes asked for the destination port")
-    }
-    fn sni(&mut self) -> Option<Vec<u8>> {
-        panic!("routes asked for the SNI")
-    }
-    fn peer(&mut self) -> Option<Vec<u8>> {
-        panic!("routes asked for the peer")
-    }
-    fn random(&mut self) -> u64 {
-        panic!("routes asked for randomness")
-    }
-    fn worker(&mut self) -> &mut crate::WorkerMemory {
-        panic!("routes asked for memory")
-    }
-}
-
-impl crate::state::State for NoEnvironment {
-    fn update<T>(
-        &mut self,
-        _: crate::state::Key<'_>,
-        _: impl FnMut(&[u8], &mut Vec<u8>) -> crate::state::Change<T>,
-    ) -> Result<T, crate::state::Unavailable> {
-        panic!("routes wrote state")
-    }
-
-    fn read<T>(
-        &mut self,
-        _: crate::state::Key<'_>,
-        _: impl FnOnce(&[u8]) -> T,
-    ) -> Result<T, crate::state::Unavailable> {
-        panic!("routes read state")
-    }
+fn decide_alone<'a, M: crate::Runs>(policy: &'a Policy<M>, request: &Request<'a>) -> Decision<'a> {
+    let mut environment = FixedEnvironment::default();
+    let decision = policy.decide(request, &mut environment).unwrap();
+    assert_eq!(environment.asked, 0);
+    decision
 }
 
 fn errors(json: &str) -> Vec<String> {
@@ -236,7 +200,7 @@ fn the_route_header_can_have_another_name() {
     let policy = br#"{"settings":{"routeHeader":"X-My-Route"},"routes":{"default":"r"}}"#;
     let policy = Policy::<HeaderRouting>::from_json(policy).unwrap();
     let map = [(&b":path"[..], &b"/"[..]), (b"x-my-route", b"spoofed")];
-    let decision = policy.decide(&Request::new(&map), &mut NoEnvironment).unwrap();
+    let decision = decide_alone(&policy, &Request::new(&map));
     assert_eq!(decision.headers[0], HeaderOp::Set("x-my-route", b"r".into()));
 }
 
@@ -246,7 +210,7 @@ fn location(redirect: &str, matches: &str, request: (&str, &str, &str)) -> Strin
     let (scheme, authority, path) = request;
     let map = [(":method", "GET"), (":scheme", scheme), (":authority", authority), (":path", path)];
     let map = map.map(|(name, value)| (name.as_bytes(), value.as_bytes()));
-    let decision = policy.decide(&Request::new(&map), &mut NoEnvironment).unwrap();
+    let decision = decide_alone(&policy, &Request::new(&map));
     let crate::Action::Respond(response) = &decision.action else { panic!("{decision:?}") };
     assert_eq!(response.headers[0].0, "location");
     assert!(decision.headers.is_empty() && decision.route.is_none(), "nothing is forwarded");
@@ -333,7 +297,7 @@ fn a_rules_changes_of_the_response_are_kept_for_it_or_put_into_the_redirect() {
         let json = format!(r#"{{"routes":{{"rules":[{{"name":"r",{to},{changes}}}]}}}}"#);
         let policy: Policy = Policy::from_json(json.as_bytes()).unwrap();
         let map = [(&b":path"[..], &b"/"[..]), (b":authority", b"a.test")];
-        show(&policy.decide(&Request::new(&map), &mut NoEnvironment).unwrap());
+        show(&decide_alone(&policy, &Request::new(&map)));
     };
     let written = |name: &'static str, value: &'static str| (name, std::borrow::Cow::Borrowed(value.as_bytes()));
     decided(r#""route":"a""#, &|decision| {

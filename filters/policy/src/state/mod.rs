@@ -7,7 +7,6 @@
 
 #[cfg(any(test, feature = "laws"))]
 pub mod laws;
-#[cfg(any(test, feature = "wire"))]
 mod map;
 mod memory;
 
@@ -15,7 +14,6 @@ use std::hash::{Hash, Hasher};
 
 use siphasher::sip::SipHasher13;
 
-#[cfg(any(test, feature = "wire"))]
 pub use map::MapState;
 pub use memory::{Memory, MemoryState};
 

@@ -107,6 +107,8 @@ impl State for Worker<'_> {
     }
 }
 
+impl crate::Trace for Worker<'_> {}
+
 impl Environment for Worker<'_> {
     fn now(&mut self) -> Timestamp {
         self.now
