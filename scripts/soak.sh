@@ -1,10 +1,17 @@
 #!/usr/bin/env bash
-# Every fault of docs/faults.md, one after the other, with its numbers; the mixed traffic for SOAK_MINUTES minutes (30).
+# Random requests by Envoy and by replay, then every fault of docs/faults.md, one after the other, with its numbers; the mixed traffic for SOAK_MINUTES minutes (30).
 # `scripts/soak.sh NAME...` runs only the tests with such a name. Needs what `make setup` and `make build` bring.
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 cd "$ROOT"
 
 export SOAK_MINUTES=${SOAK_MINUTES:-30}
+
+if (($# == 0)); then
+    headline "Soak: 240,000 random requests, decided by Envoy and by replay"
+    DIFFERENTIAL_ROUNDS=${DIFFERENTIAL_ROUNDS:-20} DIFFERENTIAL_SEED=$RANDOM \
+        ENVOY_BIN=${ENVOY_BIN:-$TOOLS/bin/envoy} PENSTOCK_DIST=$ROOT/dist \
+        cargo test --package penstock-integration --locked --test differential -- --nocapture
+fi
 
 headline "Soak: faults, and $SOAK_MINUTES minutes of mixed traffic"
 ENVOY_BIN=${ENVOY_BIN:-$TOOLS/bin/envoy} PENSTOCK_DIST=$ROOT/dist \

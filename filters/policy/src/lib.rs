@@ -36,6 +36,7 @@ mod small_map;
 pub mod state;
 mod timestamp;
 mod trie;
+mod upgrade;
 #[cfg(feature = "wire")]
 pub mod wire;
 mod worker_memory;

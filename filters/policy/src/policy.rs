@@ -21,6 +21,7 @@ use crate::routes::{Routes, RoutesDocument, RuleTo};
 use crate::section::Section;
 use crate::settings::{MatchedPath, Settings};
 use crate::state::{Table, Tables, Unavailable};
+use crate::upgrade;
 
 /// Memory for all regular expressions of one policy, in bytes.
 const REGEX_BUDGET: usize = 64 << 20;
@@ -295,6 +296,9 @@ impl<M: Runs> Policy<M> {
         }
         if M::MODULE.owns_route_header() {
             self.write_route_header(request, &mut decision);
+        }
+        if request.has_connection() {
+            upgrade::keep_what_is_set(request, &mut decision.headers);
         }
         Ok(decision)
     }

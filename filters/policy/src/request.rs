@@ -37,6 +37,7 @@ pub struct Request<'a> {
     pub host: &'a [u8],
     headers: &'a [Header<'a>],
     repeats_pseudo_header: bool,
+    has_connection: bool,
     scratch: Option<&'a Scratch>,
     asked: Option<&'a AskedNames>,
 }
@@ -70,12 +71,14 @@ impl<'a> Request<'a> {
             host: b"",
             headers,
             repeats_pseudo_header: false,
+            has_connection: false,
             scratch: None,
             asked: None,
         };
         let (mut authority, mut target, mut method, mut scheme) = (None, None, None, None);
         for &(name, value) in headers {
             if name.first() != Some(&b':') {
+                request.has_connection |= name.len() == b"connection".len() && name == b"connection";
                 continue;
             }
             let slot = match name {
@@ -160,6 +163,11 @@ impl<'a> Request<'a> {
     /// All headers in the order received, pseudo-headers included.
     pub fn headers(&self) -> &'a [Header<'a>] {
         self.headers
+    }
+
+    /// Whether there are options of the connection: Envoy leaves them to filters with an upgrade only.
+    pub(crate) fn has_connection(&self) -> bool {
+        self.has_connection
     }
 
     /// Whether a pseudo-header comes twice.

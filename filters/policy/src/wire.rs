@@ -1,5 +1,8 @@
 //! Requests and decisions as JSON: the form of `penstock replay` and of the contract's cases. Not in the modules.
 
+mod envoy_headers;
+mod received;
+
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -18,6 +21,8 @@ use crate::reason::Reason;
 use crate::request::{Header, Request, Scratch};
 use crate::state::{Change, Key, MapState, State, Unavailable};
 use crate::worker_memory::WorkerMemory;
+
+pub use received::{Field, as_received};
 
 /// A request as one JSON object; only `method`, `authority` and `path` are required.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -116,9 +121,9 @@ fn timestamp<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option
 }
 
 impl WireRequest {
-    /// The header map that a proxy would hand over: pseudo-headers first, names in lower case, and no `:path` for a
-    /// plain CONNECT.
-    pub fn header_map(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
+    /// The header map that a proxy would hand over: pseudo-headers first, names in lower case, no `:path` for a plain CONNECT;
+    /// the other headers [as Envoy gives them to a filter](as_received).
+    pub fn header_map(&self) -> Vec<Field> {
         let pseudo = [
             (":method", Some(&self.method)),
             (":scheme", self.scheme.as_ref()),
@@ -126,9 +131,10 @@ impl WireRequest {
             (":path", Some(&self.path).filter(|path| !path.is_empty())),
             (":protocol", self.protocol.as_ref()),
         ];
-        let pseudo = pseudo.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?.clone())));
-        let headers = self.headers.iter().map(|(name, value)| (name.to_ascii_lowercase(), value.clone()));
-        pseudo.chain(headers).map(|(name, value)| (name.into_bytes(), value.into_bytes())).collect()
+        let bytes = |name: String, value: &String| (name.into_bytes(), value.clone().into_bytes());
+        let pseudo = pseudo.into_iter().filter_map(|(name, value)| Some(bytes(name.to_owned(), value?)));
+        let headers = self.headers.iter().map(|(name, value)| bytes(name.to_ascii_lowercase(), value)).collect();
+        pseudo.chain(as_received(headers)).collect()
     }
 
     /// Decides with what this request says of connection and time, over the state that earlier requests left.

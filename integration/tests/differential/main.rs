@@ -1,0 +1,226 @@
+//! Random requests over random policies, decided by a real Envoy and by the engine as `penstock replay` calls it: the request
+//! that comes to the next filter, or the response, must be the same header by header.
+//!
+//! Policies and requests are made of the same few words, so that rules match often. `DIFFERENTIAL_ROUNDS`
+//! runs so many rounds of new policies (`make soak`: 20), `DIFFERENTIAL_SEED` repeats one.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test stops at the first surprise")]
+
+mod compare;
+mod policies;
+mod random;
+mod requests;
+mod words;
+
+use std::env;
+use std::net::SocketAddr;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result, anyhow, ensure};
+use penstock_integration::http::{Connection, Protocol};
+use penstock_integration::{Bootstrap, Listener, Route, WasmFilter};
+use penstock_policy::document::Node;
+use penstock_policy::wire::{WireRequest, World};
+use penstock_policy::{Policy, Timestamp};
+use serde_json::{Value, json};
+
+use compare::{CAME_THROUGH, difference};
+use random::Random;
+use words::ADDRESSES;
+
+const POLICIES: usize = 100;
+/// Of each policy, half of them over HTTP/2.
+const REQUESTS: usize = 120;
+/// From one address, on one connection.
+const ON_ONE_CONNECTION: usize = 15;
+/// Tries of other random choices, where a decision rests on one.
+const CHOICES: u64 = 200;
+
+/// The filter behind the module: answers with the headers that came to it.
+const ECHO: &str = "function envoy_on_request(request)
+  local lines = {}
+  for name, value in pairs(request:headers()) do table.insert(lines, name .. ': ' .. value) end
+  request:respond({[':status'] = '200', ['x-came-through'] = 'yes', ['x-removed'] = 'yes'}, table.concat(lines, '\\n'))
+end";
+
+/// What came of a round.
+#[derive(Debug, Default)]
+struct Tally {
+    compared: usize,
+    answered: usize,
+    by_chance: usize,
+    refused_by_envoy: usize,
+    wrong: Vec<String>,
+}
+
+struct Case {
+    name: String,
+    document: Value,
+    is_edge: bool,
+}
+
+impl Case {
+    fn node(&self) -> Node {
+        Node::from_json(self.document.to_string().as_bytes()).unwrap()
+    }
+}
+
+fn round(seed: u64) -> Result<Tally> {
+    let mut random = Random::new(seed);
+    let cases: Vec<Case> = (0..POLICIES)
+        .map(|number| {
+            let is_edge = random.percent(50);
+            Case { name: format!("p{number}"), document: policies::policy(&mut random, is_edge), is_edge }
+        })
+        .collect();
+    let problems: Vec<String> = cases
+        .iter()
+        .filter_map(|case| Some(format!("{}: {}", case.name, <Policy>::from_node(&case.node()).err()?)))
+        .collect();
+    ensure!(problems.is_empty(), "{} policies are wrong:\n{}", problems.len(), problems.join("\n"));
+    let lua = json!({
+        "@type": "type.googleapis.com/envoy.extensions.filters.http.lua.v3.Lua",
+        "default_source_code": {"inline_string": ECHO},
+    });
+    let node = json!({"id": "penstock", "cluster": "penstock",
+        "metadata": {"NAMESPACE": "shop", "SERVICE_ACCOUNT": "cart"}});
+    let mut bootstrap = Bootstrap::new()?.concurrency(1).field("node", node);
+    for case in &cases {
+        let listener = Listener::new(&case.name)
+            .proxy_protocol()
+            .manager("use_remote_address", json!(case.is_edge))
+            .manager("upgrade_configs", json!([{"upgrade_type": "websocket"}]))
+            .wasm(&WasmFilter::new("suite", &case.document)?.named(&case.name))
+            .filter("echo", lua.clone())
+            .route(Route::any());
+        bootstrap = bootstrap.listener(listener);
+    }
+    let mut envoy = bootstrap.start()?;
+    let mut tally = Tally::default();
+    for case in &cases {
+        ask(&mut random, case, envoy.address(&case.name)?, &mut tally)
+            .with_context(|| format!("seed {seed}, {}: {}", case.name, case.document))?;
+    }
+    envoy.check_healthy()?;
+    Ok(tally)
+}
+
+/// Sends the requests of one policy and compares each answer with what `replay` decides.
+fn ask(random: &mut Random, case: &Case, listener: SocketAddr, tally: &mut Tally) -> Result<()> {
+    let policy = Policy::from_node(&case.node()).map_err(|problems| anyhow!("{problems}"))?;
+    let mut world = World::new(Timestamp(0), 0);
+    let mut said = false;
+    for group in 0..REQUESTS / ON_ONE_CONNECTION {
+        let protocol = Protocol::ALL[group % 2];
+        let peer = random.pick(&ADDRESSES);
+        let hello = format!("PROXY TCP4 {peer} 192.0.2.1 40000 80\r\n");
+        let mut connection = None;
+        for _ in 0..ON_ONE_CONNECTION {
+            let sent = requests::request(random, protocol);
+            let mut line = sent.line.clone();
+            line["sourceAddress"] = json!(peer);
+            line["peer"] = match case.document.pointer("/settings/identity") {
+                Some(_) => json!("spiffe://cluster.local/ns/shop/sa/cart"),
+                None => Value::Null,
+            };
+            if case.is_edge {
+                append_peer(&mut line, peer);
+            } else if let Some(last) = last_forwarded(&line) {
+                line["sourceAddress"] = json!(last);
+            }
+            let mut open = match connection.take() {
+                Some(open) => open,
+                None => Connection::open_after(protocol, listener, hello.as_bytes())?,
+            };
+            let answer = open.request(&sent.request);
+            let mut request: WireRequest = serde_json::from_value(line.clone()).context("a line for replay")?;
+            request.time = Some(now());
+            let response = match answer {
+                Ok(response) if !open.is_ending() => {
+                    connection = Some(open);
+                    response
+                }
+                Ok(response) => response,
+                Err(_) if sent.may_be_refused.is_some() => {
+                    tally.refused_by_envoy += 1;
+                    continue;
+                }
+                Err(error) => return Err(error.context(format!("{protocol}: {line}"))),
+            };
+            let is_of_envoy = response.status == 400 && ["", "Bad Request"].contains(&response.text().as_str());
+            if sent.may_be_refused.is_some() && is_of_envoy && response.header(CAME_THROUGH).is_none() {
+                tally.refused_by_envoy += 1;
+                continue;
+            }
+            tally.compared += 1;
+            let before = world.state.clone();
+            let mut first = None;
+            for choice in 0..CHOICES {
+                world.state = before.clone();
+                world.random = choice;
+                let decision = request.decide(&policy, &mut world);
+                tally.answered += usize::from(choice == 0 && decision.action == Some("respond"));
+                let Some(wrong) = difference(protocol, &request, &decision, &response) else {
+                    tally.by_chance += usize::from(choice > 0);
+                    first = None;
+                    break;
+                };
+                let decided = serde_json::to_string(&decision)?;
+                first.get_or_insert(format!("{protocol} {line}\n  decided: {decided}\n  but {wrong}"));
+            }
+            if let Some(wrong) = first {
+                let policy = if said { "the same policy".to_owned() } else { case.document.to_string() };
+                said = true;
+                tally.wrong.push(format!("{}: {policy}\n  {wrong}", case.name));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// At an edge Envoy adds the peer to `x-forwarded-for`, and drops what only proxies behind it may say.
+fn append_peer(line: &mut Value, peer: &str) {
+    let headers = line["headers"].as_array_mut().unwrap();
+    match headers.iter_mut().find(|header| header[0] == "x-forwarded-for") {
+        Some(header) => header[1] = json!(format!("{},{peer}", header[1].as_str().unwrap())),
+        None => headers.push(json!(["x-forwarded-for", peer])),
+    }
+}
+
+/// Elsewhere the last entry is the address that Envoy says the request comes from.
+fn last_forwarded(line: &Value) -> Option<String> {
+    let headers = line["headers"].as_array().unwrap();
+    let entries = headers.iter().rfind(|header| header[0] == "x-forwarded-for")?;
+    Some(entries[1].as_str()?.rsplit(',').next()?.trim().to_owned())
+}
+
+fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    Timestamp(u64::try_from(since.as_nanos()).unwrap())
+}
+
+fn number(variable: &str) -> Option<u64> {
+    env::var(variable).ok()?.parse().ok()
+}
+
+#[test]
+fn a_real_envoy_and_replay_decide_random_requests_alike() -> Result<()> {
+    let rounds = number("DIFFERENTIAL_ROUNDS").unwrap_or(1);
+    let seed = number("DIFFERENTIAL_SEED").unwrap_or(20);
+    for seed in seed..seed + rounds {
+        let Tally { compared, answered, by_chance, refused_by_envoy, wrong } = round(seed)?;
+        println!(
+            "seed {seed}: {compared} requests over {POLICIES} policies, {answered} answered by them, {by_chance} equal but for \
+             a random choice; {refused_by_envoy} refused by Envoy itself"
+        );
+        assert!(
+            wrong.is_empty(),
+            "seed {seed}: {} differ, such as\n{}",
+            wrong.len(),
+            wrong[..wrong.len().min(4)].join("\n")
+        );
+        ensure!(compared > POLICIES * REQUESTS * 9 / 10, "Envoy itself refused {refused_by_envoy}");
+        ensure!(answered > compared / 20 && answered < compared * 3 / 4, "{answered} of {compared} were answered");
+    }
+    Ok(())
+}
