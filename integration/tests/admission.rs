@@ -231,11 +231,47 @@ fn the_admission_policy_refuses_what_fails_open_or_is_not_pinned() -> Result<()>
         refused(&open, "must not fail open")?;
         refused(&pinned.replace("suite@", "sweet@"), "none of Penstock's")?;
         apply(&cluster, &pinned).map_err(|said| anyhow::anyhow!("{kind}: {said}"))?;
-        // Plugins of others are not looked at.
+        // Plugins of others pass.
         let other = object.replace("penstock/suite:1", "waf:1").replace("name: shop,", "name: other,");
         apply(&cluster, &other).map_err(|said| anyhow::anyhow!("{kind}: {said}"))?;
     }
     Ok(())
+}
+
+/// A plugin that runs our dynamic module, and the registry of an EnvoyProxy with it.
+fn dynamic(filter: &str) -> String {
+    format!(
+        "apiVersion: gateway.envoyproxy.io/v1alpha1\nkind: EnvoyExtensionPolicy\nmetadata: {{name: dynamic, namespace: shop}}\nspec: {{targetRefs: [{{group: gateway.networking.k8s.io, kind: Gateway, name: g}}], dynamicModule: [{{name: penstock, filterName: {filter}, config: {{routes: {{default: a}}}}}}]}}\n"
+    )
+}
+
+fn registry(name: &str, source: &str) -> String {
+    format!(
+        "apiVersion: gateway.envoyproxy.io/v1alpha1\nkind: EnvoyProxy\nmetadata: {{name: proxy, namespace: shop}}\nspec: {{dynamicModules: [{{name: {name}, source: {source}}}]}}\n"
+    )
+}
+
+#[test]
+#[ignore = "needs `make control-planes`; `make e2e` runs it"]
+fn the_admission_policy_refuses_a_dynamic_module_that_fails_open_or_is_none_of_ours() -> Result<()> {
+    let cluster = Cluster::knowing(&["gateway-api", "envoy-gateway"])?;
+    cluster.namespace("shop", &[])?;
+    cluster.apply_files(&[&workspace::root().join("deploy/admission-policy/admission-policy.yaml")])?;
+    let refused = |object: &str, why: &str| -> Result<()> {
+        let said = apply(&cluster, object).err().with_context(|| format!("was taken: {object}"))?;
+        ensure!(said.contains(why), "{why:?} is not in {said}");
+        Ok(())
+    };
+    eventually("a refusal", || refused(&dynamic("sweet"), "filterName is none of Penstock's modules: sweet"))?;
+    apply(&cluster, &dynamic("suite")).map_err(anyhow::Error::msg)?;
+    let remote =
+        format!("{{type: Remote, remote: {{url: 'https://r.test/libpenstock.so', sha256: {}}}}}", "a".repeat(64));
+    for name in ["penstock", "policies"] {
+        refused(&registry(name, &remote), "every request passes")?;
+        refused(&registry(name, "{local: {path: libpenstock.so}}"), "is not absolute")?;
+        apply(&cluster, &registry(name, "{local: {path: /usr/lib/libpenstock.so}}")).map_err(anyhow::Error::msg)?;
+    }
+    apply(&cluster, &registry("waf", &remote.replace("penstock", "waf"))).map_err(anyhow::Error::msg)
 }
 
 /// Helm, against this cluster.

@@ -13,8 +13,8 @@ mod traffic;
 use std::io::Write;
 use std::path::PathBuf;
 
+use penstock_policy::Timestamp;
 use penstock_policy::document::Node;
-use penstock_policy::{Policy, Timestamp};
 
 use crate::documents::Documents;
 use crate::explain::instant;
@@ -149,29 +149,28 @@ impl Args {
     }
 }
 
-/// What a policy lets pass that another refused, each with its place. Nothing where one of them does not compile.
-pub fn loosenings(old: &Node, new: &Node, time: Timestamp) -> Vec<String> {
-    let compiled = |node: &Node| {
-        Policy::from_node(node).ok().map(|policy| PolicyFile {
-            policy,
-            node: node.clone(),
-            file: String::new(),
-            resource: None,
-        })
-    };
-    let (Some(old), Some(new)) = (compiled(old), compiled(new)) else { return Vec::new() };
-    let (changes, _) = compare(&old, &new, time);
+/// What a policy lets pass that another refused, each with its place. Of a policy that does not compile, what can be read
+/// counts.
+pub fn loosenings(old: &Node, new: &Node) -> Vec<String> {
+    let changes = restrictions((old, &Documents::of(old)), (new, &Documents::of(new)));
     let loosened = changes.0.into_iter().filter(|change| change.class == Class::Loosened);
     loosened.map(|change| format!("{}: {}", change.path, change.message)).collect()
+}
+
+/// What changes in settings and in the sections that refuse.
+fn restrictions(old: (&Node, &Documents), new: (&Node, &Documents)) -> Changes {
+    let ((old, before), (new, after)) = (old, new);
+    let mut changes = Changes::default();
+    settings::compare((old, before), (new, after), &mut changes);
+    egress::compare(before.egress.as_ref(), after.egress.as_ref(), &mut changes);
+    limits::compare((&before.limits, old), (&after.limits, new), &mut changes);
+    changes
 }
 
 /// What changes by what the policies say; canaries with the shares that hold at `time`.
 fn compare(old: &PolicyFile, new: &PolicyFile, time: Timestamp) -> (Changes, Vec<Moved>) {
     let (before, after) = (Documents::of(&old.node), Documents::of(&new.node));
-    let mut changes = Changes::default();
-    settings::compare((&old.node, &before), (&new.node, &after), &mut changes);
-    egress::compare(before.egress.as_ref(), after.egress.as_ref(), &mut changes);
-    limits::compare((&before.limits, &old.node), (&after.limits, &new.node), &mut changes);
+    let mut changes = restrictions((&old.node, &before), (&new.node, &after));
     routing::routes(&old.node, &new.node, &mut changes);
     let canaries = routing::canaries((&old.policy, &old.node), (&new.policy, &new.node), time, &mut changes);
     (changes, canaries)

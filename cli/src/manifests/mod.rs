@@ -19,7 +19,7 @@ use crate::text::Text;
 use crate::yaml::{Located, NotYaml, Schema, Surprise};
 pub use found::Found;
 use found::Place;
-pub use plugin::{ANNOTATION, has_section, module_of};
+pub use plugin::{ANNOTATION, has_section, is_our_library, is_ours, module_of};
 pub use routes::HostRoutes;
 pub use search::how_to_claim;
 

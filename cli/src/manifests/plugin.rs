@@ -107,6 +107,11 @@ pub fn module_of(image: &str) -> Option<Module> {
     claim_of(image).module()
 }
 
+/// Whether a file or URL is called as our dynamic module is.
+pub fn is_our_library(place: &str) -> bool {
+    matches!(claim_of(place), Claim::Ours(_))
+}
+
 /// What an image, URL or file is, by its name.
 fn claim_of(place: &str) -> Claim {
     let without_digest = place.split('@').next().unwrap_or_default();
@@ -124,7 +129,7 @@ fn claim_of(place: &str) -> Claim {
 }
 
 /// Whether a part of a name is ours: `penstock`, `penstock-suite`, `libpenstock.so`.
-fn is_ours(part: &str) -> bool {
+pub fn is_ours(part: &str) -> bool {
     let part = part.strip_prefix("lib").unwrap_or(part);
     part.strip_prefix("penstock").is_some_and(|rest| rest.is_empty() || rest.starts_with(['-', '_', '.', '/', ':']))
 }

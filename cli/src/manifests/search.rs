@@ -357,7 +357,10 @@ pub fn resource(node: &Node) -> Option<String> {
     };
     if let (Some(_), Some(kind)) = (string(node.get("apiVersion")), string(node.get("kind"))) {
         let metadata = node.get("metadata");
-        let name = string(metadata.and_then(|metadata| metadata.get("name"))).unwrap_or_default();
+        // An object that is yet to be made may have the beginning of a name only.
+        let prefix =
+            || string(metadata.and_then(|metadata| metadata.get("generateName"))).map(|name| format!("{name}…"));
+        let name = string(metadata.and_then(|metadata| metadata.get("name"))).or_else(prefix).unwrap_or_default();
         return Some(match string(metadata.and_then(|metadata| metadata.get("namespace"))) {
             Some(namespace) => format!("{kind} {namespace}/{name}"),
             None => format!("{kind} {name}").trim_end().to_owned(),

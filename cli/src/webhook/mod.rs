@@ -1,8 +1,8 @@
 //! `penstock webhook`: a validating admission webhook. A wrong policy is refused when it is applied, with the message that
 //! `penstock check` gives.
 //!
-//! `review` reads and answers an AdmissionReview, `object` finds what of an object is ours and judges it, `ceilings` and
-//! `routes` are what it is judged against, `certificate` and `server` are how it is reached.
+//! `review` reads and answers an AdmissionReview, `object` finds what of an object is ours and judges it, `update` says what
+//! an update loosens, `ceilings` and `routes` are what objects are judged against, `certificate` and `server` are how it is reached.
 
 mod ceilings;
 mod certificate;
@@ -13,6 +13,7 @@ mod registry;
 mod review;
 mod routes;
 mod server;
+mod update;
 
 use std::io::Write;
 use std::net::SocketAddr;

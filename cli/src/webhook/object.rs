@@ -3,18 +3,17 @@
 use annotate_snippets::Level;
 use penstock_policy::Module;
 use penstock_policy::document::Node;
-use sha2::{Digest, Sha256};
 
 use super::ceilings::Ceilings;
-use super::registry;
 use super::review::{Answer, Request};
 use super::routes::Routes;
+use super::update::{self, APPROVAL};
+use super::{Loosening, registry};
 use crate::check::{self, Options};
 use crate::diagnostics::Finding;
-use crate::diff;
-use crate::manifests::File;
+use crate::manifests::{ANNOTATION, File};
 use crate::within::Ceiling;
-use crate::{replay, yaml_text};
+use crate::yaml_text;
 
 /// What becomes of an update that loosens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -30,9 +29,6 @@ const PLUGINS: [&str; 3] = ["WasmPlugin", "TrafficExtension", "EnvoyExtensionPol
 
 /// ConfigMaps with this label, and the value `true`, have policies as their data.
 pub const LABEL: &str = "penstock.io/policy";
-
-/// The annotation that approves a loosening: the hash that the refusal names.
-pub const APPROVAL: &str = "penstock.io/approved-loosening";
 
 /// What objects are judged against.
 #[derive(Debug)]
@@ -54,42 +50,66 @@ struct Part {
 impl Judge {
     /// Whether an object may be written; with a ceiling only whether it is within it.
     pub fn judge(&self, request: &Request, ceiling: Option<&str>) -> Answer {
-        let Some(object) = request.object.as_ref().and_then(|raw| Node::from_json(raw.get().as_bytes()).ok()) else {
-            return Answer::default();
-        };
         let kind = request.kind.kind.as_str();
-        if kind == "EnvoyProxy" {
-            return registry::judge(&object, &name(request));
-        }
-        if !is_ours(kind, &object) {
+        let is_known = PLUGINS.contains(&kind) || ["ConfigMap", "EnvoyProxy"].contains(&kind);
+        let Some(raw) = request.object.as_ref().filter(|_| is_known) else { return Answer::default() };
+        let object = match Node::from_json(raw.get().as_bytes()) {
+            Ok(object) => object,
+            Err(error) => {
+                return Answer::refused(format!("\n{kind} {}: cannot be read: {error}", request.name));
+            }
+        };
+        // Who removes the last finalizers must not be kept from it.
+        if object.get("metadata").is_some_and(|metadata| metadata.get("deletionTimestamp").is_some()) {
             return Answer::default();
         }
-        let (parts, broken) = parts(request, kind, &object);
+        let old = request.old_object.as_ref().and_then(|raw| Node::from_json(raw.get().as_bytes()).ok());
+        let mut answer = match kind {
+            "EnvoyProxy" if ceiling.is_some() => Answer::default(),
+            "EnvoyProxy" => registry::judge(&object, &name(request, &object)),
+            _ => self.judge_policies(request, &object, old.as_ref(), ceiling),
+        };
+        if old.is_some_and(|old| update::is_same(&old, &object))
+            && let Some(why) = answer.refusal.take()
+        {
+            let first = why.trim_start().lines().next().unwrap_or_default();
+            answer.warnings.insert(0, format!("is refused as soon as it changes: {first}"));
+        }
+        answer
+    }
+
+    fn judge_policies(&self, request: &Request, object: &Node, old: Option<&Node>, ceiling: Option<&str>) -> Answer {
+        let kind = request.kind.kind.as_str();
         let mut answer = Answer::default();
-        if let Some(broken) = broken {
-            answer.refusal = Some(broken);
+        if ceiling.is_none() {
+            answer.warnings.extend(marks(kind, object));
+        }
+        let old = old.filter(|old| is_ours(kind, old));
+        let is_ours = is_ours(kind, object);
+        if !is_ours && old.is_none() {
             return answer;
         }
-        let has_policies = parts.iter().any(|part| !part.file.policies.is_empty() || !part.file.broken.is_empty());
-        let loosens = match (&request.old_object, ceiling) {
-            (Some(old), None) => self.loosened(request, kind, old.get(), &object, &parts),
-            _ => None,
+        let parts = match if is_ours { parts(request, kind, object) } else { Ok(Vec::new()) } {
+            Ok(parts) => parts,
+            Err(refused) => return Answer { refusal: Some(refused), ..answer },
         };
-        if !has_policies && loosens.is_none() {
-            return answer;
-        }
-        let bound = match ceiling.map(|name| (name, self.ceilings.get(name))) {
-            Some((name, None)) => {
-                let message = format!("this namespace has the ceiling `{name}`, which the webhook does not have");
-                answer.refusal = Some(message);
-                return answer;
+        if parts.iter().any(|part| !part.file.policies.is_empty() || !part.file.broken.is_empty()) {
+            match ceiling.map(|name| (name, self.ceilings.get(name))) {
+                Some((name, None)) => {
+                    let message = format!("this namespace has the ceiling `{name}`, which the webhook does not have");
+                    return Answer::refused(message);
+                }
+                Some((_, Some(ceiling))) => self.check(&parts, Some(&ceiling), &mut answer),
+                None => self.check(&parts, None, &mut answer),
             }
-            Some((_, Some(ceiling))) => Some(ceiling),
-            None => None,
-        };
-        self.check(&parts, bound.as_deref(), &mut answer);
-        if let Some(loosens) = loosens {
-            self.settle(&loosens, &object, &mut answer);
+        }
+        // What is refused anyway is not compared.
+        if let (Some(old), None, None) = (old, ceiling, &answer.refusal) {
+            let before = self::parts(request, kind, old).unwrap_or_default();
+            if let Some(loosened) = update::loosened((old, &policies(&before)), (object, &policies(&parts))) {
+                let requires = self.loosening == Loosening::RequireAnnotation;
+                loosened.settle(object, requires, &mut answer);
+            }
         }
         answer
     }
@@ -100,99 +120,97 @@ impl Judge {
             Options { module: None, ceiling, routes: known.as_ref().map_or(&[][..], |routes| routes.as_slice()) };
         let mut refusals = Vec::new();
         for part in parts {
+            let mut refuse = |finding: &Finding| {
+                let text = finding.render(Level::ERROR, &part.name, part.file.text());
+                refusals.push(anstream::adapter::strip_str(&text).to_string());
+            };
             for report in check::check_file(&part.name, &part.file, &options) {
-                refusals.extend(report.errors.with_rest("error").map(|finding| {
-                    let text = finding.render(Level::ERROR, &part.name, part.file.text());
-                    anstream::adapter::strip_str(&text).to_string()
-                }));
+                report.errors.with_rest("error").for_each(|finding| refuse(&finding));
                 if ceiling.is_none() {
                     answer.warnings.extend(report.warnings.with_rest("warning").map(|finding| warning(&finding)));
                 }
+            }
+            if ceiling.is_some_and(Ceiling::restricts) {
+                fails_open(&part.file).for_each(&mut refuse);
             }
         }
         if !refusals.is_empty() {
             answer.refusal = Some(format!("\n{}", refusals.join("\n\n")));
         }
     }
-
-    /// What an update lets pass that was refused.
-    fn loosened(&self, request: &Request, kind: &str, old: &str, object: &Node, parts: &[Part]) -> Option<Loosened> {
-        let old = Node::from_json(old.as_bytes()).ok()?;
-        if !is_ours(kind, &old) || content(&old) == content(object) {
-            return None;
-        }
-        let (before, _) = self::parts(request, kind, &old);
-        let was = policies(&before);
-        let is = policies(parts);
-        let mut changes = Vec::new();
-        for (place, policy) in &was {
-            match is.iter().find(|(other, _)| other == place) {
-                Some((_, new)) if new == policy => {}
-                Some((_, new)) => changes.extend(diff::loosenings(policy, new, replay::now())),
-                None if restricts(policy) => changes.push(format!("the policy {place} is gone")),
-                None => {}
-            }
-        }
-        if was.iter().any(|(_, policy)| restricts(policy)) {
-            if fails_open(object) && !fails_open(&old) {
-                changes.push("a plugin that fails lets everything pass".to_owned());
-            }
-            let spec = |object: &Node, field: &str| object.get("spec").and_then(|spec| spec.get(field)).cloned();
-            const WHERE: [&str; 6] = ["selector", "targetRef", "targetRefs", "targetSelectors", "match", "phase"];
-            for field in WHERE.iter().filter(|field| spec(&old, field) != spec(object, field)) {
-                changes.push(format!("spec.{field}: the plugin runs elsewhere, and no longer where it did"));
-            }
-        }
-        (!changes.is_empty()).then(|| Loosened { changes, hash: hash(&old, object) })
-    }
-
-    fn settle(&self, loosens: &Loosened, object: &Node, answer: &mut Answer) {
-        let annotation = object
-            .get("metadata")
-            .and_then(|metadata| metadata.get("annotations"))
-            .and_then(|annotations| annotations.get(APPROVAL));
-        let is_approved = matches!(annotation, Some(Node::String(hash)) if *hash == loosens.hash);
-        match self.loosening {
-            Loosening::RequireAnnotation if !is_approved => {
-                let list: String = loosens.changes.iter().map(|change| format!("- {change}\n")).collect();
-                let message = format!(
-                    "\nthe update loosens the policy:\n{list}to approve it, annotate the object: {APPROVAL}: \"{}\"",
-                    loosens.hash
-                );
-                let before = answer.refusal.take().unwrap_or_default();
-                answer.refusal = Some(if before.is_empty() { message } else { format!("{before}\n{message}") });
-            }
-            _ => answer.warnings.extend(loosens.changes.iter().map(|change| format!("loosens: {change}"))),
-        }
-    }
 }
 
-/// What an update loosens.
-struct Loosened {
-    changes: Vec<String>,
-    /// Of what the object was and is to be: an approval is for one update only.
-    hash: String,
+/// Plugins that let every request pass while they cannot run, where their policies refuse some.
+fn fails_open(file: &File) -> impl Iterator<Item = &Finding> {
+    let restricting = file.policies.iter().filter(|found| update::restricts(&found.node));
+    let doubts = restricting.flat_map(|found| &found.doubts);
+    doubts.filter(|doubt| ["failStrategy", "failOpen"].contains(&doubt.path.as_str()))
 }
 
 fn is_ours(kind: &str, object: &Node) -> bool {
-    let label = || object.get("metadata")?.get("labels")?.get(LABEL);
-    PLUGINS.contains(&kind) || (kind == "ConfigMap" && matches!(label(), Some(Node::String(value)) if value == "true"))
+    PLUGINS.contains(&kind) || (kind == "ConfigMap" && label(object).is_some_and(|value| value == "true"))
 }
 
-/// `WasmPlugin shop/penstock`.
-fn name(request: &Request) -> String {
-    let kind = &request.kind.kind;
-    match request.namespace.is_empty() {
-        true => format!("{kind} {}", request.name),
-        false => format!("{kind} {}/{}", request.namespace, request.name),
+/// The value of our label.
+fn label(object: &Node) -> Option<&str> {
+    match object.get("metadata")?.get("labels")?.get(LABEL)? {
+        Node::String(value) => Some(value),
+        _ => None,
     }
 }
 
-/// The files of an object, or why one cannot be read. Shown as YAML, as most people write it, without what they do not.
-fn parts(request: &Request, kind: &str, object: &Node) -> (Vec<Part>, Option<String>) {
-    let name = name(request);
+/// Annotations and labels of ours that say nothing, because they are written wrong.
+fn marks(kind: &str, object: &Node) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if let Some(value) = label(object).filter(|value| kind == "ConfigMap" && !["true", "false"].contains(value)) {
+        warnings.push(format!("the label {LABEL} is `{value}`: the policies are not checked; write \"true\""));
+    }
+    let annotations = object.get("metadata").and_then(|metadata| metadata.get("annotations"));
+    let Some(Node::Map(annotations)) = annotations.filter(|_| PLUGINS.contains(&kind)) else { return warnings };
+    for (name, value) in annotations.iter().filter(|(name, _)| name.starts_with("penstock.io/")) {
+        let modules: Vec<&str> = Module::ALL.iter().map(|module| module.name()).collect();
+        match (name.as_str(), value) {
+            (APPROVAL, _) => {}
+            (ANNOTATION, Node::String(module)) if module == "none" || modules.contains(&module.as_str()) => {}
+            (ANNOTATION, value) => {
+                warnings.push(format!(
+                    "the annotation {ANNOTATION} is {value}; expected one of: {}, none",
+                    modules.join(", ")
+                ));
+            }
+            _ => warnings.push(format!("unknown annotation {name}; expected one of: {ANNOTATION}, {APPROVAL}")),
+        }
+    }
+    warnings
+}
+
+/// `WasmPlugin shop/penstock`.
+fn name(request: &Request, object: &Node) -> String {
+    let kind = &request.kind.kind;
+    // The server has not made the name yet.
+    let name = match object.get("metadata").and_then(|metadata| metadata.get("generateName")) {
+        Some(Node::String(prefix)) if request.name.is_empty() => format!("{prefix}…"),
+        _ => request.name.clone(),
+    };
+    match request.namespace.is_empty() {
+        true => format!("{kind} {name}"),
+        false => format!("{kind} {}/{name}", request.namespace),
+    }
+}
+
+/// The files of an object. Shown as YAML, as most people write it, without what they do not.
+///
+/// # Errors
+/// Why one cannot be read.
+fn parts(request: &Request, kind: &str, object: &Node) -> Result<Vec<Part>, String> {
+    let name = name(request, object);
     let mut texts = Vec::new();
     if kind == "ConfigMap" {
+        if let Some(Node::Map(data)) = object.get("binaryData")
+            && let Some((key, _)) = data.first()
+        {
+            return Err(format!("\n{name}: binaryData.{key}: is not checked; put policies into `data`, as text"));
+        }
         if let Some(Node::Map(data)) = object.get("data") {
             for (key, value) in data {
                 if let Node::String(text) = value {
@@ -203,18 +221,18 @@ fn parts(request: &Request, kind: &str, object: &Node) -> (Vec<Part>, Option<Str
     } else {
         texts.push((name, yaml_text::block(&written(object), 0)));
     }
-    let mut parts = Vec::new();
-    for (name, text) in texts {
-        match File::read_as(&name, text.as_str().into(), false) {
-            Ok(file) => parts.push(Part { name, file }),
-            Err(error) => {
-                let text = crate::text::Text::new(text);
-                let report = Finding::syntax(&error, &text).render(Level::ERROR, &name, &text);
-                return (Vec::new(), Some(format!("\n{}", anstream::adapter::strip_str(&report))));
-            }
+    texts.into_iter().map(|(name, text)| part(name, text)).collect()
+}
+
+fn part(name: String, text: String) -> Result<Part, String> {
+    match File::read_as(&name, text.as_str().into(), false) {
+        Ok(file) => Ok(Part { name, file }),
+        Err(error) => {
+            let text = crate::text::Text::new(text);
+            let report = Finding::syntax(&error, &text).render(Level::ERROR, &name, &text);
+            Err(format!("\n{}", anstream::adapter::strip_str(&report)))
         }
     }
-    (parts, None)
 }
 
 /// An object without its status and what the server keeps in its metadata.
@@ -240,49 +258,15 @@ fn written(object: &Node) -> Node {
     Node::Map(fields.collect())
 }
 
-/// What an object does: everything but its metadata and status.
-fn content(object: &Node) -> Vec<&(String, Node)> {
-    match object {
-        Node::Map(fields) => fields.iter().filter(|(field, _)| field == "spec" || field == "data").collect(),
-        _ => Vec::new(),
-    }
-}
-
-/// The policies that compile, each with its place: those of a plugin by number, those of a ConfigMap by key.
-fn policies(parts: &[Part]) -> Vec<(String, Node)> {
-    let each = parts.iter().flat_map(|part| {
-        part.file.policies.iter().enumerate().map(|(number, found)| (format!("{}#{number}", part.name), &found.node))
-    });
-    let compiles = |node: &Node| penstock_policy::check(node, Module::Suite).is_ok();
-    each.filter(|(_, node)| compiles(node)).map(|(place, node)| (place, node.clone())).collect()
-}
-
-fn restricts(policy: &Node) -> bool {
-    policy.get("egress").is_some() || policy.get("rateLimits").is_some()
-}
-
-/// Whether a plugin says that requests pass when it fails.
-fn fails_open(node: &Node) -> bool {
-    match node {
-        Node::Map(fields) => fields.iter().any(|(field, value)| match (field.as_str(), value) {
-            ("failStrategy", Node::String(word)) => word == "FAIL_OPEN",
-            ("failOpen", Node::Bool(open)) => *open,
-            ("pluginConfig" | "config", _) => false,
-            _ => fails_open(value),
-        }),
-        Node::List(items) => items.iter().any(fails_open),
-        _ => false,
-    }
-}
-
-/// Sixteen hexadecimal digits.
-fn hash(old: &Node, new: &Node) -> String {
-    let text = |object: &Node| content(object).iter().map(|(_, value)| yaml_text::block(value, 0)).collect::<String>();
-    let mut hasher = Sha256::new();
-    hasher.update(text(old));
-    hasher.update([0]);
-    hasher.update(text(new));
-    hasher.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+/// The policies, each with its place: those of a plugin by number, those of a ConfigMap by key.
+fn policies(parts: &[Part]) -> Vec<(String, &Node)> {
+    parts
+        .iter()
+        .flat_map(|part| {
+            let numbered = part.file.policies.iter().enumerate();
+            numbered.map(|(number, found)| (format!("{}#{number}", part.name), &found.node))
+        })
+        .collect()
 }
 
 /// A warning in one line.

@@ -3,9 +3,7 @@
 use penstock_policy::document::Node;
 
 use super::review::Answer;
-
-/// The name under which our dynamic module is registered and looked up: `libpenstock.so`.
-const OURS: &str = "penstock";
+use crate::manifests;
 
 /// Whether the entries of our module are right; those of others are not looked at.
 pub fn judge(object: &Node, name: &str) -> Answer {
@@ -14,32 +12,39 @@ pub fn judge(object: &Node, name: &str) -> Answer {
         return answer;
     };
     let mut problems = Vec::new();
-    let ours = |entry: &&Node| matches!(entry.get("name"), Some(Node::String(name)) if name == OURS);
-    for (number, entry) in entries.iter().enumerate().filter(|(_, entry)| ours(entry)) {
+    for (number, entry) in entries.iter().enumerate().filter(|(_, entry)| is_ours(entry)) {
         let at = format!("spec.dynamicModules[{number}]");
         let source = entry.get("source");
-        let remote = source.and_then(|source| source.get("remote"));
-        let local = source.and_then(|source| source.get("local"));
-        if let Some(remote) = remote {
+        let of = |kind: &str| source.and_then(|source| source.get(kind));
+        if let Some(remote) = of("remote") {
             let is_pinned = matches!(remote.get("sha256"), Some(Node::String(hash)) if is_sha256(hash));
             if !is_pinned {
                 problems.push(format!("{at}.source.remote: has no sha256: anybody who can change what is at the URL runs code in the proxy; give the 64 hexadecimal digits"));
             }
             answer.warnings.push(format!("{at}.source.remote: until the module is fetched requests pass without it; use `source.local` with an image volume or an init container"));
         }
-        if let Some(Node::String(path)) = local.and_then(|local| local.get("path"))
+        if let Some(Node::String(path)) = of("local").and_then(|local| local.get("path"))
             && !(path.starts_with('/') && path.ends_with(".so"))
         {
-            problems.push(format!("{at}.source.local.path: is not an absolute path to a .so; write /…/libpenstock.so"));
+            problems.push(format!("{at}.source.local.path: is not an absolute path to a .so; write the whole path, such as /usr/lib/libpenstock.so"));
         }
-    }
-    if entries.iter().filter(ours).count() > 1 {
-        problems.push(format!("spec.dynamicModules: has `{OURS}` twice; only one can be meant"));
     }
     if !problems.is_empty() {
         answer.refusal = Some(format!("\n{name}:\n{}", problems.join("\n")));
     }
     answer
+}
+
+/// Whether an entry loads our module: by its name, or by that of the library.
+fn is_ours(entry: &Node) -> bool {
+    let text = |node: Option<&Node>| match node {
+        Some(Node::String(text)) => text.clone(),
+        _ => String::new(),
+    };
+    let source = |kind: &str, field: &str| text(entry.get("source").and_then(|source| source.get(kind)?.get(field)));
+    manifests::is_ours(&text(entry.get("name")))
+        || manifests::is_our_library(&source("local", "path"))
+        || manifests::is_our_library(&source("remote", "url"))
 }
 
 fn is_sha256(text: &str) -> bool {

@@ -75,6 +75,11 @@ pub struct Answer {
 }
 
 impl Answer {
+    /// A refusal.
+    pub fn refused(why: String) -> Answer {
+        Answer { refusal: Some(why), warnings: Vec::new() }
+    }
+
     /// The review to send back.
     pub fn review(&self, uid: &str) -> Value {
         let mut response = Map::new();

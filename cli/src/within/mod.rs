@@ -39,6 +39,11 @@ impl Ceiling {
         Ceiling { for_plugins: true, ..self }
     }
 
+    /// Whether it refuses anything, so that a plugin that cannot run must refuse everything.
+    pub fn restricts(&self) -> bool {
+        self.documents.egress.is_some() || !self.documents.limits.is_empty()
+    }
+
     /// Where a policy that compiles exceeds the ceiling. A section that the platform's policy lacks is no ceiling.
     pub fn excesses(&self, team: &Node, now: Timestamp) -> Vec<Excess> {
         let documents = Documents::of(team);
