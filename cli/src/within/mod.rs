@@ -48,15 +48,27 @@ impl Ceiling {
     pub fn excesses(&self, team: &Node, now: Timestamp) -> Vec<Excess> {
         let documents = Documents::of(team);
         let mut excesses = Vec::new();
-        // Compiled each time: a policy has state, and threads share a ceiling.
-        let own = self.documents.egress.as_ref().and_then(|document| Some((document, egress::alone(&self.node)?)));
-        if let Some((document, policy)) = &own {
-            let platform = egress::Part { node: &self.node, document, policy };
-            let alone = egress::alone(team);
-            let part = documents.egress.as_ref().zip(alone.as_ref());
-            let part = part.map(|(document, policy)| egress::Part { node: team, document, policy });
-            if part.is_some() || !self.for_plugins {
-                excesses.extend(egress::excesses(&platform, part.as_ref(), now));
+        if let Some(document) = &self.documents.egress
+            && (documents.egress.is_some() || !self.for_plugins)
+        {
+            // Compiled each time: a policy has state, and threads share a ceiling.
+            let part = |node, document, policy| egress::Part { node, document, policy };
+            let (platform, alone) = (egress::alone(&self.node), egress::alone(team));
+            match (&platform, documents.egress.as_ref().zip(alone.as_ref())) {
+                (Some(policy), None) if documents.egress.is_none() => {
+                    excesses.extend(egress::excesses(&part(&self.node, document, policy), None, now));
+                }
+                (Some(policy), Some((own, alone))) => {
+                    let (platform, team) = (part(&self.node, document, policy), part(team, own, alone));
+                    excesses.extend(egress::excesses(&platform, Some(&team), now));
+                }
+                _ => excesses.push(Excess {
+                    path: "egress".to_owned(),
+                    message: "cannot be compared with the platform's: one of them does not compile by itself"
+                        .to_owned(),
+                    help: None,
+                    witness: None,
+                }),
             }
         }
         if team.get("rateLimits").is_some() || !self.for_plugins {

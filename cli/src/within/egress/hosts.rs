@@ -139,12 +139,18 @@ impl Mentioned {
         all.extend(inside.iter().filter(|range| **range != (first, last)));
         let mut found: Vec<IpAddr> =
             all.iter().filter_map(|range| gap(*range, &inside)).map(|bits| address(bits, is_v4)).collect();
-        if !is_v4 {
+        if !is_v4 && !self.denied.is_empty() {
+            // ISATAP has the address in every network. The first one that no other range takes is the range's own, or comes
+            // right after one of those.
+            let after = |end: u128| (end | u128::from(u64::MAX)).checked_add(1);
+            let networks: BTreeSet<u128> =
+                inside.iter().filter_map(|(_, end)| after(*end)).chain([first]).filter(|bits| *bits <= last).collect();
             for denied in &self.denied {
                 for inner in self.addresses_of(denied) {
                     let IpAddr::V4(inner) = inner else { continue };
-                    let forms = scattered(inner, first).into_iter().filter(|bits| (first..=last).contains(bits));
-                    found.extend(forms.map(|bits| address(bits, false)));
+                    let isatap = networks.iter().flat_map(|network| isatap(inner, *network));
+                    let forms = scattered(inner).into_iter().chain(isatap);
+                    found.extend(forms.filter(|bits| (first..=last).contains(bits)).map(|bits| address(bits, false)));
                 }
             }
         }
@@ -208,21 +214,25 @@ fn carriers(address: Ipv4Addr) -> [(Ipv6Addr, u8); 7] {
     ]
 }
 
-/// The other forms, ISATAP in the network of `network`: NAT64 with prefixes of 48, 56 and 64 bits, Teredo's client.
-fn scattered(address: Ipv4Addr, network: u128) -> [u128; 6] {
+/// The other forms: NAT64 with prefixes of 48, 56 and 64 bits, Teredo's client.
+fn scattered(address: Ipv4Addr) -> [u128; 4] {
     let low = u128::from(address.to_bits());
-    let high = network & !u128::from(u64::MAX);
     let local = 0x0064_ff9b_0001 << 80;
     let byte = |n: u32| low >> (24 - 8 * n) & 0xff;
     [
-        high | 0x5efe << 32 | low,
-        high | 0x0200_5efe << 32 | low,
         // Bits 64 to 71 are none of the address.
         local | (low >> 16) << 64 | byte(2) << 48 | byte(3) << 40,
         local | byte(0) << 64 | byte(1) << 48 | byte(2) << 40 | byte(3) << 32,
         local | low << 24,
         0x2001_0000 << 96 | (!low & 0xffff_ffff),
     ]
+}
+
+/// ISATAP, in the network of `network`.
+fn isatap(address: Ipv4Addr, network: u128) -> [u128; 2] {
+    let network = network & !u128::from(u64::MAX);
+    let low = u128::from(address.to_bits());
+    [network | 0x5efe << 32 | low, network | 0x0200_5efe << 32 | low]
 }
 
 #[cfg(test)]

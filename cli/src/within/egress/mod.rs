@@ -52,7 +52,7 @@ pub fn excesses(platform: &Part<'_>, team: Option<&Part<'_>>, now: Timestamp) ->
         return excesses;
     };
     let mentioned = Mentioned::of(&[team.document, platform.document]);
-    let (mut ours, mut theirs) = (Side::new(team.document), Side::new(platform.document));
+    let (mut ours, mut theirs) = (Side::new(team.node, team.document), Side::new(platform.node, platform.document));
     let mut comparison = Comparison {
         platform,
         team,

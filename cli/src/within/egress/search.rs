@@ -103,7 +103,8 @@ impl<'d> Search<'_, 'd> {
             return false;
         }
         let covers = |wide: &RuleDocument| {
-            list_covers(items(&wide.from), items(&rule.from), caller_covers)
+            self.asks_no_more(wide, rule)
+                && list_covers(items(&wide.from), items(&rule.from), caller_covers)
                 && list_covers(items(&wide.methods), items(&rule.methods), |a, b| a == b)
                 && list_covers(items(&wide.paths), items(&rule.paths), |a, b| path_covers(&a.0, &b.0))
                 && wide.not_before.is_none_or(|start| rule.not_before.is_some_and(|n| start <= n))
@@ -115,6 +116,12 @@ impl<'d> Search<'_, 'd> {
         let is_safe = rule.paths.is_some() || platform.rules.iter().all(|wide| wide.paths.is_none());
         let same_name = platform.rules.iter().find(|wide| wide.name == rule.name);
         is_safe && same_name.into_iter().chain(&platform.rules).any(|wide| covers(wide))
+    }
+
+    /// Whether each condition of the platform's rule that is not understood here is one of the team's, word for word.
+    fn asks_no_more(&self, wide: &RuleDocument, rule: &RuleDocument) -> bool {
+        let own = self.team.conditions(rule);
+        self.platform.conditions(wide).iter().all(|condition| own.contains(condition))
     }
 
     /// The ports that the policies tell apart.
@@ -176,7 +183,11 @@ impl<'d> Search<'_, 'd> {
                         time,
                         method,
                         platform_scoped: selected.iter().any(|rule| rule.paths.is_some()),
-                        team_scoped: of_team.iter().any(|rule| rule.paths.is_some() && lists(rule, method)),
+                        team_scoped: of_team.iter().any(|other| {
+                            // What may not hold refuses no ambiguous path for sure, but where the rule itself holds.
+                            let is_sure = other.name == rule.name || self.team.conditions(other).is_empty();
+                            is_sure && other.paths.is_some() && lists(other, method)
+                        }),
                         platform: selected,
                         is_denied: platform.is_denied || self.refuse_all,
                     };
@@ -307,6 +318,7 @@ impl<'d> Search<'_, 'd> {
                 && upgrades.iter().all(|upgrade| wide.upgrades.iter().any(|listed| *listed.0 == **upgrade))
                 && (!is_tunnel || (wide.connect && wide.paths.is_none()))
                 && (self.same_identity || wide.from.is_none())
+                && self.asks_no_more(wide, rule)
         };
         let covering: Vec<&RuleDocument> = match cell.is_denied {
             true => Vec::new(),

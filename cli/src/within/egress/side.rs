@@ -1,12 +1,15 @@
 //! One of the two policies, by destination.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use penstock_policy::document::Node;
 use penstock_policy::egress::{CidrMap, Destination, EgressDocument, Mode, RuleDocument, Target, embedded_ipv4};
 use penstock_policy::matching::HostTrie;
 
 use super::hosts::Point;
 use crate::cover::items;
+use crate::diff::named;
 
 /// A policy's `egress`, ready to be looked up.
 pub struct Side<'d> {
@@ -19,7 +22,13 @@ pub struct Side<'d> {
     default_port: Option<u16>,
     allow: Destinations<'d>,
     deny: Destinations<'d>,
+    /// By rule: conditions that this comparison does not understand.
+    conditions: BTreeMap<&'d str, Vec<(&'d str, &'d Node)>>,
 }
+
+/// The fields of a rule that this comparison understands, or that decide nothing.
+const UNDERSTOOD: [&str; 11] =
+    ["name", "owner", "reason", "from", "to", "methods", "paths", "connect", "upgrades", "notBefore", "expires"];
 
 /// Destinations by host, each with the number of its rule.
 #[derive(Default)]
@@ -71,15 +80,29 @@ pub struct Here<'d> {
 }
 
 impl<'d> Side<'d> {
-    /// Indexes a document.
-    pub fn new(document: &'d EgressDocument) -> Side<'d> {
+    /// Indexes a policy's section.
+    pub fn new(policy: &'d Node, document: &'d EgressDocument) -> Side<'d> {
         let default_port = document.default_port.and_then(|port| u16::try_from(port.0).ok());
         let (mut allow, mut deny) = (Destinations::default(), Destinations::default());
         for (number, rule) in document.rules.0.iter().enumerate() {
             rule.to.0.iter().for_each(|to| allow.add(number, to));
         }
         document.deny.iter().enumerate().for_each(|(number, to)| deny.add(number, to));
-        Side { mode: document.mode, verify_sni: document.verify_sni, document, default_port, allow, deny }
+        let mut conditions = BTreeMap::new();
+        for (name, rule) in named(policy, &["egress", "rules"]) {
+            let Node::Map(fields) = rule else { continue };
+            let others = fields.iter().filter(|(field, _)| !UNDERSTOOD.contains(&field.as_str()));
+            let others: Vec<(&str, &Node)> = others.map(|(field, value)| (field.as_str(), value)).collect();
+            if !others.is_empty() {
+                conditions.insert(name, others);
+            }
+        }
+        Side { mode: document.mode, verify_sni: document.verify_sni, document, default_port, allow, deny, conditions }
+    }
+
+    /// What a rule asks beside what this comparison understands.
+    pub fn conditions(&self, rule: &RuleDocument) -> &[(&'d str, &'d Node)] {
+        self.conditions.get(&*rule.name.0).map_or(&[], Vec::as_slice)
     }
 
     /// The ports that the destinations around `point` list.
@@ -139,4 +162,23 @@ impl<'d> Side<'d> {
 /// The ports that a destination lists; `None`: any.
 fn listed(to: &Destination) -> Option<Vec<u16>> {
     items(&to.ports).map(|ports| ports.iter().filter_map(|port| u16::try_from(port.0).ok()).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::documents::Documents;
+
+    #[test]
+    fn a_field_that_this_comparison_does_not_know_is_a_condition() {
+        let rule = r#"{"name":"r","to":[{"host":"a.test"}],"methods":["GET"]"#;
+        let policy =
+            |more: &str| Node::from_json(format!(r#"{{"egress":{{"rules":[{rule}{more}}}]}}}}"#).as_bytes()).unwrap();
+        let documents = Documents::of(&policy(""));
+        let document = documents.egress.as_ref().unwrap();
+        let (plain, conditional) = (policy(""), policy(r#","onlyOnMondays":true"#));
+        assert_eq!(Side::new(&plain, document).conditions(&document.rules.0[0]), []);
+        let side = Side::new(&conditional, document);
+        assert_eq!(side.conditions(&document.rules.0[0]), [("onlyOnMondays", &Node::Bool(true))]);
+    }
 }
