@@ -7,6 +7,7 @@
 mod ceilings;
 mod certificate;
 mod log;
+mod marks;
 mod metrics;
 mod object;
 mod registry;

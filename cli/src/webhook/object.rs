@@ -1,17 +1,17 @@
 //! What of an object is ours, and whether it may be written.
 
 use annotate_snippets::Level;
-use penstock_policy::Module;
 use penstock_policy::document::Node;
 
 use super::ceilings::Ceilings;
+use super::marks::{self, PLUGINS, label};
+use super::registry;
 use super::review::{Answer, Request};
 use super::routes::Routes;
-use super::update::{self, APPROVAL};
-use super::{Loosening, registry};
+use super::update;
 use crate::check::{self, Options};
 use crate::diagnostics::Finding;
-use crate::manifests::{ANNOTATION, File};
+use crate::manifests::File;
 use crate::within::Ceiling;
 use crate::yaml_text;
 
@@ -23,12 +23,6 @@ pub enum Loosening {
     /// It needs the annotation `penstock.io/approved-loosening` with the hash that the refusal names.
     RequireAnnotation,
 }
-
-/// The kinds whose plugins are looked at.
-const PLUGINS: [&str; 3] = ["WasmPlugin", "TrafficExtension", "EnvoyExtensionPolicy"];
-
-/// ConfigMaps with this label, and the value `true`, have policies as their data.
-pub const LABEL: &str = "penstock.io/policy";
 
 /// What objects are judged against.
 #[derive(Debug)]
@@ -82,7 +76,7 @@ impl Judge {
         let kind = request.kind.kind.as_str();
         let mut answer = Answer::default();
         if ceiling.is_none() {
-            answer.warnings.extend(marks(kind, object));
+            answer.warnings.extend(marks::doubts(kind, object));
         }
         let old = old.filter(|old| is_ours(kind, old));
         let is_ours = is_ours(kind, object);
@@ -149,39 +143,6 @@ fn fails_open(file: &File) -> impl Iterator<Item = &Finding> {
 
 fn is_ours(kind: &str, object: &Node) -> bool {
     PLUGINS.contains(&kind) || (kind == "ConfigMap" && label(object).is_some_and(|value| value == "true"))
-}
-
-/// The value of our label.
-fn label(object: &Node) -> Option<&str> {
-    match object.get("metadata")?.get("labels")?.get(LABEL)? {
-        Node::String(value) => Some(value),
-        _ => None,
-    }
-}
-
-/// Annotations and labels of ours that say nothing, because they are written wrong.
-fn marks(kind: &str, object: &Node) -> Vec<String> {
-    let mut warnings = Vec::new();
-    if let Some(value) = label(object).filter(|value| kind == "ConfigMap" && !["true", "false"].contains(value)) {
-        warnings.push(format!("the label {LABEL} is `{value}`: the policies are not checked; write \"true\""));
-    }
-    let annotations = object.get("metadata").and_then(|metadata| metadata.get("annotations"));
-    let Some(Node::Map(annotations)) = annotations.filter(|_| PLUGINS.contains(&kind)) else { return warnings };
-    for (name, value) in annotations.iter().filter(|(name, _)| name.starts_with("penstock.io/")) {
-        let modules: Vec<&str> = Module::ALL.iter().map(|module| module.name()).collect();
-        match (name.as_str(), value) {
-            (APPROVAL, _) => {}
-            (ANNOTATION, Node::String(module)) if module == "none" || modules.contains(&module.as_str()) => {}
-            (ANNOTATION, value) => {
-                warnings.push(format!(
-                    "the annotation {ANNOTATION} is {value}; expected one of: {}, none",
-                    modules.join(", ")
-                ));
-            }
-            _ => warnings.push(format!("unknown annotation {name}; expected one of: {ANNOTATION}, {APPROVAL}")),
-        }
-    }
-    warnings
 }
 
 /// `WasmPlugin shop/penstock`.

@@ -3,13 +3,10 @@
 use penstock_policy::document::Node;
 use sha2::{Digest, Sha256};
 
-use super::object::LABEL;
+use super::marks::{APPROVAL, LABEL};
 use super::review::Answer;
 use crate::manifests::ANNOTATION;
 use crate::{diff, yaml_text};
-
-/// The annotation that approves a loosening: the hash that the refusal names.
-pub const APPROVAL: &str = "penstock.io/approved-loosening";
 
 /// What an update loosens.
 pub struct Loosened {

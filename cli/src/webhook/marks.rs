@@ -1,0 +1,48 @@
+//! The annotations and the label by which objects tell the webhook what to do with them.
+
+use penstock_policy::Module;
+use penstock_policy::document::Node;
+
+use crate::manifests::ANNOTATION;
+
+/// The kinds whose plugins are checked.
+pub const PLUGINS: [&str; 3] = ["WasmPlugin", "TrafficExtension", "EnvoyExtensionPolicy"];
+
+/// ConfigMaps with this label, and the value `true`, have policies as their data.
+pub const LABEL: &str = "penstock.io/policy";
+
+/// The annotation that approves a loosening: the hash that the refusal names.
+pub const APPROVAL: &str = "penstock.io/approved-loosening";
+
+/// The value of our label.
+pub fn label(object: &Node) -> Option<&str> {
+    match object.get("metadata")?.get("labels")?.get(LABEL)? {
+        Node::String(value) => Some(value),
+        _ => None,
+    }
+}
+
+/// Annotations and labels of ours that say nothing, because they are written wrong.
+pub fn doubts(kind: &str, object: &Node) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if let Some(value) = label(object).filter(|value| kind == "ConfigMap" && !["true", "false"].contains(value)) {
+        warnings.push(format!("the label {LABEL} is `{value}`: the policies are not checked; write \"true\""));
+    }
+    let annotations = object.get("metadata").and_then(|metadata| metadata.get("annotations"));
+    let Some(Node::Map(annotations)) = annotations.filter(|_| PLUGINS.contains(&kind)) else { return warnings };
+    for (name, value) in annotations.iter().filter(|(name, _)| name.starts_with("penstock.io/")) {
+        let modules: Vec<&str> = Module::ALL.iter().map(|module| module.name()).collect();
+        match (name.as_str(), value) {
+            (APPROVAL, _) => {}
+            (ANNOTATION, Node::String(module)) if module == "none" || modules.contains(&module.as_str()) => {}
+            (ANNOTATION, value) => {
+                warnings.push(format!(
+                    "the annotation {ANNOTATION} is {value}; expected one of: {}, none",
+                    modules.join(", ")
+                ));
+            }
+            _ => warnings.push(format!("unknown annotation {name}; expected one of: {ANNOTATION}, {APPROVAL}")),
+        }
+    }
+    warnings
+}
