@@ -30,7 +30,7 @@ control-planes: setup-run ## Build the control planes of `make e2e` from their G
 	@scripts/setup/control-planes.sh
 	@scripts/setup/registry.sh
 
-build: setup-run ## Build dist/: the five modules and the penstock command
+build: setup-run ## Build dist/: the five modules, the native body and the penstock command
 	@scripts/build.sh
 
 test: setup ## Run every check and test, the last ones against a real Envoy
@@ -88,7 +88,7 @@ fmt: ## Format the source
 
 check: setup-run ## Type-check everything, natively and for wasm: the quickest answer
 	@cargo check --workspace --all-targets --locked
-	@cargo check --workspace --exclude penstock --exclude penstock-integration --exclude penstock-meter --locked --target wasm32-wasip1
+	@cargo check --workspace --exclude penstock --exclude penstock-integration --exclude penstock-meter --exclude penstock-native --locked --target wasm32-wasip1
 
 check-reproducible: setup-run ## Build the last commit in two folders and compare the bytes
 	@scripts/check-reproducible.sh

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# dist/: the five modules, optimised, and the penstock command. The same bytes in whatever folder this is run.
+# dist/: the five modules, optimised, the native body, and the penstock command. The same bytes in whatever folder this is run.
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 cd "$ROOT"
 
@@ -24,13 +24,13 @@ remap_flags() {
     printf '%s\n' "--remap-path-prefix=$ROOT=/penstock"
 }
 
-# build TARGET PACKAGE...: with --target even for this machine, so that the flags reach neither build scripts nor target/release,
+# build TARGET PROFILE PACKAGE...: with --target even for this machine, so that the flags reach neither build scripts nor target/release,
 # where every other command would have to build again what was built without them.
 build() {
-    local target=$1
-    shift
+    local target=$1 profile=$2
+    shift 2
     env -u RUSTFLAGS CARGO_ENCODED_RUSTFLAGS="$flags" \
-        cargo build --release --locked --target-dir target --target "$target" "${@/#/--package=}"
+        cargo build --profile "$profile" --locked --target-dir target --target "$target" "${@/#/--package=}"
 }
 
 # optimise MODULE: dist/MODULE.wasm out of what cargo built. Takes seconds, so it is only done for bytes not seen before.
@@ -52,10 +52,17 @@ headline "Build: the modules ($WASI_TARGET)"
 # Before the flags are made: they name the folders that this creates.
 quietly cargo fetch --locked || die "cargo could not fetch the dependencies (above: what it said)"
 flags=$(remap_flags | paste -s -d $'\x1f')
-build "$WASI_TARGET" "${MODULES[@]/#/penstock-}"
+build "$WASI_TARGET" release "${MODULES[@]/#/penstock-}"
 
+HOST_TARGET=$(rustc -vV | sed -n 's/^host: //p')
 headline "Build: the penstock command"
-build "$(rustc -vV | sed -n 's/^host: //p')" penstock
+build "$HOST_TARGET" release penstock
+
+# Envoy's dynamic modules are there on Linux alone.
+if [[ $HOST_TARGET == *-linux-gnu ]]; then
+    headline "Build: the native body"
+    build "$HOST_TARGET" native penstock-native
+fi
 
 mkdir -p "$DIST" "$OPTIMISED"
 pids=()
@@ -64,6 +71,12 @@ for module in "${MODULES[@]}"; do
     pids+=($!)
 done
 for pid in "${pids[@]}"; do wait "$pid" || die "wasm-opt failed (above: what it said)"; done
-install -m 755 "target/$(rustc -vV | sed -n 's/^host: //p')/release/penstock" "$DIST/penstock"
+install -m 755 "target/$HOST_TARGET/release/penstock" "$DIST/penstock"
 
 node scripts/check-modules.mjs "${MODULES[@]/#/$DIST/}"
+if [[ $HOST_TARGET == *-linux-gnu ]]; then
+    # Moved, not written: an Envoy that has the old one open keeps it.
+    install -m 755 "target/$HOST_TARGET/native/libpenstock.so" "$DIST/libpenstock.so.part"
+    mv "$DIST/libpenstock.so.part" "$DIST/libpenstock.so"
+    node scripts/check-library.mjs "$DIST/libpenstock.so"
+fi

@@ -17,7 +17,7 @@ done
 
 headline "Comparison"
 status=0
-for module in "${MODULES[@]/%/.wasm}" penstock; do
+for module in "${MODULES[@]/%/.wasm}" libpenstock.so penstock; do
     if cmp "${folders[0]}/dist/$module" "${folders[1]}/dist/$module"; then
         say "$module" "identical"
     else

@@ -4,6 +4,8 @@
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 BUDGET_KIB=1024
+# All five in one library, which a process maps once.
+LIBRARY_BUDGET_KIB=4096
 
 status=0
 for module in "${MODULES[@]}"; do
@@ -17,4 +19,14 @@ for module in "${MODULES[@]}"; do
     fi
     say "$module.wasm" "$(((bytes + 1023) / 1024)) KiB of $BUDGET_KIB: $verdict"
 done
+library=$ROOT/dist/libpenstock.so
+if [[ -f $library ]]; then
+    bytes=$(wc -c <"$library")
+    verdict=ok
+    if ((bytes > LIBRARY_BUDGET_KIB * 1024)); then
+        verdict="TOO LARGE"
+        status=1
+    fi
+    say libpenstock.so "$(((bytes + 1023) / 1024)) KiB of $LIBRARY_BUDGET_KIB: $verdict"
+fi
 exit "$status"

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
-use crate::wasm::{TYPE_URL, WasmFilter};
+use crate::wasm::{TYPE_URLS, WasmFilter};
 
 /// What Envoy made of a new policy.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,7 +59,7 @@ impl Feed {
         json!({
             "name": self.name(),
             "config_discovery": {
-                "type_urls": [TYPE_URL],
+                "type_urls": TYPE_URLS,
                 "config_source": {"path_config_source": {"path": self.path}, "resource_api_version": "V3"},
             },
         })

@@ -219,7 +219,9 @@ impl Envoy {
             bail!("Envoy is gone ({status}); its log:\n{}", self.log()?);
         }
         let log = self.log()?;
-        for sign in ["panicked", "wasm trap", "Function: proxy_on_", "Plugin failed", "Uncaught RuntimeError"] {
+        for sign in
+            ["panicked", "penstock: bug", "wasm trap", "Function: proxy_on_", "Plugin failed", "Uncaught RuntimeError"]
+        {
             ensure!(!log.contains(sign), "Envoy's log has {sign:?}:\n{log}");
         }
         Ok(())

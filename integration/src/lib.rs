@@ -21,6 +21,7 @@
 
 mod admin;
 pub mod bench;
+mod body;
 mod bootstrap;
 mod browser;
 pub mod contract;
@@ -41,6 +42,7 @@ mod wasm;
 pub mod workspace;
 
 pub use admin::Admin;
+pub use body::Body;
 pub use bootstrap::Bootstrap;
 pub use browser::{Browser, Page, browser_tool};
 pub use dash::Dash;

@@ -5,10 +5,18 @@ use std::path::Path;
 use anyhow::Result;
 use serde_json::{Value, json};
 
+use crate::body::Body;
 use crate::workspace;
 
 /// The type of the filter's configuration, which discovery must announce as well.
-pub(crate) const TYPE_URL: &str = "type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm";
+const TYPE_URL: &str = "type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm";
+
+/// The same of the native body.
+const NATIVE_TYPE_URL: &str =
+    "type.googleapis.com/envoy.extensions.filters.http.dynamic_modules.v3.DynamicModuleFilter";
+
+/// The types of a discovered filter.
+pub(crate) const TYPE_URLS: [&str; 2] = [TYPE_URL, NATIVE_TYPE_URL];
 
 /// What the module gets as its plugin configuration.
 #[derive(Clone, Debug)]
@@ -49,6 +57,8 @@ impl From<String> for Configuration {
 #[derive(Clone, Debug)]
 pub struct WasmFilter {
     name: String,
+    /// The module's name, where `dist/libpenstock.so` runs it.
+    native: Option<String>,
     code: Value,
     nack_on_code_cache_miss: bool,
     vm_id: String,
@@ -57,15 +67,29 @@ pub struct WasmFilter {
 }
 
 impl WasmFilter {
-    /// The module `dist/<module>.wasm` with this policy.
+    /// The module `module` with this policy, in the body that the environment names.
     pub fn new(module: &str, policy: impl Into<Configuration>) -> Result<Self> {
-        Ok(Self::at(module, &workspace::module(module)?, policy))
+        Self::in_body(Body::of_environment(), module, policy)
+    }
+
+    /// The same in this body.
+    pub fn in_body(body: Body, module: &str, policy: impl Into<Configuration>) -> Result<Self> {
+        Ok(match body {
+            Body::Wasm => Self::at(module, &workspace::module(module)?, policy),
+            Body::Native => Self::library(module, &workspace::native_library()?, policy),
+        })
+    }
+
+    /// Any library of the native body, in a folder that the bootstrap names with `ENVOY_DYNAMIC_MODULES_SEARCH_PATH`.
+    pub fn library(module: &str, library: &Path, policy: impl Into<Configuration>) -> Self {
+        WasmFilter { native: Some(module.to_owned()), ..Self::at(module, library, policy) }
     }
 
     /// Any module file.
     pub fn at(name: &str, module: &Path, policy: impl Into<Configuration>) -> Self {
         WasmFilter {
             name: name.to_owned(),
+            native: None,
             code: json!({"local": {"filename": module}}),
             nack_on_code_cache_miss: false,
             vm_id: "penstock".to_owned(),
@@ -118,6 +142,13 @@ impl WasmFilter {
     /// The `typed_config` of the same module as a network filter.
     pub fn network_config(&self) -> Value {
         let mut config = self.typed_config();
+        if self.native.is_some() {
+            if let Some(kind) = config.get_mut("@type") {
+                let name = "envoy.extensions.filters.network.dynamic_modules.v3.DynamicModuleNetworkFilter";
+                *kind = json!(format!("type.googleapis.com/{name}"));
+            }
+            return config;
+        }
         if let Some(kind) = config.get_mut("@type") {
             *kind = json!("type.googleapis.com/envoy.extensions.filters.network.wasm.v3.Wasm");
         }
@@ -126,6 +157,9 @@ impl WasmFilter {
 
     /// The filter's `typed_config`.
     pub fn typed_config(&self) -> Value {
+        if let Some(module) = &self.native {
+            return self.native_config(module);
+        }
         let mut config = json!({
             "name": self.name,
             "root_id": self.name,
@@ -137,16 +171,34 @@ impl WasmFilter {
                 "nack_on_code_cache_miss": self.nack_on_code_cache_miss,
             },
         });
-        let configuration = match &self.configuration {
+        if let (Some(configuration), Some(config)) = (self.message(), config.as_object_mut()) {
+            config.insert("configuration".to_owned(), configuration);
+        }
+        json!({"@type": TYPE_URL, "config": config})
+    }
+
+    fn message(&self) -> Option<Value> {
+        match &self.configuration {
             Configuration::None => None,
             Configuration::Text(text) => {
                 Some(json!({"@type": "type.googleapis.com/google.protobuf.StringValue", "value": text}))
             }
             Configuration::Any(message) => Some(message.clone()),
-        };
-        if let (Some(configuration), Some(config)) = (configuration, config.as_object_mut()) {
-            config.insert("configuration".to_owned(), configuration);
         }
-        json!({"@type": TYPE_URL, "config": config})
+    }
+
+    /// The library is found by its name in the folder that [`crate::Bootstrap`] names to Envoy.
+    fn native_config(&self, module: &str) -> Value {
+        let library = self.code.pointer("/local/filename").and_then(Value::as_str).map(std::path::Path::new);
+        let library = library.and_then(|path| path.file_stem()?.to_str()?.strip_prefix("lib")).unwrap_or("penstock");
+        let mut config = json!({
+            "@type": NATIVE_TYPE_URL,
+            "dynamic_module_config": {"name": library, "metrics_namespace": "wasmcustom"},
+            "filter_name": format!("{module}/{}", self.name),
+        });
+        if let (Some(message), Some(config)) = (self.message(), config.as_object_mut()) {
+            config.insert("filter_config".to_owned(), message);
+        }
+        config
     }
 }

@@ -24,13 +24,32 @@ pub fn module(name: &str) -> Result<PathBuf> {
     Ok(path)
 }
 
+/// The native body: `libpenstock.so`, in the same folder.
+pub fn native_library() -> Result<PathBuf> {
+    let path = dist().join("libpenstock.so");
+    ensure!(path.is_file(), "there is no native module at {}: run `make build` first", path.display());
+    Ok(path)
+}
+
 /// The same module with the feature `trap`, which is built now if need be, into a folder that nothing else uses.
 pub fn module_that_traps(name: &str) -> Result<PathBuf> {
-    let target = root().join("target/trap");
     let package = format!("penstock-{name}");
+    let built = build_with_trap(&package, &["--target", "wasm32-wasip1"])?;
+    Ok(built.join("wasm32-wasip1/debug").join(format!("{}.wasm", package.replace('-', "_"))))
+}
+
+/// The native body with the feature `trap`: it panics when a request asks for it.
+pub fn library_that_panics() -> Result<PathBuf> {
+    Ok(build_with_trap("penstock-native", &[])?.join("debug/libpenstock.so"))
+}
+
+/// The folder of what was built.
+fn build_with_trap(package: &str, arguments: &[&str]) -> Result<PathBuf> {
+    let target = root().join("target/trap");
     let status = Command::new(env!("CARGO"))
-        .args(["build", "--quiet", "--locked", "--package", &package, "--features", "trap"])
-        .args(["--target", "wasm32-wasip1", "--target-dir"])
+        .args(["build", "--quiet", "--locked", "--package", package, "--features", "trap"])
+        .args(arguments)
+        .arg("--target-dir")
         .arg(&target)
         .env("CARGO_PROFILE_DEV_DEBUG", "false")
         .env_remove("RUSTFLAGS")
@@ -38,7 +57,7 @@ pub fn module_that_traps(name: &str) -> Result<PathBuf> {
         .status()
         .context("cannot run cargo")?;
     ensure!(status.success(), "the module that traps could not be built");
-    Ok(target.join("wasm32-wasip1/debug").join(format!("{}.wasm", package.replace('-', "_"))))
+    Ok(target)
 }
 
 /// The Envoy binary: `$ENVOY_BIN`, else the one that `make setup` puts into `.tools/bin/`.

@@ -91,6 +91,15 @@ fn the_static_bootstrap_is_valid_and_routes_as_its_policy_says() -> Result<()> {
 }
 
 #[test]
+fn the_bootstrap_of_the_native_body_is_valid_and_routes_as_its_policy_says() -> Result<()> {
+    let setting = Setting::new()?;
+    let library = workspace::native_library()?.display().to_string();
+    let yaml = setting.bootstrap("native.yaml", &[("/etc/penstock/libpenstock.so", &library)])?;
+    validate(&yaml)?;
+    setting.check(&mut Bootstrap::text(&yaml)?.start()?)
+}
+
+#[test]
 fn the_bootstrap_with_discovery_is_valid_and_routes_as_its_policy_says() -> Result<()> {
     let setting = Setting::new()?;
     setting.write_filter(&[])?;

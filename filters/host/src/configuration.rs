@@ -44,10 +44,12 @@ fn read<M: Runs, H: Host>(
                 return None;
             }
             let gauges = GaugeWriter::new(&policy, name, text_hash(configuration), &mut environment);
-            if !policy.tables().is_empty() && host.is_nameless() {
+            if !policy.tables().is_empty()
+                && let Some(hint) = host.unnamed_hint()
+            {
                 log::warn!(
-                    "penstock: this plugin has neither `name` nor `root_id`: limits and breakers of the same name in \
-                     other plugins without a name share its state; give each plugin a name"
+                    "penstock: this plugin has no name: limits and breakers of the same name in other plugins without a \
+                     name share its state; {hint}"
                 );
             }
             Some((policy, worker, gauges))

@@ -8,6 +8,9 @@ use penstock_policy::egress::Egress;
 use crate::environment::{PluginEnvironment, Worker};
 use crate::host::{Host, MetricKind};
 
+/// The gauge's name.
+pub(crate) const GAUGE: &str = "penstock.egressExpiry.next.days";
+
 /// Seconds between two checks.
 const PERIOD: u64 = 60;
 
@@ -30,7 +33,7 @@ impl ExpiryWarning {
         let mut environment = PluginEnvironment::new(host, worker);
         if let Some(days) = egress.days_to_next_expiry(Timestamp(now)) {
             // There is nobody to tell when that fails.
-            let gauge = host.define_metric(MetricKind::Gauge, "penstock.egressExpiry.next.days");
+            let gauge = host.define_metric(MetricKind::Gauge, GAUGE);
             let _ = gauge.and_then(|gauge| host.record(gauge, days));
         }
         if let Some(line) = egress.expiry_warning(&mut environment) {

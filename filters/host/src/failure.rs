@@ -82,6 +82,23 @@ impl<E: Copy + Display> Failure<E> {
     }
 }
 
+/// The counters of [`count_rare`], for proxies that must know them before the first request.
+pub(crate) const COUNTERS: &[&str] = &[
+    "penstock.host.configuration.refused",
+    "penstock.host.continue.failed",
+    "penstock.host.context.failed",
+    "penstock.host.environment.failed",
+    "penstock.host.noPolicy.failed",
+    "penstock.host.observe.failed",
+    "penstock.host.panic.failed",
+    "penstock.host.readHeaders.failed",
+    "penstock.host.respond.failed",
+    "penstock.host.responseHeaders.failed",
+    "penstock.host.responseStatus.failed",
+    "penstock.host.state.foreign",
+    "penstock.host.writeHeaders.failed",
+];
+
 /// Adds to the counter `name`, which comes into being with its first use: for what should never happen.
 pub(crate) fn count_rare<H: Host>(host: &H, name: &str, times: u32) {
     // There is nobody to tell when that fails.

@@ -23,6 +23,11 @@ impl GaugeWriter {
         GaugeWriter { gauges: Gauges::new(policy, plugin, hash, environment), written: vec![] }
     }
 
+    /// Every gauge that there can be.
+    pub(crate) fn names(&self) -> &[Box<str>] {
+        self.gauges.names()
+    }
+
     /// Writes what has changed, when it is this worker's turn. What the proxy does not take is tried again.
     pub(crate) fn refresh<M: Runs, H: Host>(
         &mut self,

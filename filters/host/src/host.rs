@@ -100,8 +100,8 @@ pub trait Host: Debug {
     /// none of their values is written by that.
     fn state(&self, tables: &[Table]) -> Self::State;
 
-    /// Whether nothing in the proxy's configuration tells this plugin from others.
-    fn is_nameless(&self) -> bool;
+    /// Where nothing in the proxy's configuration tells this plugin from others: what is missing there.
+    fn unnamed_hint(&self) -> Option<&'static str>;
 
     /// The most detailed level of which the proxy's log takes lines at the moment.
     fn log_level(&self) -> log::LevelFilter;

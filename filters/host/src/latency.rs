@@ -23,6 +23,11 @@ impl LatencySampler {
         LatencySampler { name: latency_name(plugin), id: OnceLock::new(), is_due: AtomicBool::new(false) }
     }
 
+    /// The histogram's name.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
     /// A second has passed: the next decision is timed.
     pub(crate) fn tick(&self) {
         self.is_due.store(true, Ordering::Relaxed);

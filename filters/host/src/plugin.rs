@@ -8,10 +8,10 @@ use penstock_policy::{EgressVerdict, Environment, Policy, Runs};
 use crate::counters::Counters;
 use crate::egress_log::EgressLog;
 use crate::environment::{HostEnvironment, PluginEnvironment, Worker};
-use crate::expiry::ExpiryWarning;
+use crate::expiry::{self, ExpiryWarning};
 use crate::failure;
 use crate::gauges::GaugeWriter;
-use crate::host::{Flow, Host, PluginState, ProxyRequest};
+use crate::host::{Flow, Host, MetricKind, PluginState, ProxyRequest};
 use crate::latency::LatencySampler;
 use crate::plugin_log::PluginLog;
 
@@ -52,6 +52,22 @@ impl<M: Runs, H: Host> Plugin<M, H> {
     /// The policy.
     pub fn policy(&self) -> &Policy<M> {
         &self.policy
+    }
+
+    /// What one more worker keeps beside the plugin, where workers share it.
+    pub fn worker(&self) -> Worker<H> {
+        Worker::new(&self.host, self.policy.tables())
+    }
+
+    /// Every metric that the plugin may ever write, for proxies that must know them before the first request.
+    pub fn metrics(&self, gauges: &GaugeWriter) -> Vec<(MetricKind, Box<str>)> {
+        let counters = self.policy.metrics().names().iter();
+        let counters = counters.map(|name| (MetricKind::Counter, name.clone()));
+        let gauges = gauges.names().iter().map(|name| (MetricKind::Gauge, name.clone()));
+        let latency = (MetricKind::Histogram, Box::from(self.latency.name()));
+        let expiry = (MetricKind::Gauge, Box::from(expiry::GAUGE));
+        let rare = failure::COUNTERS.iter().map(|name| (MetricKind::Counter, Box::from(*name)));
+        counters.chain(gauges).chain([latency, expiry]).chain(rare).collect()
     }
 
     /// A second has passed.

@@ -228,8 +228,8 @@ impl Host for FakeHost {
         FakeState
     }
 
-    fn is_nameless(&self) -> bool {
-        self.plugin_name().is_none()
+    fn unnamed_hint(&self) -> Option<&'static str> {
+        self.plugin_name().is_none().then_some("give it one")
     }
 
     fn log_level(&self) -> LevelFilter {

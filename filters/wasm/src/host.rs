@@ -141,8 +141,9 @@ impl Host for ProxyWasm {
         state
     }
 
-    fn is_nameless(&self) -> bool {
-        property("plugin_root_id").is_none() && property("plugin_name").is_none()
+    fn unnamed_hint(&self) -> Option<&'static str> {
+        let is_nameless = property("plugin_root_id").is_none() && property("plugin_name").is_none();
+        is_nameless.then_some("it has neither `name` nor `root_id`")
     }
 
     fn log_level(&self) -> LevelFilter {

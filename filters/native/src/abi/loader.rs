@@ -1,0 +1,186 @@
+//! Which callbacks there are, and where: they are looked up by name, once.
+
+use std::ffi::{CStr, c_char, c_int, c_void};
+use std::sync::OnceLock;
+
+use super::{EnvoyBuffer, EnvoyHeader, ModuleBuffer, ModuleHeader};
+
+/// The address of a filter or of a configuration in Envoy.
+type Ptr = *mut c_void;
+
+unsafe extern "C" {
+    fn dlsym(handle: *mut c_void, symbol: *const c_char) -> *mut c_void;
+    fn dladdr(address: *const c_void, info: *mut DlInfo) -> c_int;
+    fn dlopen(filename: *const c_char, flags: c_int) -> *mut c_void;
+}
+
+/// What `dladdr` tells.
+#[repr(C)]
+struct DlInfo {
+    file_name: *const c_char,
+    base: *mut c_void,
+    symbol_name: *const c_char,
+    symbol_address: *mut c_void,
+}
+
+/// `RTLD_LAZY | RTLD_NOLOAD | RTLD_NODELETE` of Linux.
+const PIN: c_int = 0x1 | 0x4 | 0x1000;
+
+/// Declares the callbacks: `required` first, then those that an Envoy may lack.
+macro_rules! callbacks {
+    (required { $($required:ident($($rarg:ty),*) $(-> $rret:ty)?;)* }
+     optional { $($optional:ident($($oarg:ty),*) $(-> $oret:ty)?;)* }) => {
+        /// The callbacks' addresses.
+        #[derive(Debug)]
+        pub(super) struct Callbacks {
+            $(pub(super) $required: unsafe extern "C" fn($($rarg),*) $(-> $rret)?,)*
+            $(pub(super) $optional: Option<unsafe extern "C" fn($($oarg),*) $(-> $oret)?>,)*
+        }
+
+        impl Callbacks {
+            /// `Err`: the name of one that this Envoy lacks.
+            fn find() -> Result<Callbacks, &'static str> {
+                Ok(Callbacks {
+                    $($required: {
+                        let found = symbol(concat!("envoy_dynamic_module_callback_", stringify!($required), "\0"));
+                        let found = found.ok_or(stringify!($required))?;
+                        // SAFETY: Envoy exports a function of this type under the name.
+                        unsafe { std::mem::transmute::<Ptr, unsafe extern "C" fn($($rarg),*) $(-> $rret)?>(found) }
+                    },)*
+                    $($optional: {
+                        let found = symbol(concat!("envoy_dynamic_module_callback_", stringify!($optional), "\0"));
+                        // SAFETY: as above.
+                        found.map(|found| unsafe {
+                            std::mem::transmute::<Ptr, unsafe extern "C" fn($($oarg),*) $(-> $oret)?>(found)
+                        })
+                    },)*
+                })
+            }
+        }
+    };
+}
+
+callbacks! {
+    required {
+        log(u32, ModuleBuffer);
+        log_enabled(u32) -> bool;
+        http_get_header(Ptr, u32, ModuleBuffer, *mut EnvoyBuffer, usize, *mut usize) -> bool;
+        http_get_headers_size(Ptr, u32) -> usize;
+        http_get_headers(Ptr, u32, *mut EnvoyHeader) -> bool;
+        http_add_header(Ptr, u32, ModuleBuffer, ModuleBuffer) -> bool;
+        http_set_header(Ptr, u32, ModuleBuffer, ModuleBuffer) -> bool;
+        http_send_response(Ptr, u32, *mut ModuleHeader, usize, ModuleBuffer, ModuleBuffer);
+        http_clear_route_cache(Ptr);
+        http_filter_get_attribute_string(Ptr, u32, *mut EnvoyBuffer) -> bool;
+        http_filter_get_attribute_int(Ptr, u32, *mut u64) -> bool;
+        http_set_filter_state_bytes(Ptr, ModuleBuffer, ModuleBuffer) -> bool;
+        http_get_filter_state_bytes(Ptr, ModuleBuffer, *mut EnvoyBuffer) -> bool;
+        http_filter_continue_decoding(Ptr);
+    }
+    optional {
+        http_get_filter_state_typed(Ptr, ModuleBuffer, *mut EnvoyBuffer) -> bool;
+        http_filter_reset_stream(Ptr, u32, ModuleBuffer);
+        http_filter_start_http_stream(Ptr, *mut u64, ModuleBuffer, *mut ModuleHeader, usize, ModuleBuffer, bool, u64) -> u32;
+        http_filter_reset_http_stream(Ptr, u64);
+        http_filter_config_define_counter(Ptr, ModuleBuffer, *mut ModuleBuffer, usize, *mut usize) -> u32;
+        http_filter_config_define_gauge(Ptr, ModuleBuffer, *mut ModuleBuffer, usize, *mut usize) -> u32;
+        http_filter_config_define_histogram(Ptr, ModuleBuffer, *mut ModuleBuffer, usize, *mut usize) -> u32;
+        http_filter_config_increment_counter(Ptr, usize, *mut ModuleBuffer, usize, u64) -> u32;
+        http_filter_config_set_gauge(Ptr, usize, *mut ModuleBuffer, usize, u64) -> u32;
+        http_filter_config_record_histogram_value(Ptr, usize, *mut ModuleBuffer, usize, u64) -> u32;
+        http_filter_increment_counter(Ptr, usize, *mut ModuleBuffer, usize, u64) -> u32;
+        http_filter_set_gauge(Ptr, usize, *mut ModuleBuffer, usize, u64) -> u32;
+        http_filter_record_histogram_value(Ptr, usize, *mut ModuleBuffer, usize, u64) -> u32;
+        http_filter_config_scheduler_new(Ptr) -> Ptr;
+        http_filter_config_scheduler_commit(Ptr, u64);
+        http_filter_config_scheduler_delete(Ptr);
+        network_filter_get_requested_server_name(Ptr, *mut EnvoyBuffer) -> bool;
+        network_filter_get_remote_address(Ptr, *mut EnvoyBuffer, *mut u32) -> bool;
+        network_filter_get_local_address(Ptr, *mut EnvoyBuffer, *mut u32) -> bool;
+        network_filter_is_ssl(Ptr) -> bool;
+        network_filter_close(Ptr, u32);
+        network_filter_get_ssl_uri_sans_size(Ptr) -> usize;
+        network_filter_get_ssl_uri_sans(Ptr, *mut EnvoyBuffer) -> bool;
+        network_get_filter_state_typed(Ptr, ModuleBuffer, *mut EnvoyBuffer) -> bool;
+        network_filter_config_define_counter(Ptr, ModuleBuffer, *mut usize) -> u32;
+        network_filter_config_define_gauge(Ptr, ModuleBuffer, *mut usize) -> u32;
+        network_filter_config_define_histogram(Ptr, ModuleBuffer, *mut usize) -> u32;
+        network_filter_config_increment_counter(Ptr, usize, u64) -> u32;
+        network_filter_config_set_gauge(Ptr, usize, u64) -> u32;
+        network_filter_config_record_histogram_value(Ptr, usize, u64) -> u32;
+        network_filter_increment_counter(Ptr, usize, u64) -> u32;
+        network_filter_set_gauge(Ptr, usize, u64) -> u32;
+        network_filter_record_histogram_value(Ptr, usize, u64) -> u32;
+        network_filter_config_scheduler_new(Ptr) -> Ptr;
+        network_filter_config_scheduler_commit(Ptr, u64);
+        network_filter_config_scheduler_delete(Ptr);
+    }
+}
+
+static CALLBACKS: OnceLock<Callbacks> = OnceLock::new();
+
+/// The address of a symbol of this process; `name` ends with NUL.
+fn symbol(name: &'static str) -> Option<Ptr> {
+    let name = CStr::from_bytes_with_nul(name.as_bytes()).ok()?;
+    // SAFETY: the null handle means every library of the process; the name ends with NUL.
+    let found = unsafe { dlsym(std::ptr::null_mut(), name.as_ptr()) };
+    (!found.is_null()).then_some(found)
+}
+
+/// Finds the callbacks, and keeps the module in the process from now on: it has a thread of its own, and state that outlives
+/// configurations. `Err`: the name of a callback that this Envoy lacks.
+pub(crate) fn load() -> Result<(), &'static str> {
+    if CALLBACKS.get().is_none() {
+        let found = Callbacks::find()?;
+        CALLBACKS.get_or_init(|| found);
+    }
+    let mut info = DlInfo {
+        file_name: std::ptr::null(),
+        base: std::ptr::null_mut(),
+        symbol_name: std::ptr::null(),
+        symbol_address: std::ptr::null_mut(),
+    };
+    // SAFETY: the address is one of this module's; `info` lives through the call, and the name that it then has belongs to the
+    // loader. With RTLD_NOLOAD nothing is loaded: the flags of what is there change.
+    unsafe {
+        if dladdr((&raw const CALLBACKS).cast(), &raw mut info) != 0 && !info.file_name.is_null() {
+            dlopen(info.file_name, PIN);
+        }
+    }
+    Ok(())
+}
+
+/// The callbacks, once the module is loaded.
+pub(super) fn callbacks() -> Option<&'static Callbacks> {
+    CALLBACKS.get()
+}
+
+/// A callback that every Envoy has which loads this module; an error before it is loaded.
+macro_rules! required {
+    ($name:ident) => {
+        crate::abi::loader::callbacks().map(|all| all.$name).ok_or(crate::host::Error::Missing(stringify!($name)))
+    };
+}
+pub(super) use required;
+
+/// A callback that an Envoy may lack.
+macro_rules! callback {
+    ($name:ident) => {
+        crate::abi::loader::callbacks().and_then(|all| all.$name).ok_or(crate::host::Error::Missing(stringify!($name)))
+    };
+}
+pub(super) use callback;
+
+/// Whether Envoy's log takes lines of this level: trace is 0.
+pub(crate) fn is_log_enabled(level: u32) -> bool {
+    // SAFETY: takes no memory.
+    required!(log_enabled).is_ok_and(|enabled| unsafe { enabled(level) })
+}
+
+/// Writes one line to Envoy's log, under the id `dynamic_modules`.
+pub(crate) fn write_log(level: u32, line: &str) {
+    if let Ok(log) = required!(log) {
+        // SAFETY: the buffer lives through the call.
+        unsafe { log(level, ModuleBuffer::of(line.as_bytes())) }
+    }
+}

@@ -1,0 +1,141 @@
+//! One configuration of a filter: a policy at work.
+
+use std::sync::Arc;
+use std::thread;
+
+use penstock_host::{Host, Plugin};
+use penstock_policy::{Module, Runs, module};
+
+use crate::abi::ConfigHandle;
+use crate::handles::thread_number;
+use crate::host::NativeHost;
+use crate::sections::{Running, Sections, Slot, Ticking};
+
+/// The least number of [`Slot`]s: with one for each worker thread no two share memory in every request.
+const SLOTS: usize = 8;
+
+/// What Envoy holds for a filter's configuration.
+#[derive(Debug)]
+pub(crate) struct Config {
+    slots: Box<[Arc<dyn Sections>]>,
+    running: Arc<dyn Ticking>,
+    host: NativeHost,
+}
+
+/// What `filter_name` says: the module, and the plugin's own name.
+#[derive(Debug, PartialEq, Eq)]
+struct FilterName {
+    module: Module,
+    name: Option<String>,
+}
+
+impl FilterName {
+    /// Of `<module>` or `<module>/<name>`.
+    fn parse(text: &[u8]) -> Result<FilterName, String> {
+        let text = std::str::from_utf8(text).map_err(|_| "filter_name: not UTF-8".to_owned())?;
+        let (module, name) = text.split_once('/').map_or((text, None), |(module, name)| (module, Some(name)));
+        let known = Module::ALL.into_iter().find(|known| known.name() == module);
+        let module = known.ok_or_else(|| {
+            let all = Module::ALL.map(Module::name).join(", ");
+            format!(
+                "filter_name: no module is called `{module}`; write `<module>` or `<module>/<name>` with one of: {all}"
+            )
+        })?;
+        match name {
+            Some("") => Err("filter_name: no name after the slash".to_owned()),
+            name => Ok(FilterName { module, name: name.map(str::to_owned) }),
+        }
+    }
+}
+
+impl Config {
+    /// `None`: refused, and the log says why.
+    pub(crate) fn new(config: ConfigHandle, filter_name: &[u8], text: &[u8]) -> Option<Config> {
+        let FilterName { module, name } = match FilterName::parse(filter_name) {
+            Ok(name) => name,
+            Err(why) => {
+                log::error!("penstock: configuration refused: {why}");
+                return None;
+            }
+        };
+        let host = NativeHost::new(config, name);
+        match module {
+            Module::HeaderRouting => Config::running::<module::HeaderRouting>(host, text),
+            Module::Canary => Config::running::<module::Canary>(host, text),
+            Module::RateLimit => Config::running::<module::RateLimit>(host, text),
+            Module::EgressAllowlist => Config::running::<module::EgressAllowlist>(host, text),
+            Module::Suite => Config::running::<module::Suite>(host, text),
+        }
+    }
+
+    fn running<M: Runs + Send + Sync>(host: NativeHost, text: &[u8]) -> Option<Config> {
+        let (plugin, worker, gauges) = Plugin::<M, _>::configure(host.clone(), Ok::<_, String>(text))?;
+        for (kind, name) in plugin.metrics(&gauges) {
+            if let Err(error) = host.define_metric(kind, &name) {
+                log::warn!("penstock: no metric {name}: {error}");
+            }
+        }
+        let running = Arc::new(Running::new(plugin, worker, gauges));
+        let threads = thread::available_parallelism().map_or(1, usize::from);
+        let slot = || Arc::new(Slot::new(Arc::clone(&running))) as Arc<dyn Sections>;
+        let slots = std::iter::repeat_with(slot).take(SLOTS.max(2 * threads).next_power_of_two()).collect();
+        Some(Config { slots, running, host })
+    }
+
+    /// The part of the current thread.
+    pub(crate) fn sections(&self) -> Option<Arc<dyn Sections>> {
+        self.slots.get(thread_number() % self.slots.len().max(1)).cloned()
+    }
+
+    /// Envoy's half.
+    pub(crate) fn host(&self) -> &NativeHost {
+        &self.host
+    }
+
+    /// A second has passed, on Envoy's main thread.
+    pub(crate) fn tick(&self) {
+        self.running.tick();
+        self.host.hand_over();
+    }
+}
+
+impl Drop for Config {
+    /// Hands over what was counted in the last second; Envoy's side is gone when this returns.
+    fn drop(&mut self) {
+        self.tick();
+        self.host.close();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_filter_name_is_a_module_and_maybe_a_name() {
+        for (text, module, name) in [
+            ("suite", Module::Suite, None),
+            ("rate-limit/checkout", Module::RateLimit, Some("checkout")),
+            ("suite/a/b", Module::Suite, Some("a/b")),
+        ] {
+            let name = name.map(str::to_owned);
+            assert_eq!(FilterName::parse(text.as_bytes()), Ok(FilterName { module, name }), "{text}");
+        }
+    }
+
+    #[test]
+    fn any_other_filter_name_is_refused_with_the_names_that_there_are() {
+        for text in ["", "suite.wasm", "Suite", "/x", "suites/x"] {
+            let why = FilterName::parse(text.as_bytes()).unwrap_err();
+            assert!(why.contains("suite, egress-allowlist, rate-limit, header-routing, canary"), "{why}");
+        }
+        assert!(FilterName::parse(b"suite/").unwrap_err().contains("no name after the slash"));
+        assert!(FilterName::parse(b"\xff").unwrap_err().contains("UTF-8"));
+    }
+
+    #[test]
+    fn a_policy_at_work_is_shared_by_threads() {
+        fn shared<T: Send + Sync>() {}
+        shared::<Config>();
+    }
+}

@@ -1,0 +1,94 @@
+//! One connection that passes a network filter.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use penstock_host::{Flow, Host, MetricKind, ProxyRequest};
+
+use crate::abi::Downstream;
+use crate::config::Config;
+use crate::guard::guard;
+use crate::handles::Handles;
+use crate::host::{Error, NativeHost};
+use crate::request::NativeRequest;
+use crate::sections::Sections;
+
+thread_local! {
+    static CONNECTIONS: RefCell<Handles<Connection>> = const { RefCell::new(Handles::new()) };
+}
+
+/// A connection.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    downstream: Downstream,
+    sections: Arc<dyn Sections>,
+    host: NativeHost,
+    is_open: Cell<bool>,
+    /// Whether Envoy has destroyed its side.
+    is_gone: Cell<bool>,
+}
+
+/// The number of a new connection; `None`: there can be none.
+pub(crate) fn new(config: &Config, downstream: Downstream) -> Option<usize> {
+    let connection = Connection {
+        downstream,
+        sections: config.sections()?,
+        host: config.host().clone(),
+        is_open: Cell::new(false),
+        is_gone: Cell::new(false),
+    };
+    CONNECTIONS.with(|connections| connections.try_borrow_mut().ok()?.insert(Rc::new(connection)))
+}
+
+fn find(handle: usize) -> Option<Rc<Connection>> {
+    CONNECTIONS.with(|connections| connections.try_borrow().ok()?.get(handle))
+}
+
+/// Decides a connection before any of its bytes goes anywhere: whether it goes on. One that does not is closed, and so is one
+/// whose decision panics.
+pub(crate) fn decide(handle: usize) -> bool {
+    let Some(connection) = find(handle) else { return false };
+    let mut request = NativeRequest::Connection(Rc::clone(&connection));
+    let decided = guard(|| {
+        #[cfg(feature = "trap")]
+        crate::trap::on_connection(connection.downstream);
+        connection.sections.connection(&mut request)
+    });
+    let is_open = match decided {
+        Ok(flow) => flow == Flow::Continue,
+        Err(_) => {
+            let _ = guard(|| connection.count_panic());
+            let _ = guard(|| request.close_connection());
+            false
+        }
+    };
+    connection.is_open.set(is_open);
+    connection.host.hand_over_by_connection(connection.downstream());
+    is_open
+}
+
+/// Whether the connection was let through.
+pub(crate) fn is_open(handle: usize) -> bool {
+    find(handle).is_some_and(|connection| connection.is_open.get())
+}
+
+/// Envoy destroys its side.
+pub(crate) fn destroy(handle: usize) {
+    let connection = CONNECTIONS.with(|connections| connections.try_borrow_mut().ok()?.remove(handle));
+    if let Some(connection) = connection {
+        connection.is_gone.set(true);
+    }
+}
+
+impl Connection {
+    /// Envoy's side, while it is there.
+    pub(crate) fn downstream(&self) -> Result<Downstream, Error> {
+        if self.is_gone.get() { Err(Error::Over) } else { Ok(self.downstream) }
+    }
+
+    fn count_panic(&self) {
+        let counter = self.host.define_metric(MetricKind::Counter, "penstock.host.panic.failed");
+        let _ = counter.and_then(|counter| self.host.increment(counter, 1));
+    }
+}

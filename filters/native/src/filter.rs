@@ -1,0 +1,333 @@
+//! One HTTP stream that passes a filter.
+
+use std::cell::{Cell, RefCell};
+use std::mem;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use penstock_host::{CallStart, Host, MetricKind, ProxyRequest, Rest};
+
+use crate::abi::Stream;
+use crate::config::Config;
+use crate::grpc;
+use crate::guard::guard;
+use crate::handles::Handles;
+use crate::headers::HeaderCopy;
+use crate::host::{Error, NativeHost};
+use crate::request::NativeRequest;
+use crate::sections::Sections;
+
+thread_local! {
+    static FILTERS: RefCell<Handles<Filter>> = const { RefCell::new(Handles::new()) };
+}
+
+/// What becomes of the part of a request that a hook is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Flow {
+    /// To the next filter.
+    Continue,
+    /// It waits here.
+    Wait,
+    /// It goes nowhere: the request has been answered.
+    Refused,
+}
+
+/// A stream, and what is left to do for it.
+#[derive(Debug)]
+pub(crate) struct Filter {
+    stream: Stream,
+    sections: Arc<dyn Sections>,
+    host: NativeHost,
+    rest: RefCell<Rest<HeaderCopy>>,
+    is_refused: Cell<bool>,
+    /// Whether Envoy has destroyed its side.
+    is_gone: Cell<bool>,
+    call: RefCell<Option<Call>>,
+    /// Whether Envoy is just taking a call: it may end before its number is known.
+    is_call_beginning: Cell<bool>,
+    /// How many calls there have been.
+    calls: Cell<u32>,
+}
+
+/// A gRPC call under way.
+#[derive(Debug)]
+struct Call {
+    number: u32,
+    /// Envoy's number, once it is known.
+    stream: Option<u64>,
+    seen: Frames,
+    body: Vec<u8>,
+    /// Its end, when that came before Envoy had taken the call.
+    ended: Option<Option<Vec<u8>>>,
+}
+
+impl Call {
+    /// The message of a call that has ended well.
+    fn message(&self, has_completed: bool) -> Option<Vec<u8>> {
+        let has_succeeded = has_completed && self.seen.status == Some(200) && self.seen.grpc_status == Some(0);
+        grpc::unframe(&self.body).filter(|_| has_succeeded).map(<[u8]>::to_vec)
+    }
+}
+
+/// What the headers and trailers of a call's response say.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Frames {
+    status: Option<u32>,
+    grpc_status: Option<u32>,
+}
+
+impl Frames {
+    /// Notes one header.
+    pub(crate) fn take(&mut self, name: &[u8], value: &[u8]) {
+        // What is no number is not 0 either.
+        let number = || std::str::from_utf8(value).ok().and_then(|text| text.parse().ok()).or(Some(u32::MAX));
+        match name {
+            b":status" => self.status = number(),
+            b"grpc-status" => self.grpc_status = number(),
+            _ => {}
+        }
+    }
+}
+
+/// The number of a new filter; `None`: there can be none.
+pub(crate) fn new(config: &Config, stream: Stream) -> Option<usize> {
+    let filter = Filter {
+        stream,
+        sections: config.sections()?,
+        host: config.host().clone(),
+        rest: RefCell::new(Rest::Nothing),
+        is_refused: Cell::new(false),
+        is_gone: Cell::new(false),
+        call: RefCell::new(None),
+        is_call_beginning: Cell::new(false),
+        calls: Cell::new(0),
+    };
+    FILTERS.with(|filters| filters.try_borrow_mut().ok()?.insert(Rc::new(filter)))
+}
+
+fn find(handle: usize) -> Option<Rc<Filter>> {
+    FILTERS.with(|filters| filters.try_borrow().ok()?.get(handle))
+}
+
+/// Runs what a hook must decide. A panic refuses the request, and so does a number that is no filter's.
+pub(crate) fn decide(handle: usize, act: impl FnOnce(&Rc<Filter>) -> Flow) -> Flow {
+    let Some(filter) = find(handle) else { return Flow::Refused };
+    guard(|| act(&filter)).unwrap_or_else(|_| filter.refuse_after_panic())
+}
+
+/// Runs what a hook notes about a request that has been decided. A panic is counted.
+pub(crate) fn observe(handle: usize, act: impl FnOnce(&Rc<Filter>)) {
+    let Some(filter) = find(handle) else { return };
+    if guard(|| act(&filter)).is_err() {
+        let _ = guard(|| filter.count_panic());
+    }
+}
+
+/// Envoy destroys its side.
+pub(crate) fn destroy(handle: usize) {
+    let filter = FILTERS.with(|filters| filters.try_borrow_mut().ok()?.remove(handle));
+    if let Some(filter) = filter {
+        filter.is_gone.set(true);
+    }
+}
+
+impl Filter {
+    /// Envoy's side, while it is there.
+    pub(crate) fn stream(&self) -> Result<Stream, Error> {
+        if self.is_gone.get() { Err(Error::Over) } else { Ok(self.stream) }
+    }
+
+    /// Notes that the request is answered.
+    pub(crate) fn refuse(&self) {
+        self.is_refused.set(true);
+    }
+
+    fn count_panic(&self) {
+        let counter = self.host.define_metric(MetricKind::Counter, "penstock.host.panic.failed");
+        let _ = counter.and_then(|counter| self.host.increment(counter, 1));
+    }
+
+    /// Answers with 503; when not even that works, resets.
+    #[cold]
+    fn refuse_after_panic(self: &Rc<Self>) -> Flow {
+        let _ = guard(|| self.count_panic());
+        let was_refused = self.is_refused.replace(true);
+        let mut request = NativeRequest::Http(Rc::clone(self));
+        let answered = guard(|| {
+            let body = b"penstock: cannot decide the request\n";
+            if was_refused { Ok(()) } else { request.respond(503, "penstock_host_panic", &[], body, None) }
+        });
+        if !matches!(answered, Ok(Ok(()))) {
+            let _ = guard(|| request.reset());
+        }
+        Flow::Refused
+    }
+
+    fn take_rest(&self) -> Rest<HeaderCopy> {
+        self.rest.try_borrow_mut().map_or(Rest::Nothing, |mut rest| mem::replace(&mut *rest, Rest::Nothing))
+    }
+
+    fn keep_rest(&self, rest: Rest<HeaderCopy>) {
+        if let Ok(mut place) = self.rest.try_borrow_mut() {
+            *place = rest;
+        }
+    }
+
+    /// How it goes on after a decision.
+    fn flow(&self) -> Flow {
+        if self.is_refused.get() {
+            return Flow::Refused;
+        }
+        match self.rest.try_borrow().as_deref() {
+            Ok(Rest::Call(_)) => Flow::Wait,
+            _ => Flow::Continue,
+        }
+    }
+
+    /// A request's headers are there.
+    pub(crate) fn request_headers(self: &Rc<Self>, has_ended: bool) -> Flow {
+        #[cfg(feature = "trap")]
+        crate::trap::on_request(self.stream);
+        let handled = self.sections.request_headers(&mut NativeRequest::Http(Rc::clone(self)), has_ended);
+        if !matches!(handled.rest, Rest::Nothing) {
+            self.keep_rest(handled.rest);
+        }
+        self.host.hand_over_by(self.stream());
+        match (handled.flow, self.flow()) {
+            (penstock_host::Flow::Continue, _) => Flow::Continue,
+            // Neither answered nor waiting: a request that could not even be answered, and was reset.
+            (penstock_host::Flow::Pause, Flow::Continue) => {
+                self.is_refused.set(true);
+                Flow::Refused
+            }
+            (penstock_host::Flow::Pause, flow) => flow,
+        }
+    }
+
+    /// More of a request is there, the last of it when `has_ended`.
+    pub(crate) fn request_body(&self, has_ended: bool) -> Flow {
+        if self.is_refused.get() {
+            return Flow::Refused;
+        }
+        let Ok(mut rest) = self.rest.try_borrow_mut() else { return Flow::Wait };
+        match self.sections.request_body(&mut rest, has_ended) {
+            penstock_host::Flow::Continue => Flow::Continue,
+            penstock_host::Flow::Pause => Flow::Wait,
+        }
+    }
+
+    /// A response's headers are there, the upstream's or Envoy's own.
+    pub(crate) fn response_headers(self: &Rc<Self>, has_ended: bool) {
+        let rest = self.take_rest();
+        if matches!(rest, Rest::Nothing) {
+            return;
+        }
+        if matches!(rest, Rest::Call(_)) {
+            // Envoy has answered by itself; nothing of the request may go on.
+            self.is_refused.set(true);
+        }
+        let request = &mut NativeRequest::Http(Rc::clone(self));
+        let rest = self.sections.response_headers(request, rest, has_ended);
+        self.keep_rest(rest);
+    }
+
+    /// A response's trailers are there.
+    pub(crate) fn response_trailers(self: &Rc<Self>) {
+        let mut rest = self.take_rest();
+        if !matches!(rest, Rest::Nothing) {
+            self.sections.response_trailers(&mut NativeRequest::Http(Rc::clone(self)), &mut rest);
+            self.keep_rest(rest);
+        }
+    }
+
+    /// The exchange is over, however that went.
+    pub(crate) fn complete(self: &Rc<Self>) {
+        let rest = self.take_rest();
+        if !matches!(rest, Rest::Nothing) {
+            self.sections.end(&mut NativeRequest::Http(Rc::clone(self)), rest);
+        }
+    }
+
+    /// Begins a call, which may end within `start`.
+    pub(crate) fn begin_call(&self, start: impl FnOnce(Stream) -> Result<u64, Error>) -> Result<CallStart, Error> {
+        let stream = self.stream()?;
+        let number = self.calls.get().wrapping_add(1);
+        self.calls.set(number);
+        self.call.replace(Some(Call { number, stream: None, seen: Frames::default(), body: Vec::new(), ended: None }));
+        self.is_call_beginning.set(true);
+        let started = start(stream);
+        self.is_call_beginning.set(false);
+        let mut call = self.call.borrow_mut();
+        if let Some(reply) = call.as_mut().and_then(|call| call.ended.take()) {
+            *call = None;
+            return Ok(CallStart::Ended(reply));
+        }
+        match started {
+            Ok(id) => {
+                if let Some(call) = &mut *call {
+                    call.stream = Some(id);
+                }
+                Ok(CallStart::Begun(number))
+            }
+            Err(error) => {
+                *call = None;
+                Err(error)
+            }
+        }
+    }
+
+    /// Gives up a call; one that is over already is left alone.
+    pub(crate) fn cancel_call(&self, number: u32) {
+        let call = self.call.try_borrow_mut().ok().and_then(|mut call| call.take_if(|call| call.number == number));
+        // Its end, which Envoy tells within this, finds no call any more.
+        if let (Some(id), Ok(stream)) = (call.and_then(|call| call.stream), self.stream()) {
+            stream.reset_call(id);
+        }
+    }
+
+    /// Acts on the call that Envoy means. While it begins, Envoy's number is not known yet.
+    fn with_call<T>(&self, id: u64, act: impl FnOnce(&mut Call) -> T) -> Option<T> {
+        let mut call = self.call.try_borrow_mut().ok()?;
+        let is_beginning = self.is_call_beginning.get();
+        call.as_mut().filter(|call| is_beginning || call.stream == Some(id)).map(act)
+    }
+
+    /// Headers or trailers of a call's response are there.
+    pub(crate) fn call_headers(&self, id: u64, found: Frames) {
+        self.with_call(id, |call| {
+            call.seen.status = found.status.or(call.seen.status);
+            call.seen.grpc_status = found.grpc_status.or(call.seen.grpc_status);
+        });
+    }
+
+    /// A part of a call's response is there. More than a message can have is none.
+    pub(crate) fn call_data(&self, id: u64, chunk: &[u8]) {
+        self.with_call(id, |call| {
+            if call.body.len().saturating_add(chunk.len()) > grpc::MOST {
+                call.seen.grpc_status = Some(u32::MAX);
+                call.body = Vec::new();
+            } else {
+                call.body.extend_from_slice(chunk);
+            }
+        });
+    }
+
+    /// A call has ended. When its request has ended too, the late reply is ignored.
+    pub(crate) fn call_ended(self: &Rc<Self>, id: u64, has_completed: bool) -> Flow {
+        let Some(message) = self.with_call(id, |call| call.message(has_completed)) else { return Flow::Continue };
+        if self.is_call_beginning.get() {
+            self.with_call(id, |call| call.ended = Some(message));
+            return Flow::Continue;
+        }
+        self.call.replace(None);
+        match self.take_rest() {
+            Rest::Call(waiting) => {
+                let request = &mut NativeRequest::Http(Rc::clone(self));
+                let rest = self.sections.reply(request, *waiting, message.as_deref());
+                self.keep_rest(rest);
+            }
+            other => self.keep_rest(other),
+        }
+        Flow::Continue
+    }
+}

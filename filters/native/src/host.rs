@@ -1,0 +1,207 @@
+//! Envoy, as one plugin sees it.
+
+use std::cell::Cell;
+use std::fmt;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use log::LevelFilter;
+use penstock_host::{Host, MetricKind, PluginState};
+use penstock_policy::Timestamp;
+use penstock_policy::state::{Change, Key, Memory, MemoryState, State, Table};
+
+use crate::abi::{ConfigHandle, Downstream, Kind, Stream};
+use crate::logger;
+use crate::metrics::Metrics;
+use crate::request::NativeRequest;
+use crate::ticker::Ticks;
+
+/// Why Envoy does not do something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Error {
+    /// This version of Envoy cannot: it lacks the callback.
+    Missing(&'static str),
+    /// Envoy says no.
+    Refused(&'static str),
+    /// The request or connection is over.
+    Over,
+    /// The process's clock is before 1970.
+    Clock,
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::Missing(callback) => write!(f, "this version of Envoy lacks {callback}"),
+            Error::Refused(what) => write!(f, "Envoy refuses the {what}"),
+            Error::Over => f.write_str("it is over"),
+            Error::Clock => f.write_str("the clock is before 1970"),
+        }
+    }
+}
+
+/// Envoy's half of one plugin, which all worker threads share.
+#[derive(Clone, Debug)]
+pub(crate) struct NativeHost(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    /// `None` once Envoy's configuration is gone.
+    config: Mutex<Option<ConfigHandle>>,
+    name: Option<String>,
+    metrics: Mutex<Metrics>,
+    /// Whether a configuration can write metrics; before Envoy 1.39 only a request can.
+    writes_metrics: bool,
+    /// Whether metrics wait for a request.
+    is_due: AtomicBool,
+    ticks: OnceLock<Ticks>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn kind_of(kind: MetricKind) -> Kind {
+    match kind {
+        MetricKind::Counter => Kind::Counter,
+        MetricKind::Gauge => Kind::Gauge,
+        MetricKind::Histogram => Kind::Histogram,
+    }
+}
+
+impl NativeHost {
+    /// Of the plugin `name` with this configuration in Envoy.
+    pub(crate) fn new(config: ConfigHandle, name: Option<String>) -> NativeHost {
+        NativeHost(Arc::new(Shared {
+            config: Mutex::new(Some(config)),
+            name,
+            metrics: Mutex::default(),
+            writes_metrics: config.can_write(),
+            is_due: AtomicBool::new(false),
+            ticks: OnceLock::new(),
+        }))
+    }
+
+    fn config(&self) -> Result<ConfigHandle, Error> {
+        lock(&self.0.config).ok_or(Error::Over)
+    }
+
+    /// Envoy's configuration goes: nothing is asked of it from now on.
+    pub(crate) fn close(&self) {
+        *lock(&self.0.config) = None;
+    }
+
+    /// Hands the metrics over, on Envoy's main thread.
+    pub(crate) fn hand_over(&self) {
+        let Ok(config) = self.config() else { return };
+        if self.0.writes_metrics {
+            lock(&self.0.metrics).hand_over(|kind, id, labels, value| config.write(kind, id, labels, value));
+        } else {
+            self.0.is_due.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// The same by way of a request, where it must be.
+    pub(crate) fn hand_over_by(&self, stream: Result<Stream, Error>) {
+        if let (true, Ok(stream)) = (self.takes_due(), stream) {
+            lock(&self.0.metrics).hand_over(|kind, id, labels, value| stream.write(kind, id, labels, value));
+        }
+    }
+
+    /// The same by way of a connection.
+    pub(crate) fn hand_over_by_connection(&self, downstream: Result<Downstream, Error>) {
+        if let (true, Ok(downstream)) = (self.takes_due(), downstream) {
+            lock(&self.0.metrics).hand_over(|kind, id, _, value| downstream.write(kind, id, value));
+        }
+    }
+
+    fn takes_due(&self) -> bool {
+        self.0.is_due.load(Ordering::Relaxed) && self.0.is_due.swap(false, Ordering::Relaxed)
+    }
+}
+
+impl Host for NativeHost {
+    type Error = Error;
+    type Request = NativeRequest;
+    type State = NativeState;
+
+    fn now(&self) -> Result<Timestamp, Error> {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).map_err(|_| Error::Clock)?;
+        Ok(Timestamp(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)))
+    }
+
+    /// SipHash of a count, with keys of the operating system for each thread.
+    fn random(&self) -> Result<u64, Error> {
+        thread_local! {
+            static KEYS: RandomState = RandomState::new();
+            static COUNT: Cell<u64> = const { Cell::new(0) };
+        }
+        let count = COUNT.get();
+        COUNT.set(count.wrapping_add(1));
+        Ok(KEYS.with(|keys| keys.hash_one(count)))
+    }
+
+    fn instance(&self) -> Vec<u8> {
+        self.0.name.as_deref().unwrap_or_default().into()
+    }
+
+    fn plugin_name(&self) -> Option<String> {
+        self.0.name.clone()
+    }
+
+    fn start_timer(&self, _period: Duration) -> Result<(), Error> {
+        let ticks = Ticks::begin(self.config()?.scheduler()?).ok_or(Error::Refused("thread"))?;
+        let _ = self.0.ticks.set(ticks);
+        Ok(())
+    }
+
+    /// Defines it in Envoy when there is no definition for it: only while the configuration is loaded.
+    fn define_metric(&self, kind: MetricKind, name: &str) -> Result<u32, Error> {
+        let (config, kind) = (self.config()?, kind_of(kind));
+        let define = |base: &str, labels: &[&str]| config.define(kind, base, labels);
+        lock(&self.0.metrics).series(kind, name, config.has_labels(), define)
+    }
+
+    fn increment(&self, counter: u32, by: u32) -> Result<(), Error> {
+        lock(&self.0.metrics).note(counter, by.into())
+    }
+
+    fn record(&self, metric: u32, value: u64) -> Result<(), Error> {
+        lock(&self.0.metrics).note(metric, value)
+    }
+
+    fn state(&self, tables: &[Table]) -> NativeState {
+        NativeState(Memory::of(&self.instance()).open(tables))
+    }
+
+    fn unnamed_hint(&self) -> Option<&'static str> {
+        let is_nameless = self.0.name.is_none();
+        is_nameless.then_some("its `filter_name` is that of the module alone; write `filter_name: <module>/<name>`")
+    }
+
+    fn log_level(&self) -> LevelFilter {
+        logger::level()
+    }
+}
+
+/// The state of one plugin, in the memory of the process.
+#[derive(Clone, Debug)]
+pub(crate) struct NativeState(MemoryState);
+
+impl PluginState for NativeState {
+    type Error = Error;
+
+    fn update<T>(
+        &mut self,
+        key: Key<'_>,
+        change: impl FnMut(&[u8], &mut Vec<u8>) -> Change<T>,
+    ) -> Result<T, Option<Error>> {
+        self.0.update(key, change).map_err(|_| Some(Error::Refused("state")))
+    }
+
+    fn read<T>(&mut self, key: Key<'_>, read: impl FnOnce(&[u8]) -> T) -> Result<T, Option<Error>> {
+        self.0.read(key, read).map_err(|_| Some(Error::Refused("state")))
+    }
+}

@@ -1,0 +1,272 @@
+//! The request or connection that the current hook is about, as `penstock-host` wants it.
+
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+
+use penstock_host::{CallStart, GrpcCall, GrpcStatusIn, ProxyRequest, ROUTE_STATE};
+use penstock_policy::{Header, HeaderOp, IdentitySource};
+use smallvec::SmallVec;
+
+use crate::abi::{Attribute, Downstream, Map, Stream};
+use crate::connection::Connection;
+use crate::filter::Filter;
+use crate::grpc;
+use crate::headers::HeaderCopy;
+use crate::host::Error;
+
+/// A request or a connection.
+#[derive(Clone, Debug)]
+pub(crate) enum NativeRequest {
+    /// Of an HTTP filter.
+    Http(Rc<Filter>),
+    /// Of a network filter.
+    Connection(Rc<Connection>),
+}
+
+/// An address as Envoy writes it: `192.0.2.1:5000`, `[2001:db8::1]:5000`, or without a port. Unix sockets and internal
+/// listeners have neither.
+fn address(text: &[u8]) -> Option<IpAddr> {
+    let text = std::str::from_utf8(text).ok()?;
+    text.parse().map(|address: SocketAddr| address.ip()).or_else(|_| text.parse()).ok()
+}
+
+fn port(number: u64) -> Option<u16> {
+    u16::try_from(number).ok().filter(|port| *port != 0)
+}
+
+fn change(stream: Stream, map: Map, change: &HeaderOp<'_>) -> Result<(), Error> {
+    match change {
+        HeaderOp::Set(name, value) => stream.set_header(map, name, value),
+        HeaderOp::Add(name, value) => stream.add_header(map, name, value),
+        HeaderOp::Remove(name) => stream.remove_header(map, name),
+    }
+}
+
+impl NativeRequest {
+    /// The stream, while Envoy has it.
+    fn stream(&self) -> Result<Stream, Error> {
+        match self {
+            NativeRequest::Http(filter) => filter.stream(),
+            NativeRequest::Connection(_) => Err(Error::Over),
+        }
+    }
+
+    fn downstream(&self) -> Result<Downstream, Error> {
+        match self {
+            NativeRequest::Http(_) => Err(Error::Over),
+            NativeRequest::Connection(connection) => connection.downstream(),
+        }
+    }
+
+    fn text(&self, attribute: Attribute) -> Option<Vec<u8>> {
+        self.stream().ok()?.text(attribute)
+    }
+}
+
+impl ProxyRequest for NativeRequest {
+    type Error = Error;
+    type Headers = HeaderCopy;
+
+    fn headers(&mut self) -> Result<HeaderCopy, Error> {
+        self.stream()?.headers()
+    }
+
+    fn change_header(&mut self, op: &HeaderOp<'_>) -> Result<(), Error> {
+        change(self.stream()?, Map::Request, op)
+    }
+
+    fn headers_changed(&mut self) {
+        if let Ok(stream) = self.stream() {
+            stream.clear_route_cache();
+        }
+    }
+
+    /// The ABI has no status of gRPC: as a header it takes the place of the one that Envoy derives, for clients of gRPC alone.
+    fn respond(
+        &mut self,
+        status: u16,
+        details: &str,
+        headers: &[Header<'_>],
+        body: &[u8],
+        grpc_status: Option<u8>,
+    ) -> Result<(), Error> {
+        let stream = self.stream()?;
+        let number = grpc_status.map(|status| status.to_string());
+        let mut all: SmallVec<[Header<'_>; 8]> = headers.iter().copied().collect();
+        if let Some(number) = &number
+            && stream.header(Map::Request, "content-type").is_some_and(|kind| is_grpc(&kind))
+        {
+            all.push((b"grpc-status", number.as_bytes()));
+        }
+        if let NativeRequest::Http(filter) = self {
+            filter.refuse();
+        }
+        stream.respond(status, &all, body, details)
+    }
+
+    fn reset(&mut self) {
+        if let Ok(stream) = self.stream() {
+            // An Envoy that cannot leaves the request to wait, and its own timeouts end it.
+            let _ = stream.reset("penstock_reset");
+        }
+    }
+
+    fn resume(&mut self) -> Result<(), Error> {
+        self.stream()?.resume()
+    }
+
+    fn call(&mut self, call: &GrpcCall<'_>) -> Result<CallStart, Error> {
+        let NativeRequest::Http(filter) = self else { return Err(Error::Over) };
+        let body = grpc::frame(call.message).ok_or(Error::Refused("call"))?;
+        let path = ["/", call.service, "/", call.method].concat();
+        let headers: [Header<'_>; 6] = [
+            (b":method", b"POST"),
+            (b":path", path.as_bytes()),
+            (b":scheme", b"http"),
+            (b"host", call.cluster.as_bytes()),
+            (b"content-type", b"application/grpc"),
+            (b"te", b"trailers"),
+        ];
+        // Rounded up; a timeout of 0 would be none at all.
+        let timeout = u64::try_from(call.timeout.as_nanos().div_ceil(1_000_000).max(1)).unwrap_or(u64::MAX);
+        filter.begin_call(|stream| stream.start_call(call.cluster, &headers, &body, timeout))
+    }
+
+    fn cancel(&mut self, call: u32) {
+        if let NativeRequest::Http(filter) = self {
+            filter.cancel_call(call);
+        }
+    }
+
+    fn set_filter_state(&mut self, name: &str, value: &str) {
+        if let Ok(stream) = self.stream() {
+            stream.set_filter_state(&state_name(name), value);
+        }
+    }
+
+    fn change_response_header(&mut self, op: &HeaderOp<'_>) -> Result<(), Error> {
+        change(self.stream()?, Map::Response, op)
+    }
+
+    fn grpc_status(&mut self, place: GrpcStatusIn) -> Option<u32> {
+        let map = match place {
+            GrpcStatusIn::Headers => Map::Response,
+            GrpcStatusIn::Trailers => Map::ResponseTrailers,
+        };
+        let value = self.stream().ok()?.header(map, "grpc-status")?;
+        std::str::from_utf8(&value).ok()?.parse().ok()
+    }
+
+    fn response_status(&mut self) -> Result<u16, Error> {
+        let value = self.stream()?.header(Map::Response, ":status").ok_or(Error::Refused("status"))?;
+        std::str::from_utf8(&value).ok().and_then(|text| text.parse().ok()).ok_or(Error::Refused("status"))
+    }
+
+    fn response_flags(&mut self) -> u64 {
+        self.stream().ok().and_then(|stream| stream.number(Attribute::ResponseFlags)).unwrap_or(0)
+    }
+
+    fn close_connection(&mut self) {
+        if let Ok(downstream) = self.downstream() {
+            downstream.close();
+        }
+    }
+
+    fn source_address(&mut self) -> Option<IpAddr> {
+        match self.downstream() {
+            Ok(downstream) => address(&downstream.remote()?.0),
+            Err(_) => address(&self.text(Attribute::SourceAddress)?),
+        }
+    }
+
+    fn destination_address(&mut self) -> Option<IpAddr> {
+        match self.downstream() {
+            Ok(downstream) => address(&downstream.local()?.0),
+            Err(_) => address(&self.text(Attribute::DestinationAddress)?),
+        }
+    }
+
+    fn destination_port(&mut self) -> Option<u16> {
+        match self.downstream() {
+            Ok(downstream) => port(downstream.local()?.1.into()),
+            Err(_) => port(self.stream().ok()?.number(Attribute::DestinationPort)?),
+        }
+    }
+
+    /// Envoy has a version for every connection with TLS, and none for others.
+    fn has_tls(&mut self) -> Option<bool> {
+        match self.downstream() {
+            Ok(downstream) => downstream.has_tls(),
+            Err(_) => Some(self.stream().ok()?.text(Attribute::TlsVersion).is_some()),
+        }
+    }
+
+    fn sni(&mut self) -> Option<Vec<u8>> {
+        match self.downstream() {
+            Ok(downstream) => downstream.sni(),
+            Err(_) => self.text(Attribute::RequestedServerName),
+        }
+    }
+
+    fn identity(&mut self, source: &IdentitySource) -> Option<Vec<u8>> {
+        match source {
+            IdentitySource::PeerCertificate => match self.downstream() {
+                Ok(downstream) => downstream.peer_uri(),
+                Err(_) => self.text(Attribute::UriSanOfPeer),
+            },
+            IdentitySource::FilterState(key) => match self.downstream() {
+                Ok(downstream) => downstream.filter_state(key),
+                Err(_) => self.stream().ok()?.filter_state(key),
+            },
+            // The ABI does not show a node's metadata, and Istio, whose it is, loads no dynamic modules.
+            IdentitySource::Workload { .. } => None,
+        }
+    }
+
+    fn earlier_route(&mut self) -> Option<Vec<u8>> {
+        self.stream().ok()?.own_filter_state(&state_name(ROUTE_STATE))
+    }
+}
+
+/// Where Envoy keeps what a wasm module sets: access logs are the same for both bodies, and each finds the other's route.
+fn state_name(name: &str) -> String {
+    ["wasm.", name].concat()
+}
+
+/// Whether Envoy takes a request of this content type for one of gRPC.
+fn is_grpc(content_type: &[u8]) -> bool {
+    content_type.strip_prefix(b"application/grpc").is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_read_with_and_without_a_port() {
+        for (text, expected) in [
+            (&b"192.0.2.1:5000"[..], Some("192.0.2.1")),
+            (b"[2001:db8::1]:5000", Some("2001:db8::1")),
+            (b"192.0.2.1", Some("192.0.2.1")),
+            (b"2001:db8::1", Some("2001:db8::1")),
+            (b"/run/client.sock", None),
+            (b"\xff\xfe:1", None),
+            (b"", None),
+        ] {
+            assert_eq!(address(text), expected.map(|address| address.parse().unwrap()), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn requests_of_grpc_are_told_as_envoy_tells_them() {
+        for (kind, expected) in [
+            (&b"application/grpc"[..], true),
+            (b"application/grpc+proto", true),
+            (b"application/grpc-web", false),
+            (b"application/json", false),
+            (b"", false),
+        ] {
+            assert_eq!(is_grpc(kind), expected, "{kind:?}");
+        }
+    }
+}

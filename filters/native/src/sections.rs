@@ -1,0 +1,125 @@
+//! The sections that a plugin runs, whichever they are, and what each worker thread keeps beside them.
+
+use std::fmt::Debug;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use penstock_host::{Flow, GaugeWriter, Handled, PendingRequest, Plugin, Rest, Worker};
+use penstock_policy::Runs;
+
+use crate::headers::HeaderCopy;
+use crate::host::NativeHost;
+use crate::request::NativeRequest;
+
+/// One worker thread's way to a policy at work. See [`Plugin`] for what the functions do.
+pub(crate) trait Sections: Debug + Send + Sync {
+    fn request_headers(&self, request: &mut NativeRequest, has_ended: bool) -> Handled<HeaderCopy>;
+    fn request_body(&self, rest: &mut Rest<HeaderCopy>, has_ended: bool) -> Flow;
+    fn reply(
+        &self,
+        request: &mut NativeRequest,
+        waiting: PendingRequest<HeaderCopy>,
+        message: Option<&[u8]>,
+    ) -> Rest<HeaderCopy>;
+    fn response_headers(
+        &self,
+        request: &mut NativeRequest,
+        rest: Rest<HeaderCopy>,
+        has_ended: bool,
+    ) -> Rest<HeaderCopy>;
+    fn response_trailers(&self, request: &mut NativeRequest, rest: &mut Rest<HeaderCopy>);
+    fn end(&self, request: &mut NativeRequest, rest: Rest<HeaderCopy>);
+    fn connection(&self, request: &mut NativeRequest) -> Flow;
+}
+
+/// A policy at work, as Envoy's main thread sees it.
+pub(crate) trait Ticking: Debug + Send + Sync {
+    /// A second has passed.
+    fn tick(&self);
+}
+
+/// A policy at work.
+#[derive(Debug)]
+pub(crate) struct Running<M: Runs> {
+    plugin: Plugin<M, NativeHost>,
+    /// The main thread's.
+    main: Mutex<(Worker<NativeHost>, GaugeWriter)>,
+}
+
+impl<M: Runs + Send + Sync> Running<M> {
+    pub(crate) fn new(plugin: Plugin<M, NativeHost>, worker: Worker<NativeHost>, gauges: GaugeWriter) -> Running<M> {
+        Running { plugin, main: Mutex::new((worker, gauges)) }
+    }
+}
+
+impl<M: Runs + Send + Sync> Ticking for Running<M> {
+    fn tick(&self) {
+        let mut main = self.main.lock().unwrap_or_else(PoisonError::into_inner);
+        let (worker, gauges) = &mut *main;
+        self.plugin.tick(worker, gauges);
+    }
+}
+
+/// One worker thread's part of a policy at work: no two threads touch the same memory here in every request.
+#[derive(Debug)]
+pub(crate) struct Slot<M: Runs> {
+    running: Arc<Running<M>>,
+    /// Taken out while used. Envoy may call a hook within a hook, and threads beyond the number of slots share some, so that
+    /// there may be more than one.
+    idle: Mutex<Vec<Worker<NativeHost>>>,
+}
+
+impl<M: Runs + Send + Sync> Slot<M> {
+    pub(crate) fn new(running: Arc<Running<M>>) -> Slot<M> {
+        Slot { running, idle: Mutex::default() }
+    }
+
+    fn with<T>(&self, act: impl FnOnce(&Plugin<M, NativeHost>, &mut Worker<NativeHost>) -> T) -> T {
+        let idle = || self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let plugin = &self.running.plugin;
+        let worker = idle().pop();
+        let mut worker = worker.unwrap_or_else(|| plugin.worker());
+        let done = act(plugin, &mut worker);
+        idle().push(worker);
+        done
+    }
+}
+
+impl<M: Runs + Send + Sync> Sections for Slot<M> {
+    fn request_headers(&self, request: &mut NativeRequest, has_ended: bool) -> Handled<HeaderCopy> {
+        self.with(|plugin, worker| plugin.request_headers(worker, request, has_ended))
+    }
+
+    fn request_body(&self, rest: &mut Rest<HeaderCopy>, has_ended: bool) -> Flow {
+        self.running.plugin.request_body(rest, has_ended)
+    }
+
+    fn reply(
+        &self,
+        request: &mut NativeRequest,
+        waiting: PendingRequest<HeaderCopy>,
+        message: Option<&[u8]>,
+    ) -> Rest<HeaderCopy> {
+        self.with(|plugin, worker| plugin.reply(worker, request, waiting, message))
+    }
+
+    fn response_headers(
+        &self,
+        request: &mut NativeRequest,
+        rest: Rest<HeaderCopy>,
+        has_ended: bool,
+    ) -> Rest<HeaderCopy> {
+        self.with(|plugin, worker| plugin.response_headers(worker, request, rest, has_ended))
+    }
+
+    fn response_trailers(&self, request: &mut NativeRequest, rest: &mut Rest<HeaderCopy>) {
+        self.running.plugin.response_trailers(request, rest);
+    }
+
+    fn end(&self, request: &mut NativeRequest, rest: Rest<HeaderCopy>) {
+        self.with(|plugin, worker| plugin.end(worker, request, rest));
+    }
+
+    fn connection(&self, request: &mut NativeRequest) -> Flow {
+        self.with(|plugin, worker| plugin.connection(worker, request))
+    }
+}

@@ -1,0 +1,20 @@
+//! A module that panics when it is told to, so that a test can see what becomes of the request. Only with the feature `trap`,
+//! which no shipped module has.
+
+#![allow(clippy::panic)]
+
+use crate::abi::{Downstream, Map, Stream};
+
+/// Panics when the current request has the header `x-penstock-trap`.
+pub(crate) fn on_request(stream: Stream) {
+    if stream.header(Map::Request, "x-penstock-trap").is_some() {
+        panic!("told to");
+    }
+}
+
+/// Panics when the current connection asks for the server name `trap.test`.
+pub(crate) fn on_connection(downstream: Downstream) {
+    if downstream.sni().is_some_and(|sni| sni == b"trap.test") {
+        panic!("told to");
+    }
+}
