@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::body::Body;
 use crate::discovery::Feed;
 use crate::envoy::Envoy;
 use crate::listener::Listener;
@@ -182,6 +183,12 @@ impl Bootstrap {
             },
         });
         if let Some(bootstrap) = bootstrap.as_object_mut() {
+            if Body::of_environment() == Body::Native {
+                // Metrics have the names of the wasm modules' in Prometheus.
+                let flag = "envoy.reloadable_features.dynamic_modules_strip_custom_stat_prefix";
+                let layer = json!({"name": "static", "static_layer": {flag: true}});
+                bootstrap.insert("layered_runtime".to_owned(), json!({"layers": [layer]}));
+            }
             bootstrap.extend(self.fields.clone());
         }
         bootstrap

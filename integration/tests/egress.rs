@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use penstock_integration::contract::{Case, cases};
 use penstock_integration::http::{self, Connection, Protocol, Request, Response, client_hello};
-use penstock_integration::{Bootstrap, Envoy, Upstream, WasmFilter, workspace};
+use penstock_integration::{Body, Bootstrap, Envoy, Upstream, WasmFilter, workspace};
 use serde_json::{Value, json};
 
 const CHECKOUT: &str = "spiffe://cluster.local/ns/payments/sa/checkout";
@@ -366,6 +366,8 @@ fn a_window_is_that_of_the_machines_clock() -> Result<()> {
 
 #[test]
 fn a_sidecars_own_workload_is_the_caller() -> Result<()> {
+    // Envoy shows a dynamic module nothing of its node, and Istio loads none: nobody is known, and so nobody is let through.
+    let is_known = Body::of_environment() == Body::Wasm;
     for (account, status) in [("checkout", 200), ("web", 403)] {
         let upstream = Upstream::echo()?;
         let policy = json!({"egress": {"identity": {"workload": {"trustDomain": "cluster.local"}}, "rules": [
@@ -379,7 +381,8 @@ fn a_sidecars_own_workload_is_the_caller() -> Result<()> {
             .any_listener(http_listener("egress", &filter))
             .start()?;
         let response = ask(envoy.address("egress")?, Protocol::Http1, &Request::new("GET", "a.test", "/"), 443)?;
-        assert_eq!(response.status, status, "{account}: {}", response.text());
+        let expected = if is_known { status } else { 403 };
+        assert_eq!(response.status, expected, "{account}: {}", response.text());
         envoy.check_healthy()?;
     }
     Ok(())
