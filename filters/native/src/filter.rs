@@ -40,6 +40,8 @@ pub(crate) struct Filter {
     host: NativeHost,
     rest: RefCell<Rest<HeaderCopy>>,
     is_refused: Cell<bool>,
+    /// Whether the request is to go on at the end of the hook.
+    goes_on: Cell<bool>,
     /// Whether Envoy has destroyed its side.
     is_gone: Cell<bool>,
     call: RefCell<Option<Call>>,
@@ -97,6 +99,7 @@ pub(crate) fn new(config: &Config, stream: Stream) -> Option<usize> {
         host: config.host().clone(),
         rest: RefCell::new(Rest::Nothing),
         is_refused: Cell::new(false),
+        goes_on: Cell::new(false),
         is_gone: Cell::new(false),
         call: RefCell::new(None),
         is_call_beginning: Cell::new(false),
@@ -140,6 +143,13 @@ impl Filter {
     /// Notes that the request is answered.
     pub(crate) fn refuse(&self) {
         self.is_refused.set(true);
+    }
+
+    /// The request goes on when this hook has kept what is left to do: within that the response may come already.
+    pub(crate) fn resume_later(&self) -> Result<(), Error> {
+        self.stream()?;
+        self.goes_on.set(true);
+        Ok(())
     }
 
     fn count_panic(&self) {
@@ -325,6 +335,13 @@ impl Filter {
                 let request = &mut NativeRequest::Http(Rc::clone(self));
                 let rest = self.sections.reply(request, *waiting, message.as_deref());
                 self.keep_rest(rest);
+                if self.goes_on.take()
+                    && let Ok(stream) = self.stream()
+                    && stream.resume().is_err()
+                {
+                    self.is_refused.set(true);
+                    let _ = stream.reset("penstock_reset");
+                }
             }
             other => self.keep_rest(other),
         }

@@ -112,7 +112,10 @@ impl ProxyRequest for NativeRequest {
     }
 
     fn resume(&mut self) -> Result<(), Error> {
-        self.stream()?.resume()
+        match self {
+            NativeRequest::Http(filter) => filter.resume_later(),
+            NativeRequest::Connection(_) => Err(Error::Over),
+        }
     }
 
     fn call(&mut self, call: &GrpcCall<'_>) -> Result<CallStart, Error> {

@@ -1,6 +1,7 @@
 //! Requests and responses on a proxy that works.
 
 use super::*;
+use crate::MetricKind;
 
 #[test]
 fn a_client_never_chooses_the_route() {
@@ -355,4 +356,20 @@ fn a_rules_changes_reach_the_response_once_and_a_redirect_is_answered() {
     assert_eq!((sent.status, sent.details.as_str()), (301, "penstock_routes"));
     let own = |name: &str, value: &str| (name.to_owned(), value.to_owned());
     assert_eq!(sent.headers, [own("location", "https://a.test/x?y"), own("x-a", "2")]);
+}
+
+#[test]
+fn every_metric_that_a_plugin_writes_was_named_before() {
+    fresh();
+    let TestPlugin { plugin, gauges, .. } = &*configured(LIMIT);
+    let names = plugin.metrics(&gauges.borrow());
+    let has = |kind, name: &str| names.iter().any(|(found, text)| (*found, &**text) == (kind, name));
+    for metric in plugin.policy().metrics().names() {
+        assert!(has(MetricKind::Counter, metric), "{metric}");
+    }
+    for name in ["noPolicy", "readHeaders", "environment", "writeHeaders", "respond", "continue", "panic"] {
+        assert!(has(MetricKind::Counter, &format!("penstock.host.{name}.failed")), "{name}");
+    }
+    assert!(has(MetricKind::Gauge, "penstock.egressExpiry.next.days"));
+    assert!(names.iter().any(|(kind, _)| *kind == MetricKind::Histogram));
 }
