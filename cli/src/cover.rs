@@ -2,7 +2,7 @@
 
 use penstock_policy::document::NonEmpty;
 use penstock_policy::egress::{CallerPattern, Destination, EgressHost, RuleDocument, Target};
-use penstock_policy::matching::{Condition, PathMatch, RequestMatch, TextMatch};
+use penstock_policy::matching::{Condition, HostSet, PathMatch, RequestMatch, TextMatch};
 
 /// Whether every host of `narrow` is one of `wide`.
 pub fn host_covers(wide: &EgressHost, narrow: &EgressHost) -> bool {
@@ -25,15 +25,31 @@ pub fn list_covers<T, U>(wide: Option<&[T]>, narrow: Option<&[U]>, covers: impl 
     match (wide, narrow) {
         (None, _) => true,
         (Some(_), None) => false,
-        (Some(wide), Some(narrow)) => narrow.iter().all(|n| wide.iter().any(|w| covers(w, n))),
+        (Some(wide), Some(narrow)) => uncovered(wide, narrow, covers).next().is_none(),
     }
+}
+
+/// The items of `narrow` that no item of `wide` covers. Lists of two versions of a policy are mostly in the same order, so
+/// each search begins where the last one ended.
+pub fn uncovered<'n, T, U>(
+    wide: &[T],
+    narrow: &'n [U],
+    covers: impl Fn(&T, &U) -> bool,
+) -> impl Iterator<Item = &'n U> {
+    let mut start = 0;
+    narrow.iter().filter(move |n| {
+        let (before, from_here) = wide.split_at_checked(start).unwrap_or((&[], wide));
+        let found = from_here.iter().chain(before).position(|w| covers(w, n));
+        if let Some(at) = found {
+            start = (start + at + 1) % wide.len().max(1);
+        }
+        found.is_none()
+    })
 }
 
 /// Whether every host or address and port of `narrow` is one of `wide`.
 pub fn destination_covers(wide: &Destination, narrow: &Destination) -> bool {
-    let ports = |to: &Destination| to.ports.as_ref().map(|ports| ports.0.clone());
-    target_covers(&wide.target, &narrow.target)
-        && list_covers(ports(wide).as_deref(), ports(narrow).as_deref(), |a, b| a == b)
+    target_covers(&wide.target, &narrow.target) && list_covers(items(&wide.ports), items(&narrow.ports), |a, b| a == b)
 }
 
 /// Whether every path of `narrow` is one of `wide`. Expressions are only compared as text, so it may say no too often.
@@ -61,7 +77,7 @@ pub fn items<T>(list: &Option<NonEmpty<T>>) -> Option<&[T]> {
 /// Whether `wide` selects every request that `narrow` does: by destination, caller, time and method. Of rules with
 /// `paths` this is what makes a request path-scoped.
 pub fn selection_covers(wide: &RuleDocument, narrow: &RuleDocument) -> bool {
-    narrow.to.0.iter().all(|to| wide.to.0.iter().any(|w| destination_covers(w, to)))
+    list_covers(Some(&wide.to.0), Some(&narrow.to.0), destination_covers)
         && list_covers(items(&wide.from), items(&narrow.from), caller_covers)
         && list_covers(items(&wide.methods), items(&narrow.methods), |a, b| a == b)
         && wide.not_before.is_none_or(|start| narrow.not_before.is_some_and(|n| start <= n))
@@ -74,7 +90,7 @@ pub fn rule_covers(wide: &RuleDocument, narrow: &RuleDocument) -> bool {
     selection_covers(wide, narrow)
         && list_covers(items(&wide.paths), items(&narrow.paths), |a, b| path_covers(&a.0, &b.0))
         && (wide.connect || !narrow.connect)
-        && narrow.upgrades.iter().all(|upgrade| wide.upgrades.contains(upgrade))
+        && list_covers(Some(&wide.upgrades), Some(&narrow.upgrades), |a, b| a == b)
 }
 
 /// Whether `wide` holds for every request for which `narrow` does; absent holds for all.
@@ -82,7 +98,7 @@ pub fn matches_cover(wide: Option<&[RequestMatch]>, narrow: Option<&[RequestMatc
     match (wide, narrow) {
         (None, _) => true,
         (Some(wide), None) => wide.iter().any(RequestMatch::is_unconditional),
-        (Some(wide), Some(narrow)) => narrow.iter().all(|n| wide.iter().any(|w| entry_covers(w, n))),
+        (Some(wide), Some(narrow)) => list_covers(Some(wide), Some(narrow), entry_covers),
     }
 }
 
@@ -90,7 +106,7 @@ pub fn matches_cover(wide: Option<&[RequestMatch]>, narrow: Option<&[RequestMatc
 pub fn entry_covers(wide: &RequestMatch, narrow: &RequestMatch) -> bool {
     // Named one by one, so that a condition of a new kind is not passed over.
     let RequestMatch { method, hostnames: _, path, headers, query_params, cookies } = wide;
-    let patterns = |entry: &RequestMatch| entry.hostnames.as_ref().map(|hosts| hosts.patterns().to_vec());
+    let patterns = |entry: &'_ RequestMatch| entry.hostnames.as_ref().map(HostSet::patterns).map(<[_]>::to_vec);
     let conditions = |wide: &[Condition], narrow: &[Condition]| {
         wide.iter().all(|wide| narrow.iter().any(|narrow| condition_follows(wide, narrow)))
     };
@@ -135,6 +151,20 @@ fn text_covers(wide: &TextMatch, narrow: &TextMatch) -> bool {
 mod tests {
     use super::*;
     use penstock_policy::document::{At, Context, Decode, Node};
+
+    #[test]
+    fn what_is_not_covered_is_found_in_whatever_order_the_lists_are() {
+        let equal = |a: &u32, b: &u32| a == b;
+        for (wide, narrow, expected) in [
+            (&[1, 2, 3][..], &[1, 2, 3][..], &[][..]),
+            (&[3, 1, 2], &[1, 2, 3], &[]),
+            (&[3, 1, 2], &[2, 2, 4, 1, 1, 5], &[4, 5]),
+            (&[], &[1, 2], &[1, 2]),
+            (&[1], &[], &[]),
+        ] {
+            assert_eq!(uncovered(wide, narrow, equal).copied().collect::<Vec<_>>(), expected, "{wide:?} {narrow:?}");
+        }
+    }
 
     fn entries(json: &str) -> Vec<RequestMatch> {
         let node = Node::from_json(json.as_bytes()).unwrap();

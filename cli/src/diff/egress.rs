@@ -4,15 +4,17 @@
 //! loosened by a new rule, and what another rule of the new policy still allows is not tightened by one that goes.
 //! Coverage is never claimed wrongly, only missed, so a loosening may be reported that is none, but none is missed.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
 use penstock_policy::document::{NonEmpty, Whole};
 use penstock_policy::egress::{Cidr, Destination, EgressDocument, Mode, RuleDocument, Target};
 
 use super::change::{Changes, Class, listed};
+use super::destinations::Destinations;
 use crate::cover::{
-    caller_covers, destination_covers, host_covers, items, list_covers, path_covers, rule_covers, selection_covers,
+    caller_covers, destination_covers, host_covers, items, path_covers, rule_covers, selection_covers,
+    uncovered as uncovered_items,
 };
 use crate::explain::destination_words;
 use crate::words;
@@ -60,8 +62,9 @@ pub fn compare(old: Option<&EgressDocument>, new: Option<&EgressDocument>, chang
 }
 
 fn compare_deny(old: &EgressDocument, new: &EgressDocument, changes: &mut Changes) {
-    for gone in split_ports(&old.deny).filter(|gone| !new.deny.iter().any(|deny| destination_covers(deny, gone))) {
-        let allowed = new.rules.0.iter().find(|rule| rule.to.0.iter().any(|to| denial_overlaps(&gone, to)));
+    let (before, after) = (Denials::new(old), Denials::new(new));
+    for gone in split_ports(&old.deny).filter(|gone| !after.cover(gone)) {
+        let allowed = after.first_rule_denied_by(&gone);
         let entry = destination_words(&gone);
         match allowed {
             Some(rule) => {
@@ -73,12 +76,49 @@ fn compare_deny(old: &EgressDocument, new: &EgressDocument, changes: &mut Change
             }
         }
     }
-    for added in split_ports(&new.deny).filter(|added| !old.deny.iter().any(|deny| destination_covers(deny, added))) {
+    for added in split_ports(&new.deny).filter(|added| !before.cover(added)) {
         let entry = destination_words(&added);
-        match old.rules.0.iter().any(|rule| rule.to.0.iter().any(|to| denial_overlaps(&added, to))) {
+        match before.first_rule_denied_by(&added).is_some() {
             true => changes.tightened("egress.deny", format!("{entry} is denied")),
             false => changes.changed("egress.deny", format!("{entry} is denied; no rule allowed it")),
         }
+    }
+}
+
+/// `deny` and the rules of one side, by destination.
+struct Denials<'d> {
+    document: &'d EgressDocument,
+    deny: Destinations<'d>,
+    rules: Destinations<'d>,
+    /// The first rule with IPv6 ranges.
+    first_ipv6: Option<usize>,
+}
+
+impl<'d> Denials<'d> {
+    fn new(document: &'d EgressDocument) -> Denials<'d> {
+        let (mut deny, mut rules) = (Destinations::default(), Destinations::default());
+        document.deny.iter().enumerate().for_each(|(number, to)| deny.add(number, to));
+        for (number, rule) in document.rules.0.iter().enumerate() {
+            rule.to.0.iter().for_each(|to| rules.add(number, to));
+        }
+        Denials { first_ipv6: rules.first_ipv6(), document, deny, rules }
+    }
+
+    /// Whether `deny` has all of `part`.
+    fn cover(&self, part: &Destination) -> bool {
+        let around = self.deny.around(&part.target);
+        around.iter().filter_map(|&i| self.document.deny.get(i)).any(|deny| destination_covers(deny, part))
+    }
+
+    /// The first rule of which `deny` would deny something.
+    fn first_rule_denied_by(&self, deny: &Destination) -> Option<&'d RuleDocument> {
+        let rules = &self.document.rules.0;
+        let denied = |rule: &RuleDocument| rule.to.0.iter().any(|to| denial_overlaps(deny, to));
+        let mut candidates = self.rules.overlapping(&deny.target);
+        // What an IPv4 range denies may be carried by any IPv6 address.
+        candidates.extend(self.first_ipv6.filter(|_| matches!(deny.target, Target::Cidr(_))));
+        candidates.sort_unstable();
+        candidates.into_iter().filter_map(|i| rules.get(i)).find(|rule| denied(rule))
     }
 }
 
@@ -125,23 +165,15 @@ fn denial_overlaps(deny: &Destination, to: &Destination) -> bool {
 struct Rules<'r> {
     all: &'r [RuleDocument],
     by_name: HashMap<&'r str, usize>,
-    /// By the host names of their destinations, without `*.`.
-    by_host: HashMap<&'r str, Vec<usize>>,
-    /// Those with address ranges.
-    by_address: Vec<usize>,
+    by_destination: Destinations<'r>,
 }
 
 impl<'r> Rules<'r> {
     fn new(all: &'r [RuleDocument]) -> Rules<'r> {
-        let mut rules = Rules { all, by_name: HashMap::new(), by_host: HashMap::new(), by_address: Vec::new() };
+        let mut rules = Rules { all, by_name: HashMap::new(), by_destination: Destinations::default() };
         for (i, rule) in all.iter().enumerate() {
             rules.by_name.insert(&rule.name.0, i);
-            for to in &rule.to.0 {
-                match &to.target {
-                    Target::Host(host) => rules.by_host.entry(&host.0.name).or_default().push(i),
-                    Target::Cidr(_) => rules.by_address.push(i),
-                }
-            }
+            rule.to.0.iter().for_each(|to| rules.by_destination.add(i, to));
         }
         rules
     }
@@ -150,24 +182,17 @@ impl<'r> Rules<'r> {
         self.by_name.get(name).and_then(|&i| self.all.get(i))
     }
 
-    /// All rules that could cover `part`: those with a destination at its first one's name or above, or with ranges.
+    /// All rules that could cover `part`: those with a destination around its first one.
     fn around(&self, part: &RuleDocument) -> impl Iterator<Item = &'r RuleDocument> {
-        let mut found: Vec<usize> = Vec::new();
-        match part.to.0.first().map(|to| &to.target) {
-            Some(Target::Host(host)) => {
-                let name: &str = &host.0.name;
-                let above = name.match_indices('.').filter_map(|(at, _)| name.get(at + 1..));
-                for name in std::iter::once(name).chain(above) {
-                    found.extend(self.by_host.get(name).into_iter().flatten());
-                }
-            }
-            Some(Target::Cidr(_)) => found.extend(&self.by_address),
-            None => {}
-        }
-        found.sort_unstable();
-        found.dedup();
+        let found = part.to.0.first().map(|to| self.by_destination.around(&to.target)).unwrap_or_default();
         let all = self.all;
         found.into_iter().filter_map(move |i| all.get(i))
+    }
+
+    /// All rules with a destination that could have a host or address in common with `to`.
+    fn overlapping(&self, to: &Destination) -> impl Iterator<Item = &'r RuleDocument> {
+        let all = self.all;
+        self.by_destination.overlapping(&to.target).into_iter().filter_map(move |i| all.get(i))
     }
 }
 
@@ -229,8 +254,10 @@ fn uncovered(rule: &RuleDocument, by_method: bool, covered: impl Fn(&RuleDocumen
     }
     /// Splits further than this are not worth it: what is left counts as not covered.
     const MOST: usize = 4096;
+    // Of a rule with thousands of destinations each part has one.
+    let rest = without_destinations(rule);
     let mut left: Vec<RuleDocument> = split_ports(&rule.to.0)
-        .map(|to| RuleDocument { to: NonEmpty(vec![to]), ..rule.clone() })
+        .map(|to| RuleDocument { to: NonEmpty(vec![to]), ..rest.clone() })
         .filter(|part| !covered(part))
         .collect();
     let splits: [fn(&RuleDocument) -> Vec<RuleDocument>; 3] = [
@@ -238,8 +265,14 @@ fn uncovered(rule: &RuleDocument, by_method: bool, covered: impl Fn(&RuleDocumen
             true => |rule| each(&rule.methods, |methods| RuleDocument { methods, ..rule.clone() }),
             false => |rule| vec![rule.clone()],
         },
-        |rule| each(&rule.from, |from| RuleDocument { from, ..rule.clone() }),
-        |rule| each(&rule.paths, |paths| RuleDocument { paths, ..rule.clone() }),
+        |rule| {
+            let rest = RuleDocument { from: None, ..rule.clone() };
+            each(&rule.from, |from| RuleDocument { from, ..rest.clone() })
+        },
+        |rule| {
+            let rest = RuleDocument { paths: None, ..rule.clone() };
+            each(&rule.paths, |paths| RuleDocument { paths, ..rest.clone() })
+        },
     ];
     for split in splits {
         if left.len() > MOST {
@@ -248,6 +281,22 @@ fn uncovered(rule: &RuleDocument, by_method: bool, covered: impl Fn(&RuleDocumen
         left = left.iter().flat_map(split).filter(|part| !covered(part)).collect();
     }
     left
+}
+
+fn without_destinations(rule: &RuleDocument) -> RuleDocument {
+    RuleDocument {
+        name: rule.name.clone(),
+        owner: rule.owner.clone(),
+        reason: rule.reason.clone(),
+        from: rule.from.clone(),
+        to: NonEmpty(Vec::new()),
+        methods: rule.methods.clone(),
+        paths: rule.paths.clone(),
+        connect: rule.connect,
+        upgrades: rule.upgrades.clone(),
+        not_before: rule.not_before,
+        expires: rule.expires,
+    }
 }
 
 fn each<T: Clone>(list: &Option<NonEmpty<T>>, part: impl Fn(Option<NonEmpty<T>>) -> RuleDocument) -> Vec<RuleDocument> {
@@ -266,14 +315,10 @@ fn allowance(rules: &[RuleDocument]) -> String {
     let of = |what: &str, list: Vec<String>| {
         if list.is_empty() { String::new() } else { format!(" {what} {}", listed(list)) }
     };
-    let unique = |list: Vec<String>| {
-        let mut seen: Vec<String> = Vec::new();
-        list.into_iter().for_each(|item| {
-            if !seen.contains(&item) {
-                seen.push(item)
-            }
-        });
-        seen
+    let unique = |mut list: Vec<String>| {
+        let mut seen = HashSet::new();
+        list.retain(|item| seen.insert(item.clone()));
+        list
     };
     let methods = rules.iter().filter_map(|rule| items(&rule.methods)).flatten().map(|method| method.0.to_string());
     let paths = rules.iter().filter_map(|rule| items(&rule.paths)).flatten().map(|path| format!("that {}", path.0));
@@ -307,13 +352,14 @@ fn describe(
             (false, _, true) => changes.changed(here, format!("{message}, but other rules still do")),
         }
     };
-    let added = rule.to.0.iter().filter(|to| !old.to.0.iter().any(|other| destination_covers(other, to)));
-    let added: Vec<String> = added.map(destination_words).collect();
+    let missing = |from: &RuleDocument, of: &RuleDocument| -> Vec<String> {
+        uncovered_items(&from.to.0, &of.to.0, destination_covers).map(destination_words).collect()
+    };
+    let added = missing(old, rule);
     if !added.is_empty() {
         note(true, "to", format!("allows {}", listed(added)));
     }
-    let gone = old.to.0.iter().filter(|to| !rule.to.0.iter().any(|other| destination_covers(other, to)));
-    let gone: Vec<String> = gone.map(destination_words).collect();
+    let gone = missing(rule, old);
     if !gone.is_empty() {
         note(false, "to", format!("no longer allows {}", listed(gone)));
     }
@@ -396,9 +442,7 @@ fn dimension<T>(
         }
         (Some(old), Some(new)) => {
             let missing = |list: &[T], other: &[T]| -> Vec<String> {
-                let missing =
-                    list.iter().filter(|item| !list_covers(Some(other), Some(std::slice::from_ref(*item)), &covers));
-                missing.map(&words).collect()
+                uncovered_items(other, list, &covers).map(&words).collect()
             };
             let (added, gone) = (missing(new, old), missing(old, new));
             if !added.is_empty() {
@@ -435,13 +479,14 @@ fn compare_path_scope(old: &EgressDocument, new: &EgressDocument, changes: &mut 
 
 /// The rules of `one` that make requests path-scoped which are not in `other` and may pass there, with some of them.
 fn path_scope_lost<'r>(one: &'r EgressDocument, other: &EgressDocument) -> Vec<(&'r RuleDocument, RuleDocument)> {
-    let passes = |part: &RuleDocument| {
-        let mut open = other.rules.0.iter().filter(|rule| rule.paths.is_none()).flat_map(|rule| &rule.to.0);
-        let overlaps =
-            |a: &Destination| part.to.0.iter().any(|b| ports_overlap(a, b) && targets_overlap(&a.target, &b.target));
-        other.mode == Mode::Audit || open.any(overlaps)
-    };
     let others = Rules::new(&other.rules.0);
+    let passes = |part: &RuleDocument| {
+        let open = |b: &Destination| {
+            let overlaps = |a: &Destination| ports_overlap(a, b) && targets_overlap(&a.target, &b.target);
+            others.overlapping(b).filter(|rule| rule.paths.is_none()).any(|rule| rule.to.0.iter().any(overlaps))
+        };
+        other.mode == Mode::Audit || part.to.0.iter().any(open)
+    };
     let scoped =
         |part: &RuleDocument| others.around(part).any(|rule| rule.paths.is_some() && selection_covers(rule, part));
     let rules = one.rules.0.iter().filter(|rule| rule.paths.is_some());

@@ -1,5 +1,7 @@
 //! What a change of `rateLimits` lets through.
 
+use std::collections::HashMap;
+
 use penstock_policy::document::Node;
 use penstock_policy::rate_limits::{KeyPart, LimitDocument, Mode, OnMissingKey};
 
@@ -9,38 +11,26 @@ use crate::words;
 
 /// Compares the limits; the nodes are the whole policies.
 pub fn compare(old: (&[LimitDocument], &Node), new: (&[LimitDocument], &Node), changes: &mut Changes) {
-    let (old_nodes, new_nodes) = (named(old.1, &["rateLimits"]), named(new.1, &["rateLimits"]));
-    let node = |nodes: &[(&str, &Node)], name: &str| {
-        nodes.iter().find(|(other, _)| *other == name).map(|(_, node)| (*node).clone())
-    };
-    let find = |limits: &'_ [LimitDocument], name: &str| limits.iter().position(|limit| *limit.name.0 == *name);
-    let renamed =
-        |limit: &LimitDocument, nodes: &[(&str, &Node)], others: &[(&str, &Node)], known: &[LimitDocument]| {
-            let mine = without_name(node(nodes, &limit.name.0)?)?;
-            let twin = others.iter().find(|(name, other)| {
-                find(known, name).is_none() && without_name((*other).clone()) == Some(mine.clone())
-            });
-            twin.map(|(name, _)| (*name).to_owned())
-        };
+    let (before, after) = (Side::new(old.0, old.1), Side::new(new.0, new.1));
     for limit in new.0 {
         let path = format!("rateLimits[{}]", limit.name.0);
-        match old.0.iter().find(|other| other.name == limit.name) {
-            Some(before) => {
-                let (Some(old), Some(new)) = (node(&old_nodes, &limit.name.0), node(&new_nodes, &limit.name.0)) else {
+        match before.limits.get(&*limit.name.0) {
+            Some(was) => {
+                let (Some(old), Some(new)) = (before.nodes.get(&*limit.name.0), after.nodes.get(&*limit.name.0)) else {
                     continue;
                 };
-                compare_limit((before, &old), (limit, &new), &path, changes);
+                compare_limit((was, old), (limit, new), &path, changes);
             }
-            None => match renamed(limit, &new_nodes, &old_nodes, new.0) {
+            None => match after.twin(limit, &before) {
                 Some(name) => changes.changed(path, format!("was called `{name}`; its buckets begin full")),
                 None if limit.mode == Mode::Shadow => changes.changed(path, "is new, in Shadow: refuses nothing"),
                 None => changes.tightened(path, format!("is new: {}", quota(limit))),
             },
         }
     }
-    for limit in old.0.iter().filter(|limit| find(new.0, &limit.name.0).is_none()) {
+    for limit in old.0.iter().filter(|limit| !after.limits.contains_key(&*limit.name.0)) {
         let path = format!("rateLimits[{}]", limit.name.0);
-        if renamed(limit, &old_nodes, &new_nodes, old.0).is_some() {
+        if before.twin(limit, &after).is_some() {
             continue;
         }
         match limit.mode {
@@ -50,15 +40,41 @@ pub fn compare(old: (&[LimitDocument], &Node), new: (&[LimitDocument], &Node), c
     }
 }
 
-fn without_name(node: Node) -> Option<Vec<(String, Node)>> {
-    match node {
-        Node::Map(mut fields) => {
-            fields.retain(|(field, _)| field != "name");
-            fields.sort_by(|(a, _), (b, _)| a.cmp(b));
-            Some(fields)
+/// The limits of one policy by name, and by all that they are besides.
+struct Side<'p> {
+    limits: HashMap<&'p str, &'p LimitDocument>,
+    nodes: HashMap<&'p str, &'p Node>,
+    /// The names of the limits that are alike but for their names, in order.
+    alike: HashMap<String, Vec<&'p str>>,
+}
+
+impl<'p> Side<'p> {
+    fn new(limits: &'p [LimitDocument], policy: &'p Node) -> Side<'p> {
+        let mut side = Side {
+            limits: limits.iter().map(|limit| (&*limit.name.0, limit)).collect(),
+            nodes: HashMap::new(),
+            alike: HashMap::new(),
+        };
+        for (name, node) in named(policy, &["rateLimits"]) {
+            side.nodes.insert(name, node);
+            side.alike.entry(without_name(node)).or_default().push(name);
         }
-        _ => None,
+        side
     }
+
+    /// The limit of the other policy that is this one under a name that this policy does not have.
+    fn twin(&self, limit: &LimitDocument, other: &Side<'p>) -> Option<&'p str> {
+        let alike = other.alike.get(&without_name(self.nodes.get(&*limit.name.0)?))?;
+        alike.iter().find(|name| !self.limits.contains_key(*name)).copied()
+    }
+}
+
+/// A limit's text without its name, the fields in order.
+fn without_name(limit: &Node) -> String {
+    let Node::Map(fields) = limit else { return limit.to_string() };
+    let mut fields: Vec<_> = fields.iter().filter(|(field, _)| field != "name").collect();
+    fields.sort_by(|(a, _), (b, _)| a.cmp(b));
+    fields.into_iter().map(|(field, value)| format!("{field}: {value}\n")).collect()
 }
 
 fn burst(limit: &LimitDocument) -> u32 {

@@ -1,6 +1,7 @@
 //! `penstock diff`: what a change of policy changes, by what it says and for recorded traffic.
 
 mod change;
+mod destinations;
 mod egress;
 mod human;
 mod limits;

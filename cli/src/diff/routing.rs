@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use penstock_policy::canaries::Canary;
 use penstock_policy::document::Node;
 use penstock_policy::{Policy, Timestamp};
 use serde::Serialize;
@@ -94,15 +95,17 @@ pub fn canaries(old: (&Policy, &Node), new: (&Policy, &Node), time: Timestamp, c
         format!("between {}", listed(named(node, &["variants"]).iter().map(|(name, _)| format!("`{name}`"))))
     };
     items("canaries", &before, &after, variants, changes);
+    let before: HashMap<&str, &Node> = before.into_iter().collect();
+    let (was, is) = (Shares::new(old.0, time), Shares::new(new.0, time));
     let mut all = Vec::new();
     for (name, after) in &after {
-        let Some((_, before)) = before.iter().find(|(other, _)| other == name) else { continue };
+        let Some(before) = before.get(name) else { continue };
         let path = format!("canaries[{name}]");
         other_fields(&path, before, after, &["name", "variants", "salt", "ramp", "stickiness"], changes);
         if before.get("ramp") != after.get("ramp") {
             changes.changed(format!("{path}.ramp"), "is another schedule");
         }
-        let (was, is) = (shares(old.0, name, time), shares(new.0, name, time));
+        let (was, is) = (was.of(name), is.of(name));
         let salt = |node: &Node| node.get("salt").cloned().unwrap_or_else(|| Node::String((*name).to_owned()));
         let redrawn = salt(before) != salt(after) || before.get("stickiness") != after.get("stickiness");
         if redrawn {
@@ -114,8 +117,9 @@ pub fn canaries(old: (&Policy, &Node), new: (&Policy, &Node), time: Timestamp, c
                 .map(|(name, node)| ((*name).to_owned(), node.get("route").cloned()))
                 .collect()
         };
+        let routes_before: HashMap<String, Option<Node>> = routes(before).into_iter().collect();
         for (variant, route) in routes(after) {
-            if routes(before).iter().any(|(other, before)| *other == variant && *before != route) {
+            if routes_before.get(&variant).is_some_and(|before| *before != route) {
                 let text = |route: Option<&Node>| route.map_or("its name".to_owned(), ToString::to_string);
                 changes.changed(format!("{path}.variants[{variant}].route"), format!("now {}", text(route.as_ref())));
             }
@@ -123,9 +127,9 @@ pub fn canaries(old: (&Policy, &Node), new: (&Policy, &Node), time: Timestamp, c
         let mut names: Vec<&String> = was.iter().chain(&is).map(|(name, _)| name).collect();
         names.sort_unstable();
         names.dedup();
-        let share = |shares: &[(String, f64)], name: &str| {
-            shares.iter().find(|(other, _)| other == name).map_or(0.0, |(_, share)| *share)
-        };
+        let by_name = |shares: &[(String, f64)]| shares.iter().cloned().collect::<HashMap<String, f64>>();
+        let (was, is) = (by_name(&was), by_name(&is));
+        let share = |shares: &HashMap<String, f64>, name: &str| shares.get(name).copied().unwrap_or(0.0);
         let variants: Vec<(String, f64, f64)> =
             names.iter().map(|name| ((*name).clone(), share(&was, name), share(&is, name))).collect();
         let pairs: Vec<(f64, f64)> = variants.iter().map(|(_, was, is)| (*was, *is)).collect();
@@ -143,15 +147,28 @@ pub fn canaries(old: (&Policy, &Node), new: (&Policy, &Node), time: Timestamp, c
     all
 }
 
-fn shares(policy: &Policy, canary: &str, time: Timestamp) -> Vec<(String, f64)> {
-    let canary = policy.canaries().and_then(|canaries| canaries.iter().find(|other| other.name() == canary));
-    let weights: Vec<(String, u64)> = canary
-        .into_iter()
-        .flat_map(|canary| canary.weights_at(time))
-        .map(|(name, weight)| (name.to_owned(), weight))
-        .collect();
-    let total = weights.iter().map(|(_, weight)| *weight).sum::<u64>().max(1) as f64;
-    weights.into_iter().map(|(name, weight)| (name, weight as f64 / total)).collect()
+/// The shares of a policy's canaries at one instant.
+struct Shares<'p> {
+    canaries: HashMap<&'p str, &'p Canary>,
+    time: Timestamp,
+}
+
+impl<'p> Shares<'p> {
+    fn new(policy: &'p Policy, time: Timestamp) -> Shares<'p> {
+        let canaries = policy.canaries().into_iter().flat_map(|canaries| canaries.iter());
+        Shares { canaries: canaries.map(|canary| (canary.name(), canary)).collect(), time }
+    }
+
+    /// Each variant of a canary with its share, 0 to 1.
+    fn of(&self, canary: &str) -> Vec<(String, f64)> {
+        let canary = self.canaries.get(canary).into_iter();
+        let weights: Vec<(String, u64)> = canary
+            .flat_map(|canary| canary.weights_at(self.time))
+            .map(|(name, weight)| (name.to_owned(), weight))
+            .collect();
+        let total = weights.iter().map(|(_, weight)| *weight).sum::<u64>().max(1) as f64;
+        weights.into_iter().map(|(name, weight)| (name, weight as f64 / total)).collect()
+    }
 }
 
 /// The share of users that weighted rendezvous hashing moves from shares p to q: 1 − Σᵢ 1/Σⱼ max(pⱼ/pᵢ, qⱼ/qᵢ), over

@@ -1,0 +1,143 @@
+//! Destinations of one side, by host and address: which of them are at, around or below another, without comparing every
+//! pair.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
+
+use penstock_policy::egress::{Cidr, Destination, Target};
+
+/// Destinations, each with the number of the rule that it belongs to.
+#[derive(Debug, Default)]
+pub struct Destinations<'d> {
+    /// By name, without `*.`.
+    names: HashMap<&'d str, Vec<usize>>,
+    /// The same by the name read backwards, so that those below a name are neighbours.
+    backwards: BTreeMap<Vec<u8>, Vec<usize>>,
+    ranges: HashMap<Cidr, Vec<usize>>,
+    /// The same by their first addresses.
+    starts: BTreeMap<IpAddr, Vec<(Cidr, usize)>>,
+}
+
+impl<'d> Destinations<'d> {
+    /// Adds a destination of the rule `number`.
+    pub fn add(&mut self, number: usize, to: &'d Destination) {
+        match &to.target {
+            Target::Host(host) => {
+                let name: &str = &host.0.name;
+                self.names.entry(name).or_default().push(number);
+                self.backwards.entry(backwards(name)).or_default().push(number);
+            }
+            Target::Cidr(range) => {
+                self.ranges.entry(*range).or_default().push(number);
+                self.starts.entry(range.address).or_default().push((*range, number));
+            }
+        }
+    }
+
+    /// The rules with a destination that may cover `target`, in order.
+    pub fn around(&self, target: &Target) -> Vec<usize> {
+        let mut found: Vec<usize> = Vec::new();
+        match target {
+            Target::Host(host) => {
+                let name: &str = &host.0.name;
+                let above = name.match_indices('.').filter_map(|(at, _)| name.get(at + 1..));
+                for name in std::iter::once(name).chain(above) {
+                    found.extend(self.names.get(name).into_iter().flatten());
+                }
+            }
+            Target::Cidr(range) => {
+                let wider = (0..=range.length).filter_map(|length| range.widened(length));
+                found.extend(wider.filter_map(|wider| self.ranges.get(&wider)).flatten());
+            }
+        }
+        in_order(found)
+    }
+
+    /// The rules with a destination that may have a host or address in common with `target`, in order.
+    pub fn overlapping(&self, target: &Target) -> Vec<usize> {
+        let mut found = self.around(target);
+        match target {
+            Target::Host(host) => {
+                let start = [backwards(&host.0.name), b".".to_vec()].concat();
+                let below = self.backwards.range(start.clone()..).take_while(|(name, _)| name.starts_with(&start));
+                found.extend(below.flat_map(|(_, numbers)| numbers));
+            }
+            Target::Cidr(range) => {
+                let inside = self.starts.range(range.address..).take_while(|(start, _)| range.contains(**start));
+                found.extend(inside.flat_map(|(_, ranges)| ranges).map(|(_, number)| number));
+            }
+        }
+        in_order(found)
+    }
+
+    /// The first rule with a range of IPv6 addresses.
+    pub fn first_ipv6(&self) -> Option<usize> {
+        let ranges = self.ranges.iter().filter(|(range, _)| range.address.is_ipv6());
+        ranges.filter_map(|(_, numbers)| numbers.iter().min()).min().copied()
+    }
+}
+
+fn backwards(name: &str) -> Vec<u8> {
+    name.bytes().rev().collect()
+}
+
+fn in_order(mut numbers: Vec<usize>) -> Vec<usize> {
+    numbers.sort_unstable();
+    numbers.dedup();
+    numbers
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use penstock_policy::document::{At, Context, Decode, Node};
+
+    fn destination(text: &str) -> Destination {
+        let field = if text.contains('/') { "cidr" } else { "host" };
+        let node = Node::from_json(format!(r#"{{"{field}":"{text}"}}"#).as_bytes()).unwrap();
+        let mut cx = Context::new(String::new(), 0);
+        Destination::decode(&node, &At::Root, &mut cx).unwrap()
+    }
+
+    #[test]
+    fn what_is_found_is_what_comparing_every_pair_finds() {
+        let texts = [
+            "a.test",
+            "*.a.test",
+            "b.a.test",
+            "*.b.a.test",
+            "ba.test",
+            "*.c.a.test",
+            "c.test",
+            "10.0.0.0/8",
+            "10.1.0.0/16",
+            "10.1.2.3/32",
+            "0.0.0.0/0",
+            "11.0.0.0/8",
+            "::/0",
+            "2001:db8::/32",
+            "2001:db8::1/128",
+            "10.0.0.0/9",
+        ];
+        let all: Vec<Destination> = texts.iter().map(|text| destination(text)).collect();
+        let mut index = Destinations::default();
+        all.iter().enumerate().for_each(|(number, to)| index.add(number, to));
+        for to in &all {
+            let covers = |other: &Destination| crate::cover::target_covers(&other.target, &to.target);
+            let overlaps =
+                |other: &Destination| covers(other) || crate::cover::target_covers(&to.target, &other.target);
+            let numbers = |holds: &dyn Fn(&Destination) -> bool| -> Vec<usize> {
+                all.iter().enumerate().filter(|(_, other)| holds(other)).map(|(number, _)| number).collect()
+            };
+            let (around, overlapping) = (index.around(&to.target), index.overlapping(&to.target));
+            assert!(numbers(&covers).iter().all(|number| around.contains(number)), "{to:?}");
+            assert!(numbers(&overlaps).iter().all(|number| overlapping.contains(number)), "{to:?}");
+            // Nothing of the other kind, and nothing beside.
+            let name = |to: &Destination| matches!(to.target, Target::Host(_));
+            assert!(overlapping.iter().all(|number| name(&all[*number]) == name(to)), "{to:?}");
+        }
+        assert_eq!(index.first_ipv6(), Some(12));
+        assert!(!index.overlapping(&destination("10.1.0.0/16").target).contains(&11));
+        assert!(!index.overlapping(&destination("*.a.test").target).contains(&4));
+    }
+}
