@@ -6,12 +6,16 @@ PATH=$TOOLS/bin:$PATH
 
 headline "Format"
 cargo fmt --all --check
+cargo fmt --manifest-path examples/embed/Cargo.toml --check
 
 headline "Clippy: everything, natively"
 cargo clippy --workspace --all-targets --locked -- --deny warnings
 
 headline "Clippy: the modules, for $WASI_TARGET"
 cargo clippy --locked --target "$WASI_TARGET" --package penstock-wasm "${MODULES[@]/#/--package=penstock-}" -- --deny warnings
+
+headline "Clippy: the example of a filter of one's own"
+cargo clippy --locked --manifest-path examples/embed/Cargo.toml --target-dir target/embed --target "$WASI_TARGET" -- --deny warnings
 
 headline "Imports: no circles"
 node scripts/check-circles.mjs filters/policy filters/host filters/wasm cli dash meter

@@ -45,18 +45,29 @@ pub fn library_that_panics() -> Result<PathBuf> {
 
 /// The folder of what was built.
 fn build_with_trap(package: &str, arguments: &[&str]) -> Result<PathBuf> {
-    let target = root().join("target/trap");
+    let arguments = [&["--package", package, "--features", "trap"], arguments].concat();
+    build(&root(), root().join("target/trap"), &arguments)
+}
+
+/// The module of `examples/embed`, which is built now if need be.
+pub fn embed_example() -> Result<PathBuf> {
+    let folder = root().join("examples/embed");
+    let built = build(&folder, root().join("target/embed"), &["--target", "wasm32-wasip1"])?;
+    Ok(built.join("wasm32-wasip1/debug/embed.wasm"))
+}
+
+/// Builds as one does while writing, not optimised; gives back `target`.
+fn build(folder: &Path, target: PathBuf, arguments: &[&str]) -> Result<PathBuf> {
     let status = Command::new(env!("CARGO"))
-        .args(["build", "--quiet", "--locked", "--package", package, "--features", "trap"])
-        .args(arguments)
-        .arg("--target-dir")
+        .args(["build", "--quiet", "--locked", "--target-dir"])
         .arg(&target)
+        .args(arguments)
         .env("CARGO_PROFILE_DEV_DEBUG", "false")
         .env_remove("RUSTFLAGS")
-        .current_dir(root())
+        .current_dir(folder)
         .status()
         .context("cannot run cargo")?;
-    ensure!(status.success(), "the module that traps could not be built");
+    ensure!(status.success(), "{} could not be built", folder.display());
     Ok(target)
 }
 

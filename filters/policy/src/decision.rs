@@ -9,6 +9,21 @@ use crate::reason::Reason;
 use crate::section::Section;
 
 /// One change of the request's header map. Names are in lower case.
+///
+/// ```
+/// use penstock_policy::{FixedEnvironment, HeaderOp, Policy, Request};
+///
+/// let policy = <Policy>::from_json(br#"{"routes": {"default": "stable"}}"#)?;
+/// let headers: [(&[u8], &[u8]); 2] = [(b":path", b"/"), (b"x-penstock-route", b"forged")];
+/// let decision = policy.decide(&Request::new(&headers), &mut FixedEnvironment::default()).expect("no service to ask");
+/// for change in &decision.headers {
+///     match change {
+///         HeaderOp::Set(name, value) => assert_eq!((*name, &**value), ("x-penstock-route", &b"stable"[..])),
+///         HeaderOp::Add(..) | HeaderOp::Remove(_) => panic!("nothing else changes"),
+///     }
+/// }
+/// # Ok::<(), penstock_policy::Problems>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HeaderOp<'a> {
     /// Replaces every value of the header.

@@ -1,5 +1,23 @@
 //! The Penstock policy engine: parse a document, compile it, decide requests.
 //!
+//! ```
+//! use penstock_policy::{FixedEnvironment, Policy, Request};
+//!
+//! let policy: Policy = Policy::from_json(
+//!     br#"{"routes": {"default": "stable", "rules": [{
+//!         "name": "beta-users", "route": "beta",
+//!         "matches": [{"headers": [{"name": "x-user-group", "value": "beta"}]}]
+//!     }]}}"#,
+//! )?;
+//!
+//! let headers: [(&[u8], &[u8]); 4] =
+//!     [(b":method", b"GET"), (b":authority", b"shop.example.com"), (b":path", b"/"), (b"x-user-group", b"beta")];
+//! let decision = policy.decide(&Request::new(&headers), &mut FixedEnvironment::default()).expect("no service to ask");
+//! assert_eq!(decision.route, Some("beta"));
+//! assert_eq!(decision.rule, Some("beta-users"));
+//! # Ok::<(), penstock_policy::Problems>(())
+//! ```
+//!
 //! Pure: time, randomness and the connection's facts come in through [`Environment`], so every behaviour has a
 //! native unit test and the wasm modules, the CLI and the tests all call the same [`Policy::decide`].
 //!

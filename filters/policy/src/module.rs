@@ -5,6 +5,16 @@ use std::fmt;
 use crate::section::Section;
 
 /// A wasm module of the suite, as far as the policy is concerned.
+///
+/// ```
+/// use penstock_policy::document::Node;
+/// use penstock_policy::{Module, Section, check};
+///
+/// assert_eq!(Module::of(Section::Egress), Module::EgressAllowlist);
+/// let policy = Node::from_json(br#"{"routes": {}}"#).expect("this is JSON");
+/// assert!(check(&policy, Module::Suite).is_ok());
+/// assert!(check(&policy, Module::Canary).is_err(), "that module does not run `routes`");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Module {
     /// `header-routing.wasm`: `routes`.

@@ -49,6 +49,13 @@ pub struct Policy<M: Runs = Suite> {
 impl<M: Runs> Policy<M> {
     /// Reads and compiles a JSON document.
     ///
+    /// ```
+    /// use penstock_policy::Policy;
+    ///
+    /// let problems = <Policy>::from_json(br#"{"routes": {"default": "a b"}}"#).unwrap_err();
+    /// assert!(problems.to_string().starts_with("routes.default: \"a b\": "));
+    /// ```
+    ///
     /// # Errors
     /// Everything that is wrong with it.
     pub fn from_json(bytes: &[u8]) -> Result<Self, Problems> {
@@ -198,6 +205,23 @@ impl<M: Runs> Policy<M> {
     /// Decides one request. Sections run in the order egress, rate limits, routes, canaries; the first that
     /// responds ends it. Matching sees the request as it was received, whatever an earlier section changes, but for
     /// the canonical path that egress writes back. What Audit or Shadow held back first is what the decision names.
+    ///
+    /// ```
+    /// use penstock_policy::{Action, FixedEnvironment, Policy, Reason, Request, Scratch};
+    ///
+    /// let policy = <Policy>::from_json(
+    ///     br#"{"egress": {"rules": [{"name": "pay", "to": [{"host": "api.pay.example", "ports": [443]}]}]}}"#,
+    /// )?;
+    /// let mut environment = FixedEnvironment { has_tls: Some(true), ..FixedEnvironment::default() };
+    /// let scratch = Scratch::default();
+    /// let headers: [(&[u8], &[u8]); 3] = [(b":method", b"GET"), (b":authority", b"evil.example"), (b":path", b"/")];
+    /// let request = Request::new(&headers).with_scratch(&scratch);
+    /// let decision = policy.decide(&request, &mut environment).expect("no service to ask");
+    /// assert_eq!(decision.reason, Some(Reason::HostNotAllowed));
+    /// let Action::Respond(response) = &decision.action else { panic!("it must be refused") };
+    /// assert_eq!(response.status, 403);
+    /// # Ok::<(), penstock_policy::Problems>(())
+    /// ```
     ///
     /// # Errors
     /// There is no decision yet when a rate-limit service must be asked first: give the reply to each

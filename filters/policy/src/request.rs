@@ -17,6 +17,16 @@ pub type Header<'a> = (&'a [u8], &'a [u8]);
 ///
 /// Nothing is copied: every field borrows from the host's buffer. Values are bytes because nothing forces a
 /// client to send UTF-8.
+///
+/// ```
+/// use penstock_policy::Request;
+///
+/// let headers: [(&[u8], &[u8]); 3] =
+///     [(b":method", b"GET"), (b":authority", b"Shop.example.com:8443"), (b":path", b"/cart?id=7")];
+/// let request = Request::new(&headers);
+/// assert_eq!(request.host, b"Shop.example.com");
+/// assert_eq!((request.path, request.query), (&b"/cart"[..], Some(&b"id=7"[..])));
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Request<'a> {
     /// `:method`; empty when the map has none.

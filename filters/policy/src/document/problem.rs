@@ -50,6 +50,15 @@ pub fn shown_key(name: &str) -> Cow<'_, str> {
 }
 
 /// One thing that is wrong with a document.
+///
+/// ```
+/// use penstock_policy::Policy;
+///
+/// let problems = <Policy>::from_json(br#"{"routes": {"rule": []}}"#).unwrap_err();
+/// let problem = problems.iter().next().expect("one problem");
+/// assert_eq!(problem.path, "routes.rule");
+/// assert!(problem.message.starts_with("unknown field `rule`"));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
     /// Where, as in `routes.rules[3].timeout`; empty for the document as a whole.

@@ -76,6 +76,21 @@ pub enum Change<T> {
 pub struct Unavailable;
 
 /// A store of small values that several workers share.
+///
+/// ```
+/// use penstock_policy::state::{Change, Key, MapState, State};
+///
+/// let mut store = MapState::default();
+/// for expected in 1..=3_u8 {
+///     let count = store.update(Key::Named("requests"), |old, new| {
+///         let count = old.first().map_or(1, |count| count + 1);
+///         new.push(count);
+///         Change::Replace(count)
+///     });
+///     assert_eq!(count, Ok(expected));
+/// }
+/// assert_eq!(store.read(Key::Named("requests"), <[u8]>::to_vec), Ok(vec![3]));
+/// ```
 pub trait State {
     /// Shows `change` the value under `key`, empty where there is none, and does what it answers. `change` appends the new
     /// value to the buffer it is given, in case that it answers [`Change::Replace`].
