@@ -72,6 +72,17 @@ fn every_link_in_the_documentation_leads_somewhere() {
     }
 }
 
+#[test]
+fn every_file_that_the_page_for_contributors_names_is_there() {
+    let text = std::fs::read_to_string(root().join("CONTRIBUTING.md")).unwrap();
+    let files: Vec<&str> = text.split('`').skip(1).step_by(2).filter(|word| word.ends_with(".rs")).collect();
+    assert!(files.len() > 20, "{files:?}");
+    for file in files {
+        let folders = ["", "filters/policy/src", "filters/host/src"];
+        assert!(folders.iter().any(|folder| root().join(folder).join(file).is_file()), "{file}");
+    }
+}
+
 /// Runs `penstock` in a folder of its own; its exit status and standard output.
 fn penstock(folder: &Path, arguments: &[&str], input: &str) -> (i32, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_penstock"));

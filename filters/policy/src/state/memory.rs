@@ -83,7 +83,27 @@ impl From<&Index> for Index {
     }
 }
 
-/// The memory of one plugin.
+/// The memory of one plugin, shared by all threads.
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// use penstock_policy::state::{Change, Key, Memory, State};
+///
+/// let memory = Arc::new(Memory::new());
+/// let add = |worker: &mut penstock_policy::state::MemoryState| {
+///     worker.update(Key::Named("sum"), |old, new| {
+///         new.push(old.first().map_or(1, |sum| sum + 1));
+///         Change::Replace(())
+///     })
+/// };
+/// let (mut first, mut second) = (memory.open(&[]), memory.open(&[]));
+/// std::thread::scope(|scope| {
+///     scope.spawn(|| add(&mut first));
+///     scope.spawn(|| add(&mut second));
+/// });
+/// assert_eq!(memory.open(&[]).read(Key::Named("sum"), <[u8]>::to_vec), Ok(vec![2]));
+/// ```
 #[derive(Debug)]
 pub struct Memory {
     named: Values<Box<str>>,
