@@ -33,8 +33,10 @@ pub enum Answer {
     Body(Vec<u8>),
     /// This HTTP status and content type.
     Status(u16, &'static str),
-    /// This gRPC status, without a message.
+    /// This gRPC status, without a message: in the headers.
     Grpc(u8),
+    /// An empty message, then this gRPC status in the trailers.
+    Trailers(u8),
     /// Resets the stream.
     Reset,
     /// Ends the connection, politely.
@@ -135,6 +137,12 @@ fn give(stream: &mut TcpStream, number: u32, answer: &Answer) -> Result<bool> {
                 stream.write_all(&frame(DATA, 0, number, part))?;
             }
             let trailers = encode(&[field("grpc-status", "0")]);
+            stream.write_all(&frame(HEADERS, END_HEADERS | END_STREAM, number, &trailers))?;
+        }
+        Answer::Trailers(status) => {
+            stream.write_all(&frame(HEADERS, END_HEADERS, number, &ok))?;
+            stream.write_all(&frame(DATA, 0, number, &[0; 5]))?;
+            let trailers = encode(&[field("grpc-status", &status.to_string())]);
             stream.write_all(&frame(HEADERS, END_HEADERS | END_STREAM, number, &trailers))?;
         }
         Answer::Body(body) => {

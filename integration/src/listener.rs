@@ -23,7 +23,7 @@ pub struct Route {
     percent: Option<u32>,
     target: Target,
     echo: Vec<String>,
-    timeout: Option<String>,
+    action: Map<String, Value>,
 }
 
 impl Route {
@@ -39,14 +39,14 @@ impl Route {
             percent: None,
             target: Target::Direct { status: 200, body: value.to_owned() },
             echo: Vec::new(),
-            timeout: None,
+            action: Map::new(),
         }
     }
 
     /// Every other request; Envoy itself answers 200 with the body `none`.
     pub fn any() -> Self {
         let target = Target::Direct { status: 200, body: "none".to_owned() };
-        Route { condition: None, percent: None, target, echo: Vec::new(), timeout: None }
+        Route { condition: None, percent: None, target, echo: Vec::new(), action: Map::new() }
     }
 
     /// Only so many percent of the requests, by Envoy's own dice.
@@ -72,8 +72,14 @@ impl Route {
 
     /// The route's own timeout, such as `5s` (Envoy's default is 15 s).
     #[must_use]
-    pub fn timeout(mut self, timeout: &str) -> Self {
-        self.timeout = Some(timeout.to_owned());
+    pub fn timeout(self, timeout: &str) -> Self {
+        self.action("timeout", json!(timeout))
+    }
+
+    /// Sets a field of the `RouteAction`, for requests that go to a cluster.
+    #[must_use]
+    pub fn action(mut self, field: &str, value: Value) -> Self {
+        self.action.insert(field.to_owned(), value);
         self
     }
 
@@ -104,8 +110,8 @@ impl Route {
             }
             Target::Cluster(cluster) => {
                 let mut action = json!({"cluster": cluster});
-                if let (Some(timeout), Some(action)) = (&self.timeout, action.as_object_mut()) {
-                    action.insert("timeout".into(), json!(timeout));
+                if let Some(action) = action.as_object_mut() {
+                    action.extend(self.action.clone());
                 }
                 route.insert("route".into(), action);
             }

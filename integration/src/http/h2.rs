@@ -5,6 +5,8 @@
 
 use std::io::{BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use loona_hpack::Decoder;
@@ -109,6 +111,27 @@ impl Connection {
             sent?;
         }
         received
+    }
+
+    /// Sends a request whose body comes in these parts, with a pause before each but the first, and ends it with trailers.
+    pub fn request_in_parts(
+        &mut self,
+        request: &Request,
+        parts: &[&[u8]],
+        pause: Duration,
+        trailers: &[Field],
+    ) -> Result<Response> {
+        let stream = self.next_stream;
+        self.next_stream += 2;
+        self.write(&frame(HEADERS, END_HEADERS, stream, &encode(&fields_of(request))))?;
+        for (number, part) in parts.iter().enumerate() {
+            if number > 0 {
+                thread::sleep(pause);
+            }
+            self.write(&frame(DATA, 0, stream, part))?;
+        }
+        self.write(&frame(HEADERS, END_HEADERS | END_STREAM, stream, &encode(trailers)))?;
+        self.receive(stream)
     }
 
     /// The new stream, and whether all could be sent.

@@ -1,0 +1,92 @@
+//! What happens to requests on their way, in a real Envoy: they are retried, redirected inside the proxy, upgraded, answered
+//! early, abandoned, or still waiting when the policy changes.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test stops at the first surprise")]
+
+mod again;
+mod clients;
+mod endings;
+mod grpc;
+mod reloads;
+mod upgrades;
+mod upstream_time;
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use penstock_integration::Envoy;
+use penstock_integration::http::Response;
+
+/// Until `holds`, or an error that says what did not come about.
+fn eventually(what: &str, mut holds: impl FnMut() -> Result<bool>) -> Result<()> {
+    let started = Instant::now();
+    while !holds()? {
+        ensure!(started.elapsed() < Duration::from_secs(30), "in half a minute it did not come about: {what}");
+        thread::sleep(Duration::from_millis(20));
+    }
+    Ok(())
+}
+
+/// What breakers have said so far.
+fn transitions(envoy: &Envoy) -> Result<Vec<String>> {
+    let log = envoy.log()?;
+    let told = log.lines().filter_map(|line| line.rsplit_once("penstock: ")).map(|(_, line)| line.to_owned());
+    Ok(told.filter(|line| line.starts_with("rule ") || line.starts_with("canary ")).collect())
+}
+
+/// How many more requests of its key a limit with `quotaHeaders: Draft03` lets pass.
+fn remaining(response: &Response) -> Option<u64> {
+    response.header("x-ratelimit-remaining")?.parse().ok()
+}
+
+/// An upstream that answers with bytes of its own as soon as a request's head is there, and keeps what it read.
+struct HeadServer {
+    address: SocketAddr,
+    heads: Arc<Mutex<Vec<String>>>,
+}
+
+impl HeadServer {
+    fn start(answer: &'static [u8]) -> Result<Self> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        let server = HeadServer { address: listener.local_addr()?, heads: Arc::default() };
+        let heads = Arc::clone(&server.heads);
+        thread::spawn(move || {
+            for stream in listener.incoming().map_while(Result::ok) {
+                let heads = Arc::clone(&heads);
+                // An error is the proxy's hanging up, which is its right.
+                thread::spawn(move || serve(&stream, answer, &heads));
+            }
+        });
+        Ok(server)
+    }
+
+    /// The last head, line by line.
+    fn last(&self) -> Vec<String> {
+        let heads = self.heads.lock().unwrap();
+        heads.last().map(|head| head.lines().map(str::to_owned).collect()).unwrap_or_default()
+    }
+
+    fn requests(&self) -> usize {
+        self.heads.lock().unwrap().len()
+    }
+}
+
+fn serve(stream: &TcpStream, answer: &[u8], heads: &Mutex<Vec<String>>) -> Result<()> {
+    let mut reader = BufReader::new(stream);
+    let mut head = String::new();
+    while !head.ends_with("\r\n\r\n") {
+        ensure!(reader.read_line(&mut head)? > 0, "closed");
+    }
+    heads.lock().unwrap().push(head);
+    let mut writer = stream;
+    writer.write_all(answer)?;
+    // Whatever else comes is read until the proxy hangs up, so that nothing is reset.
+    stream.set_read_timeout(Some(Duration::from_secs(20)))?;
+    let mut rest = Vec::new();
+    reader.read_to_end(&mut rest)?;
+    Ok(())
+}

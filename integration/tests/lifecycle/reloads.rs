@@ -1,0 +1,108 @@
+//! Policies that change while a request is on its way.
+
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use anyhow::{Result, anyhow, bail};
+use penstock_integration::http::{self, Protocol, Request, Response};
+use penstock_integration::{
+    Answer, Bootstrap, Envoy, GrpcServer, Listener, Reload, Reply, Route, Upstream, WasmFilter, grpc_cluster,
+};
+use serde_json::{Value, json};
+
+use crate::{eventually, transitions};
+
+/// Everybody goes to `route` when the service says so.
+fn asking(route: &str) -> Value {
+    let scope = json!({"global": {"cluster": "ratelimit", "domain": "d", "timeout": "5s", "onFailure": "Deny"}});
+    json!({
+        "rateLimits": [{"name": "g", "key": [], "limit": {"requests": 100, "per": "1m"}, "scope": scope}],
+        "routes": {"default": route},
+    })
+}
+
+fn start(policy: &Value, service: &GrpcServer) -> Result<Envoy> {
+    let mut bootstrap = Bootstrap::new()?.concurrency(1);
+    let filter = bootstrap.discovered(WasmFilter::new("suite", policy)?.named("penstock"))?;
+    let listener = Listener::new("ingress").discovered(filter).routes_named(&["old", "new"]).route(Route::any());
+    bootstrap.any_cluster(grpc_cluster("ratelimit", service.address())).listener(listener).start()
+}
+
+/// A request on its way.
+fn sent(envoy: &Envoy, protocol: Protocol, request: Request) -> Result<JoinHandle<Result<Response>>> {
+    let address = envoy.ingress()?;
+    Ok(thread::spawn(move || http::send(protocol, address, &request)))
+}
+
+fn answer(client: JoinHandle<Result<Response>>) -> Result<Response> {
+    client.join().map_err(|_| anyhow!("a client panicked"))?
+}
+
+#[test]
+fn a_request_whose_service_is_asked_is_decided_by_the_policy_it_began_with() -> Result<()> {
+    for (code, status, text) in [(1, 200, "old"), (2, 429, "rate limit exceeded")] {
+        let service = GrpcServer::start(Answer::After(Duration::from_millis(1500), vec![0x08, code]))?;
+        let mut envoy = start(&asking("old"), &service)?;
+        for protocol in Protocol::ALL {
+            for next in ["other policy", "without the section", "another module"] {
+                let asked = service.calls();
+                let client = sent(&envoy, protocol, Request::new("POST", "a.test", "/").body("some body"))?;
+                eventually("the service is asked", || Ok(service.calls() > asked))?;
+                let to_new = json!({"routes": {"default": "new"}});
+                let reloaded = match next {
+                    "other policy" => envoy.reload("penstock", asking("new"))?,
+                    "without the section" => envoy.reload("penstock", &to_new)?,
+                    _ => envoy.replace("penstock", WasmFilter::new("header-routing", &to_new)?)?,
+                };
+                if let Reload::Refused(log) = reloaded {
+                    bail!("{next}: {log}");
+                }
+                if next != "other policy" {
+                    // Who comes now asks nobody.
+                    let response = http::send(protocol, envoy.ingress()?, &Request::get("/"))?;
+                    assert_eq!((response.status, response.text()), (200, "new".to_owned()), "{protocol} {next}");
+                }
+                let response = answer(client)?;
+                let body = response.text();
+                assert!(response.status == status && body.trim() == text, "{protocol} {next}: {response:?}");
+                envoy.replace("penstock", WasmFilter::new("suite", asking("old"))?)?;
+            }
+        }
+        envoy.check_healthy()?;
+    }
+    Ok(())
+}
+
+#[test]
+fn an_answer_that_comes_after_its_breaker_is_gone_is_nobodys() -> Result<()> {
+    let upstream =
+        Upstream::start(|_| Reply::After(Duration::from_millis(1200), Box::new(Reply::Status(503, vec![]))))?;
+    let watched = json!({"routes": {"rules": [{"name": "r", "route": "eu",
+        "failover": {"route": "us", "errorPercent": 50, "window": "60s", "minRequests": 1, "cooldown": "1h"},
+        "responseHeaders": {"set": [{"name": "x-by", "value": "the policy of its beginning"}]}}]}});
+    let mut bootstrap = Bootstrap::new()?.concurrency(1).cluster("upstream", upstream.address());
+    let filter = bootstrap.discovered(WasmFilter::new("suite", &watched)?.named("penstock"))?;
+    let listener =
+        Listener::new("ingress").discovered(filter).route(Route::named("us")).route(Route::any().to("upstream"));
+    let mut envoy = bootstrap.listener(listener).start()?;
+    for protocol in Protocol::ALL {
+        let before = upstream.requests();
+        let client = sent(&envoy, protocol, Request::get("/"))?;
+        eventually("the upstream has it", || Ok(upstream.connections() > before))?;
+        // The first time another threshold, which is another breaker; then none at all.
+        match protocol {
+            Protocol::Http1 => {
+                let mut other = watched.clone();
+                other["routes"]["rules"][0]["failover"]["minRequests"] = json!(2);
+                envoy.must_reload("penstock", other)?;
+            }
+            Protocol::Http2 => envoy.must_reload("penstock", json!({}))?,
+        }
+        let response = answer(client)?;
+        assert_eq!(response.status, 503, "{protocol}");
+        assert_eq!(response.header("x-by").as_deref(), Some("the policy of its beginning"), "{protocol}");
+    }
+    // The first failure opened the first breaker, which nobody has any more.
+    assert!(transitions(&envoy)?.len() <= 1, "{:?}", transitions(&envoy)?);
+    envoy.check_healthy()
+}
