@@ -18,7 +18,7 @@ use anyhow::Result;
 use serde_json::Value;
 
 /// How long a client waits for the next byte.
-pub const TIMEOUT: Duration = Duration::from_secs(10);
+pub const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A header as it goes over the wire.
 pub type Field = (Vec<u8>, Vec<u8>);

@@ -33,7 +33,7 @@ fn envoy(upstream: std::net::SocketAddr) -> Result<Envoy> {
 #[test]
 fn interim_answers_change_nothing_for_the_last_one() -> Result<()> {
     let upstream = HeadServer::start(
-        b"HTTP/1.1 103 Early Hints\r\nlink: </a.css>\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok",
+        b"HTTP/1.1 103 Early Hints\r\nlink: </a.css>\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\nok",
     )?;
     let mut envoy = envoy(upstream.address)?;
     for protocol in Protocol::ALL {
@@ -110,10 +110,10 @@ fn a_client_that_leaves_has_used_its_request_and_is_no_failure() -> Result<()> {
     })?;
     let mut envoy = envoy(upstream.address())?;
     for protocol in Protocol::ALL.repeat(2) {
-        let before = upstream.connections();
+        let before = upstream.requests();
         let mut connection = Connection::open(protocol, envoy.ingress()?)?;
         connection.abandon(&Request::get("/hang"), || {
-            eventually("the upstream has it", || Ok(upstream.connections() > before))
+            eventually("the upstream has it", || Ok(upstream.requests() > before))
         })?;
         eventually("Envoy has seen it leave", || Ok(envoy.admin().stat("http.ingress.downstream_rq_active")? == 0))?;
     }

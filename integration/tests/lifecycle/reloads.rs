@@ -3,7 +3,7 @@
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use anyhow::{Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use penstock_integration::http::{self, Protocol, Request, Response};
 use penstock_integration::{
     Answer, Bootstrap, Envoy, GrpcServer, Listener, Reload, Reply, Route, Upstream, WasmFilter, grpc_cluster,
@@ -62,7 +62,7 @@ fn a_request_whose_service_is_asked_is_decided_by_the_policy_it_began_with() -> 
                     let response = http::send(protocol, envoy.ingress()?, &Request::get("/"))?;
                     assert_eq!((response.status, response.text()), (200, "new".to_owned()), "{protocol} {next}");
                 }
-                let response = answer(client)?;
+                let response = answer(client).with_context(|| format!("{protocol} {next}"))?;
                 let body = response.text();
                 assert!(response.status == status && body.trim() == text, "{protocol} {next}: {response:?}");
                 envoy.replace("penstock", WasmFilter::new("suite", asking("old"))?)?;
@@ -88,7 +88,7 @@ fn an_answer_that_comes_after_its_breaker_is_gone_is_nobodys() -> Result<()> {
     for protocol in Protocol::ALL {
         let before = upstream.requests();
         let client = sent(&envoy, protocol, Request::get("/"))?;
-        eventually("the upstream has it", || Ok(upstream.connections() > before))?;
+        eventually("the upstream has it", || Ok(upstream.requests() > before))?;
         // The first time another threshold, which is another breaker; then none at all.
         match protocol {
             Protocol::Http1 => {
