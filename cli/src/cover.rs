@@ -105,7 +105,7 @@ pub fn matches_cover(wide: Option<&[RequestMatch]>, narrow: Option<&[RequestMatc
 /// Whether each condition of `wide` follows from one of `narrow`.
 pub fn entry_covers(wide: &RequestMatch, narrow: &RequestMatch) -> bool {
     // Named one by one, so that a condition of a new kind is not passed over.
-    let RequestMatch { method, hostnames: _, path, headers, query_params, cookies } = wide;
+    let RequestMatch { method, hostnames: _, path, headers, query_params, cookies, facts } = wide;
     let patterns = |entry: &'_ RequestMatch| entry.hostnames.as_ref().map(HostSet::patterns).map(<[_]>::to_vec);
     let conditions = |wide: &[Condition], narrow: &[Condition]| {
         wide.iter().all(|wide| narrow.iter().any(|narrow| condition_follows(wide, narrow)))
@@ -122,6 +122,7 @@ pub fn entry_covers(wide: &RequestMatch, narrow: &RequestMatch) -> bool {
         && conditions(headers, &narrow.headers)
         && conditions(query_params, &narrow.query_params)
         && conditions(cookies, &narrow.cookies)
+        && conditions(facts, &narrow.facts)
 }
 
 /// Whether `wide` holds wherever `narrow` does.

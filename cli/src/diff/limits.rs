@@ -229,11 +229,14 @@ fn can_be_missing(part: &KeyPart) -> bool {
     !matches!(part, KeyPart::Path | KeyPart::Method | KeyPart::Hostname | KeyPart::Constant(_))
 }
 
-/// Whether the keys differ only in that IPv6 addresses count up to fewer bits.
+/// Whether the keys differ only in that addresses count up to fewer bits.
 fn coarser_prefix(old: &LimitDocument, new: &LimitDocument) -> bool {
     old.key.len() == new.key.len()
         && old.key.iter().zip(&new.key).all(|(old, new)| match (old, new) {
-            (KeyPart::SourceAddress { ipv6_prefix: old }, KeyPart::SourceAddress { ipv6_prefix: new }) => new <= old,
+            (
+                KeyPart::SourceAddress { ipv4_prefix: old_v4, ipv6_prefix: old_v6 },
+                KeyPart::SourceAddress { ipv4_prefix: new_v4, ipv6_prefix: new_v6 },
+            ) => new_v4 <= old_v4 && new_v6 <= old_v6,
             (old, new) => format!("{old:?}") == format!("{new:?}"),
         })
 }

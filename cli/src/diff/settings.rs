@@ -98,6 +98,7 @@ fn default(field: &str) -> Option<Node> {
     let text = match field {
         "sourceAddress" => r#"{"trustedHops":0}"#,
         "identity" => r#"{"peerCertificate":{}}"#,
+        "claims" => r#"{"namespace":"envoy.filters.http.jwt_authn","path":["payload"]}"#,
         "path" => r#""Received""#,
         "filterState" => "false",
         "routeHeader" => r#""x-penstock-route""#,

@@ -3,8 +3,8 @@
 use penstock_policy::egress::EgressDocument;
 use penstock_policy::explain::{BucketNote, CanaryNote, LimitNote, Note, Notes};
 use penstock_policy::matching::{RequestMatch, Verdict};
-use penstock_policy::wire::{WireDecision, WireRequest};
-use penstock_policy::{Header, Reason, Request, Timestamp};
+use penstock_policy::wire::{WireDecision, WireRequest, World};
+use penstock_policy::{Header, Policy, Reason, Request, Scratch, Timestamp};
 
 use super::egress::{destination_words, similar_hosts, wants};
 use super::report::{
@@ -17,7 +17,9 @@ use crate::words;
 /// What an explanation is made of.
 #[derive(Debug)]
 pub struct Decided<'a> {
-    /// The policy's sections.
+    /// The policy,
+    pub policy: &'a Policy,
+    /// and its sections.
     pub documents: &'a Documents,
     /// The request.
     pub request: &'a WireRequest,
@@ -36,7 +38,10 @@ impl Decided<'_> {
     pub fn report(self) -> Report {
         let owned = self.request.header_map();
         let headers: Vec<Header<'_>> = owned.iter().map(|(name, value)| (&**name, &**value)).collect();
-        let request = Request::new(&headers);
+        let scratch = Scratch::default();
+        let request = Request::new(&headers).with_scratch(&scratch);
+        let mut world = World::new(self.time, 0);
+        let request = self.policy.inspected(&request, &mut self.request.environment(&mut world));
         // What egress forwards is what the sections after it see.
         let target = match self.decision.headers.set.iter().find(|(name, _)| name == ":path") {
             Some((_, target)) if self.canonical().is_some() => Some(target.clone()),
@@ -258,6 +263,7 @@ impl Decided<'_> {
             Stickiness::Cookie(cookie) => format!("cookie {}", cookie.name.0),
             Stickiness::SourceAddress => "source address".to_owned(),
             Stickiness::Peer => "peer".to_owned(),
+            Stickiness::Fact(name) => name.parts().to_string(),
         };
         let sources = document.stickiness.iter().flat_map(|list| list.0.iter().map(source));
         let from = match sources.collect::<Vec<_>>() {

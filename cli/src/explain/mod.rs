@@ -83,6 +83,12 @@ pub struct Args {
     /// The caller's verified identity, a SPIFFE ID in a mesh.
     #[arg(long, value_name = "ID")]
     peer: Option<String>,
+    /// The claims of the token that an earlier filter has verified, as JSON: '{"sub": "u-1", "tier": "pro"}'.
+    #[arg(long, value_parser = object, value_name = "JSON")]
+    claims: Option<Object>,
+    /// What earlier filters have left in the dynamic metadata, by namespace, as JSON.
+    #[arg(long, value_parser = objects, value_name = "JSON")]
+    metadata: Option<Objects>,
     /// Requests to decide before, so that buckets and breakers are as these leave them; as `penstock replay` reads them.
     #[arg(long, value_name = "FILE")]
     after: Option<PathBuf>,
@@ -132,6 +138,18 @@ struct View {
     name: Option<String>,
     policy: Policy,
     node: Node,
+}
+
+type Object = serde_json::Map<String, serde_json::Value>;
+type Objects = std::collections::BTreeMap<String, Object>;
+
+fn object(text: &str) -> Result<Object, String> {
+    serde_json::from_str(text).map_err(|error| format!("write a JSON object such as {{\"sub\": \"u-1\"}}: {error}"))
+}
+
+fn objects(text: &str) -> Result<Objects, String> {
+    let form = "write a JSON object of objects such as {\"envoy.filters.http.ext_authz\": {\"team\": \"search\"}}";
+    serde_json::from_str(text).map_err(|error| format!("{form}: {error}"))
 }
 
 /// Reads an RFC 3339 time.
@@ -199,7 +217,7 @@ impl Args {
         let time = request.time.unwrap_or(world.now);
         let (decision, trace) = request.explain(policy, &mut world);
         let documents = Documents::of(node);
-        Ok(Decided { documents: &documents, request, time, decision, trace, misses: self.misses }.report())
+        Ok(Decided { policy, documents: &documents, request, time, decision, trace, misses: self.misses }.report())
     }
 
     /// What is explained by itself: each plugin of manifests, and of a policy of ours each place.
@@ -271,6 +289,10 @@ impl Args {
         request.source_address = self.source_address.or(request.source_address);
         request.sni = self.sni.clone().or(request.sni);
         request.peer = self.peer.clone().or(request.peer);
+        request.claims = self.claims.clone().or(request.claims);
+        if let Some(metadata) = &self.metadata {
+            request.metadata.clone_from(metadata);
+        }
         Ok(request)
     }
 }

@@ -15,6 +15,7 @@ enum Asks<'e> {
     Header(&'e [u8], &'e [u8]),
     Cookie(&'e [u8], &'e [u8]),
     QueryParam(&'e [u8], &'e [u8]),
+    Fact(&'e [u8], &'e [u8]),
     Method(&'e [u8]),
     Host(&'e str),
     /// For nothing that is looked up.
@@ -50,8 +51,13 @@ impl<'e> Earlier<'e> {
 type Make<'e> = fn(&'e [u8], &'e [u8]) -> Asks<'e>;
 
 /// The conditions of an entry, each list with how its conditions are looked up.
-fn conditions(entry: &RequestMatch) -> [(&[Condition], Make<'_>); 3] {
-    [(&entry.headers, Asks::Header), (&entry.cookies, Asks::Cookie), (&entry.query_params, Asks::QueryParam)]
+fn conditions(entry: &RequestMatch) -> [(&[Condition], Make<'_>); 4] {
+    [
+        (&entry.headers, Asks::Header),
+        (&entry.cookies, Asks::Cookie),
+        (&entry.query_params, Asks::QueryParam),
+        (&entry.facts, Asks::Fact),
+    ]
 }
 
 /// Values of which one is wanted, when they are.

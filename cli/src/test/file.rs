@@ -1,5 +1,6 @@
 //! Test files as written, YAML or the contract's JSON lines.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::Duration;
@@ -414,6 +415,8 @@ impl Decode for Sendable {
         "destinationPort",
         "sni",
         "peer",
+        "claims",
+        "metadata",
         "time",
         "response",
         "rateLimitService",
@@ -432,6 +435,8 @@ impl Decode for Sendable {
         let destination_port = fields.get::<Option<Whole<0, 65535>>>("destinationPort", at, cx);
         let sni = fields.get::<Option<String>>("sni", at, cx);
         let peer = fields.get::<Option<String>>("peer", at, cx);
+        let claims = fields.get::<Option<JsonObject>>("claims", at, cx);
+        let metadata = fields.get::<Option<JsonObjects>>("metadata", at, cx);
         let time = fields.get::<Option<Timestamp>>("time", at, cx);
         let response = fields.get::<Option<Answer>>("response", at, cx);
         let service = fields.get::<Option<Service>>("rateLimitService", at, cx);
@@ -446,10 +451,42 @@ impl Decode for Sendable {
             destination_port: destination_port?.and_then(|port| u16::try_from(port.0).ok()),
             sni: sni?,
             peer: peer?,
+            claims: claims?.map(|claims| claims.0),
+            metadata: metadata?.map(|metadata| metadata.0).unwrap_or_default(),
             time: time?,
             response: response?.map(|answer| answer.0),
             rate_limit_service: service?.map(|service| service.0).unwrap_or_default(),
         }))
+    }
+}
+
+/// An object of any JSON.
+struct JsonObject(serde_json::Map<String, serde_json::Value>);
+
+impl Decode for JsonObject {
+    const KIND: Kind = Kind::Object(&[]);
+    const EXPECTED: &'static str = "an object, such as {sub: u-1}";
+
+    fn decode(node: &Node, at: &At<'_>, cx: &mut Context) -> Option<Self> {
+        match yaml_text::value(node) {
+            serde_json::Value::Object(fields) => Some(JsonObject(fields)),
+            _ => wrong_kind::<Self>(node, at, cx),
+        }
+    }
+}
+
+/// An object of objects: what earlier filters have left, by namespace.
+struct JsonObjects(BTreeMap<String, serde_json::Map<String, serde_json::Value>>);
+
+impl Decode for JsonObjects {
+    const KIND: Kind = Kind::Object(&[]);
+    const EXPECTED: &'static str = "an object of objects, such as {envoy.filters.http.ext_authz: {team: search}}";
+
+    fn decode(node: &Node, at: &At<'_>, cx: &mut Context) -> Option<Self> {
+        let Node::Map(entries) = node else { return wrong_kind::<Self>(node, at, cx) };
+        let read =
+            |(name, node): &(String, Node)| Some((name.clone(), JsonObject::decode(node, &at.field(name), cx)?.0));
+        entries.iter().map(read).collect::<Option<_>>().map(JsonObjects)
     }
 }
 

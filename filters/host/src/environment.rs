@@ -6,6 +6,7 @@
 use std::fmt;
 use std::net::IpAddr;
 
+use penstock_policy::facts::{Fact, FactPlace};
 use penstock_policy::state::{Change, Key, State, Table, Unavailable};
 use penstock_policy::{Environment, IdentitySource, Timestamp, Trace, WorkerMemory};
 
@@ -194,6 +195,10 @@ impl<H: Host> Environment for HostEnvironment<'_, H> {
 
     fn identity(&mut self, source: &IdentitySource) -> Option<Vec<u8>> {
         self.request.identity(source)
+    }
+
+    fn facts(&mut self, places: &[FactPlace]) -> Vec<Fact> {
+        self.request.facts(places)
     }
 
     fn earlier_route(&mut self) -> Option<Vec<u8>> {

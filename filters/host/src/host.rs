@@ -4,6 +4,7 @@ use std::fmt::{Debug, Display};
 use std::net::IpAddr;
 use std::time::Duration;
 
+use penstock_policy::facts::{Fact, FactPlace};
 use penstock_policy::state::{Change, Key, Table};
 use penstock_policy::{Header, HeaderOp, IdentitySource, Timestamp};
 use smallvec::SmallVec;
@@ -275,6 +276,12 @@ pub trait ProxyRequest {
 
     /// The caller's verified identity from this source, never a header.
     fn identity(&mut self, source: &IdentitySource) -> Option<Vec<u8>>;
+
+    /// What earlier filters have left at these places of the dynamic metadata, in their order; what is missing at the end
+    /// is not there. Never a header. A platform without dynamic metadata has no facts.
+    fn facts(&mut self, _places: &[FactPlace]) -> Vec<Fact> {
+        Vec::new()
+    }
 
     /// What an earlier filter's `header-routing` module left under [`crate::ROUTE_STATE`].
     fn earlier_route(&mut self) -> Option<Vec<u8>>;

@@ -7,7 +7,8 @@ use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use log::{LevelFilter, Log, Metadata, Record};
+use log::{LevelFilter, Log, Record};
+use penstock_policy::facts::{Fact, FactPlace, Metadata};
 use penstock_policy::state::{Change, Key, Table};
 use penstock_policy::{Header, HeaderOp, IdentitySource, Timestamp};
 
@@ -142,7 +143,7 @@ pub fn reset() {
 struct CaptureLog;
 
 impl Log for CaptureLog {
-    fn enabled(&self, _metadata: &Metadata<'_>) -> bool {
+    fn enabled(&self, _metadata: &log::Metadata<'_>) -> bool {
         true
     }
 
@@ -427,6 +428,11 @@ impl ProxyRequest for FakeRequest {
             IdentitySource::PeerCertificate => with(|proxy| proxy.property("connection\0uri_san_peer_certificate")),
             IdentitySource::Workload { .. } | IdentitySource::FilterState(_) => None,
         }
+    }
+
+    fn facts(&mut self, places: &[FactPlace]) -> Vec<Fact> {
+        with(|proxy| proxy.calls.push("facts"));
+        with(|proxy| proxy.property("metadata")).map_or_else(Vec::new, |bytes| Metadata(&bytes).facts(places))
     }
 
     fn earlier_route(&mut self) -> Option<Vec<u8>> {

@@ -8,6 +8,7 @@ use hashbrown::HashMap;
 use rustc_hash::FxBuildHasher;
 
 use crate::bytes::same;
+use crate::facts::{ClaimsDocument, FactPlace};
 use crate::small_map::SmallMap;
 
 /// Which names a set may have, at a glance: a Bloom filter of one bit a name, by length and last byte. Most names that
@@ -63,6 +64,11 @@ impl NameSet {
         self.numbers.get(name).copied()
     }
 
+    /// The names, in the order of their numbers.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &[u8]> {
+        self.names.iter().map(|name| &**name)
+    }
+
     /// The name of a number.
     pub(crate) fn name(&self, number: u32) -> Option<&[u8]> {
         self.names.get(number as usize).map(|name| &**name)
@@ -74,6 +80,17 @@ impl NameSet {
 pub(crate) struct AskedNames {
     pub(crate) cookies: NameSet,
     pub(crate) query_params: NameSet,
+    /// By the bytes of their names.
+    pub(crate) facts: NameSet,
+    /// Where each fact is, by its number.
+    pub(crate) fact_places: Box<[FactPlace]>,
+}
+
+impl AskedNames {
+    /// All have been added: says where each fact is.
+    pub(crate) fn place_facts(&mut self, claims: &ClaimsDocument) {
+        self.fact_places = self.facts.iter().map(|name| FactPlace::new(name, claims)).collect();
+    }
 }
 
 /// Where a value is: in which of the request's headers, from which byte on, and how long.

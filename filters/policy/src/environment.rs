@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use crate::explain::Note;
+use crate::facts::{Fact, FactPlace};
 use crate::identity::IdentitySource;
 use crate::state::State;
 pub use crate::timestamp::Timestamp;
@@ -42,6 +43,11 @@ pub trait Environment: State + Trace {
             IdentitySource::PeerCertificate => self.peer(),
             IdentitySource::Workload { .. } | IdentitySource::FilterState(_) => None,
         }
+    }
+    /// What earlier filters have left at these places, in their order; what is missing at the end is not there. Never a
+    /// header. Called at most once for each decision.
+    fn facts(&mut self, _places: &[FactPlace]) -> Vec<Fact> {
+        Vec::new()
     }
     /// What an earlier filter's `header-routing` module left for this request: `rule` or `default`, a space, and the
     /// route that it wrote into the route header. Only another module can leave it, never a client.

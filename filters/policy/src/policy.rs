@@ -168,6 +168,7 @@ impl<M: Runs> Policy<M> {
         let canaries =
             canaries.map(|canaries| Canaries::new(canaries.0, is_named, &mut breakers, &mut metrics, &mut names));
         breakers.place(&mut tables);
+        names.place_facts(&settings.claims);
         let long_values = has_expressions.then(|| metrics.add_to("host", "expressions", &["valueTooLong"]));
         Some(Policy {
             module: PhantomData,
@@ -249,6 +250,15 @@ impl<M: Runs> Policy<M> {
     ) -> Decision<'a> {
         // What has been asked is not pending again.
         self.run(&request.asked_for(&self.names), Some(pending), environment).unwrap_or_default()
+    }
+
+    /// The request as the sections see it, with its facts: to look at single conditions.
+    #[cfg(feature = "explain")]
+    #[must_use]
+    pub fn inspected<'a>(&'a self, request: &Request<'a>, environment: &mut impl Environment) -> Request<'a> {
+        let request = request.asked_for(&self.names);
+        request.load_facts(environment);
+        request
     }
 
     /// Counts a request that has a value too long for an expression that was asked about it.

@@ -8,6 +8,8 @@ use memchr::memchr;
 use crate::asked::{AskedNames, NameSet, Pairs, Span};
 use crate::bytes::same;
 use crate::egress::canonical;
+use crate::environment::Environment;
+use crate::facts::Fact;
 use crate::matching::Answers;
 
 /// A header as the host hands it over: name in lower case, value as raw bytes.
@@ -61,6 +63,10 @@ pub struct Scratch {
     cookies: OnceCell<Pairs>,
     query_params: OnceCell<Pairs>,
     answers: Answers,
+    /// By their numbers, once the platform has been asked.
+    facts: OnceCell<Box<[Fact]>>,
+    /// Whether a condition needed a fact before that.
+    wants_facts: Cell<bool>,
     is_used: Cell<bool>,
 }
 
@@ -124,6 +130,40 @@ impl<'a> Request<'a> {
     pub(crate) fn asked_for(self, names: &'a AskedNames) -> Self {
         let scratch = self.scratch.filter(|scratch| !scratch.is_used.replace(true));
         Request { scratch, asked: Some(names), ..self }
+    }
+
+    /// A fact by the bytes of its name, where the platform has been asked for it. `None`: not yet, which is noted.
+    pub(crate) fn fact(&self, name: &[u8]) -> Option<&'a Fact> {
+        let scratch = self.scratch?;
+        let number = self.asked?.facts.number(name)?;
+        let facts = scratch.facts.get();
+        if facts.is_none() {
+            scratch.wants_facts.set(true);
+        }
+        facts?.get(number as usize)
+    }
+
+    /// Whether a condition could not be decided without facts.
+    pub(crate) fn wants_facts(&self) -> bool {
+        self.scratch.is_some_and(|scratch| scratch.wants_facts.get() && scratch.facts.get().is_none())
+    }
+
+    /// Asks the platform for all facts of the policy, unless that has been done for this decision.
+    #[cold]
+    pub(crate) fn load_facts(&self, environment: &mut impl Environment) {
+        let (Some(scratch), Some(asked)) = (self.scratch, self.asked) else { return };
+        if scratch.facts.get().is_none() {
+            let mut facts = environment.facts(&asked.fact_places);
+            facts.resize_with(asked.fact_places.len(), Fact::default);
+            // Nobody else has asked in between.
+            let _ = scratch.facts.set(facts.into());
+        }
+    }
+
+    /// The first value of a fact, for a key; asks the platform where that has not been done.
+    pub(crate) fn fact_value(&self, name: &[u8], environment: &mut impl Environment) -> Option<&'a [u8]> {
+        self.load_facts(environment);
+        self.fact(name)?.values().next()
     }
 
     /// What is known already about which expressions match.

@@ -2,6 +2,7 @@
 
 use crate::client::{Clients, SourceAddress};
 use crate::document::{At, Context, Decode, Node, RouteHeader, object, words};
+use crate::facts::ClaimsDocument;
 use crate::identity::IdentitySource;
 
 /// The route header unless the policy names another.
@@ -17,6 +18,8 @@ object! {
         /// How the caller is identified, for `from` of egress rules and for `peer` in keys and stickiness; absent: by its
         /// certificate.
         identity as "identity": Option<IdentitySource>,
+        /// Where an earlier filter that has verified the client's token left its claims.
+        claims as "claims": ClaimsDocument = ClaimsDocument::default(),
         /// Which path all sections match, and limits count by.
         path as "path": MatchedPath = MatchedPath::Received,
         /// Whether access logs and traces can read which rule and variant decided, from the filter state `penstock.rule`,
@@ -42,6 +45,7 @@ impl Default for Settings {
             route_header: RouteHeader(DEFAULT_ROUTE_HEADER.into()),
             source_address: SourceAddress::default(),
             identity: None,
+            claims: ClaimsDocument::default(),
             path: MatchedPath::Received,
             filter_state: false,
         }

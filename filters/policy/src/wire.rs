@@ -3,6 +3,7 @@
 mod envoy_headers;
 mod received;
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use crate::document::GatewayDuration;
 use crate::environment::{Environment, Timestamp, Trace};
 use crate::explain::{Note, Notes};
 use crate::fixed_environment::split_mix;
+use crate::facts::{Fact, FactPlace};
 use crate::identity::IdentitySource;
 use crate::policy::Policy;
 use crate::rate_limits::{Failure, Reply};
@@ -55,6 +57,12 @@ pub struct WireRequest {
     /// The caller's verified identity.
     #[serde(default)]
     pub peer: Option<String>,
+    /// The claims of the token that an earlier filter has verified; absent: what `metadata` has in their place.
+    #[serde(default)]
+    pub claims: Option<serde_json::Map<String, serde_json::Value>>,
+    /// What earlier filters have left, by namespace.
+    #[serde(default)]
+    pub metadata: BTreeMap<String, serde_json::Map<String, serde_json::Value>>,
     /// RFC 3339; absent: now.
     #[serde(default, deserialize_with = "timestamp")]
     pub time: Option<Timestamp>,
@@ -187,6 +195,19 @@ impl WireRequest {
         (decision, world.notes.take().unwrap_or_default())
     }
 
+    fn fact(&self, place: &FactPlace) -> Fact {
+        match (&self.claims, &place.claim) {
+            (Some(claims), Some(_)) => {
+                let claims = serde_json::Value::Object(claims.clone());
+                FactPlace { path: Box::default(), ..place.clone() }.find(&claims)
+            }
+            _ => match self.metadata.get(&*place.namespace) {
+                Some(fields) => place.find(&serde_json::Value::Object(fields.clone())),
+                None => Fact::default(),
+            },
+        }
+    }
+
     /// What this request says of connection and time.
     pub fn environment<'a>(&'a self, world: &'a mut World) -> impl Environment + 'a {
         WireEnvironment { request: self, world }
@@ -257,6 +278,10 @@ impl Environment for WireEnvironment<'_> {
 
     fn identity(&mut self, _: &IdentitySource) -> Option<Vec<u8>> {
         self.peer()
+    }
+
+    fn facts(&mut self, places: &[FactPlace]) -> Vec<Fact> {
+        places.iter().map(|place| self.request.fact(place)).collect()
     }
 
     /// SplitMix64 (Steele, Lea, Flood 2014): well mixed from any seed.

@@ -9,6 +9,7 @@ use penstock_host::{
     CallStart, GrpcCall, GrpcStatusIn, HeaderMap, Headers, Host, Malformed, MetricKind, PluginState, ProxyRequest,
     ROUTE_STATE,
 };
+use penstock_policy::facts::{Fact, FactPlace, Metadata};
 use penstock_policy::state::{Change, Key, Table};
 use penstock_policy::{Header, HeaderOp, IdentitySource, Timestamp};
 
@@ -394,6 +395,11 @@ impl ProxyRequest for CurrentRequest {
                 Some(format!("spiffe://{trust_domain}/ns/{namespace}/sa/{account}").into_bytes())
             }
         }
+    }
+
+    /// The whole of the dynamic metadata, in one call.
+    fn facts(&mut self, places: &[FactPlace]) -> Vec<Fact> {
+        property("metadata").map_or_else(Vec::new, |bytes| Metadata(&bytes).facts(places))
     }
 
     fn earlier_route(&mut self) -> Option<Vec<u8>> {

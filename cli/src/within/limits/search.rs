@@ -4,10 +4,11 @@
 //! the clock goes on whenever the team's limits would refuse.
 
 use penstock_policy::document::Node;
+use penstock_policy::facts::FactParts;
 use penstock_policy::matching::{Condition, PathMatch, RequestMatch, TextMatch};
 use penstock_policy::wire::World;
 use penstock_policy::{Policy, Timestamp};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::limit::Limit;
 use crate::cover::items;
@@ -44,6 +45,7 @@ enum Way {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Bits {
     Ipv4Low,
+    Ipv4High,
     Ipv6Low,
     Ipv6High,
 }
@@ -151,6 +153,7 @@ fn attributes(limit: Limit<'_>, ours: &[Limit<'_>]) -> Vec<Attribute> {
                     "hostname" => add("host", ""),
                     "peer" => add("peer", ""),
                     "claim" => add("claim", name),
+                    "metadata" => add("metadata", &metadata_name(value)),
                     _ => {}
                 }
             }
@@ -162,10 +165,32 @@ fn attributes(limit: Limit<'_>, ours: &[Limit<'_>]) -> Vec<Attribute> {
     found
 }
 
+/// Namespace and path of `{namespace, path}`, divided by NUL.
+fn metadata_name(place: &Node) -> String {
+    let mut name = String::new();
+    if let Some(Node::String(namespace)) = place.get("namespace") {
+        name += namespace;
+    }
+    if let Some(Node::List(path)) = place.get("path") {
+        for field in path {
+            if let Node::String(field) = field {
+                name = name + "\0" + field;
+            }
+        }
+    }
+    name
+}
+
 /// Nothing changes, then one thing, then two.
 fn patterns(attributes: &[Attribute]) -> Vec<Vec<Way>> {
     let ways = |attribute: &Attribute| match attribute.kind {
-        "address" => vec![Way::Each(Bits::Ipv4Low), Way::Each(Bits::Ipv6Low), Way::Each(Bits::Ipv6High), Way::Missing],
+        "address" => vec![
+            Way::Each(Bits::Ipv4Low),
+            Way::Each(Bits::Ipv4High),
+            Way::Each(Bits::Ipv6Low),
+            Way::Each(Bits::Ipv6High),
+            Way::Missing,
+        ],
         "cost" => vec![Way::One, Way::Large, Way::Missing],
         "path" | "method" | "host" => vec![Way::Each(Bits::Ipv4Low)],
         _ => vec![Way::Missing, Way::Each(Bits::Ipv4Low)],
@@ -216,18 +241,29 @@ fn apply(draft: &mut Draft, attribute: &Attribute, way: Way, number: usize) {
         ("cookie", Some(text)) => add_cookie(draft, &name, &text),
         ("query", Some(text)) => add_query(draft, &name, &text),
         ("peer", text) => draft.peer = text.map(|text| format!("spiffe://cluster.local/ns/{text}/sa/any")),
+        // What the match asks for stays as it is.
         ("claim", Some(text)) => {
-            let mut claims = draft.claims.take().unwrap_or_else(|| json!({}));
-            if let Some(claims) = claims.as_object_mut() {
-                claims.insert(name, json!(text));
+            let is_there = draft.claims.as_ref().is_some_and(|claims| claims.get(&name).is_some());
+            if way != Way::Same || !is_there {
+                add_fact(draft, &FactParts::Claim(&name), &text);
             }
-            draft.claims = Some(claims);
+        }
+        ("metadata", Some(text)) => {
+            if let Some((namespace, path)) = name.split_once('\0') {
+                let name = FactParts::Metadata { namespace, path: path.split('\0').collect() };
+                add_fact(draft, &name, &text);
+            }
         }
         ("address", _) => {
             draft.source_address = match way {
                 Way::Missing => None,
                 Way::Each(Bits::Ipv4Low) => {
                     Some(format!("10.{}.{}.{}", number >> 16 & 255, number >> 8 & 255, number & 255))
+                }
+                // Another network of whatever length; from 1, and no more of them than there are.
+                Way::Each(Bits::Ipv4High) => {
+                    let high = (u32::try_from(number % 0xff_ffff).unwrap_or(0) + 1).reverse_bits();
+                    Some(std::net::Ipv4Addr::from_bits(high).to_string())
                 }
                 Way::Each(Bits::Ipv6Low) => Some(format!("2001:db8::{:x}", number + 1)),
                 Way::Each(Bits::Ipv6High) => Some(format!("2001:db8:{number:x}::1")),
@@ -241,6 +277,36 @@ fn apply(draft: &mut Draft, attribute: &Attribute, way: Way, number: usize) {
         ("host", Some(text)) if way != Way::Same => draft.authority = format!("{text}.{}", draft.authority),
         _ => {}
     }
+}
+
+/// Gives the request a fact, whatever it had in its place.
+fn add_fact(draft: &mut Draft, name: &FactParts<'_>, text: &str) {
+    let (here, last) = match name {
+        FactParts::Claim(name) => (draft.claims.get_or_insert_with(|| json!({})), *name),
+        FactParts::Metadata { namespace, path } => {
+            let Some((last, path)) = path.split_last() else { return };
+            let mut here = object(draft.metadata.get_or_insert_with(|| json!({})), namespace);
+            for field in path {
+                here = object(here, field);
+            }
+            (here, *last)
+        }
+    };
+    if let Some(fields) = here.as_object_mut() {
+        fields.insert(last.to_owned(), json!(text));
+    }
+}
+
+/// The object under a field, which comes into being when it is new.
+fn object<'v>(parent: &'v mut Value, field: &str) -> &'v mut Value {
+    if !parent.is_object() {
+        *parent = json!({});
+    }
+    let child = &mut parent[field];
+    if !child.is_object() {
+        *child = json!({});
+    }
+    child
 }
 
 fn add_cookie(draft: &mut Draft, name: &str, text: &str) {
@@ -324,6 +390,9 @@ fn entry_draft(plain: &Draft, entry: &RequestMatch) -> Option<Draft> {
     }
     for (name, value) in wanted(&entry.cookies)? {
         add_cookie(&mut draft, &name, &value);
+    }
+    for condition in entry.facts.iter().filter(|condition| !condition.invert) {
+        add_fact(&mut draft, &FactParts::of(&condition.name), &value(&condition.text)?);
     }
     Some(draft)
 }

@@ -373,3 +373,41 @@ fn every_metric_that_a_plugin_writes_was_named_before() {
     assert!(has(MetricKind::Gauge, "penstock.egressExpiry.next.days"));
     assert!(names.iter().any(|(kind, _)| *kind == MetricKind::Histogram));
 }
+
+/// A field of a protobuf message, shorter than 128 bytes.
+fn field(number: u8, bytes: &[u8]) -> Vec<u8> {
+    [&[number << 3 | 2, u8::try_from(bytes.len()).unwrap()], bytes].concat()
+}
+
+/// An entry of a protobuf map, which is the first field of its message.
+fn entry(key: &str, value: &[u8]) -> Vec<u8> {
+    field(1, &[field(1, key.as_bytes()), field(2, value)].concat())
+}
+
+#[test]
+fn facts_are_asked_for_once_a_request_and_only_when_a_rule_or_a_key_needs_one() {
+    fresh();
+    let plugin = configured(
+        r#"{"rateLimits":[
+            {"name":"by-user","matches":[{"headers":[{"name":"x-at","value":"limited"}]}],"key":[{"claim":"sub"}],"limit":{"requests":9,"per":"1h"}}],
+        "routes":{"rules":[
+            {"name":"pro","matches":[{"headers":[{"name":"x-at","value":"app"}],"claims":[{"name":"tier","value":"pro"}]}],"route":"pro"},
+            {"name":"team","matches":[{"headers":[{"name":"x-at","value":"app"}],"metadata":[{"namespace":"n","path":["team"],"value":"a"}]}],"route":"team"}]},
+        "canaries":[{"name":"c","stickiness":{"claim":"sub"},"variants":[{"name":"v1","weight":1}],
+            "matches":[{"headers":[{"name":"x-at","value":"limited"}]}]}]}"#,
+    );
+    let claims = [entry("tier", &field(3, b"pro")), entry("sub", &field(3, b"u-1"))].concat();
+    let payload = entry("payload", &field(5, &claims));
+    let metadata = entry("envoy.filters.http.jwt_authn", &payload);
+    with(|proxy| proxy.properties.push(("metadata", metadata)));
+    let asked = |at: &str| {
+        with(|proxy| proxy.calls.clear());
+        request(&plugin, &[("x-at", at)]);
+        (route(), with(|proxy| proxy.calls.iter().filter(|call| **call == "facts").count()))
+    };
+    assert_eq!(asked("app"), (vec!["pro".to_owned()], 1));
+    assert_eq!(asked("limited"), (vec!["v1".to_owned()], 1));
+    assert_eq!(asked("other"), (vec![], 0), "no rule got as far as a claim");
+    with(|proxy| proxy.properties.clear());
+    assert_eq!(asked("app"), (vec![], 1), "no token, no claims");
+}

@@ -122,8 +122,8 @@ impl Canaries {
         }
         for canary in &canaries {
             canary.overrides.entries.iter().for_each(|entry| entry.add_names(names));
-            for cookie in canary.stickiness.iter().flat_map(StickinessList::cookies) {
-                names.cookies.add(cookie.name.0.as_bytes());
+            for source in canary.stickiness.iter().flat_map(|list| &list.0) {
+                source.add_name(names);
             }
         }
         let (entries, canary_of): (Vec<_>, Vec<_>) = entries.into_iter().unzip();
@@ -140,7 +140,7 @@ impl Canaries {
         breakers: &Breakers,
         environment: &mut impl Environment,
     ) -> Option<CanaryOutcome<'a>> {
-        let rank = self.index.first(&self.entries, request)?;
+        let rank = self.index.first_asking(&self.entries, request, environment)?;
         let canary = self.canaries.get(*self.canary_of.get(rank)? as usize)?;
         canary.choose(request, clients, breakers, environment)
     }

@@ -2,11 +2,14 @@
 
 use std::net::IpAddr;
 
+use crate::asked::AskedNames;
 use crate::client::Clients;
 use crate::document::{
-    At, Context, Decode, Empty, HeaderName, Kind, Node, NonEmpty, PositiveDuration, object, one_of, words, wrong_kind,
+    At, Context, Decode, Empty, HeaderName, Kind, Name, Node, NonEmpty, PositiveDuration, object, one_of, words,
+    wrong_kind,
 };
 use crate::environment::Environment;
+use crate::facts::{FactName, MetadataDocument};
 use crate::request::Request;
 
 /// Where the key comes from.
@@ -20,6 +23,19 @@ pub enum Stickiness {
     SourceAddress,
     /// The caller's verified identity.
     Peer,
+    /// A claim of a verified token, or other metadata that an earlier filter left.
+    Fact(FactName),
+}
+
+impl Stickiness {
+    /// Adds the cookie or the fact that it asks for.
+    pub(super) fn add_name(&self, names: &mut AskedNames) {
+        match self {
+            Stickiness::Cookie(cookie) => names.cookies.add(cookie.name.0.as_bytes()),
+            Stickiness::Fact(name) => names.facts.add(name.as_bytes()),
+            _ => {}
+        }
+    }
 }
 
 object! {
@@ -53,14 +69,6 @@ words! {
 pub struct StickinessList(pub Box<[Stickiness]>);
 
 impl StickinessList {
-    /// The cookies that keys are read from.
-    pub fn cookies(&self) -> impl Iterator<Item = &CookieDocument> {
-        self.0.iter().filter_map(|source| match source {
-            Stickiness::Cookie(cookie) => Some(cookie),
-            _ => None,
-        })
-    }
-
     /// The cookie that is given to a client without a key: one that is the last source.
     fn given(&self) -> Option<&CookieDocument> {
         match self.0.last()? {
@@ -157,6 +165,10 @@ one_of! {
         "sourceAddress": Empty => |Empty| Stickiness::SourceAddress,
         /// The caller's verified identity.
         "peer": Empty => |Empty| Stickiness::Peer,
+        /// This claim of a verified token; of a list the first element.
+        "claim": Name => |name| Stickiness::Fact(FactName::claim(&name)),
+        /// This value of the metadata that an earlier filter left; of a list the first element.
+        "metadata": MetadataDocument => |place| Stickiness::Fact(FactName::metadata(&place)),
     }
 }
 
@@ -211,6 +223,7 @@ pub fn key<'a>(
                 })
             }
             Stickiness::Peer => clients.identity(environment).map(Key::Owned),
+            Stickiness::Fact(name) => given(request.fact_value(name.as_bytes(), environment)),
         };
         if let Some(key) = found {
             return key;

@@ -292,7 +292,7 @@ fn what_is_wrong_is_named_with_its_place_and_remedy() {
         ),
         (
             json!({"stickiness": {}}),
-            "canaries[0].stickiness: {}: is empty; give one of: header, cookie, sourceAddress, peer",
+            "canaries[0].stickiness: {}: is empty; give one of: header, cookie, sourceAddress, peer, claim, metadata",
         ),
         (
             json!({"stickiness": {"header": "x", "peer": {}}}),
@@ -304,7 +304,7 @@ fn what_is_wrong_is_named_with_its_place_and_remedy() {
         ),
         (
             json!({"stickiness": "x"}),
-            "canaries[0].stickiness: \"x\": is a string, expected an object with one of: header, cookie, sourceAddress, peer",
+            "canaries[0].stickiness: \"x\": is a string, expected an object with one of: header, cookie, sourceAddress, peer, claim, metadata",
         ),
         (
             json!({"stickiness": {"header": "x-penstock-route"}}),

@@ -3,6 +3,7 @@
 use super::request::RequestMatch;
 use super::text::{Condition, TextMatch};
 use super::{HostPattern, PathMatch};
+use crate::facts::FactParts;
 use crate::request::Request;
 
 /// One condition of an entry on one request.
@@ -45,13 +46,34 @@ impl RequestMatch {
             let value = request.cookie(&condition.name);
             push(condition.words("cookie"), shown(value.into_iter()), condition.holds(value.into_iter()));
         }
+        for condition in &self.facts {
+            let fact = request.fact(&condition.name);
+            let has = fact.filter(|fact| fact.is_there());
+            let actual = match has.map(|fact| shown(fact.values())) {
+                Some(values) if values == ABSENT => "an object".to_owned(),
+                Some(values) => values,
+                None => ABSENT.to_owned(),
+            };
+            push(
+                condition.words_for(&FactParts::of(&condition.name).to_string()),
+                actual,
+                condition.holds_for_fact(request),
+            );
+        }
         verdicts
     }
 }
 
+const ABSENT: &str = "absent";
+
 impl Condition {
     /// In words, such as `header x-group is not "beta"`.
     pub fn words(&self, kind: &str) -> String {
+        self.words_for(&format!("{kind} {}", lossy(&self.name)))
+    }
+
+    /// The same for a field whose kind and name are `field`.
+    pub fn words_for(&self, field: &str) -> String {
         let (is, text) = (if self.invert { "is not" } else { "is" }, &self.text);
         let words = match text {
             TextMatch::Exact(value) => format!("{is} {}", quoted(value)),
@@ -74,7 +96,7 @@ impl Condition {
             }
             TextMatch::Present => if self.invert { "is absent" } else { "is present" }.to_owned(),
         };
-        format!("{kind} {} {words}", lossy(&self.name))
+        format!("{field} {words}")
     }
 }
 
@@ -105,5 +127,5 @@ fn quoted(bytes: &[u8]) -> String {
 
 fn shown<'v>(values: impl Iterator<Item = &'v [u8]>) -> String {
     let values: Vec<String> = values.map(quoted).collect();
-    if values.is_empty() { "absent".to_owned() } else { values.join(", ") }
+    if values.is_empty() { ABSENT.to_owned() } else { values.join(", ") }
 }

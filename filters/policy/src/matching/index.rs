@@ -16,6 +16,7 @@ use super::path::{PathMatch, PathTrie};
 use super::request::RequestMatch;
 use super::text::{Condition, TextMatch};
 use crate::asked::{NameFilter, Span};
+use crate::environment::Environment;
 use crate::request::{AskedPairs, Header, Request};
 use crate::trie::{ROOT, Trie};
 
@@ -58,6 +59,7 @@ enum By {
     Header(FieldTrie),
     Query(FieldTrie),
     Cookie(FieldTrie),
+    Fact(FieldTrie),
 }
 
 /// Values of named fields: one level for the names, one for the values.
@@ -87,6 +89,21 @@ impl Index {
             tried.is_new(rank, entries.len()) && holds(entries, rank, request)
         });
         (best != u32::MAX).then_some(best as usize)
+    }
+
+    /// The same, after the platform has been asked for facts if an entry that could win needs them.
+    pub(crate) fn first_asking(
+        &self,
+        entries: &[RequestMatch],
+        request: &Request<'_>,
+        environment: &mut impl Environment,
+    ) -> Option<usize> {
+        let first = self.first(entries, request);
+        if !request.wants_facts() {
+            return first;
+        }
+        request.load_facts(environment);
+        self.first(entries, request)
     }
 
     /// Calls `each` with the rank of every entry that holds for `request`, in no particular order, possibly more
@@ -180,6 +197,7 @@ fn visit(node: &Node, request: &Request<'_>, best: &mut u32, accept: &mut dyn Fn
             |name| request.cookie(name),
             &mut found,
         ),
+        By::Fact(trie) => trie.covering_facts(request, &mut found),
     }
     visit(&split.rest, request, best, accept);
 }
@@ -238,6 +256,20 @@ impl FieldTrie {
         }
     }
 
+    /// Shows what is filed under each fact that the request has, everything once: it may have several values.
+    fn covering_facts(&self, request: &Request<'_>, visit: &mut dyn FnMut(&u32)) {
+        let mut found: SmallVec<[u32; 8]> = SmallVec::new();
+        for name in &self.names {
+            let Some(fact) = request.fact(name).filter(|fact| fact.is_there()) else { continue };
+            // Nothing is filed under a value that no text has: what is there at all is shown in any case.
+            self.each_below(name, &[], |number| found.push(*number));
+            fact.values().for_each(|value| self.each_below(name, value, |number| found.push(*number)));
+        }
+        found.sort_unstable();
+        found.dedup();
+        found.iter().for_each(visit);
+    }
+
     /// Shows what is filed under a field with this value, and what only under its name.
     fn each_below(&self, name: &[u8], value: &[u8], mut visit: impl FnMut(&u32)) {
         let Some((field, present)) = self.trie.child(ROOT, name) else { return };
@@ -256,12 +288,20 @@ enum Dimension {
     Header,
     Query,
     Cookie,
+    Fact,
     Method,
 }
 
 impl Dimension {
-    const ALL: [Dimension; 6] =
-        [Dimension::Host, Dimension::Path, Dimension::Header, Dimension::Query, Dimension::Cookie, Dimension::Method];
+    const ALL: [Dimension; 7] = [
+        Dimension::Host,
+        Dimension::Path,
+        Dimension::Header,
+        Dimension::Query,
+        Dimension::Cookie,
+        Dimension::Fact,
+        Dimension::Method,
+    ];
 }
 
 /// One place of a dimension's table.
@@ -286,6 +326,7 @@ fn keys<'e>(entry: &'e RequestMatch, dimension: Dimension, load: &Map<Key<'e>, u
         Dimension::Header => &entry.headers,
         Dimension::Query => &entry.query_params,
         Dimension::Cookie => &entry.cookies,
+        Dimension::Fact => &entry.facts,
     };
     // All conditions must hold, so any one of them may file the entry: the one that the fewest entries share.
     let shared = |key: &Key<'e>| load.get(key).copied().unwrap_or(0);
@@ -331,6 +372,7 @@ fn load<'e>(entries: &'e [RequestMatch], ranks: &[u32], dimension: Dimension) ->
             Dimension::Header => entry.headers.iter().flat_map(condition_keys).for_each(&mut count),
             Dimension::Query => entry.query_params.iter().flat_map(condition_keys).for_each(&mut count),
             Dimension::Cookie => entry.cookies.iter().flat_map(condition_keys).for_each(&mut count),
+            Dimension::Fact => entry.facts.iter().flat_map(condition_keys).for_each(&mut count),
             _ => keys(entry, dimension, &Map::default()).into_iter().for_each(&mut count),
         }
     }
@@ -373,6 +415,7 @@ fn build(entries: &[RequestMatch], ranks: Vec<u32>, dimensions: &[Dimension], bu
         Dimension::Header => By::Header(FieldTrie::default()),
         Dimension::Query => By::Query(FieldTrie::default()),
         Dimension::Cookie => By::Cookie(FieldTrie::default()),
+        Dimension::Fact => By::Fact(FieldTrie::default()),
     };
     let mut below: Vec<Vec<u32>> = Vec::new();
     for &rank in &ranks {
@@ -412,10 +455,12 @@ fn place<'t>(by: &'t mut By, key: Key<'_>) -> Option<&'t mut Option<u32>> {
         (By::Path(trie), Key::ExactPath(path)) => trie.exact(path),
         (By::Path(trie), Key::PathPrefix(prefix)) => trie.prefix(prefix),
         (By::Method(trie), Key::Method(method)) => Some(&mut trie.slot([method].into_iter())?.exact),
-        (By::Header(trie) | By::Query(trie) | By::Cookie(trie), Key::Value(name, value)) => {
+        (By::Header(trie) | By::Query(trie) | By::Cookie(trie) | By::Fact(trie), Key::Value(name, value)) => {
             trie.entry(name, Some(value))
         }
-        (By::Header(trie) | By::Query(trie) | By::Cookie(trie), Key::Present(name)) => trie.entry(name, None),
+        (By::Header(trie) | By::Query(trie) | By::Cookie(trie) | By::Fact(trie), Key::Present(name)) => {
+            trie.entry(name, None)
+        }
         _ => None,
     }
 }

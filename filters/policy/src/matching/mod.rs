@@ -1,6 +1,7 @@
 //! Matching: what `matches` means, and the index that finds the entry without trying each.
 
 mod explain;
+mod facts;
 mod host;
 mod index;
 mod path;
@@ -10,6 +11,7 @@ mod text;
 mod value_set;
 
 pub use explain::Verdict;
+pub use facts::{ClaimCondition, MetadataCondition};
 pub(crate) use host::is_name;
 pub use host::{BadHost, HostPattern, HostSet, HostTrie};
 pub use index::Index;

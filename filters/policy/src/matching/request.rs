@@ -1,5 +1,6 @@
 //! One entry of `matches`: everything given must hold.
 
+use super::facts::{ClaimCondition, MetadataCondition};
 use super::host::{HostPattern, HostSet};
 use super::path::PathMatch;
 use super::regex::Asked;
@@ -23,6 +24,8 @@ pub struct RequestMatch {
     pub query_params: Box<[Condition]>,
     /// All of these hold.
     pub cookies: Box<[Condition]>,
+    /// All of these hold, on claims and other metadata; their names are those of [`crate::facts::FactName`].
+    pub facts: Box<[Condition]>,
 }
 
 impl RequestMatch {
@@ -36,12 +39,14 @@ impl RequestMatch {
             && self.headers.iter().all(|condition| condition.holds_for_header(request))
             && self.query_params.iter().all(|condition| condition.holds_for_query_param(request))
             && self.cookies.iter().all(|condition| condition.holds_for_cookie(request))
+            && self.facts.iter().all(|condition| condition.holds_for_fact(request))
     }
 
-    /// Adds the names of cookies and query parameters that it asks for.
+    /// Adds the names of cookies, query parameters and facts that it asks for.
     pub(crate) fn add_names(&self, asked: &mut AskedNames) {
         self.cookies.iter().for_each(|condition| asked.cookies.add(&condition.name));
         self.query_params.iter().for_each(|condition| asked.query_params.add(&condition.name));
+        self.facts.iter().for_each(|condition| asked.facts.add(&condition.name));
     }
 
     /// Whether it holds for every request because nothing is given.
@@ -52,11 +57,13 @@ impl RequestMatch {
             && self.headers.is_empty()
             && self.query_params.is_empty()
             && self.cookies.is_empty()
+            && self.facts.is_empty()
     }
 }
 
 impl Decode for RequestMatch {
-    const KIND: Kind = Kind::Object(&["method", "hostnames", "path", "headers", "queryParams", "cookies"]);
+    const KIND: Kind =
+        Kind::Object(&["method", "hostnames", "path", "headers", "queryParams", "cookies", "claims", "metadata"]);
 
     fn decode(node: &Node, at: &At<'_>, cx: &mut Context) -> Option<Self> {
         if matches!(node, Node::Map(entries) if entries.is_empty()) {
@@ -71,8 +78,9 @@ impl Decode for RequestMatch {
         let headers = fields.get::<Option<NonEmpty<HeaderCondition>>>("headers", at, cx);
         let query_params = fields.get::<Option<NonEmpty<PairCondition>>>("queryParams", at, cx);
         let cookies = fields.get::<Option<NonEmpty<PairCondition>>>("cookies", at, cx);
-        let (Some(method), Some(hostnames), Some(path), Some(headers), Some(query_params), Some(cookies)) =
-            (method, hostnames, path, headers, query_params, cookies)
+        let facts = facts(&fields, at, cx);
+        let (Some(method), Some(hostnames), Some(path), Some(headers), Some(query_params), Some(cookies), Some(facts)) =
+            (method, hostnames, path, headers, query_params, cookies, facts)
         else {
             return None;
         };
@@ -84,6 +92,17 @@ impl Decode for RequestMatch {
             headers: headers.into_iter().flat_map(|list| list.0).map(|condition| condition.0).collect(),
             query_params: pairs(query_params),
             cookies: pairs(cookies),
+            facts,
         })
     }
+}
+
+/// The conditions on claims and on other metadata.
+#[inline(never)]
+fn facts(fields: &Fields<'_>, at: &At<'_>, cx: &mut Context) -> Option<Box<[Condition]>> {
+    let claims = fields.get::<Option<NonEmpty<ClaimCondition>>>("claims", at, cx);
+    let metadata = fields.get::<Option<NonEmpty<MetadataCondition>>>("metadata", at, cx);
+    let claims = claims?.into_iter().flat_map(|list| list.0).map(|condition| condition.0);
+    let metadata = metadata?.into_iter().flat_map(|list| list.0).map(|condition| condition.0);
+    Some(claims.chain(metadata).collect())
 }

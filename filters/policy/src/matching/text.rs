@@ -95,6 +95,16 @@ impl Condition {
         self.holds_with(value.into_iter(), request.answers().map(|answers| (answers, Asked::Cookie)))
     }
 
+    /// Whether it holds for the fact of its name. A fact that nobody has asked the platform for yet makes it false, inverted
+    /// or not: the request notes that, and is matched again.
+    pub(crate) fn holds_for_fact(&self, request: &Request<'_>) -> bool {
+        let Some(fact) = request.fact(&self.name) else { return false };
+        match self.text {
+            TextMatch::Present => fact.is_there() != self.invert,
+            _ => self.holds_with(fact.values(), request.answers().map(|answers| (answers, Asked::Fact))),
+        }
+    }
+
     /// The same, with what is known of the request already.
     fn holds_with<'v>(
         &self,
@@ -172,7 +182,7 @@ fn condition<T: Decode, N: Decode>(
 }
 
 /// Reads `type` with the `value` or `values` that go with it, for the field `name`.
-fn text_match(fields: &Fields<'_>, name: &[u8], at: &At<'_>, cx: &mut Context) -> Option<TextMatch> {
+pub(super) fn text_match(fields: &Fields<'_>, name: &[u8], at: &At<'_>, cx: &mut Context) -> Option<TextMatch> {
     let kind = fields.get_or("type", TextMatchType::Exact, at, cx)?;
     let wants_values = kind == TextMatchType::In;
     let wants_value = !wants_values && kind != TextMatchType::Present;

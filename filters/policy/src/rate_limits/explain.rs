@@ -104,8 +104,16 @@ fn bucket(rate: &Rate, debt: Debt) -> BucketNote {
 impl std::fmt::Display for KeyPart {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            KeyPart::SourceAddress { ipv6_prefix: 128 } => f.write_str("source address"),
-            KeyPart::SourceAddress { ipv6_prefix } => write!(f, "source address (IPv6 /{ipv6_prefix})"),
+            KeyPart::SourceAddress { ipv4_prefix: 32, ipv6_prefix: 128 } => f.write_str("source address"),
+            KeyPart::SourceAddress { ipv4_prefix: 32, ipv6_prefix } => {
+                write!(f, "source address (IPv6 /{ipv6_prefix})")
+            }
+            KeyPart::SourceAddress { ipv4_prefix, ipv6_prefix: 128 } => {
+                write!(f, "source address (IPv4 /{ipv4_prefix})")
+            }
+            KeyPart::SourceAddress { ipv4_prefix, ipv6_prefix } => {
+                write!(f, "source address (IPv4 /{ipv4_prefix}, IPv6 /{ipv6_prefix})")
+            }
             KeyPart::Header(name) => write!(f, "header {name}"),
             KeyPart::Cookie(name) => write!(f, "cookie {name}"),
             KeyPart::QueryParam(name) => write!(f, "query parameter {name}"),
@@ -114,6 +122,7 @@ impl std::fmt::Display for KeyPart {
             KeyPart::Hostname => f.write_str("hostname"),
             KeyPart::Peer => f.write_str("peer"),
             KeyPart::Constant(_) => f.write_str("constant"),
+            KeyPart::Fact(name) => name.parts().fmt(f),
         }
     }
 }

@@ -78,6 +78,7 @@ impl RemoteCheck {
             KeyPart::Hostname => "hostname",
             KeyPart::Peer => "peer",
             KeyPart::Constant(_) => "generic_key",
+            KeyPart::Fact(name) => name.parts().last(),
         };
         match value {
             Value::Address(address) => self.descriptor.entry(key, &address.to_string()),

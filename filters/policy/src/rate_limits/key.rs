@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::hash::Hasher;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use siphasher::sip128::{Hasher128, SipHasher13};
 
@@ -10,14 +10,17 @@ use crate::asked::AskedNames;
 use crate::client::Clients;
 use crate::document::{Empty, HeaderName, Name, Whole, object, one_of};
 use crate::environment::Environment;
+use crate::facts::{FactName, MetadataDocument};
 use crate::request::Request;
 
 /// One part of a key.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum KeyPart {
-    /// The client's address; an IPv6 address only up to this many bits.
+    /// The client's address, only up to so many bits.
     SourceAddress {
-        /// 1–128.
+        /// Of an IPv4 address, 1–32.
+        ipv4_prefix: u32,
+        /// Of an IPv6 address, 1–128.
         ipv6_prefix: u32,
     },
     /// The first value of a header, as an upstream and Envoy's own limits read it: a client that could vary the rest would
@@ -37,11 +40,15 @@ pub enum KeyPart {
     Peer,
     /// A text that is the same for every request.
     Constant(Box<str>),
+    /// A claim of a verified token, or other metadata that an earlier filter left; the first element of a list.
+    Fact(FactName),
 }
 
 object! {
     /// `sourceAddress`.
     pub(crate) struct SourceAddressPart {
+        /// How much of an IPv4 address counts.
+        ipv4_prefix as "ipv4Prefix": Whole<1, 32> = Whole(32),
         /// How much of an IPv6 address counts; many clients own 64 bits and more.
         ipv6_prefix as "ipv6Prefix": Whole<1, 128> = Whole(128),
     }
@@ -51,7 +58,9 @@ one_of! {
     /// One part of what a limit counts by.
     KeyPart {
         /// The client's address.
-        "sourceAddress": SourceAddressPart => |part| KeyPart::SourceAddress { ipv6_prefix: part.ipv6_prefix.0 },
+        "sourceAddress": SourceAddressPart => |part| {
+            KeyPart::SourceAddress { ipv4_prefix: part.ipv4_prefix.0, ipv6_prefix: part.ipv6_prefix.0 }
+        },
         /// The values of this header.
         "header": HeaderName => |name| KeyPart::Header(name.0),
         /// The first value of this cookie.
@@ -68,15 +77,20 @@ one_of! {
         "peer": Empty => |Empty| KeyPart::Peer,
         /// A text that is the same for every request.
         "constant": Name => |text| KeyPart::Constant(text.0),
+        /// This claim of a verified token; of a list the first element.
+        "claim": Name => |name| KeyPart::Fact(FactName::claim(&name)),
+        /// This value of the metadata that an earlier filter left; of a list the first element.
+        "metadata": MetadataDocument => |place| KeyPart::Fact(FactName::metadata(&place)),
     }
 }
 
 impl KeyPart {
-    /// Adds the cookie or query parameter that it asks for.
+    /// Adds the cookie, query parameter or fact that it asks for.
     pub(super) fn add_name(&self, names: &mut AskedNames) {
         match self {
             KeyPart::Cookie(name) => names.cookies.add(name.as_bytes()),
             KeyPart::QueryParam(name) => names.query_params.add(name.as_bytes()),
+            KeyPart::Fact(name) => names.facts.add(name.as_bytes()),
             _ => {}
         }
     }
@@ -89,9 +103,9 @@ impl KeyPart {
         environment: &mut impl Environment,
     ) -> Option<Value<'r>> {
         match self {
-            KeyPart::SourceAddress { ipv6_prefix } => {
+            KeyPart::SourceAddress { ipv4_prefix, ipv6_prefix } => {
                 let address = clients.address(request, environment)?;
-                Some(Value::Address(masked(address, *ipv6_prefix)))
+                Some(Value::Address(masked(address, *ipv4_prefix, *ipv6_prefix)))
             }
             KeyPart::Header(name) => request.value(name.as_bytes()).map(|value| Value::Text(value.into())),
             KeyPart::Cookie(name) => request.cookie(name.as_bytes()).map(|value| Value::Text(value.into())),
@@ -101,6 +115,9 @@ impl KeyPart {
             KeyPart::Hostname => Some(Value::Text(lower_case(request.host))),
             KeyPart::Peer => clients.identity(environment).map(|caller| Value::Text(caller.into())),
             KeyPart::Constant(text) => Some(Value::Text(text.as_bytes().into())),
+            KeyPart::Fact(name) => {
+                request.fact_value(name.as_bytes(), environment).map(|value| Value::Text(value.into()))
+            }
         }
     }
 }
@@ -110,13 +127,16 @@ fn lower_case(text: &[u8]) -> Cow<'_, [u8]> {
 }
 
 /// One and the same client has one and the same address: IPv4-mapped addresses are IPv4.
-fn masked(address: IpAddr, ipv6_prefix: u32) -> IpAddr {
+fn masked(address: IpAddr, ipv4_prefix: u32, ipv6_prefix: u32) -> IpAddr {
     match address.to_canonical() {
+        IpAddr::V4(address) => {
+            let mask = u32::MAX.checked_shl(32 - ipv4_prefix.min(32)).unwrap_or(0);
+            IpAddr::V4(Ipv4Addr::from_bits(address.to_bits() & mask))
+        }
         IpAddr::V6(address) => {
             let mask = u128::MAX.checked_shl(128 - ipv6_prefix.min(128)).unwrap_or(0);
             IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & mask))
         }
-        v4 => v4,
     }
 }
 
@@ -272,7 +292,7 @@ mod tests {
             (KeyPart::Hostname, "shop.example.com", Some("a")),
             (KeyPart::Peer, "spiffe://a/b", None),
             (KeyPart::Constant("c".into()), "c", Some("c")),
-            (KeyPart::SourceAddress { ipv6_prefix: 64 }, "10.0.0.1", None),
+            (KeyPart::SourceAddress { ipv4_prefix: 32, ipv6_prefix: 64 }, "10.0.0.1", None),
         ] {
             assert_eq!(value(&part, REQUEST).as_deref(), Some(expected), "{part:?}");
             assert_eq!(value(&part, NOTHING).as_deref(), without, "{part:?}");
@@ -281,17 +301,25 @@ mod tests {
 
     #[test]
     fn an_address_is_the_clients_up_to_the_prefix() {
-        for (prefix, peer, forwarded, expected) in [
-            (64, "2001:db8:1:2:3:4:5:6", "", "2001:db8:1:2::"),
-            (128, "2001:db8::6", "", "2001:db8::6"),
-            (1, "ffff::", "", "8000::"),
-            (64, "::ffff:192.0.2.1", "", "192.0.2.1"),
-            (64, "10.0.0.1", "6.6.6.6, 192.0.2.7", "192.0.2.7"),
+        for (ipv4_prefix, ipv6_prefix, peer, forwarded, expected) in [
+            (32, 64, "2001:db8:1:2:3:4:5:6", "", "2001:db8:1:2::"),
+            (32, 128, "2001:db8::6", "", "2001:db8::6"),
+            (32, 1, "ffff::", "", "8000::"),
+            (32, 64, "::ffff:192.0.2.1", "", "192.0.2.1"),
+            (24, 64, "::ffff:192.0.2.1", "", "192.0.2.0"),
+            (24, 64, "192.0.2.255", "", "192.0.2.0"),
+            (1, 64, "192.0.2.255", "", "128.0.0.0"),
+            (24, 64, "2001:db8:1:2:3:4:5:6", "", "2001:db8:1:2::"),
+            (32, 64, "10.0.0.1", "6.6.6.6, 192.0.2.7", "192.0.2.7"),
         ] {
             let request = format!(
                 r#"{{"method":"GET","authority":"a","path":"/","sourceAddress":"{peer}","headers":[["x-forwarded-for","{forwarded}"]]}}"#
             );
-            assert_eq!(value(&KeyPart::SourceAddress { ipv6_prefix: prefix }, &request).unwrap(), expected, "{peer}");
+            assert_eq!(
+                value(&KeyPart::SourceAddress { ipv4_prefix, ipv6_prefix }, &request).unwrap(),
+                expected,
+                "{peer}"
+            );
         }
     }
 }

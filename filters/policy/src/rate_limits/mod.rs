@@ -176,14 +176,22 @@ impl RateLimits {
         let mut decided = LimitsOutcome::default();
         let before = effects.counted();
         let mut matching: SmallVec<[u32; 8]> = SmallVec::new();
-        self.index.each(&self.entries, request, |entry| {
-            // In the document's order, each once.
-            if let Some(&limit) = self.limit_of.get(entry)
-                && let Err(at) = matching.binary_search(&limit)
-            {
-                matching.insert(at, limit);
-            }
-        });
+        let mut find = || {
+            self.index.each(&self.entries, request, |entry| {
+                // In the document's order, each once.
+                if let Some(&limit) = self.limit_of.get(entry)
+                    && let Err(at) = matching.binary_search(&limit)
+                {
+                    matching.insert(at, limit);
+                }
+            });
+        };
+        find();
+        if request.wants_facts() {
+            request.load_facts(environment);
+            // What held without facts holds still.
+            find();
+        }
         if matching.is_empty() {
             return Ok(decided);
         }

@@ -165,7 +165,7 @@ impl Routes {
         environment: &mut impl Environment,
         effects: &mut Effects<'_, 'a>,
     ) -> Option<RuleOutcome<'a>> {
-        let rank = self.index.first(&self.entries, request)?;
+        let rank = self.index.first_asking(&self.entries, request, environment)?;
         let rule = self.rules.get(*self.rule_of.get(rank)? as usize)?;
         if environment.is_tracing() {
             environment.note(Note::Route(rule.name.to_string()));

@@ -2,12 +2,13 @@
 
 use serde_json::{Value, json};
 
-use super::definitions::{Definitions, Describe};
+use super::definitions::{Definitions, Describe, Field};
 use crate::canaries::{Override, Stickiness, StickinessList};
-use crate::document::{HeaderName, Method, Name, NonEmpty, Whole};
+use crate::document::{Decode, HeaderName, Method, Name, NonEmpty, Whole};
 use crate::egress::{Cidr, Destination, EgressHost, EgressPath};
 use crate::matching::{
-    HeaderCondition, HostPattern, PairCondition, PairName, PathMatch, PathMatchType, RequestMatch, TextMatchType,
+    ClaimCondition, HeaderCondition, HostPattern, MetadataCondition, PairCondition, PairName, PathMatch, PathMatchType,
+    RequestMatch, TextMatchType,
 };
 
 impl Describe for StickinessList {
@@ -37,6 +38,14 @@ impl Describe for RequestMatch {
                         "All of these hold; the first value of a repeated name counts.",
                     ),
                     schema.field::<Option<NonEmpty<PairCondition>>>("cookies", "All of these hold."),
+                    schema.field::<Option<NonEmpty<ClaimCondition>>>(
+                        "claims",
+                        "All of these hold; a request without a verified token has no claims.",
+                    ),
+                    schema.field::<Option<NonEmpty<MetadataCondition>>>(
+                        "metadata",
+                        "All of these hold, on what an earlier filter left in the dynamic metadata.",
+                    ),
                 ]
             },
             json!({"minProperties": 1}),
@@ -78,14 +87,24 @@ impl Describe for EgressPath {
 }
 
 /// The object of a header, query parameter or cookie, whose name is an `N`.
-fn condition<T: crate::document::Decode, N: Describe>(schema: &mut Definitions, key: &str, doc: &str) -> Value {
+fn condition<T: Decode, N: Describe>(schema: &mut Definitions, key: &str, doc: &str) -> Value {
+    condition_on::<T>(schema, key, doc, |schema| vec![schema.field::<N>("name", "Its name.")])
+}
+
+/// The object of a condition on what `fields` name.
+fn condition_on<T: Decode>(
+    schema: &mut Definitions,
+    key: &str,
+    doc: &str,
+    fields: impl FnOnce(&mut Definitions) -> Vec<Field>,
+) -> Value {
     let of = |types: Value| json!({"properties": {"type": {"enum": types}}, "required": ["type"]});
     schema.object_with::<T>(
         key,
         doc,
         |schema| {
-            vec![
-                schema.field::<N>("name", "Its name."),
+            let mut fields = fields(schema);
+            fields.extend([
                 schema.field::<TextMatchType>("type", "How its value compares.").or(&TextMatchType::Exact),
                 schema.field::<Option<String>>(
                     "value",
@@ -93,7 +112,8 @@ fn condition<T: crate::document::Decode, N: Describe>(schema: &mut Definitions, 
                 ),
                 schema.field::<Option<NonEmpty<String>>>("values", "With type In: what to compare with."),
                 schema.field::<bool>("invert", "Holds when no value compares equal, also when there is none.").or(&false),
-            ]
+            ]);
+            fields
         },
         json!({
             "if": of(json!(["In"])),
@@ -123,6 +143,27 @@ impl Describe for PairCondition {
     fn describe(schema: &mut Definitions) -> Value {
         let doc = "A condition on a query parameter or a cookie.";
         condition::<Self, PairName>(schema, "matching.PairCondition", doc)
+    }
+}
+
+impl Describe for ClaimCondition {
+    fn describe(schema: &mut Definitions) -> Value {
+        let doc = "A condition on a claim of a verified token. `a.b` looks into objects; a list matches when one of its \
+                   elements does; numbers and booleans compare as JSON writes them.";
+        condition::<Self, Name>(schema, "matching.ClaimCondition", doc)
+    }
+}
+
+impl Describe for MetadataCondition {
+    fn describe(schema: &mut Definitions) -> Value {
+        let doc = "A condition on a value that an earlier filter left in the dynamic metadata. Lists, numbers and booleans \
+                   compare as in claims.";
+        condition_on::<Self>(schema, "matching.MetadataCondition", doc, |schema| {
+            vec![
+                schema.field::<Name>("namespace", "Its namespace, mostly the name of the filter that left it."),
+                schema.field::<NonEmpty<Name>>("path", "The fields that lead to it."),
+            ]
+        })
     }
 }
 

@@ -63,7 +63,7 @@ macro_rules! scalars {
 }
 
 scalars! {
-    Name, "name" => json!({
+    Name, "name", |name| (&*name.0).into() => json!({
         "title": "name",
         "description": "1 to 253 bytes without control characters, separators of lines, bidirectional and zero-width characters.",
         "type": "string", "maxLength": 253, "allOf": [{"pattern": r"\S"}, {"pattern": VISIBLE}],

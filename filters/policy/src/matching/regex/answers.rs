@@ -18,6 +18,8 @@ pub(crate) enum Asked {
     Query,
     /// A cookie.
     Cookie,
+    /// A claim or other metadata.
+    Fact,
 }
 
 /// What is known of one request: which expressions match, by automaton and kind of field.

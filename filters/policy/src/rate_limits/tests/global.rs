@@ -168,9 +168,9 @@ fn reply_with(headers: &[(&str, &str)]) -> Reply {
     let mut message = vec![1 << 3, 1];
     for (name, value) in headers {
         let mut header = Vec::new();
-        super::super::service::put_bytes(&mut header, 1, name.as_bytes());
-        super::super::service::put_bytes(&mut header, 2, value.as_bytes());
-        super::super::service::put_bytes(&mut message, 4, &header);
+        crate::protobuf::put_bytes(&mut header, 1, name.as_bytes());
+        crate::protobuf::put_bytes(&mut header, 2, value.as_bytes());
+        crate::protobuf::put_bytes(&mut message, 4, &header);
     }
     Reply::read(&message)
 }

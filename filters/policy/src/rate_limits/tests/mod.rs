@@ -579,7 +579,7 @@ fn mistakes_are_named_with_their_place() {
         ),
         (
             r#"{"name":"l","key":[{"heder":"x"}],"limit":{"requests":1,"per":"1m"}}"#.to_owned(),
-            "rateLimits[0].key[0].heder: unknown field `heder`; expected one of: sourceAddress, header, cookie, queryParam, path, method, hostname, peer, constant; did you mean `header`?",
+            "rateLimits[0].key[0].heder: unknown field `heder`; expected one of: sourceAddress, header, cookie, queryParam, path, method, hostname, peer, constant, claim, metadata; did you mean `header`?",
         ),
         (
             r#"{"name":"l","key":[{"sourceAddress":{"ipv6Prefix":129}}],"limit":{"requests":1,"per":"1m"}}"#.to_owned(),
