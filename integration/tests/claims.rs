@@ -117,7 +117,7 @@ fn limits_count_by_claims_and_canaries_stick_to_them() -> Result<()> {
     for user in 0..16 {
         // A new token each time: the same claim, other bytes.
         let ask = |number: u32| {
-            let bearer = signer.bearer(&json!({"sub": format!("u-{user}"), "jti": number}))?;
+            let bearer = signer.bearer(&json!({"sub": format!("u-{user}"), "jti": number.to_string()}))?;
             answer(&envoy, Protocol::Http1, &Request::get("/").header("authorization", bearer))
         };
         let answers = (0..5).map(ask).collect::<Result<Vec<_>>>()?;

@@ -253,7 +253,7 @@ impl<M: Runs> Policy<M> {
     }
 
     /// The request as the sections see it, with its facts: to look at single conditions.
-    #[cfg(feature = "explain")]
+    #[cfg(feature = "wire")]
     #[must_use]
     pub fn inspected<'a>(&'a self, request: &Request<'a>, environment: &mut impl Environment) -> Request<'a> {
         let request = request.asked_for(&self.names);
