@@ -293,7 +293,8 @@ fn a_plugin_without_a_name_is_warned_of_where_it_has_state() {
             with(|proxy| proxy.properties.push(("plugin_name", b"edge".to_vec())));
         }
         configured(policy);
-        let warnings = with(|proxy| proxy.log.iter().filter(|(_, line)| line.contains("neither `name`")).count());
+        let warnings =
+            with(|proxy| proxy.log.iter().filter(|(_, line)| line.contains("this plugin has no name")).count());
         assert_eq!(warnings, expected);
     }
 }
