@@ -36,6 +36,9 @@ build: setup-run ## Build dist/: the five modules, the native body and the penst
 test: setup ## Run every check and test, the last ones against a real Envoy
 	@scripts/test.sh
 
+test-native: setup-run build ## Run the integration tests with the native body, libpenstock.so
+	@scripts/test-native.sh
+
 e2e: control-planes build ## Run the modules and manifests under real control planes: Kubernetes, Istio, Envoy Gateway
 	@scripts/e2e.sh
 

@@ -30,6 +30,11 @@ PENSTOCK_DIST=$ROOT/dist cargo run --quiet --package penstock-meter --locked
 headline "Integration tests, with a real Envoy"
 ENVOY_BIN=$TOOLS/bin/envoy PENSTOCK_DIST=$ROOT/dist cargo test --package penstock-integration --locked
 
+# Where there is one: Envoy's dynamic modules are there on Linux alone.
+if [[ -f $ROOT/dist/libpenstock.so ]]; then
+    scripts/test-native.sh core
+fi
+
 ONCE=1 scripts/demo.sh
 
 printf '\nPASSED: make test (%d min %d s)\n' $((SECONDS / 60)) $((SECONDS % 60))
