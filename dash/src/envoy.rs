@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::labels::plain_name;
 use crate::sample::{Identity, RunningPolicy, Sample};
 
 /// Statistics that are shown: Envoy filters them, so that it does not write thousands of others each second.
@@ -60,7 +61,7 @@ impl Envoy {
         let mut sample = Sample::default();
         for stat in stats.stats {
             let (Some(name), Some(value)) = (stat.name, stat.value.as_ref().and_then(Value::as_f64)) else { continue };
-            match name.strip_prefix("wasmcustom.penstock.") {
+            match plain_name(&name).strip_prefix("wasmcustom.penstock.") {
                 Some(name) => sample.add(name, value),
                 None => {
                     sample.traffic.insert(name, value as u64);
@@ -133,8 +134,13 @@ impl Configuration {
             Value::Array(items) => items.iter().for_each(|item| self.search(item, filter)),
             Value::Object(fields) => {
                 let name = fields.get("name").and_then(Value::as_str).or(filter);
+                // The native body's: `filter_name` is `<module>/<plugin>`.
+                let native = || fields.get("filter_config").filter(|_| fields.contains_key("dynamic_module_config"));
+                let own_name = fields.get("filter_name").and_then(Value::as_str);
+                let name = own_name.map(|own| own.split_once('/').map_or(own, |(_, plugin)| plugin)).or(name);
                 // The plugin's configuration: JSON in a StringValue, or a Struct.
-                if let Some(configuration) = fields.get("configuration").filter(|_| fields.contains_key("vm_config")) {
+                let configuration = fields.get("configuration").filter(|_| fields.contains_key("vm_config"));
+                if let Some(configuration) = configuration.or_else(native) {
                     let text = configuration.get("value").unwrap_or(configuration);
                     let document = match text {
                         Value::String(text) => serde_json::from_str(text).unwrap_or_default(),
@@ -147,7 +153,7 @@ impl Configuration {
                 }
                 self.route(value);
                 for (key, below) in fields {
-                    if key != "configuration" && key != "vm_config" {
+                    if !["configuration", "vm_config", "filter_config"].contains(&key.as_str()) {
                         self.search(below, name);
                     }
                 }
@@ -186,10 +192,13 @@ mod tests {
             {"dynamic_listeners": [plugin("a", json!({"@type": "…StringValue", "value": r#"{"canaries": []}"#}))]},
             {"ecds_filters": [plugin("b", json!({"egress": {}})), plugin("not-ours", json!({"value": "debug"}))]},
         ]});
+        let native = json!({"name": "x", "typed_config": {"dynamic_module_config": {"name": "penstock"},
+            "filter_name": "suite/c", "filter_config": {"@type": "…StringValue", "value": r#"{"routes": {}}"#}}});
+        let dump = json!([dump, native]);
         let mut found = Configuration::default();
         found.search(&dump, None);
         let plugins: Vec<_> = found.policies.iter().map(|policy| policy.plugin.as_str()).collect();
-        assert_eq!(plugins, ["a", "b"]);
+        assert_eq!(plugins, ["a", "b", "c"]);
     }
 
     #[test]

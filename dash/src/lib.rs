@@ -8,6 +8,7 @@ mod assets;
 pub mod config;
 pub mod envoy;
 pub mod fleet;
+pub mod labels;
 pub mod prometheus;
 pub mod sample;
 pub mod scrape;

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use anyhow::{Context, Result, ensure};
+use penstock_dash::labels::plain_name;
 use serde_json::Value;
 
 use crate::http::{self, Protocol, Request};
@@ -54,7 +55,7 @@ impl Admin {
         Ok(page
             .lines()
             .filter_map(|line| line.rsplit_once(": "))
-            .map(|(name, value)| (flat(name), value))
+            .map(|(name, value)| (plain_name(name).into_owned(), value))
             .filter(|(name, _)| name.contains(part))
             .filter_map(|(name, value)| Some((name, value.parse().ok()?)))
             .collect())
@@ -63,42 +64,5 @@ impl Admin {
     /// One counter or gauge; 0 while Envoy does not have it.
     pub fn stat(&self, name: &str) -> Result<u64> {
         Ok(self.stats(name)?.into_iter().find(|(found, _)| found == name).map_or(0, |(_, value)| value))
-    }
-}
-
-/// The name of a metric with its labels in the places where the wasm modules' names have them:
-/// `wasmcustom.penstock.<field>.<rule>[.<variant>][.<rest>][.<outcome>]`.
-fn flat(name: &str) -> String {
-    let Some((base, labels)) = name.split_once(".penstock_rule.") else { return name.to_owned() };
-    let (rule, others) = labels.split_once('.').unwrap_or((labels, ""));
-    let mut parts = base.splitn(4, '.');
-    let mut flat: Vec<&str> = parts.by_ref().take(3).collect();
-    flat.push(rule);
-    flat.extend(others.strip_prefix("penstock_variant."));
-    flat.extend(parts);
-    flat.extend(others.strip_prefix("penstock_outcome."));
-    flat.join(".")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn labels_go_where_the_names_of_the_wasm_modules_have_them() {
-        for (labelled, name) in [
-            ("server.live", "server.live"),
-            (
-                "wasmcustom.penstock.routes.penstock_rule.r.penstock_outcome.matched",
-                "wasmcustom.penstock.routes.r.matched",
-            ),
-            (
-                "wasmcustom.penstock.breakers.opened.penstock_rule.c.penstock_variant.v2",
-                "wasmcustom.penstock.breakers.c.v2.opened",
-            ),
-            ("wasmcustom.penstock.decision.nanoseconds.penstock_rule.p", "wasmcustom.penstock.decision.p.nanoseconds"),
-        ] {
-            assert_eq!(flat(labelled), name);
-        }
     }
 }

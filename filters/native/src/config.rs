@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::thread;
 
-use penstock_host::{Host, Plugin};
+use penstock_host::{Host, MetricKind, Plugin};
 use penstock_policy::{Module, Runs, module};
 
 use crate::abi::ConfigHandle;
 use crate::handles::thread_number;
 use crate::host::NativeHost;
+use crate::refused;
 use crate::sections::{Running, Sections, Slot, Ticking};
 
 /// The least number of [`Slot`]s: with one for each worker thread no two share memory in every request.
@@ -69,7 +70,10 @@ impl Config {
     }
 
     fn running<M: Runs + Send + Sync>(host: NativeHost, text: &[u8]) -> Option<Config> {
-        let (plugin, worker, gauges) = Plugin::<M, _>::configure(host.clone(), Ok::<_, String>(text))?;
+        let Some((plugin, worker, gauges)) = Plugin::<M, _>::configure(host.clone(), Ok::<_, String>(text)) else {
+            refused::note(host.instance());
+            return None;
+        };
         for (kind, name) in plugin.metrics(&gauges) {
             if let Err(error) = host.define_metric(kind, &name) {
                 log::warn!("penstock: no metric {name}: {error}");
@@ -95,6 +99,11 @@ impl Config {
     /// A second has passed, on Envoy's main thread.
     pub(crate) fn tick(&self) {
         self.running.tick();
+        let refused = refused::take(&self.host.instance());
+        if refused > 0 {
+            let counter = self.host.define_metric(MetricKind::Counter, "penstock.host.configuration.refused");
+            let _ = counter.and_then(|counter| self.host.increment(counter, refused));
+        }
         self.host.hand_over();
     }
 }

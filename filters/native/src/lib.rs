@@ -21,6 +21,7 @@ mod headers;
 mod host;
 mod logger;
 mod metrics;
+mod refused;
 mod request;
 mod sections;
 mod ticker;

@@ -38,7 +38,7 @@ pub(super) fn measure(address: SocketAddr, rate: u64, time: Duration) -> Result<
 
 fn run(address: SocketAddr, gap: Duration, offset: Duration, time: Duration) -> Result<Vec<Duration>> {
     let mut connection = Connection::open(Protocol::Http1, address)?;
-    let request = scenario::request();
+    let request = scenario::Load::Plain.request();
     let start = Instant::now() + offset;
     let mut latencies = Vec::new();
     for number in 0.. {

@@ -51,8 +51,10 @@ struct Figures {
 pub fn run(options: &Options) -> Result<String> {
     ensure!(options.rounds > 0 && options.seconds > 0, "at least one round of one second");
     let mut scenarios = scenario::all()?;
-    let wanted =
-        |name: &str| options.only.is_empty() || name == scenario::NONE || options.only.iter().any(|only| only == name);
+    let wanted = |name: &str| {
+        let is_base = [scenario::NONE, scenario::BROWSER_NONE].contains(&name);
+        options.only.is_empty() || is_base || options.only.iter().any(|only| only == name)
+    };
     scenarios.retain(|scenario| wanted(&scenario.name));
     let envoy = start(&scenarios, 1)?;
     cpu::pin(envoy.pid(), cpu::ENVOY)?;
@@ -89,7 +91,7 @@ pub fn run(options: &Options) -> Result<String> {
 }
 
 fn start(scenarios: &[Scenario], workers: usize) -> Result<Envoy> {
-    let mut bootstrap = Bootstrap::new()?.concurrency(workers).log_level("error,wasm:error");
+    let mut bootstrap = Bootstrap::new()?.concurrency(workers).log_level("error,wasm:error,dynamic_modules:error");
     for scenario in scenarios {
         bootstrap = bootstrap.listener(scenario.listener()?);
     }
@@ -102,7 +104,7 @@ fn measure(envoy: &Envoy, scenario: &Scenario, seconds: u64) -> Result<(f64, f64
     let counter = format!("http.{}.downstream_rq_total", scenario.name);
     let requests = envoy.admin().stat(&counter)?;
     let before = cpu::spent(envoy.pid())?;
-    let rate = wrk::run(address, seconds)?;
+    let rate = wrk::run(address, scenario.load, seconds)?;
     let spent = cpu::spent(envoy.pid())? - before;
     let requests = envoy.admin().stat(&counter)? - requests;
     ensure!(requests > 0, "{} answered no request", scenario.title);

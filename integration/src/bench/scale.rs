@@ -19,8 +19,8 @@ const WORKERS: [usize; 3] = [1, 2, 4];
 #[derive(Debug)]
 pub(super) struct Scale {
     policies: Vec<(&'static str, usize, Value)>,
-    /// µs of CPU for a request without a filter and with the suite, a round each.
-    workers: Vec<(usize, Vec<f64>, Vec<f64>)>,
+    /// µs of CPU for a request without a filter, with `suite.wasm` and with `libpenstock.so`, a round each.
+    workers: Vec<(usize, [Vec<f64>; 3])>,
 }
 
 /// A kind of rule: its title, its module, its section with so many of them, and a host that one of them is for.
@@ -102,12 +102,14 @@ fn on_node(module: &str, policy: &Value, host: &str) -> Result<Value> {
     Ok(measured)
 }
 
-fn on_workers(count: usize, options: &Options) -> Result<(usize, Vec<f64>, Vec<f64>)> {
-    let scenarios: Vec<Scenario> =
-        scenario::all()?.into_iter().filter(|s| [scenario::NONE, scenario::SUITE].contains(&&*s.name)).collect();
+fn on_workers(count: usize, options: &Options) -> Result<(usize, [Vec<f64>; 3])> {
+    let scenarios: Vec<Scenario> = scenario::all()?
+        .into_iter()
+        .filter(|s| [scenario::NONE, scenario::SUITE, scenario::NATIVE_SUITE].contains(&&*s.name))
+        .collect();
     let envoy = start(&scenarios, count)?;
     // All workers where the kernel puts them: on every core, the client's as well.
-    let mut costs = [Vec::new(), Vec::new()];
+    let mut costs = [const { Vec::new() }; 3];
     for round in 0..=options.rounds {
         for (costs, scenario) in costs.iter_mut().zip(&scenarios) {
             let (cpu, _) = super::measure(&envoy, scenario, options.seconds)?;
@@ -116,8 +118,7 @@ fn on_workers(count: usize, options: &Options) -> Result<(usize, Vec<f64>, Vec<f
             }
         }
     }
-    let [none, suite] = costs;
-    Ok((count, none, suite))
+    Ok((count, costs))
 }
 
 impl Scale {
@@ -143,11 +144,16 @@ impl Scale {
         page.push_str(
             "\n## Workers\n\nµs of CPU a request, all requests on one bucket of one limit: if workers waited for each other \
              by spinning, or had to try again often, a request would cost more with more of them.\n\n\
-             | workers | no filter | suite | over no filter |\n|---|---|---|---|\n",
+             | workers | no filter | `suite.wasm` | over no filter | `libpenstock.so` | over no filter |\n|---|---|---|---|---|---|\n",
         );
-        for (count, none, suite) in &self.workers {
-            let (none, suite) = (report::median(none), report::median(suite));
-            let _ = writeln!(page, "| {count} | {none:.1} | {suite:.1} | {:.1} |", suite - none);
+        for (count, costs) in &self.workers {
+            let [none, suite, native] = costs.each_ref().map(|costs| report::median(costs));
+            let added = [suite, native].map(|cost| cost - none);
+            let [suite_added, native_added] = added;
+            let _ = writeln!(
+                page,
+                "| {count} | {none:.1} | {suite:.1} | {suite_added:.1} | {native:.1} | {native_added:.1} |"
+            );
         }
         page
     }

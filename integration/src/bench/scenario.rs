@@ -4,12 +4,18 @@ use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 
 use crate::http::{self, Protocol, Request};
-use crate::{Envoy, Listener, Route, WasmFilter, workspace};
+use crate::{Body, Envoy, Listener, Route, WasmFilter, workspace};
 
 /// The scenario that the others are compared with.
 pub(super) const NONE: &str = "none";
 /// The scenario that sets the rate for the latency.
 pub(super) const SUITE: &str = "suite";
+/// The suite in Envoy's own process, and the same once more: how far two measurements of one thing lie apart.
+pub(super) const NATIVE_SUITE: &str = "so-suite";
+/// See [`NATIVE_SUITE`].
+pub(super) const NATIVE_AGAIN: &str = "so-suite-again";
+/// The one without a filter whose requests are [`Load::Browser`].
+pub(super) const BROWSER_NONE: &str = "browser-none";
 /// The host's part of the suite.
 pub(super) const FLOOR: &str = "floor";
 
@@ -33,10 +39,34 @@ pub(super) const HEADERS: [(&str, &str); 12] = [
     ("sec-fetch-site", "same-origin"),
 ];
 
-/// The same as wrk sends.
-pub(super) fn request() -> Request {
-    let others = HEADERS.iter().filter(|(name, _)| *name != "Host");
-    others.fold(Request::new("GET", HOST, PATH), |request, (name, value)| request.header(name, value))
+/// What is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Load {
+    /// [`HEADERS`].
+    Plain,
+    /// The same with 3 KB of cookies, as browsers send them to a site that has been there for a while.
+    Browser,
+}
+
+impl Load {
+    /// The headers.
+    pub(super) fn headers(self) -> Vec<(&'static str, String)> {
+        let cookies = || {
+            let others = (0..60).map(|number| format!("analytics_{number:02}=GA1.2.{:032x}", number * 7_919_u64));
+            others.collect::<Vec<_>>().join("; ")
+        };
+        let value = |name: &str, value: &str| match self {
+            Load::Browser if name == "cookie" => format!("{value}; {}", cookies()),
+            _ => value.to_owned(),
+        };
+        HEADERS.iter().map(|(name, text)| (*name, value(name, text))).collect()
+    }
+
+    /// The request, the same as wrk sends.
+    pub(super) fn request(self) -> Request {
+        let others = self.headers().into_iter().filter(|(name, _)| *name != "Host");
+        others.fold(Request::new("GET", HOST, PATH), |request, (name, value)| request.header(name, value))
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -47,6 +77,8 @@ pub(super) struct Scenario {
     pub title: &'static str,
     /// Whether latency is measured as well.
     pub timed: bool,
+    /// What is sent to it.
+    pub load: Load,
     /// Names and typed configurations.
     filters: Vec<(String, Value)>,
     /// Whether Envoy's own route table splits.
@@ -57,7 +89,15 @@ pub(super) struct Scenario {
 
 impl Scenario {
     fn new(name: &str, title: &'static str) -> Self {
-        Scenario { name: name.to_owned(), title, timed: false, filters: Vec::new(), native: false, splits: false }
+        Scenario {
+            name: name.to_owned(),
+            title,
+            timed: false,
+            load: Load::Plain,
+            filters: Vec::new(),
+            native: false,
+            splits: false,
+        }
     }
 
     fn filter(mut self, name: &str, config: Value) -> Self {
@@ -68,12 +108,22 @@ impl Scenario {
     /// A VM of its own for each filter and scenario, so that none profits from another's.
     fn wasm(self, filter: WasmFilter) -> Self {
         let vm_id = format!("{}-{}", self.name, self.filters.len());
-        let config = filter.vm_id(&vm_id).typed_config();
+        let config = filter.vm_id(&vm_id).named(&vm_id).typed_config();
         self.filter(&vm_id, config)
     }
 
     fn ours(self, module: &str, policy: &Value) -> Result<Self> {
-        Ok(self.wasm(WasmFilter::new(module, policy)?))
+        Ok(self.wasm(WasmFilter::in_body(Body::Wasm, module, policy)?))
+    }
+
+    /// The same in Envoy's own process.
+    fn shared_object(self, module: &str, policy: &Value) -> Result<Self> {
+        Ok(self.wasm(WasmFilter::in_body(Body::Native, module, policy)?))
+    }
+
+    fn browser(mut self) -> Self {
+        self.load = Load::Browser;
+        self
     }
 
     fn peer(self, module: &str, settings: Value) -> Result<Self> {
@@ -110,7 +160,7 @@ impl Scenario {
 
     /// That it does its work, before it is measured.
     pub(super) fn check(&self, envoy: &Envoy) -> Result<()> {
-        let response = http::send(Protocol::Http1, envoy.address(&self.name)?, &request())?;
+        let response = http::send(Protocol::Http1, envoy.address(&self.name)?, &self.load.request())?;
         ensure!(response.status == 200, "{}: {response:?}", self.title);
         let variant = response.text();
         ensure!(!self.splits || matches!(variant.as_str(), "v1" | "v2"), "{}: went to {variant}", self.title);
@@ -154,7 +204,60 @@ pub(super) fn all() -> Result<Vec<Scenario>> {
             .peer("sdk", ab)?
             .splits()
             .timed(),
+        Scenario::new("so-header-routing", "`libpenstock.so`: `header-routing`")
+            .shared_object("header-routing", &routes(1))?,
+        Scenario::new("so-canary", "`libpenstock.so`: `canary`").shared_object("canary", &canaries())?.splits(),
+        Scenario::new("so-rate-limit", "`libpenstock.so`: `rate-limit`").shared_object("rate-limit", &limits())?,
+        Scenario::new("so-egress-allowlist", "`libpenstock.so`: `egress-allowlist`")
+            .shared_object("egress-allowlist", &egress(1))?,
+        Scenario::new(NATIVE_SUITE, "**`libpenstock.so`: `suite`**, all four")
+            .shared_object("suite", &together(1))?
+            .splits()
+            .timed(),
+        Scenario::new(NATIVE_AGAIN, "the same once more: how much the bench errs")
+            .shared_object("suite", &together(1))?
+            .splits(),
+        Scenario::new("so-suite-10", "the same with 10 + 10 rules").shared_object("suite", &together(10))?.splits(),
+        Scenario::new("so-suite-10000", "the same with 10,000 + 10,000 rules")
+            .shared_object("suite", &together(10_000))?
+            .splits(),
+        Scenario::new(BROWSER_NONE, "3 KB of cookies: no filter").browser(),
+        Scenario::new("browser-suite", "3 KB of cookies, ports, a limit by address: `suite.wasm`")
+            .ours("suite", &honest())?
+            .splits()
+            .browser(),
+        Scenario::new("browser-so-suite", "the same: `libpenstock.so`")
+            .shared_object("suite", &honest())?
+            .splits()
+            .browser(),
+        Scenario::new("browser-native", "3 KB of cookies: native")
+            .filter("rbac", rbac())
+            .filter("limit", local_limit())
+            .native()
+            .browser(),
+        Scenario::new("browser-lua", "3 KB of cookies: Lua").filter("lua", lua()).splits().browser(),
     ])
+}
+
+/// The four jobs with what costs more in practice: a rule with ports, a limit for each client's address.
+fn honest() -> Value {
+    let mut policy = together(10);
+    let mut rules = egress(9).pointer("/egress/rules").and_then(Value::as_array).cloned().unwrap_or_default();
+    rules.pop();
+    rules.push(json!({
+        "name": "shop", "to": [{"host": "shop.example.com", "ports": [80, 443, 8443]}], "methods": ["GET", "POST"],
+    }));
+    if let Some(policy) = policy.as_object_mut() {
+        policy.insert("egress".to_owned(), json!({"rules": rules}));
+        policy.insert(
+            "rateLimits".to_owned(),
+            json!([{
+                "name": "per-address", "key": ["sourceAddress"], "limit": {"requests": 1_000_000_000, "per": "1s"},
+            }]),
+        );
+        policy.insert("settings".to_owned(), json!({"sourceAddress": {"trustedHops": 0}}));
+    }
+    policy
 }
 
 /// So many rules, of which none holds for the request: the canary decides.

@@ -6,16 +6,16 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 
 use super::cpu;
-use super::scenario::{HEADERS, PATH};
+use super::scenario::{Load, PATH};
 
 /// Connections that are kept open; enough that Envoy always has work.
 const CONNECTIONS: &str = "16";
 
 /// Requests a second over so many seconds. An answer other than 2xx or a broken connection is an error.
-pub(super) fn run(address: SocketAddr, seconds: u64) -> Result<f64> {
+pub(super) fn run(address: SocketAddr, load: Load, seconds: u64) -> Result<f64> {
     let mut command = Command::new("taskset");
     command.args(["-c", cpu::CLIENT, "wrk", "-t1", "-c", CONNECTIONS, "-d", &format!("{seconds}s")]);
-    for (name, value) in HEADERS {
+    for (name, value) in load.headers() {
         command.arg("-H").arg(format!("{name}: {value}"));
     }
     let output = command.arg(format!("http://{address}{PATH}")).output();
