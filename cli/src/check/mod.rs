@@ -204,6 +204,10 @@ pub fn check(inputs: &[Input], options: &Options<'_>) -> anyhow::Result<Vec<Repo
                     let errors = Findings::one(finding.clone());
                     Report::new(&input.name, Some(resource), file.text(), errors, Findings::default())
                 }));
+                reports.extend(file.remarks.iter().map(|(resource, finding)| {
+                    let warnings = Findings::one(finding.clone());
+                    Report::new(&input.name, Some(resource), file.text(), Findings::default(), warnings)
+                }));
                 let is_meant =
                     |found: &&Found| !input.is_found || found.resource.is_some() || manifests::has_section(&found.node);
                 let found = file.policies.iter().filter(is_meant);

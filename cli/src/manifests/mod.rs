@@ -3,6 +3,7 @@
 //! stores the object.
 
 mod found;
+mod objects;
 mod platform;
 mod plugin;
 mod routes;
@@ -32,6 +33,8 @@ pub struct File {
     pub policies: Vec<Found>,
     /// Policies that the module could not even read, with their object.
     pub broken: Vec<(String, Finding)>,
+    /// What is doubtful about objects that hold no policy, with the object.
+    pub remarks: Vec<(String, Finding)>,
     /// Plugins of others that look as if they had a policy, with what they load.
     pub left_alone: Vec<(String, String)>,
 }
@@ -74,11 +77,12 @@ impl File {
                     doubts: Vec::new(),
                     place: Place::Inside { document, prefix: String::new() },
                 }),
+                Some(resource) if document > 0 && envoy_reads(documents.first()) => found.unread(&resource, located),
                 Some(resource) => found.document(&resource, document, located),
             }
         }
-        let search::Search { policies, broken, left_alone, .. } = found;
-        File { text, documents, policies, broken, left_alone }
+        let search::Search { policies, broken, remarks, left_alone, .. } = found;
+        File { text, documents, policies, broken, remarks, left_alone }
     }
 
     /// The trees of the documents that are no policy.
@@ -116,7 +120,7 @@ impl File {
         let digits = text.trim_start_matches(['+', '-', '0', '_']);
         let decimal = if digits.is_empty() { "0" } else { digits };
         let message = match i64::from_str_radix(decimal, 8) {
-            Ok(octal) => format!("begins with zero: Kubernetes reads it as an octal number, {octal}"),
+            Ok(octal) => format!("begins with zero: Kubernetes and Envoy read it as an octal number, {octal}"),
             Err(_) => "begins with zero: readers disagree about what number that is".to_owned(),
         };
         let help = Some(format!("write {decimal}, or put it in quotes if it is a text"));
@@ -153,12 +157,23 @@ impl File {
     }
 }
 
+/// Whether Envoy is given this document, of which it reads the first only.
+fn envoy_reads(first: Option<&Located>) -> bool {
+    first.and_then(|first| search::resource(&first.node)).is_some_and(|resource| resource.starts_with("Envoy "))
+}
+
 /// What to do about a word that its reader takes for something else.
 fn misread(surprise: &Surprise, schema: Schema) -> Option<String> {
     match (surprise, schema) {
         (Surprise::Word(word), Schema::Kubernetes) => {
             Some(format!("Kubernetes reads the bare word `{word}` as a boolean: put it in quotes, \"{word}\""))
         }
+        (Surprise::Word(word), Schema::Envoy) => {
+            Some(format!("Envoy reads the bare word `{word}` as a boolean: put it in quotes, \"{word}\""))
+        }
+        (Surprise::Text(number), Schema::Envoy) => Some(format!(
+            "Envoy hands the number {number} of a Struct over as a text: give the policy as JSON in a StringValue"
+        )),
         (Surprise::Key(word), _) if word == "on" => Some(
             "Kubernetes reads the bare word `on` as `true`: write `retryOn`, its other name, or \"on\" in quotes"
                 .to_owned(),

@@ -3,7 +3,7 @@
 
 use penstock_policy::document::Node;
 
-use super::plugin::{code, vm_config};
+use super::plugin::{code, dynamic_module, vm_config};
 
 /// Something doubtful about a plugin: the field below it, what happens, what would be right.
 #[derive(Debug, PartialEq, Eq)]
@@ -52,6 +52,26 @@ pub fn doubts(plugin: &Node, is_bootstrap: bool) -> Vec<Doubt> {
             let message = "when Envoy is sent this configuration before it has the code, it takes the configuration, never \
                            fetches the code, and passes every request without the filter";
             doubts.push(doubt(vm_field, message, "set `nack_on_code_cache_miss: true` in it"));
+        }
+    }
+    if let Some(module) = dynamic_module(plugin)
+        && let Some(field) =
+            ["dynamic_module_config", "dynamicModuleConfig"].into_iter().find(|field| plugin.get(field).is_some())
+        && module.get("module").is_some_and(|module| module.get("remote").is_some())
+    {
+        let nacks = ["nack_on_cache_miss", "nackOnCacheMiss"].iter().find_map(|field| module.get(field));
+        match (nacks == Some(&Node::Bool(true)), is_bootstrap) {
+            (false, _) => doubts.push(doubt(
+                field,
+                "until Envoy has fetched the module, every request passes without the filter",
+                "use `local`, or set `nack_on_cache_miss: true` where a discovery service sends the configuration",
+            )),
+            (true, true) => doubts.push(doubt(
+                field,
+                "Envoy does not wait for a module when it starts: with `nack_on_cache_miss` it refuses its own bootstrap",
+                "use `local` in a bootstrap",
+            )),
+            (true, false) => {}
         }
     }
     for place in code(plugin) {
@@ -166,6 +186,8 @@ mod tests {
             "{fail_open: true}",
             "{vm_config: {code: {remote: {http_uri: {uri: 'http://files.test/suite.wasm'}}}}}",
             "{vmConfig: {code: {remote: {}}, nackOnCodeCacheMiss: false}}",
+            "{dynamic_module_config: {name: penstock, module: {remote: {}}}}",
+            "{dynamicModuleConfig: {name: penstock, module: {remote: {}}, nackOnCacheMiss: false}}",
         ] {
             let said = said(yaml);
             assert!(said.len() == 1 && said[0].contains("without the filter"), "{yaml}: {said:?}");
@@ -175,6 +197,8 @@ mod tests {
             "{failOpen: false}",
             "{failure_policy: FAIL_RELOAD, vm_config: {code: {local: {filename: /x}}}}",
             "{vm_config: {code: {remote: {}}, nack_on_code_cache_miss: true}}",
+            "{dynamic_module_config: {name: penstock, module: {remote: {}}, nack_on_cache_miss: true}}",
+            "{dynamic_module_config: {name: penstock}}",
         ] {
             assert_eq!(said(yaml), [] as [&str; 0], "{yaml}");
         }

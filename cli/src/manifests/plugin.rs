@@ -69,17 +69,22 @@ pub fn annotated(object: &Node) -> Option<Claim> {
 
 /// What a plugin loads, by the name of its file or image, or else by its own name.
 pub fn claim(plugin: &Node) -> Claim {
+    // A library has all our filters: this one's name says which it is.
+    let filter = ["filter_name", "filterName"].iter().find_map(|field| string(plugin.get(field))).and_then(named);
+    let name = ["name", "root_id", "rootId"].iter().find_map(|field| string(plugin.get(field)));
+    let name = name.or_else(|| string(vm_config(plugin)?.get("vm_id").or_else(|| vm_config(plugin)?.get("vmId"))));
+    let is_called_ours = name.is_some_and(is_ours);
     let mut other = None;
     for place in code(plugin) {
         match claim_of(place) {
             Claim::Other(place) => other = other.or(Some(place)),
+            Claim::Ours(None) => return Claim::Ours(filter),
+            Claim::Named(module) if is_called_ours => return Claim::Ours(Some(module)),
             claim => return claim,
         }
     }
-    let name = ["name", "root_id", "rootId"].iter().find_map(|field| string(plugin.get(field)));
-    let name = name.or_else(|| string(vm_config(plugin)?.get("vm_id").or_else(|| vm_config(plugin)?.get("vmId"))));
-    match (name.is_some_and(is_ours), other) {
-        (true, _) => Claim::Ours(None),
+    match (is_called_ours, other) {
+        (true, _) => Claim::Ours(filter),
         (false, Some(place)) => Claim::Other(place),
         (false, None) => Claim::Unknown,
     }
@@ -90,6 +95,11 @@ pub fn vm_config(plugin: &Node) -> Option<&Node> {
     plugin.get("vm_config").or_else(|| plugin.get("vmConfig"))
 }
 
+/// `dynamic_module_config` of Envoy's `DynamicModuleFilter`.
+pub fn dynamic_module(plugin: &Node) -> Option<&Node> {
+    plugin.get("dynamic_module_config").or_else(|| plugin.get("dynamicModuleConfig"))
+}
+
 /// What a plugin loads, as far as it says.
 pub fn code(plugin: &Node) -> Vec<&str> {
     let mut places = vec![plugin.get("url")];
@@ -97,8 +107,15 @@ pub fn code(plugin: &Node) -> Vec<&str> {
     let code = vm_config(plugin).and_then(|vm| vm.get("code"));
     places.extend(["filename", "inline_string", "inlineString"].map(|source| code?.get("local")?.get(source)));
     places.extend(["http_uri", "httpUri"].map(|field| code?.get("remote")?.get(field)?.get("uri")));
-    let dynamic = plugin.get("dynamic_module_config").or_else(|| plugin.get("dynamicModuleConfig"));
-    places.push(dynamic.and_then(|module| module.get("name")));
+    let dynamic = dynamic_module(plugin);
+    places.push(dynamic.and_then(|dynamic| dynamic.get("name")));
+    let module = dynamic.and_then(|dynamic| dynamic.get("module"));
+    places.push(module.and_then(|module| module.get("local")?.get("filename")));
+    places.extend(["http_uri", "httpUri"].map(|field| module?.get("remote")?.get(field)?.get("uri")));
+    // Envoy Gateway's list of modules.
+    places.extend(
+        [("local", "path"), ("remote", "url")].map(|(kind, field)| plugin.get("source")?.get(kind)?.get(field)),
+    );
     places.into_iter().filter_map(string).collect()
 }
 

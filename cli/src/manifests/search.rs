@@ -7,6 +7,7 @@ use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_S
 use penstock_policy::document::Node;
 
 use super::found::{Found, Place};
+use super::objects;
 use super::platform::{self, Filter};
 use super::plugin::{self, ANNOTATION, Claim};
 use super::text::{align, outer};
@@ -21,6 +22,7 @@ pub struct Search<'t> {
     all: bool,
     pub policies: Vec<Found>,
     pub broken: Vec<(String, Finding)>,
+    pub remarks: Vec<(String, Finding)>,
     pub left_alone: Vec<(String, String)>,
 }
 
@@ -35,11 +37,13 @@ struct Here<'l> {
     /// What is known of the plugin around.
     claim: Claim,
     is_bootstrap: bool,
+    /// It is in a list of modules of an EnvoyExtensionPolicy, of which each has a configuration.
+    is_in_modules: bool,
 }
 
 impl<'t> Search<'t> {
     pub fn new(text: &'t Text, all: bool) -> Search<'t> {
-        Search { text, all, policies: Vec::new(), broken: Vec::new(), left_alone: Vec::new() }
+        Search { text, all, policies: Vec::new(), broken: Vec::new(), remarks: Vec::new(), left_alone: Vec::new() }
     }
 
     /// The policies of a document.
@@ -75,38 +79,28 @@ impl<'t> Search<'t> {
         let is_bootstrap = ["static_resources", "staticResources"].iter().any(|field| node.get(field).is_some());
         let annotated = plugin::annotated(node);
         let claim = annotated.clone().unwrap_or(Claim::Unknown);
-        let here = Here { resource, document, located, annotated, claim, is_bootstrap };
-        self.missing_policy(&here, node, path);
+        let here = Here { resource, document, located, annotated, claim, is_bootstrap, is_in_modules: false };
+        self.whole(&here, node, path);
         self.search(&here, node, path);
     }
 
-    /// A plugin of ours without a policy: the module refuses an empty configuration.
-    fn missing_policy(&mut self, here: &Here<'_>, object: &Node, path: &str) {
-        let Some(Node::String(kind)) = object.get("kind") else { return };
-        let spec = join(path, "spec");
-        let (at, plugins): (String, Vec<&Node>) = match (kind.as_str(), object.get("spec")) {
-            ("WasmPlugin", Some(plugin)) => (spec, vec![plugin]),
-            ("TrafficExtension", Some(spec_node)) => (join(&spec, "wasm"), spec_node.get("wasm").into_iter().collect()),
-            ("EnvoyExtensionPolicy", Some(spec_node)) => match spec_node.get("wasm") {
-                Some(Node::List(items)) => (join(&spec, "wasm"), items.iter().collect()),
-                _ => return,
-            },
-            _ => return,
+    /// A later document of a configuration of Envoy.
+    pub fn unread(&mut self, resource: &str, located: &Located) {
+        let message = "Envoy reads only the first document of a file".to_owned();
+        let help = Some("give it a file of its own".to_owned());
+        self.remarks.push((resource.to_owned(), Finding::at(located.span("", false), message, help, self.text)));
+    }
+
+    /// What is to be said of an object as a whole.
+    fn whole(&mut self, here: &Here<'_>, object: &Node, path: &str) {
+        let place = |text: &Text, remark: objects::Remark| {
+            let span = here.located.span(&join(path, &remark.path), !remark.is_value);
+            (here.resource.to_owned(), Finding::at(span, remark.message, Some(remark.help), text))
         };
-        for plugin in plugins {
-            let claim = here.annotated.clone().unwrap_or_else(|| plugin::claim(plugin));
-            let configuration = plugin.get("pluginConfig").or_else(|| plugin.get("config"));
-            let is_empty = configuration.is_none_or(|node| *node == Node::Null);
-            if matches!(claim, Claim::Ours(_)) && is_empty {
-                let span = here.located.span(&at, true);
-                let message =
-                    "the plugin has no policy: the module refuses an empty configuration, and the plugin fails";
-                let field = if kind == "EnvoyExtensionPolicy" { "config" } else { "pluginConfig" };
-                let help = format!("give the policy as `{field}`; {{settings: {{}}}} is the one that does nothing");
-                self.broken
-                    .push((here.resource.to_owned(), Finding::at(span, message.to_owned(), Some(help), self.text)));
-            }
-        }
+        let text = self.text;
+        let broken = objects::without_policy(object, here.annotated.as_ref());
+        self.broken.extend(broken.into_iter().map(|remark| place(text, remark)));
+        self.remarks.extend(objects::registered_modules(object).into_iter().map(|remark| place(text, remark)));
     }
 
     /// Looks for policies in `node`, at `path` of the document.
@@ -116,14 +110,17 @@ impl<'t> Search<'t> {
                 let claim = match (&here.annotated, plugin::claim(node)) {
                     (Some(annotated), _) => annotated.clone(),
                     // Only what has code is a plugin; a name alone is anything's.
-                    (None, Claim::Ours(None)) if plugin::code(node).is_empty() && !is_plugin(node) => {
+                    (None, Claim::Ours(None))
+                        if plugin::code(node).is_empty() && !is_plugin(node) && !here.is_in_modules =>
+                    {
                         here.claim.clone()
                     }
                     (None, Claim::Unknown) => here.claim.clone(),
                     (None, Claim::Other(_)) if !is_plugin(node) => here.claim.clone(),
                     (None, claim) => claim,
                 };
-                let here = &Here { claim, ..here.clone() };
+                let here = &Here { claim, is_in_modules: false, ..here.clone() };
+                self.empty_filter(here, node, path);
                 for (name, value) in entries {
                     let at = join(path, name);
                     match (name.as_str(), value) {
@@ -140,6 +137,9 @@ impl<'t> Search<'t> {
                             self.any(here, node, path, value, &at, true);
                         }
                         ("http_filters" | "httpFilters", Node::List(filters)) => self.chain(here, filters, &at),
+                        ("dynamicModule", Node::List(_)) => {
+                            self.search(&Here { is_in_modules: true, ..here.clone() }, value, &at);
+                        }
                         _ => self.search(here, value, &at),
                     }
                 }
@@ -150,6 +150,20 @@ impl<'t> Search<'t> {
                 }
             }
             _ => {}
+        }
+    }
+
+    /// A filter of Envoy's with our code and no configuration: the module refuses an empty one.
+    fn empty_filter(&mut self, here: &Here<'_>, node: &Node, path: &str) {
+        let field = match node {
+            _ if plugin::dynamic_module(node).is_some() => ["filter_config", "filterConfig"],
+            _ if plugin::vm_config(node).is_some() => ["configuration"; 2],
+            _ => return,
+        };
+        let is_empty = field.iter().all(|field| node.get(field).is_none_or(|value| *value == Node::Null));
+        if is_empty && matches!(here.claim, Claim::Ours(_)) {
+            let help = format!("give the policy as `{}`, a StringValue with JSON", field[0]);
+            self.broken(here, here.located.span(path, true), EMPTY, Some(&help));
         }
     }
 
@@ -194,6 +208,8 @@ impl<'t> Search<'t> {
             "code.http.url",
             "vm_config.code.remote.http_uri.uri",
             "vmConfig.code.remote.httpUri.uri",
+            "dynamic_module_config.module",
+            "dynamicModuleConfig.module",
         ];
         let known = places.iter().map(|place| join(path, place));
         known.into_iter().find(|at| here.located.has(at)).unwrap_or_else(|| path.to_owned())
@@ -202,19 +218,27 @@ impl<'t> Search<'t> {
     /// Envoy's `configuration`, a protobuf `Any`: what of it reaches the module as its bytes. A dynamic module gets a
     /// `Struct` as JSON.
     fn any(&mut self, here: &Here<'_>, plugin: &Node, path: &str, any: &Node, at: &str, is_dynamic: bool) {
-        let kind = match any.get("@type") {
-            Some(Node::String(kind)) => kind.rsplit('/').next().unwrap_or_default(),
+        let type_url = match any.get("@type") {
+            Some(Node::String(type_url)) => type_url.as_str(),
             _ => "",
         };
+        let kind = type_url.rsplit('/').next().unwrap_or_default();
+        let value = any.get("value").filter(|value| **value != Node::Null);
         let span = here.located.span(&join(at, "value"), false);
-        match (kind, any.get("value")) {
+        let is_meant = match value {
+            Some(Node::String(text)) => here.claim.takes_text(text),
+            _ => self.takes(here, value.unwrap_or(any)),
+        };
+        if is_meant && let Some((message, help)) = wrong_type(type_url) {
+            let field = if type_url.is_empty() {
+                here.located.span(at, true)
+            } else {
+                here.located.span(&join(at, "@type"), false)
+            };
+            self.broken(here, field, message, Some(help));
+        }
+        match (kind, value) {
             ("google.protobuf.StringValue" | "", Some(Node::String(text))) => {
-                if kind.is_empty() && here.claim.takes_text(text) {
-                    let message = "there is no `@type`, so Envoy does not start".to_owned();
-                    let help = Some("add \"@type\": type.googleapis.com/google.protobuf.StringValue".to_owned());
-                    let finding = Finding::at(here.located.span(at, true), message, help, self.text);
-                    self.broken.push((here.resource.to_owned(), finding));
-                }
                 let bytes = align(text, self.text.get(span.clone()).unwrap_or_default(), span.start);
                 self.text_policy(here, plugin, path, text, Written::Text(bytes));
             }
@@ -223,29 +247,38 @@ impl<'t> Search<'t> {
                 match decoders.iter().find_map(|decoder| decoder.decode(encoded).ok()).map(String::from_utf8) {
                     Some(Ok(text)) => self.text_policy(here, plugin, path, &text, Written::Encoded(span)),
                     _ if matches!(here.claim, Claim::Ours(_) | Claim::Named(_)) => {
-                        let message = "the bytes of the policy are not base64 of UTF-8 text".to_owned();
-                        let help = Some("use a StringValue with the policy as JSON".to_owned());
-                        self.broken.push((here.resource.to_owned(), Finding::at(span, message, help, self.text)));
+                        let message = "the bytes of the policy are not base64 of UTF-8 text";
+                        self.broken(here, span, message, Some("use a StringValue with the policy as JSON"));
                     }
                     _ => {}
                 }
             }
-            ("google.protobuf.Struct", Some(value)) if is_dynamic => {
+            ("google.protobuf.Struct", Some(value @ Node::Map(_))) if is_dynamic => {
                 let place = Place::Inside { document: here.document, prefix: join(at, "value") };
                 self.found(here, plugin, path, value.clone(), place);
             }
-            (kind, _) if self.takes(here, any.get("value").unwrap_or(any)) => {
+            _ if !is_meant || type_url.is_empty() => {}
+            (_, None) => {
+                self.broken(here, here.located.span(at, true), EMPTY, Some("give the policy as JSON in `value`"))
+            }
+            ("google.protobuf.StringValue" | "google.protobuf.BytesValue", Some(_)) => {
+                let message = "`value` must be a text here, or Envoy does not start";
+                self.broken(here, span, message, Some("put the policy in quotes, or after `value: |`, as JSON"));
+            }
+            (kind, _) if wrong_type(type_url).is_none() => {
                 let kind = kind.rsplit('.').next().unwrap_or_default();
                 let message = format!("Envoy hands a {kind} to the module as protobuf bytes, which it refuses");
-                let help = Some(
-                    "use type.googleapis.com/google.protobuf.StringValue, with the policy as JSON in `value`"
-                        .to_owned(),
-                );
-                let span = here.located.span(&join(at, "@type"), false);
-                self.broken.push((here.resource.to_owned(), Finding::at(span, message, help, self.text)));
+                let help = "use type.googleapis.com/google.protobuf.StringValue, with the policy as JSON in `value`";
+                self.broken(here, here.located.span(&join(at, "@type"), false), &message, Some(help));
             }
             _ => {}
         }
+    }
+
+    /// Notes a policy that the module could not read.
+    fn broken(&mut self, here: &Here<'_>, span: Range<usize>, message: &str, help: Option<&str>) {
+        let finding = Finding::at(span, message.to_owned(), help.map(str::to_owned), self.text);
+        self.broken.push((here.resource.to_owned(), finding));
     }
 
     /// A policy that is the text of a string.
@@ -314,6 +347,43 @@ impl<'t> Search<'t> {
         }
     }
 }
+
+/// A configuration without a policy.
+const EMPTY: &str = "the filter has no policy: the module refuses an empty configuration";
+
+/// What is wrong with the type of a configuration, whatever its value is, and what would be right.
+fn wrong_type(type_url: &str) -> Option<(&'static str, &'static str)> {
+    let right = "write \"@type\": type.googleapis.com/google.protobuf.StringValue";
+    match type_url.rsplit_once('/') {
+        None if type_url.is_empty() => Some(("there is no `@type`, so Envoy does not start", right)),
+        None | Some(("", _)) => Some(("the type has no host before its name, so Envoy does not start", right)),
+        Some((_, kind)) => {
+            let is_known = kind.strip_prefix("google.protobuf.").is_none_or(|name| WELL_KNOWN.contains(&name));
+            (!is_known).then_some(("there is no such type, so Envoy does not start", right))
+        }
+    }
+}
+
+/// The types of `google.protobuf` that JSON has a form for.
+const WELL_KNOWN: [&str; 17] = [
+    "Any",
+    "BoolValue",
+    "BytesValue",
+    "DoubleValue",
+    "Duration",
+    "Empty",
+    "FieldMask",
+    "FloatValue",
+    "Int32Value",
+    "Int64Value",
+    "ListValue",
+    "StringValue",
+    "Struct",
+    "Timestamp",
+    "UInt32Value",
+    "UInt64Value",
+    "Value",
+];
 
 /// How the text of a policy is written in the file.
 enum Written {

@@ -20,6 +20,19 @@ const MOST_VALUES: usize = 1_000_000;
 /// Bytes of text that count as one more value.
 const BYTES_A_VALUE: usize = 64;
 
+/// The fields by which a document is known as a configuration of Envoy: a bootstrap, what a discovery service sends, a
+/// route configuration.
+pub const ENVOY_FIELDS: [&str; 8] = [
+    "static_resources",
+    "staticResources",
+    "dynamic_resources",
+    "dynamicResources",
+    "resources",
+    "@type",
+    "virtual_hosts",
+    "virtualHosts",
+];
+
 /// An event with its place in bytes.
 struct Event {
     data: EventData,
@@ -227,7 +240,8 @@ impl Builder {
                         .help("put a value that begins with `{` in quotes; render a template (`{{ … }}`) first"));
                 }
             };
-            if is_plain && tag.is_none() && name == "<<" {
+            // Envoy knows no merge keys.
+            if is_plain && tag.is_none() && name == "<<" && self.schema != Schema::Envoy {
                 let (nodes, next) = self.merge(at + 1, path, alias, depth)?;
                 self.merge_into(nodes, &mut entries, &mut merged, path, &here);
                 at = next;
@@ -346,6 +360,14 @@ fn scalar(
     here: &Range<usize>,
 ) -> Result<(Node, Option<Surprise>), NotYaml> {
     let text = || Ok((Node::String(value.to_owned()), None));
+    if schema == Schema::Envoy {
+        // Only the tag `!` makes a text, as quotes do; what other tags say is passed over.
+        return match tag {
+            None if is_plain => Ok(plain(value, schema)),
+            None | Some("!") => text(),
+            Some(_) => Ok(plain(value, schema)),
+        };
+    }
     match tag.map(|tag| tag.strip_prefix("tag:yaml.org,2002:").unwrap_or(tag)) {
         None if is_plain => Ok(plain(value, schema)),
         None | Some("!" | "str") => text(),
@@ -367,16 +389,17 @@ fn scalar(
     }
 }
 
-/// Who reads a document: an object of Kubernetes has `apiVersion` and `kind`.
+/// Who reads a document: an object of Kubernetes has `apiVersion` and `kind`, a configuration of Envoy one of its fields.
 fn schema(events: &[Event]) -> Schema {
     let mut depth = 0;
     let mut is_key = true;
-    let mut seen = 0;
+    let (mut is_kubernetes, mut is_envoy) = (0, false);
     for event in events {
         match &event.data {
             EventData::Scalar { value, .. } if depth == 1 => {
-                if is_key && (value == "apiVersion" || value == "kind") {
-                    seen += 1;
+                if is_key {
+                    is_kubernetes += usize::from(value == "apiVersion" || value == "kind");
+                    is_envoy |= ENVOY_FIELDS.contains(&value.as_str());
                 }
                 is_key = !is_key;
             }
@@ -392,5 +415,9 @@ fn schema(events: &[Event]) -> Schema {
         }
     }
     let is_map = matches!(events.first(), Some(Event { data: EventData::MappingStart { .. }, .. }));
-    if is_map && seen >= 2 { Schema::Kubernetes } else { Schema::Core }
+    match (is_map, is_kubernetes) {
+        (true, 2..) => Schema::Kubernetes,
+        (true, _) if is_envoy => Schema::Envoy,
+        _ => Schema::Core,
+    }
 }

@@ -9,6 +9,9 @@ pub enum Schema {
     Core,
     /// An object of Kubernetes, which kubectl turns into JSON by the rules of YAML 1.1: `on` is `true`, `0443` is 291.
     Kubernetes,
+    /// A configuration of Envoy, which its YAML parser turns into JSON: `on` is `true`, `0443` is 291, and a number with a
+    /// fraction or beyond 32 bits is a text.
+    Envoy,
     /// JSON: nothing is plain.
     Json,
 }
@@ -22,6 +25,8 @@ pub enum Surprise {
     Key(String),
     /// A number that begins with zero: octal to YAML 1.1.
     Octal(String),
+    /// A number that Envoy hands over as a text.
+    Text(String),
 }
 
 /// The value of a plain scalar.
@@ -35,9 +40,12 @@ pub fn plain(text: &str, schema: Schema) -> (Node, Option<Surprise>) {
     if let Some(value) = word(text) {
         let surprise = Some(Surprise::Word(text.to_owned()));
         return match schema {
-            Schema::Kubernetes => (Node::Bool(value), surprise),
+            Schema::Kubernetes | Schema::Envoy => (Node::Bool(value), surprise),
             _ => (Node::String(text.to_owned()), surprise),
         };
+    }
+    if schema == Schema::Envoy {
+        return envoy_number(text);
     }
     match number(text, schema) {
         Some(node) if has_leading_zero(text) => (node, Some(Surprise::Octal(text.to_owned()))),
@@ -79,6 +87,34 @@ fn number(text: &str, schema: Schema) -> Option<Node> {
             let radix = radix("0x", 16).or_else(|| radix("0o", 8));
             radix.or_else(|| text.parse().ok()).map(Node::Integer).or_else(|| float(text))
         }
+    }
+}
+
+/// As Envoy reads a plain scalar that is neither null nor a boolean: whole numbers of 32 bits, everything else as text.
+fn envoy_number(text: &str) -> (Node, Option<Surprise>) {
+    let is_number = number(text, Schema::Core).is_some();
+    let (sign, digits) = match text.as_bytes().first() {
+        Some(b'-') => ("-", text.get(1..)),
+        Some(b'+') => ("", text.get(1..)),
+        _ => ("", Some(text)),
+    };
+    let digits = digits.unwrap_or_default();
+    let (digits, radix) = match digits.as_bytes() {
+        [b'0', b'x' | b'X', ..] => (digits.get(2..).unwrap_or_default(), 16),
+        [b'0', _, ..] => (digits.get(1..).unwrap_or_default(), 8),
+        _ => (digits, 10),
+    };
+    let whole = match digits.starts_with(['+', '-']) {
+        true => None,
+        false => i64::from_str_radix(&format!("{sign}{digits}"), radix).ok(),
+    };
+    match whole {
+        Some(whole) if i32::try_from(whole).is_ok() => {
+            let surprise = has_leading_zero(text).then(|| Surprise::Octal(text.to_owned()));
+            (Node::Integer(whole), surprise)
+        }
+        Some(whole) => (Node::String(whole.to_string()), Some(Surprise::Text(text.to_owned()))),
+        None => (Node::String(text.to_owned()), is_number.then(|| Surprise::Text(text.to_owned()))),
     }
 }
 
@@ -178,6 +214,37 @@ mod tests {
         ] {
             assert_eq!(plain(text, Schema::Kubernetes).0.to_string(), json, "{text}");
         }
+    }
+
+    /// What Envoy 1.40 shows of them in `node.metadata`; `integration/tests/corpus.rs` asks it.
+    #[test]
+    fn plain_scalars_are_what_envoy_makes_of_them_in_its_configuration() {
+        for (text, json) in [
+            ("on", "true"),
+            ("oN", "\"oN\""),
+            ("~", "null"),
+            ("0443", "291"),
+            ("08", "\"08\""),
+            ("0x1F", "31"),
+            ("-0x10", "-16"),
+            ("0o17", "\"0o17\""),
+            ("1_000", "\"1_000\""),
+            ("+5", "5"),
+            ("1e3", "\"1e3\""),
+            ("100.0", "\"100.0\""),
+            ("1.5", "\"1.5\""),
+            ("2147483647", "2147483647"),
+            ("2147483648", "\"2147483648\""),
+            ("-2147483648", "-2147483648"),
+            ("0xFFFFFFFF", "\"4294967295\""),
+            ("00", "0"),
+            ("--1", "\"--1\""),
+            ("5abc", "\"5abc\""),
+        ] {
+            assert_eq!(plain(text, Schema::Envoy).0.to_string(), json, "{text}");
+        }
+        assert_eq!(plain("1.5", Schema::Envoy).1, Some(Surprise::Text("1.5".into())));
+        assert_eq!(plain("5s", Schema::Envoy).1, None);
     }
 
     #[test]

@@ -1,0 +1,144 @@
+//! What is to be said of whole objects, whether or not they hold a policy: plugins of ours without one, modules that the
+//! infrastructure registers, documents that nobody reads.
+
+use penstock_policy::document::Node;
+
+use super::plugin::{self, Claim};
+use super::search::join;
+
+/// Something about an object: the field below it, what happens, what would be right.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Remark {
+    /// Path below the object.
+    pub path: String,
+    /// Whether the value is meant, and not the field's name.
+    pub is_value: bool,
+    /// What happens.
+    pub message: String,
+    /// What would be right.
+    pub help: String,
+}
+
+/// The plugins of an object of Kubernetes: their paths, and the field that holds the policy.
+fn plugins<'n>(kind: &str, object: &'n Node) -> Vec<(String, &'n Node, &'static str)> {
+    let Some(spec) = object.get("spec") else { return Vec::new() };
+    let items = |field: &str| match spec.get(field) {
+        Some(Node::List(items)) => {
+            (0..).zip(items).map(|(i, item)| (format!("spec.{field}[{i}]"), item, "config")).collect()
+        }
+        _ => Vec::new(),
+    };
+    match kind {
+        "WasmPlugin" => vec![("spec".to_owned(), spec, "pluginConfig")],
+        "TrafficExtension" => {
+            spec.get("wasm").map(|wasm| ("spec.wasm".to_owned(), wasm, "pluginConfig")).into_iter().collect()
+        }
+        "EnvoyExtensionPolicy" => [items("wasm"), items("dynamicModule")].concat(),
+        _ => Vec::new(),
+    }
+}
+
+/// Plugins of ours that have no policy, or one that the module cannot read: it refuses both.
+pub fn without_policy(object: &Node, annotated: Option<&Claim>) -> Vec<Remark> {
+    let Some(Node::String(kind)) = object.get("kind") else { return Vec::new() };
+    let mut remarks = Vec::new();
+    for (path, plugin, field) in plugins(kind, object) {
+        let claim = annotated.cloned().unwrap_or_else(|| plugin::claim(plugin));
+        if !matches!(claim, Claim::Ours(_)) {
+            continue;
+        }
+        match plugin.get(field) {
+            None | Some(Node::Null) => remarks.push(Remark {
+                path,
+                is_value: false,
+                message: "the plugin has no policy: the module refuses an empty configuration, and the plugin fails"
+                    .to_owned(),
+                help: format!("give the policy as `{field}`; {{settings: {{}}}} is the one that does nothing"),
+            }),
+            Some(Node::Map(_)) => {}
+            Some(_) => remarks.push(Remark {
+                path: join(&path, field),
+                is_value: true,
+                message: format!("`{field}` is not an object: the module cannot read the policy, and the plugin fails"),
+                help: "write the policy as YAML below it, without quotes and without `|`".to_owned(),
+            }),
+        }
+    }
+    remarks
+}
+
+/// What is doubtful about an object that registers modules of ours for others: Envoy Gateway's EnvoyProxy.
+pub fn registered_modules(object: &Node) -> Vec<Remark> {
+    let is_proxy = object.get("kind") == Some(&Node::String("EnvoyProxy".to_owned()));
+    let modules = object.get("spec").and_then(|spec| spec.get("dynamicModules"));
+    let (true, Some(Node::List(modules))) = (is_proxy, modules) else { return Vec::new() };
+    let mut remarks = Vec::new();
+    for (i, module) in modules.iter().enumerate() {
+        let is_remote = module.get("source").is_some_and(|source| source.get("remote").is_some());
+        if is_remote && matches!(plugin::claim(module), Claim::Ours(_)) {
+            remarks.push(Remark {
+                path: format!("spec.dynamicModules[{i}].source.remote"),
+                is_value: false,
+                message: "until Envoy has fetched the module, every request passes without the filter".to_owned(),
+                help: "use a `local` source: put the file into the proxy's image, or mount it from an image volume"
+                    .to_owned(),
+            });
+        }
+    }
+    remarks
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::yaml::Located;
+
+    fn object(yaml: &str) -> Node {
+        Located::read(yaml).unwrap().node
+    }
+
+    #[test]
+    fn plugins_of_ours_without_a_policy_are_known_on_every_platform() {
+        for (yaml, path) in [
+            ("{kind: WasmPlugin, spec: {url: oci://r.test/penstock/suite}}", "spec"),
+            ("{kind: TrafficExtension, spec: {wasm: {url: oci://r.test/penstock/suite}}}", "spec.wasm"),
+            (
+                "{kind: EnvoyExtensionPolicy, spec: {wasm: [{name: penstock, code: {image: {url: r.test/penstock/suite}}}]}}",
+                "spec.wasm[0]",
+            ),
+            (
+                "{kind: EnvoyExtensionPolicy, spec: {dynamicModule: [{name: a}, {name: penstock}]}}",
+                "spec.dynamicModule[1]",
+            ),
+            (
+                "{kind: EnvoyExtensionPolicy, spec: {dynamicModule: [{name: penstock, config: 'routes: {}'}]}}",
+                "spec.dynamicModule[0].config",
+            ),
+        ] {
+            let remarks = without_policy(&object(yaml), None);
+            assert_eq!(remarks.iter().map(|remark| remark.path.as_str()).collect::<Vec<_>>(), [path], "{yaml}");
+        }
+        for yaml in [
+            "{kind: WasmPlugin, spec: {url: oci://r.test/waf}}",
+            "{kind: EnvoyExtensionPolicy, spec: {dynamicModule: [{name: penstock, config: {}}]}}",
+            "{kind: EnvoyProxy, spec: {dynamicModules: [{name: penstock}]}}",
+        ] {
+            assert_eq!(without_policy(&object(yaml), None), [], "{yaml}");
+        }
+    }
+
+    #[test]
+    fn a_module_of_ours_that_is_fetched_fails_open() {
+        let proxy = |module: &str| object(&format!("{{kind: EnvoyProxy, spec: {{dynamicModules: [{module}]}}}}"));
+        let remote = "{name: penstock, source: {type: Remote, remote: {url: 'https://r.test/x.so'}}}";
+        assert_eq!(registered_modules(&proxy(remote))[0].path, "spec.dynamicModules[0].source.remote");
+        let by_file = "{name: edge, source: {type: Remote, remote: {url: 'https://r.test/libpenstock.so'}}}";
+        assert_eq!(registered_modules(&proxy(by_file)).len(), 1);
+        for other in [
+            "{name: penstock, source: {type: Local, local: {path: /x/libpenstock.so}}}",
+            "{name: waf, source: {type: Remote, remote: {url: 'https://r.test/waf.so'}}}",
+        ] {
+            assert_eq!(registered_modules(&proxy(other)), [], "{other}");
+        }
+    }
+}

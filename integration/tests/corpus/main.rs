@@ -1,0 +1,33 @@
+//! What `penstock check` says of a manifest or a bootstrap is what its real reader does: Envoy when it starts, the API server of a
+//! real Kubernetes when it stores. Every manifest of this repository, and many made ones with the oddities of YAML and JSON.
+
+mod cluster;
+mod envoy;
+mod kubernetes_yaml;
+
+use penstock::check::{self, Options};
+use penstock::inputs::Input;
+use penstock::text::Text;
+use penstock_policy::document::Node;
+use serde_json::Value;
+
+/// What is wrong with a file by `penstock check`; `None`: there is no policy in it, or it is valid.
+fn refused(name: &str, text: &str) -> Option<String> {
+    let input = Input { name: name.to_owned(), text: Text::new(text), is_found: false };
+    let reports = check::check(&[input], &Options::default()).ok()?;
+    let mut findings = reports.iter().flat_map(|report| &report.errors.shown);
+    findings.next().map(|finding| format!("{}: {}", finding.path, finding.message))
+}
+
+/// A tree as JSON, whatever the order of its fields.
+fn json(node: &Node) -> Value {
+    match node {
+        Node::Null => Value::Null,
+        Node::Bool(value) => (*value).into(),
+        Node::Integer(value) => (*value).into(),
+        Node::Float(value) => (*value).into(),
+        Node::String(text) => text.as_str().into(),
+        Node::List(items) => items.iter().map(json).collect(),
+        Node::Map(entries) => entries.iter().map(|(name, node)| (name.clone(), json(node))).collect(),
+    }
+}
