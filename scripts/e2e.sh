@@ -9,7 +9,7 @@ trap 'status=$?; if ((status)); then printf "\nFAILED: make e2e (above: what and
 # On a cluster of one's own, with its Istio.
 if [[ -n ${CLUSTER:-} && ${1:-} == istio ]]; then exec "$ROOT/scripts/e2e-cluster.sh"; fi
 
-if (($#)); then suites=("$@"); else suites=(manifests admission images istio gateway); fi
+if (($#)); then suites=("$@"); else suites=(manifests corpus admission images istio gateway); fi
 headline "Under real control planes: ${suites[*]}"
 ENVOY_BIN=$TOOLS/bin/envoy PENSTOCK_DIST=$ROOT/dist \
     cargo test --package penstock-integration --locked "${suites[@]/#/--test=}" -- --ignored --test-threads=1

@@ -4,6 +4,7 @@
 
 mod found;
 mod objects;
+mod path;
 mod platform;
 mod plugin;
 mod routes;
@@ -131,7 +132,7 @@ impl File {
     fn span(&self, policy: &Found, path: &str, key: bool) -> Range<usize> {
         match &policy.place {
             Place::Inside { document, prefix } => {
-                let path = search::join(prefix, path);
+                let path = path::join(prefix, path);
                 self.documents.get(*document).map_or(0..0, |located| located.span(&path, key))
             }
             Place::Text { located, bytes } => text::outer(&located.span(path, key), bytes),

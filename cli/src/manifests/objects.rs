@@ -3,8 +3,8 @@
 
 use penstock_policy::document::Node;
 
+use super::path::join;
 use super::plugin::{self, Claim};
-use super::search::join;
 
 /// Something about an object: the field below it, what happens, what would be right.
 #[derive(Debug, PartialEq, Eq)]

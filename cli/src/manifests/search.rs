@@ -8,6 +8,7 @@ use penstock_policy::document::Node;
 
 use super::found::{Found, Place};
 use super::objects;
+use super::path::join;
 use super::platform::{self, Filter};
 use super::plugin::{self, ANNOTATION, Claim};
 use super::text::{align, outer};
@@ -391,16 +392,6 @@ enum Written {
     Text(Vec<usize>),
     /// Encoded, at this place.
     Encoded(Range<usize>),
-}
-
-/// `prefix` and a path below it.
-pub fn join(prefix: &str, path: &str) -> String {
-    match (prefix.is_empty(), path.is_empty()) {
-        (true, _) => path.to_owned(),
-        (_, true) => prefix.to_owned(),
-        _ if path.starts_with('[') => format!("{prefix}{path}"),
-        _ => format!("{prefix}.{path}"),
-    }
 }
 
 /// Whether a map is a plugin's own, of any platform.

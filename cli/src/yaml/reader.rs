@@ -369,6 +369,10 @@ fn scalar(
         };
     }
     match tag.map(|tag| tag.strip_prefix("tag:yaml.org,2002:").unwrap_or(tag)) {
+        None if is_plain && schema == Schema::Kubernetes && is_infinite(value) => {
+            Err(NotYaml::at(here.start, format!("kubectl reads {value} as a number that JSON does not have"))
+                .help("put it in quotes if it is a text"))
+        }
         None if is_plain => Ok(plain(value, schema)),
         None | Some("!" | "str") => text(),
         Some(kind @ ("int" | "float" | "bool" | "null")) => {
@@ -387,6 +391,12 @@ fn scalar(
         Some(_) if is_plain => Ok(plain(value, schema)),
         Some(_) => text(),
     }
+}
+
+/// YAML's words for numbers without a value.
+fn is_infinite(value: &str) -> bool {
+    let word = value.strip_prefix(['+', '-']).unwrap_or(value);
+    matches!(word, ".inf" | ".Inf" | ".INF") || matches!(value, ".nan" | ".NaN" | ".NAN")
 }
 
 /// Who reads a document: an object of Kubernetes has `apiVersion` and `kind`, a configuration of Envoy one of its fields.

@@ -22,7 +22,7 @@ fn refused(name: &str, text: &str) -> Option<String> {
 /// A tree as JSON, whatever the order of its fields.
 fn json(node: &Node) -> Value {
     match node {
-        Node::Null => Value::Null,
+        Node::Null | Node::Unread(_) => Value::Null,
         Node::Bool(value) => (*value).into(),
         Node::Integer(value) => (*value).into(),
         Node::Float(value) => (*value).into(),
