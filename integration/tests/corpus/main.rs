@@ -1,6 +1,8 @@
 //! What `penstock check` says of a manifest or a bootstrap is what its real reader does: Envoy when it starts, the API server of a
 //! real Kubernetes when it stores. Every manifest of this repository, and many made ones with the oddities of YAML and JSON.
 
+#![allow(clippy::indexing_slicing, reason = "a test stops at the first surprise")]
+
 mod cluster;
 mod envoy;
 mod kubernetes_yaml;
