@@ -12,7 +12,9 @@ const ACCOUNT: &str = "io.cilium.k8s.policy.serviceaccount";
 
 pub fn policies(objects: &Objects<'_>, draft: &mut Draft, report: &mut Report) {
     let kinds = ["CiliumNetworkPolicy", "CiliumClusterwideNetworkPolicy"];
-    let all: Vec<&(String, Node)> = kinds.iter().flat_map(|kind| objects.of(kind, "cilium.io")).collect();
+    let found = kinds.iter().flat_map(|kind| objects.of(kind, "cilium.io"));
+    let all: Vec<(String, Node)> =
+        found.flat_map(|(file, node)| each(node).into_iter().map(|node| (file.clone(), node))).collect();
     // A policy of ours is for one place: pods of one kind, or callers that it can name.
     let selectors: Vec<String> = all
         .iter()
@@ -22,10 +24,9 @@ pub fn policies(objects: &Objects<'_>, draft: &mut Draft, report: &mut Report) {
         })
         .collect();
     let is_one_place = selectors.windows(2).all(|two| two.first() == two.last());
-    for (file, node) in all {
+    for (file, node) in &all {
         report.file.clone_from(file);
         let object = Object::open(node, report);
-        // `specs` has several.
         let callers = callers(&object, report);
         let spec = &object.spec;
         spec.ignore(&["description"]);
@@ -68,6 +69,15 @@ pub fn policies(objects: &Objects<'_>, draft: &mut Draft, report: &mut Report) {
             report.lost(&spec.at(field), value.to_string(), "requests are decided without it");
         }
     }
+}
+
+/// An object with `specs` as one object for each of them.
+fn each(node: &Node) -> Vec<Node> {
+    let (Node::Map(fields), Some(Node::List(specs))) = (node, node.get("specs")) else { return vec![node.clone()] };
+    let others: Vec<(String, Node)> =
+        fields.iter().filter(|(name, _)| name != "spec" && name != "specs").cloned().collect();
+    let specs = node.get("spec").into_iter().chain(specs);
+    specs.map(|spec| Node::Map([others.clone(), vec![("spec".to_owned(), spec.clone())]].concat())).collect()
 }
 
 /// The identity of the pods, when their service account is all that selects them.
@@ -126,22 +136,25 @@ fn egress(name: &str, rule: &Reader<'_>, from: Option<&str>, draft: &mut Draft, 
     if let Some(value) = rule.take("icmps").or_else(|| rule.take("authentication")) {
         report.elsewhere(rule.path(), value.to_string(), "it is not HTTP, which alone a policy decides");
     }
-    let mut ports: Option<Vec<Node>> = None;
-    let mut http: Vec<Node> = Vec::new();
+    // What an entry says of HTTP is about its own ports.
+    let mut entries: Vec<Ports> = Vec::new();
     let mut is_lost = false;
     for to in rule.objects("toPorts", report) {
+        let mut entry = Ports::default();
         for port in to.objects("ports", report) {
             let protocol = port.string("protocol", report).unwrap_or_else(|| "ANY".to_owned());
             let number = port.string("port", report).unwrap_or_default();
             match number.parse::<i64>() {
                 Ok(number) if number > 0 && matches!(protocol.as_str(), "TCP" | "ANY") && !port.has("endPort") => {
-                    let list = ports.get_or_insert_default();
-                    if !list.contains(&Node::Integer(number)) {
-                        list.push(Node::Integer(number));
+                    if !entry.numbers.contains(&Node::Integer(number)) {
+                        entry.numbers.push(Node::Integer(number));
                     }
                 }
+                Ok(_) if matches!(protocol.as_str(), "TCP" | "ANY") => {
+                    let what = "a range of ports: a policy lists ports one by one".to_owned();
+                    lost(port.path(), what, draft, report);
+                }
                 _ => {
-                    ports.get_or_insert_default();
                     let what = format!("port {number} {protocol}");
                     report.elsewhere(port.path(), what, "it is not HTTP, which alone a policy decides");
                 }
@@ -149,22 +162,49 @@ fn egress(name: &str, rule: &Reader<'_>, from: Option<&str>, draft: &mut Draft, 
         }
         if let Some(rules) = to.object("rules", report) {
             rules.ignore(&["dns"]);
-            http.extend(rules.list("http", report).iter().cloned());
+            entry.http.extend(rules.list("http", report).iter().cloned());
             is_lost |= !rules.rest().is_empty();
         }
-        is_lost |=
-            to.rest().iter().any(|(field, _)| !matches!(*field, "terminatingTLS" | "originatingTLS" | "serverNames"));
+        is_lost |= to.rest().iter().any(|(field, _)| !matches!(*field, "terminatingTLS" | "originatingTLS"));
+        entries.push(entry);
     }
     if !rule.rest().is_empty() || is_lost {
         return lost(rule.path(), "it has conditions that a policy has not".to_owned(), draft, report);
     }
-    // Ports of other protocols only.
-    if hosts.is_empty() || ports.as_ref().is_some_and(Vec::is_empty) {
-        return;
+    let mut all = Vec::new();
+    node_of(&hosts, None, from).into_iter().for_each(|node| all.push((node, Vec::new())));
+    if !entries.is_empty() {
+        all.clear();
+        // Others have ports of other protocols only.
+        for entry in entries.into_iter().filter(|entry| !entry.numbers.is_empty()) {
+            all.extend(node_of(&hosts, Some(&entry.numbers), from).map(|node| (node, entry.http)));
+        }
     }
+    if all.is_empty() {
+        draft.no_egress_rule(format!("{}: it names no host, so nothing is allowed by it", report.place(rule.path())));
+    }
+    let is_one = all.len() == 1;
+    for (i, (node, http)) in all.into_iter().enumerate() {
+        let name = if is_one { name.to_owned() } else { format!("{name}-p{}", i + 1) };
+        match http.is_empty() {
+            true => draft.egress_rule(&name, node, &report.place(rule.path()), report),
+            false => self::http(&name, rule, &node, &http, draft, report),
+        }
+    }
+}
+
+/// An entry of `toPorts`.
+#[derive(Default)]
+struct Ports {
+    numbers: Vec<Node>,
+    http: Vec<Node>,
+}
+
+/// A rule to these hosts, at these ports; `None`: to no host.
+fn node_of(hosts: &[Node], ports: Option<&Vec<Node>>, from: Option<&str>) -> Option<Vec<(&'static str, Node)>> {
     let to: Vec<Node> = hosts
-        .into_iter()
-        .map(|host| match (host, &ports) {
+        .iter()
+        .map(|host| match (host.clone(), ports) {
             (Node::Map(mut entries), Some(ports)) => {
                 entries.push(("ports".to_owned(), Node::List(ports.clone())));
                 Node::Map(entries)
@@ -174,14 +214,28 @@ fn egress(name: &str, rule: &Reader<'_>, from: Option<&str>, draft: &mut Draft, 
         .collect();
     let mut node = Vec::new();
     node.extend(from.map(|from| ("from", Node::List(vec![text(from)]))));
+    let has_hosts = !to.is_empty();
     node.push(("to", Node::List(to)));
-    if http.is_empty() {
-        return draft.egress_rule(name, node, &report.place(rule.path()), report);
-    }
+    has_hosts.then_some(node)
+}
+
+/// What a rule says of the requests themselves: one rule each.
+fn http(
+    name: &str,
+    rule: &Reader<'_>,
+    node: &[(&'static str, Node)],
+    http: &[Node],
+    draft: &mut Draft,
+    report: &mut Report,
+) {
+    let lost = |at: &str, what: String, draft: &mut Draft, report: &mut Report| {
+        report.lost(at, what.clone(), "nothing is allowed by it");
+        draft.no_egress_rule(format!("{}: {what}", report.place(at)));
+    };
     for (i, entry) in http.iter().enumerate() {
         let at = format!("{}.toPorts.rules.http[{i}]", rule.path());
         let reader = Reader::new(entry, &at, report);
-        let mut node = node.clone();
+        let mut node = node.to_vec();
         if let Some(method) = reader.string("method", report) {
             match super::matching::methods_of(&method) {
                 Some(methods) => node.push(("methods", Node::List(methods.into_iter().map(text).collect()))),

@@ -26,12 +26,14 @@ use anyhow::Context as _;
 use penstock_policy::document::Node;
 use penstock_policy::{Module, check};
 
+use crate::manifests;
 use crate::output::{Output, count};
 use crate::source;
 use crate::yaml::Located;
 use draft::Draft;
 use objects::{Objects, is};
 use report::Report;
+pub use table::UNROUTED;
 
 /// Turn the configuration of other products into a policy.
 #[derive(Debug, clap::Args)]
@@ -98,6 +100,9 @@ impl Args {
             }
         }
         let (draft, known) = import(&documents, &mut report);
+        if let (0, Some((name, _))) = (known, documents.iter().find(|(_, node)| manifests::has_section(node))) {
+            anyhow::bail!("{name} is a policy already: `penstock check` checks it, `penstock render` puts it to work");
+        }
         anyhow::ensure!(
             known > 0,
             "nothing here that can be imported: give an Ingress, a VirtualService, an HTTPRoute, an IngressRoute, a \

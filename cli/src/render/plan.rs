@@ -8,6 +8,7 @@ use super::args::{Args, Target};
 use super::places::Places;
 use super::service::{CATCH_ALL, Service};
 use crate::documents::Documents;
+use crate::import::UNROUTED;
 use crate::manifests::module_of;
 use crate::place::Place;
 
@@ -106,6 +107,11 @@ impl<'a> Plan<'a> {
         };
 
         let places = Places::new(args, &names, is_istio)?;
+        ensure!(
+            places.has(UNROUTED) || !names.iter().any(|name| name == UNROUTED),
+            "the policy has the route `{UNROUTED}`, by which `penstock import` marks requests that nothing in a policy \
+             decides: put a route in its place, or say where they go with --service {UNROUTED}=HOST:PORT"
+        );
         let routes = names.iter().map(|name| places.of(name)).collect::<anyhow::Result<Vec<Service>>>()?;
         let default = documents.routes.as_ref().and_then(|routes| routes.default.as_ref());
         let catch_all = match default {

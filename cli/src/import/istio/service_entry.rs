@@ -33,6 +33,35 @@ pub fn says_what_may_leave(node: &Node) -> bool {
     mode(node).is_some()
 }
 
+/// What the Sidecars let their workloads see: of each that restricts it, namespaces and names.
+fn sights(objects: &Objects<'_>, report: &mut Report) -> Vec<Vec<(String, String)>> {
+    let mut sights = Vec::new();
+    for (_, node) in objects.of("Sidecar", "networking.istio.io") {
+        let object = Object::open(node, report);
+        let egress = object.spec.objects("egress", report);
+        if egress.is_empty() {
+            continue;
+        }
+        let hosts = egress.iter().flat_map(|egress| egress.strings("hosts", report)).collect::<Vec<_>>();
+        let pattern = |host: &String| {
+            let (namespace, name) = host.split_once('/').unwrap_or(("*", host));
+            let namespace = if namespace == "." { object.in_namespace() } else { namespace };
+            (namespace.to_owned(), name.to_ascii_lowercase())
+        };
+        sights.push(hosts.iter().map(pattern).collect());
+    }
+    sights
+}
+
+/// Whether every Sidecar lets see all that an entry's host stands for.
+fn is_seen(sights: &[Vec<(String, String)>], namespace: &str, host: &str) -> bool {
+    let host = host.to_ascii_lowercase();
+    let covers = |pattern: &str| {
+        pattern == "*" || pattern == host || pattern.strip_prefix('*').is_some_and(|below| host.ends_with(below))
+    };
+    sights.iter().all(|patterns| patterns.iter().any(|(of, name)| (of == "*" || of == namespace) && covers(name)))
+}
+
 pub fn service_entries(objects: &Objects<'_>, draft: &mut Draft, report: &mut Report) {
     let entries = objects.of("ServiceEntry", "networking.istio.io");
     if entries.is_empty() {
@@ -48,6 +77,7 @@ pub fn service_entries(objects: &Objects<'_>, draft: &mut Draft, report: &mut Re
         report.lost("", what, "no egress rules are made; give the mesh's configuration too (ConfigMap istio)");
         return;
     }
+    let sights = sights(objects, report);
     for (file, node) in entries {
         report.file.clone_from(file);
         let object = Object::open(node, report);
@@ -55,6 +85,12 @@ pub fn service_entries(objects: &Objects<'_>, draft: &mut Draft, report: &mut Re
         let is_inside = spec.string("location", report).as_deref() == Some("MESH_INTERNAL");
         spec.ignore(&["resolution", "endpoints", "subjectAltNames", "workloadSelector", "addresses"]);
         let hosts = spec.strings("hosts", report);
+        let (hosts, hidden): (Vec<String>, Vec<String>) =
+            hosts.into_iter().partition(|host| is_seen(&sights, object.in_namespace(), host));
+        for host in hidden {
+            let what = format!("{host}: a Sidecar does not let its workloads see it");
+            report.lost(&spec.at("hosts"), what, "nothing is allowed by it");
+        }
         let visible = spec.strings("exportTo", report);
         let mut ports = Vec::new();
         let listed = spec.objects("ports", report);
@@ -80,7 +116,7 @@ pub fn service_entries(objects: &Objects<'_>, draft: &mut Draft, report: &mut Re
             report.elsewhere("spec.location", "MESH_INTERNAL", "it does not leave the mesh");
             continue;
         }
-        if ports.is_empty() {
+        if ports.is_empty() || hosts.is_empty() {
             continue;
         }
         let to = hosts

@@ -1,10 +1,12 @@
 //! For generated objects of each source: no request that the source leaves alone is taken by the imported policy, and those
 //! that it takes go where the source sends them. The models of the sources are written from their documentation.
 
+mod cilium;
 mod gateway;
 mod ingress;
 mod istio;
 mod ratelimit;
+mod service_entry;
 mod smokescreen;
 mod traefik;
 
