@@ -41,7 +41,7 @@ pub struct Args {
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:9911")]
     listen: SocketAddr,
 
-    /// Seconds between two looks
+    /// Polling interval in seconds
     #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = seconds)]
     interval: Duration,
 }
@@ -51,10 +51,20 @@ const DEFAULT_CLUSTER: &str = "default";
 
 /// `east=http://…`; an `=` further on belongs to the URL.
 fn named(text: &str) -> Result<(String, String), String> {
-    match text.split_once('=') {
-        Some((name, url)) if !name.contains(':') && !name.is_empty() => Ok((name.to_owned(), url.to_owned())),
-        _ if text.contains("://") => Ok((DEFAULT_CLUSTER.to_owned(), text.to_owned())),
-        _ => Err("this is not [CLUSTER=]URL, such as http://127.0.0.1:9901 or east=http://127.0.0.1:9901".to_owned()),
+    let (cluster, url) = match text.split_once('=') {
+        Some((name, url)) if !name.contains([':', '/']) && !name.is_empty() => (name, url),
+        _ => (DEFAULT_CLUSTER, text),
+    };
+    let has_port = |address: &str| {
+        let (host, port) = address.split('/').next().unwrap_or_default().rsplit_once(':').unwrap_or_default();
+        !host.is_empty() && port.parse::<u16>().is_ok()
+    };
+    match url.contains("://") {
+        true => Ok((cluster.to_owned(), url.to_owned())),
+        false if has_port(url) => Ok((cluster.to_owned(), format!("http://{url}"))),
+        false => {
+            Err("this is not [CLUSTER=]URL, such as http://127.0.0.1:9901 or east=http://127.0.0.1:9901".to_owned())
+        }
     }
 }
 
@@ -75,7 +85,7 @@ impl Args {
         let sources = envoys.chain(prometheus).collect();
         let options = Options { listen: self.listen, sources, config, interval: self.interval };
         penstock_dash::run(options, |url| {
-            writeln!(out, "The dash is at {url} until Ctrl-C. It only reads.")?;
+            writeln!(out, "Dashboard: {url} (read-only; Ctrl-C stops it)")?;
             Ok(out.flush()?)
         })?;
         Ok(true)
@@ -111,6 +121,10 @@ mod tests {
         assert_eq!(named("http://a:1"), pair("default", "http://a:1"));
         assert_eq!(named("east=http://a:1/?x=y"), pair("east", "http://a:1/?x=y"));
         assert_eq!(named("http://a:1/?x=y"), pair("default", "http://a:1/?x=y"));
-        assert!(named("127.0.0.1:9901").is_err());
+        assert_eq!(named("127.0.0.1:9901"), pair("default", "http://127.0.0.1:9901"));
+        assert_eq!(named("east=envoy.test:9901/x"), pair("east", "http://envoy.test:9901/x"));
+        for wrong in ["east", "east=", "127.0.0.1", "a:b", ""] {
+            assert!(named(wrong).is_err(), "{wrong}");
+        }
     }
 }

@@ -40,11 +40,11 @@ pub struct Finding {
 }
 
 impl Finding {
-    /// Text that is not YAML.
+    /// Text that is not YAML, or not JSON.
     pub fn syntax(error: &NotYaml, text: &Text) -> Finding {
         let end =
             text.get(error.at..).and_then(|rest| rest.chars().next()).map_or(error.at, |c| error.at + c.len_utf8());
-        Finding::at(error.at..end, format!("not YAML: {}", error.message), error.help.clone(), text)
+        Finding::at(error.at..end, format!("not {}: {}", error.language, error.message), error.help.clone(), text)
     }
 
     /// A problem of a document, with its place.

@@ -1,10 +1,10 @@
 //! Where policies come from: files, folders, globs, a running Envoy, a cluster.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, ensure};
 
+use crate::kubectl::{KINDS, Kubectl};
 use crate::source;
 use crate::text::Text;
 
@@ -58,41 +58,17 @@ impl Running {
     }
 
     fn cluster(&self) -> anyhow::Result<Vec<Input>> {
-        const KINDS: [&str; 3] = [
-            "wasmplugins.extensions.istio.io",
-            "trafficextensions.extensions.istio.io",
-            "envoyextensionpolicies.gateway.envoyproxy.io",
-        ];
+        let kubectl = Kubectl { context: self.context.clone() };
         let mut inputs = Vec::new();
         for kind in KINDS {
-            let mut kubectl = Command::new("kubectl");
-            if let Some(context) = &self.context {
-                kubectl.args(["--context", context]);
-            }
-            kubectl.args(["get", kind, "--output", "json"]);
-            match &self.cluster_namespace {
-                Some(namespace) => kubectl.args(["--namespace", namespace]),
-                None => kubectl.arg("--all-namespaces"),
+            let whose = match &self.cluster_namespace {
+                Some(namespace) => vec!["--namespace", namespace],
+                None => vec!["--all-namespaces"],
             };
-            let output = kubectl.output().map_err(|error| {
-                anyhow::anyhow!("cannot run kubectl: {}: install it, or give files", source::why(&error))
-            })?;
-            let errors = String::from_utf8_lossy(&output.stderr);
-            match output.status.success() {
-                true => {
-                    let text =
-                        String::from_utf8(output.stdout).context("kubectl printed something that is not UTF-8")?;
-                    inputs.push(Input {
-                        name: format!("cluster {}", kind.split('.').next().unwrap_or(kind)),
-                        text: Text::new(text),
-                        is_found: true,
-                    });
-                }
-                // That control plane is not installed.
-                false
-                    if errors.contains("have a resource type")
-                        || errors.contains("could not find the requested resource") => {}
-                false => bail!("kubectl get {kind}: {}", errors.trim()),
+            // Without it, that control plane is not installed.
+            if let Some(text) = kubectl.run(&[&["get", kind, "--output", "json"], &whose[..]].concat())? {
+                let name = format!("cluster {}", kind.split('.').next().unwrap_or(kind));
+                inputs.push(Input { name, text: Text::new(text), is_found: true });
             }
         }
         ensure!(

@@ -40,7 +40,10 @@ impl Kubectl {
         let Output { status, stdout, stderr } = self.command(arguments).output().map_err(|error| {
             anyhow::anyhow!(
                 "cannot run kubectl: {}: install it, and give it access to the cluster",
-                source::why(&error)
+                match error.kind() {
+                    std::io::ErrorKind::NotFound => "it is not on the PATH".to_owned(),
+                    _ => source::why(&error),
+                }
             )
         })?;
         if status.success() {
@@ -51,7 +54,32 @@ impl Kubectl {
             errors.contains("have a resource type") || errors.contains("could not find the requested resource");
         match is_unknown {
             true => Ok(None),
-            false => bail!("kubectl {}: {}", arguments.join(" "), errors.trim()),
+            false => bail!("kubectl {}: {}", arguments.join(" "), said(&errors)),
         }
+    }
+}
+
+/// What an error of kubectl comes down to, without the lines of its log.
+fn said(errors: &str) -> String {
+    let is_log = |line: &str| {
+        let mut words = line.split_whitespace();
+        let level = words.next().unwrap_or_default().strip_prefix(['E', 'W', 'I']);
+        level.is_some_and(|day| day.len() == 4 && day.bytes().all(|b| b.is_ascii_digit())) && line.contains(".go:")
+    };
+    let lines: Vec<&str> = errors.lines().map(str::trim).filter(|line| !line.is_empty() && !is_log(line)).collect();
+    if lines.is_empty() { errors.trim().to_owned() } else { lines.join(" ") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_of_kubectl_is_shown_without_its_log() {
+        let log = "E1126 18:13:43.844613     580 memcache.go:265] \"Unhandled Error\" err=\"x\"\n";
+        let refused = "The connection to the server localhost:8080 was refused\n";
+        assert_eq!(said(&format!("{log}{log}{refused}")), refused.trim());
+        assert_eq!(said(log), log.trim());
+        assert_eq!(said("Error from server (Forbidden): no\n"), "Error from server (Forbidden): no");
     }
 }

@@ -165,6 +165,9 @@ pub fn one(mut policies: Vec<PolicyFile>, plugin: Option<&str>) -> anyhow::Resul
         return Ok(policy);
     }
     let Some(node) = together(&policies) else {
+        if policies.iter().all(|policy| policy.resource.is_none()) {
+            anyhow::bail!("{} policies: {}; give a file with one", policies.len(), names(&policies));
+        }
         anyhow::bail!("{} policies: {}; say which with --plugin NAME", policies.len(), names(&policies));
     };
     match Policy::from_node(&node) {

@@ -16,7 +16,11 @@ pub const STDIN: &str = "-";
 pub fn read_text(path: &Path) -> anyhow::Result<String> {
     let mut bytes = Vec::new();
     open(path)?.read_to_end(&mut bytes).map_err(|error| unreadable("cannot read", path, &error))?;
-    String::from_utf8(bytes).map_err(|error| not_text(path, error.as_bytes(), error.utf8_error().valid_up_to()))
+    match String::from_utf8(bytes) {
+        Ok(text) if text.starts_with("\0asm") => Err(not_text(path, text.as_bytes(), 0)),
+        Ok(text) => Ok(text),
+        Err(error) => Err(not_text(path, error.as_bytes(), error.utf8_error().valid_up_to())),
+    }
 }
 
 /// Opens a file for reading line by line, or standard input for `-`.
@@ -90,7 +94,9 @@ mod tests {
         let directory = read_text(folder.path()).unwrap_err().to_string();
         assert!(directory.ends_with("it is a folder"), "{directory}");
         let module = folder.path().join("suite.wasm");
-        std::fs::write(&module, b"\0asm\x01\0\0\0\xff").unwrap();
-        assert!(read_text(&module).unwrap_err().to_string().contains("is a WebAssembly module"));
+        for bytes in [&b"\0asm\x01\0\0\0\xff"[..], b"\0asm\x01\0\0\0"] {
+            std::fs::write(&module, bytes).unwrap();
+            assert!(read_text(&module).unwrap_err().to_string().contains("is a WebAssembly module"));
+        }
     }
 }

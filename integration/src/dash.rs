@@ -122,7 +122,7 @@ impl Dash {
 
 /// The URL, and its address, in a line that says where the page is.
 fn page(line: &str) -> Option<(String, SocketAddr)> {
-    let url = line.strip_prefix("The dash is at ")?.split_whitespace().next()?;
+    let url = line.strip_prefix("Dashboard: ")?.split_whitespace().next()?;
     let (_, rest) = url.split_once("://")?;
     Some((url.to_owned(), rest.trim_end_matches('/').parse().ok()?))
 }

@@ -82,7 +82,12 @@ impl File {
                 Some(resource) => found.document(&resource, document, located),
             }
         }
-        let search::Search { policies, broken, remarks, left_alone, .. } = found;
+        let search::Search { mut policies, broken, mut remarks, left_alone, .. } = found;
+        // What is said of an object with a policy is said with the policy.
+        remarks.retain(|(resource, finding)| {
+            let policy = policies.iter_mut().find(|policy| policy.resource.as_ref() == Some(resource));
+            policy.map(|policy| policy.doubts.push(finding.clone())).is_none()
+        });
         File { text, documents, policies, broken, remarks, left_alone }
     }
 

@@ -1,13 +1,14 @@
 //! What is to be said of whole objects, whether or not they hold a policy: plugins of ours without one, modules that the
 //! infrastructure registers, documents that nobody reads.
 
+use penstock_policy::Module;
 use penstock_policy::document::Node;
 
 use super::path::join;
-use super::plugin::{self, Claim};
+use super::plugin::{self, ANNOTATION, Claim};
 
 /// Something about an object: the field below it, what happens, what would be right.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Remark {
     /// Path below the object.
     pub path: String,
@@ -55,6 +56,15 @@ pub fn without_policy(object: &Node, annotated: Option<&Claim>) -> Vec<Remark> {
                     .to_owned(),
                 help: format!("give the policy as `{field}`; {{settings: {{}}}} is the one that does nothing"),
             }),
+            // Istio hands an empty object over as nothing.
+            Some(Node::Map(fields)) if fields.is_empty() && field == "pluginConfig" => remarks.push(Remark {
+                path: join(&path, field),
+                is_value: true,
+                message:
+                    "Istio hands an empty object over as no configuration, which the module refuses: the plugin fails"
+                        .to_owned(),
+                help: "{settings: {}} is the policy that does nothing".to_owned(),
+            }),
             Some(Node::Map(_)) => {}
             Some(_) => remarks.push(Remark {
                 path: join(&path, field),
@@ -65,6 +75,22 @@ pub fn without_policy(object: &Node, annotated: Option<&Claim>) -> Vec<Remark> {
         }
     }
     remarks
+}
+
+/// An annotation that names no module of ours.
+pub fn wrong_annotation(object: &Node) -> Vec<Remark> {
+    let Some(name) = plugin::annotation(object) else { return Vec::new() };
+    let names: Vec<&str> = Module::ALL.iter().map(|module| module.name()).chain(["none"]).collect();
+    if names.contains(&name) {
+        return Vec::new();
+    }
+    let near = names.iter().max_by(|a, b| strsim::jaro_winkler(a, name).total_cmp(&strsim::jaro_winkler(b, name)));
+    vec![Remark {
+        path: "metadata.annotations".to_owned(),
+        is_value: false,
+        message: format!("the annotation `{ANNOTATION}: {name}` names no module: the policy is checked for the suite"),
+        help: format!("write one of {}; did you mean `{}`?", names.join(", "), near.unwrap_or(&"suite")),
+    }]
 }
 
 /// What is doubtful about an object that registers modules of ours for others: Envoy Gateway's EnvoyProxy.
@@ -118,12 +144,23 @@ mod tests {
             let remarks = without_policy(&object(yaml), None);
             assert_eq!(remarks.iter().map(|remark| remark.path.as_str()).collect::<Vec<_>>(), [path], "{yaml}");
         }
+        let empty = object("{kind: WasmPlugin, spec: {url: oci://r.test/penstock/suite, pluginConfig: {}}}");
+        assert_eq!(without_policy(&empty, None)[0].path, "spec.pluginConfig");
         for yaml in [
             "{kind: WasmPlugin, spec: {url: oci://r.test/waf}}",
             "{kind: EnvoyExtensionPolicy, spec: {dynamicModule: [{name: penstock, config: {}}]}}",
             "{kind: EnvoyProxy, spec: {dynamicModules: [{name: penstock}]}}",
         ] {
             assert_eq!(without_policy(&object(yaml), None), [], "{yaml}");
+        }
+    }
+
+    #[test]
+    fn an_annotation_with_a_typo_is_said() {
+        let annotated = |name: &str| object(&format!("{{metadata: {{annotations: {{penstock.io/module: {name}}}}}}}"));
+        assert!(wrong_annotation(&annotated("sute"))[0].help.ends_with("did you mean `suite`?"));
+        for name in ["suite", "none", "egress-allowlist"] {
+            assert_eq!(wrong_annotation(&annotated(name)), [], "{name}");
         }
     }
 

@@ -56,10 +56,14 @@ pub fn has_section(node: &Node) -> bool {
     SECTIONS.iter().any(|section| node.get(section).is_some())
 }
 
+/// The module that the annotations of an object of Kubernetes name.
+pub fn annotation(object: &Node) -> Option<&str> {
+    string(object.get("metadata")?.get("annotations")?.get(ANNOTATION))
+}
+
 /// What the annotations of an object of Kubernetes say.
 pub fn annotated(object: &Node) -> Option<Claim> {
-    let annotations = object.get("metadata")?.get("annotations")?;
-    let Node::String(name) = annotations.get(ANNOTATION)? else { return None };
+    let name = annotation(object)?;
     Some(match named(name) {
         Some(module) => Claim::Ours(Some(module)),
         None if name == "none" => Claim::Other(format!("an annotation `{ANNOTATION}: none`")),

@@ -101,7 +101,8 @@ impl<'t> Search<'t> {
         let text = self.text;
         let broken = objects::without_policy(object, here.annotated.as_ref());
         self.broken.extend(broken.into_iter().map(|remark| place(text, remark)));
-        self.remarks.extend(objects::registered_modules(object).into_iter().map(|remark| place(text, remark)));
+        let remarks = [objects::registered_modules(object), objects::wrong_annotation(object)].concat();
+        self.remarks.extend(remarks.into_iter().map(|remark| place(text, remark)));
     }
 
     /// Looks for policies in `node`, at `path` of the document.
@@ -126,6 +127,9 @@ impl<'t> Search<'t> {
                     let at = join(path, name);
                     match (name.as_str(), value) {
                         // Istio's WasmPlugin and TrafficExtension; Envoy Gateway's EnvoyExtensionPolicy.
+                        // What Istio hands over as nothing: said of the object.
+                        ("pluginConfig", Node::Map(fields))
+                            if fields.is_empty() && matches!(here.claim, Claim::Ours(_)) => {}
                         ("pluginConfig" | "config", Node::Map(_))
                             if !is_envoy_plugin(value) && self.takes(here, value) =>
                         {

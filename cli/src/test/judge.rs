@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use anyhow::Context as _;
 use penstock_policy::document::Node;
 use penstock_policy::wire::World;
 use penstock_policy::{Policy, Timestamp};
@@ -116,7 +117,10 @@ impl Judge {
                 Some(loaded) => loaded,
                 None => Rc::new(Loaded::new(node.clone())),
             },
-            PolicySource::File(name) => self.load(&path.parent().unwrap_or(Path::new("")).join(name))?,
+            PolicySource::File(name) => {
+                let file = path.parent().unwrap_or(Path::new("")).join(name);
+                self.load(&file).with_context(|| format!("{}: `policy: {name}`", source::display(path)))?
+            }
         };
         match &loaded.error {
             Some(error) => outcome.error = Some(error.clone()),

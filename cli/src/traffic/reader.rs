@@ -42,7 +42,10 @@ pub enum Record<'l> {
 pub fn not_a_request(line: &[u8]) -> &'static str {
     match line.trim_ascii_start().first() {
         Some(b'{') => "not a request",
-        _ => "not a request as a JSON object a line; --input or --log-format names another form",
+        _ => {
+            "not a line that is known (a request as JSON, an access log of Envoy or Istio, an HTTP Archive); \
+              --log-format takes the format of another log"
+        }
     }
 }
 

@@ -12,7 +12,17 @@ pub fn request(url: &str) -> anyhow::Result<WireRequest> {
     // A client keeps the fragment to itself.
     let url = url.split('#').next().unwrap_or_default();
     let form = || format!("{url:?} is not a URL such as https://api.example.com/v1?x=1");
-    let uri: Uri = url.parse().with_context(form)?;
+    ensure!(
+        url.is_empty() || url.starts_with('/') || url.contains("://"),
+        "{url:?} has no scheme: write https://{url}"
+    );
+    let uri: Uri = match url.parse() {
+        Ok(uri) => uri,
+        Err(error) => match url.chars().find(|c| c.is_whitespace() || c.is_control() || !c.is_ascii()) {
+            Some(odd) => anyhow::bail!("{url:?} has {odd:?}, which is not sent as it is: write it as {}", escaped(odd)),
+            None => return Err(error).with_context(form),
+        },
+    };
     let (Some(scheme), Some(authority)) = (uri.scheme_str(), uri.authority()) else { anyhow::bail!(form()) };
     ensure!(matches!(scheme, "http" | "https"), "{url:?} is not an http or https URL");
     // A client turns userinfo into a header of its own, and drops the port that the scheme means anyway.
@@ -28,6 +38,12 @@ pub fn request(url: &str) -> anyhow::Result<WireRequest> {
         },
         ..WireRequest::default()
     })
+}
+
+/// A character as a URL has it.
+fn escaped(c: char) -> String {
+    let mut bytes = [0; 4];
+    c.encode_utf8(&mut bytes).bytes().map(|byte| format!("%{byte:02X}")).collect()
 }
 
 /// Adds a header as a client would send it: `host` is the authority, and what begins with `:` is no header.
@@ -58,6 +74,9 @@ mod tests {
             let request = request(url).unwrap();
             assert_eq!((&*request.authority, &*request.path), (authority, path), "{url}");
         }
+        let said = |url: &str| request(url).unwrap_err().to_string();
+        assert_eq!(said("a.test/x"), "\"a.test/x\" has no scheme: write https://a.test/x");
+        assert!(said("https://a/b c").ends_with("write it as %20"), "{}", said("https://a/b c"));
         for url in ["", "a.test", "/x", "ftp://a.test/", "https://", "https://a b/"] {
             assert!(request(url).is_err(), "{url}");
         }

@@ -1,9 +1,11 @@
 //! Why a text is no YAML.
 
-/// Text that is not one YAML document.
+/// Text that is not one document of YAML, or of JSON.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
 pub struct NotYaml {
+    /// What it should be: `YAML`, `JSON`.
+    pub language: &'static str,
     /// What is wrong, in one line.
     pub message: String,
     /// What would be right.
@@ -15,7 +17,7 @@ pub struct NotYaml {
 impl NotYaml {
     /// Something wrong at a byte of the text.
     pub(super) fn at(at: usize, message: impl Into<String>) -> NotYaml {
-        NotYaml { message: message.into(), help: None, at }
+        NotYaml { language: "YAML", message: message.into(), help: None, at }
     }
 
     pub(super) fn help(mut self, help: impl Into<String>) -> NotYaml {

@@ -63,7 +63,9 @@ pub fn yaml(error: &Error, text: &str, byte: &impl Fn(Mark) -> usize) -> NotYaml
 pub fn json(error: &NotJson, text: &str) -> NotYaml {
     let said = error.to_string();
     let said = said.strip_prefix("not JSON: ").unwrap_or(&said);
-    let Some((message, place)) = said.rsplit_once(" at line ") else { return NotYaml::at(0, said) };
+    let Some((message, place)) = said.rsplit_once(" at line ") else {
+        return NotYaml { language: "JSON", ..NotYaml::at(0, said) };
+    };
     let mut numbers = place.split(" column ").filter_map(|number| number.parse::<usize>().ok());
     let (line, column) = (numbers.next().unwrap_or(1), numbers.next().unwrap_or(1));
     let start: usize = text.split_inclusive('\n').take(line.saturating_sub(1)).map(str::len).sum();
@@ -71,14 +73,27 @@ pub fn json(error: &NotJson, text: &str) -> NotYaml {
     while !text.is_char_boundary(at) {
         at -= 1;
     }
+    let message = match message {
+        "trailing characters" => "there is more text after the end of the value",
+        "EOF while parsing an object" => "the text ends inside an object",
+        "EOF while parsing a list" => "the text ends inside a list",
+        "EOF while parsing a string" => "the text ends inside a string",
+        "EOF while parsing a value" => "the text ends where a value should begin",
+        other => other,
+    };
+    if message.starts_with("the text ends") {
+        at = text.trim_end().char_indices().next_back().map_or(0, |(last, _)| last);
+    }
     let help = match message {
+        "the text ends inside an object" => Some("close it with `}`"),
+        "the text ends inside a list" => Some("close it with `]`"),
         "trailing comma" => Some("remove the comma before the closing bracket"),
         _ if text.get(at..).is_some_and(|rest| rest.starts_with(['#', '/'])) => Some("JSON has no comments"),
         "key must be a string" | "expected value" => Some("JSON wants names and texts in double quotes"),
         "invalid number" => Some("JSON numbers have no leading zero and no other base than ten"),
         _ => None,
     };
-    NotYaml { message: message.to_owned(), help: help.map(str::to_owned), at }
+    NotYaml { language: "JSON", message: message.to_owned(), help: help.map(str::to_owned), at }
 }
 
 /// A place in a text.

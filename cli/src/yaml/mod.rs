@@ -165,7 +165,8 @@ mod tests {
             ("routes: {}", "expected value"),
             ("{\"a\": 1 # x\n}", "expected `,` or `}`"),
             ("{\"a\": 05}", "invalid number"),
-            ("", "EOF"),
+            ("", "the text ends where a value should begin"),
+            ("{\"a\": [1", "the text ends inside a list"),
         ] {
             let error = Located::read_json(text).unwrap_err();
             assert!(error.message.contains(message), "{text}: {}", error.message);

@@ -1,0 +1,111 @@
+//! Mistakes that people make, and what they are told: where, what, and what would be right.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test stops at the first surprise")]
+
+mod common;
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use common::penstock_in;
+
+const GOOD: &str = "routes:\n  default: stable\n  rules:\n  - {name: beta, matches: [{headers: [{name: x-group, value: beta}]}], route: beta}\n";
+
+/// The files that the commands find.
+const FILES: [(&str, &str); 19] = [
+    ("good.yaml", GOOD),
+    ("half.json", "{\"routes\": {\"default\": \"a\"}\n"),
+    ("comment.json", "{\"routes\": {\"default\": \"a\"}} // why\n"),
+    ("module.wasm", "\0asm\u{1}\0\0\0"),
+    ("page.html.yaml", "<html><body>404</body></html>\n"),
+    ("list.yaml", "- name: beta\n  route: beta\n"),
+    ("two.yaml", "routes: {default: a}\n---\nroutes: {default: b}\n"),
+    ("quote.yaml", "routes:\n  default: 'stable\n  rules: []\n"),
+    ("colon.yaml", "routes:\n  default: stable: beta\n"),
+    ("percent.yaml", "canaries:\n- {name: a, variants: [{name: v1, weight: 90%}, {name: v2, weight: 10%}]}\n"),
+    ("unit.yaml", "rateLimits:\n- {name: a, key: [{sourceAddress: {}}], limit: {requests: 5, per: 1 minute}}\n"),
+    ("url.yaml", "egress:\n  rules:\n  - {name: a, to: [{host: https://api.example.com/v1}]}\n"),
+    ("port.yaml", "egress:\n  rules:\n  - {name: a, to: [{host: api.example.com, ports: [\"443\"]}]}\n"),
+    (
+        "regex.yaml",
+        "routes:\n  default: a\n  rules:\n  - {name: b, matches: [{path: {type: RegularExpression, value: \"/a(?=b)\"}}], route: b}\n",
+    ),
+    ("istio.yaml", "routes:\n  default: a\n  rules:\n  - {name: b, matches: [{uri: {prefix: /a}}], route: b}\n"),
+    (
+        "annotation.yaml",
+        "apiVersion: extensions.istio.io/v1alpha1\nkind: WasmPlugin\nmetadata: {name: a, annotations: {penstock.io/module: sute}}\nspec: {url: oci://r.test/edge:1, pluginConfig: {routes: {default: a}}}\n",
+    ),
+    (
+        "empty-plugin.yaml",
+        "apiVersion: extensions.istio.io/v1alpha1\nkind: WasmPlugin\nmetadata: {name: a}\nspec: {url: oci://r.test/penstock/suite:1, pluginConfig: {}}\n",
+    ),
+    (
+        "a.test.yaml",
+        "policy: gone.yaml\ntests:\n- {name: a, request: {method: GET, authority: a, path: /}, expect: {route: beta}}\n",
+    ),
+    ("junk.log", "hello world\n"),
+];
+
+/// What people type, with the exit status.
+const COMMANDS: [(&[&str], i32); 33] = [
+    (&["chekc", "good.yaml"], 2),
+    (&["check", "nope.yaml"], 2),
+    (&["check", "z*.yaml"], 2),
+    (&["check", "half.json"], 1),
+    (&["check", "comment.json"], 1),
+    (&["check", "module.wasm"], 2),
+    (&["check", "page.html.yaml"], 1),
+    (&["check", "list.yaml"], 1),
+    (&["replay", "two.yaml", "junk.log"], 2),
+    (&["check", "quote.yaml"], 1),
+    (&["check", "colon.yaml"], 1),
+    (&["check", "percent.yaml"], 1),
+    (&["check", "unit.yaml"], 1),
+    (&["check", "url.yaml"], 1),
+    (&["check", "port.yaml"], 1),
+    (&["check", "regex.yaml"], 1),
+    (&["check", "istio.yaml"], 1),
+    (&["check", "--deny", "warnings", "annotation.yaml"], 1),
+    (&["check", "empty-plugin.yaml"], 1),
+    (&["check", "--from-envoy", "127.0.0.1:1"], 2),
+    (&["explain", "good.yaml", "--url", "shop.example.com/cart"], 2),
+    (&["explain", "good.yaml", "--url", "https://shop.example.com/a b"], 2),
+    (&["explain", "good.yaml", "--url", "https://a.test/", "-H", "x-group beta"], 2),
+    (&["explain", "good.yaml", "--curl", "wget https://a.test/"], 2),
+    (&["test", "a.test.yaml"], 2),
+    (&["test", "good.yaml"], 2),
+    (&["diff", "good.yaml"], 2),
+    (&["replay", "good.yaml", "junk.log"], 2),
+    (&["replay", "good.yaml", "--log-format", "%REQ(:METHOD", "junk.log"], 2),
+    (&["render", "good.yaml", "--for", "istio"], 2),
+    (&["render", "good.yaml", "--for", "envoy", "--service", "betta=127.0.0.1:1"], 2),
+    (&["import", "good.yaml"], 2),
+    (&["dash", "--envoy", "east"], 2),
+];
+
+fn folder() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, text) in FILES {
+        std::fs::write(folder.path().join(name), text).unwrap();
+    }
+    folder
+}
+
+fn told(folder: &Path, arguments: &[&str], expected: i32) -> String {
+    let run = penstock_in(folder, arguments, "");
+    let said = format!("{}{}", run.out, run.err);
+    assert_eq!(run.status, expected, "{arguments:?}\n{said}");
+    assert!(!said.contains("os error") && !said.contains("panicked"), "{arguments:?}\n{said}");
+    said
+}
+
+#[test]
+fn mistakes_are_told_with_their_place_and_what_would_be_right() {
+    let folder = folder();
+    let mut all = String::new();
+    for (arguments, status) in COMMANDS {
+        let told = told(folder.path(), arguments, status);
+        writeln!(all, "$ penstock {}\n{}\n", arguments.join(" "), told.trim_end()).unwrap();
+    }
+    insta::assert_snapshot!(all);
+}
