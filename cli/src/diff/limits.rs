@@ -242,19 +242,23 @@ fn coarser_prefix(old: &LimitDocument, new: &LimitDocument) -> bool {
 }
 
 fn compare_cost(before: &LimitDocument, after: &LimitDocument, note: &mut impl FnMut(Class, &str, String)) {
-    let default = |limit: &LimitDocument| limit.cost.as_ref().map_or(1, |cost| cost.default.0);
+    let default = |limit: &LimitDocument| limit.cost.as_ref().map_or(1, |cost| cost.reserve.unwrap_or(cost.default).0);
     let header = |limit: &LimitDocument| {
-        limit.cost.as_ref().and_then(|cost| cost.header.as_ref()).map(|name| name.0.to_string())
+        let cost = limit.cost.as_ref()?;
+        let of_request = cost.header.as_ref().map(|name| format!("header {}", name.0));
+        of_request.or_else(|| cost.response_header.as_ref().map(|name| format!("response header {}", name.0)))
     };
     let most = |limit: &LimitDocument| limit.cost.as_ref().and_then(|cost| cost.max).map_or(u32::MAX, |max| max.0);
     let way = |more: bool| if more { Class::Loosened } else { Class::Tightened };
     let (was, is) = (default(before), default(after));
     if was != is {
-        note(way(is < was), "cost.default", format!("a request counts for {is}, before: {was}"));
+        let reserves = after.cost.as_ref().is_some_and(|cost| cost.response_header.is_some());
+        let field = if reserves { "cost.reserve" } else { "cost.default" };
+        note(way(is < was), field, format!("a request counts for {is}, before: {was}"));
     }
     let (was, is) = (header(before), header(after));
     if was != is {
-        let name = |header: Option<String>| header.map_or("no header".to_owned(), |name| format!("header {name}"));
+        let name = |header: Option<String>| header.unwrap_or_else(|| "no header".to_owned());
         let message = format!("{} says the cost, before: {}: some requests may count for less", name(is), name(was));
         note(Class::Loosened, "cost.header", message);
     } else if is.is_some() && most(before) != most(after) {

@@ -8,11 +8,13 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use penstock_policy::breaker::{Event, Outcome, Watch, is_grpc_failure};
+use penstock_policy::rate_limits::Reservation;
 use penstock_policy::{Decision, Environment, HeaderOp, Policy, Request, Runs, Timestamp};
 
-use crate::environment::HostEnvironment;
+use crate::environment::{HostEnvironment, Worker};
 use crate::host::{GrpcStatusIn, Host, ProxyRequest};
 use crate::plugin::Plugin;
+use crate::rate_limit_call::tell;
 
 /// Envoy's response flags that mean, once a response has begun, that the upstream did not end it: request timeout,
 /// remote reset, connection termination, protocol error.
@@ -27,6 +29,8 @@ pub struct AfterResponse {
     /// Changes of the response's headers, in order.
     changes: Vec<ResponseChange>,
     watched: Option<Watched>,
+    /// Costs that the response says.
+    reservations: Vec<Reservation>,
 }
 
 /// A change of the response's headers, kept until the response comes.
@@ -84,7 +88,11 @@ impl AfterResponse {
         policy: &Policy<M>,
         environment: &mut impl Environment,
     ) -> Option<AfterResponse> {
-        if decision.response_headers.is_empty() && decision.response_changes.is_empty() && decision.watch.is_none() {
+        if decision.response_headers.is_empty()
+            && decision.response_changes.is_empty()
+            && decision.watch.is_none()
+            && decision.reservations.is_empty()
+        {
             return None;
         }
         let changes = decision.response_changes.iter().map(ResponseChange::of);
@@ -96,7 +104,8 @@ impl AfterResponse {
             let since = (is_timed && has_ended).then(|| environment.now());
             Watched { watch, is_timed, is_grpc, since, answer: None }
         });
-        Some(AfterResponse { changes: changes.chain(added).collect(), watched })
+        let reservations = decision.reservations.clone();
+        Some(AfterResponse { changes: changes.chain(added).collect(), watched, reservations })
     }
 
     /// The last byte of the request is there: from now on it is the upstream that takes its time.
@@ -109,6 +118,29 @@ impl AfterResponse {
     /// Whether the end of the exchange matters.
     pub(crate) fn is_watched(&self) -> bool {
         self.watched.is_some()
+    }
+
+    /// The response's headers are there: settles what they say that the request has cost.
+    pub(crate) fn settle<M: Runs, H: Host>(
+        &mut self,
+        plugin: &Plugin<M, H>,
+        worker: &mut Worker<H>,
+        request: &mut H::Request,
+    ) {
+        for reservation in std::mem::take(&mut self.reservations) {
+            let name = plugin.policy.cost_header(&reservation);
+            let Some(value) = name.and_then(|name| request.response_header(name)) else { continue };
+            let mut environment = HostEnvironment::new(&plugin.host, worker, request);
+            let settled = plugin.policy.settle(&reservation, &value, &mut environment);
+            if let Some(error) = environment.failure() {
+                plugin.note("settle", &format!("cannot settle what a request has cost ({error})"));
+            }
+            match settled {
+                Ok(Some(rls_request)) => tell(&rls_request, plugin, request),
+                Ok(None) | Err(None) => {}
+                Err(Some(metric)) => plugin.counters.count(&[metric]),
+            }
+        }
     }
 
     /// The response's headers are there, and nothing else is to come when `has_ended`.

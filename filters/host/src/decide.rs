@@ -192,6 +192,9 @@ impl<M: Runs, H: Host> Plugin<M, H> {
     ) -> Rest<HeadersOf<H>> {
         match rest {
             Rest::AfterResponse(mut after) => {
+                if M::MODULE.runs(Section::RateLimits) {
+                    after.settle(self, worker, proxy);
+                }
                 after.response_headers(has_ended, self, proxy);
                 if after.is_watched() { Rest::AfterResponse(after) } else { Rest::Nothing }
             }

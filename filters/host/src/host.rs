@@ -244,6 +244,12 @@ pub trait ProxyRequest {
     /// When the proxy does not take it.
     fn change_response_header(&mut self, change: &HeaderOp<'_>) -> Result<(), Self::Error>;
 
+    /// The first value of a header of the response, whose headers are there; `name` in lower case. A platform that cannot
+    /// tell leaves what was reserved as it is.
+    fn response_header(&mut self, _name: &str) -> Option<Vec<u8>> {
+        None
+    }
+
     /// `grpc-status` of the response, where it is a number.
     fn grpc_status(&mut self, place: GrpcStatusIn) -> Option<u32>;
 

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use penstock_policy::Timestamp;
 use penstock_policy::rate_limits::{Failure, Pending, Reply, RlsRequest};
+use penstock_policy::{Runs, Timestamp};
 
 use crate::host::{CallStart, GrpcCall, Host, ProxyRequest};
+use crate::plugin::Plugin;
 
 const SERVICE: &str = "envoy.service.ratelimit.v3.RateLimitService";
 const METHOD: &str = "ShouldRateLimit";
@@ -53,6 +54,23 @@ fn on_reply<H: Host>(pending: &mut Pending, message: Option<&[u8]>, since: Times
     });
 }
 
+fn call<'r>(rls_request: &'r RlsRequest<'_>) -> GrpcCall<'r> {
+    GrpcCall {
+        cluster: rls_request.cluster,
+        service: SERVICE,
+        method: METHOD,
+        message: &rls_request.message,
+        timeout: rls_request.timeout.max(SHORTEST),
+    }
+}
+
+/// Tells a service what a request has cost. Nobody waits for the reply: the request has been decided.
+pub(crate) fn tell<M: Runs, H: Host>(rls_request: &RlsRequest<'_>, plugin: &Plugin<M, H>, request: &mut H::Request) {
+    if let Err(error) = request.call(&call(rls_request)) {
+        plugin.note("settle", &format!("cannot tell {} what a request has cost ({error})", rls_request.cluster));
+    }
+}
+
 /// Asks a service. `Err` gives back the headers and what is decided so far: the call is over already, and the next
 /// service can be asked.
 pub(crate) fn ask<H: Host, Headers>(
@@ -64,14 +82,8 @@ pub(crate) fn ask<H: Host, Headers>(
     request: &mut H::Request,
 ) -> Result<PendingRequest<Headers>, (Headers, Box<Pending>)> {
     let since = host.now().unwrap_or_default();
-    let timeout = rls_request.timeout.max(SHORTEST);
-    let call = GrpcCall {
-        cluster: rls_request.cluster,
-        service: SERVICE,
-        method: METHOD,
-        message: &rls_request.message,
-        timeout,
-    };
+    let call = call(rls_request);
+    let timeout = call.timeout;
     match request.call(&call) {
         Ok(CallStart::Begun(call)) => Ok(PendingRequest { headers, pending, since, timeout, call, has_ended }),
         Ok(CallStart::Ended(reply)) => {

@@ -374,6 +374,13 @@ impl ProxyRequest for FakeRequest {
         act("change_response_header", |proxy| change_header(&mut proxy.response_headers, change))
     }
 
+    fn response_header(&mut self, name: &str) -> Option<Vec<u8>> {
+        with(|proxy| {
+            let mut headers = proxy.response_headers.iter();
+            headers.find(|(other, _)| other == name.as_bytes()).map(|(_, value)| value.clone())
+        })
+    }
+
     fn grpc_status(&mut self, place: GrpcStatusIn) -> Option<u32> {
         with(|proxy| {
             let map = match place {

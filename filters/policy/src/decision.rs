@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use smallvec::SmallVec;
 
 use crate::metrics::Metric;
+use crate::rate_limits::Reservation;
 use crate::reason::Reason;
 use crate::section::Section;
 
@@ -158,6 +159,8 @@ pub struct Decision<'a> {
     pub counts: Counts,
     /// The route header stays as an earlier filter wrote it.
     pub keeps_route: bool,
+    /// What is to be settled when the response's headers are there: see [`crate::Policy::settle`].
+    pub reservations: Vec<Reservation>,
     /// The breaker that wants to know how the request ends: see [`crate::breaker::Breakers::observe`].
     pub watch: Option<Watch>,
 }

@@ -14,7 +14,7 @@ use crate::environment::Environment;
 use crate::matching::Answers;
 use crate::metrics::{Metric, Metrics};
 use crate::module::{self, Module, Runs, Suite};
-use crate::rate_limits::{LimitDocument, Pending, RateLimits, RlsRequest};
+use crate::rate_limits::{LimitDocument, Pending, RateLimits, Reservation, RlsRequest};
 use crate::references;
 use crate::request::Request;
 use crate::routes::{Routes, RoutesDocument, RuleTo};
@@ -261,6 +261,29 @@ impl<M: Runs> Policy<M> {
         request
     }
 
+    /// The header of the response that says what a request has cost.
+    pub fn cost_header(&self, reservation: &Reservation) -> Option<&str> {
+        if M::MODULE.runs(Section::RateLimits) { self.rate_limits.as_ref()?.cost_header(reservation) } else { None }
+    }
+
+    /// The response's headers are there, and this is the value of [`Policy::cost_header`]: takes the rest of what the request
+    /// has cost, or gives back what was reserved too much. What is given is to be asked of a rate-limit service, whose reply
+    /// changes nothing.
+    ///
+    /// # Errors
+    /// The value is no cost, which the metric counts: what was reserved stays.
+    pub fn settle(
+        &self,
+        reservation: &Reservation,
+        value: &[u8],
+        environment: &mut impl Environment,
+    ) -> Result<Option<RlsRequest<'_>>, Option<Metric>> {
+        match &self.rate_limits {
+            Some(limits) if M::MODULE.runs(Section::RateLimits) => limits.settle(reservation, value, environment),
+            _ => Ok(None),
+        }
+    }
+
     /// Counts a request that has a value too long for an expression that was asked about it.
     fn count_long_values(&self, request: &Request<'_>, decision: &mut Decision<'_>) {
         if let Some(metric) = self.long_values
@@ -316,6 +339,7 @@ impl<M: Runs> Policy<M> {
                 None => limits.decide(request, environment, &mut decision.effects())?,
                 Some(pending) => limits.conclude(pending, environment, &mut decision.effects()),
             };
+            decision.reservations = limited.reservations;
             limited.held_back.into_iter().for_each(|refusal| decision.hold_back(refusal));
             if let Some((limit, reason, response)) = limited.refusal {
                 decision.respond(Section::RateLimits, Some(limit), Some(reason), response);

@@ -112,6 +112,9 @@ pub struct WireResponse {
     /// From the end of the request until its headers.
     #[serde(default, deserialize_with = "latency")]
     pub latency: Duration,
+    /// Names in any case; what limits whose cost the response says look at.
+    #[serde(default)]
+    pub headers: Vec<(String, String)>,
 }
 
 /// Reads a duration such as `900ms`.
@@ -173,6 +176,16 @@ impl WireRequest {
             let caller = outcome.caller.as_ref().map(|caller| String::from_utf8_lossy(caller).into_owned());
             let (verdict, reason) = (outcome.verdict, outcome.reason);
             notes.0.push(Note::Egress { verdict, reason, caller });
+        }
+        if let Some(response) = &self.response {
+            for reservation in &decision.reservations {
+                let said = policy
+                    .cost_header(reservation)
+                    .and_then(|name| response.headers.iter().find(|(other, _)| other.eq_ignore_ascii_case(name)));
+                if let Some((_, value)) = said {
+                    let _ = policy.settle(reservation, value.as_bytes(), &mut self.environment(world));
+                }
+            }
         }
         if let (Some(watch), Some(response)) = (decision.watch, &self.response) {
             let outcome = Outcome {

@@ -221,12 +221,17 @@ fn change_header(map: u32, change: &HeaderOp<'_>) -> Result<(), Status> {
     })
 }
 
-/// A header that is a number.
-fn number<T: std::str::FromStr>(map: u32, name: &str) -> Result<T, Status> {
-    let value = memory::receive(|data, length| {
+/// The first value of a header.
+fn header(map: u32, name: &str) -> Result<HostBuffer, Status> {
+    memory::receive(|data, length| {
         // SAFETY: address and length are those of `name`; the out-pointers come from `receive`.
         unsafe { abi::proxy_get_header_map_value(map, name.as_ptr(), name.len(), data, length) }
-    })?;
+    })
+}
+
+/// A header that is a number.
+fn number<T: std::str::FromStr>(map: u32, name: &str) -> Result<T, Status> {
+    let value = header(map, name)?;
     std::str::from_utf8(&value).ok().and_then(|text| text.parse().ok()).ok_or(Status::NOT_FOUND)
 }
 
@@ -333,6 +338,10 @@ impl ProxyRequest for CurrentRequest {
 
     fn response_status(&mut self) -> Result<u16, Status> {
         number(abi::RESPONSE_HEADERS, ":status")
+    }
+
+    fn response_header(&mut self, name: &str) -> Option<Vec<u8>> {
+        header(abi::RESPONSE_HEADERS, name).ok().map(|value| value.to_vec())
     }
 
     fn grpc_status(&mut self, place: GrpcStatusIn) -> Option<u32> {

@@ -9,17 +9,20 @@ pub(super) struct CostRule {
     header: Option<Box<str>>,
     default: u32,
     most: u32,
+    /// The header of the response that says it; `default` is then what is reserved.
+    response_header: Option<Box<str>>,
 }
 
 impl CostRule {
     pub(super) fn new(document: Option<Cost>) -> CostRule {
         match document {
             Some(cost) => CostRule {
+                default: cost.beforehand(),
                 header: cost.header.map(|name| name.0),
-                default: cost.default.0,
                 most: cost.max.map_or(1_000_000_000, |max| max.0),
+                response_header: cost.response_header.map(|name| name.0),
             },
-            None => CostRule { header: None, default: 1, most: 1 },
+            None => CostRule { header: None, default: 1, most: 1, response_header: None },
         }
     }
 
@@ -30,9 +33,22 @@ impl CostRule {
         let mut values = request.values(header.as_bytes());
         match (values.next(), values.next()) {
             (None, _) => (self.default, false),
-            (Some(value), None) => self.parse(value).map_or((self.default, true), |cost| (cost, false)),
+            (Some(value), None) => match self.parse(value) {
+                Some(cost) if cost > 0 => (cost, false),
+                _ => (self.default, true),
+            },
             (Some(_), Some(_)) => (self.default, true),
         }
+    }
+
+    /// The header of the response that says what the request has cost.
+    pub(super) fn response_header(&self) -> Option<&str> {
+        self.response_header.as_deref()
+    }
+
+    /// What the response says; `None`: nothing usable. A response may cost nothing.
+    pub(super) fn of_response(&self, value: &[u8]) -> Option<u32> {
+        self.parse(value)
     }
 
     fn parse(&self, value: &[u8]) -> Option<u32> {
@@ -47,7 +63,7 @@ impl CostRule {
             }
             cost = cost.saturating_mul(10).saturating_add(u64::from(byte - b'0'));
         }
-        (cost > 0).then(|| u32::try_from(cost).unwrap_or(u32::MAX).min(self.most))
+        Some(u32::try_from(cost).unwrap_or(u32::MAX).min(self.most))
     }
 }
 
@@ -61,7 +77,13 @@ mod tests {
 
     #[test]
     fn a_cost_is_a_whole_number_from_one_and_anything_else_is_the_default() {
-        let document = Cost { header: Some(HeaderName("x-cost".into())), default: Whole(2), max: Some(Whole(100)) };
+        let document = Cost {
+            header: Some(HeaderName("x-cost".into())),
+            default: Whole(2),
+            max: Some(Whole(100)),
+            response_header: None,
+            reserve: None,
+        };
         let rule = CostRule::new(Some(document));
         for (values, expected) in [
             (&[][..], (2, false)),
@@ -87,7 +109,7 @@ mod tests {
     #[test]
     fn without_a_header_the_cost_is_the_same_for_all() {
         assert_eq!(CostRule::new(None).of(&Request::new(&[])), (1, false));
-        let five = Cost { header: None, default: Whole(5), max: None };
+        let five = Cost { header: None, default: Whole(5), max: None, response_header: None, reserve: None };
         assert_eq!(CostRule::new(Some(five)).of(&Request::new(&[])), (5, false));
     }
 }

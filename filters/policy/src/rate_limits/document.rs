@@ -98,16 +98,45 @@ object! {
         default as "default": Count = Whole(1),
         /// What a larger number counts as.
         max as "max": Option<Count>,
+        /// The header of the response that says what the request has cost, a whole number from 0.
+        response_header as "responseHeader": Option<HeaderName>,
+        /// With `responseHeader`: what is taken when the request comes. The difference is settled when the response's
+        /// headers are there; without the header, or without a response, it stays.
+        reserve as "reserve": Option<Count>,
     }
 }
 
 impl Cost {
     fn check(&self, at: &At<'_>, cx: &mut Context) -> bool {
-        let fine = self.max.is_none_or(|max| self.default <= max);
-        if !fine {
-            cx.problem_at(&at.field("default"), "is more than `max`", "make `max` the larger one".to_owned());
+        let mut problem = |field: &str, message: &str, help: &str| {
+            cx.problem_at(&at.field(field), message, help.to_owned());
+            false
+        };
+        if self.response_header.is_none() && self.reserve.is_some() {
+            return problem(
+                "reserve",
+                "has no meaning without `responseHeader`",
+                "write `default`, or name the header",
+            );
         }
-        fine
+        if self.response_header.is_some() {
+            if self.header.is_some() {
+                return problem("header", "is given beside `responseHeader`", "keep one: either says the cost");
+            }
+            if self.default.0 != 1 {
+                return problem("default", "has no meaning with `responseHeader`", "write `reserve`");
+            }
+        }
+        let before = if self.response_header.is_some() { "reserve" } else { "default" };
+        if self.max.is_some_and(|max| self.beforehand() > max.0) {
+            return problem(before, "is more than `max`", "make `max` the larger one");
+        }
+        true
+    }
+
+    /// What a request counts for when nothing says more.
+    pub(super) fn beforehand(&self) -> u32 {
+        self.reserve.unwrap_or(self.default).0
     }
 }
 
@@ -131,6 +160,9 @@ object! {
         timeout as "timeout": PositiveDuration = PositiveDuration(DEFAULT_TIMEOUT),
         /// What becomes of requests without one.
         on_failure as "onFailure": OnFailure = OnFailure::Allow,
+        /// Whether the service knows `is_negative_hits` of its protocol, and so takes back what a response has cost less
+        /// than was reserved. One that does not know it would count that once more.
+        takes_back as "takesBack": bool = false,
     }
 }
 
@@ -223,11 +255,16 @@ impl LimitDocument {
 
     fn check(&self, at: &At<'_>, cx: &mut Context) -> bool {
         let mut fine = true;
-        let default = self.cost.as_ref().map_or(1, |cost| cost.default.0);
-        if default > self.burst() {
+        let beforehand = self.cost.as_ref().map_or(1, Cost::beforehand);
+        if beforehand > self.burst() {
             let message = format!("is more than the burst of {}: no request could ever pass", self.burst());
             let cost = at.field("cost");
-            cx.problem_at(&cost.field("default"), message, "make `limit.burst` at least as large".to_owned());
+            let is_reserve = self.cost.as_ref().is_some_and(|cost| cost.reserve.is_some());
+            cx.problem_at(
+                &cost.field(if is_reserve { "reserve" } else { "default" }),
+                message,
+                "make `limit.burst` at least as large".to_owned(),
+            );
             fine = false;
         }
         if self.key.is_empty() && self.on_missing_key != OnMissingKey::Share {

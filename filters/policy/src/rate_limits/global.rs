@@ -26,6 +26,7 @@ pub(super) struct Global {
     pub(super) service: u32,
     timeout: Duration,
     pub(super) on_failure: OnFailure,
+    takes_back: bool,
     requests_per_unit: u32,
     unit: u8,
 }
@@ -43,6 +44,7 @@ impl Global {
             service: u32::try_from(number).unwrap_or(u32::MAX),
             timeout: document.timeout.0,
             on_failure: document.on_failure,
+            takes_back: document.takes_back,
             requests_per_unit: quota.requests.0,
             unit,
         }
@@ -84,6 +86,16 @@ impl RemoteCheck {
             Value::Address(address) => self.descriptor.entry(key, &address.to_string()),
             Value::Text(text) => self.descriptor.entry(key, &String::from_utf8_lossy(text)),
         }
+    }
+
+    /// What to say about the same key when a request has cost `cost` instead of what was asked for; `None`: nothing, or
+    /// nothing that the service could take back.
+    pub(super) fn settled(limit: u32, global: &Global, entries: &[u8], asked: u32, cost: u32) -> Option<RemoteCheck> {
+        let mut descriptor = Descriptor::new(global.requests_per_unit, global.unit, cost.abs_diff(asked));
+        descriptor.entries = entries.to_vec();
+        descriptor.is_negative = cost < asked;
+        let says = cost > asked || (cost < asked && global.takes_back);
+        says.then_some(RemoteCheck { limit, service: global.service, timeout: global.timeout, descriptor })
     }
 
     /// The request has no key: all such share the descriptor that has this for a key.

@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use siphasher::sip128::{Hasher128, SipHasher13};
 
+use super::taken::Fingerprint;
 use crate::asked::AskedNames;
 use crate::client::Clients;
 use crate::document::{Empty, HeaderName, Name, Whole, object, one_of};
@@ -145,15 +146,6 @@ fn masked(address: IpAddr, ipv4_prefix: u32, ipv6_prefix: u32) -> IpAddr {
 pub(super) enum Value<'r> {
     Address(IpAddr),
     Text(Cow<'r, [u8]>),
-}
-
-/// Where a key's bucket is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Fingerprint {
-    /// Tells the keys of one set apart; never 0.
-    pub(super) print: u64,
-    /// Which set: 32 further bits of the hash.
-    pub(super) spread: u32,
 }
 
 /// The hash of one key, part by part, each with its length, so that ("a","bc") is not ("ab","c").

@@ -3,12 +3,12 @@
 use smallvec::SmallVec;
 
 use super::document::{Mode, QuotaHeaders};
-use super::key::Fingerprint;
 use super::limit::{Limit, LimitCount};
 use super::pending::Reserved;
 use super::rate::Debt;
 use super::set;
-use super::taken::Taken;
+use super::settlement::{Reservation, ReservedFrom};
+use super::taken::{Fingerprint, Taken};
 use super::verdict::{Left, LimitVerdict, Verdict};
 use crate::decision::Effects;
 use crate::environment::{Environment, Timestamp};
@@ -113,6 +113,12 @@ impl<'a> LocalCheck<'a> {
 
     pub(super) fn verdict(&self) -> LimitVerdict<'a> {
         LimitVerdict { limit: self.limit, verdict: self.verdict, shared: self.shared, left: self.left() }
+    }
+
+    /// What is to be settled when the response says what the request has cost.
+    pub(super) fn reservation(&self, now: Timestamp) -> Option<Reservation> {
+        let is_open = self.passes() && self.limit.cost.response_header().is_some();
+        is_open.then(|| Reservation { limit: self.limit.number, from: ReservedFrom::Bucket(self.taken(now)) })
     }
 
     pub(super) fn reserved(&self, now: Timestamp) -> Reserved {

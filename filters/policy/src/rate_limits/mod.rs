@@ -25,6 +25,8 @@ mod quota;
 mod rate;
 mod service;
 mod set;
+mod settle;
+mod settlement;
 mod taken;
 mod verdict;
 
@@ -44,7 +46,7 @@ use crate::settings::Settings;
 use crate::state::{Change, Key, Tables, Unavailable};
 pub use document::{LimitDocument, Mode, OnMissingKey, QuotaHeaders};
 use finish::finish;
-use global::Service;
+use global::{RemoteCheck, Service};
 pub use key::KeyPart;
 use key::{KeyHasher, Salt};
 use limit::{Limit, LimitCount};
@@ -52,6 +54,8 @@ use local_check::{LocalCheck, take_all};
 pub(crate) use outcome::LimitsOutcome;
 use pending::Reserved;
 pub use pending::{Pending, Reply, RlsRequest};
+pub use settlement::Reservation;
+use settlement::ReservedFrom;
 pub use verdict::Failure;
 use verdict::{LimitVerdict, Verdict};
 
@@ -69,6 +73,8 @@ pub struct RateLimits {
     clients: Clients,
     /// Which no service may add.
     route_header: Box<str>,
+    /// Whether the cost of any limit is in the response.
+    settles: bool,
     /// Headers that a service asked for and that were left out; only with limits of global scope.
     dropped_headers: Option<Metric>,
     salt: Salt,
@@ -129,6 +135,7 @@ impl RateLimits {
         let has_services = !services.is_empty();
         let dropped_headers = has_services.then(|| metrics.add(Section::RateLimits, "_service", &["headersDropped"]));
         RateLimits {
+            settles: limits.iter().any(|limit| limit.cost.response_header().is_some()),
             limits: limits.into(),
             index: Index::new(&entries),
             entries: entries.into(),
@@ -238,6 +245,9 @@ impl RateLimits {
         // Whom the local limits refuse, nobody else is asked about.
         if remote.is_empty() || checks.iter().any(LocalCheck::stops) {
             finish(&checks.iter().map(LocalCheck::verdict).collect::<SmallVec<[_; 2]>>(), effects, &mut decided);
+            if self.settles && decided.refusal.is_none() {
+                decided.reservations.extend(checks.iter().filter_map(|check| check.reservation(now)));
+            }
             return Ok(decided);
         }
         let reserved = checks.iter().map(|check| check.reserved(now)).collect();
@@ -289,8 +299,56 @@ impl RateLimits {
         } else {
             let headers = pending.replies().flat_map(|answer| answer.request_headers(&self.route_header));
             effects.change(headers.map(|(name, value)| HeaderOp::Add(name, value.into())));
+            if self.settles {
+                decided.reservations = self.reservations(pending);
+            }
         }
         decided
+    }
+
+    /// What is to be settled of a request that services have let pass.
+    #[cold]
+    fn reservations(&self, pending: &Pending) -> Vec<Reservation> {
+        let is_open = |limit: u32| self.limit(limit).is_some_and(|limit| limit.cost.response_header().is_some());
+        let buckets = pending.reserved.iter().filter(|reserved| reserved.verdict == Verdict::Passes);
+        let buckets = buckets.map(|reserved| (reserved.limit, ReservedFrom::Bucket(reserved.taken)));
+        let services = pending.passed().map(|check| {
+            let entries = check.descriptor.entries.as_slice().into();
+            (check.limit, ReservedFrom::Service { entries, asked: check.descriptor.hits_addend })
+        });
+        let all = buckets.chain(services).filter(|(limit, _)| is_open(*limit));
+        all.map(|(limit, from)| Reservation { limit, from }).collect()
+    }
+
+    /// The header of the response that says what a request has cost.
+    pub(crate) fn cost_header(&self, reservation: &Reservation) -> Option<&str> {
+        self.limit(reservation.limit)?.cost.response_header()
+    }
+
+    /// The response's headers are there, and this is what they say. `Err`: nothing usable, which the metric counts; what
+    /// was reserved stays.
+    #[cold]
+    pub(crate) fn settle(
+        &self,
+        reservation: &Reservation,
+        value: &[u8],
+        environment: &mut impl Environment,
+    ) -> Result<Option<RlsRequest<'_>>, Option<Metric>> {
+        let limit = self.limit(reservation.limit).ok_or(None)?;
+        let cost = limit.cost.of_response(value).ok_or(Some(limit.counter(LimitCount::BadCost)))?;
+        match &reservation.from {
+            ReservedFrom::Bucket(taken) => {
+                let now = environment.now();
+                taken.settle(limit, cost, now, environment);
+                Ok(None)
+            }
+            ReservedFrom::Service { entries, asked } => {
+                let Some(global) = &limit.global else { return Err(None) };
+                let settled = RemoteCheck::settled(limit.number, global, entries, *asked, cost);
+                let service = self.services.get(global.service as usize);
+                Ok(settled.zip(service).map(|(check, service)| RlsRequest::new(service, std::iter::once(&check))))
+            }
+        }
     }
 
     /// Gives back what the local limits took from a request that a service has refused; see the top of this file.

@@ -4,6 +4,7 @@ use smallvec::SmallVec;
 
 use super::document::Mode;
 use super::limit::Limit;
+use super::settlement::Reservation;
 use crate::decision::{HeldBack, Response};
 use crate::reason::Reason;
 use crate::section::Section;
@@ -15,6 +16,8 @@ pub(crate) struct LimitsOutcome<'a> {
     pub(crate) refusal: Option<(&'a str, Reason, Response<'a>)>,
     /// What limits in Shadow would have refused, the tightest of them.
     pub(crate) held_back: SmallVec<[HeldBack<'a>; 1]>,
+    /// What is to be settled when the response is there.
+    pub(crate) reservations: Vec<Reservation>,
 }
 
 impl<'a> LimitsOutcome<'a> {

@@ -58,7 +58,7 @@ impl Pending {
     }
 
     /// What is asked of one service.
-    fn asks_of(&self, service: u32) -> impl Iterator<Item = &RemoteCheck> {
+    fn asks_of(&self, service: u32) -> impl Iterator<Item = &RemoteCheck> + Clone {
         self.remote.iter().filter(move |ask| ask.service == service)
     }
 
@@ -66,10 +66,15 @@ impl Pending {
     pub(super) fn rls_request<'a>(&self, services: &'a [Service]) -> Option<RlsRequest<'a>> {
         let number = *self.services.get(self.replies.len())?;
         let service = services.get(number as usize)?;
-        Some(RlsRequest {
-            cluster: &service.cluster,
-            message: service::request(&service.domain, self.asks_of(number).map(|ask| &ask.descriptor)),
-            timeout: self.asks_of(number).map(|ask| ask.timeout).min().unwrap_or_default(),
+        Some(RlsRequest::new(service, self.asks_of(number)))
+    }
+
+    /// What was asked and has let the request pass.
+    pub(super) fn passed(&self) -> impl Iterator<Item = &RemoteCheck> {
+        self.services.iter().zip(&self.replies).flat_map(|(&service, reply)| {
+            let count = self.asks_of(service).count();
+            let passed = move |at: usize| reply.verdict(at, count).0 == Verdict::Passes;
+            self.asks_of(service).enumerate().filter(move |(at, _)| passed(*at)).map(|(_, ask)| ask)
         })
     }
 
@@ -108,6 +113,20 @@ pub struct RlsRequest<'a> {
     pub message: Vec<u8>,
     /// How long the request may wait: from 1 ms.
     pub timeout: Duration,
+}
+
+impl<'a> RlsRequest<'a> {
+    #[cold]
+    pub(super) fn new<'c>(
+        service: &'a Service,
+        checks: impl Iterator<Item = &'c RemoteCheck> + Clone,
+    ) -> RlsRequest<'a> {
+        RlsRequest {
+            cluster: &service.cluster,
+            message: service::request(&service.domain, checks.clone().map(|check| &check.descriptor)),
+            timeout: checks.map(|check| check.timeout).min().unwrap_or_default(),
+        }
+    }
 }
 
 /// What became of a [`RlsRequest`].

@@ -14,7 +14,7 @@
 
 use std::time::Duration;
 
-use crate::environment::Timestamp;
+use crate::timestamp::Timestamp;
 
 /// How long until a bucket is full again, in ticks of its [`Rate`].
 pub(super) type Debt = u128;
@@ -73,6 +73,12 @@ impl Rate {
     /// Whether a request of `cost` passes.
     pub(super) fn allows(&self, debt: Debt, cost: u32) -> bool {
         debt + self.price(cost) <= self.most()
+    }
+
+    /// A debt that may be above what a bucket holds, because a request has cost more than was known beforehand; no more
+    /// than can be written.
+    pub(super) fn overdrawn(&self, debt: Debt, cost: u32) -> Debt {
+        (debt + self.price(cost)).min((1 << 96) - 1)
     }
 
     /// Nanoseconds until a request of `cost` would pass, rounded up; for one that costs more than the bucket holds,

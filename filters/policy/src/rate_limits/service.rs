@@ -15,17 +15,19 @@ const LARGEST: usize = 64 * 1024;
 #[derive(Clone, Debug)]
 pub(super) struct Descriptor {
     /// The serialised entries.
-    entries: Vec<u8>,
+    pub(super) entries: Vec<u8>,
     pub(super) requests_per_unit: u32,
     /// `envoy.type.v3.RateLimitUnit`: SECOND 1, MINUTE 2, HOUR 3, DAY 4.
     pub(super) unit: u8,
     pub(super) hits_addend: u32,
+    /// Whether the hits are given back.
+    pub(super) is_negative: bool,
 }
 
 impl Descriptor {
     /// A descriptor without entries.
     pub(super) fn new(requests_per_unit: u32, unit: u8, hits_addend: u32) -> Descriptor {
-        Descriptor { entries: Vec::new(), requests_per_unit, unit, hits_addend }
+        Descriptor { entries: Vec::new(), requests_per_unit, unit, hits_addend, is_negative: false }
     }
 
     /// The next entry.
@@ -48,6 +50,9 @@ impl Descriptor {
         let mut hits = Vec::new();
         put_number(&mut hits, 1, self.hits_addend.into());
         put_bytes(&mut message, 3, &hits);
+        if self.is_negative {
+            put_number(&mut message, 4, 1);
+        }
         message
     }
 }
