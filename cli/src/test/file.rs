@@ -554,7 +554,7 @@ impl Decode for Service {
 struct Answer(WireResponse);
 
 impl Decode for Answer {
-    const KIND: Kind = Kind::Object(&["status", "grpcStatus", "latency"]);
+    const KIND: Kind = Kind::Object(&["status", "grpcStatus", "latency", "headers"]);
     const EXPECTED: &'static str = "an object with `status`";
 
     fn decode(node: &Node, at: &At<'_>, cx: &mut Context) -> Option<Self> {
@@ -562,9 +562,15 @@ impl Decode for Answer {
         let status = fields.get::<Whole<100, 599>>("status", at, cx);
         let grpc_status = fields.get::<Option<Whole<0, 16>>>("grpcStatus", at, cx);
         let latency = fields.get::<Option<GatewayDuration>>("latency", at, cx);
+        let headers = fields.get_or("headers", Vec::<HeaderPair>::new(), at, cx);
         let status = u16::try_from(status?.0).ok()?;
         let grpc_status = grpc_status?.map(|status| status.0);
         let latency = latency?.map_or(Duration::ZERO, |latency| latency.0);
-        Some(Answer(WireResponse { status, grpc_status, latency }))
+        Some(Answer(WireResponse {
+            status,
+            grpc_status,
+            latency,
+            headers: headers?.into_iter().map(|pair| pair.0).collect(),
+        }))
     }
 }

@@ -263,7 +263,7 @@ impl Found {
 
 /// How an upstream answered.
 pub fn response(status: u16, latency: Duration) -> WireResponse {
-    WireResponse { status, grpc_status: None, latency }
+    WireResponse { status, grpc_status: None, latency, headers: Vec::new() }
 }
 
 /// `10.0.0.1:4711`, `[::1]:4711` or an address alone.

@@ -102,3 +102,66 @@ fn a_request_that_cannot_go_on_is_refused() {
     exchange.reply(Some(OK));
     assert_eq!(with(|proxy| proxy.sent.clone()), refused("continue", "cannot let the request go on"));
 }
+
+/// The same limit with a cost that the response says.
+fn settling(takes_back: bool) -> String {
+    let cost = r#""cost":{"responseHeader":"x-tokens-used","reserve":3,"max":1000},"limit""#;
+    let global = format!(r#""takesBack":{takes_back},"cluster""#);
+    GLOBAL.replace(r#""limit""#, cost).replace(r#""cluster""#, &global)
+}
+
+#[test]
+fn a_service_is_told_what_the_response_has_cost_beyond_the_reserve() {
+    // Hits of the second message, after those of the descriptor: a `UInt64Value`, and whether they are given back.
+    let more = |hits: u8| [b"\x1a\x02\x08".as_slice(), &[hits]].concat();
+    let back = |hits: u8| [b"\x1a\x02\x08".as_slice(), &[hits], b"\x20\x01"].concat();
+    for (takes_back, said, expected) in [
+        (false, Some("10"), Some(more(7))),
+        (true, Some("10"), Some(more(7))),
+        (true, Some("1"), Some(back(2))),
+        (true, Some("0"), Some(back(3))),
+        // A service that takes nothing back keeps the reserve.
+        (false, Some("1"), None),
+        (false, Some("3"), None),
+        (true, Some("3"), None),
+        (true, Some("none"), None),
+        (true, None, None),
+    ] {
+        fresh();
+        let plugin = configured(&settling(takes_back));
+        set_headers(&[]);
+        let (_, mut exchange) = Exchange::begin(&plugin);
+        exchange.reply(Some(OK));
+        with(|proxy| {
+            assert_eq!(proxy.questions.len(), 1);
+            let (_, asked, _) = proxy.questions.last().unwrap();
+            assert!(asked.windows(4).any(|part| part == more(3)), "the reserve: {asked:?}");
+            proxy.response_headers = vec![(b":status".to_vec(), b"200".to_vec())];
+            let said = said.map(|said| (b"x-tokens-used".to_vec(), said.as_bytes().to_vec()));
+            proxy.response_headers.extend(said);
+        });
+        exchange.response();
+        with(|proxy| {
+            let told = proxy.questions.get(1).map(|(cluster, message, _)| {
+                assert_eq!(cluster, b"rl");
+                message.clone()
+            });
+            let has = |part: &Vec<u8>| told.as_ref().is_some_and(|told| told.windows(part.len()).any(|p| p == part));
+            assert_eq!(told.is_some(), expected.is_some(), "{takes_back} {said:?}");
+            assert!(expected.as_ref().is_none_or(has), "{takes_back} {said:?}: {told:?}");
+            assert!(!has(&back(7)), "given back what was to be taken");
+        });
+        exchange.end();
+    }
+}
+
+#[test]
+fn what_was_reserved_stays_when_no_response_comes() {
+    fresh();
+    let plugin = configured(&settling(true));
+    set_headers(&[]);
+    let (_, mut exchange) = Exchange::begin(&plugin);
+    exchange.reply(Some(OK));
+    exchange.end();
+    with(|proxy| assert_eq!(proxy.questions.len(), 1));
+}
