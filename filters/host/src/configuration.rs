@@ -16,8 +16,11 @@ impl<M: Runs, H: Host> Plugin<M, H> {
     /// refused, which `penstock.host.configuration.refused` counts, and the log says why. The proxy keeps what it had.
     pub fn configure<E: Display>(host: H, configuration: Result<&[u8], E>) -> Option<(Self, Worker<H>, GaugeWriter)> {
         let name = host.plugin_name().unwrap_or_else(|| M::MODULE.name().to_owned());
-        match read(&host, &name, configuration) {
-            Some((policy, mut worker, gauges)) => Some((Plugin::new(host, policy, &name, &mut worker), worker, gauges)),
+        let hash = configuration.as_ref().map_or(0, |configuration| text_hash(configuration));
+        match read(&host, &name, hash, configuration) {
+            Some((policy, mut worker, gauges)) => {
+                Some((Plugin::new(host, policy, &name, hash, &mut worker), worker, gauges))
+            }
             None => {
                 count_rare(&host, "penstock.host.configuration.refused", 1);
                 None
@@ -29,6 +32,7 @@ impl<M: Runs, H: Host> Plugin<M, H> {
 fn read<M: Runs, H: Host>(
     host: &H,
     name: &str,
+    hash: u64,
     configuration: Result<&[u8], impl Display>,
 ) -> Option<(Policy<M>, Worker<H>, GaugeWriter)> {
     let refuse = |why: &dyn Display| log::error!("penstock {}: configuration refused: {why}", M::MODULE.name());
@@ -36,20 +40,20 @@ fn read<M: Runs, H: Host>(
     match Policy::from_json(configuration) {
         Ok(policy) => {
             let mut policy: Policy<M> = policy;
-            let mut worker = Worker::new(host, policy.tables());
+            let mut worker = Worker::new(host, hash, policy.tables());
             let mut environment = PluginEnvironment::new(host, &mut worker);
             if policy.start(&mut environment).is_err() || environment.failure().is_some() {
                 let error = environment.failure().map_or_else(|| "no answer".to_owned(), |error| error.to_string());
                 refuse(&format_args!("the proxy does not keep the limits' state ({error})"));
                 return None;
             }
-            let gauges = GaugeWriter::new(&policy, name, text_hash(configuration), &mut environment);
+            let gauges = GaugeWriter::new(&policy, name, hash, &mut environment);
             if !policy.tables().is_empty()
                 && let Some(hint) = host.unnamed_hint()
             {
                 log::warn!(
-                    "penstock: this plugin has no name: limits and breakers of the same name in other plugins without a \
-                     name share its state; {hint}"
+                    "penstock: this plugin has no name, so its configuration stands for one: with each change of it all limits \
+                     and breakers begin anew; {hint}"
                 );
             }
             Some((policy, worker, gauges))

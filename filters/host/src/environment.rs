@@ -20,8 +20,14 @@ pub struct Worker<H: Host> {
 }
 
 impl<H: Host> Worker<H> {
-    pub(crate) fn new(host: &H, tables: &[Table]) -> Self {
-        Worker { state: host.state(tables), memory: WorkerMemory::default() }
+    /// `configuration` is the hash of the plugin's configuration.
+    pub(crate) fn new(host: &H, configuration: u64, tables: &[Table]) -> Self {
+        let mut owner = host.instance();
+        if host.unnamed_hint().is_some() {
+            // Nothing else tells it from another plugin without a name.
+            owner.extend(configuration.to_le_bytes());
+        }
+        Worker { state: host.state(&owner, tables), memory: WorkerMemory::default() }
     }
 }
 

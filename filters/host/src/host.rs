@@ -97,9 +97,9 @@ pub trait Host: Debug {
     /// When the proxy does not take it.
     fn record(&self, metric: u32, value: u64) -> Result<(), Self::Error>;
 
-    /// One worker's way to the state of the plugin, whose policy has these tables. Room may be made for them;
-    /// none of their values is written by that.
-    fn state(&self, tables: &[Table]) -> Self::State;
+    /// One worker's way to the state of `owner`, whose policy has these tables. Room may be made for them; none of their
+    /// values is written by that.
+    fn state(&self, owner: &[u8], tables: &[Table]) -> Self::State;
 
     /// Where nothing in the proxy's configuration tells this plugin from others: what is missing there.
     fn unnamed_hint(&self) -> Option<&'static str>;

@@ -29,16 +29,19 @@ pub struct Plugin<M: Runs, H: Host> {
     pub(crate) log: PluginLog,
     pub(crate) egress_log: EgressLog,
     expiry: ExpiryWarning,
+    /// The hash of its configuration.
+    configuration: u64,
 }
 
 impl<M: Runs, H: Host> Plugin<M, H> {
-    pub(crate) fn new(host: H, policy: Policy<M>, name: &str, worker: &mut Worker<H>) -> Self {
+    pub(crate) fn new(host: H, policy: Policy<M>, name: &str, configuration: u64, worker: &mut Worker<H>) -> Self {
         let plugin = Plugin {
             counters: Counters::new(policy.metrics()),
             latency: LatencySampler::new(name),
             log: PluginLog::default(),
             egress_log: EgressLog::new(),
             expiry: ExpiryWarning::default(),
+            configuration,
             policy,
             host,
         };
@@ -56,7 +59,7 @@ impl<M: Runs, H: Host> Plugin<M, H> {
 
     /// What one more worker keeps beside the plugin, where workers share it.
     pub fn worker(&self) -> Worker<H> {
-        Worker::new(&self.host, self.policy.tables())
+        Worker::new(&self.host, self.configuration, self.policy.tables())
     }
 
     /// Every metric that the plugin may ever write, for proxies that must know them before the first request.

@@ -71,6 +71,8 @@ pub struct FakeProxy {
     pub token: u32,
     /// Other workers that write before this one's next write, in order of evaluation from the last.
     pub racers: Vec<fn(&mut FakeProxy)>,
+    /// Whose state was opened, in order.
+    pub owners: Vec<Vec<u8>>,
     /// Values under the plugin's keys that another has written.
     pub foreign: u32,
     /// Writes that were refused for their token.
@@ -225,7 +227,8 @@ impl Host for FakeHost {
         act("record", |proxy| proxy.change_metric(metric, |_| i64::try_from(value).unwrap_or(i64::MAX)))
     }
 
-    fn state(&self, _tables: &[Table]) -> FakeState {
+    fn state(&self, owner: &[u8], _tables: &[Table]) -> FakeState {
+        with(|proxy| proxy.owners.push(owner.to_vec()));
         FakeState
     }
 

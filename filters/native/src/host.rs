@@ -172,8 +172,8 @@ impl Host for NativeHost {
         lock(&self.0.metrics).note(metric, value)
     }
 
-    fn state(&self, tables: &[Table]) -> NativeState {
-        NativeState(Memory::of(&self.instance()).open(tables))
+    fn state(&self, owner: &[u8], tables: &[Table]) -> NativeState {
+        NativeState(Memory::of(owner).open(tables))
     }
 
     fn unnamed_hint(&self) -> Option<&'static str> {

@@ -134,8 +134,8 @@ impl Host for ProxyWasm {
         Status::check(unsafe { abi::proxy_record_metric(metric, value) })
     }
 
-    fn state(&self, tables: &[Table]) -> SharedState {
-        let mut state = SharedState::new(&self.instance());
+    fn state(&self, owner: &[u8], tables: &[Table]) -> SharedState {
+        let mut state = SharedState::new(owner);
         state.set_tables(tables);
         // Where that fails it is tried again when a table is first used.
         let _ = shared::with(|store| state.arrive(store));

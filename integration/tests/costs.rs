@@ -1,0 +1,133 @@
+//! Limits whose cost the response says, in a real Envoy: what is reserved when a request comes, and what becomes of it.
+
+use std::io::Write;
+use std::net::TcpStream;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use penstock_integration::http::{self, Protocol, Request, Response};
+use penstock_integration::{Bootstrap, Envoy, Listener, RateLimitService, Reply, Route, Upstream, WasmFilter};
+use serde_json::{Value, json};
+
+/// An upstream that does what the request says: a number is what it has cost.
+fn upstream() -> Result<Upstream> {
+    Upstream::start(|request| match request.header("x-say").unwrap_or_default().as_str() {
+        "nothing" => Reply::Status(200, Vec::new()),
+        "close" => Reply::Close,
+        "hang" => Reply::Hang,
+        "late" => Reply::After(Duration::from_millis(400), Box::new(said("600"))),
+        cost => said(cost),
+    })
+}
+
+fn said(cost: &str) -> Reply {
+    Reply::Status(200, vec![("x-tokens-used".to_owned(), cost.to_owned())])
+}
+
+/// 1000 tokens, which do not come back during a test.
+fn limit(rest: Value) -> Value {
+    let mut limit = json!({
+        "name": "tokens", "key": [{"header": "x-user"}], "limit": {"requests": 1000, "per": "24h"},
+        "cost": {"responseHeader": "x-tokens-used", "reserve": 100, "max": 5000}, "quotaHeaders": "IETF",
+    });
+    if let (Some(limit), Some(rest)) = (limit.as_object_mut(), rest.as_object()) {
+        limit.extend(rest.clone());
+    }
+    limit
+}
+
+fn envoy(upstream: &Upstream, limit: Value, more: Option<Value>) -> Result<Envoy> {
+    let filter = WasmFilter::new("suite", json!({"rateLimits": [limit]}))?;
+    let listener = Listener::new("ingress").wasm(&filter).route(Route::any().to("upstream"));
+    let mut bootstrap = Bootstrap::new()?.cluster("upstream", upstream.address()).listener(listener);
+    if let Some(cluster) = more {
+        bootstrap = bootstrap.any_cluster(cluster);
+    }
+    bootstrap.start()
+}
+
+fn request(user: &str, say: &str) -> Request {
+    Request::get("/").header("x-user", user).header("x-say", say)
+}
+
+fn send(envoy: &Envoy, protocol: Protocol, user: &str, say: &str) -> Result<Response> {
+    http::send(protocol, envoy.ingress()?, &request(user, say))
+}
+
+/// What a user has left, as a request that costs nothing in the end is told.
+fn left(envoy: &Envoy, user: &str) -> Result<i64> {
+    let response = send(envoy, Protocol::Http1, user, "0")?;
+    let text = response.header("ratelimit").with_context(|| format!("no quota in {response:?}"))?;
+    let left = text.split(";r=").nth(1).and_then(|rest| rest.split(';').next()).with_context(|| text.clone())?;
+    Ok(left.parse::<i64>()? + 100)
+}
+
+#[test]
+fn the_difference_is_settled_when_the_responses_headers_are_there() -> Result<()> {
+    let upstream = upstream()?;
+    let mut envoy = envoy(&upstream, limit(json!({})), None)?;
+    for protocol in Protocol::ALL {
+        for (say, status, expected) in [
+            ("30", 200, 970),
+            ("100", 200, 900),
+            ("0", 200, 1000),
+            ("700", 200, 300),
+            ("late", 200, 400),
+            // Nothing usable, nothing at all, no response but the proxy's own: the reserve stays.
+            ("many", 200, 900),
+            ("nothing", 200, 900),
+            ("close", 503, 900),
+        ] {
+            let user = format!("{say}-{protocol}");
+            let response = send(&envoy, protocol, &user, say)?;
+            assert_eq!(response.status, status, "{user}");
+            assert_eq!(left(&envoy, &user)?, expected, "{user}");
+        }
+        // More than there is: the next request waits for it.
+        let user = format!("overdrawn-{protocol}");
+        assert_eq!(send(&envoy, protocol, &user, "1500")?.status, 200);
+        let refused = send(&envoy, protocol, &user, "0")?;
+        assert_eq!((refused.status, refused.header("retry-after").as_deref()), (429, Some("51840")), "600 of 86.4 s");
+    }
+    envoy.check_healthy()
+}
+
+#[test]
+fn what_an_aborted_request_has_reserved_stays() -> Result<()> {
+    let upstream = upstream()?;
+    let mut envoy = envoy(&upstream, limit(json!({})), None)?;
+    let mut connection = TcpStream::connect(envoy.ingress()?)?;
+    connection.write_all(b"GET / HTTP/1.1\r\nhost: a\r\nx-user: gone\r\nx-say: hang\r\n\r\n")?;
+    let started = Instant::now();
+    while upstream.requests() == 0 {
+        ensure!(started.elapsed() < Duration::from_secs(10), "the request never reached the upstream");
+        thread::sleep(Duration::from_millis(20));
+    }
+    drop(connection);
+    thread::sleep(Duration::from_millis(200));
+    assert_eq!(left(&envoy, "gone")?, 900);
+    envoy.check_healthy()
+}
+
+#[test]
+fn a_service_is_told_what_was_not_reserved_and_keeps_what_was() -> Result<()> {
+    let Some(service) = RateLimitService::start(&["domain: shop\ndescriptors: []\n"])? else { return Ok(()) };
+    let upstream = upstream()?;
+    let global = json!({
+        "scope": {"global": {"cluster": "ratelimit", "domain": "shop", "timeout": "5s", "onFailure": "Deny"}},
+        "quotaHeaders": "Off",
+    });
+    let mut envoy = envoy(&upstream, limit(global), Some(service.cluster("ratelimit")))?;
+    let passed = |user: &str, say: &str, count: usize| -> Result<usize> {
+        let statuses = (0..count).map(|_| Ok(send(&envoy, Protocol::Http1, user, say)?.status));
+        Ok(statuses.collect::<Result<Vec<_>>>()?.into_iter().filter(|status| *status == 200).count())
+    };
+    // 600 and then 100 each: the service is told after the response, so give it a moment.
+    assert_eq!(passed("more", "600", 1)?, 1);
+    thread::sleep(Duration::from_millis(300));
+    assert_eq!(passed("more", "100", 8)?, 4);
+    assert_eq!(passed("nothing", "nothing", 12)?, 10, "the reserve stays");
+    assert_eq!(passed("less", "1", 12)?, 10, "this service takes nothing back");
+    envoy.check_healthy()
+}
