@@ -11,7 +11,7 @@ use penstock_integration::control_plane::{
     Access, Cluster, EnvoyGateway, Registry, Tokens, eventually, free_port, hosts, with_hosts,
 };
 use penstock_integration::http::{self, Protocol, Request, Response};
-use penstock_integration::{Reply, Traffic, Upstream, workspace};
+use penstock_integration::{Reply, TokenSigner, Traffic, Upstream, workspace};
 use serde_json::{Value, json};
 
 /// Services and where the API server puts them; no kube-proxy is needed to reach what listens there.
@@ -324,4 +324,47 @@ fn another_suite(folder: &Path) -> Result<String> {
     let path = folder.join("suite.wasm");
     fs::write(&path, module)?;
     Ok(path.display().to_string())
+}
+
+#[test]
+#[ignore = "needs `make control-planes`; `make e2e` runs it"]
+fn rules_and_limits_go_by_the_claims_of_a_security_policy() -> Result<()> {
+    let site = Site::start()?;
+    let signer = TokenSigner::new()?;
+    let provider = json!({
+        "name": "example", "issuer": TokenSigner::ISSUER,
+        "localJWKS": {"type": "Inline", "inline": signer.jwks().to_string()},
+    });
+    let security = json!({
+        "apiVersion": "gateway.envoyproxy.io/v1alpha1", "kind": "SecurityPolicy",
+        "metadata": {"name": "tokens", "namespace": "shop"},
+        "spec": {
+            "targetRefs": [{"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": "shop"}],
+            "jwt": {"optional": true, "providers": [provider]},
+        },
+    });
+    site.apply(
+        "image",
+        &[
+            ("    config:\n", "    config:\n      settings: {claims: {path: [example]}}\n"),
+            ("- headers:\n            - name: x-user-group", "- claims:\n            - name: groups"),
+            ("- header: x-user-id", "- claim: sub"),
+        ],
+    )?;
+    site.cluster.apply(&security.to_string())?;
+    site.wait_for_condition("Accepted True")?;
+    let _proxy = site.gateway.proxy(&site.cluster, "shop", "shop", site.port)?;
+    let bearer = |claims: Value| signer.bearer(&claims);
+    let with = |token: String| shop("/").header("authorization", token);
+    site.expect("the beta route", &with(bearer(json!({"groups": ["dev", "beta"]}))?), "shop-beta")?;
+    site.expect("the stable route", &with(bearer(json!({"groups": ["dev"]}))?), "shop-stable")?;
+    let forged = shop("/").header("groups", "beta").header("x-user-group", "beta");
+    site.expect("the stable route without a token", &forged, "shop-stable")?;
+    ensure!(site.ask(&with(TokenSigner::new()?.bearer(&json!({"groups": "beta"}))?))?.status == 401, "another's token");
+    let greedy = with(bearer(json!({"sub": "greedy"}))?);
+    let refused = (0..130).map(|_| site.ask(&greedy)).find(|answer| !answer.as_ref().is_ok_and(|it| it.status == 200));
+    ensure!(matches!(&refused, Some(Ok(response)) if response.status == 429), "no limit: {refused:?}");
+    let other = site.ask(&with(bearer(json!({"sub": "other"}))?))?;
+    ensure!(other.status == 200, "one user's limit is another's: {other:?}");
+    Ok(())
 }

@@ -151,6 +151,10 @@ impl ProxyRequest for NativeRequest {
         change(self.stream()?, Map::Response, op)
     }
 
+    fn response_header(&mut self, name: &str) -> Option<Vec<u8>> {
+        self.stream().ok()?.header(Map::Response, name)
+    }
+
     fn grpc_status(&mut self, place: GrpcStatusIn) -> Option<u32> {
         let map = match place {
             GrpcStatusIn::Headers => Map::Response,

@@ -184,5 +184,36 @@ fn a_waypoint_runs_what_is_attached_to_it_and_what_is_attached_to_a_service() ->
     ensure!(refused.json().get("reason") == Some(&json!("callerNotAllowed")), "{refused:?}");
     allow("client")?;
     expect("an answer", "modest", 200)?;
+    mesh.cluster.kubectl(["delete", "wasmplugin", "callers", "--namespace=shop"])?;
+
+    eprintln!("- a limit by the caller, whom the tunnel's certificate names");
+    let by_peer = |name: &str, settings: Value| {
+        let plugin = json!({
+            "apiVersion": "extensions.istio.io/v1alpha1", "kind": "WasmPlugin",
+            "metadata": {"name": name, "namespace": "shop"},
+            "spec": {
+                "targetRefs": [{"group": "", "kind": "Service", "name": "checkout"}],
+                "url": format!("oci://{}/penstock/rate-limit:0.1.0", mesh.registry.address()),
+                "failStrategy": "FAIL_RELOAD",
+                "pluginConfig": {"settings": settings, "rateLimits": [{
+                    "name": name, "key": [{"peer": {}}], "onMissingKey": "Deny", "limit": {"requests": 5, "per": "1h"},
+                    "response": {"status": 420},
+                }]},
+            },
+        });
+        mesh.cluster.apply(&plugin.to_string())
+    };
+    // The waypoint's own connection ends in the tunnel: it has no certificate.
+    by_peer("by-certificate", json!({}))?;
+    expect("a refusal for want of a key", "modest", 420)?;
+    mesh.cluster.kubectl(["delete", "wasmplugin", "by-certificate", "--namespace=shop"])?;
+    expect("an answer again", "modest", 200)?;
+    by_peer("by-principal", json!({"identity": {"filterState": "io.istio.peer_principal"}}))?;
+    eventually("a limit of five", || {
+        let statuses = (0..8).map(|_| Ok(ask(port, &tenant("modest"))?.status)).collect::<Result<Vec<_>>>()?;
+        ensure!(statuses.ends_with(&[420]), "{statuses:?}");
+        eprintln!("  {statuses:?}");
+        Ok(())
+    })?;
     Ok(())
 }
