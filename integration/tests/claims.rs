@@ -138,22 +138,29 @@ fn conditions_look_at_metadata_that_any_earlier_filter_left() -> Result<()> {
     let place =
         |path: Value, value: &str| json!({"metadata": [{"namespace": "my.filter", "path": path, "value": value}]});
     let left = json!({"team": "search", "deep": {"list": ["a", "b"], "number": 7, "yes": true}});
-    for (conditions, route) in [
+    let cases = [
         (place(json!(["team"]), "search"), "r"),
         (place(json!(["deep", "list"]), "b"), "r"),
         (place(json!(["deep", "number"]), "7"), "r"),
         (place(json!(["deep", "yes"]), "true"), "r"),
         (place(json!(["deep"]), "a"), "none"),
         (place(json!(["missing"]), ""), "none"),
-    ] {
-        let listener = Listener::new("ingress").filter("set", set_metadata("my.filter", left.clone()));
-        let policy = json!({"routes": {"rules": [rule("r", conditions.clone())]}});
-        let mut envoy = routed(listener, policy, &["r"])?;
-        let forged = Request::get("/").header("team", "search");
-        assert_eq!(answer(&envoy, Protocol::Http1, &forged)?.1, route, "{conditions}");
-        envoy.check_healthy()?;
+    ];
+    let mut bootstrap = Bootstrap::new()?;
+    for (number, (conditions, _)) in cases.iter().enumerate() {
+        let name = format!("listener-{number}");
+        let filter =
+            WasmFilter::new("suite", json!({"routes": {"rules": [rule("r", conditions.clone())]}}))?.named(&name);
+        let listener = Listener::new(&name).filter("set", set_metadata("my.filter", left.clone())).wasm(&filter);
+        bootstrap = bootstrap.listener(listener.routes_named(&["r"]).route(Route::any()));
     }
-    Ok(())
+    let mut envoy = bootstrap.start()?;
+    for (number, (conditions, route)) in cases.iter().enumerate() {
+        let forged = Request::get("/").header("team", "search");
+        let response = http::send(Protocol::Http1, envoy.address(&format!("listener-{number}"))?, &forged)?;
+        assert_eq!(response.text(), *route, "{conditions}");
+    }
+    envoy.check_healthy()
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use penstock_integration::control_plane::{
     Access, Cluster, EnvoyGateway, Registry, Tokens, eventually, free_port, hosts, with_hosts,
 };
@@ -47,9 +47,12 @@ impl Site {
             });
             cluster.apply(&service.to_string())?;
             // Four clients make 200 requests a second of this pause.
-            let reply = Reply::Status(200, vec![("x-upstream".to_owned(), name.to_owned())]);
-            let slow = Reply::After(Duration::from_millis(20), Box::new(reply));
-            upstreams.push(Upstream::at((address, service_port).into(), move |_| slow.clone())?);
+            upstreams.push(Upstream::at((address, service_port).into(), move |request| {
+                let team = request.header("x-team").unwrap_or_default();
+                let says = [("x-upstream", name.to_owned()), ("x-saw-path", request.path()), ("x-saw-team", team)];
+                let reply = Reply::Status(200, says.map(|(name, value)| (name.to_owned(), value)).to_vec());
+                Reply::After(Duration::from_millis(20), Box::new(reply))
+            })?);
         }
         let site = Site { cluster, gateway, registry, port: free_port()?, service_port, _upstreams: upstreams };
         push(&site.registry, &workspace::module("suite")?.display().to_string(), "suite:0.1.0")?;
@@ -366,5 +369,117 @@ fn rules_and_limits_go_by_the_claims_of_a_security_policy() -> Result<()> {
     ensure!(matches!(&refused, Some(Ok(response)) if response.status == 429), "no limit: {refused:?}");
     let other = site.ask(&with(bearer(json!({"sub": "other"}))?))?;
     ensure!(other.status == 200, "one user's limit is another's: {other:?}");
+    Ok(())
+}
+
+/// An HTTPRoute with weights, a rewrite and a header, for a host of its own.
+const THEIRS: &str = "\
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: theirs, namespace: shop}
+spec:
+  parentRefs: [{name: shop}]
+  hostnames: [theirs.example.com]
+  rules:
+  - matches: [{path: {type: PathPrefix, value: /cart}}]
+    filters:
+    - type: URLRewrite
+      urlRewrite: {path: {type: ReplacePrefixMatch, replacePrefixMatch: /v2}}
+    - type: RequestHeaderModifier
+      requestHeaderModifier: {set: [{name: x-team, value: cart}]}
+    backendRefs:
+    - {name: reviews-v1, port: 8080, weight: 3}
+    - {name: reviews-v2, port: 8080, weight: 1}
+  - backendRefs: [{name: shop-stable, port: 8080}]
+";
+
+/// What `penstock` prints.
+fn penstock(arguments: &[&str]) -> Result<String> {
+    let output = std::process::Command::new(workspace::dist().join("penstock")).args(arguments).output()?;
+    ensure!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(String::from_utf8(output.stdout)?)
+}
+
+#[test]
+#[ignore = "needs `make control-planes`; `make e2e` runs it"]
+fn an_http_route_with_weights_rewrite_and_header_is_imported_explained_and_served_alike() -> Result<()> {
+    let site = Site::start()?;
+    site.apply("image", &[])?;
+    let theirs = THEIRS.replace("port: 8080", &format!("port: {}", site.service_port));
+    site.cluster.apply(&theirs)?;
+
+    eprintln!("- imported, for another host");
+    let (route, policy) = (site.cluster.folder().join("theirs.yaml"), site.cluster.folder().join("policy.yaml"));
+    fs::write(&route, theirs.replace("theirs.example.com", "ours.example.com"))?;
+    let [route, policy] = [&route, &policy].map(|path| path.display().to_string());
+    fs::write(&policy, penstock(&["import", &route])?)?;
+    penstock(&["check", &policy])?;
+    let node =
+        penstock::yaml::Located::read(fs::read_to_string(&policy)?.as_str()).map_err(|error| anyhow!("{error}"))?.node;
+    let extension = json!({
+        "apiVersion": "gateway.envoyproxy.io/v1alpha1", "kind": "EnvoyExtensionPolicy",
+        "metadata": {"name": "penstock", "namespace": "shop"},
+        "spec": {
+            "targetRefs": [{"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": "shop"}],
+            "wasm": [{
+                "name": "penstock", "failOpen": false, "config": penstock::yaml_text::value(&node),
+                "code": {"type": "Image", "image": {"url": format!("{}/penstock/suite:0.1.0", site.registry.address())}},
+            }],
+        },
+    });
+    let by_header = |name: &str| {
+        json!({
+            "matches": [{"headers": [{"name": "x-penstock-route", "value": name}]}],
+            "backendRefs": [{"name": name, "port": site.service_port}],
+        })
+    };
+    let rest = json!({"backendRefs": [{"name": "shop-stable", "port": site.service_port}]});
+    let ours = json!({
+        "apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute",
+        "metadata": {"name": "ours", "namespace": "shop"},
+        "spec": {
+            "parentRefs": [{"name": "shop"}], "hostnames": ["ours.example.com"],
+            "rules": [by_header("reviews-v1"), by_header("reviews-v2"), rest],
+        },
+    });
+    for object in [extension, ours] {
+        site.cluster.apply(&object.to_string())?;
+    }
+    site.wait_for_condition("Accepted True")?;
+    let _proxy = site.gateway.proxy(&site.cluster, "shop", "shop", site.port)?;
+
+    eprintln!("- explained");
+    let explained = penstock(&["explain", &policy, "--url", "http://ours.example.com/cart/x?y=1", "--output", "json"])?;
+    let decision = serde_json::from_str::<Value>(&explained)?;
+    let decision = decision.get("decision").context("no decision")?;
+    let set = decision.pointer("/headers/set").and_then(Value::as_array).cloned().unwrap_or_default();
+    ensure!(set.contains(&json!([":path", "/v2/x?y=1"])) && set.contains(&json!(["x-team", "cart"])), "{decision}");
+    ensure!(decision.get("variant").is_some() && decision.get("rule").is_some(), "{decision}");
+
+    eprintln!("- served");
+    let saw = |response: &Response, name: &str| response.header(name).unwrap_or_default();
+    for host in ["theirs.example.com", "ours.example.com"] {
+        let cart = Request::get("/cart/x?y=1").at(host);
+        eventually("the rewritten path", || {
+            let response = site.ask(&cart)?;
+            ensure!(saw(&response, "x-saw-path") == "/v2/x?y=1", "{host}: {response:?}");
+            Ok(())
+        })?;
+        let mut first = 0;
+        for _ in 0..200 {
+            let response = site.ask(&cart)?;
+            let alike = (saw(&response, "x-saw-path"), saw(&response, "x-saw-team"));
+            ensure!(alike == ("/v2/x?y=1".to_owned(), "cart".to_owned()), "{host}: {response:?}");
+            match saw(&response, "x-upstream").as_str() {
+                "reviews-v1" => first += 1,
+                other => ensure!(other == "reviews-v2", "{host} went to {other:?}"),
+            }
+        }
+        eprintln!("  {host}: {first} of 200 to the one with weight 3 of 4");
+        ensure!((110..190).contains(&first), "{host}: {first} of 200");
+        let other = site.ask(&Request::get("/cartoon?z").at(host))?;
+        let alike = (saw(&other, "x-upstream"), saw(&other, "x-saw-path"), saw(&other, "x-saw-team"));
+        ensure!(alike == ("shop-stable".to_owned(), "/cartoon?z".to_owned(), String::new()), "{host}: {other:?}");
+    }
     Ok(())
 }

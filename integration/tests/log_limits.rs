@@ -27,10 +27,10 @@ fn a_flood_of_refusals_at_one_plugin_fills_no_log_and_silences_no_other_plugin()
     assert_eq!(answer.status, 403);
     let tally = traffic.stop()?;
     ensure!(tally.failures.is_empty(), "{tally:?}");
-    let seconds = started.elapsed().as_secs() + 2;
     // The line that says how many were left out comes with the next second's first.
     thread::sleep(Duration::from_millis(1100));
     http::send(Protocol::Http1, envoy.address("flooded")?, &flood)?;
+    let seconds = started.elapsed().as_secs() + 2;
     let lines = |text: &str| -> Result<usize> {
         Ok(envoy.log()?.lines().filter(|line| line.contains(text) && line.contains("\"egress\"")).count())
     };

@@ -40,6 +40,10 @@ fn read<M: Runs, H: Host>(
     match Policy::from_json(configuration) {
         Ok(policy) => {
             let mut policy: Policy<M> = policy;
+            if policy.needs_facts() && !host.has_facts() {
+                refuse(&"the policy goes by claims or metadata, which this body does not see; load the wasm module");
+                return None;
+            }
             let mut worker = Worker::new(host, hash, policy.tables());
             let mut environment = PluginEnvironment::new(host, &mut worker);
             if policy.start(&mut environment).is_err() || environment.failure().is_some() {

@@ -104,6 +104,11 @@ pub trait Host: Debug {
     /// Where nothing in the proxy's configuration tells this plugin from others: what is missing there.
     fn unnamed_hint(&self) -> Option<&'static str>;
 
+    /// Whether the platform shows what earlier filters have left: see [`ProxyRequest::facts`].
+    fn has_facts(&self) -> bool {
+        true
+    }
+
     /// The most detailed level of which the proxy's log takes lines at the moment.
     fn log_level(&self) -> log::LevelFilter;
 }

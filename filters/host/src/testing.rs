@@ -71,6 +71,8 @@ pub struct FakeProxy {
     pub token: u32,
     /// Other workers that write before this one's next write, in order of evaluation from the last.
     pub racers: Vec<fn(&mut FakeProxy)>,
+    /// Whether it shows nothing of what earlier filters have left.
+    pub hides_facts: bool,
     /// Whose state was opened, in order.
     pub owners: Vec<Vec<u8>>,
     /// Values under the plugin's keys that another has written.
@@ -234,6 +236,10 @@ impl Host for FakeHost {
 
     fn unnamed_hint(&self) -> Option<&'static str> {
         self.plugin_name().is_none().then_some("give it one")
+    }
+
+    fn has_facts(&self) -> bool {
+        !with(|proxy| proxy.hides_facts)
     }
 
     fn log_level(&self) -> LevelFilter {

@@ -181,6 +181,11 @@ impl Host for NativeHost {
         is_nameless.then_some("its `filter_name` is that of the module alone; write `filter_name: <module>/<name>`")
     }
 
+    /// The ABI shows no value within another, where claims are, and an error in the log for each that is of another type.
+    fn has_facts(&self) -> bool {
+        false
+    }
+
     fn log_level(&self) -> LevelFilter {
         logger::level()
     }

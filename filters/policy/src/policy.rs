@@ -261,6 +261,11 @@ impl<M: Runs> Policy<M> {
         request
     }
 
+    /// Whether any rule, key or canary goes by claims or other metadata.
+    pub fn needs_facts(&self) -> bool {
+        !self.names.fact_places.is_empty()
+    }
+
     /// The header of the response that says what a request has cost.
     pub fn cost_header(&self, reservation: &Reservation) -> Option<&str> {
         if M::MODULE.runs(Section::RateLimits) { self.rate_limits.as_ref()?.cost_header(reservation) } else { None }

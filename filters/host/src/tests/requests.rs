@@ -429,3 +429,15 @@ fn two_plugins_without_names_have_state_of_their_own_unless_their_policies_are_t
     let [one, other, same] = owners(Some(b"edge"));
     assert!(one == other && one == same);
 }
+
+#[test]
+fn a_platform_that_shows_no_facts_refuses_policies_that_go_by_them() {
+    const BY_CLAIM: &str =
+        r#"{"routes":{"rules":[{"name":"r","route":"a","matches":[{"claims":[{"name":"a","value":"b"}]}]}]}}"#;
+    fresh();
+    with(|proxy| proxy.hides_facts = true);
+    assert!(configure(BY_CLAIM).is_none() && configure(ROUTES).is_some());
+    with(|proxy| {
+        assert!(proxy.log.iter().any(|(_, line)| line.contains("goes by claims or metadata")), "{:?}", proxy.log)
+    });
+}
