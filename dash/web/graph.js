@@ -12,9 +12,9 @@ const PASS = 16;
 const SWEEPS = 12;
 /** From this share of errors on an edge is drawn as failing. */
 const FAILING = 0.01;
-const KINDS = { listener: 'Listener', route: 'Route', canary: 'Canary', variant: 'Variant', rule: 'Route rule', limit: 'Rate limit', host: 'Host', cluster: 'Cluster', egressRule: 'Egress rule', rule: 'Rule', limit: 'Rate limit', host: 'Host', refused: 'Refused', more: '' };
+const KINDS = { listener: 'Listener', route: 'Route', canary: 'Canary', variant: 'Variant', rule: 'Route rule', limit: 'Rate limit', host: 'Host', cluster: 'Cluster', egressRule: 'Egress rule', rule: 'Rule', limit: 'Rate limit', host: 'Host', refused: 'Refused', redirect: 'Redirect', more: '' };
 /** Where traffic ends: the last layer. */
-const ENDS = ['cluster', 'host', 'refused'];
+const ENDS = ['cluster', 'host', 'refused', 'redirect'];
 
 const keyOf = (edge) => `${edge.from}\n${edge.to}`;
 

@@ -1,6 +1,6 @@
 //! Who calls what: from the plugins over the rules to the routes, clusters and hosts, with rates.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 use serde_json::Value;
@@ -69,16 +69,56 @@ impl Graph {
     }
 }
 
+/// Where a rule leads.
+#[derive(Debug, PartialEq, Eq)]
+enum Leads<'r> {
+    Route(&'r str),
+    Canary(&'r str),
+    /// Where to, as far as the rule says it.
+    Redirect(String),
+}
+
+impl Leads<'_> {
+    fn of(rule: &Value) -> Leads<'_> {
+        if let Some(canary) = text(Some(rule), "/canary") {
+            return Leads::Canary(canary);
+        }
+        let Some(redirect) = rule.get("redirect") else {
+            return Leads::Route(text(Some(rule), "/route").unwrap_or_default());
+        };
+        let part = |pointer: &str| text(Some(redirect), pointer).unwrap_or_default();
+        let scheme = if part("/scheme").is_empty() { String::new() } else { format!("{}://", part("/scheme")) };
+        let port = redirect.get("port").map_or(String::new(), |port| format!(":{port}"));
+        let target = format!("{scheme}{}{port}{}", part("/hostname"), part("/path/value"));
+        let status = redirect.get("statusCode").and_then(Value::as_u64).unwrap_or(302);
+        Leads::Redirect(format!("{status} {target}"))
+    }
+}
+
 pub(super) fn of(seen: &Seen<'_>) -> Topology {
     let mut graph = Graph::default();
     let name = |entry: &Value| text(Some(entry), "/name").unwrap_or_default().to_owned();
+    // Canaries that only rules lead to.
+    let mut by_rules = BTreeSet::new();
     for (plugin, rule) in seen.entries("routes", Some("rules")) {
-        let (rate, route) =
-            (seen.per_second("routes", &name(rule), "matched"), text(Some(rule), "/route").unwrap_or_default());
+        let rate = seen.per_second("routes", &name(rule), "matched");
         let (from, to) = (graph.node("listener", plugin), graph.node("rule", &name(rule)));
         graph.edge(&from, &to, rate, 0.0, false);
-        let failing = seen.breaker(&name(rule), route).is_some_and(|[_, _, open]| open > 0);
-        graph.route(seen, &to, route, rate, failing);
+        match Leads::of(rule) {
+            Leads::Route(route) => {
+                let failing = seen.breaker(&name(rule), route).is_some_and(|[_, _, open]| open > 0);
+                graph.route(seen, &to, route, rate, failing);
+            }
+            Leads::Canary(canary) => {
+                by_rules.insert((plugin, canary));
+                let canary = graph.node("canary", canary);
+                graph.edge(&to, &canary, rate, 0.0, false);
+            }
+            Leads::Redirect(label) => {
+                let redirect = graph.node("redirect", &label);
+                graph.edge(&to, &redirect, rate, 0.0, false);
+            }
+        }
     }
     for policy in &seen.policies {
         let Some(default) = text(Some(&policy.document), "/routes/default") else { continue };
@@ -88,10 +128,13 @@ pub(super) fn of(seen: &Seen<'_>) -> Topology {
     }
     for (plugin, canary) in seen.entries("canaries", None) {
         let (from, to) = (graph.node("listener", plugin), graph.node("canary", &name(canary)));
+        let is_asked_by_rules = by_rules.contains(&(plugin, &*name(canary)));
         for variant in canary.get("variants").and_then(Value::as_array).into_iter().flatten() {
             let rate = seen.per_second("canaries", &name(canary), &part(&name(variant)));
             let failing = seen.breaker(&name(canary), &name(variant)).is_some_and(|[_, _, open]| open > 0);
-            graph.edge(&from, &to, rate, 0.0, false);
+            if !is_asked_by_rules {
+                graph.edge(&from, &to, rate, 0.0, false);
+            }
             graph.route(seen, &to, text(Some(variant), "/route").unwrap_or(&name(variant)), rate, failing);
         }
     }
@@ -163,5 +206,24 @@ impl Graph {
         let shown = |id: &str| edges.iter().any(|edge| edge.from == id || edge.to == id);
         let nodes = self.nodes.into_iter().filter(|(id, _)| shown(id));
         Topology { nodes: nodes.map(|(id, (kind, label))| Node { id, kind, label }).collect(), edges, hidden }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_rule_leads_to_a_route_a_canary_or_back_to_the_client() {
+        assert_eq!(Leads::of(&json!({"name": "r", "route": "beta"})), Leads::Route("beta"));
+        assert_eq!(Leads::of(&json!({"name": "r", "canary": "reviews"})), Leads::Canary("reviews"));
+        for (redirect, label) in [
+            (json!({"scheme": "https", "statusCode": 301}), "301 https://"),
+            (json!({"hostname": "new.example.com", "port": 8443}), "302 new.example.com:8443"),
+            (json!({"path": {"type": "ReplacePrefixMatch", "value": "/v2"}}), "302 /v2"),
+        ] {
+            assert_eq!(Leads::of(&json!({"redirect": redirect})), Leads::Redirect(label.to_owned()));
+        }
     }
 }
