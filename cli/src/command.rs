@@ -4,8 +4,8 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::output::Output;
 use crate::{
-    check, completions, dash, diff, explain, image, import, init, man, render, replay, schema, set_weight, status,
-    test, version, webhook,
+    check, completions, dash, diff, explain, image, import, init, learn, man, render, replay, schema, set_weight,
+    status, test, version, webhook,
 };
 
 /// See what a Penstock policy does before it ships: the same engine as in the proxy.
@@ -30,6 +30,7 @@ enum Command {
     Image(Box<image::Args>),
     Import(import::Args),
     Init(init::Args),
+    Learn(Box<learn::Args>),
     Man(man::Args),
     Render(Box<render::Args>),
     Replay(replay::Args),
@@ -56,6 +57,7 @@ impl Cli {
             Command::Image(args) => args.run(out),
             Command::Import(args) => args.run(out),
             Command::Init(args) => args.run(out),
+            Command::Learn(args) => args.run(out),
             Command::Man(args) => args.run(Cli::command(), out),
             Command::Render(args) => args.run(out),
             Command::Replay(args) => args.run(out),

@@ -12,6 +12,7 @@ use penstock_policy::wire::{WireDecision, WireRequest, World};
 use penstock_policy::{Policy, Timestamp};
 use serde::Deserialize;
 
+use crate::coverage::{self, Coverage};
 use crate::inputs::{self, Running};
 use crate::output::Output;
 use crate::place::Place;
@@ -43,8 +44,12 @@ pub struct Args {
     /// Print how many requests got which decision, instead of each decision.
     #[arg(long)]
     summary: bool,
-    /// The form of the summary.
-    #[arg(long, short, visible_alias = "format", value_enum, default_value = "human", requires = "summary")]
+    /// Print which rules, conditions, limits, variants, overrides and entries of deny no request used, instead of each
+    /// decision.
+    #[arg(long, conflicts_with = "summary")]
+    coverage: bool,
+    /// The form of the summary, or of the coverage.
+    #[arg(long, short, visible_alias = "format", value_enum, default_value = "human")]
     output: summary::Form,
     #[command(flatten)]
     traffic: Options,
@@ -68,7 +73,11 @@ impl Args {
                 Policy::from_node(&part).map_err(|problems| anyhow::anyhow!("{problems}"))?
             }
         };
+        let sums = self.summary || self.coverage;
+        ensure!(sums || self.output == summary::Form::Human, "--output is the form of --summary or --coverage");
+        ensure!(self.coverage || self.output != summary::Form::Lcov, "--output lcov is the form of --coverage");
         let mut summary = self.summary.then(Summary::default);
+        let mut coverage = self.coverage.then(|| Coverage::new(&file.node));
         // On a terminal the decisions would run into the bar.
         let mut reader = Reader::open(&requests, &self.traffic, !io::stdout().is_terminal())?;
         let mut all_compile = true;
@@ -78,16 +87,18 @@ impl Args {
             let decision = match record {
                 Record::Request(request) => {
                     world.now = now();
-                    request.decide(&policy, &mut world)
+                    decide_one(&request, &policy, coverage.as_mut(), &mut world)
                 }
                 Record::Line(line) => {
                     let place = || format!("{}:{number}", source::display(&requests));
-                    decide(&policy, line, &mut world).with_context(place)?
+                    decide(&policy, line, coverage.as_mut(), &mut world).with_context(place)?
                 }
             };
             all_compile &= decision.policy_error.is_none();
             if let Some(summary) = &mut summary {
                 summary.add(&decision);
+            }
+            if sums {
                 continue;
             }
             line.clear();
@@ -105,7 +116,16 @@ impl Args {
         match (&summary, self.output) {
             (Some(summary), summary::Form::Human) => out.human(&summary.human())?,
             (Some(summary), summary::Form::Json) => writeln!(out, "{}", serde_json::to_string_pretty(summary)?)?,
-            (None, _) => {}
+            (Some(_), summary::Form::Lcov) | (None, _) => {}
+        }
+        if let Some(coverage) = &coverage {
+            let text = if file.resource.is_none() { source::read_text(Path::new(&file.file)).ok() } else { None };
+            let file = coverage::FileCoverage::new(file.file.clone(), text.as_deref().unwrap_or_default(), coverage);
+            match self.output {
+                summary::Form::Human => out.human(&coverage::human(&[file], "no request used"))?,
+                summary::Form::Json => writeln!(out, "{:#}", coverage::json(&[file]))?,
+                summary::Form::Lcov => out.write_all(coverage::lcov(&[file]).as_bytes())?,
+            }
         }
         Ok(all_compile)
     }
@@ -141,7 +161,24 @@ struct Case {
     _why: Option<serde::de::IgnoredAny>,
 }
 
-fn decide(policy: &Policy, line: &[u8], world: &mut World) -> anyhow::Result<WireDecision> {
+fn decide_one(
+    request: &WireRequest,
+    policy: &Policy,
+    coverage: Option<&mut Coverage>,
+    world: &mut World,
+) -> WireDecision {
+    let Some(coverage) = coverage else { return request.decide(policy, world) };
+    let (decision, trace) = request.explain(policy, world);
+    coverage.observe(request, &decision, &trace);
+    decision
+}
+
+fn decide(
+    policy: &Policy,
+    line: &[u8],
+    coverage: Option<&mut Coverage>,
+    world: &mut World,
+) -> anyhow::Result<WireDecision> {
     // Only an envelope has a `policy`; requests refuse unknown keys, so there is no third reading.
     let is_case = memchr::memmem::find(line, b"\"policy\"").is_some();
     if is_case
@@ -156,7 +193,7 @@ fn decide(policy: &Policy, line: &[u8], world: &mut World) -> anyhow::Result<Wir
     }
     let request: WireRequest = serde_json::from_slice(line).context(not_a_request(line))?;
     world.now = now();
-    Ok(request.decide(policy, world))
+    Ok(decide_one(&request, policy, coverage, world))
 }
 
 /// The wall clock, for requests that give no time.

@@ -16,6 +16,8 @@ pub enum Form {
     Human,
     /// One JSON object.
     Json,
+    /// LCOV, for tools that show coverage line by line.
+    Lcov,
 }
 
 /// Counts of decisions; as many as the policy has rules and reasons, whatever the traffic.

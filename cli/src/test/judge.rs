@@ -1,6 +1,6 @@
 //! Runs tests and compares.
 
-use std::cell::OnceCell;
+use std::cell::{OnceCell, RefCell};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -14,6 +14,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::file::{Expected, PolicySource, Step, Test};
+use crate::coverage::{Coverage, FileCoverage};
 use crate::policy_file::{Invalid, PolicyFile};
 use crate::{lint, source, traffic};
 
@@ -68,6 +69,8 @@ pub struct Difference {
 /// Loads each policy once.
 #[derive(Debug, Default)]
 pub struct Judge {
+    /// Whether what decides is counted, for policies in files of their own.
+    covers: bool,
     files: HashMap<PathBuf, Rc<Loaded>>,
     /// The policy of the test before, when it was written in the test file.
     inline: Option<Rc<Loaded>>,
@@ -80,11 +83,12 @@ struct Loaded {
     error: Option<String>,
     /// Tests run in worlds of their own, but breakers live in a policy: only one without them serves several tests.
     shared: OnceCell<Option<Policy>>,
+    coverage: Option<RefCell<Coverage>>,
 }
 
 impl Loaded {
     fn new(node: Rc<Node>) -> Loaded {
-        Loaded { node, error: None, shared: OnceCell::new() }
+        Loaded { node, error: None, shared: OnceCell::new(), coverage: None }
     }
 
     /// The policy, when it compiles and remembers nothing from one test to the next.
@@ -95,6 +99,11 @@ impl Loaded {
 }
 
 impl Judge {
+    /// One that counts what decides, or not.
+    pub fn new(covers: bool) -> Judge {
+        Judge { covers, ..Judge::default() }
+    }
+
     /// Runs one test of the file `path`.
     ///
     /// # Errors
@@ -134,12 +143,26 @@ impl Judge {
         Ok(outcome)
     }
 
+    /// What decided something, for each policy that is a file, in order.
+    pub fn coverage(&self) -> Vec<FileCoverage> {
+        let mut paths: Vec<(&PathBuf, &Rc<Loaded>)> = self.files.iter().collect();
+        paths.sort_by_key(|(path, _)| *path);
+        let file = |(path, loaded): (&PathBuf, &Rc<Loaded>)| {
+            let text = source::read_text(path).unwrap_or_default();
+            Some(FileCoverage::new(source::display(path), &text, &*loaded.coverage.as_ref()?.borrow()))
+        };
+        paths.into_iter().filter_map(file).collect()
+    }
+
     fn load(&mut self, path: &Path) -> anyhow::Result<Rc<Loaded>> {
         if let Some(loaded) = self.files.get(path) {
             return Ok(loaded.clone());
         }
         let loaded = Rc::new(match PolicyFile::load(path) {
-            Ok(file) => Loaded::new(Rc::new(file.node)),
+            Ok(file) => {
+                let coverage = self.covers.then(|| RefCell::new(Coverage::new(&file.node)));
+                Loaded { coverage, ..Loaded::new(Rc::new(file.node)) }
+            }
             Err(error) => match error.downcast::<Invalid>() {
                 Ok(invalid) => Loaded { error: Some(invalid.to_string()), ..Loaded::new(Rc::new(Node::Null)) },
                 Err(error) => return Err(error),
@@ -152,7 +175,7 @@ impl Judge {
 
 fn judge(loaded: &Loaded, test: &Test, now: Timestamp, outcome: &mut Outcome) {
     if let (Some(policy), true) = (loaded.shared(), test.load.is_empty()) {
-        return judge_steps(policy, test, now, outcome);
+        return judge_steps(policy, loaded.coverage.as_ref(), test, now, outcome);
     }
     let node = &loaded.node;
     let policy = Policy::from_node(node);
@@ -167,7 +190,7 @@ fn judge(loaded: &Loaded, test: &Test, now: Timestamp, outcome: &mut Outcome) {
         return;
     }
     match policy {
-        Ok(policy) => judge_steps(&policy, test, now, outcome),
+        Ok(policy) => judge_steps(&policy, loaded.coverage.as_ref(), test, now, outcome),
         Err(problems) => {
             // What a line of `penstock replay` would say.
             let found = serde_json::json!({"policyError": problems.to_string()});
@@ -179,11 +202,17 @@ fn judge(loaded: &Loaded, test: &Test, now: Timestamp, outcome: &mut Outcome) {
     }
 }
 
-fn judge_steps(policy: &Policy, test: &Test, now: Timestamp, outcome: &mut Outcome) {
+fn judge_steps(
+    policy: &Policy,
+    coverage: Option<&RefCell<Coverage>>,
+    test: &Test,
+    now: Timestamp,
+    outcome: &mut Outcome,
+) {
     let mut world = World::new(test.time.unwrap_or(now), test.seed);
     for (number, step) in (1..).zip(&test.steps) {
         world.now.0 = world.now.0.saturating_add(u64::try_from(step.after.as_nanos()).unwrap_or(u64::MAX));
-        if let Some((time, differences)) = judge_step(step, policy, &mut world) {
+        if let Some((time, differences)) = judge_step(step, policy, coverage, &mut world) {
             outcome.differences = differences;
             outcome.request = Some(traffic::line(&step.request));
             outcome.step = (test.steps.len() > 1 || step.times > 1).then_some((number, time));
@@ -193,9 +222,22 @@ fn judge_steps(policy: &Policy, test: &Test, now: Timestamp, outcome: &mut Outco
 }
 
 /// The first request of the step that fails, and how.
-fn judge_step(step: &Step, policy: &Policy, world: &mut World) -> Option<(usize, Vec<Difference>)> {
+fn judge_step(
+    step: &Step,
+    policy: &Policy,
+    coverage: Option<&RefCell<Coverage>>,
+    world: &mut World,
+) -> Option<(usize, Vec<Difference>)> {
     (1..=step.times as usize).find_map(|time| {
-        let decision = serde_json::to_value(step.request.decide(policy, world)).unwrap_or_default();
+        let decision = match coverage {
+            None => step.request.decide(policy, world),
+            Some(coverage) => {
+                let (decision, trace) = step.request.explain(policy, world);
+                coverage.borrow_mut().observe(&step.request, &decision, &trace);
+                decision
+            }
+        };
+        let decision = serde_json::to_value(decision).unwrap_or_default();
         let differences = differences(&step.expect, &decision);
         (!differences.is_empty()).then_some((time, differences))
     })

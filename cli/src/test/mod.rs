@@ -12,10 +12,11 @@ use anyhow::{anyhow, ensure};
 use crate::diagnostics::Findings;
 use crate::manifests::has_section;
 use crate::output::Output;
+use crate::output::style::BAD;
 use crate::policy_file::Invalid;
 use crate::text::Text;
 use crate::yaml::Located;
-use crate::{inputs, replay, source, watch};
+use crate::{coverage, inputs, replay, source, watch};
 use file::TestFile;
 use judge::Judge;
 use report::Summary;
@@ -40,6 +41,13 @@ pub struct Args {
     /// Run again whenever a file of this folder changes.
     #[arg(long)]
     watch: bool,
+    /// Say which rules, conditions, limits, variants, overrides and entries of deny no test decides by; of policies in files
+    /// of their own.
+    #[arg(long)]
+    coverage: bool,
+    /// End with status 1 when fewer percent of them are decided by.
+    #[arg(long, value_name = "PERCENT", requires = "coverage", value_parser = clap::value_parser!(u8).range(0..=100))]
+    min: Option<u8>,
     /// Also writes JUnit's XML to this file.
     #[arg(long, value_name = "FILE")]
     junit: Option<PathBuf>,
@@ -54,6 +62,8 @@ enum Format {
     Junit,
     /// One JSON object.
     Json,
+    /// LCOV, for tools that show coverage line by line; needs --coverage.
+    Lcov,
 }
 
 impl Args {
@@ -91,7 +101,8 @@ impl Args {
     }
 
     fn once(&self, out: &mut Output<'_>) -> anyhow::Result<bool> {
-        let mut judge = Judge::default();
+        ensure!(self.coverage || self.output != Format::Lcov, "--format lcov needs --coverage");
+        let mut judge = Judge::new(self.coverage);
         let now = replay::now();
         let mut summary = Summary { passed: 0, failed: 0, filtered_out: 0, tests: Vec::new() };
         for path in &self.files()? {
@@ -111,12 +122,36 @@ impl Args {
             summary.junit(&mut text)?;
             source::write(path, text)?;
         }
-        match self.output {
-            Format::Human => out.human(&summary.human())?,
-            Format::Junit => summary.junit(out)?,
-            Format::Json => writeln!(out, "{}", serde_json::to_string_pretty(&summary)?)?,
+        let coverage = self.coverage.then(|| judge.coverage());
+        let is_enough = match (&coverage, self.min) {
+            (Some(files), Some(min)) => coverage::total(files) >= f64::from(min),
+            _ => true,
+        };
+        match (self.output, &coverage) {
+            (Format::Human, coverage) => {
+                out.human(&summary.human())?;
+                if let Some(files) = coverage {
+                    out.human(&coverage::human(files, "no test decides by"))?;
+                    let said = if files.is_empty() { "\nno policy in a file of its own was tested\n" } else { "" };
+                    out.human(said)?;
+                }
+                if let Some(min) = self.min.filter(|_| !is_enough) {
+                    out.human(&format!("\n{BAD}coverage is below {min} %{BAD:#}\n"))?;
+                }
+            }
+            (Format::Junit, _) => summary.junit(out)?,
+            (Format::Json, coverage) => {
+                let mut report = serde_json::to_value(&summary)?;
+                if let (Some(files), serde_json::Value::Object(report)) = (coverage, &mut report) {
+                    report.insert("coverage".to_owned(), coverage::json(files));
+                }
+                writeln!(out, "{report:#}")?;
+            }
+            (Format::Lcov, coverage) => {
+                out.write_all(coverage::lcov(coverage.as_deref().unwrap_or_default()).as_bytes())?;
+            }
         }
-        Ok(summary.failed == 0)
+        Ok(summary.failed == 0 && is_enough)
     }
 }
 

@@ -11,6 +11,8 @@ pub enum Input {
     EnvoyJson,
     /// Envoy's access log in the default text format, or in Istio's.
     EnvoyText,
+    /// The lines about egress decisions that the modules write into the proxy's own log.
+    Audit,
     /// An HTTP Archive.
     Har,
 }

@@ -43,6 +43,7 @@ pub struct LeftOut {
     without_time: u64,
     bad_times: u64,
     without_source: u64,
+    not_logged: u64,
 }
 
 impl LeftOut {
@@ -57,6 +58,11 @@ impl LeftOut {
     /// A line of a log is about no request.
     pub fn no_request(&mut self, number: u64) {
         self.no_request.push(number);
+    }
+
+    /// The module wrote no line of so many decisions.
+    pub fn not_logged(&mut self, decisions: u64) {
+        self.not_logged = self.not_logged.saturating_add(decisions);
     }
 
     /// A line is in another layout.
@@ -85,12 +91,20 @@ impl LeftOut {
             let layout = match (declared, form) {
                 (true, _) => "not in the format of --log-format, or to be read in two ways",
                 (false, Input::EnvoyJson) => "not a JSON object with the method, path and authority of a request",
+                (false, Input::Audit) => "no line of the module about a decision",
                 (false, _) => {
                     "not in the default text format of Envoy or Istio; give the format of this log as Envoy's \
                      configuration has it: --log-format '[%START_TIME%] \"%REQ(:METHOD)% %REQ(:PATH)% …'"
                 }
             };
             messages.push(format!("{}: {layout}. The first: {}", self.other_layout.words("line"), self.example));
+        }
+        if self.not_logged > 0 {
+            messages.push(format!(
+                "the module wrote no line of {} more decisions, of which there were too many in a second: an access log \
+                 has them all",
+                words::thousands(self.not_logged)
+            ));
         }
         if self.odd_entries.count > 0 {
             messages.push(format!("{}: such as {}", self.odd_entries.words("HAR exchange"), self.odd));
@@ -104,7 +118,7 @@ impl LeftOut {
             let what = "limits see them all at once";
             messages.push(format!("{} have no time: they count as now, so {what}", missing(self.without_time)));
         }
-        if self.without_source > 0 && form != Input::Har {
+        if self.without_source > 0 && !matches!(form, Input::Har | Input::Audit) {
             messages.push(format!(
                 "{} have no client address: limits and canaries by source address cannot be judged; log \
                  %DOWNSTREAM_REMOTE_ADDRESS%",

@@ -142,6 +142,8 @@ impl Reader {
                 (Some(format), _) => log::described(line, format),
                 (None, Input::EnvoyJson) => log::json(line),
                 (None, Input::EnvoyText) => log::text(line),
+                (None, Input::Audit) if log::is_audit(line) => log::audit(line),
+                (None, Input::Audit) => Line::NoRequest,
                 _ => break,
             };
             let (mut request, bad_time) = match read {
@@ -149,6 +151,10 @@ impl Reader {
                 Line::WithoutTime(request) => (request, true),
                 Line::NoRequest => {
                     self.left_out.no_request(self.number);
+                    continue;
+                }
+                Line::NotLogged(decisions) => {
+                    self.left_out.not_logged(decisions);
                     continue;
                 }
                 Line::OtherLayout => {
@@ -222,7 +228,7 @@ fn detect(begin: &[u8]) -> Input {
     if inside.starts_with(b"\"log\"") {
         return Input::Har;
     }
-    let mut lines = begin.split(|&b| b == b'\n').map(<[u8]>::trim_ascii).filter(|line| !line.is_empty()).take(LINES);
+    let lines = begin.split(|&b| b == b'\n').map(<[u8]>::trim_ascii).filter(|line| !line.is_empty()).take(LINES);
     let is_ours = lines.clone().next().is_some_and(|first| {
         let object: Map<String, Value> = serde_json::from_slice(first).unwrap_or_default();
         serde_json::from_slice::<WireRequest>(first).is_ok() || object.contains_key("policy")
@@ -237,7 +243,9 @@ fn detect(begin: &[u8]) -> Input {
             () => None,
         }
     };
-    if is_ours { Input::Jsonl } else { lines.find_map(log).unwrap_or(Input::Jsonl) }
+    // One log may have both; that of the accesses has every request.
+    let audit = || log::is_audit(begin).then_some(Input::Audit);
+    if is_ours { Input::Jsonl } else { lines.clone().find_map(log).or_else(audit).unwrap_or(Input::Jsonl) }
 }
 
 /// Calls `each` with every request of a file and the number of its line.
@@ -290,6 +298,11 @@ mod tests {
             ),
             ("{\n  \"log\": {", Input::Har),
             ("{\"log\":{\"version\":", Input::Har),
+            (
+                "[2026-01-01 00:00:00.000][1][info][main] x\n[2026-01-01 00:00:00.000][1][info][wasm] {\"egress\":\"audit\"}",
+                Input::Audit,
+            ),
+            ("{\"egress\":\"audit\",\"host\":\"a\",\"method\":\"GET\",\"path\":\"/\"}", Input::Audit),
             ("", Input::Jsonl),
             ("nonsense", Input::Jsonl),
         ] {

@@ -166,6 +166,8 @@ pub enum Line {
     WithoutTime(Box<WireRequest>),
     /// About no request: a connection that failed before one.
     NoRequest,
+    /// So many decisions of which the module wrote no line.
+    NotLogged(u64),
     /// In another layout.
     OtherLayout,
 }

@@ -32,7 +32,7 @@ const SOURCE: &[&str] = &[
 const DIRECT: &[&str] = &["downstream_direct_remote_address", "downstream_direct_remote_address_without_port"];
 const LOCAL: &[&str] = &["downstream_local_address", "downstream_local_port"];
 const SNI: &[&str] = &["requested_server_name", "sni"];
-const PEER: &[&str] = &["downstream_peer_uri_san"];
+const PEER: &[&str] = &["downstream_peer_uri_san", "caller"];
 
 /// Headers whose keys have no hyphen.
 const HEADERS: [(&str, &str); 8] = [

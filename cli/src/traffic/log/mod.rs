@@ -1,6 +1,7 @@
 //! Envoy's access logs: JSON objects a line, the default text formats of Envoy and Istio, and any format that Envoy's own
 //! configuration describes.
 
+mod audit;
 mod fields;
 mod format;
 mod json;
@@ -10,6 +11,7 @@ use std::sync::LazyLock;
 
 use penstock_policy::Timestamp;
 
+pub use audit::{is_audit, read as audit};
 pub use fields::{Line, response};
 pub use format::LogFormat;
 pub use json::{is_log as is_json_log, read as json};

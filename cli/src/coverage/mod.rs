@@ -1,0 +1,159 @@
+//! What of a policy decided something: its rules, their conditions, limits, variants, overrides, entries of `deny`.
+//!
+//! The engine's own trace says what happened in a decision; nothing is decided here a second time.
+
+mod egress;
+mod items;
+mod report;
+
+use std::collections::HashMap;
+
+use penstock_policy::document::Node;
+use penstock_policy::explain::{Note, Trace};
+use penstock_policy::matching::RequestMatch;
+use penstock_policy::wire::{WireDecision, WireRequest};
+use penstock_policy::{Header, Request, Scratch};
+
+use crate::cover::items;
+use crate::documents::Documents;
+use items::conditions;
+pub use report::{FileCoverage, human, json, lcov, total};
+
+/// A part of a policy.
+#[derive(Clone, Debug)]
+pub struct Item {
+    /// Where it stands, such as `egress.rules[0].methods[1]`.
+    pub path: String,
+    /// For people, such as `egress rule stripe, method POST`.
+    pub what: String,
+    /// Whether it is a whole rule, limit or canary.
+    pub is_whole: bool,
+    /// How many requests it decided.
+    pub hits: u64,
+}
+
+/// The parts of one policy, with what they decided.
+#[derive(Debug)]
+pub struct Coverage {
+    documents: Documents,
+    items: Vec<Item>,
+    by_path: HashMap<String, usize>,
+}
+
+impl Coverage {
+    /// Of a policy that compiles.
+    pub fn new(policy: &Node) -> Coverage {
+        let documents = Documents::of(policy);
+        let items = items::all(&documents);
+        let by_path = items.iter().enumerate().map(|(number, item)| (item.path.clone(), number)).collect();
+        Coverage { documents, items, by_path }
+    }
+
+    /// The parts in document order.
+    pub fn items(&self) -> &[Item] {
+        &self.items
+    }
+
+    fn hit(&mut self, path: &str) {
+        if let Some(item) = self.by_path.get(path).and_then(|number| self.items.get_mut(*number)) {
+            item.hits += 1;
+        }
+    }
+
+    /// Counts what decided about one request.
+    pub fn observe(&mut self, request: &WireRequest, decision: &WireDecision, trace: &Trace) {
+        let mut hits = Vec::new();
+        if let Some(egress) = &self.documents.egress {
+            egress::hits(egress, request, decision, trace, &mut hits);
+        }
+        let owned = request.header_map();
+        let headers: Vec<Header<'_>> = owned.iter().map(|(name, value)| (&**name, &**value)).collect();
+        let scratch = Scratch::default();
+        let request = Request::new(&headers).with_scratch(&scratch);
+        let refused_by = decision.section.filter(|_| decision.action == Some("respond"));
+        if refused_by != Some("egress") {
+            self.limits(&request, decision, trace, &mut hits);
+            if refused_by != Some("rateLimits") {
+                self.routes(&request, decision, trace, &mut hits);
+                self.canaries(&request, trace, &mut hits);
+            }
+        }
+        hits.iter().for_each(|path| self.hit(path));
+    }
+
+    fn limits(&self, request: &Request<'_>, decision: &WireDecision, trace: &Trace, hits: &mut Vec<String>) {
+        for (number, limit) in self.documents.limits.iter().enumerate() {
+            let path = format!("rateLimits[{number}]");
+            let is_this = |name: &str| *name == *limit.name.0;
+            let decides = |note: &Note| match note {
+                Note::Limit(note) => is_this(&note.limit) && note.refuses(),
+                Note::NoKey { limit, on_missing_key, .. } => is_this(limit) && *on_missing_key == "Deny",
+                Note::Asked { limit, .. } => is_this(limit) && decision.rule.as_deref() == Some(limit),
+                _ => false,
+            };
+            if trace.0.iter().any(decides) {
+                hits.push(path.clone());
+            }
+            matches(items(&limit.matches), request, &path, true, hits);
+        }
+    }
+
+    fn routes(&self, request: &Request<'_>, decision: &WireDecision, trace: &Trace, hits: &mut Vec<String>) {
+        let Some(routes) = &self.documents.routes else { return };
+        let winner = trace.0.iter().find_map(|note| match note {
+            Note::Route(name) => Some(name.as_str()),
+            _ => None,
+        });
+        let winner = winner.and_then(|name| routes.rules.0.iter().position(|rule| *rule.name.0 == *name));
+        if winner.is_none() && decision.route.is_some() && decision.variant.is_none() {
+            hits.push("routes.default".to_owned());
+        }
+        for (number, rule) in routes.rules.0.iter().enumerate() {
+            let path = format!("routes.rules[{number}]");
+            let wins = winner == Some(number);
+            if wins {
+                hits.push(path.clone());
+            }
+            // What stands behind the rule that won would not have decided, whatever it says.
+            if winner.is_none_or(|winner| number <= winner) {
+                matches(items(&rule.matches), request, &path, wins, hits);
+            }
+        }
+    }
+
+    fn canaries(&self, request: &Request<'_>, trace: &Trace, hits: &mut Vec<String>) {
+        let note = trace.0.iter().find_map(|note| match note {
+            Note::Canary(note) => Some(note),
+            _ => None,
+        });
+        let chosen =
+            note.and_then(|note| self.documents.canaries.iter().position(|canary| *canary.name.0 == *note.canary));
+        for (number, canary) in self.documents.canaries.iter().enumerate() {
+            let path = format!("canaries[{number}]");
+            let decides = chosen == Some(number);
+            if let Some(note) = note.filter(|_| decides) {
+                hits.push(path.clone());
+                hits.push(format!("{path}.variants[{}]", note.chosen));
+                hits.extend(note.overridden_by.map(|which| format!("{path}.overrides[{which}]")));
+            }
+            if chosen.is_none_or(|chosen| number <= chosen) {
+                matches(items(&canary.matches), request, &path, decides, hits);
+            }
+        }
+    }
+}
+
+/// Which entries of `matches` hold where their rule `decides`, and which conditions are alone in that they do not hold:
+/// without them the entry would.
+fn matches(entries: Option<&[RequestMatch]>, request: &Request<'_>, path: &str, decides: bool, hits: &mut Vec<String>) {
+    for (number, entry) in entries.unwrap_or_default().iter().enumerate() {
+        let place = format!("{path}.matches[{number}]");
+        let verdicts = entry.verdicts(request);
+        let mut failed = verdicts.iter().enumerate().filter(|(_, verdict)| !verdict.holds).map(|(at, _)| at);
+        match (failed.next(), failed.next()) {
+            (None, _) if decides => hits.push(place),
+            (Some(at), None) => hits.extend(conditions(entry, &place).into_iter().nth(at)),
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! Coverage for people, for programs, and for tools that show it line by line.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use serde_json::{Value, json};
+
+use super::{Coverage, Item};
+use crate::output::style::{BAD, DIM, GOOD, HEAD, NAME};
+use crate::text::Text;
+use crate::words;
+use crate::yaml::Located;
+
+/// The coverage of a policy in a file.
+#[derive(Debug)]
+pub struct FileCoverage {
+    /// The file.
+    pub file: String,
+    /// The parts.
+    pub items: Vec<Item>,
+    /// The line of each, from 1; `None`: the policy is no file of its own.
+    pub lines: Vec<Option<usize>>,
+}
+
+impl FileCoverage {
+    /// Of `coverage`, whose policy is `text`.
+    pub fn new(file: String, text: &str, coverage: &Coverage) -> FileCoverage {
+        let items = coverage.items().to_vec();
+        let text = Text::new(text.trim_start_matches('\u{feff}'));
+        let located = Located::read(&text).ok();
+        let line = |item: &Item| {
+            let located = located.as_ref().filter(|located| located.has(&item.path))?;
+            Some(text.position(located.span(&item.path, false).start).0)
+        };
+        FileCoverage { lines: items.iter().map(line).collect(), items, file }
+    }
+
+    fn counts(&self) -> (usize, usize) {
+        (self.items.iter().filter(|item| item.hits > 0).count(), self.items.len())
+    }
+}
+
+/// How many of all parts decided something, in percent; 100 when there are none.
+pub fn total(files: &[FileCoverage]) -> f64 {
+    let (covered, all) = files.iter().map(FileCoverage::counts).fold((0, 0), |(a, b), (c, d)| (a + c, b + d));
+    if all == 0 { 100.0 } else { covered as f64 / all as f64 * 100.0 }
+}
+
+/// For people, with styles; `nobody`: how it is said that nothing decided by a part.
+pub fn human(files: &[FileCoverage], nobody: &str) -> String {
+    let mut out = String::new();
+    for file in files {
+        let (covered, all) = file.counts();
+        let style = if covered == all { GOOD } else { BAD };
+        let share = words::percent(if all == 0 { 1.0 } else { covered as f64 / all as f64 });
+        let _ =
+            writeln!(out, "\n{HEAD}coverage of {}{HEAD:#}: {style}{covered} of {all}{style:#} ({share})", file.file);
+        let missed = || file.items.iter().zip(&file.lines).filter(|(item, _)| item.hits == 0);
+        if missed().next().is_some() {
+            let _ = writeln!(out, "  {nobody}:");
+        }
+        let wholes: Vec<&str> =
+            missed().filter(|(item, _)| item.is_whole).map(|(item, _)| item.path.as_str()).collect();
+        for (item, line) in missed() {
+            // What is in a rule that nothing uses says nothing more.
+            let is_within =
+                |whole: &&str| item.path.strip_prefix(*whole).is_some_and(|rest| rest.starts_with(['.', '[']));
+            if !item.is_whole && wholes.iter().any(is_within) {
+                continue;
+            }
+            let line = line.map(|line| format!("line {line}: ")).unwrap_or_default();
+            let _ = writeln!(out, "    {DIM}{line}{DIM:#}{NAME}{}{NAME:#} {DIM}{}{DIM:#}", item.what, item.path);
+        }
+    }
+    out
+}
+
+/// For programs.
+pub fn json(files: &[FileCoverage]) -> Value {
+    let item = |(item, line): (&Item, &Option<usize>)| json!({"path": item.path, "what": item.what, "line": line, "hits": item.hits});
+    let file = |file: &FileCoverage| {
+        let (covered, all) = file.counts();
+        let items: Vec<Value> = file.items.iter().zip(&file.lines).map(item).collect();
+        json!({"policy": file.file, "covered": covered, "of": all, "items": items})
+    };
+    json!({"percent": total(files), "policies": files.iter().map(file).collect::<Vec<_>>()})
+}
+
+/// LCOV: a line with several parts counts as often as the one that counts least.
+pub fn lcov(files: &[FileCoverage]) -> String {
+    let mut out = String::new();
+    for file in files {
+        let mut lines: BTreeMap<usize, u64> = BTreeMap::new();
+        for (item, line) in file.items.iter().zip(&file.lines) {
+            if let Some(line) = line {
+                lines.entry(*line).and_modify(|hits| *hits = item.hits.min(*hits)).or_insert(item.hits);
+            }
+        }
+        let _ = writeln!(out, "TN:penstock\nSF:{}", file.file);
+        for (line, hits) in &lines {
+            let _ = writeln!(out, "DA:{line},{hits}");
+        }
+        let hit = lines.values().filter(|hits| **hits > 0).count();
+        let _ = writeln!(out, "LF:{}\nLH:{hit}\nend_of_record", lines.len());
+    }
+    out
+}

@@ -1,0 +1,247 @@
+//! What the learned rules allow of the log, and what stays refused and why.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use penstock_policy::Timestamp;
+
+use super::cells::{self, Seen};
+use super::evidence::{Evidence, Thresholds};
+use super::grants::{Allowances, Objection};
+use super::pattern::Pattern;
+use super::rules::{Index, Rule};
+use super::tree::Visit;
+
+/// Why something is not learned, the most suspicious first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Why {
+    /// The policy's `deny` has it.
+    Denied,
+    /// The host is an IP address.
+    Address,
+    /// The port is none of the usual.
+    OddPort,
+    /// Very many names below one, each asked for rarely.
+    ManyNames,
+    /// Parsers read it differently: 400.
+    Ambiguous,
+    /// No rule can name the caller.
+    Identity,
+    /// The caller is not known.
+    NoIdentity,
+    /// The caller asks this host rarely.
+    RareHost,
+    /// The caller asks this host rarely with this method.
+    RareMethod,
+    /// The caller asks this host rarely for this path.
+    RarePath,
+}
+
+impl Why {
+    fn of(objection: Objection) -> Why {
+        match objection {
+            Objection::Address => Why::Address,
+            Objection::Port => Why::OddPort,
+            Objection::Identity => Why::Identity,
+            Objection::NoIdentity => Why::NoIdentity,
+        }
+    }
+
+    /// For people.
+    pub fn words(self) -> &'static str {
+        match self {
+            Why::Denied => "denied by the policy",
+            Why::Address => "to an IP address",
+            Why::OddPort => "to an odd port",
+            Why::ManyNames => "to many names below one, each rarely",
+            Why::Ambiguous => "ambiguous: refused with 400",
+            Why::Identity => "by a caller that no rule can name",
+            Why::NoIdentity => "by a caller without identity",
+            Why::RareHost => "to a host that the caller asks rarely",
+            Why::RareMethod => "with a method that is rare there",
+            Why::RarePath => "to a path that is rare there",
+        }
+    }
+}
+
+/// Something that is not learned.
+#[derive(Clone, Debug, Default)]
+pub struct Refused {
+    /// Who asked.
+    pub callers: BTreeSet<Option<String>>,
+    /// Some of the names, where it is about many.
+    pub names: u64,
+    /// With which methods.
+    pub methods: BTreeSet<String>,
+    /// Some of the paths.
+    pub paths: BTreeSet<String>,
+    /// How often and when.
+    pub requests: u64,
+    /// The first and the last time.
+    pub span: Option<(Timestamp, Timestamp)>,
+}
+
+impl Refused {
+    /// Adds requests of `caller`.
+    pub fn add(
+        &mut self,
+        caller: Option<&str>,
+        method: &str,
+        path: &str,
+        requests: u64,
+        span: Option<(Timestamp, Timestamp)>,
+    ) {
+        const MOST: usize = 5;
+        self.requests += requests;
+        if self.callers.len() < 1000 {
+            self.callers.insert(caller.map(str::to_owned));
+        }
+        if !method.is_empty() && self.methods.len() < 10 {
+            self.methods.insert(method.to_owned());
+        }
+        if !path.is_empty() && self.paths.len() < MOST {
+            self.paths.insert(crate::words::shortened(path, 100));
+        }
+        if let Some((first, last)) = span {
+            let (begin, end) = self.span.unwrap_or((first, last));
+            self.span = Some((begin.min(first), end.max(last)));
+        }
+    }
+
+    fn absorb(&mut self, other: Refused) {
+        self.requests += other.requests;
+        self.callers.extend(other.callers);
+        self.methods.extend(other.methods);
+        self.paths.extend(other.paths);
+        if let Some((first, last)) = other.span {
+            let (begin, end) = self.span.unwrap_or((first, last));
+            self.span = Some((begin.min(first), end.max(last)));
+        }
+    }
+}
+
+/// What is not learned, by why and where to.
+pub type AllRefused = BTreeMap<(Why, String), Refused>;
+
+/// How many requests of one caller are allowed, and all.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Share {
+    /// Those that are allowed.
+    pub allowed: u64,
+    /// Those that stay refused.
+    pub refused: u64,
+}
+
+/// What the rules make of the log.
+#[derive(Debug, Default)]
+pub struct Account {
+    /// What each rule allows.
+    pub counts: Vec<Evidence>,
+    /// What stays refused.
+    pub refused: AllRefused,
+    /// How much of each caller's requests is allowed.
+    pub shares: BTreeMap<Option<String>, Share>,
+}
+
+impl Account {
+    /// Counts, by the first rule that allows it, what the rules allow; lists the rest and takes it out of `seen`. Whether
+    /// anything was taken out.
+    pub fn sift(&mut self, seen: &mut Seen, rules: &[Rule], allowances: &Allowances, thresholds: Thresholds) -> bool {
+        self.counts = vec![Evidence::default(); rules.len()];
+        self.shares.values_mut().for_each(|share| share.allowed = 0);
+        let mut is_changed = false;
+        let index = Index::new(rules);
+        let Seen { cells, ways, .. } = seen;
+        for ((caller, host, port), cell) in cells {
+            let caller = caller.as_deref();
+            let for_caller = |rule: &&(usize, &Rule)| rule.1.is_for(caller);
+            let candidates: Vec<(usize, &Rule)> = match cell.is_address {
+                true => Vec::new(),
+                false => index.of(host, *port).iter().filter(for_caller).copied().collect(),
+            };
+            let objection = allowances.objection(caller, cell.is_address, *port);
+            let share = self.shares.entry(caller.map(str::to_owned)).or_default();
+            for (number, tree) in &mut cell.ways {
+                let Some(way) = ways.get(*number as usize) else { continue };
+                let of_way: Vec<&(usize, &Rule)> =
+                    candidates.iter().filter(|(_, rule)| rule.shape.is_for(way)).collect();
+                tree.retain(&mut |visit| {
+                    let evidence = match &visit {
+                        Visit::Here(_, evidence) | Visit::Below(_, evidence) => *evidence,
+                    };
+                    let allows = |pattern: &Pattern| match &visit {
+                        _ if way.is_tunnel => *pattern == Pattern::Tunnel,
+                        Visit::Here(path, _) => pattern.has(path),
+                        Visit::Below(path, _) => pattern.has_below(path),
+                    };
+                    let first = of_way.iter().find(|(_, rule)| rule.shape.paths.iter().any(allows));
+                    if let Some(count) = first.and_then(|(number, _)| self.counts.get_mut(*number)) {
+                        share.allowed += evidence.requests;
+                        count.absorb(evidence, thresholds);
+                        return true;
+                    }
+                    is_changed = true;
+                    share.refused += evidence.requests;
+                    let why = match objection {
+                        Some(objection) => Why::of(objection),
+                        None if candidates.is_empty() => Why::RareHost,
+                        None if of_way.is_empty() => Why::RareMethod,
+                        None => Why::RarePath,
+                    };
+                    let path = match visit {
+                        _ if way.is_tunnel => String::new(),
+                        Visit::Here(path, _) => path.to_owned(),
+                        Visit::Below(path, _) => format!("{path}/…"),
+                    };
+                    let place = self.refused.entry((why, address(host, *port))).or_default();
+                    place.add(caller, &way.method, &path, evidence.requests, evidence.span);
+                    false
+                });
+            }
+        }
+        is_changed
+    }
+
+    /// Adds what is about too many names, and puts many rare names below one parent together: random names carry data out.
+    pub fn finish(&mut self, seen: &Seen) {
+        for (parent, evidence) in &seen.overflow {
+            let place = self.refused.entry((Why::ManyNames, format!("*.{parent}"))).or_default();
+            place.add(None, "", "", evidence.requests, evidence.span);
+            place.callers.clear();
+        }
+        self.refused = gather_names(std::mem::take(&mut self.refused));
+    }
+}
+
+/// Host and port as in a URL.
+fn address(host: &str, port: u16) -> String {
+    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+}
+
+/// Many rare names below one parent as one.
+fn gather_names(refused: AllRefused) -> AllRefused {
+    const MANY: u64 = 10;
+    let parent = |place: &str| {
+        let host = place.rsplit_once(':').map_or(place, |(host, _)| host);
+        cells::parent(host, false).filter(|parent| parent.contains('.')).map(|parent| format!("*.{parent}"))
+    };
+    let mut below: BTreeMap<String, u64> = BTreeMap::new();
+    for (_, place) in refused.keys().filter(|(why, _)| *why == Why::RareHost) {
+        parent(place).into_iter().for_each(|parent| *below.entry(parent).or_default() += 1);
+    }
+    let mut gathered = AllRefused::new();
+    for ((why, place), one) in refused {
+        let many = parent(&place).filter(|_| why == Why::RareHost);
+        let many =
+            many.and_then(|parent| below.get(&parent).filter(|count| **count > MANY).map(|count| (parent, *count)));
+        match many {
+            Some((parent, count)) => {
+                let all = gathered.entry((Why::ManyNames, parent)).or_default();
+                all.names = count;
+                all.absorb(one);
+            }
+            None => gathered.entry((why, place)).or_default().absorb(one),
+        }
+    }
+    gathered
+}

@@ -1,0 +1,322 @@
+//! What is learned of each caller and destination: methods and paths of which enough was seen.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+
+use super::cells::{self, Cell, Seen};
+use super::evidence::{Evidence, Thresholds};
+use super::observe::Way;
+use super::pattern::{Pattern, widest};
+use super::tree::{Tree, Visit};
+
+/// Where to: a name, or with a star all names below one, and a port.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Destination {
+    /// The name, without the star.
+    pub host: Rc<str>,
+    /// Whether it means the names below.
+    pub is_star: bool,
+    /// The port.
+    pub port: u16,
+}
+
+/// What must be the same in one rule besides who and where: `upgrades`, `connect`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Class {
+    /// The protocols.
+    pub upgrades: Vec<String>,
+    /// Whether it opens tunnels.
+    pub is_tunnel: bool,
+}
+
+/// What a rule allows of its destinations: each method on each path.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Shape {
+    /// Upgrades and tunnels.
+    pub class: Class,
+    /// Methods.
+    pub methods: BTreeSet<String>,
+    /// Paths, none of which covers another.
+    pub paths: Vec<Pattern>,
+}
+
+impl Shape {
+    /// Whether it allows everything that `other` does.
+    pub fn covers(&self, other: &Shape) -> bool {
+        let upgrades = &self.class.upgrades;
+        self.class.is_tunnel == other.class.is_tunnel
+            && other.class.upgrades.iter().all(|upgrade| upgrades.contains(upgrade))
+            && other.methods.is_subset(&self.methods)
+            && other.paths.iter().all(|path| self.paths.iter().any(|wide| wide.covers(path)))
+    }
+}
+
+impl Shape {
+    /// Whether it allows this way of asking.
+    pub fn is_for(&self, way: &Way) -> bool {
+        self.class.is_tunnel == way.is_tunnel
+            && self.methods.contains(&way.method)
+            && way.upgrades.iter().all(|upgrade| self.class.upgrades.contains(upgrade))
+    }
+}
+
+/// Who: an identity, or anybody.
+pub type Caller = Option<Rc<str>>;
+
+/// Who may ask what of whom.
+pub type Grants = BTreeMap<(Caller, Destination), Vec<Shape>>;
+
+/// What may be learned besides the usual.
+#[derive(Clone, Debug, Default)]
+pub struct Allowances {
+    /// Ports that are not odd.
+    pub ports: BTreeSet<u16>,
+    /// Whether callers without an identity are left out.
+    pub requires_identity: bool,
+}
+
+impl Allowances {
+    /// Why nothing is learned of a cell, whatever it saw.
+    pub fn objection(&self, caller: Option<&str>, is_address: bool, port: u16) -> Option<Objection> {
+        match () {
+            () if is_address => Some(Objection::Address),
+            () if !self.ports.contains(&port) => Some(Objection::Port),
+            () if caller.is_some_and(|caller| !cells::is_nameable(caller)) => Some(Objection::Identity),
+            () if caller.is_none() && self.requires_identity => Some(Objection::NoIdentity),
+            () => None,
+        }
+    }
+}
+
+/// Why nothing is learned of a cell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Objection {
+    /// The host is an address.
+    Address,
+    /// The port is none of the usual.
+    Port,
+    /// No rule can name the caller.
+    Identity,
+    /// The caller is not known.
+    NoIdentity,
+}
+
+/// More callers than that make a destination widely used, when they have so many times the requests of one together.
+const WIDE: usize = 5;
+
+/// What is learned of everything that was seen.
+pub fn learn(seen: &Seen, allowances: &Allowances, thresholds: Thresholds) -> Grants {
+    let mut grants = Grants::new();
+    let mut by_destination: BTreeMap<Destination, Vec<(Caller, &Cell)>> = BTreeMap::new();
+    for ((caller, host, port), cell) in &seen.cells {
+        if allowances.objection(caller.as_deref(), cell.is_address, *port).is_some() {
+            continue;
+        }
+        let (host, is_star) = host.strip_prefix("*.").map_or((host.clone(), false), |name| (name.into(), true));
+        let to = Destination { host, is_star, port: *port };
+        let shapes = shapes(own_patterns(cell, seen, thresholds), thresholds.method(), thresholds.requests, thresholds);
+        if !shapes.is_empty() {
+            grants.insert((caller.clone(), to.clone()), shapes);
+        }
+        by_destination.entry(to).or_default().push((caller.clone(), cell));
+    }
+    for (to, mut callers) in by_destination {
+        callers.retain(|(caller, _)| caller.is_some());
+        if callers.len() > WIDE {
+            learn_together(&to, callers, seen, thresholds, &mut grants);
+        }
+    }
+    grants
+}
+
+/// What many callers do at one destination is no accident of each: few requests of one are enough then, and which paths
+/// are data is learned from all. Each gets only what it asked for itself.
+fn learn_together(
+    to: &Destination,
+    mut callers: Vec<(Caller, &Cell)>,
+    seen: &Seen,
+    thresholds: Thresholds,
+    grants: &mut Grants,
+) {
+    let few = thresholds.path();
+    let mut all = Evidence::default();
+    callers.retain(|(_, cell)| {
+        let own = own_patterns(cell, seen, thresholds);
+        let is_habit = !shapes(own.clone(), few, few, thresholds).is_empty();
+        own.iter().filter(|_| is_habit).for_each(|own| all.requests += own.evidence.requests);
+        is_habit
+    });
+    if callers.len() <= WIDE || all.requests < u64::from(thresholds.requests) * WIDE as u64 {
+        return;
+    }
+    let mut together: BTreeMap<u32, Tree> = BTreeMap::new();
+    for (number, tree) in callers.iter().flat_map(|(_, cell)| &cell.ways) {
+        together.entry(*number).or_default().absorb((**tree).clone(), thresholds);
+    }
+    let patterns: BTreeMap<u32, Vec<Pattern>> =
+        together.into_iter().map(|(number, tree)| (number, tree.patterns(thresholds))).collect();
+    for (caller, cell) in callers {
+        let mut own = Vec::new();
+        for (number, tree) in &cell.ways {
+            for pattern in patterns.get(number).into_iter().flatten() {
+                let evidence = evidence_of(tree, std::slice::from_ref(pattern), thresholds);
+                if let Some(way) = seen.ways.get(*number as usize).filter(|_| evidence.is_enough(few, thresholds)) {
+                    own.push(Own { way, patterns: vec![pattern.clone()], evidence });
+                }
+            }
+        }
+        let key = (caller, to.clone());
+        let mut learned = shapes(own, few, few, thresholds);
+        learned.extend(grants.remove(&key).into_iter().flatten());
+        if !learned.is_empty() {
+            grants.insert(key, united(learned));
+        }
+    }
+}
+
+/// What one caller asked of one destination in one way, as far as enough was seen of its paths.
+#[derive(Clone, Debug)]
+struct Own<'s> {
+    way: &'s Way,
+    patterns: Vec<Pattern>,
+    evidence: Evidence,
+}
+
+fn own_patterns<'s>(cell: &Cell, seen: &'s Seen, thresholds: Thresholds) -> Vec<Own<'s>> {
+    let mut all = Vec::new();
+    for (number, tree) in &cell.ways {
+        let Some(way) = seen.ways.get(*number as usize) else { continue };
+        let patterns = tree.patterns(thresholds);
+        let evidence = evidence_of(tree, &patterns, thresholds);
+        all.push(Own { way, patterns, evidence });
+    }
+    all
+}
+
+/// What was seen of these patterns.
+fn evidence_of(tree: &Tree, patterns: &[Pattern], thresholds: Thresholds) -> Evidence {
+    let mut sum = Evidence::default();
+    tree.each(&mut |visit| {
+        let (is_one, evidence) = match visit {
+            Visit::Here(path, evidence) => (patterns.iter().any(|p| p.has(path)), evidence),
+            Visit::Below(path, evidence) => (patterns.iter().any(|p| p.has_below(path)), evidence),
+        };
+        if is_one {
+            sum.absorb(evidence, thresholds);
+        }
+    });
+    sum
+}
+
+/// What is learned of one caller and destination, when so many requests with a method are enough, and so many in all. All
+/// of it counts only what is learned, so that learning again from what the rules allow gives the same rules.
+fn shapes(own: Vec<Own<'_>>, method: u32, all: u32, thresholds: Thresholds) -> Vec<Shape> {
+    let mut by_way: BTreeMap<&Way, (Vec<Pattern>, Evidence)> = BTreeMap::new();
+    for own in own {
+        let (patterns, evidence) = by_way.entry(own.way).or_default();
+        patterns.extend(own.patterns);
+        evidence.absorb(&own.evidence, thresholds);
+    }
+    by_way.retain(|_, (_, evidence)| evidence.is_enough(method, thresholds));
+    let mut sum = Evidence::default();
+    by_way.values().for_each(|(_, evidence)| sum.absorb(evidence, thresholds));
+    if !sum.is_enough(all, thresholds) {
+        return Vec::new();
+    }
+    let shape = |(way, (patterns, _)): (&Way, (Vec<Pattern>, Evidence))| Shape {
+        class: Class { upgrades: way.upgrades.clone(), is_tunnel: way.is_tunnel },
+        methods: BTreeSet::from([way.method.clone()]),
+        paths: if way.is_tunnel { vec![Pattern::Tunnel] } else { patterns },
+    };
+    united(by_way.into_iter().map(shape).collect())
+}
+
+/// One shape for each class: every method on every path.
+fn united(shapes: Vec<Shape>) -> Vec<Shape> {
+    let mut by_class: BTreeMap<Class, (BTreeSet<String>, Vec<Pattern>)> = BTreeMap::new();
+    for shape in shapes {
+        let (methods, paths) = by_class.entry(shape.class).or_default();
+        methods.extend(shape.methods);
+        paths.extend(shape.paths);
+    }
+    by_class.into_iter().map(|(class, (methods, paths))| Shape { class, methods, paths: widest(paths) }).collect()
+}
+
+/// A name and what is learned of it.
+type Sibling = (Destination, Vec<Shape>);
+
+/// Stars in place of more than `most` names below one parent that one caller asks for the same. No star stands over a name
+/// of the Public Suffix List: anybody can have a name there.
+pub fn add_stars(grants: &mut Grants, most: usize) {
+    let mut siblings: BTreeMap<(Caller, Rc<str>, u16), Vec<Sibling>> = BTreeMap::new();
+    for ((caller, to), shapes) in grants.iter() {
+        if let Some(parent) = cells::parent(&to.host, false).filter(|parent| !to.is_star && takes_star(parent)) {
+            let place = siblings.entry((caller.clone(), parent.into(), to.port)).or_default();
+            place.push((to.clone(), shapes.clone()));
+        }
+    }
+    for ((caller, parent, port), names) in siblings {
+        let stars = common(&names, most);
+        if stars.is_empty() {
+            continue;
+        }
+        for (to, shapes) in names {
+            let mut left = shapes;
+            left.retain(|shape| !stars.iter().any(|star| star.covers(shape)));
+            let key = (caller.clone(), to);
+            match left.is_empty() {
+                true => drop(grants.remove(&key)),
+                false => drop(grants.insert(key, left)),
+            }
+        }
+        grants.insert((caller, Destination { host: parent, is_star: true, port }), stars);
+    }
+}
+
+/// Whether a star over this name may be learned.
+pub fn takes_star(parent: &str) -> bool {
+    parent.contains('.') && psl::suffix(parent.as_bytes()).is_none_or(|suffix| suffix.as_bytes() != parent.as_bytes())
+}
+
+/// The methods and paths that more than `most` of the names have.
+fn common(names: &[Sibling], most: usize) -> Vec<Shape> {
+    let mut stars = Vec::new();
+    let classes: BTreeSet<&Class> = names.iter().flat_map(|(_, shapes)| shapes).map(|shape| &shape.class).collect();
+    for class in classes {
+        let shapes: Vec<&Shape> =
+            names.iter().flat_map(|(_, shapes)| shapes).filter(|shape| shape.class == *class).collect();
+        let is_common = |has: &dyn Fn(&Shape) -> bool| shapes.iter().filter(|shape| has(shape)).count() > most;
+        let methods: BTreeSet<String> = shapes
+            .iter()
+            .flat_map(|shape| &shape.methods)
+            .filter(|method| is_common(&|shape| shape.methods.contains(*method)))
+            .cloned()
+            .collect();
+        let candidates: BTreeSet<&Pattern> = shapes.iter().flat_map(|shape| &shape.paths).collect();
+        let paths =
+            candidates.into_iter().filter(|path| is_common(&|shape| shape.paths.iter().any(|p| p.covers(path))));
+        let paths = widest(paths.cloned().collect());
+        if !methods.is_empty() && !paths.is_empty() {
+            stars.push(Shape { class: class.clone(), methods, paths });
+        }
+    }
+    stars
+}
+
+/// Leaves out what a grant to anybody, or over a star, allows as well.
+pub fn drop_covered(grants: &mut Grants) {
+    let all = grants.clone();
+    let is_covered = |caller: &Caller, to: &Destination, shape: &Shape| {
+        let at = |caller: &Caller, to: &Destination| {
+            all.get(&(caller.clone(), to.clone())).is_some_and(|shapes| shapes.iter().any(|wide| wide.covers(shape)))
+        };
+        let above = to.host.match_indices('.').filter_map(|(dot, _)| to.host.get(dot + 1..));
+        let stars = above.map(|host| Destination { host: host.into(), is_star: true, port: to.port });
+        let mut wider = stars.chain((caller.is_some()).then(|| to.clone()));
+        wider.any(|wide| (caller.is_some() && at(&None, &wide)) || (wide != *to && at(caller, &wide)))
+    };
+    grants.retain(|(caller, to), shapes| {
+        shapes.retain(|shape| !is_covered(caller, to, shape));
+        !shapes.is_empty()
+    });
+}

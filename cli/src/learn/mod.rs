@@ -1,0 +1,405 @@
+//! `penstock learn`: an egress allowlist out of recorded requests.
+//!
+//! What is seen often enough, on enough days, becomes a rule; what is rare, goes to an address or to an odd port is listed
+//! instead. More traffic only ever adds, and learning again from what the rules allow gives the same rules.
+
+mod account;
+mod cells;
+mod evidence;
+mod grants;
+mod limits;
+mod observe;
+mod patch;
+mod pattern;
+mod report;
+mod rules;
+mod segment;
+mod tree;
+mod write;
+
+use std::collections::BTreeSet;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, ensure};
+use penstock_policy::Timestamp;
+use penstock_policy::document::{At, Context, Decode, Node};
+use penstock_policy::egress::EgressHost;
+use penstock_policy::wire::WireRequest;
+
+use crate::output::Output;
+use crate::policy_file::{Invalid, PolicyFile};
+use crate::text::Text;
+use crate::traffic::{self, Options};
+use crate::{replay, source, words};
+use account::{Account, AllRefused, Refused, Why};
+use cells::Cells;
+use evidence::{Sighting, Thresholds};
+use grants::Allowances;
+use observe::{Observer, Seen};
+use report::{Facts, Report};
+use rules::Rule;
+use write::Style;
+
+/// Learn an egress allowlist from recorded requests.
+///
+/// The policy goes to standard output, a report to standard error. Reads what `replay` reads, and the lines that the
+/// modules write into Envoy's own log.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  penstock learn access.log > policy.yaml\n  \
+    penstock learn --min-days 3 --star zendesk.com --expires 30d --report report.json monday.log tuesday.log > policy.yaml\n  \
+    kubectl logs -n istio-system deploy/egress | penstock learn --merge policy.yaml --patch | patch policy.yaml\n\n\
+    Of what is written: docs/learn.md.")]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct Args {
+    #[command(subcommand)]
+    other: Option<Other>,
+    /// The recorded requests; `-`, the default, is standard input.
+    #[arg(value_name = "LOG")]
+    logs: Vec<PathBuf>,
+    #[command(flatten)]
+    traffic: Options,
+    /// Different requests of one caller to one host before anything is learned from them; repeats within a minute count
+    /// once.
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    min_requests: u32,
+    /// Days on which they must have come, half a day apart.
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=366))]
+    min_days: u32,
+    /// Learn `*.NAME` for what goes to names below NAME.
+    #[arg(long, value_name = "NAME")]
+    star: Vec<String>,
+    /// Learn a star when one caller asks more than N names below one parent for the same; 0: never.
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    star_above: usize,
+    /// A port that is not odd, besides 80, 443 and the default port.
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    port: Vec<u16>,
+    /// The port of names without one, where the log does not say: written as `defaultPort`.
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..), conflicts_with = "merge")]
+    default_port: Option<u16>,
+    /// Learn nothing from callers without identity: such rules hold for any caller.
+    #[arg(long)]
+    require_identity: bool,
+    /// When the rules end: after so many days (`30d`), on a day (`2027-01-31`), or `never`.
+    #[arg(long, value_name = "WHEN", default_value = "90d")]
+    expires: String,
+    /// The owner of rules whose callers have no namespace.
+    #[arg(long, value_name = "TEXT", default_value = "unassigned")]
+    owner: String,
+    /// Add what is missing to this policy, and keep everything in it.
+    #[arg(long, value_name = "POLICY")]
+    merge: Option<PathBuf>,
+    /// Print what --merge adds as a patch (unified diff) instead of the whole policy.
+    #[arg(long, requires = "merge")]
+    patch: bool,
+    /// Write the report to this file as well, as JSON.
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
+}
+
+/// What else is learned.
+#[derive(Debug, clap::Subcommand)]
+enum Other {
+    Limits(limits::Args),
+}
+
+/// The policy to which rules are added.
+struct Existing {
+    path: PathBuf,
+    text: String,
+    node: Node,
+}
+
+/// What a log was made into.
+struct Learned {
+    rules: Vec<Rule>,
+    report: Report,
+    /// The port of names without one, when the policy has to say it.
+    default_port: Option<u16>,
+    last: Option<Timestamp>,
+}
+
+impl Args {
+    /// Learns.
+    ///
+    /// # Errors
+    /// When a log or the policy cannot be read, or an option makes no sense with them; `Invalid` for a policy that is not
+    /// valid.
+    pub fn run(&self, out: &mut Output<'_>) -> anyhow::Result<bool> {
+        if let Some(Other::Limits(limits)) = &self.other {
+            return limits.run(out);
+        }
+        let existing = self.merge.as_deref().map(existing).transpose()?;
+        let logs = if self.logs.is_empty() { vec![PathBuf::from(source::STDIN)] } else { self.logs.clone() };
+        traffic::one_stdin(logs.iter().chain(&self.merge).map(PathBuf::as_path))?;
+        let now = replay::now();
+        let learned = self.learn(&logs, existing.as_ref(), now)?;
+        let style = Style { unowned: self.owner.clone(), expires: expires(&self.expires, now, learned.last)? };
+        let Learned { rules, report, default_port, .. } = learned;
+        let text = match &existing {
+            None => write::new_policy(&rules, &style, default_port, &head(&report)),
+            Some(existing) => write::merged(&existing.text, &rules, &style)
+                .with_context(|| format!("cannot add to {}", source::display(&existing.path)))?,
+        };
+        PolicyFile::compile(&Text::new(&text))
+            .map_err(|findings| Invalid::new("the learned policy", &Text::new(&text), &findings))?;
+        anstream::eprint!("{}", report.human());
+        if let Some(path) = &self.report {
+            source::write(path, serde_json::to_string_pretty(&report)? + "\n")?;
+        }
+        match &existing {
+            Some(existing) if self.patch => {
+                out.write_all(patch::unified(&existing.text, &text, &source::display(&existing.path)).as_bytes())?;
+            }
+            _ => out.write_all(text.as_bytes())?,
+        }
+        Ok(true)
+    }
+
+    fn learn(&self, logs: &[PathBuf], existing: Option<&Existing>, now: Timestamp) -> anyhow::Result<Learned> {
+        let thresholds = Thresholds { requests: self.min_requests, days: self.min_days };
+        let stars = self.star.iter().map(|name| star(name)).collect::<anyhow::Result<Vec<String>>>()?;
+        ensure!(
+            !self.owner.trim().is_empty() && !self.owner.contains(char::is_control),
+            "--owner is empty, or no text"
+        );
+        let mut log = Log {
+            observer: Observer::new(existing.map(|existing| &existing.node), self.default_port)?,
+            cells: Cells::default(),
+            refused: AllRefused::new(),
+            stars,
+            thresholds,
+            counts: Counts::default(),
+        };
+        for path in logs {
+            traffic::each(path, &self.traffic, true, &mut |_, request| {
+                log.add(&request, now);
+                Ok(())
+            })?;
+        }
+        let Log { observer, cells, refused, counts, .. } = log;
+        let mut seen = cells.finish(observer.default_port(), thresholds);
+        let is_assumed = seen.is_port_assumed;
+        let default_port = observer.default_port().or(is_assumed.then_some(443));
+        let mut allowances = Allowances { ports: [80, 443].into(), requires_identity: self.require_identity };
+        allowances.ports.extend(self.port.iter().copied().chain(default_port));
+        let taken = existing.map(|existing| names(&existing.node)).unwrap_or_default();
+        let mut account = Account::default();
+        // What is not allowed is taken out and the rest learned again, until nothing changes: no rule rests on requests that
+        // stay refused.
+        let mut rules = loop {
+            let mut grants = grants::learn(&seen, &allowances, thresholds);
+            if self.star_above > 0 {
+                grants::add_stars(&mut grants, self.star_above);
+            }
+            grants::drop_covered(&mut grants);
+            let rules = rules::rules(&grants, &taken);
+            if !account.sift(&mut seen, &rules, &allowances, thresholds) {
+                break rules;
+            }
+        };
+        account.finish(&seen);
+        for (rule, evidence) in rules.iter_mut().zip(std::mem::take(&mut account.counts)) {
+            rule.evidence = evidence;
+        }
+        account.refused.extend(refused);
+        let notes = self.notes(&counts, is_assumed && existing.is_some(), is_assumed, &rules);
+        let report = Report::new(Facts {
+            rules: &rules,
+            account,
+            requests: counts.requests,
+            already_allowed: counts.allowed,
+            span: counts.span,
+            notes,
+        });
+        Ok(Learned {
+            rules,
+            report,
+            default_port: default_port.filter(|_| existing.is_none()),
+            last: counts.span.map(|(_, last)| last),
+        })
+    }
+
+    /// What a reader must know of the log.
+    fn notes(&self, counts: &Counts, is_unsaid: bool, is_assumed: bool, rules: &[Rule]) -> Vec<String> {
+        let mut notes = Vec::new();
+        if counts.requests == 0 {
+            notes.push("the log has no requests".to_owned());
+        }
+        let without_time = counts.requests - counts.timed;
+        if without_time > 0 && self.min_days > 1 {
+            notes.push(format!(
+                "{} of {} requests have no time, so that nobody knows on how many days they came: log the time, or learn \
+                 from one day with --min-days 1",
+                words::thousands(without_time),
+                words::thousands(counts.requests)
+            ));
+        }
+        if let Some((first, last)) = counts.span.filter(|_| rules.is_empty() && counts.allowed < counts.requests) {
+            notes.push(format!(
+                "nothing is learned: it takes {} different requests of one caller to one host on {} days. The log has {} to \
+                 {}; --min-requests and --min-days say otherwise",
+                self.min_requests,
+                self.min_days,
+                words::instant(first),
+                words::instant(last)
+            ));
+        }
+        if counts.without_path > 0 && counts.without_path * 2 > counts.requests {
+            notes.push("the log has no paths: log %PATH(NQ:ORIG_OR_PATH)%".to_owned());
+        }
+        if is_unsaid {
+            notes.push(
+                "the log does not say the port of names without one, nor does the policy, which needs `defaultPort: 443` for \
+                 these rules; or give --scheme"
+                    .to_owned(),
+            );
+        } else if is_assumed {
+            notes.push(
+                "the log does not say the port of names without one: 443 is assumed and written as `defaultPort`; \
+                 --default-port and --scheme say otherwise"
+                    .to_owned(),
+            );
+        }
+        if rules.iter().any(|rule| rule.from.is_none()) {
+            notes.push(
+                "some requests have no identity of their caller, and their rules hold for any caller: log \
+                 %DOWNSTREAM_PEER_URI_SAN%, or leave them out with --require-identity"
+                    .to_owned(),
+            );
+        }
+        notes
+    }
+}
+
+/// What is counted over the whole log.
+#[derive(Debug, Default)]
+struct Counts {
+    requests: u64,
+    allowed: u64,
+    timed: u64,
+    without_path: u64,
+    span: Option<(Timestamp, Timestamp)>,
+}
+
+/// The log so far.
+struct Log {
+    observer: Observer,
+    cells: Cells,
+    refused: AllRefused,
+    stars: Vec<String>,
+    thresholds: Thresholds,
+    counts: Counts,
+}
+
+impl Log {
+    fn add(&mut self, request: &WireRequest, now: Timestamp) {
+        let counts = &mut self.counts;
+        counts.requests += 1;
+        counts.without_path += u64::from(request.path.is_empty() && request.method != "CONNECT");
+        let span = request.time.map(|time| (time, time));
+        if let Some(time) = request.time {
+            counts.timed += 1;
+            let (first, last) = counts.span.unwrap_or((time, time));
+            counts.span = Some((first.min(time), last.max(time)));
+        }
+        let sighting = Sighting::new(request.time, counts.requests, &[&request.method, &request.path]);
+        let (why, reason) = match self.observer.see(request, now) {
+            Seen::Allowed => {
+                counts.allowed += 1;
+                return;
+            }
+            Seen::Learnable(mut seen) => {
+                let below =
+                    |star: &&String| seen.host.strip_suffix(star.as_str()).is_some_and(|rest| rest.ends_with('.'));
+                if let Some(star) = self.stars.iter().filter(|_| !seen.is_address).find(below) {
+                    seen.host = format!("*.{star}");
+                }
+                return self.cells.add(&seen, &sighting, self.thresholds);
+            }
+            Seen::Denied => (Why::Denied, None),
+            Seen::Ambiguous(reason) => (Why::Ambiguous, Some(reason)),
+        };
+        /// So many places are told apart.
+        const MOST: usize = 10_000;
+        let mut place = words::shortened(&request.authority.to_ascii_lowercase(), 100);
+        if let Some(reason) = reason {
+            place = format!("{place} ({reason})");
+        }
+        if self.refused.len() >= MOST && !self.refused.contains_key(&(why, place.clone())) {
+            place = format!("others ({})", reason.unwrap_or("hostDenied"));
+        }
+        let path = request.path.split('?').next().unwrap_or_default();
+        let refused: &mut Refused = self.refused.entry((why, place)).or_default();
+        refused.add(request.peer.as_deref(), &words::shortened(&request.method, 40), path, 1, span);
+    }
+}
+
+/// The policy to which rules are added.
+fn existing(path: &Path) -> anyhow::Result<Existing> {
+    let text = source::read_text(path)?;
+    let compiled = PolicyFile::compile(&Text::new(&text));
+    let file = compiled.map_err(|findings| Invalid::new(&source::display(path), &Text::new(&text), &findings))?;
+    Ok(Existing { path: path.to_owned(), text, node: file.node })
+}
+
+/// The names of the egress rules of a policy.
+fn names(policy: &Node) -> BTreeSet<String> {
+    let Some(Node::List(rules)) = policy.get("egress").and_then(|egress| egress.get("rules")) else {
+        return BTreeSet::new();
+    };
+    let name = |rule: &Node| match rule.get("name") {
+        Some(Node::String(name)) => Some(name.clone()),
+        _ => None,
+    };
+    rules.iter().filter_map(name).collect()
+}
+
+/// The name below which a star is told.
+fn star(name: &str) -> anyhow::Result<String> {
+    let name = name.strip_prefix("*.").unwrap_or(name);
+    let mut cx = Context::new(String::new(), usize::MAX);
+    let host = EgressHost::decode(&Node::String(format!("*.{name}")), &At::Root, &mut cx);
+    match cx.finish() {
+        None if host.is_some() => Ok(name.to_owned()),
+        problems => anyhow::bail!("--star {name}: {}", problems.map(|p| p.to_string()).unwrap_or_default()),
+    }
+}
+
+/// The instant at which the rules end; `None`: never.
+fn expires(when: &str, now: Timestamp, last: Option<Timestamp>) -> anyhow::Result<Option<String>> {
+    const DAY: u64 = 86_400_000_000_000;
+    let begin = last.unwrap_or(now).max(now);
+    let days =
+        when.strip_suffix('d').and_then(|days| days.parse::<u64>().ok()).filter(|days| (1..=36_500).contains(days));
+    if when == "never" {
+        return Ok(None);
+    }
+    if let Some(days) = days {
+        let end = (begin.0 / DAY).saturating_add(days).saturating_mul(DAY);
+        return Ok(Some(words::instant(Timestamp(end))));
+    }
+    let end = Timestamp::parse(when).or_else(|| Timestamp::parse(&format!("{when}T00:00:00Z")));
+    let end = end.with_context(|| format!("--expires {when}: write 30d, a day such as 2027-01-31, or never"))?;
+    if let Some(last) = last {
+        ensure!(end > last, "--expires {when} is before the log's last request, {}", words::instant(last));
+    }
+    Ok(Some(words::instant(end)))
+}
+
+/// What stands above the rules.
+fn head(report: &Report) -> String {
+    let days = report.days.as_ref().map(|(first, last)| format!(", {first} to {last}")).unwrap_or_default();
+    let suspicious: u64 = report.refused.iter().filter(|item| item.suspicious).map(|item| item.requests).sum();
+    format!(
+        "Learned by `penstock learn` from {} requests{days}. They allow {} of them ({}).\n\
+         Not learned: {} suspicious requests and {} rare ones; the report lists them with who asked.\n\
+         Read each rule before you enforce it: what is allowed here is what happened, not what should.",
+        words::thousands(report.requests),
+        words::thousands(report.covered),
+        words::percent(report.share),
+        words::thousands(suspicious),
+        words::thousands(report.requests.saturating_sub(report.covered + report.already_allowed + suspicious)),
+    )
+}

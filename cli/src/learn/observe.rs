@@ -1,0 +1,238 @@
+//! What one request asks of an allowlist: who, where to, how. The engine itself says what has no single meaning.
+
+use std::borrow::Cow;
+
+use penstock_policy::document::{At, Context, Decode, Method, Node};
+use penstock_policy::egress::{Authority, Host, canonical};
+use penstock_policy::wire::{WireRequest, World};
+use penstock_policy::{Policy, Timestamp};
+
+use crate::place::Place;
+
+/// The port of a destination, as far as a record says it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Port {
+    /// Written out, or the default that was given.
+    Number(u16),
+    /// That of a connection with TLS.
+    Tls,
+    /// That of a connection without.
+    Plain,
+    /// Not known.
+    Unknown,
+}
+
+/// How a request is made: what must be in one rule together.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Way {
+    /// The protocols that it asks to change to, in lower case and order.
+    pub upgrades: Vec<String>,
+    /// Whether it opens a tunnel.
+    pub is_tunnel: bool,
+    /// The method that rules see.
+    pub method: String,
+}
+
+/// A request that a rule could allow.
+#[derive(Debug)]
+pub struct Observation<'r> {
+    /// Who asks.
+    pub caller: Option<&'r str>,
+    /// The name in lower case, or the address.
+    pub host: String,
+    /// Whether it is an address.
+    pub is_address: bool,
+    /// The port.
+    pub port: Port,
+    /// How.
+    pub way: Way,
+    /// The canonical path; empty for a tunnel.
+    pub path: Cow<'r, str>,
+}
+
+/// What becomes of a request before anything is learned from it.
+#[derive(Debug)]
+pub enum Seen<'r> {
+    /// A rule could allow it.
+    Learnable(Observation<'r>),
+    /// The policy that is added to allows it.
+    Allowed,
+    /// `deny` of the policy that is added to has it.
+    Denied,
+    /// No rule with paths allows it, for this reason.
+    Ambiguous(&'static str),
+}
+
+/// Reads requests.
+#[derive(Debug)]
+pub struct Observer {
+    /// Decides what the requests' form is, and what is allowed already.
+    policy: Policy,
+    default_port: Option<u16>,
+    world: World,
+}
+
+impl Observer {
+    /// For requests beside `policy`, of which only `egress` counts; `default_port`: when that does not say one.
+    ///
+    /// # Errors
+    /// When its egress section does not compile by itself.
+    pub fn new(policy: Option<&Node>, default_port: Option<u16>) -> anyhow::Result<Observer> {
+        let part = policy.and_then(|policy| Place::Egress.part(policy));
+        let written = part.as_ref().and_then(|part| part.get("egress")?.get("defaultPort"));
+        let default_port = match written {
+            Some(Node::Integer(port)) => u16::try_from(*port).ok(),
+            _ => default_port,
+        };
+        let part = part.unwrap_or_else(|| {
+            let port = default_port.map(|port| ("defaultPort".to_owned(), Node::Integer(i64::from(port))));
+            Node::Map(vec![("egress".to_owned(), Node::Map(port.into_iter().collect()))])
+        });
+        let policy = Policy::from_node(&part).map_err(|problems| anyhow::anyhow!("{problems}"))?;
+        Ok(Observer { policy, default_port, world: World::new(Timestamp(0), 0) })
+    }
+
+    /// The port of an authority without one, when anything says it.
+    pub fn default_port(&self) -> Option<u16> {
+        self.default_port
+    }
+
+    /// What a request asks.
+    pub fn see<'r>(&mut self, request: &'r WireRequest, now: Timestamp) -> Seen<'r> {
+        self.world.now = now;
+        let decision = request.decide(&self.policy, &mut self.world);
+        match (decision.status.or(decision.would_respond), decision.reason) {
+            (None, _) => return Seen::Allowed,
+            (Some(400 | 421), reason) => return Seen::Ambiguous(reason.unwrap_or("malformed")),
+            (_, Some("hostDenied")) => return Seen::Denied,
+            _ => {}
+        }
+        self.observe(request).map_or_else(Seen::Ambiguous, Seen::Learnable)
+    }
+
+    /// # Errors
+    /// With the reason why no rule could allow it.
+    fn observe<'r>(&self, request: &'r WireRequest) -> Result<Observation<'r>, &'static str> {
+        let authority = Authority::parse(request.authority.as_bytes()).map_err(|bad| bad.reason().as_str())?;
+        let (host, is_address) = match authority.host {
+            Host::Name(name) => (String::from_utf8_lossy(name).to_ascii_lowercase(), false),
+            Host::Address(address) => (address.to_string(), true),
+        };
+        let is = |scheme: &str| request.scheme.as_deref().is_some_and(|given| given.eq_ignore_ascii_case(scheme));
+        let port = match authority.port.or(self.default_port) {
+            Some(port) => Port::Number(port),
+            None if is("https") => Port::Tls,
+            None if is("http") => Port::Plain,
+            None => Port::Unknown,
+        };
+        let has =
+            |names: &[&str]| request.headers.iter().any(|(name, _)| names.iter().any(|n| name.eq_ignore_ascii_case(n)));
+        if has(&["x-original-url", "x-rewrite-url"]) {
+            return Err("pathOverrideHeader");
+        }
+        if has(&["x-http-method-override", "x-http-method", "x-method-override"]) {
+            return Err("methodOverrideNotAllowed");
+        }
+        let way = way(request);
+        if !is_method(&way.method) {
+            return Err("methodNotAllowed");
+        }
+        if !way.upgrades.iter().all(|protocol| is_protocol(protocol)) {
+            return Err("upgradeNotAllowed");
+        }
+        let path = match (&way, request.path.split('?').next().unwrap_or_default()) {
+            (Way { is_tunnel: true, .. }, _) => Cow::Borrowed(""),
+            (_, path) if !path.starts_with('/') => return Err("pathNotOriginForm"),
+            (_, path) => match canonical(path.as_bytes()).map_err(|bad| bad.reason().as_str())? {
+                Cow::Borrowed(_) => Cow::Borrowed(path),
+                Cow::Owned(path) => Cow::Owned(String::from_utf8_lossy(&path).into_owned()),
+            },
+        };
+        let caller = request.peer.as_deref().filter(|peer| !peer.is_empty());
+        Ok(Observation { caller, host, is_address, port, way, path })
+    }
+}
+
+/// How a request is made, as the engine sees it: extended CONNECT is a GET with an upgrade.
+fn way(request: &WireRequest) -> Way {
+    let is_connect = request.method == "CONNECT";
+    let protocol = request.protocol.as_deref();
+    let is_upgrade = protocol.is_some_and(|protocol| !protocol.eq_ignore_ascii_case("bytestream"));
+    let named = request.headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case("upgrade"));
+    let named = named.flat_map(|(_, value)| value.split(','));
+    let mut upgrades: Vec<String> = named.chain(protocol).map(|text| text.trim().to_ascii_lowercase()).collect();
+    upgrades.sort();
+    upgrades.dedup();
+    let method = if is_connect && is_upgrade { "GET" } else { &request.method };
+    Way { method: method.to_owned(), is_tunnel: is_connect && !is_upgrade, upgrades }
+}
+
+/// Whether a rule can name this method: it refuses the usual ones in lower case.
+fn is_method(text: &str) -> bool {
+    let node = Node::String(text.to_owned());
+    Method::decode(&node, &At::Root, &mut Context::new(String::new(), 1)).is_some()
+}
+
+/// Whether a rule can name this protocol.
+fn is_protocol(text: &str) -> bool {
+    let valid = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~/".contains(&b);
+    (1..=64).contains(&text.len()) && text != "*" && text.bytes().all(valid)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seen(policy: &str, request: &str) -> String {
+        let policy = Node::from_json(policy.as_bytes()).unwrap();
+        let mut observer = Observer::new(Some(&policy), None).unwrap();
+        let request: WireRequest = serde_json::from_str(request).unwrap();
+        match observer.see(&request, Timestamp(0)) {
+            Seen::Learnable(seen) => {
+                format!("{:?} {} {:?} {} {}", seen.caller, seen.host, seen.port, seen.way.method, seen.path)
+            }
+            other => format!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_request_is_seen_as_rules_see_it() {
+        for (request, expected) in [
+            (
+                r#"{"method":"GET","scheme":"https","authority":"Api.Test.","path":"/a//b/../c;x?q=1","peer":"spiffe://c/x"}"#,
+                "Some(\"spiffe://c/x\") api.test Tls GET /a/c",
+            ),
+            (
+                r#"{"method":"GET","authority":"[::ffff:1.2.3.4]:8443","path":"/"}"#,
+                "None ::ffff:1.2.3.4 Number(8443) GET /",
+            ),
+            (r#"{"method":"CONNECT","authority":"a.test:443","path":""}"#, "None a.test Number(443) CONNECT "),
+            (
+                r#"{"method":"CONNECT","authority":"a.test","path":"/ws","protocol":"websocket"}"#,
+                "None a.test Unknown GET /ws",
+            ),
+            (r#"{"method":"GET","authority":"2130706433","path":"/"}"#, "Ambiguous(\"hostIsAmbiguousNumber\")"),
+            (r#"{"method":"GET","authority":"a.test","path":"/%2f"}"#, "Ambiguous(\"pathEscapesDelimiter\")"),
+            (r#"{"method":"OPTIONS","authority":"a.test","path":"*"}"#, "Ambiguous(\"pathNotOriginForm\")"),
+            (
+                r#"{"method":"GET","authority":"a.test","path":"/","headers":[["X-Original-URL","/b"]]}"#,
+                "Ambiguous(\"pathOverrideHeader\")",
+            ),
+            (
+                r#"{"method":"GET","authority":"a.test","path":"/","headers":[["host","b.test"]]}"#,
+                "Ambiguous(\"hostHeaderMismatch\")",
+            ),
+        ] {
+            assert_eq!(seen(r#"{"egress":{"rules":[]}}"#, request), expected, "{request}");
+        }
+    }
+
+    #[test]
+    fn what_is_allowed_or_denied_already_is_not_learned() {
+        let policy = r#"{"rateLimits":[{"name":"l","limit":{"requests":1,"per":"1h"}}],"egress":{"mode":"Audit","defaultPort":8443,
+            "deny":[{"host":"evil.test"}],"rules":[{"name":"a","to":[{"host":"a.test"}]}]}}"#;
+        let get = |host: &str| seen(policy, &format!(r#"{{"method":"GET","authority":"{host}","path":"/"}}"#));
+        assert_eq!((get("a.test"), get("evil.test")), ("Allowed".to_owned(), "Denied".to_owned()));
+        assert_eq!(get("b.test"), "None b.test Number(8443) GET /");
+    }
+}

@@ -1,0 +1,81 @@
+//! What a learned rule says about paths, and what that covers.
+
+use penstock_policy::document::Node;
+
+use crate::import::{map, text};
+
+/// Paths, in their canonical form.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Pattern {
+    /// One path.
+    Exact(Box<str>),
+    /// A path and everything below it, by whole segments; without a slash at the end, so empty for everything.
+    Prefix(Box<str>),
+    /// No path: a tunnel.
+    Tunnel,
+}
+
+impl Pattern {
+    /// Whether it has every path of `other`.
+    pub fn covers(&self, other: &Pattern) -> bool {
+        match (self, other) {
+            (Pattern::Prefix(_), Pattern::Exact(path)) => self.has(path),
+            (Pattern::Prefix(_), Pattern::Prefix(path)) => self.has_below(path),
+            _ => self == other,
+        }
+    }
+
+    /// Whether it has this path.
+    pub fn has(&self, path: &str) -> bool {
+        match self {
+            Pattern::Exact(exact) => **exact == *path,
+            Pattern::Prefix(_) => self.has_below(path),
+            Pattern::Tunnel => false,
+        }
+    }
+
+    /// Whether it has everything below this prefix.
+    pub fn has_below(&self, prefix: &str) -> bool {
+        match self {
+            Pattern::Prefix(ours) => {
+                prefix.strip_prefix(&**ours).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+            }
+            _ => false,
+        }
+    }
+
+    /// As a policy writes it; `None`: it says nothing about paths.
+    pub fn node(&self) -> Option<Node> {
+        let (kind, value) = match self {
+            Pattern::Exact(path) => ("Exact", &**path),
+            Pattern::Prefix(path) if path.is_empty() => ("PathPrefix", "/"),
+            Pattern::Prefix(path) => ("PathPrefix", &**path),
+            Pattern::Tunnel => return None,
+        };
+        Some(map([("type", text(kind)), ("value", text(value))]))
+    }
+}
+
+/// Those of `patterns` that no other one covers, in order.
+pub fn widest(mut patterns: Vec<Pattern>) -> Vec<Pattern> {
+    patterns.sort();
+    patterns.dedup();
+    let all = patterns.clone();
+    patterns.retain(|pattern| !all.iter().any(|other| other != pattern && other.covers(pattern)));
+    patterns
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prefix_covers_whole_segments() {
+        let prefix = |path: &str| Pattern::Prefix(path.into());
+        let exact = |path: &str| Pattern::Exact(path.into());
+        assert!(prefix("/a").covers(&exact("/a/b")) && prefix("/a").covers(&exact("/a")) && prefix("/a").has("/a/"));
+        assert!(!prefix("/a").covers(&exact("/ab")) && !exact("/a").covers(&prefix("/a")));
+        assert!(prefix("").covers(&prefix("/a")) && prefix("").has("/"));
+        assert_eq!(widest(vec![exact("/a/b"), prefix("/a"), exact("/c"), prefix("/a")]), [exact("/c"), prefix("/a")]);
+    }
+}

@@ -1,0 +1,326 @@
+//! What was learned, how wide it is, and what stays refused: for people and for programs.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+
+use penstock_policy::Timestamp;
+use serde::Serialize;
+
+use super::account::{Account, Refused, Why};
+use super::pattern::Pattern;
+use super::rules::{Rule, day, owner};
+use crate::output::count;
+use crate::output::style::{BAD, DIM, GOOD, HEAD, NAME, WARN};
+use crate::words::{self, percent, thousands};
+
+/// The whole report.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Report {
+    /// All requests of the log.
+    pub requests: u64,
+    /// Those that the policy that was added to allows already.
+    pub already_allowed: u64,
+    /// Those that the learned rules allow.
+    pub covered: u64,
+    /// The share of both.
+    pub share: f64,
+    /// The first and the last day.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub days: Option<(String, String)>,
+    /// What stays refused, the most suspicious first.
+    pub refused: Vec<Item>,
+    /// Callers, those that lose most first.
+    pub callers: Vec<CallerShare>,
+    /// How wide the rules are.
+    pub width: Width,
+    /// The rules in order.
+    pub rules: Vec<RuleReport>,
+    /// What a reader must know of the log.
+    pub notes: Vec<String>,
+}
+
+/// Something that stays refused.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Item {
+    /// Why.
+    pub why: Why,
+    /// Whether it is a sign of more than rarity.
+    pub suspicious: bool,
+    /// Host and port.
+    pub to: String,
+    /// How many names, where it is many.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub names: u64,
+    /// How often.
+    pub requests: u64,
+    /// Methods.
+    pub methods: BTreeSet<String>,
+    /// Some of the paths.
+    pub paths: BTreeSet<String>,
+    /// Who asked; `null`: a caller without identity.
+    pub callers: BTreeSet<Option<String>>,
+    /// When first and last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub first: Option<String>,
+    /// When last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last: Option<String>,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+/// What of a caller's requests is allowed.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CallerShare {
+    /// Who; `null`: without identity.
+    pub caller: Option<String>,
+    /// All requests from which rules could be learned.
+    pub requests: u64,
+    /// Those that the learned rules allow.
+    pub covered: u64,
+}
+
+/// How wide the rules are.
+#[derive(Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Width {
+    /// Rules.
+    pub rules: usize,
+    /// Names without a star.
+    pub hosts: usize,
+    /// Stars.
+    pub stars: BTreeSet<String>,
+    /// Rules for any caller.
+    pub any_caller: BTreeSet<String>,
+    /// Rules that open tunnels.
+    pub tunnels: BTreeSet<String>,
+    /// Single paths.
+    pub paths: usize,
+    /// Prefixes.
+    pub prefixes: usize,
+    /// Rules with every path of their hosts.
+    pub every_path: BTreeSet<String>,
+    /// Methods that change something, with the rules that allow them.
+    pub writes: usize,
+}
+
+/// A rule.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RuleReport {
+    /// Its name.
+    pub name: String,
+    /// Its owner.
+    pub owner: Option<String>,
+    /// How many requests it allows.
+    pub requests: u64,
+}
+
+/// What the report is made of.
+#[derive(Debug)]
+pub struct Facts<'f> {
+    /// The learned rules.
+    pub rules: &'f [Rule],
+    /// What they make of the log.
+    pub account: Account,
+    /// All requests.
+    pub requests: u64,
+    /// Those that were allowed already.
+    pub already_allowed: u64,
+    /// The first and the last time.
+    pub span: Option<(Timestamp, Timestamp)>,
+    /// What a reader must know of the log.
+    pub notes: Vec<String>,
+}
+
+impl Report {
+    /// Puts it together.
+    pub fn new(facts: Facts<'_>) -> Report {
+        let Facts { rules, account, requests, already_allowed, span, notes } = facts;
+        let covered: u64 = account.shares.values().map(|share| share.allowed).sum();
+        let mut callers: Vec<CallerShare> = account
+            .shares
+            .into_iter()
+            .map(|(caller, share)| CallerShare {
+                caller,
+                requests: share.allowed + share.refused,
+                covered: share.allowed,
+            })
+            .collect();
+        callers.sort_by_key(|share| (std::cmp::Reverse(share.requests - share.covered), share.caller.clone()));
+        let mut refused: Vec<Item> =
+            account.refused.into_iter().map(|((why, to), refused)| Item::new(why, to, refused)).collect();
+        refused.sort_by(|a, b| (a.why, b.requests, &a.to).cmp(&(b.why, a.requests, &b.to)));
+        Report {
+            requests,
+            already_allowed,
+            covered,
+            share: (covered + already_allowed) as f64 / requests.max(1) as f64,
+            days: span.map(|(first, last)| (day(first), day(last))),
+            refused,
+            callers,
+            width: Width::of(rules),
+            rules: rules
+                .iter()
+                .map(|rule| RuleReport {
+                    name: rule.name.clone(),
+                    owner: owner(rule),
+                    requests: rule.evidence.requests,
+                })
+                .collect(),
+            notes,
+        }
+    }
+
+    /// For people, with styles.
+    pub fn human(&self) -> String {
+        let mut out = String::new();
+        let days = self.days.as_ref().map(|(first, last)| format!(", {first} to {last}")).unwrap_or_default();
+        let _ = writeln!(
+            out,
+            "{HEAD}{} of {}{days}{HEAD:#}",
+            count(usize::try_from(self.requests).unwrap_or(usize::MAX), "request"),
+            count(self.callers.len(), "caller")
+        );
+        self.list(&mut out, "suspicious, not learned", true);
+        let width = &self.width;
+        let _ = writeln!(
+            out,
+            "\n{HEAD}learned{HEAD:#}: {} for {} and {} allow {GOOD}{}{GOOD:#} of {} requests ({})",
+            count(width.rules, "rule"),
+            count(width.hosts, "host"),
+            count(width.stars.len(), "star"),
+            thousands(self.covered + self.already_allowed),
+            thousands(self.requests),
+            percent(self.share)
+        );
+        if self.already_allowed > 0 {
+            let _ = writeln!(out, "  {} of them were allowed already", thousands(self.already_allowed));
+        }
+        let complete = self.callers.iter().filter(|share| share.requests == share.covered).count();
+        let _ = writeln!(out, "  {complete} of {} lose nothing", count(self.callers.len(), "caller"));
+        for share in self.callers.iter().filter(|share| share.covered < share.requests).take(10) {
+            let lost = share.requests - share.covered;
+            let _ = writeln!(
+                out,
+                "  {NAME}{}{NAME:#} loses {} of {}",
+                who(&share.caller),
+                thousands(lost),
+                thousands(share.requests)
+            );
+        }
+        self.list(&mut out, "rare, not learned", false);
+        let _ = writeln!(out, "\n{HEAD}how wide the rules are{HEAD:#}");
+        let _ = writeln!(out, "  {} and {}", count(width.paths, "single path"), prefixes(width.prefixes));
+        for (what, names) in [
+            ("stars", &width.stars),
+            ("for any caller", &width.any_caller),
+            ("every path of its hosts", &width.every_path),
+            ("tunnels, whose bytes nobody reads", &width.tunnels),
+        ] {
+            if !names.is_empty() {
+                let shown = names.iter().take(10).map(String::as_str).collect::<Vec<_>>().join(", ");
+                let more = if names.len() > 10 { format!(" and {} more", names.len() - 10) } else { String::new() };
+                let _ = writeln!(out, "  {WARN}{what}{WARN:#}: {shown}{more}");
+            }
+        }
+        for note in &self.notes {
+            let _ = writeln!(out, "\n{WARN}note{WARN:#}: {note}");
+        }
+        out
+    }
+
+    fn list(&self, out: &mut String, title: &str, suspicious: bool) {
+        const MOST: usize = 25;
+        let items: Vec<&Item> = self.refused.iter().filter(|item| item.suspicious == suspicious).collect();
+        if items.is_empty() {
+            return;
+        }
+        let _ = writeln!(out, "\n{HEAD}{title}{HEAD:#}");
+        let mut why = None;
+        for item in items.iter().take(MOST) {
+            if why != Some(item.why) {
+                why = Some(item.why);
+                let _ = writeln!(out, "  {BAD}{}{BAD:#}", item.why.words());
+            }
+            let names = if item.names > 0 { format!(" ({} names)", thousands(item.names)) } else { String::new() };
+            let methods = item.methods.iter().cloned().collect::<Vec<_>>().join(", ");
+            let mut callers = item.callers.iter().take(3).map(who).collect::<Vec<_>>().join(", ");
+            if item.callers.len() > 3 {
+                let _ = write!(callers, " and {} more", item.callers.len() - 3);
+            }
+            let days = match (&item.first, &item.last) {
+                (Some(first), Some(last)) if first == last => format!(", {first}"),
+                (Some(first), Some(last)) => format!(", {first} to {last}"),
+                _ => String::new(),
+            };
+            let _ = writeln!(
+                out,
+                "    {NAME}{}{NAME:#}{names}: {} {methods} by {callers}{days}",
+                item.to,
+                count(usize::try_from(item.requests).unwrap_or(usize::MAX), "request")
+            );
+            if !item.paths.is_empty() {
+                let paths = item.paths.iter().cloned().collect::<Vec<_>>().join(" ");
+                let _ = writeln!(out, "      {DIM}{}{DIM:#}", words::shortened(&paths, 160));
+            }
+        }
+        if items.len() > MOST {
+            let _ = writeln!(out, "    {} more: --report FILE has them all", thousands((items.len() - MOST) as u64));
+        }
+    }
+}
+
+fn who(caller: &Option<String>) -> String {
+    let printable = |caller: &String| words::shortened(&caller.replace(char::is_control, "\u{fffd}"), 120);
+    caller.as_ref().map_or_else(|| "callers without identity".to_owned(), printable)
+}
+
+fn prefixes(number: usize) -> String {
+    format!("{} path {}", thousands(number as u64), if number == 1 { "prefix" } else { "prefixes" })
+}
+
+impl Item {
+    fn new(why: Why, to: String, refused: Refused) -> Item {
+        let Refused { callers, names, methods, paths, requests, span } = refused;
+        let (first, last) = span.map(|(first, last)| (day(first), day(last))).unzip();
+        let to = words::shortened(&to.replace(char::is_control, "\u{fffd}"), 200);
+        Item { why, suspicious: why < Why::NoIdentity, to, names, requests, methods, paths, callers, first, last }
+    }
+}
+
+impl Width {
+    fn of(rules: &[Rule]) -> Width {
+        let mut width = Width { rules: rules.len(), ..Width::default() };
+        let mut hosts = BTreeSet::new();
+        for rule in rules {
+            for to in &rule.to {
+                if to.is_star {
+                    width.stars.insert(format!("*.{}", to.host));
+                } else {
+                    hosts.insert(&to.host);
+                }
+            }
+            let mut note = |names: fn(&mut Width) -> &mut BTreeSet<String>, is: bool| {
+                if is {
+                    names(&mut width).insert(rule.name.clone());
+                }
+            };
+            let paths = &rule.shape.paths;
+            note(|width| &mut width.any_caller, rule.from.is_none());
+            note(|width| &mut width.tunnels, rule.shape.class.is_tunnel);
+            note(|width| &mut width.every_path, paths.contains(&Pattern::Prefix("".into())));
+            width.paths += paths.iter().filter(|path| matches!(path, Pattern::Exact(_))).count();
+            width.prefixes += paths.iter().filter(|path| matches!(path, Pattern::Prefix(_))).count();
+            let changes = |method: &String| !matches!(method.as_str(), "GET" | "HEAD" | "OPTIONS");
+            width.writes += usize::from(rule.shape.methods.iter().any(changes));
+        }
+        width.hosts = hosts.len();
+        width
+    }
+}

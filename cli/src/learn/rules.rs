@@ -1,0 +1,268 @@
+//! Few rules out of many grants: those with the same callers, or the same destinations, become one. Nothing is allowed by
+//! that which a grant does not allow.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use penstock_policy::Timestamp;
+use penstock_policy::document::Node;
+
+use super::evidence::Evidence;
+use super::grants::{Caller, Destination, Grants, Shape};
+use crate::import::{map, text};
+use crate::words;
+
+/// A rule of the learned policy.
+#[derive(Clone, Debug)]
+pub struct Rule {
+    /// Unique.
+    pub name: String,
+    /// Who may use it; `None`: anybody.
+    pub from: Option<BTreeSet<String>>,
+    /// Where to.
+    pub to: BTreeSet<Destination>,
+    /// What.
+    pub shape: Shape,
+    /// The requests of the log that it allows.
+    pub evidence: Evidence,
+}
+
+/// The rules that say the same as `grants`, in order, with names that are none of `taken`.
+pub fn rules(grants: &Grants, taken: &BTreeSet<String>) -> Vec<Rule> {
+    let cells = || {
+        grants
+            .iter()
+            .flat_map(|((caller, to), shapes)| shapes.iter().map(move |shape| (caller.clone(), to.clone(), shape)))
+    };
+    let by_callers = merge(cells().map(|(caller, to, shape)| ((to, shape), caller)));
+    let by_callers: Vec<_> = by_callers
+        .into_iter()
+        .flat_map(|((to, shape), callers)| {
+            split_anybody(callers).into_iter().map(move |callers| ((callers, shape), to.clone()))
+        })
+        .collect();
+    let by_callers: Vec<(BTreeSet<Caller>, BTreeSet<Destination>, &Shape)> =
+        merge(by_callers.into_iter()).into_iter().map(|((callers, shape), to)| (callers, to, shape)).collect();
+    let by_destinations = merge(cells().map(|(caller, to, shape)| ((caller, shape), to)));
+    let by_destinations =
+        by_destinations.into_iter().map(|((caller, shape), to)| ((caller.is_none(), to, shape), caller));
+    let by_destinations: Vec<(BTreeSet<Caller>, BTreeSet<Destination>, &Shape)> =
+        merge(by_destinations).into_iter().map(|((_, to, shape), callers)| (callers, to, shape)).collect();
+    let fewer = if by_destinations.len() < by_callers.len() { by_destinations } else { by_callers };
+    let mut rules: Vec<Rule> = fewer
+        .into_iter()
+        .map(|(callers, to, shape)| Rule {
+            name: String::new(),
+            from: callers.into_iter().map(|caller| caller.map(|caller| caller.to_string())).collect(),
+            to,
+            shape: shape.clone(),
+            evidence: Evidence::default(),
+        })
+        .collect();
+    rules.sort_by(|a, b| (owner(a), &a.to, &a.from, &a.shape).cmp(&(owner(b), &b.to, &b.from, &b.shape)));
+    name(&mut rules, taken);
+    rules
+}
+
+/// All values of each key.
+fn merge<K: Ord, V: Ord>(pairs: impl Iterator<Item = (K, V)>) -> BTreeMap<K, BTreeSet<V>> {
+    let mut merged: BTreeMap<K, BTreeSet<V>> = BTreeMap::new();
+    for (key, value) in pairs {
+        merged.entry(key).or_default().insert(value);
+    }
+    merged
+}
+
+/// Anybody is a caller of its own: with others in one list it would be they that are lost.
+fn split_anybody(mut callers: BTreeSet<Caller>) -> Vec<BTreeSet<Caller>> {
+    let anybody = callers.take(&None).map(|nobody| BTreeSet::from([nobody]));
+    anybody.into_iter().chain(Some(callers).filter(|callers| !callers.is_empty())).collect()
+}
+
+/// Gives every rule a name of its own that says who and where to.
+fn name(rules: &mut [Rule], taken: &BTreeSet<String>) {
+    let mut used = taken.clone();
+    for rule in rules {
+        let host = rule.to.first().map(|to| if to.is_star { format!("any.{}", to.host) } else { to.host.to_string() });
+        let host = host.unwrap_or_default();
+        let base = match rule.from.as_ref().map(|from| (from.len(), from.first())) {
+            Some((1, Some(caller))) => format!("{}-{host}", account(caller)),
+            _ => host,
+        };
+        let base = words::shortened(&base, 200);
+        let mut name = base.clone();
+        for number in 2u64.. {
+            if used.insert(name.clone()) {
+                break;
+            }
+            name = format!("{base}-{number}");
+        }
+        rule.name = name;
+    }
+}
+
+/// The last segment of an identity: a service account.
+fn account(caller: &str) -> &str {
+    caller.rsplit('/').next().filter(|name| !name.is_empty()).unwrap_or(caller)
+}
+
+/// The namespace in an identity `…/ns/NAMESPACE/sa/…`.
+pub fn namespace(caller: &str) -> Option<&str> {
+    let mut segments = caller.split('/').skip_while(|segment| *segment != "ns").skip(1);
+    segments.next().filter(|name| !name.is_empty())
+}
+
+/// Who answers for a rule: the namespaces of its callers.
+pub fn owner(rule: &Rule) -> Option<String> {
+    const MOST: usize = 8;
+    let from = rule.from.as_ref()?;
+    let namespaces: BTreeSet<&str> = from.iter().filter_map(|caller| namespace(caller)).collect();
+    let named = namespaces.iter().take(MOST).copied().collect::<Vec<_>>().join(", ");
+    match namespaces.len() {
+        0 => None,
+        n if n > MOST => Some(words::shortened(&format!("{named} and {} more", n - MOST), 900)),
+        _ => Some(words::shortened(&named, 900)),
+    }
+}
+
+/// A day in RFC 3339.
+pub fn day(time: Timestamp) -> String {
+    words::instant(time).split('T').next().unwrap_or_default().to_owned()
+}
+
+impl Rule {
+    /// What it was learned from.
+    pub fn reason(&self) -> String {
+        let requests = crate::output::count(usize::try_from(self.evidence.requests).unwrap_or(usize::MAX), "request");
+        match self.evidence.span {
+            Some((first, last)) => format!("learned from {requests}, {} to {}", day(first), day(last)),
+            None => format!("learned from {requests}"),
+        }
+    }
+
+    /// As a policy writes it.
+    pub fn node(&self, unowned: &str, expires: Option<&str>) -> Node {
+        let texts = |texts: &mut dyn Iterator<Item = &String>| Node::List(texts.map(|t| text(t.as_str())).collect());
+        let mut ports: BTreeMap<(bool, &str), Vec<u16>> = BTreeMap::new();
+        for to in &self.to {
+            ports.entry((to.is_star, &*to.host)).or_default().push(to.port);
+        }
+        let to = ports.into_iter().map(|((is_star, host), ports)| {
+            let ports = Node::List(ports.into_iter().map(|port| Node::Integer(i64::from(port))).collect());
+            map([("host", text(if is_star { format!("*.{host}") } else { host.to_owned() })), ("ports", ports)])
+        });
+        let mut entries = vec![
+            ("name", text(self.name.as_str())),
+            ("owner", text(owner(self).unwrap_or_else(|| unowned.to_owned()))),
+            ("reason", text(self.reason())),
+        ];
+        entries.extend(self.from.as_ref().map(|from| ("from", texts(&mut from.iter()))));
+        entries.push(("to", Node::List(to.collect())));
+        entries.push(("methods", texts(&mut self.shape.methods.iter())));
+        let paths: Vec<Node> = self.shape.paths.iter().filter_map(super::pattern::Pattern::node).collect();
+        entries.extend((!paths.is_empty()).then_some(("paths", Node::List(paths))));
+        entries.extend(self.shape.class.is_tunnel.then_some(("connect", Node::Bool(true))));
+        let upgrades = &self.shape.class.upgrades;
+        entries.extend((!upgrades.is_empty()).then(|| ("upgrades", texts(&mut upgrades.iter()))));
+        entries.extend(expires.map(|expires| ("expires", text(expires))));
+        map(entries)
+    }
+
+    /// Whether it is for this caller.
+    pub fn is_for(&self, caller: Option<&str>) -> bool {
+        self.from.as_ref().is_none_or(|from| caller.is_some_and(|caller| from.contains(caller)))
+    }
+}
+
+/// Rules by where they lead.
+#[derive(Debug)]
+pub struct Index<'r>(HashMap<&'r Destination, Vec<(usize, &'r Rule)>>);
+
+impl<'r> Index<'r> {
+    /// Of rules, with their numbers.
+    pub fn new(rules: &'r [Rule]) -> Index<'r> {
+        let mut index: HashMap<&Destination, Vec<(usize, &Rule)>> = HashMap::new();
+        for (number, rule) in rules.iter().enumerate() {
+            rule.to.iter().for_each(|to| index.entry(to).or_default().push((number, rule)));
+        }
+        Index(index)
+    }
+
+    /// Those for this destination, in order. A host that begins with `*.` is every name below.
+    pub fn of(&self, host: &str, port: u16) -> Vec<(usize, &'r Rule)> {
+        let star = |host: &str| Destination { host: host.into(), is_star: true, port };
+        let exact = (!host.starts_with("*.")).then(|| Destination { host: host.into(), is_star: false, port });
+        let above = host.match_indices('.').filter_map(|(dot, _)| host.get(dot + 1..)).map(star);
+        let lists = exact.into_iter().chain(above).filter_map(|to| self.0.get(&to));
+        let mut found: Vec<(usize, &Rule)> = lists.flatten().copied().collect();
+        found.sort_unstable_by_key(|(number, _)| *number);
+        found.dedup_by_key(|(number, _)| *number);
+        found
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::learn::grants::Class;
+    use crate::learn::pattern::Pattern;
+
+    fn shape(methods: &[&str], path: &str) -> Shape {
+        let class = Class { upgrades: Vec::new(), is_tunnel: false };
+        let methods = methods.iter().map(|method| (*method).to_owned()).collect();
+        Shape { class, methods, paths: vec![Pattern::Prefix(path.into())] }
+    }
+
+    fn grants(list: &[(&str, &str, Shape)]) -> Grants {
+        let mut grants = Grants::new();
+        for (caller, host, shape) in list {
+            let caller = (!caller.is_empty()).then(|| format!("spiffe://c/ns/{caller}/sa/{caller}").as_str().into());
+            let to = Destination { host: (*host).into(), is_star: false, port: 443 };
+            grants.entry((caller, to)).or_default().push(shape.clone());
+        }
+        grants
+    }
+
+    fn shown(grants: &Grants) -> Vec<String> {
+        let rule = |rule: &Rule| {
+            let from = rule.from.as_ref().map_or("anybody".to_owned(), |from| {
+                from.iter().map(|caller| account(caller)).collect::<Vec<_>>().join("+")
+            });
+            let to = rule.to.iter().map(|to| to.host.to_string()).collect::<Vec<_>>().join("+");
+            format!("{}: {from} -> {to}", rule.name)
+        };
+        rules(grants, &BTreeSet::new()).iter().map(rule).collect()
+    }
+
+    #[test]
+    fn the_same_callers_or_the_same_destinations_are_one_rule() {
+        let get = shape(&["GET"], "/v1");
+        assert_eq!(
+            shown(&grants(&[("a", "x.test", get.clone()), ("b", "x.test", get.clone()), ("c", "x.test", get.clone())])),
+            ["x.test: a+b+c -> x.test"]
+        );
+        assert_eq!(
+            shown(&grants(&[("a", "x.test", get.clone()), ("a", "y.test", get.clone())])),
+            ["a-x.test: a -> x.test+y.test"]
+        );
+        // Every caller to every host, and one more that has a host of its own.
+        let both =
+            [("a", "x.test"), ("a", "y.test"), ("b", "x.test"), ("b", "y.test"), ("c", "x.test"), ("a", "z.test")];
+        let both: Vec<(&str, &str, Shape)> = both.iter().map(|(a, b)| (*a, *b, get.clone())).collect();
+        assert_eq!(shown(&grants(&both)).len(), 3);
+    }
+
+    #[test]
+    fn anybody_stays_alone_and_names_are_unique() {
+        let (get, post) = (shape(&["GET"], "/v1"), shape(&["POST"], "/v2"));
+        assert_eq!(
+            shown(&grants(&[("", "x.test", get.clone()), ("a", "x.test", get), ("a", "x.test", post)])),
+            ["x.test: anybody -> x.test", "a-x.test: a -> x.test", "a-x.test-2: a -> x.test"]
+        );
+    }
+
+    #[test]
+    fn the_owner_is_the_namespace() {
+        assert_eq!(namespace("spiffe://cluster.local/ns/payments/sa/checkout"), Some("payments"));
+        assert_eq!(namespace("spiffe://example.org/billing/api"), None);
+    }
+}

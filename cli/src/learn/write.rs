@@ -1,0 +1,170 @@
+//! The learned policy as text: new, or in a file that is there, whose comments and rules stay as they are.
+
+use anyhow::{Context as _, bail, ensure};
+use penstock_policy::document::Node;
+
+use super::rules::Rule;
+use crate::yaml::Located;
+use crate::yaml_text;
+
+/// What rules are written with.
+#[derive(Clone, Debug)]
+pub struct Style {
+    /// The owner of rules whose callers have no namespace.
+    pub unowned: String,
+    /// When the rules end.
+    pub expires: Option<String>,
+}
+
+/// A policy of its own.
+pub fn new_policy(rules: &[Rule], style: &Style, default_port: Option<u16>, head: &str) -> String {
+    let mut out: String = head.lines().map(|line| format!("# {line}\n")).collect();
+    out += "egress:\n  mode: Enforce\n";
+    if let Some(port) = default_port {
+        out += &format!(
+            "  # The log does not say the port of names without one: this is that to which the proxy goes.\n  defaultPort: {port}\n"
+        );
+    }
+    match rules.is_empty() {
+        true => out += "  rules: []\n",
+        false => out += &format!("  rules:\n{}", items(rules, style, 2)),
+    }
+    out
+}
+
+/// The rules as items of a list.
+fn items(rules: &[Rule], style: &Style, indent: usize) -> String {
+    let mut out = String::new();
+    for rule in rules {
+        for comment in comments(rule) {
+            out += &format!("{}# {comment}\n", " ".repeat(indent));
+        }
+        let node = Node::List(vec![rule.node(&style.unowned, style.expires.as_deref())]);
+        out += &yaml_text::block(&node, indent);
+    }
+    out
+}
+
+/// What a reader should look at twice.
+fn comments(rule: &Rule) -> Vec<String> {
+    let mut comments = Vec::new();
+    if rule.from.is_none() {
+        comments.push("For any caller: these requests came without identity.".to_owned());
+    }
+    if rule.to.iter().any(|to| to.is_star) {
+        comments.push("A star: more names than are in the log.".to_owned());
+    }
+    if rule.shape.class.is_tunnel {
+        comments.push("A tunnel: nobody reads what is in it.".to_owned());
+    }
+    comments
+}
+
+/// The policy `text` with the rules behind its own; nothing else changes.
+///
+/// # Errors
+/// When the place of the rules cannot be told.
+pub fn merged(text: &str, rules: &[Rule], style: &Style) -> anyhow::Result<String> {
+    if rules.is_empty() {
+        return Ok(text.to_owned());
+    }
+    let located = Located::read(text).map_err(|error| anyhow::anyhow!("{}", error.message))?;
+    let new: Vec<Node> = rules.iter().map(|rule| rule.node(&style.unowned, style.expires.as_deref())).collect();
+    let wanted = with_rules(&located.node, &new)?;
+    let merged = match text.trim_start().starts_with('{') {
+        true => yaml_text::json(&wanted) + "\n",
+        false => insert(text, &located, rules, style)?,
+    };
+    let is_right = Located::read(&merged).is_ok_and(|read| yaml_text::value(&read.node) == yaml_text::value(&wanted));
+    ensure!(is_right, "cannot tell where `egress.rules` ends: write it as a block, with each rule on lines of its own");
+    Ok(merged)
+}
+
+/// The document with more rules.
+fn with_rules(policy: &Node, new: &[Node]) -> anyhow::Result<Node> {
+    let mut entries = match policy {
+        Node::Map(entries) => entries.clone(),
+        Node::Null => Vec::new(),
+        _ => bail!("the policy is not an object"),
+    };
+    let mut egress = match entries.iter().find(|(name, _)| name == "egress") {
+        Some((_, Node::Map(egress))) => egress.clone(),
+        Some((_, Node::Null)) | None => Vec::new(),
+        Some(_) => bail!("`egress` is not an object"),
+    };
+    // What is new in `egress` comes first, as `insert` writes it; `egress` itself comes last.
+    let place = |entries: &mut Vec<(String, Node)>, name: &str, value: Node, at: usize| match entries
+        .iter_mut()
+        .find(|(known, _)| known == name)
+    {
+        Some((_, old)) => *old = value,
+        None => entries.insert(at, (name.to_owned(), value)),
+    };
+    let mut all = match egress.iter().find(|(name, _)| name == "rules") {
+        Some((_, Node::List(rules))) => rules.clone(),
+        _ => Vec::new(),
+    };
+    all.extend(new.iter().cloned());
+    place(&mut egress, "rules", Node::List(all), 0);
+    let last = entries.len();
+    place(&mut entries, "egress", Node::Map(egress), last);
+    Ok(Node::Map(entries))
+}
+
+/// Puts the rules behind the last one.
+fn insert(text: &str, located: &Located, rules: &[Rule], style: &Style) -> anyhow::Result<String> {
+    let ended =
+        |text: &str| if text.is_empty() || text.ends_with('\n') { text.to_owned() } else { format!("{text}\n") };
+    let egress = located.node.get("egress");
+    let Some(Node::Map(section)) = egress else {
+        let list = items(rules, style, 2);
+        ensure!(egress.is_none(), "write `egress` with `rules` in it");
+        return Ok(format!("{}egress:\n  rules:\n{list}", ended(text)));
+    };
+    let count = match egress.and_then(|egress| egress.get("rules")) {
+        Some(Node::List(rules)) => rules.len(),
+        _ => 0,
+    };
+    let line_start = |at: usize| text.get(..at).and_then(|before| before.rfind('\n')).map_or(0, |at| at + 1);
+    let line_end = |at: usize| text.get(at..).and_then(|rest| rest.find('\n')).map_or(text.len(), |end| at + end + 1);
+    if count > 0 {
+        let last = located.span(&format!("egress.rules[{}]", count - 1), false);
+        let before = text.get(line_start(last.start)..last.start).unwrap_or_default();
+        let indent = before.len() - before.trim_start_matches(' ').len();
+        ensure!(before.trim() == "-", "write `egress.rules` as a block, with each rule on lines of its own");
+        // A block's span may reach over the comments behind it: those belong to what follows.
+        let body = text.get(..last.end).unwrap_or_default();
+        let mut end = line_end(content_end(body).max(last.start));
+        if end > text.len() {
+            end = text.len();
+        }
+        let (head, tail) = text.split_at_checked(end).context("the policy is not text")?;
+        return Ok(format!("{}{}{tail}", ended(head), items(rules, style, indent)));
+    }
+    // No rule yet: `rules` is empty, or not there.
+    let first =
+        section.first().map(|(name, _)| located.span(&format!("egress.{name}"), true)).context("`egress` is empty")?;
+    let indent = first.start - line_start(first.start);
+    let list = format!("{}rules:\n{}", " ".repeat(indent), items(rules, style, indent));
+    if egress.and_then(|egress| egress.get("rules")).is_some() {
+        let key = located.span("egress.rules", true);
+        let (head, rest) = text.split_at_checked(line_start(key.start)).context("the policy is not text")?;
+        let tail = rest.find('\n').and_then(|end| rest.get(end + 1..)).unwrap_or_default();
+        return Ok(format!("{head}{list}{tail}"));
+    }
+    let (head, tail) = text.split_at_checked(line_start(first.start)).context("the policy is not text")?;
+    Ok(format!("{head}{list}{tail}"))
+}
+
+/// Where the last line with more than a comment ends.
+fn content_end(text: &str) -> usize {
+    let mut end = text.len();
+    for line in text.split_inclusive('\n').rev() {
+        let content = line.trim();
+        if !content.is_empty() && !content.starts_with('#') {
+            return end - line.len() + line.trim_end_matches(['\n', '\r']).len();
+        }
+        end -= line.len();
+    }
+    end
+}
