@@ -32,6 +32,7 @@ impl FileCoverage {
             let located = located.as_ref().filter(|located| located.has(&item.path))?;
             Some(text.position(located.span(&item.path, false).start).0)
         };
+        let file = file.strip_prefix("./").map_or(file.clone(), str::to_owned);
         FileCoverage { lines: items.iter().map(line).collect(), items, file }
     }
 
