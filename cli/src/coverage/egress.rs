@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use penstock_policy::egress::{Destination, EgressDocument, Target};
-use penstock_policy::explain::{self, Note, Trace};
+use penstock_policy::explain::{self, Note, Notes};
 use penstock_policy::wire::{WireDecision, WireRequest};
 
 use crate::cover::items;
@@ -13,7 +13,7 @@ pub fn hits(
     egress: &EgressDocument,
     request: &WireRequest,
     decision: &WireDecision,
-    trace: &Trace,
+    trace: &Notes,
     hits: &mut Vec<String>,
 ) {
     let destination = trace.0.iter().find_map(|note| match note {
@@ -55,7 +55,7 @@ pub fn hits(
 }
 
 /// Whether `deny` decided, also where a mode held it back.
-fn is_denied(trace: &Trace) -> bool {
+fn is_denied(trace: &Notes) -> bool {
     trace
         .0
         .iter()

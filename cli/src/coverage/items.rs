@@ -5,10 +5,22 @@ use penstock_policy::canaries::OverrideCondition;
 use penstock_policy::egress::{Destination, Target};
 use penstock_policy::matching::RequestMatch;
 
-use super::Item;
 use crate::cover::items;
 use crate::documents::Documents;
 use crate::words;
+
+/// A part of a policy.
+#[derive(Clone, Debug)]
+pub struct Item {
+    /// Where it stands, such as `egress.rules[0].methods[1]`.
+    pub path: String,
+    /// For people, such as `egress rule stripe, method POST`.
+    pub what: String,
+    /// Whether it is a whole rule, limit or canary.
+    pub is_whole: bool,
+    /// How many requests it decided.
+    pub hits: u64,
+}
 
 /// All of them, in the order of the engine.
 pub fn all(documents: &Documents) -> Vec<Item> {

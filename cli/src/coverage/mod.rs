@@ -9,28 +9,15 @@ mod report;
 use std::collections::HashMap;
 
 use penstock_policy::document::Node;
-use penstock_policy::explain::{Note, Trace};
+use penstock_policy::explain::{Note, Notes};
 use penstock_policy::matching::RequestMatch;
 use penstock_policy::wire::{WireDecision, WireRequest};
 use penstock_policy::{Header, Request, Scratch};
 
 use crate::cover::items;
 use crate::documents::Documents;
-use items::conditions;
+use items::{Item, conditions};
 pub use report::{FileCoverage, human, json, lcov, total};
-
-/// A part of a policy.
-#[derive(Clone, Debug)]
-pub struct Item {
-    /// Where it stands, such as `egress.rules[0].methods[1]`.
-    pub path: String,
-    /// For people, such as `egress rule stripe, method POST`.
-    pub what: String,
-    /// Whether it is a whole rule, limit or canary.
-    pub is_whole: bool,
-    /// How many requests it decided.
-    pub hits: u64,
-}
 
 /// The parts of one policy, with what they decided.
 #[derive(Debug)]
@@ -61,7 +48,7 @@ impl Coverage {
     }
 
     /// Counts what decided about one request.
-    pub fn observe(&mut self, request: &WireRequest, decision: &WireDecision, trace: &Trace) {
+    pub fn observe(&mut self, request: &WireRequest, decision: &WireDecision, trace: &Notes) {
         let mut hits = Vec::new();
         if let Some(egress) = &self.documents.egress {
             egress::hits(egress, request, decision, trace, &mut hits);
@@ -81,7 +68,7 @@ impl Coverage {
         hits.iter().for_each(|path| self.hit(path));
     }
 
-    fn limits(&self, request: &Request<'_>, decision: &WireDecision, trace: &Trace, hits: &mut Vec<String>) {
+    fn limits(&self, request: &Request<'_>, decision: &WireDecision, trace: &Notes, hits: &mut Vec<String>) {
         for (number, limit) in self.documents.limits.iter().enumerate() {
             let path = format!("rateLimits[{number}]");
             let is_this = |name: &str| *name == *limit.name.0;
@@ -98,7 +85,7 @@ impl Coverage {
         }
     }
 
-    fn routes(&self, request: &Request<'_>, decision: &WireDecision, trace: &Trace, hits: &mut Vec<String>) {
+    fn routes(&self, request: &Request<'_>, decision: &WireDecision, trace: &Notes, hits: &mut Vec<String>) {
         let Some(routes) = &self.documents.routes else { return };
         let winner = trace.0.iter().find_map(|note| match note {
             Note::Route(name) => Some(name.as_str()),
@@ -121,7 +108,7 @@ impl Coverage {
         }
     }
 
-    fn canaries(&self, request: &Request<'_>, trace: &Trace, hits: &mut Vec<String>) {
+    fn canaries(&self, request: &Request<'_>, trace: &Notes, hits: &mut Vec<String>) {
         let note = trace.0.iter().find_map(|note| match note {
             Note::Canary(note) => Some(note),
             _ => None,

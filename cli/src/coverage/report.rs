@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
-use super::{Coverage, Item};
+use super::items::Item;
 use crate::output::style::{BAD, DIM, GOOD, HEAD, NAME};
 use crate::text::Text;
 use crate::words;
@@ -23,9 +23,9 @@ pub struct FileCoverage {
 }
 
 impl FileCoverage {
-    /// Of `coverage`, whose policy is `text`.
-    pub fn new(file: String, text: &str, coverage: &Coverage) -> FileCoverage {
-        let items = coverage.items().to_vec();
+    /// Of the parts of the policy `text`.
+    pub fn new(file: String, text: &str, items: &[Item]) -> FileCoverage {
+        let items = items.to_vec();
         let text = Text::new(text.trim_start_matches('\u{feff}'));
         let located = Located::read(&text).ok();
         let line = |item: &Item| {

@@ -10,7 +10,7 @@ mod gateway;
 mod ingress;
 mod istio;
 mod matching;
-mod objects;
+pub(crate) mod objects;
 mod paths;
 mod ratelimit;
 mod reader;

@@ -13,7 +13,7 @@ use penstock_policy::wire::{WireRequest, World};
 use penstock_policy::{Policy, Timestamp};
 use serde::Serialize;
 
-use crate::import::{map, text};
+use crate::import::objects::{map, text};
 use crate::output::style::{BAD, HEAD, NAME, WARN};
 use crate::output::{Output, count};
 use crate::traffic::{self, Options};

@@ -2,7 +2,7 @@
 
 use penstock_policy::document::Node;
 
-use crate::import::{map, text};
+use crate::import::objects::{map, text};
 
 /// Paths, in their canonical form.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -8,7 +8,7 @@ use penstock_policy::document::Node;
 
 use super::evidence::Evidence;
 use super::grants::{Caller, Destination, Grants, Shape};
-use crate::import::{map, text};
+use crate::import::objects::{map, text};
 use crate::words;
 
 /// A rule of the learned policy.

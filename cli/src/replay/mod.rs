@@ -120,7 +120,8 @@ impl Args {
         }
         if let Some(coverage) = &coverage {
             let text = if file.resource.is_none() { source::read_text(Path::new(&file.file)).ok() } else { None };
-            let file = coverage::FileCoverage::new(file.file.clone(), text.as_deref().unwrap_or_default(), coverage);
+            let file =
+                coverage::FileCoverage::new(file.file.clone(), text.as_deref().unwrap_or_default(), coverage.items());
             match self.output {
                 summary::Form::Human => out.human(&coverage::human(&[file], "no request used"))?,
                 summary::Form::Json => writeln!(out, "{:#}", coverage::json(&[file]))?,

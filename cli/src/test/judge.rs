@@ -149,7 +149,7 @@ impl Judge {
         paths.sort_by_key(|(path, _)| *path);
         let file = |(path, loaded): (&PathBuf, &Rc<Loaded>)| {
             let text = source::read_text(path).unwrap_or_default();
-            Some(FileCoverage::new(source::display(path), &text, &*loaded.coverage.as_ref()?.borrow()))
+            Some(FileCoverage::new(source::display(path), &text, loaded.coverage.as_ref()?.borrow().items()))
         };
         paths.into_iter().filter_map(file).collect()
     }
