@@ -95,10 +95,10 @@ pub fn all(documents: &Documents) -> Vec<Item> {
     all
 }
 
-/// The paths of an entry's conditions, in the order of its verdicts.
+/// The paths of an entry's conditions, in the order of its verdicts; without those on claims and metadata, which come last.
 pub fn conditions(entry: &RequestMatch, place: &str) -> Vec<String> {
     // Named one by one, so that a condition of a new kind is not passed over.
-    let RequestMatch { method, hostnames, path, headers, query_params, cookies } = entry;
+    let RequestMatch { method, hostnames, path, headers, query_params, cookies, facts: _ } = entry;
     let one = |is: bool, field: &str| is.then(|| format!("{place}.{field}"));
     let list = |field: &'static str, count: usize| (0..count).map(move |n| format!("{place}.{field}[{n}]"));
     let single = [one(method.is_some(), "method"), one(path.is_some(), "path"), one(hostnames.is_some(), "hostnames")];

@@ -113,6 +113,10 @@ impl Coverage {
             Note::Canary(note) => Some(note),
             _ => None,
         });
+        // A rule of the routes decided: no canary is asked then.
+        if note.is_none() && trace.0.iter().any(|note| matches!(note, Note::Route(_))) {
+            return;
+        }
         let chosen =
             note.and_then(|note| self.documents.canaries.iter().position(|canary| *canary.name.0 == *note.canary));
         for (number, canary) in self.documents.canaries.iter().enumerate() {
@@ -135,11 +139,14 @@ impl Coverage {
 fn matches(entries: Option<&[RequestMatch]>, request: &Request<'_>, path: &str, decides: bool, hits: &mut Vec<String>) {
     for (number, entry) in entries.unwrap_or_default().iter().enumerate() {
         let place = format!("{path}.matches[{number}]");
+        let conditions = conditions(entry, &place);
         let verdicts = entry.verdicts(request);
-        let mut failed = verdicts.iter().enumerate().filter(|(_, verdict)| !verdict.holds).map(|(at, _)| at);
+        let mut failed =
+            verdicts.iter().take(conditions.len()).enumerate().filter(|(_, verdict)| !verdict.holds).map(|(at, _)| at);
         match (failed.next(), failed.next()) {
             (None, _) if decides => hits.push(place),
-            (Some(at), None) => hits.extend(conditions(entry, &place).into_iter().nth(at)),
+            // Whether claims and metadata hold is only known together, from the rule that decides.
+            (Some(at), None) if entry.facts.is_empty() => hits.extend(conditions.into_iter().nth(at)),
             _ => {}
         }
     }
