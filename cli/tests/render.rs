@@ -68,6 +68,19 @@ fn a_kustomize_base_is_a_folder_of_files() {
 }
 
 #[test]
+fn the_native_body_is_rendered_for_the_platforms_that_load_libraries() {
+    for target in ["envoy", "envoy-gateway"] {
+        let text = render(target, &["--native"]);
+        assert!(text.contains("/etc/penstock/libpenstock.so") && !text.contains("wasm.v3"), "{text}");
+        assert!(text.contains("suite/penstock") && text.contains("egress-allowlist/penstock-egress"), "{text}");
+        let run = penstock(&["check", "-"], &text);
+        assert!(run.status == 0 && !run.out.contains("for which the platform"), "{}", run.out);
+    }
+    let run = penstock(&["render", "everything.yaml", "--for", "istio", "--namespace", "shop", "--native"], "");
+    assert!(run.status != 0 && run.err.contains("--native is for envoy and envoy-gateway"), "{}", run.err);
+}
+
+#[test]
 fn what_is_rendered_passes_our_own_check() {
     for target in TARGETS {
         let run = penstock(&["check", "-"], &render(target, &[]));
@@ -286,8 +299,8 @@ fn the_custom_resource_definitions_take_every_object() {
         return;
     };
     let mut kinds = Vec::new();
-    for target in TARGETS.into_iter().filter(|target| *target != "envoy") {
-        let text = render(target, &[]);
+    let wasm = TARGETS.into_iter().filter(|target| *target != "envoy").map(|target| render(target, &[]));
+    for text in wasm.chain([render("envoy-gateway", &["--native"])]) {
         for located in Located::read_all(&text).unwrap() {
             let object = yaml_text::value(&located.node);
             let kind = format!("{} {}", object["apiVersion"].as_str().unwrap(), object["kind"].as_str().unwrap());

@@ -13,7 +13,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use crate::http::{self, Protocol, Request, Response};
-use crate::{Bootstrap, Configuration, Listener, Received, Reload, Route, Upstream, WasmFilter, workspace};
+use crate::{Body, Bootstrap, Configuration, Listener, Received, Reload, Route, Upstream, WasmFilter, workspace};
 
 /// One line of a file of cases.
 #[derive(Clone, Debug)]
@@ -115,6 +115,9 @@ fn obstacle(sections: &[&str], case: &Case) -> Option<String> {
     if let Some(section) = fields(&case.policy).into_iter().find(|section| !sections.contains(&section.as_str())) {
         return Some(format!("the policy has the section {section:?}"));
     }
+    if Body::of_environment() == Body::Native && asks_for_metadata(&case.policy) {
+        return Some("the native body refuses policies that go by metadata: see docs/native.md".to_owned());
+    }
     let sendable = ["method", "scheme", "authority", "path", "headers"];
     if let Some(field) = fields(&case.request).into_iter().find(|field| !sendable.contains(&field.as_str())) {
         return Some(format!("no client can choose {field:?} here"));
@@ -123,6 +126,17 @@ fn obstacle(sections: &[&str], case: &Case) -> Option<String> {
         return Some("the listener speaks plain HTTP".to_owned());
     }
     (case.request.get("method") == Some(&Value::from("CONNECT"))).then(|| "CONNECT is not forwarded here".to_owned())
+}
+
+/// Whether a policy has a condition or a key of a claim or of other metadata.
+fn asks_for_metadata(policy: &Value) -> bool {
+    match policy {
+        Value::Array(items) => items.iter().any(asks_for_metadata),
+        Value::Object(fields) => fields
+            .iter()
+            .any(|(name, value)| ["claim", "claims", "metadata"].contains(&name.as_str()) || asks_for_metadata(value)),
+        _ => false,
+    }
 }
 
 /// The case's request for a version of HTTP: HTTP/2 has no upper case in header names.

@@ -73,8 +73,9 @@ pub fn annotated(object: &Node) -> Option<Claim> {
 
 /// What a plugin loads, by the name of its file or image, or else by its own name.
 pub fn claim(plugin: &Node) -> Claim {
-    // A library has all our filters: this one's name says which it is.
-    let filter = ["filter_name", "filterName"].iter().find_map(|field| string(plugin.get(field))).and_then(named);
+    // A library has all our filters: this one's name says which it is, `<module>` or `<module>/<plugin>`.
+    let filter = ["filter_name", "filterName"].iter().find_map(|field| string(plugin.get(field)));
+    let filter = filter.and_then(|name| named(name.split('/').next().unwrap_or_default()));
     let name = ["name", "root_id", "rootId"].iter().find_map(|field| string(plugin.get(field)));
     let name = name.or_else(|| string(vm_config(plugin)?.get("vm_id").or_else(|| vm_config(plugin)?.get("vmId"))));
     let is_called_ours = name.is_some_and(is_ours);
@@ -171,6 +172,22 @@ fn string(node: Option<&Node>) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::yaml::Located;
+
+    #[test]
+    fn the_native_body_is_known_by_its_library_and_runs_the_module_of_its_filter_name() {
+        for (plugin, expected) in [
+            (
+                "{dynamic_module_config: {module: {local: {filename: /etc/penstock/libpenstock.so}}}, filter_name: rate-limit/a}",
+                Claim::Ours(Some(Module::RateLimit)),
+            ),
+            ("{dynamic_module_config: {name: penstock}, filter_name: suite}", Claim::Ours(Some(Module::Suite))),
+            ("{name: penstock, filterName: canary/shop, config: {}}", Claim::Ours(Some(Module::Canary))),
+            ("{dynamic_module_config: {name: waf}, filter_name: suite}", Claim::Other("waf".into())),
+        ] {
+            assert_eq!(claim(&Located::read(plugin).unwrap().node), expected, "{plugin}");
+        }
+    }
 
     #[test]
     fn our_modules_are_known_by_image_file_or_name_and_others_are_not_ours() {

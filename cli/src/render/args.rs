@@ -25,6 +25,9 @@ pub struct Args {
     /// The platform that will run it.
     #[arg(long = "for", visible_alias = "target", value_enum, value_name = "PLATFORM")]
     pub(super) target: Target,
+    /// Run the policy in Envoy's own process instead of a sandbox: for envoy and envoy-gateway; docs/native.md says when.
+    #[arg(long)]
+    pub(super) native: bool,
     /// What the objects are called.
     #[arg(long, default_value = "penstock")]
     pub(super) name: String,

@@ -18,7 +18,7 @@ pub const EGRESS_PORT: u16 = 15443;
 
 /// The whole configuration.
 pub fn bootstrap(plan: &Plan<'_>) -> String {
-    let mut text = HEAD.to_owned();
+    let mut text = head(plan.args.native);
     let mut clusters = String::new();
     if let Some(policy) = &plan.ingress {
         text += &ingress(plan, policy);
@@ -66,6 +66,26 @@ static_resources:
   listeners:
 "#;
 
+/// The beginning; metrics of the native body have their labels by themselves, and need a flag for the rest of their names.
+fn head(native: bool) -> String {
+    if !native {
+        return HEAD.to_owned();
+    }
+    let (before, tags_and_after) = HEAD.split_once("# Makes labels").unwrap_or((HEAD, ""));
+    let after = tags_and_after.split_once("\n\n").map_or("", |(_, after)| after);
+    format!("{}{NATIVE_RUNTIME}{after}", before.replace("--for envoy`", "--for envoy --native`"))
+}
+
+const NATIVE_RUNTIME: &str = "\
+# The names of metrics in /stats/prometheus are those of the wasm modules then: penstock_routes{penstock_rule=\"…\"}.
+layered_runtime:
+  layers:
+  - name: static
+    static_layer:
+      envoy.reloadable_features.dynamic_modules_strip_custom_stat_prefix: true
+
+";
+
 /// What both connection managers say.
 const COMMON: &str = "\
           # An upstream may take x_user_group for x-user-group; the policy does not.
@@ -85,8 +105,36 @@ const ROUTER: &str = "          # The router comes last.
             typed_config: {\"@type\": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router}
 ";
 
-/// The wasm filter with the policy.
+/// The native body with the policy.
+fn native_filter(plan: &Plan<'_>, suffix: &str, module: &str, policy: &Node) -> String {
+    let name = format!("{}{suffix}", plan.args.name);
+    format!(
+        r#"          - name: {}
+            typed_config:
+              "@type": type.googleapis.com/envoy.extensions.filters.http.dynamic_modules.v3.DynamicModuleFilter
+              dynamic_module_config:
+                # A local file: one that is fetched leaves the filter out until it is there, unless `nack_on_cache_miss` is set.
+                module: {{local: {{filename: /etc/penstock/libpenstock.so}}}}
+                # Metrics have the names of the wasm modules' then, and the same labels.
+                metrics_namespace: wasmcustom
+              # The module, and the plugin's name: two plugins of one name share their metrics and limits.
+              filter_name: {}
+              # The policy: JSON text in a StringValue.
+              filter_config:
+                "@type": type.googleapis.com/google.protobuf.StringValue
+                value: |
+{}"#,
+        scalar(&name),
+        scalar(&format!("{module}/{name}")),
+        indented(&json(policy), 18),
+    )
+}
+
+/// The filter with the policy.
 fn filter(plan: &Plan<'_>, suffix: &str, module: &str, failure_policy: &str, policy: &Node) -> String {
+    if plan.args.native {
+        return native_filter(plan, suffix, module, policy);
+    }
     let file = match plan.args.target {
         // An image, mounted.
         Target::Kustomize => format!("/etc/penstock/{module}/plugin.wasm"),

@@ -9,6 +9,9 @@ use crate::yaml_text::{block, scalar};
 
 pub fn manifests(plan: &Plan<'_>) -> anyhow::Result<Vec<Manifest>> {
     let mut manifests = Vec::new();
+    if plan.args.native {
+        manifests.push(Manifest { file: "envoy-proxy.yaml", text: native_proxy(plan) });
+    }
     if let Some(policy) = &plan.ingress {
         let image = &plan.image;
         let text = format!(
@@ -35,6 +38,9 @@ fn extension_policy(
     sha256: Option<&str>,
     policy: &Node,
 ) -> String {
+    if plan.args.native {
+        return native_extension_policy(plan, suffix, gateway, policy);
+    }
     let image = image.strip_prefix("oci://").unwrap_or(image);
     let digest = sha256.map(|digest| format!("        sha256: \"{digest}\"\n")).unwrap_or_default();
     format!(
@@ -49,6 +55,33 @@ fn extension_policy(
         scalar(&format!("{}{suffix}", plan.args.name)),
         scalar(image),
         block(policy, 6),
+    )
+}
+
+/// The same for the native body, whose library an EnvoyProxy names.
+fn native_extension_policy(plan: &Plan<'_>, suffix: &str, gateway: &str, policy: &Node) -> String {
+    format!(
+        "apiVersion: gateway.envoyproxy.io/v1alpha1\nkind: EnvoyExtensionPolicy\n{}spec:\n  targetRefs:\n  \
+         - {{group: gateway.networking.k8s.io, kind: Gateway, name: {}}}\n  dynamicModule:\n  # As the EnvoyProxy calls it.\n  - name: penstock\n    \
+         # The module, and the plugin's name: two plugins of one name share their metrics and limits.\n    \
+         filterName: {}\n    \
+         # The policy, as in the file that `penstock check` reads.\n    config:\n{}",
+        plan.metadata(suffix),
+        scalar(gateway),
+        scalar(&format!("{}/{}{suffix}", if suffix.is_empty() { "suite" } else { "egress-allowlist" }, plan.args.name)),
+        block(policy, 6),
+    )
+}
+
+/// Lets the proxies of a Gateway load the library, which their image must have.
+fn native_proxy(plan: &Plan<'_>) -> String {
+    format!(
+        "# For whoever runs the proxies: a library runs with all of Envoy's rights. Name this object in the Gateway's\n\
+         # `infrastructure.parametersRef`, or in the GatewayClass. The library comes with the proxy's image, an image volume or an\n\
+         # init container: see docs/native.md.\n\
+         apiVersion: gateway.envoyproxy.io/v1alpha1\nkind: EnvoyProxy\n{}spec:\n  dynamicModules:\n  - name: penstock\n    \
+         source: {{type: Local, local: {{path: /etc/penstock/libpenstock.so}}}}\n",
+        plan.metadata(""),
     )
 }
 

@@ -65,7 +65,12 @@ impl<'a> Plan<'a> {
         let names = names(&documents);
         let is_istio = matches!(args.target, Target::Istio | Target::IstioTrafficextension);
         let is_mesh = is_istio || args.target == Target::EnvoyGateway;
-        let loads_images = is_mesh || args.target == Target::Kustomize;
+        ensure!(
+            !args.native || matches!(args.target, Target::Envoy | Target::EnvoyGateway),
+            "--native is for envoy and envoy-gateway: Istio has no API for dynamic modules, and kustomize mounts the images of \
+             wasm modules"
+        );
+        let loads_images = (is_mesh || args.target == Target::Kustomize) && !args.native;
 
         let how = "`penstock image push` puts the modules there, see docs/distribution.md";
         let image = match (&args.image, &args.egress_image) {
