@@ -147,10 +147,17 @@ impl Decided<'_> {
             let limit = self.documents.limits.iter().find(|limit| *limit.name.0 == *name);
             limit.is_some_and(|limit| limit.mode == penstock_policy::rate_limits::Mode::Shadow)
         };
+        let settled_by = |name: &str| {
+            let limit = self.documents.limits.iter().find(|limit| *limit.name.0 == *name)?;
+            Some(limit.cost.as_ref()?.response_header.as_ref()?.0.to_string())
+        };
         let limits: Vec<LimitReport> = self
             .notes()
             .filter_map(|note| match note {
-                Note::Limit(note) => Some(limit(note, shadow(&note.limit))),
+                Note::Limit(note) => {
+                    let settled_by = settled_by(&note.limit);
+                    Some(LimitReport { settled_by, ..limit(note, shadow(&note.limit)) })
+                }
                 Note::Asked { limit, cluster, key, missing, cost } => Some(LimitReport {
                     name: limit.clone(),
                     outcome: if self.refused_by(limit) { "limited" } else { "passed" },
@@ -159,6 +166,7 @@ impl Decided<'_> {
                     missing: missing.clone(),
                     service: Some(cluster.clone()),
                     cost: Some(*cost),
+                    settled_by: settled_by(limit),
                     ..LimitReport::default()
                 }),
                 Note::NoKey { limit, missing, on_missing_key } => Some(LimitReport {
@@ -328,6 +336,7 @@ fn limit(note: &LimitNote, shadow: bool) -> LimitReport {
         service: None,
         cost: Some(note.cost),
         bad_cost: note.bad_cost,
+        settled_by: None,
         burst: Some(note.burst),
         before: Some(bucket(&note.before)),
         after: Some(bucket(&note.after)),

@@ -171,6 +171,12 @@ fn write_limits(limits: &LimitsReport, out: &mut String) -> std::fmt::Result {
     write_misses("nearest limits that do not apply", &limits.nearest_misses, out)
 }
 
+/// What settles a cost that is only reserved.
+fn reserved(limit: &LimitReport) -> String {
+    let settled = limit.settled_by.as_ref();
+    settled.map_or(String::new(), |header| format!(" (reserved until the response says {header})"))
+}
+
 fn write_limit(limit: &LimitReport, out: &mut String) -> std::fmt::Result {
     let mark = match (limit.outcome, limit.shadow) {
         ("passed", _) => format!("{GOOD}✓{GOOD:#}"),
@@ -202,14 +208,18 @@ fn write_limit(limit: &LimitReport, out: &mut String) -> std::fmt::Result {
         let answer = if limit.outcome == "limited" { "refused" } else { "let pass" };
         return writeln!(
             out,
-            "      cost {cost}, decided by the rate-limit service in cluster {service}; assumed here: {answer}"
+            "      cost {cost}{}, decided by the rate-limit service in cluster {service}; assumed here: {answer}",
+            reserved(limit)
         );
     }
     let (Some(before), Some(after), Some(burst), Some(cost)) = (&limit.before, &limit.after, limit.burst, limit.cost)
     else {
         return Ok(());
     };
-    let bad = if limit.bad_cost { " (the cost header is no number: the default counts)" } else { "" };
+    let bad = match limit.bad_cost {
+        true => " (the cost header is no number: the default counts)".to_owned(),
+        false => reserved(limit),
+    };
     write!(out, "      cost {cost}{bad}, bucket {} of {burst} left", before.remaining)?;
     let seconds = |seconds: f64| words::duration(Duration::try_from_secs_f64(seconds).unwrap_or_default());
     match limit.wait_seconds {

@@ -175,6 +175,9 @@ pub struct LimitReport {
     /// Whether the cost header said something that is no cost.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub bad_cost: bool,
+    /// The header of the response that says what the request has cost; `cost` is what is reserved until then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub settled_by: Option<String>,
     /// What the full bucket holds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub burst: Option<u32>,
