@@ -83,7 +83,8 @@ impl Args {
         let envoys = self.envoys.iter().cloned().map(|(cluster, url)| Source::Envoy { cluster, url });
         let prometheus = self.prometheus.iter().cloned().map(|(cluster, url)| Source::Prometheus { cluster, url });
         let sources = envoys.chain(prometheus).collect();
-        let options = Options { listen: self.listen, sources, config, interval: self.interval };
+        let find_warnings = |dump: &str| crate::status::warnings(dump.into());
+        let options = Options { listen: self.listen, sources, config, interval: self.interval, find_warnings };
         penstock_dash::run(options, |url| {
             writeln!(out, "Dashboard: {url} (read-only; Ctrl-C stops it)")?;
             Ok(out.flush()?)

@@ -5,6 +5,7 @@ use std::io::{self, BufWriter, Write};
 
 use anstream::{AutoStream, ColorChoice};
 use penstock_policy::document::{is_hidden, visible};
+use serde::Serialize;
 
 use crate::words::thousands;
 
@@ -29,18 +30,28 @@ pub mod style {
 
 /// Text with what a reader would not see escaped, but for line breaks, tabs and styles.
 fn shown(text: &str) -> Cow<'_, str> {
-    let is_kept = |c: char| matches!(c, '\n' | '\t' | '\u{1b}');
-    if !text.contains(|c| is_hidden(c) && !is_kept(c)) {
+    if !text.contains(|c| is_hidden(c) && !matches!(c, '\n' | '\t')) {
         return text.into();
     }
     let mut out = String::with_capacity(text.len() + 16);
-    for c in text.chars() {
-        match is_kept(c) {
-            true => out.push(c),
-            false => out += &visible(c.encode_utf8(&mut [0; 4])),
+    for (at, c) in text.char_indices() {
+        match c {
+            '\n' | '\t' => out.push(c),
+            '\u{1b}' if is_style(text.get(at + 1..).unwrap_or_default()) => out.push(c),
+            _ => out += &visible(c.encode_utf8(&mut [0; 4])),
         }
     }
     out.into()
+}
+
+/// Whether what follows an escape character is a colour or weight, as styles are written: not what moves the cursor, hides
+/// text or sets a title, which a request's header may contain.
+fn is_style(rest: &str) -> bool {
+    let Some((parameters, _)) = rest.strip_prefix('[').and_then(|rest| rest.split_once('m')) else { return false };
+    parameters.len() <= 12
+        && parameters.split(';').all(|number| {
+            number.len() <= 3 && number.bytes().all(|byte| byte.is_ascii_digit()) && !matches!(number, "5" | "7" | "8")
+        })
 }
 
 /// Where a subcommand writes its data. When the reader of a pipe goes (`| head`), the rest is dropped and nothing is
@@ -76,6 +87,25 @@ impl<'w> Output<'w> {
             true => self.write_all(text.as_bytes()),
             false => write!(self, "{}", anstream::adapter::strip_str(&text)),
         }
+    }
+
+    /// Writes a value as JSON over several lines, with what a reader would not see escaped.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn json(&mut self, value: &impl Serialize) -> io::Result<()> {
+        let text = serde_json::to_string_pretty(value)?;
+        writeln!(self, "{}", shown(&text))
+    }
+
+    /// The same on one line.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn json_line(&mut self, value: &impl Serialize) -> io::Result<()> {
+        let text = serde_json::to_string(value)?;
+        self.write_all(shown(&text).as_bytes())?;
+        self.write_all(b"\n")
     }
 
     /// Whether nobody reads any more: who writes for long may stop.
@@ -125,5 +155,30 @@ mod tests {
         let mut written = Vec::new();
         Output::plain(&mut written).human("a\u{202e}b\n\u{1b}[1mc\u{1b}[0m\u{2028}").unwrap();
         assert_eq!(String::from_utf8(written).unwrap(), "a\\u202eb\nc\\u2028");
+    }
+
+    #[test]
+    fn sequences_that_move_hide_or_name_are_shown_and_not_obeyed() {
+        for sequence in
+            ["\u{1b}[2J", "\u{1b}]0;title\u{7}", "\u{1b}[8m", "\u{1b}[1;8m", "\u{1b}c", "\u{1b}[", "\u{9b}2J"]
+        {
+            let mut written = Vec::new();
+            let mut output = Output { color: true, ..Output::plain(&mut written) };
+            output.human(&format!("a{sequence}b")).unwrap();
+            output.json(&sequence).unwrap();
+            output.json_line(&[sequence]).unwrap();
+            drop(output);
+            let written = String::from_utf8(written).unwrap();
+            assert!(
+                written.starts_with("a\\u00") && !written.contains(|c: char| c != '\n' && c.is_control()),
+                "{written:?}"
+            );
+        }
+        let mut written = Vec::new();
+        let style = format!("{}x{:#} \u{1b}[38;5;9my", style::BAD, style::BAD);
+        let mut output = Output { color: true, ..Output::plain(&mut written) };
+        output.human(&style).unwrap();
+        drop(output);
+        assert_eq!(String::from_utf8(written).unwrap(), style);
     }
 }

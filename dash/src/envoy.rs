@@ -16,6 +16,9 @@ const FILTER: &str = r"^(wasmcustom\.penstock\.|cluster\..*\.upstream_rq_(total|
 /// No admin page that is read here is larger, not even a configuration with 100,000 rules.
 const MOST_BYTES: u64 = 256 << 20;
 
+/// What is doubtful in a configuration dump, a sentence each.
+pub type FindWarnings = fn(&str) -> Vec<String>;
+
 /// One Envoy.
 #[derive(Debug)]
 pub struct Envoy {
@@ -92,9 +95,11 @@ impl Envoy {
     ///
     /// # Errors
     /// When it does not answer, or not as Envoy does.
-    pub fn configuration(&self) -> Result<Configuration> {
-        let dump: Value = serde_json::from_slice(&self.get("/config_dump")?)?;
-        let mut found = Configuration::default();
+    pub fn configuration(&self, find_warnings: FindWarnings) -> Result<Configuration> {
+        let page = self.get("/config_dump")?;
+        let dump: Value = serde_json::from_slice(&page)?;
+        let warnings = std::str::from_utf8(&page).map_or_else(|_| Vec::new(), find_warnings);
+        let mut found = Configuration { warnings, ..Configuration::default() };
         found.search(&dump, None);
         Ok(found)
     }
@@ -123,6 +128,8 @@ pub struct Configuration {
     pub policies: Vec<RunningPolicy>,
     /// Where Envoy's routes go that ask for the policy's route: name, then cluster.
     pub routes: BTreeMap<String, String>,
+    /// Settings that break a promise of one of the policies.
+    pub warnings: Vec<String>,
 }
 
 /// The fields by which a map is known as a policy.

@@ -24,6 +24,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 
 use config::Config;
+use envoy::FindWarnings;
 use fleet::Fleet;
 use scrape::Source;
 use server::App;
@@ -43,6 +44,8 @@ pub struct Options {
     pub config: Config,
     /// Between two looks.
     pub interval: Duration,
+    /// Finds settings in a configuration dump that break a promise of a policy.
+    pub find_warnings: FindWarnings,
 }
 
 /// Serves until the process ends; `ready` gets the address of the page.
@@ -50,7 +53,7 @@ pub struct Options {
 /// # Errors
 /// When there is nothing to look at, when what is open would be seen by a whole network, or when it cannot listen.
 pub fn run(options: Options, ready: impl FnOnce(&str) -> Result<()>) -> Result<()> {
-    let Options { listen, mut sources, config, interval } = options;
+    let Options { listen, mut sources, config, interval, find_warnings } = options;
     config.check_listen(listen)?;
     sources.extend(config.sources());
     ensure!(
@@ -76,7 +79,7 @@ pub fn run(options: Options, ready: impl FnOnce(&str) -> Result<()>) -> Result<(
         let busy = || format!("cannot listen on {listen}: choose another address with --listen");
         let listener = tokio::net::TcpListener::bind(listen).await.with_context(busy)?;
         let address = listener.local_addr()?;
-        scrape::start(&sources, interval, &fleet)?;
+        scrape::start(&sources, interval, find_warnings, &fleet)?;
         match tls {
             None => {
                 ready(&format!("http://{address}/"))?;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Result;
 
-use crate::envoy::Envoy;
+use crate::envoy::{Envoy, FindWarnings};
 use crate::fleet::Fleet;
 use crate::prometheus::Prometheus;
 use crate::sample::Sample;
@@ -53,7 +53,7 @@ pub fn lock(fleet: &Shared) -> std::sync::MutexGuard<'_, Fleet> {
 ///
 /// # Errors
 /// When the system gives no more threads.
-pub fn start(sources: &[Source], interval: Duration, fleet: &Shared) -> Result<()> {
+pub fn start(sources: &[Source], interval: Duration, find_warnings: FindWarnings, fleet: &Shared) -> Result<()> {
     for (number, source) in sources.iter().enumerate() {
         let (source, fleet) = (source.clone(), Arc::clone(fleet));
         // Not all in the same moment.
@@ -64,7 +64,7 @@ pub fn start(sources: &[Source], interval: Duration, fleet: &Shared) -> Result<(
                 let name =
                     url.split_once("://").map_or(url.as_str(), |(_, rest)| rest).trim_end_matches('/').to_owned();
                 lock(&fleet).add(&cluster, &name, &url);
-                let mut watch = Watch { envoy: Envoy::new(&url, TIMEOUT), cluster, name, known: None };
+                let mut watch = Watch { envoy: Envoy::new(&url, TIMEOUT), cluster, name, known: None, find_warnings };
                 builder.spawn(move || every(interval, first, || watch.look(&fleet)))?;
             }
             Source::Prometheus { cluster, url } => {
@@ -103,6 +103,7 @@ struct Watch {
     name: String,
     /// The policies at the time when its configuration was read. `None`: read it, for the first time or after it was down.
     known: Option<Vec<(Box<str>, u64)>>,
+    find_warnings: FindWarnings,
 }
 
 /// Which policies run: any change of them is a change of hash or generation.
@@ -123,7 +124,7 @@ impl Watch {
         let sample = self.envoy.sample()?;
         let running = policies(&sample);
         if self.known.as_ref() != Some(&running) {
-            let (identity, configuration) = (self.envoy.identity()?, self.envoy.configuration()?);
+            let (identity, configuration) = (self.envoy.identity()?, self.envoy.configuration(self.find_warnings)?);
             lock(fleet).know(&self.cluster, &self.name, identity, configuration);
             self.known = Some(running);
         }

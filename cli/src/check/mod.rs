@@ -111,7 +111,7 @@ impl Args {
         match self.output {
             Format::Json => {
                 for report in &reports {
-                    writeln!(out, "{}", serde_json::to_string(report)?)?;
+                    out.json_line(report)?;
                 }
             }
             Format::Human => {

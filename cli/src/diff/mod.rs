@@ -11,7 +11,6 @@ mod settings;
 mod sides;
 mod traffic;
 
-use std::io::Write;
 use std::path::PathBuf;
 
 use penstock_policy::Timestamp;
@@ -136,7 +135,7 @@ impl Args {
         };
         match self.output {
             Format::Human => out.human(&human::render(&report))?,
-            Format::Json => writeln!(out, "{}", serde_json::to_string_pretty(&report)?)?,
+            Format::Json => out.json(&report)?,
         }
         let loosens = |kind: &traffic::Kind| kind.class == Class::Loosened;
         let in_traffic = report.traffic.as_ref();

@@ -1,11 +1,13 @@
 //! The report for people.
 
+use std::borrow::Cow;
 use std::fmt::Write;
 use std::time::Duration;
 
 use super::report::{
     CanariesReport, Choice, Considered, EgressReport, LimitReport, LimitsReport, Report, RulesReport, View,
 };
+use penstock_policy::document::visible;
 use penstock_policy::wire::WireDecision;
 
 use crate::output::style::{BAD, DIM, GOOD, HEAD, NAME, WARN};
@@ -25,7 +27,7 @@ pub fn views(views: &[View]) -> String {
 fn write_view(view: &View, number: usize, out: &mut String) -> std::fmt::Result {
     let report = &view.report;
     if number == 0 {
-        writeln!(out, "{HEAD}{}{HEAD:#} {DIM}at {}{DIM:#}", report.request, report.time)?;
+        writeln!(out, "{HEAD}{}{HEAD:#} {DIM}at {}{DIM:#}", visible(&report.request), report.time)?;
     }
     let place = view.at.map(Place::words);
     let heading: Vec<&str> = view.policy.as_deref().into_iter().chain(place).collect();
@@ -63,9 +65,9 @@ fn write_report(report: &Report, out: &mut String) -> std::fmt::Result {
 }
 
 /// Where a redirect leads.
-fn location(decision: &WireDecision) -> &str {
+fn location(decision: &WireDecision) -> Cow<'_, str> {
     let location = decision.response_headers.iter().find(|(name, _)| name == "location");
-    location.map_or("", |(_, value)| value)
+    location.map_or(Cow::Borrowed(""), |(_, value)| visible(value))
 }
 
 /// The decision in one line.
@@ -372,5 +374,6 @@ fn write_changes(report: &Report, out: &mut String) -> std::fmt::Result {
         }
         writeln!(out)?;
     }
-    lines.iter().try_for_each(|line| writeln!(out, "  {line}"))
+    // A value of a request is one line, whatever it has.
+    lines.iter().try_for_each(|line| writeln!(out, "  {}", visible(line)))
 }

@@ -7,7 +7,6 @@ mod human;
 mod report;
 mod shell;
 
-use std::io::Write;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
@@ -193,11 +192,11 @@ impl Args {
         }
         match (self.output, reports.as_slice()) {
             (Format::Human, reports) => out.human(&human::views(reports))?,
-            (Format::Json, [one]) => writeln!(out, "{}", serde_json::to_string_pretty(&one.report)?)?,
+            (Format::Json, [one]) => out.json(&one.report)?,
             (Format::Json, reports) => {
                 // The decision of all sections in one plugin, as `replay` prints it, then each place.
                 let whole = whole.map(|(policy, node)| self.report(&request, &policy, &node, seed)).transpose()?;
-                writeln!(out, "{}", serde_json::to_string_pretty(&report::Places { whole, places: reports })?)?;
+                out.json(&report::Places { whole, places: reports })?;
             }
         }
         let refused = reports.iter().any(|view| view.report.decision.action == Some("respond"));

@@ -7,6 +7,7 @@ mod objects;
 mod path;
 mod platform;
 mod plugin;
+mod promise;
 mod routes;
 mod search;
 mod text;

@@ -1,5 +1,6 @@
 //! The policies of one document, wherever they stand in it.
 
+use std::collections::HashMap;
 use std::ops::Range;
 
 use base64::Engine;
@@ -11,6 +12,7 @@ use super::objects;
 use super::path::join;
 use super::platform::{self, Filter};
 use super::plugin::{self, ANNOTATION, Claim};
+use super::promise::{self, Surroundings};
 use super::text::{align, outer};
 use crate::diagnostics::Finding;
 use crate::text::Text;
@@ -25,6 +27,8 @@ pub struct Search<'t> {
     pub broken: Vec<(String, Finding)>,
     pub remarks: Vec<(String, Finding)>,
     pub left_alone: Vec<(String, String)>,
+    /// Where the plugin of each policy is, and the name of its filter.
+    plugins: HashMap<usize, (String, Option<String>)>,
 }
 
 /// Where the search is.
@@ -40,23 +44,50 @@ struct Here<'l> {
     is_bootstrap: bool,
     /// It is in a list of modules of an EnvoyExtensionPolicy, of which each has a configuration.
     is_in_modules: bool,
+    /// The filter around.
+    filter: Option<&'l str>,
 }
 
 impl<'t> Search<'t> {
     pub fn new(text: &'t Text, all: bool) -> Search<'t> {
-        Search { text, all, policies: Vec::new(), broken: Vec::new(), remarks: Vec::new(), left_alone: Vec::new() }
+        Search {
+            text,
+            all,
+            policies: Vec::new(),
+            broken: Vec::new(),
+            remarks: Vec::new(),
+            left_alone: Vec::new(),
+            plugins: HashMap::new(),
+        }
     }
 
     /// The policies of a document.
     pub fn document(&mut self, resource: &str, document: usize, located: &Located) {
         let first = self.policies.len();
         self.object(resource, document, located, &located.node, "");
+        self.surroundings(first, located);
         let found = self.policies.get_mut(first..).unwrap_or_default();
         // Several plugins of one document need names of their own.
         let several = found.len() > 1;
         for (number, policy) in (1..).zip(found) {
             if several && policy.resource.as_deref() == Some(resource) {
                 policy.resource = Some(format!("{resource}, plugin {number}"));
+            }
+        }
+    }
+
+    /// What is doubtful about the connection managers in which the policies from this one on run.
+    fn surroundings(&mut self, first: usize, located: &Located) {
+        let all = Surroundings::of(&located.node);
+        for (number, policy) in self.policies.iter_mut().enumerate().skip(first) {
+            let Some((plugin, filter)) = self.plugins.get(&number) else { continue };
+            let around = all.iter().filter(|around| around.has(plugin, filter.as_deref()));
+            for doubt in around.flat_map(|around| around.doubts(&policy.node, &located.node)) {
+                // One word for several listeners that are alike.
+                if policy.doubts.iter().all(|other| other.message != doubt.message) {
+                    let span = located.span(&doubt.path, false);
+                    policy.doubts.push(Finding::at(span, doubt.message, Some(doubt.help), self.text));
+                }
             }
         }
     }
@@ -80,7 +111,7 @@ impl<'t> Search<'t> {
         let is_bootstrap = ["static_resources", "staticResources"].iter().any(|field| node.get(field).is_some());
         let annotated = plugin::annotated(node);
         let claim = annotated.clone().unwrap_or(Claim::Unknown);
-        let here = Here { resource, document, located, annotated, claim, is_bootstrap, is_in_modules: false };
+        let here = Here { resource, document, located, annotated, claim, is_bootstrap, is_in_modules: false, filter: None };
         self.whole(&here, node, path);
         self.search(&here, node, path);
     }
@@ -106,7 +137,7 @@ impl<'t> Search<'t> {
     }
 
     /// Looks for policies in `node`, at `path` of the document.
-    fn search(&mut self, here: &Here<'_>, node: &Node, path: &str) {
+    fn search<'l>(&mut self, here: &Here<'l>, node: &'l Node, path: &str) {
         match node {
             Node::Map(entries) => {
                 let claim = match (&here.annotated, plugin::claim(node)) {
@@ -121,7 +152,11 @@ impl<'t> Search<'t> {
                     (None, Claim::Other(_)) if !is_plugin(node) => here.claim.clone(),
                     (None, claim) => claim,
                 };
-                let here = &Here { claim, is_in_modules: false, ..here.clone() };
+                let filter = match (node.get("name"), node.get("typed_config").or_else(|| node.get("typedConfig"))) {
+                    (Some(Node::String(name)), Some(_)) => Some(name.as_str()),
+                    _ => here.filter,
+                };
+                let here = &Here { claim, filter, is_in_modules: false, ..here.clone() };
                 self.empty_filter(here, node, path);
                 for (name, value) in entries {
                     let at = join(path, name);
@@ -194,6 +229,15 @@ impl<'t> Search<'t> {
             Finding { path: doubt.path, ..Finding::at(span, doubt.message, Some(doubt.help), self.text) }
         });
         let mut doubts: Vec<Finding> = doubts.collect();
+        let stops = ["allow_on_headers_stop_iteration", "allowOnHeadersStopIteration"];
+        if let Some(field) = stops.into_iter().find(|field| plugin.get(field) == Some(&Node::Bool(true)))
+            && promise::asks_a_service(&node)
+        {
+            let message = "lets a request's body go on before the rate-limit service has answered";
+            let help = Some("leave it out (the default is false), where limits have global scope".to_owned());
+            let span = here.located.span(&join(path, field), false);
+            doubts.push(Finding::at(span, message.to_owned(), help, self.text));
+        }
         let early = plugin.get("phase") == Some(&Node::String("AUTHN".to_owned()));
         if early && node.get("settings").and_then(|settings| settings.get("claims")).is_some() {
             let message = "in phase AUTHN the plugin runs before Istio has verified tokens: its claims are empty";
@@ -201,6 +245,7 @@ impl<'t> Search<'t> {
             let help = Some("use phase AUTHZ, or leave it out".to_owned());
             doubts.push(Finding { path: "phase".to_owned(), ..Finding::at(span, message.to_owned(), help, self.text) });
         }
+        self.plugins.insert(self.policies.len(), (path.to_owned(), here.filter.map(str::to_owned)));
         let (resource, module) = (Some(here.resource.to_owned()), here.claim.module());
         self.policies.push(Found { resource, node, module, doubts, place });
     }
@@ -322,7 +367,7 @@ impl<'t> Search<'t> {
     }
 
     /// The filters of a connection manager, and what their order does.
-    fn chain(&mut self, here: &Here<'_>, filters: &[Node], path: &str) {
+    fn chain<'l>(&mut self, here: &Here<'l>, filters: &'l [Node], path: &str) {
         let mut numbers = Vec::new();
         for (i, filter) in filters.iter().enumerate() {
             let first = self.policies.len();

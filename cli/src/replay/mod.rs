@@ -82,7 +82,6 @@ impl Args {
         let mut reader = Reader::open(&requests, &self.traffic, !io::stdout().is_terminal())?;
         let mut all_compile = true;
         let mut world = World::new(now(), random());
-        let mut line = Vec::new();
         while let Some((number, record)) = reader.record()? {
             let decision = match record {
                 Record::Request(request) => {
@@ -101,10 +100,7 @@ impl Args {
             if sums {
                 continue;
             }
-            line.clear();
-            serde_json::to_writer(&mut line, &decision)?;
-            line.push(b'\n');
-            out.write_all(&line)?;
+            out.json_line(&decision)?;
             // A reader that waits for each answer gets it at once; a file is written in large pieces.
             if !reader.has_more_at_once() {
                 out.flush()?;
@@ -115,7 +111,7 @@ impl Args {
         }
         match (&summary, self.output) {
             (Some(summary), summary::Form::Human) => out.human(&summary.human())?,
-            (Some(summary), summary::Form::Json) => writeln!(out, "{}", serde_json::to_string_pretty(summary)?)?,
+            (Some(summary), summary::Form::Json) => out.json(summary)?,
             (Some(_), summary::Form::Lcov) | (None, _) => {}
         }
         if let Some(coverage) = &coverage {

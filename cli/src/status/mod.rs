@@ -5,7 +5,6 @@ mod plugin;
 mod proxy;
 
 use std::fmt::Write as _;
-use std::io::Write;
 
 use penstock_policy::document::Node;
 use serde::Serialize;
@@ -16,6 +15,7 @@ use crate::output::Output;
 use crate::output::style::{BAD, GOOD, HEAD, NAME, WARN};
 use plugin::Plugin;
 use proxy::Proxy;
+pub use proxy::warnings;
 
 /// Say which plugins are there, and which proxies took which policy.
 #[derive(Debug, clap::Args)]
@@ -76,7 +76,7 @@ impl Args {
         let report = Report { plugins, proxies };
         match self.output {
             Format::Human => out.human(&human(&report))?,
-            Format::Json => writeln!(out, "{}", serde_json::to_string_pretty(&report)?)?,
+            Format::Json => out.json(&report)?,
         }
         let is_accepted = |plugin: &Plugin| plugin.refused.is_none();
         Ok(report.plugins.iter().all(is_accepted) && report.proxies.iter().all(Proxy::is_fine))
@@ -198,6 +198,9 @@ fn write(report: &Report, text: &mut String) -> std::fmt::Result {
             };
             let name = policy.object.as_deref().unwrap_or(&policy.name);
             writeln!(text, "  {NAME}{name}{NAME:#}  {state}")?;
+        }
+        for warning in &proxy.warnings {
+            writeln!(text, "  {WARN}warning{WARN:#}: {warning}")?;
         }
         for refused in &proxy.refused {
             writeln!(text, "  {NAME}{}{NAME:#}  {BAD}refused{BAD:#}: {}", refused.name, refused.message)?;

@@ -5,6 +5,8 @@ use serde::Serialize;
 
 use super::plugin::Plugin;
 use crate::inputs;
+use crate::manifests::File;
+use crate::text::Text;
 
 /// A proxy.
 #[derive(Debug, Serialize)]
@@ -17,6 +19,8 @@ pub struct Proxy {
     pub policies: Vec<Running>,
     /// What it did not take.
     pub refused: Vec<Refused>,
+    /// Settings of its Envoy that break a promise of a policy.
+    pub warnings: Vec<String>,
 }
 
 /// A policy that runs.
@@ -66,13 +70,28 @@ impl Proxy {
         let policies = found.into_iter().map(|(name, policy)| running(name, &policy, plugins)).collect();
         let mut version = None;
         find_version(&dump, &mut version);
-        Ok(Proxy { name: name.to_owned(), version: version.unwrap_or_else(|| "?".to_owned()), policies, refused })
+        let version = version.unwrap_or_else(|| "?".to_owned());
+        Ok(Proxy { name: name.to_owned(), version, policies, refused, warnings: warnings(input.text) })
     }
 
     /// Whether it runs what it should.
     pub fn is_fine(&self) -> bool {
         self.refused.is_empty() && self.policies.iter().all(|policy| policy.state != State::Differs)
     }
+}
+
+/// What is doubtful about how a proxy runs its policies, by its configuration dump.
+pub fn warnings(dump: Text) -> Vec<String> {
+    let Ok(file) = File::read_as("config_dump.json", dump, false) else { return Vec::new() };
+    let mut said: Vec<String> = Vec::new();
+    for doubt in file.policies.iter().flat_map(|found| &found.doubts) {
+        let help = doubt.help.as_deref().unwrap_or_default();
+        let line = format!("{}; {help}", doubt.message);
+        if !said.contains(&line) {
+            said.push(line);
+        }
+    }
+    said
 }
 
 fn running(name: String, policy: &Node, plugins: &[Plugin]) -> Running {

@@ -82,6 +82,20 @@ fn proxies(seen: &Seen<'_>, at: f64, problems: &mut Vec<Problem>) {
         found.since = endpoint.last_seen;
         problems.push(found);
     }
+    let mut settings: Vec<(&str, Vec<&str>)> = Vec::new();
+    for &(name, endpoint) in &seen.endpoints {
+        for warning in &endpoint.configuration.warnings {
+            match settings.iter_mut().find(|(text, _)| text == warning) {
+                Some((_, proxies)) => proxies.push(name),
+                None => settings.push((warning, vec![name])),
+            }
+        }
+    }
+    for (warning, proxies) in settings {
+        let first = proxies.first().copied().unwrap_or_default();
+        let text = format!("Setting{}: {warning}", on(proxies.len(), seen.endpoints.len()));
+        problems.push(problem(Severity::Warning, "setting", "endpoints", first, text));
+    }
     for what in seen.counted("host") {
         for (outcome, count) in seen.outcomes("host", what) {
             let Some(last) = count.last.filter(|last| at - last < RECENT) else { continue };
