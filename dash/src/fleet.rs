@@ -1,6 +1,6 @@
 //! Everything that is known now: clusters, their proxies, and the sums of what these count.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::envoy::Configuration;
 use crate::sample::{Identity, Sample};
@@ -9,6 +9,9 @@ use crate::series::Series;
 /// So many counters are kept of a cluster: a thousand rules of each section with their outcomes. Further ones are dropped, and
 /// the page says so.
 const MOST_SERIES: usize = 20_000;
+
+/// With more namespaces, those are forgotten in which no proxy is any more: a proxy could name a new one each time.
+const MOST_NAMESPACES: usize = 1_000;
 
 /// All clusters.
 #[derive(Debug, Default)]
@@ -117,11 +120,18 @@ impl Fleet {
     }
 
     /// Notes the numbers of a proxy.
-    pub fn note(&mut self, cluster: &str, endpoint: &str, sample: Sample, at: f64) {
+    pub fn note(&mut self, cluster: &str, name: &str, sample: Sample, at: f64) {
         let cluster = self.clusters.entry(cluster.to_owned()).or_default();
-        let endpoint = cluster.endpoints.entry(endpoint.to_owned()).or_default();
+        let endpoint = cluster.endpoints.entry(name.to_owned()).or_default();
+        let namespace = endpoint.identity.namespace.clone();
+        if cluster.groups.len() >= MOST_NAMESPACES && !cluster.groups.contains_key(&namespace) {
+            let living: BTreeSet<&Option<String>> =
+                cluster.endpoints.values().map(|endpoint| &endpoint.identity.namespace).collect();
+            cluster.groups.retain(|namespace, _| living.contains(namespace));
+        }
+        let endpoint = cluster.endpoints.entry(name.to_owned()).or_default();
         let before = endpoint.last_seen.is_some().then_some(&endpoint.sample);
-        let group = cluster.groups.entry(endpoint.identity.namespace.clone()).or_default();
+        let group = cluster.groups.entry(namespace).or_default();
         group.note(before, &sample, at);
         endpoint.sample = sample;
         endpoint.last_seen = Some(at);
@@ -245,5 +255,20 @@ mod tests {
         fleet.note("east", "a", many, 1.0);
         let (_, group) = fleet.cluster("east").unwrap().groups().next().unwrap();
         assert_eq!((group.counters.len(), group.truncated), (MOST_SERIES, true));
+    }
+
+    #[test]
+    fn namespaces_are_bounded_and_those_with_proxies_stay() {
+        let mut fleet = Fleet::default();
+        let known = |namespace: String| Identity { namespace: Some(namespace), ..Identity::default() };
+        fleet.know("east", "b", known("shop".to_owned()), Configuration::default());
+        fleet.note("east", "b", sample(1), 0.0);
+        for number in 0..3 * MOST_NAMESPACES {
+            fleet.know("east", "a", known(format!("n{number}")), Configuration::default());
+            fleet.note("east", "a", sample(1), 1.0);
+        }
+        let groups: Vec<_> = fleet.cluster("east").unwrap().groups().map(|(namespace, _)| namespace).collect();
+        assert!(groups.len() <= MOST_NAMESPACES, "{}", groups.len());
+        assert!(groups.contains(&Some("shop")) && groups.contains(&Some("n2999")), "{groups:?}");
     }
 }

@@ -6,6 +6,7 @@
 pub mod access;
 mod assets;
 pub mod config;
+mod deadline;
 pub mod envoy;
 pub mod fleet;
 pub mod labels;
@@ -24,6 +25,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 
 use config::Config;
+use deadline::Deadlines;
 use envoy::FindWarnings;
 use fleet::Fleet;
 use scrape::Source;
@@ -83,12 +85,12 @@ pub fn run(options: Options, ready: impl FnOnce(&str) -> Result<()>) -> Result<(
         match tls {
             None => {
                 ready(&format!("http://{address}/"))?;
-                axum::serve(listener, app).await?;
+                axum::serve(Deadlines(listener), app).await?;
             }
             Some(tls) => {
                 let listener = TlsListener::new(listener, &tls)?;
                 ready(&format!("https://{address}/"))?;
-                axum::serve(listener, app).await?;
+                axum::serve(Deadlines(listener), app).await?;
             }
         }
         Ok(())

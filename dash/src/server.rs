@@ -90,7 +90,11 @@ fn problem(status: StatusCode, error: &str) -> Response {
 
 /// The scope of whoever asks, or the answer that they get instead.
 fn scope<'a>(app: &'a App, headers: &HeaderMap) -> Result<Scope<'a>, Box<Response>> {
-    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    // Of two values nobody knows which one the proxy in front wrote.
+    let text = |name: &str| {
+        let mut values = headers.get_all(name).iter();
+        values.next().filter(|_| values.next().is_none()).and_then(|value| value.to_str().ok())
+    };
     let token = text(AUTHORIZATION.as_str()).and_then(|value| value.strip_prefix("Bearer "));
     // The configuration allows it only where every connection has shown a certificate.
     let identity = app.config.identity_header.as_deref().and_then(text);
@@ -146,6 +150,23 @@ async fn cluster(State(app): State<Arc<App>>, Path(name): Path<String>, headers:
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_identity_that_comes_twice_is_nobodys() {
+        let config = serde_json::json!({"identityHeader": "x-user", "tls": {"certificate": "c", "key": "k", "clientCa": "ca"},
+            "workspaces": [{"name": "shop", "identities": ["ann"], "clusters": ["east"]}]});
+        let app = App {
+            config: Config::read(config).unwrap(),
+            fleet: Shared::default(),
+            interval: std::time::Duration::from_secs(1),
+        };
+        let mut headers = HeaderMap::new();
+        headers.append("x-user", HeaderValue::from_static("ann"));
+        assert!(scope(&app, &headers).is_ok());
+        // A client's own, and the one that the proxy appended.
+        headers.append("x-user", HeaderValue::from_static("bob"));
+        assert!(scope(&app, &headers).is_err());
+    }
 
     #[test]
     fn only_names_of_this_machine_are_its_own() {
