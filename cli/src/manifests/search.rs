@@ -111,7 +111,8 @@ impl<'t> Search<'t> {
         let is_bootstrap = ["static_resources", "staticResources"].iter().any(|field| node.get(field).is_some());
         let annotated = plugin::annotated(node);
         let claim = annotated.clone().unwrap_or(Claim::Unknown);
-        let here = Here { resource, document, located, annotated, claim, is_bootstrap, is_in_modules: false, filter: None };
+        let here =
+            Here { resource, document, located, annotated, claim, is_bootstrap, is_in_modules: false, filter: None };
         self.whole(&here, node, path);
         self.search(&here, node, path);
     }
