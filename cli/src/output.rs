@@ -48,10 +48,12 @@ fn shown(text: &str) -> Cow<'_, str> {
 /// text or sets a title, which a request's header may contain.
 fn is_style(rest: &str) -> bool {
     let Some((parameters, _)) = rest.strip_prefix('[').and_then(|rest| rest.split_once('m')) else { return false };
-    parameters.len() <= 12
-        && parameters.split(';').all(|number| {
-            number.len() <= 3 && number.bytes().all(|byte| byte.is_ascii_digit()) && !matches!(number, "5" | "7" | "8")
-        })
+    // One of 256 colours, or weights and colours: not what blinks, inverts or hides.
+    let is_number = |number: &str| number.len() <= 3 && number.bytes().all(|byte| byte.is_ascii_digit());
+    match parameters.strip_prefix("38;5;") {
+        Some(colour) => is_number(colour),
+        None => parameters.len() <= 12 && parameters.split(';').all(|n| is_number(n) && !matches!(n, "5" | "7" | "8")),
+    }
 }
 
 /// Where a subcommand writes its data. When the reader of a pipe goes (`| head`), the rest is dropped and nothing is
