@@ -73,6 +73,8 @@ struct Sending {
     is_get: bool,
     is_head: bool,
     is_upload: bool,
+    /// `--globoff`: brackets of the URL are sent as they are.
+    is_literal: bool,
     /// `--request-target`: the path as it is sent.
     target: Option<String>,
     /// `--url-query`: what is added to the query.
@@ -115,8 +117,7 @@ pub fn request(line: &str) -> anyhow::Result<WireRequest> {
                 sending.long(name, &mut || given.clone().with_context(|| format!("curl's -{short} needs a value")))?;
             }
         } else {
-            ensure!(sending.url.is_none(), "the curl command line has two URLs: explain one request at a time");
-            sending.url = Some(word);
+            sending.url(word)?;
         }
     }
     sending.finish()
@@ -127,13 +128,20 @@ impl Sending {
         match short {
             'G' => self.is_get = true,
             'I' => self.is_head = true,
+            'g' => self.is_literal = true,
             _ => {}
         }
     }
 
+    fn url(&mut self, url: String) -> anyhow::Result<()> {
+        ensure!(self.url.is_none(), "the curl command line has two URLs: explain one request at a time");
+        self.url = Some(url);
+        Ok(())
+    }
+
     fn long(&mut self, name: &str, value: &mut dyn FnMut() -> anyhow::Result<String>) -> anyhow::Result<()> {
         match name {
-            "url" => self.url = Some(value()?),
+            "url" => self.url(value()?)?,
             "request" => self.method = Some(value()?),
             "header" => self.header(&value()?)?,
             "data" | "data-raw" | "data-ascii" | "data-binary" => self.data.push(value()?),
@@ -180,6 +188,8 @@ impl Sending {
             }
             "get" => self.is_get = true,
             "head" => self.is_head = true,
+            "globoff" => self.is_literal = true,
+            "config" => bail!("curl's --config {} has more options: write them here", value()?),
             "next" => bail!("the curl command line has two requests: explain one at a time"),
             name if WITH_VALUE.split_ascii_whitespace().any(|known| known == name) => drop(value()?),
             // The others are switches.
@@ -209,9 +219,19 @@ impl Sending {
         if !url.contains("://") {
             url.insert_str(0, "http://");
         }
+        // The first bracket may begin an IPv6 address.
+        let after_host = url
+            .split_once("://[")
+            .map_or(url.as_str(), |(_, rest)| rest.split_once(']').map_or(rest, |(_, rest)| rest));
+        ensure!(
+            self.is_literal || !after_host.contains(['[', '{']),
+            "curl takes the brackets in {url:?} for several URLs: add --globoff if they are part of it, or write one of them"
+        );
         let mut request = url::request(&url)?;
         let has_body = !self.data.is_empty() || self.has_form;
         if self.is_get && !self.data.is_empty() {
+            let file = self.data.iter().find(|data| data.starts_with('@'));
+            ensure!(file.is_none(), "curl's --data {:?} is a file: write its content", file.map_or("", String::as_str));
             request.path.push(if request.path.contains('?') { '&' } else { '?' });
             request.path.push_str(&self.data.join("&"));
         }
@@ -296,6 +316,8 @@ mod tests {
             ("curl --url-query 'x=a b' --url-query +z=%31 a.test/y?q", "GET a.test /y?q&x=a%20b&z=%31 []"),
             ("curl -G --data-urlencode 'q=ä&b' a.test -r 0-9", "GET a.test /?q=%C3%A4%26b [range: bytes=0-9]"),
             ("curl.exe a.test", "GET a.test / []"),
+            ("curl -g 'a.test/?q=[1]'", "GET a.test /?q=[1] []"),
+            ("curl 'http://[::1]:80/x'", "GET [::1] /x []"),
         ] {
             assert_eq!(sent(line), expected, "{line}");
         }
@@ -313,6 +335,11 @@ mod tests {
             ("curl a.test -X", "needs a value"),
             ("curl ftp://a.test", "not an http"),
             ("curl -b jar a.test", "is a file"),
+            ("curl -G -d @f a.test", "is a file"),
+            ("curl --url a.test --url b.test", "two URLs"),
+            ("curl -K conf a.test", "--config conf has more options"),
+            ("curl a.test/{x,y}", "--globoff"),
+            ("curl 'a.test/?q=[1-3]'", "--globoff"),
         ] {
             let error = format!("{:#}", request(line).unwrap_err());
             assert!(error.contains(message), "{line}: {error}");

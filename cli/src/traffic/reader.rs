@@ -41,6 +41,9 @@ pub enum Record<'l> {
 /// What is wrong with a line of [`Input::Jsonl`].
 pub fn not_a_request(line: &[u8]) -> &'static str {
     match line.trim_ascii_start().first() {
+        Some(b'{') if line.trim_ascii_start().starts_with(b"{\"log\":\"") => {
+            "a line of a container runtime's log, in which the proxy's own is a text: take that out first, such as with `jq -r .log`"
+        }
         Some(b'{') => "not a request",
         _ => {
             "not a line that is known (a request as JSON, an access log of Envoy or Istio, an HTTP Archive); \
@@ -225,7 +228,9 @@ fn detect(begin: &[u8]) -> Input {
     const LINES: usize = 100;
     let begin = begin.trim_ascii_start();
     let inside = begin.strip_prefix(b"{").unwrap_or_default().trim_ascii_start();
-    if inside.starts_with(b"\"log\"") {
+    // In a container runtime's log it is a text.
+    let log = inside.strip_prefix(b"\"log\"").and_then(|rest| rest.trim_ascii_start().strip_prefix(b":"));
+    if log.is_some_and(|value| value.trim_ascii_start().starts_with(b"{")) {
         return Input::Har;
     }
     let lines = begin.split(|&b| b == b'\n').map(<[u8]>::trim_ascii).filter(|line| !line.is_empty()).take(LINES);
@@ -303,6 +308,7 @@ mod tests {
                 Input::Audit,
             ),
             ("{\"egress\":\"audit\",\"host\":\"a\",\"method\":\"GET\",\"path\":\"/\"}", Input::Audit),
+            ("{\"log\":\"[2026-01-01T00:00:00Z] \\\"GET / HTTP/1.1\\\"\",\"stream\":\"stdout\"}", Input::Jsonl),
             ("", Input::Jsonl),
             ("nonsense", Input::Jsonl),
         ] {
