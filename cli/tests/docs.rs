@@ -73,6 +73,14 @@ fn every_link_in_the_documentation_leads_somewhere() {
 }
 
 #[test]
+fn no_page_holds_the_marks_of_a_merge() {
+    for (path, text) in pages() {
+        let mark = text.lines().find(|line| line.starts_with("<<<<<<< ") || line.starts_with(">>>>>>> "));
+        assert_eq!(mark, None, "{}", path.display());
+    }
+}
+
+#[test]
 fn every_file_that_the_page_for_contributors_names_is_there() {
     let text = std::fs::read_to_string(root().join("CONTRIBUTING.md")).unwrap();
     let is_file = |word: &&str| word.ends_with(".rs") && !["document.rs", "mod.rs"].contains(word);
