@@ -155,6 +155,12 @@ fn mistakes_are_said_before_anything_is_written() {
         penstock_in(folder.path(), &[&arguments[..], more].concat(), "")
     };
     let both = "egress: {rules: []}\nroutes: {rules: [{name: a, route: a}]}\n";
+    // What an import leaves to the platform must not fall to a rendered catch-all.
+    let imported = "routes: {default: a, rules: [{name: waf, matches: [{path: {value: /x}}], route: unrouted}]}\n";
+    let run = render(imported, &["--image", "ghcr.io/penstock/suite:1"]);
+    assert!(run.status == 2 && run.err.contains("--service unrouted=HOST:PORT"), "{}", run.err);
+    let said = ["--image", "ghcr.io/penstock/suite:1", "--service", "unrouted=waf:80"];
+    assert_eq!(render(imported, &said).status, 0);
     let run = render(both, &["--image", "ghcr.io/penstock/header-routing:1", "--service", "default=a:80"]);
     assert!(run.status == 2 && run.err.contains("--egress-image"), "{}", run.err);
     let run = render(both, &["--image", "ghcr.io/penstock/suite:1"]);

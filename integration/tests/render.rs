@@ -30,28 +30,51 @@ struct Command {
     args: render::Args,
 }
 
-fn rendered(services: &[(&str, &Upstream)]) -> Result<String> {
+/// The bootstrap for a target: what it prints, or the file of it that Envoy is given.
+fn rendered(target: &str, services: &[(&str, &Upstream)]) -> Result<String> {
     let folder = tempfile::tempdir()?;
     let policy = folder.path().join("policy.yaml");
     fs::write(&policy, POLICY)?;
     let services: Vec<String> =
         services.iter().map(|(route, upstream)| format!("--service={route}={}", upstream.address())).collect();
     let policy = policy.display().to_string();
-    let arguments = ["render", &policy, "--for", "envoy"].into_iter().chain(services.iter().map(String::as_str));
+    let base = folder.path().join("base");
+    let output = base.display().to_string();
+    let for_target = match target {
+        "kustomize" => vec!["--image", "127.0.0.1:5000/penstock/suite:0.1.0", "--output", output.as_str()],
+        _ => Vec::new(),
+    };
+    let arguments = ["render", &policy, "--for", target].into_iter().chain(for_target);
+    let arguments = arguments.chain(services.iter().map(String::as_str));
     let mut text = Vec::new();
     let mut out = Output::plain(&mut text);
     Command::try_parse_from(arguments)?.args.run(&mut out)?;
     drop(out);
-    Ok(String::from_utf8(text)?)
+    match target {
+        "kustomize" => Ok(fs::read_to_string(base.join("envoy.yaml"))?),
+        _ => Ok(String::from_utf8(text)?),
+    }
 }
 
 #[test]
 fn the_rendered_bootstrap_is_valid_and_does_what_the_policy_says() -> Result<()> {
+    does_what_the_policy_says("envoy")
+}
+
+#[test]
+fn the_bootstrap_of_the_rendered_kustomize_base_does_too() -> Result<()> {
+    does_what_the_policy_says("kustomize")
+}
+
+fn does_what_the_policy_says(target: &str) -> Result<()> {
     let (stable, beta, v1, v2) = (Upstream::echo()?, Upstream::echo()?, Upstream::echo()?, Upstream::echo()?);
-    let mut yaml = rendered(&[("stable", &stable), ("beta", &beta), ("v1", &v1), ("v2", &v2)])?;
+    let mut yaml = rendered(target, &[("stable", &stable), ("beta", &beta), ("v1", &v1), ("v2", &v2)])?;
+    let mounted = if target == "kustomize" { "/plugin.wasm" } else { ".wasm" };
+    let (suite, allowlist) =
+        ["suite", "egress-allowlist"].map(|module| format!("/etc/penstock/{module}{mounted}")).into();
     for (from, to) in [
-        ("/etc/penstock/suite.wasm", workspace::module("suite")?.display().to_string()),
-        ("/etc/penstock/egress-allowlist.wasm", workspace::module("egress-allowlist")?.display().to_string()),
+        (suite.as_str(), workspace::module("suite")?.display().to_string()),
+        (allowlist.as_str(), workspace::module("egress-allowlist")?.display().to_string()),
         ("port_value: 9901", "port_value: 0".to_owned()),
         ("address: 0.0.0.0, port_value: 10000", "address: 127.0.0.1, port_value: 0".to_owned()),
         ("address: 0.0.0.0, port_value: 15443", "address: 127.0.0.1, port_value: 0".to_owned()),

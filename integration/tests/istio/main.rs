@@ -15,6 +15,7 @@ mod cluster;
 mod egress;
 mod mesh;
 mod processes;
+mod rendered;
 mod waypoint;
 
 use mesh::{Mesh, ask, is_from, upstream};

@@ -1,0 +1,90 @@
+//! What `penstock render --for istio` prints, under a real istiod: applied as it is, it carries requests as the policy says.
+
+use std::fs;
+
+use anyhow::{Context, Result, ensure};
+use penstock_integration::control_plane::{Access, Pod, Role};
+use penstock_integration::workspace;
+use serde_json::json;
+
+use crate::mesh::{Mesh, is_from};
+use crate::shop;
+
+/// A policy with all four sections, for the services of [`Mesh`].
+const POLICY: &str = r"
+egress:
+  rules:
+  - {name: payments, to: [{host: payments.example.com, ports: [443]}]}
+rateLimits:
+- {name: per-user, matches: [{path: {value: /limited}}], key: [{header: x-user}], limit: {requests: 1, per: 1h}}
+routes:
+  default: stable
+  rules:
+  - {name: beta-users, matches: [{headers: [{name: x-user-group, value: beta}]}], route: beta}
+canaries:
+- {name: reviews, matches: [{path: {value: /reviews}}], variants: [{name: v1, weight: 0}, {name: v2, weight: 1}]}
+";
+
+fn rendered(mesh: &Mesh, target: &str) -> Result<String> {
+    let policy = mesh.cluster.folder().join("policy.yaml");
+    fs::write(&policy, POLICY)?;
+    let image = |module: &str| format!("oci://{}/penstock/{module}:0.1.0", mesh.registry.address());
+    let output = std::process::Command::new(workspace::dist().join("penstock"))
+        .arg("render")
+        .arg(&policy)
+        .args([
+            "--for",
+            target,
+            "--namespace",
+            "istio-system",
+            "--gateway",
+            "istio-system/shop",
+            "--host",
+            "shop.example.com",
+        ])
+        .args(["--image", &image("suite"), "--egress-image", &image("egress-allowlist"), "--service-namespace", "shop"])
+        .args(["--service", "stable=shop:80/stable", "--service", "beta=shop:80/beta"])
+        .args(["--service", "v1=reviews:80/v1", "--service", "v2=reviews:80/v2"])
+        .output()
+        .context("cannot run dist/penstock")?;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Ok(String::from_utf8(output.stdout)?)
+}
+
+fn carries_what_the_policy_says(mesh: &Mesh, user: &str) -> Result<()> {
+    mesh.expect("the default route", &shop("/"), is_from("shop-stable"))?;
+    mesh.expect("the limit", &shop("/limited").header("x-user", user), |response| response.status == 200)?;
+    let limited = mesh.expect("its refusal", &shop("/limited").header("x-user", user), |it| it.status == 429)?;
+    ensure!(limited.header("x-upstream").is_none(), "{limited:?}");
+    mesh.expect("the beta route", &shop("/").header("x-user-group", "beta"), is_from("shop-beta"))?;
+    mesh.expect("the canary", &shop("/reviews"), is_from("reviews-v2"))?;
+    let forged = mesh.ask(&shop("/").header("x-penstock-route", "beta"))?;
+    ensure!(is_from("shop-stable")(&forged), "a client chose its route: {forged:?}");
+    Ok(())
+}
+
+#[test]
+#[ignore = "needs `make control-planes`; `make e2e` runs it"]
+fn what_penstock_renders_for_istio_is_applied_and_carries_requests() -> Result<()> {
+    let mesh = Mesh::start(&Access::Open)?;
+    let gateway = json!({
+        "apiVersion": "networking.istio.io/v1", "kind": "Gateway", "metadata": {"name": "shop", "namespace": "istio-system"},
+        "spec": {
+            "selector": {"istio": "ingressgateway"},
+            "servers": [{"port": {"number": 80, "name": "http", "protocol": "HTTP"}, "hosts": ["shop.example.com"]}],
+        },
+    });
+    mesh.cluster.apply(&gateway.to_string())?;
+    let manifests = rendered(&mesh, "istio")?;
+    mesh.cluster.apply(&manifests).map_err(|said| anyhow::anyhow!("{said}\n{manifests}"))?;
+    let mut proxy = Pod::new(Role::Gateway, "istio-system", "ingress-1", &[("istio", "ingressgateway")])
+        .start(&mesh.cluster, &mesh.istio)?;
+    proxy.wait_for_listener(mesh.port)?;
+    eprintln!("- as WasmPlugin");
+    carries_what_the_policy_says(&mesh, "first")?;
+
+    eprintln!("- as TrafficExtension");
+    mesh.cluster.kubectl(["delete", "wasmplugin", "--all", "--namespace=istio-system"])?;
+    mesh.cluster.apply(&rendered(&mesh, "istio-trafficextension")?)?;
+    carries_what_the_policy_says(&mesh, "second")
+}
