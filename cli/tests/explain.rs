@@ -137,7 +137,7 @@ fn the_exit_status_is_2_for_what_cannot_be_explained_and_1_for_an_invalid_policy
     for (arguments, status, message) in [
         (&["explain", "shop.yaml"][..], 2, "required"),
         (&["explain", "absent.yaml", "--url", "https://a.test"], 2, "absent.yaml"),
-        (&["explain", "shop.yaml", "--url", "a.test"], 2, "is not a URL"),
+        (&["explain", "shop.yaml", "--url", "a.test"], 2, "has no scheme: write https://a.test"),
         (&["explain", "shop.yaml", "--url", "https://a.test", "--time", "noon"], 2, "RFC 3339"),
         (&["explain", "shop.yaml", "--url", "https://a.test", "-H", "x"], 2, "name: value"),
         (&["explain", "shop.yaml", "--curl", "wget x"], 2, "begins with curl"),
