@@ -85,6 +85,38 @@ fn a_proxy_that_runs_the_clusters_policy_is_current_and_one_that_does_not_fails_
 }
 
 #[test]
+fn istiod_says_which_proxies_took_what_it_sent_and_a_refusal_fails_the_pipeline() {
+    let folder = folder(&plugin(json!({})));
+    let kind = "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig";
+    let entry = |name: &str, sent: &str, error: &str| {
+        json!({"proxy": name, "istio_version": "1.31.0",
+        "resources": {kind: {"sent": sent, "acked": "a", "lastError": error}}})
+    };
+    let url = admin(json!([entry("b.shop", "a", ""), entry("a.shop", "a", "")]));
+    let (status, out, err) = run(folder.path(), &["status", "--istiod", &url]);
+    assert_eq!(status, 0, "{out}{err}");
+    assert!(out.contains("istiod: 2 of 2 proxies took what was sent"), "{out}");
+    let url = admin(json!([entry("a.shop", "b", ""), entry("b.shop", "b", "configuration refused: routes.defualt")]));
+    let (status, out, _) = run(folder.path(), &["status", "--istiod", &url]);
+    assert_eq!(status, 1);
+    assert!(out.contains("a.shop  pending") && out.contains("b.shop  refused: configuration refused"), "{out}");
+    let (status, out, _) = run(folder.path(), &["status", "--istiod", &url, "-o", "json"]);
+    assert_eq!(status, 1);
+    let report: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(
+        report["controlPlanes"][0]["proxies"][0],
+        json!({"proxy": "a.shop", "istioVersion": "1.31.0", "state": "pending"})
+    );
+    assert_eq!(
+        report["controlPlanes"][0]["proxies"][1]["refused"]["TypedExtensionConfig"],
+        "configuration refused: routes.defualt"
+    );
+    let (status, _, err) = run(folder.path(), &["status", "--istiod", &admin(json!({"configs": []}))]);
+    assert_eq!(status, 2);
+    assert!(err.contains("is that istiod's debug interface (port 15014)?"), "{err}");
+}
+
+#[test]
 fn a_plugin_that_was_not_accepted_is_shown_with_the_reason() {
     let folder =
         folder(&plugin(json!({"conditions": [{"type": "Reconciled", "status": "False", "message": "no such image"}]})));

@@ -1,6 +1,7 @@
 //! `penstock status`: which plugins the cluster has, and which proxies run which policy.
 
 mod forward;
+mod istiod;
 mod plugin;
 mod proxy;
 
@@ -13,6 +14,7 @@ use crate::kubectl::{KINDS, Kubectl};
 use crate::manifests::File;
 use crate::output::Output;
 use crate::output::style::{BAD, GOOD, HEAD, NAME, WARN};
+use istiod::ControlPlane;
 use plugin::Plugin;
 use proxy::Proxy;
 pub use proxy::warnings;
@@ -20,8 +22,9 @@ pub use proxy::warnings;
 /// Say which plugins are there, and which proxies took which policy.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  penstock status --pod istio-system/ingress-7d9f\n  \
-    penstock status --envoy http://127.0.0.1:15000\n  kubectl penstock status -o json\n\n\
-    Exit status: 1 when a plugin is not accepted, or a proxy refused a policy or runs another one.")]
+    penstock status --envoy http://127.0.0.1:15000\n  kubectl penstock status -o json\n  \
+    penstock status --istiod-pod istio-system/istiod-6f4c9\n\n\
+    Exit status: 1 when a plugin is not accepted, or a proxy refused a policy, has not acknowledged it or runs another one.")]
 pub struct Args {
     /// The admin interface of a proxy; may be repeated.
     #[arg(long = "envoy", value_name = "URL")]
@@ -29,6 +32,12 @@ pub struct Args {
     /// A Pod with a proxy, reached by `kubectl port-forward`; may be repeated.
     #[arg(long = "pod", value_name = "NAMESPACE/POD")]
     pods: Vec<String>,
+    /// The debug interface of istiod, such as http://127.0.0.1:15014: which proxies took what it sent; may be repeated.
+    #[arg(long = "istiod", value_name = "URL")]
+    istiods: Vec<String>,
+    /// A Pod with istiod, reached by `kubectl port-forward`; may be repeated.
+    #[arg(long = "istiod-pod", value_name = "NAMESPACE/POD")]
+    istiod_pods: Vec<String>,
     /// The port of the admin interface in Pods: Istio's is 15000, Envoy Gateway's 19000.
     #[arg(long, value_name = "PORT", default_value = "15000")]
     admin_port: u16,
@@ -53,8 +62,11 @@ enum Format {
 
 /// The whole report.
 #[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
 struct Report {
     plugins: Vec<Plugin>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    control_planes: Vec<ControlPlane>,
     proxies: Vec<Proxy>,
 }
 
@@ -73,13 +85,22 @@ impl Args {
             let forward = forward::Forward::start(&self.kubectl, pod, self.admin_port)?;
             proxies.push(Proxy::read(pod, forward.url(), &plugins)?);
         }
-        let report = Report { plugins, proxies };
+        let mut control_planes = Vec::new();
+        for url in &self.istiods {
+            control_planes.push(ControlPlane::read(url, url)?);
+        }
+        for pod in &self.istiod_pods {
+            let forward = forward::Forward::start(&self.kubectl, pod, istiod::PORT)?;
+            control_planes.push(ControlPlane::read(pod, forward.url())?);
+        }
+        let report = Report { plugins, control_planes, proxies };
         match self.output {
             Format::Human => out.human(&human(&report))?,
             Format::Json => out.json(&report)?,
         }
         let is_accepted = |plugin: &Plugin| plugin.refused.is_none();
-        Ok(report.plugins.iter().all(is_accepted) && report.proxies.iter().all(Proxy::is_fine))
+        let are_synced = report.control_planes.iter().all(ControlPlane::is_fine);
+        Ok(report.plugins.iter().all(is_accepted) && are_synced && report.proxies.iter().all(Proxy::is_fine))
     }
 
     fn plugins(&self) -> anyhow::Result<Vec<Plugin>> {
@@ -183,6 +204,9 @@ fn write(report: &Report, text: &mut String) -> std::fmt::Result {
             None => writeln!(text)?,
         }
     }
+    for plane in &report.control_planes {
+        write_control_plane(plane, text)?;
+    }
     for proxy in &report.proxies {
         writeln!(text, "\n{HEAD}{}{HEAD:#}  Envoy {}", proxy.name, proxy.version)?;
         if proxy.policies.is_empty() && proxy.refused.is_empty() {
@@ -197,13 +221,32 @@ fn write(report: &Report, text: &mut String) -> std::fmt::Result {
                 }
             };
             let name = policy.object.as_deref().unwrap_or(&policy.name);
-            writeln!(text, "  {NAME}{name}{NAME:#}  {state}")?;
+            write!(text, "  {NAME}{name}{NAME:#}  {state}")?;
+            match &policy.code {
+                Some(code) => writeln!(text, "  {code}")?,
+                None => writeln!(text)?,
+            }
         }
         for warning in &proxy.warnings {
             writeln!(text, "  {WARN}warning{WARN:#}: {warning}")?;
         }
         for refused in &proxy.refused {
             writeln!(text, "  {NAME}{}{NAME:#}  {BAD}refused{BAD:#}: {}", refused.name, refused.message)?;
+        }
+    }
+    Ok(())
+}
+
+fn write_control_plane(plane: &ControlPlane, text: &mut String) -> std::fmt::Result {
+    let acknowledged = plane.proxies.iter().filter(|proxy| proxy.state == istiod::State::Acknowledged).count();
+    let all = plane.proxies.len();
+    writeln!(text, "\n{HEAD}{}{HEAD:#}  istiod: {acknowledged} of {all} proxies took what was sent", plane.name)?;
+    for proxy in plane.proxies.iter().filter(|proxy| proxy.state != istiod::State::Acknowledged) {
+        if proxy.refused.is_empty() {
+            writeln!(text, "  {NAME}{}{NAME:#}  {WARN}pending{WARN:#}: it has not answered", proxy.proxy)?;
+        }
+        for message in proxy.refused.values() {
+            writeln!(text, "  {NAME}{}{NAME:#}  {BAD}refused{BAD:#}: {message}", proxy.proxy)?;
         }
     }
     Ok(())

@@ -33,6 +33,9 @@ pub struct Running {
     pub object: Option<String>,
     /// Whether it is that object's policy.
     pub state: State,
+    /// The module that it loads: a file or URL, with its digest where the configuration has it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub code: Option<String>,
 }
 
 /// Whether a proxy runs what the cluster has.
@@ -67,7 +70,7 @@ impl Proxy {
         let mut found = Vec::new();
         let mut refused = Vec::new();
         walk(&dump, "", &mut found, &mut refused);
-        let policies = found.into_iter().map(|(name, policy)| running(name, &policy, plugins)).collect();
+        let policies = found.into_iter().map(|found| running(found, plugins)).collect();
         let mut version = None;
         find_version(&dump, &mut version);
         let version = version.unwrap_or_else(|| "?".to_owned());
@@ -94,14 +97,23 @@ pub fn warnings(dump: Text) -> Vec<String> {
     said
 }
 
-fn running(name: String, policy: &Node, plugins: &[Plugin]) -> Running {
+/// A policy as the dump has it.
+#[derive(Debug)]
+struct Found {
+    name: String,
+    policy: Node,
+    code: Option<String>,
+}
+
+fn running(found: Found, plugins: &[Plugin]) -> Running {
+    let Found { name, policy, code } = found;
     // istio: …/NAMESPACE.NAME, with ~istio-translated-wasmplugin or ~generation; Envoy Gateway: …/NAMESPACE/NAME/….
     let names = |plugin: &&Plugin| {
         let (namespace, object) = &plugin.name;
         let last = name.rsplit('/').next().unwrap_or_default().split('~').next().unwrap_or_default();
         last == format!("{namespace}.{object}") || name.contains(&format!("/{namespace}/{object}/"))
     };
-    let same = |plugin: &&Plugin| plugin.policies.iter().any(|other| sorted(other) == sorted(policy));
+    let same = |plugin: &&Plugin| plugin.policies.iter().any(|other| sorted(other) == sorted(&policy));
     let of_name = plugins.iter().find(names);
     let (object, state) = match of_name {
         Some(plugin) if same(&plugin) => (Some(plugin), State::Current),
@@ -111,7 +123,7 @@ fn running(name: String, policy: &Node, plugins: &[Plugin]) -> Running {
             None => (None, State::Unknown),
         },
     };
-    Running { name, object: object.map(|plugin| plugin.object.clone()), state }
+    Running { object: object.map(|plugin| plugin.object.clone()), name, state, code }
 }
 
 /// The same tree with its fields in order: a protobuf Struct forgets theirs.
@@ -129,7 +141,7 @@ fn sorted(node: &Node) -> Node {
 }
 
 /// Looks for our policies, each with the name of the nearest resource around it, and for what was refused.
-fn walk(node: &Node, name: &str, found: &mut Vec<(String, Node)>, refused: &mut Vec<Refused>) {
+fn walk(node: &Node, name: &str, found: &mut Vec<Found>, refused: &mut Vec<Refused>) {
     match node {
         Node::Map(fields) => {
             let own = ["ecds_filter", "name"].iter().find_map(|field| match node.get(field) {
@@ -150,7 +162,7 @@ fn walk(node: &Node, name: &str, found: &mut Vec<(String, Node)>, refused: &mut 
                     }
                     ("configuration", value) => {
                         if let Some(policy) = policy(value) {
-                            found.push((name.to_owned(), policy));
+                            found.push(Found { name: name.to_owned(), policy, code: code(node) });
                         }
                     }
                     _ => walk(value, name, found, refused),
@@ -160,6 +172,20 @@ fn walk(node: &Node, name: &str, found: &mut Vec<(String, Node)>, refused: &mut 
         Node::List(items) => items.iter().for_each(|item| walk(item, name, found, refused)),
         _ => {}
     }
+}
+
+/// What a plugin loads.
+fn code(plugin: &Node) -> Option<String> {
+    let code = plugin.get("vm_config")?.get("code")?;
+    let text = |node: Option<&Node>| match node {
+        Some(Node::String(text)) => Some(text.clone()),
+        _ => None,
+    };
+    let remote = code.get("remote");
+    let url = text(remote.and_then(|remote| remote.get("http_uri")?.get("uri")));
+    let digest = text(remote.and_then(|remote| remote.get("sha256"))).map(|digest| format!("@sha256:{digest}"));
+    let file = text(code.get("local").and_then(|local| local.get("filename")));
+    Some(url.or(file)? + &digest.unwrap_or_default())
 }
 
 /// The policy in a plugin's `configuration`.
@@ -214,7 +240,7 @@ mod tests {
         let dump = serde_json::json!({"configs": [
             {"bootstrap": {"node": {"user_agent_build_version": {"version": {"major_number": 1, "minor_number": 40, "patch": 2}}}}},
             {"ecds_filters": [
-                {"ecds_filter": {"name": name, "typed_config": {"config": {"configuration": {"value": policy}}}}},
+                {"ecds_filter": {"name": name, "typed_config": {"config": {"vm_config": {"code": {"remote": {"http_uri": {"uri": "http://r.test/suite.wasm"}, "sha256": "ab"}}}, "configuration": {"value": policy}}}}},
                 {"ecds_filter": {"name": "other/x.y"}, "error_state": {"details": "routes: is a string, expected an object"}}]}]});
         Node::from_json(dump.to_string().as_bytes()).unwrap()
     }
@@ -232,8 +258,9 @@ mod tests {
         ] {
             let (mut found, mut refused) = (Vec::new(), Vec::new());
             walk(&dump(name, policy), "", &mut found, &mut refused);
-            let [(found_name, found_policy)] = found.as_slice() else { panic!("{found:?}") };
-            let running = running(found_name.clone(), found_policy, &[plugin(object)]);
+            let [found] = <[Found; 1]>::try_from(found).unwrap();
+            let running = running(found, &[plugin(object)]);
+            assert_eq!(running.code.as_deref(), Some("http://r.test/suite.wasm@sha256:ab"));
             assert_eq!((running.name.as_str(), running.state), (name, state));
             assert_eq!(refused[0].name, "other/x.y");
             assert!(refused[0].message.contains("expected an object"));

@@ -18,7 +18,7 @@ const NAMESPACE: &str = "envoy-gateway-system";
 const CONFIG: &str = "apiVersion: gateway.envoyproxy.io/v1alpha1\nkind: EnvoyGateway\n\
     gateway: {controllerName: gateway.envoyproxy.io/gatewayclass-controller}\n\
     provider: {type: Kubernetes, kubernetes: {leaderElection: {disable: true}}}\n\
-    extensionApis: {enableBackend: true}\nlogging: {level: {default: info}}\n";
+    extensionApis: {enableBackend: true, enableEnvoyPatchPolicy: true}\nlogging: {level: {default: info}}\n";
 
 /// A running Envoy Gateway. Only one at a time on a machine: its ports are fixed. Dropping it stops it.
 #[derive(Debug)]

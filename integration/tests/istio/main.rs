@@ -10,6 +10,7 @@ use penstock_integration::http::{Request, Response};
 use penstock_integration::{Traffic, workspace};
 use serde_json::json;
 
+mod chain;
 mod claims;
 mod cluster;
 mod egress;

@@ -56,9 +56,15 @@ readOnlyRootFilesystem: true
 capabilities: {drop: [ALL]}
 {{- end -}}
 
-{{- /* The certificate authority that the API server must trust; empty: somebody fills it in. */ -}}
+{{- /* The certificate authority that the API server must trust; empty: somebody fills it in. What the job has filled in holds for
+       a webhook that an upgrade adds, too: it must not refuse everything until the next job is done. */ -}}
 {{- define "penstock.caBundle" -}}
 {{- if eq .Values.webhook.certificate.from "secret" -}}
 {{- .Values.webhook.certificate.caBundle -}}
+{{- else if eq .Values.webhook.certificate.from "job" -}}
+{{- $current := lookup "admissionregistration.k8s.io/v1" "ValidatingWebhookConfiguration" "" (include "penstock.webhook" .) -}}
+{{- with first (default (list dict) (get $current "webhooks")) -}}
+{{- dig "clientConfig" "caBundle" "" . -}}
+{{- end -}}
 {{- end -}}
 {{- end -}}

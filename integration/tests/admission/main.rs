@@ -2,8 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::net::TcpListener;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
@@ -11,6 +10,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use penstock_integration::control_plane::{Cluster, eventually};
 use penstock_integration::workspace;
+
+mod chart;
+mod walk;
 
 /// A certificate authority's certificate, and a certificate that it has signed for names on this machine.
 struct Certificates {
@@ -272,129 +274,4 @@ fn the_admission_policy_refuses_a_dynamic_module_that_fails_open_or_is_none_of_o
         apply(&cluster, &registry(name, "{local: {path: /usr/lib/libpenstock.so}}")).map_err(anyhow::Error::msg)?;
     }
     apply(&cluster, &registry("waf", &remote.replace("penstock", "waf"))).map_err(anyhow::Error::msg)
-}
-
-/// Helm, against this cluster.
-fn helm(cluster: &Cluster, arguments: &[&str]) -> Result<String> {
-    let output = Command::new(workspace::root().join(".tools/bin/helm"))
-        .args(arguments)
-        .env("KUBECONFIG", cluster.kubeconfig())
-        .env("HELM_CACHE_HOME", cluster.folder().join("helm-cache"))
-        .env("HELM_CONFIG_HOME", cluster.folder().join("helm-config"))
-        .env("HELM_DATA_HOME", cluster.folder().join("helm-data"))
-        .output()
-        .context("cannot run helm")?;
-    ensure!(output.status.success(), "helm {}: {}", arguments.join(" "), String::from_utf8_lossy(&output.stderr));
-    Ok(String::from_utf8(output.stdout)?)
-}
-
-/// The version that `helm template` renders for: a Helm built from its module knows none.
-const KUBERNETES: &str = "1.37.0";
-
-fn chart() -> PathBuf {
-    workspace::root().join("deploy/helm/penstock")
-}
-
-/// Values that switch everything on.
-const EVERYTHING: &str = r#"
-webhook:
-  loosening: require-annotation
-  certificate: {from: secret, secretName: penstock-tls}
-ceilings:
-  partners:
-    namespaceSelector: {matchLabels: {ceiling: partners}}
-    policy: {egress: {rules: [{name: r, to: [{host: "*.partner.example.com", ports: [443]}]}]}}
-admissionPolicy: {enabled: true, requireDigest: false}
-grafanaDashboard: {enabled: true}
-dash:
-  enabled: true
-  tlsSecretName: dash-tls
-  config:
-    clusters: [{name: here, prometheus: "http://prometheus:9090"}]
-    workspaces: [{name: all, clusters: ["*"], tokens: ["aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"]}]
-plugins:
-  shop:
-    platform: istio
-    namespace: shop
-    module: suite
-    selector: {matchLabels: {istio: gateway}}
-    priority: 10
-    policy: {routes: {default: stable}}
-  web:
-    platform: envoy-gateway
-    namespace: shop
-    module: header-routing
-    targetRefs: [{group: gateway.networking.k8s.io, kind: Gateway, name: web}]
-    policy: {routes: {default: stable}}
-"#;
-
-#[test]
-#[ignore = "needs `make control-planes`; `make e2e` runs it"]
-fn the_chart_is_installed_upgraded_and_taken_away() -> Result<()> {
-    let cluster = Cluster::start()?;
-    cluster.namespace("shop", &[])?;
-    cluster.namespace("team", &[("ceiling", "partners")])?;
-    let folder = tempfile::tempdir()?;
-    let chart = chart();
-    let chart = chart.to_str().context("a path that is no text")?;
-    helm(&cluster, &["lint", "--strict", chart])?;
-    let values = folder.path().join("values.yaml");
-
-    // The Service's address is one of this machine's: the webhook that its Pods would run is started there.
-    fs::write(&values, "webhook: {failurePolicy: Ignore}\n")?;
-    let values_path = values.to_str().context("a path that is no text")?;
-    let install =
-        ["install", "penstock", chart, "--namespace", "penstock", "--create-namespace", "--values", values_path];
-    helm(&cluster, &install)?;
-    let service = cluster.get("service", "penstock", "penstock-webhook")?;
-    let address = service.pointer("/spec/clusterIP").and_then(|ip| ip.as_str()).context("no address")?.to_owned();
-    drop(TcpListener::bind((address.as_str(), 443)).with_context(|| format!("cannot listen on {address}:443"))?);
-    let certificates = Certificates::new(&["penstock-webhook.penstock.svc".to_owned()])?;
-    certificates.write(folder.path())?;
-    fs::create_dir(folder.path().join("ceilings"))?;
-
-    let bundle = STANDARD.encode(&certificates.authority);
-    fs::write(
-        &values,
-        EVERYTHING.replace("secretName: penstock-tls", &format!("secretName: penstock-tls, caBundle: {bundle}")),
-    )?;
-    // The ConfigMap that the Pods would mount has the ceilings; the webhook must be there before plugins are made.
-    let rendered = helm(
-        &cluster,
-        &[
-            "template",
-            "penstock",
-            chart,
-            "--namespace",
-            "penstock",
-            "--values",
-            values_path,
-            "--kube-version",
-            KUBERNETES,
-        ],
-    )?;
-    ensure!(rendered.contains("partners.yaml: |"), "{rendered}");
-    fs::write(folder.path().join("ceilings/partners.yaml"), egress("*.partner.example.com"))?;
-    let webhook = Webhook::start(folder.path(), &format!("{address}:443"))?;
-    helm(&cluster, &["upgrade", "penstock", chart, "--namespace", "penstock", "--values", values_path])?;
-    cluster.get("wasmplugin", "shop", "shop")?;
-    cluster.get("envoyextensionpolicy", "shop", "web")?;
-
-    let in_team = |host: &str| objects(&egress(host)).remove(0).1.replace("namespace: shop", "namespace: team");
-    eventually("a refusal", || {
-        let said = apply(&cluster, &in_team("other.example.com")).err().context("not refused yet")?;
-        ensure!(said.contains("GET https://other.example.com:443/"), "{said}");
-        Ok(())
-    })?;
-    apply(&cluster, &in_team("api.partner.example.com")).map_err(anyhow::Error::msg)?;
-
-    // A value that the chart does not know is refused.
-    let wrong = helm(&cluster, &["template", chart, "--set", "webhook.replica=3", "--kube-version", KUBERNETES]);
-    ensure!(wrong.is_err_and(|error| error.to_string().contains("replica")), "an unknown value was taken");
-
-    helm(&cluster, &["uninstall", "penstock", "--namespace", "penstock"])?;
-    drop(webhook);
-    ensure!(cluster.get("service", "penstock", "penstock-webhook").is_err(), "the Service is still there");
-    // Nothing holds up our kinds any more.
-    eventually("our kinds to be taken", || apply(&cluster, &in_team("third.example.com")).map_err(anyhow::Error::msg))
 }

@@ -14,6 +14,8 @@ use penstock_integration::http::{self, Protocol, Request, Response};
 use penstock_integration::{Reply, TokenSigner, Traffic, Upstream, workspace};
 use serde_json::{Value, json};
 
+mod chain;
+
 /// Services and where the API server puts them; no kube-proxy is needed to reach what listens there.
 const SERVICES: [(&str, [u8; 4]); 4] = [
     ("shop-stable", [127, 0, 96, 11]),

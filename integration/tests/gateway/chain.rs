@@ -1,0 +1,112 @@
+//! The platform's plugin and the team's in one chain: a request passes when both let it pass.
+
+use anyhow::{Result, ensure};
+use penstock_integration::control_plane::eventually;
+use penstock_integration::http::Request;
+use penstock_integration::workspace;
+use serde_json::{Value, json};
+
+use super::{Site, is_from, shop};
+
+/// What the platform allows: GET alone.
+fn ceiling() -> Value {
+    json!({"egress": {"rules": [{"name": "platform", "to": [{"host": "shop.example.com"}], "methods": ["GET"]}]}})
+}
+
+/// What the team allows: `/a`, and more methods than it may.
+fn team() -> Value {
+    json!({"egress": {"rules": [{"name": "team", "to": [{"host": "shop.example.com"}], "methods": ["GET", "POST"],
+        "paths": [{"value": "/a"}]}]}})
+}
+
+fn plugin(site: &Site, name: &str, policy: &Value) -> Value {
+    let url = format!("{}/penstock/suite:0.1.0", site.registry.address());
+    json!({"name": name, "failOpen": false, "config": policy, "code": {"type": "Image", "image": {"url": url}}})
+}
+
+/// A policy on a Gateway or an HTTPRoute with these plugins.
+fn policy(name: &str, kind: &str, plugins: &[Value], merge: Option<&str>) -> String {
+    let mut spec = json!({"wasm": plugins,
+        "targetRefs": [{"group": "gateway.networking.k8s.io", "kind": kind, "name": "shop"}]});
+    if let Some(merge) = merge {
+        spec["mergeType"] = json!(merge);
+    }
+    json!({"apiVersion": "gateway.envoyproxy.io/v1alpha1", "kind": "EnvoyExtensionPolicy",
+        "metadata": {"name": name, "namespace": "shop"}, "spec": spec})
+    .to_string()
+}
+
+/// The platform's plugin in the listener itself, for every route.
+fn in_the_listener() -> Result<String> {
+    let text = std::fs::read_to_string(workspace::root().join("deploy/chain/envoy-patch-policy.yaml"))?;
+    let module = workspace::module("suite")?.display().to_string();
+    ensure!(text.contains("/modules/suite.wasm") && text.contains("'{\"egress\""), "{text}");
+    let (before, rest) = text.split_once("value: '{\"egress\"").unwrap_or_default();
+    let (_, after) = rest.split_once("}'\n").unwrap_or_default();
+    Ok(format!("{before}value: '{}'\n{after}", ceiling()).replace("/modules/suite.wasm", &module))
+}
+
+fn send(method: &str, path: &str) -> Request {
+    Request::new(method, "shop.example.com", path)
+}
+
+impl Site {
+    fn answers(&self, method: &str, path: &str, status: u16) -> Result<()> {
+        let response = self.ask(&send(method, path))?;
+        ensure!(response.status == status, "{method} {path}: {response:?}");
+        ensure!(status != 200 || is_from("shop-stable", &response), "{response:?}");
+        Ok(())
+    }
+
+    /// Only what both let pass passes.
+    fn has_the_intersection(&self) -> Result<()> {
+        eventually("the intersection", || {
+            self.answers("GET", "/a", 200)?;
+            self.answers("POST", "/a", 403)?;
+            self.answers("GET", "/b", 403)
+        })
+    }
+}
+
+#[test]
+#[ignore = "needs `make control-planes`; `make e2e` runs it"]
+fn a_teams_policy_on_a_route_takes_the_place_of_the_gateways_and_these_ways_keep_both() -> Result<()> {
+    let site = Site::start()?;
+    site.apply("base", &[])?;
+    let (platform, team) = (plugin(&site, "platform", &ceiling()), plugin(&site, "team", &team()));
+    let on_gateway = policy("platform", "Gateway", std::slice::from_ref(&platform), None);
+    site.cluster.apply(&on_gateway)?;
+    let _proxy = site.gateway.proxy(&site.cluster, "shop", "shop", site.port)?;
+    eventually("the platform's plugin", || {
+        site.answers("POST", "/a", 403)?;
+        site.answers("GET", "/b", 200)
+    })?;
+
+    for merge in [None, Some("StrategicMerge"), Some("JSONMerge")] {
+        eprintln!("- a policy on the route, mergeType {merge:?}: the platform's plugin no longer runs");
+        site.cluster.apply(&policy("team", "HTTPRoute", std::slice::from_ref(&team), merge))?;
+        eventually("the team's plugin alone", || {
+            site.answers("GET", "/b", 403)?;
+            site.answers("POST", "/a", 200)
+        })?;
+        site.cluster.kubectl(["delete", "envoyextensionpolicy", "team", "--namespace=shop"])?;
+        eventually("the platform's plugin again", || site.answers("GET", "/b", 200))?;
+    }
+
+    eprintln!("- both in one policy");
+    site.cluster.apply(&policy("platform", "Gateway", &[platform, team.clone()], None))?;
+    site.has_the_intersection()?;
+    site.cluster.kubectl(["delete", "envoyextensionpolicy", "platform", "--namespace=shop"])?;
+    eventually("no plugin", || site.answers("POST", "/b", 200))?;
+
+    eprintln!("- the platform's in the listener, the team's on the route");
+    site.cluster.apply(&in_the_listener()?)?;
+    eventually("the platform's plugin", || {
+        site.answers("POST", "/b", 403)?;
+        site.answers("GET", "/b", 200)
+    })?;
+    site.cluster.apply(&policy("team", "HTTPRoute", &[team], None))?;
+    site.has_the_intersection()?;
+    ensure!(site.ask(&shop("/a"))?.status == 200, "refused");
+    Ok(())
+}
