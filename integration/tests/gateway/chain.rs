@@ -4,7 +4,7 @@ use anyhow::{Result, ensure};
 use penstock_integration::control_plane::eventually;
 use penstock_integration::http::Request;
 use penstock_integration::workspace;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::{Site, is_from, shop};
 
@@ -26,11 +26,11 @@ fn plugin(site: &Site, name: &str, policy: &Value) -> Value {
 
 /// A policy on a Gateway or an HTTPRoute with these plugins.
 fn policy(name: &str, kind: &str, plugins: &[Value], merge: Option<&str>) -> String {
-    let mut spec = json!({"wasm": plugins,
-        "targetRefs": [{"group": "gateway.networking.k8s.io", "kind": kind, "name": "shop"}]});
-    if let Some(merge) = merge {
-        spec["mergeType"] = json!(merge);
-    }
+    let mut spec = Map::new();
+    spec.insert("wasm".to_owned(), json!(plugins));
+    let target = json!([{"group": "gateway.networking.k8s.io", "kind": kind, "name": "shop"}]);
+    spec.insert("targetRefs".to_owned(), target);
+    spec.extend(merge.map(|merge| ("mergeType".to_owned(), json!(merge))));
     json!({"apiVersion": "gateway.envoyproxy.io/v1alpha1", "kind": "EnvoyExtensionPolicy",
         "metadata": {"name": name, "namespace": "shop"}, "spec": spec})
     .to_string()
