@@ -1,6 +1,6 @@
 // Loads a built module with a policy as Envoy would, on Node's V8, and measures: milliseconds to configure, the memory that
-// the VM has then (it never gives any back), nanoseconds for a decision, and what it takes to load the policy a second time,
-// beside the first: what a reload costs.
+// the VM has then (it never gives any back), the values that it has written into the shared data, nanoseconds for a decision,
+// and what it takes to load the policy a second time, beside the first: what a reload costs.
 //
 //     node integration/scale.mjs MODULE.wasm POLICY.json [HOST [PEER]]
 //
@@ -10,20 +10,21 @@ import { readFileSync } from "node:fs";
 const [modulePath, policyPath, host = "h0.example.com", peer = ""] = process.argv.slice(2);
 const policy = readFileSync(policyPath);
 const text = new TextEncoder();
-const OK = 0, NOT_FOUND = 1;
+const OK = 0, NOT_FOUND = 1, CAS_MISMATCH = 8;
 
 const headers = [
   [":method", "GET"], [":scheme", "https"], [":authority", host], [":path", "/v1/things?page=2"],
-  ["user-agent", "scale"], ["accept", "*/*"], ["x-request-id", "1"],
+  ["user-agent", "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"], ["accept", "*/*"], ["x-request-id", "1"],
 ].map((pair) => pair.map((part) => text.encode(part)));
 const properties = new Map([
   ["connection\0uri_san_peer_certificate", text.encode(peer)], ["connection\0tls_version", text.encode("TLSv1.3")],
 ]);
 
-let exports, answered = 0, said = "";
+const shared = new Map();
+let exports, answered = 0, said = "", writes = 0;
 const bytes = () => new Uint8Array(exports.memory.buffer);
 const view = () => new DataView(exports.memory.buffer);
-const read = (at, length) => Buffer.from(bytes().subarray(at, at + length)).toString();
+const read = (at, length) => Buffer.from(bytes().subarray(at, at + length)).toString("latin1");
 
 /** Hands bytes to the module, in memory of its own. */
 function give(value, addressAt, lengthAt) {
@@ -60,6 +61,19 @@ const env = {
     const value = properties.get(read(at, length));
     return value?.length ? give(value, address, lengthAt) : NOT_FOUND;
   },
+  proxy_get_shared_data: (at, length, address, lengthAt, tokenAt) => {
+    const found = shared.get(read(at, length));
+    if (!found) return NOT_FOUND;
+    view().setUint32(tokenAt, found.token, true);
+    return give(found.value, address, lengthAt);
+  },
+  proxy_set_shared_data: (at, length, valueAt, valueLength, token) => {
+    const key = read(at, length);
+    if (token && shared.has(key) && shared.get(key).token !== token) return CAS_MISMATCH;
+    writes += 1;
+    shared.set(key, { value: bytes().slice(valueAt, valueAt + valueLength), token: writes });
+    return OK;
+  },
   proxy_get_current_time_nanoseconds: (at) => {
     view().setBigUint64(at, BigInt(Date.now()) * 1_000_000n, true);
     return OK;
@@ -81,6 +95,8 @@ const taken = exports.proxy_on_configure(1, policy.length);
 const configureMs = performance.now() - started;
 const MIB = 1 << 20;
 const memoryMiB = exports.memory.buffer.byteLength / MIB;
+const sharedValues = shared.size;
+const sharedMiB = [...shared].reduce((sum, [key, { value }]) => sum + key.length + value.length, 0) / MIB;
 
 function decide(times) {
   const started = performance.now();
@@ -103,5 +119,5 @@ exports.proxy_on_configure(3, policy.length);
 const reloadMs = performance.now() - again;
 const reloadMiB = exports.memory.buffer.byteLength / MIB;
 console.log(JSON.stringify({
-  taken: taken === 1, configureMs, emptyMiB: empty / MIB, memoryMiB, decideNs, reloadMs, reloadMiB, answered, said: said.slice(0, 500),
+  taken: taken === 1, configureMs, emptyMiB: empty / MIB, memoryMiB, sharedValues, sharedMiB, decideNs, reloadMs, reloadMiB, answered, said: said.slice(0, 500),
 }));

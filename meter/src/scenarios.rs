@@ -221,6 +221,16 @@ fn hostile() -> Vec<Scenario> {
     let mut all_values: Vec<_> = values.iter().map(|value| ("x-agent", value.clone())).collect();
     all_values.push(("x-other", "y".repeat(LARGE)));
     add("56 KiB, hostile: a header with all values of the lists of 500 rules", lists, all_values);
+    // Four thousand headers, and a thousand rules with conditions on the last of them and on those that are not there.
+    let rule = |i: usize| {
+        json!({"name": format!("r{i}"), "route": "r", "matches": [{"headers": [{"name": "x-agent", "type": "Present"},
+            {"name": format!("x-{i}"), "value": "a", "invert": true},
+            {"name": "x-agent", "type": "Prefix", "value": format!("{i}-")}]}]})
+    };
+    let rules = json!({"routes": {"default": "stable", "rules": (0..1000).map(rule).collect::<Vec<_>>()}});
+    let mut many: Vec<_> = (0..4000).map(|_| ("x-more", "1234567".to_owned())).collect();
+    many.push(("x-agent", "a".to_owned()));
+    add("56 KiB, hostile: 4,000 headers, and 1,000 rules that ask for three", rules, many);
     all
 }
 

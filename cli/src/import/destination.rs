@@ -1,6 +1,9 @@
 //! Where routes lead: two destinations never share a name.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+/// What says everything of a destination.
+const MOST_DETAIL: usize = 2;
 
 /// A destination as its source writes it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -28,7 +31,7 @@ impl std::fmt::Display for Destination {
 }
 
 impl Destination {
-    /// A name for its route: the more `detail`, the more it says.
+    /// A name for its route: the more `detail`, up to [`MOST_DETAIL`], the more it says.
     fn route(&self, detail: usize) -> String {
         let short = self.name.split('.').next().unwrap_or(&self.name);
         let long = self.name.strip_suffix(".svc.cluster.local").unwrap_or(&self.name);
@@ -42,8 +45,7 @@ impl Destination {
         }
         let clean = |c: char| if c.is_ascii_alphanumeric() || "-._".contains(c) { c } else { '-' };
         let name: String = parts.join("-").chars().map(clean).collect();
-        let name = if name.is_empty() { "route".to_owned() } else { name };
-        if detail > 2 { format!("{name}-{}", detail - 1) } else { name }
+        if name.is_empty() { "route".to_owned() } else { name }
     }
 }
 
@@ -51,30 +53,36 @@ impl Destination {
 pub fn names(mut all: Vec<Destination>, taken: &[&str]) -> BTreeMap<Destination, String> {
     all.sort();
     all.dedup();
+    let mut names: Vec<String> = all.iter().map(|destination| destination.route(0)).collect();
     let mut details: Vec<usize> = vec![0; all.len()];
-    // Names grow until they differ; those that even say everything alike are counted.
-    for _ in 0..all.len() + 8 {
-        let names: Vec<String> =
-            all.iter().zip(&details).map(|(destination, detail)| destination.route(*detail)).collect();
-        let grows = |(i, detail): (usize, &usize)| {
-            let name = names.get(i)?;
-            let first = names.iter().position(|other| other == name)?;
-            let shares = names.iter().filter(|other| *other == name).count() > 1;
-            // When everything is said, the first of equals keeps its name.
-            let must = taken.contains(&name.as_str()) || (shares && (*detail < 2 || first != i));
-            must.then_some(i)
-        };
-        let grow: Vec<usize> = details.iter().enumerate().filter_map(grows).collect();
-        if grow.is_empty() {
-            break;
-        }
-        for i in grow {
-            details.get_mut(i).into_iter().for_each(|detail| *detail += 1);
+    // Names grow until they differ, or everything is said.
+    for _ in 0..2 * MOST_DETAIL {
+        let mut count: HashMap<String, usize> = HashMap::new();
+        names.iter().for_each(|name| *count.entry(name.clone()).or_default() += 1);
+        for ((name, detail), destination) in names.iter_mut().zip(&mut details).zip(&all) {
+            let is_another = count.get(name).is_some_and(|count| *count > 1) || taken.contains(&name.as_str());
+            if is_another && *detail < MOST_DETAIL {
+                *detail += 1;
+                *name = destination.route(*detail);
+            }
         }
     }
-    let named = all.iter().zip(&details).map(|(destination, detail)| destination.route(*detail));
-    let named: Vec<String> = named.collect();
-    all.into_iter().zip(named).collect()
+    // Of those that say everything alike the first keeps its name, and the others are counted.
+    let mut used: HashSet<String> = taken.iter().map(|name| (*name).to_owned()).collect();
+    let keeps: Vec<bool> = names.iter().map(|name| used.insert(name.clone())).collect();
+    let mut next: HashMap<String, usize> = HashMap::new();
+    for (name, _) in names.iter_mut().zip(keeps).filter(|(_, keeps)| !keeps) {
+        let number = next.entry(name.clone()).or_insert(2);
+        let numbered = loop {
+            let numbered = format!("{name}-{number}");
+            *number += 1;
+            if used.insert(numbered.clone()) {
+                break numbered;
+            }
+        };
+        *name = numbered;
+    }
+    all.into_iter().zip(names).collect()
 }
 
 #[cfg(test)]

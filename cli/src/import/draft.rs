@@ -1,6 +1,8 @@
 //! The policy that is made: rules, canaries, limits and egress rules, with a comment where something of the source is
 //! missing.
 
+use std::collections::{HashMap, HashSet};
+
 use penstock_policy::document::Node;
 use penstock_policy::{Module, check};
 
@@ -45,7 +47,9 @@ pub struct Draft {
     canaries: Vec<Item>,
     egress: Vec<Item>,
     has_egress: bool,
-    names: Vec<String>,
+    names: HashSet<String>,
+    /// Of each name that was wanted several times the number to try next.
+    numbers: HashMap<String, usize>,
     destinations: Vec<Destination>,
 }
 
@@ -54,15 +58,17 @@ impl Draft {
     fn name(&mut self, list: &str, wanted: &str) -> String {
         let wanted: String = wanted.chars().map(|c| if c.is_control() { '-' } else { c }).take(200).collect();
         let wanted = if wanted.trim().is_empty() { "imported".to_owned() } else { wanted };
-        let mut name = wanted.clone();
-        for i in 2.. {
-            if !self.names.contains(&format!("{list} {name}")) {
-                break;
-            }
-            name = format!("{wanted}-{i}");
+        if self.names.insert(format!("{list} {wanted}")) {
+            return wanted;
         }
-        self.names.push(format!("{list} {name}"));
-        name
+        let next = self.numbers.entry(format!("{list} {wanted}")).or_insert(2);
+        loop {
+            let name = format!("{wanted}-{next}");
+            *next += 1;
+            if self.names.insert(format!("{list} {name}")) {
+                return name;
+            }
+        }
     }
 
     /// Adds a limit, or a comment in its place when no policy can have it.

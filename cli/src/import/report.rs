@@ -1,6 +1,13 @@
 //! What an import leads to and what it could not take over, for people and (`--report`) for programs.
 
+use std::collections::HashSet;
+
 use serde::Serialize;
+
+use crate::words::shortened;
+
+/// The longest text of a note that is shown whole.
+const LONGEST: usize = 400;
 
 /// The report so far.
 #[derive(Debug, Default)]
@@ -9,6 +16,8 @@ pub struct Report {
     pub routes: Vec<Lead>,
     /// What is not in the policy.
     pub notes: Vec<Note>,
+    /// Place and subject of each note.
+    known: HashSet<(String, String)>,
     /// The file that is read.
     pub file: String,
     /// The object that is read, such as `VirtualService prod/shop`.
@@ -61,7 +70,8 @@ impl Report {
     }
 
     fn add(&mut self, note: Note) {
-        if !self.notes.iter().any(|known| known.place == note.place && known.what == note.what) {
+        let note = Note { place: shortened(&note.place, LONGEST), what: shortened(&note.what, LONGEST), ..note };
+        if self.known.insert((note.place.clone(), note.what.clone())) {
             self.notes.push(note);
         }
     }

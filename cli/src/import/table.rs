@@ -4,6 +4,7 @@
 //! come first, and what their hosts leave alone must not fall to the rules of wider ones. Where it would, the list has a
 //! rule that leads to [`UNROUTED`].
 
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
 use penstock_policy::document::Node;
@@ -17,7 +18,7 @@ use super::paths::{self, Rest};
 pub const UNROUTED: &str = "unrouted";
 
 /// The hosts of a rule.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Host {
     /// This one.
     Exact(String),
@@ -58,6 +59,16 @@ impl Host {
             (Host::Star(parent), Host::Exact(name)) => below(name, parent),
             (Host::Star(parent), Host::Star(name)) => parent == name || below(name, parent),
         }
+    }
+
+    /// The patterns that cover all of its hosts, but for itself.
+    fn around(&self) -> impl Iterator<Item = Host> {
+        let name = match self {
+            Host::Exact(name) | Host::Star(name) => name.as_str(),
+            Host::Any => "",
+        };
+        let above = name.match_indices('.').filter_map(|(at, _)| name.get(at + 1..));
+        above.map(|above| Host::Star(above.to_owned())).chain((*self != Host::Any).then_some(Host::Any))
     }
 
     /// Whether some host is in both.
@@ -157,6 +168,8 @@ pub struct Placed {
 #[derive(Debug, Default)]
 pub struct Table {
     hosts: Vec<(Host, Vec<Rc<Rule>>)>,
+    /// The place of each host.
+    places: HashMap<Host, usize>,
     /// Rules of sources that know no virtual hosts, in their order.
     flat: Vec<Placed>,
 }
@@ -164,7 +177,8 @@ pub struct Table {
 impl Table {
     /// Adds a rule behind those that a host has.
     pub fn push(&mut self, host: &Host, rule: Rc<Rule>) {
-        match self.hosts.iter_mut().find(|(known, _)| known == host) {
+        let place = *self.places.entry(host.clone()).or_insert(self.hosts.len());
+        match self.hosts.get_mut(place) {
             Some((_, rules)) => rules.push(rule),
             None => self.hosts.push((host.clone(), vec![rule])),
         }
@@ -183,10 +197,11 @@ impl Table {
     /// All rules in the order in which they decide.
     pub fn order(mut self) -> Vec<Placed> {
         // Hosts with the same rules stand together, so that one rule serves them.
-        let firsts: Vec<Rc<Rule>> = self.hosts.iter().filter_map(|(_, rules)| rules.first().cloned()).collect();
-        let first = |rules: &[Rc<Rule>]| {
-            firsts.iter().position(|first| rules.first().is_some_and(|rule| Rc::ptr_eq(rule, first)))
-        };
+        let mut firsts: HashMap<*const Rule, usize> = HashMap::new();
+        for (i, rule) in self.hosts.iter().filter_map(|(_, rules)| rules.first()).enumerate() {
+            firsts.entry(Rc::as_ptr(rule)).or_insert(i);
+        }
+        let first = |rules: &[Rc<Rule>]| rules.first().and_then(|rule| firsts.get(&Rc::as_ptr(rule)).copied());
         self.hosts.sort_by_cached_key(|(host, rules)| (host.width(), first(rules)));
         let mut groups: Vec<(Vec<Host>, Vec<Rc<Rule>>)> = Vec::new();
         for (host, rules) in self.hosts {
@@ -201,11 +216,18 @@ impl Table {
             }
         }
         let acts = |rule: &Rc<Rule>| matches!(rule.action, Action::Split(_) | Action::Redirect(_));
+        let flat_acts = self.flat.iter().any(|flat| acts(&flat.rule));
+        // For each group whether a later one, whose hosts are wider, would take some of its requests.
+        let mut later: HashSet<&Host> = HashSet::new();
+        let mut have_wider: Vec<bool> = Vec::with_capacity(groups.len());
+        for (hosts, rules) in groups.iter().rev() {
+            have_wider.push(flat_acts || hosts.iter().any(|host| host.around().any(|around| later.contains(&around))));
+            if rules.iter().any(acts) {
+                later.extend(hosts);
+            }
+        }
         let mut placed = Vec::new();
-        for (i, (hosts, rules)) in groups.iter().enumerate() {
-            let wider = groups.get(i + 1..).unwrap_or_default().iter().any(|(others, rules)| {
-                rules.iter().any(acts) && hosts.iter().any(|host| others.iter().any(|other| other.meets(host)))
-            }) || self.flat.iter().any(|flat| acts(&flat.rule));
+        for ((hosts, rules), wider) in groups.iter().zip(have_wider.into_iter().rev()) {
             let mut is_closed = false;
             for rule in rules {
                 if is_closed {

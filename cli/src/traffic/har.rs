@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use penstock_policy::Timestamp;
 use penstock_policy::wire::WireRequest;
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::value::RawValue;
 
 use super::url;
 
@@ -18,7 +18,7 @@ pub struct Archive {
 
 #[derive(Debug, Deserialize)]
 struct Log {
-    entries: Vec<Value>,
+    entries: Vec<Box<RawValue>>,
 }
 
 /// One exchange. Tools write `null` where they know nothing.
@@ -61,10 +61,11 @@ impl Archive {
         serde_json::from_str(text.trim_start_matches('\u{feff}')).context("not a HAR file: JSON with log.entries")
     }
 
-    /// The requests in order, as a proxy would have received them; an error for an entry that is none.
+    /// The requests in order, as a proxy would have received them; an error for an entry that is none. Each entry is text
+    /// until it is its turn: an archive has hundreds of megabytes.
     pub fn requests(self) -> impl ExactSizeIterator<Item = anyhow::Result<WireRequest>> {
         self.log.entries.into_iter().map(|entry| {
-            let entry: Entry = serde_json::from_value(entry).context("not an entry with a request")?;
+            let entry: Entry = serde_json::from_str(entry.get()).context("not an entry with a request")?;
             entry.request()
         })
     }

@@ -76,7 +76,7 @@ impl LeftOut {
     /// An entry of an archive is no request to a proxy.
     pub fn odd_entry(&mut self, number: u64, error: &anyhow::Error) {
         if self.odd.is_empty() {
-            self.odd = format!("{error:#}");
+            self.odd = words::shortened(&format!("{error:#}"), 200);
         }
         self.odd_entries.push(number);
     }

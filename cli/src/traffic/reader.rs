@@ -63,7 +63,8 @@ pub struct Reader {
     scheme: Option<String>,
     line: Vec<u8>,
     number: u64,
-    entries: std::vec::IntoIter<(u64, WireRequest)>,
+    /// The entries of an archive that are still to come.
+    entries: Box<dyn Iterator<Item = anyhow::Result<WireRequest>>>,
     format: Option<LogFormat>,
     left_out: LeftOut,
     bar: Option<ProgressBar>,
@@ -89,21 +90,11 @@ impl Reader {
             (None, Input::Auto) => detect(input.fill_buf().with_context(place)?),
             (None, given) => given,
         };
-        let mut entries = Vec::new();
-        let mut left_out = LeftOut::default();
+        let mut entries: Box<dyn Iterator<Item = _>> = Box::new(std::iter::empty());
         if form == Input::Har {
             let mut text = String::new();
             input.read_to_string(&mut text).with_context(place)?;
-            let archive = Archive::read(&text).with_context(|| source::display(path))?;
-            for (number, request) in (1..).zip(archive.requests()) {
-                match request {
-                    Ok(request) => {
-                        left_out.read(&request, false);
-                        entries.push((number, request));
-                    }
-                    Err(error) => left_out.odd_entry(number, &error),
-                }
-            }
+            entries = Box::new(Archive::read(&text).with_context(|| source::display(path))?.requests());
         }
         Ok(Reader {
             bar: progress.then(|| bar(path)).flatten(),
@@ -113,9 +104,9 @@ impl Reader {
             scheme: options.scheme.clone(),
             line: Vec::new(),
             number: 0,
-            entries: entries.into_iter(),
+            entries,
             format,
-            left_out,
+            left_out: LeftOut::default(),
             bytes: 0,
         })
     }
@@ -126,11 +117,18 @@ impl Reader {
     /// When the file cannot be read any further.
     pub fn record(&mut self) -> anyhow::Result<Option<(u64, Record<'_>)>> {
         if self.form == Input::Har {
-            let Some((number, request)) = self.entries.next() else {
-                self.finish();
-                return Ok(None);
-            };
-            return Ok(Some((number, Record::Request(Box::new(request)))));
+            while let Some(request) = self.entries.next() {
+                self.number += 1;
+                match request {
+                    Ok(request) => {
+                        self.left_out.read(&request, false);
+                        return Ok(Some((self.number, Record::Request(Box::new(request)))));
+                    }
+                    Err(error) => self.left_out.odd_entry(self.number, &error),
+                }
+            }
+            self.finish();
+            return Ok(None);
         }
         loop {
             if !self.next_line()? {

@@ -1,4 +1,4 @@
-//! The names of cookies and query parameters that a policy asks for, and what one request has under them.
+//! The names of headers, cookies and query parameters that a policy asks for, and what one request has under them.
 //!
 //! A client may send thousands of pairs; a policy asks for a few names, all known when it loads. So a request's cookies
 //! and its query are read once, by whoever needs them first, into a table of the pairs that anybody may ask for: linear
@@ -78,6 +78,7 @@ impl NameSet {
 /// The names that a policy asks for.
 #[derive(Debug, Default)]
 pub(crate) struct AskedNames {
+    pub(crate) headers: NameSet,
     pub(crate) cookies: NameSet,
     pub(crate) query_params: NameSet,
     /// By the bytes of their names.

@@ -36,6 +36,7 @@ pub mod explain;
 pub mod facts;
 mod fixed_environment;
 mod gauges;
+mod header_table;
 mod identity;
 pub mod matching;
 mod metrics;

@@ -15,6 +15,7 @@ use crate::matching::Answers;
 use crate::metrics::{Metric, Metrics};
 use crate::module::{self, Module, Runs, Suite};
 use crate::rate_limits::{LimitDocument, Pending, RateLimits, Reservation, RlsRequest};
+use crate::redirection::METHOD_OVERRIDES;
 use crate::references;
 use crate::request::Request;
 use crate::routes::{Routes, RoutesDocument, RuleTo};
@@ -156,6 +157,10 @@ impl<M: Runs> Policy<M> {
         // The sections name their counters here, when they compile.
         let mut metrics = Metrics::default();
         let mut names = AskedNames::default();
+        if egress.is_some() {
+            // Which each rule asks for that could allow a request with such a header.
+            METHOD_OVERRIDES.iter().chain(&["upgrade"]).for_each(|name| names.headers.add(name.as_bytes()));
+        }
         let clients = settings.clients();
         let egress = egress.map(|egress| Egress::new(egress, clients.source(), &mut metrics));
         let mut tables = Tables::default();

@@ -12,8 +12,8 @@ use crate::environment::Environment;
 use crate::facts::Fact;
 use crate::matching::Answers;
 
-/// A header as the host hands it over: name in lower case, value as raw bytes.
-pub type Header<'a> = (&'a [u8], &'a [u8]);
+pub use crate::header_table::Header;
+use crate::header_table::{FEW, HeaderTable, HeaderValues};
 
 /// A view of one request's header map, pseudo-headers included.
 ///
@@ -60,6 +60,7 @@ pub struct Request<'a> {
 pub struct Scratch {
     target: OnceCell<Box<[u8]>>,
     canonical_path: OnceCell<Box<[u8]>>,
+    headers: OnceCell<HeaderTable>,
     cookies: OnceCell<Pairs>,
     query_params: OnceCell<Pairs>,
     answers: Answers,
@@ -227,7 +228,14 @@ impl<'a> Request<'a> {
 
     /// The values of every header called `name` (lower case), in order.
     pub fn values(&self, name: &[u8]) -> impl Iterator<Item = &'a [u8]> + Clone {
-        self.headers.iter().filter(move |(n, _)| same(n, name)).map(|(_, value)| *value)
+        if self.headers.len() > FEW
+            && let (Some(asked), Some(scratch)) = (self.asked, self.scratch)
+            && let Some(number) = asked.headers.number(name)
+        {
+            let table = scratch.headers.get_or_init(|| HeaderTable::new(self.headers, &asked.headers));
+            return table.values(self.headers, number);
+        }
+        HeaderValues::look_through(self.headers, name)
     }
 
     /// The values of every header called `name` (lower case), the last one first.

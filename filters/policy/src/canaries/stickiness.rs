@@ -31,6 +31,7 @@ impl Stickiness {
     /// Adds the cookie or the fact that it asks for.
     pub(super) fn add_name(&self, names: &mut AskedNames) {
         match self {
+            Stickiness::Header(name) => names.headers.add(name.0.as_bytes()),
             Stickiness::Cookie(cookie) => names.cookies.add(cookie.name.0.as_bytes()),
             Stickiness::Fact(name) => names.facts.add(name.as_bytes()),
             _ => {}

@@ -42,8 +42,9 @@ impl RequestMatch {
             && self.facts.iter().all(|condition| condition.holds_for_fact(request))
     }
 
-    /// Adds the names of cookies, query parameters and facts that it asks for.
+    /// Adds the names of headers, cookies, query parameters and facts that it asks for.
     pub(crate) fn add_names(&self, asked: &mut AskedNames) {
+        self.headers.iter().for_each(|condition| asked.headers.add(&condition.name));
         self.cookies.iter().for_each(|condition| asked.cookies.add(&condition.name));
         self.query_params.iter().for_each(|condition| asked.query_params.add(&condition.name));
         self.facts.iter().for_each(|condition| asked.facts.add(&condition.name));

@@ -86,9 +86,10 @@ one_of! {
 }
 
 impl KeyPart {
-    /// Adds the cookie, query parameter or fact that it asks for.
+    /// Adds the header, cookie, query parameter or fact that it asks for.
     pub(super) fn add_name(&self, names: &mut AskedNames) {
         match self {
+            KeyPart::Header(name) => names.headers.add(name.as_bytes()),
             KeyPart::Cookie(name) => names.cookies.add(name.as_bytes()),
             KeyPart::QueryParam(name) => names.query_params.add(name.as_bytes()),
             KeyPart::Fact(name) => names.facts.add(name.as_bytes()),
