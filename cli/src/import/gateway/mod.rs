@@ -7,7 +7,7 @@ mod listeners;
 mod matches;
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 
 use penstock_policy::document::{GatewayDuration, Node};
@@ -71,17 +71,24 @@ fn place(mut entries: Vec<Entry>, rules: &[Rule], draft: &mut Draft) {
         (path, entry.matches.method.is_some(), entry.matches.headers.len(), entry.matches.query.len())
     };
     entries.sort_by_cached_key(|entry| (Reverse(specificity(entry)), entry.age.clone()));
-    let mut hosts: Vec<Host> = Vec::new();
-    for host in entries.iter().flat_map(|entry| &entry.hosts) {
-        if !hosts.contains(host) {
-            hosts.push(host.clone());
+    // The hosts in the order in which they come, each with its entries.
+    let mut hosts: Vec<(&Host, Vec<usize>)> = Vec::new();
+    let mut places: HashMap<&Host, usize> = HashMap::new();
+    for (i, entry) in entries.iter().enumerate() {
+        for host in &entry.hosts {
+            let place = *places.entry(host).or_insert(hosts.len());
+            match hosts.get_mut(place) {
+                Some((_, list)) if list.last() == Some(&i) => {}
+                Some((_, list)) => list.push(i),
+                None => hosts.push((host, vec![i])),
+            }
         }
     }
     // Matches of one rule that stand together are one rule again, and the same one for all hosts that have it.
     let mut made: BTreeMap<(usize, Vec<usize>), Rc<Rule>> = BTreeMap::new();
-    for host in hosts {
+    for (host, list) in &hosts {
         let mut runs: Vec<(usize, Vec<usize>)> = Vec::new();
-        for (i, entry) in entries.iter().enumerate().filter(|(_, entry)| entry.hosts.contains(&host)) {
+        for (i, entry) in list.iter().filter_map(|&i| Some((i, entries.get(i)?))) {
             match runs.last_mut() {
                 Some((rule, run)) if *rule == entry.rule => run.push(i),
                 _ => runs.push((entry.rule, vec![i])),
@@ -91,7 +98,7 @@ fn place(mut entries: Vec<Entry>, rules: &[Rule], draft: &mut Draft) {
             let Some(rule) = rules.get(run.0) else { continue };
             let matches = || run.1.iter().filter_map(|&i| entries.get(i)).map(|entry| entry.matches.clone()).collect();
             let rule = made.entry(run.clone()).or_insert_with(|| Rc::new(Rule { matches: matches(), ..rule.clone() }));
-            draft.table.push(&host, rule.clone());
+            draft.table.push(host, rule.clone());
         }
     }
 }

@@ -28,7 +28,7 @@ pub enum Stickiness {
 }
 
 impl Stickiness {
-    /// Adds the cookie or the fact that it asks for.
+    /// Adds the header, the cookie or the fact that it asks for.
     pub(super) fn add_name(&self, names: &mut AskedNames) {
         match self {
             Stickiness::Header(name) => names.headers.add(name.0.as_bytes()),
