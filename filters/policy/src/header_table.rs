@@ -100,8 +100,9 @@ mod tests {
         for name in [&b"a"[..], b"b", b"none", b"x-long-name"] {
             names.add(name);
         }
-        let texts: Vec<(String, String)> =
-            (0..200).map(|i| (["a", "b", "c", "x-long-name", "y"][i * i % 5].to_owned(), i.to_string())).collect();
+        let texts: Vec<(String, String)> = (0..200)
+            .map(|i| (["a", "b", "c", "x-long-name", "y"][(i * i + i / 3) % 5].to_owned(), i.to_string()))
+            .collect();
         let headers: Vec<Header<'_>> = texts.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())).collect();
         let table = HeaderTable::new(&headers, &names);
         for name in [&b"a"[..], b"b", b"none", b"x-long-name"] {
