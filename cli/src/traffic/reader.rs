@@ -117,7 +117,7 @@ impl Reader {
     /// When the file cannot be read any further.
     pub fn record(&mut self) -> anyhow::Result<Option<(u64, Record<'_>)>> {
         if self.form == Input::Har {
-            while let Some(request) = self.entries.next() {
+            for request in self.entries.by_ref() {
                 self.number += 1;
                 match request {
                     Ok(request) => {
