@@ -59,6 +59,11 @@ push: build ## Push the modules to REGISTRY (such as ghcr.io/you/penstock) as VE
 release: setup ## Run the steps of a release; publishes nothing without PUBLISH=1 REGISTRY=…
 	@scripts/release.sh
 
+docs: ## Build the documentation as a site with search, and check its links: dist/docs
+	@scripts/setup/node.sh
+	@scripts/setup/mdbook.sh
+	@scripts/docs.sh
+
 demo: setup-run ## Show the suite at work in a real Envoy, until Ctrl-C (ONCE=1: until it is through)
 	@scripts/demo.sh
 

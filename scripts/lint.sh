@@ -33,9 +33,16 @@ else
     echo "skipped: the advisory database cannot be reached from here"
 fi
 
+headline "Workflows"
+if have actionlint; then
+    actionlint .github/workflows/*.yml
+else
+    echo "skipped: there is no actionlint here (it needs Go)"
+fi
+
 headline "Shell scripts"
 if have shellcheck; then
-    shellcheck -x .ci/run scripts/*.sh scripts/setup/*.sh
+    shellcheck -x .ci/run install.sh scripts/*.sh scripts/setup/*.sh scripts/release/*.sh
 else
     echo "skipped: there is no shellcheck here"
 fi

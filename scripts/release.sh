@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The steps of a release: checks, build, sizes, images. Without REGISTRY it publishes nothing: the images go to dist/images. With
+# The steps of a release: checks, build, sizes, files (dist/release), images. Without REGISTRY it publishes nothing: the images go to dist/images. With
 # REGISTRY and PUBLISH=1 it pushes them and makes the tag, which stays local until somebody pushes it.
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 cd "$ROOT"
@@ -28,6 +28,20 @@ else
     scripts/test.sh
     scripts/check-reproducible.sh
 fi
+
+headline "The files of the release"
+rm -rf dist/release
+case $(uname -s)-$(uname -m) in
+Linux-x86_64) platform=(linux amd64) ;;
+Linux-aarch64) platform=(linux arm64) ;;
+Darwin-x86_64) platform=(darwin amd64) ;;
+Darwin-arm64) platform=(darwin arm64) ;;
+*) die "releases have no command for $(uname -s) on $(uname -m)" ;;
+esac
+# Of this machine only; .github/workflows/release.yml has a machine for each platform.
+scripts/release/archive.sh dist/penstock "${platform[@]}" dist/release
+ARCH=${platform[1]} scripts/release/modules.sh dist dist/release
+PARTIAL=1 scripts/release/assets.sh dist/release
 
 if [[ $publish == 1 ]]; then
     scripts/image.sh "$REGISTRY"

@@ -17,7 +17,7 @@ fi
 steps=(rust wasm-targets node wasm-opt envoy)
 case ${1:-all} in
 run) ;;
-all) steps+=(wasm-bindgen cargo-deny ratelimit prometheus chromium) ;;
+all) steps+=(wasm-bindgen cargo-deny actionlint ratelimit prometheus chromium) ;;
 *) die "usage: setup.sh [run|all]" ;;
 esac
 

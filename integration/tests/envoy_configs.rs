@@ -90,6 +90,31 @@ fn the_static_bootstrap_is_valid_and_routes_as_its_policy_says() -> Result<()> {
     setting.check(&mut Bootstrap::text(&yaml)?.start()?)
 }
 
+/// What the README shows for plain Envoy.
+#[test]
+fn the_bootstrap_for_a_first_try_answers_by_itself() -> Result<()> {
+    let module = format!("filename: {}", workspace::module("suite")?.display());
+    let places = [
+        ("port_value: 9901", "port_value: 0"),
+        ("address: 127.0.0.1, port_value: 10000", "address: 127.0.0.1, port_value: 0"),
+        ("filename: suite.wasm", module.as_str()),
+    ];
+    let yaml = read("quickstart.yaml", &places)?;
+    validate(&yaml)?;
+    let mut envoy = Bootstrap::text(&yaml)?.start()?;
+    let ask = |request: &Request| http::send(Protocol::Http1, envoy.ingress()?, request);
+    let stable = ask(&Request::get("/"))?;
+    assert_eq!((stable.status, stable.body.as_slice()), (200, &b"stable\n"[..]));
+    let beta = ask(&Request::get("/").header("x-user-group", "beta"))?;
+    assert_eq!((beta.status, beta.body.as_slice()), (200, &b"beta\n"[..]));
+    let statuses: Vec<u16> = (0..7)
+        .map(|_| Ok(ask(&Request::get("/").header("x-api-key", "a"))?.status))
+        .collect::<Result<_>>()?;
+    assert_eq!(statuses.first(), Some(&200));
+    assert_eq!(statuses.last(), Some(&429), "{statuses:?}");
+    envoy.check_healthy()
+}
+
 #[test]
 fn the_bootstrap_of_the_native_body_is_valid_and_routes_as_its_policy_says() -> Result<()> {
     let setting = Setting::new()?;

@@ -1,4 +1,4 @@
-//! The bill of materials of a module: a CycloneDX document from what `cargo metadata` says.
+//! The bill of materials of a module or of the command: a CycloneDX document from what `cargo metadata` says.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 pub const MEDIA_TYPE: &str = "application/vnd.cyclonedx+json";
 
 /// The components that are linked into `package` (no build and test dependencies), in a fixed order. `metadata` is the output of
-/// `cargo metadata --format-version 1 --filter-platform wasm32-wasip1`; `sha256` the module's digest in hexadecimal.
+/// `cargo metadata --format-version 1 --filter-platform TARGET`; `sha256` the file's digest in hexadecimal.
 ///
 /// # Errors
 /// When the metadata does not know the package.

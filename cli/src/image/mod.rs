@@ -1,6 +1,7 @@
-//! `penstock image`: modules as OCI images, on disk or in a registry.
+//! `penstock image`: modules, and the command itself, as OCI images, on disk or in a registry.
 
 mod bill;
+mod container;
 mod layout;
 mod package;
 mod provenance;
@@ -9,9 +10,9 @@ mod registry;
 
 use std::fs;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use crate::output::Output;
@@ -19,7 +20,7 @@ use package::{About, Attachment, Manifest, digest, package};
 use reference::Reference;
 use registry::Registry;
 
-/// Put a module into an OCI registry, in the forms that Istio and Envoy Gateway take.
+/// Put a module, or the command itself, into an OCI registry, in the forms that proxies and Kubernetes take.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  penstock image push dist/suite.wasm registry.example.com/penstock/suite:0.1.0")]
 pub struct Args {
@@ -29,8 +30,10 @@ pub struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
-    /// Write a module's images to a folder (an OCI image layout), and print their digests.
-    #[command(after_help = "Example:\n  penstock image build dist/suite.wasm --output images/suite")]
+    /// Write the images to a folder (an OCI image layout), and print their digests.
+    #[command(
+        after_help = "Examples:\n  penstock image build dist/suite.wasm --output images/suite\n  penstock image build amd64/penstock --also arm64/penstock --output images/penstock"
+    )]
     Build {
         #[command(flatten)]
         module: ModuleArgs,
@@ -38,10 +41,11 @@ enum Command {
         #[arg(long, short)]
         output: PathBuf,
     },
-    /// Push a module's images to a registry, and print their digests.
+    /// Push the images to a registry, and print their digests.
     ///
-    /// Pushes the image under the tag, the artifact form under `<tag>-artifact`, and a bill of materials and a provenance
-    /// statement as referrers of both. The same module and flags give the same digests, so a second push changes nothing.
+    /// Of a module: pushes the image under the tag, the artifact form under `<tag>-artifact`, and a bill of materials and a provenance
+    /// statement as referrers of both. Of the command: a container image, with the same referrers. The same files and flags give the
+    /// same digests, so a second push changes nothing.
     #[command(
         after_help = "Credentials are those of `docker login` ($DOCKER_CONFIG/config.json, credential helpers included).\n\n\
         Example:\n  penstock image push dist/suite.wasm registry.example.com/penstock/suite:0.1.0"
@@ -55,16 +59,31 @@ enum Command {
         #[arg(long)]
         plain_http: bool,
     },
+    /// Print the bill of materials (CycloneDX) of a module or of the command.
+    #[command(
+        after_help = "Example:\n  cargo metadata --format-version 1 --filter-platform wasm32-wasip1 >metadata.json\n  \
+        penstock image sbom dist/suite.wasm --cargo-metadata metadata.json >suite.cdx.json"
+    )]
+    Sbom {
+        #[command(flatten)]
+        module: ModuleArgs,
+    },
 }
 
 #[derive(Debug, clap::Args)]
 struct ModuleArgs {
-    /// The module, such as `dist/suite.wasm`.
+    /// The module, such as `dist/suite.wasm`, or the `penstock` command for Linux.
     module: PathBuf,
-    /// The module's name; by default that of the file.
+    /// The same command for another architecture: the image is then an index of both.
+    #[arg(long, value_name = "FILE")]
+    also: Vec<PathBuf>,
+    /// A file that the command's image has beside it, such as the certificates of authorities; several times for several.
+    #[arg(long, value_name = "PATH=FILE")]
+    file: Vec<String>,
+    /// The name; by default that of the file.
     #[arg(long)]
     name: Option<String>,
-    /// The module's version.
+    /// The version.
     #[arg(long, default_value = env!("CARGO_PKG_VERSION"))]
     module_version: String,
     /// The commit that it was built from.
@@ -79,8 +98,8 @@ struct ModuleArgs {
     /// Who built it: a URI, for the provenance statement.
     #[arg(long, default_value = "https://github.com/penstock-proxy/penstock/by-hand")]
     builder: String,
-    /// The output of `cargo metadata --format-version 1 --filter-platform wasm32-wasip1`, for the bill of materials. Without it there is
-    /// none.
+    /// The output of `cargo metadata --format-version 1 --filter-platform TARGET`, for the bill of materials. Without it there is
+    /// none. TARGET is wasm32-wasip1 for a module.
     #[arg(long)]
     cargo_metadata: Option<PathBuf>,
 }
@@ -98,6 +117,12 @@ impl Args {
                 for manifest in &manifests {
                     writeln!(out, "{:<11} {}", manifest.kind, manifest.blob.digest)?;
                 }
+            }
+            Command::Sbom { module } => {
+                let metadata =
+                    module.cargo_metadata.as_ref().context("a bill of materials needs --cargo-metadata FILE")?;
+                let bill = module.bill(metadata, &digest(&read(&module.module)?))?;
+                writeln!(out, "{}", serde_json::to_string_pretty(&bill)?)?;
             }
             Command::Push { module, to, plain_http } => {
                 let manifests = module.package()?;
@@ -120,29 +145,71 @@ impl Args {
 }
 
 impl ModuleArgs {
-    fn package(&self) -> Result<Vec<Manifest>> {
-        let path = self.module.display();
-        let module = fs::read(&self.module).with_context(|| format!("cannot read {path}"))?;
+    fn name(&self) -> String {
         let stem = || self.module.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        self.name.clone().unwrap_or_else(stem)
+    }
+
+    /// The bill of materials of what is linked into the file with this digest.
+    fn bill(&self, metadata: &Path, digest: &str) -> Result<Value> {
+        let metadata: Value =
+            serde_json::from_slice(&read(metadata)?).with_context(|| format!("{} is not JSON", metadata.display()))?;
+        let name = self.name();
+        // The crate of the command has the project's name, those of the modules begin with it.
+        let package = if name == "penstock" { name } else { format!("penstock-{name}") };
+        bill::bill(&metadata, &package, digest.trim_start_matches("sha256:"))
+    }
+
+    fn package(&self) -> Result<Vec<Manifest>> {
+        let module = read(&self.module)?;
         let about = About {
-            name: self.name.clone().unwrap_or_else(stem),
+            name: self.name(),
             version: self.module_version.clone(),
             revision: self.revision.clone(),
             source: self.source.clone(),
             licence: self.licence.clone(),
         };
         let digest = digest(&module);
-        let sha256 = digest.trim_start_matches("sha256:");
         let mut attachments = Vec::new();
-        if let Some(path) = &self.cargo_metadata {
-            let text = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-            let metadata: Value =
-                serde_json::from_slice(&text).with_context(|| format!("{} is not JSON", path.display()))?;
-            let document = bill::bill(&metadata, &format!("penstock-{}", about.name), sha256)?;
+        if let Some(metadata) = &self.cargo_metadata {
+            let document = self.bill(metadata, &digest)?;
             attachments.push(Attachment { kind: "sbom", media_type: bill::MEDIA_TYPE, document });
         }
-        let document = provenance::statement(&about, sha256, &self.builder);
+        let is_command = container::is_executable(&module);
+        let file = if is_command { about.name.clone() } else { format!("{}.wasm", about.name) };
+        let document = provenance::statement(&about, &file, digest.trim_start_matches("sha256:"), &self.builder);
         attachments.push(Attachment { kind: "provenance", media_type: provenance::MEDIA_TYPE, document });
-        package(&module, &about, &attachments).with_context(|| path.to_string())
+        let path = self.module.display().to_string();
+        if is_command {
+            let mut executables = vec![module];
+            for other in &self.also {
+                executables.push(read(other)?);
+            }
+            container::package(&executables, &self.files()?, &about, &attachments).context(path)
+        } else {
+            ensure!(
+                self.also.is_empty() && self.file.is_empty(),
+                "{path} is a module: --also and --file are for the command's image"
+            );
+            package(&module, &about, &attachments).context(path)
+        }
     }
+
+    /// What `--file` names.
+    fn files(&self) -> Result<Vec<container::File>> {
+        let file = |text: &String| {
+            let (path, from) = text
+                .split_once('=')
+                .with_context(|| format!("--file {text}: expected PATH=FILE, a path in the image first"))?;
+            let from = Path::new(from);
+            let bytes = read(from)?;
+            let executable = container::is_executable(&bytes);
+            Ok(container::File { path: path.trim_start_matches('/').to_owned(), bytes, executable })
+        };
+        self.file.iter().map(file).collect()
+    }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>> {
+    fs::read(path).with_context(|| format!("cannot read {}", path.display()))
 }

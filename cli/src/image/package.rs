@@ -21,7 +21,8 @@ use sha2::{Digest as _, Sha256};
 /// What Istio and Envoy Gateway unpack at most.
 const LARGEST_MODULE: usize = 256 << 20;
 
-const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+/// The media type of a manifest.
+pub const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const EMPTY: &str = "application/vnd.oci.empty.v1+json";
 
 /// Bytes with their type and name.
@@ -36,11 +37,13 @@ pub struct Blob {
 }
 
 impl Blob {
-    fn new(media_type: &str, bytes: Vec<u8>) -> Self {
+    /// `bytes` with their digest.
+    pub fn new(media_type: &str, bytes: Vec<u8>) -> Self {
         Blob { media_type: media_type.to_owned(), digest: digest(&bytes), bytes }
     }
 
-    fn json(media_type: &str, value: &Value) -> Self {
+    /// A document as compact JSON.
+    pub fn json(media_type: &str, value: &Value) -> Self {
         Blob::new(media_type, value.to_string().into_bytes())
     }
 
@@ -60,7 +63,7 @@ pub fn digest(bytes: &[u8]) -> String {
 /// A manifest and all that it points at.
 #[derive(Clone, Debug)]
 pub struct Manifest {
-    /// What it is, for people: `image`, `artifact`, `sbom`, `provenance`.
+    /// What it is, for people: `image`, `artifact`, `index`, `sbom`, `provenance`.
     pub kind: &'static str,
     /// The manifest itself.
     pub blob: Blob,
@@ -90,7 +93,8 @@ pub struct About {
 }
 
 impl About {
-    fn annotations(&self) -> BTreeMap<&'static str, String> {
+    /// The annotations of every form.
+    pub fn annotations(&self) -> BTreeMap<&'static str, String> {
         let mut all = BTreeMap::from([
             ("org.opencontainers.image.title", self.name.clone()),
             ("org.opencontainers.image.version", self.version.clone()),
@@ -189,12 +193,14 @@ fn artifact(module: &[u8], about: &About) -> Manifest {
     tagged("artifact", "-artifact", &manifest, vec![config, content, runtime])
 }
 
-fn tagged(kind: &'static str, suffix: &'static str, manifest: &Value, blobs: Vec<Blob>) -> Manifest {
+/// A manifest that gets the user's tag with `suffix`.
+pub fn tagged(kind: &'static str, suffix: &'static str, manifest: &Value, blobs: Vec<Blob>) -> Manifest {
     let blob = Blob::json(MANIFEST, manifest);
     Manifest { kind, blob, blobs, tag_suffix: Some(suffix), subject: None, listing: None }
 }
 
-fn referrer(subject: &Manifest, attachment: &Attachment, about: &About) -> Manifest {
+/// A document as a manifest of its own that names its subject.
+pub fn referrer(subject: &Manifest, attachment: &Attachment, about: &About) -> Manifest {
     let config = Blob::json(EMPTY, &json!({}));
     let mut document = attachment.document.clone();
     if let Some(named) = document.pointer_mut("/subject/1") {

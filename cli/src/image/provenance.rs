@@ -9,15 +9,15 @@ use super::package::About;
 /// Its media type.
 pub const MEDIA_TYPE: &str = "application/vnd.in-toto+json";
 
-/// The statement about a module with this digest in hexadecimal. Its second subject is left for the form that it goes with.
-pub fn statement(about: &About, sha256: &str, builder: &str) -> Value {
+/// The statement about a file of this name and digest in hexadecimal. Its second subject is left for the form that it goes with.
+pub fn statement(about: &About, file: &str, sha256: &str, builder: &str) -> Value {
     let mut source = json!({"uri": format!("git+{}", about.source)});
     if let (Some(source), Some(revision)) = (source.as_object_mut(), &about.revision) {
         source.insert("digest".to_owned(), json!({"gitCommit": revision}));
     }
     json!({
         "_type": "https://in-toto.io/Statement/v1",
-        "subject": [{"name": format!("{}.wasm", about.name), "digest": {"sha256": sha256}}, null],
+        "subject": [{"name": file, "digest": {"sha256": sha256}}, null],
         "predicateType": "https://slsa.dev/provenance/v1",
         "predicate": {
             "buildDefinition": {

@@ -1,0 +1,257 @@
+//! The `penstock` command as a container image, without Docker: one layer with the executable and the files that it needs.
+//!
+//! There is no base image, so the executable must be static (a build for `x86_64-unknown-linux-musl`), or its libraries come along.
+//! Several executables, one an architecture, become one index, from which a container runtime takes its own.
+
+use std::io::Write;
+
+use anyhow::{Context, Result, bail, ensure};
+use flate2::{Compression, GzBuilder};
+use serde_json::{Value, json};
+
+use super::package::{About, Attachment, Blob, MANIFEST, Manifest, digest, referrer, tagged};
+
+const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+/// Where the executable is in the image.
+const COMMAND: &str = "usr/local/bin/penstock";
+/// Nobody: the user that images without accounts run as by custom.
+const USER: &str = "65532:65532";
+
+/// A file of the image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct File {
+    /// Its path in the image, without the slash at the beginning.
+    pub path: String,
+    /// Its content.
+    pub bytes: Vec<u8>,
+    /// Whether it can be executed: libraries and the loader are.
+    pub executable: bool,
+}
+
+/// Whether these bytes are an executable for Linux.
+pub fn is_executable(bytes: &[u8]) -> bool {
+    bytes.starts_with(b"\x7fELF")
+}
+
+/// The manifests of an image of the command, in an order in which they can be pushed.
+///
+/// # Errors
+/// When an executable is not for a known architecture, needs a loader that is not among `files`, or when two are for one architecture.
+pub fn package(
+    executables: &[Vec<u8>],
+    files: &[File],
+    about: &About,
+    attachments: &[Attachment],
+) -> Result<Vec<Manifest>> {
+    let several = executables.len() > 1;
+    let mut all = Vec::new();
+    let mut platforms: Vec<(&str, Value)> = Vec::new();
+    for executable in executables {
+        let architecture = architecture(executable)?;
+        ensure!(
+            platforms.iter().all(|(known, _)| *known != architecture),
+            "two executables are for {architecture}: give one for each architecture"
+        );
+        if let Some(loader) = loader(executable) {
+            ensure!(
+                files.iter().any(|file| file.path == loader.trim_start_matches('/')),
+                "the executable is linked dynamically (its loader is {loader}), and an image has no libraries: build it for \
+                 x86_64-unknown-linux-musl or aarch64-unknown-linux-musl, or add the loader and the libraries with --file"
+            );
+        }
+        let mut image = image(executable, files, architecture, about)?;
+        if several {
+            image.tag_suffix = None;
+        }
+        let mut descriptor = image.blob.descriptor();
+        if let Some(descriptor) = descriptor.as_object_mut() {
+            descriptor.insert("platform".to_owned(), json!({"architecture": architecture, "os": "linux"}));
+        }
+        platforms.push((architecture, descriptor));
+        let referrers: Vec<_> = attachments.iter().map(|attachment| referrer(&image, attachment, about)).collect();
+        all.push(image);
+        // Only for one: a bill of materials is that of one build.
+        if !several {
+            all.extend(referrers);
+        }
+    }
+    if several {
+        let manifests: Vec<Value> = platforms.into_iter().map(|(_, descriptor)| descriptor).collect();
+        let index = json!({
+            "schemaVersion": 2,
+            "mediaType": INDEX,
+            "manifests": manifests,
+            "annotations": about.annotations(),
+        });
+        let index = Manifest {
+            kind: "index",
+            blob: Blob::json(INDEX, &index),
+            blobs: Vec::new(),
+            tag_suffix: Some(""),
+            subject: None,
+            listing: None,
+        };
+        let referrers: Vec<_> = attachments.iter().map(|attachment| referrer(&index, attachment, about)).collect();
+        all.push(index);
+        all.extend(referrers);
+    }
+    Ok(all)
+}
+
+fn image(executable: &[u8], files: &[File], architecture: &str, about: &About) -> Result<Manifest> {
+    let tar = archive(executable, files).context("cannot pack the image")?;
+    let mut gzip = GzBuilder::new().mtime(0).write(Vec::new(), Compression::best());
+    gzip.write_all(&tar)?;
+    let layer = Blob::new("application/vnd.oci.image.layer.v1.tar+gzip", gzip.finish()?);
+    let annotations = about.annotations();
+    let config = Blob::json(
+        "application/vnd.oci.image.config.v1+json",
+        &json!({
+            "architecture": architecture,
+            "os": "linux",
+            "config": {
+                "User": USER,
+                "Entrypoint": [format!("/{COMMAND}")],
+                "WorkingDir": "/",
+                "Labels": annotations,
+            },
+            "rootfs": {"type": "layers", "diff_ids": [digest(&tar)]},
+        }),
+    );
+    let manifest = json!({
+        "schemaVersion": 2,
+        "mediaType": MANIFEST,
+        "config": config.descriptor(),
+        "layers": [layer.descriptor()],
+        "annotations": annotations,
+    });
+    Ok(tagged("image", "", &manifest, vec![config, layer]))
+}
+
+/// All files in a fixed order, owned by root, of the year 1970.
+fn archive(executable: &[u8], files: &[File]) -> Result<Vec<u8>> {
+    let mut entries: Vec<(&str, &[u8], bool)> =
+        files.iter().map(|file| (file.path.as_str(), file.bytes.as_slice(), file.executable)).collect();
+    entries.push((COMMAND, executable, true));
+    entries.sort_unstable();
+    let mut archive = tar::Builder::new(Vec::new());
+    for (path, bytes, executable) in entries {
+        let mut header = tar::Header::new_ustar();
+        header.set_size(bytes.len().try_into()?);
+        header.set_mode(if executable { 0o755 } else { 0o644 });
+        header.set_mtime(0);
+        archive.append_data(&mut header, path, bytes)?;
+    }
+    Ok(archive.into_inner()?)
+}
+
+/// An executable's architecture, by the name that images have for it.
+fn architecture(executable: &[u8]) -> Result<&'static str> {
+    ensure!(
+        is_executable(executable) && executable.get(4..6) == Some(&[2, 1]),
+        "not a 64-bit executable for Linux (ELF)"
+    );
+    match number(executable, 18, 2) {
+        Some(62) => Ok("amd64"),
+        Some(183) => Ok("arm64"),
+        machine => bail!("an executable for an unknown machine (ELF {machine:?}): expected x86-64 or aarch64"),
+    }
+}
+
+/// The loader that a dynamically linked executable names (the segment `PT_INTERP`); `None` for a static one.
+fn loader(executable: &[u8]) -> Option<String> {
+    let table = number(executable, 32, 8)?;
+    let (size, count) = (number(executable, 54, 2)?, number(executable, 56, 2)?);
+    (0..count).find_map(|segment| {
+        let at = table.checked_add(segment.checked_mul(size)?)?;
+        if number(executable, at, 4)? != 3 {
+            return None;
+        }
+        let (offset, length) =
+            (number(executable, at.checked_add(8)?, 8)?, number(executable, at.checked_add(32)?, 8)?);
+        let bytes = executable.get(offset..offset.checked_add(length)?)?;
+        Some(String::from_utf8_lossy(bytes).trim_end_matches('\0').to_owned())
+    })
+}
+
+/// A little-endian number of `length` bytes, at most eight.
+fn number(bytes: &[u8], at: usize, length: usize) -> Option<usize> {
+    let field = bytes.get(at..at.checked_add(length)?)?;
+    let value = field.iter().rev().fold(0_u64, |value, byte| (value << 8) | u64::from(*byte));
+    usize::try_from(value).ok()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+mod tests {
+    use super::*;
+
+    /// The least that reads as an executable: one segment, which names a loader or is of another kind.
+    fn elf(machine: u16, loader: Option<&str>) -> Vec<u8> {
+        let mut bytes = vec![0; 64 + 56];
+        bytes[..6].copy_from_slice(b"\x7fELF\x02\x01");
+        bytes[18..20].copy_from_slice(&machine.to_le_bytes());
+        bytes[32] = 64;
+        bytes[54] = 56;
+        bytes[56] = 1;
+        bytes[64] = if loader.is_some() { 3 } else { 1 };
+        let name = loader.unwrap_or_default();
+        bytes[64 + 8] = 120;
+        bytes[64 + 32] = u8::try_from(name.len()).unwrap();
+        bytes.extend_from_slice(name.as_bytes());
+        bytes
+    }
+
+    fn about() -> About {
+        About { name: "penstock".into(), version: "1.2.3".into(), ..About::default() }
+    }
+
+    fn value(blob: &Blob) -> Value {
+        serde_json::from_slice(&blob.bytes).unwrap()
+    }
+
+    #[test]
+    fn one_executable_is_an_image_and_two_are_an_index_of_their_architectures() {
+        let single = package(&[elf(62, None)], &[], &about(), &[]).unwrap();
+        assert_eq!(single.iter().map(|manifest| manifest.kind).collect::<Vec<_>>(), ["image"]);
+        assert_eq!(value(&single[0].blobs[0])["config"]["Entrypoint"][0], "/usr/local/bin/penstock");
+
+        let both = package(&[elf(62, None), elf(183, None)], &[], &about(), &[]).unwrap();
+        let tags: Vec<_> = both.iter().map(|manifest| (manifest.kind, manifest.tag_suffix)).collect();
+        assert_eq!(tags, [("image", None), ("image", None), ("index", Some(""))]);
+        let listed = value(&both[2].blob)["manifests"].clone();
+        assert_eq!(listed[0]["platform"]["architecture"], "amd64");
+        assert_eq!(listed[1]["platform"]["architecture"], "arm64");
+        assert_eq!(listed[1]["digest"], both[1].blob.digest);
+    }
+
+    #[test]
+    fn the_same_files_give_the_same_digest_in_any_order() {
+        let file = |path: &str| File { path: path.into(), bytes: b"x".to_vec(), executable: false };
+        let image = |files: &[File]| package(&[elf(62, None)], files, &about(), &[]).unwrap()[0].blob.digest.clone();
+        assert_eq!(image(&[file("a"), file("b")]), image(&[file("b"), file("a")]));
+    }
+
+    #[test]
+    fn an_executable_without_its_loader_is_refused() {
+        let dynamic = elf(62, Some("/lib64/ld.so\0"));
+        let error = package(&[dynamic.clone()], &[], &about(), &[]).unwrap_err().to_string();
+        assert!(error.contains("its loader is /lib64/ld.so"), "{error}");
+        let loader = File { path: "lib64/ld.so".into(), bytes: Vec::new(), executable: true };
+        assert!(package(&[dynamic], &[loader], &about(), &[]).is_ok());
+    }
+
+    #[test]
+    fn what_is_no_executable_of_a_known_machine_is_refused() {
+        for (bytes, why) in [
+            (b"\x7fELF".to_vec(), "not a 64-bit executable"),
+            (elf(3, None), "unknown machine"),
+            (vec![0; 10], "not a 64-bit executable"),
+        ] {
+            let error = package(&[bytes], &[], &about(), &[]).unwrap_err().to_string();
+            assert!(error.contains(why), "{error}");
+        }
+        let error = package(&[elf(62, None), elf(62, None)], &[], &about(), &[]).unwrap_err().to_string();
+        assert!(error.contains("two executables are for amd64"), "{error}");
+    }
+}
