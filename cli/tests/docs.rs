@@ -124,6 +124,45 @@ fn what_the_readme_says_of_the_cost_is_in_the_measurements() {
     }
 }
 
+/// The crates that are linked into a package, without those that only generate code when it is built.
+fn linked(package: &str, target: &str) -> Vec<String> {
+    let arguments = ["tree", "--locked", "--edges", "normal,no-proc-macro", "--prefix", "none", "--format", "{p}"];
+    let output = Command::new(env!("CARGO"))
+        .args(arguments)
+        .args(["--package", package, "--target", target])
+        .current_dir(root())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let mut names: Vec<_> = String::from_utf8(output.stdout)
+        .unwrap()
+        .lines()
+        .filter_map(|line| Some(line.split(' ').next()?.to_owned()))
+        .filter(|name| !name.is_empty())
+        .collect();
+    names.sort();
+    names.dedup();
+    names
+}
+
+/// What the page says of cryptography holds as long as this list does.
+#[test]
+fn the_crates_of_a_module_are_those_that_the_page_on_distributions_lists() {
+    let page = std::fs::read_to_string(root().join("docs/distributions.md")).unwrap();
+    let list = page.split("compares the list with the build:\n\n").nth(1).unwrap().split("\n\n").next().unwrap();
+    let listed: Vec<&str> = list.split('`').skip(1).step_by(2).collect();
+    assert_eq!(linked("penstock-suite", "wasm32-wasip1"), listed);
+    for cryptography in ["ring", "rustls", "aws-lc-rs", "openssl", "sha2", "hmac", "aes", "rand"] {
+        assert!(!listed.contains(&cryptography), "{cryptography}");
+    }
+    if root().join("filters/native").is_dir() {
+        for name in linked("penstock-native", "x86_64-unknown-linux-gnu") {
+            let known = listed.contains(&name.as_str()) || name == "penstock-native";
+            assert!(known, "docs/distributions.md does not list {name}, which libpenstock.so links");
+        }
+    }
+}
+
 #[test]
 fn the_exit_status_says_what_kind_of_no_it_is() {
     let folder = tempfile::tempdir().unwrap();

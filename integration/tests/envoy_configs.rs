@@ -107,9 +107,8 @@ fn the_bootstrap_for_a_first_try_answers_by_itself() -> Result<()> {
     assert_eq!((stable.status, stable.body.as_slice()), (200, &b"stable\n"[..]));
     let beta = ask(&Request::get("/").header("x-user-group", "beta"))?;
     assert_eq!((beta.status, beta.body.as_slice()), (200, &b"beta\n"[..]));
-    let statuses: Vec<u16> = (0..7)
-        .map(|_| Ok(ask(&Request::get("/").header("x-api-key", "a"))?.status))
-        .collect::<Result<_>>()?;
+    let statuses: Vec<u16> =
+        (0..7).map(|_| Ok(ask(&Request::get("/").header("x-api-key", "a"))?.status)).collect::<Result<_>>()?;
     assert_eq!(statuses.first(), Some(&200));
     assert_eq!(statuses.last(), Some(&429), "{statuses:?}");
     envoy.check_healthy()

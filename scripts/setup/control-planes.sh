@@ -54,7 +54,7 @@ control_plane() {
             cd "$pins/$name"
             quietly go build -mod=readonly -trimpath -ldflags="-s -w $(version_flags "$name")" -o "$scratch/home/bin/" tool
             custom_resources "$name" "$scratch/home/crds"
-        ) || die "$name could not be built (above: what go said)" "go needs proxy.golang.org, or a mirror of it in GOPROXY"
+        ) || die "$name could not be built (above: what go said)" "go needs the Go module proxy, or a mirror of it in GOPROXY"
         # The module cache is read-only, and so is what comes from it.
         chmod -R u+w "$scratch/home"
         # Go names a command after the last part of its path.

@@ -33,7 +33,7 @@ if [[ ! -x $home/ratelimit ]]; then
     mkdir "$scratch/home"
     (cd "$pins" && CGO_ENABLED=0 GOTOOLCHAIN=${GOTOOLCHAIN:-auto} quietly go build -mod=readonly -trimpath -ldflags="-s -w" \
         -o "$scratch/home/ratelimit" github.com/envoyproxy/ratelimit/src/service_cmd) ||
-        lacking "the rate-limit service could not be built (above: what go said)" "go needs proxy.golang.org, or a mirror of it in GOPROXY"
+        lacking "the rate-limit service could not be built (above: what go said)" "go needs the Go module proxy, or a mirror of it in GOPROXY"
     install_folder "$scratch/home" "$home"
 fi
 link_tool ratelimit "$home/ratelimit"

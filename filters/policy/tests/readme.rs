@@ -14,13 +14,17 @@ fn the_readme_names_every_feature_and_the_minimum_rust_version() {
         assert!(README.contains(&format!("| `{name}` |")), "README.md says nothing of the feature {name}");
     }
     let version = option_env!("CARGO_PKG_RUST_VERSION").unwrap();
-    assert!(README.contains(&format!("minimum Rust version is {version}.")), "README.md names another Rust than {version}");
+    assert!(
+        README.contains(&format!("minimum Rust version is {version}.")),
+        "README.md names another Rust than {version}"
+    );
 }
 
 #[test]
 fn the_manifest_has_what_a_registry_asks_for() {
     for field in ["description", "license", "repository", "readme", "keywords", "categories", "rust-version"] {
-        let there = |line: &str| line.starts_with(&format!("{field} =")) || line.starts_with(&format!("{field}.workspace"));
+        let there =
+            |line: &str| line.starts_with(&format!("{field} =")) || line.starts_with(&format!("{field}.workspace"));
         assert!(MANIFEST.lines().any(there), "Cargo.toml has no {field}");
     }
     assert!(!MANIFEST.contains("publish.workspace"), "the workspace does not publish; this crate does");

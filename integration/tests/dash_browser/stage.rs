@@ -42,8 +42,8 @@ fn egress() -> Value {
         "rules": [
             {"name": "stripe", "owner": "payments", "reason": "card charges, PCI-1234", "methods": ["GET"],
              "to": [{"host": "api.stripe.com", "ports": [443]}], "expires": rfc3339(120 * 86400)},
-            {"name": "pypi", "owner": "data", "reason": "nightly builds", "expires": rfc3339(3 * 86400),
-             "to": [{"host": "pypi.org", "ports": [443]}, {"host": "files.pythonhosted.org", "ports": [443]}]},
+            {"name": "packages", "owner": "data", "reason": "nightly builds", "expires": rfc3339(3 * 86400),
+             "to": [{"host": "packages.example.net", "ports": [443]}]},
             {"name": "own-services", "owner": "platform", "reason": "our own hosts", "to": [{"host": "*.example.com", "ports": [443]}]}]}})
 }
 
