@@ -97,6 +97,53 @@ fn an_independent_client_pulls_what_was_pushed_and_finds_what_refers_to_it() -> 
     Ok(())
 }
 
+/// What .github/workflows/release.yml calls, with this machine's command, which brings its libraries because it is not static.
+#[test]
+#[ignore = "needs `make control-planes`; `make e2e` runs it"]
+fn the_script_of_a_release_pushes_modules_and_the_command_s_container() -> Result<()> {
+    let registry = Registry::start(&Access::Open)?;
+    let nowhere = registry.folder().join("no-docker-config");
+    let dist = penstock()?.parent().context("no folder")?.to_owned();
+    let release = registry.folder().join("release");
+    let script = |name: &str| {
+        let mut command = Command::new(workspace::root().join("scripts/release").join(name));
+        command.env("PENSTOCK", dist.join("penstock"));
+        command
+    };
+    let (dist_name, release_name) = (dist.display().to_string(), release.display().to_string());
+    let command = dist.join("penstock").display().to_string();
+    output_of(script("archive.sh"), &nowhere, &[&command, "linux", "amd64", &release_name])?;
+    output_of(script("modules.sh"), &nowhere, &[&dist_name, &release_name])?;
+
+    let linked = Command::new("ldd").arg(&command).output()?;
+    let linked = String::from_utf8(linked.stdout)?;
+    let libraries = linked.split_whitespace().filter(|word| word.starts_with('/')).map(|path| format!("{path}={path}"));
+    let certificates = registry.folder().join("authorities.pem");
+    fs::write(&certificates, "none")?;
+    let mut images = script("images.sh");
+    images.env("FILES", libraries.collect::<Vec<_>>().join(" ")).env("CERTIFICATES", &certificates);
+    let name = format!("{}/penstock-proxy", registry.address());
+    let printed = output_of(images, &nowhere, &[&name, &release_name])?;
+    for module in ["header-routing", "canary", "rate-limit", "egress-allowlist", "suite", "penstock"] {
+        let prefix = format!("{name}/{module}:");
+        let line = printed.lines().find(|line| line.starts_with("image ") && line.contains(&prefix));
+        let image =
+            line.and_then(|line| line.split_whitespace().nth(1)).with_context(|| format!("{module}: {printed}"))?;
+        output(&tool("crane")?, &nowhere, &["validate", "--remote", image])?;
+    }
+    let files = registry.folder().join("command.tar");
+    output(
+        &tool("crane")?,
+        &nowhere,
+        &["export", &format!("{name}/penstock:{}", env!("CARGO_PKG_VERSION")), &files.display().to_string()],
+    )?;
+    let listed = output(Path::new("tar"), &nowhere, &["-tf", &files.display().to_string()])?;
+    for file in ["usr/local/bin/penstock", "etc/ssl/certs/ca-certificates.crt"] {
+        ensure!(listed.lines().any(|line| line == file), "{file} is not in the image: {listed}");
+    }
+    Ok(())
+}
+
 #[test]
 #[ignore = "needs `make control-planes`; `make e2e` runs it"]
 fn a_registry_that_wants_a_password_gets_the_one_of_docker_login_and_says_what_to_do_without() -> Result<()> {

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # images.sh REGISTRY FOLDER: pushes the modules and the command of a release (FOLDER) as images of its version to REGISTRY, such as
-# ghcr.io/penstock-proxy/penstock, and prints `kind name@digest` for each manifest. BUILDER and REVISION go into the provenance.
+# ghcr.io/penstock-proxy, and prints `kind name@digest` for each manifest. BUILDER and REVISION go into the provenance.
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 cd "$ROOT"
 
 (($# == 2)) || die "images.sh wants the registry and the folder of the release" \
-    "such as: scripts/release/images.sh ghcr.io/you/penstock dist/release"
+    "such as: scripts/release/images.sh ghcr.io/you dist/release"
 registry=${1%/} folder=$2
 version=$(version)
 penstock=${PENSTOCK:-dist/penstock}
