@@ -70,7 +70,11 @@ fn every_policy_in_the_documentation_compiles_without_a_warning() {
 #[test]
 fn every_link_in_the_documentation_leads_somewhere() {
     for (path, text) in pages() {
-        assert!(!text.contains("\n<<<<<<< ") && !text.contains("\n>>>>>>> "), "{}: the marks of a merge", path.display());
+        assert!(
+            !text.contains("\n<<<<<<< ") && !text.contains("\n>>>>>>> "),
+            "{}: the marks of a merge",
+            path.display()
+        );
         for link in text.split("](").skip(1).map(|rest| rest.split([')', '#']).next().unwrap()) {
             let is_local = !link.is_empty() && !link.contains("://");
             assert!(!is_local || path.parent().unwrap().join(link).exists(), "{}: {link}", path.display());
