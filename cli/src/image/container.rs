@@ -235,7 +235,7 @@ mod tests {
     #[test]
     fn an_executable_without_its_loader_is_refused() {
         let dynamic = elf(62, Some("/lib64/ld.so\0"));
-        let error = package(&[dynamic.clone()], &[], &about(), &[]).unwrap_err().to_string();
+        let error = package(std::slice::from_ref(&dynamic), &[], &about(), &[]).unwrap_err().to_string();
         assert!(error.contains("its loader is /lib64/ld.so"), "{error}");
         let loader = File { path: "lib64/ld.so".into(), bytes: Vec::new(), executable: true };
         assert!(package(&[dynamic], &[loader], &about(), &[]).is_ok());
