@@ -179,7 +179,7 @@ fn every_panel_has_data_and_every_rule_its_metrics_in_a_real_prometheus() -> Res
         (r#"penstock_breakers_state{penstock_rule="beta-users",penstock_variant="beta"}"#, Some(0.0)),
         (r#"penstock_policy_generation{penstock_rule="penstock"}"#, Some(1.0)),
         (r#"penstock_egressExpiry_days{penstock_rule="next"} > 7"#, None),
-        ("penstock:policy_texts", Some(1.0)),
+        ("penstock:policy_versions", Some(1.0)),
     ] {
         let started = Instant::now();
         loop {

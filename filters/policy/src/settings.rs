@@ -11,7 +11,7 @@ pub const DEFAULT_ROUTE_HEADER: &str = "x-penstock-route";
 object! {
     /// What all sections share.
     pub struct Settings {
-        /// The request header that carries the route's name to the host's own route table.
+        /// The request header that carries the route's name to the platform's own route table.
         route_header as "routeHeader": RouteHeader = RouteHeader(DEFAULT_ROUTE_HEADER.into()),
         /// How the client's address is found.
         source_address as "sourceAddress": SourceAddress = SourceAddress::default(),
