@@ -29,8 +29,10 @@ for archive in "$folder"/penstock-*-*.tar.gz; do
     [[ -e $archive ]] || continue
     name=$(basename "$archive" .tar.gz)
     IFS=- read -r _ os arch <<<"$name"
+    # As a whole, before it is searched: a tar whose reader stops early fails.
+    listed=$(tar -tzf "$archive")
     for file in penstock LICENSE; do
-        tar -tzf "$archive" | grep -qx "\(\./\)\?$file" || die "$archive has no $file"
+        grep -qx "\(\./\)\?$file" <<<"$listed" || die "$archive has no $file"
     done
     cat <<EOF
   - selector: {matchLabels: {os: $os, arch: $arch}}
