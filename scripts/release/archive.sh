@@ -6,7 +6,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
     "such as: scripts/release/archive.sh dist/penstock linux amd64 dist/release"
 binary=$1 os=$2 arch=$3 folder=$4
 [[ -x $binary ]] || die "$binary is not an executable file" "run: make build"
-targets | awk '{ print $2 "-" $3 }' | grep -qx "$os-$arch" || die "$os-$arch is not in scripts/release/targets.txt"
+grep -qx "$os-$arch" <<<"$(targets | awk '{ print $2 "-" $3 }')" || die "$os-$arch is not in scripts/release/targets.txt"
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 install -m 755 "$binary" "$scratch/penstock"
