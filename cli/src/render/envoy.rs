@@ -88,7 +88,7 @@ layered_runtime:
 
 /// What both connection managers say.
 const COMMON: &str = "\
-          # An upstream may take x_user_group for x-user-group; the policy does not.
+\x20         # An upstream may take x_user_group for x-user-group; the policy does not.
           common_http_protocol_options:
             headers_with_underscores_action: REJECT_REQUEST
             idle_timeout: 3600s
