@@ -16,6 +16,8 @@ pub struct Surroundings<'n> {
 /// What of a policy depends on its surroundings.
 struct Needs {
     has_egress: bool,
+    /// Rules of egress have `paths`: how a path is written decides.
+    has_paths: bool,
     /// Somebody is allowed, counted or kept by the identity in a client certificate.
     trusts_certificates: bool,
     allows_certificates: bool,
@@ -42,6 +44,7 @@ impl Needs {
         let hops = number(source.and_then(|source| source.get("trustedHops"))).unwrap_or(0);
         Needs {
             has_egress: egress.is_some(),
+            has_paths: egress.is_some_and(|egress| has_field(egress, "paths")),
             trusts_certificates: is_certificate && (allows || counts),
             allows_certificates: is_certificate && allows,
             hops,
@@ -81,8 +84,11 @@ impl<'n> Surroundings<'n> {
         let mut doubts = Doubts::default();
         self.addresses(&needs, &mut doubts);
         self.identities(&needs, document, &mut doubts);
-        if needs.has_egress {
+        if needs.has_paths {
             self.paths(&mut doubts);
+        }
+        if needs.has_egress {
+            self.authorities(&mut doubts);
             self.rewrites(&mut doubts);
             self.ports(&needs, document, &mut doubts);
         }
@@ -188,15 +194,6 @@ impl<'n> Surroundings<'n> {
                 "use KEEP_UNCHANGED (the default), or REJECT_REQUEST",
             );
         }
-        for name in ["strip_any_host_port", "strip_matching_host_port"] {
-            if is_true(field(self.manager, name)) {
-                doubts.add(
-                    self.at(name),
-                    format!("`{name}` takes the port away before the egress rules see it: another port is matched than the client asked for"),
-                    "leave it out",
-                );
-            }
-        }
         let options = field(self.manager, "common_http_protocol_options");
         let underscores = options.and_then(|options| field(options, "headers_with_underscores_action"));
         if !matches!(text(underscores), Some("REJECT_REQUEST" | "DROP_HEADER")) {
@@ -205,6 +202,18 @@ impl<'n> Surroundings<'n> {
                 "headers with underscores pass: some upstreams take `x_original_url` for `x-original-url`, which the rules refuse",
                 "set `common_http_protocol_options: {headers_with_underscores_action: REJECT_REQUEST}`",
             );
+        }
+    }
+
+    fn authorities(&self, doubts: &mut Doubts) {
+        for name in ["strip_any_host_port", "strip_matching_host_port"] {
+            if is_true(field(self.manager, name)) {
+                doubts.add(
+                    self.at(name),
+                    format!("`{name}` takes the port away before the egress rules see it: another port is matched than the client asked for"),
+                    "leave it out",
+                );
+            }
         }
     }
 
@@ -393,7 +402,7 @@ mod tests {
     }
 
     const RIGHT: &str = ", common_http_protocol_options: {headers_with_underscores_action: REJECT_REQUEST}";
-    const EGRESS: &str = "egress: {rules: [{name: r, to: [{host: a.test}]}]}";
+    const EGRESS: &str = "egress: {rules: [{name: r, to: [{host: a.test}], paths: [{value: /}]}]}";
     const CALLER: &str = "egress: {rules: [{name: r, from: [x], to: [{host: a.test}]}]}";
 
     #[test]
@@ -464,6 +473,8 @@ mod tests {
             assert_eq!(other, [] as [&str; 0], "{part}");
         }
         assert!(said(EGRESS, "", "", "")[0].contains("headers with underscores"));
+        let without_paths = "egress: {rules: [{name: r, to: [{host: a.test}]}]}";
+        assert_eq!(said(without_paths, ", normalize_path: true", "", ""), [] as [&str; 0]);
         for (policy, manager, chain, document) in [
             (EGRESS, RIGHT.to_owned(), String::new(), String::new()),
             (CALLER, RIGHT.to_owned(), tls(strict), String::new()),

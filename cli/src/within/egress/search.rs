@@ -281,6 +281,10 @@ impl<'d> Search<'_, 'd> {
         let mut draft = self.draft(cell, &path);
         if !upgrades.is_empty() {
             draft.headers.push(("connection".to_owned(), "upgrade".to_owned()));
+            // Envoy takes a lone `h2c` away before a filter sees it, but no longer list.
+            if upgrades.len() == 1 && upgrades.iter().all(|upgrade| upgrade.eq_ignore_ascii_case("h2c")) {
+                upgrades.push("h2c".to_owned());
+            }
             draft.headers.push(("upgrade".to_owned(), upgrades.join(", ")));
         }
         draft.headers.extend(overrides.into_iter().map(|method| ("x-http-method-override".to_owned(), method)));

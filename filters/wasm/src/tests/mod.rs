@@ -289,6 +289,7 @@ proptest! {
 #[test]
 fn loading_limits_writes_nothing_but_their_places_salt_and_lease_and_a_reload_nothing_at_all() {
     fresh();
+    with(|proxy| proxy.properties.push(("plugin_name", b"edge".to_vec())));
     let limits = |rate: u32| {
         let limit =
             |i| format!(r#"{{"name":"l{i}","key":[{{"path":{{}}}}],"limit":{{"requests":{rate},"per":"1h"}}}}"#);
@@ -304,6 +305,7 @@ fn loading_limits_writes_nothing_but_their_places_salt_and_lease_and_a_reload_no
 #[test]
 fn a_thousand_reloads_that_change_rates_take_no_memory_and_give_no_fresh_burst() {
     fresh();
+    with(|proxy| proxy.properties.push(("plugin_name", b"edge".to_vec())));
     let limits = |rate: u32| {
         let limit =
             |i| format!(r#"{{"name":"l{i}","key":[{{"path":{{}}}}],"limit":{{"requests":{rate},"per":"1h"}}}}"#);
