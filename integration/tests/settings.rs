@@ -7,7 +7,7 @@ use serde_json::json;
 #[test]
 fn what_breaks_a_promise_is_found_in_the_dump_of_a_running_envoy() -> Result<()> {
     let hops = json!({"settings": {"sourceAddress": {"trustedHops": 1}}, "routes": {"default": "a"}});
-    let egress = json!({"egress": {"rules": [{"name": "r", "to": [{"host": "a.test"}]}]}});
+    let egress = json!({"egress": {"rules": [{"name": "r", "to": [{"host": "a.test"}], "paths": [{"value": "/"}]}]}});
     let strict = json!({"headers_with_underscores_action": "REJECT_REQUEST"});
     let start = |is_right: bool| {
         let mut bootstrap = Bootstrap::new()?;
