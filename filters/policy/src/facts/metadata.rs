@@ -122,7 +122,6 @@ impl FactTree for Value<'_> {
 mod tests {
     use super::*;
     use crate::protobuf::{put_bytes, put_number};
-    use proptest::prelude::*;
     use serde_json::{Value as Json, json};
     #[cfg(target_arch = "wasm32")]
     use wasm_bindgen_test::wasm_bindgen_test as test;
@@ -209,35 +208,44 @@ mod tests {
         assert!(!Metadata(&bytes).facts(&[place("ns", &["a"])]).remove(0).is_there());
     }
 
-    fn any_json() -> impl Strategy<Value = Json> {
-        let leaf = prop_oneof![
-            Just(Json::Null),
-            any::<bool>().prop_map(Json::from),
-            any::<i32>().prop_map(Json::from),
-            "[a-c.]{0,3}".prop_map(Json::from),
-        ];
-        leaf.prop_recursive(3, 16, 4, |inner| {
-            prop_oneof![
-                prop::collection::vec(inner.clone(), 0..4).prop_map(Json::from),
-                prop::collection::hash_map("[a-c]", inner, 0..4).prop_map(|map| map.into_iter().collect()),
-            ]
-        })
-    }
+    #[cfg(not(target_arch = "wasm32"))]
+    mod properties {
+        use proptest::prelude::*;
+        use serde_json::{Value as Json, json};
 
-    proptest! {
-        #[test]
-        fn what_envoy_serialises_is_read_like_the_json_that_it_is(json in any_json(), path in prop::collection::vec("[a-c]", 0..3)) {
-            let path: Vec<&str> = path.iter().map(String::as_str).collect();
-            let json = json!({"ns": {"a": json}});
-            let place = place("ns", &[&["a"], &*path].concat());
-            let expected = place.find(&json["ns"]);
-            prop_assert_eq!(Metadata(&metadata(&json)).facts(&[place]), [expected]);
+        use super::super::*;
+        use super::{metadata, place};
+
+        fn any_json() -> impl Strategy<Value = Json> {
+            let leaf = prop_oneof![
+                Just(Json::Null),
+                any::<bool>().prop_map(Json::from),
+                any::<i32>().prop_map(Json::from),
+                "[a-c.]{0,3}".prop_map(Json::from),
+            ];
+            leaf.prop_recursive(3, 16, 4, |inner| {
+                prop_oneof![
+                    prop::collection::vec(inner.clone(), 0..4).prop_map(Json::from),
+                    prop::collection::hash_map("[a-c]", inner, 0..4).prop_map(|map| map.into_iter().collect()),
+                ]
+            })
         }
 
-        #[test]
-        fn any_bytes_are_read_without_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-            let places = [place("", &["a"]), FactPlace { claim: Some("a.b".into()), ..place("", &[]) }];
-            prop_assert_eq!(Metadata(&bytes).facts(&places).len(), 2);
+        proptest! {
+            #[test]
+            fn what_envoy_serialises_is_read_like_the_json_that_it_is(json in any_json(), path in prop::collection::vec("[a-c]", 0..3)) {
+                let path: Vec<&str> = path.iter().map(String::as_str).collect();
+                let json = json!({"ns": {"a": json}});
+                let place = place("ns", &[&["a"], &*path].concat());
+                let expected = place.find(&json["ns"]);
+                prop_assert_eq!(Metadata(&metadata(&json)).facts(&[place]), [expected]);
+            }
+
+            #[test]
+            fn any_bytes_are_read_without_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+                let places = [place("", &["a"]), FactPlace { claim: Some("a.b".into()), ..place("", &[]) }];
+                prop_assert_eq!(Metadata(&bytes).facts(&places).len(), 2);
+            }
         }
     }
 }
