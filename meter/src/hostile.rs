@@ -13,7 +13,7 @@ use crate::guest::{Guest, Spent};
 pub const FIXED: u64 = 400_000;
 
 /// What each byte of a request's headers costs further, at most.
-pub const PER_BYTE: u64 = 150;
+pub const PER_BYTE: u64 = 100;
 
 /// As much as Envoy takes of a request's headers unless it is told otherwise.
 pub const LONGEST: usize = 60 << 10;
@@ -110,9 +110,9 @@ pub fn policies() -> Vec<Value> {
         json!({"routes": told_apart("queryParams", "v"), "canaries": canaries(3)}),
         json!({"routes": told_apart("cookies", "v"), "rateLimits": limits("queryParams")}),
         json!({"routes": told_apart("headers", "x-agent"), "canaries": canaries(2_000)}),
-        json!({"routes": routes("queryParams", 60), "rateLimits": limits("cookies"), "canaries": canaries(2_000)}),
-        json!({"routes": routes("cookies", 60), "rateLimits": limits("headers")}),
-        json!({"routes": routes("headers", 60), "egress": egress(json!([{"type": "PathPrefix", "value": "/"}]))}),
+        json!({"routes": routes("queryParams", 20), "rateLimits": limits("cookies"), "canaries": canaries(2_000)}),
+        json!({"routes": routes("cookies", 20), "rateLimits": limits("headers")}),
+        json!({"routes": routes("headers", 20), "egress": egress(json!([{"type": "PathPrefix", "value": "/"}]))}),
         json!({"routes": expressions(300), "canaries": canaries(2_000)}),
         json!({"routes": {"default": "d", "rules": (0..20).map(agent).collect::<Vec<_>>()},
             "egress": egress(json!([{"type": "RegularExpression", "value": "/([a-z]+/)*x"}, {"type": "PathPrefix", "value": "/a/b"}]))}),
