@@ -1,143 +1,22 @@
 #[cfg(not(target_arch = "wasm32"))]
 mod exactness;
 mod global;
+mod worker;
 
 use super::*;
 use crate::decision::{Action, Decision};
 use crate::document::{Decode, Node};
-use crate::identity::IdentitySource;
 use crate::metrics::Metric;
 use crate::reason::Reason;
 use crate::request::Header;
 use crate::section::Section;
-use crate::state::State;
-use crate::worker_memory::WorkerMemory;
 use crate::{Policy, module};
 use std::cell::RefCell;
-use std::collections::HashMap;
-use std::net::IpAddr;
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
+use worker::{Shared, Worker};
 
 const SECOND: u64 = 1_000_000_000;
-
-/// What all workers share: values under their keys, as text.
-#[derive(Default)]
-struct Shared(HashMap<String, Vec<u8>>);
-
-/// One worker of a store that is as forgetful, and as trusting in its memory, as the laws allow: it shows what it saw last,
-/// and looks only when it must. `interfere` runs before a write, once: another worker that is faster.
-struct Worker<'s> {
-    shared: &'s RefCell<Shared>,
-    now: Timestamp,
-    peer: Option<IpAddr>,
-    remembered: HashMap<String, Vec<u8>>,
-    interfere: Vec<Box<dyn FnOnce() + 's>>,
-    memory: WorkerMemory,
-    /// Whether the store fails.
-    is_broken: bool,
-}
-
-impl<'s> Worker<'s> {
-    fn new(shared: &'s RefCell<Shared>) -> Self {
-        Worker {
-            shared,
-            now: at(1_000_000),
-            peer: None,
-            remembered: HashMap::new(),
-            interfere: vec![],
-            memory: WorkerMemory::default(),
-            is_broken: false,
-        }
-    }
-
-    fn current(&self, name: &str) -> Vec<u8> {
-        self.shared.borrow().0.get(name).cloned().unwrap_or_default()
-    }
-}
-
-fn text(key: Key<'_>) -> String {
-    match key {
-        Key::Named(name) => name.to_owned(),
-        Key::Slot(table, index) => format!("{}/{index}", table.identity),
-    }
-}
-
-impl State for Worker<'_> {
-    fn update<T>(
-        &mut self,
-        key: Key<'_>,
-        mut change: impl FnMut(&[u8], &mut Vec<u8>) -> Change<T>,
-    ) -> Result<T, Unavailable> {
-        let name = text(key);
-        if self.is_broken {
-            return Err(Unavailable);
-        }
-        let mut old = self.remembered.remove(&name).unwrap_or_else(|| self.current(&name));
-        loop {
-            let mut new = Vec::new();
-            let answer = change(&old, &mut new);
-            if let Change::Keep(answer) = answer {
-                self.remembered.insert(name, old);
-                return Ok(answer);
-            }
-            if matches!(answer, Change::Replace(_))
-                && let Some(interfere) = self.interfere.pop()
-            {
-                interfere();
-            }
-            let current = self.current(&name);
-            if current != old {
-                old = current;
-                continue;
-            }
-            return Ok(match answer {
-                Change::Keep(answer) | Change::Refuse(answer) => answer,
-                Change::Replace(answer) => {
-                    self.shared.borrow_mut().0.insert(name.clone(), new.clone());
-                    self.remembered.insert(name, new);
-                    answer
-                }
-            });
-        }
-    }
-
-    fn read<T>(&mut self, key: Key<'_>, read: impl FnOnce(&[u8]) -> T) -> Result<T, Unavailable> {
-        if self.is_broken { Err(Unavailable) } else { Ok(read(&self.current(&text(key)))) }
-    }
-}
-
-impl crate::Trace for Worker<'_> {}
-
-impl Environment for Worker<'_> {
-    fn now(&mut self) -> Timestamp {
-        self.now
-    }
-    fn source_address(&mut self) -> Option<IpAddr> {
-        self.peer
-    }
-    fn has_tls(&mut self) -> Option<bool> {
-        None
-    }
-    fn sni(&mut self) -> Option<Vec<u8>> {
-        None
-    }
-    fn peer(&mut self) -> Option<Vec<u8>> {
-        None
-    }
-    fn identity(&mut self, source: &IdentitySource) -> Option<Vec<u8>> {
-        match source {
-            IdentitySource::FilterState(key) => Some(key.as_bytes().to_vec()),
-            _ => None,
-        }
-    }
-    fn random(&mut self) -> u64 {
-        7
-    }
-    fn worker(&mut self) -> &mut WorkerMemory {
-        &mut self.memory
-    }
-}
 
 #[test]
 fn the_workers_of_these_tests_hold_to_the_laws_of_a_store() {
