@@ -22,12 +22,9 @@ pub struct Worker<H: Host> {
 impl<H: Host> Worker<H> {
     /// `configuration` is the hash of the plugin's configuration.
     pub(crate) fn new(host: &H, configuration: u64, tables: &[Table]) -> Self {
-        let mut owner = host.instance();
-        if host.unnamed_hint().is_some() {
-            // Nothing else tells it from another plugin without a name.
-            owner.extend(configuration.to_le_bytes());
-        }
-        Worker { state: host.state(&owner, tables), memory: WorkerMemory::default() }
+        // Nothing else tells a plugin without a name from another one.
+        let namespace = if host.unnamed_hint().is_some() { configuration } else { 0 };
+        Worker { state: host.state(namespace, tables), memory: WorkerMemory::default() }
     }
 }
 

@@ -67,9 +67,6 @@ pub trait Host: Debug {
     /// When the proxy has no source of them.
     fn random(&self) -> Result<u64, Self::Error>;
 
-    /// What tells this plugin from every other of the proxy, and is the same in all workers and after a reload.
-    fn instance(&self) -> Vec<u8>;
-
     /// The plugin's name in the proxy's configuration.
     fn plugin_name(&self) -> Option<String>;
 
@@ -97,9 +94,9 @@ pub trait Host: Debug {
     /// When the proxy does not take it.
     fn record(&self, metric: u32, value: u64) -> Result<(), Self::Error>;
 
-    /// One worker's way to the state of `owner`, whose policy has these tables. Room may be made for them; none of their
-    /// values is written by that.
-    fn state(&self, owner: &[u8], tables: &[Table]) -> Self::State;
+    /// One worker's way to the plugin's state, whose policy has these tables. Tables of another `namespace` are others, even
+    /// where all else is the same. Room may be made for them; none of their values is written by that.
+    fn state(&self, namespace: u64, tables: &[Table]) -> Self::State;
 
     /// Where nothing in the proxy's configuration tells this plugin from others: what is missing there.
     fn unnamed_hint(&self) -> Option<&'static str>;

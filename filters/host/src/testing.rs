@@ -74,7 +74,7 @@ pub struct FakeProxy {
     /// Whether it shows nothing of what earlier filters have left.
     pub hides_facts: bool,
     /// Whose state was opened, in order.
-    pub owners: Vec<Vec<u8>>,
+    pub namespaces: Vec<u64>,
     /// Values under the plugin's keys that another has written.
     pub foreign: u32,
     /// Writes that were refused for their token.
@@ -205,10 +205,6 @@ impl Host for FakeHost {
         act("random", |proxy| u64::from_le_bytes([4 + proxy.random; 8]))
     }
 
-    fn instance(&self) -> Vec<u8> {
-        self.plugin_name().unwrap_or_default().into_bytes()
-    }
-
     fn plugin_name(&self) -> Option<String> {
         with(|proxy| proxy.property("plugin_name")).map(|name| String::from_utf8_lossy(&name).into_owned())
     }
@@ -229,8 +225,8 @@ impl Host for FakeHost {
         act("record", |proxy| proxy.change_metric(metric, |_| i64::try_from(value).unwrap_or(i64::MAX)))
     }
 
-    fn state(&self, owner: &[u8], _tables: &[Table]) -> FakeState {
-        with(|proxy| proxy.owners.push(owner.to_vec()));
+    fn state(&self, namespace: u64, _tables: &[Table]) -> FakeState {
+        with(|proxy| proxy.namespaces.push(namespace));
         FakeState
     }
 

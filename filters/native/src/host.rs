@@ -84,6 +84,11 @@ impl NativeHost {
         }))
     }
 
+    /// What tells this plugin from every other with a name, and is the same after a reload.
+    pub(crate) fn instance(&self) -> Vec<u8> {
+        self.0.name.as_deref().unwrap_or_default().into()
+    }
+
     fn config(&self) -> Result<ConfigHandle, Error> {
         lock(&self.0.config).ok_or(Error::Over)
     }
@@ -143,10 +148,6 @@ impl Host for NativeHost {
         Ok(KEYS.with(|keys| keys.hash_one(count)))
     }
 
-    fn instance(&self) -> Vec<u8> {
-        self.0.name.as_deref().unwrap_or_default().into()
-    }
-
     fn plugin_name(&self) -> Option<String> {
         self.0.name.clone()
     }
@@ -172,8 +173,11 @@ impl Host for NativeHost {
         lock(&self.0.metrics).note(metric, value)
     }
 
-    fn state(&self, owner: &[u8], tables: &[Table]) -> NativeState {
-        NativeState(Memory::of(owner).open(tables))
+    /// Memory of a namespace goes with the last policy that has it.
+    fn state(&self, namespace: u64, tables: &[Table]) -> NativeState {
+        let mut owner = self.instance();
+        owner.extend(namespace.to_le_bytes());
+        NativeState(Memory::of(&owner).open(tables))
     }
 
     fn unnamed_hint(&self) -> Option<&'static str> {

@@ -70,6 +70,19 @@ fn read_property(path: &str) -> Result<HostBuffer, Status> {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ProxyWasm;
 
+/// What tells this plugin from others: root id, name, and the listener's direction. Listeners that run the same plugin under
+/// the same name in the same direction share it.
+fn instance() -> Vec<u8> {
+    let mut instance = Vec::new();
+    for path in ["plugin_root_id", "plugin_name", "listener_direction"] {
+        if let Some(value) = property(path) {
+            instance.extend_from_slice(&value);
+        }
+        instance.push(0);
+    }
+    instance
+}
+
 impl Host for ProxyWasm {
     type Error = Status;
     type Request = CurrentRequest;
@@ -87,19 +100,6 @@ impl Host for ProxyWasm {
         // SAFETY: address and length are those of `bytes`.
         Status::check(unsafe { abi::random_get(bytes.as_mut_ptr(), bytes.len()) })?;
         Ok(u64::from_le_bytes(bytes))
-    }
-
-    /// Root id, name, and the listener's direction. Listeners that run the same plugin under the same name in the same
-    /// direction share it.
-    fn instance(&self) -> Vec<u8> {
-        let mut instance = Vec::new();
-        for path in ["plugin_root_id", "plugin_name", "listener_direction"] {
-            if let Some(value) = property(path) {
-                instance.extend_from_slice(&value);
-            }
-            instance.push(0);
-        }
-        instance
     }
 
     /// The name, else the root id.
@@ -134,8 +134,8 @@ impl Host for ProxyWasm {
         Status::check(unsafe { abi::proxy_record_metric(metric, value) })
     }
 
-    fn state(&self, owner: &[u8], tables: &[Table]) -> SharedState {
-        let mut state = SharedState::new(owner);
+    fn state(&self, namespace: u64, tables: &[Table]) -> SharedState {
+        let mut state = SharedState::new(&instance(), namespace);
         state.set_tables(tables);
         // Where that fails it is tried again when a table is first used.
         let _ = shared::with(|store| state.arrive(store));

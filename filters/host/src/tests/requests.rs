@@ -415,18 +415,18 @@ fn facts_are_asked_for_once_a_request_and_only_when_a_rule_or_a_key_needs_one() 
 
 #[test]
 fn two_plugins_without_names_have_state_of_their_own_unless_their_policies_are_the_same() {
-    let owners = |name: Option<&[u8]>| {
+    let namespaces = |name: Option<&[u8]>| {
         fresh();
         with(|proxy| proxy.properties.extend(name.map(|name| ("plugin_name", name.to_vec()))));
         for policy in [LIMIT, &LIMIT.replace("\"l\"", "\"m\""), LIMIT] {
             configured(policy);
         }
-        <[Vec<u8>; 3]>::try_from(with(|proxy| std::mem::take(&mut proxy.owners))).unwrap()
+        <[u64; 3]>::try_from(with(|proxy| std::mem::take(&mut proxy.namespaces))).unwrap()
     };
-    let [one, other, same] = owners(None);
+    let [one, other, same] = namespaces(None);
     assert!(one != other && one == same);
     // A name is enough, and survives changes of the policy.
-    let [one, other, same] = owners(Some(b"edge"));
+    let [one, other, same] = namespaces(Some(b"edge"));
     assert!(one == other && one == same);
 }
 

@@ -14,6 +14,9 @@ use crate::abi::Status;
 pub(crate) struct SharedState {
     /// The hash of the plugin's identity.
     plugin: u64,
+    /// What tells tables apart that plugins of one identity have. All of these share one directory, so that room which a
+    /// namespace leaves behind is used again.
+    namespace: u64,
     /// Identity and number of slots of each of the policy's tables, by their numbers.
     tables: Box<[(u64, u32)]>,
     /// The first number of each; `None`: not known yet.
@@ -32,14 +35,19 @@ const DIRECTORY: &str = "directory";
 
 impl SharedState {
     /// For a plugin called `instance`, which no other is, without tables yet.
-    pub(crate) fn new(instance: &[u8]) -> SharedState {
-        SharedState { plugin: hash(instance), ..SharedState::default() }
+    pub(crate) fn new(instance: &[u8], namespace: u64) -> SharedState {
+        SharedState { plugin: hash(instance), namespace, ..SharedState::default() }
     }
 
     /// Adds the tables of the policy.
     pub(crate) fn set_tables(&mut self, tables: &[Table]) {
-        self.tables = tables.iter().map(|table| (table.identity, table.slots)).collect();
+        self.tables = tables.iter().map(|table| (self.identity(*table), table.slots)).collect();
         self.starts = None;
+    }
+
+    /// What a table is called in the directory, and in the values in its places.
+    fn identity(&self, table: Table) -> u64 {
+        table.identity ^ self.namespace
     }
 
     /// Finds the places of the tables, so that no request need do it.
@@ -76,7 +84,7 @@ impl SharedState {
             self.claim(store, Claim::Arrives)?;
         }
         let key = self.slot(table, index).ok_or(Stopped::Contended)?;
-        match store.update(key, table.identity, false, &mut change) {
+        match store.update(key, self.identity(table), false, &mut change) {
             Err(Stopped::Others) => {}
             done => return done,
         }
@@ -86,7 +94,7 @@ impl SharedState {
             self.claim(store, Claim::Returns)?;
         }
         let key = self.slot(table, index).ok_or(Stopped::Contended)?;
-        store.update(key, table.identity, true, &mut change)
+        store.update(key, self.identity(table), true, &mut change)
     }
 
     /// Shows a value; see [`penstock_policy::state::State::read`].
@@ -109,7 +117,7 @@ impl SharedState {
                     self.starts = starts.map(Vec::into);
                 }
                 match self.slot(table, index) {
-                    Some(key) => store.read(key, table.identity, look),
+                    Some(key) => store.read(key, self.identity(table), look),
                     None => Ok(look(&[])),
                 }
             }

@@ -23,7 +23,7 @@ impl State for Worker {
 }
 
 fn worker_of(plugin: &[u8], tables: &[Table]) -> Worker {
-    let mut state = SharedState::new(plugin);
+    let mut state = SharedState::new(plugin, 0);
     state.set_tables(tables);
     Worker { store: Store::new(), state }
 }

@@ -324,6 +324,29 @@ fn a_thousand_reloads_that_change_rates_take_no_memory_and_give_no_fresh_burst()
     assert!(size() <= first + (1 << 20) && size() <= 2 * first, "{} {first}", size());
 }
 
+/// Without a name each configuration is a plugin of its own, and none of them comes back.
+#[test]
+fn a_thousand_reloads_of_a_plugin_without_a_name_take_no_memory_either() {
+    fresh();
+    let limit = |i: u32, rate: u32| {
+        format!(r#"{{"name":"l{i}","key":[{{"path":{{}}}}],"limit":{{"requests":{rate},"per":"1h"}}}}"#)
+    };
+    let limits =
+        |rate: u32| format!(r#"{{"rateLimits":[{}]}}"#, (0..50).map(|i| limit(i, rate)).collect::<Vec<_>>().join(","));
+    let size = || with(|proxy| proxy.shared.iter().map(|(key, (value, _))| key.len() + value.len()).sum::<usize>());
+    let mut largest = 0;
+    for reload in 1..1_001_u32 {
+        let plugin = PLUGIN + reload * 2;
+        assert!(configured(plugin, &limits(reload)));
+        assert_eq!(request(plugin, &[(":path", "/")]), Flow::Continue, "another plugin's use: {reload}");
+        vm().delete(plugin);
+        if reload == 3 {
+            largest = size();
+        }
+    }
+    assert!(largest > 0 && size() <= 2 * largest, "{} {largest}", size());
+}
+
 #[test]
 fn values_of_strangers_are_counted_and_told_once() {
     fresh();
