@@ -15,7 +15,7 @@ fn a_filter_on_the_sdk_lets_the_engine_decide_and_does_its_own_work() -> Result<
         }],
         "routes": {"default": "stable", "rules": [{
             "name": "beta", "route": "beta", "matches": [{"headers": [{"name": "x-user-group", "value": "beta"}]}],
-            "requestHeaders": {"remove": ["x-internal"]},
+            "requestHeaders": {"remove": ["x-internal"]}, "responseHeaders": {"set": [{"name": "x-plan", "value": "beta"}]},
         }]},
     });
     let upstream = Upstream::echo()?;
@@ -27,7 +27,8 @@ fn a_filter_on_the_sdk_lets_the_engine_decide_and_does_its_own_work() -> Result<
         .start()?;
     for protocol in Protocol::ALL {
         let request = Request::new("GET", "shop.test", "/").header("x-user-group", "beta").header("x-internal", "1");
-        assert_eq!(http::send(protocol, envoy.ingress()?, &request.header("x-route", "forged"))?.status, 200);
+        let response = http::send(protocol, envoy.ingress()?, &request.header("x-route", "forged"))?;
+        assert_eq!((response.status, response.header("x-plan").as_deref()), (200, Some("beta")), "{protocol}");
         let received = upstream.last().unwrap();
         assert_eq!(received.values("x-route"), ["beta"], "{protocol}");
         assert_eq!(received.values("x-greeting"), ["hello from a filter of your own"]);
@@ -49,5 +50,17 @@ fn a_policy_with_a_mistake_is_refused_with_its_place() -> Result<()> {
     let error = Bootstrap::new()?.listener(Listener::new("ingress").wasm(&filter)).start().err();
     let error = format!("{:#}", error.expect("Envoy must not start"));
     assert!(error.contains("routes.rule: unknown field `rule`"), "{error}");
+    Ok(())
+}
+
+#[test]
+fn a_policy_that_goes_by_claims_is_refused_rather_than_half_obeyed() -> Result<()> {
+    let policy = json!({"routes": {"rules": [
+        {"name": "r", "route": "a", "matches": [{"claims": [{"name": "tier", "value": "pro"}]}]},
+    ]}});
+    let filter = WasmFilter::at("embed", &workspace::embed_example()?, policy);
+    let error = Bootstrap::new()?.listener(Listener::new("ingress").wasm(&filter)).start().err();
+    let error = format!("{:#}", error.expect("Envoy must not start"));
+    assert!(error.contains("sees no claims and no metadata"), "{error}");
     Ok(())
 }

@@ -3,7 +3,8 @@
 //!
 //! It greets each request with a header, which is its own work, and leaves routes, canaries, egress and limits to the
 //! policy in its plugin configuration. What the shipped modules do beside that it leaves out: limits are counted by each
-//! worker for itself, breakers do not see responses, and limits that a rate-limit service counts are refused with 503.
+//! worker for itself, breakers do not see responses, policies that go by claims or metadata are refused, and requests that
+//! a rate-limit service counts are answered with 503.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -32,6 +33,11 @@ impl RootContext for Plugin {
     fn on_configure(&mut self, _size: usize) -> bool {
         let configuration = self.get_plugin_configuration().unwrap_or_default();
         match Policy::from_json(&configuration) {
+            // Rather none than a policy whose rules by claims never hold.
+            Ok(policy) if policy.needs_facts() => {
+                log::error!("this filter sees no claims and no metadata: take the conditions and keys by them out");
+                false
+            }
             Ok(policy) => {
                 self.policy = Some(Rc::new(policy));
                 true
@@ -50,7 +56,7 @@ impl RootContext for Plugin {
 
     fn create_http_context(&self, _id: u32) -> Option<Box<dyn HttpContext>> {
         let policy = Rc::clone(self.policy.as_ref()?);
-        Some(Box::new(Filter { policy, environment: Rc::clone(&self.environment), response_headers: Vec::new() }))
+        Some(Box::new(Filter { policy, environment: Rc::clone(&self.environment), response_changes: Vec::new() }))
     }
 }
 
@@ -58,7 +64,14 @@ impl RootContext for Plugin {
 struct Filter {
     policy: Rc<Policy>,
     environment: Rc<RefCell<FixedEnvironment>>,
-    response_headers: Vec<(String, Vec<u8>)>,
+    response_changes: Vec<Change>,
+}
+
+/// A change of the response's headers, kept until they come.
+enum Change {
+    Set(String, Vec<u8>),
+    Add(String, Vec<u8>),
+    Remove(String),
 }
 
 impl Context for Filter {}
@@ -66,7 +79,11 @@ impl Context for Filter {}
 impl HttpContext for Filter {
     fn on_http_request_headers(&mut self, _count: usize, _end_of_stream: bool) -> Action {
         // All headers in one call; the policy borrows from them.
-        let owned = hostcalls::get_map_bytes(MapType::HttpRequestHeaders).unwrap_or_default();
+        let Ok(owned) = hostcalls::get_map_bytes(MapType::HttpRequestHeaders) else {
+            // What cannot be read is not forwarded.
+            self.send_http_response(503, vec![], Some(b"cannot read the request\n"));
+            return Action::Pause;
+        };
         let headers: Vec<(&[u8], &[u8])> = owned.iter().map(|(name, value)| (name.as_bytes(), &**value)).collect();
         let scratch = Scratch::default();
         let request = Request::new(&headers).with_scratch(&scratch);
@@ -85,8 +102,12 @@ impl HttpContext for Filter {
     }
 
     fn on_http_response_headers(&mut self, _count: usize, _end_of_stream: bool) -> Action {
-        for (name, value) in &self.response_headers {
-            self.add_http_response_header_bytes(name, value);
+        for change in &self.response_changes {
+            match change {
+                Change::Set(name, value) => self.set_http_response_header_bytes(name, Some(value)),
+                Change::Add(name, value) => self.add_http_response_header_bytes(name, value),
+                Change::Remove(name) => self.set_http_response_header(name, None),
+            }
         }
         Action::Continue
     }
@@ -122,8 +143,14 @@ impl Filter {
                 HeaderOp::Remove(name) => self.set_http_request_header(name, None),
             }
         }
-        let response_headers = decision.response_headers.iter();
-        self.response_headers = response_headers.map(|(name, value)| ((*name).to_owned(), value.to_vec())).collect();
+        let changes = decision.response_changes.iter().map(|change| match change {
+            HeaderOp::Set(name, value) => Change::Set((*name).to_owned(), value.to_vec()),
+            HeaderOp::Add(name, value) => Change::Add((*name).to_owned(), value.to_vec()),
+            HeaderOp::Remove(name) => Change::Remove((*name).to_owned()),
+        });
+        let added = decision.response_headers.iter();
+        let added = added.map(|(name, value)| Change::Add((*name).to_owned(), value.to_vec()));
+        self.response_changes = changes.chain(added).collect();
         self.set_http_request_header("x-greeting", Some("hello from a filter of your own"));
         Action::Continue
     }

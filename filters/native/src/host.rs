@@ -51,7 +51,7 @@ struct Shared {
     /// `None` once Envoy's configuration is gone.
     config: Mutex<Option<ConfigHandle>>,
     name: Option<String>,
-    metrics: Mutex<Metrics>,
+    metrics: Metrics,
     /// Whether a configuration can write metrics; before Envoy 1.39 only a request can.
     writes_metrics: bool,
     /// Whether metrics wait for a request.
@@ -77,7 +77,7 @@ impl NativeHost {
         NativeHost(Arc::new(Shared {
             config: Mutex::new(Some(config)),
             name,
-            metrics: Mutex::default(),
+            metrics: Metrics::default(),
             writes_metrics: config.can_write(),
             is_due: AtomicBool::new(false),
             ticks: OnceLock::new(),
@@ -102,7 +102,7 @@ impl NativeHost {
     pub(crate) fn hand_over(&self) {
         let Ok(config) = self.config() else { return };
         if self.0.writes_metrics {
-            lock(&self.0.metrics).hand_over(|kind, id, labels, value| config.write(kind, id, labels, value));
+            self.0.metrics.hand_over(|kind, id, labels, value| config.write(kind, id, labels, value));
         } else {
             self.0.is_due.store(true, Ordering::Relaxed);
         }
@@ -111,14 +111,14 @@ impl NativeHost {
     /// The same by way of a request, where it must be.
     pub(crate) fn hand_over_by(&self, stream: Result<Stream, Error>) {
         if let (true, Ok(stream)) = (self.takes_due(), stream) {
-            lock(&self.0.metrics).hand_over(|kind, id, labels, value| stream.write(kind, id, labels, value));
+            self.0.metrics.hand_over(|kind, id, labels, value| stream.write(kind, id, labels, value));
         }
     }
 
     /// The same by way of a connection.
     pub(crate) fn hand_over_by_connection(&self, downstream: Result<Downstream, Error>) {
         if let (true, Ok(downstream)) = (self.takes_due(), downstream) {
-            lock(&self.0.metrics).hand_over(|kind, id, _, value| downstream.write(kind, id, value));
+            self.0.metrics.hand_over(|kind, id, _, value| downstream.write(kind, id, value));
         }
     }
 
@@ -162,15 +162,15 @@ impl Host for NativeHost {
     fn define_metric(&self, kind: MetricKind, name: &str) -> Result<u32, Error> {
         let (config, kind) = (self.config()?, kind_of(kind));
         let define = |base: &str, labels: &[&str]| config.define(kind, base, labels);
-        lock(&self.0.metrics).series(kind, name, config.has_labels(), define)
+        self.0.metrics.series(kind, name, config.has_labels(), define)
     }
 
     fn increment(&self, counter: u32, by: u32) -> Result<(), Error> {
-        lock(&self.0.metrics).note(counter, by.into())
+        self.0.metrics.note(counter, by.into())
     }
 
     fn record(&self, metric: u32, value: u64) -> Result<(), Error> {
-        lock(&self.0.metrics).note(metric, value)
+        self.0.metrics.note(metric, value)
     }
 
     /// Memory of a namespace goes with the last policy that has it.

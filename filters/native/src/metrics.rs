@@ -6,6 +6,8 @@
 //! no labels; each is defined by its whole name.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 
 use smallvec::SmallVec;
 
@@ -15,10 +17,15 @@ use crate::host::Error;
 /// Values of one histogram that wait: one a second is recorded.
 const MOST_VALUES: usize = 64;
 
-/// The metrics of one plugin.
+/// The metrics of one plugin. Worker threads count at the same time, and none waits while Envoy takes what was counted.
 #[derive(Debug, Default)]
 pub(crate) struct Metrics {
-    series: Vec<Series>,
+    series: RwLock<Vec<Series>>,
+    known: Mutex<Known>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
     by_name: HashMap<(Kind, Box<str>), u32>,
     /// Envoy's numbers.
     definitions: HashMap<(Kind, Box<str>), usize>,
@@ -26,60 +33,113 @@ pub(crate) struct Metrics {
 
 #[derive(Debug)]
 struct Series {
-    kind: Kind,
     definition: usize,
     labels: SmallVec<[Box<str>; 2]>,
-    /// What Envoy has not taken yet: one sum, one last value, or some values.
-    waiting: SmallVec<[u64; 1]>,
+    waiting: Waiting,
+}
+
+/// What Envoy has not taken yet.
+#[derive(Debug)]
+enum Waiting {
+    Counter(AtomicU64),
+    /// The last value, and whether it is new.
+    Gauge(AtomicU64, AtomicBool),
+    Histogram(Mutex<Vec<u64>>),
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Waiting {
+    fn new(kind: Kind) -> Waiting {
+        match kind {
+            Kind::Counter => Waiting::Counter(AtomicU64::new(0)),
+            Kind::Gauge => Waiting::Gauge(AtomicU64::new(0), AtomicBool::new(false)),
+            Kind::Histogram => Waiting::Histogram(Mutex::default()),
+        }
+    }
+
+    fn note(&self, value: u64) {
+        match self {
+            Waiting::Counter(sum) => {
+                sum.fetch_add(value, Ordering::Relaxed);
+            }
+            Waiting::Gauge(last, is_new) => {
+                last.store(value, Ordering::Relaxed);
+                is_new.store(true, Ordering::Release);
+            }
+            Waiting::Histogram(values) => {
+                let mut values = lock(values);
+                if values.len() < MOST_VALUES {
+                    values.push(value);
+                }
+            }
+        }
+    }
+
+    /// Hands over what waits. What is not taken waits on.
+    fn hand_over(&self, write: impl Fn(Kind, u64) -> Result<(), Error>) {
+        match self {
+            Waiting::Counter(sum) => {
+                let value = sum.swap(0, Ordering::Relaxed);
+                if value > 0 && write(Kind::Counter, value).is_err() {
+                    sum.fetch_add(value, Ordering::Relaxed);
+                }
+            }
+            Waiting::Gauge(last, is_new) => {
+                if is_new.swap(false, Ordering::Acquire) && write(Kind::Gauge, last.load(Ordering::Relaxed)).is_err() {
+                    is_new.store(true, Ordering::Release);
+                }
+            }
+            Waiting::Histogram(values) => lock(values).retain(|value| write(Kind::Histogram, *value).is_err()),
+        }
+    }
 }
 
 impl Metrics {
     /// The number of the metric `name`. Where Envoy has no definition for it yet, `define` makes one of a name and labels.
     pub(crate) fn series(
-        &mut self,
+        &self,
         kind: Kind,
         name: &str,
         has_labels: bool,
         define: impl FnOnce(&str, &[&str]) -> Result<usize, Error>,
     ) -> Result<u32, Error> {
+        let mut known = lock(&self.known);
         let key = (kind, Box::from(name));
-        if let Some(id) = self.by_name.get(&key) {
+        if let Some(id) = known.by_name.get(&key) {
             return Ok(*id);
         }
         let Labelled { base, names, values } = if has_labels { labelled(name) } else { Labelled::plain(name) };
         let definition = (kind, Box::from(base));
-        let definition = match self.definitions.get(&definition) {
+        let definition = match known.definitions.get(&definition) {
             Some(id) => *id,
             None => {
                 let id = define(&definition.1, &names)?;
-                self.definitions.insert(definition, id);
+                known.definitions.insert(definition, id);
                 id
             }
         };
-        let id = u32::try_from(self.series.len()).map_err(|_| Error::Refused("metric"))?;
-        self.series.push(Series { kind, definition, labels: values, waiting: SmallVec::new() });
-        self.by_name.insert(key, id);
+        let mut series = self.series.write().unwrap_or_else(PoisonError::into_inner);
+        let id = u32::try_from(series.len()).map_err(|_| Error::Refused("metric"))?;
+        series.push(Series { definition, labels: values, waiting: Waiting::new(kind) });
+        known.by_name.insert(key, id);
         Ok(id)
     }
 
     /// Notes a value: adds to a counter, sets a gauge, records in a histogram.
-    pub(crate) fn note(&mut self, id: u32, value: u64) -> Result<(), Error> {
-        let series = self.series.get_mut(id as usize).ok_or(Error::Refused("metric"))?;
-        let is_full = series.waiting.len() >= MOST_VALUES;
-        match (series.kind, series.waiting.first_mut()) {
-            (Kind::Counter, Some(sum)) => *sum = sum.saturating_add(value),
-            (Kind::Gauge, Some(last)) => *last = value,
-            (Kind::Histogram, _) if is_full => {}
-            _ => series.waiting.push(value),
-        }
+    pub(crate) fn note(&self, id: u32, value: u64) -> Result<(), Error> {
+        let series = self.series.read().unwrap_or_else(PoisonError::into_inner);
+        series.get(id as usize).ok_or(Error::Refused("metric"))?.waiting.note(value);
         Ok(())
     }
 
     /// Hands over what waits. What Envoy does not take stays.
-    pub(crate) fn hand_over(&mut self, write: impl Fn(Kind, usize, &[Box<str>], u64) -> Result<(), Error>) {
-        for series in &mut self.series {
-            let Series { kind, definition, labels, waiting } = series;
-            waiting.retain(|value| write(*kind, *definition, labels, *value).is_err());
+    pub(crate) fn hand_over(&self, write: impl Fn(Kind, usize, &[Box<str>], u64) -> Result<(), Error>) {
+        let series = self.series.read().unwrap_or_else(PoisonError::into_inner);
+        for Series { definition, labels, waiting } in series.iter() {
+            waiting.hand_over(|kind, value| write(kind, *definition, labels, value));
         }
     }
 }
@@ -169,9 +229,9 @@ mod tests {
 
     #[test]
     fn one_definition_serves_every_rule() {
-        let mut metrics = Metrics::default();
+        let metrics = Metrics::default();
         let defined = RefCell::new(Vec::new());
-        let mut series = |name: &str| {
+        let series = |name: &str| {
             metrics.series(Kind::Counter, name, true, |base, labels| {
                 defined.borrow_mut().push((base.to_owned(), labels.join(",")));
                 Ok(9)
@@ -184,7 +244,7 @@ mod tests {
 
     #[test]
     fn what_envoy_does_not_take_is_handed_over_again() {
-        let mut metrics = Metrics::default();
+        let metrics = Metrics::default();
         let id = metrics.series(Kind::Counter, "a.b", false, |_, _| Ok(4)).unwrap();
         let last = metrics.series(Kind::Gauge, "g", false, |_, _| Ok(5)).unwrap();
         metrics.note(id, 2).unwrap();
@@ -201,5 +261,26 @@ mod tests {
         metrics.hand_over(take);
         assert_eq!(taken.into_inner(), [(4, 5), (5, 7)]);
         assert!(metrics.note(99, 1).is_err());
+    }
+
+    #[test]
+    fn what_several_threads_count_while_envoy_takes_it_is_all_there() {
+        let metrics = Metrics::default();
+        let id = metrics.series(Kind::Counter, "a.b", false, |_, _| Ok(1)).unwrap();
+        let taken = AtomicU64::new(0);
+        let take = || {
+            metrics.hand_over(|_, _, _, value| {
+                taken.fetch_add(value, Ordering::Relaxed);
+                Ok(())
+            });
+        };
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| (0..10_000).for_each(|_| metrics.note(id, 1).unwrap()));
+            }
+            (0..100).for_each(|_| take());
+        });
+        take();
+        assert_eq!(taken.into_inner(), 40_000);
     }
 }

@@ -118,8 +118,8 @@ impl<'a> Request<'a> {
         request
     }
 
-    /// The same request with a place for a target that a decision makes. Without one, egress rules with `paths` refuse
-    /// every path that is not canonical.
+    /// The same request with a place for what a decision finds out on its way. Without one, egress rules with `paths` refuse
+    /// every path that is not canonical, and conditions on claims and metadata never hold.
     #[must_use]
     pub fn with_scratch(self, scratch: &'a Scratch) -> Self {
         Request { scratch: Some(scratch), ..self }
