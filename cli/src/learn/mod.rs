@@ -225,7 +225,9 @@ impl Args {
     fn notes(&self, counts: &Counts, is_unsaid: bool, is_assumed: bool, rules: &[Rule]) -> Vec<String> {
         let mut notes = Vec::new();
         if counts.requests == 0 {
-            notes.push("the log has no requests".to_owned());
+            notes.push(
+                "the log has no requests: what is learned of it allows nothing; give a log with requests".to_owned(),
+            );
         }
         let without_time = counts.requests - counts.timed;
         if without_time > 0 && self.min_days > 1 {

@@ -121,7 +121,8 @@ impl<'a> Plan<'a> {
         let default = documents.routes.as_ref().and_then(|routes| routes.default.as_ref());
         let catch_all = match default {
             _ if places.has(CATCH_ALL) => Some(places.of(CATCH_ALL)?),
-            Some(default) => Some(places.of(&default.0)?),
+            // It is among the names.
+            Some(default) => routes.iter().find(|service| service.route == *default.0).cloned(),
             None if names.is_empty() && is_mesh => None,
             None if ingress.is_none() => None,
             None => bail!(

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
 
 use crate::diagnostics::{Finding, Findings};
 use crate::manifests::File;
 use crate::policy_file::Invalid;
-use crate::source;
+use crate::source::{self, unreadable};
 use crate::text::Text;
 use crate::within::Ceiling;
 
@@ -67,7 +67,7 @@ impl Ceilings {
 /// The files by name, without `.yaml`. Kubernetes keeps a ConfigMap's versions in folders that begin with two dots.
 fn texts(folder: &Path) -> Result<BTreeMap<String, String>> {
     let mut texts = BTreeMap::new();
-    let entries = std::fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?;
+    let entries = std::fs::read_dir(folder).map_err(|error| unreadable("cannot read", folder, &error))?;
     for entry in entries {
         let path = entry?.path();
         let Some(name) = path.file_name().and_then(|name| name.to_str()).filter(|name| !name.starts_with('.')) else {

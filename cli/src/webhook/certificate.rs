@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
+use crate::source::unreadable;
 use anyhow::{Context as _, Result, ensure};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -63,7 +64,7 @@ impl ResolvesServerCert for Certificate {
 }
 
 fn read(files: &[PathBuf; 2]) -> Result<[Vec<u8>; 2]> {
-    let read = |path: &Path| std::fs::read(path).with_context(|| format!("cannot read {}", path.display()));
+    let read = |path: &Path| std::fs::read(path).map_err(|error| unreadable("cannot read", path, &error));
     let [certificate, key] = files;
     Ok([read(certificate)?, read(key)?])
 }

@@ -90,10 +90,15 @@ impl Args {
             .max_blocking_threads(std::thread::available_parallelism().map_or(2, std::num::NonZero::get))
             .build()?;
         runtime.block_on(async {
-            let busy = |address: SocketAddr| move || format!("cannot listen on {address}: choose another address");
-            let listener = tokio::net::TcpListener::bind(self.listen).await.with_context(busy(self.listen))?;
+            let busy = |address: SocketAddr, option: &'static str| {
+                move || format!("cannot listen on {address}: choose another address with {option}")
+            };
+            let listener =
+                tokio::net::TcpListener::bind(self.listen).await.with_context(busy(self.listen, "--listen"))?;
             let plain = match self.metrics {
-                Some(address) => Some(tokio::net::TcpListener::bind(address).await.with_context(busy(address))?),
+                Some(address) => {
+                    Some(tokio::net::TcpListener::bind(address).await.with_context(busy(address, "--metrics"))?)
+                }
                 None => None,
             };
             writeln!(out, "The webhook is at https://{}/validate until it is stopped.", listener.local_addr()?)?;
