@@ -108,7 +108,8 @@ function definition(path, found, depth = 0) {
     while (length > 0 && !found.has(path.slice(0, length).join("::"))) length--;
     const module = found.get(path.slice(0, length).join("::"));
     const name = path[length];
-    if (!module || name === undefined || depth > 20) return module;
+    // A star takes names of the module itself, whichever these are.
+    if (!module || name === undefined || name === "*" || depth > 20) return module;
     const defined = new RegExp(`\\b(?:struct|enum|trait|fn|type|const|static|union|macro_rules!|mod)\\s+${name}\\b`).test(module.source);
     if (!defined && module.handedOn.has(name)) {
         const next = module.handedOn.get(name);

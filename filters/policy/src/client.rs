@@ -1,5 +1,6 @@
 //! How clients are told apart: their addresses behind trusted proxies, and their identities.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 
 use crate::document::{At, Context, NonEmpty, Whole, object};
@@ -57,12 +58,16 @@ impl Clients {
 
     /// The address of the client.
     pub(crate) fn address(&self, request: &Request<'_>, environment: &mut impl Environment) -> Option<IpAddr> {
-        client_address(request, &self.source_address, environment)
+        request.client_address(|| client_address(request, &self.source_address, environment))
     }
 
     /// The verified identity of the caller.
-    pub(crate) fn identity(&self, environment: &mut impl Environment) -> Option<Vec<u8>> {
-        environment.identity(&self.identity).filter(|identity| !identity.is_empty())
+    pub(crate) fn identity<'a>(
+        &self,
+        request: &Request<'a>,
+        environment: &mut impl Environment,
+    ) -> Option<Cow<'a, [u8]>> {
+        request.identity(|| environment.identity(&self.identity).filter(|identity| !identity.is_empty()))
     }
 }
 
@@ -143,12 +148,28 @@ fn parse(entry: &[u8]) -> Option<IpAddr> {
 mod tests {
     use super::*;
     use crate::FixedEnvironment;
+    use crate::Scratch;
     use crate::document::{At, Context, Decode, Node, Whole};
     #[cfg(target_arch = "wasm32")]
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
     fn connected(peer: &str) -> FixedEnvironment {
         FixedEnvironment { source_address: peer.parse().ok(), ..FixedEnvironment::default() }
+    }
+
+    #[test]
+    fn however_many_limits_ask_a_decision_finds_address_and_identity_once() {
+        let forwarded = "10.0.0.1,".repeat(5_000) + "192.0.2.7";
+        let headers = [(&b"x-forwarded-for"[..], forwarded.as_bytes())];
+        let scratch = Scratch::default();
+        let request = Request::new(&headers).with_scratch(&scratch);
+        let mut environment = FixedEnvironment { peer: Some(b"spiffe://a/b".to_vec()), ..connected("10.0.0.9") };
+        let clients = Clients::new(SourceAddress::default(), IdentitySource::default());
+        for _ in 0..100 {
+            assert_eq!(clients.address(&request, &mut environment), "10.0.0.9".parse().ok());
+            assert_eq!(clients.identity(&request, &mut environment).as_deref(), Some(&b"spiffe://a/b"[..]));
+        }
+        assert_eq!(environment.asked, 2);
     }
 
     #[test]

@@ -46,6 +46,7 @@ pub mod matching;
 mod metrics;
 pub mod module;
 mod policy;
+mod policy_document;
 mod protobuf;
 pub mod rate_limits;
 mod reason;

@@ -8,12 +8,13 @@ use crate::breaker::Breakers;
 use crate::canaries::{Canaries, CanaryDocument, CanaryOutcome};
 use crate::client::Clients;
 use crate::decision::{Action, Decision, HeaderOp, HeldBack};
-use crate::document::{At, Context, Decode, Fields, Kind, Named, Node, Problem, Problems};
+use crate::document::{At, Context, Decode, Fields, Named, Node, Problem, Problems};
 use crate::egress::{Egress, EgressDocument, check_later_sections};
 use crate::environment::Environment;
 use crate::matching::Answers;
 use crate::metrics::{Metric, Metrics};
 use crate::module::{self, Module, Runs, Suite};
+use crate::policy_document::Document;
 use crate::rate_limits::{LimitDocument, Pending, RateLimits, Reservation, RlsRequest};
 use crate::redirection::METHOD_OVERRIDES;
 use crate::references;
@@ -512,40 +513,6 @@ pub fn check(node: &Node, module: Module) -> Result<Vec<Problem>, Problems> {
         Module::RateLimit => Policy::<module::RateLimit>::from_node(node).map(|policy| policy.warnings()),
         Module::EgressAllowlist => Policy::<module::EgressAllowlist>::from_node(node).map(|policy| policy.warnings()),
     }
-}
-
-/// The whole document; stands for it in messages.
-struct Document;
-
-impl Decode for Document {
-    const KIND: Kind = Kind::Object(&["settings", "egress", "rateLimits", "routes", "canaries"]);
-    const EXPECTED: &'static str = "an object: a policy has at least one of the sections egress, rateLimits, routes, canaries; {} is the policy that does nothing";
-
-    fn decode(node: &Node, at: &At<'_>, cx: &mut Context) -> Option<Self> {
-        Fields::open::<Self>(node, at, cx).map(|_| Document)
-    }
-}
-
-/// The whole document's name in the schema.
-#[cfg(feature = "schema")]
-pub(crate) const KEY: &str = "policy";
-
-/// The schema of the whole document, a reference.
-#[cfg(feature = "schema")]
-pub(crate) fn describe(schema: &mut crate::schema::Definitions) -> serde_json::Value {
-    let doc = "A Penstock policy: what a proxy does with a request. All sections are optional; they run in this order.";
-    schema.object::<Document>(KEY, doc, |schema| {
-        vec![
-            schema.field::<Option<Settings>>("settings", "What all sections share."),
-            schema.field::<Option<EgressDocument>>("egress", "The default-deny allowlist of where requests may go."),
-            schema.field::<Option<Named<LimitDocument>>>("rateLimits", "All limits that match must pass."),
-            schema.field::<Option<RoutesDocument>>("routes", "The first rule that matches names the route."),
-            schema.field::<Option<Named<CanaryDocument>>>(
-                "canaries",
-                "The first that matches chooses a variant, unless a rule of `routes` named a route.",
-            ),
-        ]
-    })
 }
 
 #[cfg(test)]

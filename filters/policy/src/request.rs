@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::cell::{Cell, OnceCell};
+use std::net::IpAddr;
 
 use memchr::memchr;
 
@@ -64,6 +65,8 @@ pub struct Scratch {
     cookies: OnceCell<Pairs>,
     query_params: OnceCell<Pairs>,
     answers: Answers,
+    client_address: OnceCell<Option<IpAddr>>,
+    identity: OnceCell<Option<Box<[u8]>>>,
     /// By their numbers, once the platform has been asked.
     facts: OnceCell<Box<[Fact]>>,
     /// Whether a condition needed a fact before that.
@@ -165,6 +168,25 @@ impl<'a> Request<'a> {
     pub(crate) fn fact_value(&self, name: &[u8], environment: &mut impl Environment) -> Option<&'a [u8]> {
         self.load_facts(environment);
         self.fact(name)?.values().next()
+    }
+
+    /// The client's address, found at most once for a decision: it may take a walk through all of `x-forwarded-for`.
+    pub(crate) fn client_address(&self, find: impl FnOnce() -> Option<IpAddr>) -> Option<IpAddr> {
+        match self.scratch {
+            Some(scratch) => *scratch.client_address.get_or_init(find),
+            None => find(),
+        }
+    }
+
+    /// The caller's identity, asked for at most once for a decision.
+    pub(crate) fn identity(&self, find: impl FnOnce() -> Option<Vec<u8>>) -> Option<Cow<'a, [u8]>> {
+        match self.scratch {
+            Some(scratch) => {
+                let identity = scratch.identity.get_or_init(|| find().map(Vec::into_boxed_slice));
+                identity.as_deref().map(Cow::Borrowed)
+            }
+            None => find().map(Cow::Owned),
+        }
     }
 
     /// What is known already about which expressions match.

@@ -1,5 +1,6 @@
 //! What keeps a user on a variant: the key that is hashed.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 
 use crate::asked::AskedNames;
@@ -223,7 +224,10 @@ pub fn key<'a>(
                     IpAddr::V6(address) => Key::V6(address.octets()),
                 })
             }
-            Stickiness::Peer => clients.identity(environment).map(Key::Owned),
+            Stickiness::Peer => clients.identity(request, environment).map(|caller| match caller {
+                Cow::Borrowed(caller) => Key::Text(caller),
+                Cow::Owned(caller) => Key::Owned(caller),
+            }),
             Stickiness::Fact(name) => given(request.fact_value(name.as_bytes(), environment)),
         };
         if let Some(key) = found {

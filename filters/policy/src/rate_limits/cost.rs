@@ -41,6 +41,11 @@ impl CostRule {
         }
     }
 
+    /// The header of the request that says it.
+    pub(super) fn header(&self) -> Option<&str> {
+        self.header.as_deref()
+    }
+
     /// The header of the response that says what the request has cost.
     pub(super) fn response_header(&self) -> Option<&str> {
         self.response_header.as_deref()

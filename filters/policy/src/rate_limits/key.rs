@@ -115,7 +115,7 @@ impl KeyPart {
             KeyPart::Path => Some(Value::Text(request.path.into())),
             KeyPart::Method => Some(Value::Text(request.method.into())),
             KeyPart::Hostname => Some(Value::Text(lower_case(request.host))),
-            KeyPart::Peer => clients.identity(environment).map(|caller| Value::Text(caller.into())),
+            KeyPart::Peer => clients.identity(request, environment).map(Value::Text),
             KeyPart::Constant(text) => Some(Value::Text(text.as_bytes().into())),
             KeyPart::Fact(name) => {
                 request.fact_value(name.as_bytes(), environment).map(|value| Value::Text(value.into()))

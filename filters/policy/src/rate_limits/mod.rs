@@ -132,6 +132,7 @@ impl RateLimits {
         }
         entries.iter().for_each(|entry| entry.add_names(names));
         limits.iter().flat_map(|limit| &limit.key).for_each(|part| part.add_name(names));
+        limits.iter().filter_map(|limit| limit.cost.header()).for_each(|name| names.headers.add(name.as_bytes()));
         let has_services = !services.is_empty();
         let dropped_headers = has_services.then(|| metrics.add(Section::RateLimits, "_service", &["headersDropped"]));
         RateLimits {

@@ -1,0 +1,42 @@
+//! The whole document as written.
+
+use crate::document::{At, Context, Decode, Fields, Kind, Node};
+#[cfg(feature = "schema")]
+use crate::{
+    canaries::CanaryDocument, document::Named, egress::EgressDocument, rate_limits::LimitDocument,
+    routes::RoutesDocument, settings::Settings,
+};
+
+/// The whole document; stands for it in messages.
+pub(crate) struct Document;
+
+impl Decode for Document {
+    const KIND: Kind = Kind::Object(&["settings", "egress", "rateLimits", "routes", "canaries"]);
+    const EXPECTED: &'static str = "an object: a policy has at least one of the sections egress, rateLimits, routes, canaries; {} is the policy that does nothing";
+
+    fn decode(node: &Node, at: &At<'_>, cx: &mut Context) -> Option<Self> {
+        Fields::open::<Self>(node, at, cx).map(|_| Document)
+    }
+}
+
+/// The whole document's name in the schema.
+#[cfg(feature = "schema")]
+pub(crate) const KEY: &str = "policy";
+
+/// The schema of the whole document, a reference.
+#[cfg(feature = "schema")]
+pub(crate) fn describe(schema: &mut crate::schema::Definitions) -> serde_json::Value {
+    let doc = "A Penstock policy: what a proxy does with a request. All sections are optional; they run in this order.";
+    schema.object::<Document>(KEY, doc, |schema| {
+        vec![
+            schema.field::<Option<Settings>>("settings", "What all sections share."),
+            schema.field::<Option<EgressDocument>>("egress", "The default-deny allowlist of where requests may go."),
+            schema.field::<Option<Named<LimitDocument>>>("rateLimits", "All limits that match must pass."),
+            schema.field::<Option<RoutesDocument>>("routes", "The first rule that matches names the route."),
+            schema.field::<Option<Named<CanaryDocument>>>(
+                "canaries",
+                "The first that matches chooses a variant, unless a rule of `routes` named a route.",
+            ),
+        ]
+    })
+}
