@@ -51,7 +51,7 @@ pub(crate) fn decide(handle: usize) -> bool {
     let Some(connection) = find(handle) else { return false };
     let mut request = NativeRequest::Connection(Rc::clone(&connection));
     let decided = guard(|| {
-        #[cfg(feature = "trap")]
+        #[cfg(any(test, feature = "trap"))]
         crate::trap::on_connection(connection.downstream);
         connection.sections.connection(&mut request)
     });

@@ -59,6 +59,8 @@ struct Call {
     stream: Option<u64>,
     seen: Frames,
     body: Vec<u8>,
+    /// Whether there was more than a message can have: whatever its trailers say, it is none.
+    is_too_large: bool,
     /// Its end, when that came before Envoy had taken the call.
     ended: Option<Option<Vec<u8>>>,
 }
@@ -66,7 +68,8 @@ struct Call {
 impl Call {
     /// The message of a call that has ended well.
     fn message(&self, has_completed: bool) -> Option<Vec<u8>> {
-        let has_succeeded = has_completed && self.seen.status == Some(200) && self.seen.grpc_status == Some(0);
+        let has_succeeded =
+            has_completed && !self.is_too_large && self.seen.status == Some(200) && self.seen.grpc_status == Some(0);
         grpc::unframe(&self.body).filter(|_| has_succeeded).map(<[u8]>::to_vec)
     }
 }
@@ -196,7 +199,7 @@ impl Filter {
 
     /// A request's headers are there.
     pub(crate) fn request_headers(self: &Rc<Self>, has_ended: bool) -> Flow {
-        #[cfg(feature = "trap")]
+        #[cfg(any(test, feature = "trap"))]
         crate::trap::on_request(self.stream);
         let handled = self.sections.request_headers(&mut NativeRequest::Http(Rc::clone(self)), has_ended);
         if !matches!(handled.rest, Rest::Nothing) {
@@ -263,7 +266,14 @@ impl Filter {
         let stream = self.stream()?;
         let number = self.calls.get().wrapping_add(1);
         self.calls.set(number);
-        self.call.replace(Some(Call { number, stream: None, seen: Frames::default(), body: Vec::new(), ended: None }));
+        self.call.replace(Some(Call {
+            number,
+            stream: None,
+            seen: Frames::default(),
+            body: Vec::new(),
+            is_too_large: false,
+            ended: None,
+        }));
         self.is_call_beginning.set(true);
         let started = start(stream);
         self.is_call_beginning.set(false);
@@ -313,8 +323,8 @@ impl Filter {
     /// A part of a call's response is there. More than a message can have is none.
     pub(crate) fn call_data(&self, id: u64, chunk: &[u8]) {
         self.with_call(id, |call| {
-            if call.body.len().saturating_add(chunk.len()) > grpc::MOST {
-                call.seen.grpc_status = Some(u32::MAX);
+            if call.is_too_large || call.body.len().saturating_add(chunk.len()) > grpc::MOST {
+                call.is_too_large = true;
                 call.body = Vec::new();
             } else {
                 call.body.extend_from_slice(chunk);

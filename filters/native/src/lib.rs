@@ -24,6 +24,8 @@ mod metrics;
 mod refused;
 mod request;
 mod sections;
+#[cfg(test)]
+mod tests;
 mod ticker;
-#[cfg(feature = "trap")]
+#[cfg(any(test, feature = "trap"))]
 mod trap;

@@ -416,9 +416,4 @@ mod tests {
         envoy_dynamic_module_on_network_filter_config_scheduled(null, 0);
         envoy_dynamic_module_on_http_filter_config_destroy(null);
     }
-
-    #[test]
-    fn a_program_without_envoys_callbacks_is_told_so() {
-        assert!(envoy_dynamic_module_on_program_init().is_null());
-    }
 }

@@ -1,6 +1,8 @@
 //! Which callbacks there are, and where: they are looked up by name, once.
 
-use std::ffi::{CStr, c_char, c_int, c_void};
+use std::ffi::c_void;
+#[cfg(not(test))]
+use std::ffi::{CStr, c_char, c_int};
 use std::sync::OnceLock;
 
 use super::{EnvoyBuffer, EnvoyHeader, ModuleBuffer, ModuleHeader};
@@ -8,6 +10,7 @@ use super::{EnvoyBuffer, EnvoyHeader, ModuleBuffer, ModuleHeader};
 /// The address of a filter or of a configuration in Envoy.
 type Ptr = *mut c_void;
 
+#[cfg(not(test))]
 unsafe extern "C" {
     fn dlsym(handle: *mut c_void, symbol: *const c_char) -> *mut c_void;
     fn dladdr(address: *const c_void, info: *mut DlInfo) -> c_int;
@@ -15,6 +18,7 @@ unsafe extern "C" {
 }
 
 /// What `dladdr` tells.
+#[cfg(not(test))]
 #[repr(C)]
 struct DlInfo {
     file_name: *const c_char,
@@ -24,6 +28,7 @@ struct DlInfo {
 }
 
 /// `RTLD_LAZY | RTLD_NOLOAD | RTLD_NODELETE` of Linux.
+#[cfg(not(test))]
 const PIN: c_int = 0x1 | 0x4 | 0x1000;
 
 /// Declares the callbacks: `required` first, then those that an Envoy may lack.
@@ -119,7 +124,11 @@ callbacks! {
 
 static CALLBACKS: OnceLock<Callbacks> = OnceLock::new();
 
+#[cfg(test)]
+use super::fake::symbol;
+
 /// The address of a symbol of this process; `name` ends with NUL.
+#[cfg(not(test))]
 fn symbol(name: &'static str) -> Option<Ptr> {
     let name = CStr::from_bytes_with_nul(name.as_bytes()).ok()?;
     // SAFETY: the null handle means every library of the process; the name ends with NUL.
@@ -129,11 +138,28 @@ fn symbol(name: &'static str) -> Option<Ptr> {
 
 /// Finds the callbacks, and keeps the module in the process from now on: it has a thread of its own, and state that outlives
 /// configurations. `Err`: the name of a callback that this Envoy lacks.
+#[cfg(not(test))]
 pub(crate) fn load() -> Result<(), &'static str> {
     if CALLBACKS.get().is_none() {
         let found = Callbacks::find()?;
         CALLBACKS.get_or_init(|| found);
     }
+    pin();
+    Ok(())
+}
+
+/// In tests Envoy is another one for each of them.
+#[cfg(test)]
+pub(crate) fn load() -> Result<(), &'static str> {
+    if let Some(found) = super::fake::keep(Callbacks::find()?) {
+        CALLBACKS.get_or_init(|| found);
+    }
+    Ok(())
+}
+
+/// Keeps this library in the process, also when no configuration names it any more.
+#[cfg(not(test))]
+fn pin() {
     let mut info = DlInfo {
         file_name: std::ptr::null(),
         base: std::ptr::null_mut(),
@@ -147,12 +173,17 @@ pub(crate) fn load() -> Result<(), &'static str> {
             dlopen(info.file_name, PIN);
         }
     }
-    Ok(())
 }
 
 /// The callbacks, once the module is loaded.
+#[cfg(not(test))]
 pub(super) fn callbacks() -> Option<&'static Callbacks> {
     CALLBACKS.get()
+}
+
+#[cfg(test)]
+pub(super) fn callbacks() -> Option<&'static Callbacks> {
+    super::fake::own_callbacks().or_else(|| CALLBACKS.get())
 }
 
 /// A callback that every Envoy has which loads this module; an error before it is loaded.

@@ -9,6 +9,8 @@
 //! until Envoy has destroyed the filter that they belong to, which [`crate::filter::Filter`] and
 //! [`crate::connection::Connection`] know.
 
+#[cfg(test)]
+pub(crate) mod fake;
 pub(crate) mod hooks;
 mod loader;
 mod network;

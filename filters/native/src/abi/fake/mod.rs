@@ -1,0 +1,204 @@
+//! Envoy's side of the ABI for tests: it calls the module's hooks as Envoy does, and answers its callbacks.
+//!
+//! It lends memory for as short as the ABI allows: what a callback hands over is freed at the next one, so that a sanitizer
+//! or Miri sees each view that is kept. It fails as it is told to ([`Faults`]), and calls hooks within callbacks where Envoy
+//! may. The hooks are called by their exported names.
+
+#![allow(
+    clippy::undocumented_unsafe_blocks,
+    clippy::indexing_slicing,
+    clippy::expect_used,
+    reason = "the ABI, in tests"
+)]
+
+mod allocation;
+mod callbacks;
+mod exchange;
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::{c_char, c_void};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::EnvoyBuffer;
+use super::loader::Callbacks;
+pub(crate) use allocation::allocated;
+pub(super) use callbacks::symbol;
+pub(crate) use callbacks::{OPTIONAL, REQUIRED};
+pub(crate) use exchange::{Connection, Event, Exchange, Fate, with_faults};
+
+type Ptr = *mut c_void;
+
+unsafe extern "C" {
+    fn envoy_dynamic_module_on_program_init() -> *const c_char;
+    fn envoy_dynamic_module_on_http_filter_config_new(
+        config: Ptr,
+        name: EnvoyBuffer,
+        text: EnvoyBuffer,
+    ) -> *const c_void;
+    fn envoy_dynamic_module_on_http_filter_config_destroy(config: *const c_void);
+    fn envoy_dynamic_module_on_http_filter_config_scheduled(envoy: Ptr, config: *const c_void, event: u64);
+    fn envoy_dynamic_module_on_network_filter_config_new(
+        config: Ptr,
+        name: EnvoyBuffer,
+        text: EnvoyBuffer,
+    ) -> *const c_void;
+    fn envoy_dynamic_module_on_network_filter_config_destroy(config: *const c_void);
+    fn envoy_dynamic_module_on_network_filter_config_scheduled(config: *const c_void, event: u64);
+}
+
+/// What goes wrong in this thread.
+#[derive(Debug, Default)]
+pub(crate) struct Faults {
+    /// Callbacks that say no, with nothing done.
+    pub(crate) failing: BTreeSet<&'static str>,
+    /// Views are null with a length.
+    pub(crate) null_views: bool,
+    /// Header maps and lists say that they are so long, and are not.
+    pub(crate) count: Option<usize>,
+    /// A local reply, and a request that is let go, are carried out within their callback.
+    pub(crate) acts_at_once: bool,
+    /// What a call to a cluster does within the callback that begins it.
+    pub(crate) call_at_once: Vec<Event>,
+}
+
+thread_local! {
+    static FAULTS: RefCell<Faults> = RefCell::default();
+    static LOG: RefCell<Vec<(u32, String)>> = const { RefCell::new(Vec::new()) };
+    static LACKING: RefCell<BTreeSet<&'static str>> = const { RefCell::new(BTreeSet::new()) };
+    static OWN: Cell<Option<&'static Callbacks>> = const { Cell::new(None) };
+}
+
+/// Changes what goes wrong.
+pub(crate) fn faults(change: impl FnOnce(&mut Faults)) {
+    FAULTS.with_borrow_mut(change);
+}
+
+/// All that the module has logged in this thread since the last call.
+pub(crate) fn log() -> Vec<(u32, String)> {
+    LOG.take()
+}
+
+/// Loads the module: whether it takes this Envoy.
+pub(crate) fn load() -> bool {
+    let version = unsafe { envoy_dynamic_module_on_program_init() };
+    // A test that fails says so on its own, not in Envoy's log.
+    drop(std::panic::take_hook());
+    !version.is_null()
+}
+
+/// Loads the module into an Envoy without these callbacks, as this thread sees it from now on.
+pub(crate) fn load_without(lacking: &[&'static str]) -> bool {
+    LACKING.set(lacking.iter().copied().collect());
+    load()
+}
+
+pub(super) fn is_lacking(name: &str) -> bool {
+    LACKING.with_borrow(|lacking| lacking.contains(name))
+}
+
+/// The callbacks of this thread alone.
+pub(super) fn own_callbacks() -> Option<&'static Callbacks> {
+    OWN.get()
+}
+
+/// Callbacks that were found while some were lacking: they are this thread's. `Some`: they are for every thread.
+pub(super) fn keep(found: Callbacks) -> Option<Callbacks> {
+    static KEPT: Mutex<Vec<&'static Callbacks>> = Mutex::new(Vec::new());
+    if LACKING.with_borrow(BTreeSet::is_empty) {
+        OWN.set(None);
+        return Some(found);
+    }
+    let found: &'static Callbacks = Box::leak(Box::new(found));
+    KEPT.lock().unwrap_or_else(PoisonError::into_inner).push(found);
+    OWN.set(Some(found));
+    None
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Envoy's side of a filter's configuration.
+#[derive(Debug, Default)]
+pub(super) struct FakeConfig {
+    is_network: bool,
+    /// Names with their labels.
+    definitions: Mutex<Vec<(String, Vec<String>)>>,
+    values: Mutex<BTreeMap<String, u64>>,
+    is_loading: std::sync::atomic::AtomicBool,
+    asked: Arc<AtomicU64>,
+}
+
+/// A filter's configuration, loaded.
+#[derive(Debug)]
+pub(crate) struct Loaded {
+    config: Arc<FakeConfig>,
+    module: *const c_void,
+}
+
+// A configuration is shared by all workers.
+unsafe impl Send for Loaded {}
+unsafe impl Sync for Loaded {}
+
+impl Loaded {
+    /// An HTTP filter's, or none when it is refused.
+    pub(crate) fn http(filter_name: &str, policy: &str) -> Option<Loaded> {
+        Loaded::of(false, filter_name.as_bytes(), policy.as_bytes())
+    }
+
+    /// A network filter's.
+    pub(crate) fn network(filter_name: &str, policy: &str) -> Option<Loaded> {
+        Loaded::of(true, filter_name.as_bytes(), policy.as_bytes())
+    }
+
+    /// The same of any bytes.
+    pub(crate) fn of(is_network: bool, filter_name: &[u8], policy: &[u8]) -> Option<Loaded> {
+        assert!(OWN.get().is_some() || load(), "the module takes a whole Envoy");
+        let config = Arc::new(FakeConfig { is_network, ..FakeConfig::default() });
+        config.is_loading.store(true, Ordering::Relaxed);
+        // Lent for the call alone.
+        let (name, text) = (filter_name.to_vec(), policy.to_vec());
+        let view = |bytes: &[u8]| EnvoyBuffer { ptr: bytes.as_ptr(), length: bytes.len() };
+        let new = if is_network {
+            envoy_dynamic_module_on_network_filter_config_new
+        } else {
+            envoy_dynamic_module_on_http_filter_config_new
+        };
+        let module = unsafe { new(Arc::as_ptr(&config).cast_mut().cast(), view(&name), view(&text)) };
+        config.is_loading.store(false, Ordering::Relaxed);
+        (!module.is_null()).then_some(Loaded { config, module })
+    }
+
+    /// A second has passed, on Envoy's main thread.
+    pub(crate) fn tick(&self) {
+        if self.config.is_network {
+            unsafe { envoy_dynamic_module_on_network_filter_config_scheduled(self.module, 0) }
+        } else {
+            let config = Arc::as_ptr(&self.config).cast_mut().cast();
+            unsafe { envoy_dynamic_module_on_http_filter_config_scheduled(config, self.module, 0) }
+        }
+    }
+
+    /// A metric as Envoy has it: its name with the labels' values.
+    pub(crate) fn metric(&self, name: &str) -> Option<u64> {
+        lock(&self.config.values).get(name).copied()
+    }
+
+    /// How often the module has asked to be called on the main thread.
+    pub(crate) fn asked(&self) -> u64 {
+        self.config.asked.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Loaded {
+    fn drop(&mut self) {
+        let destroy = if self.config.is_network {
+            envoy_dynamic_module_on_network_filter_config_destroy
+        } else {
+            envoy_dynamic_module_on_http_filter_config_destroy
+        };
+        unsafe { destroy(self.module) }
+    }
+}

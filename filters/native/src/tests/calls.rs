@@ -1,0 +1,153 @@
+//! Requests that wait for a rate-limit service: every way in which its answer comes, or does not.
+
+use super::suite;
+use crate::abi::fake::{Event, Exchange, Fate, Loaded, with_faults};
+use crate::grpc;
+
+const OK: &[u8] = &[8, 1];
+const OVER_LIMIT: &[u8] = &[8, 2];
+const GOOD: &[(&str, &str)] = &[(":status", "200"), ("content-type", "application/grpc")];
+const DONE: &[(&str, &str)] = &[("grpc-status", "0")];
+
+/// A limit that a service counts; a request that it does not decide is refused.
+fn global(name: &str) -> Loaded {
+    suite(
+        name,
+        r#"{"routes": {"default": "stable"}, "rateLimits": [{"name": "l", "key": [], "limit": {"requests": 5, "per": "1m"},
+            "scope": {"global": {"cluster": "rl", "domain": "shop", "onFailure": "Deny"}}}]}"#,
+    )
+}
+
+fn data(message: &[u8]) -> Event {
+    Event::Data(vec![grpc::frame(message).unwrap()])
+}
+
+#[test]
+fn a_request_waits_and_does_what_the_service_says() {
+    let loaded = global("calls-whole");
+    for (message, expected) in
+        [(OK, Fate::Forwarded), (OVER_LIMIT, Fate::Answered(429)), (&[0xff], Fate::Answered(429))]
+    {
+        let exchange = Exchange::new(&loaded, &[]);
+        assert!(!exchange.request_headers(false));
+        assert_eq!((exchange.fate(), exchange.request_body(false)), (Fate::Waits, 2));
+        let (calls, given_up) = exchange.calls();
+        assert_eq!((calls.len(), calls[0].cluster.as_str(), given_up.len()), (1, "rl", 0));
+        assert!(calls[0].headers.contains(&("te".to_owned(), b"trailers".to_vec())));
+        assert!(grpc::unframe(&calls[0].body).is_some_and(|message| message.starts_with(b"\x0a\x04shop")));
+        exchange.call(&Event::Headers(GOOD));
+        exchange.call(&data(message));
+        exchange.call(&Event::Trailers(DONE));
+        assert_eq!(exchange.fate(), Fate::Waits);
+        exchange.call(&Event::Complete);
+        assert_eq!(exchange.fate(), expected);
+        assert_eq!(exchange.request_body(true), if expected == Fate::Forwarded { 0 } else { 3 });
+    }
+}
+
+#[test]
+fn an_answer_in_pieces_is_one() {
+    let loaded = global("calls-pieces");
+    let exchange = Exchange::sent(&loaded, &[]);
+    exchange.call(&Event::Headers(GOOD));
+    for byte in grpc::frame(OK).unwrap() {
+        exchange.call(&Event::Data(vec![vec![], vec![byte], vec![]]));
+    }
+    exchange.call(&Event::Trailers(DONE));
+    exchange.call(&Event::Complete);
+    assert_eq!(exchange.fate(), Fate::Forwarded);
+}
+
+/// What is no good answer is a failure, and that refuses here.
+#[test]
+fn whatever_else_comes_is_a_failure() {
+    let loaded = global("calls-failures");
+    let good = Event::Headers(GOOD);
+    // More than a message may have, whose trailers say that all is well.
+    let large = || Event::Data(vec![grpc::frame(OK).unwrap(), vec![0; 1 << 20]]);
+    let failures = [
+        vec![Event::Reset],
+        vec![Event::Complete],
+        vec![good.clone(), Event::Complete],
+        vec![good.clone(), data(OK), Event::Complete],
+        vec![good.clone(), data(OK), Event::Reset],
+        vec![good.clone(), data(OK), Event::Trailers(&[("grpc-status", "14")]), Event::Complete],
+        vec![good.clone(), data(OK), Event::Trailers(&[("grpc-status", "x")]), Event::Complete],
+        vec![good.clone(), data(OK), Event::Trailers(&[]), Event::Complete],
+        vec![Event::Headers(&[(":status", "503")]), data(OK), Event::Trailers(DONE), Event::Complete],
+        vec![good.clone(), data(OK), data(OK), Event::Trailers(DONE), Event::Complete],
+        vec![good.clone(), Event::Data(vec![]), Event::Trailers(DONE), Event::Complete],
+        vec![good.clone(), large(), Event::Trailers(DONE), Event::Complete],
+        vec![good.clone(), large(), data(OK), Event::Trailers(DONE), Event::Complete],
+        vec![good.clone(), large(), Event::Headers(DONE), data(OK), Event::Trailers(DONE), Event::Complete],
+    ];
+    for events in failures {
+        let exchange = Exchange::sent(&loaded, &[]);
+        events.iter().for_each(|event| exchange.call(event));
+        assert_eq!(exchange.fate(), Fate::Answered(429), "{:?}", events.len());
+        // The same within the callback that begins the call.
+        with_faults(
+            |faults| faults.call_at_once.clone_from(&events),
+            || assert_eq!(Exchange::sent(&loaded, &[]).fate(), Fate::Answered(429)),
+        );
+    }
+    let well = vec![good, data(OK), Event::Trailers(DONE), Event::Complete];
+    with_faults(
+        |faults| faults.call_at_once = well,
+        || assert_eq!(Exchange::sent(&loaded, &[]).fate(), Fate::Forwarded),
+    );
+}
+
+#[test]
+fn a_response_may_come_within_the_callback_that_lets_the_request_go() {
+    let loaded = global("calls-inline");
+    with_faults(
+        |faults| faults.acts_at_once = true,
+        || {
+            for (message, expected) in [(OK, Fate::Forwarded), (OVER_LIMIT, Fate::Answered(429))] {
+                let exchange = Exchange::sent(&loaded, &[]);
+                [Event::Headers(GOOD), data(message), Event::Trailers(DONE), Event::Complete]
+                    .iter()
+                    .for_each(|event| exchange.call(event));
+                assert_eq!(exchange.fate(), expected);
+            }
+        },
+    );
+}
+
+#[test]
+fn a_late_or_foreign_answer_changes_nothing() {
+    let loaded = global("calls-late");
+    let exchange = Exchange::sent(&loaded, &[]);
+    for other in [0, 7, u64::MAX] {
+        exchange.call_of(other, &Event::Headers(GOOD));
+        exchange.call_of(other, &data(OK));
+        exchange.call_of(other, &Event::Trailers(DONE));
+        exchange.call_of(other, &Event::Complete);
+    }
+    assert_eq!(exchange.fate(), Fate::Waits);
+    // Its client leaves: the call is given up, and its answer ignored.
+    exchange.complete();
+    assert_eq!(exchange.calls().1, [1]);
+    exchange.call(&Event::Headers(GOOD));
+    exchange.call(&data(OK));
+    exchange.call(&Event::Complete);
+    exchange.destroy();
+    exchange.call(&Event::Headers(GOOD));
+    exchange.call(&data(OK));
+    exchange.call(&Event::Complete);
+    exchange.call(&Event::Reset);
+    assert_eq!(exchange.fate(), Fate::Waits);
+}
+
+#[test]
+fn the_configuration_may_go_while_a_request_of_it_waits() {
+    let loaded = global("calls-reload");
+    let exchange = Exchange::sent(&loaded, &[]);
+    drop(loaded);
+    exchange.call(&Event::Headers(GOOD));
+    exchange.call(&data(OK));
+    exchange.call(&Event::Trailers(DONE));
+    exchange.call(&Event::Complete);
+    assert_eq!(exchange.fate(), Fate::Forwarded);
+}

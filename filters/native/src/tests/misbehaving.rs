@@ -1,0 +1,166 @@
+//! An Envoy that lacks callbacks, fails, lies, or calls when it must not. Whatever it does, no request goes on that the policy
+//! does not let through, and nothing ends the process.
+
+use super::{SUITE, fate, suite};
+use crate::abi::fake::{self, Event, Exchange, Fate, Faults, Loaded, OPTIONAL, REQUIRED, faults, with_faults};
+
+/// What is wrong while `act` runs; `act` gets a name for a plugin of its own.
+fn each_failing(act: impl Fn(&str, &str)) {
+    for name in REQUIRED.iter().chain(OPTIONAL) {
+        with_faults(|faults| faults.failing.extend([*name]), || act(name, &format!("misbehaving-{name}")));
+    }
+}
+
+#[test]
+fn an_envoy_without_a_callback_that_is_always_needed_does_not_get_the_module() {
+    for name in REQUIRED {
+        assert!(!fake::load_without(&[*name]), "{name}");
+    }
+    assert!(fake::load_without(&[]));
+}
+
+/// Runs what a policy of every section does, and says what became of a request that it lets through.
+fn run(loaded: &Loaded) -> Fate {
+    assert_ne!(fate(loaded, &[(":authority", "evil.test")]), Fate::Forwarded);
+    assert_ne!(fate(loaded, &[(":authority", "127.1")]), Fate::Forwarded);
+    let exchange = Exchange::sent(loaded, &[("x-user", "a"), ("x-group", "beta"), ("x-penstock-route", "spoofed")]);
+    if exchange.fate() == Fate::Forwarded {
+        assert_ne!(exchange.values(0, "x-penstock-route"), ["spoofed"]);
+        exchange.response(&[(":status", "503"), ("content-type", "application/grpc")], &[("grpc-status", "14")]);
+    }
+    let fate = exchange.fate();
+    drop(exchange);
+    loaded.tick();
+    fate
+}
+
+#[test]
+fn an_envoy_without_a_callback_that_some_need_decides_the_same() {
+    for name in OPTIONAL {
+        assert!(fake::load_without(&[*name]), "{name}");
+        let loaded = suite(&format!("lacking-{name}"), SUITE);
+        assert_eq!(run(&loaded), Fate::Forwarded, "{name}");
+    }
+    // Envoy 1.38: the last counts wait for the next request.
+    let old: Vec<_> = OPTIONAL
+        .iter()
+        .copied()
+        .filter(|name| name.contains("filter_config_") && !name.contains("define") && !name.contains("scheduler"))
+        .collect();
+    assert!(fake::load_without(&old));
+    let loaded = suite("lacking-writes", SUITE);
+    assert_eq!(run(&loaded), Fate::Forwarded);
+    assert_eq!(loaded.metric("penstock.routes beta matched"), None);
+    run(&loaded);
+    assert_eq!(loaded.metric("penstock.routes beta matched"), Some(1));
+    // No call to a service: the limit's own `onFailure` decides.
+    assert!(fake::load_without(&["http_filter_start_http_stream"]));
+    for (on_failure, expected) in [("Deny", Fate::Answered(429)), ("Allow", Fate::Forwarded)] {
+        let policy = format!(
+            r#"{{"rateLimits": [{{"name": "l", "key": [], "limit": {{"requests": 5, "per": "1m"}},
+            "scope": {{"global": {{"cluster": "rl", "domain": "shop", "onFailure": "{on_failure}"}}}}}}]}}"#
+        );
+        assert_eq!(fate(&suite("lacking-call", &policy), &[]), expected);
+    }
+    fake::load_without(&[]);
+}
+
+#[test]
+fn a_callback_that_fails_lets_no_request_through_that_the_policy_refuses() {
+    let loaded = suite("misbehaving-each", SUITE);
+    each_failing(|_, _| {
+        run(&loaded);
+    });
+    // And so it is when the configuration is loaded under that Envoy.
+    each_failing(|name, plugin| {
+        if let Some(loaded) = Loaded::http(&format!("suite/{plugin}"), SUITE) {
+            let fate = run(&loaded);
+            if ["http_set_header", "http_get_headers", "http_get_headers_size"].contains(&name) {
+                assert_ne!(fate, Fate::Forwarded, "{name}");
+            }
+        }
+    });
+}
+
+#[test]
+fn a_header_map_that_lies_is_no_way_round_the_policy() {
+    let loaded = suite("misbehaving-lies", SUITE);
+    // Headers that are not there are empty ones: they hide nothing of those that are.
+    let while_it_lies = |lie: fn(&mut Faults), is_readable: bool| {
+        with_faults(lie, || {
+            assert_eq!(fate(&loaded, &[]) == Fate::Forwarded, is_readable);
+            assert_ne!(fate(&loaded, &[(":authority", "evil.test")]), Fate::Forwarded);
+            loaded.tick();
+        });
+    };
+    while_it_lies(|faults| faults.count = Some(usize::MAX), false);
+    while_it_lies(|faults| faults.count = Some(2_000), true);
+    while_it_lies(|faults| faults.null_views = true, false);
+    assert_eq!(fate(&loaded, &[]), Fate::Forwarded);
+}
+
+#[test]
+fn a_panic_refuses_its_request_alone() {
+    let loaded = suite("misbehaving-panic", SUITE);
+    let trapped = || Exchange::new(&loaded, &[("x-penstock-trap", "1")]);
+    for acts_at_once in [false, true] {
+        with_faults(
+            |faults| faults.acts_at_once = acts_at_once,
+            || {
+                let exchange = trapped();
+                assert!(!exchange.request_headers(false));
+                assert_eq!((exchange.fate(), exchange.request_body(true)), (Fate::Answered(503), 3));
+                assert_eq!(exchange.reply().map(|reply| reply.details).as_deref(), Some("penstock_host_panic"));
+            },
+        );
+    }
+    assert_eq!(fate(&loaded, &[]), Fate::Forwarded);
+    assert_eq!(fate(&loaded, &[(":authority", "evil.test")]), Fate::Answered(403));
+    loaded.tick();
+    assert_eq!(loaded.metric("penstock.host panic failed"), Some(2));
+}
+
+/// Envoy may carry out a local reply within its callback, and call every hook of the exchange from there.
+#[test]
+fn hooks_within_callbacks_find_what_they_need() {
+    let loaded = suite("misbehaving-inline", SUITE);
+    faults(|faults| faults.acts_at_once = true);
+    for _ in 0..5 {
+        run(&loaded);
+    }
+    assert_eq!(fate(&loaded, &[("x-user", "a")]), Fate::Answered(429));
+    faults(|faults| *faults = Faults::default());
+}
+
+#[test]
+fn hooks_of_an_exchange_that_is_gone_do_nothing() {
+    let loaded = suite("misbehaving-gone", SUITE);
+    let exchange = Exchange::sent(&loaded, &[]);
+    let calls = exchange.calls().0.len();
+    exchange.destroy();
+    assert!(!exchange.request_headers(true));
+    assert_eq!((exchange.request_body(true), exchange.request_trailers()), (3, 1));
+    exchange.response(&[(":status", "200")], &[("grpc-status", "0")]);
+    for event in [Event::Headers(&[(":status", "200")]), Event::Data(vec![vec![1]]), Event::Complete, Event::Reset] {
+        exchange.call_of(1, &event);
+    }
+    exchange.complete();
+    exchange.destroy();
+    assert_eq!((exchange.calls().0.len(), exchange.values(2, "set-cookie").len()), (calls, 0));
+}
+
+#[test]
+fn an_exchange_in_the_wrong_order_is_no_way_round_the_policy() {
+    let loaded = suite("misbehaving-order", SUITE);
+    // Its body and its response before its headers.
+    let exchange = Exchange::new(&loaded, &[(":authority", "evil.test")]);
+    exchange.response(&[(":status", "200")], &[]);
+    exchange.request_trailers();
+    assert!(!exchange.request_headers(true));
+    assert_eq!(exchange.fate(), Fate::Answered(403));
+    // Its headers twice.
+    let exchange = Exchange::new(&loaded, &[(":authority", "evil.test")]);
+    assert!(!exchange.request_headers(true));
+    assert!(!exchange.request_headers(true));
+    assert_eq!(exchange.request_body(true), 3);
+}
