@@ -39,6 +39,17 @@ test: setup ## Run every check and test, the last ones against a real Envoy
 test-native: setup-run build ## Run the integration tests with the native body, libpenstock.so
 	@scripts/test-native.sh
 
+sanitize: setup-run ## Run the native body's tests with AddressSanitizer and LeakSanitizer, with 10,000 reloads
+	@scripts/setup/nightly.sh
+	@scripts/sanitize.sh
+
+miri: setup-run ## Run the native body's tests and its state in Miri
+	@scripts/setup/nightly.sh miri rust-src
+	@scripts/miri.sh
+
+check-native: setup-run ## Type-check the native body for 64-bit ARM Linux
+	@scripts/check-native.sh
+
 e2e: control-planes build ## Run the modules and manifests under real control planes: Kubernetes, Istio, Envoy Gateway
 	@scripts/e2e.sh
 

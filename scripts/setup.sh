@@ -14,7 +14,7 @@ if have flock; then
     fi
 fi
 
-steps=(rust wasm-targets node wasm-opt envoy)
+steps=(rust rust-targets node wasm-opt envoy)
 case ${1:-all} in
 run) ;;
 all) steps+=(wasm-bindgen cargo-deny actionlint ratelimit prometheus chromium) ;;

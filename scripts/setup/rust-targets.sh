@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The standard library for the two wasm targets, in the toolchain that rust-toolchain.toml selects.
-# From rustup's server; where that cannot be reached, built from the Rust source of exactly this version.
+# rust-targets.sh [TARGET...]: the standard library for these targets, by default the two of wasm, in the toolchain that
+# rust-toolchain.toml selects. From rustup's server; where that cannot be reached, built from the Rust source of exactly this version.
 source "$(dirname "${BASH_SOURCE[0]}")/../common.sh"
 # rustup chooses the toolchain by the working folder, so every call to rustc and cargo is made from here.
 cd "$ROOT"
@@ -9,7 +9,7 @@ release=$(rustc -vV | sed -n 's/^release: //p')
 commit=$(rustc -vV | sed -n 's/^commit-hash: //p')
 sysroot=$(rustc --print sysroot)
 rustlib=$sysroot/lib/rustlib
-scratch=$(scratch_folder wasm-targets)
+scratch=$(scratch_folder rust-targets)
 linked_source=
 clean_up() {
     if [[ -n $linked_source ]]; then rm -f "$linked_source"; rmdir "${linked_source%/*}" "${linked_source%/*/*}" 2>/dev/null || true; fi
@@ -27,10 +27,11 @@ fn main() {
 fn the_test_harness_links() {}
 RS
 
-# works TARGET [RUSTC OPTION...]
+# works TARGET [RUSTC OPTION...]: for another processor only up to the linker, which is a matter of the system's packages.
 works() {
     local target=$1
     shift
+    if [[ $target != wasm32-* ]]; then set -- "$@" --emit=metadata; fi
     rustc --edition 2024 --target "$target" "$@" -o "$scratch/probe.wasm" "$scratch/probe.rs" >"$scratch/probe.log" 2>&1
 }
 
@@ -71,7 +72,7 @@ source_from_debian() {
     if have apt-get; then
         version=$(debian_version rust-src | grep -m1 "^$release+" || true)
     fi
-    [[ -n $version ]] || die "no way to get the wasm targets of Rust $release:" \
+    [[ -n $version ]] || die "no way to get ${missing[*]} of Rust $release:" \
         "- rustup could not add them, or believes wrongly that they are there (see: rustup target add ${missing[*]})" \
         "- the toolchain has no rust-src to build them from" \
         "- RUST_SRC_TARBALL is not set" \
@@ -189,16 +190,17 @@ ready() {
     say "$1" "is ready"
 }
 
-missing=() unbuilt=()
-for target in "$WASI_TARGET" "$PURE_TARGET"; do
+targets=("$@") missing=() unbuilt=()
+if ! ((${#targets[@]})); then targets=("$WASI_TARGET" "$PURE_TARGET"); fi
+for target in "${targets[@]}"; do
     if usable "$target"; then ready "$target"; else missing+=("$target"); fi
 done
 if ! ((${#missing[@]})); then exit 0; fi
 
 if have rustup; then
-    say "wasm targets" "asking rustup for ${missing[*]}"
+    say "rust targets" "asking rustup for ${missing[*]}"
     bounded 300 rustup target add "${missing[@]}" </dev/null >"$scratch/rustup.log" 2>&1 ||
-        say "wasm targets" "rustup could not: $(grep -m1 '^error' "$scratch/rustup.log" || echo 'no answer in 300 s')"
+        say "rust targets" "rustup could not: $(grep -m1 '^error' "$scratch/rustup.log" || echo 'no answer in 300 s')"
 fi
 
 for target in "${missing[@]}"; do
@@ -207,7 +209,7 @@ done
 
 if ((${#unbuilt[@]})); then
     find_rust_source
-    say "wasm targets" "building std of Rust $release for ${unbuilt[*]} (1-2 minutes)"
+    say "rust targets" "building std of Rust $release for ${unbuilt[*]} (1-2 minutes)"
     build_std "${unbuilt[@]}"
 fi
 
