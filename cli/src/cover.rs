@@ -1,7 +1,7 @@
 //! What covers what: whether one part of a policy means everything that another does. All of it errs on the side of no.
 
 use penstock_policy::document::NonEmpty;
-use penstock_policy::egress::{CallerPattern, Destination, EgressHost, RuleDocument, Target};
+use penstock_policy::egress::{CallerPattern, Destination, DestinationTarget, EgressHost, EgressRuleDocument};
 use penstock_policy::matching::{Condition, HostSet, PathMatch, RequestMatch, TextMatch};
 
 /// Whether every host of `narrow` is one of `wide`.
@@ -12,10 +12,10 @@ pub fn host_covers(wide: &EgressHost, narrow: &EgressHost) -> bool {
 }
 
 /// Whether every destination of `narrow` is one of `wide`.
-pub fn target_covers(wide: &Target, narrow: &Target) -> bool {
+pub fn target_covers(wide: &DestinationTarget, narrow: &DestinationTarget) -> bool {
     match (wide, narrow) {
-        (Target::Host(wide), Target::Host(narrow)) => host_covers(wide, narrow),
-        (Target::Cidr(wide), Target::Cidr(narrow)) => wide.covers(narrow),
+        (DestinationTarget::Host(wide), DestinationTarget::Host(narrow)) => host_covers(wide, narrow),
+        (DestinationTarget::Cidr(wide), DestinationTarget::Cidr(narrow)) => wide.covers(narrow),
         _ => false,
     }
 }
@@ -76,7 +76,7 @@ pub fn items<T>(list: &Option<NonEmpty<T>>) -> Option<&[T]> {
 
 /// Whether `wide` selects every request that `narrow` does: by destination, caller, time and method. Of rules with
 /// `paths` this is what makes a request path-scoped.
-pub fn selection_covers(wide: &RuleDocument, narrow: &RuleDocument) -> bool {
+pub fn selection_covers(wide: &EgressRuleDocument, narrow: &EgressRuleDocument) -> bool {
     list_covers(Some(&wide.to.0), Some(&narrow.to.0), destination_covers)
         && list_covers(items(&wide.from), items(&narrow.from), caller_covers)
         && list_covers(items(&wide.methods), items(&narrow.methods), |a, b| a == b)
@@ -86,7 +86,7 @@ pub fn selection_covers(wide: &RuleDocument, narrow: &RuleDocument) -> bool {
 
 /// Whether `wide` allows everything that `narrow` does. Several rules never cover one together: a request may name a
 /// second method in a header, and several protocols to upgrade to, and one rule must list them all.
-pub fn rule_covers(wide: &RuleDocument, narrow: &RuleDocument) -> bool {
+pub fn rule_covers(wide: &EgressRuleDocument, narrow: &EgressRuleDocument) -> bool {
     selection_covers(wide, narrow)
         && list_covers(items(&wide.paths), items(&narrow.paths), |a, b| path_covers(&a.0, &b.0))
         && (wide.connect || !narrow.connect)

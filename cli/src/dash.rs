@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
-use penstock_dash::Options;
-use penstock_dash::config::Config;
-use penstock_dash::scrape::Source;
+use penstock_dash::DashOptions;
+use penstock_dash::config::DashConfig;
+use penstock_dash::scrape::ScrapeSource;
 
 use crate::output::Output;
 use crate::source::{display, read_text};
@@ -79,12 +79,13 @@ impl Args {
     /// # Errors
     /// Usage, a configuration that is not valid, and when it cannot listen.
     pub fn run(&self, out: &mut Output<'_>) -> anyhow::Result<bool> {
-        let config = self.config.as_deref().map_or_else(|| Ok(Config::default()), read)?;
-        let envoys = self.envoys.iter().cloned().map(|(cluster, url)| Source::Envoy { cluster, url });
-        let prometheus = self.prometheus.iter().cloned().map(|(cluster, url)| Source::Prometheus { cluster, url });
+        let config = self.config.as_deref().map_or_else(|| Ok(DashConfig::default()), read)?;
+        let envoys = self.envoys.iter().cloned().map(|(cluster, url)| ScrapeSource::Envoy { cluster, url });
+        let prometheus =
+            self.prometheus.iter().cloned().map(|(cluster, url)| ScrapeSource::Prometheus { cluster, url });
         let sources = envoys.chain(prometheus).collect();
         let find_warnings = |dump: &str| crate::status::warnings(dump.into());
-        let options = Options { listen: self.listen, sources, config, interval: self.interval, find_warnings };
+        let options = DashOptions { listen: self.listen, sources, config, interval: self.interval, find_warnings };
         penstock_dash::run(options, |url| {
             writeln!(out, "Dashboard: {url} (read-only; Ctrl-C stops it)")?;
             Ok(out.flush()?)
@@ -94,13 +95,13 @@ impl Args {
 }
 
 /// Reads the file; paths in it begin at its folder.
-fn read(path: &Path) -> anyhow::Result<Config> {
+fn read(path: &Path) -> anyhow::Result<DashConfig> {
     let text = read_text(path)?;
     let located = Located::read(&text).map_err(|error| {
         let line = text.bytes().take(error.at).filter(|&byte| byte == b'\n').count() + 1;
         anyhow!("{}, line {line}, is not YAML: {error}", display(path))
     })?;
-    let config = Config::read(yaml_text::value(&located.node));
+    let config = DashConfig::read(yaml_text::value(&located.node));
     let config =
         config.map_err(|error| anyhow!("{}", shortened(&error.to_string(), 600))).with_context(|| display(path))?;
     let mut config = config;

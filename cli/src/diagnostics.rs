@@ -9,7 +9,7 @@ use penstock_policy::{Problem, Problems};
 use serde::Serialize;
 
 use crate::output::count;
-use crate::text::Text;
+use crate::text::SourceText;
 use crate::within::Witness;
 use crate::words::thousands;
 use crate::yaml::{Located, NotYaml};
@@ -41,14 +41,14 @@ pub struct Finding {
 
 impl Finding {
     /// Text that is not YAML, or not JSON.
-    pub fn syntax(error: &NotYaml, text: &Text) -> Finding {
+    pub fn syntax(error: &NotYaml, text: &SourceText) -> Finding {
         let end =
             text.get(error.at..).and_then(|rest| rest.chars().next()).map_or(error.at, |c| error.at + c.len_utf8());
         Finding::at(error.at..end, format!("not {}: {}", error.language, error.message), error.help.clone(), text)
     }
 
     /// A problem of a document, with its place.
-    pub fn of(problem: &Problem, located: &Located, text: &Text) -> Finding {
+    pub fn of(problem: &Problem, located: &Located, text: &SourceText) -> Finding {
         let span = located.span(&problem.path, problem.value.is_none());
         Finding {
             path: problem.path.clone(),
@@ -58,13 +58,13 @@ impl Finding {
     }
 
     /// A problem at some bytes of `text`.
-    pub fn at(span: Range<usize>, message: String, help: Option<String>, text: &Text) -> Finding {
+    pub fn at(span: Range<usize>, message: String, help: Option<String>, text: &SourceText) -> Finding {
         let (line, column) = text.position(span.start);
         Finding { path: String::new(), value: None, message, help, witness: None, line, column, span }
     }
 
     /// For people: the problem, its line with a caret, the remedy. With styles; `file` is how the file is named.
-    pub fn render(&self, level: Level<'static>, file: &str, text: &Text) -> String {
+    pub fn render(&self, level: Level<'static>, file: &str, text: &SourceText) -> String {
         let mut title = String::new();
         for part in [Some(&self.path), self.value.as_ref()].into_iter().flatten().filter(|part| !part.is_empty()) {
             title.push_str(part);
@@ -91,7 +91,7 @@ impl Finding {
 
     /// The line, or of a long one what is around the place; where the place is in it, and whether it is cut before it.
     /// A place of several lines is shown by its first.
-    fn excerpt<'t>(&self, text: &'t Text) -> (&'t str, Range<usize>, bool) {
+    fn excerpt<'t>(&self, text: &'t SourceText) -> (&'t str, Range<usize>, bool) {
         /// More than a terminal shows, on either side.
         const AROUND: usize = 300;
         let line = text.line(self.span.start);
@@ -174,7 +174,7 @@ impl Findings {
     }
 
     /// For people: every finding, and how many there are.
-    pub fn render(&self, level: Level<'static>, what: &str, file: &str, text: &Text) -> String {
+    pub fn render(&self, level: Level<'static>, what: &str, file: &str, text: &SourceText) -> String {
         let mut report = String::new();
         for finding in &self.shown {
             report += &finding.render(level.clone(), file, text);

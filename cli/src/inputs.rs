@@ -6,22 +6,22 @@ use anyhow::{Context as _, ensure};
 
 use crate::kubectl::{KINDS, Kubectl};
 use crate::source;
-use crate::text::Text;
+use crate::text::SourceText;
 
 /// What was read, under the name that messages give it.
 #[derive(Debug)]
-pub struct Input {
+pub struct InputFile {
     /// How messages name it.
     pub name: String,
     /// Its text.
-    pub text: Text,
+    pub text: SourceText,
     /// It was found in a folder, not named: what is no policy is passed over.
     pub is_found: bool,
 }
 
 /// Policies that run somewhere.
 #[derive(Clone, Debug, Default, clap::Args)]
-pub struct Running {
+pub struct RunningInputs {
     /// What a running Envoy has: the base URL of its admin interface, such as http://127.0.0.1:9901.
     #[arg(long, value_name = "URL")]
     pub from_envoy: Option<String>,
@@ -36,7 +36,7 @@ pub struct Running {
     pub cluster_namespace: Option<String>,
 }
 
-impl Running {
+impl RunningInputs {
     /// Whether anything is asked for.
     pub fn is_any(&self) -> bool {
         self.from_envoy.is_some() || self.from_cluster
@@ -46,7 +46,7 @@ impl Running {
     ///
     /// # Errors
     /// When Envoy or the cluster cannot be asked.
-    pub fn read(&self) -> anyhow::Result<Vec<Input>> {
+    pub fn read(&self) -> anyhow::Result<Vec<InputFile>> {
         let mut inputs = Vec::new();
         if let Some(url) = &self.from_envoy {
             inputs.push(envoy(url)?);
@@ -57,7 +57,7 @@ impl Running {
         Ok(inputs)
     }
 
-    fn cluster(&self) -> anyhow::Result<Vec<Input>> {
+    fn cluster(&self) -> anyhow::Result<Vec<InputFile>> {
         let kubectl = Kubectl { context: self.context.clone() };
         let mut inputs = Vec::new();
         for kind in KINDS {
@@ -68,7 +68,7 @@ impl Running {
             // Without it, that control plane is not installed.
             if let Some(text) = kubectl.run(&[&["get", kind, "--output", "json"], &whose[..]].concat())? {
                 let name = format!("cluster {}", kind.split('.').next().unwrap_or(kind));
-                inputs.push(Input { name, text: Text::new(text), is_found: true });
+                inputs.push(InputFile { name, text: SourceText::new(text), is_found: true });
             }
         }
         ensure!(
@@ -84,7 +84,7 @@ impl Running {
 ///
 /// # Errors
 /// When it does not answer.
-pub fn envoy(url: &str) -> anyhow::Result<Input> {
+pub fn envoy(url: &str) -> anyhow::Result<InputFile> {
     let url = if url.contains("://") { url.to_owned() } else { format!("http://{url}") };
     let place = format!("{}/config_dump", url.trim_end_matches('/').trim_end_matches("/config_dump"));
     let text = (|| -> anyhow::Result<String> {
@@ -102,14 +102,14 @@ pub fn envoy(url: &str) -> anyhow::Result<Input> {
             io.unwrap_or_else(|| format!("{error:#}"))
         )
     })?;
-    Ok(Input { name: url, text: Text::new(text), is_found: true })
+    Ok(InputFile { name: url, text: SourceText::new(text), is_found: true })
 }
 
 /// Reads files, every YAML and JSON file of folders, and what globs match.
 ///
 /// # Errors
 /// When one cannot be read, or a glob or folder has none.
-pub fn read(paths: &[PathBuf]) -> anyhow::Result<Vec<Input>> {
+pub fn read(paths: &[PathBuf]) -> anyhow::Result<Vec<InputFile>> {
     let mut inputs = Vec::new();
     for path in paths {
         if path.is_dir() {
@@ -119,15 +119,19 @@ pub fn read(paths: &[PathBuf]) -> anyhow::Result<Vec<Input>> {
             for file in files {
                 // What is no text is no policy.
                 if let Ok(text) = source::read_text(&file) {
-                    inputs.push(Input { name: source::display(&file), text: Text::new(text), is_found: true });
+                    inputs.push(InputFile {
+                        name: source::display(&file),
+                        text: SourceText::new(text),
+                        is_found: true,
+                    });
                 }
             }
             continue;
         }
         for file in matching(path)? {
-            inputs.push(Input {
+            inputs.push(InputFile {
                 name: source::display(&file),
-                text: Text::new(source::read_text(&file)?),
+                text: SourceText::new(source::read_text(&file)?),
                 is_found: false,
             });
         }

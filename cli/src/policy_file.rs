@@ -9,9 +9,9 @@ use penstock_policy::document::Node;
 use penstock_policy::{Module, Policy};
 
 use crate::diagnostics::{Finding, Findings};
-use crate::inputs::{self, Input};
-use crate::manifests::{self, File, Found};
-use crate::text::Text;
+use crate::inputs::{self, InputFile};
+use crate::manifests::{self, FoundPolicy, ManifestFile};
+use crate::text::SourceText;
 use crate::yaml::Located;
 
 /// A policy that compiles, with the tree that it comes from.
@@ -53,7 +53,7 @@ impl PolicyFile {
     ///
     /// # Errors
     /// Everything that is wrong with it.
-    pub fn compile(text: &Text) -> Result<PolicyFile, Findings> {
+    pub fn compile(text: &SourceText) -> Result<PolicyFile, Findings> {
         let located = Located::read(text).map_err(|error| Findings::one(Finding::syntax(&error, text)))?;
         match Policy::from_node(&located.node) {
             Ok(policy) => Ok(PolicyFile { policy, node: located.node, file: String::new(), resource: None }),
@@ -81,10 +81,10 @@ impl PolicyFile {
 ///
 /// # Errors
 /// [`Invalid`] when one is not valid.
-pub fn load_all(inputs: &[Input]) -> anyhow::Result<Vec<PolicyFile>> {
+pub fn load_all(inputs: &[InputFile]) -> anyhow::Result<Vec<PolicyFile>> {
     let mut policies = Vec::new();
     for input in inputs.iter().filter(|input| !(input.is_found && inputs::is_test(&input.name))) {
-        let file = match File::read_as(&input.name, input.text.clone(), false) {
+        let file = match ManifestFile::read_as(&input.name, input.text.clone(), false) {
             Ok(file) => file,
             Err(_) if input.is_found && input.text.contains("{{") => continue,
             Err(_) if are_requests(&input.text) => anyhow::bail!(
@@ -119,7 +119,7 @@ pub fn load_all(inputs: &[Input]) -> anyhow::Result<Vec<PolicyFile>> {
     }
 }
 
-fn compile(input: &Input, file: &File, found: &Found) -> anyhow::Result<PolicyFile> {
+fn compile(input: &InputFile, file: &ManifestFile, found: &FoundPolicy) -> anyhow::Result<PolicyFile> {
     let module = found.module.unwrap_or(Module::Suite);
     let find = |problem: &_| file.finding(found, problem);
     let mut findings = match penstock_policy::check(&found.node, module) {
@@ -194,7 +194,7 @@ fn together(policies: &[PolicyFile]) -> Option<Node> {
 
 impl Invalid {
     /// The report on a file with these problems.
-    pub fn new(file: &str, text: &Text, findings: &Findings) -> Invalid {
+    pub fn new(file: &str, text: &SourceText, findings: &Findings) -> Invalid {
         let report = findings.render(Level::ERROR, "error", file, text);
         Invalid(format!("{report}{file}: invalid, {}", findings.count("error")))
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 /// A text that knows its lines: a place costs the same wherever it is, and a copy nothing.
 #[derive(Clone)]
-pub struct Text(Arc<Inner>);
+pub struct SourceText(Arc<Inner>);
 
 struct Inner {
     text: String,
@@ -18,9 +18,9 @@ struct Inner {
 
 const STRIDE: usize = 1024;
 
-impl Text {
+impl SourceText {
     /// Finds the lines of a text.
-    pub fn new(text: impl Into<String>) -> Text {
+    pub fn new(text: impl Into<String>) -> SourceText {
         let text = text.into();
         let lines = std::iter::once(0).chain(memchr::memchr_iter(b'\n', text.as_bytes()).map(|at| at + 1)).collect();
         let characters = match text.is_ascii() {
@@ -36,7 +36,7 @@ impl Text {
                 chunks.collect()
             }
         };
-        Text(Arc::new(Inner { text, lines, characters }))
+        SourceText(Arc::new(Inner { text, lines, characters }))
     }
 
     /// Line and column of a byte, both from 1; the column in characters.
@@ -66,7 +66,7 @@ impl Text {
     }
 }
 
-impl Deref for Text {
+impl Deref for SourceText {
     type Target = str;
 
     fn deref(&self) -> &str {
@@ -74,15 +74,15 @@ impl Deref for Text {
     }
 }
 
-impl fmt::Debug for Text {
+impl fmt::Debug for SourceText {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Text of {} bytes", self.len())
     }
 }
 
-impl From<&str> for Text {
-    fn from(text: &str) -> Text {
-        Text::new(text)
+impl From<&str> for SourceText {
+    fn from(text: &str) -> SourceText {
+        SourceText::new(text)
     }
 }
 
@@ -92,20 +92,20 @@ mod tests {
 
     #[test]
     fn places_are_counted_from_one_in_characters() {
-        let text = Text::new("a\nüb\r\n\nc");
+        let text = SourceText::new("a\nüb\r\n\nc");
         for (at, line, column) in
             [(0, 1, 1), (1, 1, 2), (2, 2, 1), (4, 2, 2), (7, 3, 1), (8, 4, 1), (9, 4, 2), (99, 4, 2)]
         {
             assert_eq!(text.position(at), (line, column), "{at}");
         }
         assert_eq!((text.line(4), text.line(7), text.line(8)), (2..6, 7..7, 8..9));
-        assert_eq!(Text::new("").position(0), (1, 1));
+        assert_eq!(SourceText::new("").position(0), (1, 1));
     }
 
     #[test]
     fn a_long_line_of_any_alphabet_is_counted_like_a_short_one() {
         let long = "aé😀".repeat(3_000);
-        let text = Text::new(format!("x\n{long}"));
+        let text = SourceText::new(format!("x\n{long}"));
         for (i, (at, _)) in long.char_indices().enumerate() {
             assert_eq!(text.position(at + 2), (2, i + 1));
         }

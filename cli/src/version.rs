@@ -10,12 +10,12 @@ use crate::output::Output;
 pub struct Args {
     /// The form.
     #[arg(long, short, visible_alias = "format", value_enum, default_value = "human")]
-    output: Format,
+    output: VersionFormat,
 }
 
 /// The forms.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-enum Format {
+enum VersionFormat {
     /// For people.
     Human,
     /// One JSON object.
@@ -30,8 +30,8 @@ impl Args {
     pub fn run(&self, out: &mut Output<'_>) -> anyhow::Result<bool> {
         let version = env!("CARGO_PKG_VERSION");
         match self.output {
-            Format::Human => writeln!(out, "penstock {version}")?,
-            Format::Json => writeln!(out, "{}", serde_json::json!({"version": version}))?,
+            VersionFormat::Human => writeln!(out, "penstock {version}")?,
+            VersionFormat::Json => writeln!(out, "{}", serde_json::json!({"version": version}))?,
         }
         Ok(true)
     }

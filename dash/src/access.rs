@@ -3,7 +3,7 @@
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
-use crate::config::{Config, Workspace};
+use crate::config::{DashConfig, Workspace};
 
 /// How a request says who asks.
 #[derive(Clone, Copy, Debug, Default)]
@@ -16,7 +16,7 @@ pub struct Credentials<'r> {
 
 /// What somebody may see.
 #[derive(Clone, Copy, Debug)]
-pub enum Scope<'c> {
+pub enum Visibility<'c> {
     /// Everything: no workspaces are configured, and only this machine can ask.
     Everything,
     /// One workspace.
@@ -24,9 +24,9 @@ pub enum Scope<'c> {
 }
 
 /// Finds the workspace of whoever asks. `None`: nobody knows them.
-pub fn scope<'c>(config: &'c Config, credentials: Credentials<'_>) -> Option<Scope<'c>> {
+pub fn scope<'c>(config: &'c DashConfig, credentials: Credentials<'_>) -> Option<Visibility<'c>> {
     if config.workspaces.is_empty() {
-        return Some(Scope::Everything);
+        return Some(Visibility::Everything);
     }
     if let Some(token) = credentials.token {
         let hash: [u8; 32] = Sha256::digest(token.as_bytes()).into();
@@ -35,7 +35,7 @@ pub fn scope<'c>(config: &'c Config, credentials: Credentials<'_>) -> Option<Sco
         for workspace in &config.workspaces {
             for token in &workspace.tokens {
                 if bool::from(token.0.ct_eq(&hash)) {
-                    found = Some(Scope::Workspace(workspace));
+                    found = Some(Visibility::Workspace(workspace));
                 }
             }
         }
@@ -43,45 +43,45 @@ pub fn scope<'c>(config: &'c Config, credentials: Credentials<'_>) -> Option<Sco
     }
     let identity = credentials.identity?;
     let mut workspaces = config.workspaces.iter();
-    workspaces.find(|workspace| workspace.identities.iter().any(|known| known == identity)).map(Scope::Workspace)
+    workspaces.find(|workspace| workspace.identities.iter().any(|known| known == identity)).map(Visibility::Workspace)
 }
 
-impl Scope<'_> {
+impl Visibility<'_> {
     /// The workspace's name.
     pub fn name(&self) -> Option<&str> {
         match self {
-            Scope::Everything => None,
-            Scope::Workspace(workspace) => Some(&workspace.name),
+            Visibility::Everything => None,
+            Visibility::Workspace(workspace) => Some(&workspace.name),
         }
     }
 
     /// Whether a cluster may be seen.
     pub fn cluster(&self, cluster: &str) -> bool {
         match self {
-            Scope::Everything => true,
-            Scope::Workspace(workspace) => workspace.clusters.iter().any(|name| name == "*" || name == cluster),
+            Visibility::Everything => true,
+            Visibility::Workspace(workspace) => workspace.clusters.iter().any(|name| name == "*" || name == cluster),
         }
     }
 
     /// Whether a proxy of this namespace may be seen.
     pub fn namespace(&self, namespace: Option<&str>) -> bool {
         match self {
-            Scope::Everything => true,
-            Scope::Workspace(workspace) => allows(workspace.namespaces.as_deref(), namespace),
+            Visibility::Everything => true,
+            Visibility::Workspace(workspace) => allows(workspace.namespaces.as_deref(), namespace),
         }
     }
 
     /// Whether the egress rule of this owner may be seen.
     pub fn owner(&self, owner: Option<&str>) -> bool {
         match self {
-            Scope::Everything => true,
-            Scope::Workspace(workspace) => allows(workspace.owners.as_deref(), owner),
+            Visibility::Everything => true,
+            Visibility::Workspace(workspace) => allows(workspace.owners.as_deref(), owner),
         }
     }
 
     /// Whether rules of all owners may be seen.
     pub fn every_owner(&self) -> bool {
-        matches!(self, Scope::Workspace(Workspace { owners: None, .. }) | Scope::Everything)
+        matches!(self, Visibility::Workspace(Workspace { owners: None, .. }) | Visibility::Everything)
     }
 }
 
@@ -97,13 +97,13 @@ mod tests {
 
     use super::*;
 
-    fn config() -> Config {
+    fn config() -> DashConfig {
         let hash = |token: &str| Sha256::digest(token).iter().map(|byte| format!("{byte:02x}")).collect::<String>();
         let workspaces = json!({"identityHeader": "x-user", "tls": {"certificate": "c", "key": "k", "clientCa": "ca"}, "workspaces": [
             {"name": "payments", "clusters": ["east"], "namespaces": ["pay"], "owners": ["payments"], "tokens": [hash("secret")]},
             {"name": "platform", "clusters": ["*"], "tokens": [hash("other")], "identities": ["anna@example.com"]},
         ]});
-        Config::read(workspaces).unwrap()
+        DashConfig::read(workspaces).unwrap()
     }
 
     #[test]

@@ -8,12 +8,12 @@ use anyhow::{Result, anyhow, bail};
 use serde::{Deserialize, Deserializer, de};
 use serde_json::Value;
 
-use crate::scrape::Source;
+use crate::scrape::ScrapeSource;
 
 /// The whole file.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
-pub struct Config {
+pub struct DashConfig {
     /// What to look at, beside what the command line says.
     pub clusters: Vec<ClusterSources>,
     /// Who may see what. None: everybody who can reach the dash sees everything, so that is only this machine.
@@ -99,13 +99,13 @@ impl<'de> Deserialize<'de> for TokenHash {
     }
 }
 
-impl Config {
+impl DashConfig {
     /// Reads the file's content.
     ///
     /// # Errors
     /// With the place of what is wrong, such as `workspaces[0].tokens[1]`.
-    pub fn read(document: Value) -> Result<Config> {
-        let config: Config = serde_path_to_error::deserialize(document)
+    pub fn read(document: Value) -> Result<DashConfig> {
+        let config: DashConfig = serde_path_to_error::deserialize(document)
             .map_err(|error| anyhow!("{}: {}", error.path(), error.inner()))?;
         for (i, workspace) in config.workspaces.iter().enumerate() {
             if workspace.tokens.is_empty() && workspace.identities.is_empty() {
@@ -144,12 +144,16 @@ impl Config {
     }
 
     /// What its `clusters` say to look at.
-    pub fn sources(&self) -> impl Iterator<Item = Source> {
+    pub fn sources(&self) -> impl Iterator<Item = ScrapeSource> {
         self.clusters.iter().flat_map(|cluster| {
             let name = || cluster.name.clone();
-            let envoys = cluster.envoys.iter().map(move |url| Source::Envoy { cluster: name(), url: url.clone() });
+            let envoys =
+                cluster.envoys.iter().map(move |url| ScrapeSource::Envoy { cluster: name(), url: url.clone() });
             envoys.chain(
-                cluster.prometheus.iter().map(move |url| Source::Prometheus { cluster: name(), url: url.clone() }),
+                cluster
+                    .prometheus
+                    .iter()
+                    .map(move |url| ScrapeSource::Prometheus { cluster: name(), url: url.clone() }),
             )
         })
     }
@@ -163,7 +167,7 @@ mod tests {
     use super::*;
 
     fn refused(document: Value) -> String {
-        Config::read(document).unwrap_err().to_string()
+        DashConfig::read(document).unwrap_err().to_string()
     }
 
     #[test]
@@ -185,7 +189,7 @@ mod tests {
 
     #[test]
     fn what_is_open_stays_on_this_machine() {
-        let open = Config::default();
+        let open = DashConfig::default();
         open.check_listen("127.0.0.1:9911".parse().unwrap()).unwrap();
         open.check_listen("[::1]:9911".parse().unwrap()).unwrap();
         for listen in ["0.0.0.0:9911", "[::]:9911", "10.0.0.1:80"] {

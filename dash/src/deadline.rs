@@ -24,12 +24,12 @@ impl<L: Listener> Listener for Deadlines<L>
 where
     L::Io: Unpin,
 {
-    type Io = Connection<L::Io>;
+    type Io = DeadlineConnection<L::Io>;
     type Addr = L::Addr;
 
     async fn accept(&mut self) -> (Self::Io, Self::Addr) {
         let (io, address) = self.0.accept().await;
-        (Connection { io, deadline: Box::pin(sleep(HEAD)), is_asking: true }, address)
+        (DeadlineConnection { io, deadline: Box::pin(sleep(HEAD)), is_asking: true }, address)
     }
 
     fn local_addr(&self) -> io::Result<Self::Addr> {
@@ -39,21 +39,21 @@ where
 
 /// A connection that is over at its deadline.
 #[derive(Debug)]
-pub struct Connection<S> {
+pub struct DeadlineConnection<S> {
     io: S,
     deadline: Pin<Box<Sleep>>,
     /// Whether a request has begun, and nothing has been answered to it yet.
     is_asking: bool,
 }
 
-impl<S> Connection<S> {
+impl<S> DeadlineConnection<S> {
     fn wait(&mut self, is_asking: bool) {
         self.is_asking = is_asking;
         self.deadline.as_mut().reset(Instant::now() + if is_asking { HEAD } else { IDLE });
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Connection<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for DeadlineConnection<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         match Pin::new(&mut self.io).poll_read(cx, buffer) {
@@ -72,7 +72,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Connection<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Connection<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for DeadlineConnection<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         self.wait(false);
         Pin::new(&mut self.io).poll_write(cx, bytes)
@@ -92,9 +92,9 @@ mod tests {
     use super::*;
     use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
-    fn connection() -> (Connection<DuplexStream>, DuplexStream) {
+    fn connection() -> (DeadlineConnection<DuplexStream>, DuplexStream) {
         let (io, client) = duplex(64);
-        (Connection { io, deadline: Box::pin(sleep(HEAD)), is_asking: true }, client)
+        (DeadlineConnection { io, deadline: Box::pin(sleep(HEAD)), is_asking: true }, client)
     }
 
     fn runtime() -> tokio::runtime::Runtime {

@@ -21,7 +21,7 @@ pub type FindWarnings = fn(&str) -> Vec<String>;
 
 /// One Envoy.
 #[derive(Debug)]
-pub struct Envoy {
+pub struct EnvoyAdmin {
     url: String,
     agent: ureq::Agent,
 }
@@ -48,10 +48,10 @@ pub(crate) fn agent(timeout: Duration) -> ureq::Agent {
     config.build().into()
 }
 
-impl Envoy {
+impl EnvoyAdmin {
     /// An Envoy whose admin interface is at `url`.
-    pub fn new(url: &str, timeout: Duration) -> Envoy {
-        Envoy { url: url.trim_end_matches('/').to_owned(), agent: agent(timeout) }
+    pub fn new(url: &str, timeout: Duration) -> EnvoyAdmin {
+        EnvoyAdmin { url: url.trim_end_matches('/').to_owned(), agent: agent(timeout) }
     }
 
     /// The numbers now.
@@ -95,11 +95,11 @@ impl Envoy {
     ///
     /// # Errors
     /// When it does not answer, or not as Envoy does.
-    pub fn configuration(&self, find_warnings: FindWarnings) -> Result<Configuration> {
+    pub fn configuration(&self, find_warnings: FindWarnings) -> Result<EnvoyConfiguration> {
         let page = self.get("/config_dump")?;
         let dump: Value = serde_json::from_slice(&page)?;
         let warnings = std::str::from_utf8(&page).map_or_else(|_| Vec::new(), find_warnings);
-        let mut found = Configuration { warnings, ..Configuration::default() };
+        let mut found = EnvoyConfiguration { warnings, ..EnvoyConfiguration::default() };
         found.search(&dump, None);
         Ok(found)
     }
@@ -123,7 +123,7 @@ fn encode(text: &str) -> String {
 
 /// What of an Envoy's configuration is shown.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Configuration {
+pub struct EnvoyConfiguration {
     /// The policies.
     pub policies: Vec<RunningPolicy>,
     /// Where Envoy's routes go that ask for the policy's route: name, then cluster.
@@ -135,7 +135,7 @@ pub struct Configuration {
 /// The fields by which a map is known as a policy.
 const SECTIONS: [&str; 5] = ["settings", "egress", "rateLimits", "routes", "canaries"];
 
-impl Configuration {
+impl EnvoyConfiguration {
     fn search(&mut self, value: &Value, filter: Option<&str>) {
         match value {
             Value::Array(items) => items.iter().for_each(|item| self.search(item, filter)),
@@ -202,7 +202,7 @@ mod tests {
         let native = json!({"name": "x", "typed_config": {"dynamic_module_config": {"name": "penstock"},
             "filter_name": "suite/c", "filter_config": {"@type": "…StringValue", "value": r#"{"routes": {}}"#}}});
         let dump = json!([dump, native]);
-        let mut found = Configuration::default();
+        let mut found = EnvoyConfiguration::default();
         found.search(&dump, None);
         let plugins: Vec<_> = found.policies.iter().map(|policy| policy.plugin.as_str()).collect();
         assert_eq!(plugins, ["a", "b", "c"]);
@@ -213,7 +213,7 @@ mod tests {
         let dump = json!({"routes": [
             {"match": {"prefix": "/", "headers": [{"name": "x-penstock-route", "string_match": {"exact": "v2"}}]}, "route": {"cluster": "reviews-v2"}},
             {"match": {"prefix": "/"}, "route": {"cluster": "other"}}]});
-        let mut found = Configuration::default();
+        let mut found = EnvoyConfiguration::default();
         found.search(&dump, None);
         assert_eq!(found.routes.into_iter().collect::<Vec<_>>(), [("v2".to_owned(), "reviews-v2".to_owned())]);
     }

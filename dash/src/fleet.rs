@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::envoy::Configuration;
+use crate::envoy::EnvoyConfiguration;
 use crate::sample::{Identity, Sample};
-use crate::series::Series;
+use crate::series::CounterSeries;
 
 /// So many counters are kept of a cluster: a thousand rules of each section with their outcomes. Further ones are dropped, and
 /// the page says so.
@@ -16,12 +16,12 @@ const MOST_NAMESPACES: usize = 1_000;
 /// All clusters.
 #[derive(Debug, Default)]
 pub struct Fleet {
-    clusters: BTreeMap<String, Cluster>,
+    clusters: BTreeMap<String, ClusterState>,
 }
 
 /// One cluster.
 #[derive(Debug, Default)]
-pub struct Cluster {
+pub struct ClusterState {
     endpoints: BTreeMap<String, Endpoint>,
     /// By namespace, because not everybody may see all of them.
     groups: BTreeMap<Option<String>, Group>,
@@ -32,9 +32,9 @@ pub struct Cluster {
 #[derive(Debug, Default)]
 pub struct Group {
     /// Those of the modules.
-    pub counters: BTreeMap<Box<str>, Series>,
+    pub counters: BTreeMap<Box<str>, CounterSeries>,
     /// Those of Envoy.
-    pub traffic: BTreeMap<Box<str>, Series>,
+    pub traffic: BTreeMap<Box<str>, CounterSeries>,
     /// There were more than are kept.
     pub truncated: bool,
 }
@@ -51,7 +51,7 @@ pub struct Endpoint {
     /// Who it says that it is.
     pub identity: Identity,
     /// Its configuration; none from a Prometheus.
-    pub configuration: Configuration,
+    pub configuration: EnvoyConfiguration,
     /// Its last numbers.
     pub sample: Sample,
 }
@@ -78,7 +78,7 @@ impl Group {
                         self.truncated = true;
                         continue;
                     }
-                    series.insert(name.clone(), Series::default());
+                    series.insert(name.clone(), CounterSeries::default());
                 }
                 if let Some(series) = series.get_mut(name) {
                     series.note(before, value, at);
@@ -88,7 +88,7 @@ impl Group {
     }
 }
 
-impl Cluster {
+impl ClusterState {
     /// Its proxies, by name.
     pub fn endpoints(&self) -> impl Iterator<Item = (&str, &Endpoint)> {
         self.endpoints.iter().map(|(name, endpoint)| (name.as_str(), endpoint))
@@ -113,7 +113,7 @@ impl Fleet {
     }
 
     /// Notes who a proxy is and what it runs.
-    pub fn know(&mut self, cluster: &str, endpoint: &str, identity: Identity, configuration: Configuration) {
+    pub fn know(&mut self, cluster: &str, endpoint: &str, identity: Identity, configuration: EnvoyConfiguration) {
         let endpoint = self.endpoint(cluster, endpoint);
         endpoint.identity = identity;
         endpoint.configuration = configuration;
@@ -188,7 +188,7 @@ impl Fleet {
     }
 
     /// One cluster.
-    pub fn cluster(&self, name: &str) -> Option<&Cluster> {
+    pub fn cluster(&self, name: &str) -> Option<&ClusterState> {
         self.clusters.get(name)
     }
 
@@ -261,10 +261,10 @@ mod tests {
     fn namespaces_are_bounded_and_those_with_proxies_stay() {
         let mut fleet = Fleet::default();
         let known = |namespace: String| Identity { namespace: Some(namespace), ..Identity::default() };
-        fleet.know("east", "b", known("shop".to_owned()), Configuration::default());
+        fleet.know("east", "b", known("shop".to_owned()), EnvoyConfiguration::default());
         fleet.note("east", "b", sample(1), 0.0);
         for number in 0..3 * MOST_NAMESPACES {
-            fleet.know("east", "a", known(format!("n{number}")), Configuration::default());
+            fleet.know("east", "a", known(format!("n{number}")), EnvoyConfiguration::default());
             fleet.note("east", "a", sample(1), 1.0);
         }
         let groups: Vec<_> = fleet.cluster("east").unwrap().groups().map(|(namespace, _)| namespace).collect();

@@ -24,12 +24,12 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
-use config::Config;
+use config::DashConfig;
 use deadline::Deadlines;
 use envoy::FindWarnings;
 use fleet::Fleet;
-use scrape::Source;
-use server::App;
+use scrape::ScrapeSource;
+use server::DashState;
 use tls::TlsListener;
 
 /// The shortest time between two looks: Envoy's main thread writes its statistics each time.
@@ -37,13 +37,13 @@ pub const SHORTEST_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Everything that the command line says.
 #[derive(Debug)]
-pub struct Options {
+pub struct DashOptions {
     /// Where to listen; port 0 takes a free one.
     pub listen: SocketAddr,
     /// What to look at, beside the sources of `config`.
-    pub sources: Vec<Source>,
+    pub sources: Vec<ScrapeSource>,
     /// The file of `--config`.
-    pub config: Config,
+    pub config: DashConfig,
     /// Between two looks.
     pub interval: Duration,
     /// Finds settings in a configuration dump that break a promise of a policy.
@@ -54,8 +54,8 @@ pub struct Options {
 ///
 /// # Errors
 /// When there is nothing to look at, when what is open would be seen by a whole network, or when it cannot listen.
-pub fn run(options: Options, ready: impl FnOnce(&str) -> Result<()>) -> Result<()> {
-    let Options { listen, mut sources, config, interval, find_warnings } = options;
+pub fn run(options: DashOptions, ready: impl FnOnce(&str) -> Result<()>) -> Result<()> {
+    let DashOptions { listen, mut sources, config, interval, find_warnings } = options;
     config.check_listen(listen)?;
     sources.extend(config.sources());
     ensure!(
@@ -63,7 +63,7 @@ pub fn run(options: Options, ready: impl FnOnce(&str) -> Result<()>) -> Result<(
         "there is nothing to look at: give --envoy http://127.0.0.1:9901 (an Envoy's admin interface), --prometheus, or clusters in --config"
     );
     for source in &sources {
-        let (Source::Envoy { url, .. } | Source::Prometheus { url, .. }) = source;
+        let (ScrapeSource::Envoy { url, .. } | ScrapeSource::Prometheus { url, .. }) = source;
         let valid = url.parse::<ureq::http::Uri>().is_ok_and(|uri| uri.scheme().is_some() && uri.host().is_some());
         ensure!(valid, "{url:?} is not a URL such as http://127.0.0.1:9901");
     }
@@ -74,7 +74,7 @@ pub fn run(options: Options, ready: impl FnOnce(&str) -> Result<()>) -> Result<(
 
     let fleet = Arc::new(Mutex::new(Fleet::default()));
     let tls = config.tls.clone();
-    let app = server::router(App { config, fleet: Arc::clone(&fleet), interval });
+    let app = server::router(DashState { config, fleet: Arc::clone(&fleet), interval });
     // One thread serves the pages; the sources have their own.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
     runtime.block_on(async {

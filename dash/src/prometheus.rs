@@ -16,32 +16,32 @@ const MOST_BYTES: u64 = 256 << 20;
 
 /// One Prometheus.
 #[derive(Debug)]
-pub struct Prometheus {
+pub struct PrometheusClient {
     url: String,
     agent: ureq::Agent,
 }
 
 #[derive(Deserialize)]
-struct Answer {
+struct QueryAnswer {
     status: String,
     data: Data,
 }
 
 #[derive(Deserialize)]
 struct Data {
-    result: Vec<Series>,
+    result: Vec<PrometheusSeries>,
 }
 
 #[derive(Deserialize)]
-struct Series {
+struct PrometheusSeries {
     metric: BTreeMap<String, String>,
     value: (f64, String),
 }
 
-impl Prometheus {
+impl PrometheusClient {
     /// A Prometheus at `url`.
-    pub fn new(url: &str, timeout: Duration) -> Prometheus {
-        Prometheus { url: url.trim_end_matches('/').to_owned(), agent: crate::envoy::agent(timeout) }
+    pub fn new(url: &str, timeout: Duration) -> PrometheusClient {
+        PrometheusClient { url: url.trim_end_matches('/').to_owned(), agent: crate::envoy::agent(timeout) }
     }
 
     /// The numbers of each instance now.
@@ -51,15 +51,16 @@ impl Prometheus {
     pub fn samples(&self) -> Result<BTreeMap<String, Sample>> {
         let request = self.agent.get(format!("{}/api/v1/query", self.url)).query("query", QUERY);
         let body = request.call()?.body_mut().with_config().limit(MOST_BYTES).read_to_vec()?;
-        let answer: Answer = serde_json::from_slice(&body).context("/api/v1/query is not what Prometheus writes")?;
+        let answer: QueryAnswer =
+            serde_json::from_slice(&body).context("/api/v1/query is not what Prometheus writes")?;
         ensure!(answer.status == "success", "Prometheus answered {}", answer.status);
         Ok(samples(answer.data.result))
     }
 }
 
-fn samples(series: Vec<Series>) -> BTreeMap<String, Sample> {
+fn samples(series: Vec<PrometheusSeries>) -> BTreeMap<String, Sample> {
     let mut samples = BTreeMap::<String, Sample>::new();
-    for Series { metric, value } in series {
+    for PrometheusSeries { metric, value } in series {
         let label = |name: &str| metric.get(name).map_or("", String::as_str);
         let Ok(value) = value.1.parse::<f64>() else { continue };
         let instance = label("instance");

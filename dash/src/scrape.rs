@@ -6,9 +6,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Result;
 
-use crate::envoy::{Envoy, FindWarnings};
+use crate::envoy::{EnvoyAdmin, FindWarnings};
 use crate::fleet::Fleet;
-use crate::prometheus::Prometheus;
+use crate::prometheus::PrometheusClient;
 use crate::sample::Sample;
 
 /// What all threads share.
@@ -16,7 +16,7 @@ pub type Shared = Arc<Mutex<Fleet>>;
 
 /// Where to look.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Source {
+pub enum ScrapeSource {
     /// The admin interface of one Envoy.
     Envoy {
         /// Its cluster's name.
@@ -53,23 +53,24 @@ pub fn lock(fleet: &Shared) -> std::sync::MutexGuard<'_, Fleet> {
 ///
 /// # Errors
 /// When the system gives no more threads.
-pub fn start(sources: &[Source], interval: Duration, find_warnings: FindWarnings, fleet: &Shared) -> Result<()> {
+pub fn start(sources: &[ScrapeSource], interval: Duration, find_warnings: FindWarnings, fleet: &Shared) -> Result<()> {
     for (number, source) in sources.iter().enumerate() {
         let (source, fleet) = (source.clone(), Arc::clone(fleet));
         // Not all in the same moment.
         let first = interval.mul_f64(number as f64 / sources.len() as f64);
         let builder = thread::Builder::new().name(format!("source-{number}")).stack_size(STACK);
         match source {
-            Source::Envoy { cluster, url } => {
+            ScrapeSource::Envoy { cluster, url } => {
                 let name =
                     url.split_once("://").map_or(url.as_str(), |(_, rest)| rest).trim_end_matches('/').to_owned();
                 lock(&fleet).add(&cluster, &name, &url);
-                let mut watch = Watch { envoy: Envoy::new(&url, TIMEOUT), cluster, name, known: None, find_warnings };
+                let mut watch =
+                    WatchedEnvoy { envoy: EnvoyAdmin::new(&url, TIMEOUT), cluster, name, known: None, find_warnings };
                 builder.spawn(move || every(interval, first, || watch.look(&fleet)))?;
             }
-            Source::Prometheus { cluster, url } => {
+            ScrapeSource::Prometheus { cluster, url } => {
                 lock(&fleet).add_cluster(&cluster);
-                let prometheus = Prometheus::new(&url, TIMEOUT);
+                let prometheus = PrometheusClient::new(&url, TIMEOUT);
                 builder.spawn(move || {
                     every(interval, first, || match prometheus.samples() {
                         Ok(samples) => lock(&fleet).note_all(&cluster, &url, samples, now()),
@@ -97,8 +98,8 @@ fn every(interval: Duration, first: Duration, mut what: impl FnMut()) {
 }
 
 /// One Envoy and what of its slow pages is known.
-struct Watch {
-    envoy: Envoy,
+struct WatchedEnvoy {
+    envoy: EnvoyAdmin,
     cluster: String,
     name: String,
     /// The policies at the time when its configuration was read. `None`: read it, for the first time or after it was down.
@@ -112,7 +113,7 @@ fn policies(sample: &Sample) -> Vec<(Box<str>, u64)> {
     policies.map(|(name, value)| (name.clone(), *value as u64)).collect()
 }
 
-impl Watch {
+impl WatchedEnvoy {
     fn look(&mut self, fleet: &Shared) {
         if let Err(error) = self.try_look(fleet) {
             self.known = None;

@@ -12,7 +12,7 @@ const MEAN: usize = 5;
 
 /// One counter of a cluster: all its proxies together.
 #[derive(Clone, Debug, Default)]
-pub struct Series {
+pub struct CounterSeries {
     total: u64,
     /// What came since the last point.
     since: u64,
@@ -24,7 +24,7 @@ pub struct Series {
 /// How a counter is shown.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Rate {
+pub struct CounterRate {
     /// Since the proxies started, or the dash, where a proxy began anew.
     pub total: u64,
     /// Per second, over the last five looks.
@@ -33,7 +33,7 @@ pub struct Rate {
     pub history: Vec<f32>,
 }
 
-impl Series {
+impl CounterSeries {
     /// Notes that the counter of one proxy went from `before` to `now`. It is smaller than before when the proxy started
     /// anew; `None`: this is the first look, and what it counted before is no rate of now.
     pub fn note(&mut self, before: Option<u64>, now: u64, at: f64) {
@@ -67,8 +67,8 @@ impl Series {
     }
 
     /// The rate, with its history.
-    pub fn rate(&self) -> Rate {
-        Rate { total: self.total, per_second: self.per_second(), history: self.points.iter().copied().collect() }
+    pub fn rate(&self) -> CounterRate {
+        CounterRate { total: self.total, per_second: self.per_second(), history: self.points.iter().copied().collect() }
     }
 
     /// Per second, over the last looks.
@@ -95,19 +95,19 @@ mod tests {
 
     #[test]
     fn the_first_look_is_a_total_and_no_rate() {
-        let mut series = Series::default();
+        let mut series = CounterSeries::default();
         series.note(None, 1_000, 1.0);
         series.tick(1.0);
-        assert_eq!(series.rate(), Rate { total: 1_000, per_second: 0.0, history: vec![] });
+        assert_eq!(series.rate(), CounterRate { total: 1_000, per_second: 0.0, history: vec![] });
         series.note(Some(1_000), 1_004, 3.0);
         series.tick(2.0);
-        assert_eq!(series.rate(), Rate { total: 1_004, per_second: 2.0, history: vec![2.0] });
+        assert_eq!(series.rate(), CounterRate { total: 1_004, per_second: 2.0, history: vec![2.0] });
         assert_eq!(series.last(), Some(3.0));
     }
 
     #[test]
     fn a_proxy_that_starts_anew_takes_nothing_back() {
-        let mut series = Series::default();
+        let mut series = CounterSeries::default();
         series.note(Some(0), 50, 1.0);
         series.note(Some(50), 3, 2.0);
         assert_eq!(series.rate().total, 53);
@@ -115,7 +115,7 @@ mod tests {
 
     #[test]
     fn history_is_bounded_and_forgotten_when_nothing_happens() {
-        let mut series = Series::default();
+        let mut series = CounterSeries::default();
         series.note(Some(0), 1, 1.0);
         for _ in 0..POINTS {
             series.tick(1.0);

@@ -17,17 +17,17 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use serde::Serialize;
 
-use crate::access::{self, Credentials, Scope};
+use crate::access::{self, Credentials, Visibility};
 use crate::assets::ASSETS;
-use crate::config::Config;
+use crate::config::DashConfig;
 use crate::scrape::{Shared, lock, now};
 use crate::view::{self, Me};
 
 /// What every request needs.
 #[derive(Debug)]
-pub struct App {
+pub struct DashState {
     /// Who may see what.
-    pub config: Config,
+    pub config: DashConfig,
     /// What is known.
     pub fleet: Shared,
     /// Between two looks.
@@ -39,7 +39,7 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; c
     base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// The whole application.
-pub fn router(app: App) -> Router {
+pub fn router(app: DashState) -> Router {
     let app = Arc::new(app);
     let assets = ASSETS.into_iter().fold(Router::new(), |router, (path, kind, content)| {
         router.route(path, get(move || async move { ([(CONTENT_TYPE, kind)], content) }))
@@ -55,7 +55,7 @@ pub fn router(app: App) -> Router {
 }
 
 /// Checks the host and adds what keeps a browser from doing anything else with the answer.
-async fn guard(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+async fn guard(State(app): State<Arc<DashState>>, request: Request, next: Next) -> Response {
     // A page elsewhere whose name leads to this machine (DNS rebinding) must not read what only this machine may.
     let host = request.headers().get(HOST).and_then(|host| host.to_str().ok());
     let mut response = if app.config.is_open() && !host.is_some_and(is_loopback) {
@@ -80,16 +80,16 @@ fn is_loopback(host: &str) -> bool {
 }
 
 #[derive(Serialize)]
-struct Failure<'a> {
+struct ErrorBody<'a> {
     error: &'a str,
 }
 
 fn problem(status: StatusCode, error: &str) -> Response {
-    (status, axum::Json(Failure { error })).into_response()
+    (status, axum::Json(ErrorBody { error })).into_response()
 }
 
 /// The scope of whoever asks, or the answer that they get instead.
-fn scope<'a>(app: &'a App, headers: &HeaderMap) -> Result<Scope<'a>, Box<Response>> {
+fn scope<'a>(app: &'a DashState, headers: &HeaderMap) -> Result<Visibility<'a>, Box<Response>> {
     // Of two values nobody knows which one the proxy in front wrote.
     let text = |name: &str| {
         let mut values = headers.get_all(name).iter();
@@ -106,7 +106,7 @@ fn scope<'a>(app: &'a App, headers: &HeaderMap) -> Result<Scope<'a>, Box<Respons
     })
 }
 
-async fn me(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
+async fn me(State(app): State<Arc<DashState>>, headers: HeaderMap) -> Response {
     let scope = match scope(&app, &headers) {
         Ok(scope) => scope,
         Err(response) => return *response,
@@ -124,14 +124,14 @@ async fn me(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
     .into_response()
 }
 
-async fn clusters(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
+async fn clusters(State(app): State<Arc<DashState>>, headers: HeaderMap) -> Response {
     match scope(&app, &headers) {
         Ok(scope) => axum::Json(view::clusters(&lock(&app.fleet), scope, now())).into_response(),
         Err(response) => *response,
     }
 }
 
-async fn cluster(State(app): State<Arc<App>>, Path(name): Path<String>, headers: HeaderMap) -> Response {
+async fn cluster(State(app): State<Arc<DashState>>, Path(name): Path<String>, headers: HeaderMap) -> Response {
     let scope = match scope(&app, &headers) {
         Ok(scope) => scope,
         Err(response) => return *response,
@@ -155,8 +155,8 @@ mod tests {
     fn an_identity_that_comes_twice_is_nobodys() {
         let config = serde_json::json!({"identityHeader": "x-user", "tls": {"certificate": "c", "key": "k", "clientCa": "ca"},
             "workspaces": [{"name": "shop", "identities": ["ann"], "clusters": ["east"]}]});
-        let app = App {
-            config: Config::read(config).unwrap(),
+        let app = DashState {
+            config: DashConfig::read(config).unwrap(),
             fleet: Shared::default(),
             interval: std::time::Duration::from_secs(1),
         };

@@ -45,7 +45,7 @@ fn parse(line: &str) -> Result<Case> {
 
 /// What became of the cases.
 #[derive(Clone, Debug, Default)]
-pub struct Report {
+pub struct ContractReport {
     /// How many requests were decided as the contract says.
     pub passed: usize,
     /// Cases that no client can send, each with the reason.
@@ -56,9 +56,9 @@ pub struct Report {
 
 /// Sends every case that can be expressed, with each version of HTTP, through `module`. A policy with a section that is
 /// not in `sections` is skipped.
-pub fn run(module: &str, sections: &[&str], cases: &[Case]) -> Result<Report> {
+pub fn run(module: &str, sections: &[&str], cases: &[Case]) -> Result<ContractReport> {
     let upstream = Upstream::echo()?;
-    let mut report = Report::default();
+    let mut report = ContractReport::default();
     let mut bootstrap = Bootstrap::new()?.cluster("echo", upstream.address());
     let mut listeners: BTreeMap<String, String> = BTreeMap::new();
     let mut runnable = Vec::new();

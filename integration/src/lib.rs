@@ -55,6 +55,6 @@ pub use listener::{Listener, Route};
 pub use prometheus::{Prometheus, prometheus_tool};
 pub use rate_limit_service::{RateLimitService, grpc_cluster};
 pub use rows::{NONE, check_routes, check_routes_over};
-pub use traffic::{Tally, Traffic};
-pub use upstream::{Received, Reply, Upstream};
+pub use traffic::{Traffic, TrafficTally};
+pub use upstream::{Received, Upstream, UpstreamReply};
 pub use wasm::{Configuration, WasmFilter};

@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow, ensure};
 
-use crate::http::{Connection, Protocol, Request, Response};
+use crate::http::{ClientConnection, Protocol, Request, Response};
 
 /// What came of the traffic.
 #[derive(Clone, Debug, Default)]
-pub struct Tally {
+pub struct TrafficTally {
     /// Requests that were answered as they should be.
     pub good: usize,
     /// What went wrong with the others.
@@ -24,7 +24,7 @@ pub struct Tally {
 pub struct Traffic {
     stop: Arc<AtomicBool>,
     answered: Arc<AtomicUsize>,
-    clients: Vec<JoinHandle<Tally>>,
+    clients: Vec<JoinHandle<TrafficTally>>,
 }
 
 impl Traffic {
@@ -76,9 +76,9 @@ impl Traffic {
     }
 
     /// Ends the traffic.
-    pub fn stop(self) -> Result<Tally> {
+    pub fn stop(self) -> Result<TrafficTally> {
         self.stop.store(true, Ordering::SeqCst);
-        let mut all = Tally::default();
+        let mut all = TrafficTally::default();
         for client in self.clients {
             let tally = client.join().map_err(|_| anyhow!("a client panicked"))?;
             all.good += tally.good;
@@ -94,14 +94,14 @@ fn client<Check: FnOnce(&Response) -> Result<()>>(
     next: impl Fn(usize) -> (Request, Check),
     stop: &AtomicBool,
     answered: &AtomicUsize,
-) -> Tally {
-    let mut tally = Tally::default();
+) -> TrafficTally {
+    let mut tally = TrafficTally::default();
     let mut connection = None;
     let mut number = 0;
     while !stop.load(Ordering::SeqCst) {
         let answer = match connection.take() {
             Some(open) => Ok(open),
-            None => Connection::open(protocol, address),
+            None => ClientConnection::open(protocol, address),
         }
         .and_then(|mut open| {
             let (request, check) = next(number);

@@ -57,7 +57,7 @@ fn text(bytes: &[u8]) -> String {
 
 /// What the server does with a request.
 #[derive(Clone, Debug)]
-pub enum Reply {
+pub enum UpstreamReply {
     /// Answers 200 with the request in JSON: `{"method", "path", "headers": [[name, value]], "body"}`.
     Echo,
     /// Answers this status, with these headers.
@@ -65,19 +65,19 @@ pub enum Reply {
     /// Answers 200 with this in JSON.
     Json(Value),
     /// The other reply, later.
-    After(Duration, Box<Reply>),
+    After(Duration, Box<UpstreamReply>),
     /// Answers 200, but sends only so many of the thousand bytes of body that it announces, and then closes or hangs.
-    Part(usize, Box<Reply>),
+    Part(usize, Box<UpstreamReply>),
     /// Closes the connection without an answer.
     Close,
     /// Never answers.
     Hang,
 }
 
-/// How long a body of [`Reply::Part`] says that it is.
+/// How long a body of [`UpstreamReply::Part`] says that it is.
 const WHOLE: usize = 1000;
 
-type Handler = dyn Fn(&Received) -> Reply + Send + Sync;
+type Handler = dyn Fn(&Received) -> UpstreamReply + Send + Sync;
 
 struct State {
     handler: Box<Handler>,
@@ -103,27 +103,30 @@ impl std::fmt::Debug for Upstream {
 impl Upstream {
     /// A server that echoes.
     pub fn echo() -> Result<Self> {
-        Self::start(|_| Reply::Echo)
+        Self::start(|_| UpstreamReply::Echo)
     }
 
     /// A server that answers as `handler` says, and remembers every request.
-    pub fn start(handler: impl Fn(&Received) -> Reply + Send + Sync + 'static) -> Result<Self> {
+    pub fn start(handler: impl Fn(&Received) -> UpstreamReply + Send + Sync + 'static) -> Result<Self> {
         Self::run((Ipv4Addr::LOCALHOST, 0).into(), handler, true)
     }
 
     /// The same at an address of one's own.
-    pub fn at(address: SocketAddr, handler: impl Fn(&Received) -> Reply + Send + Sync + 'static) -> Result<Self> {
+    pub fn at(
+        address: SocketAddr,
+        handler: impl Fn(&Received) -> UpstreamReply + Send + Sync + 'static,
+    ) -> Result<Self> {
         Self::run(address, handler, false)
     }
 
     /// The same for load: it counts requests and forgets them.
-    pub fn forgetful(handler: impl Fn(&Received) -> Reply + Send + Sync + 'static) -> Result<Self> {
+    pub fn forgetful(handler: impl Fn(&Received) -> UpstreamReply + Send + Sync + 'static) -> Result<Self> {
         Self::run((Ipv4Addr::LOCALHOST, 0).into(), handler, false)
     }
 
     fn run(
         address: SocketAddr,
-        handler: impl Fn(&Received) -> Reply + Send + Sync + 'static,
+        handler: impl Fn(&Received) -> UpstreamReply + Send + Sync + 'static,
         keep: bool,
     ) -> Result<Self> {
         let listener = TcpListener::bind(address).with_context(|| format!("cannot listen at {address}"))?;
@@ -202,25 +205,25 @@ fn serve(stream: TcpStream, state: &State) -> Result<()> {
 }
 
 /// Whether the connection goes on.
-fn answer(stream: &mut BufReader<TcpStream>, state: &State, request: &Received, reply: Reply) -> Result<bool> {
+fn answer(stream: &mut BufReader<TcpStream>, state: &State, request: &Received, reply: UpstreamReply) -> Result<bool> {
     let (status, headers, body) = match reply {
-        Reply::Echo => return answer(stream, state, request, Reply::Json(request.to_json())),
-        Reply::Json(value) => {
+        UpstreamReply::Echo => return answer(stream, state, request, UpstreamReply::Json(request.to_json())),
+        UpstreamReply::Json(value) => {
             (200, vec![("content-type".to_owned(), "application/json".to_owned())], value.to_string())
         }
-        Reply::Status(status, headers) => (status, headers, String::new()),
-        Reply::After(delay, reply) => {
+        UpstreamReply::Status(status, headers) => (status, headers, String::new()),
+        UpstreamReply::After(delay, reply) => {
             thread::sleep(delay);
             return answer(stream, state, request, *reply);
         }
-        Reply::Part(bytes, then) => {
+        UpstreamReply::Part(bytes, then) => {
             let head = format!("HTTP/1.1 200 X\r\ncontent-length: {WHOLE}\r\n\r\n");
             let body = vec![b'x'; bytes.min(WHOLE)];
             stream.get_mut().write_all(&[head.as_bytes(), &body].concat())?;
             return answer(stream, state, request, *then);
         }
-        Reply::Close => return Ok(false),
-        Reply::Hang => {
+        UpstreamReply::Close => return Ok(false),
+        UpstreamReply::Hang => {
             // Until the proxy hangs up, or the test ends.
             stream.get_ref().set_read_timeout(Some(Duration::from_millis(100)))?;
             while !state.stopped.load(Ordering::SeqCst) {

@@ -8,8 +8,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use penstock_integration::http::{self, Connection, Protocol, Request, Response};
-use penstock_integration::{Bootstrap, Envoy, Listener, Reply, Route, Upstream, WasmFilter};
+use penstock_integration::http::{self, ClientConnection, Protocol, Request, Response};
+use penstock_integration::{Bootstrap, Envoy, Listener, Route, Upstream, UpstreamReply, WasmFilter};
 use serde_json::{Value, json};
 
 /// Until `holds`, or an error that says what did not come about.
@@ -62,14 +62,14 @@ fn seen(answer: &Result<Response>) -> Seen {
 #[test]
 fn however_an_upstream_fails_its_route_fails_over_after_the_minimum() -> Result<()> {
     let upstream = Upstream::forgetful(|request| match request.path().as_str() {
-        "/500" => Reply::Status(500, vec![]),
-        "/503" => Reply::Status(503, vec![]),
-        "/404" => Reply::Status(404, vec![]),
-        "/close" => Reply::Close,
-        "/cut-early" => Reply::Part(0, Box::new(Reply::Close)),
-        "/cut" | "/reset" => Reply::Part(500, Box::new(Reply::Close)),
-        "/stall" => Reply::Part(500, Box::new(Reply::Hang)),
-        _ => Reply::Hang,
+        "/500" => UpstreamReply::Status(500, vec![]),
+        "/503" => UpstreamReply::Status(503, vec![]),
+        "/404" => UpstreamReply::Status(404, vec![]),
+        "/close" => UpstreamReply::Close,
+        "/cut-early" => UpstreamReply::Part(0, Box::new(UpstreamReply::Close)),
+        "/cut" | "/reset" => UpstreamReply::Part(500, Box::new(UpstreamReply::Close)),
+        "/stall" => UpstreamReply::Part(500, Box::new(UpstreamReply::Hang)),
+        _ => UpstreamReply::Hang,
     })?;
     // An HTTP/2 upstream that resets a stream in the middle: another Envoy, whose own upstream hangs up.
     let relay = Bootstrap::new()?
@@ -145,9 +145,9 @@ fn however_an_upstream_fails_its_route_fails_over_after_the_minimum() -> Result<
 #[test]
 fn clients_that_leave_are_no_failures() -> Result<()> {
     let upstream = Upstream::forgetful(|request| match request.path().as_str() {
-        "/begun" => Reply::Part(500, Box::new(Reply::Hang)),
-        "/503" => Reply::Status(503, vec![]),
-        _ => Reply::Hang,
+        "/begun" => UpstreamReply::Part(500, Box::new(UpstreamReply::Hang)),
+        "/503" => UpstreamReply::Status(503, vec![]),
+        _ => UpstreamReply::Hang,
     })?;
     let policy = json!({"routes": {"rules": [{"name": "all", "route": "eu",
         "failover": {"route": "us", "errorPercent": 50, "window": "60s", "minRequests": 30, "cooldown": "1h"}}]}});
@@ -162,7 +162,7 @@ fn clients_that_leave_are_no_failures() -> Result<()> {
     for protocol in Protocol::ALL {
         for _ in 0..12 {
             // Before there is any answer: the upstream has the request, and says nothing.
-            let mut connection = Connection::open(protocol, envoy.ingress()?)?;
+            let mut connection = ClientConnection::open(protocol, envoy.ingress()?)?;
             let before = upstream.requests();
             connection.abandon(&Request::get("/"), || {
                 eventually("the upstream has the request", || Ok(upstream.requests() > before))
@@ -170,7 +170,7 @@ fn clients_that_leave_are_no_failures() -> Result<()> {
             // The connection stays open, so that over HTTP/2 it is the stream that ends.
             open.push(connection);
             // In the middle of the answer.
-            let mut connection = Connection::open(protocol, envoy.ingress()?)?;
+            let mut connection = ClientConnection::open(protocol, envoy.ingress()?)?;
             let before = stat("rq_2xx")?;
             connection.abandon(&Request::get("/begun"), || {
                 eventually("the answer has begun", || Ok(stat("rq_2xx")? > before))
@@ -195,8 +195,8 @@ fn clients_that_leave_are_no_failures() -> Result<()> {
 #[test]
 fn a_variant_that_becomes_slow_is_rolled_back_though_every_answer_is_fine() -> Result<()> {
     let upstream = Upstream::forgetful(|request| match request.path().as_str() {
-        "/slow" => Reply::After(Duration::from_millis(2500), Box::new(Reply::Echo)),
-        _ => Reply::Echo,
+        "/slow" => UpstreamReply::After(Duration::from_millis(2500), Box::new(UpstreamReply::Echo)),
+        _ => UpstreamReply::Echo,
     })?;
     let policy = json!({"canaries": [{"name": "shop",
         "variants": [{"name": "v1", "weight": 0}, {"name": "v2", "weight": 1}],
@@ -263,7 +263,7 @@ fn an_open_breaker_cools_down_probes_opens_again_or_is_restored_and_tells_it() -
     let status = Arc::new(AtomicU16::new(503));
     let upstream = Upstream::forgetful({
         let status = Arc::clone(&status);
-        move |_| Reply::Status(status.load(Ordering::SeqCst), vec![])
+        move |_| UpstreamReply::Status(status.load(Ordering::SeqCst), vec![])
     })?;
     let listener = Listener::new("ingress")
         .wasm(&WasmFilter::new("suite", watched(50, "3s"))?)
@@ -334,7 +334,7 @@ fn an_open_breaker_cools_down_probes_opens_again_or_is_restored_and_tells_it() -
 
 #[test]
 fn an_open_breaker_outlives_a_reload_that_leaves_it_as_it_was() -> Result<()> {
-    let upstream = Upstream::forgetful(|_| Reply::Status(503, vec![]))?;
+    let upstream = Upstream::forgetful(|_| UpstreamReply::Status(503, vec![]))?;
     let policy = |minimum: u32, default: &str| {
         let mut policy = watched(minimum, "1h");
         policy["routes"] = json!({"default": default});

@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow, ensure};
-use penstock_integration::http::{self, Connection, Protocol, Request, Response};
-use penstock_integration::{Bootstrap, Listener, Reply, Route, Traffic, Upstream, WasmFilter, workspace};
+use penstock_integration::http::{self, ClientConnection, Protocol, Request, Response};
+use penstock_integration::{Bootstrap, Listener, Route, Traffic, Upstream, UpstreamReply, WasmFilter, workspace};
 use penstock_policy::module::Suite;
 use penstock_policy::{Policy, Timestamp};
 use serde_json::{Value, json};
@@ -25,7 +25,7 @@ fn variants(addresses: &[SocketAddr], users: usize) -> Result<Vec<Vec<String>>> 
     for address in addresses {
         let mut connections = Vec::new();
         for protocol in Protocol::ALL.repeat(8) {
-            connections.push(Connection::open(protocol, *address)?);
+            connections.push(ClientConnection::open(protocol, *address)?);
         }
         let count = connections.len();
         let mut variants = Vec::new();
@@ -140,7 +140,7 @@ fn an_address_sticks_and_a_client_behind_a_proxy_cannot_choose_its_own() -> Resu
         // The proxy in front. Envoy treats a peer on loopback in its own way.
         let ask = |protocol: Protocol, request: &Request| -> Result<String> {
             let mut connection =
-                Connection::open_after(protocol, address, b"PROXY TCP4 192.0.2.9 192.0.2.1 4711 80\r\n")?;
+                ClientConnection::open_after(protocol, address, b"PROXY TCP4 192.0.2.9 192.0.2.1 4711 80\r\n")?;
             Ok(connection.request(request)?.text())
         };
         for last in 0..40_u8 {
@@ -243,10 +243,10 @@ fn a_variant_that_starts_to_fail_at_500_requests_a_second_is_out_at_once() -> Re
             let (broken, failures) = (Arc::clone(&broken), Arc::clone(&failures));
             move |_| {
                 if !broken.load(Ordering::SeqCst) {
-                    return Reply::Status(200, vec![]);
+                    return UpstreamReply::Status(200, vec![]);
                 }
                 failures.lock().unwrap_or_else(PoisonError::into_inner).push(Instant::now());
-                Reply::Status(503, vec![])
+                UpstreamReply::Status(503, vec![])
             }
         })?;
         let listener = Listener::new("ingress")
@@ -263,7 +263,7 @@ fn a_variant_that_starts_to_fail_at_500_requests_a_second_is_out_at_once() -> Re
             .zip(0..CLIENTS)
             .map(|(protocol, client)| {
                 std::thread::spawn(move || -> Result<()> {
-                    let mut connection = Connection::open(protocol, address)?;
+                    let mut connection = ClientConnection::open(protocol, address)?;
                     // Each at its own times, so that all together are evenly spread.
                     let mut next = start + Duration::from_secs(1) * client / RATE;
                     while next < end {

@@ -7,22 +7,22 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use penstock_integration::http::{self, Protocol, Request, Response};
-use penstock_integration::{Bootstrap, Envoy, Listener, RateLimitService, Reply, Route, Upstream, WasmFilter};
+use penstock_integration::{Bootstrap, Envoy, Listener, RateLimitService, Route, Upstream, UpstreamReply, WasmFilter};
 use serde_json::{Value, json};
 
 /// An upstream that does what the request says: a number is what it has cost.
 fn upstream() -> Result<Upstream> {
     Upstream::start(|request| match request.header("x-say").unwrap_or_default().as_str() {
-        "nothing" => Reply::Status(200, Vec::new()),
-        "close" => Reply::Close,
-        "hang" => Reply::Hang,
-        "late" => Reply::After(Duration::from_millis(400), Box::new(said("600"))),
+        "nothing" => UpstreamReply::Status(200, Vec::new()),
+        "close" => UpstreamReply::Close,
+        "hang" => UpstreamReply::Hang,
+        "late" => UpstreamReply::After(Duration::from_millis(400), Box::new(said("600"))),
         cost => said(cost),
     })
 }
 
-fn said(cost: &str) -> Reply {
-    Reply::Status(200, vec![("x-tokens-used".to_owned(), cost.to_owned())])
+fn said(cost: &str) -> UpstreamReply {
+    UpstreamReply::Status(200, vec![("x-tokens-used".to_owned(), cost.to_owned())])
 }
 
 /// 1000 tokens, which do not come back during a test.

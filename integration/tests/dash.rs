@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use penstock_integration::http::{self, Protocol, Request};
 use penstock_integration::{
-    Bootstrap, Dash, Envoy, Listener, Prometheus, Reply, Route, Upstream, WasmFilter, workspace,
+    Bootstrap, Dash, Envoy, Listener, Prometheus, Route, Upstream, UpstreamReply, WasmFilter, workspace,
 };
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -48,7 +48,7 @@ fn envoy(policy: &Value, upstream: &Upstream) -> Result<Envoy> {
 }
 
 fn failing() -> Result<Upstream> {
-    Upstream::start(|_| Reply::Status(503, Vec::new()))
+    Upstream::start(|_| UpstreamReply::Status(503, Vec::new()))
 }
 
 fn get(host: &str) -> Request {
@@ -373,7 +373,7 @@ fn a_hundred_proxies_with_a_thousand_rules_each_are_shown_every_second() -> Resu
     let filter = bootstrap.discovered(WasmFilter::new("egress-allowlist", rules(1_000))?.named("penstock"))?;
     let listener = Listener::new("ingress").discovered(filter).route(Route::any().answers(200, "fine\n"));
     let envoy = bootstrap.listener(listener).start()?;
-    let mut connection = http::Connection::open(Protocol::Http1, envoy.ingress()?)?;
+    let mut connection = http::ClientConnection::open(Protocol::Http1, envoy.ingress()?)?;
     for i in 0..1_000 {
         let response = connection.request(&get(&format!("h{i}.example.com:80")))?;
         ensure!(response.status == 200, "{response:?}");
@@ -396,7 +396,7 @@ fn a_hundred_proxies_with_a_thousand_rules_each_are_shown_every_second() -> Resu
             let pages = Arc::clone(&pages);
             Upstream::forgetful(move |request| {
                 let page = pages.iter().find(|(path, _)| request.path().starts_with(path));
-                page.map_or(Reply::Status(404, Vec::new()), |(_, page)| Reply::Json(page.clone()))
+                page.map_or(UpstreamReply::Status(404, Vec::new()), |(_, page)| UpstreamReply::Json(page.clone()))
             })
         })
         .collect::<Result<_>>()?;
@@ -445,7 +445,7 @@ fn an_envoy_hardly_notices_that_it_is_looked_at() -> Result<()> {
     let filter = bootstrap.discovered(WasmFilter::new("egress-allowlist", rules(200))?.named("penstock"))?;
     let listener = Listener::new("ingress").discovered(filter).route(Route::any().answers(200, "fine\n"));
     let envoy = bootstrap.listener(listener).start()?;
-    let mut connection = http::Connection::open(Protocol::Http1, envoy.ingress()?)?;
+    let mut connection = http::ClientConnection::open(Protocol::Http1, envoy.ingress()?)?;
     for i in 0..200 {
         connection.request(&get(&format!("h{i}.example.com:80")))?;
     }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use penstock_integration::http::{self, Protocol, Request};
-use penstock_integration::{Bootstrap, Envoy, Listener, Received, Reply, Route, Upstream, WasmFilter};
+use penstock_integration::{Bootstrap, Envoy, Listener, Received, Route, Upstream, UpstreamReply, WasmFilter};
 use serde_json::{Value, json};
 
 /// A client that waits so long waits for Envoy's own timeout of 15 s, not for the rule's.
@@ -105,7 +105,7 @@ fn a_rewritten_path_and_host_are_what_the_upstream_sees() -> Result<()> {
 
 #[test]
 fn a_request_to_an_upstream_that_hangs_ends_at_the_rules_timeout() -> Result<()> {
-    let upstream = Upstream::start(|_| Reply::Hang)?;
+    let upstream = Upstream::start(|_| UpstreamReply::Hang)?;
     let mut envoy = in_front_of(
         &upstream,
         json!({"routes": {"rules": [
@@ -124,7 +124,7 @@ fn a_request_to_an_upstream_that_hangs_ends_at_the_rules_timeout() -> Result<()>
 
 #[test]
 fn a_client_cannot_stretch_the_rules_timeout() -> Result<()> {
-    let upstream = Upstream::start(|_| Reply::Hang)?;
+    let upstream = Upstream::start(|_| UpstreamReply::Hang)?;
     let envoy = in_front_of(
         &upstream,
         json!({"routes": {"rules": [
@@ -139,16 +139,18 @@ fn a_client_cannot_stretch_the_rules_timeout() -> Result<()> {
 }
 
 /// Fails as `failure` says twice for each path, then answers.
-fn failing_twice(failure: Reply) -> Result<Upstream> {
-    Upstream::start(move |request| if request.number % 3 < 2 { failure.clone() } else { Reply::Echo })
+fn failing_twice(failure: UpstreamReply) -> Result<Upstream> {
+    Upstream::start(move |request| if request.number % 3 < 2 { failure.clone() } else { UpstreamReply::Echo })
 }
 
 #[test]
 fn a_request_is_retried_as_often_as_the_rule_says() -> Result<()> {
     // The limits are far above what an upstream that answers needs: only the one that hangs reaches them.
-    for (failure, on, per_try) in
-        [(Reply::Status(503, vec![]), "5xx", "20s"), (Reply::Close, "reset", "20s"), (Reply::Hang, "5xx", "1s")]
-    {
+    for (failure, on, per_try) in [
+        (UpstreamReply::Status(503, vec![]), "5xx", "20s"),
+        (UpstreamReply::Close, "reset", "20s"),
+        (UpstreamReply::Hang, "5xx", "1s"),
+    ] {
         let upstream = failing_twice(failure.clone())?;
         let mut envoy = in_front_of(
             &upstream,
@@ -171,7 +173,7 @@ fn a_request_is_retried_as_often_as_the_rule_says() -> Result<()> {
 
 #[test]
 fn a_request_that_keeps_failing_is_given_up_after_the_last_attempt() -> Result<()> {
-    let upstream = Upstream::start(|_| Reply::Status(503, vec![]))?;
+    let upstream = Upstream::start(|_| UpstreamReply::Status(503, vec![]))?;
     let policy = json!({"routes": {"rules": [
         {"name": "one", "route": "r", "matches": [{"path": {"value": "/one"}}], "retries": {"attempts": 1, "retryOn": ["5xx"]}},
         {"name": "other", "route": "r", "matches": [{"path": {"value": "/other"}}],

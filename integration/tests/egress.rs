@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use penstock_integration::contract::{Case, cases};
-use penstock_integration::http::{self, Connection, Protocol, Request, Response, client_hello};
+use penstock_integration::http::{self, ClientConnection, Protocol, Request, Response, client_hello};
 use penstock_integration::{Body, Bootstrap, Envoy, Upstream, WasmFilter, workspace};
 use serde_json::{Value, json};
 
@@ -114,7 +114,7 @@ fn proxy_line(destination: &str, port: u64) -> String {
 
 /// One request on a connection to port 443, or the one that it names.
 fn ask(address: SocketAddr, protocol: Protocol, request: &Request, port: u64) -> Result<Response> {
-    Connection::open_after(protocol, address, proxy_line("192.0.2.2", port).as_bytes())?.request(request)
+    ClientConnection::open_after(protocol, address, proxy_line("192.0.2.2", port).as_bytes())?.request(request)
 }
 
 /// An Envoy with one listener, `egress`, and the upstream behind it.

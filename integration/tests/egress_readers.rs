@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test stops at the first surprise")]
 
 use anyhow::Result;
-use penstock_integration::http::{Connection, Protocol, Request};
+use penstock_integration::http::{ClientConnection, Protocol, Request};
 use penstock_integration::{Bootstrap, Listener, Route, Upstream};
 use penstock_policy::egress::canonical;
 use serde_json::json;
@@ -54,13 +54,13 @@ fn envoy_reads_what_is_forwarded_as_it_stands() -> Result<()> {
     let (mut same, mut ours_only, mut differ) = (0, 0, 0);
     for action in actions {
         let address = envoy.address(action)?;
-        let mut connection = Connection::open(Protocol::Http1, address)?;
+        let mut connection = ClientConnection::open(Protocol::Http1, address)?;
         // The path as Envoy reads it; `None`: refused.
         let mut read = |path: &str| -> Result<Option<String>> {
             let before = upstream.requests();
             let response = connection.request(&Request::new("GET", "a.test", path));
             if !response.as_ref().is_ok_and(|response| response.status == 200) {
-                connection = Connection::open(Protocol::Http1, address)?;
+                connection = ClientConnection::open(Protocol::Http1, address)?;
                 assert_eq!(upstream.requests(), before, "{path}");
                 return Ok(None);
             }

@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use penstock_integration::http::{self, Connection, Protocol, Request, Response, h1};
+use penstock_integration::http::{self, ClientConnection, Protocol, Request, Response, h1};
 use penstock_integration::{Answer, Bootstrap, Envoy, GrpcServer, RateLimitService, grpc_cluster};
 use serde_json::{Value, json};
 
@@ -210,7 +210,7 @@ fn failing(timeout: &str) -> [Value; 2] {
 
 /// Sends `count` requests on one connection; the statuses, and the median time.
 fn timed(address: SocketAddr, path: &str, count: usize) -> Result<(Vec<u16>, Duration, Duration)> {
-    let mut connection = Connection::open(Protocol::Http1, address)?;
+    let mut connection = ClientConnection::open(Protocol::Http1, address)?;
     let mut times = Vec::new();
     let mut statuses = Vec::new();
     for _ in 0..count {

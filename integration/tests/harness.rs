@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use penstock_integration::http::{self, Connection, Protocol, Request, h1, h2};
-use penstock_integration::{Bootstrap, Envoy, Listener, Reply, Route, Upstream};
+use penstock_integration::http::{self, ClientConnection, Protocol, Request, h1, h2};
+use penstock_integration::{Bootstrap, Envoy, Listener, Route, Upstream, UpstreamReply};
 use serde_json::{Value, json};
 
 fn plain() -> Result<(Envoy, Upstream)> {
@@ -60,7 +60,7 @@ fn the_upstream_says_what_it_received() -> Result<()> {
 fn one_connection_serves_one_request_after_the_other() -> Result<()> {
     let (envoy, _upstream) = plain()?;
     for protocol in Protocol::ALL {
-        let mut connection = Connection::open(protocol, envoy.ingress()?)?;
+        let mut connection = ClientConnection::open(protocol, envoy.ingress()?)?;
         for number in 0..50 {
             let response = connection.request(&Request::get(&format!("/{number}")))?;
             assert_eq!(response.status, 200, "{protocol}");
@@ -73,13 +73,13 @@ fn one_connection_serves_one_request_after_the_other() -> Result<()> {
 #[test]
 fn bytes_arrive_as_they_were_sent() -> Result<()> {
     let (envoy, _upstream) = plain()?;
-    let mut connection = h1::Connection::open(envoy.ingress()?)?;
+    let mut connection = h1::Http1Connection::open(envoy.ingress()?)?;
     connection.send(b"GET / HTTP/1.1\r\nHost: a\r\nX-PENSTOCK-route: beta\r\nBad header: 1\r\n\r\n")?;
     assert_eq!(connection.receive(false)?.status, 400);
     assert!(connection.is_closed()?);
 
     let field = |name: &str, value: &str| (name.as_bytes().to_vec(), value.as_bytes().to_vec());
-    let mut connection = h2::Connection::open(envoy.ingress()?)?;
+    let mut connection = h2::Http2Connection::open(envoy.ingress()?)?;
     let fields = [field(":method", "GET"), field(":method", "GET"), field(":path", "/"), field(":scheme", "http")];
     assert!(connection.send(&fields, b"").is_err(), "a repeated pseudo-header ends the connection");
     Ok(())
@@ -105,9 +105,9 @@ fn a_stopped_envoy_is_gone() -> Result<()> {
 #[test]
 fn an_upstream_hangs_up_or_takes_its_time_when_told_to() -> Result<()> {
     let upstream = Upstream::start(|request| match request.path().as_str() {
-        "/close" => Reply::Close,
-        "/slow" => Reply::After(Duration::from_millis(50), Box::new(Reply::Status(204, vec![]))),
-        _ => Reply::Status(404, vec![("x-reason".to_owned(), "unknown".to_owned())]),
+        "/close" => UpstreamReply::Close,
+        "/slow" => UpstreamReply::After(Duration::from_millis(50), Box::new(UpstreamReply::Status(204, vec![]))),
+        _ => UpstreamReply::Status(404, vec![("x-reason".to_owned(), "unknown".to_owned())]),
     })?;
     let ask = |path| http::send(Protocol::Http1, upstream.address(), &Request::get(path));
     ensure!(ask("/close").is_err());

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use penstock_integration::http::{self, Connection, Protocol, Request};
+use penstock_integration::http::{self, ClientConnection, Protocol, Request};
 use penstock_integration::{Bootstrap, Envoy, Listener, Route, Upstream, WasmFilter, check_routes, check_routes_over};
 use serde_json::{Value, json};
 
@@ -143,7 +143,7 @@ fn the_worst_request_delays_its_neighbour_on_the_worker_by_less_than_two_millise
         let size =
             hostile.headers.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>() + hostile.path.len();
         let harmless = Request::get("/").header("x-padding", "x".repeat(size));
-        let mut connection = Connection::open(Protocol::Http1, envoy.ingress()?)?;
+        let mut connection = ClientConnection::open(Protocol::Http1, envoy.ingress()?)?;
         let mut took = |request: &Request| -> Result<Duration> {
             let begun = Instant::now();
             let response = connection.request(request)?;

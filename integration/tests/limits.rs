@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use penstock_integration::http::{self, Connection, Protocol, Request};
+use penstock_integration::http::{self, ClientConnection, Protocol, Request};
 use penstock_integration::{Bootstrap, Envoy, Listener, Route, WasmFilter};
 use serde_json::{Value, json};
 
@@ -87,7 +87,7 @@ fn overload(
         let client = |number: usize| {
             let (stop, sent, first_answer, request) = (&stop, &sent, &first_answer, request(number));
             scope.spawn(move || -> Result<usize> {
-                let mut connection = Connection::open(Protocol::Http1, address)?;
+                let mut connection = ClientConnection::open(Protocol::Http1, address)?;
                 let mut passed = 0;
                 while !stop.load(Ordering::Relaxed) {
                     let response = connection.request(&request)?;
@@ -122,7 +122,7 @@ fn by_key(address: SocketAddr, keys: usize, more: impl Fn(usize) -> bool + Sync)
         let client = |client: usize| {
             let (counts, more) = (&counts, &more);
             scope.spawn(move || -> Result<()> {
-                let mut connection = Connection::open(Protocol::Http1, address)?;
+                let mut connection = ClientConnection::open(Protocol::Http1, address)?;
                 for step in (0..).take_while(|step| more(*step)) {
                     let key = (step * 7 + client * 131) % keys;
                     let response = connection.request(&user(&format!("key-{key}")))?;
@@ -261,7 +261,7 @@ fn a_hundred_thousand_keys_take_no_more_memory_than_the_table() -> Result<()> {
         let clients: Vec<_> = (0..4)
             .map(|_| {
                 scope.spawn(|| -> Result<()> {
-                    let mut connection = Connection::open(Protocol::Http1, address)?;
+                    let mut connection = ClientConnection::open(Protocol::Http1, address)?;
                     let started = Instant::now();
                     while started.elapsed() < seconds(8) {
                         let key = keys.fetch_add(1, Ordering::Relaxed);

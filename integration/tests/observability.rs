@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use penstock_integration::http::{self, Protocol, Request};
 use penstock_integration::{
-    Bootstrap, Envoy, Listener, Prometheus, Reload, Reply, Route, Upstream, WasmFilter, prometheus_tool, workspace,
+    Bootstrap, Envoy, Listener, Prometheus, Reload, Route, Upstream, UpstreamReply, WasmFilter, prometheus_tool,
+    workspace,
 };
 use serde_json::{Value, json};
 
@@ -105,8 +106,8 @@ fn metrics(text: &str) -> BTreeSet<String> {
 #[test]
 fn every_panel_has_data_and_every_rule_its_metrics_in_a_real_prometheus() -> Result<()> {
     let upstream = Upstream::forgetful(|request| match request.path().as_str() {
-        "/fail" => Reply::Status(503, vec![]),
-        _ => Reply::Status(200, vec![]),
+        "/fail" => UpstreamReply::Status(503, vec![]),
+        _ => UpstreamReply::Status(200, vec![]),
     })?;
     let mut bootstrap = Bootstrap::new()?;
     let filter = bootstrap.discovered(WasmFilter::new("suite", policy())?.named("penstock"))?;

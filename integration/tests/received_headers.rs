@@ -4,7 +4,7 @@
 use std::fs;
 
 use anyhow::{Result, ensure};
-use penstock_integration::http::{Connection, Field, Protocol, Request};
+use penstock_integration::http::{ClientConnection, Field, Protocol, Request};
 use penstock_integration::{Bootstrap, Envoy, Listener, Route, workspace};
 use penstock_policy::wire::as_received;
 use serde_json::json;
@@ -64,7 +64,7 @@ fn echo() -> Result<Envoy> {
 }
 
 /// What a filter is given of these headers, without pseudo-headers.
-fn seen(connection: &mut Connection, headers: &[Field]) -> Result<Vec<Field>> {
+fn seen(connection: &mut ClientConnection, headers: &[Field]) -> Result<Vec<Field>> {
     let mut request = Request::get("/");
     request.headers = headers.to_vec();
     let response = connection.request(&request)?;
@@ -93,11 +93,11 @@ struct Findings<'a> {
 
 fn ask<'a>(envoy: &Envoy, protocol: Protocol) -> Result<Findings<'a>> {
     let mut findings = Findings::default();
-    let mut inside = Connection::open(protocol, envoy.address("inside")?)?;
-    let mut edge = Connection::open(protocol, envoy.address("edge")?)?;
+    let mut inside = ClientConnection::open(protocol, envoy.address("inside")?)?;
+    let mut edge = ClientConnection::open(protocol, envoy.address("edge")?)?;
     for name in CANDIDATES.split_whitespace() {
         let twice = fields(&[(name, "one"), (name, "two")]);
-        let values = |connection: &mut Connection| -> Result<Vec<String>> {
+        let values = |connection: &mut ClientConnection| -> Result<Vec<String>> {
             let found = seen(connection, &twice)?.into_iter().filter(|(found, _)| found == name.as_bytes());
             Ok(found.map(|(_, value)| String::from_utf8_lossy(&value).into_owned()).collect())
         };
@@ -199,7 +199,7 @@ fn the_options_of_a_connection_are_read_as_envoy_reads_them() -> Result<()> {
     for list in lists {
         let sent = fields(list);
         // After an upgrade, or `close`, there is no next request.
-        let mut connection = Connection::open(Protocol::Http1, envoy.address("inside")?)?;
+        let mut connection = ClientConnection::open(Protocol::Http1, envoy.address("inside")?)?;
         let mut found = seen(&mut connection, &sent)?;
         found.retain(|(name, _)| !is_envoys_own(name));
         assert_eq!(as_received(sent), found, "{list:?}");

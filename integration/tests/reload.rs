@@ -3,7 +3,8 @@
 use anyhow::{Result, ensure};
 use penstock_integration::http::{self, Protocol, Request};
 use penstock_integration::{
-    Body, Bootstrap, Configuration, Envoy, Listener, NONE, Reload, Route, Tally, Traffic, WasmFilter, check_routes,
+    Body, Bootstrap, Configuration, Envoy, Listener, NONE, Reload, Route, Traffic, TrafficTally, WasmFilter,
+    check_routes,
 };
 use serde_json::{Value, json};
 
@@ -72,7 +73,7 @@ fn one_of(routes: [&'static str; 2]) -> impl Fn(&http::Response) -> Result<()> +
     }
 }
 
-fn assert_flawless(tally: &Tally) {
+fn assert_flawless(tally: &TrafficTally) {
     assert!(
         tally.failures.is_empty(),
         "{} of {} failed: {:?}",

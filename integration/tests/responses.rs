@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use penstock_integration::http::{self, Protocol, Request, Response};
-use penstock_integration::{Bootstrap, Envoy, Listener, Reply, Route, Upstream, WasmFilter};
+use penstock_integration::{Bootstrap, Envoy, Listener, Route, Upstream, UpstreamReply, WasmFilter};
 use serde_json::{Value, json};
 
 fn in_front_of(upstream: &Upstream, policy: Value) -> Result<Envoy> {
@@ -23,10 +23,10 @@ fn values(response: &Response, name: &str) -> Vec<String> {
 #[test]
 fn a_rule_changes_the_response_of_the_upstream_and_of_the_proxy_and_no_other_rules() -> Result<()> {
     let upstream = Upstream::start(|request| match request.path().as_str() {
-        "/app/close" => Reply::Close,
-        "/app/hang" => Reply::Hang,
-        "/app/missing" => Reply::Status(404, vec![("x-served-by".into(), "upstream".into())]),
-        _ => Reply::Status(
+        "/app/close" => UpstreamReply::Close,
+        "/app/hang" => UpstreamReply::Hang,
+        "/app/missing" => UpstreamReply::Status(404, vec![("x-served-by".into(), "upstream".into())]),
+        _ => UpstreamReply::Status(
             200,
             ["x-served-by: upstream", "x-served-by: again", "vary: origin", "x-secret: s"]
                 .iter()

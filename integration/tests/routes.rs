@@ -115,7 +115,7 @@ fn a_header_matches_in_seven_ways_and_inverted() -> Result<()> {
         ],
     )?;
     // The name of a header has no case. HTTP/2 knows lower case only, so this one goes over HTTP/1.1.
-    let mut connection = h1::Connection::open(envoy.ingress()?)?;
+    let mut connection = h1::Http1Connection::open(envoy.ingress()?)?;
     connection.send(b"GET / HTTP/1.1\r\nHOST: example.com\r\nX-eXACT: Yes\r\n\r\n")?;
     assert_eq!(connection.receive(false)?.text(), "exact");
     Ok(())
@@ -249,7 +249,7 @@ fn a_client_never_chooses_the_route() -> Result<()> {
     let rows = |rest| [(spoof(), rest), (repeated(), rest), (spoof().header("x-group", "beta"), "beta")];
     check_routes(&mut envoy, &rows(NONE))?;
     let mixed_case = b"GET / HTTP/1.1\r\nhost: a\r\nX-Penstock-Route: beta\r\nX-PENSTOCK-ROUTE: beta\r\n\r\n";
-    let mut connection = h1::Connection::open(envoy.ingress()?)?;
+    let mut connection = h1::Http1Connection::open(envoy.ingress()?)?;
     connection.send(mixed_case)?;
     assert_eq!(connection.receive(false)?.text(), NONE);
 
@@ -335,6 +335,6 @@ fn an_odd_authority_or_path_is_decided_or_refused_and_never_traps() -> Result<()
     }
     let field = |name: &str, value: &str| (name.as_bytes().to_vec(), value.as_bytes().to_vec());
     let bare = [field(":method", "GET"), field(":scheme", "http"), field(":path", "/")];
-    let _ = h2::Connection::open(envoy.ingress()?)?.send(&bare, b"");
+    let _ = h2::Http2Connection::open(envoy.ingress()?)?.send(&bare, b"");
     check_routes(&mut envoy, &[(get("/a").at("a.test"), "rule")])
 }

@@ -10,12 +10,12 @@ use crate::guest::Spent;
 /// Costs by scenario.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Budget(pub BTreeMap<String, Cost>);
+pub struct Budget(pub BTreeMap<String, ScenarioCost>);
 
 /// What one scenario costs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged, rename_all_fields = "camelCase", deny_unknown_fields)]
-pub enum Cost {
+pub enum ScenarioCost {
     /// One request, from its context's creation to its deletion.
     Request {
         /// Guest instructions, the mean.
@@ -38,11 +38,11 @@ pub enum Cost {
 /// By so many percent a number may grow.
 const TOLERANCE: f64 = 3.0;
 
-impl Cost {
+impl ScenarioCost {
     /// The mean of `requests` requests.
-    pub(crate) fn of(spent: &Spent, requests: u64) -> Cost {
+    pub(crate) fn of(spent: &Spent, requests: u64) -> ScenarioCost {
         let hundredths = |count: u64| (count as f64 * 100.0 / requests as f64).round() / 100.0;
-        Cost::Request {
+        ScenarioCost::Request {
             instructions: spent.instructions / requests,
             host_calls: hundredths(spent.host_calls),
             callbacks: hundredths(spent.callbacks),
@@ -51,10 +51,10 @@ impl Cost {
 
     fn numbers(&self) -> Vec<(&'static str, f64)> {
         match self {
-            Cost::Request { instructions, host_calls, callbacks } => {
+            ScenarioCost::Request { instructions, host_calls, callbacks } => {
                 vec![("instructions", *instructions as f64), ("host calls", *host_calls), ("callbacks", *callbacks)]
             }
-            Cost::Configure { instructions, memory_kib } => {
+            ScenarioCost::Configure { instructions, memory_kib } => {
                 vec![("instructions", *instructions as f64), ("KiB", *memory_kib as f64)]
             }
         }
@@ -63,7 +63,7 @@ impl Cost {
 
 /// How the measured costs compare with the budget.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Verdict {
+pub struct BudgetVerdict {
     /// What costs too much, or is in one of the two only.
     pub wrong: Vec<String>,
     /// What costs less than it may.
@@ -93,8 +93,8 @@ impl Budget {
     }
 
     /// Compares what was measured.
-    pub fn judge(&self, measured: &Budget) -> Verdict {
-        let mut verdict = Verdict::default();
+    pub fn judge(&self, measured: &Budget) -> BudgetVerdict {
+        let mut verdict = BudgetVerdict::default();
         for (name, now) in &measured.0 {
             let Some(then) = self.0.get(name) else {
                 verdict.wrong.push(format!("{name}: has no budget yet"));
@@ -121,8 +121,8 @@ mod tests {
     use super::*;
 
     fn budget(instructions: u64) -> Budget {
-        let request = Cost::Request { instructions, host_calls: 2.5, callbacks: 6.0 };
-        let configure = Cost::Configure { instructions: 7, memory_kib: 64 };
+        let request = ScenarioCost::Request { instructions, host_calls: 2.5, callbacks: 6.0 };
+        let configure = ScenarioCost::Configure { instructions: 7, memory_kib: 64 };
         Budget([("a".to_owned(), request), ("b".to_owned(), configure)].into())
     }
 
@@ -134,7 +134,7 @@ mod tests {
 
     #[test]
     fn three_percent_more_is_within_the_budget_and_four_are_not() {
-        assert_eq!(budget(1000).judge(&budget(1030)), Verdict::default());
+        assert_eq!(budget(1000).judge(&budget(1030)), BudgetVerdict::default());
         let verdict = budget(1000).judge(&budget(1040));
         assert_eq!(verdict.wrong, ["a: 1040 instructions instead of 1000 (+4.0 %)"]);
         let verdict = budget(1000).judge(&budget(900));
@@ -144,7 +144,7 @@ mod tests {
     #[test]
     fn one_without_the_other_is_wrong() {
         let mut more = budget(1000);
-        more.0.insert("c".to_owned(), Cost::Configure { instructions: 1, memory_kib: 1 });
+        more.0.insert("c".to_owned(), ScenarioCost::Configure { instructions: 1, memory_kib: 1 });
         assert_eq!(budget(1000).judge(&more).wrong, ["c: has no budget yet"]);
         assert_eq!(more.judge(&budget(1000)).wrong, ["c: has a budget and is not measured any more"]);
     }

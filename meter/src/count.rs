@@ -19,7 +19,7 @@ pub(crate) const COUNTER: &str = "penstock_meter_instructions";
 
 /// What one of the counters is of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Per {
+pub(crate) enum CounterSubject {
     /// All functions together.
     Module,
     /// Each function: its export is [`COUNTER`] with the number of its body appended.
@@ -27,11 +27,11 @@ pub(crate) enum Per {
 }
 
 /// The same module, which counts.
-pub(crate) fn counting(module: &[u8], per: Per) -> Result<Vec<u8>> {
+pub(crate) fn counting(module: &[u8], per: CounterSubject) -> Result<Vec<u8>> {
     let mut counted = Module::new();
     let mut counters = 1;
     for payload in Parser::new(0).parse_all(module) {
-        if let (Payload::CodeSectionStart { count, .. }, Per::Function) = (payload?, per) {
+        if let (Payload::CodeSectionStart { count, .. }, CounterSubject::Function) = (payload?, per) {
             counters = count;
         }
     }
@@ -44,7 +44,7 @@ pub(crate) fn counting(module: &[u8], per: Per) -> Result<Vec<u8>> {
 }
 
 struct Counting {
-    per: Per,
+    per: CounterSubject,
     counters: u32,
     /// The number of the first counter's global variable: they are the last ones.
     global: Option<u32>,
@@ -78,8 +78,8 @@ impl Reencode for Counting {
         utils::parse_export_section(self, exports, section)?;
         for (number, global) in (0..self.counters).zip(self.global.into_iter().flat_map(|first| first..)) {
             let name = match self.per {
-                Per::Module => COUNTER.to_owned(),
-                Per::Function => format!("{COUNTER}{number}"),
+                CounterSubject::Module => COUNTER.to_owned(),
+                CounterSubject::Function => format!("{COUNTER}{number}"),
             };
             exports.export(&name, ExportKind::Global, global);
         }
@@ -90,7 +90,7 @@ impl Reencode for Counting {
         let mut function = self.new_function_with_parsed_locals(&body)?;
         let mut reader = body.get_operators_reader()?;
         let mut count = 0;
-        let counter = if self.per == Per::Function { self.bodies } else { 0 };
+        let counter = if self.per == CounterSubject::Function { self.bodies } else { 0 };
         self.bodies += 1;
         while !reader.eof() {
             let operator = reader.read()?;
@@ -201,7 +201,7 @@ mod tests {
 
     fn count(argument: i32) -> i64 {
         let engine = wasmi::Engine::default();
-        let module = wasmi::Module::new(&engine, counting(&module(), Per::Module).unwrap()).unwrap();
+        let module = wasmi::Module::new(&engine, counting(&module(), CounterSubject::Module).unwrap()).unwrap();
         let mut store = wasmi::Store::new(&engine, ());
         let instance = wasmi::Linker::new(&engine).instantiate_and_start(&mut store, &module).unwrap();
         instance.get_typed_func::<i32, ()>(&store, "run").unwrap().call(&mut store, argument).unwrap();

@@ -5,12 +5,12 @@ use std::path::Path;
 use anyhow::{Context, Result, anyhow};
 use wasmi::{Engine, ExternType, Func, Linker, Module, Store, Val};
 
-use crate::count::{self, Per};
-use crate::host::{self, Host};
+use crate::count::{self, CounterSubject};
+use crate::host::{self, MeterHost};
 
 /// A module in a VM of its own, and its host.
 pub struct Guest {
-    store: Store<Host>,
+    store: Store<MeterHost>,
     instance: wasmi::Instance,
     callbacks: u64,
 }
@@ -29,21 +29,21 @@ pub struct Spent {
 impl Guest {
     /// Loads a module file and starts its VM.
     pub fn load(module: &Path) -> Result<Guest> {
-        Guest::counting(module, Per::Module)
+        Guest::counting(module, CounterSubject::Module)
     }
 
     /// The same, counting each function's instructions for [`Guest::spent_by_function`]; [`Guest::spent`] then has none.
     pub fn load_profiling(module: &Path) -> Result<Guest> {
-        Guest::counting(module, Per::Function)
+        Guest::counting(module, CounterSubject::Function)
     }
 
-    fn counting(module: &Path, per: Per) -> Result<Guest> {
+    fn counting(module: &Path, per: CounterSubject) -> Result<Guest> {
         let bytes = std::fs::read(module)
             .with_context(|| format!("there is no {}; build the modules first: make build", module.display()))?;
         let bytes = count::counting(&bytes, per).with_context(|| module.display().to_string())?;
         let engine = Engine::default();
         let module = Module::new(&engine, &bytes).map_err(|error| anyhow!("{}: {error}", module.display()))?;
-        let mut store = Store::new(&engine, Host::default());
+        let mut store = Store::new(&engine, MeterHost::default());
         let mut linker = Linker::new(&engine);
         host::link(&mut linker)?;
         // What this host does not have answers UNIMPLEMENTED, as in an older Envoy.
@@ -69,7 +69,7 @@ impl Guest {
     pub const PLUGIN: u32 = 1;
 
     /// The host.
-    pub fn host(&mut self) -> &mut Host {
+    pub fn host(&mut self) -> &mut MeterHost {
         self.store.data_mut()
     }
 

@@ -37,7 +37,7 @@ pub enum HandOver {
 
 /// A response of the guest's own.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Sent {
+pub struct GuestResponse {
     /// The status.
     pub status: u32,
     /// The body.
@@ -46,7 +46,7 @@ pub struct Sent {
 
 /// Everything that the host knows. Reset nothing: a VM lives as long as its [`crate::Guest`].
 #[derive(Debug, Default)]
-pub struct Host {
+pub struct MeterHost {
     /// The plugin's configuration.
     pub configuration: Vec<u8>,
     /// The current request's headers.
@@ -60,7 +60,7 @@ pub struct Host {
     /// The log.
     pub log: Vec<String>,
     /// The response that the guest gave.
-    pub sent: Option<Sent>,
+    pub sent: Option<GuestResponse>,
     /// Whether the guest closed the stream.
     pub closed: bool,
     /// How often each function was called.
@@ -79,7 +79,7 @@ pub struct Host {
     pub(crate) allocations: u64,
 }
 
-impl Host {
+impl MeterHost {
     /// Somebody else writes this to every key.
     pub fn overwrite_shared_data(&mut self, value: &[u8]) {
         for (found, token) in self.shared.values_mut() {
@@ -119,7 +119,7 @@ impl Host {
     }
 }
 
-type Call<'a> = Caller<'a, Host>;
+type Call<'a> = Caller<'a, MeterHost>;
 
 /// Bytes of the guest's memory; `None`: not its memory.
 fn read(call: &Call<'_>, address: u32, size: u32) -> Option<Vec<u8>> {
@@ -206,7 +206,7 @@ fn memory(act: impl FnOnce() -> Option<u32>) -> Result<u32, wasmi::Error> {
 }
 
 /// Puts all functions into `linker`.
-pub(crate) fn link(linker: &mut Linker<Host>) -> Result<()> {
+pub(crate) fn link(linker: &mut Linker<MeterHost>) -> Result<()> {
     define! { linker, "env":
         proxy_log |call, _level: u32, text: u32, size: u32| {
             memory(|| {
@@ -260,7 +260,7 @@ pub(crate) fn link(linker: &mut Linker<Host>) -> Result<()> {
             _headers: u32, _headers_size: u32, _grpc: u32| {
             memory(|| {
                 let body = read(call, body, body_size)?;
-                call.data_mut().sent = Some(Sent { status, body });
+                call.data_mut().sent = Some(GuestResponse { status, body });
                 Some(OK)
             })
         }

@@ -2,7 +2,7 @@
 //! host, memory. The same numbers on every machine and in every run, so that CI can hold them to a budget.
 //!
 //! - [`Guest`] is one VM with one module; its callbacks are those that Envoy makes.
-//! - [`Host`] is the host's side: it answers as Envoy does, or as wrongly as a test wants.
+//! - [`MeterHost`] is the host's side: it answers as Envoy does, or as wrongly as a test wants.
 //! - [`scenarios`] are the requests and policies that are measured, [`Budget`] is what they may cost.
 //!
 //! - [`hostile`] makes policies and requests that are meant to take long, and says what a request may cost by its bytes.
@@ -19,7 +19,7 @@ pub mod hostile;
 mod profile;
 pub mod scenarios;
 
-pub use budget::{Budget, Cost};
+pub use budget::{Budget, ScenarioCost};
 pub use guest::{Guest, Spent};
-pub use host::{HandOver, Host, Sent};
+pub use host::{GuestResponse, HandOver, MeterHost};
 pub use profile::Profile;

@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use crate::budget::{Budget, Cost};
+use crate::budget::{Budget, ScenarioCost};
 use crate::guest::{Guest, Spent};
 use crate::profile::{self, Profile};
 
@@ -336,8 +336,8 @@ pub fn measure(dist: &Path, part: &str) -> Result<Budget> {
     for scenario in scenarios().into_iter().filter(|scenario| scenario.name.contains(part)) {
         request_costs(&scenario, dist, &mut budget)?;
     }
-    let instructions = |cost: &Cost| match cost {
-        Cost::Request { instructions, .. } | Cost::Configure { instructions, .. } => *instructions,
+    let instructions = |cost: &ScenarioCost| match cost {
+        ScenarioCost::Request { instructions, .. } | ScenarioCost::Configure { instructions, .. } => *instructions,
     };
     let Some(ordinary) = budget.0.get(ORDINARY).map(instructions) else { return Ok(budget) };
     for (name, cost) in budget.0.iter().filter(|(name, _)| name.contains("hostile")) {
@@ -375,7 +375,7 @@ fn configure(guest: &mut Guest, name: &str, policy: &Value, noted: Option<&str>,
         Ok(())
     })?;
     if let Some(noted) = noted {
-        let cost = Cost::Configure { instructions: spent.instructions, memory_kib: guest.memory_kib() };
+        let cost = ScenarioCost::Configure { instructions: spent.instructions, memory_kib: guest.memory_kib() };
         budget.0.insert(noted.to_owned(), cost);
     }
     Ok(())
@@ -444,7 +444,7 @@ fn exchanges(scenario: &Scenario, guest: &mut Guest, budget: &mut Budget, mut wa
     // Of a limit of one the first request passes.
     let first = exchange(guest, 2, scenario.goes_on || scenario.name.ends_with("limited"))?;
     if scenario.cold {
-        budget.0.insert(format!("{}, the first request", scenario.name), Cost::of(&first, 1));
+        budget.0.insert(format!("{}, the first request", scenario.name), ScenarioCost::of(&first, 1));
     }
     let mut sum = Spent::default();
     for stream in 0..=scenario.warm() {
@@ -459,7 +459,7 @@ fn exchanges(scenario: &Scenario, guest: &mut Guest, budget: &mut Budget, mut wa
             sum.callbacks += spent.callbacks;
         }
     }
-    budget.0.insert(scenario.name.to_owned(), Cost::of(&sum, scenario.warm()));
+    budget.0.insert(scenario.name.to_owned(), ScenarioCost::of(&sum, scenario.warm()));
     Ok(())
 }
 

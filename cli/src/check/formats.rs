@@ -4,11 +4,11 @@ use std::borrow::Cow;
 
 use serde_json::{Value, json};
 
-use super::report::Report;
+use super::report::CheckResult;
 use crate::diagnostics::Finding;
 
 /// Workflow commands of GitHub Actions: one line each, shown at the line of a pull request.
-pub fn github(report: &Report) -> String {
+pub fn github(report: &CheckResult) -> String {
     let mut text = String::new();
     for (level, finding) in findings(report) {
         let (end_line, end_column) = end(report, &finding);
@@ -39,7 +39,7 @@ fn property(text: &str) -> String {
 }
 
 /// SARIF 2.1.0 (OASIS): one run with the results of all policies.
-pub fn sarif(reports: &[Report]) -> Value {
+pub fn sarif(reports: &[CheckResult]) -> Value {
     let results: Vec<Value> = reports
         .iter()
         .flat_map(|report| findings(report).map(move |(level, finding)| result(report, level, &finding)))
@@ -72,7 +72,7 @@ pub fn sarif(reports: &[Report]) -> Value {
     })
 }
 
-fn result(report: &Report, level: &str, finding: &Finding) -> Value {
+fn result(report: &CheckResult, level: &str, finding: &Finding) -> Value {
     let (end_line, end_column) = end(report, finding);
     let mut text = title(finding);
     if let Some(help) = &finding.help {
@@ -105,7 +105,7 @@ fn uri(path: &str) -> String {
     path.bytes().map(|b| if plain(b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
 }
 
-fn findings(report: &Report) -> impl Iterator<Item = (&'static str, Cow<'_, Finding>)> {
+fn findings(report: &CheckResult) -> impl Iterator<Item = (&'static str, Cow<'_, Finding>)> {
     let errors = report.errors.with_rest("error").map(|finding| ("error", finding));
     let warnings = report.warnings.with_rest("warning").map(|finding| ("warning", finding));
     errors.chain(warnings).chain(report.notes.iter().map(|finding| ("note", Cow::Borrowed(finding))))
@@ -119,7 +119,7 @@ fn title(finding: &Finding) -> String {
 }
 
 /// Line and column after the first line of what is wrong.
-fn end(report: &Report, finding: &Finding) -> (usize, usize) {
+fn end(report: &CheckResult, finding: &Finding) -> (usize, usize) {
     let shown = report.text.get(finding.span.clone()).unwrap_or_default();
     (finding.line, finding.column + shown.lines().next().unwrap_or_default().chars().count())
 }

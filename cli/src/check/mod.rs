@@ -14,14 +14,14 @@ mod report;
 
 use crate::diagnostics::{Finding, Findings};
 use crate::documents::Documents;
-use crate::inputs::{self, Input, Running};
-use crate::manifests::{self, File, Found, HostRoutes};
+use crate::inputs::{self, InputFile, RunningInputs};
+use crate::manifests::{self, FoundPolicy, HostRoutes, ManifestFile};
 use crate::output::{Output, count};
 use crate::policy_file::Invalid;
-use crate::text::Text;
+use crate::text::SourceText;
 use crate::within::Ceiling;
 use crate::{lint, replay, source, watch};
-pub use report::Report;
+pub use report::CheckResult;
 
 /// Validate policies, manifests and Envoy configurations: errors and warnings.
 #[derive(Debug, clap::Args)]
@@ -41,10 +41,10 @@ pub struct Args {
     /// [default: policy.yaml].
     policies: Vec<PathBuf>,
     #[command(flatten)]
-    running: Running,
+    running: RunningInputs,
     /// The form of the report.
     #[arg(long, short, visible_alias = "format", value_enum, default_value = "human")]
-    output: Format,
+    output: CheckFormat,
     /// Warnings make the exit status 1 too.
     #[arg(long, value_enum, value_name = "WHAT")]
     deny: Option<Deny>,
@@ -76,7 +76,7 @@ fn module(name: &str) -> Result<Module, String> {
 
 /// The forms of the report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-enum Format {
+enum CheckFormat {
     /// For people: the line, a caret, the remedy.
     Human,
     /// One JSON object a policy and line.
@@ -107,26 +107,26 @@ impl Args {
         let mut inputs = inputs::read(paths)?;
         inputs.extend(self.running.read()?);
         let ceiling = self.within.as_deref().map(ceiling).transpose()?;
-        let reports = check(&inputs, &Options { module: self.module, ceiling: ceiling.as_ref(), routes: &[] })?;
+        let reports = check(&inputs, &CheckContext { module: self.module, ceiling: ceiling.as_ref(), routes: &[] })?;
         match self.output {
-            Format::Json => {
+            CheckFormat::Json => {
                 for report in &reports {
                     out.json_line(report)?;
                 }
             }
-            Format::Human => {
+            CheckFormat::Human => {
                 for report in &reports {
                     out.human(&human(report))?;
                 }
             }
-            Format::Github => {
+            CheckFormat::Github => {
                 for report in &reports {
                     out.write_all(formats::github(report).as_bytes())?;
                 }
             }
-            Format::Sarif => writeln!(out, "{:#}", formats::sarif(&reports))?,
+            CheckFormat::Sarif => writeln!(out, "{:#}", formats::sarif(&reports))?,
         }
-        let denied = |report: &Report| self.deny.is_some() && !report.warnings.is_empty();
+        let denied = |report: &CheckResult| self.deny.is_some() && !report.warnings.is_empty();
         Ok(reports.iter().all(|report| report.valid && !denied(report)))
     }
 }
@@ -134,8 +134,8 @@ impl Args {
 /// The one policy of a file.
 fn ceiling(path: &Path) -> anyhow::Result<Ceiling> {
     let name = source::display(path);
-    let text = Text::new(source::read_text(path)?);
-    let file = File::read_as(&name, text.clone(), false)
+    let text = SourceText::new(source::read_text(path)?);
+    let file = ManifestFile::read_as(&name, text.clone(), false)
         .map_err(|error| Invalid::new(&name, &text, &Findings::one(Finding::syntax(&error, &text))))?;
     let [found] = file.policies.as_slice() else {
         anyhow::bail!("{name} has {} policies: give --within a file with one", file.policies.len());
@@ -149,7 +149,7 @@ fn ceiling(path: &Path) -> anyhow::Result<Ceiling> {
 
 /// What policies are checked against beside themselves.
 #[derive(Clone, Copy, Default)]
-pub struct Options<'o> {
+pub struct CheckContext<'o> {
     /// The module that will run them; `None`: what a manifest loads, else the suite.
     pub module: Option<Module>,
     /// What they must be within.
@@ -162,11 +162,11 @@ pub struct Options<'o> {
 ///
 /// # Errors
 /// When there is no policy at all.
-pub fn check(inputs: &[Input], options: &Options<'_>) -> anyhow::Result<Vec<Report>> {
+pub fn check(inputs: &[InputFile], options: &CheckContext<'_>) -> anyhow::Result<Vec<CheckResult>> {
     let module = options.module;
     let mut files = Vec::new();
     for input in inputs.iter().filter(|input| !(input.is_found && inputs::is_test(&input.name))) {
-        match File::read_as(&input.name, input.text.clone(), module.is_some()) {
+        match ManifestFile::read_as(&input.name, input.text.clone(), module.is_some()) {
             Ok(file) => files.push((input, Ok(file))),
             Err(_) if input.is_found && input.text.contains("{{") => {
                 anstream::eprintln!("penstock: passed over {}: a template; check what it renders to", input.name);
@@ -177,7 +177,7 @@ pub fn check(inputs: &[Input], options: &Options<'_>) -> anyhow::Result<Vec<Repo
     let configs: Vec<_> = files
         .iter()
         .filter_map(|(_, file)| file.as_ref().ok())
-        .flat_map(File::host_configs)
+        .flat_map(ManifestFile::host_configs)
         .chain(options.routes)
         .collect();
     let mut by_header: HashMap<String, Rc<HostRoutes>> = HashMap::new();
@@ -196,20 +196,21 @@ pub fn check(inputs: &[Input], options: &Options<'_>) -> anyhow::Result<Vec<Repo
             Err(finding) => {
                 let finding = Finding { path: String::new(), ..finding.clone() };
                 let errors = Findings::one(finding);
-                reports.push(Report::new(&input.name, None, &input.text, errors, Findings::default()));
+                reports.push(CheckResult::new(&input.name, None, &input.text, errors, Findings::default()));
             }
             Ok(file) => {
                 let broken = file.broken.iter();
                 reports.extend(broken.map(|(resource, finding)| {
                     let errors = Findings::one(finding.clone());
-                    Report::new(&input.name, Some(resource), file.text(), errors, Findings::default())
+                    CheckResult::new(&input.name, Some(resource), file.text(), errors, Findings::default())
                 }));
                 reports.extend(file.remarks.iter().map(|(resource, finding)| {
                     let warnings = Findings::one(finding.clone());
-                    Report::new(&input.name, Some(resource), file.text(), Findings::default(), warnings)
+                    CheckResult::new(&input.name, Some(resource), file.text(), Findings::default(), warnings)
                 }));
-                let is_meant =
-                    |found: &&Found| !input.is_found || found.resource.is_some() || manifests::has_section(&found.node);
+                let is_meant = |found: &&FoundPolicy| {
+                    !input.is_found || found.resource.is_some() || manifests::has_section(&found.node)
+                };
                 let found = file.policies.iter().filter(is_meant);
                 reports.extend(found.map(|found| check_one(&input.name, file, found, options, &mut host)));
                 for (resource, what) in &file.left_alone {
@@ -236,14 +237,14 @@ pub fn check(inputs: &[Input], options: &Options<'_>) -> anyhow::Result<Vec<Repo
 }
 
 /// The reports of a file's policies.
-pub fn check_file(name: &str, file: &File, options: &Options<'_>) -> Vec<Report> {
+pub fn check_file(name: &str, file: &ManifestFile, options: &CheckContext<'_>) -> Vec<CheckResult> {
     let mut host = |header: &str| {
         let mut routes = HostRoutes::default();
         options.routes.iter().for_each(|node| routes.add(node, header));
         Rc::new(routes)
     };
     let broken = file.broken.iter().map(|(resource, finding)| {
-        Report::new(name, Some(resource), file.text(), Findings::one(finding.clone()), Findings::default())
+        CheckResult::new(name, Some(resource), file.text(), Findings::one(finding.clone()), Findings::default())
     });
     let checked = file.policies.iter().map(|found| check_one(name, file, found, options, &mut host));
     broken.chain(checked).collect()
@@ -251,11 +252,11 @@ pub fn check_file(name: &str, file: &File, options: &Options<'_>) -> Vec<Report>
 
 fn check_one(
     name: &str,
-    file: &File,
-    found: &Found,
-    options: &Options<'_>,
+    file: &ManifestFile,
+    found: &FoundPolicy,
+    options: &CheckContext<'_>,
     host: &mut impl FnMut(&str) -> Rc<HostRoutes>,
-) -> Report {
+) -> CheckResult {
     let module = options.module.or(found.module).unwrap_or(Module::Suite);
     let find = |problem: &Problem| file.finding(found, problem);
     let mut notes = Vec::new();
@@ -288,11 +289,11 @@ fn check_one(
     let misread = file.misreadings(found).filter(|(path, _)| !known.contains(*path));
     errors.extend(misread, |(path, text)| file.misreading(found, path, text));
     warnings.extend(&found.doubts, Finding::clone);
-    Report { notes, within, ..Report::new(name, found.resource.as_deref(), file.text(), errors, warnings) }
+    CheckResult { notes, within, ..CheckResult::new(name, found.resource.as_deref(), file.text(), errors, warnings) }
 }
 
 /// The report for people, with styles.
-pub fn human(report: &Report) -> String {
+pub fn human(report: &CheckResult) -> String {
     let mut text = report.errors.render(Level::ERROR, "error", &report.file, &report.text);
     text += &report.warnings.render(Level::WARNING, "warning", &report.file, &report.text);
     for finding in &report.notes {
@@ -314,9 +315,9 @@ pub fn human(report: &Report) -> String {
 mod tests {
     use super::*;
 
-    fn report(yaml: &str) -> Report {
-        let input = Input { name: "policy.yaml".to_owned(), text: yaml.into(), is_found: false };
-        check(&[input], &Options::default()).unwrap().remove(0)
+    fn report(yaml: &str) -> CheckResult {
+        let input = InputFile { name: "policy.yaml".to_owned(), text: yaml.into(), is_found: false };
+        check(&[input], &CheckContext::default()).unwrap().remove(0)
     }
 
     fn human(yaml: &str) -> String {

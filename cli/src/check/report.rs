@@ -3,11 +3,11 @@
 use serde::Serialize;
 
 use crate::diagnostics::{Finding, Findings};
-use crate::text::Text;
+use crate::text::SourceText;
 
 /// One policy's result.
 #[derive(Debug, Serialize)]
-pub struct Report {
+pub struct CheckResult {
     /// The file, and the object in it that holds the policy.
     pub(super) policy: String,
     pub(super) valid: bool,
@@ -30,7 +30,7 @@ pub struct Report {
     #[serde(skip)]
     pub(super) file: String,
     #[serde(skip)]
-    pub(super) text: Text,
+    pub(super) text: SourceText,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
@@ -38,11 +38,17 @@ fn is_zero(number: &usize) -> bool {
     *number == 0
 }
 
-impl Report {
-    pub(super) fn new(file: &str, resource: Option<&str>, text: &Text, errors: Findings, warnings: Findings) -> Report {
+impl CheckResult {
+    pub(super) fn new(
+        file: &str,
+        resource: Option<&str>,
+        text: &SourceText,
+        errors: Findings,
+        warnings: Findings,
+    ) -> CheckResult {
         let file = file.to_owned();
         let policy = resource.map_or_else(|| file.clone(), |resource| format!("{file} ({resource})"));
-        Report {
+        CheckResult {
             policy,
             valid: errors.is_empty(),
             within: None,

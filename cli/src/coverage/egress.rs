@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use penstock_policy::egress::{Destination, EgressDocument, Target};
+use penstock_policy::egress::{Destination, DestinationTarget, EgressDocument};
 use penstock_policy::explain::{self, Note, Notes};
 use penstock_policy::wire::{WireDecision, WireRequest};
 
@@ -69,11 +69,11 @@ fn places<T>(list: Option<&[T]>, holds: impl Fn(&T) -> bool) -> Vec<usize> {
 }
 
 /// Whether this destination is one of `to`.
-fn has(to: &Destination, asked: &explain::Destination) -> bool {
+fn has(to: &Destination, asked: &explain::DestinationNote) -> bool {
     let host = asked.host.trim_start_matches('[').trim_end_matches(']');
     let is_host = match &to.target {
-        Target::Host(pattern) => pattern.0.matches(asked.host.as_bytes()),
-        Target::Cidr(range) => host.parse::<IpAddr>().is_ok_and(|address| range.contains(address)),
+        DestinationTarget::Host(pattern) => pattern.0.matches(asked.host.as_bytes()),
+        DestinationTarget::Cidr(range) => host.parse::<IpAddr>().is_ok_and(|address| range.contains(address)),
     };
     let has_port = |ports: &[_]| {
         ports.iter().any(|port: &penstock_policy::document::Whole<1, 65535>| asked.port.map(u32::from) == Some(port.0))

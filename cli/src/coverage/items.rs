@@ -2,7 +2,7 @@
 
 use penstock_policy::Request;
 use penstock_policy::canaries::OverrideCondition;
-use penstock_policy::egress::{Destination, Target};
+use penstock_policy::egress::{Destination, DestinationTarget};
 use penstock_policy::matching::RequestMatch;
 
 use crate::cover::items;
@@ -11,7 +11,7 @@ use crate::words;
 
 /// A part of a policy.
 #[derive(Clone, Debug)]
-pub struct Item {
+pub struct CoverageItem {
     /// Where it stands, such as `egress.rules[0].methods[1]`.
     pub path: String,
     /// For people, such as `egress rule stripe, method POST`.
@@ -23,11 +23,11 @@ pub struct Item {
 }
 
 /// All of them, in the order of the engine.
-pub fn all(documents: &Documents) -> Vec<Item> {
+pub fn all(documents: &Documents) -> Vec<CoverageItem> {
     let mut all = Vec::new();
     let mut push = |path: String, what: String, is_whole: bool| {
         let what = words::shortened(&what.replace(char::is_control, "\u{fffd}"), 200);
-        all.push(Item { path, what, is_whole, hits: 0 });
+        all.push(CoverageItem { path, what, is_whole, hits: 0 });
     };
     if let Some(egress) = &documents.egress {
         for (number, to) in egress.deny.iter().enumerate() {
@@ -110,8 +110,8 @@ pub fn conditions(entry: &RequestMatch, place: &str) -> Vec<String> {
 
 fn destination(to: &Destination) -> String {
     let target = match &to.target {
-        Target::Host(host) => host.0.to_string(),
-        Target::Cidr(range) => range.to_string(),
+        DestinationTarget::Host(host) => host.0.to_string(),
+        DestinationTarget::Cidr(range) => range.to_string(),
     };
     let ports: Vec<String> = items(&to.ports).unwrap_or_default().iter().map(|port| port.0.to_string()).collect();
     if ports.is_empty() { target } else { format!("{target}:{}", ports.join(",")) }

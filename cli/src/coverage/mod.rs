@@ -16,14 +16,14 @@ use penstock_policy::{Header, Request, Scratch};
 
 use crate::cover::items;
 use crate::documents::Documents;
-use items::{Item, conditions};
+use items::{CoverageItem, conditions};
 pub use report::{FileCoverage, human, json, lcov, total};
 
 /// The parts of one policy, with what they decided.
 #[derive(Debug)]
 pub struct Coverage {
     documents: Documents,
-    items: Vec<Item>,
+    items: Vec<CoverageItem>,
     by_path: HashMap<String, usize>,
 }
 
@@ -37,7 +37,7 @@ impl Coverage {
     }
 
     /// The parts in document order.
-    pub fn items(&self) -> &[Item] {
+    pub fn items(&self) -> &[CoverageItem] {
         &self.items
     }
 

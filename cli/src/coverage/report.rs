@@ -5,9 +5,9 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
-use super::items::Item;
+use super::items::CoverageItem;
 use crate::output::style::{BAD, DIM, GOOD, HEAD, NAME};
-use crate::text::Text;
+use crate::text::SourceText;
 use crate::words;
 use crate::yaml::Located;
 
@@ -17,18 +17,18 @@ pub struct FileCoverage {
     /// The file.
     pub file: String,
     /// The parts.
-    pub items: Vec<Item>,
+    pub items: Vec<CoverageItem>,
     /// The line of each, from 1; `None`: the policy is no file of its own.
     pub lines: Vec<Option<usize>>,
 }
 
 impl FileCoverage {
     /// Of the parts of the policy `text`.
-    pub fn new(file: String, text: &str, items: &[Item]) -> FileCoverage {
+    pub fn new(file: String, text: &str, items: &[CoverageItem]) -> FileCoverage {
         let items = items.to_vec();
-        let text = Text::new(text.trim_start_matches('\u{feff}'));
+        let text = SourceText::new(text.trim_start_matches('\u{feff}'));
         let located = Located::read(&text).ok();
-        let line = |item: &Item| {
+        let line = |item: &CoverageItem| {
             let located = located.as_ref().filter(|located| located.has(&item.path))?;
             Some(text.position(located.span(&item.path, false).start).0)
         };
@@ -78,7 +78,7 @@ pub fn human(files: &[FileCoverage], nobody: &str) -> String {
 
 /// For programs.
 pub fn json(files: &[FileCoverage]) -> Value {
-    let item = |(item, line): (&Item, &Option<usize>)| json!({"path": item.path, "what": item.what, "line": line, "hits": item.hits});
+    let item = |(item, line): (&CoverageItem, &Option<usize>)| json!({"path": item.path, "what": item.what, "line": line, "hits": item.hits});
     let file = |file: &FileCoverage| {
         let (covered, all) = file.counts();
         let items: Vec<Value> = file.items.iter().zip(&file.lines).map(item).collect();

@@ -6,7 +6,7 @@ use serde::Serialize;
 /// Which way a change goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub enum Class {
+pub enum ChangeClass {
     /// Something may pass that was refused.
     Loosened,
     /// Something may be refused that passed.
@@ -17,9 +17,9 @@ pub enum Class {
 
 /// One change.
 #[derive(Clone, Debug, Serialize)]
-pub struct Change {
+pub struct PolicyChange {
     /// Which way it goes.
-    pub class: Class,
+    pub class: ChangeClass,
     /// The object that holds the policy, when there are several.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub object: Option<String>,
@@ -31,31 +31,31 @@ pub struct Change {
 
 /// The changes found so far.
 #[derive(Debug, Default)]
-pub struct Changes(pub Vec<Change>);
+pub struct Changes(pub Vec<PolicyChange>);
 
 impl Changes {
     /// Notes a change.
-    pub fn push(&mut self, class: Class, path: impl Into<String>, message: impl Into<String>) {
-        self.0.push(Change { class, object: None, path: path.into(), message: message.into() });
+    pub fn push(&mut self, class: ChangeClass, path: impl Into<String>, message: impl Into<String>) {
+        self.0.push(PolicyChange { class, object: None, path: path.into(), message: message.into() });
     }
 
     /// Something may pass that was refused.
     pub fn loosened(&mut self, path: impl Into<String>, message: impl Into<String>) {
-        self.push(Class::Loosened, path, message);
+        self.push(ChangeClass::Loosened, path, message);
     }
 
     /// Something may be refused that passed.
     pub fn tightened(&mut self, path: impl Into<String>, message: impl Into<String>) {
-        self.push(Class::Tightened, path, message);
+        self.push(ChangeClass::Tightened, path, message);
     }
 
     /// Neither.
     pub fn changed(&mut self, path: impl Into<String>, message: impl Into<String>) {
-        self.push(Class::Changed, path, message);
+        self.push(ChangeClass::Changed, path, message);
     }
 
     /// How many are of `class`.
-    pub fn count(&self, class: Class) -> usize {
+    pub fn count(&self, class: ChangeClass) -> usize {
         self.0.iter().filter(|change| change.class == class).count()
     }
 }

@@ -4,11 +4,11 @@
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 
-use penstock_policy::egress::{Cidr, Destination, Target};
+use penstock_policy::egress::{Cidr, Destination, DestinationTarget};
 
 /// Destinations, each with the number of the rule that it belongs to.
 #[derive(Debug, Default)]
-pub struct Destinations<'d> {
+pub struct RuleDestinations<'d> {
     /// By name, without `*.`.
     names: HashMap<&'d str, Vec<usize>>,
     /// The same by the name read backwards, so that those below a name are neighbours.
@@ -18,16 +18,16 @@ pub struct Destinations<'d> {
     starts: BTreeMap<IpAddr, Vec<(Cidr, usize)>>,
 }
 
-impl<'d> Destinations<'d> {
+impl<'d> RuleDestinations<'d> {
     /// Adds a destination of the rule `number`.
     pub fn add(&mut self, number: usize, to: &'d Destination) {
         match &to.target {
-            Target::Host(host) => {
+            DestinationTarget::Host(host) => {
                 let name: &str = &host.0.name;
                 self.names.entry(name).or_default().push(number);
                 self.backwards.entry(backwards(name)).or_default().push(number);
             }
-            Target::Cidr(range) => {
+            DestinationTarget::Cidr(range) => {
                 self.ranges.entry(*range).or_default().push(number);
                 self.starts.entry(range.address).or_default().push((*range, number));
             }
@@ -35,17 +35,17 @@ impl<'d> Destinations<'d> {
     }
 
     /// The rules with a destination that may cover `target`, in order.
-    pub fn around(&self, target: &Target) -> Vec<usize> {
+    pub fn around(&self, target: &DestinationTarget) -> Vec<usize> {
         let mut found: Vec<usize> = Vec::new();
         match target {
-            Target::Host(host) => {
+            DestinationTarget::Host(host) => {
                 let name: &str = &host.0.name;
                 let above = name.match_indices('.').filter_map(|(at, _)| name.get(at + 1..));
                 for name in std::iter::once(name).chain(above) {
                     found.extend(self.names.get(name).into_iter().flatten());
                 }
             }
-            Target::Cidr(range) => {
+            DestinationTarget::Cidr(range) => {
                 let wider = (0..=range.length).filter_map(|length| range.widened(length));
                 found.extend(wider.filter_map(|wider| self.ranges.get(&wider)).flatten());
             }
@@ -54,15 +54,15 @@ impl<'d> Destinations<'d> {
     }
 
     /// The rules with a destination that may have a host or address in common with `target`, in order.
-    pub fn overlapping(&self, target: &Target) -> Vec<usize> {
+    pub fn overlapping(&self, target: &DestinationTarget) -> Vec<usize> {
         let mut found = self.around(target);
         match target {
-            Target::Host(host) => {
+            DestinationTarget::Host(host) => {
                 let start = [backwards(&host.0.name), b".".to_vec()].concat();
                 let below = self.backwards.range(start.clone()..).take_while(|(name, _)| name.starts_with(&start));
                 found.extend(below.flat_map(|(_, numbers)| numbers));
             }
-            Target::Cidr(range) => {
+            DestinationTarget::Cidr(range) => {
                 let inside = self.starts.range(range.address..).take_while(|(start, _)| range.contains(**start));
                 found.extend(inside.flat_map(|(_, ranges)| ranges).map(|(_, number)| number));
             }
@@ -120,7 +120,7 @@ mod tests {
             "10.0.0.0/9",
         ];
         let all: Vec<Destination> = texts.iter().map(|text| destination(text)).collect();
-        let mut index = Destinations::default();
+        let mut index = RuleDestinations::default();
         all.iter().enumerate().for_each(|(number, to)| index.add(number, to));
         for to in &all {
             let covers = |other: &Destination| crate::cover::target_covers(&other.target, &to.target);
@@ -133,7 +133,7 @@ mod tests {
             assert!(numbers(&covers).iter().all(|number| around.contains(number)), "{to:?}");
             assert!(numbers(&overlaps).iter().all(|number| overlapping.contains(number)), "{to:?}");
             // Nothing of the other kind, and nothing beside.
-            let name = |to: &Destination| matches!(to.target, Target::Host(_));
+            let name = |to: &Destination| matches!(to.target, DestinationTarget::Host(_));
             assert!(overlapping.iter().all(|number| name(&all[*number]) == name(to)), "{to:?}");
         }
         assert_eq!(index.first_ipv6(), Some(12));

@@ -8,10 +8,10 @@ use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
 use penstock_policy::document::{NonEmpty, Whole};
-use penstock_policy::egress::{Cidr, Destination, EgressDocument, Mode, RuleDocument, Target};
+use penstock_policy::egress::{Cidr, Destination, DestinationTarget, EgressDocument, EgressRuleDocument, Mode};
 
-use super::change::{Changes, Class, listed};
-use super::destinations::Destinations;
+use super::change::{ChangeClass, Changes, listed};
+use super::destinations::RuleDestinations;
 use crate::cover::{
     caller_covers, destination_covers, host_covers, items, path_covers, rule_covers, selection_covers,
     uncovered as uncovered_items,
@@ -50,8 +50,8 @@ pub fn compare(old: Option<&EgressDocument>, new: Option<&EgressDocument>, chang
     compare_rules(&old.rules.0, &new.rules.0, changes);
     compare_path_scope(old, new, changes);
     // In Audit what no rule allows passes, but what a rule allows is still refused for the wrong server name.
-    let before = changes.count(Class::Loosened) > 0;
-    if new.mode == Mode::Audit && old.verify_sni && changes.count(Class::Tightened) > 0 {
+    let before = changes.count(ChangeClass::Loosened) > 0;
+    if new.mode == Mode::Audit && old.verify_sni && changes.count(ChangeClass::Tightened) > 0 {
         let message = "in Audit what a rule no longer allows passes whatever the connection's server name";
         changes.loosened("egress.verifySni", message);
     }
@@ -88,15 +88,15 @@ fn compare_deny(old: &EgressDocument, new: &EgressDocument, changes: &mut Change
 /// `deny` and the rules of one side, by destination.
 struct Denials<'d> {
     document: &'d EgressDocument,
-    deny: Destinations<'d>,
-    rules: Destinations<'d>,
+    deny: RuleDestinations<'d>,
+    rules: RuleDestinations<'d>,
     /// The first rule with IPv6 ranges.
     first_ipv6: Option<usize>,
 }
 
 impl<'d> Denials<'d> {
     fn new(document: &'d EgressDocument) -> Denials<'d> {
-        let (mut deny, mut rules) = (Destinations::default(), Destinations::default());
+        let (mut deny, mut rules) = (RuleDestinations::default(), RuleDestinations::default());
         document.deny.iter().enumerate().for_each(|(number, to)| deny.add(number, to));
         for (number, rule) in document.rules.0.iter().enumerate() {
             rule.to.0.iter().for_each(|to| rules.add(number, to));
@@ -111,12 +111,12 @@ impl<'d> Denials<'d> {
     }
 
     /// The first rule of which `deny` would deny something.
-    fn first_rule_denied_by(&self, deny: &Destination) -> Option<&'d RuleDocument> {
+    fn first_rule_denied_by(&self, deny: &Destination) -> Option<&'d EgressRuleDocument> {
         let rules = &self.document.rules.0;
-        let denied = |rule: &RuleDocument| rule.to.0.iter().any(|to| denial_overlaps(deny, to));
+        let denied = |rule: &EgressRuleDocument| rule.to.0.iter().any(|to| denial_overlaps(deny, to));
         let mut candidates = self.rules.overlapping(&deny.target);
         // What an IPv4 range denies may be carried by any IPv6 address.
-        candidates.extend(self.first_ipv6.filter(|_| matches!(deny.target, Target::Cidr(_))));
+        candidates.extend(self.first_ipv6.filter(|_| matches!(deny.target, DestinationTarget::Cidr(_))));
         candidates.sort_unstable();
         candidates.into_iter().filter_map(|i| rules.get(i)).find(|rule| denied(rule))
     }
@@ -143,10 +143,10 @@ fn ports_overlap(a: &Destination, b: &Destination) -> bool {
 }
 
 /// Whether some host or address is in both. Of two patterns or ranges with anything in common one covers the other.
-fn targets_overlap(a: &Target, b: &Target) -> bool {
+fn targets_overlap(a: &DestinationTarget, b: &DestinationTarget) -> bool {
     match (a, b) {
-        (Target::Host(a), Target::Host(b)) => host_covers(a, b) || host_covers(b, a),
-        (Target::Cidr(a), Target::Cidr(b)) => a.covers(b) || b.covers(a),
+        (DestinationTarget::Host(a), DestinationTarget::Host(b)) => host_covers(a, b) || host_covers(b, a),
+        (DestinationTarget::Cidr(a), DestinationTarget::Cidr(b)) => a.covers(b) || b.covers(a),
         _ => false,
     }
 }
@@ -156,21 +156,24 @@ fn targets_overlap(a: &Target, b: &Target) -> bool {
 fn denial_overlaps(deny: &Destination, to: &Destination) -> bool {
     let carried = matches!(
         (&deny.target, &to.target),
-        (Target::Cidr(Cidr { address: IpAddr::V4(_), .. }), Target::Cidr(Cidr { address: IpAddr::V6(_), .. }))
+        (
+            DestinationTarget::Cidr(Cidr { address: IpAddr::V4(_), .. }),
+            DestinationTarget::Cidr(Cidr { address: IpAddr::V6(_), .. })
+        )
     );
     carried || targets_overlap(&deny.target, &to.target)
 }
 
 /// Rules by name and by destination, so that not every pair need be compared.
 struct Rules<'r> {
-    all: &'r [RuleDocument],
+    all: &'r [EgressRuleDocument],
     by_name: HashMap<&'r str, usize>,
-    by_destination: Destinations<'r>,
+    by_destination: RuleDestinations<'r>,
 }
 
 impl<'r> Rules<'r> {
-    fn new(all: &'r [RuleDocument]) -> Rules<'r> {
-        let mut rules = Rules { all, by_name: HashMap::new(), by_destination: Destinations::default() };
+    fn new(all: &'r [EgressRuleDocument]) -> Rules<'r> {
+        let mut rules = Rules { all, by_name: HashMap::new(), by_destination: RuleDestinations::default() };
         for (i, rule) in all.iter().enumerate() {
             rules.by_name.insert(&rule.name.0, i);
             rule.to.0.iter().for_each(|to| rules.by_destination.add(i, to));
@@ -178,32 +181,32 @@ impl<'r> Rules<'r> {
         rules
     }
 
-    fn named(&self, name: &str) -> Option<&'r RuleDocument> {
+    fn named(&self, name: &str) -> Option<&'r EgressRuleDocument> {
         self.by_name.get(name).and_then(|&i| self.all.get(i))
     }
 
     /// All rules that could cover `part`: those with a destination around its first one.
-    fn around(&self, part: &RuleDocument) -> impl Iterator<Item = &'r RuleDocument> {
+    fn around(&self, part: &EgressRuleDocument) -> impl Iterator<Item = &'r EgressRuleDocument> {
         let found = part.to.0.first().map(|to| self.by_destination.around(&to.target)).unwrap_or_default();
         let all = self.all;
         found.into_iter().filter_map(move |i| all.get(i))
     }
 
     /// All rules with a destination that could have a host or address in common with `to`.
-    fn overlapping(&self, to: &Destination) -> impl Iterator<Item = &'r RuleDocument> {
+    fn overlapping(&self, to: &Destination) -> impl Iterator<Item = &'r EgressRuleDocument> {
         let all = self.all;
         self.by_destination.overlapping(&to.target).into_iter().filter_map(move |i| all.get(i))
     }
 }
 
-fn compare_rules(old: &[RuleDocument], new: &[RuleDocument], changes: &mut Changes) {
+fn compare_rules(old: &[EgressRuleDocument], new: &[EgressRuleDocument], changes: &mut Changes) {
     let (before_all, after_all) = (Rules::new(old), Rules::new(new));
-    let was_allowed = |part: &RuleDocument| before_all.around(part).any(|other| rule_covers(other, part));
-    let is_allowed = |part: &RuleDocument| after_all.around(part).any(|other| rule_covers(other, part));
+    let was_allowed = |part: &EgressRuleDocument| before_all.around(part).any(|other| rule_covers(other, part));
+    let is_allowed = |part: &EgressRuleDocument| after_all.around(part).any(|other| rule_covers(other, part));
     // A request names one method, unless a header asks for another one: then one rule must list both.
-    let only_by_override = |parts: &[RuleDocument], covered: &dyn Fn(&RuleDocument) -> bool| {
+    let only_by_override = |parts: &[EgressRuleDocument], covered: &dyn Fn(&EgressRuleDocument) -> bool| {
         let split =
-            parts.iter().flat_map(|part| each(&part.methods, |methods| RuleDocument { methods, ..part.clone() }));
+            parts.iter().flat_map(|part| each(&part.methods, |methods| EgressRuleDocument { methods, ..part.clone() }));
         match !parts.is_empty() && split.collect::<Vec<_>>().iter().all(covered) {
             true => " together: a request with one of the methods and another in x-http-method-override",
             false => "",
@@ -248,7 +251,11 @@ fn compare_rules(old: &[RuleDocument], new: &[RuleDocument], changes: &mut Chang
 
 /// The parts of `rule` that are not `covered`: by destination and port, and where that does not settle it by caller and
 /// path, and `by_method`.
-fn uncovered(rule: &RuleDocument, by_method: bool, covered: impl Fn(&RuleDocument) -> bool) -> Vec<RuleDocument> {
+fn uncovered(
+    rule: &EgressRuleDocument,
+    by_method: bool,
+    covered: impl Fn(&EgressRuleDocument) -> bool,
+) -> Vec<EgressRuleDocument> {
     if covered(rule) {
         return Vec::new();
     }
@@ -256,22 +263,22 @@ fn uncovered(rule: &RuleDocument, by_method: bool, covered: impl Fn(&RuleDocumen
     const MOST: usize = 4096;
     // Of a rule with thousands of destinations each part has one.
     let rest = without_destinations(rule);
-    let mut left: Vec<RuleDocument> = split_ports(&rule.to.0)
-        .map(|to| RuleDocument { to: NonEmpty(vec![to]), ..rest.clone() })
+    let mut left: Vec<EgressRuleDocument> = split_ports(&rule.to.0)
+        .map(|to| EgressRuleDocument { to: NonEmpty(vec![to]), ..rest.clone() })
         .filter(|part| !covered(part))
         .collect();
-    let splits: [fn(&RuleDocument) -> Vec<RuleDocument>; 3] = [
+    let splits: [fn(&EgressRuleDocument) -> Vec<EgressRuleDocument>; 3] = [
         match by_method {
-            true => |rule| each(&rule.methods, |methods| RuleDocument { methods, ..rule.clone() }),
+            true => |rule| each(&rule.methods, |methods| EgressRuleDocument { methods, ..rule.clone() }),
             false => |rule| vec![rule.clone()],
         },
         |rule| {
-            let rest = RuleDocument { from: None, ..rule.clone() };
-            each(&rule.from, |from| RuleDocument { from, ..rest.clone() })
+            let rest = EgressRuleDocument { from: None, ..rule.clone() };
+            each(&rule.from, |from| EgressRuleDocument { from, ..rest.clone() })
         },
         |rule| {
-            let rest = RuleDocument { paths: None, ..rule.clone() };
-            each(&rule.paths, |paths| RuleDocument { paths, ..rest.clone() })
+            let rest = EgressRuleDocument { paths: None, ..rule.clone() };
+            each(&rule.paths, |paths| EgressRuleDocument { paths, ..rest.clone() })
         },
     ];
     for split in splits {
@@ -283,8 +290,8 @@ fn uncovered(rule: &RuleDocument, by_method: bool, covered: impl Fn(&RuleDocumen
     left
 }
 
-fn without_destinations(rule: &RuleDocument) -> RuleDocument {
-    RuleDocument {
+fn without_destinations(rule: &EgressRuleDocument) -> EgressRuleDocument {
+    EgressRuleDocument {
         name: rule.name.clone(),
         owner: rule.owner.clone(),
         reason: rule.reason.clone(),
@@ -299,7 +306,10 @@ fn without_destinations(rule: &RuleDocument) -> RuleDocument {
     }
 }
 
-fn each<T: Clone>(list: &Option<NonEmpty<T>>, part: impl Fn(Option<NonEmpty<T>>) -> RuleDocument) -> Vec<RuleDocument> {
+fn each<T: Clone>(
+    list: &Option<NonEmpty<T>>,
+    part: impl Fn(Option<NonEmpty<T>>) -> EgressRuleDocument,
+) -> Vec<EgressRuleDocument> {
     match list {
         None => vec![part(None)],
         Some(list) => list.0.iter().map(|item| part(Some(NonEmpty(vec![item.clone()])))).collect(),
@@ -307,7 +317,7 @@ fn each<T: Clone>(list: &Option<NonEmpty<T>>, part: impl Fn(Option<NonEmpty<T>>)
 }
 
 /// What some rules allow, in words.
-fn allowance(rules: &[RuleDocument]) -> String {
+fn allowance(rules: &[EgressRuleDocument]) -> String {
     let mut destinations: Vec<String> = rules.iter().flat_map(|rule| &rule.to.0).map(destination_words).collect();
     destinations.dedup();
     let mut words = listed(destinations);
@@ -335,8 +345,8 @@ fn allowance(rules: &[RuleDocument]) -> String {
 /// The dimensions of a rule that kept its name. `(a, b)`: whether (a) all that it allows was allowed before, by any
 /// rule, and (b) all that it allowed still is; then a wider or narrower dimension is neither loosened nor tightened.
 fn describe(
-    before: Option<&RuleDocument>,
-    rule: &RuleDocument,
+    before: Option<&EgressRuleDocument>,
+    rule: &EgressRuleDocument,
     path: &str,
     elsewhere: Option<(bool, bool)>,
     changes: &mut Changes,
@@ -352,7 +362,7 @@ fn describe(
             (false, _, true) => changes.changed(here, format!("{message}, but other rules still do")),
         }
     };
-    let missing = |from: &RuleDocument, of: &RuleDocument| -> Vec<String> {
+    let missing = |from: &EgressRuleDocument, of: &EgressRuleDocument| -> Vec<String> {
         uncovered_items(&from.to.0, &of.to.0, destination_covers).map(destination_words).collect()
     };
     let added = missing(old, rule);
@@ -416,7 +426,7 @@ fn describe(
     }
     for (field, old, new) in [("owner", &old.owner, &rule.owner), ("reason", &old.reason, &rule.reason)] {
         if old != new {
-            let text = |text: &Option<penstock_policy::egress::Text>| {
+            let text = |text: &Option<penstock_policy::egress::RuleText>| {
                 text.as_ref().map_or("nobody said".to_owned(), |text| text.0.to_string())
             };
             changes.changed(format!("{path}.{field}"), format!("{:?} → {:?}", text(old), text(new)));
@@ -478,21 +488,25 @@ fn compare_path_scope(old: &EgressDocument, new: &EgressDocument, changes: &mut 
 }
 
 /// The rules of `one` that make requests path-scoped which are not in `other` and may pass there, with some of them.
-fn path_scope_lost<'r>(one: &'r EgressDocument, other: &EgressDocument) -> Vec<(&'r RuleDocument, RuleDocument)> {
+fn path_scope_lost<'r>(
+    one: &'r EgressDocument,
+    other: &EgressDocument,
+) -> Vec<(&'r EgressRuleDocument, EgressRuleDocument)> {
     let others = Rules::new(&other.rules.0);
-    let passes = |part: &RuleDocument| {
+    let passes = |part: &EgressRuleDocument| {
         let open = |b: &Destination| {
             let overlaps = |a: &Destination| ports_overlap(a, b) && targets_overlap(&a.target, &b.target);
             others.overlapping(b).filter(|rule| rule.paths.is_none()).any(|rule| rule.to.0.iter().any(overlaps))
         };
         other.mode == Mode::Audit || part.to.0.iter().any(open)
     };
-    let scoped =
-        |part: &RuleDocument| others.around(part).any(|rule| rule.paths.is_some() && selection_covers(rule, part));
+    let scoped = |part: &EgressRuleDocument| {
+        others.around(part).any(|rule| rule.paths.is_some() && selection_covers(rule, part))
+    };
     let rules = one.rules.0.iter().filter(|rule| rule.paths.is_some());
     rules
         .filter_map(|rule| {
-            let selected = RuleDocument { paths: None, ..rule.clone() };
+            let selected = EgressRuleDocument { paths: None, ..rule.clone() };
             Some((rule, uncovered(&selected, true, scoped).into_iter().find(passes)?))
         })
         .collect()

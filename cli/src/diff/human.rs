@@ -2,15 +2,15 @@
 
 use std::fmt::Write;
 
-use super::change::Class;
-use super::report::Report;
-use super::traffic::{self, Kind, Users};
+use super::change::ChangeClass;
+use super::report::DiffReport;
+use super::traffic::{self, DifferenceKind, Users};
 use crate::output::count;
 use crate::output::style::{BAD, DIM, GOOD, HEAD, NAME, WARN};
 use crate::words;
 
 /// The whole report, with styles.
-pub fn render(report: &Report) -> String {
+pub fn render(report: &DiffReport) -> String {
     let mut out = String::new();
     for change in &report.changes {
         let object = change.object.as_ref().map(|object| format!("{DIM}{object}{DIM:#} ")).unwrap_or_default();
@@ -29,19 +29,19 @@ pub fn render(report: &Report) -> String {
     out
 }
 
-fn mark(class: Class) -> String {
+fn mark(class: ChangeClass) -> String {
     match class {
-        Class::Loosened => format!("{BAD}loosened {BAD:#}"),
-        Class::Tightened => format!("{GOOD}tightened{GOOD:#}"),
-        Class::Changed => format!("{WARN}changed  {WARN:#}"),
+        ChangeClass::Loosened => format!("{BAD}loosened {BAD:#}"),
+        ChangeClass::Tightened => format!("{GOOD}tightened{GOOD:#}"),
+        ChangeClass::Changed => format!("{WARN}changed  {WARN:#}"),
     }
 }
 
-fn write_traffic(traffic: &traffic::Report, out: &mut String) -> std::fmt::Result {
+fn write_traffic(traffic: &traffic::TrafficReport, out: &mut String) -> std::fmt::Result {
     let share = |n: u64| words::percent(n as f64 / traffic.requests.max(1) as f64);
     let (requests, differ) = (words::thousands(traffic.requests), words::thousands(traffic.differ));
     writeln!(out, "\n{HEAD}{requests} requests, {differ} differ ({}){HEAD:#}", share(traffic.differ))?;
-    for Kind { class, from, to, count, examples } in &traffic.kinds {
+    for DifferenceKind { class, from, to, count, examples } in &traffic.kinds {
         writeln!(out, "{} {} ({}) {from} {DIM}→{DIM:#} {to}", mark(*class), words::thousands(*count), share(*count))?;
         for example in examples {
             writeln!(out, "    {DIM}line {}:{DIM:#} {}", example.line, example.request)?;

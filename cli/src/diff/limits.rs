@@ -3,15 +3,15 @@
 use std::collections::HashMap;
 
 use penstock_policy::document::Node;
-use penstock_policy::rate_limits::{KeyPart, LimitDocument, Mode, OnMissingKey};
+use penstock_policy::rate_limits::{KeyPart, LimitDocument, LimitMode, OnMissingKey};
 
-use super::change::{Changes, Class, named, other_fields};
+use super::change::{ChangeClass, Changes, named, other_fields};
 use crate::cover::{items, matches_cover};
 use crate::words;
 
 /// Compares the limits; the nodes are the whole policies.
 pub fn compare(old: (&[LimitDocument], &Node), new: (&[LimitDocument], &Node), changes: &mut Changes) {
-    let (before, after) = (Side::new(old.0, old.1), Side::new(new.0, new.1));
+    let (before, after) = (LimitsByName::new(old.0, old.1), LimitsByName::new(new.0, new.1));
     for limit in new.0 {
         let path = format!("rateLimits[{}]", limit.name.0);
         match before.limits.get(&*limit.name.0) {
@@ -23,7 +23,7 @@ pub fn compare(old: (&[LimitDocument], &Node), new: (&[LimitDocument], &Node), c
             }
             None => match after.twin(limit, &before) {
                 Some(name) => changes.changed(path, format!("was called `{name}`; its buckets begin full")),
-                None if limit.mode == Mode::Shadow => changes.changed(path, "is new, in Shadow: refuses nothing"),
+                None if limit.mode == LimitMode::Shadow => changes.changed(path, "is new, in Shadow: refuses nothing"),
                 None => changes.tightened(path, format!("is new: {}", quota(limit))),
             },
         }
@@ -34,23 +34,23 @@ pub fn compare(old: (&[LimitDocument], &Node), new: (&[LimitDocument], &Node), c
             continue;
         }
         match limit.mode {
-            Mode::Enforce => changes.loosened(path, format!("is gone: no longer {}", quota(limit))),
-            Mode::Shadow => changes.changed(path, "is gone; in Shadow it refused nothing"),
+            LimitMode::Enforce => changes.loosened(path, format!("is gone: no longer {}", quota(limit))),
+            LimitMode::Shadow => changes.changed(path, "is gone; in Shadow it refused nothing"),
         }
     }
 }
 
 /// The limits of one policy by name, and by all that they are besides.
-struct Side<'p> {
+struct LimitsByName<'p> {
     limits: HashMap<&'p str, &'p LimitDocument>,
     nodes: HashMap<&'p str, &'p Node>,
     /// The names of the limits that are alike but for their names, in order.
     alike: HashMap<String, Vec<&'p str>>,
 }
 
-impl<'p> Side<'p> {
-    fn new(limits: &'p [LimitDocument], policy: &'p Node) -> Side<'p> {
-        let mut side = Side {
+impl<'p> LimitsByName<'p> {
+    fn new(limits: &'p [LimitDocument], policy: &'p Node) -> LimitsByName<'p> {
+        let mut side = LimitsByName {
             limits: limits.iter().map(|limit| (&*limit.name.0, limit)).collect(),
             nodes: HashMap::new(),
             alike: HashMap::new(),
@@ -63,7 +63,7 @@ impl<'p> Side<'p> {
     }
 
     /// The limit of the other policy that is this one under a name that this policy does not have.
-    fn twin(&self, limit: &LimitDocument, other: &Side<'p>) -> Option<&'p str> {
+    fn twin(&self, limit: &LimitDocument, other: &LimitsByName<'p>) -> Option<&'p str> {
         let alike = other.alike.get(&without_name(self.nodes.get(&*limit.name.0)?))?;
         alike.iter().find(|name| !self.limits.contains_key(*name)).copied()
     }
@@ -90,27 +90,27 @@ pub fn quota(limit: &LimitDocument) -> String {
 fn compare_limit(old: (&LimitDocument, &Node), new: (&LimitDocument, &Node), path: &str, changes: &mut Changes) {
     let (before, after) = (old.0, new.0);
     match (before.mode, after.mode) {
-        (Mode::Enforce, Mode::Shadow) => {
+        (LimitMode::Enforce, LimitMode::Shadow) => {
             return changes.loosened(format!("{path}.mode"), "Enforce → Shadow: refuses nothing any more");
         }
-        (Mode::Shadow, Mode::Enforce) => {
+        (LimitMode::Shadow, LimitMode::Enforce) => {
             return changes.tightened(format!("{path}.mode"), format!("Shadow → Enforce: {}", quota(after)));
         }
         _ => {}
     }
     // A limit that refuses nothing loosens and tightens nothing.
-    let in_force = after.mode == Mode::Enforce;
-    let mut note = |class: Class, field: &str, message: String| {
-        changes.push(if in_force { class } else { Class::Changed }, format!("{path}.{field}"), message);
+    let in_force = after.mode == LimitMode::Enforce;
+    let mut note = |class: ChangeClass, field: &str, message: String| {
+        changes.push(if in_force { class } else { ChangeClass::Changed }, format!("{path}.{field}"), message);
     };
-    let way = |more: bool| if more { Class::Loosened } else { Class::Tightened };
+    let way = |more: bool| if more { ChangeClass::Loosened } else { ChangeClass::Tightened };
 
     let rate = |limit: &LimitDocument, other: &LimitDocument| {
         u128::from(limit.limit.requests.0) * other.limit.per.0.as_nanos()
     };
     let (was, is) = (rate(before, after), rate(after, before));
     if was != is || before.limit.requests != after.limit.requests {
-        let class = if was == is { Class::Changed } else { way(is > was) };
+        let class = if was == is { ChangeClass::Changed } else { way(is > was) };
         note(class, "limit", format!("{} → {}", quota(before), quota(after)));
     }
     let (was, is) = (burst(before), burst(after));
@@ -143,11 +143,11 @@ fn compare_limit(old: (&LimitDocument, &Node), new: (&LimitDocument, &Node), pat
     let (was, is) = (items(&before.matches), items(&after.matches));
     match (matches_cover(is, was), matches_cover(was, is)) {
         (true, true) if old.1.get("matches") == new.1.get("matches") => {}
-        (true, true) => note(Class::Changed, "matches", "is written in another way".to_owned()),
-        (true, false) => note(Class::Tightened, "matches", "holds for more requests".to_owned()),
-        (false, true) => note(Class::Loosened, "matches", "holds for fewer requests".to_owned()),
+        (true, true) => note(ChangeClass::Changed, "matches", "is written in another way".to_owned()),
+        (true, false) => note(ChangeClass::Tightened, "matches", "holds for more requests".to_owned()),
+        (false, true) => note(ChangeClass::Loosened, "matches", "holds for fewer requests".to_owned()),
         (false, false) => {
-            note(Class::Loosened, "matches", "holds for other requests: some are no longer limited".to_owned())
+            note(ChangeClass::Loosened, "matches", "holds for other requests: some are no longer limited".to_owned())
         }
     }
 
@@ -166,7 +166,7 @@ fn compare_limit(old: (&LimitDocument, &Node), new: (&LimitDocument, &Node), pat
     if old.1.get("scope") != new.1.get("scope") {
         let text = |node: &Node| node.get("scope").map_or("{\"local\":{}}".to_owned(), ToString::to_string);
         note(
-            Class::Loosened,
+            ChangeClass::Loosened,
             "scope",
             format!("{} → {}: somebody else counts, from the beginning", text(old.1), text(new.1)),
         );
@@ -185,7 +185,11 @@ pub fn parts(limit: &Node) -> &[Node] {
 
 /// Finer keys are more buckets: each client gets more. Coarser ones are fewer, but requests that lacked a part which is
 /// gone were limited together, or refused, and now have buckets of their own.
-fn compare_key(old: (&LimitDocument, &Node), new: (&LimitDocument, &Node), note: &mut impl FnMut(Class, &str, String)) {
+fn compare_key(
+    old: (&LimitDocument, &Node),
+    new: (&LimitDocument, &Node),
+    note: &mut impl FnMut(ChangeClass, &str, String),
+) {
     let (was, is) = (parts(old.1), parts(new.1));
     if was == is {
         return;
@@ -198,28 +202,32 @@ fn compare_key(old: (&LimitDocument, &Node), new: (&LimitDocument, &Node), note:
     let within = |few: &[Node], many: &[Node]| few.iter().all(|part| many.contains(part));
     // With a prefix in place of another of the same part, the longer one is finer.
     match (within(was, is), within(is, was)) {
-        (true, true) => note(Class::Changed, "key", format!("{message}; the buckets begin full")),
-        (true, false) => note(Class::Loosened, "key", format!("{message}: a client gets a bucket for each")),
+        (true, true) => note(ChangeClass::Changed, "key", format!("{message}; the buckets begin full")),
+        (true, false) => note(ChangeClass::Loosened, "key", format!("{message}: a client gets a bucket for each")),
         (false, true) => {
             let gone: Vec<KeyPart> = old.0.key.iter().filter(|part| !new.0.key.contains(part)).cloned().collect();
             let missing = gone.iter().filter(|part| can_be_missing(part)).map(ToString::to_string);
             let missing = missing.collect::<Vec<_>>().join(" or ");
             match old.0.on_missing_key {
-                _ if missing.is_empty() => note(Class::Tightened, "key", format!("{message}: clients share a bucket")),
+                _ if missing.is_empty() => {
+                    note(ChangeClass::Tightened, "key", format!("{message}: clients share a bucket"))
+                }
                 OnMissingKey::Deny => {
-                    note(Class::Loosened, "key", format!("{message}: requests without {missing} were refused"));
+                    note(ChangeClass::Loosened, "key", format!("{message}: requests without {missing} were refused"));
                 }
                 OnMissingKey::Share if !is.is_empty() => {
                     let message =
                         format!("{message}: requests without {missing} shared one bucket, now each client has its own");
-                    note(Class::Loosened, "key", message);
+                    note(ChangeClass::Loosened, "key", message);
                 }
-                _ => note(Class::Tightened, "key", format!("{message}: clients share a bucket")),
+                _ => note(ChangeClass::Tightened, "key", format!("{message}: clients share a bucket")),
             }
         }
         (false, false) => match coarser_prefix(old.0, new.0) {
-            true => note(Class::Tightened, "key", format!("{message}: clients share a bucket")),
-            false => note(Class::Loosened, "key", format!("{message}: who was limited together may not be any more")),
+            true => note(ChangeClass::Tightened, "key", format!("{message}: clients share a bucket")),
+            false => {
+                note(ChangeClass::Loosened, "key", format!("{message}: who was limited together may not be any more"))
+            }
         },
     }
 }
@@ -241,7 +249,7 @@ fn coarser_prefix(old: &LimitDocument, new: &LimitDocument) -> bool {
         })
 }
 
-fn compare_cost(before: &LimitDocument, after: &LimitDocument, note: &mut impl FnMut(Class, &str, String)) {
+fn compare_cost(before: &LimitDocument, after: &LimitDocument, note: &mut impl FnMut(ChangeClass, &str, String)) {
     let default = |limit: &LimitDocument| limit.cost.as_ref().map_or(1, |cost| cost.reserve.unwrap_or(cost.default).0);
     let header = |limit: &LimitDocument| {
         let cost = limit.cost.as_ref()?;
@@ -249,7 +257,7 @@ fn compare_cost(before: &LimitDocument, after: &LimitDocument, note: &mut impl F
         of_request.or_else(|| cost.response_header.as_ref().map(|name| format!("response header {}", name.0)))
     };
     let most = |limit: &LimitDocument| limit.cost.as_ref().and_then(|cost| cost.max).map_or(u32::MAX, |max| max.0);
-    let way = |more: bool| if more { Class::Loosened } else { Class::Tightened };
+    let way = |more: bool| if more { ChangeClass::Loosened } else { ChangeClass::Tightened };
     let (was, is) = (default(before), default(after));
     if was != is {
         let reserves = after.cost.as_ref().is_some_and(|cost| cost.response_header.is_some());
@@ -260,7 +268,7 @@ fn compare_cost(before: &LimitDocument, after: &LimitDocument, note: &mut impl F
     if was != is {
         let name = |header: Option<String>| header.unwrap_or_else(|| "no header".to_owned());
         let message = format!("{} says the cost, before: {}: some requests may count for less", name(is), name(was));
-        note(Class::Loosened, "cost.header", message);
+        note(ChangeClass::Loosened, "cost.header", message);
     } else if is.is_some() && most(before) != most(after) {
         let text = |most: u32| if most == u32::MAX { "no bound".to_owned() } else { words::thousands(most.into()) };
         let (was, is) = (most(before), most(after));

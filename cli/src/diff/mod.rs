@@ -18,17 +18,17 @@ use penstock_policy::document::Node;
 
 use crate::documents::Documents;
 use crate::explain::instant;
-use crate::inputs::{self, Running};
+use crate::inputs::{self, RunningInputs};
 use crate::output::Output;
 use crate::policy_file::{PolicyFile, load_all};
 use crate::replay;
 use anyhow::{Context as _, bail, ensure};
-use change::{Change, Changes, Class};
+use change::{ChangeClass, Changes, PolicyChange};
 pub use change::{listed, named};
 pub use limits::{parts as limit_parts, quota};
-use report::Report;
+use report::DiffReport;
 use routing::Moved;
-use sides::Pair;
+use sides::PolicyPair;
 
 /// Say what changes from one policy to another: what loosens, what tightens, who is routed elsewhere.
 #[derive(Debug, clap::Args)]
@@ -46,12 +46,12 @@ pub struct Args {
     #[arg(num_args = 1..=3, required = true, value_name = "OLD> <NEW> <REQUESTS")]
     files: Vec<PathBuf>,
     #[command(flatten)]
-    running: Running,
+    running: RunningInputs,
     /// Only this plugin, of several: the name of its object.
     #[arg(long, value_name = "NAME")]
     plugin: Option<String>,
     #[command(flatten)]
-    traffic: crate::traffic::Options,
+    traffic: crate::traffic::ReadOptions,
     /// What makes the exit status 1.
     #[arg(long, value_enum, default_value = "nothing", value_name = "WHAT")]
     fail_on: FailOn,
@@ -63,7 +63,7 @@ pub struct Args {
     examples: usize,
     /// The form of the report.
     #[arg(long, short, visible_alias = "format", value_enum, default_value = "human")]
-    output: Format,
+    output: DiffFormat,
 }
 
 /// What makes the answer no.
@@ -79,7 +79,7 @@ enum FailOn {
 
 /// The forms of the report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-enum Format {
+enum DiffFormat {
     /// For people.
     Human,
     /// One JSON object.
@@ -114,30 +114,30 @@ impl Args {
                 (None, None) => continue,
             };
             let (found, moved) = compare(old, new, time);
-            changes.0.extend(found.0.into_iter().map(|change| Change { object: pair.object.clone(), ..change }));
+            changes.0.extend(found.0.into_iter().map(|change| PolicyChange { object: pair.object.clone(), ..change }));
             canaries.extend(moved);
         }
         changes.0.sort_by_key(|change| change.class);
         let traffic = match (requests, pairs.as_slice()) {
             (None, _) => None,
-            (Some(requests), [Pair { old: Some(old), new: Some(new), .. }]) => {
+            (Some(requests), [PolicyPair { old: Some(old), new: Some(new), .. }]) => {
                 Some(traffic::compare(&old.policy, &new.policy, &requests, &self.traffic, self.examples)?)
             }
             (Some(_), _) => bail!("several plugins: say by which to decide the requests, with --plugin NAME"),
         };
-        let report = Report {
-            loosened: changes.count(Class::Loosened),
-            tightened: changes.count(Class::Tightened),
-            changed: changes.count(Class::Changed),
+        let report = DiffReport {
+            loosened: changes.count(ChangeClass::Loosened),
+            tightened: changes.count(ChangeClass::Tightened),
+            changed: changes.count(ChangeClass::Changed),
             changes: changes.0,
             canaries,
             traffic,
         };
         match self.output {
-            Format::Human => out.human(&human::render(&report))?,
-            Format::Json => out.json(&report)?,
+            DiffFormat::Human => out.human(&human::render(&report))?,
+            DiffFormat::Json => out.json(&report)?,
         }
-        let loosens = |kind: &traffic::Kind| kind.class == Class::Loosened;
+        let loosens = |kind: &traffic::DifferenceKind| kind.class == ChangeClass::Loosened;
         let in_traffic = report.traffic.as_ref();
         Ok(match self.fail_on {
             FailOn::Nothing => true,
@@ -153,7 +153,7 @@ impl Args {
 /// counts.
 pub fn loosenings(old: &Node, new: &Node) -> Vec<String> {
     let changes = restrictions((old, &Documents::of(old)), (new, &Documents::of(new)));
-    let loosened = changes.0.into_iter().filter(|change| change.class == Class::Loosened);
+    let loosened = changes.0.into_iter().filter(|change| change.class == ChangeClass::Loosened);
     loosened.map(|change| format!("{}: {}", change.path, change.message)).collect()
 }
 

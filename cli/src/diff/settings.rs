@@ -2,9 +2,9 @@
 //! loosens as soon as something uses it, whichever way it goes: who was one client may be two.
 
 use penstock_policy::document::Node;
-use penstock_policy::rate_limits::Mode;
+use penstock_policy::rate_limits::LimitMode;
 
-use super::change::{Changes, Class, named};
+use super::change::{ChangeClass, Changes, named};
 use crate::documents::Documents;
 
 /// Compares `settings`, and what `egress` says of identity and ports.
@@ -41,7 +41,7 @@ pub fn compare(old: (&Node, &Documents), new: (&Node, &Documents), changes: &mut
             "routeHeader" | "filterState" => (false, ""),
             _ => (!limits.is_empty() || new.1.egress.is_some(), ""),
         };
-        let class = if loosens { Class::Loosened } else { Class::Changed };
+        let class = if loosens { ChangeClass::Loosened } else { ChangeClass::Changed };
         let why = if loosens { why } else { "" };
         changes.push(class, format!("settings.{field}"), format!("{was} → {is}{why}"));
     }
@@ -83,7 +83,7 @@ pub fn compare(old: (&Node, &Documents), new: (&Node, &Documents), changes: &mut
 /// The limits that refuse requests.
 fn enforced<'n>(node: &'n Node, documents: &Documents) -> Vec<&'n Node> {
     let enforces =
-        |name: &str| documents.limits.iter().any(|limit| *limit.name.0 == *name && limit.mode == Mode::Enforce);
+        |name: &str| documents.limits.iter().any(|limit| *limit.name.0 == *name && limit.mode == LimitMode::Enforce);
     named(node, &["rateLimits"]).into_iter().filter(|(name, _)| enforces(name)).map(|(_, node)| node).collect()
 }
 

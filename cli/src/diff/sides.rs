@@ -6,7 +6,7 @@ use crate::policy_file::{PolicyFile, one};
 
 /// Two policies of one plugin; one may be missing.
 #[derive(Debug)]
-pub struct Pair {
+pub struct PolicyPair {
     /// What messages call the plugin; `None`: it is the only one.
     pub object: Option<String>,
     /// The policy before.
@@ -24,8 +24,8 @@ pub fn pairs(
     new: Vec<PolicyFile>,
     old_runs: bool,
     plugin: Option<&str>,
-) -> anyhow::Result<Vec<Pair>> {
-    let only = |old, new| vec![Pair { object: None, old: Some(old), new: Some(new) }];
+) -> anyhow::Result<Vec<PolicyPair>> {
+    let only = |old, new| vec![PolicyPair { object: None, old: Some(old), new: Some(new) }];
     if plugin.is_some() {
         let pick = |side: Vec<PolicyFile>| match side.len() {
             // A policy of ours has no name of a plugin.
@@ -47,13 +47,15 @@ pub fn pairs(
             .collect();
         ensure!(twins.len() <= 1, "{} has several counterparts: give their namespaces", policy.name());
         let twin = twins.first().and_then(|&i| old.get_mut(i)).and_then(Option::take);
-        pairs.push(Pair { object: policy.resource.clone(), old: twin, new: Some(policy) });
+        pairs.push(PolicyPair { object: policy.resource.clone(), old: twin, new: Some(policy) });
     }
     let gone: Vec<PolicyFile> = old.into_iter().flatten().collect();
     match old_runs {
-        false => {
-            pairs.extend(gone.into_iter().map(|old| Pair { object: old.resource.clone(), old: Some(old), new: None }))
-        }
+        false => pairs.extend(gone.into_iter().map(|old| PolicyPair {
+            object: old.resource.clone(),
+            old: Some(old),
+            new: None,
+        })),
         true if !gone.is_empty() => {
             let names: Vec<String> = gone.iter().map(PolicyFile::name).collect();
             anstream::eprintln!("penstock: not compared, because the files do not have them: {}", names.join(", "));

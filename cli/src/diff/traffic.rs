@@ -10,7 +10,7 @@ use penstock_policy::explain::{Note, Notes};
 use penstock_policy::wire::{WireDecision, WireRequest, World};
 use serde::Serialize;
 
-use super::change::Class;
+use super::change::ChangeClass;
 use crate::{replay, traffic, words};
 
 /// More kinds of difference than this are put together.
@@ -21,22 +21,22 @@ const MOST_USERS: usize = 1_000_000;
 
 /// What differs.
 #[derive(Debug, Serialize)]
-pub struct Report {
+pub struct TrafficReport {
     /// How many requests were decided.
     pub requests: u64,
     /// How many of them differently.
     pub differ: u64,
     /// By what differs, loosened first, then the most frequent.
-    pub kinds: Vec<Kind>,
+    pub kinds: Vec<DifferenceKind>,
     /// Sticky users, by canary.
     pub users: Vec<Users>,
 }
 
 /// One kind of difference.
 #[derive(Debug, Serialize)]
-pub struct Kind {
+pub struct DifferenceKind {
     /// Which way it goes.
-    pub class: Class,
+    pub class: ChangeClass,
     /// The decision before.
     pub from: String,
     /// The decision after.
@@ -87,15 +87,15 @@ pub struct Move {
 
 /// Users of one canary while they are counted.
 #[derive(Default)]
-struct Seen {
+struct SeenUsers {
     users: HashMap<u64, bool>,
     overflow: bool,
     moves: Vec<Move>,
 }
 
-struct Comparison {
-    kinds: HashMap<(String, String), Kind>,
-    users: HashMap<String, Seen>,
+struct TrafficComparison {
+    kinds: HashMap<(String, String), DifferenceKind>,
+    users: HashMap<String, SeenUsers>,
     hasher: RandomState,
     examples: usize,
     requests: u64,
@@ -110,10 +110,10 @@ pub fn compare(
     old: &Policy,
     new: &Policy,
     requests: &Path,
-    options: &traffic::Options,
+    options: &traffic::ReadOptions,
     examples: usize,
-) -> anyhow::Result<Report> {
-    let mut comparison = Comparison {
+) -> anyhow::Result<TrafficReport> {
+    let mut comparison = TrafficComparison {
         kinds: HashMap::new(),
         users: HashMap::new(),
         hasher: RandomState::new(),
@@ -144,7 +144,7 @@ pub fn compare(
     Ok(comparison.finish())
 }
 
-impl Comparison {
+impl TrafficComparison {
     fn note(&mut self, line: u64, request: &WireRequest, was: WireDecision, is: WireDecision) {
         let (was, is) = (without_id(was), without_id(is));
         if was == is {
@@ -160,7 +160,7 @@ impl Comparison {
         if self.kinds.len() >= MOST_KINDS && !self.kinds.contains_key(&key) {
             key = ("other".to_owned(), format!("other, {:?}", class(&was, &is)).to_lowercase());
         }
-        let kind = self.kinds.entry(key.clone()).or_insert_with(|| Kind {
+        let kind = self.kinds.entry(key.clone()).or_insert_with(|| DifferenceKind {
             class: class(&was, &is),
             from: key.0,
             to: key.1,
@@ -219,8 +219,8 @@ impl Comparison {
         }
     }
 
-    fn finish(self) -> Report {
-        let mut kinds: Vec<Kind> = self.kinds.into_values().collect();
+    fn finish(self) -> TrafficReport {
+        let mut kinds: Vec<DifferenceKind> = self.kinds.into_values().collect();
         kinds.sort_by(|a, b| (a.class, b.count, &a.from, &a.to).cmp(&(b.class, a.count, &b.from, &b.to)));
         let mut users: Vec<Users> = self
             .users
@@ -234,7 +234,7 @@ impl Comparison {
             })
             .collect();
         users.sort_by(|a, b| a.canary.cmp(&b.canary));
-        Report { requests: self.requests, differ: self.differ, kinds, users }
+        TrafficReport { requests: self.requests, differ: self.differ, kinds, users }
     }
 }
 
@@ -245,16 +245,16 @@ fn without_id(mut decision: WireDecision) -> WireDecision {
 }
 
 /// Which way it goes: refused or not, then whether it would be.
-fn class(was: &WireDecision, is: &WireDecision) -> Class {
+fn class(was: &WireDecision, is: &WireDecision) -> ChangeClass {
     let strictness = |decision: &WireDecision| match (decision.action, decision.would_respond) {
         (Some("respond"), _) => 2,
         (_, Some(_)) => 1,
         _ => 0,
     };
     match strictness(is).cmp(&strictness(was)) {
-        std::cmp::Ordering::Less => Class::Loosened,
-        std::cmp::Ordering::Greater => Class::Tightened,
-        std::cmp::Ordering::Equal => Class::Changed,
+        std::cmp::Ordering::Less => ChangeClass::Loosened,
+        std::cmp::Ordering::Greater => ChangeClass::Tightened,
+        std::cmp::Ordering::Equal => ChangeClass::Changed,
     }
 }
 

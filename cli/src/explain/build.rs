@@ -2,14 +2,14 @@
 
 use penstock_policy::egress::EgressDocument;
 use penstock_policy::explain::{BucketNote, CanaryNote, LimitNote, Note, Notes};
-use penstock_policy::matching::{RequestMatch, Verdict};
+use penstock_policy::matching::{ConditionVerdict, RequestMatch};
 use penstock_policy::wire::{WireDecision, WireRequest, World};
 use penstock_policy::{Header, Policy, Reason, Request, Scratch, Timestamp};
 
 use super::egress::{destination_words, similar_hosts, wants};
 use super::report::{
-    Bucket, CanariesReport, Choice, Condition, Considered, EgressReport, EgressRule, Key, LimitReport, LimitsReport,
-    Report, RulesReport, Variant,
+    BucketReport, CanariesReport, Choice, ConditionReport, Considered, EgressReport, EgressRuleReport, Explanation,
+    LimitReport, LimitsReport, RulesReport, StickyKey, VariantReport,
 };
 use crate::documents::Documents;
 use crate::words;
@@ -35,7 +35,7 @@ pub struct Decided<'a> {
 
 impl Decided<'_> {
     /// The report.
-    pub fn report(self) -> Report {
+    pub fn report(self) -> Explanation {
         let owned = self.request.header_map();
         let headers: Vec<Header<'_>> = owned.iter().map(|(name, value)| (&**name, &**value)).collect();
         let scratch = Scratch::default();
@@ -63,7 +63,7 @@ impl Decided<'_> {
             false => CanariesReport { outcome: "notReached", ..CanariesReport::default() },
             true => self.canaries(&later),
         });
-        Report {
+        Explanation {
             request: crate::traffic::line(self.request),
             time: words::instant(self.time),
             egress,
@@ -126,7 +126,7 @@ impl Decided<'_> {
             .iter()
             .take(self.misses.max(1))
             .filter_map(|(rule, stopped)| Some((document.rules.0.get(*rule)?, *stopped)))
-            .map(|(rule, stopped)| EgressRule {
+            .map(|(rule, stopped)| EgressRuleReport {
                 name: rule.name.0.to_string(),
                 owner: rule.owner.as_ref().map(|text| text.0.to_string()),
                 purpose: rule.reason.as_ref().map(|text| text.0.to_string()),
@@ -145,7 +145,7 @@ impl Decided<'_> {
     fn limits(&self, request: &Request<'_>) -> LimitsReport {
         let shadow = |name: &str| {
             let limit = self.documents.limits.iter().find(|limit| *limit.name.0 == *name);
-            limit.is_some_and(|limit| limit.mode == penstock_policy::rate_limits::Mode::Shadow)
+            limit.is_some_and(|limit| limit.mode == penstock_policy::rate_limits::LimitMode::Shadow)
         };
         let settled_by = |name: &str| {
             let limit = self.documents.limits.iter().find(|limit| *limit.name.0 == *name)?;
@@ -278,7 +278,7 @@ impl Decided<'_> {
             sources if sources.is_empty() => "random, for each request".to_owned(),
             sources => sources.join(", else "),
         };
-        let key = |key: &penstock_policy::explain::KeyNote| Key {
+        let key = |key: &penstock_policy::explain::KeyNote| StickyKey {
             from,
             value: key.text.clone(),
             random: key.is_random,
@@ -286,7 +286,7 @@ impl Decided<'_> {
         };
         let ramp = document.ramp.as_ref().zip(note.percent).map(|(ramp, percent)| ramp_words(ramp, percent, self.time));
         let scale = note.variants.iter().map(|variant| variant.weight).sum::<u64>().max(1) as f64;
-        let variants = note.variants.iter().enumerate().map(|(place, variant)| Variant {
+        let variants = note.variants.iter().enumerate().map(|(place, variant)| VariantReport {
             name: variant.name.clone(),
             route: variant.route.clone(),
             share: variant.share,
@@ -325,8 +325,10 @@ fn ramp_words(ramp: &penstock_policy::canaries::RampDocument, percent: u32, time
 }
 
 fn limit(note: &LimitNote, shadow: bool) -> LimitReport {
-    let bucket =
-        |bucket: &BucketNote| Bucket { remaining: bucket.remaining, debt_seconds: bucket.until_full.as_secs_f64() };
+    let bucket = |bucket: &BucketNote| BucketReport {
+        remaining: bucket.remaining,
+        debt_seconds: bucket.until_full.as_secs_f64(),
+    };
     LimitReport {
         name: note.limit.clone(),
         outcome: if note.refuses() { "limited" } else { "passed" },
@@ -356,7 +358,7 @@ fn considered(name: &str, entries: &[RequestMatch], request: &Request<'_>) -> Co
         let failed = verdicts.iter().filter(|verdict| !verdict.holds).count();
         (failed > 0, std::cmp::Reverse(verdicts.len() - failed), failed)
     });
-    let conditions: Vec<Condition> = nearest.unwrap_or_default().into_iter().map(Condition::from).collect();
+    let conditions: Vec<ConditionReport> = nearest.unwrap_or_default().into_iter().map(ConditionReport::from).collect();
     Considered {
         name: name.to_owned(),
         matches: conditions.iter().all(|condition| condition.holds),
@@ -365,9 +367,13 @@ fn considered(name: &str, entries: &[RequestMatch], request: &Request<'_>) -> Co
     }
 }
 
-impl From<Verdict> for Condition {
-    fn from(verdict: Verdict) -> Condition {
-        Condition { condition: verdict.condition, actual: words::shortened(&verdict.actual, 200), holds: verdict.holds }
+impl From<ConditionVerdict> for ConditionReport {
+    fn from(verdict: ConditionVerdict) -> ConditionReport {
+        ConditionReport {
+            condition: verdict.condition,
+            actual: words::shortened(&verdict.actual, 200),
+            holds: verdict.holds,
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! What the rules of `egress` want, in words.
 
-use penstock_policy::egress::{Destination, EgressDocument, RuleDocument, Target};
+use penstock_policy::egress::{Destination, DestinationTarget, EgressDocument, EgressRuleDocument};
 use penstock_policy::{Reason, Request};
 
 use super::report::EgressReport;
@@ -9,8 +9,8 @@ use crate::words;
 /// A destination of a rule or of `deny`.
 pub fn destination_words(destination: &Destination) -> String {
     let target = match &destination.target {
-        Target::Host(host) => host.0.to_string(),
-        Target::Cidr(range) => range.to_string(),
+        DestinationTarget::Host(host) => host.0.to_string(),
+        DestinationTarget::Cidr(range) => range.to_string(),
     };
     match &destination.ports {
         None => target,
@@ -23,7 +23,7 @@ fn list(items: impl Iterator<Item = String>) -> String {
 }
 
 /// What `rule` wants where it stopped.
-pub fn wants(rule: &RuleDocument, stopped: Reason, report: &EgressReport, request: &Request<'_>) -> String {
+pub fn wants(rule: &EgressRuleDocument, stopped: Reason, report: &EgressReport, request: &Request<'_>) -> String {
     let lossy = |bytes: &[u8]| words::shortened(&String::from_utf8_lossy(bytes), 200);
     let caller = || report.caller.as_deref().unwrap_or("unknown").to_owned();
     match stopped {
@@ -69,7 +69,7 @@ pub fn wants(rule: &RuleDocument, stopped: Reason, report: &EgressReport, reques
 pub fn similar_hosts(document: &EgressDocument, host: &str, most: usize) -> Vec<String> {
     let mut similar: Vec<(f64, String)> = Vec::new();
     for to in document.rules.0.iter().flat_map(|rule| &rule.to.0) {
-        let Target::Host(pattern) = &to.target else { continue };
+        let DestinationTarget::Host(pattern) = &to.target else { continue };
         let name = &*pattern.0.name;
         let below = |a: &str, b: &str| a.strip_suffix(b).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
         let likeness = match below(host, name) || below(name, host) && host.contains('.') {

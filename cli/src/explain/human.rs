@@ -5,7 +5,8 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use super::report::{
-    CanariesReport, Choice, Considered, EgressReport, LimitReport, LimitsReport, Report, RulesReport, View,
+    CanariesReport, Choice, Considered, EgressReport, Explanation, LimitReport, LimitsReport, PlacedExplanation,
+    RulesReport,
 };
 use penstock_policy::document::visible;
 use penstock_policy::wire::WireDecision;
@@ -15,7 +16,7 @@ use crate::place::Place;
 use crate::words;
 
 /// The whole report, with styles.
-pub fn views(views: &[View]) -> String {
+pub fn views(views: &[PlacedExplanation]) -> String {
     let mut text = String::new();
     for (i, view) in views.iter().enumerate() {
         // Writing to a string does not fail.
@@ -24,7 +25,7 @@ pub fn views(views: &[View]) -> String {
     text
 }
 
-fn write_view(view: &View, number: usize, out: &mut String) -> std::fmt::Result {
+fn write_view(view: &PlacedExplanation, number: usize, out: &mut String) -> std::fmt::Result {
     let report = &view.report;
     if number == 0 {
         writeln!(out, "{HEAD}{}{HEAD:#} {DIM}at {}{DIM:#}", visible(&report.request), report.time)?;
@@ -37,7 +38,7 @@ fn write_view(view: &View, number: usize, out: &mut String) -> std::fmt::Result 
     write_report(report, out)
 }
 
-fn write_report(report: &Report, out: &mut String) -> std::fmt::Result {
+fn write_report(report: &Explanation, out: &mut String) -> std::fmt::Result {
     writeln!(out, "{}", verdict(report))?;
     let mut not_reached = Vec::new();
     if let Some(egress) = &report.egress {
@@ -71,7 +72,7 @@ fn location(decision: &WireDecision) -> Cow<'_, str> {
 }
 
 /// The decision in one line.
-fn verdict(report: &Report) -> String {
+fn verdict(report: &Explanation) -> String {
     let decision = &report.decision;
     let by = match (decision.section, &decision.rule) {
         (None, _) if report.routes.as_ref().is_some_and(|routes| routes.outcome == "default") => {
@@ -240,7 +241,7 @@ fn write_limit(limit: &LimitReport, out: &mut String) -> std::fmt::Result {
     Ok(())
 }
 
-fn write_routes(routes: &RulesReport, report: &Report, out: &mut String) -> std::fmt::Result {
+fn write_routes(routes: &RulesReport, report: &Explanation, out: &mut String) -> std::fmt::Result {
     let route = report.decision.route.as_deref().unwrap_or_default();
     let outcome = match routes.outcome {
         "rule" => format!("route {NAME}{route}{NAME:#}"),
@@ -354,7 +355,7 @@ fn write_misses(title: &str, misses: &[Considered], out: &mut String) -> std::fm
 }
 
 /// What the module does to request and response.
-fn write_changes(report: &Report, out: &mut String) -> std::fmt::Result {
+fn write_changes(report: &Explanation, out: &mut String) -> std::fmt::Result {
     let decision = &report.decision;
     let headers = &decision.headers;
     let lines = headers.set.iter().map(|(name, value)| format!("set {name}: {value}"));

@@ -16,7 +16,7 @@ use penstock_policy::wire::{WireRequest, World};
 use penstock_policy::{Policy, Timestamp};
 
 use crate::documents::Documents;
-use crate::inputs::{self, Running};
+use crate::inputs::{self, RunningInputs};
 use crate::output::Output;
 use crate::place::Place;
 use crate::policy_file::{PolicyFile, load_all, one};
@@ -41,14 +41,14 @@ pub struct Args {
     /// [default: policy.yaml].
     policy: Option<PathBuf>,
     #[command(flatten)]
-    running: Running,
+    running: RunningInputs,
     /// Only this plugin, of several: the name of its object.
     #[arg(long, value_name = "NAME")]
     plugin: Option<String>,
     /// Only what runs here: `ingress` (rateLimits, routes, canaries) or `egress`; absent: each place by itself. A time is
     /// read as --time.
     #[arg(long, value_parser = at, value_name = "PLACE")]
-    at: Vec<At>,
+    at: Vec<AtArgument>,
     /// The request's URL.
     #[arg(long)]
     url: Option<String>,
@@ -92,7 +92,7 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     after: Option<PathBuf>,
     #[command(flatten)]
-    traffic: traffic::Options,
+    traffic: traffic::ReadOptions,
     /// How many near misses to show in each section.
     #[arg(long, value_name = "N", default_value_t = 3)]
     misses: usize,
@@ -104,27 +104,29 @@ pub struct Args {
     exit_code: bool,
     /// The form of the explanation.
     #[arg(long, short, visible_alias = "format", value_enum, default_value = "human")]
-    output: Format,
+    output: ExplainFormat,
 }
 
 /// What `--at` says: a place, or as before there were places, a time.
 #[derive(Clone, Copy, Debug)]
-enum At {
+enum AtArgument {
     Place(Place),
     Time(Timestamp),
 }
 
-fn at(text: &str) -> Result<At, String> {
+fn at(text: &str) -> Result<AtArgument, String> {
     match text {
-        "ingress" => Ok(At::Place(Place::Ingress)),
-        "egress" => Ok(At::Place(Place::Egress)),
-        _ => instant(text).map(At::Time).map_err(|_| "write ingress or egress; times go with --time".to_owned()),
+        "ingress" => Ok(AtArgument::Place(Place::Ingress)),
+        "egress" => Ok(AtArgument::Place(Place::Egress)),
+        _ => {
+            instant(text).map(AtArgument::Time).map_err(|_| "write ingress or egress; times go with --time".to_owned())
+        }
     }
 }
 
 /// The forms of the explanation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-enum Format {
+enum ExplainFormat {
     /// For people.
     Human,
     /// One JSON object.
@@ -132,7 +134,7 @@ enum Format {
 }
 
 /// A policy, or the part of one that runs in one place.
-struct View {
+struct PlacedPolicy {
     at: Option<Place>,
     name: Option<String>,
     policy: Policy,
@@ -188,15 +190,15 @@ impl Args {
         let mut reports = Vec::new();
         for view in &views {
             let report = self.report(&request, &view.policy, &view.node, seed)?;
-            reports.push(report::View { at: view.at, policy: view.name.clone(), report });
+            reports.push(report::PlacedExplanation { at: view.at, policy: view.name.clone(), report });
         }
         match (self.output, reports.as_slice()) {
-            (Format::Human, reports) => out.human(&human::views(reports))?,
-            (Format::Json, [one]) => out.json(&one.report)?,
-            (Format::Json, reports) => {
+            (ExplainFormat::Human, reports) => out.human(&human::views(reports))?,
+            (ExplainFormat::Json, [one]) => out.json(&one.report)?,
+            (ExplainFormat::Json, reports) => {
                 // The decision of all sections in one plugin, as `replay` prints it, then each place.
                 let whole = whole.map(|(policy, node)| self.report(&request, &policy, &node, seed)).transpose()?;
-                out.json(&report::Places { whole, places: reports })?;
+                out.json(&report::ExplanationByPlace { whole, places: reports })?;
             }
         }
         let refused = reports.iter().any(|view| view.report.decision.action == Some("respond"));
@@ -204,7 +206,13 @@ impl Args {
     }
 
     /// The decision of one policy, after the requests of `--after`.
-    fn report(&self, request: &WireRequest, policy: &Policy, node: &Node, seed: u64) -> anyhow::Result<report::Report> {
+    fn report(
+        &self,
+        request: &WireRequest,
+        policy: &Policy,
+        node: &Node,
+        seed: u64,
+    ) -> anyhow::Result<report::Explanation> {
         let mut world = World::new(replay::now(), seed);
         if let Some(after) = &self.after {
             traffic::each(after, &self.traffic, false, &mut |_, request| {
@@ -220,14 +228,14 @@ impl Args {
     }
 
     /// What is explained by itself: each plugin of manifests, and of a policy of ours each place.
-    fn views(&self, policies: Vec<PolicyFile>) -> anyhow::Result<Vec<View>> {
+    fn views(&self, policies: Vec<PolicyFile>) -> anyhow::Result<Vec<PlacedPolicy>> {
         let policies = match &self.plugin {
             Some(_) => vec![one(policies, self.plugin.as_deref())?],
             None => policies,
         };
         let wanted = self.at.iter().rev().find_map(|at| match at {
-            At::Place(place) => Some(*place),
-            At::Time(_) => None,
+            AtArgument::Place(place) => Some(*place),
+            AtArgument::Time(_) => None,
         });
         let several = policies.len() > 1;
         let mut views = Vec::new();
@@ -236,13 +244,13 @@ impl Args {
             let parts = [Place::Ingress, Place::Egress].map(|place| (place, place.part(&file.node)));
             let both = parts.iter().all(|(_, part)| part.is_some());
             if wanted.is_none() && (file.resource.is_some() || !both) {
-                views.push(View { at: None, name, policy: file.policy, node: file.node });
+                views.push(PlacedPolicy { at: None, name, policy: file.policy, node: file.node });
                 continue;
             }
             for (place, part) in parts.into_iter().filter(|(place, _)| wanted.is_none_or(|wanted| wanted == *place)) {
                 let Some(node) = part else { continue };
                 let policy = Policy::from_node(&node).map_err(|problems| anyhow::anyhow!("{problems}"))?;
-                views.push(View { at: Some(place), name: name.clone(), policy, node });
+                views.push(PlacedPolicy { at: Some(place), name: name.clone(), policy, node });
             }
         }
         anyhow::ensure!(!views.is_empty(), "nothing of the policy runs {}", wanted.map_or("anywhere", Place::words));
@@ -281,8 +289,8 @@ impl Args {
             url::add_header(&mut request, name.trim(), value.trim());
         }
         let at = self.at.iter().find_map(|at| match at {
-            At::Time(time) => Some(*time),
-            At::Place(_) => None,
+            AtArgument::Time(time) => Some(*time),
+            AtArgument::Place(_) => None,
         });
         request.time = self.time.or(at).or(request.time);
         request.source_address = self.source_address.or(request.source_address);

@@ -7,7 +7,7 @@ use crate::place::Place;
 
 /// One explained decision, of one policy or the part of it that runs in one place.
 #[derive(Debug, Serialize)]
-pub struct View {
+pub struct PlacedExplanation {
     /// The place; absent: the whole policy runs in one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub at: Option<Place>,
@@ -16,23 +16,23 @@ pub struct View {
     pub policy: Option<String>,
     /// The decision.
     #[serde(flatten)]
-    pub report: Report,
+    pub report: Explanation,
 }
 
 /// Several views, and the decision of the whole policy in one plugin.
 #[derive(Debug, Serialize)]
-pub struct Places<'v> {
+pub struct ExplanationByPlace<'v> {
     /// The whole policy, when there is one.
     #[serde(flatten)]
-    pub whole: Option<Report>,
+    pub whole: Option<Explanation>,
     /// Each part by itself.
-    pub places: &'v [View],
+    pub places: &'v [PlacedExplanation],
 }
 
 /// One explained decision.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Report {
+pub struct Explanation {
     /// Method, URL.
     pub request: String,
     /// When it was decided, RFC 3339.
@@ -64,12 +64,12 @@ pub struct Considered {
     /// How many of its conditions hold.
     pub held: usize,
     /// Every condition in the order in which it is asked; empty: it takes every request.
-    pub conditions: Vec<Condition>,
+    pub conditions: Vec<ConditionReport>,
 }
 
 /// One condition.
 #[derive(Debug, Serialize)]
-pub struct Condition {
+pub struct ConditionReport {
     /// In words.
     pub condition: String,
     /// What the request has.
@@ -109,7 +109,7 @@ pub struct EgressReport {
     pub denied_by: Vec<String>,
     /// The rules whose hosts cover the destination, as far as they were asked; those that allow it first, then the
     /// nearest.
-    pub rules: Vec<EgressRule>,
+    pub rules: Vec<EgressRuleReport>,
     /// How many were asked, beyond those shown.
     #[serde(skip_serializing_if = "is_zero")]
     pub more: usize,
@@ -121,7 +121,7 @@ pub struct EgressReport {
 /// One rule that the destination selects.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct EgressRule {
+pub struct EgressRuleReport {
     /// Its name.
     pub name: String,
     /// Who answers for it.
@@ -183,10 +183,10 @@ pub struct LimitReport {
     pub burst: Option<u32>,
     /// The bucket before.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub before: Option<Bucket>,
+    pub before: Option<BucketReport>,
     /// The bucket after.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub after: Option<Bucket>,
+    pub after: Option<BucketReport>,
     /// Seconds until it would pass.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub wait_seconds: Option<f64>,
@@ -198,7 +198,7 @@ pub struct LimitReport {
 /// A bucket at one instant.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Bucket {
+pub struct BucketReport {
     /// Requests of cost 1 that would pass.
     pub remaining: u32,
     /// Seconds until it is full: its debt.
@@ -250,12 +250,12 @@ pub struct Choice {
     pub overridden_by: Option<String>,
     /// What keeps the user on a variant.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub key: Option<Key>,
+    pub key: Option<StickyKey>,
     /// The ramp at this instant, in words.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ramp: Option<String>,
     /// In document order.
-    pub variants: Vec<Variant>,
+    pub variants: Vec<VariantReport>,
     /// The variant that override or weights give, when a rollback is in force.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rolled_back: Option<String>,
@@ -264,7 +264,7 @@ pub struct Choice {
 /// A canary's key.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Key {
+pub struct StickyKey {
     /// Where it comes from.
     pub from: String,
     /// Its value.
@@ -277,7 +277,7 @@ pub struct Key {
 
 /// One variant for this key.
 #[derive(Debug, Serialize)]
-pub struct Variant {
+pub struct VariantReport {
     /// Its name.
     pub name: String,
     /// The value of the route header.

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 use flate2::{Compression, GzBuilder};
 use serde_json::{Value, json};
 
-use super::package::{About, Attachment, Blob, MANIFEST, Manifest, digest, referrer, tagged};
+use super::package::{About, Attachment, Blob, ImageManifest, MANIFEST, digest, referrer, tagged};
 
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 /// Where the executable is in the image.
@@ -19,7 +19,7 @@ const USER: &str = "65532:65532";
 
 /// A file of the image.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct File {
+pub struct ImageFile {
     /// Its path in the image, without the slash at the beginning.
     pub path: String,
     /// Its content.
@@ -39,10 +39,10 @@ pub fn is_executable(bytes: &[u8]) -> bool {
 /// When an executable is not for a known architecture, needs a loader that is not among `files`, or when two are for one architecture.
 pub fn package(
     executables: &[Vec<u8>],
-    files: &[File],
+    files: &[ImageFile],
     about: &About,
     attachments: &[Attachment],
-) -> Result<Vec<Manifest>> {
+) -> Result<Vec<ImageManifest>> {
     let several = executables.len() > 1;
     let mut all = Vec::new();
     let mut platforms: Vec<(&str, Value)> = Vec::new();
@@ -83,7 +83,7 @@ pub fn package(
             "manifests": manifests,
             "annotations": about.annotations(),
         });
-        let index = Manifest {
+        let index = ImageManifest {
             kind: "index",
             blob: Blob::json(INDEX, &index),
             blobs: Vec::new(),
@@ -98,7 +98,7 @@ pub fn package(
     Ok(all)
 }
 
-fn image(executable: &[u8], files: &[File], architecture: &str, about: &About) -> Result<Manifest> {
+fn image(executable: &[u8], files: &[ImageFile], architecture: &str, about: &About) -> Result<ImageManifest> {
     let tar = archive(executable, files).context("cannot pack the image")?;
     let mut gzip = GzBuilder::new().mtime(0).write(Vec::new(), Compression::best());
     gzip.write_all(&tar)?;
@@ -129,7 +129,7 @@ fn image(executable: &[u8], files: &[File], architecture: &str, about: &About) -
 }
 
 /// All files in a fixed order, owned by root, of the year 1970.
-fn archive(executable: &[u8], files: &[File]) -> Result<Vec<u8>> {
+fn archive(executable: &[u8], files: &[ImageFile]) -> Result<Vec<u8>> {
     let mut entries: Vec<(&str, &[u8], bool)> =
         files.iter().map(|file| (file.path.as_str(), file.bytes.as_slice(), file.executable)).collect();
     entries.push((COMMAND, executable, true));
@@ -227,8 +227,9 @@ mod tests {
 
     #[test]
     fn the_same_files_give_the_same_digest_in_any_order() {
-        let file = |path: &str| File { path: path.into(), bytes: b"x".to_vec(), executable: false };
-        let image = |files: &[File]| package(&[elf(62, None)], files, &about(), &[]).unwrap()[0].blob.digest.clone();
+        let file = |path: &str| ImageFile { path: path.into(), bytes: b"x".to_vec(), executable: false };
+        let image =
+            |files: &[ImageFile]| package(&[elf(62, None)], files, &about(), &[]).unwrap()[0].blob.digest.clone();
         assert_eq!(image(&[file("a"), file("b")]), image(&[file("b"), file("a")]));
     }
 
@@ -237,7 +238,7 @@ mod tests {
         let dynamic = elf(62, Some("/lib64/ld.so\0"));
         let error = package(std::slice::from_ref(&dynamic), &[], &about(), &[]).unwrap_err().to_string();
         assert!(error.contains("its loader is /lib64/ld.so"), "{error}");
-        let loader = File { path: "lib64/ld.so".into(), bytes: Vec::new(), executable: true };
+        let loader = ImageFile { path: "lib64/ld.so".into(), bytes: Vec::new(), executable: true };
         assert!(package(&[dynamic], &[loader], &about(), &[]).is_ok());
     }
 

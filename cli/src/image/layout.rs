@@ -6,13 +6,13 @@ use std::path::Path;
 use anyhow::Result;
 use serde_json::{Value, json};
 
-use super::package::Manifest;
+use super::package::ImageManifest;
 
 /// Writes all manifests and what they point at into `folder`, which may exist.
 ///
 /// # Errors
 /// When a file cannot be written.
-pub fn write(folder: &Path, manifests: &[Manifest]) -> Result<()> {
+pub fn write(folder: &Path, manifests: &[ImageManifest]) -> Result<()> {
     let blobs = folder.join("blobs/sha256");
     fs::create_dir_all(&blobs)?;
     for blob in manifests.iter().flat_map(|manifest| manifest.blobs.iter().chain([&manifest.blob])) {
@@ -30,7 +30,7 @@ pub fn write(folder: &Path, manifests: &[Manifest]) -> Result<()> {
 }
 
 /// A referrer is found through its subject, all others by name.
-fn entry(manifest: &Manifest) -> Value {
+fn entry(manifest: &ImageManifest) -> Value {
     if let Some(listing) = &manifest.listing {
         return listing.clone();
     }

@@ -16,20 +16,20 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use crate::output::Output;
-use package::{About, Attachment, Manifest, digest, package};
+use package::{About, Attachment, ImageManifest, digest, package};
 use reference::Reference;
-use registry::Registry;
+use registry::RegistryClient;
 
 /// Put a module, or the command itself, into an OCI registry, in the forms that proxies and Kubernetes take.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  penstock image push dist/suite.wasm registry.example.com/penstock/suite:0.1.0")]
 pub struct Args {
     #[command(subcommand)]
-    command: Command,
+    command: ImageCommand,
 }
 
 #[derive(Debug, clap::Subcommand)]
-enum Command {
+enum ImageCommand {
     /// Write the images to a folder (an OCI image layout), and print their digests.
     #[command(
         after_help = "Examples:\n  penstock image build dist/suite.wasm --output images/suite\n  penstock image build amd64/penstock --also arm64/penstock --output images/penstock"
@@ -111,22 +111,22 @@ impl Args {
     /// When a file cannot be read or written, when it is not a module, or when the registry cannot be reached or refuses it.
     pub fn run(&self, out: &mut Output<'_>) -> Result<bool> {
         match &self.command {
-            Command::Build { module, output } => {
+            ImageCommand::Build { module, output } => {
                 let manifests = module.package()?;
                 layout::write(output, &manifests).with_context(|| format!("cannot write {}", output.display()))?;
                 for manifest in &manifests {
                     writeln!(out, "{:<11} {}", manifest.kind, manifest.blob.digest)?;
                 }
             }
-            Command::Sbom { module } => {
+            ImageCommand::Sbom { module } => {
                 let metadata =
                     module.cargo_metadata.as_ref().context("a bill of materials needs --cargo-metadata FILE")?;
                 let bill = module.bill(metadata, &digest(&read(&module.module)?))?;
                 writeln!(out, "{}", serde_json::to_string_pretty(&bill)?)?;
             }
-            Command::Push { module, to, plain_http } => {
+            ImageCommand::Push { module, to, plain_http } => {
                 let manifests = module.package()?;
-                let mut registry = Registry::new(to, *plain_http)?;
+                let mut registry = RegistryClient::new(to, *plain_http)?;
                 for manifest in &manifests {
                     let tagged = manifest.tag_suffix.map(|suffix| to.with_suffix(suffix));
                     registry
@@ -160,7 +160,7 @@ impl ModuleArgs {
         bill::bill(&metadata, &package, digest.trim_start_matches("sha256:"))
     }
 
-    fn package(&self) -> Result<Vec<Manifest>> {
+    fn package(&self) -> Result<Vec<ImageManifest>> {
         let module = read(&self.module)?;
         let about = About {
             name: self.name(),
@@ -196,7 +196,7 @@ impl ModuleArgs {
     }
 
     /// What `--file` names.
-    fn files(&self) -> Result<Vec<container::File>> {
+    fn files(&self) -> Result<Vec<container::ImageFile>> {
         let file = |text: &String| {
             let (path, from) = text
                 .split_once('=')
@@ -204,7 +204,7 @@ impl ModuleArgs {
             let from = Path::new(from);
             let bytes = read(from)?;
             let executable = container::is_executable(&bytes);
-            Ok(container::File { path: path.trim_start_matches('/').to_owned(), bytes, executable })
+            Ok(container::ImageFile { path: path.trim_start_matches('/').to_owned(), bytes, executable })
         };
         self.file.iter().map(file).collect()
     }

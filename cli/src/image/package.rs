@@ -62,7 +62,7 @@ pub fn digest(bytes: &[u8]) -> String {
 
 /// A manifest and all that it points at.
 #[derive(Clone, Debug)]
-pub struct Manifest {
+pub struct ImageManifest {
     /// What it is, for people: `image`, `artifact`, `index`, `sbom`, `provenance`.
     pub kind: &'static str,
     /// The manifest itself.
@@ -123,7 +123,7 @@ pub struct Attachment {
 ///
 /// # Errors
 /// When `module` is not a WebAssembly module that a proxy can load.
-pub fn package(module: &[u8], about: &About, attachments: &[Attachment]) -> Result<Vec<Manifest>> {
+pub fn package(module: &[u8], about: &About, attachments: &[Attachment]) -> Result<Vec<ImageManifest>> {
     ensure!(
         module.starts_with(b"\0asm\x01\0\0\0"),
         "not a WebAssembly core module: it does not begin with `\\0asm` and version 1 (a component or a text file will not do)"
@@ -138,7 +138,7 @@ pub fn package(module: &[u8], about: &About, attachments: &[Attachment]) -> Resu
     Ok(all)
 }
 
-fn image(module: &[u8], about: &About) -> Result<Manifest> {
+fn image(module: &[u8], about: &About) -> Result<ImageManifest> {
     let tar = archive(module).context("cannot pack the module")?;
     let mut gzip = GzBuilder::new().mtime(0).write(Vec::new(), Compression::best());
     gzip.write_all(&tar)?;
@@ -175,7 +175,7 @@ fn archive(module: &[u8]) -> Result<Vec<u8>> {
     Ok(archive.into_inner()?)
 }
 
-fn artifact(module: &[u8], about: &About) -> Manifest {
+fn artifact(module: &[u8], about: &About) -> ImageManifest {
     let config = Blob::json(EMPTY, &json!({}));
     let runtime = Blob::json(
         "application/vnd.module.wasm.config.v1+json",
@@ -194,13 +194,13 @@ fn artifact(module: &[u8], about: &About) -> Manifest {
 }
 
 /// A manifest that gets the user's tag with `suffix`.
-pub fn tagged(kind: &'static str, suffix: &'static str, manifest: &Value, blobs: Vec<Blob>) -> Manifest {
+pub fn tagged(kind: &'static str, suffix: &'static str, manifest: &Value, blobs: Vec<Blob>) -> ImageManifest {
     let blob = Blob::json(MANIFEST, manifest);
-    Manifest { kind, blob, blobs, tag_suffix: Some(suffix), subject: None, listing: None }
+    ImageManifest { kind, blob, blobs, tag_suffix: Some(suffix), subject: None, listing: None }
 }
 
 /// A document as a manifest of its own that names its subject.
-pub fn referrer(subject: &Manifest, attachment: &Attachment, about: &About) -> Manifest {
+pub fn referrer(subject: &ImageManifest, attachment: &Attachment, about: &About) -> ImageManifest {
     let config = Blob::json(EMPTY, &json!({}));
     let mut document = attachment.document.clone();
     if let Some(named) = document.pointer_mut("/subject/1") {
@@ -229,7 +229,7 @@ pub fn referrer(subject: &Manifest, attachment: &Attachment, about: &About) -> M
         listing.insert("artifactType".to_owned(), attachment.media_type.into());
         listing.insert("annotations".to_owned(), json!(annotations));
     }
-    Manifest {
+    ImageManifest {
         kind: attachment.kind,
         blob,
         blobs: vec![config, layer],
@@ -258,7 +258,7 @@ mod tests {
         }
     }
 
-    fn forms() -> Vec<Manifest> {
+    fn forms() -> Vec<ImageManifest> {
         let document = json!({"subject": [{"name": "suite.wasm"}, null]});
         let attachment = Attachment { kind: "provenance", media_type: "application/vnd.in-toto+json", document };
         package(MODULE, &about(), &[attachment]).unwrap()

@@ -13,7 +13,7 @@ use ureq::http::{Request, Response, StatusCode, header};
 use ureq::tls::{RootCerts, TlsConfig};
 use ureq::{Agent, Body};
 
-use super::package::{Blob, Manifest};
+use super::package::{Blob, ImageManifest};
 use super::reference::Reference;
 
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
@@ -23,7 +23,7 @@ const ATTEMPTS: u32 = 5;
 const LONGEST_ANSWER: u64 = 4 << 20;
 
 /// A registry, and what it lets us do.
-pub struct Registry {
+pub struct RegistryClient {
     agent: Agent,
     base: String,
     repository: String,
@@ -33,7 +33,7 @@ pub struct Registry {
     first_pause: Duration,
 }
 
-impl Registry {
+impl RegistryClient {
     /// The registry of `reference`. Plain HTTP for a registry on this machine or when `plain_http` says so. Credentials come from
     /// Docker's configuration (`$DOCKER_CONFIG/config.json`, else `~/.docker/config.json`), credential helpers included.
     ///
@@ -58,7 +58,7 @@ impl Registry {
             "docker.io" => ("registry-1.docker.io", "https://index.docker.io/v1/"),
             other => (other, other),
         };
-        Ok(Registry {
+        Ok(RegistryClient {
             agent,
             base: format!("{scheme}://{host}"),
             repository: reference.repository.clone(),
@@ -72,7 +72,7 @@ impl Registry {
     ///
     /// # Errors
     /// When the registry cannot be reached or refuses something, with its own words.
-    pub fn push(&mut self, manifest: &Manifest, tag: Option<&str>) -> Result<()> {
+    pub fn push(&mut self, manifest: &ImageManifest, tag: Option<&str>) -> Result<()> {
         for blob in &manifest.blobs {
             self.push_blob(blob).with_context(|| format!("cannot push the blob {}", blob.digest))?;
         }

@@ -2,15 +2,15 @@
 
 use penstock_policy::document::Node;
 
-use super::draft::Draft;
+use super::draft::PolicyDraft;
 use super::objects::{Objects, map, text};
-use super::reader::{Object, Reader};
-use super::report::Report;
+use super::reader::{FieldReader, KubernetesObject};
+use super::report::ImportReport;
 
 /// The label that says a pod's service account.
 const ACCOUNT: &str = "io.cilium.k8s.policy.serviceaccount";
 
-pub fn policies(objects: &Objects<'_>, draft: &mut Draft, report: &mut Report) {
+pub fn policies(objects: &Objects<'_>, draft: &mut PolicyDraft, report: &mut ImportReport) {
     let kinds = ["CiliumNetworkPolicy", "CiliumClusterwideNetworkPolicy"];
     let found = kinds.iter().flat_map(|kind| objects.of(kind, "cilium.io"));
     let all: Vec<(String, Node)> =
@@ -19,14 +19,14 @@ pub fn policies(objects: &Objects<'_>, draft: &mut Draft, report: &mut Report) {
     let selectors: Vec<String> = all
         .iter()
         .map(|(_, node)| {
-            let object = Object::open(node, report);
+            let object = KubernetesObject::open(node, report);
             format!("{} {:?}", object.in_namespace(), object.spec.take("endpointSelector"))
         })
         .collect();
     let is_one_place = selectors.windows(2).all(|two| two.first() == two.last());
     for (file, node) in &all {
         report.file.clone_from(file);
-        let object = Object::open(node, report);
+        let object = KubernetesObject::open(node, report);
         let callers = callers(&object, report);
         let spec = &object.spec;
         spec.ignore(&["description"]);
@@ -81,7 +81,7 @@ fn each(node: &Node) -> Vec<Node> {
 }
 
 /// The identity of the pods, when their service account is all that selects them.
-fn callers(object: &Object<'_>, report: &mut Report) -> Option<String> {
+fn callers(object: &KubernetesObject<'_>, report: &mut ImportReport) -> Option<String> {
     let selector = object.spec.object("endpointSelector", report)?;
     let labels = selector.pairs("matchLabels");
     let name = |key: &str| key.strip_prefix("k8s:").unwrap_or(key).to_owned();
@@ -93,8 +93,8 @@ fn callers(object: &Object<'_>, report: &mut Report) -> Option<String> {
     }
 }
 
-fn egress(name: &str, rule: &Reader<'_>, from: Option<&str>, draft: &mut Draft, report: &mut Report) {
-    let lost = |at: &str, what: String, draft: &mut Draft, report: &mut Report| {
+fn egress(name: &str, rule: &FieldReader<'_>, from: Option<&str>, draft: &mut PolicyDraft, report: &mut ImportReport) {
+    let lost = |at: &str, what: String, draft: &mut PolicyDraft, report: &mut ImportReport| {
         report.lost(at, what.clone(), "nothing is allowed by it");
         draft.no_egress_rule(format!("{}: {what}", report.place(at)));
     };
@@ -222,19 +222,19 @@ fn node_of(hosts: &[Node], ports: Option<&Vec<Node>>, from: Option<&str>) -> Opt
 /// What a rule says of the requests themselves: one rule each.
 fn http(
     name: &str,
-    rule: &Reader<'_>,
+    rule: &FieldReader<'_>,
     node: &[(&'static str, Node)],
     http: &[Node],
-    draft: &mut Draft,
-    report: &mut Report,
+    draft: &mut PolicyDraft,
+    report: &mut ImportReport,
 ) {
-    let lost = |at: &str, what: String, draft: &mut Draft, report: &mut Report| {
+    let lost = |at: &str, what: String, draft: &mut PolicyDraft, report: &mut ImportReport| {
         report.lost(at, what.clone(), "nothing is allowed by it");
         draft.no_egress_rule(format!("{}: {what}", report.place(at)));
     };
     for (i, entry) in http.iter().enumerate() {
         let at = format!("{}.toPorts.rules.http[{i}]", rule.path());
-        let reader = Reader::new(entry, &at, report);
+        let reader = FieldReader::new(entry, &at, report);
         let mut node = node.to_vec();
         if let Some(method) = reader.string("method", report) {
             match super::matching::methods_of(&method) {

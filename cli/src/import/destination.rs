@@ -7,7 +7,7 @@ const MOST_DETAIL: usize = 2;
 
 /// A destination as its source writes it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Destination {
+pub struct ImportedDestination {
     /// A Service's name, or a host.
     pub name: String,
     /// The namespace of a Service.
@@ -18,7 +18,7 @@ pub struct Destination {
     pub port: Option<String>,
 }
 
-impl std::fmt::Display for Destination {
+impl std::fmt::Display for ImportedDestination {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.name)?;
         for (what, value) in [("namespace", &self.namespace), ("subset", &self.subset), ("port", &self.port)] {
@@ -30,7 +30,7 @@ impl std::fmt::Display for Destination {
     }
 }
 
-impl Destination {
+impl ImportedDestination {
     /// A name for its route: the more `detail`, up to [`MOST_DETAIL`], the more it says.
     fn route(&self, detail: usize) -> String {
         let short = self.name.split('.').next().unwrap_or(&self.name);
@@ -50,7 +50,7 @@ impl Destination {
 }
 
 /// A route's name for every destination: the shortest that no other has.
-pub fn names(mut all: Vec<Destination>, taken: &[&str]) -> BTreeMap<Destination, String> {
+pub fn names(mut all: Vec<ImportedDestination>, taken: &[&str]) -> BTreeMap<ImportedDestination, String> {
     all.sort();
     all.dedup();
     let mut names: Vec<String> = all.iter().map(|destination| destination.route(0)).collect();
@@ -89,9 +89,14 @@ pub fn names(mut all: Vec<Destination>, taken: &[&str]) -> BTreeMap<Destination,
 mod tests {
     use super::*;
 
-    fn of(name: &str, namespace: &str, subset: &str, port: &str) -> Destination {
+    fn of(name: &str, namespace: &str, subset: &str, port: &str) -> ImportedDestination {
         let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
-        Destination { name: name.to_owned(), namespace: some(namespace), subset: some(subset), port: some(port) }
+        ImportedDestination {
+            name: name.to_owned(),
+            namespace: some(namespace),
+            subset: some(subset),
+            port: some(port),
+        }
     }
 
     #[test]

@@ -6,16 +6,16 @@ use std::collections::{HashMap, HashSet};
 use penstock_policy::document::Node;
 use penstock_policy::{Module, check};
 
-use super::destination::{self, Destination};
+use super::destination::{self, ImportedDestination};
 use super::matching::{Match, PathSet};
 use super::objects::{map, text};
-use super::report::{Lead, Report};
-use super::table::{Action, Host, Placed, Rule, Split, Table, UNROUTED, requests_of};
+use super::report::{ImportReport, Lead};
+use super::table::{ImportedRule, Placed, RuleAction, RuleHost, RuleTable, UNROUTED, WeightedSplit, requests_of};
 use crate::yaml_text;
 
 /// An entry of a list of the policy, a comment, or both.
 #[derive(Clone, Debug, Default)]
-pub struct Item {
+pub struct DraftItem {
     comment: Option<String>,
     node: Option<Node>,
 }
@@ -35,25 +35,25 @@ pub struct TaggedLimit {
 
 /// The policy so far.
 #[derive(Debug, Default)]
-pub struct Draft {
+pub struct PolicyDraft {
     /// The routes.
-    pub table: Table,
+    pub table: RuleTable,
     /// Limits on what the rules of an object take.
     pub tagged_limits: Vec<TaggedLimit>,
     /// `egress.mode: Audit`.
     pub audits: bool,
-    limits: Vec<Item>,
-    rules: Vec<Item>,
-    canaries: Vec<Item>,
-    egress: Vec<Item>,
+    limits: Vec<DraftItem>,
+    rules: Vec<DraftItem>,
+    canaries: Vec<DraftItem>,
+    egress: Vec<DraftItem>,
     has_egress: bool,
     names: HashSet<String>,
     /// Of each name that was wanted several times the number to try next.
     numbers: HashMap<String, usize>,
-    destinations: Vec<Destination>,
+    destinations: Vec<ImportedDestination>,
 }
 
-impl Draft {
+impl PolicyDraft {
     /// A name like `wanted` that nothing else of the list has.
     fn name(&mut self, list: &str, wanted: &str) -> String {
         let wanted: String = wanted.chars().map(|c| if c.is_control() { '-' } else { c }).take(200).collect();
@@ -72,7 +72,7 @@ impl Draft {
     }
 
     /// Adds a limit, or a comment in its place when no policy can have it.
-    pub fn limit(&mut self, name: &str, rest: Vec<(&'static str, Node)>, place: &str, report: &mut Report) {
+    pub fn limit(&mut self, name: &str, rest: Vec<(&'static str, Node)>, place: &str, report: &mut ImportReport) {
         let mut node = vec![("name", text(self.name("limit", name)))];
         node.extend(rest);
         let node = map(node);
@@ -83,11 +83,11 @@ impl Draft {
 
     /// A comment in the place of a limit.
     pub fn no_limit(&mut self, comment: impl Into<String>) {
-        self.limits.push(Item { comment: Some(comment.into()), node: None });
+        self.limits.push(DraftItem { comment: Some(comment.into()), node: None });
     }
 
     /// Adds an egress rule, or a comment in its place when no policy can have it.
-    pub fn egress_rule(&mut self, name: &str, rest: Vec<(&'static str, Node)>, place: &str, report: &mut Report) {
+    pub fn egress_rule(&mut self, name: &str, rest: Vec<(&'static str, Node)>, place: &str, report: &mut ImportReport) {
         self.has_egress = true;
         let mut node = vec![("name", text(self.name("egress", name)))];
         node.extend(rest);
@@ -100,11 +100,11 @@ impl Draft {
     /// A comment in the place of an egress rule. The section is there all the same: it refuses what no rule allows.
     pub fn no_egress_rule(&mut self, comment: impl Into<String>) {
         self.has_egress = true;
-        self.egress.push(Item { comment: Some(comment.into()), node: None });
+        self.egress.push(DraftItem { comment: Some(comment.into()), node: None });
     }
 
     /// Makes rules of the table, and limits of what hangs on them.
-    pub fn finish(&mut self, report: &mut Report) {
+    pub fn finish(&mut self, report: &mut ImportReport) {
         if self.table.is_mixed() {
             report.lost(
                 "",
@@ -114,21 +114,21 @@ impl Draft {
         }
         let placed = std::mem::take(&mut self.table).order();
         for placed in &placed {
-            if let Action::Split(split) = &placed.rule.action {
+            if let RuleAction::Split(split) = &placed.rule.action {
                 self.destinations.extend(split.to.iter().map(|(destination, _)| destination.clone()));
             }
         }
         let names = destination::names(std::mem::take(&mut self.destinations), &[UNROUTED]);
-        let route = |destination: &Destination| names.get(destination).cloned().unwrap_or_default();
+        let route = |destination: &ImportedDestination| names.get(destination).cloned().unwrap_or_default();
         report.routes = names.iter().map(|(to, route)| Lead { route: route.clone(), to: to.to_string() }).collect();
         report.routes.sort();
         // Behind the last rule that leads somewhere nobody need be kept from anything.
-        let acts = |placed: &Placed| matches!(placed.rule.action, Action::Split(_) | Action::Redirect(_));
+        let acts = |placed: &Placed| matches!(placed.rule.action, RuleAction::Split(_) | RuleAction::Redirect(_));
         let last = placed.iter().rposition(acts);
         for (i, placed) in placed.iter().enumerate() {
             match &placed.rule.action {
-                Action::Leave(why) if last.is_none_or(|last| i > last) => {
-                    self.rules.push(Item { comment: Some(format!("{}: {why}", placed.rule.name)), node: None });
+                RuleAction::Leave(why) if last.is_none_or(|last| i > last) => {
+                    self.rules.push(DraftItem { comment: Some(format!("{}: {why}", placed.rule.name)), node: None });
                 }
                 _ => self.place(placed, &route, report),
             }
@@ -180,17 +180,17 @@ impl Draft {
     }
 
     /// Adds a rule of the table.
-    fn place(&mut self, placed: &Placed, route: &dyn Fn(&Destination) -> String, report: &mut Report) {
+    fn place(&mut self, placed: &Placed, route: &dyn Fn(&ImportedDestination) -> String, report: &mut ImportReport) {
         let rule = &placed.rule;
-        if let Action::Omit(why) = &rule.action {
-            self.rules.push(Item { comment: Some(format!("{}: {why}", rule.name)), node: None });
+        if let RuleAction::Omit(why) = &rule.action {
+            self.rules.push(DraftItem { comment: Some(format!("{}: {why}", rule.name)), node: None });
             return;
         }
         let name = self.name("rule", &rule.name);
-        let hosts: Vec<String> = if placed.hosts.contains(&Host::Any) {
+        let hosts: Vec<String> = if placed.hosts.contains(&RuleHost::Any) {
             Vec::new()
         } else {
-            placed.hosts.iter().filter_map(Host::pattern).collect()
+            placed.hosts.iter().filter_map(RuleHost::pattern).collect()
         };
         let mut head = vec![("name", text(name.as_str()))];
         let matches: Option<Vec<Node>> =
@@ -200,21 +200,21 @@ impl Draft {
         let leave = with(vec![("route", text(UNROUTED))]);
         let mut canary = None;
         let (node, comment) = match &rule.action {
-            Action::Split(Split { to, overrides, .. }) if overrides.is_empty() && one(to).is_some() => {
+            RuleAction::Split(WeightedSplit { to, overrides, .. }) if overrides.is_empty() && one(to).is_some() => {
                 let to = one(to).map(route).unwrap_or_default();
                 (with([("route", text(to))].into_iter().chain(rule.effects.clone()).collect()), None)
             }
-            Action::Split(split) => {
+            RuleAction::Split(split) => {
                 let canary_name = self.name("canary", &rule.name);
                 canary = Some(canary_of(&canary_name, split, route));
                 (with([("canary", text(canary_name))].into_iter().chain(rule.effects.clone()).collect()), None)
             }
-            Action::Redirect(redirect) => {
+            RuleAction::Redirect(redirect) => {
                 let of_response = rule.effects.iter().filter(|(effect, _)| *effect == "responseHeaders").cloned();
                 (with([("redirect", redirect.clone())].into_iter().chain(of_response).collect()), None)
             }
-            Action::Leave(why) => (leave.clone(), Some(why.clone())),
-            Action::Omit(_) => return,
+            RuleAction::Leave(why) => (leave.clone(), Some(why.clone())),
+            RuleAction::Omit(_) => return,
         };
         let policy = |rule: &Node, canary: Option<&Node>| {
             let routes = map([("rules", Node::List(vec![rule.clone()]))]);
@@ -223,8 +223,8 @@ impl Draft {
         };
         match check(&policy(&node, canary.as_ref()), Module::Suite) {
             Ok(_) => {
-                self.rules.push(Item { comment, node: Some(node) });
-                self.canaries.extend(canary.map(|canary| Item { comment: None, node: Some(canary) }));
+                self.rules.push(DraftItem { comment, node: Some(node) });
+                self.canaries.extend(canary.map(|canary| DraftItem { comment: None, node: Some(canary) }));
             }
             Err(problems) => {
                 let why = problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
@@ -236,16 +236,18 @@ impl Draft {
                     "the rule is left out: its requests fall to those after it"
                 };
                 report.lost(&format!("rule {}", rule.name), why.clone(), consequence);
-                self.rules
-                    .push(Item { comment: Some(format!("{}: {why}", rule.name)), node: can_leave.then_some(leave) });
+                self.rules.push(DraftItem {
+                    comment: Some(format!("{}: {why}", rule.name)),
+                    node: can_leave.then_some(leave),
+                });
             }
         }
     }
 
     /// The policy as a tree.
     pub fn node(&self) -> Node {
-        let list = |items: &[Item]| Node::List(items.iter().filter_map(|item| item.node.clone()).collect());
-        let some = |items: &[Item]| items.iter().any(|item| item.node.is_some());
+        let list = |items: &[DraftItem]| Node::List(items.iter().filter_map(|item| item.node.clone()).collect());
+        let some = |items: &[DraftItem]| items.iter().any(|item| item.node.is_some());
         let mut policy = Vec::new();
         if self.has_egress {
             let mut egress = Vec::new();
@@ -270,8 +272,8 @@ impl Draft {
     /// The policy as YAML, with its comments.
     pub fn text(&self) -> String {
         let mut out = String::new();
-        let some = |items: &[Item]| items.iter().any(|item| item.node.is_some());
-        let comments = |items: &[Item], out: &mut String| {
+        let some = |items: &[DraftItem]| items.iter().any(|item| item.node.is_some());
+        let comments = |items: &[DraftItem], out: &mut String| {
             for item in items {
                 comment(item, "", out);
             }
@@ -306,11 +308,11 @@ impl Draft {
 }
 
 /// A match for a rule that replaces the prefix it matched: to a policy that is one, also when it is every path's.
-fn with_root(node: Option<Node>, entry: &Match, rule: &Rule) -> Option<Node> {
+fn with_root(node: Option<Node>, entry: &Match, rule: &ImportedRule) -> Option<Node> {
     let replaces_prefix = |node: &Node| {
         node.get("path").and_then(|path| path.get("type")) == Some(&Node::String("ReplacePrefixMatch".to_owned()))
     };
-    let redirects = matches!(&rule.action, Action::Redirect(redirect) if replaces_prefix(redirect));
+    let redirects = matches!(&rule.action, RuleAction::Redirect(redirect) if replaces_prefix(redirect));
     let rewrites = rule.effects.iter().any(|(name, node)| *name == "rewrite" && replaces_prefix(node));
     if entry.path != PathSet::Any || !(redirects || rewrites) {
         return node;
@@ -325,14 +327,14 @@ fn with_root(node: Option<Node>, entry: &Match, rule: &Rule) -> Option<Node> {
 }
 
 /// The one destination that gets everything.
-fn one(to: &[(Destination, i64)]) -> Option<&Destination> {
+fn one(to: &[(ImportedDestination, i64)]) -> Option<&ImportedDestination> {
     match to {
         [(destination, _)] => Some(destination),
         _ => None,
     }
 }
 
-fn canary_of(name: &str, split: &Split, route: &dyn Fn(&Destination) -> String) -> Node {
+fn canary_of(name: &str, split: &WeightedSplit, route: &dyn Fn(&ImportedDestination) -> String) -> Node {
     let mut node = vec![("name", text(name))];
     node.extend(split.stickiness.clone().map(|stickiness| ("stickiness", stickiness)));
     if !split.overrides.is_empty() {
@@ -349,25 +351,25 @@ fn canary_of(name: &str, split: &Split, route: &dyn Fn(&Destination) -> String) 
 }
 
 /// `node`, or a comment in its place when `policy`, which has it alone, is not valid.
-fn checked(policy: &Node, node: Node, place: &str, consequence: &str, report: &mut Report) -> Item {
+fn checked(policy: &Node, node: Node, place: &str, consequence: &str, report: &mut ImportReport) -> DraftItem {
     match check(policy, Module::Suite) {
-        Ok(_) => Item { comment: None, node: Some(node) },
+        Ok(_) => DraftItem { comment: None, node: Some(node) },
         Err(problems) => {
             let why = problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
             report.lost_at(place, why.clone(), consequence);
-            Item { comment: Some(format!("{place}: {why}")), node: None }
+            DraftItem { comment: Some(format!("{place}: {why}")), node: None }
         }
     }
 }
 
-fn comment(item: &Item, pad: &str, out: &mut String) {
+fn comment(item: &DraftItem, pad: &str, out: &mut String) {
     for line in item.comment.iter().flat_map(|comment| comment.lines()) {
         let line: String = line.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
         *out += &format!("{pad}# {}{line}\n", if item.node.is_some() { "" } else { "not imported: " });
     }
 }
 
-fn list(items: &[Item], indent: usize, out: &mut String) {
+fn list(items: &[DraftItem], indent: usize, out: &mut String) {
     for item in items {
         comment(item, &" ".repeat(indent), out);
         if let Some(node) = &item.node {

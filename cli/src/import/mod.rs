@@ -30,9 +30,9 @@ use crate::manifests;
 use crate::output::{Output, count};
 use crate::source;
 use crate::yaml::Located;
-use draft::Draft;
+use draft::PolicyDraft;
 use objects::{Objects, is};
-use report::Report;
+use report::ImportReport;
 pub use table::UNROUTED;
 
 /// Turn the configuration of other products into a policy.
@@ -85,7 +85,7 @@ impl Args {
     /// # Errors
     /// When a file cannot be read or nothing in any is known.
     pub fn run(&self, out: &mut Output<'_>) -> anyhow::Result<bool> {
-        let mut report = Report::default();
+        let mut report = ImportReport::default();
         let mut documents = Vec::new();
         for path in &self.files {
             let text = source::read_text(path)?;
@@ -142,8 +142,8 @@ impl Args {
 }
 
 /// The policy of all documents, and how many of them were known.
-fn import(documents: &[(String, Node)], report: &mut Report) -> (Draft, usize) {
-    let mut draft = Draft::default();
+fn import(documents: &[(String, Node)], report: &mut ImportReport) -> (PolicyDraft, usize) {
+    let mut draft = PolicyDraft::default();
     let mut known = 0;
     for (file, node) in documents {
         report.file.clone_from(file);

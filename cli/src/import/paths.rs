@@ -126,7 +126,7 @@ impl Letters {
 }
 
 /// What a set has left without others.
-pub enum Rest {
+pub enum PathRemainder {
     /// Nothing.
     Nothing,
     /// These.
@@ -136,25 +136,25 @@ pub enum Rest {
 }
 
 /// `paths` without all of `others`.
-pub fn without(paths: &PathSet, others: &[PathSet]) -> Rest {
+pub fn without(paths: &PathSet, others: &[PathSet]) -> PathRemainder {
     let others: Vec<&PathSet> = others.iter().filter(|other| !are_disjoint(paths, other)).collect();
     if others.is_empty() {
-        return Rest::Paths(paths.clone());
+        return PathRemainder::Paths(paths.clone());
     }
     if others.iter().any(|other| covers(other, paths)) {
-        return Rest::Nothing;
+        return PathRemainder::Nothing;
     }
     let mut set = Letters::default();
     for other in others {
         match other {
-            PathSet::Any => return Rest::Nothing,
+            PathSet::Any => return PathRemainder::Nothing,
             PathSet::Exact(path) => set.slot(path).has = true,
             PathSet::Letters(prefix) => set.slot(prefix).has_all = true,
             PathSet::Segments(path) => {
                 set.slot(path).has = true;
                 set.slot(&format!("{path}/")).has_all = true;
             }
-            PathSet::Regex(_) => return Rest::Unknown,
+            PathSet::Regex(_) => return PathRemainder::Unknown,
         }
     }
     let expression = match paths {
@@ -169,9 +169,9 @@ pub fn without(paths: &PathSet, others: &[PathSet]) -> Rest {
         }
         // Whatever is in it and overlaps covers it.
         PathSet::Exact(_) => None,
-        PathSet::Regex(_) => return Rest::Unknown,
+        PathSet::Regex(_) => return PathRemainder::Unknown,
     };
-    expression.map_or(Rest::Nothing, |expression| Rest::Paths(PathSet::Regex(expression)))
+    expression.map_or(PathRemainder::Nothing, |expression| PathRemainder::Paths(PathSet::Regex(expression)))
 }
 
 #[cfg(test)]
@@ -210,9 +210,9 @@ mod tests {
             for path in &paths {
                 let expected = has(&set, path) && !others.iter().any(|other| has(other, path));
                 let found = match &rest {
-                    Rest::Nothing => false,
-                    Rest::Paths(rest) => has(rest, path),
-                    Rest::Unknown => panic!("no expression was given"),
+                    PathRemainder::Nothing => false,
+                    PathRemainder::Paths(rest) => has(rest, path),
+                    PathRemainder::Unknown => panic!("no expression was given"),
                 };
                 prop_assert_eq!(found, expected, "{:?} without {:?}: {}", set, others, path);
                 for other in &others {

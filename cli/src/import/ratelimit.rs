@@ -6,12 +6,12 @@
 
 use penstock_policy::document::Node;
 
-use super::draft::Draft;
+use super::draft::PolicyDraft;
 use super::matching::{PathSet, condition, escaped, inverted};
 use super::objects::{map, text};
-use super::paths::{self, Rest};
-use super::reader::Reader;
-use super::report::Report;
+use super::paths::{self, PathRemainder};
+use super::reader::FieldReader;
+use super::report::ImportReport;
 
 const OUT: &str = "the limit is left out";
 
@@ -29,7 +29,7 @@ struct Parts {
 
 /// What a key stands for.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Key<'k> {
+enum DescriptorKey<'k> {
     Address,
     Path,
     Method,
@@ -38,12 +38,12 @@ enum Key<'k> {
     Elsewhere,
 }
 
-impl Key<'_> {
-    fn of(key: &str) -> Key<'_> {
+impl DescriptorKey<'_> {
+    fn of(key: &str) -> DescriptorKey<'_> {
         match key {
-            "remote_address" | "masked_remote_address" => Key::Address,
-            "path" | ":path" => Key::Path,
-            "method" | ":method" => Key::Method,
+            "remote_address" | "masked_remote_address" => DescriptorKey::Address,
+            "path" | ":path" => DescriptorKey::Path,
+            "method" | ":method" => DescriptorKey::Method,
             "generic_key"
             | "header_match"
             | "query_match"
@@ -51,8 +51,8 @@ impl Key<'_> {
             | "source_cluster"
             | "destination_cluster"
             | "dynamic_metadata"
-            | "metadata" => Key::Elsewhere,
-            header => Key::Header(header),
+            | "metadata" => DescriptorKey::Elsewhere,
+            header => DescriptorKey::Header(header),
         }
     }
 }
@@ -63,8 +63,8 @@ pub fn is_one(node: &Node) -> bool {
 }
 
 /// Reads a configuration.
-pub fn configuration(node: &Node, draft: &mut Draft, report: &mut Report) {
-    let reader = Reader::new(node, "", report);
+pub fn configuration(node: &Node, draft: &mut PolicyDraft, report: &mut ImportReport) {
+    let reader = FieldReader::new(node, "", report);
     let domain = reader.string("domain", report).unwrap_or_default();
     report.object = format!("domain {domain}");
     let what = "one count for all proxies, in windows that begin anew";
@@ -77,7 +77,7 @@ pub fn configuration(node: &Node, draft: &mut Draft, report: &mut Report) {
     reader.end(report);
 }
 
-fn list(items: &[Node], path: &str, parents: &Parts, draft: &mut Draft, report: &mut Report) {
+fn list(items: &[Node], path: &str, parents: &Parts, draft: &mut PolicyDraft, report: &mut ImportReport) {
     let text_of = |node: &Node, field: &str| match node.get(field) {
         Some(Node::String(text)) => Some(text.clone()),
         Some(Node::Integer(number)) => Some(number.to_string()),
@@ -92,7 +92,7 @@ fn list(items: &[Node], path: &str, parents: &Parts, draft: &mut Draft, report: 
         })
         .collect();
     for (i, (item, (key, value))) in items.iter().zip(&entries).enumerate() {
-        let descriptor = Reader::new(item, &format!("{path}[{i}]"), report);
+        let descriptor = FieldReader::new(item, &format!("{path}[{i}]"), report);
         descriptor.ignore(&["key", "value", "detailed_metric", "value_to_metric"]);
         let at = descriptor.at("key");
         let mut parts = parents.clone();
@@ -110,7 +110,7 @@ fn list(items: &[Node], path: &str, parents: &Parts, draft: &mut Draft, report: 
             draft.no_limit(format!("{}: {why}", report.place(&at)));
             continue;
         }
-        if let Key::Header(header) = Key::of(key) {
+        if let DescriptorKey::Header(header) = DescriptorKey::of(key) {
             let what = format!("{header} is taken for the request header of that name: Envoy's actions say what it is");
             report.elsewhere(&at, what, "a request without that header is not counted");
         }
@@ -162,27 +162,27 @@ fn part(
         })
         .map(|(_, other)| other)
         .collect();
-    match (Key::of(key), value) {
-        (Key::Elsewhere, _) => return Err("when Envoy sends it is not said here".to_owned()),
-        (Key::Address, Some(_)) => return Err("a policy has no condition on addresses".to_owned()),
-        (Key::Address, None) if key == "masked_remote_address" => {
+    match (DescriptorKey::of(key), value) {
+        (DescriptorKey::Elsewhere, _) => return Err("when Envoy sends it is not said here".to_owned()),
+        (DescriptorKey::Address, Some(_)) => return Err("a policy has no condition on addresses".to_owned()),
+        (DescriptorKey::Address, None) if key == "masked_remote_address" => {
             return Err("how it is masked is not said here".to_owned());
         }
-        (Key::Address, None) if !others.is_empty() => {
+        (DescriptorKey::Address, None) if !others.is_empty() => {
             return Err("other entries are for some addresses, and a policy has no condition on addresses".to_owned());
         }
-        (Key::Address, None) => parts.key.push(map([("sourceAddress", map([]))])),
-        (Key::Path, value) => {
+        (DescriptorKey::Address, None) => parts.key.push(map([("sourceAddress", map([]))])),
+        (DescriptorKey::Path, value) => {
             parts.path = value.map_or(PathSet::Any, paths_of);
             parts.not_paths = others.iter().map(|other| paths_of(other)).collect();
             if value.is_none_or(|value| value.contains('*') && !shared) {
                 parts.key.push(map([("path", map([]))]));
             }
         }
-        (Key::Method, Some(value)) if !value.contains('*') => parts.method = Some(value.to_owned()),
-        (Key::Method, None) if others.is_empty() => parts.key.push(map([("method", map([]))])),
-        (Key::Method, _) => return Err("a policy has no condition for all methods but some".to_owned()),
-        (Key::Header(header), value) => {
+        (DescriptorKey::Method, Some(value)) if !value.contains('*') => parts.method = Some(value.to_owned()),
+        (DescriptorKey::Method, None) if others.is_empty() => parts.key.push(map([("method", map([]))])),
+        (DescriptorKey::Method, _) => return Err("a policy has no condition for all methods but some".to_owned()),
+        (DescriptorKey::Header(header), value) => {
             let of = |value: &str| match value.split_once('*') {
                 None => condition(header, "Exact", value),
                 Some((prefix, "")) => condition(header, "Prefix", prefix),
@@ -198,13 +198,13 @@ fn part(
     Ok(())
 }
 
-fn push(limit: &Reader<'_>, parts: &Parts, shadow: bool, draft: &mut Draft, report: &mut Report) {
+fn push(limit: &FieldReader<'_>, parts: &Parts, shadow: bool, draft: &mut PolicyDraft, report: &mut ImportReport) {
     limit.ignore(&["name", "replaces"]);
     if limit.flag("unlimited") {
         // No limit: the others leave its values alone.
         return;
     }
-    let mut out = |at: &str, why: String, report: &mut Report| {
+    let mut out = |at: &str, why: String, report: &mut ImportReport| {
         report.lost(at, why.clone(), OUT);
         draft.no_limit(format!("{}: {why}", report.place(at)));
     };
@@ -219,9 +219,11 @@ fn push(limit: &Reader<'_>, parts: &Parts, shadow: bool, draft: &mut Draft, repo
         Some(requests) => requests,
     };
     let path = match paths::without(&parts.path, &parts.not_paths) {
-        Rest::Nothing => return,
-        Rest::Paths(path) => path,
-        Rest::Unknown => return out(limit.path(), "which paths other entries leave cannot be said".to_owned(), report),
+        PathRemainder::Nothing => return,
+        PathRemainder::Paths(path) => path,
+        PathRemainder::Unknown => {
+            return out(limit.path(), "which paths other entries leave cannot be said".to_owned(), report);
+        }
     };
     let matches = super::matching::Match {
         method: parts.method.clone(),

@@ -4,21 +4,21 @@ use std::cell::RefCell;
 
 use penstock_policy::document::Node;
 
-use super::report::Report;
+use super::report::ImportReport;
 
 /// What a field without a reader means for requests.
 const UNREAD: &str = "requests are handled without it";
 
-/// A map whose fields are taken one by one; [`Reader::end`] reports the rest.
-pub struct Reader<'n> {
+/// A map whose fields are taken one by one; [`FieldReader::end`] reports the rest.
+pub struct FieldReader<'n> {
     entries: &'n [(String, Node)],
     path: String,
     taken: RefCell<Vec<&'n str>>,
 }
 
-impl<'n> Reader<'n> {
+impl<'n> FieldReader<'n> {
     /// Reads a map; anything but a map or nothing is reported.
-    pub fn new(node: &'n Node, path: &str, report: &mut Report) -> Reader<'n> {
+    pub fn new(node: &'n Node, path: &str, report: &mut ImportReport) -> FieldReader<'n> {
         let entries = match node {
             Node::Map(entries) => entries.as_slice(),
             Node::Null => &[],
@@ -27,7 +27,7 @@ impl<'n> Reader<'n> {
                 &[]
             }
         };
-        Reader { entries, path: path.to_owned(), taken: RefCell::default() }
+        FieldReader { entries, path: path.to_owned(), taken: RefCell::default() }
     }
 
     /// The path of a field.
@@ -48,19 +48,19 @@ impl<'n> Reader<'n> {
     }
 
     /// Takes a field that is a map.
-    pub fn object(&self, name: &str, report: &mut Report) -> Option<Reader<'n>> {
-        self.take(name).filter(|node| **node != Node::Null).map(|node| Reader::new(node, &self.at(name), report))
+    pub fn object(&self, name: &str, report: &mut ImportReport) -> Option<FieldReader<'n>> {
+        self.take(name).filter(|node| **node != Node::Null).map(|node| FieldReader::new(node, &self.at(name), report))
     }
 
     /// Takes a field that is a list of maps.
-    pub fn objects(&self, name: &str, report: &mut Report) -> Vec<Reader<'n>> {
+    pub fn objects(&self, name: &str, report: &mut ImportReport) -> Vec<FieldReader<'n>> {
         let items = self.list(name, report);
         let path = |i: usize| format!("{}[{i}]", self.at(name));
-        items.iter().enumerate().map(|(i, item)| Reader::new(item, &path(i), report)).collect()
+        items.iter().enumerate().map(|(i, item)| FieldReader::new(item, &path(i), report)).collect()
     }
 
     /// Takes a field that is a string, or a number or boolean that stands for one.
-    pub fn string(&self, name: &str, report: &mut Report) -> Option<String> {
+    pub fn string(&self, name: &str, report: &mut ImportReport) -> Option<String> {
         match self.take(name)? {
             Node::String(text) => Some(text.clone()),
             Node::Integer(number) => Some(number.to_string()),
@@ -74,7 +74,7 @@ impl<'n> Reader<'n> {
     }
 
     /// Takes a field that is a list of strings; one string is a list too.
-    pub fn strings(&self, name: &str, report: &mut Report) -> Vec<String> {
+    pub fn strings(&self, name: &str, report: &mut ImportReport) -> Vec<String> {
         let one = |node: &Node| match node {
             Node::String(text) => Some(text.clone()),
             Node::Integer(number) => Some(number.to_string()),
@@ -94,7 +94,7 @@ impl<'n> Reader<'n> {
     }
 
     /// Takes a field that is a whole number.
-    pub fn integer(&self, name: &str, report: &mut Report) -> Option<i64> {
+    pub fn integer(&self, name: &str, report: &mut ImportReport) -> Option<i64> {
         match self.take(name)? {
             Node::Integer(number) => Some(*number),
             Node::String(text) if text.trim().parse::<i64>().is_ok() => text.trim().parse().ok(),
@@ -112,7 +112,7 @@ impl<'n> Reader<'n> {
     }
 
     /// Takes a field that is a list; absent: an empty one.
-    pub fn list(&self, name: &str, report: &mut Report) -> &'n [Node] {
+    pub fn list(&self, name: &str, report: &mut ImportReport) -> &'n [Node] {
         match self.take(name) {
             Some(Node::List(items)) => items,
             None | Some(Node::Null) => &[],
@@ -139,7 +139,7 @@ impl<'n> Reader<'n> {
     }
 
     /// Takes fields of which the platform's own resources make something.
-    pub fn elsewhere(&self, names: &[&str], consequence: &str, report: &mut Report) {
+    pub fn elsewhere(&self, names: &[&str], consequence: &str, report: &mut ImportReport) {
         for name in names {
             if let Some(value) = self.take(name) {
                 report.elsewhere(&self.at(name), value.to_string(), consequence);
@@ -160,7 +160,7 @@ impl<'n> Reader<'n> {
     }
 
     /// Reports every field that was not taken.
-    pub fn end(&self, report: &mut Report) {
+    pub fn end(&self, report: &mut ImportReport) {
         for (name, value) in self.rest() {
             report.lost(&self.at(name), value.to_string(), UNREAD);
         }
@@ -168,7 +168,7 @@ impl<'n> Reader<'n> {
 }
 
 /// A Kubernetes object: what its metadata says, and its spec.
-pub struct Object<'n> {
+pub struct KubernetesObject<'n> {
     /// Its kind.
     pub kind: String,
     /// Its name.
@@ -180,12 +180,12 @@ pub struct Object<'n> {
     /// Its metadata.
     pub metadata: &'n Node,
     /// Its spec.
-    pub spec: Reader<'n>,
+    pub spec: FieldReader<'n>,
 }
 
-impl<'n> Object<'n> {
+impl<'n> KubernetesObject<'n> {
     /// Opens an object, and names it in the report.
-    pub fn open(node: &'n Node, report: &mut Report) -> Object<'n> {
+    pub fn open(node: &'n Node, report: &mut ImportReport) -> KubernetesObject<'n> {
         let text = |node: Option<&Node>| match node {
             Some(Node::String(text)) => Some(text.clone()),
             _ => None,
@@ -199,11 +199,11 @@ impl<'n> Object<'n> {
             Some(namespace) => format!("{kind} {namespace}/{name}"),
             None => format!("{kind} {name}"),
         };
-        let reader = Reader::new(node, "", report);
+        let reader = FieldReader::new(node, "", report);
         reader.ignore(&["apiVersion", "kind", "metadata", "status"]);
-        let spec = Reader::new(reader.take("spec").unwrap_or(&Node::Null), "spec", report);
+        let spec = FieldReader::new(reader.take("spec").unwrap_or(&Node::Null), "spec", report);
         reader.end(report);
-        Object { kind, name, namespace, created, metadata, spec }
+        KubernetesObject { kind, name, namespace, created, metadata, spec }
     }
 
     /// Its namespace, or where `kubectl apply` would put it.
@@ -217,7 +217,7 @@ impl<'n> Object<'n> {
     }
 
     /// An annotation.
-    pub fn annotations(&self, report: &mut Report) -> Reader<'n> {
-        Reader::new(self.metadata.get("annotations").unwrap_or(&Node::Null), "metadata.annotations", report)
+    pub fn annotations(&self, report: &mut ImportReport) -> FieldReader<'n> {
+        FieldReader::new(self.metadata.get("annotations").unwrap_or(&Node::Null), "metadata.annotations", report)
     }
 }

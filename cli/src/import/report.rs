@@ -11,11 +11,11 @@ const LONGEST: usize = 400;
 
 /// The report so far.
 #[derive(Debug, Default)]
-pub struct Report {
+pub struct ImportReport {
     /// Where each route of the policy leads.
     pub routes: Vec<Lead>,
     /// What is not in the policy.
-    pub notes: Vec<Note>,
+    pub notes: Vec<ImportNote>,
     /// Place and subject of each note.
     known: HashSet<(String, String)>,
     /// The file that is read.
@@ -35,7 +35,7 @@ pub struct Lead {
 
 /// Something that is not in the policy.
 #[derive(Clone, Debug, Serialize)]
-pub struct Note {
+pub struct ImportNote {
     /// The file, the object and the field.
     #[serde(rename = "where")]
     pub place: String,
@@ -48,7 +48,7 @@ pub struct Note {
     pub decides: bool,
 }
 
-impl Report {
+impl ImportReport {
     /// What stands at `path` of the object is not in the policy, and that changes decisions.
     pub fn lost(&mut self, path: &str, what: impl Into<String>, consequence: impl Into<String>) {
         self.note(path, what.into(), consequence.into(), true);
@@ -59,18 +59,19 @@ impl Report {
         self.note(path, what.into(), consequence.into(), false);
     }
 
-    /// As [`Report::lost`], for a place that is written out already.
+    /// As [`ImportReport::lost`], for a place that is written out already.
     pub fn lost_at(&mut self, place: &str, what: impl Into<String>, consequence: impl Into<String>) {
-        let note = Note { place: place.to_owned(), what: what.into(), consequence: consequence.into(), decides: true };
+        let note =
+            ImportNote { place: place.to_owned(), what: what.into(), consequence: consequence.into(), decides: true };
         self.add(note);
     }
 
     fn note(&mut self, path: &str, what: String, consequence: String, decides: bool) {
-        self.add(Note { place: self.place(path), what, consequence, decides });
+        self.add(ImportNote { place: self.place(path), what, consequence, decides });
     }
 
-    fn add(&mut self, note: Note) {
-        let note = Note { place: shortened(&note.place, LONGEST), what: shortened(&note.what, LONGEST), ..note };
+    fn add(&mut self, note: ImportNote) {
+        let note = ImportNote { place: shortened(&note.place, LONGEST), what: shortened(&note.what, LONGEST), ..note };
         if self.known.insert((note.place.clone(), note.what.clone())) {
             self.notes.push(note);
         }

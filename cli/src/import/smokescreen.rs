@@ -4,17 +4,17 @@
 use penstock_policy::document::{At, Context, Decode as _, Node};
 use penstock_policy::egress::EgressHost;
 
-use super::draft::Draft;
+use super::draft::PolicyDraft;
 use super::objects::{map, text};
-use super::reader::Reader;
-use super::report::Report;
-use super::table::Host;
+use super::reader::FieldReader;
+use super::report::ImportReport;
+use super::table::RuleHost;
 
 /// The scheme of identities that stand for a role until somebody says which certificate has it.
 const ROLE: &str = "smokescreen-role";
 
 /// One rule of an ACL.
-struct Service {
+struct AclService {
     name: String,
     project: Option<String>,
     action: String,
@@ -30,11 +30,11 @@ pub fn is_one(node: &Node) -> bool {
 }
 
 /// Reads an ACL.
-pub fn acl(node: &Node, draft: &mut Draft, report: &mut Report) {
+pub fn acl(node: &Node, draft: &mut PolicyDraft, report: &mut ImportReport) {
     report.object = "ACL".to_owned();
-    let reader = Reader::new(node, "", report);
+    let reader = FieldReader::new(node, "", report);
     reader.ignore(&["version"]);
-    let services: Vec<Service> =
+    let services: Vec<AclService> =
         reader.objects("services", report).iter().map(|service| read(service, report)).collect();
     let default = reader.object("default", report).map(|default| read(&default, report));
     let deny = reader.strings("global_deny_list", report);
@@ -76,8 +76,13 @@ pub fn acl(node: &Node, draft: &mut Draft, report: &mut Report) {
     }
     if !allowed.is_empty() {
         let callers: Vec<String> = services.iter().map(caller).collect();
-        let everybody =
-            Service { name: "everybody".to_owned(), project: None, action: String::new(), domains: Vec::new(), place };
+        let everybody = AclService {
+            name: "everybody".to_owned(),
+            project: None,
+            action: String::new(),
+            domains: Vec::new(),
+            place,
+        };
         match default {
             Some(_) => rule("global-allow-list", &everybody, &allowed, None, draft, report),
             None if callers.is_empty() => {}
@@ -100,13 +105,13 @@ pub fn acl(node: &Node, draft: &mut Draft, report: &mut Report) {
     }
 }
 
-fn caller(service: &Service) -> String {
+fn caller(service: &AclService) -> String {
     let clean: String = service.name.chars().map(|c| if c.is_ascii_graphic() && c != '*' { c } else { '-' }).collect();
     format!("{ROLE}:{clean}")
 }
 
-fn read(service: &Reader<'_>, report: &mut Report) -> Service {
-    let found = Service {
+fn read(service: &FieldReader<'_>, report: &mut ImportReport) -> AclService {
+    let found = AclService {
         name: service.string("name", report).unwrap_or_else(|| "default".to_owned()),
         project: service.string("project", report),
         action: service.string("action", report).unwrap_or_default(),
@@ -129,22 +134,22 @@ fn read(service: &Reader<'_>, report: &mut Report) -> Service {
 
 fn rule(
     name: &str,
-    service: &Service,
+    service: &AclService,
     domains: &[String],
     caller: Option<&str>,
-    draft: &mut Draft,
-    report: &mut Report,
+    draft: &mut PolicyDraft,
+    report: &mut ImportReport,
 ) {
     rule_for(name, service, domains, caller.map(|caller| vec![caller.to_owned()]), draft, report);
 }
 
 fn rule_for(
     name: &str,
-    service: &Service,
+    service: &AclService,
     domains: &[String],
     callers: Option<Vec<String>>,
-    draft: &mut Draft,
-    report: &mut Report,
+    draft: &mut PolicyDraft,
+    report: &mut ImportReport,
 ) {
     let is_host = |domain: &&String| {
         EgressHost::decode(&text(domain.as_str()), &At::Root, &mut Context::new(String::new(), 0)).is_some()
@@ -168,9 +173,9 @@ fn rule_for(
 }
 
 fn meets(a: &str, b: &str) -> bool {
-    Host::parse(a).zip(Host::parse(b)).is_none_or(|(a, b)| a.meets(&b))
+    RuleHost::parse(a).zip(RuleHost::parse(b)).is_none_or(|(a, b)| a.meets(&b))
 }
 
 fn covers(a: &str, b: &str) -> bool {
-    Host::parse(a).zip(Host::parse(b)).is_some_and(|(a, b)| a.covers(&b))
+    RuleHost::parse(a).zip(RuleHost::parse(b)).is_some_and(|(a, b)| a.covers(&b))
 }

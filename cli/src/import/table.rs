@@ -10,16 +10,16 @@ use std::rc::Rc;
 use penstock_policy::document::Node;
 use penstock_policy::matching::HostPattern;
 
-use super::destination::Destination;
+use super::destination::ImportedDestination;
 use super::matching::Match;
-use super::paths::{self, Rest};
+use super::paths::{self, PathRemainder};
 
 /// The route of requests that the source answers itself, or not at all. Nothing is to be reached by it.
 pub const UNROUTED: &str = "unrouted";
 
 /// The hosts of a rule.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Host {
+pub enum RuleHost {
     /// This one.
     Exact(String),
     /// Everything below this name.
@@ -28,56 +28,56 @@ pub enum Host {
     Any,
 }
 
-impl Host {
+impl RuleHost {
     /// A host as the sources write it; `None`: no policy can say it.
-    pub fn parse(text: &str) -> Option<Host> {
+    pub fn parse(text: &str) -> Option<RuleHost> {
         let lower = text.to_ascii_lowercase();
         if lower.is_empty() || lower == "*" {
-            return Some(Host::Any);
+            return Some(RuleHost::Any);
         }
         let pattern = HostPattern::parse(&lower).ok()?;
         let name = pattern.name.to_string();
-        Some(if pattern.wildcard { Host::Star(name) } else { Host::Exact(name) })
+        Some(if pattern.wildcard { RuleHost::Star(name) } else { RuleHost::Exact(name) })
     }
 
     /// As a policy writes it; `None`: all.
     pub fn pattern(&self) -> Option<String> {
         match self {
-            Host::Exact(name) => Some(name.clone()),
-            Host::Star(name) => Some(format!("*.{name}")),
-            Host::Any => None,
+            RuleHost::Exact(name) => Some(name.clone()),
+            RuleHost::Star(name) => Some(format!("*.{name}")),
+            RuleHost::Any => None,
         }
     }
 
     /// Whether every host of `other` is one of this.
-    pub fn covers(&self, other: &Host) -> bool {
+    pub fn covers(&self, other: &RuleHost) -> bool {
         let below = |name: &str, parent: &str| name.strip_suffix(parent).is_some_and(|rest| rest.ends_with('.'));
         match (self, other) {
-            (Host::Any, _) => true,
-            (_, Host::Any) | (Host::Exact(_), Host::Star(_)) => false,
-            (Host::Exact(a), Host::Exact(b)) => a == b,
-            (Host::Star(parent), Host::Exact(name)) => below(name, parent),
-            (Host::Star(parent), Host::Star(name)) => parent == name || below(name, parent),
+            (RuleHost::Any, _) => true,
+            (_, RuleHost::Any) | (RuleHost::Exact(_), RuleHost::Star(_)) => false,
+            (RuleHost::Exact(a), RuleHost::Exact(b)) => a == b,
+            (RuleHost::Star(parent), RuleHost::Exact(name)) => below(name, parent),
+            (RuleHost::Star(parent), RuleHost::Star(name)) => parent == name || below(name, parent),
         }
     }
 
     /// The patterns that cover all of its hosts, but for itself.
-    fn around(&self) -> impl Iterator<Item = Host> {
+    fn around(&self) -> impl Iterator<Item = RuleHost> {
         let name = match self {
-            Host::Exact(name) | Host::Star(name) => name.as_str(),
-            Host::Any => "",
+            RuleHost::Exact(name) | RuleHost::Star(name) => name.as_str(),
+            RuleHost::Any => "",
         };
         let above = name.match_indices('.').filter_map(|(at, _)| name.get(at + 1..));
-        above.map(|above| Host::Star(above.to_owned())).chain((*self != Host::Any).then_some(Host::Any))
+        above.map(|above| RuleHost::Star(above.to_owned())).chain((*self != RuleHost::Any).then_some(RuleHost::Any))
     }
 
     /// Whether some host is in both.
-    pub fn meets(&self, other: &Host) -> bool {
+    pub fn meets(&self, other: &RuleHost) -> bool {
         self.covers(other) || other.covers(self)
     }
 
     /// The hosts of both, when that is one pattern.
-    pub fn intersection(&self, other: &Host) -> Option<Host> {
+    pub fn intersection(&self, other: &RuleHost) -> Option<RuleHost> {
         match () {
             () if self.covers(other) => Some(other.clone()),
             () if other.covers(self) => Some(self.clone()),
@@ -88,18 +88,18 @@ impl Host {
     /// Narrow first: exact names, then long stars.
     fn width(&self) -> (u8, std::cmp::Reverse<usize>) {
         match self {
-            Host::Exact(_) => (0, std::cmp::Reverse(0)),
-            Host::Star(name) => (1, std::cmp::Reverse(name.len())),
-            Host::Any => (2, std::cmp::Reverse(0)),
+            RuleHost::Exact(_) => (0, std::cmp::Reverse(0)),
+            RuleHost::Star(name) => (1, std::cmp::Reverse(name.len())),
+            RuleHost::Any => (2, std::cmp::Reverse(0)),
         }
     }
 }
 
 /// What becomes of a request.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Action {
+pub enum RuleAction {
     /// It goes to one of these, by their weights.
-    Split(Split),
+    Split(WeightedSplit),
     /// It is redirected.
     Redirect(Node),
     /// The source answers it itself, or in a way that no policy can say; why.
@@ -110,36 +110,36 @@ pub enum Action {
 
 /// Where a rule leads.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Split {
+pub struct WeightedSplit {
     /// The destinations with their weights.
-    pub to: Vec<(Destination, i64)>,
+    pub to: Vec<(ImportedDestination, i64)>,
     /// Conditions that choose one of them: `{header: …}` or `{cookie: …}`.
-    pub overrides: Vec<((&'static str, Node), Destination)>,
+    pub overrides: Vec<((&'static str, Node), ImportedDestination)>,
     /// What makes the choice stick.
     pub stickiness: Option<Node>,
 }
 
 /// A rule of a source.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Rule {
+pub struct ImportedRule {
     /// What it is called.
     pub name: String,
     /// Only for these of its hosts; empty: for all.
-    pub only: Vec<Host>,
+    pub only: Vec<RuleHost>,
     /// When it holds: one of these does. Never empty.
     pub matches: Vec<Match>,
     /// What it does.
-    pub action: Action,
+    pub action: RuleAction,
     /// What else it changes.
     pub effects: Vec<(&'static str, Node)>,
     /// The objects it belongs to, for the limits on them.
     pub tags: Vec<String>,
 }
 
-impl Rule {
+impl ImportedRule {
     /// A rule for every request.
-    pub fn new(name: impl Into<String>, action: Action) -> Rule {
-        Rule {
+    pub fn new(name: impl Into<String>, action: RuleAction) -> ImportedRule {
+        ImportedRule {
             name: name.into(),
             only: Vec::new(),
             matches: vec![Match::default()],
@@ -151,7 +151,7 @@ impl Rule {
 
     /// Whether it takes every request.
     fn is_total(&self) -> bool {
-        !matches!(self.action, Action::Omit(_)) && self.only.is_empty() && self.matches.iter().any(Match::is_total)
+        !matches!(self.action, RuleAction::Omit(_)) && self.only.is_empty() && self.matches.iter().any(Match::is_total)
     }
 }
 
@@ -159,24 +159,24 @@ impl Rule {
 #[derive(Clone, Debug)]
 pub struct Placed {
     /// For these hosts; never empty.
-    pub hosts: Vec<Host>,
+    pub hosts: Vec<RuleHost>,
     /// The rule.
-    pub rule: Rc<Rule>,
+    pub rule: Rc<ImportedRule>,
 }
 
 /// The rules of all sources.
 #[derive(Debug, Default)]
-pub struct Table {
-    hosts: Vec<(Host, Vec<Rc<Rule>>)>,
+pub struct RuleTable {
+    hosts: Vec<(RuleHost, Vec<Rc<ImportedRule>>)>,
     /// The place of each host.
-    places: HashMap<Host, usize>,
+    places: HashMap<RuleHost, usize>,
     /// Rules of sources that know no virtual hosts, in their order.
     flat: Vec<Placed>,
 }
 
-impl Table {
+impl RuleTable {
     /// Adds a rule behind those that a host has.
-    pub fn push(&mut self, host: &Host, rule: Rc<Rule>) {
+    pub fn push(&mut self, host: &RuleHost, rule: Rc<ImportedRule>) {
         let place = *self.places.entry(host.clone()).or_insert(self.hosts.len());
         match self.hosts.get_mut(place) {
             Some((_, rules)) => rules.push(rule),
@@ -185,7 +185,7 @@ impl Table {
     }
 
     /// Adds a rule of a source without virtual hosts, behind all others.
-    pub fn push_flat(&mut self, hosts: Vec<Host>, rule: Rule) {
+    pub fn push_flat(&mut self, hosts: Vec<RuleHost>, rule: ImportedRule) {
         self.flat.push(Placed { hosts, rule: Rc::new(rule) });
     }
 
@@ -197,15 +197,15 @@ impl Table {
     /// All rules in the order in which they decide.
     pub fn order(mut self) -> Vec<Placed> {
         // Hosts with the same rules stand together, so that one rule serves them.
-        let mut firsts: HashMap<*const Rule, usize> = HashMap::new();
+        let mut firsts: HashMap<*const ImportedRule, usize> = HashMap::new();
         for (i, rule) in self.hosts.iter().filter_map(|(_, rules)| rules.first()).enumerate() {
             firsts.entry(Rc::as_ptr(rule)).or_insert(i);
         }
-        let first = |rules: &[Rc<Rule>]| rules.first().and_then(|rule| firsts.get(&Rc::as_ptr(rule)).copied());
+        let first = |rules: &[Rc<ImportedRule>]| rules.first().and_then(|rule| firsts.get(&Rc::as_ptr(rule)).copied());
         self.hosts.sort_by_cached_key(|(host, rules)| (host.width(), first(rules)));
-        let mut groups: Vec<(Vec<Host>, Vec<Rc<Rule>>)> = Vec::new();
+        let mut groups: Vec<(Vec<RuleHost>, Vec<Rc<ImportedRule>>)> = Vec::new();
         for (host, rules) in self.hosts {
-            let same = |(hosts, known): &(Vec<Host>, Vec<Rc<Rule>>)| {
+            let same = |(hosts, known): &(Vec<RuleHost>, Vec<Rc<ImportedRule>>)| {
                 hosts.first().is_some_and(|known| known.width() == host.width())
                     && known.len() == rules.len()
                     && known.iter().zip(&rules).all(|(a, b)| Rc::ptr_eq(a, b))
@@ -215,10 +215,10 @@ impl Table {
                 None => groups.push((vec![host], rules)),
             }
         }
-        let acts = |rule: &Rc<Rule>| matches!(rule.action, Action::Split(_) | Action::Redirect(_));
+        let acts = |rule: &Rc<ImportedRule>| matches!(rule.action, RuleAction::Split(_) | RuleAction::Redirect(_));
         let flat_acts = self.flat.iter().any(|flat| acts(&flat.rule));
         // For each group whether a later one, whose hosts are wider, would take some of its requests.
-        let mut later: HashSet<&Host> = HashSet::new();
+        let mut later: HashSet<&RuleHost> = HashSet::new();
         let mut have_wider: Vec<bool> = Vec::with_capacity(groups.len());
         for (hosts, rules) in groups.iter().rev() {
             have_wider.push(flat_acts || hosts.iter().any(|host| host.around().any(|around| later.contains(&around))));
@@ -234,7 +234,7 @@ impl Table {
                     break;
                 }
                 is_closed = rule.is_total();
-                let within = |only: &&Host| hosts.iter().any(|host| host.covers(only));
+                let within = |only: &&RuleHost| hosts.iter().any(|host| host.covers(only));
                 let hosts = match rule.only.as_slice() {
                     [] => hosts.clone(),
                     only => only.iter().filter(within).cloned().collect(),
@@ -244,9 +244,10 @@ impl Table {
                 }
             }
             if !is_closed && wider {
-                let name = hosts.first().and_then(Host::pattern).unwrap_or_else(|| "any-host".to_owned());
+                let name = hosts.first().and_then(RuleHost::pattern).unwrap_or_else(|| "any-host".to_owned());
                 let why = "the source has no rule for other requests to this host, and looks at no other host's";
-                let rest = Rule::new(format!("{}-rest", name.replace("*.", "")), Action::Leave(why.to_owned()));
+                let rest =
+                    ImportedRule::new(format!("{}-rest", name.replace("*.", "")), RuleAction::Leave(why.to_owned()));
                 placed.push(Placed { hosts: hosts.clone(), rule: Rc::new(rest) });
             }
         }
@@ -258,10 +259,10 @@ impl Table {
 /// The entries of `matches` for the requests that the rules with `tag` take, or why that cannot be said. With `also` each
 /// entry must hold too.
 pub fn requests_of(placed: &[Placed], tag: &str, also: &Match) -> Result<Vec<Node>, String> {
-    let is_mine = |rule: &Rule| rule.tags.iter().any(|known| known == tag);
+    let is_mine = |rule: &ImportedRule| rule.tags.iter().any(|known| known == tag);
     let mut entries = Vec::new();
     for (i, mine) in placed.iter().enumerate().filter(|(_, placed)| is_mine(&placed.rule)) {
-        if let Action::Omit(why) = &mine.rule.action {
+        if let RuleAction::Omit(why) = &mine.rule.action {
             return Err(format!("when its rule {} holds cannot be said ({why})", mine.rule.name));
         }
         for entry in &mine.rule.matches {
@@ -286,7 +287,7 @@ pub fn requests_of(placed: &[Placed], tag: &str, also: &Match) -> Result<Vec<Nod
                         .map(|condition| (true, condition))
                         .chain(other.query.iter().map(|condition| (false, condition)))
                         .collect();
-                    let is_known = !matches!(earlier.rule.action, Action::Omit(_));
+                    let is_known = !matches!(earlier.rule.action, RuleAction::Omit(_));
                     match conditions.as_slice() {
                         [] if all && is_known && other_method.is_none() => {
                             is_empty |= paths::covers(&other.path, &entry.path);
@@ -310,9 +311,9 @@ pub fn requests_of(placed: &[Placed], tag: &str, also: &Match) -> Result<Vec<Nod
                 _ => {}
             }
             match paths::without(&entry.path, &excluded) {
-                Rest::Nothing => is_empty = true,
-                Rest::Paths(rest) => entry.path = rest,
-                Rest::Unknown => return Err("its paths and those of other rules are expressions".to_owned()),
+                PathRemainder::Nothing => is_empty = true,
+                PathRemainder::Paths(rest) => entry.path = rest,
+                PathRemainder::Unknown => return Err("its paths and those of other rules are expressions".to_owned()),
             }
             if also.path != entry.path && also.path != super::matching::PathSet::Any {
                 entry.path = match () {
@@ -328,9 +329,9 @@ pub fn requests_of(placed: &[Placed], tag: &str, also: &Match) -> Result<Vec<Nod
             if is_empty {
                 continue;
             }
-            let hosts: Vec<String> = mine.hosts.iter().filter_map(Host::pattern).collect();
+            let hosts: Vec<String> = mine.hosts.iter().filter_map(RuleHost::pattern).collect();
             // Among hosts that are all hosts, the others say nothing.
-            let hosts = if mine.hosts.contains(&Host::Any) { Vec::new() } else { hosts };
+            let hosts = if mine.hosts.contains(&RuleHost::Any) { Vec::new() } else { hosts };
             match entry.node(&hosts) {
                 Some(node) if entries.contains(&node) => {}
                 Some(node) => entries.push(node),

@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use penstock_policy::Timestamp;
 
-use super::cells::{self, Seen};
-use super::evidence::{Evidence, Thresholds};
+use super::cells::{self, SeenTraffic};
+use super::evidence::{Evidence, EvidenceThresholds};
 use super::grants::{Allowances, Objection};
 use super::pattern::Pattern;
-use super::rules::{Index, Rule};
+use super::rules::{LearnedRule, RuleIndex};
 use super::tree::Visit;
 
 /// Why something is not learned, the most suspicious first.
@@ -66,7 +66,7 @@ impl Why {
 
 /// Something that is not learned.
 #[derive(Clone, Debug, Default)]
-pub struct Refused {
+pub struct NotLearned {
     /// Who asked.
     pub callers: BTreeSet<Option<String>>,
     /// Some of the names, where it is about many.
@@ -81,7 +81,7 @@ pub struct Refused {
     pub span: Option<(Timestamp, Timestamp)>,
 }
 
-impl Refused {
+impl NotLearned {
     /// Adds requests of `caller`.
     pub fn add(
         &mut self,
@@ -108,7 +108,7 @@ impl Refused {
         }
     }
 
-    fn absorb(&mut self, other: Refused) {
+    fn absorb(&mut self, other: NotLearned) {
         self.requests += other.requests;
         self.callers.extend(other.callers);
         self.methods.extend(other.methods);
@@ -121,7 +121,7 @@ impl Refused {
 }
 
 /// What is not learned, by why and where to.
-pub type AllRefused = BTreeMap<(Why, String), Refused>;
+pub type AllRefused = BTreeMap<(Why, String), NotLearned>;
 
 /// How many requests of one caller are allowed, and all.
 #[derive(Clone, Copy, Debug, Default)]
@@ -146,16 +146,22 @@ pub struct Account {
 impl Account {
     /// Counts, by the first rule that allows it, what the rules allow; lists the rest and takes it out of `seen`. Whether
     /// anything was taken out.
-    pub fn sift(&mut self, seen: &mut Seen, rules: &[Rule], allowances: &Allowances, thresholds: Thresholds) -> bool {
+    pub fn sift(
+        &mut self,
+        seen: &mut SeenTraffic,
+        rules: &[LearnedRule],
+        allowances: &Allowances,
+        thresholds: EvidenceThresholds,
+    ) -> bool {
         self.counts = vec![Evidence::default(); rules.len()];
         self.shares.values_mut().for_each(|share| share.allowed = 0);
         let mut is_changed = false;
-        let index = Index::new(rules);
-        let Seen { cells, ways, .. } = seen;
+        let index = RuleIndex::new(rules);
+        let SeenTraffic { cells, ways, .. } = seen;
         for ((caller, host, port), cell) in cells {
             let caller = caller.as_deref();
-            let for_caller = |rule: &&(usize, &Rule)| rule.1.is_for(caller);
-            let candidates: Vec<(usize, &Rule)> = match cell.is_address {
+            let for_caller = |rule: &&(usize, &LearnedRule)| rule.1.is_for(caller);
+            let candidates: Vec<(usize, &LearnedRule)> = match cell.is_address {
                 true => Vec::new(),
                 false => index.of(host, *port).iter().filter(for_caller).copied().collect(),
             };
@@ -163,7 +169,7 @@ impl Account {
             let share = self.shares.entry(caller.map(str::to_owned)).or_default();
             for (number, tree) in &mut cell.ways {
                 let Some(way) = ways.get(*number as usize) else { continue };
-                let of_way: Vec<&(usize, &Rule)> =
+                let of_way: Vec<&(usize, &LearnedRule)> =
                     candidates.iter().filter(|(_, rule)| rule.shape.is_for(way)).collect();
                 tree.retain(&mut |visit| {
                     let evidence = match &visit {
@@ -203,7 +209,7 @@ impl Account {
     }
 
     /// Adds what is about too many names, and puts many rare names below one parent together: random names carry data out.
-    pub fn finish(&mut self, seen: &Seen) {
+    pub fn finish(&mut self, seen: &SeenTraffic) {
         for (parent, evidence) in &seen.overflow {
             let place = self.refused.entry((Why::ManyNames, format!("*.{parent}"))).or_default();
             place.add(None, "", "", evidence.requests, evidence.span);

@@ -9,8 +9,8 @@ use std::rc::Rc;
 use penstock_policy::document::{At, Context, Decode, Node};
 use penstock_policy::egress::CallerPattern;
 
-use super::evidence::{Evidence, Sighting, Thresholds};
-use super::observe::{Observation, Port, Way};
+use super::evidence::{Evidence, EvidenceThresholds, Sighting};
+use super::observe::{Observation, ObservedPort, RequestWay};
 use super::tree::Tree;
 
 /// So many pairs of caller and destination are told apart.
@@ -24,12 +24,12 @@ const MOST_BELOW: u32 = 10_000;
 
 /// Texts by number, each held once.
 #[derive(Debug, Default)]
-struct Names {
+struct TextTable {
     numbers: HashMap<Rc<str>, u32>,
     texts: Vec<Rc<str>>,
 }
 
-impl Names {
+impl TextTable {
     fn number(&mut self, text: &str) -> u32 {
         if let Some(number) = self.numbers.get(text) {
             return *number;
@@ -48,29 +48,29 @@ impl Names {
 
 /// What one caller asked of one destination, by the way in which it asked.
 #[derive(Debug, Default)]
-pub struct Cell {
+pub struct CallerCell {
     /// Whether the host is an address.
     pub is_address: bool,
     /// The paths by the number of the way.
     pub ways: BTreeMap<u32, Box<Tree>>,
 }
 
-impl Cell {
+impl CallerCell {
     fn tree(&mut self, way: u32) -> &mut Tree {
         self.ways.entry(way).or_default()
     }
 }
 
 /// Caller, host and port.
-type Key = (u32, u32, Port);
+type Key = (u32, u32, ObservedPort);
 
 /// The log so far.
 #[derive(Debug, Default)]
 pub struct Cells {
-    cells: HashMap<Key, Cell>,
-    callers: Names,
-    hosts: Names,
-    ways: Vec<Way>,
+    cells: HashMap<Key, CallerCell>,
+    callers: TextTable,
+    hosts: TextTable,
+    ways: Vec<RequestWay>,
     /// Names told apart below each parent.
     below: HashMap<Box<str>, u32>,
     /// Requests to more names than are told apart, by what is above them.
@@ -82,11 +82,11 @@ pub type Place = (Option<Rc<str>>, Rc<str>, u16);
 
 /// Everything in order, with ports as numbers.
 #[derive(Debug)]
-pub struct Seen {
+pub struct SeenTraffic {
     /// By place.
-    pub cells: BTreeMap<Place, Cell>,
+    pub cells: BTreeMap<Place, CallerCell>,
     /// The ways by number.
-    pub ways: Vec<Way>,
+    pub ways: Vec<RequestWay>,
     /// Whether the port of some authorities was not known and taken for 443.
     pub is_port_assumed: bool,
     /// Requests to more names than are told apart, by what is above them.
@@ -95,7 +95,7 @@ pub struct Seen {
 
 impl Cells {
     /// One more request.
-    pub fn add(&mut self, seen: &Observation<'_>, sighting: &Sighting, thresholds: Thresholds) {
+    pub fn add(&mut self, seen: &Observation<'_>, sighting: &Sighting, thresholds: EvidenceThresholds) {
         let caller = seen.caller.map_or(0, |caller| self.callers.number(caller) + 1);
         if !self.hosts.numbers.contains_key(&*seen.host) && !self.has_room(&seen.host, seen.is_address) {
             let parent = parent(&seen.host, seen.is_address).unwrap_or("others").to_owned();
@@ -134,15 +134,15 @@ impl Cells {
     }
 
     /// Everything in order. `default_port` is what the policy says about authorities without one.
-    pub fn finish(self, default_port: Option<u16>, thresholds: Thresholds) -> Seen {
+    pub fn finish(self, default_port: Option<u16>, thresholds: EvidenceThresholds) -> SeenTraffic {
         let Cells { cells, callers, hosts, ways, overflow, .. } = self;
-        let is_port_assumed = default_port.is_none() && cells.keys().any(|(_, _, port)| *port == Port::Unknown);
-        let number = |port: Port| match port {
-            Port::Number(port) => port,
-            Port::Plain if !is_port_assumed => 80,
-            Port::Tls | Port::Plain | Port::Unknown => 443,
+        let is_port_assumed = default_port.is_none() && cells.keys().any(|(_, _, port)| *port == ObservedPort::Unknown);
+        let number = |port: ObservedPort| match port {
+            ObservedPort::Number(port) => port,
+            ObservedPort::Plain if !is_port_assumed => 80,
+            ObservedPort::Tls | ObservedPort::Plain | ObservedPort::Unknown => 443,
         };
-        let mut ordered: BTreeMap<_, Cell> = BTreeMap::new();
+        let mut ordered: BTreeMap<_, CallerCell> = BTreeMap::new();
         let mut keys: Vec<Key> = cells.keys().copied().collect();
         keys.sort_unstable();
         let mut cells = cells;
@@ -156,7 +156,7 @@ impl Cells {
                 place.tree(way).absorb(*tree, thresholds);
             }
         }
-        Seen { cells: ordered, ways, is_port_assumed, overflow }
+        SeenTraffic { cells: ordered, ways, is_port_assumed, overflow }
     }
 }
 

@@ -10,14 +10,14 @@ use smallvec::SmallVec;
 
 /// What must have been seen before anything is learned from it.
 #[derive(Clone, Copy, Debug)]
-pub struct Thresholds {
+pub struct EvidenceThresholds {
     /// Requests of one caller to one destination.
     pub requests: u32,
     /// On so many days.
     pub days: u32,
 }
 
-impl Thresholds {
+impl EvidenceThresholds {
     /// Requests with one method.
     pub fn method(self) -> u32 {
         self.requests.div_ceil(2)
@@ -68,7 +68,7 @@ pub struct Evidence {
 
 impl Evidence {
     /// One more request.
-    pub fn add(&mut self, sighting: &Sighting, thresholds: Thresholds) {
+    pub fn add(&mut self, sighting: &Sighting, thresholds: EvidenceThresholds) {
         self.requests += 1;
         if let Some(time) = sighting.time {
             self.stretch(time, time);
@@ -78,7 +78,7 @@ impl Evidence {
     }
 
     /// What `other` saw as well.
-    pub fn absorb(&mut self, other: &Evidence, thresholds: Thresholds) {
+    pub fn absorb(&mut self, other: &Evidence, thresholds: EvidenceThresholds) {
         self.requests += other.requests;
         if let Some((first, last)) = other.span {
             self.stretch(first, last);
@@ -88,7 +88,7 @@ impl Evidence {
     }
 
     /// Whether so many different requests were seen, on enough days.
-    pub fn is_enough(&self, requests: u32, thresholds: Thresholds) -> bool {
+    pub fn is_enough(&self, requests: u32, thresholds: EvidenceThresholds) -> bool {
         self.requests > 0 && self.sightings.len() >= requests as usize && self.has_days(thresholds.days)
     }
 
@@ -102,7 +102,7 @@ impl Evidence {
         self.span = Some((begin.min(first), end.max(last)));
     }
 
-    fn add_sighting(&mut self, hash: u32, thresholds: Thresholds) {
+    fn add_sighting(&mut self, hash: u32, thresholds: EvidenceThresholds) {
         if self.sightings.len() < thresholds.requests as usize
             && let Err(at) = self.sightings.binary_search(&hash)
         {
@@ -110,7 +110,7 @@ impl Evidence {
         }
     }
 
-    fn add_hour(&mut self, hour: u32, thresholds: Thresholds) {
+    fn add_hour(&mut self, hour: u32, thresholds: EvidenceThresholds) {
         if let Err(at) = self.hours.binary_search(&hour)
             && self.days() < thresholds.days
         {
@@ -135,7 +135,7 @@ impl Evidence {
 mod tests {
     use super::*;
 
-    const THRESHOLDS: Thresholds = Thresholds { requests: 5, days: 2 };
+    const THRESHOLDS: EvidenceThresholds = EvidenceThresholds { requests: 5, days: 2 };
 
     fn seen(times: &[(&str, &str)]) -> Evidence {
         let mut evidence = Evidence::default();
@@ -172,7 +172,7 @@ mod tests {
     fn without_a_time_every_request_is_its_own_and_all_are_one_day() {
         let mut evidence = Evidence::default();
         (0..9).for_each(|number| evidence.add(&Sighting::new(None, number, &["GET", "/"]), THRESHOLDS));
-        assert!(evidence.is_enough(5, Thresholds { requests: 5, days: 1 }));
+        assert!(evidence.is_enough(5, EvidenceThresholds { requests: 5, days: 1 }));
         assert!(!evidence.is_enough(5, THRESHOLDS));
     }
 

@@ -3,15 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
-use super::cells::{self, Cell, Seen};
-use super::evidence::{Evidence, Thresholds};
-use super::observe::Way;
+use super::cells::{self, CallerCell, SeenTraffic};
+use super::evidence::{Evidence, EvidenceThresholds};
+use super::observe::RequestWay;
 use super::pattern::{Pattern, widest};
 use super::tree::{Tree, Visit};
 
 /// Where to: a name, or with a star all names below one, and a port.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Destination {
+pub struct LearnedDestination {
     /// The name, without the star.
     pub host: Rc<str>,
     /// Whether it means the names below.
@@ -22,7 +22,7 @@ pub struct Destination {
 
 /// What must be the same in one rule besides who and where: `upgrades`, `connect`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Class {
+pub struct GrantClass {
     /// The protocols.
     pub upgrades: Vec<String>,
     /// Whether it opens tunnels.
@@ -31,18 +31,18 @@ pub struct Class {
 
 /// What a rule allows of its destinations: each method on each path.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Shape {
+pub struct GrantShape {
     /// Upgrades and tunnels.
-    pub class: Class,
+    pub class: GrantClass,
     /// Methods.
     pub methods: BTreeSet<String>,
     /// Paths, none of which covers another.
     pub paths: Vec<Pattern>,
 }
 
-impl Shape {
+impl GrantShape {
     /// Whether it allows everything that `other` does.
-    pub fn covers(&self, other: &Shape) -> bool {
+    pub fn covers(&self, other: &GrantShape) -> bool {
         let upgrades = &self.class.upgrades;
         self.class.is_tunnel == other.class.is_tunnel
             && other.class.upgrades.iter().all(|upgrade| upgrades.contains(upgrade))
@@ -51,9 +51,9 @@ impl Shape {
     }
 }
 
-impl Shape {
+impl GrantShape {
     /// Whether it allows this way of asking.
-    pub fn is_for(&self, way: &Way) -> bool {
+    pub fn is_for(&self, way: &RequestWay) -> bool {
         self.class.is_tunnel == way.is_tunnel
             && self.methods.contains(&way.method)
             && way.upgrades.iter().all(|upgrade| self.class.upgrades.contains(upgrade))
@@ -64,7 +64,7 @@ impl Shape {
 pub type Caller = Option<Rc<str>>;
 
 /// Who may ask what of whom.
-pub type Grants = BTreeMap<(Caller, Destination), Vec<Shape>>;
+pub type Grants = BTreeMap<(Caller, LearnedDestination), Vec<GrantShape>>;
 
 /// What may be learned besides the usual.
 #[derive(Clone, Debug, Default)]
@@ -105,15 +105,15 @@ pub enum Objection {
 const WIDE: usize = 5;
 
 /// What is learned of everything that was seen.
-pub fn learn(seen: &Seen, allowances: &Allowances, thresholds: Thresholds) -> Grants {
+pub fn learn(seen: &SeenTraffic, allowances: &Allowances, thresholds: EvidenceThresholds) -> Grants {
     let mut grants = Grants::new();
-    let mut by_destination: BTreeMap<Destination, Vec<(Caller, &Cell)>> = BTreeMap::new();
+    let mut by_destination: BTreeMap<LearnedDestination, Vec<(Caller, &CallerCell)>> = BTreeMap::new();
     for ((caller, host, port), cell) in &seen.cells {
         if allowances.objection(caller.as_deref(), cell.is_address, *port).is_some() {
             continue;
         }
         let (host, is_star) = host.strip_prefix("*.").map_or((host.clone(), false), |name| (name.into(), true));
-        let to = Destination { host, is_star, port: *port };
+        let to = LearnedDestination { host, is_star, port: *port };
         let shapes = shapes(own_patterns(cell, seen, thresholds), thresholds.method(), thresholds.requests, thresholds);
         if !shapes.is_empty() {
             grants.insert((caller.clone(), to.clone()), shapes);
@@ -132,10 +132,10 @@ pub fn learn(seen: &Seen, allowances: &Allowances, thresholds: Thresholds) -> Gr
 /// What many callers do at one destination is no accident of each: few requests of one are enough then, and which paths
 /// are data is learned from all. Each gets only what it asked for itself.
 fn learn_together(
-    to: &Destination,
-    mut callers: Vec<(Caller, &Cell)>,
-    seen: &Seen,
-    thresholds: Thresholds,
+    to: &LearnedDestination,
+    mut callers: Vec<(Caller, &CallerCell)>,
+    seen: &SeenTraffic,
+    thresholds: EvidenceThresholds,
     grants: &mut Grants,
 ) {
     let few = thresholds.path();
@@ -177,12 +177,12 @@ fn learn_together(
 /// What one caller asked of one destination in one way, as far as enough was seen of its paths.
 #[derive(Clone, Debug)]
 struct Own<'s> {
-    way: &'s Way,
+    way: &'s RequestWay,
     patterns: Vec<Pattern>,
     evidence: Evidence,
 }
 
-fn own_patterns<'s>(cell: &Cell, seen: &'s Seen, thresholds: Thresholds) -> Vec<Own<'s>> {
+fn own_patterns<'s>(cell: &CallerCell, seen: &'s SeenTraffic, thresholds: EvidenceThresholds) -> Vec<Own<'s>> {
     let mut all = Vec::new();
     for (number, tree) in &cell.ways {
         let Some(way) = seen.ways.get(*number as usize) else { continue };
@@ -194,7 +194,7 @@ fn own_patterns<'s>(cell: &Cell, seen: &'s Seen, thresholds: Thresholds) -> Vec<
 }
 
 /// What was seen of these patterns.
-fn evidence_of(tree: &Tree, patterns: &[Pattern], thresholds: Thresholds) -> Evidence {
+fn evidence_of(tree: &Tree, patterns: &[Pattern], thresholds: EvidenceThresholds) -> Evidence {
     let mut sum = Evidence::default();
     tree.each(&mut |visit| {
         let (is_one, evidence) = match visit {
@@ -210,8 +210,8 @@ fn evidence_of(tree: &Tree, patterns: &[Pattern], thresholds: Thresholds) -> Evi
 
 /// What is learned of one caller and destination, when so many requests with a method are enough, and so many in all. All
 /// of it counts only what is learned, so that learning again from what the rules allow gives the same rules.
-fn shapes(own: Vec<Own<'_>>, method: u32, all: u32, thresholds: Thresholds) -> Vec<Shape> {
-    let mut by_way: BTreeMap<&Way, (Vec<Pattern>, Evidence)> = BTreeMap::new();
+fn shapes(own: Vec<Own<'_>>, method: u32, all: u32, thresholds: EvidenceThresholds) -> Vec<GrantShape> {
+    let mut by_way: BTreeMap<&RequestWay, (Vec<Pattern>, Evidence)> = BTreeMap::new();
     for own in own {
         let (patterns, evidence) = by_way.entry(own.way).or_default();
         patterns.extend(own.patterns);
@@ -223,8 +223,8 @@ fn shapes(own: Vec<Own<'_>>, method: u32, all: u32, thresholds: Thresholds) -> V
     if !sum.is_enough(all, thresholds) {
         return Vec::new();
     }
-    let shape = |(way, (patterns, _)): (&Way, (Vec<Pattern>, Evidence))| Shape {
-        class: Class { upgrades: way.upgrades.clone(), is_tunnel: way.is_tunnel },
+    let shape = |(way, (patterns, _)): (&RequestWay, (Vec<Pattern>, Evidence))| GrantShape {
+        class: GrantClass { upgrades: way.upgrades.clone(), is_tunnel: way.is_tunnel },
         methods: BTreeSet::from([way.method.clone()]),
         paths: if way.is_tunnel { vec![Pattern::Tunnel] } else { patterns },
     };
@@ -232,18 +232,18 @@ fn shapes(own: Vec<Own<'_>>, method: u32, all: u32, thresholds: Thresholds) -> V
 }
 
 /// One shape for each class: every method on every path.
-fn united(shapes: Vec<Shape>) -> Vec<Shape> {
-    let mut by_class: BTreeMap<Class, (BTreeSet<String>, Vec<Pattern>)> = BTreeMap::new();
+fn united(shapes: Vec<GrantShape>) -> Vec<GrantShape> {
+    let mut by_class: BTreeMap<GrantClass, (BTreeSet<String>, Vec<Pattern>)> = BTreeMap::new();
     for shape in shapes {
         let (methods, paths) = by_class.entry(shape.class).or_default();
         methods.extend(shape.methods);
         paths.extend(shape.paths);
     }
-    by_class.into_iter().map(|(class, (methods, paths))| Shape { class, methods, paths: widest(paths) }).collect()
+    by_class.into_iter().map(|(class, (methods, paths))| GrantShape { class, methods, paths: widest(paths) }).collect()
 }
 
 /// A name and what is learned of it.
-type Sibling = (Destination, Vec<Shape>);
+type Sibling = (LearnedDestination, Vec<GrantShape>);
 
 /// Stars in place of more than `most` names below one parent that one caller asks for the same. No star stands over a name
 /// of the Public Suffix List: anybody can have a name there.
@@ -269,7 +269,7 @@ pub fn add_stars(grants: &mut Grants, most: usize) {
                 false => drop(grants.insert(key, left)),
             }
         }
-        grants.insert((caller, Destination { host: parent, is_star: true, port }), stars);
+        grants.insert((caller, LearnedDestination { host: parent, is_star: true, port }), stars);
     }
 }
 
@@ -279,13 +279,14 @@ pub fn takes_star(parent: &str) -> bool {
 }
 
 /// The methods and paths that more than `most` of the names have.
-fn common(names: &[Sibling], most: usize) -> Vec<Shape> {
+fn common(names: &[Sibling], most: usize) -> Vec<GrantShape> {
     let mut stars = Vec::new();
-    let classes: BTreeSet<&Class> = names.iter().flat_map(|(_, shapes)| shapes).map(|shape| &shape.class).collect();
+    let classes: BTreeSet<&GrantClass> =
+        names.iter().flat_map(|(_, shapes)| shapes).map(|shape| &shape.class).collect();
     for class in classes {
-        let shapes: Vec<&Shape> =
+        let shapes: Vec<&GrantShape> =
             names.iter().flat_map(|(_, shapes)| shapes).filter(|shape| shape.class == *class).collect();
-        let is_common = |has: &dyn Fn(&Shape) -> bool| shapes.iter().filter(|shape| has(shape)).count() > most;
+        let is_common = |has: &dyn Fn(&GrantShape) -> bool| shapes.iter().filter(|shape| has(shape)).count() > most;
         let methods: BTreeSet<String> = shapes
             .iter()
             .flat_map(|shape| &shape.methods)
@@ -297,7 +298,7 @@ fn common(names: &[Sibling], most: usize) -> Vec<Shape> {
             candidates.into_iter().filter(|path| is_common(&|shape| shape.paths.iter().any(|p| p.covers(path))));
         let paths = widest(paths.cloned().collect());
         if !methods.is_empty() && !paths.is_empty() {
-            stars.push(Shape { class: class.clone(), methods, paths });
+            stars.push(GrantShape { class: class.clone(), methods, paths });
         }
     }
     stars
@@ -306,12 +307,12 @@ fn common(names: &[Sibling], most: usize) -> Vec<Shape> {
 /// Leaves out what a grant to anybody, or over a star, allows as well.
 pub fn drop_covered(grants: &mut Grants) {
     let all = grants.clone();
-    let is_covered = |caller: &Caller, to: &Destination, shape: &Shape| {
-        let at = |caller: &Caller, to: &Destination| {
+    let is_covered = |caller: &Caller, to: &LearnedDestination, shape: &GrantShape| {
+        let at = |caller: &Caller, to: &LearnedDestination| {
             all.get(&(caller.clone(), to.clone())).is_some_and(|shapes| shapes.iter().any(|wide| wide.covers(shape)))
         };
         let above = to.host.match_indices('.').filter_map(|(dot, _)| to.host.get(dot + 1..));
-        let stars = above.map(|host| Destination { host: host.into(), is_star: true, port: to.port });
+        let stars = above.map(|host| LearnedDestination { host: host.into(), is_star: true, port: to.port });
         let mut wider = stars.chain((caller.is_some()).then(|| to.clone()));
         wider.any(|wide| (caller.is_some() && at(&None, &wide)) || (wide != *to && at(caller, &wide)))
     };

@@ -16,7 +16,7 @@ use serde::Serialize;
 use crate::import::objects::{map, text};
 use crate::output::style::{BAD, HEAD, NAME, WARN};
 use crate::output::{Output, count};
-use crate::traffic::{self, Options};
+use crate::traffic::{self, ReadOptions};
 use crate::{replay, source, words, yaml_text};
 
 /// Propose a rate limit from recorded requests, and say who would have been refused.
@@ -29,15 +29,15 @@ use crate::{replay, source, words, yaml_text};
 pub struct Args {
     /// What to count by: header:NAME, cookie:NAME, query:NAME, source, peer, host, path, method; several together are one key.
     #[arg(long, required = true, value_name = "KEY", value_parser = key)]
-    key: Vec<Part>,
+    key: Vec<ProposalKeyPart>,
     /// The recorded requests; `-`, the default, is standard input.
     #[arg(value_name = "LOG")]
     logs: Vec<PathBuf>,
     #[command(flatten)]
-    traffic: Options,
+    traffic: ReadOptions,
     /// The time of the rate.
     #[arg(long, value_name = "DURATION", default_value = "1m", value_parser = duration)]
-    per: Per,
+    per: RatePeriod,
     /// How many of 100 keys the rate suits in their busiest time.
     #[arg(long, value_name = "PERCENT", default_value_t = 99.0)]
     percentile: f64,
@@ -54,12 +54,12 @@ pub struct Args {
 
 /// One part of the key.
 #[derive(Clone, Debug)]
-struct Part {
+struct ProposalKeyPart {
     field: &'static str,
     name: String,
 }
 
-fn key(given: &str) -> Result<Part, String> {
+fn key(given: &str) -> Result<ProposalKeyPart, String> {
     const NAMED: [(&str, &str); 3] = [("header", "header"), ("cookie", "cookie"), ("query", "queryParam")];
     const PLAIN: [(&str, &str); 5] =
         [("source", "sourceAddress"), ("peer", "peer"), ("host", "hostname"), ("path", "path"), ("method", "method")];
@@ -67,26 +67,26 @@ fn key(given: &str) -> Result<Part, String> {
     let kinds = if name.is_empty() { &PLAIN[..] } else { &NAMED[..] };
     let field = kinds.iter().find(|(known, _)| *known == kind).map(|(_, field)| *field);
     let wrong = || "write header:NAME, cookie:NAME, query:NAME, source, peer, host, path or method".to_owned();
-    Ok(Part { field: field.ok_or_else(wrong)?, name: name.to_owned() })
+    Ok(ProposalKeyPart { field: field.ok_or_else(wrong)?, name: name.to_owned() })
 }
 
 /// The time of the rate, as written.
 #[derive(Clone, Debug)]
-struct Per {
+struct RatePeriod {
     written: String,
     length: Duration,
 }
 
-fn duration(given: &str) -> Result<Per, String> {
+fn duration(given: &str) -> Result<RatePeriod, String> {
     let length = GatewayDuration::parse(given).map(|duration| duration.0).filter(|length| !length.is_zero());
     let length = length.ok_or_else(|| "this is not a duration such as 1m".to_owned())?;
-    Ok(Per { written: given.to_owned(), length })
+    Ok(RatePeriod { written: given.to_owned(), length })
 }
 
 /// What was found.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Report {
+struct RateProposal {
     /// Requests with the key and a time.
     requests: u64,
     /// Requests without the key.
@@ -114,7 +114,7 @@ struct RefusedKey {
 
 /// The requests, by key.
 #[derive(Debug, Default)]
-struct Traffic {
+struct KeyTraffic {
     keys: HashMap<String, u32>,
     names: Vec<String>,
     /// Time and number of the key.
@@ -145,7 +145,7 @@ impl Args {
         let at = |percentile: f64| percentile_of(&peaks, percentile);
         let limit = rounded((at(self.percentile) as f64 * self.headroom).ceil());
         let refused = self.refused(&traffic, limit)?;
-        let report = Report {
+        let report = RateProposal {
             requests: traffic.events.len() as u64,
             without_key: traffic.without_key,
             without_time: traffic.without_time,
@@ -169,7 +169,7 @@ impl Args {
 
     /// The parts as a policy writes them.
     fn parts(&self) -> Node {
-        let part = |part: &Part| match part.name.is_empty() {
+        let part = |part: &ProposalKeyPart| match part.name.is_empty() {
             true => map([(part.field, Node::Map(Vec::new()))]),
             false => map([(part.field, text(part.name.as_str()))]),
         };
@@ -178,7 +178,8 @@ impl Args {
 
     /// A policy with one limit.
     fn policy(&self, key: Node, requests: u64, skips: bool, is_shadow: bool) -> Node {
-        let name = |part: &Part| if part.name.is_empty() { part.field.to_owned() } else { part.name.clone() };
+        let name =
+            |part: &ProposalKeyPart| if part.name.is_empty() { part.field.to_owned() } else { part.name.clone() };
         let name = format!("by-{}", self.key.iter().map(name).collect::<Vec<_>>().join("-"));
         let requests = Node::Integer(i64::try_from(requests).unwrap_or(i64::MAX));
         let limit = map([("requests", requests), ("per", text(self.per.written.as_str()))]);
@@ -190,11 +191,11 @@ impl Args {
     }
 
     /// The requests by the key as the engine sees it.
-    fn read(&self, logs: &[PathBuf]) -> anyhow::Result<Traffic> {
+    fn read(&self, logs: &[PathBuf]) -> anyhow::Result<KeyTraffic> {
         const MANY: u64 = 1_000_000_000;
         let policy = self.policy(self.parts(), MANY, true, false);
         let policy: Policy = Policy::from_node(&policy).map_err(|problems| anyhow::anyhow!("--key: {problems}"))?;
-        let mut traffic = Traffic::default();
+        let mut traffic = KeyTraffic::default();
         let mut world = World::new(replay::now(), 0);
         for path in logs {
             traffic::each(path, &self.traffic, true, &mut |_, request| {
@@ -217,7 +218,7 @@ impl Args {
     }
 
     /// The most requests of each key within the time of the rate, in ascending order.
-    fn peaks(&self, traffic: &Traffic) -> Vec<u64> {
+    fn peaks(&self, traffic: &KeyTraffic) -> Vec<u64> {
         let length = u64::try_from(self.per.length.as_nanos()).unwrap_or(u64::MAX);
         let mut by_key: Vec<Vec<Timestamp>> = vec![Vec::new(); traffic.names.len()];
         for (time, key) in &traffic.events {
@@ -241,7 +242,7 @@ impl Args {
     }
 
     /// Who the engine refuses with this limit.
-    fn refused(&self, traffic: &Traffic, limit: u64) -> anyhow::Result<Vec<RefusedKey>> {
+    fn refused(&self, traffic: &KeyTraffic, limit: u64) -> anyhow::Result<Vec<RefusedKey>> {
         let key = Node::List(vec![map([("header", text("key"))])]);
         let mut policy = self.policy(key, limit, true, false);
         if let Node::Map(entries) = &mut policy
@@ -291,7 +292,7 @@ impl Args {
         format!("{}#{:04x}", words::shortened(&key, 4), hasher.finish() & 0xffff)
     }
 
-    fn human(&self, report: &Report) -> String {
+    fn human(&self, report: &RateProposal) -> String {
         const MOST: usize = 20;
         let mut out = String::new();
         let requests = usize::try_from(report.requests).unwrap_or(usize::MAX);
@@ -338,7 +339,7 @@ impl Args {
     }
 }
 
-impl Traffic {
+impl KeyTraffic {
     fn add(&mut self, key: String, time: Timestamp) {
         let next = u32::try_from(self.names.len()).unwrap_or(u32::MAX);
         let number = *self.keys.entry(key).or_insert_with_key(|key| {

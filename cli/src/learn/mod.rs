@@ -29,17 +29,17 @@ use penstock_policy::wire::WireRequest;
 
 use crate::output::Output;
 use crate::policy_file::{Invalid, PolicyFile};
-use crate::text::Text;
-use crate::traffic::{self, Options};
+use crate::text::SourceText;
+use crate::traffic::{self, ReadOptions};
 use crate::{replay, source, words};
-use account::{Account, AllRefused, Refused, Why};
+use account::{Account, AllRefused, NotLearned, Why};
 use cells::Cells;
-use evidence::{Sighting, Thresholds};
+use evidence::{EvidenceThresholds, Sighting};
 use grants::Allowances;
-use observe::{Observer, Seen};
-use report::{Facts, Report};
-use rules::Rule;
-use write::Style;
+use observe::{ObservedRequest, Observer};
+use report::{LearnReport, ReportFacts};
+use rules::LearnedRule;
+use write::RuleStyle;
 
 /// Learn an egress allowlist from recorded requests.
 ///
@@ -58,7 +58,7 @@ pub struct Args {
     #[arg(value_name = "LOG")]
     logs: Vec<PathBuf>,
     #[command(flatten)]
-    traffic: Options,
+    traffic: ReadOptions,
     /// Different requests of one caller to one host before anything is learned from them; repeats within a minute count
     /// once.
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=10_000))]
@@ -113,8 +113,8 @@ struct Existing {
 
 /// What a log was made into.
 struct Learned {
-    rules: Vec<Rule>,
-    report: Report,
+    rules: Vec<LearnedRule>,
+    report: LearnReport,
     /// The port of names without one, when the policy has to say it.
     default_port: Option<u16>,
     last: Option<Timestamp>,
@@ -135,15 +135,15 @@ impl Args {
         traffic::one_stdin(logs.iter().chain(&self.merge).map(PathBuf::as_path))?;
         let now = replay::now();
         let learned = self.learn(&logs, existing.as_ref(), now)?;
-        let style = Style { unowned: self.owner.clone(), expires: expires(&self.expires, now, learned.last)? };
+        let style = RuleStyle { unowned: self.owner.clone(), expires: expires(&self.expires, now, learned.last)? };
         let Learned { rules, report, default_port, .. } = learned;
         let text = match &existing {
             None => write::new_policy(&rules, &style, default_port, &head(&report)),
             Some(existing) => write::merged(&existing.text, &rules, &style)
                 .with_context(|| format!("cannot add to {}", source::display(&existing.path)))?,
         };
-        PolicyFile::compile(&Text::new(&text))
-            .map_err(|findings| Invalid::new("the learned policy", &Text::new(&text), &findings))?;
+        PolicyFile::compile(&SourceText::new(&text))
+            .map_err(|findings| Invalid::new("the learned policy", &SourceText::new(&text), &findings))?;
         anstream::eprint!("{}", report.human());
         if let Some(path) = &self.report {
             source::write(path, serde_json::to_string_pretty(&report)? + "\n")?;
@@ -158,19 +158,19 @@ impl Args {
     }
 
     fn learn(&self, logs: &[PathBuf], existing: Option<&Existing>, now: Timestamp) -> anyhow::Result<Learned> {
-        let thresholds = Thresholds { requests: self.min_requests, days: self.min_days };
+        let thresholds = EvidenceThresholds { requests: self.min_requests, days: self.min_days };
         let stars = self.star.iter().map(|name| star(name)).collect::<anyhow::Result<Vec<String>>>()?;
         ensure!(
             !self.owner.trim().is_empty() && !self.owner.contains(char::is_control),
             "--owner is empty, or no text"
         );
-        let mut log = Log {
+        let mut log = LearnedLog {
             observer: Observer::new(existing.map(|existing| &existing.node), self.default_port)?,
             cells: Cells::default(),
             refused: AllRefused::new(),
             stars,
             thresholds,
-            counts: Counts::default(),
+            counts: LogCounts::default(),
         };
         for path in logs {
             traffic::each(path, &self.traffic, true, &mut |_, request| {
@@ -178,7 +178,7 @@ impl Args {
                 Ok(())
             })?;
         }
-        let Log { observer, cells, refused, counts, .. } = log;
+        let LearnedLog { observer, cells, refused, counts, .. } = log;
         let mut seen = cells.finish(observer.default_port(), thresholds);
         let is_assumed = seen.is_port_assumed;
         let default_port = observer.default_port().or(is_assumed.then_some(443));
@@ -205,7 +205,7 @@ impl Args {
         }
         account.refused.extend(refused);
         let notes = self.notes(&counts, is_assumed && existing.is_some(), is_assumed, &rules);
-        let report = Report::new(Facts {
+        let report = LearnReport::new(ReportFacts {
             rules: &rules,
             account,
             requests: counts.requests,
@@ -222,7 +222,7 @@ impl Args {
     }
 
     /// What a reader must know of the log.
-    fn notes(&self, counts: &Counts, is_unsaid: bool, is_assumed: bool, rules: &[Rule]) -> Vec<String> {
+    fn notes(&self, counts: &LogCounts, is_unsaid: bool, is_assumed: bool, rules: &[LearnedRule]) -> Vec<String> {
         let mut notes = Vec::new();
         if counts.requests == 0 {
             notes.push(
@@ -277,7 +277,7 @@ impl Args {
 
 /// What is counted over the whole log.
 #[derive(Debug, Default)]
-struct Counts {
+struct LogCounts {
     requests: u64,
     allowed: u64,
     timed: u64,
@@ -286,16 +286,16 @@ struct Counts {
 }
 
 /// The log so far.
-struct Log {
+struct LearnedLog {
     observer: Observer,
     cells: Cells,
     refused: AllRefused,
     stars: Vec<String>,
-    thresholds: Thresholds,
-    counts: Counts,
+    thresholds: EvidenceThresholds,
+    counts: LogCounts,
 }
 
-impl Log {
+impl LearnedLog {
     fn add(&mut self, request: &WireRequest, now: Timestamp) {
         let counts = &mut self.counts;
         counts.requests += 1;
@@ -308,11 +308,11 @@ impl Log {
         }
         let sighting = Sighting::new(request.time, counts.requests, &[&request.method, &request.path]);
         let (why, reason) = match self.observer.see(request, now) {
-            Seen::Allowed => {
+            ObservedRequest::Allowed => {
                 counts.allowed += 1;
                 return;
             }
-            Seen::Learnable(mut seen) => {
+            ObservedRequest::Learnable(mut seen) => {
                 let below =
                     |star: &&String| seen.host.strip_suffix(star.as_str()).is_some_and(|rest| rest.ends_with('.'));
                 if let Some(star) = self.stars.iter().filter(|_| !seen.is_address).find(below) {
@@ -320,8 +320,8 @@ impl Log {
                 }
                 return self.cells.add(&seen, &sighting, self.thresholds);
             }
-            Seen::Denied => (Why::Denied, None),
-            Seen::Ambiguous(reason) => (Why::Ambiguous, Some(reason)),
+            ObservedRequest::Denied => (Why::Denied, None),
+            ObservedRequest::Ambiguous(reason) => (Why::Ambiguous, Some(reason)),
         };
         /// So many places are told apart.
         const MOST: usize = 10_000;
@@ -333,7 +333,7 @@ impl Log {
             place = format!("others ({})", reason.unwrap_or("hostDenied"));
         }
         let path = request.path.split('?').next().unwrap_or_default();
-        let refused: &mut Refused = self.refused.entry((why, place)).or_default();
+        let refused: &mut NotLearned = self.refused.entry((why, place)).or_default();
         refused.add(request.peer.as_deref(), &words::shortened(&request.method, 40), path, 1, span);
     }
 }
@@ -341,8 +341,8 @@ impl Log {
 /// The policy to which rules are added.
 fn existing(path: &Path) -> anyhow::Result<Existing> {
     let text = source::read_text(path)?;
-    let compiled = PolicyFile::compile(&Text::new(&text));
-    let file = compiled.map_err(|findings| Invalid::new(&source::display(path), &Text::new(&text), &findings))?;
+    let compiled = PolicyFile::compile(&SourceText::new(&text));
+    let file = compiled.map_err(|findings| Invalid::new(&source::display(path), &SourceText::new(&text), &findings))?;
     Ok(Existing { path: path.to_owned(), text, node: file.node })
 }
 
@@ -391,7 +391,7 @@ fn expires(when: &str, now: Timestamp, last: Option<Timestamp>) -> anyhow::Resul
 }
 
 /// What stands above the rules.
-fn head(report: &Report) -> String {
+fn head(report: &LearnReport) -> String {
     let days = report.days.as_ref().map(|(first, last)| format!(", {first} to {last}")).unwrap_or_default();
     let suspicious: u64 = report.refused.iter().filter(|item| item.suspicious).map(|item| item.requests).sum();
     format!(

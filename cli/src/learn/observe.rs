@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use penstock_policy::document::{At, Context, Decode, Method, Node};
-use penstock_policy::egress::{Authority, Host, canonical};
+use penstock_policy::egress::{Authority, UriHost, canonical};
 use penstock_policy::wire::{WireRequest, World};
 use penstock_policy::{Policy, Timestamp};
 
@@ -11,7 +11,7 @@ use crate::place::Place;
 
 /// The port of a destination, as far as a record says it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Port {
+pub enum ObservedPort {
     /// Written out, or the default that was given.
     Number(u16),
     /// That of a connection with TLS.
@@ -24,7 +24,7 @@ pub enum Port {
 
 /// How a request is made: what must be in one rule together.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Way {
+pub struct RequestWay {
     /// The protocols that it asks to change to, in lower case and order.
     pub upgrades: Vec<String>,
     /// Whether it opens a tunnel.
@@ -43,16 +43,16 @@ pub struct Observation<'r> {
     /// Whether it is an address.
     pub is_address: bool,
     /// The port.
-    pub port: Port,
+    pub port: ObservedPort,
     /// How.
-    pub way: Way,
+    pub way: RequestWay,
     /// The canonical path; empty for a tunnel.
     pub path: Cow<'r, str>,
 }
 
 /// What becomes of a request before anything is learned from it.
 #[derive(Debug)]
-pub enum Seen<'r> {
+pub enum ObservedRequest<'r> {
     /// A rule could allow it.
     Learnable(Observation<'r>),
     /// The policy that is added to allows it.
@@ -98,16 +98,16 @@ impl Observer {
     }
 
     /// What a request asks.
-    pub fn see<'r>(&mut self, request: &'r WireRequest, now: Timestamp) -> Seen<'r> {
+    pub fn see<'r>(&mut self, request: &'r WireRequest, now: Timestamp) -> ObservedRequest<'r> {
         self.world.now = now;
         let decision = request.decide(&self.policy, &mut self.world);
         match (decision.status.or(decision.would_respond), decision.reason) {
-            (None, _) => return Seen::Allowed,
-            (Some(400 | 421), reason) => return Seen::Ambiguous(reason.unwrap_or("malformed")),
-            (_, Some("hostDenied")) => return Seen::Denied,
+            (None, _) => return ObservedRequest::Allowed,
+            (Some(400 | 421), reason) => return ObservedRequest::Ambiguous(reason.unwrap_or("malformed")),
+            (_, Some("hostDenied")) => return ObservedRequest::Denied,
             _ => {}
         }
-        self.observe(request).map_or_else(Seen::Ambiguous, Seen::Learnable)
+        self.observe(request).map_or_else(ObservedRequest::Ambiguous, ObservedRequest::Learnable)
     }
 
     /// # Errors
@@ -115,15 +115,15 @@ impl Observer {
     fn observe<'r>(&self, request: &'r WireRequest) -> Result<Observation<'r>, &'static str> {
         let authority = Authority::parse(request.authority.as_bytes()).map_err(|bad| bad.reason().as_str())?;
         let (host, is_address) = match authority.host {
-            Host::Name(name) => (String::from_utf8_lossy(name).to_ascii_lowercase(), false),
-            Host::Address(address) => (address.to_string(), true),
+            UriHost::Name(name) => (String::from_utf8_lossy(name).to_ascii_lowercase(), false),
+            UriHost::Address(address) => (address.to_string(), true),
         };
         let is = |scheme: &str| request.scheme.as_deref().is_some_and(|given| given.eq_ignore_ascii_case(scheme));
         let port = match authority.port.or(self.default_port) {
-            Some(port) => Port::Number(port),
-            None if is("https") => Port::Tls,
-            None if is("http") => Port::Plain,
-            None => Port::Unknown,
+            Some(port) => ObservedPort::Number(port),
+            None if is("https") => ObservedPort::Tls,
+            None if is("http") => ObservedPort::Plain,
+            None => ObservedPort::Unknown,
         };
         let has =
             |names: &[&str]| request.headers.iter().any(|(name, _)| names.iter().any(|n| name.eq_ignore_ascii_case(n)));
@@ -141,7 +141,7 @@ impl Observer {
             return Err("upgradeNotAllowed");
         }
         let path = match (&way, request.path.split('?').next().unwrap_or_default()) {
-            (Way { is_tunnel: true, .. }, _) => Cow::Borrowed(""),
+            (RequestWay { is_tunnel: true, .. }, _) => Cow::Borrowed(""),
             (_, path) if !path.starts_with('/') => return Err("pathNotOriginForm"),
             (_, path) => match canonical(path.as_bytes()).map_err(|bad| bad.reason().as_str())? {
                 Cow::Borrowed(_) => Cow::Borrowed(path),
@@ -154,7 +154,7 @@ impl Observer {
 }
 
 /// How a request is made, as the engine sees it: extended CONNECT is a GET with an upgrade.
-fn way(request: &WireRequest) -> Way {
+fn way(request: &WireRequest) -> RequestWay {
     let is_connect = request.method == "CONNECT";
     let protocol = request.protocol.as_deref();
     let is_upgrade = protocol.is_some_and(|protocol| !protocol.eq_ignore_ascii_case("bytestream"));
@@ -164,7 +164,7 @@ fn way(request: &WireRequest) -> Way {
     upgrades.sort();
     upgrades.dedup();
     let method = if is_connect && is_upgrade { "GET" } else { &request.method };
-    Way { method: method.to_owned(), is_tunnel: is_connect && !is_upgrade, upgrades }
+    RequestWay { method: method.to_owned(), is_tunnel: is_connect && !is_upgrade, upgrades }
 }
 
 /// Whether a rule can name this method: it refuses the usual ones in lower case.
@@ -188,7 +188,7 @@ mod tests {
         let mut observer = Observer::new(Some(&policy), None).unwrap();
         let request: WireRequest = serde_json::from_str(request).unwrap();
         match observer.see(&request, Timestamp(0)) {
-            Seen::Learnable(seen) => {
+            ObservedRequest::Learnable(seen) => {
                 format!("{:?} {} {:?} {} {}", seen.caller, seen.host, seen.port, seen.way.method, seen.path)
             }
             other => format!("{other:?}"),

@@ -6,9 +6,9 @@ use std::fmt::Write as _;
 use penstock_policy::Timestamp;
 use serde::Serialize;
 
-use super::account::{Account, Refused, Why};
+use super::account::{Account, NotLearned, Why};
 use super::pattern::Pattern;
-use super::rules::{Rule, day, owner};
+use super::rules::{LearnedRule, day, owner};
 use crate::output::count;
 use crate::output::style::{BAD, DIM, GOOD, HEAD, NAME, WARN};
 use crate::words::{self, percent, thousands};
@@ -16,7 +16,7 @@ use crate::words::{self, percent, thousands};
 /// The whole report.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Report {
+pub struct LearnReport {
     /// All requests of the log.
     pub requests: u64,
     /// Those that the policy that was added to allows already.
@@ -29,7 +29,7 @@ pub struct Report {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub days: Option<(String, String)>,
     /// What stays refused, the most suspicious first.
-    pub refused: Vec<Item>,
+    pub refused: Vec<ReportItem>,
     /// Callers, those that lose most first.
     pub callers: Vec<CallerShare>,
     /// How wide the rules are.
@@ -43,7 +43,7 @@ pub struct Report {
 /// Something that stays refused.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Item {
+pub struct ReportItem {
     /// Why.
     pub why: Why,
     /// Whether it is a sign of more than rarity.
@@ -123,9 +123,9 @@ pub struct RuleReport {
 
 /// What the report is made of.
 #[derive(Debug)]
-pub struct Facts<'f> {
+pub struct ReportFacts<'f> {
     /// The learned rules.
-    pub rules: &'f [Rule],
+    pub rules: &'f [LearnedRule],
     /// What they make of the log.
     pub account: Account,
     /// All requests.
@@ -138,10 +138,10 @@ pub struct Facts<'f> {
     pub notes: Vec<String>,
 }
 
-impl Report {
+impl LearnReport {
     /// Puts it together.
-    pub fn new(facts: Facts<'_>) -> Report {
-        let Facts { rules, account, requests, already_allowed, span, notes } = facts;
+    pub fn new(facts: ReportFacts<'_>) -> LearnReport {
+        let ReportFacts { rules, account, requests, already_allowed, span, notes } = facts;
         let covered: u64 = account.shares.values().map(|share| share.allowed).sum();
         let mut callers: Vec<CallerShare> = account
             .shares
@@ -153,10 +153,10 @@ impl Report {
             })
             .collect();
         callers.sort_by_key(|share| (std::cmp::Reverse(share.requests - share.covered), share.caller.clone()));
-        let mut refused: Vec<Item> =
-            account.refused.into_iter().map(|((why, to), refused)| Item::new(why, to, refused)).collect();
+        let mut refused: Vec<ReportItem> =
+            account.refused.into_iter().map(|((why, to), refused)| ReportItem::new(why, to, refused)).collect();
         refused.sort_by(|a, b| (a.why, b.requests, &a.to).cmp(&(b.why, a.requests, &b.to)));
-        Report {
+        LearnReport {
             requests,
             already_allowed,
             covered,
@@ -237,7 +237,7 @@ impl Report {
 
     fn list(&self, out: &mut String, title: &str, suspicious: bool) {
         const MOST: usize = 25;
-        let items: Vec<&Item> = self.refused.iter().filter(|item| item.suspicious == suspicious).collect();
+        let items: Vec<&ReportItem> = self.refused.iter().filter(|item| item.suspicious == suspicious).collect();
         if items.is_empty() {
             return;
         }
@@ -285,17 +285,17 @@ fn prefixes(number: usize) -> String {
     format!("{} path {}", thousands(number as u64), if number == 1 { "prefix" } else { "prefixes" })
 }
 
-impl Item {
-    fn new(why: Why, to: String, refused: Refused) -> Item {
-        let Refused { callers, names, methods, paths, requests, span } = refused;
+impl ReportItem {
+    fn new(why: Why, to: String, refused: NotLearned) -> ReportItem {
+        let NotLearned { callers, names, methods, paths, requests, span } = refused;
         let (first, last) = span.map(|(first, last)| (day(first), day(last))).unzip();
         let to = words::shortened(&to.replace(char::is_control, "\u{fffd}"), 200);
-        Item { why, suspicious: why < Why::NoIdentity, to, names, requests, methods, paths, callers, first, last }
+        ReportItem { why, suspicious: why < Why::NoIdentity, to, names, requests, methods, paths, callers, first, last }
     }
 }
 
 impl Width {
-    fn of(rules: &[Rule]) -> Width {
+    fn of(rules: &[LearnedRule]) -> Width {
         let mut width = Width { rules: rules.len(), ..Width::default() };
         let mut hosts = BTreeSet::new();
         for rule in rules {

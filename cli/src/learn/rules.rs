@@ -7,27 +7,27 @@ use penstock_policy::Timestamp;
 use penstock_policy::document::Node;
 
 use super::evidence::Evidence;
-use super::grants::{Caller, Destination, Grants, Shape};
+use super::grants::{Caller, GrantShape, Grants, LearnedDestination};
 use crate::import::objects::{map, text};
 use crate::words;
 
 /// A rule of the learned policy.
 #[derive(Clone, Debug)]
-pub struct Rule {
+pub struct LearnedRule {
     /// Unique.
     pub name: String,
     /// Who may use it; `None`: anybody.
     pub from: Option<BTreeSet<String>>,
     /// Where to.
-    pub to: BTreeSet<Destination>,
+    pub to: BTreeSet<LearnedDestination>,
     /// What.
-    pub shape: Shape,
+    pub shape: GrantShape,
     /// The requests of the log that it allows.
     pub evidence: Evidence,
 }
 
 /// The rules that say the same as `grants`, in order, with names that are none of `taken`.
-pub fn rules(grants: &Grants, taken: &BTreeSet<String>) -> Vec<Rule> {
+pub fn rules(grants: &Grants, taken: &BTreeSet<String>) -> Vec<LearnedRule> {
     let cells = || {
         grants
             .iter()
@@ -40,17 +40,17 @@ pub fn rules(grants: &Grants, taken: &BTreeSet<String>) -> Vec<Rule> {
             split_anybody(callers).into_iter().map(move |callers| ((callers, shape), to.clone()))
         })
         .collect();
-    let by_callers: Vec<(BTreeSet<Caller>, BTreeSet<Destination>, &Shape)> =
+    let by_callers: Vec<(BTreeSet<Caller>, BTreeSet<LearnedDestination>, &GrantShape)> =
         merge(by_callers.into_iter()).into_iter().map(|((callers, shape), to)| (callers, to, shape)).collect();
     let by_destinations = merge(cells().map(|(caller, to, shape)| ((caller, shape), to)));
     let by_destinations =
         by_destinations.into_iter().map(|((caller, shape), to)| ((caller.is_none(), to, shape), caller));
-    let by_destinations: Vec<(BTreeSet<Caller>, BTreeSet<Destination>, &Shape)> =
+    let by_destinations: Vec<(BTreeSet<Caller>, BTreeSet<LearnedDestination>, &GrantShape)> =
         merge(by_destinations).into_iter().map(|((_, to, shape), callers)| (callers, to, shape)).collect();
     let fewer = if by_destinations.len() < by_callers.len() { by_destinations } else { by_callers };
-    let mut rules: Vec<Rule> = fewer
+    let mut rules: Vec<LearnedRule> = fewer
         .into_iter()
-        .map(|(callers, to, shape)| Rule {
+        .map(|(callers, to, shape)| LearnedRule {
             name: String::new(),
             from: callers.into_iter().map(|caller| caller.map(|caller| caller.to_string())).collect(),
             to,
@@ -79,7 +79,7 @@ fn split_anybody(mut callers: BTreeSet<Caller>) -> Vec<BTreeSet<Caller>> {
 }
 
 /// Gives every rule a name of its own that says who and where to.
-fn name(rules: &mut [Rule], taken: &BTreeSet<String>) {
+fn name(rules: &mut [LearnedRule], taken: &BTreeSet<String>) {
     let mut used = taken.clone();
     for rule in rules {
         let host = rule.to.first().map(|to| if to.is_star { format!("any.{}", to.host) } else { to.host.to_string() });
@@ -112,7 +112,7 @@ pub fn namespace(caller: &str) -> Option<&str> {
 }
 
 /// Who answers for a rule: the namespaces of its callers.
-pub fn owner(rule: &Rule) -> Option<String> {
+pub fn owner(rule: &LearnedRule) -> Option<String> {
     const MOST: usize = 8;
     let from = rule.from.as_ref()?;
     let namespaces: BTreeSet<&str> = from.iter().filter_map(|caller| namespace(caller)).collect();
@@ -129,7 +129,7 @@ pub fn day(time: Timestamp) -> String {
     words::instant(time).split('T').next().unwrap_or_default().to_owned()
 }
 
-impl Rule {
+impl LearnedRule {
     /// What it was learned from.
     pub fn reason(&self) -> String {
         let requests = crate::output::count(usize::try_from(self.evidence.requests).unwrap_or(usize::MAX), "request");
@@ -175,25 +175,25 @@ impl Rule {
 
 /// Rules by where they lead.
 #[derive(Debug)]
-pub struct Index<'r>(HashMap<&'r Destination, Vec<(usize, &'r Rule)>>);
+pub struct RuleIndex<'r>(HashMap<&'r LearnedDestination, Vec<(usize, &'r LearnedRule)>>);
 
-impl<'r> Index<'r> {
+impl<'r> RuleIndex<'r> {
     /// Of rules, with their numbers.
-    pub fn new(rules: &'r [Rule]) -> Index<'r> {
-        let mut index: HashMap<&Destination, Vec<(usize, &Rule)>> = HashMap::new();
+    pub fn new(rules: &'r [LearnedRule]) -> RuleIndex<'r> {
+        let mut index: HashMap<&LearnedDestination, Vec<(usize, &LearnedRule)>> = HashMap::new();
         for (number, rule) in rules.iter().enumerate() {
             rule.to.iter().for_each(|to| index.entry(to).or_default().push((number, rule)));
         }
-        Index(index)
+        RuleIndex(index)
     }
 
     /// Those for this destination, in order. A host that begins with `*.` is every name below.
-    pub fn of(&self, host: &str, port: u16) -> Vec<(usize, &'r Rule)> {
-        let star = |host: &str| Destination { host: host.into(), is_star: true, port };
-        let exact = (!host.starts_with("*.")).then(|| Destination { host: host.into(), is_star: false, port });
+    pub fn of(&self, host: &str, port: u16) -> Vec<(usize, &'r LearnedRule)> {
+        let star = |host: &str| LearnedDestination { host: host.into(), is_star: true, port };
+        let exact = (!host.starts_with("*.")).then(|| LearnedDestination { host: host.into(), is_star: false, port });
         let above = host.match_indices('.').filter_map(|(dot, _)| host.get(dot + 1..)).map(star);
         let lists = exact.into_iter().chain(above).filter_map(|to| self.0.get(&to));
-        let mut found: Vec<(usize, &Rule)> = lists.flatten().copied().collect();
+        let mut found: Vec<(usize, &LearnedRule)> = lists.flatten().copied().collect();
         found.sort_unstable_by_key(|(number, _)| *number);
         found.dedup_by_key(|(number, _)| *number);
         found
@@ -203,27 +203,27 @@ impl<'r> Index<'r> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::learn::grants::Class;
+    use crate::learn::grants::GrantClass;
     use crate::learn::pattern::Pattern;
 
-    fn shape(methods: &[&str], path: &str) -> Shape {
-        let class = Class { upgrades: Vec::new(), is_tunnel: false };
+    fn shape(methods: &[&str], path: &str) -> GrantShape {
+        let class = GrantClass { upgrades: Vec::new(), is_tunnel: false };
         let methods = methods.iter().map(|method| (*method).to_owned()).collect();
-        Shape { class, methods, paths: vec![Pattern::Prefix(path.into())] }
+        GrantShape { class, methods, paths: vec![Pattern::Prefix(path.into())] }
     }
 
-    fn grants(list: &[(&str, &str, Shape)]) -> Grants {
+    fn grants(list: &[(&str, &str, GrantShape)]) -> Grants {
         let mut grants = Grants::new();
         for (caller, host, shape) in list {
             let caller = (!caller.is_empty()).then(|| format!("spiffe://c/ns/{caller}/sa/{caller}").as_str().into());
-            let to = Destination { host: (*host).into(), is_star: false, port: 443 };
+            let to = LearnedDestination { host: (*host).into(), is_star: false, port: 443 };
             grants.entry((caller, to)).or_default().push(shape.clone());
         }
         grants
     }
 
     fn shown(grants: &Grants) -> Vec<String> {
-        let rule = |rule: &Rule| {
+        let rule = |rule: &LearnedRule| {
             let from = rule.from.as_ref().map_or("anybody".to_owned(), |from| {
                 from.iter().map(|caller| account(caller)).collect::<Vec<_>>().join("+")
             });
@@ -247,7 +247,7 @@ mod tests {
         // Every caller to every host, and one more that has a host of its own.
         let both =
             [("a", "x.test"), ("a", "y.test"), ("b", "x.test"), ("b", "y.test"), ("c", "x.test"), ("a", "z.test")];
-        let both: Vec<(&str, &str, Shape)> = both.iter().map(|(a, b)| (*a, *b, get.clone())).collect();
+        let both: Vec<(&str, &str, GrantShape)> = both.iter().map(|(a, b)| (*a, *b, get.clone())).collect();
         assert_eq!(shown(&grants(&both)).len(), 3);
     }
 

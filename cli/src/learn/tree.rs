@@ -3,7 +3,7 @@
 //! Data in a path would be a branch for each value. Where a segment is an id by its form, or where one place has more
 //! different segments than a programmer names, the tree ends: what is below counts together and becomes a prefix.
 
-use super::evidence::{Evidence, Sighting, Thresholds};
+use super::evidence::{Evidence, EvidenceThresholds, Sighting};
 use super::pattern::Pattern;
 use super::segment::{is_id, is_slug};
 
@@ -52,7 +52,7 @@ pub enum Visit<'t> {
 
 impl Tree {
     /// One more request; `path`: canonical, beginning with a slash. A tunnel's is empty.
-    pub fn add(&mut self, path: &str, sighting: &Sighting, thresholds: Thresholds) {
+    pub fn add(&mut self, path: &str, sighting: &Sighting, thresholds: EvidenceThresholds) {
         match path.strip_prefix('/') {
             None => self.add_below(sighting, thresholds),
             Some("") => self.add_here(sighting, thresholds),
@@ -65,7 +65,7 @@ impl Tree {
         mut segments: impl Iterator<Item = &'s str>,
         depth: usize,
         sighting: &Sighting,
-        thresholds: Thresholds,
+        thresholds: EvidenceThresholds,
     ) {
         match segments.next() {
             None => self.add_here(sighting, thresholds),
@@ -77,16 +77,16 @@ impl Tree {
         }
     }
 
-    fn add_here(&mut self, sighting: &Sighting, thresholds: Thresholds) {
+    fn add_here(&mut self, sighting: &Sighting, thresholds: EvidenceThresholds) {
         self.here.get_or_insert_default().add(sighting, thresholds);
     }
 
-    fn add_below(&mut self, sighting: &Sighting, thresholds: Thresholds) {
+    fn add_below(&mut self, sighting: &Sighting, thresholds: EvidenceThresholds) {
         self.below.get_or_insert_default().add(sighting, thresholds);
     }
 
     /// The child of this name; `None`: the children are not told apart.
-    fn enter(&mut self, segment: &str, thresholds: Thresholds) -> Option<&mut Tree> {
+    fn enter(&mut self, segment: &str, thresholds: EvidenceThresholds) -> Option<&mut Tree> {
         let Children::Named(named) = &mut self.children else { return None };
         let at = match named.binary_search_by(|(name, _)| (**name).cmp(segment)) {
             Ok(at) => at,
@@ -107,7 +107,7 @@ impl Tree {
     }
 
     /// Stops telling the children apart when they are too many.
-    fn close_when_many(&mut self, thresholds: Thresholds) {
+    fn close_when_many(&mut self, thresholds: EvidenceThresholds) {
         let Children::Named(named) = &self.children else { return };
         let slugs = named.iter().filter(|(name, _)| is_slug(name)).count();
         if named.len() > MOST_NAMES || slugs > MOST_SLUGS {
@@ -115,7 +115,7 @@ impl Tree {
         }
     }
 
-    fn close(&mut self, thresholds: Thresholds) {
+    fn close(&mut self, thresholds: EvidenceThresholds) {
         let mut below = Evidence::default();
         if let Children::Named(named) = &self.children {
             named.iter().for_each(|(_, child)| child.sum_into(&mut below, thresholds));
@@ -127,7 +127,7 @@ impl Tree {
     }
 
     /// Adds everything seen here and below.
-    pub fn sum_into(&self, sum: &mut Evidence, thresholds: Thresholds) {
+    pub fn sum_into(&self, sum: &mut Evidence, thresholds: EvidenceThresholds) {
         let own = self.here.iter().chain(&self.below);
         own.for_each(|evidence| sum.absorb(evidence, thresholds));
         if let Children::Named(named) = &self.children {
@@ -136,7 +136,7 @@ impl Tree {
     }
 
     /// What another tree saw as well.
-    pub fn absorb(&mut self, other: Tree, thresholds: Thresholds) {
+    pub fn absorb(&mut self, other: Tree, thresholds: EvidenceThresholds) {
         for (ours, theirs) in [(&mut self.here, other.here), (&mut self.below, other.below)] {
             if let Some(theirs) = theirs {
                 ours.get_or_insert_default().absorb(&theirs, thresholds);
@@ -156,13 +156,13 @@ impl Tree {
     }
 
     /// The paths of which enough was seen.
-    pub fn patterns(&self, thresholds: Thresholds) -> Vec<Pattern> {
+    pub fn patterns(&self, thresholds: EvidenceThresholds) -> Vec<Pattern> {
         let mut patterns = Vec::new();
         self.collect(&mut String::new(), thresholds, &mut patterns);
         patterns
     }
 
-    fn collect(&self, path: &mut String, thresholds: Thresholds, patterns: &mut Vec<Pattern>) {
+    fn collect(&self, path: &mut String, thresholds: EvidenceThresholds, patterns: &mut Vec<Pattern>) {
         let enough = |evidence: &Option<Box<Evidence>>| {
             evidence.as_ref().is_some_and(|evidence| evidence.is_enough(thresholds.path(), thresholds))
         };
@@ -231,7 +231,7 @@ mod tests {
     use super::*;
     use penstock_policy::Timestamp;
 
-    const THRESHOLDS: Thresholds = Thresholds { requests: 20, days: 2 };
+    const THRESHOLDS: EvidenceThresholds = EvidenceThresholds { requests: 20, days: 2 };
 
     /// Each path on ten days.
     fn tree(paths: &[String]) -> Tree {

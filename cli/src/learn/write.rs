@@ -3,13 +3,13 @@
 use anyhow::{Context as _, bail, ensure};
 use penstock_policy::document::Node;
 
-use super::rules::Rule;
+use super::rules::LearnedRule;
 use crate::yaml::Located;
 use crate::yaml_text;
 
 /// What rules are written with.
 #[derive(Clone, Debug)]
-pub struct Style {
+pub struct RuleStyle {
     /// The owner of rules whose callers have no namespace.
     pub unowned: String,
     /// When the rules end.
@@ -17,7 +17,7 @@ pub struct Style {
 }
 
 /// A policy of its own.
-pub fn new_policy(rules: &[Rule], style: &Style, default_port: Option<u16>, head: &str) -> String {
+pub fn new_policy(rules: &[LearnedRule], style: &RuleStyle, default_port: Option<u16>, head: &str) -> String {
     let mut out: String = head.lines().map(|line| format!("# {line}\n")).collect();
     out += "egress:\n  mode: Enforce\n";
     if let Some(port) = default_port {
@@ -33,7 +33,7 @@ pub fn new_policy(rules: &[Rule], style: &Style, default_port: Option<u16>, head
 }
 
 /// The rules as items of a list.
-fn items(rules: &[Rule], style: &Style, indent: usize) -> String {
+fn items(rules: &[LearnedRule], style: &RuleStyle, indent: usize) -> String {
     let mut out = String::new();
     for rule in rules {
         for comment in comments(rule) {
@@ -46,7 +46,7 @@ fn items(rules: &[Rule], style: &Style, indent: usize) -> String {
 }
 
 /// What a reader should look at twice.
-fn comments(rule: &Rule) -> Vec<String> {
+fn comments(rule: &LearnedRule) -> Vec<String> {
     let mut comments = Vec::new();
     if rule.from.is_none() {
         comments.push("For any caller: these requests came without identity.".to_owned());
@@ -64,7 +64,7 @@ fn comments(rule: &Rule) -> Vec<String> {
 ///
 /// # Errors
 /// When the place of the rules cannot be told.
-pub fn merged(text: &str, rules: &[Rule], style: &Style) -> anyhow::Result<String> {
+pub fn merged(text: &str, rules: &[LearnedRule], style: &RuleStyle) -> anyhow::Result<String> {
     if rules.is_empty() {
         return Ok(text.to_owned());
     }
@@ -112,7 +112,7 @@ fn with_rules(policy: &Node, new: &[Node]) -> anyhow::Result<Node> {
 }
 
 /// Puts the rules behind the last one.
-fn insert(text: &str, located: &Located, rules: &[Rule], style: &Style) -> anyhow::Result<String> {
+fn insert(text: &str, located: &Located, rules: &[LearnedRule], style: &RuleStyle) -> anyhow::Result<String> {
     let ended =
         |text: &str| if text.is_empty() || text.ends_with('\n') { text.to_owned() } else { format!("{text}\n") };
     let egress = located.node.get("egress");

@@ -24,12 +24,12 @@ enum Asks<'e> {
 
 /// The entries that win before another.
 #[derive(Debug, Default)]
-pub struct Earlier<'e> {
+pub struct EarlierEntries<'e> {
     entries: Vec<&'e RequestMatch>,
     by: HashMap<Asks<'e>, Vec<usize>>,
 }
 
-impl<'e> Earlier<'e> {
+impl<'e> EarlierEntries<'e> {
     /// Adds the next entry.
     pub fn add(&mut self, entry: &'e RequestMatch) {
         for asks in one_of(entry) {

@@ -7,7 +7,7 @@ mod routes;
 mod shadow;
 
 use penstock_policy::document::{At, Context, Decode, Node};
-use penstock_policy::egress::{Destination, EgressDocument, EgressHost, RuleDocument, Target};
+use penstock_policy::egress::{Destination, DestinationTarget, EgressDocument, EgressHost, EgressRuleDocument};
 use penstock_policy::{Problem, Timestamp};
 
 use crate::cover::destination_covers;
@@ -94,7 +94,7 @@ impl Warnings {
     }
 }
 
-fn about_time(rule: &RuleDocument, at: &At<'_>, now: Timestamp, warnings: &mut Warnings) {
+fn about_time(rule: &EgressRuleDocument, at: &At<'_>, now: Timestamp, warnings: &mut Warnings) {
     let Some(end) = rule.expires else { return };
     if end <= now {
         let help = "renew it, or take it out".to_owned();
@@ -111,7 +111,7 @@ fn about_time(rule: &RuleDocument, at: &At<'_>, now: Timestamp, warnings: &mut W
     }
 }
 
-fn about_tunnels(rule: &RuleDocument, at: &At<'_>, warnings: &mut Warnings) {
+fn about_tunnels(rule: &EgressRuleDocument, at: &At<'_>, warnings: &mut Warnings) {
     let lists_connect = rule.methods.as_ref().map(|methods| methods.0.iter().any(|method| &*method.0 == "CONNECT"));
     if rule.connect && lists_connect == Some(false) {
         let help = "add CONNECT to `methods`, or leave `connect` out".to_owned();
@@ -129,7 +129,7 @@ fn about_tunnels(rule: &RuleDocument, at: &At<'_>, warnings: &mut Warnings) {
 
 fn about_destination(to: &Destination, at: &At<'_>, warnings: &mut Warnings) {
     match &to.target {
-        Target::Host(EgressHost(host)) if host.wildcard => {
+        DestinationTarget::Host(EgressHost(host)) if host.wildcard => {
             let name = host.name.as_bytes();
             let Some(suffix) = psl::suffix(name).filter(|suffix| suffix.as_bytes() == name && suffix.is_known()) else {
                 return;
@@ -141,7 +141,7 @@ fn about_destination(to: &Destination, at: &At<'_>, warnings: &mut Warnings) {
             let help = format!("anybody can register a name below {}: list the ones that you mean", host.name);
             warnings.push(&at.field("host"), message, help);
         }
-        Target::Cidr(range) if range.length == 0 => {
+        DestinationTarget::Cidr(range) if range.length == 0 => {
             let help = "list the ranges that you mean".to_owned();
             warnings.push(&at.field("cidr"), "covers every address", help);
         }

@@ -6,10 +6,10 @@ use penstock_policy::Problem;
 use penstock_policy::canaries::CanaryDocument;
 use penstock_policy::document::{At, Name, Node, NonEmpty};
 use penstock_policy::matching::RequestMatch;
-use penstock_policy::routes::{Precedence, RuleDocument, in_order};
+use penstock_policy::routes::{Precedence, RouteRuleDocument, in_order};
 
 use super::Warnings;
-use super::earlier::Earlier;
+use super::earlier::EarlierEntries;
 use super::effort::{self, Effort};
 use crate::documents::Documents;
 use crate::manifests::HostRoutes;
@@ -69,7 +69,7 @@ pub fn routing(document: &Node) -> Vec<Problem> {
 }
 
 /// For each canary that rules name the places of those rules.
-fn naming(rules: &[RuleDocument]) -> HashMap<&Name, Vec<usize>> {
+fn naming(rules: &[RouteRuleDocument]) -> HashMap<&Name, Vec<usize>> {
     let mut naming: HashMap<&Name, Vec<usize>> = HashMap::new();
     for (i, rule) in rules.iter().enumerate() {
         if let Some(canary) = &rule.canary {
@@ -83,7 +83,7 @@ fn naming(rules: &[RuleDocument]) -> HashMap<&Name, Vec<usize>> {
 /// its rule or canary; canaries are numbered after the rules.
 fn entries(
     precedence: Precedence,
-    rules: &[RuleDocument],
+    rules: &[RouteRuleDocument],
     canaries: &[CanaryDocument],
     naming: &HashMap<&Name, Vec<usize>>,
 ) -> Vec<(RequestMatch, usize)> {
@@ -158,7 +158,7 @@ pub fn missing(document: &Node, host: &HostRoutes) -> Vec<Problem> {
 
 /// Rules all of whose entries are covered by entries that win before them.
 fn unreachable(entries: &[(RequestMatch, usize)], effort: &mut Effort) -> Vec<(usize, usize)> {
-    let mut earlier = Earlier::default();
+    let mut earlier = EarlierEntries::default();
     // Of each rule whether something of it is reached, and the last rule that takes what is not.
     let mut rules: HashMap<usize, (bool, usize)> = HashMap::new();
     for (entry, rule) in entries {

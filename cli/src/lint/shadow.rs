@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use penstock_policy::egress::{Cidr, Destination, RuleDocument, Target};
+use penstock_policy::egress::{Cidr, Destination, DestinationTarget, EgressRuleDocument};
 use penstock_policy::matching::PathMatch;
 
 use super::effort::Effort;
@@ -27,8 +27,8 @@ impl<'d> ByDestination<'d> {
 
     fn add(&mut self, number: usize, to: &'d Destination) {
         match &to.target {
-            Target::Host(host) => self.by_name.entry(&*host.0.name).or_default().push(number),
-            Target::Cidr(range) => {
+            DestinationTarget::Host(host) => self.by_name.entry(&*host.0.name).or_default().push(number),
+            DestinationTarget::Cidr(range) => {
                 self.by_range.entry(*range).or_default().push(number);
                 if !self.lengths.contains(&range.length) {
                     self.lengths.push(range.length);
@@ -41,13 +41,13 @@ impl<'d> ByDestination<'d> {
     pub fn candidates(&self, to: &Destination) -> Vec<&[usize]> {
         let mut found: Vec<&[usize]> = Vec::new();
         match &to.target {
-            Target::Host(host) => {
+            DestinationTarget::Host(host) => {
                 let name: &str = &host.0.name;
                 let above = name.match_indices('.').filter_map(|(at, _)| name.get(at + 1..));
                 found
                     .extend(std::iter::once(name).chain(above).filter_map(|name| self.by_name.get(name)).map(|v| &**v));
             }
-            Target::Cidr(range) => {
+            DestinationTarget::Cidr(range) => {
                 let wider = self.lengths.iter().filter_map(|&length| range.widened(length));
                 found.extend(wider.filter_map(|range| self.by_range.get(&range)).map(|v| &**v));
             }
@@ -77,12 +77,12 @@ pub struct Wider<'r> {
     /// Those without paths, with expressions, or with very many paths.
     any_path: ByDestination<'r>,
     by_path: HashMap<&'r [u8], ByDestination<'r>>,
-    rules: &'r [RuleDocument],
+    rules: &'r [EgressRuleDocument],
 }
 
 impl<'r> Wider<'r> {
     /// Of the rules of a policy.
-    pub fn new(rules: &'r [RuleDocument]) -> Wider<'r> {
+    pub fn new(rules: &'r [EgressRuleDocument]) -> Wider<'r> {
         /// So many places a rule may have in the index.
         const MOST: usize = 64;
         let mut wider = Wider { any_path: ByDestination::new(std::iter::empty()), by_path: HashMap::new(), rules };
@@ -103,7 +103,7 @@ impl<'r> Wider<'r> {
     }
 
     /// The first rule that shadows rule `i`; of two that allow the same, the earlier.
-    pub fn of(&self, i: usize, effort: &mut Effort) -> Option<&'r RuleDocument> {
+    pub fn of(&self, i: usize, effort: &mut Effort) -> Option<&'r EgressRuleDocument> {
         let rule = self.rules.get(i)?;
         let to = rule.to.0.first()?;
         let mut candidates = self.any_path.candidates(to);
@@ -121,7 +121,7 @@ impl<'r> Wider<'r> {
 }
 
 /// How many comparisons it takes to tell whether one rule covers another.
-fn pairs(wide: &RuleDocument, narrow: &RuleDocument) -> usize {
+fn pairs(wide: &EgressRuleDocument, narrow: &EgressRuleDocument) -> usize {
     fn product<T, U>(wide: Option<&[T]>, narrow: Option<&[U]>) -> usize {
         wide.map_or(0, <[T]>::len) * narrow.map_or(0, <[U]>::len)
     }

@@ -10,7 +10,7 @@ use crate::yaml::Located;
 
 /// One policy of a file.
 #[derive(Debug)]
-pub struct Found {
+pub struct FoundPolicy {
     /// The object that it stands in, such as `WasmPlugin istio-system/penstock`; `None`: the document is the policy.
     pub resource: Option<String>,
     /// The policy.
@@ -19,12 +19,12 @@ pub struct Found {
     pub module: Option<Module>,
     /// What is doubtful about how the platform runs it.
     pub doubts: Vec<Finding>,
-    pub(super) place: Place,
+    pub(super) place: PlaceMapping,
 }
 
 /// How places in the policy become places in the file.
 #[derive(Debug)]
-pub(super) enum Place {
+pub(super) enum PlaceMapping {
     /// It is part of this document of the file.
     Inside { document: usize, prefix: String },
     /// It is JSON in a string: its own places, and for each byte of that text one of the file.

@@ -18,21 +18,21 @@ use penstock_policy::Problem;
 use penstock_policy::document::Node;
 
 use crate::diagnostics::Finding;
-use crate::text::Text;
+use crate::text::SourceText;
 use crate::yaml::{Located, NotYaml, Schema, Surprise};
-pub use found::Found;
-use found::Place;
+pub use found::FoundPolicy;
+use found::PlaceMapping;
 pub use plugin::{ANNOTATION, has_section, is_our_library, is_ours, module_of};
 pub use routes::HostRoutes;
 pub use search::how_to_claim;
 
 /// A file with all its documents.
 #[derive(Debug)]
-pub struct File {
-    text: Text,
+pub struct ManifestFile {
+    text: SourceText,
     documents: Vec<Located>,
     /// The policies in order.
-    pub policies: Vec<Found>,
+    pub policies: Vec<FoundPolicy>,
     /// Policies that the module could not even read, with their object.
     pub broken: Vec<(String, Finding)>,
     /// What is doubtful about objects that hold no policy, with the object.
@@ -41,15 +41,15 @@ pub struct File {
     pub left_alone: Vec<(String, String)>,
 }
 
-impl File {
+impl ManifestFile {
     /// Reads a policy, or what holds some. A document that is neither an object of Kubernetes nor a configuration of
     /// Envoy is a policy.
     ///
     /// # Errors
     /// Text that is not YAML.
-    pub fn read(text: Text) -> Result<File, NotYaml> {
+    pub fn read(text: SourceText) -> Result<ManifestFile, NotYaml> {
         let documents = Located::read_all(&text)?;
-        Ok(File::of(text, documents, false))
+        Ok(ManifestFile::of(text, documents, false))
     }
 
     /// Reads a file by its name: what ends in `.json` is strict JSON. With `all`, plugins whose image is not one of ours
@@ -57,39 +57,39 @@ impl File {
     ///
     /// # Errors
     /// Text that is not YAML, or not JSON.
-    pub fn read_as(name: &str, text: Text, all: bool) -> Result<File, NotYaml> {
+    pub fn read_as(name: &str, text: SourceText, all: bool) -> Result<ManifestFile, NotYaml> {
         let documents = match name.to_ascii_lowercase().ends_with(".json") {
             true if text.trim().is_empty() => vec![Located::read("")?],
             true => vec![Located::read_json(&text)?],
             false => Located::read_all(&text)?,
         };
-        Ok(File::of(text, documents, all))
+        Ok(ManifestFile::of(text, documents, all))
     }
 
-    fn of(text: Text, documents: Vec<Located>, all: bool) -> File {
-        let mut found = search::Search::new(&text, all);
+    fn of(text: SourceText, documents: Vec<Located>, all: bool) -> ManifestFile {
+        let mut found = search::ManifestSearch::new(&text, all);
         for (document, located) in documents.iter().enumerate() {
             match search::resource(&located.node) {
                 // What follows a last `---`.
                 None if located.node == Node::Null && documents.len() > 1 => {}
-                None => found.policies.push(Found {
+                None => found.policies.push(FoundPolicy {
                     resource: None,
                     node: located.node.clone(),
                     module: None,
                     doubts: Vec::new(),
-                    place: Place::Inside { document, prefix: String::new() },
+                    place: PlaceMapping::Inside { document, prefix: String::new() },
                 }),
                 Some(resource) if document > 0 && envoy_reads(documents.first()) => found.unread(&resource, located),
                 Some(resource) => found.document(&resource, document, located),
             }
         }
-        let search::Search { mut policies, broken, mut remarks, left_alone, .. } = found;
+        let search::ManifestSearch { mut policies, broken, mut remarks, left_alone, .. } = found;
         // What is said of an object with a policy is said with the policy.
         remarks.retain(|(resource, finding)| {
             let policy = policies.iter_mut().find(|policy| policy.resource.as_ref() == Some(resource));
             policy.map(|policy| policy.doubts.push(finding.clone())).is_none()
         });
-        File { text, documents, policies, broken, remarks, left_alone }
+        ManifestFile { text, documents, policies, broken, remarks, left_alone }
     }
 
     /// The trees of the documents that are no policy.
@@ -98,12 +98,12 @@ impl File {
     }
 
     /// The whole text.
-    pub fn text(&self) -> &Text {
+    pub fn text(&self) -> &SourceText {
         &self.text
     }
 
     /// A problem of a policy, placed in the file; with the platform's own reading of the value, when that is the cause.
-    pub fn finding(&self, policy: &Found, problem: &Problem) -> Finding {
+    pub fn finding(&self, policy: &FoundPolicy, problem: &Problem) -> Finding {
         let span = self.span(policy, &problem.path, problem.value.is_none());
         let surprise = self.surprises(policy).find(|(path, _)| *path == problem.path);
         let help = surprise.and_then(|(_, surprise)| misread(surprise, self.schema(policy)));
@@ -115,15 +115,15 @@ impl File {
     }
 
     /// What is wrong with how a policy is written although it could be read: numbers that readers disagree about.
-    pub fn misreadings<'f>(&'f self, policy: &'f Found) -> impl Iterator<Item = (&'f str, &'f str)> {
+    pub fn misreadings<'f>(&'f self, policy: &'f FoundPolicy) -> impl Iterator<Item = (&'f str, &'f str)> {
         self.surprises(policy).filter_map(|(path, surprise)| match surprise {
             Surprise::Octal(text) => Some((path, text.as_str())),
             _ => None,
         })
     }
 
-    /// Of one of [`File::misreadings`].
-    pub fn misreading(&self, policy: &Found, path: &str, text: &str) -> Finding {
+    /// Of one of [`ManifestFile::misreadings`].
+    pub fn misreading(&self, policy: &FoundPolicy, path: &str, text: &str) -> Finding {
         let digits = text.trim_start_matches(['+', '-', '0', '_']);
         let decimal = if digits.is_empty() { "0" } else { digits };
         let message = match i64::from_str_radix(decimal, 8) {
@@ -135,28 +135,28 @@ impl File {
         Finding { path: path.to_owned(), value: Some(text.to_owned()), ..found }
     }
 
-    fn span(&self, policy: &Found, path: &str, key: bool) -> Range<usize> {
+    fn span(&self, policy: &FoundPolicy, path: &str, key: bool) -> Range<usize> {
         match &policy.place {
-            Place::Inside { document, prefix } => {
+            PlaceMapping::Inside { document, prefix } => {
                 let path = path::join(prefix, path);
                 self.documents.get(*document).map_or(0..0, |located| located.span(&path, key))
             }
-            Place::Text { located, bytes } => text::outer(&located.span(path, key), bytes),
-            Place::Encoded(span) => span.clone(),
+            PlaceMapping::Text { located, bytes } => text::outer(&located.span(path, key), bytes),
+            PlaceMapping::Encoded(span) => span.clone(),
         }
     }
 
-    fn surprises<'f>(&'f self, policy: &'f Found) -> impl Iterator<Item = (&'f str, &'f Surprise)> {
+    fn surprises<'f>(&'f self, policy: &'f FoundPolicy) -> impl Iterator<Item = (&'f str, &'f Surprise)> {
         let inside = match &policy.place {
-            Place::Inside { document, prefix } => self.documents.get(*document).map(|located| (located, prefix)),
+            PlaceMapping::Inside { document, prefix } => self.documents.get(*document).map(|located| (located, prefix)),
             _ => None,
         };
         inside.into_iter().flat_map(|(located, prefix)| located.surprises(prefix))
     }
 
-    fn schema(&self, policy: &Found) -> Schema {
+    fn schema(&self, policy: &FoundPolicy) -> Schema {
         match &policy.place {
-            Place::Inside { document, .. } => {
+            PlaceMapping::Inside { document, .. } => {
                 self.documents.get(*document).map_or(Schema::Core, |located| located.schema)
             }
             _ => Schema::Json,
@@ -200,7 +200,7 @@ mod tests {
     use super::*;
 
     fn places(text: &str) -> Vec<String> {
-        let file = File::read(Text::new(text)).unwrap();
+        let file = ManifestFile::read(SourceText::new(text)).unwrap();
         let mut lines = Vec::new();
         for policy in &file.policies {
             let problems = penstock_policy::check(&policy.node, policy.module.unwrap_or(Module::Suite)).unwrap_err();
@@ -263,13 +263,13 @@ mod tests {
                 "{found:?}"
             );
         }
-        let file = File::read(Text::new(inside("'{\"routes\": '"))).unwrap();
+        let file = ManifestFile::read(SourceText::new(inside("'{\"routes\": '"))).unwrap();
         assert!(file.policies.is_empty() && file.broken[0].1.line == 6, "{:?}", file.broken);
     }
 
     #[test]
     fn the_plugins_of_others_are_left_alone() {
         let text = "apiVersion: extensions.istio.io/v1alpha1\nkind: WasmPlugin\nmetadata: {name: p}\nspec:\n  url: oci://r.test/waf\n  pluginConfig: {rules: 1}\n";
-        assert!(File::read(Text::new(text)).unwrap().policies.is_empty());
+        assert!(ManifestFile::read(SourceText::new(text)).unwrap().policies.is_empty());
     }
 }

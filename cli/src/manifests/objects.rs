@@ -5,7 +5,7 @@ use penstock_policy::Module;
 use penstock_policy::document::Node;
 
 use super::path::join;
-use super::plugin::{self, ANNOTATION, Claim};
+use super::plugin::{self, ANNOTATION, PluginOwner};
 
 /// Something about an object: the field below it, what happens, what would be right.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,12 +40,12 @@ fn plugins<'n>(kind: &str, object: &'n Node) -> Vec<(String, &'n Node, &'static 
 }
 
 /// Plugins of ours that have no policy, or one that the module cannot read: it refuses both.
-pub fn without_policy(object: &Node, annotated: Option<&Claim>) -> Vec<Remark> {
+pub fn without_policy(object: &Node, annotated: Option<&PluginOwner>) -> Vec<Remark> {
     let Some(Node::String(kind)) = object.get("kind") else { return Vec::new() };
     let mut remarks = Vec::new();
     for (path, plugin, field) in plugins(kind, object) {
         let claim = annotated.cloned().unwrap_or_else(|| plugin::claim(plugin));
-        if !matches!(claim, Claim::Ours(_)) {
+        if !matches!(claim, PluginOwner::Ours(_)) {
             continue;
         }
         match plugin.get(field) {
@@ -101,7 +101,7 @@ pub fn registered_modules(object: &Node) -> Vec<Remark> {
     let mut remarks = Vec::new();
     for (i, module) in modules.iter().enumerate() {
         let is_remote = module.get("source").is_some_and(|source| source.get("remote").is_some());
-        if is_remote && matches!(plugin::claim(module), Claim::Ours(_)) {
+        if is_remote && matches!(plugin::claim(module), PluginOwner::Ours(_)) {
             remarks.push(Remark {
                 path: format!("spec.dynamicModules[{i}].source.remote"),
                 is_value: false,

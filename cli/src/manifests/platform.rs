@@ -105,7 +105,7 @@ fn is_placeholder(place: &str) -> bool {
 }
 
 /// A filter of a chain, as far as the order needs it.
-pub struct Filter<'n> {
+pub struct ChainFilter<'n> {
     /// What Envoy calls it, and its type.
     pub names: Vec<&'n str>,
     /// The policies of our plugins in it.
@@ -114,9 +114,9 @@ pub struct Filter<'n> {
 
 /// What is doubtful about the order of the filters of a connection manager: the filter's number, what happens, what
 /// would be right.
-pub fn order(filters: &[Filter<'_>]) -> Vec<(usize, String, String)> {
+pub fn order(filters: &[ChainFilter<'_>]) -> Vec<(usize, String, String)> {
     let mut doubts = Vec::new();
-    let is = |filter: &Filter<'_>, kinds: &[&str]| {
+    let is = |filter: &ChainFilter<'_>, kinds: &[&str]| {
         filter.names.iter().any(|name| kinds.iter().any(|kind| name.split(['.', '/']).any(|part| part == *kind)))
     };
     for (i, filter) in filters.iter().enumerate() {

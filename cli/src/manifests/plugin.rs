@@ -11,7 +11,7 @@ const SECTIONS: [&str; 5] = ["settings", "egress", "rateLimits", "routes", "cana
 
 /// What is known of a plugin.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Claim {
+pub enum PluginOwner {
     /// It is ours: an annotation, an image or file of ours, or its name says so.
     Ours(Option<Module>),
     /// Its file is called as one of our modules is, which others may be too.
@@ -22,31 +22,31 @@ pub enum Claim {
     Other(String),
 }
 
-impl Claim {
+impl PluginOwner {
     /// The module, as far as it is known.
     pub fn module(&self) -> Option<Module> {
         match self {
-            Claim::Ours(module) => *module,
-            Claim::Named(module) => Some(*module),
-            Claim::Unknown | Claim::Other(_) => None,
+            PluginOwner::Ours(module) => *module,
+            PluginOwner::Named(module) => Some(*module),
+            PluginOwner::Unknown | PluginOwner::Other(_) => None,
         }
     }
 
     /// Whether a configuration with these fields is a policy.
     pub fn takes(&self, configuration: &Node) -> bool {
         match self {
-            Claim::Ours(_) => true,
-            Claim::Named(_) | Claim::Unknown => has_section(configuration),
-            Claim::Other(_) => false,
+            PluginOwner::Ours(_) => true,
+            PluginOwner::Named(_) | PluginOwner::Unknown => has_section(configuration),
+            PluginOwner::Other(_) => false,
         }
     }
 
     /// Whether a configuration that cannot even be read is meant as a policy.
     pub fn takes_text(&self, text: &str) -> bool {
         match self {
-            Claim::Ours(_) | Claim::Named(_) => true,
-            Claim::Unknown => SECTIONS.iter().skip(1).any(|section| text.contains(section)),
-            Claim::Other(_) => false,
+            PluginOwner::Ours(_) | PluginOwner::Named(_) => true,
+            PluginOwner::Unknown => SECTIONS.iter().skip(1).any(|section| text.contains(section)),
+            PluginOwner::Other(_) => false,
         }
     }
 }
@@ -62,17 +62,17 @@ pub fn annotation(object: &Node) -> Option<&str> {
 }
 
 /// What the annotations of an object of Kubernetes say.
-pub fn annotated(object: &Node) -> Option<Claim> {
+pub fn annotated(object: &Node) -> Option<PluginOwner> {
     let name = annotation(object)?;
     Some(match named(name) {
-        Some(module) => Claim::Ours(Some(module)),
-        None if name == "none" => Claim::Other(format!("an annotation `{ANNOTATION}: none`")),
-        None => Claim::Ours(None),
+        Some(module) => PluginOwner::Ours(Some(module)),
+        None if name == "none" => PluginOwner::Other(format!("an annotation `{ANNOTATION}: none`")),
+        None => PluginOwner::Ours(None),
     })
 }
 
 /// What a plugin loads, by the name of its file or image, or else by its own name.
-pub fn claim(plugin: &Node) -> Claim {
+pub fn claim(plugin: &Node) -> PluginOwner {
     // A library has all our filters: this one's name says which it is, `<module>` or `<module>/<plugin>`.
     let filter = ["filter_name", "filterName"].iter().find_map(|field| string(plugin.get(field)));
     let filter = filter.and_then(|name| named(name.split('/').next().unwrap_or_default()));
@@ -82,16 +82,16 @@ pub fn claim(plugin: &Node) -> Claim {
     let mut other = None;
     for place in code(plugin) {
         match claim_of(place) {
-            Claim::Other(place) => other = other.or(Some(place)),
-            Claim::Ours(None) => return Claim::Ours(filter),
-            Claim::Named(module) if is_called_ours => return Claim::Ours(Some(module)),
+            PluginOwner::Other(place) => other = other.or(Some(place)),
+            PluginOwner::Ours(None) => return PluginOwner::Ours(filter),
+            PluginOwner::Named(module) if is_called_ours => return PluginOwner::Ours(Some(module)),
             claim => return claim,
         }
     }
     match (is_called_ours, other) {
-        (true, _) => Claim::Ours(filter),
-        (false, Some(place)) => Claim::Other(place),
-        (false, None) => Claim::Unknown,
+        (true, _) => PluginOwner::Ours(filter),
+        (false, Some(place)) => PluginOwner::Other(place),
+        (false, None) => PluginOwner::Unknown,
     }
 }
 
@@ -131,11 +131,11 @@ pub fn module_of(image: &str) -> Option<Module> {
 
 /// Whether a file or URL is called as our dynamic module is.
 pub fn is_our_library(place: &str) -> bool {
-    matches!(claim_of(place), Claim::Ours(_))
+    matches!(claim_of(place), PluginOwner::Ours(_))
 }
 
 /// What an image, URL or file is, by its name.
-fn claim_of(place: &str) -> Claim {
+fn claim_of(place: &str) -> PluginOwner {
     let without_digest = place.split('@').next().unwrap_or_default();
     let path = without_digest.split_once("://").map_or(without_digest, |(_, rest)| rest);
     let mut parts: Vec<&str> = path.split(['/', '\\']).collect();
@@ -144,9 +144,9 @@ fn claim_of(place: &str) -> Claim {
     let module = named(file.split('.').next().unwrap_or_default());
     let ours = is_ours(file) || parts.iter().skip(1).chain(parts.first()).any(|part| is_ours(part));
     match module {
-        _ if ours => Claim::Ours(module),
-        Some(module) if file.ends_with(".wasm") => Claim::Named(module),
-        _ => Claim::Other(place.to_owned()),
+        _ if ours => PluginOwner::Ours(module),
+        Some(module) if file.ends_with(".wasm") => PluginOwner::Named(module),
+        _ => PluginOwner::Other(place.to_owned()),
     }
 }
 
@@ -179,11 +179,11 @@ mod tests {
         for (plugin, expected) in [
             (
                 "{dynamic_module_config: {module: {local: {filename: /etc/penstock/libpenstock.so}}}, filter_name: rate-limit/a}",
-                Claim::Ours(Some(Module::RateLimit)),
+                PluginOwner::Ours(Some(Module::RateLimit)),
             ),
-            ("{dynamic_module_config: {name: penstock}, filter_name: suite}", Claim::Ours(Some(Module::Suite))),
-            ("{name: penstock, filterName: canary/shop, config: {}}", Claim::Ours(Some(Module::Canary))),
-            ("{dynamic_module_config: {name: waf}, filter_name: suite}", Claim::Other("waf".into())),
+            ("{dynamic_module_config: {name: penstock}, filter_name: suite}", PluginOwner::Ours(Some(Module::Suite))),
+            ("{name: penstock, filterName: canary/shop, config: {}}", PluginOwner::Ours(Some(Module::Canary))),
+            ("{dynamic_module_config: {name: waf}, filter_name: suite}", PluginOwner::Other("waf".into())),
         ] {
             assert_eq!(claim(&Located::read(plugin).unwrap().node), expected, "{plugin}");
         }
@@ -192,15 +192,15 @@ mod tests {
     #[test]
     fn our_modules_are_known_by_image_file_or_name_and_others_are_not_ours() {
         for (place, expected) in [
-            ("oci://registry.example.com/penstock/suite:0.1.0", Claim::Ours(Some(Module::Suite))),
-            ("ghcr.io/acme/penstock-rate-limit@sha256:aa", Claim::Ours(Some(Module::RateLimit))),
-            ("ghcr.io/penstock/everything:1", Claim::Ours(None)),
-            ("https://files.test/penstock/canary.wasm?x=1", Claim::Ours(Some(Module::Canary))),
-            ("/etc/envoy/egress_allowlist.wasm", Claim::Named(Module::EgressAllowlist)),
-            ("/usr/lib/libpenstock.so", Claim::Ours(None)),
-            ("ghcr.io/acme/suite:1", Claim::Other("ghcr.io/acme/suite:1".into())),
-            ("oci://r.test/waf", Claim::Other("oci://r.test/waf".into())),
-            ("oci://r.test/penstockish:1", Claim::Other("oci://r.test/penstockish:1".into())),
+            ("oci://registry.example.com/penstock/suite:0.1.0", PluginOwner::Ours(Some(Module::Suite))),
+            ("ghcr.io/acme/penstock-rate-limit@sha256:aa", PluginOwner::Ours(Some(Module::RateLimit))),
+            ("ghcr.io/penstock/everything:1", PluginOwner::Ours(None)),
+            ("https://files.test/penstock/canary.wasm?x=1", PluginOwner::Ours(Some(Module::Canary))),
+            ("/etc/envoy/egress_allowlist.wasm", PluginOwner::Named(Module::EgressAllowlist)),
+            ("/usr/lib/libpenstock.so", PluginOwner::Ours(None)),
+            ("ghcr.io/acme/suite:1", PluginOwner::Other("ghcr.io/acme/suite:1".into())),
+            ("oci://r.test/waf", PluginOwner::Other("oci://r.test/waf".into())),
+            ("oci://r.test/penstockish:1", PluginOwner::Other("oci://r.test/penstockish:1".into())),
         ] {
             assert_eq!(claim_of(place), expected, "{place}");
         }

@@ -7,23 +7,23 @@ use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_SAFE_NO_PAD};
 use penstock_policy::document::Node;
 
-use super::found::{Found, Place};
+use super::found::{FoundPolicy, PlaceMapping};
 use super::objects;
 use super::path::join;
-use super::platform::{self, Filter};
-use super::plugin::{self, ANNOTATION, Claim};
+use super::platform::{self, ChainFilter};
+use super::plugin::{self, ANNOTATION, PluginOwner};
 use super::promise::{self, Surroundings};
 use super::text::{align, outer};
 use crate::diagnostics::Finding;
-use crate::text::Text;
+use crate::text::SourceText;
 use crate::yaml::Located;
 
 /// What a file's documents hold.
-pub struct Search<'t> {
-    text: &'t Text,
+pub struct ManifestSearch<'t> {
+    text: &'t SourceText,
     /// Whether plugins that are not known as ours count when they have a policy.
     all: bool,
-    pub policies: Vec<Found>,
+    pub policies: Vec<FoundPolicy>,
     pub broken: Vec<(String, Finding)>,
     pub remarks: Vec<(String, Finding)>,
     pub left_alone: Vec<(String, String)>,
@@ -33,14 +33,14 @@ pub struct Search<'t> {
 
 /// Where the search is.
 #[derive(Clone)]
-struct Here<'l> {
+struct SearchPlace<'l> {
     resource: &'l str,
     document: usize,
     located: &'l Located,
     /// What an object's annotation says.
-    annotated: Option<Claim>,
+    annotated: Option<PluginOwner>,
     /// What is known of the plugin around.
-    claim: Claim,
+    claim: PluginOwner,
     is_bootstrap: bool,
     /// It is in a list of modules of an EnvoyExtensionPolicy, of which each has a configuration.
     is_in_modules: bool,
@@ -48,9 +48,9 @@ struct Here<'l> {
     filter: Option<&'l str>,
 }
 
-impl<'t> Search<'t> {
-    pub fn new(text: &'t Text, all: bool) -> Search<'t> {
-        Search {
+impl<'t> ManifestSearch<'t> {
+    pub fn new(text: &'t SourceText, all: bool) -> ManifestSearch<'t> {
+        ManifestSearch {
             text,
             all,
             policies: Vec::new(),
@@ -110,9 +110,17 @@ impl<'t> Search<'t> {
         }
         let is_bootstrap = ["static_resources", "staticResources"].iter().any(|field| node.get(field).is_some());
         let annotated = plugin::annotated(node);
-        let claim = annotated.clone().unwrap_or(Claim::Unknown);
-        let here =
-            Here { resource, document, located, annotated, claim, is_bootstrap, is_in_modules: false, filter: None };
+        let claim = annotated.clone().unwrap_or(PluginOwner::Unknown);
+        let here = SearchPlace {
+            resource,
+            document,
+            located,
+            annotated,
+            claim,
+            is_bootstrap,
+            is_in_modules: false,
+            filter: None,
+        };
         self.whole(&here, node, path);
         self.search(&here, node, path);
     }
@@ -125,8 +133,8 @@ impl<'t> Search<'t> {
     }
 
     /// What is to be said of an object as a whole.
-    fn whole(&mut self, here: &Here<'_>, object: &Node, path: &str) {
-        let place = |text: &Text, remark: objects::Remark| {
+    fn whole(&mut self, here: &SearchPlace<'_>, object: &Node, path: &str) {
+        let place = |text: &SourceText, remark: objects::Remark| {
             let span = here.located.span(&join(path, &remark.path), !remark.is_value);
             (here.resource.to_owned(), Finding::at(span, remark.message, Some(remark.help), text))
         };
@@ -138,26 +146,26 @@ impl<'t> Search<'t> {
     }
 
     /// Looks for policies in `node`, at `path` of the document.
-    fn search<'l>(&mut self, here: &Here<'l>, node: &'l Node, path: &str) {
+    fn search<'l>(&mut self, here: &SearchPlace<'l>, node: &'l Node, path: &str) {
         match node {
             Node::Map(entries) => {
                 let claim = match (&here.annotated, plugin::claim(node)) {
                     (Some(annotated), _) => annotated.clone(),
                     // Only what has code is a plugin; a name alone is anything's.
-                    (None, Claim::Ours(None))
+                    (None, PluginOwner::Ours(None))
                         if plugin::code(node).is_empty() && !is_plugin(node) && !here.is_in_modules =>
                     {
                         here.claim.clone()
                     }
-                    (None, Claim::Unknown) => here.claim.clone(),
-                    (None, Claim::Other(_)) if !is_plugin(node) => here.claim.clone(),
+                    (None, PluginOwner::Unknown) => here.claim.clone(),
+                    (None, PluginOwner::Other(_)) if !is_plugin(node) => here.claim.clone(),
                     (None, claim) => claim,
                 };
                 let filter = match (node.get("name"), node.get("typed_config").or_else(|| node.get("typedConfig"))) {
                     (Some(Node::String(name)), Some(_)) => Some(name.as_str()),
                     _ => here.filter,
                 };
-                let here = &Here { claim, filter, is_in_modules: false, ..here.clone() };
+                let here = &SearchPlace { claim, filter, is_in_modules: false, ..here.clone() };
                 self.empty_filter(here, node, path);
                 for (name, value) in entries {
                     let at = join(path, name);
@@ -165,21 +173,23 @@ impl<'t> Search<'t> {
                         // Istio's WasmPlugin and TrafficExtension; Envoy Gateway's EnvoyExtensionPolicy.
                         // What Istio hands over as nothing: said of the object.
                         ("pluginConfig", Node::Map(fields))
-                            if fields.is_empty() && matches!(here.claim, Claim::Ours(_)) => {}
+                            if fields.is_empty() && matches!(here.claim, PluginOwner::Ours(_)) => {}
                         ("pluginConfig" | "config", Node::Map(_))
                             if !is_envoy_plugin(value) && self.takes(here, value) =>
                         {
-                            let place = Place::Inside { document: here.document, prefix: at };
+                            let place = PlaceMapping::Inside { document: here.document, prefix: at };
                             self.found(here, node, path, value.clone(), place);
                         }
                         // Envoy's wasm filters, and its dynamic modules.
                         ("configuration", Node::Map(_)) => self.any(here, node, path, value, &at, false),
-                        ("filter_config" | "filterConfig", Node::Map(_)) if matches!(here.claim, Claim::Ours(_)) => {
+                        ("filter_config" | "filterConfig", Node::Map(_))
+                            if matches!(here.claim, PluginOwner::Ours(_)) =>
+                        {
                             self.any(here, node, path, value, &at, true);
                         }
                         ("http_filters" | "httpFilters", Node::List(filters)) => self.chain(here, filters, &at),
                         ("dynamicModule", Node::List(_)) => {
-                            self.search(&Here { is_in_modules: true, ..here.clone() }, value, &at);
+                            self.search(&SearchPlace { is_in_modules: true, ..here.clone() }, value, &at);
                         }
                         _ => self.search(here, value, &at),
                     }
@@ -195,24 +205,24 @@ impl<'t> Search<'t> {
     }
 
     /// A filter of Envoy's with our code and no configuration: the module refuses an empty one.
-    fn empty_filter(&mut self, here: &Here<'_>, node: &Node, path: &str) {
+    fn empty_filter(&mut self, here: &SearchPlace<'_>, node: &Node, path: &str) {
         let field = match node {
             _ if plugin::dynamic_module(node).is_some() => ["filter_config", "filterConfig"],
             _ if plugin::vm_config(node).is_some() => ["configuration"; 2],
             _ => return,
         };
         let is_empty = field.iter().all(|field| node.get(field).is_none_or(|value| *value == Node::Null));
-        if is_empty && matches!(here.claim, Claim::Ours(_)) {
+        if is_empty && matches!(here.claim, PluginOwner::Ours(_)) {
             let help = format!("give the policy as `{}`, a StringValue with JSON", field[0]);
             self.broken(here, here.located.span(path, true), EMPTY, Some(&help));
         }
     }
 
     /// Whether the configuration of a plugin is a policy; notes plugins of others that look like ours.
-    fn takes(&mut self, here: &Here<'_>, configuration: &Node) -> bool {
+    fn takes(&mut self, here: &SearchPlace<'_>, configuration: &Node) -> bool {
         match &here.claim {
-            Claim::Other(_) if self.all => plugin::has_section(configuration),
-            Claim::Other(what) => {
+            PluginOwner::Other(_) if self.all => plugin::has_section(configuration),
+            PluginOwner::Other(what) => {
                 if plugin::has_section(configuration) {
                     self.left_alone.push((here.resource.to_owned(), what.clone()));
                 }
@@ -222,7 +232,7 @@ impl<'t> Search<'t> {
         }
     }
 
-    fn found(&mut self, here: &Here<'_>, plugin: &Node, path: &str, node: Node, place: Place) {
+    fn found(&mut self, here: &SearchPlace<'_>, plugin: &Node, path: &str, node: Node, place: PlaceMapping) {
         let doubts = platform::doubts(plugin, here.is_bootstrap).into_iter().map(|doubt| {
             let at = if doubt.path.is_empty() { path.to_owned() } else { join(path, &doubt.path) };
             let field = if doubt.path.is_empty() { self.code_at(here, path) } else { at };
@@ -248,11 +258,11 @@ impl<'t> Search<'t> {
         }
         self.plugins.insert(self.policies.len(), (path.to_owned(), here.filter.map(str::to_owned)));
         let (resource, module) = (Some(here.resource.to_owned()), here.claim.module());
-        self.policies.push(Found { resource, node, module, doubts, place });
+        self.policies.push(FoundPolicy { resource, node, module, doubts, place });
     }
 
     /// The path of what a plugin loads.
-    fn code_at(&self, here: &Here<'_>, path: &str) -> String {
+    fn code_at(&self, here: &SearchPlace<'_>, path: &str) -> String {
         let places = [
             "url",
             "code.image.url",
@@ -268,7 +278,7 @@ impl<'t> Search<'t> {
 
     /// Envoy's `configuration`, a protobuf `Any`: what of it reaches the module as its bytes. A dynamic module gets a
     /// `Struct` as JSON.
-    fn any(&mut self, here: &Here<'_>, plugin: &Node, path: &str, any: &Node, at: &str, is_dynamic: bool) {
+    fn any(&mut self, here: &SearchPlace<'_>, plugin: &Node, path: &str, any: &Node, at: &str, is_dynamic: bool) {
         let type_url = match any.get("@type") {
             Some(Node::String(type_url)) => type_url.as_str(),
             _ => "",
@@ -291,13 +301,13 @@ impl<'t> Search<'t> {
         match (kind, value) {
             ("google.protobuf.StringValue" | "", Some(Node::String(text))) => {
                 let bytes = align(text, self.text.get(span.clone()).unwrap_or_default(), span.start);
-                self.text_policy(here, plugin, path, text, Written::Text(bytes));
+                self.text_policy(here, plugin, path, text, PolicyNotation::Text(bytes));
             }
             ("google.protobuf.BytesValue", Some(Node::String(encoded))) => {
                 let decoders = [STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_SAFE_NO_PAD];
                 match decoders.iter().find_map(|decoder| decoder.decode(encoded).ok()).map(String::from_utf8) {
-                    Some(Ok(text)) => self.text_policy(here, plugin, path, &text, Written::Encoded(span)),
-                    _ if matches!(here.claim, Claim::Ours(_) | Claim::Named(_)) => {
+                    Some(Ok(text)) => self.text_policy(here, plugin, path, &text, PolicyNotation::Encoded(span)),
+                    _ if matches!(here.claim, PluginOwner::Ours(_) | PluginOwner::Named(_)) => {
                         let message = "the bytes of the policy are not base64 of UTF-8 text";
                         self.broken(here, span, message, Some("use a StringValue with the policy as JSON"));
                     }
@@ -305,7 +315,7 @@ impl<'t> Search<'t> {
                 }
             }
             ("google.protobuf.Struct", Some(value @ Node::Map(_))) if is_dynamic => {
-                let place = Place::Inside { document: here.document, prefix: join(at, "value") };
+                let place = PlaceMapping::Inside { document: here.document, prefix: join(at, "value") };
                 self.found(here, plugin, path, value.clone(), place);
             }
             _ if !is_meant || type_url.is_empty() => {}
@@ -327,24 +337,25 @@ impl<'t> Search<'t> {
     }
 
     /// Notes a policy that the module could not read.
-    fn broken(&mut self, here: &Here<'_>, span: Range<usize>, message: &str, help: Option<&str>) {
+    fn broken(&mut self, here: &SearchPlace<'_>, span: Range<usize>, message: &str, help: Option<&str>) {
         let finding = Finding::at(span, message.to_owned(), help.map(str::to_owned), self.text);
         self.broken.push((here.resource.to_owned(), finding));
     }
 
     /// A policy that is the text of a string.
-    fn text_policy(&mut self, here: &Here<'_>, plugin: &Node, path: &str, text: &str, written: Written) {
+    fn text_policy(&mut self, here: &SearchPlace<'_>, plugin: &Node, path: &str, text: &str, written: PolicyNotation) {
         // A configuration dump has each plugin of the bootstrap twice.
         match Located::read_json(text) {
             Ok(located) if self.takes(here, &located.node) => {
                 let node = located.node.clone();
-                let is_known = |found: &Found| found.node == node && found.resource.as_deref() == Some(here.resource);
+                let is_known =
+                    |found: &FoundPolicy| found.node == node && found.resource.as_deref() == Some(here.resource);
                 if here.resource.contains("dump") && self.policies.iter().any(is_known) {
                     return;
                 }
                 let place = match written {
-                    Written::Text(bytes) => Place::Text { located: Box::new(located), bytes },
-                    Written::Encoded(span) => Place::Encoded(span),
+                    PolicyNotation::Text(bytes) => PlaceMapping::Text { located: Box::new(located), bytes },
+                    PolicyNotation::Encoded(span) => PlaceMapping::Encoded(span),
                 };
                 self.found(here, plugin, path, node, place);
             }
@@ -352,8 +363,8 @@ impl<'t> Search<'t> {
             Ok(_) => {}
             Err(error) if here.claim.takes_text(text) => {
                 let at = match &written {
-                    Written::Text(bytes) => outer(&(error.at..error.at + 1), bytes),
-                    Written::Encoded(span) => span.clone(),
+                    PolicyNotation::Text(bytes) => outer(&(error.at..error.at + 1), bytes),
+                    PolicyNotation::Encoded(span) => span.clone(),
                 };
                 let is_yaml = Located::read(text).is_ok_and(|located| matches!(located.node, Node::Map(_)));
                 let help = match is_yaml && !text.trim_start().starts_with('{') {
@@ -368,14 +379,14 @@ impl<'t> Search<'t> {
     }
 
     /// The filters of a connection manager, and what their order does.
-    fn chain<'l>(&mut self, here: &Here<'l>, filters: &'l [Node], path: &str) {
+    fn chain<'l>(&mut self, here: &SearchPlace<'l>, filters: &'l [Node], path: &str) {
         let mut numbers = Vec::new();
         for (i, filter) in filters.iter().enumerate() {
             let first = self.policies.len();
             self.search(here, filter, &format!("{path}[{i}]"));
             numbers.push(first..self.policies.len());
         }
-        let chain: Vec<Filter<'_>> = filters
+        let chain: Vec<ChainFilter<'_>> = filters
             .iter()
             .zip(&numbers)
             .map(|(filter, numbers)| {
@@ -386,7 +397,7 @@ impl<'t> Search<'t> {
                     _ => None,
                 });
                 let policies = self.policies.get(numbers.clone()).unwrap_or_default().iter().map(|found| &found.node);
-                Filter { names: names.collect(), policies: policies.collect() }
+                ChainFilter { names: names.collect(), policies: policies.collect() }
             })
             .collect();
         for (i, message, help) in platform::order(&chain) {
@@ -437,7 +448,7 @@ const WELL_KNOWN: [&str; 17] = [
 ];
 
 /// How the text of a policy is written in the file.
-enum Written {
+enum PolicyNotation {
     /// As a string: for each byte one of the file.
     Text(Vec<usize>),
     /// Encoded, at this place.

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::service::Service;
+use super::service::RouteService;
 use crate::image::reference::Reference;
 
 /// Print the complete manifests for a policy.
@@ -24,7 +24,7 @@ pub struct Args {
     pub(super) policy: PathBuf,
     /// The platform that will run it.
     #[arg(long = "for", visible_alias = "target", value_enum, value_name = "PLATFORM")]
-    pub(super) target: Target,
+    pub(super) target: RenderTarget,
     /// Run the policy in Envoy's own process instead of a sandbox: for envoy and envoy-gateway; docs/native.md says when.
     #[arg(long)]
     pub(super) native: bool,
@@ -60,7 +60,7 @@ pub struct Args {
     /// Where a route goes: ROUTE=HOST:PORT, for Istio also ROUTE=HOST:PORT/SUBSET. The route `default` is for requests
     /// that no other takes.
     #[arg(long = "service", value_name = "ROUTE=HOST:PORT")]
-    pub(super) services: Vec<Service>,
+    pub(super) services: Vec<RouteService>,
     /// The namespace of services that are given without one [default: that of the objects, for Istio none].
     #[arg(long, value_name = "NAMESPACE")]
     pub(super) service_namespace: Option<String>,
@@ -74,7 +74,7 @@ pub struct Args {
 
 /// The platforms.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub(super) enum Target {
+pub(super) enum RenderTarget {
     /// A bootstrap for plain Envoy.
     Envoy,
     /// Istio's WasmPlugin, VirtualService and what egress needs.

@@ -5,9 +5,9 @@ use std::net::IpAddr;
 use penstock_policy::IdentitySource;
 use penstock_policy::document::Node;
 
-use super::args::Target;
+use super::args::RenderTarget;
 use super::plan::Plan;
-use super::service::Service;
+use super::service::RouteService;
 use super::text::indented;
 use crate::yaml_text::{json, scalar};
 
@@ -137,7 +137,7 @@ fn filter(plan: &Plan<'_>, suffix: &str, module: &str, failure_policy: &str, pol
     }
     let file = match plan.args.target {
         // An image, mounted.
-        Target::Kustomize => format!("/etc/penstock/{module}/plugin.wasm"),
+        RenderTarget::Kustomize => format!("/etc/penstock/{module}/plugin.wasm"),
         _ => format!("/etc/penstock/{module}.wasm"),
     };
     format!(
@@ -297,11 +297,11 @@ const EGRESS_TLS: &str = r#"    # TLS, with the name checked against the upstrea
 "#;
 
 /// The name of a service's cluster: that of its route.
-fn cluster_name(service: &Service) -> String {
+fn cluster_name(service: &RouteService) -> String {
     service.route.clone()
 }
 
-fn cluster(service: &Service, name: &str) -> String {
+fn cluster(service: &RouteService, name: &str) -> String {
     let kind = if service.host.parse::<IpAddr>().is_ok() { "STATIC" } else { "STRICT_DNS" };
     format!(
         "  - name: {name}\n    type: {kind}\n    connect_timeout: 1s\n    per_connection_buffer_limit_bytes: 32768\n    load_assignment:\n      \

@@ -3,14 +3,14 @@
 use penstock_policy::document::Node;
 
 use super::plan::Plan;
-use super::service::Service;
-use super::text::{Manifest, object_name};
+use super::service::RouteService;
+use super::text::{RenderedFile, object_name};
 use crate::yaml_text::{block, scalar};
 
-pub fn manifests(plan: &Plan<'_>) -> anyhow::Result<Vec<Manifest>> {
+pub fn manifests(plan: &Plan<'_>) -> anyhow::Result<Vec<RenderedFile>> {
     let mut manifests = Vec::new();
     if plan.args.native {
-        manifests.push(Manifest { file: "envoy-proxy.yaml", text: native_proxy(plan) });
+        manifests.push(RenderedFile { file: "envoy-proxy.yaml", text: native_proxy(plan) });
     }
     if let Some(policy) = &plan.ingress {
         let image = &plan.image;
@@ -18,14 +18,14 @@ pub fn manifests(plan: &Plan<'_>) -> anyhow::Result<Vec<Manifest>> {
             "# The policy, on the Gateway and not on an HTTPRoute: a request must have met it before it has a route.\n{}",
             extension_policy(plan, "", &plan.gateway, image, plan.args.sha256.as_deref(), policy)
         );
-        manifests.push(Manifest { file: "extension-policy.yaml", text });
+        manifests.push(RenderedFile { file: "extension-policy.yaml", text });
         if let (false, Some(catch_all)) = (plan.routes.is_empty(), &plan.catch_all) {
-            manifests.push(Manifest { file: "http-route.yaml", text: http_routes(plan, catch_all)? });
+            manifests.push(RenderedFile { file: "http-route.yaml", text: http_routes(plan, catch_all)? });
         }
-        manifests.push(Manifest { file: "client-traffic-policy.yaml", text: client_traffic_policy(plan) });
+        manifests.push(RenderedFile { file: "client-traffic-policy.yaml", text: client_traffic_policy(plan) });
     }
     if let Some(policy) = &plan.egress {
-        manifests.push(Manifest { file: "egress.yaml", text: egress(plan, policy) });
+        manifests.push(RenderedFile { file: "egress.yaml", text: egress(plan, policy) });
     }
     Ok(manifests)
 }
@@ -90,7 +90,7 @@ const MOST_RULES: usize = 16;
 
 /// One rule for each route. Several HTTPRoutes where one may not have so many rules: which of them is first does not count,
 /// because the rules ask for different values of one header, and more than the one that asks for none.
-fn http_routes(plan: &Plan<'_>, catch_all: &Service) -> anyhow::Result<String> {
+fn http_routes(plan: &Plan<'_>, catch_all: &RouteService) -> anyhow::Result<String> {
     let mut names: Vec<String> = vec!["default-route".to_owned()];
     let mut rules = Vec::new();
     let mut grants: Vec<&str> = Vec::new();
@@ -145,7 +145,7 @@ fn http_routes(plan: &Plan<'_>, catch_all: &Service) -> anyhow::Result<String> {
 }
 
 /// A reference to a Service; notes the namespaces that must allow it.
-fn backend<'s>(plan: &Plan<'_>, service: &'s Service, grants: &mut Vec<&'s str>) -> anyhow::Result<String> {
+fn backend<'s>(plan: &Plan<'_>, service: &'s RouteService, grants: &mut Vec<&'s str>) -> anyhow::Result<String> {
     let Some((name, namespace)) = service.object() else {
         anyhow::bail!(
             "route `{}` goes to `{}`, which is no Service of the cluster: make a Backend for it (Envoy Gateway's API), or \

@@ -3,23 +3,23 @@
 use std::collections::BTreeMap;
 
 use penstock_policy::document::Node;
-use penstock_policy::egress::Target;
+use penstock_policy::egress::DestinationTarget;
 
 use super::plan::Plan;
-use super::service::Service;
-use super::text::{Manifest, indented};
+use super::service::RouteService;
+use super::text::{RenderedFile, indented};
 use crate::yaml_text::{block, scalar};
 
 /// Which object carries the plugin.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Plugin {
+pub enum PluginObject {
     /// Every version of Istio.
     WasmPlugin,
     /// Istio 1.30 and later.
     TrafficExtension,
 }
 
-pub fn manifests(plan: &Plan<'_>, plugin: Plugin) -> Vec<Manifest> {
+pub fn manifests(plan: &Plan<'_>, plugin: PluginObject) -> Vec<RenderedFile> {
     let mut manifests = Vec::new();
     if let Some(policy) = &plan.ingress {
         let (key, value) = &plan.args.selector;
@@ -28,13 +28,13 @@ pub fn manifests(plan: &Plan<'_>, plugin: Plugin) -> Vec<Manifest> {
             "# The policy, on the gateway where requests come in.\n{}",
             object(plan, plugin, "", (key, value), image, plan.args.sha256.as_deref(), policy)
         );
-        manifests.push(Manifest { file: "plugin.yaml", text });
+        manifests.push(RenderedFile { file: "plugin.yaml", text });
         if let (false, Some(catch_all)) = (plan.routes.is_empty(), &plan.catch_all) {
-            manifests.push(Manifest { file: "virtual-service.yaml", text: virtual_service(plan, catch_all) });
+            manifests.push(RenderedFile { file: "virtual-service.yaml", text: virtual_service(plan, catch_all) });
         }
         let rules = destination_rules(plan);
         if !rules.is_empty() {
-            manifests.push(Manifest { file: "destination-rules.yaml", text: rules });
+            manifests.push(RenderedFile { file: "destination-rules.yaml", text: rules });
         }
     }
     if let Some(policy) = &plan.egress {
@@ -51,9 +51,9 @@ pub fn manifests(plan: &Plan<'_>, plugin: Plugin) -> Vec<Manifest> {
                 policy
             )
         );
-        manifests.push(Manifest { file: "egress-plugin.yaml", text });
+        manifests.push(RenderedFile { file: "egress-plugin.yaml", text });
         if let Some(text) = service_entry(plan) {
-            manifests.push(Manifest { file: "service-entry.yaml", text });
+            manifests.push(RenderedFile { file: "service-entry.yaml", text });
         }
     }
     manifests
@@ -61,7 +61,7 @@ pub fn manifests(plan: &Plan<'_>, plugin: Plugin) -> Vec<Manifest> {
 
 fn object(
     plan: &Plan<'_>,
-    plugin: Plugin,
+    plugin: PluginObject,
     suffix: &str,
     selector: (&str, &str),
     image: &str,
@@ -69,8 +69,8 @@ fn object(
     policy: &Node,
 ) -> String {
     let kind = match plugin {
-        Plugin::WasmPlugin => "WasmPlugin",
-        Plugin::TrafficExtension => "TrafficExtension",
+        PluginObject::WasmPlugin => "WasmPlugin",
+        PluginObject::TrafficExtension => "TrafficExtension",
     };
     let image = image.strip_prefix("oci://").unwrap_or(image);
     let mut module = format!("url: {}\n", scalar(&format!("oci://{image}")));
@@ -84,8 +84,8 @@ fn object(
         pluginConfig:\n";
     module += &block(policy, 2);
     let spec = match plugin {
-        Plugin::WasmPlugin => indented(&module, 2),
-        Plugin::TrafficExtension => format!("  wasm:\n{}", indented(&module, 4)),
+        PluginObject::WasmPlugin => indented(&module, 2),
+        PluginObject::TrafficExtension => format!("  wasm:\n{}", indented(&module, 4)),
     };
     format!(
         "apiVersion: extensions.istio.io/v1alpha1\nkind: {kind}\n{}spec:\n  selector:\n    matchLabels: {{{}: {}}}\n{spec}",
@@ -95,7 +95,7 @@ fn object(
     )
 }
 
-fn virtual_service(plan: &Plan<'_>, catch_all: &Service) -> String {
+fn virtual_service(plan: &Plan<'_>, catch_all: &RouteService) -> String {
     let hosts: Vec<String> = plan.args.hosts.iter().map(|host| scalar(host)).collect();
     let hosts = hosts.join(", ");
     let mut text = format!(
@@ -116,14 +116,14 @@ fn virtual_service(plan: &Plan<'_>, catch_all: &Service) -> String {
     text + &format!("  - name: default\n    route:\n    - destination: {}\n", destination(catch_all))
 }
 
-fn destination(service: &Service) -> String {
+fn destination(service: &RouteService) -> String {
     let subset = service.subset.as_ref().map(|subset| format!(", subset: {}", scalar(subset))).unwrap_or_default();
     let port = service.port.map(|port| format!(", port: {{number: {port}}}")).unwrap_or_default();
     format!("{{host: {}{port}{subset}}}", scalar(&full_host(service)))
 }
 
 /// The whole name: short names belong to the namespace of the object, which is easily another one.
-fn full_host(service: &Service) -> String {
+fn full_host(service: &RouteService) -> String {
     match service.object() {
         Some((name, Some(namespace))) => format!("{name}.{namespace}.svc.cluster.local"),
         _ => service.host.clone(),
@@ -161,7 +161,7 @@ fn service_entry(plan: &Plan<'_>) -> Option<String> {
     let egress = plan.documents.egress.as_ref()?;
     let mut hosts: BTreeMap<bool, Vec<String>> = BTreeMap::new();
     for to in egress.rules.0.iter().flat_map(|rule| &rule.to.0) {
-        if let Target::Host(host) = &to.target {
+        if let DestinationTarget::Host(host) = &to.target {
             let of_kind = hosts.entry(host.0.wildcard).or_default();
             let name = if host.0.wildcard { format!("*.{}", host.0.name) } else { host.0.name.to_string() };
             if !of_kind.contains(&name) {

@@ -3,10 +3,10 @@
 
 use super::envoy;
 use super::plan::Plan;
-use super::text::Manifest;
+use super::text::RenderedFile;
 use crate::yaml_text::scalar;
 
-pub fn base(plan: &Plan<'_>) -> Vec<Manifest> {
+pub fn base(plan: &Plan<'_>) -> Vec<RenderedFile> {
     let name = &plan.args.name;
     let kustomization = format!(
         "# The manifests of `penstock render --for kustomize`.\napiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\n\
@@ -64,9 +64,9 @@ pub fn base(plan: &Plan<'_>) -> Vec<Manifest> {
          ports:\n{service_ports}"
     );
     vec![
-        Manifest { file: "kustomization.yaml", text: kustomization },
-        Manifest { file: "deployment.yaml", text: deployment },
-        Manifest { file: "service.yaml", text: service },
-        Manifest { file: "envoy.yaml", text: envoy::bootstrap(plan) },
+        RenderedFile { file: "kustomization.yaml", text: kustomization },
+        RenderedFile { file: "deployment.yaml", text: deployment },
+        RenderedFile { file: "service.yaml", text: service },
+        RenderedFile { file: "envoy.yaml", text: envoy::bootstrap(plan) },
     ]
 }

@@ -17,9 +17,9 @@ use crate::output::Output;
 use crate::policy_file::PolicyFile;
 use crate::source;
 pub use args::Args;
-use args::Target;
+use args::RenderTarget;
 use plan::Plan;
-use text::Manifest;
+use text::RenderedFile;
 
 impl Args {
     /// Prints or writes the manifests.
@@ -31,11 +31,11 @@ impl Args {
         let plan = Plan::new(self, &policy.node)?;
         self.check_default_port(&plan)?;
         let manifests = match self.target {
-            Target::Envoy => vec![Manifest { file: "envoy.yaml", text: envoy::bootstrap(&plan) }],
-            Target::Istio => istio::manifests(&plan, istio::Plugin::WasmPlugin),
-            Target::IstioTrafficextension => istio::manifests(&plan, istio::Plugin::TrafficExtension),
-            Target::EnvoyGateway => gateway::manifests(&plan)?,
-            Target::Kustomize => kustomize::base(&plan),
+            RenderTarget::Envoy => vec![RenderedFile { file: "envoy.yaml", text: envoy::bootstrap(&plan) }],
+            RenderTarget::Istio => istio::manifests(&plan, istio::PluginObject::WasmPlugin),
+            RenderTarget::IstioTrafficextension => istio::manifests(&plan, istio::PluginObject::TrafficExtension),
+            RenderTarget::EnvoyGateway => gateway::manifests(&plan)?,
+            RenderTarget::Kustomize => kustomize::base(&plan),
         };
         match &self.output {
             Some(folder) => {
@@ -46,7 +46,7 @@ impl Args {
                     writeln!(out, "{}", path.display())?;
                 }
             }
-            None if self.target == Target::Kustomize => {
+            None if self.target == RenderTarget::Kustomize => {
                 anyhow::bail!("a kustomize base is several files: say where with --output DIR");
             }
             None => {
@@ -61,7 +61,7 @@ impl Args {
 impl Args {
     /// Envoy's dynamic forward proxy knows two ports for an authority without one, and the policy must mean the same.
     fn check_default_port(&self, plan: &Plan<'_>) -> anyhow::Result<()> {
-        let is_istio = matches!(self.target, Target::Istio | Target::IstioTrafficextension);
+        let is_istio = matches!(self.target, RenderTarget::Istio | RenderTarget::IstioTrafficextension);
         anyhow::ensure!(
             plan.egress.is_none() || is_istio || matches!(plan.default_port, 443 | 80),
             "egress.defaultPort: {}: an authority without a port goes to 443 (with TLS) or 80 in what `render` makes; \

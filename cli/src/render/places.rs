@@ -4,26 +4,26 @@ use anyhow::{Context as _, bail, ensure};
 use serde::Deserialize;
 
 use super::args::Args;
-use super::service::{CATCH_ALL, Service};
+use super::service::{CATCH_ALL, RouteService};
 use super::text::object_name;
 use crate::source;
 
 /// `penstock import --report`, as far as it says where routes go.
 #[derive(Deserialize)]
-struct Report {
-    routes: Vec<Route>,
+struct RouteReport {
+    routes: Vec<ReportedRoute>,
 }
 
 #[derive(Deserialize)]
-struct Route {
+struct ReportedRoute {
     route: String,
     to: String,
 }
 
 /// `NAME[ namespace NS][ subset S][ port P]`.
-fn reported(route: &Route) -> anyhow::Result<Service> {
+fn reported(route: &ReportedRoute) -> anyhow::Result<RouteService> {
     let mut words = route.to.split_whitespace();
-    let mut service = Service {
+    let mut service = RouteService {
         route: route.route.clone(),
         host: words.next().unwrap_or_default().to_owned(),
         port: None,
@@ -45,15 +45,15 @@ fn reported(route: &Route) -> anyhow::Result<Service> {
 }
 
 /// Where every route goes.
-pub struct Places {
-    known: Vec<Service>,
+pub struct RoutePlaces {
+    known: Vec<RouteService>,
     namespace: Option<String>,
     is_istio: bool,
 }
 
-impl Places {
+impl RoutePlaces {
     /// Reads what the command says for routes of these `names`.
-    pub fn new(args: &Args, names: &[String], is_istio: bool) -> anyhow::Result<Places> {
+    pub fn new(args: &Args, names: &[String], is_istio: bool) -> anyhow::Result<RoutePlaces> {
         for service in &args.services {
             if service.route != CATCH_ALL && !names.contains(&service.route) {
                 let near = names.iter().max_by(|a, b| {
@@ -71,7 +71,7 @@ impl Places {
         }
         let mut known = args.services.clone();
         if let Some(path) = &args.report {
-            let report: Report = serde_json::from_str(&source::read_text(path)?)
+            let report: RouteReport = serde_json::from_str(&source::read_text(path)?)
                 .with_context(|| format!("{} is not a report of `penstock import`", source::display(path)))?;
             for route in &report.routes {
                 if known.iter().all(|service| service.route != route.route) {
@@ -79,7 +79,7 @@ impl Places {
                 }
             }
         }
-        Ok(Places { known, namespace: args.service_namespace.clone(), is_istio })
+        Ok(RoutePlaces { known, namespace: args.service_namespace.clone(), is_istio })
     }
 
     /// Whether something says where this route goes.
@@ -88,10 +88,10 @@ impl Places {
     }
 
     /// Where a route goes; what nothing says is assumed, and said.
-    pub fn of(&self, route: &str) -> anyhow::Result<Service> {
+    pub fn of(&self, route: &str) -> anyhow::Result<RouteService> {
         let known = self.known.iter().find(|service| service.route == route).cloned();
         let assumed = known.is_none();
-        let mut service = known.unwrap_or_else(|| Service {
+        let mut service = known.unwrap_or_else(|| RouteService {
             route: route.to_owned(),
             host: object_name(route),
             port: Some(8080),
@@ -136,11 +136,11 @@ mod tests {
             ("web.blue.svc.cluster.local subset v1", "web.blue.svc.cluster.local", None, Some("v1")),
             ("web.blue.svc.cluster.local namespace blue port 80", "web.blue.svc.cluster.local", Some(80), None),
         ] {
-            let service = reported(&Route { route: "r".into(), to: to.into() }).unwrap();
+            let service = reported(&ReportedRoute { route: "r".into(), to: to.into() }).unwrap();
             assert_eq!((service.host.as_str(), service.port, service.subset.as_deref()), (host, port, subset), "{to}");
         }
         for to in ["web port x", "web weight 5", "web port"] {
-            assert!(reported(&Route { route: "r".into(), to: to.into() }).is_err(), "{to}");
+            assert!(reported(&ReportedRoute { route: "r".into(), to: to.into() }).is_err(), "{to}");
         }
     }
 }

@@ -4,9 +4,9 @@ use anyhow::{bail, ensure};
 use penstock_policy::Section;
 use penstock_policy::document::Node;
 
-use super::args::{Args, Target};
-use super::places::Places;
-use super::service::{CATCH_ALL, Service};
+use super::args::{Args, RenderTarget};
+use super::places::RoutePlaces;
+use super::service::{CATCH_ALL, RouteService};
 use crate::documents::Documents;
 use crate::import::UNROUTED;
 use crate::manifests::module_of;
@@ -35,9 +35,9 @@ pub(super) struct Plan<'a> {
     /// The allowed destinations, for what must know them beside the module.
     pub(super) documents: Documents,
     /// Every route that the policy names, each once, in the policy's order.
-    pub(super) routes: Vec<Service>,
+    pub(super) routes: Vec<RouteService>,
     /// For requests without a route; `None`: the policy does not route.
-    pub(super) catch_all: Option<Service>,
+    pub(super) catch_all: Option<RouteService>,
 }
 
 /// The section `egress` with its default port said.
@@ -63,14 +63,14 @@ impl<'a> Plan<'a> {
             "the policy has no section, so there is nothing to render: add routes, canaries, rateLimits or egress"
         );
         let names = names(&documents);
-        let is_istio = matches!(args.target, Target::Istio | Target::IstioTrafficextension);
-        let is_mesh = is_istio || args.target == Target::EnvoyGateway;
+        let is_istio = matches!(args.target, RenderTarget::Istio | RenderTarget::IstioTrafficextension);
+        let is_mesh = is_istio || args.target == RenderTarget::EnvoyGateway;
         ensure!(
-            !args.native || matches!(args.target, Target::Envoy | Target::EnvoyGateway),
+            !args.native || matches!(args.target, RenderTarget::Envoy | RenderTarget::EnvoyGateway),
             "--native is for envoy and envoy-gateway: Istio has no API for dynamic modules, and kustomize mounts the images of \
              wasm modules"
         );
-        let loads_images = (is_mesh || args.target == Target::Kustomize) && !args.native;
+        let loads_images = (is_mesh || args.target == RenderTarget::Kustomize) && !args.native;
 
         let how = "`penstock image push` puts the modules there, see docs/distribution.md";
         let image = match (&args.image, &args.egress_image) {
@@ -104,20 +104,21 @@ impl<'a> Plan<'a> {
                  which takes requests from all other routes there)"
             );
         }
-        let needs_gateway = args.target == Target::EnvoyGateway && ingress.is_some() || is_istio && !names.is_empty();
+        let needs_gateway =
+            args.target == RenderTarget::EnvoyGateway && ingress.is_some() || is_istio && !names.is_empty();
         let gateway = match &args.gateway {
             Some(gateway) => gateway.clone(),
             None if needs_gateway => bail!("say which Gateway: --gateway NAME"),
             None => String::new(),
         };
 
-        let places = Places::new(args, &names, is_istio)?;
+        let places = RoutePlaces::new(args, &names, is_istio)?;
         ensure!(
             places.has(UNROUTED) || !names.iter().any(|name| name == UNROUTED),
             "the policy has the route `{UNROUTED}`, by which `penstock import` marks requests that nothing in a policy \
              decides: put a route in its place, or say where they go with --service {UNROUTED}=HOST:PORT"
         );
-        let routes = names.iter().map(|name| places.of(name)).collect::<anyhow::Result<Vec<Service>>>()?;
+        let routes = names.iter().map(|name| places.of(name)).collect::<anyhow::Result<Vec<RouteService>>>()?;
         let default = documents.routes.as_ref().and_then(|routes| routes.default.as_ref());
         let catch_all = match default {
             _ if places.has(CATCH_ALL) => Some(places.of(CATCH_ALL)?),

@@ -7,7 +7,7 @@ pub const CATCH_ALL: &str = "default";
 
 /// Where a route goes.
 #[derive(Clone, Debug)]
-pub struct Service {
+pub struct RouteService {
     /// The route.
     pub route: String,
     /// A service, with its namespace where the platform needs one, or any host.
@@ -18,7 +18,7 @@ pub struct Service {
     pub subset: Option<String>,
 }
 
-impl FromStr for Service {
+impl FromStr for RouteService {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -34,11 +34,11 @@ impl FromStr for Service {
         if route.is_empty() || host.is_empty() || !host.bytes().all(plain) {
             return Err(form());
         }
-        Ok(Service { route: route.to_owned(), host: host.to_owned(), port: Some(port), subset })
+        Ok(RouteService { route: route.to_owned(), host: host.to_owned(), port: Some(port), subset })
     }
 }
 
-impl Service {
+impl RouteService {
     /// Its name and namespace, when it is a Service of Kubernetes: `name`, `name.namespace`, `name.namespace.svc…`.
     pub fn object(&self) -> Option<(&str, Option<&str>)> {
         let mut labels = self.host.split('.');

@@ -1,7 +1,7 @@
 //! The small parts of manifests.
 
 /// One file of the output.
-pub(super) struct Manifest {
+pub(super) struct RenderedFile {
     pub(super) file: &'static str,
     pub(super) text: String,
 }

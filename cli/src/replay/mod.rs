@@ -13,13 +13,13 @@ use penstock_policy::{Policy, Timestamp};
 use serde::Deserialize;
 
 use crate::coverage::{self, Coverage};
-use crate::inputs::{self, Running};
+use crate::inputs::{self, RunningInputs};
 use crate::output::Output;
 use crate::place::Place;
 use crate::policy_file::{load_all, one};
 use crate::source;
-use crate::traffic::{Options, Reader, Record, not_a_request};
-use summary::Summary;
+use crate::traffic::{ReadOptions, Record, RecordReader, not_a_request};
+use summary::ReplaySummary;
 
 /// Decide recorded requests and print one JSON decision a line.
 ///
@@ -34,7 +34,7 @@ pub struct Args {
     #[arg(num_args = 0..=2, value_name = "POLICY> <REQUESTS")]
     files: Vec<PathBuf>,
     #[command(flatten)]
-    running: Running,
+    running: RunningInputs,
     /// Only this plugin, of several: the name of its object.
     #[arg(long, value_name = "NAME")]
     plugin: Option<String>,
@@ -50,9 +50,9 @@ pub struct Args {
     coverage: bool,
     /// The form of the summary, or of the coverage.
     #[arg(long, short, visible_alias = "format", value_enum, default_value = "human")]
-    output: summary::Form,
+    output: summary::SummaryFormat,
     #[command(flatten)]
-    traffic: Options,
+    traffic: ReadOptions,
 }
 
 impl Args {
@@ -74,12 +74,18 @@ impl Args {
             }
         };
         let sums = self.summary || self.coverage;
-        ensure!(sums || self.output == summary::Form::Human, "--output is the form of --summary or --coverage");
-        ensure!(self.coverage || self.output != summary::Form::Lcov, "--output lcov is the form of --coverage");
-        let mut summary = self.summary.then(Summary::default);
+        ensure!(
+            sums || self.output == summary::SummaryFormat::Human,
+            "--output is the form of --summary or --coverage"
+        );
+        ensure!(
+            self.coverage || self.output != summary::SummaryFormat::Lcov,
+            "--output lcov is the form of --coverage"
+        );
+        let mut summary = self.summary.then(ReplaySummary::default);
         let mut coverage = self.coverage.then(|| Coverage::new(&file.node));
         // On a terminal the decisions would run into the bar.
-        let mut reader = Reader::open(&requests, &self.traffic, !io::stdout().is_terminal())?;
+        let mut reader = RecordReader::open(&requests, &self.traffic, !io::stdout().is_terminal())?;
         let mut all_compile = true;
         let mut world = World::new(now(), random());
         while let Some((number, record)) = reader.record()? {
@@ -110,18 +116,18 @@ impl Args {
             }
         }
         match (&summary, self.output) {
-            (Some(summary), summary::Form::Human) => out.human(&summary.human())?,
-            (Some(summary), summary::Form::Json) => out.json(summary)?,
-            (Some(_), summary::Form::Lcov) | (None, _) => {}
+            (Some(summary), summary::SummaryFormat::Human) => out.human(&summary.human())?,
+            (Some(summary), summary::SummaryFormat::Json) => out.json(summary)?,
+            (Some(_), summary::SummaryFormat::Lcov) | (None, _) => {}
         }
         if let Some(coverage) = &coverage {
             let text = if file.resource.is_none() { source::read_text(Path::new(&file.file)).ok() } else { None };
             let file =
                 coverage::FileCoverage::new(file.file.clone(), text.as_deref().unwrap_or_default(), coverage.items());
             match self.output {
-                summary::Form::Human => out.human(&coverage::human(&[file], "no request used"))?,
-                summary::Form::Json => writeln!(out, "{:#}", coverage::json(&[file]))?,
-                summary::Form::Lcov => out.write_all(coverage::lcov(&[file]).as_bytes())?,
+                summary::SummaryFormat::Human => out.human(&coverage::human(&[file], "no request used"))?,
+                summary::SummaryFormat::Json => writeln!(out, "{:#}", coverage::json(&[file]))?,
+                summary::SummaryFormat::Lcov => out.write_all(coverage::lcov(&[file]).as_bytes())?,
             }
         }
         Ok(all_compile)
@@ -147,7 +153,7 @@ impl Args {
 /// A line with a policy of its own; `expect` and `why` of the contract's cases are allowed and not looked at.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Case {
+struct PolicyLine {
     #[serde(rename = "name")]
     _name: Option<String>,
     policy: Node,
@@ -182,7 +188,7 @@ fn decide(
         && let Ok(node) = serde_json::from_slice::<Node>(line)
         && node.get("policy").is_some()
     {
-        let case: Case = serde_json::from_slice(line).context("not a request with a policy of its own")?;
+        let case: PolicyLine = serde_json::from_slice(line).context("not a request with a policy of its own")?;
         return Ok(match <Policy>::from_node(&case.policy) {
             Ok(policy) => case.request.decide(&policy, &mut World::new(now(), random())),
             Err(problems) => WireDecision::policy_error(problems.to_string()),

@@ -11,7 +11,7 @@ use crate::words;
 
 /// The forms of the summary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum Form {
+pub enum SummaryFormat {
     /// For people.
     Human,
     /// One JSON object.
@@ -23,7 +23,7 @@ pub enum Form {
 /// Counts of decisions; as many as the policy has rules and reasons, whatever the traffic.
 #[derive(Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Summary {
+pub struct ReplaySummary {
     /// All requests.
     pub requests: u64,
     /// Those that pass.
@@ -36,7 +36,7 @@ pub struct Summary {
     pub routes: BTreeMap<String, u64>,
 }
 
-impl Summary {
+impl ReplaySummary {
     /// Counts a decision.
     pub fn add(&mut self, decision: &WireDecision) {
         self.requests += 1;

@@ -32,7 +32,7 @@ pub struct Synced {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub istio_version: Option<String>,
     /// Whether it took what was sent last.
-    pub state: State,
+    pub state: SyncState,
     /// What it refused, by the type of the resource.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub refused: BTreeMap<String, String>,
@@ -41,7 +41,7 @@ pub struct Synced {
 /// Whether a proxy took what was sent last: listeners, and the configuration of extensions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub enum State {
+pub enum SyncState {
     /// It did.
     Acknowledged,
     /// It has not answered yet.
@@ -52,7 +52,7 @@ pub enum State {
 
 /// One entry of `/debug/syncz`.
 #[derive(Debug, Deserialize)]
-struct Entry {
+struct SyncStatus {
     proxy: String,
     istio_version: Option<String>,
     #[serde(default)]
@@ -86,7 +86,7 @@ impl ControlPlane {
         let agent = ureq::Agent::config_builder().timeout_global(Some(Duration::from_secs(30))).build();
         let mut response = ureq::Agent::new_with_config(agent).get(&place).call().with_context(hint)?;
         let text = response.body_mut().with_config().limit(MOST_BYTES).read_to_string().with_context(hint)?;
-        let entries: Vec<Entry> = serde_json::from_str(&text).with_context(hint)?;
+        let entries: Vec<SyncStatus> = serde_json::from_str(&text).with_context(hint)?;
         let mut proxies: Vec<Synced> = entries.into_iter().map(Synced::of).collect();
         proxies.sort_by(|a, b| a.proxy.cmp(&b.proxy));
         Ok(ControlPlane { name: name.to_owned(), proxies })
@@ -94,12 +94,12 @@ impl ControlPlane {
 
     /// Whether every proxy took what was sent to it.
     pub fn is_fine(&self) -> bool {
-        self.proxies.iter().all(|proxy| proxy.state == State::Acknowledged)
+        self.proxies.iter().all(|proxy| proxy.state == SyncState::Acknowledged)
     }
 }
 
 impl Synced {
-    fn of(entry: Entry) -> Synced {
+    fn of(entry: SyncStatus) -> Synced {
         let ours = || entry.resources.iter().filter(|(kind, _)| OURS.contains(&kind.as_str()));
         let short = |kind: &str| kind.rsplit('.').next().unwrap_or(kind).to_owned();
         let refused: BTreeMap<String, String> = ours()
@@ -108,9 +108,9 @@ impl Synced {
             .collect();
         let is_pending = ours().any(|(_, resource)| resource.sent != resource.acked);
         let state = match (refused.is_empty(), is_pending) {
-            (false, _) => State::Refused,
-            (true, true) => State::Pending,
-            (true, false) => State::Acknowledged,
+            (false, _) => SyncState::Refused,
+            (true, true) => SyncState::Pending,
+            (true, false) => SyncState::Acknowledged,
         };
         let istio_version = entry.istio_version.filter(|version| !version.is_empty());
         Synced { proxy: entry.proxy, istio_version, state, refused }
@@ -134,13 +134,13 @@ mod tests {
         let all = synced(
             &serde_json::json!({listeners: nonce("a", "a"), extensions: nonce("b", "b"), endpoints: nonce("d", "c")}),
         );
-        assert_eq!((all.state, all.istio_version.as_deref()), (State::Acknowledged, Some("1.31.0")));
-        assert_eq!(synced(&serde_json::json!({listeners: nonce("b", "a")})).state, State::Pending);
+        assert_eq!((all.state, all.istio_version.as_deref()), (SyncState::Acknowledged, Some("1.31.0")));
+        assert_eq!(synced(&serde_json::json!({listeners: nonce("b", "a")})).state, SyncState::Pending);
         let mut refused = nonce("b", "a");
         refused["lastError"] = serde_json::json!("Unable to create Wasm plugin istio-system.shop");
         let refused = synced(&serde_json::json!({extensions: refused}));
-        assert_eq!(refused.state, State::Refused);
+        assert_eq!(refused.state, SyncState::Refused);
         assert_eq!(refused.refused["TypedExtensionConfig"], "Unable to create Wasm plugin istio-system.shop");
-        assert_eq!(synced(&serde_json::json!({})).state, State::Acknowledged);
+        assert_eq!(synced(&serde_json::json!({})).state, SyncState::Acknowledged);
     }
 }

@@ -11,12 +11,12 @@ use penstock_policy::document::Node;
 use serde::Serialize;
 
 use crate::kubectl::{KINDS, Kubectl};
-use crate::manifests::File;
+use crate::manifests::ManifestFile;
 use crate::output::Output;
 use crate::output::style::{BAD, GOOD, HEAD, NAME, WARN};
 use istiod::ControlPlane;
-use plugin::Plugin;
-use proxy::Proxy;
+use plugin::ClusterPlugin;
+use proxy::ProxyStatus;
 pub use proxy::warnings;
 
 /// Say which plugins are there, and which proxies took which policy.
@@ -48,12 +48,12 @@ pub struct Args {
     kubectl: Kubectl,
     /// The form of the report.
     #[arg(long, short, value_enum, default_value = "human")]
-    output: Format,
+    output: StatusFormat,
 }
 
 /// The forms of the report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-enum Format {
+enum StatusFormat {
     /// For people.
     Human,
     /// One JSON object.
@@ -63,11 +63,11 @@ enum Format {
 /// The whole report.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Report {
-    plugins: Vec<Plugin>,
+struct StatusReport {
+    plugins: Vec<ClusterPlugin>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     control_planes: Vec<ControlPlane>,
-    proxies: Vec<Proxy>,
+    proxies: Vec<ProxyStatus>,
 }
 
 impl Args {
@@ -79,11 +79,11 @@ impl Args {
         let plugins = self.plugins()?;
         let mut proxies = Vec::new();
         for url in &self.envoys {
-            proxies.push(Proxy::read(url, url, &plugins)?);
+            proxies.push(ProxyStatus::read(url, url, &plugins)?);
         }
         for pod in &self.pods {
             let forward = forward::Forward::start(&self.kubectl, pod, self.admin_port)?;
-            proxies.push(Proxy::read(pod, forward.url(), &plugins)?);
+            proxies.push(ProxyStatus::read(pod, forward.url(), &plugins)?);
         }
         let mut control_planes = Vec::new();
         for url in &self.istiods {
@@ -93,17 +93,17 @@ impl Args {
             let forward = forward::Forward::start(&self.kubectl, pod, istiod::PORT)?;
             control_planes.push(ControlPlane::read(pod, forward.url())?);
         }
-        let report = Report { plugins, control_planes, proxies };
+        let report = StatusReport { plugins, control_planes, proxies };
         match self.output {
-            Format::Human => out.human(&human(&report))?,
-            Format::Json => out.json(&report)?,
+            StatusFormat::Human => out.human(&human(&report))?,
+            StatusFormat::Json => out.json(&report)?,
         }
-        let is_accepted = |plugin: &Plugin| plugin.refused.is_none();
+        let is_accepted = |plugin: &ClusterPlugin| plugin.refused.is_none();
         let are_synced = report.control_planes.iter().all(ControlPlane::is_fine);
-        Ok(report.plugins.iter().all(is_accepted) && are_synced && report.proxies.iter().all(Proxy::is_fine))
+        Ok(report.plugins.iter().all(is_accepted) && are_synced && report.proxies.iter().all(ProxyStatus::is_fine))
     }
 
-    fn plugins(&self) -> anyhow::Result<Vec<Plugin>> {
+    fn plugins(&self) -> anyhow::Result<Vec<ClusterPlugin>> {
         let mut plugins = Vec::new();
         for kind in KINDS {
             let place = match &self.namespace {
@@ -121,9 +121,9 @@ impl Args {
 }
 
 /// A plugin of ours; `None`: it is somebody else's.
-fn plugin(object: &Node) -> Option<Plugin> {
+fn plugin(object: &Node) -> Option<ClusterPlugin> {
     let text = serde_json::to_string(&json(object)).ok()?;
-    let file = File::read_as("object.json", text.as_str().into(), false).ok()?;
+    let file = ManifestFile::read_as("object.json", text.as_str().into(), false).ok()?;
     let first = file.policies.first()?;
     let field = |name: &str| match object.get("metadata").and_then(|metadata| metadata.get(name)) {
         Some(Node::String(text)) => text.clone(),
@@ -131,7 +131,7 @@ fn plugin(object: &Node) -> Option<Plugin> {
     };
     let mut image = None;
     image_of(object.get("spec")?, &mut image);
-    Some(Plugin {
+    Some(ClusterPlugin {
         object: first.resource.clone().unwrap_or_default(),
         module: first.module.map(|module| module.name()),
         image,
@@ -182,14 +182,14 @@ fn json(node: &Node) -> serde_json::Value {
 }
 
 /// The report for people, with styles.
-fn human(report: &Report) -> String {
+fn human(report: &StatusReport) -> String {
     let mut text = String::new();
     // Writing to a string does not fail.
     let _ = write(report, &mut text);
     text
 }
 
-fn write(report: &Report, text: &mut String) -> std::fmt::Result {
+fn write(report: &StatusReport, text: &mut String) -> std::fmt::Result {
     writeln!(text, "{HEAD}{} in the cluster{HEAD:#}", crate::output::count(report.plugins.len(), "plugin"))?;
     for plugin in &report.plugins {
         write!(text, "  {NAME}{}{NAME:#}", plugin.object)?;
@@ -214,9 +214,9 @@ fn write(report: &Report, text: &mut String) -> std::fmt::Result {
         }
         for policy in &proxy.policies {
             let state = match policy.state {
-                proxy::State::Current => format!("{GOOD}current{GOOD:#}"),
-                proxy::State::Differs => format!("{BAD}differs{BAD:#}: the cluster has another policy"),
-                proxy::State::Unknown => {
+                proxy::ProxyState::Current => format!("{GOOD}current{GOOD:#}"),
+                proxy::ProxyState::Differs => format!("{BAD}differs{BAD:#}: the cluster has another policy"),
+                proxy::ProxyState::Unknown => {
                     format!("{WARN}from elsewhere{WARN:#}: no plugin of the cluster has this policy")
                 }
             };
@@ -238,10 +238,10 @@ fn write(report: &Report, text: &mut String) -> std::fmt::Result {
 }
 
 fn write_control_plane(plane: &ControlPlane, text: &mut String) -> std::fmt::Result {
-    let acknowledged = plane.proxies.iter().filter(|proxy| proxy.state == istiod::State::Acknowledged).count();
+    let acknowledged = plane.proxies.iter().filter(|proxy| proxy.state == istiod::SyncState::Acknowledged).count();
     let all = plane.proxies.len();
     writeln!(text, "\n{HEAD}{}{HEAD:#}  istiod: {acknowledged} of {all} proxies took what was sent", plane.name)?;
-    for proxy in plane.proxies.iter().filter(|proxy| proxy.state != istiod::State::Acknowledged) {
+    for proxy in plane.proxies.iter().filter(|proxy| proxy.state != istiod::SyncState::Acknowledged) {
         if proxy.refused.is_empty() {
             writeln!(text, "  {NAME}{}{NAME:#}  {WARN}pending{WARN:#}: it has not answered", proxy.proxy)?;
         }

@@ -5,7 +5,7 @@ use serde::Serialize;
 
 /// A plugin of the cluster.
 #[derive(Debug, Serialize)]
-pub struct Plugin {
+pub struct ClusterPlugin {
     /// Such as `WasmPlugin istio-system/penstock`.
     pub object: String,
     /// What runs it.

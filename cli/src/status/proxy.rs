@@ -3,36 +3,36 @@
 use penstock_policy::document::Node;
 use serde::Serialize;
 
-use super::plugin::Plugin;
+use super::plugin::ClusterPlugin;
 use crate::inputs;
-use crate::manifests::File;
-use crate::text::Text;
+use crate::manifests::ManifestFile;
+use crate::text::SourceText;
 
 /// A proxy.
 #[derive(Debug, Serialize)]
-pub struct Proxy {
+pub struct ProxyStatus {
     /// Its URL or Pod.
     pub name: String,
     /// Of its Envoy.
     pub version: String,
     /// What it runs.
-    pub policies: Vec<Running>,
+    pub policies: Vec<ProxyPolicy>,
     /// What it did not take.
-    pub refused: Vec<Refused>,
+    pub refused: Vec<RefusedConfiguration>,
     /// Settings of its Envoy that break a promise of a policy.
     pub warnings: Vec<String>,
 }
 
 /// A policy that runs.
 #[derive(Debug, Serialize)]
-pub struct Running {
+pub struct ProxyPolicy {
     /// The name that the control plane gave it.
     pub name: String,
     /// The object of the cluster that it comes from.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub object: Option<String>,
     /// Whether it is that object's policy.
-    pub state: State,
+    pub state: ProxyState,
     /// The module that it loads: a file or URL, with its digest where the configuration has it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub code: Option<String>,
@@ -41,7 +41,7 @@ pub struct Running {
 /// Whether a proxy runs what the cluster has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub enum State {
+pub enum ProxyState {
     /// It does.
     Current,
     /// The object has another policy by now.
@@ -52,19 +52,19 @@ pub enum State {
 
 /// Configuration that a proxy did not take.
 #[derive(Debug, Serialize)]
-pub struct Refused {
+pub struct RefusedConfiguration {
     /// The name of the resource.
     pub name: String,
     /// What Envoy, or the module in it, said.
     pub message: String,
 }
 
-impl Proxy {
+impl ProxyStatus {
     /// Asks the proxy at `url`.
     ///
     /// # Errors
     /// When it does not answer.
-    pub fn read(name: &str, url: &str, plugins: &[Plugin]) -> anyhow::Result<Proxy> {
+    pub fn read(name: &str, url: &str, plugins: &[ClusterPlugin]) -> anyhow::Result<ProxyStatus> {
         let input = inputs::envoy(url)?;
         let dump = Node::from_json(input.text.as_bytes())?;
         let mut found = Vec::new();
@@ -74,18 +74,18 @@ impl Proxy {
         let mut version = None;
         find_version(&dump, &mut version);
         let version = version.unwrap_or_else(|| "?".to_owned());
-        Ok(Proxy { name: name.to_owned(), version, policies, refused, warnings: warnings(input.text) })
+        Ok(ProxyStatus { name: name.to_owned(), version, policies, refused, warnings: warnings(input.text) })
     }
 
     /// Whether it runs what it should.
     pub fn is_fine(&self) -> bool {
-        self.refused.is_empty() && self.policies.iter().all(|policy| policy.state != State::Differs)
+        self.refused.is_empty() && self.policies.iter().all(|policy| policy.state != ProxyState::Differs)
     }
 }
 
 /// What is doubtful about how a proxy runs its policies, by its configuration dump.
-pub fn warnings(dump: Text) -> Vec<String> {
-    let Ok(file) = File::read_as("config_dump.json", dump, false) else { return Vec::new() };
+pub fn warnings(dump: SourceText) -> Vec<String> {
+    let Ok(file) = ManifestFile::read_as("config_dump.json", dump, false) else { return Vec::new() };
     let mut said: Vec<String> = Vec::new();
     for doubt in file.policies.iter().flat_map(|found| &found.doubts) {
         let help = doubt.help.as_deref().unwrap_or_default();
@@ -99,31 +99,31 @@ pub fn warnings(dump: Text) -> Vec<String> {
 
 /// A policy as the dump has it.
 #[derive(Debug)]
-struct Found {
+struct DumpedPolicy {
     name: String,
     policy: Node,
     code: Option<String>,
 }
 
-fn running(found: Found, plugins: &[Plugin]) -> Running {
-    let Found { name, policy, code } = found;
+fn running(found: DumpedPolicy, plugins: &[ClusterPlugin]) -> ProxyPolicy {
+    let DumpedPolicy { name, policy, code } = found;
     // istio: …/NAMESPACE.NAME, with ~istio-translated-wasmplugin or ~generation; Envoy Gateway: …/NAMESPACE/NAME/….
-    let names = |plugin: &&Plugin| {
+    let names = |plugin: &&ClusterPlugin| {
         let (namespace, object) = &plugin.name;
         let last = name.rsplit('/').next().unwrap_or_default().split('~').next().unwrap_or_default();
         last == format!("{namespace}.{object}") || name.contains(&format!("/{namespace}/{object}/"))
     };
-    let same = |plugin: &&Plugin| plugin.policies.iter().any(|other| sorted(other) == sorted(&policy));
+    let same = |plugin: &&ClusterPlugin| plugin.policies.iter().any(|other| sorted(other) == sorted(&policy));
     let of_name = plugins.iter().find(names);
     let (object, state) = match of_name {
-        Some(plugin) if same(&plugin) => (Some(plugin), State::Current),
-        Some(plugin) => (Some(plugin), State::Differs),
+        Some(plugin) if same(&plugin) => (Some(plugin), ProxyState::Current),
+        Some(plugin) => (Some(plugin), ProxyState::Differs),
         None => match plugins.iter().find(same) {
-            Some(plugin) => (Some(plugin), State::Current),
-            None => (None, State::Unknown),
+            Some(plugin) => (Some(plugin), ProxyState::Current),
+            None => (None, ProxyState::Unknown),
         },
     };
-    Running { object: object.map(|plugin| plugin.object.clone()), name, state, code }
+    ProxyPolicy { object: object.map(|plugin| plugin.object.clone()), name, state, code }
 }
 
 /// The same tree with its fields in order: a protobuf Struct forgets theirs.
@@ -141,7 +141,7 @@ fn sorted(node: &Node) -> Node {
 }
 
 /// Looks for our policies, each with the name of the nearest resource around it, and for what was refused.
-fn walk(node: &Node, name: &str, found: &mut Vec<Found>, refused: &mut Vec<Refused>) {
+fn walk(node: &Node, name: &str, found: &mut Vec<DumpedPolicy>, refused: &mut Vec<RefusedConfiguration>) {
     match node {
         Node::Map(fields) => {
             let own = ["ecds_filter", "name"].iter().find_map(|field| match node.get(field) {
@@ -157,12 +157,12 @@ fn walk(node: &Node, name: &str, found: &mut Vec<Found>, refused: &mut Vec<Refus
                 match (field.as_str(), value) {
                     ("error_state", state) => {
                         if let Some(Node::String(message)) = state.get("details") {
-                            refused.push(Refused { name: name.to_owned(), message: message.clone() });
+                            refused.push(RefusedConfiguration { name: name.to_owned(), message: message.clone() });
                         }
                     }
                     ("configuration", value) => {
                         if let Some(policy) = policy(value) {
-                            found.push(Found { name: name.to_owned(), policy, code: code(node) });
+                            found.push(DumpedPolicy { name: name.to_owned(), policy, code: code(node) });
                         }
                     }
                     _ => walk(value, name, found, refused),
@@ -225,8 +225,8 @@ fn find_version(node: &Node, version: &mut Option<String>) {
 mod tests {
     use super::*;
 
-    fn plugin(policy: &str) -> Plugin {
-        Plugin {
+    fn plugin(policy: &str) -> ClusterPlugin {
+        ClusterPlugin {
             object: "WasmPlugin shop/penstock".to_owned(),
             module: Some("suite"),
             image: None,
@@ -251,14 +251,18 @@ mod tests {
         let turned = r#"{"routes":{"precedence":"GatewayAPI","default":"a"}}"#;
         let other = r#"{"routes":{"default":"b"}}"#;
         for (name, policy, state) in [
-            ("extensions.istio.io/wasmplugin/shop.penstock", turned, State::Current),
-            ("extensions.istio.io/trafficextension/shop.penstock~istio-translated-wasmplugin", turned, State::Current),
-            ("envoyextensionpolicy/shop/penstock/wasm/0", other, State::Differs),
-            ("somebody-elses", other, State::Unknown),
+            ("extensions.istio.io/wasmplugin/shop.penstock", turned, ProxyState::Current),
+            (
+                "extensions.istio.io/trafficextension/shop.penstock~istio-translated-wasmplugin",
+                turned,
+                ProxyState::Current,
+            ),
+            ("envoyextensionpolicy/shop/penstock/wasm/0", other, ProxyState::Differs),
+            ("somebody-elses", other, ProxyState::Unknown),
         ] {
             let (mut found, mut refused) = (Vec::new(), Vec::new());
             walk(&dump(name, policy), "", &mut found, &mut refused);
-            let [found] = <[Found; 1]>::try_from(found).unwrap();
+            let [found] = <[DumpedPolicy; 1]>::try_from(found).unwrap();
             let running = running(found, &[plugin(object)]);
             assert_eq!(running.code.as_deref(), Some("http://r.test/suite.wasm@sha256:ab"));
             assert_eq!((running.name.as_str(), running.state), (name, state));

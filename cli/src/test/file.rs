@@ -13,7 +13,7 @@ use penstock_policy::wire::{ServiceAnswer, WireRequest, WireResponse};
 use serde_json::Value;
 
 use crate::diagnostics::{Finding, Findings};
-use crate::text::Text;
+use crate::text::SourceText;
 use crate::yaml::Located;
 use crate::yaml_text;
 
@@ -36,7 +36,7 @@ pub struct Test {
     /// Where random choices begin.
     pub seed: u64,
     /// What is sent; none: only whether the policy is valid is tested.
-    pub steps: Vec<Step>,
+    pub steps: Vec<TestStep>,
     /// What is expected of the policy itself.
     pub load: Vec<Expected>,
     /// From 1.
@@ -54,7 +54,7 @@ pub enum PolicySource {
 
 /// Requests that get the same answer.
 #[derive(Debug)]
-pub struct Step {
+pub struct TestStep {
     /// How long after the step before.
     pub after: Duration,
     /// How often it is sent.
@@ -98,10 +98,10 @@ impl TestFile {
     ///
     /// # Errors
     /// Everything that is wrong with it.
-    pub fn read_yaml(text: &Text) -> Result<TestFile, Findings> {
+    pub fn read_yaml(text: &SourceText) -> Result<TestFile, Findings> {
         let located = Located::read(text).map_err(|error| Findings::one(Finding::syntax(&error, text)))?;
         let mut cx = Context::new(String::new(), usize::MAX);
-        let document = Document::decode(&located.node, &At::Root, &mut cx);
+        let document = TestDocument::decode(&located.node, &At::Root, &mut cx);
         match (document, cx.finish()) {
             (Some(document), None) => Ok(document.into_file(&located, text)),
             (_, Some(problems)) => Err(Findings::of(&problems, |problem| Finding::of(problem, &located, text))),
@@ -114,7 +114,7 @@ impl TestFile {
     ///
     /// # Errors
     /// Everything that is wrong with it.
-    pub fn read_lines(text: &Text) -> Result<TestFile, Findings> {
+    pub fn read_lines(text: &SourceText) -> Result<TestFile, Findings> {
         let (mut tests, mut findings) = (Vec::new(), Findings::default());
         let mut at = 0;
         for (number, line) in (1..).zip(text.split_inclusive('\n')) {
@@ -125,7 +125,7 @@ impl TestFile {
             }
             let mut cx = Context::new(String::new(), usize::MAX);
             let case = match Node::from_json(line.as_bytes()) {
-                Ok(node) => Case::decode(&node, &At::Root, &mut cx),
+                Ok(node) => TestCase::decode(&node, &At::Root, &mut cx),
                 Err(error) => {
                     findings.extend([error], |error| Finding::at(span.clone(), error.to_string(), None, text));
                     continue;
@@ -159,12 +159,12 @@ struct Defaults {
 }
 
 /// A YAML file.
-struct Document {
+struct TestDocument {
     defaults: Defaults,
-    tests: Vec<Case>,
+    tests: Vec<TestCase>,
 }
 
-impl Decode for Document {
+impl Decode for TestDocument {
     const KIND: Kind = Kind::Object(&["policy", "time", "seed", "tests"]);
     const EXPECTED: &'static str = "an object with `policy` and `tests`";
 
@@ -173,7 +173,7 @@ impl Decode for Document {
         let policy = fields.get::<Option<PolicySource>>("policy", at, cx);
         let time = fields.get::<Option<Timestamp>>("time", at, cx);
         let seed = fields.get_or("seed", Seed(0), at, cx);
-        let tests = fields.get::<NonEmpty<Case>>("tests", at, cx);
+        let tests = fields.get::<NonEmpty<TestCase>>("tests", at, cx);
         let defaults = Defaults { policy: policy?, time: time?, seed: seed?.0 };
         let tests = tests?.0;
         if defaults.policy.is_none() && tests.iter().any(|case| case.policy.is_none()) {
@@ -181,12 +181,12 @@ impl Decode for Document {
             cx.problem_at(&at.field("policy"), "is required", help.to_owned());
             return None;
         }
-        Some(Document { defaults, tests })
+        Some(TestDocument { defaults, tests })
     }
 }
 
-impl Document {
-    fn into_file(self, located: &Located, text: &Text) -> TestFile {
+impl TestDocument {
+    fn into_file(self, located: &Located, text: &SourceText) -> TestFile {
         let place = |path: &str| text.position(located.span(path, false).start);
         let tests = self.tests.into_iter().enumerate().filter_map(|(i, case)| {
             let line = place(&format!("tests[{i}]")).0;
@@ -197,17 +197,17 @@ impl Document {
 }
 
 /// One test as written.
-struct Case {
+struct TestCase {
     name: Option<String>,
     policy: Option<PolicySource>,
     time: Option<Timestamp>,
     seed: Option<u64>,
-    steps: Vec<Sent>,
+    steps: Vec<SentStep>,
     load: Vec<Wanted>,
 }
 
 /// A step as written.
-struct Sent {
+struct SentStep {
     after: Duration,
     times: u32,
     request: WireRequest,
@@ -221,7 +221,7 @@ struct Wanted {
     path: String,
 }
 
-impl Decode for Case {
+impl Decode for TestCase {
     const KIND: Kind = Kind::Object(&["name", "policy", "time", "seed", "request", "expect", "steps", "times", "why"]);
     const EXPECTED: &'static str = "an object with `request` and `expect`, or with `steps`";
 
@@ -246,22 +246,22 @@ impl Decode for Case {
                 load = expected::<OfPolicy>(node.get("expect")?, &at.field("expect"), cx)?;
                 Some(Vec::new())
             }
-            (_, false) => Sent::read(&fields, node, at, cx).map(|step| vec![step]),
+            (_, false) => SentStep::read(&fields, node, at, cx).map(|step| vec![step]),
             (false, true) => {
                 for field in ["expect", "times"].into_iter().filter(|field| fields.has(field)) {
                     cx.problem_at(&at.field(field), "does not go with `steps`", "give it in a step".to_owned());
                 }
-                fields.get::<NonEmpty<Sent>>("steps", at, cx).map(|steps| steps.0)
+                fields.get::<NonEmpty<SentStep>>("steps", at, cx).map(|steps| steps.0)
             }
         };
         why?;
         // Names are printed.
         let name = name?.map(|name| name.replace(char::is_control, "\u{fffd}"));
-        Some(Case { name, policy: policy?, time: time?, seed: seed?.map(|seed| seed.0), steps: steps?, load })
+        Some(TestCase { name, policy: policy?, time: time?, seed: seed?.map(|seed| seed.0), steps: steps?, load })
     }
 }
 
-impl Case {
+impl TestCase {
     /// The test; `place` finds the line, column and bytes of a path.
     fn into_test(
         self,
@@ -287,7 +287,7 @@ impl Case {
             steps: self
                 .steps
                 .into_iter()
-                .map(|sent| Step {
+                .map(|sent| TestStep {
                     after: sent.after,
                     times: sent.times,
                     request: sent.request,
@@ -299,18 +299,18 @@ impl Case {
     }
 }
 
-impl Decode for Sent {
+impl Decode for SentStep {
     const KIND: Kind = Kind::Object(&["after", "times", "request", "expect", "why"]);
     const EXPECTED: &'static str = "an object with `request` and `expect`";
 
     fn decode(node: &Node, at: &At<'_>, cx: &mut Context) -> Option<Self> {
         let fields = Fields::open::<Self>(node, at, cx)?;
-        Sent::read(&fields, node, at, cx)
+        SentStep::read(&fields, node, at, cx)
     }
 }
 
-impl Sent {
-    fn read(fields: &Fields<'_>, node: &Node, at: &At<'_>, cx: &mut Context) -> Option<Sent> {
+impl SentStep {
+    fn read(fields: &Fields<'_>, node: &Node, at: &At<'_>, cx: &mut Context) -> Option<SentStep> {
         let after = fields.get::<Option<PositiveDuration>>("after", at, cx);
         let times = fields.get_or("times", Whole::<1, 1_000_000>(1), at, cx);
         let request = fields.get::<Sendable>("request", at, cx);
@@ -323,7 +323,7 @@ impl Sent {
                 None
             }
         };
-        Some(Sent {
+        Some(SentStep {
             after: after?.map_or(Duration::ZERO, |after| after.0),
             times: times?.0,
             request: request?.0,
@@ -438,8 +438,8 @@ impl Decode for Sendable {
         let claims = fields.get::<Option<JsonObject>>("claims", at, cx);
         let metadata = fields.get::<Option<JsonObjects>>("metadata", at, cx);
         let time = fields.get::<Option<Timestamp>>("time", at, cx);
-        let response = fields.get::<Option<Answer>>("response", at, cx);
-        let service = fields.get::<Option<Service>>("rateLimitService", at, cx);
+        let response = fields.get::<Option<UpstreamAnswer>>("response", at, cx);
+        let service = fields.get::<Option<ServiceReply>>("rateLimitService", at, cx);
         Some(Sendable(WireRequest {
             method: method?,
             scheme: scheme?,
@@ -524,9 +524,9 @@ impl Decode for Address {
     }
 }
 
-struct Service(ServiceAnswer);
+struct ServiceReply(ServiceAnswer);
 
-impl Decode for Service {
+impl Decode for ServiceReply {
     const KIND: Kind = Kind::Text;
     const EXPECTED: &'static str = "a string: ok, overLimit, error or timeout";
 
@@ -547,13 +547,13 @@ impl Decode for Service {
                 return None;
             }
         };
-        Some(Service(answer))
+        Some(ServiceReply(answer))
     }
 }
 
-struct Answer(WireResponse);
+struct UpstreamAnswer(WireResponse);
 
-impl Decode for Answer {
+impl Decode for UpstreamAnswer {
     const KIND: Kind = Kind::Object(&["status", "grpcStatus", "latency", "headers"]);
     const EXPECTED: &'static str = "an object with `status`";
 
@@ -566,7 +566,7 @@ impl Decode for Answer {
         let status = u16::try_from(status?.0).ok()?;
         let grpc_status = grpc_status?.map(|status| status.0);
         let latency = latency?.map_or(Duration::ZERO, |latency| latency.0);
-        Some(Answer(WireResponse {
+        Some(UpstreamAnswer(WireResponse {
             status,
             grpc_status,
             latency,

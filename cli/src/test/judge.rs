@@ -13,7 +13,7 @@ use penstock_policy::{Policy, Timestamp};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::file::{Expected, PolicySource, Step, Test};
+use super::file::{Expected, PolicySource, Test, TestStep};
 use crate::coverage::{Coverage, FileCoverage};
 use crate::policy_file::{Invalid, PolicyFile};
 use crate::{lint, source, traffic};
@@ -21,7 +21,7 @@ use crate::{lint, source, traffic};
 /// How one test ended.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Outcome {
+pub struct TestOutcome {
     /// The file of the test.
     pub file: String,
     /// Its name.
@@ -68,7 +68,7 @@ pub struct Difference {
 
 /// Loads each policy once.
 #[derive(Debug, Default)]
-pub struct Judge {
+pub struct TestJudge {
     /// Whether what decides is counted, for policies in files of their own.
     covers: bool,
     files: HashMap<PathBuf, Rc<Loaded>>,
@@ -98,19 +98,19 @@ impl Loaded {
     }
 }
 
-impl Judge {
+impl TestJudge {
     /// One that counts what decides, or not.
-    pub fn new(covers: bool) -> Judge {
-        Judge { covers, ..Judge::default() }
+    pub fn new(covers: bool) -> TestJudge {
+        TestJudge { covers, ..TestJudge::default() }
     }
 
     /// Runs one test of the file `path`.
     ///
     /// # Errors
     /// When the policy's file cannot be read.
-    pub fn run(&mut self, path: &Path, test: &Test, now: Timestamp) -> anyhow::Result<Outcome> {
+    pub fn run(&mut self, path: &Path, test: &Test, now: Timestamp) -> anyhow::Result<TestOutcome> {
         let begun = Instant::now();
-        let mut outcome = Outcome {
+        let mut outcome = TestOutcome {
             file: source::display(path),
             name: test.name.clone(),
             line: test.line,
@@ -173,7 +173,7 @@ impl Judge {
     }
 }
 
-fn judge(loaded: &Loaded, test: &Test, now: Timestamp, outcome: &mut Outcome) {
+fn judge(loaded: &Loaded, test: &Test, now: Timestamp, outcome: &mut TestOutcome) {
     if let (Some(policy), true) = (loaded.shared(), test.load.is_empty()) {
         return judge_steps(policy, loaded.coverage.as_ref(), test, now, outcome);
     }
@@ -207,7 +207,7 @@ fn judge_steps(
     coverage: Option<&RefCell<Coverage>>,
     test: &Test,
     now: Timestamp,
-    outcome: &mut Outcome,
+    outcome: &mut TestOutcome,
 ) {
     let mut world = World::new(test.time.unwrap_or(now), test.seed);
     for (number, step) in (1..).zip(&test.steps) {
@@ -223,7 +223,7 @@ fn judge_steps(
 
 /// The first request of the step that fails, and how.
 fn judge_step(
-    step: &Step,
+    step: &TestStep,
     policy: &Policy,
     coverage: Option<&RefCell<Coverage>>,
     world: &mut World,

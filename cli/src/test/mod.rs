@@ -14,12 +14,12 @@ use crate::manifests::has_section;
 use crate::output::Output;
 use crate::output::style::BAD;
 use crate::policy_file::Invalid;
-use crate::text::Text;
+use crate::text::SourceText;
 use crate::yaml::Located;
 use crate::{coverage, inputs, replay, source, watch};
 use file::TestFile;
-use judge::Judge;
-use report::Summary;
+use judge::TestJudge;
+use report::TestSummary;
 
 /// Run a policy's unit tests: requests and the decisions that they must get.
 #[derive(Debug, clap::Args)]
@@ -37,7 +37,7 @@ pub struct Args {
     filter: Option<String>,
     /// The form of the report.
     #[arg(long, short, visible_alias = "format", value_enum, default_value = "human")]
-    output: Format,
+    output: TestFormat,
     /// Run again whenever a file of this folder changes.
     #[arg(long)]
     watch: bool,
@@ -55,7 +55,7 @@ pub struct Args {
 
 /// The forms of the report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-enum Format {
+enum TestFormat {
     /// For people.
     Human,
     /// JUnit's XML.
@@ -101,10 +101,10 @@ impl Args {
     }
 
     fn once(&self, out: &mut Output<'_>) -> anyhow::Result<bool> {
-        ensure!(self.coverage || self.output != Format::Lcov, "--format lcov needs --coverage");
-        let mut judge = Judge::new(self.coverage);
+        ensure!(self.coverage || self.output != TestFormat::Lcov, "--format lcov needs --coverage");
+        let mut judge = TestJudge::new(self.coverage);
         let now = replay::now();
-        let mut summary = Summary { passed: 0, failed: 0, filtered_out: 0, tests: Vec::new() };
+        let mut summary = TestSummary { passed: 0, failed: 0, filtered_out: 0, tests: Vec::new() };
         for path in &self.files()? {
             let file = read(path)?;
             for test in &file.tests {
@@ -128,7 +128,7 @@ impl Args {
             _ => true,
         };
         match (self.output, &coverage) {
-            (Format::Human, coverage) => {
+            (TestFormat::Human, coverage) => {
                 out.human(&summary.human())?;
                 if let Some(files) = coverage {
                     out.human(&coverage::human(files, "no test decides by"))?;
@@ -139,15 +139,15 @@ impl Args {
                     out.human(&format!("\n{BAD}coverage is below {min} %{BAD:#}\n"))?;
                 }
             }
-            (Format::Junit, _) => summary.junit(out)?,
-            (Format::Json, coverage) => {
+            (TestFormat::Junit, _) => summary.junit(out)?,
+            (TestFormat::Json, coverage) => {
                 let mut report = serde_json::to_value(&summary)?;
                 if let (Some(files), serde_json::Value::Object(report)) = (coverage, &mut report) {
                     report.insert("coverage".to_owned(), coverage::json(files));
                 }
                 writeln!(out, "{report:#}")?;
             }
-            (Format::Lcov, coverage) => {
+            (TestFormat::Lcov, coverage) => {
                 out.write_all(coverage::lcov(coverage.as_deref().unwrap_or_default()).as_bytes())?;
             }
         }
@@ -157,7 +157,7 @@ impl Args {
 
 fn read(path: &Path) -> anyhow::Result<TestFile> {
     let text = source::read_text(path)?;
-    let text = Text::new(text.trim_start_matches('\u{feff}'));
+    let text = SourceText::new(text.trim_start_matches('\u{feff}'));
     let by_name = path.extension().is_some_and(|extension| extension == "jsonl" || extension == "ndjson");
     // Flow-style YAML begins with a brace too, but its first line is no whole JSON object with a request.
     let first = text.lines().find(|line| !line.trim().is_empty()).unwrap_or_default();
@@ -174,7 +174,7 @@ fn read(path: &Path) -> anyhow::Result<TestFile> {
 }
 
 /// A file that is no test file: exit status 2, with the same report as for a policy.
-fn unreadable(path: &Path, text: &Text, findings: &Findings) -> anyhow::Error {
+fn unreadable(path: &Path, text: &SourceText, findings: &Findings) -> anyhow::Error {
     let name = source::display(path);
     if Located::read(text).is_ok_and(|located| located.node.get("tests").is_none() && has_section(&located.node)) {
         return anyhow!(

@@ -8,14 +8,14 @@ use quick_xml::events::{BytesDecl, BytesText, Event};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::judge::{Difference, Outcome};
+use super::judge::{Difference, TestOutcome};
 use crate::output::style::{BAD, DIM, GOOD, HEAD, NAME};
 use crate::words;
 
 /// A whole run.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Summary {
+pub struct TestSummary {
     /// How many passed.
     pub passed: usize,
     /// How many failed.
@@ -23,10 +23,10 @@ pub struct Summary {
     /// How many `--filter` left out.
     pub filtered_out: usize,
     /// The tests that ran, in order.
-    pub tests: Vec<Outcome>,
+    pub tests: Vec<TestOutcome>,
 }
 
-impl Summary {
+impl TestSummary {
     /// For people, with styles: a line a test, then the failures, then the sum.
     pub fn human(&self) -> String {
         let mut out = String::new();
@@ -63,8 +63,8 @@ impl Summary {
         xml.write_event(Event::Decl(BytesDecl::new("1.0", Some("UTF-8"), None)))?;
         let (tests, failed) = (self.tests.len().to_string(), self.failed.to_string());
         let seconds =
-            |tests: &[&Outcome]| format!("{:.6}", tests.iter().map(|test| test.took.as_secs_f64()).sum::<f64>());
-        let all: Vec<&Outcome> = self.tests.iter().collect();
+            |tests: &[&TestOutcome]| format!("{:.6}", tests.iter().map(|test| test.took.as_secs_f64()).sum::<f64>());
+        let all: Vec<&TestOutcome> = self.tests.iter().collect();
         let whole = [("name", "penstock test"), ("tests", &*tests), ("failures", &*failed), ("time", &*seconds(&all))];
         xml.create_element("testsuites").with_attributes(whole).write_inner_content(|xml| {
             for suite in all.chunk_by(|a, b| a.file == b.file) {
@@ -82,7 +82,7 @@ impl Summary {
     }
 }
 
-fn test_case(test: &Outcome, xml: &mut Writer<&mut dyn io::Write>) -> io::Result<()> {
+fn test_case(test: &TestOutcome, xml: &mut Writer<&mut dyn io::Write>) -> io::Result<()> {
     let time = format!("{:.6}", test.took.as_secs_f64());
     let line = test.line.to_string();
     let attributes =
@@ -116,7 +116,7 @@ fn legal(text: &str) -> String {
 }
 
 /// What was different, with styles.
-fn failure(test: &Outcome) -> String {
+fn failure(test: &TestOutcome) -> String {
     let mut out = String::new();
     if let Some(error) = &test.error {
         for line in error.lines() {

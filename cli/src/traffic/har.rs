@@ -13,40 +13,40 @@ use super::url;
 /// The part of an archive that says what was sent. Entries are read one by one: an odd one says nothing about the others.
 #[derive(Debug, Deserialize)]
 pub struct Archive {
-    log: Log,
+    log: HarLog,
 }
 
 #[derive(Debug, Deserialize)]
-struct Log {
+struct HarLog {
     entries: Vec<Box<RawValue>>,
 }
 
 /// One exchange. Tools write `null` where they know nothing.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Entry {
+struct HarEntry {
     started_date_time: Option<String>,
     /// Milliseconds, -1 when unknown.
     time: Option<f64>,
-    request: Sent,
-    response: Option<Received>,
+    request: HarRequest,
+    response: Option<HarResponse>,
 }
 
 #[derive(Debug, Deserialize)]
-struct Sent {
+struct HarRequest {
     method: String,
     url: String,
-    headers: Option<Vec<Header>>,
+    headers: Option<Vec<HarHeader>>,
 }
 
 #[derive(Debug, Deserialize)]
-struct Header {
+struct HarHeader {
     name: String,
     value: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
-struct Received {
+struct HarResponse {
     /// 0 when there was none.
     status: Option<i64>,
 }
@@ -65,13 +65,13 @@ impl Archive {
     /// until it is its turn: an archive has hundreds of megabytes.
     pub fn requests(self) -> impl ExactSizeIterator<Item = anyhow::Result<WireRequest>> {
         self.log.entries.into_iter().map(|entry| {
-            let entry: Entry = serde_json::from_str(entry.get()).context("not an entry with a request")?;
+            let entry: HarEntry = serde_json::from_str(entry.get()).context("not an entry with a request")?;
             entry.request()
         })
     }
 }
 
-impl Entry {
+impl HarEntry {
     fn request(self) -> anyhow::Result<WireRequest> {
         // The handshake of a WebSocket is a request like others.
         let scheme = |from: &str, to: &str| self.request.url.strip_prefix(from).map(|rest| format!("{to}{rest}"));

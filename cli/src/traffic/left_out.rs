@@ -9,12 +9,12 @@ use crate::words;
 
 /// Numbers of lines or entries: how many, and the first of them.
 #[derive(Debug, Default)]
-struct Numbers {
+struct LineNumbers {
     count: u64,
     first: Vec<u64>,
 }
 
-impl Numbers {
+impl LineNumbers {
     fn push(&mut self, number: u64) {
         const SHOWN: usize = 10;
         self.count += 1;
@@ -35,10 +35,10 @@ impl Numbers {
 #[derive(Debug, Default)]
 pub struct LeftOut {
     requests: u64,
-    no_request: Numbers,
-    other_layout: Numbers,
+    no_request: LineNumbers,
+    other_layout: LineNumbers,
     example: String,
-    odd_entries: Numbers,
+    odd_entries: LineNumbers,
     odd: String,
     without_time: u64,
     bad_times: u64,

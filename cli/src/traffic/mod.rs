@@ -7,7 +7,7 @@ pub mod log;
 pub mod reader;
 pub mod url;
 
-pub use reader::{Options, Reader, Record, each, not_a_request, one_stdin};
+pub use reader::{ReadOptions, Record, RecordReader, each, not_a_request, one_stdin};
 
 use penstock_policy::wire::WireRequest;
 

@@ -16,7 +16,7 @@ use crate::source;
 
 /// How requests are read, for every subcommand that reads some.
 #[derive(Clone, Debug, clap::Args)]
-pub struct Options {
+pub struct ReadOptions {
     /// The form of the recorded requests.
     #[arg(long, value_enum, default_value = "auto")]
     pub input: Input,
@@ -56,7 +56,7 @@ pub fn not_a_request(line: &[u8]) -> &'static str {
 const LONGEST: u64 = 16 << 20;
 
 /// The records of one file.
-pub struct Reader {
+pub struct RecordReader {
     path: PathBuf,
     input: BufReader<Box<dyn Read>>,
     form: Input,
@@ -71,12 +71,12 @@ pub struct Reader {
     bytes: u64,
 }
 
-impl Reader {
+impl RecordReader {
     /// Opens a file, or standard input for `-`. With `progress` a bar is shown on a terminal.
     ///
     /// # Errors
     /// When it cannot be read, or its form not be recognised.
-    pub fn open(path: &Path, options: &Options, progress: bool) -> anyhow::Result<Reader> {
+    pub fn open(path: &Path, options: &ReadOptions, progress: bool) -> anyhow::Result<RecordReader> {
         let mut input = source::open(path)?;
         let place = || format!("cannot read {}", source::display(path));
         // Some editors begin a file with a byte order mark.
@@ -96,7 +96,7 @@ impl Reader {
             input.read_to_string(&mut text).with_context(place)?;
             entries = Box::new(Archive::read(&text).with_context(|| source::display(path))?.requests());
         }
-        Ok(Reader {
+        Ok(RecordReader {
             bar: progress.then(|| bar(path)).flatten(),
             path: path.to_owned(),
             input,
@@ -257,11 +257,11 @@ fn detect(begin: &[u8]) -> Input {
 /// When the file cannot be read, a line is not a request, or `each` says so.
 pub fn each(
     path: &Path,
-    options: &Options,
+    options: &ReadOptions,
     progress: bool,
     each: &mut dyn FnMut(u64, WireRequest) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
-    let mut reader = Reader::open(path, options, progress)?;
+    let mut reader = RecordReader::open(path, options, progress)?;
     while let Some((number, record)) = reader.record()? {
         let place = || format!("{}:{number}", source::display(path));
         let request = match record {

@@ -7,10 +7,10 @@ use std::sync::{Arc, PoisonError, RwLock};
 use anyhow::{Result, bail};
 
 use crate::diagnostics::{Finding, Findings};
-use crate::manifests::File;
+use crate::manifests::ManifestFile;
 use crate::policy_file::Invalid;
 use crate::source::{self, unreadable};
-use crate::text::Text;
+use crate::text::SourceText;
 use crate::within::Ceiling;
 
 /// The ceilings that are in use.
@@ -86,8 +86,8 @@ fn compile(texts: &BTreeMap<String, String>) -> Result<BTreeMap<String, Arc<Ceil
 }
 
 fn ceiling(name: &str, text: &str) -> Result<Ceiling> {
-    let text = Text::from(text);
-    let file = File::read_as(name, text.clone(), false)
+    let text = SourceText::from(text);
+    let file = ManifestFile::read_as(name, text.clone(), false)
         .map_err(|error| Invalid::new(name, &text, &Findings::one(Finding::syntax(&error, &text))))?;
     let [found] = file.policies.as_slice() else { bail!("the ceiling {name} is not one policy") };
     if let Err(problems) = penstock_policy::check(&found.node, penstock_policy::Module::Suite) {

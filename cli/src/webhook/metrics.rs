@@ -13,10 +13,10 @@ const KINDS: [&str; 6] = ["WasmPlugin", "TrafficExtension", "EnvoyExtensionPolic
 
 /// What has happened so far.
 #[derive(Debug, Default)]
-pub struct Metrics(Mutex<Counts>);
+pub struct WebhookMetrics(Mutex<WebhookCounts>);
 
 #[derive(Debug, Default)]
-struct Counts {
+struct WebhookCounts {
     /// By kind: allowed, refused, with warnings.
     admissions: [[u64; 3]; KINDS.len()],
     errors: u64,
@@ -34,8 +34,8 @@ pub enum Reloaded {
     Ceilings,
 }
 
-impl Metrics {
-    fn with<T>(&self, change: impl FnOnce(&mut Counts) -> T) -> T {
+impl WebhookMetrics {
+    fn with<T>(&self, change: impl FnOnce(&mut WebhookCounts) -> T) -> T {
         change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 

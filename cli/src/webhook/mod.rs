@@ -26,8 +26,8 @@ use anyhow::Context as _;
 use crate::output::Output;
 use ceilings::Ceilings;
 use certificate::Certificate;
-use object::{Judge, Loosening};
-use routes::Routes;
+use object::{Loosening, ObjectJudge};
+use routes::KnownRoutes;
 
 /// Refuse wrong policies when they are applied to a Kubernetes cluster: a validating admission webhook.
 #[derive(Debug, clap::Args)]
@@ -80,9 +80,9 @@ impl Args {
             Some(folder) => Ceilings::load(folder)?,
             None => Ceilings::default(),
         };
-        let routes = Routes::new(self.api_server(), &self.service_account);
-        let judge = Judge { ceilings, routes, loosening: self.loosening };
-        let app = server::App::new(judge, certificate);
+        let routes = KnownRoutes::new(self.api_server(), &self.service_account);
+        let judge = ObjectJudge { ceilings, routes, loosening: self.loosening };
+        let app = server::WebhookState::new(judge, certificate);
         app.refresh_in_background(REFRESH, REFRESH_ROUTES)?;
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_io()

@@ -6,12 +6,12 @@ use penstock_policy::document::Node;
 use super::ceilings::Ceilings;
 use super::marks::{self, PLUGINS, label};
 use super::registry;
-use super::review::{Answer, Request};
-use super::routes::Routes;
+use super::review::{ReviewAnswer, ReviewRequest};
+use super::routes::KnownRoutes;
 use super::update;
-use crate::check::{self, Options};
+use crate::check::{self, CheckContext};
 use crate::diagnostics::Finding;
-use crate::manifests::File;
+use crate::manifests::ManifestFile;
 use crate::within::Ceiling;
 use crate::yaml_text;
 
@@ -26,40 +26,40 @@ pub enum Loosening {
 
 /// What objects are judged against.
 #[derive(Debug)]
-pub struct Judge {
+pub struct ObjectJudge {
     /// What teams must keep to.
     pub ceilings: Ceilings,
     /// What routes there are.
-    pub routes: Routes,
+    pub routes: KnownRoutes,
     /// What becomes of updates that loosen.
     pub loosening: Loosening,
 }
 
 /// A file of an object: the object itself, or one entry of a ConfigMap.
-struct Part {
+struct ObjectFile {
     name: String,
-    file: File,
+    file: ManifestFile,
 }
 
-impl Judge {
+impl ObjectJudge {
     /// Whether an object may be written; with a ceiling only whether it is within it.
-    pub fn judge(&self, request: &Request, ceiling: Option<&str>) -> Answer {
+    pub fn judge(&self, request: &ReviewRequest, ceiling: Option<&str>) -> ReviewAnswer {
         let kind = request.kind.kind.as_str();
         let is_known = PLUGINS.contains(&kind) || ["ConfigMap", "EnvoyProxy"].contains(&kind);
-        let Some(raw) = request.object.as_ref().filter(|_| is_known) else { return Answer::default() };
+        let Some(raw) = request.object.as_ref().filter(|_| is_known) else { return ReviewAnswer::default() };
         let object = match Node::from_json(raw.get().as_bytes()) {
             Ok(object) => object,
             Err(error) => {
-                return Answer::refused(format!("\n{kind} {}: cannot be read: {error}", request.name));
+                return ReviewAnswer::refused(format!("\n{kind} {}: cannot be read: {error}", request.name));
             }
         };
         // Who removes the last finalizers must not be kept from it.
         if object.get("metadata").is_some_and(|metadata| metadata.get("deletionTimestamp").is_some()) {
-            return Answer::default();
+            return ReviewAnswer::default();
         }
         let old = request.old_object.as_ref().and_then(|raw| Node::from_json(raw.get().as_bytes()).ok());
         let mut answer = match kind {
-            "EnvoyProxy" if ceiling.is_some() => Answer::default(),
+            "EnvoyProxy" if ceiling.is_some() => ReviewAnswer::default(),
             "EnvoyProxy" => registry::judge(&object, &name(request, &object)),
             _ => self.judge_policies(request, &object, old.as_ref(), ceiling),
         };
@@ -72,9 +72,15 @@ impl Judge {
         answer
     }
 
-    fn judge_policies(&self, request: &Request, object: &Node, old: Option<&Node>, ceiling: Option<&str>) -> Answer {
+    fn judge_policies(
+        &self,
+        request: &ReviewRequest,
+        object: &Node,
+        old: Option<&Node>,
+        ceiling: Option<&str>,
+    ) -> ReviewAnswer {
         let kind = request.kind.kind.as_str();
-        let mut answer = Answer::default();
+        let mut answer = ReviewAnswer::default();
         if ceiling.is_none() {
             answer.warnings.extend(marks::doubts(kind, object));
         }
@@ -85,13 +91,13 @@ impl Judge {
         }
         let parts = match if is_ours { parts(request, kind, object) } else { Ok(Vec::new()) } {
             Ok(parts) => parts,
-            Err(refused) => return Answer { refusal: Some(refused), ..answer },
+            Err(refused) => return ReviewAnswer { refusal: Some(refused), ..answer },
         };
         if parts.iter().any(|part| !part.file.policies.is_empty() || !part.file.broken.is_empty()) {
             match ceiling.map(|name| (name, self.ceilings.get(name))) {
                 Some((name, None)) => {
                     let message = format!("this namespace has the ceiling `{name}`, which the webhook does not have");
-                    return Answer::refused(message);
+                    return ReviewAnswer::refused(message);
                 }
                 Some((_, Some(ceiling))) => self.check(&parts, Some(&ceiling), &mut answer),
                 None => self.check(&parts, None, &mut answer),
@@ -108,10 +114,10 @@ impl Judge {
         answer
     }
 
-    fn check(&self, parts: &[Part], ceiling: Option<&Ceiling>, answer: &mut Answer) {
+    fn check(&self, parts: &[ObjectFile], ceiling: Option<&Ceiling>, answer: &mut ReviewAnswer) {
         let known = if ceiling.is_none() { self.routes.known() } else { None };
         let options =
-            Options { module: None, ceiling, routes: known.as_ref().map_or(&[][..], |routes| routes.as_slice()) };
+            CheckContext { module: None, ceiling, routes: known.as_ref().map_or(&[][..], |routes| routes.as_slice()) };
         let mut refusals = Vec::new();
         for part in parts {
             let mut refuse = |finding: &Finding| {
@@ -135,7 +141,7 @@ impl Judge {
 }
 
 /// Plugins that let every request pass while they cannot run, where their policies refuse some.
-fn fails_open(file: &File) -> impl Iterator<Item = &Finding> {
+fn fails_open(file: &ManifestFile) -> impl Iterator<Item = &Finding> {
     let restricting = file.policies.iter().filter(|found| update::restricts(&found.node));
     let doubts = restricting.flat_map(|found| &found.doubts);
     doubts.filter(|doubt| ["failStrategy", "failOpen"].contains(&doubt.path.as_str()))
@@ -146,7 +152,7 @@ fn is_ours(kind: &str, object: &Node) -> bool {
 }
 
 /// `WasmPlugin shop/penstock`.
-fn name(request: &Request, object: &Node) -> String {
+fn name(request: &ReviewRequest, object: &Node) -> String {
     let kind = &request.kind.kind;
     // The server has not made the name yet.
     let name = match object.get("metadata").and_then(|metadata| metadata.get("generateName")) {
@@ -163,7 +169,7 @@ fn name(request: &Request, object: &Node) -> String {
 ///
 /// # Errors
 /// Why one cannot be read.
-fn parts(request: &Request, kind: &str, object: &Node) -> Result<Vec<Part>, String> {
+fn parts(request: &ReviewRequest, kind: &str, object: &Node) -> Result<Vec<ObjectFile>, String> {
     let name = name(request, object);
     let mut texts = Vec::new();
     if kind == "ConfigMap" {
@@ -185,11 +191,11 @@ fn parts(request: &Request, kind: &str, object: &Node) -> Result<Vec<Part>, Stri
     texts.into_iter().map(|(name, text)| part(name, text)).collect()
 }
 
-fn part(name: String, text: String) -> Result<Part, String> {
-    match File::read_as(&name, text.as_str().into(), false) {
-        Ok(file) => Ok(Part { name, file }),
+fn part(name: String, text: String) -> Result<ObjectFile, String> {
+    match ManifestFile::read_as(&name, text.as_str().into(), false) {
+        Ok(file) => Ok(ObjectFile { name, file }),
         Err(error) => {
-            let text = crate::text::Text::new(text);
+            let text = crate::text::SourceText::new(text);
             let report = Finding::syntax(&error, &text).render(Level::ERROR, &name, &text);
             Err(format!("\n{}", anstream::adapter::strip_str(&report)))
         }
@@ -220,7 +226,7 @@ fn written(object: &Node) -> Node {
 }
 
 /// The policies, each with its place: those of a plugin by number, those of a ConfigMap by key.
-fn policies(parts: &[Part]) -> Vec<(String, &Node)> {
+fn policies(parts: &[ObjectFile]) -> Vec<(String, &Node)> {
     parts
         .iter()
         .flat_map(|part| {

@@ -2,12 +2,12 @@
 
 use penstock_policy::document::Node;
 
-use super::review::Answer;
+use super::review::ReviewAnswer;
 use crate::manifests;
 
 /// Whether the entries of our module are right; those of others are not looked at.
-pub fn judge(object: &Node, name: &str) -> Answer {
-    let mut answer = Answer::default();
+pub fn judge(object: &Node, name: &str) -> ReviewAnswer {
+    let mut answer = ReviewAnswer::default();
     let Some(Node::List(entries)) = object.get("spec").and_then(|spec| spec.get("dynamicModules")) else {
         return answer;
     };

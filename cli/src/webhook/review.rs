@@ -14,17 +14,17 @@ const MOST_WARNINGS: usize = 15;
 #[derive(Debug, Deserialize)]
 pub struct Review {
     /// The request.
-    pub request: Request,
+    pub request: ReviewRequest,
 }
 
 /// One object that somebody writes.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Request {
+pub struct ReviewRequest {
     /// To be returned.
     pub uid: String,
     /// Of the object.
-    pub kind: Kind,
+    pub kind: ObjectKind,
     /// Of the object.
     #[serde(default)]
     pub namespace: String,
@@ -49,7 +49,7 @@ pub struct Request {
 
 /// A kind of object.
 #[derive(Debug, Deserialize)]
-pub struct Kind {
+pub struct ObjectKind {
     /// Such as `extensions.istio.io`.
     #[serde(default)]
     pub group: String,
@@ -67,17 +67,17 @@ pub struct User {
 
 /// What becomes of an object.
 #[derive(Clone, Debug, Default)]
-pub struct Answer {
+pub struct ReviewAnswer {
     /// Why it is refused.
     pub refusal: Option<String>,
     /// What is doubtful.
     pub warnings: Vec<String>,
 }
 
-impl Answer {
+impl ReviewAnswer {
     /// A refusal.
-    pub fn refused(why: String) -> Answer {
-        Answer { refusal: Some(why), warnings: Vec::new() }
+    pub fn refused(why: String) -> ReviewAnswer {
+        ReviewAnswer { refusal: Some(why), warnings: Vec::new() }
     }
 
     /// The review to send back.
@@ -113,7 +113,7 @@ mod tests {
 
     #[test]
     fn warnings_fit_into_what_the_api_server_passes_on() {
-        let answer = Answer { refusal: None, warnings: vec!["ä".repeat(1000); 40] };
+        let answer = ReviewAnswer { refusal: None, warnings: vec!["ä".repeat(1000); 40] };
         let review = answer.review("1");
         let warnings = review["response"]["warnings"].as_array().unwrap();
         assert_eq!(warnings.len(), MOST_WARNINGS + 1);

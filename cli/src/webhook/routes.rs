@@ -23,16 +23,16 @@ const MOST_BYTES: u64 = 256 << 20;
 
 /// The routes that are known.
 #[derive(Debug, Default)]
-pub struct Routes {
+pub struct KnownRoutes {
     api_server: Option<String>,
     account: PathBuf,
     known: RwLock<Option<Arc<Vec<Node>>>>,
 }
 
-impl Routes {
+impl KnownRoutes {
     /// Those of an API server; `None`: nothing is known.
-    pub fn new(api_server: Option<String>, account: &Path) -> Routes {
-        Routes { api_server, account: account.to_owned(), known: RwLock::default() }
+    pub fn new(api_server: Option<String>, account: &Path) -> KnownRoutes {
+        KnownRoutes { api_server, account: account.to_owned(), known: RwLock::default() }
     }
 
     /// Whether there is anybody to ask.

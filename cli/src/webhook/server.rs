@@ -19,8 +19,8 @@ use tokio::sync::Notify;
 
 use super::certificate::Certificate;
 use super::log;
-use super::metrics::{Metrics, Reloaded};
-use super::object::Judge;
+use super::metrics::{Reloaded, WebhookMetrics};
+use super::object::ObjectJudge;
 use super::review::Review;
 
 /// An object and what it replaces: etcd takes 1.5 MiB of each.
@@ -28,17 +28,17 @@ const MOST_BYTES: usize = 8 << 20;
 
 /// Everything that requests share.
 #[derive(Clone, Debug)]
-pub struct App {
-    judge: Arc<Judge>,
+pub struct WebhookState {
+    judge: Arc<ObjectJudge>,
     certificate: Arc<Certificate>,
-    metrics: Arc<Metrics>,
+    metrics: Arc<WebhookMetrics>,
     stopping: Arc<(AtomicBool, Notify)>,
 }
 
-impl App {
+impl WebhookState {
     /// An application that judges by `judge`.
-    pub fn new(judge: Judge, certificate: Arc<Certificate>) -> App {
-        App { judge: Arc::new(judge), certificate, metrics: Arc::default(), stopping: Arc::default() }
+    pub fn new(judge: ObjectJudge, certificate: Arc<Certificate>) -> WebhookState {
+        WebhookState { judge: Arc::new(judge), certificate, metrics: Arc::default(), stopping: Arc::default() }
     }
 
     /// Reads certificate and ceilings again when they change, and the routes now and then.
@@ -160,15 +160,15 @@ impl App {
     }
 }
 
-async fn validate(State(app): State<App>, body: Bytes) -> Response {
+async fn validate(State(app): State<WebhookState>, body: Bytes) -> Response {
     app.answer(body, None).await
 }
 
-async fn validate_within(State(app): State<App>, Path(name): Path<String>, body: Bytes) -> Response {
+async fn validate_within(State(app): State<WebhookState>, Path(name): Path<String>, body: Bytes) -> Response {
     app.answer(body, Some(name)).await
 }
 
-async fn metrics(State(app): State<App>) -> Response {
+async fn metrics(State(app): State<WebhookState>) -> Response {
     let page = app.metrics.page(app.judge.ceilings.count(), app.judge.routes.known().is_some());
     ([(CONTENT_TYPE, HeaderValue::from_static("text/plain; version=0.0.4"))], page).into_response()
 }

@@ -4,7 +4,7 @@ use penstock_policy::document::Node;
 use sha2::{Digest, Sha256};
 
 use super::marks::{APPROVAL, LABEL};
-use super::review::Answer;
+use super::review::ReviewAnswer;
 use crate::manifests::ANNOTATION;
 use crate::{diff, yaml_text};
 
@@ -50,7 +50,7 @@ pub fn loosened(old: (&Node, &[(String, &Node)]), new: (&Node, &[(String, &Node)
 
 impl Loosened {
     /// Refuses the update unless it is approved, or warns where none is required.
-    pub fn settle(&self, object: &Node, requires_approval: bool, answer: &mut Answer) {
+    pub fn settle(&self, object: &Node, requires_approval: bool, answer: &mut ReviewAnswer) {
         let annotations = object.get("metadata").and_then(|metadata| metadata.get("annotations"));
         let approval = annotations.and_then(|annotations| annotations.get(APPROVAL));
         if !requires_approval || matches!(approval, Some(Node::String(hash)) if *hash == self.hash) {

@@ -52,7 +52,7 @@ impl Ceiling {
             && (documents.egress.is_some() || !self.for_plugins)
         {
             // Compiled each time: a policy has state, and threads share a ceiling.
-            let part = |node, document, policy| egress::Part { node, document, policy };
+            let part = |node, document, policy| egress::SectionPart { node, document, policy };
             let (platform, alone) = (egress::alone(&self.node), egress::alone(team));
             match (&platform, documents.egress.as_ref().zip(alone.as_ref())) {
                 (Some(policy), None) if documents.egress.is_none() => {

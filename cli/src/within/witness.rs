@@ -21,7 +21,7 @@ pub enum Witness {
 
 /// A request to be.
 #[derive(Clone, Debug, Default)]
-pub struct Draft {
+pub struct RequestDraft {
     /// `:method`.
     pub method: String,
     /// `:scheme`.
@@ -46,7 +46,7 @@ pub struct Draft {
     pub metadata: Option<Value>,
 }
 
-impl Draft {
+impl RequestDraft {
     /// The request as `penstock replay` reads it.
     pub fn json(&self) -> Value {
         let mut map = Map::new();
@@ -106,9 +106,9 @@ impl Draft {
 }
 
 /// Why `policy` refuses a request; `None`: it lets it pass.
-pub fn refusal(policy: &Policy, request: &WireRequest, world: &mut World) -> Option<Refusal> {
+pub fn refusal(policy: &Policy, request: &WireRequest, world: &mut World) -> Option<WitnessAnswer> {
     let decision = request.decide(policy, world);
-    (decision.action == Some("respond")).then(|| Refusal {
+    (decision.action == Some("respond")).then(|| WitnessAnswer {
         status: decision.status.unwrap_or_default(),
         reason: decision.reason.map(|reason| reason.to_string()).unwrap_or_default(),
     })
@@ -116,7 +116,7 @@ pub fn refusal(policy: &Policy, request: &WireRequest, world: &mut World) -> Opt
 
 /// What a policy answers in place of the upstream.
 #[derive(Clone, Debug)]
-pub struct Refusal {
+pub struct WitnessAnswer {
     /// Its status.
     pub status: u16,
     /// Its reason.

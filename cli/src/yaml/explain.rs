@@ -20,7 +20,7 @@ pub fn yaml(error: &Error, text: &str, byte: &impl Fn(Mark) -> usize) -> NotYaml
     };
     let at = byte(mark);
     let begun = error.context_mark().map(byte).filter(|begun| *begun < text.len());
-    let here = Place { text, at };
+    let here = TextPlace { text, at };
     match error.problem() {
         "found character that cannot start any token" => here.bad_start(),
         "mapping values are not allowed in this context" => here.unexpected_field(),
@@ -39,7 +39,7 @@ pub fn yaml(error: &Error, text: &str, byte: &impl Fn(Mark) -> usize) -> NotYaml
         }
         "could not find expected ':'" => NotYaml::at(
             begun.unwrap_or(at),
-            format!("expected `:` after `{}`", Place { text, at: begun.unwrap_or(at) }.word()),
+            format!("expected `:` after `{}`", TextPlace { text, at: begun.unwrap_or(at) }.word()),
         )
         .help("write `name: value`; a text of several lines needs quotes, or `|` before it"),
         "block sequence entries are not allowed in this context" => NotYaml::at(at, "a list item cannot begin here")
@@ -97,12 +97,12 @@ pub fn json(error: &NotJson, text: &str) -> NotYaml {
 }
 
 /// A place in a text.
-struct Place<'t> {
+struct TextPlace<'t> {
     text: &'t str,
     at: usize,
 }
 
-impl<'t> Place<'t> {
+impl<'t> TextPlace<'t> {
     fn rest(&self) -> &'t str {
         self.text.get(self.at..).unwrap_or_default()
     }
@@ -171,7 +171,7 @@ impl<'t> Place<'t> {
     fn no_key(&self, begun: Option<usize>) -> NotYaml {
         let word = self.word();
         let whole = self.rest().lines().next().unwrap_or_default();
-        let since = begun.map(|at| Place { text: self.text, at }.line());
+        let since = begun.map(|at| TextPlace { text: self.text, at }.line());
         let since = since.map(|line| format!(", as the fields from line {line} on")).unwrap_or_default();
         match whole.contains(':') || whole.starts_with("- ") {
             true => {
@@ -190,7 +190,7 @@ impl<'t> Place<'t> {
         if self.text.get(begun..).is_some_and(|rest| rest.starts_with("{{")) {
             return template(begun);
         }
-        let line = Place { text: self.text, at: begun }.line();
+        let line = TextPlace { text: self.text, at: begun }.line();
         match self.rest().chars().next() {
             Some(c @ (']' | '}')) => {
                 NotYaml::at(self.at, format!("`{c}` does not close the {what} that begins in line {line}"))

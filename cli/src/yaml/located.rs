@@ -14,14 +14,14 @@ pub struct Located {
     pub node: Node,
     /// Who reads it, as far as its text says.
     pub schema: Schema,
-    pub(super) places: HashMap<String, Place>,
+    pub(super) places: HashMap<String, ValuePlace>,
     /// Plain words that not every reader takes for the same, with their paths.
     pub(super) surprises: Vec<(String, Surprise)>,
 }
 
 /// Where a value stands, as byte ranges of the text.
 #[derive(Clone, Debug)]
-pub(super) struct Place {
+pub(super) struct ValuePlace {
     pub(super) key: Option<Range<usize>>,
     pub(super) value: Range<usize>,
 }

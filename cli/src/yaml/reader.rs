@@ -8,7 +8,7 @@ use penstock_policy::document::Node;
 
 use super::error::NotYaml;
 use super::explain;
-use super::located::{Located, Place};
+use super::located::{Located, ValuePlace};
 use super::scalar::{Schema, Surprise, plain};
 
 /// As deep as the module reads JSON.
@@ -34,7 +34,7 @@ pub const ENVOY_FIELDS: [&str; 8] = [
 ];
 
 /// An event with its place in bytes.
-struct Event {
+struct YamlEvent {
     data: EventData,
     span: Range<usize>,
 }
@@ -52,7 +52,7 @@ pub fn read(text: &str) -> Result<Vec<Located>, NotYaml> {
     let mut parser = Parser::<&mut &[u8]>::new();
     parser.set_input_string(&mut bytes);
     let mut documents = Vec::new();
-    let mut events: Vec<Event> = Vec::new();
+    let mut events: Vec<YamlEvent> = Vec::new();
     let mut depth = 0usize;
     loop {
         let event = parser.parse().map_err(|error| explain::yaml(&error, text, &byte))?;
@@ -75,7 +75,7 @@ pub fn read(text: &str) -> Result<Vec<Located>, NotYaml> {
                 if depth > DEEPEST {
                     return Err(NotYaml::at(span.start, format!("values are nested deeper than {DEEPEST} levels")));
                 }
-                events.push(Event { data, span });
+                events.push(YamlEvent { data, span });
             }
         }
     }
@@ -115,9 +115,9 @@ fn guarded(text: &str) -> (String, Vec<usize>) {
 
 /// One document under construction.
 struct Builder {
-    events: Vec<Event>,
+    events: Vec<YamlEvent>,
     schema: Schema,
-    places: HashMap<String, Place>,
+    places: HashMap<String, ValuePlace>,
     surprises: Vec<(String, Surprise)>,
     /// Where the value of each anchor begins among the events.
     anchors: HashMap<String, usize>,
@@ -128,7 +128,7 @@ struct Builder {
 type Built = (Node, usize);
 
 impl Builder {
-    fn new(events: Vec<Event>) -> Builder {
+    fn new(events: Vec<YamlEvent>) -> Builder {
         let schema = schema(&events);
         Builder {
             events,
@@ -154,7 +154,7 @@ impl Builder {
         alias: Option<&Range<usize>>,
         depth: usize,
     ) -> Result<Built, NotYaml> {
-        let Some(Event { data, span }) = self.events.get(at) else { return Ok((Node::Null, at + 1)) };
+        let Some(YamlEvent { data, span }) = self.events.get(at) else { return Ok((Node::Null, at + 1)) };
         let here = alias.cloned().unwrap_or_else(|| span.clone());
         if depth > DEEPEST {
             return Err(NotYaml::at(here.start, format!("values are nested deeper than {DEEPEST} levels")));
@@ -195,7 +195,7 @@ impl Builder {
         let end = self.events.get(next.saturating_sub(1)).map_or(here.end, |event| event.span.end);
         let value = if alias.is_some() { here } else { here.start..end.max(here.start) };
         if alias.is_none() {
-            self.places.insert(path.to_owned(), Place { key, value });
+            self.places.insert(path.to_owned(), ValuePlace { key, value });
         }
         if let (Some(anchor), None) = (anchor, alias) {
             self.anchors.insert(anchor, at);
@@ -212,7 +212,7 @@ impl Builder {
     ) -> Result<Built, NotYaml> {
         let mut items = Vec::new();
         loop {
-            if let None | Some(Event { data: EventData::SequenceEnd, .. }) = self.events.get(at) {
+            if let None | Some(YamlEvent { data: EventData::SequenceEnd, .. }) = self.events.get(at) {
                 return Ok((Node::List(items), at + 1));
             }
             let path = format!("{path}[{}]", items.len());
@@ -227,7 +227,7 @@ impl Builder {
         // Values by merge keys, which those of the map itself beat.
         let mut merged: Vec<(String, Node)> = Vec::new();
         loop {
-            let Some(Event { data, span }) = self.events.get(at) else { return Ok((Node::Map(entries), at + 1)) };
+            let Some(YamlEvent { data, span }) = self.events.get(at) else { return Ok((Node::Map(entries), at + 1)) };
             let here = alias.cloned().unwrap_or_else(|| span.clone());
             let (name, is_plain, tag) = match data {
                 EventData::MappingEnd => break,
@@ -303,7 +303,7 @@ impl Builder {
                 let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
                 let whole = self.places.get(&format!("{}.<<", path.rsplit_once('.').map_or("", |(above, _)| above)));
                 let value = whole.map_or_else(|| here.clone(), |place| place.value.clone());
-                let place = Place { key: Some(here.clone()), value };
+                let place = ValuePlace { key: Some(here.clone()), value };
                 if merged.iter().any(|(known, _)| *known == name) {
                     continue;
                 }
@@ -343,7 +343,7 @@ impl Builder {
     /// The text of an alias that stands in place of a field's name.
     fn alias_text(&self, anchor: &str, here: &Range<usize>) -> Result<String, NotYaml> {
         match self.anchors.get(anchor).and_then(|at| self.events.get(*at)) {
-            Some(Event { data: EventData::Scalar { value, .. }, .. }) => Ok(value.clone()),
+            Some(YamlEvent { data: EventData::Scalar { value, .. }, .. }) => Ok(value.clone()),
             _ => {
                 Err(NotYaml::at(here.start, format!("`*{anchor}` does not stand for text, so it cannot name a field")))
             }
@@ -400,7 +400,7 @@ fn is_infinite(value: &str) -> bool {
 }
 
 /// Who reads a document: an object of Kubernetes has `apiVersion` and `kind`, a configuration of Envoy one of its fields.
-fn schema(events: &[Event]) -> Schema {
+fn schema(events: &[YamlEvent]) -> Schema {
     let mut depth = 0;
     let mut is_key = true;
     let (mut is_kubernetes, mut is_envoy) = (0, false);
@@ -424,7 +424,7 @@ fn schema(events: &[Event]) -> Schema {
             _ => {}
         }
     }
-    let is_map = matches!(events.first(), Some(Event { data: EventData::MappingStart { .. }, .. }));
+    let is_map = matches!(events.first(), Some(YamlEvent { data: EventData::MappingStart { .. }, .. }));
     match (is_map, is_kubernetes) {
         (true, 2..) => Schema::Kubernetes,
         (true, _) if is_envoy => Schema::Envoy,

@@ -4,22 +4,22 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::seen::Seen;
+use super::seen::VisiblePart;
 
 /// Which proxies run which text as one plugin.
 #[derive(Debug, Serialize)]
 pub(super) struct Drift<'a> {
     pub(super) plugin: &'a str,
-    pub(super) hashes: Vec<Text<'a>>,
+    pub(super) hashes: Vec<PolicyVersion<'a>>,
 }
 
 #[derive(Debug, Serialize)]
-pub(super) struct Text<'a> {
+pub(super) struct PolicyVersion<'a> {
     pub(super) hash: String,
     pub(super) endpoints: Vec<&'a str>,
 }
 
-pub(super) fn drift<'a>(seen: &Seen<'a>) -> Vec<Drift<'a>> {
+pub(super) fn drift<'a>(seen: &VisiblePart<'a>) -> Vec<Drift<'a>> {
     let mut plugins = BTreeMap::<&str, BTreeMap<String, Vec<&str>>>::new();
     for &(name, endpoint) in seen.endpoints.iter().filter(|(_, endpoint)| endpoint.alive()) {
         for plugin in endpoint.sample.plugins() {
@@ -27,7 +27,7 @@ pub(super) fn drift<'a>(seen: &Seen<'a>) -> Vec<Drift<'a>> {
             plugins.entry(plugin).or_default().entry(hash(value)).or_default().push(name);
         }
     }
-    let text = |(hash, endpoints): (String, Vec<&'a str>)| Text { hash, endpoints };
+    let text = |(hash, endpoints): (String, Vec<&'a str>)| PolicyVersion { hash, endpoints };
     let drift = |(plugin, texts): (&'a str, BTreeMap<String, Vec<&'a str>>)| {
         let mut hashes: Vec<_> = texts.into_iter().map(text).collect();
         // What most run is what the others have drifted from.

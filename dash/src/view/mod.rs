@@ -8,12 +8,12 @@ mod topology;
 
 use serde::Serialize;
 
-use crate::access::Scope;
-use crate::fleet::{Cluster, Fleet};
+use crate::access::Visibility;
+use crate::fleet::{ClusterState, Fleet};
 use drift::{Drift, drift, hash};
-use problems::{Problem, Severity};
-use sections::{Canary, EgressRule, Limit, Refusal, Route};
-use seen::Seen;
+use problems::{ProblemView, Severity};
+use sections::{CanaryView, EgressRuleView, LimitView, RefusalView, RouteView};
+use seen::VisiblePart;
 use topology::Topology;
 
 /// `/api/v1/me`: who asks.
@@ -48,12 +48,12 @@ struct ClusterLine<'a> {
     requests_per_second: f64,
     /// Of these, refused by egress rules and limits.
     refused_per_second: f64,
-    problems: Counts,
+    problems: ProblemCounts,
 }
 
 /// Problems by severity.
 #[derive(Debug, Serialize)]
-struct Counts {
+struct ProblemCounts {
     error: usize,
     warning: usize,
 }
@@ -65,21 +65,21 @@ pub struct Snapshot<'a> {
     cluster: &'a str,
     /// Seconds since 1970.
     at: f64,
-    problems: Vec<Problem>,
-    endpoints: Vec<Endpoint<'a>>,
+    problems: Vec<ProblemView>,
+    endpoints: Vec<EndpointView<'a>>,
     drift: Vec<Drift<'a>>,
     topology: Topology,
-    routes: Vec<Route<'a>>,
-    canaries: Vec<Canary<'a>>,
-    rate_limits: Vec<Limit<'a>>,
-    egress: Vec<EgressRule<'a>>,
-    refusals: Vec<Refusal<'a>>,
+    routes: Vec<RouteView<'a>>,
+    canaries: Vec<CanaryView<'a>>,
+    rate_limits: Vec<LimitView<'a>>,
+    egress: Vec<EgressRuleView<'a>>,
+    refusals: Vec<RefusalView<'a>>,
     truncated: bool,
 }
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Endpoint<'a> {
+struct EndpointView<'a> {
     name: &'a str,
     url: &'a str,
     alive: bool,
@@ -89,11 +89,11 @@ struct Endpoint<'a> {
     envoy_version: Option<&'a str>,
     uptime_seconds: Option<u64>,
     last_seen: Option<f64>,
-    plugins: Vec<Plugin<'a>>,
+    plugins: Vec<PluginView<'a>>,
 }
 
 #[derive(Debug, Serialize)]
-struct Plugin<'a> {
+struct PluginView<'a> {
     name: &'a str,
     hash: String,
     generation: Option<f64>,
@@ -101,10 +101,10 @@ struct Plugin<'a> {
 }
 
 /// The lines of all clusters that `scope` allows.
-pub fn clusters<'a>(fleet: &'a Fleet, scope: Scope<'a>, at: f64) -> Clusters<'a> {
+pub fn clusters<'a>(fleet: &'a Fleet, scope: Visibility<'a>, at: f64) -> Clusters<'a> {
     let names = fleet.names().filter(|name| scope.cluster(name));
     let line = |name: &'a str| {
-        let seen = Seen::new(fleet.cluster(name)?, scope);
+        let seen = VisiblePart::new(fleet.cluster(name)?, scope);
         let problems = problems::all(&seen, at);
         let count = |severity| problems.iter().filter(|problem| problem.severity == severity).count();
         Some(ClusterLine {
@@ -113,14 +113,14 @@ pub fn clusters<'a>(fleet: &'a Fleet, scope: Scope<'a>, at: f64) -> Clusters<'a>
             alive: seen.endpoints.iter().filter(|(_, endpoint)| endpoint.alive()).count(),
             requests_per_second: requests(&seen),
             refused_per_second: refused(&seen),
-            problems: Counts { error: count(Severity::Error), warning: count(Severity::Warning) },
+            problems: ProblemCounts { error: count(Severity::Error), warning: count(Severity::Warning) },
         })
     };
     Clusters { clusters: names.filter_map(line).collect() }
 }
 
 /// What the listeners took; where that is not known (a Prometheus scrapes what it wants), what the policies counted.
-fn requests(seen: &Seen<'_>) -> f64 {
+fn requests(seen: &VisiblePart<'_>) -> f64 {
     let taken = |(name, _): &(&&str, _)| name.starts_with("http.") && !name.starts_with("http.admin.");
     let listeners = seen.traffic.iter().filter(taken).filter(|(name, _)| name.ends_with(".downstream_rq_total"));
     let listeners: Vec<f64> = listeners.map(|(_, count)| count.rate.per_second).collect();
@@ -136,15 +136,15 @@ fn requests(seen: &Seen<'_>) -> f64 {
     sum("egress", &["allowed"]).max(sum("routes", &["matched"])).max(sum("rateLimits", &["passed"])) + refused(seen)
 }
 
-fn refused(seen: &Seen<'_>) -> f64 {
+fn refused(seen: &VisiblePart<'_>) -> f64 {
     let egress = seen.counted("egressReasons").map(|reason| seen.per_second("egressReasons", reason, "denied"));
     let limits = seen.counted("rateLimits").map(|limit| seen.per_second("rateLimits", limit, "limited"));
     egress.chain(limits).sum()
 }
 
 /// Everything of one cluster that `scope` allows.
-pub fn snapshot<'a>(name: &'a str, cluster: &'a Cluster, scope: Scope<'a>, at: f64) -> Snapshot<'a> {
-    let seen = Seen::new(cluster, scope);
+pub fn snapshot<'a>(name: &'a str, cluster: &'a ClusterState, scope: Visibility<'a>, at: f64) -> Snapshot<'a> {
+    let seen = VisiblePart::new(cluster, scope);
     Snapshot {
         cluster: name,
         at,
@@ -161,16 +161,16 @@ pub fn snapshot<'a>(name: &'a str, cluster: &'a Cluster, scope: Scope<'a>, at: f
     }
 }
 
-fn endpoints<'a>(seen: &Seen<'a>) -> Vec<Endpoint<'a>> {
+fn endpoints<'a>(seen: &VisiblePart<'a>) -> Vec<EndpointView<'a>> {
     let one = |&(name, endpoint): &(&'a str, &'a crate::fleet::Endpoint)| {
         let gauge = |plugin: &str, what: &str| endpoint.sample.gauge(&format!("policy.{plugin}.{what}"));
-        let plugin = |name: &'a str| Plugin {
+        let plugin = |name: &'a str| PluginView {
             name,
             hash: hash(gauge(name, "hash").unwrap_or_default()),
             generation: gauge(name, "generation"),
             loaded: gauge(name, "loadedSeconds"),
         };
-        Endpoint {
+        EndpointView {
             name,
             url: &endpoint.url,
             alive: endpoint.alive(),

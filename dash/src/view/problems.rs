@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::drift::drift;
 use super::sections::{BY_RULE, instant, text};
-use super::seen::{Seen, part};
+use super::seen::{VisiblePart, part};
 
 /// How long a refused policy and the like stay on the page, in seconds.
 const RECENT: f64 = 300.0;
@@ -29,7 +29,7 @@ pub(super) enum Severity {
 
 /// One thing that is wrong.
 #[derive(Debug, Serialize)]
-pub(super) struct Problem {
+pub(super) struct ProblemView {
     pub(super) severity: Severity,
     kind: &'static str,
     section: &'static str,
@@ -44,14 +44,14 @@ pub(super) struct Problem {
 }
 
 /// Everything that is wrong in what may be seen.
-pub(super) fn all(seen: &Seen<'_>, at: f64) -> Vec<Problem> {
+pub(super) fn all(seen: &VisiblePart<'_>, at: f64) -> Vec<ProblemView> {
     let mut problems = Vec::new();
     proxies(seen, at, &mut problems);
     breakers(seen, &mut problems);
     egress(seen, at, &mut problems);
     limits(seen, &mut problems);
     // Without a rate: an error is above all others, a warning (what ends soon) below those that turn somebody away now.
-    let weight = |problem: &Problem| match problem.severity {
+    let weight = |problem: &ProblemView| match problem.severity {
         Severity::Error => problem.rate.unwrap_or(f64::MAX),
         Severity::Warning => problem.rate.unwrap_or(0.0),
     };
@@ -60,8 +60,8 @@ pub(super) fn all(seen: &Seen<'_>, at: f64) -> Vec<Problem> {
     problems
 }
 
-fn problem(severity: Severity, kind: &'static str, section: &'static str, rule: &str, text: String) -> Problem {
-    Problem { severity, kind, section, rule: rule.to_owned(), subject: None, text, since: None, rate: None }
+fn problem(severity: Severity, kind: &'static str, section: &'static str, rule: &str, text: String) -> ProblemView {
+    ProblemView { severity, kind, section, rule: rule.to_owned(), subject: None, text, since: None, rate: None }
 }
 
 /// `on 2 of 3 proxies`, or nothing where there is one.
@@ -69,7 +69,7 @@ fn on(some: usize, all: usize) -> String {
     if all > 1 { format!(" on {some} of {all} proxies") } else { String::new() }
 }
 
-fn proxies(seen: &Seen<'_>, at: f64, problems: &mut Vec<Problem>) {
+fn proxies(seen: &VisiblePart<'_>, at: f64, problems: &mut Vec<ProblemView>) {
     for (name, endpoint) in seen.endpoints.iter().filter(|(_, endpoint)| !endpoint.alive()) {
         let Some(error) = &endpoint.error else { continue };
         let mut found = problem(
@@ -106,7 +106,7 @@ fn proxies(seen: &Seen<'_>, at: f64, problems: &mut Vec<Problem>) {
                 _ => format!("The host failed the filter ({what}): requests are answered 503 or go on without a step"),
             };
             let kind = if outcome == "refused" { "configurationRefused" } else { "hostFailed" };
-            problems.push(Problem { since: Some(last), ..problem(Severity::Error, kind, "endpoints", what, text) });
+            problems.push(ProblemView { since: Some(last), ..problem(Severity::Error, kind, "endpoints", what, text) });
         }
     }
     for drift in drift(seen).iter().filter(|drift| drift.hashes.len() > 1) {
@@ -119,7 +119,7 @@ fn subject(name: &str) -> Option<String> {
     Some(name.to_owned())
 }
 
-fn breakers(seen: &Seen<'_>, problems: &mut Vec<Problem>) {
+fn breakers(seen: &VisiblePart<'_>, problems: &mut Vec<ProblemView>) {
     for (_, canary) in seen.entries("canaries", None) {
         let name = text(Some(canary), "/name").unwrap_or_default();
         for variant in canary.get("variants").and_then(Value::as_array).into_iter().flatten() {
@@ -131,7 +131,7 @@ fn breakers(seen: &Seen<'_>, problems: &mut Vec<Problem>) {
                     "Canary {name}: {variant} fails and was rolled back{}; its users are on the other variant",
                     on(open, all)
                 );
-                problems.push(Problem {
+                problems.push(ProblemView {
                     since,
                     subject: subject(variant),
                     ..problem(Severity::Error, "rolledBack", "canaries", name, text)
@@ -139,7 +139,7 @@ fn breakers(seen: &Seen<'_>, problems: &mut Vec<Problem>) {
             } else if half_open > 0 {
                 let text =
                     format!("Canary {name}: {variant} was rolled back and is being tried again{}", on(half_open, all));
-                problems.push(Problem {
+                problems.push(ProblemView {
                     since,
                     subject: subject(variant),
                     ..problem(Severity::Warning, "halfOpen", "canaries", name, text)
@@ -154,14 +154,14 @@ fn breakers(seen: &Seen<'_>, problems: &mut Vec<Problem>) {
         let since = seen.count("routes", name, "failedOver").and_then(|count| count.last);
         if open > 0 {
             let text = format!("Route {name}: {route} fails; requests go to its failover{}", on(open, all));
-            problems.push(Problem {
+            problems.push(ProblemView {
                 since,
                 subject: subject(route),
                 ..problem(Severity::Error, "failedOver", "routes", name, text)
             });
         } else if half_open > 0 {
             let text = format!("Route {name}: {route} failed and is being tried again{}", on(half_open, all));
-            problems.push(Problem {
+            problems.push(ProblemView {
                 since,
                 subject: subject(route),
                 ..problem(Severity::Warning, "halfOpen", "routes", name, text)
@@ -190,7 +190,7 @@ fn per_second(rate: f64) -> String {
     if rate >= 10.0 { format!("{rate:.0}/s") } else { format!("{rate:.1}/s") }
 }
 
-fn egress(seen: &Seen<'_>, at: f64, problems: &mut Vec<Problem>) {
+fn egress(seen: &VisiblePart<'_>, at: f64, problems: &mut Vec<ProblemView>) {
     let rules: Vec<_> = seen.entries("egress", Some("rules")).collect();
     for (_, rule) in rules.iter().filter(|(_, rule)| seen.scope.owner(text(Some(rule), "/owner"))) {
         let name = text(Some(rule), "/name").unwrap_or_default();
@@ -198,7 +198,7 @@ fn egress(seen: &Seen<'_>, at: f64, problems: &mut Vec<Problem>) {
         let rate = seen.per_second("egress", name, "denied");
         if rate > 0.0 {
             let text = format!("Egress: rule {name} (hosts {}{owner}) refuses {}", hosts(rule), per_second(rate));
-            problems.push(Problem {
+            problems.push(ProblemView {
                 rate: Some(rate),
                 ..problem(Severity::Warning, "egressRefused", "egress", name, text)
             });
@@ -224,7 +224,7 @@ fn egress(seen: &Seen<'_>, at: f64, problems: &mut Vec<Problem>) {
         let rate = seen.per_second(section, name, "denied");
         if rate > 0.0 && (section == "egress" || !BY_RULE.contains(&name) || rules.is_empty()) {
             let text = format!("Egress: {} refused, {name}", per_second(rate));
-            problems.push(Problem {
+            problems.push(ProblemView {
                 rate: Some(rate),
                 ..problem(Severity::Warning, "egressRefused", "egress", name, text)
             });
@@ -241,7 +241,7 @@ fn hosts(rule: &Value) -> String {
     format!("{}{more}", names.join(", "))
 }
 
-fn limits(seen: &Seen<'_>, problems: &mut Vec<Problem>) {
+fn limits(seen: &VisiblePart<'_>, problems: &mut Vec<ProblemView>) {
     for name in seen.counted("rateLimits") {
         let rate = |outcome| seen.per_second("rateLimits", name, outcome);
         let (passed, limited) = (rate("passed"), rate("limited"));
@@ -249,7 +249,7 @@ fn limits(seen: &Seen<'_>, problems: &mut Vec<Problem>) {
         // Below that it is a limit that does its work.
         if share >= LIMITED_PERCENT {
             let text = format!("Limit {name}: {} refused, {share:.0} % of its requests", per_second(limited));
-            problems.push(Problem {
+            problems.push(ProblemView {
                 rate: Some(limited),
                 ..problem(Severity::Warning, "limited", "rateLimits", name, text)
             });
@@ -257,7 +257,7 @@ fn limits(seen: &Seen<'_>, problems: &mut Vec<Problem>) {
         let failed = rate("error") + rate("timeout");
         if failed > 0.0 {
             let text = format!("Limit {name}: its rate-limit service fails, {}", per_second(failed));
-            problems.push(Problem {
+            problems.push(ProblemView {
                 rate: Some(failed),
                 ..problem(Severity::Error, "serviceFailed", "rateLimits", name, text)
             });

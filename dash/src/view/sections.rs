@@ -7,8 +7,8 @@ use serde_json::Value;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::seen::{Seen, part};
-use crate::series::Rate;
+use super::seen::{VisiblePart, part};
+use crate::series::CounterRate;
 
 /// Reasons of refusals that a rule counts as well.
 pub(super) const BY_RULE: [&str; 4] = ["pathNotAllowed", "methodNotAllowed", "callerNotAllowed", "ruleExpired"];
@@ -19,22 +19,22 @@ const HISTORIES: usize = 50;
 /// So many rules that refused are listed.
 const REFUSALS: usize = 50;
 
-type Outcomes<'a> = BTreeMap<&'a str, Rate>;
+type Outcomes<'a> = BTreeMap<&'a str, CounterRate>;
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Route<'a> {
+pub(super) struct RouteView<'a> {
     name: &'a str,
     route: Option<&'a str>,
     failover: Option<&'a str>,
-    breaker: Option<Breaker>,
+    breaker: Option<BreakerView>,
     outcomes: Outcomes<'a>,
 }
 
 /// Where a breaker stands: the worst over all proxies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) enum Breaker {
+pub(super) enum BreakerView {
     Closed,
     HalfOpen,
     Open,
@@ -42,16 +42,16 @@ pub(super) enum Breaker {
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Canary<'a> {
+pub(super) struct CanaryView<'a> {
     name: &'a str,
     stickiness: Option<&'a str>,
-    variants: Vec<Variant<'a>>,
-    ramp: Option<Ramp<'a>>,
+    variants: Vec<VariantView<'a>>,
+    ramp: Option<RampView<'a>>,
 }
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Variant<'a> {
+struct VariantView<'a> {
     name: &'a str,
     /// As the policy says.
     weight: Option<f64>,
@@ -60,21 +60,21 @@ struct Variant<'a> {
     /// Of the requests of the last seconds: 0 to 1.
     observed: Option<f64>,
     #[serde(flatten)]
-    rate: Rate,
+    rate: CounterRate,
     /// 5xx of the Envoy cluster that the variant's route goes to, per second.
     errors_per_second: Option<f64>,
-    breaker: Option<Breaker>,
+    breaker: Option<BreakerView>,
 }
 
 #[derive(Debug, Serialize)]
-struct Ramp<'a> {
+struct RampView<'a> {
     start: f64,
     variant: &'a str,
-    steps: Vec<Step>,
+    steps: Vec<RampStepView>,
 }
 
 #[derive(Debug, Serialize)]
-struct Step {
+struct RampStepView {
     at: f64,
     weight: f64,
     reached: bool,
@@ -82,7 +82,7 @@ struct Step {
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Limit<'a> {
+pub(super) struct LimitView<'a> {
     name: &'a str,
     mode: &'a str,
     limit: Option<String>,
@@ -94,7 +94,7 @@ pub(super) struct Limit<'a> {
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct EgressRule<'a> {
+pub(super) struct EgressRuleView<'a> {
     name: &'a str,
     owner: Option<&'a str>,
     reason: Option<&'a str>,
@@ -109,7 +109,7 @@ pub(super) struct EgressRule<'a> {
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Refusal<'a> {
+pub(super) struct RefusalView<'a> {
     section: &'a str,
     rule: &'a str,
     reason: &'a str,
@@ -126,7 +126,7 @@ pub(super) fn text<'a>(value: Option<&'a Value>, pointer: &str) -> Option<&'a st
     value?.pointer(pointer)?.as_str()
 }
 
-fn outcomes<'a>(seen: &Seen<'a>, section: &str, rule: &str) -> Outcomes<'a> {
+fn outcomes<'a>(seen: &VisiblePart<'a>, section: &str, rule: &str) -> Outcomes<'a> {
     let mut outcomes: Outcomes<'a> =
         seen.outcomes(section, rule).map(|(outcome, count)| (outcome, count.rate.clone())).collect();
     // Their points belong to the same times: what has fewer has just begun to count.
@@ -154,19 +154,19 @@ fn trim<'a, T>(rules: &mut [T], outcomes: impl Fn(&mut T) -> &mut Outcomes<'a>) 
     }
 }
 
-fn breaker(seen: &Seen<'_>, rule: &str, variant: &str) -> Option<Breaker> {
+fn breaker(seen: &VisiblePart<'_>, rule: &str, variant: &str) -> Option<BreakerView> {
     seen.breaker(rule, variant).map(|[_, half_open, open]| match (open, half_open) {
-        (0, 0) => Breaker::Closed,
-        (0, _) => Breaker::HalfOpen,
-        _ => Breaker::Open,
+        (0, 0) => BreakerView::Closed,
+        (0, _) => BreakerView::HalfOpen,
+        _ => BreakerView::Open,
     })
 }
 
-pub(super) fn routes<'a>(seen: &Seen<'a>) -> Vec<Route<'a>> {
+pub(super) fn routes<'a>(seen: &VisiblePart<'a>) -> Vec<RouteView<'a>> {
     let entries: Vec<_> = seen.entries("routes", Some("rules")).collect();
     let one = |(name, entry): (&'a str, Option<&'a Value>)| {
         let route = text(entry, "/route");
-        Route {
+        RouteView {
             name,
             route,
             failover: text(entry, "/failover/route"),
@@ -175,18 +175,18 @@ pub(super) fn routes<'a>(seen: &Seen<'a>) -> Vec<Route<'a>> {
         }
     };
     let mut routes: Vec<_> = seen.names("routes", &entries).into_iter().map(one).collect();
-    trim(&mut routes, |route: &mut Route<'a>| &mut route.outcomes);
+    trim(&mut routes, |route: &mut RouteView<'a>| &mut route.outcomes);
     routes
 }
 
-pub(super) fn canaries<'a>(seen: &Seen<'a>, at: f64) -> Vec<Canary<'a>> {
+pub(super) fn canaries<'a>(seen: &VisiblePart<'a>, at: f64) -> Vec<CanaryView<'a>> {
     let entries: Vec<_> = seen.entries("canaries", None).collect();
     let one = |(name, entry): (&'a str, Option<&'a Value>)| {
         let stickiness = entry.and_then(|entry| entry.get("stickiness"));
         // Of a list the first source.
         let first = stickiness.and_then(|one| one.as_object().or_else(|| one.get(0)?.as_object()));
         let stickiness = first.and_then(|source| source.keys().next());
-        Canary {
+        CanaryView {
             name,
             stickiness: stickiness.map(String::as_str),
             variants: variants(seen, name, entry),
@@ -196,7 +196,7 @@ pub(super) fn canaries<'a>(seen: &Seen<'a>, at: f64) -> Vec<Canary<'a>> {
     seen.names("canaries", &entries).into_iter().map(one).collect()
 }
 
-fn variants<'a>(seen: &Seen<'a>, canary: &str, entry: Option<&'a Value>) -> Vec<Variant<'a>> {
+fn variants<'a>(seen: &VisiblePart<'a>, canary: &str, entry: Option<&'a Value>) -> Vec<VariantView<'a>> {
     let listed = entry.and_then(|entry| entry.get("variants")?.as_array()).into_iter().flatten();
     let mut names: Vec<(&str, Option<&Value>)> =
         listed.filter_map(|variant| Some((variant.get("name")?.as_str()?, Some(variant)))).collect();
@@ -212,7 +212,7 @@ fn variants<'a>(seen: &Seen<'a>, canary: &str, entry: Option<&'a Value>) -> Vec<
         let rate = rate(name);
         let shares = seen.gauges(&format!("shares.{}.{}", part(canary), part(name)));
         let route = text(entry, "/route").unwrap_or(name);
-        Variant {
+        VariantView {
             name,
             weight: entry.map(|entry| entry.get("weight").and_then(Value::as_f64).unwrap_or(1.0)),
             wanted: (!shares.is_empty()).then(|| shares.iter().sum::<f64>() / shares.len() as f64 / 1000.0),
@@ -226,22 +226,22 @@ fn variants<'a>(seen: &Seen<'a>, canary: &str, entry: Option<&'a Value>) -> Vec<
 }
 
 /// 5xx per second of the cluster that a route goes to, when that is known.
-pub(super) fn cluster_errors(seen: &Seen<'_>, route: &str) -> Option<f64> {
+pub(super) fn cluster_errors(seen: &VisiblePart<'_>, route: &str) -> Option<f64> {
     let cluster = seen.routes.get(route)?;
     let count = |what: &str| seen.traffic.get(format!("cluster.{cluster}.{what}").as_str());
     count("upstream_rq_total")?;
     Some(count("upstream_rq_5xx").map_or(0.0, |count| count.rate.per_second))
 }
 
-fn ramp<'a>(ramp: &'a Value, now: f64) -> Option<Ramp<'a>> {
+fn ramp<'a>(ramp: &'a Value, now: f64) -> Option<RampView<'a>> {
     let start = instant(ramp.get("startsAt")?.as_str()?)?;
     let mut at = start;
     let mut steps = Vec::new();
     for step in ramp.get("steps")?.as_array()? {
-        steps.push(Step { at, weight: step.get("weight")?.as_f64()?, reached: at <= now });
+        steps.push(RampStepView { at, weight: step.get("weight")?.as_f64()?, reached: at <= now });
         at += step.get("for").and_then(Value::as_str).and_then(seconds).unwrap_or(0.0);
     }
-    Some(Ramp { start, variant: ramp.get("variant")?.as_str()?, steps })
+    Some(RampView { start, variant: ramp.get("variant")?.as_str()?, steps })
 }
 
 /// Seconds since 1970.
@@ -268,14 +268,14 @@ fn seconds(text: &str) -> Option<f64> {
     Some(sum)
 }
 
-pub(super) fn limits<'a>(seen: &Seen<'a>) -> Vec<Limit<'a>> {
+pub(super) fn limits<'a>(seen: &VisiblePart<'a>) -> Vec<LimitView<'a>> {
     let entries: Vec<_> = seen.entries("rateLimits", None).collect();
     let one = |(name, entry): (&'a str, Option<&'a Value>)| {
         let limit = entry.and_then(|entry| entry.get("limit"));
         let requests = limit.and_then(|limit| limit.get("requests")?.as_u64());
         // Each proxy has a table of its own: the fullest one matters.
         let fill = |what: &str| seen.gauges(&format!("slots.{}.{what}", part(name))).into_iter().reduce(f64::max);
-        Limit {
+        LimitView {
             name,
             mode: text(entry, "/mode").unwrap_or("Enforce"),
             limit: requests.zip(text(limit, "/per")).map(|(requests, per)| format!("{requests} per {per}")),
@@ -286,11 +286,11 @@ pub(super) fn limits<'a>(seen: &Seen<'a>) -> Vec<Limit<'a>> {
         }
     };
     let mut limits: Vec<_> = seen.names("rateLimits", &entries).into_iter().map(one).collect();
-    trim(&mut limits, |limit: &mut Limit<'a>| &mut limit.outcomes);
+    trim(&mut limits, |limit: &mut LimitView<'a>| &mut limit.outcomes);
     limits
 }
 
-pub(super) fn egress<'a>(seen: &Seen<'a>, at: f64) -> Vec<EgressRule<'a>> {
+pub(super) fn egress<'a>(seen: &VisiblePart<'a>, at: f64) -> Vec<EgressRuleView<'a>> {
     let entries: Vec<_> = seen.entries("egress", Some("rules")).collect();
     let mut modes = seen.policies.iter().filter_map(|policy| text(Some(&policy.document), "/egress/mode"));
     let mode = modes.next_back().unwrap_or("Enforce");
@@ -301,7 +301,7 @@ pub(super) fn egress<'a>(seen: &Seen<'a>, at: f64) -> Vec<EgressRule<'a>> {
         let target = |to: &'a Value| to.get("host").or_else(|| to.get("cidr"))?.as_str();
         let expires = text(entry, "/expires").and_then(instant);
         let refused = ["denied", "audited"].iter().filter_map(|outcome| seen.count("egress", name, outcome)?.last);
-        EgressRule {
+        EgressRuleView {
             name,
             owner: text(entry, "/owner"),
             reason: text(entry, "/reason"),
@@ -314,7 +314,7 @@ pub(super) fn egress<'a>(seen: &Seen<'a>, at: f64) -> Vec<EgressRule<'a>> {
         }
     };
     let mut rules: Vec<_> = visible.map(one).collect();
-    trim(&mut rules, |rule: &mut EgressRule<'a>| &mut rule.outcomes);
+    trim(&mut rules, |rule: &mut EgressRuleView<'a>| &mut rule.outcomes);
     rules
 }
 
@@ -327,7 +327,7 @@ const REFUSING: [(&str, &[&str]); 4] = [
 ];
 
 /// What refused lately, the newest first. Since the dash runs: what was counted before has no time.
-pub(super) fn refusals<'a>(seen: &Seen<'a>) -> Vec<Refusal<'a>> {
+pub(super) fn refusals<'a>(seen: &VisiblePart<'a>) -> Vec<RefusalView<'a>> {
     let owners: BTreeMap<String, &str> = seen
         .entries("egress", Some("rules"))
         .filter_map(|(_, rule)| Some((part(rule.get("name")?.as_str()?), rule.get("owner")?.as_str()?)))
@@ -354,7 +354,7 @@ pub(super) fn refusals<'a>(seen: &Seen<'a>) -> Vec<Refusal<'a>> {
                     "egressReasons" => ("egress", "_default", rule),
                     section => (section, rule, outcome),
                 };
-                refusals.push(Refusal { section, rule, reason, owner, count: total, per_second, at: last });
+                refusals.push(RefusalView { section, rule, reason, owner, count: total, per_second, at: last });
             }
         }
     }

@@ -4,25 +4,25 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use crate::access::Scope;
-use crate::fleet::{Cluster, Endpoint};
+use crate::access::Visibility;
+use crate::fleet::{ClusterState, Endpoint};
 use crate::sample::RunningPolicy;
-use crate::series::{Rate, Series};
+use crate::series::{CounterRate, CounterSeries};
 
 /// A counter of all proxies that may be seen.
 #[derive(Clone, Debug, Default)]
-pub struct Count {
+pub struct VisibleCounter {
     /// Its rate.
-    pub rate: Rate,
+    pub rate: CounterRate,
     /// When it last rose.
     pub last: Option<f64>,
 }
 
 /// One viewer's part of a cluster.
 #[derive(Debug)]
-pub struct Seen<'c> {
+pub struct VisiblePart<'c> {
     /// Whose view this is.
-    pub scope: Scope<'c>,
+    pub scope: Visibility<'c>,
     /// The proxies.
     pub endpoints: Vec<(&'c str, &'c Endpoint)>,
     /// The policy of each plugin that was loaded last.
@@ -30,11 +30,11 @@ pub struct Seen<'c> {
     /// Where Envoy's routes go.
     pub routes: BTreeMap<&'c str, &'c str>,
     /// Envoy's own counters.
-    pub traffic: BTreeMap<&'c str, Count>,
+    pub traffic: BTreeMap<&'c str, VisibleCounter>,
     /// Some counters were dropped.
     pub truncated: bool,
     /// By section and rule, then by outcome.
-    counters: BTreeMap<&'c str, BTreeMap<&'c str, BTreeMap<&'c str, Count>>>,
+    counters: BTreeMap<&'c str, BTreeMap<&'c str, BTreeMap<&'c str, VisibleCounter>>>,
 }
 
 /// A name as metrics have it: dots separate their parts.
@@ -42,7 +42,7 @@ pub fn part(name: &str) -> String {
     name.chars().map(|c| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' }).collect()
 }
 
-fn add(count: &mut Count, series: &Series) {
+fn add(count: &mut VisibleCounter, series: &CounterSeries) {
     let rate = series.rate();
     count.rate.total = count.rate.total.saturating_add(rate.total);
     count.rate.per_second += rate.per_second;
@@ -55,10 +55,10 @@ fn add(count: &mut Count, series: &Series) {
     count.last = [count.last, series.last()].into_iter().flatten().reduce(f64::max);
 }
 
-impl<'c> Seen<'c> {
+impl<'c> VisiblePart<'c> {
     /// What `scope` allows of `cluster`.
-    pub fn new(cluster: &'c Cluster, scope: Scope<'c>) -> Seen<'c> {
-        let mut seen = Seen {
+    pub fn new(cluster: &'c ClusterState, scope: Visibility<'c>) -> VisiblePart<'c> {
+        let mut seen = VisiblePart {
             scope,
             endpoints: cluster
                 .endpoints()
@@ -105,13 +105,13 @@ impl<'c> Seen<'c> {
     }
 
     /// What a rule counted, by outcome. `rule` as it stands in the policy.
-    pub fn outcomes(&self, section: &str, rule: &str) -> impl Iterator<Item = (&'c str, &Count)> {
+    pub fn outcomes(&self, section: &str, rule: &str) -> impl Iterator<Item = (&'c str, &VisibleCounter)> {
         let outcomes = self.counters.get(section).and_then(|rules| rules.get(part(rule).as_str()));
         outcomes.into_iter().flatten().map(|(outcome, count)| (*outcome, count))
     }
 
     /// One counter.
-    pub fn count(&self, section: &str, rule: &str, outcome: &str) -> Option<&Count> {
+    pub fn count(&self, section: &str, rule: &str, outcome: &str) -> Option<&VisibleCounter> {
         self.outcomes(section, rule).find(|(found, _)| *found == outcome).map(|(_, count)| count)
     }
 

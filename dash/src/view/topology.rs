@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::sections::{cluster_errors, text};
-use super::seen::{Seen, part};
+use super::seen::{VisiblePart, part};
 
 /// So many edges are shown, those with the most traffic: a picture of more says nothing.
 const EDGES: usize = 60;
@@ -14,14 +14,14 @@ const EDGES: usize = 60;
 /// A graph without cycles.
 #[derive(Debug, Default, Serialize)]
 pub(super) struct Topology {
-    nodes: Vec<Node>,
-    edges: Vec<Edge>,
+    nodes: Vec<TopologyNode>,
+    edges: Vec<TopologyEdge>,
     /// Edges that are not shown.
     hidden: usize,
 }
 
 #[derive(Debug, Serialize)]
-struct Node {
+struct TopologyNode {
     id: String,
     kind: &'static str,
     label: String,
@@ -29,7 +29,7 @@ struct Node {
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Edge {
+struct TopologyEdge {
     from: String,
     to: String,
     requests_per_second: f64,
@@ -58,7 +58,7 @@ impl Graph {
     }
 
     /// From a rule to its route, and on to Envoy's cluster.
-    fn route(&mut self, seen: &Seen<'_>, from: &str, route: &str, rate: f64, failing: bool) {
+    fn route(&mut self, seen: &VisiblePart<'_>, from: &str, route: &str, rate: f64, failing: bool) {
         let errors = cluster_errors(seen, route).unwrap_or(if failing { rate } else { 0.0 });
         let to = self.node("route", route);
         self.edge(from, &to, rate, errors.min(rate), false);
@@ -95,7 +95,7 @@ impl Leads<'_> {
     }
 }
 
-pub(super) fn of(seen: &Seen<'_>) -> Topology {
+pub(super) fn of(seen: &VisiblePart<'_>) -> Topology {
     let mut graph = Graph::default();
     let name = |entry: &Value| text(Some(entry), "/name").unwrap_or_default().to_owned();
     // Canaries that only rules lead to.
@@ -151,7 +151,7 @@ pub(super) fn of(seen: &Seen<'_>) -> Topology {
     graph.finish()
 }
 
-fn egress(seen: &Seen<'_>, graph: &mut Graph) {
+fn egress(seen: &VisiblePart<'_>, graph: &mut Graph) {
     for (plugin, rule) in seen.entries("egress", Some("rules")) {
         if !seen.scope.owner(text(Some(rule), "/owner")) {
             continue;
@@ -189,10 +189,10 @@ fn egress(seen: &Seen<'_>, graph: &mut Graph) {
 
 impl Graph {
     fn finish(self) -> Topology {
-        let mut edges: Vec<Edge> = self
+        let mut edges: Vec<TopologyEdge> = self
             .edges
             .into_iter()
-            .map(|((from, to), (requests_per_second, errors_per_second, refused))| Edge {
+            .map(|((from, to), (requests_per_second, errors_per_second, refused))| TopologyEdge {
                 from,
                 to,
                 requests_per_second,
@@ -205,7 +205,7 @@ impl Graph {
         edges.truncate(EDGES);
         let shown = |id: &str| edges.iter().any(|edge| edge.from == id || edge.to == id);
         let nodes = self.nodes.into_iter().filter(|(id, _)| shown(id));
-        Topology { nodes: nodes.map(|(id, (kind, label))| Node { id, kind, label }).collect(), edges, hidden }
+        Topology { nodes: nodes.map(|(id, (kind, label))| TopologyNode { id, kind, label }).collect(), edges, hidden }
     }
 }
 

@@ -69,12 +69,12 @@ struct Watched {
     is_grpc: bool,
     /// When the request had ended; `None`: it has not, or the breaker does not want to know.
     since: Option<Timestamp>,
-    answer: Option<Answer>,
+    answer: Option<ResponseFacts>,
 }
 
 /// What the response has said so far.
 #[derive(Clone, Copy, Debug)]
-struct Answer {
+struct ResponseFacts {
     has_failed: bool,
     latency: Option<Duration>,
 }
@@ -170,7 +170,7 @@ impl AfterResponse {
                 let status_in_headers = has_ended && watched.is_grpc;
                 let has_failed = status >= 500
                     || (status_in_headers && request.grpc_status(GrpcStatusIn::Headers).is_some_and(is_grpc_failure));
-                watched.answer = Some(Answer { has_failed, latency: nanos.map(Duration::from_nanos) });
+                watched.answer = Some(ResponseFacts { has_failed, latency: nanos.map(Duration::from_nanos) });
             }
             Err(error) => plugin.note("responseStatus", &format!("cannot read the response's status ({error})")),
         }
@@ -194,7 +194,7 @@ impl AfterResponse {
         mut environment: HostEnvironment<'_, H>,
     ) -> Option<Event> {
         let watched = self.watched?;
-        let Answer { has_failed, latency } = watched.answer?;
+        let ResponseFacts { has_failed, latency } = watched.answer?;
         let failed = has_failed || {
             let flags = environment.request().response_flags();
             flags & CUT_OFF != 0 && flags & CLIENT_GONE == 0

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use penstock_policy::rate_limits::{Failure, Pending, Reply, RlsRequest};
+use penstock_policy::rate_limits::{Pending, RlsReply, RlsRequest, ServiceFailure};
 use penstock_policy::{Runs, Timestamp};
 
 use crate::host::{CallStart, GrpcCall, Host, ProxyRequest};
@@ -48,9 +48,9 @@ fn on_reply<H: Host>(pending: &mut Pending, message: Option<&[u8]>, since: Times
         Duration::from_nanos(now.saturating_sub(since.0)) >= timeout / 4 * 3
     };
     pending.on_reply(match message {
-        Some(message) => Reply::read(message),
-        None if is_late() => Reply::failed(Failure::Timeout),
-        None => Reply::failed(Failure::Error),
+        Some(message) => RlsReply::read(message),
+        None if is_late() => RlsReply::failed(ServiceFailure::Timeout),
+        None => RlsReply::failed(ServiceFailure::Error),
     });
 }
 

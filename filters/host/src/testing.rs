@@ -19,7 +19,7 @@ use crate::host::{
 
 /// A response that the plugin gave.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Sent {
+pub struct SentResponse {
     /// Its HTTP status.
     pub status: u32,
     /// What access logs get.
@@ -62,7 +62,7 @@ pub struct FakeProxy {
     /// Names and values.
     pub filter_state: Vec<(String, String)>,
     /// The last response that the plugin gave.
-    pub sent: Option<Sent>,
+    pub sent: Option<SentResponse>,
     /// Whether the request was reset or the connection closed.
     pub was_reset: bool,
     /// Values and their tokens.
@@ -339,7 +339,7 @@ impl ProxyRequest for FakeRequest {
     ) -> Result<(), Broken> {
         let lossy = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         act("respond", |proxy| {
-            proxy.sent = Some(Sent {
+            proxy.sent = Some(SentResponse {
                 status: status.into(),
                 details: details.to_owned(),
                 headers: headers.iter().map(|(name, value)| (lossy(name), lossy(value))).collect(),

@@ -10,14 +10,14 @@ use crate::abi::ConfigHandle;
 use crate::handles::thread_number;
 use crate::host::NativeHost;
 use crate::refused;
-use crate::sections::{Running, Sections, Slot, Ticking};
+use crate::sections::{NativePolicy, Sections, Ticking, WorkerSlot};
 
-/// The least number of [`Slot`]s: with one for each worker thread no two share memory in every request.
+/// The least number of [`WorkerSlot`]s: with one for each worker thread no two share memory in every request.
 const SLOTS: usize = 8;
 
 /// What Envoy holds for a filter's configuration.
 #[derive(Debug)]
-pub(crate) struct Config {
+pub(crate) struct FilterConfig {
     slots: Box<[Arc<dyn Sections>]>,
     running: Arc<dyn Ticking>,
     host: NativeHost,
@@ -49,9 +49,9 @@ impl FilterName {
     }
 }
 
-impl Config {
+impl FilterConfig {
     /// `None`: refused, and the log says why.
-    pub(crate) fn new(config: ConfigHandle, filter_name: &[u8], text: &[u8]) -> Option<Config> {
+    pub(crate) fn new(config: ConfigHandle, filter_name: &[u8], text: &[u8]) -> Option<FilterConfig> {
         let FilterName { module, name } = match FilterName::parse(filter_name) {
             Ok(name) => name,
             Err(why) => {
@@ -61,15 +61,15 @@ impl Config {
         };
         let host = NativeHost::new(config, name);
         match module {
-            Module::HeaderRouting => Config::running::<module::HeaderRouting>(host, text),
-            Module::Canary => Config::running::<module::Canary>(host, text),
-            Module::RateLimit => Config::running::<module::RateLimit>(host, text),
-            Module::EgressAllowlist => Config::running::<module::EgressAllowlist>(host, text),
-            Module::Suite => Config::running::<module::Suite>(host, text),
+            Module::HeaderRouting => FilterConfig::running::<module::HeaderRouting>(host, text),
+            Module::Canary => FilterConfig::running::<module::Canary>(host, text),
+            Module::RateLimit => FilterConfig::running::<module::RateLimit>(host, text),
+            Module::EgressAllowlist => FilterConfig::running::<module::EgressAllowlist>(host, text),
+            Module::Suite => FilterConfig::running::<module::Suite>(host, text),
         }
     }
 
-    fn running<M: Runs + Send + Sync>(host: NativeHost, text: &[u8]) -> Option<Config> {
+    fn running<M: Runs + Send + Sync>(host: NativeHost, text: &[u8]) -> Option<FilterConfig> {
         let Some((plugin, worker, gauges)) = Plugin::<M, _>::configure(host.clone(), Ok::<_, String>(text)) else {
             refused::note(host.instance());
             return None;
@@ -79,11 +79,11 @@ impl Config {
                 log::warn!("penstock: no metric {name}: {error}");
             }
         }
-        let running = Arc::new(Running::new(plugin, worker, gauges));
+        let running = Arc::new(NativePolicy::new(plugin, worker, gauges));
         let threads = thread::available_parallelism().map_or(1, usize::from);
-        let slot = || Arc::new(Slot::new(Arc::clone(&running))) as Arc<dyn Sections>;
+        let slot = || Arc::new(WorkerSlot::new(Arc::clone(&running))) as Arc<dyn Sections>;
         let slots = std::iter::repeat_with(slot).take(SLOTS.max(2 * threads).next_power_of_two()).collect();
-        Some(Config { slots, running, host })
+        Some(FilterConfig { slots, running, host })
     }
 
     /// The part of the current thread.
@@ -108,7 +108,7 @@ impl Config {
     }
 }
 
-impl Drop for Config {
+impl Drop for FilterConfig {
     /// Hands over what was counted in the last second; Envoy's side is gone when this returns.
     fn drop(&mut self) {
         self.tick();
@@ -145,6 +145,6 @@ mod tests {
     #[test]
     fn a_policy_at_work_is_shared_by_threads() {
         fn shared<T: Send + Sync>() {}
-        shared::<Config>();
+        shared::<FilterConfig>();
     }
 }

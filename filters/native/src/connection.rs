@@ -7,7 +7,7 @@ use std::sync::Arc;
 use penstock_host::{Flow, Host, MetricKind, ProxyRequest};
 
 use crate::abi::Downstream;
-use crate::config::Config;
+use crate::config::FilterConfig;
 use crate::guard::guard;
 use crate::handles::Handles;
 use crate::host::{Error, NativeHost};
@@ -15,12 +15,12 @@ use crate::request::NativeRequest;
 use crate::sections::Sections;
 
 thread_local! {
-    static CONNECTIONS: RefCell<Handles<Connection>> = const { RefCell::new(Handles::new()) };
+    static CONNECTIONS: RefCell<Handles<DownstreamConnection>> = const { RefCell::new(Handles::new()) };
 }
 
 /// A connection.
 #[derive(Debug)]
-pub(crate) struct Connection {
+pub(crate) struct DownstreamConnection {
     downstream: Downstream,
     sections: Arc<dyn Sections>,
     host: NativeHost,
@@ -30,8 +30,8 @@ pub(crate) struct Connection {
 }
 
 /// The number of a new connection; `None`: there can be none.
-pub(crate) fn new(config: &Config, downstream: Downstream) -> Option<usize> {
-    let connection = Connection {
+pub(crate) fn new(config: &FilterConfig, downstream: Downstream) -> Option<usize> {
+    let connection = DownstreamConnection {
         downstream,
         sections: config.sections()?,
         host: config.host().clone(),
@@ -41,7 +41,7 @@ pub(crate) fn new(config: &Config, downstream: Downstream) -> Option<usize> {
     CONNECTIONS.with(|connections| connections.try_borrow_mut().ok()?.insert(Rc::new(connection)))
 }
 
-fn find(handle: usize) -> Option<Rc<Connection>> {
+fn find(handle: usize) -> Option<Rc<DownstreamConnection>> {
     CONNECTIONS.with(|connections| connections.try_borrow().ok()?.get(handle))
 }
 
@@ -81,7 +81,7 @@ pub(crate) fn destroy(handle: usize) {
     }
 }
 
-impl Connection {
+impl DownstreamConnection {
     /// Envoy's side, while it is there.
     pub(crate) fn downstream(&self) -> Result<Downstream, Error> {
         if self.is_gone.get() { Err(Error::Over) } else { Ok(self.downstream) }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use penstock_host::{CallStart, Host, MetricKind, ProxyRequest, Rest};
 
 use crate::abi::Stream;
-use crate::config::Config;
+use crate::config::FilterConfig;
 use crate::grpc;
 use crate::guard::guard;
 use crate::handles::Handles;
@@ -23,7 +23,7 @@ thread_local! {
 
 /// What becomes of the part of a request that a hook is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Flow {
+pub(crate) enum HookResult {
     /// To the next filter.
     Continue,
     /// It waits here.
@@ -44,7 +44,7 @@ pub(crate) struct Filter {
     goes_on: Cell<bool>,
     /// Whether Envoy has destroyed its side.
     is_gone: Cell<bool>,
-    call: RefCell<Option<Call>>,
+    call: RefCell<Option<CallUnderWay>>,
     /// Whether Envoy is just taking a call: it may end before its number is known.
     is_call_beginning: Cell<bool>,
     /// How many calls there have been.
@@ -53,7 +53,7 @@ pub(crate) struct Filter {
 
 /// A gRPC call under way.
 #[derive(Debug)]
-struct Call {
+struct CallUnderWay {
     number: u32,
     /// Envoy's number, once it is known.
     stream: Option<u64>,
@@ -65,7 +65,7 @@ struct Call {
     ended: Option<Option<Vec<u8>>>,
 }
 
-impl Call {
+impl CallUnderWay {
     /// The message of a call that has ended well.
     fn message(&self, has_completed: bool) -> Option<Vec<u8>> {
         let has_succeeded =
@@ -95,7 +95,7 @@ impl Frames {
 }
 
 /// The number of a new filter; `None`: there can be none.
-pub(crate) fn new(config: &Config, stream: Stream) -> Option<usize> {
+pub(crate) fn new(config: &FilterConfig, stream: Stream) -> Option<usize> {
     let filter = Filter {
         stream,
         sections: config.sections()?,
@@ -116,8 +116,8 @@ fn find(handle: usize) -> Option<Rc<Filter>> {
 }
 
 /// Runs what a hook must decide. A panic refuses the request, and so does a number that is no filter's.
-pub(crate) fn decide(handle: usize, act: impl FnOnce(&Rc<Filter>) -> Flow) -> Flow {
-    let Some(filter) = find(handle) else { return Flow::Refused };
+pub(crate) fn decide(handle: usize, act: impl FnOnce(&Rc<Filter>) -> HookResult) -> HookResult {
+    let Some(filter) = find(handle) else { return HookResult::Refused };
     guard(|| act(&filter)).unwrap_or_else(|_| filter.refuse_after_panic())
 }
 
@@ -162,7 +162,7 @@ impl Filter {
 
     /// Answers with 503; when not even that works, resets.
     #[cold]
-    fn refuse_after_panic(self: &Rc<Self>) -> Flow {
+    fn refuse_after_panic(self: &Rc<Self>) -> HookResult {
         let _ = guard(|| self.count_panic());
         let was_refused = self.is_refused.replace(true);
         let mut request = NativeRequest::Http(Rc::clone(self));
@@ -173,7 +173,7 @@ impl Filter {
         if !matches!(answered, Ok(Ok(()))) {
             let _ = guard(|| request.reset());
         }
-        Flow::Refused
+        HookResult::Refused
     }
 
     fn take_rest(&self) -> Rest<HeaderCopy> {
@@ -187,18 +187,18 @@ impl Filter {
     }
 
     /// How it goes on after a decision.
-    fn flow(&self) -> Flow {
+    fn flow(&self) -> HookResult {
         if self.is_refused.get() {
-            return Flow::Refused;
+            return HookResult::Refused;
         }
         match self.rest.try_borrow().as_deref() {
-            Ok(Rest::Call(_)) => Flow::Wait,
-            _ => Flow::Continue,
+            Ok(Rest::Call(_)) => HookResult::Wait,
+            _ => HookResult::Continue,
         }
     }
 
     /// A request's headers are there.
-    pub(crate) fn request_headers(self: &Rc<Self>, has_ended: bool) -> Flow {
+    pub(crate) fn request_headers(self: &Rc<Self>, has_ended: bool) -> HookResult {
         #[cfg(any(test, feature = "trap"))]
         crate::trap::on_request(self.stream);
         let handled = self.sections.request_headers(&mut NativeRequest::Http(Rc::clone(self)), has_ended);
@@ -207,25 +207,25 @@ impl Filter {
         }
         self.host.hand_over_by(self.stream());
         match (handled.flow, self.flow()) {
-            (penstock_host::Flow::Continue, _) => Flow::Continue,
+            (penstock_host::Flow::Continue, _) => HookResult::Continue,
             // Neither answered nor waiting: a request that could not even be answered, and was reset.
-            (penstock_host::Flow::Pause, Flow::Continue) => {
+            (penstock_host::Flow::Pause, HookResult::Continue) => {
                 self.is_refused.set(true);
-                Flow::Refused
+                HookResult::Refused
             }
             (penstock_host::Flow::Pause, flow) => flow,
         }
     }
 
     /// More of a request is there, the last of it when `has_ended`.
-    pub(crate) fn request_body(&self, has_ended: bool) -> Flow {
+    pub(crate) fn request_body(&self, has_ended: bool) -> HookResult {
         if self.is_refused.get() {
-            return Flow::Refused;
+            return HookResult::Refused;
         }
-        let Ok(mut rest) = self.rest.try_borrow_mut() else { return Flow::Wait };
+        let Ok(mut rest) = self.rest.try_borrow_mut() else { return HookResult::Wait };
         match self.sections.request_body(&mut rest, has_ended) {
-            penstock_host::Flow::Continue => Flow::Continue,
-            penstock_host::Flow::Pause => Flow::Wait,
+            penstock_host::Flow::Continue => HookResult::Continue,
+            penstock_host::Flow::Pause => HookResult::Wait,
         }
     }
 
@@ -266,7 +266,7 @@ impl Filter {
         let stream = self.stream()?;
         let number = self.calls.get().wrapping_add(1);
         self.calls.set(number);
-        self.call.replace(Some(Call {
+        self.call.replace(Some(CallUnderWay {
             number,
             stream: None,
             seen: Frames::default(),
@@ -306,7 +306,7 @@ impl Filter {
     }
 
     /// Acts on the call that Envoy means. While it begins, Envoy's number is not known yet.
-    fn with_call<T>(&self, id: u64, act: impl FnOnce(&mut Call) -> T) -> Option<T> {
+    fn with_call<T>(&self, id: u64, act: impl FnOnce(&mut CallUnderWay) -> T) -> Option<T> {
         let mut call = self.call.try_borrow_mut().ok()?;
         let is_beginning = self.is_call_beginning.get();
         call.as_mut().filter(|call| is_beginning || call.stream == Some(id)).map(act)
@@ -333,11 +333,11 @@ impl Filter {
     }
 
     /// A call has ended. When its request has ended too, the late reply is ignored.
-    pub(crate) fn call_ended(self: &Rc<Self>, id: u64, has_completed: bool) -> Flow {
-        let Some(message) = self.with_call(id, |call| call.message(has_completed)) else { return Flow::Continue };
+    pub(crate) fn call_ended(self: &Rc<Self>, id: u64, has_completed: bool) -> HookResult {
+        let Some(message) = self.with_call(id, |call| call.message(has_completed)) else { return HookResult::Continue };
         if self.is_call_beginning.get() {
             self.with_call(id, |call| call.ended = Some(message));
-            return Flow::Continue;
+            return HookResult::Continue;
         }
         self.call.replace(None);
         match self.take_rest() {
@@ -355,6 +355,6 @@ impl Filter {
             }
             other => self.keep_rest(other),
         }
-        Flow::Continue
+        HookResult::Continue
     }
 }

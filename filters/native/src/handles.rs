@@ -10,12 +10,12 @@ const GENERATION_BITS: u32 = 24;
 /// The filters of one thread.
 #[derive(Debug)]
 pub(crate) struct Handles<T> {
-    slots: Vec<Slot<T>>,
+    slots: Vec<HandleSlot<T>>,
     free: Vec<usize>,
 }
 
 #[derive(Debug)]
-struct Slot<T> {
+struct HandleSlot<T> {
     /// How many filters had the place before.
     generation: usize,
     value: Option<Rc<T>>,
@@ -40,7 +40,7 @@ impl<T> Handles<T> {
         let index = match self.free.pop() {
             Some(index) => index,
             None if self.slots.len() < (1 << INDEX_BITS) - 1 => {
-                self.slots.push(Slot { generation: 0, value: None });
+                self.slots.push(HandleSlot { generation: 0, value: None });
                 self.slots.len() - 1
             }
             None => return None,

@@ -12,9 +12,9 @@ use penstock_host::{Host, MetricKind, PluginState};
 use penstock_policy::Timestamp;
 use penstock_policy::state::{Change, Key, Memory, MemoryState, State, Table};
 
-use crate::abi::{ConfigHandle, Downstream, Kind, Stream};
+use crate::abi::{AbiMetric, ConfigHandle, Downstream, Stream};
 use crate::logger;
-use crate::metrics::Metrics;
+use crate::metrics::NativeMetrics;
 use crate::request::NativeRequest;
 use crate::ticker::Ticks;
 
@@ -44,14 +44,14 @@ impl fmt::Display for Error {
 
 /// Envoy's half of one plugin, which all worker threads share.
 #[derive(Clone, Debug)]
-pub(crate) struct NativeHost(Arc<Shared>);
+pub(crate) struct NativeHost(Arc<NativeShared>);
 
 #[derive(Debug)]
-struct Shared {
+struct NativeShared {
     /// `None` once Envoy's configuration is gone.
     config: Mutex<Option<ConfigHandle>>,
     name: Option<String>,
-    metrics: Metrics,
+    metrics: NativeMetrics,
     /// Whether a configuration can write metrics; before Envoy 1.39 only a request can.
     writes_metrics: bool,
     /// Whether metrics wait for a request.
@@ -63,21 +63,21 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn kind_of(kind: MetricKind) -> Kind {
+fn kind_of(kind: MetricKind) -> AbiMetric {
     match kind {
-        MetricKind::Counter => Kind::Counter,
-        MetricKind::Gauge => Kind::Gauge,
-        MetricKind::Histogram => Kind::Histogram,
+        MetricKind::Counter => AbiMetric::Counter,
+        MetricKind::Gauge => AbiMetric::Gauge,
+        MetricKind::Histogram => AbiMetric::Histogram,
     }
 }
 
 impl NativeHost {
     /// Of the plugin `name` with this configuration in Envoy.
     pub(crate) fn new(config: ConfigHandle, name: Option<String>) -> NativeHost {
-        NativeHost(Arc::new(Shared {
+        NativeHost(Arc::new(NativeShared {
             config: Mutex::new(Some(config)),
             name,
-            metrics: Metrics::default(),
+            metrics: NativeMetrics::default(),
             writes_metrics: config.can_write(),
             is_due: AtomicBool::new(false),
             ticks: OnceLock::new(),

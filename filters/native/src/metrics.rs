@@ -11,7 +11,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 
 use smallvec::SmallVec;
 
-use crate::abi::Kind;
+use crate::abi::AbiMetric;
 use crate::host::Error;
 
 /// Values of one histogram that wait: one a second is recorded.
@@ -19,20 +19,20 @@ const MOST_VALUES: usize = 64;
 
 /// The metrics of one plugin. Worker threads count at the same time, and none waits while Envoy takes what was counted.
 #[derive(Debug, Default)]
-pub(crate) struct Metrics {
-    series: RwLock<Vec<Series>>,
+pub(crate) struct NativeMetrics {
+    series: RwLock<Vec<LabelledSeries>>,
     known: Mutex<Known>,
 }
 
 #[derive(Debug, Default)]
 struct Known {
-    by_name: HashMap<(Kind, Box<str>), u32>,
+    by_name: HashMap<(AbiMetric, Box<str>), u32>,
     /// Envoy's numbers.
-    definitions: HashMap<(Kind, Box<str>), usize>,
+    definitions: HashMap<(AbiMetric, Box<str>), usize>,
 }
 
 #[derive(Debug)]
-struct Series {
+struct LabelledSeries {
     definition: usize,
     labels: SmallVec<[Box<str>; 2]>,
     waiting: Waiting,
@@ -52,11 +52,11 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Waiting {
-    fn new(kind: Kind) -> Waiting {
+    fn new(kind: AbiMetric) -> Waiting {
         match kind {
-            Kind::Counter => Waiting::Counter(AtomicU64::new(0)),
-            Kind::Gauge => Waiting::Gauge(AtomicU64::new(0), AtomicBool::new(false)),
-            Kind::Histogram => Waiting::Histogram(Mutex::default()),
+            AbiMetric::Counter => Waiting::Counter(AtomicU64::new(0)),
+            AbiMetric::Gauge => Waiting::Gauge(AtomicU64::new(0), AtomicBool::new(false)),
+            AbiMetric::Histogram => Waiting::Histogram(Mutex::default()),
         }
     }
 
@@ -79,29 +79,31 @@ impl Waiting {
     }
 
     /// Hands over what waits. What is not taken waits on.
-    fn hand_over(&self, write: impl Fn(Kind, u64) -> Result<(), Error>) {
+    fn hand_over(&self, write: impl Fn(AbiMetric, u64) -> Result<(), Error>) {
         match self {
             Waiting::Counter(sum) => {
                 let value = sum.swap(0, Ordering::Relaxed);
-                if value > 0 && write(Kind::Counter, value).is_err() {
+                if value > 0 && write(AbiMetric::Counter, value).is_err() {
                     sum.fetch_add(value, Ordering::Relaxed);
                 }
             }
             Waiting::Gauge(last, is_new) => {
-                if is_new.swap(false, Ordering::Acquire) && write(Kind::Gauge, last.load(Ordering::Relaxed)).is_err() {
+                if is_new.swap(false, Ordering::Acquire)
+                    && write(AbiMetric::Gauge, last.load(Ordering::Relaxed)).is_err()
+                {
                     is_new.store(true, Ordering::Release);
                 }
             }
-            Waiting::Histogram(values) => lock(values).retain(|value| write(Kind::Histogram, *value).is_err()),
+            Waiting::Histogram(values) => lock(values).retain(|value| write(AbiMetric::Histogram, *value).is_err()),
         }
     }
 }
 
-impl Metrics {
+impl NativeMetrics {
     /// The number of the metric `name`. Where Envoy has no definition for it yet, `define` makes one of a name and labels.
     pub(crate) fn series(
         &self,
-        kind: Kind,
+        kind: AbiMetric,
         name: &str,
         has_labels: bool,
         define: impl FnOnce(&str, &[&str]) -> Result<usize, Error>,
@@ -123,7 +125,7 @@ impl Metrics {
         };
         let mut series = self.series.write().unwrap_or_else(PoisonError::into_inner);
         let id = u32::try_from(series.len()).map_err(|_| Error::Refused("metric"))?;
-        series.push(Series { definition, labels: values, waiting: Waiting::new(kind) });
+        series.push(LabelledSeries { definition, labels: values, waiting: Waiting::new(kind) });
         known.by_name.insert(key, id);
         Ok(id)
     }
@@ -136,9 +138,9 @@ impl Metrics {
     }
 
     /// Hands over what waits. What Envoy does not take stays.
-    pub(crate) fn hand_over(&self, write: impl Fn(Kind, usize, &[Box<str>], u64) -> Result<(), Error>) {
+    pub(crate) fn hand_over(&self, write: impl Fn(AbiMetric, usize, &[Box<str>], u64) -> Result<(), Error>) {
         let series = self.series.read().unwrap_or_else(PoisonError::into_inner);
-        for Series { definition, labels, waiting } in series.iter() {
+        for LabelledSeries { definition, labels, waiting } in series.iter() {
             waiting.hand_over(|kind, value| write(kind, *definition, labels, value));
         }
     }
@@ -229,10 +231,10 @@ mod tests {
 
     #[test]
     fn one_definition_serves_every_rule() {
-        let metrics = Metrics::default();
+        let metrics = NativeMetrics::default();
         let defined = RefCell::new(Vec::new());
         let series = |name: &str| {
-            metrics.series(Kind::Counter, name, true, |base, labels| {
+            metrics.series(AbiMetric::Counter, name, true, |base, labels| {
                 defined.borrow_mut().push((base.to_owned(), labels.join(",")));
                 Ok(9)
             })
@@ -244,9 +246,9 @@ mod tests {
 
     #[test]
     fn what_envoy_does_not_take_is_handed_over_again() {
-        let metrics = Metrics::default();
-        let id = metrics.series(Kind::Counter, "a.b", false, |_, _| Ok(4)).unwrap();
-        let last = metrics.series(Kind::Gauge, "g", false, |_, _| Ok(5)).unwrap();
+        let metrics = NativeMetrics::default();
+        let id = metrics.series(AbiMetric::Counter, "a.b", false, |_, _| Ok(4)).unwrap();
+        let last = metrics.series(AbiMetric::Gauge, "g", false, |_, _| Ok(5)).unwrap();
         metrics.note(id, 2).unwrap();
         metrics.note(id, 3).unwrap();
         metrics.note(last, 8).unwrap();
@@ -265,8 +267,8 @@ mod tests {
 
     #[test]
     fn what_several_threads_count_while_envoy_takes_it_is_all_there() {
-        let metrics = Metrics::default();
-        let id = metrics.series(Kind::Counter, "a.b", false, |_, _| Ok(1)).unwrap();
+        let metrics = NativeMetrics::default();
+        let id = metrics.series(AbiMetric::Counter, "a.b", false, |_, _| Ok(1)).unwrap();
         let taken = AtomicU64::new(0);
         let take = || {
             metrics.hand_over(|_, _, _, value| {

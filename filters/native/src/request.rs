@@ -7,8 +7,8 @@ use penstock_host::{CallStart, GrpcCall, GrpcStatusIn, ProxyRequest, ROUTE_STATE
 use penstock_policy::{Header, HeaderOp, IdentitySource};
 use smallvec::SmallVec;
 
-use crate::abi::{Attribute, Downstream, Map, Stream};
-use crate::connection::Connection;
+use crate::abi::{Attribute, Downstream, Stream, StreamHeaders};
+use crate::connection::DownstreamConnection;
 use crate::filter::Filter;
 use crate::grpc;
 use crate::headers::HeaderCopy;
@@ -20,7 +20,7 @@ pub(crate) enum NativeRequest {
     /// Of an HTTP filter.
     Http(Rc<Filter>),
     /// Of a network filter.
-    Connection(Rc<Connection>),
+    Connection(Rc<DownstreamConnection>),
 }
 
 /// An address as Envoy writes it: `192.0.2.1:5000`, `[2001:db8::1]:5000`, or without a port. Unix sockets and internal
@@ -34,7 +34,7 @@ fn port(number: u64) -> Option<u16> {
     u16::try_from(number).ok().filter(|port| *port != 0)
 }
 
-fn change(stream: Stream, map: Map, change: &HeaderOp<'_>) -> Result<(), Error> {
+fn change(stream: Stream, map: StreamHeaders, change: &HeaderOp<'_>) -> Result<(), Error> {
     match change {
         HeaderOp::Set(name, value) => stream.set_header(map, name, value),
         HeaderOp::Add(name, value) => stream.add_header(map, name, value),
@@ -72,7 +72,7 @@ impl ProxyRequest for NativeRequest {
     }
 
     fn change_header(&mut self, op: &HeaderOp<'_>) -> Result<(), Error> {
-        change(self.stream()?, Map::Request, op)
+        change(self.stream()?, StreamHeaders::Request, op)
     }
 
     fn headers_changed(&mut self) {
@@ -94,7 +94,7 @@ impl ProxyRequest for NativeRequest {
         let number = grpc_status.map(|status| status.to_string());
         let mut all: SmallVec<[Header<'_>; 8]> = headers.iter().copied().collect();
         if let Some(number) = &number
-            && stream.header(Map::Request, "content-type").is_some_and(|kind| is_grpc(&kind))
+            && stream.header(StreamHeaders::Request, "content-type").is_some_and(|kind| is_grpc(&kind))
         {
             all.push((b"grpc-status", number.as_bytes()));
         }
@@ -148,24 +148,24 @@ impl ProxyRequest for NativeRequest {
     }
 
     fn change_response_header(&mut self, op: &HeaderOp<'_>) -> Result<(), Error> {
-        change(self.stream()?, Map::Response, op)
+        change(self.stream()?, StreamHeaders::Response, op)
     }
 
     fn response_header(&mut self, name: &str) -> Option<Vec<u8>> {
-        self.stream().ok()?.header(Map::Response, name)
+        self.stream().ok()?.header(StreamHeaders::Response, name)
     }
 
     fn grpc_status(&mut self, place: GrpcStatusIn) -> Option<u32> {
         let map = match place {
-            GrpcStatusIn::Headers => Map::Response,
-            GrpcStatusIn::Trailers => Map::ResponseTrailers,
+            GrpcStatusIn::Headers => StreamHeaders::Response,
+            GrpcStatusIn::Trailers => StreamHeaders::ResponseTrailers,
         };
         let value = self.stream().ok()?.header(map, "grpc-status")?;
         std::str::from_utf8(&value).ok()?.parse().ok()
     }
 
     fn response_status(&mut self) -> Result<u16, Error> {
-        let value = self.stream()?.header(Map::Response, ":status").ok_or(Error::Refused("status"))?;
+        let value = self.stream()?.header(StreamHeaders::Response, ":status").ok_or(Error::Refused("status"))?;
         std::str::from_utf8(&value).ok().and_then(|text| text.parse().ok()).ok_or(Error::Refused("status"))
     }
 

@@ -39,19 +39,23 @@ pub(crate) trait Ticking: Debug + Send + Sync {
 
 /// A policy at work.
 #[derive(Debug)]
-pub(crate) struct Running<M: Runs> {
+pub(crate) struct NativePolicy<M: Runs> {
     plugin: Plugin<M, NativeHost>,
     /// The main thread's.
     main: Mutex<(Worker<NativeHost>, GaugeWriter)>,
 }
 
-impl<M: Runs + Send + Sync> Running<M> {
-    pub(crate) fn new(plugin: Plugin<M, NativeHost>, worker: Worker<NativeHost>, gauges: GaugeWriter) -> Running<M> {
-        Running { plugin, main: Mutex::new((worker, gauges)) }
+impl<M: Runs + Send + Sync> NativePolicy<M> {
+    pub(crate) fn new(
+        plugin: Plugin<M, NativeHost>,
+        worker: Worker<NativeHost>,
+        gauges: GaugeWriter,
+    ) -> NativePolicy<M> {
+        NativePolicy { plugin, main: Mutex::new((worker, gauges)) }
     }
 }
 
-impl<M: Runs + Send + Sync> Ticking for Running<M> {
+impl<M: Runs + Send + Sync> Ticking for NativePolicy<M> {
     fn tick(&self) {
         let mut main = self.main.lock().unwrap_or_else(PoisonError::into_inner);
         let (worker, gauges) = &mut *main;
@@ -61,16 +65,16 @@ impl<M: Runs + Send + Sync> Ticking for Running<M> {
 
 /// One worker thread's part of a policy at work: no two threads touch the same memory here in every request.
 #[derive(Debug)]
-pub(crate) struct Slot<M: Runs> {
-    running: Arc<Running<M>>,
+pub(crate) struct WorkerSlot<M: Runs> {
+    running: Arc<NativePolicy<M>>,
     /// Taken out while used. Envoy may call a hook within a hook, and threads beyond the number of slots share some, so that
     /// there may be more than one.
     idle: Mutex<Vec<Worker<NativeHost>>>,
 }
 
-impl<M: Runs + Send + Sync> Slot<M> {
-    pub(crate) fn new(running: Arc<Running<M>>) -> Slot<M> {
-        Slot { running, idle: Mutex::default() }
+impl<M: Runs + Send + Sync> WorkerSlot<M> {
+    pub(crate) fn new(running: Arc<NativePolicy<M>>) -> WorkerSlot<M> {
+        WorkerSlot { running, idle: Mutex::default() }
     }
 
     fn with<T>(&self, act: impl FnOnce(&Plugin<M, NativeHost>, &mut Worker<NativeHost>) -> T) -> T {
@@ -84,7 +88,7 @@ impl<M: Runs + Send + Sync> Slot<M> {
     }
 }
 
-impl<M: Runs + Send + Sync> Sections for Slot<M> {
+impl<M: Runs + Send + Sync> Sections for WorkerSlot<M> {
     fn request_headers(&self, request: &mut NativeRequest, has_ended: bool) -> Handled<HeaderCopy> {
         self.with(|plugin, worker| plugin.request_headers(worker, request, has_ended))
     }

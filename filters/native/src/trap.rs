@@ -3,11 +3,11 @@
 
 #![allow(clippy::panic)]
 
-use crate::abi::{Downstream, Map, Stream};
+use crate::abi::{Downstream, Stream, StreamHeaders};
 
 /// Panics when the current request has the header `x-penstock-trap`.
 pub(crate) fn on_request(stream: Stream) {
-    if stream.header(Map::Request, "x-penstock-trap").is_some() {
+    if stream.header(StreamHeaders::Request, "x-penstock-trap").is_some() {
         panic!("told to");
     }
 }

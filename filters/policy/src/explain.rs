@@ -16,7 +16,7 @@ pub struct Notes(pub Vec<Note>);
 #[derive(Clone, Debug)]
 pub enum Note {
     /// Egress read the destination.
-    Destination(Destination),
+    Destination(DestinationNote),
     /// Egress asked a rule that the destination's index found: its place in the document, and at which stage it
     /// stopped allowing the request, as the reason that a decision would give.
     EgressRule(usize, Option<Reason>),
@@ -65,7 +65,7 @@ pub enum Note {
 
 /// The one reading of the destination.
 #[derive(Clone, Debug)]
-pub struct Destination {
+pub struct DestinationNote {
     /// In its normal form.
     pub host: String,
     /// The port, when anything says one.

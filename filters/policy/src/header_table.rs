@@ -42,7 +42,7 @@ impl HeaderTable {
     /// The values of the headers called by the name of this number, in order.
     pub(crate) fn values<'h, 'n>(&'h self, headers: &'h [Header<'h>], number: u32) -> HeaderValues<'h, 'n> {
         let at = self.first.get(&number).copied().unwrap_or(NONE);
-        HeaderValues { headers, by: By::Table { next: &self.next, at } }
+        HeaderValues { headers, by: Lookup::Table { next: &self.next, at } }
     }
 }
 
@@ -50,11 +50,11 @@ impl HeaderTable {
 #[derive(Clone, Debug)]
 pub(crate) struct HeaderValues<'h, 'n> {
     headers: &'h [Header<'h>],
-    by: By<'h, 'n>,
+    by: Lookup<'h, 'n>,
 }
 
 #[derive(Clone, Debug)]
-enum By<'h, 'n> {
+enum Lookup<'h, 'n> {
     /// Those that are left are looked through.
     Name(&'n [u8]),
     /// The place of the next.
@@ -64,7 +64,7 @@ enum By<'h, 'n> {
 impl<'h, 'n> HeaderValues<'h, 'n> {
     /// All headers called `name`, found by looking through them.
     pub(crate) fn look_through(headers: &'h [Header<'h>], name: &'n [u8]) -> Self {
-        HeaderValues { headers, by: By::Name(name) }
+        HeaderValues { headers, by: Lookup::Name(name) }
     }
 }
 
@@ -73,13 +73,13 @@ impl<'h> Iterator for HeaderValues<'h, '_> {
 
     fn next(&mut self) -> Option<&'h [u8]> {
         match &mut self.by {
-            By::Name(name) => {
+            Lookup::Name(name) => {
                 let at = self.headers.iter().position(|(found, _)| same(found, name))?;
                 let (_, value) = *self.headers.get(at)?;
                 self.headers = self.headers.get(at + 1..).unwrap_or_default();
                 Some(value)
             }
-            By::Table { next, at } => {
+            Lookup::Table { next, at } => {
                 let (_, value) = *self.headers.get(*at)?;
                 *at = next.get(*at).copied().unwrap_or(NONE);
                 Some(value)

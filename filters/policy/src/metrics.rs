@@ -51,7 +51,7 @@ pub fn latency_name(plugin: &str) -> Box<str> {
 #[derive(Debug, Default)]
 pub struct Metrics {
     names: Vec<Box<str>>,
-    kinds: Vec<Kind>,
+    kinds: Vec<CounterKind>,
     /// Counters of variants so far, and the one of those beyond.
     variants: usize,
     other_variants: Option<Metric>,
@@ -65,7 +65,7 @@ fn push(names: &mut Vec<Box<str>>, field: &str, rule: &str, outcome: &str) -> Me
 
 /// What is counted alike.
 #[derive(Debug)]
-struct Kind {
+struct CounterKind {
     field: &'static str,
     /// The first outcome, which tells what else a section counts apart.
     outcome: &'static str,
@@ -87,7 +87,7 @@ impl Metrics {
         let outcome = outcomes.first().copied().unwrap_or_default();
         let kind = self.kinds.iter().position(|kind| (kind.field, kind.outcome) == (field, outcome));
         let kind = kind.unwrap_or_else(|| {
-            self.kinds.push(Kind { field, outcome, rules: 0, others: None });
+            self.kinds.push(CounterKind { field, outcome, rules: 0, others: None });
             self.kinds.len() - 1
         });
         let mut is_own = true;

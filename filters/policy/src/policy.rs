@@ -14,7 +14,7 @@ use crate::environment::Environment;
 use crate::matching::Answers;
 use crate::metrics::{Metric, Metrics};
 use crate::module::{self, Module, Runs, Suite};
-use crate::policy_document::Document;
+use crate::policy_document::PolicyDocument;
 use crate::rate_limits::{LimitDocument, Pending, RateLimits, Reservation, RlsRequest};
 use crate::redirection::METHOD_OVERRIDES;
 use crate::references;
@@ -102,7 +102,7 @@ impl<M: Runs> Policy<M> {
     #[inline(never)]
     fn compile(node: &Node, cx: &mut Context) -> Option<Self> {
         let module = M::MODULE;
-        let fields = Fields::open::<Document>(node, &At::Root, cx)?;
+        let fields = Fields::open::<PolicyDocument>(node, &At::Root, cx)?;
         let settings = Settings::of_document(node, cx);
         if let Some(settings) = &settings {
             cx.route_header = settings.route_header.0.to_string();
@@ -402,7 +402,7 @@ impl<M: Runs> Policy<M> {
             _ => None,
         };
         let canaries = self.canaries.as_ref().filter(|_| M::MODULE.runs(Section::Canaries));
-        let canaries = canaries.filter(|_| chained != Some(Earlier::Rule));
+        let canaries = canaries.filter(|_| chained != Some(EarlierWriter::Rule));
         if let Some(chosen) = canaries.and_then(|c| c.decide(request, clients, breakers, environment)) {
             decision.decided_by(Section::Canaries, Some(chosen.canary), chosen.reason);
             take_variant(chosen, decision);
@@ -418,7 +418,7 @@ impl<M: Runs> Policy<M> {
 
     /// What the header-routing module of an earlier filter says of the route header. What it does not know of, a client
     /// has sent. Nobody is asked when there is no such header.
-    fn earlier_route(&self, request: &Request<'_>, environment: &mut impl Environment) -> Option<Earlier> {
+    fn earlier_route(&self, request: &Request<'_>, environment: &mut impl Environment) -> Option<EarlierWriter> {
         let route = request.value(self.settings.route_header.0.as_bytes())?;
         let earlier = environment.earlier_route()?;
         let (by, name) = earlier.split_at_checked(earlier.iter().position(|&b| b == b' ')?)?;
@@ -426,8 +426,8 @@ impl<M: Runs> Policy<M> {
             return None;
         }
         match by {
-            b"rule" => Some(Earlier::Rule),
-            b"default" => Some(Earlier::Default),
+            b"rule" => Some(EarlierWriter::Rule),
+            b"default" => Some(EarlierWriter::Default),
             _ => None,
         }
     }
@@ -490,7 +490,7 @@ fn take_variant<'a>(chosen: CanaryOutcome<'a>, decision: &mut Decision<'a>) {
 
 /// What wrote the route header in an earlier filter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Earlier {
+enum EarlierWriter {
     Rule,
     Default,
 }

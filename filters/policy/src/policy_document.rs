@@ -8,14 +8,14 @@ use crate::{
 };
 
 /// The whole document; stands for it in messages.
-pub(crate) struct Document;
+pub(crate) struct PolicyDocument;
 
-impl Decode for Document {
+impl Decode for PolicyDocument {
     const KIND: Kind = Kind::Object(&["settings", "egress", "rateLimits", "routes", "canaries"]);
     const EXPECTED: &'static str = "an object: a policy has at least one of the sections egress, rateLimits, routes, canaries; {} is the policy that does nothing";
 
     fn decode(node: &Node, at: &At<'_>, cx: &mut Context) -> Option<Self> {
-        Fields::open::<Self>(node, at, cx).map(|_| Document)
+        Fields::open::<Self>(node, at, cx).map(|_| PolicyDocument)
     }
 }
 
@@ -27,7 +27,7 @@ pub(crate) const KEY: &str = "policy";
 #[cfg(feature = "schema")]
 pub(crate) fn describe(schema: &mut crate::schema::Definitions) -> serde_json::Value {
     let doc = "A Penstock policy: what a proxy does with a request. All sections are optional; they run in this order.";
-    schema.object::<Document>(KEY, doc, |schema| {
+    schema.object::<PolicyDocument>(KEY, doc, |schema| {
         vec![
             schema.field::<Option<Settings>>("settings", "What all sections share."),
             schema.field::<Option<EgressDocument>>("egress", "The default-deny allowlist of where requests may go."),

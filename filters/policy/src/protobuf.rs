@@ -2,11 +2,11 @@
 
 /// The fields of a serialised message, in order.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Fields<'b>(pub(crate) &'b [u8]);
+pub(crate) struct MessageFields<'b>(pub(crate) &'b [u8]);
 
 /// The value of a field, by how it is written.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Field<'b> {
+pub(crate) enum FieldValue<'b> {
     /// A varint.
     Number(u64),
     /// Eight bytes.
@@ -17,22 +17,22 @@ pub(crate) enum Field<'b> {
     Other,
 }
 
-impl<'b> Fields<'b> {
+impl<'b> MessageFields<'b> {
     /// The next field and its number. `None`: the message is broken; `Some(None)`: it is over.
     #[cold]
-    pub(crate) fn next(&mut self) -> Option<Option<(u64, Field<'b>)>> {
+    pub(crate) fn next(&mut self) -> Option<Option<(u64, FieldValue<'b>)>> {
         if self.0.is_empty() {
             return Some(None);
         }
         let tag = self.varint()?;
         let field = match tag & 7 {
-            0 => Field::Number(self.varint()?),
-            1 => Field::Fixed(u64::from_le_bytes(*self.take(8)?.first_chunk()?)),
+            0 => FieldValue::Number(self.varint()?),
+            1 => FieldValue::Fixed(u64::from_le_bytes(*self.take(8)?.first_chunk()?)),
             2 => {
                 let length = usize::try_from(self.varint()?).ok()?;
-                Field::Bytes(self.take(length)?)
+                FieldValue::Bytes(self.take(length)?)
             }
-            5 => self.take(4).map(|_| Field::Other)?,
+            5 => self.take(4).map(|_| FieldValue::Other)?,
             _ => return None,
         };
         Some(Some((tag >> 3, field)))

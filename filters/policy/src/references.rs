@@ -9,12 +9,12 @@ use crate::trie::{ROOT, Trie};
 
 /// Names with a number each. The trie of the matchers, so that there is no hash table of one more kind in each module.
 #[derive(Debug, Default)]
-pub(crate) struct Numbers(Trie<u32>);
+pub(crate) struct NameNumbers(Trie<u32>);
 
-impl Numbers {
+impl NameNumbers {
     /// Of several equal names the first keeps its number.
-    fn of<'n>(names: impl Iterator<Item = (u32, &'n str)>) -> Numbers {
-        let mut numbers = Numbers::default();
+    fn of<'n>(names: impl Iterator<Item = (u32, &'n str)>) -> NameNumbers {
+        let mut numbers = NameNumbers::default();
         for (number, name) in names {
             if let Some(slot) = numbers.0.slot([name.as_bytes()].into_iter()) {
                 slot.exact.get_or_insert(number);
@@ -30,14 +30,14 @@ impl Numbers {
 }
 
 /// The place of each canary in the document.
-pub(crate) fn canaries(documents: &[CanaryDocument]) -> Numbers {
-    Numbers::of((0..).zip(documents.iter().map(|canary| &*canary.name.0)))
+pub(crate) fn canaries(documents: &[CanaryDocument]) -> NameNumbers {
+    NameNumbers::of((0..).zip(documents.iter().map(|canary| &*canary.name.0)))
 }
 
 /// The canaries that rules name, each with the first rule that does.
-pub(crate) fn named_by_rules(routes: Option<&RoutesDocument>) -> Numbers {
+pub(crate) fn named_by_rules(routes: Option<&RoutesDocument>) -> NameNumbers {
     let rules = (0..).zip(routes.into_iter().flat_map(|routes| &routes.rules.0));
-    Numbers::of(rules.filter_map(|(number, rule)| Some((number, &*rule.canary.as_ref()?.0))))
+    NameNumbers::of(rules.filter_map(|(number, rule)| Some((number, &*rule.canary.as_ref()?.0))))
 }
 
 /// Whether every canary that a rule names is there and waits for rules alone.

@@ -18,7 +18,7 @@ use crate::facts::{Fact, FactPlace};
 use crate::fixed_environment::split_mix;
 use crate::identity::IdentitySource;
 use crate::policy::Policy;
-use crate::rate_limits::{Failure, Reply};
+use crate::rate_limits::{RlsReply, ServiceFailure};
 use crate::reason::Reason;
 use crate::request::{Header, Request, Scratch};
 use crate::state::{Change, Key, MapState, State, Unavailable};
@@ -90,12 +90,12 @@ pub enum ServiceAnswer {
 }
 
 impl ServiceAnswer {
-    fn reply(self) -> Reply {
+    fn reply(self) -> RlsReply {
         match self {
-            ServiceAnswer::Ok => Reply::plain(false),
-            ServiceAnswer::OverLimit => Reply::plain(true),
-            ServiceAnswer::Error => Reply::failed(Failure::Error),
-            ServiceAnswer::Timeout => Reply::failed(Failure::Timeout),
+            ServiceAnswer::Ok => RlsReply::plain(false),
+            ServiceAnswer::OverLimit => RlsReply::plain(true),
+            ServiceAnswer::Error => RlsReply::failed(ServiceFailure::Error),
+            ServiceAnswer::Timeout => RlsReply::failed(ServiceFailure::Timeout),
         }
     }
 }

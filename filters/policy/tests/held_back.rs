@@ -42,8 +42,8 @@ fn second(policy: &str, request: &serde_json::Value, show: impl FnOnce(&Decision
         Ok(decision) => decision,
         Err(mut asked) => {
             while policy.rls_request(&asked).is_some() {
-                asked.on_reply(penstock_policy::rate_limits::Reply::failed(
-                    penstock_policy::rate_limits::Failure::Error,
+                asked.on_reply(penstock_policy::rate_limits::RlsReply::failed(
+                    penstock_policy::rate_limits::ServiceFailure::Error,
                 ));
             }
             pending = asked;

@@ -4,7 +4,7 @@
 
 use std::slice;
 
-use penstock_host::testing::{FakeProxy, Sent, with};
+use penstock_host::testing::{FakeProxy, SentResponse, with};
 
 use crate::headers;
 
@@ -183,7 +183,7 @@ pub(crate) unsafe fn proxy_send_local_response(
     }
     let lossy = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let map = unsafe { bytes(headers, headers_size) };
-    let sent = Sent {
+    let sent = SentResponse {
         status,
         details: unsafe { text(details, details_size) },
         headers: headers::parse(map).unwrap().iter().map(|(name, value)| (lossy(name), lossy(value))).collect(),

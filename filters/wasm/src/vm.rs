@@ -22,13 +22,13 @@ pub struct Vm<M: Runs>(RefCell<Contents<M>>);
 
 /// A plugin, and what this VM's worker keeps beside it.
 #[derive(Debug)]
-pub(crate) struct Running<M: Runs> {
+pub(crate) struct WasmPolicy<M: Runs> {
     plugin: Plugin<M, ProxyWasm>,
     worker: RefCell<Worker<ProxyWasm>>,
     gauges: RefCell<GaugeWriter>,
 }
 
-impl<M: Runs> Running<M> {
+impl<M: Runs> WasmPolicy<M> {
     /// `None` only when the proxy calls back in the middle of a callback, which it must not.
     fn with<T>(&self, act: impl FnOnce(&Plugin<M, ProxyWasm>, &mut Worker<ProxyWasm>) -> T) -> Option<T> {
         self.worker.try_borrow_mut().ok().map(|mut worker| act(&self.plugin, &mut worker))
@@ -38,39 +38,39 @@ impl<M: Runs> Running<M> {
 #[derive(Debug)]
 pub(crate) struct Contents<M: Runs> {
     /// Root contexts: one for each plugin and configuration, so few that looking through them is quickest.
-    pub(crate) plugins: Vec<(u32, Rc<Running<M>>)>,
+    pub(crate) plugins: Vec<(u32, Rc<WasmPolicy<M>>)>,
     /// The log lines of root contexts without a policy.
     pub(crate) logs: Vec<(u32, Rc<PluginLog>)>,
     /// Requests under way to root contexts without a policy.
     pub(crate) orphans: Contexts<Rc<PluginLog>>,
     /// Requests under way.
-    pub(crate) streams: Contexts<Stream<M>>,
+    pub(crate) streams: Contexts<WasmStream<M>>,
     /// The requests of the calls under way.
     pub(crate) calls: Contexts<u32>,
 }
 
 /// A request under way.
 #[derive(Debug)]
-pub(crate) struct Stream<M: Runs> {
+pub(crate) struct WasmStream<M: Runs> {
     /// The policy under which it began.
-    plugin: Rc<Running<M>>,
+    plugin: Rc<WasmPolicy<M>>,
     /// What is left to do in a later callback.
     rest: Rest<HostBuffer>,
 }
 
 impl<M: Runs> Contents<M> {
-    fn plugin(&self, context: u32) -> Option<&Rc<Running<M>>> {
+    fn plugin(&self, context: u32) -> Option<&Rc<WasmPolicy<M>>> {
         self.plugins.iter().find(|(plugin, _)| *plugin == context).map(|(_, plugin)| plugin)
     }
 
     /// Gives back what was there before.
-    fn set_plugin(&mut self, context: u32, plugin: Rc<Running<M>>) -> Option<Rc<Running<M>>> {
+    fn set_plugin(&mut self, context: u32, plugin: Rc<WasmPolicy<M>>) -> Option<Rc<WasmPolicy<M>>> {
         let before = self.remove_plugin(context);
         self.plugins.push((context, plugin));
         before
     }
 
-    fn remove_plugin(&mut self, context: u32) -> Option<Rc<Running<M>>> {
+    fn remove_plugin(&mut self, context: u32) -> Option<Rc<WasmPolicy<M>>> {
         let at = self.plugins.iter().position(|(plugin, _)| *plugin == context)?;
         Some(self.plugins.swap_remove(at).1)
     }
@@ -86,7 +86,7 @@ impl<M: Runs> Contents<M> {
     }
 
     /// Takes what is left of a request, and forgets the call that it waits for.
-    fn take_rest(&mut self, stream: u32) -> Option<Stream<M>> {
+    fn take_rest(&mut self, stream: u32) -> Option<WasmStream<M>> {
         let of_stream = self.streams.get_mut(&stream)?;
         if matches!(of_stream.rest, Rest::Nothing) {
             return None;
@@ -95,7 +95,7 @@ impl<M: Runs> Contents<M> {
         if let Rest::Call(waiting) = &rest {
             self.calls.remove(&waiting.call());
         }
-        Some(Stream { plugin: Rc::clone(&of_stream.plugin), rest })
+        Some(WasmStream { plugin: Rc::clone(&of_stream.plugin), rest })
     }
 
     /// Keeps what is left of a request.
@@ -156,7 +156,7 @@ impl<M: Runs> Vm<M> {
     pub fn context_create(&self, context: u32, parent: u32) {
         self.contents(|contents| {
             if let Some(plugin) = contents.plugin(parent).cloned() {
-                contents.streams.insert(context, Stream { plugin, rest: Rest::Nothing });
+                contents.streams.insert(context, WasmStream { plugin, rest: Rest::Nothing });
             } else if parent != 0 {
                 let log = contents.log(parent);
                 contents.orphans.insert(context, log);
@@ -203,7 +203,7 @@ impl<M: Runs> Vm<M> {
             length => Err(format!("the proxy announced {size} bytes and hands over {length}")),
         });
         let Some((configured, worker, gauges)) = Plugin::configure(ProxyWasm, configuration) else { return false };
-        let running = Running { plugin: configured, worker: RefCell::new(worker), gauges: RefCell::new(gauges) };
+        let running = WasmPolicy { plugin: configured, worker: RefCell::new(worker), gauges: RefCell::new(gauges) };
         // The one that is replaced, if any, is dropped outside of `contents`.
         let replaced = self.contents(|contents| contents.set_plugin(plugin, Rc::new(running)));
         replaced.is_some()
@@ -246,7 +246,7 @@ impl<M: Runs> Vm<M> {
         log.unwrap_or_default()
     }
 
-    fn plugin_of(&self, stream: u32) -> Option<Rc<Running<M>>> {
+    fn plugin_of(&self, stream: u32) -> Option<Rc<WasmPolicy<M>>> {
         self.contents(|contents| contents.streams.get(&stream).map(|stream| Rc::clone(&stream.plugin))).flatten()
     }
 
@@ -269,7 +269,7 @@ impl<M: Runs> Vm<M> {
             let stream = *contents.calls.get(&call)?;
             Some((stream, contents.take_rest(stream)?))
         });
-        let Some((stream, Stream { plugin, rest })) = waiting.flatten() else {
+        let Some((stream, WasmStream { plugin, rest })) = waiting.flatten() else {
             host::note_early_reply(message);
             return;
         };
@@ -320,7 +320,7 @@ impl<M: Runs> Vm<M> {
     /// A response's headers are there, the upstream's or the proxy's own, and nothing else is to come when `has_ended`.
     pub fn response_headers(&self, stream: u32, has_ended: bool) -> Flow {
         // Taken out while the proxy is called.
-        if let Some(Stream { plugin, rest }) = self.contents(|contents| contents.take_rest(stream)).flatten() {
+        if let Some(WasmStream { plugin, rest }) = self.contents(|contents| contents.take_rest(stream)).flatten() {
             let rest =
                 plugin.with(|plugin, worker| plugin.response_headers(worker, &mut CurrentRequest, rest, has_ended));
             if let Some(rest @ (Rest::Call(_) | Rest::AfterResponse(_))) = rest {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, anyhow, ensure};
 
 use super::scenario;
-use crate::http::{Connection, Protocol};
+use crate::http::{ClientConnection, Protocol};
 
 /// Clients that share the rate.
 const CLIENTS: u32 = 8;
@@ -37,7 +37,7 @@ pub(super) fn measure(address: SocketAddr, rate: u64, time: Duration) -> Result<
 }
 
 fn run(address: SocketAddr, gap: Duration, offset: Duration, time: Duration) -> Result<Vec<Duration>> {
-    let mut connection = Connection::open(Protocol::Http1, address)?;
+    let mut connection = ClientConnection::open(Protocol::Http1, address)?;
     let request = scenario::Load::Plain.request();
     let start = Instant::now() + offset;
     let mut latencies = Vec::new();

@@ -17,11 +17,11 @@ use anyhow::{Context, Result, ensure};
 
 use crate::{Bootstrap, Envoy};
 use latency::Latency;
-use scenario::Scenario;
+use scenario::BenchScenario;
 
 /// How long and how often.
 #[derive(Clone, Debug)]
-pub struct Options {
+pub struct BenchOptions {
     /// Rounds over all scenarios, after one to warm up.
     pub rounds: usize,
     /// Seconds for each scenario and round.
@@ -30,16 +30,16 @@ pub struct Options {
     pub only: Vec<String>,
 }
 
-impl Default for Options {
+impl Default for BenchOptions {
     fn default() -> Self {
-        Options { rounds: 9, seconds: 2, only: Vec::new() }
+        BenchOptions { rounds: 9, seconds: 2, only: Vec::new() }
     }
 }
 
 /// One scenario's figures.
 #[derive(Debug)]
 struct Figures {
-    scenario: Scenario,
+    scenario: BenchScenario,
     /// µs of CPU a request, one for each round.
     cpu: Vec<f64>,
     /// Requests a second that wrk saw, one for each round.
@@ -48,7 +48,7 @@ struct Figures {
 }
 
 /// Runs it, prints the table and returns the page for `docs/performance.md`.
-pub fn run(options: &Options) -> Result<String> {
+pub fn run(options: &BenchOptions) -> Result<String> {
     ensure!(options.rounds > 0 && options.seconds > 0, "at least one round of one second");
     let mut scenarios = scenario::all()?;
     let wanted = |name: &str| {
@@ -90,7 +90,7 @@ pub fn run(options: &Options) -> Result<String> {
     Ok(page)
 }
 
-fn start(scenarios: &[Scenario], workers: usize) -> Result<Envoy> {
+fn start(scenarios: &[BenchScenario], workers: usize) -> Result<Envoy> {
     let mut bootstrap = Bootstrap::new()?.concurrency(workers).log_level("error,wasm:error,dynamic_modules:error");
     for scenario in scenarios {
         bootstrap = bootstrap.listener(scenario.listener()?);
@@ -99,7 +99,7 @@ fn start(scenarios: &[Scenario], workers: usize) -> Result<Envoy> {
 }
 
 /// µs of CPU for each request, and requests a second.
-fn measure(envoy: &Envoy, scenario: &Scenario, seconds: u64) -> Result<(f64, f64)> {
+fn measure(envoy: &Envoy, scenario: &BenchScenario, seconds: u64) -> Result<(f64, f64)> {
     let address = envoy.address(&scenario.name)?;
     let counter = format!("http.{}.downstream_rq_total", scenario.name);
     let requests = envoy.admin().stat(&counter)?;

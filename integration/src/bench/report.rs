@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::latency::Latency;
 use super::scenario::{self, Load};
-use super::{Figures, Options};
+use super::{BenchOptions, Figures};
 
 /// The middle one; of an even number the upper of the two.
 pub(super) fn median(values: &[f64]) -> f64 {
@@ -52,7 +52,7 @@ impl Costs<'_> {
 }
 
 /// `docs/performance.md` up to what depends on the size of policies and on the workers.
-pub(super) fn page(all: &[Figures], options: &Options, rate: u64, envoy: Option<&str>) -> String {
+pub(super) fn page(all: &[Figures], options: &BenchOptions, rate: u64, envoy: Option<&str>) -> String {
     let costs = Costs { all };
     let mut page = String::from(HEAD);
     let _ = writeln!(

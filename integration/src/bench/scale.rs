@@ -6,8 +6,8 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use super::scenario::{self, Scenario};
-use super::{Options, report, start};
+use super::scenario::{self, BenchScenario};
+use super::{BenchOptions, report, start};
 use crate::workspace;
 
 /// Rules of each kind.
@@ -73,7 +73,7 @@ fn egress(count: usize, to: impl Fn(usize) -> Value) -> Value {
 }
 
 /// Measures all of it.
-pub(super) fn measure(options: &Options) -> Result<Scale> {
+pub(super) fn measure(options: &BenchOptions) -> Result<Scale> {
     let mut policies = Vec::new();
     for (title, module, policy, host) in KINDS {
         for rules in RULES {
@@ -102,8 +102,8 @@ fn on_node(module: &str, policy: &Value, host: &str) -> Result<Value> {
     Ok(measured)
 }
 
-fn on_workers(count: usize, options: &Options) -> Result<(usize, [Vec<f64>; 3])> {
-    let scenarios: Vec<Scenario> = scenario::all()?
+fn on_workers(count: usize, options: &BenchOptions) -> Result<(usize, [Vec<f64>; 3])> {
+    let scenarios: Vec<BenchScenario> = scenario::all()?
         .into_iter()
         .filter(|s| [scenario::NONE, scenario::SUITE, scenario::NATIVE_SUITE].contains(&&*s.name))
         .collect();

@@ -70,7 +70,7 @@ impl Load {
 }
 
 #[derive(Clone, Debug)]
-pub(super) struct Scenario {
+pub(super) struct BenchScenario {
     /// The listener's name.
     pub name: String,
     /// What the table calls it.
@@ -87,9 +87,9 @@ pub(super) struct Scenario {
     splits: bool,
 }
 
-impl Scenario {
+impl BenchScenario {
     fn new(name: &str, title: &'static str) -> Self {
-        Scenario {
+        BenchScenario {
             name: name.to_owned(),
             title,
             timed: false,
@@ -169,73 +169,77 @@ impl Scenario {
 }
 
 /// All of them, in the order of the table.
-pub(super) fn all() -> Result<Vec<Scenario>> {
+pub(super) fn all() -> Result<Vec<BenchScenario>> {
     let (limit, ab, denylist) = (peer_limit(), peer_ab(), peer_denylist());
     Ok(vec![
-        Scenario::new(NONE, "no filter").timed(),
-        Scenario::new("empty", "empty wasm filter").peer("empty", json!({}))?,
-        Scenario::new("empty-sdk", "empty wasm filter on the SDK").peer("sdk", json!({"job": "empty"}))?,
-        Scenario::new(FLOOR, "the suite's host calls, no work").peer("floor", json!({}))?.splits(),
-        Scenario::new("header-routing", "`header-routing.wasm`").ours("header-routing", &routes(1))?,
-        Scenario::new("canary", "`canary.wasm`").ours("canary", &canaries())?.splits(),
-        Scenario::new("rate-limit", "`rate-limit.wasm`").ours("rate-limit", &limits())?,
-        Scenario::new("egress-allowlist", "`egress-allowlist.wasm`").ours("egress-allowlist", &egress(1))?,
-        Scenario::new("chain", "our four chained")
+        BenchScenario::new(NONE, "no filter").timed(),
+        BenchScenario::new("empty", "empty wasm filter").peer("empty", json!({}))?,
+        BenchScenario::new("empty-sdk", "empty wasm filter on the SDK").peer("sdk", json!({"job": "empty"}))?,
+        BenchScenario::new(FLOOR, "the suite's host calls, no work").peer("floor", json!({}))?.splits(),
+        BenchScenario::new("header-routing", "`header-routing.wasm`").ours("header-routing", &routes(1))?,
+        BenchScenario::new("canary", "`canary.wasm`").ours("canary", &canaries())?.splits(),
+        BenchScenario::new("rate-limit", "`rate-limit.wasm`").ours("rate-limit", &limits())?,
+        BenchScenario::new("egress-allowlist", "`egress-allowlist.wasm`").ours("egress-allowlist", &egress(1))?,
+        BenchScenario::new("chain", "our four chained")
             .ours("egress-allowlist", &egress(1))?
             .ours("rate-limit", &limits())?
             .ours("header-routing", &routes(1))?
             .ours("canary", &canaries())?
             .splits(),
-        Scenario::new(SUITE, "**`suite.wasm`**, all four").ours("suite", &together(1))?.splits().timed(),
-        Scenario::new("suite-10", "the same with 10 + 10 rules").ours("suite", &together(10))?.splits(),
-        Scenario::new("suite-10000", "the same with 10,000 + 10,000 rules").ours("suite", &together(10_000))?.splits(),
-        Scenario::new("native", "native: RBAC, local rate limit, routes")
+        BenchScenario::new(SUITE, "**`suite.wasm`**, all four").ours("suite", &together(1))?.splits().timed(),
+        BenchScenario::new("suite-10", "the same with 10 + 10 rules").ours("suite", &together(10))?.splits(),
+        BenchScenario::new("suite-10000", "the same with 10,000 + 10,000 rules")
+            .ours("suite", &together(10_000))?
+            .splits(),
+        BenchScenario::new("native", "native: RBAC, local rate limit, routes")
             .filter("rbac", rbac())
             .filter("limit", local_limit())
             .native()
             .timed(),
-        Scenario::new("lua", "Lua: allowlist, route, split").filter("lua", lua()).splits().timed(),
-        Scenario::new("peer-limit", "SDK filter: rate limit").peer("sdk", limit.clone())?,
-        Scenario::new("peer-ab", "SDK filter: A/B").peer("sdk", ab.clone())?.splits(),
-        Scenario::new("peer-denylist", "SDK filter: denylist").peer("sdk", denylist.clone())?,
-        Scenario::new("peers", "the three chained")
+        BenchScenario::new("lua", "Lua: allowlist, route, split").filter("lua", lua()).splits().timed(),
+        BenchScenario::new("peer-limit", "SDK filter: rate limit").peer("sdk", limit.clone())?,
+        BenchScenario::new("peer-ab", "SDK filter: A/B").peer("sdk", ab.clone())?.splits(),
+        BenchScenario::new("peer-denylist", "SDK filter: denylist").peer("sdk", denylist.clone())?,
+        BenchScenario::new("peers", "the three chained")
             .peer("sdk", denylist)?
             .peer("sdk", limit)?
             .peer("sdk", ab)?
             .splits()
             .timed(),
-        Scenario::new("so-header-routing", "`libpenstock.so`: `header-routing`")
+        BenchScenario::new("so-header-routing", "`libpenstock.so`: `header-routing`")
             .shared_object("header-routing", &routes(1))?,
-        Scenario::new("so-canary", "`libpenstock.so`: `canary`").shared_object("canary", &canaries())?.splits(),
-        Scenario::new("so-rate-limit", "`libpenstock.so`: `rate-limit`").shared_object("rate-limit", &limits())?,
-        Scenario::new("so-egress-allowlist", "`libpenstock.so`: `egress-allowlist`")
+        BenchScenario::new("so-canary", "`libpenstock.so`: `canary`").shared_object("canary", &canaries())?.splits(),
+        BenchScenario::new("so-rate-limit", "`libpenstock.so`: `rate-limit`").shared_object("rate-limit", &limits())?,
+        BenchScenario::new("so-egress-allowlist", "`libpenstock.so`: `egress-allowlist`")
             .shared_object("egress-allowlist", &egress(1))?,
-        Scenario::new(NATIVE_SUITE, "**`libpenstock.so`: `suite`**, all four")
+        BenchScenario::new(NATIVE_SUITE, "**`libpenstock.so`: `suite`**, all four")
             .shared_object("suite", &together(1))?
             .splits()
             .timed(),
-        Scenario::new(NATIVE_AGAIN, "the same once more: how much the bench errs")
+        BenchScenario::new(NATIVE_AGAIN, "the same once more: how much the bench errs")
             .shared_object("suite", &together(1))?
             .splits(),
-        Scenario::new("so-suite-10", "the same with 10 + 10 rules").shared_object("suite", &together(10))?.splits(),
-        Scenario::new("so-suite-10000", "the same with 10,000 + 10,000 rules")
+        BenchScenario::new("so-suite-10", "the same with 10 + 10 rules")
+            .shared_object("suite", &together(10))?
+            .splits(),
+        BenchScenario::new("so-suite-10000", "the same with 10,000 + 10,000 rules")
             .shared_object("suite", &together(10_000))?
             .splits(),
-        Scenario::new(BROWSER_NONE, "3 KB of cookies: no filter").browser(),
-        Scenario::new("browser-suite", "3 KB of cookies, ports, a limit by address: `suite.wasm`")
+        BenchScenario::new(BROWSER_NONE, "3 KB of cookies: no filter").browser(),
+        BenchScenario::new("browser-suite", "3 KB of cookies, ports, a limit by address: `suite.wasm`")
             .ours("suite", &honest())?
             .splits()
             .browser(),
-        Scenario::new("browser-so-suite", "the same: `libpenstock.so`")
+        BenchScenario::new("browser-so-suite", "the same: `libpenstock.so`")
             .shared_object("suite", &honest())?
             .splits()
             .browser(),
-        Scenario::new("browser-native", "3 KB of cookies: native")
+        BenchScenario::new("browser-native", "3 KB of cookies: native")
             .filter("rbac", rbac())
             .filter("limit", local_limit())
             .native()
             .browser(),
-        Scenario::new("browser-lua", "3 KB of cookies: Lua").filter("lua", lua()).splits().browser(),
+        BenchScenario::new("browser-lua", "3 KB of cookies: Lua").filter("lua", lua()).splits().browser(),
     ])
 }
 

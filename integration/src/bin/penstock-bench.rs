@@ -4,7 +4,7 @@ use std::env;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-use penstock_integration::bench::{self, Options};
+use penstock_integration::bench::{self, BenchOptions};
 
 /// The page goes to standard output, what is going on to standard error.
 fn main() -> ExitCode {
@@ -22,9 +22,9 @@ fn main() -> ExitCode {
 
 /// `ROUNDS`, `SECONDS_EACH` and `ONLY` (names of scenarios, comma-separated) of the environment; make sets those that nobody has
 /// given to nothing.
-fn options() -> Result<Options> {
+fn options() -> Result<BenchOptions> {
     let given = |name| env::var(name).ok().filter(|value| !value.is_empty());
-    let mut options = Options::default();
+    let mut options = BenchOptions::default();
     if let Some(rounds) = given("ROUNDS") {
         options.rounds = rounds.parse().context("ROUNDS")?;
     }

@@ -3,7 +3,7 @@
 use std::env;
 use std::process::ExitCode;
 
-use penstock_integration::demo::{self, Options};
+use penstock_integration::demo::{self, DemoOptions};
 
 const USAGE: &str = "\
 Shows what Penstock does in a real Envoy, request by request, then stays up for your own requests until Ctrl-C.
@@ -15,7 +15,7 @@ Usage: penstock-demo [--once]
 Needs the modules (make build) and an Envoy (make setup, or ENVOY_BIN). NO_COLOR=1 prints without colour.";
 
 fn main() -> ExitCode {
-    let mut options = Options { once: env::var("ONCE").is_ok_and(|once| !matches!(once.as_str(), "" | "0")) };
+    let mut options = DemoOptions { once: env::var("ONCE").is_ok_and(|once| !matches!(once.as_str(), "" | "0")) };
     for argument in env::args().skip(1) {
         match argument.as_str() {
             "--once" => options.once = true,

@@ -140,7 +140,7 @@ impl<'a> Pod<'a> {
     }
 
     /// Writes the Pod and starts what it would hold. Does not wait for listeners.
-    pub fn start(self, cluster: &Cluster, istio: &Istio) -> Result<Proxy> {
+    pub fn start(self, cluster: &Cluster, istio: &Istio) -> Result<IstioProxy> {
         let folder = tempfile::Builder::new().prefix("penstock-proxy-").tempdir()?;
         let labels: serde_json::Map<_, _> =
             self.labels.iter().map(|(name, value)| ((*name).to_owned(), json!(value))).collect();
@@ -184,7 +184,8 @@ impl<'a> Pod<'a> {
         fs::write(secrets.join("istio/root-cert.pem"), authority)?;
         let admin = free_port()?;
         let process = self.agent(folder.path(), istio, admin, &json!(labels).to_string())?;
-        let mut proxy = Proxy { process, admin: Admin::new(SocketAddr::from((Ipv4Addr::LOCALHOST, admin))), folder };
+        let mut proxy =
+            IstioProxy { process, admin: Admin::new(SocketAddr::from((Ipv4Addr::LOCALHOST, admin))), folder };
         let admin = proxy.admin.clone();
         proxy.process.wait_for("answer of Envoy's admin interface", || admin.get("/server_info"))?;
         Ok(proxy)
@@ -241,13 +242,13 @@ impl<'a> Pod<'a> {
 
 /// A running agent with its Envoy. Dropping it kills both.
 #[derive(Debug)]
-pub struct Proxy {
+pub struct IstioProxy {
     process: Process,
     admin: Admin,
     folder: TempDir,
 }
 
-impl Proxy {
+impl IstioProxy {
     /// Envoy's admin interface.
     pub fn admin(&self) -> &Admin {
         &self.admin

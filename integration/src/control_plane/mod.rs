@@ -15,7 +15,7 @@ mod tokens;
 
 pub use cluster::{Cluster, Rejected};
 pub use envoy_gateway::{EnvoyGateway, GatewayProxy};
-pub use istio::{Istio, Pod, Proxy, Role};
+pub use istio::{Istio, IstioProxy, Pod, Role};
 pub use process::{Process, eventually, free_port, tool, within};
 pub use registry::{Access, PASSWORD, Registry, USER};
 pub use tokens::{Tokens, hosts, with_hosts};

@@ -14,7 +14,7 @@ use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
 use serde_json::{Value, json};
 
 use super::registry::Access;
-use crate::upstream::{Received, Reply, Upstream};
+use crate::upstream::{Received, Upstream, UpstreamReply};
 use crate::workspace;
 
 /// Its name. Clients refuse to send a password to a loopback address that a registry names, so they need [`hosts`].
@@ -42,14 +42,14 @@ impl Tokens {
         let server = Upstream::start(move |request| {
             let given = request.headers.iter().find(|(name, _)| name.eq_ignore_ascii_case(b"authorization"));
             if given.is_none_or(|(_, value)| value != CREDENTIALS.as_bytes()) {
-                return Reply::Status(401, Vec::new());
+                return UpstreamReply::Status(401, Vec::new());
             }
             let unsigned = [&header, &claims(request)].map(|part| URL_SAFE_NO_PAD.encode(part.to_string())).join(".");
             match key.sign(&random, unsigned.as_bytes()) {
-                Ok(signature) => Reply::Json(json!({
+                Ok(signature) => UpstreamReply::Json(json!({
                     "token": format!("{unsigned}.{}", URL_SAFE_NO_PAD.encode(signature)),
                 })),
-                Err(_) => Reply::Status(500, Vec::new()),
+                Err(_) => UpstreamReply::Status(500, Vec::new()),
             }
         })?;
         Ok(Tokens { server })

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 
-use super::Section;
+use super::DemoSection;
 use super::screen::Widths;
-use super::stage::{Stage, Step};
+use super::stage::{DemoStep, Stage};
 use crate::discovery::Reload;
 use crate::http::{self, Protocol, Request, Response};
 use crate::listener::{Listener, Route};
@@ -17,7 +17,7 @@ const POLICY: &str = include_str!("../../demo/canaries.yaml");
 /// So many users are sent through the canary.
 const USERS: usize = 1_000;
 
-pub(super) const SECTION: Section = Section {
+pub(super) const SECTION: DemoSection = DemoSection {
     name: "canaries",
     title: "Canaries: each user stays on a version, and a failing one is taken back",
     policy: POLICY,
@@ -104,7 +104,7 @@ fn walk(stage: &mut Stage) -> Result<()> {
 
     stage.say("An override beats the weights; v2 fails, and everybody is taken back to v1:");
     let forced = Request::get("/").header("x-user-id", "user-0").header("x-canary", "always");
-    stage.table(version, &[Step::new(forced.clone(), "v2", "x-canary: always")])?;
+    stage.table(version, &[DemoStep::new(forced.clone(), "v2", "x-canary: always")])?;
     let fault = forced.header("x-fault", "503");
     let address = stage.address()?;
     let failed = (0..200)

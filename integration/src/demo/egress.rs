@@ -2,15 +2,15 @@
 
 use anyhow::{Result, bail};
 
-use super::Section;
-use super::stage::{Stage, Step};
+use super::DemoSection;
+use super::stage::{DemoStep, Stage};
 use crate::discovery::Reload;
 use crate::http::{Request, Response};
 use crate::listener::{Listener, Route};
 
 const POLICY: &str = include_str!("../../demo/egress.yaml");
 
-pub(super) const SECTION: Section = Section {
+pub(super) const SECTION: DemoSection = DemoSection {
     name: "egress",
     title: "Egress: nothing goes out unless a rule with an owner says so",
     policy: POLICY,
@@ -53,18 +53,18 @@ fn walk(stage: &mut Stage) -> Result<()> {
     stage.table(
         outcome,
         &[
-            Step::new(stripe("/v1/charges/42"), "forwards /v1/charges/42", "rule stripe"),
-            Step::new(stripe("/v1/refunds"), "403 pathNotAllowed", "the rule is for /v1/charges"),
-            Step::new(
+            DemoStep::new(stripe("/v1/charges/42"), "forwards /v1/charges/42", "rule stripe"),
+            DemoStep::new(stripe("/v1/refunds"), "403 pathNotAllowed", "the rule is for /v1/charges"),
+            DemoStep::new(
                 Request::new("DELETE", "api.stripe.com:80", "/v1/charges"),
                 "403 methodNotAllowed",
                 "GET and POST",
             ),
-            Step::new(to("evil.test:80", "/"), "403 hostNotAllowed", "nobody listed it"),
-            Step::new(to("api.example.com:80", "/"), "forwards /", "rule example"),
-            Step::new(to("secrets.example.com:80", "/"), "403 hostDenied", "deny beats every rule"),
-            Step::new(to("169.254.169.254:80", "/latest"), "403 hostDenied", "cloud metadata"),
-            Step::new(to("old.example.org:80", "/"), "403 ruleExpired", "rule last-year, until 2026"),
+            DemoStep::new(to("evil.test:80", "/"), "403 hostNotAllowed", "nobody listed it"),
+            DemoStep::new(to("api.example.com:80", "/"), "forwards /", "rule example"),
+            DemoStep::new(to("secrets.example.com:80", "/"), "403 hostDenied", "deny beats every rule"),
+            DemoStep::new(to("169.254.169.254:80", "/latest"), "403 hostDenied", "cloud metadata"),
+            DemoStep::new(to("old.example.org:80", "/"), "403 ruleExpired", "rule last-year, until 2026"),
         ],
     )?;
 
@@ -72,15 +72,15 @@ fn walk(stage: &mut Stage) -> Result<()> {
     stage.table(
         outcome,
         &[
-            Step::new(stripe("/v1/charges//42/./x"), "forwards /v1/charges/42/x", "the canonical path"),
-            Step::new(stripe("/v1/charges/../payouts"), "403 pathNotAllowed", "it is /v1/payouts"),
-            Step::new(stripe("/v1/charges/%2e%2e/payouts"), "403 pathNotAllowed", "so is this"),
-            Step::new(
+            DemoStep::new(stripe("/v1/charges//42/./x"), "forwards /v1/charges/42/x", "the canonical path"),
+            DemoStep::new(stripe("/v1/charges/../payouts"), "403 pathNotAllowed", "it is /v1/payouts"),
+            DemoStep::new(stripe("/v1/charges/%2e%2e/payouts"), "403 pathNotAllowed", "so is this"),
+            DemoStep::new(
                 stripe("/v1/charges%2f..%2fpayouts"),
                 "400 pathEscapesDelimiter",
                 "the next decoder sees another path",
             ),
-            Step::new(to("2852039166:80", "/"), "400 hostIsAmbiguousNumber", "169.254.169.254 to some"),
+            DemoStep::new(to("2852039166:80", "/"), "400 hostIsAmbiguousNumber", "169.254.169.254 to some"),
         ],
     )?;
 
@@ -93,8 +93,8 @@ fn walk(stage: &mut Stage) -> Result<()> {
     stage.table(
         outcome,
         &[
-            Step::new(to("evil.test:80", "/"), "forwards /", "reported as hostNotAllowed"),
-            Step::new(to("2852039166:80", "/"), "400 hostIsAmbiguousNumber", "400 in every mode"),
+            DemoStep::new(to("evil.test:80", "/"), "forwards /", "reported as hostNotAllowed"),
+            DemoStep::new(to("2852039166:80", "/"), "400 hostIsAmbiguousNumber", "400 in every mode"),
         ],
     )?;
     stage.reload(POLICY)?;

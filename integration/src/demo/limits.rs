@@ -2,14 +2,14 @@
 
 use anyhow::Result;
 
-use super::Section;
+use super::DemoSection;
 use super::screen::Widths;
-use super::stage::{Stage, Step};
+use super::stage::{DemoStep, Stage};
 use crate::RateLimitService;
 use crate::http::{self, Protocol, Request, Response};
 use crate::listener::{Listener, Route};
 
-pub(super) const SECTION: Section = Section {
+pub(super) const SECTION: DemoSection = DemoSection {
     name: "limits",
     title: "Rate limits: exact per key, shared by all workers",
     policy: include_str!("../../demo/limits.yaml"),
@@ -62,10 +62,10 @@ fn walk(stage: &mut Stage) -> Result<()> {
     stage.table(
         outcome,
         &[
-            Step::new(export("carl", "2"), "200", "two of the three exports"),
-            Step::new(export("carl", "2"), "429, again in 1200 s", "two more are too many: one has to come back"),
-            Step::new(export("dora", "1"), "200", "the refused request took nothing: one was left"),
-            Step::new(Request::get("/").header("x-user", "carl"), "200", "carl's own limit is far away"),
+            DemoStep::new(export("carl", "2"), "200", "two of the three exports"),
+            DemoStep::new(export("carl", "2"), "429, again in 1200 s", "two more are too many: one has to come back"),
+            DemoStep::new(export("dora", "1"), "200", "the refused request took nothing: one was left"),
+            DemoStep::new(Request::get("/").header("x-user", "carl"), "200", "carl's own limit is far away"),
         ],
     )?;
     for_all_proxies(stage)

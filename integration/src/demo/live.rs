@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 
-use super::screen::Style;
+use super::screen::TextStyle;
 use super::stage::{Stage, relative};
 use super::visitors::Visitors;
-use super::{SECTIONS, Section, json, policy_file};
+use super::{DemoSection, SECTIONS, json, policy_file};
 use crate::discovery::Reload;
 
 /// How often to look at the files.
@@ -33,13 +33,13 @@ pub(super) fn serve(mut stage: Stage) -> Result<()> {
     }
     stage.screen.line("");
     let admin = format!("Envoy's admin page: http://{}  its log: {}", stage.envoy.admin().address(), log(&stage));
-    stage.screen.line(&stage.screen.paint(Style::Dim, &admin));
+    stage.screen.line(&stage.screen.paint(TextStyle::Dim, &admin));
     let dash = format!("  dist/penstock dash --envoy demo=http://{}", stage.envoy.admin().address());
     stage.screen.title("See it live in the browser:");
     stage.screen.line("");
     stage.screen.line(&dash);
     stage.screen.line("");
-    stage.screen.line(&stage.screen.paint(Style::Dim, "Visitors keep coming, some 15 a second in each section."));
+    stage.screen.line(&stage.screen.paint(TextStyle::Dim, "Visitors keep coming, some 15 a second in each section."));
     stage.screen.line("");
 
     let _visitors = Visitors::start(&stage.envoy)?;
@@ -67,24 +67,24 @@ pub(super) fn serve(mut stage: Stage) -> Result<()> {
 }
 
 /// Gives Envoy what the user wrote, and says in a line what came of it.
-fn apply(stage: &mut Stage, section: &Section, text: &str) -> Result<()> {
+fn apply(stage: &mut Stage, section: &DemoSection, text: &str) -> Result<()> {
     let file = relative(&policy_file(section));
     let outcome = match json::of_yaml(text) {
         Ok(policy) => stage.envoy.reload(section.name, policy)?,
         Err(error) => Reload::Refused(error.to_string()),
     };
     let line = match &outcome {
-        Reload::Taken => format!("{} {file}: taken, every worker runs it", stage.screen.paint(Style::Good, "✓")),
+        Reload::Taken => format!("{} {file}: taken, every worker runs it", stage.screen.paint(TextStyle::Good, "✓")),
         Reload::Refused(_) => {
             let why = outcome.reasons().join("; ");
-            format!("{} {file}: refused, the old policy keeps serving: {why}", stage.screen.paint(Style::Bad, "✗"))
+            format!("{} {file}: refused, the old policy keeps serving: {why}", stage.screen.paint(TextStyle::Bad, "✗"))
         }
     };
     stage.screen.line(&line);
     Ok(())
 }
 
-fn read(section: &Section) -> Option<String> {
+fn read(section: &DemoSection) -> Option<String> {
     fs::read_to_string(policy_file(section)).ok().filter(|text| !text.is_empty())
 }
 

@@ -25,7 +25,7 @@ use crate::{Bootstrap, RateLimitService, WasmFilter, workspace};
 use stage::Stage;
 
 /// One part of the walk, on a listener of its own.
-struct Section {
+struct DemoSection {
     /// The name of the listener, of its filter, and of the policy's file.
     name: &'static str,
     /// The headline.
@@ -45,17 +45,17 @@ struct Section {
 }
 
 /// Every section, in the order of the walk.
-const SECTIONS: [Section; 4] = [routes::SECTION, canaries::SECTION, limits::SECTION, egress::SECTION];
+const SECTIONS: [DemoSection; 4] = [routes::SECTION, canaries::SECTION, limits::SECTION, egress::SECTION];
 
 /// How the demo is to run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Options {
+pub struct DemoOptions {
     /// Ends after the walk.
     pub once: bool,
 }
 
 /// Runs the demo; whether every answer was what it should be.
-pub fn run(options: Options) -> Result<bool> {
+pub fn run(options: DemoOptions) -> Result<bool> {
     let (interrupt, interrupted) = mpsc::channel();
     ctrlc::set_handler(move || {
         // The receiver lives as long as the demo.
@@ -80,7 +80,7 @@ fn folder() -> PathBuf {
     workspace::root().join("target/demo")
 }
 
-fn policy_file(section: &Section) -> PathBuf {
+fn policy_file(section: &DemoSection) -> PathBuf {
     folder().join(format!("{}.yaml", section.name))
 }
 

@@ -2,16 +2,16 @@
 
 use anyhow::Result;
 
-use super::Section;
+use super::DemoSection;
 use super::screen::Widths;
-use super::stage::{Stage, Step};
+use super::stage::{DemoStep, Stage};
 use crate::discovery::Reload;
 use crate::http::{Request, Response};
 use crate::listener::{Listener, Route};
 
 const POLICY: &str = include_str!("../../demo/routes.yaml");
 
-pub(super) const SECTION: Section = Section {
+pub(super) const SECTION: DemoSection = DemoSection {
     name: "routes",
     title: "Routes: the policy names the route, Envoy's own route table takes the request there",
     policy: POLICY,
@@ -68,25 +68,29 @@ fn walk(stage: &mut Stage) -> Result<()> {
     stage.table(
         route,
         &[
-            Step::new(get("/"), "stable", "no rule matches: the default"),
-            Step::new(get("/").header("x-user-group", "beta"), "beta", "rule beta-users"),
-            Step::new(
+            DemoStep::new(get("/"), "stable", "no rule matches: the default"),
+            DemoStep::new(get("/").header("x-user-group", "beta"), "beta", "rule beta-users"),
+            DemoStep::new(
                 get("/").header("x-user-group", "staff").header("x-user-group", "beta"),
                 "beta",
                 "any value of a repeated header counts",
             )
             .http2(),
-            Step::new(get("/").header("x-user-group", "Beta"), "stable", "values compare byte for byte"),
-            Step::new(get("/").header("x-penstock-route", "beta"), "stable", "a client never chooses the route itself"),
-            Step::new(staging("a.b.staging.example.com"), "staging", "rule staging-hosts: * is one label or more"),
-            Step::new(staging("staging.example.com"), "stable", "… and never none"),
-            Step::new(get("/items/42"), "items", "rule numbered-items"),
-            Step::new(get("/items/42/parts"), "stable", "an expression must match the whole path"),
-            Step::new(get("/?preview=1"), "preview", "rule previews"),
-            Step::new(Request::new("POST", "example.com", "/?preview=1"), "stable", "… which is for GET"),
-            Step::new(get("/").header("cookie", "theme=dark; plan=gold"), "gold", "rule gold-members"),
-            Step::new(robot, "stable", "… which is not for robots"),
-            Step::new(get("/items/7").header("x-user-group", "beta"), "beta", "two rules match: the first wins"),
+            DemoStep::new(get("/").header("x-user-group", "Beta"), "stable", "values compare byte for byte"),
+            DemoStep::new(
+                get("/").header("x-penstock-route", "beta"),
+                "stable",
+                "a client never chooses the route itself",
+            ),
+            DemoStep::new(staging("a.b.staging.example.com"), "staging", "rule staging-hosts: * is one label or more"),
+            DemoStep::new(staging("staging.example.com"), "stable", "… and never none"),
+            DemoStep::new(get("/items/42"), "items", "rule numbered-items"),
+            DemoStep::new(get("/items/42/parts"), "stable", "an expression must match the whole path"),
+            DemoStep::new(get("/?preview=1"), "preview", "rule previews"),
+            DemoStep::new(Request::new("POST", "example.com", "/?preview=1"), "stable", "… which is for GET"),
+            DemoStep::new(get("/").header("cookie", "theme=dark; plan=gold"), "gold", "rule gold-members"),
+            DemoStep::new(robot, "stable", "… which is not for robots"),
+            DemoStep::new(get("/items/7").header("x-user-group", "beta"), "beta", "two rules match: the first wins"),
         ],
     )?;
 
@@ -94,8 +98,8 @@ fn walk(stage: &mut Stage) -> Result<()> {
     stage.table(
         route_and_path,
         &[
-            Step::new(get("/v1/items?page=2"), "api sees /v2/items?page=2, version 2", "rule old-api"),
-            Step::new(get("/v10"), "stable sees /v10", "a prefix is whole segments"),
+            DemoStep::new(get("/v1/items?page=2"), "api sees /v2/items?page=2, version 2", "rule old-api"),
+            DemoStep::new(get("/v10"), "stable sees /v10", "a prefix is whole segments"),
         ],
     )?;
     reload(stage)

@@ -5,7 +5,7 @@ use std::io::{self, IsTerminal, Write};
 
 /// A style of the terminal.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Style {
+pub(super) enum TextStyle {
     Bold,
     Dim,
     Good,
@@ -40,12 +40,12 @@ impl Screen {
     }
 
     /// Text in a style.
-    pub(super) fn paint(&self, style: Style, text: &str) -> String {
+    pub(super) fn paint(&self, style: TextStyle, text: &str) -> String {
         let code = match style {
-            Style::Bold => "1",
-            Style::Dim => "2",
-            Style::Good => "32",
-            Style::Bad => "1;31",
+            TextStyle::Bold => "1",
+            TextStyle::Dim => "2",
+            TextStyle::Good => "32",
+            TextStyle::Bad => "1;31",
         };
         if self.coloured { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
     }
@@ -53,19 +53,19 @@ impl Screen {
     /// The headline of a section.
     pub(super) fn title(&self, text: &str) {
         self.line("");
-        self.line(&self.paint(Style::Bold, text));
+        self.line(&self.paint(TextStyle::Bold, text));
     }
 
     /// The heads of a table's columns.
     pub(super) fn heads(&self, widths: Widths) {
         self.line("");
         let heads = format!("    {}  {}  {}", pad("request", widths.request), pad("answer", widths.answer), "why");
-        self.line(&self.paint(Style::Dim, &heads));
+        self.line(&self.paint(TextStyle::Dim, &heads));
     }
 
     /// A row of a table.
     pub(super) fn row(&self, widths: Widths, right: bool, request: &str, answer: &str, why: &str) {
-        let (style, mark) = if right { (Style::Good, "✓") } else { (Style::Bad, "✗") };
+        let (style, mark) = if right { (TextStyle::Good, "✓") } else { (TextStyle::Bad, "✗") };
         let (mark, answer) = (self.paint(style, mark), self.paint(style, &pad(answer, widths.answer)));
         self.line(&format!("  {mark} {}  {answer}  {why}", pad(request, widths.request)));
     }

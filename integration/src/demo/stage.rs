@@ -5,8 +5,8 @@ use std::sync::mpsc::{Receiver, TryRecvError};
 
 use anyhow::{Result, bail};
 
-use super::screen::{Screen, Style, Widths, width};
-use super::{Section, json};
+use super::screen::{Screen, TextStyle, Widths, width};
+use super::{DemoSection, json};
 use crate::discovery::Reload;
 use crate::http::{self, Protocol, Request, Response};
 use crate::{Envoy, RateLimitService, workspace};
@@ -24,21 +24,21 @@ pub(super) struct Stage {
 }
 
 /// One row of a walk: a request, the answer that must come, and why.
-pub(super) struct Step {
+pub(super) struct DemoStep {
     request: Request,
     protocol: Protocol,
     answer: &'static str,
     why: &'static str,
 }
 
-impl Step {
+impl DemoStep {
     pub(super) fn new(request: Request, answer: &'static str, why: &'static str) -> Self {
-        Step { request, protocol: Protocol::Http1, answer, why }
+        DemoStep { request, protocol: Protocol::Http1, answer, why }
     }
 
     /// Over HTTP/2.
     pub(super) fn http2(self) -> Self {
-        Step { protocol: Protocol::Http2, ..self }
+        DemoStep { protocol: Protocol::Http2, ..self }
     }
 
     /// `GET /path host:… header: value`, without what every request has.
@@ -78,11 +78,11 @@ impl Stage {
     }
 
     /// Begins a section.
-    pub(super) fn open(&mut self, number: usize, section: &Section) {
+    pub(super) fn open(&mut self, number: usize, section: &DemoSection) {
         self.section = section.name;
         self.screen.title(&format!("{number}. {}", section.title));
         let file = super::policy_file(section);
-        self.screen.line(&self.screen.paint(Style::Dim, &format!("   policy: {}", relative(&file))));
+        self.screen.line(&self.screen.paint(TextStyle::Dim, &format!("   policy: {}", relative(&file))));
     }
 
     /// Plain text within a section.
@@ -97,7 +97,7 @@ impl Stage {
     }
 
     /// Sends each request and prints it with what came back, in the words of `read`.
-    pub(super) fn table(&mut self, read: impl Fn(&Response) -> String, steps: &[Step]) -> Result<()> {
+    pub(super) fn table(&mut self, read: impl Fn(&Response) -> String, steps: &[DemoStep]) -> Result<()> {
         let widths = Widths {
             request: steps.iter().map(|step| width(&step.label())).max().unwrap_or_default(),
             answer: steps.iter().map(|step| width(step.answer)).max().unwrap_or_default(),
@@ -132,10 +132,10 @@ impl Stage {
         self.screen.line("");
         if self.wrong == 0 {
             let all = format!("All {} answers were as they should be.", self.shown);
-            self.screen.line(&self.screen.paint(Style::Good, &all));
+            self.screen.line(&self.screen.paint(TextStyle::Good, &all));
         } else {
             let some = format!("{} of {} answers were not what they should be.", self.wrong, self.shown);
-            self.screen.line(&self.screen.paint(Style::Bad, &some));
+            self.screen.line(&self.screen.paint(TextStyle::Bad, &some));
         }
         self.wrong == 0
     }

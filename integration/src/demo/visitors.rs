@@ -10,7 +10,7 @@ use anyhow::Result;
 
 use super::SECTIONS;
 use crate::Envoy;
-use crate::http::{Connection, Protocol, Request};
+use crate::http::{ClientConnection, Protocol, Request};
 
 /// Between two requests of a section's visitors.
 const PAUSE: Duration = Duration::from_millis(60);
@@ -51,7 +51,7 @@ fn visits(address: SocketAddr, visit: fn(usize) -> Request, stop: &AtomicBool) {
         if stop.load(Ordering::SeqCst) {
             return;
         }
-        let open = connection.take().map_or_else(|| Connection::open(Protocol::Http1, address), Ok);
+        let open = connection.take().map_or_else(|| ClientConnection::open(Protocol::Http1, address), Ok);
         connection = open.and_then(|mut open| open.request(&visit(number)).map(|_| open)).ok();
         thread::sleep(PAUSE);
     }

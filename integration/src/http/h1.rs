@@ -9,12 +9,12 @@ use super::{Field, Request, Response, TIMEOUT};
 
 /// A keep-alive connection.
 #[derive(Debug)]
-pub struct Connection {
+pub struct Http1Connection {
     stream: BufReader<TcpStream>,
     ending: bool,
 }
 
-impl Connection {
+impl Http1Connection {
     /// Connects.
     pub fn open(address: SocketAddr) -> Result<Self> {
         Self::open_after(address, b"")
@@ -27,7 +27,7 @@ impl Connection {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(TIMEOUT))?;
         stream.set_write_timeout(Some(TIMEOUT))?;
-        let mut connection = Connection { stream: BufReader::new(stream), ending: false };
+        let mut connection = Http1Connection { stream: BufReader::new(stream), ending: false };
         connection.send(preamble)?;
         Ok(connection)
     }

@@ -36,14 +36,14 @@ const PADDED: u8 = 0x8;
 const PRIORITY: u8 = 0x20;
 
 /// A connection.
-pub struct Connection {
+pub struct Http2Connection {
     stream: BufReader<TcpStream>,
     decoder: Decoder<'static>,
     next_stream: u32,
     ending: bool,
 }
 
-impl std::fmt::Debug for Connection {
+impl std::fmt::Debug for Http2Connection {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Connection").field("stream", &self.stream).field("next_stream", &self.next_stream).finish()
     }
@@ -56,7 +56,7 @@ struct Frame {
     payload: Vec<u8>,
 }
 
-impl Connection {
+impl Http2Connection {
     /// Connects and says hello.
     pub fn open(address: SocketAddr) -> Result<Self> {
         Self::open_after(address, b"")
@@ -71,7 +71,7 @@ impl Connection {
         stream.set_write_timeout(Some(TIMEOUT))?;
         let mut decoder = Decoder::new();
         decoder.set_max_table_size(4096);
-        let mut connection = Connection { stream: BufReader::new(stream), decoder, next_stream: 1, ending: false };
+        let mut connection = Http2Connection { stream: BufReader::new(stream), decoder, next_stream: 1, ending: false };
         // ENABLE_PUSH = 0, INITIAL_WINDOW_SIZE = 2^31 - 1: answers of any size need no window updates from us.
         let settings = [&[0, 2, 0, 0, 0, 0][..], &[0, 4, 0x7f, 0xff, 0xff, 0xff]].concat();
         let mut hello = [preamble, PREFACE].concat();

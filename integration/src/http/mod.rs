@@ -1,7 +1,7 @@
 //! HTTP clients that send exactly what they are told.
 //!
 //! Ordinary clients tidy up: they reject odd bytes, merge repeated headers, normalise paths. Attackers do not, so
-//! neither do these: [`h1::Connection::send`] writes raw bytes and [`h2::Connection::send`] takes the header list
+//! neither do these: [`h1::Http1Connection::send`] writes raw bytes and [`h2::Http2Connection::send`] takes the header list
 //! as it goes over the wire, pseudo-headers included.
 
 pub mod h1;
@@ -144,56 +144,56 @@ impl Response {
 
 /// One request on a connection of its own.
 pub fn send(protocol: Protocol, address: SocketAddr, request: &Request) -> Result<Response> {
-    Connection::open(protocol, address)?.request(request)
+    ClientConnection::open(protocol, address)?.request(request)
 }
 
 /// A connection for one request after the other.
 #[derive(Debug)]
-pub enum Connection {
+pub enum ClientConnection {
     /// HTTP/1.1
-    Http1(h1::Connection),
+    Http1(h1::Http1Connection),
     /// HTTP/2
-    Http2(Box<h2::Connection>),
+    Http2(Box<h2::Http2Connection>),
 }
 
-impl Connection {
+impl ClientConnection {
     /// Connects.
     pub fn open(protocol: Protocol, address: SocketAddr) -> Result<Self> {
         Ok(match protocol {
-            Protocol::Http1 => Connection::Http1(h1::Connection::open(address)?),
-            Protocol::Http2 => Connection::Http2(Box::new(h2::Connection::open(address)?)),
+            Protocol::Http1 => ClientConnection::Http1(h1::Http1Connection::open(address)?),
+            Protocol::Http2 => ClientConnection::Http2(Box::new(h2::Http2Connection::open(address)?)),
         })
     }
 
     /// Connects and first of all sends `preamble`: what a load balancer in front would say.
     pub fn open_after(protocol: Protocol, address: SocketAddr, preamble: &[u8]) -> Result<Self> {
         Ok(match protocol {
-            Protocol::Http1 => Connection::Http1(h1::Connection::open_after(address, preamble)?),
-            Protocol::Http2 => Connection::Http2(Box::new(h2::Connection::open_after(address, preamble)?)),
+            Protocol::Http1 => ClientConnection::Http1(h1::Http1Connection::open_after(address, preamble)?),
+            Protocol::Http2 => ClientConnection::Http2(Box::new(h2::Http2Connection::open_after(address, preamble)?)),
         })
     }
 
     /// Sends a request and waits for the whole answer.
     pub fn request(&mut self, request: &Request) -> Result<Response> {
         match self {
-            Connection::Http1(connection) => connection.request(request),
-            Connection::Http2(connection) => connection.request(request),
+            ClientConnection::Http1(connection) => connection.request(request),
+            ClientConnection::Http2(connection) => connection.request(request),
         }
     }
 
     /// Whether the server has said that this connection takes no further request: it drains.
     pub fn is_ending(&self) -> bool {
         match self {
-            Connection::Http1(connection) => connection.is_ending(),
-            Connection::Http2(connection) => connection.is_ending(),
+            ClientConnection::Http1(connection) => connection.is_ending(),
+            ClientConnection::Http2(connection) => connection.is_ending(),
         }
     }
 
     /// Sends a request, waits for `until`, and leaves without the answer: HTTP/1.1 closes, HTTP/2 resets the stream.
     pub fn abandon(&mut self, request: &Request, until: impl FnOnce() -> Result<()>) -> Result<()> {
         match self {
-            Connection::Http1(connection) => connection.abandon(request, until),
-            Connection::Http2(connection) => connection.abandon(request, until),
+            ClientConnection::Http1(connection) => connection.abandon(request, until),
+            ClientConnection::Http2(connection) => connection.abandon(request, until),
         }
     }
 }

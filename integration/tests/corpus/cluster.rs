@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
-use penstock::manifests::File;
-use penstock::text::Text;
+use penstock::manifests::ManifestFile;
+use penstock::text::SourceText;
 use penstock_integration::control_plane::Cluster;
 use penstock_integration::workspace;
 use serde_json::Value;
@@ -66,7 +66,8 @@ fn check_reads_what_the_api_server_stores() -> Result<()> {
             let (resource, _, _, pointer) = KINDS[kind % KINDS.len()];
             let text = manifest(kind, &name, policy);
             let refused = refused("manifest.yaml", &text);
-            let read = File::read(Text::new(&text)).ok().and_then(|file| file.policies.into_iter().next());
+            let read =
+                ManifestFile::read(SourceText::new(&text)).ok().and_then(|file| file.policies.into_iter().next());
             let verdict = match (cluster.apply(&text), refused) {
                 (Err(_), Some(_)) => "both refuse it",
                 (Err(said), None) => {
@@ -137,7 +138,7 @@ fn what_the_cluster_has_is_what_our_manifests_say_and_what_the_commands_read() -
     }
     let mut count = 0;
     for (name, text) in ours()? {
-        let file = File::read(Text::new(&text)).with_context(|| name.clone())?;
+        let file = ManifestFile::read(SourceText::new(&text)).with_context(|| name.clone())?;
         if file.policies.is_empty() {
             continue;
         }

@@ -7,16 +7,16 @@ mod cluster;
 mod envoy;
 mod kubernetes_yaml;
 
-use penstock::check::{self, Options};
-use penstock::inputs::Input;
-use penstock::text::Text;
+use penstock::check::{self, CheckContext};
+use penstock::inputs::InputFile;
+use penstock::text::SourceText;
 use penstock_policy::document::Node;
 use serde_json::Value;
 
 /// What is wrong with a file by `penstock check`; `None`: there is no policy in it, or it is valid.
 fn refused(name: &str, text: &str) -> Option<String> {
-    let input = Input { name: name.to_owned(), text: Text::new(text), is_found: false };
-    let reports = check::check(&[input], &Options::default()).ok()?;
+    let input = InputFile { name: name.to_owned(), text: SourceText::new(text), is_found: false };
+    let reports = check::check(&[input], &CheckContext::default()).ok()?;
     let mut findings = reports.iter().flat_map(|report| &report.errors.shown);
     findings.next().map(|finding| format!("{}: {}", finding.path, finding.message))
 }

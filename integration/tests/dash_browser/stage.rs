@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use penstock_integration::http::{self, Protocol, Request};
-use penstock_integration::{Bootstrap, Envoy, Listener, Reply, Route, Upstream, WasmFilter};
+use penstock_integration::{Bootstrap, Envoy, Listener, Route, Upstream, UpstreamReply, WasmFilter};
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -69,8 +69,8 @@ pub(crate) fn crowded(rules: usize) -> Result<(Envoy, Vec<Upstream>)> {
 }
 
 fn with(healthy: bool, egress: Value) -> Result<(Envoy, Vec<Upstream>)> {
-    let ok = Upstream::forgetful(|_| Reply::Status(200, vec![]))?;
-    let bad = Upstream::forgetful(move |_| Reply::Status(if healthy { 200 } else { 503 }, vec![]))?;
+    let ok = Upstream::forgetful(|_| UpstreamReply::Status(200, vec![]))?;
+    let bad = Upstream::forgetful(move |_| UpstreamReply::Status(if healthy { 200 } else { 503 }, vec![]))?;
     let mut bootstrap = Bootstrap::new()?;
     let inward = bootstrap.discovered(WasmFilter::new("suite", ingress())?.named("ingress"))?;
     let outward = bootstrap.discovered(WasmFilter::new("suite", egress)?.named("egress"))?;

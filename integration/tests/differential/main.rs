@@ -17,7 +17,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, anyhow, ensure};
-use penstock_integration::http::{Connection, Protocol};
+use penstock_integration::http::{ClientConnection, Protocol};
 use penstock_integration::{Bootstrap, Listener, Route, WasmFilter};
 use penstock_policy::document::Node;
 use penstock_policy::wire::{WireRequest, World};
@@ -130,7 +130,7 @@ fn ask(random: &mut Random, case: &Case, listener: SocketAddr, tally: &mut Tally
             }
             let mut open = match connection.take() {
                 Some(open) => open,
-                None => Connection::open_after(protocol, listener, hello.as_bytes())?,
+                None => ClientConnection::open_after(protocol, listener, hello.as_bytes())?,
             };
             let answer = open.request(&sent.request);
             let mut request: WireRequest = serde_json::from_value(line.clone()).context("a line for replay")?;

@@ -11,7 +11,7 @@ use penstock_integration::control_plane::{
     Access, Cluster, EnvoyGateway, Registry, Tokens, eventually, free_port, hosts, with_hosts,
 };
 use penstock_integration::http::{self, Protocol, Request, Response};
-use penstock_integration::{Reply, TokenSigner, Traffic, Upstream, workspace};
+use penstock_integration::{TokenSigner, Traffic, Upstream, UpstreamReply, workspace};
 use serde_json::{Value, json};
 
 mod chain;
@@ -52,8 +52,8 @@ impl Site {
             upstreams.push(Upstream::at((address, service_port).into(), move |request| {
                 let team = request.header("x-team").unwrap_or_default();
                 let says = [("x-upstream", name.to_owned()), ("x-saw-path", request.path()), ("x-saw-team", team)];
-                let reply = Reply::Status(200, says.map(|(name, value)| (name.to_owned(), value)).to_vec());
-                Reply::After(Duration::from_millis(20), Box::new(reply))
+                let reply = UpstreamReply::Status(200, says.map(|(name, value)| (name.to_owned(), value)).to_vec());
+                UpstreamReply::After(Duration::from_millis(20), Box::new(reply))
             })?);
         }
         let site = Site { cluster, gateway, registry, port: free_port()?, service_port, _upstreams: upstreams };

@@ -4,7 +4,7 @@ use std::fs;
 use std::net::Ipv4Addr;
 
 use anyhow::{Result, ensure};
-use penstock_integration::control_plane::{Access, Pod, Proxy, Role, eventually, free_port};
+use penstock_integration::control_plane::{Access, IstioProxy, Pod, Role, eventually, free_port};
 use penstock_integration::http::{Request, Response};
 use penstock_integration::{Bootstrap, Listener, Route, workspace};
 use serde_json::json;
@@ -20,7 +20,7 @@ fn pem(name: &str) -> std::path::PathBuf {
 }
 
 /// A workload of the namespace `payments`, as its sidecar.
-fn workload(mesh: &Mesh, account: &str, address: [u8; 4], port: u16) -> Result<Proxy> {
+fn workload(mesh: &Mesh, account: &str, address: [u8; 4], port: u16) -> Result<IstioProxy> {
     let labels = [("app", account)];
     let pod = Pod::new(Role::Sidecar, "payments", account, &labels).account(account).address(address.into());
     let mut proxy = pod.start(&mesh.cluster, &mesh.istio)?;

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use penstock_integration::control_plane::{
-    Access, Cluster, Istio, Pod, Proxy, Registry, Role, eventually, free_port, hosts, with_hosts,
+    Access, Cluster, Istio, IstioProxy, Pod, Registry, Role, eventually, free_port, hosts, with_hosts,
 };
 use penstock_integration::http::{self, Protocol, Request, Response};
-use penstock_integration::{Reply, Upstream, workspace};
+use penstock_integration::{Upstream, UpstreamReply, workspace};
 use serde_json::json;
 
 const NEEDS: &str = "see `make e2e-istio`";
@@ -86,7 +86,7 @@ impl Mesh {
         Ok(self.cluster.apply(&secret.to_string())?)
     }
 
-    pub fn gateway(&self, name: &str) -> Result<Proxy> {
+    pub fn gateway(&self, name: &str) -> Result<IstioProxy> {
         Pod::new(Role::Gateway, "istio-system", name, &[("istio", "ingressgateway")])
             .variable("ISTIO_BOOTSTRAP_OVERRIDE", self.bootstrap_override()?)
             .start(&self.cluster, &self.istio)
@@ -122,8 +122,8 @@ pub fn ask(port: u16, request: &Request) -> Result<Response> {
 
 /// Answers with its name in `x-upstream`, after a while: four clients make 200 requests a second of it.
 pub fn upstream(name: &str) -> Result<Upstream> {
-    let reply = Reply::Status(200, vec![("x-upstream".to_owned(), name.to_owned())]);
-    Upstream::forgetful(move |_| Reply::After(Duration::from_millis(20), Box::new(reply.clone())))
+    let reply = UpstreamReply::Status(200, vec![("x-upstream".to_owned(), name.to_owned())]);
+    Upstream::forgetful(move |_| UpstreamReply::After(Duration::from_millis(20), Box::new(reply.clone())))
 }
 
 pub fn gateway_service(port: u16) -> String {

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result};
 use penstock_integration::http::{self, Protocol, Request};
-use penstock_integration::{Bootstrap, Listener, Reply, Route, Upstream, WasmFilter};
+use penstock_integration::{Bootstrap, Listener, Route, Upstream, UpstreamReply, WasmFilter};
 use serde_json::{Value, json};
 
 use crate::{remaining, transitions};
@@ -15,9 +15,9 @@ fn limit(requests: u32) -> Value {
 fn a_request_that_envoy_retries_is_one_request_for_limits_and_breakers() -> Result<()> {
     // Every third attempt succeeds.
     let upstream = Upstream::start(|request| match request.number % 3 {
-        0 => Reply::Close,
-        1 => Reply::Status(503, vec![]),
-        _ => Reply::Status(200, vec![]),
+        0 => UpstreamReply::Close,
+        1 => UpstreamReply::Status(503, vec![]),
+        _ => UpstreamReply::Status(200, vec![]),
     })?;
     let policy = json!({
         "rateLimits": [limit(6)],
@@ -47,10 +47,10 @@ fn a_request_that_envoy_retries_is_one_request_for_limits_and_breakers() -> Resu
 #[test]
 fn an_internal_redirect_is_decided_and_counted_as_a_request_of_its_own() -> Result<()> {
     let upstream = Upstream::start(|request| match request.path().as_str() {
-        "/from" => Reply::Status(302, vec![("location".to_owned(), "http://example.com/to".to_owned())]),
-        "/out" => Reply::Status(302, vec![("location".to_owned(), "http://example.com/secret".to_owned())]),
-        "/away" => Reply::Status(302, vec![("location".to_owned(), "http://evil.test/to".to_owned())]),
-        _ => Reply::Echo,
+        "/from" => UpstreamReply::Status(302, vec![("location".to_owned(), "http://example.com/to".to_owned())]),
+        "/out" => UpstreamReply::Status(302, vec![("location".to_owned(), "http://example.com/secret".to_owned())]),
+        "/away" => UpstreamReply::Status(302, vec![("location".to_owned(), "http://evil.test/to".to_owned())]),
+        _ => UpstreamReply::Echo,
     })?;
     let rule = |path: &str, route: &str| {
         json!({"name": route, "matches": [{"path": {"value": path}}], "route": route,

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use anyhow::Result;
-use penstock_integration::http::{Connection, Protocol, Request};
+use penstock_integration::http::{ClientConnection, Protocol, Request};
 use penstock_integration::{Bootstrap, Envoy, Listener, Route, Upstream, WasmFilter};
 use serde_json::{Value, json};
 
@@ -28,7 +28,7 @@ fn envoy(policy: &Value, uses_remote_address: bool, is_proxied: bool) -> Result<
 fn statuses(address: SocketAddr, protocol: Protocol, peer: Option<&str>, forwarded: &[&str]) -> Result<Vec<u16>> {
     let hello = peer.map(|peer| format!("PROXY TCP4 {peer} 192.0.2.1 40000 80\r\n")).unwrap_or_default();
     let ask = |forwarded: &&str| -> Result<u16> {
-        let mut connection = Connection::open_after(protocol, address, hello.as_bytes())?;
+        let mut connection = ClientConnection::open_after(protocol, address, hello.as_bytes())?;
         let request = Request::get("/");
         let request = if forwarded.is_empty() { request } else { request.header("x-forwarded-for", forwarded) };
         Ok(connection.request(&request)?.status)

@@ -4,8 +4,8 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::Result;
-use penstock_integration::http::{self, Connection, Protocol, Request, h1, h2};
-use penstock_integration::{Bootstrap, Envoy, Listener, Reply, Route, Upstream, WasmFilter};
+use penstock_integration::http::{self, ClientConnection, Protocol, Request, h1, h2};
+use penstock_integration::{Bootstrap, Envoy, Listener, Route, Upstream, UpstreamReply, WasmFilter};
 use serde_json::{Value, json};
 
 use crate::{HeadServer, eventually, remaining, transitions};
@@ -43,7 +43,7 @@ fn interim_answers_change_nothing_for_the_last_one() -> Result<()> {
         assert!(remaining(&response).is_some(), "{protocol}: {response:?}");
     }
     // A client that waits for 100 before it sends its body.
-    let mut connection = h1::Connection::open(envoy.ingress()?)?;
+    let mut connection = h1::Http1Connection::open(envoy.ingress()?)?;
     connection.send(b"POST / HTTP/1.1\r\nhost: a.test\r\nexpect: 100-continue\r\ncontent-length: 4\r\n\r\n")?;
     thread::sleep(Duration::from_millis(100));
     connection.send(b"body")?;
@@ -60,7 +60,7 @@ fn an_answer_before_the_request_has_ended_counts_by_its_status() -> Result<()> {
         Ok((envoy(upstream.address)?, upstream))
     };
     let upload = |envoy: &Envoy| -> Result<u16> {
-        let mut connection = h1::Connection::open(envoy.ingress()?)?;
+        let mut connection = h1::Http1Connection::open(envoy.ingress()?)?;
         connection.send(b"POST / HTTP/1.1\r\nhost: a.test\r\ncontent-length: 1000\r\n\r\nbegun")?;
         Ok(connection.receive(false)?.status)
     };
@@ -82,13 +82,13 @@ fn an_answer_before_the_request_has_ended_counts_by_its_status() -> Result<()> {
 fn trailers_of_a_request_go_on() -> Result<()> {
     let upstream = Upstream::echo()?;
     let mut envoy = envoy(upstream.address())?;
-    let mut connection = h1::Connection::open(envoy.ingress()?)?;
+    let mut connection = h1::Http1Connection::open(envoy.ingress()?)?;
     connection.send(
         b"POST /h1 HTTP/1.1\r\nhost: a.test\r\ntransfer-encoding: chunked\r\ntrailer: x-sum\r\n\r\n\
           4\r\nbody\r\n0\r\nx-sum: 1\r\nx-penstock-route: v1\r\n\r\n",
     )?;
     assert_eq!(connection.receive(false)?.status, 200);
-    let mut connection = h2::Connection::open(envoy.ingress()?)?;
+    let mut connection = h2::Http2Connection::open(envoy.ingress()?)?;
     let field = |name: &str, value: &str| (name.as_bytes().to_vec(), value.as_bytes().to_vec());
     let trailers = [field("x-sum", "1"), field("x-penstock-route", "v1")];
     let request = Request::new("POST", "a.test", "/h2");
@@ -105,13 +105,13 @@ fn trailers_of_a_request_go_on() -> Result<()> {
 #[test]
 fn a_client_that_leaves_has_used_its_request_and_is_no_failure() -> Result<()> {
     let upstream = Upstream::start(|request| match request.path().as_str() {
-        "/hang" => Reply::Hang,
-        _ => Reply::Echo,
+        "/hang" => UpstreamReply::Hang,
+        _ => UpstreamReply::Echo,
     })?;
     let mut envoy = envoy(upstream.address())?;
     for protocol in Protocol::ALL.repeat(2) {
         let before = upstream.requests();
-        let mut connection = Connection::open(protocol, envoy.ingress()?)?;
+        let mut connection = ClientConnection::open(protocol, envoy.ingress()?)?;
         connection.abandon(&Request::get("/hang"), || {
             eventually("the upstream has it", || Ok(upstream.requests() > before))
         })?;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow, bail};
 use penstock_integration::http::{self, Protocol, Request, Response};
 use penstock_integration::{
-    Answer, Bootstrap, Envoy, GrpcServer, Listener, Reload, Reply, Route, Upstream, WasmFilter, grpc_cluster,
+    Answer, Bootstrap, Envoy, GrpcServer, Listener, Reload, Route, Upstream, UpstreamReply, WasmFilter, grpc_cluster,
 };
 use serde_json::{Value, json};
 
@@ -75,8 +75,9 @@ fn a_request_whose_service_is_asked_is_decided_by_the_policy_it_began_with() -> 
 
 #[test]
 fn an_answer_that_comes_after_its_breaker_is_gone_is_nobodys() -> Result<()> {
-    let upstream =
-        Upstream::start(|_| Reply::After(Duration::from_millis(1200), Box::new(Reply::Status(503, vec![]))))?;
+    let upstream = Upstream::start(|_| {
+        UpstreamReply::After(Duration::from_millis(1200), Box::new(UpstreamReply::Status(503, vec![])))
+    })?;
     let watched = json!({"routes": {"rules": [{"name": "r", "route": "eu",
         "failover": {"route": "us", "errorPercent": 50, "window": "60s", "minRequests": 1, "cooldown": "1h"},
         "responseHeaders": {"set": [{"name": "x-by", "value": "the policy of its beginning"}]}}]}});

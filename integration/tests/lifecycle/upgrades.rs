@@ -1,7 +1,7 @@
 //! Upgrades and CONNECT through canaries, limits and breakers.
 
 use anyhow::Result;
-use penstock_integration::http::{self, Connection, Protocol, Request, h1};
+use penstock_integration::http::{self, ClientConnection, Protocol, Request, h1};
 use penstock_integration::{Bootstrap, Envoy, Listener, Route, WasmFilter};
 use serde_json::{Value, json};
 
@@ -40,7 +40,7 @@ fn an_upgrade_is_counted_once_is_no_failure_and_keeps_the_headers_of_the_policy(
         .header("x-plan", "unlimited")
         .header("x-mine", "1");
     for _ in 0..2 {
-        let mut connection = h1::Connection::open(envoy.ingress()?)?;
+        let mut connection = h1::Http1Connection::open(envoy.ingress()?)?;
         let response = connection.request(&request)?;
         assert_eq!(response.status, 101, "{response:?}");
         let head = upstream.last();
@@ -68,7 +68,7 @@ fn an_extended_connect_is_decided_as_an_upgrade() -> Result<()> {
     let upstream = HeadServer::start(SWITCHES)?;
     let mut envoy = envoy(&upstream)?;
     for number in 1..=2 {
-        let mut connection = Connection::open(Protocol::Http2, envoy.ingress()?)?;
+        let mut connection = ClientConnection::open(Protocol::Http2, envoy.ingress()?)?;
         let mut request = Request::new("CONNECT", "chat.test", "/");
         request.protocol = Some(b"websocket".to_vec());
         connection.abandon(&request, || eventually("the upstream has it", || Ok(upstream.requests() == number)))?;

@@ -22,7 +22,7 @@ fn timed(minimum: u32, limits: Value) -> Value {
 
 #[test]
 fn a_slow_upload_is_the_clients_and_rolls_nothing_back() -> Result<()> {
-    let upstream = Upstream::forgetful(|_| penstock_integration::Reply::Echo)?;
+    let upstream = Upstream::forgetful(|_| penstock_integration::UpstreamReply::Echo)?;
     let listener = Listener::new("ingress")
         .wasm(&WasmFilter::new("canary", {
             let mut policy = timed(10, Value::Null);
@@ -41,14 +41,14 @@ fn a_slow_upload_is_the_clients_and_rolls_nothing_back() -> Result<()> {
             thread::spawn(move || -> Result<u16> {
                 match protocol {
                     Protocol::Http1 => {
-                        let mut connection = h1::Connection::open(address)?;
+                        let mut connection = h1::Http1Connection::open(address)?;
                         connection.send(b"POST / HTTP/1.1\r\nhost: a.test\r\ncontent-length: 2\r\n\r\na")?;
                         thread::sleep(pause);
                         connection.send(b"b")?;
                         Ok(connection.receive(false)?.status)
                     }
                     Protocol::Http2 => {
-                        let mut connection = h2::Connection::open(address)?;
+                        let mut connection = h2::Http2Connection::open(address)?;
                         let request = Request::new("POST", "a.test", "/");
                         let trailers = [(b"x-sum".to_vec(), b"1".to_vec())];
                         Ok(connection.request_in_parts(&request, &[b"a", b"b"], pause, &trailers)?.status)
@@ -69,7 +69,7 @@ fn a_slow_upload_is_the_clients_and_rolls_nothing_back() -> Result<()> {
 
 #[test]
 fn a_rate_limit_service_that_takes_its_time_rolls_nothing_back() -> Result<()> {
-    let upstream = Upstream::forgetful(|_| penstock_integration::Reply::Echo)?;
+    let upstream = Upstream::forgetful(|_| penstock_integration::UpstreamReply::Echo)?;
     let service = GrpcServer::start(Answer::After(Duration::from_millis(2400), vec![0x08, 1]))?;
     let scope = json!({"global": {"cluster": "ratelimit", "domain": "d", "timeout": "5s", "onFailure": "Deny"}});
     let limits = json!([{"name": "g", "key": [], "limit": {"requests": 100, "per": "1m"}, "scope": scope}]);

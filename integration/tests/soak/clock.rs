@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, ensure};
-use penstock_integration::http::{self, Connection, Protocol, Request, Response};
-use penstock_integration::{Bootstrap, Envoy, Listener, Reply, Route, Traffic, Upstream, WasmFilter};
+use penstock_integration::http::{self, ClientConnection, Protocol, Request, Response};
+use penstock_integration::{Bootstrap, Envoy, Listener, Route, Traffic, Upstream, UpstreamReply, WasmFilter};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -78,7 +78,7 @@ fn at(seconds: i64) -> Result<String> {
 
 /// How many requests of a client pass in this time, when they come as fast as they can.
 fn passed(envoy: &Envoy, user: &str, time: Duration) -> Result<(usize, Duration)> {
-    let mut connection = Connection::open(Protocol::Http1, envoy.ingress()?)?;
+    let mut connection = ClientConnection::open(Protocol::Http1, envoy.ingress()?)?;
     let (started, mut passed) = (Instant::now(), 0);
     while started.elapsed() < time {
         let status = connection.request(&Request::get("/").header("x-user", user))?.status;
@@ -158,7 +158,7 @@ fn a_variant_that_was_taken_out_is_tried_again_however_far_the_clock_steps_back(
     let good = Arc::new(AtomicUsize::new(0));
     let upstream = Upstream::forgetful({
         let good = Arc::clone(&good);
-        move |_| Reply::Status(if good.load(Ordering::SeqCst) == 0 { 503 } else { 200 }, vec![])
+        move |_| UpstreamReply::Status(if good.load(Ordering::SeqCst) == 0 { 503 } else { 200 }, vec![])
     })?;
     let policy = json!({"canaries": [{"name": "shop",
         "variants": [{"name": "v1", "weight": 0}, {"name": "v2", "weight": 1}],

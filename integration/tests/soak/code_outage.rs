@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use penstock_integration::http::{self, Protocol, Request, Response};
 use penstock_integration::{
-    Bootstrap, Envoy, Listener, Reload, Reply, Route, Traffic, Upstream, WasmFilter, workspace,
+    Bootstrap, Envoy, Listener, Reload, Route, Traffic, Upstream, UpstreamReply, WasmFilter, workspace,
 };
 use ring::digest::{SHA256, digest};
 use serde_json::{Value, json};
@@ -163,7 +163,7 @@ fn envoy_of_two(suite: &CodeServer, other: &CodeServer, upstream: &Upstream) -> 
 }
 
 fn upstream() -> Result<Upstream> {
-    Upstream::start(|_| Reply::Status(200, vec![]))
+    Upstream::start(|_| UpstreamReply::Status(200, vec![]))
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::time::Instant;
 use anyhow::Result;
 use penstock_integration::control_plane::free_port;
 use penstock_integration::http::{self, Protocol, Request, Response};
-use penstock_integration::{Bootstrap, Envoy, Listener, Reply, Route, Traffic, Upstream, WasmFilter};
+use penstock_integration::{Bootstrap, Envoy, Listener, Route, Traffic, Upstream, UpstreamReply, WasmFilter};
 use serde_json::{Value, json};
 
 use crate::{alone, assert_flawless, eventually};
@@ -43,8 +43,8 @@ fn passed(envoy: &Envoy) -> Result<usize> {
 #[test]
 fn a_hot_restart_loses_no_request_and_egress_stays_closed_but_limits_and_breakers_start_anew() -> Result<()> {
     let _alone = alone();
-    let upstream = Upstream::start(|_| Reply::Status(200, vec![]))?;
-    let broken = Upstream::start(|_| Reply::Status(503, vec![]))?;
+    let upstream = Upstream::start(|_| UpstreamReply::Status(200, vec![]))?;
+    let broken = Upstream::start(|_| UpstreamReply::Status(503, vec![]))?;
     let mut bootstrap =
         Bootstrap::new()?.cluster("upstream", upstream.address()).cluster("broken", broken.address()).hot_restart();
     let filter = bootstrap.discovered(WasmFilter::new("suite", policy())?.named("penstock"))?;

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use penstock_integration::http::{self, Protocol, Request};
-use penstock_integration::{Bootstrap, Envoy, Listener, Reply, Route, Upstream, WasmFilter};
+use penstock_integration::{Bootstrap, Envoy, Listener, Route, Upstream, UpstreamReply, WasmFilter};
 use serde_json::{Value, json};
 
 use crate::beside_others;
@@ -42,7 +42,7 @@ fn outcome(envoy: &Envoy, protocol: Protocol, request: &Request) -> Result<Strin
 #[test]
 fn up_to_envoys_own_bounds_every_byte_is_decided_and_beyond_them_none_is_forwarded() -> Result<()> {
     let _others = beside_others();
-    let upstream = Upstream::forgetful(|_| Reply::Status(200, vec![]))?;
+    let upstream = Upstream::forgetful(|_| UpstreamReply::Status(200, vec![]))?;
     let mut envoy = envoy(&upstream)?;
     let to = |host: &str, path: &str| Request::new("GET", host, path);
     // The header that decides comes last, after all the others.

@@ -21,7 +21,7 @@ use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use penstock_integration::Tally;
+use penstock_integration::TrafficTally;
 
 /// What may take long on a machine with other work to do.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -49,8 +49,8 @@ fn eventually(what: &str, mut condition: impl FnMut() -> Result<bool>) -> Result
 }
 
 /// Every answer was the right one, and there were at least so many.
-fn assert_flawless(tally: &Tally, at_least: usize) {
-    let Tally { good, failures } = tally;
+fn assert_flawless(tally: &TrafficTally, at_least: usize) {
+    let TrafficTally { good, failures } = tally;
     assert!(
         failures.is_empty(),
         "{} went wrong and {good} well: {:?}",

@@ -46,7 +46,7 @@ fn request(host: &str, client: usize) -> Result<Vec<u8>> {
 fn round(address: SocketAddr, host: &'static str, clients: usize) -> Result<usize> {
     const THREADS: usize = 4;
     let part = move |thread: usize| -> Result<usize> {
-        let mut connection = h1::Connection::open_after(address, b"PROXY TCP4 192.0.2.9 192.0.2.1 4711 80\r\n")?;
+        let mut connection = h1::Http1Connection::open_after(address, b"PROXY TCP4 192.0.2.9 192.0.2.1 4711 80\r\n")?;
         let mut passed = 0;
         for client in (thread..clients).step_by(2 * THREADS) {
             connection.send(&[request(host, client)?, request(host, client + THREADS)?].concat())?;

@@ -7,8 +7,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use penstock_integration::http::{Connection, Protocol, Request, Response};
-use penstock_integration::{Bootstrap, Envoy, Listener, Received, Reload, Reply, Route, Traffic, Upstream, WasmFilter};
+use penstock_integration::http::{ClientConnection, Protocol, Request, Response};
+use penstock_integration::{
+    Bootstrap, Envoy, Listener, Received, Reload, Route, Traffic, Upstream, UpstreamReply, WasmFilter,
+};
 use serde_json::{Value, json};
 
 use crate::{alone, assert_flawless};
@@ -174,10 +176,10 @@ fn mixed_traffic_with_reloads_is_answered_rightly_in_flat_memory() -> Result<()>
         let strangers = Arc::clone(&strangers);
         move |request| {
             strangers.fetch_add(usize::from(!is_expected(request)), Ordering::Relaxed);
-            Reply::Status(200, vec![])
+            UpstreamReply::Status(200, vec![])
         }
     })?;
-    let broken = Upstream::forgetful(|_| Reply::Status(503, vec![]))?;
+    let broken = Upstream::forgetful(|_| UpstreamReply::Status(503, vec![]))?;
     let mut envoy = start(&upstream, &broken)?;
     let seen = Arc::new(Seen {
         variants: (0..USERS).map(|_| AtomicU8::new(0)).collect(),
@@ -204,9 +206,9 @@ fn mixed_traffic_with_reloads_is_answered_rightly_in_flat_memory() -> Result<()>
             envoy.must_reload("penstock", policy(reloads))?;
         }
         // One who leaves before the answer, and one connection that is never used.
-        let mut leaving = Connection::open(Protocol::ALL[reloads % 2], envoy.ingress()?)?;
+        let mut leaving = ClientConnection::open(Protocol::ALL[reloads % 2], envoy.ingress()?)?;
         leaving.abandon(&Request::get("/").at("shop.test"), || Ok(()))?;
-        drop(Connection::open(Protocol::ALL[reloads % 2], envoy.ingress()?)?);
+        drop(ClientConnection::open(Protocol::ALL[reloads % 2], envoy.ingress()?)?);
         let sample = (started.elapsed(), envoy.resident()?, envoy.allocated()?);
         if samples.last().is_none_or(|(at, _, _): &(Duration, u64, u64)| sample.0 - *at > whole / 15) {
             println!(

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use penstock_integration::http::{self, Protocol, Request, Response};
-use penstock_integration::{Bootstrap, Envoy, Listener, Reply, Route, Traffic, Upstream, WasmFilter};
+use penstock_integration::{Bootstrap, Envoy, Listener, Route, Traffic, Upstream, UpstreamReply, WasmFilter};
 use serde_json::{Value, json};
 
 use crate::{PATIENCE, assert_flawless, beside_others, eventually};
@@ -68,7 +68,7 @@ fn quick(envoy: &Envoy) -> Result<Traffic> {
 #[test]
 fn headers_that_never_end_reach_no_decision_and_nobody_else_waits() -> Result<()> {
     let _others = beside_others();
-    let upstream = Upstream::forgetful(|_| Reply::Status(200, vec![]))?;
+    let upstream = Upstream::forgetful(|_| UpstreamReply::Status(200, vec![]))?;
     let mut envoy = envoy(&upstream)?;
     let before = envoy.resident()?;
     let mut slow = connections(envoy.ingress()?, SLOW, "GET / HTTP/1.1\r\nhost: limited.test\r\nx-slow: ")?;
@@ -102,7 +102,7 @@ fn headers_that_never_end_reach_no_decision_and_nobody_else_waits() -> Result<()
 #[test]
 fn bodies_that_never_end_are_refused_before_they_are_read_and_count_once() -> Result<()> {
     let _others = beside_others();
-    let upstream = Upstream::forgetful(|_| Reply::Status(200, vec![]))?;
+    let upstream = Upstream::forgetful(|_| UpstreamReply::Status(200, vec![]))?;
     let mut envoy = envoy(&upstream)?;
     let before = envoy.resident()?;
     let traffic = quick(&envoy)?;

@@ -6,7 +6,9 @@ use std::time::Instant;
 
 use anyhow::{Result, ensure};
 use penstock_integration::http::{self, Protocol, Request, Response};
-use penstock_integration::{Bootstrap, Envoy, Listener, Reply, Route, Traffic, Upstream, WasmFilter, workspace};
+use penstock_integration::{
+    Bootstrap, Envoy, Listener, Route, Traffic, Upstream, UpstreamReply, WasmFilter, workspace,
+};
 use serde_json::{Value, json};
 
 use crate::{alone, assert_flawless, eventually};
@@ -81,7 +83,7 @@ fn nothing_else_was_forwarded(upstream: &Upstream) {
 fn a_worker_without_its_vm_answers_503_the_other_goes_on_and_failure_policy_says_how_it_ends() -> Result<()> {
     let _alone = alone();
     for failure_policy in ["FAIL_CLOSED", "FAIL_RELOAD"] {
-        let upstream = Upstream::start(|_| Reply::Status(200, vec![]))?;
+        let upstream = Upstream::start(|_| UpstreamReply::Status(200, vec![]))?;
         let mut envoy = envoy(failure_policy, &upstream)?;
         // Half of what the limit lets pass, before.
         for _ in 0..LIMIT / 2 {

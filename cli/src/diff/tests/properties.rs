@@ -219,8 +219,8 @@ proptest! {
         for request in requests {
             let refused = |file: &PolicyFile| request.decide(&file.policy, &mut World::new(Timestamp(0), 0)).action == Some("respond");
             match (refused(&old), refused(&new)) {
-                (true, false) => prop_assert!(changes.count(Class::Loosened) > 0, "{request:?}\n{}\n{}\n{changes:?}", pair.0, pair.1),
-                (false, true) => prop_assert!(changes.count(Class::Tightened) > 0, "{request:?}\n{}\n{}\n{changes:?}", pair.0, pair.1),
+                (true, false) => prop_assert!(changes.count(ChangeClass::Loosened) > 0, "{request:?}\n{}\n{}\n{changes:?}", pair.0, pair.1),
+                (false, true) => prop_assert!(changes.count(ChangeClass::Tightened) > 0, "{request:?}\n{}\n{}\n{changes:?}", pair.0, pair.1),
                 _ => {}
             }
         }
@@ -248,7 +248,7 @@ proptest! {
             requests.iter().filter(|request| request.decide(&file.policy, &mut world).action == Some("continue")).count()
         };
         let (changes, _) = compare(&file(&pair.0), &file(&pair.1), Timestamp(0));
-        if changes.count(Class::Loosened) == 0 {
+        if changes.count(ChangeClass::Loosened) == 0 {
             prop_assert!(passed(&pair.1) <= passed(&pair.0), "{} {} {changes:?} {requests:?}", pair.0, pair.1);
         }
     }
@@ -271,7 +271,7 @@ proptest! {
             }).count()
         };
         let (changes, _) = compare(&old, &new, Timestamp(0));
-        if changes.count(Class::Loosened) == 0 {
+        if changes.count(ChangeClass::Loosened) == 0 {
             prop_assert!(passed(&new) <= passed(&old), "{limits:?} {changes:?}");
         }
     }

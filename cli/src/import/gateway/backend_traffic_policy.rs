@@ -3,25 +3,25 @@
 use penstock_policy::document::Node;
 
 use super::listeners::Attached;
-use crate::import::draft::{Draft, TaggedLimit};
+use crate::import::draft::{PolicyDraft, TaggedLimit};
 use crate::import::matching::{Match, PathSet, condition, inverted};
 use crate::import::objects::{Objects, map, text};
-use crate::import::reader::{Object, Reader};
-use crate::import::report::Report;
+use crate::import::reader::{FieldReader, KubernetesObject};
+use crate::import::report::ImportReport;
 
 const OUT: &str = "the limit is left out";
 
-pub fn limits(objects: &Objects<'_>, routes: &[Attached], draft: &mut Draft, report: &mut Report) {
+pub fn limits(objects: &Objects<'_>, routes: &[Attached], draft: &mut PolicyDraft, report: &mut ImportReport) {
     // A policy on a route goes before one on its Gateway.
     let mut with_own: Vec<String> = Vec::new();
     for (file, node) in objects.of("BackendTrafficPolicy", "gateway.envoyproxy.io") {
         report.file.clone_from(file);
-        let object = Object::open(node, report);
+        let object = KubernetesObject::open(node, report);
         with_own.extend(targets(&object, report).into_iter().filter(|target| !target.starts_with("Gateway ")));
     }
     for (file, node) in objects.of("BackendTrafficPolicy", "gateway.envoyproxy.io") {
         report.file.clone_from(file);
-        let object = Object::open(node, report);
+        let object = KubernetesObject::open(node, report);
         let targets = targets(&object, report);
         if let Some(selectors) = object.spec.take("targetSelectors") {
             report.lost("spec.targetSelectors", selectors.to_string(), "only what targetRefs name is limited");
@@ -57,7 +57,7 @@ pub fn limits(objects: &Objects<'_>, routes: &[Attached], draft: &mut Draft, rep
 }
 
 /// What a policy is for, as tags name it.
-fn targets(object: &Object<'_>, report: &mut Report) -> Vec<String> {
+fn targets(object: &KubernetesObject<'_>, report: &mut ImportReport) -> Vec<String> {
     let spec = &object.spec;
     let one = spec.object("targetRef", report);
     one.into_iter()
@@ -71,12 +71,18 @@ fn targets(object: &Object<'_>, report: &mut Report) -> Vec<String> {
         .collect()
 }
 
-fn read(object: &Object<'_>, limit: &Reader<'_>, tags: &[String], draft: &mut Draft, report: &mut Report) {
+fn read(
+    object: &KubernetesObject<'_>,
+    limit: &FieldReader<'_>,
+    tags: &[String],
+    draft: &mut PolicyDraft,
+    report: &mut ImportReport,
+) {
     limit.ignore(&["type"]);
     for scope in ["global", "local"] {
         let Some(of_scope) = limit.object(scope, report) else { continue };
         let rules = of_scope.objects("rules", report);
-        let selects = |rule: &Reader<'_>| rule.has("clientSelectors");
+        let selects = |rule: &FieldReader<'_>| rule.has("clientSelectors");
         let some_select = rules.iter().any(selects);
         for (i, rule) in rules.iter().enumerate() {
             if scope == "local" && some_select && !selects(rule) {
@@ -124,7 +130,7 @@ fn read(object: &Object<'_>, limit: &Reader<'_>, tags: &[String], draft: &mut Dr
 }
 
 /// Which requests a rule counts, by what, and how many.
-fn selected(rule: &Reader<'_>, report: &mut Report) -> Result<(Vec<Match>, Vec<Node>, Node), String> {
+fn selected(rule: &FieldReader<'_>, report: &mut ImportReport) -> Result<(Vec<Match>, Vec<Node>, Node), String> {
     let mut matches = Match::default();
     let mut methods: Vec<Option<String>> = vec![None];
     let mut key = Vec::new();

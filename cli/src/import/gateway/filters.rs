@@ -3,15 +3,15 @@
 use penstock_policy::document::Node;
 
 use crate::import::objects::{map, text};
-use crate::import::reader::Reader;
-use crate::import::report::Report;
+use crate::import::reader::FieldReader;
+use crate::import::report::ImportReport;
 
 /// Reads filters: a redirect, or what changes on the way. An error is a filter whose requests must be left alone.
 pub fn read(
-    owner: &Reader<'_>,
+    owner: &FieldReader<'_>,
     field: &str,
     effects: &mut Vec<(&'static str, Node)>,
-    report: &mut Report,
+    report: &mut ImportReport,
 ) -> Result<Option<Node>, String> {
     let mut redirect = None;
     for filter in owner.objects(field, report) {
@@ -64,10 +64,10 @@ pub fn read(
 }
 
 fn headers(
-    filter: &Reader<'_>,
+    filter: &FieldReader<'_>,
     field: &str,
     effect: &'static str,
-    report: &mut Report,
+    report: &mut ImportReport,
 ) -> Option<(&'static str, Node)> {
     let changes = filter.object(field, report)?;
     let mut node = Vec::new();
@@ -86,7 +86,7 @@ fn headers(
 }
 
 /// `path` of a rewrite or redirect.
-fn path(owner: &Reader<'_>, report: &mut Report) -> Result<Option<Node>, String> {
+fn path(owner: &FieldReader<'_>, report: &mut ImportReport) -> Result<Option<Node>, String> {
     let Some(path) = owner.object("path", report) else { return Ok(None) };
     let kind = path.string("type", report).unwrap_or_default();
     let value = match kind.as_str() {

@@ -3,26 +3,26 @@
 use penstock_policy::document::Node;
 
 use crate::import::objects::Objects;
-use crate::import::reader::Object;
-use crate::import::report::Report;
-use crate::import::table::Host;
+use crate::import::reader::KubernetesObject;
+use crate::import::report::ImportReport;
+use crate::import::table::RuleHost;
 
 pub const GROUP: &str = "gateway.networking.k8s.io";
 
 /// A listener of a Gateway.
-struct Listener {
+struct GatewayListener {
     gateway: String,
     namespace: String,
     name: String,
     port: String,
     protocol: String,
-    host: Option<Host>,
+    host: Option<RuleHost>,
     /// `Same`, `All` or `Selector`.
     from: String,
 }
 
 /// The listeners of all Gateways here.
-pub struct Listeners(Vec<Listener>);
+pub struct Listeners(Vec<GatewayListener>);
 
 /// Where a route hangs.
 pub struct Attached {
@@ -31,29 +31,32 @@ pub struct Attached {
     /// Its Gateways, as tags name them.
     pub gateways: Vec<String>,
     /// Its hosts.
-    pub hosts: Vec<Host>,
+    pub hosts: Vec<RuleHost>,
     /// `http` or `https`, when all its listeners are known to be for one.
     pub protocol: Option<String>,
 }
 
 impl Listeners {
     /// Reads the Gateways.
-    pub fn read(objects: &Objects<'_>, report: &mut Report) -> Listeners {
+    pub fn read(objects: &Objects<'_>, report: &mut ImportReport) -> Listeners {
         let mut found = Vec::new();
         for (file, node) in objects.of("Gateway", GROUP) {
             report.file.clone_from(file);
-            let object = Object::open(node, report);
+            let object = KubernetesObject::open(node, report);
             for listener in object.spec.objects("listeners", report) {
                 let from =
                     listener.take("allowedRoutes").and_then(|routes| routes.get("namespaces")?.get("from").cloned());
-                found.push(Listener {
+                found.push(GatewayListener {
                     gateway: object.name.clone(),
                     namespace: object.in_namespace().to_owned(),
                     name: listener.string("name", report).unwrap_or_default(),
                     port: listener.string("port", report).unwrap_or_default(),
                     protocol: listener.string("protocol", report).unwrap_or_default().to_lowercase(),
                     host: Some(
-                        listener.string("hostname", report).and_then(|host| Host::parse(&host)).unwrap_or(Host::Any),
+                        listener
+                            .string("hostname", report)
+                            .and_then(|host| RuleHost::parse(&host))
+                            .unwrap_or(RuleHost::Any),
                     ),
                     from: if let Some(Node::String(from)) = from { from } else { "Same".to_owned() },
                 });
@@ -63,13 +66,13 @@ impl Listeners {
     }
 
     /// Where a route hangs; `None`: nowhere, so that no request is its own.
-    pub fn attach(&self, object: &Object<'_>, report: &mut Report) -> Option<Attached> {
+    pub fn attach(&self, object: &KubernetesObject<'_>, report: &mut ImportReport) -> Option<Attached> {
         let spec = &object.spec;
         let parents = spec.objects("parentRefs", report);
         let names = spec.strings("hostnames", report);
-        let mut own: Vec<Host> = Vec::new();
+        let mut own: Vec<RuleHost> = Vec::new();
         for name in &names {
-            match Host::parse(name) {
+            match RuleHost::parse(name) {
                 Some(host) => own.push(host),
                 None => {
                     report.lost("spec.hostnames", format!("{name:?} is no host name"), "its requests are left alone")
@@ -77,12 +80,12 @@ impl Listeners {
             }
         }
         if own.is_empty() && names.is_empty() {
-            own.push(Host::Any);
+            own.push(RuleHost::Any);
         }
-        let mut hosts: Vec<Host> = Vec::new();
+        let mut hosts: Vec<RuleHost> = Vec::new();
         let mut gateways = Vec::new();
         let mut protocols: Vec<Option<String>> = Vec::new();
-        let mut add = |host: Host| {
+        let mut add = |host: RuleHost| {
             if !hosts.contains(&host) {
                 hosts.push(host);
             }
@@ -99,12 +102,12 @@ impl Listeners {
                     format!("{name}.{namespace}"),
                 ];
                 let short = (namespace == object.in_namespace()).then_some(name);
-                full.into_iter().chain(short).filter_map(|name| Host::parse(&name)).for_each(&mut add);
+                full.into_iter().chain(short).filter_map(|name| RuleHost::parse(&name)).for_each(&mut add);
                 protocols.push(None);
                 continue;
             }
             gateways.push(format!("Gateway {namespace}/{name}"));
-            let of_gateway: Vec<&Listener> =
+            let of_gateway: Vec<&GatewayListener> =
                 self.0.iter().filter(|listener| listener.gateway == name && listener.namespace == namespace).collect();
             if of_gateway.is_empty() {
                 own.iter().cloned().for_each(&mut add);

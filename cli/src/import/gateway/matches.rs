@@ -3,11 +3,11 @@
 use penstock_policy::document::Node;
 
 use crate::import::matching::{Match, PathSet, condition, escaped};
-use crate::import::reader::Reader;
-use crate::import::report::Report;
+use crate::import::reader::FieldReader;
+use crate::import::report::ImportReport;
 
 /// One for each match; an error is a condition that no policy can have.
-pub fn of(rule: &Reader<'_>, is_grpc: bool, report: &mut Report) -> Result<Vec<Match>, String> {
+pub fn of(rule: &FieldReader<'_>, is_grpc: bool, report: &mut ImportReport) -> Result<Vec<Match>, String> {
     let mut found = Vec::new();
     for entry in rule.objects("matches", report) {
         let mut matches = Match::default();
@@ -30,7 +30,7 @@ pub fn of(rule: &Reader<'_>, is_grpc: bool, report: &mut Report) -> Result<Vec<M
     Ok(found)
 }
 
-fn path(entry: &Reader<'_>, report: &mut Report) -> Result<PathSet, String> {
+fn path(entry: &FieldReader<'_>, report: &mut ImportReport) -> Result<PathSet, String> {
     let Some(path) = entry.object("path", report) else { return Ok(PathSet::Any) };
     let value = path.string("value", report).unwrap_or_else(|| "/".to_owned());
     match path.string("type", report).as_deref() {
@@ -42,7 +42,7 @@ fn path(entry: &Reader<'_>, report: &mut Report) -> Result<PathSet, String> {
 }
 
 /// A gRPC method is a path of two segments.
-fn grpc(entry: &Reader<'_>, report: &mut Report) -> Result<PathSet, String> {
+fn grpc(entry: &FieldReader<'_>, report: &mut ImportReport) -> Result<PathSet, String> {
     let Some(method) = entry.object("method", report) else { return Ok(PathSet::Any) };
     let (service, name) = (method.string("service", report), method.string("method", report));
     match method.string("type", report).as_deref() {
@@ -61,7 +61,7 @@ fn grpc(entry: &Reader<'_>, report: &mut Report) -> Result<PathSet, String> {
 }
 
 /// Conditions by name; of equal names only the first counts.
-fn pairs(entry: &Reader<'_>, field: &str, report: &mut Report) -> Result<Vec<Node>, String> {
+fn pairs(entry: &FieldReader<'_>, field: &str, report: &mut ImportReport) -> Result<Vec<Node>, String> {
     let mut names: Vec<String> = Vec::new();
     let mut found = Vec::new();
     for item in entry.objects(field, report) {

@@ -12,32 +12,32 @@ use std::rc::Rc;
 
 use penstock_policy::document::{GatewayDuration, Node};
 
-use super::destination::Destination;
-use super::draft::Draft;
+use super::destination::ImportedDestination;
+use super::draft::PolicyDraft;
 use super::matching::{Match, PathSet, condition};
 use super::objects::{Objects, RETRY_ON, map, text};
-use super::reader::{Object, Reader};
-use super::report::Report;
-use super::table::{Action, Host, Rule, Split};
+use super::reader::{FieldReader, KubernetesObject};
+use super::report::ImportReport;
+use super::table::{ImportedRule, RuleAction, RuleHost, WeightedSplit};
 use listeners::{Attached, GROUP, Listeners};
 
 /// One match of one rule.
-struct Entry {
+struct MatchEntry {
     matches: Match,
     rule: usize,
-    hosts: Vec<Host>,
+    hosts: Vec<RuleHost>,
     age: (String, String, usize),
 }
 
-pub fn routes(objects: &Objects<'_>, draft: &mut Draft, report: &mut Report) {
+pub fn routes(objects: &Objects<'_>, draft: &mut PolicyDraft, report: &mut ImportReport) {
     let listeners = Listeners::read(objects, report);
     let mut entries = Vec::new();
-    let mut rules: Vec<Rule> = Vec::new();
+    let mut rules: Vec<ImportedRule> = Vec::new();
     let mut attached: Vec<(Attached, std::ops::Range<usize>)> = Vec::new();
     for kind in ["HTTPRoute", "GRPCRoute"] {
         for (file, node) in objects.of(kind, GROUP) {
             report.file.clone_from(file);
-            let object = Object::open(node, report);
+            let object = KubernetesObject::open(node, report);
             let Some(to) = listeners.attach(&object, report) else { continue };
             let first = entries.len();
             read(&object, &to, &mut rules, &mut entries, report);
@@ -60,8 +60,8 @@ pub fn routes(objects: &Objects<'_>, draft: &mut Draft, report: &mut Report) {
 }
 
 /// Puts every match in its place in the lists of its hosts.
-fn place(mut entries: Vec<Entry>, rules: &[Rule], draft: &mut Draft) {
-    let specificity = |entry: &Entry| {
+fn place(mut entries: Vec<MatchEntry>, rules: &[ImportedRule], draft: &mut PolicyDraft) {
+    let specificity = |entry: &MatchEntry| {
         let path = match &entry.matches.path {
             PathSet::Exact(path) => (2, path.len()),
             PathSet::Regex(expression) => (1, expression.len()),
@@ -72,8 +72,8 @@ fn place(mut entries: Vec<Entry>, rules: &[Rule], draft: &mut Draft) {
     };
     entries.sort_by_cached_key(|entry| (Reverse(specificity(entry)), entry.age.clone()));
     // The hosts in the order in which they come, each with its entries.
-    let mut hosts: Vec<(&Host, Vec<usize>)> = Vec::new();
-    let mut places: HashMap<&Host, usize> = HashMap::new();
+    let mut hosts: Vec<(&RuleHost, Vec<usize>)> = Vec::new();
+    let mut places: HashMap<&RuleHost, usize> = HashMap::new();
     for (i, entry) in entries.iter().enumerate() {
         for host in &entry.hosts {
             let place = *places.entry(host).or_insert(hosts.len());
@@ -85,7 +85,7 @@ fn place(mut entries: Vec<Entry>, rules: &[Rule], draft: &mut Draft) {
         }
     }
     // Matches of one rule that stand together are one rule again, and the same one for all hosts that have it.
-    let mut made: BTreeMap<(usize, Vec<usize>), Rc<Rule>> = BTreeMap::new();
+    let mut made: BTreeMap<(usize, Vec<usize>), Rc<ImportedRule>> = BTreeMap::new();
     for (host, list) in &hosts {
         let mut runs: Vec<(usize, Vec<usize>)> = Vec::new();
         for (i, entry) in list.iter().filter_map(|&i| Some((i, entries.get(i)?))) {
@@ -97,13 +97,20 @@ fn place(mut entries: Vec<Entry>, rules: &[Rule], draft: &mut Draft) {
         for run in runs {
             let Some(rule) = rules.get(run.0) else { continue };
             let matches = || run.1.iter().filter_map(|&i| entries.get(i)).map(|entry| entry.matches.clone()).collect();
-            let rule = made.entry(run.clone()).or_insert_with(|| Rc::new(Rule { matches: matches(), ..rule.clone() }));
+            let rule =
+                made.entry(run.clone()).or_insert_with(|| Rc::new(ImportedRule { matches: matches(), ..rule.clone() }));
             draft.table.push(host, rule.clone());
         }
     }
 }
 
-fn read(object: &Object<'_>, to: &Attached, rules: &mut Vec<Rule>, entries: &mut Vec<Entry>, report: &mut Report) {
+fn read(
+    object: &KubernetesObject<'_>,
+    to: &Attached,
+    rules: &mut Vec<ImportedRule>,
+    entries: &mut Vec<MatchEntry>,
+    report: &mut ImportReport,
+) {
     let is_grpc = object.kind == "GRPCRoute";
     let spec = &object.spec;
     let list = spec.objects("rules", report);
@@ -113,7 +120,7 @@ fn read(object: &Object<'_>, to: &Attached, rules: &mut Vec<Rule>, entries: &mut
         let mut found = matches::of(rule, is_grpc, report);
         let mut effects = Vec::new();
         let action = action(object, rule, &mut effects, report);
-        if let Action::Redirect(_) | Action::Leave(_) = action {
+        if let RuleAction::Redirect(_) | RuleAction::Leave(_) = action {
             rule.ignore(&["backendRefs", "timeouts", "retry"]);
         }
         timeouts(rule, &mut effects, report);
@@ -127,15 +134,15 @@ fn read(object: &Object<'_>, to: &Attached, rules: &mut Vec<Rule>, entries: &mut
         }
         if let Err(why) = &found {
             report.lost(rule.path(), why.clone(), "this rule is left out: its requests fall to those after it");
-            rules.push(Rule { tags, ..Rule::new(name, Action::Omit(why.clone())) });
+            rules.push(ImportedRule { tags, ..ImportedRule::new(name, RuleAction::Omit(why.clone())) });
             found = Ok(vec![Match::default()]);
         } else {
-            rules.push(Rule { effects, tags, ..Rule::new(name, action) });
+            rules.push(ImportedRule { effects, tags, ..ImportedRule::new(name, action) });
         }
         for (k, matches) in found.unwrap_or_default().into_iter().enumerate() {
             let owner = format!("{}/{}", object.in_namespace(), object.name);
             let age = (object.created.clone(), owner, i * 1000 + k);
-            entries.push(Entry { matches, rule: rules.len() - 1, hosts: to.hosts.clone(), age });
+            entries.push(MatchEntry { matches, rule: rules.len() - 1, hosts: to.hosts.clone(), age });
         }
     }
     if list.is_empty() {
@@ -147,23 +154,23 @@ fn read(object: &Object<'_>, to: &Attached, rules: &mut Vec<Rule>, entries: &mut
 }
 
 fn action(
-    object: &Object<'_>,
-    rule: &Reader<'_>,
+    object: &KubernetesObject<'_>,
+    rule: &FieldReader<'_>,
     effects: &mut Vec<(&'static str, Node)>,
-    report: &mut Report,
-) -> Action {
+    report: &mut ImportReport,
+) -> RuleAction {
     const LEFT: &str = "its requests are left to the platform";
-    let leave = |at: &str, why: String, report: &mut Report| {
+    let leave = |at: &str, why: String, report: &mut ImportReport| {
         report.lost(at, why.clone(), LEFT);
-        Action::Leave(why)
+        RuleAction::Leave(why)
     };
     match filters::read(rule, "filters", effects, report) {
-        Ok(Some(redirect)) => return Action::Redirect(redirect),
+        Ok(Some(redirect)) => return RuleAction::Redirect(redirect),
         Ok(None) => {}
         Err(why) => return leave(&rule.at("filters"), why, report),
     }
     let backends = rule.objects("backendRefs", report);
-    let mut to: Vec<(Destination, i64)> = Vec::new();
+    let mut to: Vec<(ImportedDestination, i64)> = Vec::new();
     let mut own: Vec<Vec<(&'static str, Node)>> = Vec::new();
     for backend in &backends {
         let kind = backend.string("kind", report).unwrap_or_else(|| "Service".to_owned());
@@ -189,7 +196,7 @@ fn action(
         if weight <= 0 && backends.len() == 1 {
             return leave(backend.path(), "its weight is 0: nothing is forwarded".to_owned(), report);
         }
-        let destination = Destination { name, namespace, subset: None, port };
+        let destination = ImportedDestination { name, namespace, subset: None, port };
         match to.iter_mut().find(|(known, _)| *known == destination) {
             Some((_, sum)) => *sum += weight,
             None => to.push((destination, weight)),
@@ -217,14 +224,14 @@ fn action(
         }
         _ => report.lost(&rule.at("backendRefs"), "filters of one backend among several", "they change nothing"),
     }
-    Action::Split(Split { to, ..Split::default() })
+    RuleAction::Split(WeightedSplit { to, ..WeightedSplit::default() })
 }
 
 /// `timeouts` and `retry`.
-fn timeouts(rule: &Reader<'_>, effects: &mut Vec<(&'static str, Node)>, report: &mut Report) {
+fn timeouts(rule: &FieldReader<'_>, effects: &mut Vec<(&'static str, Node)>, report: &mut ImportReport) {
     let (mut request, mut each) = (None, None);
     if let Some(timeouts) = rule.object("timeouts", report) {
-        let take = |name: &str, report: &mut Report| {
+        let take = |name: &str, report: &mut ImportReport| {
             let timeout = timeouts.string(name, report)?;
             match GatewayDuration::parse(&timeout) {
                 Some(GatewayDuration(time)) if time.is_zero() => None,

@@ -4,9 +4,9 @@ use penstock_policy::document::Node;
 
 use crate::import::matching::condition;
 use crate::import::objects::{map, text};
-use crate::import::reader::{Object, Reader};
-use crate::import::report::Report;
-use crate::import::table::Host;
+use crate::import::reader::{FieldReader, KubernetesObject};
+use crate::import::report::ImportReport;
+use crate::import::table::RuleHost;
 
 const PREFIX: &str = "nginx.ingress.kubernetes.io/";
 
@@ -44,9 +44,9 @@ const GUARDS: [&str; 10] = [
 
 /// What the annotations say.
 #[derive(Default)]
-pub struct Settings {
+pub struct IngressSettings {
     /// The canary that the Ingress is.
-    pub canary: Option<Canary>,
+    pub canary: Option<CanaryAnnotations>,
     /// Whether paths are expressions.
     pub use_regex: bool,
     /// The path that takes the place of the request's.
@@ -71,9 +71,9 @@ pub struct Settings {
 
 /// A canary.
 #[derive(Default)]
-pub struct Canary {
+pub struct CanaryAnnotations {
     /// What chooses main or canary, in order.
-    pub overrides: Vec<Override>,
+    pub overrides: Vec<OverrideAnnotation>,
     /// The canary's share …
     pub weight: i64,
     /// … of so much.
@@ -81,7 +81,7 @@ pub struct Canary {
 }
 
 /// A header or cookie, and whether it is for the canary.
-pub struct Override {
+pub struct OverrideAnnotation {
     /// `header` or `cookie`.
     pub field: &'static str,
     /// What it is compared with.
@@ -90,13 +90,13 @@ pub struct Override {
     pub to_canary: bool,
 }
 
-impl Settings {
+impl IngressSettings {
     /// Reads the annotations of an object; reports those that say something else.
-    pub fn read(object: &Object<'_>, report: &mut Report) -> Settings {
+    pub fn read(object: &KubernetesObject<'_>, report: &mut ImportReport) -> IngressSettings {
         let reader = object.annotations(report);
-        let take = |name: &str, report: &mut Report| reader.string(&format!("{PREFIX}{name}"), report);
-        let is_true = |name: &str, report: &mut Report| take(name, report).is_some_and(|value| value == "true");
-        let mut settings = Settings { ssl_redirect: true, ..Settings::default() };
+        let take = |name: &str, report: &mut ImportReport| reader.string(&format!("{PREFIX}{name}"), report);
+        let is_true = |name: &str, report: &mut ImportReport| take(name, report).is_some_and(|value| value == "true");
+        let mut settings = IngressSettings { ssl_redirect: true, ..IngressSettings::default() };
         if is_true("canary", report) {
             settings.canary = Some(canary(&reader, report));
             // Nginx takes nothing else from a canary.
@@ -146,21 +146,22 @@ impl Settings {
     }
 
     /// Whether requests without TLS are redirected.
-    pub fn redirects_to_https(&self, host: &Host, tls: &[String]) -> bool {
-        let has_tls =
-            || tls.iter().filter_map(|name| Host::parse(name)).any(|name| name != Host::Any && name.covers(host));
+    pub fn redirects_to_https(&self, host: &RuleHost, tls: &[String]) -> bool {
+        let has_tls = || {
+            tls.iter().filter_map(|name| RuleHost::parse(name)).any(|name| name != RuleHost::Any && name.covers(host))
+        };
         self.force_ssl_redirect || (self.ssl_redirect && has_tls())
     }
 }
 
-fn canary(reader: &Reader<'_>, report: &mut Report) -> Canary {
-    let take = |name: &str, report: &mut Report| {
+fn canary(reader: &FieldReader<'_>, report: &mut ImportReport) -> CanaryAnnotations {
+    let take = |name: &str, report: &mut ImportReport| {
         // An empty value is none.
         reader.string(&format!("{PREFIX}{name}"), report).filter(|value| !value.is_empty())
     };
-    let mut canary = Canary::default();
+    let mut canary = CanaryAnnotations::default();
     let mut add = |field, name: &str, kind: &str, value: &str, to_canary| {
-        canary.overrides.push(Override { field, condition: condition(name, kind, value), to_canary });
+        canary.overrides.push(OverrideAnnotation { field, condition: condition(name, kind, value), to_canary });
     };
     let (value, pattern) = (take("canary-by-header-value", report), take("canary-by-header-pattern", report));
     match (take("canary-by-header", report), &value, &pattern) {
@@ -184,20 +185,20 @@ fn canary(reader: &Reader<'_>, report: &mut Report) -> Canary {
         add("cookie", &cookie, "Exact", "never", false);
     }
     // A total below 100 is 100.
-    let integer = |name: &str, report: &mut Report| reader.integer(&format!("{PREFIX}{name}"), report);
+    let integer = |name: &str, report: &mut ImportReport| reader.integer(&format!("{PREFIX}{name}"), report);
     canary.total = integer("canary-weight-total", report).unwrap_or(100).max(100);
     canary.weight = integer("canary-weight", report).unwrap_or(0).clamp(0, canary.total);
     canary
 }
 
 /// `permanent-redirect` and `temporal-redirect`.
-fn redirect(reader: &Reader<'_>, report: &mut Report) -> Option<Result<Node, String>> {
-    let code = |name: &str, default: i64, report: &mut Report| {
+fn redirect(reader: &FieldReader<'_>, report: &mut ImportReport) -> Option<Result<Node, String>> {
+    let code = |name: &str, default: i64, report: &mut ImportReport| {
         reader.integer(&format!("{PREFIX}{name}"), report).filter(|code| (300..=308).contains(code)).unwrap_or(default)
     };
     let temporal_code = code("temporal-redirect-code", 302, report);
     let permanent_code = code("permanent-redirect-code", 301, report);
-    let take = |name: &str, report: &mut Report| reader.string(&format!("{PREFIX}{name}"), report);
+    let take = |name: &str, report: &mut ImportReport| reader.string(&format!("{PREFIX}{name}"), report);
     let (temporal, permanent) = (take("temporal-redirect", report), take("permanent-redirect", report));
     let (url, status) = match (temporal, permanent) {
         (Some(url), _) => (url, temporal_code),
@@ -239,8 +240,8 @@ fn url_of(url: &str) -> Result<Vec<(&'static str, Node)>, String> {
 }
 
 /// `affinity: cookie`: users that a canary has served stay with it.
-fn stickiness(reader: &Reader<'_>, report: &mut Report) -> Option<Node> {
-    let take = |name: &str, report: &mut Report| reader.string(&format!("{PREFIX}{name}"), report);
+fn stickiness(reader: &FieldReader<'_>, report: &mut ImportReport) -> Option<Node> {
+    let take = |name: &str, report: &mut ImportReport| reader.string(&format!("{PREFIX}{name}"), report);
     let affinity = take("affinity", report);
     let behavior = take("affinity-canary-behavior", report);
     let name = take("session-cookie-name", report).unwrap_or_else(|| "INGRESSCOOKIE".to_owned());
@@ -271,7 +272,7 @@ fn stickiness(reader: &Reader<'_>, report: &mut Report) -> Option<Node> {
 }
 
 /// `limit-rps` and `limit-rpm`: by the client's address, with what a burst may be on top.
-fn limits(reader: &Reader<'_>, report: &mut Report) -> Vec<(String, Vec<(&'static str, Node)>)> {
+fn limits(reader: &FieldReader<'_>, report: &mut ImportReport) -> Vec<(String, Vec<(&'static str, Node)>)> {
     let name = |short: &str| format!("{PREFIX}{short}");
     let multiplier = reader.integer(&name("limit-burst-multiplier"), report).unwrap_or(5).max(1);
     let exempt =

@@ -8,14 +8,14 @@ use std::rc::Rc;
 
 use penstock_policy::document::Node;
 
-use super::destination::Destination;
-use super::draft::{Draft, TaggedLimit};
+use super::destination::ImportedDestination;
+use super::draft::{PolicyDraft, TaggedLimit};
 use super::matching::{Match, PathSet, condition, matches_nothing};
 use super::objects::{Objects, map, text};
-use super::reader::{Object, Reader};
-use super::report::Report;
-use super::table::{Action, Host, Rule, Split};
-use annotations::Settings;
+use super::reader::{FieldReader, KubernetesObject};
+use super::report::ImportReport;
+use super::table::{ImportedRule, RuleAction, RuleHost, WeightedSplit};
+use annotations::IngressSettings;
 
 /// How a path of an Ingress compares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,11 +28,11 @@ enum PathType {
 
 /// One path of an Ingress.
 #[derive(Clone, Debug)]
-struct Place {
-    host: Host,
+struct IngressPath {
+    host: RuleHost,
     path: String,
     kind: PathType,
-    to: Destination,
+    to: ImportedDestination,
 }
 
 /// An Ingress.
@@ -42,12 +42,12 @@ struct Ingress {
     tag: String,
     name: String,
     age: (String, String),
-    places: Vec<Place>,
-    settings: Settings,
+    places: Vec<IngressPath>,
+    settings: IngressSettings,
     tls: Vec<String>,
 }
 
-pub fn ingresses(objects: &Objects<'_>, draft: &mut Draft, report: &mut Report) {
+pub fn ingresses(objects: &Objects<'_>, draft: &mut PolicyDraft, report: &mut ImportReport) {
     let mut all: Vec<Ingress> = Vec::new();
     for (file, node) in objects.of("Ingress", "networking.k8s.io") {
         report.file.clone_from(file);
@@ -57,7 +57,7 @@ pub fn ingresses(objects: &Objects<'_>, draft: &mut Draft, report: &mut Report) 
     all.sort_by(|a, b| a.age.cmp(&b.age));
     let (canaries, mains): (Vec<&Ingress>, Vec<&Ingress>) =
         all.iter().partition(|ingress| ingress.settings.canary.is_some());
-    let mut hosts: Vec<&Host> = Vec::new();
+    let mut hosts: Vec<&RuleHost> = Vec::new();
     for place in mains.iter().flat_map(|main| &main.places) {
         if !hosts.contains(&&place.host) {
             hosts.push(&place.host);
@@ -96,21 +96,21 @@ pub fn ingresses(objects: &Objects<'_>, draft: &mut Draft, report: &mut Report) 
 
 /// The rules of a host.
 fn server(
-    host: &Host,
+    host: &RuleHost,
     mains: &[&Ingress],
     canaries: &[&Ingress],
     used: &mut Vec<(usize, usize)>,
-    draft: &mut Draft,
-    report: &mut Report,
+    draft: &mut PolicyDraft,
+    report: &mut ImportReport,
 ) {
-    let of_host: Vec<(&Ingress, &Place)> = mains
+    let of_host: Vec<(&Ingress, &IngressPath)> = mains
         .iter()
         .flat_map(|main| main.places.iter().map(move |place| (*main, place)))
         .filter(|(_, place)| place.host == *host)
         .collect();
     // One Ingress with expressions makes expressions of all paths of the host.
     let is_regex = of_host.iter().any(|(main, _)| main.settings.use_regex || main.settings.rewrite_target.is_some());
-    let mut locations: Vec<(&Ingress, &Place)> = Vec::new();
+    let mut locations: Vec<(&Ingress, &IngressPath)> = Vec::new();
     for (main, place) in of_host {
         if locations.iter().any(|(_, known)| known.path == place.path && known.kind == place.kind) {
             report.file.clone_from(&main.file);
@@ -120,9 +120,9 @@ fn server(
             locations.push((main, place));
         }
     }
-    let is_exact = |place: &Place| !is_regex && place.kind == PathType::Exact;
+    let is_exact = |place: &IngressPath| !is_regex && place.kind == PathType::Exact;
     // A prefix of segments is a location with a slash at its end.
-    let length = |place: &Place| {
+    let length = |place: &IngressPath| {
         place.path.len() + usize::from(!is_regex && place.kind == PathType::Prefix && !place.path.ends_with('/'))
     };
     locations.sort_by(|(_, a), (_, b)| (!is_exact(a), length(b), &b.path).cmp(&(!is_exact(b), length(a), &a.path)));
@@ -133,17 +133,21 @@ fn server(
         ]);
         let redirect = map([("path", path), ("statusCode", Node::Integer(302))]);
         let matches = vec![Match::path(PathSet::Exact("/".to_owned()))];
-        let rule = Rule { matches, ..Rule::new(format!("{}-app-root", main.name), Action::Redirect(redirect)) };
+        let rule = ImportedRule {
+            matches,
+            ..ImportedRule::new(format!("{}-app-root", main.name), RuleAction::Redirect(redirect))
+        };
         draft.table.push(host, Rc::new(rule));
     }
     for (main, place) in locations {
         report.file.clone_from(&main.file);
         report.object.clone_from(&main.object);
-        let new = |action| Rule { tags: vec![main.tag.clone()], ..Rule::new(main.name.clone(), action) };
-        if let Host::Star(name) = host {
+        let new =
+            |action| ImportedRule { tags: vec![main.tag.clone()], ..ImportedRule::new(main.name.clone(), action) };
+        if let RuleHost::Star(name) = host {
             let why = format!("*.{name} is one label to ingress-nginx, and one or more to a policy");
             report.lost("spec.rules", why.clone(), "its requests are left to the platform");
-            draft.table.push(host, Rc::new(new(Action::Leave(why))));
+            draft.table.push(host, Rc::new(new(RuleAction::Leave(why))));
             return;
         }
         let path = match (is_regex, place.kind) {
@@ -152,7 +156,7 @@ fn server(
                 // What it matches is not known, so what is left for the others is not either.
                 let why = format!("{} is no expression of RE2", place.path);
                 report.lost("spec.rules", why.clone(), "it and all shorter paths of its host are left to the platform");
-                draft.table.push(host, Rc::new(new(Action::Leave(why))));
+                draft.table.push(host, Rc::new(new(RuleAction::Leave(why))));
                 return;
             }
             (true, _) => PathSet::Regex(format!("(?i)(?:{}).*", place.path)),
@@ -167,28 +171,28 @@ fn server(
             for entry in &mut matches {
                 entry.headers.push(condition("x-forwarded-proto", "Exact", "http"));
             }
-            draft.table.push(host, Rc::new(Rule { matches, ..new(Action::Redirect(redirect)) }));
+            draft.table.push(host, Rc::new(ImportedRule { matches, ..new(RuleAction::Redirect(redirect)) }));
         }
         if let Some(why) = &main.settings.guarded {
             report.lost("metadata.annotations", why.clone(), "requests to its paths are left to the platform");
-            draft.table.push(host, Rc::new(Rule { matches, ..new(Action::Leave(why.clone())) }));
+            draft.table.push(host, Rc::new(ImportedRule { matches, ..new(RuleAction::Leave(why.clone())) }));
             continue;
         }
         if let Some(redirect) = &main.settings.redirect {
             let action = match redirect {
-                Ok(redirect) => Action::Redirect(redirect.clone()),
+                Ok(redirect) => RuleAction::Redirect(redirect.clone()),
                 Err(why) => {
                     report.lost("metadata.annotations", why.clone(), "requests to its paths are left to the platform");
-                    Action::Leave(why.clone())
+                    RuleAction::Leave(why.clone())
                 }
             };
-            draft.table.push(host, Rc::new(Rule { matches, ..new(action) }));
+            draft.table.push(host, Rc::new(ImportedRule { matches, ..new(action) }));
             continue;
         }
         let split = split(place, main, canaries, used);
         let effects =
             main.settings.upstream_host.iter().map(|host| ("rewrite", map([("hostname", text(host.as_str()))])));
-        let rule = Rule { matches, effects: effects.collect(), ..new(Action::Split(split)) };
+        let rule = ImportedRule { matches, effects: effects.collect(), ..new(RuleAction::Split(split)) };
         let rules = match &main.settings.rewrite_target {
             Some(target) => rewrite::rules(rule, &place.path, target, report),
             None => vec![rule],
@@ -200,33 +204,33 @@ fn server(
 }
 
 /// Where the requests of a location go: to its service, or also to its canary.
-fn split(place: &Place, main: &Ingress, canaries: &[&Ingress], used: &mut Vec<(usize, usize)>) -> Split {
-    let same = |other: &Place| other.host == place.host && other.path == place.path && other.kind == place.kind;
+fn split(place: &IngressPath, main: &Ingress, canaries: &[&Ingress], used: &mut Vec<(usize, usize)>) -> WeightedSplit {
+    let same = |other: &IngressPath| other.host == place.host && other.path == place.path && other.kind == place.kind;
     let found = canaries.iter().enumerate().find_map(|(c, ingress)| {
         let (p, other) = ingress.places.iter().enumerate().find(|(_, other)| same(other) && other.to != place.to)?;
         Some((c, p, ingress.settings.canary.as_ref()?, other))
     });
     let Some((c, p, canary, other)) = found else {
-        return Split { to: vec![(place.to.clone(), 1)], ..Split::default() };
+        return WeightedSplit { to: vec![(place.to.clone(), 1)], ..WeightedSplit::default() };
     };
     used.push((c, p));
     if canary.weight == 0 && canary.overrides.is_empty() {
-        return Split { to: vec![(place.to.clone(), 1)], ..Split::default() };
+        return WeightedSplit { to: vec![(place.to.clone(), 1)], ..WeightedSplit::default() };
     }
     let overrides = canary.overrides.iter().map(|over| {
         let to = if over.to_canary { &other.to } else { &place.to };
         ((over.field, over.condition.clone()), to.clone())
     });
-    Split {
+    WeightedSplit {
         to: vec![(place.to.clone(), canary.total - canary.weight), (other.to.clone(), canary.weight)],
         overrides: overrides.collect(),
         stickiness: main.settings.stickiness.clone(),
     }
 }
 
-fn read(node: &Node, report: &mut Report) -> Ingress {
-    let object = Object::open(node, report);
-    let mut settings = Settings::read(&object, report);
+fn read(node: &Node, report: &mut ImportReport) -> Ingress {
+    let object = KubernetesObject::open(node, report);
+    let mut settings = IngressSettings::read(&object, report);
     let spec = &object.spec;
     let class = spec.string("ingressClassName", report);
     let other_class = class.filter(|class| !class.contains("nginx"));
@@ -238,7 +242,7 @@ fn read(node: &Node, report: &mut Report) -> Ingress {
     let rules = spec.objects("rules", report);
     for rule in &rules {
         let written = rule.string("host", report).unwrap_or_default();
-        let Some(host) = Host::parse(&written) else {
+        let Some(host) = RuleHost::parse(&written) else {
             report.lost(&rule.at("host"), format!("{written:?} is no host name"), "its requests are left alone");
             rule.ignore(&["http"]);
             continue;
@@ -257,9 +261,9 @@ fn read(node: &Node, report: &mut Report) -> Ingress {
             };
             match destination(item.object("backend", report), &object, report) {
                 Some(to) => {
-                    let aliases = settings.aliases.iter().filter_map(|alias| Host::parse(alias));
+                    let aliases = settings.aliases.iter().filter_map(|alias| RuleHost::parse(alias));
                     for host in [host.clone()].into_iter().chain(aliases) {
-                        places.push(Place { host, path: path.clone(), kind, to: to.clone() });
+                        places.push(IngressPath { host, path: path.clone(), kind, to: to.clone() });
                     }
                 }
                 None => report.lost(item.path(), "its backend is no service", "its requests fall to other paths"),
@@ -270,7 +274,7 @@ fn read(node: &Node, report: &mut Report) -> Ingress {
         let at = backend.path().to_owned();
         match destination(Some(backend), &object, report) {
             Some(to) if rules.is_empty() => {
-                places.push(Place { host: Host::Any, path: "/".to_owned(), kind: PathType::Prefix, to });
+                places.push(IngressPath { host: RuleHost::Any, path: "/".to_owned(), kind: PathType::Prefix, to });
             }
             _ => report.lost(&at, "a default beside rules", "what no rule takes is left alone"),
         }
@@ -299,10 +303,14 @@ fn read(node: &Node, report: &mut Report) -> Ingress {
     }
 }
 
-fn destination(backend: Option<Reader<'_>>, object: &Object<'_>, report: &mut Report) -> Option<Destination> {
+fn destination(
+    backend: Option<FieldReader<'_>>,
+    object: &KubernetesObject<'_>,
+    report: &mut ImportReport,
+) -> Option<ImportedDestination> {
     let service = backend?.object("service", report)?;
     let name = service.string("name", report)?;
     let port = service.object("port", report);
     let port = port.and_then(|port| port.string("number", report).or_else(|| port.string("name", report)));
-    Some(Destination { name, namespace: object.namespace.clone(), subset: None, port })
+    Some(ImportedDestination { name, namespace: object.namespace.clone(), subset: None, port })
 }

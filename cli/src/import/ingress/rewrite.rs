@@ -4,11 +4,11 @@ use penstock_policy::document::Node;
 
 use crate::import::matching::{Match, PathSet, any_case};
 use crate::import::objects::{map, text};
-use crate::import::report::Report;
-use crate::import::table::{Action, Rule};
+use crate::import::report::ImportReport;
+use crate::import::table::{ImportedRule, RuleAction};
 
 /// The rules for a location whose path is rewritten.
-pub fn rules(rule: Rule, path: &str, target: &str, report: &mut Report) -> Vec<Rule> {
+pub fn rules(rule: ImportedRule, path: &str, target: &str, report: &mut ImportReport) -> Vec<ImportedRule> {
     let is_literal = |text: &str| text.starts_with('/') && !text.contains(|c: char| "\\.+*?()|[]{}^$".contains(c));
     let node = |kind: &str, value: &str| {
         let path = map([("type", text(kind)), ("value", text(value))]);
@@ -19,11 +19,11 @@ pub fn rules(rule: Rule, path: &str, target: &str, report: &mut Report) -> Vec<R
         vec![("rewrite", map(rewrite))]
     };
     if !target.contains('$') {
-        return vec![Rule { effects: node("ReplaceFullPath", target), ..rule.clone() }];
+        return vec![ImportedRule { effects: node("ReplaceFullPath", target), ..rule.clone() }];
     }
-    let leave = |path: PathSet, why: &str| Rule {
+    let leave = |path: PathSet, why: &str| ImportedRule {
         matches: vec![Match::path(path)],
-        action: Action::Leave(why.to_owned()),
+        action: RuleAction::Leave(why.to_owned()),
         effects: Vec::new(),
         ..rule.clone()
     };
@@ -35,7 +35,7 @@ pub fn rules(rule: Rule, path: &str, target: &str, report: &mut Report) -> Vec<R
         both.or(below).filter(|(prefix, front)| is_literal(prefix) && (front.is_empty() || is_literal(front)))
     {
         let front = if front.is_empty() { "/" } else { front };
-        let change = Rule {
+        let change = ImportedRule {
             matches: vec![Match::path(PathSet::segments(prefix))],
             effects: node("ReplacePrefixMatch", front),
             ..rule.clone()
@@ -56,5 +56,5 @@ pub fn rules(rule: Rule, path: &str, target: &str, report: &mut Report) -> Vec<R
         why.clone(),
         "its requests are left to the platform",
     );
-    vec![Rule { action: Action::Leave(why), effects: Vec::new(), ..rule }]
+    vec![ImportedRule { action: RuleAction::Leave(why), effects: Vec::new(), ..rule }]
 }

@@ -3,21 +3,21 @@
 use penstock_policy::document::Node;
 
 use crate::import::matching::{Match, PathSet, condition, escaped, inverted, matches_nothing, methods_of};
-use crate::import::reader::Reader;
-use crate::import::report::Report;
-use crate::import::table::Host;
+use crate::import::reader::FieldReader;
+use crate::import::report::ImportReport;
+use crate::import::table::RuleHost;
 
 /// What one entry of `match` asks for.
 #[derive(Clone, Debug)]
-pub struct Entry {
+pub struct ConditionEntry {
     /// Only for this host, by `authority`.
-    pub host: Option<Host>,
+    pub host: Option<RuleHost>,
     /// The rest.
     pub matches: Match,
 }
 
 /// A `StringMatch`.
-enum Text<'n> {
+enum StringMatch<'n> {
     Exact(&'n str),
     Prefix(&'n str),
     Regex(&'n str),
@@ -25,26 +25,30 @@ enum Text<'n> {
     Unknown(String),
 }
 
-fn text(node: &Node) -> Text<'_> {
+fn text(node: &Node) -> StringMatch<'_> {
     match node {
-        Node::Null => Text::Present,
+        Node::Null => StringMatch::Present,
         Node::Map(entries) => match entries.first().map(|(kind, value)| (kind.as_str(), value)) {
-            None => Text::Present,
-            Some(("exact", Node::String(value))) => Text::Exact(value),
-            Some(("prefix", Node::String(value))) if value.is_empty() => Text::Present,
-            Some(("prefix", Node::String(value))) => Text::Prefix(value),
+            None => StringMatch::Present,
+            Some(("exact", Node::String(value))) => StringMatch::Exact(value),
+            Some(("prefix", Node::String(value))) if value.is_empty() => StringMatch::Present,
+            Some(("prefix", Node::String(value))) => StringMatch::Prefix(value),
             // Istio's own way to say "any".
-            Some(("regex", Node::String(value))) if value == "*" => Text::Present,
-            Some(("regex", Node::String(value))) => Text::Regex(value),
-            Some((kind, value)) => Text::Unknown(format!("{kind}: {value}")),
+            Some(("regex", Node::String(value))) if value == "*" => StringMatch::Present,
+            Some(("regex", Node::String(value))) => StringMatch::Regex(value),
+            Some((kind, value)) => StringMatch::Unknown(format!("{kind}: {value}")),
         },
-        other => Text::Unknown(other.to_string()),
+        other => StringMatch::Unknown(other.to_string()),
     }
 }
 
 /// The entries that one of `match` stands for: several for several methods, none when it never holds. An error is a
 /// condition that no policy can have: the entry must go with it.
-pub fn entries(entry: &Reader<'_>, gateways: &[String], report: &mut Report) -> Result<Vec<Entry>, String> {
+pub fn entries(
+    entry: &FieldReader<'_>,
+    gateways: &[String],
+    report: &mut ImportReport,
+) -> Result<Vec<ConditionEntry>, String> {
     entry.ignore(&["name", "statPrefix"]);
     let mut lost = Vec::new();
     for field in ["port", "sourceLabels", "sourceNamespace", "scheme"] {
@@ -62,22 +66,22 @@ pub fn entries(entry: &Reader<'_>, gateways: &[String], report: &mut Report) -> 
     let mut host = None;
     if let Some(method) = entry.take("method") {
         match text(method) {
-            Text::Exact(method) => methods = vec![Some(method.to_owned())],
-            Text::Regex(expression) => match methods_of(expression) {
+            StringMatch::Exact(method) => methods = vec![Some(method.to_owned())],
+            StringMatch::Regex(expression) => match methods_of(expression) {
                 Some(several) => methods = several.into_iter().map(Some).collect(),
                 None => lost.push(format!("method {method}: a policy knows methods by name only")),
             },
-            Text::Present => {}
+            StringMatch::Present => {}
             _ => lost.push(format!("method {method}: a policy knows methods by name only")),
         }
     }
     if let Some(authority) = entry.take("authority") {
         match text(authority) {
-            Text::Exact(name) if !name.contains(':') => match Host::parse(name) {
+            StringMatch::Exact(name) if !name.contains(':') => match RuleHost::parse(name) {
                 Some(name) => host = Some(name),
                 None => lost.push(format!("authority {name}: it is no host name")),
             },
-            Text::Present => {}
+            StringMatch::Present => {}
             _ => lost.push(format!("authority {authority}: a policy knows hosts by name only")),
         }
     }
@@ -85,13 +89,13 @@ pub fn entries(entry: &Reader<'_>, gateways: &[String], report: &mut Report) -> 
     if let Some(uri) = entry.take("uri") {
         let cased = |expression: String| if ignores_case { format!("(?i){expression}") } else { expression };
         matches.path = match text(uri) {
-            Text::Exact(path) if ignores_case => PathSet::Regex(cased(escaped(path))),
-            Text::Exact(path) => PathSet::Exact(path.to_owned()),
-            Text::Prefix("/") | Text::Present => PathSet::Any,
-            Text::Prefix(prefix) if ignores_case => PathSet::Regex(cased(format!("{}.*", escaped(prefix)))),
-            Text::Prefix(prefix) => PathSet::letters(prefix),
-            Text::Regex(expression) => PathSet::Regex(expression.to_owned()),
-            Text::Unknown(what) => {
+            StringMatch::Exact(path) if ignores_case => PathSet::Regex(cased(escaped(path))),
+            StringMatch::Exact(path) => PathSet::Exact(path.to_owned()),
+            StringMatch::Prefix("/") | StringMatch::Present => PathSet::Any,
+            StringMatch::Prefix(prefix) if ignores_case => PathSet::Regex(cased(format!("{}.*", escaped(prefix)))),
+            StringMatch::Prefix(prefix) => PathSet::letters(prefix),
+            StringMatch::Regex(expression) => PathSet::Regex(expression.to_owned()),
+            StringMatch::Unknown(what) => {
                 lost.push(format!("uri {what}: it is no exact, prefix or regex"));
                 PathSet::Any
             }
@@ -100,9 +104,9 @@ pub fn entries(entry: &Reader<'_>, gateways: &[String], report: &mut Report) -> 
     for (field, without) in [("headers", false), ("withoutHeaders", true)] {
         for (name, value) in entry.pairs(field) {
             match (name.to_ascii_lowercase().as_str(), text(value)) {
-                (":method", Text::Exact(method)) if !without => methods = vec![Some(method.to_owned())],
-                (":authority" | "host", Text::Exact(authority)) if !without && !authority.contains(':') => {
-                    host = Host::parse(authority);
+                (":method", StringMatch::Exact(method)) if !without => methods = vec![Some(method.to_owned())],
+                (":authority" | "host", StringMatch::Exact(authority)) if !without && !authority.contains(':') => {
+                    host = RuleHost::parse(authority);
                 }
                 (name, _) if name.starts_with(':') || name == "host" => {
                     lost.push(format!("{field}.{name} {value}: it is no header to a policy"));
@@ -116,11 +120,11 @@ pub fn entries(entry: &Reader<'_>, gateways: &[String], report: &mut Report) -> 
     }
     for (name, value) in entry.pairs("queryParams") {
         match text(value) {
-            Text::Exact(value) => matches.query.push(condition(name, "Exact", value)),
-            Text::Prefix(value) => matches.query.push(condition(name, "Prefix", value)),
-            Text::Regex(value) => matches.query.push(condition(name, "RegularExpression", value)),
-            Text::Present => matches.query.push(condition(name, "Present", "")),
-            Text::Unknown(what) => lost.push(format!("queryParams.{name} {what}")),
+            StringMatch::Exact(value) => matches.query.push(condition(name, "Exact", value)),
+            StringMatch::Prefix(value) => matches.query.push(condition(name, "Prefix", value)),
+            StringMatch::Regex(value) => matches.query.push(condition(name, "RegularExpression", value)),
+            StringMatch::Present => matches.query.push(condition(name, "Present", "")),
+            StringMatch::Unknown(what) => lost.push(format!("queryParams.{name} {what}")),
         }
     }
     // Whatever else stands in an entry of `match` is a condition.
@@ -128,21 +132,22 @@ pub fn entries(entry: &Reader<'_>, gateways: &[String], report: &mut Report) -> 
     if !lost.is_empty() {
         return Err(lost.join("; "));
     }
-    let entry = |method: Option<String>| Entry { host: host.clone(), matches: Match { method, ..matches.clone() } };
+    let entry =
+        |method: Option<String>| ConditionEntry { host: host.clone(), matches: Match { method, ..matches.clone() } };
     Ok(methods.into_iter().map(entry).collect())
 }
 
 /// Conditions on a header. Under `withoutHeaders` an absent one is empty to Istio.
-fn header(name: &str, kind: &Text<'_>, without: bool) -> Result<Vec<Node>, String> {
+fn header(name: &str, kind: &StringMatch<'_>, without: bool) -> Result<Vec<Node>, String> {
     let (node, holds_for_nothing) = match kind {
-        Text::Exact(value) => (condition(name, "Exact", value), value.is_empty()),
-        Text::Prefix(value) => (condition(name, "Prefix", value), false),
-        Text::Regex(value) => {
+        StringMatch::Exact(value) => (condition(name, "Exact", value), value.is_empty()),
+        StringMatch::Prefix(value) => (condition(name, "Prefix", value), false),
+        StringMatch::Regex(value) => {
             let nothing = matches_nothing(value).ok_or_else(|| format!("{value:?}: it is no expression of RE2"))?;
             (condition(name, "RegularExpression", value), nothing)
         }
-        Text::Present => (condition(name, "Present", ""), false),
-        Text::Unknown(what) => return Err(what.clone()),
+        StringMatch::Present => (condition(name, "Present", ""), false),
+        StringMatch::Unknown(what) => return Err(what.clone()),
     };
     Ok(match (without, holds_for_nothing) {
         (false, _) => vec![node],

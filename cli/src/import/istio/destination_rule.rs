@@ -6,22 +6,22 @@ use penstock_policy::document::Node;
 
 use super::full_name;
 use crate::import::objects::{Objects, duration, map, text};
-use crate::import::reader::{Object, Reader};
-use crate::import::report::Report;
+use crate::import::reader::{FieldReader, KubernetesObject};
+use crate::import::report::ImportReport;
 
 /// `stickiness` by the full name of a service.
-pub fn stickiness(objects: &Objects<'_>, report: &mut Report) -> BTreeMap<String, Node> {
+pub fn stickiness(objects: &Objects<'_>, report: &mut ImportReport) -> BTreeMap<String, Node> {
     let mut found = BTreeMap::new();
     for (file, node) in objects.of("DestinationRule", "networking.istio.io") {
         report.file.clone_from(file);
-        let object = Object::open(node, report);
+        let object = KubernetesObject::open(node, report);
         let host = object.spec.string("host", report).unwrap_or_default();
         let policy = object.spec.take("trafficPolicy").unwrap_or(&Node::Null);
         // How endpoints are chosen, and connections made, is the platform's.
         object.spec.ignore(&["subsets", "exportTo", "workloadSelector"]);
         let hash = policy.get("loadBalancer").and_then(|balancer| balancer.get("consistentHash"));
         if let Some(hash) = hash {
-            let reader = Reader::new(hash, "spec.trafficPolicy.loadBalancer.consistentHash", report);
+            let reader = FieldReader::new(hash, "spec.trafficPolicy.loadBalancer.consistentHash", report);
             if let Some(stickiness) = of(&reader, report) {
                 found.insert(full_name(&host, object.in_namespace()), stickiness);
             }
@@ -33,7 +33,7 @@ pub fn stickiness(objects: &Objects<'_>, report: &mut Report) -> BTreeMap<String
     found
 }
 
-fn of(hash: &Reader<'_>, report: &mut Report) -> Option<Node> {
+fn of(hash: &FieldReader<'_>, report: &mut ImportReport) -> Option<Node> {
     if let Some(header) = hash.string("httpHeaderName", report) {
         return Some(map([("header", text(header))]));
     }

@@ -2,26 +2,26 @@
 
 use penstock_policy::document::Node;
 
-use crate::import::draft::Draft;
+use crate::import::draft::PolicyDraft;
 use crate::import::objects::{Objects, duration, map, text};
-use crate::import::reader::{Object, Reader};
-use crate::import::report::Report;
+use crate::import::reader::{FieldReader, KubernetesObject};
+use crate::import::report::ImportReport;
 
 const OUT: &str = "the limit is left out";
 
-pub fn envoy_filters(objects: &Objects<'_>, draft: &mut Draft, report: &mut Report) {
+pub fn envoy_filters(objects: &Objects<'_>, draft: &mut PolicyDraft, report: &mut ImportReport) {
     let all = objects.of("EnvoyFilter", "networking.istio.io");
     let selectors: Vec<String> = all
         .iter()
         .map(|(_, node)| {
-            let object = Object::open(node, report);
+            let object = KubernetesObject::open(node, report);
             format!("{} {:?}", object.in_namespace(), object.spec.take("workloadSelector"))
         })
         .collect();
     let is_one_place = selectors.windows(2).all(|two| two.first() == two.last());
     for (file, node) in all {
         report.file.clone_from(file);
-        let object = Object::open(node, report);
+        let object = KubernetesObject::open(node, report);
         object.spec.ignore(&["priority"]);
         let selector = object.spec.take("workloadSelector").or_else(|| object.spec.take("targetRefs"));
         if let Some(selector) = selector {
@@ -36,7 +36,7 @@ pub fn envoy_filters(objects: &Objects<'_>, draft: &mut Draft, report: &mut Repo
             let scope = patch.take("match").cloned().unwrap_or(Node::Null);
             let value = patch.object("patch", report).and_then(|patch| patch.object("value", report));
             let Some(value) = value else { continue };
-            let lost = |at: &str, why: String, draft: &mut Draft, report: &mut Report| {
+            let lost = |at: &str, why: String, draft: &mut PolicyDraft, report: &mut ImportReport| {
                 report.lost(at, why.clone(), OUT);
                 draft.no_limit(format!("{}: {why}", report.place(at)));
             };
@@ -79,13 +79,13 @@ pub fn envoy_filters(objects: &Objects<'_>, draft: &mut Draft, report: &mut Repo
 }
 
 /// Whether a patch is about local rate limits.
-fn is_limit(value: &Reader<'_>, report: &mut Report) -> bool {
+fn is_limit(value: &FieldReader<'_>, report: &mut ImportReport) -> bool {
     let by_name = value.string("name", report).is_some_and(|name| name.contains("local_ratelimit"));
     by_name || value.rest().iter().any(|(_, node)| format!("{node:?}").contains("local_ratelimit"))
 }
 
 /// A limit of all requests; `None`: it is switched off.
-fn limit(config: &Reader<'_>, report: &mut Report) -> Result<Option<Vec<(&'static str, Node)>>, String> {
+fn limit(config: &FieldReader<'_>, report: &mut ImportReport) -> Result<Option<Vec<(&'static str, Node)>>, String> {
     config.ignore(&[
         "@type",
         "type_url",
@@ -94,7 +94,7 @@ fn limit(config: &Reader<'_>, report: &mut Report) -> Result<Option<Vec<(&'stati
         "request_headers_to_add_when_not_enforced",
         "enable_x_ratelimit_headers",
     ]);
-    let share = |name: &str, report: &mut Report| {
+    let share = |name: &str, report: &mut ImportReport| {
         let value = config.object(name, report)?.object("default_value", report)?;
         let of = match value.string("denominator", report).as_deref() {
             Some("TEN_THOUSAND") => 10_000,

@@ -2,10 +2,10 @@
 
 use penstock_policy::document::Node;
 
-use crate::import::draft::Draft;
+use crate::import::draft::PolicyDraft;
 use crate::import::objects::{Objects, map, text};
-use crate::import::reader::Object;
-use crate::import::report::Report;
+use crate::import::reader::KubernetesObject;
+use crate::import::report::ImportReport;
 use crate::yaml::Located;
 
 /// What a document says about everything that leaves: the mode of `outboundTrafficPolicy`, wherever it stands.
@@ -34,10 +34,10 @@ pub fn says_what_may_leave(node: &Node) -> bool {
 }
 
 /// What the Sidecars let their workloads see: of each that restricts it, namespaces and names.
-fn sights(objects: &Objects<'_>, report: &mut Report) -> Vec<Vec<(String, String)>> {
+fn sights(objects: &Objects<'_>, report: &mut ImportReport) -> Vec<Vec<(String, String)>> {
     let mut sights = Vec::new();
     for (_, node) in objects.of("Sidecar", "networking.istio.io") {
-        let object = Object::open(node, report);
+        let object = KubernetesObject::open(node, report);
         let egress = object.spec.objects("egress", report);
         if egress.is_empty() {
             continue;
@@ -62,7 +62,7 @@ fn is_seen(sights: &[Vec<(String, String)>], namespace: &str, host: &str) -> boo
     sights.iter().all(|patterns| patterns.iter().any(|(of, name)| (of == "*" || of == namespace) && covers(name)))
 }
 
-pub fn service_entries(objects: &Objects<'_>, draft: &mut Draft, report: &mut Report) {
+pub fn service_entries(objects: &Objects<'_>, draft: &mut PolicyDraft, report: &mut ImportReport) {
     let entries = objects.of("ServiceEntry", "networking.istio.io");
     if entries.is_empty() {
         return;
@@ -80,7 +80,7 @@ pub fn service_entries(objects: &Objects<'_>, draft: &mut Draft, report: &mut Re
     let sights = sights(objects, report);
     for (file, node) in entries {
         report.file.clone_from(file);
-        let object = Object::open(node, report);
+        let object = KubernetesObject::open(node, report);
         let spec = &object.spec;
         let is_inside = spec.string("location", report).as_deref() == Some("MESH_INTERNAL");
         spec.ignore(&["resolution", "endpoints", "subjectAltNames", "workloadSelector", "addresses"]);

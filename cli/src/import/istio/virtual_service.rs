@@ -6,18 +6,18 @@ use std::rc::Rc;
 
 use penstock_policy::document::Node;
 
-use super::conditions::{self, Entry};
+use super::conditions::{self, ConditionEntry};
 use super::{delegate, destination_rule, full_name};
-use crate::import::destination::Destination;
-use crate::import::draft::Draft;
+use crate::import::destination::ImportedDestination;
+use crate::import::draft::PolicyDraft;
 use crate::import::matching::{Match, PathSet};
 use crate::import::objects::{Objects, duration, map, text};
-use crate::import::reader::{Object, Reader};
-use crate::import::report::Report;
-use crate::import::table::{Action, Host, Rule, Split};
+use crate::import::reader::{FieldReader, KubernetesObject};
+use crate::import::report::ImportReport;
+use crate::import::table::{ImportedRule, RuleAction, RuleHost, WeightedSplit};
 
 /// What the routes of one object are read with.
-struct Context<'c> {
+struct RouteContext<'c> {
     /// The object's name, and its namespace where it says one.
     name: &'c str,
     namespace: Option<&'c str>,
@@ -27,20 +27,20 @@ struct Context<'c> {
 }
 
 /// A VirtualService.
-struct Service<'n> {
+struct VirtualService<'n> {
     file: String,
-    object: Object<'n>,
+    object: KubernetesObject<'n>,
     hosts: Vec<String>,
     gateways: Vec<String>,
     http: Vec<Node>,
 }
 
-pub fn virtual_services(objects: &Objects<'_>, draft: &mut Draft, report: &mut Report) {
+pub fn virtual_services(objects: &Objects<'_>, draft: &mut PolicyDraft, report: &mut ImportReport) {
     let stickiness = destination_rule::stickiness(objects, report);
     let mut services = Vec::new();
     for (file, node) in objects.of("VirtualService", "networking.istio.io") {
         report.file.clone_from(file);
-        let object = Object::open(node, report);
+        let object = KubernetesObject::open(node, report);
         let hosts = object.spec.strings("hosts", report);
         let gateways = object.spec.strings("gateways", report);
         object.spec.ignore(&["exportTo"]);
@@ -54,10 +54,10 @@ pub fn virtual_services(objects: &Objects<'_>, draft: &mut Draft, report: &mut R
                 );
             }
         }
-        services.push(Service { file: report.file.clone(), object, hosts, gateways, http });
+        services.push(VirtualService { file: report.file.clone(), object, hosts, gateways, http });
     }
-    let age = |service: &Service<'_>| {
-        let Object { created, name, .. } = &service.object;
+    let age = |service: &VirtualService<'_>| {
+        let KubernetesObject { created, name, .. } = &service.object;
         (created.clone(), name.clone(), service.object.in_namespace().to_owned())
     };
     services.sort_by_cached_key(age);
@@ -79,7 +79,7 @@ pub fn virtual_services(objects: &Objects<'_>, draft: &mut Draft, report: &mut R
         }
         let hosts = hosts(service, report);
         let http = expanded(service, &services, &mut used, report);
-        let context = Context {
+        let context = RouteContext {
             name: &service.object.name,
             namespace: service.object.namespace.as_deref(),
             gateways: &service.gateways,
@@ -93,7 +93,7 @@ pub fn virtual_services(objects: &Objects<'_>, draft: &mut Draft, report: &mut R
                     break;
                 }
                 let rule = Rc::new(rule);
-                let is_total = !matches!(rule.action, Action::Omit(_))
+                let is_total = !matches!(rule.action, RuleAction::Omit(_))
                     && rule.only.is_empty()
                     && rule.matches.iter().any(Match::is_total);
                 is_closed |= is_total;
@@ -121,7 +121,7 @@ pub fn virtual_services(objects: &Objects<'_>, draft: &mut Draft, report: &mut R
 }
 
 /// The hosts of an object, with all names that clients may use for a service of the mesh.
-fn hosts(service: &Service<'_>, report: &mut Report) -> Vec<Host> {
+fn hosts(service: &VirtualService<'_>, report: &mut ImportReport) -> Vec<RuleHost> {
     let namespace = service.object.in_namespace();
     let in_mesh = service.gateways.is_empty() || service.gateways.iter().any(|gateway| gateway == "mesh");
     let mut found = Vec::new();
@@ -138,7 +138,7 @@ fn hosts(service: &Service<'_>, report: &mut Report) -> Vec<Host> {
             }
         }
         for name in names {
-            match Host::parse(&name) {
+            match RuleHost::parse(&name) {
                 Some(host) if !found.contains(&host) => found.push(host),
                 Some(_) => {}
                 None => report.lost(
@@ -154,10 +154,10 @@ fn hosts(service: &Service<'_>, report: &mut Report) -> Vec<Host> {
 
 /// The routes with their paths and positions, delegates in the place of those that delegate.
 fn expanded(
-    service: &Service<'_>,
-    services: &[Service<'_>],
+    service: &VirtualService<'_>,
+    services: &[VirtualService<'_>],
     used: &mut Vec<String>,
-    report: &mut Report,
+    report: &mut ImportReport,
 ) -> Vec<(String, String, Node)> {
     let mut routes = Vec::new();
     for (i, route) in service.http.iter().enumerate() {
@@ -193,17 +193,17 @@ fn expanded(
     routes
 }
 
-impl Context<'_> {
+impl RouteContext<'_> {
     /// The rules that a route stands for, in order.
-    fn rules(&self, node: &Node, path: &str, position: &str, report: &mut Report) -> Vec<Rule> {
-        let route = Reader::new(node, path, report);
+    fn rules(&self, node: &Node, path: &str, position: &str, report: &mut ImportReport) -> Vec<ImportedRule> {
+        let route = FieldReader::new(node, path, report);
         let own = route.string("name", report).unwrap_or_else(|| position.to_owned());
         let name = format!("{}-{own}", self.name);
         let mut omitted = Vec::new();
         let mut entries = Vec::new();
         let list = route.objects("match", report);
         if list.is_empty() {
-            entries.push(Entry { host: None, matches: Match::default() });
+            entries.push(ConditionEntry { host: None, matches: Match::default() });
         }
         for entry in list {
             match conditions::entries(&entry, self.gateways, report) {
@@ -211,7 +211,7 @@ impl Context<'_> {
                 Err(why) => {
                     let consequence = "this match is left out: its requests fall to the rules after it";
                     report.lost(entry.path(), why.clone(), consequence);
-                    omitted.push(Rule::new(name.clone(), Action::Omit(why)));
+                    omitted.push(ImportedRule::new(name.clone(), RuleAction::Omit(why)));
                 }
             }
         }
@@ -223,20 +223,20 @@ impl Context<'_> {
         route.end(report);
         let mut rules = Vec::new();
         for entry in entries {
-            let only: Vec<Host> = entry.host.into_iter().collect();
-            let rule = Rule {
+            let only: Vec<RuleHost> = entry.host.into_iter().collect();
+            let rule = ImportedRule {
                 only,
                 matches: vec![entry.matches],
                 effects: effects.clone(),
-                ..Rule::new(name.clone(), action.clone())
+                ..ImportedRule::new(name.clone(), action.clone())
             };
             match (&rewrite, &action) {
-                (Some(rewrite), Action::Split(_)) => rules.extend(rewritten(rule, rewrite, report)),
+                (Some(rewrite), RuleAction::Split(_)) => rules.extend(rewritten(rule, rewrite, report)),
                 _ => rules.push(rule),
             }
         }
         // Matches that come out alike are one rule, unless one of them takes everything: that goes to the end.
-        let mut joined: Vec<Rule> = Vec::new();
+        let mut joined: Vec<ImportedRule> = Vec::new();
         for rule in rules {
             match joined.last_mut() {
                 Some(last)
@@ -253,19 +253,24 @@ impl Context<'_> {
         joined.into_iter().chain(omitted).collect()
     }
 
-    fn action(&self, route: &Reader<'_>, effects: &mut Vec<(&'static str, Node)>, report: &mut Report) -> Action {
+    fn action(
+        &self,
+        route: &FieldReader<'_>,
+        effects: &mut Vec<(&'static str, Node)>,
+        report: &mut ImportReport,
+    ) -> RuleAction {
         const LEFT: &str = "its requests are left to the platform";
-        let leave = |field: &str, what: &str, report: &mut Report| {
+        let leave = |field: &str, what: &str, report: &mut ImportReport| {
             report.lost(&route.at(field), what.to_owned(), LEFT);
-            Action::Leave(format!("{field}: {what}"))
+            RuleAction::Leave(format!("{field}: {what}"))
         };
         if route.has("delegate") {
-            return Action::Leave("the VirtualService that it delegates to is not here".to_owned());
+            return RuleAction::Leave("the VirtualService that it delegates to is not here".to_owned());
         }
         if let Some(redirect) = route.object("redirect", report) {
             route.ignore(&["route"]);
             return match redirected(&redirect, report) {
-                Ok(redirect) => Action::Redirect(redirect),
+                Ok(redirect) => RuleAction::Redirect(redirect),
                 Err(why) => leave("redirect", &why, report),
             };
         }
@@ -280,7 +285,7 @@ impl Context<'_> {
             }
             report.lost(&route.at("fault"), fault.to_string(), "requests are not delayed");
         }
-        let mut to: Vec<(Destination, i64)> = Vec::new();
+        let mut to: Vec<(ImportedDestination, i64)> = Vec::new();
         let destinations = route.objects("route", report);
         let count = destinations.len();
         for item in destinations {
@@ -305,7 +310,7 @@ impl Context<'_> {
             }
             item.end(report);
             let namespace = (!host.contains('.')).then(|| self.namespace.map(str::to_owned)).flatten();
-            let destination = Destination { name: host, namespace, subset, port };
+            let destination = ImportedDestination { name: host, namespace, subset, port };
             match to.iter_mut().find(|(known, _)| *known == destination) {
                 Some((_, sum)) => *sum += weight,
                 None => to.push((destination, weight)),
@@ -318,15 +323,15 @@ impl Context<'_> {
             return leave("route", "all weights are 0", report);
         }
         let namespace = self.namespace.unwrap_or("default");
-        let sticky = |(to, _): &(Destination, i64)| self.stickiness.get(&full_name(&to.name, namespace));
+        let sticky = |(to, _): &(ImportedDestination, i64)| self.stickiness.get(&full_name(&to.name, namespace));
         let first = to.first().and_then(sticky).filter(|first| to.iter().all(|to| sticky(to) == Some(*first)));
         let stickiness = first.filter(|_| to.len() > 1).cloned();
-        Action::Split(Split { to, overrides: Vec::new(), stickiness })
+        RuleAction::Split(WeightedSplit { to, overrides: Vec::new(), stickiness })
     }
 }
 
 /// `headers`, `timeout`, `retries`; what a policy has no word for is reported by the reader's end.
-fn effects(route: &Reader<'_>, report: &mut Report) -> Vec<(&'static str, Node)> {
+fn effects(route: &FieldReader<'_>, report: &mut ImportReport) -> Vec<(&'static str, Node)> {
     let mut effects = Vec::new();
     if let Some(headers) = route.object("headers", report) {
         header_changes(&headers, &mut effects, report);
@@ -344,7 +349,7 @@ fn effects(route: &Reader<'_>, report: &mut Report) -> Vec<(&'static str, Node)>
     effects
 }
 
-fn header_changes(headers: &Reader<'_>, effects: &mut Vec<(&'static str, Node)>, report: &mut Report) {
+fn header_changes(headers: &FieldReader<'_>, effects: &mut Vec<(&'static str, Node)>, report: &mut ImportReport) {
     for (field, effect) in [("request", "requestHeaders"), ("response", "responseHeaders")] {
         let Some(changes) = headers.object(field, report) else { continue };
         let mut node = Vec::new();
@@ -376,7 +381,7 @@ fn header_changes(headers: &Reader<'_>, effects: &mut Vec<(&'static str, Node)>,
     }
 }
 
-fn retry(retries: &Reader<'_>, effects: &mut Vec<(&'static str, Node)>, report: &mut Report) {
+fn retry(retries: &FieldReader<'_>, effects: &mut Vec<(&'static str, Node)>, report: &mut ImportReport) {
     let attempts = retries.integer("attempts", report).unwrap_or(2);
     // The default of Istio.
     let on = retries
@@ -398,7 +403,7 @@ fn retry(retries: &Reader<'_>, effects: &mut Vec<(&'static str, Node)>, report: 
 }
 
 /// `redirect` as a policy's.
-fn redirected(redirect: &Reader<'_>, report: &mut Report) -> Result<Node, String> {
+fn redirected(redirect: &FieldReader<'_>, report: &mut ImportReport) -> Result<Node, String> {
     let mut node = Vec::new();
     node.extend(redirect.string("scheme", report).map(|scheme| ("scheme", text(scheme))));
     if let Some(authority) = redirect.string("authority", report) {
@@ -429,20 +434,20 @@ fn redirected(redirect: &Reader<'_>, report: &mut Report) -> Result<Node, String
 }
 
 /// A rule with one match and a rewrite. Envoy replaces the letters that matched; a policy replaces whole segments.
-fn rewritten(rule: Rule, rewrite: &Reader<'_>, report: &mut Report) -> Vec<Rule> {
-    let leave = |why: String, report: &mut Report| {
+fn rewritten(rule: ImportedRule, rewrite: &FieldReader<'_>, report: &mut ImportReport) -> Vec<ImportedRule> {
+    let leave = |why: String, report: &mut ImportReport| {
         report.lost(rewrite.path(), why.clone(), "its requests are left to the platform");
-        vec![Rule { effects: Vec::new(), action: Action::Leave(why), ..rule.clone() }]
+        vec![ImportedRule { effects: Vec::new(), action: RuleAction::Leave(why), ..rule.clone() }]
     };
     let mut node = Vec::new();
     let mut rules = vec![rule.clone()];
     if let Some(uri) = rewrite.string("uri", report) {
         let matched = rule.matches.first().cloned().unwrap_or_default();
         let of = |kind: &str, value: &str| map([("type", text(kind)), ("value", text(value))]);
-        let rest = |path: PathSet, why: &str| Rule {
+        let rest = |path: PathSet, why: &str| ImportedRule {
             effects: Vec::new(),
             matches: vec![Match { path, ..matched.clone() }],
-            action: Action::Leave(why.to_owned()),
+            action: RuleAction::Leave(why.to_owned()),
             ..rule.clone()
         };
         match &matched.path {
@@ -461,7 +466,7 @@ fn rewritten(rule: Rule, rewrite: &Reader<'_>, report: &mut Report) -> Vec<Rule>
                     report.lost(&rewrite.at("uri"), what, "where the source makes two slashes, the policy makes one");
                 }
                 node.push(("path", of("ReplacePrefixMatch", &uri)));
-                rules = vec![Rule {
+                rules = vec![ImportedRule {
                     matches: vec![Match { path: PathSet::segments(segments), ..matched.clone() }],
                     ..rule.clone()
                 }];
@@ -481,7 +486,7 @@ fn rewritten(rule: Rule, rewrite: &Reader<'_>, report: &mut Report) -> Vec<Rule>
         return leave(format!("uriRegexRewrite {regex}: a policy rewrites no expressions"), report);
     }
     node.extend(rewrite.string("authority", report).map(|host| ("hostname", text(host))));
-    for rule in rules.iter_mut().filter(|rule| matches!(rule.action, Action::Split(_))) {
+    for rule in rules.iter_mut().filter(|rule| matches!(rule.action, RuleAction::Split(_))) {
         if !node.is_empty() {
             rule.effects.insert(0, ("rewrite", map(node.clone())));
         }

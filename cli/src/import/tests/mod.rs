@@ -11,8 +11,8 @@ use penstock_policy::{Policy, Timestamp};
 
 use crate::yaml_text;
 
-fn read(yaml: &str) -> (Node, Report) {
-    let mut report = Report::default();
+fn read(yaml: &str) -> (Node, ImportReport) {
+    let mut report = ImportReport::default();
     let documents = Located::read_all(yaml).unwrap();
     let documents: Vec<(String, Node)> = documents.into_iter().map(|located| (String::new(), located.node)).collect();
     let (draft, known) = import(&documents, &mut report);
@@ -24,7 +24,7 @@ fn read(yaml: &str) -> (Node, Report) {
 }
 
 /// What is said to be missing and changes decisions.
-fn lost(report: &Report) -> Vec<String> {
+fn lost(report: &ImportReport) -> Vec<String> {
     report.notes.iter().filter(|note| note.decides).map(|note| format!("{}: {}", note.place, note.what)).collect()
 }
 

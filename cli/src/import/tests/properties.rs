@@ -77,7 +77,7 @@ fn policy_of(documents: &[Value]) -> (Node, Policy, BTreeMap<String, String>, St
         .iter()
         .map(|document| (String::new(), Node::from_json(document.to_string().as_bytes()).unwrap()))
         .collect();
-    let mut report = Report::default();
+    let mut report = ImportReport::default();
     let (draft, _) = import(&nodes, &mut report);
     let node = draft.node();
     let policy = Policy::from_node(&node).unwrap_or_else(|problems| panic!("{problems}\n{}", draft.text()));

@@ -2,10 +2,10 @@
 
 use crate::import::matching::{Match, PathSet, condition, inverted};
 use crate::import::paths;
-use crate::import::table::Host;
+use crate::import::table::RuleHost;
 
 /// An alternative: the hosts (none: all), and the rest.
-pub type Alternative = (Option<Vec<Host>>, Match);
+pub type Alternative = (Option<Vec<RuleHost>>, Match);
 
 enum Expression {
     Any(Vec<Expression>),
@@ -116,7 +116,7 @@ fn both(one: &Alternative, other: &Alternative) -> Result<Option<Alternative>, S
     let hosts = match (&one.0, &other.0) {
         (None, hosts) | (hosts, None) => hosts.clone(),
         (Some(a), Some(b)) => {
-            let common: Vec<Host> = a.iter().flat_map(|a| b.iter().filter_map(|b| a.intersection(b))).collect();
+            let common: Vec<RuleHost> = a.iter().flat_map(|a| b.iter().filter_map(|b| a.intersection(b))).collect();
             if common.is_empty() {
                 return Ok(None);
             }
@@ -168,8 +168,8 @@ fn matcher(name: &str, values: &[String], negated: bool) -> Result<Vec<Alternati
         }
         (_, _, true) => return cannot(),
         ("Host", hosts, _) => {
-            let hosts: Option<Vec<Host>> =
-                hosts.iter().map(|host| Host::parse(host).filter(|host| *host != Host::Any)).collect();
+            let hosts: Option<Vec<RuleHost>> =
+                hosts.iter().map(|host| RuleHost::parse(host).filter(|host| *host != RuleHost::Any)).collect();
             let Some(hosts) = hosts else { return cannot() };
             vec![(Some(hosts), Match::default())]
         }
@@ -177,7 +177,7 @@ fn matcher(name: &str, values: &[String], negated: bool) -> Result<Vec<Alternati
             // One form says what a star says.
             let inner = expression.strip_prefix('^').and_then(|inner| inner.strip_suffix('$'));
             let name = inner.and_then(|inner| inner.strip_prefix(".+\\.")).map(|name| name.replace("\\.", "."));
-            match name.and_then(|name| Host::parse(&format!("*.{name}"))) {
+            match name.and_then(|name| RuleHost::parse(&format!("*.{name}"))) {
                 Some(host) => vec![(Some(vec![host]), Match::default())],
                 None => return cannot(),
             }
@@ -203,7 +203,7 @@ mod tests {
             Ok(list) => list
                 .iter()
                 .map(|(hosts, matches)| {
-                    let hosts: Vec<String> = hosts.iter().flatten().filter_map(Host::pattern).collect();
+                    let hosts: Vec<String> = hosts.iter().flatten().filter_map(RuleHost::pattern).collect();
                     matches.node(&hosts).map(|node| crate::yaml_text::value(&node).to_string()).unwrap_or_default()
                 })
                 .collect::<Vec<_>>()

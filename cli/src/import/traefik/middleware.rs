@@ -5,9 +5,9 @@ use penstock_policy::document::Node;
 use super::objects::named;
 use crate::import::matching::{Match, PathSet};
 use crate::import::objects::{Objects, RETRY_ON, duration, map, text};
-use crate::import::reader::Reader;
-use crate::import::report::Report;
-use crate::import::table::{Action, Rule};
+use crate::import::reader::FieldReader;
+use crate::import::report::ImportReport;
+use crate::import::table::{ImportedRule, RuleAction};
 
 /// A change of the path.
 #[derive(Clone, Debug)]
@@ -31,17 +31,25 @@ pub struct Chain {
 
 impl Chain {
     /// Adds a middleware.
-    pub fn add(&mut self, objects: &Objects<'_>, name: &str, namespace: &str, report: &mut Report) {
+    pub fn add(&mut self, objects: &Objects<'_>, name: &str, namespace: &str, report: &mut ImportReport) {
         self.add_below(objects, name, namespace, 0, report);
     }
 
-    fn add_below(&mut self, objects: &Objects<'_>, name: &str, namespace: &str, depth: usize, report: &mut Report) {
+    fn add_below(
+        &mut self,
+        objects: &Objects<'_>,
+        name: &str,
+        namespace: &str,
+        depth: usize,
+        report: &mut ImportReport,
+    ) {
         const DEEPEST: usize = 8;
         let Some(node) = named(objects, "Middleware", name, namespace).filter(|_| depth < DEEPEST) else {
             self.leave.get_or_insert_with(|| format!("Middleware {namespace}/{name} is not here"));
             return;
         };
-        let spec = Reader::new(node.get("spec").unwrap_or(&Node::Null), &format!("Middleware {name}: spec"), report);
+        let spec =
+            FieldReader::new(node.get("spec").unwrap_or(&Node::Null), &format!("Middleware {name}: spec"), report);
         if let Some(chain) = spec.object("chain", report) {
             for item in chain.objects("middlewares", report) {
                 let name = item.string("name", report).unwrap_or_default();
@@ -105,7 +113,7 @@ impl Chain {
         self.path = Some(change);
     }
 
-    fn limit(&mut self, name: &str, limit: &Reader<'_>, report: &mut Report) {
+    fn limit(&mut self, name: &str, limit: &FieldReader<'_>, report: &mut ImportReport) {
         let average = limit.integer("average", report).unwrap_or(0);
         let period = limit.string("period", report).unwrap_or_else(|| "1s".to_owned());
         let period = period.parse::<u64>().map_or(period, |seconds| format!("{seconds}s"));
@@ -135,7 +143,7 @@ impl Chain {
         self.limits.push((name.to_owned(), vec![("key", key), ("limit", quota)]));
     }
 
-    fn headers(&mut self, headers: &Reader<'_>, report: &mut Report) {
+    fn headers(&mut self, headers: &FieldReader<'_>, report: &mut ImportReport) {
         for (field, effect) in
             [("customRequestHeaders", "requestHeaders"), ("customResponseHeaders", "responseHeaders")]
         {
@@ -178,30 +186,30 @@ impl Chain {
     }
 
     /// A rule with what the middlewares change.
-    pub fn applied(&self, rule: Rule, report: &mut Report) -> Vec<Rule> {
-        let Action::Split(_) = &rule.action else { return vec![rule] };
-        let rule = Rule { effects: self.effects.clone(), ..rule };
+    pub fn applied(&self, rule: ImportedRule, report: &mut ImportReport) -> Vec<ImportedRule> {
+        let RuleAction::Split(_) = &rule.action else { return vec![rule] };
+        let rule = ImportedRule { effects: self.effects.clone(), ..rule };
         let Some(change) = &self.path else { return vec![rule] };
-        let rewritten = |rule: &Rule, path: PathSet, kind: &str, value: &str| {
+        let rewritten = |rule: &ImportedRule, path: PathSet, kind: &str, value: &str| {
             let matches = rule.matches.iter().map(|entry| Match { path: path.clone(), ..entry.clone() }).collect();
             let path = map([("type", text(kind)), ("value", text(value))]);
             let mut effects = rule.effects.clone();
             effects.insert(0, ("rewrite", map([("path", path)])));
-            Rule { matches, effects, ..rule.clone() }
+            ImportedRule { matches, effects, ..rule.clone() }
         };
-        let leave = |rule: &Rule, path: Option<PathSet>, why: String| Rule {
+        let leave = |rule: &ImportedRule, path: Option<PathSet>, why: String| ImportedRule {
             matches: rule
                 .matches
                 .iter()
                 .map(|entry| Match { path: path.clone().unwrap_or_else(|| entry.path.clone()), ..entry.clone() })
                 .collect(),
             effects: Vec::new(),
-            action: Action::Leave(why),
+            action: RuleAction::Leave(why),
             ..rule.clone()
         };
         let mut rules = Vec::new();
         for entry in &rule.matches {
-            let rule = Rule { matches: vec![entry.clone()], ..rule.clone() };
+            let rule = ImportedRule { matches: vec![entry.clone()], ..rule.clone() };
             match (change, &entry.path) {
                 (PathChange::Replace(value), path) => {
                     rules.push(rewritten(&rule, path.clone(), "ReplaceFullPath", value))

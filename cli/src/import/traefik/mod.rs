@@ -7,30 +7,30 @@ mod objects;
 
 use penstock_policy::document::Node;
 
-use super::destination::Destination;
-use super::draft::{Draft, TaggedLimit};
+use super::destination::ImportedDestination;
+use super::draft::{PolicyDraft, TaggedLimit};
 use super::matching::{Match, condition};
 use super::objects::{Objects, map, text};
-use super::reader::{Object, Reader};
-use super::report::Report;
-use super::table::{Action, Host, Rule, Split};
+use super::reader::{FieldReader, KubernetesObject};
+use super::report::ImportReport;
+use super::table::{ImportedRule, RuleAction, RuleHost, WeightedSplit};
 use middleware::Chain;
 use objects::{named, of};
 
 /// A route, before it has its place.
-struct Route {
+struct TraefikRoute {
     priority: i64,
-    hosts: Option<Vec<Host>>,
-    rules: Vec<Rule>,
+    hosts: Option<Vec<RuleHost>>,
+    rules: Vec<ImportedRule>,
     /// `http` or `https`.
     protocol: &'static str,
 }
 
-pub fn routes(objects: &Objects<'_>, draft: &mut Draft, report: &mut Report) {
+pub fn routes(objects: &Objects<'_>, draft: &mut PolicyDraft, report: &mut ImportReport) {
     let mut found = Vec::new();
     for (file, node) in of(objects, "IngressRoute") {
         report.file.clone_from(file);
-        let object = Object::open(node, report);
+        let object = KubernetesObject::open(node, report);
         let entry_points = object.spec.strings("entryPoints", report);
         // A route with TLS is for such requests only, and one without for the others.
         let has_tls = object.spec.take("tls").is_some_and(|tls| *tls != Node::Null);
@@ -42,8 +42,11 @@ pub fn routes(objects: &Objects<'_>, draft: &mut Draft, report: &mut Report) {
             if let Some(parents) = &parents {
                 let why = format!("parentRefs {parents}: what its parent matches is a condition too");
                 report.lost(route.path(), why.clone(), "this route is left out: its requests fall to those after it");
-                let rules = vec![Rule { tags: vec![tag], ..Rule::new(object.name.clone(), Action::Omit(why)) }];
-                found.push(Route { priority: 0, hosts: None, rules, protocol });
+                let rules = vec![ImportedRule {
+                    tags: vec![tag],
+                    ..ImportedRule::new(object.name.clone(), RuleAction::Omit(why))
+                }];
+                found.push(TraefikRoute { priority: 0, hosts: None, rules, protocol });
                 continue;
             }
             read(objects, &object, route, &tag, protocol, &mut found, draft, report);
@@ -55,7 +58,7 @@ pub fn routes(objects: &Objects<'_>, draft: &mut Draft, report: &mut Report) {
     found.sort_by_key(|route| std::cmp::Reverse(route.priority));
     let both = ["http", "https"].iter().all(|protocol| found.iter().any(|route| route.protocol == *protocol));
     for route in found {
-        let hosts = route.hosts.unwrap_or_else(|| vec![Host::Any]);
+        let hosts = route.hosts.unwrap_or_else(|| vec![RuleHost::Any]);
         for mut rule in route.rules {
             for entry in rule.matches.iter_mut().filter(|_| both) {
                 entry.headers.push(condition("x-forwarded-proto", "Exact", route.protocol));
@@ -68,13 +71,13 @@ pub fn routes(objects: &Objects<'_>, draft: &mut Draft, report: &mut Report) {
 #[expect(clippy::too_many_arguments, reason = "what a route is read with, once")]
 fn read(
     objects: &Objects<'_>,
-    object: &Object<'_>,
-    route: &Reader<'_>,
+    object: &KubernetesObject<'_>,
+    route: &FieldReader<'_>,
     tag: &str,
     protocol: &'static str,
-    found: &mut Vec<Route>,
-    draft: &mut Draft,
-    report: &mut Report,
+    found: &mut Vec<TraefikRoute>,
+    draft: &mut PolicyDraft,
+    report: &mut ImportReport,
 ) {
     let written = route.string("match", report).unwrap_or_default();
     let length = i64::try_from(written.chars().count()).unwrap_or(i64::MAX);
@@ -90,12 +93,12 @@ fn read(
         Some(why) => {
             report.lost(&route.at("middlewares"), why.clone(), "its requests are left to the platform");
             route.ignore(&["services"]);
-            Action::Leave(why)
+            RuleAction::Leave(why)
         }
         None => match chain.redirect(protocol) {
             Some(redirect) => {
                 route.ignore(&["services"]);
-                Action::Redirect(redirect)
+                RuleAction::Redirect(redirect)
             }
             None => action(objects, object, route, report),
         },
@@ -108,10 +111,10 @@ fn read(
     } else {
         format!("{}-{}", object.name, tag.rsplit('#').next().unwrap_or_default())
     };
-    let rule = Rule { tags: vec![tag.to_owned()], ..Rule::new(name, action) };
+    let rule = ImportedRule { tags: vec![tag.to_owned()], ..ImportedRule::new(name, action) };
     match expression::alternatives(&written) {
         Ok(alternatives) => {
-            let mut by_hosts: Vec<(Option<Vec<Host>>, Vec<Match>)> = Vec::new();
+            let mut by_hosts: Vec<(Option<Vec<RuleHost>>, Vec<Match>)> = Vec::new();
             for (hosts, matches) in alternatives {
                 match by_hosts.iter_mut().find(|(known, _)| *known == hosts) {
                     Some((_, list)) => list.push(matches),
@@ -119,14 +122,14 @@ fn read(
                 }
             }
             for (hosts, matches) in by_hosts {
-                let rules = chain.applied(Rule { matches, ..rule.clone() }, report);
-                found.push(Route { priority, hosts, rules, protocol });
+                let rules = chain.applied(ImportedRule { matches, ..rule.clone() }, report);
+                found.push(TraefikRoute { priority, hosts, rules, protocol });
             }
         }
         Err(why) => {
             report.lost(&route.at("match"), why.clone(), "this route is left out: its requests fall to those after it");
-            let rules = vec![Rule { action: Action::Omit(why), ..rule }];
-            found.push(Route { priority, hosts: None, rules, protocol });
+            let rules = vec![ImportedRule { action: RuleAction::Omit(why), ..rule }];
+            found.push(TraefikRoute { priority, hosts: None, rules, protocol });
         }
     }
     for (name, limit) in chain.limits {
@@ -136,8 +139,13 @@ fn read(
     }
 }
 
-fn action(objects: &Objects<'_>, object: &Object<'_>, route: &Reader<'_>, report: &mut Report) -> Action {
-    let mut split = Split::default();
+fn action(
+    objects: &Objects<'_>,
+    object: &KubernetesObject<'_>,
+    route: &FieldReader<'_>,
+    report: &mut ImportReport,
+) -> RuleAction {
+    let mut split = WeightedSplit::default();
     let services = route.objects("services", report);
     let result =
         targets(objects, &services, object.in_namespace(), object.namespace.as_deref(), 1, 0, &mut split, report);
@@ -145,23 +153,23 @@ fn action(objects: &Objects<'_>, object: &Object<'_>, route: &Reader<'_>, report
         Err(why) => why,
         Ok(()) if split.to.is_empty() => "it has no service".to_owned(),
         Ok(()) if split.to.iter().all(|(_, weight)| *weight <= 0) => "all weights are 0".to_owned(),
-        Ok(()) => return Action::Split(split),
+        Ok(()) => return RuleAction::Split(split),
     };
     report.lost(&route.at("services"), why.clone(), "its requests are left to the platform");
-    Action::Leave(why)
+    RuleAction::Leave(why)
 }
 
 /// Adds destinations with their weights; those of a TraefikService in the proportions that it gives them.
 #[expect(clippy::too_many_arguments, reason = "it calls itself")]
 fn targets(
     objects: &Objects<'_>,
-    services: &[Reader<'_>],
+    services: &[FieldReader<'_>],
     namespace: &str,
     said: Option<&str>,
     share: i64,
     depth: usize,
-    split: &mut Split,
-    report: &mut Report,
+    split: &mut WeightedSplit,
+    report: &mut ImportReport,
 ) -> Result<(), String> {
     const DEEPEST: usize = 8;
     for service in services {
@@ -192,7 +200,7 @@ fn targets(
         if service.string("kind", report).as_deref() != Some("TraefikService") {
             let port = service.string("port", report);
             let namespace = own.or_else(|| said.map(str::to_owned));
-            let to = Destination { name, namespace, subset: None, port };
+            let to = ImportedDestination { name, namespace, subset: None, port };
             match split.to.iter_mut().find(|(known, _)| *known == to) {
                 Some((_, sum)) => *sum = sum.saturating_add(weight),
                 None => split.to.push((to, weight)),
@@ -203,10 +211,10 @@ fn targets(
         let found = named(objects, "TraefikService", &name, &inside).filter(|_| depth < DEEPEST);
         let Some(node) = found else { return Err(format!("TraefikService {inside}/{name} is not here")) };
         let spec =
-            Reader::new(node.get("spec").unwrap_or(&Node::Null), &format!("TraefikService {name}: spec"), report);
+            FieldReader::new(node.get("spec").unwrap_or(&Node::Null), &format!("TraefikService {name}: spec"), report);
         if let Some(mirroring) = spec.take("mirroring") {
             report.lost(&spec.at("mirroring"), mirroring.to_string(), "requests are not mirrored");
-            let main = Reader::new(mirroring, &spec.at("mirroring"), report);
+            let main = FieldReader::new(mirroring, &spec.at("mirroring"), report);
             main.ignore(&["mirrors", "mirrorBody", "maxBodySize"]);
             targets(objects, &[main], &inside, Some(&inside), weight, depth + 1, split, report)?;
             continue;

@@ -18,7 +18,7 @@ const ESCAPED: &[u8] = b"{\\\"egress\\\":\\\"";
 
 /// What a line says; further keys of later versions are no error.
 #[derive(Debug, Deserialize)]
-struct Written {
+struct AuditLine {
     egress: String,
     why: Option<String>,
     caller: Option<String>,
@@ -65,7 +65,7 @@ fn inside(object: &Value) -> Option<Line> {
 fn message(text: &str, at: Option<Timestamp>) -> Line {
     let Some(begin) = memchr::memmem::find(text.as_bytes(), BEGIN) else { return Line::OtherLayout };
     let (before, from) = text.split_at_checked(begin).unwrap_or_default();
-    let mut documents = serde_json::Deserializer::from_str(from).into_iter::<Written>();
+    let mut documents = serde_json::Deserializer::from_str(from).into_iter::<AuditLine>();
     let Some(Ok(written)) = documents.next() else { return Line::OtherLayout };
     if written.egress == "notLogged" {
         return Line::NotLogged(written.decisions.unwrap_or(0));

@@ -10,7 +10,7 @@ use crate::traffic::url;
 
 /// What a value of a log is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Field {
+pub enum LogField {
     /// `:method`.
     Method,
     /// The path as the client sent it.
@@ -28,7 +28,7 @@ pub enum Field {
     /// Milliseconds until the response's end.
     Duration,
     /// The client, by how much Envoy vouches for it.
-    Source(Source),
+    Source(AddressSource),
     /// The address or the port that the client connected to.
     Local,
     /// The server name of the TLS handshake.
@@ -45,40 +45,43 @@ pub enum Field {
 
 /// Which address of the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Source {
+pub enum AddressSource {
     /// `DOWNSTREAM_REMOTE_ADDRESS`.
     Remote,
     /// `DOWNSTREAM_DIRECT_REMOTE_ADDRESS`.
     Direct,
 }
 
-impl Field {
+impl LogField {
     /// What the operator `name(argument):longest` of Envoy's format strings says.
-    pub fn new(name: &str, argument: &str, longest: Option<usize>) -> Field {
+    pub fn new(name: &str, argument: &str, longest: Option<usize>) -> LogField {
         match name {
             "REQ" | "REQUEST_HEADER" => {
                 // Of two headers the value does not say which it is of, unless they mean the same.
-                let fields: Vec<Field> = argument.split('?').map(|header| Field::header(header, longest)).collect();
+                let fields: Vec<LogField> =
+                    argument.split('?').map(|header| LogField::header(header, longest)).collect();
                 match fields.as_slice() {
-                    [Field::OriginalPath, Field::Path] => Field::OriginalPath,
+                    [LogField::OriginalPath, LogField::Path] => LogField::OriginalPath,
                     [one] => one.clone(),
                     [one, other] if one == other => one.clone(),
-                    _ => Field::Other,
+                    _ => LogField::Other,
                 }
             }
-            "PATH" if argument.ends_with(":PATH") => Field::Path,
-            "PATH" => Field::OriginalPath,
-            "START_TIME" => Field::Time(argument.to_owned()),
-            "RESPONSE_CODE" => Field::Status,
-            "DURATION" => Field::Duration,
-            "DOWNSTREAM_REMOTE_ADDRESS" | "DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT" => Field::Source(Source::Remote),
-            "DOWNSTREAM_DIRECT_REMOTE_ADDRESS" | "DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT" => {
-                Field::Source(Source::Direct)
+            "PATH" if argument.ends_with(":PATH") => LogField::Path,
+            "PATH" => LogField::OriginalPath,
+            "START_TIME" => LogField::Time(argument.to_owned()),
+            "RESPONSE_CODE" => LogField::Status,
+            "DURATION" => LogField::Duration,
+            "DOWNSTREAM_REMOTE_ADDRESS" | "DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT" => {
+                LogField::Source(AddressSource::Remote)
             }
-            "DOWNSTREAM_LOCAL_ADDRESS" | "DOWNSTREAM_LOCAL_PORT" => Field::Local,
-            "REQUESTED_SERVER_NAME" => Field::Sni,
-            "DOWNSTREAM_PEER_URI_SAN" => Field::Peer,
-            "RESP" if argument.eq_ignore_ascii_case("x-envoy-upstream-service-time") => Field::Word,
+            "DOWNSTREAM_DIRECT_REMOTE_ADDRESS" | "DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT" => {
+                LogField::Source(AddressSource::Direct)
+            }
+            "DOWNSTREAM_LOCAL_ADDRESS" | "DOWNSTREAM_LOCAL_PORT" => LogField::Local,
+            "REQUESTED_SERVER_NAME" => LogField::Sni,
+            "DOWNSTREAM_PEER_URI_SAN" => LogField::Peer,
+            "RESP" if argument.eq_ignore_ascii_case("x-envoy-upstream-service-time") => LogField::Word,
             "PROTOCOL"
             | "RESPONSE_FLAGS"
             | "RESPONSE_FLAGS_LONG"
@@ -91,54 +94,54 @@ impl Field {
             | "STREAM_ID"
             | "GRPC_STATUS"
             | "GRPC_STATUS_NUMBER"
-            | "HOSTNAME" => Field::Word,
+            | "HOSTNAME" => LogField::Word,
             name if ["BYTES_", "UPSTREAM_HOST", "UPSTREAM_LOCAL_", "UPSTREAM_REMOTE_", "DOWNSTREAM_LOCAL_ADDRESS_"]
                 .iter()
                 .any(|prefix| name.starts_with(prefix))
                 || name.ends_with("_DURATION") =>
             {
-                Field::Word
+                LogField::Word
             }
-            _ => Field::Other,
+            _ => LogField::Other,
         }
     }
 
     /// What a header of the request says.
-    pub fn header(name: &str, longest: Option<usize>) -> Field {
+    pub fn header(name: &str, longest: Option<usize>) -> LogField {
         let name = name.trim().to_ascii_lowercase();
         match name.as_str() {
-            ":method" => Field::Method,
-            ":path" => Field::Path,
-            "x-envoy-original-path" | "x-envoy-origin-path" => Field::OriginalPath,
-            ":authority" | "host" => Field::Authority,
-            ":scheme" => Field::Scheme,
-            _ => Field::Header(name, longest),
+            ":method" => LogField::Method,
+            ":path" => LogField::Path,
+            "x-envoy-original-path" | "x-envoy-origin-path" => LogField::OriginalPath,
+            ":authority" | "host" => LogField::Authority,
+            ":scheme" => LogField::Scheme,
+            _ => LogField::Header(name, longest),
         }
     }
 
     /// Whether it is the method.
     pub fn is_method(&self) -> bool {
-        *self == Field::Method
+        *self == LogField::Method
     }
 
     /// Whether it is a path.
     pub fn is_path(&self) -> bool {
-        matches!(self, Field::Path | Field::OriginalPath)
+        matches!(self, LogField::Path | LogField::OriginalPath)
     }
 
     /// Whether it is the authority.
     pub fn is_authority(&self) -> bool {
-        *self == Field::Authority
+        *self == LogField::Authority
     }
 
     /// Whether a value of a text log may have this character.
     pub fn allows(&self, c: char) -> bool {
         match self {
-            Field::Status | Field::Duration => c.is_ascii_digit() || c == '-',
-            Field::Path | Field::OriginalPath | Field::Other => true,
-            Field::Time(form) if !form.is_empty() => c != '"',
-            Field::Header(name, _) if name == "x-forwarded-for" => c != '"',
-            Field::Header(name, _) if name != "x-request-id" => true,
+            LogField::Status | LogField::Duration => c.is_ascii_digit() || c == '-',
+            LogField::Path | LogField::OriginalPath | LogField::Other => true,
+            LogField::Time(form) if !form.is_empty() => c != '"',
+            LogField::Header(name, _) if name == "x-forwarded-for" => c != '"',
+            LogField::Header(name, _) if name != "x-request-id" => true,
             _ => !c.is_whitespace() && c != '"',
         }
     }
@@ -146,10 +149,10 @@ impl Field {
 
 /// What a line said so far.
 #[derive(Debug, Default)]
-pub struct Found {
+pub struct LogRecord {
     request: WireRequest,
     original_path: Option<String>,
-    source: Option<(Source, IpAddr)>,
+    source: Option<(AddressSource, IpAddr)>,
     status: Option<u16>,
     millis: Option<u64>,
     has_method: bool,
@@ -172,56 +175,56 @@ pub enum Line {
     OtherLayout,
 }
 
-impl Found {
+impl LogRecord {
     /// Takes what `value` says; `-` is Envoy's way to say that there is nothing.
-    pub fn take(&mut self, field: &Field, value: &str) {
+    pub fn take(&mut self, field: &LogField, value: &str) {
         if value.is_empty() || value == "-" {
             return;
         }
         let request = &mut self.request;
         match field {
-            Field::Method => {
+            LogField::Method => {
                 request.method = value.to_owned();
                 self.has_method = true;
             }
-            Field::OriginalPath => {
+            LogField::OriginalPath => {
                 self.original_path.get_or_insert_with(|| value.to_owned());
             }
-            Field::Path => {
+            LogField::Path => {
                 if request.path.is_empty() {
                     request.path = value.to_owned();
                 }
             }
-            Field::Authority => {
+            LogField::Authority => {
                 if request.authority.is_empty() {
                     request.authority = value.to_owned();
                 }
             }
-            Field::Scheme => {
+            LogField::Scheme => {
                 request.scheme.get_or_insert_with(|| value.to_ascii_lowercase());
             }
-            Field::Time(form) => {
+            LogField::Time(form) => {
                 let read = time::read(value, form);
                 self.bad_time = read.is_none() && request.time.is_none();
                 request.time = request.time.or(read);
             }
-            Field::Status => self.status = value.parse().ok(),
-            Field::Duration => self.millis = value.parse().ok(),
-            Field::Source(source) => {
+            LogField::Status => self.status = value.parse().ok(),
+            LogField::Duration => self.millis = value.parse().ok(),
+            LogField::Source(source) => {
                 if let Some(address) = address(value)
                     && self.source.is_none_or(|(known, _)| *source < known)
                 {
                     self.source = Some((*source, address));
                 }
             }
-            Field::Local => {
+            LogField::Local => {
                 let port = value.rsplit(':').next().and_then(|port| port.parse().ok()).filter(|port| *port > 0);
                 request.destination_port = request.destination_port.or(port);
             }
-            Field::Sni => request.sni = Some(value.to_owned()),
+            LogField::Sni => request.sni = Some(value.to_owned()),
             // A certificate may name several; Envoy's identity is the first.
-            Field::Peer => request.peer = value.split(',').next().map(str::to_owned),
-            Field::Header(name, longest) => {
+            LogField::Peer => request.peer = value.split(',').next().map(str::to_owned),
+            LogField::Header(name, longest) => {
                 if name == "x-forwarded-proto" && matches!(value, "http" | "https") {
                     request.scheme.get_or_insert_with(|| value.to_owned());
                 }
@@ -230,7 +233,7 @@ impl Found {
                     url::add_header(request, name, value);
                 }
             }
-            Field::Word | Field::Other => {}
+            LogField::Word | LogField::Other => {}
         }
     }
 

@@ -8,7 +8,7 @@ use std::ops::Range;
 use anyhow::{Context as _, bail, ensure};
 use serde_json::Value;
 
-use super::fields::{Field, Found};
+use super::fields::{LogField, LogRecord};
 
 /// Envoy's default format.
 pub const ENVOY: &str = "[%START_TIME%] \"%REQ(:METHOD)% %REQ(X-ENVOY-ORIGINAL-PATH?:PATH)% %PROTOCOL%\" %RESPONSE_CODE% \
@@ -38,7 +38,7 @@ pub enum Piece {
     /// Text that stands in every line.
     Literal(String),
     /// A value.
-    Value(Field),
+    Value(LogField),
 }
 
 impl LogFormat {
@@ -60,10 +60,11 @@ impl LogFormat {
             LogFormat::Text(pieces) => pieces.iter().collect(),
             LogFormat::Json(entries) => entries.iter().flat_map(|(_, pieces)| pieces).collect(),
         };
-        let has =
-            |wanted: fn(&Field) -> bool| all.iter().any(|piece| matches!(piece, Piece::Value(field) if wanted(field)));
+        let has = |wanted: fn(&LogField) -> bool| {
+            all.iter().any(|piece| matches!(piece, Piece::Value(field) if wanted(field)))
+        };
         ensure!(
-            has(Field::is_method) && has(Field::is_path) && has(Field::is_authority),
+            has(LogField::is_method) && has(LogField::is_path) && has(LogField::is_authority),
             "the log format does not say what the requests were: it needs %REQ(:METHOD)%, %REQ(:PATH)% (or \
              %REQ(X-ENVOY-ORIGINAL-PATH?:PATH)%) and %REQ(:AUTHORITY)%"
         );
@@ -71,8 +72,8 @@ impl LogFormat {
     }
 
     /// The values of a line; `None`: it is not in this format, or there are several ways to take it apart.
-    pub fn read(&self, line: &[u8]) -> Option<Found> {
-        let mut found = Found::default();
+    pub fn read(&self, line: &[u8]) -> Option<LogRecord> {
+        let mut found = LogRecord::default();
         match self {
             LogFormat::Text(pieces) => take_apart(pieces, &String::from_utf8_lossy(line), &mut found)?,
             LogFormat::Json(entries) => {
@@ -143,7 +144,7 @@ fn pieces(format: &str) -> anyhow::Result<Vec<Piece>> {
 }
 
 /// An operator such as `REQ(X?Y):20%`, and what follows it.
-fn operator(text: &str) -> anyhow::Result<(Field, &str)> {
+fn operator(text: &str) -> anyhow::Result<(LogField, &str)> {
     let end = text.find(|c: char| !(c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_')).unwrap_or(text.len());
     let (name, mut rest) = text.split_at_checked(end).unwrap_or_default();
     ensure!(!name.is_empty(), "a % begins no operator of Envoy such as %REQ(:METHOD)% (a percent sign itself is %%)");
@@ -160,14 +161,14 @@ fn operator(text: &str) -> anyhow::Result<(Field, &str)> {
         rest = after;
     }
     let rest = rest.strip_prefix('%').with_context(|| format!("%{name} has no closing %"))?;
-    Ok((Field::new(name, argument, longest), rest))
+    Ok((LogField::new(name, argument, longest), rest))
 }
 
 /// How many attempts a line is worth: a hostile one is left out.
 const ATTEMPTS: usize = 20_000;
 
 /// Adds the values of `text` to `found`, when there is exactly one way to take it apart.
-fn take_apart(pieces: &[Piece], text: &str, found: &mut Found) -> Option<()> {
+fn take_apart(pieces: &[Piece], text: &str, found: &mut LogRecord) -> Option<()> {
     let text = text.trim_end_matches(['\n', '\r']);
     let solve = |longest_first: bool| {
         let mut values = Vec::new();

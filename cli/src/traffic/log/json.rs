@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
-use super::fields::{Field, Found, Line, Source};
+use super::fields::{AddressSource, Line, LogField, LogRecord};
 
 /// Keys for each part of a request; of several the first that is there counts.
 const METHOD: &[&str] = &["method", ":method", "request_method", "http_method"];
@@ -59,27 +59,27 @@ pub fn is_log(object: &Map<String, Value>) -> bool {
 pub fn read(line: &[u8]) -> Line {
     let Ok(Given::Object(fields)) = serde_json::from_slice(line) else { return Line::OtherLayout };
     let find = |key: &str| fields.iter().find(|(name, _)| name == key).and_then(|(_, value)| value.text());
-    let mut found = Found::default();
+    let mut found = LogRecord::default();
     let mut has_method_key = false;
-    let mut take = |keys: &[&str], field: Field| {
+    let mut take = |keys: &[&str], field: LogField| {
         if let Some(value) = keys.iter().find_map(|key| find(key)) {
             found.take(&field, value);
         }
     };
     for (keys, field) in [
-        (METHOD, Field::Method),
-        (ORIGINAL_PATH, Field::OriginalPath),
-        (PATH, Field::Path),
-        (AUTHORITY, Field::Authority),
-        (SCHEME, Field::Scheme),
-        (TIME, Field::Time(String::new())),
-        (STATUS, Field::Status),
-        (DURATION, Field::Duration),
-        (SOURCE, Field::Source(Source::Remote)),
-        (DIRECT, Field::Source(Source::Direct)),
-        (LOCAL, Field::Local),
-        (SNI, Field::Sni),
-        (PEER, Field::Peer),
+        (METHOD, LogField::Method),
+        (ORIGINAL_PATH, LogField::OriginalPath),
+        (PATH, LogField::Path),
+        (AUTHORITY, LogField::Authority),
+        (SCHEME, LogField::Scheme),
+        (TIME, LogField::Time(String::new())),
+        (STATUS, LogField::Status),
+        (DURATION, LogField::Duration),
+        (SOURCE, LogField::Source(AddressSource::Remote)),
+        (DIRECT, LogField::Source(AddressSource::Direct)),
+        (LOCAL, LogField::Local),
+        (SNI, LogField::Sni),
+        (PEER, LogField::Peer),
     ] {
         take(keys, field);
     }
@@ -88,11 +88,11 @@ pub fn read(line: &[u8]) -> Line {
         let known = HEADERS.iter().find(|(known, _)| known == key).map(|(_, name)| *name);
         let name = known.or(Some(&**key).filter(|key| key.contains('-') && !NO_HEADERS.contains(key)));
         if let (Some(name), Some(value)) = (name, value.text()) {
-            found.take(&Field::header(name, None), value);
+            found.take(&LogField::header(name, None), value);
         }
         if let ("headers", Given::Object(headers)) = (&**key, value) {
             for (name, value) in headers {
-                value.text().into_iter().for_each(|value| found.take(&Field::header(name, None), value));
+                value.text().into_iter().for_each(|value| found.take(&LogField::header(name, None), value));
             }
         }
     }

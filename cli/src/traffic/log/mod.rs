@@ -34,13 +34,13 @@ pub fn is_text_log(line: &[u8]) -> bool {
 /// What a line in Envoy's or Istio's default text format says. A line that is longer or shorter than both is in another
 /// layout: which of its values is which, only the format string of its Envoy knows.
 pub fn text(line: &[u8]) -> Line {
-    let found = DEFAULTS.iter().find_map(|format| format.read(line)).filter(fields::Found::is_certain);
-    found.map_or(Line::OtherLayout, fields::Found::finish)
+    let found = DEFAULTS.iter().find_map(|format| format.read(line)).filter(fields::LogRecord::is_certain);
+    found.map_or(Line::OtherLayout, fields::LogRecord::finish)
 }
 
 /// What a line in a described format says.
 pub fn described(line: &[u8], format: &LogFormat) -> Line {
-    format.read(line).map_or(Line::OtherLayout, fields::Found::finish)
+    format.read(line).map_or(Line::OtherLayout, fields::LogRecord::finish)
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use penstock_policy::egress::{Cidr, EgressDocument, Target};
+use penstock_policy::egress::{Cidr, DestinationTarget, EgressDocument};
 use penstock_policy::matching::HostPattern;
 
 /// The longest DNS name in text form.
@@ -51,7 +51,7 @@ impl Mentioned {
             let rules = document.rules.0.iter().flat_map(|rule| &rule.to.0);
             rules.chain(&document.deny).for_each(|to| mentioned.add(&to.target));
             for denied in &document.deny {
-                if let Target::Cidr(range) = &denied.target
+                if let DestinationTarget::Cidr(range) = &denied.target
                     && let IpAddr::V4(address) = range.address
                 {
                     mentioned.denied.push(*range);
@@ -65,14 +65,14 @@ impl Mentioned {
         mentioned
     }
 
-    fn add(&mut self, target: &Target) {
+    fn add(&mut self, target: &DestinationTarget) {
         match target {
-            Target::Host(host) => {
+            DestinationTarget::Host(host) => {
                 let entry = self.names.entry(reversed(&host.0.name)).or_default();
                 if host.0.wildcard { entry.1 = true } else { entry.0 = true }
             }
-            Target::Cidr(range) if range.address.is_ipv4() => drop(self.v4.insert(bounds(range))),
-            Target::Cidr(range) => drop(self.v6.insert(bounds(range))),
+            DestinationTarget::Cidr(range) if range.address.is_ipv4() => drop(self.v4.insert(bounds(range))),
+            DestinationTarget::Cidr(range) => drop(self.v6.insert(bounds(range))),
         }
     }
 
@@ -96,10 +96,10 @@ impl Mentioned {
     }
 
     /// Hosts of which each that `target` covers is covered by the same patterns and ranges as one of these.
-    pub fn cells(&self, target: &Target) -> Vec<Point> {
+    pub fn cells(&self, target: &DestinationTarget) -> Vec<Point> {
         match target {
-            Target::Host(host) => self.names_of(&host.0),
-            Target::Cidr(range) => self.addresses_of(range).into_iter().map(Point::Address).collect(),
+            DestinationTarget::Host(host) => self.names_of(&host.0),
+            DestinationTarget::Cidr(range) => self.addresses_of(range).into_iter().map(Point::Address).collect(),
         }
     }
 

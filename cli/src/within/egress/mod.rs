@@ -7,20 +7,20 @@ mod search;
 mod side;
 
 use penstock_policy::document::Node;
-use penstock_policy::egress::{EgressDocument, Mode, RuleDocument};
+use penstock_policy::egress::{EgressDocument, EgressRuleDocument, Mode};
 use penstock_policy::matching::PathMatch;
 use penstock_policy::wire::World;
 use penstock_policy::{Policy, Timestamp};
 
 use super::excess::{Excess, identity};
-use super::witness::{Draft, Refusal, Witness, refusal};
+use super::witness::{RequestDraft, Witness, WitnessAnswer, refusal};
 use hosts::Mentioned;
-use paths::{Difference, difference};
-use search::{Found, Search};
-use side::Side;
+use paths::{PathDifference, difference};
+use search::{SearchEnd, WitnessSearch};
+use side::EgressSide;
 
 /// A policy's section, as written and ready to decide.
-pub struct Part<'d> {
+pub struct SectionPart<'d> {
     /// The whole policy as written.
     pub node: &'d Node,
     /// The section.
@@ -37,7 +37,7 @@ pub fn alone(node: &Node) -> Option<Policy> {
 
 /// Where the team's section lets pass what the platform's does not; `None`: the team has no such section, and so lets
 /// everything pass.
-pub fn excesses(platform: &Part<'_>, team: Option<&Part<'_>>, now: Timestamp) -> Vec<Excess> {
+pub fn excesses(platform: &SectionPart<'_>, team: Option<&SectionPart<'_>>, now: Timestamp) -> Vec<Excess> {
     let mut excesses = Vec::new();
     let Some(team) = team else {
         let mentioned = Mentioned::of(&[platform.document]);
@@ -52,8 +52,9 @@ pub fn excesses(platform: &Part<'_>, team: Option<&Part<'_>>, now: Timestamp) ->
         return excesses;
     };
     let mentioned = Mentioned::of(&[team.document, platform.document]);
-    let (mut ours, mut theirs) = (Side::new(team.node, team.document), Side::new(platform.node, platform.document));
-    let mut comparison = Comparison {
+    let (mut ours, mut theirs) =
+        (EgressSide::new(team.node, team.document), EgressSide::new(platform.node, platform.document));
+    let mut comparison = EgressComparison {
         platform,
         team,
         same_identity: identity(platform.node) == identity(team.node),
@@ -78,23 +79,23 @@ pub fn excesses(platform: &Part<'_>, team: Option<&Part<'_>>, now: Timestamp) ->
 /// A canonical path that `path` matches.
 pub fn a_path(path: &PathMatch) -> Option<String> {
     match difference(Some(&[path]), &[], false) {
-        Difference::Path(path) => Some(path),
+        PathDifference::Path(path) => Some(path),
         _ => None,
     }
 }
 
-fn unlisted(mentioned: &Mentioned) -> Draft {
-    Draft {
+fn unlisted(mentioned: &Mentioned) -> RequestDraft {
+    RequestDraft {
         method: "GET".to_owned(),
         scheme: Some("https"),
         authority: mentioned.unlisted().authority(),
         path: "/".to_owned(),
-        ..Draft::default()
+        ..RequestDraft::default()
     }
 }
 
 /// Why the platform refuses what the team's policy lets pass; `None`: it does not, or that does not pass either.
-fn judge(draft: &Draft, team: Option<&Policy>, platform: &Policy, now: Timestamp) -> Option<Refusal> {
+fn judge(draft: &RequestDraft, team: Option<&Policy>, platform: &Policy, now: Timestamp) -> Option<WitnessAnswer> {
     let request = draft.wire()?;
     let mut world = World::new(now, 0);
     if team.is_some_and(|team| refusal(team, &request, &mut world).is_some()) {
@@ -103,18 +104,18 @@ fn judge(draft: &Draft, team: Option<&Policy>, platform: &Policy, now: Timestamp
     refusal(platform, &request, &mut world)
 }
 
-struct Comparison<'c, 'd> {
-    platform: &'c Part<'d>,
-    team: &'c Part<'d>,
+struct EgressComparison<'c, 'd> {
+    platform: &'c SectionPart<'d>,
+    team: &'c SectionPart<'d>,
     same_identity: bool,
     mentioned: &'c Mentioned,
     now: Timestamp,
     excesses: Vec<Excess>,
 }
 
-impl<'d> Comparison<'_, 'd> {
-    fn search<'s>(&'s self, team: &'s Side<'d>, platform: &'s Side<'d>) -> Search<'s, 'd> {
-        Search {
+impl<'d> EgressComparison<'_, 'd> {
+    fn search<'s>(&'s self, team: &'s EgressSide<'d>, platform: &'s EgressSide<'d>) -> WitnessSearch<'s, 'd> {
+        WitnessSearch {
             team,
             platform,
             mentioned: self.mentioned,
@@ -125,17 +126,17 @@ impl<'d> Comparison<'_, 'd> {
         }
     }
 
-    fn judge(&self, draft: &Draft) -> Option<Refusal> {
+    fn judge(&self, draft: &RequestDraft) -> Option<WitnessAnswer> {
         judge(draft, Some(self.team.policy), self.platform.policy, self.now)
     }
 
-    fn push(&mut self, path: String, message: String, help: &str, witness: Option<&Draft>) {
+    fn push(&mut self, path: String, message: String, help: &str, witness: Option<&RequestDraft>) {
         let witness = witness.map(|draft| Witness::Request(draft.json()));
         self.excesses.push(Excess { path, message, help: Some(help.to_owned()), witness });
     }
 
     /// Each rule of the team's.
-    fn rules(&mut self, ours: &Side<'d>, theirs: &Side<'d>) {
+    fn rules(&mut self, ours: &EgressSide<'d>, theirs: &EgressSide<'d>) {
         let mut search = self.search(ours, theirs);
         let mut found = Vec::new();
         for (number, rule) in ours.document.rules.0.iter().enumerate() {
@@ -147,14 +148,14 @@ impl<'d> Comparison<'_, 'd> {
             let path = format!("egress.rules[{number}]");
             let help = "narrow the rule, or ask for a wider platform policy";
             match outcome {
-                Found::Nothing => {}
-                Found::Request(draft) => {
+                SearchEnd::Nothing => {}
+                SearchEnd::Request(draft) => {
                     let why = self.judge(&draft).map(|refusal| self.words(&refusal)).unwrap_or_default();
                     let message =
                         format!("rule `{}` lets pass what the platform does not: {}{why}", rule.name.0, draft.words());
                     self.push(path, message, help, Some(&draft));
                 }
-                Found::Unknown(why) => {
+                SearchEnd::Unknown(why) => {
                     let message =
                         format!("rule `{}` cannot be shown to be within the platform's policy: {why}", rule.name.0);
                     self.push(path, message, "write it more like the platform's rule", None);
@@ -164,12 +165,12 @@ impl<'d> Comparison<'_, 'd> {
     }
 
     /// ` (403 hostNotAllowed)`.
-    fn words(&self, refusal: &Refusal) -> String {
+    fn words(&self, refusal: &WitnessAnswer) -> String {
         format!(" ({} {})", refusal.status, refusal.reason)
     }
 
     /// In Audit all that is well formed passes.
-    fn audit(&mut self, ours: &Side<'d>, theirs: &Side<'d>) {
+    fn audit(&mut self, ours: &EgressSide<'d>, theirs: &EgressSide<'d>) {
         let path = "egress.mode".to_owned();
         if theirs.mode == Mode::Enforce {
             let draft = unlisted(self.mentioned);
@@ -182,11 +183,11 @@ impl<'d> Comparison<'_, 'd> {
         let mut search = self.search(ours, theirs);
         let mut found = None;
         for rule in theirs.document.rules.0.iter().filter(|rule| rule.paths.is_some()) {
-            let everything = RuleDocument { paths: None, connect: true, ..rule.clone() };
+            let everything = EgressRuleDocument { paths: None, connect: true, ..rule.clone() };
             match search.rule(&everything, &mut |draft| self.judge(draft).is_some()) {
-                Found::Nothing => {}
-                Found::Request(draft) => found = Some((draft.words(), Some(draft))),
-                Found::Unknown(why) => found = found.or(Some((why.to_owned(), None))),
+                SearchEnd::Nothing => {}
+                SearchEnd::Request(draft) => found = Some((draft.words(), Some(draft))),
+                SearchEnd::Unknown(why) => found = found.or(Some((why.to_owned(), None))),
             }
         }
         if let Some((words, draft)) = found {
@@ -196,12 +197,12 @@ impl<'d> Comparison<'_, 'd> {
     }
 
     /// The platform wants the connection's server name to be the host.
-    fn sni(&mut self, ours: &mut Side<'d>, theirs: &mut Side<'d>) {
+    fn sni(&mut self, ours: &mut EgressSide<'d>, theirs: &mut EgressSide<'d>) {
         let path = "egress.verifySni".to_owned();
         let has_name = ours.verify_sni;
         // Here the name is another one anyway, and an address is never a server name.
         (ours.verify_sni, theirs.verify_sni) = (false, false);
-        let is_excess = |draft: &Draft| self.judge(&other_name(draft)).is_some();
+        let is_excess = |draft: &RequestDraft| self.judge(&other_name(draft)).is_some();
         let (document, mut search) = match (has_name, self.team.document.mode) {
             // What a rule allows is refused for the wrong name by both.
             (true, Mode::Enforce) => return,
@@ -215,20 +216,20 @@ impl<'d> Comparison<'_, 'd> {
             // In Audit what no rule of the platform's allows passes with any name.
             (false, _) if self.platform.document.mode == Mode::Audit => {
                 (ours.mode, theirs.mode) = (Mode::Enforce, Mode::Enforce);
-                (theirs.document, Search { refuse_all: true, ..self.search(theirs, ours) })
+                (theirs.document, WitnessSearch { refuse_all: true, ..self.search(theirs, ours) })
             }
-            (false, _) => (ours.document, Search { refuse_all: true, ..self.search(ours, theirs) }),
+            (false, _) => (ours.document, WitnessSearch { refuse_all: true, ..self.search(ours, theirs) }),
         };
         let mut witness = None;
         let mut is_doubtful = false;
         for rule in &document.rules.0 {
             match search.rule(rule, &mut |draft| is_excess(draft)) {
-                Found::Request(draft) => {
+                SearchEnd::Request(draft) => {
                     witness = Some(other_name(&draft));
                     break;
                 }
-                Found::Unknown(_) => is_doubtful = true,
-                Found::Nothing => {}
+                SearchEnd::Unknown(_) => is_doubtful = true,
+                SearchEnd::Nothing => {}
             }
         }
         let words = witness.as_ref().map(|draft| format!(": {}", draft.words())).unwrap_or_default();
@@ -243,6 +244,6 @@ impl<'d> Comparison<'_, 'd> {
 }
 
 /// The same request on a connection that was opened for another name.
-fn other_name(draft: &Draft) -> Draft {
-    Draft { sni: Some("other.example.com".to_owned()), ..draft.clone() }
+fn other_name(draft: &RequestDraft) -> RequestDraft {
+    RequestDraft { sni: Some("other.example.com".to_owned()), ..draft.clone() }
 }

@@ -16,7 +16,7 @@ use crate::cover::path_covers;
 
 /// What a comparison found.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Difference {
+pub enum PathDifference {
     /// Nothing: every path is covered.
     None,
     /// A path.
@@ -27,47 +27,47 @@ pub enum Difference {
 
 /// A canonical path that `team` has and no match of `platform`; `None` has every path. `star` adds the path `*`, which
 /// `OPTIONS` may have.
-pub fn difference(team: Option<&[&PathMatch]>, platform: &[&PathMatch], star: bool) -> Difference {
+pub fn difference(team: Option<&[&PathMatch]>, platform: &[&PathMatch], star: bool) -> PathDifference {
     let all = [&PathMatch::Prefix(Box::default())];
     if star
         && team.is_none_or(|team| team.iter().any(|path| path.matches(b"*")))
         && !platform.iter().any(|path| path.matches(b"*"))
     {
-        return Difference::Path("*".to_owned());
+        return PathDifference::Path("*".to_owned());
     }
     let mut unknown = false;
     for path in team.unwrap_or(&all) {
         match one(path, platform) {
-            Difference::None => {}
-            Difference::Unknown => unknown = true,
+            PathDifference::None => {}
+            PathDifference::Unknown => unknown = true,
             found => return found,
         }
     }
-    if unknown { Difference::Unknown } else { Difference::None }
+    if unknown { PathDifference::Unknown } else { PathDifference::None }
 }
 
-fn one(path: &PathMatch, platform: &[&PathMatch]) -> Difference {
+fn one(path: &PathMatch, platform: &[&PathMatch]) -> PathDifference {
     if platform.iter().any(|wide| path_covers(wide, path)) {
-        return Difference::None;
+        return PathDifference::None;
     }
     let outside = |path: &str| !platform.iter().any(|wide| wide.matches(path.as_bytes()));
     let has_regex = platform.iter().any(|wide| matches!(wide, PathMatch::Regex(_)));
     match path {
         PathMatch::Exact(literal) => match text(literal) {
-            Some(literal) if outside(&literal) => Difference::Path(literal),
-            _ => Difference::None,
+            Some(literal) if outside(&literal) => PathDifference::Path(literal),
+            _ => PathDifference::None,
         },
         PathMatch::Prefix(prefix) => {
-            let Some(prefix) = text(prefix) else { return Difference::Unknown };
+            let Some(prefix) = text(prefix) else { return PathDifference::Unknown };
             let itself = if prefix.is_empty() { "/".to_owned() } else { prefix.clone() };
             if outside(&itself) {
-                return Difference::Path(itself);
+                return PathDifference::Path(itself);
             }
             let below = (0..=platform.len()).map(|n| format!("{prefix}/x{n}"));
             match below.into_iter().find(|path| outside(path)) {
-                Some(path) => Difference::Path(path),
+                Some(path) => PathDifference::Path(path),
                 None if has_regex => automata(path, platform),
-                None => Difference::Unknown,
+                None => PathDifference::Unknown,
             }
         }
         PathMatch::Regex(_) => automata(path, platform),
@@ -82,10 +82,10 @@ fn text(literal: &[u8]) -> Option<String> {
 const MOST_BYTES: usize = 4 << 20;
 const MOST_STEPS: usize = 100_000;
 
-fn automata(path: &PathMatch, platform: &[&PathMatch]) -> Difference {
-    let Some(team) = compile(&[path]) else { return Difference::Unknown };
-    let Some(platform) = compile(platform) else { return Difference::Unknown };
-    search(&team, &platform).unwrap_or(Difference::Unknown)
+fn automata(path: &PathMatch, platform: &[&PathMatch]) -> PathDifference {
+    let Some(team) = compile(&[path]) else { return PathDifference::Unknown };
+    let Some(platform) = compile(platform) else { return PathDifference::Unknown };
+    search(&team, &platform).unwrap_or(PathDifference::Unknown)
 }
 
 type Dfa = dense::DFA<Vec<u32>>;
@@ -125,15 +125,15 @@ fn escaped(literal: &[u8]) -> Option<String> {
 
 /// Both automata at once, with what canonical paths allow next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct State {
+struct PathState {
     team: StateID,
     platform: StateID,
-    form: Form,
+    form: CanonicalPart,
 }
 
-fn search(team: &Dfa, platform: &Dfa) -> Option<Difference> {
+fn search(team: &Dfa, platform: &Dfa) -> Option<PathDifference> {
     let begin = |dfa: &Dfa| dfa.start_state(&start::Config::new().anchored(Anchored::Yes)).ok();
-    let first = State { team: begin(team)?, platform: begin(platform)?, form: Form::Start };
+    let first = PathState { team: begin(team)?, platform: begin(platform)?, form: CanonicalPart::Start };
     let ends = |dfa: &Dfa, state: StateID| dfa.is_match_state(dfa.next_eoi_state(state));
     let mut states = vec![(first, 0, 0u8)];
     let mut seen = HashSet::from([first]);
@@ -145,7 +145,7 @@ fn search(team: &Dfa, platform: &Dfa) -> Option<Difference> {
             let path = spelled(&states, at)?;
             // The form here is a little wider than what the engine takes for canonical.
             if canonical(path.as_bytes()).is_ok_and(|canonical| *canonical == *path.as_bytes()) {
-                return Some(Difference::Path(path));
+                return Some(PathDifference::Path(path));
             }
             // Others may lead here that are.
             is_doubtful = true;
@@ -153,10 +153,10 @@ fn search(team: &Dfa, platform: &Dfa) -> Option<Difference> {
         for byte in LETTERS.bytes() {
             steps += 1;
             if steps > MOST_STEPS {
-                return Some(Difference::Unknown);
+                return Some(PathDifference::Unknown);
             }
             let Some(form) = state.form.next(byte) else { continue };
-            let next = State {
+            let next = PathState {
                 team: team.next_state(state.team, byte),
                 platform: platform.next_state(state.platform, byte),
                 form,
@@ -167,11 +167,11 @@ fn search(team: &Dfa, platform: &Dfa) -> Option<Difference> {
             }
         }
     }
-    Some(if is_doubtful { Difference::Unknown } else { Difference::None })
+    Some(if is_doubtful { PathDifference::Unknown } else { PathDifference::None })
 }
 
 /// The bytes that led to a state.
-fn spelled(states: &[(State, usize, u8)], mut at: usize) -> Option<String> {
+fn spelled(states: &[(PathState, usize, u8)], mut at: usize) -> Option<String> {
     let mut bytes = Vec::new();
     while at != 0 {
         let (_, before, byte) = states.get(at)?;
@@ -187,7 +187,7 @@ const LETTERS: &str = "abcdefghijklmnopqrstuvwxyz0123456789/-_~ABCDEFGHIJKLMNOPQ
 
 /// How far a canonical path has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Form {
+enum CanonicalPart {
     /// Before the first slash.
     Start,
     /// Behind a slash.
@@ -204,37 +204,37 @@ enum Form {
     Between(u8),
 }
 
-impl Form {
+impl CanonicalPart {
     /// Whether a path may end here.
     fn is_complete(self) -> bool {
-        matches!(self, Form::Slash | Form::Segment)
+        matches!(self, CanonicalPart::Slash | CanonicalPart::Segment)
     }
 
-    fn next(self, byte: u8) -> Option<Form> {
+    fn next(self, byte: u8) -> Option<CanonicalPart> {
         let inside = |byte: u8| match byte {
-            b'%' => Some(Form::Percent(0)),
-            b'/' => Some(Form::Slash),
-            _ => Some(Form::Segment),
+            b'%' => Some(CanonicalPart::Percent(0)),
+            b'/' => Some(CanonicalPart::Slash),
+            _ => Some(CanonicalPart::Segment),
         };
         let value = |byte: u8| char::from(byte).to_digit(16).and_then(|value| u8::try_from(value).ok());
         match self {
-            Form::Start => (byte == b'/').then_some(Form::Slash),
-            Form::Slash => match byte {
+            CanonicalPart::Start => (byte == b'/').then_some(CanonicalPart::Slash),
+            CanonicalPart::Slash => match byte {
                 b'/' => None,
-                b'.' => Some(Form::Dots(1)),
+                b'.' => Some(CanonicalPart::Dots(1)),
                 _ => inside(byte),
             },
-            Form::Dots(dots) => match byte {
+            CanonicalPart::Dots(dots) => match byte {
                 b'/' => None,
-                b'.' if dots < 2 => Some(Form::Dots(dots + 1)),
+                b'.' if dots < 2 => Some(CanonicalPart::Dots(dots + 1)),
                 _ => inside(byte),
             },
-            Form::Segment => inside(byte),
-            Form::Percent(more) => match byte {
-                b'0'..=b'9' | b'A'..=b'F' => Some(Form::Digit(more, byte)),
+            CanonicalPart::Segment => inside(byte),
+            CanonicalPart::Percent(more) => match byte {
+                b'0'..=b'9' | b'A'..=b'F' => Some(CanonicalPart::Digit(more, byte)),
                 _ => None,
             },
-            Form::Digit(more, high) => {
+            CanonicalPart::Digit(more, high) => {
                 if !matches!(byte, b'0'..=b'9' | b'A'..=b'F') {
                     return None;
                 }
@@ -242,19 +242,19 @@ impl Form {
                 match (more, octet) {
                     (0, b'/' | b'\\' | b'%' | b';' | 0 | b'-' | b'.' | b'_' | b'~') => None,
                     (0, 0..0x80) if octet.is_ascii_alphanumeric() => None,
-                    (0, 0..0x80) => Some(Form::Segment),
-                    (0, 0xC2..0xE0) => Some(Form::Between(1)),
-                    (0, 0xE1..0xED | 0xEE) => Some(Form::Between(2)),
-                    (0, 0xF1..0xF4) => Some(Form::Between(3)),
-                    (1, 0x80..0xC0) => Some(Form::Segment),
-                    (2 | 3, 0x80..0xC0) => Some(Form::Between(more - 1)),
+                    (0, 0..0x80) => Some(CanonicalPart::Segment),
+                    (0, 0xC2..0xE0) => Some(CanonicalPart::Between(1)),
+                    (0, 0xE1..0xED | 0xEE) => Some(CanonicalPart::Between(2)),
+                    (0, 0xF1..0xF4) => Some(CanonicalPart::Between(3)),
+                    (1, 0x80..0xC0) => Some(CanonicalPart::Segment),
+                    (2 | 3, 0x80..0xC0) => Some(CanonicalPart::Between(more - 1)),
                     // Their second octets are bounded: left to the check of what is found.
-                    (0, 0xE0 | 0xED | 0xEF) => Some(Form::Between(2)),
-                    (0, 0xF0 | 0xF4) => Some(Form::Between(3)),
+                    (0, 0xE0 | 0xED | 0xEF) => Some(CanonicalPart::Between(2)),
+                    (0, 0xF0 | 0xF4) => Some(CanonicalPart::Between(3)),
                     _ => None,
                 }
             }
-            Form::Between(more) => (byte == b'%').then_some(Form::Percent(more)),
+            CanonicalPart::Between(more) => (byte == b'%').then_some(CanonicalPart::Percent(more)),
         }
     }
 }
@@ -271,7 +271,7 @@ mod tests {
         PathMatch::decode(&node, &At::Root, &mut Context::new(String::new(), 1 << 20)).unwrap()
     }
 
-    fn compare(team: &[&str], platform: &[&str]) -> Difference {
+    fn compare(team: &[&str], platform: &[&str]) -> PathDifference {
         let (team, platform): (Vec<_>, Vec<_>) =
             (team.iter().map(|text| path(text)).collect(), platform.iter().map(|text| path(text)).collect());
         difference(Some(&team.iter().collect::<Vec<_>>()), &platform.iter().collect::<Vec<_>>(), false)
@@ -279,24 +279,24 @@ mod tests {
 
     #[test]
     fn a_path_outside_is_found_and_none_where_there_is_none() {
-        let found = |path: &str| Difference::Path(path.to_owned());
+        let found = |path: &str| PathDifference::Path(path.to_owned());
         for (team, platform, expected) in [
-            (&["PathPrefix /a"][..], &["PathPrefix /"][..], Difference::None),
+            (&["PathPrefix /a"][..], &["PathPrefix /"][..], PathDifference::None),
             (&["PathPrefix /a"], &["Exact /a", "PathPrefix /a/x0"], found("/a/x1")),
-            (&["Exact /a", "Exact /b"], &["Exact /b", "Exact /a"], Difference::None),
-            (&["RegularExpression /v[0-9]+"], &["RegularExpression /v[0-9]*"], Difference::None),
+            (&["Exact /a", "Exact /b"], &["Exact /b", "Exact /a"], PathDifference::None),
+            (&["RegularExpression /v[0-9]+"], &["RegularExpression /v[0-9]*"], PathDifference::None),
             (&["RegularExpression /v[0-9]*"], &["RegularExpression /v[0-9]+"], found("/v")),
-            (&["RegularExpression /[ab]"], &["Exact /a", "Exact /b"], Difference::None),
+            (&["RegularExpression /[ab]"], &["Exact /a", "Exact /b"], PathDifference::None),
             (&["RegularExpression /[abc]"], &["Exact /a", "Exact /b"], found("/c")),
-            (&["PathPrefix /a"], &["RegularExpression /a(/.*)?"], Difference::None),
+            (&["PathPrefix /a"], &["RegularExpression /a(/.*)?"], PathDifference::None),
             (&["PathPrefix /a"], &["RegularExpression /a(/[a-z].*)?"], found("/a/")),
-            (&["PathPrefix /a"], &["RegularExpression /a/?", "RegularExpression /a/[^/].*"], Difference::None),
-            (&["RegularExpression .*"], &["PathPrefix /"], Difference::None),
+            (&["PathPrefix /a"], &["RegularExpression /a/?", "RegularExpression /a/[^/].*"], PathDifference::None),
+            (&["RegularExpression .*"], &["PathPrefix /"], PathDifference::None),
             (&["RegularExpression (?i)/A"], &["Exact /a"], found("/A")),
             (&["RegularExpression /%C3%A9"], &["Exact /a"], found("/%C3%A9")),
             // No canonical path has them.
-            (&["RegularExpression /%2F"], &["Exact /a"], Difference::None),
-            (&["RegularExpression /a//b"], &["Exact /a"], Difference::None),
+            (&["RegularExpression /%2F"], &["Exact /a"], PathDifference::None),
+            (&["RegularExpression /a//b"], &["Exact /a"], PathDifference::None),
         ] {
             assert_eq!(compare(team, platform), expected, "{team:?} {platform:?}");
         }
@@ -305,6 +305,6 @@ mod tests {
     #[test]
     fn what_cannot_be_compared_is_not_called_covered() {
         // `\<` is a plain `<` to the engine, and the edge of a word to other readers.
-        assert_eq!(compare(&["RegularExpression /<[ab]"], &[r"RegularExpression /\<[abc]"]), Difference::Unknown);
+        assert_eq!(compare(&["RegularExpression /<[ab]"], &[r"RegularExpression /\<[abc]"]), PathDifference::Unknown);
     }
 }

@@ -6,36 +6,36 @@
 //! is the hardest for the platform.
 
 use penstock_policy::Timestamp;
-use penstock_policy::egress::{Mode, RuleDocument};
+use penstock_policy::egress::{EgressRuleDocument, Mode};
 use penstock_policy::matching::PathMatch;
 
 use super::callers;
 use super::hosts::{Mentioned, Point};
-use super::paths::{Difference, difference};
-use super::side::{Here, Port, Side};
+use super::paths::{PathDifference, difference};
+use super::side::{EgressSide, HostRules, RequestPort};
 use crate::cover::{caller_covers, items, list_covers, path_covers};
-use crate::within::witness::Draft;
+use crate::within::witness::RequestDraft;
 
 /// Decisions after which a comparison gives up and says so.
 const MOST_DECISIONS: usize = 4_000_000;
 
 /// What the search for one rule ended in.
 #[derive(Debug)]
-pub enum Found {
+pub enum SearchEnd {
     /// The platform lets pass all that the rule does.
     Nothing,
     /// A request that it does not let pass.
-    Request(Box<Draft>),
+    Request(Box<RequestDraft>),
     /// That cannot be told.
     Unknown(&'static str),
 }
 
 /// The two policies.
-pub struct Search<'s, 'd> {
+pub struct WitnessSearch<'s, 'd> {
     /// The one that is to be within the other.
-    pub team: &'s Side<'d>,
+    pub team: &'s EgressSide<'d>,
     /// The other.
-    pub platform: &'s Side<'d>,
+    pub platform: &'s EgressSide<'d>,
     /// What both mention.
     pub mentioned: &'s Mentioned,
     /// Whether both identify callers alike. If not, the platform may see any caller or none.
@@ -49,25 +49,25 @@ pub struct Search<'s, 'd> {
 }
 
 /// What is fixed while the path and the headers are still open.
-struct Cell<'c, 'd> {
+struct FixedPart<'c, 'd> {
     point: &'c Point,
-    port: Port,
+    port: RequestPort,
     caller: &'c Option<String>,
     time: Option<Timestamp>,
     method: &'c str,
     /// The platform's rules that are selected.
-    platform: Vec<&'d RuleDocument>,
+    platform: Vec<&'d EgressRuleDocument>,
     /// Whether the platform refuses whatever rules say.
     is_denied: bool,
     team_scoped: bool,
     platform_scoped: bool,
 }
 
-impl<'d> Search<'_, 'd> {
+impl<'d> WitnessSearch<'_, 'd> {
     /// A request that `rule` lets pass and the platform does not. `check` says whether a request is one for sure; of
     /// those that are not the search goes on.
-    pub fn rule(&mut self, rule: &RuleDocument, check: &mut dyn FnMut(&Draft) -> bool) -> Found {
-        let mut result = Found::Nothing;
+    pub fn rule(&mut self, rule: &EgressRuleDocument, check: &mut dyn FnMut(&RequestDraft) -> bool) -> SearchEnd {
+        let mut result = SearchEnd::Nothing;
         for to in &rule.to.0 {
             for point in self.mentioned.cells(&to.target) {
                 // An address is never a server name: such requests are all refused.
@@ -84,12 +84,12 @@ impl<'d> Search<'_, 'd> {
                         continue;
                     }
                     match self.place(rule, &point, port, &team, &platform, check) {
-                        Found::Nothing => {}
-                        found @ Found::Request(_) => return found,
+                        SearchEnd::Nothing => {}
+                        found @ SearchEnd::Request(_) => return found,
                         unknown => result = unknown,
                     }
                     if self.decisions > MOST_DECISIONS {
-                        return Found::Unknown("there are too many combinations to compare");
+                        return SearchEnd::Unknown("there are too many combinations to compare");
                     }
                 }
             }
@@ -98,11 +98,11 @@ impl<'d> Search<'_, 'd> {
     }
 
     /// Whether one rule covers all of it at first sight.
-    fn is_plainly_covered(&self, rule: &RuleDocument, platform: &Here<'d>) -> bool {
+    fn is_plainly_covered(&self, rule: &EgressRuleDocument, platform: &HostRules<'d>) -> bool {
         if platform.is_denied || self.refuse_all || !self.same_identity {
             return false;
         }
-        let covers = |wide: &RuleDocument| {
+        let covers = |wide: &EgressRuleDocument| {
             self.asks_no_more(wide, rule)
                 && list_covers(items(&wide.from), items(&rule.from), caller_covers)
                 && list_covers(items(&wide.methods), items(&rule.methods), |a, b| a == b)
@@ -119,22 +119,22 @@ impl<'d> Search<'_, 'd> {
     }
 
     /// Whether each condition of the platform's rule that is not understood here is one of the team's, word for word.
-    fn asks_no_more(&self, wide: &RuleDocument, rule: &RuleDocument) -> bool {
+    fn asks_no_more(&self, wide: &EgressRuleDocument, rule: &EgressRuleDocument) -> bool {
         let own = self.team.conditions(rule);
         self.platform.conditions(wide).iter().all(|condition| own.contains(condition))
     }
 
     /// The ports that the policies tell apart.
-    fn ports(&self, point: &Point) -> Vec<Port> {
+    fn ports(&self, point: &Point) -> Vec<RequestPort> {
         let mut listed = self.team.ports(point);
         listed.extend(self.platform.ports(point));
         let other = [443].into_iter().chain(8443..).find(|port| !listed.contains(port));
         listed.extend(other);
         listed.sort_unstable();
         listed.dedup();
-        let mut ports: Vec<Port> = listed.into_iter().map(Port::Given).collect();
-        let absent = [true, false].map(|tls| Port::Absent { tls });
-        let differ = |port: &Port| self.team.port(*port) != self.platform.port(*port);
+        let mut ports: Vec<RequestPort> = listed.into_iter().map(RequestPort::Given).collect();
+        let absent = [true, false].map(|tls| RequestPort::Absent { tls });
+        let differ = |port: &RequestPort| self.team.port(*port) != self.platform.port(*port);
         if absent.iter().any(differ) || self.platform.denies_ports(point) {
             ports.extend(absent);
         }
@@ -143,25 +143,26 @@ impl<'d> Search<'_, 'd> {
 
     fn place(
         &mut self,
-        rule: &RuleDocument,
+        rule: &EgressRuleDocument,
         point: &Point,
-        port: Port,
-        team: &Here<'d>,
-        platform: &Here<'d>,
-        check: &mut dyn FnMut(&Draft) -> bool,
-    ) -> Found {
-        let all: Vec<&RuleDocument> = team.rules.iter().chain(&platform.rules).copied().collect();
+        port: RequestPort,
+        team: &HostRules<'d>,
+        platform: &HostRules<'d>,
+        check: &mut dyn FnMut(&RequestDraft) -> bool,
+    ) -> SearchEnd {
+        let all: Vec<&EgressRuleDocument> = team.rules.iter().chain(&platform.rules).copied().collect();
         let (callers, cut) = callers::representatives(items(&rule.from), &all);
-        let mut result = if cut { Found::Unknown("there are too many callers to compare") } else { Found::Nothing };
+        let mut result =
+            if cut { SearchEnd::Unknown("there are too many callers to compare") } else { SearchEnd::Nothing };
         let times = self.times(rule, &all);
         let methods = methods(rule, &all);
         for caller in &callers {
             for &time in &times {
                 let instant = time.unwrap_or(self.now);
-                let holds = |rule: &RuleDocument| {
+                let holds = |rule: &EgressRuleDocument| {
                     rule.not_before.is_none_or(|start| start <= instant) && rule.expires.is_none_or(|end| instant < end)
                 };
-                let is_for = |rule: &RuleDocument| {
+                let is_for = |rule: &EgressRuleDocument| {
                     items(&rule.from).is_none_or(|from| {
                         caller.as_ref().is_some_and(|caller| from.iter().any(|p| p.covers(caller.as_bytes())))
                     })
@@ -172,11 +173,11 @@ impl<'d> Search<'_, 'd> {
                 for method in &methods {
                     self.decisions += 1 + of_team.len() + of_platform.len();
                     if self.decisions > MOST_DECISIONS {
-                        return Found::Unknown("there are too many combinations to compare");
+                        return SearchEnd::Unknown("there are too many combinations to compare");
                     }
-                    let selected: Vec<&RuleDocument> =
+                    let selected: Vec<&EgressRuleDocument> =
                         of_platform.iter().filter(|rule| lists(rule, method)).map(|rule| **rule).collect();
-                    let cell = Cell {
+                    let cell = FixedPart {
                         point,
                         port,
                         caller,
@@ -192,10 +193,10 @@ impl<'d> Search<'_, 'd> {
                         is_denied: platform.is_denied || self.refuse_all,
                     };
                     match self.cell(rule, &cell, &all) {
-                        Found::Request(draft) if check(&draft) => return Found::Request(draft),
-                        Found::Request(_) => result = Found::Unknown("no request that shows it could be found"),
-                        Found::Unknown(why) => result = Found::Unknown(why),
-                        Found::Nothing => {}
+                        SearchEnd::Request(draft) if check(&draft) => return SearchEnd::Request(draft),
+                        SearchEnd::Request(_) => result = SearchEnd::Unknown("no request that shows it could be found"),
+                        SearchEnd::Unknown(why) => result = SearchEnd::Unknown(why),
+                        SearchEnd::Nothing => {}
                     }
                 }
             }
@@ -204,7 +205,7 @@ impl<'d> Search<'_, 'd> {
     }
 
     /// Times of which each at which `rule` holds is like one of these for all rules; `None`: any.
-    fn times(&self, rule: &RuleDocument, all: &[&RuleDocument]) -> Vec<Option<Timestamp>> {
+    fn times(&self, rule: &EgressRuleDocument, all: &[&EgressRuleDocument]) -> Vec<Option<Timestamp>> {
         let mut bounds: Vec<Timestamp> =
             all.iter().flat_map(|rule| [rule.not_before, rule.expires]).flatten().collect();
         bounds.extend(rule.not_before);
@@ -225,10 +226,10 @@ impl<'d> Search<'_, 'd> {
         times.filter(holds).map(Some).collect()
     }
 
-    fn cell(&self, rule: &RuleDocument, cell: &Cell<'_, 'd>, all: &[&RuleDocument]) -> Found {
+    fn cell(&self, rule: &EgressRuleDocument, cell: &FixedPart<'_, 'd>, all: &[&EgressRuleDocument]) -> SearchEnd {
         let is_tunnel = cell.method == "CONNECT";
-        if is_tunnel && (!rule.connect || rule.paths.is_some() || matches!(cell.port, Port::Absent { .. })) {
-            return Found::Nothing;
+        if is_tunnel && (!rule.connect || rule.paths.is_some() || matches!(cell.port, RequestPort::Absent { .. })) {
+            return SearchEnd::Nothing;
         }
         // A rule that the team has elsewhere makes ambiguous paths 400 for this one, too.
         if cell.platform_scoped && !cell.team_scoped && !self.refuse_all {
@@ -236,24 +237,24 @@ impl<'d> Search<'_, 'd> {
             if is_tunnel {
                 draft.headers.push(("x-original-url".to_owned(), "/".to_owned()));
             }
-            return Found::Request(Box::new(draft));
+            return SearchEnd::Request(Box::new(draft));
         }
         if self.platform.mode == Mode::Audit && !self.refuse_all {
-            return Found::Nothing;
+            return SearchEnd::Nothing;
         }
         let mut overrides: Vec<String> = Vec::new();
         let mut upgrades: Vec<String> = Vec::new();
         let plain = self.path(rule, cell, &overrides, &upgrades);
         let path = match plain {
-            Difference::Path(path) => path,
-            Difference::Unknown => return Found::Unknown(UNKNOWN_PATHS),
-            Difference::None => {
+            PathDifference::Path(path) => path,
+            PathDifference::Unknown => return SearchEnd::Unknown(UNKNOWN_PATHS),
+            PathDifference::None => {
                 overrides = methods_listed(rule, all).into_iter().filter(|other| other != cell.method).collect();
                 upgrades = rule.upgrades.iter().map(|upgrade| upgrade.0.to_string()).collect();
                 match self.path(rule, cell, &overrides, &upgrades) {
-                    Difference::None => return Found::Nothing,
-                    Difference::Unknown => return Found::Unknown(UNKNOWN_PATHS),
-                    Difference::Path(mut path) => {
+                    PathDifference::None => return SearchEnd::Nothing,
+                    PathDifference::Unknown => return SearchEnd::Unknown(UNKNOWN_PATHS),
+                    PathDifference::Path(mut path) => {
                         // As few headers as show it.
                         for list in [0, 1] {
                             let mut at = 0;
@@ -265,7 +266,7 @@ impl<'d> Search<'_, 'd> {
                                 }
                                 reduced.remove(at);
                                 match self.path(rule, cell, &fewer, &less) {
-                                    Difference::Path(found) => {
+                                    PathDifference::Path(found) => {
                                         path = found;
                                         (overrides, upgrades) = (fewer, less);
                                     }
@@ -288,21 +289,21 @@ impl<'d> Search<'_, 'd> {
             draft.headers.push(("upgrade".to_owned(), upgrades.join(", ")));
         }
         draft.headers.extend(overrides.into_iter().map(|method| ("x-http-method-override".to_owned(), method)));
-        Found::Request(Box::new(draft))
+        SearchEnd::Request(Box::new(draft))
     }
 
-    fn draft(&self, cell: &Cell<'_, '_>, path: &str) -> Draft {
+    fn draft(&self, cell: &FixedPart<'_, '_>, path: &str) -> RequestDraft {
         let host = cell.point.authority();
         let (authority, scheme) = match cell.port {
-            Port::Given(port) => (format!("{host}:{port}"), "https"),
-            Port::Absent { tls: true } => (host, "https"),
-            Port::Absent { tls: false } => (host, "http"),
+            RequestPort::Given(port) => (format!("{host}:{port}"), "https"),
+            RequestPort::Absent { tls: true } => (host, "https"),
+            RequestPort::Absent { tls: false } => (host, "http"),
         };
         let sni = match cell.point {
             Point::Name(name) if self.team.verify_sni || self.platform.verify_sni => Some(name.clone()),
             _ => None,
         };
-        Draft {
+        RequestDraft {
             method: cell.method.to_owned(),
             scheme: Some(scheme),
             authority,
@@ -310,34 +311,40 @@ impl<'d> Search<'_, 'd> {
             peer: cell.caller.clone(),
             time: cell.time,
             sni,
-            ..Draft::default()
+            ..RequestDraft::default()
         }
     }
 
     /// A path with which a request of the cell, with these headers, passes `rule` and not the platform.
-    fn path(&self, rule: &RuleDocument, cell: &Cell<'_, 'd>, overrides: &[String], upgrades: &[String]) -> Difference {
+    fn path(
+        &self,
+        rule: &EgressRuleDocument,
+        cell: &FixedPart<'_, 'd>,
+        overrides: &[String],
+        upgrades: &[String],
+    ) -> PathDifference {
         let is_tunnel = cell.method == "CONNECT";
-        let lists_all = |wide: &RuleDocument| {
+        let lists_all = |wide: &EgressRuleDocument| {
             overrides.iter().all(|method| lists(wide, method))
                 && upgrades.iter().all(|upgrade| wide.upgrades.iter().any(|listed| *listed.0 == **upgrade))
                 && (!is_tunnel || (wide.connect && wide.paths.is_none()))
                 && (self.same_identity || wide.from.is_none())
                 && self.asks_no_more(wide, rule)
         };
-        let covering: Vec<&RuleDocument> = match cell.is_denied {
+        let covering: Vec<&EgressRuleDocument> = match cell.is_denied {
             true => Vec::new(),
             false => cell.platform.iter().filter(|wide| lists_all(wide)).copied().collect(),
         };
         if covering.iter().any(|wide| wide.paths.is_none()) {
-            return Difference::None;
+            return PathDifference::None;
         }
         if is_tunnel {
-            return Difference::Path(String::new());
+            return PathDifference::Path(String::new());
         }
         if !cell.team_scoped && rule.paths.is_none() {
-            return Difference::Path("/".to_owned());
+            return PathDifference::Path("/".to_owned());
         }
-        let matches = |rule: &'_ RuleDocument| -> Option<Vec<PathMatch>> {
+        let matches = |rule: &'_ EgressRuleDocument| -> Option<Vec<PathMatch>> {
             items(&rule.paths).map(|paths| paths.iter().map(|path| path.0.clone()).collect())
         };
         let team = matches(rule);
@@ -349,13 +356,13 @@ impl<'d> Search<'_, 'd> {
 
 const UNKNOWN_PATHS: &str = "the expressions in `paths` are too large to compare";
 
-fn lists(rule: &RuleDocument, method: &str) -> bool {
+fn lists(rule: &EgressRuleDocument, method: &str) -> bool {
     items(&rule.methods).is_none_or(|methods| methods.iter().any(|listed| *listed.0 == *method))
 }
 
 /// The methods that `rule` lists; of one that lists none all that are listed anywhere, and one that is not.
-fn methods_listed(rule: &RuleDocument, all: &[&RuleDocument]) -> Vec<String> {
-    let listed = |rule: &RuleDocument| -> Vec<String> {
+fn methods_listed(rule: &EgressRuleDocument, all: &[&EgressRuleDocument]) -> Vec<String> {
+    let listed = |rule: &EgressRuleDocument| -> Vec<String> {
         items(&rule.methods).unwrap_or_default().iter().map(|method| method.0.to_string()).collect()
     };
     if rule.methods.is_some() {
@@ -371,7 +378,7 @@ fn methods_listed(rule: &RuleDocument, all: &[&RuleDocument]) -> Vec<String> {
 }
 
 /// The methods that requests of `rule` can have.
-fn methods(rule: &RuleDocument, all: &[&RuleDocument]) -> Vec<String> {
+fn methods(rule: &EgressRuleDocument, all: &[&EgressRuleDocument]) -> Vec<String> {
     let mut methods = methods_listed(rule, all);
     if rule.methods.is_none() && rule.connect && !methods.iter().any(|method| method == "CONNECT") {
         methods.push("CONNECT".to_owned());

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use penstock_policy::document::Node;
-use penstock_policy::egress::{CidrMap, Destination, EgressDocument, Mode, RuleDocument, Target, embedded_ipv4};
+use penstock_policy::egress::{
+    CidrMap, Destination, DestinationTarget, EgressDocument, EgressRuleDocument, Mode, embedded_ipv4,
+};
 use penstock_policy::matching::HostTrie;
 
 use super::hosts::Point;
@@ -12,7 +14,7 @@ use crate::cover::items;
 use crate::diff::named;
 
 /// A policy's `egress`, ready to be looked up.
-pub struct Side<'d> {
+pub struct EgressSide<'d> {
     /// What becomes of a request that no rule allows.
     pub mode: Mode,
     /// Whether the connection's server name must be the host.
@@ -20,8 +22,8 @@ pub struct Side<'d> {
     /// As written.
     pub document: &'d EgressDocument,
     default_port: Option<u16>,
-    allow: Destinations<'d>,
-    deny: Destinations<'d>,
+    allow: SideDestinations<'d>,
+    deny: SideDestinations<'d>,
     /// By rule: conditions that this comparison does not understand.
     conditions: BTreeMap<&'d str, Vec<(&'d str, &'d Node)>>,
 }
@@ -32,20 +34,20 @@ const UNDERSTOOD: [&str; 11] =
 
 /// Destinations by host, each with the number of its rule.
 #[derive(Default)]
-struct Destinations<'d> {
+struct SideDestinations<'d> {
     names: HostTrie<Vec<(usize, &'d Destination)>>,
     addresses: CidrMap<Vec<(usize, &'d Destination)>>,
 }
 
-impl<'d> Destinations<'d> {
+impl<'d> SideDestinations<'d> {
     fn add(&mut self, number: usize, to: &'d Destination) {
         match &to.target {
-            Target::Host(host) => {
+            DestinationTarget::Host(host) => {
                 if let Some(entry) = self.names.entry(&host.0) {
                     entry.get_or_insert_default().push((number, to));
                 }
             }
-            Target::Cidr(range) => self.addresses.entry(*range).push((number, to)),
+            DestinationTarget::Cidr(range) => self.addresses.entry(*range).push((number, to)),
         }
     }
 
@@ -61,7 +63,7 @@ impl<'d> Destinations<'d> {
 
 /// The port of a request's destination.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Port {
+pub enum RequestPort {
     /// The authority has it.
     Given(u16),
     /// The authority has none, on a connection with TLS or without.
@@ -72,18 +74,18 @@ pub enum Port {
 }
 
 /// What a policy has for one host and port.
-pub struct Here<'d> {
+pub struct HostRules<'d> {
     /// The rules with such a destination, in document order.
-    pub rules: Vec<&'d RuleDocument>,
+    pub rules: Vec<&'d EgressRuleDocument>,
     /// Whether `deny` has it.
     pub is_denied: bool,
 }
 
-impl<'d> Side<'d> {
+impl<'d> EgressSide<'d> {
     /// Indexes a policy's section.
-    pub fn new(policy: &'d Node, document: &'d EgressDocument) -> Side<'d> {
+    pub fn new(policy: &'d Node, document: &'d EgressDocument) -> EgressSide<'d> {
         let default_port = document.default_port.and_then(|port| u16::try_from(port.0).ok());
-        let (mut allow, mut deny) = (Destinations::default(), Destinations::default());
+        let (mut allow, mut deny) = (SideDestinations::default(), SideDestinations::default());
         for (number, rule) in document.rules.0.iter().enumerate() {
             rule.to.0.iter().for_each(|to| allow.add(number, to));
         }
@@ -97,11 +99,19 @@ impl<'d> Side<'d> {
                 conditions.insert(name, others);
             }
         }
-        Side { mode: document.mode, verify_sni: document.verify_sni, document, default_port, allow, deny, conditions }
+        EgressSide {
+            mode: document.mode,
+            verify_sni: document.verify_sni,
+            document,
+            default_port,
+            allow,
+            deny,
+            conditions,
+        }
     }
 
     /// What a rule asks beside what this comparison understands.
-    pub fn conditions(&self, rule: &RuleDocument) -> &[(&'d str, &'d Node)] {
+    pub fn conditions(&self, rule: &EgressRuleDocument) -> &[(&'d str, &'d Node)] {
         self.conditions.get(&*rule.name.0).map_or(&[], Vec::as_slice)
     }
 
@@ -128,20 +138,20 @@ impl<'d> Side<'d> {
     }
 
     /// The port that this policy sees.
-    pub fn port(&self, port: Port) -> u16 {
+    pub fn port(&self, port: RequestPort) -> u16 {
         match port {
-            Port::Given(port) => port,
-            Port::Absent { tls } => self.default_port.unwrap_or(if tls { 443 } else { 80 }),
+            RequestPort::Given(port) => port,
+            RequestPort::Absent { tls } => self.default_port.unwrap_or(if tls { 443 } else { 80 }),
         }
     }
 
     /// Whether a destination has the port.
-    pub fn has_port(&self, to: &Destination, port: Port) -> bool {
+    pub fn has_port(&self, to: &Destination, port: RequestPort) -> bool {
         listed(to).is_none_or(|ports| ports.contains(&self.port(port)))
     }
 
     /// What the policy has for `point` and `port`.
-    pub fn at(&self, point: &Point, port: Port) -> Here<'d> {
+    pub fn at(&self, point: &Point, port: RequestPort) -> HostRules<'d> {
         let mut numbers: Vec<usize> = self
             .allow
             .covering(point)
@@ -153,9 +163,11 @@ impl<'d> Side<'d> {
         numbers.dedup();
         let rules = &self.document.rules.0;
         // Without a port in the authority it has every port.
-        let is_denied =
-            self.denials(point).iter().any(|(_, to)| matches!(port, Port::Absent { .. }) || self.has_port(to, port));
-        Here { rules: numbers.into_iter().filter_map(|number| rules.get(number)).collect(), is_denied }
+        let is_denied = self
+            .denials(point)
+            .iter()
+            .any(|(_, to)| matches!(port, RequestPort::Absent { .. }) || self.has_port(to, port));
+        HostRules { rules: numbers.into_iter().filter_map(|number| rules.get(number)).collect(), is_denied }
     }
 }
 
@@ -177,8 +189,8 @@ mod tests {
         let documents = Documents::of(&policy(""));
         let document = documents.egress.as_ref().unwrap();
         let (plain, conditional) = (policy(""), policy(r#","onlyOnMondays":true"#));
-        assert_eq!(Side::new(&plain, document).conditions(&document.rules.0[0]), []);
-        let side = Side::new(&conditional, document);
+        assert_eq!(EgressSide::new(&plain, document).conditions(&document.rules.0[0]), []);
+        let side = EgressSide::new(&conditional, document);
         assert_eq!(side.conditions(&document.rules.0[0]), [("onlyOnMondays", &Node::Bool(true))]);
     }
 }

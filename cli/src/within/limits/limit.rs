@@ -8,19 +8,19 @@ use crate::documents::Documents;
 
 /// A limit as written and as read.
 #[derive(Clone, Copy)]
-pub struct Limit<'d> {
+pub struct ReadLimit<'d> {
     /// As read.
     pub document: &'d LimitDocument,
     /// As written.
     pub node: &'d Node,
 }
 
-impl<'d> Limit<'d> {
-    pub(super) fn all(documents: &'d Documents, node: &'d Node) -> Vec<Limit<'d>> {
+impl<'d> ReadLimit<'d> {
+    pub(super) fn all(documents: &'d Documents, node: &'d Node) -> Vec<ReadLimit<'d>> {
         let nodes = named(node, &["rateLimits"]);
         let find = |document: &'d LimitDocument| {
             let node = nodes.iter().find(|(name, _)| **name == *document.name.0)?.1;
-            Some(Limit { document, node })
+            Some(ReadLimit { document, node })
         };
         documents.limits.iter().filter_map(find).collect()
     }
@@ -34,7 +34,7 @@ impl<'d> Limit<'d> {
         self.document.limit.burst.unwrap_or(self.document.limit.requests).0
     }
 
-    pub(super) fn cost(&self) -> Cost {
+    pub(super) fn cost(&self) -> LimitCost {
         let cost = self.node.get("cost");
         let number = |field: &str| match cost.and_then(|cost| cost.get(field)) {
             Some(Node::Integer(number)) => u64::try_from(*number).ok(),
@@ -44,7 +44,7 @@ impl<'d> Limit<'d> {
             Some(Node::String(name)) => Some(name.to_ascii_lowercase()),
             _ => None,
         };
-        Cost {
+        LimitCost {
             header: header("header"),
             response_header: header("responseHeader"),
             default: number("default").or_else(|| number("reserve")).unwrap_or(1),
@@ -54,7 +54,7 @@ impl<'d> Limit<'d> {
 }
 
 /// What a request counts for.
-pub(super) struct Cost {
+pub(super) struct LimitCost {
     pub(super) header: Option<String>,
     pub(super) response_header: Option<String>,
     /// Or the reserve.

@@ -9,20 +9,20 @@ mod search;
 
 use penstock_policy::Timestamp;
 use penstock_policy::document::{GatewayDuration, Node};
-use penstock_policy::rate_limits::{LimitDocument, Mode, OnMissingKey};
+use penstock_policy::rate_limits::{LimitDocument, LimitMode, OnMissingKey};
 
 use super::excess::{Excess, identity, setting};
 use crate::cover::{items, matches_cover};
 use crate::diff::quota;
 use crate::documents::Documents;
-use limit::{Cost, Limit};
+use limit::{LimitCost, ReadLimit};
 
 /// Where the team's limits refuse less than the platform's.
 pub fn excesses(platform: (&Documents, &Node), team: (&Documents, &Node), now: Timestamp) -> Vec<Excess> {
-    let (theirs, ours) = (Limit::all(platform.0, platform.1), Limit::all(team.0, team.1));
-    let settings = Settings { platform: platform.1, team: team.1 };
+    let (theirs, ours) = (ReadLimit::all(platform.0, platform.1), ReadLimit::all(team.0, team.1));
+    let settings = SettingsPair { platform: platform.1, team: team.1 };
     let mut excesses = Vec::new();
-    for limit in theirs.iter().filter(|limit| limit.document.mode == Mode::Enforce) {
+    for limit in theirs.iter().filter(|limit| limit.document.mode == LimitMode::Enforce) {
         let Some((path, problem)) = settings.excess(*limit, &ours) else { continue };
         let name = &limit.document.name.0;
         let message = format!("the platform's limit `{name}` refuses more ({}): {problem}", quota(limit.document));
@@ -34,14 +34,14 @@ pub fn excesses(platform: (&Documents, &Node), team: (&Documents, &Node), now: T
 }
 
 /// Both policies, for what their settings mean to limits.
-struct Settings<'n> {
+struct SettingsPair<'n> {
     platform: &'n Node,
     team: &'n Node,
 }
 
-impl Settings<'_> {
+impl SettingsPair<'_> {
     /// Why the team's limits do not refuse all that `limit` does, and where.
-    fn excess(&self, limit: Limit<'_>, ours: &[Limit<'_>]) -> Option<(String, String)> {
+    fn excess(&self, limit: ReadLimit<'_>, ours: &[ReadLimit<'_>]) -> Option<(String, String)> {
         if ours.is_empty() {
             return Some(("rateLimits".to_owned(), "the policy has no limits".to_owned()));
         }
@@ -72,7 +72,7 @@ impl Settings<'_> {
         }
         let refuses = |part: &Node| {
             ours.iter().any(|mine| {
-                mine.document.mode == Mode::Enforce
+                mine.document.mode == LimitMode::Enforce
                     && mine.document.on_missing_key == OnMissingKey::Deny
                     && has_part(*mine, part)
                     && self.matches_all(*mine, limit)
@@ -87,7 +87,7 @@ impl Settings<'_> {
                 parts.iter().filter(|part| !refuses(part)).map(|part| part.to_string()).collect();
             return Some((at(number), format!("requests without {} are not refused", missing.join(", "))));
         }
-        let shares = |mine: &Limit<'_>| {
+        let shares = |mine: &ReadLimit<'_>| {
             let is_one_bucket = mine.key().iter().all(|part| part.get("constant").is_some());
             let all_miss = mine.document.on_missing_key != OnMissingKey::Skip
                 && parts.iter().all(|part| has_part(*mine, part) && self.sees_alike(part));
@@ -100,10 +100,10 @@ impl Settings<'_> {
     }
 
     /// What makes `mine` let pass more than `limit`, the keys apart.
-    fn looser(&self, mine: Limit<'_>, limit: Limit<'_>) -> Vec<String> {
+    fn looser(&self, mine: ReadLimit<'_>, limit: ReadLimit<'_>) -> Vec<String> {
         let mut problems = Vec::new();
         let (ours, theirs) = (mine.document, limit.document);
-        if ours.mode != Mode::Enforce {
+        if ours.mode != LimitMode::Enforce {
             problems.push("is in Shadow and refuses nothing".to_owned());
         }
         if !self.matches_all(mine, limit) {
@@ -112,7 +112,7 @@ impl Settings<'_> {
         let rate = |limit: &LimitDocument, other: &LimitDocument| {
             u128::from(limit.limit.requests.0) * other.limit.per.0.as_nanos()
         };
-        let service = |limit: Limit<'_>| limit.node.get("scope").and_then(|scope| scope.get("global")).cloned();
+        let service = |limit: ReadLimit<'_>| limit.node.get("scope").and_then(|scope| scope.get("global")).cloned();
         let (our_service, their_service) = (service(mine), service(limit));
         let is_global = their_service.is_some();
         let other_window = is_global && ours.limit.per.0 != theirs.limit.per.0;
@@ -144,7 +144,7 @@ impl Settings<'_> {
     }
 
     /// What makes the buckets of `mine` finer than those of `limit`, for requests that have the whole key.
-    fn finer(&self, mine: Limit<'_>, limit: Limit<'_>) -> Option<String> {
+    fn finer(&self, mine: ReadLimit<'_>, limit: ReadLimit<'_>) -> Option<String> {
         let follows = |part: &Node| {
             part.get("constant").is_some()
                 || (self.sees_alike(part) && limit.key().iter().any(|wide| part_follows(part, wide)))
@@ -154,7 +154,7 @@ impl Settings<'_> {
     }
 
     /// Whether `mine` holds for every request for which `limit` does.
-    fn matches_all(&self, mine: Limit<'_>, limit: Limit<'_>) -> bool {
+    fn matches_all(&self, mine: ReadLimit<'_>, limit: ReadLimit<'_>) -> bool {
         let has = |field: &str| mentions(mine.node.get("matches"), field);
         (!has("path") || self.same("path"))
             && (!has("claims") || self.same("claims"))
@@ -179,7 +179,7 @@ impl Settings<'_> {
 }
 
 /// What makes a request count for less.
-fn cheaper(ours: &Cost, theirs: &Cost) -> Option<String> {
+fn cheaper(ours: &LimitCost, theirs: &LimitCost) -> Option<String> {
     let is_dear = match (&theirs.header, &theirs.response_header) {
         (_, Some(name)) => {
             ours.response_header.as_ref() == Some(name) && ours.default >= theirs.default && ours.max >= theirs.max
@@ -225,7 +225,7 @@ fn part_follows(part: &Node, wide: &Node) -> bool {
 }
 
 /// Whether the key has a part that the same requests lack.
-fn has_part(limit: Limit<'_>, part: &Node) -> bool {
+fn has_part(limit: ReadLimit<'_>, part: &Node) -> bool {
     let is_address = |part: &Node| part.get("sourceAddress").is_some();
     limit.key().iter().any(|other| other == part || (is_address(other) && is_address(part)))
 }

@@ -10,9 +10,9 @@ use penstock_policy::wire::World;
 use penstock_policy::{Policy, Timestamp};
 use serde_json::{Value, json};
 
-use super::limit::Limit;
+use super::limit::ReadLimit;
 use crate::cover::items;
-use crate::within::witness::{Draft, Witness, refusal};
+use crate::within::witness::{RequestDraft, Witness, refusal};
 
 /// The longest sequence, the most decisions in all, and
 const LONGEST: usize = 10_000;
@@ -22,14 +22,14 @@ const FOR_EACH: usize = 8;
 
 /// Something that limits look at.
 #[derive(Clone, Debug, PartialEq)]
-struct Attribute {
+struct LimitAttribute {
     kind: &'static str,
     name: String,
 }
 
 /// What becomes of an attribute in a sequence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Way {
+enum AttributeChange {
     /// The same value in every request.
     Same,
     /// Another value in every request; of an address these bits.
@@ -51,7 +51,13 @@ enum Bits {
 }
 
 /// A sequence, if one is found.
-pub fn witness(platform: &Node, limit: Limit<'_>, team: &Node, ours: &[Limit<'_>], now: Timestamp) -> Option<Witness> {
+pub fn witness(
+    platform: &Node,
+    limit: ReadLimit<'_>,
+    team: &Node,
+    ours: &[ReadLimit<'_>],
+    now: Timestamp,
+) -> Option<Witness> {
     let alone = |policy: &Node, limits: Vec<Node>| {
         let mut fields = vec![("rateLimits".to_owned(), Node::List(limits))];
         fields.extend(policy.get("settings").map(|settings| ("settings".to_owned(), settings.clone())));
@@ -60,7 +66,7 @@ pub fn witness(platform: &Node, limit: Limit<'_>, team: &Node, ours: &[Limit<'_>
     let theirs = alone(platform, vec![limit.node.clone()])?;
     let mine = alone(team, ours.iter().map(|limit| limit.node.clone()).collect())?;
     let most = (30_000 + FOR_EACH * usize::try_from(limit.burst()).unwrap_or(LONGEST)).min(MOST_DECISIONS);
-    let mut search = Search { theirs, mine, limit, now, most, decisions: 0 };
+    let mut search = LimitSearch { theirs, mine, limit, now, most, decisions: 0 };
     let attributes = attributes(limit, ours);
     let (bases, patterns) = (bases(limit, ours), patterns(&attributes));
     // Short sequences show most: a burst, and what comes right after it. A rate that is a little higher takes many requests.
@@ -80,17 +86,23 @@ pub fn witness(platform: &Node, limit: Limit<'_>, team: &Node, ours: &[Limit<'_>
     None
 }
 
-struct Search<'d> {
+struct LimitSearch<'d> {
     theirs: Policy,
     mine: Policy,
-    limit: Limit<'d>,
+    limit: ReadLimit<'d>,
     now: Timestamp,
     most: usize,
     decisions: usize,
 }
 
-impl Search<'_> {
-    fn run(&mut self, base: &Draft, attributes: &[Attribute], ways: &[Way], longest: usize) -> Option<Witness> {
+impl LimitSearch<'_> {
+    fn run(
+        &mut self,
+        base: &RequestDraft,
+        attributes: &[LimitAttribute],
+        ways: &[AttributeChange],
+        longest: usize,
+    ) -> Option<Witness> {
         let (mut ours, mut theirs) = (World::new(self.now, 0), World::new(self.now, 0));
         let quota = &self.limit.document.limit;
         let step = u64::try_from(quota.per.0.as_nanos() / u128::from(quota.requests.0.max(1)) / 2).unwrap_or(1).max(1);
@@ -127,10 +139,10 @@ impl Search<'_> {
 }
 
 /// All that the limits count by or take costs from.
-fn attributes(limit: Limit<'_>, ours: &[Limit<'_>]) -> Vec<Attribute> {
-    let mut found: Vec<Attribute> = Vec::new();
+fn attributes(limit: ReadLimit<'_>, ours: &[ReadLimit<'_>]) -> Vec<LimitAttribute> {
+    let mut found: Vec<LimitAttribute> = Vec::new();
     let mut add = |kind, name: &str| {
-        let attribute = Attribute { kind, name: name.to_owned() };
+        let attribute = LimitAttribute { kind, name: name.to_owned() };
         if !found.contains(&attribute) {
             found.push(attribute);
         }
@@ -182,22 +194,22 @@ fn metadata_name(place: &Node) -> String {
 }
 
 /// Nothing changes, then one thing, then two.
-fn patterns(attributes: &[Attribute]) -> Vec<Vec<Way>> {
-    let ways = |attribute: &Attribute| match attribute.kind {
+fn patterns(attributes: &[LimitAttribute]) -> Vec<Vec<AttributeChange>> {
+    let ways = |attribute: &LimitAttribute| match attribute.kind {
         "address" => vec![
-            Way::Each(Bits::Ipv4Low),
-            Way::Each(Bits::Ipv4High),
-            Way::Each(Bits::Ipv6Low),
-            Way::Each(Bits::Ipv6High),
-            Way::Missing,
+            AttributeChange::Each(Bits::Ipv4Low),
+            AttributeChange::Each(Bits::Ipv4High),
+            AttributeChange::Each(Bits::Ipv6Low),
+            AttributeChange::Each(Bits::Ipv6High),
+            AttributeChange::Missing,
         ],
-        "cost" => vec![Way::One, Way::Large, Way::Missing],
-        "path" | "method" | "host" => vec![Way::Each(Bits::Ipv4Low)],
-        _ => vec![Way::Missing, Way::Each(Bits::Ipv4Low)],
+        "cost" => vec![AttributeChange::One, AttributeChange::Large, AttributeChange::Missing],
+        "path" | "method" | "host" => vec![AttributeChange::Each(Bits::Ipv4Low)],
+        _ => vec![AttributeChange::Missing, AttributeChange::Each(Bits::Ipv4Low)],
     };
-    let same = vec![Way::Same; attributes.len()];
+    let same = vec![AttributeChange::Same; attributes.len()];
     let mut all = vec![same.clone()];
-    let with = |base: &[Way], at: usize, way: Way| {
+    let with = |base: &[AttributeChange], at: usize, way: AttributeChange| {
         let mut ways = base.to_vec();
         if let Some(place) = ways.get_mut(at) {
             *place = way;
@@ -217,13 +229,13 @@ fn patterns(attributes: &[Attribute]) -> Vec<Vec<Way>> {
     all
 }
 
-fn apply(draft: &mut Draft, attribute: &Attribute, way: Way, number: usize) {
+fn apply(draft: &mut RequestDraft, attribute: &LimitAttribute, way: AttributeChange, number: usize) {
     let text = match way {
-        Way::Missing => None,
-        Way::Each(_) => Some(format!("v{number}")),
-        Way::Same => Some("v".to_owned()),
-        Way::One => Some("1".to_owned()),
-        Way::Large => Some("1000000".to_owned()),
+        AttributeChange::Missing => None,
+        AttributeChange::Each(_) => Some(format!("v{number}")),
+        AttributeChange::Same => Some("v".to_owned()),
+        AttributeChange::One => Some("1".to_owned()),
+        AttributeChange::Large => Some("1000000".to_owned()),
     };
     let name = attribute.name.clone();
     match (attribute.kind, text) {
@@ -231,7 +243,7 @@ fn apply(draft: &mut Draft, attribute: &Attribute, way: Way, number: usize) {
             let is_there = draft.headers.iter().any(|(other, _)| *other == name);
             match (text, way) {
                 // What the match asks for stays as it is.
-                (_, Way::Same) if is_there || attribute.kind == "cost" => {}
+                (_, AttributeChange::Same) if is_there || attribute.kind == "cost" => {}
                 (text, _) => {
                     draft.headers.retain(|(other, _)| *other != name);
                     draft.headers.extend(text.map(|text| (name, text)));
@@ -244,7 +256,7 @@ fn apply(draft: &mut Draft, attribute: &Attribute, way: Way, number: usize) {
         // What the match asks for stays as it is.
         ("claim", Some(text)) => {
             let is_there = draft.claims.as_ref().is_some_and(|claims| claims.get(&name).is_some());
-            if way != Way::Same || !is_there {
+            if way != AttributeChange::Same || !is_there {
                 add_fact(draft, &FactParts::Claim(&name), &text);
             }
         }
@@ -256,31 +268,31 @@ fn apply(draft: &mut Draft, attribute: &Attribute, way: Way, number: usize) {
         }
         ("address", _) => {
             draft.source_address = match way {
-                Way::Missing => None,
-                Way::Each(Bits::Ipv4Low) => {
+                AttributeChange::Missing => None,
+                AttributeChange::Each(Bits::Ipv4Low) => {
                     Some(format!("10.{}.{}.{}", number >> 16 & 255, number >> 8 & 255, number & 255))
                 }
                 // Another network of whatever length; from 1, and no more of them than there are.
-                Way::Each(Bits::Ipv4High) => {
+                AttributeChange::Each(Bits::Ipv4High) => {
                     let high = (u32::try_from(number % 0xff_ffff).unwrap_or(0) + 1).reverse_bits();
                     Some(std::net::Ipv4Addr::from_bits(high).to_string())
                 }
-                Way::Each(Bits::Ipv6Low) => Some(format!("2001:db8::{:x}", number + 1)),
-                Way::Each(Bits::Ipv6High) => Some(format!("2001:db8:{number:x}::1")),
+                AttributeChange::Each(Bits::Ipv6Low) => Some(format!("2001:db8::{:x}", number + 1)),
+                AttributeChange::Each(Bits::Ipv6High) => Some(format!("2001:db8:{number:x}::1")),
                 _ => Some("192.0.2.1".to_owned()),
             };
         }
-        ("path", Some(text)) if way != Way::Same => {
+        ("path", Some(text)) if way != AttributeChange::Same => {
             draft.path = format!("{}/{text}", draft.path.trim_end_matches('/'));
         }
-        ("method", Some(text)) if way != Way::Same => draft.method = text.to_ascii_uppercase(),
-        ("host", Some(text)) if way != Way::Same => draft.authority = format!("{text}.{}", draft.authority),
+        ("method", Some(text)) if way != AttributeChange::Same => draft.method = text.to_ascii_uppercase(),
+        ("host", Some(text)) if way != AttributeChange::Same => draft.authority = format!("{text}.{}", draft.authority),
         _ => {}
     }
 }
 
 /// Gives the request a fact, whatever it had in its place.
-fn add_fact(draft: &mut Draft, name: &FactParts<'_>, text: &str) {
+fn add_fact(draft: &mut RequestDraft, name: &FactParts<'_>, text: &str) {
     let (here, last) = match name {
         FactParts::Claim(name) => (draft.claims.get_or_insert_with(|| json!({})), *name),
         FactParts::Metadata { namespace, path } => {
@@ -309,7 +321,7 @@ fn object<'v>(parent: &'v mut Value, field: &str) -> &'v mut Value {
     child
 }
 
-fn add_cookie(draft: &mut Draft, name: &str, text: &str) {
+fn add_cookie(draft: &mut RequestDraft, name: &str, text: &str) {
     let pair = format!("{name}={text}");
     match draft.headers.iter_mut().find(|(other, _)| other == "cookie") {
         Some((_, cookies)) if cookies.split("; ").any(|cookie| cookie.starts_with(&format!("{name}="))) => {}
@@ -318,7 +330,7 @@ fn add_cookie(draft: &mut Draft, name: &str, text: &str) {
     }
 }
 
-fn add_query(draft: &mut Draft, name: &str, text: &str) {
+fn add_query(draft: &mut RequestDraft, name: &str, text: &str) {
     let sign = if draft.path.contains('?') { '&' } else { '?' };
     if !draft.path.contains(&format!("{name}=")) {
         draft.path = format!("{}{sign}{name}={text}", draft.path);
@@ -327,27 +339,28 @@ fn add_query(draft: &mut Draft, name: &str, text: &str) {
 
 /// Requests for which the limit holds: one for each entry of its `matches`, as it is and with what other limits' entries
 /// ask for left out.
-fn bases(limit: Limit<'_>, ours: &[Limit<'_>]) -> Vec<Draft> {
-    let plain = Draft {
+fn bases(limit: ReadLimit<'_>, ours: &[ReadLimit<'_>]) -> Vec<RequestDraft> {
+    let plain = RequestDraft {
         method: "GET".to_owned(),
         scheme: Some("https"),
         authority: "a.example.com".to_owned(),
         path: "/".to_owned(),
-        ..Draft::default()
+        ..RequestDraft::default()
     };
     let Some(entries) = items(&limit.document.matches) else {
         // One that no entry of the team's holds for, and one for each that holds.
-        let mut bases = vec![Draft { method: "QUERY".to_owned(), path: "/unlisted".to_owned(), ..plain.clone() }];
+        let mut bases =
+            vec![RequestDraft { method: "QUERY".to_owned(), path: "/unlisted".to_owned(), ..plain.clone() }];
         bases.insert(0, plain.clone());
         let theirs = ours.iter().filter_map(|limit| items(&limit.document.matches)).flatten();
         bases.extend(theirs.filter_map(|entry| entry_draft(&plain, entry)));
         return bases;
     };
-    let mut bases: Vec<Draft> = entries.iter().filter_map(|entry| entry_draft(&plain, entry)).collect();
-    let other: Vec<Draft> = entries
+    let mut bases: Vec<RequestDraft> = entries.iter().filter_map(|entry| entry_draft(&plain, entry)).collect();
+    let other: Vec<RequestDraft> = entries
         .iter()
         .filter_map(|entry| {
-            let strange = Draft {
+            let strange = RequestDraft {
                 method: "QUERY".to_owned(),
                 path: "/unlisted".to_owned(),
                 authority: "unlisted.example.com".to_owned(),
@@ -365,7 +378,7 @@ fn bases(limit: Limit<'_>, ours: &[Limit<'_>]) -> Vec<Draft> {
 }
 
 /// A request for which the entry holds; `None` where that is not obvious.
-fn entry_draft(plain: &Draft, entry: &RequestMatch) -> Option<Draft> {
+fn entry_draft(plain: &RequestDraft, entry: &RequestMatch) -> Option<RequestDraft> {
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).ok();
     let mut draft = plain.clone();
     if let Some(method) = &entry.method {

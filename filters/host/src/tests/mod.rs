@@ -11,7 +11,7 @@ use std::rc::Rc;
 
 use penstock_policy::module::Suite;
 
-use crate::testing::{self, FakeHeaders, FakeHost, FakeRequest, Sent, with};
+use crate::testing::{self, FakeHeaders, FakeHost, FakeRequest, SentResponse, with};
 use crate::{Flow, GaugeWriter, Plugin, Rest, Worker};
 
 const ROUTES: &str = r#"{"routes":{"rules":[
@@ -135,8 +135,8 @@ fn route() -> Vec<String> {
     })
 }
 
-fn refused(name: &str, message: &str) -> Option<Sent> {
-    Some(Sent {
+fn refused(name: &str, message: &str) -> Option<SentResponse> {
+    Some(SentResponse {
         status: 503,
         details: format!("penstock_host_{name}"),
         headers: vec![],

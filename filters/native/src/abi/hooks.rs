@@ -7,8 +7,8 @@ use std::ffi::{c_char, c_void};
 
 use super::stream::bytes;
 use super::{ConfigHandle, Downstream, EnvoyBuffer, EnvoyHeader, Stream, load};
-use crate::config::Config;
-use crate::filter::{Flow, Frames};
+use crate::config::FilterConfig;
+use crate::filter::{Frames, HookResult};
 use crate::guard::guard;
 use crate::{connection, filter, guard, logger};
 
@@ -29,19 +29,19 @@ mod status {
     pub(super) const DROP_BODY: u32 = 3;
 }
 
-fn headers_status(flow: Flow) -> u32 {
+fn headers_status(flow: HookResult) -> u32 {
     match flow {
-        Flow::Continue => status::CONTINUE,
-        Flow::Wait => status::STOP_ALL_AND_WATERMARK,
-        Flow::Refused => status::STOP,
+        HookResult::Continue => status::CONTINUE,
+        HookResult::Wait => status::STOP_ALL_AND_WATERMARK,
+        HookResult::Refused => status::STOP,
     }
 }
 
-fn body_status(flow: Flow) -> u32 {
+fn body_status(flow: HookResult) -> u32 {
     match flow {
-        Flow::Continue => status::CONTINUE,
-        Flow::Wait => status::STOP_BODY_AND_WATERMARK,
-        Flow::Refused => status::DROP_BODY,
+        HookResult::Continue => status::CONTINUE,
+        HookResult::Wait => status::STOP_BODY_AND_WATERMARK,
+        HookResult::Refused => status::DROP_BODY,
     }
 }
 
@@ -61,7 +61,7 @@ extern "C" fn envoy_dynamic_module_on_program_init() -> *const c_char {
 unsafe fn config_new(config: ConfigHandle, name: EnvoyBuffer, text: EnvoyBuffer) -> *const c_void {
     // SAFETY: the caller says so.
     let (name, text) = unsafe { (bytes(name.ptr, name.length), bytes(text.ptr, text.length)) };
-    let made = guard(|| Config::new(config, name, text)).ok().flatten();
+    let made = guard(|| FilterConfig::new(config, name, text)).ok().flatten();
     made.map_or(std::ptr::null(), |config| Box::into_raw(Box::new(config)).cast_const().cast())
 }
 
@@ -70,16 +70,16 @@ unsafe fn config_new(config: ConfigHandle, name: EnvoyBuffer, text: EnvoyBuffer)
 unsafe fn config_destroy(config: *const c_void) {
     if !config.is_null() {
         // SAFETY: the caller says so.
-        let config = unsafe { Box::from_raw(config.cast_mut().cast::<Config>()) };
+        let config = unsafe { Box::from_raw(config.cast_mut().cast::<FilterConfig>()) };
         let _ = guard(move || drop(config));
     }
 }
 
 /// # Safety
 /// Envoy passes what `config_new` gave, and has not destroyed it.
-unsafe fn config_at<'a>(config: *const c_void) -> Option<&'a Config> {
+unsafe fn config_at<'a>(config: *const c_void) -> Option<&'a FilterConfig> {
     // SAFETY: the caller says so.
-    unsafe { config.cast::<Config>().as_ref() }
+    unsafe { config.cast::<FilterConfig>().as_ref() }
 }
 
 #[unsafe(no_mangle)]
@@ -151,8 +151,8 @@ extern "C" fn envoy_dynamic_module_on_http_filter_request_body(
 #[unsafe(no_mangle)]
 extern "C" fn envoy_dynamic_module_on_http_filter_request_trailers(_envoy: Ptr, filter: *const c_void) -> u32 {
     match filter::decide(filter.addr(), |filter| filter.request_body(true)) {
-        Flow::Continue => status::CONTINUE,
-        Flow::Wait | Flow::Refused => status::STOP,
+        HookResult::Continue => status::CONTINUE,
+        HookResult::Wait | HookResult::Refused => status::STOP,
     }
 }
 

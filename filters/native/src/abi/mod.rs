@@ -7,7 +7,7 @@
 //!
 //! All pointers that Envoy hands over are wrapped here. [`Stream`] and [`Downstream`] are used only within a hook and only
 //! until Envoy has destroyed the filter that they belong to, which [`crate::filter::Filter`] and
-//! [`crate::connection::Connection`] know.
+//! [`crate::connection::DownstreamConnection`] know.
 
 #[cfg(test)]
 pub(crate) mod fake;
@@ -22,7 +22,7 @@ use crate::host::Error;
 use loader::{callback, required};
 pub(crate) use loader::{is_log_enabled, load, write_log};
 pub(crate) use network::Downstream;
-pub(crate) use stream::{Attribute, Map, Stream};
+pub(crate) use stream::{Attribute, Stream, StreamHeaders};
 
 /// Bytes that belong to Envoy.
 #[derive(Clone, Copy, Debug)]
@@ -105,7 +105,7 @@ pub(crate) enum ConfigHandle {
 
 /// The kinds of metrics, each with callbacks of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Kind {
+pub(crate) enum AbiMetric {
     Counter,
     Gauge,
     Histogram,
@@ -127,7 +127,7 @@ impl ConfigHandle {
     }
 
     /// Defines a metric; only while the configuration is being loaded.
-    pub(crate) fn define(self, kind: Kind, name: &str, labels: &[&str]) -> Result<usize, Error> {
+    pub(crate) fn define(self, kind: AbiMetric, name: &str, labels: &[&str]) -> Result<usize, Error> {
         let mut id = 0;
         let name = ModuleBuffer::of(name.as_bytes());
         match self {
@@ -135,9 +135,9 @@ impl ConfigHandle {
                 let mut labels: Vec<ModuleBuffer> =
                     labels.iter().map(|label| ModuleBuffer::of(label.as_bytes())).collect();
                 let define = match kind {
-                    Kind::Counter => callback!(http_filter_config_define_counter)?,
-                    Kind::Gauge => callback!(http_filter_config_define_gauge)?,
-                    Kind::Histogram => callback!(http_filter_config_define_histogram)?,
+                    AbiMetric::Counter => callback!(http_filter_config_define_counter)?,
+                    AbiMetric::Gauge => callback!(http_filter_config_define_gauge)?,
+                    AbiMetric::Histogram => callback!(http_filter_config_define_histogram)?,
                 };
                 // SAFETY: Envoy's configuration lives; the buffers live through the call, and Envoy copies them.
                 metric_result(unsafe {
@@ -146,9 +146,9 @@ impl ConfigHandle {
             }
             ConfigHandle::Network(config) => {
                 let define = match kind {
-                    Kind::Counter => callback!(network_filter_config_define_counter)?,
-                    Kind::Gauge => callback!(network_filter_config_define_gauge)?,
-                    Kind::Histogram => callback!(network_filter_config_define_histogram)?,
+                    AbiMetric::Counter => callback!(network_filter_config_define_counter)?,
+                    AbiMetric::Gauge => callback!(network_filter_config_define_gauge)?,
+                    AbiMetric::Histogram => callback!(network_filter_config_define_histogram)?,
                 };
                 // SAFETY: as above.
                 metric_result(unsafe { define(pointer(config), name, &raw mut id) })?;
@@ -158,15 +158,15 @@ impl ConfigHandle {
     }
 
     /// Adds to a counter, sets a gauge, or records a value in a histogram. Only on Envoy's main thread.
-    pub(crate) fn write(self, kind: Kind, id: usize, labels: &[Box<str>], value: u64) -> Result<(), Error> {
+    pub(crate) fn write(self, kind: AbiMetric, id: usize, labels: &[Box<str>], value: u64) -> Result<(), Error> {
         match self {
             ConfigHandle::Http(config) => {
                 let mut labels: Vec<ModuleBuffer> =
                     labels.iter().map(|label| ModuleBuffer::of(label.as_bytes())).collect();
                 let write = match kind {
-                    Kind::Counter => callback!(http_filter_config_increment_counter)?,
-                    Kind::Gauge => callback!(http_filter_config_set_gauge)?,
-                    Kind::Histogram => callback!(http_filter_config_record_histogram_value)?,
+                    AbiMetric::Counter => callback!(http_filter_config_increment_counter)?,
+                    AbiMetric::Gauge => callback!(http_filter_config_set_gauge)?,
+                    AbiMetric::Histogram => callback!(http_filter_config_record_histogram_value)?,
                 };
                 // SAFETY: Envoy's configuration lives; the buffers live through the call; there are as many labels as the
                 // definition has.
@@ -174,9 +174,9 @@ impl ConfigHandle {
             }
             ConfigHandle::Network(config) => {
                 let write = match kind {
-                    Kind::Counter => callback!(network_filter_config_increment_counter)?,
-                    Kind::Gauge => callback!(network_filter_config_set_gauge)?,
-                    Kind::Histogram => callback!(network_filter_config_record_histogram_value)?,
+                    AbiMetric::Counter => callback!(network_filter_config_increment_counter)?,
+                    AbiMetric::Gauge => callback!(network_filter_config_set_gauge)?,
+                    AbiMetric::Histogram => callback!(network_filter_config_record_histogram_value)?,
                 };
                 // SAFETY: Envoy's configuration lives.
                 metric_result(unsafe { write(pointer(config), id, value) })

@@ -1,6 +1,6 @@
 //! One connection, as a network filter sees it.
 
-use super::{EnvoyBuffer, Kind, ModuleBuffer, callback, metric_result, pointer};
+use super::{AbiMetric, EnvoyBuffer, ModuleBuffer, callback, metric_result, pointer};
 use crate::host::Error;
 
 /// `AbortReset` of Envoy's close types is newer than `NoFlush`, which every version has.
@@ -21,11 +21,11 @@ impl Downstream {
     }
 
     /// Adds to a counter, sets a gauge, or records a value in a histogram.
-    pub(crate) fn write(self, kind: Kind, id: usize, value: u64) -> Result<(), Error> {
+    pub(crate) fn write(self, kind: AbiMetric, id: usize, value: u64) -> Result<(), Error> {
         let write = match kind {
-            Kind::Counter => callback!(network_filter_increment_counter)?,
-            Kind::Gauge => callback!(network_filter_set_gauge)?,
-            Kind::Histogram => callback!(network_filter_record_histogram_value)?,
+            AbiMetric::Counter => callback!(network_filter_increment_counter)?,
+            AbiMetric::Gauge => callback!(network_filter_set_gauge)?,
+            AbiMetric::Histogram => callback!(network_filter_record_histogram_value)?,
         };
         // SAFETY: the connection lives.
         metric_result(unsafe { write(self.filter(), id, value) })

@@ -2,14 +2,16 @@
 
 use smallvec::SmallVec;
 
-use super::{EnvoyBuffer, EnvoyHeader, Kind, ModuleBuffer, ModuleHeader, callback, metric_result, pointer, required};
+use super::{
+    AbiMetric, EnvoyBuffer, EnvoyHeader, ModuleBuffer, ModuleHeader, callback, metric_result, pointer, required,
+};
 use crate::headers::HeaderCopy;
 use crate::host::Error;
 
 /// The header maps of a stream.
 #[derive(Clone, Copy, Debug)]
 #[repr(u32)]
-pub(crate) enum Map {
+pub(crate) enum StreamHeaders {
     Request = 0,
     Response = 2,
     ResponseTrailers = 3,
@@ -43,13 +45,13 @@ impl Stream {
     }
 
     /// Adds to a counter, sets a gauge, or records a value in a histogram.
-    pub(crate) fn write(self, kind: Kind, id: usize, labels: &[Box<str>], value: u64) -> Result<(), Error> {
+    pub(crate) fn write(self, kind: AbiMetric, id: usize, labels: &[Box<str>], value: u64) -> Result<(), Error> {
         let mut labels: SmallVec<[ModuleBuffer; 2]> =
             labels.iter().map(|label| ModuleBuffer::of(label.as_bytes())).collect();
         let write = match kind {
-            Kind::Counter => callback!(http_filter_increment_counter)?,
-            Kind::Gauge => callback!(http_filter_set_gauge)?,
-            Kind::Histogram => callback!(http_filter_record_histogram_value)?,
+            AbiMetric::Counter => callback!(http_filter_increment_counter)?,
+            AbiMetric::Gauge => callback!(http_filter_set_gauge)?,
+            AbiMetric::Histogram => callback!(http_filter_record_histogram_value)?,
         };
         // SAFETY: the stream lives; the buffers live through the call; there are as many labels as the definition has.
         metric_result(unsafe { write(self.filter(), id, labels.as_mut_ptr(), labels.len(), value) })
@@ -59,14 +61,14 @@ impl Stream {
     pub(crate) fn headers(self) -> Result<HeaderCopy, Error> {
         let get = required!(http_get_headers)?;
         // SAFETY: the stream lives.
-        let count = unsafe { required!(http_get_headers_size)?(self.filter(), Map::Request as u32) };
+        let count = unsafe { required!(http_get_headers_size)?(self.filter(), StreamHeaders::Request as u32) };
         let none =
             EnvoyHeader { key_ptr: std::ptr::null(), key_length: 0, value_ptr: std::ptr::null(), value_length: 0 };
         let mut views: SmallVec<[EnvoyHeader; 32]> = SmallVec::new();
         views.try_reserve_exact(count).map_err(|_| Error::Refused("header map"))?;
         views.resize(count, none);
         // SAFETY: there is room for as many headers as the map has.
-        if !unsafe { get(self.filter(), Map::Request as u32, views.as_mut_ptr()) } {
+        if !unsafe { get(self.filter(), StreamHeaders::Request as u32, views.as_mut_ptr()) } {
             return Err(Error::Refused("header map"));
         }
         let mut copy = HeaderCopy::default();
@@ -84,7 +86,7 @@ impl Stream {
     }
 
     /// Sets a header, in place of all of its name.
-    pub(crate) fn set_header(self, map: Map, name: &str, value: &[u8]) -> Result<(), Error> {
+    pub(crate) fn set_header(self, map: StreamHeaders, name: &str, value: &[u8]) -> Result<(), Error> {
         let set = required!(http_set_header)?;
         // SAFETY: the stream lives; the buffers live through the call, and Envoy copies them.
         let done =
@@ -93,7 +95,7 @@ impl Stream {
     }
 
     /// Adds a header beside others of its name.
-    pub(crate) fn add_header(self, map: Map, name: &str, value: &[u8]) -> Result<(), Error> {
+    pub(crate) fn add_header(self, map: StreamHeaders, name: &str, value: &[u8]) -> Result<(), Error> {
         let add = required!(http_add_header)?;
         // SAFETY: as in `set_header`.
         let done =
@@ -102,7 +104,7 @@ impl Stream {
     }
 
     /// Removes all headers of this name.
-    pub(crate) fn remove_header(self, map: Map, name: &str) -> Result<(), Error> {
+    pub(crate) fn remove_header(self, map: StreamHeaders, name: &str) -> Result<(), Error> {
         let set = required!(http_set_header)?;
         // SAFETY: as in `set_header`; a null value removes.
         let done = unsafe { set(self.filter(), map as u32, ModuleBuffer::of(name.as_bytes()), ModuleBuffer::NULL) };
@@ -110,7 +112,7 @@ impl Stream {
     }
 
     /// The first value of a header.
-    pub(crate) fn header(self, map: Map, name: &str) -> Option<Vec<u8>> {
+    pub(crate) fn header(self, map: StreamHeaders, name: &str) -> Option<Vec<u8>> {
         let get = required!(http_get_header).ok()?;
         let mut value = EnvoyBuffer::EMPTY;
         let name = ModuleBuffer::of(name.as_bytes());

@@ -1,7 +1,7 @@
 //! The thresholds as written in `rollback` and `failover`.
 
 use super::nanos;
-use super::state::Limits;
+use super::state::BreakerThresholds;
 use crate::document::{At, Context, Decode, Kind, Node, PositiveDuration, Whole, object, wrong_kind};
 
 /// When a breaker opens, and for how long.
@@ -14,14 +14,14 @@ pub struct Thresholds {
     /// The share of failures that opens it.
     pub error_percent: Option<Whole<1, 100>>,
     /// The latency that opens it.
-    pub latency: Option<Latency>,
+    pub latency: Option<LatencyLimit>,
     /// How long it stays open before it probes.
     pub cooldown: PositiveDuration,
 }
 
 object! {
     /// Opens when a percentile of the latencies is above a limit.
-    pub struct Latency {
+    pub struct LatencyLimit {
         /// Which one.
         percentile as "percentile": Percentile,
         /// The limit.
@@ -53,9 +53,9 @@ impl Decode for Percentile {
 
 impl Thresholds {
     /// As numbers.
-    pub(super) fn limits(&self) -> Limits {
+    pub(super) fn limits(&self) -> BreakerThresholds {
         let nanos = |PositiveDuration(duration): PositiveDuration| nanos(duration);
-        Limits {
+        BreakerThresholds {
             window: nanos(self.window),
             min_requests: self.min_requests.0,
             error_percent: self.error_percent.map(|percent| percent.0),

@@ -18,9 +18,9 @@ use crate::environment::{Environment, Timestamp};
 use crate::metrics::{Metric, Metrics, name};
 use crate::section::Section;
 use crate::state::{Change, Key, Table, Tables, Unavailable};
-pub use document::{Latency, Percentile, Thresholds};
+pub use document::{LatencyLimit, Percentile, Thresholds};
 use state::{BreakerState, phase};
-pub use state::{Limits, PROBE_PERCENT, Phase, Tally, Transition};
+pub use state::{BreakerThresholds, PROBE_PERCENT, Phase, Tally, Transition};
 
 /// How long a worker relies on what it has read, and keeps successes to itself.
 const PATIENCE: u64 = 50_000_000;
@@ -65,7 +65,7 @@ struct Breaker {
     subject: Box<str>,
     /// Where requests go while it is open.
     instead: Box<str>,
-    limits: Limits,
+    limits: BreakerThresholds,
     /// Slower answers count as slow; in nanoseconds.
     slow_above: u64,
     metric: Metric,

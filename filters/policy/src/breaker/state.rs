@@ -8,7 +8,7 @@ pub const PROBE_PERCENT: u64 = 10;
 
 /// When to open and close. Times in nanoseconds.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub struct BreakerThresholds {
     /// Length of the sliding window, at least 1 ms.
     pub window: u64,
     /// Nothing is decided on fewer requests.
@@ -65,7 +65,7 @@ pub enum Transition {
 
 /// One part of the window.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Bucket {
+struct WindowPart {
     /// Which one since 1970: time divided by the length of a part.
     number: u64,
     tally: Tally,
@@ -82,14 +82,14 @@ pub struct BreakerState {
     score: f64,
     /// What the probes have found.
     probes: Tally,
-    buckets: [Bucket; BUCKETS],
+    buckets: [WindowPart; BUCKETS],
 }
 
 /// The phase of a breaker that opened at `open_since`, 0 for one that is closed.
 ///
 /// A clock that steps back leaves an opening in the future. It is believed for one cooldown: so none is open for longer than
 /// two, however far the clock steps.
-pub fn phase(open_since: u64, now: u64, limits: &Limits) -> Phase {
+pub fn phase(open_since: u64, now: u64, limits: &BreakerThresholds) -> Phase {
     if open_since == 0 {
         Phase::Closed
     } else if now.abs_diff(open_since) < limits.cooldown {
@@ -116,7 +116,7 @@ impl BreakerState {
     ///
     /// A half-open breaker opens again as soon as its probes cannot get below the limit any more within `min_requests`,
     /// and closes after `min_requests` probes with at most half the limit, or four times as many below it.
-    pub fn record(&mut self, tally: Tally, now: u64, limits: &Limits) -> Option<Transition> {
+    pub fn record(&mut self, tally: Tally, now: u64, limits: &BreakerThresholds) -> Option<Transition> {
         match phase(self.open_since, now, limits) {
             // Late answers to what was asked before it opened.
             Phase::Open => None,
@@ -152,21 +152,21 @@ impl BreakerState {
     }
 
     /// Adds to the window and counts what is in it.
-    fn slide(&mut self, tally: Tally, now: u64, limits: &Limits) -> Tally {
+    fn slide(&mut self, tally: Tally, now: u64, limits: &BreakerThresholds) -> Tally {
         let number = now / (limits.window / BUCKETS as u64).max(1);
         if let Some(bucket) = self.buckets.get_mut((number % BUCKETS as u64) as usize) {
             if bucket.number != number {
-                *bucket = Bucket { number, tally: Tally::default() };
+                *bucket = WindowPart { number, tally: Tally::default() };
             }
             bucket.tally.add(tally);
         }
-        let live = |bucket: &&Bucket| number.checked_sub(bucket.number).is_some_and(|age| age < BUCKETS as u64);
+        let live = |bucket: &&WindowPart| number.checked_sub(bucket.number).is_some_and(|age| age < BUCKETS as u64);
         let mut window = Tally::default();
         self.buckets.iter().filter(live).for_each(|bucket| window.add(bucket.tally));
         window
     }
 
-    fn sum(&mut self, tally: Tally, window: Tally, limits: &Limits) {
+    fn sum(&mut self, tally: Tally, window: Tally, limits: &BreakerThresholds) {
         let limit = f64::from(limits.error_percent.unwrap_or(100)) / 100.0;
         let successes = tally.requests.saturating_sub(tally.failures);
         self.score += f64::from(tally.failures);
@@ -179,7 +179,7 @@ impl BreakerState {
 }
 
 /// Whether failures or slow answers among `requests` reach a limit.
-fn reaches(tally: Tally, requests: u32, limits: &Limits) -> bool {
+fn reaches(tally: Tally, requests: u32, limits: &BreakerThresholds) -> bool {
     let (failures, slow, requests) = (u64::from(tally.failures), u64::from(tally.slow), u64::from(requests));
     let failing =
         limits.error_percent.is_some_and(|percent| failures > 0 && failures * 100 >= u64::from(percent) * requests);
@@ -189,7 +189,7 @@ fn reaches(tally: Tally, requests: u32, limits: &Limits) -> bool {
 }
 
 /// Whether failures and slow answers are at most half as many as their limits allow.
-fn at_most_half(tally: Tally, limits: &Limits) -> bool {
+fn at_most_half(tally: Tally, limits: &BreakerThresholds) -> bool {
     let (failures, slow, requests) = (u64::from(tally.failures), u64::from(tally.slow), u64::from(tally.requests));
     limits.error_percent.is_none_or(|percent| failures * 200 <= u64::from(percent) * requests)
         && limits.slow_share.is_none_or(|share| slow * 20_000 <= u64::from(share) * requests)
@@ -232,7 +232,7 @@ impl BreakerState {
             buckets: Default::default(),
         };
         for bucket in &mut state.buckets {
-            *bucket = Bucket { number: u64::from_le_bytes(*take(&mut bytes)?), tally: read_tally(&mut bytes)? };
+            *bucket = WindowPart { number: u64::from_le_bytes(*take(&mut bytes)?), tally: read_tally(&mut bytes)? };
         }
         (layout == LAYOUT && bytes.is_empty() && state.score.is_finite()).then_some(state)
     }
@@ -258,8 +258,8 @@ mod tests {
     const SECOND: u64 = 1_000_000_000;
     const START: u64 = 1_700_000_000 * SECOND;
 
-    fn limits() -> Limits {
-        Limits {
+    fn limits() -> BreakerThresholds {
+        BreakerThresholds {
             window: 60 * SECOND,
             min_requests: 50,
             error_percent: Some(5),
@@ -325,14 +325,14 @@ mod tests {
         let mut state = BreakerState::default();
         for i in 0..500 {
             // One a second, all failing, but never 100 in a window of 60 s.
-            let limits = Limits { min_requests: 100, ..limits() };
+            let limits = BreakerThresholds { min_requests: 100, ..limits() };
             assert_eq!(state.record(failed(), START + i * SECOND, &limits), None, "{i}");
         }
     }
 
     #[test]
     fn a_percentile_is_exceeded_when_more_than_the_rest_is_slow() {
-        let limits = Limits { error_percent: None, slow_share: Some(100), min_requests: 200, ..limits() };
+        let limits = BreakerThresholds { error_percent: None, slow_share: Some(100), min_requests: 200, ..limits() };
         let slow = Tally { requests: 1, failures: 0, slow: 1 };
         let mut state = BreakerState::default();
         for i in 0..200 {
@@ -408,7 +408,7 @@ mod tests {
 
     #[test]
     fn a_limit_of_a_hundred_percent_wants_nothing_but_failures() {
-        let limits = Limits { error_percent: Some(100), min_requests: 10, ..limits() };
+        let limits = BreakerThresholds { error_percent: Some(100), min_requests: 10, ..limits() };
         let mut state = BreakerState::default();
         for i in 0..1000 {
             assert_eq!(state.record(if i % 9 == 8 { ok() } else { failed() }, START, &limits), None, "{i}");

@@ -7,7 +7,7 @@ use rustc_hash::FxBuildHasher;
 
 use super::ramp::RampDocument;
 use super::stickiness::StickinessList;
-use crate::breaker::{Latency, Thresholds};
+use crate::breaker::{LatencyLimit, Thresholds};
 use crate::document::{
     At, Context, Decode, Fields, Kind, Name, Named, Node, NonEmpty, PositiveDuration, RouteName, Whole, object,
     suggestion,
@@ -51,7 +51,7 @@ object! {
         /// The share of failures that takes it out.
         error_percent as "errorPercent": Option<Whole<1, 100>>,
         /// The latency that takes it out.
-        latency as "latency": Option<Latency>,
+        latency as "latency": Option<LatencyLimit>,
         /// How long it stays out before it is probed.
         cooldown as "cooldown": PositiveDuration = PositiveDuration(Duration::from_secs(600)),
     }

@@ -1,7 +1,7 @@
 //! How a canary chose, in numbers.
 
 use super::rendezvous;
-use super::stickiness::Key;
+use super::stickiness::HashedKey;
 use super::{Canary, Variant};
 use crate::explain::{CanaryNote, KeyNote, VariantNote};
 
@@ -10,7 +10,7 @@ impl Canary {
     pub(super) fn note(
         &self,
         overridden_by: Option<usize>,
-        key: Option<&Key<'_>>,
+        key: Option<&HashedKey<'_>>,
         percent: Option<u32>,
         weighted: usize,
         chosen: usize,
@@ -31,7 +31,7 @@ impl Canary {
         CanaryNote {
             canary: self.name.to_string(),
             overridden_by,
-            key: key.map(Key::note),
+            key: key.map(HashedKey::note),
             percent,
             variants: self.variants.iter().zip(&weights).map(variant).collect(),
             weighted,
@@ -40,15 +40,15 @@ impl Canary {
     }
 }
 
-impl Key<'_> {
+impl HashedKey<'_> {
     fn note(&self) -> KeyNote {
         let bytes = self.as_bytes();
         let text = match self {
-            Key::Text(_) | Key::Owned(_) | Key::Id(_) => String::from_utf8_lossy(bytes).into_owned(),
-            Key::V4(octets) => std::net::Ipv4Addr::from(*octets).to_string(),
-            Key::V6(octets) => std::net::Ipv6Addr::from(*octets).to_string(),
-            Key::Random(_) => bytes.iter().map(|byte| format!("{byte:02x}")).collect(),
+            HashedKey::Text(_) | HashedKey::Owned(_) | HashedKey::Id(_) => String::from_utf8_lossy(bytes).into_owned(),
+            HashedKey::V4(octets) => std::net::Ipv4Addr::from(*octets).to_string(),
+            HashedKey::V6(octets) => std::net::Ipv6Addr::from(*octets).to_string(),
+            HashedKey::Random(_) => bytes.iter().map(|byte| format!("{byte:02x}")).collect(),
         };
-        KeyNote { text, is_random: matches!(self, Key::Random(_)), is_new: matches!(self, Key::Id(_)) }
+        KeyNote { text, is_random: matches!(self, HashedKey::Random(_)), is_new: matches!(self, HashedKey::Id(_)) }
     }
 }

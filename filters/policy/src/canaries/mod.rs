@@ -23,7 +23,7 @@ pub use document::{CanaryDocument, Override, OverrideCondition, RollbackDocument
 use ramp::Ramp;
 pub use ramp::{RampDocument, StepDocument};
 use rendezvous::KeyHash;
-use stickiness::Key;
+use stickiness::HashedKey;
 pub use stickiness::{CookieAge, CookieDocument, CookieName, CookiePath, SameSite, Stickiness, StickinessList};
 
 /// The section, ready to decide.
@@ -338,7 +338,7 @@ impl Canary {
 impl Rollback {
     /// Whether a request may go to the watched variant. While it is probed a user either always may or never; without a
     /// key it is chance.
-    fn passes(&self, key: Option<&Key<'_>>, breakers: &Breakers, environment: &mut impl Environment) -> bool {
+    fn passes(&self, key: Option<&HashedKey<'_>>, breakers: &Breakers, environment: &mut impl Environment) -> bool {
         match breakers.phase(self.watch, environment) {
             Phase::Closed => true,
             Phase::Open => false,

@@ -176,7 +176,7 @@ one_of! {
 
 /// A key in the form in which it is hashed.
 #[derive(Debug)]
-pub enum Key<'a> {
+pub enum HashedKey<'a> {
     /// Bytes of the request.
     Text(&'a [u8]),
     /// Bytes of the connection.
@@ -191,16 +191,16 @@ pub enum Key<'a> {
     Id([u8; 32]),
 }
 
-impl Key<'_> {
+impl HashedKey<'_> {
     /// What is hashed.
     pub fn as_bytes(&self) -> &[u8] {
         match self {
-            Key::Text(bytes) => bytes,
-            Key::Owned(bytes) => bytes,
-            Key::V4(octets) => octets,
-            Key::V6(octets) => octets,
-            Key::Random(bytes) => bytes,
-            Key::Id(digits) => digits,
+            HashedKey::Text(bytes) => bytes,
+            HashedKey::Owned(bytes) => bytes,
+            HashedKey::V4(octets) => octets,
+            HashedKey::V6(octets) => octets,
+            HashedKey::Random(bytes) => bytes,
+            HashedKey::Id(digits) => digits,
         }
     }
 }
@@ -212,21 +212,21 @@ pub fn key<'a>(
     request: &Request<'a>,
     clients: &Clients,
     environment: &mut impl Environment,
-) -> Key<'a> {
-    let given = |value: Option<&'a [u8]>| value.filter(|value| !value.is_empty()).map(Key::Text);
+) -> HashedKey<'a> {
+    let given = |value: Option<&'a [u8]>| value.filter(|value| !value.is_empty()).map(HashedKey::Text);
     for source in stickiness.iter().flat_map(|list| &list.0) {
         let found = match source {
             Stickiness::Header(name) => given(request.value(name.0.as_bytes())),
             Stickiness::Cookie(cookie) => given(request.cookie(cookie.name.0.as_bytes())),
             Stickiness::SourceAddress => {
                 clients.address(request, environment).map(|address| match address.to_canonical() {
-                    IpAddr::V4(address) => Key::V4(address.octets()),
-                    IpAddr::V6(address) => Key::V6(address.octets()),
+                    IpAddr::V4(address) => HashedKey::V4(address.octets()),
+                    IpAddr::V6(address) => HashedKey::V6(address.octets()),
                 })
             }
             Stickiness::Peer => clients.identity(request, environment).map(|caller| match caller {
-                Cow::Borrowed(caller) => Key::Text(caller),
-                Cow::Owned(caller) => Key::Owned(caller),
+                Cow::Borrowed(caller) => HashedKey::Text(caller),
+                Cow::Owned(caller) => HashedKey::Owned(caller),
             }),
             Stickiness::Fact(name) => given(request.fact_value(name.as_bytes(), environment)),
         };
@@ -235,8 +235,8 @@ pub fn key<'a>(
         }
     }
     match stickiness.and_then(StickinessList::given) {
-        Some(_) => Key::Id(new_id(environment)),
-        None => Key::Random(environment.random().to_le_bytes()),
+        Some(_) => HashedKey::Id(new_id(environment)),
+        None => HashedKey::Random(environment.random().to_le_bytes()),
     }
 }
 
@@ -255,10 +255,12 @@ fn new_id(environment: &mut impl Environment) -> [u8; 32] {
 /// send it back, and with `SameSite=None`, which browsers refuse without it.
 pub fn set_cookie(
     stickiness: Option<&StickinessList>,
-    key: Option<&Key<'_>>,
+    key: Option<&HashedKey<'_>>,
     request: &Request<'_>,
 ) -> Option<Vec<u8>> {
-    let (Some(cookie), Some(Key::Id(id))) = (stickiness.and_then(StickinessList::given), key) else { return None };
+    let (Some(cookie), Some(HashedKey::Id(id))) = (stickiness.and_then(StickinessList::given), key) else {
+        return None;
+    };
     let is_secure = request.scheme.eq_ignore_ascii_case(b"https") || cookie.same_site == SameSite::None;
     let same_site: &[u8] = match cookie.same_site {
         SameSite::Lax => b"Lax",

@@ -17,23 +17,23 @@ pub struct Fields<'n> {
 }
 
 /// The fields of an object that have been looked at: a set where they are many.
-struct Seen<'n> {
+struct SeenFields<'n> {
     entries: &'n [(String, Node)],
     names: HashSet<&'n str, FxBuildHasher>,
 }
 
-impl<'n> Seen<'n> {
+impl<'n> SeenFields<'n> {
     /// Up to here looking through the fields is quicker.
     const FEW: usize = 16;
 
-    fn of(entries: &'n [(String, Node)]) -> Seen<'n> {
-        let capacity = if entries.len() > Seen::FEW { entries.len() } else { 0 };
-        Seen { entries, names: HashSet::with_capacity_and_hasher(capacity, FxBuildHasher) }
+    fn of(entries: &'n [(String, Node)]) -> SeenFields<'n> {
+        let capacity = if entries.len() > SeenFields::FEW { entries.len() } else { 0 };
+        SeenFields { entries, names: HashSet::with_capacity_and_hasher(capacity, FxBuildHasher) }
     }
 
     /// Whether the field number `i`, which is called `name`, has the name of one before.
     fn has_before(&mut self, i: usize, name: &'n str) -> bool {
-        if self.entries.len() > Seen::FEW {
+        if self.entries.len() > SeenFields::FEW {
             return !self.names.insert(name);
         }
         self.entries.iter().take(i).any(|(earlier, _)| same(earlier.as_bytes(), name.as_bytes()))
@@ -53,7 +53,7 @@ impl<'n> Fields<'n> {
             return None;
         };
         // What is said about a field that is given twice is said about the second.
-        let mut seen = Seen::of(entries);
+        let mut seen = SeenFields::of(entries);
         for (i, (key, value)) in entries.iter().enumerate() {
             if seen.has_before(i, key) {
                 cx.problem(&at.field(key), value, "is given twice", "keep one".to_owned());

@@ -36,7 +36,7 @@ impl Node {
     /// same `source`.
     pub(crate) fn skim(source: &str) -> Result<Node, serde_json::Error> {
         let mut json = serde_json::Deserializer::from_str(source);
-        let node = NodeVisitor(Mode::Skim(Skim { source, is_section: false })).deserialize(&mut json)?;
+        let node = NodeVisitor(ParseMode::Skim(Skim { source, is_section: false })).deserialize(&mut json)?;
         json.end()?;
         Ok(node)
     }
@@ -45,7 +45,7 @@ impl Node {
 /// Shows `entry` what a list has, one after the other; `None` when it cannot be read to its end.
 pub(super) fn each(text: &str, entry: &mut dyn FnMut(usize, &Node)) -> Option<()> {
     let mut json = serde_json::Deserializer::from_str(text);
-    NodeVisitor(Mode::Each(entry)).deserialize(&mut json).and_then(|_| json.end()).ok()
+    NodeVisitor(ParseMode::Each(entry)).deserialize(&mut json).and_then(|_| json.end()).ok()
 }
 
 /// How many entries a list has: its commas and one. So that a long list is not copied while it grows.
@@ -92,7 +92,7 @@ impl<'de> Skim<'de> {
     /// The next value of the map.
     fn value<A: MapAccess<'de>>(self, map: &mut A) -> Result<Node, A::Error> {
         if !self.is_section {
-            return map.next_value_seed(NodeVisitor(Mode::Skim(Skim { is_section: true, ..self })));
+            return map.next_value_seed(NodeVisitor(ParseMode::Skim(Skim { is_section: true, ..self })));
         }
         let text = map.next_value::<&'de RawValue>()?.get();
         // Both are slices of one text; a value elsewhere would be read here and now.
@@ -108,15 +108,15 @@ impl<'de> Skim<'de> {
 
 impl<'de> Deserialize<'de> for Node {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(NodeVisitor(Mode::Whole))
+        deserializer.deserialize_any(NodeVisitor(ParseMode::Whole))
     }
 }
 
 /// Reads any value.
-struct NodeVisitor<'e, 'de>(Mode<'e, 'de>);
+struct NodeVisitor<'e, 'de>(ParseMode<'e, 'de>);
 
 /// What is done with what a value contains. One visitor for all, so that the parser is compiled once.
-enum Mode<'e, 'de> {
+enum ParseMode<'e, 'de> {
     /// It becomes part of the tree.
     Whole,
     /// The value is a document or a section of one, whose lists stay text.
@@ -173,7 +173,7 @@ impl<'de> Visitor<'de> for NodeVisitor<'_, 'de> {
         let mut count = 0;
         while let Some(item) = seq.next_element()? {
             match &mut self.0 {
-                Mode::Each(entry) => entry(count, &item),
+                ParseMode::Each(entry) => entry(count, &item),
                 _ => items.push(item),
             }
             count += 1;
@@ -185,7 +185,7 @@ impl<'de> Visitor<'de> for NodeVisitor<'_, 'de> {
         let mut entries = Vec::new();
         while let Some(key) = map.next_key()? {
             let value = match &self.0 {
-                Mode::Skim(skim) => skim.value(&mut map)?,
+                ParseMode::Skim(skim) => skim.value(&mut map)?,
                 _ => map.next_value()?,
             };
             entries.push((key, value));

@@ -56,7 +56,7 @@ impl<T: Decode> Decode for Named<T> {
     const KIND: Kind = Kind::List;
 
     fn decode(node: &Node, at: &At<'_>, cx: &mut Context) -> Option<Self> {
-        let mut seen = Names::default();
+        let mut seen = UniqueNames::default();
         let Some(length) = entries(node, cx) else { return wrong_kind::<Self>(node, at, cx) };
         let mut items = Vec::with_capacity(length);
         let all = each_entry(node, cx, &mut |i, node, cx| {
@@ -69,9 +69,9 @@ impl<T: Decode> Decode for Named<T> {
 
 /// The names in a list, and which entry had each first.
 #[derive(Default)]
-struct Names(HashMap<String, usize, FxBuildHasher>);
+struct UniqueNames(HashMap<String, usize, FxBuildHasher>);
 
-impl Names {
+impl UniqueNames {
     /// Notes a problem, and is false, when the `name` of entry `i` is that of an earlier one.
     fn insert(&mut self, node: &Node, i: usize, at: &At<'_>, cx: &mut Context) -> bool {
         let Some(name @ Node::String(text)) = node.get("name") else { return true };

@@ -36,19 +36,19 @@ impl BadAuthority {
 
 /// A host in the one form that it has.
 #[derive(Clone, Copy, Debug)]
-pub enum Host<'a> {
+pub enum UriHost<'a> {
     /// A DNS name without its trailing dot, case as received.
     Name(&'a [u8]),
     /// A strict dotted quad or a bracketed IPv6 address.
     Address(IpAddr),
 }
 
-impl PartialEq for Host<'_> {
+impl PartialEq for UriHost<'_> {
     /// Names compare ASCII-case-insensitively, addresses by value; an IPv4-mapped IPv6 address is an IPv6 address.
     fn eq(&self, other: &Self) -> bool {
         match (self, other) {
-            (Host::Name(a), Host::Name(b)) => a.eq_ignore_ascii_case(b),
-            (Host::Address(a), Host::Address(b)) => a == b,
+            (UriHost::Name(a), UriHost::Name(b)) => a.eq_ignore_ascii_case(b),
+            (UriHost::Address(a), UriHost::Address(b)) => a == b,
             _ => false,
         }
     }
@@ -58,7 +58,7 @@ impl PartialEq for Host<'_> {
 #[derive(Clone, Copy, Debug)]
 pub struct Authority<'a> {
     /// The host.
-    pub host: Host<'a>,
+    pub host: UriHost<'a>,
     /// The port as given, 1–65535.
     pub port: Option<u16>,
 }
@@ -81,7 +81,7 @@ impl<'a> Authority<'a> {
                 [b']', b':', port @ ..] => Some(parse_port(port).ok_or(BadAuthority::Port)?),
                 _ => return Err(BadAuthority::Malformed),
             };
-            return Ok(Authority { host: Host::Address(IpAddr::V6(address)), port });
+            return Ok(Authority { host: UriHost::Address(IpAddr::V6(address)), port });
         }
         let (host, port) = match bytes.iter().position(|&b| b == b':') {
             Some(at) => {
@@ -96,16 +96,16 @@ impl<'a> Authority<'a> {
 }
 
 /// A name or a dotted quad, without port.
-fn parse_host(host: &[u8]) -> Result<Host<'_>, BadAuthority> {
+fn parse_host(host: &[u8]) -> Result<UriHost<'_>, BadAuthority> {
     let name = host.strip_suffix(b".").unwrap_or(host);
     if !is_name(name) {
         return Err(BadAuthority::Malformed);
     }
     if !ends_in_number(name) {
-        return Ok(Host::Name(name));
+        return Ok(UriHost::Name(name));
     }
     // The whole host: `127.0.0.1.` is an address to some readers and a name to others.
-    ipv4(host).map(|address| Host::Address(IpAddr::V4(address))).ok_or(BadAuthority::NumericHost)
+    ipv4(host).map(|address| UriHost::Address(IpAddr::V4(address))).ok_or(BadAuthority::NumericHost)
 }
 
 /// Whether the last label is a number to any reader: all digits, or `0x` and hexadecimal digits, possibly none.

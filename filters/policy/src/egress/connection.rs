@@ -2,8 +2,8 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
-use super::authority::{Authority, BadAuthority, Host};
-use super::facts::{Facts, Port};
+use super::authority::{Authority, BadAuthority, UriHost};
+use super::facts::{DestinationPort, Facts};
 use super::refusal::names_its_rule;
 use super::report::line;
 use super::{Egress, Mode};
@@ -54,7 +54,7 @@ impl Egress {
         connection: &Connection<'_>,
         environment: &mut impl Environment,
     ) -> ConnectionVerdict<'_> {
-        let mut facts = Facts::new(environment, &self.identity, connection.port, Port::Known(None));
+        let mut facts = Facts::new(environment, &self.identity, connection.port, DestinationPort::Known(None));
         let rule = |number: u32| self.rules.get(number as usize);
         match self.judge_connection(connection, &mut facts) {
             Ok(number) => ConnectionVerdict {
@@ -80,13 +80,13 @@ impl Egress {
     ) -> Result<u32, (Option<u32>, Reason)> {
         let sni = connection.sni.filter(|sni| !sni.is_empty() && !is_ipv6(sni));
         let name = match sni.map(Authority::parse) {
-            None | Some(Ok(Authority { host: Host::Address(_), port: None })) => None,
-            Some(Ok(Authority { host: name @ Host::Name(_), port: None })) => Some(name),
+            None | Some(Ok(Authority { host: UriHost::Address(_), port: None })) => None,
+            Some(Ok(Authority { host: name @ UriHost::Name(_), port: None })) => Some(name),
             // An IPv4 address in a form that only some read as one.
             Some(Err(BadAuthority::NumericHost)) => None,
             Some(_) => return Err((None, Reason::ServerNameMalformed)),
         };
-        let address = connection.destination.map(Host::Address);
+        let address = connection.destination.map(UriHost::Address);
         let mut nearest = (Reason::HostNotAllowed, None);
         let mut allowed: Option<u32> = None;
         for host in [name, address].iter().flatten() {

@@ -12,16 +12,16 @@ const REASON: [&str; 2] = ["denied", "audited"];
 
 /// The section's counters.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Counters {
+pub(super) struct EgressCounters {
     rules: Metric,
     /// How many rules have their own.
     own: u32,
     reasons: Metric,
 }
 
-impl Counters {
+impl EgressCounters {
     /// Names them: `penstock.egress.<rule>.<outcome>` and `penstock.egressReasons.<reason>.<outcome>`.
-    pub fn new<'r>(rules: impl Iterator<Item = &'r str>, metrics: &mut Metrics) -> Counters {
+    pub fn new<'r>(rules: impl Iterator<Item = &'r str>, metrics: &mut Metrics) -> EgressCounters {
         let mut own = 0;
         let mut first = None;
         for rule in rules.take(MOST_RULES) {
@@ -34,7 +34,7 @@ impl Counters {
         for reason in Reason::of_egress() {
             reasons.get_or_insert(metrics.add_to("egressReasons", reason.as_str(), &REASON));
         }
-        Counters { rules: first.unwrap_or(others), own, reasons: reasons.unwrap_or(others) }
+        EgressCounters { rules: first.unwrap_or(others), own, reasons: reasons.unwrap_or(others) }
     }
 
     /// What one decision counts; `rule` is the number of the rule that allowed, or came nearest.

@@ -35,19 +35,19 @@ object! {
         /// Beats every rule.
         deny as "deny": Vec<Destination> = Vec::new(),
         /// What is allowed; nothing when empty.
-        rules as "rules": Named<RuleDocument> = Named::default(),
+        rules as "rules": Named<EgressRuleDocument> = Named::default(),
     }
 }
 
 object! {
     /// One rule as written.
-    pub struct RuleDocument check = RuleDocument::check {
+    pub struct EgressRuleDocument check = EgressRuleDocument::check {
         /// Unique among the rules.
         name as "name": Name,
         /// Who answers for it.
-        owner as "owner": Option<Text>,
+        owner as "owner": Option<RuleText>,
         /// What it is for.
-        reason as "reason": Option<Text>,
+        reason as "reason": Option<RuleText>,
         /// Who may use it; absent: any caller.
         from as "from": Option<NonEmpty<CallerPattern>>,
         /// Where to.
@@ -59,7 +59,7 @@ object! {
         /// Whether CONNECT may open tunnels.
         connect as "connect": bool = false,
         /// Protocols of `upgrade` and of extended CONNECT; absent: none.
-        upgrades as "upgrades": Vec<Protocol> = Vec::new(),
+        upgrades as "upgrades": Vec<UpgradeProtocol> = Vec::new(),
         /// The first instant at which the rule holds.
         not_before as "notBefore": Option<Timestamp>,
         /// The first instant at which it no longer does.
@@ -67,7 +67,7 @@ object! {
     }
 }
 
-impl RuleDocument {
+impl EgressRuleDocument {
     /// The patterns of `from`.
     pub(super) fn callers(&self) -> Option<&[CallerPattern]> {
         self.from.as_ref().map(|from| &*from.0)
@@ -85,9 +85,9 @@ impl RuleDocument {
 
 /// Owner or reason: 1–1024 bytes without control characters, because they are printed into logs.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Text(pub Box<str>);
+pub struct RuleText(pub Box<str>);
 
-impl Decode for Text {
+impl Decode for RuleText {
     const KIND: Kind = Kind::Text;
 
     fn decode(node: &Node, at: &At<'_>, cx: &mut Context) -> Option<Self> {
@@ -97,13 +97,13 @@ impl Decode for Text {
             cx.problem(at, node, "cannot be printed with a decision", help);
             return None;
         }
-        Some(Text(text.as_str().into()))
+        Some(RuleText(text.as_str().into()))
     }
 }
 
 /// What a destination names.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Target {
+pub enum DestinationTarget {
     /// Names.
     Host(EgressHost),
     /// IP literals.
@@ -114,7 +114,7 @@ pub enum Target {
 #[derive(Clone, Debug)]
 pub struct Destination {
     /// Names or addresses.
-    pub target: Target,
+    pub target: DestinationTarget,
     /// Absent: any port.
     pub ports: Option<NonEmpty<Whole<1, 65535>>>,
 }
@@ -131,9 +131,9 @@ impl Decode for Destination {
             return None;
         }
         let target = if fields.has("host") {
-            fields.get("host", at, cx).map(Target::Host)
+            fields.get("host", at, cx).map(DestinationTarget::Host)
         } else {
-            fields.get("cidr", at, cx).map(Target::Cidr)
+            fields.get("cidr", at, cx).map(DestinationTarget::Cidr)
         };
         let ports = fields.get("ports", at, cx);
         Some(Destination { target: target?, ports: ports? })
@@ -165,9 +165,9 @@ impl Decode for EgressPath {
 
 /// An upgrade protocol, in lower case.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Protocol(pub Box<str>);
+pub struct UpgradeProtocol(pub Box<str>);
 
-impl Decode for Protocol {
+impl Decode for UpgradeProtocol {
     const KIND: Kind = Kind::Text;
     const EXPECTED: &'static str = "a string: a protocol such as websocket";
 
@@ -178,6 +178,6 @@ impl Decode for Protocol {
             cx.problem(at, node, "is not a protocol", "write its name, such as websocket".to_owned());
             return None;
         }
-        Some(Protocol(text.to_ascii_lowercase().into()))
+        Some(UpgradeProtocol(text.to_ascii_lowercase().into()))
     }
 }

@@ -1,6 +1,6 @@
 //! Rules that end soon: a number for a gauge, and a line for the log.
 
-use super::{Egress, Rule};
+use super::{Egress, EgressRule};
 use crate::document::visible;
 use crate::environment::{Environment, Timestamp};
 use crate::state::{Change, Key};
@@ -55,11 +55,11 @@ impl Egress {
     }
 }
 
-fn days_left(rule: &Rule, now: Timestamp) -> Option<u64> {
+fn days_left(rule: &EgressRule, now: Timestamp) -> Option<u64> {
     Some(rule.expires?.0.checked_sub(now.0).filter(|left| *left > 0)? / DAY)
 }
 
-fn is_near((_, days): &(&Rule, u64)) -> bool {
+fn is_near((_, days): &(&EgressRule, u64)) -> bool {
     *days < WARN_DAYS
 }
 

@@ -1,24 +1,28 @@
 //! What egress read in a request, in words.
 
-use super::authority::Host;
-use super::facts::{Facts, Port};
+use super::authority::UriHost;
+use super::facts::{DestinationPort, Facts};
 use super::form::Form;
 use super::index::Destinations;
 use super::report::host_text;
 use crate::environment::Environment;
-use crate::explain::{Destination, Note};
+use crate::explain::{DestinationNote, Note};
 
 /// Notes the destination.
-pub(super) fn note_destination<E: Environment>(form: &Form<'_>, default_port: Port, facts: &mut Facts<'_, E>) {
+pub(super) fn note_destination<E: Environment>(
+    form: &Form<'_>,
+    default_port: DestinationPort,
+    facts: &mut Facts<'_, E>,
+) {
     if !facts.environment.is_tracing() {
         return;
     }
     let port_from = match (form.authority.port, default_port) {
         (Some(_), _) => "authority",
-        (None, Port::Known(_)) => "defaultPort",
-        (None, Port::OfConnection) => "scheme",
+        (None, DestinationPort::Known(_)) => "defaultPort",
+        (None, DestinationPort::OfConnection) => "scheme",
     };
-    let destination = Destination {
+    let destination = DestinationNote {
         host: host_text(&form.authority.host),
         port: facts.port(),
         port_from,
@@ -30,7 +34,12 @@ pub(super) fn note_destination<E: Environment>(form: &Form<'_>, default_port: Po
 }
 
 /// Notes the entries of `deny` that cover the destination.
-pub(super) fn note_denied(deny: &Destinations, host: &Host<'_>, port: Option<u16>, environment: &mut impl Environment) {
+pub(super) fn note_denied(
+    deny: &Destinations,
+    host: &UriHost<'_>,
+    port: Option<u16>,
+    environment: &mut impl Environment,
+) {
     if !environment.is_tracing() {
         return;
     }

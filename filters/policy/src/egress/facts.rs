@@ -11,7 +11,7 @@ pub(super) struct Facts<'e, E> {
     /// The port that the authority says.
     pub(super) given_port: Option<u16>,
     /// The port of an authority that says none.
-    pub(super) default_port: Port,
+    pub(super) default_port: DestinationPort,
     now: Option<Timestamp>,
     pub(super) caller: Option<Option<Vec<u8>>>,
 }
@@ -22,7 +22,7 @@ impl<'e, E: Environment> Facts<'e, E> {
         environment: &'e mut E,
         identity: &'e IdentitySource,
         given_port: Option<u16>,
-        default_port: Port,
+        default_port: DestinationPort,
     ) -> Self {
         Facts { environment, identity, given_port, default_port, now: None, caller: None }
     }
@@ -35,7 +35,7 @@ impl<'e, E: Environment> Facts<'e, E> {
     /// The port of an authority that says none.
     pub fn default_port(&mut self) -> Option<u16> {
         let port = self.default_port.get(self.environment);
-        self.default_port = Port::Known(port);
+        self.default_port = DestinationPort::Known(port);
         port
     }
 
@@ -53,19 +53,19 @@ impl<'e, E: Environment> Facts<'e, E> {
 
 /// The port of a destination. Asking about the connection costs a call, and most rules have no ports.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Port {
+pub(super) enum DestinationPort {
     /// What the authority or `defaultPort` says; `None`: nobody knows it.
     Known(Option<u16>),
     /// The default of the client's connection: 443 with TLS, 80 without.
     OfConnection,
 }
 
-impl Port {
+impl DestinationPort {
     /// Asks for it where it is not known yet.
     pub(super) fn get(self, environment: &mut impl Environment) -> Option<u16> {
         match self {
-            Port::Known(port) => port,
-            Port::OfConnection => environment.has_tls().map(|has_tls| if has_tls { 443 } else { 80 }),
+            DestinationPort::Known(port) => port,
+            DestinationPort::OfConnection => environment.has_tls().map(|has_tls| if has_tls { 443 } else { 80 }),
         }
     }
 }

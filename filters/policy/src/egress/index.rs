@@ -2,10 +2,10 @@
 
 use std::net::IpAddr;
 
-use super::authority::Host;
+use super::authority::UriHost;
 use super::callers::Callers;
 use super::cidr::CidrMap;
-use super::document::{Destination, RuleDocument, Target};
+use super::document::{Destination, DestinationTarget, EgressRuleDocument};
 use super::embedded::embedded_ipv4;
 use super::facts::Facts;
 use crate::environment::Environment;
@@ -15,28 +15,28 @@ use crate::reason::Reason;
 /// Destinations by name and by address.
 #[derive(Debug)]
 pub(super) struct Destinations {
-    names: HostTrie<Bucket>,
-    addresses: CidrMap<Bucket>,
+    names: HostTrie<DestinationEntries>,
+    addresses: CidrMap<DestinationEntries>,
 }
 
 /// All destinations of one pattern or range.
 #[derive(Debug)]
-pub(super) struct Bucket {
+pub(super) struct DestinationEntries {
     /// In the order of their rules.
-    entries: Box<[Entry]>,
+    entries: Box<[DestinationEntry]>,
     /// Whether any of the rules has `paths`.
     pub has_paths: bool,
     /// The same entries by caller, when they are many.
     callers: Option<Box<Callers>>,
 }
 
-impl Bucket {
+impl DestinationEntries {
     /// Shows `ask` every entry that the caller could use, until it says that the following ones, later in the document,
     /// need not be asked. Gives the reason why the others do not allow it, if there are any.
     pub fn ask_each<'b, E: Environment>(
         &'b self,
         facts: &mut Facts<'_, E>,
-        mut ask: impl FnMut(&'b Entry, &mut Facts<'_, E>) -> bool,
+        mut ask: impl FnMut(&'b DestinationEntry, &mut Facts<'_, E>) -> bool,
     ) -> Option<Reason> {
         let Some(callers) = &self.callers else {
             let _ = self.entries.iter().all(|entry| ask(entry, facts));
@@ -56,13 +56,13 @@ impl Bucket {
 
 /// One destination of one rule.
 #[derive(Clone, Debug)]
-pub(super) struct Entry {
+pub(super) struct DestinationEntry {
     /// Which rule; for `deny` which entry.
     pub rule: u32,
     ports: Option<Box<[u16]>>,
 }
 
-impl Entry {
+impl DestinationEntry {
     /// Whether `port` is one of the destination's; asked for only when some are listed. A port that nobody knows is none
     /// of those.
     pub fn has_port(&self, port: impl FnOnce() -> Option<u16>) -> bool {
@@ -74,29 +74,31 @@ impl Destinations {
     /// Indexes `destinations`, each with the number of its rule, in ascending order; `rule` gives the rule.
     pub fn new<'d>(
         destinations: impl Iterator<Item = (u32, &'d Destination)>,
-        rule: impl Fn(u32) -> Option<&'d RuleDocument>,
+        rule: impl Fn(u32) -> Option<&'d EgressRuleDocument>,
     ) -> Destinations {
-        let mut names: HostTrie<Vec<Entry>> = HostTrie::default();
-        let mut addresses: CidrMap<Vec<Entry>> = CidrMap::default();
+        let mut names: HostTrie<Vec<DestinationEntry>> = HostTrie::default();
+        let mut addresses: CidrMap<Vec<DestinationEntry>> = CidrMap::default();
         for (number, destination) in destinations {
             let ports = destination.ports.as_ref().map(|ports| {
                 // The document's type says 1–65535.
                 ports.0.iter().filter_map(|port| u16::try_from(port.0).ok()).collect()
             });
-            let entry = Entry { rule: number, ports };
+            let entry = DestinationEntry { rule: number, ports };
             match &destination.target {
-                Target::Host(host) => {
+                DestinationTarget::Host(host) => {
                     if let Some(bucket) = names.entry(&host.0) {
                         bucket.get_or_insert_default().push(entry);
                     }
                 }
-                Target::Cidr(range) => addresses.entry(*range).push(entry),
+                DestinationTarget::Cidr(range) => addresses.entry(*range).push(entry),
             }
         }
-        let bucket = |entries: Vec<Entry>| Bucket {
+        let bucket = |entries: Vec<DestinationEntry>| DestinationEntries {
             has_paths: entries.iter().any(|entry| rule(entry.rule).is_some_and(|rule| rule.paths.is_some())),
             callers: Callers::new(
-                entries.iter().map(|entry| (rule(entry.rule).and_then(RuleDocument::callers), entry.ports.as_deref())),
+                entries
+                    .iter()
+                    .map(|entry| (rule(entry.rule).and_then(EgressRuleDocument::callers), entry.ports.as_deref())),
             ),
             entries: entries.into(),
         };
@@ -104,28 +106,29 @@ impl Destinations {
     }
 
     /// Shows every bucket whose pattern or range covers `host`, widest first.
-    pub fn covering<'t>(&'t self, host: &Host<'_>, visit: impl FnMut(&'t Bucket)) {
+    pub fn covering<'t>(&'t self, host: &UriHost<'_>, visit: impl FnMut(&'t DestinationEntries)) {
         match host {
-            Host::Name(name) => self.names.covering(name, visit),
-            Host::Address(address) => self.addresses.covering(*address, visit),
+            UriHost::Name(name) => self.names.covering(name, visit),
+            UriHost::Address(address) => self.addresses.covering(*address, visit),
         }
     }
 
     /// Whether any destination covers `host` and `port`, as `deny` asks. Here what is unclear counts as covered:
     /// without a port every one of them, for the next hop chooses it, and the IPv4 addresses inside an IPv6 address.
-    pub fn denies(&self, host: &Host<'_>, port: Option<u16>) -> bool {
+    pub fn denies(&self, host: &UriHost<'_>, port: Option<u16>) -> bool {
         let mut found = false;
         self.each_denying(host, port, |_| found = true);
         found
     }
 
     /// Shows every entry that [`Destinations::denies`] means.
-    pub fn each_denying(&self, host: &Host<'_>, port: Option<u16>, mut each: impl FnMut(&Entry)) {
-        let covers =
-            |entry: &&Entry| entry.ports.as_deref().is_none_or(|ports| port.is_none_or(|port| ports.contains(&port)));
-        let mut visit = |bucket: &Bucket| bucket.entries.iter().filter(covers).for_each(&mut each);
+    pub fn each_denying(&self, host: &UriHost<'_>, port: Option<u16>, mut each: impl FnMut(&DestinationEntry)) {
+        let covers = |entry: &&DestinationEntry| {
+            entry.ports.as_deref().is_none_or(|ports| port.is_none_or(|port| ports.contains(&port)))
+        };
+        let mut visit = |bucket: &DestinationEntries| bucket.entries.iter().filter(covers).for_each(&mut each);
         self.covering(host, &mut visit);
-        if let Host::Address(IpAddr::V6(address)) = host {
+        if let UriHost::Address(IpAddr::V6(address)) = host {
             for inside in embedded_ipv4(*address) {
                 self.addresses.covering(IpAddr::V4(inside), &mut visit);
             }

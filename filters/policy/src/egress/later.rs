@@ -3,7 +3,7 @@
 
 use crate::document::{At, Context};
 use crate::redirection::redirects_request;
-use crate::routes::{RoutesDocument, RuleDocument};
+use crate::routes::{RouteRuleDocument, RoutesDocument};
 use crate::settings::Settings;
 
 /// Checks the rest of a document with `egress`; `false` after a problem.
@@ -24,7 +24,7 @@ pub(crate) fn check_later_sections(settings: &Settings, routes: Option<&RoutesDo
     fine
 }
 
-fn check_rule(rule: &RuleDocument, at: &At<'_>, cx: &mut Context) -> bool {
+fn check_rule(rule: &RouteRuleDocument, at: &At<'_>, cx: &mut Context) -> bool {
     let mut fine = true;
     let mut problem = |at: &At<'_>, message: String, help: &str| {
         cx.problem_at(at, message, help.to_owned());

@@ -29,13 +29,15 @@ mod search;
 #[cfg(test)]
 mod tests;
 
-pub use authority::{Authority, BadAuthority, Host};
+pub use authority::{Authority, BadAuthority, UriHost};
 pub use caller::CallerPattern;
 #[cfg(feature = "schema")]
 pub(crate) use caller::{FilterStateKey, TrustDomain};
 pub use cidr::{Cidr, CidrMap};
 pub use connection::{Connection, ConnectionVerdict, connection_line};
-pub use document::{Destination, EgressDocument, EgressPath, Mode, Protocol, RuleDocument, Target, Text};
+pub use document::{
+    Destination, DestinationTarget, EgressDocument, EgressPath, EgressRuleDocument, Mode, RuleText, UpgradeProtocol,
+};
 pub use embedded::embedded_ipv4;
 pub use host::EgressHost;
 pub(crate) use later::check_later_sections;
@@ -49,13 +51,13 @@ use crate::identity::IdentitySource;
 use crate::metrics::{Metric, Metrics};
 use crate::reason::Reason;
 use crate::request::Request;
-use counts::Counters;
-use facts::{Facts, Port};
+use counts::EgressCounters;
+use facts::{DestinationPort, Facts};
 use form::{Form, hosts_agree};
 use index::Destinations;
-use refusal::{Refusal, names_its_rule};
-pub use rule::Rule;
-use search::{Found, Search};
+use refusal::{EgressRefusal, names_its_rule};
+pub use rule::EgressRule;
+use search::{RuleSearch, SearchResult};
 
 /// The section, ready to decide.
 #[derive(Debug)]
@@ -63,11 +65,11 @@ pub struct Egress {
     mode: Mode,
     verify_sni: bool,
     identity: IdentitySource,
-    default_port: Port,
-    rules: Box<[Rule]>,
+    default_port: DestinationPort,
+    rules: Box<[EgressRule]>,
     allow: Destinations,
     deny: Destinations,
-    counters: Counters,
+    counters: EgressCounters,
 }
 
 /// What the section decided about a request.
@@ -92,21 +94,21 @@ impl Egress {
         let to = (0u32..).zip(rules).flat_map(|(i, rule)| rule.to.0.iter().map(move |to| (i, to)));
         let allow = Destinations::new(to, |rule| rules.get(rule as usize));
         let deny = Destinations::new((0u32..).zip(&document.deny), |_| None);
-        let counters = Counters::new(rules.iter().map(|rule| &*rule.name.0), metrics);
+        let counters = EgressCounters::new(rules.iter().map(|rule| &*rule.name.0), metrics);
         Egress {
             counters,
             mode: document.mode,
             verify_sni: document.verify_sni,
             identity: identity.clone(),
             default_port: default_port(document.default_port),
-            rules: document.rules.0.into_iter().map(Rule::new).collect(),
+            rules: document.rules.0.into_iter().map(EgressRule::new).collect(),
             allow,
             deny,
         }
     }
 
     /// The rules in document order.
-    pub fn rules(&self) -> &[Rule] {
+    pub fn rules(&self) -> &[EgressRule] {
         &self.rules
     }
 
@@ -120,12 +122,12 @@ impl Egress {
         let form = Form::check(request);
         let (given, default) = match &form {
             Ok(form) => (form.authority.port, self.default_port),
-            Err(_) => (None, Port::Known(None)),
+            Err(_) => (None, DestinationPort::Known(None)),
         };
         let mut facts = Facts::new(environment, &self.identity, given, default);
         let found = match &form {
             Ok(form) => self.judge(request, form, &mut facts),
-            Err(reason) => Err(Refusal::new(400, *reason)),
+            Err(reason) => Err(EgressRefusal::new(400, *reason)),
         };
         let refusal = match found {
             Ok((number, rule, target)) => {
@@ -154,46 +156,52 @@ impl Egress {
         request: &Request<'a>,
         form: &Form<'a>,
         facts: &mut Facts<'_, E>,
-    ) -> Result<(u32, &'a Rule, Option<&'a [u8]>), Refusal<'a>> {
+    ) -> Result<(u32, &'a EgressRule, Option<&'a [u8]>), EgressRefusal<'a>> {
         if !hosts_agree(request, &form.authority, facts) {
-            return Err(Refusal::new(400, Reason::HostHeaderMismatch));
+            return Err(EgressRefusal::new(400, Reason::HostHeaderMismatch));
         }
         let host = &form.authority.host;
         explain::note_destination(form, self.default_port, facts);
-        let mut search = Search::new(request, form);
+        let mut search = RuleSearch::new(request, form);
         self.allow.covering(host, |bucket| search.look(bucket, &self.rules, facts));
         search.note_path(facts);
-        let Found { rule, nearest, canonical } = search.finish().map_err(|reason| Refusal::new(400, reason))?;
+        let SearchResult { rule, nearest, canonical } =
+            search.finish().map_err(|reason| EgressRefusal::new(400, reason))?;
         explain::note_denied(&self.deny, host, form.authority.port, facts.environment);
         if self.deny.denies(host, form.authority.port) {
-            return Err(Refusal::new(403, Reason::HostDenied));
+            return Err(EgressRefusal::new(403, Reason::HostDenied));
         }
         let numbered = |number: u32| Some((number, self.rules.get(number as usize)?));
         let Some((number, rule)) = rule.and_then(numbered) else {
             let (reason, rule) = nearest;
             let (number, rule) = rule.filter(|_| names_its_rule(reason)).and_then(numbered).unzip();
-            return Err(Refusal { status: 403, reason, rule, number });
+            return Err(EgressRefusal { status: 403, reason, rule, number });
         };
         if self.verify_sni && !sni_is(facts.environment.sni().as_deref(), host) {
-            return Err(Refusal { status: 421, reason: Reason::SniMismatch, rule: Some(rule), number: Some(number) });
+            return Err(EgressRefusal {
+                status: 421,
+                reason: Reason::SniMismatch,
+                rule: Some(rule),
+                number: Some(number),
+            });
         }
         let target = match canonical {
             None => None,
             // Without a place for it, the canonical target could not outlive this call: nothing is forwarded then.
-            Some(path) => Some(request.keep_target(&path).ok_or(Refusal::new(400, Reason::PathNotCanonical))?),
+            Some(path) => Some(request.keep_target(&path).ok_or(EgressRefusal::new(400, Reason::PathNotCanonical))?),
         };
         Ok((number, rule, target))
     }
 }
 
 /// The port of an authority that says none.
-fn default_port(given: Option<Whole<1, 65535>>) -> Port {
+fn default_port(given: Option<Whole<1, 65535>>) -> DestinationPort {
     // The document's type says 1–65535.
-    given.map_or(Port::OfConnection, |port| Port::Known(u16::try_from(port.0).ok()))
+    given.map_or(DestinationPort::OfConnection, |port| DestinationPort::Known(u16::try_from(port.0).ok()))
 }
 
 /// Whether the server name of the connection is `host`. An address is never a server name (RFC 6066 §3).
-fn sni_is(sni: Option<&[u8]>, host: &Host<'_>) -> bool {
+fn sni_is(sni: Option<&[u8]>, host: &UriHost<'_>) -> bool {
     let Some(sni) = sni else { return false };
-    matches!(host, Host::Name(name) if sni.strip_suffix(b".").unwrap_or(sni).eq_ignore_ascii_case(name))
+    matches!(host, UriHost::Name(name) if sni.strip_suffix(b".").unwrap_or(sni).eq_ignore_ascii_case(name))
 }

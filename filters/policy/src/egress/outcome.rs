@@ -1,7 +1,7 @@
 //! What was decided, with what is known by then.
 
-use super::facts::{Facts, Port};
-use super::rule::Rule;
+use super::facts::{DestinationPort, Facts};
+use super::rule::EgressRule;
 use crate::decision::{EgressOutcome, EgressVerdict};
 use crate::environment::Environment;
 use crate::reason::Reason;
@@ -12,12 +12,12 @@ impl<E: Environment> Facts<'_, E> {
         &mut self,
         verdict: EgressVerdict,
         reason: Option<Reason>,
-        rule: Option<&'a Rule>,
+        rule: Option<&'a EgressRule>,
     ) -> EgressOutcome<'a> {
         let port = match self.default_port {
             _ if self.given_port.is_some() => self.given_port,
-            Port::Known(port) => port,
-            Port::OfConnection => None,
+            DestinationPort::Known(port) => port,
+            DestinationPort::OfConnection => None,
         };
         EgressOutcome {
             verdict,
@@ -32,7 +32,12 @@ impl<E: Environment> Facts<'_, E> {
     }
 
     /// The outcome of a refusal, given or held back: rare enough to ask for the caller and the port, and to draw an id.
-    pub fn refusal<'a>(&mut self, verdict: EgressVerdict, reason: Reason, rule: Option<&'a Rule>) -> EgressOutcome<'a> {
+    pub fn refusal<'a>(
+        &mut self,
+        verdict: EgressVerdict,
+        reason: Reason,
+        rule: Option<&'a EgressRule>,
+    ) -> EgressOutcome<'a> {
         self.caller();
         self.port();
         EgressOutcome { id: Some(self.environment.random()), ..self.outcome(verdict, Some(reason), rule) }

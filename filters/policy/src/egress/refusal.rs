@@ -1,6 +1,6 @@
 //! A request that is not allowed.
 
-use super::rule::Rule;
+use super::rule::EgressRule;
 use crate::reason::Reason;
 
 /// Whether a refusal names the rule that came nearest: only to callers that the rule is for.
@@ -10,17 +10,17 @@ pub(super) fn names_its_rule(reason: Reason) -> bool {
 
 /// A request that is not allowed.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Refusal<'a> {
+pub(super) struct EgressRefusal<'a> {
     pub(super) status: u16,
     pub(super) reason: Reason,
     /// The rule that came nearest.
-    pub(super) rule: Option<&'a Rule>,
+    pub(super) rule: Option<&'a EgressRule>,
     /// Its number.
     pub(super) number: Option<u32>,
 }
 
-impl<'a> Refusal<'a> {
-    pub(super) fn new(status: u16, reason: Reason) -> Refusal<'a> {
-        Refusal { status, reason, rule: None, number: None }
+impl<'a> EgressRefusal<'a> {
+    pub(super) fn new(status: u16, reason: Reason) -> EgressRefusal<'a> {
+        EgressRefusal { status, reason, rule: None, number: None }
     }
 }

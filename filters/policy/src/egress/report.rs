@@ -3,9 +3,9 @@
 use std::borrow::Cow;
 use std::net::IpAddr;
 
-use super::authority::{Authority, Host};
-use super::facts::Port;
-use super::refusal::Refusal;
+use super::authority::{Authority, UriHost};
+use super::facts::DestinationPort;
+use super::refusal::EgressRefusal;
 use crate::decision::{EgressOutcome, Response};
 use crate::document::visible;
 use crate::environment::Environment;
@@ -17,11 +17,11 @@ fn id_text(id: u64) -> String {
 }
 
 /// A host in its normal form.
-pub(super) fn host_text(host: &Host<'_>) -> String {
+pub(super) fn host_text(host: &UriHost<'_>) -> String {
     match host {
-        Host::Name(name) => String::from_utf8_lossy(name).to_ascii_lowercase(),
-        Host::Address(IpAddr::V4(address)) => address.to_string(),
-        Host::Address(IpAddr::V6(address)) => format!("[{address}]"),
+        UriHost::Name(name) => String::from_utf8_lossy(name).to_ascii_lowercase(),
+        UriHost::Address(IpAddr::V4(address)) => address.to_string(),
+        UriHost::Address(IpAddr::V6(address)) => format!("[{address}]"),
     }
 }
 
@@ -32,7 +32,7 @@ fn push_json(text: &str, out: &mut String) {
 
 /// The response of a refusal. `host` is `None` when the
 /// authority has no single reading.
-pub(super) fn response<'a>(refusal: &Refusal<'_>, host: Option<&Host<'_>>, id: u64) -> Response<'a> {
+pub(super) fn response<'a>(refusal: &EgressRefusal<'_>, host: Option<&UriHost<'_>>, id: u64) -> Response<'a> {
     let mut body = String::with_capacity(128);
     body.push_str(r#"{"error":"egress denied","reason":""#);
     body.push_str(refusal.reason.as_str());
@@ -62,7 +62,7 @@ pub(super) fn response<'a>(refusal: &Refusal<'_>, host: Option<&Host<'_>>, id: u
 /// What was decided, as one line of JSON: the same keys in the same order for every outcome, `null` for what is not
 /// known. The environment is asked for the port where no rule needed it. The query is never in it: it carries secrets.
 pub fn log_line(request: &Request<'_>, outcome: &EgressOutcome<'_>, environment: &mut impl Environment) -> String {
-    let ask = || Authority::parse(request.authority).ok().and_then(|_| Port::OfConnection.get(environment));
+    let ask = || Authority::parse(request.authority).ok().and_then(|_| DestinationPort::OfConnection.get(environment));
     let port = outcome.port.or_else(ask);
     line(outcome, port, request.host, Some((request.method, request.path)))
 }

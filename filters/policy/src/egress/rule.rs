@@ -1,7 +1,7 @@
 //! One rule, ready to decide.
 
 use super::caller::CallerPattern;
-use super::document::{Protocol, RuleDocument};
+use super::document::{EgressRuleDocument, UpgradeProtocol};
 use super::facts::Facts;
 use crate::environment::Environment;
 use crate::matching::PathMatch;
@@ -10,7 +10,7 @@ use crate::timestamp::Timestamp;
 
 /// One rule, ready to decide.
 #[derive(Debug)]
-pub struct Rule {
+pub struct EgressRule {
     /// Unique among the rules.
     pub name: Box<str>,
     /// Who answers for it.
@@ -24,12 +24,12 @@ pub struct Rule {
     pub(super) methods: Option<Box<[Box<str>]>>,
     pub(super) paths: Option<Box<[PathMatch]>>,
     pub(super) connect: bool,
-    pub(super) upgrades: Box<[Protocol]>,
+    pub(super) upgrades: Box<[UpgradeProtocol]>,
 }
 
-impl Rule {
-    pub(super) fn new(document: RuleDocument) -> Rule {
-        Rule {
+impl EgressRule {
+    pub(super) fn new(document: EgressRuleDocument) -> EgressRule {
+        EgressRule {
             name: document.name.0,
             owner: document.owner.map(|text| text.0),
             reason: document.reason.map(|text| text.0),

@@ -4,9 +4,9 @@ use std::borrow::Cow;
 
 use super::facts::Facts;
 use super::form::Form;
-use super::index::Bucket;
+use super::index::DestinationEntries;
 use super::path::{BadPath, canonical};
-use super::rule::Rule;
+use super::rule::EgressRule;
 use crate::environment::Environment;
 use crate::explain::Note;
 use crate::matching::Asked;
@@ -15,7 +15,7 @@ use crate::redirection::METHOD_OVERRIDES;
 use crate::request::Request;
 
 /// One search through the candidates.
-pub(super) struct Search<'r, 'a> {
+pub(super) struct RuleSearch<'r, 'a> {
     request: &'r Request<'a>,
     form: &'r Form<'a>,
     /// The canonical path, once a path-scoped rule was selected.
@@ -25,7 +25,7 @@ pub(super) struct Search<'r, 'a> {
 }
 
 /// What a search found.
-pub(super) struct Found {
+pub(super) struct SearchResult {
     /// The first rule in document order that allows the request.
     pub rule: Option<u32>,
     /// How near the others came, and the first that came so near.
@@ -34,14 +34,19 @@ pub(super) struct Found {
     pub canonical: Option<Vec<u8>>,
 }
 
-impl<'r, 'a> Search<'r, 'a> {
+impl<'r, 'a> RuleSearch<'r, 'a> {
     pub fn new(request: &'r Request<'a>, form: &'r Form<'a>) -> Self {
-        Search { request, form, canonical: None, rule: None, nearest: (Reason::HostNotAllowed, None) }
+        RuleSearch { request, form, canonical: None, rule: None, nearest: (Reason::HostNotAllowed, None) }
     }
 
     /// Asks the rules of one bucket. All of them when any has `paths`: whether the request is path-scoped depends on
     /// every rule that it selects, also when another allows it.
-    pub fn look<E: Environment>(&mut self, bucket: &Bucket, rules: &[Rule], facts: &mut Facts<'_, E>) {
+    pub fn look<E: Environment>(
+        &mut self,
+        bucket: &DestinationEntries,
+        rules: &[EgressRule],
+        facts: &mut Facts<'_, E>,
+    ) {
         let others = bucket.ask_each(facts, |entry, facts| {
             if !bucket.has_paths && self.rule.is_some_and(|rule| rule <= entry.rule) {
                 return false;
@@ -69,7 +74,7 @@ impl<'r, 'a> Search<'r, 'a> {
     }
 
     /// Why `rule` does not allow the request; `None`: it does.
-    fn ask<E: Environment>(&mut self, rule: &Rule, facts: &mut Facts<'_, E>) -> Option<Reason> {
+    fn ask<E: Environment>(&mut self, rule: &EgressRule, facts: &mut Facts<'_, E>) -> Option<Reason> {
         if let Some(reason) = rule.caller_and_time(facts) {
             return Some(reason);
         }
@@ -113,7 +118,7 @@ impl<'r, 'a> Search<'r, 'a> {
     }
 
     /// Whether the rule lists every protocol that the request names.
-    fn upgrades_allowed(&self, rule: &Rule) -> bool {
+    fn upgrades_allowed(&self, rule: &EgressRule) -> bool {
         let named = self.request.values(b"upgrade").flat_map(|value| value.split(|&b| b == b','));
         named.chain(self.request.protocol).all(|protocol| {
             rule.upgrades.iter().any(|listed| listed.0.as_bytes().eq_ignore_ascii_case(protocol.trim_ascii()))
@@ -134,11 +139,11 @@ impl<'r, 'a> Search<'r, 'a> {
     ///
     /// # Errors
     /// With the reason, when the request is path-scoped and its path has no canonical form.
-    pub fn finish(self) -> Result<Found, Reason> {
+    pub fn finish(self) -> Result<SearchResult, Reason> {
         let canonical = match self.canonical.transpose()? {
             Some(Cow::Owned(path)) => Some(path),
             _ => None,
         };
-        Ok(Found { rule: self.rule, nearest: self.nearest, canonical })
+        Ok(SearchResult { rule: self.rule, nearest: self.nearest, canonical })
     }
 }

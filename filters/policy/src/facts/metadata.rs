@@ -6,7 +6,7 @@
 
 use super::fact::{Fact, FactTree};
 use super::place::FactPlace;
-use crate::protobuf::{Field, Fields};
+use crate::protobuf::{FieldValue, MessageFields};
 
 /// Deeper values are not looked into.
 const DEEPEST: u32 = 32;
@@ -19,7 +19,9 @@ impl Metadata<'_> {
     /// The facts at these places; what is not there, or is broken, is no fact.
     pub fn facts(&self, places: &[FactPlace]) -> Vec<Fact> {
         let find = |place: &FactPlace| {
-            entry(self.0, 1, &place.namespace).map(|fields| place.find(Value::Struct(fields))).unwrap_or_default()
+            entry(self.0, 1, &place.namespace)
+                .map(|fields| place.find(MetadataValue::Struct(fields)))
+                .unwrap_or_default()
         };
         places.iter().map(find).collect()
     }
@@ -27,7 +29,7 @@ impl Metadata<'_> {
 
 /// A `google.protobuf.Value`.
 #[derive(Clone, Copy, Debug)]
-enum Value<'b> {
+enum MetadataValue<'b> {
     Null,
     Number(f64),
     Text(&'b [u8]),
@@ -41,18 +43,18 @@ enum Value<'b> {
 /// The value of `key` in the map that is the field `number` of a message: of several the last counts.
 fn entry<'b>(message: &'b [u8], number: u64, key: &str) -> Option<&'b [u8]> {
     let mut found = None;
-    let mut fields = Fields(message);
+    let mut fields = MessageFields(message);
     while let Some(field) = fields.next()? {
-        let (at, Field::Bytes(entry)) = field else { continue };
+        let (at, FieldValue::Bytes(entry)) = field else { continue };
         if at != number {
             continue;
         }
         let (mut name, mut value) = (&b""[..], &b""[..]);
-        let mut parts = Fields(entry);
+        let mut parts = MessageFields(entry);
         while let Some(part) = parts.next()? {
             match part {
-                (1, Field::Bytes(bytes)) => name = bytes,
-                (2, Field::Bytes(bytes)) => value = bytes,
+                (1, FieldValue::Bytes(bytes)) => name = bytes,
+                (2, FieldValue::Bytes(bytes)) => value = bytes,
                 _ => {}
             }
         }
@@ -63,18 +65,18 @@ fn entry<'b>(message: &'b [u8], number: u64, key: &str) -> Option<&'b [u8]> {
     found
 }
 
-impl<'b> Value<'b> {
-    fn read(message: &'b [u8]) -> Option<Value<'b>> {
-        let mut value = Value::Null;
-        let mut fields = Fields(message);
+impl<'b> MetadataValue<'b> {
+    fn read(message: &'b [u8]) -> Option<MetadataValue<'b>> {
+        let mut value = MetadataValue::Null;
+        let mut fields = MessageFields(message);
         while let Some(field) = fields.next()? {
             value = match field {
-                (1, Field::Number(_)) => Value::Null,
-                (2, Field::Fixed(bits)) => Value::Number(f64::from_bits(bits)),
-                (3, Field::Bytes(text)) => Value::Text(text),
-                (4, Field::Number(number)) => Value::Boolean(number != 0),
-                (5, Field::Bytes(fields)) => Value::Struct(fields),
-                (6, Field::Bytes(elements)) => Value::List(elements),
+                (1, FieldValue::Number(_)) => MetadataValue::Null,
+                (2, FieldValue::Fixed(bits)) => MetadataValue::Number(f64::from_bits(bits)),
+                (3, FieldValue::Bytes(text)) => MetadataValue::Text(text),
+                (4, FieldValue::Number(number)) => MetadataValue::Boolean(number != 0),
+                (5, FieldValue::Bytes(fields)) => MetadataValue::Struct(fields),
+                (6, FieldValue::Bytes(elements)) => MetadataValue::List(elements),
                 _ => value,
             };
         }
@@ -83,18 +85,18 @@ impl<'b> Value<'b> {
 
     fn fact_at(&self, depth: u32) -> Fact {
         match self {
-            Value::Null => Fact::default(),
-            Value::Number(number) => Fact::number(*number),
-            Value::Text(text) => Fact::text(text),
-            Value::Boolean(value) => Fact::boolean(*value),
-            Value::Struct(_) => Fact::object(),
-            Value::List(_) if depth >= DEEPEST => Fact::default(),
-            Value::List(message) => {
-                let mut fields = Fields(message);
+            MetadataValue::Null => Fact::default(),
+            MetadataValue::Number(number) => Fact::number(*number),
+            MetadataValue::Text(text) => Fact::text(text),
+            MetadataValue::Boolean(value) => Fact::boolean(*value),
+            MetadataValue::Struct(_) => Fact::object(),
+            MetadataValue::List(_) if depth >= DEEPEST => Fact::default(),
+            MetadataValue::List(message) => {
+                let mut fields = MessageFields(message);
                 let elements = std::iter::from_fn(|| {
                     loop {
                         match fields.next()?? {
-                            (1, Field::Bytes(element)) => return Value::read(element),
+                            (1, FieldValue::Bytes(element)) => return MetadataValue::read(element),
                             _ => continue,
                         }
                     }
@@ -105,10 +107,10 @@ impl<'b> Value<'b> {
     }
 }
 
-impl FactTree for Value<'_> {
+impl FactTree for MetadataValue<'_> {
     fn field(&self, name: &str) -> Option<Self> {
         match self {
-            Value::Struct(fields) => Value::read(entry(fields, 1, name)?),
+            MetadataValue::Struct(fields) => MetadataValue::read(entry(fields, 1, name)?),
             _ => None,
         }
     }

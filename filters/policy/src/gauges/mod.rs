@@ -41,14 +41,14 @@ pub struct Gauges {
     worker: u64,
     names: Vec<Box<str>>,
     /// One for each table of slots.
-    counts: Vec<Count>,
+    counts: Vec<BusyKeyCount>,
     /// The limit whose sets are read next.
     next: usize,
 }
 
 /// How far the count of one limit's busy keys has come.
 #[derive(Clone, Copy, Debug, Default)]
-struct Count {
+struct BusyKeyCount {
     /// Sets read in this round, and the keys in them.
     sets: u32,
     keys: u64,
@@ -56,7 +56,7 @@ struct Count {
     before: Option<u64>,
 }
 
-impl Count {
+impl BusyKeyCount {
     /// The keys in all `sets`: those of this round, and for the sets that it has not reached the share of the last.
     fn keys(&self, sets: u32) -> u64 {
         let (read, sets) = (u64::from(self.sets), u64::from(sets.max(1)));
@@ -123,8 +123,13 @@ impl Gauges {
                 canaries.iter().flat_map(|c| c.variants().map(|variant| name(&["shares", c.name(), variant])));
             names.extend(variants.take(MOST_RULES));
         }
-        let gauges =
-            Gauges { hash, worker: environment.random(), names, counts: vec![Count::default(); counts], next: 0 };
+        let gauges = Gauges {
+            hash,
+            worker: environment.random(),
+            names,
+            counts: vec![BusyKeyCount::default(); counts],
+            next: 0,
+        };
         let Timestamp(now) = environment.now();
         // Where the state fails, nobody tells anything.
         let _: Result<(), Unavailable> = environment.update(LEASE, |old, new| match Lease::read(old) {
@@ -234,7 +239,7 @@ impl Gauges {
             if last < sets {
                 break;
             }
-            *count = Count { sets: 0, keys: 0, before: Some(count.keys) };
+            *count = BusyKeyCount { sets: 0, keys: 0, before: Some(count.keys) };
             self.next = (place + 1) % self.counts.len().max(1);
         }
     }

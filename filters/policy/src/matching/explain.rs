@@ -8,7 +8,7 @@ use crate::request::Request;
 
 /// One condition of an entry on one request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Verdict {
+pub struct ConditionVerdict {
     /// The condition in words, such as `header x-group is "beta"`.
     pub condition: String,
     /// What the request has: values in quotes, or `absent`.
@@ -20,9 +20,10 @@ pub struct Verdict {
 impl RequestMatch {
     /// Every condition with its verdict, in the order in which they are asked. All hold exactly when
     /// [`RequestMatch::holds`] says so.
-    pub fn verdicts(&self, request: &Request<'_>) -> Vec<Verdict> {
+    pub fn verdicts(&self, request: &Request<'_>) -> Vec<ConditionVerdict> {
         let mut verdicts = Vec::new();
-        let mut push = |condition: String, actual: String, holds| verdicts.push(Verdict { condition, actual, holds });
+        let mut push =
+            |condition: String, actual: String, holds| verdicts.push(ConditionVerdict { condition, actual, holds });
         if let Some(method) = self.method.as_deref() {
             push(format!("method is {}", lossy(method)), lossy(request.method), method == request.method);
         }

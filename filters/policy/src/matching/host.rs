@@ -178,9 +178,9 @@ fn is_host(host: &[u8], name: &[u8]) -> bool {
 
 /// A name in lower case.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Name(Box<[u8]>);
+struct LowerName(Box<[u8]>);
 
-/// A host as a client wrote it; hashes as its [`Name`] does.
+/// A host as a client wrote it; hashes as its [`LowerName`] does.
 struct AnyCase<'h>(&'h [u8]);
 
 impl Hash for AnyCase<'_> {
@@ -195,14 +195,14 @@ impl Hash for AnyCase<'_> {
     }
 }
 
-impl Hash for Name {
+impl Hash for LowerName {
     fn hash<H: Hasher>(&self, state: &mut H) {
         AnyCase(&self.0).hash(state);
     }
 }
 
-impl Equivalent<Name> for AnyCase<'_> {
-    fn equivalent(&self, name: &Name) -> bool {
+impl Equivalent<LowerName> for AnyCase<'_> {
+    fn equivalent(&self, name: &LowerName) -> bool {
         is_host(self.0, &name.0)
     }
 }
@@ -211,7 +211,7 @@ impl Equivalent<Name> for AnyCase<'_> {
 #[derive(Clone, Debug)]
 pub struct HostTrie<T> {
     /// The number of each exact name. The code of one hash table serves all types of values.
-    names: HashMap<Name, u32, FxBuildHasher>,
+    names: HashMap<LowerName, u32, FxBuildHasher>,
     values: Vec<Option<T>>,
     stars: Option<Trie<T>>,
 }
@@ -230,7 +230,7 @@ impl<T> HostTrie<T> {
             return Some(&mut self.stars.get_or_insert_default().slot(labels_from_right(name))?.below);
         }
         let next = u32::try_from(self.values.len()).ok()?;
-        let number = *self.names.entry(Name(name.into())).or_insert(next);
+        let number = *self.names.entry(LowerName(name.into())).or_insert(next);
         if number == next {
             self.values.push(None);
         }

@@ -28,31 +28,31 @@ const LEAF: usize = 8;
 /// The index over a list of entries; an entry's position in that list is its rank, the lowest wins.
 #[derive(Debug)]
 pub struct Index {
-    root: Node,
+    root: IndexNode,
 }
 
 #[derive(Debug)]
-enum Node {
+enum IndexNode {
     /// Ranks in ascending order, each to be tried.
     Leaf(Box<[u32]>),
-    Split(Box<Split>),
+    Split(Box<IndexSplit>),
 }
 
 #[derive(Debug)]
-struct Split {
+struct IndexSplit {
     /// The lowest rank below: nothing to find here once a lower one holds.
     min: u32,
-    by: By,
+    by: DimensionTable,
     /// What is filed, by the numbers in `by`.
-    below: Box<[Node]>,
+    below: Box<[IndexNode]>,
     /// Entries that do not constrain this dimension.
-    rest: Node,
+    rest: IndexNode,
 }
 
 /// One dimension's table from values to the numbers of what is filed there. All of them are tries, so that the code of one
 /// hash table serves them all.
 #[derive(Debug)]
-enum By {
+enum DimensionTable {
     Host(HostTrie<u32>),
     Path(PathTrie<u32>),
     Method(Trie<u32>),
@@ -154,9 +154,9 @@ fn holds(entries: &[RequestMatch], rank: u32, request: &Request<'_>) -> bool {
 
 /// Walks every part of the tree that `request` leads to and that could beat `best`; `accept` ends a leaf and lowers
 /// `best`.
-fn visit(node: &Node, request: &Request<'_>, best: &mut u32, accept: &mut dyn FnMut(u32) -> bool) {
+fn visit(node: &IndexNode, request: &Request<'_>, best: &mut u32, accept: &mut dyn FnMut(u32) -> bool) {
     let split = match node {
-        Node::Leaf(ranks) => {
+        IndexNode::Leaf(ranks) => {
             for &rank in ranks {
                 if rank >= *best {
                     return;
@@ -168,7 +168,7 @@ fn visit(node: &Node, request: &Request<'_>, best: &mut u32, accept: &mut dyn Fn
             }
             return;
         }
-        Node::Split(split) => split,
+        IndexNode::Split(split) => split,
     };
     if split.min >= *best {
         return;
@@ -179,25 +179,25 @@ fn visit(node: &Node, request: &Request<'_>, best: &mut u32, accept: &mut dyn Fn
         }
     };
     match &split.by {
-        By::Host(trie) => trie.covering(request.host, found),
-        By::Path(trie) => trie.covering(request.path, found),
-        By::Method(trie) => {
+        DimensionTable::Host(trie) => trie.covering(request.host, found),
+        DimensionTable::Path(trie) => trie.covering(request.path, found),
+        DimensionTable::Method(trie) => {
             trie.child(ROOT, request.method).and_then(|(_, slot)| slot.exact.as_ref()).into_iter().for_each(found)
         }
-        By::Header(trie) => trie.covering_headers(request.headers(), &mut found),
-        By::Query(trie) => trie.covering_pairs(
+        DimensionTable::Header(trie) => trie.covering_headers(request.headers(), &mut found),
+        DimensionTable::Query(trie) => trie.covering_pairs(
             request.asked_query_params(),
             |span| request.query_value(span),
             |name| request.query_param(name),
             &mut found,
         ),
-        By::Cookie(trie) => trie.covering_pairs(
+        DimensionTable::Cookie(trie) => trie.covering_pairs(
             request.asked_cookies(),
             |span| request.cookie_value(span),
             |name| request.cookie(name),
             &mut found,
         ),
-        By::Fact(trie) => trie.covering_facts(request, &mut found),
+        DimensionTable::Fact(trie) => trie.covering_facts(request, &mut found),
     }
     visit(&split.rest, request, best, accept);
 }
@@ -306,7 +306,7 @@ impl Dimension {
 
 /// One place of a dimension's table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Key<'e> {
+enum DimensionKey<'e> {
     Host(&'e HostPattern),
     ExactPath(&'e [u8]),
     PathPrefix(&'e [u8]),
@@ -316,20 +316,20 @@ enum Key<'e> {
 }
 
 /// Where to file one entry in one dimension: under each of the keys, or aside when there is none.
-fn keys<'e>(entry: &'e RequestMatch, dimension: Dimension, load: &Map<Key<'e>, u32>) -> Vec<Key<'e>> {
+fn keys<'e>(entry: &'e RequestMatch, dimension: Dimension, load: &Map<DimensionKey<'e>, u32>) -> Vec<DimensionKey<'e>> {
     let conditions = match dimension {
         Dimension::Host => {
-            return entry.hostnames.iter().flat_map(|hosts| hosts.patterns()).map(Key::Host).collect();
+            return entry.hostnames.iter().flat_map(|hosts| hosts.patterns()).map(DimensionKey::Host).collect();
         }
         Dimension::Path => return entry.path.iter().filter_map(path_key).collect(),
-        Dimension::Method => return entry.method.iter().map(|method| Key::Method(method)).collect(),
+        Dimension::Method => return entry.method.iter().map(|method| DimensionKey::Method(method)).collect(),
         Dimension::Header => &entry.headers,
         Dimension::Query => &entry.query_params,
         Dimension::Cookie => &entry.cookies,
         Dimension::Fact => &entry.facts,
     };
     // All conditions must hold, so any one of them may file the entry: the one that the fewest entries share.
-    let shared = |key: &Key<'e>| load.get(key).copied().unwrap_or(0);
+    let shared = |key: &DimensionKey<'e>| load.get(key).copied().unwrap_or(0);
     conditions
         .iter()
         .map(condition_keys)
@@ -338,33 +338,33 @@ fn keys<'e>(entry: &'e RequestMatch, dimension: Dimension, load: &Map<Key<'e>, u
         .unwrap_or_default()
 }
 
-fn path_key(path: &PathMatch) -> Option<Key<'_>> {
+fn path_key(path: &PathMatch) -> Option<DimensionKey<'_>> {
     match path {
-        PathMatch::Exact(path) => Some(Key::ExactPath(path)),
-        PathMatch::Prefix(prefix) => Some(Key::PathPrefix(prefix)),
+        PathMatch::Exact(path) => Some(DimensionKey::ExactPath(path)),
+        PathMatch::Prefix(prefix) => Some(DimensionKey::PathPrefix(prefix)),
         PathMatch::Regex(regex) => {
             // Only whole segments of the literal: `/v[0-9]` begins with `/v`, which is no segment.
             let literal = regex.literal_prefix();
             let end = literal.iter().rposition(|&b| b == b'/')?;
             literal.first().filter(|&&b| b == b'/')?;
-            literal.get(..end).map(Key::PathPrefix)
+            literal.get(..end).map(DimensionKey::PathPrefix)
         }
     }
 }
 
-fn condition_keys(condition: &Condition) -> Vec<Key<'_>> {
+fn condition_keys(condition: &Condition) -> Vec<DimensionKey<'_>> {
     if condition.invert {
         return Vec::new();
     }
     match &condition.text {
-        TextMatch::Exact(value) => vec![Key::Value(&condition.name, value)],
-        TextMatch::In(values) => values.iter().map(|value| Key::Value(&condition.name, value)).collect(),
-        _ => vec![Key::Present(&condition.name)],
+        TextMatch::Exact(value) => vec![DimensionKey::Value(&condition.name, value)],
+        TextMatch::In(values) => values.iter().map(|value| DimensionKey::Value(&condition.name, value)).collect(),
+        _ => vec![DimensionKey::Present(&condition.name)],
     }
 }
 
 /// How many entries have each key among all their conditions in this dimension.
-fn load<'e>(entries: &'e [RequestMatch], ranks: &[u32], dimension: Dimension) -> Map<Key<'e>, u32> {
+fn load<'e>(entries: &'e [RequestMatch], ranks: &[u32], dimension: Dimension) -> Map<DimensionKey<'e>, u32> {
     let mut load = Map::default();
     let mut count = |key| *load.entry(key).or_default() += 1;
     for entry in ranks.iter().filter_map(|&rank| entries.get(rank as usize)) {
@@ -381,7 +381,7 @@ fn load<'e>(entries: &'e [RequestMatch], ranks: &[u32], dimension: Dimension) ->
 
 /// The expected number of entries to try after a split: each is tried when a request has its key, and those without
 /// a key always.
-fn cost(entries: &[RequestMatch], ranks: &[u32], dimension: Dimension, load: &Map<Key<'_>, u32>) -> usize {
+fn cost(entries: &[RequestMatch], ranks: &[u32], dimension: Dimension, load: &Map<DimensionKey<'_>, u32>) -> usize {
     let (mut rest, mut widest) = (0, 0);
     for entry in ranks.iter().filter_map(|&rank| entries.get(rank as usize)) {
         match keys(entry, dimension, load).iter().map(|key| load.get(key).copied().unwrap_or(0)).max() {
@@ -392,8 +392,8 @@ fn cost(entries: &[RequestMatch], ranks: &[u32], dimension: Dimension, load: &Ma
     rest + widest
 }
 
-fn build(entries: &[RequestMatch], ranks: Vec<u32>, dimensions: &[Dimension], budget: &mut usize) -> Node {
-    let leaf = |ranks: Vec<u32>| Node::Leaf(ranks.into());
+fn build(entries: &[RequestMatch], ranks: Vec<u32>, dimensions: &[Dimension], budget: &mut usize) -> IndexNode {
+    let leaf = |ranks: Vec<u32>| IndexNode::Leaf(ranks.into());
     if ranks.len() <= LEAF {
         return leaf(ranks);
     }
@@ -409,13 +409,13 @@ fn build(entries: &[RequestMatch], ranks: Vec<u32>, dimensions: &[Dimension], bu
     let min = ranks.first().copied().unwrap_or(u32::MAX);
     let mut rest = Vec::new();
     let mut by = match dimension {
-        Dimension::Host => By::Host(HostTrie::default()),
-        Dimension::Path => By::Path(PathTrie::default()),
-        Dimension::Method => By::Method(Trie::default()),
-        Dimension::Header => By::Header(FieldTrie::default()),
-        Dimension::Query => By::Query(FieldTrie::default()),
-        Dimension::Cookie => By::Cookie(FieldTrie::default()),
-        Dimension::Fact => By::Fact(FieldTrie::default()),
+        Dimension::Host => DimensionTable::Host(HostTrie::default()),
+        Dimension::Path => DimensionTable::Path(PathTrie::default()),
+        Dimension::Method => DimensionTable::Method(Trie::default()),
+        Dimension::Header => DimensionTable::Header(FieldTrie::default()),
+        Dimension::Query => DimensionTable::Query(FieldTrie::default()),
+        Dimension::Cookie => DimensionTable::Cookie(FieldTrie::default()),
+        Dimension::Fact => DimensionTable::Fact(FieldTrie::default()),
     };
     let mut below: Vec<Vec<u32>> = Vec::new();
     for &rank in &ranks {
@@ -445,22 +445,32 @@ fn build(entries: &[RequestMatch], ranks: Vec<u32>, dimensions: &[Dimension], bu
     }
     let below = below.into_iter().map(|ranks| build(entries, ranks, &remaining, budget)).collect();
     let rest = build(entries, rest, &remaining, budget);
-    Node::Split(Box::new(Split { min, by, below, rest }))
+    IndexNode::Split(Box::new(IndexSplit { min, by, below, rest }))
 }
 
 /// The place of the number for `key`; `None` when the key is not of this dimension.
-fn place<'t>(by: &'t mut By, key: Key<'_>) -> Option<&'t mut Option<u32>> {
+fn place<'t>(by: &'t mut DimensionTable, key: DimensionKey<'_>) -> Option<&'t mut Option<u32>> {
     match (by, key) {
-        (By::Host(trie), Key::Host(pattern)) => trie.entry(pattern),
-        (By::Path(trie), Key::ExactPath(path)) => trie.exact(path),
-        (By::Path(trie), Key::PathPrefix(prefix)) => trie.prefix(prefix),
-        (By::Method(trie), Key::Method(method)) => Some(&mut trie.slot([method].into_iter())?.exact),
-        (By::Header(trie) | By::Query(trie) | By::Cookie(trie) | By::Fact(trie), Key::Value(name, value)) => {
-            trie.entry(name, Some(value))
+        (DimensionTable::Host(trie), DimensionKey::Host(pattern)) => trie.entry(pattern),
+        (DimensionTable::Path(trie), DimensionKey::ExactPath(path)) => trie.exact(path),
+        (DimensionTable::Path(trie), DimensionKey::PathPrefix(prefix)) => trie.prefix(prefix),
+        (DimensionTable::Method(trie), DimensionKey::Method(method)) => {
+            Some(&mut trie.slot([method].into_iter())?.exact)
         }
-        (By::Header(trie) | By::Query(trie) | By::Cookie(trie) | By::Fact(trie), Key::Present(name)) => {
-            trie.entry(name, None)
-        }
+        (
+            DimensionTable::Header(trie)
+            | DimensionTable::Query(trie)
+            | DimensionTable::Cookie(trie)
+            | DimensionTable::Fact(trie),
+            DimensionKey::Value(name, value),
+        ) => trie.entry(name, Some(value)),
+        (
+            DimensionTable::Header(trie)
+            | DimensionTable::Query(trie)
+            | DimensionTable::Cookie(trie)
+            | DimensionTable::Fact(trie),
+            DimensionKey::Present(name),
+        ) => trie.entry(name, None),
         _ => None,
     }
 }

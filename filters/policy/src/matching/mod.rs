@@ -10,7 +10,7 @@ mod request;
 mod text;
 mod value_set;
 
-pub use explain::Verdict;
+pub use explain::ConditionVerdict;
 pub use facts::{ClaimCondition, MetadataCondition};
 pub(crate) use host::is_name;
 pub use host::{BadHost, HostPattern, HostSet, HostTrie};

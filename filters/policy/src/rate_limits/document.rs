@@ -27,11 +27,11 @@ object! {
         /// What becomes of requests without the key.
         on_missing_key as "onMissingKey": OnMissingKey = OnMissingKey::Share,
         /// How much.
-        limit as "limit": Quota,
+        limit as "limit": QuotaDocument,
         /// What one request counts for.
         cost as "cost": Option<Cost>,
         /// Whether it refuses, or only says so.
-        mode as "mode": Mode = Mode::Enforce,
+        mode as "mode": LimitMode = LimitMode::Enforce,
         /// Keys that may be busy at one time and are held exactly.
         capacity as "capacity": Option<Whole<1, 1_048_576>>,
         /// Who counts.
@@ -57,7 +57,7 @@ words! {
 
 words! {
     /// Whether a limit refuses.
-    pub enum Mode {
+    pub enum LimitMode {
         /// It does.
         Enforce = "Enforce",
         /// It only says what it would have done.
@@ -79,7 +79,7 @@ words! {
 
 object! {
     /// `limit`.
-    pub struct Quota {
+    pub struct QuotaDocument {
         /// So many requests …
         requests as "requests": Count,
         /// … in this time,

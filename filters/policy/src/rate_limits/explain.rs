@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::key::{KeyPart, Value};
+use super::key::{KeyPart, KeyValue};
 use super::rate::{Debt, Rate};
 use super::{Limit, LocalCheck, RateLimits, Verdict};
 use crate::environment::Environment;
@@ -20,8 +20,8 @@ impl RateLimits {
         let mut parts = Vec::new();
         for part in &limit.key {
             let value = match part.value(request, &self.clients, environment) {
-                Some(Value::Address(address)) => address.to_string(),
-                Some(Value::Text(text)) => String::from_utf8_lossy(&text).into_owned(),
+                Some(KeyValue::Address(address)) => address.to_string(),
+                Some(KeyValue::Text(text)) => String::from_utf8_lossy(&text).into_owned(),
                 None => return (parts, Some(part.to_string())),
             };
             parts.push((part.to_string(), value));

@@ -2,10 +2,10 @@
 
 use smallvec::SmallVec;
 
-use super::document::Mode;
+use super::document::LimitMode;
 use super::limit::LimitCount;
 use super::outcome::LimitsOutcome;
-use super::verdict::{Failure, LimitVerdict, Verdict};
+use super::verdict::{LimitVerdict, ServiceFailure, Verdict};
 use super::{quota, rate};
 use crate::decision::Effects;
 
@@ -17,18 +17,20 @@ pub(super) fn finish<'a>(
     decided: &mut LimitsOutcome<'a>,
 ) {
     // The tightest refusal, the first of the document among equals.
-    let tightest = |mode: Mode| {
+    let tightest = |mode: LimitMode| {
         let against = verdicts.iter().filter(|verdict| verdict.limit.mode == mode && verdict.is_against());
         against.reduce(|tightest, verdict| if verdict.tightness() > tightest.tightness() { verdict } else { tightest })
     };
-    let (enforced, shadow) = (tightest(Mode::Enforce), tightest(Mode::Shadow));
+    let (enforced, shadow) = (tightest(LimitMode::Enforce), tightest(LimitMode::Shadow));
 
     for verdict in verdicts {
         let outcome = match verdict.verdict {
-            Verdict::Wait(_) | Verdict::TooLarge if verdict.limit.mode == Mode::Enforce => Some(LimitCount::Limited),
+            Verdict::Wait(_) | Verdict::TooLarge if verdict.limit.mode == LimitMode::Enforce => {
+                Some(LimitCount::Limited)
+            }
             Verdict::Wait(_) | Verdict::TooLarge => Some(LimitCount::WouldLimit),
-            Verdict::Failed(Failure::Error) => Some(LimitCount::Error),
-            Verdict::Failed(Failure::Timeout) => Some(LimitCount::Timeout),
+            Verdict::Failed(ServiceFailure::Error) => Some(LimitCount::Error),
+            Verdict::Failed(ServiceFailure::Timeout) => Some(LimitCount::Timeout),
             Verdict::Passes => enforced.is_none().then_some(LimitCount::Passed),
         };
         let overfull = verdict.shared.then_some(LimitCount::Overfull);
@@ -37,7 +39,7 @@ pub(super) fn finish<'a>(
     if verdicts.iter().any(|verdict| verdict.left.is_some()) {
         let left = verdicts.iter().filter_map(|verdict| {
             let (remaining, until_full) = verdict.left?;
-            Some(quota::Left { quota: &verdict.limit.quota, remaining, reset: rate::seconds(until_full) })
+            Some(quota::LimitState { quota: &verdict.limit.quota, remaining, reset: rate::seconds(until_full) })
         });
         quota::write(&left.collect::<SmallVec<[_; 4]>>(), &mut |name, value| {
             effects.response_header(name, value.into_bytes().into())

@@ -7,13 +7,13 @@
 
 use std::time::Duration;
 
-use super::document::{GlobalDocument, OnFailure, Quota, unit};
-use super::key::{KeyPart, Value};
+use super::document::{GlobalDocument, OnFailure, QuotaDocument, unit};
+use super::key::{KeyPart, KeyValue};
 use super::service::Descriptor;
 
 /// The service that a limit asks.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Service {
+pub(super) struct LimitService {
     /// The proxy's cluster.
     pub(super) cluster: Box<str>,
     pub(super) domain: Box<str>,
@@ -32,8 +32,8 @@ pub(super) struct Global {
 }
 
 impl Global {
-    pub(super) fn new(document: GlobalDocument, quota: &Quota, services: &mut Vec<Service>) -> Global {
-        let service = Service { cluster: document.cluster.0, domain: document.domain.0 };
+    pub(super) fn new(document: GlobalDocument, quota: &QuotaDocument, services: &mut Vec<LimitService>) -> Global {
+        let service = LimitService { cluster: document.cluster.0, domain: document.domain.0 };
         let number = services.iter().position(|other| *other == service).unwrap_or_else(|| {
             services.push(service);
             services.len() - 1
@@ -71,7 +71,7 @@ impl RemoteCheck {
 
     /// The key's next part, under the name that users of Envoy's own filter know. What is no UTF-8 shows U+FFFD: the
     /// protocol has no other bytes.
-    pub(super) fn part(&mut self, part: &KeyPart, value: &Value<'_>) {
+    pub(super) fn part(&mut self, part: &KeyPart, value: &KeyValue<'_>) {
         let key = match part {
             KeyPart::SourceAddress { .. } => "remote_address",
             KeyPart::Header(name) | KeyPart::Cookie(name) | KeyPart::QueryParam(name) => name,
@@ -83,8 +83,8 @@ impl RemoteCheck {
             KeyPart::Fact(name) => name.parts().last(),
         };
         match value {
-            Value::Address(address) => self.descriptor.entry(key, &address.to_string()),
-            Value::Text(text) => self.descriptor.entry(key, &String::from_utf8_lossy(text)),
+            KeyValue::Address(address) => self.descriptor.entry(key, &address.to_string()),
+            KeyValue::Text(text) => self.descriptor.entry(key, &String::from_utf8_lossy(text)),
         }
     }
 

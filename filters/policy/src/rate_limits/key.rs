@@ -103,22 +103,22 @@ impl KeyPart {
         request: &Request<'r>,
         clients: &Clients,
         environment: &mut impl Environment,
-    ) -> Option<Value<'r>> {
+    ) -> Option<KeyValue<'r>> {
         match self {
             KeyPart::SourceAddress { ipv4_prefix, ipv6_prefix } => {
                 let address = clients.address(request, environment)?;
-                Some(Value::Address(masked(address, *ipv4_prefix, *ipv6_prefix)))
+                Some(KeyValue::Address(masked(address, *ipv4_prefix, *ipv6_prefix)))
             }
-            KeyPart::Header(name) => request.value(name.as_bytes()).map(|value| Value::Text(value.into())),
-            KeyPart::Cookie(name) => request.cookie(name.as_bytes()).map(|value| Value::Text(value.into())),
-            KeyPart::QueryParam(name) => request.query_param(name.as_bytes()).map(|value| Value::Text(value.into())),
-            KeyPart::Path => Some(Value::Text(request.path.into())),
-            KeyPart::Method => Some(Value::Text(request.method.into())),
-            KeyPart::Hostname => Some(Value::Text(lower_case(request.host))),
-            KeyPart::Peer => clients.identity(request, environment).map(Value::Text),
-            KeyPart::Constant(text) => Some(Value::Text(text.as_bytes().into())),
+            KeyPart::Header(name) => request.value(name.as_bytes()).map(|value| KeyValue::Text(value.into())),
+            KeyPart::Cookie(name) => request.cookie(name.as_bytes()).map(|value| KeyValue::Text(value.into())),
+            KeyPart::QueryParam(name) => request.query_param(name.as_bytes()).map(|value| KeyValue::Text(value.into())),
+            KeyPart::Path => Some(KeyValue::Text(request.path.into())),
+            KeyPart::Method => Some(KeyValue::Text(request.method.into())),
+            KeyPart::Hostname => Some(KeyValue::Text(lower_case(request.host))),
+            KeyPart::Peer => clients.identity(request, environment).map(KeyValue::Text),
+            KeyPart::Constant(text) => Some(KeyValue::Text(text.as_bytes().into())),
             KeyPart::Fact(name) => {
-                request.fact_value(name.as_bytes(), environment).map(|value| Value::Text(value.into()))
+                request.fact_value(name.as_bytes(), environment).map(|value| KeyValue::Text(value.into()))
             }
         }
     }
@@ -144,7 +144,7 @@ fn masked(address: IpAddr, ipv4_prefix: u32, ipv6_prefix: u32) -> IpAddr {
 
 /// The value of one part.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Value<'r> {
+pub(super) enum KeyValue<'r> {
     Address(IpAddr),
     Text(Cow<'r, [u8]>),
 }
@@ -188,11 +188,11 @@ impl KeyHasher {
     }
 
     /// The next part.
-    pub(super) fn part(&mut self, value: &Value<'_>) {
+    pub(super) fn part(&mut self, value: &KeyValue<'_>) {
         match value {
-            Value::Address(IpAddr::V4(address)) => self.bytes(&address.octets()),
-            Value::Address(IpAddr::V6(address)) => self.bytes(&address.octets()),
-            Value::Text(text) => self.bytes(text),
+            KeyValue::Address(IpAddr::V4(address)) => self.bytes(&address.octets()),
+            KeyValue::Address(IpAddr::V6(address)) => self.bytes(&address.octets()),
+            KeyValue::Text(text) => self.bytes(text),
         }
     }
 
@@ -219,7 +219,7 @@ mod tests {
 
     fn print(parts: &[&str]) -> Fingerprint {
         let mut hasher = KeyHasher::new(Salt(1, 2));
-        parts.iter().for_each(|part| hasher.part(&Value::Text(part.as_bytes().into())));
+        parts.iter().for_each(|part| hasher.part(&KeyValue::Text(part.as_bytes().into())));
         hasher.finish()
     }
 
@@ -266,8 +266,8 @@ mod tests {
         let headers: Vec<Header<'_>> = owned.iter().map(|(n, v)| (&**n, &**v)).collect();
         let mut world = World::new(Timestamp(0), 0);
         part.value(&Request::new(&headers), &clients(), &mut wire.environment(&mut world)).map(|value| match value {
-            Value::Address(address) => address.to_string(),
-            Value::Text(text) => String::from_utf8_lossy(&text).into_owned(),
+            KeyValue::Address(address) => address.to_string(),
+            KeyValue::Text(text) => String::from_utf8_lossy(&text).into_owned(),
         })
     }
 

@@ -5,8 +5,8 @@ use std::borrow::Cow;
 use smallvec::SmallVec;
 
 use super::cost::CostRule;
-use super::document::{LimitDocument, Mode, OnFailure, OnMissingKey, QuotaHeaders, RefusalDocument, Scope};
-use super::global::{Global, RemoteCheck, Service};
+use super::document::{LimitDocument, LimitMode, OnFailure, OnMissingKey, QuotaHeaders, RefusalDocument, Scope};
+use super::global::{Global, LimitService, RemoteCheck};
 use super::key::{KeyHasher, KeyPart, Salt};
 use super::quota::Quota;
 use super::rate::{self, Rate};
@@ -34,13 +34,13 @@ pub(super) struct Limit {
     pub(super) on_missing_key: OnMissingKey,
     pub(super) rate: Rate,
     pub(super) cost: CostRule,
-    pub(super) mode: Mode,
+    pub(super) mode: LimitMode,
     pub(super) capacity: u32,
     /// Its sets of buckets. Without any in global scope.
     pub(super) table: Table,
     /// `None`: local scope.
     pub(super) global: Option<Global>,
-    pub(super) refusal: Refusal,
+    pub(super) refusal: LimitRefusal,
     pub(super) quota: Quota,
     /// The counters of [`LimitCount`], in its order.
     counters: Metric,
@@ -76,7 +76,7 @@ impl LimitCount {
 
 /// The response to what the limit refuses.
 #[derive(Debug)]
-pub(super) struct Refusal {
+pub(super) struct LimitRefusal {
     pub(super) status: u16,
     body: Box<str>,
     headers: Box<[(Box<str>, Box<str>)]>,
@@ -86,7 +86,7 @@ impl Limit {
     pub(super) fn new(
         number: u32,
         document: LimitDocument,
-        services: &mut Vec<Service>,
+        services: &mut Vec<LimitService>,
         metrics: &mut Metrics,
         tables: &mut Tables,
     ) -> Limit {
@@ -99,7 +99,7 @@ impl Limit {
         // Neither rate nor burst: whoever tightens a limit under attack does not give everybody a fresh bucket.
         let sets = if document.scope.is_local() { capacity.div_ceil(KEYS_IN_A_SET).max(1) } else { 0 };
         // Shadow has no effect that a client could see.
-        let kind = if document.mode == Mode::Shadow { QuotaHeaders::Off } else { document.quota_headers };
+        let kind = if document.mode == LimitMode::Shadow { QuotaHeaders::Off } else { document.quota_headers };
         let per_nanos = u64::try_from(per.as_nanos()).unwrap_or(u64::MAX);
         Limit {
             quota: Quota::new(kind, &name, requests, per_nanos, burst),
@@ -117,7 +117,7 @@ impl Limit {
             cost: CostRule::new(document.cost),
             mode: document.mode,
             capacity,
-            refusal: Refusal::new(document.response.unwrap_or_default()),
+            refusal: LimitRefusal::new(document.response.unwrap_or_default()),
         }
     }
 
@@ -170,11 +170,11 @@ impl Limit {
     }
 }
 
-impl Refusal {
-    fn new(document: RefusalDocument) -> Refusal {
+impl LimitRefusal {
+    fn new(document: RefusalDocument) -> LimitRefusal {
         let headers = document.headers.into_iter().map(|header| (header.name.0, header.value.0)).collect();
         let status = u16::try_from(document.status.0).unwrap_or(429);
-        Refusal { status, body: document.body.into(), headers }
+        LimitRefusal { status, body: document.body.into(), headers }
     }
 
     /// The response; `retry_after` in nanoseconds.

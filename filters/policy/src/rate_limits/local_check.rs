@@ -2,7 +2,7 @@
 
 use smallvec::SmallVec;
 
-use super::document::{Mode, QuotaHeaders};
+use super::document::{LimitMode, QuotaHeaders};
 use super::limit::{Limit, LimitCount};
 use super::pending::Reserved;
 use super::rate::Debt;
@@ -47,7 +47,7 @@ impl<'a> LocalCheck<'a> {
 
     /// Whether it refuses the request.
     pub(super) fn stops(&self) -> bool {
-        !self.passes() && self.limit.mode == Mode::Enforce
+        !self.passes() && self.limit.mode == LimitMode::Enforce
     }
 
     /// Decides without taking anything. What lets a request pass may be out of date: [`LocalCheck::take`] finds out.

@@ -44,19 +44,19 @@ use crate::request::Request;
 use crate::section::Section;
 use crate::settings::Settings;
 use crate::state::{Change, Key, Tables, Unavailable};
-pub use document::{LimitDocument, Mode, OnMissingKey, QuotaHeaders};
+pub use document::{LimitDocument, LimitMode, OnMissingKey, QuotaHeaders};
 use finish::finish;
-use global::{RemoteCheck, Service};
+use global::{LimitService, RemoteCheck};
 pub use key::KeyPart;
 use key::{KeyHasher, Salt};
 use limit::{Limit, LimitCount};
 use local_check::{LocalCheck, take_all};
 pub(crate) use outcome::LimitsOutcome;
 use pending::Reserved;
-pub use pending::{Pending, Reply, RlsRequest};
+pub use pending::{Pending, RlsReply, RlsRequest};
 pub use settlement::Reservation;
 use settlement::ReservedFrom;
-pub use verdict::Failure;
+pub use verdict::ServiceFailure;
 use verdict::{LimitVerdict, Verdict};
 
 /// The section, ready to decide.
@@ -69,7 +69,7 @@ pub struct RateLimits {
     limit_of: Box<[u32]>,
     index: Index,
     /// Whom the limits of global scope ask.
-    services: Box<[Service]>,
+    services: Box<[LimitService]>,
     clients: Clients,
     /// Which no service may add.
     route_header: Box<str>,

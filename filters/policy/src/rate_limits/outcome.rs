@@ -2,7 +2,7 @@
 
 use smallvec::SmallVec;
 
-use super::document::Mode;
+use super::document::LimitMode;
 use super::limit::Limit;
 use super::settlement::Reservation;
 use crate::decision::{HeldBack, Response};
@@ -25,8 +25,8 @@ impl<'a> LimitsOutcome<'a> {
     pub(super) fn refused_by(&mut self, limit: &'a Limit, reason: Reason, wait: Option<u64>) {
         let rule = &*limit.name;
         match limit.mode {
-            Mode::Enforce => self.refusal = Some((rule, reason, limit.refusal.response(wait))),
-            Mode::Shadow => {
+            LimitMode::Enforce => self.refusal = Some((rule, reason, limit.refusal.response(wait))),
+            LimitMode::Shadow => {
                 let status = limit.refusal.status;
                 self.held_back.push(HeldBack { section: Section::RateLimits, rule: Some(rule), reason, status });
             }

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use smallvec::SmallVec;
 
-use super::global::{RemoteCheck, Service};
+use super::global::{LimitService, RemoteCheck};
 use super::service::{self, OK, OVER_LIMIT, RateLimitResponse};
 use super::taken::Taken;
-use super::verdict::{Failure, Left, Verdict};
+use super::verdict::{Left, ServiceFailure, Verdict};
 use crate::decision::Counts;
 use crate::metrics::Metric;
 
@@ -27,7 +27,7 @@ pub struct Pending {
     remote: Vec<RemoteCheck>,
     /// Whom to ask, in this order.
     services: SmallVec<[u32; 1]>,
-    replies: SmallVec<[Reply; 1]>,
+    replies: SmallVec<[RlsReply; 1]>,
     /// What the local limits have said.
     pub(super) reserved: SmallVec<[Reserved; 1]>,
     /// The limit in Shadow that would have refused the request because it has no key.
@@ -63,7 +63,7 @@ impl Pending {
     }
 
     /// What is to be asked next; `None`: all has been.
-    pub(super) fn rls_request<'a>(&self, services: &'a [Service]) -> Option<RlsRequest<'a>> {
+    pub(super) fn rls_request<'a>(&self, services: &'a [LimitService]) -> Option<RlsRequest<'a>> {
         let number = *self.services.get(self.replies.len())?;
         let service = services.get(number as usize)?;
         Some(RlsRequest::new(service, self.asks_of(number)))
@@ -79,7 +79,7 @@ impl Pending {
     }
 
     /// The answer to the question that was asked last.
-    pub fn on_reply(&mut self, reply: Reply) {
+    pub fn on_reply(&mut self, reply: RlsReply) {
         self.replies.push(reply);
     }
 
@@ -118,7 +118,7 @@ pub struct RlsRequest<'a> {
 impl<'a> RlsRequest<'a> {
     #[cold]
     pub(super) fn new<'c>(
-        service: &'a Service,
+        service: &'a LimitService,
         checks: impl Iterator<Item = &'c RemoteCheck> + Clone,
     ) -> RlsRequest<'a> {
         RlsRequest {
@@ -131,23 +131,23 @@ impl<'a> RlsRequest<'a> {
 
 /// What became of a [`RlsRequest`].
 #[derive(Clone, Debug)]
-pub struct Reply(Result<RateLimitResponse, Failure>);
+pub struct RlsReply(Result<RateLimitResponse, ServiceFailure>);
 
-impl Reply {
-    /// Reads a serialised `RateLimitResponse`. What is none, or says neither OK nor OVER_LIMIT, is [`Failure::Error`].
-    pub fn read(message: &[u8]) -> Reply {
-        Reply(RateLimitResponse::read(message).ok_or(Failure::Error))
+impl RlsReply {
+    /// Reads a serialised `RateLimitResponse`. What is none, or says neither OK nor OVER_LIMIT, is [`ServiceFailure::Error`].
+    pub fn read(message: &[u8]) -> RlsReply {
+        RlsReply(RateLimitResponse::read(message).ok_or(ServiceFailure::Error))
     }
 
     /// There is no answer.
-    pub fn failed(failure: Failure) -> Reply {
-        Reply(Err(failure))
+    pub fn failed(failure: ServiceFailure) -> RlsReply {
+        RlsReply(Err(failure))
     }
 
     /// A service that answers OK, or OVER_LIMIT, and nothing else.
     #[cfg(any(test, feature = "wire"))]
-    pub fn plain(is_over: bool) -> Reply {
-        Reply(Ok(RateLimitResponse::plain(if is_over { OVER_LIMIT } else { OK })))
+    pub fn plain(is_over: bool) -> RlsReply {
+        RlsReply(Ok(RateLimitResponse::plain(if is_over { OVER_LIMIT } else { OK })))
     }
 
     /// The verdict on descriptor `at` of `count`.

@@ -41,7 +41,7 @@ impl Quota {
 }
 
 /// One limit's state at the end of a decision.
-pub(super) struct Left<'a> {
+pub(super) struct LimitState<'a> {
     pub(super) quota: &'a Quota,
     pub(super) remaining: u32,
     /// Seconds until the whole burst is there again.
@@ -50,7 +50,7 @@ pub(super) struct Left<'a> {
 
 /// Appends the headers of all limits that have any. The IETF's are lists with an item for each limit; draft 03 has room
 /// for one, the limit with the least left, and lists the policies of all.
-pub(super) fn write(left: &[Left<'_>], push: &mut dyn FnMut(&'static str, String)) {
+pub(super) fn write(left: &[LimitState<'_>], push: &mut dyn FnMut(&'static str, String)) {
     let of = |kind: QuotaHeaders| left.iter().filter(move |left| left.quota.kind == kind);
     let policies = |kind: QuotaHeaders| {
         let mut list = String::new();
@@ -100,7 +100,7 @@ mod tests {
             .map(|((_, _, requests, burst, used), quota)| {
                 let rate = Rate::new(*requests, Duration::from_secs(60), *burst);
                 let debt = rate.price(*used);
-                Left { quota, remaining: rate.remaining(debt), reset: rate::seconds(rate.until_full(debt)) }
+                LimitState { quota, remaining: rate.remaining(debt), reset: rate::seconds(rate.until_full(debt)) }
             })
             .collect();
         let mut headers = Vec::new();

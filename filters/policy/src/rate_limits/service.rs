@@ -5,7 +5,7 @@
 //! larger than it may be: see `docs/decisions.md`. The encoding is that of <https://protobuf.dev/programming-guides/encoding>.
 
 use crate::document::{frames_message, is_token};
-use crate::protobuf::{Field, Fields, put_bytes, put_number};
+use crate::protobuf::{FieldValue, MessageFields, put_bytes, put_number};
 use crate::redirection::redirects_request;
 
 /// Larger answers are no answers: one for a request has a few hundred bytes.
@@ -82,8 +82,8 @@ pub(super) struct RateLimitResponse {
     pub(super) overall_code: u64,
     /// One for each descriptor, in their order.
     pub(super) statuses: Vec<DescriptorStatus>,
-    response_headers: Vec<HeaderValue>,
-    request_headers: Vec<HeaderValue>,
+    response_headers: Vec<ServiceHeader>,
+    request_headers: Vec<ServiceHeader>,
     /// How many headers are none, or frame the message.
     dropped: usize,
 }
@@ -99,7 +99,7 @@ pub(super) struct DescriptorStatus {
 
 /// `HeaderValue`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct HeaderValue {
+struct ServiceHeader {
     key: Box<str>,
     value: Box<[u8]>,
 }
@@ -112,12 +112,12 @@ impl RateLimitResponse {
             return None;
         }
         let mut answer = RateLimitResponse::default();
-        let mut fields = Fields(bytes);
+        let mut fields = MessageFields(bytes);
         while let Some(field) = fields.next()? {
             match field {
-                (1, Field::Number(code)) => answer.overall_code = code,
-                (2, Field::Bytes(status)) => answer.statuses.push(DescriptorStatus::read(status)?),
-                (number @ (3 | 4), Field::Bytes(header)) => match HeaderValue::read(header)? {
+                (1, FieldValue::Number(code)) => answer.overall_code = code,
+                (2, FieldValue::Bytes(status)) => answer.statuses.push(DescriptorStatus::read(status)?),
+                (number @ (3 | 4), FieldValue::Bytes(header)) => match ServiceHeader::read(header)? {
                     Some(header) if number == 3 => answer.response_headers.push(header),
                     Some(header) => answer.request_headers.push(header),
                     None => answer.dropped += 1,
@@ -152,7 +152,7 @@ impl RateLimitResponse {
     }
 }
 
-fn may_add(header: &HeaderValue, route_header: &str) -> bool {
+fn may_add(header: &ServiceHeader, route_header: &str) -> bool {
     *header.key != *route_header && !redirects_request(&header.key)
 }
 
@@ -160,12 +160,12 @@ impl DescriptorStatus {
     #[cold]
     fn read(bytes: &[u8]) -> Option<DescriptorStatus> {
         let mut status = DescriptorStatus::default();
-        let mut fields = Fields(bytes);
+        let mut fields = MessageFields(bytes);
         while let Some(field) = fields.next()? {
             match field {
-                (1, Field::Number(code)) => status.code = code,
-                (3, Field::Number(left)) => status.limit_remaining = u32::try_from(left).unwrap_or(u32::MAX),
-                (4, Field::Bytes(duration)) => status.until_reset = nanoseconds(duration)?,
+                (1, FieldValue::Number(code)) => status.code = code,
+                (3, FieldValue::Number(left)) => status.limit_remaining = u32::try_from(left).unwrap_or(u32::MAX),
+                (4, FieldValue::Bytes(duration)) => status.until_reset = nanoseconds(duration)?,
                 _ => {}
             }
         }
@@ -177,11 +177,11 @@ impl DescriptorStatus {
 #[cold]
 fn nanoseconds(bytes: &[u8]) -> Option<u64> {
     let (mut seconds, mut nanos) = (0_i64, 0_i64);
-    let mut fields = Fields(bytes);
+    let mut fields = MessageFields(bytes);
     while let Some(field) = fields.next()? {
         match field {
-            (1, Field::Number(number)) => seconds = number.cast_signed(),
-            (2, Field::Number(number)) => nanos = number.cast_signed(),
+            (1, FieldValue::Number(number)) => seconds = number.cast_signed(),
+            (2, FieldValue::Number(number)) => nanos = number.cast_signed(),
             _ => {}
         }
     }
@@ -189,23 +189,23 @@ fn nanoseconds(bytes: &[u8]) -> Option<u64> {
     Some(part(seconds).saturating_mul(1_000_000_000).saturating_add(part(nanos)))
 }
 
-impl HeaderValue {
+impl ServiceHeader {
     /// `None`: broken. `Some(None)`: no header, or one that would break the message's framing; it is left out.
     #[cold]
-    fn read(bytes: &[u8]) -> Option<Option<HeaderValue>> {
+    fn read(bytes: &[u8]) -> Option<Option<ServiceHeader>> {
         let (mut key, mut value) = (&b""[..], &b""[..]);
-        let mut fields = Fields(bytes);
+        let mut fields = MessageFields(bytes);
         while let Some(field) = fields.next()? {
             match field {
-                (1, Field::Bytes(bytes)) => key = bytes,
+                (1, FieldValue::Bytes(bytes)) => key = bytes,
                 // As text, or raw.
-                (2 | 3, Field::Bytes(bytes)) if !bytes.is_empty() => value = bytes,
+                (2 | 3, FieldValue::Bytes(bytes)) if !bytes.is_empty() => value = bytes,
                 _ => {}
             }
         }
         let key = std::str::from_utf8(key).ok()?.to_ascii_lowercase();
         let is_text = value.iter().all(|&byte| byte == b'\t' || (byte >= b' ' && byte != 0x7f));
         let is_header = is_token(key.as_bytes()) && key != "host" && !frames_message(&key);
-        Some((is_header && is_text).then(|| HeaderValue { key: key.into(), value: value.into() }))
+        Some((is_header && is_text).then(|| ServiceHeader { key: key.into(), value: value.into() }))
     }
 }

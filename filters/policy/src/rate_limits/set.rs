@@ -103,15 +103,15 @@ impl Advanced {
 
 /// The bytes of a set, checked.
 #[derive(Clone, Copy, Debug)]
-struct View<'a> {
+struct SetView<'a> {
     base: Timestamp,
     rate: Rate,
     slots: &'a [u8],
 }
 
-impl<'a> View<'a> {
+impl<'a> SetView<'a> {
     /// `None`: a set that was never written, or bytes that are none.
-    fn of(bytes: &'a [u8]) -> Option<View<'a>> {
+    fn of(bytes: &'a [u8]) -> Option<SetView<'a>> {
         let (base, rest) = bytes.split_first_chunk::<8>()?;
         let (interval, rest) = rest.split_first_chunk::<8>()?;
         let (ticks, rest) = rest.split_first_chunk::<4>()?;
@@ -121,7 +121,7 @@ impl<'a> View<'a> {
             ticks: u32::from_le_bytes(*ticks),
             burst: u32::from_le_bytes(*burst),
         };
-        rate.is_one().then_some(View { base: Timestamp(u64::from_le_bytes(*base)), rate, slots })
+        rate.is_one().then_some(SetView { base: Timestamp(u64::from_le_bytes(*base)), rate, slots })
     }
 
     /// Fingerprint and debt of each slot. More than there can be are not read.
@@ -140,7 +140,7 @@ impl<'a> View<'a> {
 /// bucket of `print`, which is not 0. Debts that were counted at another rate are converted.
 pub(super) fn advance(old: &[u8], rate: &Rate, now: Timestamp, print: u64, new: &mut Vec<u8>) -> Advanced {
     let mut set = Advanced { own: None, overflow: None, keys: 0, print, must_write: false };
-    let view = View::of(old);
+    let view = SetView::of(old);
     let (base, nanos) = view.map_or((now, 0), |view| rate::elapsed(view.base, now));
     new.extend_from_slice(&base.0.to_le_bytes());
     new.extend_from_slice(&rate.interval.to_le_bytes());
@@ -173,7 +173,7 @@ pub(super) fn advance(old: &[u8], rate: &Rate, now: Timestamp, print: u64, new: 
 
 /// The keys of a set that have a slot of their own and are not full at the time `now`.
 pub(super) fn busy_keys(bytes: &[u8], now: Timestamp) -> u64 {
-    let Some(view) = View::of(bytes) else { return 0 };
+    let Some(view) = SetView::of(bytes) else { return 0 };
     let (_, nanos) = rate::elapsed(view.base, now);
     view.slots().filter(|(print, debt)| *print != OVERFLOW && view.rate.drained(*debt, nanos) > 0).count() as u64
 }

@@ -1,6 +1,6 @@
 //! What a limit says of a request.
 
-use super::document::Mode;
+use super::document::LimitMode;
 use super::limit::Limit;
 use crate::reason::Reason;
 
@@ -13,12 +13,12 @@ pub(super) enum Verdict {
     /// Refused: it costs more than the bucket ever holds.
     TooLarge,
     /// The service has not said; the limit's `onFailure` counts.
-    Failed(Failure),
+    Failed(ServiceFailure),
 }
 
 /// Why a service has not answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Failure {
+pub enum ServiceFailure {
     /// Not in time.
     Timeout,
     /// It could not be asked, it answered with an error, or its answer was none.
@@ -48,7 +48,7 @@ impl LimitVerdict<'_> {
     }
 
     pub(super) fn refuses(&self) -> bool {
-        self.limit.mode == Mode::Enforce && self.is_against()
+        self.limit.mode == LimitMode::Enforce && self.is_against()
     }
 
     /// Nanoseconds until the request would pass; `None` when that is not known, or never.

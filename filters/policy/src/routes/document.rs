@@ -28,13 +28,13 @@ object! {
         /// Which of several matching rules wins.
         precedence as "precedence": Precedence = Precedence::FirstMatch,
         /// The rules in document order.
-        rules as "rules": Named<RuleDocument> = Named::default(),
+        rules as "rules": Named<RouteRuleDocument> = Named::default(),
     }
 }
 
 object! {
     /// One rule as written.
-    pub struct RuleDocument one of ["route", "canary", "redirect"] check = RuleDocument::check {
+    pub struct RouteRuleDocument one of ["route", "canary", "redirect"] check = RouteRuleDocument::check {
         /// Unique among the rules.
         name as "name": Name,
         /// One entry that holds is enough; absent: every request.
@@ -76,7 +76,7 @@ object! {
     }
 }
 
-impl RuleDocument {
+impl RouteRuleDocument {
     /// What the rule's other fields mean beside the redirect.
     fn check_redirect(&self, redirect: &Redirect, at: &At<'_>, cx: &mut Context) -> bool {
         let mut fine = true;

@@ -27,7 +27,7 @@ use crate::metrics::{Metric, Metrics};
 use crate::reason::Reason;
 use crate::request::Request;
 use crate::section::Section;
-pub use document::{Failover, Precedence, RoutesDocument, RuleDocument};
+pub use document::{Failover, Precedence, RouteRuleDocument, RoutesDocument};
 use effects::StaticOps;
 pub use precedence::{in_order, specificity};
 pub use redirect::Redirect;
@@ -39,7 +39,7 @@ pub struct Routes {
     default: Option<Box<str>>,
     /// Counts the requests that neither a rule nor a canary gave a route.
     by_default: Metric,
-    rules: Box<[Rule]>,
+    rules: Box<[RouteRule]>,
     /// The entries of all rules in the order in which they win.
     entries: Box<[RequestMatch]>,
     /// The rule of each entry.
@@ -49,7 +49,7 @@ pub struct Routes {
 
 /// One rule, ready to apply.
 #[derive(Debug)]
-struct Rule {
+struct RouteRule {
     name: Box<str>,
     to: To,
     ops: StaticOps,
@@ -129,7 +129,7 @@ impl Routes {
                 let watch = breakers.add(&guard, &thresholds, metrics);
                 (failover.route.0, watch)
             });
-            rules.push(Rule {
+            rules.push(RouteRule {
                 failover,
                 matched: metrics.add(Section::Routes, &document.name.0, &["matched"]),
                 name: document.name.0,

@@ -11,7 +11,7 @@ use crate::document::{
     GatewayDuration, HeaderName, HeaderValue, Method, Name, PositiveDuration, RouteHeader, RouteName,
     WritableHeaderName,
 };
-use crate::egress::{CallerPattern, Cidr, EgressHost, FilterStateKey, Protocol, Text, TrustDomain};
+use crate::egress::{CallerPattern, Cidr, EgressHost, FilterStateKey, RuleText, TrustDomain, UpgradeProtocol};
 use crate::matching::{HostPattern, PairName};
 use crate::routes::{Hostname, NewPath, RedirectStatus, RetryOn};
 use crate::timestamp::Timestamp;
@@ -78,7 +78,7 @@ scalars! {
         "description": "The name of a filter state object: 1 to 253 letters, digits and signs of ASCII.",
         "type": "string", "pattern": "^[!-~]{1,253}$",
     });
-    Text, "text" => json!({
+    RuleText, "text" => json!({
         "title": "text",
         "description": "1 to 1024 bytes without control characters.",
         "type": "string", "maxLength": 1024, "allOf": [{"pattern": r"\S"}, {"pattern": r"^[^\u0000-\u001f\u007f-\u009f]*$"}],
@@ -186,7 +186,7 @@ scalars! {
         "description": "A verified identity such as spiffe://cluster.local/ns/shop/sa/cart; a path segment `*` stands for exactly one.",
         "type": "string", "maxLength": 2048, "pattern": "^[!-)+-9;-~]*:[!-~]*$",
     });
-    Protocol, "protocol" => json!({
+    UpgradeProtocol, "protocol" => json!({
         "title": "protocol",
         "description": "An upgrade protocol such as websocket.",
         "type": "string", "pattern": "^[!#$%&'*+.^_`|~0-9A-Za-z/-]{1,64}$", "not": {"const": "*"},

@@ -7,22 +7,22 @@ use super::{Change, Key, State, Table, Unavailable};
 
 /// A store that two workers of one thread share.
 #[derive(Debug)]
-pub struct Shared<S>(Rc<RefCell<S>>);
+pub struct SharedStore<S>(Rc<RefCell<S>>);
 
-impl<S> Shared<S> {
+impl<S> SharedStore<S> {
     /// Shares a store.
-    pub fn new(store: S) -> Shared<S> {
-        Shared(Rc::new(RefCell::new(store)))
+    pub fn new(store: S) -> SharedStore<S> {
+        SharedStore(Rc::new(RefCell::new(store)))
     }
 }
 
-impl<S> Clone for Shared<S> {
+impl<S> Clone for SharedStore<S> {
     fn clone(&self) -> Self {
-        Shared(Rc::clone(&self.0))
+        SharedStore(Rc::clone(&self.0))
     }
 }
 
-impl<S: State> State for Shared<S> {
+impl<S: State> State for SharedStore<S> {
     fn update<T>(
         &mut self,
         key: Key<'_>,

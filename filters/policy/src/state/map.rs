@@ -53,7 +53,7 @@ impl State for MapState {
 
 #[cfg(test)]
 mod tests {
-    use super::super::laws::{self, Shared};
+    use super::super::laws::{self, SharedStore};
     use super::*;
     #[cfg(target_arch = "wasm32")]
     use wasm_bindgen_test::wasm_bindgen_test as test;
@@ -61,7 +61,7 @@ mod tests {
     #[test]
     fn a_map_holds_to_the_laws_of_a_store() {
         laws::all(|_| {
-            let shared = Shared::new(MapState::default());
+            let shared = SharedStore::new(MapState::default());
             [shared.clone(), shared]
         });
     }

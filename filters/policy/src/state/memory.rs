@@ -75,10 +75,10 @@ impl<K: Hash + Eq> Values<K> {
 
 /// The index of a slot, as a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Index(u32);
+struct SlotIndex(u32);
 
-impl From<&Index> for Index {
-    fn from(index: &Index) -> Index {
+impl From<&SlotIndex> for SlotIndex {
+    fn from(index: &SlotIndex) -> SlotIndex {
         *index
     }
 }
@@ -108,7 +108,7 @@ impl From<&Index> for Index {
 pub struct Memory {
     named: Values<Box<str>>,
     /// The tables that some policy has, by identity.
-    tables: Mutex<HashMap<u64, Weak<Values<Index>>>>,
+    tables: Mutex<HashMap<u64, Weak<Values<SlotIndex>>>>,
 }
 
 impl Memory {
@@ -164,11 +164,11 @@ impl Default for Memory {
 #[derive(Clone, Debug)]
 pub struct MemoryState {
     memory: Arc<Memory>,
-    tables: Arc<[Arc<Values<Index>>]>,
+    tables: Arc<[Arc<Values<SlotIndex>>]>,
 }
 
 impl MemoryState {
-    fn table(&self, table: Table) -> Result<&Values<Index>, Unavailable> {
+    fn table(&self, table: Table) -> Result<&Values<SlotIndex>, Unavailable> {
         self.tables.get(table.number as usize).map(|values| &**values).ok_or(Unavailable)
     }
 }
@@ -181,14 +181,14 @@ impl State for MemoryState {
     ) -> Result<T, Unavailable> {
         match key {
             Key::Named(name) => self.memory.named.update(name, change),
-            Key::Slot(table, index) => self.table(table)?.update(&Index(index), change),
+            Key::Slot(table, index) => self.table(table)?.update(&SlotIndex(index), change),
         }
     }
 
     fn read<T>(&mut self, key: Key<'_>, read: impl FnOnce(&[u8]) -> T) -> Result<T, Unavailable> {
         match key {
             Key::Named(name) => self.memory.named.read(name, read),
-            Key::Slot(table, index) => self.table(table)?.read(&Index(index), read),
+            Key::Slot(table, index) => self.table(table)?.read(&SlotIndex(index), read),
         }
     }
 }
@@ -301,6 +301,6 @@ mod tests {
         let tables: Vec<Table> = (0..100).map(|i| Table { identity: u64::from(i), number: i, slots: 8_192 }).collect();
         let state = Arc::new(Memory::new()).open(&tables);
         let shards: usize = state.tables.iter().map(|values| values.0.len()).sum();
-        assert!(shards * size_of::<Mutex<Shard<Index>>>() < 2 << 20);
+        assert!(shards * size_of::<Mutex<Shard<SlotIndex>>>() < 2 << 20);
     }
 }

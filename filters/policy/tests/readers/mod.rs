@@ -9,16 +9,16 @@
     reason = "test code; each test uses its own part of it"
 )]
 
-use penstock_policy::egress::{Authority, Host, canonical};
+use penstock_policy::egress::{Authority, UriHost, canonical};
 use url::Url;
 
 /// Host and port as the engine reads them.
 pub fn ours(text: &[u8]) -> Option<(String, Option<u16>)> {
     let authority = Authority::parse(text).ok()?;
     let host = match authority.host {
-        Host::Name(name) => String::from_utf8(name.to_ascii_lowercase()).unwrap(),
-        Host::Address(address) if address.is_ipv6() => format!("[{address}]"),
-        Host::Address(address) => address.to_string(),
+        UriHost::Name(name) => String::from_utf8(name.to_ascii_lowercase()).unwrap(),
+        UriHost::Address(address) if address.is_ipv6() => format!("[{address}]"),
+        UriHost::Address(address) => address.to_string(),
     };
     Some((host, authority.port))
 }

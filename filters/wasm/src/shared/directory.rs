@@ -12,7 +12,7 @@
 
 /// One table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Entry {
+struct TableEntry {
     identity: u64,
     /// The first of its numbers, and how many there are.
     start: u32,
@@ -27,12 +27,12 @@ const ENTRY: usize = 8 + 4 + 4 + 4;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Directory {
     generation: u32,
-    entries: Vec<Entry>,
+    entries: Vec<TableEntry>,
 }
 
 /// Whether the tables of others may be displaced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Claim {
+pub(super) enum Displacement {
     /// Of a policy that comes: those that were left behind make room.
     Arrives,
     /// Of a policy that has been displaced: behind all others.
@@ -48,14 +48,14 @@ impl Directory {
             let (identity, rest) = bytes.split_first_chunk::<8>()?;
             let (start, rest) = rest.split_first_chunk::<4>()?;
             let (slots, generation) = rest.split_first_chunk::<4>()?;
-            Some(Entry {
+            Some(TableEntry {
                 identity: u64::from_le_bytes(*identity),
                 start: u32::from_le_bytes(*start),
                 slots: u32::from_le_bytes(*slots),
                 generation: u32::from_le_bytes(generation.try_into().ok()?),
             })
         };
-        let entries: Vec<Entry> = entries.iter().filter_map(entry).collect();
+        let entries: Vec<TableEntry> = entries.iter().filter_map(entry).collect();
         let in_order = entries.array_windows().all(|[one, next]| one.end().is_some_and(|end| end <= next.start));
         let is_one = rest.is_empty() && in_order && entries.last().is_none_or(|last| last.end().is_some());
         if is_one { Directory { generation: u32::from_le_bytes(*generation), entries } } else { Directory::default() }
@@ -83,7 +83,7 @@ impl Directory {
     }
 
     /// Makes room for the tables of a policy, and brings them up to the current generation. Whether the directory has changed.
-    pub(super) fn claim(&mut self, tables: &[(u64, u32)], claim: Claim) -> bool {
+    pub(super) fn claim(&mut self, tables: &[(u64, u32)], claim: Displacement) -> bool {
         let mut wanted: Vec<(u64, u32)> = tables.to_vec();
         wanted.sort_unstable();
         wanted.dedup();
@@ -96,7 +96,7 @@ impl Directory {
         }
         let missing: Vec<(u64, u32)> =
             wanted.iter().zip(&is_there).filter(|(_, is_there)| !**is_there).map(|(table, _)| *table).collect();
-        if !missing.is_empty() && claim == Claim::Arrives {
+        if !missing.is_empty() && claim == Displacement::Arrives {
             self.generation = self.generation.saturating_add(1);
         }
         let mut has_changed = !missing.is_empty();
@@ -106,7 +106,7 @@ impl Directory {
                 has_changed = true;
             }
         }
-        if !missing.is_empty() && claim == Claim::Arrives {
+        if !missing.is_empty() && claim == Displacement::Arrives {
             let generation = self.generation;
             self.entries.retain(|entry| generation.saturating_sub(entry.generation) < 2);
         }
@@ -115,10 +115,10 @@ impl Directory {
     }
 
     /// Puts each table into the first gap that it fits into.
-    fn place(&mut self, tables: &[(u64, u32)], claim: Claim) {
+    fn place(&mut self, tables: &[(u64, u32)], claim: Displacement) {
         let behind = self.entries.last().and_then(|last| last.end()).unwrap_or(0);
-        let mut from = if claim == Claim::Arrives { 0 } else { behind };
-        let mut at = if claim == Claim::Arrives { 0 } else { self.entries.len() };
+        let mut from = if claim == Displacement::Arrives { 0 } else { behind };
+        let mut at = if claim == Displacement::Arrives { 0 } else { self.entries.len() };
         for &(identity, slots) in tables {
             // The next gap from here; what is smaller and comes later may leave gaps, which the next policy fills.
             while let Some(next) = self.entries.get(at)
@@ -131,7 +131,7 @@ impl Directory {
             if from.checked_add(slots).is_none() {
                 continue;
             }
-            self.entries.insert(at, Entry { identity, start: from, slots, generation: self.generation });
+            self.entries.insert(at, TableEntry { identity, start: from, slots, generation: self.generation });
             from += slots;
             at += 1;
         }
@@ -144,7 +144,7 @@ impl Directory {
     }
 }
 
-impl Entry {
+impl TableEntry {
     fn end(&self) -> Option<u32> {
         self.start.checked_add(self.slots)
     }
@@ -160,7 +160,7 @@ mod tests {
     }
 
     fn arrive(directory: &mut Directory, tables: &[(u64, u32)]) -> Vec<u32> {
-        directory.claim(tables, Claim::Arrives);
+        directory.claim(tables, Displacement::Arrives);
         directory.find(tables).unwrap()
     }
 
@@ -169,10 +169,10 @@ mod tests {
         let mut directory = Directory::default();
         let tables = policy(1, 50, 8);
         assert_eq!(directory.find(&tables), None);
-        assert!(directory.claim(&tables, Claim::Arrives));
+        assert!(directory.claim(&tables, Displacement::Arrives));
         let places = directory.find(&tables).unwrap();
         let before = directory.clone();
-        assert!(!directory.claim(&tables, Claim::Arrives));
+        assert!(!directory.claim(&tables, Displacement::Arrives));
         assert_eq!((&directory, directory.find(&tables)), (&before, Some(places)));
     }
 
@@ -207,8 +207,8 @@ mod tests {
         let places = [arrive(&mut directory, &drains), arrive(&mut directory, &lives)];
         for round in 0..100 {
             // A second passes.
-            directory.claim(&drains, Claim::Returns);
-            directory.claim(&lives, Claim::Returns);
+            directory.claim(&drains, Displacement::Returns);
+            directory.claim(&lives, Displacement::Returns);
             arrive(&mut directory, &policy(100 + round, 1, 8));
             assert_eq!([&drains, &lives].map(|tables| directory.find(tables).unwrap()), places, "{round}");
         }
@@ -221,7 +221,7 @@ mod tests {
         policies.iter().for_each(|tables| drop(arrive(&mut directory, tables)));
         assert_eq!(directory.find(&policies[0]), None);
         for tables in &policies {
-            directory.claim(tables, Claim::Returns);
+            directory.claim(tables, Displacement::Returns);
         }
         for tables in &policies {
             assert!(directory.find(tables).is_some());
@@ -248,7 +248,7 @@ mod tests {
         ) {
             let mut directory = Directory::default();
             for (tables, returns) in steps {
-                let claim = if returns { Claim::Returns } else { Claim::Arrives };
+                let claim = if returns { Displacement::Returns } else { Displacement::Arrives };
                 directory.claim(&tables, claim);
                 prop_assert_eq!(directory.find(&tables).map(|found| found.len()), Some(tables.len()));
                 let mut bytes = Vec::new();

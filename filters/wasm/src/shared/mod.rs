@@ -72,7 +72,7 @@ impl RawKey {
 }
 
 /// Whose a value is that was found.
-enum Found<'a> {
+enum ValueOwner<'a> {
     /// Nobody's: there is none, or a stranger has written it.
     Nobodys,
     Ours(&'a [u8]),
@@ -80,15 +80,15 @@ enum Found<'a> {
     Others,
 }
 
-impl Found<'_> {
-    fn of(bytes: &[u8], owner: u64) -> (Found<'_>, bool) {
+impl ValueOwner<'_> {
+    fn of(bytes: &[u8], owner: u64) -> (ValueOwner<'_>, bool) {
         let Some((front, value)) = bytes.split_first_chunk::<FRONT>() else {
-            return (Found::Nobodys, !bytes.is_empty());
+            return (ValueOwner::Nobodys, !bytes.is_empty());
         };
         if !front.starts_with(&MARK) {
-            return (Found::Nobodys, true);
+            return (ValueOwner::Nobodys, true);
         }
-        let found = if front.ends_with(&owner.to_le_bytes()) { Found::Ours(value) } else { Found::Others };
+        let found = if front.ends_with(&owner.to_le_bytes()) { ValueOwner::Ours(value) } else { ValueOwner::Others };
         (found, false)
     }
 }
@@ -106,7 +106,7 @@ pub(crate) enum Stopped {
 
 /// A value that the worker remembers, with the token that it had.
 #[derive(Debug, Default)]
-struct Place {
+struct RememberedValue {
     key: RawKey,
     /// With its front; empty: there was none.
     value: Vec<u8>,
@@ -124,7 +124,7 @@ pub(crate) struct Store {
     confidence: u8,
     /// Counts the times that a guess was held back.
     held_back: u8,
-    places: Vec<Place>,
+    places: Vec<RememberedValue>,
     /// Where a new value is written; it changes places with the old one.
     spare: Vec<u8>,
     /// Values of strangers under our keys, since they were last counted.
@@ -203,14 +203,14 @@ impl Store {
         change: &mut impl FnMut(&[u8], &mut Vec<u8>) -> Change<T>,
     ) -> Result<T, Stopped> {
         if self.places.is_empty() {
-            self.places.resize_with(PLACES, Place::default);
+            self.places.resize_with(PLACES, RememberedValue::default);
         }
         let at = key.place();
         // Out of the store for the time of the update; a key of zeros is nobody's.
         let Some(mut place) = self.places.get_mut(at).map(std::mem::take) else { return Err(Stopped::Contended) };
         let answer = self.update_at(&mut place, key, owner, takes_over, change);
         if place.value.len() > LARGEST || answer.is_err() {
-            place = Place::default();
+            place = RememberedValue::default();
         }
         if let Some(home) = self.places.get_mut(at) {
             *home = place;
@@ -220,7 +220,7 @@ impl Store {
 
     fn update_at<T>(
         &mut self,
-        place: &mut Place,
+        place: &mut RememberedValue,
         key: RawKey,
         owner: u64,
         takes_over: bool,
@@ -231,14 +231,14 @@ impl Store {
             self.read_into(place, key)?;
         }
         for _ in 0..MOST_TRIES {
-            let (found, is_foreign) = Found::of(&place.value, owner);
+            let (found, is_foreign) = ValueOwner::of(&place.value, owner);
             self.foreign = self.foreign.saturating_add(is_foreign.into());
             let old = match found {
-                Found::Ours(value) => value,
-                Found::Nobodys => &[],
-                Found::Others if takes_over => &[],
-                Found::Others if is_fresh => return Err(Stopped::Others),
-                Found::Others => {
+                ValueOwner::Ours(value) => value,
+                ValueOwner::Nobodys => &[],
+                ValueOwner::Others if takes_over => &[],
+                ValueOwner::Others if is_fresh => return Err(Stopped::Others),
+                ValueOwner::Others => {
                     self.read_into(place, key)?;
                     is_fresh = true;
                     continue;
@@ -275,7 +275,7 @@ impl Store {
     }
 
     /// Reads `key` into `place`.
-    fn read_into(&mut self, place: &mut Place, key: RawKey) -> Result<(), Stopped> {
+    fn read_into(&mut self, place: &mut RememberedValue, key: RawKey) -> Result<(), Stopped> {
         place.value.clear();
         place.key = key;
         place.is_guess = false;
@@ -294,11 +294,11 @@ impl Store {
     /// Shows `look` the value under `key` that belongs to `owner`, and remembers nothing of it.
     pub(crate) fn read<T>(&mut self, key: RawKey, owner: u64, look: impl FnOnce(&[u8]) -> T) -> Result<T, Status> {
         let found = read(key)?;
-        let (found, is_foreign) = Found::of(found.as_ref().map_or(&[], |(value, _)| value), owner);
+        let (found, is_foreign) = ValueOwner::of(found.as_ref().map_or(&[], |(value, _)| value), owner);
         self.foreign = self.foreign.saturating_add(is_foreign.into());
         Ok(match found {
-            Found::Ours(value) => look(value),
-            Found::Nobodys | Found::Others => look(&[]),
+            ValueOwner::Ours(value) => look(value),
+            ValueOwner::Nobodys | ValueOwner::Others => look(&[]),
         })
     }
 }

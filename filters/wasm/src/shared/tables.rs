@@ -5,7 +5,7 @@ use std::hash::Hasher;
 use penstock_policy::state::{Change, Key, Table};
 use siphasher::sip::SipHasher13;
 
-use super::directory::{Claim, Directory};
+use super::directory::{Directory, Displacement};
 use super::{RawKey, Stopped, Store};
 use crate::abi::Status;
 
@@ -52,7 +52,7 @@ impl SharedState {
 
     /// Finds the places of the tables, so that no request need do it.
     pub(crate) fn arrive(&mut self, store: &mut Store) -> Result<(), Stopped> {
-        if self.tables.is_empty() { Ok(()) } else { self.claim(store, Claim::Arrives) }
+        if self.tables.is_empty() { Ok(()) } else { self.claim(store, Displacement::Arrives) }
     }
 
     pub(super) fn named(&self, name: &str) -> (RawKey, u64) {
@@ -81,7 +81,7 @@ impl SharedState {
             Key::Slot(table, index) => (table, index),
         };
         if self.starts.is_none() {
-            self.claim(store, Claim::Arrives)?;
+            self.claim(store, Displacement::Arrives)?;
         }
         let key = self.slot(table, index).ok_or(Stopped::Contended)?;
         match store.update(key, self.identity(table), false, &mut change) {
@@ -91,7 +91,7 @@ impl SharedState {
         // Either what is left of a table that is gone, or of one that has come since and displaced this one. To ask once a
         // second is enough: it takes two reloads to displace a table.
         if !std::mem::replace(&mut self.has_asked, true) {
-            self.claim(store, Claim::Returns)?;
+            self.claim(store, Displacement::Returns)?;
         }
         let key = self.slot(table, index).ok_or(Stopped::Contended)?;
         store.update(key, self.identity(table), true, &mut change)
@@ -127,12 +127,12 @@ impl SharedState {
     /// A second has passed: says that the policy still lives.
     pub(crate) fn keep(&mut self, store: &mut Store) -> Result<(), Stopped> {
         self.has_asked = false;
-        if self.starts.is_some() { self.claim(store, Claim::Returns) } else { Ok(()) }
+        if self.starts.is_some() { self.claim(store, Displacement::Returns) } else { Ok(()) }
     }
 
     /// Finds the tables' places, and makes room for them where there is none yet.
     #[cold]
-    fn claim(&mut self, store: &mut Store, claim: Claim) -> Result<(), Stopped> {
+    fn claim(&mut self, store: &mut Store, claim: Displacement) -> Result<(), Stopped> {
         let (key, owner) = self.named(DIRECTORY);
         let starts = store.update(key, owner, true, &mut |old, new| {
             let mut directory = Directory::read(old);

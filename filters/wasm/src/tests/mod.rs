@@ -3,7 +3,7 @@
 mod service;
 
 use penstock_host::Flow;
-use penstock_host::testing::{FakeProxy, Sent, reset, with};
+use penstock_host::testing::{FakeProxy, SentResponse, reset, with};
 use penstock_policy::module::Suite;
 use proptest::prelude::*;
 
@@ -63,8 +63,8 @@ fn route() -> Vec<String> {
     })
 }
 
-fn refused(name: &str, message: &str) -> Option<Sent> {
-    Some(Sent {
+fn refused(name: &str, message: &str) -> Option<SentResponse> {
+    Some(SentResponse {
         status: 503,
         details: format!("penstock_host_{name}"),
         headers: vec![],

@@ -26,7 +26,7 @@ const DEAD: u16 = 0;
 
 /// What an expression asks of a value, beside the expression that the automaton is made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(super) enum Shape {
+pub(super) enum ExpressionShape {
     /// The whole value matches.
     Whole,
     /// `.*x.*`: some part of the value matches, and the whole is UTF-8 in one line. Found in one pass without a state for
@@ -40,18 +40,18 @@ pub(super) enum Shape {
 
 /// An expression as an automaton is made of it.
 #[derive(Clone, Debug)]
-pub(super) struct Source {
-    pub(super) shape: Shape,
+pub(super) struct ExpressionSource {
+    pub(super) shape: ExpressionShape,
     pub(super) hir: Hir,
 }
 
-impl Source {
+impl ExpressionSource {
     /// Finds the shape of an expression.
-    pub(super) fn new(hir: Hir) -> Source {
+    pub(super) fn new(hir: Hir) -> ExpressionSource {
         let hir = without_anchors(hir);
         match part(&hir) {
-            Some((shape, hir)) => Source { shape, hir },
-            None => Source { shape: Shape::Whole, hir },
+            Some((shape, hir)) => ExpressionSource { shape, hir },
+            None => ExpressionSource { shape: ExpressionShape::Whole, hir },
         }
     }
 }
@@ -70,7 +70,7 @@ fn without_anchors(hir: Hir) -> Hir {
 }
 
 /// What is between `.*` and `.*`.
-fn part(hir: &Hir) -> Option<(Shape, Hir)> {
+fn part(hir: &Hir) -> Option<(ExpressionShape, Hir)> {
     match hir.kind() {
         HirKind::Concat(parts) => {
             let [first, between @ .., last] = parts.as_slice() else { return None };
@@ -78,10 +78,10 @@ fn part(hir: &Hir) -> Option<(Shape, Hir)> {
             let inner = Hir::concat(between.to_vec());
             let properties = inner.properties();
             let is_text = properties.is_utf8() && properties.minimum_len().is_some_and(|least| least > 0);
-            (is_text && (shape == Shape::PartOfText || !may_have_newline(&inner))).then_some((shape, inner))
+            (is_text && (shape == ExpressionShape::PartOfText || !may_have_newline(&inner))).then_some((shape, inner))
         }
         HirKind::Alternation(branches) => {
-            let branches: Option<Vec<(Shape, Hir)>> = branches.iter().map(part).collect();
+            let branches: Option<Vec<(ExpressionShape, Hir)>> = branches.iter().map(part).collect();
             let (shapes, branches): (Vec<_>, Vec<_>) = branches?.into_iter().unzip();
             let shape = *shapes.first()?;
             shapes.iter().all(|other| *other == shape).then(|| (shape, Hir::alternation(branches)))
@@ -91,15 +91,15 @@ fn part(hir: &Hir) -> Option<(Shape, Hir)> {
 }
 
 /// Whether `hir` is `.*`, and of which kind.
-fn anything(hir: &Hir) -> Option<Shape> {
+fn anything(hir: &Hir) -> Option<ExpressionShape> {
     let HirKind::Repetition(repetition) = hir.kind() else { return None };
     if repetition.min != 0 || repetition.max.is_some() {
         return None;
     }
     if *repetition.sub == Hir::dot(regex_syntax::hir::Dot::AnyChar) {
-        Some(Shape::PartOfText)
+        Some(ExpressionShape::PartOfText)
     } else if *repetition.sub == Hir::dot(regex_syntax::hir::Dot::AnyCharExceptLF) {
-        Some(Shape::PartOfLine)
+        Some(ExpressionShape::PartOfLine)
     } else {
         None
     }
@@ -124,7 +124,7 @@ pub(super) type Mask = u64;
 
 /// The most bytes that making an automaton may take.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Limits {
+pub(super) struct AutomatonLimits {
     /// For the table, which is a third or less afterwards.
     pub(super) table: usize,
     /// For the combinations that the states stand for: what grows when expressions need many.
@@ -138,7 +138,7 @@ pub(super) struct TooLarge;
 /// The automaton.
 #[derive(Debug)]
 pub(super) struct Automaton {
-    shape: Shape,
+    shape: ExpressionShape,
     /// Bytes of one class are alike to every expression.
     classes: Box<[u8; 256]>,
     /// How many classes there are.
@@ -159,7 +159,7 @@ impl Automaton {
     /// One that matches nothing.
     pub(super) fn nothing() -> Automaton {
         Automaton {
-            shape: Shape::Whole,
+            shape: ExpressionShape::Whole,
             classes: Box::new([0; 256]),
             columns: 1,
             table: Box::new([DEAD]),
@@ -172,11 +172,15 @@ impl Automaton {
     }
 
     /// Makes the automaton for `expressions`, all of the same shape; the first has the lowest bit.
-    pub(super) fn new(shape: Shape, expressions: &[&Hir], limits: Limits) -> Result<Automaton, TooLarge> {
+    pub(super) fn new(
+        shape: ExpressionShape,
+        expressions: &[&Hir],
+        limits: AutomatonLimits,
+    ) -> Result<Automaton, TooLarge> {
         if expressions.len() > MOST_TOGETHER {
             return Err(TooLarge);
         }
-        let whole = shape == Shape::Whole;
+        let whole = shape == ExpressionShape::Whole;
         // With the end in the expression only the end of the value matches: no states for matches on the way.
         let ended = |hir: &Hir| Hir::concat(vec![hir.clone(), Hir::look(Look::End)]);
         let sources: Vec<Hir> =
@@ -200,7 +204,7 @@ impl Automaton {
     }
 
     /// Copies what can be reached from `begin` into a table without gaps.
-    fn of_dfa(shape: Shape, dfa: &dense::DFA<Vec<u32>>, begin: StateID) -> Result<Automaton, TooLarge> {
+    fn of_dfa(shape: ExpressionShape, dfa: &dense::DFA<Vec<u32>>, begin: StateID) -> Result<Automaton, TooLarge> {
         let mask = |state: StateID| -> Mask {
             if !dfa.is_match_state(state) {
                 return 0;
@@ -233,7 +237,8 @@ impl Automaton {
         }
         // States that report a match come last, so that one comparison tells them.
         let reports: Vec<Mask> = states.iter().map(|state| state.map_or(0, &mask)).collect();
-        let is_match = |state: &usize| shape != Shape::Whole && reports.get(*state).is_some_and(|mask| *mask != 0);
+        let is_match =
+            |state: &usize| shape != ExpressionShape::Whole && reports.get(*state).is_some_and(|mask| *mask != 0);
         let (matching, others): (Vec<usize>, Vec<usize>) = (0..states.len()).partition(is_match);
         let first_match = u16::try_from(others.len()).map_err(|_| TooLarge)?;
         let order: Vec<usize> = others.into_iter().chain(matching.iter().copied()).collect();
@@ -284,9 +289,9 @@ impl Automaton {
     /// Which of the expressions match `value`.
     pub(super) fn matching(&self, value: &[u8]) -> Mask {
         let may_match = match self.shape {
-            Shape::Whole | Shape::PartOfBytes => true,
-            Shape::PartOfLine => memchr::memchr(b'\n', value).is_none() && std::str::from_utf8(value).is_ok(),
-            Shape::PartOfText => std::str::from_utf8(value).is_ok(),
+            ExpressionShape::Whole | ExpressionShape::PartOfBytes => true,
+            ExpressionShape::PartOfLine => memchr::memchr(b'\n', value).is_none() && std::str::from_utf8(value).is_ok(),
+            ExpressionShape::PartOfText => std::str::from_utf8(value).is_ok(),
         };
         if may_match { self.run(value) } else { 0 }
     }
@@ -311,7 +316,7 @@ impl Automaton {
 
 /// Where an expression's automaton is.
 #[derive(Clone, Debug)]
-pub(super) struct Place {
+pub(super) struct AutomatonPlace {
     pub(super) automaton: Arc<Automaton>,
     pub(super) bit: u32,
     /// The automaton's number in its policy; `None`: the expression stands alone, outside of a policy.

@@ -15,7 +15,7 @@ use std::sync::{Arc, OnceLock};
 use regex_syntax::hir::{Hir, HirKind, Look};
 
 pub(crate) use answers::{Answers, Asked};
-use automaton::{Automaton, Limits, Place, Source};
+use automaton::{Automaton, AutomatonLimits, AutomatonPlace, ExpressionSource};
 pub use error::BadRegex;
 pub(crate) use registry::Expressions;
 pub use substring::Substring;
@@ -24,14 +24,14 @@ pub use substring::Substring;
 pub const LONGEST_VALUE: usize = 8 << 10;
 
 /// What making the automaton of one expression may take.
-const LIMITS: Limits = Limits { table: 4 << 20, combinations: 512 << 10 };
+const LIMITS: AutomatonLimits = AutomatonLimits { table: 4 << 20, combinations: 512 << 10 };
 
 /// An expression that matches whole values only.
 #[derive(Debug)]
 pub struct Regex {
     pattern: Box<str>,
     literal_prefix: Box<[u8]>,
-    place: OnceLock<Place>,
+    place: OnceLock<AutomatonPlace>,
 }
 
 impl Regex {
@@ -41,17 +41,17 @@ impl Regex {
     /// When RE2 refuses it, it has a Unicode class, or it would take more than a mebibyte.
     pub fn new(pattern: &str) -> Result<Regex, BadRegex> {
         let (regex, _, automaton) = Regex::compile(pattern)?;
-        let _ = regex.place.set(Place { automaton: Arc::new(automaton), bit: 0, number: None });
+        let _ = regex.place.set(AutomatonPlace { automaton: Arc::new(automaton), bit: 0, number: None });
         Ok(regex)
     }
 
     /// Compiles `pattern` for a place that is yet to be found.
-    fn compile(pattern: &str) -> Result<(Regex, Source, Automaton), BadRegex> {
-        let source = Source::new(syntax::parse(pattern)?);
+    fn compile(pattern: &str) -> Result<(Regex, ExpressionSource, Automaton), BadRegex> {
+        let source = ExpressionSource::new(syntax::parse(pattern)?);
         let automaton = Automaton::new(source.shape, &[&source.hir], LIMITS)
             .map_err(|automaton::TooLarge| BadRegex::too_large())?;
         let literal_prefix = match source.shape {
-            automaton::Shape::Whole => literal_prefix(&source.hir),
+            automaton::ExpressionShape::Whole => literal_prefix(&source.hir),
             _ => Box::default(),
         };
         let regex = Regex { pattern: pattern.into(), literal_prefix, place: OnceLock::new() };
@@ -59,11 +59,11 @@ impl Regex {
     }
 
     /// Its automaton: shared with others when a policy has been compiled, else its own.
-    fn place(&self) -> &Place {
+    fn place(&self) -> &AutomatonPlace {
         self.place.get_or_init(|| {
             // It has been compiled before, so there is one.
             let own = Regex::compile(&self.pattern).map_or_else(|_| Automaton::nothing(), |(.., automaton)| automaton);
-            Place { automaton: Arc::new(own), bit: 0, number: None }
+            AutomatonPlace { automaton: Arc::new(own), bit: 0, number: None }
         })
     }
 

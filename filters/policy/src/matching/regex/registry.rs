@@ -8,12 +8,12 @@ use regex_syntax::hir::Hir;
 use rustc_hash::FxBuildHasher;
 
 use super::Regex;
-use super::automaton::{Automaton, Limits, MOST_TOGETHER, Place, Shape, Source};
+use super::automaton::{Automaton, AutomatonLimits, AutomatonPlace, ExpressionShape, ExpressionSource, MOST_TOGETHER};
 use super::error::BadRegex;
 use super::substring::Substring;
 
 /// What making a shared automaton may take.
-const SHARED_LIMITS: Limits = Limits { table: 1 << 20, combinations: 128 << 10 };
+const SHARED_LIMITS: AutomatonLimits = AutomatonLimits { table: 1 << 20, combinations: 128 << 10 };
 
 /// Fewer searches on one field are made one by one: that is quicker.
 const FEW_SUBSTRINGS: usize = 4;
@@ -29,7 +29,7 @@ const MOST_AUTOMATA: usize = 16;
 pub(crate) struct Expressions {
     /// Bytes that automata may still take.
     budget: usize,
-    fields: HashMap<String, Field, FxBuildHasher>,
+    fields: HashMap<String, FieldExpressions, FxBuildHasher>,
     /// The texts that are searched for on each field.
     substrings: HashMap<String, Substrings, FxBuildHasher>,
     failures: u32,
@@ -37,8 +37,8 @@ pub(crate) struct Expressions {
 
 /// The expressions on one field.
 #[derive(Debug, Default)]
-struct Field {
-    entries: Vec<Entry>,
+struct FieldExpressions {
+    entries: Vec<ExpressionEntry>,
     /// The place of each pattern in `entries`.
     places: HashMap<Box<str>, usize, FxBuildHasher>,
 }
@@ -48,9 +48,9 @@ type Substrings = HashMap<Box<[u8]>, Arc<Substring>, FxBuildHasher>;
 
 /// One expression on one field.
 #[derive(Debug)]
-struct Entry {
+struct ExpressionEntry {
     regex: Arc<Regex>,
-    source: Source,
+    source: ExpressionSource,
     automaton: Automaton,
     /// Where in the document it is first.
     path: String,
@@ -80,7 +80,7 @@ impl Expressions {
         })?;
         let regex = Arc::new(regex);
         field.places.insert(pattern.into(), field.entries.len());
-        field.entries.push(Entry { regex: Arc::clone(&regex), source, automaton, path: path() });
+        field.entries.push(ExpressionEntry { regex: Arc::clone(&regex), source, automaton, path: path() });
         Ok(regex)
     }
 
@@ -100,9 +100,9 @@ impl Expressions {
     pub(crate) fn share(&mut self) -> Vec<(String, String)> {
         let mut number = 0;
         let mut too_many = Vec::new();
-        for (field, Field { entries, .. }) in std::mem::take(&mut self.fields) {
+        for (field, FieldExpressions { entries, .. }) in std::mem::take(&mut self.fields) {
             // Of those that begin otherwise at most one is asked about a value.
-            let mut alike: BTreeMap<(Shape, Box<[u8]>), Vec<Entry>> = BTreeMap::new();
+            let mut alike: BTreeMap<(ExpressionShape, Box<[u8]>), Vec<ExpressionEntry>> = BTreeMap::new();
             for entry in entries {
                 let key = (entry.source.shape, entry.regex.literal_prefix.clone());
                 alike.entry(key).or_default().push(entry);
@@ -138,12 +138,13 @@ impl Expressions {
         for together in substrings.chunks(MOST_TOGETHER) {
             let sources: Vec<Hir> = together.iter().map(|text| Hir::literal(text.needle())).collect();
             let sources: Vec<&Hir> = sources.iter().collect();
-            let Ok(automaton) = Automaton::new(Shape::PartOfBytes, &sources, SHARED_LIMITS) else { continue };
+            let Ok(automaton) = Automaton::new(ExpressionShape::PartOfBytes, &sources, SHARED_LIMITS) else { continue };
             let Some(left) = self.budget.checked_sub(automaton.size()) else { return };
             self.budget = left;
             let automaton = Arc::new(automaton);
             for (bit, text) in (0..).zip(together) {
-                let _ = text.place.set(Place { automaton: Arc::clone(&automaton), bit, number: Some(*number) });
+                let _ =
+                    text.place.set(AutomatonPlace { automaton: Arc::clone(&automaton), bit, number: Some(*number) });
             }
             *number += 1;
         }
@@ -151,7 +152,13 @@ impl Expressions {
 
     /// Places `entries` in one automaton, or in halves in two. `automata` gets the document's place of the first entry of
     /// each.
-    fn place(&mut self, shape: Shape, mut entries: Vec<Entry>, number: &mut u32, automata: &mut Vec<String>) {
+    fn place(
+        &mut self,
+        shape: ExpressionShape,
+        mut entries: Vec<ExpressionEntry>,
+        number: &mut u32,
+        automata: &mut Vec<String>,
+    ) {
         let shared = match entries.as_slice() {
             [] => return,
             [_] => None,
@@ -175,7 +182,7 @@ impl Expressions {
                 automata.extend(entries.first().map(|entry| entry.path.clone()));
                 let automaton = Arc::new(shared);
                 for (bit, entry) in (0..).zip(entries) {
-                    let place = Place { automaton: Arc::clone(&automaton), bit, number: Some(*number) };
+                    let place = AutomatonPlace { automaton: Arc::clone(&automaton), bit, number: Some(*number) };
                     let _ = entry.regex.place.set(place);
                 }
                 *number += 1;
@@ -188,7 +195,7 @@ impl Expressions {
             None => {
                 for entry in entries {
                     automata.push(entry.path.clone());
-                    let place = Place { automaton: Arc::new(entry.automaton), bit: 0, number: Some(*number) };
+                    let place = AutomatonPlace { automaton: Arc::new(entry.automaton), bit: 0, number: Some(*number) };
                     let _ = entry.regex.place.set(place);
                     *number += 1;
                 }

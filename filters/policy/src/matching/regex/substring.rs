@@ -6,14 +6,14 @@ use std::sync::OnceLock;
 use memchr::memmem::Finder;
 
 use super::answers::{Answers, Asked};
-use super::automaton::Place;
+use super::automaton::AutomatonPlace;
 
 /// A text that a value may have somewhere.
 #[derive(Debug)]
 pub struct Substring {
     finder: Finder<'static>,
     /// The automaton that it shares with others.
-    pub(super) place: OnceLock<Place>,
+    pub(super) place: OnceLock<AutomatonPlace>,
 }
 
 impl Substring {
@@ -39,7 +39,7 @@ impl Substring {
         asked: Option<(&Answers, Asked)>,
     ) -> bool {
         match (self.place.get(), asked) {
-            (Some(Place { automaton, bit, number: Some(number) }), Some((answers, asked))) => {
+            (Some(AutomatonPlace { automaton, bit, number: Some(number) }), Some((answers, asked))) => {
                 let found = answers
                     .get_or_add(*number, asked, || values.fold(0, |found, value| found | automaton.matching(value)));
                 found >> bit & 1 == 1

@@ -43,37 +43,37 @@ struct Flags {
 }
 
 /// A piece of an expression.
-struct Item {
+struct SyntaxItem {
     hir: Hir,
     /// How often counted repetitions in it repeat, nested ones multiplied.
     repeats: u32,
 }
 
-impl Item {
-    fn new(hir: Hir) -> Item {
-        Item { hir, repeats: 1 }
+impl SyntaxItem {
+    fn new(hir: Hir) -> SyntaxItem {
+        SyntaxItem { hir, repeats: 1 }
     }
 
-    fn joined(items: Vec<Item>, join: impl FnOnce(Vec<Hir>) -> Hir) -> Item {
+    fn joined(items: Vec<SyntaxItem>, join: impl FnOnce(Vec<Hir>) -> Hir) -> SyntaxItem {
         let repeats = items.iter().map(|item| item.repeats).max().unwrap_or(1);
-        Item { hir: join(items.into_iter().map(|item| item.hir).collect()), repeats }
+        SyntaxItem { hir: join(items.into_iter().map(|item| item.hir).collect()), repeats }
     }
 }
 
 /// What surrounds a group.
 struct Outer {
     flags: Flags,
-    items: Vec<Item>,
-    branches: Vec<Item>,
+    items: Vec<SyntaxItem>,
+    branches: Vec<SyntaxItem>,
 }
 
 struct Parser<'p> {
     rest: &'p str,
     flags: Flags,
     /// The pieces of the branch that is being read.
-    items: Vec<Item>,
+    items: Vec<SyntaxItem>,
     /// The branches of the group before that one.
-    branches: Vec<Item>,
+    branches: Vec<SyntaxItem>,
     /// The groups around this one.
     outer: Vec<Outer>,
 }
@@ -107,7 +107,7 @@ impl<'p> Parser<'p> {
     }
 
     fn push(&mut self, hir: Hir) {
-        self.items.push(Item::new(hir));
+        self.items.push(SyntaxItem::new(hir));
     }
 
     fn run(&mut self) -> Result<(), BadRegex> {
@@ -186,13 +186,13 @@ impl<'p> Parser<'p> {
             return Err(BadRegex::syntax(format!("repeats `{operator}`, which is out of range"), help));
         }
         let hir = Hir::repetition(Repetition { min, max, greedy: true, sub: Box::new(item.hir) });
-        self.items.push(Item { hir, repeats });
+        self.items.push(SyntaxItem { hir, repeats });
         Ok(())
     }
 
     fn end_branch(&mut self) {
         let items = std::mem::take(&mut self.items);
-        self.branches.push(Item::joined(items, Hir::concat));
+        self.branches.push(SyntaxItem::joined(items, Hir::concat));
     }
 
     /// `(`, `(?:`, `(?P<name>`, `(?<name>`, `(?flags)` or `(?flags:`.
@@ -275,12 +275,12 @@ impl<'p> Parser<'p> {
     }
 
     /// What has been read since the group began.
-    fn alternation(&mut self) -> Item {
+    fn alternation(&mut self) -> SyntaxItem {
         self.end_branch();
-        Item::joined(std::mem::take(&mut self.branches), Hir::alternation)
+        SyntaxItem::joined(std::mem::take(&mut self.branches), Hir::alternation)
     }
 
-    fn finish(mut self) -> Result<Item, BadRegex> {
+    fn finish(mut self) -> Result<SyntaxItem, BadRegex> {
         if !self.outer.is_empty() {
             return Err(BadRegex::syntax("has a `(` that nothing closes", "write \\( for the letter"));
         }

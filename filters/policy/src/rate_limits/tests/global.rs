@@ -17,7 +17,7 @@ fn ask(
     policy: &Policy<module::RateLimit>,
     worker: &mut Worker<'_>,
     headers: &[Header<'_>],
-    replies: &[Reply],
+    replies: &[RlsReply],
 ) -> (u16, usize) {
     let request = Request::new(headers);
     let status = |decision: &Decision<'_>| match &decision.action {
@@ -42,7 +42,7 @@ fn limits_of_one_service_are_one_question_and_a_refusal_ends_it() {
     let mut worker = Worker::new(&shared);
     let other = global("c", "").replace("shop", "other");
     let policy = policy(&[global("a", ""), other, global("b", "")].join(","));
-    let (ok, over) = (Reply::plain(false), Reply::plain(true));
+    let (ok, over) = (RlsReply::plain(false), RlsReply::plain(true));
     assert_eq!(ask(&policy, &mut worker, &user("x"), &[ok.clone(), ok.clone()]), (0, 2));
     assert_eq!(ask(&policy, &mut worker, &user("x"), &[ok, over.clone()]), (429, 2));
     assert_eq!(ask(&policy, &mut worker, &user("x"), &[over]), (429, 1));
@@ -51,14 +51,14 @@ fn limits_of_one_service_are_one_question_and_a_refusal_ends_it() {
 #[test]
 fn a_service_that_fails_is_what_the_limit_says() {
     for (rest, status) in [("", 0), (r#","mode":"Shadow""#, 0)] {
-        for failure in [Failure::Timeout, Failure::Error] {
+        for failure in [ServiceFailure::Timeout, ServiceFailure::Error] {
             let shared = RefCell::default();
             let mut worker = Worker::new(&shared);
             let allow = policy(&global("a", rest));
-            assert_eq!(ask(&allow, &mut worker, &user("x"), &[Reply::failed(failure)]), (status, 1));
+            assert_eq!(ask(&allow, &mut worker, &user("x"), &[RlsReply::failed(failure)]), (status, 1));
             let deny = global("a", rest).replace(r#""shop""#, r#""shop","onFailure":"Deny""#);
             let expected = if rest.is_empty() { 429 } else { 0 };
-            assert_eq!(ask(&policy(&deny), &mut worker, &user("x"), &[Reply::failed(failure)]), (expected, 1));
+            assert_eq!(ask(&policy(&deny), &mut worker, &user("x"), &[RlsReply::failed(failure)]), (expected, 1));
         }
     }
 }
@@ -72,11 +72,11 @@ fn what_a_service_refuses_takes_nothing_from_local_limits_but_its_shield() {
     let limits = [local("shield", r#"{"header":"x-user"}"#), local("all", ""), global("g", "")].join(",");
     let policy = policy(&limits);
     for expected in [(429, 1), (429, 1), (429, 1), (429, 0)] {
-        assert_eq!(ask(&policy, &mut worker, &user("x"), &[Reply::plain(true)]), expected);
+        assert_eq!(ask(&policy, &mut worker, &user("x"), &[RlsReply::plain(true)]), expected);
     }
     // Another user's shield is full, and so is the bucket of all.
     for expected in [(0, 1), (0, 1), (0, 1), (429, 0)] {
-        assert_eq!(ask(&policy, &mut worker, &user("y"), &[Reply::plain(false)]), expected);
+        assert_eq!(ask(&policy, &mut worker, &user("y"), &[RlsReply::plain(false)]), expected);
     }
 }
 
@@ -101,7 +101,7 @@ fn what_is_given_back_is_never_more_than_is_still_owed() {
         worker.now.0 += waits[0] * 1_000_000;
         let second = policy.decide(&request, &mut worker).unwrap_err();
         worker.now.0 += waits[1] * 1_000_000;
-        first.on_reply(Reply::plain(true));
+        first.on_reply(RlsReply::plain(true));
         policy.resume(&request, &first, &mut worker);
         drop(second);
         let alone = super::policy(&local);
@@ -131,7 +131,7 @@ mod answers {
         fn any_bytes_are_an_answer_or_a_failure(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
             let shared = RefCell::default();
             let policy = policy(&[global("a", ""), global("b", "")].join(","));
-            let (status, asked) = ask(&policy, &mut Worker::new(&shared), &user("x"), &[Reply::read(&bytes)]);
+            let (status, asked) = ask(&policy, &mut Worker::new(&shared), &user("x"), &[RlsReply::read(&bytes)]);
             prop_assert!(asked == 1 && [0, 429].contains(&status));
         }
     }
@@ -148,7 +148,7 @@ mod answers {
         let request = Request::new(&request);
         let mut worker = Worker::new(&shared);
         let mut pending = policy.decide(&request, &mut worker).unwrap_err();
-        pending.on_reply(Reply::read(answer));
+        pending.on_reply(RlsReply::read(answer));
         let decision = policy.resume(&request, &pending, &mut worker);
         let header = |name: &str, value: &str| (name.to_owned(), value.to_owned());
         let text = |(name, value): &(&str, std::borrow::Cow<'_, [u8]>)| header(name, &String::from_utf8_lossy(value));
@@ -164,7 +164,7 @@ mod answers {
 }
 
 /// A reply of OK that asks for these headers of the request.
-fn reply_with(headers: &[(&str, &str)]) -> Reply {
+fn reply_with(headers: &[(&str, &str)]) -> RlsReply {
     let mut message = vec![1 << 3, 1];
     for (name, value) in headers {
         let mut header = Vec::new();
@@ -172,7 +172,7 @@ fn reply_with(headers: &[(&str, &str)]) -> Reply {
         crate::protobuf::put_bytes(&mut header, 2, value.as_bytes());
         crate::protobuf::put_bytes(&mut message, 4, &header);
     }
-    Reply::read(&message)
+    RlsReply::read(&message)
 }
 
 #[test]
