@@ -20,6 +20,9 @@ cargo clippy --locked --manifest-path examples/embed/Cargo.toml --target-dir tar
 headline "Imports: no circles"
 node scripts/check-circles.mjs filters/policy filters/host filters/wasm cli dash meter
 
+headline "Types: each name once"
+node scripts/check-names.mjs filters cli dash meter
+
 headline "Documentation"
 RUSTDOCFLAGS="--deny warnings" cargo doc --workspace --no-deps --locked
 

@@ -9,8 +9,7 @@ use super::ramp::RampDocument;
 use super::stickiness::StickinessList;
 use crate::breaker::{LatencyLimit, Thresholds};
 use crate::document::{
-    At, Context, Decode, Fields, Kind, Name, Named, Node, NonEmpty, PositiveDuration, RouteName, Whole, object,
-    suggestion,
+    At, Context, Decode, Name, Named, Node, NonEmpty, PositiveDuration, RouteName, Whole, made_of, object, suggestion,
 };
 use crate::matching::{Condition, HeaderCondition, PairCondition, RequestMatch};
 
@@ -121,30 +120,25 @@ pub enum OverrideCondition {
     Cookie(Condition),
 }
 
-impl Decode for Override {
-    const KIND: Kind = Kind::Object(&["header", "cookie", "variant"]);
-    const EXPECTED: &'static str = "an object: `header` or `cookie`, and `variant`";
+object! {
+    /// What beats the weights: a header or a cookie. The first that holds wins.
+    struct OverrideDocument one of ["header", "cookie"] {
+        /// The header that it looks at.
+        header as "header": Option<HeaderCondition>,
+        /// The cookie that it looks at.
+        cookie as "cookie": Option<PairCondition>,
+        /// The variant that it chooses.
+        variant as "variant": Name,
+    }
+}
 
-    fn decode(node: &Node, at: &At<'_>, cx: &mut Context) -> Option<Self> {
-        let fields = Fields::open::<Self>(node, at, cx)?;
-        let variant = fields.get::<Name>("variant", at, cx);
-        let header = fields.get::<Option<HeaderCondition>>("header", at, cx);
-        let cookie = fields.get::<Option<PairCondition>>("cookie", at, cx);
-        let condition = match (header?, cookie?) {
-            (Some(header), None) => OverrideCondition::Header(header.0),
-            (None, Some(cookie)) => OverrideCondition::Cookie(cookie.0),
-            (None, None) => {
-                let help = "give `header` or `cookie`, such as {name: x-canary, value: always}".to_owned();
-                cx.problem_at(at, "looks at nothing", help);
-                return None;
-            }
-            (Some(_), Some(_)) => {
-                let help = "keep one and write the other as an override of its own; the first that holds wins";
-                cx.problem_at(at, "has both `header` and `cookie`", help.to_owned());
-                return None;
-            }
-        };
-        Some(Override { condition, variant: variant? })
+made_of!(Override, OverrideDocument, Override::new);
+
+impl Override {
+    fn new(document: OverrideDocument) -> Option<Override> {
+        let header = document.header.map(|header| OverrideCondition::Header(header.0));
+        let cookie = document.cookie.map(|cookie| OverrideCondition::Cookie(cookie.0));
+        Some(Override { condition: header.or(cookie)?, variant: document.variant })
     }
 }
 

@@ -282,13 +282,10 @@ fn what_is_wrong_is_named_with_its_place_and_remedy() {
             json!({"overrides": [{"header": {"name": "x", "value": "y"}, "variant": "v3"}]}),
             "canaries[0].overrides[0].variant: \"v3\": is not the name of a variant; expected one of: v1, v2; did you mean `v1`?",
         ),
-        (
-            json!({"overrides": [{"variant": "v1"}]}),
-            "canaries[0].overrides[0]: looks at nothing; give `header` or `cookie`, such as {name: x-canary, value: always}",
-        ),
+        (json!({"overrides": [{"variant": "v1"}]}), "canaries[0].overrides[0]: needs one of: header, cookie"),
         (
             json!({"overrides": [{"variant": "v1", "header": {"name": "x", "value": "y"}, "cookie": {"name": "x", "value": "y"}}]}),
-            "canaries[0].overrides[0]: has both `header` and `cookie`; keep one and write the other as an override of its own; the first that holds wins",
+            "canaries[0].overrides[0]: has both `header` and `cookie`; keep one",
         ),
         (
             json!({"stickiness": {}}),

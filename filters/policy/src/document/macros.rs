@@ -6,11 +6,11 @@
 ///
 /// `field as "json": Type` is required unless `Type` is an `Option`; `= expression` gives a default. With
 /// `check = path` the function `fn(&Self, &At, &mut Context) -> bool` looks at the fields together; with
-/// `one of ["a", "b"]` exactly one of those fields is given.
+/// `one of ["a", "b"]` exactly one of those fields is given; with `; schema = path` a function adds keywords to the schema.
 macro_rules! object {
     (
         $(#[$($meta:tt)+])*
-        $vis:vis struct $name:ident $(one of [$($one:literal),+])? $(check = $check:path)? {
+        $vis:vis struct $name:ident $(one of [$($one:literal),+])? $(check = $check:path)? $(; schema = $more:path)? {
             $( $(#[$($field_meta:tt)+])* $field:ident as $json:literal : $type:ty $(= $default:expr)? ),* $(,)?
         }
     ) => {
@@ -45,6 +45,7 @@ macro_rules! object {
             fn describe(schema: &mut $crate::schema::Definitions) -> serde_json::Value {
                 let key = $crate::schema::key(module_path!(), stringify!($name));
                 let more = $crate::schema::one_of(&[$($($one),+)?]);
+                $( let more = $more(more); )?
                 schema.object_with::<Self>(&key, &[$($crate::document::doc_text!($($meta)+)),*].concat(), |schema| vec![
                     $( schema
                         .field::<$type>($json, &[$($crate::document::doc_text!($($field_meta)+)),*].concat())
@@ -66,6 +67,32 @@ macro_rules! object {
     };
 }
 pub(crate) use object;
+
+/// Declares that a type is made of an object of the document: `$make`
+/// takes what was read, and may still refuse it.
+macro_rules! made_of {
+    ($name:ident, $document:ident, $make:expr) => {
+        impl $crate::document::Decode for $name {
+            const KIND: $crate::document::Kind = <$document as $crate::document::Decode>::KIND;
+
+            fn decode(
+                node: &$crate::document::Node,
+                at: &$crate::document::At<'_>,
+                cx: &mut $crate::document::Context,
+            ) -> Option<Self> {
+                <$document as $crate::document::Decode>::decode(node, at, cx).and_then($make)
+            }
+        }
+
+        #[cfg(feature = "schema")]
+        impl $crate::schema::Describe for $name {
+            fn describe(schema: &mut $crate::schema::Definitions) -> serde_json::Value {
+                <$document as $crate::schema::Describe>::describe(schema)
+            }
+        }
+    };
+}
+pub(crate) use made_of;
 
 /// The text of an attribute that is a doc comment, nothing for another.
 #[cfg(feature = "schema")]

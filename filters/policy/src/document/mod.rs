@@ -20,7 +20,7 @@ pub use json::NotJson;
 pub use lists::{Named, NonEmpty};
 #[cfg(feature = "schema")]
 pub(crate) use macros::doc_text;
-pub(crate) use macros::{object, one_of, words};
+pub(crate) use macros::{made_of, object, one_of, words};
 pub use node::Node;
 pub use problem::{At, Problem, Problems, shown_key, thousands};
 pub use scalar::{

@@ -4,7 +4,7 @@ use super::caller::CallerPattern;
 use super::cidr::Cidr;
 use super::host::EgressHost;
 use crate::document::{
-    At, Context, Decode, Fields, Kind, Method, Name, Named, Node, NonEmpty, Whole, object, words, wrong_kind,
+    At, Context, Decode, Kind, Method, Name, Named, Node, NonEmpty, Whole, made_of, object, words, wrong_kind,
 };
 use crate::identity::IdentitySource;
 use crate::matching::PathMatch;
@@ -110,7 +110,7 @@ pub enum DestinationTarget {
     Cidr(Cidr),
 }
 
-/// `{host | cidr, ports}`.
+/// Names or addresses, and ports.
 #[derive(Clone, Debug)]
 pub struct Destination {
     /// Names or addresses.
@@ -119,24 +119,24 @@ pub struct Destination {
     pub ports: Option<NonEmpty<Whole<1, 65535>>>,
 }
 
-impl Decode for Destination {
-    const KIND: Kind = Kind::Object(&["host", "cidr", "ports"]);
-    const EXPECTED: &'static str = "an object with host or cidr";
+object! {
+    /// Names or addresses, and ports.
+    struct DestinationDocument one of ["host", "cidr"] {
+        /// A name, or `*.` and a name.
+        host as "host": Option<EgressHost>,
+        /// Addresses that are written as such.
+        cidr as "cidr": Option<Cidr>,
+        /// Absent: any port.
+        ports as "ports": Option<NonEmpty<Whole<1, 65535>>>,
+    }
+}
 
-    fn decode(node: &Node, at: &At<'_>, cx: &mut Context) -> Option<Self> {
-        let fields = Fields::open::<Self>(node, at, cx)?;
-        if fields.has("host") == fields.has("cidr") {
-            let help = "give a host for names, or a cidr for IP addresses".to_owned();
-            cx.problem(at, node, "must have either host or cidr", help);
-            return None;
-        }
-        let target = if fields.has("host") {
-            fields.get("host", at, cx).map(DestinationTarget::Host)
-        } else {
-            fields.get("cidr", at, cx).map(DestinationTarget::Cidr)
-        };
-        let ports = fields.get("ports", at, cx);
-        Some(Destination { target: target?, ports: ports? })
+made_of!(Destination, DestinationDocument, Destination::new);
+
+impl Destination {
+    fn new(document: DestinationDocument) -> Option<Destination> {
+        let target = document.host.map(DestinationTarget::Host).or(document.cidr.map(DestinationTarget::Cidr))?;
+        Some(Destination { target, ports: document.ports })
     }
 }
 

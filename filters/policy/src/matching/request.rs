@@ -6,7 +6,7 @@ use super::path::PathMatch;
 use super::regex::Asked;
 use super::text::{Condition, HeaderCondition, PairCondition};
 use crate::asked::AskedNames;
-use crate::document::{At, Context, Decode, Fields, Kind, Method, Node, NonEmpty};
+use crate::document::{At, Context, Method, NonEmpty, made_of, object};
 use crate::request::Request;
 
 /// A compiled entry; without any condition it holds for every request.
@@ -62,48 +62,66 @@ impl RequestMatch {
     }
 }
 
-impl Decode for RequestMatch {
-    const KIND: Kind =
-        Kind::Object(&["method", "hostnames", "path", "headers", "queryParams", "cookies", "claims", "metadata"]);
-
-    fn decode(node: &Node, at: &At<'_>, cx: &mut Context) -> Option<Self> {
-        if matches!(node, Node::Map(entries) if entries.is_empty()) {
-            let help = "give a condition, or leave `matches` out to match every request".to_owned();
-            cx.problem(at, node, "has no condition", help);
-            return None;
-        }
-        let fields = Fields::open::<Self>(node, at, cx)?;
-        let method = fields.get::<Option<Method>>("method", at, cx);
-        let hostnames = fields.get::<Option<NonEmpty<HostPattern>>>("hostnames", at, cx);
-        let path = fields.get::<Option<PathMatch>>("path", at, cx);
-        let headers = fields.get::<Option<NonEmpty<HeaderCondition>>>("headers", at, cx);
-        let query_params = fields.get::<Option<NonEmpty<PairCondition>>>("queryParams", at, cx);
-        let cookies = fields.get::<Option<NonEmpty<PairCondition>>>("cookies", at, cx);
-        let facts = facts(&fields, at, cx);
-        let (Some(method), Some(hostnames), Some(path), Some(headers), Some(query_params), Some(cookies), Some(facts)) =
-            (method, hostnames, path, headers, query_params, cookies, facts)
-        else {
-            return None;
-        };
-        let pairs = |list: Option<NonEmpty<PairCondition>>| list.into_iter().flat_map(|l| l.0).map(|c| c.0).collect();
-        Some(RequestMatch {
-            method: method.map(|method| method.0.into_boxed_bytes()),
-            hostnames: hostnames.map(|patterns| HostSet::new(patterns.0)),
-            path,
-            headers: headers.into_iter().flat_map(|list| list.0).map(|condition| condition.0).collect(),
-            query_params: pairs(query_params),
-            cookies: pairs(cookies),
-            facts,
-        })
+object! {
+    /// One entry of `matches`: everything given must hold.
+    struct RequestMatchDocument check = RequestMatchDocument::check; schema = RequestMatchDocument::is_not_empty {
+        /// The one method.
+        method as "method": Option<Method>,
+        /// The host is one of these; `*.` stands for one or more labels, never for the name itself.
+        hostnames as "hostnames": Option<NonEmpty<HostPattern>>,
+        /// The path, without query and fragment.
+        path as "path": Option<PathMatch>,
+        /// All of these hold.
+        headers as "headers": Option<NonEmpty<HeaderCondition>>,
+        /// All of these hold; the first value of a repeated name counts.
+        query_params as "queryParams": Option<NonEmpty<PairCondition>>,
+        /// All of these hold.
+        cookies as "cookies": Option<NonEmpty<PairCondition>>,
+        /// All of these hold; a request without a verified token has no claims.
+        claims as "claims": Option<NonEmpty<ClaimCondition>>,
+        /// All of these hold, on what an earlier filter left in the dynamic metadata.
+        metadata as "metadata": Option<NonEmpty<MetadataCondition>>,
     }
 }
 
-/// The conditions on claims and on other metadata.
-#[inline(never)]
-fn facts(fields: &Fields<'_>, at: &At<'_>, cx: &mut Context) -> Option<Box<[Condition]>> {
-    let claims = fields.get::<Option<NonEmpty<ClaimCondition>>>("claims", at, cx);
-    let metadata = fields.get::<Option<NonEmpty<MetadataCondition>>>("metadata", at, cx);
-    let claims = claims?.into_iter().flat_map(|list| list.0).map(|condition| condition.0);
-    let metadata = metadata?.into_iter().flat_map(|list| list.0).map(|condition| condition.0);
-    Some(claims.chain(metadata).collect())
+impl RequestMatchDocument {
+    #[cfg(feature = "schema")]
+    fn is_not_empty(_: serde_json::Value) -> serde_json::Value {
+        serde_json::json!({"minProperties": 1})
+    }
+
+    fn check(&self, at: &At<'_>, cx: &mut Context) -> bool {
+        let is_empty = self.method.is_none()
+            && self.hostnames.is_none()
+            && self.path.is_none()
+            && self.headers.is_none()
+            && self.query_params.is_none()
+            && self.cookies.is_none()
+            && self.claims.is_none()
+            && self.metadata.is_none();
+        if is_empty {
+            let help = "give a condition, or leave `matches` out to match every request".to_owned();
+            cx.problem_at(at, "has no condition", help);
+        }
+        !is_empty
+    }
+}
+
+made_of!(RequestMatch, RequestMatchDocument, RequestMatch::new);
+
+impl RequestMatch {
+    fn new(document: RequestMatchDocument) -> Option<RequestMatch> {
+        let pairs = |list: Option<NonEmpty<PairCondition>>| list.into_iter().flat_map(|l| l.0).map(|c| c.0).collect();
+        let claims = document.claims.into_iter().flat_map(|list| list.0).map(|condition| condition.0);
+        let metadata = document.metadata.into_iter().flat_map(|list| list.0).map(|condition| condition.0);
+        Some(RequestMatch {
+            method: document.method.map(|method| method.0.into_boxed_bytes()),
+            hostnames: document.hostnames.map(|patterns| HostSet::new(patterns.0)),
+            path: document.path,
+            headers: document.headers.into_iter().flat_map(|list| list.0).map(|condition| condition.0).collect(),
+            query_params: pairs(document.query_params),
+            cookies: pairs(document.cookies),
+            facts: claims.chain(metadata).collect(),
+        })
+    }
 }

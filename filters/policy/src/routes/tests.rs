@@ -319,7 +319,7 @@ fn mistakes_are_explained_with_path_and_remedy() {
         (r#"{"rules":[{"name":"a"}]}"#, "routes.rules[0]: needs one of: route, canary, redirect"),
         (r#"{"rules":[{"name":"a","route":"x y"}]}"#, "routes.rules[0].route: \"x y\": is not a route name"),
         (r#"{"rules":[{"name":"a","route":"a","matches":[]}]}"#, "routes.rules[0].matches: []: is empty"),
-        (r#"{"rules":[{"name":"a","route":"a","matches":[{}]}]}"#, "routes.rules[0].matches[0]: {}: has no condition"),
+        (r#"{"rules":[{"name":"a","route":"a","matches":[{}]}]}"#, "routes.rules[0].matches[0]: has no condition"),
         (r#"{"rules":[{"name":"a","route":"a","matches":null}]}"#, "routes.rules[0].matches: is null"),
         (
             r#"{"rules":[{"name":"a","route":"a"},{"name":"a","route":"b"}]}"#,

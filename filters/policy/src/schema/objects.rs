@@ -3,53 +3,18 @@
 use serde_json::{Value, json};
 
 use super::definitions::{Definitions, Describe, Field};
-use crate::canaries::{Override, Stickiness, StickinessList};
-use crate::document::{Decode, HeaderName, Method, Name, NonEmpty, Whole};
-use crate::egress::{Cidr, Destination, EgressHost, EgressPath};
+use crate::canaries::{Stickiness, StickinessList};
+use crate::document::{Decode, HeaderName, Name, NonEmpty};
+use crate::egress::EgressPath;
 use crate::matching::{
-    ClaimCondition, HeaderCondition, HostPattern, MetadataCondition, PairCondition, PairName, PathMatch, PathMatchType,
-    RequestMatch, TextMatchType,
+    ClaimCondition, HeaderCondition, MetadataCondition, PairCondition, PairName, PathMatch, PathMatchType,
+    TextMatchType,
 };
 
 impl Describe for StickinessList {
     fn describe(schema: &mut Definitions) -> Value {
         let one = Stickiness::describe(schema);
         json!({"anyOf": [one, {"type": "array", "minItems": 1, "items": one}]})
-    }
-}
-
-impl Describe for RequestMatch {
-    fn describe(schema: &mut Definitions) -> Value {
-        let doc = "One entry of `matches`: everything given must hold.";
-        schema.object_with::<Self>(
-            "matching.RequestMatch",
-            doc,
-            |schema| {
-                vec![
-                    schema.field::<Option<Method>>("method", "The one method."),
-                    schema.field::<Option<NonEmpty<HostPattern>>>(
-                        "hostnames",
-                        "The host is one of these; `*.` stands for one or more labels, never for the name itself.",
-                    ),
-                    schema.field::<Option<PathMatch>>("path", "The path, without query and fragment."),
-                    schema.field::<Option<NonEmpty<HeaderCondition>>>("headers", "All of these hold."),
-                    schema.field::<Option<NonEmpty<PairCondition>>>(
-                        "queryParams",
-                        "All of these hold; the first value of a repeated name counts.",
-                    ),
-                    schema.field::<Option<NonEmpty<PairCondition>>>("cookies", "All of these hold."),
-                    schema.field::<Option<NonEmpty<ClaimCondition>>>(
-                        "claims",
-                        "All of these hold; a request without a verified token has no claims.",
-                    ),
-                    schema.field::<Option<NonEmpty<MetadataCondition>>>(
-                        "metadata",
-                        "All of these hold, on what an earlier filter left in the dynamic metadata.",
-                    ),
-                ]
-            },
-            json!({"minProperties": 1}),
-        )
     }
 }
 
@@ -164,40 +129,5 @@ impl Describe for MetadataCondition {
                 schema.field::<NonEmpty<Name>>("path", "The fields that lead to it."),
             ]
         })
-    }
-}
-
-impl Describe for Override {
-    fn describe(schema: &mut Definitions) -> Value {
-        let doc = "What beats the weights: a header or a cookie. The first that holds wins.";
-        schema.object_with::<Self>(
-            "canaries.Override",
-            doc,
-            |schema| {
-                vec![
-                    schema.field::<Option<HeaderCondition>>("header", "The header that it looks at."),
-                    schema.field::<Option<PairCondition>>("cookie", "The cookie that it looks at."),
-                    schema.field::<Name>("variant", "The variant that it chooses."),
-                ]
-            },
-            json!({"oneOf": [{"required": ["header"]}, {"required": ["cookie"]}]}),
-        )
-    }
-}
-
-impl Describe for Destination {
-    fn describe(schema: &mut Definitions) -> Value {
-        schema.object_with::<Self>(
-            "egress.Destination",
-            "Names or addresses, and ports.",
-            |schema| {
-                vec![
-                    schema.field::<Option<EgressHost>>("host", "A name, or `*.` and a name."),
-                    schema.field::<Option<Cidr>>("cidr", "Addresses that are written as such."),
-                    schema.field::<Option<NonEmpty<Whole<1, 65535>>>>("ports", "Absent: any port."),
-                ]
-            },
-            json!({"oneOf": [{"required": ["host"]}, {"required": ["cidr"]}]}),
-        )
     }
 }
