@@ -7,4 +7,5 @@ scripts/build.sh
 
 headline "Demo"
 export ENVOY_BIN=$TOOLS/bin/envoy PENSTOCK_DIST=$ROOT/dist
-exec cargo run --quiet --release --locked --package penstock-integration --bin penstock-demo
+# Unoptimised: what is shown is Envoy's work, and building this quickly is most of the first run.
+exec cargo run --quiet --locked --package penstock-integration --bin penstock-demo
