@@ -11,8 +11,8 @@ use crate::bytes::same;
 use crate::facts::{ClaimsDocument, FactPlace};
 use crate::small_map::SmallMap;
 
-/// Which names a set may have, at a glance: a Bloom filter of one bit a name, by length and last byte. Most names that
-/// clients send are none that a policy asks for, and need not be hashed then.
+/// A Bloom filter over the names of a set: one bit for a name, chosen by its length and last byte. Most names that
+/// clients send are in no policy, and are recognised here without hashing them.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct NameFilter(u64);
 
@@ -81,20 +81,20 @@ pub(crate) struct AskedNames {
     pub(crate) headers: NameSet,
     pub(crate) cookies: NameSet,
     pub(crate) query_params: NameSet,
-    /// By the bytes of their names.
+    /// The numbers of the facts, by the bytes of their names.
     pub(crate) facts: NameSet,
     /// Where each fact is, by its number.
     pub(crate) fact_places: Box<[FactPlace]>,
 }
 
 impl AskedNames {
-    /// All have been added: says where each fact is.
+    /// Called when all names have been added: computes where each fact is.
     pub(crate) fn place_facts(&mut self, claims: &ClaimsDocument) {
         self.fact_places = self.facts.iter().map(|name| FactPlace::new(name, claims)).collect();
     }
 }
 
-/// Where a value is: in which of the request's headers, from which byte on, and how long.
+/// Where a value is: the number of the request's header, the first byte, and the length.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Span {
     pub(crate) header: u32,
@@ -105,7 +105,7 @@ pub(crate) struct Span {
 impl Span {
     /// The part of `text` that begins at `start`.
     pub(crate) fn new(header: usize, start: usize, length: usize) -> Span {
-        // No header is larger than that.
+        // No header is larger than the largest `u32`.
         let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         Span { header: number(header), start: number(start), length: number(length) }
     }
@@ -116,5 +116,5 @@ impl Span {
     }
 }
 
-/// The first value under each name that is asked for and that a request has.
+/// For each name that the policy asks for: the first value that the request has under it.
 pub(crate) type Pairs = SmallMap<Span>;

@@ -7,7 +7,7 @@ pub(crate) fn same(a: &[u8], b: &[u8]) -> bool {
     if a.len() != b.len() {
         return false;
     }
-    // The last word overlaps the one before, so that no rest is left.
+    // The last word overlaps the one before, so that no bytes are left over.
     if let (Some(a_end), Some(b_end)) = (a.last_chunk::<8>(), b.last_chunk::<8>()) {
         let ((a, _), (b, _)) = (a.as_chunks::<8>(), b.as_chunks::<8>());
         return word(a_end) == word(b_end) && a.iter().zip(b).all(|(a, b)| word(a) == word(b));

@@ -73,9 +73,10 @@ impl Clients {
 
 /// The address of the client, by the proxies that `settings` trusts to append to `x-forwarded-for`.
 ///
-/// Never an entry that a client could have written: with a count they are counted from the right, with ranges the walk
-/// ends at the first that is in none. An entry that is no address, or too few of them, mean that nobody knows: then it
-/// is the address of the connection's peer.
+/// Never an entry that a client could have written: with `trustedHops` entries are counted from the right; with
+/// `trustedProxies` the search from the right ends at the first address outside the ranges. If an entry on the way is
+/// not an address, or there are too few entries, the client is unknown and the address of the connection's peer is
+/// used.
 pub fn client_address(
     request: &Request<'_>,
     settings: &SourceAddress,
@@ -99,13 +100,13 @@ pub fn client_address(
 fn behind_hops(request: &Request<'_>, peer: IpAddr, hops: u32) -> Option<IpAddr> {
     let mut entries = entries_in_front(request, peer, hops);
     for _ in 1..hops {
-        // Every hop on the way must be an address, or the count means nothing.
+        // Every entry that is counted must be an address; otherwise the count means nothing.
         parse(entries.next()?)?;
     }
     parse(entries.next()?)
 }
 
-/// The last entry that no trusted proxy has; when all are trusted, the first one, which is then the client's own.
+/// The last entry outside the trusted ranges; if all are trusted, the first one, which is then the client's own.
 fn behind_ranges(request: &Request<'_>, peer: IpAddr, is_trusted: impl Fn(IpAddr) -> bool) -> Option<IpAddr> {
     let mut found = None;
     for entry in entries_in_front(request, peer, 1) {
@@ -118,9 +119,10 @@ fn behind_ranges(request: &Request<'_>, peer: IpAddr, is_trusted: impl Fn(IpAddr
     found
 }
 
-/// The entries of `x-forwarded-for` that the proxies in front have written, the last one first: without the one that
-/// Envoy itself appends when it uses the remote address. That is the peer's, but of a peer on loopback Envoy appends the
-/// address of its own host, which nothing tells a filter: there the last of more than `needed` entries is taken for it.
+/// The entries of `x-forwarded-for` that the proxies in front have written, the last one first. Envoy itself appends an
+/// entry when it uses the remote address, which is skipped here: it equals the peer's address. For a peer on loopback
+/// Envoy appends its own machine's address instead, which a filter cannot find out; then the last of more than `needed`
+/// entries is taken for it.
 fn entries_in_front<'a>(request: &Request<'a>, peer: IpAddr, needed: u32) -> impl Iterator<Item = &'a [u8]> {
     let entries = || request.values_from_last(b"x-forwarded-for").flat_map(|value| value.rsplit(|&b| b == b','));
     let last = entries().next().and_then(parse);
@@ -137,7 +139,7 @@ fn parse(entry: &[u8]) -> Option<IpAddr> {
         Some(rest) => rest.split(']').next()?.parse().ok()?,
         None => match text.parse() {
             Ok(address) => address,
-            // `ip:port`: only IPv4 can be meant.
+            // `ip:port` is only unambiguous for IPv4.
             Err(_) => IpAddr::V4(text.split_once(':')?.0.parse().ok()?),
         },
     };
@@ -212,7 +214,8 @@ mod tests {
                 (1, &["203.0.113.7", "172.17.0.2"], "203.0.113.7"),
                 (1, &["6.6.6.6, 203.0.113.7, 172.17.0.2"], "203.0.113.7"),
                 (2, &["6.6.6.6, 203.0.113.7, 10.0.0.9, 172.17.0.2"], "203.0.113.7"),
-                // Not more entries than proxies: none of them is the proxy's own, or it came without any.
+                // As many entries as proxies: the proxy has not appended an entry of its own, or the request came
+                // without any.
                 (1, &["203.0.113.7"], "203.0.113.7"),
                 (2, &["203.0.113.7, 10.0.0.9"], "203.0.113.7"),
                 (2, &["203.0.113.7"], peer),
@@ -236,7 +239,7 @@ mod tests {
             ("10.0.0.1", &["6.6.6.6", "203.0.113.7", "fd00::2", "10.0.0.1"], "203.0.113.7"),
             ("::ffff:10.0.0.1", &["203.0.113.7, ::ffff:10.2.2.2"], "203.0.113.7"),
             ("10.0.0.1", &["[2001:db8::7]:4711, 10.2.2.2:80"], "2001:db8::7"),
-            // Who is no trusted proxy is the client, whatever it writes.
+            // An address that is no trusted proxy is the client, whatever entries it wrote.
             ("198.51.100.9", &["203.0.113.7"], "198.51.100.9"),
             ("198.51.100.9", &["203.0.113.7, 10.0.0.1"], "198.51.100.9"),
             // All trusted: the outermost.

@@ -1,4 +1,4 @@
-//! What the engine answers: go on or respond, and everything that the host must change on the way.
+//! What the engine answers: continue or respond, and everything that the proxy must change on the way.
 
 use std::borrow::Cow;
 
@@ -35,7 +35,7 @@ pub enum HeaderOp<'a> {
     Remove(&'a str),
 }
 
-/// Changes in the order in which the host must apply them; inline up to eight.
+/// Changes in the order in which the proxy must apply them; inline up to eight.
 pub type HeaderOps<'a> = SmallVec<[HeaderOp<'a>; 8]>;
 
 /// Headers to add to a response, in order; inline up to two.
@@ -53,27 +53,26 @@ pub struct Response<'a> {
     pub headers: ResponseHeaders<'a>,
     /// Body, possibly empty.
     pub body: Cow<'a, [u8]>,
-    /// What a gRPC client is told in `grpc-status`; `None`: what the host derives from `status`. Other clients never
-    /// see it.
+    /// The `grpc-status` for a gRPC client; `None`: what the proxy derives from `status`. Other clients never see it.
     pub grpc_status: Option<u8>,
 }
 
-/// Whether the request goes on.
+/// Whether the request continues.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Action<'a> {
     /// To the next filter and the upstream.
     #[default]
     Continue,
-    /// No: the client gets this.
+    /// The client gets this response instead.
     Respond(Response<'a>),
 }
 
-/// What Audit or Shadow held back: a refusal that was not given.
+/// A refusal that Audit or Shadow did not enforce.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HeldBack<'a> {
     /// The section whose refusal it is.
     pub section: Section,
-    /// Its rule or limit, when one came near.
+    /// The rule or limit that would have refused it, if one is known.
     pub rule: Option<&'a str>,
     /// Why it would have been refused.
     pub reason: Reason,
@@ -81,19 +80,19 @@ pub struct HeldBack<'a> {
     pub status: u16,
 }
 
-/// What the egress section made of a request or of a connection.
+/// The outcome of the egress section for a request or a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EgressVerdict {
     /// A rule allows it.
     Allow,
-    /// No rule does, and Audit lets it pass.
+    /// No rule allows it, but with mode Audit it passes.
     Audit,
     /// It is refused.
     Deny,
 }
 
 impl EgressVerdict {
-    /// As log lines and filter state show it.
+    /// The word that log lines and filter state use.
     pub const fn as_str(self) -> &'static str {
         match self {
             EgressVerdict::Allow => "allow",
@@ -110,17 +109,17 @@ pub struct EgressOutcome<'a> {
     pub verdict: EgressVerdict,
     /// Why, unless a rule allows it.
     pub reason: Option<Reason>,
-    /// The rule that allowed the request, or came nearest.
+    /// The rule that allowed the request, or the rule that came nearest to allowing it.
     pub rule: Option<&'a str>,
     /// Who answers for that rule.
     pub owner: Option<&'a str>,
     /// What that rule is for.
     pub purpose: Option<&'a str>,
-    /// The caller's verified identity, when a rule needed it and there is one.
+    /// The caller's verified identity, if a rule needed it and the caller has one.
     pub caller: Option<Vec<u8>>,
-    /// The port of the destination, when a rule needed it.
+    /// The port of the destination, if a rule needed it.
     pub port: Option<u16>,
-    /// The random id of a refusal, also of one that was held back.
+    /// The random id of a refusal, also of one that was not enforced.
     pub id: Option<u64>,
 }
 
@@ -133,12 +132,12 @@ pub struct Watch(pub(crate) u32);
 pub struct Decision<'a> {
     /// Whether the request goes on.
     pub action: Action<'a>,
-    /// The section that decided: the one that gave the response; else the first that held a refusal back; else the
-    /// one that chose the route, or allowed the request. `None` when no rule of any section did.
+    /// The section that decided: the one that gave the response; otherwise the first whose refusal was not enforced;
+    /// otherwise the one that chose the route or allowed the request. `None` when no rule of any section applied.
     pub section: Option<Section>,
     /// The rule, canary or limit of that section.
     pub rule: Option<&'a str>,
-    /// Why, when it is not the plain outcome.
+    /// The reason, unless the outcome is the ordinary one.
     pub reason: Option<Reason>,
     /// The value of the route header.
     pub route: Option<&'a str>,
@@ -148,25 +147,26 @@ pub struct Decision<'a> {
     pub headers: HeaderOps<'a>,
     /// Headers for the response, whoever gives it.
     pub response_headers: ResponseHeaders<'a>,
-    /// What changes on the response, whoever gives it, before `response_headers` are added. Not for a response of the
-    /// policy's own, which has its headers already.
+    /// Changes to the response, whoever gives it, applied before `response_headers` are added. They are not applied to
+    /// a response of the policy's own, which already has its headers.
     pub response_changes: Vec<HeaderOp<'a>>,
-    /// Everything that Audit or Shadow held back, in the order of the sections, whatever was decided afterwards.
+    /// Every refusal that Audit or Shadow did not enforce, in the order of the sections, whatever was decided
+    /// afterwards.
     pub held_back: SmallVec<[HeldBack<'a>; 1]>,
     /// What the egress section decided; `None` when the policy has no such section.
     pub egress: Option<EgressOutcome<'a>>,
-    /// What to count, each once, possibly the same several times.
+    /// The counters to increment by one each; a counter may occur several times.
     pub counts: Counts,
-    /// The route header stays as an earlier filter wrote it.
+    /// The route header stays as an earlier filter of the chain wrote it.
     pub keeps_route: bool,
-    /// What is to be settled when the response's headers are there: see [`crate::Policy::settle`].
+    /// What must be settled when the response's headers arrive: see [`crate::Policy::settle`].
     pub reservations: Vec<Reservation>,
-    /// The breaker that wants to know how the request ends: see [`crate::breaker::Breakers::observe`].
+    /// The breaker that must be told how the request ends: see [`crate::breaker::Breakers::observe`].
     pub watch: Option<Watch>,
 }
 
-/// What sections leave behind beside their outcomes. A section can only append: it neither sees nor changes what another
-/// has left. In place, because moving the lists of each section would be 3 % of a decision.
+/// What sections add beside their outcomes. A section can only append: it can neither see nor change what another has
+/// added. It is filled in place, because moving the lists of each section would cost 3 % of a decision.
 pub(crate) struct Effects<'d, 'a> {
     headers: &'d mut HeaderOps<'a>,
     response_headers: &'d mut ResponseHeaders<'a>,
@@ -184,48 +184,48 @@ impl<'a> Effects<'_, 'a> {
         self.response_headers.push((name, value));
     }
 
-    /// Counts one.
+    /// Increments a counter by one.
     pub(crate) fn count(&mut self, metric: Metric) {
         self.counts.push(metric);
     }
 
-    /// How much has been counted by now.
+    /// How many increments there are so far.
     pub(crate) fn counted(&self) -> usize {
         self.counts.len()
     }
 
-    /// What has been counted since [`Effects::counted`] was `before`.
+    /// The increments since [`Effects::counted`] returned `before`.
     pub(crate) fn counted_since(&self, before: usize) -> Counts {
         self.counts.iter().skip(before).copied().collect()
     }
 }
 
 impl<'a> Decision<'a> {
-    /// Where a section leaves its effects.
+    /// Where a section adds its effects.
     pub(crate) fn effects(&mut self) -> Effects<'_, 'a> {
         let Decision { headers, response_headers, counts, .. } = self;
         Effects { headers, response_headers, counts }
     }
 
-    /// The status that Audit or Shadow held back first.
+    /// The status of the first refusal that Audit or Shadow did not enforce.
     pub fn would_respond(&self) -> Option<u16> {
         self.held_back.first().map(|held_back| held_back.status)
     }
 
-    /// Takes in who decided, unless a refusal was held back before: that is the news then.
+    /// Records who decided, unless a refusal was not enforced before: the decision then names that one.
     pub(crate) fn decided_by(&mut self, section: Section, rule: Option<&'a str>, reason: Option<Reason>) {
         if self.held_back.is_empty() {
             (self.section, self.rule, self.reason) = (Some(section), rule, reason);
         }
     }
 
-    /// Takes in a refusal that is not given. The first one is what the decision names.
+    /// Records a refusal that is not enforced. The decision names the first of them.
     pub(crate) fn hold_back(&mut self, refusal: HeldBack<'a>) {
         self.decided_by(refusal.section, refusal.rule, Some(refusal.reason));
         self.held_back.push(refusal);
     }
 
-    /// Takes in the response that ends the decision, a refusal or a redirect.
+    /// Records the response that ends the decision, a refusal or a redirect.
     pub(crate) fn respond(
         &mut self,
         section: Section,

@@ -1,4 +1,4 @@
-//! What a decision may ask of the outside world.
+//! What a decision may read from outside of the request.
 
 use std::net::IpAddr;
 
@@ -9,9 +9,9 @@ use crate::state::State;
 pub use crate::timestamp::Timestamp;
 use crate::worker_memory::WorkerMemory;
 
-/// Takes the notes that a decision leaves for whoever explains it. As it stands it takes none, and costs nothing.
+/// Takes the notes that a decision makes for `explain`. The default takes none and costs nothing.
 pub trait Trace {
-    /// Whether notes are wanted: nobody makes one that is not.
+    /// Whether notes are wanted; otherwise none are made.
     fn is_tracing(&self) -> bool {
         false
     }
@@ -22,40 +22,41 @@ pub trait Trace {
 
 /// The clock, the connection, randomness, and the [`State`] that decisions share, as arguments.
 ///
-/// In a proxy each call costs a crossing between module and host, so a decision calls a method only when a rule
-/// needs the answer; implementations need not cache.
+/// In a proxy each call crosses the boundary between module and proxy, so a decision calls a method only when a rule
+/// needs the value; implementations need not cache.
 pub trait Environment: State + Trace {
     /// The wall clock.
     fn now(&mut self) -> Timestamp;
     /// The address of the directly connected peer (`source.address`), never a header.
     fn source_address(&mut self) -> Option<IpAddr>;
-    /// Whether the client's connection has TLS: that, and not the `:scheme` that a client writes, says which port a
-    /// request is for whose authority says none. `None`: nobody knows.
+    /// Whether the client's connection has TLS. That decides the port of an authority without one, not the `:scheme`,
+    /// which a client can write freely. `None`: unknown.
     fn has_tls(&mut self) -> Option<bool>;
     /// The server name that the client's TLS handshake asked for.
     fn sni(&mut self) -> Option<Vec<u8>>;
     /// The caller's verified identity, a SPIFFE ID in a mesh; never a header.
     fn peer(&mut self) -> Option<Vec<u8>>;
-    /// The caller's verified identity from a source of the policy's choosing; never a header. As it stands only the
-    /// peer's certificate is known.
+    /// The caller's verified identity from the source that the policy names; never a header. The default knows only the
+    /// peer's certificate.
     fn identity(&mut self, source: &IdentitySource) -> Option<Vec<u8>> {
         match source {
             IdentitySource::PeerCertificate => self.peer(),
             IdentitySource::Workload { .. } | IdentitySource::FilterState(_) => None,
         }
     }
-    /// What earlier filters have left at these places, in their order; what is missing at the end is not there. Never a
-    /// header. Called at most once for each decision.
+    /// The values that earlier filters left at these places, in the same order; values missing at the end do not exist.
+    /// Never a header. Called at most once for each decision.
     fn facts(&mut self, _places: &[FactPlace]) -> Vec<Fact> {
         Vec::new()
     }
-    /// What an earlier filter's `header-routing` module left for this request: `rule` or `default`, a space, and the
-    /// route that it wrote into the route header. Only another module can leave it, never a client.
+    /// What the `header-routing` module of an earlier filter left for this request: `rule` or `default`, a space, and
+    /// the route that it wrote into the route header. Only another module can leave it, never a client.
     fn earlier_route(&mut self) -> Option<Vec<u8>> {
         None
     }
-    /// 64 random bits of the host.
+    /// 64 random bits from the proxy.
     fn random(&mut self) -> u64;
-    /// What this worker remembers of the policy. In a proxy each worker keeps one beside the policy, or one for each policy.
+    /// What this worker remembers for the policy. In a proxy each worker keeps one beside the policy, or one for each
+    /// policy.
     fn worker(&mut self) -> &mut WorkerMemory;
 }

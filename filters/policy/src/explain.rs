@@ -1,7 +1,7 @@
 //! What happened inside a decision, for `penstock explain`.
 //!
-//! The decision itself leaves these notes with its [`Trace`](crate::Trace): nothing reads the policy a second time and
-//! could disagree with it. In the modules nobody takes notes, so nothing of this is compiled into them.
+//! The decision itself makes these notes for its [`Trace`](crate::Trace), so no second reading of the policy can
+//! disagree with it. In the modules nobody takes notes, so none of this code is compiled into them.
 
 use std::time::Duration;
 
@@ -17,14 +17,14 @@ pub struct Notes(pub Vec<Note>);
 pub enum Note {
     /// Egress read the destination.
     Destination(DestinationNote),
-    /// Egress asked a rule that the destination's index found: its place in the document, and at which stage it
-    /// stopped allowing the request, as the reason that a decision would give.
+    /// Egress evaluated a rule that the destination's index found: its position in the document, and the reason for
+    /// which it does not allow the request.
     EgressRule(usize, Option<Reason>),
     /// Egress was path-scoped: the canonical path that `paths` saw, or why there is none.
     CanonicalPath(Result<String, Reason>),
     /// Entries of egress' `deny` that cover the destination.
     Denied(Vec<usize>),
-    /// What egress decided, whatever a later section decided then.
+    /// What egress decided, whatever a later section decided.
     Egress {
         /// Whether it allowed the request.
         verdict: EgressVerdict,
@@ -33,9 +33,9 @@ pub enum Note {
         /// Who calls, when a rule needed that.
         caller: Option<String>,
     },
-    /// A limit was asked.
+    /// A limit was evaluated.
     Limit(LimitNote),
-    /// A limit of global scope: the rate-limit service is asked about it.
+    /// A limit of global scope: the rate-limit service will decide it.
     Asked {
         /// The limit's name.
         limit: String,
@@ -43,12 +43,12 @@ pub enum Note {
         cluster: String,
         /// Each part of the key with its value in this request.
         key: Vec<(String, String)>,
-        /// The part that is missing: the request shares the descriptor of all such requests.
+        /// The part that is missing: the request shares one descriptor with all requests without it.
         missing: Option<String>,
-        /// What the request counts for.
+        /// The request's cost.
         cost: u32,
     },
-    /// A limit matched but has no key of this request, and what became of it.
+    /// A limit matched, but the request has no key for it; and what happened then.
     NoKey {
         /// The limit's name.
         limit: String,
@@ -63,18 +63,18 @@ pub enum Note {
     Canary(CanaryNote),
 }
 
-/// The one reading of the destination.
+/// The destination of an unambiguous request.
 #[derive(Clone, Debug)]
 pub struct DestinationNote {
     /// In its normal form.
     pub host: String,
-    /// The port, when anything says one.
+    /// The port, if it is known.
     pub port: Option<u16>,
-    /// `authority`, `defaultPort` or `scheme`.
+    /// Where the port comes from: `authority`, `defaultPort` or `scheme`.
     pub port_from: &'static str,
     /// The method that rules see.
     pub method: String,
-    /// Whether it is a tunnel whose bytes nobody reads.
+    /// Whether it is a tunnel whose bytes the proxy does not read.
     pub is_tunnel: bool,
     /// Whether it asks for another protocol.
     pub has_upgrade: bool,
@@ -87,11 +87,11 @@ pub struct LimitNote {
     pub limit: String,
     /// Each part of the key with its value in this request.
     pub key: Vec<(String, String)>,
-    /// The part that is missing: the request shares the bucket of all such requests.
+    /// The part that is missing: the request shares one bucket with all requests without it.
     pub missing: Option<String>,
-    /// What the request counts for.
+    /// The request's cost.
     pub cost: u32,
-    /// Whether the cost header said something that is no cost.
+    /// Whether the cost header had a value that is not a cost.
     pub bad_cost: bool,
     /// Requests of cost 1 that the full bucket holds.
     pub burst: u32,
@@ -99,11 +99,11 @@ pub struct LimitNote {
     pub before: BucketNote,
     /// The bucket after.
     pub after: BucketNote,
-    /// Refused: would pass after this time.
+    /// Refused: a repetition would pass after this time.
     pub wait: Option<Duration>,
-    /// Whether it costs more than the burst: no waiting helps.
+    /// Whether the cost exceeds the burst, so that waiting does not help.
     pub is_too_large: bool,
-    /// Whether the key found no slot of its own and uses the shared one.
+    /// Whether all slots were taken, so that the key uses the shared one.
     pub overflow: bool,
 }
 
@@ -119,7 +119,7 @@ impl LimitNote {
 pub struct BucketNote {
     /// Requests of cost 1 that would pass.
     pub remaining: u32,
-    /// Until the bucket is full again: its debt.
+    /// The time until the bucket is full again: its debt.
     pub until_full: Duration,
 }
 
@@ -128,28 +128,28 @@ pub struct BucketNote {
 pub struct CanaryNote {
     /// The canary's name.
     pub canary: String,
-    /// The place of the override that holds.
+    /// The position of the override that holds.
     pub overridden_by: Option<usize>,
-    /// What was hashed; `None` under an override.
+    /// What was hashed; `None` when an override chose.
     pub key: Option<KeyNote>,
     /// The percentage of the ramp's variant at this time.
     pub percent: Option<u32>,
     /// The variants in document order.
     pub variants: Vec<VariantNote>,
-    /// The place of the variant that override or weights give.
+    /// The position of the variant that override or weights give.
     pub weighted: usize,
-    /// The place of the variant that the request gets: another while a rollback is in force.
+    /// The position of the variant that the request gets: another one while a rollback is in force.
     pub chosen: usize,
 }
 
 /// A canary's key.
 #[derive(Clone, Debug)]
 pub struct KeyNote {
-    /// For people; bytes that are no text in hexadecimal.
+    /// In readable form; bytes that are not text in hexadecimal.
     pub text: String,
-    /// Whether it is chance: no stickiness, or the sticky key is missing.
+    /// Whether it is random: there is no stickiness, or the request has no sticky key.
     pub is_random: bool,
-    /// Whether it is a new user's id, which goes out as a cookie.
+    /// Whether it is a new user's id, which the response sets as a cookie.
     pub is_new: bool,
 }
 
@@ -160,11 +160,11 @@ pub struct VariantNote {
     pub name: String,
     /// The value of the route header.
     pub route: String,
-    /// In proportion to those of the others.
+    /// The weight, in proportion to those of the others.
     pub weight: u64,
-    /// Of all requests, 0 to 1.
+    /// The share of all requests, 0 to 1.
     pub share: f64,
-    /// The key's uniform number for this variant, between 0 and 1; `None` under an override.
+    /// The key's uniform number for this variant, between 0 and 1; `None` when an override chose.
     pub u: Option<f64>,
     /// `weight / -ln u`: the greatest wins.
     pub score: Option<f64>,

@@ -1,4 +1,4 @@
-//! An environment that says what it was told: for tests, and for programs that decide outside of a proxy.
+//! An environment with fixed values: for tests, and for programs that decide outside of a proxy.
 
 use std::net::IpAddr;
 
@@ -7,7 +7,7 @@ use crate::explain::{Note, Notes};
 use crate::state::{Change, Key, MapState, State, Unavailable};
 use crate::worker_memory::WorkerMemory;
 
-/// What the outside is, said once; its state is in memory and lasts as long as it does.
+/// An environment with fixed values; its state is in memory and lasts as long as it does.
 ///
 /// ```
 /// use penstock_policy::{Environment, FixedEnvironment};
@@ -30,15 +30,15 @@ pub struct FixedEnvironment {
     pub peer: Option<Vec<u8>>,
     /// What an earlier filter's `header-routing` module left.
     pub earlier_route: Option<Vec<u8>>,
-    /// Where random numbers go on: the same number gives the same ones.
+    /// The state of the random number generator: the same number gives the same sequence.
     pub random: u64,
     /// The notes of decisions, when they are wanted.
     pub notes: Option<Notes>,
-    /// What decisions leave for later ones.
+    /// The state that decisions share.
     pub state: MapState,
-    /// What the one worker remembers.
+    /// What the only worker remembers.
     pub worker: WorkerMemory,
-    /// How often anything was asked for, state included.
+    /// How many calls there were, including those to the state.
     pub asked: u32,
 }
 

@@ -1,7 +1,7 @@
-//! Where the headers are that a policy asks for, of a request with many of them.
+//! Finds the headers that a policy asks for in a request with many headers.
 //!
-//! Of a few headers it is quickest to look through all. A proxy may be told to take thousands, and a policy may have thousands
-//! of conditions: then each is found through a table, which knows only names that the policy asks for.
+//! With few headers a linear search is quickest. A proxy may be configured to accept thousands, and a policy may have
+//! thousands of conditions: then a table finds each header. It contains only names that the policy asks for.
 
 use hashbrown::HashMap;
 use rustc_hash::FxBuildHasher;
@@ -12,10 +12,10 @@ use crate::bytes::same;
 /// A header as the proxy hands it over: name in lower case, value as raw bytes.
 pub type Header<'a> = (&'a [u8], &'a [u8]);
 
-/// Up to so many headers are looked through.
+/// Up to this number of headers are searched linearly.
 pub(crate) const FEW: usize = 32;
 
-/// No further header of that name.
+/// There is no further header of that name.
 const NONE: usize = usize::MAX;
 
 /// The places of a request's headers by name.
@@ -23,7 +23,7 @@ const NONE: usize = usize::MAX;
 pub(crate) struct HeaderTable {
     /// The first header of each name, by the number of the name.
     first: HashMap<u32, usize, FxBuildHasher>,
-    /// For each header the next one of its name.
+    /// For each header, the next one of the same name.
     next: Box<[usize]>,
 }
 
@@ -55,7 +55,7 @@ pub(crate) struct HeaderValues<'h, 'n> {
 
 #[derive(Clone, Debug)]
 enum Lookup<'h, 'n> {
-    /// Those that are left are looked through.
+    /// The headers that have not been searched yet.
     Name(&'n [u8]),
     /// The place of the next.
     Table { next: &'h [usize], at: usize },

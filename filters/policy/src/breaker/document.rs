@@ -9,7 +9,7 @@ use crate::document::{At, Context, Decode, Kind, Node, PositiveDuration, Whole, 
 pub struct Thresholds {
     /// Length of the sliding window.
     pub window: PositiveDuration,
-    /// Nothing is decided on fewer requests.
+    /// With fewer requests than this in the window the breaker does not decide.
     pub min_requests: Whole<1, 1_000_000>,
     /// The share of failures that opens it.
     pub error_percent: Option<Whole<1, 100>>,
@@ -22,9 +22,9 @@ pub struct Thresholds {
 object! {
     /// Opens when a percentile of the latencies is above a limit.
     pub struct LatencyLimit {
-        /// Which one.
+        /// The percentile that is compared.
         percentile as "percentile": Percentile,
-        /// The limit.
+        /// The latency above which it opens.
         above as "above": PositiveDuration,
     }
 }
@@ -52,7 +52,7 @@ impl Decode for Percentile {
 }
 
 impl Thresholds {
-    /// As numbers.
+    /// The thresholds as plain numbers.
     pub(super) fn limits(&self) -> BreakerThresholds {
         let nanos = |PositiveDuration(duration): PositiveDuration| nanos(duration);
         BreakerThresholds {
@@ -64,8 +64,8 @@ impl Thresholds {
         }
     }
 
-    /// The least minimum of requests that goes with the percentile, when the given one is below it: of fewer not even half
-    /// a request is expected above the percentile, so a single slow answer decides.
+    /// The least number of requests that the percentile needs: with fewer, less than half a request is expected above
+    /// the percentile, so a single slow response would decide. It replaces a smaller `minRequests`.
     pub fn percentile_needs(&self) -> Option<u32> {
         let share = 10_000_u32.saturating_sub(self.latency.as_ref()?.percentile.0).max(1);
         let needs = 5_000_u32.div_ceil(share);

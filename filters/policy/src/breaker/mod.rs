@@ -22,18 +22,19 @@ pub use document::{LatencyLimit, Percentile, Thresholds};
 use state::{BreakerState, phase};
 pub use state::{BreakerThresholds, PROBE_PERCENT, Phase, Tally, Transition};
 
-/// How long a worker relies on what it has read, and keeps successes to itself.
+/// How long a worker uses what it has read before it reads again, and how long it holds successes back before it writes
+/// them.
 const PATIENCE: u64 = 50_000_000;
 
-/// How a request ended. One that its client gave up before there was an answer says nothing: it is not observed. One
-/// given up in the middle of the answer is what the answer's headers said: streams end so, and if they were left out
-/// only their failures would count.
+/// How a request ended. A request that its client cancelled before the response is not observed at all. One that was
+/// cancelled during the response counts as the response's headers say: streams usually end like that, and leaving them
+/// out would leave only their failures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Outcome {
-    /// A status of 500 or more, a reset by the upstream, a timeout, or for gRPC what [`is_grpc_failure`] says.
+    /// A status of 500 or more, a reset by the upstream, a timeout; for gRPC see [`is_grpc_failure`].
     pub failed: bool,
-    /// From the end of the request to the response's headers: a slow upload is the client's. `None`: nobody has measured, or
-    /// the answer came first.
+    /// The time from the end of the request to the response's headers, so that a slow upload is not the upstream's.
+    /// `None`: not measured, or the response came before the request had ended.
     pub latency: Option<Duration>,
 }
 
@@ -94,7 +95,7 @@ impl Breakers {
             Section::Canaries => (format!("canary {}: variant {}", guard.rule, guard.guarded), "rolledBack"),
             _ => (format!("rule {}: route {}", guard.rule, guard.guarded), "failedOver"),
         };
-        // A changed breaker starts anew: its table is another.
+        // A breaker whose thresholds change starts with a new table, so without a history.
         let mut identity = SipHasher24::new();
         for part in [guard.section.field(), guard.rule, guard.guarded] {
             identity.write(&(part.len() as u64).to_le_bytes());
@@ -157,7 +158,7 @@ impl Breakers {
         let is_fresh = known.read.is_some_and(|read| now.checked_sub(read).is_some_and(|age| age < PATIENCE));
         let mut open_since = known.open_since;
         if !is_fresh {
-            // Without state there is nothing to act on.
+            // Without the shared state the breaker cannot act, so requests pass.
             let read = environment.read(breaker.key(), |value| BreakerState::decode(value).open_since());
             open_since = read.unwrap_or(0);
             let known = environment.worker().breaker(watch, &breaker.table);
@@ -166,7 +167,7 @@ impl Breakers {
         phase(open_since, now, &breaker.limits)
     }
 
-    /// Whether a request may go to what is watched; half-open, chance decides.
+    /// Whether a request may go to what is watched; in the half-open phase a random share may.
     pub(crate) fn passes_by_chance(&self, watch: Watch, environment: &mut impl Environment) -> bool {
         match self.phase(watch, environment) {
             Phase::Closed => true,
@@ -180,7 +181,7 @@ impl Breakers {
         self.0.get(watch.0 as usize).is_some_and(|breaker| breaker.limits.slow_share.is_some())
     }
 
-    /// Takes in how a watched request ended.
+    /// Records how a watched request ended.
     pub fn observe(&self, watch: Watch, outcome: Outcome, environment: &mut impl Environment) -> Option<Event> {
         let breaker = self.0.get(watch.0 as usize)?;
         let Timestamp(now) = environment.now();
@@ -197,7 +198,8 @@ impl Breakers {
         None
     }
 
-    /// Writes what waits, and reads anew with the next decision: for a host where 50 ms are too long.
+    /// Writes the counts that were held back, and reads again at the next decision: for a platform on which 50 ms would
+    /// be too long.
     pub fn settle(&self, environment: &mut impl Environment) -> Vec<Event> {
         let Timestamp(now) = environment.now();
         let mut events = Vec::new();
@@ -216,7 +218,7 @@ fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// Whether a request with these random bits probes a half-open breaker.
+/// Whether a request with these random bits is one of the probes of a half-open breaker.
 pub(crate) fn probes(bits: u64) -> bool {
     bits < u64::MAX / 100 * PROBE_PERCENT
 }

@@ -3,7 +3,7 @@
 /// Parts of the window. The oldest is dropped as a whole, so the window really covers 15/16 to 16/16 of its length.
 const BUCKETS: usize = 16;
 
-/// Of a hundred requests for what is watched, so many probe it while half-open.
+/// Percentage of the requests that probe while the breaker is half-open.
 pub const PROBE_PERCENT: u64 = 10;
 
 /// When to open and close. Times in nanoseconds.
@@ -11,11 +11,11 @@ pub const PROBE_PERCENT: u64 = 10;
 pub struct BreakerThresholds {
     /// Length of the sliding window, at least 1 ms.
     pub window: u64,
-    /// Nothing is decided on fewer requests.
+    /// With fewer requests than this in the window the breaker does not decide.
     pub min_requests: u32,
-    /// Opens when so many of a hundred requests fail, 1–100.
+    /// Opens when this percentage of the requests fails, 1–100.
     pub error_percent: Option<u32>,
-    /// Opens when more than so many of ten thousand requests are slow: 100 for the 99th percentile.
+    /// Opens when more than this many of ten thousand requests are slow: 100 for the 99th percentile.
     pub slow_share: Option<u32>,
     /// How long it stays open before it probes.
     pub cooldown: u64,
@@ -59,14 +59,14 @@ pub enum Transition {
     Opened(Tally),
     /// The first probe has been answered.
     HalfOpened,
-    /// The probes were good.
+    /// The probes succeeded.
     Closed(Tally),
 }
 
 /// One part of the window.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct WindowPart {
-    /// Which one since 1970: time divided by the length of a part.
+    /// The number of the part since 1970: the time divided by the length of a part.
     number: u64,
     tally: Tally,
 }
@@ -74,7 +74,7 @@ struct WindowPart {
 /// The state itself.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct BreakerState {
-    /// When it opened; 0: it is closed.
+    /// When it opened; 0 when it is closed.
     open_since: u64,
     /// The first probe has been answered.
     probing: bool,
@@ -87,8 +87,8 @@ pub struct BreakerState {
 
 /// The phase of a breaker that opened at `open_since`, 0 for one that is closed.
 ///
-/// A clock that steps back leaves an opening in the future. It is believed for one cooldown: so none is open for longer than
-/// two, however far the clock steps.
+/// After a step back of the clock the time of opening is in the future. It is then treated as now for one cooldown, so
+/// that no breaker stays open for longer than two cooldowns, however far the clock steps.
 pub fn phase(open_since: u64, now: u64, limits: &BreakerThresholds) -> Phase {
     if open_since == 0 {
         Phase::Closed
@@ -105,7 +105,7 @@ impl BreakerState {
         self.open_since
     }
 
-    /// Takes answers in.
+    /// Records the end of requests.
     ///
     /// A closed breaker opens when over the window the share of failures or of slow answers reaches its limit, and also
     /// when failures come faster than that share can show: a long healthy past would hide a variant that has just
@@ -118,7 +118,7 @@ impl BreakerState {
     /// and closes after `min_requests` probes with at most half the limit, or four times as many below it.
     pub fn record(&mut self, tally: Tally, now: u64, limits: &BreakerThresholds) -> Option<Transition> {
         match phase(self.open_since, now, limits) {
-            // Late answers to what was asked before it opened.
+            // These are late responses to requests from before it opened.
             Phase::Open => None,
             Phase::Closed => {
                 let window = self.slide(tally, now, limits);
@@ -151,7 +151,7 @@ impl BreakerState {
         Transition::Opened(because)
     }
 
-    /// Adds to the window and counts what is in it.
+    /// Adds to the window and returns the counts over the whole window.
     fn slide(&mut self, tally: Tally, now: u64, limits: &BreakerThresholds) -> Tally {
         let number = now / (limits.window / BUCKETS as u64).max(1);
         if let Some(bucket) = self.buckets.get_mut((number % BUCKETS as u64) as usize) {
@@ -171,7 +171,7 @@ impl BreakerState {
         let successes = tally.requests.saturating_sub(tally.failures);
         self.score += f64::from(tally.failures);
         if successes > 0 {
-            // With a limit of 100 % any success makes it 0.
+            // With a limit of 100 % any success resets it to 0.
             self.score -= f64::from(successes) * limit / (1.0 - limit);
         }
         self.score = self.score.clamp(0.0, f64::from(window.failures));
@@ -195,7 +195,7 @@ fn at_most_half(tally: Tally, limits: &BreakerThresholds) -> bool {
         && limits.slow_share.is_none_or(|share| slow * 20_000 <= u64::from(share) * requests)
 }
 
-/// What precedes a stored state of this layout.
+/// The first bytes of a stored state, which name its layout.
 const LAYOUT: u8 = 1;
 
 impl BreakerState {

@@ -18,20 +18,20 @@ object! {
     pub struct CanaryDocument check = CanaryDocument::check {
         /// Unique among the canaries; also the salt, unless `salt` is given.
         name as "name": Name,
-        /// One entry that holds is enough; absent: every request.
+        /// The canary takes requests for which any of these entries holds; absent: every request.
         matches as "matches": Option<NonEmpty<RequestMatch>>,
-        /// What keeps this canary's choices independent of those of every other.
+        /// The salt, which keeps this canary's choices independent of those of all others.
         salt as "salt": Option<Name>,
-        /// What keeps a user on a variant: a source of the key, or a list of which the first that the request has counts;
-        /// absent: random, for each request.
+        /// What keeps a user on a variant: a source of the key, or a list of sources, of which the first that the
+        /// request has is used. When absent, the variant is random for each request.
         stickiness as "stickiness": Option<StickinessList>,
-        /// What beats the weights, in document order.
+        /// Overrides in document order: the first that holds chooses the variant, whatever the weights.
         overrides as "overrides": Vec<Override> = Vec::new(),
-        /// Between what is chosen.
+        /// The variants to choose from.
         variants as "variants": Named<VariantDocument>,
         /// A schedule of weights for one of the variants.
         ramp as "ramp": Option<RampDocument>,
-        /// When a variant is taken out by itself.
+        /// When a variant is taken out automatically.
         rollback as "rollback": Option<RollbackDocument>,
     }
 }
@@ -45,7 +45,7 @@ object! {
         to as "to": Name,
         /// Length of the sliding window.
         window as "window": PositiveDuration = PositiveDuration(Duration::from_secs(60)),
-        /// Nothing is decided on fewer requests.
+        /// With fewer requests than this in the window nothing is decided.
         min_requests as "minRequests": Whole<1, 1_000_000> = Whole(50),
         /// The share of failures that takes it out.
         error_percent as "errorPercent": Option<Whole<1, 100>>,
@@ -87,7 +87,7 @@ object! {
     pub struct VariantDocument check = VariantDocument::check {
         /// Unique in its canary.
         name as "name": Name,
-        /// Its share is this over the sum of all; 0: only an override chooses it.
+        /// The variant's share is this number divided by the sum of all weights; with 0 only an override chooses it.
         weight as "weight": Whole<0, 1_000_000>,
         /// The value of the route header; absent: the name.
         route as "route": Option<RouteName>,
@@ -102,16 +102,16 @@ impl VariantDocument {
     }
 }
 
-/// What beats the weights: a header or a cookie that compares equal.
+/// An override of the weights: a condition on a header or a cookie, and the variant that it chooses.
 #[derive(Clone, Debug)]
 pub struct Override {
-    /// On what it looks.
+    /// The condition.
     pub condition: OverrideCondition,
     /// The variant's name.
     pub variant: Name,
 }
 
-/// On what an override looks.
+/// The condition of an override.
 #[derive(Clone, Debug)]
 pub enum OverrideCondition {
     /// A header.
@@ -121,13 +121,14 @@ pub enum OverrideCondition {
 }
 
 object! {
-    /// What beats the weights: a header or a cookie. The first that holds wins.
+    /// A condition on a header or a cookie, and the variant that it chooses, whatever the weights. The first that holds
+    /// wins.
     struct OverrideDocument one of ["header", "cookie"] {
-        /// The header that it looks at.
+        /// The condition on a header.
         header as "header": Option<HeaderCondition>,
-        /// The cookie that it looks at.
+        /// The condition on a cookie.
         cookie as "cookie": Option<PairCondition>,
-        /// The variant that it chooses.
+        /// The name of the variant that it chooses.
         variant as "variant": Name,
     }
 }
@@ -171,7 +172,7 @@ impl CanaryDocument {
             fine &= self.names(&places, &rollback.variant, &at, "variant", cx)
                 & self.names(&places, &rollback.to, &at, "to", cx);
         }
-        // The sum before the ramp begins, when its variant has none.
+        // Before the ramp begins its variant has no weight, so the others must have some.
         let ramped = self.ramp.as_ref().map(|ramp| &ramp.variant);
         let others = self.variants.0.iter().filter(|variant| Some(&variant.name) != ramped);
         if others.map(|variant| u64::from(variant.weight.0)).sum::<u64>() == 0 {

@@ -50,7 +50,7 @@ pub struct Canary {
     rollback: Option<Rollback>,
 }
 
-/// What beats the weights, in document order.
+/// The overrides, in document order.
 #[derive(Debug)]
 struct Overrides {
     /// Each as an entry with one condition.
@@ -66,7 +66,7 @@ struct Rollback {
     variant: usize,
     to: usize,
     watch: Watch,
-    /// Chooses the users that probe it.
+    /// The hash that decides which users probe it.
     probe: KeyHash,
     percentile_needs: Option<u32>,
 }
@@ -91,7 +91,7 @@ pub(crate) struct CanaryOutcome<'a> {
     pub(crate) variant: &'a str,
     /// The variant's route.
     pub(crate) route: &'a str,
-    /// Why not the variant that the weights give.
+    /// Why the request does not get the variant that the weights give it.
     pub(crate) reason: Option<Reason>,
     /// The breaker that wants to know how the request ends.
     pub(crate) watch: Option<Watch>,
@@ -102,7 +102,7 @@ pub(crate) struct CanaryOutcome<'a> {
 }
 
 impl Canaries {
-    /// Compiles the section. A canary that a rule names is asked by rules alone.
+    /// Compiles the section. A canary that a rule names is evaluated only when that rule matches.
     pub(crate) fn new(
         documents: Vec<CanaryDocument>,
         is_named: impl Fn(&str) -> bool,
@@ -157,7 +157,7 @@ impl Canaries {
         self.canaries.get(number as usize)?.choose(request, clients, breakers, environment)
     }
 
-    /// What is allowed but probably not meant.
+    /// Problems that are allowed but probably not intended.
     pub fn warnings(&self) -> Vec<Problem> {
         let root = At::Root;
         let canaries = root.field("canaries");
@@ -173,7 +173,7 @@ impl Canaries {
 impl Canary {
     fn new(document: CanaryDocument, breakers: &mut Breakers, metrics: &mut Metrics) -> Canary {
         let salt = document.salt.as_ref().unwrap_or(&document.name);
-        // `check` has seen that every name is there.
+        // `check` has verified that every name exists.
         let places = document.places();
         let place = |name| places.get(name).copied();
         let ramp = document.ramp.as_ref().and_then(|ramp| Some(Ramp::new(ramp, place(&ramp.variant)?)));
@@ -266,7 +266,8 @@ impl Canary {
         })
     }
 
-    /// The variant that `key` has at `time`, by the weights alone. `None`: all weights are 0, which no document gives.
+    /// The variant that `key` has at `time`, by the weights alone. `None`: all weights are 0, which a valid document
+    /// never has.
     pub fn variant_of(&self, key: &[u8], time: Timestamp) -> Option<&str> {
         let percent = self.ramp.as_ref().map(|ramp| ramp.percent_at(time));
         Some(&*self.variants.get(self.weighted(key, percent)?)?.name)
@@ -322,7 +323,7 @@ impl Canary {
         })
     }
 
-    /// What is allowed but probably not meant.
+    /// Problems that are allowed but probably not intended.
     fn warning(&self, at: &At<'_>) -> Option<Problem> {
         let needs = self.rollback.as_ref()?.percentile_needs?;
         let rollback = at.field("rollback");
@@ -336,8 +337,8 @@ impl Canary {
 }
 
 impl Rollback {
-    /// Whether a request may go to the watched variant. While it is probed a user either always may or never; without a
-    /// key it is chance.
+    /// Whether a request may go to the watched variant. While the variant is probed, a user either always or never gets
+    /// it; a request without a key gets it at random.
     fn passes(&self, key: Option<&HashedKey<'_>>, breakers: &Breakers, environment: &mut impl Environment) -> bool {
         match breakers.phase(self.watch, environment) {
             Phase::Closed => true,

@@ -10,9 +10,9 @@ object! {
     pub struct RampDocument check = RampDocument::check {
         /// The variant whose weight the schedule sets.
         variant as "variant": Name,
-        /// Until then its weight is 0.
+        /// Before this time its weight is 0.
         starts_at as "startsAt": Timestamp,
-        /// One after the other; the last one stays.
+        /// The steps in order; the last one stays in force.
         steps as "steps": NonEmpty<StepDocument>,
     }
 }
@@ -22,7 +22,7 @@ object! {
     pub struct StepDocument {
         /// Percent of the total.
         weight as "weight": Whole<0, 100>,
-        /// How long; without a meaning for the last.
+        /// How long the step lasts; has no meaning for the last step.
         lasts as "for": Option<PositiveDuration>,
     }
 }
@@ -42,12 +42,12 @@ impl RampDocument {
     }
 }
 
-/// The schedule, ready to ask.
+/// The schedule, ready to evaluate.
 #[derive(Debug)]
 pub struct Ramp {
-    /// The place of its variant.
+    /// The variant's position among the variants.
     pub variant: usize,
-    /// From when on which percentage, in order.
+    /// The start of each step and its percentage, in order.
     steps: Box<[(Timestamp, u32)]>,
 }
 
@@ -59,7 +59,7 @@ impl Ramp {
         for step in &document.steps.0 {
             steps.push((begins, step.weight.0));
             let lasts = step.lasts.map_or(Duration::ZERO, |PositiveDuration(lasts)| lasts);
-            // Later than a timestamp can say is never.
+            // A start later than any timestamp is never reached.
             begins.0 = begins.0.saturating_add(u64::try_from(lasts.as_nanos()).unwrap_or(u64::MAX));
         }
         Ramp { variant, steps: steps.into() }

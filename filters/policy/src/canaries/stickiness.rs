@@ -185,7 +185,7 @@ pub enum HashedKey<'a> {
     V4([u8; 4]),
     /// The sixteen octets of an IPv6 address.
     V6([u8; 16]),
-    /// Chance.
+    /// Random.
     Random([u8; 8]),
     /// A new user's id: 32 hexadecimal digits.
     Id([u8; 32]),
@@ -205,8 +205,8 @@ impl HashedKey<'_> {
     }
 }
 
-/// The key of a request: of the first source that has one. Without any it is random; with a cookie as the last source it is
-/// a new id, which goes to the client with the response: see [`set_cookie`].
+/// The key of a request: from the first source that has one. When no source has one, the key is random; when the last
+/// source is a cookie, the key is a new id, which the response sets as a cookie: see [`set_cookie`].
 pub fn key<'a>(
     stickiness: Option<&StickinessList>,
     request: &Request<'a>,
@@ -240,7 +240,7 @@ pub fn key<'a>(
     }
 }
 
-/// 128 random bits as hexadecimal digits: says nothing about the user, the variant or anything else.
+/// 128 random bits as hexadecimal digits. They contain nothing about the user or the variant.
 fn new_id(environment: &mut impl Environment) -> [u8; 32] {
     let bits = (u128::from(environment.random()) << 64) | u128::from(environment.random());
     let mut digits = [0; 32];

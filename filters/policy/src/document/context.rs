@@ -1,22 +1,22 @@
-//! What decoding carries along: the problems so far, and what some values depend on.
+//! The state of decoding: the problems found so far, and what some values depend on.
 
 use super::node::Node;
 use super::problem::{At, Problem, Problems};
 use crate::matching::Expressions;
 
-/// What decoding carries along.
+/// The state of decoding.
 #[derive(Debug)]
 pub struct Context<'s> {
     /// The text of the document, when lists of the tree are only places in it.
     pub source: &'s str,
-    /// Whether a list of `source` turned out to be no JSON.
+    /// Whether a list of `source` turned out not to be JSON.
     pub is_unreadable: bool,
-    /// Name of the route header, in lower case: no condition may look at it and no rule may touch it.
+    /// Name of the route header, in lower case: no condition may look at it and no rule may change it.
     pub route_header: String,
     /// The regular expressions of this document.
     pub(crate) expressions: Expressions,
     problems: Vec<Problem>,
-    /// Problems that were found and not kept.
+    /// The number of problems that were found but not kept.
     more: usize,
 }
 
@@ -33,13 +33,13 @@ impl Context<'_> {
         }
     }
 
-    /// Notes that the value `node` at `at` is wrong.
+    /// Records that the value `node` at `at` is wrong.
     #[inline(never)]
     pub fn problem(&mut self, at: &At<'_>, node: &Node, message: impl Into<String>, help: impl Into<Option<String>>) {
         self.push(at, Some(node).filter(|node| **node != Node::Null), message.into(), help.into());
     }
 
-    /// Notes a problem that is not about one value.
+    /// Records a problem that is not about one value.
     #[inline(never)]
     pub fn problem_at(&mut self, at: &At<'_>, message: impl Into<String>, help: impl Into<Option<String>>) {
         self.push(at, None, message.into(), help.into());
@@ -55,7 +55,7 @@ impl Context<'_> {
         self.problems.push(problem);
     }
 
-    /// Whether further problems are only counted: their help need not be looked for.
+    /// Whether further problems are only counted, so that their help texts need not be made.
     pub(crate) fn is_full(&self) -> bool {
         self.problems.len() >= Problems::SHOWN
     }
@@ -71,7 +71,7 @@ impl Context<'_> {
     }
 }
 
-/// A text that may quote the document, at most so long that a line of a log can take it.
+/// A text that may quote the document, cut to what fits into a line of a log.
 fn shortened(mut text: String) -> String {
     const LONGEST: usize = 600;
     if let Some((end, _)) = text.char_indices().nth(LONGEST) {

@@ -1,4 +1,4 @@
-//! From the tree to types, collecting every problem on the way instead of stopping at the first.
+//! From the tree to types, collecting every problem instead of stopping at the first.
 
 use super::context::Context;
 use super::node::Node;
@@ -25,7 +25,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// With an article.
+    /// The kind's name with an article.
     pub const fn name(self) -> &'static str {
         match self {
             Kind::Boolean => "true or false",
@@ -39,9 +39,9 @@ impl Kind {
 
 /// A type that can be read from the document.
 ///
-/// `None` means that at least one problem was noted; the caller goes on with its other fields.
+/// `None` means that at least one problem was recorded; the caller continues with its other fields.
 pub trait Decode: Sized {
-    /// What it is read from.
+    /// The kind of value that it is read from.
     const KIND: Kind;
 
     /// What to write here, with an article: "a string: a method".
@@ -57,13 +57,13 @@ pub trait Decode: Sized {
     }
 }
 
-/// Notes that a required field is not there.
+/// Records that a required field is missing.
 #[inline(never)]
 fn note_absent(at: &At<'_>, cx: &mut Context, kind: Kind, expected: &str) {
     cx.problem_at(at, format!("is required: expected {}", wanted(kind, expected)), None);
 }
 
-/// Notes that `node` is of the wrong kind.
+/// Records that `node` is of the wrong kind.
 pub fn wrong_kind<T: Decode>(node: &Node, at: &At<'_>, cx: &mut Context) -> Option<T> {
     note_wrong_kind(node, at, cx, T::KIND, T::EXPECTED);
     None
@@ -77,7 +77,7 @@ pub(super) fn note_wrong_kind(node: &Node, at: &At<'_>, cx: &mut Context, kind: 
     }
     let help = match (node, kind) {
         (Node::Null, _) => Some("give it a value or leave the field out".to_owned()),
-        // Quotes around what YAML made of it would not help.
+        // Advice to quote the value would not help: YAML has already changed it.
         (Node::Bool(false), Kind::Words(words)) if words.contains(&"Off") => {
             Some("YAML 1.1, which Kubernetes reads, takes a bare Off for false: write \"Off\" in quotes".to_owned())
         }
@@ -105,7 +105,7 @@ fn wanted(kind: Kind, expected: &str) -> String {
     }
 }
 
-/// Notes that a word is none of `T`'s.
+/// Records that a word is not one of `T`'s.
 pub fn unknown_word<T: Decode>(word: &str, at: &At<'_>, cx: &mut Context) -> Option<T> {
     if let Kind::Words(words) = T::KIND {
         cx.problem(at, &Node::String(word.to_owned()), "unknown value", suggestion(word, words));
@@ -113,7 +113,7 @@ pub fn unknown_word<T: Decode>(word: &str, at: &At<'_>, cx: &mut Context) -> Opt
     None
 }
 
-/// Notes a field that the object does not have, with those that it has.
+/// Records a field that the object does not have, and names those that it has.
 #[inline(never)]
 pub(super) fn unknown_field(name: &str, at: &At<'_>, cx: &mut Context, known: &[&str]) {
     if cx.is_full() {

@@ -10,20 +10,20 @@ use super::problem::At;
 use super::suggest::one_of;
 use crate::bytes::same;
 
-/// The fields of an object: hands each out once, and knows which were never asked for.
+/// The fields of an object: returns each at most once, and knows which of them nobody read.
 #[derive(Debug)]
 pub struct Fields<'n> {
     entries: &'n [(String, Node)],
 }
 
-/// The fields of an object that have been looked at: a set where they are many.
+/// The fields of an object that have been read: a set, for objects with many fields.
 struct SeenFields<'n> {
     entries: &'n [(String, Node)],
     names: HashSet<&'n str, FxBuildHasher>,
 }
 
 impl<'n> SeenFields<'n> {
-    /// Up to here looking through the fields is quicker.
+    /// Up to this number of fields a linear search is quicker.
     const FEW: usize = 16;
 
     fn of(entries: &'n [(String, Node)]) -> SeenFields<'n> {
@@ -31,7 +31,7 @@ impl<'n> SeenFields<'n> {
         SeenFields { entries, names: HashSet::with_capacity_and_hasher(capacity, FxBuildHasher) }
     }
 
-    /// Whether the field number `i`, which is called `name`, has the name of one before.
+    /// Whether an earlier field has the same name as field number `i`.
     fn has_before(&mut self, i: usize, name: &'n str) -> bool {
         if self.entries.len() > SeenFields::FEW {
             return !self.names.insert(name);
@@ -41,7 +41,7 @@ impl<'n> SeenFields<'n> {
 }
 
 impl<'n> Fields<'n> {
-    /// Checks that `node` is an object with only the fields of `T`'s kind, none of them twice.
+    /// Checks that `node` is an object that has only fields of `T`'s kind, each at most once.
     pub fn open<T: Decode>(node: &'n Node, at: &At<'_>, cx: &mut Context) -> Option<Fields<'n>> {
         Fields::check(node, at, cx, T::KIND, T::EXPECTED)
     }
@@ -52,7 +52,7 @@ impl<'n> Fields<'n> {
             note_wrong_kind(node, at, cx, kind, expected);
             return None;
         };
-        // What is said about a field that is given twice is said about the second.
+        // A problem with a repeated field is reported at its second occurrence.
         let mut seen = SeenFields::of(entries);
         for (i, (key, value)) in entries.iter().enumerate() {
             if seen.has_before(i, key) {
@@ -83,7 +83,7 @@ impl<'n> Fields<'n> {
                 cx.problem_at(at, format!("has both `{first}` and `{second}`"), help.to_owned());
                 None
             }
-            // An unknown field, or one that is given twice, has been reported already.
+            // An unknown or repeated field has already been reported.
             (None, _) if self.entries.is_empty() => {
                 cx.problem(at, node, "is empty", format!("give {}", one_of(known)));
                 None

@@ -24,7 +24,7 @@ const HIDDEN: [RangeInclusive<char>; 22] = [
     '\u{1bca0}'..='\u{1bca3}',
     '\u{1d173}'..='\u{1d17a}',
     '\u{e0000}'..='\u{e0fff}',
-    // What is no character: it shows as nothing or as a box.
+    // Code points that are not characters: they are displayed as nothing or as a box.
     '\u{fdd0}'..='\u{fdef}',
     '\u{fffe}'..='\u{ffff}',
     '\u{1fffe}'..='\u{1ffff}',

@@ -42,13 +42,14 @@ impl Node {
     }
 }
 
-/// Shows `entry` what a list has, one after the other; `None` when it cannot be read to its end.
+/// Calls `entry` with each element of a list, in order; `None` when the list cannot be read to its end.
 pub(super) fn each(text: &str, entry: &mut dyn FnMut(usize, &Node)) -> Option<()> {
     let mut json = serde_json::Deserializer::from_str(text);
     NodeVisitor(ParseMode::Each(entry)).deserialize(&mut json).and_then(|_| json.end()).ok()
 }
 
-/// How many entries a list has: its commas and one. So that a long list is not copied while it grows.
+/// The number of elements in a list: its commas plus one. Used to reserve memory, so that a long list is not copied
+/// while it grows.
 pub(super) fn count(text: &str) -> usize {
     let mut depth = 0usize;
     let mut commas = 0;
@@ -81,7 +82,7 @@ pub(super) fn slice<'s>(source: &'s str, range: &Range<u32>) -> &'s str {
     source.get(range.start as usize..range.end as usize).unwrap_or_default()
 }
 
-/// Where the values of a map are lists of sections: in the document itself, one level down; or in a section.
+/// Whether the values of a map are lists of sections: one level down in the document itself, or in a section.
 #[derive(Clone, Copy)]
 struct Skim<'de> {
     source: &'de str,
@@ -115,7 +116,7 @@ impl<'de> Deserialize<'de> for Node {
 /// Reads any value.
 struct NodeVisitor<'e, 'de>(ParseMode<'e, 'de>);
 
-/// What is done with what a value contains. One visitor for all, so that the parser is compiled once.
+/// What the visitor does with the value. One visitor for all three, so that the parser is compiled only once.
 enum ParseMode<'e, 'de> {
     /// It becomes part of the tree.
     Whole,

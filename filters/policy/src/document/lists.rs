@@ -21,7 +21,7 @@ impl<T: Decode> Decode for Vec<T> {
     }
 }
 
-/// A list with at least one element: where an empty one would mean "match everything" by accident.
+/// A list with at least one element, for fields where an empty list would mean "match everything" by accident.
 #[derive(Clone, Debug)]
 pub struct NonEmpty<T>(pub Vec<T>);
 
@@ -72,7 +72,7 @@ impl<T: Decode> Decode for Named<T> {
 struct UniqueNames(HashMap<String, usize, FxBuildHasher>);
 
 impl UniqueNames {
-    /// Notes a problem, and is false, when the `name` of entry `i` is that of an earlier one.
+    /// Records a problem and returns false when the `name` of entry `i` is that of an earlier entry.
     fn insert(&mut self, node: &Node, i: usize, at: &At<'_>, cx: &mut Context) -> bool {
         let Some(name @ Node::String(text)) = node.get("name") else { return true };
         let first = *self.0.entry_ref(text.as_str()).or_insert(i);
@@ -99,7 +99,7 @@ fn entries(node: &Node, cx: &Context) -> Option<usize> {
     }
 }
 
-/// Shows `entry` what the list `node` has, in order, and counts it; `None` when it cannot be read.
+/// Calls `entry` with each element of the list `node`, in order, and counts them; `None` when the list cannot be read.
 fn each_entry(node: &Node, cx: &mut Context, entry: &mut dyn FnMut(usize, &Node, &mut Context)) -> Option<usize> {
     let mut count = 0;
     match node {

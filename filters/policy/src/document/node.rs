@@ -58,7 +58,7 @@ impl Node {
     }
 }
 
-/// So many characters of a value are quoted.
+/// A value is quoted up to this number of characters.
 const LONGEST: usize = 60;
 
 /// Compact JSON, cut after 60 characters: how a problem quotes the value.
@@ -83,7 +83,7 @@ impl Node {
             Node::Null => out.push_str("null"),
             Node::Bool(value) => out.push_str(if *value { "true" } else { "false" }),
             Node::Integer(value) => out.push_str(&value.to_string()),
-            // As short as reads the same.
+            // The shortest form that is read as the same number.
             Node::Float(value) => out.push_str(&format!("{value:?}")),
             Node::String(value) => quote(value, out),
             Node::List(items) => {
@@ -115,7 +115,7 @@ impl Node {
 
 /// Appends `text` as a JSON string.
 fn quote(text: &str, out: &mut String) {
-    // Of a long one the beginning, which is more than is shown.
+    // Only the beginning of a long text, which is more than is shown.
     let end = text.char_indices().nth(LONGEST + 1).map_or(text.len(), |(end, _)| end);
     out.push_str(&visible(&serde_json::to_string(text.get(..end).unwrap_or_default()).unwrap_or_default()));
 }

@@ -61,13 +61,13 @@ pub fn shown_key(name: &str) -> Cow<'_, str> {
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
-    /// Where, as in `routes.rules[3].timeout`; empty for the document as a whole.
+    /// The path, as in `routes.rules[3].timeout`; empty for the document as a whole.
     pub path: String,
-    /// The value found there, as short JSON; `None` when the value is missing or says nothing.
+    /// The value found there, as short JSON; `None` when the value is missing or does not help.
     pub value: Option<String>,
     /// What is wrong.
     pub message: String,
-    /// What would be right, when there is something definite to say.
+    /// What would be right, when that is known.
     pub help: Option<String>,
 }
 
@@ -91,13 +91,13 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Writes what may repeat a name of the document: a line break in it must not become one in a log.
+/// Writes text that may repeat a name of the document: a line break in it must not become one in a log.
 fn write_line(text: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     f.write_str(&visible(text))
 }
 
-/// Everything that is wrong with a document; never empty. The first problems are kept, the others counted: a document
-/// with a hundred thousand mistakes has one mistake.
+/// Everything that is wrong with a document; never empty. The first problems are kept, the others only counted: a
+/// document with a hundred thousand problems usually has one cause.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problems {
     shown: Vec<Problem>,
@@ -105,10 +105,10 @@ pub struct Problems {
 }
 
 impl Problems {
-    /// So many problems are kept.
+    /// The number of problems that are kept.
     pub const SHOWN: usize = 50;
 
-    /// These problems, of which the first are kept, and so many more; `None` when there are none.
+    /// The problems: the first of them, and how many more there are; `None` when there are none.
     pub fn new(mut problems: Vec<Problem>, more: usize) -> Option<Problems> {
         let more = more + problems.len().saturating_sub(Self::SHOWN);
         problems.truncate(Self::SHOWN);

@@ -10,7 +10,7 @@ use super::problem::At;
 use super::suggest::suggestion;
 use crate::timestamp::Timestamp;
 
-/// Notes a problem and is `None`: the last line of a decoder.
+/// Records a problem and returns `None`: the last line of a decoder.
 fn refuse<T>(node: &Node, at: &At<'_>, cx: &mut Context, message: &str, help: impl Into<Option<String>>) -> Option<T> {
     cx.problem(at, node, message, help);
     None
@@ -41,7 +41,7 @@ pub(crate) fn frames_message(name: &str) -> bool {
     FRAMING.contains(&name)
 }
 
-/// The name of a rule, canary, variant or limit: 1–253 bytes, all of which a reader sees.
+/// The name of a rule, canary, variant or limit: 1–253 bytes without hidden characters.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Name(pub Box<str>);
 
@@ -327,7 +327,7 @@ mod tests {
     fn times_need_seconds_and_an_offset() {
         assert_eq!(decode::<Timestamp>("1970-01-01T01:00:01.5+01:00").unwrap(), Timestamp(1_500_000_000));
         assert_eq!(decode::<Timestamp>("2024-02-29T00:00:00Z").unwrap(), Timestamp(1_709_164_800_000_000_000));
-        // Further than the clock goes is never.
+        // An instant beyond the range of the clock is never reached.
         assert_eq!(decode::<Timestamp>("2554-07-21T23:34:33Z").unwrap(), Timestamp(18_446_744_073_000_000_000));
         for text in ["2554-07-21T23:34:34Z", "2999-12-31T23:59:59Z", "9999-12-31T23:59:59-23:59"] {
             assert_eq!(decode::<Timestamp>(text).unwrap(), Timestamp(u64::MAX), "{text}");

@@ -1,6 +1,6 @@
-//! What is possible instead of a word that is not.
+//! Suggestions for a word that is not known.
 
-/// What is possible instead of `word`: "expected one of: …", and "did you mean …" when one of them is near.
+/// What would be right instead of `word`: "expected one of: …", and "did you mean …" when a known word is similar.
 #[inline(never)]
 pub fn suggestion(word: &str, known: &[&str]) -> String {
     let mut help = format!("expected {}", one_of(known));
@@ -24,9 +24,9 @@ pub(crate) fn one_of(known: &[&str]) -> String {
 fn nearest<'k>(word: &str, known: &[&'k str]) -> Option<&'k str> {
     let lower = word.to_ascii_lowercase();
     let distances = known.iter().filter_map(|candidate| {
-        // A third of the letters may be wrong: enough for a typo, too little for another word.
+        // Up to a third of the letters may differ: enough for a typo, too little for another word.
         let most = (candidate.len().max(word.len()) / 3).max(1);
-        // What differs more in length is not near, and a very long word is not compared at all.
+        // A word whose length differs by more is not similar; a very long word is not compared at all.
         let distance = (candidate.len().abs_diff(word.len()) <= most)
             .then(|| strsim::osa_distance(&lower, &candidate.to_ascii_lowercase()))?;
         (distance <= most).then_some((distance, *candidate))

@@ -1,7 +1,7 @@
-//! `host[:port]`, read in one way only.
+//! `host[:port]`, accepted only in its one unambiguous form.
 //!
-//! Attacks on allowlists live where two readers differ: userinfo, percent escapes, `0x7f.1`, a second colon, a name
-//! that one resolver takes for an address. Whatever has a second reading has none here (RFC 3986 §3.2, minus
+//! Attacks on allowlists use inputs that two parsers read differently: userinfo, percent escapes, `0x7f.1`, a second
+//! colon, a name that one resolver takes for an address. Whatever is ambiguous is refused here (RFC 3986 §3.2, without
 //! everything optional; "ends in a number" is that of the WHATWG URL standard, §3.5).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -9,14 +9,14 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use crate::matching::is_name;
 use crate::reason::Reason;
 
-/// Why an authority has no single reading.
+/// Why an authority is refused as ambiguous or missing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BadAuthority {
-    /// There is none.
+    /// The authority is missing.
     Missing,
     /// Not `host[:port]` with a valid name or address.
     Malformed,
-    /// A name that some reader takes for an IPv4 address.
+    /// A name that some parsers take for an IPv4 address.
     NumericHost,
     /// The port is not 1–65535 in plain digits.
     Port,
@@ -34,7 +34,7 @@ impl BadAuthority {
     }
 }
 
-/// A host in the one form that it has.
+/// A host in its one unambiguous form.
 #[derive(Clone, Copy, Debug)]
 pub enum UriHost<'a> {
     /// A DNS name without its trailing dot, case as received.
@@ -54,7 +54,7 @@ impl PartialEq for UriHost<'_> {
     }
 }
 
-/// An authority that has one reading.
+/// An unambiguous authority.
 #[derive(Clone, Copy, Debug)]
 pub struct Authority<'a> {
     /// The host.
@@ -67,7 +67,7 @@ impl<'a> Authority<'a> {
     /// Reads `host[:port]`.
     ///
     /// # Errors
-    /// When any reader could see something else in it.
+    /// When any parser could read something else in it.
     pub fn parse(bytes: &'a [u8]) -> Result<Authority<'a>, BadAuthority> {
         if bytes.is_empty() {
             return Err(BadAuthority::Missing);
@@ -104,11 +104,11 @@ fn parse_host(host: &[u8]) -> Result<UriHost<'_>, BadAuthority> {
     if !ends_in_number(name) {
         return Ok(UriHost::Name(name));
     }
-    // The whole host: `127.0.0.1.` is an address to some readers and a name to others.
+    // Judged on the whole host: `127.0.0.1.` is an address to some parsers and a name to others.
     ipv4(host).map(|address| UriHost::Address(IpAddr::V4(address))).ok_or(BadAuthority::NumericHost)
 }
 
-/// Whether the last label is a number to any reader: all digits, or `0x` and hexadecimal digits, possibly none.
+/// Whether some parser takes the last label for a number: all digits, or `0x` and hexadecimal digits, possibly none.
 pub fn ends_in_number(name: &[u8]) -> bool {
     let last = name.rsplit(|&b| b == b'.').next().unwrap_or_default();
     match last {
@@ -117,7 +117,7 @@ pub fn ends_in_number(name: &[u8]) -> bool {
     }
 }
 
-/// Four decimal numbers without leading zeros: the form of `std`, and only it.
+/// Four decimal numbers without leading zeros: exactly the form that `std` parses.
 fn ipv4(text: &[u8]) -> Option<Ipv4Addr> {
     std::str::from_utf8(text).ok()?.parse().ok()
 }

@@ -1,9 +1,10 @@
-//! The rules of one destination by caller: of a hundred thousand that name different callers, one look finds the few that
-//! could be meant.
+//! The rules of one destination by caller: among a hundred thousand rules for different callers, one look-up finds the
+//! few that could apply.
 //!
-//! Each pattern is filed under the hash of its text, or of the text before its first star; a caller is looked up by its
-//! whole text and by everything that ends in a slash. A hash that collides costs a comparison, no mistake: whoever is
-//! found is asked. Patterns that begin alike and then have a star (`ns/*/sa/a`, `ns/*/sa/b`) are found together.
+//! Each pattern is filed under the hash of its text, or of the text before its first star. A caller is looked up by its
+//! whole text and by every prefix that ends in a slash. A hash collision costs a comparison but changes no decision,
+//! because every rule that is found is evaluated. Patterns with the same text before a star (`ns/*/sa/a`, `ns/*/sa/b`)
+//! are found together.
 
 use std::hash::Hasher;
 
@@ -13,7 +14,7 @@ use smallvec::SmallVec;
 
 use super::caller::CallerPattern;
 
-/// Fewer entries are asked one by one.
+/// With fewer entries than this each is evaluated in turn.
 const FEW: usize = 16;
 
 /// The entries of a bucket by their callers.
@@ -32,8 +33,8 @@ pub(super) struct Callers {
 }
 
 impl Callers {
-    /// Files entries by the patterns of their rules, `None` for any caller; the other part is their ports, `None` for
-    /// any. `None` when it is not worth it.
+    /// Files entries by the patterns of their rules, `None` for any caller, together with their ports, `None` for any
+    /// port. `None` when there are too few entries to gain from it.
     pub fn new<'p>(
         entries: impl ExactSizeIterator<Item = (Option<&'p [CallerPattern]>, Option<&'p [u16]>)>,
     ) -> Option<Box<Callers>> {
@@ -88,7 +89,7 @@ impl Callers {
         &self.open
     }
 
-    /// The entries that could be for `caller`, and others now and then: lists, each in order.
+    /// The entries that could apply to `caller`, and sometimes others: several lists, each in order.
     pub fn find(&self, caller: &[u8]) -> SmallVec<[&[u32]; 4]> {
         let filed = |text: &[u8]| self.filed.get(&hash(text)).map(|numbers| &**numbers);
         let mut found = SmallVec::from_iter(filed(caller));
@@ -100,7 +101,7 @@ impl Callers {
     }
 }
 
-/// The policy chooses what is filed, and identities are verified: no keyed hash is needed.
+/// The policy decides what is filed, and identities are verified, so the hash needs no secret key.
 fn hash(text: &[u8]) -> u32 {
     let mut hasher = FxHasher::default();
     hasher.write(text);

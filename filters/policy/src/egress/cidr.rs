@@ -10,7 +10,7 @@ use crate::document::{At, Context, Decode, Kind, Node, wrong_kind};
 /// An address range: a network address and the number of leading bits that count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Cidr {
-    /// The first address; the bits that do not count are zero.
+    /// The first address; the bits after the prefix are zero.
     pub address: IpAddr,
     /// 0–32 or 0–128.
     pub length: u8,
@@ -22,7 +22,7 @@ impl Cidr {
         first_of(address, self.length) == self.address
     }
 
-    /// The range of `length` bits around this one; `None` when that would be narrower.
+    /// The range of `length` bits that contains this one; `None` when it would be narrower.
     pub fn widened(&self, length: u8) -> Option<Cidr> {
         (length <= self.length).then(|| Cidr { address: first_of(self.address, length), length })
     }
@@ -42,7 +42,7 @@ impl std::fmt::Display for Cidr {
 /// `address` with all bits after the first `length` cleared.
 fn first_of(address: IpAddr, length: u8) -> IpAddr {
     let length = u32::from(length);
-    // A shift by the full width is `None`: no bit counts.
+    // A shift by the full width gives `None`: then no bit counts.
     match address {
         IpAddr::V4(a) => {
             let mask = u32::MAX.checked_shl(32u32.saturating_sub(length)).unwrap_or(0);
@@ -124,7 +124,7 @@ impl<T: Default> CidrMap<T> {
 }
 
 impl<T> CidrMap<T> {
-    /// Shows the value of every range that contains `address`, widest first.
+    /// Calls `each` with the value of every range that contains `address`, widest first.
     pub fn covering<'t>(&'t self, address: IpAddr, mut visit: impl FnMut(&'t T)) {
         let [v4, v6] = &self.lengths;
         for &length in if address.is_ipv4() { v4 } else { v6 } {

@@ -1,4 +1,4 @@
-//! Connections that nobody decrypts: decided by server name, destination address, port and identity.
+//! Connections that the proxy does not decrypt: decided by server name, destination address, port and identity.
 
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -23,7 +23,7 @@ pub struct Connection<'a> {
     pub port: Option<u16>,
 }
 
-/// What becomes of a connection.
+/// The decision about a connection.
 #[derive(Clone, Debug)]
 pub struct ConnectionVerdict<'a> {
     /// What was decided, and why.
@@ -46,9 +46,10 @@ pub fn connection_line(connection: &Connection<'_>, outcome: &EgressOutcome<'_>)
 }
 
 impl Egress {
-    /// Decides a connection. A name rule must list the server name; without one, and for a name that is not listed
-    /// (an ECH outer name is none that a policy knows), a CIDR rule must cover the destination address. A rule with
-    /// `methods` or `paths` allows no connection: nobody could hold it to them. `deny` sees both, name and address.
+    /// Decides a connection. A rule for a name must list the server name. Without a server name, or when no rule lists
+    /// it (the outer name of ECH is in no policy), a rule with a CIDR must cover the destination address. A rule with
+    /// `methods` or `paths` allows no connection, because nobody could enforce them. `deny` is compared with both the
+    /// name and the address.
     pub fn decide_connection(
         &self,
         connection: &Connection<'_>,
@@ -62,7 +63,7 @@ impl Egress {
                 counts: self.counters.of(EgressVerdict::Allow, Some(number), None),
             },
             Err((number, reason)) => {
-                // A server name that is no name has no meaning, in any mode.
+                // A server name that is not a valid name is refused in every mode.
                 let audits = self.mode == Mode::Audit && reason != Reason::ServerNameMalformed;
                 let verdict = if audits { EgressVerdict::Audit } else { EgressVerdict::Deny };
                 ConnectionVerdict {
@@ -82,7 +83,7 @@ impl Egress {
         let name = match sni.map(Authority::parse) {
             None | Some(Ok(Authority { host: UriHost::Address(_), port: None })) => None,
             Some(Ok(Authority { host: name @ UriHost::Name(_), port: None })) => Some(name),
-            // An IPv4 address in a form that only some read as one.
+            // An IPv4 address in a form that only some parsers accept.
             Some(Err(BadAuthority::NumericHost)) => None,
             Some(_) => return Err((None, Reason::ServerNameMalformed)),
         };

@@ -5,16 +5,17 @@ use crate::metrics::{MOST_RULES, Metric, Metrics};
 use crate::reason::Reason;
 use crate::section::Section;
 
-/// The outcomes of a rule: it allowed; it came nearest to what was refused, or to what Audit let pass.
+/// The outcomes that are counted for a rule: it allowed the request; it came nearest to a request that was refused; it
+/// came nearest to one that passed in mode Audit.
 const RULE: [&str; 3] = ["allowed", "denied", "audited"];
-/// The outcomes of a reason.
+/// The outcomes that are counted for a reason.
 const REASON: [&str; 2] = ["denied", "audited"];
 
 /// The section's counters.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct EgressCounters {
     rules: Metric,
-    /// How many rules have their own.
+    /// How many rules have counters of their own.
     own: u32,
     reasons: Metric,
 }

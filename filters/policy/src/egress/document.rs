@@ -11,7 +11,7 @@ use crate::matching::PathMatch;
 use crate::timestamp::Timestamp;
 
 words! {
-    /// What becomes of a request that no rule allows.
+    /// What happens to a request that no rule allows.
     pub enum Mode {
         /// It is refused.
         Enforce = "Enforce",
@@ -23,18 +23,18 @@ words! {
 object! {
     /// The section as written.
     pub struct EgressDocument {
-        /// What becomes of a request that no rule allows.
+        /// What happens to a request that no rule allows.
         mode as "mode": Mode = Mode::Enforce,
-        /// An older name of `settings.identity`.
+        /// The older name of `settings.identity`.
         identity as "identity": Option<IdentitySource>,
-        /// The port of an authority without one: the one to which the proxy then goes. Absent: 443 on a connection with
-        /// TLS, 80 on one without.
+        /// The port for an authority without one: the port to which the proxy then connects. Absent: 443 on a
+        /// connection with TLS, 80 on one without.
         default_port as "defaultPort": Option<Whole<1, 65535>>,
         /// Whether the connection's SNI must equal the authority's host.
         verify_sni as "verifySni": bool = false,
-        /// Beats every rule.
+        /// Destinations that are refused whatever the rules say.
         deny as "deny": Vec<Destination> = Vec::new(),
-        /// What is allowed; nothing when empty.
+        /// The rules; with none, nothing is allowed.
         rules as "rules": Named<EgressRuleDocument> = Named::default(),
     }
 }
@@ -44,25 +44,25 @@ object! {
     pub struct EgressRuleDocument check = EgressRuleDocument::check {
         /// Unique among the rules.
         name as "name": Name,
-        /// Who answers for it.
+        /// The team or person that is responsible for the rule.
         owner as "owner": Option<RuleText>,
-        /// What it is for.
+        /// Why the rule exists.
         reason as "reason": Option<RuleText>,
-        /// Who may use it; absent: any caller.
+        /// The callers that may use it; absent: any caller.
         from as "from": Option<NonEmpty<CallerPattern>>,
-        /// Where to.
+        /// The destinations.
         to as "to": NonEmpty<Destination>,
-        /// Absent: any.
+        /// The methods; absent: any.
         methods as "methods": Option<NonEmpty<Method>>,
-        /// Absent: any.
+        /// The paths; absent: any.
         paths as "paths": Option<NonEmpty<EgressPath>>,
         /// Whether CONNECT may open tunnels.
         connect as "connect": bool = false,
-        /// Protocols of `upgrade` and of extended CONNECT; absent: none.
+        /// Protocols that `upgrade` and extended CONNECT may ask for; absent: none.
         upgrades as "upgrades": Vec<UpgradeProtocol> = Vec::new(),
-        /// The first instant at which the rule holds.
+        /// The rule is in force from this instant on.
         not_before as "notBefore": Option<Timestamp>,
-        /// The first instant at which it no longer does.
+        /// The rule is no longer in force from this instant on.
         expires as "expires": Option<Timestamp>,
     }
 }
@@ -140,7 +140,7 @@ impl Destination {
     }
 }
 
-/// A path match on canonical paths: a literal must be canonical itself, or it could never match.
+/// A path match on canonical paths: a literal must be canonical itself, because otherwise it could never match.
 #[derive(Clone, Debug)]
 pub struct EgressPath(pub PathMatch);
 
@@ -150,7 +150,7 @@ impl Decode for EgressPath {
     fn decode(node: &Node, at: &At<'_>, cx: &mut Context) -> Option<Self> {
         let path = PathMatch::decode(node, at, cx)?;
         let (PathMatch::Exact(literal) | PathMatch::Prefix(literal)) = &path else { return Some(EgressPath(path)) };
-        // A prefix has lost its trailing slash, and `/` all of it.
+        // The trailing slash of a prefix has been removed already, which leaves nothing of `/`.
         let literal: &[u8] = if literal.is_empty() { b"/" } else { literal };
         let help = match super::path::canonical(literal) {
             Ok(canonical) if *canonical == *literal => return Some(EgressPath(path)),

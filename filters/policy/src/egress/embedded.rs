@@ -1,11 +1,11 @@
-//! The IPv4 addresses that an IPv6 address carries: `deny` looks through all of them, because a router or a socket
-//! somewhere on the way may do so too.
+//! The IPv4 addresses that an IPv6 address contains. `deny` checks all of them, because a router or a socket on the way
+//! may use them.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use smallvec::SmallVec;
 
-/// Every IPv4 address that some translation, tunnel or socket takes out of `address`, in the forms of
+/// Every IPv4 address that some translation, tunnel or socket extracts from `address`, in the forms of
 ///
 /// - RFC 4291 §2.5.5: IPv4-mapped `::ffff:0:0/96` and IPv4-compatible `::/96`; SIIT's translated `::ffff:0:0:0/96`
 ///   (RFC 2765 §2.1);

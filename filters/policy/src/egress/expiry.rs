@@ -1,4 +1,4 @@
-//! Rules that end soon: a number for a gauge, and a line for the log.
+//! Rules that end soon: a value for a gauge, and a line for the log.
 
 use super::{Egress, EgressRule};
 use crate::document::visible;
@@ -10,7 +10,7 @@ const DAY: u64 = 24 * 3_600 * 1_000_000_000;
 /// Days ahead of a rule's end from which on the log warns.
 const WARN_DAYS: u64 = 14;
 
-/// So many rules are named in a warning.
+/// The number of rules that a warning names.
 const MOST_NAMED: usize = 10;
 
 impl Egress {
@@ -19,13 +19,13 @@ impl Egress {
         self.rules.iter().any(|rule| rule.expires.is_some())
     }
 
-    /// Whole days until the next rule ends, 0 in its last day; `None` when none will.
+    /// Whole days until the next rule ends, 0 on its last day; `None` when no rule will end.
     pub fn days_to_next_expiry(&self, now: Timestamp) -> Option<u64> {
         self.rules.iter().filter_map(|rule| days_left(rule, now)).min()
     }
 
-    /// A line that names the rules that end within 14 days. Given once a day by whichever worker asks first, and when a
-    /// new policy brings other such rules: what was said last is stored.
+    /// A line that names the rules that end within 14 days. Given once a day, by whichever worker asks first, and when
+    /// a new policy brings other rules that end soon: the last warning is stored.
     pub fn expiry_warning(&self, environment: &mut impl Environment) -> Option<String> {
         let now = environment.now();
         let ending = || self.rules.iter().filter_map(|rule| Some((rule, days_left(rule, now)?))).filter(is_near);
@@ -41,11 +41,11 @@ impl Egress {
         if number > MOST_NAMED {
             line.push_str(&format!(", and {} more", number - MOST_NAMED));
         }
-        // The line says the days left, so that it differs from day to day; the date is for the last hours of a rule.
+        // The line contains the days left, so that it differs from day to day; the date is for a rule's last hours.
         let said = format!("{} {line}", now.0 / DAY).into_bytes();
         let is_new = environment.update(Key::Named("expiry"), |before, new| {
             if before == said {
-                // Perhaps by another worker, just now.
+                // Another worker may have logged it just now.
                 return Change::Refuse(false);
             }
             new.extend_from_slice(&said);

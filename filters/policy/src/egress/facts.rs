@@ -1,23 +1,23 @@
-//! What a decision asks of the connection, and the outcome that it leads to.
+//! What a decision reads about the connection, and the outcome that is made of it.
 
 use crate::environment::Environment;
 use crate::identity::IdentitySource;
 use crate::timestamp::Timestamp;
 
-/// What the outside says of this request, each asked for at most once and only when a rule needs it.
+/// Facts about this request from outside of it, each read at most once and only when a rule needs it.
 pub(super) struct Facts<'e, E> {
     pub environment: &'e mut E,
     identity: &'e IdentitySource,
-    /// The port that the authority says.
+    /// The port in the authority.
     pub(super) given_port: Option<u16>,
-    /// The port of an authority that says none.
+    /// The port when the authority has none.
     pub(super) default_port: DestinationPort,
     now: Option<Timestamp>,
     pub(super) caller: Option<Option<Vec<u8>>>,
 }
 
 impl<'e, E: Environment> Facts<'e, E> {
-    /// For a request to an authority that says `given_port`; one that says none would mean `default_port`.
+    /// For a request whose authority has the port `given_port`; without one the port is `default_port`.
     pub fn new(
         environment: &'e mut E,
         identity: &'e IdentitySource,
@@ -32,7 +32,7 @@ impl<'e, E: Environment> Facts<'e, E> {
         self.given_port.or_else(|| self.default_port())
     }
 
-    /// The port of an authority that says none.
+    /// The port when the authority has none.
     pub fn default_port(&mut self) -> Option<u16> {
         let port = self.default_port.get(self.environment);
         self.default_port = DestinationPort::Known(port);
@@ -51,17 +51,17 @@ impl<'e, E: Environment> Facts<'e, E> {
     }
 }
 
-/// The port of a destination. Asking about the connection costs a call, and most rules have no ports.
+/// The port of a destination. Reading about the connection costs a call, and most rules have no ports.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum DestinationPort {
-    /// What the authority or `defaultPort` says; `None`: nobody knows it.
+    /// The port of the authority or of `defaultPort`; `None`: unknown.
     Known(Option<u16>),
     /// The default of the client's connection: 443 with TLS, 80 without.
     OfConnection,
 }
 
 impl DestinationPort {
-    /// Asks for it where it is not known yet.
+    /// Reads it from the connection if it is not known yet.
     pub(super) fn get(self, environment: &mut impl Environment) -> Option<u16> {
         match self {
             DestinationPort::Known(port) => port,

@@ -1,4 +1,4 @@
-//! Point 1 of the contract: what has no single reading is refused before any rule is asked.
+//! Point 1 of the contract: an ambiguous request is refused before any rule is evaluated.
 
 use super::authority::{Authority, BadAuthority};
 use super::facts::Facts;
@@ -8,7 +8,7 @@ use crate::reason::Reason;
 use crate::redirection::{DESTINATION_OVERRIDE, METHOD_OVERRIDES, PATH_OVERRIDES};
 use crate::request::Request;
 
-/// A request whose form has one reading.
+/// A request that is unambiguous.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Form<'a> {
     /// The one authority.
@@ -26,7 +26,7 @@ pub(super) struct Form<'a> {
 }
 
 impl<'a> Form<'a> {
-    /// Checks everything that no rule has a say in, but for what needs the port: see [`hosts_agree`].
+    /// Checks everything that does not depend on rules, except what needs the port: see [`hosts_agree`].
     ///
     /// # Errors
     /// With the reason.
@@ -39,8 +39,8 @@ impl<'a> Form<'a> {
         if request.protocol.is_some() && !is_connect {
             return Err(Reason::ProtocolWithoutConnect);
         }
-        // RFC 8441: CONNECT with a protocol is HTTP/2's way to write GET with `upgrade`, and Envoy rewrites it to that
-        // before a filter sees it. `bytestream` it leaves alone: a tunnel like any other.
+        // RFC 8441: CONNECT with a protocol is how HTTP/2 writes GET with `upgrade`, and Envoy rewrites it to that
+        // before a filter sees it. It does not rewrite `bytestream`, which is a tunnel like any other.
         let is_upgrade = request.protocol.is_some_and(|protocol| !protocol.eq_ignore_ascii_case(b"bytestream"));
         let is_tunnel = is_connect && !is_upgrade;
         check_target(request, is_tunnel)?;
@@ -62,7 +62,7 @@ impl<'a> Form<'a> {
         Ok(form)
     }
 
-    /// One pass over all headers; most of them are out at their first byte.
+    /// One pass over all headers; most are dismissed by their first byte.
     fn look_at_headers(&mut self, request: &Request<'_>) -> Result<(), Reason> {
         for &(name, _) in request.headers() {
             match name {
@@ -81,7 +81,8 @@ impl<'a> Form<'a> {
     }
 }
 
-/// `:path` is origin-form in visible ASCII without fragment and backslash. Only `OPTIONS *` and tunnels have another.
+/// `:path` is origin-form in visible ASCII without fragment and backslash. Only `OPTIONS *` and tunnels have another
+/// form.
 fn check_target(request: &Request<'_>, is_tunnel: bool) -> Result<(), Reason> {
     let target = request.target;
     let other_form = is_tunnel || (request.method == b"OPTIONS" && target == b"*");
@@ -101,7 +102,7 @@ pub(super) fn hosts_agree<E: Environment>(
     facts: &mut Facts<'_, E>,
 ) -> bool {
     request.values(b"host").all(|value| {
-        // The same bytes mean the same; nearly always, so no port need be asked for.
+        // The same bytes mean the same. That is nearly always the case, so the port need not be read.
         value == request.authority
             || Authority::parse(value).is_ok_and(|host| {
                 host.host == authority.host

@@ -1,4 +1,4 @@
-//! Host patterns of an allowlist: those of `hostnames`, with stricter rules and other advice.
+//! Host patterns of an allowlist: those of `hostnames`, with stricter rules and advice of their own.
 
 use super::authority::ends_in_number;
 use crate::document::{At, Context, Decode, Kind, Node, wrong_kind};
@@ -23,7 +23,7 @@ impl Decode for EgressHost {
     }
 }
 
-/// What is wrong for an allowlist in particular, and what would be right.
+/// What is wrong with the pattern for an allowlist, and what would be right.
 fn special(text: &str) -> Option<(&'static str, Option<String>)> {
     let name = text.strip_prefix("*.").unwrap_or(text);
     if is_name(name.as_bytes()) && !ends_in_number(name.as_bytes()) && (text == name || name.as_bytes().contains(&b'.'))

@@ -1,4 +1,4 @@
-//! Rules by destination: one look-up finds those that could allow, however many there are.
+//! Rules by destination: one look-up finds the rules that could allow a request, however many there are.
 
 use std::net::IpAddr;
 
@@ -19,7 +19,7 @@ pub(super) struct Destinations {
     addresses: CidrMap<DestinationEntries>,
 }
 
-/// All destinations of one pattern or range.
+/// All destinations with one pattern or range.
 #[derive(Debug)]
 pub(super) struct DestinationEntries {
     /// In the order of their rules.
@@ -31,8 +31,8 @@ pub(super) struct DestinationEntries {
 }
 
 impl DestinationEntries {
-    /// Shows `ask` every entry that the caller could use, until it says that the following ones, later in the document,
-    /// need not be asked. Gives the reason why the others do not allow it, if there are any.
+    /// Calls `ask` with every entry that the caller could use, until it returns that the following entries, later in
+    /// the document, need not be evaluated. Returns why the other entries do not allow the request, if there are any.
     pub fn ask_each<'b, E: Environment>(
         &'b self,
         facts: &mut Facts<'_, E>,
@@ -57,14 +57,14 @@ impl DestinationEntries {
 /// One destination of one rule.
 #[derive(Clone, Debug)]
 pub(super) struct DestinationEntry {
-    /// Which rule; for `deny` which entry.
+    /// The number of the rule; for `deny` of the entry.
     pub rule: u32,
     ports: Option<Box<[u16]>>,
 }
 
 impl DestinationEntry {
-    /// Whether `port` is one of the destination's; asked for only when some are listed. A port that nobody knows is none
-    /// of those.
+    /// Whether `port` is one of the destination's ports; evaluated only when some are listed. An unknown port is none
+    /// of them.
     pub fn has_port(&self, port: impl FnOnce() -> Option<u16>) -> bool {
         self.ports.as_deref().is_none_or(|ports| port().is_some_and(|port| ports.contains(&port)))
     }
@@ -105,7 +105,7 @@ impl Destinations {
         Destinations { names: names.map(bucket), addresses: addresses.map(bucket) }
     }
 
-    /// Shows every bucket whose pattern or range covers `host`, widest first.
+    /// Calls `each` with the entries of every pattern or range that covers `host`, widest first.
     pub fn covering<'t>(&'t self, host: &UriHost<'_>, visit: impl FnMut(&'t DestinationEntries)) {
         match host {
             UriHost::Name(name) => self.names.covering(name, visit),
@@ -113,15 +113,15 @@ impl Destinations {
         }
     }
 
-    /// Whether any destination covers `host` and `port`, as `deny` asks. Here what is unclear counts as covered:
-    /// without a port every one of them, for the next hop chooses it, and the IPv4 addresses inside an IPv6 address.
+    /// Whether any destination covers `host` and `port`, as `deny` evaluates it. What is unknown counts as covered:
+    /// without a port every port, because the next hop chooses it, and the IPv4 addresses inside an IPv6 address.
     pub fn denies(&self, host: &UriHost<'_>, port: Option<u16>) -> bool {
         let mut found = false;
         self.each_denying(host, port, |_| found = true);
         found
     }
 
-    /// Shows every entry that [`Destinations::denies`] means.
+    /// Calls `each` with every entry that [`Destinations::denies`] means.
     pub fn each_denying(&self, host: &UriHost<'_>, port: Option<u16>, mut each: impl FnMut(&DestinationEntry)) {
         let covers = |entry: &&DestinationEntry| {
             entry.ports.as_deref().is_none_or(|ports| port.is_none_or(|port| ports.contains(&port)))

@@ -1,12 +1,12 @@
-//! What the sections after `egress` must not do: change where a request goes or what it asks for. What egress matched is
-//! what is forwarded.
+//! What the sections after `egress` must not do: change where a request goes or what it requests. What egress matched
+//! is what is forwarded.
 
 use crate::document::{At, Context};
 use crate::redirection::redirects_request;
 use crate::routes::{RouteRuleDocument, RoutesDocument};
 use crate::settings::Settings;
 
-/// Checks the rest of a document with `egress`; `false` after a problem.
+/// Checks the other sections of a document that has `egress`; returns `false` after a problem.
 pub(crate) fn check_later_sections(settings: &Settings, routes: Option<&RoutesDocument>, cx: &mut Context) -> bool {
     let mut fine = true;
     let name = &*settings.route_header.0;

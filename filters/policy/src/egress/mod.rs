@@ -1,4 +1,4 @@
-//! `egress`: a request goes out only when its one reading matches a rule that is in force.
+//! `egress`: a request is forwarded only when it is unambiguous and matches a rule that is in force.
 //!
 //! The order of a decision: the request's form (400 in every mode), `deny`, the rules that the destination's index
 //! finds, and for what they allow the connection's SNI (421). What was matched is what is forwarded: on path-scoped
@@ -72,16 +72,16 @@ pub struct Egress {
     counters: EgressCounters,
 }
 
-/// What the section decided about a request.
+/// The section's decision about a request.
 #[derive(Debug)]
 pub(crate) struct Egressed<'a> {
     /// For the log and the access log.
     pub(crate) outcome: EgressOutcome<'a>,
-    /// The refusal; `None`: the request goes on.
+    /// The refusal; `None`: the request continues.
     pub(crate) response: Option<Response<'a>>,
-    /// The status of the refusal, given or held back.
+    /// The status of the refusal, enforced or not.
     pub(crate) status: u16,
-    /// The request target that is forwarded, where it is another than the request's own.
+    /// The request target that is forwarded, when it differs from the request's own.
     pub(crate) target: Option<&'a [u8]>,
     /// What to count.
     pub(crate) counts: [Option<Metric>; 2],
@@ -145,12 +145,12 @@ impl Egress {
             report::response(&refusal, host, outcome.id.unwrap_or_default())
         });
         let counts = self.counters.of(verdict, refusal.number, Some(refusal.reason));
-        // What no rule allowed, and Audit lets pass, goes on as it came.
+        // A request that no rule allows and that passes in mode Audit is forwarded unchanged.
         Egressed { outcome, response, status: refusal.status, target: None, counts }
     }
 
-    /// The rule that allows the request, with the canonical target when the request is path-scoped and the target is
-    /// not canonical as it is; or why no rule does.
+    /// The rule that allows the request, with the canonical target when the request is path-scoped and its own target
+    /// is not canonical; or why no rule allows it.
     fn judge<'a, E: Environment>(
         &'a self,
         request: &Request<'a>,
@@ -187,14 +187,14 @@ impl Egress {
         }
         let target = match canonical {
             None => None,
-            // Without a place for it, the canonical target could not outlive this call: nothing is forwarded then.
+            // Without memory for it the canonical target could not outlive this call, so the request is refused.
             Some(path) => Some(request.keep_target(&path).ok_or(EgressRefusal::new(400, Reason::PathNotCanonical))?),
         };
         Ok((number, rule, target))
     }
 }
 
-/// The port of an authority that says none.
+/// The port of an authority without one.
 fn default_port(given: Option<Whole<1, 65535>>) -> DestinationPort {
     // The document's type says 1–65535.
     given.map_or(DestinationPort::OfConnection, |port| DestinationPort::Known(u16::try_from(port.0).ok()))

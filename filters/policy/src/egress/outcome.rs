@@ -1,4 +1,4 @@
-//! What was decided, with what is known by then.
+//! The outcome of a decision, with what is known at that point.
 
 use super::facts::{DestinationPort, Facts};
 use super::rule::EgressRule;
@@ -7,7 +7,7 @@ use crate::environment::Environment;
 use crate::reason::Reason;
 
 impl<E: Environment> Facts<'_, E> {
-    /// The outcome, with what is known by now.
+    /// The outcome, with what is known so far.
     pub fn outcome<'a>(
         &mut self,
         verdict: EgressVerdict,
@@ -31,7 +31,8 @@ impl<E: Environment> Facts<'_, E> {
         }
     }
 
-    /// The outcome of a refusal, given or held back: rare enough to ask for the caller and the port, and to draw an id.
+    /// The outcome of a refusal, enforced or not. Refusals are rare enough to read the caller and the port and to draw
+    /// an id.
     pub fn refusal<'a>(
         &mut self,
         verdict: EgressVerdict,

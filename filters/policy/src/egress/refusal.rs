@@ -13,7 +13,7 @@ pub(super) fn names_its_rule(reason: Reason) -> bool {
 pub(super) struct EgressRefusal<'a> {
     pub(super) status: u16,
     pub(super) reason: Reason,
-    /// The rule that came nearest.
+    /// The rule that came nearest to allowing the request.
     pub(super) rule: Option<&'a EgressRule>,
     /// Its number.
     pub(super) number: Option<u32>,

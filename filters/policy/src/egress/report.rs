@@ -1,4 +1,4 @@
-//! What a decision says of itself: to the caller in JSON, to the operator in one log line.
+//! What a decision reports: to the caller in JSON, to the operator in one log line.
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -11,7 +11,7 @@ use crate::document::visible;
 use crate::environment::Environment;
 use crate::request::Request;
 
-/// An id as it is written: 16 hexadecimal digits.
+/// An id in its written form: 16 hexadecimal digits.
 fn id_text(id: u64) -> String {
     format!("{id:016x}")
 }
@@ -25,13 +25,12 @@ pub(super) fn host_text(host: &UriHost<'_>) -> String {
     }
 }
 
-/// Appends `"text"` with JSON's escapes, also for what a reader would not see.
+/// Appends `"text"` with JSON's escapes, hidden characters included.
 fn push_json(text: &str, out: &mut String) {
     out.push_str(&visible(&serde_json::to_string(text).unwrap_or_default()));
 }
 
-/// The response of a refusal. `host` is `None` when the
-/// authority has no single reading.
+/// The response of a refusal. `host` is `None` when the authority is ambiguous.
 pub(super) fn response<'a>(refusal: &EgressRefusal<'_>, host: Option<&UriHost<'_>>, id: u64) -> Response<'a> {
     let mut body = String::with_capacity(128);
     body.push_str(r#"{"error":"egress denied","reason":""#);
@@ -54,13 +53,13 @@ pub(super) fn response<'a>(refusal: &EgressRefusal<'_>, host: Option<&UriHost<'_
             ("x-penstock-decision-id", Cow::Owned(id_text(id).into_bytes())),
         ],
         body: Cow::Owned(body.into_bytes()),
-        // PERMISSION_DENIED; of a 400 or 421 the host would make other codes.
+        // PERMISSION_DENIED: from 400 or 421 the proxy would derive other codes.
         grpc_status: Some(7),
     }
 }
 
-/// What was decided, as one line of JSON: the same keys in the same order for every outcome, `null` for what is not
-/// known. The environment is asked for the port where no rule needed it. The query is never in it: it carries secrets.
+/// The decision as one line of JSON: the same keys in the same order for every outcome, `null` for what is not known.
+/// The environment is asked for the port if no rule needed it. The query is never in it, because it may carry secrets.
 pub fn log_line(request: &Request<'_>, outcome: &EgressOutcome<'_>, environment: &mut impl Environment) -> String {
     let ask = || Authority::parse(request.authority).ok().and_then(|_| DestinationPort::OfConnection.get(environment));
     let port = outcome.port.or_else(ask);

@@ -13,11 +13,11 @@ use crate::timestamp::Timestamp;
 pub struct EgressRule {
     /// Unique among the rules.
     pub name: Box<str>,
-    /// Who answers for it.
+    /// The team or person that is responsible for it.
     pub owner: Option<Box<str>>,
-    /// What it is for.
+    /// Why it exists.
     pub reason: Option<Box<str>>,
-    /// The first instant at which it no longer holds.
+    /// The rule is no longer in force from this instant on.
     pub expires: Option<Timestamp>,
     pub(super) not_before: Option<Timestamp>,
     pub(super) from: Option<Box<[CallerPattern]>>,
@@ -43,7 +43,7 @@ impl EgressRule {
         }
     }
 
-    /// Why the rule does not allow this caller now; `None`: it does.
+    /// Why the rule does not allow this caller at this time; `None`: it does.
     pub(super) fn caller_and_time<E: Environment>(&self, facts: &mut Facts<'_, E>) -> Option<Reason> {
         if let Some(from) = &self.from {
             let Some(caller) = facts.caller() else { return Some(Reason::CallerUnknown) };

@@ -1,4 +1,4 @@
-//! The rules that a destination's index found, asked one after the other.
+//! Evaluates the rules that a destination's index found, one after the other.
 
 use std::borrow::Cow;
 
@@ -18,7 +18,7 @@ use crate::request::Request;
 pub(super) struct RuleSearch<'r, 'a> {
     request: &'r Request<'a>,
     form: &'r Form<'a>,
-    /// The canonical path, once a path-scoped rule was selected.
+    /// The canonical path, once a rule with `paths` was selected.
     canonical: Option<Result<Cow<'a, [u8]>, Reason>>,
     rule: Option<u32>,
     nearest: (Reason, Option<u32>),
@@ -28,7 +28,7 @@ pub(super) struct RuleSearch<'r, 'a> {
 pub(super) struct SearchResult {
     /// The first rule in document order that allows the request.
     pub rule: Option<u32>,
-    /// How near the others came, and the first that came so near.
+    /// How near the other rules came to allowing the request, and the first that came so near.
     pub nearest: (Reason, Option<u32>),
     /// The canonical path, when the request is path-scoped and its own path is not canonical.
     pub canonical: Option<Vec<u8>>,
@@ -39,8 +39,8 @@ impl<'r, 'a> RuleSearch<'r, 'a> {
         RuleSearch { request, form, canonical: None, rule: None, nearest: (Reason::HostNotAllowed, None) }
     }
 
-    /// Asks the rules of one bucket. All of them when any has `paths`: whether the request is path-scoped depends on
-    /// every rule that it selects, also when another allows it.
+    /// Evaluates the rules of one set of entries. All of them when any has `paths`, because whether the request is
+    /// path-scoped depends on every rule that it selects, even if another rule allows it.
     pub fn look<E: Environment>(
         &mut self,
         bucket: &DestinationEntries,
@@ -84,7 +84,7 @@ impl<'r, 'a> RuleSearch<'r, 'a> {
         if !lists(self.form.method) {
             return Some(Reason::MethodNotAllowed);
         }
-        // Selected: with `paths`, the request is path-scoped whatever follows.
+        // The rule is selected: if it has `paths`, the request is path-scoped whatever follows.
         let is_tunnel = self.form.is_tunnel;
         let answers = self.request.answers().map(|answers| (answers, Asked::CanonicalPath));
         let path_allowed = rule.paths.as_deref().is_none_or(|paths| match self.canonical_path() {
@@ -105,7 +105,7 @@ impl<'r, 'a> RuleSearch<'r, 'a> {
         (!path_allowed).then_some(Reason::PathNotAllowed)
     }
 
-    /// The canonical path, found once. `OPTIONS *` and tunnels have none other than their own.
+    /// The canonical path, computed once. `OPTIONS *` and tunnels have no other form than their own.
     fn canonical_path(&mut self) -> Result<&[u8], Reason> {
         let path = self.request.path;
         let overridden = self.form.has_path_override;
@@ -125,7 +125,7 @@ impl<'r, 'a> RuleSearch<'r, 'a> {
         })
     }
 
-    /// Notes the path that `paths` saw, when the request is path-scoped.
+    /// Records the path that `paths` were compared with, when the request is path-scoped.
     pub fn note_path<E: Environment>(&self, facts: &mut Facts<'_, E>) {
         if facts.environment.is_tracing()
             && let Some(canonical) = &self.canonical

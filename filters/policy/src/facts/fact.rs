@@ -1,16 +1,16 @@
-//! One fact, and what a platform has it in.
+//! One fact about a request, and how a platform represents it.
 
 use smallvec::SmallVec;
 
-/// A JSON value in whatever form a platform has it.
+/// A JSON value in the platform's representation.
 pub trait FactTree: Sized {
-    /// The field of an object; `None`: there is none, or it is no object.
+    /// The value of a field of the object; `None` when it does not exist or this is not an object.
     fn field(&self, name: &str) -> Option<Self>;
-    /// What there is to compare.
+    /// The value, in a form that conditions can compare.
     fn fact(&self) -> Fact;
 }
 
-/// What is known of one fact.
+/// The value of one fact.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Fact {
     values: SmallVec<[Box<[u8]>; 1]>,
@@ -33,12 +33,12 @@ impl Fact {
         Fact::text(if value { b"true" } else { b"false" })
     }
 
-    /// An object: it is there, and equal to nothing.
+    /// An object: it is present, and equal to nothing.
     pub fn object() -> Fact {
         Fact { values: SmallVec::new(), is_there: true }
     }
 
-    /// A list: whatever its elements are. One without elements is not there.
+    /// A list: any of its elements may match. An empty list counts as absent.
     pub fn list(elements: impl Iterator<Item = Fact>) -> Fact {
         let mut list = Fact::default();
         for element in elements {
@@ -59,7 +59,7 @@ impl Fact {
     }
 }
 
-/// As JSON writes a number: whole ones without a fraction, very large and very small ones with an exponent.
+/// A number as JSON writes it: whole numbers without a fraction, very large and very small ones with an exponent.
 fn number_text(number: f64) -> String {
     let size = number.abs();
     if size == 0.0 {
@@ -77,7 +77,7 @@ impl FactTree for &serde_json::Value {
         self.get(name)
     }
 
-    /// Numbers go through a double, as in the proxy.
+    /// Numbers pass through a double, as they do in the proxy.
     fn fact(&self) -> Fact {
         use serde_json::Value;
         match self {

@@ -1,14 +1,14 @@
-//! Envoy's dynamic metadata as it serialises it: `envoy.config.core.v3.Metadata`, whose `filter_metadata` is a
-//! `google.protobuf.Struct` for each namespace. A field at a time, and nothing is copied but what a policy asks for.
+//! Envoy's dynamic metadata in its serialised form: `envoy.config.core.v3.Metadata`, whose `filter_metadata` holds a
+//! `google.protobuf.Struct` for each namespace. Only the values that a policy asks for are copied.
 //!
-//! Envoy would also hand over a single value, but then a number is eight bytes and a text of eight bytes is the same
-//! eight bytes: only the whole says which of the two it is.
+//! Envoy could also return a single value, but in that form a number is eight bytes, and so is a text of eight bytes:
+//! only the whole message tells them apart.
 
 use super::fact::{Fact, FactTree};
 use super::place::FactPlace;
 use crate::protobuf::{FieldValue, MessageFields};
 
-/// Deeper values are not looked into.
+/// Values nested deeper than this are not read.
 const DEEPEST: u32 = 32;
 
 /// A serialised `envoy.config.core.v3.Metadata`.
@@ -16,7 +16,7 @@ const DEEPEST: u32 = 32;
 pub struct Metadata<'b>(pub &'b [u8]);
 
 impl Metadata<'_> {
-    /// The facts at these places; what is not there, or is broken, is no fact.
+    /// The facts at these places; a value that is missing or malformed is no fact.
     pub fn facts(&self, places: &[FactPlace]) -> Vec<Fact> {
         let find = |place: &FactPlace| {
             entry(self.0, 1, &place.namespace)
@@ -40,7 +40,7 @@ enum MetadataValue<'b> {
     List(&'b [u8]),
 }
 
-/// The value of `key` in the map that is the field `number` of a message: of several the last counts.
+/// The value of `key` in the map in field `number` of a message; of several the last counts.
 fn entry<'b>(message: &'b [u8], number: u64, key: &str) -> Option<&'b [u8]> {
     let mut found = None;
     let mut fields = MessageFields(message);
@@ -143,7 +143,7 @@ mod tests {
         message
     }
 
-    /// As protobuf writes it.
+    /// Encoded as protobuf does.
     fn value(json: &Json) -> Vec<u8> {
         let mut message = Vec::new();
         match json {

@@ -1,21 +1,22 @@
-//! What a policy calls a fact.
+//! The name of a fact in a policy.
 
 use std::fmt;
 
 use crate::document::{Name, NonEmpty, object};
 
 object! {
-    /// Where in the dynamic metadata a value is.
+    /// The place of a value in the dynamic metadata.
     pub struct MetadataDocument {
-        /// The namespace, mostly the name of the filter that left it.
+        /// The namespace, usually the name of the filter that left the value.
         namespace as "namespace": Name,
-        /// The fields that lead to it.
+        /// The path of fields to it.
         path as "path": NonEmpty<Name>,
     }
 }
 
-/// What a policy calls a fact: a claim by its name, metadata by namespace and path. As bytes, so that conditions on
-/// facts are conditions like those on headers. Names have no control characters, so a NUL divides them.
+/// The name of a fact in a policy: a claim's name, or the namespace and path of other metadata. Encoded as bytes, so
+/// that conditions on facts work like those on headers. Names have no control characters, so a NUL separates their
+/// parts.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct FactName(Box<[u8]>);
 
@@ -39,7 +40,7 @@ impl FactName {
         FactName(name.into())
     }
 
-    /// What [`crate::matching::Condition::name`] is for a condition on it.
+    /// The [`crate::matching::Condition::name`] of a condition on it.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
@@ -49,13 +50,13 @@ impl FactName {
         self.0
     }
 
-    /// What it says.
+    /// The parts of the name.
     pub fn parts(&self) -> FactParts<'_> {
         FactParts::of(&self.0)
     }
 }
 
-/// What the name of a fact says.
+/// The parts of the name of a fact.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FactParts<'n> {
     /// A claim.
@@ -73,7 +74,7 @@ impl<'n> FactParts<'n> {
     /// Takes the bytes of a [`FactName`].
     pub fn of(name: &'n [u8]) -> FactParts<'n> {
         let (kind, rest) = name.split_first().unwrap_or((&CLAIM, &[]));
-        // They were made of texts.
+        // They were made from valid texts.
         let rest = std::str::from_utf8(rest).unwrap_or_default();
         match (*kind, rest.split_once('\0')) {
             (METADATA, Some((namespace, path))) => FactParts::Metadata { namespace, path: path.split('\0').collect() },
@@ -81,7 +82,7 @@ impl<'n> FactParts<'n> {
         }
     }
 
-    /// The entry in a question to a rate-limit service: the claim's name, or the last field's.
+    /// The key of its entry in a request to a rate-limit service: the claim's name, or the last field of the path.
     pub(crate) fn last(&self) -> &'n str {
         match self {
             FactParts::Claim(name) => name,

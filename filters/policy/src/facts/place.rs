@@ -51,7 +51,7 @@ impl FactPlace {
         }
     }
 
-    /// The fact, out of what its namespace holds.
+    /// Finds the fact in the value of its namespace.
     pub fn find<T: FactTree>(&self, namespace: T) -> Fact {
         let mut here = Some(namespace);
         for field in &self.path {
@@ -65,8 +65,9 @@ impl FactPlace {
     }
 }
 
-/// The claim of this name: as it stands, else in the object before one of its dots, the longest first. So `a.b` looks
-/// into the object `a`, and claims whose own names have dots, such as `https://example.com/role`, are found too.
+/// Finds the claim of this name: literally, otherwise in the object named by the text before one of its dots, the
+/// longest first. So `a.b` looks into the object `a`, and claims whose own names contain dots, such as
+/// `https://example.com/role`, are found too.
 fn claim<T: FactTree>(claims: T, name: &str) -> Option<Fact> {
     if let Some(whole) = claims.field(name) {
         return Some(whole.fact());

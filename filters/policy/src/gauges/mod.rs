@@ -1,9 +1,9 @@
-//! What a policy shows beside its counters: which text is at work, how full the slot tables are, where the breakers
-//! stand, and the shares of the variants now.
+//! What a policy shows beside its counters: which version is in use, how full the slot tables are, the states of the
+//! breakers, and the current shares of the variants.
 //!
-//! A gauge belongs to the whole proxy, but the workers know the same things, so one of them looks and tells. Which one
-//! is a lease in the shared store, renewed with every look; when its holder falls silent for [`PATIENCE`], the next that
-//! asks takes over. A policy that another has replaced (its listener may drain for minutes) stays silent.
+//! A gauge belongs to the whole proxy, and all workers know the same values, so only one of them writes. A lease in the
+//! shared state, renewed at every update, says which one. When its holder has been silent for [`PATIENCE`], the next
+//! worker that tries takes over. A policy that was replaced (its listener may drain for minutes) does not write.
 
 use std::hash::Hasher;
 
@@ -16,17 +16,17 @@ use crate::policy::Policy;
 use crate::section::Section;
 use crate::state::{Change, Key, Unavailable};
 
-/// The lease's place.
+/// The key of the lease.
 const LEASE: Key<'_> = Key::Named("gauges");
 
 /// How long the holder of the lease may be silent, in nanoseconds.
 const PATIENCE: u64 = 3_000_000_000;
 
-/// So many sets of the slot tables are read in one look, all limits together: about 0.4 ms.
+/// The number of sets of the slot tables that are read in one update, of all limits together: about 0.4 ms.
 const SETS_A_LOOK: u32 = 256;
 
-/// The hash of a policy's text: the low 48 bits of its SipHash-1-3, so that it is exact as a number everywhere. The text is
-/// what the host hands over, byte for byte, white space included.
+/// The hash of a policy's text: the low 48 bits of its SipHash-1-3, so that every system can represent it exactly as a
+/// number. The text is what the proxy hands over, byte for byte, white space included.
 pub fn text_hash(json: &[u8]) -> u64 {
     let mut hasher = SipHasher13::new();
     hasher.write(json);
@@ -40,7 +40,7 @@ pub struct Gauges {
     /// Tells this worker from the others.
     worker: u64,
     names: Vec<Box<str>>,
-    /// One for each table of slots.
+    /// One for each slot table.
     counts: Vec<BusyKeyCount>,
     /// The limit whose sets are read next.
     next: usize,
@@ -57,7 +57,8 @@ struct BusyKeyCount {
 }
 
 impl BusyKeyCount {
-    /// The keys in all `sets`: those of this round, and for the sets that it has not reached the share of the last.
+    /// The keys in all `sets`: those counted in this round, plus the last round's share for the sets that it has not
+    /// reached yet.
     fn keys(&self, sets: u32) -> u64 {
         let (read, sets) = (u64::from(self.sets), u64::from(sets.max(1)));
         match self.before {
@@ -70,10 +71,10 @@ impl BusyKeyCount {
 /// What the state has under [`LEASE`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Lease {
-    /// The text that counts.
+    /// The hash of the policy in use.
     hash: u64,
     generation: u64,
-    /// When the proxy took that text first.
+    /// When the proxy first loaded that policy.
     loaded: u64,
     worker: u64,
     renewed: u64,
@@ -96,15 +97,15 @@ impl Lease {
         bytes
     }
 
-    /// A clock that stepped back ends a lease too: nobody can say how old it is.
+    /// A step back of the clock ends a lease too, because its age is then unknown.
     fn is_over(&self, now: u64) -> bool {
         now.checked_sub(self.renewed).is_none_or(|age| age > PATIENCE)
     }
 }
 
 impl Gauges {
-    /// Those of `policy`, whose text has the hash `hash` and which runs under the name `plugin`. From now on this text is the
-    /// one that counts.
+    /// The gauges of `policy`, whose text has the hash `hash` and which runs under the name `plugin`. From now on this
+    /// is the policy in use.
     pub fn new<M: Runs>(policy: &Policy<M>, plugin: &str, hash: u64, environment: &mut impl Environment) -> Gauges {
         let mut names =
             Vec::from(["hash", "generation", "loadedSeconds"].map(|gauge| name(&["policy", plugin, gauge])));
@@ -131,7 +132,7 @@ impl Gauges {
             next: 0,
         };
         let Timestamp(now) = environment.now();
-        // Where the state fails, nobody tells anything.
+        // Without the shared state no gauge is written.
         let _: Result<(), Unavailable> = environment.update(LEASE, |old, new| match Lease::read(old) {
             Some(lease) if lease.hash == hash => Change::Refuse(()),
             lease => {
@@ -142,20 +143,20 @@ impl Gauges {
         gauges
     }
 
-    /// The gauges' names, each at the place that [`Gauges::look`] tells: `penstock.policy.<plugin>.<what>`,
+    /// The gauges' names, in the order of the numbers that [`Gauges::look`] reports: `penstock.policy.<plugin>.<what>`,
     /// `penstock.slots.<limit>.<what>`, `penstock.breakers.<rule or canary>.<route or variant>.state` and
     /// `penstock.shares.<canary>.<variant>`. Of limits, breakers and variants the first thousand each.
     pub fn names(&self) -> &[Box<str>] {
         &self.names
     }
 
-    /// The lease by which this text is the one that counts, and this worker the one that tells.
+    /// The lease with which this policy is the one in use and this worker writes the gauges.
     fn taken(&self, before: Option<Lease>, now: u64) -> Lease {
         let generation = before.map_or(0, |before| before.generation).saturating_add(1);
         Lease { hash: self.hash, generation, loaded: now, worker: self.worker, renewed: now }
     }
 
-    /// The lease, renewed, when it is this worker's turn to tell; else `None`, and the lease is taken when nobody has it.
+    /// The lease, renewed, when this worker's turn has come; otherwise `None`. A free lease is taken.
     fn renew(&self, now: u64, environment: &mut impl Environment) -> Option<Lease> {
         let renewed = environment.update(LEASE, |old, new| {
             let lease = Lease::read(old);
@@ -166,7 +167,7 @@ impl Gauges {
                     (renewed, Some(renewed))
                 }
                 (_, Some(_)) => return Change::Refuse(None),
-                // The policy that came after this one may have been given up again.
+                // The policy that replaced this one may have been withdrawn again.
                 (Some(theirs), None) if !theirs.is_over(now) => return Change::Refuse(None),
                 (lease, None) => (self.taken(lease, now), None),
             };
@@ -176,12 +177,12 @@ impl Gauges {
         renewed.ok().flatten()
     }
 
-    /// Tells `tell` the gauges' places and values, when it is this worker's turn: call it once a second. `false`: it is
-    /// somebody else's.
+    /// Calls `tell` with the gauges' numbers and values, when this worker's turn has come: call it once a second.
+    /// Returns `false` when another worker writes.
     ///
-    /// The busy keys of a limit are counted a part at a time, 256 sets of 16 slots a look, all limits together. Until
-    /// all have been read once the figure is scaled up; after that each part is as old as a round takes: a second for
-    /// 2,048 keys of capacity, half a minute for 65,536.
+    /// The busy keys of a limit are counted in parts: 256 sets of 16 slots at each update, for all limits together.
+    /// Until all sets have been read once, the number is extrapolated; after that each part is as old as a round takes:
+    /// a second for a capacity of 2,048 keys, half a minute for 65,536.
     pub fn look<M: Runs>(
         &mut self,
         policy: &Policy<M>,
@@ -220,10 +221,10 @@ impl Gauges {
         true
     }
 
-    /// Counts on where the last look stopped.
+    /// Continues counting where the last update stopped.
     fn count(&mut self, limits: &crate::rate_limits::RateLimits, now: Timestamp, environment: &mut impl Environment) {
         let mut left = SETS_A_LOOK;
-        // Each limit at most once a look, from where the last one stopped to there.
+        // Each limit at most once in an update, starting and ending where the last update stopped.
         let round = limits.tables().take(MOST_RULES).enumerate();
         let (before, after): (Vec<_>, Vec<_>) = round.partition(|(place, _)| *place < self.next);
         for (place, table) in after.into_iter().chain(before) {

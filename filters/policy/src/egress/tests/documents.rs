@@ -9,7 +9,10 @@ fn mistakes_are_explained_with_path_and_remedy() {
     for (egress, expected) in [
         (json!({"rules": [{"name": "r", "to": []}]}), "egress.rules[0].to: []: is empty"),
         (json!({"rules": [{"name": "r", "to": [{}]}]}), "needs one of: host, cidr"),
-        (json!({"rules": [{"name": "r", "to": [{"host": "a.test", "cidr": "::/0"}]}]}), "has both `host` and `cidr`; keep one"),
+        (
+            json!({"rules": [{"name": "r", "to": [{"host": "a.test", "cidr": "::/0"}]}]}),
+            "has both `host` and `cidr`; keep one",
+        ),
         (json!({"rules": [{"name": "r", "to": [{"host": "a.test", "ports": []}]}]}), "to[0].ports: []: is empty"),
         (json!({"rules": [{"name": "r", "to": [{"host": "a.test", "ports": [0]}]}]}), "from 1 to 65535"),
         (json!({"rules": [{"name": "r", "to": [{"host": "a.test", "ports": [65536]}]}]}), "from 1 to 65535"),
