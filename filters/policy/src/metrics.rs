@@ -1,6 +1,6 @@
-//! What a policy counts: names when it loads, numbers when it decides.
+//! The counters of a policy: they have names when it loads and numbers when it decides.
 //!
-//! The set of names is fixed by the policy, so no request can make it grow. A host counts in its own memory and hands
+//! The policy fixes the set of names, so no request can make it grow. A platform counts in its own memory and passes
 //! the sums on from time to time.
 
 use crate::section::Section;
@@ -14,24 +14,24 @@ impl Metric {
         Metric(u32::try_from(place).unwrap_or(u32::MAX))
     }
 
-    /// Its place in [`Metrics::names`].
+    /// Its position in [`Metrics::names`].
     pub fn index(self) -> usize {
         self.0 as usize
     }
 
-    /// The counter `offset` places further: for counters that were added in a row.
+    /// The counter `offset` places further, for counters that were added in a row.
     #[must_use]
     pub(crate) fn plus(self, offset: u32) -> Metric {
         Metric(self.0.saturating_add(offset))
     }
 }
 
-/// So many rules of a section, the first of the document, have counters and gauges of their own; further ones share the
-/// counters of `_others`. A proxy keeps each metric that it ever had until it ends.
+/// The number of rules of a section that have counters and gauges of their own; further rules share the counters of
+/// `_others`. A proxy keeps each metric until it ends.
 pub(crate) const MOST_RULES: usize = 1_000;
 
-/// A metric's name: `penstock` and these parts, dots between them. In a part all but ASCII letters, digits and `-` is
-/// written `_`, because dots separate the parts.
+/// A metric's name: `penstock` and these parts, joined by dots. In a part everything except ASCII letters, digits and
+/// `-` is written as `_`, because dots separate the parts.
 pub(crate) fn name(parts: &[&str]) -> Box<str> {
     let mut name = String::with_capacity(8 + parts.iter().map(|part| part.len() + 1).sum::<usize>());
     name.push_str("penstock");
@@ -52,7 +52,7 @@ pub fn latency_name(plugin: &str) -> Box<str> {
 pub struct Metrics {
     names: Vec<Box<str>>,
     kinds: Vec<CounterKind>,
-    /// Counters of variants so far, and the one of those beyond.
+    /// The number of counters of variants so far, and the counter that all further ones share.
     variants: usize,
     other_variants: Option<Metric>,
 }
@@ -63,26 +63,26 @@ fn push(names: &mut Vec<Box<str>>, field: &str, rule: &str, outcome: &str) -> Me
     metric
 }
 
-/// What is counted alike.
+/// What has counters in common.
 #[derive(Debug)]
 struct CounterKind {
     field: &'static str,
     /// The first outcome, which tells what else a section counts apart.
     outcome: &'static str,
     rules: usize,
-    /// Once there are too many.
+    /// The shared counters, once there are too many rules.
     others: Option<Metric>,
 }
 
 impl Metrics {
-    /// Adds a counter for each of `outcomes` of one rule, in a row, and gives the first. The rule's name is written
-    /// with `_` for all but ASCII letters, digits and `-`, because dots separate a metric's parts; two rules whose
-    /// names then are the same share their counters. Rules beyond [`MOST_RULES`] share those of `_others`.
+    /// Adds a counter for each of `outcomes` of one rule, in a row, and returns the first. In the rule's name
+    /// everything except ASCII letters, digits and `-` is written as `_`, because dots separate a metric's parts; two
+    /// rules whose names are then the same share their counters. Rules beyond [`MOST_RULES`] share those of `_others`.
     pub(crate) fn add(&mut self, section: Section, rule: &str, outcomes: &[&'static str]) -> Metric {
         self.add_to(section.field(), rule, outcomes)
     }
 
-    /// The same for what is not a section's own name.
+    /// The same for a field that is not a section's own name.
     pub(crate) fn add_to(&mut self, field: &'static str, rule: &str, outcomes: &[&'static str]) -> Metric {
         let outcome = outcomes.first().copied().unwrap_or_default();
         let kind = self.kinds.iter().position(|kind| (kind.field, kind.outcome) == (field, outcome));

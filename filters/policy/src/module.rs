@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::section::Section;
 
-/// A wasm module of the suite, as far as the policy is concerned.
+/// A wasm module of the suite: the sections that it runs.
 ///
 /// ```
 /// use penstock_policy::document::Node;
@@ -34,7 +34,7 @@ impl Module {
     pub const ALL: [Module; 5] =
         [Module::Suite, Module::EgressAllowlist, Module::RateLimit, Module::HeaderRouting, Module::Canary];
 
-    /// The module's name: that of its file.
+    /// The module's name: that of its file, without the ending.
     pub const fn name(self) -> &'static str {
         match self {
             Module::HeaderRouting => "header-routing",

@@ -28,8 +28,8 @@ use crate::upgrade;
 /// Memory for all regular expressions of one policy, in bytes.
 const REGEX_BUDGET: usize = 64 << 20;
 
-/// A policy, ready to decide by the module `M`. Never changes: a new document makes a new one, and any number of threads can
-/// decide by it.
+/// A compiled policy for the module `M`. It never changes: a new document makes a new one, and any number of threads
+/// can decide with it.
 #[derive(Debug)]
 pub struct Policy<M: Runs = Suite> {
     module: PhantomData<M>,
@@ -44,7 +44,7 @@ pub struct Policy<M: Runs = Suite> {
     canaries: Option<Canaries>,
     /// The cookies and query parameters that any section asks for.
     names: AskedNames,
-    /// Counts the requests that have a value too long for an expression that is asked about it.
+    /// Counts requests with a value that is too long for an expression that was evaluated on it.
     long_values: Option<Metric>,
 }
 
@@ -59,7 +59,7 @@ impl<M: Runs> Policy<M> {
     /// ```
     ///
     /// # Errors
-    /// Everything that is wrong with it.
+    /// Every problem of the document.
     pub fn from_json(bytes: &[u8]) -> Result<Self, Problems> {
         if bytes.iter().all(u8::is_ascii_whitespace) {
             let help = "give the policy as the plugin's configuration; {} is the policy that does nothing";
@@ -75,15 +75,15 @@ impl<M: Runs> Policy<M> {
                 return Policy::or_problems(policy, cx);
             }
         }
-        // Read once more from its beginning to say where it is not JSON.
+        // Parsed once more, to report where it is not JSON.
         let node = Node::from_json(bytes).map_err(|error| Problems::whole(error.to_string(), None))?;
         Policy::from_node(&node)
     }
 
-    /// Compiles a document that has been read already, from JSON or YAML.
+    /// Compiles a document that has already been parsed, from JSON or YAML.
     ///
     /// # Errors
-    /// Everything that is wrong with it.
+    /// Every problem of the document.
     pub fn from_node(node: &Node) -> Result<Self, Problems> {
         let mut cx = Context::new(String::new(), REGEX_BUDGET);
         let policy = Policy::compile(node, &mut cx);
@@ -94,7 +94,7 @@ impl<M: Runs> Policy<M> {
         match (cx.finish(), policy) {
             (None, Some(policy)) => Ok(policy),
             (Some(problems), _) => Err(problems),
-            // Cannot be: a decoder without a value notes a problem.
+            // Unreachable: a decoder without a value has recorded a problem.
             (None, None) => Err(Problems::whole("the document could not be read", None)),
         }
     }
@@ -155,11 +155,11 @@ impl<M: Runs> Policy<M> {
         }
         let named = references::named_by_rules(routes.as_ref());
         let numbers = references::canaries(canary_list);
-        // The sections name their counters here, when they compile.
+        // The sections add their counters here while they compile.
         let mut metrics = Metrics::default();
         let mut names = AskedNames::default();
         if egress.is_some() {
-            // Which each rule asks for that could allow a request with such a header.
+            // The names that each rule asks for that could allow a request with such a header.
             METHOD_OVERRIDES.iter().chain(&["upgrade"]).for_each(|name| names.headers.add(name.as_bytes()));
         }
         let clients = settings.clients();
@@ -192,11 +192,11 @@ impl<M: Runs> Policy<M> {
         })
     }
 
-    /// Prepares for decisions over this state: call it once, before the first. A policy that is never started decides too, as
-    /// if it were the only one.
+    /// Prepares for decisions on this state: call it once, before the first decision. A policy that was never started
+    /// decides as if it were the only one.
     ///
     /// # Errors
-    /// When the state fails.
+    /// When the state cannot be read or written.
     pub fn start(&mut self, environment: &mut impl Environment) -> Result<(), Unavailable> {
         match &mut self.rate_limits {
             Some(limits) if M::MODULE.runs(Section::RateLimits) => limits.start(environment),
@@ -204,14 +204,15 @@ impl<M: Runs> Policy<M> {
         }
     }
 
-    /// The tables of its limits and breakers: a store makes room for them, or finds those of the policy before.
+    /// The tables of its limits and breakers: a store makes room for them, or finds those of the previous policy.
     pub fn tables(&self) -> &[Table] {
         &self.tables
     }
 
-    /// Decides one request. Sections run in the order egress, rate limits, routes, canaries; the first that
-    /// responds ends it. Matching sees the request as it was received, whatever an earlier section changes, but for
-    /// the canonical path that egress writes back. What Audit or Shadow held back first is what the decision names.
+    /// Decides one request. Sections run in the order egress, rate limits, routes, canaries; the first that responds
+    /// ends the decision. All sections match the request as it was received, whatever an earlier section changes,
+    /// except for the canonical path that egress writes back. Of several refusals that Audit or Shadow do not enforce,
+    /// the decision names the first.
     ///
     /// ```
     /// use penstock_policy::{Action, FixedEnvironment, Policy, Reason, Request, Scratch};
@@ -231,7 +232,7 @@ impl<M: Runs> Policy<M> {
     /// ```
     ///
     /// # Errors
-    /// There is no decision yet when a rate-limit service must be asked first: give the reply to each
+    /// There is no decision yet when a rate-limit service must be asked first: pass the reply to each
     /// [`Policy::rls_request`] to [`Pending::on_reply`], then call [`Policy::resume`].
     pub fn decide<'a>(
         &'a self,
@@ -241,24 +242,24 @@ impl<M: Runs> Policy<M> {
         self.run(&request.asked_for(&self.names), None, environment)
     }
 
-    /// What to ask a rate-limit service next; `None`: nothing more, resume.
+    /// The next request to a rate-limit service; `None`: there is none, resume.
     pub fn rls_request(&self, pending: &Pending) -> Option<RlsRequest<'_>> {
         if M::MODULE.runs(Section::RateLimits) { self.rate_limits.as_ref()?.rls_request(pending) } else { None }
     }
 
-    /// Decides a request after the rate-limit services have replied, as if nothing had been in between. `request` is the
-    /// one that was decided before, with a new scratch.
+    /// Decides a request after the rate-limit services have replied, as if no time had passed in between. `request` is
+    /// the one that was decided before, with a new scratch.
     pub fn resume<'a>(
         &'a self,
         request: &Request<'a>,
         pending: &'a Pending,
         environment: &mut impl Environment,
     ) -> Decision<'a> {
-        // What has been asked is not pending again.
+        // A second `Pending` cannot occur: all services have replied.
         self.run(&request.asked_for(&self.names), Some(pending), environment).unwrap_or_default()
     }
 
-    /// The request as the sections see it, with its facts: to look at single conditions.
+    /// The request as the sections see it, with its facts: for evaluating single conditions.
     #[cfg(feature = "wire")]
     #[must_use]
     pub fn inspected<'a>(&'a self, request: &Request<'a>, environment: &mut impl Environment) -> Request<'a> {
@@ -267,7 +268,7 @@ impl<M: Runs> Policy<M> {
         request
     }
 
-    /// Whether any rule, key or canary goes by claims or other metadata.
+    /// Whether any rule, key or canary uses claims or other metadata.
     pub fn needs_facts(&self) -> bool {
         !self.names.fact_places.is_empty()
     }
@@ -277,12 +278,12 @@ impl<M: Runs> Policy<M> {
         if M::MODULE.runs(Section::RateLimits) { self.rate_limits.as_ref()?.cost_header(reservation) } else { None }
     }
 
-    /// The response's headers are there, and this is the value of [`Policy::cost_header`]: takes the rest of what the request
-    /// has cost, or gives back what was reserved too much. What is given is to be asked of a rate-limit service, whose reply
-    /// changes nothing.
+    /// Settles costs when the response's headers have arrived; `value` is that of [`Policy::cost_header`]. Takes the
+    /// rest of the request's cost, or gives back what was reserved too much. The result is to be sent to a rate-limit
+    /// service, whose reply changes nothing.
     ///
     /// # Errors
-    /// The value is no cost, which the metric counts: what was reserved stays.
+    /// The value is not a cost, which the metric counts: the reserved cost stays.
     pub fn settle(
         &self,
         reservation: &Reservation,
@@ -295,7 +296,7 @@ impl<M: Runs> Policy<M> {
         }
     }
 
-    /// Counts a request that has a value too long for an expression that was asked about it.
+    /// Counts a request with a value that was too long for an expression evaluated on it.
     fn count_long_values(&self, request: &Request<'_>, decision: &mut Decision<'_>) {
         if let Some(metric) = self.long_values
             && request.answers().is_some_and(Answers::has_long_value)
@@ -304,7 +305,7 @@ impl<M: Runs> Policy<M> {
         }
     }
 
-    /// Asks the sections in order and folds what each decided into one decision.
+    /// Runs the sections in order and combines their outcomes into one decision.
     #[inline(never)]
     fn run<'a>(
         &'a self,
@@ -332,7 +333,7 @@ impl<M: Runs> Policy<M> {
                     return Ok(decision);
                 }
             }
-            // What egress allowed is what the others see and what is forwarded.
+            // The other sections see, and the proxy forwards, exactly what egress allowed.
             if let Some(target) = egressed.target {
                 decision.headers.push(HeaderOp::Set(":path", Cow::Borrowed(target)));
                 request = request.with_target(target);
@@ -346,7 +347,7 @@ impl<M: Runs> Policy<M> {
             && let Some(limits) = &self.rate_limits
         {
             let limited = match replied {
-                // What came before is decided, and counted, again.
+                // The sections before this point decide, and count, again.
                 None => limits.decide(request, environment, &mut decision.effects())?,
                 Some(pending) => limits.conclude(pending, environment, &mut decision.effects()),
             };
@@ -372,7 +373,7 @@ impl<M: Runs> Policy<M> {
         Ok(decision)
     }
 
-    /// Where the request goes: a rule's route, else a canary's variant, else the default.
+    /// Where the request goes: to a rule's route, otherwise to a canary's variant, otherwise to the default.
     fn route<'a>(&'a self, request: &Request<'a>, environment: &mut impl Environment, decision: &mut Decision<'a>) {
         let (clients, breakers) = (&self.clients, &self.breakers);
         let routes = self.routes.as_ref().filter(|_| M::MODULE.runs(Section::Routes));
@@ -396,7 +397,8 @@ impl<M: Runs> Policy<M> {
             decision.decided_by(Section::Routes, Some(ruled.rule), reason);
             return;
         }
-        // In a chain of modules a rule of the one before counts as one of ours, and its default as our default.
+        // In a chain of modules a rule of the previous module counts like a rule of this one, and its default like this
+        // one's default.
         let chained = match M::MODULE {
             Module::Canary => self.earlier_route(request, environment),
             _ => None,
@@ -416,8 +418,8 @@ impl<M: Runs> Policy<M> {
         }
     }
 
-    /// What the header-routing module of an earlier filter says of the route header. What it does not know of, a client
-    /// has sent. Nobody is asked when there is no such header.
+    /// What the header-routing module of an earlier filter says about the route header. A header that it did not write
+    /// came from a client. Without such a header nothing is read.
     fn earlier_route(&self, request: &Request<'_>, environment: &mut impl Environment) -> Option<EarlierWriter> {
         let route = request.value(self.settings.route_header.0.as_bytes())?;
         let earlier = environment.earlier_route()?;
@@ -432,7 +434,7 @@ impl<M: Runs> Policy<M> {
         }
     }
 
-    /// Sets the route header, or removes the one that a client sent: a client never chooses the route.
+    /// Sets the route header, or removes one that a client sent: a client never chooses the route.
     fn write_route_header<'a>(&'a self, request: &Request<'a>, decision: &mut Decision<'a>) {
         let name = &*self.settings.route_header.0;
         match decision.route {
@@ -443,7 +445,7 @@ impl<M: Runs> Policy<M> {
         }
     }
 
-    /// What is allowed but probably not meant.
+    /// Problems that are allowed but probably not intended.
     pub fn warnings(&self) -> Vec<Problem> {
         let routes = self.routes.iter().flat_map(Routes::warnings);
         routes.chain(self.canaries.iter().flat_map(Canaries::warnings)).collect()
@@ -459,7 +461,7 @@ impl<M: Runs> Policy<M> {
         self.rate_limits.as_ref()
     }
 
-    /// The breakers of all sections: tell them how the requests end that [`Decision::watch`] names.
+    /// The breakers of all sections. The platform reports to them how the requests end that [`Decision::watch`] names.
     pub fn breakers(&self) -> &Breakers {
         &self.breakers
     }
@@ -469,7 +471,7 @@ impl<M: Runs> Policy<M> {
         self.egress.as_ref()
     }
 
-    /// What decisions count.
+    /// The counters of decisions.
     pub fn metrics(&self) -> &Metrics {
         &self.metrics
     }
@@ -480,7 +482,7 @@ impl<M: Runs> Policy<M> {
     }
 }
 
-/// Takes in the variant that a canary chose, whoever asked the canary.
+/// Records the variant that a canary chose, whether a rule or the canaries section evaluated it.
 fn take_variant<'a>(chosen: CanaryOutcome<'a>, decision: &mut Decision<'a>) {
     (decision.route, decision.variant) = (Some(chosen.route), Some(chosen.variant));
     decision.watch = chosen.watch;
@@ -488,7 +490,7 @@ fn take_variant<'a>(chosen: CanaryOutcome<'a>, decision: &mut Decision<'a>) {
     decision.counts.push(chosen.count);
 }
 
-/// What wrote the route header in an earlier filter.
+/// How an earlier filter came to the route header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum EarlierWriter {
     Rule,
@@ -500,11 +502,11 @@ fn section<M: Runs, T: Decode>(section: Section, fields: &Fields<'_>, cx: &mut C
     if M::MODULE.runs(section) { fields.get(section.field(), &At::Root, cx) } else { Some(None) }
 }
 
-/// Compiles a document for a module that is known only at run time and gives the warnings: what is allowed but
-/// probably not meant.
+/// Compiles a document for a module that is only known at run time, and returns the warnings: problems that are allowed
+/// but probably not intended.
 ///
 /// # Errors
-/// Everything that is wrong with it.
+/// Every problem of the document.
 pub fn check(node: &Node, module: Module) -> Result<Vec<Problem>, Problems> {
     match module {
         Module::Suite => Policy::<Suite>::from_node(node).map(|policy| policy.warnings()),

@@ -7,7 +7,7 @@ use crate::{
     routes::RoutesDocument, settings::Settings,
 };
 
-/// The whole document; stands for it in messages.
+/// The whole document. Only its field names are checked here; [`crate::Policy`] reads the sections.
 pub(crate) struct PolicyDocument;
 
 impl Decode for PolicyDocument {

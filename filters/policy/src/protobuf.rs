@@ -1,10 +1,11 @@
-//! Protobuf's wire format, as much of it as the engine reads and writes: <https://protobuf.dev/programming-guides/encoding>.
+//! The parts of Protobuf's wire format that the engine reads and writes:
+//! <https://protobuf.dev/programming-guides/encoding>.
 
 /// The fields of a serialised message, in order.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct MessageFields<'b>(pub(crate) &'b [u8]);
 
-/// The value of a field, by how it is written.
+/// The value of a field, by its wire type.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum FieldValue<'b> {
     /// A varint.
@@ -13,12 +14,12 @@ pub(crate) enum FieldValue<'b> {
     Fixed(u64),
     /// Text, bytes or a message.
     Bytes(&'b [u8]),
-    /// Of a type that no field here has.
+    /// A wire type that no field read here has.
     Other,
 }
 
 impl<'b> MessageFields<'b> {
-    /// The next field and its number. `None`: the message is broken; `Some(None)`: it is over.
+    /// The next field and its number. `None`: the message is malformed; `Some(None)`: its end.
     #[cold]
     pub(crate) fn next(&mut self) -> Option<Option<(u64, FieldValue<'b>)>> {
         if self.0.is_empty() {

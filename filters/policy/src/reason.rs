@@ -1,13 +1,13 @@
-//! Why a request was decided as it was: each reason with its name and its meaning.
+//! The reasons for decisions, each with its name and its meaning.
 
-/// Declares [`Reason`]: a name in Rust, the name that decisions, logs and metrics show, and what it means.
+/// Declares [`Reason`]: a variant, the name in decisions, logs and metrics, and the meaning.
 macro_rules! reasons {
     ($($(#[$doc:meta])* $reason:ident = $name:literal: $words:literal,)*) => {
-        /// Why a decision is not the plain one.
+        /// Why a decision is not the ordinary one.
         ///
-        /// The order is the order in which a request meets them: of two egress rules that do not allow a request, the
-        /// one with the greater reason came nearer to allowing it.
-        // The words are for people: their brackets are no links.
+        /// The order is the order of evaluation: of two egress rules that do not allow a request, the one with the
+        /// greater reason came nearer to allowing it.
+        // The meanings are written for people: brackets in them are not links.
         #[allow(rustdoc::broken_intra_doc_links)]
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum Reason {
@@ -36,7 +36,7 @@ macro_rules! reasons {
 }
 
 reasons! {
-    // The form of a request: refused in every mode.
+    // Reasons about the form of a request: refused in every mode.
     AuthorityMissing = "authorityMissing": "there is no authority",
     AuthorityMalformed = "authorityMalformed": "the authority is not host[:port] with a valid name or address",
     HostIsAmbiguousNumber = "hostIsAmbiguousNumber": "the host is a number that some parsers take for an address",
@@ -57,7 +57,7 @@ reasons! {
     PathAboveRoot = "pathAboveRoot": "the path climbs above the root",
     // `deny`.
     HostDenied = "hostDenied": "`deny` lists the host",
-    // How far a rule went: later is nearer.
+    // How far the evaluation of a rule went: a later reason is nearer to allowing.
     HostNotAllowed = "hostNotAllowed": "no rule lists the host",
     PortNotAllowed = "portNotAllowed": "a rule lists the host, but not the port",
     CallerUnknown = "callerUnknown": "the rules for this destination are for certain callers, and this one has no verified identity",
@@ -85,12 +85,12 @@ reasons! {
 }
 
 impl Reason {
-    /// The reasons of the egress section, each at its place among its counters.
+    /// The reasons of the egress section, each at the position of its counter.
     pub(crate) fn of_egress() -> impl Iterator<Item = Reason> {
         Reason::ALL.iter().copied().take_while(|reason| *reason < Reason::Limited)
     }
 
-    /// Its place in [`Reason::ALL`].
+    /// Its position in [`Reason::ALL`].
     pub(crate) const fn index(self) -> u32 {
         self as u32
     }

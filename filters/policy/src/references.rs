@@ -1,4 +1,4 @@
-//! What one section of a document says of another: rules of `routes` that name a canary.
+//! References between sections of a document: rules of `routes` that name a canary.
 
 use crate::canaries::CanaryDocument;
 use crate::document::{At, Context, Node, suggestion};
@@ -7,7 +7,7 @@ use crate::routes::RoutesDocument;
 use crate::section::Section;
 use crate::trie::{ROOT, Trie};
 
-/// Names with a number each. The trie of the matchers, so that there is no hash table of one more kind in each module.
+/// Names with a number each. Uses the trie of the matchers, so that no further hash table is compiled into each module.
 #[derive(Debug, Default)]
 pub(crate) struct NameNumbers(Trie<u32>);
 
@@ -29,7 +29,7 @@ impl NameNumbers {
     }
 }
 
-/// The place of each canary in the document.
+/// The position of each canary in the document.
 pub(crate) fn canaries(documents: &[CanaryDocument]) -> NameNumbers {
     NameNumbers::of((0..).zip(documents.iter().map(|canary| &*canary.name.0)))
 }
@@ -40,7 +40,7 @@ pub(crate) fn named_by_rules(routes: Option<&RoutesDocument>) -> NameNumbers {
     NameNumbers::of(rules.filter_map(|(number, rule)| Some((number, &*rule.canary.as_ref()?.0))))
 }
 
-/// Whether every canary that a rule names is there and waits for rules alone.
+/// Checks that every canary that a rule names exists and can only be chosen by rules.
 pub(crate) fn check(
     module: Module,
     routes: Option<&RoutesDocument>,

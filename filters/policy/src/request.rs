@@ -18,8 +18,8 @@ use crate::header_table::{FEW, HeaderTable, HeaderValues};
 
 /// A view of one request's header map, pseudo-headers included.
 ///
-/// Nothing is copied: every field borrows from the host's buffer. Values are bytes because nothing forces a
-/// client to send UTF-8.
+/// Nothing is copied: every field borrows from the proxy's buffer. Values are bytes because a client need not send
+/// UTF-8.
 ///
 /// ```
 /// use penstock_policy::Request;
@@ -55,8 +55,8 @@ pub struct Request<'a> {
     asked: Option<&'a AskedNames>,
 }
 
-/// Where one decision keeps what it has found out about its request, for all that ask later: the tables of cookies and
-/// query parameters, which expressions match, and a request target that it made.
+/// What one decision has found out about its request, for all later steps: the tables of cookies and query parameters,
+/// the expressions that match, and a request target that it made.
 #[derive(Debug, Default)]
 pub struct Scratch {
     target: OnceCell<Box<[u8]>>,
@@ -67,7 +67,7 @@ pub struct Scratch {
     answers: Answers,
     client_address: OnceCell<Option<IpAddr>>,
     identity: OnceCell<Option<Box<[u8]>>>,
-    /// By their numbers, once the platform has been asked.
+    /// The facts by their numbers, once the platform has been asked for them.
     facts: OnceCell<Box<[Fact]>>,
     /// Whether a condition needed a fact before that.
     wants_facts: Cell<bool>,
@@ -77,7 +77,7 @@ pub struct Scratch {
 impl<'a> Request<'a> {
     /// Splits a header map into the parts that policies match on.
     ///
-    /// Names must be in lower case, as every proxy-wasm host delivers them. The first of a repeated pseudo-header
+    /// Names must be in lower case, as every proxy-wasm platform delivers them. Of a repeated pseudo-header the first
     /// counts; Envoy's codecs refuse repeated ones before a filter sees them.
     pub fn new(headers: &'a [Header<'a>]) -> Self {
         let mut request = Request {
@@ -121,22 +121,22 @@ impl<'a> Request<'a> {
         request
     }
 
-    /// The same request with a place for what a decision finds out on its way. Without one, egress rules with `paths` refuse
+    /// The same request with a scratch for what a decision finds out. Without one, egress rules with `paths` refuse
     /// every path that is not canonical, and conditions on claims and metadata never hold.
     #[must_use]
     pub fn with_scratch(self, scratch: &'a Scratch) -> Self {
         Request { scratch: Some(scratch), ..self }
     }
 
-    /// The same request, to be asked for cookies and query parameters of these names. A scratch that another decision
-    /// has used is left alone: its tables are for other names.
+    /// The same request, prepared for look-ups of these cookies and query parameters. A scratch that another decision
+    /// has used is not changed, because its tables are for other names.
     #[must_use]
     pub(crate) fn asked_for(self, names: &'a AskedNames) -> Self {
         let scratch = self.scratch.filter(|scratch| !scratch.is_used.replace(true));
         Request { scratch, asked: Some(names), ..self }
     }
 
-    /// A fact by the bytes of its name, where the platform has been asked for it. `None`: not yet, which is noted.
+    /// A fact by the bytes of its name. `None`: the platform has not been asked for facts yet, which is recorded.
     pub(crate) fn fact(&self, name: &[u8]) -> Option<&'a Fact> {
         let scratch = self.scratch?;
         let number = self.asked?.facts.number(name)?;
@@ -159,7 +159,7 @@ impl<'a> Request<'a> {
         if scratch.facts.get().is_none() {
             let mut facts = environment.facts(&asked.fact_places);
             facts.resize_with(asked.fact_places.len(), Fact::default);
-            // Nobody else has asked in between.
+            // Nothing else can have asked in between.
             let _ = scratch.facts.set(facts.into());
         }
     }
@@ -170,7 +170,7 @@ impl<'a> Request<'a> {
         self.fact(name)?.values().next()
     }
 
-    /// The client's address, found at most once for a decision: it may take a walk through all of `x-forwarded-for`.
+    /// The client's address, computed at most once in a decision: it may take a pass over all of `x-forwarded-for`.
     pub(crate) fn client_address(&self, find: impl FnOnce() -> Option<IpAddr>) -> Option<IpAddr> {
         match self.scratch {
             Some(scratch) => *scratch.client_address.get_or_init(find),
@@ -178,7 +178,7 @@ impl<'a> Request<'a> {
         }
     }
 
-    /// The caller's identity, asked for at most once for a decision.
+    /// The caller's identity, read at most once in a decision.
     pub(crate) fn identity(&self, find: impl FnOnce() -> Option<Vec<u8>>) -> Option<Cow<'a, [u8]>> {
         match self.scratch {
             Some(scratch) => {
@@ -189,12 +189,12 @@ impl<'a> Request<'a> {
         }
     }
 
-    /// What is known already about which expressions match.
+    /// The expressions that are known to match.
     pub(crate) fn answers(&self) -> Option<&'a Answers> {
         self.scratch.map(|scratch| &scratch.answers)
     }
 
-    /// The target with `path` in place of its path, kept in the scratch; `None` when there is no free one.
+    /// The target with `path` instead of its path, kept in the scratch; `None` when there is no free scratch.
     pub(crate) fn keep_target(&self, path: &[u8]) -> Option<&'a [u8]> {
         let cell = &self.scratch?.target;
         let mut target = path.to_vec();
@@ -213,7 +213,7 @@ impl<'a> Request<'a> {
         Request { target, path, query, ..self }
     }
 
-    /// The same request, to be matched by its canonical path. The target, which is forwarded, stays. What has no
+    /// The same request, matched by its canonical path. The target, which is forwarded, stays. A path without a
     /// canonical form stays as it is.
     #[must_use]
     pub(crate) fn with_canonical_path(self) -> Self {
@@ -238,12 +238,12 @@ impl<'a> Request<'a> {
         self.headers
     }
 
-    /// Whether there are options of the connection: Envoy leaves them to filters with an upgrade only.
+    /// Whether there are options of the connection: Envoy passes them to filters only with an upgrade.
     pub(crate) fn has_connection(&self) -> bool {
         self.has_connection
     }
 
-    /// Whether a pseudo-header comes twice.
+    /// Whether a pseudo-header occurs twice.
     pub(crate) fn repeats_pseudo_header(&self) -> bool {
         self.repeats_pseudo_header
     }
@@ -282,8 +282,8 @@ impl<'a> Request<'a> {
         first_of(|each| each_query_param(query, |found| same(found, name).then_some(()), each))?.of(query)
     }
 
-    /// The first value of the cookie `name` (case-sensitive), over all `cookie` headers. One pair of double quotes around
-    /// a value is dropped, as Envoy does.
+    /// The first value of the cookie `name` (case-sensitive), over all `cookie` headers. A pair of double quotes around
+    /// a value is dropped, as in Envoy.
     pub fn cookie(&self, name: &[u8]) -> Option<&'a [u8]> {
         if let Some(number) = self.asked.and_then(|asked| asked.cookies.number(name))
             && let Some(pairs) = self.cookie_table()
@@ -334,7 +334,7 @@ impl<'a> Request<'a> {
     }
 }
 
-/// What a policy asks for and a request has.
+/// The values under the names that a policy asks for.
 #[derive(Clone, Copy)]
 pub(crate) struct AskedPairs<'a> {
     names: &'a NameSet,
@@ -347,27 +347,28 @@ impl<'a> AskedPairs<'a> {
         self.pairs.len()
     }
 
-    /// Names, and where their values are.
+    /// The names, and the places of their values.
     pub(crate) fn iter(self) -> impl Iterator<Item = (&'a [u8], Span)> {
         self.pairs.iter().filter_map(move |(number, span)| Some((self.names.name(number)?, span)))
     }
 }
 
-/// Adds the value of a name that is asked for, unless it has one.
+/// Adds the value of a name that the policy asks for, unless there is one already.
 fn add_first(pairs: &mut Pairs, number: u32, span: Span) {
     if pairs.get(number).is_none() {
         pairs.insert(number, span);
     }
 }
 
-/// The first of what `all` shows.
+/// The first value that `all` yields.
 fn first_of(all: impl FnOnce(&mut dyn FnMut((), Span))) -> Option<Span> {
     let mut first = None;
     all(&mut |(), span| first = first.or(Some(span)));
     first
 }
 
-/// Shows every query parameter whose name is `wanted`, as what that made of the name, and where in `query` its value is.
+/// Calls `each` for every query parameter that `wanted` accepts, with the result of `wanted` and the place of the value
+/// in `query`.
 fn each_query_param<N>(query: &[u8], wanted: impl Fn(&[u8]) -> Option<N>, mut each: impl FnMut(N, Span)) {
     let (mut start, mut rest) = (0, query);
     loop {
@@ -380,7 +381,7 @@ fn each_query_param<N>(query: &[u8], wanted: impl Fn(&[u8]) -> Option<N>, mut ea
         if !pair.is_empty()
             && let Some(name_is) = wanted(name)
         {
-            // Behind the `=`, when there is one.
+            // After the `=`, if there is one.
             let value = name.len() + usize::from(has_value);
             each(name_is, Span::new(0, start + value, pair.len() - value));
         }
@@ -390,7 +391,7 @@ fn each_query_param<N>(query: &[u8], wanted: impl Fn(&[u8]) -> Option<N>, mut ea
     }
 }
 
-/// Shows every cookie whose name is `wanted`, as what that made of the name, and where its value is.
+/// Calls `each` for every cookie that `wanted` accepts, with the result of `wanted` and the place of the value.
 fn each_cookie<N>(headers: &[Header<'_>], wanted: impl Fn(&[u8]) -> Option<N>, mut each: impl FnMut(N, Span)) {
     for (number, (_, cookies)) in headers.iter().enumerate().filter(|(_, (name, _))| *name == b"cookie") {
         let (mut start, mut rest) = (0, *cookies);
@@ -422,7 +423,7 @@ fn split_once(bytes: &[u8], at: u8) -> Option<(&[u8], &[u8])> {
     Some((before, rest.get(1..).unwrap_or_default()))
 }
 
-/// Path and query of a request target; a fragment, which no client should send, belongs to neither.
+/// Path and query of a request target; a fragment, which no client should send, is part of neither.
 fn split_target(target: &[u8]) -> (&[u8], Option<&[u8]>) {
     let end = target.iter().position(|&b| b == b'?' || b == b'#').unwrap_or(target.len());
     let (path, rest) = target.split_at(end);
@@ -430,7 +431,7 @@ fn split_target(target: &[u8]) -> (&[u8], Option<&[u8]>) {
     (path, Some(split_once(query, b'#').map_or(query, |(before, _)| before)))
 }
 
-/// The host part of an authority. Only well-formed authorities have a meaning here; `egress` checks the form itself.
+/// The host part of an authority. It is only meaningful for well-formed authorities; `egress` checks the form itself.
 fn host_of(authority: &[u8]) -> &[u8] {
     let host = if authority.first() == Some(&b'[') {
         let end = authority.iter().position(|&b| b == b']').map_or(authority.len(), |at| at + 1);

@@ -11,7 +11,7 @@ pub const DEFAULT_ROUTE_HEADER: &str = "x-penstock-route";
 object! {
     /// What all sections share.
     pub struct Settings {
-        /// The request header that carries the route's name to the platform's own route table.
+        /// The request header with the route's name, which the platform's own route table matches.
         route_header as "routeHeader": RouteHeader = RouteHeader(DEFAULT_ROUTE_HEADER.into()),
         /// How the client's address is found.
         source_address as "sourceAddress": SourceAddress = SourceAddress::default(),
@@ -22,19 +22,21 @@ object! {
         claims as "claims": ClaimsDocument = ClaimsDocument::default(),
         /// Which path all sections match, and limits count by.
         path as "path": MatchedPath = MatchedPath::Received,
-        /// Whether access logs and traces can read which rule and variant decided, from the filter state `penstock.rule`,
-        /// `penstock.variant`, `penstock.reason` and `penstock.heldBack`; each costs a call to the host.
+        /// Whether access logs and traces can read which rule and variant decided, from the filter state
+        /// `penstock.rule`, `penstock.variant`, `penstock.reason` and `penstock.heldBack`; each costs a call to the
+        /// proxy.
         filter_state as "filterState": bool = false,
     }
 }
 
 words! {
-    /// Which path a request is matched by. Nothing is rewritten either way; `egress` always goes by the canonical path.
+    /// Which path a request is matched by. The setting changes nothing that is forwarded; `egress` always uses the
+    /// canonical path.
     pub enum MatchedPath {
-        /// As it came.
+        /// The path as received.
         Received = "Received",
-        /// Unreserved escapes decoded, `;params` dropped, slashes merged, dot segments resolved. A path that has no such
-        /// form is matched as it came.
+        /// Unreserved escapes decoded, `;params` dropped, slashes merged, dot segments resolved. A path without such a
+        /// form is matched as received.
         Canonical = "Canonical",
     }
 }
@@ -59,7 +61,7 @@ impl Settings {
         Clients::new(self.source_address.clone(), identity)
     }
 
-    /// Takes in `egress.identity`, the older name of `identity`; an error where both are given.
+    /// Merges `egress.identity`, the older name of `identity`; an error if both are given.
     pub(crate) fn adopt_identity(&mut self, older: Option<&IdentitySource>, cx: &mut Context) -> bool {
         let Some(older) = older else { return true };
         if self.identity.is_some() {
@@ -72,7 +74,7 @@ impl Settings {
         true
     }
 
-    /// Reads the `settings` of a whole document, the defaults when it has none.
+    /// Reads the `settings` of a whole document, or the defaults.
     pub(crate) fn of_document(document: &Node, cx: &mut Context) -> Option<Settings> {
         match document.get("settings") {
             Some(node) => Settings::decode(node, &At::Root.field("settings"), cx),

@@ -1,17 +1,17 @@
-//! A map from small numbers that a policy chose, without an allocation while it is small.
+//! A map whose keys are small numbers chosen by a policy, without an allocation while it is small.
 
 use hashbrown::HashMap;
 use rustc_hash::FxBuildHasher;
 use smallvec::SmallVec;
 
-/// So many entries are looked through one by one.
+/// Up to this number of entries are searched linearly.
 const FEW: usize = 8;
 
 /// The map. Entries are never removed and keep their order.
 #[derive(Debug)]
 pub(crate) struct SmallMap<V> {
     entries: SmallVec<[(u32, V); FEW]>,
-    /// The places of all entries, once there are more than a few.
+    /// The positions of all entries, once there are more than that.
     places: HashMap<u32, usize, FxBuildHasher>,
 }
 

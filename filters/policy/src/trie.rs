@@ -1,5 +1,5 @@
-//! A trie over labels: host names from the right, paths by segment. One flat hash table holds all edges, so that
-//! a walk costs one look-up a label and stops at the first label that no pattern has.
+//! A trie over labels: host names from the right, paths by segment. One flat hash table holds all edges, so that a
+//! look-up costs one hash a label and stops at the first label that no pattern has.
 
 use std::hash::{Hash, Hasher};
 
@@ -8,7 +8,7 @@ use rustc_hash::FxBuildHasher;
 
 use crate::bytes::same;
 
-/// Values at two places of each node: for the labels themselves, and for everything below them.
+/// The values at a node: for exactly its labels, and for everything below.
 #[derive(Clone, Debug)]
 pub struct Slot<T> {
     /// For exactly these labels.
@@ -33,7 +33,7 @@ struct Edge {
     label: Box<[u8]>,
 }
 
-/// [`Edge`] by reference; must hash alike.
+/// A borrowed [`Edge`]; its hash must be the same.
 struct EdgeRef<'a> {
     parent: u32,
     label: &'a [u8],
@@ -59,7 +59,7 @@ impl<T> Default for Trie<T> {
 }
 
 impl<T> Trie<T> {
-    /// The slot for `labels`, made when absent. `None` only past 2^32 nodes, which no configuration reaches.
+    /// The slot for `labels`, created if necessary. `None` only past 2^32 nodes, which no configuration reaches.
     pub fn slot<'l>(&mut self, labels: impl Iterator<Item = &'l [u8]>) -> Option<&mut Slot<T>> {
         let mut at = 0u32;
         for label in labels {
@@ -77,7 +77,8 @@ impl<T> Trie<T> {
         self.slots.get_mut(at as usize)
     }
 
-    /// Follows `labels` from the root and shows every slot on the way; `last` says that no label is left.
+    /// Follows `labels` from the root and calls `each` with every slot on the way; `last` is true when no label is
+    /// left.
     pub fn walk<'t, 'l>(&'t self, labels: impl Iterator<Item = &'l [u8]>, mut visit: impl FnMut(&'t Slot<T>, bool)) {
         let mut labels = labels.peekable();
         let mut at = 0u32;

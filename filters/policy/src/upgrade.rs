@@ -1,5 +1,6 @@
-//! An upgrade's `connection` header, which Envoy forwards as the client wrote it: each option that names a header tells the
-//! next proxy to drop that header (RFC 9110, section 7.6.1). A client could drop what the policy sets.
+//! The `connection` header of an upgrade, which Envoy forwards as the client wrote it: each option that names a header
+//! tells the next proxy to drop that header (RFC 9110, section 7.6.1). A client could use it to drop what the policy
+//! sets.
 
 use std::borrow::Cow;
 
@@ -8,7 +9,7 @@ use crate::request::Request;
 
 const CONNECTION: &str = "connection";
 
-/// Takes the options out that name a header which the decision sets or adds.
+/// Removes the options that name a header which the decision sets or adds.
 #[cold]
 #[inline(never)]
 pub(crate) fn keep_what_is_set(request: &Request<'_>, changes: &mut HeaderOps<'_>) {
@@ -52,7 +53,7 @@ mod tests {
         assert_eq!(after(&["Upgrade, X-Plan,x-other , x-tag"], &changes), left("Upgrade, x-other"));
         assert_eq!(after(&["Upgrade", "x-plan"], &changes), left("Upgrade"));
         assert_eq!(after(&["x-plan"], &changes), Some(HeaderOp::Remove(CONNECTION)));
-        // What the policy removes, or does not know of, is the client's own.
+        // Headers that the policy removes or does not mention are the client's own.
         assert_eq!(after(&["Upgrade, x-gone, x-planned"], &changes), None);
         assert_eq!(after(&["Upgrade"], &changes), None);
     }

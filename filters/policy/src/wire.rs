@@ -48,7 +48,7 @@ pub struct WireRequest {
     /// The connection's peer.
     #[serde(default)]
     pub source_address: Option<IpAddr>,
-    /// The port that the client connected to: known of some records, and no part of any decision.
+    /// The port that the client connected to. Some records have it; no decision uses it.
     #[serde(default)]
     pub destination_port: Option<u16>,
     /// The server name of the TLS handshake.
@@ -57,19 +57,19 @@ pub struct WireRequest {
     /// The caller's verified identity.
     #[serde(default)]
     pub peer: Option<String>,
-    /// The claims of the token that an earlier filter has verified; absent: what `metadata` has in their place.
+    /// The claims of the token that an earlier filter has verified; absent: `metadata` is used instead.
     #[serde(default)]
     pub claims: Option<serde_json::Map<String, serde_json::Value>>,
-    /// What earlier filters have left, by namespace.
+    /// The dynamic metadata that earlier filters have left, by namespace.
     #[serde(default)]
     pub metadata: BTreeMap<String, serde_json::Map<String, serde_json::Value>>,
     /// RFC 3339; absent: now.
     #[serde(default, deserialize_with = "timestamp")]
     pub time: Option<Timestamp>,
-    /// How the upstream answers, for the breakers; absent: they are not told.
+    /// How the upstream answers, for the breakers; absent: they observe nothing.
     #[serde(default)]
     pub response: Option<WireResponse>,
-    /// How a rate-limit service answers, for limits of global scope: nobody asks a real one here.
+    /// How a rate-limit service answers, for limits of global scope: no real service is asked here.
     #[serde(default)]
     pub rate_limit_service: ServiceAnswer,
 }
@@ -81,7 +81,7 @@ pub enum ServiceAnswer {
     /// The request may pass.
     #[default]
     Ok,
-    /// Every limit that was asked about refuses it.
+    /// Every limit in the request refuses it.
     OverLimit,
     /// It could not be asked, or answered with an error.
     Error,
@@ -106,13 +106,13 @@ impl ServiceAnswer {
 pub struct WireResponse {
     /// Of its status line.
     pub status: u16,
-    /// Of a gRPC upstream, in its headers or trailers.
+    /// The `grpc-status` of a gRPC upstream, in its headers or trailers.
     #[serde(default)]
     pub grpc_status: Option<u32>,
-    /// From the end of the request until its headers.
+    /// The time from the end of the request to the response's headers.
     #[serde(default, deserialize_with = "latency")]
     pub latency: Duration,
-    /// Names in any case; what limits whose cost the response says look at.
+    /// Names in any case; read by limits whose cost is in the response.
     #[serde(default)]
     pub headers: Vec<(String, String)>,
 }
@@ -148,7 +148,7 @@ impl WireRequest {
         pseudo.chain(as_received(headers)).collect()
     }
 
-    /// Decides with what this request says of connection and time, over the state that earlier requests left.
+    /// Decides on the state that earlier requests left.
     pub fn decide(&self, policy: &Policy, world: &mut World) -> WireDecision {
         let owned = self.header_map();
         let headers: Vec<Header<'_>> = owned.iter().map(|(name, value)| (&**name, &**value)).collect();
@@ -159,7 +159,7 @@ impl WireRequest {
             Ok(decision) => return self.answered(policy, &decision, world),
             Err(pending) => pending,
         };
-        // The other sections decide again, and say so again.
+        // The other sections decide again, and make their notes again.
         if let Some(notes) = &mut world.notes {
             notes.0.retain(|note| matches!(note, Note::Limit(_) | Note::NoKey { .. } | Note::Asked { .. }));
         }
@@ -170,7 +170,7 @@ impl WireRequest {
         WireDecision { rate_limit_service: Some("assumed"), ..self.answered(policy, &decision, world) }
     }
 
-    /// The upstream answers, when the line says how.
+    /// The upstream answers, if the line says how.
     fn answered(&self, policy: &Policy, decision: &Decision<'_>, world: &mut World) -> WireDecision {
         if let (Some(notes), Some(outcome)) = (&mut world.notes, &decision.egress) {
             let caller = outcome.caller.as_ref().map(|caller| String::from_utf8_lossy(caller).into_owned());
@@ -194,14 +194,14 @@ impl WireRequest {
             };
             let breakers = policy.breakers();
             let mut events = Vec::from_iter(breakers.observe(watch, outcome, &mut self.environment(world)));
-            // The next line is to see what this one changes.
+            // The next line must see what this one changes.
             events.extend(breakers.settle(&mut self.environment(world)));
             world.events.extend(events.into_iter().map(|event| event.line));
         }
         WireDecision::new(decision)
     }
 
-    /// Decides as [`WireRequest::decide`] does, and says how it came about.
+    /// Decides as [`WireRequest::decide`] does, and returns how it came about.
     pub fn explain(&self, policy: &Policy, world: &mut World) -> (WireDecision, Notes) {
         world.notes = Some(Notes::default());
         let decision = self.decide(policy, world);
@@ -221,30 +221,30 @@ impl WireRequest {
         }
     }
 
-    /// What this request says of connection and time.
+    /// The environment that this request describes.
     pub fn environment<'a>(&'a self, world: &'a mut World) -> impl Environment + 'a {
         WireEnvironment { request: self, world }
     }
 }
 
-/// What requests share: the clock for those that give no time, randomness, and state.
+/// What requests share: randomness, state, and the clock for requests without a time.
 #[derive(Debug)]
 pub struct World {
-    /// The time of requests that give none.
+    /// The time of requests that have none.
     pub now: Timestamp,
-    /// What the breakers had to say, in order.
+    /// The events of the breakers, in order.
     pub events: Vec<String>,
-    /// Where random choices go on: the same number gives the same choices.
+    /// The state of the random number generator: the same number gives the same choices.
     pub random: u64,
-    /// What decisions leave for later ones.
+    /// The state that decisions share.
     pub state: MapState,
-    /// What the one worker remembers.
+    /// What the only worker remembers.
     pub worker: WorkerMemory,
     notes: Option<Notes>,
 }
 
 impl World {
-    /// A world without state; the same `seed` gives the same random choices.
+    /// A new environment without state; the same `seed` gives the same random choices.
     pub fn new(now: Timestamp, seed: u64) -> World {
         World {
             now,
@@ -372,7 +372,7 @@ pub struct WireDecision {
     /// Body of the response.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub body: Option<String>,
-    /// The status that Audit or Shadow held back.
+    /// The status of the refusal that Audit or Shadow did not enforce.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub would_respond: Option<u16>,
     /// `assumed` when the decision rests on a rate-limit service: its answer is the request's `rateLimitService`, or OK.

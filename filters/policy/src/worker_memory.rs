@@ -1,11 +1,11 @@
-//! What one worker knows by itself: of a policy's breakers, what it last read and what it has not written yet.
+//! What one worker caches of a policy's breakers: what it last read and what it has not written yet.
 
 use crate::breaker::state::Tally;
 use crate::decision::Watch;
 use crate::state::Table;
 
-/// What one worker remembers of a policy from request to request. Whoever decides keeps it and lends it to each decision, so
-/// that the policy itself never changes and any number of threads can share it.
+/// What one worker remembers of a policy from request to request. The platform keeps it and lends it to each decision,
+/// so that the policy itself never changes and any number of threads can share it.
 #[derive(Debug, Default)]
 pub struct WorkerMemory {
     breakers: Vec<KnownBreaker>,
@@ -16,12 +16,12 @@ pub struct WorkerMemory {
 /// One breaker, as the worker knows it.
 #[derive(Debug, Default)]
 pub(crate) struct KnownBreaker {
-    /// Which breaker this is: a memory may outlive its policy.
+    /// The breaker's identity: a memory may outlive its policy.
     identity: u64,
     /// When the state was last read.
     pub(crate) read: Option<u64>,
     pub(crate) open_since: u64,
-    /// Answers that the state does not have yet, and since when.
+    /// Responses that are not in the state yet, and since when.
     pub(crate) pending: Tally,
     pub(crate) pending_since: u64,
 }

@@ -12,7 +12,7 @@ use crate::request::Request;
 /// A compiled entry; without any condition it holds for every request.
 #[derive(Clone, Debug, Default)]
 pub struct RequestMatch {
-    /// The one method.
+    /// The method.
     pub method: Option<Box<[u8]>>,
     /// The host is one of these.
     pub hostnames: Option<HostSet>,
@@ -50,7 +50,7 @@ impl RequestMatch {
         self.facts.iter().for_each(|condition| asked.facts.add(&condition.name));
     }
 
-    /// Whether it holds for every request because nothing is given.
+    /// Whether no condition is given, so that it holds for every request.
     pub fn is_unconditional(&self) -> bool {
         self.method.is_none()
             && self.hostnames.is_none()
@@ -65,7 +65,7 @@ impl RequestMatch {
 object! {
     /// One entry of `matches`: everything given must hold.
     struct RequestMatchDocument check = RequestMatchDocument::check; schema = RequestMatchDocument::is_not_empty {
-        /// The one method.
+        /// The method.
         method as "method": Option<Method>,
         /// The host is one of these; `*.` stands for one or more labels, never for the name itself.
         hostnames as "hostnames": Option<NonEmpty<HostPattern>>,

@@ -16,7 +16,7 @@ words! {
         Prefix = "Prefix",
         /// The value ends with it.
         Suffix = "Suffix",
-        /// The value has it somewhere.
+        /// The value contains it.
         Contains = "Contains",
         /// The whole value matches the expression.
         RegularExpression = "RegularExpression",
@@ -36,7 +36,7 @@ pub enum TextMatch {
     Prefix(Box<[u8]>),
     /// The value ends with it.
     Suffix(Box<[u8]>),
-    /// The value has it somewhere.
+    /// The value contains it.
     Contains(Arc<Substring>),
     /// The whole value matches.
     Regex(Arc<Regex>),
@@ -68,7 +68,7 @@ pub struct Condition {
     pub name: Box<[u8]>,
     /// How its values compare.
     pub text: TextMatch,
-    /// Holds when no value compares equal, also when the field is absent.
+    /// Inverts the comparison: the condition holds when no value compares equal, also when the field is absent.
     pub invert: bool,
 }
 
@@ -95,8 +95,8 @@ impl Condition {
         self.holds_with(value.into_iter(), request.answers().map(|answers| (answers, Asked::Cookie)))
     }
 
-    /// Whether it holds for the fact of its name. A fact that nobody has asked the platform for yet makes it false, inverted
-    /// or not: the request notes that, and is matched again.
+    /// Whether it holds for the fact of its name. If the platform has not been asked for the facts yet, the condition
+    /// is false, inverted or not; the request records that, and is matched again with the facts.
     pub(crate) fn holds_for_fact(&self, request: &Request<'_>) -> bool {
         let Some(fact) = request.fact(&self.name) else { return false };
         match self.text {
@@ -105,7 +105,7 @@ impl Condition {
         }
     }
 
-    /// The same, with what is known of the request already.
+    /// The same, with the answers of expressions that are known already.
     fn holds_with<'v>(
         &self,
         mut values: impl Iterator<Item = &'v [u8]> + Clone,
@@ -176,12 +176,12 @@ fn condition<T: Decode, N: Decode>(
     let name = fields.get::<N>("name", at, cx);
     let invert = fields.get_or("invert", false, at, cx);
     let name = name.map(bytes);
-    // Of a name that is wrong the comparison is read for its own mistakes.
+    // Even if the name is wrong the comparison is read, so that its own problems are found.
     let text = text_match(&fields, name.as_deref().unwrap_or_default(), at, cx);
     Some(Condition { name: name?, text: text?, invert: invert? })
 }
 
-/// Reads `type` with the `value` or `values` that go with it, for the field `name`.
+/// Reads `type` and the `value` or `values` that it takes, for the field `name`.
 pub(super) fn text_match(fields: &Fields<'_>, name: &[u8], at: &At<'_>, cx: &mut Context) -> Option<TextMatch> {
     let kind = fields.get_or("type", TextMatchType::Exact, at, cx)?;
     let wants_values = kind == TextMatchType::In;

@@ -5,7 +5,8 @@ use rustc_hash::FxBuildHasher;
 
 use crate::asked::NameFilter;
 
-/// The values, compared byte for byte. What is longer than any of them, or ends otherwise, is not hashed.
+/// The values, compared byte for byte. A value that is longer than all of them, or whose last byte none of them has, is
+/// not hashed.
 #[derive(Clone, Debug, Default)]
 pub struct ValueSet {
     values: HashSet<Box<[u8]>, FxBuildHasher>,
@@ -24,7 +25,7 @@ impl ValueSet {
         self.values.iter().map(|value| &**value)
     }
 
-    /// Whether `other` has all of them.
+    /// Whether `other` contains all of them.
     pub fn is_subset(&self, other: &ValueSet) -> bool {
         self.values.is_subset(&other.values)
     }

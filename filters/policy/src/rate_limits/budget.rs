@@ -1,13 +1,13 @@
-//! What all limits of a policy may need in memory.
+//! The memory that all limits of a policy may use together.
 
 use super::document::LimitDocument;
 use crate::document::{At, Context};
 
-/// Busy keys that the local limits of a policy hold together at most: 128 limits of the default capacity. With all of them
-/// busy that is about 450 MiB in the memory of a proxy, and nothing at all while nobody sends requests.
+/// The most busy keys that the local limits of a policy hold together: 128 limits of the default capacity. If all of
+/// them are busy, that is about 450 MiB in the memory of a proxy; without requests it is nothing.
 const MOST_KEYS: u64 = 8_388_608;
 
-/// Whether the limits fit into memory together; a problem at the first that does not.
+/// Whether the limits fit into memory together; records a problem at the first that does not.
 pub(super) fn check(limits: &[LimitDocument], at: &At<'_>, cx: &mut Context) -> bool {
     let local = || limits.iter().enumerate().filter(|(_, limit)| limit.scope.is_local());
     let mut left = MOST_KEYS;
@@ -61,7 +61,7 @@ mod tests {
         );
         assert_eq!(problems(&limits(200, KEY, r#","capacity":41943"#)), Vec::<String>::new());
         assert_eq!(problems(&limits(9, KEY, r#","capacity":1048576"#)).len(), 1);
-        // One bucket is one key, and those of a service are its own.
+        // A limit with one bucket counts as one key; a service's limits use none of this memory.
         assert_eq!(problems(&limits(5_000, "", "")), Vec::<String>::new());
         assert_eq!(
             problems(&limits(300, KEY, r#","scope":{"global":{"cluster":"c","domain":"d"}}"#)),

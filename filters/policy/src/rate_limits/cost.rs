@@ -1,4 +1,4 @@
-//! What one request counts for.
+//! The cost of a request: how much of a limit's quota it uses.
 
 use super::document::Cost;
 use crate::request::Request;
@@ -9,7 +9,7 @@ pub(super) struct CostRule {
     header: Option<Box<str>>,
     default: u32,
     most: u32,
-    /// The header of the response that says it; `default` is then what is reserved.
+    /// The response header with the cost; `default` is then reserved beforehand.
     response_header: Option<Box<str>>,
 }
 
@@ -26,8 +26,8 @@ impl CostRule {
         }
     }
 
-    /// The cost, and whether the header said something that is not one: not a whole number from 1, or said it twice.
-    /// A number above the largest that is allowed is that largest one, not an error.
+    /// The cost, and whether the header had a value that is not a cost: not a whole number from 1, or repeated. A
+    /// number above the allowed maximum counts as the maximum and is not an error.
     pub(super) fn of(&self, request: &Request<'_>) -> (u32, bool) {
         let Some(header) = &self.header else { return (self.default, false) };
         let mut values = request.values(header.as_bytes());
@@ -41,17 +41,17 @@ impl CostRule {
         }
     }
 
-    /// The header of the request that says it.
+    /// The request header with the cost.
     pub(super) fn header(&self) -> Option<&str> {
         self.header.as_deref()
     }
 
-    /// The header of the response that says what the request has cost.
+    /// The response header with the cost.
     pub(super) fn response_header(&self) -> Option<&str> {
         self.response_header.as_deref()
     }
 
-    /// What the response says; `None`: nothing usable. A response may cost nothing.
+    /// The cost in the response; `None`: missing or unusable. A response may cost nothing.
     pub(super) fn of_response(&self, value: &[u8]) -> Option<u32> {
         self.parse(value)
     }

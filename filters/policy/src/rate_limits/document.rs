@@ -9,10 +9,10 @@ use crate::document::{
 };
 use crate::matching::RequestMatch;
 
-/// Requests, bursts and costs: so many at most.
+/// The maximum of requests, bursts and costs.
 pub(super) type Count = Whole<1, 1_000_000_000>;
 
-/// What `capacity` is when it is absent.
+/// The `capacity` of a limit that does not give one.
 pub(super) const DEFAULT_CAPACITY: u32 = 65_536;
 
 object! {
@@ -20,31 +20,31 @@ object! {
     pub struct LimitDocument check = LimitDocument::check {
         /// Unique among the limits.
         name as "name": Name,
-        /// One entry that holds is enough; absent: every request.
+        /// The limit applies to requests for which any of these entries holds; absent: every request.
         matches as "matches": Option<NonEmpty<RequestMatch>>,
-        /// What to count by; without parts: all requests together.
+        /// The parts of the key to count by; without parts all requests are counted together.
         key as "key": Vec<KeyPart>,
-        /// What becomes of requests without the key.
+        /// How requests without the key are counted.
         on_missing_key as "onMissingKey": OnMissingKey = OnMissingKey::Share,
-        /// How much.
+        /// The quota.
         limit as "limit": QuotaDocument,
-        /// What one request counts for.
+        /// The cost of a request.
         cost as "cost": Option<Cost>,
-        /// Whether it refuses, or only says so.
+        /// Whether the limit refuses requests, or only reports what it would refuse.
         mode as "mode": LimitMode = LimitMode::Enforce,
-        /// Keys that may be busy at one time and are held exactly.
+        /// The number of keys that can be busy at the same time and are still counted exactly.
         capacity as "capacity": Option<Whole<1, 1_048_576>>,
-        /// Who counts.
+        /// Where requests are counted.
         scope as "scope": Scope = Scope::Local,
-        /// What a refused client gets.
+        /// The response to a refused request.
         response as "response": Option<RefusalDocument>,
-        /// Whether clients are told what they have left.
+        /// Whether responses tell clients their remaining quota.
         quota_headers as "quotaHeaders": QuotaHeaders = QuotaHeaders::Off,
     }
 }
 
 words! {
-    /// What becomes of requests without the key.
+    /// How requests without the key are counted.
     pub enum OnMissingKey {
         /// They share one bucket.
         Share = "Share",
@@ -56,17 +56,17 @@ words! {
 }
 
 words! {
-    /// Whether a limit refuses.
+    /// Whether a limit refuses requests.
     pub enum LimitMode {
-        /// It does.
+        /// It refuses requests over the quota.
         Enforce = "Enforce",
-        /// It only says what it would have done.
+        /// It only reports what it would have refused.
         Shadow = "Shadow",
     }
 }
 
 words! {
-    /// Which headers tell a client what it has left.
+    /// The headers that tell a client its remaining quota.
     pub enum QuotaHeaders {
         /// None.
         Off = "Off",
@@ -80,11 +80,11 @@ words! {
 object! {
     /// `limit`.
     pub struct QuotaDocument {
-        /// So many requests …
+        /// The number of requests …
         requests as "requests": Count,
-        /// … in this time,
+        /// … that may pass in this time,
         per as "per": PositiveDuration,
-        /// and so many at one instant; absent: `requests`.
+        /// and the number that may pass at one instant; absent: `requests`.
         burst as "burst": Option<Count>,
     }
 }
@@ -92,16 +92,16 @@ object! {
 object! {
     /// `cost`.
     pub struct Cost check = Cost::check {
-        /// The header that says it, a whole number from 1; absent: always the default.
+        /// The request header with the cost, a whole number from 1; absent: always the default.
         header as "header": Option<HeaderName>,
-        /// Where the header is missing or says nothing usable.
+        /// The cost when the header is missing or unusable.
         default as "default": Count = Whole(1),
-        /// What a larger number counts as.
+        /// Larger costs count as this one.
         max as "max": Option<Count>,
-        /// The header of the response that says what the request has cost, a whole number from 0.
+        /// The response header with the cost of the request, a whole number from 0.
         response_header as "responseHeader": Option<HeaderName>,
-        /// With `responseHeader`: what is taken when the request comes. The difference is settled when the response's
-        /// headers are there; without the header, or without a response, it stays.
+        /// With `responseHeader`: the cost that is reserved when the request arrives. The difference is settled when
+        /// the response's headers arrive; without the header, or without a response, the reserved cost stays.
         reserve as "reserve": Option<Count>,
     }
 }
@@ -134,7 +134,7 @@ impl Cost {
         true
     }
 
-    /// What a request counts for when nothing says more.
+    /// The cost of a request when nothing else says one.
     pub(super) fn beforehand(&self) -> u32 {
         self.reserve.unwrap_or(self.default).0
     }
@@ -143,9 +143,9 @@ impl Cost {
 /// `scope`.
 #[derive(Clone, Debug)]
 pub enum Scope {
-    /// The workers of one proxy.
+    /// The workers of one proxy count together.
     Local,
-    /// A service, for all proxies.
+    /// A rate-limit service counts for all proxies.
     Global(GlobalDocument),
 }
 
@@ -154,14 +154,14 @@ object! {
     pub struct GlobalDocument {
         /// The proxy's cluster that reaches the service.
         cluster as "cluster": Name,
-        /// The domain that the service keeps the limit under.
+        /// The domain of the limit in the service's configuration.
         domain as "domain": Name,
-        /// How long a request waits for the answer.
+        /// How long a request waits for the service's answer.
         timeout as "timeout": PositiveDuration = PositiveDuration(DEFAULT_TIMEOUT),
-        /// What becomes of requests without one.
+        /// What happens to requests when the service does not answer.
         on_failure as "onFailure": OnFailure = OnFailure::Allow,
-        /// Whether the service knows `is_negative_hits` of its protocol, and so takes back what a response has cost less
-        /// than was reserved. One that does not know it would count that once more.
+        /// Whether the service supports `is_negative_hits` of its protocol, so that it takes back what was reserved too
+        /// much. A service without it would count that a second time.
         takes_back as "takesBack": bool = false,
     }
 }
@@ -169,7 +169,7 @@ object! {
 const DEFAULT_TIMEOUT: Duration = Duration::from_millis(20);
 
 words! {
-    /// What becomes of a request when the service does not answer.
+    /// What happens to a request when the service does not answer.
     pub enum OnFailure {
         /// It passes.
         Allow = "Allow",
@@ -179,7 +179,7 @@ words! {
 }
 
 one_of! {
-    /// Who counts.
+    /// Where requests are counted.
     Scope {
         /// The workers of one proxy together.
         "local": Empty => |Empty| Scope::Local,
@@ -199,7 +199,7 @@ impl Scope {
 object! {
     /// `response`.
     pub struct RefusalDocument check = RefusalDocument::check {
-        /// The status, of an error: any other would tell the client that its request was served.
+        /// The status; must be an error, because any other would tell the client that its request was served.
         status as "status": Whole<400, 599> = Whole(429),
         /// The body.
         body as "body": String = DEFAULT_BODY.to_owned(),
@@ -208,7 +208,7 @@ object! {
     }
 }
 
-/// The body of a refusal that has no other.
+/// The body of a refusal without a body of its own.
 pub(super) const DEFAULT_BODY: &str = "rate limit exceeded\n";
 
 impl Default for RefusalDocument {
@@ -248,7 +248,8 @@ impl LimitDocument {
         self.limit.burst.unwrap_or(self.limit.requests).0
     }
 
-    /// Busy keys that it holds exactly. A limit without key parts has one bucket; two sets are as good as many.
+    /// The number of busy keys that are counted exactly. A limit without key parts has one bucket, for which two sets
+    /// are enough.
     pub(super) fn keys(&self) -> u32 {
         if self.key.is_empty() { 1 } else { self.capacity.map_or(DEFAULT_CAPACITY, |capacity| capacity.0) }
     }
@@ -278,7 +279,7 @@ impl LimitDocument {
         fine
     }
 
-    /// What the service cannot do: it counts requests in windows of fixed lengths.
+    /// Checks what a rate-limit service cannot do: it counts requests in windows of fixed lengths.
     #[inline(never)]
     fn check_global(&self, at: &At<'_>, cx: &mut Context) -> bool {
         let limit = at.field("limit");
@@ -311,7 +312,7 @@ impl LimitDocument {
     }
 }
 
-/// `envoy.type.v3.RateLimitUnit`, as far as it is a fixed time.
+/// `envoy.type.v3.RateLimitUnit`, as far as its units have a fixed length.
 pub(super) fn unit(per: Duration) -> Option<u8> {
     match (per.as_secs(), per.subsec_nanos()) {
         (1, 0) => Some(1),

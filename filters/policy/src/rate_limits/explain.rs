@@ -1,4 +1,4 @@
-//! What a limit saw and did, in words.
+//! Notes for `explain`: what a limit read and did.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::explain::{BucketNote, LimitNote, Note};
 use crate::request::Request;
 
 impl RateLimits {
-    /// Each part of `limit`'s key with its value, up to the first that is missing.
+    /// Each part of `limit`'s key with its value, up to the first missing part.
     fn key_note(
         &self,
         limit: &Limit,
@@ -29,7 +29,7 @@ impl RateLimits {
         (parts, None)
     }
 
-    /// Notes a limit that does not apply, or refuses, for want of its key.
+    /// Notes a limit that does not apply, or refuses, because the request has no key.
     pub(super) fn note_no_key(
         &self,
         limit: &Limit,
@@ -60,7 +60,7 @@ impl RateLimits {
         environment.note(Note::Asked { limit: limit.name.to_string(), cluster, key, missing, cost });
     }
 
-    /// Notes checks at their end.
+    /// Notes the final state of the local checks.
     pub(super) fn note_checks(
         &self,
         checks: &[LocalCheck<'_>],

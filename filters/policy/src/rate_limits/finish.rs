@@ -1,4 +1,4 @@
-//! What comes of all that the limits say: the refusal, the counters, the quota headers.
+//! Combines what the limits decided into the section's outcome: the refusal, the counters, the quota headers.
 
 use smallvec::SmallVec;
 
@@ -9,14 +9,14 @@ use super::verdict::{LimitVerdict, ServiceFailure, Verdict};
 use super::{quota, rate};
 use crate::decision::Effects;
 
-/// Says what came of it.
+/// Computes the outcome.
 #[inline(never)]
 pub(super) fn finish<'a>(
     verdicts: &[LimitVerdict<'a>],
     effects: &mut Effects<'_, 'a>,
     decided: &mut LimitsOutcome<'a>,
 ) {
-    // The tightest refusal, the first of the document among equals.
+    // The tightest refusal; of equal ones the first in the document.
     let tightest = |mode: LimitMode| {
         let against = verdicts.iter().filter(|verdict| verdict.limit.mode == mode && verdict.is_against());
         against.reduce(|tightest, verdict| if verdict.tightness() > tightest.tightness() { verdict } else { tightest })

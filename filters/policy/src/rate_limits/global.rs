@@ -1,9 +1,9 @@
 //! `scope: {global: …}`: limits that a rate-limit service counts, for all proxies together.
 //!
-//! A decision that needs the service is [`Pending`]: the proxy asks each [`RlsRequest`] in turn, gives the [`Reply`], and
-//! then the decision is made as if nothing had been in between. All limits of one service and domain that match a
-//! request are one question. A second service is asked when the first has let the request pass, so that a refused
-//! request takes nothing there; what one service has counted it cannot take back.
+//! A decision that needs the service is [`Pending`]: the proxy sends each [`RlsRequest`] in turn and passes the
+//! [`RlsReply`] on; then the decision is made as if no time had passed. All limits of one service and domain that match
+//! a request go into one request. A second service is asked only after the first has let the request pass, so that a
+//! refused request takes nothing there: a service cannot take back what it has counted.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ pub(super) struct LimitService {
     pub(super) domain: Box<str>,
 }
 
-/// What a limit of global scope has beside the others.
+/// The fields that only a limit of global scope has.
 #[derive(Debug)]
 pub(super) struct Global {
     /// Its number among the policy's services.
@@ -38,7 +38,7 @@ impl Global {
             services.push(service);
             services.len() - 1
         });
-        // Other units are not in the document: it has been checked.
+        // The document has been checked: it has no other unit.
         let unit = unit(quota.per.0).unwrap_or_default();
         Global {
             service: u32::try_from(number).unwrap_or(u32::MAX),
@@ -51,7 +51,7 @@ impl Global {
     }
 }
 
-/// One limit's part in a question.
+/// One limit's part of a request to the service.
 #[derive(Clone, Debug)]
 pub(super) struct RemoteCheck {
     /// The limit's number.
@@ -69,8 +69,8 @@ impl RemoteCheck {
         RemoteCheck { limit, service: global.service, timeout: global.timeout, descriptor }
     }
 
-    /// The key's next part, under the name that users of Envoy's own filter know. What is no UTF-8 shows U+FFFD: the
-    /// protocol has no other bytes.
+    /// The key's next part, under the name that users of Envoy's own filter know. Bytes that are not UTF-8 become
+    /// U+FFFD, because the protocol has only text.
     pub(super) fn part(&mut self, part: &KeyPart, value: &KeyValue<'_>) {
         let key = match part {
             KeyPart::SourceAddress { .. } => "remote_address",
@@ -88,8 +88,8 @@ impl RemoteCheck {
         }
     }
 
-    /// What to say about the same key when a request has cost `cost` instead of what was asked for; `None`: nothing, or
-    /// nothing that the service could take back.
+    /// The correction for the same key when a request has cost `cost` instead of what was reserved; `None`: there is
+    /// none, or the service could not take it back.
     pub(super) fn settled(limit: u32, global: &Global, entries: &[u8], asked: u32, cost: u32) -> Option<RemoteCheck> {
         let mut descriptor = Descriptor::new(global.requests_per_unit, global.unit, cost.abs_diff(asked));
         descriptor.entries = entries.to_vec();
@@ -98,7 +98,7 @@ impl RemoteCheck {
         says.then_some(RemoteCheck { limit, service: global.service, timeout: global.timeout, descriptor })
     }
 
-    /// The request has no key: all such share the descriptor that has this for a key.
+    /// The request has no key: all such requests share the descriptor with this key.
     pub(super) fn missing(&mut self) {
         self.descriptor.entry("missing_key", "true");
     }

@@ -1,4 +1,4 @@
-//! What a limit counts by: the parts of a key, out of a request, down to a fingerprint.
+//! The key of a limit: its parts are read from a request and hashed to a fingerprint.
 
 use std::borrow::Cow;
 use std::hash::Hasher;
@@ -17,15 +17,15 @@ use crate::request::Request;
 /// One part of a key.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum KeyPart {
-    /// The client's address, only up to so many bits.
+    /// The client's address, shortened to a prefix.
     SourceAddress {
-        /// Of an IPv4 address, 1–32.
+        /// The prefix length for IPv4 addresses, 1–32.
         ipv4_prefix: u32,
-        /// Of an IPv6 address, 1–128.
+        /// The prefix length for IPv6 addresses, 1–128.
         ipv6_prefix: u32,
     },
-    /// The first value of a header, as an upstream and Envoy's own limits read it: a client that could vary the rest would
-    /// have a new bucket with each request.
+    /// The first value of a header, as an upstream and Envoy's own limits read it. If all values counted, a client
+    /// could vary the others and get a new bucket with each request.
     Header(Box<str>),
     /// The first value of a cookie.
     Cookie(Box<str>),
@@ -48,15 +48,15 @@ pub enum KeyPart {
 object! {
     /// `sourceAddress`.
     pub(crate) struct SourceAddressPart {
-        /// How much of an IPv4 address counts.
+        /// The prefix length for IPv4 addresses.
         ipv4_prefix as "ipv4Prefix": Whole<1, 32> = Whole(32),
-        /// How much of an IPv6 address counts; many clients own 64 bits and more.
+        /// The prefix length for IPv6 addresses; many clients have 64 bits or more to choose from.
         ipv6_prefix as "ipv6Prefix": Whole<1, 128> = Whole(128),
     }
 }
 
 one_of! {
-    /// One part of what a limit counts by.
+    /// One part of the key of a limit.
     KeyPart {
         /// The client's address.
         "sourceAddress": SourceAddressPart => |part| {
@@ -86,7 +86,7 @@ one_of! {
 }
 
 impl KeyPart {
-    /// Adds the header, cookie, query parameter or fact that it asks for.
+    /// Adds the header, cookie, query parameter or fact that it reads.
     pub(super) fn add_name(&self, names: &mut AskedNames) {
         match self {
             KeyPart::Header(name) => names.headers.add(name.as_bytes()),
@@ -97,7 +97,7 @@ impl KeyPart {
         }
     }
 
-    /// Its value in `request`; `None` when the request has none.
+    /// Its value in `request`; `None` when the request does not have it.
     pub(super) fn value<'r>(
         &'r self,
         request: &Request<'r>,
@@ -128,7 +128,7 @@ fn lower_case(text: &[u8]) -> Cow<'_, [u8]> {
     if text.iter().any(u8::is_ascii_uppercase) { text.to_ascii_lowercase().into() } else { text.into() }
 }
 
-/// One and the same client has one and the same address: IPv4-mapped addresses are IPv4.
+/// IPv4-mapped addresses count as IPv4, so that a client has only one address.
 fn masked(address: IpAddr, ipv4_prefix: u32, ipv6_prefix: u32) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(address) => {
@@ -149,11 +149,11 @@ pub(super) enum KeyValue<'r> {
     Text(Cow<'r, [u8]>),
 }
 
-/// The hash of one key, part by part, each with its length, so that ("a","bc") is not ("ab","c").
+/// The hash of one key, part by part, each with its length, so that ("a","bc") differs from ("ab","c").
 ///
-/// SipHash-1-3 with 128 bits, keyed with a salt that no client knows, so nobody can choose keys that fall together. Two
-/// keys share a bucket when they agree in 64 bits of print and in the set: among a million keys that are busy at one
-/// time in a table of 131,072 sets the odds that any two do are 2⁻⁴² (n²/2 · 2⁻⁶⁴⁻¹⁷).
+/// SipHash-1-3 with 128 bits, keyed with a salt that no client knows, so that nobody can choose keys that collide. Two
+/// keys share a bucket when they agree in 64 bits of fingerprint and in the set: for a million busy keys in a table of
+/// 131,072 sets the probability that any two do is 2⁻⁴² (n²/2 · 2⁻⁶⁴⁻¹⁷).
 pub(super) struct KeyHasher(SipHasher13);
 
 /// The hash's key.
@@ -161,7 +161,7 @@ pub(super) struct KeyHasher(SipHasher13);
 pub(super) struct Salt(pub(super) u64, pub(super) u64);
 
 impl Salt {
-    /// Reads what [`Salt::write`] wrote. `None`: it is none, or shorter than it must be.
+    /// Reads what [`Salt::write`] wrote. `None`: it is not a salt, or too short.
     pub(super) fn read(bytes: &[u8]) -> Option<Salt> {
         let (first, rest) = bytes.split_first_chunk::<8>()?;
         Some(Salt(u64::from_le_bytes(*first), u64::from_le_bytes(rest.try_into().ok()?)))
@@ -179,10 +179,10 @@ impl KeyHasher {
         KeyHasher(SipHasher13::new_with_keys(salt.0, salt.1))
     }
 
-    /// The bucket of all requests that have no key.
+    /// The bucket of all requests without a key.
     pub(super) fn missing(salt: Salt) -> Fingerprint {
         let mut hasher = KeyHasher::new(salt);
-        // No part is that long.
+        // No part is longer than the largest `u32`.
         hasher.0.write_u64(u64::MAX);
         hasher.finish()
     }

@@ -1,4 +1,4 @@
-//! One limit, and its counters and its refusal.
+//! One limit with its counters and its refusal.
 
 use std::borrow::Cow;
 
@@ -20,8 +20,8 @@ use crate::request::Request;
 use crate::section::Section;
 use crate::state::{Key, Table, Tables};
 
-/// Keys for each set: half of its slots, so that chance seldom fills a set before the table is full. With as many keys
-/// busy as `capacity` says, 99.9 % of them have a slot of their own; with half as many, all but one in a million.
+/// Keys for each set: half of its slots, so that a set is seldom full before the table is. With as many busy keys as
+/// `capacity` says, 99.9 % of them have a slot of their own; with half as many, all but one in a million.
 const KEYS_IN_A_SET: u32 = (WAYS / 2) as u32;
 
 /// One limit, ready to apply.
@@ -36,13 +36,13 @@ pub(super) struct Limit {
     pub(super) cost: CostRule,
     pub(super) mode: LimitMode,
     pub(super) capacity: u32,
-    /// Its sets of buckets. Without any in global scope.
+    /// Its sets of buckets; none in global scope.
     pub(super) table: Table,
     /// `None`: local scope.
     pub(super) global: Option<Global>,
     pub(super) refusal: LimitRefusal,
     pub(super) quota: Quota,
-    /// The counters of [`LimitCount`], in its order.
+    /// The counters, in the order of [`LimitCount`].
     counters: Metric,
 }
 
@@ -51,19 +51,19 @@ pub(super) struct Limit {
 pub(super) enum LimitCount {
     /// The request passed this limit, and all others.
     Passed,
-    /// Refused for want of quota.
+    /// Refused because the quota was used up.
     Limited,
-    /// Would have been, but for `mode: Shadow`.
+    /// Would have been refused, but for `mode: Shadow`.
     WouldLimit,
-    /// Refused, or would have been, because it has no key.
+    /// Refused, or would have been refused, because it has no key.
     MissingKey,
-    /// The cost header said something that is no cost.
+    /// The cost header had a value that is not a cost.
     BadCost,
-    /// The key's set was full of busy keys: it used the overflow bucket.
+    /// The set of the key was full of busy keys, so the overflow bucket was used.
     Overfull,
-    /// A write was lost to another worker and made again.
+    /// Another worker wrote first, so the write was repeated.
     Retried,
-    /// The rate-limit service could not be asked, or gave no answer that is one.
+    /// The rate-limit service could not be asked, or gave no valid answer.
     Error,
     /// It did not answer in time.
     Timeout,
@@ -74,7 +74,7 @@ impl LimitCount {
         ["passed", "limited", "wouldLimit", "missingKey", "badCost", "overfull", "retried", "error", "timeout"];
 }
 
-/// The response to what the limit refuses.
+/// The response to a refused request.
 #[derive(Debug)]
 pub(super) struct LimitRefusal {
     pub(super) status: u16,
@@ -96,9 +96,10 @@ impl Limit {
         let capacity = document.keys();
         let name = document.name.0;
         let key: Box<[KeyPart]> = document.key.into();
-        // Neither rate nor burst: whoever tightens a limit under attack does not give everybody a fresh bucket.
+        // Neither the rate nor the burst is part of it: tightening a limit during an attack must not give every client
+        // a full bucket.
         let sets = if document.scope.is_local() { capacity.div_ceil(KEYS_IN_A_SET).max(1) } else { 0 };
-        // Shadow has no effect that a client could see.
+        // Shadow has no effect that a client could notice.
         let kind = if document.mode == LimitMode::Shadow { QuotaHeaders::Off } else { document.quota_headers };
         let per_nanos = u64::try_from(per.as_nanos()).unwrap_or(u64::MAX);
         Limit {
@@ -125,7 +126,7 @@ impl Limit {
         self.counters.plus(outcome as u32)
     }
 
-    /// Where the bucket of `key` is: the set that the upper bits of its hash lead to.
+    /// Where the bucket of `key` is: in the set that the upper bits of its hash choose.
     pub(super) fn set_of(&self, key: Fingerprint) -> Key<'static> {
         let set = (u64::from(key.spread) * u64::from(self.table.slots)) >> 32;
         Key::Slot(self.table, u32::try_from(set).unwrap_or(0))
@@ -135,7 +136,7 @@ impl Limit {
         self.global.as_ref().is_some_and(|global| global.on_failure == OnFailure::Deny)
     }
 
-    /// Its part in the question to its service; `None`: the limit does not apply, or is local.
+    /// Its part of the request to its service; `None`: the limit does not apply, or is local.
     #[cold]
     pub(super) fn ask(
         &self,
@@ -154,7 +155,7 @@ impl Limit {
         Some(ask)
     }
 
-    /// The request's key; `None`: some part is missing.
+    /// The request's key; `None`: a part is missing.
     pub(super) fn fingerprint(
         &self,
         request: &Request<'_>,

@@ -1,4 +1,4 @@
-//! One limit's part in the decision of a request: looked at, taken, given back.
+//! One limit's part in the decision of a request: check, take, give back.
 
 use smallvec::SmallVec;
 
@@ -23,12 +23,12 @@ pub(super) struct LocalCheck<'a> {
     pub(super) shared: bool,
     /// The bucket before the request.
     pub(super) before: Debt,
-    /// After it, once that is taken.
+    /// The bucket after the request, once its cost was taken.
     pub(super) debt: Debt,
     pub(super) verdict: Verdict,
 }
 
-/// Whether a request that passes is to pay.
+/// Whether a request that passes pays its cost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Pay {
     Now,
@@ -36,7 +36,7 @@ enum Pay {
 }
 
 impl<'a> LocalCheck<'a> {
-    /// A check that nothing is known of yet.
+    /// A check before anything was read.
     pub(super) fn new(limit: &'a Limit, key: Fingerprint, cost: u32) -> LocalCheck<'a> {
         LocalCheck { limit, key, cost, shared: false, before: 0, debt: 0, verdict: Verdict::Passes }
     }
@@ -50,12 +50,13 @@ impl<'a> LocalCheck<'a> {
         !self.passes() && self.limit.mode == LimitMode::Enforce
     }
 
-    /// Decides without taking anything. What lets a request pass may be out of date: [`LocalCheck::take`] finds out.
+    /// Decides without taking anything. If the request passes, the value that was read may be out of date, which
+    /// [`LocalCheck::take`] finds out.
     fn look(&mut self, now: Timestamp, environment: &mut impl Environment) {
         self.decide(Pay::Later, now, environment);
     }
 
-    /// Takes what the request costs, if it passes; counts the writes that others were faster with.
+    /// Takes the request's cost, if it passes; counts the writes that were repeated because another worker wrote first.
     fn take(&mut self, now: Timestamp, environment: &mut impl Environment, effects: &mut Effects<'_, '_>) {
         let writes = self.decide(Pay::Now, now, environment);
         let lost = if self.passes() { writes.saturating_sub(1) } else { writes };
@@ -64,7 +65,7 @@ impl<'a> LocalCheck<'a> {
         }
     }
 
-    /// Decides, and says how often the bucket with the request's cost was to be written.
+    /// Decides, and returns how often the bucket was about to be written.
     fn decide(&mut self, pay: Pay, now: Timestamp, environment: &mut impl Environment) -> usize {
         let (rate, cost, key) = (&self.limit.rate, self.cost, self.key);
         let price = rate.price(cost);
@@ -105,7 +106,7 @@ impl<'a> LocalCheck<'a> {
         Taken { key: self.key, cost: self.cost, shared: self.shared, before: self.before, at }
     }
 
-    /// What quota headers say.
+    /// What quota headers say about it.
     fn left(&self) -> Left {
         let Limit { rate, quota, .. } = self.limit;
         (quota.kind != QuotaHeaders::Off).then(|| (rate.remaining(self.debt), rate.until_full(self.debt)))
@@ -115,7 +116,7 @@ impl<'a> LocalCheck<'a> {
         LimitVerdict { limit: self.limit, verdict: self.verdict, shared: self.shared, left: self.left() }
     }
 
-    /// What is to be settled when the response says what the request has cost.
+    /// What must be settled when the response says the request's cost.
     pub(super) fn reservation(&self, now: Timestamp) -> Option<Reservation> {
         let is_open = self.passes() && self.limit.cost.response_header().is_some();
         is_open.then(|| Reservation { limit: self.limit.number, from: ReservedFrom::Bucket(self.taken(now)) })
@@ -126,7 +127,8 @@ impl<'a> LocalCheck<'a> {
     }
 }
 
-/// Decides all checks, and takes from every limit or from none. A limit in Shadow takes part when it passes, and stops nobody.
+/// Evaluates all checks, and takes from every limit or from none. A limit in Shadow takes part when it passes, and
+/// never prevents others.
 pub(super) fn take_all(
     checks: &mut [LocalCheck<'_>],
     now: Timestamp,

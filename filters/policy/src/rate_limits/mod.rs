@@ -1,14 +1,13 @@
 //! `rateLimits`: exact limits per key, in bounded memory.
 //!
-//! A request must pass every limit that matches it. All are decided first and only then taken from, so a refused request
+//! A request must pass every limit that matches it. All are checked before anything is taken, so a refused request
 //! takes nothing. Between workers each limit is one compare-and-swap: a limit that another worker has emptied in the
-//! meantime refuses the request after all, and what it took from the limits before is given back. In between, for the
-//! microseconds until it is given back, a third request can be refused that would have passed; never can one pass that
-//! should have been refused.
+//! meantime still refuses the request, and what was taken from the limits before it is given back. For the microseconds
+//! until then a third request may be refused that would have passed; none can pass that should have been refused.
 //!
-//! Limits of global scope are counted by a service, which cannot take anything back. So it is asked last, when all local
-//! limits have let the request pass and have taken from their buckets. When it refuses, those give back what they took,
-//! but for a limit that stands in front of the service: one with the same key counts what the service is asked.
+//! Limits of global scope are counted by a service, which cannot take anything back. So it is asked last, when all
+//! local limits have let the request pass and have taken from their buckets. When it refuses, they give back what they
+//! took, except for a limit with the same key as the service's: that one counts requests to the service.
 
 mod budget;
 mod cost;
@@ -68,29 +67,30 @@ pub struct RateLimits {
     /// The limit of each entry.
     limit_of: Box<[u32]>,
     index: Index,
-    /// Whom the limits of global scope ask.
+    /// The services of the limits of global scope.
     services: Box<[LimitService]>,
     clients: Clients,
-    /// Which no service may add.
+    /// The header that no service may add: the route header.
     route_header: Box<str>,
-    /// Whether the cost of any limit is in the response.
+    /// Whether any limit takes its cost from the response.
     settles: bool,
-    /// Headers that a service asked for and that were left out; only with limits of global scope.
+    /// Counts headers that a service asked for and that were left out; only with limits of global scope.
     dropped_headers: Option<Metric>,
     salt: Salt,
 }
 
-/// The slot table of one limit of local scope, to look at.
+/// The slot table of one limit of local scope, for gauges.
 pub(crate) struct Slots<'a> {
-    /// The limit's.
+    /// The number of the limit.
     pub(crate) name: &'a str,
-    /// Busy keys that have a slot of their own with near certainty; there is room for about twice as many.
+    /// The number of busy keys that have a slot of their own with near certainty; there is room for about twice as
+    /// many.
     pub(crate) capacity: u32,
     limit: &'a Limit,
 }
 
 impl Slots<'_> {
-    /// How many sets there are.
+    /// The number of sets.
     pub(crate) fn sets(&self) -> u32 {
         self.limit.table.slots
     }
@@ -149,10 +149,10 @@ impl RateLimits {
         }
     }
 
-    /// Learns the hash's key, which all workers share; draws it when this is the first.
+    /// Reads the hash's secret key, which all workers share; the first worker draws it.
     ///
     /// # Errors
-    /// When the state fails.
+    /// When the state cannot be read or written.
     pub(crate) fn start(&mut self, environment: &mut impl Environment) -> Result<(), Unavailable> {
         const NAME: Key<'_> = Key::Named("salt");
         self.salt = match environment.read(NAME, Salt::read)? {
@@ -174,7 +174,7 @@ impl RateLimits {
     /// Decides by all limits that match.
     ///
     /// # Errors
-    /// With what is pending when a rate-limit service must be asked first.
+    /// With the pending decision when a rate-limit service must be asked first.
     pub(crate) fn decide<'a>(
         &'a self,
         request: &Request<'a>,
@@ -186,7 +186,7 @@ impl RateLimits {
         let mut matching: SmallVec<[u32; 8]> = SmallVec::new();
         let mut find = || {
             self.index.each(&self.entries, request, |entry| {
-                // In the document's order, each once.
+                // In the document's order, each limit once.
                 if let Some(&limit) = self.limit_of.get(entry)
                     && let Err(at) = matching.binary_search(&limit)
                 {
@@ -197,7 +197,7 @@ impl RateLimits {
         find();
         if request.wants_facts() {
             request.load_facts(environment);
-            // What held without facts holds still.
+            // What matched without facts still matches.
             find();
         }
         if matching.is_empty() {
@@ -219,7 +219,7 @@ impl RateLimits {
                     OnMissingKey::Deny => {
                         self.note_no_key(limit, request, "Deny", environment);
                         effects.count(limit.counter(LimitCount::MissingKey));
-                        // Waiting does not help, so nothing says how long; nothing was taken yet.
+                        // Waiting does not help, so no time is reported; nothing was taken yet.
                         decided.refused_by(limit, Reason::MissingKey, None);
                         if decided.refusal.is_some() {
                             return Ok(decided);
@@ -243,7 +243,7 @@ impl RateLimits {
 
         take_all(&mut checks, now, environment, effects);
         self.note_checks(&checks, request, environment);
-        // Whom the local limits refuse, nobody else is asked about.
+        // A request that the local limits refuse is not sent to a service.
         if remote.is_empty() || checks.iter().any(LocalCheck::stops) {
             finish(&checks.iter().map(LocalCheck::verdict).collect::<SmallVec<[_; 2]>>(), effects, &mut decided);
             if self.settles && decided.refusal.is_none() {
@@ -259,20 +259,20 @@ impl RateLimits {
         self.limits.get(number as usize)
     }
 
-    /// What the services have said so far.
+    /// The state of the requests to services.
     fn replied<'a>(&'a self, pending: &'a Pending) -> impl Iterator<Item = LimitVerdict<'a>> {
         pending.verdicts().filter_map(|(limit, verdict, left)| {
             Some(LimitVerdict { limit: self.limit(limit)?, verdict, shared: false, left })
         })
     }
 
-    /// What to ask a service next; `None`: nothing more.
+    /// The next request to a service; `None`: there is none.
     #[cold]
     pub fn rls_request(&self, pending: &Pending) -> Option<RlsRequest<'_>> {
         if self.replied(pending).any(|verdict| verdict.refuses()) { None } else { pending.rls_request(&self.services) }
     }
 
-    /// Decides when the services have replied.
+    /// Decides after the services have replied.
     #[cold]
     pub(crate) fn conclude<'a>(
         &'a self,
@@ -307,7 +307,7 @@ impl RateLimits {
         decided
     }
 
-    /// What is to be settled of a request that services have let pass.
+    /// What must be settled for a request that services have let pass.
     #[cold]
     fn reservations(&self, pending: &Pending) -> Vec<Reservation> {
         let is_open = |limit: u32| self.limit(limit).is_some_and(|limit| limit.cost.response_header().is_some());
@@ -321,13 +321,13 @@ impl RateLimits {
         all.map(|(limit, from)| Reservation { limit, from }).collect()
     }
 
-    /// The header of the response that says what a request has cost.
+    /// The response header with the cost of a request.
     pub(crate) fn cost_header(&self, reservation: &Reservation) -> Option<&str> {
         self.limit(reservation.limit)?.cost.response_header()
     }
 
-    /// The response's headers are there, and this is what they say. `Err`: nothing usable, which the metric counts; what
-    /// was reserved stays.
+    /// Settles the cost when the response's headers have arrived. `Err`: the value is unusable, which the metric
+    /// counts; the reserved cost stays.
     #[cold]
     pub(crate) fn settle(
         &self,

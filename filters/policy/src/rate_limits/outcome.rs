@@ -1,4 +1,4 @@
-//! What the section decided.
+//! The outcome of the section.
 
 use smallvec::SmallVec;
 
@@ -9,19 +9,19 @@ use crate::decision::{HeldBack, Response};
 use crate::reason::Reason;
 use crate::section::Section;
 
-/// What the section decided about a request.
+/// The section's decision about a request.
 #[derive(Debug, Default)]
 pub(crate) struct LimitsOutcome<'a> {
     /// The limit that refuses the request, why, and the response.
     pub(crate) refusal: Option<(&'a str, Reason, Response<'a>)>,
-    /// What limits in Shadow would have refused, the tightest of them.
+    /// The tightest refusal of a limit in Shadow.
     pub(crate) held_back: SmallVec<[HeldBack<'a>; 1]>,
-    /// What is to be settled when the response is there.
+    /// What must be settled when the response arrives.
     pub(crate) reservations: Vec<Reservation>,
 }
 
 impl<'a> LimitsOutcome<'a> {
-    /// Takes in a refusal, which a limit in Shadow only would have given; `wait` in nanoseconds.
+    /// Records a refusal, which is not enforced if the limit is in Shadow; `wait` in nanoseconds.
     pub(super) fn refused_by(&mut self, limit: &'a Limit, reason: Reason, wait: Option<u64>) {
         let rule = &*limit.name;
         match limit.mode {

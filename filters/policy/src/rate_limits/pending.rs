@@ -1,4 +1,4 @@
-//! A decision that waits for rate-limit services: what each is asked, and what it has said.
+//! A decision that waits for rate-limit services: the requests to them and their replies.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use super::verdict::{Left, ServiceFailure, Verdict};
 use crate::decision::Counts;
 use crate::metrics::Metric;
 
-/// A local limit's part in a decision that is not made yet.
+/// A local limit's part in a decision that is not complete.
 #[derive(Clone, Debug)]
 pub(super) struct Reserved {
     /// The limit's number.
@@ -25,10 +25,10 @@ pub(super) struct Reserved {
 #[derive(Clone, Debug)]
 pub struct Pending {
     remote: Vec<RemoteCheck>,
-    /// Whom to ask, in this order.
+    /// The services to ask, in this order.
     services: SmallVec<[u32; 1]>,
     replies: SmallVec<[RlsReply; 1]>,
-    /// What the local limits have said.
+    /// The local limits' checks.
     pub(super) reserved: SmallVec<[Reserved; 1]>,
     /// The limit in Shadow that would have refused the request because it has no key.
     pub(super) without_key: Option<u32>,
@@ -52,24 +52,24 @@ impl Pending {
         Pending { remote, services, replies: SmallVec::new(), reserved, without_key, counts }
     }
 
-    /// What to count before anybody is asked.
+    /// The counters of what happened before a service is asked.
     pub fn counts(&self) -> &[Metric] {
         &self.counts
     }
 
-    /// What is asked of one service.
+    /// The request to one service.
     fn asks_of(&self, service: u32) -> impl Iterator<Item = &RemoteCheck> + Clone {
         self.remote.iter().filter(move |ask| ask.service == service)
     }
 
-    /// What is to be asked next; `None`: all has been.
+    /// The next request; `None`: all have been sent.
     pub(super) fn rls_request<'a>(&self, services: &'a [LimitService]) -> Option<RlsRequest<'a>> {
         let number = *self.services.get(self.replies.len())?;
         let service = services.get(number as usize)?;
         Some(RlsRequest::new(service, self.asks_of(number)))
     }
 
-    /// What was asked and has let the request pass.
+    /// The limits that a service was asked about and that let the request pass.
     pub(super) fn passed(&self) -> impl Iterator<Item = &RemoteCheck> {
         self.services.iter().zip(&self.replies).flat_map(|(&service, reply)| {
             let count = self.asks_of(service).count();
@@ -78,7 +78,7 @@ impl Pending {
         })
     }
 
-    /// The answer to the question that was asked last.
+    /// Records the reply to the last request.
     pub fn on_reply(&mut self, reply: RlsReply) {
         self.replies.push(reply);
     }
@@ -87,7 +87,7 @@ impl Pending {
         self.replies.iter().filter_map(|reply| reply.0.as_ref().ok())
     }
 
-    /// What has been answered so far: limit, verdict, and what is left.
+    /// The replies so far: limit, verdict, and remaining quota.
     pub(super) fn verdicts(&self) -> impl Iterator<Item = (u32, Verdict, Left)> {
         self.services.iter().zip(&self.replies).flat_map(|(&service, reply)| {
             let count = self.asks_of(service).count();
@@ -98,13 +98,13 @@ impl Pending {
         })
     }
 
-    /// The limits that are asked about.
+    /// The limits that the services decide.
     pub(super) fn limits(&self) -> impl Iterator<Item = u32> {
         self.remote.iter().map(|ask| ask.limit)
     }
 }
 
-/// What a proxy must ask: one unary call of `envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit`.
+/// A call that the proxy must make: one unary call of `envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RlsRequest<'a> {
     /// The cluster to ask.
@@ -129,22 +129,23 @@ impl<'a> RlsRequest<'a> {
     }
 }
 
-/// What became of a [`RlsRequest`].
+/// The reply to an [`RlsRequest`].
 #[derive(Clone, Debug)]
 pub struct RlsReply(Result<RateLimitResponse, ServiceFailure>);
 
 impl RlsReply {
-    /// Reads a serialised `RateLimitResponse`. What is none, or says neither OK nor OVER_LIMIT, is [`ServiceFailure::Error`].
+    /// Reads a serialised `RateLimitResponse`. A malformed one, or one that is neither OK nor OVER_LIMIT, is
+    /// [`ServiceFailure::Error`].
     pub fn read(message: &[u8]) -> RlsReply {
         RlsReply(RateLimitResponse::read(message).ok_or(ServiceFailure::Error))
     }
 
-    /// There is no answer.
+    /// The call failed.
     pub fn failed(failure: ServiceFailure) -> RlsReply {
         RlsReply(Err(failure))
     }
 
-    /// A service that answers OK, or OVER_LIMIT, and nothing else.
+    /// A reply of OK or OVER_LIMIT without anything else.
     #[cfg(any(test, feature = "wire"))]
     pub fn plain(is_over: bool) -> RlsReply {
         RlsReply(Ok(RateLimitResponse::plain(if is_over { OVER_LIMIT } else { OK })))
@@ -156,7 +157,7 @@ impl RlsReply {
             Ok(answer) => answer,
             Err(failure) => return (Verdict::Failed(*failure), None),
         };
-        // An answer that does not say it of each says it of all.
+        // A reply without a status for each descriptor applies to all of them.
         let statuses = Some(&answer.statuses).filter(|statuses| {
             let names_one = statuses.iter().any(|status| status.code == OVER_LIMIT);
             statuses.len() == count && (names_one || answer.overall_code == OK)

@@ -16,13 +16,13 @@ use std::time::Duration;
 
 use crate::timestamp::Timestamp;
 
-/// How long until a bucket is full again, in ticks of its [`Rate`].
+/// The time until a bucket is full again, in ticks of its [`Rate`].
 pub(super) type Debt = u128;
 
 /// How fast a bucket fills, and how much it holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Rate {
-    /// What one request costs, in ticks: p.
+    /// The cost of one request, in ticks: p.
     pub(super) interval: u64,
     /// Ticks in a nanosecond: r.
     pub(super) ticks: u32,
@@ -31,7 +31,7 @@ pub(super) struct Rate {
 }
 
 impl Rate {
-    /// `requests` each `per`, `burst` of them at once. `requests` and `per` are above zero.
+    /// `requests` in the time `per`, `burst` of them at once. `requests` and `per` are above zero.
     pub(super) fn new(requests: u32, per: Duration, burst: u32) -> Rate {
         let per = u64::try_from(per.as_nanos()).unwrap_or(u64::MAX);
         let requests = u64::from(requests);
@@ -40,16 +40,16 @@ impl Rate {
         Rate { interval: (per / divisor).max(1), ticks: ticks.max(1), burst }
     }
 
-    /// Whether these are numbers that a rate can have.
+    /// Whether a rate can have these numbers.
     pub(super) fn is_one(&self) -> bool {
         self.interval > 0 && self.ticks > 0 && self.burst > 0
     }
 
-    /// A debt at the rate `before` as one at this rate: the same share of the burst, rounded up. So whoever has used all has
-    /// used all, whoever has used nothing has used nothing, and to go back and forth changes nothing.
+    /// Converts a debt at the rate `before` to this rate: the same share of the burst, rounded up. A full bucket stays
+    /// full, an empty one empty, and converting back and forth changes nothing.
     pub(super) fn converted(&self, debt: Debt, before: &Rate) -> Debt {
         let (from, to) = (Debt::from(before.interval), Debt::from(self.interval));
-        // In requests and a part of one, so that no product of numbers that a rate can have is too large.
+        // Computed in whole requests and a fraction, so that no product of valid numbers overflows.
         let requests = (debt / from).saturating_mul(to).saturating_add((debt % from * to).div_ceil(from));
         let share = requests.saturating_mul(self.burst.into()).div_ceil(before.burst.into());
         share.min(self.most())
@@ -60,12 +60,12 @@ impl Rate {
         Debt::from(self.burst) * Debt::from(self.interval)
     }
 
-    /// What a request of `cost` adds.
+    /// The debt that a request of `cost` adds.
     pub(super) fn price(&self, cost: u32) -> Debt {
         Debt::from(cost) * Debt::from(self.interval)
     }
 
-    /// What is left of `debt` after `nanos`.
+    /// The rest of `debt` after `nanos`.
     pub(super) fn drained(&self, debt: Debt, nanos: u64) -> Debt {
         debt.saturating_sub(Debt::from(nanos) * Debt::from(self.ticks))
     }
@@ -75,14 +75,14 @@ impl Rate {
         debt + self.price(cost) <= self.most()
     }
 
-    /// A debt that may be above what a bucket holds, because a request has cost more than was known beforehand; no more
-    /// than can be written.
+    /// A debt that may exceed what a bucket holds, because a request has cost more than was known beforehand; at most
+    /// what can be stored.
     pub(super) fn overdrawn(&self, debt: Debt, cost: u32) -> Debt {
         (debt + self.price(cost)).min((1 << 96) - 1)
     }
 
     /// Nanoseconds until a request of `cost` would pass, rounded up; for one that costs more than the bucket holds,
-    /// until it is as full as it gets.
+    /// until the bucket is full.
     pub(super) fn wait(&self, debt: Debt, cost: u32) -> u64 {
         let missing = (debt + self.price(cost.min(self.burst))).saturating_sub(self.most());
         u64::try_from(missing.div_ceil(Debt::from(self.ticks))).unwrap_or(u64::MAX)
@@ -105,11 +105,11 @@ pub(super) fn seconds(nanos: u64) -> u64 {
     nanos.div_ceil(1_000_000_000)
 }
 
-/// A clock that has stepped back by no more than this is waited for: workers do not read it at the same time, and what
-/// one of them wrote "later" must not be drained twice. A larger step is taken as the new time.
+/// Steps back of the clock up to this size are waited for: workers do not read it at the same time, and what one of
+/// them wrote "later" must not be drained twice. A larger step is taken as the new time.
 const PATIENCE: u64 = 1_000_000_000;
 
-/// The time to decide at, and how much has gone by, for a state that was written at `base`.
+/// The time of the decision, and the time that has passed, for a state that was written at `base`.
 pub(super) fn elapsed(base: Timestamp, now: Timestamp) -> (Timestamp, u64) {
     match now.0.checked_sub(base.0) {
         Some(nanos) => (now, nanos),

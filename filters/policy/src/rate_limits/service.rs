@@ -8,7 +8,7 @@ use crate::document::{frames_message, is_token};
 use crate::protobuf::{FieldValue, MessageFields, put_bytes, put_number};
 use crate::redirection::redirects_request;
 
-/// Larger answers are no answers: one for a request has a few hundred bytes.
+/// Larger responses are refused: one for a request has a few hundred bytes.
 const LARGEST: usize = 64 * 1024;
 
 /// `RateLimitDescriptor`, serialised piece by piece.
@@ -67,7 +67,7 @@ pub(super) fn request<'d>(domain: &str, descriptors: impl Iterator<Item = &'d De
         put_bytes(&mut message, 2, &descriptor.write());
         hits = descriptor.hits_addend;
     }
-    // For services that do not know the descriptor's own.
+    // For services that do not know the field of the descriptor.
     put_number(&mut message, 3, hits.into());
     message
 }
@@ -84,7 +84,7 @@ pub(super) struct RateLimitResponse {
     pub(super) statuses: Vec<DescriptorStatus>,
     response_headers: Vec<ServiceHeader>,
     request_headers: Vec<ServiceHeader>,
-    /// How many headers are none, or frame the message.
+    /// How many headers are invalid, or frame the message.
     dropped: usize,
 }
 
@@ -93,7 +93,7 @@ pub(super) struct RateLimitResponse {
 pub(super) struct DescriptorStatus {
     pub(super) code: u64,
     pub(super) limit_remaining: u32,
-    /// Nanoseconds until the counter begins anew; 0 when the service does not say.
+    /// Nanoseconds until the counter starts again; 0 when the service does not say.
     pub(super) until_reset: u64,
 }
 
@@ -105,7 +105,7 @@ struct ServiceHeader {
 }
 
 impl RateLimitResponse {
-    /// Reads an answer; `None`: it is none.
+    /// Reads a response; `None`: it is malformed.
     #[cold]
     pub(super) fn read(bytes: &[u8]) -> Option<RateLimitResponse> {
         if bytes.len() > LARGEST {
@@ -128,25 +128,25 @@ impl RateLimitResponse {
         Some(answer).filter(|answer| [OK, OVER_LIMIT].contains(&answer.overall_code))
     }
 
-    /// An answer with this code for all descriptors and nothing else.
+    /// A response with this code for all descriptors and nothing else.
     #[cfg(any(test, feature = "wire"))]
     pub(super) fn plain(overall_code: u64) -> RateLimitResponse {
         RateLimitResponse { overall_code, ..RateLimitResponse::default() }
     }
 
-    /// The headers that the response is to carry.
+    /// The headers that the service adds to the response.
     pub(super) fn response_headers(&self) -> impl Iterator<Item = (&str, &[u8])> {
         self.response_headers.iter().map(|header| (&*header.key, &*header.value))
     }
 
-    /// The same for the request that goes on, whose route header is `route_header`: that one, and what changes where the
-    /// request goes or what it asks for, a service cannot add.
+    /// The headers that the service adds to the request. A service cannot add the route header `route_header`, nor
+    /// headers that change where the request goes or what it requests.
     pub(super) fn request_headers(&self, route_header: &str) -> impl Iterator<Item = (&str, &[u8])> {
         let allowed = self.request_headers.iter().filter(move |header| may_add(header, route_header));
         allowed.map(|header| (&*header.key, &*header.value))
     }
 
-    /// How many of the headers that the service asks for are left out.
+    /// How many of the headers that the service adds are left out.
     pub(super) fn dropped(&self, route_header: &str) -> usize {
         self.dropped + self.request_headers.iter().filter(|header| !may_add(header, route_header)).count()
     }
@@ -173,7 +173,7 @@ impl DescriptorStatus {
     }
 }
 
-/// Reads a `google.protobuf.Duration`; a negative one is none at all.
+/// Reads a `google.protobuf.Duration`; a negative one counts as missing.
 #[cold]
 fn nanoseconds(bytes: &[u8]) -> Option<u64> {
     let (mut seconds, mut nanos) = (0_i64, 0_i64);
@@ -190,7 +190,7 @@ fn nanoseconds(bytes: &[u8]) -> Option<u64> {
 }
 
 impl ServiceHeader {
-    /// `None`: broken. `Some(None)`: no header, or one that would break the message's framing; it is left out.
+    /// `None`: malformed. `Some(None)`: the header is invalid or would break the message's framing, and is left out.
     #[cold]
     fn read(bytes: &[u8]) -> Option<Option<ServiceHeader>> {
         let (mut key, mut value) = (&b""[..], &b""[..]);
@@ -198,7 +198,7 @@ impl ServiceHeader {
         while let Some(field) = fields.next()? {
             match field {
                 (1, FieldValue::Bytes(bytes)) => key = bytes,
-                // As text, or raw.
+                // As text, or as raw bytes.
                 (2 | 3, FieldValue::Bytes(bytes)) if !bytes.is_empty() => value = bytes,
                 _ => {}
             }

@@ -1,12 +1,13 @@
-//! One set of the slot table: the buckets of all keys whose hash leads here, as one value of the shared state.
+//! One set of the slot table: the buckets of all keys whose hash chooses it, as one value of the shared state.
 //!
-//! A set has [`WAYS`] slots and is written as the time of the last write, the rate that its debts are counted in, and the
-//! slots whose bucket was not full then; a full bucket is what a new key starts with, so forgetting it loses nothing, and it
-//! is the only thing that is forgotten. When all slots are taken by busy keys, a further key uses the set's one *overflow*
-//! bucket, shared with all others that find no room: its limit may be too strict then, never without bound.
+//! A set has [`WAYS`] slots. It is stored as the time of the last write, the rate in which its debts are counted, and
+//! the slots whose bucket was not full at that time. A new key starts with a full bucket, so forgetting full buckets
+//! loses nothing; nothing else is forgotten. When all slots are taken by busy keys, a further key uses the set's one
+//! *overflow* bucket, shared with all others that find no slot: for them the limit may be too strict, but it is never
+//! exceeded.
 //!
-//! A set is never taken apart: [`advance`] reads the old bytes once, writes the new ones behind them, and notes where the
-//! bucket that it was asked for lies.
+//! A set is not decoded: [`advance`] reads the old bytes once, writes the new ones after them, and notes where the
+//! wanted bucket is.
 
 use super::rate::{self, Debt, Rate};
 use crate::environment::Timestamp;
@@ -14,7 +15,7 @@ use crate::environment::Timestamp;
 /// Slots for keys in a set.
 pub(super) const WAYS: usize = 16;
 
-/// And the overflow bucket.
+/// The slots and the overflow bucket.
 const SLOTS: usize = WAYS + 1;
 
 /// The fingerprint of the overflow bucket; no key has it.
@@ -28,14 +29,14 @@ const DEBT: usize = 12;
 #[cfg(test)]
 const HEADER: usize = 8 + 8 + 4 + 4;
 
-/// The most bytes that a set is written in.
+/// The most bytes that a stored set has.
 #[cfg(test)]
 pub(super) const LONGEST: usize = HEADER + SLOTS * SLOT;
 
 /// A key's bucket in a set that [`advance`] has written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Bucket {
-    /// Where its debt is in the new bytes; `None`: nowhere yet, it is full.
+    /// The position of its debt in the new bytes; `None`: it has none yet, the bucket is full.
     at: Option<usize>,
     print: u64,
     /// In ticks of the limit's rate.
@@ -66,7 +67,7 @@ impl Bucket {
     }
 }
 
-/// A set at the time that was asked for.
+/// A set at the time of the decision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Advanced {
     own: Option<Bucket>,
@@ -74,13 +75,14 @@ pub(super) struct Advanced {
     /// Keys with a slot of their own.
     keys: usize,
     print: u64,
-    /// Whether the set must be written even if nothing is taken from it. The clock has stepped back: else time would stand
-    /// still until it is where it was. The rate has changed: else the set would go on draining at the old one.
+    /// Whether the set must be written even if nothing is taken from it: after a step back of the clock, because
+    /// otherwise no debt would shrink until the old time is reached again; after a change of the rate, because
+    /// otherwise debts would shrink at the old rate.
     pub(super) must_write: bool,
 }
 
 impl Advanced {
-    /// The bucket of the key that was asked for.
+    /// The bucket of the wanted key.
     pub(super) fn bucket(&self) -> Bucket {
         let new = |print| Bucket { at: None, print, debt: 0 };
         match self.own {
@@ -95,7 +97,7 @@ impl Advanced {
         self.overflow.unwrap_or(Bucket { at: None, print: OVERFLOW, debt: 0 })
     }
 
-    /// The key's own bucket, or the overflow bucket when the key was said to share it. `None`: it owes nothing.
+    /// The key's own bucket, or the overflow bucket if the key shares it. `None`: the bucket is full.
     pub(super) fn debtor(&self, shared: bool) -> Option<Bucket> {
         if shared { self.overflow } else { self.own }
     }
@@ -110,7 +112,7 @@ struct SetView<'a> {
 }
 
 impl<'a> SetView<'a> {
-    /// `None`: a set that was never written, or bytes that are none.
+    /// `None`: the set was never written, or the bytes are malformed.
     fn of(bytes: &'a [u8]) -> Option<SetView<'a>> {
         let (base, rest) = bytes.split_first_chunk::<8>()?;
         let (interval, rest) = rest.split_first_chunk::<8>()?;
@@ -124,7 +126,7 @@ impl<'a> SetView<'a> {
         rate.is_one().then_some(SetView { base: Timestamp(u64::from_le_bytes(*base)), rate, slots })
     }
 
-    /// Fingerprint and debt of each slot. More than there can be are not read.
+    /// Fingerprint and debt of each slot, at most as many as a set can have.
     fn slots(&self) -> impl Iterator<Item = (u64, Debt)> + use<'a> {
         let (slots, _) = self.slots.as_chunks::<SLOT>();
         slots.iter().take(SLOTS).filter_map(|slot| {
@@ -136,8 +138,8 @@ impl<'a> SetView<'a> {
     }
 }
 
-/// Appends the set `old` as it is at the time `now` to `new`, without the buckets that are full by then, and looks for the
-/// bucket of `print`, which is not 0. Debts that were counted at another rate are converted.
+/// Appends the set `old`, as it is at the time `now`, to `new`, without the buckets that are full by then, and looks
+/// for the bucket of `print`, which is not 0. Debts that were counted at another rate are converted.
 pub(super) fn advance(old: &[u8], rate: &Rate, now: Timestamp, print: u64, new: &mut Vec<u8>) -> Advanced {
     let mut set = Advanced { own: None, overflow: None, keys: 0, print, must_write: false };
     let view = SetView::of(old);
@@ -193,7 +195,7 @@ mod tests {
         Timestamp(seconds * 1_000_000_000)
     }
 
-    /// Takes one request's worth; whether it passed, and whether out of the overflow bucket.
+    /// Takes the cost of one request; returns whether it passes, and whether from the overflow bucket.
     fn take_at(set: &mut Vec<u8>, rate: &Rate, print: u64, now: Timestamp) -> (bool, bool) {
         let mut new = Vec::new();
         let advanced = advance(set, rate, now, print, &mut new);

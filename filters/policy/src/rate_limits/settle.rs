@@ -7,15 +7,15 @@ use crate::environment::{Environment, Timestamp};
 use crate::state::{Change, Unavailable};
 
 impl Taken {
-    /// The request has cost so much instead: gives back what was too much, or takes the rest, even where the bucket has
-    /// less. Whoever comes next waits for that.
+    /// Settles the real cost of the request: gives back what was too much, or takes the rest, even if the bucket has
+    /// less. Later requests then wait longer.
     pub(super) fn settle(&self, limit: &Limit, cost: u32, now: Timestamp, environment: &mut impl Environment) {
         let rate = &limit.rate;
         if cost <= self.cost {
             let before = self.before + rate.price(cost);
             return Taken { cost: self.cost - cost, before, ..*self }.give_back(limit, now, environment);
         }
-        // Where the state is lost nothing is owed.
+        // If the state was lost there is nothing to settle.
         let _: Result<(), Unavailable> = environment.update(limit.set_of(self.key), |old, new| {
             let set = set::advance(old, rate, now, self.key.print, new);
             let bucket = set.bucket();
@@ -24,8 +24,8 @@ impl Taken {
         });
     }
 
-    /// Gives back what is still owed. What was taken stands behind what the bucket owed before, and has been paid off by as
-    /// much as the time since then exceeds that: as if the request had never come, and never more than that.
+    /// Gives back the part that has not been refilled yet. The bucket refills the debt from before the request first,
+    /// and then what the request took; the rest of that is given back, as if the request had never come.
     pub(super) fn give_back(&self, limit: &Limit, now: Timestamp, environment: &mut impl Environment) {
         let rate = &limit.rate;
         let since = now.0.saturating_sub(self.at.0);
@@ -34,7 +34,7 @@ impl Taken {
         if owed == 0 {
             return;
         }
-        // Where the state is lost there is nothing to give back.
+        // If the state was lost there is nothing to give back.
         let _: Result<(), Unavailable> = environment.update(limit.set_of(self.key), |old, new| {
             let set = set::advance(old, rate, now, self.key.print, new);
             match set.debtor(self.shared) {

@@ -1,9 +1,9 @@
-//! Costs that are known only when the response is there: what was reserved, to be settled then.
+//! Costs that are only known when the response arrives: the reservation that is settled then.
 
 use super::taken::Taken;
 
-/// What a request has taken beforehand from a limit whose cost the response says. Without a response nothing is settled:
-/// what was reserved stays taken.
+/// What a request has reserved from a limit whose cost is in the response. Without a response nothing is settled: the
+/// reserved cost stays.
 #[derive(Clone, Debug)]
 pub struct Reservation {
     /// The limit's number.
@@ -11,7 +11,7 @@ pub struct Reservation {
     pub(super) from: ReservedFrom,
 }
 
-/// From where it was taken.
+/// The bucket that it was taken from.
 #[derive(Clone, Debug)]
 pub(super) enum ReservedFrom {
     Bucket(Taken),
@@ -19,7 +19,7 @@ pub(super) enum ReservedFrom {
     Service {
         /// The serialised entries of the descriptor.
         entries: Box<[u8]>,
-        /// How much.
+        /// The cost that was reserved.
         asked: u32,
     },
 }

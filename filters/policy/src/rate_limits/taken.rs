@@ -6,9 +6,9 @@ use crate::timestamp::Timestamp;
 /// Where a key's bucket is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Fingerprint {
-    /// Tells the keys of one set apart; never 0.
+    /// The fingerprint, which distinguishes the keys of one set; never 0.
     pub(super) print: u64,
-    /// Which set: 32 further bits of the hash.
+    /// The number of the set: 32 further bits of the hash.
     pub(super) spread: u32,
 }
 
@@ -17,9 +17,9 @@ pub(super) struct Fingerprint {
 pub(super) struct Taken {
     pub(super) key: Fingerprint,
     pub(super) cost: u32,
-    /// Whether out of the overflow bucket.
+    /// Whether it was taken from the overflow bucket.
     pub(super) shared: bool,
-    /// What the bucket owed before.
+    /// The bucket's debt before the request.
     pub(super) before: Debt,
     pub(super) at: Timestamp,
 }

@@ -1,34 +1,34 @@
-//! What a limit says of a request.
+//! A limit's verdict on a request.
 
 use super::document::LimitMode;
 use super::limit::Limit;
 use crate::reason::Reason;
 
-/// What one limit says of the request.
+/// One limit's verdict on the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
     Passes,
-    /// Refused; would pass in so many nanoseconds.
+    /// Refused; a repetition would pass after this many nanoseconds.
     Wait(u64),
     /// Refused: it costs more than the bucket ever holds.
     TooLarge,
-    /// The service has not said; the limit's `onFailure` counts.
+    /// The service did not answer; the limit's `onFailure` decides.
     Failed(ServiceFailure),
 }
 
-/// Why a service has not answered.
+/// Why a service did not answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ServiceFailure {
-    /// Not in time.
+    /// It did not answer in time.
     Timeout,
-    /// It could not be asked, it answered with an error, or its answer was none.
+    /// It could not be reached, answered with an error, or gave a malformed answer.
     Error,
 }
 
-/// Requests that are left, and nanoseconds until all are there again; `None`: not known.
+/// The remaining requests, and the nanoseconds until the bucket is full; `None`: not known.
 pub(super) type Left = Option<(u32, u64)>;
 
-/// What one limit says in the end.
+/// One limit's final verdict.
 pub(super) struct LimitVerdict<'a> {
     pub(super) limit: &'a Limit,
     pub(super) verdict: Verdict,
@@ -38,7 +38,7 @@ pub(super) struct LimitVerdict<'a> {
 }
 
 impl LimitVerdict<'_> {
-    /// Whether it refuses the request, or would in Shadow.
+    /// Whether it refuses the request, or would refuse it in Shadow.
     pub(super) fn is_against(&self) -> bool {
         match self.verdict {
             Verdict::Passes => false,
@@ -59,8 +59,8 @@ impl LimitVerdict<'_> {
         }
     }
 
-    /// How tight the refusal is: one that no waiting helps against is the tightest, and a service that does not answer says
-    /// no time.
+    /// How tight the refusal is: the tightest is one that no waiting helps against; a service that does not answer
+    /// gives no time.
     pub(super) fn tightness(&self) -> (bool, Option<u64>) {
         (self.verdict == Verdict::TooLarge, self.wait())
     }

@@ -1,4 +1,4 @@
-//! The section as written, and what its fields say about each other.
+//! The section as written, and the checks across its fields.
 
 use std::time::Duration;
 
@@ -37,23 +37,23 @@ object! {
     pub struct RouteRuleDocument one of ["route", "canary", "redirect"] check = RouteRuleDocument::check {
         /// Unique among the rules.
         name as "name": Name,
-        /// One entry that holds is enough; absent: every request.
+        /// The rule takes requests for which any of these entries holds; absent: every request.
         matches as "matches": Option<NonEmpty<RequestMatch>>,
         /// The value of the route header. Exactly one of `route`, `canary` and `redirect` is given.
         route as "route": Option<RouteName>,
-        /// The canary of this name decides in the rule's place.
+        /// The name of a canary, which chooses the route.
         canary as "canary": Option<Name>,
-        /// The client is sent elsewhere.
+        /// The client is redirected.
         redirect as "redirect": Option<Redirect>,
         /// Other changes of the request's headers.
         request_headers as "requestHeaders": Option<HeaderChanges>,
-        /// Changes of the response's headers, whoever gives the response.
+        /// Changes of the response's headers, whether the upstream or the policy gives the response.
         response_headers as "responseHeaders": Option<HeaderChanges>,
         /// Changes of path and host.
         rewrite as "rewrite": Option<Rewrite>,
-        /// For the whole exchange, retries included; `0s` means none.
+        /// The timeout of the whole exchange, retries included; `0s` means none.
         timeout as "timeout": Option<GatewayDuration>,
-        /// Further tries after a failure.
+        /// Retries after a failure.
         retries as "retries": Option<Retries>,
         /// Another route while this one fails.
         failover as "failover": Option<Failover>,
@@ -65,19 +65,19 @@ object! {
     pub struct Failover {
         /// The value of the route header while the rule's own route fails.
         route as "route": RouteName,
-        /// The share of failures that makes it fail.
+        /// The share of failures at which the route counts as failing.
         error_percent as "errorPercent": Whole<1, 100> = Whole(50),
         /// Length of the sliding window.
         window as "window": PositiveDuration = PositiveDuration(Duration::from_secs(10)),
-        /// Nothing is decided on fewer requests.
+        /// With fewer requests than this in the window nothing is decided.
         min_requests as "minRequests": Whole<1, 1_000_000> = Whole(20),
-        /// How long the other route takes over before the rule's own is probed.
+        /// How long the other route is used before the rule's own is probed.
         cooldown as "cooldown": PositiveDuration = PositiveDuration(Duration::from_secs(30)),
     }
 }
 
 impl RouteRuleDocument {
-    /// What the rule's other fields mean beside the redirect.
+    /// Checks which of the rule's other fields make sense with a redirect.
     fn check_redirect(&self, redirect: &Redirect, at: &At<'_>, cx: &mut Context) -> bool {
         let mut fine = true;
         let beside = [
@@ -116,7 +116,7 @@ impl RouteRuleDocument {
         fine
     }
 
-    /// What the fields say about each other.
+    /// Checks across the fields.
     fn check(&self, at: &At<'_>, cx: &mut Context) -> bool {
         let mut fine = self.redirect.as_ref().is_none_or(|redirect| self.check_redirect(redirect, at, cx));
         if let Some(failover) = &self.failover {

@@ -1,4 +1,4 @@
-//! What a rule changes on the request beside route, path and host: headers, timeout, retries.
+//! What a rule changes besides route, path and host: headers, timeout, retries.
 
 use std::borrow::Cow;
 
@@ -43,7 +43,7 @@ impl HeaderChanges {
         self.remove.iter().any(is).then_some("remove")
     }
 
-    /// No header is named twice: the order of changes would decide, and nobody remembers it.
+    /// No header may be named twice: the result would depend on the order of the changes.
     fn check(&self, at: &At<'_>, cx: &mut Context) -> bool {
         let names = self.set.iter().enumerate().map(|(i, field)| ("set", i, &field.name));
         let names = names.chain(self.add.iter().enumerate().map(|(i, field)| ("add", i, &field.name)));
@@ -68,9 +68,9 @@ object! {
         attempts as "attempts": Whole<0, 100>,
         /// What counts as a failure.
         retry_on as "retryOn": Option<NonEmpty<RetryOn>>,
-        /// An older name of `retryOn`, which YAML 1.1 takes for `true` unless it is in quotes.
+        /// The older name of `retryOn`, which YAML 1.1 reads as `true` unless it is quoted.
         on as "on": Option<NonEmpty<RetryOn>>,
-        /// For each try.
+        /// The timeout of each try.
         per_try_timeout as "perTryTimeout": Option<PositiveDuration>,
     }
 }
@@ -153,7 +153,7 @@ enum StaticOp {
 }
 
 impl StaticOps {
-    /// Puts everything into the order in which the host applies it.
+    /// Sorts the changes into the order in which the proxy applies them.
     pub fn new(
         changes: Option<HeaderChanges>,
         timeout: Option<GatewayDuration>,
@@ -189,7 +189,7 @@ impl StaticOps {
     }
 }
 
-/// Says `retries` in Envoy's own request headers, which its router reads after the filters.
+/// Writes `retries` as Envoy's own request headers, which its router reads after the filters.
 fn set_retries(retries: Retries, set: &mut impl FnMut(&'static str, String)) {
     let (mut http, mut grpc, mut statuses) = (Vec::new(), Vec::new(), Vec::new());
     for on in retries.retry_on.or(retries.on).into_iter().flat_map(|conditions| conditions.0) {

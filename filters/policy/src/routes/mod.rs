@@ -37,7 +37,7 @@ use rewrite::Rewrite;
 #[derive(Debug)]
 pub struct Routes {
     default: Option<Box<str>>,
-    /// Counts the requests that neither a rule nor a canary gave a route.
+    /// Counts the requests without a route from a rule or a canary.
     by_default: Metric,
     rules: Box<[RouteRule]>,
     /// The entries of all rules in the order in which they win.
@@ -59,7 +59,7 @@ struct RouteRule {
     matched: Metric,
 }
 
-/// Where a rule leads.
+/// Where a rule sends a request.
 #[derive(Debug)]
 enum To {
     Route(Box<str>),
@@ -68,16 +68,16 @@ enum To {
     Redirect(Box<Redirect>),
 }
 
-/// What a rule decided about a request.
+/// A rule's decision about a request.
 #[derive(Debug)]
 pub(crate) struct RuleOutcome<'a> {
     /// The rule.
     pub(crate) rule: &'a str,
     /// Where the request goes.
     pub(crate) to: RuleTo<'a>,
-    /// Why not to the rule's own route.
+    /// Why the request does not go to the rule's own route.
     pub(crate) reason: Option<Reason>,
-    /// The breaker that wants to know how the request ends.
+    /// The breaker that must be told how the request ends.
     pub(crate) watch: Option<Watch>,
     /// What changes on the response.
     pub(crate) response: Vec<HeaderOp<'a>>,
@@ -88,14 +88,14 @@ pub(crate) struct RuleOutcome<'a> {
 pub(crate) enum RuleTo<'a> {
     /// To this route.
     Route(&'a str),
-    /// Where the canary of this number says.
+    /// To a variant of the canary of this number.
     Canary(u32),
-    /// Back to the client, with the address to ask.
+    /// The client is redirected to another address.
     Redirect(Response<'a>),
 }
 
 impl Routes {
-    /// Compiles the section. `canary` gives the number of a canary by its name.
+    /// Compiles the section. `canary` returns the number of a canary by its name.
     pub(crate) fn new(
         document: RoutesDocument,
         canary: impl Fn(&str) -> Option<u32>,
@@ -157,7 +157,7 @@ impl Routes {
         }
     }
 
-    /// What the rule that wins decides. `None`: no rule matches.
+    /// The decision of the rule that wins. `None`: no rule matches.
     pub(crate) fn decide<'a>(
         &'a self,
         request: &Request<'a>,
@@ -197,7 +197,7 @@ impl Routes {
         Some(outcome)
     }
 
-    /// Rules that can never win: those after one that takes every request.
+    /// Rules that can never win: all after one that takes every request.
     pub fn warnings(&self) -> Vec<Problem> {
         let rule = |rank: usize| self.rule_of.get(rank).map(|&rule| rule as usize);
         let Some(catch_all) = self.entries.iter().position(RequestMatch::is_unconditional) else { return Vec::new() };
@@ -217,7 +217,7 @@ impl Routes {
             .collect()
     }
 
-    /// The route of a request that nobody else gave one, if there is a default, and what to count.
+    /// The route of a request that has no other, if there is a default, and the counter.
     pub(crate) fn default(&self) -> (Option<&str>, Metric) {
         (self.default.as_deref(), self.by_default)
     }

@@ -1,4 +1,4 @@
-//! Which of several entries wins under `precedence: GatewayAPI`.
+//! The order of matching entries under `precedence: GatewayAPI`.
 
 use std::cmp::Reverse;
 
@@ -14,12 +14,12 @@ pub fn in_order<T: Clone>(precedence: Precedence, mut entries: Vec<(RequestMatch
     entries
 }
 
-/// How specific a host pattern is: one host, else the longer star.
+/// How specific a host pattern is: an exact host, otherwise the length of the star's suffix.
 fn host_specificity(pattern: &HostPattern) -> (u8, usize) {
     if pattern.wildcard { (1, pattern.name.len()) } else { (2, 0) }
 }
 
-/// The entry once for each class of its hosts: which of them a request has decides how specific the match is.
+/// Each entry once for each class of its hosts, because the match is as specific as the host pattern that matched.
 fn by_host(entry: RequestMatch) -> impl Iterator<Item = RequestMatch> {
     let mut classes: Vec<((u8, usize), Vec<HostPattern>)> = Vec::new();
     for pattern in entry.hostnames.iter().flat_map(HostSet::patterns) {
@@ -42,10 +42,10 @@ fn by_host(entry: RequestMatch) -> impl Iterator<Item = RequestMatch> {
     entries.into_iter()
 }
 
-/// What makes an entry win under `precedence: GatewayAPI`, greater first: one host before a star, the longer star, no host;
-/// then exact path, expression, longest prefix, method, number of headers (cookies are one header's parts, so they count as
-/// headers), number of query parameters. The place of expressions is the implementation's choice in the Gateway API; this
-/// is Envoy Gateway's.
+/// The order under `precedence: GatewayAPI`, greater first: an exact host before a star, the longer star, no host; then
+/// exact path, expression, longest prefix, method, number of headers (cookies are parts of one header, so they count as
+/// headers), number of query parameters. The Gateway API leaves the place of expressions to the implementation; this is
+/// Envoy Gateway's.
 pub fn specificity(entry: &RequestMatch) -> impl Ord + use<> {
     let host = entry.hostnames.iter().flat_map(HostSet::patterns).map(host_specificity).max();
     let path = match &entry.path {

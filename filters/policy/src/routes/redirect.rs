@@ -1,4 +1,4 @@
-//! `redirect`: the client is sent elsewhere, as by the Gateway API's `HTTPRequestRedirect`.
+//! `redirect`: the client is sent to another URL, as by the Gateway API's `HTTPRequestRedirect`.
 
 use std::borrow::Cow;
 
@@ -9,13 +9,14 @@ use crate::matching::{PathMatch, RequestMatch};
 use crate::request::Request;
 
 object! {
-    /// `redirect`: where the client is sent. What is not given stays as in the request; the query always stays.
+    /// `redirect`: the URL to which the client is sent. Parts that are not given stay as in the request; the query
+    /// always stays.
     pub struct Redirect {
-        /// The new scheme. It brings its own port, unless `port` is given.
+        /// The new scheme. It also sets the scheme's default port, unless `port` is given.
         scheme as "scheme": Option<Scheme>,
         /// The new host name.
         hostname as "hostname": Option<Hostname>,
-        /// The new port. The scheme's own port is never written.
+        /// The new port. The scheme's default port is never written.
         port as "port": Option<Whole<1, 65535>>,
         /// The new path.
         path as "path": Option<PathRewrite>,
@@ -25,7 +26,7 @@ object! {
 }
 
 words! {
-    /// A scheme to send a client to.
+    /// The scheme of a redirect.
     pub enum Scheme {
         /// Port 80.
         Http = "http",
@@ -39,7 +40,7 @@ words! {
 pub struct RedirectStatus(pub u16);
 
 impl RedirectStatus {
-    /// Every status that sends a client elsewhere.
+    /// Every status that redirects a client.
     pub(crate) const ALL: [u16; 5] = [301, 302, 303, 307, 308];
 }
 
@@ -63,12 +64,12 @@ impl Decode for RedirectStatus {
 struct Origin<'a> {
     scheme: &'a str,
     host: &'a [u8],
-    /// In digits; `None`: the scheme's own.
+    /// In digits; `None`: the scheme's default.
     port: Option<&'a [u8]>,
 }
 
 impl Redirect {
-    /// Whether the URL of every request that `entry` takes stays as it is.
+    /// Whether the redirect leaves the URL of every request that `entry` takes unchanged, which would be a loop.
     pub(super) fn leads_back_to(&self, entry: &RequestMatch) -> bool {
         let same_host = self.hostname.as_ref().is_none_or(|Hostname(name)| {
             let patterns = entry.hostnames.as_ref().map_or(&[][..], |hosts| hosts.patterns());
@@ -89,7 +90,7 @@ impl Redirect {
         headers.push(("location", Cow::Owned(self.location(matched, request))));
         headers.extend(changes.filter_map(|change| match change {
             HeaderOp::Set(name, value) | HeaderOp::Add(name, value) => Some((name, value)),
-            // The response has nothing else yet.
+            // The response has no other headers yet.
             HeaderOp::Remove(_) => None,
         }));
         Response { status: self.status_code.0, headers, body: Cow::Borrowed(b""), grpc_status: None }
@@ -126,7 +127,7 @@ impl Redirect {
 impl Origin<'_> {
     /// The URL of `target` there.
     fn with(self, target: &[u8]) -> Vec<u8> {
-        // A request without a host, as HTTP/1.0 allows: the client knows where it is.
+        // A request without a host, as HTTP/1.0 allows: a relative URL, because the client knows the host.
         if self.host.is_empty() {
             return target.to_vec();
         }
@@ -141,7 +142,7 @@ impl Origin<'_> {
     }
 }
 
-/// The port of an authority, when it is one.
+/// The port of an authority, if it has a valid one.
 fn port_of(authority: &[u8]) -> Option<&[u8]> {
     // The last colon outside of brackets.
     let colon = authority.iter().rposition(|&b| matches!(b, b':' | b']'))?;

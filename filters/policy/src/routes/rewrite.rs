@@ -18,7 +18,7 @@ object! {
 }
 
 words! {
-    /// What of the path is replaced.
+    /// Which part of the path is replaced.
     pub enum PathRewriteType {
         /// The segments that the rule's PathPrefix matched.
         ReplacePrefixMatch = "ReplacePrefixMatch",
@@ -30,14 +30,14 @@ words! {
 object! {
     /// `rewrite.path` as written.
     pub struct PathRewrite {
-        /// What of the path is replaced.
+        /// Which part of the path is replaced.
         kind as "type": PathRewriteType,
-        /// What stands there instead.
+        /// The replacement.
         value as "value": NewPath,
     }
 }
 
-/// A path to write: empty (with ReplacePrefixMatch: the prefix goes) or beginning with a slash, visible ASCII, no
+/// A path to write: empty (with ReplacePrefixMatch: the prefix is removed) or beginning with a slash, visible ASCII, no
 /// query, no fragment.
 #[derive(Clone, Debug)]
 pub struct NewPath(Box<str>);
@@ -60,7 +60,7 @@ impl Decode for NewPath {
     }
 }
 
-/// A host name to write: a precise name, no port, no star.
+/// A host name to write: an exact name, no port, no star.
 #[derive(Clone, Debug)]
 pub struct Hostname(pub(super) Box<str>);
 
@@ -101,7 +101,7 @@ impl PathRewrite {
         self.kind == PathRewriteType::ReplacePrefixMatch
     }
 
-    /// Whether every path that `matched` takes stays as it is.
+    /// Whether the rewrite leaves every path that `matched` takes unchanged.
     pub(super) fn keeps(&self, matched: Option<&PathMatch>) -> bool {
         let value = self.value.0.as_bytes();
         match (self.kind, matched) {
@@ -113,8 +113,8 @@ impl PathRewrite {
         }
     }
 
-    /// The new `:path` with the request's query. `None` leaves a path alone that has no segments (CONNECT,
-    /// `OPTIONS *`).
+    /// The new `:path` with the request's query. `None` for a path without segments (CONNECT, `OPTIONS *`), which is
+    /// left unchanged.
     pub(super) fn target<'a>(&'a self, matched: Option<&PathMatch>, request: &Request<'a>) -> Option<Cow<'a, [u8]>> {
         if !request.path.starts_with(b"/") {
             return None;
@@ -124,7 +124,7 @@ impl PathRewrite {
             PathRewriteType::ReplaceFullPath => (value, &b""[..]),
             PathRewriteType::ReplacePrefixMatch => {
                 let Some(PathMatch::Prefix(prefix)) = matched else { return None };
-                // What follows the prefix is empty or begins with a slash, so the value must not end with one.
+                // The rest after the prefix is empty or begins with a slash, so the value must not end with one.
                 (value.strip_suffix(b"/").unwrap_or(value), request.path.strip_prefix(&**prefix)?)
             }
         };

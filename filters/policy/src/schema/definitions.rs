@@ -1,4 +1,4 @@
-//! What the declarations of a document say of themselves, collected.
+//! Collects the schema of a document from the declarations of its types.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use crate::document::{Decode, Empty, Kind, Named, NonEmpty, Whole};
 
-/// A type of the document that can say what it reads.
+/// A type of the document that can describe what it reads.
 pub trait Describe: Decode {
     /// Whether a field of the type must be given.
     const REQUIRED: bool = true;
@@ -63,9 +63,9 @@ impl Field {
 #[derive(Debug, Default)]
 pub struct Definitions {
     definitions: BTreeMap<String, Value>,
-    /// The fields that the reader of each object knows, asked of the reader itself.
+    /// The fields that the decoder of each object knows, for comparison with the schema.
     known: BTreeMap<String, Vec<String>>,
-    /// The objects, outer ones before what is in them.
+    /// The objects, outer ones before those inside them.
     objects: Vec<Object>,
 }
 
@@ -78,7 +78,7 @@ pub fn key(module: &str, name: &str) -> String {
     }
 }
 
-/// What says that exactly one of the fields is given; nothing when there are none.
+/// The keywords that require exactly one of the fields; empty when there are none.
 pub fn one_of(fields: &[&str]) -> Value {
     match fields {
         [] => json!({}),
@@ -86,16 +86,16 @@ pub fn one_of(fields: &[&str]) -> Value {
     }
 }
 
-/// A doc comment as prose: in one paragraph, without the marks of code.
+/// A doc comment as prose: one paragraph, without the marks of code.
 fn prose(doc: &str) -> String {
     doc.split_whitespace().collect::<Vec<_>>().join(" ").replace("[`", "`").replace("`]", "`")
 }
 
 impl Definitions {
-    /// Defines `key` once; gives the reference to it.
+    /// Defines `key` once and returns the reference to it.
     pub fn define(&mut self, key: &str, schema: impl FnOnce(&mut Self) -> Value) -> Value {
         if !self.definitions.contains_key(key) {
-            // First, so that a type that contains itself ends here.
+            // Inserted first, so that a type that contains itself ends here.
             self.definitions.insert(key.to_owned(), Value::Bool(true));
             let schema = schema(self);
             self.definitions.insert(key.to_owned(), schema);
@@ -103,7 +103,7 @@ impl Definitions {
         json!({"$ref": format!("#/$defs/{key}")})
     }
 
-    /// Takes a definition out.
+    /// Removes a definition and returns it.
     pub(super) fn take(&mut self, key: &str) -> Option<Value> {
         self.definitions.remove(key)
     }
@@ -169,7 +169,7 @@ impl Definitions {
         self.define(key, |_| {
             let all: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
             let meanings: Vec<String> = words.iter().map(|(_, meaning)| prose(meaning)).collect();
-            // `enumDescriptions` is what editors know; other readers pass over it.
+            // `enumDescriptions` is read by editors and ignored by other readers.
             json!({"description": prose(doc), "type": "string", "enum": all, "enumDescriptions": meanings})
         })
     }

@@ -1,7 +1,8 @@
-//! The JSON Schema (draft 2020-12) of the document, out of the declarations that read it.
+//! The JSON Schema (draft 2020-12) of the document, made from the declarations that read it.
 //!
-//! `object!` and `words!` describe what they declare, so a field cannot be read and not described. The few types that
-//! are read by hand are described by hand, and a test compares their fields with those that the reader knows.
+//! `object!`, `words!` and `one_of!` describe what they declare, so a field cannot be read without being described. The
+//! few types that are read by hand are described by hand, and a test compares their fields with those that the decoder
+//! knows.
 
 mod definitions;
 mod objects;
@@ -12,7 +13,7 @@ use serde_json::{Map, Value};
 pub use definitions::{Definitions, Describe, Field, Object};
 pub(crate) use definitions::{key, one_of};
 
-/// What the schema is called; editors keep it by this name.
+/// The schema's identifier, under which editors store it.
 pub const ID: &str = "https://penstock-proxy.github.io/penstock/penstock.schema.json";
 
 /// The schema of the whole document.

@@ -1,4 +1,4 @@
-//! The small values: each as near to its reader as a pattern comes.
+//! The schemas of the small values: as close to their decoders as a pattern can be.
 //!
 //! Patterns are in the part of ECMA 262 that every validator knows: no look-around, no Unicode classes.
 
@@ -28,7 +28,7 @@ const VISIBLE: &str = concat!(
 /// One to four numbers with units.
 const DURATION: &str = "^([0-9]{1,5}(h|m|s|ms)){1,4}$";
 
-/// A pattern for any of the words, whatever their case.
+/// A pattern for any of the words in upper or lower case.
 fn any_case(words: &[&str]) -> String {
     let letter = |c: char| match c.is_ascii_alphabetic() {
         true => format!("[{}{}]", c.to_ascii_lowercase(), c.to_ascii_uppercase()),
@@ -38,7 +38,7 @@ fn any_case(words: &[&str]) -> String {
     format!("^({})$", words.join("|"))
 }
 
-/// `std::time::Duration` in the largest unit that says it in one number.
+/// `std::time::Duration` in the largest unit in which it is a whole number.
 fn duration(duration: std::time::Duration) -> Value {
     let millis = duration.as_millis();
     let units = [(3_600_000, "h"), (60_000, "m"), (1_000, "s")];
@@ -46,7 +46,7 @@ fn duration(duration: std::time::Duration) -> Value {
     unit.map_or_else(|| format!("{millis}ms"), |(unit, name)| format!("{}{name}", millis / unit)).into()
 }
 
-/// Describes types by a definition each, and how a default of theirs is written.
+/// Describes types by a definition each, and writes their defaults.
 macro_rules! scalars {
     ($($type:ty, $key:literal $(, |$value:ident| $written:expr)? => $schema:expr;)*) => {$(
         impl Describe for $type {

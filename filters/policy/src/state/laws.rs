@@ -1,11 +1,11 @@
-//! What every [`State`] must hold to, as one list of tests for all of them.
+//! The laws of every [`State`], as one list of tests that runs on all implementations.
 
 use std::cell::RefCell;
 use std::rc::Rc;
 
 use super::{Change, Key, State, Table, Unavailable};
 
-/// A store that two workers of one thread share.
+/// A store that two workers on one thread share.
 #[derive(Debug)]
 pub struct SharedStore<S>(Rc<RefCell<S>>);
 
@@ -53,7 +53,7 @@ fn put(state: &mut impl State, key: Key<'_>, value: &[u8]) {
 }
 
 fn get(state: &mut impl State, key: Key<'_>) -> Vec<u8> {
-    // No test writes this.
+    // No test writes this key.
     state.read(key, <[u8]>::to_vec).unwrap_or_else(|error| error.to_string().into_bytes())
 }
 
@@ -70,7 +70,7 @@ fn add(state: &mut impl State, key: Key<'_>) -> u64 {
     added.unwrap_or(0)
 }
 
-/// Asserts every law. `workers` gives two workers over a new store of a policy with these tables.
+/// Asserts every law. `workers` returns two workers on a new store of a policy with these tables.
 pub fn all<S: State>(mut workers: impl FnMut(&[Table]) -> [S; 2]) {
     let [few, one, many] = tables();
     let mut start = || workers(&[few, one, many]);
@@ -84,7 +84,7 @@ pub fn all<S: State>(mut workers: impl FnMut(&[Table]) -> [S; 2]) {
         Key::Slot(many, 99_999),
     ];
 
-    // What was never written is empty, and looking at it writes nothing.
+    // A value that was never written is empty, and reading it writes nothing.
     let [mut one_worker, mut other] = start();
     for key in keys {
         assert_eq!(get(&mut one_worker, key), b"", "{key:?}");
@@ -103,7 +103,7 @@ pub fn all<S: State>(mut workers: impl FnMut(&[Table]) -> [S; 2]) {
         assert_eq!(get(&mut other, key), value(i), "{key:?}");
     }
 
-    // What is appended to the buffer counts only for a replacement.
+    // What is appended to the buffer is only stored by a replacement.
     for key in keys {
         let before = get(&mut one_worker, key);
         for change in [Change::Keep(1), Change::Refuse(2)] {
@@ -124,7 +124,7 @@ pub fn all<S: State>(mut workers: impl FnMut(&[Table]) -> [S; 2]) {
         }
     }
 
-    // A refusal rests on what is there now, whatever this worker has seen before.
+    // A refusal is based on the current value, whatever this worker has read before.
     for key in keys {
         let [mut one_worker, mut other] = start();
         for round in 0..200_u64 {
@@ -135,7 +135,8 @@ pub fn all<S: State>(mut workers: impl FnMut(&[Table]) -> [S; 2]) {
         }
     }
 
-    // A replacement replaces exactly the value that its answer rests on: no update is lost, and each sum is given once.
+    // A replacement replaces exactly the value on which its answer is based: no update is lost, and each sum is given
+    // once.
     for key in keys {
         let [mut one_worker, mut other] = start();
         let mut dice = 7_u64;
@@ -152,7 +153,7 @@ pub fn all<S: State>(mut workers: impl FnMut(&[Table]) -> [S; 2]) {
         assert_eq!(number(&get(&mut other, key)), 2_000, "{key:?}");
     }
 
-    // Many values at once, more than anybody remembers.
+    // Many values at once, more than any worker caches.
     let [mut one_worker, mut other] = start();
     for index in 0..5_000 {
         put(&mut one_worker, Key::Slot(many, index), &index.to_le_bytes());

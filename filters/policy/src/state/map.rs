@@ -1,4 +1,4 @@
-//! A store in one map, for replays and tests: one thread, nobody else.
+//! A store in one map, for replays and tests on one thread.
 
 use std::collections::HashMap;
 

@@ -1,7 +1,7 @@
-//! A store in the memory of the process, for bodies whose workers are threads: no lock is held by all of them.
+//! A store in the memory of the process, for bodies whose workers are threads: no lock is shared by all of them.
 //!
-//! Values are spread over shards, each behind a lock of its own, which is held for the time of one small computation.
-//! What belongs to a plugin is freed with its last policy, what belongs to a limit or breaker with the last policy that has it.
+//! Values are spread over shards, each with a lock of its own that is held for one small computation. A plugin's memory
+//! is freed with its last policy, a limit's or breaker's memory with the last policy that has it.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash};
@@ -11,7 +11,7 @@ use rustc_hash::FxBuildHasher;
 
 use super::{Change, Key, State, Table, Unavailable};
 
-/// Shards of a map of values, at most.
+/// The most shards of a map of values.
 const SHARDS: usize = 64;
 
 /// Values under keys of the kind `K`.
@@ -21,11 +21,11 @@ struct Values<K>(Box<[Mutex<Shard<K>>]>);
 #[derive(Debug)]
 struct Shard<K> {
     values: HashMap<K, Vec<u8>, FxBuildHasher>,
-    /// Where the next new value is written; it changes places with the old one.
+    /// The buffer for the next value; it is swapped with the old one.
     spare: Vec<u8>,
 }
 
-/// What a thread left that panicked is whole: a value changes by one swap.
+/// A value changes by one swap, so it is valid even if a thread panicked.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -37,7 +37,7 @@ impl<K: Hash + Eq> Values<K> {
     }
 
     fn shard<Q: Hash + ?Sized>(&self, key: &Q) -> Option<MutexGuard<'_, Shard<K>>> {
-        // The upper half: a map inside takes the lower bits.
+        // The upper half of the hash: the map inside uses the lower bits.
         let hash = FxBuildHasher.hash_one(key) >> 32;
         self.0.get(usize::try_from(hash).unwrap_or(0) % self.0.len().max(1)).map(lock)
     }
@@ -107,12 +107,12 @@ impl From<&SlotIndex> for SlotIndex {
 #[derive(Debug)]
 pub struct Memory {
     named: Values<Box<str>>,
-    /// The tables that some policy has, by identity.
+    /// The tables of all living policies, by identity.
     tables: Mutex<HashMap<u64, Weak<Values<SlotIndex>>>>,
 }
 
 impl Memory {
-    /// The memory of the plugin `instance`: the same as long as any policy of it lives.
+    /// The memory of the plugin `instance`: the same one while any policy of it lives.
     pub fn of(instance: &[u8]) -> Arc<Memory> {
         static ALL: Mutex<Option<HashMap<Vec<u8>, Weak<Memory>>>> = Mutex::new(None);
         let mut all = lock(&ALL);
@@ -126,7 +126,7 @@ impl Memory {
         memory
     }
 
-    /// A memory that nobody else can find.
+    /// A memory of its own that is not shared.
     pub fn new() -> Memory {
         Memory { named: Values::new(1), tables: Mutex::default() }
     }
@@ -148,7 +148,7 @@ impl Memory {
         MemoryState { memory: Arc::clone(self), tables }
     }
 
-    /// How many tables some policy has.
+    /// The number of tables of all living policies.
     pub fn tables(&self) -> usize {
         lock(&self.tables).values().filter(|values| values.strong_count() > 0).count()
     }
@@ -255,7 +255,7 @@ mod tests {
         let get = |state: &mut MemoryState| state.read(Key::Slot(table(7, 8), 3), <[u8]>::to_vec).unwrap();
         let mut first = memory.open(&[table(7, 8)]);
         set(&mut first).unwrap();
-        // A reload: the second policy comes before the first one goes.
+        // A reload: the second policy exists before the first one is dropped.
         let mut second = memory.open(&[table(7, 8)]);
         drop(first);
         assert_eq!((get(&mut second), memory.tables()), (vec![1], 1));

@@ -1,9 +1,9 @@
-//! The state that decisions leave for later ones: what limits, breakers, gauges and warnings know. One seam stores it.
+//! The state that decisions share: of limits, breakers, gauges and warnings. One trait stores it.
 //!
-//! The seam is [`State::update`], after `StateStore::measure_and_replace` of the crate `governor`: the engine gives a pure
-//! function from the old value to the new one, and the store applies it as if nobody else were there. Versions, guesses,
-//! retries, caches and locks are the store's own affair. the module `laws` is what every implementation must hold to:
-//! [`Memory`] here, the proxy's shared data in the wasm modules, and the map of a replay.
+//! The seam is [`State::update`], after `StateStore::measure_and_replace` of the crate `governor`: the engine passes a
+//! pure function from the old value to the new one, and the store applies it atomically. Versions, guesses, retries,
+//! caches and locks are the store's own. The module `laws` tests every implementation: [`Memory`] here, the proxy's
+//! shared data in the wasm modules, and the map of a replay.
 
 #[cfg(any(test, feature = "laws"))]
 pub mod laws;
@@ -17,33 +17,33 @@ use siphasher::sip::SipHasher13;
 pub use map::MapState;
 pub use memory::{Memory, MemoryState};
 
-/// Where a value is. Keys belong to one plugin: its store keeps them apart from those of other plugins.
+/// The key of a value. Keys belong to one plugin: a store keeps those of different plugins apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Key<'a> {
-    /// A value of its own; there are only a few such names.
+    /// A named value; there are only a few such names.
     Named(&'a str),
     /// The value number `index`, below [`Table::slots`], of a table of the policy.
     Slot(Table, u32),
 }
 
-/// A numbered range of values that belongs to one limit or breaker. It needs no memory until it is used, and a store gives
-/// its memory to later tables when no policy has it any more.
+/// A numbered range of values that belongs to one limit or breaker. It needs no memory until it is used. When no policy
+/// has it any more, its memory goes to later tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Table {
-    /// Tables of the same identity are the same table, whichever policy they come from.
+    /// Tables with the same identity are the same table, whichever policy they come from.
     pub identity: u64,
-    /// Its place in [`Policy::tables`](crate::Policy::tables).
+    /// Its position in [`Policy::tables`](crate::Policy::tables).
     pub number: u32,
-    /// How many values it has at most.
+    /// The most values that it has.
     pub slots: u32,
 }
 
-/// The tables of a policy, as its sections add them when they compile.
+/// The tables of a policy, which its sections add while they compile.
 #[derive(Debug, Default)]
 pub(crate) struct Tables(Vec<Table>);
 
 impl Tables {
-    /// Adds a table that is the same in every policy where `identity` and `slots` are.
+    /// Adds a table. It is shared by all policies that have the same `identity` and `slots`.
     pub(crate) fn add(&mut self, identity: &impl Hash, slots: u32) -> Table {
         let mut hasher = SipHasher13::new();
         identity.hash(&mut hasher);
@@ -59,14 +59,14 @@ impl Tables {
     }
 }
 
-/// What an update answers, and what becomes of the value.
+/// The answer of an update, and whether the value changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change<T> {
-    /// The value stays. The answer may rest on a value that somebody has changed in the meantime.
+    /// The value stays. The answer may be based on a value that has changed in the meantime.
     Keep(T),
-    /// The value stays, and the answer rests on the value as it is now.
+    /// The value stays, and the answer is based on the current value.
     Refuse(T),
-    /// The new value takes its place, and the answer rests on exactly the value that it replaces.
+    /// The value is replaced, and the answer is based on exactly the value that was replaced.
     Replace(T),
 }
 
@@ -92,22 +92,22 @@ pub struct Unavailable;
 /// assert_eq!(store.read(Key::Named("requests"), <[u8]>::to_vec), Ok(vec![3]));
 /// ```
 pub trait State {
-    /// Shows `change` the value under `key`, empty where there is none, and does what it answers. `change` appends the new
-    /// value to the buffer it is given, in case that it answers [`Change::Replace`].
+    /// Calls `change` with the value under `key`, empty if there is none, and does what it returns. `change` appends
+    /// the new value to its buffer, for the case that it returns [`Change::Replace`].
     ///
-    /// `change` must depend on its argument alone: it runs again when the value turns out to be another than the one that
-    /// was shown, and only the last answer counts. It must not use the store itself.
+    /// `change` must depend on its argument alone: it runs again if the value has changed in the meantime, and only its
+    /// last result counts. It must not use the store itself.
     ///
     /// # Errors
-    /// When the store fails; the value may have been replaced or not.
+    /// When the store fails; it is then unknown whether the value was replaced.
     fn update<T>(
         &mut self,
         key: Key<'_>,
         change: impl FnMut(&[u8], &mut Vec<u8>) -> Change<T>,
     ) -> Result<T, Unavailable>;
 
-    /// Shows `read` the value under `key` as it is now, empty where there is none. For what is looked at in passing:
-    /// nothing is remembered for a later update.
+    /// Calls `read` with the current value under `key`, empty if there is none. For values that are only read: nothing
+    /// is cached for a later update.
     ///
     /// # Errors
     /// When the store fails.

@@ -1,19 +1,19 @@
-//! A client's headers as a filter gets them: a proxy joins some that are repeated, and drops others, before any filter sees
-//! the request. Here, so that a recorded request is decided as the proxy decides it.
+//! A client's headers as a filter receives them: a proxy joins some repeated headers and drops others before any filter
+//! sees the request. Applied here, so that a recorded request is decided as in the proxy.
 
 use super::envoy_headers::{DROPPED, JOINED};
 
 /// A header, its name in lower case.
 pub type Field = (Vec<u8>, Vec<u8>);
 
-/// What belongs to a connection and not to its requests (RFC 9110, section 7.6.1); `upgrade` stays with an upgrade.
+/// Headers of a connection, not of its requests (RFC 9110, section 7.6.1); `upgrade` stays with an upgrade.
 const OF_THE_CONNECTION: [&str; 4] = ["connection", "keep-alive", "proxy-connection", "upgrade"];
-/// More options than these Envoy does not take, and answers with 400.
+/// Envoy answers 400 to more options than these.
 const MOST_OPTIONS: usize = 10;
 
-/// The header list that Envoy hands to its filters for this one. Names must be in lower case.
+/// The header list that Envoy passes to its filters for this one. Names must be in lower case.
 ///
-/// A record without `connection` does not say whether its `upgrade` is one: it counts as one, as over HTTP/2.
+/// A record without `connection` does not say whether its `upgrade` is an upgrade: it counts as one, as over HTTP/2.
 pub fn as_received(fields: Vec<Field>) -> Vec<Field> {
     let mut received: Vec<Field> = Vec::with_capacity(fields.len());
     for (name, value) in fields {
@@ -31,7 +31,7 @@ pub fn as_received(fields: Vec<Field>) -> Vec<Field> {
             options.iter().any(|option| option == b"upgrade") && wanted.is_some_and(|wanted| wanted != b"h2c")
         }
     };
-    // With an upgrade Envoy forwards the options as they are, and what they name.
+    // With an upgrade Envoy forwards the options and the headers that they name.
     let named = options.filter(|options| !is_upgrade && options.len() <= MOST_OPTIONS).unwrap_or_default();
     received.retain_mut(|(name, value)| {
         if name == b"expect" && value.eq_ignore_ascii_case(b"100-continue") {
