@@ -101,7 +101,7 @@ impl Coverage {
             if wins {
                 hits.push(path.clone());
             }
-            // What stands behind the rule that won would not have decided, whatever it says.
+            // Rules after the one that won could not have decided, whatever they say.
             if winner.is_none_or(|winner| number <= winner) {
                 matches(items(&rule.matches), request, &path, wins, hits);
             }
@@ -113,7 +113,7 @@ impl Coverage {
             Note::Canary(note) => Some(note),
             _ => None,
         });
-        // A rule of the routes decided: no canary is asked then.
+        // A rule of `routes` decided, so no canary was evaluated.
         if note.is_none() && trace.0.iter().any(|note| matches!(note, Note::Route(_))) {
             return;
         }

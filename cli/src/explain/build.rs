@@ -1,4 +1,4 @@
-//! From a decision, its notes and the policy as written to the report.
+//! Makes the report from a decision, its notes and the policy as written.
 
 use penstock_policy::egress::EgressDocument;
 use penstock_policy::explain::{BucketNote, CanaryNote, LimitNote, Note, Notes};
@@ -42,7 +42,7 @@ impl Decided<'_> {
         let request = Request::new(&headers).with_scratch(&scratch);
         let mut world = World::new(self.time, 0);
         let request = self.policy.inspected(&request, &mut self.request.environment(&mut world));
-        // What egress forwards is what the sections after it see.
+        // The sections after egress see what it forwards.
         let target = match self.decision.headers.set.iter().find(|(name, _)| name == ":path") {
             Some((_, target)) if self.canonical().is_some() => Some(target.clone()),
             _ => None,
@@ -111,8 +111,8 @@ impl Decided<'_> {
                 _ => {}
             }
         }
-        // A rule that several of its destinations select is shown once, as near as it came; reasons are in the order
-        // in which a rule is asked.
+        // A rule that several of its destinations select is shown once, where it came nearest to allowing; reasons are
+        // ordered as a rule is evaluated.
         asked.sort_by_key(|(rule, stopped)| (stopped.map(std::cmp::Reverse), *rule));
         let mut seen = Vec::new();
         asked.retain(|(rule, _)| {

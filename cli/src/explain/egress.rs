@@ -1,4 +1,4 @@
-//! What the rules of `egress` want, in words.
+//! The wishes of `egress` rules, in words.
 
 use penstock_policy::egress::{Destination, DestinationTarget, EgressDocument, EgressRuleDocument};
 use penstock_policy::{Reason, Request};
@@ -22,7 +22,7 @@ fn list(items: impl Iterator<Item = String>) -> String {
     items.collect::<Vec<_>>().join(", ")
 }
 
-/// What `rule` wants where it stopped.
+/// What `rule` requires at the point where it did not allow the request.
 pub fn wants(rule: &EgressRuleDocument, stopped: Reason, report: &EgressReport, request: &Request<'_>) -> String {
     let lossy = |bytes: &[u8]| words::shortened(&String::from_utf8_lossy(bytes), 200);
     let caller = || report.caller.as_deref().unwrap_or("unknown").to_owned();

@@ -375,6 +375,6 @@ fn write_changes(report: &Explanation, out: &mut String) -> std::fmt::Result {
         }
         writeln!(out)?;
     }
-    // A value of a request is one line, whatever it has.
+    // A value of a request is printed on one line, whatever it contains.
     lines.iter().try_for_each(|line| writeln!(out, "  {}", visible(line)))
 }

@@ -37,16 +37,16 @@ pub use egress::destination_words;
 )]
 #[command(group = clap::ArgGroup::new("what").required(true).args(["url", "curl", "har", "request"]))]
 pub struct Args {
-    /// The policy: a file of ours, a manifest, an Envoy configuration, a folder; `-` is standard input
-    /// [default: policy.yaml].
+    /// The policy: a policy file, a manifest, an Envoy configuration, a folder; `-` is standard input [default:
+    /// policy.yaml].
     policy: Option<PathBuf>,
     #[command(flatten)]
     running: RunningInputs,
     /// Only this plugin, of several: the name of its object.
     #[arg(long, value_name = "NAME")]
     plugin: Option<String>,
-    /// Only what runs here: `ingress` (rateLimits, routes, canaries) or `egress`; absent: each place by itself. A time is
-    /// read as --time.
+    /// Explain only what runs here: `ingress` (rateLimits, routes, canaries) or `egress`; by default each place
+    /// separately. A time is read as --time.
     #[arg(long, value_parser = at, value_name = "PLACE")]
     at: Vec<AtArgument>,
     /// The request's URL.
@@ -58,7 +58,7 @@ pub struct Args {
     /// The request is an entry of this HTTP Archive.
     #[arg(long, value_name = "FILE")]
     har: Option<PathBuf>,
-    /// Which entry of the archive, from 1.
+    /// The number of the entry in the archive, from 1.
     #[arg(long, value_name = "N", requires = "har", default_value_t = 1)]
     entry: usize,
     /// The request as `penstock replay` reads it: a JSON object, a file with one, or `-` for standard input.
@@ -70,7 +70,7 @@ pub struct Args {
     /// A header, `name: value`; several times for several.
     #[arg(long, short = 'H', value_name = "NAME: VALUE")]
     header: Vec<String>,
-    /// The time to decide at, RFC 3339; absent: the request's own, else now.
+    /// The time of the decision, RFC 3339 [default: the request's own, otherwise now].
     #[arg(long, value_parser = instant, value_name = "TIME")]
     time: Option<Timestamp>,
     /// The address of the connection's peer.
@@ -88,7 +88,7 @@ pub struct Args {
     /// What earlier filters have left in the dynamic metadata, by namespace, as JSON.
     #[arg(long, value_parser = objects, value_name = "JSON")]
     metadata: Option<Objects>,
-    /// Requests to decide before, so that buckets and breakers are as these leave them; as `penstock replay` reads them.
+    /// Requests to decide first, which fill buckets and open breakers; as `penstock replay` reads them.
     #[arg(long, value_name = "FILE")]
     after: Option<PathBuf>,
     #[command(flatten)]
@@ -107,7 +107,7 @@ pub struct Args {
     output: ExplainFormat,
 }
 
-/// What `--at` says: a place, or as before there were places, a time.
+/// The value of `--at`: a place, or a time, as in versions before there were places.
 #[derive(Clone, Copy, Debug)]
 enum AtArgument {
     Place(Place),
@@ -163,7 +163,7 @@ impl Args {
     /// Explains the request.
     ///
     /// # Errors
-    /// When a file cannot be read, the policy is invalid, or the request is none.
+    /// When a file cannot be read, the policy is invalid, or there is no request.
     pub fn run(&self, out: &mut Output<'_>) -> anyhow::Result<bool> {
         let policy = match (&self.policy, self.running.is_any()) {
             (Some(policy), _) => Some(policy.clone()),

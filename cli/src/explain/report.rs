@@ -19,7 +19,7 @@ pub struct PlacedExplanation {
     pub report: Explanation,
 }
 
-/// Several views, and the decision of the whole policy in one plugin.
+/// Several decisions, each in one place, and the decision of the whole policy in one plugin.
 #[derive(Debug, Serialize)]
 pub struct ExplanationByPlace<'v> {
     /// The whole policy, when there is one.
@@ -84,7 +84,7 @@ pub struct ConditionReport {
 pub struct EgressReport {
     /// `allow`, `audit` or `deny`.
     pub outcome: &'static str,
-    /// Why not `allow`, as in the decision.
+    /// Why it is not `allow`, as in the decision.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<&'static str>,
     /// The destination's normal form; absent: it has none.
@@ -96,7 +96,7 @@ pub struct EgressReport {
     /// `authority`, `connection` or `scheme`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub port_from: Option<&'static str>,
-    /// The verified identity of the caller, when anything asked.
+    /// The verified identity of the caller, if a rule needed it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub caller: Option<String>,
     /// Whether a rule with `paths` was selected.
@@ -107,10 +107,10 @@ pub struct EgressReport {
     /// Entries of `deny` that cover the destination.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub denied_by: Vec<String>,
-    /// The rules whose hosts cover the destination, as far as they were asked; those that allow it first, then the
+    /// The rules whose hosts cover the destination, as far as they were evaluated; those that allow it first, then the
     /// nearest.
     pub rules: Vec<EgressRuleReport>,
-    /// How many were asked, beyond those shown.
+    /// How many were evaluated beyond those shown.
     #[serde(skip_serializing_if = "is_zero")]
     pub more: usize,
     /// Hosts of the rules that look like the destination's, when none covers it.
@@ -124,16 +124,16 @@ pub struct EgressReport {
 pub struct EgressRuleReport {
     /// Its name.
     pub name: String,
-    /// Who answers for it.
+    /// The team or person that is responsible for it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub owner: Option<String>,
-    /// What it is for.
+    /// Why it exists.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub purpose: Option<String>,
-    /// Where it stopped; absent: it allows the request.
+    /// Why it does not allow the request; absent: it allows it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stopped: Option<&'static str>,
-    /// What the rule wants there.
+    /// What the rule requires there.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub wants: Option<String>,
 }
@@ -159,7 +159,7 @@ pub struct LimitReport {
     pub name: String,
     /// `passed`, `limited`, `skipped` or `missingKey`.
     pub outcome: &'static str,
-    /// Whether it only says so.
+    /// Whether it is in Shadow, so that it only reports.
     pub shadow: bool,
     /// The parts of the key.
     pub key: Vec<(String, String)>,
@@ -169,10 +169,10 @@ pub struct LimitReport {
     /// The cluster of the rate-limit service that decides; how it answers is assumed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub service: Option<String>,
-    /// What the request counts for.
+    /// The request's cost.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cost: Option<u32>,
-    /// Whether the cost header said something that is no cost.
+    /// Whether the cost header had a value that is not a cost.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub bad_cost: bool,
     /// The header of the response that says what the request has cost; `cost` is what is reserved until then.
@@ -187,7 +187,7 @@ pub struct LimitReport {
     /// The bucket after.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub after: Option<BucketReport>,
-    /// Seconds until it would pass.
+    /// Seconds until a repetition would pass.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub wait_seconds: Option<f64>,
     /// Whether it shares a bucket with other keys, for want of room.
@@ -228,7 +228,7 @@ pub struct RulesReport {
 pub struct CanariesReport {
     /// `variant`, `none`, `routeDecided` (a route rule did already) or `notReached`.
     pub outcome: &'static str,
-    /// The route rule that asked the canary, when one did.
+    /// The route rule that names the canary, if one did.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub asked_by: Option<String>,
     /// The canary that chose.
@@ -269,7 +269,7 @@ pub struct StickyKey {
     pub from: String,
     /// Its value.
     pub value: String,
-    /// Whether it is chance.
+    /// Whether it is random.
     pub random: bool,
     /// Whether it is a new user's.
     pub new: bool,

@@ -100,7 +100,7 @@ fn component(package: &Value) -> Value {
         "purl": url(package),
     });
     if let (Some(component), Some(licence)) = (component.as_object_mut(), string(package, "license")) {
-        // Old crates separate alternatives with a slash.
+        // Old crates separate alternative licences with a slash.
         component.insert("licenses".to_owned(), json!([{"expression": licence.replace('/', " OR ")}]));
     }
     component

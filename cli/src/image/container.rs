@@ -14,7 +14,7 @@ use super::package::{About, Attachment, Blob, ImageManifest, MANIFEST, digest, r
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 /// Where the executable is in the image.
 const COMMAND: &str = "usr/local/bin/penstock";
-/// Nobody: the user that images without accounts run as by custom.
+/// The user `nobody`, as which images without accounts run by custom.
 const USER: &str = "65532:65532";
 
 /// A file of the image.

@@ -1,4 +1,4 @@
-//! `penstock image`: modules, and the command itself, as OCI images, on disk or in a registry.
+//! `penstock image`: modules, and the command itself, as OCI images, in a folder or in a registry.
 
 mod bill;
 mod container;
@@ -55,7 +55,7 @@ enum ImageCommand {
         module: ModuleArgs,
         /// Where to: `registry/repository:tag`.
         to: Reference,
-        /// Speak HTTP to the registry, without TLS. Registries on this machine are spoken to in HTTP anyway.
+        /// Use HTTP without TLS for the registry. Registries on this machine are always contacted over HTTP.
         #[arg(long)]
         plain_http: bool,
     },
@@ -77,7 +77,7 @@ struct ModuleArgs {
     /// The same command for another architecture: the image is then an index of both.
     #[arg(long, value_name = "FILE")]
     also: Vec<PathBuf>,
-    /// A file that the command's image has beside it, such as the certificates of authorities; several times for several.
+    /// A file to add to the command's image, such as the certificates of authorities; may be repeated.
     #[arg(long, value_name = "PATH=FILE")]
     file: Vec<String>,
     /// The name; by default that of the file.

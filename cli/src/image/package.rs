@@ -1,6 +1,6 @@
 //! What of a module goes to a registry, byte for byte the same for the same input.
 //!
-//! Two forms of one module, because hosts and tools differ in what they take:
+//! Two forms of one module, because platforms and tools differ in what they accept:
 //!
 //! - the **image**: an OCI image whose last layer is a `tar+gzip` with `plugin.wasm`. Istio's agent and Envoy Gateway take it, and so
 //!   does every registry and scanner that knows container images only.

@@ -38,9 +38,12 @@ pub struct Args {
     /// Only this plugin, of several: the name of its object.
     #[arg(long, value_name = "NAME")]
     plugin: Option<String>,
-    /// Only what runs here; absent: all sections together.
+    /// Only the sections that run here [default: all sections together].
     #[arg(long, value_enum, value_name = "PLACE")]
     at: Option<Place>,
+    /// Gives the same random choices each time.
+    #[arg(long, value_name = "NUMBER")]
+    seed: Option<u64>,
     /// Print how many requests got which decision, instead of each decision.
     #[arg(long)]
     summary: bool,
@@ -84,10 +87,10 @@ impl Args {
         );
         let mut summary = self.summary.then(ReplaySummary::default);
         let mut coverage = self.coverage.then(|| Coverage::new(&file.node));
-        // On a terminal the decisions would run into the bar.
+        // On a terminal the decisions would overwrite the progress bar.
         let mut reader = RecordReader::open(&requests, &self.traffic, !io::stdout().is_terminal())?;
         let mut all_compile = true;
-        let mut world = World::new(now(), random());
+        let mut world = World::new(now(), self.seed.unwrap_or_else(random));
         while let Some((number, record)) = reader.record()? {
             let decision = match record {
                 Record::Request(request) => {
@@ -107,7 +110,7 @@ impl Args {
                 continue;
             }
             out.json_line(&decision)?;
-            // A reader that waits for each answer gets it at once; a file is written in large pieces.
+            // A reader that waits for each decision gets it at once; to a file it is written in large blocks.
             if !reader.has_more_at_once() {
                 out.flush()?;
             }
@@ -150,7 +153,7 @@ impl Args {
     }
 }
 
-/// A line with a policy of its own; `expect` and `why` of the contract's cases are allowed and not looked at.
+/// A line with a policy of its own; `expect` and `why` of the contract's cases are allowed and ignored.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct PolicyLine {

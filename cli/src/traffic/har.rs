@@ -10,7 +10,8 @@ use serde_json::value::RawValue;
 
 use super::url;
 
-/// The part of an archive that says what was sent. Entries are read one by one: an odd one says nothing about the others.
+/// The part of an archive with the requests. Entries are read one by one, so that a malformed one does not affect the
+/// others.
 #[derive(Debug, Deserialize)]
 pub struct Archive {
     log: HarLog,
@@ -61,8 +62,8 @@ impl Archive {
         serde_json::from_str(text.trim_start_matches('\u{feff}')).context("not a HAR file: JSON with log.entries")
     }
 
-    /// The requests in order, as a proxy would have received them; an error for an entry that is none. Each entry is text
-    /// until it is its turn: an archive has hundreds of megabytes.
+    /// The requests in order, as a proxy would have received them; an error for an entry that is malformed. Each entry
+    /// stays text until it is read, because an archive may have hundreds of megabytes.
     pub fn requests(self) -> impl ExactSizeIterator<Item = anyhow::Result<WireRequest>> {
         self.log.entries.into_iter().map(|entry| {
             let entry: HarEntry = serde_json::from_str(entry.get()).context("not an entry with a request")?;

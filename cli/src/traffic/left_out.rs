@@ -1,5 +1,5 @@
-//! What a record does not say, counted and said once: nobody is to take part of a log for all of it, or a decision that
-//! lacks what the policy needs for the one in the proxy.
+//! Counts what could not be read, and reports it once: a part of a log must not be taken for the whole, nor a decision
+//! without the necessary facts for the one in the proxy.
 
 use penstock_policy::wire::WireRequest;
 
@@ -55,12 +55,12 @@ impl LeftOut {
         self.without_source += u64::from(request.source_address.is_none());
     }
 
-    /// A line of a log is about no request.
+    /// A line of the log is not about a request.
     pub fn no_request(&mut self, number: u64) {
         self.no_request.push(number);
     }
 
-    /// The module wrote no line of so many decisions.
+    /// The module suppressed this many decision lines.
     pub fn not_logged(&mut self, decisions: u64) {
         self.not_logged = self.not_logged.saturating_add(decisions);
     }

@@ -15,6 +15,6 @@ pub fn line(level: &str, message: &str, fields: Value) {
     if let Value::Object(fields) = fields {
         all.extend(fields);
     }
-    // Nobody reads the log: the admissions go on.
+    // If the log cannot be written, admissions continue.
     let _ = writeln!(std::io::stderr().lock(), "{}", Value::Object(all));
 }

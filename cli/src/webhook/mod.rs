@@ -1,5 +1,5 @@
-//! `penstock webhook`: a validating admission webhook. A wrong policy is refused when it is applied, with the message that
-//! `penstock check` gives.
+//! `penstock webhook`: a validating admission webhook. An invalid policy is refused when it is applied, with the
+//! message of `penstock check`.
 //!
 //! `review` reads and answers an AdmissionReview, `object` finds what of an object is ours and judges it, `update` says what
 //! an update loosens, `ceilings` and `routes` are what objects are judged against, `certificate` and `server` are how it is reached.
@@ -29,43 +29,43 @@ use certificate::Certificate;
 use object::{Loosening, ObjectJudge};
 use routes::KnownRoutes;
 
-/// Refuse wrong policies when they are applied to a Kubernetes cluster: a validating admission webhook.
+/// Refuse invalid policies when they are applied to a Kubernetes cluster: a validating admission webhook.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  penstock webhook --certificate /tls/tls.crt --key /tls/tls.key\n  \
     penstock webhook --certificate /tls/tls.crt --key /tls/tls.key --ceilings /ceilings --loosening require-annotation\n\n\
     The paths are /validate, /validate/ceilings/NAME, /healthz and /metrics. deploy/helm/penstock installs all of it.")]
 pub struct Args {
-    /// Where to listen.
+    /// The address to listen on.
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "0.0.0.0:9443")]
     listen: SocketAddr,
-    /// The certificate, PEM; read again when it changes.
+    /// The TLS certificate, PEM; read again when the file changes.
     #[arg(long, value_name = "FILE")]
     certificate: PathBuf,
-    /// Its key, PEM.
+    /// The certificate's key, PEM.
     #[arg(long, value_name = "FILE")]
     key: PathBuf,
     /// A folder with a policy NAME.yaml for each ceiling; read again when it changes.
     #[arg(long, value_name = "FOLDER")]
     ceilings: Option<PathBuf>,
-    /// What becomes of an update that lets something pass that was refused.
+    /// What happens to an update that lets requests pass which were refused before.
     #[arg(long, value_enum, default_value = "allow", value_name = "WHAT")]
     loosening: Loosening,
     /// The URL of an API server, to warn of routes that no HTTPRoute, GRPCRoute or VirtualService has [default: that of the
     /// cluster, inside one].
     #[arg(long, value_name = "URL")]
     api_server: Option<String>,
-    /// Do not ask an API server.
+    /// Do not ask an API server for routes.
     #[arg(long, conflicts_with = "api_server")]
     no_api_server: bool,
     /// The folder with the token and the certificate for the API server.
     #[arg(long, value_name = "FOLDER", default_value = "/var/run/secrets/kubernetes.io/serviceaccount")]
     service_account: PathBuf,
-    /// Where to serve /healthz and /metrics without TLS, too.
+    /// The address for /healthz and /metrics without TLS.
     #[arg(long, value_name = "ADDRESS:PORT")]
     metrics: Option<SocketAddr>,
 }
 
-/// Between two looks at files and the API server.
+/// The interval at which files and the API server's routes are read again.
 const REFRESH: Duration = Duration::from_secs(5);
 const REFRESH_ROUTES: Duration = Duration::from_secs(30);
 

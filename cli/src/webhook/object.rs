@@ -1,4 +1,4 @@
-//! What of an object is ours, and whether it may be written.
+//! Finds the policies of an object, and decides whether it may be written.
 
 use annotate_snippets::Level;
 use penstock_policy::document::Node;
@@ -15,7 +15,7 @@ use crate::manifests::ManifestFile;
 use crate::within::Ceiling;
 use crate::yaml_text;
 
-/// What becomes of an update that loosens.
+/// What happens to an update that loosens a policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Loosening {
     /// It passes, with a warning.
@@ -53,7 +53,7 @@ impl ObjectJudge {
                 return ReviewAnswer::refused(format!("\n{kind} {}: cannot be read: {error}", request.name));
             }
         };
-        // Who removes the last finalizers must not be kept from it.
+        // Removing the last finalizers must never be prevented.
         if object.get("metadata").is_some_and(|metadata| metadata.get("deletionTimestamp").is_some()) {
             return ReviewAnswer::default();
         }
@@ -103,7 +103,7 @@ impl ObjectJudge {
                 None => self.check(&parts, None, &mut answer),
             }
         }
-        // What is refused anyway is not compared.
+        // An update that is refused anyway is not compared.
         if let (Some(old), None, None) = (old, ceiling, &answer.refusal) {
             let before = self::parts(request, kind, old).unwrap_or_default();
             if let Some(loosened) = update::loosened((old, &policies(&before)), (object, &policies(&parts))) {
@@ -140,7 +140,7 @@ impl ObjectJudge {
     }
 }
 
-/// Plugins that let every request pass while they cannot run, where their policies refuse some.
+/// Plugins that let every request pass when they cannot run, although their policies refuse some.
 fn fails_open(file: &ManifestFile) -> impl Iterator<Item = &Finding> {
     let restricting = file.policies.iter().filter(|found| update::restricts(&found.node));
     let doubts = restricting.flat_map(|found| &found.doubts);
@@ -154,7 +154,7 @@ fn is_ours(kind: &str, object: &Node) -> bool {
 /// `WasmPlugin shop/penstock`.
 fn name(request: &ReviewRequest, object: &Node) -> String {
     let kind = &request.kind.kind;
-    // The server has not made the name yet.
+    // The API server has not generated the name yet.
     let name = match object.get("metadata").and_then(|metadata| metadata.get("generateName")) {
         Some(Node::String(prefix)) if request.name.is_empty() => format!("{prefix}…"),
         _ => request.name.clone(),

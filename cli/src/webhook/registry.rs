@@ -5,7 +5,7 @@ use penstock_policy::document::Node;
 use super::review::ReviewAnswer;
 use crate::manifests;
 
-/// Whether the entries of our module are right; those of others are not looked at.
+/// Checks the entries of our module; those of others are ignored.
 pub fn judge(object: &Node, name: &str) -> ReviewAnswer {
     let mut answer = ReviewAnswer::default();
     let Some(Node::List(entries)) = object.get("spec").and_then(|spec| spec.get("dynamicModules")) else {

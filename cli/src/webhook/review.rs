@@ -65,12 +65,12 @@ pub struct User {
     pub username: String,
 }
 
-/// What becomes of an object.
+/// The verdict on an object.
 #[derive(Clone, Debug, Default)]
 pub struct ReviewAnswer {
     /// Why it is refused.
     pub refusal: Option<String>,
-    /// What is doubtful.
+    /// The warnings.
     pub warnings: Vec<String>,
 }
 

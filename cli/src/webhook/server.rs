@@ -1,4 +1,4 @@
-//! HTTPS: reviews in, answers out. What is judged is judged in threads of its own, as many as there are cores.
+//! HTTPS server for admission reviews. Policies are judged in threads of their own, as many as there are cores.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -152,7 +152,7 @@ impl WebhookState {
         match answered.await {
             Ok(Ok(text)) => ([(CONTENT_TYPE, HeaderValue::from_static("application/json"))], text).into_response(),
             Ok(Err(error)) => problem(StatusCode::BAD_REQUEST, format!("this is no AdmissionReview: {error}")),
-            // The API server does what the failure policy says.
+            // The API server then applies the failure policy.
             Err(error) => {
                 problem(StatusCode::INTERNAL_SERVER_ERROR, format!("the object could not be judged: {error}"))
             }

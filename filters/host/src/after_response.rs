@@ -1,7 +1,6 @@
-//! What a decision leaves to do when the response comes and when the exchange is over. Kept only for requests whose
-//! decision left something.
+//! What remains of a decision for the response and the end of the exchange. Kept only for requests that need it.
 //!
-//! What fails here fails open: the request has been decided, and taking the response away would help nobody. It is
+//! A failure here fails open: the request has been decided, and withholding the response would help nobody. It is
 //! counted and logged.
 
 use std::borrow::Cow;
@@ -20,16 +19,16 @@ use crate::rate_limit_call::tell;
 /// remote reset, connection termination, protocol error.
 const CUT_OFF: u64 = 1 << 2 | 1 << 4 | 1 << 6 | 1 << 23;
 
-/// The flags that mean that the client went away: whatever else is set came of that.
+/// The flags that mean that the client disconnected; then other flags are only consequences.
 const CLIENT_GONE: u64 = 1 << 14 | 1 << 28;
 
-/// What is left to do for one request.
+/// What remains to be done for one request.
 #[derive(Debug, Default)]
 pub struct AfterResponse {
     /// Changes of the response's headers, in order.
     changes: Vec<ResponseChange>,
     watched: Option<Watched>,
-    /// Costs that the response says.
+    /// Costs that are in the response.
     reservations: Vec<Reservation>,
 }
 
@@ -59,20 +58,20 @@ impl ResponseChange {
     }
 }
 
-/// A request whose end a breaker wants to know.
+/// A request whose end a breaker observes.
 #[derive(Debug)]
 struct Watched {
     watch: Watch,
-    /// Whether it wants to know how long the upstream took, too.
+    /// Whether the breaker also needs the upstream's latency.
     is_timed: bool,
     /// Whether the response's status is in `grpc-status`.
     is_grpc: bool,
-    /// When the request had ended; `None`: it has not, or the breaker does not want to know.
+    /// When the request had ended; `None`: not yet, or the breaker does not need it.
     since: Option<Timestamp>,
     answer: Option<ResponseFacts>,
 }
 
-/// What the response has said so far.
+/// What is known of the response so far.
 #[derive(Clone, Copy, Debug)]
 struct ResponseFacts {
     has_failed: bool,
@@ -80,7 +79,7 @@ struct ResponseFacts {
 }
 
 impl AfterResponse {
-    /// `None`: nothing is left to do. `has_ended`: nothing of the request is still to come.
+    /// `None`: nothing remains to be done. `has_ended`: the request has no body or trailers to come.
     pub(crate) fn of<M: Runs>(
         decision: &Decision<'_>,
         request: &Request<'_>,
@@ -108,7 +107,7 @@ impl AfterResponse {
         Some(AfterResponse { changes: changes.chain(added).collect(), watched, reservations })
     }
 
-    /// The last byte of the request is there: from now on it is the upstream that takes its time.
+    /// The last byte of the request has arrived: the upstream's latency begins here.
     pub(crate) fn request_ended<H: Host>(&mut self, host: &H) {
         if let Some(watched) = self.watched.as_mut().filter(|watched| watched.is_timed && watched.since.is_none()) {
             watched.since = host.now().ok();
@@ -120,7 +119,7 @@ impl AfterResponse {
         self.watched.is_some()
     }
 
-    /// The response's headers are there: settles what they say that the request has cost.
+    /// The response's headers have arrived: settles the cost that they contain.
     pub(crate) fn settle<M: Runs, H: Host>(
         &mut self,
         plugin: &Plugin<M, H>,
@@ -143,7 +142,7 @@ impl AfterResponse {
         }
     }
 
-    /// The response's headers are there, and nothing else is to come when `has_ended`.
+    /// The response's headers have arrived; nothing follows when `has_ended`.
     pub(crate) fn response_headers<M: Runs, H: Host>(
         &mut self,
         has_ended: bool,
@@ -176,7 +175,7 @@ impl AfterResponse {
         }
     }
 
-    /// The response's trailers are there.
+    /// The response's trailers have arrived.
     pub(crate) fn response_trailers(&mut self, request: &mut impl ProxyRequest) {
         if let Some(watched) = self.watched.as_mut().filter(|watched| watched.is_grpc)
             && let Some(answer) = &mut watched.answer
@@ -185,9 +184,9 @@ impl AfterResponse {
         }
     }
 
-    /// The exchange is over: tells the breaker. A response that never began was not waited for by the client; when the
-    /// upstream is at fault, the proxy itself has answered with 503 or 504. A client that leaves in the middle has seen
-    /// the upstream do well so far.
+    /// The exchange has ended: reports it to the breaker. If the response never began, the client gave up waiting; when
+    /// the upstream is at fault, the proxy itself answers 503 or 504. If the client disconnects during the response,
+    /// the upstream has done well so far.
     pub(crate) fn observe<M: Runs, H: Host>(
         self,
         plugin: &Plugin<M, H>,

@@ -1,11 +1,12 @@
-//! Does what was decided: changes headers, or answers.
+//! Carries out a decision: changes headers, or responds.
 
 use penstock_policy::{Action, Decision, HeaderOp, Reason, Request};
 
 use crate::failure::Failure;
 use crate::host::{Flow, Headers, Host, ProxyRequest};
 
-/// Where the header-routing module says who wrote the route header, for the canary module behind it.
+/// The filter state in which the header-routing module records who wrote the route header, for a canary module after
+/// it.
 pub const ROUTE_STATE: &str = "penstock.route";
 
 /// Changes the request's headers, or gives the policy's response.
@@ -46,7 +47,7 @@ pub(crate) fn apply<H: Host>(
     }
 }
 
-/// Leaves what decided for access logs and traces. The route is in its header, and needs no more.
+/// Leaves the decision for access logs and traces. The route is in its header and needs no filter state.
 #[cold]
 pub(crate) fn leave_filter_state(decision: &Decision<'_>, proxy: &mut impl ProxyRequest) {
     if let (Some(section), Some(rule)) = (decision.section, decision.rule) {

@@ -1,4 +1,4 @@
-//! From the plugin's configuration to a policy at work, or to log lines that say what is wrong with it.
+//! From the plugin's configuration to a running policy, or to log lines that say what is wrong.
 
 use std::fmt::Display;
 
@@ -12,8 +12,9 @@ use crate::host::Host;
 use crate::plugin::Plugin;
 
 impl<M: Runs, H: Host> Plugin<M, H> {
-    /// A plugin with this configuration, or with none because of `Err`, and what this worker keeps beside it. `None`:
-    /// refused, which `penstock.host.configuration.refused` counts, and the log says why. The proxy keeps what it had.
+    /// A plugin with this configuration (`Err`: the proxy could not give one), and what this worker keeps beside it.
+    /// `None`: the configuration was refused, which `penstock.host.configuration.refused` counts, and the log says why.
+    /// The proxy then keeps the previous one.
     pub fn configure<E: Display>(host: H, configuration: Result<&[u8], E>) -> Option<(Self, Worker<H>, GaugeWriter)> {
         let name = host.plugin_name().unwrap_or_else(|| M::MODULE.name().to_owned());
         let hash = configuration.as_ref().map_or(0, |configuration| text_hash(configuration));

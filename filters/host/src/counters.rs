@@ -1,5 +1,5 @@
-//! Counts in the plugin's own memory, handed to the proxy once a second: a metric of the proxy costs a call, these cost an
-//! addition.
+//! Counts in the plugin's own memory and passes the sums to the proxy once a second: incrementing a metric of the proxy
+//! costs a call, this costs an addition.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -7,7 +7,7 @@ use penstock_policy::{Metric, Metrics};
 
 use crate::host::{Host, MetricKind};
 
-/// A metric that the proxy has no number for yet.
+/// The metric has no number in the proxy yet.
 const UNDEFINED: u32 = u32::MAX;
 
 /// The counters of one plugin, shared by all workers that run it.
@@ -16,7 +16,7 @@ pub(crate) struct Counters(Box<[Counter]>);
 
 #[derive(Debug)]
 struct Counter {
-    /// Not handed over yet.
+    /// The part of the count that has not been passed on yet.
     pending: AtomicU32,
     /// The proxy's number, once it has one.
     id: AtomicU32,
@@ -38,8 +38,8 @@ impl Counters {
         }
     }
 
-    /// Hands over what has been counted since the last time. A counter comes into being in the proxy when it first
-    /// counts; what the proxy does not take is tried again with the next call.
+    /// Passes on what has been counted since the last call. A counter is created in the proxy when it first counts;
+    /// what the proxy does not accept is tried again with the next call.
     pub(crate) fn flush<H: Host>(&self, metrics: &Metrics, host: &H) {
         for (counter, name) in self.0.iter().zip(metrics.names()) {
             let pending = counter.pending.swap(0, Ordering::Relaxed);

@@ -1,4 +1,4 @@
-//! One request: decide, ask the rate-limit service that the decision needs, do what was decided.
+//! One request: decide, ask the rate-limit service if the decision needs it, carry the decision out.
 
 use penstock_policy::rate_limits::Pending;
 use penstock_policy::{Decision, Module, Request, Runs, Scratch, Section};
@@ -14,23 +14,23 @@ use crate::rate_limit_call::{self, PendingRequest};
 /// The header map of a request on the platform `H`.
 type HeadersOf<H> = <<H as Host>::Request as ProxyRequest>::Headers;
 
-/// What is left of a request until a later callback.
+/// What remains of a request for a later callback.
 #[derive(Debug)]
 pub enum Rest<Headers> {
     /// Nothing.
     Nothing,
-    /// A rate-limit service is asked: give its reply to [`Plugin::reply`].
+    /// A rate-limit service is asked: pass its reply to [`Plugin::reply`].
     Call(Box<PendingRequest<Headers>>),
-    /// The response, or its end, is to be told to [`Plugin::response_headers`] and [`Plugin::end`].
+    /// The response, or its end, must be reported to [`Plugin::response_headers`] and [`Plugin::end`].
     AfterResponse(Box<AfterResponse>),
 }
 
-/// What became of a request's headers.
+/// The result of a request's headers.
 #[derive(Debug)]
 pub struct Handled<Headers> {
-    /// Whether the request goes on.
+    /// Whether the request continues.
     pub flow: Flow,
-    /// What the adapter must keep of it.
+    /// What the adapter must keep for the request.
     pub rest: Rest<Headers>,
 }
 
@@ -43,7 +43,8 @@ impl<Headers> Handled<Headers> {
 type Outcome<H> = Result<Handled<HeadersOf<H>>, Failure<<H as Host>::Error>>;
 
 impl<M: Runs, H: Host> Plugin<M, H> {
-    /// A request's headers are there, and nothing else is to come when `has_ended`: decides it, and does what was decided.
+    /// A request's headers have arrived; nothing follows when `has_ended`. Decides the request and carries the decision
+    /// out.
     pub fn request_headers(
         &self,
         worker: &mut Worker<H>,
@@ -77,7 +78,7 @@ impl<M: Runs, H: Host> Plugin<M, H> {
         self.ask(worker, proxy, map, pending, has_ended)
     }
 
-    /// Asks what there is to ask; the request waits, or is decided when there is nothing more.
+    /// Sends the next request to a rate-limit service, for which this request waits; decides when there is none.
     #[cold]
     fn ask(
         &self,
@@ -101,8 +102,8 @@ impl<M: Runs, H: Host> Plugin<M, H> {
         self.execute(&request, &decision, has_ended, environment)
     }
 
-    /// The call of a waiting request has ended, with a message or without one. The request goes on, is answered, or waits
-    /// for the next service.
+    /// The call of a waiting request has ended, with a message or without one. The request then continues, is answered,
+    /// or waits for the next service.
     #[cold]
     pub fn reply(
         &self,
@@ -128,7 +129,7 @@ impl<M: Runs, H: Host> Plugin<M, H> {
         }
     }
 
-    /// Does what was decided.
+    /// Carries the decision out.
     #[inline(never)]
     fn execute(
         &self,
@@ -156,7 +157,7 @@ impl<M: Runs, H: Host> Plugin<M, H> {
             leave_filter_state(decision, environment.request());
         }
         let flow = apply::<H>(request, decision, environment.request())?;
-        // A response of the policy's own carries its headers already.
+        // A response of the policy's own already has its headers.
         let rest = match flow {
             Flow::Continue => AfterResponse::of(decision, request, has_ended, &self.policy, &mut environment),
             Flow::Pause => None,
@@ -164,7 +165,7 @@ impl<M: Runs, H: Host> Plugin<M, H> {
         Ok(Handled { flow, rest: rest.map_or(Rest::Nothing, |rest| Rest::AfterResponse(Box::new(rest))) })
     }
 
-    /// More of a request is there, the last of it when `has_ended`. It goes on unless the request waits.
+    /// More of a request has arrived, the last of it when `has_ended`. It is passed on unless the request waits.
     pub fn request_body(&self, rest: &mut Rest<HeadersOf<H>>, has_ended: bool) -> Flow {
         match rest {
             Rest::Nothing => Flow::Continue,
@@ -181,8 +182,8 @@ impl<M: Runs, H: Host> Plugin<M, H> {
         }
     }
 
-    /// A response's headers are there, the upstream's or the proxy's own, and nothing else is to come when `has_ended`.
-    /// Gives back what is left for the end of the exchange.
+    /// A response's headers have arrived, from the upstream or from the proxy; nothing follows when `has_ended`.
+    /// Returns what remains for the end of the exchange.
     pub fn response_headers(
         &self,
         worker: &mut Worker<H>,
@@ -198,7 +199,7 @@ impl<M: Runs, H: Host> Plugin<M, H> {
                 after.response_headers(has_ended, self, proxy);
                 if after.is_watched() { Rest::AfterResponse(after) } else { Rest::Nothing }
             }
-            // The proxy has answered by itself, say after a timeout: there is nothing left to decide.
+            // The proxy has answered by itself, for example after a timeout: there is nothing left to decide.
             waiting => {
                 self.end(worker, proxy, waiting);
                 Rest::Nothing
@@ -206,14 +207,14 @@ impl<M: Runs, H: Host> Plugin<M, H> {
         }
     }
 
-    /// A response's trailers are there.
+    /// A response's trailers have arrived.
     pub fn response_trailers(&self, proxy: &mut H::Request, rest: &mut Rest<HeadersOf<H>>) {
         if let Rest::AfterResponse(after) = rest {
             after.response_trailers(proxy);
         }
     }
 
-    /// The exchange is over, however that went.
+    /// The exchange has ended, successfully or not.
     pub fn end(&self, worker: &mut Worker<H>, proxy: &mut H::Request, rest: Rest<HeadersOf<H>>) {
         match rest {
             Rest::Nothing => {}

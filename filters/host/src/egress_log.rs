@@ -1,4 +1,4 @@
-//! What egress decisions leave behind: log lines and filter state.
+//! Log lines and filter state about egress decisions.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -10,7 +10,7 @@ use crate::environment::HostEnvironment;
 use crate::host::{Host, ProxyRequest};
 use crate::plugin_log::PluginLog;
 
-/// Which log lines of one plugin's egress decisions the proxy's log takes.
+/// Which log lines about one plugin's egress decisions the proxy's log accepts.
 #[derive(Debug)]
 pub(crate) struct EgressLog {
     /// Whether the proxy's log takes lines of the levels debug and info.
@@ -23,14 +23,15 @@ impl EgressLog {
         EgressLog { takes_debug: AtomicBool::new(false), takes_info: AtomicBool::new(true) }
     }
 
-    /// Asks which lines the log takes. An operator may change it at any time; asking with each request would cost a call.
+    /// Asks which lines the log accepts. An operator may change it at any time; asking at each request would cost a
+    /// call.
     pub(crate) fn refresh<H: Host>(&self, host: &H) {
         let level = host.log_level();
         self.takes_debug.store(level >= LevelFilter::Debug, Ordering::Relaxed);
         self.takes_info.store(level >= LevelFilter::Info, Ordering::Relaxed);
     }
 
-    /// Writes what `line` makes, when the log takes it: what was allowed at debug level, all else at info.
+    /// Writes what `line` returns, if the log accepts it: allowed requests at debug level, all others at info.
     pub(crate) fn write<H: Host>(
         &self,
         lines: &PluginLog,
@@ -48,7 +49,8 @@ impl EgressLog {
         lines.decision(level, host, line);
     }
 
-    /// Tells the log and the access log what the egress section decided, whatever another section decided afterwards.
+    /// Reports what the egress section decided to the log and the access log, whatever another section decided
+    /// afterwards.
     pub(crate) fn report<H: Host>(
         &self,
         lines: &PluginLog,

@@ -1,7 +1,7 @@
-//! What a decision may ask, answered by the proxy and by what the worker keeps beside the policy.
+//! The environment of a decision: facts from the proxy, and what the worker keeps beside the policy.
 //!
-//! A fact that the proxy does not have is `None`. A proxy without clock, randomness or shared state is broken: the decision
-//! still comes to an end, but `failure` says that it must not be used.
+//! A fact that the proxy does not know is `None`. A proxy without clock, randomness or shared state is broken: the
+//! decision still finishes, but `failure` says that it must not be used.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -12,7 +12,7 @@ use penstock_policy::{Environment, IdentitySource, Timestamp, Trace, WorkerMemor
 
 use crate::host::{Host, PluginState, ProxyRequest};
 
-/// What one worker keeps beside a plugin, and passes in.
+/// What one worker keeps beside a plugin and passes in.
 #[derive(Debug)]
 pub struct Worker<H: Host> {
     pub(crate) state: H::State,
@@ -22,18 +22,18 @@ pub struct Worker<H: Host> {
 impl<H: Host> Worker<H> {
     /// `configuration` is the hash of the plugin's configuration.
     pub(crate) fn new(host: &H, configuration: u64, tables: &[Table]) -> Self {
-        // Nothing else tells a plugin without a name from another one.
+        // Nothing else distinguishes a plugin without a name from others.
         let namespace = if host.unnamed_hint().is_some() { configuration } else { 0 };
         Worker { state: host.state(namespace, tables), memory: WorkerMemory::default() }
     }
 }
 
-/// Why what was decided is worth nothing.
+/// Why a decision must not be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unusable<E> {
-    /// The proxy fails.
+    /// The proxy failed.
     Proxy(E),
-    /// Other workers never stop writing the same value.
+    /// Other workers wrote the same value each time that this one tried.
     Contended,
 }
 
@@ -46,11 +46,11 @@ impl<E: fmt::Display> fmt::Display for Unusable<E> {
     }
 }
 
-/// What a plugin may ask outside of any request: there is no connection to know anything of.
+/// The environment outside of any request: there is no connection.
 pub(crate) struct PluginEnvironment<'h, H: Host> {
     host: &'h H,
     worker: &'h mut Worker<H>,
-    /// The clock is read once.
+    /// The clock is read only once.
     now: Option<Timestamp>,
     failure: Option<Unusable<H::Error>>,
 }
@@ -60,7 +60,7 @@ impl<'h, H: Host> PluginEnvironment<'h, H> {
         PluginEnvironment { host, worker, now: None, failure: None }
     }
 
-    /// Why what was decided with this environment is worth nothing.
+    /// Why decisions with this environment must not be used.
     pub(crate) fn failure(&self) -> Option<Unusable<H::Error>> {
         self.failure
     }
@@ -145,7 +145,7 @@ impl<'h, H: Host> HostEnvironment<'h, H> {
         HostEnvironment { plugin: PluginEnvironment::new(host, worker), request }
     }
 
-    /// Why what was decided with this environment is worth nothing.
+    /// Why the decision with this environment must not be used.
     pub(crate) fn failure(&self) -> Option<Unusable<H::Error>> {
         self.plugin.failure()
     }

@@ -14,7 +14,7 @@ pub(crate) const GAUGE: &str = "penstock.egressExpiry.next.days";
 /// Seconds between two checks.
 const PERIOD: u64 = 60;
 
-/// When one plugin's rules are to be checked next: once a minute.
+/// When one plugin's rules are checked next: once a minute.
 #[derive(Debug, Default)]
 pub(crate) struct ExpiryWarning {
     /// In seconds of the proxy's clock.
@@ -22,7 +22,7 @@ pub(crate) struct ExpiryWarning {
 }
 
 impl ExpiryWarning {
-    /// Sets the gauge, and warns where it is time to.
+    /// Sets the gauge, and warns when it is time to.
     pub(crate) fn refresh<H: Host>(&self, egress: &Egress, host: &H, worker: &mut Worker<H>) {
         let Timestamp(now) = host.now().unwrap_or_default();
         let second = now / 1_000_000_000;
@@ -32,7 +32,7 @@ impl ExpiryWarning {
         self.next.store(if egress.expires() { second + PERIOD } else { u64::MAX }, Ordering::Relaxed);
         let mut environment = PluginEnvironment::new(host, worker);
         if let Some(days) = egress.days_to_next_expiry(Timestamp(now)) {
-            // There is nobody to tell when that fails.
+            // If the log fails there is nobody to tell.
             let gauge = host.define_metric(MetricKind::Gauge, GAUGE);
             let _ = gauge.and_then(|gauge| host.record(gauge, days));
         }

@@ -1,6 +1,7 @@
-//! What becomes of a request that cannot be decided or changed: refused with 503, counted, one line in the log. Always.
+//! A request that cannot be decided or changed is always refused with 503, counted, and reported in the log.
 //!
-//! None of these can happen on a proxy that works. Forwarding instead would make each a way round the policy.
+//! None of these failures happens on a proxy that works. Forwarding the request instead would make each a way around
+//! the policy.
 
 use std::fmt::Display;
 
@@ -8,22 +9,22 @@ use crate::environment::Unusable;
 use crate::host::{Flow, Host, Malformed, MetricKind, ProxyRequest};
 use crate::plugin_log::PluginLog;
 
-/// Why a request could not be carried through. `E` is the platform's error.
+/// Why a request could not be processed. `E` is the platform's error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure<E> {
     /// The proxy sends a request to a plugin that has no policy.
     NoPolicy,
     /// The proxy does not hand over the header map.
     Unreadable(E),
-    /// What the proxy hands over is not a header map, or an empty one, which no request has.
+    /// What the proxy returns is not a header map, or an empty one, which no request has.
     Malformed,
     /// The clock, the random source or the shared state is missing.
     Environment(Unusable<E>),
     /// A header cannot be changed.
     Unwritable(E),
-    /// The policy's own response cannot be given.
+    /// The policy's own response cannot be sent.
     Unanswerable(E),
-    /// A request that waited cannot go on.
+    /// A request that waited cannot continue.
     Stuck(E),
 }
 
@@ -46,7 +47,7 @@ impl<E: Copy + Display> Failure<E> {
         }
     }
 
-    /// What the client is told.
+    /// The body of the response.
     fn message(self) -> &'static str {
         match self {
             Failure::NoPolicy => "no policy is loaded",
@@ -58,7 +59,7 @@ impl<E: Copy + Display> Failure<E> {
         }
     }
 
-    /// Refuses the request; when not even that works, resets it.
+    /// Refuses the request; if that fails too, resets it.
     #[cold]
     pub fn refuse<H: Host<Error = E>>(self, log: &PluginLog, host: &H, request: &mut H::Request) -> Flow {
         let (name, message) = (self.name(), self.message());
@@ -99,8 +100,8 @@ pub(crate) const COUNTERS: &[&str] = &[
     "penstock.host.writeHeaders.failed",
 ];
 
-/// Adds to the counter `name`, which comes into being with its first use: for what should never happen.
+/// Adds to the counter `name`, which is created when first used: for failures that should never happen.
 pub(crate) fn count_rare<H: Host>(host: &H, name: &str, times: u32) {
-    // There is nobody to tell when that fails.
+    // If the metric fails there is nobody to tell.
     let _ = host.define_metric(MetricKind::Counter, name).and_then(|id| host.increment(id, times));
 }

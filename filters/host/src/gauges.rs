@@ -8,7 +8,7 @@ use crate::host::{Host, MetricKind};
 #[derive(Debug)]
 pub struct GaugeWriter {
     gauges: Gauges,
-    /// What this worker wrote last, each with the proxy's number; empty while another worker writes.
+    /// The values that this worker wrote last, each with the proxy's number; empty while another worker writes.
     written: Vec<Option<(u32, u64)>>,
 }
 
@@ -28,7 +28,8 @@ impl GaugeWriter {
         self.gauges.names()
     }
 
-    /// Writes what has changed, when it is this worker's turn. What the proxy does not take is tried again.
+    /// Writes the gauges that have changed, when this worker's turn has come. What the proxy does not accept is tried
+    /// again.
     pub(crate) fn refresh<M: Runs, H: Host>(
         &mut self,
         policy: &Policy<M>,
@@ -43,7 +44,7 @@ impl GaugeWriter {
             }
         });
         if !is_ours {
-            // Whoever writes now may write something else before it is this worker's turn again.
+            // Another worker may write other values before this worker's turn comes again.
             written.clear();
             return;
         }

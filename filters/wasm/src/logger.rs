@@ -10,7 +10,7 @@ pub(crate) const CRITICAL: u32 = 5;
 struct ProxyLog;
 
 impl Log for ProxyLog {
-    /// The proxy itself leaves out what its log does not take.
+    /// The proxy itself drops lines of levels that its log does not accept.
     fn enabled(&self, _metadata: &Metadata<'_>) -> bool {
         true
     }
@@ -27,12 +27,12 @@ impl Log for ProxyLog {
 
 /// From here on `log`'s macros write to the proxy's log.
 pub(crate) fn install() {
-    // It fails when it was done before.
+    // Fails when a logger was set before, which is the same one.
     let _ = log::set_logger(&ProxyLog);
     log::set_max_level(LevelFilter::Trace);
 }
 
-/// Writes one line to the proxy's log. There is nobody to tell when that fails.
+/// Writes one line to the proxy's log. If that fails there is nobody to tell.
 pub(crate) fn write(level: u32, line: &str) {
     // SAFETY: address and length are those of `line`.
     let _ = unsafe { abi::proxy_log(level, line.as_ptr(), line.len()) };
@@ -49,7 +49,7 @@ pub(crate) fn number(level: Level) -> u32 {
     }
 }
 
-/// The most detailed level of which the proxy's log takes lines now. A proxy that does not say takes those that matter.
+/// The most detailed level that the proxy's log accepts now. If the proxy does not say, the levels that matter.
 pub(crate) fn level() -> LevelFilter {
     let mut lowest = number(Level::Info);
     // SAFETY: `lowest` lives through the call.

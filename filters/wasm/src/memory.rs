@@ -1,6 +1,6 @@
-//! Memory that the host fills: it asks for a buffer in the middle of a call and names that buffer in the answer.
+//! Memory that the proxy fills: it asks for a buffer in the middle of a call and names that buffer in the answer.
 //!
-//! The buffers never leave Rust's ownership. `proxy_on_memory_allocate` lends the host the address of a buffer that
+//! The buffers never leave Rust's ownership. `proxy_on_memory_allocate` lends the proxy the address of a buffer that
 //! stays here, and [`receive`] hands the same buffer to the caller: an address or a length that was never lent is an
 //! error, not undefined behaviour. A received buffer comes back when it is dropped and serves the next call, so that
 //! reading the headers of an ordinary request allocates nothing.
@@ -16,8 +16,8 @@ const SMALL: usize = 512;
 /// Enough for the headers of most requests.
 const LARGE: usize = 4 * 1024;
 
-/// The largest buffer that is kept for the next call: Envoy's default limit of 60 KiB of headers, and then some.
-/// What a giant request needed is given back.
+/// The largest buffer that is kept for the next call: Envoy's default limit of 60 KiB of headers, and a reserve. Larger
+/// ones are freed.
 const LARGEST_KEPT: usize = 64 * 1024;
 
 thread_local! {
@@ -40,7 +40,7 @@ impl Exchange {
         (spare.len() >= size).then(|| std::mem::take(spare))
     }
 
-    /// Keeps a buffer where there is none, or a smaller one. Gives back what is of no use.
+    /// Keeps a buffer in an empty place or in place of a smaller one; frees it otherwise.
     fn keep(&mut self, mut buffer: Vec<u8>) -> Vec<u8> {
         let is_small = buffer.len() <= SMALL;
         if is_small && self.small.is_empty() {

@@ -1,5 +1,5 @@
-//! A VM that dies when it is told to, so that a test can see what the proxy does then. Only with the feature `trap`, which
-//! no shipped module has.
+//! Traps on demand, so that a test can see what the proxy does then. Only with the feature `trap`, which no shipped
+//! module has.
 
 use penstock_host::{HeaderMap, ProxyRequest};
 

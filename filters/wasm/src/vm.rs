@@ -1,4 +1,4 @@
-//! Which plugin and which request a callback of the proxy is about.
+//! Finds the plugin and the request that a callback of the proxy is about.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -15,7 +15,7 @@ use host::{CurrentRequest, ProxyWasm};
 /// Contexts by the number that the proxy gives them.
 type Contexts<T> = HashMap<u32, T, FxBuildHasher>;
 
-/// Everything that one VM of the module `M` knows. A proxy runs all plugins of one `vm_id` and code in the same VM, and
+/// Everything that one VM of the module `M` holds. A proxy runs all plugins of one `vm_id` and code in the same VM, and
 /// after a reload the old and the new configuration side by side, so a policy belongs to a context, not to the module.
 #[derive(Debug)]
 pub struct Vm<M: Runs>(RefCell<Contents<M>>);
@@ -37,7 +37,7 @@ impl<M: Runs> WasmPolicy<M> {
 
 #[derive(Debug)]
 pub(crate) struct Contents<M: Runs> {
-    /// Root contexts: one for each plugin and configuration, so few that looking through them is quickest.
+    /// Root contexts: one for each plugin and configuration, so few that a linear search is quickest.
     pub(crate) plugins: Vec<(u32, Rc<WasmPolicy<M>>)>,
     /// The log lines of root contexts without a policy.
     pub(crate) logs: Vec<(u32, Rc<PluginLog>)>,
@@ -63,7 +63,7 @@ impl<M: Runs> Contents<M> {
         self.plugins.iter().find(|(plugin, _)| *plugin == context).map(|(_, plugin)| plugin)
     }
 
-    /// Gives back what was there before.
+    /// Restores what was there before.
     fn set_plugin(&mut self, context: u32, plugin: Rc<WasmPolicy<M>>) -> Option<Rc<WasmPolicy<M>>> {
         let before = self.remove_plugin(context);
         self.plugins.push((context, plugin));
@@ -109,7 +109,7 @@ impl<M: Runs> Contents<M> {
     }
 }
 
-/// The module is loaded.
+/// The module has been loaded.
 pub fn initialize() {
     #[cfg(target_os = "wasi")]
     crate::abi::initialize();
@@ -152,7 +152,7 @@ impl<M: Runs> Vm<M> {
         self.0.try_borrow_mut().ok().map(|mut contents| act(&mut contents))
     }
 
-    /// A context begins: a plugin's (`parent` 0), or that of a request to the plugin `parent`.
+    /// A context is created: a plugin's (`parent` 0), or that of a request to the plugin `parent`.
     pub fn context_create(&self, context: u32, parent: u32) {
         self.contents(|contents| {
             if let Some(plugin) = contents.plugin(parent).cloned() {
@@ -164,8 +164,8 @@ impl<M: Runs> Vm<M> {
         });
     }
 
-    /// A context ends: a plugin's, or a request's, however that went. The proxy still knows all of the request, so that
-    /// no other callback is needed to learn how it went.
+    /// A context ends: a plugin's, or a request's, however it ended. The proxy still knows everything about the
+    /// request, so that no other callback is needed to learn how it ended.
     pub fn delete(&self, context: u32) {
         let stream = self.contents(|contents| {
             let stream = contents.streams.remove(&context)?;
@@ -219,7 +219,8 @@ impl<M: Runs> Vm<M> {
         }
     }
 
-    /// A request's headers are there, and nothing else is to come when `has_ended`: decides, and does what was decided.
+    /// A request's headers have arrived; nothing follows when `has_ended`. Decides the request and carries the decision
+    /// out.
     pub fn request_headers(&self, stream: u32, has_ended: bool) -> Flow {
         #[cfg(feature = "trap")]
         crate::trap::on_request();
@@ -252,7 +253,7 @@ impl<M: Runs> Vm<M> {
 
     /// A gRPC call has ended with a message.
     pub fn grpc_receive(&self, call: u32, size: usize) {
-        // What cannot be read is no reply.
+        // A message that cannot be read counts as no reply.
         let message = host::grpc_message(size).ok();
         self.reply(call, message.as_deref());
     }
@@ -276,7 +277,7 @@ impl<M: Runs> Vm<M> {
         let Rest::Call(waiting) = rest else { return };
         // The proxy is in the plugin's context.
         if let Err(error) = host::act_for(stream) {
-            // Nothing can be done to the request; its own timeout ends it.
+            // Nothing more can be done to the request; its own timeout ends it.
             plugin.plugin.note("context", &format!("cannot act for a request that waits ({error})"));
             // Until then it waits: a body that comes must not take its headers along.
             self.contents(|contents| contents.keep_rest(stream, Rest::Call(waiting)));
@@ -297,8 +298,8 @@ impl<M: Runs> Vm<M> {
         })
     }
 
-    /// More of a request is there, the last of it when `has_ended`. It goes on unless the request waits; that of a request
-    /// without a policy, which was refused, never does.
+    /// More of a request has arrived, the last of it when `has_ended`. It is passed on unless the request waits; the
+    /// body of a request without a policy, which was refused, never is.
     pub fn request_body(&self, stream: u32, has_ended: bool) -> Flow {
         let flow = self.contents(|contents| {
             let stream = contents.streams.get_mut(&stream)?;
@@ -307,7 +308,7 @@ impl<M: Runs> Vm<M> {
         flow.flatten().unwrap_or(Flow::Pause)
     }
 
-    /// A response's trailers are there.
+    /// A response's trailers have arrived.
     pub fn response_trailers(&self, stream: u32) -> Flow {
         self.contents(|contents| {
             if let Some(stream) = contents.streams.get_mut(&stream) {
@@ -317,7 +318,7 @@ impl<M: Runs> Vm<M> {
         Flow::Continue
     }
 
-    /// A response's headers are there, the upstream's or the proxy's own, and nothing else is to come when `has_ended`.
+    /// A response's headers have arrived, from the upstream or from the proxy; nothing follows when `has_ended`.
     pub fn response_headers(&self, stream: u32, has_ended: bool) -> Flow {
         // Taken out while the proxy is called.
         if let Some(WasmStream { plugin, rest }) = self.contents(|contents| contents.take_rest(stream)).flatten() {

@@ -1,12 +1,12 @@
-//! Callers that stand for all others: of each set of identities that the same patterns cover, one.
+//! A few callers that represent all: one of each set of identities that the same patterns cover.
 
 use penstock_policy::egress::{CallerPattern, EgressRuleDocument};
 
-/// More identities than this are not tried for one pattern.
+/// The most identities that are tried for one pattern.
 const MOST: usize = 4096;
 
-/// Identities of which each that `from` covers is covered by the same patterns of `rules` as one of these; `None` is a
-/// caller without identity. The flag: whether there were too many to list.
+/// Identities that represent all that `from` covers: each of those is covered by the same patterns of `rules` as one of
+/// these. `None` is a caller without identity. The flag says whether there were too many to list.
 pub fn representatives(from: Option<&[CallerPattern]>, rules: &[&EgressRuleDocument]) -> (Vec<Option<String>>, bool) {
     let patterns: Vec<&CallerPattern> =
         rules.iter().filter_map(|rule| rule.from.as_ref()).flat_map(|from| &from.0).collect();

@@ -1,4 +1,4 @@
-//! Hosts that stand for all others: of each set of names or addresses that the same patterns and ranges cover, one.
+//! A few hosts that represent all: one of each set of names or addresses that the same patterns and ranges cover.
 //!
 //! Patterns of names are nested or disjoint, and so are ranges: a set is what is left of one of them without those inside it.
 
@@ -39,7 +39,7 @@ pub struct Mentioned {
     /// First and last address, by version.
     v4: BTreeSet<(u128, u128)>,
     v6: BTreeSet<(u128, u128)>,
-    /// IPv4 ranges that `deny` has: it sees them inside IPv6 addresses, too.
+    /// IPv4 ranges of `deny`, which also apply inside IPv6 addresses.
     denied: Vec<Cidr>,
 }
 
@@ -95,7 +95,8 @@ impl Mentioned {
         }
     }
 
-    /// Hosts of which each that `target` covers is covered by the same patterns and ranges as one of these.
+    /// Hosts that represent all that `target` covers: each of those is covered by the same patterns and ranges as one
+    /// of these.
     pub fn cells(&self, target: &DestinationTarget) -> Vec<Point> {
         match target {
             DestinationTarget::Host(host) => self.names_of(&host.0),

@@ -1,4 +1,4 @@
-//! Whether everything that a team's `egress` lets pass the platform's lets pass too.
+//! Whether the platform's policy lets everything pass that a team's `egress` lets pass.
 
 mod callers;
 mod hosts;
@@ -35,7 +35,7 @@ pub fn alone(node: &Node) -> Option<Policy> {
     Policy::from_node(&Node::Map(fields.collect())).ok()
 }
 
-/// Where the team's section lets pass what the platform's does not; `None`: the team has no such section, and so lets
+/// Where the team's section lets pass what the platform's does not. `None`: the team has no such section, so it lets
 /// everything pass.
 pub fn excesses(platform: &SectionPart<'_>, team: Option<&SectionPart<'_>>, now: Timestamp) -> Vec<Excess> {
     let mut excesses = Vec::new();
@@ -94,7 +94,7 @@ fn unlisted(mentioned: &Mentioned) -> RequestDraft {
     }
 }
 
-/// Why the platform refuses what the team's policy lets pass; `None`: it does not, or that does not pass either.
+/// Why the platform refuses what the team's policy lets pass; `None`: both let it pass, or neither does.
 fn judge(draft: &RequestDraft, team: Option<&Policy>, platform: &Policy, now: Timestamp) -> Option<WitnessAnswer> {
     let request = draft.wire()?;
     let mut world = World::new(now, 0);

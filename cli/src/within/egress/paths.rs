@@ -1,4 +1,4 @@
-//! Paths that one list of matches has and others have not.
+//! Finds a path that one list of matches covers and others do not.
 //!
 //! Without expressions a look at the literals answers. With expressions all matches run side by side as automata over the
 //! canonical paths, breadth first, so that the path found is a short one.
@@ -21,7 +21,7 @@ pub enum PathDifference {
     None,
     /// A path.
     Path(String),
-    /// That cannot be told: an expression is too large, or has syntax that is not understood here.
+    /// Undecided: an expression is too large, or has syntax that this comparison does not support.
     Unknown,
 }
 
@@ -78,7 +78,7 @@ fn text(literal: &[u8]) -> Option<String> {
     String::from_utf8(literal.to_vec()).ok()
 }
 
-/// States of an automaton, and work in comparing, that are worth it.
+/// The most states of an automaton, and the most steps of a comparison.
 const MOST_BYTES: usize = 4 << 20;
 const MOST_STEPS: usize = 100_000;
 

@@ -26,7 +26,7 @@ pub enum SearchEnd {
     Nothing,
     /// A request that it does not let pass.
     Request(Box<RequestDraft>),
-    /// That cannot be told.
+    /// Undecided.
     Unknown(&'static str),
 }
 
@@ -42,13 +42,13 @@ pub struct WitnessSearch<'s, 'd> {
     pub same_identity: bool,
     /// Whether everything counts as refused by the platform: to find any request that the team's policy lets pass.
     pub refuse_all: bool,
-    /// What time it is.
+    /// The time of the decision.
     pub now: Timestamp,
     /// How many decisions have been made.
     pub decisions: usize,
 }
 
-/// What is fixed while the path and the headers are still open.
+/// The part of a request that is fixed while the path and the headers are varied.
 struct FixedPart<'c, 'd> {
     point: &'c Point,
     port: RequestPort,

@@ -60,6 +60,12 @@ impl Context<'_> {
         self.problems.len() >= Problems::SHOWN
     }
 
+    /// Whether something in the value at `at` has been found wrong.
+    pub(crate) fn has_problem_in(&self, at: &At<'_>) -> bool {
+        let path = at.to_string();
+        self.is_full() || self.problems.iter().any(|problem| problem.path.starts_with(&path))
+    }
+
     /// The first problems, in order.
     pub fn into_problems(self) -> Vec<Problem> {
         self.problems

@@ -99,7 +99,8 @@ impl RequestMatchDocument {
             && self.cookies.is_none()
             && self.claims.is_none()
             && self.metadata.is_none();
-        if is_empty {
+        // With an unknown field the entry may only be misspelt.
+        if is_empty && !cx.has_problem_in(at) {
             let help = "give a condition, or leave `matches` out to match every request".to_owned();
             cx.problem_at(at, "has no condition", help);
         }

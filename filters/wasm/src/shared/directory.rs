@@ -1,4 +1,4 @@
-//! Which table is where: shared data has no delete, so the places of tables that are gone are given to new ones.
+//! Where each table is stored: shared data has no delete, so the places of tables that are gone are given to new ones.
 //!
 //! All values of a plugin's tables have one numbering, and the *directory*, one value of the shared data, says which table has
 //! which numbers. Nobody coordinates the workers: each reads the directory when it first uses a policy's tables, and whoever

@@ -38,8 +38,8 @@ const NEVER: u32 = u32::MAX;
 const CONFIDENT: u8 = 4;
 const MOST_CONFIDENT: u8 = 8;
 
-/// An update is tried again this often when others keep writing the same value. Each conflict is another worker's progress,
-/// so this many in a row mean a broken host.
+/// How often an update is tried when others keep writing the same value. Each conflict means that another worker
+/// succeeded, so this many in a row mean a broken proxy.
 const MOST_TRIES: u32 = 1000;
 
 /// What each key begins with.
@@ -71,12 +71,12 @@ impl RawKey {
     }
 }
 
-/// Whose a value is that was found.
+/// The owner of a value that was found.
 enum ValueOwner<'a> {
-    /// Nobody's: there is none, or a stranger has written it.
+    /// No owner: there is no value, or one that another program has written.
     Nobodys,
     Ours(&'a [u8]),
-    /// Of a table that was here before, or that has taken the place since.
+    /// A table that was here before, or that has taken the place since.
     Others,
 }
 
@@ -96,9 +96,9 @@ impl ValueOwner<'_> {
 /// Why an update has not come to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stopped {
-    /// The host fails.
+    /// The proxy failed.
     Host(Status),
-    /// Others never stop writing.
+    /// Others wrote the value each time that this worker tried.
     Contended,
     /// The value belongs to another owner.
     Others,
