@@ -30,15 +30,13 @@ pub fn policies(objects: &Objects<'_>, draft: &mut PolicyDraft, report: &mut Imp
         let callers = callers(&object, report);
         let spec = &object.spec;
         spec.ignore(&["description"]);
-        for field in ["ingress", "ingressDeny", "egressDeny", "enableDefaultDeny", "nodeSelector"] {
-            if let Some(value) = spec.take(field) {
-                let consequence = if field == "egressDeny" {
-                    "it is refused unless a rule allows it"
-                } else {
-                    "the platform's own policy goes on saying it"
-                };
-                report.elsewhere(&spec.at(field), value.to_string(), consequence);
-            }
+        spec.elsewhere(
+            &["ingress", "ingressDeny", "enableDefaultDeny", "nodeSelector"],
+            "the platform's own policy goes on saying it",
+            report,
+        );
+        if let Some(denied) = spec.take("egressDeny") {
+            report.lost("spec.egressDeny", denied.to_string(), "of it is allowed what another rule allows");
         }
         let from = match callers {
             Some(caller) => {
@@ -83,7 +81,7 @@ fn each(node: &Node) -> Vec<Node> {
 /// The identity of the pods, when their service account is all that selects them.
 fn callers(object: &KubernetesObject<'_>, report: &mut ImportReport) -> Option<String> {
     let selector = object.spec.object("endpointSelector", report)?;
-    let labels = selector.pairs("matchLabels");
+    let labels = selector.pairs("matchLabels", report);
     let name = |key: &str| key.strip_prefix("k8s:").unwrap_or(key).to_owned();
     match labels {
         [(key, Node::String(account))] if name(key) == ACCOUNT && selector.rest().is_empty() => {
@@ -98,6 +96,18 @@ fn egress(name: &str, rule: &FieldReader<'_>, from: Option<&str>, draft: &mut Po
         report.lost(at, what.clone(), "nothing is allowed by it");
         draft.no_egress_rule(format!("{}: {what}", report.place(at)));
     };
+    // A list that is none would allow everything that it says nothing about.
+    let shape = report.conditions(|report| {
+        rule.objects("toFQDNs", report);
+        for to in rule.objects("toPorts", report) {
+            to.objects("ports", report);
+            to.object("rules", report).iter().for_each(|rules| drop(rules.objects("http", report)));
+        }
+        Ok(())
+    });
+    if let Err(why) = shape {
+        return lost(rule.path(), why, draft, report);
+    }
     let mut hosts: Vec<Node> = Vec::new();
     for entry in rule.objects("toFQDNs", report) {
         if let Some(name) = entry.string("matchName", report) {

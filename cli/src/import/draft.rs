@@ -4,13 +4,15 @@
 use std::collections::{HashMap, HashSet};
 
 use penstock_policy::document::Node;
-use penstock_policy::{Module, check};
+use penstock_policy::{Module, Problem, Problems, check};
 
 use super::destination::{self, ImportedDestination};
 use super::matching::{Match, PathSet};
 use super::objects::{map, text};
 use super::report::{ImportReport, Lead};
-use super::table::{ImportedRule, Placed, RuleAction, RuleHost, RuleTable, UNROUTED, WeightedSplit, requests_of};
+use super::table::{
+    ImportedRule, Placed, RuleAction, RuleHost, RuleTable, TaggedLimit, UNROUTED, WeightedSplit, requests_of,
+};
 use crate::yaml_text;
 
 /// An entry of a list of the policy, a comment, or both.
@@ -18,19 +20,6 @@ use crate::yaml_text;
 pub struct DraftItem {
     comment: Option<String>,
     node: Option<Node>,
-}
-
-/// A limit whose requests are those of an object's rules.
-#[derive(Debug)]
-pub struct TaggedLimit {
-    /// The object.
-    pub tag: String,
-    /// Only these of its requests: one of these holds too. Never empty.
-    pub also: Vec<Match>,
-    /// The limit without its `matches`.
-    pub limit: Vec<(&'static str, Node)>,
-    /// Where it stands.
-    pub place: String,
 }
 
 /// The policy so far.
@@ -143,11 +132,7 @@ impl PolicyDraft {
             );
         }
         for limit in std::mem::take(&mut self.tagged_limits) {
-            let all: Result<Vec<Vec<Node>>, String> =
-                limit.also.iter().map(|also| requests_of(&placed, &limit.tag, also)).collect();
-            // An empty list is every request.
-            let matches = all.map(|lists| if lists.iter().any(Vec::is_empty) { Vec::new() } else { lists.concat() });
-            match matches {
+            match matches_of(&placed, &limit) {
                 Ok(matches) => {
                     let mut limit_node = limit.limit;
                     let name = match limit_node.iter().position(|(key, _)| *key == "name").map(|i| limit_node.remove(i))
@@ -227,7 +212,7 @@ impl PolicyDraft {
                 self.canaries.extend(canary.map(|canary| DraftItem { comment: None, node: Some(canary) }));
             }
             Err(problems) => {
-                let why = problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+                let why = said(&problems);
                 // Without its effects the requests would come out differently; so they are left alone.
                 let can_leave = check(&policy(&leave, None), Module::Suite).is_ok();
                 let consequence = if can_leave {
@@ -235,7 +220,8 @@ impl PolicyDraft {
                 } else {
                     "the rule is left out: its requests fall to those after it"
                 };
-                report.lost(&format!("rule {}", rule.name), why.clone(), consequence);
+                let place = if rule.place.is_empty() { &rule.name } else { &rule.place };
+                report.lost_at(place, why.clone(), consequence);
                 self.rules.push(DraftItem {
                     comment: Some(format!("{}: {why}", rule.name)),
                     node: can_leave.then_some(leave),
@@ -326,6 +312,18 @@ fn with_root(node: Option<Node>, entry: &Match, rule: &ImportedRule) -> Option<N
     Some(Node::Map(entries))
 }
 
+/// The `matches` of a limit; none of them are every request.
+fn matches_of(placed: &[Placed], limit: &TaggedLimit) -> Result<Vec<Node>, String> {
+    let all: Result<Vec<Option<Vec<Node>>>, String> =
+        limit.also.iter().map(|also| requests_of(placed, limit, also)).collect();
+    let lists: Vec<Vec<Node>> = all?.into_iter().flatten().collect();
+    match () {
+        () if lists.is_empty() => Err("no rule here is limited by it".to_owned()),
+        () if lists.iter().any(Vec::is_empty) => Ok(Vec::new()),
+        () => Ok(lists.concat()),
+    }
+}
+
 /// The one destination that gets everything.
 fn one(to: &[(ImportedDestination, i64)]) -> Option<&ImportedDestination> {
     match to {
@@ -350,12 +348,22 @@ fn canary_of(name: &str, split: &WeightedSplit, route: &dyn Fn(&ImportedDestinat
     map(node)
 }
 
+/// What is wrong with the one part of a policy that was checked.
+fn said(problems: &Problems) -> String {
+    const PART: [&str; 4] = ["routes.rules[0].", "rateLimits[0].", "egress.rules[0].", "canaries[0]."];
+    let of_part = |problem: &Problem| {
+        let text = problem.to_string();
+        PART.iter().find_map(|part| text.strip_prefix(part)).map_or_else(|| text.clone(), str::to_owned)
+    };
+    problems.iter().map(of_part).collect::<Vec<_>>().join("; ")
+}
+
 /// `node`, or a comment in its place when `policy`, which has it alone, is not valid.
 fn checked(policy: &Node, node: Node, place: &str, consequence: &str, report: &mut ImportReport) -> DraftItem {
     match check(policy, Module::Suite) {
         Ok(_) => DraftItem { comment: None, node: Some(node) },
         Err(problems) => {
-            let why = problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+            let why = said(&problems);
             report.lost_at(place, why.clone(), consequence);
             DraftItem { comment: Some(format!("{place}: {why}")), node: None }
         }

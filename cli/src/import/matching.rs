@@ -65,6 +65,8 @@ pub struct Match {
     pub headers: Vec<Node>,
     /// Conditions on query parameters.
     pub query: Vec<Node>,
+    /// Conditions on claims of a verified token.
+    pub claims: Vec<Node>,
 }
 
 impl Match {
@@ -86,7 +88,7 @@ impl Match {
             conditions.push(("hostnames", Node::List(hosts.iter().map(text).collect())));
         }
         conditions.extend(self.path.node().map(|path| ("path", path)));
-        for (field, list) in [("headers", &self.headers), ("queryParams", &self.query)] {
+        for (field, list) in [("headers", &self.headers), ("queryParams", &self.query), ("claims", &self.claims)] {
             if !list.is_empty() {
                 conditions.push((field, Node::List(list.clone())));
             }
@@ -118,6 +120,16 @@ pub fn inverted(condition: &Node) -> Node {
         entries.push(("invert".to_owned(), Node::Bool(true)));
     }
     Node::Map(entries)
+}
+
+/// Whether two conditions never hold together: one is the other turned round, or both want one name to have another value.
+pub fn excludes(a: &Node, b: &Node) -> bool {
+    let is_plain = |node: &Node| node.get("type").is_none() && node.get("invert").is_none();
+    let same_name = match (a.get("name"), b.get("name")) {
+        (Some(Node::String(a)), Some(Node::String(b))) => a.eq_ignore_ascii_case(b),
+        _ => false,
+    };
+    inverted(a) == *b || (same_name && is_plain(a) && is_plain(b) && a.get("value") != b.get("value"))
 }
 
 /// Whether an expression matches the empty value; `None`: it is none.

@@ -57,7 +57,7 @@ pub struct Args {
 }
 
 /// The kinds that are read, with their groups.
-const KINDS: [(&str, &str); 19] = [
+const KINDS: [(&str, &str); 21] = [
     ("Ingress", "networking.k8s.io"),
     ("VirtualService", "networking.istio.io"),
     ("DestinationRule", "networking.istio.io"),
@@ -66,6 +66,8 @@ const KINDS: [(&str, &str); 19] = [
     ("EnvoyFilter", "networking.istio.io"),
     ("IstioOperator", "install.istio.io"),
     ("Gateway", "gateway.networking.k8s.io"),
+    ("ListenerSet", "gateway.networking.k8s.io"),
+    ("XListenerSet", "gateway.networking.x-k8s.io"),
     ("HTTPRoute", "gateway.networking.k8s.io"),
     ("GRPCRoute", "gateway.networking.k8s.io"),
     ("BackendTrafficPolicy", "gateway.envoyproxy.io"),
@@ -159,7 +161,7 @@ fn import(documents: &[(String, Node)], report: &mut ImportReport) -> (PolicyDra
             () if smokescreen::is_one(node) => smokescreen::acl(node, &mut draft, report),
             // Istio's mesh configuration: whether everything may leave.
             () if istio::says_what_may_leave(node) => {}
-            () if *node == Node::Null => known -= 1,
+            () if *node == Node::Null || is(node, "Namespace", "v1") => known -= 1,
             () => {
                 known -= 1;
                 let what = if kind.is_empty() { "a document of an unknown kind" } else { kind };

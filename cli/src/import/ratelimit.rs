@@ -97,7 +97,10 @@ fn list(items: &[Node], path: &str, parents: &Parts, draft: &mut PolicyDraft, re
         let at = descriptor.at("key");
         let mut parts = parents.clone();
         parts.names.push(value.as_ref().map_or_else(|| key.clone(), |value| format!("{key}-{value}")));
-        let lost = if key.is_empty() {
+        let is_scalar = |value: &Node| matches!(value, Node::Null | Node::String(_) | Node::Integer(_) | Node::Bool(_));
+        let lost = if let Some(value) = item.get("value").filter(|value| !is_scalar(value)) {
+            Some(format!("its value {value} is not a string"))
+        } else if key.is_empty() {
             Some("it has no key".to_owned())
         } else if entries.get(..i).unwrap_or_default().contains(&(key.clone(), value.clone())) {
             Some("it is there twice, which the service refuses".to_owned())
@@ -114,7 +117,7 @@ fn list(items: &[Node], path: &str, parents: &Parts, draft: &mut PolicyDraft, re
             let what = format!("{header} is taken for the request header of that name: Envoy's actions say what it is");
             report.elsewhere(&at, what, "a request without that header is not counted");
         }
-        let shadow = descriptor.flag("shadow_mode") || descriptor.flag("quota_mode");
+        let shadow = descriptor.flag("shadow_mode", report) || descriptor.flag("quota_mode", report);
         if let Some(limit) = descriptor.object("rate_limit", report) {
             push(&limit, &parts, shadow, draft, report);
             limit.end(report);
@@ -200,7 +203,7 @@ fn part(
 
 fn push(limit: &FieldReader<'_>, parts: &Parts, shadow: bool, draft: &mut PolicyDraft, report: &mut ImportReport) {
     limit.ignore(&["name", "replaces"]);
-    if limit.flag("unlimited") {
+    if limit.flag("unlimited", report) {
         // No limit: the others leave its values alone.
         return;
     }
@@ -229,7 +232,7 @@ fn push(limit: &FieldReader<'_>, parts: &Parts, shadow: bool, draft: &mut Policy
         method: parts.method.clone(),
         path,
         headers: parts.headers.clone(),
-        query: Vec::new(),
+        ..super::matching::Match::default()
     };
     let mut node = Vec::new();
     node.extend(matches.node(&[]).map(|entry| ("matches", Node::List(vec![entry]))));

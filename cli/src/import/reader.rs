@@ -83,13 +83,18 @@ impl<'n> FieldReader<'n> {
         match self.take(name) {
             None | Some(Node::Null) => Vec::new(),
             Some(Node::List(items)) => {
-                let found: Vec<String> = items.iter().filter_map(one).collect();
-                if found.len() < items.len() {
-                    report.lost(&self.at(name), "some entries are not strings", UNREAD);
+                for (i, other) in items.iter().enumerate().filter(|(_, item)| one(item).is_none()) {
+                    report.lost(&format!("{}[{i}]", self.at(name)), format!("{other} is not a string"), UNREAD);
                 }
-                found
+                items.iter().filter_map(one).collect()
             }
-            Some(other) => one(other).into_iter().collect(),
+            Some(other) => {
+                let found = one(other);
+                if found.is_none() {
+                    report.lost(&self.at(name), format!("{other} is not a list of strings"), UNREAD);
+                }
+                found.into_iter().collect()
+            }
         }
     }
 
@@ -107,8 +112,15 @@ impl<'n> FieldReader<'n> {
     }
 
     /// Takes a field that is true or false; absent: false.
-    pub fn flag(&self, name: &str) -> bool {
-        matches!(self.take(name), Some(Node::Bool(true)))
+    pub fn flag(&self, name: &str, report: &mut ImportReport) -> bool {
+        match self.take(name) {
+            None | Some(Node::Null) => false,
+            Some(Node::Bool(value)) => *value,
+            Some(other) => {
+                report.lost(&self.at(name), format!("{other} is neither true nor false"), UNREAD);
+                false
+            }
+        }
     }
 
     /// Takes a field that is a list; absent: an empty one.
@@ -124,10 +136,14 @@ impl<'n> FieldReader<'n> {
     }
 
     /// Takes a field that is a map, as its entries.
-    pub fn pairs(&self, name: &str) -> &'n [(String, Node)] {
+    pub fn pairs(&self, name: &str, report: &mut ImportReport) -> &'n [(String, Node)] {
         match self.take(name) {
             Some(Node::Map(entries)) => entries,
-            _ => &[],
+            None | Some(Node::Null) => &[],
+            Some(other) => {
+                report.lost(&self.at(name), format!("{other} is not an object"), UNREAD);
+                &[]
+            }
         }
     }
 

@@ -18,6 +18,8 @@ pub struct ImportReport {
     pub notes: Vec<ImportNote>,
     /// Place and subject of each note.
     known: HashSet<(String, String)>,
+    /// How often something was lost, repetitions too.
+    losses: usize,
     /// The file that is read.
     pub file: String,
     /// The object that is read, such as `VirtualService prod/shop`.
@@ -70,7 +72,23 @@ impl ImportReport {
         self.add(ImportNote { place: self.place(path), what, consequence, decides });
     }
 
+    /// Reads conditions: one that cannot be read makes them all unknown, so it is an error and no note.
+    pub fn conditions<T>(&mut self, read: impl FnOnce(&mut ImportReport) -> Result<T, String>) -> Result<T, String> {
+        let (losses, notes) = (self.losses, self.notes.len());
+        let found = read(self);
+        if self.losses == losses {
+            return found;
+        }
+        let fresh = self.notes.split_off(notes);
+        let (lost, others): (Vec<ImportNote>, Vec<ImportNote>) = fresh.into_iter().partition(|note| note.decides);
+        self.notes.extend(others);
+        let field = |note: ImportNote| format!("{}: {}", note.place.rsplit(": ").next().unwrap_or_default(), note.what);
+        let said = found.err().into_iter().chain(lost.into_iter().map(field)).collect::<Vec<_>>().join("; ");
+        Err(if said.is_empty() { "a condition of it cannot be read".to_owned() } else { said })
+    }
+
     fn add(&mut self, note: ImportNote) {
+        self.losses += usize::from(note.decides);
         let note = ImportNote { place: shortened(&note.place, LONGEST), what: shortened(&note.what, LONGEST), ..note };
         if self.known.insert((note.place.clone(), note.what.clone())) {
             self.notes.push(note);

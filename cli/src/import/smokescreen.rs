@@ -34,11 +34,18 @@ pub fn acl(node: &Node, draft: &mut PolicyDraft, report: &mut ImportReport) {
     report.object = "ACL".to_owned();
     let reader = FieldReader::new(node, "", report);
     reader.ignore(&["version"]);
+    let denied = report.conditions(|report| Ok(reader.strings("global_deny_list", report)));
     let services: Vec<AclService> =
         reader.objects("services", report).iter().map(|service| read(service, report)).collect();
     let default = reader.object("default", report).map(|default| read(&default, report));
-    let deny = reader.strings("global_deny_list", report);
     let allow = reader.strings("global_allow_list", report);
+    let (deny, allow) = match denied {
+        Ok(deny) => (deny, allow),
+        Err(why) => {
+            report.lost("global_deny_list", why, "nothing of global_allow_list is allowed");
+            (vec!["*".to_owned()], Vec::new())
+        }
+    };
     reader.end(report);
     let all = || services.iter().chain(&default);
     // Audit is for the whole policy: only when nobody is refused anything.

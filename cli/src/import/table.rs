@@ -11,7 +11,7 @@ use penstock_policy::document::Node;
 use penstock_policy::matching::HostPattern;
 
 use super::destination::ImportedDestination;
-use super::matching::Match;
+use super::matching::{Match, excludes};
 use super::paths::{self, PathRemainder};
 
 /// The route of requests that the source answers itself, or not at all. Nothing is to be reached by it.
@@ -62,7 +62,7 @@ impl RuleHost {
     }
 
     /// The patterns that cover all of its hosts, but for itself.
-    fn around(&self) -> impl Iterator<Item = RuleHost> {
+    pub fn around(&self) -> impl Iterator<Item = RuleHost> {
         let name = match self {
             RuleHost::Exact(name) | RuleHost::Star(name) => name.as_str(),
             RuleHost::Any => "",
@@ -134,6 +134,8 @@ pub struct ImportedRule {
     pub effects: Vec<(&'static str, Node)>,
     /// The objects it belongs to, for the limits on them.
     pub tags: Vec<String>,
+    /// Where its source has it, as the report names it.
+    pub place: String,
 }
 
 impl ImportedRule {
@@ -146,7 +148,13 @@ impl ImportedRule {
             action,
             effects: Vec::new(),
             tags: Vec::new(),
+            place: String::new(),
         }
+    }
+
+    /// The same rule, with the place that it has in its source.
+    pub fn at(self, place: String) -> ImportedRule {
+        ImportedRule { place, ..self }
     }
 
     /// Whether it takes every request.
@@ -184,9 +192,22 @@ impl RuleTable {
         }
     }
 
+    /// Keeps the requests to a host from the rules of wider ones, also when it has no rule.
+    pub fn close(&mut self, host: &RuleHost) {
+        if !self.places.contains_key(host) {
+            self.places.insert(host.clone(), self.hosts.len());
+            self.hosts.push((host.clone(), Vec::new()));
+        }
+    }
+
     /// Adds a rule of a source without virtual hosts, behind all others.
     pub fn push_flat(&mut self, hosts: Vec<RuleHost>, rule: ImportedRule) {
         self.flat.push(Placed { hosts, rule: Rc::new(rule) });
+    }
+
+    /// The tags of all rules of virtual hosts.
+    pub fn tags(&self) -> impl Iterator<Item = &str> {
+        self.hosts.iter().flat_map(|(_, rules)| rules).flat_map(|rule| rule.tags.iter().map(String::as_str))
     }
 
     /// Whether rules of both kinds are here.
@@ -256,10 +277,26 @@ impl RuleTable {
     }
 }
 
-/// The entries of `matches` for the requests that the rules with `tag` take, or why that cannot be said. With `also` each
-/// entry must hold too.
-pub fn requests_of(placed: &[Placed], tag: &str, also: &Match) -> Result<Vec<Node>, String> {
-    let is_mine = |rule: &ImportedRule| rule.tags.iter().any(|known| known == tag);
+/// A limit whose requests are those of an object's rules.
+#[derive(Debug)]
+pub struct TaggedLimit {
+    /// The object.
+    pub tag: String,
+    /// Rules of it that have limits of their own.
+    pub except: Vec<String>,
+    /// Only these of its requests: one of these holds too. Never empty.
+    pub also: Vec<Match>,
+    /// The limit without its `matches`.
+    pub limit: Vec<(&'static str, Node)>,
+    /// Where it stands.
+    pub place: String,
+}
+
+/// The entries of `matches` for the requests that a limit counts (an empty list: all; `None`: no request), or why that cannot
+/// be said. Of them only those for which `also` holds.
+pub fn requests_of(placed: &[Placed], limit: &TaggedLimit, also: &Match) -> Result<Option<Vec<Node>>, String> {
+    let is_mine =
+        |rule: &ImportedRule| rule.tags.contains(&limit.tag) && !rule.tags.iter().any(|tag| limit.except.contains(tag));
     let mut entries = Vec::new();
     for (i, mine) in placed.iter().enumerate().filter(|(_, placed)| is_mine(&placed.rule)) {
         if let RuleAction::Omit(why) = &mine.rule.action {
@@ -278,25 +315,28 @@ pub fn requests_of(placed: &[Placed], tag: &str, also: &Match) -> Result<Vec<Nod
                 for other in &earlier.rule.matches {
                     let other_method = other.method.as_ref().filter(|method| entry.method.as_ref() != Some(*method));
                     let is_other_method = entry.method.is_some() && other_method.is_some();
-                    if is_other_method || paths::are_disjoint(&other.path, &entry.path) {
+                    let contradicts = [(&other.headers, &entry.headers), (&other.query, &entry.query)]
+                        .iter()
+                        .any(|(a, b)| a.iter().any(|a| b.iter().any(|b| excludes(a, b))));
+                    if is_other_method || contradicts || paths::are_disjoint(&other.path, &entry.path) {
                         continue;
                     }
-                    let conditions: Vec<(bool, &Node)> = other
-                        .headers
-                        .iter()
-                        .map(|condition| (true, condition))
-                        .chain(other.query.iter().map(|condition| (false, condition)))
-                        .collect();
+                    let [headers, query, claims] =
+                        [&other.headers, &other.query, &other.claims].map(|list| list.iter().collect::<Vec<&Node>>());
                     let is_known = !matches!(earlier.rule.action, RuleAction::Omit(_));
-                    match conditions.as_slice() {
-                        [] if all && is_known && other_method.is_none() => {
+                    match (headers.as_slice(), query.as_slice(), claims.as_slice()) {
+                        ([], [], []) if all && is_known && other_method.is_none() => {
                             is_empty |= paths::covers(&other.path, &entry.path);
                             excluded.push(other.path.clone());
                         }
-                        [(is_header, condition)]
+                        ([condition], [], []) | ([], [condition], []) | ([], [], [condition])
                             if all && is_known && other_method.is_none() && paths::covers(&other.path, &entry.path) =>
                         {
-                            let list = if *is_header { &mut entry.headers } else { &mut entry.query };
+                            let list = match (headers.len(), query.len()) {
+                                (1, _) => &mut entry.headers,
+                                (_, 1) => &mut entry.query,
+                                _ => &mut entry.claims,
+                            };
                             list.push(super::matching::inverted(condition));
                         }
                         _ => return Err(format!("some of its requests are those of rule {}", earlier.rule.name)),
@@ -335,12 +375,9 @@ pub fn requests_of(placed: &[Placed], tag: &str, also: &Match) -> Result<Vec<Nod
             match entry.node(&hosts) {
                 Some(node) if entries.contains(&node) => {}
                 Some(node) => entries.push(node),
-                None => return Ok(Vec::new()),
+                None => return Ok(Some(Vec::new())),
             }
         }
     }
-    if entries.is_empty() {
-        return Err("no rule here is limited by it".to_owned());
-    }
-    Ok(entries)
+    Ok((!entries.is_empty()).then_some(entries))
 }

@@ -1,33 +1,60 @@
 //! Envoy Gateway's BackendTrafficPolicy: its limits. What else it says stays with the platform.
 
+use std::collections::HashSet;
+
 use penstock_policy::document::Node;
 
 use super::listeners::Attached;
-use crate::import::draft::{PolicyDraft, TaggedLimit};
+use crate::import::draft::PolicyDraft;
 use crate::import::matching::{Match, PathSet, condition, inverted};
 use crate::import::objects::{Objects, map, text};
 use crate::import::reader::{FieldReader, KubernetesObject};
 use crate::import::report::ImportReport;
+use crate::import::table::TaggedLimit;
 
 const OUT: &str = "the limit is left out";
 
 pub fn limits(objects: &Objects<'_>, routes: &[Attached], draft: &mut PolicyDraft, report: &mut ImportReport) {
-    // A policy on a route goes before one on its Gateway.
-    let mut with_own: Vec<String> = Vec::new();
+    let mut policies = Vec::new();
     for (file, node) in objects.of("BackendTrafficPolicy", "gateway.envoyproxy.io") {
         report.file.clone_from(file);
         let object = KubernetesObject::open(node, report);
-        with_own.extend(targets(&object, report).into_iter().filter(|target| !target.starts_with("Gateway ")));
+        policies.push((file, targets(&object, report), object));
     }
-    for (file, node) in objects.of("BackendTrafficPolicy", "gateway.envoyproxy.io") {
-        report.file.clone_from(file);
-        let object = KubernetesObject::open(node, report);
-        let targets = targets(&object, report);
+    // Of two for one target the older counts.
+    policies.sort_by_cached_key(|(.., object)| {
+        (object.created.clone(), object.in_namespace().to_owned(), object.name.clone())
+    });
+    let mut taken: HashSet<String> = HashSet::new();
+    for (file, targets, object) in &mut policies {
+        targets.retain(|target| {
+            let is_free = taken.insert(target.clone());
+            if !is_free {
+                open(file, object, report);
+                report.elsewhere(
+                    "spec.targetRefs",
+                    format!("{target}: an older policy has it"),
+                    "the older one counts",
+                );
+            }
+            is_free
+        });
+    }
+    // One on a rule goes before one on its route, and that before one on the Gateway.
+    let sections = |tag: &str| -> Vec<String> {
+        taken.iter().filter(|own| own.split_once('#').is_some_and(|(of, _)| of == tag)).cloned().collect()
+    };
+    for (file, targets, object) in &policies {
+        open(file, object, report);
+        if object.spec.take("mergeType").is_some() && targets.iter().any(|target| !target.starts_with("Gateway ")) {
+            let what = "limits of the Gateway's policy are merged into it";
+            report.lost("spec.mergeType", what, "only its own limits are in the policy");
+        }
         if let Some(selectors) = object.spec.take("targetSelectors") {
             report.lost("spec.targetSelectors", selectors.to_string(), "only what targetRefs name is limited");
         }
         if let Some(limit) = object.spec.object("rateLimit", report) {
-            let tags: Vec<String> = targets
+            let tags: Vec<(String, Vec<String>)> = targets
                 .iter()
                 .flat_map(|target| match target.starts_with("Gateway ") {
                     // Every route of a Gateway has counts of its own.
@@ -35,16 +62,17 @@ pub fn limits(objects: &Objects<'_>, routes: &[Attached], draft: &mut PolicyDraf
                         .iter()
                         .filter(|route| route.gateways.contains(target))
                         .map(|route| route.tag.clone())
-                        .filter(|tag| !with_own.iter().any(|own| own.split('#').next() == Some(tag)))
+                        .filter(|tag| !taken.contains(tag))
                         .collect(),
                     false => vec![target.clone()],
                 })
+                .map(|tag| (tag.clone(), sections(&tag)))
                 .collect();
             if tags.is_empty() {
                 report.lost(limit.path(), "what it is for is not here", OUT);
                 limit.ignore(&["type", "global", "local"]);
             }
-            read(&object, &limit, &tags, draft, report);
+            read(object, &limit, &tags, draft, report);
         }
         for (field, value) in object.spec.rest() {
             report.elsewhere(
@@ -54,6 +82,12 @@ pub fn limits(objects: &Objects<'_>, routes: &[Attached], draft: &mut PolicyDraf
             );
         }
     }
+}
+
+/// Names an object in the report again.
+fn open(file: &str, object: &KubernetesObject<'_>, report: &mut ImportReport) {
+    file.clone_into(&mut report.file);
+    report.object = object.tag();
 }
 
 /// What a policy is for, as tags name it.
@@ -74,7 +108,7 @@ fn targets(object: &KubernetesObject<'_>, report: &mut ImportReport) -> Vec<Stri
 fn read(
     object: &KubernetesObject<'_>,
     limit: &FieldReader<'_>,
-    tags: &[String],
+    tags: &[(String, Vec<String>)],
     draft: &mut PolicyDraft,
     report: &mut ImportReport,
 ) {
@@ -91,7 +125,7 @@ fn read(
                 draft.no_limit(format!("{}: {what}", report.place(rule.path())));
                 continue;
             }
-            match selected(rule, report) {
+            match report.conditions(|report| selected(rule, report)) {
                 Ok((also, key, quota)) => {
                     if scope == "global" {
                         let what = "one count for all proxies";
@@ -101,7 +135,7 @@ fn read(
                             "each proxy counts for itself; `scope: {global: …}` counts together",
                         );
                     }
-                    for tag in tags {
+                    for (tag, except) in tags {
                         let mut node = vec![("name", text(format!("{}-{}", object.name, i + 1)))];
                         node.push(("key", Node::List(key.clone())));
                         if !key.is_empty() {
@@ -110,6 +144,7 @@ fn read(
                         node.push(("limit", quota.clone()));
                         draft.tagged_limits.push(TaggedLimit {
                             tag: tag.clone(),
+                            except: except.clone(),
                             also: also.clone(),
                             limit: node,
                             place: report.place(rule.path()),
@@ -138,7 +173,7 @@ fn selected(rule: &FieldReader<'_>, report: &mut ImportReport) -> Result<(Vec<Ma
         for header in selector.objects("headers", report) {
             let name = header.string("name", report).unwrap_or_default();
             let value = header.string("value", report).unwrap_or_default();
-            let invert = header.flag("invert");
+            let invert = header.flag("invert", report);
             let node = match header.string("type", report).as_deref() {
                 None | Some("Exact") => condition(&name, "Exact", &value),
                 Some("RegularExpression") => condition(&name, "RegularExpression", &value),
@@ -160,13 +195,19 @@ fn selected(rule: &FieldReader<'_>, report: &mut ImportReport) -> Result<(Vec<Ma
         }
         let wanted = selector.objects("methods", report);
         if !wanted.is_empty() {
-            if wanted.iter().any(|method| method.flag("invert")) {
+            if methods != [None] {
+                return Err("two conditions on the method".to_owned());
+            }
+            if wanted.iter().any(|method| method.flag("invert", report)) {
                 return Err("methods that are not one".to_owned());
             }
             methods = wanted.iter().map(|method| method.string("value", report)).collect();
         }
         if let Some(path) = selector.object("path", report) {
-            if path.flag("invert") {
+            if matches.path != PathSet::Any {
+                return Err("two conditions on the path".to_owned());
+            }
+            if path.flag("invert", report) {
                 return Err("paths that are not one".to_owned());
             }
             let value = path.string("value", report).unwrap_or_default();

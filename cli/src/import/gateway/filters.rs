@@ -14,7 +14,8 @@ pub fn read(
     report: &mut ImportReport,
 ) -> Result<Option<Node>, String> {
     let mut redirect = None;
-    for filter in owner.objects(field, report) {
+    // One that cannot be read may refuse requests, or lead them elsewhere.
+    for filter in report.conditions(|report| Ok(owner.objects(field, report)))? {
         let kind = filter.string("type", report).unwrap_or_default();
         match kind.as_str() {
             "RequestHeaderModifier" => {

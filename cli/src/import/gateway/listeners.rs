@@ -2,6 +2,7 @@
 
 use penstock_policy::document::Node;
 
+use super::namespaces;
 use crate::import::objects::Objects;
 use crate::import::reader::KubernetesObject;
 use crate::import::report::ImportReport;
@@ -9,20 +10,55 @@ use crate::import::table::RuleHost;
 
 pub const GROUP: &str = "gateway.networking.k8s.io";
 
-/// A listener of a Gateway.
+/// Where ListenerSets were before they were stable.
+const EXPERIMENTAL: &str = "gateway.networking.x-k8s.io";
+
+/// Which routes a listener takes.
+enum From {
+    /// Those of its own namespace.
+    Same,
+    /// All.
+    All,
+    /// Those of namespaces with these labels.
+    Selector(Node),
+    /// None.
+    Nothing,
+}
+
+/// A listener of a Gateway, or of a ListenerSet.
 struct GatewayListener {
+    /// The object that has it, as tags name it.
+    owner: String,
+    /// The Gateway that listens, as tags name it.
     gateway: String,
     namespace: String,
     name: String,
     port: String,
     protocol: String,
-    host: Option<RuleHost>,
-    /// `Same`, `All` or `Selector`.
-    from: String,
+    host: RuleHost,
+    from: From,
+}
+
+impl GatewayListener {
+    /// Whether both are one server to clients, so that the closer host of the two takes its requests.
+    fn is_beside(&self, other: &GatewayListener) -> bool {
+        self.gateway == other.gateway && self.port == other.port && self.protocol == other.protocol
+    }
+
+    /// Whether a listener beside this one takes the requests to a host.
+    fn yields(&self, all: &[GatewayListener], host: &RuleHost) -> bool {
+        let closer = |other: &&GatewayListener| other.host != self.host && self.host.covers(&other.host);
+        all.iter().filter(|other| other.is_beside(self)).filter(closer).any(|other| other.host.covers(host))
+    }
 }
 
 /// The listeners of all Gateways here.
-pub struct Listeners(Vec<GatewayListener>);
+pub struct Listeners<'o> {
+    all: Vec<GatewayListener>,
+    /// The Gateways and ListenerSets, as tags name them.
+    owners: Vec<String>,
+    objects: &'o Objects<'o>,
+}
 
 /// Where a route hangs.
 pub struct Attached {
@@ -30,46 +66,90 @@ pub struct Attached {
     pub tag: String,
     /// Its Gateways, as tags name them.
     pub gateways: Vec<String>,
-    /// Its hosts.
-    pub hosts: Vec<RuleHost>,
-    /// `http` or `https`, when all its listeners are known to be for one.
-    pub protocol: Option<String>,
+    /// Its hosts, each with `http` or `https` when all listeners that it has there are known to be for one.
+    pub hosts: Vec<(RuleHost, Option<String>)>,
 }
 
-impl Listeners {
-    /// Reads the Gateways.
-    pub fn read(objects: &Objects<'_>, report: &mut ImportReport) -> Listeners {
-        let mut found = Vec::new();
-        for (file, node) in objects.of("Gateway", GROUP) {
+impl<'o> Listeners<'o> {
+    /// Reads the Gateways and ListenerSets.
+    pub fn read(objects: &'o Objects<'o>, report: &mut ImportReport) -> Listeners<'o> {
+        let (mut all, mut owners) = (Vec::new(), Vec::new());
+        let gateways = objects.of("Gateway", GROUP);
+        let sets = objects.of("ListenerSet", GROUP).into_iter().chain(objects.of("XListenerSet", EXPERIMENTAL));
+        for (file, node) in gateways.into_iter().chain(sets) {
             report.file.clone_from(file);
             let object = KubernetesObject::open(node, report);
+            let owner = object.tag().trim_start_matches('X').to_owned();
+            owners.push(owner.clone());
+            let parent = object.spec.object("parentRef", report).map(|parent| {
+                let namespace = parent.string("namespace", report).unwrap_or_else(|| object.in_namespace().to_owned());
+                format!("Gateway {namespace}/{}", parent.string("name", report).unwrap_or_default())
+            });
             for listener in object.spec.objects("listeners", report) {
-                let from =
-                    listener.take("allowedRoutes").and_then(|routes| routes.get("namespaces")?.get("from").cloned());
-                found.push(GatewayListener {
-                    gateway: object.name.clone(),
+                let host = report.conditions(|report| {
+                    let host = listener.string("hostname", report).unwrap_or_default();
+                    RuleHost::parse(&host).ok_or_else(|| format!("{host:?} is no host name"))
+                });
+                let host = match host {
+                    Ok(host) => host,
+                    Err(why) => {
+                        report.lost(&listener.at("hostname"), why, "its requests are left alone");
+                        continue;
+                    }
+                };
+                all.push(GatewayListener {
+                    gateway: parent.clone().unwrap_or_else(|| owner.clone()),
+                    owner: owner.clone(),
                     namespace: object.in_namespace().to_owned(),
                     name: listener.string("name", report).unwrap_or_default(),
                     port: listener.string("port", report).unwrap_or_default(),
                     protocol: listener.string("protocol", report).unwrap_or_default().to_lowercase(),
-                    host: Some(
-                        listener
-                            .string("hostname", report)
-                            .and_then(|host| RuleHost::parse(&host))
-                            .unwrap_or(RuleHost::Any),
-                    ),
-                    from: if let Some(Node::String(from)) = from { from } else { "Same".to_owned() },
+                    host,
+                    from: from(listener.take("allowedRoutes")),
                 });
             }
         }
-        Listeners(found)
+        Listeners { all, owners, objects }
+    }
+
+    /// Hosts of listeners that take their requests from a wider one, with or without a route.
+    pub fn closer_hosts(&self) -> impl Iterator<Item = (&RuleHost, &str)> {
+        let is_closer = |listener: &&GatewayListener| {
+            self.all.iter().any(|other| {
+                other.is_beside(listener) && other.host != listener.host && other.host.covers(&listener.host)
+            })
+        };
+        self.all.iter().filter(is_closer).map(|listener| (&listener.host, &*listener.protocol))
+    }
+
+    /// `http` or `https` of each listener that has one of them.
+    pub fn protocols(&self) -> impl Iterator<Item = &str> {
+        self.all.iter().map(|listener| &*listener.protocol).filter(|protocol| ["http", "https"].contains(protocol))
+    }
+
+    /// Whether a listener takes routes of a namespace, or why that is not known.
+    fn takes(&self, listener: &GatewayListener, namespace: &str) -> Result<bool, String> {
+        match &listener.from {
+            From::Same => Ok(listener.namespace == namespace),
+            From::All => Ok(true),
+            From::Nothing => Ok(false),
+            From::Selector(selector) => namespaces::has_labels(self.objects, namespace, selector).map_err(|why| {
+                format!("listener {} of {} is for some namespaces: {why}", listener.name, listener.owner)
+            }),
+        }
     }
 
     /// Where a route hangs; `None`: nowhere, so that no request is its own.
     pub fn attach(&self, object: &KubernetesObject<'_>, report: &mut ImportReport) -> Option<Attached> {
         let spec = &object.spec;
         let parents = spec.objects("parentRefs", report);
-        let names = spec.strings("hostnames", report);
+        let names = match report.conditions(|report| Ok(spec.strings("hostnames", report))) {
+            Ok(names) => names,
+            Err(why) => {
+                report.lost("spec.hostnames", why, "nothing of it is in the policy");
+                return None;
+            }
+        };
         let mut own: Vec<RuleHost> = Vec::new();
         for name in &names {
             match RuleHost::parse(name) {
@@ -79,22 +159,23 @@ impl Listeners {
                 }
             }
         }
-        if own.is_empty() && names.is_empty() {
+        if names.is_empty() {
             own.push(RuleHost::Any);
         }
-        let mut hosts: Vec<RuleHost> = Vec::new();
+        let mut hosts: Vec<(RuleHost, Option<String>)> = Vec::new();
         let mut gateways = Vec::new();
-        let mut protocols: Vec<Option<String>> = Vec::new();
-        let mut add = |host: RuleHost| {
-            if !hosts.contains(&host) {
-                hosts.push(host);
-            }
+        let mut add = |host: RuleHost, protocol: Option<&str>| match hosts.iter_mut().find(|(known, _)| *known == host)
+        {
+            Some((_, known)) if known.as_deref() == protocol => {}
+            Some((_, known)) => *known = None,
+            None => hosts.push((host, protocol.map(str::to_owned))),
         };
         for parent in &parents {
             let name = parent.string("name", report).unwrap_or_default();
             let namespace = parent.string("namespace", report).unwrap_or_else(|| object.in_namespace().to_owned());
             let (section, port) = (parent.string("sectionName", report), parent.string("port", report));
-            if parent.string("kind", report).as_deref() == Some("Service") {
+            let kind = parent.string("kind", report).unwrap_or_else(|| "Gateway".to_owned());
+            if kind == "Service" {
                 // In a mesh the route is for all requests to the service, by any of its names.
                 let full = [
                     format!("{name}.{namespace}.svc.cluster.local"),
@@ -102,37 +183,45 @@ impl Listeners {
                     format!("{name}.{namespace}"),
                 ];
                 let short = (namespace == object.in_namespace()).then_some(name);
-                full.into_iter().chain(short).filter_map(|name| RuleHost::parse(&name)).for_each(&mut add);
-                protocols.push(None);
+                full.into_iter()
+                    .chain(short)
+                    .filter_map(|name| RuleHost::parse(&name))
+                    .for_each(|host| add(host, None));
                 continue;
             }
-            gateways.push(format!("Gateway {namespace}/{name}"));
-            let of_gateway: Vec<&GatewayListener> =
-                self.0.iter().filter(|listener| listener.gateway == name && listener.namespace == namespace).collect();
-            if of_gateway.is_empty() {
-                own.iter().cloned().for_each(&mut add);
-                protocols.push(None);
+            let owner = format!("{} {namespace}/{name}", kind.strip_prefix('X').unwrap_or(&kind));
+            let of_parent: Vec<&GatewayListener> = self.all.iter().filter(|listener| listener.owner == owner).collect();
+            gateways.push(of_parent.first().map_or_else(|| owner.clone(), |listener| listener.gateway.clone()));
+            if !self.owners.contains(&owner) {
+                if names.is_empty() {
+                    let what = format!("{owner} is not here, and the route has no hostnames");
+                    report.elsewhere("spec.parentRefs", what, "it is taken for every host; give the Gateway too");
+                }
+                own.iter().cloned().for_each(|host| add(host, None));
             }
-            for listener in of_gateway {
-                let wanted = section.as_ref().is_none_or(|section| *section == listener.name)
+            for listener in of_parent {
+                let is_meant = section.as_ref().is_none_or(|section| *section == listener.name)
                     && port.as_ref().is_none_or(|port| *port == listener.port)
-                    && ["http", "https"].contains(&listener.protocol.as_str())
-                    && (listener.from != "Same" || listener.namespace == object.in_namespace());
-                if !wanted {
+                    && ["http", "https"].contains(&listener.protocol.as_str());
+                if !is_meant {
                     continue;
                 }
-                for host in &own {
-                    let both = listener.host.as_ref().and_then(|of| of.intersection(host));
-                    if both.is_some() {
-                        protocols.push(Some(listener.protocol.clone()));
+                match self.takes(listener, object.in_namespace()) {
+                    Ok(true) => {}
+                    Ok(false) => continue,
+                    Err(why) => {
+                        report.lost("spec.parentRefs", why, "nothing that comes there is in the policy");
+                        continue;
                     }
-                    both.into_iter().for_each(&mut add);
+                }
+                for host in &own {
+                    let both = listener.host.intersection(host).filter(|both| !listener.yields(&self.all, both));
+                    both.into_iter().for_each(|host| add(host, Some(&listener.protocol)));
                 }
             }
         }
         if parents.is_empty() {
-            own.into_iter().for_each(&mut add);
-            protocols.push(None);
+            own.into_iter().for_each(|host| add(host, None));
         }
         if hosts.is_empty() {
             report.lost(
@@ -142,8 +231,21 @@ impl Listeners {
             );
             return None;
         }
-        let first = protocols.first().cloned().flatten();
-        let protocol = first.filter(|first| protocols.iter().all(|other| other.as_ref() == Some(first)));
-        Some(Attached { tag: object.tag(), gateways, hosts, protocol })
+        Some(Attached { tag: object.tag(), gateways, hosts })
+    }
+}
+
+/// `allowedRoutes`.
+fn from(allowed: Option<&Node>) -> From {
+    let Some(namespaces) = allowed.and_then(|allowed| allowed.get("namespaces")) else { return From::Same };
+    match namespaces.get("from") {
+        None | Some(Node::Null) => From::Same,
+        Some(Node::String(from)) => match from.as_str() {
+            "Same" => From::Same,
+            "All" => From::All,
+            "Selector" => From::Selector(namespaces.get("selector").cloned().unwrap_or(Node::Null)),
+            _ => From::Nothing,
+        },
+        Some(_) => From::Nothing,
     }
 }

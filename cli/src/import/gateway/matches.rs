@@ -6,13 +6,21 @@ use crate::import::matching::{Match, PathSet, condition, escaped};
 use crate::import::reader::FieldReader;
 use crate::import::report::ImportReport;
 
+/// A match, and for a GRPCRoute how long the service and the method in it are.
+pub type Ranked = (Match, Option<(usize, usize)>);
+
 /// One for each match; an error is a condition that no policy can have.
-pub fn of(rule: &FieldReader<'_>, is_grpc: bool, report: &mut ImportReport) -> Result<Vec<Match>, String> {
+pub fn of(rule: &FieldReader<'_>, is_grpc: bool, report: &mut ImportReport) -> Result<Vec<Ranked>, String> {
+    report.conditions(|report| all(rule, is_grpc, report))
+}
+
+fn all(rule: &FieldReader<'_>, is_grpc: bool, report: &mut ImportReport) -> Result<Vec<Ranked>, String> {
     let mut found = Vec::new();
     for entry in rule.objects("matches", report) {
         let mut matches = Match::default();
+        let mut rank = is_grpc.then_some((0, 0));
         if is_grpc {
-            matches.path = grpc(&entry, report)?;
+            (matches.path, rank) = grpc(&entry, report)?;
         } else {
             matches.method = entry.string("method", report);
             matches.path = path(&entry, report)?;
@@ -22,10 +30,10 @@ pub fn of(rule: &FieldReader<'_>, is_grpc: bool, report: &mut ImportReport) -> R
         if let Some((name, value)) = entry.rest().first() {
             return Err(format!("{name} {value}: it is not known here"));
         }
-        found.push(matches);
+        found.push((matches, rank));
     }
     if found.is_empty() {
-        found.push(Match::default());
+        found.push((Match::default(), is_grpc.then_some((0, 0))));
     }
     Ok(found)
 }
@@ -42,22 +50,26 @@ fn path(entry: &FieldReader<'_>, report: &mut ImportReport) -> Result<PathSet, S
 }
 
 /// A gRPC method is a path of two segments.
-fn grpc(entry: &FieldReader<'_>, report: &mut ImportReport) -> Result<PathSet, String> {
-    let Some(method) = entry.object("method", report) else { return Ok(PathSet::Any) };
-    let (service, name) = (method.string("service", report), method.string("method", report));
-    match method.string("type", report).as_deref() {
-        None | Some("Exact") => Ok(match (service, name) {
+fn grpc(entry: &FieldReader<'_>, report: &mut ImportReport) -> Result<(PathSet, Option<(usize, usize)>), String> {
+    let Some(method) = entry.object("method", report) else { return Ok((PathSet::Any, Some((0, 0)))) };
+    let part = |name: &str, report: &mut ImportReport| method.string(name, report).filter(|part| !part.is_empty());
+    let (service, name) = (part("service", report), part("method", report));
+    let length = |part: &Option<String>| part.as_ref().map_or(0, String::len);
+    let rank = (length(&service), length(&name));
+    let path = match method.string("type", report).as_deref() {
+        None | Some("Exact") => match (service, name) {
             (Some(service), Some(name)) => PathSet::Exact(format!("/{service}/{name}")),
             (Some(service), None) => PathSet::segments(&format!("/{service}")),
             (None, Some(name)) => PathSet::Regex(format!("/[^/]+/{}", escaped(name))),
             (None, None) => PathSet::Any,
-        }),
+        },
         Some("RegularExpression") => {
             let part = |part: Option<String>| part.map_or_else(|| "[^/]+".to_owned(), |part| format!("(?:{part})"));
-            Ok(PathSet::Regex(format!("/{}/{}", part(service), part(name))))
+            PathSet::Regex(format!("/{}/{}", part(service), part(name)))
         }
-        Some(kind) => Err(format!("method of type {kind}")),
-    }
+        Some(kind) => return Err(format!("method of type {kind}")),
+    };
+    Ok((path, Some(rank)))
 }
 
 /// Conditions by name; of equal names only the first counts.

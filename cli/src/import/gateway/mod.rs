@@ -5,9 +5,10 @@ mod backend_traffic_policy;
 mod filters;
 mod listeners;
 mod matches;
+mod namespaces;
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::rc::Rc;
 
 use penstock_policy::document::{GatewayDuration, Node};
@@ -27,50 +28,107 @@ struct MatchEntry {
     rule: usize,
     hosts: Vec<RuleHost>,
     age: (String, String, usize),
+    /// Only for `http`, or `https`.
+    protocol: Option<String>,
+    /// The lengths of the service and the method that a GRPCRoute matches, by which it is ordered.
+    grpc: Option<(usize, usize)>,
 }
 
 pub fn routes(objects: &Objects<'_>, draft: &mut PolicyDraft, report: &mut ImportReport) {
     let listeners = Listeners::read(objects, report);
     let mut entries = Vec::new();
     let mut rules: Vec<ImportedRule> = Vec::new();
-    let mut attached: Vec<(Attached, std::ops::Range<usize>)> = Vec::new();
+    let mut attached: Vec<Attached> = Vec::new();
     for kind in ["HTTPRoute", "GRPCRoute"] {
         for (file, node) in objects.of(kind, GROUP) {
             report.file.clone_from(file);
             let object = KubernetesObject::open(node, report);
             let Some(to) = listeners.attach(&object, report) else { continue };
-            let first = entries.len();
             read(&object, &to, &mut rules, &mut entries, report);
-            attached.push((to, first..entries.len()));
+            attached.push(to);
         }
     }
-    // Routes for one protocol only: the header says which it is, when it makes a difference.
-    let only = |wanted: &str| attached.iter().any(|(to, _)| to.protocol.as_deref() == Some(wanted));
-    if only("http") && only("https") {
-        for (to, range) in &attached {
-            let Some(protocol) = &to.protocol else { continue };
-            for entry in entries.get_mut(range.clone()).into_iter().flatten() {
-                entry.matches.headers.push(condition("x-forwarded-proto", "Exact", protocol));
+    // Routes for one protocol only: the header says which it is, when requests of the other come in too.
+    let of_routes = attached.iter().flat_map(|to| to.hosts.iter().map(|(_, protocol)| protocol.as_deref()));
+    let known: BTreeSet<Option<&str>> = of_routes.chain(listeners.protocols().map(Some)).collect();
+    let has_both = known.len() > 1;
+    if !has_both {
+        entries.iter_mut().for_each(|entry| entry.protocol = None);
+    }
+    let closer: Vec<(&RuleHost, &str)> = listeners.closer_hosts().collect();
+    place(entries, &closer, has_both, &rules, draft);
+    closer.iter().for_each(|(host, _)| draft.table.close(host));
+    backend_traffic_policy::limits(objects, &attached, draft, report);
+}
+
+impl MatchEntry {
+    /// The match, with its protocol.
+    fn conditions(&self) -> Match {
+        let mut matches = self.matches.clone();
+        matches.headers.extend(self.protocol.iter().map(|only| condition("x-forwarded-proto", "Exact", only)));
+        matches
+    }
+}
+
+/// Each protocol has its own virtual hosts: where one has none for a host that the other has, its next wider one decides.
+/// `closer` hosts have decided even without a route.
+fn of_both(entries: Vec<MatchEntry>, closer: &[(&RuleHost, &str)]) -> Vec<MatchEntry> {
+    let of_entries = entries.iter().flat_map(|entry| &entry.hosts);
+    let all: BTreeSet<RuleHost> = of_entries.chain(closer.iter().map(|(host, _)| *host)).cloned().collect();
+    // For each host of each protocol where its requests are decided.
+    let mut more: BTreeMap<(&str, RuleHost), Vec<RuleHost>> = BTreeMap::new();
+    for protocol in ["http", "https"] {
+        let is_for = |entry: &&MatchEntry| entry.protocol.as_deref().is_none_or(|only| only == protocol);
+        let of_entries = entries.iter().filter(is_for).flat_map(|entry| &entry.hosts);
+        let closed = closer.iter().filter(|(_, of)| *of == protocol).map(|(host, _)| *host);
+        let own: BTreeSet<&RuleHost> = of_entries.chain(closed).collect();
+        for host in all.iter().filter(|host| !own.contains(host)) {
+            if let Some(wider) = host.around().find(|wider| own.contains(wider)) {
+                more.entry((protocol, wider)).or_default().push(host.clone());
             }
         }
     }
-    place(entries, &rules, draft);
-    let routes: Vec<Attached> = attached.into_iter().map(|(to, _)| to).collect();
-    backend_traffic_policy::limits(objects, &routes, draft, report);
+    let mut placed = Vec::with_capacity(entries.len());
+    for entry in entries {
+        for protocol in ["http", "https"] {
+            let is_for = entry.protocol.as_deref().is_none_or(|only| only == protocol);
+            let hosts: Vec<RuleHost> = entry
+                .hosts
+                .iter()
+                .filter(|_| is_for)
+                .flat_map(|host| more.get(&(protocol, host.clone())).into_iter().flatten().cloned())
+                .collect();
+            if !hosts.is_empty() {
+                let (matches, age) = (entry.matches.clone(), entry.age.clone());
+                let protocol = Some(protocol.to_owned());
+                placed.push(MatchEntry { matches, hosts, age, protocol, ..entry });
+            }
+        }
+        placed.push(entry);
+    }
+    placed
 }
 
 /// Puts every match in its place in the lists of its hosts.
-fn place(mut entries: Vec<MatchEntry>, rules: &[ImportedRule], draft: &mut PolicyDraft) {
+fn place(
+    mut entries: Vec<MatchEntry>,
+    closer: &[(&RuleHost, &str)],
+    has_both: bool,
+    rules: &[ImportedRule],
+    draft: &mut PolicyDraft,
+) {
     let specificity = |entry: &MatchEntry| {
-        let path = match &entry.matches.path {
-            PathSet::Exact(path) => (2, path.len()),
-            PathSet::Regex(expression) => (1, expression.len()),
-            PathSet::Segments(path) | PathSet::Letters(path) => (0, path.len()),
-            PathSet::Any => (0, 0),
+        let path = match (&entry.grpc, &entry.matches.path) {
+            (Some((service, method)), _) => (0, *service, *method),
+            (None, PathSet::Exact(path)) => (2, path.len(), 0),
+            (None, PathSet::Regex(expression)) => (1, expression.len(), 0),
+            (None, PathSet::Segments(path) | PathSet::Letters(path)) => (0, path.len(), 0),
+            (None, PathSet::Any) => (0, 0, 0),
         };
         (path, entry.matches.method.is_some(), entry.matches.headers.len(), entry.matches.query.len())
     };
     entries.sort_by_cached_key(|entry| (Reverse(specificity(entry)), entry.age.clone()));
+    let entries = if has_both { of_both(entries, closer) } else { entries };
     // The hosts in the order in which they come, each with its entries.
     let mut hosts: Vec<(&RuleHost, Vec<usize>)> = Vec::new();
     let mut places: HashMap<&RuleHost, usize> = HashMap::new();
@@ -96,7 +154,7 @@ fn place(mut entries: Vec<MatchEntry>, rules: &[ImportedRule], draft: &mut Polic
         }
         for run in runs {
             let Some(rule) = rules.get(run.0) else { continue };
-            let matches = || run.1.iter().filter_map(|&i| entries.get(i)).map(|entry| entry.matches.clone()).collect();
+            let matches = || run.1.iter().filter_map(|&i| entries.get(i)).map(MatchEntry::conditions).collect();
             let rule =
                 made.entry(run.clone()).or_insert_with(|| Rc::new(ImportedRule { matches: matches(), ..rule.clone() }));
             draft.table.push(host, rule.clone());
@@ -112,6 +170,10 @@ fn read(
     report: &mut ImportReport,
 ) {
     let is_grpc = object.kind == "GRPCRoute";
+    let mut by_protocol: BTreeMap<Option<String>, Vec<RuleHost>> = BTreeMap::new();
+    for (host, protocol) in &to.hosts {
+        by_protocol.entry(protocol.clone()).or_default().push(host.clone());
+    }
     let spec = &object.spec;
     let list = spec.objects("rules", report);
     for (i, rule) in list.iter().enumerate() {
@@ -135,14 +197,18 @@ fn read(
         if let Err(why) = &found {
             report.lost(rule.path(), why.clone(), "this rule is left out: its requests fall to those after it");
             rules.push(ImportedRule { tags, ..ImportedRule::new(name, RuleAction::Omit(why.clone())) });
-            found = Ok(vec![Match::default()]);
+            found = Ok(vec![(Match::default(), None)]);
         } else {
-            rules.push(ImportedRule { effects, tags, ..ImportedRule::new(name, action) });
+            rules.push(ImportedRule { effects, tags, ..ImportedRule::new(name, action).at(report.place(rule.path())) });
         }
-        for (k, matches) in found.unwrap_or_default().into_iter().enumerate() {
+        for (k, (matches, grpc)) in found.unwrap_or_default().into_iter().enumerate() {
             let owner = format!("{}/{}", object.in_namespace(), object.name);
             let age = (object.created.clone(), owner, i * 1000 + k);
-            entries.push(MatchEntry { matches, rule: rules.len() - 1, hosts: to.hosts.clone(), age });
+            let rule = rules.len() - 1;
+            for (protocol, hosts) in &by_protocol {
+                let (matches, age) = (matches.clone(), age.clone());
+                entries.push(MatchEntry { matches, rule, hosts: hosts.clone(), age, protocol: protocol.clone(), grpc });
+            }
         }
     }
     if list.is_empty() {

@@ -113,7 +113,12 @@ impl IngressSettings {
             .unwrap_or_default();
         let guards: Vec<String> = GUARDS
             .iter()
-            .filter_map(|name| take(name, report).map(|value| format!("{name} {value}")))
+            .filter_map(|name| {
+                Some(match reader.take(&format!("{PREFIX}{name}"))? {
+                    Node::String(value) => format!("{name} {value}"),
+                    value => format!("{name} {value}"),
+                })
+            })
             .filter(|guard| guard != "enable-modsecurity false")
             .collect();
         let snippet = take("configuration-snippet", report);
@@ -245,7 +250,8 @@ fn stickiness(reader: &FieldReader<'_>, report: &mut ImportReport) -> Option<Nod
     let affinity = take("affinity", report);
     let behavior = take("affinity-canary-behavior", report);
     let name = take("session-cookie-name", report).unwrap_or_else(|| "INGRESSCOOKIE".to_owned());
-    let seconds = take("session-cookie-max-age", report).or_else(|| take("session-cookie-expires", report));
+    let (age, expires) = (take("session-cookie-max-age", report), take("session-cookie-expires", report));
+    let seconds = age.or(expires);
     let path = take("session-cookie-path", report);
     let same_site = take("session-cookie-samesite", report);
     for field in [

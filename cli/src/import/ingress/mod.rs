@@ -4,17 +4,18 @@
 mod annotations;
 mod rewrite;
 
+use std::collections::HashSet;
 use std::rc::Rc;
 
 use penstock_policy::document::Node;
 
 use super::destination::ImportedDestination;
-use super::draft::{PolicyDraft, TaggedLimit};
+use super::draft::PolicyDraft;
 use super::matching::{Match, PathSet, condition, matches_nothing};
 use super::objects::{Objects, map, text};
 use super::reader::{FieldReader, KubernetesObject};
 use super::report::ImportReport;
-use super::table::{ImportedRule, RuleAction, RuleHost, WeightedSplit};
+use super::table::{ImportedRule, RuleAction, RuleHost, TaggedLimit, WeightedSplit};
 use annotations::IngressSettings;
 
 /// How a path of an Ingress compares.
@@ -80,16 +81,20 @@ pub fn ingresses(objects: &Objects<'_>, draft: &mut PolicyDraft, report: &mut Im
             );
         }
     }
-    for main in &mains {
+    // One whose places all are those of older ones counts nothing.
+    let decide: HashSet<String> = draft.table.tags().map(str::to_owned).collect();
+    for main in mains.iter().filter(|main| decide.contains(&main.tag)) {
         report.file.clone_from(&main.file);
         report.object.clone_from(&main.object);
-        for (name, limit) in &main.settings.limits {
+        // Redirects are not counted.
+        for (name, limit) in main.settings.limits.iter().filter(|_| main.settings.redirect.is_none()) {
             let place = report.place(&format!("metadata.annotations.{name}"));
             let limit = [("name", text(format!("{}-{}", main.name, name.rsplit('/').next().unwrap_or_default())))]
                 .into_iter()
                 .chain(limit.clone())
                 .collect();
-            draft.tagged_limits.push(TaggedLimit { tag: main.tag.clone(), also: vec![Match::default()], limit, place });
+            let (tag, also) = (main.tag.clone(), vec![Match::default()]);
+            draft.tagged_limits.push(TaggedLimit { tag, except: Vec::new(), also, limit, place });
         }
     }
 }
@@ -142,8 +147,11 @@ fn server(
     for (main, place) in locations {
         report.file.clone_from(&main.file);
         report.object.clone_from(&main.object);
-        let new =
-            |action| ImportedRule { tags: vec![main.tag.clone()], ..ImportedRule::new(main.name.clone(), action) };
+        let place_of = report.place("spec.rules");
+        let new = |action| {
+            let rule = ImportedRule::new(main.name.clone(), action).at(place_of.clone());
+            ImportedRule { tags: vec![main.tag.clone()], ..rule }
+        };
         if let RuleHost::Star(name) = host {
             let why = format!("*.{name} is one label to ingress-nginx, and one or more to a policy");
             report.lost("spec.rules", why.clone(), "its requests are left to the platform");
@@ -171,7 +179,9 @@ fn server(
             for entry in &mut matches {
                 entry.headers.push(condition("x-forwarded-proto", "Exact", "http"));
             }
-            draft.table.push(host, Rc::new(ImportedRule { matches, ..new(RuleAction::Redirect(redirect)) }));
+            draft
+                .table
+                .push(host, Rc::new(ImportedRule { matches, tags: Vec::new(), ..new(RuleAction::Redirect(redirect)) }));
         }
         if let Some(why) = &main.settings.guarded {
             report.lost("metadata.annotations", why.clone(), "requests to its paths are left to the platform");
@@ -241,11 +251,17 @@ fn read(node: &Node, report: &mut ImportReport) -> Ingress {
     let mut places = Vec::new();
     let rules = spec.objects("rules", report);
     for rule in &rules {
-        let written = rule.string("host", report).unwrap_or_default();
-        let Some(host) = RuleHost::parse(&written) else {
-            report.lost(&rule.at("host"), format!("{written:?} is no host name"), "its requests are left alone");
-            rule.ignore(&["http"]);
-            continue;
+        let host = report.conditions(|report| {
+            let written = rule.string("host", report).unwrap_or_default();
+            RuleHost::parse(&written).ok_or_else(|| format!("{written:?} is no host name"))
+        });
+        let host = match host {
+            Ok(host) => host,
+            Err(why) => {
+                report.lost(&rule.at("host"), why, "its requests are left alone");
+                rule.ignore(&["http"]);
+                continue;
+            }
         };
         let http = rule.object("http", report);
         if http.is_none() {
@@ -253,11 +269,12 @@ fn read(node: &Node, report: &mut ImportReport) -> Ingress {
         }
         let items = http.map(|http| http.objects("paths", report)).unwrap_or_default();
         for item in items {
-            let path = item.string("path", report).filter(|path| !path.is_empty()).unwrap_or_else(|| "/".to_owned());
-            let kind = match item.string("pathType", report).as_deref() {
-                Some("Exact") => PathType::Exact,
-                Some("ImplementationSpecific") => PathType::ImplementationSpecific,
-                _ => PathType::Prefix,
+            let (path, kind) = match report.conditions(|report| path_of(&item, report)) {
+                Ok(found) => found,
+                Err(why) => {
+                    report.lost(item.path(), why, "its requests fall to other paths");
+                    continue;
+                }
             };
             match destination(item.object("backend", report), &object, report) {
                 Some(to) => {
@@ -301,6 +318,17 @@ fn read(node: &Node, report: &mut ImportReport) -> Ingress {
         settings,
         tls,
     }
+}
+
+fn path_of(item: &FieldReader<'_>, report: &mut ImportReport) -> Result<(String, PathType), String> {
+    let path = item.string("path", report).filter(|path| !path.is_empty()).unwrap_or_else(|| "/".to_owned());
+    let kind = match item.string("pathType", report).as_deref() {
+        Some("Exact") => PathType::Exact,
+        Some("ImplementationSpecific") => PathType::ImplementationSpecific,
+        None | Some("Prefix") => PathType::Prefix,
+        Some(other) => return Err(format!("pathType {other}: it is Exact, Prefix or ImplementationSpecific")),
+    };
+    Ok((path, kind))
 }
 
 fn destination(

@@ -40,6 +40,11 @@ pub fn rules(rule: ImportedRule, path: &str, target: &str, report: &mut ImportRe
             effects: node("ReplacePrefixMatch", front),
             ..rule.clone()
         };
+        report.lost(
+            "metadata.annotations.nginx.ingress.kubernetes.io/rewrite-target",
+            format!("{prefix} in other letters, such as {}", prefix.to_uppercase()),
+            "such requests are left to the platform",
+        );
         let rest = leave(any_case(prefix, if both.is_some() { "(/.*)?" } else { "/.*" }), other_case);
         return match both {
             Some(_) => vec![change, rest],

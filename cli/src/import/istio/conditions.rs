@@ -28,6 +28,8 @@ enum StringMatch<'n> {
 fn text(node: &Node) -> StringMatch<'_> {
     match node {
         Node::Null => StringMatch::Present,
+        // Istio takes one way to compare, not several.
+        Node::Map(entries) if entries.len() > 1 => StringMatch::Unknown(node.to_string()),
         Node::Map(entries) => match entries.first().map(|(kind, value)| (kind.as_str(), value)) {
             None => StringMatch::Present,
             Some(("exact", Node::String(value))) => StringMatch::Exact(value),
@@ -85,7 +87,7 @@ pub fn entries(
             _ => lost.push(format!("authority {authority}: a policy knows hosts by name only")),
         }
     }
-    let ignores_case = entry.flag("ignoreUriCase");
+    let ignores_case = entry.flag("ignoreUriCase", report);
     if let Some(uri) = entry.take("uri") {
         let cased = |expression: String| if ignores_case { format!("(?i){expression}") } else { expression };
         matches.path = match text(uri) {
@@ -102,7 +104,14 @@ pub fn entries(
         };
     }
     for (field, without) in [("headers", false), ("withoutHeaders", true)] {
-        for (name, value) in entry.pairs(field) {
+        for (name, value) in entry.pairs(field, report) {
+            if let Some(path) = name.strip_prefix("@request.auth.claims") {
+                match claim(path, &text(value)) {
+                    Ok(condition) => matches.claims.push(if without { inverted(&condition) } else { condition }),
+                    Err(why) => lost.push(format!("{field}.{name} {value}: {why}")),
+                }
+                continue;
+            }
             match (name.to_ascii_lowercase().as_str(), text(value)) {
                 (":method", StringMatch::Exact(method)) if !without => methods = vec![Some(method.to_owned())],
                 (":authority" | "host", StringMatch::Exact(authority)) if !without && !authority.contains(':') => {
@@ -118,7 +127,7 @@ pub fn entries(
             }
         }
     }
-    for (name, value) in entry.pairs("queryParams") {
+    for (name, value) in entry.pairs("queryParams", report) {
         match text(value) {
             StringMatch::Exact(value) => matches.query.push(condition(name, "Exact", value)),
             StringMatch::Prefix(value) => matches.query.push(condition(name, "Prefix", value)),
@@ -135,6 +144,28 @@ pub fn entries(
     let entry =
         |method: Option<String>| ConditionEntry { host: host.clone(), matches: Match { method, ..matches.clone() } };
     Ok(methods.into_iter().map(entry).collect())
+}
+
+/// A condition on a claim, by what follows `@request.auth.claims`: `.a.b`, or `[a][b]` for names with dots.
+fn claim(path: &str, kind: &StringMatch<'_>) -> Result<Node, String> {
+    let name = match path.strip_prefix('.') {
+        Some(name) => name.to_owned(),
+        None => {
+            let inner = path.strip_prefix('[').and_then(|path| path.strip_suffix(']')).ok_or("it names no claim")?;
+            let names: Vec<&str> = inner.split("][").collect();
+            if names.iter().any(|name| name.contains('.')) {
+                return Err("a policy's dots lead into objects, so no name has one".to_owned());
+            }
+            names.join(".")
+        }
+    };
+    match kind {
+        StringMatch::Exact(value) => Ok(condition(&name, "Exact", value)),
+        StringMatch::Prefix(value) => Ok(condition(&name, "Prefix", value)),
+        StringMatch::Regex(value) => Ok(condition(&name, "RegularExpression", value)),
+        StringMatch::Present => Ok(condition(&name, "Present", "")),
+        StringMatch::Unknown(what) => Err(format!("{what} is no exact, prefix or regex")),
+    }
 }
 
 /// Conditions on a header. Under `withoutHeaders` an absent one is empty to Istio.

@@ -22,7 +22,17 @@ fn list(node: Option<&Node>) -> &[Node] {
     }
 }
 
+/// Whether a condition has no form that Istio knows. It stays as it is, so that its route is left out.
+fn is_unknown(node: &Node, is_known: impl Fn(&Node) -> bool) -> bool {
+    *node != Node::Null && !is_known(node)
+}
+
 fn merge(root: &Node, other: &Node) -> Option<Node> {
+    let unknown = |node: &&Node| is_unknown(node, |node| matches!(node, Node::List(_)));
+    if let Some(unknown) = [root, other].iter().filter_map(|node| node.get("match")).find(unknown) {
+        let own = entries(other).iter().filter(|(key, _)| key != "match").cloned();
+        return Some(Node::Map(own.chain([("match".to_owned(), unknown.clone())]).collect()));
+    }
     let (of_root, of_other) = (list(root.get("match")), list(other.get("match")));
     let nothing = [Node::Map(Vec::new())];
     let of_root = if of_root.is_empty() { &nothing[..] } else { of_root };
@@ -56,11 +66,20 @@ fn merge(root: &Node, other: &Node) -> Option<Node> {
 
 /// What holds when both do; `None`: they contradict each other.
 fn both(root: &Node, leaf: &Node) -> Option<Node> {
+    let unknown = |node: &&&Node| is_unknown(node, |node| matches!(node, Node::Map(_)));
+    if let Some(unknown) = [root, leaf].iter().find(unknown) {
+        return Some((*unknown).clone());
+    }
     let mut merged: Vec<(String, Node)> = entries(leaf).to_vec();
     for (key, value) in entries(root) {
         match merged.iter_mut().find(|(known, _)| known == key) {
             None => merged.push((key.clone(), value.clone())),
             Some((_, own)) => match key.as_str() {
+                "headers" | "withoutHeaders" | "queryParams" | "sourceLabels"
+                    if [&*own, value].iter().any(|node| is_unknown(node, |node| matches!(node, Node::Map(_)))) =>
+                {
+                    *own = Node::String(format!("{own} with {value}"));
+                }
                 "headers" | "withoutHeaders" | "queryParams" | "sourceLabels" => {
                     let mut all = entries(own).to_vec();
                     for (name, value) in entries(value) {

@@ -37,7 +37,7 @@ fn of(hash: &FieldReader<'_>, report: &mut ImportReport) -> Option<Node> {
     if let Some(header) = hash.string("httpHeaderName", report) {
         return Some(map([("header", text(header))]));
     }
-    if hash.flag("useSourceIp") {
+    if hash.flag("useSourceIp", report) {
         return Some(map([("sourceAddress", map([]))]));
     }
     if let Some(cookie) = hash.object("httpCookie", report) {

@@ -38,11 +38,19 @@ fn sights(objects: &Objects<'_>, report: &mut ImportReport) -> Vec<Vec<(String, 
     let mut sights = Vec::new();
     for (_, node) in objects.of("Sidecar", "networking.istio.io") {
         let object = KubernetesObject::open(node, report);
-        let egress = object.spec.objects("egress", report);
-        if egress.is_empty() {
-            continue;
-        }
-        let hosts = egress.iter().flat_map(|egress| egress.strings("hosts", report)).collect::<Vec<_>>();
+        let hosts = report.conditions(|report| {
+            let egress = object.spec.objects("egress", report);
+            let hosts: Vec<String> = egress.iter().flat_map(|egress| egress.strings("hosts", report)).collect();
+            Ok((!egress.is_empty()).then_some(hosts))
+        });
+        let hosts = match hosts {
+            Ok(Some(hosts)) => hosts,
+            Ok(None) => continue,
+            Err(why) => {
+                report.lost("spec.egress", why, "its workloads are taken to see nothing");
+                Vec::new()
+            }
+        };
         let pattern = |host: &String| {
             let (namespace, name) = host.split_once('/').unwrap_or(("*", host));
             let namespace = if namespace == "." { object.in_namespace() } else { namespace };
@@ -91,7 +99,13 @@ pub fn service_entries(objects: &Objects<'_>, draft: &mut PolicyDraft, report: &
             let what = format!("{host}: a Sidecar does not let its workloads see it");
             report.lost(&spec.at("hosts"), what, "nothing is allowed by it");
         }
-        let visible = spec.strings("exportTo", report);
+        let visible = match report.conditions(|report| Ok(spec.strings("exportTo", report))) {
+            Ok(visible) => visible,
+            Err(why) => {
+                report.lost("spec.exportTo", why, "nothing is allowed by it");
+                continue;
+            }
+        };
         let mut ports = Vec::new();
         let listed = spec.objects("ports", report);
         for port in &listed {

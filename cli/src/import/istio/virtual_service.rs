@@ -201,12 +201,19 @@ impl RouteContext<'_> {
         let name = format!("{}-{own}", self.name);
         let mut omitted = Vec::new();
         let mut entries = Vec::new();
-        let list = route.objects("match", report);
+        let list = match report.conditions(|report| Ok(route.objects("match", report))) {
+            Ok(list) => list,
+            Err(why) => {
+                let consequence = "this route is left out: its requests fall to those after it";
+                report.lost(path, why.clone(), consequence);
+                return vec![ImportedRule::new(name, RuleAction::Omit(why))];
+            }
+        };
         if list.is_empty() {
             entries.push(ConditionEntry { host: None, matches: Match::default() });
         }
         for entry in list {
-            match conditions::entries(&entry, self.gateways, report) {
+            match report.conditions(|report| conditions::entries(&entry, self.gateways, report)) {
                 Ok(found) => entries.extend(found),
                 Err(why) => {
                     let consequence = "this match is left out: its requests fall to the rules after it";
@@ -228,7 +235,7 @@ impl RouteContext<'_> {
                 only,
                 matches: vec![entry.matches],
                 effects: effects.clone(),
-                ..ImportedRule::new(name.clone(), action.clone())
+                ..ImportedRule::new(name.clone(), action.clone()).at(report.place(path))
             };
             match (&rewrite, &action) {
                 (Some(rewrite), RuleAction::Split(_)) => rules.extend(rewritten(rule, rewrite, report)),
@@ -355,7 +362,7 @@ fn header_changes(headers: &FieldReader<'_>, effects: &mut Vec<(&'static str, No
         let mut node = Vec::new();
         for field in ["set", "add"] {
             let fields: Vec<Node> = changes
-                .pairs(field)
+                .pairs(field, report)
                 .iter()
                 .map(|(name, value)| {
                     let value = if let Node::String(value) = value { value.clone() } else { value.to_string() };

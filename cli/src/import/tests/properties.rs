@@ -1,10 +1,17 @@
 //! For generated objects of each source: no request that the source leaves alone is taken by the imported policy, and those
 //! that it takes go where the source sends them. The models of the sources are written from their documentation.
 
+mod annotations;
+mod backend_traffic_policy;
 mod cilium;
+mod delegates;
+mod envoy_filter;
 mod gateway;
+mod grpc;
 mod ingress;
 mod istio;
+mod listeners;
+mod middlewares;
 mod ratelimit;
 mod service_entry;
 mod smokescreen;
@@ -24,6 +31,12 @@ const HOSTS: [&str; 5] = ["shop.example.com", "www.shop.example.com", "api.examp
 const PATTERNS: [&str; 5] = ["*", "*.example.com", "*.shop.example.com", "shop.example.com", "api.example.com"];
 const PATHS: [&str; 9] = ["/", "/a", "/a/", "/a/b", "/ab", "/a/b/c", "/b", "/A", "/c"];
 const DESTINATIONS: [&str; 4] = ["one", "two", "three", "four"];
+
+/// A quarter of the cases that there would be: each has many requests.
+fn few() -> ProptestConfig {
+    let all = ProptestConfig::default();
+    ProptestConfig { cases: all.cases.div_ceil(4), ..all }
+}
 
 /// A request of a client.
 #[derive(Clone, Debug)]
@@ -72,7 +85,24 @@ fn weighted(targets: &[(&'static str, i64)]) -> Expected {
     targets.iter().filter(|(_, weight)| *weight > 0).map(|(name, _)| *name).collect()
 }
 
+/// What an import makes.
+struct Imported {
+    node: Node,
+    policy: Policy,
+    /// Where routes lead.
+    leads: BTreeMap<String, String>,
+    /// The policy as it is printed.
+    text: String,
+    /// Whether nothing that decides is said to be lost.
+    is_complete: bool,
+}
+
 fn policy_of(documents: &[Value]) -> (Node, Policy, BTreeMap<String, String>, String) {
+    let imported = imported(documents);
+    (imported.node, imported.policy, imported.leads, imported.text)
+}
+
+fn imported(documents: &[Value]) -> Imported {
     let nodes: Vec<(String, Node)> = documents
         .iter()
         .map(|document| (String::new(), Node::from_json(document.to_string().as_bytes()).unwrap()))
@@ -81,8 +111,16 @@ fn policy_of(documents: &[Value]) -> (Node, Policy, BTreeMap<String, String>, St
     let (draft, _) = import(&nodes, &mut report);
     let node = draft.node();
     let policy = Policy::from_node(&node).unwrap_or_else(|problems| panic!("{problems}\n{}", draft.text()));
+    let is_complete = report.is_complete();
     let leads = report.routes.into_iter().map(|lead| (lead.route, lead.to)).collect();
-    (node, policy, leads, draft.text())
+    Imported { node, policy, leads, text: draft.text(), is_complete }
+}
+
+/// Where a request goes; `None`: it is left alone.
+fn went(request: &WireRequest, policy: &Policy, leads: &BTreeMap<String, String>, seed: u64) -> Option<String> {
+    let decision = request.decide(policy, &mut World::new(Timestamp(0), seed));
+    let route = decision.route.filter(|route| route != UNROUTED)?;
+    leads.get(&route).and_then(|to| to.split(' ').next()).map(str::to_owned)
 }
 
 /// Compares the policy made of objects with a model of their source.
@@ -93,11 +131,9 @@ fn agrees(
 ) -> Result<(), TestCaseError> {
     let (_, policy, leads, text) = policy_of(documents);
     for (seed, request) in requests.iter().enumerate() {
-        let decision = request.wire().decide(&policy, &mut World::new(Timestamp(0), seed as u64));
-        let route = decision.route.filter(|route| route != UNROUTED);
-        let went = route.and_then(|route| leads.get(&route)).and_then(|to| to.split(' ').next());
+        let went = went(&request.wire(), &policy, &leads, seed as u64);
         let expected = model(request);
-        match went {
+        match went.as_deref() {
             // Nothing in these objects is beyond a policy's words.
             None => prop_assert!(expected.is_empty(), "{request:?} is left alone, not sent to {expected:?}\n{text}"),
             Some(went) => {

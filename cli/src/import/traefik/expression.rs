@@ -136,7 +136,7 @@ fn both(one: &Alternative, other: &Alternative) -> Result<Option<Alternative>, S
     };
     let headers = a.headers.iter().chain(&b.headers).cloned().collect();
     let query = a.query.iter().chain(&b.query).cloned().collect();
-    Ok(Some((hosts, Match { method, path, headers, query })))
+    Ok(Some((hosts, Match { method, path, headers, query, ..Match::default() })))
 }
 
 /// An expression of Go, which looks anywhere in the value, as one for the whole value.

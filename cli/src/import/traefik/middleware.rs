@@ -24,12 +24,18 @@ pub struct Chain {
     pub leave: Option<String>,
     /// Limits, with their names.
     pub limits: Vec<(String, Vec<(&'static str, Node)>)>,
+    protocol: &'static str,
     effects: Vec<(&'static str, Node)>,
     scheme: Option<(String, Vec<(&'static str, Node)>)>,
     path: Option<PathChange>,
 }
 
 impl Chain {
+    /// No middleware yet, for requests of `http` or `https`.
+    pub fn new(protocol: &'static str) -> Chain {
+        Chain { protocol, ..Chain::default() }
+    }
+
     /// Adds a middleware.
     pub fn add(&mut self, objects: &Objects<'_>, name: &str, namespace: &str, report: &mut ImportReport) {
         self.add_below(objects, name, namespace, 0, report);
@@ -67,7 +73,7 @@ impl Chain {
             let scheme = redirect.string("scheme", report).unwrap_or_default();
             let mut node = vec![("scheme", text(scheme.as_str()))];
             node.extend(redirect.integer("port", report).map(|port| ("port", Node::Integer(port))));
-            let status = if redirect.flag("permanent") { 301 } else { 302 };
+            let status = if redirect.flag("permanent", report) { 301 } else { 302 };
             node.push(("statusCode", Node::Integer(status)));
             self.scheme = Some((scheme, node));
         }
@@ -122,7 +128,7 @@ impl Chain {
         if let Some(criterion) = limit.object("sourceCriterion", report) {
             if let Some(header) = criterion.string("requestHeaderName", report) {
                 key = Node::List(vec![map([("header", text(header))])]);
-            } else if criterion.flag("requestHost") {
+            } else if criterion.flag("requestHost", report) {
                 key = Node::List(vec![map([("hostname", map([]))])]);
             }
             let what = "`settings.sourceAddress` says how the client's address is found";
@@ -132,7 +138,8 @@ impl Chain {
         for (field, value) in limit.rest() {
             report.lost(&limit.at(field), value.to_string(), "requests are counted without it");
         }
-        if average <= 0 {
+        // What was redirected before is not counted.
+        if average <= 0 || self.redirect().is_some() {
             return;
         }
         let Some(per) = duration(&period) else {
@@ -148,7 +155,7 @@ impl Chain {
             [("customRequestHeaders", "requestHeaders"), ("customResponseHeaders", "responseHeaders")]
         {
             let (mut set, mut remove) = (Vec::new(), Vec::new());
-            for (name, value) in headers.pairs(field) {
+            for (name, value) in headers.pairs(field, report) {
                 match value {
                     Node::String(value) if value.is_empty() => remove.push(text(name.as_str())),
                     Node::Null => remove.push(text(name.as_str())),
@@ -181,8 +188,8 @@ impl Chain {
     }
 
     /// Where all requests are redirected, when they do not have the scheme already.
-    pub fn redirect(&self, protocol: &str) -> Option<Node> {
-        self.scheme.as_ref().filter(|(scheme, _)| scheme != protocol).map(|(_, node)| map(node.clone()))
+    pub fn redirect(&self) -> Option<Node> {
+        self.scheme.as_ref().filter(|(scheme, _)| scheme != self.protocol).map(|(_, node)| map(node.clone()))
     }
 
     /// A rule with what the middlewares change.
@@ -224,6 +231,7 @@ impl Chain {
                 {
                     rules.push(rewritten(&rule, PathSet::segments(letters), "ReplacePrefixMatch", "/"));
                     let why = format!("the source takes the letters {letters} away also inside of a segment");
+                    report.lost("spec.routes", why.clone(), "such requests are left to the platform");
                     rules.push(leave(&rule, Some(PathSet::Letters(letters.clone())), why));
                 }
                 (change, _) => {

@@ -8,12 +8,12 @@ mod objects;
 use penstock_policy::document::Node;
 
 use super::destination::ImportedDestination;
-use super::draft::{PolicyDraft, TaggedLimit};
+use super::draft::PolicyDraft;
 use super::matching::{Match, condition};
 use super::objects::{Objects, map, text};
 use super::reader::{FieldReader, KubernetesObject};
 use super::report::ImportReport;
-use super::table::{ImportedRule, RuleAction, RuleHost, WeightedSplit};
+use super::table::{ImportedRule, RuleAction, RuleHost, TaggedLimit, WeightedSplit};
 use middleware::Chain;
 use objects::{named, of};
 
@@ -83,8 +83,12 @@ fn read(
     let length = i64::try_from(written.chars().count()).unwrap_or(i64::MAX);
     let priority = route.integer("priority", report).filter(|priority| *priority != 0).unwrap_or(length);
     route.ignore(&["kind", "syntax", "observability"]);
-    let mut chain = Chain::default();
-    for middleware in route.objects("middlewares", report) {
+    let mut chain = Chain::new(protocol);
+    let middlewares = report.conditions(|report| Ok(route.objects("middlewares", report))).unwrap_or_else(|why| {
+        chain.leave = Some(why);
+        Vec::new()
+    });
+    for middleware in middlewares {
         let name = middleware.string("name", report).unwrap_or_default();
         let namespace = middleware.string("namespace", report).unwrap_or_else(|| object.in_namespace().to_owned());
         chain.add(objects, &name, &namespace, report);
@@ -95,7 +99,7 @@ fn read(
             route.ignore(&["services"]);
             RuleAction::Leave(why)
         }
-        None => match chain.redirect(protocol) {
+        None => match chain.redirect() {
             Some(redirect) => {
                 route.ignore(&["services"]);
                 RuleAction::Redirect(redirect)
@@ -111,7 +115,8 @@ fn read(
     } else {
         format!("{}-{}", object.name, tag.rsplit('#').next().unwrap_or_default())
     };
-    let rule = ImportedRule { tags: vec![tag.to_owned()], ..ImportedRule::new(name, action) };
+    let rule =
+        ImportedRule { tags: vec![tag.to_owned()], ..ImportedRule::new(name, action).at(report.place(route.path())) };
     match expression::alternatives(&written) {
         Ok(alternatives) => {
             let mut by_hosts: Vec<(Option<Vec<RuleHost>>, Vec<Match>)> = Vec::new();
@@ -135,7 +140,8 @@ fn read(
     for (name, limit) in chain.limits {
         let limit = [("name", text(name))].into_iter().chain(limit).collect();
         let place = report.place(&route.at("middlewares"));
-        draft.tagged_limits.push(TaggedLimit { tag: tag.to_owned(), also: vec![Match::default()], limit, place });
+        let (tag, also) = (tag.to_owned(), vec![Match::default()]);
+        draft.tagged_limits.push(TaggedLimit { tag, except: Vec::new(), also, limit, place });
     }
 }
 

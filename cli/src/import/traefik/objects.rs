@@ -13,7 +13,11 @@ pub(super) fn of<'d>(objects: &Objects<'d>, kind: &str) -> Vec<&'d (String, Node
 
 /// The spec of an object by its name, such as `shop/limits` or `limits@kubernetescrd`.
 pub(super) fn named<'d>(objects: &Objects<'d>, kind: &str, name: &str, namespace: &str) -> Option<&'d Node> {
-    let name = name.split('@').next().unwrap_or(name);
+    // Another provider's has nothing to do with the cluster's object of its name.
+    let (name, provider) = name.split_once('@').unwrap_or((name, "kubernetescrd"));
+    if provider != "kubernetescrd" {
+        return None;
+    }
     let text = |node: &Node, field: &str| match node.get("metadata").and_then(|metadata| metadata.get(field)) {
         Some(Node::String(text)) => Some(text.clone()),
         _ => None,

@@ -3,15 +3,15 @@
 use super::*;
 
 #[derive(Clone, Debug)]
-struct Condition {
-    uri: Option<(&'static str, &'static str)>,
-    header: Option<&'static str>,
-    without: Option<&'static str>,
-    method: Option<&'static str>,
+pub(super) struct Condition {
+    pub(super) uri: Option<(&'static str, &'static str)>,
+    pub(super) header: Option<&'static str>,
+    pub(super) without: Option<&'static str>,
+    pub(super) method: Option<&'static str>,
 }
 
 impl Condition {
-    fn holds(&self, request: &Request) -> bool {
+    pub(super) fn holds(&self, request: &Request) -> bool {
         let uri = match self.uri {
             None => true,
             Some(("exact", path)) => request.path == path,
@@ -29,7 +29,7 @@ impl Condition {
             && self.method.is_none()
     }
 
-    fn json(&self) -> Value {
+    pub(super) fn json(&self) -> Value {
         let mut json = json!({});
         if let Some((kind, value)) = self.uri {
             json["uri"] = json!({kind: value});
