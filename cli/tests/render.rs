@@ -134,6 +134,16 @@ fn mistakes_are_said_before_anything_is_written() {
         (with(&["--service", "beta"]), "ROUTE=HOST:PORT"),
         (with(&["--service", "betta=shop:80"]), "the policy names no route `betta`; it names gold, beta"),
         (with(&["--service", "betta=shop:80"]), "did you mean `beta`?"),
+        (with(&["--service", "beta=shop:80", "--service", "beta=other:80"]), "it is given twice"),
+        (with(&["--service", "beta=shop:80/-v1"]), "is no subset"),
+        (with(&["--name", "Shop_1"]), "lowercase letters, digits and `-`"),
+        (with(&["--name", "a-name-that-is-so-long-that-nothing-can-be-put-behind-it"]), "write at most 50"),
+        (
+            vec!["render", "shop.yaml", "--for", "istio", "--service-namespace", "a.b"],
+            "lowercase letters, digits and `-`",
+        ),
+        (with(&["--host", "https://shop.example.com/"]), "is a URL, not a host name"),
+        (with(&["--host", "shop.*.com"]), "shop.*.com"),
         (with(&["--sha256", "abc"]), "64 hexadecimal digits"),
         (with(&["--egress-image", "foo bar"]), "does not begin with a registry"),
         (with(&["--egress-image", "ghcr.io/Penstock/suite:1"]), "is not a repository"),
@@ -161,6 +171,15 @@ fn mistakes_are_said_before_anything_is_written() {
     assert!(run.status == 2 && run.err.contains("--service unrouted=HOST:PORT"), "{}", run.err);
     let said = ["--image", "ghcr.io/penstock/suite:1", "--service", "unrouted=waf:80"];
     assert_eq!(render(imported, &said).status, 0);
+    // An Ingress names ports, and its report does.
+    std::fs::write(
+        folder.path().join("r.json"),
+        r#"{"routes": [{"route": "a", "to": "web namespace shop port http"}]}"#,
+    )
+    .unwrap();
+    let named = ["--image", "ghcr.io/penstock/suite:1", "--report", "r.json"];
+    let run = render("routes: {default: a, rules: [{name: a, route: a}]}\n", &named);
+    assert!(run.status == 2 && run.err.contains("--service a=web.shop:NUMBER"), "{}", run.err);
     let run = render(both, &["--image", "ghcr.io/penstock/header-routing:1", "--service", "default=a:80"]);
     assert!(run.status == 2 && run.err.contains("--egress-image"), "{}", run.err);
     let run = render(both, &["--image", "ghcr.io/penstock/suite:1"]);

@@ -6,13 +6,12 @@ use std::collections::{HashMap, HashSet};
 use penstock_policy::document::Node;
 use penstock_policy::{Module, Problem, Problems, check};
 
+use super::counted::{PlacedRules, TaggedLimit};
 use super::destination::{self, ImportedDestination};
 use super::matching::{Match, PathSet};
 use super::objects::{map, text};
 use super::report::{ImportReport, Lead};
-use super::table::{
-    ImportedRule, Placed, RuleAction, RuleHost, RuleTable, TaggedLimit, UNROUTED, WeightedSplit, requests_of,
-};
+use super::table::{ImportedRule, Placed, RuleAction, RuleHost, RuleTable, UNROUTED, WeightedSplit};
 use crate::yaml_text;
 
 /// An entry of a list of the policy, a comment, or both.
@@ -131,8 +130,9 @@ impl PolicyDraft {
                 "let it lead nowhere: with no route for it, the platform's own rules go on deciding",
             );
         }
+        let rules = PlacedRules::new(&placed);
         for limit in std::mem::take(&mut self.tagged_limits) {
-            match matches_of(&placed, &limit) {
+            match rules.matches(&limit) {
                 Ok(matches) => {
                     let mut limit_node = limit.limit;
                     let name = match limit_node.iter().position(|(key, _)| *key == "name").map(|i| limit_node.remove(i))
@@ -310,18 +310,6 @@ fn with_root(node: Option<Node>, entry: &Match, rule: &ImportedRule) -> Option<N
     let root = map([("type", text("PathPrefix")), ("value", text("/"))]);
     entries.push(("path".to_owned(), root));
     Some(Node::Map(entries))
-}
-
-/// The `matches` of a limit; none of them are every request.
-fn matches_of(placed: &[Placed], limit: &TaggedLimit) -> Result<Vec<Node>, String> {
-    let all: Result<Vec<Option<Vec<Node>>>, String> =
-        limit.also.iter().map(|also| requests_of(placed, limit, also)).collect();
-    let lists: Vec<Vec<Node>> = all?.into_iter().flatten().collect();
-    match () {
-        () if lists.is_empty() => Err("no rule here is limited by it".to_owned()),
-        () if lists.iter().any(Vec::is_empty) => Ok(Vec::new()),
-        () => Ok(lists.concat()),
-    }
 }
 
 /// The one destination that gets everything.

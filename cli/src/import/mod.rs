@@ -4,6 +4,7 @@
 //! the order in which a proxy looks at them; what no policy can say is left out with a comment in its place.
 
 mod cilium;
+mod counted;
 mod destination;
 mod draft;
 mod gateway;

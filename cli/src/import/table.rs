@@ -11,8 +11,7 @@ use penstock_policy::document::Node;
 use penstock_policy::matching::HostPattern;
 
 use super::destination::ImportedDestination;
-use super::matching::{Match, excludes};
-use super::paths::{self, PathRemainder};
+use super::matching::Match;
 
 /// The route of requests that the source answers itself, or not at all. Nothing is to be reached by it.
 pub const UNROUTED: &str = "unrouted";
@@ -275,109 +274,4 @@ impl RuleTable {
         placed.extend(self.flat);
         placed
     }
-}
-
-/// A limit whose requests are those of an object's rules.
-#[derive(Debug)]
-pub struct TaggedLimit {
-    /// The object.
-    pub tag: String,
-    /// Rules of it that have limits of their own.
-    pub except: Vec<String>,
-    /// Only these of its requests: one of these holds too. Never empty.
-    pub also: Vec<Match>,
-    /// The limit without its `matches`.
-    pub limit: Vec<(&'static str, Node)>,
-    /// Where it stands.
-    pub place: String,
-}
-
-/// The entries of `matches` for the requests that a limit counts (an empty list: all; `None`: no request), or why that cannot
-/// be said. Of them only those for which `also` holds.
-pub fn requests_of(placed: &[Placed], limit: &TaggedLimit, also: &Match) -> Result<Option<Vec<Node>>, String> {
-    let is_mine =
-        |rule: &ImportedRule| rule.tags.contains(&limit.tag) && !rule.tags.iter().any(|tag| limit.except.contains(tag));
-    let mut entries = Vec::new();
-    for (i, mine) in placed.iter().enumerate().filter(|(_, placed)| is_mine(&placed.rule)) {
-        if let RuleAction::Omit(why) = &mine.rule.action {
-            return Err(format!("when its rule {} holds cannot be said ({why})", mine.rule.name));
-        }
-        for entry in &mine.rule.matches {
-            let mut entry = entry.clone();
-            let mut excluded = Vec::new();
-            let mut is_empty = false;
-            for earlier in placed.get(..i).unwrap_or_default().iter().filter(|earlier| !is_mine(&earlier.rule)) {
-                let meets = mine.hosts.iter().any(|host| earlier.hosts.iter().any(|other| other.meets(host)));
-                if !meets {
-                    continue;
-                }
-                let all = mine.hosts.iter().all(|host| earlier.hosts.iter().any(|other| other.covers(host)));
-                for other in &earlier.rule.matches {
-                    let other_method = other.method.as_ref().filter(|method| entry.method.as_ref() != Some(*method));
-                    let is_other_method = entry.method.is_some() && other_method.is_some();
-                    let contradicts = [(&other.headers, &entry.headers), (&other.query, &entry.query)]
-                        .iter()
-                        .any(|(a, b)| a.iter().any(|a| b.iter().any(|b| excludes(a, b))));
-                    if is_other_method || contradicts || paths::are_disjoint(&other.path, &entry.path) {
-                        continue;
-                    }
-                    let [headers, query, claims] =
-                        [&other.headers, &other.query, &other.claims].map(|list| list.iter().collect::<Vec<&Node>>());
-                    let is_known = !matches!(earlier.rule.action, RuleAction::Omit(_));
-                    match (headers.as_slice(), query.as_slice(), claims.as_slice()) {
-                        ([], [], []) if all && is_known && other_method.is_none() => {
-                            is_empty |= paths::covers(&other.path, &entry.path);
-                            excluded.push(other.path.clone());
-                        }
-                        ([condition], [], []) | ([], [condition], []) | ([], [], [condition])
-                            if all && is_known && other_method.is_none() && paths::covers(&other.path, &entry.path) =>
-                        {
-                            let list = match (headers.len(), query.len()) {
-                                (1, _) => &mut entry.headers,
-                                (_, 1) => &mut entry.query,
-                                _ => &mut entry.claims,
-                            };
-                            list.push(super::matching::inverted(condition));
-                        }
-                        _ => return Err(format!("some of its requests are those of rule {}", earlier.rule.name)),
-                    }
-                }
-            }
-            entry.headers.extend(also.headers.iter().cloned());
-            entry.query.extend(also.query.iter().cloned());
-            match (&entry.method, &also.method) {
-                (Some(own), Some(method)) if own != method => is_empty = true,
-                (None, Some(method)) => entry.method = Some(method.clone()),
-                _ => {}
-            }
-            match paths::without(&entry.path, &excluded) {
-                PathRemainder::Nothing => is_empty = true,
-                PathRemainder::Paths(rest) => entry.path = rest,
-                PathRemainder::Unknown => return Err("its paths and those of other rules are expressions".to_owned()),
-            }
-            if also.path != entry.path && also.path != super::matching::PathSet::Any {
-                entry.path = match () {
-                    () if paths::covers(&entry.path, &also.path) => also.path.clone(),
-                    () if paths::covers(&also.path, &entry.path) => entry.path,
-                    () if paths::are_disjoint(&also.path, &entry.path) => {
-                        is_empty = true;
-                        entry.path
-                    }
-                    () => return Err("which paths both have cannot be said".to_owned()),
-                };
-            }
-            if is_empty {
-                continue;
-            }
-            let hosts: Vec<String> = mine.hosts.iter().filter_map(RuleHost::pattern).collect();
-            // Among hosts that are all hosts, the others say nothing.
-            let hosts = if mine.hosts.contains(&RuleHost::Any) { Vec::new() } else { hosts };
-            match entry.node(&hosts) {
-                Some(node) if entries.contains(&node) => {}
-                Some(node) => entries.push(node),
-                None => return Ok(Some(Vec::new())),
-            }
-        }
-    }
-    Ok((!entries.is_empty()).then_some(entries))
 }

@@ -2,6 +2,9 @@
 
 use std::path::PathBuf;
 
+use penstock_policy::document::{At, Context, Decode as _, Node};
+use penstock_policy::matching::HostPattern;
+
 use super::service::RouteService;
 use crate::image::reference::Reference;
 
@@ -29,10 +32,10 @@ pub struct Args {
     #[arg(long)]
     pub(super) native: bool,
     /// What the objects are called.
-    #[arg(long, default_value = "penstock")]
+    #[arg(long, default_value = "penstock", value_parser = object)]
     pub(super) name: String,
     /// Their namespace; for Istio that of the gateway's pods [default: default, for Istio none].
-    #[arg(long)]
+    #[arg(long, value_parser = namespace)]
     pub(super) namespace: Option<String>,
     /// The image of the module that runs where requests come in, in your registry; `oci://` may stand before it.
     #[arg(long, value_parser = image)]
@@ -48,11 +51,11 @@ pub struct Args {
     pub(super) egress_sha256: Option<String>,
     /// The Gateway that the routes belong to: Istio's (NAMESPACE/NAME, or NAME in the same namespace), or the Gateway
     /// API's.
-    #[arg(long)]
+    #[arg(long, value_parser = gateway)]
     pub(super) gateway: Option<String>,
     /// A host name that the routes are for; several times for several. `*` for all of the gateway's, which takes them
     /// from every route that is there.
-    #[arg(long = "host", value_name = "HOST")]
+    #[arg(long = "host", value_name = "HOST", value_parser = host)]
     pub(super) hosts: Vec<String>,
     /// Istio: the label of the pods that run the plugin.
     #[arg(long, default_value = "istio=ingressgateway", value_parser = label)]
@@ -62,7 +65,7 @@ pub struct Args {
     #[arg(long = "service", value_name = "ROUTE=HOST:PORT")]
     pub(super) services: Vec<RouteService>,
     /// The namespace of services that are given without one [default: that of the objects, for Istio none].
-    #[arg(long, value_name = "NAMESPACE")]
+    #[arg(long, value_name = "NAMESPACE", value_parser = namespace)]
     pub(super) service_namespace: Option<String>,
     /// Where routes go, as `penstock import --report` has written it; --service wins.
     #[arg(long, value_name = "FILE")]
@@ -100,6 +103,50 @@ pub(super) fn image(text: &str) -> Result<String, String> {
     let has_tag = name.rsplit('/').next().is_some_and(|last| last.contains(':'));
     let whole = if digest.is_some() && !has_tag { format!("{name}:digest") } else { name.to_owned() };
     whole.parse::<Reference>().map(|_| text.to_owned())
+}
+
+/// A DNS label of at most so many characters (RFC 1123), as Kubernetes wants names.
+fn dns_label(text: &str, longest: usize) -> Result<String, String> {
+    if text.len() > longest {
+        return Err(format!("it has {} characters; write at most {longest}", text.len()));
+    }
+    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+    let has_ends = text.bytes().next().is_some_and(plain) && text.bytes().last().is_some_and(plain);
+    let is_label = has_ends && text.bytes().all(|b| plain(b) || b == b'-');
+    is_label.then(|| text.to_owned()).ok_or_else(|| {
+        "Kubernetes takes lowercase letters, digits and `-`, with a letter or digit at both ends".to_owned()
+    })
+}
+
+/// What the objects are called: what is put behind it (`-egress-stars`) must fit too.
+fn object(text: &str) -> Result<String, String> {
+    dns_label(text, 50)
+}
+
+fn namespace(text: &str) -> Result<String, String> {
+    dns_label(text, 63)
+}
+
+fn gateway(text: &str) -> Result<String, String> {
+    let parts: Vec<&str> = text.split('/').collect();
+    if parts.len() > 2 {
+        return Err("write NAME, or NAMESPACE/NAME".to_owned());
+    }
+    for label in parts.iter().flat_map(|part| part.split('.')) {
+        dns_label(label, 63)?;
+    }
+    Ok(text.to_owned())
+}
+
+fn host(text: &str) -> Result<String, String> {
+    if text == "*" {
+        return Ok(text.to_owned());
+    }
+    let mut context = Context::new(String::new(), 0);
+    match HostPattern::decode(&Node::String(text.to_owned()), &At::Root, &mut context) {
+        Some(_) => Ok(text.to_owned()),
+        None => Err(context.into_problems().iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")),
+    }
 }
 
 pub(super) fn sha256(text: &str) -> Result<String, String> {

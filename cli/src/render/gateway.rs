@@ -1,5 +1,7 @@
 //! For Envoy Gateway: the plugin on the Gateway, HTTPRoutes behind the header, and a Gateway for what leaves.
 
+use std::collections::{HashMap, HashSet};
+
 use penstock_policy::document::Node;
 
 use super::plan::Plan;
@@ -91,14 +93,19 @@ const MOST_RULES: usize = 16;
 /// One rule for each route. Several HTTPRoutes where one may not have so many rules: which of them is first does not count,
 /// because the rules ask for different values of one header, and more than the one that asks for none.
 fn http_routes(plan: &Plan<'_>, catch_all: &RouteService) -> anyhow::Result<String> {
-    let mut names: Vec<String> = vec!["default-route".to_owned()];
+    let mut names: HashSet<String> = HashSet::from(["default-route".to_owned()]);
+    // Of each name that several routes would have the number to try next.
+    let mut numbers: HashMap<String, usize> = HashMap::new();
     let mut rules = Vec::new();
     let mut grants: Vec<&str> = Vec::new();
     for service in &plan.routes {
         // The API takes a rule's name only once, and only as a label.
-        let mut name = object_name(&service.route);
-        while names.contains(&name) {
-            name += "-2";
+        let plain = object_name(&service.route);
+        let mut name = plain.clone();
+        while !names.insert(name.clone()) {
+            let number = numbers.entry(plain.clone()).or_insert(1);
+            *number += 1;
+            name = format!("{plain}-{number}");
         }
         rules.push(format!(
             "  - name: {}\n    matches:\n    - headers: [{{name: {}, value: {}}}]\n    backendRefs:\n    - {}\n",
@@ -107,7 +114,6 @@ fn http_routes(plan: &Plan<'_>, catch_all: &RouteService) -> anyhow::Result<Stri
             scalar(&service.route),
             backend(plan, service, &mut grants)?,
         ));
-        names.push(name);
     }
     rules
         .push(format!("  - name: default-route\n    backendRefs:\n    - {}\n", backend(plan, catch_all, &mut grants)?));

@@ -1,6 +1,6 @@
 //! For Istio: the plugin on the ingress gateway, routes behind the header, and the plugin on the egress gateway.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use penstock_policy::document::Node;
 use penstock_policy::egress::DestinationTarget;
@@ -160,11 +160,12 @@ fn destination_rules(plan: &Plan<'_>) -> String {
 fn service_entry(plan: &Plan<'_>) -> Option<String> {
     let egress = plan.documents.egress.as_ref()?;
     let mut hosts: BTreeMap<bool, Vec<String>> = BTreeMap::new();
+    let mut known: HashSet<String> = HashSet::new();
     for to in egress.rules.0.iter().flat_map(|rule| &rule.to.0) {
         if let DestinationTarget::Host(host) = &to.target {
             let of_kind = hosts.entry(host.0.wildcard).or_default();
             let name = if host.0.wildcard { format!("*.{}", host.0.name) } else { host.0.name.to_string() };
-            if !of_kind.contains(&name) {
+            if known.insert(name.clone()) {
                 of_kind.push(name);
             }
         }

@@ -1,5 +1,7 @@
 //! Where routes go: what the command says, what `penstock import --report` found, or else an assumption that is said.
 
+use std::collections::{HashMap, HashSet};
+
 use anyhow::{Context as _, bail, ensure};
 use serde::Deserialize;
 
@@ -20,8 +22,8 @@ struct ReportedRoute {
     to: String,
 }
 
-/// `NAME[ namespace NS][ subset S][ port P]`.
-fn reported(route: &ReportedRoute) -> anyhow::Result<RouteService> {
+/// `NAME[ namespace NS][ subset S][ port P]`, and the name of the port when it is one.
+fn reported(route: &ReportedRoute) -> anyhow::Result<(RouteService, Option<String>)> {
     let mut words = route.to.split_whitespace();
     let mut service = RouteService {
         route: route.route.clone(),
@@ -29,24 +31,36 @@ fn reported(route: &ReportedRoute) -> anyhow::Result<RouteService> {
         port: None,
         subset: None,
     };
+    let mut named = None;
     while let Some(word) = words.next() {
         let value = words.next().with_context(|| format!("{:?}: nothing follows `{word}`", route.to))?;
         match word {
             "namespace" if service.host.contains('.') => {}
             "namespace" => service.host = format!("{}.{value}", service.host),
             "subset" => service.subset = Some(value.to_owned()),
-            "port" => {
-                service.port = Some(value.parse().with_context(|| format!("{:?}: `{value}` is no port", route.to))?)
-            }
+            "port" => match value.parse::<u16>() {
+                Ok(port) => service.port = Some(port),
+                // Ports of a Service have names too; what is rendered needs the number.
+                Err(_) if is_port_name(value) => named = Some(value.to_owned()),
+                Err(_) => bail!("{:?}: `{value}` is no port", route.to),
+            },
             _ => bail!("{:?}: `{word}` is not known; it is NAME[ namespace NS][ subset S][ port P]", route.to),
         }
     }
-    Ok(service)
+    Ok((service, named))
+}
+
+/// Whether a port of a Service may be called so (an IANA service name).
+fn is_port_name(text: &str) -> bool {
+    text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+        && text.len() < 16
+        && text.bytes().any(|b| b.is_ascii_lowercase())
 }
 
 /// Where every route goes.
 pub struct RoutePlaces {
-    known: Vec<RouteService>,
+    /// By route, each with the name of its port where only that is known.
+    known: HashMap<String, (RouteService, Option<String>)>,
     namespace: Option<String>,
     is_istio: bool,
 }
@@ -54,8 +68,16 @@ pub struct RoutePlaces {
 impl RoutePlaces {
     /// Reads what the command says for routes of these `names`.
     pub fn new(args: &Args, names: &[String], is_istio: bool) -> anyhow::Result<RoutePlaces> {
+        let all: HashSet<&str> = names.iter().map(String::as_str).collect();
+        let mut known: HashMap<String, (RouteService, Option<String>)> = HashMap::new();
         for service in &args.services {
-            if service.route != CATCH_ALL && !names.contains(&service.route) {
+            let before = known.insert(service.route.clone(), (service.clone(), None));
+            ensure!(
+                before.is_none(),
+                "--service {}=…: it is given twice, and a route goes to one place",
+                service.route
+            );
+            if service.route != CATCH_ALL && !all.contains(service.route.as_str()) {
                 let near = names.iter().max_by(|a, b| {
                     strsim::jaro_winkler(a, &service.route).total_cmp(&strsim::jaro_winkler(b, &service.route))
                 });
@@ -69,13 +91,12 @@ impl RoutePlaces {
                 );
             }
         }
-        let mut known = args.services.clone();
         if let Some(path) = &args.report {
             let report: RouteReport = serde_json::from_str(&source::read_text(path)?)
                 .with_context(|| format!("{} is not a report of `penstock import`", source::display(path)))?;
             for route in &report.routes {
-                if known.iter().all(|service| service.route != route.route) {
-                    known.push(reported(route).with_context(|| source::display(path))?);
+                if !known.contains_key(&route.route) {
+                    known.insert(route.route.clone(), reported(route).with_context(|| source::display(path))?);
                 }
             }
         }
@@ -84,18 +105,16 @@ impl RoutePlaces {
 
     /// Whether something says where this route goes.
     pub fn has(&self, route: &str) -> bool {
-        self.known.iter().any(|service| service.route == route)
+        self.known.contains_key(route)
     }
 
     /// Where a route goes; what nothing says is assumed, and said.
     pub fn of(&self, route: &str) -> anyhow::Result<RouteService> {
-        let known = self.known.iter().find(|service| service.route == route).cloned();
+        let known = self.known.get(route).cloned();
         let assumed = known.is_none();
-        let mut service = known.unwrap_or_else(|| RouteService {
-            route: route.to_owned(),
-            host: object_name(route),
-            port: Some(8080),
-            subset: None,
+        let (mut service, port_name) = known.unwrap_or_else(|| {
+            let (route, host) = (route.to_owned(), object_name(route));
+            (RouteService { route, host, port: Some(8080), subset: None }, None)
         });
         if !service.host.contains('.') {
             match &self.namespace {
@@ -111,6 +130,13 @@ impl RoutePlaces {
             let port = service.port.map(|port| format!(":{port}")).unwrap_or_default();
             anstream::eprintln!(
                 "penstock: assumed: route `{route}` goes to {}{port}; --service {route}=HOST:PORT says otherwise",
+                service.host
+            );
+        }
+        if let Some(name) = port_name {
+            bail!(
+                "route `{route}` goes to the port `{name}` of `{0}`, and manifests of routes want its number: say \
+                 --service {route}={0}:NUMBER",
                 service.host
             );
         }
@@ -136,10 +162,13 @@ mod tests {
             ("web.blue.svc.cluster.local subset v1", "web.blue.svc.cluster.local", None, Some("v1")),
             ("web.blue.svc.cluster.local namespace blue port 80", "web.blue.svc.cluster.local", Some(80), None),
         ] {
-            let service = reported(&ReportedRoute { route: "r".into(), to: to.into() }).unwrap();
+            let (service, named) = reported(&ReportedRoute { route: "r".into(), to: to.into() }).unwrap();
+            assert_eq!(named, None, "{to}");
             assert_eq!((service.host.as_str(), service.port, service.subset.as_deref()), (host, port, subset), "{to}");
         }
-        for to in ["web port x", "web weight 5", "web port"] {
+        let (_, named) = reported(&ReportedRoute { route: "r".into(), to: "web port http".into() }).unwrap();
+        assert_eq!(named.as_deref(), Some("http"));
+        for to in ["web port 70000", "web weight 5", "web port"] {
             assert!(reported(&ReportedRoute { route: "r".into(), to: to.into() }).is_err(), "{to}");
         }
     }

@@ -1,5 +1,7 @@
 //! A policy with everything that the manifests say.
 
+use std::collections::HashSet;
+
 use anyhow::{bail, ensure};
 use penstock_policy::Section;
 use penstock_policy::document::Node;
@@ -160,8 +162,9 @@ impl<'a> Plan<'a> {
 /// Every route that a policy names, each once, in order.
 pub(super) fn names(documents: &Documents) -> Vec<String> {
     let mut names: Vec<String> = Vec::new();
+    let mut known: HashSet<String> = HashSet::new();
     let mut add = |name: &str| {
-        if !names.iter().any(|known| known == name) {
+        if known.insert(name.to_owned()) {
             names.push(name.to_owned());
         }
     };

@@ -31,6 +31,14 @@ impl FromStr for RouteService {
         let (host, port) = place.rsplit_once(':').ok_or_else(form)?;
         let port = port.parse().ok().filter(|port| *port > 0).ok_or_else(form)?;
         let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._".contains(&b);
+        if let Some(subset) = &subset {
+            // It is the value of a label, too.
+            let has_ends =
+                [subset.bytes().next(), subset.bytes().last()].iter().flatten().all(u8::is_ascii_alphanumeric);
+            if subset.is_empty() || subset.len() > 63 || !has_ends || !subset.bytes().all(plain) {
+                return Err(format!("{subset:?} is no subset: write letters, digits, `-`, `_` and `.`, at most 63"));
+            }
+        }
         if route.is_empty() || host.is_empty() || !host.bytes().all(plain) {
             return Err(form());
         }

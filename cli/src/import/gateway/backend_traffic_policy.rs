@@ -5,12 +5,12 @@ use std::collections::HashSet;
 use penstock_policy::document::Node;
 
 use super::listeners::Attached;
+use crate::import::counted::TaggedLimit;
 use crate::import::draft::PolicyDraft;
 use crate::import::matching::{Match, PathSet, condition, inverted};
 use crate::import::objects::{Objects, map, text};
 use crate::import::reader::{FieldReader, KubernetesObject};
 use crate::import::report::ImportReport;
-use crate::import::table::TaggedLimit;
 
 const OUT: &str = "the limit is left out";
 

@@ -14,7 +14,7 @@ pub const GROUP: &str = "gateway.networking.k8s.io";
 const EXPERIMENTAL: &str = "gateway.networking.x-k8s.io";
 
 /// Which routes a listener takes.
-enum From {
+enum AllowedNamespaces {
     /// Those of its own namespace.
     Same,
     /// All.
@@ -36,7 +36,7 @@ struct GatewayListener {
     port: String,
     protocol: String,
     host: RuleHost,
-    from: From,
+    from: AllowedNamespaces,
 }
 
 impl GatewayListener {
@@ -130,12 +130,14 @@ impl<'o> Listeners<'o> {
     /// Whether a listener takes routes of a namespace, or why that is not known.
     fn takes(&self, listener: &GatewayListener, namespace: &str) -> Result<bool, String> {
         match &listener.from {
-            From::Same => Ok(listener.namespace == namespace),
-            From::All => Ok(true),
-            From::Nothing => Ok(false),
-            From::Selector(selector) => namespaces::has_labels(self.objects, namespace, selector).map_err(|why| {
-                format!("listener {} of {} is for some namespaces: {why}", listener.name, listener.owner)
-            }),
+            AllowedNamespaces::Same => Ok(listener.namespace == namespace),
+            AllowedNamespaces::All => Ok(true),
+            AllowedNamespaces::Nothing => Ok(false),
+            AllowedNamespaces::Selector(selector) => {
+                namespaces::has_labels(self.objects, namespace, selector).map_err(|why| {
+                    format!("listener {} of {} is for some namespaces: {why}", listener.name, listener.owner)
+                })
+            }
         }
     }
 
@@ -236,16 +238,18 @@ impl<'o> Listeners<'o> {
 }
 
 /// `allowedRoutes`.
-fn from(allowed: Option<&Node>) -> From {
-    let Some(namespaces) = allowed.and_then(|allowed| allowed.get("namespaces")) else { return From::Same };
+fn from(allowed: Option<&Node>) -> AllowedNamespaces {
+    let Some(namespaces) = allowed.and_then(|allowed| allowed.get("namespaces")) else {
+        return AllowedNamespaces::Same;
+    };
     match namespaces.get("from") {
-        None | Some(Node::Null) => From::Same,
+        None | Some(Node::Null) => AllowedNamespaces::Same,
         Some(Node::String(from)) => match from.as_str() {
-            "Same" => From::Same,
-            "All" => From::All,
-            "Selector" => From::Selector(namespaces.get("selector").cloned().unwrap_or(Node::Null)),
-            _ => From::Nothing,
+            "Same" => AllowedNamespaces::Same,
+            "All" => AllowedNamespaces::All,
+            "Selector" => AllowedNamespaces::Selector(namespaces.get("selector").cloned().unwrap_or(Node::Null)),
+            _ => AllowedNamespaces::Nothing,
         },
-        Some(_) => From::Nothing,
+        Some(_) => AllowedNamespaces::Nothing,
     }
 }

@@ -4,22 +4,23 @@
 mod annotations;
 mod rewrite;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
 use penstock_policy::document::Node;
 
+use super::counted::TaggedLimit;
 use super::destination::ImportedDestination;
 use super::draft::PolicyDraft;
 use super::matching::{Match, PathSet, condition, matches_nothing};
 use super::objects::{Objects, map, text};
 use super::reader::{FieldReader, KubernetesObject};
 use super::report::ImportReport;
-use super::table::{ImportedRule, RuleAction, RuleHost, TaggedLimit, WeightedSplit};
+use super::table::{ImportedRule, RuleAction, RuleHost, WeightedSplit};
 use annotations::IngressSettings;
 
 /// How a path of an Ingress compares.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum PathType {
     Exact,
     Prefix,
@@ -35,6 +36,16 @@ struct IngressPath {
     kind: PathType,
     to: ImportedDestination,
 }
+
+impl IngressPath {
+    /// What a canary must have the same.
+    fn place(&self) -> (&RuleHost, &str, PathType) {
+        (&self.host, &self.path, self.kind)
+    }
+}
+
+/// Canaries with the paths that they have, by host, path and type; the oldest first.
+type CanaryPlaces<'i> = HashMap<(&'i RuleHost, &'i str, PathType), Vec<(usize, usize, &'i Ingress, &'i IngressPath)>>;
 
 /// An Ingress.
 struct Ingress {
@@ -58,15 +69,25 @@ pub fn ingresses(objects: &Objects<'_>, draft: &mut PolicyDraft, report: &mut Im
     all.sort_by(|a, b| a.age.cmp(&b.age));
     let (canaries, mains): (Vec<&Ingress>, Vec<&Ingress>) =
         all.iter().partition(|ingress| ingress.settings.canary.is_some());
-    let mut hosts: Vec<&RuleHost> = Vec::new();
-    for place in mains.iter().flat_map(|main| &main.places) {
-        if !hosts.contains(&&place.host) {
-            hosts.push(&place.host);
+    // The hosts in the order in which they come, each with its paths.
+    let mut hosts: Vec<(&RuleHost, Vec<(&Ingress, &IngressPath)>)> = Vec::new();
+    let mut places: HashMap<&RuleHost, usize> = HashMap::new();
+    for (main, path) in mains.iter().flat_map(|main| main.places.iter().map(move |path| (*main, path))) {
+        let place = *places.entry(&path.host).or_insert(hosts.len());
+        match hosts.get_mut(place) {
+            Some((_, list)) => list.push((main, path)),
+            None => hosts.push((&path.host, vec![(main, path)])),
         }
     }
-    let mut used: Vec<(usize, usize)> = Vec::new();
-    for host in hosts {
-        server(host, &mains, &canaries, &mut used, draft, report);
+    let mut by_place: CanaryPlaces<'_> = HashMap::new();
+    for (c, canary) in canaries.iter().enumerate() {
+        for (p, path) in canary.places.iter().enumerate() {
+            by_place.entry(path.place()).or_default().push((c, p, *canary, path));
+        }
+    }
+    let mut used: HashSet<(usize, usize)> = HashSet::new();
+    for (host, of_host) in hosts {
+        server(host, of_host, &by_place, &mut used, draft, report);
     }
     for (c, canary) in canaries.iter().enumerate() {
         report.file.clone_from(&canary.file);
@@ -102,22 +123,18 @@ pub fn ingresses(objects: &Objects<'_>, draft: &mut PolicyDraft, report: &mut Im
 /// The rules of a host.
 fn server(
     host: &RuleHost,
-    mains: &[&Ingress],
-    canaries: &[&Ingress],
-    used: &mut Vec<(usize, usize)>,
+    of_host: Vec<(&Ingress, &IngressPath)>,
+    canaries: &CanaryPlaces<'_>,
+    used: &mut HashSet<(usize, usize)>,
     draft: &mut PolicyDraft,
     report: &mut ImportReport,
 ) {
-    let of_host: Vec<(&Ingress, &IngressPath)> = mains
-        .iter()
-        .flat_map(|main| main.places.iter().map(move |place| (*main, place)))
-        .filter(|(_, place)| place.host == *host)
-        .collect();
     // One Ingress with expressions makes expressions of all paths of the host.
     let is_regex = of_host.iter().any(|(main, _)| main.settings.use_regex || main.settings.rewrite_target.is_some());
     let mut locations: Vec<(&Ingress, &IngressPath)> = Vec::new();
+    let mut known: HashSet<(&str, PathType)> = HashSet::new();
     for (main, place) in of_host {
-        if locations.iter().any(|(_, known)| known.path == place.path && known.kind == place.kind) {
+        if !known.insert((&place.path, place.kind)) {
             report.file.clone_from(&main.file);
             report.object.clone_from(&main.object);
             report.elsewhere("spec.rules", format!("{}: an older Ingress has it", place.path), "the older one counts");
@@ -214,16 +231,19 @@ fn server(
 }
 
 /// Where the requests of a location go: to its service, or also to its canary.
-fn split(place: &IngressPath, main: &Ingress, canaries: &[&Ingress], used: &mut Vec<(usize, usize)>) -> WeightedSplit {
-    let same = |other: &IngressPath| other.host == place.host && other.path == place.path && other.kind == place.kind;
-    let found = canaries.iter().enumerate().find_map(|(c, ingress)| {
-        let (p, other) = ingress.places.iter().enumerate().find(|(_, other)| same(other) && other.to != place.to)?;
-        Some((c, p, ingress.settings.canary.as_ref()?, other))
-    });
+fn split(
+    place: &IngressPath,
+    main: &Ingress,
+    canaries: &CanaryPlaces<'_>,
+    used: &mut HashSet<(usize, usize)>,
+) -> WeightedSplit {
+    let of_place = canaries.get(&place.place()).into_iter().flatten();
+    let mut others = of_place.filter(|(.., other)| other.to != place.to);
+    let found = others.find_map(|(c, p, ingress, other)| Some((*c, *p, ingress.settings.canary.as_ref()?, other)));
     let Some((c, p, canary, other)) = found else {
         return WeightedSplit { to: vec![(place.to.clone(), 1)], ..WeightedSplit::default() };
     };
-    used.push((c, p));
+    used.insert((c, p));
     if canary.weight == 0 && canary.overrides.is_empty() {
         return WeightedSplit { to: vec![(place.to.clone(), 1)], ..WeightedSplit::default() };
     }

@@ -58,7 +58,8 @@ fn merge(root: &Node, other: &Node) -> Option<Node> {
     if !names.is_empty() {
         merged.push(("name".to_owned(), Node::String(names.join("-"))));
     }
-    if matches.iter().any(|entry| !entries(entry).is_empty()) {
+    let is_all = |entry: &Node| *entry == Node::Null || matches!(entry, Node::Map(entries) if entries.is_empty());
+    if !matches.iter().all(is_all) {
         merged.push(("match".to_owned(), Node::List(matches)));
     }
     Some(Node::Map(merged))

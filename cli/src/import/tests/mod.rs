@@ -3,6 +3,7 @@ use super::*;
 mod peers;
 mod properties;
 mod sources;
+mod unreadable;
 
 use std::collections::BTreeMap;
 

@@ -2,9 +2,9 @@
 
 use penstock_policy::document::Node;
 
-use super::objects::named;
+use super::objects::TraefikObjects;
 use crate::import::matching::{Match, PathSet};
-use crate::import::objects::{Objects, RETRY_ON, duration, map, text};
+use crate::import::objects::{RETRY_ON, duration, map, text};
 use crate::import::reader::FieldReader;
 use crate::import::report::ImportReport;
 use crate::import::table::{ImportedRule, RuleAction};
@@ -37,20 +37,20 @@ impl Chain {
     }
 
     /// Adds a middleware.
-    pub fn add(&mut self, objects: &Objects<'_>, name: &str, namespace: &str, report: &mut ImportReport) {
+    pub fn add(&mut self, objects: &TraefikObjects<'_>, name: &str, namespace: &str, report: &mut ImportReport) {
         self.add_below(objects, name, namespace, 0, report);
     }
 
     fn add_below(
         &mut self,
-        objects: &Objects<'_>,
+        objects: &TraefikObjects<'_>,
         name: &str,
         namespace: &str,
         depth: usize,
         report: &mut ImportReport,
     ) {
         const DEEPEST: usize = 8;
-        let Some(node) = named(objects, "Middleware", name, namespace).filter(|_| depth < DEEPEST) else {
+        let Some(node) = objects.named("Middleware", name, namespace).filter(|_| depth < DEEPEST) else {
             self.leave.get_or_insert_with(|| format!("Middleware {namespace}/{name} is not here"));
             return;
         };

@@ -7,15 +7,16 @@ mod objects;
 
 use penstock_policy::document::Node;
 
+use super::counted::TaggedLimit;
 use super::destination::ImportedDestination;
 use super::draft::PolicyDraft;
 use super::matching::{Match, condition};
 use super::objects::{Objects, map, text};
 use super::reader::{FieldReader, KubernetesObject};
 use super::report::ImportReport;
-use super::table::{ImportedRule, RuleAction, RuleHost, TaggedLimit, WeightedSplit};
+use super::table::{ImportedRule, RuleAction, RuleHost, WeightedSplit};
 use middleware::Chain;
-use objects::{named, of};
+use objects::TraefikObjects;
 
 /// A route, before it has its place.
 struct TraefikRoute {
@@ -28,7 +29,8 @@ struct TraefikRoute {
 
 pub fn routes(objects: &Objects<'_>, draft: &mut PolicyDraft, report: &mut ImportReport) {
     let mut found = Vec::new();
-    for (file, node) in of(objects, "IngressRoute") {
+    let objects = &TraefikObjects::of(objects);
+    for (file, node) in objects.routes() {
         report.file.clone_from(file);
         let object = KubernetesObject::open(node, report);
         let entry_points = object.spec.strings("entryPoints", report);
@@ -70,7 +72,7 @@ pub fn routes(objects: &Objects<'_>, draft: &mut PolicyDraft, report: &mut Impor
 
 #[expect(clippy::too_many_arguments, reason = "what a route is read with, once")]
 fn read(
-    objects: &Objects<'_>,
+    objects: &TraefikObjects<'_>,
     object: &KubernetesObject<'_>,
     route: &FieldReader<'_>,
     tag: &str,
@@ -146,7 +148,7 @@ fn read(
 }
 
 fn action(
-    objects: &Objects<'_>,
+    objects: &TraefikObjects<'_>,
     object: &KubernetesObject<'_>,
     route: &FieldReader<'_>,
     report: &mut ImportReport,
@@ -168,7 +170,7 @@ fn action(
 /// Adds destinations with their weights; those of a TraefikService in the proportions that it gives them.
 #[expect(clippy::too_many_arguments, reason = "it calls itself")]
 fn targets(
-    objects: &Objects<'_>,
+    objects: &TraefikObjects<'_>,
     services: &[FieldReader<'_>],
     namespace: &str,
     said: Option<&str>,
@@ -214,7 +216,7 @@ fn targets(
             continue;
         }
         let inside = own.unwrap_or_else(|| namespace.to_owned());
-        let found = named(objects, "TraefikService", &name, &inside).filter(|_| depth < DEEPEST);
+        let found = objects.named("TraefikService", &name, &inside).filter(|_| depth < DEEPEST);
         let Some(node) = found else { return Err(format!("TraefikService {inside}/{name} is not here")) };
         let spec =
             FieldReader::new(node.get("spec").unwrap_or(&Node::Null), &format!("TraefikService {name}: spec"), report);

@@ -1,5 +1,7 @@
 //! Traefik's objects, by kind and name.
 
+use std::collections::HashMap;
+
 use penstock_policy::document::Node;
 
 use crate::import::objects::Objects;
@@ -7,24 +9,46 @@ use crate::import::objects::Objects;
 /// The groups of its kinds, old and new.
 pub(super) const GROUPS: [&str; 2] = ["traefik.io", "traefik.containo.us"];
 
-pub(super) fn of<'d>(objects: &Objects<'d>, kind: &str) -> Vec<&'d (String, Node)> {
-    GROUPS.iter().flat_map(|group| objects.of(kind, group)).collect()
+/// Traefik's objects of what was given.
+pub(super) struct TraefikObjects<'d> {
+    all: &'d Objects<'d>,
+    /// By kind and name: `shop/limits`, or as providers call it `shop-limits`.
+    by_name: HashMap<(&'static str, String), &'d Node>,
 }
 
-/// The spec of an object by its name, such as `shop/limits` or `limits@kubernetescrd`.
-pub(super) fn named<'d>(objects: &Objects<'d>, kind: &str, name: &str, namespace: &str) -> Option<&'d Node> {
-    // Another provider's has nothing to do with the cluster's object of its name.
-    let (name, provider) = name.split_once('@').unwrap_or((name, "kubernetescrd"));
-    if provider != "kubernetescrd" {
-        return None;
+impl<'d> TraefikObjects<'d> {
+    /// Finds them.
+    pub(super) fn of(all: &'d Objects<'d>) -> TraefikObjects<'d> {
+        let text = |node: &Node, field: &str| match node.get("metadata").and_then(|metadata| metadata.get(field)) {
+            Some(Node::String(text)) => Some(text.clone()),
+            _ => None,
+        };
+        let mut by_name = HashMap::new();
+        for kind in ["Middleware", "TraefikService"] {
+            for (_, node) in GROUPS.iter().flat_map(|group| all.of(kind, group)) {
+                let namespace = text(node, "namespace").unwrap_or_else(|| "default".to_owned());
+                let name = text(node, "name").unwrap_or_default();
+                for key in [format!("{namespace}/{name}"), format!("{namespace}-{name}")] {
+                    by_name.entry((kind, key)).or_insert(node);
+                }
+            }
+        }
+        TraefikObjects { all, by_name }
     }
-    let text = |node: &Node, field: &str| match node.get("metadata").and_then(|metadata| metadata.get(field)) {
-        Some(Node::String(text)) => Some(text.clone()),
-        _ => None,
-    };
-    of(objects, kind).into_iter().map(|(_, node)| node).find(|node| {
-        let own = text(node, "namespace").unwrap_or_else(|| "default".to_owned());
-        let own_name = text(node, "name").unwrap_or_default();
-        (own_name == name && own == namespace) || format!("{own}-{own_name}") == name
-    })
+
+    /// The routes, each with its file.
+    pub(super) fn routes(&self) -> impl Iterator<Item = &'d (String, Node)> {
+        GROUPS.iter().flat_map(|group| self.all.of("IngressRoute", group))
+    }
+
+    /// An object by its name, such as `limits`, or `shop-limits@kubernetescrd`.
+    pub(super) fn named(&self, kind: &'static str, name: &str, namespace: &str) -> Option<&'d Node> {
+        // Another provider's has nothing to do with the cluster's object of its name.
+        let (name, provider) = name.split_once('@').unwrap_or((name, "kubernetescrd"));
+        if provider != "kubernetescrd" {
+            return None;
+        }
+        let find = |key: String| self.by_name.get(&(kind, key)).copied();
+        find(format!("{namespace}/{name}")).or_else(|| find(name.to_owned()))
+    }
 }
