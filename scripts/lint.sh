@@ -39,6 +39,14 @@ fi
 headline "Workflows"
 if have actionlint; then
     actionlint .github/workflows/*.yml
+    # It reads an action only through a workflow of the same repository that uses it.
+    example=$(mktemp -d)
+    mkdir -p "$example/.github/workflows" "$example/deploy"
+    git init --quiet "$example"
+    cp -r deploy/github-action "$example/deploy/"
+    sed 's#uses: penstock-proxy/penstock/\(.*\)@main#uses: ./\1#' deploy/github-action/example.yml >"$example/.github/workflows/example.yml"
+    (cd "$example" && actionlint)
+    rm -rf "$example"
 else
     echo "skipped: there is no actionlint here (it needs Go)"
 fi

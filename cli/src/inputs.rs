@@ -8,6 +8,26 @@ use crate::kubectl::{KINDS, Kubectl};
 use crate::source;
 use crate::text::SourceText;
 
+/// That nothing had a policy, and what to give.
+pub fn no_policy(inputs: &[InputFile]) -> anyhow::Error {
+    let names: Vec<&str> = inputs.iter().map(|input| input.name.as_str()).take(5).collect();
+    if !inputs.is_empty() && names.iter().all(|name| name.starts_with(CLUSTER)) {
+        return anyhow::anyhow!(
+            "no plugin of ours runs there: the cluster has no policy in its WasmPlugins, TrafficExtensions and \
+             EnvoyExtensionPolicies (--cluster-namespace and --context say where to look)"
+        );
+    }
+    let more = if inputs.len() > names.len() { ", …" } else { "" };
+    anyhow::anyhow!(
+        "no policy in {}{more}: give a policy, or a manifest or Envoy configuration whose plugin has one in `pluginConfig`, \
+         `config` or `configuration`",
+        names.join(", ")
+    )
+}
+
+/// What the names of objects of a cluster begin with.
+const CLUSTER: &str = "cluster ";
+
 /// What was read, under the name that messages give it.
 #[derive(Debug)]
 pub struct InputFile {
@@ -67,7 +87,7 @@ impl RunningInputs {
             };
             // Without it, that control plane is not installed.
             if let Some(text) = kubectl.run(&[&["get", kind, "--output", "json"], &whose[..]].concat())? {
-                let name = format!("cluster {}", kind.split('.').next().unwrap_or(kind));
+                let name = format!("{CLUSTER}{}", kind.split('.').next().unwrap_or(kind));
                 inputs.push(InputFile { name, text: SourceText::new(text), is_found: true });
             }
         }
@@ -86,6 +106,10 @@ impl RunningInputs {
 /// When it does not answer.
 pub fn envoy(url: &str) -> anyhow::Result<InputFile> {
     let url = if url.contains("://") { url.to_owned() } else { format!("http://{url}") };
+    let form = "write the address of Envoy's admin interface, such as http://127.0.0.1:9901";
+    let uri: http::Uri = url.parse().map_err(|_| anyhow::anyhow!("--from-envoy {url:?} is not a URL: {form}"))?;
+    let is_http = matches!(uri.scheme_str(), Some("http" | "https"));
+    ensure!(is_http && uri.host().is_some_and(|host| !host.is_empty()), "--from-envoy {url:?} is not a URL: {form}");
     let place = format!("{}/config_dump", url.trim_end_matches('/').trim_end_matches("/config_dump"));
     let text = (|| -> anyhow::Result<String> {
         let agent = ureq::Agent::config_builder().timeout_global(Some(std::time::Duration::from_secs(30))).build();
@@ -93,15 +117,19 @@ pub fn envoy(url: &str) -> anyhow::Result<InputFile> {
         Ok(response.body_mut().with_config().limit(1 << 30).read_to_string()?)
     })();
     let text = text.map_err(|error| {
-        let io = error.downcast_ref::<ureq::Error>().and_then(|error| match error {
-            ureq::Error::Io(io) => Some(source::why(io)),
-            _ => None,
-        });
-        anyhow::anyhow!(
-            "cannot get {place}: {}; is that Envoy's admin interface?",
-            io.unwrap_or_else(|| format!("{error:#}"))
-        )
+        let why = match error.downcast_ref::<ureq::Error>() {
+            Some(ureq::Error::Io(io)) => source::why(io),
+            Some(ureq::Error::StatusCode(status)) => format!("it answers {status}"),
+            Some(ureq::Error::HostNotFound) => "there is no host of this name".to_owned(),
+            Some(ureq::Error::Timeout(_)) => "no answer within 30 seconds".to_owned(),
+            _ => format!("{error:#}"),
+        };
+        anyhow::anyhow!("cannot get {place}: {why}; {form}")
     })?;
+    ensure!(
+        text.trim_start().starts_with('{') && text.contains("\"configs\""),
+        "{place} is no configuration dump; {form}"
+    );
     Ok(InputFile { name: url, text: SourceText::new(text), is_found: true })
 }
 
@@ -151,7 +179,7 @@ pub fn matching(path: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let found = glob::glob(&text).with_context(|| format!("{text} is not a pattern of files"))?;
     let mut files: Vec<PathBuf> = found.flatten().filter(|path| path.is_file()).collect();
     files.sort();
-    ensure!(!files.is_empty(), "no file matches {text}");
+    ensure!(!files.is_empty(), "no file matches {text}: the pattern is read from this folder on");
     Ok(files)
 }
 

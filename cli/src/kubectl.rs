@@ -50,24 +50,46 @@ impl Kubectl {
             return Ok(Some(String::from_utf8(stdout).context("kubectl printed something that is not UTF-8")?));
         }
         let errors = String::from_utf8_lossy(&stderr);
-        let is_unknown =
-            errors.contains("have a resource type") || errors.contains("could not find the requested resource");
-        match is_unknown {
+        match is_unknown_kind(&errors) {
             true => Ok(None),
             false => bail!("kubectl {}: {}", arguments.join(" "), said(&errors)),
         }
     }
 }
 
+/// Whether the cluster answers, and does not have this kind. A server that is none of Kubernetes has no kinds at all.
+fn is_unknown_kind(errors: &str) -> bool {
+    let lacks = errors.contains("have a resource type") || errors.contains("could not find the requested resource");
+    lacks && !errors.contains("API group list")
+}
+
 /// What an error of kubectl comes down to, without the lines of its log.
 fn said(errors: &str) -> String {
+    const BEGIN: [&str; 6] = [
+        "error:",
+        "Error from server",
+        "Error in configuration",
+        "Unable to connect to the server",
+        "The connection to the server",
+        "Unable to use a TTY",
+    ];
     let is_log = |line: &str| {
         let mut words = line.split_whitespace();
         let level = words.next().unwrap_or_default().strip_prefix(['E', 'W', 'I']);
         level.is_some_and(|day| day.len() == 4 && day.bytes().all(|b| b.is_ascii_digit())) && line.contains(".go:")
     };
-    let lines: Vec<&str> = errors.lines().map(str::trim).filter(|line| !line.is_empty() && !is_log(line)).collect();
-    if lines.is_empty() { errors.trim().to_owned() } else { lines.join(" ") }
+    let lines: Vec<&str> = errors.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    // An entry of the log may have many lines; the error itself comes last.
+    let last = lines.iter().rposition(|line| BEGIN.iter().any(|begin| line.starts_with(begin)));
+    let rest: Vec<&str> = match last {
+        Some(last) => lines.get(last..).unwrap_or_default().to_vec(),
+        None => lines.iter().copied().filter(|line| !is_log(line)).collect(),
+    };
+    let said = if rest.is_empty() { errors.trim().to_owned() } else { rest.join(" ") };
+    match errors.contains("API group list") && said.contains("could not find the requested resource") {
+        true => format!("{said}; is the server of the kubeconfig an API server of Kubernetes?"),
+        false => said,
+    }
 }
 
 #[cfg(test)]
@@ -81,5 +103,21 @@ mod tests {
         assert_eq!(said(&format!("{log}{log}{refused}")), refused.trim());
         assert_eq!(said(log), log.trim());
         assert_eq!(said("Error from server (Forbidden): no\n"), "Error from server (Forbidden): no");
+        let long =
+            "E1126 18:13:43.8 580 memcache.go:265] \"x\" err=<\n\texec: executable a not found\n\n\tinstall it\n >\n";
+        let failed =
+            "Unable to connect to the server: getting credentials: exec: executable a not found\n\ninstall it\n";
+        assert_eq!(said(&format!("{long}{long}{failed}")), failed.replace("\n\n", " ").trim());
+    }
+
+    #[test]
+    fn a_server_that_is_none_of_kubernetes_is_not_one_without_our_kinds() {
+        let not_found = "Error from server (NotFound): the server could not find the requested resource\n";
+        let log = "E1126 21:56:15.3 5939 memcache.go:381] \"Couldn't get current server API group list\" err=\"x\"\n";
+        assert!(is_unknown_kind("error: the server doesn't have a resource type \"foos\" in group \"bar.io\"\n"));
+        assert!(is_unknown_kind(not_found));
+        assert!(!is_unknown_kind(&format!("{log}{not_found}")));
+        assert!(said(&format!("{log}{not_found}")).ends_with("an API server of Kubernetes?"));
+        assert!(!is_unknown_kind("The connection to the server localhost:8080 was refused\n"));
     }
 }

@@ -111,10 +111,7 @@ pub fn load_all(inputs: &[InputFile]) -> anyhow::Result<Vec<PolicyFile>> {
         }
     }
     match policies.is_empty() {
-        true => {
-            let names: Vec<&str> = inputs.iter().map(|input| input.name.as_str()).take(5).collect();
-            anyhow::bail!("no policy in {}", names.join(", "))
-        }
+        true => Err(inputs::no_policy(inputs)),
         false => Ok(policies),
     }
 }

@@ -51,6 +51,9 @@ pub fn why(error: &io::Error) -> String {
         io::ErrorKind::ConnectionRefused => "connection refused: nothing listens there".to_owned(),
         _ => {
             let text = error.to_string();
+            if text.starts_with("failed to lookup address") {
+                return "there is no host of this name".to_owned();
+            }
             text.split(" (os error").next().unwrap_or_default().to_owned()
         }
     }
@@ -70,12 +73,13 @@ pub fn write(path: &Path, text: impl AsRef<[u8]>) -> anyhow::Result<()> {
 }
 
 /// What bytes are that are not UTF-8.
-fn not_text(path: &Path, bytes: &[u8], at: usize) -> anyhow::Error {
+pub fn not_text(path: &Path, bytes: &[u8], at: usize) -> anyhow::Error {
     let what = match bytes {
         [0, b'a', b's', b'm', ..] => {
             "is a WebAssembly module, not a policy: give the policy that the module runs".to_owned()
         }
         [0x1f, 0x8b, ..] => "is compressed (gzip): unpack it first".to_owned(),
+        [0x28, 0xb5, 0x2f, 0xfd, ..] => "is compressed (zstd): unpack it first".to_owned(),
         [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => "is UTF-16 text: save it as UTF-8".to_owned(),
         _ => format!("is not UTF-8 text (from byte {at} on)"),
     };

@@ -36,8 +36,8 @@ fn a_canary_shows_key_shares_scores_and_the_ramp() {
 #[test]
 fn a_refusal_by_egress_says_what_each_rule_wanted() {
     let refusals = [
-        ("method", "curl -X DELETE https://api.stripe.com/v1/./charges"),
-        ("path", "curl https://api.stripe.com/v1/charges/../refunds"),
+        ("method", "curl --path-as-is -X DELETE https://api.stripe.com/v1/./charges"),
+        ("path", "curl --path-as-is https://api.stripe.com/v1/charges/../refunds"),
         ("host", "curl https://api.stripe.co/"),
         ("port", "curl https://old.example.com:444/"),
         ("expired", "curl https://old.example.com/"),

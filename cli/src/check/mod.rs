@@ -98,7 +98,10 @@ impl Args {
             paths.push(inputs::default_policy()?);
         }
         match self.watch {
-            true => watch::run(&paths, out, |out| self.once(&paths, out)),
+            true => {
+                let watched: Vec<PathBuf> = paths.iter().chain(&self.within).cloned().collect();
+                watch::run(&watched, out, |out| self.once(&paths, out))
+            }
             false => self.once(&paths, out),
         }
     }
@@ -225,13 +228,7 @@ pub fn check(inputs: &[InputFile], options: &CheckContext<'_>) -> anyhow::Result
         }
     }
     if reports.is_empty() && left_alone == 0 {
-        let names: Vec<&str> = inputs.iter().map(|input| input.name.as_str()).take(5).collect();
-        let more = if inputs.len() > names.len() { ", …" } else { "" };
-        anyhow::bail!(
-            "no policy in {}{more}: give a policy, or a manifest whose plugin has one in `pluginConfig`, `config` or \
-             `configuration`",
-            names.join(", ")
-        );
+        return Err(inputs::no_policy(inputs));
     }
     Ok(reports)
 }

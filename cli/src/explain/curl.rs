@@ -1,30 +1,44 @@
 //! `curl` command lines, as browsers copy them.
 //!
-//! What curl would send, but for its own `user-agent` and `accept`, and with the path as written (as `--path-as-is`).
+//! What curl would send, but for its own `user-agent` and `accept`. What only the shell or a file knows is an error.
 
 use anyhow::{Context as _, bail, ensure};
 use base64::Engine as _;
 use penstock_policy::wire::WireRequest;
 
-use super::shell;
+use super::{paths, shell};
 use crate::traffic::url;
 
-/// Long options with a value that changes nothing that a policy sees: transport, output, other protocols. All others
-/// that are not asked for below are switches.
-const WITH_VALUE: &str = "abstract-unix-socket alt-svc aws-sigv4 cacert capath cert cert-type ciphers config \
+/// Long options with a value that changes nothing that a policy sees: transport, output, other protocols.
+const WITH_VALUE: &str = "abstract-unix-socket alt-svc cacert capath cert cert-type ciphers config \
     connect-timeout connect-to continue-at cookie-jar create-file-mode crlfile curves delegation dns-interface \
     dns-ipv4-addr dns-ipv6-addr dns-servers doh-url dump-header ech egd-file engine etag-compare etag-save \
     expect100-timeout expand-output ftp-account ftp-alternative-to-user ftp-method ftp-port ftp-ssl-ccc-mode \
     happy-eyeballs-timeout-ms haproxy-clientip help hostpubmd5 hostpubsha256 hsts interface ip-tos ipfs-gateway \
     keepalive-cnt keepalive-time key key-type knownhosts krb libcurl limit-rate local-port login-options mail-auth \
-    mail-from mail-rcpt max-filesize max-redirs max-time netrc-file noproxy out-null output output-dir parallel-max \
+    mail-from mail-rcpt max-filesize max-redirs max-time netrc-file noproxy output output-dir parallel-max \
     parallel-max-host pass pinnedpubkey preproxy proto proto-default proto-redir proxy proxy-cacert proxy-capath \
     proxy-cert proxy-cert-type proxy-ciphers proxy-crlfile proxy-header proxy-key proxy-key-type proxy-pass \
     proxy-pinnedpubkey proxy-service-name proxy-tls13-ciphers proxy-tlsauthtype proxy-tlspassword proxy-tlsuser \
     proxy-user proxy1.0 pubkey quote random-file rate resolve retry retry-delay retry-max-time sasl-authzid \
     service-name signature-algorithms sigalgs socks4 socks4a socks5 socks5-gssapi-service socks5-hostname speed-limit \
-    speed-time stderr telnet-option tftp-blksize time-cond tls-max tls13-ciphers tlsauthtype tlspassword tlsuser \
-    trace trace-ascii trace-config unix-socket upload-flags variable vlan-priority write-out";
+    speed-time ssl-sessions stderr telnet-option tftp-blksize time-cond tls-max tls13-ciphers tlsauthtype tlspassword tlsuser \
+    trace trace-ascii trace-config unix-socket upload-flags vlan-priority write-out";
+
+/// Long options without a value that change nothing that a policy sees.
+const SWITCHES: &str = "append basic ca-native cert-status clobber compressed-ssh create-dirs crlf disable disable-eprt \
+    disable-epsv disallow-username-in-url doh-cert-status doh-insecure dump-ca-embed fail fail-early fail-with-body \
+    false-start follow form-escape ftp-create-dirs ftp-pasv ftp-pret ftp-skip-pasv-ip ftp-ssl-ccc ftp-ssl-control \
+    ftp-ssl-reqd haproxy-protocol http0.9 http1.0 http1.1 http2 http2-prior-knowledge http3 http3-only \
+    ignore-content-length include insecure ipv4 ipv6 junk-session-cookies list-only location location-trusted \
+    mail-rcpt-allowfails manual metalink mptcp netrc netrc-optional out-null parallel parallel-immediate post301 post302 \
+    post303 progress-bar progress-meter proxy-anyauth proxy-basic proxy-ca-native proxy-digest proxy-http2 \
+    proxy-insecure proxy-negotiate proxy-ntlm proxy-ssl-allow-beast proxy-ssl-auto-client-cert proxy-tlsv1 proxytunnel \
+    raw remote-header-name remote-name remote-name-all remote-time remove-on-error retry-all-errors retry-connrefused \
+    sasl-ir show-error show-headers silent skip-existing socks5-basic socks5-gssapi socks5-gssapi-nec ssl \
+    ssl-allow-beast ssl-auto-client-cert ssl-no-revoke ssl-reqd ssl-revoke-best-effort sslv2 sslv3 styled-output \
+    suppress-connect-headers tcp-fastopen tcp-nodelay tftp-no-options tls-earlydata tlsv1 tlsv1.0 tlsv1.1 tlsv1.2 \
+    tlsv1.3 tr-encoding trace-ids trace-time use-ascii verbose version xattr";
 
 /// The long name of a short option with a value.
 fn long_name(short: char) -> Option<&'static str> {
@@ -75,6 +89,10 @@ struct Sending {
     is_upload: bool,
     /// `--globoff`: brackets of the URL are sent as they are.
     is_literal: bool,
+    /// `--path-as-is`: dots in the path are sent as they are.
+    keeps_dots: bool,
+    /// The credentials go with a later request, when the server has said how.
+    is_challenged: bool,
     /// `--request-target`: the path as it is sent.
     target: Option<String>,
     /// `--url-query`: what is added to the query.
@@ -86,13 +104,20 @@ struct Sending {
 /// # Errors
 /// When it is not a curl command line, or has no URL.
 pub fn request(line: &str) -> anyhow::Result<WireRequest> {
+    let line = without_prompt(line)?;
     let words = shell::words(line)?;
-    let mut words = words.into_iter().peekable();
+    let is_before = |word: &String| {
+        let is_assignment = word.split_once('=').is_some_and(|(name, _)| {
+            !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+        });
+        is_assignment || ["sudo", "time", "env", "exec"].contains(&word.as_str())
+    };
+    let mut words = words.into_iter().skip_while(is_before).peekable();
     ensure!(
         words
             .next_if(|word| ["curl", "curl.exe"].contains(&word.rsplit(['/', '\\']).next().unwrap_or_default()))
             .is_some(),
-        "a curl command line begins with curl"
+        "a curl command line begins with curl: such as curl -H 'x-user: 7' https://shop.example.com/cart"
     );
     let mut sending = Sending::default();
     while let Some(word) = words.next() {
@@ -108,7 +133,7 @@ pub fn request(line: &str) -> anyhow::Result<WireRequest> {
             let mut shorts = shorts.chars();
             while let Some(short) = shorts.next() {
                 let Some(name) = long_name(short) else {
-                    sending.flag(short);
+                    sending.flag(short)?;
                     continue;
                 };
                 // `-XPOST` and `-X POST` are the same.
@@ -123,14 +148,34 @@ pub fn request(line: &str) -> anyhow::Result<WireRequest> {
     sending.finish()
 }
 
+/// The line without what a terminal shows before it.
+///
+/// # Errors
+/// When it is for something else than curl.
+fn without_prompt(line: &str) -> anyhow::Result<&str> {
+    const MENU: &str = "choose \"Copy as cURL (bash)\" or \"Copy as cURL (cmd)\" in the browser's menu";
+    let line = line.trim_start();
+    let line = ["$ ", "# ", "% ", "> "].iter().find_map(|prompt| line.strip_prefix(prompt)).unwrap_or(line);
+    let is_powershell = ["Invoke-WebRequest", "Invoke-RestMethod", "$session", "`\n", "`\r\n"];
+    ensure!(
+        !is_powershell.iter().any(|part| line.contains(part)),
+        "this is PowerShell, not a curl command line: {MENU}"
+    );
+    let is_script = ["fetch(", "await fetch("].iter().any(|begin| line.starts_with(begin));
+    ensure!(!is_script, "this is JavaScript, not a curl command line: {MENU}");
+    Ok(line)
+}
+
 impl Sending {
-    fn flag(&mut self, short: char) {
+    fn flag(&mut self, short: char) -> anyhow::Result<()> {
         match short {
             'G' => self.is_get = true,
             'I' => self.is_head = true,
             'g' => self.is_literal = true,
-            _ => {}
+            short if "#0123456BJLMNORSVZafhijklnpqsv".contains(short) => {}
+            _ => bail!("curl has no option -{short}"),
         }
+        Ok(())
     }
 
     fn url(&mut self, url: String) -> anyhow::Result<()> {
@@ -189,11 +234,26 @@ impl Sending {
             "get" => self.is_get = true,
             "head" => self.is_head = true,
             "globoff" => self.is_literal = true,
+            "path-as-is" => self.keeps_dots = true,
+            "digest" | "ntlm" | "ntlm-wb" | "negotiate" | "anyauth" => self.is_challenged = true,
+            "aws-sigv4" => {
+                value()?;
+                self.is_challenged = true;
+            }
+            "variable" => {
+                bail!("curl's --variable {} is for --expand options: write the values in their places", value()?)
+            }
             "config" => bail!("curl's --config {} has more options: write them here", value()?),
             "next" => bail!("the curl command line has two requests: explain one at a time"),
             name if WITH_VALUE.split_ascii_whitespace().any(|known| known == name) => drop(value()?),
-            // The others are switches.
-            _ => {}
+            name if SWITCHES.split_ascii_whitespace().any(|known| known == name.trim_start_matches("no-")) => {}
+            "no-keepalive" | "no-buffer" | "no-sessionid" | "no-alpn" | "no-npn" | "no-compressed" => {}
+            name if name.starts_with("expand-") => {
+                bail!(
+                    "curl's --{name} puts variables in: write the option without `expand-`, with the values in their places"
+                )
+            }
+            name => bail!("curl has no option --{name}"),
         }
         Ok(())
     }
@@ -203,6 +263,7 @@ impl Sending {
             (Some((name, value)), _) if value.trim().is_empty() => self.removed.push(name.trim().to_ascii_lowercase()),
             (Some((name, value)), _) => self.headers.push((name.trim().to_owned(), value.trim().to_owned())),
             (None, Some(name)) => self.headers.push((name.trim().to_owned(), String::new())),
+            (None, None) if line.starts_with('@') => bail!("curl's --header {line:?} is a file: write its headers"),
             (None, None) => bail!("curl's --header {line:?} is not `name: value`"),
         }
         Ok(())
@@ -214,7 +275,7 @@ impl Sending {
         self.headers.push((name.to_owned(), value.to_owned()));
     }
 
-    fn finish(self) -> anyhow::Result<WireRequest> {
+    fn finish(mut self) -> anyhow::Result<WireRequest> {
         let mut url = self.url.context("the curl command line has no URL")?;
         if !url.contains("://") {
             url.insert_str(0, "http://");
@@ -239,8 +300,14 @@ impl Sending {
             request.path.push(if request.path.contains('?') { '&' } else { '?' });
             request.path.push_str(query);
         }
+        if !self.keeps_dots {
+            request.path = paths::without_dots(&request.path);
+        }
         if let Some(target) = self.target {
             request.path = target;
+        }
+        if self.is_challenged {
+            self.headers.retain(|(name, value)| name != "authorization" || !value.starts_with("Basic "));
         }
         let default = match () {
             () if self.is_head => "HEAD",
@@ -300,7 +367,15 @@ mod tests {
             ),
             ("curl -I --header=Host:b.test https://a.test", "HEAD b.test / []"),
             ("curl -u user:pass a.test -H Content-Type:", "GET a.test / [authorization: Basic dXNlcjpwYXNz]"),
-            ("/usr/bin/curl --max-time 5 --url https://a.test/../x", "GET a.test /../x []"),
+            ("/usr/bin/curl --max-time 5 --url https://a.test/../x", "GET a.test /x []"),
+            ("curl --path-as-is https://a.test/../x", "GET a.test /../x []"),
+            ("curl 'https://a.test/a/./b/../c?d=/../e'", "GET a.test /a/c?d=/../e []"),
+            ("$ curl -s a.test/x | jq . > out 2>/dev/null", "GET a.test /x []"),
+            ("curl a.test/x 2>&1 >>out -X PUT && curl b.test", "PUT a.test /x []"),
+            ("A=1 sudo curl a.test/x; echo done", "GET a.test /x []"),
+            ("curl --digest -u a:b --out-null --no-progress-meter a.test", "GET a.test / []"),
+            ("curl -H \"price: \\$5 a$ b\" a.test", "GET a.test / [price: $5 a$ b]"),
+            ("curl -sS#4 -Lk --http3-only --no-keepalive a.test", "GET a.test / []"),
             ("curl -T f a.test", "PUT a.test / []"),
             (
                 "curl 'https://a.test/' -H $'Cookie: FOO=BAR\\u0021BAZ' --data-raw $'it\\'s'",
@@ -338,6 +413,18 @@ mod tests {
             ("curl -G -d @f a.test", "is a file"),
             ("curl --url a.test --url b.test", "two URLs"),
             ("curl -K conf a.test", "--config conf has more options"),
+            ("curl -H \"authorization: Bearer $TOKEN\" a.test", "`$TOKEN`"),
+            ("curl a.test/${ID}/x", "`${ID}`"),
+            ("curl -d \"$(cat f)\" a.test", "`$(cat f)`"),
+            ("curl a.test/`id`", "`id`"),
+            ("curl --variable a=b --expand-url 'https://a.test/{{a}}'", "--variable"),
+            ("curl -H @headers a.test", "is a file"),
+            ("curl --foo bar a.test", "no option --foo"),
+            ("curl -W a.test", "no option -W"),
+            ("Invoke-WebRequest -UseBasicParsing -Uri \"https://a.test\"", "PowerShell"),
+            ("curl -Uri a.test `\n-Method GET", "PowerShell"),
+            ("fetch(\"https://a.test\", {})", "JavaScript"),
+            ("curl https://bücher.test/", "xn--"),
             ("curl a.test/{x,y}", "--globoff"),
             ("curl 'a.test/?q=[1-3]'", "--globoff"),
         ] {

@@ -4,6 +4,7 @@ mod build;
 mod curl;
 mod egress;
 mod human;
+mod paths;
 mod report;
 mod shell;
 
@@ -74,7 +75,7 @@ pub struct Args {
     #[arg(long, value_parser = instant, value_name = "TIME")]
     time: Option<Timestamp>,
     /// The address of the connection's peer.
-    #[arg(long, value_name = "IP")]
+    #[arg(long, value_parser = address, value_name = "IP")]
     source_address: Option<IpAddr>,
     /// The server name of the connection's TLS handshake.
     #[arg(long, value_name = "NAME")]
@@ -151,6 +152,10 @@ fn object(text: &str) -> Result<Object, String> {
 fn objects(text: &str) -> Result<Objects, String> {
     let form = "write a JSON object of objects such as {\"envoy.filters.http.ext_authz\": {\"team\": \"search\"}}";
     serde_json::from_str(text).map_err(|error| format!("{form}: {error}"))
+}
+
+fn address(text: &str) -> Result<IpAddr, String> {
+    text.parse().map_err(|_| "write an IPv4 or IPv6 address without a port, such as 203.0.113.7".to_owned())
 }
 
 /// Reads an RFC 3339 time.
@@ -275,8 +280,8 @@ impl Args {
             (.., Some(json)) => {
                 let text =
                     if json.trim_start().starts_with('{') { json.clone() } else { source::read_text(Path::new(json))? };
-                serde_json::from_str(text.trim_start_matches('\u{feff}'))
-                    .context("not a request as `penstock replay` reads it")?
+                let text = text.trim_start_matches('\u{feff}');
+                traffic::request(text.as_bytes()).context("--request")?
             }
             _ => bail!("give the request: --url, --curl, --har or --request"),
         };

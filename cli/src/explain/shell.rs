@@ -17,14 +17,14 @@ fn is_windows(line: &str) -> bool {
     line.contains("^\"") || line.contains("^\n")
 }
 
-/// POSIX quoting (XCU §2.2), and `$'…'` (§2.2.4 of issue 8).
+/// POSIX quoting (XCU §2.2), and `$'…'` (§2.2.4 of issue 8). The first command only, without its redirections.
 fn posix(line: &str) -> anyhow::Result<Vec<String>> {
-    let mut words = Vec::new();
-    let mut word: Option<String> = None;
+    let mut words = ShellWords::default();
     let mut chars = line.chars().peekable();
     while let Some(c) = chars.next() {
+        let word = &mut words.word;
         match c {
-            c if c.is_ascii_whitespace() => words.extend(word.take()),
+            c if c.is_ascii_whitespace() => words.end(),
             '\'' => {
                 let word = word.get_or_insert_default();
                 loop {
@@ -34,41 +34,110 @@ fn posix(line: &str) -> anyhow::Result<Vec<String>> {
                     }
                 }
             }
-            '"' => {
-                let word = word.get_or_insert_default();
-                loop {
-                    match chars.next().context("the curl command line has an open double quote")? {
-                        '"' => break,
-                        '\\' => match chars.next().context("the curl command line has an open double quote")? {
-                            '\n' => {}
-                            c if "$`\"\\".contains(c) => word.push(c),
-                            c => word.extend(['\\', c]),
-                        },
-                        c => word.push(c),
-                    }
-                }
-            }
+            '"' => double_quoted(&mut chars, word.get_or_insert_default())?,
             '$' if chars.peek() == Some(&'\'') => {
                 chars.next();
                 ansi_c(&mut chars, word.get_or_insert_default())?;
             }
+            // A translated text of bash; without translations it is the text.
+            '$' if chars.peek() == Some(&'"') => {}
             '\\' => match chars.next() {
                 Some('\n') | None => {}
                 Some(c) => word.get_or_insert_default().push(c),
             },
             '#' if word.is_none() => while chars.next_if(|&c| c != '\n').is_some() {},
+            '|' | ';' | '&' => break,
+            '<' | '>' => words.redirect(&mut chars)?,
+            '$' | '`' => {
+                expanded(c, &chars)?;
+                word.get_or_insert_default().push(c);
+            }
             c => word.get_or_insert_default().push(c),
         }
     }
-    words.extend(word);
-    Ok(words)
+    words.end();
+    Ok(words.all)
+}
+
+/// The words of a command.
+#[derive(Default)]
+struct ShellWords {
+    all: Vec<String>,
+    /// The one that is being read.
+    word: Option<String>,
+    /// It is the file of a redirection.
+    is_file: bool,
+}
+
+impl ShellWords {
+    fn end(&mut self) {
+        if let Some(word) = self.word.take()
+            && !std::mem::take(&mut self.is_file)
+        {
+            self.all.push(word);
+        }
+    }
+
+    /// `2>file`, `>>file`, `2>&1`.
+    fn redirect(&mut self, chars: &mut Chars<'_>) -> anyhow::Result<()> {
+        if self.word.as_ref().is_some_and(|word| word.bytes().all(|byte| byte.is_ascii_digit())) {
+            self.word = None;
+        }
+        self.end();
+        while chars.next_if(|c| "<>&|".contains(*c)).is_some() {}
+        if chars.peek() == Some(&'(') {
+            bail!("the curl command line has `(…)`, which only the shell that ran it can say: write what it gives");
+        }
+        self.is_file = true;
+        Ok(())
+    }
+}
+
+type Chars<'l> = std::iter::Peekable<std::str::Chars<'l>>;
+
+/// The rest of `"…"`, up to its closing quote.
+fn double_quoted(chars: &mut Chars<'_>, word: &mut String) -> anyhow::Result<()> {
+    const OPEN: &str = "the curl command line has an open double quote";
+    loop {
+        match chars.next().context(OPEN)? {
+            '"' => return Ok(()),
+            '\\' => match chars.next().context(OPEN)? {
+                '\n' => {}
+                c if "$`\"\\".contains(c) => word.push(c),
+                c => word.extend(['\\', c]),
+            },
+            c @ ('$' | '`') => {
+                expanded(c, chars)?;
+                word.push(c);
+            }
+            c => word.push(c),
+        }
+    }
+}
+
+/// Refuses what the shell would have put in: a variable, or what a command prints.
+fn expanded(sign: char, chars: &Chars<'_>) -> anyhow::Result<()> {
+    let rest: String = chars.clone().collect();
+    let upto = |end: char| rest.find(end).map_or(rest.len(), |at| at + end.len_utf8());
+    let length = match (sign, chars.clone().next()) {
+        ('`', _) => upto('`'),
+        (_, Some('{')) => upto('}'),
+        (_, Some('(')) => upto(')'),
+        (_, Some(c)) if c.is_ascii_alphabetic() || c == '_' => {
+            rest.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).unwrap_or(rest.len())
+        }
+        (_, Some(c)) if c.is_ascii_digit() || "@*?!-$".contains(c) => 1,
+        _ => return Ok(()),
+    };
+    let what = rest.get(..length).unwrap_or_default();
+    bail!("the curl command line has `{sign}{what}`, which only the shell that ran it can say: write its value")
 }
 
 /// The rest of `$'…'`, up to its closing quote.
-fn ansi_c(chars: &mut std::iter::Peekable<std::str::Chars<'_>>, word: &mut String) -> anyhow::Result<()> {
+fn ansi_c(chars: &mut Chars<'_>, word: &mut String) -> anyhow::Result<()> {
     const OPEN: &str = "the curl command line has an open $' quote";
     /// Up to `most` digits.
-    fn number(chars: &mut std::iter::Peekable<std::str::Chars<'_>>, radix: u32, most: usize) -> Option<u32> {
+    fn number(chars: &mut Chars<'_>, radix: u32, most: usize) -> Option<u32> {
         let mut value = None;
         for _ in 0..most {
             let Some(digit) = chars.peek().and_then(|c| c.to_digit(radix)) else { break };

@@ -8,6 +8,7 @@ mod path;
 mod platform;
 mod plugin;
 mod promise;
+mod repeated;
 mod routes;
 mod search;
 mod text;
@@ -52,21 +53,25 @@ impl ManifestFile {
         Ok(ManifestFile::of(text, documents, false))
     }
 
-    /// Reads a file by its name: what ends in `.json` is strict JSON. With `all`, plugins whose image is not one of ours
-    /// count too when they have a policy.
+    /// Reads a file by its name, as its platform does. With `all`, plugins whose image is not one of ours count too when they
+    /// have a policy.
     ///
     /// # Errors
     /// Text that is not YAML, or not JSON.
     pub fn read_as(name: &str, text: SourceText, all: bool) -> Result<ManifestFile, NotYaml> {
-        let documents = match name.to_ascii_lowercase().ends_with(".json") {
-            true if text.trim().is_empty() => vec![Located::read("")?],
-            true => vec![Located::read_json(&text)?],
-            false => Located::read_all(&text)?,
-        };
+        let documents = named(name, &text)?;
         Ok(ManifestFile::of(text, documents, all))
     }
 
-    fn of(text: SourceText, documents: Vec<Located>, all: bool) -> ManifestFile {
+    fn of(text: SourceText, mut documents: Vec<Located>, all: bool) -> ManifestFile {
+        let mut twice = Vec::new();
+        for located in &mut documents {
+            if let Some(resource) = search::resource(&located.node) {
+                let paths = repeated::keep_last(&mut located.node);
+                twice
+                    .extend(paths.into_iter().map(|path| (resource.clone(), repeated::finding(&path, located, &text))));
+            }
+        }
         let mut found = search::ManifestSearch::new(&text, all);
         for (document, located) in documents.iter().enumerate() {
             match search::resource(&located.node) {
@@ -89,6 +94,11 @@ impl ManifestFile {
             let policy = policies.iter_mut().find(|policy| policy.resource.as_ref() == Some(resource));
             policy.map(|policy| policy.doubts.push(finding.clone())).is_none()
         });
+        for (resource, finding) in twice {
+            let of =
+                |policy: &&mut FoundPolicy| policy.resource.as_ref().is_some_and(|name| name.starts_with(&resource));
+            policies.iter_mut().find(of).into_iter().for_each(|policy| policy.doubts.push(finding.clone()));
+        }
         ManifestFile { text, documents, policies, broken, remarks, left_alone }
     }
 
@@ -162,6 +172,33 @@ impl ManifestFile {
             _ => Schema::Json,
         }
     }
+}
+
+/// The documents of a file of this name. What ends in `.json` is strict JSON, but Envoy reads its own less strictly; and Envoy
+/// reads what ends in `.yaml` as YAML even where it looks like JSON.
+fn named(name: &str, text: &SourceText) -> Result<Vec<Located>, NotYaml> {
+    let name = name.to_ascii_lowercase();
+    let is_envoys = |located: &Located| search::resource(&located.node).is_some_and(|name| name.starts_with("Envoy "));
+    if name.ends_with(".json") {
+        if text.trim().is_empty() {
+            return Ok(vec![Located::read("")?]);
+        }
+        let strict = Located::read_json(text);
+        return match (strict, Located::read_envoy_json(text)) {
+            (Ok(located), _) => Ok(vec![located]),
+            (Err(_), Ok(located)) if is_envoys(&located) => Ok(vec![located]),
+            (Err(error), _) => Err(error),
+        };
+    }
+    let documents = Located::read_all(text)?;
+    let is_yaml = [".yaml", ".yml"].iter().any(|ending| name.ends_with(ending));
+    if is_yaml
+        && documents.first().is_some_and(|first| first.schema == Schema::Json && is_envoys(first))
+        && let Ok(documents) = Located::read_yaml(text)
+    {
+        return Ok(documents);
+    }
+    Ok(documents)
 }
 
 /// Whether Envoy is given this document, of which it reads the first only.
@@ -265,6 +302,56 @@ mod tests {
         }
         let file = ManifestFile::read(SourceText::new(inside("'{\"routes\": '"))).unwrap();
         assert!(file.policies.is_empty() && file.broken[0].1.line == 6, "{:?}", file.broken);
+    }
+
+    #[test]
+    fn a_file_of_envoys_is_read_by_its_name_as_envoy_reads_it() {
+        let bootstrap = |policy: &str| {
+            format!(
+                r#"{{"static_resources": {{"config": {{"name": "penstock", "vm_config": {{}}, "configuration": {{
+                    "@type": "type.googleapis.com/google.protobuf.StringValue", {policy}}}}}}}}}"#
+            )
+        };
+        let value = |route: &str| format!(r#""value": "{{\"routes\": {{\"default\": \"{route}\"}}}}""#);
+        let default =
+            |file: &ManifestFile| file.policies[0].node.get("routes").unwrap().get("default").unwrap().to_string();
+        let read = |name: &str, text: &str| ManifestFile::read_as(name, SourceText::new(text), false);
+        // A comma before the end, and a name without quotes.
+        let lenient = bootstrap(&format!("{},", value("a"))).replace("\"name\"", "name");
+        assert_eq!(default(&read("a.json", &lenient).unwrap()), "\"a\"");
+        assert!(read("a.json", "{\"routes\": {\"default\": \"a\",}}").is_err());
+        // The last of two counts.
+        for name in ["a.json", "a.yaml", "-"] {
+            let file = read(name, &bootstrap(&format!("{}, {}", value("a"), value("b")))).unwrap();
+            assert_eq!((default(&file).as_str(), file.policies.len()), ("\"b\"", 1), "{name}");
+            assert!(file.policies[0].doubts.iter().any(|doubt| doubt.message.contains("given twice")), "{name}");
+        }
+        // A number of a Struct is a text to Envoy's YAML, but not to its JSON.
+        let native = r#"{"static_resources": {"a": {"dynamic_module_config": {"name": "penstock"}, "filter_name": "suite", "filter_config": {
+            "@type": "type.googleapis.com/google.protobuf.Struct", "value": {"routes": {"default": 1.5}}}}}}"#;
+        assert_eq!(default(&read("a.yaml", native).unwrap()), "\"1.5\"");
+        assert_eq!(default(&read("a.json", native).unwrap()), "1.5");
+    }
+
+    #[test]
+    fn objects_of_other_kinds_hold_no_policy_whatever_their_fields_are_called() {
+        for (kind, count) in [("KongPlugin", 0), ("Deployment", 0), ("Thing", 0), ("WasmPlugin", 1)] {
+            let text = format!(
+                "apiVersion: x.test/v1\nkind: {kind}\nmetadata: {{name: a}}\nspec:\n  config: {{settings: {{x: 1}}}}\n  configuration: {{routes: {{a: b}}}}\n"
+            );
+            let file = ManifestFile::read(SourceText::new(&text)).unwrap();
+            assert_eq!((file.policies.len(), file.broken.len()), (count, count), "{kind}");
+        }
+        // What loads our code is ours in any kind.
+        let text = "apiVersion: cilium.io/v2\nkind: CiliumEnvoyConfig\nmetadata: {name: a}\nspec:\n  resources:\n  - config: {vm_config: {code: {local: {filename: /x/penstock/suite.wasm}}}, configuration: {\"@type\": type.googleapis.com/google.protobuf.StringValue, value: '{}'}}\n";
+        assert_eq!(ManifestFile::read(SourceText::new(text)).unwrap().policies.len(), 1);
+    }
+
+    #[test]
+    fn rules_of_a_plugin_of_others_are_theirs_too() {
+        let text = "apiVersion: extensions.higress.io/v1alpha1\nkind: WasmPlugin\nmetadata: {name: p}\nspec:\n  url: oci://r.test/key-rate-limit:1\n  matchRules:\n  - {ingress: [a/b], config: {routes: {default: a}}}\n";
+        let file = ManifestFile::read(SourceText::new(text)).unwrap();
+        assert!(file.policies.is_empty() && file.left_alone.len() == 1);
     }
 
     #[test]

@@ -20,6 +20,8 @@ pub enum PluginOwner {
     Unknown,
     /// It loads this, which is none of ours.
     Other(String),
+    /// It is in an object of a kind that holds no plugins.
+    Foreign,
 }
 
 impl PluginOwner {
@@ -28,7 +30,7 @@ impl PluginOwner {
         match self {
             PluginOwner::Ours(module) => *module,
             PluginOwner::Named(module) => Some(*module),
-            PluginOwner::Unknown | PluginOwner::Other(_) => None,
+            PluginOwner::Unknown | PluginOwner::Other(_) | PluginOwner::Foreign => None,
         }
     }
 
@@ -37,7 +39,7 @@ impl PluginOwner {
         match self {
             PluginOwner::Ours(_) => true,
             PluginOwner::Named(_) | PluginOwner::Unknown => has_section(configuration),
-            PluginOwner::Other(_) => false,
+            PluginOwner::Other(_) | PluginOwner::Foreign => false,
         }
     }
 
@@ -46,7 +48,7 @@ impl PluginOwner {
         match self {
             PluginOwner::Ours(_) | PluginOwner::Named(_) => true,
             PluginOwner::Unknown => SECTIONS.iter().skip(1).any(|section| text.contains(section)),
-            PluginOwner::Other(_) => false,
+            PluginOwner::Other(_) | PluginOwner::Foreign => false,
         }
     }
 }

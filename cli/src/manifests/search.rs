@@ -110,7 +110,8 @@ impl<'t> ManifestSearch<'t> {
         }
         let is_bootstrap = ["static_resources", "staticResources"].iter().any(|field| node.get(field).is_some());
         let annotated = plugin::annotated(node);
-        let claim = annotated.clone().unwrap_or(PluginOwner::Unknown);
+        let claim =
+            annotated.clone().unwrap_or(if may_hold(node) { PluginOwner::Unknown } else { PluginOwner::Foreign });
         let here = SearchPlace {
             resource,
             document,
@@ -455,10 +456,28 @@ enum PolicyNotation {
     Encoded(Range<usize>),
 }
 
+/// Whether a document is of a kind that holds plugins, of ours or of others: in an object of any other kind, `config` and
+/// `configuration` are its own.
+fn may_hold(object: &Node) -> bool {
+    const KINDS: [&str; 7] = [
+        "WasmPlugin",
+        "TrafficExtension",
+        "EnvoyExtensionPolicy",
+        "EnvoyFilter",
+        "EnvoyPatchPolicy",
+        "CiliumEnvoyConfig",
+        "CiliumClusterwideEnvoyConfig",
+    ];
+    match (object.get("apiVersion"), object.get("kind")) {
+        (Some(_), Some(Node::String(kind))) => KINDS.contains(&kind.as_str()),
+        _ => true,
+    }
+}
+
 /// Whether a map is a plugin's own, of any platform.
 fn is_plugin(node: &Node) -> bool {
     is_envoy_plugin(node)
-        || ["pluginConfig", "configuration", "filter_config", "filterConfig"]
+        || ["pluginConfig", "configuration", "filter_config", "filterConfig", "defaultConfig", "matchRules"]
             .iter()
             .any(|field| node.get(field).is_some())
         || (node.get("code").is_some() && node.get("name").is_some())

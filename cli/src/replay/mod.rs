@@ -18,7 +18,7 @@ use crate::output::Output;
 use crate::place::Place;
 use crate::policy_file::{load_all, one};
 use crate::source;
-use crate::traffic::{ReadOptions, Record, RecordReader, not_a_request};
+use crate::traffic::{self, ReadOptions, Record, RecordReader};
 use summary::ReplaySummary;
 
 /// Decide recorded requests and print one JSON decision a line.
@@ -197,7 +197,7 @@ fn decide(
             Err(problems) => WireDecision::policy_error(problems.to_string()),
         });
     }
-    let request: WireRequest = serde_json::from_slice(line).context(not_a_request(line))?;
+    let request = traffic::request(line)?;
     world.now = now();
     Ok(decide_one(&request, policy, coverage, world))
 }

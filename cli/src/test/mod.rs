@@ -38,7 +38,7 @@ pub struct Args {
     /// The form of the report.
     #[arg(long, short, visible_alias = "format", value_enum, default_value = "human")]
     output: TestFormat,
-    /// Run again whenever a file of this folder changes.
+    /// Run again whenever a test file, or a file of this folder, changes.
     #[arg(long)]
     watch: bool,
     /// Say which rules, conditions, limits, variants, overrides and entries of deny no test decides by; of policies in files
@@ -73,7 +73,11 @@ impl Args {
     /// When a file cannot be read or is no test file.
     pub fn run(&self, out: &mut Output<'_>) -> anyhow::Result<bool> {
         match self.watch {
-            true => watch::run(&[PathBuf::from(".")], out, |out| self.once(out)),
+            true => {
+                let here = PathBuf::from(".");
+                let watched: Vec<PathBuf> = std::iter::once(&here).chain(&self.files).cloned().collect();
+                watch::run(&watched, out, |out| self.once(out))
+            }
             false => self.once(out),
         }
     }

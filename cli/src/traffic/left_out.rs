@@ -81,6 +81,12 @@ impl LeftOut {
         self.odd_entries.push(number);
     }
 
+    /// Whether nothing was read and nothing left out.
+    pub fn is_nothing(&self) -> bool {
+        let left_out = self.no_request.count + self.other_layout.count + self.odd_entries.count + self.not_logged;
+        self.requests + left_out == 0
+    }
+
     /// One sentence for each thing that is missing.
     pub fn messages(self, form: Input, declared: bool) -> Vec<String> {
         let mut messages = Vec::new();

@@ -6,8 +6,9 @@ mod left_out;
 pub mod log;
 pub mod reader;
 pub mod url;
+mod wrapped;
 
-pub use reader::{ReadOptions, Record, RecordReader, each, not_a_request, one_stdin};
+pub use reader::{ReadOptions, Record, RecordReader, each, one_stdin, request};
 
 use penstock_policy::wire::WireRequest;
 

@@ -3,15 +3,18 @@
 use std::io::{BufRead, BufReader, IsTerminal, Read};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, anyhow, bail, ensure};
+use flate2::read::MultiGzDecoder;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use penstock_policy::wire::WireRequest;
+use serde::de::IgnoredAny;
 use serde_json::{Map, Value};
 
 use super::har::Archive;
 use super::input::Input;
 use super::left_out::LeftOut;
 use super::log::{self, Line, LogFormat};
+use super::wrapped;
 use crate::source;
 
 /// How requests are read, for every subcommand that reads some.
@@ -38,18 +41,47 @@ pub enum Record<'l> {
     Line(&'l [u8]),
 }
 
-/// What is wrong with a line of [`Input::Jsonl`].
-pub fn not_a_request(line: &[u8]) -> &'static str {
-    match line.trim_ascii_start().first() {
-        Some(b'{') if line.trim_ascii_start().starts_with(b"{\"log\":\"") => {
-            "a line of a container runtime's log, in which the proxy's own is a text: take that out first, such as with `jq -r .log`"
+/// The request of a line of [`Input::Jsonl`], or of a whole text.
+///
+/// # Errors
+/// When it is none.
+pub fn request(line: &[u8]) -> anyhow::Result<WireRequest> {
+    let line = line.trim_ascii();
+    serde_json::from_slice(line).map_err(|error| {
+        // Of its own place only the column says something.
+        let said = error.to_string();
+        let (what, place) = said.rsplit_once(" at line ").unwrap_or((&said, ""));
+        let column = place.split_once(" column ").map(|(_, column)| format!(" (column {column})")).unwrap_or_default();
+        match line.first() {
+            Some(b'{') if error.is_eof() => {
+                anyhow!("the request ends in the middle: each is one line of JSON; `jq -c . FILE` writes them so")
+            }
+            Some(b'{') => anyhow!("not a request: {what}{column}"),
+            Some(b'[') if serde_json::from_slice::<Vec<IgnoredAny>>(line).is_ok() || line == b"[" => {
+                anyhow!("a list of requests: give one a line; `jq -c '.[]' FILE` writes them so")
+            }
+            _ if is_policy(line) => anyhow!("this is a policy or a manifest, not a recorded request"),
+            _ => anyhow!(
+                "not a line that is known (a request as JSON, an access log of Envoy or Istio, an HTTP Archive); \
+                 --log-format takes the format of another log"
+            ),
         }
-        Some(b'{') => "not a request",
-        _ => {
-            "not a line that is known (a request as JSON, an access log of Envoy or Istio, an HTTP Archive); \
-              --log-format takes the format of another log"
-        }
-    }
+    })
+}
+
+/// Whether a text begins as a policy or an object of Kubernetes does.
+fn is_policy(line: &[u8]) -> bool {
+    const BEGIN: [&[u8]; 8] = [
+        b"egress:",
+        b"rateLimits:",
+        b"routes:",
+        b"canaries:",
+        b"settings:",
+        b"apiVersion:",
+        b"kind:",
+        b"static_resources:",
+    ];
+    BEGIN.iter().any(|begin| line.starts_with(begin))
 }
 
 /// The longest line that is read.
@@ -67,6 +99,9 @@ pub struct RecordReader {
     entries: Box<dyn Iterator<Item = anyhow::Result<WireRequest>>>,
     format: Option<LogFormat>,
     left_out: LeftOut,
+    /// The parts of a line that goes on.
+    parts: Vec<u8>,
+    has_lines: bool,
     bar: Option<ProgressBar>,
     bytes: u64,
 }
@@ -78,26 +113,35 @@ impl RecordReader {
     /// When it cannot be read, or its form not be recognised.
     pub fn open(path: &Path, options: &ReadOptions, progress: bool) -> anyhow::Result<RecordReader> {
         let mut input = source::open(path)?;
-        let place = || format!("cannot read {}", source::display(path));
-        // Some editors begin a file with a byte order mark.
-        if input.fill_buf().with_context(place)?.starts_with("\u{feff}".as_bytes()) {
-            input.consume(3);
+        let unreadable = |error| source::unreadable("cannot read", path, &error);
+        let mut is_packed = false;
+        match input.fill_buf().map_err(unreadable)? {
+            // Some editors begin a file with a byte order mark.
+            [0xef, 0xbb, 0xbf, ..] => input.consume(3),
+            [0x1f, 0x8b, ..] => {
+                is_packed = true;
+                input = BufReader::new(Box::new(MultiGzDecoder::new(input)));
+            }
+            bytes @ ([0xff, 0xfe, ..] | [0xfe, 0xff, ..] | [0x28, 0xb5, 0x2f, 0xfd, ..]) => {
+                return Err(source::not_text(path, bytes, 0));
+            }
+            _ => {}
         }
         let format = options.log_format.as_deref().map(LogFormat::parse).transpose()?;
         let form = match (&format, options.input) {
             (Some(LogFormat::Text(_)), _) => Input::EnvoyText,
             (Some(LogFormat::Json(_)), _) => Input::EnvoyJson,
-            (None, Input::Auto) => detect(input.fill_buf().with_context(place)?),
+            (None, Input::Auto) => detect(input.fill_buf().map_err(unreadable)?),
             (None, given) => given,
         };
         let mut entries: Box<dyn Iterator<Item = _>> = Box::new(std::iter::empty());
         if form == Input::Har {
             let mut text = String::new();
-            input.read_to_string(&mut text).with_context(place)?;
+            input.read_to_string(&mut text).map_err(unreadable)?;
             entries = Box::new(Archive::read(&text).with_context(|| source::display(path))?.requests());
         }
         Ok(RecordReader {
-            bar: progress.then(|| bar(path)).flatten(),
+            bar: (progress && !is_packed).then(|| bar(path)).flatten(),
             path: path.to_owned(),
             input,
             form,
@@ -107,6 +151,8 @@ impl RecordReader {
             entries,
             format,
             left_out: LeftOut::default(),
+            parts: Vec::new(),
+            has_lines: false,
             bytes: 0,
         })
     }
@@ -135,18 +181,28 @@ impl RecordReader {
                 self.finish();
                 return Ok(None);
             }
-            let line = self.line.trim_ascii();
-            if line.is_empty() {
+            if self.line.trim_ascii().is_empty() {
                 continue;
             }
-            let read = match (&self.format, self.form) {
-                (Some(format), _) => log::described(line, format),
-                (None, Input::EnvoyJson) => log::json(line),
-                (None, Input::EnvoyText) => log::text(line),
-                (None, Input::Audit) if log::is_audit(line) => log::audit(line),
-                (None, Input::Audit) => Line::NoRequest,
-                _ => break,
-            };
+            if self.form == Input::Jsonl && self.format.is_none() {
+                break;
+            }
+            if let Some((line, is_whole)) = wrapped::written(self.line.trim_ascii()) {
+                ensure!(self.parts.len() <= LONGEST as usize, "{}: the line is too long", self.place(self.number));
+                self.parts.extend_from_slice(&line);
+                if !is_whole {
+                    continue;
+                }
+                self.line = std::mem::take(&mut self.parts);
+            }
+            let line = self.line.trim_ascii();
+            let mut read = self.read_line(line);
+            if matches!(read, Line::OtherLayout | Line::NoRequest)
+                && self.form != Input::Audit
+                && let Some(line) = wrapped::behind_prefix(line)
+            {
+                read = self.read_line(line);
+            }
             let (mut request, bad_time) = match read {
                 Line::Request(request) => (request, false),
                 Line::WithoutTime(request) => (request, true),
@@ -167,7 +223,18 @@ impl RecordReader {
             request.scheme = request.scheme.or_else(|| self.scheme.clone());
             return Ok(Some((self.number, Record::Request(request))));
         }
+        self.has_lines = true;
         Ok(Some((self.number, Record::Line(self.line.trim_ascii()))))
+    }
+
+    fn read_line(&self, line: &[u8]) -> Line {
+        match (&self.format, self.form) {
+            (Some(format), _) => log::described(line, format),
+            (None, Input::EnvoyJson) => log::json(line),
+            (None, Input::Audit) if log::is_audit(line) => log::audit(line),
+            (None, Input::Audit) => Line::NoRequest,
+            (None, _) => log::text(line),
+        }
     }
 
     /// Whether another line is here already: who waits for an answer has sent none.
@@ -183,7 +250,7 @@ impl RecordReader {
     fn next_line(&mut self) -> anyhow::Result<bool> {
         self.line.clear();
         let read = self.input.by_ref().take(LONGEST).read_until(b'\n', &mut self.line);
-        let read = read.with_context(|| format!("cannot read {}", source::display(&self.path)))? as u64;
+        let read = read.map_err(|error| source::unreadable("cannot read", &self.path, &error))? as u64;
         self.number += 1;
         if read == LONGEST {
             bail!("{}: the line is longer than {} MiB", self.place(self.number), LONGEST >> 20);
@@ -201,6 +268,9 @@ impl RecordReader {
     fn finish(&mut self) {
         if let Some(bar) = self.bar.take() {
             bar.finish_and_clear();
+        }
+        if !self.has_lines && self.left_out.is_nothing() {
+            anstream::eprintln!("penstock: {}: no request in it", source::display(&self.path));
         }
         let declared = self.format.is_some();
         for message in std::mem::take(&mut self.left_out).messages(self.form, declared) {
@@ -237,6 +307,9 @@ fn detect(begin: &[u8]) -> Input {
         serde_json::from_slice::<WireRequest>(first).is_ok() || object.contains_key("policy")
     });
     let log = |line: &[u8]| {
+        let written = wrapped::written(line);
+        let line = written.as_ref().map_or(line, |(line, _)| line);
+        let line = wrapped::behind_prefix(line).unwrap_or(line);
         let object: Map<String, Value> = serde_json::from_slice(line).unwrap_or_default();
         match () {
             () if log::is_text_log(line) => Some(Input::EnvoyText),
@@ -266,7 +339,7 @@ pub fn each(
         let place = || format!("{}:{number}", source::display(path));
         let request = match record {
             Record::Request(request) => *request,
-            Record::Line(line) => serde_json::from_slice(line).context(not_a_request(line)).with_context(place)?,
+            Record::Line(line) => self::request(line).with_context(place)?,
         };
         each(number, request)?;
     }
@@ -306,7 +379,9 @@ mod tests {
                 Input::Audit,
             ),
             ("{\"egress\":\"audit\",\"host\":\"a\",\"method\":\"GET\",\"path\":\"/\"}", Input::Audit),
-            ("{\"log\":\"[2026-01-01T00:00:00Z] \\\"GET / HTTP/1.1\\\"\",\"stream\":\"stdout\"}", Input::Jsonl),
+            ("{\"log\":\"[2026-01-01T00:00:00Z] \\\"GET / HTTP/1.1\\\"\",\"stream\":\"stdout\"}", Input::EnvoyText),
+            ("2026-01-01T00:00:00Z stdout F [2026-01-01T00:00:00Z] \"GET / HTTP/1.1\"", Input::EnvoyText),
+            ("[pod/a/b] {\"start_time\":\"x\",\"method\":\"GET\",\"path\":\"/\"}", Input::EnvoyJson),
             ("", Input::Jsonl),
             ("nonsense", Input::Jsonl),
         ] {

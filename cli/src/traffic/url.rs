@@ -19,6 +19,9 @@ pub fn request(url: &str) -> anyhow::Result<WireRequest> {
     let uri: Uri = match url.parse() {
         Ok(uri) => uri,
         Err(error) => match url.chars().find(|c| c.is_whitespace() || c.is_control() || !c.is_ascii()) {
+            Some(odd) if !odd.is_ascii() && is_in_host(url, odd) => anyhow::bail!(
+                "{url:?} has {odd:?} in its host name: write the name in its ASCII form, which begins with xn--"
+            ),
             Some(odd) => anyhow::bail!("{url:?} has {odd:?}, which is not sent as it is: write it as {}", escaped(odd)),
             None => return Err(error).with_context(form),
         },
@@ -38,6 +41,12 @@ pub fn request(url: &str) -> anyhow::Result<WireRequest> {
         },
         ..WireRequest::default()
     })
+}
+
+/// Whether a character first stands before the path.
+fn is_in_host(url: &str, c: char) -> bool {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    rest.split(['/', '?']).next().is_some_and(|host| host.contains(c))
 }
 
 /// A character as a URL has it.

@@ -3,6 +3,7 @@
 //! The parser is a port of libyaml, as that of kubectl is: both read the same texts. What a plain word such as `on` or
 //! `0443` means depends on who reads the document, so it is decided per document: see [`Schema`].
 
+mod envoy_json;
 mod error;
 mod explain;
 mod located;
@@ -46,6 +47,14 @@ impl Located {
         }
     }
 
+    /// The same, and what looks like JSON is read as YAML too.
+    ///
+    /// # Errors
+    /// As for [`Located::read`].
+    pub fn read_yaml(text: &str) -> Result<Vec<Located>, NotYaml> {
+        reader::read(text)
+    }
+
     /// Reads strict JSON, as the modules read their configuration.
     ///
     /// # Errors
@@ -57,11 +66,16 @@ impl Located {
         }
     }
 
+    /// Reads JSON as Envoy reads its own files, which is less strict.
+    ///
+    /// # Errors
+    /// Text that Envoy does not take either.
+    pub fn read_envoy_json(text: &str) -> Result<Located, NotYaml> {
+        envoy_json::read(text)
+    }
+
     fn json(node: Node, text: &str) -> Located {
-        let places = match reader::read(text) {
-            Ok(mut documents) if documents.len() == 1 => documents.pop().map(|document| document.places),
-            _ => None,
-        };
+        let places = envoy_json::read(text).map(|located| located.places);
         Located { node, schema: Schema::Json, places: places.unwrap_or_default(), surprises: Vec::new() }
     }
 }

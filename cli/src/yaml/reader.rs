@@ -55,7 +55,12 @@ pub fn read(text: &str) -> Result<Vec<Located>, NotYaml> {
     let mut events: Vec<YamlEvent> = Vec::new();
     let mut depth = 0usize;
     loop {
-        let event = parser.parse().map_err(|error| explain::yaml(&error, text, &byte))?;
+        let event = match parser.parse() {
+            Ok(event) => event,
+            // Envoy reads the first document, and not what comes after it.
+            Err(_) if documents.first().is_some_and(|first: &Located| first.schema == Schema::Envoy) => break,
+            Err(error) => return Err(explain::yaml(&error, text, &byte)),
+        };
         let span = byte(event.start_mark)..byte(event.end_mark);
         match event.data {
             EventData::StreamEnd => break,

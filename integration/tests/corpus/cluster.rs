@@ -12,7 +12,7 @@ use penstock_integration::control_plane::Cluster;
 use penstock_integration::workspace;
 use serde_json::Value;
 
-use crate::kubernetes_yaml::POLICIES;
+use crate::kubernetes_yaml::{MANIFESTS, POLICIES};
 use crate::{json, refused};
 
 /// The kinds that hold policies, and where in them.
@@ -87,6 +87,28 @@ fn check_reads_what_the_api_server_stores() -> Result<()> {
                 }
             };
             *counts.entry(verdict).or_insert(0) += 1;
+        }
+    }
+    for (file, text) in MANIFESTS {
+        let name = file.replace('.', "-");
+        let text = text.replace("NAME", &name);
+        let path = cluster.folder().join(file);
+        fs::write(&path, &text)?;
+        let applied = cluster.apply_files(&[&path]);
+        let read = ManifestFile::read_as(file, SourceText::new(&text), false)
+            .ok()
+            .and_then(|file| file.policies.into_iter().next());
+        match (applied, read) {
+            (Ok(()), Some(read)) => {
+                let stored = cluster.get("WasmPlugin", "shop", &name)?;
+                let stored = stored.pointer("/spec/pluginConfig").cloned().unwrap_or(Value::Null);
+                if json(&read.node) != stored {
+                    disagree.push(format!("{file}: check reads {}, the API server {stored}", json(&read.node)));
+                }
+            }
+            (Err(_), None) => {}
+            (applied, read) => disagree
+                .push(format!("{file}: the API server {applied:?}, check {:?}", read.map(|read| json(&read.node)))),
         }
     }
     eprintln!("- {counts:?}");

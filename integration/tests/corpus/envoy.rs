@@ -99,7 +99,7 @@ fn check_reads_the_values_that_envoy_reads() -> Result<()> {
 }
 
 /// A bootstrap with our module, whose filter has this configuration, at ten spaces.
-fn bootstrap(configuration: &str) -> Result<String> {
+pub fn bootstrap(configuration: &str) -> Result<String> {
     let module = workspace::module("suite")?.display().to_string();
     let configuration: String = configuration.lines().map(|line| format!("                    {line}\n")).collect();
     Ok(format!(

@@ -1,7 +1,7 @@
 //! Policies as people and tools write them into manifests, with what YAML allows and not every reader agrees about.
 
 /// What stands below `pluginConfig:`, indented by four spaces.
-pub const POLICIES: [&str; 62] = [
+pub const POLICIES: [&str; 78] = [
     "routes: {default: stable}",
     "routes: {default: on}",
     "routes: {default: \"on\"}",
@@ -64,4 +64,56 @@ pub const POLICIES: [&str; 62] = [
     "rateLimits:\n- {name: a, key: [{sourceAddress: {}}], limit: {requests: 0100, per: 1m}}",
     "rateLimits:\n- {name: a, key: [{sourceAddress: {}}], limit: {requests: 9007199254740993, per: 1m}}",
     "canaries:\n- {name: a, variants: [{name: v1, weight: +5}, {name: v2, weight: 0}]}",
+    "routes: {default: -0}",
+    "routes: {default: 5.}",
+    "routes: {default: 0b11}",
+    "routes: {default: 0o17}",
+    "routes: {default: 1_0.5}",
+    "routes: {default: +.5e1}",
+    "routes: {default: 123456789012345678901234567890}",
+    "routes: {default: \"\\ud83d\\ude00\"}",
+    "routes: {default: \"\\U0001F600\"}",
+    "routes: {default: !!binary aGk=}",
+    "routes: {default: !!float 5}",
+    "routes: {default: *nope}",
+    "routes: {default: [a}",
+    "routes: {~: a}",
+    "routes: {1: a, default: b}",
+    "rateLimits:\n- {name: a, key: [{sourceAddress: {}}], limit: {requests: 1_000, per: 1m}}",
+];
+
+/// Whole manifests: what stands twice, objects as JSON, empty documents, lists.
+pub const MANIFESTS: [(&str, &str); 8] = [
+    (
+        "twice.yaml",
+        "apiVersion: extensions.istio.io/v1alpha1\nkind: WasmPlugin\nmetadata: {name: NAME, namespace: shop}\nspec:\n  url: oci://r.test/penstock/suite:1\n  pluginConfig: {routes: {default: a}}\n  pluginConfig: {routes: {default: b}}\n",
+    ),
+    (
+        "twice.json",
+        r#"{"apiVersion":"extensions.istio.io/v1alpha1","kind":"WasmPlugin","metadata":{"name":"NAME","namespace":"shop"},"spec":{"url":"oci://r.test/penstock/suite:1","pluginConfig":{"routes":{"default":"a"}},"pluginConfig":{"routes":{"default":"b"}}}}"#,
+    ),
+    (
+        "numbers.json",
+        r#"{"apiVersion":"extensions.istio.io/v1alpha1","kind":"WasmPlugin","metadata":{"name":"NAME","namespace":"shop"},"spec":{"url":"oci://r.test/penstock/suite:1","pluginConfig":{"rateLimits":[{"name":"a","key":[{"sourceAddress":{}}],"limit":{"requests":1e2,"per":"1m"}}]}}}"#,
+    ),
+    (
+        "comma.json",
+        r#"{"apiVersion":"extensions.istio.io/v1alpha1","kind":"WasmPlugin","metadata":{"name":"NAME","namespace":"shop"},"spec":{"url":"oci://r.test/penstock/suite:1","pluginConfig":{"routes":{"default":"a"}},}}"#,
+    ),
+    (
+        "json.yaml",
+        "{\n  \"apiVersion\": \"extensions.istio.io/v1alpha1\", \"kind\": \"WasmPlugin\",\n  \"metadata\": {\"name\": \"NAME\", \"namespace\": \"shop\"},\n  \"spec\": {\"url\": \"oci://r.test/penstock/suite:1\", \"pluginConfig\": {\"routes\": {\"default\": \"a\"}}}\n}\n",
+    ),
+    (
+        "empty-documents.yaml",
+        "---\n# nothing\n---\napiVersion: extensions.istio.io/v1alpha1\nkind: WasmPlugin\nmetadata: {name: NAME, namespace: shop}\nspec: {url: oci://r.test/penstock/suite:1, pluginConfig: {routes: {default: a}}}\n---\n",
+    ),
+    (
+        "windows.yaml",
+        "\u{feff}apiVersion: extensions.istio.io/v1alpha1\r\nkind: WasmPlugin\r\nmetadata: {name: NAME, namespace: shop}\r\nspec:\r\n  url: oci://r.test/penstock/suite:1\r\n  pluginConfig:\r\n    routes: {default: a}\r\n",
+    ),
+    (
+        "list.yaml",
+        "apiVersion: v1\nkind: List\nitems:\n- apiVersion: extensions.istio.io/v1alpha1\n  kind: WasmPlugin\n  metadata: {name: NAME, namespace: shop}\n  spec: &spec\n    url: oci://r.test/penstock/suite:1\n    pluginConfig: {routes: {default: y}}\n",
+    ),
 ];

@@ -5,6 +5,7 @@
 
 mod cluster;
 mod envoy;
+mod envoy_json;
 mod kubernetes_yaml;
 
 use penstock::check::{self, CheckContext};
