@@ -5,7 +5,7 @@
 # One thing after the other: cargo uses all cores by itself.
 .NOTPARALLEL:
 
-export CHECKS PUBLISH REGISTRY ONCE VERSION BUILDER CLUSTER ROUNDS SECONDS_EACH SOAK_MINUTES SOAK_RELOADS ONLY WRITE SCENARIO
+export CHECKS PUBLISH REGISTRY ONCE VERSION BUILDER CLUSTER ROUNDS SECONDS_EACH SOAK_MINUTES ONLY WRITE SCENARIO
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -60,12 +60,6 @@ e2e-istio e2e-gateway e2e-manifests e2e-admission e2e-images: control-planes bui
 e2e-envoys: setup-run build ## Run the modules in older Envoys too, down to the oldest that docs/envoy.md claims
 	@scripts/e2e-envoys.sh
 
-conformance: setup-run build ## Run the Gateway API's conformance suite through Envoy Gateway, without and with the suite module; half an hour
-	@scripts/conformance.sh
-
-e2e-all: control-planes build ## Run `make e2e` over every version of docs/support.md, and `make conformance`; hours
-	@scripts/e2e-all.sh
-
 image: build ## Write the modules as OCI images to dist/images
 	@scripts/image.sh
 
@@ -84,11 +78,8 @@ docs: ## Build the documentation as a site with search, and check its links: dis
 demo: setup-run ## Show the suite at work in a real Envoy, until Ctrl-C (ONCE=1: until it is through)
 	@scripts/demo.sh
 
-soak: setup build ## Produce every fault of docs/faults.md: 10,000 reloads, a million random requests, half an hour of mixed traffic
+soak: setup build ## Produce every fault of docs/faults.md, and half an hour of mixed traffic (SOAK_MINUTES=30)
 	@scripts/soak.sh
-
-soak-native: setup build ## The same with the native body
-	@PENSTOCK_BODY=native scripts/soak.sh
 
 soak-limits: setup-run build ## Run the rate limits under load for SOAK_SECONDS (default 900: some ten million keys)
 	@SOAK_SECONDS=$${SOAK_SECONDS:-900} cargo test --package penstock-integration --locked --test limits -- --nocapture --test-threads 1 overload keys

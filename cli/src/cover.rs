@@ -4,6 +4,8 @@ use penstock_policy::document::NonEmpty;
 use penstock_policy::egress::{CallerPattern, Destination, DestinationTarget, EgressHost, EgressRuleDocument};
 use penstock_policy::matching::{Condition, HostSet, PathMatch, RequestMatch, TextMatch};
 
+use crate::automata;
+
 /// Whether every host of `narrow` is one of `wide`.
 pub fn host_covers(wide: &EgressHost, narrow: &EgressHost) -> bool {
     let (wide, narrow) = (&wide.0, &narrow.0);
@@ -52,14 +54,16 @@ pub fn destination_covers(wide: &Destination, narrow: &Destination) -> bool {
     target_covers(&wide.target, &narrow.target) && list_covers(items(&wide.ports), items(&narrow.ports), |a, b| a == b)
 }
 
-/// Whether every path of `narrow` is one of `wide`. Expressions are only compared as text, so it may say no too often.
+/// Whether every path of `narrow` is one of `wide`, in whatever form. Of expressions that are too large to compare it may
+/// say no too often.
 pub fn path_covers(wide: &PathMatch, narrow: &PathMatch) -> bool {
     match (wide, narrow) {
         (PathMatch::Exact(a), PathMatch::Exact(b)) => a == b,
         (PathMatch::Prefix(_), PathMatch::Exact(path)) => wide.matches(path),
         (PathMatch::Prefix(a), PathMatch::Prefix(b)) => a == b || wide.matches(b),
-        (PathMatch::Regex(a), PathMatch::Regex(b)) => a.pattern() == b.pattern(),
+        (PathMatch::Regex(a), PathMatch::Regex(b)) if a.pattern() == b.pattern() => true,
         (PathMatch::Regex(_), PathMatch::Exact(path)) => wide.matches(path),
+        (_, PathMatch::Regex(_)) => automata::path_covers(wide, narrow),
         _ => false,
     }
 }
@@ -143,7 +147,8 @@ fn text_covers(wide: &TextMatch, narrow: &TextMatch) -> bool {
         (TextMatch::Suffix(wide), TextMatch::Suffix(narrow)) => narrow.ends_with(wide),
         (TextMatch::Contains(wide), TextMatch::Contains(narrow)) => wide.is_in(narrow.needle()),
         (TextMatch::Contains(wide), TextMatch::Prefix(narrow) | TextMatch::Suffix(narrow)) => wide.is_in(narrow),
-        (TextMatch::Regex(wide), TextMatch::Regex(narrow)) => wide.pattern() == narrow.pattern(),
+        (TextMatch::Regex(a), TextMatch::Regex(b)) if a.pattern() == b.pattern() => true,
+        (wide, narrow @ TextMatch::Regex(_)) => automata::text_covers(wide, narrow),
         _ => false,
     }
 }

@@ -37,6 +37,25 @@ impl Documents {
     }
 }
 
+/// The nodes of a section's named items, in document order.
+pub fn named<'n>(document: &'n Node, path: &[&str]) -> Vec<(&'n str, &'n Node)> {
+    let list = path.iter().try_fold(document, |node, field| node.get(field));
+    let Some(Node::List(items)) = list else { return Vec::new() };
+    let name = |node: &'n Node| match node.get("name") {
+        Some(Node::String(name)) => Some((name.as_str(), node)),
+        _ => None,
+    };
+    items.iter().filter_map(name).collect()
+}
+
+/// The parts of a limit's key, as written.
+pub fn key_parts(limit: &Node) -> &[Node] {
+    match limit.get("key") {
+        Some(Node::List(parts)) => parts,
+        _ => &[],
+    }
+}
+
 fn section<T: Decode>(policy: &Node, name: &str, route_header: &str) -> Option<T> {
     let mut cx = Context::new(route_header.to_owned(), usize::MAX);
     T::decode(policy.get(name)?, &At::Root.field(name), &mut cx)

@@ -1,5 +1,6 @@
 //! The library behind the `penstock` binary: what the integration tests share with it.
 
+mod automata;
 pub mod check;
 pub mod command;
 pub mod completions;

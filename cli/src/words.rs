@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 pub use penstock_policy::document::thousands;
+use penstock_policy::rate_limits::LimitDocument;
 use penstock_policy::{Reason, Timestamp};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -50,6 +51,24 @@ pub fn shortened(text: &str, most: usize) -> String {
         Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
         None => text.to_owned(),
     }
+}
+
+/// A list of things in words; long ones end in how many more there are.
+pub fn listed<T: ToString>(items: impl IntoIterator<Item = T>) -> String {
+    const SHOWN: usize = 5;
+    let items: Vec<String> = items.into_iter().map(|item| item.to_string()).collect();
+    let shown = items.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
+    match items.len().saturating_sub(SHOWN) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
+    }
+}
+
+/// What a limit allows: `100 in 60s, at most 20 at once`.
+pub fn quota(limit: &LimitDocument) -> String {
+    let (requests, per) = (limit.limit.requests.0, duration(limit.limit.per.0));
+    let burst = limit.limit.burst.unwrap_or(limit.limit.requests).0;
+    format!("{} in {per}, at most {} at once", thousands(requests.into()), thousands(burst.into()))
 }
 
 /// What the reason of a decision means.

@@ -168,3 +168,41 @@ fn a_replay_says_which_rules_nobody_uses() {
     let alone = run(&tests, &["replay", "--output", "json", "policy.yaml", "requests.jsonl"]);
     assert_eq!(alone.status, 2, "{}", alone.err);
 }
+
+#[test]
+fn a_policy_in_a_test_file_counts_too_with_its_lines_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+    std::fs::create_dir(folder.path().join("tests")).unwrap();
+    write("policy.yaml", POLICY);
+    let request = "request: {method: GET, authority: b.test, path: /}, expect: {action: continue}";
+    // One policy of the file, one of a test of its own, one that is not valid, and a file by two names.
+    let file = "policy:\n  egress:\n    rules:\n    - name: b\n      to: [{host: b.test}]\n    - name: c\n      to: [{host: c.test}]\ntests:\n\
+        - {name: one, REQUEST}\n- {name: two, REQUEST}\n- name: own\n  policy: {routes: {default: x}}\n\x20 request: {method: GET, authority: b.test, path: /}\n\
+        \x20 expect: {route: x}\n- name: bad\n  policy: {rotes: {}}\n  expect: {valid: false}\n";
+    write("a.test.yaml", &file.replace("REQUEST", request));
+    let by_file = |policy: &str| {
+        format!("policy: {policy}\ntests:\n- {{name: f, request: {ALLOWED}, expect: {{route: stable}}}}\n")
+    };
+    write("tests/b.test.yaml", &by_file("../policy.yaml"));
+    write("c.test.yaml", &by_file("./policy.yaml"));
+    let run = |more: &[&str]| penstock_in(folder.path(), &[&["test", "--coverage"], more].concat(), "");
+    let json = run(&["--format", "json"]);
+    assert_eq!(json.status, 0, "{}{}", json.out, json.err);
+    let report: Value = serde_json::from_str(&json.out).unwrap();
+    let policies = report["coverage"]["policies"].as_array().unwrap();
+    let names: Vec<&str> = policies.iter().map(|policy| policy["policy"].as_str().unwrap()).collect();
+    assert_eq!(names, ["policy.yaml", "a.test.yaml", "a.test.yaml"]);
+    let shared = policies.iter().find(|policy| policy["items"][0]["path"] == "egress.rules[0]").unwrap();
+    let item = |path: &str| shared["items"].as_array().unwrap().iter().find(|item| item["path"] == path).unwrap();
+    let counts = |path: &str| (item(path)["hits"].as_u64(), item(path)["line"].as_u64());
+    assert_eq!((counts("egress.rules[0]"), counts("egress.rules[1]")), ((Some(2), Some(4)), (Some(0), Some(6))));
+    let human = run(&[]);
+    assert!(human.out.contains("line 6: egress rule `c` egress.rules[1]"), "{}", human.out);
+    let lcov = run(&["--format", "lcov"]).out;
+    assert!(lcov.contains("SF:a.test.yaml\nDA:4,2\n") && lcov.contains("SF:policy.yaml\n"), "{lcov}");
+    assert!(!lcov.contains(".."), "{lcov}");
+    // Nothing that could be covered is not enough.
+    write("bad.test.yaml", "tests:\n- {name: bad, policy: {rotes: {}}, expect: {valid: false}}\n");
+    assert_eq!(run(&["--min", "1", "bad.test.yaml"]).status, 1);
+}

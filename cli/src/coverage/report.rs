@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use penstock_policy::document::Node;
 use serde_json::{Value, json};
 
 use super::items::CoverageItem;
@@ -25,12 +26,34 @@ pub struct FileCoverage {
 impl FileCoverage {
     /// Of the parts of the policy `text`.
     pub fn new(file: String, text: &str, items: &[CoverageItem]) -> FileCoverage {
+        FileCoverage::below("", file, text, items)
+    }
+
+    /// Of the parts of `policy`, which is written in the test file `text`.
+    pub fn in_tests(file: String, text: &str, policy: &Node, items: &[CoverageItem]) -> FileCoverage {
+        let located = Located::read(text.trim_start_matches('\u{feff}')).ok();
+        let of = |node: &Node| node.get("policy") == Some(policy);
+        let test = located.as_ref().and_then(|located| match located.node.get("tests") {
+            Some(Node::List(tests)) => tests.iter().position(of),
+            _ => None,
+        });
+        match (located.as_ref().is_some_and(|located| of(&located.node)), test) {
+            (true, _) => FileCoverage::below("policy.", file, text, items),
+            (_, Some(number)) => FileCoverage::below(&format!("tests[{number}].policy."), file, text, items),
+            // A line of JSON.
+            _ => FileCoverage::below("", file, "", items),
+        }
+    }
+
+    /// With the policy at `place`.
+    fn below(place: &str, file: String, text: &str, items: &[CoverageItem]) -> FileCoverage {
         let items = items.to_vec();
         let text = SourceText::new(text.trim_start_matches('\u{feff}'));
         let located = Located::read(&text).ok();
         let line = |item: &CoverageItem| {
-            let located = located.as_ref().filter(|located| located.has(&item.path))?;
-            Some(text.position(located.span(&item.path, false).start).0)
+            let path = format!("{place}{}", item.path);
+            let located = located.as_ref().filter(|located| located.has(&path))?;
+            Some(text.position(located.span(&path, false).start).0)
         };
         let file = file.strip_prefix("./").map_or(file.clone(), str::to_owned);
         FileCoverage { lines: items.iter().map(line).collect(), items, file }
@@ -96,6 +119,10 @@ pub fn lcov(files: &[FileCoverage]) -> String {
             if let Some(line) = line {
                 lines.entry(*line).and_modify(|hits| *hits = item.hits.min(*hits)).or_insert(item.hits);
             }
+        }
+        // A policy in an object, or in a line of JSON, has no lines of its own.
+        if lines.is_empty() {
+            continue;
         }
         let _ = writeln!(out, "TN:penstock\nSF:{}", file.file);
         for (line, hits) in &lines {

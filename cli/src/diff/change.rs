@@ -3,6 +3,8 @@
 use penstock_policy::document::Node;
 use serde::Serialize;
 
+use super::proof::{Proof, Sought};
+
 /// Which way a change goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -17,6 +19,7 @@ pub enum ChangeClass {
 
 /// One change.
 #[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct PolicyChange {
     /// Which way it goes.
     pub class: ChangeClass,
@@ -27,6 +30,15 @@ pub struct PolicyChange {
     pub path: String,
     /// What, in words.
     pub message: String,
+    /// Where a loosening shows.
+    #[serde(skip)]
+    pub sought: Sought,
+    /// What shows a loosening.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub proof: Option<Proof>,
+    /// Why nothing does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub no_proof: Option<&'static str>,
 }
 
 /// The changes found so far.
@@ -35,40 +47,30 @@ pub struct Changes(pub Vec<PolicyChange>);
 
 impl Changes {
     /// Notes a change.
-    pub fn push(&mut self, class: ChangeClass, path: impl Into<String>, message: impl Into<String>) {
-        self.0.push(PolicyChange { class, object: None, path: path.into(), message: message.into() });
+    pub fn push(&mut self, class: ChangeClass, path: impl Into<String>, message: impl Into<String>, sought: Sought) {
+        let (path, message) = (path.into(), message.into());
+        self.0.push(PolicyChange { class, object: None, path, message, sought, proof: None, no_proof: None });
     }
 
-    /// Something may pass that was refused.
-    pub fn loosened(&mut self, path: impl Into<String>, message: impl Into<String>) {
-        self.push(ChangeClass::Loosened, path, message);
+    /// Something may pass that was refused, such as what is `sought`.
+    pub fn loosened(&mut self, path: impl Into<String>, message: impl Into<String>, sought: Sought) {
+        self.push(ChangeClass::Loosened, path, message, sought);
     }
 
     /// Something may be refused that passed.
     pub fn tightened(&mut self, path: impl Into<String>, message: impl Into<String>) {
-        self.push(ChangeClass::Tightened, path, message);
+        self.push(ChangeClass::Tightened, path, message, Sought::NOT);
     }
 
     /// Neither.
     pub fn changed(&mut self, path: impl Into<String>, message: impl Into<String>) {
-        self.push(ChangeClass::Changed, path, message);
+        self.push(ChangeClass::Changed, path, message, Sought::NOT);
     }
 
     /// How many are of `class`.
     pub fn count(&self, class: ChangeClass) -> usize {
         self.0.iter().filter(|change| change.class == class).count()
     }
-}
-
-/// The nodes of a section's named items, in document order.
-pub fn named<'n>(document: &'n Node, path: &[&str]) -> Vec<(&'n str, &'n Node)> {
-    let list = path.iter().try_fold(document, |node, field| node.get(field));
-    let Some(Node::List(items)) = list else { return Vec::new() };
-    let name = |node: &'n Node| match node.get("name") {
-        Some(Node::String(name)) => Some((name.as_str(), node)),
-        _ => None,
-    };
-    items.iter().filter_map(name).collect()
 }
 
 /// The fields of an object that differ, but for `known`, as changes that neither loosen nor tighten.
@@ -112,17 +114,6 @@ pub fn moved<'n>(old: &[&'n str], new: &[&'n str]) -> Vec<&'n str> {
         at = before.get(i).copied().flatten();
     }
     common.iter().enumerate().filter(|(i, _)| !stays.contains(i)).map(|(_, (name, _))| *name).collect()
-}
-
-/// A list of things in words; long ones end in how many more there are.
-pub fn listed<T: ToString>(items: impl IntoIterator<Item = T>) -> String {
-    const SHOWN: usize = 5;
-    let items: Vec<String> = items.into_iter().map(|item| item.to_string()).collect();
-    let shown = items.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
-    match items.len().saturating_sub(SHOWN) {
-        0 => shown,
-        more => format!("{shown} and {more} more"),
-    }
 }
 
 #[cfg(test)]

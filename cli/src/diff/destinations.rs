@@ -4,7 +4,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 
-use penstock_policy::egress::{Cidr, Destination, DestinationTarget};
+use penstock_policy::document::NonEmpty;
+use penstock_policy::egress::{Cidr, Destination, DestinationTarget, EgressRuleDocument};
 
 /// Destinations, each with the number of the rule that it belongs to.
 #[derive(Debug, Default)]
@@ -74,6 +75,23 @@ impl<'d> RuleDestinations<'d> {
     pub fn first_ipv6(&self) -> Option<usize> {
         let ranges = self.ranges.iter().filter(|(range, _)| range.address.is_ipv6());
         ranges.filter_map(|(_, numbers)| numbers.iter().min()).min().copied()
+    }
+}
+
+/// A rule that leads nowhere: of one with thousands of destinations, to make others of without copying them.
+pub fn without_destinations(rule: &EgressRuleDocument) -> EgressRuleDocument {
+    EgressRuleDocument {
+        name: rule.name.clone(),
+        owner: rule.owner.clone(),
+        reason: rule.reason.clone(),
+        from: rule.from.clone(),
+        to: NonEmpty(Vec::new()),
+        methods: rule.methods.clone(),
+        paths: rule.paths.clone(),
+        connect: rule.connect,
+        upgrades: rule.upgrades.clone(),
+        not_before: rule.not_before,
+        expires: rule.expires,
     }
 }
 

@@ -7,17 +7,18 @@
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
-use penstock_policy::document::{NonEmpty, Whole};
+use penstock_policy::document::{Method, NonEmpty, Whole};
 use penstock_policy::egress::{Cidr, Destination, DestinationTarget, EgressDocument, EgressRuleDocument, Mode};
 
-use super::change::{ChangeClass, Changes, listed};
-use super::destinations::RuleDestinations;
+use super::change::{ChangeClass, Changes};
+use super::destinations::{RuleDestinations, without_destinations};
+use super::proof::Sought;
 use crate::cover::{
     caller_covers, destination_covers, host_covers, items, path_covers, rule_covers, selection_covers,
     uncovered as uncovered_items,
 };
 use crate::explain::destination_words;
-use crate::words;
+use crate::words::{self, listed};
 
 /// Compares the sections.
 pub fn compare(old: Option<&EgressDocument>, new: Option<&EgressDocument>, changes: &mut Changes) {
@@ -27,12 +28,13 @@ pub fn compare(old: Option<&EgressDocument>, new: Option<&EgressDocument>, chang
             return changes
                 .tightened("egress", "is new: what no rule allows is refused, and so is every malformed request");
         }
-        (Some(_), None) => return changes.loosened("egress", "is gone: nothing is refused any more"),
+        (Some(_), None) => return changes.loosened("egress", "is gone: nothing is refused any more", Sought::Unlisted),
         (Some(old), Some(new)) => (old, new),
     };
     match (old.mode, new.mode) {
         (Mode::Enforce, Mode::Audit) => {
-            changes.loosened("egress.mode", "Enforce → Audit: what would be refused with 403 passes")
+            let message = "Enforce → Audit: what would be refused with 403 passes";
+            changes.loosened("egress.mode", message, Sought::Unlisted)
         }
         (Mode::Audit, Mode::Enforce) => {
             changes.tightened("egress.mode", "Audit → Enforce: what passed with a report is refused")
@@ -40,7 +42,10 @@ pub fn compare(old: Option<&EgressDocument>, new: Option<&EgressDocument>, chang
         _ => {}
     }
     match (old.verify_sni, new.verify_sni) {
-        (true, false) => changes.loosened("egress.verifySni", "connections opened for another server name pass"),
+        (true, false) => {
+            let message = "connections opened for another server name pass";
+            changes.loosened("egress.verifySni", message, Sought::OtherServerName)
+        }
         (false, true) => {
             changes.tightened("egress.verifySni", "connections opened for another server name are refused")
         }
@@ -53,7 +58,7 @@ pub fn compare(old: Option<&EgressDocument>, new: Option<&EgressDocument>, chang
     let before = changes.count(ChangeClass::Loosened) > 0;
     if new.mode == Mode::Audit && old.verify_sni && changes.count(ChangeClass::Tightened) > 0 {
         let message = "in Audit what a rule no longer allows passes whatever the connection's server name";
-        changes.loosened("egress.verifySni", message);
+        changes.loosened("egress.verifySni", message, Sought::OtherServerName);
     }
     if old.mode == Mode::Audit && new.verify_sni && before {
         let message = "in Audit what a rule now allows must have been asked for on a connection for that server name";
@@ -69,7 +74,7 @@ fn compare_deny(old: &EgressDocument, new: &EgressDocument, changes: &mut Change
         match allowed {
             Some(rule) => {
                 let message = format!("{entry} is no longer denied, and rule `{}` allows some of it", rule.name.0);
-                changes.loosened("egress.deny", message);
+                changes.loosened("egress.deny", message, Sought::Denied(gone));
             }
             None => {
                 changes.changed("egress.deny", format!("{entry} is no longer denied, but no rule allows it either"))
@@ -232,7 +237,7 @@ fn compare_rules(old: &[EgressRuleDocument], new: &[EgressRuleDocument], changes
             None if fresh.is_empty() => changes.changed(path, "is new, but other rules allowed all of it already"),
             None => {
                 let how = only_by_override(&fresh, &was_allowed);
-                changes.loosened(path, format!("is new: allows {}{how}", allowance(&fresh)));
+                changes.loosened(path, format!("is new: allows {}{how}", allowance(&fresh)), Sought::rule(rule));
             }
         }
     }
@@ -290,22 +295,6 @@ fn uncovered(
     left
 }
 
-fn without_destinations(rule: &EgressRuleDocument) -> EgressRuleDocument {
-    EgressRuleDocument {
-        name: rule.name.clone(),
-        owner: rule.owner.clone(),
-        reason: rule.reason.clone(),
-        from: rule.from.clone(),
-        to: NonEmpty(Vec::new()),
-        methods: rule.methods.clone(),
-        paths: rule.paths.clone(),
-        connect: rule.connect,
-        upgrades: rule.upgrades.clone(),
-        not_before: rule.not_before,
-        expires: rule.expires,
-    }
-}
-
 fn each<T: Clone>(
     list: &Option<NonEmpty<T>>,
     part: impl Fn(Option<NonEmpty<T>>) -> EgressRuleDocument,
@@ -353,60 +342,73 @@ fn describe(
 ) {
     let Some(old) = before else { return };
     let (was_allowed, still_allowed) = elsewhere.unwrap_or((true, true));
-    let mut note = |wider: bool, field: &str, message: String| {
+    let mut note = |wider: bool, field: &str, message: String, part: &dyn Fn(&mut EgressRuleDocument)| {
         let here = format!("{path}.{field}");
         match (wider, was_allowed, still_allowed) {
-            (true, false, _) => changes.loosened(here, message),
+            (true, false, _) => {
+                let mut wider = rule.clone();
+                part(&mut wider);
+                changes.loosened(here, message, Sought::Rule(Box::new(wider)));
+            }
             (true, true, _) => changes.changed(here, format!("{message}, as other rules did already")),
             (false, _, false) => changes.tightened(here, message),
             (false, _, true) => changes.changed(here, format!("{message}, but other rules still do")),
         }
     };
-    let missing = |from: &EgressRuleDocument, of: &EgressRuleDocument| -> Vec<String> {
-        uncovered_items(&from.to.0, &of.to.0, destination_covers).map(destination_words).collect()
+    let missing = |from: &EgressRuleDocument, of: &EgressRuleDocument| -> Vec<Destination> {
+        uncovered_items(&from.to.0, &of.to.0, destination_covers).cloned().collect()
     };
     let added = missing(old, rule);
     if !added.is_empty() {
-        note(true, "to", format!("allows {}", listed(added)));
+        let message = format!("allows {}", listed(added.iter().map(destination_words)));
+        note(true, "to", message, &|part| part.to = NonEmpty(added.clone()));
     }
     let gone = missing(rule, old);
     if !gone.is_empty() {
-        note(false, "to", format!("no longer allows {}", listed(gone)));
+        note(false, "to", format!("no longer allows {}", listed(gone.iter().map(destination_words))), &|_| {});
     }
     let caller = |from: &penstock_policy::egress::CallerPattern| from.as_str().to_owned();
-    dimension("from", "any caller", items(&old.from), items(&rule.from), caller_covers, caller, &mut note);
     dimension(
-        "methods",
-        "any method",
-        items(&old.methods),
-        items(&rule.methods),
+        ("from", "any caller"),
+        (&old.from, &rule.from),
+        caller_covers,
+        caller,
+        |part, from| part.from = from,
+        &mut note,
+    );
+    dimension(
+        ("methods", "any method"),
+        (&old.methods, &rule.methods),
         |a, b| a == b,
         |method| method.0.to_string(),
+        |part, methods| part.methods = methods,
         &mut note,
     );
     dimension(
-        "paths",
-        "any path",
-        items(&old.paths),
-        items(&rule.paths),
+        ("paths", "any path"),
+        (&old.paths, &rule.paths),
         |a, b| path_covers(&a.0, &b.0),
         |path| format!("paths that {}", path.0),
+        |part, paths| part.paths = paths,
         &mut note,
     );
+    let whole: &dyn Fn(&mut EgressRuleDocument) = &|_| {};
     match (old.connect, rule.connect) {
-        (false, true) => note(true, "connect", "opens CONNECT tunnels".to_owned()),
-        (true, false) => note(false, "connect", "no longer opens CONNECT tunnels".to_owned()),
+        (false, true) => note(true, "connect", "opens CONNECT tunnels".to_owned(), &|part| {
+            part.methods = Some(NonEmpty(vec![Method("CONNECT".into())]));
+        }),
+        (true, false) => note(false, "connect", "no longer opens CONNECT tunnels".to_owned(), whole),
         _ => {}
     }
     let added: Vec<&str> =
         rule.upgrades.iter().filter(|upgrade| !old.upgrades.contains(upgrade)).map(|u| &*u.0).collect();
     if !added.is_empty() {
-        note(true, "upgrades", format!("allows upgrades to {}", listed(added)));
+        note(true, "upgrades", format!("allows upgrades to {}", listed(added)), whole);
     }
     let gone: Vec<&str> =
         old.upgrades.iter().filter(|upgrade| !rule.upgrades.contains(upgrade)).map(|u| &*u.0).collect();
     if !gone.is_empty() {
-        note(false, "upgrades", format!("no longer allows upgrades to {}", listed(gone)));
+        note(false, "upgrades", format!("no longer allows upgrades to {}", listed(gone)), whole);
     }
     let instant = |time: Option<penstock_policy::Timestamp>, never: &str| time.map_or(never.to_owned(), words::instant);
     // No beginning is the earliest one, no end the latest.
@@ -416,13 +418,13 @@ fn describe(
             instant(rule.not_before, "always"),
             instant(old.not_before, "always")
         );
-        note(rule.not_before < old.not_before, "notBefore", message);
+        note(rule.not_before < old.not_before, "notBefore", message, whole);
     }
     if old.expires != rule.expires {
         let later = old.expires.is_some_and(|old| rule.expires.is_none_or(|new| new > old));
         let message =
             format!("holds until {}, before: {}", instant(rule.expires, "for ever"), instant(old.expires, "for ever"));
-        note(later, "expires", message);
+        note(later, "expires", message, whole);
     }
     for (field, old, new) in [("owner", &old.owner, &rule.owner), ("reason", &old.reason, &rule.reason)] {
         if old != new {
@@ -435,31 +437,31 @@ fn describe(
 }
 
 /// A list that may be absent, which means `any`.
-fn dimension<T>(
-    field: &str,
-    any: &str,
-    old: Option<&[T]>,
-    new: Option<&[T]>,
+fn dimension<T: Clone>(
+    (field, any): (&str, &str),
+    (old, new): (&Option<NonEmpty<T>>, &Option<NonEmpty<T>>),
     covers: impl Fn(&T, &T) -> bool,
     words: impl Fn(&T) -> String,
-    note: &mut impl FnMut(bool, &str, String),
+    set: impl Fn(&mut EgressRuleDocument, Option<NonEmpty<T>>),
+    note: &mut impl FnMut(bool, &str, String, &dyn Fn(&mut EgressRuleDocument)),
 ) {
-    match (old, new) {
+    let whole: &dyn Fn(&mut EgressRuleDocument) = &|_| {};
+    match (items(old), items(new)) {
         (None, None) => {}
-        (Some(_), None) => note(true, field, format!("allows {any}")),
+        (Some(_), None) => note(true, field, format!("allows {any}"), whole),
         (None, Some(new)) => {
-            note(false, field, format!("no longer allows {any}, only {}", listed(new.iter().map(words))))
+            note(false, field, format!("no longer allows {any}, only {}", listed(new.iter().map(words))), whole)
         }
         (Some(old), Some(new)) => {
-            let missing = |list: &[T], other: &[T]| -> Vec<String> {
-                uncovered_items(other, list, &covers).map(&words).collect()
-            };
+            let missing =
+                |list: &[T], other: &[T]| -> Vec<T> { uncovered_items(other, list, &covers).cloned().collect() };
             let (added, gone) = (missing(new, old), missing(old, new));
             if !added.is_empty() {
-                note(true, field, format!("allows {}", listed(added)));
+                let message = format!("allows {}", listed(added.iter().map(&words)));
+                note(true, field, message, &|part| set(part, Some(NonEmpty(added.clone()))));
             }
             if !gone.is_empty() {
-                note(false, field, format!("no longer allows {}", listed(gone)));
+                note(false, field, format!("no longer allows {}", listed(gone.iter().map(&words))), whole);
             }
         }
     }
@@ -475,6 +477,7 @@ fn compare_path_scope(old: &EgressDocument, new: &EgressDocument, changes: &mut 
         changes.loosened(
             path,
             format!("requests for {to} are no longer all path-scoped: ambiguous paths such as /a%2fb may pass"),
+            Sought::AmbiguousPath(Box::new(opened)),
         );
     }
     for (rule, closed) in path_scope_lost(new, old) {

@@ -7,6 +7,7 @@ use super::report::DiffReport;
 use super::traffic::{self, DifferenceKind, Users};
 use crate::output::count;
 use crate::output::style::{BAD, DIM, GOOD, HEAD, NAME, WARN};
+use crate::within::Witness;
 use crate::words;
 
 /// The whole report, with styles.
@@ -15,6 +16,20 @@ pub fn render(report: &DiffReport) -> String {
     for change in &report.changes {
         let object = change.object.as_ref().map(|object| format!("{DIM}{object}{DIM:#} ")).unwrap_or_default();
         let _ = writeln!(out, "{} {object}{NAME}{}{NAME:#}: {}", mark(change.class), change.path, change.message);
+        if let Some(proof) = &change.proof {
+            let which = match &proof.passes {
+                Witness::Request(_) => String::new(),
+                Witness::Sequence(requests) => format!("the last of {}, ", count(requests.len(), "request")),
+            };
+            let _ = writeln!(
+                out,
+                "          {DIM}passes now:{DIM:#} {which}{} {DIM}(before: {}){DIM:#}",
+                proof.words, proof.before
+            );
+        }
+        if let Some(why) = change.no_proof {
+            let _ = writeln!(out, "          {DIM}no request shows it: {why}{DIM:#}");
+        }
     }
     if report.changes.is_empty() {
         out += "the policies mean the same\n";

@@ -5,8 +5,10 @@ use std::collections::HashMap;
 use penstock_policy::document::Node;
 use penstock_policy::rate_limits::{KeyPart, LimitDocument, LimitMode, OnMissingKey};
 
-use super::change::{ChangeClass, Changes, named, other_fields};
+use super::change::{ChangeClass, Changes, other_fields};
+use super::proof::Sought;
 use crate::cover::{items, matches_cover};
+use crate::documents::{key_parts, named};
 use crate::words;
 
 /// Compares the limits; the nodes are the whole policies.
@@ -24,7 +26,7 @@ pub fn compare(old: (&[LimitDocument], &Node), new: (&[LimitDocument], &Node), c
             None => match after.twin(limit, &before) {
                 Some(name) => changes.changed(path, format!("was called `{name}`; its buckets begin full")),
                 None if limit.mode == LimitMode::Shadow => changes.changed(path, "is new, in Shadow: refuses nothing"),
-                None => changes.tightened(path, format!("is new: {}", quota(limit))),
+                None => changes.tightened(path, format!("is new: {}", words::quota(limit))),
             },
         }
     }
@@ -34,7 +36,10 @@ pub fn compare(old: (&[LimitDocument], &Node), new: (&[LimitDocument], &Node), c
             continue;
         }
         match limit.mode {
-            LimitMode::Enforce => changes.loosened(path, format!("is gone: no longer {}", quota(limit))),
+            LimitMode::Enforce => {
+                let sought = Sought::Limit(limit.name.0.to_string());
+                changes.loosened(path, format!("is gone: no longer {}", words::quota(limit)), sought);
+            }
             LimitMode::Shadow => changes.changed(path, "is gone; in Shadow it refused nothing"),
         }
     }
@@ -81,27 +86,23 @@ fn burst(limit: &LimitDocument) -> u32 {
     limit.limit.burst.unwrap_or(limit.limit.requests).0
 }
 
-/// `100 in 60s, at most 20 at once`.
-pub fn quota(limit: &LimitDocument) -> String {
-    let (requests, per) = (limit.limit.requests.0, words::duration(limit.limit.per.0));
-    format!("{} in {per}, at most {} at once", words::thousands(requests.into()), words::thousands(burst(limit).into()))
-}
-
 fn compare_limit(old: (&LimitDocument, &Node), new: (&LimitDocument, &Node), path: &str, changes: &mut Changes) {
     let (before, after) = (old.0, new.0);
     match (before.mode, after.mode) {
         (LimitMode::Enforce, LimitMode::Shadow) => {
-            return changes.loosened(format!("{path}.mode"), "Enforce → Shadow: refuses nothing any more");
+            let message = "Enforce → Shadow: refuses nothing any more";
+            return changes.loosened(format!("{path}.mode"), message, Sought::Limit(before.name.0.to_string()));
         }
         (LimitMode::Shadow, LimitMode::Enforce) => {
-            return changes.tightened(format!("{path}.mode"), format!("Shadow → Enforce: {}", quota(after)));
+            return changes.tightened(format!("{path}.mode"), format!("Shadow → Enforce: {}", words::quota(after)));
         }
         _ => {}
     }
     // A limit that refuses nothing loosens and tightens nothing.
     let in_force = after.mode == LimitMode::Enforce;
     let mut note = |class: ChangeClass, field: &str, message: String| {
-        changes.push(if in_force { class } else { ChangeClass::Changed }, format!("{path}.{field}"), message);
+        let sought = Sought::Limit(before.name.0.to_string());
+        changes.push(if in_force { class } else { ChangeClass::Changed }, format!("{path}.{field}"), message, sought);
     };
     let way = |more: bool| if more { ChangeClass::Loosened } else { ChangeClass::Tightened };
 
@@ -111,7 +112,7 @@ fn compare_limit(old: (&LimitDocument, &Node), new: (&LimitDocument, &Node), pat
     let (was, is) = (rate(before, after), rate(after, before));
     if was != is || before.limit.requests != after.limit.requests {
         let class = if was == is { ChangeClass::Changed } else { way(is > was) };
-        note(class, "limit", format!("{} → {}", quota(before), quota(after)));
+        note(class, "limit", format!("{} → {}", words::quota(before), words::quota(after)));
     }
     let (was, is) = (burst(before), burst(after));
     if was != is {
@@ -175,14 +176,6 @@ fn compare_limit(old: (&LimitDocument, &Node), new: (&LimitDocument, &Node), pat
     other_fields(path, old.1, new.1, &known, changes);
 }
 
-/// The parts of a limit's key, as written.
-pub fn parts(limit: &Node) -> &[Node] {
-    match limit.get("key") {
-        Some(Node::List(parts)) => parts,
-        _ => &[],
-    }
-}
-
 /// Finer keys are more buckets: each client gets more. Coarser ones are fewer, but requests that lacked a part which is
 /// gone were limited together, or refused, and now have buckets of their own.
 fn compare_key(
@@ -190,7 +183,7 @@ fn compare_key(
     new: (&LimitDocument, &Node),
     note: &mut impl FnMut(ChangeClass, &str, String),
 ) {
-    let (was, is) = (parts(old.1), parts(new.1));
+    let (was, is) = (key_parts(old.1), key_parts(new.1));
     if was == is {
         return;
     }

@@ -5,11 +5,13 @@ mod destinations;
 mod egress;
 mod human;
 mod limits;
+mod proof;
 mod report;
 mod routing;
 mod settings;
 mod sides;
 mod traffic;
+mod verdict;
 
 use std::path::PathBuf;
 
@@ -24,8 +26,6 @@ use crate::policy_file::{PolicyFile, load_all};
 use crate::replay;
 use anyhow::{Context as _, bail, ensure};
 use change::{ChangeClass, Changes, PolicyChange};
-pub use change::{listed, named};
-pub use limits::{parts as limit_parts, quota};
 use report::DiffReport;
 use routing::Moved;
 use sides::PolicyPair;
@@ -172,6 +172,12 @@ fn compare(old: &PolicyFile, new: &PolicyFile, time: Timestamp) -> (Changes, Vec
     let (before, after) = (Documents::of(&old.node), Documents::of(&new.node));
     let mut changes = restrictions((&old.node, &before), (&new.node, &after));
     routing::routes(&old.node, &new.node, &mut changes);
+    let sides = proof::Sides {
+        old: proof::Side { node: &old.node, documents: &before, policy: &old.policy },
+        new: proof::Side { node: &new.node, documents: &after, policy: &new.policy },
+        now: time,
+    };
+    proof::prove(&mut changes, &sides);
     let canaries = routing::canaries((&old.policy, &old.node), (&new.policy, &new.node), time, &mut changes);
     (changes, canaries)
 }

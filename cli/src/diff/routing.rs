@@ -7,8 +7,9 @@ use penstock_policy::document::Node;
 use penstock_policy::{Policy, Timestamp};
 use serde::Serialize;
 
-use super::change::{Changes, listed, moved, named, other_fields};
-use crate::words;
+use super::change::{Changes, moved, other_fields};
+use crate::documents::named;
+use crate::words::{self, listed};
 
 /// Compares the route rules.
 pub fn routes(old: &Node, new: &Node, changes: &mut Changes) {

@@ -4,8 +4,12 @@
 use penstock_policy::document::Node;
 use penstock_policy::rate_limits::LimitMode;
 
-use super::change::{ChangeClass, Changes, named};
-use crate::documents::Documents;
+use super::change::{ChangeClass, Changes};
+use super::proof::Sought;
+use crate::documents::{Documents, named};
+
+const UNSEEN_IDENTITY: Sought =
+    Sought::Nothing("a recorded request has one identity, and does not say where the proxy found it");
 
 /// Compares `settings`, and what `egress` says of identity and ports.
 pub fn compare(old: (&Node, &Documents), new: (&Node, &Documents), changes: &mut Changes) {
@@ -43,7 +47,7 @@ pub fn compare(old: (&Node, &Documents), new: (&Node, &Documents), changes: &mut
         };
         let class = if loosens { ChangeClass::Loosened } else { ChangeClass::Changed };
         let why = if loosens { why } else { "" };
-        changes.push(class, format!("settings.{field}"), format!("{was} → {is}{why}"));
+        changes.push(class, format!("settings.{field}"), format!("{was} → {is}{why}"), Sought::AnyLimit);
     }
 
     let identity = |node: &Node| {
@@ -55,8 +59,10 @@ pub fn compare(old: (&Node, &Documents), new: (&Node, &Documents), changes: &mut
         let path = if in_settings { "settings.identity" } else { "egress.identity" };
         let message = "callers are identified in another way";
         match (from, keyed(&["peer"])) {
-            (true, _) => changes.loosened(path, format!("{message}: rules with `from` may hold for others")),
-            (_, true) => changes.loosened(path, format!("{message}: limits by peer count others")),
+            (true, _) => {
+                changes.loosened(path, format!("{message}: rules with `from` may hold for others"), UNSEEN_IDENTITY);
+            }
+            (_, true) => changes.loosened(path, format!("{message}: limits by peer count others"), UNSEEN_IDENTITY),
             _ if old.1.egress.is_some() || new.1.egress.is_some() || in_settings => changes.changed(path, message),
             _ => {}
         }
@@ -71,7 +77,8 @@ pub fn compare(old: (&Node, &Documents), new: (&Node, &Documents), changes: &mut
         let mut destinations = sections.flat_map(|egress| &egress.rules.0).flat_map(|rule| &rule.to.0);
         match destinations.any(|to| to.ports.is_some()) {
             true => {
-                changes.loosened("egress.defaultPort", format!("{message}: rules with `ports` hold for others"));
+                let others = format!("{message}: rules with `ports` hold for others");
+                changes.loosened("egress.defaultPort", others, Sought::WithoutPort);
                 changes
                     .tightened("egress.defaultPort", format!("{message}: rules with `ports` no longer hold for some"));
             }

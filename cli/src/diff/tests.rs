@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::*;
 
+mod proofs;
 mod properties;
 
 fn file(policy: &Value) -> PolicyFile {
@@ -97,7 +98,6 @@ fn a_rule_is_loosened_by_whatever_widens_it_and_tightened_by_the_reverse() {
         ("to", json!([{"host": "*.a.test", "ports": [443]}, {"host": "a.test", "ports": [443]}])),
         ("to", json!([{"host": "a.test", "ports": [443, 80]}])),
         ("to", json!([{"host": "a.test", "ports": [443]}, {"cidr": "10.0.0.0/8"}])),
-        ("connect", json!(true)),
         ("upgrades", json!(["websocket"])),
         ("notBefore", Value::Null),
         ("notBefore", json!("2025-01-01T00:00:00Z")),
@@ -111,6 +111,9 @@ fn a_rule_is_loosened_by_whatever_widens_it_and_tightened_by_the_reverse() {
         assert!(back.iter().any(|line| line.starts_with("Tightened")), "{field}: {back:?}");
         assert!(!back.iter().any(|line| line.starts_with("Loosened")), "{field}: {back:?}");
     }
+    // The rule lists methods and paths, which no tunnel has.
+    let tunnel = rule(base.clone(), with("connect", json!(true)));
+    assert_eq!(tunnel, ["Changed egress.rules[r].connect: opens CONNECT tunnels; nothing passes that was refused"]);
     let owner = rule(base.clone(), with("owner", json!("somebody")));
     assert_eq!(owner, ["Changed egress.rules[r].owner: \"nobody said\" → \"somebody\""]);
 }
@@ -217,7 +220,14 @@ fn limits_are_loosened_and_tightened_by_the_right_things() {
         ),
         (json!({}), json!({"limit": {"requests": 100, "per": "1m"}}), "Loosened limit.burst", "Tightened limit.burst"),
         (json!({"cost": {"default": 5}}), json!({}), "Loosened cost.default", "Tightened cost.default"),
-        (json!({}), json!({"cost": {"header": "c"}}), "Loosened cost.header", "Loosened cost.header"),
+        // A header may say 1.
+        (json!({}), json!({"cost": {"header": "c"}}), "Changed cost.header", "Loosened cost.header"),
+        (
+            json!({"cost": {"default": 2}}),
+            json!({"cost": {"header": "c", "default": 2}}),
+            "Loosened cost.header",
+            "Loosened cost.header",
+        ),
         (
             json!({"cost": {"header": "c"}}),
             json!({"cost": {"header": "c", "max": 9}}),
@@ -342,7 +352,7 @@ fn another_default_port_loosens_when_ports_are_listed() {
         json!({"egress": egress})
     };
     let null = Value::Null;
-    let listed = changes(&with(null.clone(), json!([443])), &with(json!(8443), json!([443])));
+    let listed = changes(&with(null.clone(), json!([8443])), &with(json!(8443), json!([8443])));
     assert!(listed[0].starts_with("Loosened egress.defaultPort: an authority without a port has 8443"), "{listed:?}");
     let any = changes(&with(json!(80), null.clone()), &with(json!(443), null));
     assert!(any[0].starts_with("Changed egress.defaultPort"), "{any:?}");

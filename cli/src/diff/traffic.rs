@@ -11,6 +11,7 @@ use penstock_policy::wire::{WireDecision, WireRequest, World};
 use serde::Serialize;
 
 use super::change::ChangeClass;
+use super::verdict::Strictness;
 use crate::{replay, traffic, words};
 
 /// More kinds of difference than this are put together.
@@ -246,12 +247,7 @@ fn without_id(mut decision: WireDecision) -> WireDecision {
 
 /// Which way it goes: refused or not, then whether it would be.
 fn class(was: &WireDecision, is: &WireDecision) -> ChangeClass {
-    let strictness = |decision: &WireDecision| match (decision.action, decision.would_respond) {
-        (Some("respond"), _) => 2,
-        (_, Some(_)) => 1,
-        _ => 0,
-    };
-    match strictness(is).cmp(&strictness(was)) {
+    match Strictness::of(is).cmp(&Strictness::of(was)) {
         std::cmp::Ordering::Less => ChangeClass::Loosened,
         std::cmp::Ordering::Greater => ChangeClass::Tightened,
         std::cmp::Ordering::Equal => ChangeClass::Changed,

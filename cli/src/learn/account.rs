@@ -7,6 +7,7 @@ use penstock_policy::Timestamp;
 use super::cells::{self, SeenTraffic};
 use super::evidence::{Evidence, EvidenceThresholds};
 use super::grants::{Allowances, Objection};
+use super::observe::AskedForm;
 use super::pattern::Pattern;
 use super::rules::{LearnedRule, RuleIndex};
 use super::tree::Visit;
@@ -176,7 +177,9 @@ impl Account {
                         Visit::Here(_, evidence) | Visit::Below(_, evidence) => *evidence,
                     };
                     let allows = |pattern: &Pattern| match &visit {
-                        _ if way.is_tunnel => *pattern == Pattern::Tunnel,
+                        _ if way.form != AskedForm::Request => *pattern == Pattern::Tunnel,
+                        // A rule for connections has no paths.
+                        _ if *pattern == Pattern::Tunnel => true,
                         Visit::Here(path, _) => pattern.has(path),
                         Visit::Below(path, _) => pattern.has_below(path),
                     };
@@ -195,7 +198,7 @@ impl Account {
                         None => Why::RarePath,
                     };
                     let path = match visit {
-                        _ if way.is_tunnel => String::new(),
+                        _ if way.form != AskedForm::Request => String::new(),
                         Visit::Here(path, _) => path.to_owned(),
                         Visit::Below(path, _) => format!("{path}/…"),
                     };

@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use super::cells::{self, CallerCell, SeenTraffic};
 use super::evidence::{Evidence, EvidenceThresholds};
-use super::observe::RequestWay;
+use super::observe::{AskedForm, RequestWay};
 use super::pattern::{Pattern, widest};
 use super::tree::{Tree, Visit};
 
@@ -20,13 +20,13 @@ pub struct LearnedDestination {
     pub port: u16,
 }
 
-/// What must be the same in one rule besides who and where: `upgrades`, `connect`.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// What must be the same in one rule besides who and where: `upgrades`, `connect`, or neither methods nor paths.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct GrantClass {
     /// The protocols.
     pub upgrades: Vec<String>,
-    /// Whether it opens tunnels.
-    pub is_tunnel: bool,
+    /// What it is about.
+    pub form: AskedForm,
 }
 
 /// What a rule allows of its destinations: each method on each path.
@@ -44,7 +44,10 @@ impl GrantShape {
     /// Whether it allows everything that `other` does.
     pub fn covers(&self, other: &GrantShape) -> bool {
         let upgrades = &self.class.upgrades;
-        self.class.is_tunnel == other.class.is_tunnel
+        if self.allows_whole_hosts() {
+            return other.class.form == AskedForm::Connection || other.class == GrantClass::default();
+        }
+        self.class.form == other.class.form
             && other.class.upgrades.iter().all(|upgrade| upgrades.contains(upgrade))
             && other.methods.is_subset(&self.methods)
             && other.paths.iter().all(|path| self.paths.iter().any(|wide| wide.covers(path)))
@@ -52,9 +55,17 @@ impl GrantShape {
 }
 
 impl GrantShape {
+    /// Whether it is for connections: a rule without methods and paths, which allows every request as well.
+    pub fn allows_whole_hosts(&self) -> bool {
+        self.class.form == AskedForm::Connection
+    }
+
     /// Whether it allows this way of asking.
     pub fn is_for(&self, way: &RequestWay) -> bool {
-        self.class.is_tunnel == way.is_tunnel
+        if self.allows_whole_hosts() && way.form == AskedForm::Request {
+            return way.upgrades.is_empty();
+        }
+        self.class.form == way.form
             && self.methods.contains(&way.method)
             && way.upgrades.iter().all(|upgrade| self.class.upgrades.contains(upgrade))
     }
@@ -224,9 +235,9 @@ fn shapes(own: Vec<Own<'_>>, method: u32, all: u32, thresholds: EvidenceThreshol
         return Vec::new();
     }
     let shape = |(way, (patterns, _)): (&RequestWay, (Vec<Pattern>, Evidence))| GrantShape {
-        class: GrantClass { upgrades: way.upgrades.clone(), is_tunnel: way.is_tunnel },
+        class: GrantClass { upgrades: way.upgrades.clone(), form: way.form },
         methods: BTreeSet::from([way.method.clone()]),
-        paths: if way.is_tunnel { vec![Pattern::Tunnel] } else { patterns },
+        paths: if way.form == AskedForm::Request { patterns } else { vec![Pattern::Tunnel] },
     };
     united(by_way.into_iter().map(shape).collect())
 }
@@ -304,7 +315,7 @@ fn common(names: &[Sibling], most: usize) -> Vec<GrantShape> {
     stars
 }
 
-/// Leaves out what a grant to anybody, or over a star, allows as well.
+/// Leaves out what a grant to anybody, over a star, or of whole connections allows as well.
 pub fn drop_covered(grants: &mut Grants) {
     let all = grants.clone();
     let is_covered = |caller: &Caller, to: &LearnedDestination, shape: &GrantShape| {
@@ -314,7 +325,9 @@ pub fn drop_covered(grants: &mut Grants) {
         let above = to.host.match_indices('.').filter_map(|(dot, _)| to.host.get(dot + 1..));
         let stars = above.map(|host| LearnedDestination { host: host.into(), is_star: true, port: to.port });
         let mut wider = stars.chain((caller.is_some()).then(|| to.clone()));
-        wider.any(|wide| (caller.is_some() && at(&None, &wide)) || (wide != *to && at(caller, &wide)))
+        let beside = all.get(&(caller.clone(), to.clone())).into_iter().flatten();
+        beside.into_iter().any(|wide| wide != shape && wide.allows_whole_hosts() && wide.covers(shape))
+            || wider.any(|wide| (caller.is_some() && at(&None, &wide)) || (wide != *to && at(caller, &wide)))
     };
     grants.retain(|(caller, to), shapes| {
         shapes.retain(|shape| !is_covered(caller, to, shape));

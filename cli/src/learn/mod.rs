@@ -137,6 +137,11 @@ impl Args {
         let learned = self.learn(&logs, existing.as_ref(), now)?;
         let style = RuleStyle { unowned: self.owner.clone(), expires: expires(&self.expires, now, learned.last)? };
         let Learned { rules, report, default_port, .. } = learned;
+        if let Some(why) = nothing_learned(&rules, &report, existing.is_some()) {
+            self.write_report(&report)?;
+            anstream::eprintln!("\npenstock: no policy is written: {why}");
+            return Ok(false);
+        }
         let text = match &existing {
             None => write::new_policy(&rules, &style, default_port, &head(&report)),
             Some(existing) => write::merged(&existing.text, &rules, &style)
@@ -144,10 +149,7 @@ impl Args {
         };
         PolicyFile::compile(&SourceText::new(&text))
             .map_err(|findings| Invalid::new("the learned policy", &SourceText::new(&text), &findings))?;
-        anstream::eprint!("{}", report.human());
-        if let Some(path) = &self.report {
-            source::write(path, serde_json::to_string_pretty(&report)? + "\n")?;
-        }
+        self.write_report(&report)?;
         match &existing {
             Some(existing) if self.patch => {
                 out.write_all(patch::unified(&existing.text, &text, &source::display(&existing.path)).as_bytes())?;
@@ -155,6 +157,14 @@ impl Args {
             _ => out.write_all(text.as_bytes())?,
         }
         Ok(true)
+    }
+
+    fn write_report(&self, report: &LearnReport) -> anyhow::Result<()> {
+        anstream::eprint!("{}", report.human());
+        match &self.report {
+            Some(path) => source::write(path, serde_json::to_string_pretty(report)? + "\n"),
+            None => Ok(()),
+        }
     }
 
     fn learn(&self, logs: &[PathBuf], existing: Option<&Existing>, now: Timestamp) -> anyhow::Result<Learned> {
@@ -172,8 +182,9 @@ impl Args {
             thresholds,
             counts: LogCounts::default(),
         };
+        let options = ReadOptions { connections: true, ..self.traffic.clone() };
         for path in logs {
-            traffic::each(path, &self.traffic, true, &mut |_, request| {
+            traffic::each(path, &options, true, &mut |_, request| {
                 log.add(&request, now);
                 Ok(())
             })?;
@@ -224,11 +235,6 @@ impl Args {
     /// What a reader must know of the log.
     fn notes(&self, counts: &LogCounts, is_unsaid: bool, is_assumed: bool, rules: &[LearnedRule]) -> Vec<String> {
         let mut notes = Vec::new();
-        if counts.requests == 0 {
-            notes.push(
-                "the log has no requests: what is learned of it allows nothing; give a log with requests".to_owned(),
-            );
-        }
         let without_time = counts.requests - counts.timed;
         if without_time > 0 && self.min_days > 1 {
             notes.push(format!(
@@ -275,6 +281,18 @@ impl Args {
     }
 }
 
+/// Why no policy is written: without a rule it would refuse every request.
+fn nothing_learned(rules: &[LearnedRule], report: &LearnReport, is_merged: bool) -> Option<&'static str> {
+    match () {
+        () if report.requests == 0 => Some("the log has no requests; give one that has"),
+        // There is nothing to add, and the policy stays as it is.
+        () if !rules.is_empty() || is_merged => None,
+        () => Some(
+            "without a rule it would refuse every request; give a longer log, or lower --min-requests and --min-days",
+        ),
+    }
+}
+
 /// What is counted over the whole log.
 #[derive(Debug, Default)]
 struct LogCounts {
@@ -299,7 +317,8 @@ impl LearnedLog {
     fn add(&mut self, request: &WireRequest, now: Timestamp) {
         let counts = &mut self.counts;
         counts.requests += 1;
-        counts.without_path += u64::from(request.path.is_empty() && request.method != "CONNECT");
+        let has_path = !matches!(request.method.as_str(), "CONNECT" | "");
+        counts.without_path += u64::from(request.path.is_empty() && has_path);
         let span = request.time.map(|time| (time, time));
         if let Some(time) = request.time {
             counts.timed += 1;

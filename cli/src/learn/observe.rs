@@ -3,9 +3,9 @@
 use std::borrow::Cow;
 
 use penstock_policy::document::{At, Context, Decode, Method, Node};
-use penstock_policy::egress::{Authority, UriHost, canonical};
+use penstock_policy::egress::{Authority, Connection, UriHost, canonical};
 use penstock_policy::wire::{WireRequest, World};
-use penstock_policy::{Policy, Timestamp};
+use penstock_policy::{EgressVerdict, Policy, Reason, Timestamp};
 
 use crate::place::Place;
 
@@ -22,13 +22,25 @@ pub enum ObservedPort {
     Unknown,
 }
 
+/// What somebody asks for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum AskedForm {
+    /// A request.
+    #[default]
+    Request,
+    /// A tunnel, by CONNECT.
+    Tunnel,
+    /// A connection that is passed on as it is, known by its server name.
+    Connection,
+}
+
 /// How a request is made: what must be in one rule together.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RequestWay {
     /// The protocols that it asks to change to, in lower case and order.
     pub upgrades: Vec<String>,
-    /// Whether it opens a tunnel.
-    pub is_tunnel: bool,
+    /// What it is.
+    pub form: AskedForm,
     /// The method that rules see.
     pub method: String,
 }
@@ -100,6 +112,9 @@ impl Observer {
     /// What a request asks.
     pub fn see<'r>(&mut self, request: &'r WireRequest, now: Timestamp) -> ObservedRequest<'r> {
         self.world.now = now;
+        if request.method.is_empty() {
+            return self.see_connection(request);
+        }
         let decision = request.decide(&self.policy, &mut self.world);
         match (decision.status.or(decision.would_respond), decision.reason) {
             (None, _) => return ObservedRequest::Allowed,
@@ -110,14 +125,40 @@ impl Observer {
         self.observe(request).map_or_else(ObservedRequest::Ambiguous, ObservedRequest::Learnable)
     }
 
+    /// What a connection asks whose bytes nobody reads.
+    fn see_connection<'r>(&mut self, request: &'r WireRequest) -> ObservedRequest<'r> {
+        let Ok(authority) = Authority::parse(request.authority.as_bytes()) else {
+            return ObservedRequest::Ambiguous(Reason::ServerNameMalformed.as_str());
+        };
+        let (host, is_address) = host_of(&authority);
+        let port = authority.port.unwrap_or(if request.scheme.as_deref() == Some("http") { 80 } else { 443 });
+        let destination = host.parse().ok();
+        let connection = Connection { sni: (!is_address).then_some(host.as_bytes()), destination, port: Some(port) };
+        if let Some(egress) = self.policy.egress() {
+            let verdict = egress.decide_connection(&connection, &mut request.environment(&mut self.world));
+            match (verdict.outcome.verdict, verdict.outcome.reason) {
+                (EgressVerdict::Allow, _) => return ObservedRequest::Allowed,
+                (_, Some(Reason::HostDenied)) => return ObservedRequest::Denied,
+                _ => {}
+            }
+        }
+        let caller = request.peer.as_deref().filter(|peer| !peer.is_empty());
+        let way = RequestWay { form: AskedForm::Connection, ..RequestWay::default() };
+        ObservedRequest::Learnable(Observation {
+            caller,
+            host,
+            is_address,
+            port: ObservedPort::Number(port),
+            way,
+            path: Cow::Borrowed(""),
+        })
+    }
+
     /// # Errors
     /// With the reason why no rule could allow it.
     fn observe<'r>(&self, request: &'r WireRequest) -> Result<Observation<'r>, &'static str> {
         let authority = Authority::parse(request.authority.as_bytes()).map_err(|bad| bad.reason().as_str())?;
-        let (host, is_address) = match authority.host {
-            UriHost::Name(name) => (String::from_utf8_lossy(name).to_ascii_lowercase(), false),
-            UriHost::Address(address) => (address.to_string(), true),
-        };
+        let (host, is_address) = host_of(&authority);
         let is = |scheme: &str| request.scheme.as_deref().is_some_and(|given| given.eq_ignore_ascii_case(scheme));
         let port = match authority.port.or(self.default_port) {
             Some(port) => ObservedPort::Number(port),
@@ -141,7 +182,7 @@ impl Observer {
             return Err("upgradeNotAllowed");
         }
         let path = match (&way, request.path.split('?').next().unwrap_or_default()) {
-            (RequestWay { is_tunnel: true, .. }, _) => Cow::Borrowed(""),
+            (RequestWay { form: AskedForm::Tunnel, .. }, _) => Cow::Borrowed(""),
             (_, path) if !path.starts_with('/') => return Err("pathNotOriginForm"),
             (_, path) => match canonical(path.as_bytes()).map_err(|bad| bad.reason().as_str())? {
                 Cow::Borrowed(_) => Cow::Borrowed(path),
@@ -150,6 +191,14 @@ impl Observer {
         };
         let caller = request.peer.as_deref().filter(|peer| !peer.is_empty());
         Ok(Observation { caller, host, is_address, port, way, path })
+    }
+}
+
+/// The name in lower case, or the address; and whether it is an address.
+fn host_of(authority: &Authority<'_>) -> (String, bool) {
+    match authority.host {
+        UriHost::Name(name) => (String::from_utf8_lossy(name).to_ascii_lowercase(), false),
+        UriHost::Address(address) => (address.to_string(), true),
     }
 }
 
@@ -164,7 +213,8 @@ fn way(request: &WireRequest) -> RequestWay {
     upgrades.sort();
     upgrades.dedup();
     let method = if is_connect && is_upgrade { "GET" } else { &request.method };
-    RequestWay { method: method.to_owned(), is_tunnel: is_connect && !is_upgrade, upgrades }
+    let form = if is_connect && !is_upgrade { AskedForm::Tunnel } else { AskedForm::Request };
+    RequestWay { method: method.to_owned(), form, upgrades }
 }
 
 /// Whether a rule can name this method: it refuses the usual ones in lower case.
@@ -225,6 +275,19 @@ mod tests {
         ] {
             assert_eq!(seen(r#"{"egress":{"rules":[]}}"#, request), expected, "{request}");
         }
+    }
+
+    #[test]
+    fn a_connection_is_seen_by_its_server_name() {
+        let policy = r#"{"egress":{"deny":[{"host":"evil.test"}],"rules":[{"name":"a","to":[{"host":"a.test"}]},
+            {"name":"b","to":[{"host":"b.test"}],"methods":["GET"]}]}}"#;
+        let open = |host: &str| seen(policy, &format!(r#"{{"method":"","authority":"{host}","path":""}}"#));
+        assert_eq!((open("a.test"), open("evil.test")), ("Allowed".to_owned(), "Denied".to_owned()));
+        // A rule with methods opens no connection.
+        assert_eq!(open("B.test"), "None b.test Number(443)  ");
+        assert_eq!(open("c.test:8443"), "None c.test Number(8443)  ");
+        assert_eq!(open("192.0.2.1"), "None 192.0.2.1 Number(443)  ");
+        assert_eq!(open("a b"), "Ambiguous(\"serverNameMalformed\")");
     }
 
     #[test]

@@ -7,6 +7,7 @@ use penstock_policy::Timestamp;
 use serde::Serialize;
 
 use super::account::{Account, NotLearned, Why};
+use super::observe::AskedForm;
 use super::pattern::Pattern;
 use super::rules::{LearnedRule, day, owner};
 use crate::output::count;
@@ -99,6 +100,8 @@ pub struct Width {
     pub any_caller: BTreeSet<String>,
     /// Rules that open tunnels.
     pub tunnels: BTreeSet<String>,
+    /// Rules for connections, which allow every request to their hosts.
+    pub connections: BTreeSet<String>,
     /// Single paths.
     pub paths: usize,
     /// Prefixes.
@@ -222,6 +225,7 @@ impl LearnReport {
             ("for any caller", &width.any_caller),
             ("every path of its hosts", &width.every_path),
             ("tunnels, whose bytes nobody reads", &width.tunnels),
+            ("connections, and so every method and path of their hosts", &width.connections),
         ] {
             if !names.is_empty() {
                 let shown = names.iter().take(10).map(String::as_str).collect::<Vec<_>>().join(", ");
@@ -313,7 +317,8 @@ impl Width {
             };
             let paths = &rule.shape.paths;
             note(|width| &mut width.any_caller, rule.from.is_none());
-            note(|width| &mut width.tunnels, rule.shape.class.is_tunnel);
+            note(|width| &mut width.tunnels, rule.shape.class.form == AskedForm::Tunnel);
+            note(|width| &mut width.connections, rule.shape.class.form == AskedForm::Connection);
             note(|width| &mut width.every_path, paths.contains(&Pattern::Prefix("".into())));
             width.paths += paths.iter().filter(|path| matches!(path, Pattern::Exact(_))).count();
             width.prefixes += paths.iter().filter(|path| matches!(path, Pattern::Prefix(_))).count();

@@ -8,6 +8,7 @@ use penstock_policy::document::Node;
 
 use super::evidence::Evidence;
 use super::grants::{Caller, GrantShape, Grants, LearnedDestination};
+use super::observe::AskedForm;
 use crate::import::objects::{map, text};
 use crate::words;
 
@@ -157,10 +158,12 @@ impl LearnedRule {
         ];
         entries.extend(self.from.as_ref().map(|from| ("from", texts(&mut from.iter()))));
         entries.push(("to", Node::List(to.collect())));
-        entries.push(("methods", texts(&mut self.shape.methods.iter())));
+        if !self.shape.allows_whole_hosts() {
+            entries.push(("methods", texts(&mut self.shape.methods.iter())));
+        }
         let paths: Vec<Node> = self.shape.paths.iter().filter_map(super::pattern::Pattern::node).collect();
         entries.extend((!paths.is_empty()).then_some(("paths", Node::List(paths))));
-        entries.extend(self.shape.class.is_tunnel.then_some(("connect", Node::Bool(true))));
+        entries.extend((self.shape.class.form == AskedForm::Tunnel).then_some(("connect", Node::Bool(true))));
         let upgrades = &self.shape.class.upgrades;
         entries.extend((!upgrades.is_empty()).then(|| ("upgrades", texts(&mut upgrades.iter()))));
         entries.extend(expires.map(|expires| ("expires", text(expires))));
@@ -207,7 +210,7 @@ mod tests {
     use crate::learn::pattern::Pattern;
 
     fn shape(methods: &[&str], path: &str) -> GrantShape {
-        let class = GrantClass { upgrades: Vec::new(), is_tunnel: false };
+        let class = GrantClass::default();
         let methods = methods.iter().map(|method| (*method).to_owned()).collect();
         GrantShape { class, methods, paths: vec![Pattern::Prefix(path.into())] }
     }

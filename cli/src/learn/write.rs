@@ -3,6 +3,7 @@
 use anyhow::{Context as _, bail, ensure};
 use penstock_policy::document::Node;
 
+use super::observe::AskedForm;
 use super::rules::LearnedRule;
 use crate::yaml::Located;
 use crate::yaml_text;
@@ -54,8 +55,12 @@ fn comments(rule: &LearnedRule) -> Vec<String> {
     if rule.to.iter().any(|to| to.is_star) {
         comments.push("A star: more names than are in the log.".to_owned());
     }
-    if rule.shape.class.is_tunnel {
-        comments.push("A tunnel: nobody reads what is in it.".to_owned());
+    match rule.shape.class.form {
+        AskedForm::Request => {}
+        AskedForm::Tunnel => comments.push("A tunnel: nobody reads what is in it.".to_owned()),
+        AskedForm::Connection => {
+            comments.push("TLS connections, which nobody decrypts: every method and path of these hosts.".to_owned());
+        }
     }
     comments
 }

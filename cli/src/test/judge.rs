@@ -1,8 +1,8 @@
 //! Runs tests and compares.
 
 use std::cell::{OnceCell, RefCell};
-use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Component, Path, PathBuf};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -69,9 +69,11 @@ pub struct Difference {
 /// Loads each policy once.
 #[derive(Debug, Default)]
 pub struct TestJudge {
-    /// Whether what decides is counted, for policies in files of their own.
+    /// Whether what decides is counted.
     covers: bool,
     files: HashMap<PathBuf, Rc<Loaded>>,
+    /// Policies that are written in test files, each by its file and text, when what decides is counted.
+    written: BTreeMap<(PathBuf, String), Rc<Loaded>>,
     /// The policy of the test before, when it was written in the test file.
     inline: Option<Rc<Loaded>>,
 }
@@ -89,6 +91,13 @@ struct Loaded {
 impl Loaded {
     fn new(node: Rc<Node>) -> Loaded {
         Loaded { node, error: None, shared: OnceCell::new(), coverage: None }
+    }
+
+    /// One of which it is counted what decides, when it compiles.
+    fn covered(node: Rc<Node>) -> Loaded {
+        let is_valid = Policy::from_node(&node).is_ok_and(|_: Policy| true);
+        let coverage = is_valid.then(|| RefCell::new(Coverage::new(&node)));
+        Loaded { coverage, ..Loaded::new(node) }
     }
 
     /// The policy, when it compiles and remembers nothing from one test to the next.
@@ -124,10 +133,14 @@ impl TestJudge {
         let loaded = match &test.policy {
             PolicySource::Inline(node) => match self.inline.take().filter(|loaded| Rc::ptr_eq(&loaded.node, node)) {
                 Some(loaded) => loaded,
+                None if self.covers => {
+                    let known = self.written.entry((path.to_owned(), node.to_string()));
+                    known.or_insert_with(|| Rc::new(Loaded::covered(node.clone()))).clone()
+                }
                 None => Rc::new(Loaded::new(node.clone())),
             },
             PolicySource::File(name) => {
-                let file = path.parent().unwrap_or(Path::new("")).join(name);
+                let file = plain(&path.parent().unwrap_or(Path::new("")).join(name));
                 self.load(&file).with_context(|| format!("{}: `policy: {name}`", source::display(path)))?
             }
         };
@@ -143,7 +156,7 @@ impl TestJudge {
         Ok(outcome)
     }
 
-    /// What decided something, for each policy that is a file, in order.
+    /// What decided something, for each policy that is a file, in order; then for those that test files have.
     pub fn coverage(&self) -> Vec<FileCoverage> {
         let mut paths: Vec<(&PathBuf, &Rc<Loaded>)> = self.files.iter().collect();
         paths.sort_by_key(|(path, _)| *path);
@@ -151,7 +164,12 @@ impl TestJudge {
             let text = source::read_text(path).unwrap_or_default();
             Some(FileCoverage::new(source::display(path), &text, loaded.coverage.as_ref()?.borrow().items()))
         };
-        paths.into_iter().filter_map(file).collect()
+        let written = |((path, _), loaded): (&(PathBuf, String), &Rc<Loaded>)| {
+            let coverage = loaded.coverage.as_ref()?.borrow();
+            let text = source::read_text(path).unwrap_or_default();
+            Some(FileCoverage::in_tests(source::display(path), &text, &loaded.node, coverage.items()))
+        };
+        paths.into_iter().filter_map(file).chain(self.written.iter().filter_map(written)).collect()
     }
 
     fn load(&mut self, path: &Path) -> anyhow::Result<Rc<Loaded>> {
@@ -171,6 +189,19 @@ impl TestJudge {
         self.files.insert(path.to_owned(), loaded.clone());
         Ok(loaded)
     }
+}
+
+/// The path without `..` behind a folder, and without `.`: the same file has one name.
+fn plain(path: &Path) -> PathBuf {
+    let mut plain = PathBuf::new();
+    for part in path.components() {
+        match (part, plain.components().next_back()) {
+            (Component::CurDir, _) => {}
+            (Component::ParentDir, Some(Component::Normal(_))) => drop(plain.pop()),
+            (part, _) => plain.push(part),
+        }
+    }
+    plain
 }
 
 fn judge(loaded: &Loaded, test: &Test, now: Timestamp, outcome: &mut TestOutcome) {

@@ -128,7 +128,7 @@ impl Args {
         }
         let coverage = self.coverage.then(|| judge.coverage());
         let is_enough = match (&coverage, self.min) {
-            (Some(files), Some(min)) => coverage::total(files) >= f64::from(min),
+            (Some(files), Some(min)) => min == 0 || (!files.is_empty() && coverage::total(files) >= f64::from(min)),
             _ => true,
         };
         match (self.output, &coverage) {
@@ -136,7 +136,7 @@ impl Args {
                 out.human(&summary.human())?;
                 if let Some(files) = coverage {
                     out.human(&coverage::human(files, "no test decides by"))?;
-                    let said = if files.is_empty() { "\nno policy in a file of its own was tested\n" } else { "" };
+                    let said = if files.is_empty() { "\nno valid policy was tested\n" } else { "" };
                     out.human(said)?;
                 }
                 if let Some(min) = self.min.filter(|_| !is_enough) {

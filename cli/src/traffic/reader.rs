@@ -30,6 +30,9 @@ pub struct ReadOptions {
     /// `json_format`.
     #[arg(long, value_name = "FORMAT", conflicts_with = "input")]
     pub log_format: Option<String>,
+    /// Whether connections of TLS listeners are handed on, too, as requests without a method.
+    #[arg(skip)]
+    pub connections: bool,
 }
 
 /// One record.
@@ -102,6 +105,7 @@ pub struct RecordReader {
     /// The parts of a line that goes on.
     parts: Vec<u8>,
     has_lines: bool,
+    connections: bool,
     bar: Option<ProgressBar>,
     bytes: u64,
 }
@@ -153,6 +157,7 @@ impl RecordReader {
             left_out: LeftOut::default(),
             parts: Vec::new(),
             has_lines: false,
+            connections: options.connections,
             bytes: 0,
         })
     }
@@ -206,7 +211,8 @@ impl RecordReader {
             let (mut request, bad_time) = match read {
                 Line::Request(request) => (request, false),
                 Line::WithoutTime(request) => (request, true),
-                Line::NoRequest => {
+                Line::Connection(connection) if self.connections => (connection, false),
+                Line::NoRequest | Line::Connection(_) => {
                     self.left_out.no_request(self.number);
                     continue;
                 }

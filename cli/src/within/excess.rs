@@ -31,13 +31,13 @@ impl Excess {
 }
 
 /// Where a policy's callers get their identity from; `null`: from the default.
-pub(super) fn identity(policy: &Node) -> Node {
+pub fn identity(policy: &Node) -> Node {
     let of = |section: &str| policy.get(section).and_then(|section| section.get("identity")).cloned();
     let default = Node::Map(vec![("peerCertificate".to_owned(), Node::Map(Vec::new()))]);
     of("settings").or_else(|| of("egress")).unwrap_or(default)
 }
 
 /// A field of `settings`, `null` when it is not there.
-pub(super) fn setting<'n>(policy: &'n Node, name: &str) -> &'n Node {
+pub(crate) fn setting<'n>(policy: &'n Node, name: &str) -> &'n Node {
     policy.get("settings").and_then(|settings| settings.get(name)).unwrap_or(&Node::Null)
 }

@@ -3,18 +3,18 @@
 //! Sound: "it does" is never wrong. "It does not" comes with a request that shows it, decided by both policies, wherever
 //! one could be found.
 
-mod egress;
+pub mod egress;
 mod excess;
-mod limits;
+pub mod limits;
 mod routing;
-mod witness;
+pub mod witness;
 
 use penstock_policy::Timestamp;
 use penstock_policy::document::Node;
 
 use crate::documents::Documents;
 
-pub use excess::Excess;
+pub use excess::{Excess, identity};
 pub use witness::Witness;
 
 /// A platform's policy that others must be within.

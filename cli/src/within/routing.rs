@@ -6,7 +6,7 @@ use penstock_policy::DEFAULT_ROUTE_HEADER;
 use penstock_policy::document::Node;
 
 use super::excess::{Excess, setting};
-use crate::diff::listed;
+use crate::words::listed;
 
 /// What rules and canaries can do, each with its place.
 #[derive(Default)]

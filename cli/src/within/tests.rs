@@ -93,7 +93,6 @@ fn each_dimension_of_a_rule_is_a_bound() {
         ("paths", Value::Null),
         ("paths", json!([{"value": "/"}])),
         ("paths", json!([{"value": "/v1"}, {"type": "Exact", "value": "/v2"}])),
-        ("paths", json!([{"type": "RegularExpression", "value": "/v[0-9]+(/.*)?"}])),
         ("to", json!([{"host": "a.test"}])),
         ("to", json!([{"host": "*.a.test", "ports": [443]}, {"host": "a.test", "ports": [443]}])),
         ("to", json!([{"host": "a.test", "ports": [443, 80]}])),
@@ -127,8 +126,8 @@ fn several_rules_of_the_platform_may_cover_one_only_together() {
             json!([{"to": to, "from": ["spiffe://c/ns/b", "spiffe://c/ns/a"]}]),
         ),
         (
-            json!([{"to": to, "paths": [{"value": "/a"}]}, {"to": to, "paths": [{"type": "RegularExpression", "value": "/b(/.*)?"}]}]),
-            json!([{"to": to, "paths": [{"value": "/a/x"}, {"value": "/b"}]}]),
+            json!([{"to": to, "paths": [{"value": "/a"}]}, {"to": to, "paths": [{"type": "RegularExpression", "value": "/b[0-9]*"}]}]),
+            json!([{"to": to, "paths": [{"value": "/a/x"}, {"type": "RegularExpression", "value": "/b[0-4]+"}]}]),
         ),
         (
             json!([{"to": to, "expires": "2026-07-01T00:00:00Z"}, {"to": to, "notBefore": "2026-06-15T00:00:00Z"}]),
@@ -144,6 +143,14 @@ fn several_rules_of_the_platform_may_cover_one_only_together() {
         fewer.as_array_mut().unwrap().remove(0);
         assert!(exceeds(fewer, team.clone()), "{team}");
     }
+}
+
+#[test]
+fn a_prefix_has_longer_paths_than_any_expression() {
+    let rule = |paths: Value| json!([{"to": [{"host": "a.test"}], "paths": paths}]);
+    let expression = || rule(json!([{"type": "RegularExpression", "value": "/b(/.*)?"}]));
+    assert!(exceeds(expression(), rule(json!([{"value": "/b"}]))));
+    assert!(!exceeds(rule(json!([{"value": "/b"}])), expression()));
 }
 
 #[test]

@@ -19,6 +19,16 @@ pub enum Witness {
     Sequence(Vec<Value>),
 }
 
+impl Witness {
+    /// Of requests in order.
+    pub fn of(requests: &[RequestDraft]) -> Witness {
+        match requests {
+            [request] => Witness::Request(request.json()),
+            requests => Witness::Sequence(requests.iter().map(RequestDraft::json).collect()),
+        }
+    }
+}
+
 /// A request to be.
 #[derive(Clone, Debug, Default)]
 pub struct RequestDraft {
@@ -44,6 +54,10 @@ pub struct RequestDraft {
     pub claims: Option<Value>,
     /// What an earlier filter left.
     pub metadata: Option<Value>,
+    /// What a rate-limit service answers.
+    pub service: Option<&'static str>,
+    /// What the upstream answers.
+    pub response: Option<Value>,
 }
 
 impl RequestDraft {
@@ -69,7 +83,10 @@ impl RequestDraft {
         if let Some(time) = self.time {
             put("time", json!(words::instant(time)));
         }
-        for (name, value) in [("claims", &self.claims), ("metadata", &self.metadata)] {
+        if let Some(service) = self.service {
+            put("rateLimitService", json!(service));
+        }
+        for (name, value) in [("claims", &self.claims), ("metadata", &self.metadata), ("response", &self.response)] {
             if let Some(value) = value {
                 put(name, value.clone());
             }
@@ -86,11 +103,11 @@ impl RequestDraft {
     pub fn words(&self) -> String {
         let url = match self.method.as_str() {
             "CONNECT" => self.authority.clone(),
-            _ => format!("{}://{}{}", self.scheme.unwrap_or("https"), self.authority, self.path),
+            _ => format!("{}://{}{}", self.scheme.unwrap_or("https"), self.authority, long(&self.path)),
         };
         let mut text = format!("{} {url}", self.method);
         for (name, value) in &self.headers {
-            text += &format!(", {name}: {value}");
+            text += &format!(", {name}: {}", long(value));
         }
         let parts = [("caller", &self.peer), ("server name", &self.sni), ("from", &self.source_address)];
         for (what, part) in parts {
@@ -102,6 +119,17 @@ impl RequestDraft {
             text += &format!(", at {}", words::instant(time));
         }
         text
+    }
+}
+
+/// A text that may be very long, with its length then.
+fn long(text: &str) -> String {
+    const MOST: usize = 200;
+    match text.chars().count() {
+        length if length > MOST => {
+            format!("{} ({} characters)", words::shortened(text, 40), words::thousands(length as u64))
+        }
+        _ => text.to_owned(),
     }
 }
 

@@ -102,10 +102,19 @@ fn options_that_make_no_sense_are_refused_and_thin_logs_say_what_is_missing() {
     }
     let one = format!("{}\n", request(None, "GET", "a.test", "/", 0));
     let thin = run(&[], &one);
-    assert_eq!(thin.status, 0);
-    assert!(thin.err.contains("nothing is learned") && thin.out.contains("rules: []"), "{}", thin.err);
+    // A policy without rules would refuse everything.
+    assert_eq!((thin.status, thin.out.as_str()), (1, ""));
+    assert!(thin.err.contains("nothing is learned") && thin.err.contains("no policy is written"), "{}", thin.err);
     let untimed = one.replace(&format!(",\"time\":\"{}\"", at(0)), "");
     assert!(run(&[], &untimed).err.contains("have no time"), "{untimed}");
-    let empty = run(&[], "");
-    assert_eq!((empty.status, empty.err.contains("the log has no requests")), (0, true), "{}", empty.err);
+    let report = folder.path().join("report.json");
+    let empty = run(&["--report", "report.json"], "");
+    assert_eq!((empty.status, empty.out.as_str()), (1, ""));
+    assert!(empty.err.contains("no policy is written: the log has no requests; give one that has"), "{}", empty.err);
+    assert!(std::fs::read_to_string(report).unwrap().contains("\"requests\": 0"));
+    // What is there stays as it is, unless the log is none.
+    std::fs::write(folder.path().join("policy.yaml"), POLICY).unwrap();
+    let merged = run(&["--merge", "policy.yaml"], &one);
+    assert_eq!((merged.status, merged.out.as_str()), (0, POLICY));
+    assert_eq!(run(&["--merge", "policy.yaml"], "").status, 1);
 }

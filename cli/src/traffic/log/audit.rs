@@ -70,10 +70,11 @@ fn message(text: &str, at: Option<Timestamp>) -> Line {
     if written.egress == "notLogged" {
         return Line::NotLogged(written.decisions.unwrap_or(0));
     }
+    let Some(host) = written.host else { return Line::NoRequest };
     // A connection of a TLS listener has no method.
-    let (Some(host), Some(method)) = (written.host, written.method) else { return Line::NoRequest };
+    let is_connection = written.method.is_none();
     let mut request = WireRequest {
-        method,
+        method: written.method.unwrap_or_default(),
         authority: host,
         path: written.path.unwrap_or_default(),
         peer: written.caller,
@@ -81,7 +82,7 @@ fn message(text: &str, at: Option<Timestamp>) -> Line {
         ..WireRequest::default()
     };
     add_port(&mut request, written.port, written.why.as_deref());
-    Line::Request(Box::new(request))
+    if is_connection { Line::Connection(Box::new(request)) } else { Line::Request(Box::new(request)) }
 }
 
 /// The port that the module found: of an authority without one it is that of the connection, which the scheme says.
@@ -179,7 +180,9 @@ mod tests {
     #[test]
     fn what_is_about_no_request_is_none() {
         assert!(matches!(read(br#"{"egress":"notLogged","decisions":900}"#), Line::NotLogged(900)));
-        assert!(matches!(read(LINE.replace("\"GET\"", "null").as_bytes()), Line::NoRequest));
+        assert!(matches!(read(LINE.replace("\"api.test\"", "null").as_bytes()), Line::NoRequest));
+        let connection = read(LINE.replace("\"GET\"", "null").replace("\"/v1\"", "null").as_bytes());
+        assert!(matches!(connection, Line::Connection(one) if one.authority == "api.test" && one.method.is_empty()));
         assert!(matches!(read(br#"{"egress":"audit","why":"#), Line::OtherLayout));
         assert!(matches!(read(b"something else"), Line::OtherLayout));
     }

@@ -167,6 +167,8 @@ pub enum Line {
     Request(Box<WireRequest>),
     /// A request, with a time that cannot be read.
     WithoutTime(Box<WireRequest>),
+    /// A connection of a TLS listener, as a request without method and path.
+    Connection(Box<WireRequest>),
     /// About no request: a connection that failed before one.
     NoRequest,
     /// So many decisions of which the module wrote no line.

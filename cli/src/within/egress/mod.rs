@@ -14,10 +14,10 @@ use penstock_policy::{Policy, Timestamp};
 
 use super::excess::{Excess, identity};
 use super::witness::{RequestDraft, Witness, WitnessAnswer, refusal};
-use hosts::Mentioned;
+pub use hosts::Mentioned;
 use paths::{PathDifference, difference};
-use search::{SearchEnd, WitnessSearch};
-use side::EgressSide;
+pub use search::{SearchEnd, WitnessSearch};
+pub use side::EgressSide;
 
 /// A policy's section, as written and ready to decide.
 pub struct SectionPart<'d> {
@@ -76,15 +76,16 @@ pub fn excesses(platform: &SectionPart<'_>, team: Option<&SectionPart<'_>>, now:
     comparison.excesses
 }
 
-/// A canonical path that `path` matches.
-pub fn a_path(path: &PathMatch) -> Option<String> {
-    match difference(Some(&[path]), &[], false) {
+/// A canonical path that `path` matches, any when there is none, and that none of `others` does.
+pub fn a_path(path: Option<&PathMatch>, others: &[&PathMatch]) -> Option<String> {
+    match difference(path.as_ref().map(std::slice::from_ref), others, false) {
         PathDifference::Path(path) => Some(path),
         _ => None,
     }
 }
 
-fn unlisted(mentioned: &Mentioned) -> RequestDraft {
+/// A request to a host that no policy mentions.
+pub fn unlisted(mentioned: &Mentioned) -> RequestDraft {
     RequestDraft {
         method: "GET".to_owned(),
         scheme: Some("https"),
@@ -244,6 +245,6 @@ impl<'d> EgressComparison<'_, 'd> {
 }
 
 /// The same request on a connection that was opened for another name.
-fn other_name(draft: &RequestDraft) -> RequestDraft {
+pub fn other_name(draft: &RequestDraft) -> RequestDraft {
     RequestDraft { sni: Some("other.example.com".to_owned()), ..draft.clone() }
 }

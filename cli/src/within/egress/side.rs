@@ -11,7 +11,7 @@ use penstock_policy::matching::HostTrie;
 
 use super::hosts::Point;
 use crate::cover::items;
-use crate::diff::named;
+use crate::documents::named;
 
 /// A policy's `egress`, ready to be looked up.
 pub struct EgressSide<'d> {

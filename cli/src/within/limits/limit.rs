@@ -3,8 +3,7 @@
 use penstock_policy::document::Node;
 use penstock_policy::rate_limits::LimitDocument;
 
-use crate::diff::{limit_parts, named};
-use crate::documents::Documents;
+use crate::documents::{Documents, key_parts, named};
 
 /// A limit as written and as read.
 #[derive(Clone, Copy)]
@@ -16,7 +15,8 @@ pub struct ReadLimit<'d> {
 }
 
 impl<'d> ReadLimit<'d> {
-    pub(super) fn all(documents: &'d Documents, node: &'d Node) -> Vec<ReadLimit<'d>> {
+    /// All of a policy's.
+    pub fn all(documents: &'d Documents, node: &'d Node) -> Vec<ReadLimit<'d>> {
         let nodes = named(node, &["rateLimits"]);
         let find = |document: &'d LimitDocument| {
             let node = nodes.iter().find(|(name, _)| **name == *document.name.0)?.1;
@@ -27,10 +27,11 @@ impl<'d> ReadLimit<'d> {
 
     /// The parts of its key, as written.
     pub fn key(&self) -> &'d [Node] {
-        limit_parts(self.node)
+        key_parts(self.node)
     }
 
-    pub(super) fn burst(&self) -> u32 {
+    /// As many at once.
+    pub fn burst(&self) -> u32 {
         self.document.limit.burst.unwrap_or(self.document.limit.requests).0
     }
 

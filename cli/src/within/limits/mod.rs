@@ -4,18 +4,24 @@
 //! for no less, and lets pass no more at once or over time: then what conforms to it conforms to the other (GCRA admits a
 //! sequence exactly when each part of it costs no more than burst and rate allow).
 
+mod attributes;
 mod limit;
 mod search;
+mod start;
 
-use penstock_policy::Timestamp;
 use penstock_policy::document::{GatewayDuration, Node};
 use penstock_policy::rate_limits::{LimitDocument, LimitMode, OnMissingKey};
+use penstock_policy::{Policy, Timestamp};
 
 use super::excess::{Excess, identity, setting};
+use super::witness::Witness;
 use crate::cover::{items, matches_cover};
-use crate::diff::quota;
 use crate::documents::Documents;
-use limit::{LimitCost, ReadLimit};
+use crate::words::quota;
+use limit::LimitCost;
+pub use limit::ReadLimit;
+pub use search::LimitSearch;
+pub use start::{complete, plain};
 
 /// Where the team's limits refuse less than the platform's.
 pub fn excesses(platform: (&Documents, &Node), team: (&Documents, &Node), now: Timestamp) -> Vec<Excess> {
@@ -27,10 +33,38 @@ pub fn excesses(platform: (&Documents, &Node), team: (&Documents, &Node), now: T
         let name = &limit.document.name.0;
         let message = format!("the platform's limit `{name}` refuses more ({}): {problem}", quota(limit.document));
         let help = Some("have a limit at least as tight, for at least the same requests".to_owned());
-        let witness = search::witness(platform.1, *limit, team.1, &ours, now);
+        let witness = witness((platform.1, *limit), (team.1, &ours), now);
         excesses.push(Excess { path, message, help, witness });
     }
     excesses
+}
+
+/// Whether limits `ours` of a policy refuse, together with nothing else, whatever `limit` of another one does.
+pub fn are_as_tight(limit: (&Node, ReadLimit<'_>), ours: (&Node, &[ReadLimit<'_>])) -> bool {
+    SettingsPair { platform: limit.0, team: ours.0 }.excess(limit.1, ours.1).is_none()
+}
+
+/// The settings of a policy with these limits alone.
+pub fn alone(policy: &Node, limits: Vec<Node>) -> Option<Policy> {
+    let mut fields = vec![("rateLimits".to_owned(), Node::List(limits))];
+    fields.extend(policy.get("settings").map(|settings| ("settings".to_owned(), settings.clone())));
+    Policy::from_node(&Node::Map(fields)).ok()
+}
+
+/// A sequence that shows that the team's limits are looser, if one is found.
+fn witness(platform: (&Node, ReadLimit<'_>), team: (&Node, &[ReadLimit<'_>]), now: Timestamp) -> Option<Witness> {
+    let (limit, ours) = (platform.1, team.1);
+    let theirs = alone(platform.0, vec![limit.node.clone()])?;
+    let mine = alone(team.0, ours.iter().map(|limit| limit.node.clone()).collect())?;
+    let mut search = LimitSearch {
+        theirs: &theirs,
+        mine: &mine,
+        settings: [platform.0, team.0],
+        plain: vec![plain()],
+        now,
+        decisions: 0,
+    };
+    search.sequence(limit, ours).map(|drafts| Witness::of(&drafts))
 }
 
 /// Both policies, for what their settings mean to limits.

@@ -117,6 +117,11 @@ impl Regex {
     pub fn pattern(&self) -> &str {
         &self.pattern
     }
+
+    /// What it means, read once more: for what compares expressions with each other.
+    pub fn hir(&self) -> Option<Hir> {
+        syntax::parse(&self.pattern).ok()
+    }
 }
 
 /// The literal that every match of an expression begins with.

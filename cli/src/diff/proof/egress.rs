@@ -1,0 +1,309 @@
+//! What shows that `egress` lets more pass: the search of `check --within`, with the policy after in the place of the team's
+//! and the policy before in that of the platform's.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+
+use penstock_policy::document::NonEmpty;
+use penstock_policy::egress::{Cidr, Destination, DestinationTarget, EgressRuleDocument, Mode};
+
+use super::judge::{Judge, Proof, ProofOutcome};
+use super::sought::Sought;
+use crate::cover::{items, target_covers};
+use crate::diff::destinations::{RuleDestinations, without_destinations};
+use crate::within::egress::{EgressSide, Mentioned, SearchEnd, WitnessSearch, other_name, unlisted};
+use crate::within::identity;
+use crate::within::limits::plain;
+use crate::within::witness::RequestDraft;
+
+/// Work of all searches together, in steps of a comparison; a decision by both policies is so many.
+const MOST_STEPS: usize = 8_000_000;
+const STEPS_OF_DECISION: usize = 200;
+
+const TOO_MUCH: &str = "there is too much to compare";
+const NOT_FOUND: &str = "none was found";
+
+/// Looks for requests.
+pub struct EgressProver<'p> {
+    judge: &'p Judge<'p>,
+    mentioned: Mentioned,
+    /// The policy after and the one before. Their modes and whether they verify server names are set for each search.
+    ours: EgressSide<'p>,
+    theirs: EgressSide<'p>,
+    same_identity: bool,
+    rules: &'p [EgressRuleDocument],
+    rules_before: &'p [EgressRuleDocument],
+    by_name: HashMap<&'p str, usize>,
+    by_destination: RuleDestinations<'p>,
+    with_ipv6: Vec<usize>,
+    steps: usize,
+}
+
+/// Says whether a request is what is sought.
+type Check<'c> = &'c dyn Fn(&RequestDraft) -> Option<Proof>;
+
+impl<'p> EgressProver<'p> {
+    /// Of two policies that both have the section.
+    pub fn new(judge: &'p Judge<'p>) -> Option<EgressProver<'p>> {
+        let (old, new) = (judge.sides.old, judge.sides.new);
+        let (before, after) = (old.documents.egress.as_ref()?, new.documents.egress.as_ref()?);
+        let rules = after.rules.0.as_slice();
+        let (mut by_destination, mut by_name, mut with_ipv6) =
+            (RuleDestinations::default(), HashMap::new(), Vec::new());
+        for (number, rule) in rules.iter().enumerate() {
+            by_name.insert(&*rule.name.0, number);
+            rule.to.0.iter().for_each(|to| by_destination.add(number, to));
+            if rule.to.0.iter().any(|to| is_ipv6(&to.target)) {
+                with_ipv6.push(number);
+            }
+        }
+        Some(EgressProver {
+            mentioned: Mentioned::of(&[before, after]),
+            ours: EgressSide::new(new.node, after),
+            theirs: EgressSide::new(old.node, before),
+            same_identity: identity(old.node) == identity(new.node),
+            rules,
+            rules_before: &before.rules.0,
+            by_name,
+            by_destination,
+            with_ipv6,
+            judge,
+            steps: 0,
+        })
+    }
+
+    /// Looks for what is sought.
+    pub fn prove(&mut self, sought: &Sought) -> ProofOutcome {
+        // What is refused only where the mode is Enforce is looked for as if it were.
+        (self.ours.mode, self.theirs.mode) = (Mode::Enforce, Mode::Enforce);
+        let judge = self.judge;
+        let shows = |draft: &RequestDraft| judge.proof(draft);
+        match sought {
+            Sought::Rule(part) => match self.search(part, SearchWay::Forth, &shows) {
+                ProofOutcome::Shown(proof) => ProofOutcome::Shown(proof),
+                found => match self.by_name.get(&*part.name.0).and_then(|&number| self.rules.get(number)) {
+                    Some(whole) => self.search(whole, SearchWay::Forth, &shows),
+                    None => found,
+                },
+            },
+            Sought::Denied(entry) => self.denied(entry, &shows),
+            Sought::OtherServerName => self.other_server_name(),
+            Sought::AmbiguousPath(rule) => self.ambiguous_path(rule),
+            Sought::WithoutPort => {
+                let without = |draft: &RequestDraft| {
+                    let has_port = draft.authority.rsplit_once(':').is_some_and(|(_, port)| !port.ends_with(']'));
+                    judge.proof(draft).filter(|_| !has_port)
+                };
+                match self.any_rule(self.rules, SearchWay::Forth, &without) {
+                    ProofOutcome::Unknown(_) => self.any_rule(self.rules, SearchWay::Forth, &shows),
+                    found => found,
+                }
+            }
+            _ => anything(judge, &self.mentioned),
+        }
+    }
+
+    /// To what an entry of `deny` had, and a rule allows.
+    fn denied(&mut self, entry: &Destination, shows: Check<'_>) -> ProofOutcome {
+        let mut numbers = self.by_destination.overlapping(&entry.target);
+        let is_ipv4 = matches!(entry.target, DestinationTarget::Cidr(Cidr { address: IpAddr::V4(_), .. }));
+        if is_ipv4 {
+            numbers.extend_from_slice(&self.with_ipv6);
+        }
+        let mut result = ProofOutcome::None;
+        for rule in numbers.into_iter().filter_map(|number| self.rules.get(number)) {
+            let rest = without_destinations(rule);
+            for to in &rule.to.0 {
+                let part = match is_ipv4 && is_ipv6(&to.target) {
+                    true => to.clone(),
+                    false => match common(entry, to) {
+                        Some(common) => common,
+                        None => continue,
+                    },
+                };
+                let part = EgressRuleDocument { to: NonEmpty(vec![part]), ..rest.clone() };
+                match self.search(&part, SearchWay::Forth, shows) {
+                    ProofOutcome::None => {}
+                    ProofOutcome::Shown(proof) => return ProofOutcome::Shown(proof),
+                    unknown => result = unknown,
+                }
+            }
+        }
+        result
+    }
+
+    /// With the name of another server than the one that the rule allows.
+    fn other_server_name(&mut self) -> ProofOutcome {
+        let judge = self.judge;
+        let verified = (self.ours.verify_sni, self.theirs.verify_sni);
+        // Here the name is another one anyway, and an address is never a server name.
+        (self.ours.verify_sni, self.theirs.verify_sni) = (false, false);
+        let shows = |draft: &RequestDraft| judge.proof(&other_name(draft));
+        let found = match verified.0 {
+            // In Audit, what a rule allowed with the right name only and none does any more.
+            true => self.any_rule(self.rules_before, SearchWay::Back, &shows),
+            false => {
+                let is_enforced = |side: super::judge::Side<'_>| {
+                    side.documents.egress.as_ref().is_some_and(|egress| egress.mode == Mode::Enforce)
+                };
+                let forth = self.any_rule(self.rules, SearchWay::ForthFromNothing, &shows);
+                // What passes with the wrong name is allowed by a rule after, or was by one before.
+                match (forth, is_enforced(judge.sides.old), is_enforced(judge.sides.new)) {
+                    (ProofOutcome::Shown(proof), ..) => ProofOutcome::Shown(proof),
+                    (found, true, true) | (found @ ProofOutcome::None, _, true) => found,
+                    _ => self.any_rule(self.rules_before, SearchWay::BackFromNothing, &shows),
+                }
+            }
+        };
+        (self.ours.verify_sni, self.theirs.verify_sni) = verified;
+        found
+    }
+
+    /// With a path that the policy before refuses for its form.
+    fn ambiguous_path(&mut self, rule: &EgressRuleDocument) -> ProofOutcome {
+        let judge = self.judge;
+        let is_400 = |draft: &RequestDraft| judge.proof(draft).filter(|proof| proof.before.starts_with("400"));
+        if judge.sides.new.documents.egress.as_ref().is_some_and(|egress| egress.mode == Mode::Audit) {
+            self.ours.mode = Mode::Audit;
+            let everything = EgressRuleDocument { paths: None, connect: true, ..rule.clone() };
+            return self.search(&everything, SearchWay::Forth, &is_400);
+        }
+        let mut numbers: Vec<usize> =
+            rule.to.0.iter().flat_map(|to| self.by_destination.overlapping(&to.target)).collect();
+        numbers.sort_unstable();
+        numbers.dedup();
+        let mut result = ProofOutcome::None;
+        for rule in numbers.into_iter().filter_map(|number| self.rules.get(number)) {
+            match self.search(rule, SearchWay::Forth, &is_400) {
+                ProofOutcome::None => {}
+                ProofOutcome::Shown(proof) => return ProofOutcome::Shown(proof),
+                // What passes anew for other reasons is no sign of this.
+                ProofOutcome::Unknown(_) => match self.search(rule, SearchWay::Forth, &|draft| judge.proof(draft)) {
+                    ProofOutcome::None => {}
+                    found => result = found,
+                },
+            }
+        }
+        result
+    }
+
+    fn any_rule(&mut self, rules: &'p [EgressRuleDocument], way: SearchWay, shows: Check<'_>) -> ProofOutcome {
+        let mut result = ProofOutcome::None;
+        for rule in rules {
+            match self.search(rule, way, shows) {
+                ProofOutcome::None => {}
+                ProofOutcome::Shown(proof) => return ProofOutcome::Shown(proof),
+                unknown => result = unknown,
+            }
+        }
+        result
+    }
+
+    fn search(&mut self, rule: &EgressRuleDocument, way: SearchWay, shows: Check<'_>) -> ProofOutcome {
+        if self.steps > MOST_STEPS {
+            return ProofOutcome::Unknown(TOO_MUCH);
+        }
+        let (team, platform) = match way {
+            SearchWay::Forth | SearchWay::ForthFromNothing => (&self.ours, &self.theirs),
+            SearchWay::Back | SearchWay::BackFromNothing => (&self.theirs, &self.ours),
+        };
+        let mut search = WitnessSearch {
+            team,
+            platform,
+            mentioned: &self.mentioned,
+            same_identity: self.same_identity,
+            refuse_all: matches!(way, SearchWay::ForthFromNothing | SearchWay::BackFromNothing),
+            now: self.judge.sides.now,
+            decisions: 0,
+        };
+        let mut proof = None;
+        let mut steps = self.steps;
+        let found = search.rule(rule, &mut |draft| {
+            steps += STEPS_OF_DECISION;
+            proof = (steps <= MOST_STEPS).then(|| shows(draft)).flatten();
+            proof.is_some()
+        });
+        self.steps = steps + search.decisions + 1;
+        match (found, proof) {
+            (SearchEnd::Nothing, _) => ProofOutcome::None,
+            (SearchEnd::Request(_), Some(proof)) => ProofOutcome::Shown(Box::new(proof)),
+            (SearchEnd::Request(_), None) => ProofOutcome::Unknown(NOT_FOUND),
+            (SearchEnd::Unknown(_), _) if self.steps > MOST_STEPS => ProofOutcome::Unknown(TOO_MUCH),
+            (SearchEnd::Unknown(why), _) => ProofOutcome::Unknown(why),
+        }
+    }
+}
+
+/// Which policy's rules are gone through, and over the other policy's rules or over none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum SearchWay {
+    Forth,
+    Back,
+    ForthFromNothing,
+    BackFromNothing,
+}
+
+/// A request that no rule allows, and one that is malformed: of those that show a loosening the one that was refused.
+pub fn anything(judge: &Judge<'_>, mentioned: &Mentioned) -> ProofOutcome {
+    let unlisted = unlisted(mentioned);
+    let malformed = RequestDraft { authority: "2130706433".to_owned(), ..unlisted.clone() };
+    let mut found: Vec<Proof> = [unlisted, malformed].iter().filter_map(|draft| judge.proof(draft)).collect();
+    found.sort_by_key(|proof| proof.before.starts_with("reported"));
+    found.into_iter().next().map_or(ProofOutcome::Unknown(NOT_FOUND), |proof| ProofOutcome::Shown(Box::new(proof)))
+}
+
+/// Requests that the policy after lets pass as far as `egress` goes, to try limits with.
+pub fn passing(judge: &Judge<'_>) -> Vec<RequestDraft> {
+    const MOST: usize = 8;
+    let new = judge.sides.new;
+    let mut found = Vec::new();
+    if let Some(document) = new.documents.egress.as_ref().filter(|egress| egress.mode == Mode::Enforce) {
+        let (side, mentioned) = (EgressSide::new(new.node, document), Mentioned::of(&[document]));
+        let mut search = WitnessSearch {
+            team: &side,
+            platform: &side,
+            mentioned: &mentioned,
+            same_identity: true,
+            refuse_all: true,
+            now: judge.sides.now,
+            decisions: 0,
+        };
+        for rule in document.rules.0.iter().take(MOST) {
+            let mut end = search.rule(rule, &mut |draft| judge.passed_egress(draft));
+            if !matches!(end, SearchEnd::Request(_)) {
+                end = search.rule(rule, &mut |_| true);
+            }
+            if let SearchEnd::Request(draft) = end {
+                // Each has times of its own.
+                found.push(RequestDraft { time: None, ..*draft });
+            }
+        }
+    }
+    if found.is_empty() {
+        found.push(plain());
+    }
+    found.sort_by_key(|draft| !judge.passed_egress(draft));
+    found
+}
+
+fn is_ipv6(target: &DestinationTarget) -> bool {
+    matches!(target, DestinationTarget::Cidr(Cidr { address: IpAddr::V6(_), .. }))
+}
+
+/// What both destinations have.
+fn common(a: &Destination, b: &Destination) -> Option<Destination> {
+    let target = match (target_covers(&a.target, &b.target), target_covers(&b.target, &a.target)) {
+        (true, _) => b.target.clone(),
+        (_, true) => a.target.clone(),
+        _ => return None,
+    };
+    // Without a port in the authority `deny` has it whatever ports it lists.
+    let ports = match (items(&a.ports), items(&b.ports)) {
+        (Some(a), Some(b)) if b.iter().any(|port| a.contains(port)) => {
+            Some(b.iter().filter(|port| a.contains(port)).copied().collect())
+        }
+        (Some(a), None) => Some(a.to_vec()),
+        (_, b) => b.map(<[_]>::to_vec),
+    };
+    Some(Destination { target, ports: ports.map(NonEmpty) })
+}
