@@ -5,7 +5,7 @@
 # One thing after the other: cargo uses all cores by itself.
 .NOTPARALLEL:
 
-export CHECKS PUBLISH REGISTRY ONCE VERSION BUILDER CLUSTER ROUNDS SECONDS_EACH SOAK_MINUTES ONLY WRITE SCENARIO
+export CHECKS PUBLISH REGISTRY ONCE VERSION BUILDER CLUSTER ROUNDS SECONDS_EACH SOAK_MINUTES ONLY OLD WRITE SCENARIO
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -84,7 +84,7 @@ soak: setup build ## Produce every fault of docs/faults.md, and half an hour of 
 soak-limits: setup-run build ## Run the rate limits under load for SOAK_SECONDS (default 900: some ten million keys)
 	@SOAK_SECONDS=$${SOAK_SECONDS:-900} cargo test --package penstock-integration --locked --test limits -- --nocapture --test-threads 1 overload keys
 
-bench: setup-run setup-bench ## Compare what the filters cost in a real Envoy; WRITE=1 writes docs/performance.md
+bench: setup-run setup-bench ## Compare what the filters cost in a real Envoy, 25 minutes; WRITE=1 writes docs/performance.md, OLD=suite.wasm compares with another version
 	@scripts/bench.sh
 
 bench-native: setup-run ## Run the engine's micro-benchmarks

@@ -1,9 +1,14 @@
 #!/usr/bin/env bash
-# What each filter costs, side by side in one run on a real Envoy. ROUNDS and SECONDS_EACH make it longer or shorter (9 and 2), ONLY=suite,lua
-# names the scenarios.
+# What each filter costs, side by side in one run on a real Envoy: some 22 minutes. ROUNDS and SECONDS_EACH make it longer or shorter (25 and 1),
+# ONLY=suite,lua,workers names scenarios and parts (a wrong name lists all), OLD=path compares with a suite.wasm of another version.
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 cd "$ROOT"
 
+if [[ -n ${OLD:-} ]]; then
+    [[ -f $OLD ]] || die "OLD: there is no module at $OLD"
+    OLD=$(realpath "$OLD")
+    export OLD
+fi
 scripts/build.sh
 
 headline "Build: what we compare with"

@@ -163,7 +163,7 @@ fn an_address_sticks_and_a_client_behind_a_proxy_cannot_choose_its_own() -> Resu
 
 #[test]
 fn behind_a_header_routing_filter_rules_win_defaults_give_way_and_clients_cannot_lie() -> Result<()> {
-    let routing = json!({"routes": {"default": "stable", "rules": [
+    let routing = json!({"settings": {"chained": true}, "routes": {"default": "stable", "rules": [
         {"name": "beta", "route": "beta", "matches": [{"headers": [{"name": "x-group", "value": "beta"}]}]}]}});
     let canary = json!({"canaries": [{"name": "shop", "matches": [{"path": {"type": "PathPrefix", "value": "/shop"}}],
         "variants": [{"name": "v2", "weight": 1}]}]});

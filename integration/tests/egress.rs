@@ -120,7 +120,8 @@ fn ask(address: SocketAddr, protocol: Protocol, request: &Request, port: u64) ->
 /// An Envoy with one listener, `egress`, and the upstream behind it.
 fn envoy(module: &str, egress: &Value) -> Result<(Envoy, Upstream)> {
     let upstream = Upstream::echo()?;
-    let filter = WasmFilter::new(module, json!({"egress": egress}))?.named("egress");
+    let policy = json!({"settings": {"filterState": true}, "egress": egress});
+    let filter = WasmFilter::new(module, policy)?.named("egress");
     let bootstrap = Bootstrap::new()?.cluster("upstream", upstream.address());
     Ok((bootstrap.any_listener(http_listener("egress", &filter)).start()?, upstream))
 }

@@ -173,6 +173,27 @@ fn an_overload_of_one_key_passes_burst_and_rate_within_a_percent() -> Result<()>
 }
 
 #[test]
+fn what_workers_take_in_advance_passes_once_and_is_not_lost() -> Result<()> {
+    // Nothing comes back within the test but what workers have not spent.
+    let mut envoy =
+        Bootstrap::module("suite", &policy(&limit(json!([]), 3000, "99999h", 3000)), &[])?.concurrency(4).start()?;
+    let mut total = 0;
+    loop {
+        let Overload { passed, .. } = overload(envoy.ingress()?, 8, Duration::from_secs(1), |_| Request::get("/"))?;
+        let passed = passed.iter().sum::<usize>();
+        total += passed;
+        assert!(total <= 3000, "{total} passed");
+        if passed == 0 {
+            break;
+        }
+        // Long enough for a tick of each worker.
+        thread::sleep(Duration::from_millis(2500));
+    }
+    assert_eq!(total, 3000);
+    envoy.check_healthy()
+}
+
+#[test]
 fn a_thousand_keys_pass_burst_and_rate_each_within_two_percent() -> Result<()> {
     // Short: 50 at once and then one each ten minutes, so that what a key may pass does not depend on how long the test
     // takes. Long: one a second for half a minute.

@@ -42,7 +42,7 @@ pub fn compare(old: (&Node, &Documents), new: (&Node, &Documents), changes: &mut
                 keyed(&["claim", "claims"]) || matched(&["claims"]),
                 ": limits match and count by the claims of other tokens",
             ),
-            "routeHeader" | "filterState" => (false, ""),
+            "routeHeader" | "filterState" | "chained" => (false, ""),
             _ => (!limits.is_empty() || new.1.egress.is_some(), ""),
         };
         let class = if loosens { ChangeClass::Loosened } else { ChangeClass::Changed };
@@ -107,7 +107,7 @@ fn default(field: &str) -> Option<Node> {
         "identity" => r#"{"peerCertificate":{}}"#,
         "claims" => r#"{"namespace":"envoy.filters.http.jwt_authn","path":["payload"]}"#,
         "path" => r#""Received""#,
-        "filterState" => "false",
+        "filterState" | "chained" => "false",
         "routeHeader" => r#""x-penstock-route""#,
         _ => return None,
     };

@@ -244,6 +244,7 @@ fn limits_are_loosened_and_tightened_by_the_right_things() {
             "Loosened matches",
         ),
         (json!({}), json!({"capacity": 100_000}), "Loosened capacity", "Tightened capacity"),
+        (json!({}), json!({"exact": true}), "Changed exact", "Changed exact"),
         (json!({}), json!({"key": [{"header": "x"}, {"path": {}}]}), "Loosened key", "Tightened key"),
         // Who lacks `y` shared one bucket, or was refused; or was not limited.
         (json!({}), json!({"key": [{"header": "x"}, {"header": "y"}]}), "Loosened key", "Loosened key"),

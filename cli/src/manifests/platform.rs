@@ -149,15 +149,21 @@ pub fn order(filters: &[ChainFilter<'_>]) -> Vec<(usize, String, String)> {
                 let message = "reads claims before `jwt_authn` has verified the token: it sees none";
                 doubts.push((i, message.to_owned(), "put `jwt_authn` before it".to_owned()));
             }
-            let routes = |policy: &Node| policy.get("routes").is_some() || policy.get("canaries").is_some();
-            let again = after.iter().any(|other| other.policies.iter().any(|other| routes(other)));
-            if routes(policy) && again {
+            let (has_routes, has_canaries) =
+                (|policy: &Node| policy.get("routes").is_some(), |policy: &Node| policy.get("canaries").is_some());
+            let routes = |policy: &Node| has_routes(policy) || has_canaries(policy);
+            let later = || after.iter().flat_map(|other| &other.policies).copied().filter(|other| routes(other));
+            // What the modules header-routing and canary run: the second hears of the first by filter state.
+            let is_pair = has_routes(policy) && !has_canaries(policy) && later().all(|other| !has_routes(other));
+            let is_chained = policy.get("settings").and_then(|settings| settings.get("chained"));
+            if routes(policy) && later().next().is_some() && !(is_pair && is_chained == Some(&Node::Bool(true))) {
                 let message = "a later plugin of the same chain routes too, and takes this one's route header away as if a client had sent it";
-                doubts.push((
-                    i,
-                    message.to_owned(),
-                    "put the rules into one policy, or give each its own `settings.routeHeader`".to_owned(),
-                ));
+                let help = if is_pair {
+                    "put the rules into one policy for the suite, or set `settings.chained: true` here when this is the header-routing module and the later one the canary module"
+                } else {
+                    "put the rules into one policy, or give each its own `settings.routeHeader`"
+                };
+                doubts.push((i, message.to_owned(), help.to_owned()));
             }
         }
     }
@@ -201,6 +207,24 @@ mod tests {
             "{dynamic_module_config: {name: penstock}}",
         ] {
             assert_eq!(said(yaml), [] as [&str; 0], "{yaml}");
+        }
+    }
+
+    #[test]
+    fn separate_modules_may_route_one_after_the_other_when_the_first_says_what_it_decided() {
+        let said = |first: &str, second: &str| {
+            let policies = [first, second].map(|policy| Located::read(policy).unwrap().node);
+            let filters = policies.iter().map(|policy| ChainFilter { names: vec!["penstock"], policies: vec![policy] });
+            order(&filters.collect::<Vec<_>>()).into_iter().map(|(i, _, help)| (i, help)).collect::<Vec<_>>()
+        };
+        let (routes, canaries) = ("{routes: {default: a}}", "{canaries: []}");
+        let chained = "{settings: {chained: true}, routes: {default: a}}";
+        assert_eq!(said(chained, canaries), []);
+        assert!(said(routes, canaries)[0].1.contains("settings.chained"));
+        // The canary module hears of one routing module, and the suite of none.
+        for (first, second) in [(chained, routes), (canaries, routes), (canaries, canaries)] {
+            let said = said(first, second);
+            assert!(said.len() == 1 && said[0].1.contains("settings.routeHeader"), "{first} {second}: {said:?}");
         }
     }
 

@@ -1,6 +1,6 @@
 //! Carries out a decision: changes headers, or responds.
 
-use penstock_policy::{Action, Decision, HeaderOp, Reason, Request};
+use penstock_policy::{Action, Decision, EgressVerdict, HeaderOp, Reason, Request};
 
 use crate::failure::Failure;
 use crate::host::{Flow, Headers, Host, ProxyRequest};
@@ -53,6 +53,15 @@ pub(crate) fn leave_filter_state(decision: &Decision<'_>, proxy: &mut impl Proxy
     if let (Some(section), Some(rule)) = (decision.section, decision.rule) {
         let rule = [section.field(), "/", rule].concat();
         proxy.set_filter_state("penstock.rule", &rule);
+    }
+    if let Some(outcome) = &decision.egress {
+        if let Some(rule) = outcome.rule {
+            proxy.set_filter_state("penstock.egress.rule", rule);
+        }
+        if outcome.verdict != EgressVerdict::Allow {
+            proxy.set_filter_state("penstock.egress.outcome", outcome.verdict.as_str());
+            proxy.set_filter_state("penstock.egress.reason", outcome.reason.map_or("", Reason::as_str));
+        }
     }
     if !decision.held_back.is_empty() {
         let held_back = decision.held_back.iter().map(|held_back| {

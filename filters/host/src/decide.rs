@@ -148,6 +148,7 @@ impl<M: Runs, H: Host> Plugin<M, H> {
             self.egress_log.report(&self.log, request, outcome, &mut environment);
         }
         if M::MODULE == Module::HeaderRouting
+            && self.policy.settings().chained
             && let Some(route) = decision.route
         {
             let by = if decision.section.is_some() { "rule" } else { "default" };

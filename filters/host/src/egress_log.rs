@@ -1,13 +1,13 @@
-//! Log lines and filter state about egress decisions.
+//! Log lines about egress decisions.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use log::{Level, LevelFilter};
 use penstock_policy::egress::log_line;
-use penstock_policy::{EgressOutcome, EgressVerdict, Reason, Request};
+use penstock_policy::{EgressOutcome, EgressVerdict, Request};
 
 use crate::environment::HostEnvironment;
-use crate::host::{Host, ProxyRequest};
+use crate::host::Host;
 use crate::plugin_log::PluginLog;
 
 /// Which log lines about one plugin's egress decisions the proxy's log accepts.
@@ -49,8 +49,7 @@ impl EgressLog {
         lines.decision(level, host, line);
     }
 
-    /// Reports what the egress section decided to the log and the access log, whatever another section decided
-    /// afterwards.
+    /// Reports what the egress section decided to the log, whatever another section decided afterwards.
     pub(crate) fn report<H: Host>(
         &self,
         lines: &PluginLog,
@@ -58,14 +57,6 @@ impl EgressLog {
         outcome: &EgressOutcome<'_>,
         environment: &mut HostEnvironment<'_, H>,
     ) {
-        let proxy = environment.request();
-        if let Some(rule) = outcome.rule {
-            proxy.set_filter_state("penstock.egress.rule", rule);
-        }
-        if outcome.verdict != EgressVerdict::Allow {
-            proxy.set_filter_state("penstock.egress.outcome", outcome.verdict.as_str());
-            proxy.set_filter_state("penstock.egress.reason", outcome.reason.map_or("", Reason::as_str));
-        }
         let host = environment.host();
         self.write(lines, outcome.verdict, host, || log_line(request, outcome, environment));
     }

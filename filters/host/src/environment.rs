@@ -17,6 +17,8 @@ use crate::host::{Host, PluginState, ProxyRequest};
 pub struct Worker<H: Host> {
     pub(crate) state: H::State,
     memory: WorkerMemory,
+    /// The workload's own identity, once it is known: it is the same for all requests.
+    workload: Option<(IdentitySource, Vec<u8>)>,
 }
 
 impl<H: Host> Worker<H> {
@@ -24,7 +26,7 @@ impl<H: Host> Worker<H> {
     pub(crate) fn new(host: &H, configuration: u64, tables: &[Table]) -> Self {
         // Nothing else distinguishes a plugin without a name from others.
         let namespace = if host.unnamed_hint().is_some() { configuration } else { 0 };
-        Worker { state: host.state(namespace, tables), memory: WorkerMemory::default() }
+        Worker { state: host.state(namespace, tables), memory: WorkerMemory::new(H::State::LEASES), workload: None }
     }
 }
 
@@ -197,7 +199,15 @@ impl<H: Host> Environment for HostEnvironment<'_, H> {
     }
 
     fn identity(&mut self, source: &IdentitySource) -> Option<Vec<u8>> {
-        self.request.identity(source)
+        let IdentitySource::Workload { .. } = source else { return self.request.identity(source) };
+        let known = &mut self.plugin.worker.workload;
+        if let Some((_, identity)) = known.as_ref().filter(|(known, _)| known == source) {
+            return Some(identity.clone());
+        }
+        // What is not there is asked for again.
+        let identity = self.request.identity(source)?;
+        *known = Some((source.clone(), identity.clone()));
+        Some(identity)
     }
 
     fn facts(&mut self, places: &[FactPlace]) -> Vec<Fact> {
@@ -210,6 +220,17 @@ impl<H: Host> Environment for HostEnvironment<'_, H> {
 
     fn random(&mut self) -> u64 {
         self.plugin.random()
+    }
+
+    fn chance(&mut self) -> u64 {
+        if let Some(bits) = self.worker().chance() {
+            return bits;
+        }
+        let random = self.random();
+        if self.failure().is_none() {
+            self.worker().seed(random);
+        }
+        random
     }
 
     fn worker(&mut self) -> &mut WorkerMemory {

@@ -115,6 +115,9 @@ pub trait PluginState: Debug {
     /// Why the proxy does not read or write; `None`: others never stop writing.
     type Error;
 
+    /// Whether an update costs so much that workers take from the buckets of limits in advance.
+    const LEASES: bool = false;
+
     /// Updates a value; see [`penstock_policy::state::State::update`].
     ///
     /// # Errors

@@ -73,9 +73,17 @@ impl<M: Runs, H: Host> Plugin<M, H> {
         counters.chain(gauges).chain([latency, expiry]).chain(rare).collect()
     }
 
+    /// The plugin ends in this worker: gives back what the worker has taken from limits in advance.
+    pub fn retire(&self, worker: &mut Worker<H>) {
+        if H::State::LEASES {
+            self.policy.return_leases(&mut PluginEnvironment::new(&self.host, worker));
+        }
+    }
+
     /// A second has passed.
     pub fn tick(&self, worker: &mut Worker<H>, gauges: &mut GaugeWriter) {
         self.counters.flush(self.policy.metrics(), &self.host);
+        self.retire(worker);
         self.keep_state(worker);
         gauges.refresh(&self.policy, &self.host, &mut PluginEnvironment::new(&self.host, worker));
         self.refresh(worker);

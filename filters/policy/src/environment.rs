@@ -56,6 +56,11 @@ pub trait Environment: State + Trace {
     }
     /// 64 random bits from the proxy.
     fn random(&mut self) -> u64;
+    /// 64 bits for chance, which a client may guess: which variant a request without a key gets, which one probes. As it
+    /// stands random ones.
+    fn chance(&mut self) -> u64 {
+        self.random()
+    }
     /// What this worker remembers for the policy. In a proxy each worker keeps one beside the policy, or one for each
     /// policy.
     fn worker(&mut self) -> &mut WorkerMemory;

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use crate::environment::{Environment, Timestamp, Trace};
 use crate::explain::{Note, Notes};
+use crate::split_mix::split_mix;
 use crate::state::{Change, Key, MapState, State, Unavailable};
 use crate::worker_memory::WorkerMemory;
 
@@ -73,7 +74,6 @@ impl Environment for FixedEnvironment {
         self.earlier_route.clone()
     }
 
-    /// SplitMix64 (Steele, Lea, Flood 2014): well mixed from any seed.
     fn random(&mut self) -> u64 {
         self.asked += 1;
         split_mix(&mut self.random)
@@ -82,15 +82,6 @@ impl Environment for FixedEnvironment {
     fn worker(&mut self) -> &mut WorkerMemory {
         &mut self.worker
     }
-}
-
-/// The next number of SplitMix64.
-pub(crate) fn split_mix(state: &mut u64) -> u64 {
-    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let mut z = *state;
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
 }
 
 impl Trace for FixedEnvironment {

@@ -59,6 +59,7 @@ pub mod schema;
 mod section;
 mod settings;
 mod small_map;
+mod split_mix;
 pub mod state;
 mod timestamp;
 mod trie;

@@ -209,6 +209,16 @@ impl<M: Runs> Policy<M> {
         &self.tables
     }
 
+    /// A second has passed, or the worker ends: gives back what it has taken from limits in advance. Only a worker whose
+    /// [`WorkerMemory`](crate::WorkerMemory) has leases has anything to give back.
+    pub fn return_leases(&self, environment: &mut impl Environment) {
+        if let Some(limits) = &self.rate_limits
+            && M::MODULE.runs(Section::RateLimits)
+        {
+            limits.return_leases(environment);
+        }
+    }
+
     /// Decides one request. Sections run in the order egress, rate limits, routes, canaries; the first that responds
     /// ends the decision. All sections match the request as it was received, whatever an earlier section changes,
     /// except for the canonical path that egress writes back. Of several refusals that Audit or Shadow do not enforce,

@@ -22,10 +22,13 @@ object! {
         claims as "claims": ClaimsDocument = ClaimsDocument::default(),
         /// Which path all sections match, and limits count by.
         path as "path": MatchedPath = MatchedPath::Received,
-        /// Whether access logs and traces can read which rule and variant decided, from the filter state
-        /// `penstock.rule`, `penstock.variant`, `penstock.reason` and `penstock.heldBack`; each costs a call to the
-        /// proxy.
+        /// Whether access logs and traces can read which rule and variant decided, from the filter state `penstock.rule`,
+        /// `penstock.variant`, `penstock.reason`, `penstock.heldBack`, `penstock.egress.rule`, `penstock.egress.outcome` and
+        /// `penstock.egress.reason`; each costs a call to the proxy.
         filter_state as "filterState": bool = false,
+        /// Whether a separate canary module follows the header-routing module in the filter chain: only then is that told, by
+        /// filter state, whether a rule or the default chose the route. It costs a call to the proxy.
+        chained as "chained": bool = false,
     }
 }
 
@@ -50,6 +53,7 @@ impl Default for Settings {
             claims: ClaimsDocument::default(),
             path: MatchedPath::Received,
             filter_state: false,
+            chained: false,
         }
     }
 }

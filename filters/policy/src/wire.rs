@@ -15,12 +15,12 @@ use crate::document::GatewayDuration;
 use crate::environment::{Environment, Timestamp, Trace};
 use crate::explain::{Note, Notes};
 use crate::facts::{Fact, FactPlace};
-use crate::fixed_environment::split_mix;
 use crate::identity::IdentitySource;
 use crate::policy::Policy;
 use crate::rate_limits::{RlsReply, ServiceFailure};
 use crate::reason::Reason;
 use crate::request::{Header, Request, Scratch};
+use crate::split_mix::split_mix;
 use crate::state::{Change, Key, MapState, State, Unavailable};
 use crate::worker_memory::WorkerMemory;
 

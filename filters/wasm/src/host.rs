@@ -155,6 +155,9 @@ impl Host for ProxyWasm {
 impl PluginState for SharedState {
     type Error = Status;
 
+    /// A read is a call and a callback, and with several workers most guesses fail.
+    const LEASES: bool = true;
+
     fn update<T>(
         &mut self,
         key: Key<'_>,

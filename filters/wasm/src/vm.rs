@@ -189,6 +189,7 @@ impl<M: Runs> Vm<M> {
             // Envoy lets the timer of a plugin that is gone run on: that of every policy which this VM ever had. Where it
             // fails there was none.
             let _ = host::tick_every(0);
+            plugin.with(|plugin, worker| plugin.retire(worker));
             drop(plugin);
         }
     }

@@ -2,20 +2,26 @@
 //!
 //! One Envoy with one worker on one core has a listener for each scenario; wrk on the other core asks one after the
 //! other, round by round, so that a noisy minute hits all alike. What counts is the CPU time that the kernel has booked
-//! on the Envoy process, divided by the requests that Envoy has counted; of the rounds, the median.
+//! on the Envoy process, divided by the requests that Envoy has counted; of many short rounds the least, which has the
+//! least of what else the machine did. Modules that are measured twice say how far that can be trusted.
 
+mod costs;
 mod cpu;
+mod goals;
 mod latency;
+mod reload;
 mod report;
 mod scale;
 mod scenario;
 mod wrk;
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
 use crate::{Bootstrap, Envoy};
+use costs::Costs;
 use latency::Latency;
 use scenario::BenchScenario;
 
@@ -26,13 +32,37 @@ pub struct BenchOptions {
     pub rounds: usize,
     /// Seconds for each scenario and round.
     pub seconds: u64,
-    /// Only the scenarios of these names, and the one without a filter; empty: all.
+    /// Only the scenarios and [`PARTS`] of these names, and what they are compared with; empty: all.
     pub only: Vec<String>,
+    /// A `suite.wasm` of another version, to compare with.
+    pub old: Option<PathBuf>,
 }
+
+/// What is measured beside the scenarios.
+pub const PARTS: [&str; 4] = ["latency", "workers", "reload", "large"];
 
 impl Default for BenchOptions {
     fn default() -> Self {
-        BenchOptions { rounds: 9, seconds: 2, only: Vec::new() }
+        BenchOptions { rounds: 25, seconds: 1, only: Vec::new(), old: None }
+    }
+}
+
+impl BenchOptions {
+    fn wants(&self, name: &str) -> bool {
+        self.only.is_empty() || self.only.iter().any(|only| only == name)
+    }
+
+    /// Those of all scenarios that are wanted, with the ones that they are compared with.
+    fn scenarios(&self) -> Result<Vec<BenchScenario>> {
+        let mut all = scenario::all(self.old.as_deref())?;
+        let known = |only: &&String| PARTS.contains(&only.as_str()) || all.iter().any(|s| s.name == **only);
+        if let Some(unknown) = self.only.iter().find(|only| !known(only)) {
+            let names: Vec<&str> = all.iter().map(|s| &*s.name).chain(PARTS).collect();
+            anyhow::bail!("ONLY: there is no {unknown:?}; there are {}", names.join(", "));
+        }
+        let loads: Vec<_> = all.iter().filter(|s| self.wants(&s.name)).map(|s| s.load).collect();
+        all.retain(|s| self.wants(&s.name) || (s.is_base() && loads.contains(&s.load)));
+        Ok(all)
     }
 }
 
@@ -50,17 +80,44 @@ struct Figures {
 /// Runs it, prints the table and returns the page for `docs/performance.md`.
 pub fn run(options: &BenchOptions) -> Result<String> {
     ensure!(options.rounds > 0 && options.seconds > 0, "at least one round of one second");
-    let mut scenarios = scenario::all()?;
-    let wanted = |name: &str| {
-        let is_base = [scenario::NONE, scenario::BROWSER_NONE].contains(&name);
-        options.only.is_empty() || is_base || options.only.iter().any(|only| only == name)
-    };
-    scenarios.retain(|scenario| wanted(&scenario.name));
-    let envoy = start(&scenarios, 1)?;
-    cpu::pin(envoy.pid(), cpu::ENVOY)?;
-    for scenario in &scenarios {
-        scenario.check(&envoy)?;
+    let scenarios = options.scenarios()?;
+    let seconds = scenarios.len() as u64 * (options.rounds as u64 + 1) * options.seconds;
+    eprintln!("{} scenarios: {} minutes, and then what is beside them", scenarios.len(), seconds.div_ceil(55));
+    let mut all = Vec::new();
+    let (mut rate, mut version) = (0, None);
+    if !scenarios.is_empty() {
+        let envoy = start(&scenarios, 1)?;
+        cpu::pin(envoy.pid(), cpu::ENVOY)?;
+        for scenario in &scenarios {
+            scenario.check(&envoy)?;
+        }
+        all = rounds(&envoy, scenarios, options)?;
+        rate = half_of_capacity(&all);
+        if options.wants("latency") {
+            for figures in all.iter_mut().filter(|figures| figures.scenario.timed) {
+                eprintln!("latency of {} at {rate} requests a second", figures.scenario.title);
+                let address = envoy.address(&figures.scenario.name)?;
+                figures.latency = Some(latency::measure(address, rate, Duration::from_secs(options.seconds * 5))?);
+            }
+        }
+        let server = envoy.admin().json("/server_info")?;
+        version = server.get("version").and_then(|version| version.as_str()).map(str::to_owned);
     }
+    let costs = Costs::new(all);
+    let workers = if options.wants("workers") { Some(scale::workers(options)?) } else { None };
+    let reload = if options.wants("reload") { Some(reload::measure()?) } else { None };
+    let large = if options.wants("large") { Some(scale::policies()?) } else { None };
+    let mut page = report::head(&costs, options, version.as_deref());
+    page.push_str(&goals::table(&goals::all(&costs, workers.as_ref())));
+    page.push_str(&report::tables(&costs, rate));
+    page.push_str(&workers.as_ref().map(scale::WorkerScale::page).unwrap_or_default());
+    page.push_str(&reload.map(|reload| reload.page()).unwrap_or_default());
+    page.push_str(&large.map(|large| large.page()).unwrap_or_default());
+    page.push_str(&report::raw(&costs, workers.as_ref()));
+    Ok(page)
+}
+
+fn rounds(envoy: &Envoy, scenarios: Vec<BenchScenario>, options: &BenchOptions) -> Result<Vec<Figures>> {
     let mut all: Vec<Figures> = scenarios
         .into_iter()
         .map(|scenario| Figures { scenario, cpu: Vec::new(), rate: Vec::new(), latency: None })
@@ -68,26 +125,15 @@ pub fn run(options: &BenchOptions) -> Result<String> {
     for round in 0..=options.rounds {
         eprintln!("round {round} of {}{}", options.rounds, if round == 0 { " (to warm up)" } else { "" });
         for figures in &mut all {
-            let measured = measure(&envoy, &figures.scenario, options.seconds);
-            let (cpu, rate) = measured.with_context(|| figures.scenario.title)?;
+            let measured = measure(envoy, &figures.scenario, options.seconds);
+            let (cpu, rate) = measured.with_context(|| figures.scenario.title.clone())?;
             if round > 0 {
                 figures.cpu.push(cpu);
                 figures.rate.push(rate);
             }
         }
     }
-    let scale = if options.only.is_empty() { Some(scale::measure(options)?) } else { None };
-    let rate = half_of_capacity(&all);
-    for figures in all.iter_mut().filter(|figures| figures.scenario.timed) {
-        eprintln!("latency of {} at {rate} requests a second", figures.scenario.title);
-        let address = envoy.address(&figures.scenario.name)?;
-        figures.latency = Some(latency::measure(address, rate, Duration::from_secs(options.seconds * 3))?);
-    }
-    let envoy_version = envoy.admin().json("/server_info")?;
-    let mut page = report::page(&all, options, rate, envoy_version.get("version").and_then(|version| version.as_str()));
-    page.push_str(&scale.map(|scale| scale.page()).unwrap_or_default());
-    page.push_str(&report::raw(&all));
-    Ok(page)
+    Ok(all)
 }
 
 fn start(scenarios: &[BenchScenario], workers: usize) -> Result<Envoy> {
@@ -115,7 +161,7 @@ fn measure(envoy: &Envoy, scenario: &BenchScenario, seconds: u64) -> Result<(f64
 /// Half of what the suite can take, in requests a second.
 fn half_of_capacity(all: &[Figures]) -> u64 {
     let suite = all.iter().find(|figures| figures.scenario.name == scenario::SUITE);
-    let rate = suite.map_or(2000.0, |figures| report::median(&figures.rate)) / 2.0;
+    let rate = suite.map_or(2000.0, |figures| costs::median(&figures.rate)) / 2.0;
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a rate is positive and small")]
     let rate = rate as u64;
     rate.max(1)

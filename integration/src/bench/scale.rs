@@ -7,21 +7,27 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
 use super::scenario::{self, BenchScenario};
-use super::{BenchOptions, report, start};
+use super::{BenchOptions, costs, start};
 use crate::workspace;
 
 /// Rules of each kind.
 const RULES: [usize; 3] = [10, 10_000, 100_000];
-/// Workers of one Envoy.
+/// WorkerScale of one Envoy.
 const WORKERS: [usize; 3] = [1, 2, 4];
 
-/// Both tables.
+/// More rounds would take longer than the rest.
+const MOST_ROUNDS: usize = 15;
+
+/// By the number of rules.
 #[derive(Debug)]
-pub(super) struct Scale {
-    policies: Vec<(&'static str, usize, Value)>,
-    /// µs of CPU for a request without a filter, with `suite.wasm` and with `libpenstock.so`, a round each.
-    workers: Vec<(usize, [Vec<f64>; 3])>,
-}
+pub(super) struct PolicyScale(Vec<(&'static str, usize, Value)>);
+
+/// By the number of workers: what each scenario cost.
+#[derive(Debug)]
+pub(super) struct WorkerScale(Vec<(usize, ByScenario)>);
+
+/// µs of CPU for a request, of each scenario a round each.
+type ByScenario = Vec<(String, Vec<f64>)>;
 
 /// A kind of rule: its title, its module, its section with so many of them, and a host that one of them is for.
 type Kind = (&'static str, &'static str, fn(usize) -> Value, fn(usize) -> String);
@@ -72,8 +78,8 @@ fn egress(count: usize, to: impl Fn(usize) -> Value) -> Value {
     json!({"egress": {"rules": (0..count).map(rule).collect::<Vec<_>>()}})
 }
 
-/// Measures all of it.
-pub(super) fn measure(options: &BenchOptions) -> Result<Scale> {
+/// Measures the policies.
+pub(super) fn policies() -> Result<PolicyScale> {
     let mut policies = Vec::new();
     for (title, module, policy, host) in KINDS {
         for rules in RULES {
@@ -81,12 +87,17 @@ pub(super) fn measure(options: &BenchOptions) -> Result<Scale> {
             policies.push((title, rules, on_node(module, &policy(rules), &host(rules))?));
         }
     }
+    Ok(PolicyScale(policies))
+}
+
+/// Measures the workers.
+pub(super) fn workers(options: &BenchOptions) -> Result<WorkerScale> {
     let mut workers = Vec::new();
     for count in WORKERS {
         eprintln!("{count} workers");
-        workers.push(on_workers(count, options)?);
+        workers.push((count, on_workers(count, options)?));
     }
-    Ok(Scale { policies, workers })
+    Ok(WorkerScale(workers))
 }
 
 fn on_node(module: &str, policy: &Value, host: &str) -> Result<Value> {
@@ -102,34 +113,87 @@ fn on_node(module: &str, policy: &Value, host: &str) -> Result<Value> {
     Ok(measured)
 }
 
-fn on_workers(count: usize, options: &BenchOptions) -> Result<(usize, [Vec<f64>; 3])> {
-    let scenarios: Vec<BenchScenario> = scenario::all()?
-        .into_iter()
-        .filter(|s| [scenario::NONE, scenario::SUITE, scenario::NATIVE_SUITE].contains(&&*s.name))
-        .collect();
+fn on_workers(count: usize, options: &BenchOptions) -> Result<ByScenario> {
+    let compared = [scenario::NONE, scenario::SUITE, scenario::OLD, scenario::NATIVE_SUITE];
+    let mut scenarios: Vec<BenchScenario> = scenario::all(options.old.as_deref())?;
+    scenarios.retain(|scenario| compared.contains(&&*scenario.name));
     let envoy = start(&scenarios, count)?;
     // All workers where the kernel puts them: on every core, the client's as well.
-    let mut costs = [const { Vec::new() }; 3];
-    for round in 0..=options.rounds {
-        for (costs, scenario) in costs.iter_mut().zip(&scenarios) {
+    let mut costs: Vec<_> = scenarios.iter().map(|scenario| (scenario.name.clone(), Vec::new())).collect();
+    for round in 0..=options.rounds.min(MOST_ROUNDS) {
+        for ((_, costs), scenario) in costs.iter_mut().zip(&scenarios) {
             let (cpu, _) = super::measure(&envoy, scenario, options.seconds)?;
             if round > 0 {
                 costs.push(cpu);
             }
         }
     }
-    Ok((count, costs))
+    Ok(costs)
 }
 
-impl Scale {
-    /// Two sections of `docs/performance.md`.
+impl WorkerScale {
+    fn least(&self, workers: usize, name: &str) -> Option<f64> {
+        let (_, costs) = self.0.iter().find(|(count, _)| *count == workers)?;
+        costs.iter().find(|(of, _)| of == name).map(|(_, costs)| costs::least(costs))
+    }
+
+    /// What a request costs over no filter.
+    fn added(&self, workers: usize, name: &str) -> Option<f64> {
+        Some(self.least(workers, name)? - self.least(workers, scenario::NONE)?)
+    }
+
+    /// How many times what it costs with one worker it costs with so many.
+    pub(super) fn ratio(&self, workers: usize, name: &str) -> Option<f64> {
+        Some(self.added(workers, name)? / self.added(1, name)?)
+    }
+
+    /// A section of `docs/performance.md`.
+    pub(super) fn page(&self) -> String {
+        let mut page = String::from(
+            "\n## Workers\n\nµs of CPU a request, the least of the rounds, all requests on one bucket of one limit: if workers \
+             waited for each other by spinning, or had to try again often, a request would cost more with more of them.\n\n",
+        );
+        let columns =
+            [("`suite.wasm`", scenario::SUITE), ("`libpenstock.so`", scenario::NATIVE_SUITE), ("`OLD`", scenario::OLD)];
+        let columns: Vec<_> = columns.into_iter().filter(|(_, name)| self.least(1, name).is_some()).collect();
+        page.push_str("| workers | no filter |");
+        for (title, _) in &columns {
+            let _ = write!(page, " {title} | over no filter |");
+        }
+        let _ = writeln!(page, "\n|---|---|{}", "---|---|".repeat(columns.len()));
+        for (count, _) in &self.0 {
+            let _ = write!(page, "| {count} | {:.1} |", self.least(*count, scenario::NONE).unwrap_or_default());
+            for (_, name) in &columns {
+                let number = |value: Option<f64>| value.unwrap_or_default();
+                let _ = write!(
+                    page,
+                    " {:.1} | {:.1} |",
+                    number(self.least(*count, name)),
+                    number(self.added(*count, name))
+                );
+            }
+            page.push('\n');
+        }
+        page
+    }
+
+    /// Round by round.
+    pub(super) fn raw(&self) -> impl Iterator<Item = (String, &[f64])> {
+        self.0.iter().flat_map(|(count, costs)| {
+            costs.iter().map(move |(name, costs)| (format!("{name}, {count} w"), costs.as_slice()))
+        })
+    }
+}
+
+impl PolicyScale {
+    /// A section of `docs/performance.md`.
     pub(super) fn page(&self) -> String {
         let mut page = String::from(
             "\n## Large policies\n\nA module on Node's V8: its first configuration, the memory of the VM then, loading the \
              same again beside it (a reload), and a decision.\n\n\
              | rules | kind | configure ms | memory MiB | reload ms | then MiB | decide µs |\n|---|---|---|---|---|---|---|\n",
         );
-        for (kind, rules, measured) in &self.policies {
+        for (kind, rules, measured) in &self.0 {
             let number = |name: &str| measured.get(name).and_then(Value::as_f64).unwrap_or_default();
             let _ = writeln!(
                 page,
@@ -139,20 +203,6 @@ impl Scale {
                 number("reloadMs"),
                 number("reloadMiB"),
                 number("decideNs") / 1000.0,
-            );
-        }
-        page.push_str(
-            "\n## Workers\n\nµs of CPU a request, all requests on one bucket of one limit: if workers waited for each other \
-             by spinning, or had to try again often, a request would cost more with more of them.\n\n\
-             | workers | no filter | `suite.wasm` | over no filter | `libpenstock.so` | over no filter |\n|---|---|---|---|---|---|\n",
-        );
-        for (count, costs) in &self.workers {
-            let [none, suite, native] = costs.each_ref().map(|costs| report::median(costs));
-            let added = [suite, native].map(|cost| cost - none);
-            let [suite_added, native_added] = added;
-            let _ = writeln!(
-                page,
-                "| {count} | {none:.1} | {suite:.1} | {suite_added:.1} | {native:.1} | {native_added:.1} |"
             );
         }
         page

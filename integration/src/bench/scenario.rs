@@ -1,5 +1,7 @@
 //! What is compared: the filters of one listener each, the same requests and the same route table for all.
 
+use std::path::Path;
+
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 
@@ -10,7 +12,13 @@ use crate::{Body, Envoy, Listener, Route, WasmFilter, workspace};
 pub(super) const NONE: &str = "none";
 /// The scenario that sets the rate for the latency.
 pub(super) const SUITE: &str = "suite";
-/// The suite in Envoy's own process, and the same once more: how far two measurements of one thing lie apart.
+/// The same module once more: how far two measurements of one thing lie apart.
+pub(super) const SUITE_AGAIN: &str = "suite-again";
+/// A `suite.wasm` of another version, where one was given; and with [`Load::Browser`].
+pub(super) const OLD: &str = "old-suite";
+/// See [`OLD`].
+pub(super) const BROWSER_OLD: &str = "browser-old-suite";
+/// The suite in Envoy's own process, and the same once more.
 pub(super) const NATIVE_SUITE: &str = "so-suite";
 /// See [`NATIVE_SUITE`].
 pub(super) const NATIVE_AGAIN: &str = "so-suite-again";
@@ -74,7 +82,7 @@ pub(super) struct BenchScenario {
     /// The listener's name.
     pub name: String,
     /// What the table calls it.
-    pub title: &'static str,
+    pub title: String,
     /// Whether latency is measured as well.
     pub timed: bool,
     /// What is sent to it.
@@ -88,10 +96,10 @@ pub(super) struct BenchScenario {
 }
 
 impl BenchScenario {
-    fn new(name: &str, title: &'static str) -> Self {
+    pub(super) fn new(name: &str, title: &str) -> Self {
         BenchScenario {
             name: name.to_owned(),
-            title,
+            title: title.to_owned(),
             timed: false,
             load: Load::Plain,
             filters: Vec::new(),
@@ -132,6 +140,11 @@ impl BenchScenario {
         Ok(self.wasm(WasmFilter::at(module, &path, settings)))
     }
 
+    /// Whether others are compared with it.
+    pub(super) fn is_base(&self) -> bool {
+        [NONE, BROWSER_NONE].contains(&&*self.name)
+    }
+
     fn timed(mut self) -> Self {
         self.timed = true;
         self
@@ -168,14 +181,25 @@ impl BenchScenario {
     }
 }
 
-/// All of them, in the order of the table.
-pub(super) fn all() -> Result<Vec<BenchScenario>> {
-    let (limit, ab, denylist) = (peer_limit(), peer_ab(), peer_denylist());
+/// All of them, in the order of the tables; `old` is a `suite.wasm` of another version.
+pub(super) fn all(old: Option<&Path>) -> Result<Vec<BenchScenario>> {
+    let mut all = ours()?;
+    all.extend(others()?);
+    if let Some(old) = old {
+        ensure!(old.is_file(), "OLD: there is no module at {}", old.display());
+        let of = |name, title, policy: Value| {
+            BenchScenario::new(name, title).wasm(WasmFilter::at("suite", old, policy)).splits()
+        };
+        all.push(of(OLD, "`suite.wasm` before (`OLD`)", together(1)));
+        all.push(of(BROWSER_OLD, "3 KB of cookies: `suite.wasm` before (`OLD`)", honest()).browser());
+    }
+    Ok(all)
+}
+
+/// The modules, and no filter.
+fn ours() -> Result<Vec<BenchScenario>> {
     Ok(vec![
         BenchScenario::new(NONE, "no filter").timed(),
-        BenchScenario::new("empty", "empty wasm filter").peer("empty", json!({}))?,
-        BenchScenario::new("empty-sdk", "empty wasm filter on the SDK").peer("sdk", json!({"job": "empty"}))?,
-        BenchScenario::new(FLOOR, "the suite's host calls, no work").peer("floor", json!({}))?.splits(),
         BenchScenario::new("header-routing", "`header-routing.wasm`").ours("header-routing", &routes(1))?,
         BenchScenario::new("canary", "`canary.wasm`").ours("canary", &canaries())?.splits(),
         BenchScenario::new("rate-limit", "`rate-limit.wasm`").ours("rate-limit", &limits())?,
@@ -183,64 +207,81 @@ pub(super) fn all() -> Result<Vec<BenchScenario>> {
         BenchScenario::new("chain", "our four chained")
             .ours("egress-allowlist", &egress(1))?
             .ours("rate-limit", &limits())?
-            .ours("header-routing", &routes(1))?
+            .ours("header-routing", &chained(routes(1)))?
             .ours("canary", &canaries())?
             .splits(),
         BenchScenario::new(SUITE, "**`suite.wasm`**, all four").ours("suite", &together(1))?.splits().timed(),
-        BenchScenario::new("suite-10", "the same with 10 + 10 rules").ours("suite", &together(10))?.splits(),
-        BenchScenario::new("suite-10000", "the same with 10,000 + 10,000 rules")
+        BenchScenario::new(SUITE_AGAIN, "the same once more").ours("suite", &together(1))?.splits(),
+        BenchScenario::new("suite-10", "`suite.wasm`, 10 + 10 rules").ours("suite", &together(10))?.splits(),
+        BenchScenario::new("suite-10000", "`suite.wasm`, 10,000 + 10,000 rules")
             .ours("suite", &together(10_000))?
             .splits(),
-        BenchScenario::new("native", "native: RBAC, local rate limit, routes")
-            .filter("rbac", rbac())
-            .filter("limit", local_limit())
-            .native()
-            .timed(),
-        BenchScenario::new("lua", "Lua: allowlist, route, split").filter("lua", lua()).splits().timed(),
-        BenchScenario::new("peer-limit", "SDK filter: rate limit").peer("sdk", limit.clone())?,
-        BenchScenario::new("peer-ab", "SDK filter: A/B").peer("sdk", ab.clone())?.splits(),
-        BenchScenario::new("peer-denylist", "SDK filter: denylist").peer("sdk", denylist.clone())?,
-        BenchScenario::new("peers", "the three chained")
-            .peer("sdk", denylist)?
-            .peer("sdk", limit)?
-            .peer("sdk", ab)?
-            .splits()
-            .timed(),
         BenchScenario::new("so-header-routing", "`libpenstock.so`: `header-routing`")
             .shared_object("header-routing", &routes(1))?,
         BenchScenario::new("so-canary", "`libpenstock.so`: `canary`").shared_object("canary", &canaries())?.splits(),
         BenchScenario::new("so-rate-limit", "`libpenstock.so`: `rate-limit`").shared_object("rate-limit", &limits())?,
         BenchScenario::new("so-egress-allowlist", "`libpenstock.so`: `egress-allowlist`")
             .shared_object("egress-allowlist", &egress(1))?,
-        BenchScenario::new(NATIVE_SUITE, "**`libpenstock.so`: `suite`**, all four")
+        BenchScenario::new(NATIVE_SUITE, "**`libpenstock.so`**, all four")
             .shared_object("suite", &together(1))?
             .splits()
             .timed(),
-        BenchScenario::new(NATIVE_AGAIN, "the same once more: how much the bench errs")
-            .shared_object("suite", &together(1))?
-            .splits(),
-        BenchScenario::new("so-suite-10", "the same with 10 + 10 rules")
+        BenchScenario::new(NATIVE_AGAIN, "the same once more").shared_object("suite", &together(1))?.splits(),
+        BenchScenario::new("so-suite-10", "`libpenstock.so`, 10 + 10 rules")
             .shared_object("suite", &together(10))?
             .splits(),
-        BenchScenario::new("so-suite-10000", "the same with 10,000 + 10,000 rules")
+        BenchScenario::new("so-suite-10000", "`libpenstock.so`, 10,000 + 10,000 rules")
             .shared_object("suite", &together(10_000))?
             .splits(),
         BenchScenario::new(BROWSER_NONE, "3 KB of cookies: no filter").browser(),
-        BenchScenario::new("browser-suite", "3 KB of cookies, ports, a limit by address: `suite.wasm`")
+        BenchScenario::new("browser-suite", "3 KB of cookies: `suite.wasm`")
             .ours("suite", &honest())?
             .splits()
             .browser(),
-        BenchScenario::new("browser-so-suite", "the same: `libpenstock.so`")
+        BenchScenario::new("browser-so-suite", "3 KB of cookies: `libpenstock.so`")
             .shared_object("suite", &honest())?
             .splits()
             .browser(),
-        BenchScenario::new("browser-native", "3 KB of cookies: native")
-            .filter("rbac", rbac())
-            .filter("limit", local_limit())
-            .native()
-            .browser(),
-        BenchScenario::new("browser-lua", "3 KB of cookies: Lua").filter("lua", lua()).splits().browser(),
     ])
+}
+
+/// What ours are compared with.
+fn others() -> Result<Vec<BenchScenario>> {
+    let (limit, ab, denylist) = (peer_limit(), peer_ab(), peer_denylist());
+    let native =
+        |name, title| BenchScenario::new(name, title).filter("rbac", rbac()).filter("limit", local_limit()).native();
+    Ok(vec![
+        BenchScenario::new("empty", "empty wasm filter").peer("empty", json!({}))?,
+        BenchScenario::new("empty-sdk", "empty wasm filter on the SDK").peer("sdk", json!({"job": "empty"}))?,
+        BenchScenario::new(FLOOR, "the suite's host calls, no work").peer("floor", json!({}))?.splits(),
+        native("native", "Envoy's own: RBAC, local rate limit, routes").timed(),
+        BenchScenario::new("lua", "Lua: allowlist, route, split").filter("lua", lua()).splits().timed(),
+        BenchScenario::new("peer-limit", "SDK filter: rate limit").peer("sdk", limit.clone())?,
+        BenchScenario::new("peer-ab", "SDK filter: A/B").peer("sdk", ab.clone())?.splits(),
+        BenchScenario::new("peer-denylist", "SDK filter: denylist").peer("sdk", denylist.clone())?,
+        BenchScenario::new("peers", "three SDK filters chained")
+            .peer("sdk", denylist.clone())?
+            .peer("sdk", limit.clone())?
+            .peer("sdk", ab.clone())?
+            .splits()
+            .timed(),
+        native("browser-native", "3 KB of cookies: Envoy's own").browser(),
+        BenchScenario::new("browser-lua", "3 KB of cookies: Lua").filter("lua", lua()).splits().browser(),
+        BenchScenario::new("browser-peers", "3 KB of cookies: three SDK filters chained")
+            .peer("sdk", denylist)?
+            .peer("sdk", limit)?
+            .peer("sdk", ab)?
+            .splits()
+            .browser(),
+    ])
+}
+
+/// For the header-routing module before the canary module.
+fn chained(mut policy: Value) -> Value {
+    if let Some(policy) = policy.as_object_mut() {
+        policy.insert("settings".to_owned(), json!({"chained": true}));
+    }
+    policy
 }
 
 /// The four jobs with what costs more in practice: a rule with ports, a limit for each client's address.
@@ -256,7 +297,7 @@ fn honest() -> Value {
         policy.insert(
             "rateLimits".to_owned(),
             json!([{
-                "name": "per-address", "key": ["sourceAddress"], "limit": {"requests": 1_000_000_000, "per": "1s"},
+                "name": "per-address", "key": [{"sourceAddress": {}}], "limit": {"requests": 1_000_000_000, "per": "1s"},
             }]),
         );
         policy.insert("settings".to_owned(), json!({"sourceAddress": {"trustedHops": 0}}));
@@ -300,7 +341,8 @@ fn egress(count: usize) -> Value {
     json!({"egress": {"rules": others.chain(std::iter::once(shop)).collect::<Vec<_>>()}})
 }
 
-fn together(count: usize) -> Value {
+/// The four jobs, with so many rules in `egress` and in `routes`.
+pub(super) fn together(count: usize) -> Value {
     let mut policy = serde_json::Map::new();
     for section in [egress(count), limits(), routes(count), canaries()] {
         policy.extend(section.as_object().cloned().unwrap_or_default());

@@ -20,7 +20,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// `ROUNDS`, `SECONDS_EACH` and `ONLY` (names of scenarios, comma-separated) of the environment; make sets those that nobody has
+/// `ROUNDS`, `SECONDS_EACH`, `OLD` (a module) and `ONLY` (names of scenarios and parts, comma-separated) of the environment; make sets those that nobody has
 /// given to nothing.
 fn options() -> Result<BenchOptions> {
     let given = |name| env::var(name).ok().filter(|value| !value.is_empty());
@@ -31,6 +31,7 @@ fn options() -> Result<BenchOptions> {
     if let Some(seconds) = given("SECONDS_EACH") {
         options.seconds = seconds.parse().context("SECONDS_EACH")?;
     }
+    options.old = given("OLD").map(Into::into);
     if let Some(only) = given("ONLY") {
         options.only = only.split(',').map(str::to_owned).collect();
     }

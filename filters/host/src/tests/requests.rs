@@ -30,6 +30,23 @@ fn what_decided_is_left_for_the_access_log_only_where_the_policy_asks_for_it() {
 }
 
 #[test]
+fn what_egress_decided_is_left_for_the_access_log_only_where_the_policy_asks_for_it() {
+    const ASKS: &str = r#""settings":{"filterState":true},"#;
+    let denied = [("rule", "r"), ("outcome", "deny"), ("reason", "methodNotAllowed")];
+    // The request is a GET.
+    for (settings, allowed, expected) in
+        [("", "GET", &[][..]), ("", "PUT", &[]), (ASKS, "GET", &denied[..1]), (ASKS, "PUT", &denied)]
+    {
+        fresh();
+        let rule = format!(r#"{{"name":"r","to":[{{"host":"a.test"}}],"methods":["{allowed}"]}}"#);
+        request(&configured(&format!(r#"{{{settings}"egress":{{"rules":[{rule}]}}}}"#)), &[]);
+        let state: Vec<(String, String)> = with(|proxy| proxy.filter_state.clone());
+        let state = state.iter().filter_map(|(name, value)| Some((name.strip_prefix("penstock.egress.")?, &**value)));
+        assert_eq!(state.collect::<Vec<_>>(), expected, "{settings} {allowed}");
+    }
+}
+
+#[test]
 fn what_audit_held_back_is_logged_as_such_when_a_limit_refuses_the_request() {
     fresh();
     let plugin = configured(

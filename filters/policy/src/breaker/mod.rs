@@ -172,7 +172,7 @@ impl Breakers {
         match self.phase(watch, environment) {
             Phase::Closed => true,
             Phase::Open => false,
-            Phase::HalfOpen => probes(environment.random()),
+            Phase::HalfOpen => probes(environment.chance()),
         }
     }
 

@@ -343,7 +343,7 @@ impl Rollback {
         match breakers.phase(self.watch, environment) {
             Phase::Closed => true,
             Phase::Open => false,
-            Phase::HalfOpen => probes(key.map_or_else(|| environment.random(), |key| self.probe.of(key.as_bytes()))),
+            Phase::HalfOpen => probes(key.map_or_else(|| environment.chance(), |key| self.probe.of(key.as_bytes()))),
         }
     }
 }

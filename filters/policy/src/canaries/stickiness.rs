@@ -236,7 +236,7 @@ pub fn key<'a>(
     }
     match stickiness.and_then(StickinessList::given) {
         Some(_) => HashedKey::Id(new_id(environment)),
-        None => HashedKey::Random(environment.random().to_le_bytes()),
+        None => HashedKey::Random(environment.chance().to_le_bytes()),
     }
 }
 

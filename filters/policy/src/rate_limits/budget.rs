@@ -4,7 +4,7 @@ use super::document::LimitDocument;
 use crate::document::{At, Context};
 
 /// The most busy keys that the local limits of a policy hold together: 128 limits of the default capacity. If all of
-/// them are busy, that is about 450 MiB in the memory of a proxy; without requests it is nothing.
+/// them are busy, that is about 540 MiB in the memory of a proxy; without requests it is nothing.
 const MOST_KEYS: u64 = 8_388_608;
 
 /// Whether the limits fit into memory together; records a problem at the first that does not.

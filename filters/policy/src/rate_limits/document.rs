@@ -34,6 +34,9 @@ object! {
         mode as "mode": LimitMode = LimitMode::Enforce,
         /// The number of keys that can be busy at the same time and are still counted exactly.
         capacity as "capacity": Option<Whole<1, 1_048_576>>,
+        /// Whether each request asks what all workers share. Else a worker takes up to 64 requests of a busy key in advance while
+        /// much more than that is left, and another worker may refuse that many too early.
+        exact as "exact": bool = false,
         /// Where requests are counted.
         scope as "scope": Scope = Scope::Local,
         /// The response to a refused request.
@@ -301,6 +304,12 @@ impl LimitDocument {
                 at.field("capacity"),
                 "has no meaning in global scope",
                 "leave it out: the service keeps the counters",
+            ),
+            (
+                self.exact,
+                at.field("exact"),
+                "has no meaning in global scope",
+                "leave it out: the service counts each request",
             ),
         ];
         let mut fine = true;

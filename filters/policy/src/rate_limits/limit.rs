@@ -42,6 +42,9 @@ pub(super) struct Limit {
     pub(super) global: Option<Global>,
     pub(super) refusal: LimitRefusal,
     pub(super) quota: Quota,
+    /// Whether workers may take from it in advance: not where a client is told what is left, nor where something is given back
+    /// after a request has gone on.
+    pub(super) may_lease: bool,
     /// The counters, in the order of [`LimitCount`].
     counters: Metric,
 }
@@ -96,20 +99,23 @@ impl Limit {
         let capacity = document.keys();
         let name = document.name.0;
         let key: Box<[KeyPart]> = document.key.into();
-        // Neither the rate nor the burst is part of it: tightening a limit during an attack must not give every client
-        // a full bucket.
+        // The number is that of the layout of sets. Neither the rate nor the burst is part of it: tightening a limit
+        // during an attack must not give every client a full bucket.
         let sets = if document.scope.is_local() { capacity.div_ceil(KEYS_IN_A_SET).max(1) } else { 0 };
         // Shadow has no effect that a client could notice.
         let kind = if document.mode == LimitMode::Shadow { QuotaHeaders::Off } else { document.quota_headers };
+        let is_settled = document.cost.as_ref().is_some_and(|cost| cost.response_header.is_some());
+        let may_lease = document.scope.is_local() && !document.exact && kind == QuotaHeaders::Off && !is_settled;
         let per_nanos = u64::try_from(per.as_nanos()).unwrap_or(u64::MAX);
         Limit {
             quota: Quota::new(kind, &name, requests, per_nanos, burst),
-            table: tables.add(&("limit", &name, &key), sets),
+            table: tables.add(&("limit 2", &name, &key), sets),
             counters: metrics.add(Section::RateLimits, &name, &LimitCount::NAMES),
             global: match document.scope {
                 Scope::Local => None,
                 Scope::Global(global) => Some(Global::new(global, &document.limit, services)),
             },
+            may_lease,
             number,
             name,
             key,

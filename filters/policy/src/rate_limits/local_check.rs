@@ -3,6 +3,7 @@
 use smallvec::SmallVec;
 
 use super::document::{LimitMode, QuotaHeaders};
+use super::lease::{self, BucketLease, Standing};
 use super::limit::{Limit, LimitCount};
 use super::pending::Reserved;
 use super::rate::Debt;
@@ -26,6 +27,8 @@ pub(super) struct LocalCheck<'a> {
     /// The bucket after the request, once its cost was taken.
     pub(super) debt: Debt,
     pub(super) verdict: Verdict,
+    /// Whether a lease has paid.
+    is_leased: bool,
 }
 
 /// Whether a request that passes pays its cost.
@@ -38,7 +41,7 @@ enum Pay {
 impl<'a> LocalCheck<'a> {
     /// A check before anything was read.
     pub(super) fn new(limit: &'a Limit, key: Fingerprint, cost: u32) -> LocalCheck<'a> {
-        LocalCheck { limit, key, cost, shared: false, before: 0, debt: 0, verdict: Verdict::Passes }
+        LocalCheck { limit, key, cost, shared: false, before: 0, debt: 0, verdict: Verdict::Passes, is_leased: false }
     }
 
     pub(super) fn passes(&self) -> bool {
@@ -65,28 +68,65 @@ impl<'a> LocalCheck<'a> {
         }
     }
 
+    /// Whether a lease decides: then the request passes, and the shared state need not be asked.
+    fn is_covered(&mut self, pay: Pay, now: Timestamp, environment: &mut impl Environment) -> bool {
+        let (number, key, cost) = (self.limit.number, self.key, self.cost);
+        let leases = &mut environment.worker().leases;
+        let is_covered = match pay {
+            Pay::Now => leases.spend(number, key, cost, now),
+            Pay::Later => leases.covers(number, key, cost, now),
+        };
+        self.is_leased = is_covered && pay == Pay::Now;
+        is_covered
+    }
+
     /// Decides, and returns how often the bucket was about to be written.
     fn decide(&mut self, pay: Pay, now: Timestamp, environment: &mut impl Environment) -> usize {
-        let (rate, cost, key) = (&self.limit.rate, self.cost, self.key);
+        let (limit, cost, key) = (self.limit, self.cost, self.key);
+        let mut standing = Standing::default();
+        if limit.may_lease {
+            if self.is_covered(pay, now, environment) {
+                self.verdict = Verdict::Passes;
+                return 0;
+            }
+            standing = environment.worker().leases.standing(limit.number, key, now);
+        }
+        let rate = &limit.rate;
         let price = rate.price(cost);
         let mut writes = 0;
-        let decided = environment.update(self.limit.set_of(key), |old, new| {
+        let decided = environment.update(limit.set_of(key), |old, new| {
             let set = set::advance(old, rate, now, key.print, new);
-            let bucket = set.bucket();
-            if rate.allows(bucket.debt, cost) {
+            let (bucket, has_reported) = set.bucket().with_reported(standing.lease, &set, rate);
+            let owed = bucket.owed(rate);
+            if rate.allows(owed, cost) {
                 if pay == Pay::Later {
-                    return Change::Keep((bucket, Verdict::Passes));
+                    return Change::Keep((bucket, Verdict::Passes, None));
                 }
                 writes += 1;
-                bucket.owe(bucket.debt + price, new);
-                return Change::Replace((bucket, Verdict::Passes));
+                let in_advance = standing.wants && !bucket.is_shared();
+                let leased = if in_advance { lease::size(rate.remaining(owed + price)) } else { 0 };
+                bucket.with_leased(leased).owe(bucket.debt + price, new);
+                if leased == 0 {
+                    return Change::Replace((bucket, Verdict::Passes, None));
+                }
+                set.note_lease(new);
+                return Change::Replace((bucket, Verdict::Passes, Some(BucketLease::new(set.epoch, now, leased))));
             }
-            let verdict =
-                if cost > rate.burst { Verdict::TooLarge } else { Verdict::Wait(rate.wait(bucket.debt, cost)) };
-            if set.must_write { Change::Replace((bucket, verdict)) } else { Change::Refuse((bucket, verdict)) }
+            let verdict = if cost > rate.burst { Verdict::TooLarge } else { Verdict::Wait(rate.wait(owed, cost)) };
+            if has_reported && pay == Pay::Now {
+                bucket.owe(bucket.debt, new);
+            } else if !set.must_write {
+                return Change::Refuse((bucket, verdict, None));
+            }
+            Change::Replace((bucket, verdict, None))
         });
+        if limit.may_lease && pay == Pay::Now {
+            // Where the state fails nobody knows whether a lease was reported: it ends by itself.
+            let lease = decided.ok().and_then(|(.., lease)| lease);
+            environment.worker().leases.decided(limit.number, key, now, lease);
+        }
         match decided {
-            Ok((bucket, verdict)) => {
+            Ok((bucket, verdict, _)) => {
                 (self.shared, self.before, self.verdict) = (bucket.is_shared(), bucket.debt, verdict);
                 let pays = pay == Pay::Now && verdict == Verdict::Passes;
                 self.debt = if pays { bucket.debt + price } else { bucket.debt };
@@ -98,6 +138,9 @@ impl<'a> LocalCheck<'a> {
 
     /// Gives back what was taken.
     fn give_back(&mut self, now: Timestamp, environment: &mut impl Environment) {
+        if self.is_leased {
+            return environment.worker().leases.unspend(self.limit.number, self.key, self.cost);
+        }
         self.debt = self.before;
         self.taken(now).give_back(self.limit, now, environment);
     }

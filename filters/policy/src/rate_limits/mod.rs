@@ -16,6 +16,7 @@ mod explain;
 mod finish;
 mod global;
 mod key;
+pub(crate) mod lease;
 mod limit;
 mod local_check;
 mod outcome;
@@ -134,6 +135,10 @@ impl RateLimits {
         limits.iter().flat_map(|limit| &limit.key).for_each(|part| part.add_name(names));
         limits.iter().filter_map(|limit| limit.cost.header()).for_each(|name| names.headers.add(name.as_bytes()));
         let has_services = !services.is_empty();
+        if has_services {
+            // What they refuse is given back to local limits.
+            limits.iter_mut().for_each(|limit| limit.may_lease = false);
+        }
         let dropped_headers = has_services.then(|| metrics.add(Section::RateLimits, "_service", &["headersDropped"]));
         RateLimits {
             settles: limits.iter().any(|limit| limit.cost.response_header().is_some()),
@@ -169,6 +174,20 @@ impl RateLimits {
             }
         };
         Ok(())
+    }
+
+    /// Gives back what the worker has taken in advance and not spent.
+    pub(crate) fn return_leases(&self, environment: &mut impl Environment) {
+        let leases = environment.worker().leases.take();
+        if leases.is_empty() {
+            return;
+        }
+        let now = environment.now();
+        for (number, key, lease) in leases {
+            if let Some(limit) = self.limit(number) {
+                limit.report(key, lease, now, environment);
+            }
+        }
     }
 
     /// Decides by all limits that match.

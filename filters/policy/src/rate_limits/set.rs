@@ -1,16 +1,17 @@
 //! One set of the slot table: the buckets of all keys whose hash chooses it, as one value of the shared state.
 //!
-//! A set has [`WAYS`] slots. It is stored as the time of the last write, the rate in which its debts are counted, and
-//! the slots whose bucket was not full at that time. A new key starts with a full bucket, so forgetting full buckets
-//! loses nothing; nothing else is forgotten. When all slots are taken by busy keys, a further key uses the set's one
-//! *overflow* bucket, shared with all others that find no slot: for them the limit may be too strict, but it is never
-//! exceeded.
+//! A set has [`WAYS`] slots. It is stored as the time of the last write, the rate in which its debts are counted, the time
+//! of the last [lease](super::lease), the epoch of its leases, and the slots whose bucket was not full at that time. A new
+//! key starts with a full bucket, so forgetting full buckets loses nothing; nothing else is forgotten. When all slots are
+//! taken by busy keys, a further key uses the set's one *overflow* bucket, shared with all others that find no slot: for
+//! them the limit may be too strict, but it is never exceeded.
 //!
 //! A set is not decoded: [`advance`] reads the old bytes once, writes the new ones after them, and notes where the
 //! wanted bucket is.
 
+use super::lease::{self, BucketLease};
 use super::rate::{self, Debt, Rate};
-use crate::environment::Timestamp;
+use crate::timestamp::Timestamp;
 
 /// Slots for keys in a set.
 pub(super) const WAYS: usize = 16;
@@ -21,13 +22,18 @@ const SLOTS: usize = WAYS + 1;
 /// The fingerprint of the overflow bucket; no key has it.
 const OVERFLOW: u64 = 0;
 
-/// Bytes of a slot: fingerprint and debt, little endian.
-const SLOT: usize = 8 + DEBT;
+/// Bytes of a slot: fingerprint, debt and leased requests, little endian.
+const SLOT: usize = 8 + OWED;
 const DEBT: usize = 12;
+const OWED: usize = DEBT + 4;
 
-/// Bytes before the slots: time, interval, ticks, burst.
+/// Bytes before the slots: time, interval, ticks, burst; time of the last lease, epoch.
 #[cfg(test)]
-const HEADER: usize = 8 + 8 + 4 + 4;
+const HEADER: usize = EPOCH + 8;
+
+/// Where the time of the last lease is, and where the epoch.
+const LEASED_AT: usize = 8 + 8 + 4 + 4;
+const EPOCH: usize = LEASED_AT + 8;
 
 /// The most bytes that a stored set has.
 #[cfg(test)]
@@ -41,6 +47,8 @@ pub(super) struct Bucket {
     print: u64,
     /// In ticks of the limit's rate.
     pub(super) debt: Debt,
+    /// Requests that workers have taken in advance.
+    leased: u32,
 }
 
 impl Bucket {
@@ -49,19 +57,41 @@ impl Bucket {
         self.print == OVERFLOW
     }
 
-    /// Writes its new debt into `set`, the bytes that [`advance`] wrote.
+    /// What counts against the burst: the debt and what is leased.
+    pub(super) fn owed(&self, rate: &Rate) -> Debt {
+        self.debt + rate.price(self.leased)
+    }
+
+    /// The same with its worker's lease reported, if `set`, which it is in, still knows that; and whether it does.
+    pub(super) fn with_reported(self, lease: Option<BucketLease>, set: &Advanced, rate: &Rate) -> (Bucket, bool) {
+        match lease.filter(|lease| lease.epoch == set.epoch && self.at.is_some() && !self.is_shared()) {
+            Some(lease) => {
+                let leased = self.leased.saturating_sub(lease.taken);
+                (Bucket { debt: self.debt + rate.price(lease.spent()), leased, ..self }, true)
+            }
+            None => (self, false),
+        }
+    }
+
+    /// The same with so many requests leased.
+    pub(super) fn with_leased(self, requests: u32) -> Bucket {
+        Bucket { leased: self.leased.saturating_add(requests), ..self }
+    }
+
+    /// Writes it with the debt `debt` into `set`, the bytes that [`advance`] wrote.
     pub(super) fn owe(&self, debt: Debt, set: &mut Vec<u8>) {
-        let bytes = debt.to_le_bytes();
-        let bytes = bytes.first_chunk::<DEBT>().unwrap_or(&[0; DEBT]);
+        let mut bytes = [0; OWED];
+        let owed = debt.to_le_bytes().into_iter().take(DEBT).chain(self.leased.to_le_bytes());
+        bytes.iter_mut().zip(owed).for_each(|(to, from)| *to = from);
         match self.at {
             Some(at) => {
-                if let Some(to) = set.get_mut(at..).and_then(|rest| rest.first_chunk_mut::<DEBT>()) {
-                    *to = *bytes;
+                if let Some(to) = set.get_mut(at..).and_then(|rest| rest.first_chunk_mut::<OWED>()) {
+                    *to = bytes;
                 }
             }
             None => {
                 set.extend_from_slice(&self.print.to_le_bytes());
-                set.extend_from_slice(bytes);
+                set.extend_from_slice(&bytes);
             }
         }
     }
@@ -75,16 +105,21 @@ pub(super) struct Advanced {
     /// Keys with a slot of their own.
     keys: usize,
     print: u64,
-    /// Whether the set must be written even if nothing is taken from it: after a step back of the clock, because
-    /// otherwise no debt would shrink until the old time is reached again; after a change of the rate, because
-    /// otherwise debts would shrink at the old rate.
+    /// Where it begins in the new bytes, and the time that it is at.
+    start: usize,
+    base: Timestamp,
+    /// A lease of another epoch is void.
+    pub(super) epoch: u64,
+    /// Whether the set must be written even if nothing is taken from it. The clock has stepped back: else time would stand
+    /// still until it is where it was. The rate has changed: else the set would go on draining at the old one. Leases are void:
+    /// else they would never drain.
     pub(super) must_write: bool,
 }
 
 impl Advanced {
     /// The bucket of the wanted key.
     pub(super) fn bucket(&self) -> Bucket {
-        let new = |print| Bucket { at: None, print, debt: 0 };
+        let new = |print| Bucket { at: None, print, debt: 0, leased: 0 };
         match self.own {
             Some(own) => own,
             None if self.keys < WAYS => new(self.print),
@@ -94,7 +129,22 @@ impl Advanced {
 
     /// The overflow bucket.
     pub(super) fn overflow(&self) -> Bucket {
-        self.overflow.unwrap_or(Bucket { at: None, print: OVERFLOW, debt: 0 })
+        self.overflow.unwrap_or(Bucket { at: None, print: OVERFLOW, debt: 0, leased: 0 })
+    }
+
+    /// Begins another epoch in `set`, the bytes that [`advance`] wrote.
+    #[cold]
+    fn end_leases(&mut self, set: &mut [u8]) {
+        self.must_write = true;
+        self.epoch = self.epoch.wrapping_add(1).max(self.base.0);
+        let at = set.get_mut(self.start + EPOCH..).and_then(|rest| rest.first_chunk_mut::<8>());
+        at.into_iter().for_each(|at| *at = self.epoch.to_le_bytes());
+    }
+
+    /// Notes in `set`, the bytes that [`advance`] wrote, that one of its buckets is leased from now on.
+    pub(super) fn note_lease(&self, set: &mut [u8]) {
+        let at = set.get_mut(self.start + LEASED_AT..).and_then(|rest| rest.first_chunk_mut::<8>());
+        at.into_iter().for_each(|at| *at = self.base.0.to_le_bytes());
     }
 
     /// The key's own bucket, or the overflow bucket if the key shares it. `None`: the bucket is full.
@@ -108,6 +158,8 @@ impl Advanced {
 struct SetView<'a> {
     base: Timestamp,
     rate: Rate,
+    leased_at: u64,
+    epoch: u64,
     slots: &'a [u8],
 }
 
@@ -117,49 +169,70 @@ impl<'a> SetView<'a> {
         let (base, rest) = bytes.split_first_chunk::<8>()?;
         let (interval, rest) = rest.split_first_chunk::<8>()?;
         let (ticks, rest) = rest.split_first_chunk::<4>()?;
-        let (burst, slots) = rest.split_first_chunk::<4>()?;
+        let (burst, rest) = rest.split_first_chunk::<4>()?;
+        let (leased_at, rest) = rest.split_first_chunk::<8>()?;
+        let (epoch, slots) = rest.split_first_chunk::<8>()?;
         let rate = Rate {
             interval: u64::from_le_bytes(*interval),
             ticks: u32::from_le_bytes(*ticks),
             burst: u32::from_le_bytes(*burst),
         };
-        rate.is_one().then_some(SetView { base: Timestamp(u64::from_le_bytes(*base)), rate, slots })
+        let (leased_at, epoch) = (u64::from_le_bytes(*leased_at), u64::from_le_bytes(*epoch));
+        rate.is_one().then_some(SetView { base: Timestamp(u64::from_le_bytes(*base)), rate, leased_at, epoch, slots })
     }
 
-    /// Fingerprint and debt of each slot, at most as many as a set can have.
-    fn slots(&self) -> impl Iterator<Item = (u64, Debt)> + use<'a> {
+    /// Whether its leases are over at the time `base`.
+    fn is_void(&self, base: Timestamp) -> bool {
+        base.0.checked_sub(self.leased_at).is_none_or(|ago| ago >= lease::VOID)
+    }
+
+    /// Fingerprint, debt and leased requests of each slot. More than there can be are not read.
+    fn slots(&self) -> impl Iterator<Item = (u64, Debt, u32)> + use<'a> {
         let (slots, _) = self.slots.as_chunks::<SLOT>();
         slots.iter().take(SLOTS).filter_map(|slot| {
-            let (print, debt) = slot.split_first_chunk::<8>()?;
+            let (print, owed) = slot.split_first_chunk::<8>()?;
+            let (debt, leased) = owed.split_first_chunk::<DEBT>()?;
             let mut wide = [0; 16];
-            *wide.first_chunk_mut::<DEBT>()? = *debt.first_chunk::<DEBT>()?;
-            Some((u64::from_le_bytes(*print), Debt::from_le_bytes(wide)))
+            *wide.first_chunk_mut::<DEBT>()? = *debt;
+            let leased = u32::from_le_bytes(*leased.first_chunk()?);
+            Some((u64::from_le_bytes(*print), Debt::from_le_bytes(wide), leased))
         })
     }
 }
 
-/// Appends the set `old`, as it is at the time `now`, to `new`, without the buckets that are full by then, and looks
-/// for the bucket of `print`, which is not 0. Debts that were counted at another rate are converted.
+/// Appends the set `old` as it is at the time `now` to `new`, without the buckets that are full by then, and looks for the
+/// bucket of `print`, which is not 0. Debts that were counted at another rate are converted. Leases that are void, because of
+/// that or by their age, become debts.
 pub(super) fn advance(old: &[u8], rate: &Rate, now: Timestamp, print: u64, new: &mut Vec<u8>) -> Advanced {
-    let mut set = Advanced { own: None, overflow: None, keys: 0, print, must_write: false };
     let view = SetView::of(old);
     let (base, nanos) = view.map_or((now, 0), |view| rate::elapsed(view.base, now));
+    // Not that of a set that was here before and is lost.
+    let (leased_at, epoch) = view.map_or((0, base.0), |view| (view.leased_at, view.epoch));
+    let start = new.len();
+    let mut set = Advanced { own: None, overflow: None, keys: 0, print, start, base, epoch, must_write: false };
     new.extend_from_slice(&base.0.to_le_bytes());
     new.extend_from_slice(&rate.interval.to_le_bytes());
     new.extend_from_slice(&rate.ticks.to_le_bytes());
     new.extend_from_slice(&rate.burst.to_le_bytes());
+    new.extend_from_slice(&leased_at.to_le_bytes());
+    new.extend_from_slice(&epoch.to_le_bytes());
     let Some(view) = view else { return set };
     let is_converted = view.rate != *rate;
     set.must_write = base < view.base || is_converted;
-    for (of, debt) in view.slots() {
+    let mut ends_leases = false;
+    for (of, debt, mut leased) in view.slots() {
         let mut debt = view.rate.drained(debt, nanos);
-        if debt == 0 {
+        if debt == 0 && leased == 0 {
             continue;
+        }
+        if leased > 0 && (is_converted || view.is_void(base)) {
+            debt = view.rate.overdrawn(debt, std::mem::take(&mut leased));
+            ends_leases = true;
         }
         if is_converted {
             debt = rate.converted(debt, &view.rate);
         }
-        let bucket = Bucket { at: Some(new.len() + 8), print: of, debt };
+        let bucket = Bucket { at: Some(new.len() + 8), print: of, debt, leased };
         Bucket { at: None, ..bucket }.owe(debt, new);
         if of == OVERFLOW {
             set.overflow = Some(bucket);
@@ -170,6 +243,9 @@ pub(super) fn advance(old: &[u8], rate: &Rate, now: Timestamp, print: u64, new: 
             set.own = Some(bucket);
         }
     }
+    if ends_leases {
+        set.end_leases(new);
+    }
     set
 }
 
@@ -177,7 +253,8 @@ pub(super) fn advance(old: &[u8], rate: &Rate, now: Timestamp, print: u64, new: 
 pub(super) fn busy_keys(bytes: &[u8], now: Timestamp) -> u64 {
     let Some(view) = SetView::of(bytes) else { return 0 };
     let (_, nanos) = rate::elapsed(view.base, now);
-    view.slots().filter(|(print, debt)| *print != OVERFLOW && view.rate.drained(*debt, nanos) > 0).count() as u64
+    let is_busy = |debt, leased: u32| leased > 0 || view.rate.drained(debt, nanos) > 0;
+    view.slots().filter(|(print, debt, leased)| *print != OVERFLOW && is_busy(*debt, *leased)).count() as u64
 }
 
 #[cfg(test)]

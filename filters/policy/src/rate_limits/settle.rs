@@ -1,8 +1,9 @@
-//! Gives back what a request took from a bucket, or settles it when its cost is known.
+//! Gives back what a request took from a bucket, or settles it when its cost is known; reports leases.
 
+use super::lease::BucketLease;
 use super::limit::Limit;
 use super::set;
-use super::taken::Taken;
+use super::taken::{Fingerprint, Taken};
 use crate::environment::{Environment, Timestamp};
 use crate::state::{Change, Unavailable};
 
@@ -44,6 +45,29 @@ impl Taken {
                 }
                 None => Change::Refuse(()),
             }
+        });
+    }
+}
+
+impl Limit {
+    /// Reports a lease: what was spent is owed from now on, the rest is free again.
+    pub(super) fn report(
+        &self,
+        key: Fingerprint,
+        lease: BucketLease,
+        now: Timestamp,
+        environment: &mut impl Environment,
+    ) {
+        let rate = &self.rate;
+        // Where the state is lost so is the lease; and void leases end by themselves.
+        let _: Result<(), Unavailable> = environment.update(self.set_of(key), |old, new| {
+            let set = set::advance(old, rate, now, key.print, new);
+            let (bucket, has_reported) = set.bucket().with_reported(Some(lease), &set, rate);
+            if has_reported {
+                bucket.owe(bucket.debt, new);
+                return Change::Replace(());
+            }
+            Change::Refuse(())
         });
     }
 }

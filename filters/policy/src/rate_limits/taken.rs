@@ -4,7 +4,7 @@ use super::rate::Debt;
 use crate::timestamp::Timestamp;
 
 /// Where a key's bucket is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Fingerprint {
     /// The fingerprint, which distinguishes the keys of one set; never 0.
     pub(super) print: u64,

@@ -326,4 +326,6 @@ fn write(RawKey(key): RawKey, value: &[u8], token: u32) -> Result<(), Status> {
 }
 
 #[cfg(test)]
+mod leases;
+#[cfg(test)]
 mod tests;

@@ -3,7 +3,7 @@ use penstock_host::testing::{self, FakeProxy, with as host};
 use penstock_policy::state::{Key, State, Table, Unavailable, laws};
 
 /// A worker of its own: in a proxy, another VM.
-struct Worker {
+pub(super) struct Worker {
     store: Store,
     state: SharedState,
 }
@@ -28,7 +28,7 @@ fn worker_of(plugin: &[u8], tables: &[Table]) -> Worker {
     Worker { store: Store::new(), state }
 }
 
-fn worker(tables: &[Table]) -> Worker {
+pub(super) fn worker(tables: &[Table]) -> Worker {
     worker_of(b"plugin", tables)
 }
 

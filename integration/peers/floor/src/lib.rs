@@ -4,15 +4,10 @@
 /// Memory for whatever the host hands over: it is never looked at.
 const SIZE: usize = 64 * 1024;
 
-/// As long as a set with one bucket of a rate limit.
-const SET: [u8; 28] = [0; 28];
-
 #[link(wasm_import_module = "env")]
 unsafe extern "C" {
     fn proxy_get_header_map_pairs(map: u32, data: *mut *mut u8, size: *mut usize) -> u32;
-    fn proxy_set_property(path: *const u8, path_size: usize, value: *const u8, value_size: usize) -> u32;
     fn proxy_get_current_time_nanoseconds(time: *mut u64) -> u32;
-    fn proxy_set_shared_data(key: *const u8, key_size: usize, data: *const u8, size: usize, cas: u32) -> u32;
     fn proxy_replace_header_map_value(map: u32, name: *const u8, name_size: usize, value: *const u8, size: usize) -> u32;
 }
 
@@ -31,17 +26,15 @@ pub extern "C" fn proxy_on_memory_allocate(size: usize) -> *mut u8 {
 #[unsafe(no_mangle)]
 pub extern "C" fn proxy_on_context_create(_context: u32, _parent: u32) {}
 
-/// One fetch of the header map; the egress rule for access logs; the time and one write for the limit; the route header.
+/// One fetch of the header map; the time for the limit, of which a lease is there; the route header.
 #[unsafe(no_mangle)]
 pub extern "C" fn proxy_on_request_headers(_context: u32, _headers: usize, _end_of_stream: u32) -> u32 {
     let (mut data, mut size, mut time) = (core::ptr::null_mut(), 0, 0);
-    let (state, key, name) = ("penstock.egress.rule", "floor\0limit\0set", "x-penstock-route");
+    let name = "x-penstock-route";
     // SAFETY: each address goes with the length of the same text; what the host writes to lives through the calls.
     unsafe {
         proxy_get_header_map_pairs(0, &raw mut data, &raw mut size);
-        proxy_set_property(state.as_ptr(), state.len(), "shop".as_ptr(), 4);
         proxy_get_current_time_nanoseconds(&raw mut time);
-        proxy_set_shared_data(key.as_ptr(), key.len(), SET.as_ptr(), SET.len(), 0);
         proxy_replace_header_map_value(0, name.as_ptr(), name.len(), "v1".as_ptr(), 2);
     }
     0

@@ -4,7 +4,7 @@ use super::*;
 use proptest::prelude::*;
 use rate::Rate;
 
-struct Model {
+pub(super) struct Model {
     requests: u128,
     per: u128,
     burst: u128,
@@ -13,7 +13,11 @@ struct Model {
 }
 
 impl Model {
-    fn passes(&mut self, now: u64, cost: u32) -> bool {
+    pub(super) fn new(requests: u32, per: std::time::Duration, burst: u32) -> Model {
+        Model { requests: requests.into(), per: per.as_nanos(), burst: burst.into(), arrival: 0 }
+    }
+
+    pub(super) fn passes(&mut self, now: u64, cost: u32) -> bool {
         let now = u128::from(now) * self.requests;
         let arrival = self.arrival.max(now) + u128::from(cost) * self.per;
         let passes = arrival - now <= self.burst * self.per;
@@ -47,7 +51,7 @@ proptest! {
     ) {
         let per = std::time::Duration::from_millis(millis);
         let rate = Rate::new(requests, per, burst);
-        let mut model = Model { requests: requests.into(), per: per.as_nanos(), burst: burst.into(), arrival: 0 };
+        let mut model = Model::new(requests, per, burst);
         let mut now = Timestamp(start);
         let mut set = Vec::new();
         let mut take = |now: Timestamp, cost: u32| {

@@ -1,6 +1,8 @@
 #[cfg(not(target_arch = "wasm32"))]
 mod exactness;
 mod global;
+#[cfg(not(target_arch = "wasm32"))]
+mod leases;
 mod worker;
 
 use super::*;

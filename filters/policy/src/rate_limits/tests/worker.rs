@@ -23,6 +23,8 @@ pub(super) struct Worker<'s> {
     pub(super) remembered: HashMap<String, Vec<u8>>,
     pub(super) interfere: Vec<Box<dyn FnOnce() + 's>>,
     pub(super) memory: WorkerMemory,
+    /// Counts the updates.
+    pub(super) updates: usize,
     /// Whether the store fails.
     pub(super) is_broken: bool,
 }
@@ -36,6 +38,7 @@ impl<'s> Worker<'s> {
             remembered: HashMap::new(),
             interfere: vec![],
             memory: WorkerMemory::default(),
+            updates: 0,
             is_broken: false,
         }
     }
@@ -59,6 +62,7 @@ impl State for Worker<'_> {
         mut change: impl FnMut(&[u8], &mut Vec<u8>) -> Change<T>,
     ) -> Result<T, Unavailable> {
         let name = text(key);
+        self.updates += 1;
         if self.is_broken {
             return Err(Unavailable);
         }
