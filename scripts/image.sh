@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The modules as OCI images: into dist/images, or with a registry and a path (ghcr.io/you/penstock) to there. VERSION is the tag.
+# The modules and the native body as OCI images: into dist/images, or with a registry and a path (ghcr.io/you/penstock) to there. VERSION is the tag.
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 cd "$ROOT"
 
@@ -13,11 +13,22 @@ about=(--module-version "$version" --cargo-metadata "$metadata")
 if [[ -z $(git status --porcelain 2>/dev/null || echo none) ]]; then about+=(--revision "$(git rev-parse HEAD)"); fi
 if [[ -n ${BUILDER:-} ]]; then about+=(--builder "$BUILDER"); fi
 
-for module in "${MODULES[@]}"; do
-    headline "$module"
+# image FILE NAME [FLAG...]
+image() {
+    local file=$1 name=$2
+    shift 2
+    headline "$name"
     if [[ -n $registry ]]; then
-        dist/penstock image push "dist/$module.wasm" "${registry%/}/$module:$version" "${about[@]}"
+        dist/penstock image push "$file" "${registry%/}/$name:$version" "${about[@]}" "$@"
     else
-        dist/penstock image build "dist/$module.wasm" --output "dist/images/$module" "${about[@]}"
+        dist/penstock image build "$file" --output "dist/images/$name" "${about[@]}" "$@"
     fi
-done
+}
+
+for module in "${MODULES[@]}"; do image "dist/$module.wasm" "$module"; done
+
+# For an image volume; what an init container or an image of Envoy takes beside it is the operator's: see docs/native.md.
+if [[ -f dist/libpenstock.so ]]; then
+    cargo metadata --format-version 1 --locked --filter-platform "$(rustc -vV | sed -n 's/^host: //p')" >"$metadata"
+    image dist/libpenstock.so libpenstock
+fi
