@@ -8,6 +8,7 @@ use penstock_policy::document::visible;
 use penstock_policy::{Problem, Problems};
 use serde::Serialize;
 
+use crate::forms;
 use crate::output::count;
 use crate::text::SourceText;
 use crate::within::Witness;
@@ -53,7 +54,7 @@ impl Finding {
         Finding {
             path: problem.path.clone(),
             value: problem.value.clone(),
-            ..Finding::at(span, problem.message.clone(), problem.help.clone(), text)
+            ..Finding::at(span, problem.message.clone(), form_of(problem).or_else(|| problem.help.clone()), text)
         }
     }
 
@@ -102,6 +103,11 @@ impl Finding {
         let excerpt = text.get(start..end).unwrap_or_default();
         (excerpt, inside(self.span.start)..inside(self.span.end), start > line.start)
     }
+}
+
+/// The form that a problem's value should have had.
+pub fn form_of(problem: &Problem) -> Option<String> {
+    forms::form(&problem.path, problem.value.as_deref(), &problem.message)
 }
 
 /// What is wrong with a file: the first findings, and how many more there are.

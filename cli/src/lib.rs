@@ -11,6 +11,7 @@ pub mod diagnostics;
 pub mod diff;
 pub mod documents;
 pub mod explain;
+mod forms;
 pub mod image;
 pub mod import;
 pub mod init;

@@ -84,13 +84,17 @@ impl PolicyFile {
 pub fn load_all(inputs: &[InputFile]) -> anyhow::Result<Vec<PolicyFile>> {
     let mut policies = Vec::new();
     for input in inputs.iter().filter(|input| !(input.is_found && inputs::is_test(&input.name))) {
-        let file = match ManifestFile::read_as(&input.name, input.text.clone(), false) {
-            Ok(file) => file,
-            Err(_) if input.is_found && input.text.contains("{{") => continue,
-            Err(_) if are_requests(&input.text) => anyhow::bail!(
+        let requests = || {
+            anyhow::anyhow!(
                 "{} has recorded requests, not a policy: give the policy first, then the requests",
                 input.name
-            ),
+            )
+        };
+        let file = match ManifestFile::read_as(&input.name, input.text.clone(), false) {
+            Ok(file) if file.host_configs().next().is_none() && are_requests(&input.text) => return Err(requests()),
+            Ok(file) => file,
+            Err(_) if input.is_found && input.text.contains("{{") => continue,
+            Err(_) if are_requests(&input.text) => return Err(requests()),
             Err(error) => {
                 return Err(Invalid::new(
                     &input.name,

@@ -12,7 +12,7 @@ use common::penstock_in;
 const GOOD: &str = "routes:\n  default: stable\n  rules:\n  - {name: beta, matches: [{headers: [{name: x-group, value: beta}]}], route: beta}\n";
 
 /// The files that the commands find.
-const FILES: [(&str, &str); 19] = [
+const FILES: [(&str, &str); 37] = [
     ("good.yaml", GOOD),
     ("half.json", "{\"routes\": {\"default\": \"a\"}\n"),
     ("comment.json", "{\"routes\": {\"default\": \"a\"}} // why\n"),
@@ -44,10 +44,49 @@ const FILES: [(&str, &str); 19] = [
         "policy: gone.yaml\ntests:\n- {name: a, request: {method: GET, authority: a, path: /}, expect: {route: beta}}\n",
     ),
     ("junk.log", "hello world\n"),
+    ("slash.yaml", "rateLimits:\n- {name: a, key: [{sourceAddress: {}}], limit: 5/m}\n"),
+    ("path.yaml", "routes:\n  rules:\n  - {name: a, matches: [{path: /foo}], route: b}\n"),
+    ("header-map.yaml", "routes:\n  rules:\n  - {name: a, matches: [{headers: {x-group: beta}}], route: b}\n"),
+    ("method.yaml", "egress:\n  rules:\n  - {name: a, to: [{host: a.test}], methods: GET}\n"),
+    ("host-port.yaml", "egress:\n  rules:\n  - {name: a, to: [{host: \"a.test:443\"}]}\n"),
+    ("snake.yaml", "rate_limits:\n- {name: a, key: [{sourceAddress: {}}], limit: {requests: 5, per: 1m}}\n"),
+    (
+        "canary.yaml",
+        "routes:\n  rules:\n  - {name: a, canary: revews}\ncanaries:\n- {name: reviews, variants: [{name: v1, weight: 1}]}\n",
+    ),
+    (
+        "config.yaml",
+        "apiVersion: extensions.istio.io/v1alpha1\nkind: WasmPlugin\nmetadata: {name: a}\nspec:\n  url: oci://r.test/penstock/suite:1\n  config: {routes: {default: a}}\n",
+    ),
+    (
+        "string.yaml",
+        "apiVersion: extensions.istio.io/v1alpha1\nkind: WasmPlugin\nmetadata: {name: a}\nspec:\n  url: oci://r.test/penstock/suite:1\n  pluginConfig: |\n    routes: {default: a}\n",
+    ),
+    (
+        "kind.yaml",
+        "apiVersion: extensions.istio.io/v1alpha1\nkind: wasmPlugin\nmetadata: {name: a}\nspec: {url: oci://r.test/penstock/suite:1, pluginConfig: {routes: {default: a}}}\n",
+    ),
+    (
+        "no-kind.yaml",
+        "metadata: {name: a}\nspec: {url: oci://r.test/penstock/suite:1, pluginConfig: {routes: {default: a}}}\n",
+    ),
+    (
+        "twice.yaml",
+        "apiVersion: extensions.istio.io/v1alpha1\nkind: WasmPlugin\nmetadata: {name: a}\nspec:\n  url: oci://r.test/penstock/suite:1\n  pluginConfig: {routes: {default: a}}\n  pluginConfig: {routes: {default: b}}\n",
+    ),
+    ("service.yaml", "apiVersion: v1\nkind: Service\nmetadata: {name: a}\n"),
+    (
+        "pairs.test.yaml",
+        "policy: good.yaml\ntests:\n- name: a\n  request: {method: GET, authority: a, path: /, headers: {x-group: beta}}\n  expect: {route: beta}\n",
+    ),
+    ("requests.jsonl", "{\"method\":\"GET\",\"authority\":\"a.test\",\"path\":\"/\"}\n"),
+    ("pretty.json", "{\n  \"method\": \"GET\"\n}\n"),
+    ("list.json", "[{\"method\":\"GET\",\"authority\":\"a.test\",\"path\":\"/\"}]\n"),
+    ("nothing.log", ""),
 ];
 
 /// What people type, with the exit status.
-const COMMANDS: [(&[&str], i32); 33] = [
+const COMMANDS: [(&[&str], i32); 64] = [
     (&["chekc", "good.yaml"], 2),
     (&["check", "nope.yaml"], 2),
     (&["check", "z*.yaml"], 2),
@@ -81,6 +120,37 @@ const COMMANDS: [(&[&str], i32); 33] = [
     (&["render", "good.yaml", "--for", "envoy", "--service", "betta=127.0.0.1:1"], 2),
     (&["import", "good.yaml"], 2),
     (&["dash", "--envoy", "east"], 2),
+    (&["check", "slash.yaml"], 1),
+    (&["check", "path.yaml"], 1),
+    (&["check", "header-map.yaml"], 1),
+    (&["check", "method.yaml"], 1),
+    (&["check", "host-port.yaml"], 1),
+    (&["check", "snake.yaml"], 1),
+    (&["check", "canary.yaml"], 1),
+    (&["check", "config.yaml"], 1),
+    (&["check", "string.yaml"], 1),
+    (&["check", "kind.yaml"], 1),
+    (&["check", "no-kind.yaml"], 1),
+    (&["check", "twice.yaml"], 0),
+    (&["check", "service.yaml"], 2),
+    (&["explain", "service.yaml", "--url", "https://a.test/"], 2),
+    (&["test", "pairs.test.yaml"], 2),
+    (&["diff", "good.yaml", "requests.jsonl"], 2),
+    (&["replay", "requests.jsonl", "good.yaml"], 2),
+    (&["replay", "good.yaml", "good.yaml"], 2),
+    (&["replay", "good.yaml", "pretty.json"], 2),
+    (&["replay", "good.yaml", "list.json"], 2),
+    (&["replay", "good.yaml", "nothing.log"], 0),
+    (&["replay", "good.yaml", "."], 2),
+    (&["explain", "good.yaml", "--curl", "curl https://a.test/ -H \"authorization: Bearer $TOKEN\""], 2),
+    (&["explain", "good.yaml", "--curl", "Invoke-WebRequest -Uri https://a.test/"], 2),
+    (&["explain", "good.yaml", "--curl", "curl --hedaer x:y https://a.test/"], 2),
+    (&["explain", "good.yaml", "--url", "https://bücher.test/"], 2),
+    (&["explain", "good.yaml", "--url", "https://a.test/", "--source-address", "10.0.0.1:443"], 2),
+    (&["explain", "good.yaml", "--url", "https://a.test/", "--claims", "[1]"], 2),
+    (&["explain", "good.yaml", "--request", "{\"method\":\"GET\""], 2),
+    (&["check", "--watch", "-"], 2),
+    (&["check", "--from-envoy", "ftp://a.test"], 2),
 ];
 
 fn folder() -> tempfile::TempDir {

@@ -146,12 +146,18 @@ type Object = serde_json::Map<String, serde_json::Value>;
 type Objects = std::collections::BTreeMap<String, Object>;
 
 fn object(text: &str) -> Result<Object, String> {
-    serde_json::from_str(text).map_err(|error| format!("write a JSON object such as {{\"sub\": \"u-1\"}}: {error}"))
+    json(text, "write a JSON object such as {\"sub\": \"u-1\"}")
 }
 
 fn objects(text: &str) -> Result<Objects, String> {
     let form = "write a JSON object of objects such as {\"envoy.filters.http.ext_authz\": {\"team\": \"search\"}}";
-    serde_json::from_str(text).map_err(|error| format!("{form}: {error}"))
+    json(text, form)
+}
+
+/// JSON of an option; what is JSON and something else is told the form alone.
+fn json<T: serde::de::DeserializeOwned>(text: &str, form: &str) -> Result<T, String> {
+    serde_json::from_str(text)
+        .map_err(|error| if error.is_data() { form.to_owned() } else { format!("{form}: {error}") })
 }
 
 fn address(text: &str) -> Result<IpAddr, String> {

@@ -18,7 +18,7 @@ use std::ops::Range;
 use penstock_policy::Problem;
 use penstock_policy::document::Node;
 
-use crate::diagnostics::Finding;
+use crate::diagnostics::{Finding, form_of};
 use crate::text::SourceText;
 use crate::yaml::{Located, NotYaml, Schema, Surprise};
 pub use found::FoundPolicy;
@@ -77,6 +77,7 @@ impl ManifestFile {
             match search::resource(&located.node) {
                 // What follows a last `---`.
                 None if located.node == Node::Null && documents.len() > 1 => {}
+                None if objects::is_half_an_object(&located.node) => found.half_an_object(located),
                 None => found.policies.push(FoundPolicy {
                     resource: None,
                     node: located.node.clone(),
@@ -120,7 +121,12 @@ impl ManifestFile {
         Finding {
             path: problem.path.clone(),
             value: problem.value.clone(),
-            ..Finding::at(span, problem.message.clone(), help.or_else(|| problem.help.clone()), &self.text)
+            ..Finding::at(
+                span,
+                problem.message.clone(),
+                help.or_else(|| form_of(problem)).or_else(|| problem.help.clone()),
+                &self.text,
+            )
         }
     }
 

@@ -49,6 +49,14 @@ pub fn without_policy(object: &Node, annotated: Option<&PluginOwner>) -> Vec<Rem
             continue;
         }
         match plugin.get(field) {
+            None if field == "pluginConfig" && plugin.get("config").is_some() => remarks.push(Remark {
+                path: join(&path, "config"),
+                is_value: false,
+                message: format!(
+                    "{kind} has no field `config`: the module gets no configuration, and the plugin fails"
+                ),
+                help: "call it `pluginConfig`".to_owned(),
+            }),
             None | Some(Node::Null) => remarks.push(Remark {
                 path,
                 is_value: false,
@@ -75,6 +83,26 @@ pub fn without_policy(object: &Node, annotated: Option<&PluginOwner>) -> Vec<Rem
         }
     }
     remarks
+}
+
+/// Whether a document has a plugin as an object of Kubernetes has it, but does not say which object it is.
+pub fn is_half_an_object(node: &Node) -> bool {
+    let plugin = ["pluginConfig", "wasm", "dynamicModule"];
+    node.get("spec").is_some_and(|spec| plugin.iter().any(|field| spec.get(field).is_some()))
+}
+
+/// A kind of plugin in other letters than Kubernetes has it.
+pub fn wrong_kind(object: &Node) -> Vec<Remark> {
+    const KINDS: [&str; 3] = ["WasmPlugin", "TrafficExtension", "EnvoyExtensionPolicy"];
+    let Some(Node::String(kind)) = object.get("kind") else { return Vec::new() };
+    let meant = KINDS.iter().find(|known| known.eq_ignore_ascii_case(kind) && *known != kind);
+    let remark = |known: &&str| Remark {
+        path: "kind".to_owned(),
+        is_value: true,
+        message: format!("Kubernetes has no kind `{kind}`"),
+        help: format!("write `{known}`"),
+    };
+    meant.map(remark).into_iter().collect()
 }
 
 /// An annotation that names no module of ours.

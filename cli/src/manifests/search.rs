@@ -123,7 +123,9 @@ impl<'t> ManifestSearch<'t> {
             filter: None,
         };
         self.whole(&here, node, path);
-        self.search(&here, node, path);
+        if objects::wrong_kind(node).is_empty() {
+            self.search(&here, node, path);
+        }
     }
 
     /// A later document of a configuration of Envoy.
@@ -133,6 +135,19 @@ impl<'t> ManifestSearch<'t> {
         self.remarks.push((resource.to_owned(), Finding::at(located.span("", false), message, help, self.text)));
     }
 
+    /// An object without its kind.
+    pub fn half_an_object(&mut self, located: &Located) {
+        let missing = ["apiVersion", "kind"].into_iter().filter(|field| located.node.get(field).is_none());
+        let missing = missing.map(|field| format!("`{field}`")).collect::<Vec<_>>().join(" and ");
+        let message = format!("this object of Kubernetes has no {missing}");
+        let help = Some(
+            "begin it with `apiVersion: extensions.istio.io/v1alpha1` and `kind: WasmPlugin`, or with what it is"
+                .to_owned(),
+        );
+        let span = located.span("spec", true);
+        self.broken.push(("object without a kind".to_owned(), Finding::at(span, message, help, self.text)));
+    }
+
     /// What is to be said of an object as a whole.
     fn whole(&mut self, here: &SearchPlace<'_>, object: &Node, path: &str) {
         let place = |text: &SourceText, remark: objects::Remark| {
@@ -140,7 +155,7 @@ impl<'t> ManifestSearch<'t> {
             (here.resource.to_owned(), Finding::at(span, remark.message, Some(remark.help), text))
         };
         let text = self.text;
-        let broken = objects::without_policy(object, here.annotated.as_ref());
+        let broken = [objects::without_policy(object, here.annotated.as_ref()), objects::wrong_kind(object)].concat();
         self.broken.extend(broken.into_iter().map(|remark| place(text, remark)));
         let remarks = [objects::registered_modules(object), objects::wrong_annotation(object)].concat();
         self.remarks.extend(remarks.into_iter().map(|remark| place(text, remark)));
@@ -175,6 +190,11 @@ impl<'t> ManifestSearch<'t> {
                         // What Istio hands over as nothing: said of the object.
                         ("pluginConfig", Node::Map(fields))
                             if fields.is_empty() && matches!(here.claim, PluginOwner::Ours(_)) => {}
+                        // Said of the object.
+                        ("config", Node::Map(_))
+                            if path == "spec"
+                                && here.resource.starts_with("WasmPlugin ")
+                                && matches!(here.claim, PluginOwner::Ours(_)) => {}
                         ("pluginConfig" | "config", Node::Map(_))
                             if !is_envoy_plugin(value) && self.takes(here, value) =>
                         {
@@ -510,6 +530,10 @@ pub fn resource(node: &Node) -> Option<String> {
     let has = |fields: &[&str]| fields.iter().any(|field| node.get(field).is_some());
     if has(&["static_resources", "staticResources", "dynamic_resources", "dynamicResources"]) {
         return Some("Envoy bootstrap".to_owned());
+    }
+    // Other pages of its admin interface, which people take for the dump.
+    if has(&["listener_statuses", "cluster_statuses"]) {
+        return Some("Envoy status page".to_owned());
     }
     if matches!(node.get("configs"), Some(Node::List(_))) {
         return Some("Envoy configuration dump".to_owned());

@@ -93,7 +93,7 @@ fn check_reads_the_json_that_envoy_reads() -> Result<()> {
 #[test]
 fn check_reads_what_a_running_envoy_shows_of_its_configuration() -> Result<()> {
     let given = serde_json::json!({
-        "egress": {"rules": [{"name": "a", "to": [{"host": "a.test", "ports": [443]}], "paths": [{"type": "Exact", "value": "/é\"\n"}]}]},
+        "egress": {"rules": [{"name": "a", "reason": "é \"x\"", "to": [{"host": "a.test", "ports": [443]}], "methods": ["GET"]}]},
         "rateLimits": [{"name": "b", "key": [{"sourceAddress": {}}], "limit": {"requests": 100, "per": "1m"}}],
     });
     let string = format!(

@@ -94,11 +94,27 @@ impl LogField {
             | "STREAM_ID"
             | "GRPC_STATUS"
             | "GRPC_STATUS_NUMBER"
-            | "HOSTNAME" => LogField::Word,
+            | "HOSTNAME"
+            | "ACCESS_LOG_TYPE"
+            | "COMMON_DURATION"
+            | "DOWNSTREAM_DIRECT_REMOTE_PORT"
+            | "DOWNSTREAM_REMOTE_PORT"
+            | "DOWNSTREAM_TLS_CIPHER"
+            | "DOWNSTREAM_TLS_SESSION_ID"
+            | "DOWNSTREAM_TLS_VERSION"
+            | "TRACE_ID"
+            | "UNIQUE_ID"
+            | "UPSTREAM_CONNECTION_ID"
+            | "UPSTREAM_TLS_CIPHER"
+            | "UPSTREAM_TLS_SESSION_ID"
+            | "UPSTREAM_TLS_VERSION" => LogField::Word,
+            // In the default form, which has no space.
+            "START_TIME_LOCAL" | "EMIT_TIME" | "EMIT_TIME_LOCAL" if argument.is_empty() => LogField::Word,
             name if ["BYTES_", "UPSTREAM_HOST", "UPSTREAM_LOCAL_", "UPSTREAM_REMOTE_", "DOWNSTREAM_LOCAL_ADDRESS_"]
                 .iter()
                 .any(|prefix| name.starts_with(prefix))
-                || name.ends_with("_DURATION") =>
+                || name.ends_with("_DURATION")
+                || name.ends_with("_FINGERPRINT") =>
             {
                 LogField::Word
             }

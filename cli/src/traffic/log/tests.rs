@@ -88,6 +88,21 @@ fn a_declared_format_says_which_value_is_which() {
     );
 }
 
+/// A line that Envoy 1.40 has written.
+#[test]
+fn times_ports_and_identifiers_are_one_word_each() {
+    let format = LogFormat::parse(
+        "[%START_TIME%] %START_TIME(%s.%3f)% %START_TIME_LOCAL% %EMIT_TIME% %REQ(:METHOD)% %REQ(:PATH)% \
+         %COMMON_DURATION(DS_RX_BEG:DS_TX_END:us)% %REQ(:AUTHORITY)% \"%REQ(X-FORWARDED-FOR)%\" %DOWNSTREAM_REMOTE_PORT% \
+         %ACCESS_LOG_TYPE% %UNIQUE_ID% %TLS_JA3_FINGERPRINT% %DOWNSTREAM_TLS_VERSION% 100%%",
+    )
+    .unwrap();
+    let line = br#"[2026-11-26T22:42:35.098Z] 1795732955.098 2026-11-26T22:42:35.098+0000 2026-11-26T22:42:35.099Z POST /x 129 b.test:80 "1.2.3.4, 5.6.7.8" 41832 DownstreamEnd 7d4c - - 100%"#;
+    let request = request(described(line, &format));
+    assert_eq!((&*request.method, &*request.path, &*request.authority), ("POST", "/x", "b.test:80"));
+    assert_eq!(request.headers, [("x-forwarded-for".to_owned(), "1.2.3.4, 5.6.7.8".to_owned())]);
+}
+
 #[test]
 fn a_line_that_can_be_taken_apart_in_two_ways_is_left_out() {
     let format = LogFormat::parse("%REQ(:METHOD)% %REQ(:AUTHORITY)% %REQ(:PATH)% \"%REQ(A)%\" \"%REQ(B)%\"").unwrap();
