@@ -97,10 +97,12 @@ impl EnvoyGateway {
         fs::write(folder.path().join("root.hosts"), hosts)?;
 
         let admin = free_port()?;
-        let arguments = arguments(&deployment, admin)?;
+        // Envoy Gateway knows proxies by it, so those of two Gateways must not have the same.
+        let pod = format!("envoy-{gateway}");
+        let arguments = arguments(&deployment, &pod, admin)?;
         let process = isolated("envoy", &root, folder.path(), |command| {
             command.arg(workspace::envoy_binary()?).args(&arguments).arg("--disable-hot-restart");
-            command.env("ENVOY_POD_NAME", "envoy-1").env("ENVOY_POD_NAMESPACE", NAMESPACE);
+            command.env("ENVOY_POD_NAME", &pod).env("ENVOY_POD_NAMESPACE", NAMESPACE);
             Ok(())
         })?;
         let admin = Admin::new(SocketAddr::from((Ipv4Addr::LOCALHOST, admin)));
@@ -164,7 +166,7 @@ impl GatewayProxy {
 }
 
 /// The arguments of the Deployment's Envoy, with ports and names that one machine can have.
-fn arguments(deployment: &Value, admin: u16) -> Result<Vec<String>> {
+fn arguments(deployment: &Value, pod: &str, admin: u16) -> Result<Vec<String>> {
     let containers = deployment.pointer("/spec/template/spec/containers").and_then(Value::as_array);
     let envoy =
         containers.into_iter().flatten().find(|it| it.get("name") == Some(&"envoy".into())).context("no Envoy")?;
@@ -175,7 +177,7 @@ fn arguments(deployment: &Value, admin: u16) -> Result<Vec<String>> {
         .filter_map(Value::as_str)
         .map(|argument| {
             argument
-                .replace("$(ENVOY_POD_NAME)", "envoy-1")
+                .replace("$(ENVOY_POD_NAME)", pod)
                 .replace("port_value: 19000", &format!("port_value: {admin}"))
                 .replace("port_value: 19001", &format!("port_value: {metrics}"))
                 .replace("port_value: 19003", &format!("port_value: {ready}"))

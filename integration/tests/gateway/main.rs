@@ -15,6 +15,7 @@ use penstock_integration::{TokenSigner, Traffic, Upstream, UpstreamReply, worksp
 use serde_json::{Value, json};
 
 mod chain;
+mod rendered;
 
 /// Services and where the API server puts them; no kube-proxy is needed to reach what listens there.
 const SERVICES: [(&str, [u8; 4]); 4] = [
@@ -483,48 +484,5 @@ fn an_http_route_with_weights_rewrite_and_header_is_imported_explained_and_serve
         let alike = (saw(&other, "x-upstream"), saw(&other, "x-saw-path"), saw(&other, "x-saw-team"));
         ensure!(alike == ("shop-stable".to_owned(), "/cartoon?z".to_owned(), String::new()), "{host}: {other:?}");
     }
-    Ok(())
-}
-
-/// What `penstock render --for envoy-gateway` prints, applied as it is.
-#[test]
-#[ignore = "needs `make control-planes`; `make e2e` runs it"]
-fn what_penstock_renders_for_envoy_gateway_is_applied_and_carries_requests() -> Result<()> {
-    let site = Site::start()?;
-    let gateway = json!({
-        "apiVersion": "gateway.networking.k8s.io/v1", "kind": "Gateway", "metadata": {"name": "shop", "namespace": "shop"},
-        "spec": {"gatewayClassName": "eg", "listeners": [{"name": "http", "protocol": "HTTP", "port": site.port}]},
-    });
-    site.cluster.apply(&gateway.to_string())?;
-    let policy = site.cluster.folder().join("policy.yaml");
-    fs::write(
-        &policy,
-        "rateLimits:\n- {name: per-user, matches: [{path: {value: /limited}}], key: [{header: x-user}], limit: {requests: 1, per: 1h}}\n\
-         routes:\n  default: stable\n  rules:\n  - {name: beta-users, matches: [{headers: [{name: x-user-group, value: beta}]}], route: \
-         beta}\ncanaries:\n- {name: reviews, matches: [{path: {value: /reviews}}], variants: [{name: v1, weight: 0}, {name: v2, weight: 1}]}\n",
-    )?;
-    let service = |route: &str, name: &str| format!("--service={route}={name}:{}", site.service_port);
-    let output = std::process::Command::new(workspace::dist().join("penstock"))
-        .arg("render")
-        .arg(&policy)
-        .args(["--for", "envoy-gateway", "--namespace", "shop", "--gateway", "shop", "--host", "shop.example.com"])
-        .args(["--image", &format!("{}/penstock/suite:0.1.0", site.registry.address())])
-        .args([service("stable", "shop-stable"), service("beta", "shop-beta")])
-        .args([service("v1", "reviews-v1"), service("v2", "reviews-v2")])
-        .output()
-        .context("cannot run dist/penstock")?;
-    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let manifests = String::from_utf8(output.stdout)?;
-    site.cluster.apply(&manifests).map_err(|said| anyhow::anyhow!("{said}\n{manifests}"))?;
-    site.wait_for_condition("Accepted True")?;
-    let _proxy = site.gateway.proxy(&site.cluster, "shop", "shop", site.port)?;
-    site.expect("the default route", &shop("/"), "shop-stable")?;
-    site.expect("the beta route", &shop("/").header("x-user-group", "beta"), "shop-beta")?;
-    site.expect("the canary", &shop("/reviews"), "reviews-v2")?;
-    let limited = shop("/limited").header("x-user", "a");
-    let answers = [site.ask(&limited)?.status, site.ask(&limited)?.status];
-    ensure!(answers == [200, 429], "{answers:?}");
-    let forged = site.ask(&shop("/").header("x-penstock-route", "beta"))?;
-    ensure!(is_from("shop-stable", &forged), "a client chose its route: {forged:?}");
     Ok(())
 }

@@ -1,0 +1,79 @@
+//! What `penstock render --for envoy-gateway` prints, under a real Envoy Gateway: applied as it is, it carries requests as the policy
+//! says.
+
+use std::fs;
+
+use anyhow::{Context, Result, ensure};
+use penstock_integration::workspace;
+use serde_json::json;
+
+use crate::{Site, is_from, shop};
+
+/// So many routes that one HTTPRoute cannot have them all.
+const MANY: usize = 20;
+
+/// What `penstock render` prints for a policy, in the namespace `shop`.
+fn rendered(site: &Site, policy: &str, more: &[String]) -> Result<String> {
+    let file = site.cluster.folder().join("policy.yaml");
+    fs::write(&file, policy)?;
+    let output = std::process::Command::new(workspace::dist().join("penstock"))
+        .arg("render")
+        .arg(&file)
+        .args(["--for", "envoy-gateway", "--namespace", "shop"])
+        .args(more)
+        .output()
+        .context("cannot run dist/penstock")?;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Ok(String::from_utf8(output.stdout)?)
+}
+
+#[test]
+#[ignore = "needs `make control-planes`; `make e2e` runs it"]
+fn what_penstock_renders_for_envoy_gateway_is_applied_and_carries_requests() -> Result<()> {
+    let site = Site::start()?;
+    let gateway = json!({
+        "apiVersion": "gateway.networking.k8s.io/v1", "kind": "Gateway", "metadata": {"name": "shop", "namespace": "shop"},
+        "spec": {"gatewayClassName": "eg", "listeners": [{"name": "http", "protocol": "HTTP", "port": site.port}]},
+    });
+    site.cluster.apply(&gateway.to_string())?;
+    let many: String = (0..MANY)
+        .map(|i| {
+            format!("  - {{name: many-{i}, matches: [{{path: {{type: Exact, value: /many/{i}}}}}], route: many-{i}}}\n")
+        })
+        .collect();
+    let policy = format!(
+        "rateLimits:\n- {{name: per-user, matches: [{{path: {{value: /limited}}}}], key: [{{header: x-user}}], limit: {{requests: 1, per: 1h}}}}\n\
+         routes:\n  default: stable\n  rules:\n  - {{name: beta-users, matches: [{{headers: [{{name: x-user-group, value: beta}}]}}], route: \
+         beta}}\n{many}canaries:\n- {{name: reviews, matches: [{{path: {{value: /reviews}}}}], variants: [{{name: v1, weight: 0}}, {{name: v2, weight: 1}}]}}\n"
+    );
+    let service = |route: &str, name: &str| format!("--service={route}={name}:{}", site.service_port);
+    // They lead to two services in turn, so that each must be in its place.
+    let of_many = |i: usize| if i.is_multiple_of(2) { "shop-beta" } else { "reviews-v1" };
+    let mut arguments = vec![
+        "--gateway=shop".to_owned(),
+        "--host=shop.example.com".to_owned(),
+        format!("--image={}/penstock/suite:0.1.0", site.registry.address()),
+        service("stable", "shop-stable"),
+        service("beta", "shop-beta"),
+        service("v1", "reviews-v1"),
+        service("v2", "reviews-v2"),
+    ];
+    arguments.extend((0..MANY).map(|i| service(&format!("many-{i}"), of_many(i))));
+    let manifests = rendered(&site, &policy, &arguments)?;
+    ensure!(manifests.matches("kind: HTTPRoute").count() == 2, "{manifests}");
+    site.cluster.apply(&manifests).map_err(|said| anyhow::anyhow!("{said}\n{manifests}"))?;
+    site.wait_for_condition("Accepted True")?;
+    let _proxy = site.gateway.proxy(&site.cluster, "shop", "shop", site.port)?;
+    site.expect("the default route", &shop("/"), "shop-stable")?;
+    site.expect("the beta route", &shop("/").header("x-user-group", "beta"), "shop-beta")?;
+    site.expect("the canary", &shop("/reviews"), "reviews-v2")?;
+    for i in 0..MANY {
+        site.expect("one of many routes", &shop(&format!("/many/{i}")), of_many(i))?;
+    }
+    let limited = shop("/limited").header("x-user", "a");
+    let answers = [site.ask(&limited)?.status, site.ask(&limited)?.status];
+    ensure!(answers == [200, 429], "{answers:?}");
+    let forged = site.ask(&shop("/").header("x-penstock-route", "beta"))?;
+    ensure!(is_from("shop-stable", &forged), "a client chose its route: {forged:?}");
+    Ok(())
+}
