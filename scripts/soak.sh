@@ -13,6 +13,12 @@ if (($# == 0)); then
         cargo test --package penstock-integration --locked --test differential -- --nocapture
 fi
 
+if (($# == 0)); then
+    headline "Soak: what real Envoys give, as the series that the alerts are tested with"
+    ENVOY_BIN=${ENVOY_BIN:-$TOOLS/bin/envoy} PENSTOCK_DIST=$ROOT/dist \
+        cargo test --package penstock-integration --locked --test alerts
+fi
+
 headline "Soak: faults, and $SOAK_MINUTES minutes of mixed traffic"
 ENVOY_BIN=${ENVOY_BIN:-$TOOLS/bin/envoy} PENSTOCK_DIST=$ROOT/dist \
     cargo test --package penstock-integration --locked --test soak -- --nocapture --test-threads 1 "$@"

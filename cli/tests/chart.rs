@@ -18,6 +18,7 @@ fn root() -> PathBuf {
 fn files_that_the_chart_copies_are_current() {
     for (copy, original) in [
         ("rules.yaml", "observability/rules.yaml"),
+        ("legacy-names.yaml", "observability/legacy-names.yaml"),
         ("grafana-dashboard.json", "observability/grafana-dashboard.json"),
         ("admission-policy.yaml", "deploy/admission-policy/admission-policy.yaml"),
     ] {

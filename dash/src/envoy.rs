@@ -1,20 +1,23 @@
 //! Looks at one Envoy through its admin interface. Only GET, and of the statistics only those that are shown.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::labels::plain_name;
-use crate::sample::{Identity, RunningPolicy, Sample};
+use crate::configuration::{EnvoyConfiguration, short};
+use crate::names;
+use crate::sample::{Identity, Sample};
 
 /// Statistics that are shown: Envoy filters them, so that it does not write thousands of others each second.
 const FILTER: &str = r"^(wasmcustom\.penstock\.|cluster\..*\.upstream_rq_(total|5xx|timeout)$|cluster\..*\.upstream_cx_connect_fail$|http\..*\.downstream_rq_(total|5xx)$)";
 
-/// No admin page that is read here is larger, not even a configuration with 100,000 rules.
-const MOST_BYTES: u64 = 256 << 20;
+/// No configuration is larger, not even one with 100,000 rules.
+const MOST_CONFIGURATION: u64 = 64 << 20;
+/// Nor the statistics that are asked for, of some tens of thousands of counters.
+const MOST_STATS: u64 = 16 << 20;
+const MOST_INFO: u64 = 1 << 20;
 
 /// What is doubtful in a configuration dump, a sentence each.
 pub type FindWarnings = fn(&str) -> Vec<String>;
@@ -59,16 +62,17 @@ impl EnvoyAdmin {
     /// # Errors
     /// When it does not answer, or not as Envoy does.
     pub fn sample(&self) -> Result<Sample> {
-        let page = self.get(&format!("/stats?format=json&usedonly&filter={}", encode(FILTER)))?;
+        let page = self.get(&format!("/stats?format=json&usedonly&filter={}", encode(FILTER)), MOST_STATS)?;
         let stats: Stats = serde_json::from_slice(&page).context("/stats is not what Envoy writes")?;
         let mut sample = Sample::default();
         for stat in stats.stats {
             let (Some(name), Some(value)) = (stat.name, stat.value.as_ref().and_then(Value::as_f64)) else { continue };
-            match plain_name(&name).strip_prefix("wasmcustom.penstock.") {
-                Some(name) => sample.add(name, value),
-                None => {
-                    sample.traffic.insert(name, value as u64);
-                }
+            match names::of_stat(&name) {
+                Some((metric, labels)) => match names::key(metric, |name| names::label(&labels, name)) {
+                    Some(key) => sample.add(&key, value),
+                    None => sample.is_of_another_version |= !names::is_known(metric),
+                },
+                None => sample.add_traffic(name, value as u64),
             }
         }
         Ok(sample)
@@ -79,8 +83,9 @@ impl EnvoyAdmin {
     /// # Errors
     /// When it does not answer, or not as Envoy does.
     pub fn identity(&self) -> Result<Identity> {
-        let page: Value = serde_json::from_slice(&self.get("/server_info")?)?;
-        let text = |value: Option<&Value>| value.and_then(Value::as_str).map(str::to_owned);
+        let page: Value = serde_json::from_slice(&self.get("/server_info", MOST_INFO)?)
+            .context("/server_info is not what Envoy writes")?;
+        let text = |value: Option<&Value>| value.and_then(Value::as_str).map(short);
         let uptime = text(page.get("uptime_current_epoch"));
         Ok(Identity {
             // commit/version/…
@@ -96,17 +101,18 @@ impl EnvoyAdmin {
     /// # Errors
     /// When it does not answer, or not as Envoy does.
     pub fn configuration(&self, find_warnings: FindWarnings) -> Result<EnvoyConfiguration> {
-        let page = self.get("/config_dump")?;
-        let dump: Value = serde_json::from_slice(&page)?;
+        let page = self.get("/config_dump", MOST_CONFIGURATION)?;
+        let dump: Value = serde_json::from_slice(&page).context("/config_dump is not what Envoy writes")?;
         let warnings = std::str::from_utf8(&page).map_or_else(|_| Vec::new(), find_warnings);
-        let mut found = EnvoyConfiguration { warnings, ..EnvoyConfiguration::default() };
-        found.search(&dump, None);
-        Ok(found)
+        Ok(EnvoyConfiguration::of(&dump, warnings))
     }
 
-    fn get(&self, path: &str) -> Result<Vec<u8>> {
+    /// A page of at most `most` bytes. What is packed stays packed: the agent asks for none of it, and unpacks none.
+    fn get(&self, path: &str, most: u64) -> Result<Vec<u8>> {
         let mut response = self.agent.get(format!("{}{path}", self.url)).call()?;
-        Ok(response.body_mut().with_config().limit(MOST_BYTES).read_to_vec()?)
+        let page = path.split('?').next().unwrap_or_default();
+        let read = response.body_mut().with_config().limit(most).read_to_vec();
+        read.with_context(|| format!("{page} cannot be read, or has more than {} MiB", most >> 20))
     }
 }
 
@@ -121,101 +127,53 @@ fn encode(text: &str) -> String {
     })
 }
 
-/// What of an Envoy's configuration is shown.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct EnvoyConfiguration {
-    /// The policies.
-    pub policies: Vec<RunningPolicy>,
-    /// Where Envoy's routes go that ask for the policy's route: name, then cluster.
-    pub routes: BTreeMap<String, String>,
-    /// Settings that break a promise of one of the policies.
-    pub warnings: Vec<String>,
-}
-
-/// The fields by which a map is known as a policy.
-const SECTIONS: [&str; 5] = ["settings", "egress", "rateLimits", "routes", "canaries"];
-
-impl EnvoyConfiguration {
-    fn search(&mut self, value: &Value, filter: Option<&str>) {
-        match value {
-            Value::Array(items) => items.iter().for_each(|item| self.search(item, filter)),
-            Value::Object(fields) => {
-                let name = fields.get("name").and_then(Value::as_str).or(filter);
-                // The native body's: `filter_name` is `<module>/<plugin>`.
-                let native = || fields.get("filter_config").filter(|_| fields.contains_key("dynamic_module_config"));
-                let own_name = fields.get("filter_name").and_then(Value::as_str);
-                let name = own_name.map(|own| own.split_once('/').map_or(own, |(_, plugin)| plugin)).or(name);
-                // The plugin's configuration: JSON in a StringValue, or a Struct.
-                let configuration = fields.get("configuration").filter(|_| fields.contains_key("vm_config"));
-                if let Some(configuration) = configuration.or_else(native) {
-                    let text = configuration.get("value").unwrap_or(configuration);
-                    let document = match text {
-                        Value::String(text) => serde_json::from_str(text).unwrap_or_default(),
-                        other => other.clone(),
-                    };
-                    if SECTIONS.iter().any(|section| document.get(section).is_some()) {
-                        let plugin = name.unwrap_or_default().to_owned();
-                        self.policies.push(RunningPolicy { plugin, document });
-                    }
-                }
-                self.route(value);
-                for (key, below) in fields {
-                    if !["configuration", "vm_config", "filter_config"].contains(&key.as_str()) {
-                        self.search(below, name);
-                    }
-                }
-            }
-            _ => {}
-        }
-    }
-
-    /// A route of Envoy's that wants a route header: what every such header match compares with is taken for a route's
-    /// name, whatever the header is called.
-    fn route(&mut self, route: &Value) {
-        let Some(cluster) = route.pointer("/route/cluster").and_then(Value::as_str) else { return };
-        let headers = route.pointer("/match/headers").and_then(Value::as_array);
-        for header in headers.into_iter().flatten() {
-            let exact = header.pointer("/string_match/exact").or_else(|| header.get("exact_match"));
-            if let Some(name) = exact.and_then(Value::as_str) {
-                self.routes.insert(name.to_owned(), cluster.to_owned());
-            }
-        }
-    }
-}
-
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test")]
 mod tests {
-    use serde_json::json;
+    use std::io::{Read as _, Write as _};
+    use std::net::TcpListener;
 
     use super::*;
 
-    #[test]
-    fn a_policy_is_found_as_text_and_as_a_struct_with_the_plugins_name() {
-        let plugin = |name: &str, configuration: Value| {
-            json!({"name": "envoy.filters.http.wasm", "typed_config":
-                {"config": {"name": name, "vm_config": {"code": {}}, "configuration": configuration}}})
-        };
-        let dump = json!({"configs": [
-            {"dynamic_listeners": [plugin("a", json!({"@type": "…StringValue", "value": r#"{"canaries": []}"#}))]},
-            {"ecds_filters": [plugin("b", json!({"egress": {}})), plugin("not-ours", json!({"value": "debug"}))]},
-        ]});
-        let native = json!({"name": "x", "typed_config": {"dynamic_module_config": {"name": "penstock"},
-            "filter_name": "suite/c", "filter_config": {"@type": "…StringValue", "value": r#"{"routes": {}}"#}}});
-        let dump = json!([dump, native]);
-        let mut found = EnvoyConfiguration::default();
-        found.search(&dump, None);
-        let plugins: Vec<_> = found.policies.iter().map(|policy| policy.plugin.as_str()).collect();
-        assert_eq!(plugins, ["a", "b", "c"]);
+    /// An admin interface that answers everything with these bytes, the last part over and over.
+    fn hostile(head: &'static str, part: Vec<u8>) -> EnvoyAdmin {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        std::thread::spawn(move || {
+            for mut stream in listener.incoming().map_while(Result::ok) {
+                let _ = stream.read(&mut [0; 4096]);
+                let _ = stream.write_all(format!("HTTP/1.1 200 OK\r\n{head}\r\n").as_bytes());
+                while !part.is_empty() && stream.write_all(&part).is_ok() {}
+            }
+        });
+        EnvoyAdmin::new(&url, Duration::from_secs(60))
+    }
+
+    fn no_warnings(_: &str) -> Vec<String> {
+        vec![]
     }
 
     #[test]
-    fn a_route_by_header_leads_to_its_cluster() {
-        let dump = json!({"routes": [
-            {"match": {"prefix": "/", "headers": [{"name": "x-penstock-route", "string_match": {"exact": "v2"}}]}, "route": {"cluster": "reviews-v2"}},
-            {"match": {"prefix": "/"}, "route": {"cluster": "other"}}]});
-        let mut found = EnvoyConfiguration::default();
-        found.search(&dump, None);
-        assert_eq!(found.routes.into_iter().collect::<Vec<_>>(), [("v2".to_owned(), "reviews-v2".to_owned())]);
+    fn a_page_without_end_is_an_error() {
+        let envoy = hostile("connection: close\r\n", vec![b' '; 1 << 16]);
+        for error in [envoy.sample().err(), envoy.identity().err(), envoy.configuration(no_warnings).err()] {
+            let error = format!("{:#}", error.unwrap());
+            assert!(error.contains("has more than"), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_what_envoy_writes_is_an_error_and_nothing_is_unpacked() {
+        // 10 MiB of zeros, packed into 10 KiB.
+        let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+        packed.write_all(&vec![0; 10 << 20]).unwrap();
+        let packed = packed.finish().unwrap();
+        let head: &'static str =
+            Box::leak(format!("content-encoding: gzip\r\ncontent-length: {}\r\n", packed.len()).into_boxed_str());
+        for envoy in [hostile(head, packed), hostile("content-length: 12\r\n", b"<b>hello</b>".to_vec())] {
+            let error = format!("{:#}", envoy.sample().unwrap_err());
+            assert!(error.contains("/stats is not what Envoy writes"), "{error}");
+        }
     }
 
     #[test]

@@ -1,17 +1,23 @@
 //! Everything that is known now: clusters, their proxies, and the sums of what these count.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use crate::envoy::EnvoyConfiguration;
+use crate::configuration::EnvoyConfiguration;
 use crate::sample::{Identity, Sample};
-use crate::series::CounterSeries;
+use crate::series::{CounterSeries, PollInterval};
 
 /// So many counters are kept of a cluster: a thousand rules of each section with their outcomes. Further ones are dropped, and
 /// the page says so.
 const MOST_SERIES: usize = 20_000;
 
-/// With more namespaces, those are forgotten in which no proxy is any more: a proxy could name a new one each time.
+/// So many namespaces have counters of their own; what proxies of further ones count is counted in none.
 const MOST_NAMESPACES: usize = 1_000;
+
+/// So many counters are kept of all namespaces of a cluster.
+const MOST_SERIES_OF_ALL: usize = 200_000;
+
+/// So many proxies of a cluster are kept; further ones that a Prometheus names are dropped.
+const MOST_PROXIES: usize = 5_000;
 
 /// All clusters.
 #[derive(Debug, Default)]
@@ -25,7 +31,8 @@ pub struct ClusterState {
     endpoints: BTreeMap<String, Endpoint>,
     /// By namespace, because not everybody may see all of them.
     groups: BTreeMap<Option<String>, Group>,
-    ticked: Option<f64>,
+    /// When the cluster was first watched, and when the last tick was.
+    ticked: Option<(f64, f64)>,
 }
 
 /// The counters of the proxies of one namespace together.
@@ -64,7 +71,12 @@ impl Endpoint {
 }
 
 impl Group {
-    fn note(&mut self, before: Option<&Sample>, now: &Sample, at: f64) {
+    fn len(&self) -> usize {
+        self.counters.len() + self.traffic.len()
+    }
+
+    /// Notes what a proxy has counted; `most`: so many counters there may be.
+    fn note(&mut self, before: Option<&Sample>, now: &Sample, at: f64, most: usize) {
         let maps = [
             (&mut self.counters, before.map(|sample| &sample.counters), &now.counters),
             (&mut self.traffic, before.map(|sample| &sample.traffic), &now.traffic),
@@ -74,7 +86,7 @@ impl Group {
                 // A counter that was not there before was 0, unless nothing was there.
                 let before = before.map(|before| before.get(name).copied().unwrap_or(0));
                 if !series.contains_key(name) {
-                    if series.len() >= MOST_SERIES {
+                    if series.len() >= most {
                         self.truncated = true;
                         continue;
                     }
@@ -114,25 +126,30 @@ impl Fleet {
 
     /// Notes who a proxy is and what it runs.
     pub fn know(&mut self, cluster: &str, endpoint: &str, identity: Identity, configuration: EnvoyConfiguration) {
-        let endpoint = self.endpoint(cluster, endpoint);
-        endpoint.identity = identity;
-        endpoint.configuration = configuration;
+        let before = {
+            let endpoint = self.endpoint(cluster, endpoint);
+            endpoint.configuration = configuration;
+            std::mem::replace(&mut endpoint.identity, identity).namespace
+        };
+        // A hostile proxy can name another namespace each time: one that nobody is in any more is forgotten.
+        let Some(cluster) = self.clusters.get_mut(cluster) else { return };
+        if !cluster.endpoints.values().any(|endpoint| endpoint.identity.namespace == before) {
+            cluster.groups.remove(&before);
+        }
     }
 
     /// Notes the numbers of a proxy.
     pub fn note(&mut self, cluster: &str, name: &str, sample: Sample, at: f64) {
         let cluster = self.clusters.entry(cluster.to_owned()).or_default();
         let endpoint = cluster.endpoints.entry(name.to_owned()).or_default();
-        let namespace = endpoint.identity.namespace.clone();
-        if cluster.groups.len() >= MOST_NAMESPACES && !cluster.groups.contains_key(&namespace) {
-            let living: BTreeSet<&Option<String>> =
-                cluster.endpoints.values().map(|endpoint| &endpoint.identity.namespace).collect();
-            cluster.groups.retain(|namespace, _| living.contains(namespace));
-        }
-        let endpoint = cluster.endpoints.entry(name.to_owned()).or_default();
         let before = endpoint.last_seen.is_some().then_some(&endpoint.sample);
-        let group = cluster.groups.entry(namespace).or_default();
-        group.note(before, &sample, at);
+        let namespace = endpoint.identity.namespace.clone();
+        if cluster.groups.len() < MOST_NAMESPACES || cluster.groups.contains_key(&namespace) {
+            let others: usize = cluster.groups.values().map(Group::len).sum();
+            let group = cluster.groups.entry(namespace).or_default();
+            let most = MOST_SERIES.min(MOST_SERIES_OF_ALL.saturating_sub(others - group.len()) / 2);
+            group.note(before, &sample, at, most);
+        }
         endpoint.sample = sample;
         endpoint.last_seen = Some(at);
         endpoint.error = None;
@@ -165,6 +182,10 @@ impl Fleet {
             }
         }
         for (name, sample) in samples {
+            let known = self.clusters.entry(cluster.to_owned()).or_default();
+            if known.endpoints.len() >= MOST_PROXIES && !known.endpoints.contains_key(&name) {
+                continue;
+            }
             self.add(cluster, &name, url);
             self.note(cluster, &name, sample, at);
         }
@@ -173,11 +194,12 @@ impl Fleet {
     /// Makes a point of what came since the last tick.
     pub fn tick(&mut self, at: f64) {
         for cluster in self.clusters.values_mut() {
-            let seconds = cluster.ticked.map_or(0.0, |before| at - before);
-            cluster.ticked = Some(at);
+            let (began, before) = cluster.ticked.unwrap_or((at, at));
+            cluster.ticked = Some((began, at));
+            let tick = PollInterval { at, seconds: at - before, watched: at - began };
             for group in cluster.groups.values_mut() {
                 let series = group.counters.values_mut().chain(group.traffic.values_mut());
-                series.for_each(|series| series.tick(seconds));
+                series.for_each(|series| series.tick(tick));
             }
         }
     }
@@ -263,12 +285,31 @@ mod tests {
         let known = |namespace: String| Identity { namespace: Some(namespace), ..Identity::default() };
         fleet.know("east", "b", known("shop".to_owned()), EnvoyConfiguration::default());
         fleet.note("east", "b", sample(1), 0.0);
-        for number in 0..3 * MOST_NAMESPACES {
+        for number in 0..100 {
             fleet.know("east", "a", known(format!("n{number}")), EnvoyConfiguration::default());
             fleet.note("east", "a", sample(1), 1.0);
         }
         let groups: Vec<_> = fleet.cluster("east").unwrap().groups().map(|(namespace, _)| namespace).collect();
-        assert!(groups.len() <= MOST_NAMESPACES, "{}", groups.len());
-        assert!(groups.contains(&Some("shop")) && groups.contains(&Some("n2999")), "{groups:?}");
+        assert_eq!(groups, [Some("n99"), Some("shop")]);
+        for number in 0..2 * MOST_NAMESPACES {
+            fleet.know("east", &format!("p{number}"), known(format!("p{number}")), EnvoyConfiguration::default());
+            fleet.note("east", &format!("p{number}"), sample(1), 1.0);
+        }
+        assert_eq!(fleet.cluster("east").unwrap().groups().count(), MOST_NAMESPACES);
+    }
+
+    #[test]
+    fn counters_of_all_namespaces_together_are_bounded() {
+        let mut fleet = Fleet::default();
+        for number in 0..60 {
+            let identity = Identity { namespace: Some(format!("n{number}")), ..Identity::default() };
+            let mut many = Sample::default();
+            (0..10_000).for_each(|rule| many.add(&format!("routes.r{rule}.matched"), 1.0));
+            fleet.know("east", &format!("p{number}"), identity, EnvoyConfiguration::default());
+            fleet.note("east", &format!("p{number}"), many, 1.0);
+        }
+        let cluster = fleet.cluster("east").unwrap();
+        assert!(cluster.groups().map(|(_, group)| group.len()).sum::<usize>() <= MOST_SERIES_OF_ALL);
+        assert!(cluster.groups().any(|(_, group)| group.truncated));
     }
 }

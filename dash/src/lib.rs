@@ -6,10 +6,11 @@
 pub mod access;
 mod assets;
 pub mod config;
+pub mod configuration;
 mod deadline;
 pub mod envoy;
 pub mod fleet;
-pub mod labels;
+pub mod names;
 pub mod prometheus;
 pub mod sample;
 pub mod scrape;

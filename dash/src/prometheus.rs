@@ -6,13 +6,14 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 
+use crate::names;
 use crate::sample::Sample;
 
 /// Every series that is shown.
-const QUERY: &str = r#"{__name__=~"penstock_.+|envoy_cluster_upstream_rq_total|envoy_cluster_upstream_rq_xx"}"#;
+const QUERY: &str = r#"{__name__=~"penstock_.+|envoy_cluster_upstream_rq_total|envoy_cluster_upstream_rq_xx|envoy_http_downstream_rq_total"}"#;
 
 /// No answer is larger: a hundred proxies with a thousand rules each are 60 MB.
-const MOST_BYTES: u64 = 256 << 20;
+const MOST_BYTES: u64 = 128 << 20;
 
 /// One Prometheus.
 #[derive(Debug)]
@@ -71,23 +72,19 @@ fn samples(series: Vec<PrometheusSeries>) -> BTreeMap<String, Sample> {
         let cluster = label("envoy_cluster_name");
         match label("__name__") {
             "envoy_cluster_upstream_rq_total" => {
-                sample.traffic.insert(format!("cluster.{cluster}.upstream_rq_total").into(), value as u64);
+                sample.add_traffic(format!("cluster.{cluster}.upstream_rq_total").into(), value as u64);
+            }
+            "envoy_http_downstream_rq_total" => {
+                let prefix = label("envoy_http_conn_manager_prefix");
+                sample.add_traffic(format!("http.{prefix}.downstream_rq_total").into(), value as u64);
             }
             "envoy_cluster_upstream_rq_xx" if label("envoy_response_code_class") == "5" => {
-                sample.traffic.insert(format!("cluster.{cluster}.upstream_rq_5xx").into(), value as u64);
+                sample.add_traffic(format!("cluster.{cluster}.upstream_rq_5xx").into(), value as u64);
             }
             name => {
-                let Some(section) = name.strip_prefix("penstock_") else { continue };
-                let (rule, outcome, variant) =
-                    (label("penstock_rule"), label("penstock_outcome"), label("penstock_variant"));
-                // `policy_hash` is policy.<plugin>.hash, `breakers_state` is breakers.<rule>.<variant>.state.
-                let name = match section.split_once('_') {
-                    Some((section, what)) if variant.is_empty() => format!("{section}.{rule}.{what}"),
-                    Some((section, what)) => format!("{section}.{rule}.{variant}.{what}"),
-                    None if !variant.is_empty() => format!("{section}.{rule}.{variant}"),
-                    None => format!("{section}.{rule}.{outcome}"),
-                };
-                sample.add(&name, value);
+                if let Some(key) = name.strip_prefix("penstock_").and_then(|metric| names::key(metric, label)) {
+                    sample.add(&key, value);
+                }
             }
         }
     }
@@ -105,19 +102,16 @@ mod tests {
         let series = |labels: serde_json::Value, value: &str| json!({"metric": labels, "value": [0.5, value]});
         let result = serde_json::from_value(json!([
             series(
-                json!({"__name__": "penstock_egress", "instance": "a", "penstock_rule": "stripe", "penstock_outcome": "denied"}),
+                json!({"__name__": "penstock_requests_total", "instance": "a", "section": "egress", "rule": "stripe", "outcome": "denied"}),
                 "3"
             ),
+            series(json!({"__name__": "penstock_policy_hash", "instance": "a", "plugin": "suite"}), "281474976710655"),
             series(
-                json!({"__name__": "penstock_policy_hash", "instance": "a", "penstock_rule": "suite"}),
-                "281474976710655"
-            ),
-            series(
-                json!({"__name__": "penstock_breakers_state", "instance": "a", "penstock_rule": "r", "penstock_variant": "v2"}),
+                json!({"__name__": "penstock_breaker_state", "instance": "a", "section": "canaries", "rule": "r", "variant": "v2"}),
                 "2"
             ),
             series(
-                json!({"__name__": "penstock_shares", "instance": "b", "penstock_rule": "r", "penstock_variant": "v2"}),
+                json!({"__name__": "penstock_variant_weight", "instance": "b", "rule": "r", "variant": "v2"}),
                 "100"
             ),
             series(
@@ -129,8 +123,8 @@ mod tests {
         let (a, b) = (samples.get("a").context("a")?, samples.get("b").context("b")?);
         assert_eq!(a.counters.get("egress.stripe.denied"), Some(&3));
         assert_eq!(a.gauge("policy.suite.hash"), Some(281_474_976_710_655.0));
-        assert_eq!(a.gauge("breakers.r.v2.state"), Some(2.0));
-        assert_eq!(b.gauge("shares.r.v2"), Some(100.0));
+        assert_eq!(a.gauge("breakers.canaries/r.v2"), Some(2.0));
+        assert_eq!(b.gauge("weights.r.v2"), Some(100.0));
         assert_eq!(b.traffic.get("cluster.c.upstream_rq_5xx"), Some(&9));
         Ok(())
     }

@@ -1,12 +1,16 @@
 //! What one look at a proxy brings, whichever way it was taken.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A policy as a proxy runs it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RunningPolicy {
-    /// The name of the plugin (the filter's `name` in its configuration), or of the filter.
+    /// What the dash calls the plugin: its name, and where several plugins of one Envoy share that, also their listeners or a number.
     pub plugin: String,
+    /// The name of the plugin in its configuration, and in its metrics; empty where it has none.
+    pub metrics: String,
+    /// The prefixes of the counters of the listeners that it stands in, where the configuration says so.
+    pub listeners: BTreeSet<String>,
     /// The document.
     pub document: serde_json::Value,
 }
@@ -27,20 +31,35 @@ pub struct Identity {
 /// The numbers of one proxy at one time.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Sample {
-    /// Counters of the modules, without `penstock.`: `<section>.<rule>.<outcome>`.
+    /// Counters of the modules, `<section>.<rule>.<outcome>`: see [`names::key`](crate::names::key).
     pub counters: BTreeMap<Box<str>, u64>,
-    /// Gauges of the modules, without `penstock.`, such as `policy.<plugin>.hash`.
+    /// Gauges of the modules, such as `policy.<plugin>.hash`.
     pub gauges: BTreeMap<Box<str>, f64>,
     /// Counters of Envoy's clusters and listeners: `cluster.<name>.<what>`, `http.<prefix>.<what>`.
     pub traffic: BTreeMap<Box<str>, u64>,
+    /// A module reports metrics that this version of the dash does not know.
+    pub is_of_another_version: bool,
 }
 
+/// So many numbers of one proxy are kept: of a thousand rules of each section with their outcomes, and a few thousand clusters.
+const MOST_NUMBERS: usize = 40_000;
+
 /// The sections of names that are gauges; all others are counters.
-const GAUGES: [&str; 5] = ["policy.", "slots.", "breakers.", "shares.", "egressExpiry."];
+const GAUGES: [&str; 5] = ["policy.", "refused.", "keys.", "breakers.", "weights."];
 
 impl Sample {
-    /// Files one metric of a module by its name without `penstock.`.
+    /// Files one counter of Envoy's own.
+    pub fn add_traffic(&mut self, name: Box<str>, value: u64) {
+        if self.traffic.len() < MOST_NUMBERS {
+            self.traffic.insert(name, value);
+        }
+    }
+
+    /// Files one metric of a module under its [`names::key`](crate::names::key).
     pub fn add(&mut self, name: &str, value: f64) {
+        if self.counters.len() + self.gauges.len() >= MOST_NUMBERS {
+            return;
+        }
         if GAUGES.iter().any(|section| name.starts_with(section)) {
             self.gauges.insert(name.into(), value);
         } else {

@@ -39,6 +39,9 @@ const STACK: usize = 512 << 10;
 /// No source may take longer: it is down then.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How long the configuration of a proxy whose policies stay the same is relied on: it may be megabytes.
+const REREAD: Duration = Duration::from_secs(30);
+
 /// Seconds since 1970.
 pub fn now() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
@@ -102,13 +105,16 @@ struct WatchedEnvoy {
     envoy: EnvoyAdmin,
     cluster: String,
     name: String,
-    /// The policies at the time when its configuration was read. `None`: read it, for the first time or after it was down.
-    known: Option<Vec<(Box<str>, u64)>>,
+    /// The policies at the time when its configuration was read, and that time. `None`: read it, for the first time or after it
+    /// was down.
+    known: Option<(PolicyGauges, Instant)>,
     find_warnings: FindWarnings,
 }
 
 /// Which policies run: any change of them is a change of hash or generation.
-fn policies(sample: &Sample) -> Vec<(Box<str>, u64)> {
+type PolicyGauges = Vec<(Box<str>, u64)>;
+
+fn policies(sample: &Sample) -> PolicyGauges {
     let policies = sample.gauges.iter().filter(|(name, _)| name.starts_with("policy."));
     policies.map(|(name, value)| (name.clone(), *value as u64)).collect()
 }
@@ -124,10 +130,12 @@ impl WatchedEnvoy {
     fn try_look(&mut self, fleet: &Shared) -> Result<()> {
         let sample = self.envoy.sample()?;
         let running = policies(&sample);
-        if self.known.as_ref() != Some(&running) {
+        // A filter that was taken out changes none of its numbers: they stay as they were.
+        let is_new = |(known, read): &(PolicyGauges, Instant)| *known != running || read.elapsed() >= REREAD;
+        if self.known.as_ref().is_none_or(is_new) {
             let (identity, configuration) = (self.envoy.identity()?, self.envoy.configuration(self.find_warnings)?);
             lock(fleet).know(&self.cluster, &self.name, identity, configuration);
-            self.known = Some(running);
+            self.known = Some((running, Instant::now()));
         }
         lock(fleet).note(&self.cluster, &self.name, sample, now());
         Ok(())

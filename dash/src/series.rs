@@ -4,11 +4,11 @@ use std::collections::VecDeque;
 
 use serde::Serialize;
 
-/// So many points are kept of each rate, one for each look.
+/// So many points are kept of each rate, one for each poll.
 pub const POINTS: usize = 120;
 
-/// A rate is the mean of so many looks: one alone flickers, because the modules hand their counts on once a second.
-const MEAN: usize = 5;
+/// A rate is the mean of so many seconds: of fewer, one failed request of a quiet service would be a high percentage.
+pub const WINDOW: f64 = 30.0;
 
 /// One counter of a cluster: all its proxies together.
 #[derive(Clone, Debug, Default)]
@@ -17,8 +17,35 @@ pub struct CounterSeries {
     /// What came since the last point.
     since: u64,
     points: VecDeque<f32>,
+    /// When something came within the [`WINDOW`], and how much.
+    window: VecDeque<(f64, u64)>,
+    /// So many seconds of the window have been watched.
+    watched: f64,
     /// When it last rose, in seconds since 1970.
     last: Option<f64>,
+}
+
+/// How often something happens: in the last [`WINDOW`] seconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct RecentRate {
+    /// Per second.
+    pub per_second: f64,
+    /// How often.
+    pub recent: u64,
+}
+
+impl std::ops::Add for RecentRate {
+    type Output = RecentRate;
+
+    fn add(self, other: RecentRate) -> RecentRate {
+        RecentRate { per_second: self.per_second + other.per_second, recent: self.recent.saturating_add(other.recent) }
+    }
+}
+
+impl std::iter::Sum for RecentRate {
+    fn sum<I: Iterator<Item = RecentRate>>(flows: I) -> RecentRate {
+        flows.fold(RecentRate::default(), |sum, flow| sum + flow)
+    }
 }
 
 /// How a counter is shown.
@@ -27,15 +54,35 @@ pub struct CounterSeries {
 pub struct CounterRate {
     /// Since the proxies started, or the dash, where a proxy began anew.
     pub total: u64,
-    /// Per second, over the last five looks.
+    /// Per second, in the last [`WINDOW`] seconds.
     pub per_second: f64,
-    /// Per second at each of the last looks, the newest last.
+    /// How often, in that time.
+    pub recent: u64,
+    /// Per second at each of the last polls, the newest last.
     pub history: Vec<f32>,
+}
+
+impl CounterRate {
+    /// Without its history.
+    pub fn flow(&self) -> RecentRate {
+        RecentRate { per_second: self.per_second, recent: self.recent }
+    }
+}
+
+/// The end of a time between two polls of a cluster.
+#[derive(Clone, Copy, Debug)]
+pub struct PollInterval {
+    /// Now, in seconds since 1970.
+    pub at: f64,
+    /// How long it was.
+    pub seconds: f64,
+    /// For how long the cluster has been watched.
+    pub watched: f64,
 }
 
 impl CounterSeries {
     /// Notes that the counter of one proxy went from `before` to `now`. It is smaller than before when the proxy started
-    /// anew; `None`: this is the first look, and what it counted before is no rate of now.
+    /// anew; `None`: this is the first poll, and what it counted before is no rate of now.
     pub fn note(&mut self, before: Option<u64>, now: u64, at: f64) {
         let more = match before {
             Some(before) => now.checked_sub(before).unwrap_or(now),
@@ -48,18 +95,26 @@ impl CounterSeries {
         }
     }
 
-    /// Makes a point of what came in the last `seconds`.
-    pub fn tick(&mut self, seconds: f64) {
+    /// Makes a point of what came since the last one.
+    pub fn tick(&mut self, PollInterval { at, seconds, watched }: PollInterval) {
+        let since = std::mem::take(&mut self.since);
+        // A counter that has just come into being was zero before.
+        self.watched = watched.min(WINDOW);
+        while self.window.front().is_some_and(|(then, _)| at - then >= WINDOW) {
+            self.window.pop_front();
+        }
+        if since > 0 {
+            self.window.push_back((at, since));
+        }
         // A counter that never counts has no history to keep.
-        if self.since == 0 && self.points.is_empty() {
+        if since == 0 && self.points.is_empty() {
             return;
         }
         if self.points.len() == POINTS {
             self.points.pop_front();
         }
-        let rate = if seconds > 0.0 { self.since as f64 / seconds } else { 0.0 };
+        let rate = if seconds > 0.0 { since as f64 / seconds } else { 0.0 };
         self.points.push_back((100.0 * rate).round() as f32 / 100.0);
-        self.since = 0;
         // Nothing for as long as is remembered: nothing to remember.
         if self.points.len() == POINTS && self.points.iter().all(|&point| point == 0.0) {
             self.points = VecDeque::new();
@@ -68,24 +123,14 @@ impl CounterSeries {
 
     /// The rate, with its history.
     pub fn rate(&self) -> CounterRate {
-        CounterRate { total: self.total, per_second: self.per_second(), history: self.points.iter().copied().collect() }
-    }
-
-    /// Per second, over the last looks.
-    pub fn per_second(&self) -> f64 {
-        let recent = self.points.iter().rev().take(MEAN);
-        let count = recent.len().max(1);
-        recent.map(|&point| f64::from(point)).sum::<f64>() / count as f64
+        let recent = self.window.iter().map(|(_, count)| count).sum::<u64>();
+        let per_second = if self.watched > 0.0 { recent as f64 / self.watched } else { 0.0 };
+        CounterRate { total: self.total, per_second, recent, history: self.points.iter().copied().collect() }
     }
 
     /// When it last rose.
     pub fn last(&self) -> Option<f64> {
         self.last
-    }
-
-    /// What came at the last look, as a whole number.
-    pub fn newest(&self) -> f64 {
-        self.points.back().copied().map_or(0.0, f64::from)
     }
 }
 
@@ -93,16 +138,34 @@ impl CounterSeries {
 mod tests {
     use super::*;
 
+    fn tick(at: f64, watched: f64) -> PollInterval {
+        PollInterval { at, seconds: 1.0, watched }
+    }
+
     #[test]
-    fn the_first_look_is_a_total_and_no_rate() {
+    fn the_first_poll_is_a_total_and_no_rate() {
         let mut series = CounterSeries::default();
         series.note(None, 1_000, 1.0);
-        series.tick(1.0);
-        assert_eq!(series.rate(), CounterRate { total: 1_000, per_second: 0.0, history: vec![] });
+        series.tick(PollInterval { at: 1.0, seconds: 0.0, watched: 0.0 });
+        assert_eq!(series.rate(), CounterRate { total: 1_000, ..CounterRate::default() });
         series.note(Some(1_000), 1_004, 3.0);
-        series.tick(2.0);
-        assert_eq!(series.rate(), CounterRate { total: 1_004, per_second: 2.0, history: vec![2.0] });
+        series.tick(PollInterval { at: 3.0, seconds: 2.0, watched: 2.0 });
+        assert_eq!(series.rate(), CounterRate { total: 1_004, per_second: 2.0, recent: 4, history: vec![2.0] });
         assert_eq!(series.last(), Some(3.0));
+    }
+
+    #[test]
+    fn one_event_of_a_new_counter_is_one_in_half_a_minute() {
+        let mut series = CounterSeries::default();
+        series.note(Some(0), 1, 100.0);
+        series.tick(tick(100.0, 100.0));
+        assert_eq!(series.rate().flow(), RecentRate { per_second: 1.0 / 30.0, recent: 1 });
+        for second in 1..30 {
+            series.tick(tick(100.0 + f64::from(second), 100.0));
+            assert_eq!(series.rate().recent, 1);
+        }
+        series.tick(tick(130.0, 130.0));
+        assert_eq!(series.rate().flow(), RecentRate::default());
     }
 
     #[test]
@@ -117,11 +180,11 @@ mod tests {
     fn history_is_bounded_and_forgotten_when_nothing_happens() {
         let mut series = CounterSeries::default();
         series.note(Some(0), 1, 1.0);
-        for _ in 0..POINTS {
-            series.tick(1.0);
+        for second in 0..POINTS {
+            series.tick(tick(second as f64, second as f64));
         }
         assert_eq!(series.rate().history.len(), POINTS);
-        series.tick(1.0);
+        series.tick(tick(POINTS as f64, POINTS as f64));
         assert_eq!(series.rate().history.len(), 0);
         assert_eq!(series.rate().total, 1);
     }

@@ -87,7 +87,7 @@ function drawClusters() {
 function drawSummary(snapshot) {
   const cluster = state.clusters.find((each) => each.name === snapshot.cluster);
   const alive = snapshot.endpoints.filter((endpoint) => endpoint.alive).length;
-  const texts = Math.max(0, ...snapshot.drift.map((plugin) => plugin.hashes.length));
+  const versions = Math.max(0, ...snapshot.drift.map((plugin) => plugin.hashes.length));
   const share = cluster?.requestsPerSecond > 0 ? cluster.refusedPerSecond / cluster.requestsPerSecond : null;
   const open = snapshot.canaries.flatMap((canary) => canary.variants).filter((variant) => variant.breaker === 'open').length + snapshot.routes.filter((route) => route.breaker === 'open').length;
   const facts = [
@@ -95,7 +95,7 @@ function drawSummary(snapshot) {
     ['Refused', rate(cluster?.refusedPerSecond), share == null ? '' : percent(share)],
     ['Proxies', `${alive} of ${snapshot.endpoints.length}`, alive < snapshot.endpoints.length ? 'some do not answer' : 'answer'],
     ['Open breakers', count(open), ''],
-    ['Policy drift', texts > 1 ? plural(texts, 'text') : 'none', texts > 1 ? 'of one plugin' : ''],
+    ['Policy drift', versions > 1 ? plural(versions, 'version') : 'none', versions > 1 ? 'of one plugin' : ''],
   ];
   keyed(
     at('summary'),

@@ -48,14 +48,14 @@ function updateVariant(row, variant) {
   setText(row.name, variant.name);
   breaker(row.state, variant.breaker === 'closed' ? null : variant.breaker);
   row.shares.set(variant.observed, variant.wanted);
-  setText(row.observed, percent(variant.observed));
+  setText(row.observed, variant.observed == null ? percent(null) : `${percent(variant.observed)} (${count(variant.recent)})`);
   setText(row.wanted, variant.wanted == null ? '' : ` of ${percent(variant.wanted)} wanted`);
   row.requests.set(variant);
   const failing = variant.errorsPerSecond > 0;
   const share = variant.perSecond > 0 ? Math.min(1, variant.errorsPerSecond / variant.perSecond) : null;
   // Whom nobody asks makes no errors, and that says nothing good of it.
   if (variant.errorsPerSecond == null || (!failing && !(variant.perSecond > 0))) row.errors.set('note', NONE);
-  else row.errors.set(failing ? (share >= 0.05 ? 'error' : 'warning') : 'ok', failing ? `${rateText(variant.errorsPerSecond)}${share == null ? '' : ` (${percent(share)})`}` : 'none');
+  else row.errors.set(failing ? (share >= 0.05 ? 'error' : 'warning') : 'ok', failing ? `${rateText(variant.errorsPerSecond)}${share == null ? '' : ` (${percent(share)}, ${count(Math.min(variant.errors, variant.recent))} of ${count(variant.recent)})`}` : 'none');
   setText(row.total, count(variant.total));
   setAttribute(row.node, 'data-state', variant.breaker === 'open' ? 'error' : null);
 }

@@ -39,14 +39,15 @@ function layersOf(nodes, edges) {
   return layer;
 }
 
-function total(edges, id) {
+function total(edges, id, own) {
   let [arriving, leaving, trouble] = [0, 0, 0];
   for (const edge of edges) {
     if (edge.to === id) arriving += edge.requestsPerSecond ?? 0;
     if (edge.from === id) leaving += edge.requestsPerSecond ?? 0;
     if (edge.to === id || edge.from === id) trouble += (edge.errorsPerSecond ?? 0) + (edge.refusedPerSecond ?? 0);
   }
-  return { rate: Math.max(arriving, leaving), trouble };
+  // What the server says of a plugin is Envoy's own count: its edges are several sections that each request passes.
+  return { rate: own ?? Math.max(arriving, leaving), trouble };
 }
 
 /** The graph with at most `FIRST` nodes a layer. Which those are stays, as long as `chosen` still fits. */
@@ -61,7 +62,7 @@ function reduced({ nodes, edges }, chosen) {
       shown.push(...members);
       return;
     }
-    const sums = new Map(members.map((node) => [node.id, total(edges, node.id)]));
+    const sums = new Map(members.map((node) => [node.id, total(edges, node.id, node.requestsPerSecond)]));
     const ranked = [...members].sort(
       (a, b) =>
         Number(chosen.has(b.id)) - Number(chosen.has(a.id)) ||
@@ -169,7 +170,7 @@ function stateOf(edge, target) {
 
 function labelOf(edge, state) {
   if (state === 'refused') return `${rate(Math.max(edge.refusedPerSecond, edge.requestsPerSecond))} refused`;
-  if (state === 'failing') return `${percent(Math.min(1, edge.errorsPerSecond / edge.requestsPerSecond))} errors`;
+  if (state === 'failing') return `${percent(Math.min(1, edge.errorsPerSecond / edge.requestsPerSecond))} errors (${edge.errors} of ${edge.requests})`;
   return '';
 }
 
@@ -354,7 +355,7 @@ export function topology(section, view) {
       },
       (row, node) => {
         const place = places.get(node.id);
-        const sum = total(edges, node.id);
+        const sum = total(edges, node.id, node.requestsPerSecond);
         setAttribute(row.node, 'class', `node ${node.kind}`);
         setAttribute(row.node, 'transform', `translate(${place.x} ${place.y})`);
         setAttribute(row.box, 'width', place.width);

@@ -8,7 +8,7 @@ import { table, words } from './table.js';
 const MANY = 6;
 
 export function drift(section) {
-  const empty = el('p', { class: 'empty', hidden: true }, 'No proxy has said which policy it runs.');
+  const empty = el('p', { class: 'empty', hidden: true }, 'No proxy has reported which policy it runs.');
   const holder = el('div', { class: 'drift-list' });
   section.append(empty, holder);
 
@@ -22,7 +22,7 @@ export function drift(section) {
   function update(row, plugin) {
     const proxies = plugin.hashes.reduce((sum, hash) => sum + hash.endpoints.length, 0);
     setText(row.name, plugin.plugin);
-    if (plugin.hashes.length > 1) row.state.set('warning', `${plural(plugin.hashes.length, 'text')} in ${plural(proxies, 'proxy', 'proxies')}`);
+    if (plugin.hashes.length > 1) row.state.set('warning', `${plural(plugin.hashes.length, 'version')} in ${plural(proxies, 'proxy', 'proxies')}`);
     else row.state.set('ok', proxies === 1 ? 'one proxy' : `all ${plural(proxies, 'proxy', 'proxies')} the same`);
     keyed(
       row.hashes,
@@ -52,6 +52,11 @@ export function drift(section) {
   };
 }
 
+function stateOf(endpoint) {
+  if (!endpoint.alive) return ['error', `no answer${endpoint.error ? `: ${endpoint.error}` : ''}`];
+  return endpoint.trouble ? ['error', endpoint.trouble] : ['ok', 'answers'];
+}
+
 export function endpoints(section) {
   return table(
     section,
@@ -66,7 +71,7 @@ export function endpoints(section) {
             set(endpoint) {
               setText(name, endpoint.name);
               setAttribute(name, 'title', endpoint.url);
-              state.set(endpoint.alive ? 'ok' : 'error', endpoint.alive ? 'answers' : `no answer${endpoint.error ? `: ${endpoint.error}` : ''}`);
+              state.set(...stateOf(endpoint));
             },
           };
         },
@@ -89,8 +94,8 @@ export function endpoints(section) {
       none: 'No proxies are watched in this cluster.',
       what: 'proxies',
       key: (endpoint) => endpoint.name,
-      weight: (endpoint) => (endpoint.alive ? 0 : 1),
-      state: (endpoint) => (endpoint.alive ? null : 'error'),
+      weight: (endpoint) => (stateOf(endpoint)[0] === 'ok' ? 0 : 1),
+      state: (endpoint) => (stateOf(endpoint)[0] === 'ok' ? null : 'error'),
     },
   );
 }

@@ -3,7 +3,6 @@
 use std::net::SocketAddr;
 
 use anyhow::{Context, Result, ensure};
-use penstock_dash::labels::plain_name;
 use serde_json::Value;
 
 use crate::http::{self, Protocol, Request};
@@ -48,16 +47,14 @@ impl Admin {
         serde_json::from_str(&body).with_context(|| format!("{path} is not JSON: {body}"))
     }
 
-    /// Every counter and gauge whose name contains `part`. Metrics of the native body, which come with labels, have the names
-    /// here that those of the wasm modules have.
+    /// Every counter and gauge whose name contains `part`.
     pub fn stats(&self, part: &str) -> Result<Vec<(String, u64)>> {
         let page = self.get("/stats")?;
         Ok(page
             .lines()
             .filter_map(|line| line.rsplit_once(": "))
-            .map(|(name, value)| (plain_name(name).into_owned(), value))
             .filter(|(name, _)| name.contains(part))
-            .filter_map(|(name, value)| Some((name, value.parse().ok()?)))
+            .filter_map(|(name, value)| Some((name.to_owned(), value.parse().ok()?)))
             .collect())
     }
 

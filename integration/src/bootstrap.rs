@@ -23,6 +23,7 @@ pub struct Bootstrap {
     pub(crate) log_level: String,
     pub(crate) environment: Vec<(OsString, OsString)>,
     pub(crate) hot_restart: bool,
+    pub(crate) may_refuse: bool,
     any_listeners: Vec<Value>,
     clusters: Vec<Value>,
     fields: serde_json::Map<String, Value>,
@@ -40,6 +41,7 @@ impl Bootstrap {
             log_level: "warning,wasm:info,dynamic_modules:info".to_owned(),
             environment: vec![("ENVOY_DYNAMIC_MODULES_SEARCH_PATH".into(), crate::workspace::dist().into())],
             hot_restart: false,
+            may_refuse: false,
             any_listeners: Vec::new(),
             clusters: Vec::new(),
             fields: serde_json::Map::new(),
@@ -91,6 +93,13 @@ impl Bootstrap {
     #[must_use]
     pub fn hot_restart(mut self) -> Self {
         self.hot_restart = true;
+        self
+    }
+
+    /// Lets it start with discovered filters whose first configuration is refused.
+    #[must_use]
+    pub fn may_refuse(mut self) -> Self {
+        self.may_refuse = true;
         self
     }
 

@@ -51,7 +51,9 @@ impl Envoy {
     /// Starts Envoy and waits until it serves. The error of an Envoy that refuses its configuration holds its log.
     pub(crate) fn start(bootstrap: Bootstrap) -> Result<Self> {
         let (name, config) = bootstrap.file();
-        let Bootstrap { folder, feeds, listeners, concurrency, log_level, environment, hot_restart, .. } = bootstrap;
+        let Bootstrap {
+            folder, feeds, listeners, concurrency, log_level, environment, hot_restart, may_refuse, ..
+        } = bootstrap;
         let path = folder.path().join(name);
         fs::write(&path, config)?;
         let mut levels = log_level.split(',');
@@ -80,7 +82,7 @@ impl Envoy {
         for listener in &listeners {
             envoy.address(listener.name())?;
         }
-        envoy.wait_until_configured()?;
+        envoy.wait_until_configured(may_refuse)?;
         Ok(envoy)
     }
 
@@ -98,7 +100,7 @@ impl Envoy {
         family.parent = Some(mem::replace(&mut self.child, child));
         family.epoch = epoch;
         self.admin = admin;
-        self.wait_until_configured()
+        self.wait_until_configured(false)
     }
 
     /// Waits until the process before this one has ended by itself.
@@ -242,11 +244,12 @@ impl Envoy {
     }
 
     /// Envoy is ready when the main thread is; the workers get discovered filters a moment later.
-    fn wait_until_configured(&self) -> Result<()> {
+    fn wait_until_configured(&self, may_refuse: bool) -> Result<()> {
         let started = Instant::now();
         for feed in &self.feeds {
-            let stat = format!("extension_config_discovery.http_filter.{}.config_reload", feed.name());
-            while self.admin.stat(&stat)? == 0 {
+            let stat =
+                |what| self.admin.stat(&format!("extension_config_discovery.http_filter.{}.{what}", feed.name()));
+            while stat("config_reload")? == 0 && !(may_refuse && stat("update_rejected")? > 0) {
                 ensure!(started.elapsed() < PATIENCE, "the workers have no {} in {PATIENCE:?}", feed.name());
                 thread::sleep(TICK);
             }

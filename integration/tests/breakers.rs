@@ -326,7 +326,9 @@ fn an_open_breaker_cools_down_probes_opens_again_or_is_restored_and_tells_it() -
 
     // Metrics are written each second.
     for (outcome, count) in [("rolledBack", 2), ("halfOpen", 2), ("restored", 1)] {
-        let name = format!("wasmcustom.penstock.canaries.shop.{outcome}");
+        let name = format!(
+            "wasmcustom.penstock.breaker_transitions_total.section.canaries.rule.shop.variant.v2.outcome.{outcome}"
+        );
         eventually(&name, || Ok(envoy.admin().stat(&name)? == count))?;
     }
     envoy.check_healthy()

@@ -139,7 +139,7 @@ fn it_names_the_canary_that_fails_and_the_rule_that_refuses() -> Result<()> {
     assert!(edge("listener/penstock", "canary/reviews") && edge("route/v2", "cluster/reviews-v2"), "{edges:#?}");
     assert!(edges.iter().any(|edge| edge["to"] == "refused/403" && edge["refusedPerSecond"].as_f64() > Some(0.0)));
     // What Envoy says of the policy is what the dash says.
-    let hash = envoy.admin().stat("wasmcustom.penstock.policy.penstock.hash")?;
+    let hash = envoy.admin().stat("wasmcustom.penstock.policy_hash.plugin.penstock")?;
     assert_eq!(snapshot["endpoints"][0]["plugins"][0]["hash"], format!("{hash:012x}"));
 
     // A new policy is read again.
@@ -340,7 +340,7 @@ fn a_prometheus_shows_the_proxies_that_it_scrapes() -> Result<()> {
             && named(&named(&snapshot["canaries"], "reviews")["variants"], "v2")["breaker"] == "open"
     })?;
     assert_eq!(snapshot["endpoints"][0]["name"], envoy.admin().address().to_string());
-    let hash = envoy.admin().stat("wasmcustom.penstock.policy.penstock.hash")?;
+    let hash = envoy.admin().stat("wasmcustom.penstock.policy_hash.plugin.penstock")?;
     assert_eq!(snapshot["endpoints"][0]["plugins"][0]["hash"], format!("{hash:012x}"));
     Ok(())
 }
@@ -380,7 +380,7 @@ fn a_hundred_proxies_with_a_thousand_rules_each_are_shown_every_second() -> Resu
     }
     // Counters come once a second.
     let started = Instant::now();
-    while envoy.admin().stats("penstock.egress.rule-")?.len() < 1_000 {
+    while envoy.admin().stats("penstock.requests_total.section.egress.rule.rule-")?.len() < 1_000 {
         ensure!(started.elapsed() < Duration::from_secs(30), "the counters do not come");
         thread::sleep(Duration::from_millis(100));
     }

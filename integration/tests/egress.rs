@@ -420,20 +420,26 @@ fn rules_and_reasons_are_counted_and_ends_are_announced() -> Result<()> {
     {
         ask(address, Protocol::Http1, &Request::new(method, host, "/"), 443)?;
     }
+    let rule = |outcome: &str| format!("requests_total.section.egress.rule.soon.outcome.{outcome}");
+    let reason = |reason: &str| format!("egress_reasons_total.reason.{reason}.outcome.denied");
     let expected = [
-        ("egress.soon.allowed", 2),
-        ("egress.soon.denied", 1),
-        ("egressReasons.methodNotAllowed.denied", 1),
-        ("egressReasons.hostNotAllowed.denied", 1),
-        ("egressReasons.hostIsAmbiguousNumber.denied", 1),
-        ("egressExpiry.next.days", 4),
+        (rule("allowed"), 2),
+        (rule("denied"), 1),
+        (reason("methodNotAllowed"), 1),
+        (reason("hostNotAllowed"), 1),
+        (reason("hostIsAmbiguousNumber"), 1),
     ];
     let mut found = Vec::new();
     for _ in 0..100 {
-        found = envoy.admin().stats("penstock.egress")?;
+        found = envoy.admin().stats("penstock.")?;
         let has =
             |name: &str, count: u64| found.iter().any(|(n, c)| n.ends_with(&format!("penstock.{name}")) && *c == count);
+        let is_expiry = |name: &str| name.contains(".egress_next_expiry_timestamp_seconds.plugin.");
         if expected.iter().all(|(name, count)| has(name, *count)) {
+            let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_secs();
+            let ends: Vec<u64> = found.iter().filter(|(name, _)| is_expiry(name)).map(|(_, end)| *end).collect();
+            let days = ends.iter().map(|end| end.saturating_sub(now) / 86_400).collect::<Vec<_>>();
+            assert_eq!(days, [4], "{found:?}");
             // Once, though each worker and the main thread has the policy.
             assert_eq!(envoy.log()?.matches("1 egress rule ends within 14 days: soon (owner: web) in 4 d").count(), 1);
             assert!(

@@ -56,7 +56,7 @@ fn passed(envoy: &Envoy, request: &Request, count: usize) -> Result<usize> {
 
 /// A counter of one limit, once it is what it should be.
 fn counted(envoy: &Envoy, limit: &str, outcome: &str, expected: u64) -> Result<()> {
-    let name = format!("wasmcustom.penstock.rateLimits.{limit}.{outcome}");
+    let name = format!("wasmcustom.penstock.requests_total.section.rateLimits.rule.{limit}.outcome.{outcome}");
     let started = Instant::now();
     loop {
         let count = envoy.admin().stat(&name)?;
@@ -248,7 +248,9 @@ fn a_service_that_dies_or_hangs_delays_nobody_longer_than_the_timeout() -> Resul
 
     service.hang()?;
     fails(&envoy, "hung", TIMEOUT)?;
-    let timeouts = |envoy: &Envoy| envoy.admin().stat("wasmcustom.penstock.rateLimits.Deny.timeout");
+    let timeouts = |envoy: &Envoy| {
+        envoy.admin().stat("wasmcustom.penstock.requests_total.section.rateLimits.rule.Deny.outcome.timeout")
+    };
     let started = Instant::now();
     // One whose time the two clocks see differently is an error.
     while timeouts(&envoy)? < 35 {

@@ -255,7 +255,11 @@ fn two_limits_under_contention_take_together_or_not_at_all() -> Result<()> {
 
     // Workers write their counts once a second.
     thread::sleep(Duration::from_secs(2));
-    let met = |limit: &str| envoy.admin().stat(&format!("wasmcustom.penstock.rateLimits.{limit}.retried"));
+    let met = |limit: &str| {
+        envoy
+            .admin()
+            .stat(&format!("wasmcustom.penstock.requests_total.section.rateLimits.rule.{limit}.outcome.retried"))
+    };
     let (wide, narrow) = (met("wide")?, met("narrow")?);
     println!(
         "{passed} of {sent} passed and as many are missing; writes made again: {wide} of wide, {narrow} of narrow"
@@ -307,7 +311,11 @@ fn counts_become_metrics() -> Result<()> {
     passed(envoy.ingress()?, times(12))?;
     let started = Instant::now();
     loop {
-        let stat = |outcome: &str| envoy.admin().stat(&format!("wasmcustom.penstock.rateLimits.l.{outcome}"));
+        let stat = |outcome: &str| {
+            envoy
+                .admin()
+                .stat(&format!("wasmcustom.penstock.requests_total.section.rateLimits.rule.l.outcome.{outcome}"))
+        };
         let counted = (stat("passed")?, stat("limited")?);
         if counted == (5, 7) {
             break;
@@ -380,7 +388,8 @@ fn a_shadow_limit_counts_and_refuses_nobody() -> Result<()> {
     let (started, mut counted) = (Instant::now(), 0);
     while counted < 8 && started.elapsed() < PATIENCE {
         thread::sleep(Duration::from_millis(100));
-        counted = envoy.admin().stat("wasmcustom.penstock.rateLimits.l.wouldLimit")?;
+        counted =
+            envoy.admin().stat("wasmcustom.penstock.requests_total.section.rateLimits.rule.l.outcome.wouldLimit")?;
     }
     assert_eq!(counted, 8);
     envoy.check_healthy()

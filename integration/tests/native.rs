@@ -67,7 +67,7 @@ fn a_panic_refuses_its_request_alone_and_never_forwards_it() -> Result<()> {
     }
     assert!(upstream.all().iter().all(|request| request.header("x-penstock-trap").is_none()));
     assert!(envoy.is_running()?);
-    eventually(|| Ok(envoy.admin().stat("wasmcustom.penstock.host.panic.failed")? == panics))?;
+    eventually(|| Ok(envoy.admin().stat("wasmcustom.penstock.internal_errors_total.operation.panic")? == panics))?;
     // Once a second at most, and with the reason.
     let lines = envoy.log()?.matches("penstock: bug, please report: told to").count();
     assert!((1..10).contains(&lines), "{lines} lines:\n{}", envoy.log()?);
@@ -123,7 +123,7 @@ fn a_panic_closes_its_connection_alone() -> Result<()> {
     }
     assert_eq!(connections.load(Ordering::SeqCst), 3);
     // Metrics of network filters have no labels; they have the names of the wasm modules' as they are.
-    eventually(|| Ok(envoy.admin().stat("wasmcustom.penstock.host.panic.failed")? == 3))?;
+    eventually(|| Ok(envoy.admin().stat("wasmcustom.penstock.internal_errors_total.operation.panic")? == 3))?;
     Ok(())
 }
 

@@ -47,12 +47,16 @@ admin:
   # Whoever reaches this page controls the proxy: loopback only.
   address: {socket_address: {address: 127.0.0.1, port_value: 9901}}
 
-# Makes labels of the parts of the module's metrics, penstock.<section>.<rule>.<outcome>.
+# Makes labels of the pairs in the names of the module's metrics, penstock.<metric>.<label>.<value>….
 stats_config:
   stats_tags:
-  - {tag_name: penstock_rule, regex: '^wasmcustom\.penstock\.[^.]+(\.([^.]+))\.'}
-  - {tag_name: penstock_outcome, regex: '^wasmcustom\.penstock\.(?:egress|egressReasons|rateLimits|routes|canaries|host)\.[^.]+(\.([^.]+))$'}
-  - {tag_name: penstock_variant, regex: '^wasmcustom\.penstock\.(?:breakers|shares)\.[^.]+(\.([^.]+))'}
+  - {tag_name: section, regex: '^wasmcustom\.penstock\.[^.]+(?:\.[^.]+\.[^.]+)*?(\.section\.([^.]+))'}
+  - {tag_name: rule, regex: '^wasmcustom\.penstock\.[^.]+(?:\.[^.]+\.[^.]+)*?(\.rule\.([^.]+))'}
+  - {tag_name: variant, regex: '^wasmcustom\.penstock\.[^.]+(?:\.[^.]+\.[^.]+)*?(\.variant\.([^.]+))'}
+  - {tag_name: outcome, regex: '^wasmcustom\.penstock\.[^.]+(?:\.[^.]+\.[^.]+)*?(\.outcome\.([^.]+))'}
+  - {tag_name: reason, regex: '^wasmcustom\.penstock\.[^.]+(?:\.[^.]+\.[^.]+)*?(\.reason\.([^.]+))'}
+  - {tag_name: operation, regex: '^wasmcustom\.penstock\.[^.]+(?:\.[^.]+\.[^.]+)*?(\.operation\.([^.]+))'}
+  - {tag_name: plugin, regex: '^wasmcustom\.penstock\.[^.]+(?:\.[^.]+\.[^.]+)*?(\.plugin\.([^.]+))'}
 
 # Without a limit anybody can open connections until memory ends.
 overload_manager:
@@ -77,7 +81,7 @@ fn head(native: bool) -> String {
 }
 
 const NATIVE_RUNTIME: &str = "\
-# The names of metrics in /stats/prometheus are those of the wasm modules then: penstock_routes{penstock_rule=\"…\"}.
+# The names of metrics in /stats/prometheus are those of the wasm modules then: penstock_requests_total{section=\"…\"}.
 layered_runtime:
   layers:
   - name: static

@@ -1,15 +1,16 @@
 //! Whether the proxies of a cluster run the same policies.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use serde::Serialize;
 
-use super::seen::VisiblePart;
+use super::seen::{VisiblePart, part};
 
-/// Which proxies run which text as one plugin.
+/// Which proxies run which version of one plugin's policy.
 #[derive(Debug, Serialize)]
 pub(super) struct Drift<'a> {
-    pub(super) plugin: &'a str,
+    pub(super) plugin: String,
     pub(super) hashes: Vec<PolicyVersion<'a>>,
 }
 
@@ -19,19 +20,32 @@ pub(super) struct PolicyVersion<'a> {
     pub(super) endpoints: Vec<&'a str>,
 }
 
+/// By these names plugins report that have none of their own.
+const MODULES: [&str; 5] = ["suite", "egress-allowlist", "rate-limit", "header-routing", "canary"];
+
 pub(super) fn drift<'a>(seen: &VisiblePart<'a>) -> Vec<Drift<'a>> {
-    let mut plugins = BTreeMap::<&str, BTreeMap<String, Vec<&str>>>::new();
+    let mut plugins = BTreeMap::<String, BTreeMap<String, Vec<&str>>>::new();
+    let shared: BTreeSet<String> = seen.shared_names.iter().map(|name| part(name)).collect();
+    let is_shared = |plugin: &str| shared.contains(plugin) || (shared.contains("") && MODULES.contains(&plugin));
     for &(name, endpoint) in seen.endpoints.iter().filter(|(_, endpoint)| endpoint.alive()) {
-        for plugin in endpoint.sample.plugins() {
+        for plugin in endpoint.sample.plugins().filter(|plugin| !is_shared(plugin)) {
             let value = endpoint.sample.gauge(&format!("policy.{plugin}.hash")).unwrap_or_default();
-            plugins.entry(plugin).or_default().entry(hash(value)).or_default().push(name);
+            plugins.entry(plugin.to_owned()).or_default().entry(hash(value)).or_default().push(name);
+        }
+        // Plugins of one name write one gauge in turns, so that it says nothing: their documents do.
+        let policies = endpoint.configuration.policies.iter();
+        for policy in policies.filter(|policy| seen.shared_names.contains(&policy.metrics)) {
+            let mut hasher = DefaultHasher::new();
+            policy.document.to_string().hash(&mut hasher);
+            let hash = format!("{:012x}", hasher.finish() >> 16);
+            plugins.entry(policy.plugin.clone()).or_default().entry(hash).or_default().push(name);
         }
     }
-    let text = |(hash, endpoints): (String, Vec<&'a str>)| PolicyVersion { hash, endpoints };
-    let drift = |(plugin, texts): (&'a str, BTreeMap<String, Vec<&'a str>>)| {
-        let mut hashes: Vec<_> = texts.into_iter().map(text).collect();
+    let version = |(hash, endpoints): (String, Vec<&'a str>)| PolicyVersion { hash, endpoints };
+    let drift = |(plugin, versions): (String, BTreeMap<String, Vec<&'a str>>)| {
+        let mut hashes: Vec<_> = versions.into_iter().map(version).collect();
         // What most run is what the others have drifted from.
-        hashes.sort_by_key(|text| std::cmp::Reverse(text.endpoints.len()));
+        hashes.sort_by_key(|version| std::cmp::Reverse(version.endpoints.len()));
         Drift { plugin, hashes }
     };
     plugins.into_iter().map(drift).collect()
@@ -40,4 +54,43 @@ pub(super) fn drift<'a>(seen: &VisiblePart<'a>) -> Vec<Drift<'a>> {
 /// 48 bits.
 pub(super) fn hash(value: f64) -> String {
     format!("{:012x}", value as u64)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test")]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::access::Visibility;
+    use crate::configuration::EnvoyConfiguration;
+    use crate::fleet::Fleet;
+    use crate::sample::{Identity, Sample};
+
+    /// How many versions each plugin has where two proxies run these policies, two of one name each.
+    fn versions(proxies: [[&str; 2]; 2]) -> Vec<(String, usize)> {
+        let mut fleet = Fleet::default();
+        for (name, (value, policies)) in ["a", "b"].into_iter().zip((1..).zip(proxies)) {
+            let plugin = |(listener, route): (&str, &str)| {
+                json!({"stat_prefix": listener, "config": {"name": "edge", "vm_config": {},
+                    "configuration": {"value": json!({"routes": {"default": route}}).to_string()}}})
+            };
+            let dump = ["in", "out"].into_iter().zip(policies).map(plugin).collect();
+            fleet.know("east", name, Identity::default(), EnvoyConfiguration::of(&dump, vec![]));
+            let mut sample = Sample::default();
+            sample.add("policy.edge.hash", f64::from(value));
+            fleet.note("east", name, sample, 1.0);
+        }
+        let drift = drift(&VisiblePart::new(fleet.cluster("east").unwrap(), Visibility::Everything));
+        drift.into_iter().map(|drift| (drift.plugin, drift.hashes.len())).collect()
+    }
+
+    #[test]
+    fn plugins_of_one_name_drift_by_their_documents() {
+        let of = |one: usize, two: usize| vec![("edge (in)".to_owned(), one), ("edge (out)".to_owned(), two)];
+        assert_eq!(versions([["x", "y"], ["x", "y"]]), of(1, 1));
+        assert_eq!(versions([["x", "y"], ["x", "z"]]), of(1, 2));
+        // Which both listeners have is one plugin, and drifts by what it reports.
+        assert_eq!(versions([["x", "x"], ["x", "x"]]), [("edge".to_owned(), 2)]);
+    }
 }

@@ -2,14 +2,18 @@
 
 mod drift;
 mod problems;
+mod proxies;
 mod sections;
 mod seen;
 mod topology;
+
+use std::collections::BTreeMap;
 
 use serde::Serialize;
 
 use crate::access::Visibility;
 use crate::fleet::{ClusterState, Fleet};
+use crate::series::WINDOW;
 use drift::{Drift, drift, hash};
 use problems::{ProblemView, Severity};
 use sections::{CanaryView, EgressRuleView, LimitView, RefusalView, RouteView};
@@ -65,6 +69,8 @@ pub struct Snapshot<'a> {
     cluster: &'a str,
     /// Seconds since 1970.
     at: f64,
+    /// Rates are the mean of so many seconds, and counts beside them those of that time.
+    window_seconds: f64,
     problems: Vec<ProblemView>,
     endpoints: Vec<EndpointView<'a>>,
     drift: Vec<Drift<'a>>,
@@ -84,6 +90,8 @@ struct EndpointView<'a> {
     url: &'a str,
     alive: bool,
     error: Option<&'a str>,
+    /// What is wrong with its filter.
+    trouble: Option<&'static str>,
     namespace: Option<&'a str>,
     node: Option<&'a str>,
     envoy_version: Option<&'a str>,
@@ -127,13 +135,10 @@ fn requests(seen: &VisiblePart<'_>) -> f64 {
     if !listeners.is_empty() {
         return listeners.into_iter().sum();
     }
-    let sum = |section: &str, outcomes: &[&str]| -> f64 {
-        seen.counted(section)
-            .flat_map(|rule| outcomes.iter().map(move |outcome| (rule, outcome)))
-            .map(|(rule, outcome)| seen.per_second(section, rule, outcome))
-            .sum()
-    };
-    sum("egress", &["allowed"]).max(sum("routes", &["matched"])).max(sum("rateLimits", &["passed"])) + refused(seen)
+    let of = |section, outcome| seen.counted(section).map(move |rule| seen.per_second(section, rule, outcome));
+    // Each limit counts a request for itself, and each section does.
+    let limits = of("rateLimits", "passed").fold(0.0, f64::max);
+    of("egress", "allowed").sum::<f64>().max(of("routes", "matched").sum()).max(limits) + refused(seen)
 }
 
 fn refused(seen: &VisiblePart<'_>) -> f64 {
@@ -145,11 +150,13 @@ fn refused(seen: &VisiblePart<'_>) -> f64 {
 /// Everything of one cluster that `scope` allows.
 pub fn snapshot<'a>(name: &'a str, cluster: &'a ClusterState, scope: Visibility<'a>, at: f64) -> Snapshot<'a> {
     let seen = VisiblePart::new(cluster, scope);
+    let problems = problems::all(&seen, at);
     Snapshot {
         cluster: name,
         at,
-        problems: problems::all(&seen, at),
-        endpoints: endpoints(&seen),
+        window_seconds: WINDOW,
+        endpoints: endpoints(&seen, &proxies::troubles(&seen, at)),
+        problems,
         drift: drift(&seen),
         topology: topology::of(&seen),
         routes: sections::routes(&seen),
@@ -161,20 +168,21 @@ pub fn snapshot<'a>(name: &'a str, cluster: &'a ClusterState, scope: Visibility<
     }
 }
 
-fn endpoints<'a>(seen: &VisiblePart<'a>) -> Vec<EndpointView<'a>> {
+fn endpoints<'a>(seen: &VisiblePart<'a>, troubles: &BTreeMap<String, &'static str>) -> Vec<EndpointView<'a>> {
     let one = |&(name, endpoint): &(&'a str, &'a crate::fleet::Endpoint)| {
         let gauge = |plugin: &str, what: &str| endpoint.sample.gauge(&format!("policy.{plugin}.{what}"));
         let plugin = |name: &'a str| PluginView {
             name,
             hash: hash(gauge(name, "hash").unwrap_or_default()),
             generation: gauge(name, "generation"),
-            loaded: gauge(name, "loadedSeconds"),
+            loaded: gauge(name, "loaded"),
         };
         EndpointView {
             name,
             url: &endpoint.url,
             alive: endpoint.alive(),
             error: endpoint.error.as_deref(),
+            trouble: troubles.get(name).copied(),
             namespace: endpoint.identity.namespace.as_deref(),
             node: endpoint.identity.node.as_deref(),
             envoy_version: endpoint.identity.version.as_deref(),

@@ -4,11 +4,10 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::drift::drift;
+use super::proxies::proxies;
 use super::sections::{BY_RULE, instant, text};
 use super::seen::{VisiblePart, part};
-
-/// How long a refused policy and the like stay on the page, in seconds.
-const RECENT: f64 = 300.0;
+use crate::series::{RecentRate, WINDOW};
 
 /// So many are listed: nobody reads more.
 const MOST: usize = 100;
@@ -31,22 +30,23 @@ pub(super) enum Severity {
 #[derive(Debug, Serialize)]
 pub(super) struct ProblemView {
     pub(super) severity: Severity,
-    kind: &'static str,
-    section: &'static str,
-    rule: String,
+    pub(super) kind: &'static str,
+    pub(super) section: &'static str,
+    pub(super) rule: String,
     /// The variant, the plugin, … that it is about.
-    subject: Option<String>,
-    text: String,
+    pub(super) subject: Option<String>,
+    pub(super) text: String,
     /// When it began, in seconds since 1970, where that is known.
-    since: Option<f64>,
+    pub(super) since: Option<f64>,
     /// Per second, where that says how bad it is.
-    rate: Option<f64>,
+    pub(super) rate: Option<f64>,
 }
 
 /// Everything that is wrong in what may be seen.
 pub(super) fn all(seen: &VisiblePart<'_>, at: f64) -> Vec<ProblemView> {
     let mut problems = Vec::new();
     proxies(seen, at, &mut problems);
+    plugins(seen, &mut problems);
     breakers(seen, &mut problems);
     egress(seen, at, &mut problems);
     limits(seen, &mut problems);
@@ -60,58 +60,34 @@ pub(super) fn all(seen: &VisiblePart<'_>, at: f64) -> Vec<ProblemView> {
     problems
 }
 
-fn problem(severity: Severity, kind: &'static str, section: &'static str, rule: &str, text: String) -> ProblemView {
+pub(super) fn problem(
+    severity: Severity,
+    kind: &'static str,
+    section: &'static str,
+    rule: &str,
+    text: String,
+) -> ProblemView {
     ProblemView { severity, kind, section, rule: rule.to_owned(), subject: None, text, since: None, rate: None }
 }
 
 /// `on 2 of 3 proxies`, or nothing where there is one.
-fn on(some: usize, all: usize) -> String {
+pub(super) fn on(some: usize, all: usize) -> String {
     if all > 1 { format!(" on {some} of {all} proxies") } else { String::new() }
 }
 
-fn proxies(seen: &VisiblePart<'_>, at: f64, problems: &mut Vec<ProblemView>) {
-    for (name, endpoint) in seen.endpoints.iter().filter(|(_, endpoint)| !endpoint.alive()) {
-        let Some(error) = &endpoint.error else { continue };
-        let mut found = problem(
-            Severity::Error,
-            "endpointDown",
-            "endpoints",
-            name,
-            format!("Proxy {name} does not answer: {error}"),
-        );
-        found.since = endpoint.last_seen;
-        problems.push(found);
-    }
-    let mut settings: Vec<(&str, Vec<&str>)> = Vec::new();
-    for &(name, endpoint) in &seen.endpoints {
-        for warning in &endpoint.configuration.warnings {
-            match settings.iter_mut().find(|(text, _)| text == warning) {
-                Some((_, proxies)) => proxies.push(name),
-                None => settings.push((warning, vec![name])),
-            }
-        }
-    }
-    for (warning, proxies) in settings {
-        let first = proxies.first().copied().unwrap_or_default();
-        let text = format!("Setting{}: {warning}", on(proxies.len(), seen.endpoints.len()));
-        problems.push(problem(Severity::Warning, "setting", "endpoints", first, text));
-    }
-    for what in seen.counted("host") {
-        for (outcome, count) in seen.outcomes("host", what) {
-            let Some(last) = count.last.filter(|last| at - last < RECENT) else { continue };
-            let text = match outcome {
-                "refused" => {
-                    "A new policy was refused; the old one keeps serving. The proxy's log says why.".to_owned()
-                }
-                _ => format!("The host failed the filter ({what}): requests are answered 503 or go on without a step"),
-            };
-            let kind = if outcome == "refused" { "configurationRefused" } else { "hostFailed" };
-            problems.push(ProblemView { since: Some(last), ..problem(Severity::Error, kind, "endpoints", what, text) });
-        }
+fn plugins(seen: &VisiblePart<'_>, problems: &mut Vec<ProblemView>) {
+    for name in &seen.shared_names {
+        let (names, which) = match name.as_str() {
+            "" => ("have no name".to_owned(), "(no name)"),
+            name => (format!("are called {name}"), name),
+        };
+        let text =
+            format!("Several plugins of one proxy {names}: what they count is added up; give each a name of its own");
+        problems.push(problem(Severity::Warning, "sharedName", "drift", which, text));
     }
     for drift in drift(seen).iter().filter(|drift| drift.hashes.len() > 1) {
         let text = format!("Plugin {}: the proxies run {} different policies", drift.plugin, drift.hashes.len());
-        problems.push(problem(Severity::Warning, "drift", "drift", drift.plugin, text));
+        problems.push(problem(Severity::Warning, "drift", "drift", &drift.plugin, text));
     }
 }
 
@@ -124,8 +100,8 @@ fn breakers(seen: &VisiblePart<'_>, problems: &mut Vec<ProblemView>) {
         let name = text(Some(canary), "/name").unwrap_or_default();
         for variant in canary.get("variants").and_then(Value::as_array).into_iter().flatten() {
             let variant = text(Some(variant), "/name").unwrap_or_default();
-            let Some([all, half_open, open]) = seen.breaker(name, variant) else { continue };
-            let since = seen.count("canaries", name, "rolledBack").and_then(|count| count.last);
+            let Some([all, half_open, open]) = seen.breaker("canaries", name, variant) else { continue };
+            let since = seen.opened("canaries", name, variant);
             if open > 0 {
                 let text = format!(
                     "Canary {name}: {variant} fails and was rolled back{}; its users are on the other variant",
@@ -150,8 +126,8 @@ fn breakers(seen: &VisiblePart<'_>, problems: &mut Vec<ProblemView>) {
     for (_, rule) in seen.entries("routes", Some("rules")) {
         let name = text(Some(rule), "/name").unwrap_or_default();
         let route = text(Some(rule), "/route").unwrap_or_default();
-        let Some([all, half_open, open]) = seen.breaker(name, route) else { continue };
-        let since = seen.count("routes", name, "failedOver").and_then(|count| count.last);
+        let Some([all, half_open, open]) = seen.breaker("routes", name, route) else { continue };
+        let since = seen.opened("routes", name, route);
         if open > 0 {
             let text = format!("Route {name}: {route} fails; requests go to its failover{}", on(open, all));
             problems.push(ProblemView {
@@ -173,12 +149,13 @@ fn breakers(seen: &VisiblePart<'_>, problems: &mut Vec<ProblemView>) {
         let mut open: Vec<&str> = Vec::new();
         for (_, endpoint) in seen.endpoints.iter().filter(|(_, endpoint)| endpoint.alive()) {
             for (name, &state) in &endpoint.sample.gauges {
-                let breaker = name.strip_prefix("breakers.").and_then(|name| name.strip_suffix(".state"));
+                let breaker = name.strip_prefix("breakers.");
                 open.extend(breaker.filter(|name| state == 2.0 && !open.contains(name)));
             }
         }
         for name in open {
             let (rule, variant) = name.split_once('.').unwrap_or((name, ""));
+            let rule = rule.split_once('/').map_or(rule, |(_, rule)| rule);
             let text = format!("{rule}: {variant} fails and is out of rotation");
             problems.push(problem(Severity::Error, "rolledBack", "canaries", rule, text));
         }
@@ -190,16 +167,21 @@ fn per_second(rate: f64) -> String {
     if rate >= 10.0 { format!("{rate:.0}/s") } else { format!("{rate:.1}/s") }
 }
 
+/// `0.4/s (12 in 30 s)`.
+fn often(flow: RecentRate) -> String {
+    format!("{} ({} in {WINDOW:.0} s)", per_second(flow.per_second), flow.recent)
+}
+
 fn egress(seen: &VisiblePart<'_>, at: f64, problems: &mut Vec<ProblemView>) {
     let rules: Vec<_> = seen.entries("egress", Some("rules")).collect();
     for (_, rule) in rules.iter().filter(|(_, rule)| seen.scope.owner(text(Some(rule), "/owner"))) {
         let name = text(Some(rule), "/name").unwrap_or_default();
         let owner = text(Some(rule), "/owner").map_or(String::new(), |owner| format!(", owner {owner}"));
-        let rate = seen.per_second("egress", name, "denied");
-        if rate > 0.0 {
-            let text = format!("Egress: rule {name} (hosts {}{owner}) refuses {}", hosts(rule), per_second(rate));
+        let denied = seen.flow("egress", name, "denied");
+        if denied.recent > 0 {
+            let text = format!("Egress: rule {name} (hosts {}{owner}) refuses {}", hosts(rule), often(denied));
             problems.push(ProblemView {
-                rate: Some(rate),
+                rate: Some(denied.per_second),
                 ..problem(Severity::Warning, "egressRefused", "egress", name, text)
             });
         }
@@ -221,11 +203,11 @@ fn egress(seen: &VisiblePart<'_>, at: f64, problems: &mut Vec<ProblemView>) {
     let counted = rules.is_empty().then(|| seen.counted("egress").map(|rule| ("egress", rule)));
     let reasons = seen.counted("egressReasons").map(|reason| ("egressReasons", reason));
     for (section, name) in counted.into_iter().flatten().chain(reasons) {
-        let rate = seen.per_second(section, name, "denied");
-        if rate > 0.0 && (section == "egress" || !BY_RULE.contains(&name) || rules.is_empty()) {
-            let text = format!("Egress: {} refused, {name}", per_second(rate));
+        let denied = seen.flow(section, name, "denied");
+        if denied.recent > 0 && (section == "egress" || !BY_RULE.contains(&name) || rules.is_empty()) {
+            let text = format!("Egress: {} refused, {name}", often(denied));
             problems.push(ProblemView {
-                rate: Some(rate),
+                rate: Some(denied.per_second),
                 ..problem(Severity::Warning, "egressRefused", "egress", name, text)
             });
         }
@@ -243,26 +225,32 @@ fn hosts(rule: &Value) -> String {
 
 fn limits(seen: &VisiblePart<'_>, problems: &mut Vec<ProblemView>) {
     for name in seen.counted("rateLimits") {
-        let rate = |outcome| seen.per_second("rateLimits", name, outcome);
-        let (passed, limited) = (rate("passed"), rate("limited"));
-        let share = 100.0 * limited / (passed + limited).max(f64::MIN_POSITIVE);
+        let flow = |outcome| seen.flow("rateLimits", name, outcome);
+        let (passed, limited) = (flow("passed"), flow("limited"));
+        let all = passed + limited;
+        let share = 100.0 * limited.recent as f64 / all.recent.max(1) as f64;
         // Below that it is a limit that does its work.
         if share >= LIMITED_PERCENT {
-            let text = format!("Limit {name}: {} refused, {share:.0} % of its requests", per_second(limited));
+            let text = format!(
+                "Limit {name}: {} refused, {share:.0} % of its requests ({} of {} in {WINDOW:.0} s)",
+                per_second(limited.per_second),
+                limited.recent,
+                all.recent
+            );
             problems.push(ProblemView {
-                rate: Some(limited),
+                rate: Some(limited.per_second),
                 ..problem(Severity::Warning, "limited", "rateLimits", name, text)
             });
         }
-        let failed = rate("error") + rate("timeout");
-        if failed > 0.0 {
-            let text = format!("Limit {name}: its rate-limit service fails, {}", per_second(failed));
+        let failed = flow("error") + flow("timeout");
+        if failed.recent > 0 {
+            let text = format!("Limit {name}: its rate-limit service fails, {}", often(failed));
             problems.push(ProblemView {
-                rate: Some(failed),
+                rate: Some(failed.per_second),
                 ..problem(Severity::Error, "serviceFailed", "rateLimits", name, text)
             });
         }
-        let fill = |what: &str| seen.gauges(&format!("slots.{}.{what}", part(name))).into_iter().reduce(f64::max);
+        let fill = |what: &str| seen.gauges(&format!("keys.{}.{what}", part(name))).into_iter().reduce(f64::max);
         let (Some(used), Some(capacity)) = (fill("used"), fill("capacity")) else { continue };
         if used > capacity / 2.0 {
             let text = format!(

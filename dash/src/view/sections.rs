@@ -8,7 +8,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::seen::{VisiblePart, part};
-use crate::series::CounterRate;
+use crate::series::{CounterRate, RecentRate};
 
 /// Reasons of refusals that a rule counts as well.
 pub(super) const BY_RULE: [&str; 4] = ["pathNotAllowed", "methodNotAllowed", "callerNotAllowed", "ruleExpired"];
@@ -63,6 +63,8 @@ struct VariantView<'a> {
     rate: CounterRate,
     /// 5xx of the Envoy cluster that the variant's route goes to, per second.
     errors_per_second: Option<f64>,
+    /// How many these were.
+    errors: Option<u64>,
     breaker: Option<BreakerView>,
 }
 
@@ -154,8 +156,8 @@ fn trim<'a, T>(rules: &mut [T], outcomes: impl Fn(&mut T) -> &mut Outcomes<'a>) 
     }
 }
 
-fn breaker(seen: &VisiblePart<'_>, rule: &str, variant: &str) -> Option<BreakerView> {
-    seen.breaker(rule, variant).map(|[_, half_open, open]| match (open, half_open) {
+fn breaker(seen: &VisiblePart<'_>, section: &str, rule: &str, variant: &str) -> Option<BreakerView> {
+    seen.breaker(section, rule, variant).map(|[_, half_open, open]| match (open, half_open) {
         (0, 0) => BreakerView::Closed,
         (0, _) => BreakerView::HalfOpen,
         _ => BreakerView::Open,
@@ -170,7 +172,7 @@ pub(super) fn routes<'a>(seen: &VisiblePart<'a>) -> Vec<RouteView<'a>> {
             name,
             route,
             failover: text(entry, "/failover/route"),
-            breaker: route.and_then(|route| breaker(seen, name, route)),
+            breaker: route.and_then(|route| breaker(seen, "routes", name, route)),
             outcomes: outcomes(seen, "routes", name),
         }
     };
@@ -193,7 +195,7 @@ pub(super) fn canaries<'a>(seen: &VisiblePart<'a>, at: f64) -> Vec<CanaryView<'a
             ramp: entry.and_then(|entry| ramp(entry.get("ramp")?, at)),
         }
     };
-    seen.names("canaries", &entries).into_iter().map(one).collect()
+    seen.names("variants", &entries).into_iter().map(one).collect()
 }
 
 fn variants<'a>(seen: &VisiblePart<'a>, canary: &str, entry: Option<&'a Value>) -> Vec<VariantView<'a>> {
@@ -201,36 +203,35 @@ fn variants<'a>(seen: &VisiblePart<'a>, canary: &str, entry: Option<&'a Value>) 
     let mut names: Vec<(&str, Option<&Value>)> =
         listed.filter_map(|variant| Some((variant.get("name")?.as_str()?, Some(variant)))).collect();
     if names.is_empty() {
-        let changes = ["rolledBack", "halfOpen", "restored"];
-        names = seen.outcomes("canaries", canary).map(|(name, _)| (name, None)).collect();
-        names.retain(|(name, _)| !changes.contains(name));
+        names = seen.outcomes("variants", canary).map(|(name, _)| (name, None)).collect();
     }
     let rate =
-        |name: &str| seen.count("canaries", canary, &part(name)).map(|count| count.rate.clone()).unwrap_or_default();
+        |name: &str| seen.count("variants", canary, &part(name)).map(|count| count.rate.clone()).unwrap_or_default();
     let all: f64 = names.iter().map(|(name, _)| rate(name).per_second).sum();
     let one = |(name, entry): (&'a str, Option<&'a Value>)| {
         let rate = rate(name);
-        let shares = seen.gauges(&format!("shares.{}.{}", part(canary), part(name)));
-        let route = text(entry, "/route").unwrap_or(name);
+        let weights = seen.gauges(&format!("weights.{}.{}", part(canary), part(name)));
+        let errors = cluster_errors(seen, text(entry, "/route").unwrap_or(name));
         VariantView {
             name,
             weight: entry.map(|entry| entry.get("weight").and_then(Value::as_f64).unwrap_or(1.0)),
-            wanted: (!shares.is_empty()).then(|| shares.iter().sum::<f64>() / shares.len() as f64 / 1000.0),
+            wanted: (!weights.is_empty()).then(|| weights.iter().sum::<f64>() / weights.len() as f64 / 1000.0),
             observed: (all > 0.0).then(|| rate.per_second / all),
             rate,
-            errors_per_second: cluster_errors(seen, route),
-            breaker: breaker(seen, canary, name),
+            errors_per_second: errors.map(|errors| errors.per_second),
+            errors: errors.map(|errors| errors.recent),
+            breaker: breaker(seen, "canaries", canary, name),
         }
     };
     names.into_iter().map(one).collect()
 }
 
-/// 5xx per second of the cluster that a route goes to, when that is known.
-pub(super) fn cluster_errors(seen: &VisiblePart<'_>, route: &str) -> Option<f64> {
+/// 5xx of the cluster that a route goes to, when that is known.
+pub(super) fn cluster_errors(seen: &VisiblePart<'_>, route: &str) -> Option<RecentRate> {
     let cluster = seen.routes.get(route)?;
     let count = |what: &str| seen.traffic.get(format!("cluster.{cluster}.{what}").as_str());
     count("upstream_rq_total")?;
-    Some(count("upstream_rq_5xx").map_or(0.0, |count| count.rate.per_second))
+    Some(count("upstream_rq_5xx").map_or_else(RecentRate::default, |count| count.rate.flow()))
 }
 
 fn ramp<'a>(ramp: &'a Value, now: f64) -> Option<RampView<'a>> {
@@ -274,7 +275,7 @@ pub(super) fn limits<'a>(seen: &VisiblePart<'a>) -> Vec<LimitView<'a>> {
         let limit = entry.and_then(|entry| entry.get("limit"));
         let requests = limit.and_then(|limit| limit.get("requests")?.as_u64());
         // Each proxy has a table of its own: the fullest one matters.
-        let fill = |what: &str| seen.gauges(&format!("slots.{}.{what}", part(name))).into_iter().reduce(f64::max);
+        let fill = |what: &str| seen.gauges(&format!("keys.{}.{what}", part(name))).into_iter().reduce(f64::max);
         LimitView {
             name,
             mode: text(entry, "/mode").unwrap_or("Enforce"),
@@ -319,11 +320,12 @@ pub(super) fn egress<'a>(seen: &VisiblePart<'a>, at: f64) -> Vec<EgressRuleView<
 }
 
 /// Outcomes that a client or a workload does not like.
-const REFUSING: [(&str, &[&str]); 4] = [
+const REFUSING: [(&str, &[&str]); 5] = [
     ("egress", &["denied", "audited"]),
     ("egressReasons", &["denied", "audited"]),
     ("rateLimits", &["limited", "wouldLimit", "error", "timeout"]),
-    ("host", &["failed", "refused"]),
+    ("errors", &["failed"]),
+    ("refusals", &["refused"]),
 ];
 
 /// What refused lately, the newest first. Since the dash runs: what was counted before has no time.

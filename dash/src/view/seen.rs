@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::access::Visibility;
 use crate::fleet::{ClusterState, Endpoint};
 use crate::sample::RunningPolicy;
-use crate::series::{CounterRate, CounterSeries};
+use crate::series::{CounterRate, CounterSeries, RecentRate};
 
 /// A counter of all proxies that may be seen.
 #[derive(Clone, Debug, Default)]
@@ -33,6 +33,11 @@ pub struct VisiblePart<'c> {
     pub traffic: BTreeMap<&'c str, VisibleCounter>,
     /// Some counters were dropped.
     pub truncated: bool,
+    /// The names that several plugins of one proxy have; empty: no name.
+    pub shared_names: BTreeSet<String>,
+    /// Rules of `egress`, as metrics call them, that several owners have: what they count is nobody's own. Empty for whoever sees
+    /// all.
+    disputed: BTreeSet<String>,
     /// By section and rule, then by outcome.
     counters: BTreeMap<&'c str, BTreeMap<&'c str, BTreeMap<&'c str, VisibleCounter>>>,
 }
@@ -46,6 +51,7 @@ fn add(count: &mut VisibleCounter, series: &CounterSeries) {
     let rate = series.rate();
     count.rate.total = count.rate.total.saturating_add(rate.total);
     count.rate.per_second += rate.per_second;
+    count.rate.recent = count.rate.recent.saturating_add(rate.recent);
     let longest = count.rate.history.len().max(rate.history.len());
     // Newest last: the shorter one began later.
     let pad = |history: &[f32]| {
@@ -68,6 +74,8 @@ impl<'c> VisiblePart<'c> {
             routes: BTreeMap::new(),
             traffic: BTreeMap::new(),
             truncated: false,
+            shared_names: BTreeSet::new(),
+            disputed: BTreeSet::new(),
             counters: BTreeMap::new(),
         };
         for (_, group) in cluster.groups().filter(|(namespace, _)| scope.namespace(*namespace)) {
@@ -91,9 +99,9 @@ impl<'c> VisiblePart<'c> {
             for (route, cluster) in &endpoint.configuration.routes {
                 seen.routes.insert(route, cluster);
             }
+            seen.shared_names.extend(endpoint.configuration.shared_names().into_iter().map(str::to_owned));
             for policy in &endpoint.configuration.policies {
-                let loaded =
-                    endpoint.sample.gauge(&format!("policy.{}.loadedSeconds", part(&policy.plugin))).unwrap_or(0.0);
+                let loaded = endpoint.sample.gauge(&format!("policy.{}.loaded", part(&policy.metrics))).unwrap_or(0.0);
                 let newest = policies.entry(&policy.plugin).or_insert((loaded, policy));
                 if loaded > newest.0 {
                     *newest = (loaded, policy);
@@ -101,18 +109,62 @@ impl<'c> VisiblePart<'c> {
             }
         }
         seen.policies = policies.into_values().map(|(_, policy)| policy).collect();
+        // Whoever sees the rules of all owners may see these sums.
+        if !scope.every_owner() {
+            seen.disputed = seen.disputed();
+        }
         seen
+    }
+
+    /// `hr.salaries` and `hr_salaries` have one metric: where they have different owners, it belongs to neither.
+    fn disputed(&self) -> BTreeSet<String> {
+        let mut owners = BTreeMap::<String, BTreeSet<Option<&str>>>::new();
+        let policies = self.endpoints.iter().flat_map(|(_, endpoint)| &endpoint.configuration.policies);
+        for policy in policies {
+            let rules = policy.document.pointer("/egress/rules").and_then(Value::as_array);
+            for rule in rules.into_iter().flatten() {
+                let text = |field: &str| rule.get(field).and_then(Value::as_str);
+                owners.entry(part(text("name").unwrap_or_default())).or_default().insert(text("owner"));
+            }
+        }
+        owners.into_iter().filter(|(_, owners)| owners.len() > 1).map(|(rule, _)| rule).collect()
+    }
+
+    /// What Envoy's own counters say that the listeners of a plugin take; `None`: which these are is not known.
+    pub fn requests_of(&self, plugin: &str) -> Option<RecentRate> {
+        let policies = self.endpoints.iter().flat_map(|(_, endpoint)| &endpoint.configuration.policies);
+        let of_plugin = policies.filter(|policy| policy.plugin == plugin);
+        let listeners: BTreeSet<&str> = of_plugin.flat_map(|policy| &policy.listeners).map(String::as_str).collect();
+        let counts =
+            listeners.iter().map(|prefix| self.traffic.get(format!("http.{prefix}.downstream_rq_total").as_str()));
+        let counts = counts.flatten().collect::<Vec<&VisibleCounter>>();
+        (!counts.is_empty()).then(|| counts.into_iter().map(|count| count.rate.flow()).sum())
     }
 
     /// What a rule counted, by outcome. `rule` as it stands in the policy.
     pub fn outcomes(&self, section: &str, rule: &str) -> impl Iterator<Item = (&'c str, &VisibleCounter)> {
-        let outcomes = self.counters.get(section).and_then(|rules| rules.get(part(rule).as_str()));
+        let metric = part(rule);
+        let is_hidden = section == "egress" && self.disputed.contains(&metric);
+        let rules = self.counters.get(section).filter(|_| !is_hidden);
+        let outcomes = rules.and_then(|rules| rules.get(metric.as_str()));
         outcomes.into_iter().flatten().map(|(outcome, count)| (*outcome, count))
     }
 
     /// One counter.
     pub fn count(&self, section: &str, rule: &str, outcome: &str) -> Option<&VisibleCounter> {
         self.outcomes(section, rule).find(|(found, _)| *found == outcome).map(|(_, count)| count)
+    }
+
+    /// When the breaker of a rule's route, or of a canary's variant, last opened.
+    pub fn opened(&self, section: &str, rule: &str, variant: &str) -> Option<f64> {
+        let breaker = format!("{section}/{}/{}", part(rule), part(variant));
+        let counts = self.counters.get("transitions")?.get(breaker.as_str())?;
+        ["rolledBack", "failedOver"].iter().filter_map(|outcome| counts.get(outcome)?.last).reduce(f64::max)
+    }
+
+    /// The rate of one counter, and how often it has counted lately.
+    pub fn flow(&self, section: &str, rule: &str, outcome: &str) -> RecentRate {
+        self.count(section, rule, outcome).map_or_else(RecentRate::default, |count| count.rate.flow())
     }
 
     /// The rate of one counter.
@@ -132,8 +184,8 @@ impl<'c> VisiblePart<'c> {
     }
 
     /// How many proxies have a breaker, and how many of these have it half-open, and open.
-    pub fn breaker(&self, rule: &str, variant: &str) -> Option<[usize; 3]> {
-        let states = self.gauges(&format!("breakers.{}.{}.state", part(rule), part(variant)));
+    pub fn breaker(&self, section: &str, rule: &str, variant: &str) -> Option<[usize; 3]> {
+        let states = self.gauges(&format!("breakers.{section}/{}.{}", part(rule), part(variant)));
         let count = |state: f64| states.iter().filter(|&&found| found == state).count();
         (!states.is_empty()).then(|| [states.len(), count(1.0), count(2.0)])
     }

@@ -7,6 +7,10 @@ use serde_json::Value;
 
 use super::sections::{cluster_errors, text};
 use super::seen::{VisiblePart, part};
+use crate::series::RecentRate;
+
+/// Nothing happens.
+const NONE: RecentRate = RecentRate { per_second: 0.0, recent: 0 };
 
 /// So many edges are shown, those with the most traffic: a picture of more says nothing.
 const EDGES: usize = 60;
@@ -25,6 +29,13 @@ struct TopologyNode {
     id: String,
     kind: &'static str,
     label: String,
+    /// Of a plugin: what its listeners take, by Envoy's own count where that is known. Its edges say more: a request passes several
+    /// sections.
+    #[serde(rename = "requestsPerSecond", skip_serializing_if = "Option::is_none")]
+    requests_per_second: Option<f64>,
+    /// How many that were, where Envoy has counted them, in the time that rates are the mean of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    requests: Option<u64>,
 }
 
 #[derive(Debug, Serialize)]
@@ -35,12 +46,15 @@ struct TopologyEdge {
     requests_per_second: f64,
     errors_per_second: f64,
     refused_per_second: f64,
+    /// How many requests and errors that were, in the time that rates are the mean of.
+    requests: u64,
+    errors: u64,
 }
 
 #[derive(Default)]
 struct Graph {
     nodes: BTreeMap<String, (&'static str, String)>,
-    edges: BTreeMap<(String, String), (f64, f64, bool)>,
+    edges: BTreeMap<(String, String), (RecentRate, RecentRate, bool)>,
 }
 
 impl Graph {
@@ -50,21 +64,26 @@ impl Graph {
         id
     }
 
-    fn edge(&mut self, from: &str, to: &str, rate: f64, errors: f64, refused: bool) {
+    fn edge(&mut self, from: &str, to: &str, requests: RecentRate, errors: RecentRate, refused: bool) {
         let edge = self.edges.entry((from.to_owned(), to.to_owned())).or_default();
-        edge.0 += rate;
-        edge.1 += errors;
+        edge.0 = edge.0 + requests;
+        edge.1 = edge.1 + errors;
         edge.2 |= refused;
     }
 
     /// From a rule to its route, and on to Envoy's cluster.
-    fn route(&mut self, seen: &VisiblePart<'_>, from: &str, route: &str, rate: f64, failing: bool) {
-        let errors = cluster_errors(seen, route).unwrap_or(if failing { rate } else { 0.0 });
+    fn route(&mut self, seen: &VisiblePart<'_>, from: &str, route: &str, requests: RecentRate, failing: bool) {
+        let errors = cluster_errors(seen, route).unwrap_or(if failing { requests } else { NONE });
+        // Others may go to that cluster as well.
+        let errors = RecentRate {
+            per_second: errors.per_second.min(requests.per_second),
+            recent: errors.recent.min(requests.recent),
+        };
         let to = self.node("route", route);
-        self.edge(from, &to, rate, errors.min(rate), false);
+        self.edge(from, &to, requests, errors, false);
         if let Some(cluster) = seen.routes.get(route) {
             let cluster = self.node("cluster", cluster);
-            self.edge(&to, &cluster, rate, errors.min(rate), false);
+            self.edge(&to, &cluster, requests, errors, false);
         }
     }
 }
@@ -101,28 +120,28 @@ pub(super) fn of(seen: &VisiblePart<'_>) -> Topology {
     // Canaries that only rules lead to.
     let mut by_rules = BTreeSet::new();
     for (plugin, rule) in seen.entries("routes", Some("rules")) {
-        let rate = seen.per_second("routes", &name(rule), "matched");
+        let rate = seen.flow("routes", &name(rule), "matched");
         let (from, to) = (graph.node("listener", plugin), graph.node("rule", &name(rule)));
-        graph.edge(&from, &to, rate, 0.0, false);
+        graph.edge(&from, &to, rate, NONE, false);
         match Leads::of(rule) {
             Leads::Route(route) => {
-                let failing = seen.breaker(&name(rule), route).is_some_and(|[_, _, open]| open > 0);
+                let failing = seen.breaker("routes", &name(rule), route).is_some_and(|[_, _, open]| open > 0);
                 graph.route(seen, &to, route, rate, failing);
             }
             Leads::Canary(canary) => {
                 by_rules.insert((plugin, canary));
                 let canary = graph.node("canary", canary);
-                graph.edge(&to, &canary, rate, 0.0, false);
+                graph.edge(&to, &canary, rate, NONE, false);
             }
             Leads::Redirect(label) => {
                 let redirect = graph.node("redirect", &label);
-                graph.edge(&to, &redirect, rate, 0.0, false);
+                graph.edge(&to, &redirect, rate, NONE, false);
             }
         }
     }
     for policy in &seen.policies {
         let Some(default) = text(Some(&policy.document), "/routes/default") else { continue };
-        let rate = seen.per_second("routes", "_default", "matched");
+        let rate = seen.flow("routes", "_default", "matched");
         let from = graph.node("listener", &policy.plugin);
         graph.route(seen, &from, default, rate, false);
     }
@@ -130,25 +149,26 @@ pub(super) fn of(seen: &VisiblePart<'_>) -> Topology {
         let (from, to) = (graph.node("listener", plugin), graph.node("canary", &name(canary)));
         let is_asked_by_rules = by_rules.contains(&(plugin, &*name(canary)));
         for variant in canary.get("variants").and_then(Value::as_array).into_iter().flatten() {
-            let rate = seen.per_second("canaries", &name(canary), &part(&name(variant)));
-            let failing = seen.breaker(&name(canary), &name(variant)).is_some_and(|[_, _, open]| open > 0);
+            let rate = seen.flow("variants", &name(canary), &part(&name(variant)));
+            let failing = seen.breaker("canaries", &name(canary), &name(variant)).is_some_and(|[_, _, open]| open > 0);
             if !is_asked_by_rules {
-                graph.edge(&from, &to, rate, 0.0, false);
+                graph.edge(&from, &to, rate, NONE, false);
             }
             graph.route(seen, &to, text(Some(variant), "/route").unwrap_or(&name(variant)), rate, failing);
         }
     }
     for (plugin, limit) in seen.entries("rateLimits", None) {
         let (from, to) = (graph.node("listener", plugin), graph.node("limit", &name(limit)));
-        let rate = |outcome| seen.per_second("rateLimits", &name(limit), outcome);
-        graph.edge(&from, &to, rate("passed") + rate("limited"), 0.0, false);
-        if rate("limited") > 0.0 {
+        let flow = |outcome| seen.flow("rateLimits", &name(limit), outcome);
+        graph.edge(&from, &to, flow("passed") + flow("limited"), NONE, false);
+        if flow("limited").recent > 0 {
             let refused = graph.node("refused", "429");
-            graph.edge(&to, &refused, rate("limited"), 0.0, true);
+            graph.edge(&to, &refused, flow("limited"), NONE, true);
         }
     }
     egress(seen, &mut graph);
-    graph.finish()
+    let requests = graph.requests(seen);
+    graph.finish(&requests)
 }
 
 fn egress(seen: &VisiblePart<'_>, graph: &mut Graph) {
@@ -158,19 +178,19 @@ fn egress(seen: &VisiblePart<'_>, graph: &mut Graph) {
         }
         let name = text(Some(rule), "/name").unwrap_or_default();
         let (from, to) = (graph.node("listener", plugin), graph.node("egressRule", name));
-        let (allowed, denied) = (seen.per_second("egress", name, "allowed"), seen.per_second("egress", name, "denied"));
-        graph.edge(&from, &to, allowed + denied, 0.0, false);
+        let (allowed, denied) = (seen.flow("egress", name, "allowed"), seen.flow("egress", name, "denied"));
+        graph.edge(&from, &to, allowed + denied, NONE, false);
         let hosts = rule.get("to").and_then(Value::as_array).into_iter().flatten();
         let mut hosts = hosts.filter_map(|to| to.get("host").or_else(|| to.get("cidr"))?.as_str());
         if let Some(first) = hosts.next() {
             let more = hosts.count();
             let label = if more > 0 { format!("{first} +{more}") } else { first.to_owned() };
             let host = graph.node("host", &label);
-            graph.edge(&to, &host, allowed, 0.0, false);
+            graph.edge(&to, &host, allowed, NONE, false);
         }
-        if denied > 0.0 {
+        if denied.recent > 0 {
             let refused = graph.node("refused", "403");
-            graph.edge(&to, &refused, denied, 0.0, true);
+            graph.edge(&to, &refused, denied, NONE, true);
         }
     }
     if !seen.scope.every_owner() {
@@ -178,34 +198,66 @@ fn egress(seen: &VisiblePart<'_>, graph: &mut Graph) {
     }
     // What no rule stands for.
     let mut plugins = seen.policies.iter().filter(|policy| policy.document.get("egress").is_some());
-    let by_rules: f64 = seen.counted("egress").map(|rule| seen.per_second("egress", rule, "denied")).sum();
-    let all: f64 = seen.counted("egressReasons").map(|reason| seen.per_second("egressReasons", reason, "denied")).sum();
-    let others = all - by_rules;
-    if let Some(policy) = plugins.next_back().filter(|_| others > 0.05) {
+    let by_rules: RecentRate = seen.counted("egress").map(|rule| seen.flow("egress", rule, "denied")).sum();
+    let all: RecentRate =
+        seen.counted("egressReasons").map(|reason| seen.flow("egressReasons", reason, "denied")).sum();
+    let others = RecentRate {
+        per_second: (all.per_second - by_rules.per_second).max(0.0),
+        recent: all.recent.saturating_sub(by_rules.recent),
+    };
+    if let Some(policy) = plugins.next_back().filter(|_| others.recent > 0) {
         let (from, refused) = (graph.node("listener", &policy.plugin), graph.node("refused", "403"));
-        graph.edge(&from, &refused, others, 0.0, true);
+        graph.edge(&from, &refused, others, NONE, true);
     }
 }
 
 impl Graph {
-    fn finish(self) -> Topology {
-        let mut edges: Vec<TopologyEdge> = self
-            .edges
-            .into_iter()
-            .map(|((from, to), (requests_per_second, errors_per_second, refused))| TopologyEdge {
+    /// The requests of each plugin, per second: Envoy's own count, or else at least those of the section that saw most.
+    fn requests(&self, seen: &VisiblePart<'_>) -> BTreeMap<String, (f64, Option<u64>)> {
+        let plugins = self.nodes.iter().filter(|(_, (kind, _))| *kind == "listener");
+        let requests = plugins.map(|(id, (_, plugin))| {
+            let by_edges = || {
+                let (mut limits, mut routing, mut egress) = (0.0_f64, 0.0, 0.0);
+                for ((_, to), (requests, ..)) in self.edges.iter().filter(|((from, _), _)| from == id) {
+                    match to.split('/').next() {
+                        // Each limit counts a request for itself.
+                        Some("limit") => limits = limits.max(requests.per_second),
+                        Some("egressRule" | "refused") => egress += requests.per_second,
+                        _ => routing += requests.per_second,
+                    }
+                }
+                limits.max(routing).max(egress)
+            };
+            let own = seen.requests_of(plugin);
+            (id.clone(), (own.map_or_else(by_edges, |own| own.per_second), own.map(|own| own.recent)))
+        });
+        requests.collect()
+    }
+
+    fn finish(self, requests: &BTreeMap<String, (f64, Option<u64>)>) -> Topology {
+        let edge = |((from, to), (requests, errors, refused)): ((String, String), (RecentRate, RecentRate, bool))| {
+            TopologyEdge {
                 from,
                 to,
-                requests_per_second,
-                errors_per_second,
-                refused_per_second: if refused { requests_per_second } else { 0.0 },
-            })
-            .collect();
+                requests_per_second: requests.per_second,
+                errors_per_second: errors.per_second,
+                refused_per_second: if refused { requests.per_second } else { 0.0 },
+                requests: requests.recent,
+                errors: errors.recent,
+            }
+        };
+        let mut edges: Vec<TopologyEdge> = self.edges.into_iter().map(edge).collect();
         edges.sort_by(|a, b| b.requests_per_second.total_cmp(&a.requests_per_second));
         let hidden = edges.len().saturating_sub(EDGES);
         edges.truncate(EDGES);
         let shown = |id: &str| edges.iter().any(|edge| edge.from == id || edge.to == id);
         let nodes = self.nodes.into_iter().filter(|(id, _)| shown(id));
-        Topology { nodes: nodes.map(|(id, (kind, label))| TopologyNode { id, kind, label }).collect(), edges, hidden }
+        let node = |(id, (kind, label)): (String, (&'static str, String))| {
+            let found = requests.get(&id).copied();
+            let (requests_per_second, requests) = (found.map(|(rate, _)| rate), found.and_then(|(_, count)| count));
+            TopologyNode { id, kind, label, requests_per_second, requests }
+        };
+        Topology { nodes: nodes.map(node).collect(), edges, hidden }
     }
 }
 

@@ -6,15 +6,14 @@ use penstock_policy::document::thousands;
 use penstock_policy::{Policy, Runs, text_hash};
 
 use crate::environment::{PluginEnvironment, Worker};
-use crate::failure::count_rare;
+use crate::failure::count_refusals;
 use crate::gauges::GaugeWriter;
 use crate::host::Host;
 use crate::plugin::Plugin;
 
 impl<M: Runs, H: Host> Plugin<M, H> {
-    /// A plugin with this configuration (`Err`: the proxy could not give one), and what this worker keeps beside it.
-    /// `None`: the configuration was refused, which `penstock.host.configuration.refused` counts, and the log says why.
-    /// The proxy then keeps the previous one.
+    /// A plugin with this configuration, or with none because of `Err`, and what this worker keeps beside it. `None`:
+    /// refused, which is counted, and the log says why. The proxy keeps what it had.
     pub fn configure<E: Display>(host: H, configuration: Result<&[u8], E>) -> Option<(Self, Worker<H>, GaugeWriter)> {
         let name = host.plugin_name().unwrap_or_else(|| M::MODULE.name().to_owned());
         let hash = configuration.as_ref().map_or(0, |configuration| text_hash(configuration));
@@ -23,7 +22,7 @@ impl<M: Runs, H: Host> Plugin<M, H> {
                 Some((Plugin::new(host, policy, &name, hash, &mut worker), worker, gauges))
             }
             None => {
-                count_rare(&host, "penstock.host.configuration.refused", 1);
+                count_refusals(&host, &name, 1);
                 None
             }
         }

@@ -23,10 +23,10 @@ struct Counter {
 }
 
 impl Counters {
-    /// One counter, at zero, for each name.
+    /// One counter, at zero, for each of the policy.
     pub(crate) fn new(metrics: &Metrics) -> Counters {
         let counter = |_| Counter { pending: AtomicU32::new(0), id: AtomicU32::new(UNDEFINED) };
-        Counters(metrics.names().iter().map(counter).collect())
+        Counters((0..metrics.len()).map(counter).collect())
     }
 
     /// Adds one to each.
@@ -41,9 +41,9 @@ impl Counters {
     /// Passes on what has been counted since the last call. A counter is created in the proxy when it first counts;
     /// what the proxy does not accept is tried again with the next call.
     pub(crate) fn flush<H: Host>(&self, metrics: &Metrics, host: &H) {
-        for (counter, name) in self.0.iter().zip(metrics.names()) {
+        for (index, counter) in self.0.iter().enumerate() {
             let pending = counter.pending.swap(0, Ordering::Relaxed);
-            if pending > 0 && !counter.hand_over(pending, name, host) {
+            if pending > 0 && !counter.hand_over(pending, || metrics.name(index).unwrap_or_default(), host) {
                 counter.pending.fetch_add(pending, Ordering::Relaxed);
             }
         }
@@ -51,10 +51,10 @@ impl Counters {
 }
 
 impl Counter {
-    fn hand_over<H: Host>(&self, count: u32, name: &str, host: &H) -> bool {
+    fn hand_over<H: Host>(&self, count: u32, name: impl FnOnce() -> String, host: &H) -> bool {
         let id = match self.id.load(Ordering::Relaxed) {
             UNDEFINED => {
-                let Ok(id) = host.define_metric(MetricKind::Counter, name) else { return false };
+                let Ok(id) = host.define_metric(MetricKind::Counter, &name()) else { return false };
                 self.id.store(id, Ordering::Relaxed);
                 id
             }

@@ -2,27 +2,40 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use penstock_policy::Timestamp;
 use penstock_policy::egress::Egress;
+use penstock_policy::{Timestamp, metric_name};
 
 use crate::environment::{PluginEnvironment, Worker};
 use crate::host::{Host, MetricKind};
 
-/// The gauge's name.
-pub(crate) const GAUGE: &str = "penstock.egressExpiry.next.days";
+/// The gauge of when the next rule of the plugin `plugin` ends, in seconds since 1970.
+pub(crate) fn gauge_name(plugin: &str) -> Box<str> {
+    metric_name("egress_next_expiry_timestamp_seconds", &[("plugin", plugin)])
+}
 
 /// Seconds between two checks.
 const PERIOD: u64 = 60;
 
-/// When one plugin's rules are checked next: once a minute.
-#[derive(Debug, Default)]
+/// When one plugin's rules are to be checked next: once a minute.
+#[derive(Debug)]
 pub(crate) struct ExpiryWarning {
+    gauge: Box<str>,
     /// In seconds of the proxy's clock.
     next: AtomicU64,
 }
 
 impl ExpiryWarning {
-    /// Sets the gauge, and warns when it is time to.
+    /// For the plugin of this name.
+    pub(crate) fn new(plugin: &str) -> ExpiryWarning {
+        ExpiryWarning { gauge: gauge_name(plugin), next: AtomicU64::new(0) }
+    }
+
+    /// The gauge's name.
+    pub(crate) fn gauge(&self) -> &str {
+        &self.gauge
+    }
+
+    /// Sets the gauge, and warns where it is time to.
     pub(crate) fn refresh<H: Host>(&self, egress: &Egress, host: &H, worker: &mut Worker<H>) {
         let Timestamp(now) = host.now().unwrap_or_default();
         let second = now / 1_000_000_000;
@@ -31,11 +44,11 @@ impl ExpiryWarning {
         }
         self.next.store(if egress.expires() { second + PERIOD } else { u64::MAX }, Ordering::Relaxed);
         let mut environment = PluginEnvironment::new(host, worker);
-        if let Some(days) = egress.days_to_next_expiry(Timestamp(now)) {
-            // If the log fails there is nobody to tell.
-            let gauge = host.define_metric(MetricKind::Gauge, GAUGE);
-            let _ = gauge.and_then(|gauge| host.record(gauge, days));
-        }
+        // Zero when none will: a gauge that a former policy set stays in the proxy.
+        let next = egress.next_expiry(Timestamp(now)).unwrap_or_default();
+        // There is nobody to tell when that fails.
+        let gauge = host.define_metric(MetricKind::Gauge, &self.gauge);
+        let _ = gauge.and_then(|gauge| host.record(gauge, next.0 / 1_000_000_000));
         if let Some(line) = egress.expiry_warning(&mut environment) {
             log::warn!("penstock: {line}");
         }

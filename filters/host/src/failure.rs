@@ -5,6 +5,8 @@
 
 use std::fmt::Display;
 
+use penstock_policy::{Timestamp, metric_name};
+
 use crate::environment::Unusable;
 use crate::host::{Flow, Host, Malformed, MetricKind, ProxyRequest};
 use crate::plugin_log::PluginLog;
@@ -63,7 +65,7 @@ impl<E: Copy + Display> Failure<E> {
     #[cold]
     pub fn refuse<H: Host<Error = E>>(self, log: &PluginLog, host: &H, request: &mut H::Request) -> Flow {
         let (name, message) = (self.name(), self.message());
-        count_rare(host, &format!("penstock.host.{name}.failed"), 1);
+        count_failure(host, name);
         let cause = match self {
             Failure::NoPolicy => String::new(),
             Failure::Malformed => format!(" ({Malformed})"),
@@ -83,25 +85,50 @@ impl<E: Copy + Display> Failure<E> {
     }
 }
 
-/// The counters of [`count_rare`], for proxies that must know them before the first request.
-pub(crate) const COUNTERS: &[&str] = &[
-    "penstock.host.configuration.refused",
-    "penstock.host.continue.failed",
-    "penstock.host.context.failed",
-    "penstock.host.environment.failed",
-    "penstock.host.noPolicy.failed",
-    "penstock.host.observe.failed",
-    "penstock.host.panic.failed",
-    "penstock.host.readHeaders.failed",
-    "penstock.host.respond.failed",
-    "penstock.host.responseHeaders.failed",
-    "penstock.host.responseStatus.failed",
-    "penstock.host.state.foreign",
-    "penstock.host.writeHeaders.failed",
+/// Every operation that [`count_failure`] is told of, for proxies that must know their metrics before the first request.
+pub(crate) const OPERATIONS: [&str; 12] = [
+    "continue",
+    "context",
+    "environment",
+    "noPolicy",
+    "observe",
+    "panic",
+    "readHeaders",
+    "respond",
+    "responseHeaders",
+    "responseStatus",
+    "settle",
+    "writeHeaders",
 ];
 
-/// Adds to the counter `name`, which is created when first used: for failures that should never happen.
+/// The counter of values of others under a plugin's keys.
+pub(crate) const FOREIGN_VALUES: &str = "penstock.foreign_values_total";
+
+/// The counter of failures of one operation.
+pub(crate) fn failure_name(operation: &str) -> Box<str> {
+    metric_name("internal_errors_total", &[("operation", operation)])
+}
+
+/// Counts what should never happen: that `operation` failed.
+pub fn count_failure<H: Host>(host: &H, operation: &str) {
+    count_rare(host, &failure_name(operation), 1);
+}
+
+/// Adds to the counter `name`, which comes into being with its first use.
 pub(crate) fn count_rare<H: Host>(host: &H, name: &str, times: u32) {
     // If the metric fails there is nobody to tell.
     let _ = host.define_metric(MetricKind::Counter, name).and_then(|id| host.increment(id, times));
+}
+
+/// The counter of the policies that a plugin refused, and the gauge of when it refused the last, in seconds since 1970.
+pub(crate) fn refusal_names(plugin: &str) -> [Box<str>; 2] {
+    ["policy_refusals_total", "policy_refused_timestamp_seconds"].map(|name| metric_name(name, &[("plugin", plugin)]))
+}
+
+/// Counts policies that a plugin refused. The gauge tells of a refusal whose counter did not exist before, which no rate does.
+pub(crate) fn count_refusals<H: Host>(host: &H, plugin: &str, times: u32) {
+    let [counter, gauge] = refusal_names(plugin);
+    count_rare(host, &counter, times);
+    let Timestamp(now) = host.now().unwrap_or_default();
+    let _ = host.define_metric(MetricKind::Gauge, &gauge).and_then(|id| host.record(id, now / 1_000_000_000));
 }

@@ -33,7 +33,7 @@ pub use after_response::AfterResponse;
 pub use apply::ROUTE_STATE;
 pub use decide::{Handled, Rest};
 pub use environment::{Unusable, Worker};
-pub use failure::Failure;
+pub use failure::{Failure, count_failure};
 pub use gauges::GaugeWriter;
 pub use host::{
     CallStart, Flow, GrpcCall, GrpcStatusIn, HeaderMap, Headers, Host, Malformed, MetricKind, PluginState, ProxyRequest,

@@ -8,7 +8,7 @@ use penstock_policy::{EgressVerdict, Environment, Policy, Runs};
 use crate::counters::Counters;
 use crate::egress_log::EgressLog;
 use crate::environment::{HostEnvironment, PluginEnvironment, Worker};
-use crate::expiry::{self, ExpiryWarning};
+use crate::expiry::ExpiryWarning;
 use crate::failure;
 use crate::gauges::GaugeWriter;
 use crate::host::{Flow, Host, MetricKind, PluginState, ProxyRequest};
@@ -22,6 +22,7 @@ pub const TICK_PERIOD: Duration = Duration::from_secs(1);
 /// and the new one live side by side until the requests of the old one have ended.
 #[derive(Debug)]
 pub struct Plugin<M: Runs, H: Host> {
+    name: Box<str>,
     pub(crate) host: H,
     pub(crate) policy: Policy<M>,
     pub(crate) counters: Counters,
@@ -36,11 +37,12 @@ pub struct Plugin<M: Runs, H: Host> {
 impl<M: Runs, H: Host> Plugin<M, H> {
     pub(crate) fn new(host: H, policy: Policy<M>, name: &str, configuration: u64, worker: &mut Worker<H>) -> Self {
         let plugin = Plugin {
+            name: name.into(),
             counters: Counters::new(policy.metrics()),
             latency: LatencySampler::new(name),
             log: PluginLog::default(),
             egress_log: EgressLog::new(),
-            expiry: ExpiryWarning::default(),
+            expiry: ExpiryWarning::new(name),
             configuration,
             policy,
             host,
@@ -64,13 +66,19 @@ impl<M: Runs, H: Host> Plugin<M, H> {
 
     /// Every metric that the plugin may ever write, for proxies that must know them before the first request.
     pub fn metrics(&self, gauges: &GaugeWriter) -> Vec<(MetricKind, Box<str>)> {
-        let counters = self.policy.metrics().names().iter();
-        let counters = counters.map(|name| (MetricKind::Counter, name.clone()));
+        let counters = self.policy.metrics().names().into_iter();
+        let counters = counters.map(|name| (MetricKind::Counter, Box::from(name)));
         let gauges = gauges.names().iter().map(|name| (MetricKind::Gauge, name.clone()));
         let latency = (MetricKind::Histogram, Box::from(self.latency.name()));
-        let expiry = (MetricKind::Gauge, Box::from(expiry::GAUGE));
-        let rare = failure::COUNTERS.iter().map(|name| (MetricKind::Counter, Box::from(*name)));
-        counters.chain(gauges).chain([latency, expiry]).chain(rare).collect()
+        let expiry = (MetricKind::Gauge, Box::from(self.expiry.gauge()));
+        let [refusals, refused] = failure::refusal_names(&self.name);
+        let rare = [
+            (MetricKind::Counter, refusals),
+            (MetricKind::Gauge, refused),
+            (MetricKind::Counter, Box::from(failure::FOREIGN_VALUES)),
+        ];
+        let failures = failure::OPERATIONS.map(|operation| (MetricKind::Counter, failure::failure_name(operation)));
+        counters.chain(gauges).chain([latency, expiry]).chain(rare).chain(failures).collect()
     }
 
     /// The plugin ends in this worker: gives back what the worker has taken from limits in advance.
@@ -90,6 +98,11 @@ impl<M: Runs, H: Host> Plugin<M, H> {
         self.latency.tick();
     }
 
+    /// Counts later policies of this plugin that were refused, on platforms that forget what a refused one has counted.
+    pub fn count_refusals(&self, times: u32) {
+        failure::count_refusals(&self.host, &self.name, times);
+    }
+
     /// Says that the policy still lives, and what others have left under its keys.
     fn keep_state(&self, worker: &mut Worker<H>) {
         if self.policy.tables().is_empty() {
@@ -98,7 +111,7 @@ impl<M: Runs, H: Host> Plugin<M, H> {
         worker.state.keep();
         let foreign = worker.state.take_foreign();
         if foreign > 0 {
-            failure::count_rare(&self.host, "penstock.host.state.foreign", foreign);
+            failure::count_rare(&self.host, failure::FOREIGN_VALUES, foreign);
             let line = "values in the proxy's shared data under this plugin's keys were not its own: not used";
             log::warn!("penstock: {foreign} {line}");
         }
@@ -129,10 +142,10 @@ impl<M: Runs, H: Host> Plugin<M, H> {
         Flow::Pause
     }
 
-    /// Notes what failed outside of a decision: a line in the log, and `penstock.host.<name>.failed` counts it.
+    /// Notes what failed outside of a decision: a line in the log, and `internal_errors_total` counts it as `operation`.
     #[cold]
-    pub fn note(&self, name: &str, message: &str) {
-        failure::count_rare(&self.host, &format!("penstock.host.{name}.failed"), 1);
+    pub fn note(&self, operation: &str, message: &str) {
+        failure::count_failure(&self.host, operation);
         self.log.error(&self.host, message);
     }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::thread;
 
-use penstock_host::{Host, MetricKind, Plugin};
+use penstock_host::{Host, Plugin};
 use penstock_policy::{Module, Runs, module};
 
 use crate::abi::ConfigHandle;
@@ -101,8 +101,7 @@ impl FilterConfig {
         self.running.tick();
         let refused = refused::take(&self.host.instance());
         if refused > 0 {
-            let counter = self.host.define_metric(MetricKind::Counter, "penstock.host.configuration.refused");
-            let _ = counter.and_then(|counter| self.host.increment(counter, refused));
+            self.running.count_refusals(refused);
         }
         self.host.hand_over();
     }

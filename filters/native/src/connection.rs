@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use penstock_host::{Flow, Host, MetricKind, ProxyRequest};
+use penstock_host::{Flow, ProxyRequest, count_failure};
 
 use crate::abi::Downstream;
 use crate::config::FilterConfig;
@@ -88,7 +88,6 @@ impl DownstreamConnection {
     }
 
     fn count_panic(&self) {
-        let counter = self.host.define_metric(MetricKind::Counter, "penstock.host.panic.failed");
-        let _ = counter.and_then(|counter| self.host.increment(counter, 1));
+        count_failure(&self.host, "panic");
     }
 }

@@ -5,7 +5,7 @@ use std::mem;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use penstock_host::{CallStart, Host, MetricKind, ProxyRequest, Rest};
+use penstock_host::{CallStart, ProxyRequest, Rest, count_failure};
 
 use crate::abi::Stream;
 use crate::config::FilterConfig;
@@ -156,8 +156,7 @@ impl Filter {
     }
 
     fn count_panic(&self) {
-        let counter = self.host.define_metric(MetricKind::Counter, "penstock.host.panic.failed");
-        let _ = counter.and_then(|counter| self.host.increment(counter, 1));
+        count_failure(&self.host, "panic");
     }
 
     /// Answers with 503; when not even that works, resets.

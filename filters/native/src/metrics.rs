@@ -1,14 +1,15 @@
 //! What a plugin counts, until Envoy's main thread takes it.
 //!
 //! Envoy takes definitions of metrics only while a configuration is loaded. For HTTP filters one definition with labels serves
-//! every rule: `penstock.routes.<rule>.<outcome>` becomes `penstock.routes` with the labels `penstock_rule` and
-//! `penstock_outcome`, which are those that `stats_tags` give the metrics of the wasm modules. Metrics of network filters have
-//! no labels; each is defined by its whole name.
+//! every rule: `penstock.requests_total.section.<section>.rule.<rule>.outcome.<outcome>` becomes `penstock.requests_total` with
+//! the labels `section`, `rule` and `outcome`, which are those that `stats_tags` give the metrics of the wasm modules. Metrics
+//! of network filters have no labels; each is defined by its whole name, and the stats tags find them there.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 
+use penstock_policy::metric_labels;
 use smallvec::SmallVec;
 
 use crate::abi::AbiMetric;
@@ -34,7 +35,7 @@ struct Known {
 #[derive(Debug)]
 struct LabelledSeries {
     definition: usize,
-    labels: SmallVec<[Box<str>; 2]>,
+    labels: SmallVec<[Box<str>; 3]>,
     waiting: Waiting,
 }
 
@@ -148,49 +149,27 @@ impl NativeMetrics {
 
 /// A metric's name, taken apart.
 #[derive(Debug, PartialEq, Eq)]
-struct Labelled {
+struct Labelled<'n> {
     base: String,
-    names: SmallVec<[&'static str; 2]>,
-    values: SmallVec<[Box<str>; 2]>,
+    names: SmallVec<[&'n str; 3]>,
+    values: SmallVec<[Box<str>; 3]>,
 }
 
-impl Labelled {
-    fn plain(name: &str) -> Labelled {
+impl<'n> Labelled<'n> {
+    fn plain(name: &str) -> Labelled<'n> {
         Labelled { base: name.to_owned(), names: SmallVec::new(), values: SmallVec::new() }
     }
 }
 
-/// The same labels as those of the stats tags in `envoy-configs/static.yaml`.
-fn labelled(name: &str) -> Labelled {
-    let parts: SmallVec<[&str; 6]> = name.split('.').collect();
-    let ["penstock", field, rule, next, others @ ..] = parts.as_slice() else { return Labelled::plain(name) };
-    let second = match *field {
-        "egress" | "egressReasons" | "rateLimits" | "routes" | "canaries" | "host" if others.is_empty() => {
-            Some("penstock_outcome")
+/// Those that the name has, as the stats tags in `envoy-configs/static.yaml` find them.
+fn labelled(name: &str) -> Labelled<'_> {
+    match metric_labels(name) {
+        Some((metric, labels)) => {
+            let (names, values) = labels.map(|(label, value)| (label, Box::from(value))).unzip();
+            Labelled { base: format!("penstock.{metric}"), names, values }
         }
-        "breakers" | "shares" => Some("penstock_variant"),
-        _ => None,
-    };
-    let mut base = format!("penstock.{field}");
-    let mut labels = Labelled::plain("");
-    labels.names.push("penstock_rule");
-    labels.values.push(Box::from(*rule));
-    match second {
-        Some(label) => {
-            labels.names.push(label);
-            labels.values.push(Box::from(*next));
-        }
-        None => {
-            base.push('.');
-            base.push_str(next);
-        }
+        None => Labelled::plain(name),
     }
-    for other in others {
-        base.push('.');
-        base.push_str(other);
-    }
-    labels.base = base;
-    labels
 }
 
 #[cfg(test)]
@@ -203,24 +182,12 @@ mod tests {
     fn names_have_the_labels_that_stats_tags_give_them() {
         for (name, base, labels) in [
             (
-                "penstock.routes.r.matched",
-                "penstock.routes",
-                &[("penstock_rule", "r"), ("penstock_outcome", "matched")][..],
+                "penstock.requests_total.section.routes.rule.r.outcome.matched",
+                "penstock.requests_total",
+                &[("section", "routes"), ("rule", "r"), ("outcome", "matched")][..],
             ),
-            ("penstock.canaries.c.v2", "penstock.canaries", &[("penstock_rule", "c"), ("penstock_outcome", "v2")]),
-            (
-                "penstock.host.respond.failed",
-                "penstock.host",
-                &[("penstock_rule", "respond"), ("penstock_outcome", "failed")],
-            ),
-            (
-                "penstock.breakers.c.v2.opened",
-                "penstock.breakers.opened",
-                &[("penstock_rule", "c"), ("penstock_variant", "v2")],
-            ),
-            ("penstock.shares.c.v2", "penstock.shares", &[("penstock_rule", "c"), ("penstock_variant", "v2")]),
-            ("penstock.decision.p.nanoseconds", "penstock.decision.nanoseconds", &[("penstock_rule", "p")]),
-            ("penstock.policy.hash", "penstock.policy.hash", &[]),
+            ("penstock.policy_hash.plugin.p", "penstock.policy_hash", &[("plugin", "p")]),
+            ("penstock.long_values_total", "penstock.long_values_total", &[]),
             ("penstock", "penstock", &[]),
         ] {
             let found = labelled(name);
@@ -239,9 +206,15 @@ mod tests {
                 Ok(9)
             })
         };
-        assert_eq!([series("penstock.routes.a.matched"), series("penstock.routes.b.matched")], [Ok(0), Ok(1)]);
-        assert_eq!(series("penstock.routes.a.matched"), Ok(0));
-        assert_eq!(defined.into_inner(), [("penstock.routes".to_owned(), "penstock_rule,penstock_outcome".to_owned())]);
+        assert_eq!(
+            [
+                series("penstock.variant_requests_total.rule.a.variant.v"),
+                series("penstock.variant_requests_total.rule.b.variant.v")
+            ],
+            [Ok(0), Ok(1)]
+        );
+        assert_eq!(series("penstock.variant_requests_total.rule.a.variant.v"), Ok(0));
+        assert_eq!(defined.into_inner(), [("penstock.variant_requests_total".to_owned(), "rule,variant".to_owned())]);
     }
 
     #[test]

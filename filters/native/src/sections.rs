@@ -35,6 +35,9 @@ pub(crate) trait Sections: Debug + Send + Sync {
 pub(crate) trait Ticking: Debug + Send + Sync {
     /// A second has passed.
     fn tick(&self);
+
+    /// Later policies of this plugin were refused.
+    fn count_refusals(&self, times: u32);
 }
 
 /// A policy at work.
@@ -60,6 +63,10 @@ impl<M: Runs + Send + Sync> Ticking for NativePolicy<M> {
         let mut main = self.main.lock().unwrap_or_else(PoisonError::into_inner);
         let (worker, gauges) = &mut *main;
         self.plugin.tick(worker, gauges);
+    }
+
+    fn count_refusals(&self, times: u32) {
+        self.plugin.count_refusals(times);
     }
 }
 

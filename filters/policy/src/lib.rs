@@ -78,7 +78,7 @@ pub use environment::{Environment, Trace};
 pub use fixed_environment::FixedEnvironment;
 pub use gauges::{Gauges, text_hash};
 pub use identity::IdentitySource;
-pub use metrics::{Metric, Metrics, latency_name};
+pub use metrics::{Metric, Metrics, latency_name, metric_labels, metric_name};
 pub use module::{Module, Runs};
 pub use policy::{Policy, check};
 pub use reason::Reason;

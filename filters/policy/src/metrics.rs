@@ -30,43 +30,62 @@ impl Metric {
 /// `_others`. A proxy keeps each metric until it ends.
 pub(crate) const MOST_RULES: usize = 1_000;
 
-/// A metric's name: `penstock` and these parts, joined by dots. In a part everything except ASCII letters, digits and
-/// `-` is written as `_`, because dots separate the parts.
-pub(crate) fn name(parts: &[&str]) -> Box<str> {
-    let mut name = String::with_capacity(8 + parts.iter().map(|part| part.len() + 1).sum::<usize>());
-    name.push_str("penstock");
-    for part in parts {
+/// The start of every metric's name.
+const PREFIX: &str = "penstock";
+
+/// A metric's name with its labels: `penstock.<metric>`, then `.<label>.<value>` for each label. In a value all but ASCII
+/// letters, digits and `-` is written `_`, because dots separate the parts. Proxies make labels of the pairs, so that
+/// Prometheus has `penstock_<metric>{<label>="<value>"}`.
+pub fn metric_name(metric: &str, labels: &[(&str, &str)]) -> Box<str> {
+    let pairs = labels.iter().map(|(label, value)| label.len() + value.len() + 2).sum::<usize>();
+    let mut name = String::with_capacity(PREFIX.len() + 1 + metric.len() + pairs);
+    name.push_str(PREFIX);
+    name.push('.');
+    name.push_str(metric);
+    for (label, value) in labels {
         name.push('.');
-        name.extend(part.chars().map(|c| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' }));
+        name.push_str(label);
+        name.push('.');
+        name.extend(value.chars().map(|c| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' }));
     }
     name.into()
 }
 
-/// The histogram of the decision times of the plugin `plugin`, in nanoseconds: `penstock.decision.<plugin>.nanoseconds`.
+/// Takes a name of [`metric_name`] apart: the metric without `penstock.`, and its labels. `None`: it is no such name.
+pub fn metric_labels(name: &str) -> Option<(&str, impl Iterator<Item = (&str, &str)>)> {
+    let mut parts = name.strip_prefix(PREFIX)?.strip_prefix('.')?.split('.');
+    let metric = parts.next()?;
+    Some((metric, std::iter::from_fn(move || Some((parts.next()?, parts.next()?)))))
+}
+
+/// The histogram of the decision times of the plugin `plugin`, in nanoseconds: `penstock.decision_duration.plugin.<plugin>`.
 pub fn latency_name(plugin: &str) -> Box<str> {
-    name(&["decision", plugin, "nanoseconds"])
+    metric_name("decision_duration", &[("plugin", plugin)])
 }
 
 /// Every counter of a policy.
 #[derive(Debug, Default)]
 pub struct Metrics {
-    names: Vec<Box<str>>,
+    rows: Vec<CounterRow>,
+    len: usize,
     kinds: Vec<CounterKind>,
-    /// The number of counters of variants so far, and the counter that all further ones share.
-    variants: usize,
-    other_variants: Option<Metric>,
 }
 
-fn push(names: &mut Vec<Box<str>>, field: &str, rule: &str, outcome: &str) -> Metric {
-    let metric = Metric::at(names.len());
-    names.push(name(&[field, rule, outcome]));
-    metric
+/// Counters in a row, whose names differ in the last label.
+#[derive(Debug)]
+struct CounterRow {
+    first: u32,
+    /// The name without that label.
+    name: Box<str>,
+    /// The last label's values; none: the row is the one counter `name`.
+    outcomes: &'static [&'static str],
 }
 
-/// What has counters in common.
+/// What is bounded together.
 #[derive(Debug)]
 struct CounterKind {
-    field: &'static str,
+    metric: &'static str,
+    section: &'static str,
     /// The first outcome, which tells what else a section counts apart.
     outcome: &'static str,
     rules: usize,
@@ -75,52 +94,116 @@ struct CounterKind {
 }
 
 impl Metrics {
-    /// Adds a counter for each of `outcomes` of one rule, in a row, and returns the first. In the rule's name
-    /// everything except ASCII letters, digits and `-` is written as `_`, because dots separate a metric's parts; two
-    /// rules whose names are then the same share their counters. Rules beyond [`MOST_RULES`] share those of `_others`.
-    pub(crate) fn add(&mut self, section: Section, rule: &str, outcomes: &[&'static str]) -> Metric {
-        self.add_to(section.field(), rule, outcomes)
+    /// Adds `requests_total` for each of `outcomes` of one rule, in a row, and gives the first. Two rules whose names
+    /// are the same as [`metric_name`] writes them share their counters. Rules beyond [`MOST_RULES`] share those of `_others`.
+    pub(crate) fn add(&mut self, section: Section, rule: &str, outcomes: &'static [&'static str]) -> Metric {
+        let labels = |rule| metric_name("requests_total", &[("section", section.field()), ("rule", rule)]);
+        self.bounded("requests_total", section.field(), outcomes, |is_own| {
+            labels(if is_own { rule } else { "_others" })
+        })
     }
 
-    /// The same for a field that is not a section's own name.
-    pub(crate) fn add_to(&mut self, field: &'static str, rule: &str, outcomes: &[&'static str]) -> Metric {
+    /// Adds `breaker_transitions_total` for each of `outcomes` of the breaker of `guarded`, a route or variant of `rule`. Breakers
+    /// beyond [`MOST_RULES`] of a section share those of `_others`.
+    pub(crate) fn add_breaker(
+        &mut self,
+        section: Section,
+        rule: &str,
+        guarded: &str,
+        outcomes: &'static [&'static str],
+    ) -> Metric {
+        self.bounded("breaker_transitions_total", section.field(), outcomes, |is_own| {
+            let (rule, guarded) = if is_own { (rule, guarded) } else { ("_others", "_others") };
+            metric_name(
+                "breaker_transitions_total",
+                &[("section", section.field()), ("rule", rule), ("variant", guarded)],
+            )
+        })
+    }
+
+    /// Adds `variant_requests_total` for a variant of a canary. Variants beyond [`MOST_RULES`] share that of `_others`.
+    pub(crate) fn add_variant(&mut self, canary: &str, variant: &str) -> Metric {
+        self.bounded("variant_requests_total", "", &[], |is_own| {
+            let (canary, variant) = if is_own { (canary, variant) } else { ("_others", "_others") };
+            metric_name("variant_requests_total", &[("rule", canary), ("variant", variant)])
+        })
+    }
+
+    /// Adds a counter for each of `outcomes`, in a row, and gives the first; without any, the one counter.
+    pub(crate) fn add_plain(
+        &mut self,
+        metric: &str,
+        labels: &[(&str, &str)],
+        outcomes: &'static [&'static str],
+    ) -> Metric {
+        self.push(metric_name(metric, labels), outcomes)
+    }
+
+    fn push(&mut self, name: Box<str>, outcomes: &'static [&'static str]) -> Metric {
+        let first = Metric::at(self.len);
+        self.rows.push(CounterRow { first: first.0, name, outcomes });
+        self.len += outcomes.len().max(1);
+        first
+    }
+
+    fn bounded(
+        &mut self,
+        metric: &'static str,
+        section: &'static str,
+        outcomes: &'static [&'static str],
+        name: impl FnOnce(bool) -> Box<str>,
+    ) -> Metric {
         let outcome = outcomes.first().copied().unwrap_or_default();
-        let kind = self.kinds.iter().position(|kind| (kind.field, kind.outcome) == (field, outcome));
-        let kind = kind.unwrap_or_else(|| {
-            self.kinds.push(CounterKind { field, outcome, rules: 0, others: None });
+        let is_kind = |kind: &CounterKind| (kind.metric, kind.section, kind.outcome) == (metric, section, outcome);
+        let place = self.kinds.iter().position(is_kind).unwrap_or_else(|| {
+            self.kinds.push(CounterKind { metric, section, outcome, rules: 0, others: None });
             self.kinds.len() - 1
         });
         let mut is_own = true;
-        if let Some(kind) = self.kinds.get_mut(kind) {
+        if let Some(kind) = self.kinds.get_mut(place) {
             if let Some(others) = kind.others {
                 return others;
             }
             kind.rules += 1;
             is_own = kind.rules <= MOST_RULES;
         }
-        let first = Metric::at(self.names.len());
-        for outcome in outcomes {
-            push(&mut self.names, field, if is_own { rule } else { "_others" }, outcome);
-        }
-        if let Some(kind) = self.kinds.get_mut(kind).filter(|_| !is_own) {
+        let first = self.push(name(is_own), outcomes);
+        if let Some(kind) = self.kinds.get_mut(place).filter(|_| !is_own) {
             kind.others = Some(first);
         }
         first
     }
 
-    /// A counter for a variant of a canary. Variants beyond [`MOST_RULES`] share `_others.chosen`.
-    pub(crate) fn add_variant(&mut self, canary: &str, variant: &str) -> Metric {
-        let field = Section::Canaries.field();
-        self.variants += 1;
-        if self.variants > MOST_RULES {
-            return *self.other_variants.get_or_insert_with(|| push(&mut self.names, field, "_others", "chosen"));
-        }
-        push(&mut self.names, field, canary, variant)
+    /// How many counters there are.
+    pub fn len(&self) -> usize {
+        self.len
     }
 
-    /// `penstock.<section>.<rule>.<outcome>`, each at its [`Metric::index`].
-    pub fn names(&self) -> &[Box<str>] {
-        &self.names
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The name of the counter at the [`Metric::index`] `index`.
+    pub fn name(&self, index: usize) -> Option<String> {
+        let after = self.rows.partition_point(|row| row.first as usize <= index);
+        let row = self.rows.get(after.checked_sub(1)?)?;
+        let mut name = String::from(&*row.name);
+        let offset = index - row.first as usize;
+        match row.outcomes.get(offset) {
+            Some(outcome) => {
+                name.push_str(".outcome.");
+                name.push_str(outcome);
+            }
+            None if row.outcomes.is_empty() && offset == 0 => {}
+            None => return None,
+        }
+        Some(name)
+    }
+
+    /// Every counter's name, each at its [`Metric::index`].
+    pub fn names(&self) -> Vec<String> {
+        (0..self.len).filter_map(|index| self.name(index)).collect()
     }
 }
 
@@ -136,10 +219,39 @@ mod tests {
         let first = metrics.add(Section::RateLimits, "per.client é-1", &["passed", "limited"]);
         assert_eq!(
             metrics.names(),
-            ["penstock.rateLimits.per_client__-1.passed".into(), "penstock.rateLimits.per_client__-1.limited".into()]
+            ["passed", "limited"].map(|outcome| {
+                format!("penstock.requests_total.section.rateLimits.rule.per_client__-1.outcome.{outcome}")
+            })
         );
         assert_eq!((first.index(), first.plus(1).index()), (0, 1));
         assert_eq!(metrics.add(Section::Routes, "r", &["hit"]).index(), 2);
+        assert_eq!(metrics.name(3), None);
+    }
+
+    #[test]
+    fn a_name_is_taken_apart_into_what_it_was_made_of() {
+        let labels = [("rule", "variant"), ("variant", "rule")];
+        let name = metric_name("variant_requests_total", &labels);
+        let (metric, found) = metric_labels(&name).unwrap();
+        assert_eq!((metric, found.collect::<Vec<_>>()), ("variant_requests_total", labels.to_vec()));
+        assert_eq!(metric_labels("penstock.long_values_total").map(|(_, labels)| labels.count()), Some(0));
+        assert!(metric_labels("penstocks.x").is_none());
+    }
+
+    #[test]
+    fn variants_and_breakers_of_one_name_are_different_metrics() {
+        let mut metrics = Metrics::default();
+        metrics.add_variant("shop", "rolledBack");
+        metrics.add_breaker(Section::Canaries, "shop", "rolledBack", &["rolledBack"]);
+        metrics.add_plain("long_values_total", &[], &[]);
+        assert_eq!(
+            metrics.names(),
+            [
+                "penstock.variant_requests_total.rule.shop.variant.rolledBack",
+                "penstock.breaker_transitions_total.section.canaries.rule.shop.variant.rolledBack.outcome.rolledBack",
+                "penstock.long_values_total",
+            ]
+        );
     }
 
     #[test]
@@ -156,10 +268,10 @@ mod tests {
         }
         let variant = metrics.add_variant("canary", "more");
         assert_eq!(metrics.add_variant("another", "v"), variant);
-        let name = |metric: Metric| &*metrics.names()[metric.index()];
-        assert_eq!(name(others.plus(1)), "penstock.rateLimits._others.limited");
-        assert_eq!(name(own), "penstock.rateLimits.another.somethingElse");
-        assert_eq!(name(variant), "penstock.canaries._others.chosen");
+        let name = |metric: Metric| metrics.name(metric.index()).unwrap();
+        assert_eq!(name(others.plus(1)), "penstock.requests_total.section.rateLimits.rule._others.outcome.limited");
+        assert_eq!(name(own), "penstock.requests_total.section.rateLimits.rule.another.outcome.somethingElse");
+        assert_eq!(name(variant), "penstock.variant_requests_total.rule._others.variant._others");
         assert_eq!(metrics.names().len(), 2 * MOST_RULES + 2 + 1 + MOST_RULES + 1);
     }
 }

@@ -175,7 +175,7 @@ impl<M: Runs> Policy<M> {
             canaries.map(|canaries| Canaries::new(canaries.0, is_named, &mut breakers, &mut metrics, &mut names));
         breakers.place(&mut tables);
         names.place_facts(&settings.claims);
-        let long_values = has_expressions.then(|| metrics.add_to("host", "expressions", &["valueTooLong"]));
+        let long_values = has_expressions.then(|| metrics.add_plain("long_values_total", &[], &[]));
         Some(Policy {
             module: PhantomData,
             settings,

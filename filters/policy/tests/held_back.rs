@@ -50,8 +50,9 @@ fn second(policy: &str, request: &serde_json::Value, show: impl FnOnce(&Decision
             policy.resume(&request, &pending, &mut environment)
         }
     };
-    let counted = decision.counts.iter().map(|metric| &*policy.metrics().names()[metric.index()]);
-    show(&decision, counted.collect());
+    let counted =
+        decision.counts.iter().map(|metric| policy.metrics().name(metric.index()).unwrap()).collect::<Vec<_>>();
+    show(&decision, counted.iter().map(String::as_str).collect());
 }
 
 #[test]
@@ -61,13 +62,13 @@ fn what_egress_audited_stays_audited_whatever_a_later_section_decides() {
             json!({"method": "GET", "authority": "evil.test", "path": "/"}),
             Reason::HostNotAllowed,
             None,
-            "penstock.egressReasons.hostNotAllowed.audited",
+            "penstock.egress_reasons_total.reason.hostNotAllowed.outcome.audited",
         ),
         (
             json!({"method": "POST", "authority": "a.test", "path": "/"}),
             Reason::MethodNotAllowed,
             Some("listed"),
-            "penstock.egress.listed.audited",
+            "penstock.requests_total.section.egress.rule.listed.outcome.audited",
         ),
     ] {
         for (name, later) in LATER {
@@ -111,7 +112,10 @@ fn what_a_limit_in_shadow_held_back_stays_when_another_limit_refuses() {
                 decision.held_back.iter().map(|held| (held.rule, held.reason, held.status)).collect();
             assert_eq!(held_back, [(Some("soft"), Reason::Limited, 429)]);
             assert_eq!(decision.egress.as_ref().unwrap().verdict, EgressVerdict::Allow);
-            assert!(counted.contains(&"penstock.rateLimits.soft.wouldLimit"), "{counted:?}");
+            assert!(
+                counted.contains(&"penstock.requests_total.section.rateLimits.rule.soft.outcome.wouldLimit"),
+                "{counted:?}"
+            );
         });
         let refused = json!({"method": "GET", "authority": "evil.test", "path": "/"});
         second(&policy, &refused, |decision, _| {

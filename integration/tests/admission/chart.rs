@@ -156,7 +156,7 @@ fn template(arguments: &[&str]) -> Result<Result<String, String>> {
 /// What is rendered, without what the chart copies from elsewhere: the rules and the dashboard.
 fn without_copies(rendered: &str) -> String {
     let documents = rendered.split("\n---\n").map(|document| {
-        let begin = ["\n  penstock.json:", "\nspec:\n  groups:"];
+        let begin = ["\n  penstock.json:", "\nspec:\n  #"];
         match begin.iter().find_map(|begin| document.find(begin)) {
             Some(at) if document.contains("kind: PrometheusRule") || document.contains("dashboard") => {
                 format!("{}\n(…)\n", document.get(..at).unwrap_or_default())

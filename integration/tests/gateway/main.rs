@@ -203,8 +203,11 @@ fn envoy_gateway_runs_the_suite_from_a_registry_and_survives_what_operators_do()
     eprintln!("- counters have labels");
     eventually("counters", || {
         let page = proxy.admin().get("/stats/prometheus?filter=penstock")?;
-        let limit = page.lines().find(|line| line.starts_with("penstock_rateLimits{")).context("no limit")?;
-        ensure!(limit.contains("penstock_rule=\"per-user\"") && limit.contains("penstock_outcome="), "{limit}");
+        let limit = page
+            .lines()
+            .find(|line| line.starts_with("penstock_requests_total{") && line.contains("section=\"rateLimits\""))
+            .context("no limit")?;
+        ensure!(limit.contains("rule=\"per-user\"") && limit.contains("outcome="), "{limit}");
         Ok(())
     })?;
 

@@ -75,13 +75,10 @@ fn the_ingress_gateway_runs_the_suite_from_a_registry_and_survives_what_operator
     eprintln!("- counters have labels");
     let metrics = eventually("counters", || {
         let page = proxy.admin().get("/stats/prometheus?filter=penstock")?;
-        ensure!(page.contains("penstock_rateLimits{"), "{page}");
+        ensure!(page.contains("penstock_requests_total{"), "{page}");
         Ok(page)
     })?;
-    ensure!(
-        metrics.contains("penstock_rule=\"per-user\"") && metrics.contains("penstock_outcome=\"passed\""),
-        "{metrics}"
-    );
+    ensure!(metrics.contains("rule=\"per-user\"") && metrics.contains("outcome=\"passed\""), "{metrics}");
 
     eprintln!("- as TrafficExtension instead");
     mesh.cluster.kubectl(["delete", "wasmplugin", "penstock", "--namespace=istio-system"])?;

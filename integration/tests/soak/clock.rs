@@ -169,7 +169,8 @@ fn a_variant_that_was_taken_out_is_tried_again_however_far_the_clock_steps_back(
         .route(Route::named("v2").to("v2"));
     let bootstrap = Bootstrap::new()?.cluster("v2", upstream.address()).listener(listener);
     let mut envoy = clock.give_to(bootstrap).start()?;
-    let state = |envoy: &Envoy| envoy.admin().stat("wasmcustom.penstock.breakers.shop.v2.state");
+    let state =
+        |envoy: &Envoy| envoy.admin().stat("wasmcustom.penstock.breaker_state.section.canaries.rule.shop.variant.v2");
     let traffic = Traffic::of(4, envoy.ingress()?, |_, _| {
         (Request::get("/"), |response: &Response| {
             ensure!([200, 503].contains(&response.status), "{response:?}");

@@ -114,7 +114,9 @@ fn bodies_that_never_end_are_refused_before_they_are_read_and_count_once() -> Re
     let refused = started.elapsed();
     // Twice as many as the limit lets pass. Those that pass go on sending for a while.
     let mut limited = connections(envoy.ingress()?, 2 * LIMIT, &head("limited.test"))?;
-    let stat = |outcome: &str| envoy.admin().stat(&format!("wasmcustom.penstock.rateLimits.few.{outcome}"));
+    let stat = |outcome: &str| {
+        envoy.admin().stat(&format!("wasmcustom.penstock.requests_total.section.rateLimits.rule.few.outcome.{outcome}"))
+    };
     eventually("the limit", || Ok([stat("passed")?, stat("limited")?] == [LIMIT as u64; 2]))?;
     for _ in 0..5 {
         for stream in &mut limited {

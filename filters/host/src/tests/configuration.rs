@@ -26,7 +26,8 @@ fn each_problem_is_a_line_at_error_level() {
     assert_eq!(log.len(), 2, "{log:?}");
     let start = "4 penstock header-routing: configuration refused: routes";
     assert!(log.iter().all(|line| line.starts_with(start) || line.contains("unknown field")), "{log:?}");
-    assert_eq!(metric("penstock.host.configuration.refused"), Some(1));
+    assert_eq!(metric("penstock.policy_refusals_total.plugin.header-routing"), Some(1));
+    assert!(metric("penstock.policy_refused_timestamp_seconds.plugin.header-routing").is_some());
 }
 
 #[test]

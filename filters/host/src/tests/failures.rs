@@ -13,7 +13,7 @@ fn a_request_without_a_policy_is_refused() {
     fresh();
     assert_eq!(Failure::NoPolicy.refuse(&PluginLog::default(), &FakeHost, &mut FakeRequest), Flow::Pause);
     assert_eq!(with(|proxy| proxy.sent.clone()), refused("noPolicy", "no policy is loaded"));
-    assert_eq!(metric("penstock.host.noPolicy.failed"), Some(1));
+    assert_eq!(metric("penstock.internal_errors_total.operation.noPolicy"), Some(1));
 }
 
 #[test]
@@ -25,7 +25,7 @@ fn an_empty_or_broken_header_map_is_refused() {
         let (flow, _) = Exchange::begin(&plugin);
         assert_eq!(flow, Flow::Pause);
         assert_eq!(with(|proxy| proxy.sent.clone()), refused("readHeaders", "cannot read the request's headers"));
-        assert_eq!(metric("penstock.host.readHeaders.failed"), Some(1));
+        assert_eq!(metric("penstock.internal_errors_total.operation.readHeaders"), Some(1));
         with(|proxy| assert!(proxy.log[0].1.contains("malformed header map"), "{:?}", proxy.log));
     }
 }
@@ -48,7 +48,7 @@ fn a_response_that_cannot_be_given_is_a_reset() {
     with(|proxy| proxy.broken.push(("respond", 10)));
     assert_eq!(request(&plugin, &[]), Flow::Pause);
     assert!(with(|proxy| proxy.was_reset && proxy.sent.is_none()));
-    assert_eq!(metric("penstock.host.respond.failed"), Some(1));
+    assert_eq!(metric("penstock.internal_errors_total.operation.respond"), Some(1));
 }
 
 #[test]
@@ -80,7 +80,7 @@ fn a_response_whose_header_cannot_be_added_goes_on() {
     assert_eq!(flow, Flow::Continue);
     exchange.response();
     exchange.end();
-    assert_eq!(metric("penstock.host.responseHeaders.failed"), Some(1));
+    assert_eq!(metric("penstock.internal_errors_total.operation.responseHeaders"), Some(1));
     with(|proxy| {
         assert_eq!(proxy.sent, None);
         assert!(proxy.log[0].1.contains("cannot add the response header set-cookie (status 2)"), "{:?}", proxy.log);

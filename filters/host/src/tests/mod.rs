@@ -146,7 +146,7 @@ fn refused(name: &str, message: &str) -> Option<SentResponse> {
 
 /// The proxy's counters: its metrics but for the gauges and the histogram that every policy has.
 fn counted() -> Vec<(String, i64)> {
-    const OTHERS: [&str; 3] = ["penstock.policy.", "penstock.slots.", "penstock.decision."];
+    const OTHERS: [&str; 3] = ["penstock.policy_", "penstock.rate_limit_keys_", "penstock.decision_"];
     let is_counter = |name: &str| !OTHERS.iter().any(|other| name.starts_with(other));
     with(|proxy| proxy.metrics.iter().filter(|(name, _)| is_counter(name)).cloned().collect())
 }

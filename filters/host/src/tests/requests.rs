@@ -71,8 +71,8 @@ fn what_audit_held_back_is_logged_as_such_when_a_limit_refuses_the_request() {
         assert_eq!(state("penstock.heldBack"), Some("egress/- hostNotAllowed"));
     });
     plugin.tick();
-    assert_eq!(metric("penstock.egressReasons.hostNotAllowed.audited"), Some(2));
-    assert_eq!(metric("penstock.rateLimits.l.limited"), Some(1));
+    assert_eq!(metric("penstock.egress_reasons_total.reason.hostNotAllowed.outcome.audited"), Some(2));
+    assert_eq!(metric("penstock.requests_total.section.rateLimits.rule.l.outcome.limited"), Some(1));
 }
 
 #[test]
@@ -195,7 +195,8 @@ fn counts_reach_the_proxy_once_a_second_and_at_the_end() {
     }
     assert!(counted().is_empty());
     plugin.tick();
-    let counter = |outcome: &str, count| (format!("penstock.rateLimits.l.{outcome}"), count);
+    let counter =
+        |outcome: &str, count| (format!("penstock.requests_total.section.rateLimits.rule.l.outcome.{outcome}"), count);
     assert_eq!(counted(), [counter("passed", 2), counter("limited", 3)]);
     with(|proxy| proxy.calls.clear());
     plugin.tick();
@@ -216,7 +217,7 @@ fn a_count_that_the_proxy_does_not_take_is_counted_later() {
     }
     with(|proxy| proxy.broken.clear());
     plugin.tick();
-    assert_eq!(counted(), [("penstock.rateLimits.l.passed".to_owned(), 1)]);
+    assert_eq!(counted(), [("penstock.requests_total.section.rateLimits.rule.l.outcome.passed".to_owned(), 1)]);
 }
 
 #[test]
@@ -225,11 +226,11 @@ fn the_first_decision_after_a_tick_is_timed_and_no_other() {
     with(|proxy| proxy.properties.push(("plugin_name", b"edge".to_vec())));
     let plugin = configured(ROUTES);
     request(&plugin, &[]);
-    assert_eq!(metric("penstock.decision.edge.nanoseconds"), None);
+    assert_eq!(metric("penstock.decision_duration.plugin.edge"), None);
     plugin.tick();
     assert_eq!(request(&plugin, &[]), Flow::Continue);
     assert_eq!(calls_of("now"), 2);
-    assert_eq!(metric("penstock.decision.edge.nanoseconds"), Some(0));
+    assert_eq!(metric("penstock.decision_duration.plugin.edge"), Some(0));
     request(&plugin, &[]);
     assert_eq!(calls_of("now"), 0);
     // Without clock or histograms nothing else changes.
@@ -263,9 +264,15 @@ fn gauges_are_written_when_they_change_by_one_worker() {
         calls_of("record")
     };
     assert_eq!((1..8).map(|second| written(second, &[&one, &another])).collect::<Vec<_>>(), [5, 0, 0, 2, 0, 0, 0]);
-    assert_eq!((metric("penstock.shares.c.a"), metric("penstock.shares.c.b")), (Some(500), Some(500)));
     assert_eq!(
-        (metric("penstock.policy.edge.generation"), metric("penstock.policy.edge.loadedSeconds")),
+        (metric("penstock.variant_weight.rule.c.variant.a"), metric("penstock.variant_weight.rule.c.variant.b")),
+        (Some(500), Some(500))
+    );
+    assert_eq!(
+        (
+            metric("penstock.policy_generation.plugin.edge"),
+            metric("penstock.policy_loaded_timestamp_seconds.plugin.edge")
+        ),
         (Some(1), Some(1))
     );
     // The one that wrote is gone: the other writes it all once more.
@@ -276,30 +283,36 @@ fn gauges_are_written_when_they_change_by_one_worker() {
     reloaded.tick();
     with(|proxy| proxy.broken.clear());
     reloaded.tick();
-    assert_eq!(metric("penstock.policy.edge.generation"), Some(2));
+    assert_eq!(metric("penstock.policy_generation.plugin.edge"), Some(2));
 }
 
 #[test]
 fn rules_that_end_are_checked_once_a_minute_and_announced_once_a_day_by_one_worker() {
     fresh();
     const DAY: u64 = 24 * 3600;
+    const END: Option<i64> = Some(19 * DAY as i64);
+    const EXPIRY: &str = "penstock.egress_next_expiry_timestamp_seconds.plugin.edge";
     let policy = r#"{"egress":{"rules":[{"name":"r","to":[{"host":"a.test"}],"expires":"1970-01-20T00:00:00Z"}]}}"#;
     let tick = |second: u64, plugin: &Rc<TestPlugin>| {
         with(|proxy| proxy.time = second * 1_000_000_000);
         plugin.tick();
         let warnings = with(|proxy| proxy.log.iter().filter(|(level, _)| *level == 3).count());
-        (metric("penstock.egressExpiry.next.days"), warnings)
+        (metric(EXPIRY), warnings)
     };
-    with(|proxy| proxy.time = DAY * 1_000_000_000);
+    with(|proxy| {
+        proxy.time = DAY * 1_000_000_000;
+        proxy.properties.push(("plugin_name", b"edge".to_vec()));
+    });
     let (one, another) = (configured(policy), configured(policy));
-    assert_eq!(tick(DAY, &one), (Some(18), 0));
-    assert_eq!(tick(17 * DAY, &one), (Some(2), 1));
-    assert_eq!(tick(17 * DAY, &another), (Some(2), 1));
-    assert_eq!(tick(18 * DAY, &another), (Some(1), 2));
-    assert_eq!(tick(18 * DAY, &one), (Some(1), 2));
+    assert_eq!(tick(DAY, &one), (END, 0));
+    assert_eq!(tick(17 * DAY, &one), (END, 1));
+    assert_eq!(tick(17 * DAY, &another), (END, 1));
+    assert_eq!(tick(18 * DAY, &another), (END, 2));
+    assert_eq!(tick(18 * DAY, &one), (END, 2));
     with(|proxy| proxy.metrics.clear());
     assert_eq!(tick(18 * DAY + 30, &one), (None, 2));
-    assert_eq!(tick(18 * DAY + 60, &one), (Some(0), 3));
+    assert_eq!(tick(18 * DAY + 60, &one), (END, 3));
+    assert_eq!(tick(19 * DAY, &one), (Some(0), 3));
 }
 
 #[test]
@@ -323,7 +336,7 @@ fn values_of_strangers_are_counted_and_told_once() {
     with(|proxy| proxy.foreign = 3);
     plugin.tick();
     plugin.tick();
-    assert_eq!(metric("penstock.host.state.foreign"), Some(3));
+    assert_eq!(metric("penstock.foreign_values_total"), Some(3));
     with(|proxy| {
         assert_eq!(
             proxy.log.iter().filter(|(_, line)| line.contains("3 values") && line.contains("were not its own")).count(),
@@ -379,16 +392,17 @@ fn a_rules_changes_reach_the_response_once_and_a_redirect_is_answered() {
 #[test]
 fn every_metric_that_a_plugin_writes_was_named_before() {
     fresh();
+    with(|proxy| proxy.properties.push(("plugin_name", b"edge".to_vec())));
     let TestPlugin { plugin, gauges, .. } = &*configured(LIMIT);
     let names = plugin.metrics(&gauges.borrow());
     let has = |kind, name: &str| names.iter().any(|(found, text)| (*found, &**text) == (kind, name));
     for metric in plugin.policy().metrics().names() {
-        assert!(has(MetricKind::Counter, metric), "{metric}");
+        assert!(has(MetricKind::Counter, &metric), "{metric}");
     }
-    for name in ["noPolicy", "readHeaders", "environment", "writeHeaders", "respond", "continue", "panic"] {
-        assert!(has(MetricKind::Counter, &format!("penstock.host.{name}.failed")), "{name}");
+    for name in ["noPolicy", "readHeaders", "environment", "writeHeaders", "respond", "continue", "panic", "settle"] {
+        assert!(has(MetricKind::Counter, &format!("penstock.internal_errors_total.operation.{name}")), "{name}");
     }
-    assert!(has(MetricKind::Gauge, "penstock.egressExpiry.next.days"));
+    assert!(has(MetricKind::Gauge, "penstock.egress_next_expiry_timestamp_seconds.plugin.edge"));
     assert!(names.iter().any(|(kind, _)| *kind == MetricKind::Histogram));
 }
 

@@ -90,7 +90,7 @@ fn a_service_that_is_late_is_a_timeout_and_one_that_fails_an_error() {
         with(|proxy| proxy.time += nanos);
         exchange.reply(None);
         exchange.plugin.tick();
-        assert_eq!(counted(), [(format!("penstock.rateLimits.l.{counter}"), 1)]);
+        assert_eq!(counted(), [(format!("penstock.requests_total.section.rateLimits.rule.l.outcome.{counter}"), 1)]);
     }
 }
 

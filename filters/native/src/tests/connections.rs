@@ -17,7 +17,7 @@ fn a_connection_goes_on_only_when_its_name_is_known() {
         assert_eq!(Connection::new(&loaded, sni, &["spiffe://a/x"]).opened(), expected, "{sni:?}");
     }
     loaded.tick();
-    assert_eq!(loaded.metric("penstock.egress.r.allowed"), Some(1));
+    assert_eq!(loaded.metric("penstock.requests_total.section.egress.rule.r.outcome.allowed"), Some(1));
 }
 
 #[test]
@@ -26,7 +26,7 @@ fn a_panic_closes_the_connection_alone() {
     assert_eq!(Connection::new(&loaded, Some("trap.test"), &[]).opened(), (false, true));
     assert_eq!(Connection::new(&loaded, Some("a.example.com"), &[]).opened(), (true, false));
     loaded.tick();
-    assert_eq!(loaded.metric("penstock.host.panic.failed"), Some(1));
+    assert_eq!(loaded.metric("penstock.internal_errors_total.operation.panic"), Some(1));
 }
 
 #[test]

@@ -50,9 +50,9 @@ fn an_envoy_without_a_callback_that_some_need_decides_the_same() {
     assert!(fake::load_without(&old));
     let loaded = suite("lacking-writes", SUITE);
     assert_eq!(run(&loaded), Fate::Forwarded);
-    assert_eq!(loaded.metric("penstock.routes beta matched"), None);
+    assert_eq!(loaded.metric("penstock.requests_total routes beta matched"), None);
     run(&loaded);
-    assert_eq!(loaded.metric("penstock.routes beta matched"), Some(1));
+    assert_eq!(loaded.metric("penstock.requests_total routes beta matched"), Some(1));
     // No call to a service: the limit's own `onFailure` decides.
     assert!(fake::load_without(&["http_filter_start_http_stream"]));
     for (on_failure, expected) in [("Deny", Fate::Answered(429)), ("Allow", Fate::Forwarded)] {
@@ -117,7 +117,7 @@ fn a_panic_refuses_its_request_alone() {
     assert_eq!(fate(&loaded, &[]), Fate::Forwarded);
     assert_eq!(fate(&loaded, &[(":authority", "evil.test")]), Fate::Answered(403));
     loaded.tick();
-    assert_eq!(loaded.metric("penstock.host panic failed"), Some(2));
+    assert_eq!(loaded.metric("penstock.internal_errors_total panic"), Some(2));
 }
 
 /// Envoy may carry out a local reply within its callback, and call every hook of the exchange from there.

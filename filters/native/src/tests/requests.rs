@@ -37,10 +37,10 @@ fn limits_count_and_metrics_reach_envoys_main_thread() {
     assert_eq!(fates[..3], [Fate::Forwarded; 3]);
     assert_eq!(fates[3..], [Fate::Answered(429); 2]);
     assert_eq!(fate(&loaded, &[("x-user", "b")]), Fate::Forwarded);
-    assert_eq!(loaded.metric("penstock.rateLimits few limited"), None);
+    assert_eq!(loaded.metric("penstock.requests_total rateLimits few limited"), None);
     loaded.tick();
-    assert_eq!(loaded.metric("penstock.rateLimits few limited"), Some(2));
-    assert_eq!(loaded.metric("penstock.rateLimits few passed"), Some(4));
+    assert_eq!(loaded.metric("penstock.requests_total rateLimits few limited"), Some(2));
+    assert_eq!(loaded.metric("penstock.requests_total rateLimits few passed"), Some(4));
 }
 
 #[test]
@@ -81,7 +81,7 @@ fn a_policy_that_is_wrong_is_refused_with_its_place_and_counted_by_the_one_that_
     assert!(Loaded::of(false, b"suite/requests-refused", b"\xff\xfe").is_none());
     assert!(Loaded::of(false, b"\xff", SUITE.as_bytes()).is_none());
     loaded.tick();
-    assert_eq!(loaded.metric("penstock.host configuration refused"), Some(6));
+    assert_eq!(loaded.metric("penstock.policy_refusals_total requests-refused"), Some(6));
     assert_eq!(fate(&loaded, &[]), Fate::Forwarded);
 }
 

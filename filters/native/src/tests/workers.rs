@@ -45,6 +45,6 @@ fn workers_together_pass_exactly_as_many_as_the_limit_says() {
         assert_eq!((passed, refused), (expected, workers * each - expected));
         loaded.tick();
         let total = (limit + expected) as u64;
-        assert_eq!(loaded.metric("penstock.rateLimits l passed"), Some(total));
+        assert_eq!(loaded.metric("penstock.requests_total rateLimits l passed"), Some(total));
     }
 }

@@ -15,12 +15,16 @@ use siphasher::sip::SipHasher24;
 
 pub use crate::decision::Watch;
 use crate::environment::{Environment, Timestamp};
-use crate::metrics::{Metric, Metrics, name};
+use crate::metrics::{Metric, Metrics, metric_name};
 use crate::section::Section;
 use crate::state::{Change, Key, Table, Tables, Unavailable};
 pub use document::{LatencyLimit, Percentile, Thresholds};
 use state::{BreakerState, phase};
 pub use state::{BreakerThresholds, PROBE_PERCENT, Phase, Tally, Transition};
+
+/// The outcomes that a canary's breaker counts, and those of a rule's.
+const ROLLBACK: [&str; 3] = ["rolledBack", "halfOpen", "restored"];
+const FAILOVER: [&str; 3] = ["failedOver", "halfOpen", "restored"];
 
 /// How long a worker uses what it has read before it reads again, and how long it holds successes back before it writes
 /// them.
@@ -91,9 +95,9 @@ impl Breakers {
         let watch = Watch(u32::try_from(self.0.len()).unwrap_or(u32::MAX));
         let limits = thresholds.limits();
         let slow_above = thresholds.latency.as_ref().map_or(u64::MAX, |latency| nanos(latency.above.0));
-        let (what, outcome) = match guard.section {
-            Section::Canaries => (format!("canary {}: variant {}", guard.rule, guard.guarded), "rolledBack"),
-            _ => (format!("rule {}: route {}", guard.rule, guard.guarded), "failedOver"),
+        let (what, outcomes) = match guard.section {
+            Section::Canaries => (format!("canary {}: variant {}", guard.rule, guard.guarded), &ROLLBACK),
+            _ => (format!("rule {}: route {}", guard.rule, guard.guarded), &FAILOVER),
         };
         // A breaker whose thresholds change starts with a new table, so without a history.
         let mut identity = SipHasher24::new();
@@ -118,8 +122,11 @@ impl Breakers {
             instead: guard.instead.into(),
             limits,
             slow_above,
-            metric: metrics.add(guard.section, guard.rule, &[outcome, "halfOpen", "restored"]),
-            gauge: name(&["breakers", guard.rule, guard.guarded, "state"]),
+            metric: metrics.add_breaker(guard.section, guard.rule, guard.guarded, outcomes),
+            gauge: metric_name(
+                "breaker_state",
+                &[("section", guard.section.field()), ("rule", guard.rule), ("variant", guard.guarded)],
+            ),
         });
         watch
     }

@@ -255,13 +255,18 @@ fn what_is_wrong_is_named_with_its_place_and_remedy() {
 
 #[test]
 fn every_transition_has_its_counter() {
-    let names = |document: &Value| policy(document).metrics().names().join(" ");
-    assert_eq!(
-        names(&rollback()),
-        "penstock.canaries.shop.rolledBack penstock.canaries.shop.halfOpen penstock.canaries.shop.restored penstock.canaries.shop.v1 penstock.canaries.shop.v2"
-    );
-    assert_eq!(
-        names(&failover()),
-        "penstock.routes._default.matched penstock.routes.pay.failedOver penstock.routes.pay.halfOpen penstock.routes.pay.restored penstock.routes.pay.matched"
-    );
+    let names = |document: &Value| policy(document).metrics().names();
+    let transitions = |section: &str, rule: &str, variant: &str, first: &str| {
+        [first, "halfOpen", "restored"].map(|outcome| {
+            format!(
+                "penstock.breaker_transitions_total.section.{section}.rule.{rule}.variant.{variant}.outcome.{outcome}"
+            )
+        })
+    };
+    let canary = transitions("canaries", "shop", "v2", "rolledBack");
+    let variants = ["v1", "v2"].map(|variant| format!("penstock.variant_requests_total.rule.shop.variant.{variant}"));
+    assert_eq!(names(&rollback()), [&canary[..], &variants].concat());
+    let matched = |rule: &str| format!("penstock.requests_total.section.routes.rule.{rule}.outcome.matched");
+    let route = transitions("routes", "pay", "eu", "failedOver");
+    assert_eq!(names(&failover()), [&[matched("_default")], &route[..], &[matched("pay")]].concat());
 }

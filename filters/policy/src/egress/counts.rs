@@ -21,7 +21,7 @@ pub(super) struct EgressCounters {
 }
 
 impl EgressCounters {
-    /// Names them: `penstock.egress.<rule>.<outcome>` and `penstock.egressReasons.<reason>.<outcome>`.
+    /// Names them: `requests_total` by rule, and `egress_reasons_total` by reason.
     pub fn new<'r>(rules: impl Iterator<Item = &'r str>, metrics: &mut Metrics) -> EgressCounters {
         let mut own = 0;
         let mut first = None;
@@ -33,7 +33,7 @@ impl EgressCounters {
         let others = metrics.add(Section::Egress, "_others", &RULE);
         let mut reasons = None;
         for reason in Reason::of_egress() {
-            reasons.get_or_insert(metrics.add_to("egressReasons", reason.as_str(), &REASON));
+            reasons.get_or_insert(metrics.add_plain("egress_reasons_total", &[("reason", reason.as_str())], &REASON));
         }
         EgressCounters { rules: first.unwrap_or(others), own, reasons: reasons.unwrap_or(others) }
     }

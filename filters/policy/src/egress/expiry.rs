@@ -19,9 +19,9 @@ impl Egress {
         self.rules.iter().any(|rule| rule.expires.is_some())
     }
 
-    /// Whole days until the next rule ends, 0 on its last day; `None` when no rule will end.
-    pub fn days_to_next_expiry(&self, now: Timestamp) -> Option<u64> {
-        self.rules.iter().filter_map(|rule| days_left(rule, now)).min()
+    /// When the next rule ends; `None` when none will.
+    pub fn next_expiry(&self, now: Timestamp) -> Option<Timestamp> {
+        self.rules.iter().filter_map(|rule| rule.expires.filter(|expires| *expires > now)).min()
     }
 
     /// A line that names the rules that end within 14 days. Given once a day, by whichever worker asks first, and when
@@ -91,10 +91,11 @@ mod tests {
         let time = |text| Timestamp::parse(text).unwrap();
         let policy = policy("2026-01-20T00:00:00Z");
         let egress = policy.egress().unwrap();
+        let end = time("2026-01-20T00:00:00Z");
         let mut world = World::new(time("2026-01-05T23:59:59Z"), 0);
-        assert_eq!((egress.days_to_next_expiry(world.now), ask(&policy, &mut world)), (Some(14), None));
+        assert_eq!((egress.next_expiry(world.now), ask(&policy, &mut world)), (Some(end), None));
         world.now = time("2026-01-06T12:00:00Z");
-        assert_eq!(egress.days_to_next_expiry(world.now), Some(13));
+        assert_eq!(egress.next_expiry(world.now), Some(end));
         let line = "1 egress rule ends within 14 days: a (owner: web) in 13 d";
         assert_eq!((ask(&policy, &mut world).as_deref(), ask(&policy, &mut world)), (Some(line), None));
         world.now = time("2026-01-07T12:00:00Z");
@@ -102,7 +103,7 @@ mod tests {
         let other = super::tests::policy("2026-01-10T00:00:00Z");
         assert!(ask(&other, &mut world).unwrap().ends_with("in 2 d"), "a reload that brings another end");
         world.now = time("2026-01-20T00:00:00Z");
-        assert_eq!((egress.days_to_next_expiry(world.now), ask(&policy, &mut world)), (None, None));
+        assert_eq!((egress.next_expiry(world.now), ask(&policy, &mut world)), (None, None));
         assert!(egress.expires());
     }
 }

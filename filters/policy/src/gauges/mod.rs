@@ -10,7 +10,7 @@ use std::hash::Hasher;
 use siphasher::sip::SipHasher13;
 
 use crate::environment::{Environment, Timestamp};
-use crate::metrics::{MOST_RULES, name};
+use crate::metrics::{MOST_RULES, metric_name};
 use crate::module::Runs;
 use crate::policy::Policy;
 use crate::section::Section;
@@ -18,6 +18,12 @@ use crate::state::{Change, Key, Unavailable};
 
 /// The key of the lease.
 const LEASE: Key<'_> = Key::Named("gauges");
+
+/// What a plugin says of its policy.
+const POLICY: [&str; 3] = ["policy_hash", "policy_generation", "policy_loaded_timestamp_seconds"];
+
+/// What a limit with a key says of its table.
+const KEYS: [&str; 2] = ["rate_limit_keys_used", "rate_limit_keys_capacity"];
 
 /// How long the holder of the lease may be silent, in nanoseconds.
 const PATIENCE: u64 = 3_000_000_000;
@@ -107,12 +113,11 @@ impl Gauges {
     /// The gauges of `policy`, whose text has the hash `hash` and which runs under the name `plugin`. From now on this
     /// is the policy in use.
     pub fn new<M: Runs>(policy: &Policy<M>, plugin: &str, hash: u64, environment: &mut impl Environment) -> Gauges {
-        let mut names =
-            Vec::from(["hash", "generation", "loadedSeconds"].map(|gauge| name(&["policy", plugin, gauge])));
+        let mut names = Vec::from(POLICY.map(|gauge| metric_name(gauge, &[("plugin", plugin)])));
         let mut counts = 0;
         if let Some(limits) = policy.rate_limits().filter(|_| M::MODULE.runs(Section::RateLimits)) {
             for table in limits.tables().take(MOST_RULES) {
-                names.extend(["used", "capacity"].map(|gauge| name(&["slots", table.name, gauge])));
+                names.extend(KEYS.map(|gauge| metric_name(gauge, &[("rule", table.name)])));
                 counts += 1;
             }
         }
@@ -120,8 +125,8 @@ impl Gauges {
             names.extend(policy.breakers().gauges().take(MOST_RULES).map(Box::from));
         }
         if let Some(canaries) = policy.canaries().filter(|_| M::MODULE.runs(Section::Canaries)) {
-            let variants =
-                canaries.iter().flat_map(|c| c.variants().map(|variant| name(&["shares", c.name(), variant])));
+            let weight = |rule, variant| metric_name("variant_weight", &[("rule", rule), ("variant", variant)]);
+            let variants = canaries.iter().flat_map(|c| c.variants().map(move |variant| weight(c.name(), variant)));
             names.extend(variants.take(MOST_RULES));
         }
         let gauges = Gauges {
@@ -143,9 +148,8 @@ impl Gauges {
         gauges
     }
 
-    /// The gauges' names, in the order of the numbers that [`Gauges::look`] reports: `penstock.policy.<plugin>.<what>`,
-    /// `penstock.slots.<limit>.<what>`, `penstock.breakers.<rule or canary>.<route or variant>.state` and
-    /// `penstock.shares.<canary>.<variant>`. Of limits, breakers and variants the first thousand each.
+    /// The gauges' names, each at the place that [`Gauges::look`] tells: those of [`POLICY`], for each limit those of [`KEYS`], then
+    /// `breaker_state` and `variant_weight`. Of limits, breakers and variants the first thousand each.
     pub fn names(&self) -> &[Box<str>] {
         &self.names
     }

@@ -64,8 +64,8 @@ fn a_policy_says_which_text_it_is_and_since_when() {
     let mut first = worker(&nothing(), &mut world);
     let hash = text_hash(nothing().to_string().as_bytes());
     let expected = |hash, generation, loaded| {
-        let values = [("generation", generation), ("hash", hash), ("loadedSeconds", loaded)];
-        Some(values.map(|(name, value)| (format!("penstock.policy.shop_edge.{name}"), value)).into())
+        let values = [("generation", generation), ("hash", hash), ("loaded_timestamp_seconds", loaded)];
+        Some(values.map(|(name, value)| (format!("penstock.policy_{name}.plugin.shop_edge"), value)).into())
     };
     assert_eq!(look(&mut first, &mut world, 1), expected(hash, 1, START));
     let document = json!({"routes": {"default": "other"}});
@@ -89,7 +89,7 @@ fn one_worker_tells_until_it_falls_silent() {
         assert!(look(&mut another, &mut world, second).is_none());
     }
     let told = look(&mut another, &mut world, 8).unwrap();
-    assert_eq!(told["penstock.policy.shop_edge.generation"], 1);
+    assert_eq!(told["penstock.policy_generation.plugin.shop_edge"], 1);
     assert!(look(&mut one, &mut world, 8).is_none());
     // A clock that steps back does not silence everybody.
     assert!(look(&mut one, &mut world, 0).is_some());
@@ -105,7 +105,7 @@ fn a_policy_that_was_replaced_is_silent_until_the_new_one_is_given_up() {
         assert!(look(&mut old, &mut world, second).is_none());
     }
     let told: Vec<_> = (100..110).filter_map(|second| look(&mut old, &mut world, second)).collect();
-    assert_eq!((told.len(), told[0]["penstock.policy.shop_edge.generation"]), (6, 3));
+    assert_eq!((told.len(), told[0]["penstock.policy_generation.plugin.shop_edge"]), (6, 3));
 }
 
 #[test]
@@ -123,17 +123,17 @@ fn busy_keys_are_counted_a_part_at_a_time_and_forgotten_keys_are_not() {
         for second in 1..=looks + 2 {
             figures.push(look(&mut worker, &mut world, second).unwrap());
         }
-        let used: Vec<u64> = figures.iter().map(|figures| figures["penstock.slots.l.used"]).collect();
+        let used: Vec<u64> = figures.iter().map(|figures| figures["penstock.rate_limit_keys_used.rule.l"]).collect();
         assert!(used.iter().all(|used| (1000..2000).contains(used)), "{used:?}");
         // After a whole round it is exact.
         assert_eq!(used[looks as usize - 1], 1500, "{used:?}");
-        assert_eq!(figures[0]["penstock.slots.l.capacity"], capacity);
+        assert_eq!(figures[0]["penstock.rate_limit_keys_capacity.rule.l"], capacity);
         // A limit without a key has nothing that could fill up.
-        assert!(!figures[0].contains_key("penstock.slots.one.used"));
+        assert!(!figures[0].contains_key("penstock.rate_limit_keys_used.rule.one"));
         // Buckets that are full again are nobody's.
         let mut used = 0;
         for second in 0..=2 * looks {
-            used = look(&mut worker, &mut world, 3600 + second).unwrap()["penstock.slots.l.used"];
+            used = look(&mut worker, &mut world, 3600 + second).unwrap()["penstock.rate_limit_keys_used.rule.l"];
         }
         assert_eq!(used, 0);
     }
@@ -154,10 +154,12 @@ fn shares_follow_ramp_and_breaker() {
     let mut worker = worker(&document, &mut world);
     let mut at = |world: &mut World, second| {
         let told = look(&mut worker, world, second).unwrap();
-        let share = |name: &str| told[&format!("penstock.shares.{name}")];
-        assert_eq!((share("thirds.a"), share("thirds.b")), (333, 667));
-        assert_eq!(told["penstock.breakers.pay.eu.state"], 0);
-        ([share("shop.v1"), share("shop.v2")], told["penstock.breakers.shop.v2.state"])
+        let weight =
+            |rule: &str, variant: &str| told[&format!("penstock.variant_weight.rule.{rule}.variant.{variant}")];
+        assert_eq!((weight("thirds", "a"), weight("thirds", "b")), (333, 667));
+        assert_eq!(told["penstock.breaker_state.section.routes.rule.pay.variant.eu"], 0);
+        let state = told["penstock.breaker_state.section.canaries.rule.shop.variant.v2"];
+        ([weight("shop", "v1"), weight("shop", "v2")], state)
     };
     assert_eq!(at(&mut world, 1), ([1000, 0], 0));
     assert_eq!(at(&mut world, 10), ([750, 250], 0));

@@ -395,9 +395,9 @@ fn each_rule_counts_what_it_took_and_the_default_the_rest() {
     };
     for default in ["", r#""default":"stable","#] {
         let policy = policy(default);
-        assert_eq!(counted(&policy, "PUT"), ["penstock.routes.b.matched"]);
-        assert_eq!(counted(&policy, "POST"), ["penstock.canaries.c.v"]);
-        assert_eq!(counted(&policy, "GET"), ["penstock.routes._default.matched"]);
+        assert_eq!(counted(&policy, "PUT"), ["penstock.requests_total.section.routes.rule.b.outcome.matched"]);
+        assert_eq!(counted(&policy, "POST"), ["penstock.variant_requests_total.rule.c.variant.v"]);
+        assert_eq!(counted(&policy, "GET"), ["penstock.requests_total.section.routes.rule._default.outcome.matched"]);
     }
 }
 

@@ -186,8 +186,16 @@ fn a_request_without_a_policy_is_refused() {
     assert_eq!(request(PLUGIN, &[]), Flow::Pause);
     with(|proxy| {
         assert_eq!(proxy.sent, refused("noPolicy", "no policy is loaded"));
-        let metric = |name: &str| (format!("penstock.host.{name}"), 1);
-        assert_eq!(proxy.metrics, [metric("configuration.refused"), metric("noPolicy.failed")]);
+        let names: Vec<&str> = proxy.metrics.iter().map(|(name, _)| &**name).collect();
+        let plugin = "plugin.header-routing";
+        assert_eq!(
+            names,
+            [
+                format!("penstock.policy_refusals_total.{plugin}"),
+                format!("penstock.policy_refused_timestamp_seconds.{plugin}"),
+                "penstock.internal_errors_total.operation.noPolicy".to_owned()
+            ]
+        );
     });
     // Nor one whose beginning the host never told.
     assert_eq!(vm().request_headers(99, true), Flow::Pause);
@@ -202,7 +210,7 @@ fn an_empty_or_broken_header_map_is_refused() {
         assert_eq!(request(PLUGIN, &[]), Flow::Pause);
         with(|proxy| {
             assert_eq!(proxy.sent, refused("readHeaders", "cannot read the request's headers"), "{map:?}");
-            assert_eq!(proxy.metrics, [("penstock.host.readHeaders.failed".to_owned(), 1)]);
+            assert_eq!(proxy.metrics, [("penstock.internal_errors_total.operation.readHeaders".to_owned(), 1)]);
             assert!(proxy.log[0].1.contains("malformed header map"), "{:?}", proxy.log);
         });
     }
@@ -360,7 +368,7 @@ fn values_of_strangers_are_counted_and_told_once() {
     vm().tick(PLUGIN);
     vm().tick(PLUGIN);
     with(|proxy| {
-        assert!(proxy.metrics.contains(&("penstock.host.state.foreign".to_owned(), 1)), "{:?}", proxy.metrics);
+        assert!(proxy.metrics.contains(&("penstock.foreign_values_total".to_owned(), 1)), "{:?}", proxy.metrics);
         assert_eq!(proxy.log.iter().filter(|(_, line)| line.contains("were not its own")).count(), 1);
     });
 }

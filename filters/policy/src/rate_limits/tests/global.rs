@@ -181,7 +181,7 @@ fn a_service_adds_no_header_that_frames_routes_or_redirects_the_request() {
     let mut worker = Worker::new(&shared);
     let mut policy = policy(&global("a", ""));
     policy.start(&mut worker).unwrap();
-    let names = policy.metrics().names().to_vec();
+    let names = policy.metrics().names();
     let headers = user("x");
     let request = Request::new(&headers);
     for (name, is_added) in [
@@ -217,7 +217,7 @@ fn a_service_adds_no_header_that_frames_routes_or_redirects_the_request() {
         let expected = if is_added { vec![&*name, "x-other"] } else { vec!["x-other"] };
         assert_eq!(added, expected);
         let dropped =
-            decision.counts.iter().filter(|metric| names[metric.index()].ends_with("_service.headersDropped"));
+            decision.counts.iter().filter(|metric| names[metric.index()].ends_with("_service.outcome.headersDropped"));
         assert_eq!(dropped.count(), usize::from(!is_added), "{name}");
     }
 }

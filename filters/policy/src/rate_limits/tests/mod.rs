@@ -46,7 +46,10 @@ fn problems(limit: &str) -> Vec<String> {
 fn send(policy: &Policy<module::RateLimit>, worker: &mut Worker<'_>, headers: &[Header<'_>]) -> (u16, Vec<String>) {
     let request = Request::new(headers);
     let decision = policy.decide(&request, worker).unwrap();
-    let name = |metric: &Metric| policy.metrics().names()[metric.index()].replacen("penstock.rateLimits.", "", 1);
+    let name = |metric: &Metric| {
+        let name = policy.metrics().name(metric.index()).unwrap();
+        name.replacen("penstock.requests_total.section.rateLimits.rule.", "", 1).replacen(".outcome.", ".", 1)
+    };
     let counts = decision.counts.iter().map(name).collect();
     match decision.action {
         Action::Continue => (0, counts),

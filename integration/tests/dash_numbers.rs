@@ -1,0 +1,159 @@
+//! `penstock dash` against Envoy's own counters, and against Envoys that do not run what they should.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
+
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use penstock_integration::http::{self, Protocol, Request};
+use penstock_integration::{Bootstrap, Dash, Envoy, Listener, Route, WasmFilter};
+use serde_json::{Value, json};
+
+fn source(envoy: &Envoy) -> String {
+    format!("east=http://{}", envoy.admin().address())
+}
+
+fn list<'v>(value: &'v Value, field: &str) -> impl Iterator<Item = &'v Value> {
+    value[field].as_array().into_iter().flatten()
+}
+
+/// The sum of every outcome of a section, as the page has it and as Envoy has it.
+fn outcomes(snapshot: &Value, envoy: &Envoy, field: &str, rule: &str) -> Result<Vec<(String, u64, u64)>> {
+    let one = list(snapshot, field).find(|one| one["name"] == rule);
+    let shown = one.and_then(|one| one["outcomes"].as_object()).cloned().unwrap_or_default();
+    shown
+        .into_iter()
+        .map(|(outcome, rate)| {
+            let stat = format!("wasmcustom.penstock.requests_total.section.{field}.rule.{rule}.outcome.{outcome}");
+            Ok((outcome, rate["total"].as_u64().unwrap_or_default(), envoy.admin().stat(&stat)?))
+        })
+        .collect()
+}
+
+fn plugin<'v>(snapshot: &'v Value, label: &str) -> Option<&'v Value> {
+    list(&snapshot["topology"], "nodes").find(|node| node["kind"] == "listener" && node["label"] == label)
+}
+
+#[test]
+fn what_the_page_says_of_a_listener_is_what_envoy_has_counted() -> Result<()> {
+    let policy = json!({
+        "rateLimits": [
+            {"name": "a", "key": [{"header": "x-user"}], "limit": {"requests": 12, "per": "1h"}},
+            {"name": "b", "key": [], "limit": {"requests": 1_000, "per": "1h"}}],
+        "routes": {"default": "stable", "rules": [
+            {"name": "beta", "matches": [{"headers": [{"name": "x-beta", "value": "1"}]}], "route": "beta"}]},
+        "canaries": [{"name": "shop", "matches": [{"path": {"type": "PathPrefix", "value": "/shop"}}],
+            "variants": [{"name": "v1", "weight": 1}, {"name": "v2", "weight": 1}]}]});
+    let envoy = Bootstrap::suite(&policy, &[])?.start()?;
+    let dash = Dash::start(&["--envoy", &source(&envoy)])?;
+    let before = dash.wait_for("east", |snapshot| snapshot["endpoints"][0]["alive"] == true)?;
+    ensure!(before["windowSeconds"] == 30.0, "{before}");
+
+    let requests = || envoy.admin().stat("http.ingress.downstream_rq_total");
+    let (address, began) = (envoy.ingress()?, requests()?);
+    // Both limits count each of 40, and routes or canaries do: added up that would be 120.
+    for number in 0..40 {
+        let path = if number % 4 == 0 { "/shop" } else { "/" };
+        let user = format!("user-{}", number % 2);
+        let request =
+            Request::new("GET", "a.test", path).header("x-user", user).header("x-beta", (number % 3).to_string());
+        http::send(Protocol::Http1, address, &request)?;
+        thread::sleep(Duration::from_millis(20));
+    }
+    let own = requests()? - began;
+    ensure!(own == 40, "{own}");
+    let snapshot = dash.wait_for("east", |snapshot| {
+        let is_whole = |field: &str, rule: &str, sum: u64| {
+            let found = outcomes(snapshot, &envoy, field, rule).unwrap_or_default();
+            found.iter().map(|(_, total, _)| total).sum::<u64>() >= sum
+        };
+        plugin(snapshot, "penstock").is_some_and(|node| node["requests"] == own) && is_whole("rateLimits", "a", 40)
+    })?;
+    for (field, rule) in [("rateLimits", "a"), ("rateLimits", "b"), ("routes", "beta"), ("routes", "_default")] {
+        let found = outcomes(&snapshot, &envoy, field, rule)?;
+        ensure!(!found.is_empty() && found.iter().all(|(_, shown, own)| shown == own), "{field} {rule}: {found:?}");
+    }
+    let variants: u64 =
+        list(&snapshot["canaries"][0], "variants").filter_map(|variant| variant["total"].as_u64()).sum();
+    let counted = envoy.admin().stats("penstock.variant_requests_total.rule.shop")?;
+    ensure!(variants == counted.iter().map(|(_, count)| count).sum::<u64>() && variants > 0, "{variants} {counted:?}");
+    // 16 of the 40 are above the limits of two users; beside the percentage it says of how many.
+    let texts: Vec<&str> = list(&snapshot, "problems").filter_map(|problem| problem["text"].as_str()).collect();
+    ensure!(
+        texts
+            .iter()
+            .any(|text| text.starts_with("Limit a: ") && text.ends_with("40 % of its requests (16 of 40 in 30 s)")),
+        "{texts:?}"
+    );
+    // A rate is a mean of what was watched, at most half a minute.
+    let rate = plugin(&snapshot, "penstock").unwrap()["requestsPerSecond"].as_f64().unwrap();
+    ensure!((40.0 / 30.0..=40.0).contains(&rate), "{rate}");
+    Ok(())
+}
+
+#[test]
+fn two_plugins_of_one_name_are_two_and_do_not_drift() -> Result<()> {
+    let filter = |route: &str| {
+        let policy = json!({"routes": {"default": route}});
+        Ok::<_, anyhow::Error>(WasmFilter::new("suite", policy)?.named("penstock"))
+    };
+    let listener =
+        |name: &str, filter: &WasmFilter| Listener::new(name).wasm(filter).route(Route::any().answers(200, "fine\n"));
+    let envoys = (0..2)
+        .map(|_| {
+            Bootstrap::new()?
+                .listener(listener("one", &filter("stable")?))
+                .listener(listener("two", &filter("beta")?))
+                .start()
+        })
+        .collect::<Result<Vec<Envoy>>>()?;
+    let dash = Dash::start(&["--envoy", &source(&envoys[0]), "--envoy", &source(&envoys[1])])?;
+    dash.wait_for("east", |snapshot| list(snapshot, "endpoints").all(|one| one["alive"] == true))?;
+    for (listener, times) in [("one", 3), ("two", 7)] {
+        for _ in 0..times {
+            http::send(Protocol::Http1, envoys[0].address(listener)?, &Request::get("/"))?;
+        }
+    }
+    let snapshot = dash.wait_for("east", |snapshot| {
+        let requests = |label: &str| plugin(snapshot, label).map(|node| node["requests"].clone());
+        requests("penstock (one)") == Some(json!(3)) && requests("penstock (two)") == Some(json!(7))
+    })?;
+    let kinds: Vec<&str> = list(&snapshot, "problems").filter_map(|problem| problem["kind"].as_str()).collect();
+    ensure!(kinds == ["sharedName"], "{snapshot:#}");
+    let drift: Vec<_> =
+        list(&snapshot, "drift").map(|one| (one["plugin"].as_str().unwrap(), list(one, "hashes").count())).collect();
+    ensure!(drift == [("penstock (one)", 1), ("penstock (two)", 1)], "{drift:?}");
+    Ok(())
+}
+
+#[test]
+fn a_proxy_that_does_not_run_its_policy_is_an_error() -> Result<()> {
+    let plain =
+        Bootstrap::new()?.listener(Listener::new("ingress").route(Route::any().answers(200, "fine\n"))).start()?;
+    let refused = Bootstrap::suite(&json!({"routes": 1}), &[])?.may_refuse().start()?;
+    let mut replaced = Bootstrap::suite(&json!({"routes": {"default": "stable"}}), &[])?.start()?;
+    let dash = Dash::start(&["--envoy", &source(&plain), "--envoy", &source(&refused), "--envoy", &source(&replaced)])?;
+    let has = |snapshot: &Value, envoy: &Envoy, kind: &str| {
+        let rule = envoy.admin().address().to_string();
+        list(snapshot, "problems").any(|one| one["kind"] == kind && one["rule"] == rule && one["severity"] == "error")
+    };
+    dash.wait_for("east", |snapshot| {
+        has(snapshot, &plain, "filterMissing")
+            && has(snapshot, &refused, "filterSilent")
+            && !has(snapshot, &replaced, "filterMissing")
+    })?;
+    replaced.reload("penstock", json!({"routes": 1}))?;
+    let snapshot = dash.wait_for("east", |snapshot| has(snapshot, &replaced, "policyRefused"))?;
+    let trouble = |envoy: &Envoy| {
+        let name = envoy.admin().address().to_string();
+        list(&snapshot, "endpoints").find(|one| one["name"] == name).map(|one| one["trouble"].clone())
+    };
+    ensure!(trouble(&plain) == Some(json!("no Penstock filter")), "{snapshot:#}");
+    ensure!(
+        trouble(&refused) == Some(json!("filter reports nothing"))
+            && trouble(&replaced) == Some(json!("policy refused")),
+        "{snapshot:#}"
+    );
+    Ok(())
+}
