@@ -196,7 +196,7 @@ fn all_that_passes(mut passes: impl FnMut(u32) -> bool) -> u32 {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
+    #![proptest_config(ProptestConfig::with_cases(60))]
 
     #[test]
     fn workers_with_leases_never_pass_more_than_an_exact_limit_and_lose_nothing_for_good(
