@@ -187,7 +187,7 @@ fn a_request_without_a_policy_is_refused() {
     with(|proxy| {
         assert_eq!(proxy.sent, refused("noPolicy", "no policy is loaded"));
         let names: Vec<&str> = proxy.metrics.iter().map(|(name, _)| &**name).collect();
-        let plugin = "plugin.header-routing";
+        let plugin = "plugin.suite";
         assert_eq!(
             names,
             [
