@@ -230,19 +230,21 @@ fn address(host: &str, port: u16) -> String {
 /// Many rare names below one parent as one.
 fn gather_names(refused: AllRefused) -> AllRefused {
     const MANY: u64 = 10;
-    let parent = |place: &str| {
+    // Right above the name; and, for names with several random labels, the domain that somebody has registered.
+    let above = |place: &str| {
         let host = place.rsplit_once(':').map_or(place, |(host, _)| host);
-        cells::parent(host, false).filter(|parent| parent.contains('.')).map(|parent| format!("*.{parent}"))
+        let parent = cells::parent(host, false).filter(|parent| parent.contains('.'));
+        let registered = psl::domain_str(host).filter(|domain| *domain != host && Some(*domain) != parent);
+        [parent, registered].map(|name| name.map(|name| format!("*.{name}")))
     };
     let mut below: BTreeMap<String, u64> = BTreeMap::new();
     for (_, place) in refused.keys().filter(|(why, _)| *why == Why::RareHost) {
-        parent(place).into_iter().for_each(|parent| *below.entry(parent).or_default() += 1);
+        above(place).into_iter().flatten().for_each(|name| *below.entry(name).or_default() += 1);
     }
     let mut gathered = AllRefused::new();
     for ((why, place), one) in refused {
-        let many = parent(&place).filter(|_| why == Why::RareHost);
-        let many =
-            many.and_then(|parent| below.get(&parent).filter(|count| **count > MANY).map(|count| (parent, *count)));
+        let count = |name: String| below.get(&name).filter(|count| **count > MANY).map(|count| (name, *count));
+        let many = above(&place).into_iter().flatten().filter(|_| why == Why::RareHost).find_map(count);
         match many {
             Some((parent, count)) => {
                 let all = gathered.entry((Why::ManyNames, parent)).or_default();
@@ -253,4 +255,26 @@ fn gather_names(refused: AllRefused) -> AllRefused {
         }
     }
     gathered
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn random_names_are_one_line_whether_they_have_one_random_label_or_several() {
+        let mut refused = AllRefused::new();
+        for n in 0..20 {
+            for host in [format!("x{n}.t.evil.com"), format!("x{n}.y{n}.tun.evil.org"), format!("b{n}.github.io")] {
+                refused.insert(
+                    (Why::RareHost, format!("{host}:443")),
+                    NotLearned { requests: 1, ..NotLearned::default() },
+                );
+            }
+        }
+        refused.insert((Why::RareHost, "once.example.com:443".to_owned()), NotLearned::default());
+        let gathered = gather_names(refused);
+        let lines: Vec<(&str, u64)> = gathered.iter().map(|((_, place), one)| (place.as_str(), one.names)).collect();
+        assert_eq!(lines, [("*.evil.org", 20), ("*.github.io", 20), ("*.t.evil.com", 20), ("once.example.com:443", 0)]);
+    }
 }

@@ -99,7 +99,7 @@ impl<'p> LimitProver<'p> {
         match proof {
             Some(proof) => ProofOutcome::Shown(Box::new(proof)),
             None if is_global => ProofOutcome::Unknown("a rate-limit service counts, and none is asked here"),
-            None => ProofOutcome::Unknown("no sequence of up to 10,000 requests was found that does"),
+            None => ProofOutcome::Unknown("none of the sequences that were tried does"),
         }
     }
 }

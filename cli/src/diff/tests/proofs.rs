@@ -283,7 +283,7 @@ fn where_nothing_can_be_shown_the_reason_is_said() {
         (
             r#"{"rateLimits":[{"name":"l","key":[{"header":"x"}],"limit":{"requests":1,"per":"1h"}}]}"#,
             r#"{"rateLimits":[{"name":"l","key":[{"header":"x"}],"limit":{"requests":1,"per":"1h"},"capacity":100000}]}"#,
-            "no sequence of up to 10,000 requests was found that does",
+            "none of the sequences that were tried does",
         ),
     ] {
         let (changes, _) = compare(&file(&policy(old)), &file(&policy(new)), NOW);
