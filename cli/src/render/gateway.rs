@@ -48,7 +48,7 @@ fn extension_policy(
     format!(
         "apiVersion: gateway.envoyproxy.io/v1alpha1\nkind: EnvoyExtensionPolicy\n{}spec:\n  targetRefs:\n  \
          - {{group: gateway.networking.k8s.io, kind: Gateway, name: {}}}\n  wasm:\n  - name: {}\n    \
-         # The default, said aloud: with true, requests would pass unfiltered when the module or the policy is broken.\n    \
+         # The default, written out: with true, requests would pass unfiltered when the module or the policy is broken.\n    \
          failOpen: false\n    code:\n      type: Image\n      image:\n        url: {}\n{digest}    \
          # The policy, as in the file that `penstock check` reads.\n    config:\n{}",
         plan.metadata(suffix),

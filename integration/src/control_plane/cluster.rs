@@ -10,7 +10,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::process::{Process, free_port, tool};
+use super::process::{Process, file_of_tools, free_port, tool};
 use crate::workspace;
 
 /// The bearer token of the only user, who may do anything.
@@ -39,8 +39,7 @@ impl Cluster {
     /// The same with the custom resources of some of them only: all together take the API server ten seconds.
     pub fn knowing(whose: &[&str]) -> Result<Self> {
         let cluster = Self::bare()?;
-        let folder = workspace::root().join(".tools/crds");
-        let files: Vec<_> = whose.iter().map(|name| folder.join(format!("{name}.yaml"))).collect();
+        let files = whose.iter().map(|name| file_of_tools(&format!("crds/{name}.yaml"))).collect::<Result<Vec<_>>>()?;
         cluster.apply_files(&files.iter().map(PathBuf::as_path).collect::<Vec<_>>())?;
         cluster.kubectl(["wait", "--for=condition=Established", "crd", "--all", "--timeout=60s"])?;
         Ok(cluster)

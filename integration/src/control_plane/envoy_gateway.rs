@@ -2,13 +2,14 @@
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use tempfile::TempDir;
 
 use super::cluster::Cluster;
+use super::pod_network::{PodAddress, PodNetwork};
 use super::process::{Process, eventually, free_port, tool};
 use super::tokens;
 use crate::admin::Admin;
@@ -30,9 +31,21 @@ pub struct EnvoyGateway {
 impl EnvoyGateway {
     /// Starts it against this cluster, which gets a GatewayClass `eg` whose Gateways reach Services at their cluster address.
     pub fn start(cluster: &Cluster, docker_config: &Path) -> Result<Self> {
+        // That is where the test's upstreams listen: there are no endpoints without a kubelet.
+        Self::with_proxies(cluster, docker_config, "{routingType: Service}")
+    }
+
+    /// The same for Gateways that a [`Kubelet`](super::Kubelet) runs.
+    pub fn with_pods(cluster: &Cluster, docker_config: &Path) -> Result<Self> {
+        let ports = "{type: Kubernetes, kubernetes: {useListenerPortAsContainerPort: true}}";
+        Self::with_proxies(cluster, docker_config, &format!("{{provider: {ports}}}"))
+    }
+
+    /// `proxies`: the `spec` of the EnvoyProxy that the Gateways get.
+    fn with_proxies(cluster: &Cluster, docker_config: &Path, proxies: &str) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("penstock-gateway-").tempdir()?;
         cluster.namespace(NAMESPACE, &[])?;
-        cluster.apply(CLASS)?;
+        cluster.apply(&CLASS.replace("PROXIES", proxies))?;
         let mut certgen = Process::start("envoy-gateway", folder.path(), |command| {
             command.args(["certgen", "--disable-topology-injector"]);
             command.env("KUBECONFIG", cluster.kubeconfig()).env("ENVOY_GATEWAY_NAMESPACE", NAMESPACE);
@@ -45,7 +58,7 @@ impl EnvoyGateway {
         let config = folder.path().join("config.yaml");
         fs::write(&config, CONFIG)?;
         fs::rename(tokens::hosts(folder.path())?, folder.path().join("root.hosts"))?;
-        let mut process = isolated("envoy-gateway-server", &root, folder.path(), |command| {
+        let mut process = isolated("envoy-gateway-server", &[], &root, folder.path(), |command| {
             command.arg(tool("envoy-gateway")?).args(["server", "--config-path"]).arg(&config);
             command
                 .env("KUBECONFIG", cluster.kubeconfig())
@@ -83,24 +96,14 @@ impl EnvoyGateway {
         let deployment = eventually("a Deployment", || {
             cluster.list("deployment", &selector)?.into_iter().next().context("there is none")
         })?;
-        let maps = cluster.list("configmap", &selector)?;
         let folder = tempfile::Builder::new().prefix("penstock-gateway-proxy-").tempdir()?;
-        let root = folder.path().join("root");
-        write_secret(cluster, "envoy", &root.join("certs"))?;
-        let sds = maps.first().and_then(|map| map.get("data")).and_then(Value::as_object).context("no ConfigMap")?;
-        fs::create_dir_all(root.join("sds"))?;
-        for (name, text) in sds {
-            fs::write(root.join("sds").join(name), text.as_str().unwrap_or_default())?;
-        }
-        // What a cluster's DNS would answer.
-        let hosts = format!("127.0.0.1 localhost\n127.0.0.1 envoy-gateway.{NAMESPACE}.svc.cluster.local\n");
-        fs::write(folder.path().join("root.hosts"), hosts)?;
+        let root = root_of_proxy(cluster, &selector, folder.path(), Ipv4Addr::LOCALHOST)?;
 
         let admin = free_port()?;
         // Envoy Gateway knows proxies by it, so those of two Gateways must not have the same.
         let pod = format!("envoy-{gateway}");
-        let arguments = arguments(&deployment, &pod, admin)?;
-        let process = isolated("envoy", &root, folder.path(), |command| {
+        let arguments = arguments_on_one_machine(&deployment, &pod, admin)?;
+        let process = isolated("envoy", &[], &root, folder.path(), |command| {
             command.arg(workspace::envoy_binary()?).args(&arguments).arg("--disable-hot-restart");
             command.env("ENVOY_POD_NAME", &pod).env("ENVOY_POD_NAMESPACE", NAMESPACE);
             Ok(())
@@ -112,19 +115,18 @@ impl EnvoyGateway {
     }
 }
 
-/// Services are reached at their own address, where the test's upstreams listen: there are no endpoints without a kubelet.
 const CLASS: &str = r#"
 apiVersion: gateway.envoyproxy.io/v1alpha1
 kind: EnvoyProxy
-metadata: {name: loopback, namespace: envoy-gateway-system}
-spec: {routingType: Service}
+metadata: {name: proxies, namespace: envoy-gateway-system}
+spec: PROXIES
 ---
 apiVersion: gateway.networking.k8s.io/v1
 kind: GatewayClass
 metadata: {name: eg}
 spec:
   controllerName: gateway.envoyproxy.io/gatewayclass-controller
-  parametersRef: {group: gateway.envoyproxy.io, kind: EnvoyProxy, name: loopback, namespace: envoy-gateway-system}
+  parametersRef: {group: gateway.envoyproxy.io, kind: EnvoyProxy, name: proxies, namespace: envoy-gateway-system}
 "#;
 
 /// A running Envoy of a Gateway. Dropping it stops it.
@@ -165,25 +167,66 @@ impl GatewayProxy {
     }
 }
 
-/// The arguments of the Deployment's Envoy, with ports and names that one machine can have.
-fn arguments(deployment: &Value, pod: &str, admin: u16) -> Result<Vec<String>> {
+/// Starts the Envoy of a Deployment in the place of its Pod.
+pub(super) fn start_in_pod(
+    cluster: &Cluster,
+    deployment: &Value,
+    pod: &str,
+    folder: &Path,
+    address: &PodAddress,
+) -> Result<Process> {
+    let label = |name: &str| {
+        let label = format!("gateway.envoyproxy.io/owning-gateway-{name}");
+        let value = deployment.pointer("/metadata/labels").and_then(|labels| labels.get(&label));
+        format!("{label}={}", value.and_then(Value::as_str).unwrap_or_default())
+    };
+    let selector = format!("{},{}", label("name"), label("namespace"));
+    let root = root_of_proxy(cluster, &selector, folder, PodNetwork::OUTSIDE)?;
+    isolated("envoy", &["ip", "netns", "exec", &address.namespace], &root, folder, |command| {
+        command.arg(workspace::envoy_binary()?).args(arguments(deployment, pod)?).arg("--disable-hot-restart");
+        command.env("ENVOY_POD_NAME", pod).env("ENVOY_POD_NAMESPACE", NAMESPACE);
+        Ok(())
+    })
+}
+
+/// A folder with what the Pod of a Gateway's Envoy mounts, and beside it a hosts file with the address of Envoy Gateway.
+fn root_of_proxy(cluster: &Cluster, selector: &str, folder: &Path, gateway: Ipv4Addr) -> Result<PathBuf> {
+    let maps = cluster.list("configmap", selector)?;
+    let root = folder.join("root");
+    write_secret(cluster, "envoy", &root.join("certs"))?;
+    let sds = maps.first().and_then(|map| map.get("data")).and_then(Value::as_object).context("no ConfigMap")?;
+    fs::create_dir_all(root.join("sds"))?;
+    for (name, text) in sds {
+        fs::write(root.join("sds").join(name), text.as_str().unwrap_or_default())?;
+    }
+    // What a cluster's DNS would answer.
+    let hosts = format!("127.0.0.1 localhost\n{gateway} envoy-gateway.{NAMESPACE}.svc.cluster.local\n");
+    fs::write(folder.join("root.hosts"), hosts)?;
+    Ok(root)
+}
+
+/// The arguments of the Deployment's Envoy.
+fn arguments(deployment: &Value, pod: &str) -> Result<Vec<String>> {
     let containers = deployment.pointer("/spec/template/spec/containers").and_then(Value::as_array);
     let envoy =
         containers.into_iter().flatten().find(|it| it.get("name") == Some(&"envoy".into())).context("no Envoy")?;
     let all = envoy.get("args").and_then(Value::as_array).context("no arguments")?;
-    let (metrics, ready) = (free_port()?, free_port()?);
     Ok(all
         .iter()
         .filter_map(Value::as_str)
-        .map(|argument| {
-            argument
-                .replace("$(ENVOY_POD_NAME)", pod)
-                .replace("port_value: 19000", &format!("port_value: {admin}"))
-                .replace("port_value: 19001", &format!("port_value: {metrics}"))
-                .replace("port_value: 19003", &format!("port_value: {ready}"))
-                // A hosts file has no names with a dot at the end.
-                .replace(".svc.cluster.local.", ".svc.cluster.local")
-        })
+        // A hosts file has no names with a dot at the end.
+        .map(|it| it.replace("$(ENVOY_POD_NAME)", pod).replace(".svc.cluster.local.", ".svc.cluster.local"))
+        .collect())
+}
+
+/// The same with ports that one machine can have beside those of other Envoys.
+fn arguments_on_one_machine(deployment: &Value, pod: &str, admin: u16) -> Result<Vec<String>> {
+    let (metrics, ready) = (free_port()?, free_port()?);
+    let moved = [(19000, admin), (19001, metrics), (19003, ready)];
+    let port = |port: u16| format!("port_value: {port}");
+    Ok(arguments(deployment, pod)?
+        .into_iter()
+        .map(|argument| moved.iter().fold(argument, |text, (from, to)| text.replace(&port(*from), &port(*to))))
         .collect())
 }
 
@@ -198,17 +241,20 @@ fn write_secret(cluster: &Cluster, name: &str, folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Starts a program with the entries of `root` in its `/`.
+/// Starts a program with the entries of `root` in its `/`, itself started by the command `within`.
 fn isolated(
     name: &str,
+    within: &[&str],
     root: &Path,
     folder: &Path,
     prepare: impl FnOnce(&mut std::process::Command) -> Result<()>,
 ) -> Result<Process> {
     let script = workspace::root().join("integration/src/control_plane/isolate.sh");
     let mut prepared = Ok(());
-    let process = Process::start_binary(name, Path::new("unshare"), folder, |command| {
-        command.args(["--mount", "--map-root-user", "sh"]).arg(&script).arg(root);
+    let mut words = within.iter().copied().chain(["unshare"]);
+    let program = Path::new(words.next().unwrap_or("unshare"));
+    let process = Process::start_binary(name, program, folder, |command| {
+        command.args(words).args(["--mount", "--map-root-user", "sh"]).arg(&script).arg(root);
         prepared = prepare(command);
     })?;
     prepared.map(|()| process)

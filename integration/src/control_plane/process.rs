@@ -5,7 +5,7 @@ use std::fmt::Display;
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -88,6 +88,11 @@ impl Process {
         self.child.id()
     }
 
+    /// How it has ended, if it has.
+    pub fn ended(&mut self) -> Result<Option<ExitStatus>> {
+        Ok(self.child.try_wait()?)
+    }
+
     /// Waits until `ready` gives a value. An error when that takes too long or the process ends; both with its log.
     pub fn wait_for<T>(&mut self, what: &str, mut ready: impl FnMut() -> Result<T>) -> Result<T> {
         let started = Instant::now();
@@ -130,9 +135,21 @@ impl Drop for Process {
     }
 }
 
+/// Folders with `bin` and `crds` of other versions than the usual ones, separated as in `PATH`; the first that has a file counts.
+const VERSIONS: &str = "PENSTOCK_CONTROL_PLANES";
+
 /// A program that `make control-planes` or `make setup` puts into `.tools/bin`.
 pub fn tool(name: &str) -> Result<PathBuf> {
-    let path = workspace::root().join(".tools/bin").join(name);
+    file_of_tools(&format!("bin/{name}"))
+}
+
+/// A file below `.tools`, or of another version's folder.
+pub(super) fn file_of_tools(name: &str) -> Result<PathBuf> {
+    let versions = env::var_os(VERSIONS).unwrap_or_default();
+    let path = env::split_paths(&versions)
+        .map(|folder| workspace::root().join(folder).join(name))
+        .find(|path| path.is_file())
+        .unwrap_or_else(|| workspace::root().join(".tools").join(name));
     ensure!(path.is_file(), "there is no {}: run `make control-planes` first", path.display());
     Ok(path)
 }
