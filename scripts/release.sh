@@ -42,6 +42,7 @@ esac
 scripts/release/archive.sh dist/penstock "${platform[@]}" dist/release
 ARCH=${platform[1]} scripts/release/modules.sh dist dist/release
 PARTIAL=1 scripts/release/assets.sh dist/release
+if [[ ${platform[0]} == linux ]]; then scripts/release/try.sh dist/release; fi
 
 if [[ $publish == 1 ]]; then
     scripts/image.sh "$REGISTRY"
