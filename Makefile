@@ -60,7 +60,7 @@ e2e-istio e2e-gateway e2e-manifests e2e-admission e2e-images: control-planes bui
 e2e-envoys: setup-run build ## Run the modules in older Envoys too, down to the oldest that docs/envoy.md claims
 	@scripts/e2e-envoys.sh
 
-conformance: setup-run build ## Run the Gateway API's conformance suite through Envoy Gateway, without and with the suite module; half an hour
+conformance: setup-run build ## Run the Gateway API's conformance suite through Envoy Gateway, without and with the suite module; a quarter of an hour
 	@scripts/conformance.sh
 
 e2e-all: control-planes build ## Run `make e2e` over every version of docs/support.md, and `make conformance`; hours

@@ -11,6 +11,6 @@ scripts/setup/control-planes.sh etcd kubernetes envoy-gateway conformance
 scripts/setup/registry.sh
 if [[ ${WRITE:-} == 1 ]]; then export PENSTOCK_WRITE=1; fi
 
-headline "Gateway API conformance, without and with the suite on every route (half an hour)"
+headline "Gateway API conformance, without and with the suite on every route (a quarter of an hour)"
 ENVOY_BIN=$TOOLS/bin/envoy PENSTOCK_DIST=$ROOT/dist \
     cargo test --package penstock-integration --locked --test conformance -- --ignored --nocapture

@@ -1,7 +1,7 @@
 //! The Gateway API's own conformance suite against a real Envoy Gateway, without and with the suite module on every route: what a
 //! Gateway promises holds with Penstock in the path as it does without.
 //!
-//! What Deployments ask for runs in a network of Pods that the test makes. `make conformance` runs it; it takes half an hour.
+//! What Deployments ask for runs in a network of Pods that the test makes. `make conformance` runs it; it takes a quarter of an hour.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -24,6 +24,8 @@ const PAGE: &str = "docs/conformance.md";
 /// The part of the page that the test writes.
 const MARKS: [&str; 2] = ["<!-- results -->\n", "<!-- end of results -->\n"];
 
+/// The suite sends several hundred requests; Envoys that end take what they counted in their last second with them.
+const ENOUGH: u64 = 100;
 /// What the suite is told.
 const OPTIONS: &str = "integration/tests/conformance/options.yaml";
 
@@ -31,8 +33,6 @@ const OPTIONS: &str = "integration/tests/conformance/options.yaml";
 struct ConformanceRun {
     /// What came out of each test, and of each step of it (`Test/step`).
     outcomes: BTreeMap<String, ConformanceOutcome>,
-    /// The report that the suite writes.
-    report: Value,
     /// Requests that the module has counted.
     counted: u64,
 }
@@ -75,8 +75,6 @@ impl ConformanceRun {
                 status.contains("Accepted") && !status.contains("\"False\""),
                 "the policy is not accepted: {status}"
             );
-            // The module hands its counts over once a second.
-            thread::sleep(Duration::from_secs(2));
         }
         let log = suite.log();
         let keep = workspace::root().join("target/conformance");
@@ -84,13 +82,19 @@ impl ConformanceRun {
         let kind = if attached { "with" } else { "without" };
         fs::write(keep.join(format!("{kind}.log")), &log)?;
         fs::write(keep.join(format!("{kind}-envoy-gateway.log")), gateway.log())?;
-        let report = fs::read_to_string(cluster.folder().join("report.yaml")).with_context(|| log.clone())?;
-        fs::write(keep.join(format!("{kind}.yaml")), &report)?;
-        let report = penstock::yaml::Located::read(report.as_str()).map_err(|error| anyhow::anyhow!("{error}"))?;
-        let report = penstock::yaml_text::value(&report.node);
-        let counted = kubelet.counters().iter().flat_map(|page| page.lines()).filter_map(requests).sum();
+        // Written unless the suite could not even begin.
+        fs::copy(cluster.folder().join("report.yaml"), keep.join(format!("{kind}.yaml"))).context(log.clone())?;
+        // The module hands its counts over once a second; on a busy machine that takes a while.
+        let mut counted = 0;
+        for _ in 0..30 {
+            counted = kubelet.counters().iter().flat_map(|page| page.lines()).filter_map(requests).sum();
+            if !attached || counted > ENOUGH {
+                break;
+            }
+            thread::sleep(Duration::from_secs(1));
+        }
         eprintln!("- {kind} the module: {:?}, {counted} requests counted", begin.elapsed());
-        Ok((ConformanceRun { outcomes: outcomes(&log), report, counted }, kubelet.into_network()))
+        Ok((ConformanceRun { outcomes: outcomes(&log), counted }, kubelet.into_network()))
     }
 }
 
@@ -106,7 +110,7 @@ fn extension(registry: &Registry) -> Value {
             "wasm": [{
                 "name": "penstock", "failOpen": false,
                 "config": {
-                    "rateLimits": [{"name": "all", "key": [{"sourceAddress": {}}], "limit": {"requests": 1_000_000, "per": "1s"}}],
+                    "rateLimits": [{"name": "conformance", "key": [{"sourceAddress": {}}], "limit": {"requests": 1_000_000, "per": "1s"}}],
                     "routes": {"default": "theirs", "rules": [
                         {"name": "nobody", "matches": [{"headers": [{"name": "x-nobody", "value": "sends this"}]}], "route": "other"},
                     ]},
@@ -120,7 +124,7 @@ fn extension(registry: &Registry) -> Value {
 /// The count of a line of counters, if it is of the limit that all requests are counted against.
 fn requests(line: &str) -> Option<u64> {
     let (name, value) = line.rsplit_once(' ')?;
-    (name.contains("penstock") && name.contains("\"all\"") || name.contains("penstock_rateLimits_all")).then_some(())?;
+    (name.contains("penstock") && name.contains("conformance")).then_some(())?;
     value.parse().ok()
 }
 
@@ -160,7 +164,7 @@ fn outcomes(log: &str) -> BTreeMap<String, ConformanceOutcome> {
 }
 
 #[test]
-#[ignore = "needs `make control-planes` and half an hour; `make conformance` runs it"]
+#[ignore = "needs `make control-planes` and a quarter of an hour; `make conformance` runs it"]
 fn a_gateway_conforms_with_the_suite_on_every_route_as_it_does_without() -> Result<()> {
     tool("gateway-conformance")?;
     let Some(network) = PodNetwork::enter("a_gateway_conforms_with_the_suite_on_every_route_as_it_does_without")?
@@ -171,7 +175,8 @@ fn a_gateway_conforms_with_the_suite_on_every_route_as_it_does_without() -> Resu
     let (without, back) = ConformanceRun::start(&mut network, false)?;
     network = Some(back);
     let (with, _network) = ConformanceRun::start(&mut network, true)?;
-    ensure!(without.counted == 0 && with.counted > 1000, "{} and {} counted", without.counted, with.counted);
+    let enough = with.counted > ENOUGH || std::env::var_os("ONLY").is_some();
+    ensure!(without.counted == 0 && enough, "{} and {} counted", without.counted, with.counted);
     let differ: Vec<_> = without
         .outcomes
         .iter()
@@ -197,24 +202,12 @@ fn results(run: &ConformanceRun) -> String {
     };
     let [passed, failed, skipped] =
         [ConformanceOutcome::Passed, ConformanceOutcome::Failed, ConformanceOutcome::Skipped].map(tests);
-    let said = |pointer: &str| run.report.pointer(pointer).cloned().unwrap_or_default();
-    let statistics = |level: &str| {
-        let number = |what: &str| said(&format!("/profiles/0/{level}/statistics/{what}")).as_u64().unwrap_or_default();
-        let result = said(&format!("/profiles/0/{level}/result"));
-        format!(
-            "| {level} | {} | {} | {} | {} |\n",
-            result.as_str().unwrap_or("none"),
-            number("Passed"),
-            number("Failed"),
-            number("Skipped"),
-        )
+    let list = |names: &[&str]| {
+        let names: Vec<_> = names.iter().map(|name| format!("`{name}`")).collect();
+        if names.is_empty() { String::new() } else { format!(": {}", names.join(", ")) }
     };
-    let list = |names: &[&str]| names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
     format!(
-        "| profile GATEWAY-HTTP | result | passed | failed | skipped |\n|---|---|---|---|---|\n{}{}\n{} tests passed: {}.\n\n{} failed, without the \
-         module as with it: {}.\n\n{} were skipped by the suite, of features that Envoy Gateway does not claim: {}.\n",
-        statistics("core"),
-        statistics("extended"),
+        "{} tests passed{}.\n\n{} failed{}.\n\n{} were skipped by the suite, because they need features that it was not asked about, or read logs{}.\n",
         passed.len(),
         list(&passed),
         failed.len(),
