@@ -91,7 +91,7 @@ fn diff_pairs_the_plugins_of_two_manifests_by_name() {
     assert_eq!(run.status, 1, "{}{}", run.out, run.err);
     assert_eq!(
         run.out,
-        "loosened  TrafficExtension shop/outbound egress.rules[a].methods: allows POST\n\n1 loosened, 0 tightened, 0 changed\n"
+        "loosened  TrafficExtension shop/outbound egress.rules[a].methods: allows POST\n          passes now: POST https://a.test:443/ (before: 403 methodNotAllowed)\n\n1 loosened, 0 tightened, 0 changed\n"
     );
     std::fs::remove_file(here.join("new/in.yaml")).unwrap();
     write(here, "new/third.yaml", &plugin("third", EGRESS));
