@@ -5,7 +5,7 @@
 # One thing after the other: cargo uses all cores by itself.
 .NOTPARALLEL:
 
-export CHECKS PUBLISH REGISTRY ONCE VERSION BUILDER CLUSTER ROUNDS SECONDS_EACH SOAK_MINUTES ONLY OLD WRITE SCENARIO
+export CHECKS PUBLISH REGISTRY ONCE VERSION BUILDER CLUSTER ROUNDS SECONDS_EACH SOAK_MINUTES SOAK_RELOADS ONLY OLD WRITE SCENARIO
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -84,8 +84,11 @@ docs: ## Build the documentation as a site with search, and check its links: dis
 demo: setup-run ## Show the suite at work in a real Envoy, until Ctrl-C (ONCE=1: until it is through)
 	@scripts/demo.sh
 
-soak: setup build ## Produce every fault of docs/faults.md, and half an hour of mixed traffic (SOAK_MINUTES=30)
+soak: setup build ## Produce every fault of docs/faults.md: 10,000 reloads, a million random requests, half an hour of mixed traffic
 	@scripts/soak.sh
+
+soak-native: setup build ## The same with the native body
+	@PENSTOCK_BODY=native scripts/soak.sh
 
 soak-limits: setup-run build ## Run the rate limits under load for SOAK_SECONDS (default 900: some ten million keys)
 	@SOAK_SECONDS=$${SOAK_SECONDS:-900} cargo test --package penstock-integration --locked --test limits -- --nocapture --test-threads 1 overload keys

@@ -30,6 +30,41 @@ fn write(folder: &Path, name: &str, text: &str) {
     std::fs::write(path, text).unwrap();
 }
 
+/// The library refuses what it cannot know, and the wasm module takes it.
+#[test]
+fn a_policy_that_the_native_body_cannot_know_the_facts_of_is_an_error_in_its_manifests() {
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path();
+    let claims = "{routes: {rules: [{name: r, route: a, matches: [{claims: [{name: groups, value: b}]}]}]}}";
+    let workload = "{settings: {identity: {workload: {trustDomain: cluster.local}}}, egress: {rules: []}}";
+    let gateway = |policy: &str| {
+        format!(
+            "apiVersion: gateway.envoyproxy.io/v1alpha1\nkind: EnvoyExtensionPolicy\nmetadata: {{name: p, namespace: shop}}\nspec:\n  \
+             targetRefs: [{{group: gateway.networking.k8s.io, kind: Gateway, name: g}}]\n  dynamicModule:\n  - name: penstock\n    \
+             filterName: suite/p\n    config: {policy}\n"
+        )
+    };
+    let envoy = |policy: &str| {
+        format!(
+            "static_resources: {{listeners: [{{name: l, filter_chains: [{{filters: [{{name: manager, typed_config: {{http_filters: [\n\
+             {{name: penstock, typed_config: {{\"@type\": type.googleapis.com/envoy.extensions.filters.http.dynamic_modules.v3.DynamicModuleFilter, \
+             dynamic_module_config: {{name: penstock}}, filter_name: suite/p, \
+             filter_config: {{\"@type\": type.googleapis.com/google.protobuf.Struct, value: {policy}}}}}}},\n\
+             {{name: router}}]}}}}]}}]}}]}}\n"
+        )
+    };
+    for (policy, why) in [(claims, "no claims and no metadata"), (workload, "`workload` is unknown"), (ROUTES, "")] {
+        write(here, "wasm.yaml", &plugin("p", policy));
+        assert_eq!(penstock_in(here, &["check", "wasm.yaml"], "").status, 0, "{policy}");
+        for text in [gateway(policy), envoy(policy)] {
+            write(here, "native.yaml", &text);
+            let run = penstock_in(here, &["check", "native.yaml"], "");
+            assert_eq!(run.status, i32::from(!why.is_empty()), "{text}\n{}{}", run.out, run.err);
+            assert!((run.out + &run.err).contains(why), "{policy}");
+        }
+    }
+}
+
 #[test]
 fn every_command_takes_a_manifest_a_file_of_several_and_a_folder() {
     let folder = tempfile::tempdir().unwrap();

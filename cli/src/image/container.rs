@@ -5,17 +5,18 @@
 
 use std::io::Write;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use flate2::{Compression, GzBuilder};
 use serde_json::{Value, json};
 
+use super::elf::{architecture, loader};
 use super::package::{About, Attachment, Blob, ImageManifest, MANIFEST, digest, referrer, tagged};
 
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 /// Where the executable is in the image.
-const COMMAND: &str = "usr/local/bin/penstock";
+pub const COMMAND: &str = "usr/local/bin/penstock";
 /// The user `nobody`, as which images without accounts run by custom.
-const USER: &str = "65532:65532";
+pub const USER: &str = "65532:65532";
 
 /// A file of the image.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,11 +29,6 @@ pub struct ImageFile {
     pub executable: bool,
 }
 
-/// Whether these bytes are an executable for Linux.
-pub fn is_executable(bytes: &[u8]) -> bool {
-    bytes.starts_with(b"\x7fELF")
-}
-
 /// The manifests of an image of the command, in an order in which they can be pushed.
 ///
 /// # Errors
@@ -43,15 +39,9 @@ pub fn package(
     about: &About,
     attachments: &[Attachment],
 ) -> Result<Vec<ImageManifest>> {
-    let several = executables.len() > 1;
-    let mut all = Vec::new();
-    let mut platforms: Vec<(&str, Value)> = Vec::new();
+    let mut images = Vec::new();
     for executable in executables {
         let architecture = architecture(executable)?;
-        ensure!(
-            platforms.iter().all(|(known, _)| *known != architecture),
-            "two executables are for {architecture}: give one for each architecture"
-        );
         if let Some(loader) = loader(executable) {
             ensure!(
                 files.iter().any(|file| file.path == loader.trim_start_matches('/')),
@@ -59,7 +49,28 @@ pub fn package(
                  x86_64-unknown-linux-musl or aarch64-unknown-linux-musl, or add the loader and the libraries with --file"
             );
         }
-        let mut image = image(executable, files, architecture, about)?;
+        images.push((architecture, image(executable, files, architecture, about)?));
+    }
+    of_platforms(images, about, attachments)
+}
+
+/// One image as it is, or an index of several, from which a container runtime takes its own, with what goes beside them.
+///
+/// # Errors
+/// When two are for one architecture.
+pub fn of_platforms(
+    images: Vec<(&'static str, ImageManifest)>,
+    about: &About,
+    attachments: &[Attachment],
+) -> Result<Vec<ImageManifest>> {
+    let several = images.len() > 1;
+    let mut all = Vec::new();
+    let mut platforms: Vec<(&str, Value)> = Vec::new();
+    for (architecture, mut image) in images {
+        ensure!(
+            platforms.iter().all(|(known, _)| *known != architecture),
+            "two files are for {architecture}: give one for each architecture"
+        );
         if several {
             image.tag_suffix = None;
         }
@@ -99,40 +110,63 @@ pub fn package(
 }
 
 fn image(executable: &[u8], files: &[ImageFile], architecture: &str, about: &About) -> Result<ImageManifest> {
-    let tar = archive(executable, files).context("cannot pack the image")?;
-    let mut gzip = GzBuilder::new().mtime(0).write(Vec::new(), Compression::best());
-    gzip.write_all(&tar)?;
-    let layer = Blob::new("application/vnd.oci.image.layer.v1.tar+gzip", gzip.finish()?);
+    let mut all = files.to_vec();
+    all.push(ImageFile { path: COMMAND.to_owned(), bytes: executable.to_vec(), executable: true });
+    let start = json!({"User": USER, "Entrypoint": [format!("/{COMMAND}")], "WorkingDir": "/"});
+    from_scratch(&all, architecture, &start, about)
+}
+
+/// An image of these files alone; `start` is how it is run.
+pub fn from_scratch(files: &[ImageFile], architecture: &str, start: &Value, about: &About) -> Result<ImageManifest> {
+    let Layer { blob, diff_id } = layer(files, OCI_LAYER)?;
     let annotations = about.annotations();
+    let mut start = start.clone();
+    if let Some(start) = start.as_object_mut() {
+        start.insert("Labels".to_owned(), json!(annotations));
+    }
     let config = Blob::json(
         "application/vnd.oci.image.config.v1+json",
         &json!({
             "architecture": architecture,
             "os": "linux",
-            "config": {
-                "User": USER,
-                "Entrypoint": [format!("/{COMMAND}")],
-                "WorkingDir": "/",
-                "Labels": annotations,
-            },
-            "rootfs": {"type": "layers", "diff_ids": [digest(&tar)]},
+            "config": start,
+            "rootfs": {"type": "layers", "diff_ids": [diff_id]},
         }),
     );
     let manifest = json!({
         "schemaVersion": 2,
         "mediaType": MANIFEST,
         "config": config.descriptor(),
-        "layers": [layer.descriptor()],
+        "layers": [blob.descriptor()],
         "annotations": annotations,
     });
-    Ok(tagged("image", "", &manifest, vec![config, layer]))
+    Ok(tagged("image", "", &manifest, vec![config, blob]))
+}
+
+/// The media type of a layer in an OCI image.
+pub const OCI_LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
+
+/// Files as a layer of an image.
+#[derive(Debug)]
+pub struct Layer {
+    /// The archive, compressed.
+    pub blob: Blob,
+    /// The digest of the archive as it is unpacked.
+    pub diff_id: String,
+}
+
+/// Packs files into a layer.
+pub fn layer(files: &[ImageFile], media_type: &str) -> Result<Layer> {
+    let tar = archive(files).context("cannot pack the image")?;
+    let mut gzip = GzBuilder::new().mtime(0).write(Vec::new(), Compression::best());
+    gzip.write_all(&tar)?;
+    Ok(Layer { blob: Blob::new(media_type, gzip.finish()?), diff_id: digest(&tar) })
 }
 
 /// All files in a fixed order, owned by root, of the year 1970.
-fn archive(executable: &[u8], files: &[ImageFile]) -> Result<Vec<u8>> {
+fn archive(files: &[ImageFile]) -> Result<Vec<u8>> {
     let mut entries: Vec<(&str, &[u8], bool)> =
         files.iter().map(|file| (file.path.as_str(), file.bytes.as_slice(), file.executable)).collect();
-    entries.push((COMMAND, executable, true));
     entries.sort_unstable();
     let mut archive = tar::Builder::new(Vec::new());
     for (path, bytes, executable) in entries {
@@ -145,62 +179,11 @@ fn archive(executable: &[u8], files: &[ImageFile]) -> Result<Vec<u8>> {
     Ok(archive.into_inner()?)
 }
 
-/// An executable's architecture, by the name that images have for it.
-fn architecture(executable: &[u8]) -> Result<&'static str> {
-    ensure!(
-        is_executable(executable) && executable.get(4..6) == Some(&[2, 1]),
-        "not a 64-bit executable for Linux (ELF)"
-    );
-    match number(executable, 18, 2) {
-        Some(62) => Ok("amd64"),
-        Some(183) => Ok("arm64"),
-        machine => bail!("an executable for an unknown machine (ELF {machine:?}): expected x86-64 or aarch64"),
-    }
-}
-
-/// The loader that a dynamically linked executable names (the segment `PT_INTERP`); `None` for a static one.
-fn loader(executable: &[u8]) -> Option<String> {
-    let table = number(executable, 32, 8)?;
-    let (size, count) = (number(executable, 54, 2)?, number(executable, 56, 2)?);
-    (0..count).find_map(|segment| {
-        let at = table.checked_add(segment.checked_mul(size)?)?;
-        if number(executable, at, 4)? != 3 {
-            return None;
-        }
-        let (offset, length) =
-            (number(executable, at.checked_add(8)?, 8)?, number(executable, at.checked_add(32)?, 8)?);
-        let bytes = executable.get(offset..offset.checked_add(length)?)?;
-        Some(String::from_utf8_lossy(bytes).trim_end_matches('\0').to_owned())
-    })
-}
-
-/// A little-endian number of `length` bytes, at most eight.
-fn number(bytes: &[u8], at: usize, length: usize) -> Option<usize> {
-    let field = bytes.get(at..at.checked_add(length)?)?;
-    let value = field.iter().rev().fold(0_u64, |value, byte| (value << 8) | u64::from(*byte));
-    usize::try_from(value).ok()
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 mod tests {
+    use super::super::elf::tests::elf;
     use super::*;
-
-    /// The least that reads as an executable: one segment, which names a loader or is of another kind.
-    fn elf(machine: u16, loader: Option<&str>) -> Vec<u8> {
-        let mut bytes = vec![0; 64 + 56];
-        bytes[..6].copy_from_slice(b"\x7fELF\x02\x01");
-        bytes[18..20].copy_from_slice(&machine.to_le_bytes());
-        bytes[32] = 64;
-        bytes[54] = 56;
-        bytes[56] = 1;
-        bytes[64] = if loader.is_some() { 3 } else { 1 };
-        let name = loader.unwrap_or_default();
-        bytes[64 + 8] = 120;
-        bytes[64 + 32] = u8::try_from(name.len()).unwrap();
-        bytes.extend_from_slice(name.as_bytes());
-        bytes
-    }
 
     fn about() -> About {
         About { name: "penstock".into(), version: "1.2.3".into(), ..About::default() }
@@ -253,6 +236,6 @@ mod tests {
             assert!(error.contains(why), "{error}");
         }
         let error = package(&[elf(62, None), elf(62, None)], &[], &about(), &[]).unwrap_err().to_string();
-        assert!(error.contains("two executables are for amd64"), "{error}");
+        assert!(error.contains("two files are for amd64"), "{error}");
     }
 }

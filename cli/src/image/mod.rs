@@ -1,8 +1,10 @@
-//! `penstock image`: modules, and the command itself, as OCI images, in a folder or in a registry.
+//! `penstock image`: modules, the native body, and the command itself, as OCI images, in a folder or in a registry.
 
 mod bill;
 mod container;
+mod elf;
 mod layout;
+mod library;
 mod package;
 mod provenance;
 pub mod reference;
@@ -20,7 +22,7 @@ use package::{About, Attachment, ImageManifest, digest, package};
 use reference::Reference;
 use registry::RegistryClient;
 
-/// Put a module, or the command itself, into an OCI registry, in the forms that proxies and Kubernetes take.
+/// Put a module, the native body or the command itself into an OCI registry, in the forms that proxies and Kubernetes take.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  penstock image push dist/suite.wasm registry.example.com/penstock/suite:0.1.0")]
 pub struct Args {
@@ -32,7 +34,8 @@ pub struct Args {
 enum ImageCommand {
     /// Write the images to a folder (an OCI image layout), and print their digests.
     #[command(
-        after_help = "Examples:\n  penstock image build dist/suite.wasm --output images/suite\n  penstock image build amd64/penstock --also arm64/penstock --output images/penstock"
+        after_help = "Examples:\n  penstock image build dist/suite.wasm --output images/suite\n  penstock image build amd64/penstock --also arm64/penstock --output images/penstock\n  \
+                      penstock image build dist/libpenstock.so --output images/libpenstock"
     )]
     Build {
         #[command(flatten)]
@@ -59,6 +62,14 @@ enum ImageCommand {
         #[arg(long)]
         plain_http: bool,
     },
+    /// Copy the library into a folder in one step, as the image for init containers does.
+    #[command(after_help = "Example:\n  penstock image place /libpenstock.so /etc/penstock")]
+    Place {
+        /// The library.
+        file: PathBuf,
+        /// The folder, which exists.
+        folder: PathBuf,
+    },
     /// Print the bill of materials (CycloneDX) of a module or of the command.
     #[command(
         after_help = "Example:\n  cargo metadata --format-version 1 --filter-platform wasm32-wasip1 >metadata.json\n  \
@@ -72,14 +83,22 @@ enum ImageCommand {
 
 #[derive(Debug, clap::Args)]
 struct ModuleArgs {
-    /// The module, such as `dist/suite.wasm`, or the `penstock` command for Linux.
+    /// The module, such as `dist/suite.wasm`, the library `dist/libpenstock.so`, or the `penstock` command for Linux.
     module: PathBuf,
-    /// The same command for another architecture: the image is then an index of both.
+    /// The same command or library for another architecture: the image is then an index of both.
     #[arg(long, value_name = "FILE")]
     also: Vec<PathBuf>,
     /// A file to add to the command's image, such as the certificates of authorities; may be repeated.
     #[arg(long, value_name = "PATH=FILE")]
     file: Vec<String>,
+    /// Of the library: make an image for an init container, in which this static `penstock` command copies the library; several times
+    /// for several architectures.
+    #[arg(long, value_name = "COMMAND", conflicts_with = "base")]
+    init: Vec<PathBuf>,
+    /// Of the library: put it on top of an image of Envoy, which is in this folder as an OCI image layout, such as `crane pull
+    /// --format=oci` writes.
+    #[arg(long, value_name = "FOLDER")]
+    base: Option<PathBuf>,
     /// The name; by default that of the file.
     #[arg(long)]
     name: Option<String>,
@@ -118,6 +137,7 @@ impl Args {
                     writeln!(out, "{:<11} {}", manifest.kind, manifest.blob.digest)?;
                 }
             }
+            ImageCommand::Place { file, folder } => library::place(file, folder)?,
             ImageCommand::Sbom { module } => {
                 let metadata =
                     module.cargo_metadata.as_ref().context("a bill of materials needs --cargo-metadata FILE")?;
@@ -156,7 +176,11 @@ impl ModuleArgs {
             serde_json::from_slice(&read(metadata)?).with_context(|| format!("{} is not JSON", metadata.display()))?;
         let name = self.name();
         // The crate of the command has the project's name, those of the modules begin with it.
-        let package = if name == "penstock" { name } else { format!("penstock-{name}") };
+        let package = match name.as_str() {
+            "penstock" => name,
+            "libpenstock" => "penstock-native".to_owned(),
+            _ => format!("penstock-{name}"),
+        };
         bill::bill(&metadata, &package, digest.trim_start_matches("sha256:"))
     }
 
@@ -175,22 +199,44 @@ impl ModuleArgs {
             let document = self.bill(metadata, &digest)?;
             attachments.push(Attachment { kind: "sbom", media_type: bill::MEDIA_TYPE, document });
         }
-        let is_command = container::is_executable(&module);
-        let file = if is_command { about.name.clone() } else { format!("{}.wasm", about.name) };
+        let is_library = elf::is_library(&module);
+        let is_command = elf::is_elf(&module) && !is_library;
+        let file = match (is_command, is_library) {
+            (true, _) => about.name.clone(),
+            (_, true) => format!("{}.so", about.name),
+            _ => format!("{}.wasm", about.name),
+        };
         let document = provenance::statement(&about, &file, digest.trim_start_matches("sha256:"), &self.builder);
         attachments.push(Attachment { kind: "provenance", media_type: provenance::MEDIA_TYPE, document });
         let path = self.module.display().to_string();
-        if is_command {
-            let mut executables = vec![module];
+        ensure!(
+            is_library || (self.init.is_empty() && self.base.is_none()),
+            "{path} is not the library: --init and --base are for libpenstock.so"
+        );
+        ensure!(is_command || self.file.is_empty(), "{path} is not the command: --file is for its image");
+        if is_command || is_library {
+            let mut all = vec![module];
             for other in &self.also {
-                executables.push(read(other)?);
+                let other_bytes = read(other)?;
+                ensure!(
+                    elf::is_library(&other_bytes) == is_library,
+                    "{} is not the same as {path} for another architecture",
+                    other.display()
+                );
+                all.push(other_bytes);
             }
-            container::package(&executables, &self.files()?, &about, &attachments).context(path)
+            if is_command {
+                return container::package(&all, &self.files()?, &about, &attachments).context(path);
+            }
+            let commands = self.init.iter().map(|command| read(command)).collect::<Result<Vec<_>>>()?;
+            let form = match (&self.base, commands.is_empty()) {
+                (Some(base), _) => library::LibraryForm::OnTopOf(base),
+                (None, false) => library::LibraryForm::Init(&commands),
+                (None, true) => library::LibraryForm::Volume,
+            };
+            library::package(&all, &form, &about, &attachments).context(path)
         } else {
-            ensure!(
-                self.also.is_empty() && self.file.is_empty(),
-                "{path} is a module: --also and --file are for the command's image"
-            );
+            ensure!(self.also.is_empty(), "{path} is a module: --also is for the command and the library");
             package(&module, &about, &attachments).context(path)
         }
     }
@@ -203,7 +249,7 @@ impl ModuleArgs {
                 .with_context(|| format!("--file {text}: expected PATH=FILE, a path in the image first"))?;
             let from = Path::new(from);
             let bytes = read(from)?;
-            let executable = container::is_executable(&bytes);
+            let executable = elf::is_elf(&bytes);
             Ok(container::ImageFile { path: path.trim_start_matches('/').to_owned(), bytes, executable })
         };
         self.file.iter().map(file).collect()

@@ -1,7 +1,9 @@
 //! What a platform makes of a plugin's own settings, beside its policy: what lets requests pass unfiltered, what is
 //! never loaded, and which order of filters breaks a promise.
 
+use penstock_policy::Policy;
 use penstock_policy::document::Node;
+use penstock_policy::module::Suite;
 
 use super::plugin::{code, dynamic_module, vm_config};
 
@@ -86,6 +88,22 @@ pub fn doubts(plugin: &Node, is_bootstrap: bool) -> Vec<Doubt> {
         }
     }
     doubts
+}
+
+/// What a policy goes by that the native body cannot know, for which it refuses the policy: what happens, and what would be
+/// right. A policy that does not load anywhere is none of this.
+pub fn unknown_natively(policy: &Node) -> Option<(&'static str, &'static str)> {
+    let policy = Policy::<Suite>::from_node(policy).ok()?;
+    if policy.needs_facts() {
+        return Some((
+            "the native body refuses this policy: Envoy shows a dynamic module no claims and no metadata",
+            "load the wasm module, or have `claim_to_headers` of the JWT filter write the claim into a header",
+        ));
+    }
+    policy.needs_workload().then_some((
+        "the native body refuses this policy: Envoy shows a dynamic module no metadata of its node, so `workload` is unknown",
+        "load the wasm module, or name the caller by `peerCertificate` or `filterState`",
+    ))
 }
 
 /// Whether an image or URL is an example's and nobody's.

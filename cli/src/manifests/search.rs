@@ -44,6 +44,8 @@ struct SearchPlace<'l> {
     is_bootstrap: bool,
     /// It is in a list of modules of an EnvoyExtensionPolicy, of which each has a configuration.
     is_in_modules: bool,
+    /// The plugin around runs in Envoy's own process.
+    is_native: bool,
     /// The filter around.
     filter: Option<&'l str>,
 }
@@ -120,6 +122,7 @@ impl<'t> ManifestSearch<'t> {
             claim,
             is_bootstrap,
             is_in_modules: false,
+            is_native: false,
             filter: None,
         };
         self.whole(&here, node, path);
@@ -181,7 +184,8 @@ impl<'t> ManifestSearch<'t> {
                     (Some(Node::String(name)), Some(_)) => Some(name.as_str()),
                     _ => here.filter,
                 };
-                let here = &SearchPlace { claim, filter, is_in_modules: false, ..here.clone() };
+                let is_native = here.is_in_modules || plugin::dynamic_module(node).is_some();
+                let here = &SearchPlace { claim, filter, is_in_modules: false, is_native, ..here.clone() };
                 self.empty_filter(here, node, path);
                 for (name, value) in entries {
                     let at = join(path, name);
@@ -276,6 +280,12 @@ impl<'t> ManifestSearch<'t> {
             let span = here.located.span(&join(path, "phase"), false);
             let help = Some("use phase AUTHZ, or leave it out".to_owned());
             doubts.push(Finding { path: "phase".to_owned(), ..Finding::at(span, message.to_owned(), help, self.text) });
+        }
+        if here.is_native
+            && let Some((message, help)) = platform::unknown_natively(&node)
+        {
+            self.broken(here, here.located.span(path, true), message, Some(help));
+            return;
         }
         self.plugins.insert(self.policies.len(), (path.to_owned(), here.filter.map(str::to_owned)));
         let (resource, module) = (Some(here.resource.to_owned()), here.claim.module());

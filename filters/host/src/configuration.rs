@@ -44,6 +44,13 @@ fn read<M: Runs, H: Host>(
                 refuse(&"the policy goes by claims or metadata, which this body does not see; load the wasm module");
                 return None;
             }
+            if policy.needs_workload() && !host.has_workload() {
+                refuse(
+                    &"identity: this body does not see the proxy's node, so it cannot know a `workload`; use `peerCertificate` or \
+                      `filterState`, or load the wasm module",
+                );
+                return None;
+            }
             let mut worker = Worker::new(host, hash, policy.tables());
             let mut environment = PluginEnvironment::new(host, &mut worker);
             if policy.start(&mut environment).is_err() || environment.failure().is_some() {

@@ -106,6 +106,11 @@ pub trait Host: Debug {
         true
     }
 
+    /// Whether the platform shows the metadata of its node, which [`IdentitySource::Workload`] reads.
+    fn has_workload(&self) -> bool {
+        true
+    }
+
     /// The most detailed level of which the proxy's log takes lines at the moment.
     fn log_level(&self) -> log::LevelFilter;
 }

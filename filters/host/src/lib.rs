@@ -9,6 +9,7 @@
 //! the response and the end of the exchange is an [`AfterResponse`]. Whatever the proxy answers, no request passes
 //! undecided: see [`Failure`].
 
+mod addresses;
 mod after_response;
 mod apply;
 mod configuration;
@@ -23,12 +24,14 @@ mod host;
 mod latency;
 mod plugin;
 mod plugin_log;
+pub mod proxy_log;
 mod rate_limit_call;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 #[cfg(test)]
 mod tests;
 
+pub use addresses::address;
 pub use after_response::AfterResponse;
 pub use apply::ROUTE_STATE;
 pub use decide::{Handled, Rest};

@@ -238,6 +238,10 @@ impl Host for FakeHost {
         !with(|proxy| proxy.hides_facts)
     }
 
+    fn has_workload(&self) -> bool {
+        !with(|proxy| proxy.hides_facts)
+    }
+
     fn log_level(&self) -> LevelFilter {
         match with(|proxy| proxy.lowest_level) {
             Some(0) => LevelFilter::Trace,

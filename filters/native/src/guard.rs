@@ -5,7 +5,9 @@ use std::sync::Once;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::logger;
+use penstock_host::proxy_log::CRITICAL;
+
+use crate::abi;
 
 /// What was guarded has panicked. All that it held is gone or whole: what is shared changes by single swaps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,7 +29,7 @@ pub(crate) fn install() {
             let message = panic.payload_as_str().unwrap_or_default();
             let place = panic.location().map(|place| format!(" ({place})")).unwrap_or_default();
             let more = if left_out > 0 { format!("; {left_out} more were not logged") } else { String::new() };
-            logger::write(logger::CRITICAL, &format!("penstock: bug, please report: {message}{place}{more}"));
+            abi::write_log(CRITICAL, &format!("penstock: bug, please report: {message}{place}{more}"));
         }));
     });
 }

@@ -190,6 +190,11 @@ impl Host for NativeHost {
         false
     }
 
+    /// The ABI shows no metadata of the node, and Istio, whose they are, loads no dynamic modules.
+    fn has_workload(&self) -> bool {
+        false
+    }
+
     fn log_level(&self) -> LevelFilter {
         logger::level()
     }

@@ -1,9 +1,9 @@
 //! The request or connection that the current hook is about, as `penstock-host` wants it.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::rc::Rc;
 
-use penstock_host::{CallStart, GrpcCall, GrpcStatusIn, ProxyRequest, ROUTE_STATE};
+use penstock_host::{CallStart, GrpcCall, GrpcStatusIn, ProxyRequest, ROUTE_STATE, address};
 use penstock_policy::{Header, HeaderOp, IdentitySource};
 use smallvec::SmallVec;
 
@@ -21,13 +21,6 @@ pub(crate) enum NativeRequest {
     Http(Rc<Filter>),
     /// Of a network filter.
     Connection(Rc<DownstreamConnection>),
-}
-
-/// An address as Envoy writes it: `192.0.2.1:5000`, `[2001:db8::1]:5000`, or without a port. Unix sockets and internal
-/// listeners have neither.
-fn address(text: &[u8]) -> Option<IpAddr> {
-    let text = std::str::from_utf8(text).ok()?;
-    text.parse().map(|address: SocketAddr| address.ip()).or_else(|_| text.parse()).ok()
 }
 
 fn port(number: u64) -> Option<u16> {
@@ -225,7 +218,7 @@ impl ProxyRequest for NativeRequest {
                 Ok(downstream) => downstream.filter_state(key),
                 Err(_) => self.stream().ok()?.filter_state(key),
             },
-            // The ABI does not show a node's metadata, and Istio, whose it is, loads no dynamic modules.
+            // Refused when the policy loads: see `has_workload`.
             IdentitySource::Workload { .. } => None,
         }
     }
@@ -248,21 +241,6 @@ fn is_grpc(content_type: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_address_is_read_with_and_without_a_port() {
-        for (text, expected) in [
-            (&b"192.0.2.1:5000"[..], Some("192.0.2.1")),
-            (b"[2001:db8::1]:5000", Some("2001:db8::1")),
-            (b"192.0.2.1", Some("192.0.2.1")),
-            (b"2001:db8::1", Some("2001:db8::1")),
-            (b"/run/client.sock", None),
-            (b"\xff\xfe:1", None),
-            (b"", None),
-        ] {
-            assert_eq!(address(text), expected.map(|address| address.parse().unwrap()), "{text:?}");
-        }
-    }
 
     #[test]
     fn requests_of_grpc_are_told_as_envoy_tells_them() {

@@ -11,6 +11,7 @@ use crate::decision::{Action, Decision, HeaderOp, HeldBack};
 use crate::document::{At, Context, Decode, Fields, Named, Node, Problem, Problems};
 use crate::egress::{Egress, EgressDocument, check_later_sections};
 use crate::environment::Environment;
+use crate::identity::IdentitySource;
 use crate::matching::Answers;
 use crate::metrics::{Metric, Metrics};
 use crate::module::{self, Module, Runs, Suite};
@@ -281,6 +282,11 @@ impl<M: Runs> Policy<M> {
     /// Whether any rule, key or canary uses claims or other metadata.
     pub fn needs_facts(&self) -> bool {
         !self.names.fact_places.is_empty()
+    }
+
+    /// Whether the caller is the proxy's own workload, which the node's metadata name.
+    pub fn needs_workload(&self) -> bool {
+        matches!(self.settings.identity, Some(IdentitySource::Workload { .. }))
     }
 
     /// The header of the response that says what a request has cost.

@@ -206,8 +206,8 @@ mod tests {
         assert_eq!(HISTOGRAM, MetricType::Histogram as u32);
         assert_eq!(penstock_host::Flow::Continue as u32, Action::Continue as u32);
         assert_eq!(penstock_host::Flow::Pause as u32, Action::Pause as u32);
-        assert_eq!(crate::logger::CRITICAL, LogLevel::Critical as u32);
-        assert_eq!(crate::logger::number(log::Level::Debug), LogLevel::Debug as u32);
-        assert_eq!(crate::logger::number(log::Level::Error), LogLevel::Error as u32);
+        assert_eq!(penstock_host::proxy_log::CRITICAL, LogLevel::Critical as u32);
+        assert_eq!(penstock_host::proxy_log::number(log::Level::Debug), LogLevel::Debug as u32);
+        assert_eq!(penstock_host::proxy_log::number(log::Level::Error), LogLevel::Error as u32);
     }
 }

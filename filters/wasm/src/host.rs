@@ -1,13 +1,13 @@
 //! The proxy's functions as safe Rust: arguments that cannot be wrong, a `Result` for every answer.
 
 use std::cell::{Cell, RefCell};
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use log::LevelFilter;
 use penstock_host::{
     CallStart, GrpcCall, GrpcStatusIn, HeaderMap, Headers, Host, Malformed, MetricKind, PluginState, ProxyRequest,
-    ROUTE_STATE,
+    ROUTE_STATE, address,
 };
 use penstock_policy::facts::{Fact, FactPlace, Metadata};
 use penstock_policy::state::{Change, Key, Table};
@@ -44,13 +44,6 @@ pub(crate) fn act_for(stream: u32) -> Result<(), Status> {
 pub(crate) fn tick_every(period: u32) -> Result<(), Status> {
     // SAFETY: takes no memory.
     Status::check(unsafe { abi::proxy_set_tick_period_milliseconds(period) })
-}
-
-/// An address as Envoy writes it: `192.0.2.1:5000` or `[2001:db8::1]:5000`; Unix sockets and internal listeners have
-/// neither.
-fn address(text: &[u8]) -> Option<IpAddr> {
-    let text = std::str::from_utf8(text).ok()?;
-    text.parse().map(|address: SocketAddr| address.ip()).or_else(|_| text.parse()).ok()
 }
 
 /// A property of the current request's connection; `path` has its parts separated by NUL.

@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use hashbrown::HashMap;
+use penstock_host::proxy_log::CRITICAL;
 use penstock_host::{Failure, Flow, GaugeWriter, Plugin, PluginLog, Rest, Worker};
 use penstock_policy::Runs;
 use rustc_hash::FxBuildHasher;
@@ -118,12 +119,12 @@ pub fn initialize() {
 /// The VM starts: nothing can go wrong yet. From here on a panic, which would be a bug, leaves one line in the log
 /// before it traps.
 pub fn vm_start() -> bool {
-    logger::install();
+    logger::LOG.install();
     if cfg!(target_arch = "wasm32") {
         std::panic::set_hook(Box::new(|panic| {
             let message = panic.payload_as_str().unwrap_or_default();
             let place = panic.location().map(|place| format!(" ({place})")).unwrap_or_default();
-            logger::write(logger::CRITICAL, &format!("penstock: bug, please report: {message}{place}"));
+            logger::write(CRITICAL, &format!("penstock: bug, please report: {message}{place}"));
         }));
     }
     true

@@ -1,6 +1,6 @@
 //! HTTP/1.1 over plain TCP, byte for byte.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -84,7 +84,17 @@ impl Http1Connection {
 
     /// Whether the peer closed the connection and sent nothing more.
     pub fn is_closed(&mut self) -> Result<bool> {
-        Ok(self.stream.fill_buf()?.is_empty())
+        self.has_ended()
+    }
+
+    /// Waits for more; whether there is none. A signal to the process is no answer.
+    fn has_ended(&mut self) -> Result<bool> {
+        loop {
+            match self.stream.fill_buf() {
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                other => return Ok(other?.is_empty()),
+            }
+        }
     }
 
     fn line(&mut self) -> Result<Vec<u8>> {
@@ -96,7 +106,7 @@ impl Http1Connection {
     }
 
     fn head(&mut self) -> Result<Response> {
-        ensure!(!self.stream.fill_buf()?.is_empty(), "the connection closed without a response");
+        ensure!(!self.has_ended()?, "the connection closed without a response");
         let line = self.line()?;
         let text = String::from_utf8_lossy(&line);
         let Some(status) = text.strip_prefix("HTTP/1.").and_then(|rest| rest.split(' ').nth(1)) else {

@@ -2,7 +2,7 @@
 //! that comes to the next filter, or the response, must be the same header by header.
 //!
 //! Policies and requests are made of the same few words, so that rules match often. `DIFFERENTIAL_ROUNDS`
-//! runs so many rounds of new policies (`make soak`: 20), `DIFFERENTIAL_SEED` repeats one.
+//! runs so many rounds of new policies (`make soak`: 84), `DIFFERENTIAL_SEED` repeats one.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test stops at the first surprise")]
 
@@ -26,7 +26,7 @@ use serde_json::{Value, json};
 
 use compare::{CAME_THROUGH, difference};
 use random::Random;
-use words::ADDRESSES;
+use words::{ADDRESSES, PEER, PEER_STATE};
 
 const POLICIES: usize = 100;
 /// Of each policy, half of them over HTTP/2.
@@ -82,6 +82,11 @@ fn round(seed: u64) -> Result<Tally> {
         "@type": "type.googleapis.com/envoy.extensions.filters.http.lua.v3.Lua",
         "default_source_code": {"inline_string": ECHO},
     });
+    let peer = json!({
+        "@type": "type.googleapis.com/envoy.extensions.filters.http.set_filter_state.v3.Config",
+        "on_request_headers": [{"object_key": PEER_STATE, "factory_key": "envoy.string",
+            "format_string": {"text_format_source": {"inline_string": PEER}}}],
+    });
     let node = json!({"id": "penstock", "cluster": "penstock",
         "metadata": {"NAMESPACE": "shop", "SERVICE_ACCOUNT": "cart"}});
     let mut bootstrap = Bootstrap::new()?.concurrency(1).field("node", node);
@@ -90,6 +95,7 @@ fn round(seed: u64) -> Result<Tally> {
             .proxy_protocol()
             .manager("use_remote_address", json!(case.is_edge))
             .manager("upgrade_configs", json!([{"upgrade_type": "websocket"}]))
+            .filter("peer", peer.clone())
             .wasm(&WasmFilter::new("suite", &case.document)?.named(&case.name))
             .filter("echo", lua.clone())
             .route(Route::any());
@@ -120,7 +126,7 @@ fn ask(random: &mut Random, case: &Case, listener: SocketAddr, tally: &mut Tally
             let mut line = sent.line.clone();
             line["sourceAddress"] = json!(peer);
             line["peer"] = match case.document.pointer("/settings/identity") {
-                Some(_) => json!("spiffe://cluster.local/ns/shop/sa/cart"),
+                Some(_) => json!(PEER),
                 None => Value::Null,
             };
             if case.is_edge {

@@ -1,11 +1,12 @@
 //! Random policies of all sections. Each of them compiles.
 
+use penstock_integration::Body;
 use serde_json::{Map, Value, json};
 
 use super::random::Random;
 use super::words::{
     COOKIE_NAMES, COOKIE_VALUES, HEADER_EXPRESSIONS, HEADERS, HOST_RULES, METHODS, PATH_EXPRESSIONS, PATH_RULES,
-    QUERY_NAMES, QUERY_VALUES, WORKLOADS,
+    PEER_STATE, QUERY_NAMES, QUERY_VALUES, WORKLOADS,
 };
 
 /// One policy. `is_edge`: Envoy appends the peer's address to `x-forwarded-for`.
@@ -45,7 +46,12 @@ fn settings(random: &mut Random, is_edge: bool, has_egress: bool) -> Map<String,
         settings.insert("path".into(), json!("Canonical"));
     }
     if has_egress && random.percent(60) || random.percent(20) {
-        settings.insert("identity".into(), json!({"workload": {"trustDomain": "cluster.local"}}));
+        // A dynamic module does not see the node's metadata.
+        let identity = match Body::of_environment() {
+            Body::Wasm => json!({"workload": {"trustDomain": "cluster.local"}}),
+            Body::Native => json!({"filterState": PEER_STATE}),
+        };
+        settings.insert("identity".into(), identity);
     }
     match random.below(4) {
         // Without the appended address the entries are a client's own: the documentation says 0 there.

@@ -1,5 +1,10 @@
 //! What policies ask for and requests have: few enough that they meet.
 
+/// The caller of every request, as the node's metadata say it, and the filter state.
+pub const PEER: &str = "spiffe://cluster.local/ns/shop/sa/cart";
+/// Where another filter leaves it.
+pub const PEER_STATE: &str = "test.peer";
+
 /// Hosts of requests. The last ones are those that egress calls ambiguous, or that a proxy may refuse by itself.
 pub const HOSTS: [&str; 16] = [
     "shop.example.com",

@@ -15,6 +15,7 @@ use penstock_integration::{TokenSigner, Traffic, Upstream, UpstreamReply, worksp
 use serde_json::{Value, json};
 
 mod chain;
+mod native;
 mod rendered;
 
 /// Services and where the API server puts them; no kube-proxy is needed to reach what listens there.
@@ -104,6 +105,56 @@ impl Site {
         Ok(())
     }
 
+    /// A Gateway alone, with more of its specification.
+    fn gateway_without_manifests(&self, more: &Value) -> Result<()> {
+        let mut gateway = json!({
+            "apiVersion": "gateway.networking.k8s.io/v1", "kind": "Gateway", "metadata": {"name": "shop", "namespace": "shop"},
+            "spec": {"gatewayClassName": "eg", "listeners": [{"name": "http", "protocol": "HTTP", "port": self.port}]},
+        });
+        if let (Some(spec), Some(more)) =
+            (gateway.pointer_mut("/spec").and_then(Value::as_object_mut), more.as_object())
+        {
+            spec.extend(more.clone());
+        }
+        Ok(self.cluster.apply(&gateway.to_string())?)
+    }
+
+    fn apply_text(&self, manifests: &str) -> Result<()> {
+        self.cluster.apply(manifests).map_err(|said| anyhow!("{said}\n{manifests}"))?;
+        Ok(())
+    }
+
+    /// What `penstock render` prints for [`RENDERED`] and the Gateway.
+    fn rendered(&self, arguments: &[&str]) -> Result<String> {
+        let policy = self.cluster.folder().join("policy.yaml");
+        fs::write(&policy, RENDERED)?;
+        let service = |route: &str, name: &str| format!("--service={route}={name}:{}", self.service_port);
+        let services = [
+            service("stable", "shop-stable"),
+            service("beta", "shop-beta"),
+            service("v1", "reviews-v1"),
+            service("v2", "reviews-v2"),
+        ];
+        let policy = policy.display().to_string();
+        let mut all = vec!["render", policy.as_str(), "--for", "envoy-gateway", "--namespace", "shop"];
+        all.extend(["--gateway", "shop", "--host", "shop.example.com"]);
+        all.extend(arguments);
+        all.extend(services.iter().map(String::as_str));
+        penstock(&all)
+    }
+
+    fn does_what_the_rendered_policy_says(&self) -> Result<()> {
+        self.expect("the default route", &shop("/"), "shop-stable")?;
+        self.expect("the beta route", &shop("/").header("x-user-group", "beta"), "shop-beta")?;
+        self.expect("the canary", &shop("/reviews"), "reviews-v2")?;
+        let limited = shop("/limited").header("x-user", "a");
+        let answers = [self.ask(&limited)?.status, self.ask(&limited)?.status];
+        ensure!(answers == [200, 429], "{answers:?}");
+        let forged = self.ask(&shop("/").header("x-penstock-route", "beta"))?;
+        ensure!(is_from("shop-stable", &forged), "a client chose its route: {forged:?}");
+        Ok(())
+    }
+
     fn ask(&self, request: &Request) -> Result<Response> {
         http::send(Protocol::Http1, ([127, 0, 0, 1], self.port).into(), request)
     }
@@ -138,6 +189,18 @@ impl Site {
         })
     }
 }
+
+/// The policy that the tests of `penstock render` deploy.
+const RENDERED: &str = "\
+rateLimits:
+- {name: per-user, matches: [{path: {value: /limited}}], key: [{header: x-user}], limit: {requests: 1, per: 1h}}
+routes:
+  default: stable
+  rules:
+  - {name: beta-users, matches: [{headers: [{name: x-user-group, value: beta}]}], route: beta}
+canaries:
+- {name: reviews, matches: [{path: {value: /reviews}}], variants: [{name: v1, weight: 0}, {name: v2, weight: 1}]}
+";
 
 /// The log format and the stats tags that ship, for all Gateways.
 fn observe(cluster: &Cluster) -> Result<()> {

@@ -1,4 +1,4 @@
-//! A hundred new policies, one after the other, under load.
+//! A hundred new policies, one after the other, under load; as many as `SOAK_RELOADS` says (`make soak`: 10,000).
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -10,8 +10,11 @@ use serde_json::{Value, json};
 
 use crate::{alone, assert_flawless};
 
-const RELOADS: usize = 100;
 const LIMIT: usize = 40;
+
+fn reloads() -> usize {
+    std::env::var("SOAK_RELOADS").ok().and_then(|reloads| reloads.parse().ok()).unwrap_or(100)
+}
 
 /// The policy of this number: it names itself in the route, and only the odd ones know `odd.test`.
 fn policy(number: usize) -> Value {
@@ -73,7 +76,11 @@ fn a_hundred_reloads_under_load_lose_no_request_and_each_is_decided_by_a_policy_
     let now = Instant::now();
     let timeline = Arc::new(Mutex::new(Timeline { handed: vec![now], taken: vec![now] }));
     let shared = Arc::clone(&timeline);
+    let reloads = reloads();
+    // Thousands are not for one who is in a hurry; and what the upstream keeps of requests is this test's memory, not Envoy's.
+    let (pause, each) = if reloads > 1000 { (Duration::from_millis(5), 4) } else { (Duration::ZERO, 20) };
     let traffic = Traffic::of(4, envoy.ingress()?, move |client, number| {
+        std::thread::sleep(pause);
         let host = HOSTS[(client + number) % HOSTS.len()];
         let (timeline, sent) = (Arc::clone(&shared), Instant::now());
         (Request::get("/").at(host), move |response: &Response| check(host, sent, &timeline, response))
@@ -81,13 +88,13 @@ fn a_hundred_reloads_under_load_lose_no_request_and_each_is_decided_by_a_policy_
     traffic.wait_for(1000)?;
     let mut memory = Vec::new();
     let mut longest = Duration::ZERO;
-    for number in 1..=RELOADS {
+    for number in 1..=reloads {
         let handed = Instant::now();
         timeline.lock().unwrap().handed.push(handed);
         envoy.must_reload("penstock", policy(number))?;
         timeline.lock().unwrap().taken.push(Instant::now());
         longest = longest.max(handed.elapsed());
-        traffic.wait_for(20)?;
+        traffic.wait_for(each)?;
         memory.push((envoy.resident()?, envoy.allocated()?));
     }
     let tally = traffic.stop()?;
@@ -99,12 +106,12 @@ fn a_hundred_reloads_under_load_lose_no_request_and_each_is_decided_by_a_policy_
     assert_eq!(of("evil.test"), 0, "forwarded");
     // The limit is the same in every policy, so its bucket lives through all of them.
     assert_eq!(of("limited.test"), LIMIT);
-    let [(early, early_heap), (late, late_heap)] = [memory[RELOADS / 5 - 1], memory[RELOADS - 1]];
+    let [(early, early_heap), (late, late_heap)] = [memory[reloads / 5 - 1], memory[reloads - 1]];
     println!(
-        "reload storm: {RELOADS} reloads, the longest {longest:?}; {} requests, none failed; after reload {} {early} KiB resident \
-         ({early_heap} KiB allocated), after reload {RELOADS} {late} KiB ({late_heap} KiB)",
+        "reload storm: {reloads} reloads, the longest {longest:?}; {} requests, none failed; after reload {} {early} KiB resident \
+         ({early_heap} KiB allocated), after reload {reloads} {late} KiB ({late_heap} KiB)",
         tally.good,
-        RELOADS / 5,
+        reloads / 5,
     );
     assert!(late < early + 16 * 1024, "memory grows: {memory:?}");
     Ok(())

@@ -465,10 +465,13 @@ fn two_plugins_without_names_have_state_of_their_own_unless_their_policies_are_t
 fn a_platform_that_shows_no_facts_refuses_policies_that_go_by_them() {
     const BY_CLAIM: &str =
         r#"{"routes":{"rules":[{"name":"r","route":"a","matches":[{"claims":[{"name":"a","value":"b"}]}]}]}}"#;
+    const BY_WORKLOAD: &str =
+        r#"{"settings":{"identity":{"workload":{"trustDomain":"cluster.local"}}},"egress":{"rules":[]}}"#;
     fresh();
+    assert!(configure(BY_CLAIM).is_some() && configure(BY_WORKLOAD).is_some());
     with(|proxy| proxy.hides_facts = true);
-    assert!(configure(BY_CLAIM).is_none() && configure(ROUTES).is_some());
-    with(|proxy| {
-        assert!(proxy.log.iter().any(|(_, line)| line.contains("goes by claims or metadata")), "{:?}", proxy.log)
-    });
+    for (policy, why) in [(BY_CLAIM, "goes by claims or metadata"), (BY_WORKLOAD, "cannot know a `workload`")] {
+        assert!(configure(policy).is_none() && configure(ROUTES).is_some());
+        with(|proxy| assert!(proxy.log.iter().any(|(_, line)| line.contains(why)), "{:?}", proxy.log));
+    }
 }

@@ -52,7 +52,7 @@ extern "C" fn envoy_dynamic_module_on_program_init() -> *const c_char {
         return std::ptr::null();
     }
     guard::install();
-    logger::install();
+    logger::LOG.install();
     VERSION.as_ptr()
 }
 

@@ -194,6 +194,11 @@ impl ConfigHandle {
 
     /// Whether this Envoy can be asked for calls on its main thread, which write metrics.
     pub(crate) fn scheduler(self) -> Result<Scheduler, Error> {
+        // One that cannot be given back is not taken.
+        match self {
+            ConfigHandle::Http(_) => callback!(http_filter_config_scheduler_delete).map(drop)?,
+            ConfigHandle::Network(_) => callback!(network_filter_config_scheduler_delete).map(drop)?,
+        }
         // SAFETY: Envoy's configuration lives.
         let scheduler = unsafe {
             match self {

@@ -1,7 +1,7 @@
 //! Requests that wait for a rate-limit service: every way in which its answer comes, or does not.
 
 use super::suite;
-use crate::abi::fake::{Event, Exchange, Fate, Loaded, with_faults};
+use crate::abi::fake::{FakeCallEvent, FakeExchange, Fate, LoadedFilter, with_faults};
 use crate::grpc;
 
 const OK: &[u8] = &[8, 1];
@@ -10,7 +10,7 @@ const GOOD: &[(&str, &str)] = &[(":status", "200"), ("content-type", "applicatio
 const DONE: &[(&str, &str)] = &[("grpc-status", "0")];
 
 /// A limit that a service counts; a request that it does not decide is refused.
-fn global(name: &str) -> Loaded {
+fn global(name: &str) -> LoadedFilter {
     suite(
         name,
         r#"{"routes": {"default": "stable"}, "rateLimits": [{"name": "l", "key": [], "limit": {"requests": 5, "per": "1m"},
@@ -18,8 +18,8 @@ fn global(name: &str) -> Loaded {
     )
 }
 
-fn data(message: &[u8]) -> Event {
-    Event::Data(vec![grpc::frame(message).unwrap()])
+fn data(message: &[u8]) -> FakeCallEvent {
+    FakeCallEvent::Data(vec![grpc::frame(message).unwrap()])
 }
 
 #[test]
@@ -28,18 +28,18 @@ fn a_request_waits_and_does_what_the_service_says() {
     for (message, expected) in
         [(OK, Fate::Forwarded), (OVER_LIMIT, Fate::Answered(429)), (&[0xff], Fate::Answered(429))]
     {
-        let exchange = Exchange::new(&loaded, &[]);
+        let exchange = FakeExchange::new(&loaded, &[]);
         assert!(!exchange.request_headers(false));
         assert_eq!((exchange.fate(), exchange.request_body(false)), (Fate::Waits, 2));
         let (calls, given_up) = exchange.calls();
         assert_eq!((calls.len(), calls[0].cluster.as_str(), given_up.len()), (1, "rl", 0));
         assert!(calls[0].headers.contains(&("te".to_owned(), b"trailers".to_vec())));
         assert!(grpc::unframe(&calls[0].body).is_some_and(|message| message.starts_with(b"\x0a\x04shop")));
-        exchange.call(&Event::Headers(GOOD));
+        exchange.call(&FakeCallEvent::Headers(GOOD));
         exchange.call(&data(message));
-        exchange.call(&Event::Trailers(DONE));
+        exchange.call(&FakeCallEvent::Trailers(DONE));
         assert_eq!(exchange.fate(), Fate::Waits);
-        exchange.call(&Event::Complete);
+        exchange.call(&FakeCallEvent::Complete);
         assert_eq!(exchange.fate(), expected);
         assert_eq!(exchange.request_body(true), if expected == Fate::Forwarded { 0 } else { 3 });
     }
@@ -48,13 +48,13 @@ fn a_request_waits_and_does_what_the_service_says() {
 #[test]
 fn an_answer_in_pieces_is_one() {
     let loaded = global("calls-pieces");
-    let exchange = Exchange::sent(&loaded, &[]);
-    exchange.call(&Event::Headers(GOOD));
+    let exchange = FakeExchange::sent(&loaded, &[]);
+    exchange.call(&FakeCallEvent::Headers(GOOD));
     for byte in grpc::frame(OK).unwrap() {
-        exchange.call(&Event::Data(vec![vec![], vec![byte], vec![]]));
+        exchange.call(&FakeCallEvent::Data(vec![vec![], vec![byte], vec![]]));
     }
-    exchange.call(&Event::Trailers(DONE));
-    exchange.call(&Event::Complete);
+    exchange.call(&FakeCallEvent::Trailers(DONE));
+    exchange.call(&FakeCallEvent::Complete);
     assert_eq!(exchange.fate(), Fate::Forwarded);
 }
 
@@ -62,39 +62,51 @@ fn an_answer_in_pieces_is_one() {
 #[test]
 fn whatever_else_comes_is_a_failure() {
     let loaded = global("calls-failures");
-    let good = Event::Headers(GOOD);
+    let good = FakeCallEvent::Headers(GOOD);
     // More than a message may have, whose trailers say that all is well.
-    let large = || Event::Data(vec![grpc::frame(OK).unwrap(), vec![0; 1 << 20]]);
+    let large = || FakeCallEvent::Data(vec![grpc::frame(OK).unwrap(), vec![0; 1 << 20]]);
     let failures = [
-        vec![Event::Reset],
-        vec![Event::Complete],
-        vec![good.clone(), Event::Complete],
-        vec![good.clone(), data(OK), Event::Complete],
-        vec![good.clone(), data(OK), Event::Reset],
-        vec![good.clone(), data(OK), Event::Trailers(&[("grpc-status", "14")]), Event::Complete],
-        vec![good.clone(), data(OK), Event::Trailers(&[("grpc-status", "x")]), Event::Complete],
-        vec![good.clone(), data(OK), Event::Trailers(&[]), Event::Complete],
-        vec![Event::Headers(&[(":status", "503")]), data(OK), Event::Trailers(DONE), Event::Complete],
-        vec![good.clone(), data(OK), data(OK), Event::Trailers(DONE), Event::Complete],
-        vec![good.clone(), Event::Data(vec![]), Event::Trailers(DONE), Event::Complete],
-        vec![good.clone(), large(), Event::Trailers(DONE), Event::Complete],
-        vec![good.clone(), large(), data(OK), Event::Trailers(DONE), Event::Complete],
-        vec![good.clone(), large(), Event::Headers(DONE), data(OK), Event::Trailers(DONE), Event::Complete],
+        vec![FakeCallEvent::Reset],
+        vec![FakeCallEvent::Complete],
+        vec![good.clone(), FakeCallEvent::Complete],
+        vec![good.clone(), data(OK), FakeCallEvent::Complete],
+        vec![good.clone(), data(OK), FakeCallEvent::Reset],
+        vec![good.clone(), data(OK), FakeCallEvent::Trailers(&[("grpc-status", "14")]), FakeCallEvent::Complete],
+        vec![good.clone(), data(OK), FakeCallEvent::Trailers(&[("grpc-status", "x")]), FakeCallEvent::Complete],
+        vec![good.clone(), data(OK), FakeCallEvent::Trailers(&[]), FakeCallEvent::Complete],
+        vec![
+            FakeCallEvent::Headers(&[(":status", "503")]),
+            data(OK),
+            FakeCallEvent::Trailers(DONE),
+            FakeCallEvent::Complete,
+        ],
+        vec![good.clone(), data(OK), data(OK), FakeCallEvent::Trailers(DONE), FakeCallEvent::Complete],
+        vec![good.clone(), FakeCallEvent::Data(vec![]), FakeCallEvent::Trailers(DONE), FakeCallEvent::Complete],
+        vec![good.clone(), large(), FakeCallEvent::Trailers(DONE), FakeCallEvent::Complete],
+        vec![good.clone(), large(), data(OK), FakeCallEvent::Trailers(DONE), FakeCallEvent::Complete],
+        vec![
+            good.clone(),
+            large(),
+            FakeCallEvent::Headers(DONE),
+            data(OK),
+            FakeCallEvent::Trailers(DONE),
+            FakeCallEvent::Complete,
+        ],
     ];
     for events in failures {
-        let exchange = Exchange::sent(&loaded, &[]);
+        let exchange = FakeExchange::sent(&loaded, &[]);
         events.iter().for_each(|event| exchange.call(event));
         assert_eq!(exchange.fate(), Fate::Answered(429), "{:?}", events.len());
         // The same within the callback that begins the call.
         with_faults(
             |faults| faults.call_at_once.clone_from(&events),
-            || assert_eq!(Exchange::sent(&loaded, &[]).fate(), Fate::Answered(429)),
+            || assert_eq!(FakeExchange::sent(&loaded, &[]).fate(), Fate::Answered(429)),
         );
     }
-    let well = vec![good, data(OK), Event::Trailers(DONE), Event::Complete];
+    let well = vec![good, data(OK), FakeCallEvent::Trailers(DONE), FakeCallEvent::Complete];
     with_faults(
         |faults| faults.call_at_once = well,
-        || assert_eq!(Exchange::sent(&loaded, &[]).fate(), Fate::Forwarded),
+        || assert_eq!(FakeExchange::sent(&loaded, &[]).fate(), Fate::Forwarded),
     );
 }
 
@@ -105,8 +117,8 @@ fn a_response_may_come_within_the_callback_that_lets_the_request_go() {
         |faults| faults.acts_at_once = true,
         || {
             for (message, expected) in [(OK, Fate::Forwarded), (OVER_LIMIT, Fate::Answered(429))] {
-                let exchange = Exchange::sent(&loaded, &[]);
-                [Event::Headers(GOOD), data(message), Event::Trailers(DONE), Event::Complete]
+                let exchange = FakeExchange::sent(&loaded, &[]);
+                [FakeCallEvent::Headers(GOOD), data(message), FakeCallEvent::Trailers(DONE), FakeCallEvent::Complete]
                     .iter()
                     .for_each(|event| exchange.call(event));
                 assert_eq!(exchange.fate(), expected);
@@ -118,36 +130,36 @@ fn a_response_may_come_within_the_callback_that_lets_the_request_go() {
 #[test]
 fn a_late_or_foreign_answer_changes_nothing() {
     let loaded = global("calls-late");
-    let exchange = Exchange::sent(&loaded, &[]);
+    let exchange = FakeExchange::sent(&loaded, &[]);
     for other in [0, 7, u64::MAX] {
-        exchange.call_of(other, &Event::Headers(GOOD));
+        exchange.call_of(other, &FakeCallEvent::Headers(GOOD));
         exchange.call_of(other, &data(OK));
-        exchange.call_of(other, &Event::Trailers(DONE));
-        exchange.call_of(other, &Event::Complete);
+        exchange.call_of(other, &FakeCallEvent::Trailers(DONE));
+        exchange.call_of(other, &FakeCallEvent::Complete);
     }
     assert_eq!(exchange.fate(), Fate::Waits);
     // Its client leaves: the call is given up, and its answer ignored.
     exchange.complete();
     assert_eq!(exchange.calls().1, [1]);
-    exchange.call(&Event::Headers(GOOD));
+    exchange.call(&FakeCallEvent::Headers(GOOD));
     exchange.call(&data(OK));
-    exchange.call(&Event::Complete);
+    exchange.call(&FakeCallEvent::Complete);
     exchange.destroy();
-    exchange.call(&Event::Headers(GOOD));
+    exchange.call(&FakeCallEvent::Headers(GOOD));
     exchange.call(&data(OK));
-    exchange.call(&Event::Complete);
-    exchange.call(&Event::Reset);
+    exchange.call(&FakeCallEvent::Complete);
+    exchange.call(&FakeCallEvent::Reset);
     assert_eq!(exchange.fate(), Fate::Waits);
 }
 
 #[test]
 fn the_configuration_may_go_while_a_request_of_it_waits() {
     let loaded = global("calls-reload");
-    let exchange = Exchange::sent(&loaded, &[]);
+    let exchange = FakeExchange::sent(&loaded, &[]);
     drop(loaded);
-    exchange.call(&Event::Headers(GOOD));
+    exchange.call(&FakeCallEvent::Headers(GOOD));
     exchange.call(&data(OK));
-    exchange.call(&Event::Trailers(DONE));
-    exchange.call(&Event::Complete);
+    exchange.call(&FakeCallEvent::Trailers(DONE));
+    exchange.call(&FakeCallEvent::Complete);
     assert_eq!(exchange.fate(), Fate::Forwarded);
 }

@@ -7,7 +7,7 @@ mod reloads;
 mod requests;
 mod workers;
 
-use crate::abi::fake::{Exchange, Fate, Loaded};
+use crate::abi::fake::{FakeExchange, Fate, LoadedFilter};
 
 /// All four sections.
 const SUITE: &str = r#"{
@@ -22,12 +22,12 @@ const SUITE: &str = r#"{
 }"#;
 
 /// The suite of the plugin `name`, which each test has for itself: state belongs to it.
-fn suite(name: &str, policy: &str) -> Loaded {
-    let loaded = Loaded::http(&format!("suite/{name}"), policy);
+fn suite(name: &str, policy: &str) -> LoadedFilter {
+    let loaded = LoadedFilter::http(&format!("suite/{name}"), policy);
     loaded.unwrap_or_else(|| panic!("refused: {:?}", crate::abi::fake::log()))
 }
 
 /// What becomes of a request with these headers.
-fn fate(loaded: &Loaded, headers: &[(&str, &str)]) -> Fate {
-    Exchange::sent(loaded, headers).fate()
+fn fate(loaded: &LoadedFilter, headers: &[(&str, &str)]) -> Fate {
+    FakeExchange::sent(loaded, headers).fate()
 }

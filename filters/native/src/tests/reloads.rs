@@ -1,7 +1,7 @@
 //! Policies that come and go: nothing of them stays.
 
 use super::{SUITE, suite};
-use crate::abi::fake::{Exchange, Fate, Loaded, allocated};
+use crate::abi::fake::{FakeExchange, Fate, LoadedFilter, allocated};
 
 /// `PENSTOCK_RELOADS`: 10,000 in `make sanitize`.
 fn reloads() -> usize {
@@ -16,18 +16,18 @@ fn policy(number: usize) -> String {
 
 #[test]
 fn reloads_under_requests_keep_no_memory() {
-    let reload = |number: usize, old: &mut Loaded| {
+    let reload = |number: usize, old: &mut LoadedFilter| {
         // A request of the old policy is under way while the new one comes, and ends after the old one is gone.
-        let waiting = Exchange::sent(old, &[("x-user", "w"), (":authority", "evil.test")]);
+        let waiting = FakeExchange::sent(old, &[("x-user", "w"), (":authority", "evil.test")]);
         *old = suite("reloads", &policy(number));
         let user = format!("user-{}", number % 50);
-        let exchange = Exchange::sent(old, &[("x-user", user.as_str()), ("x-group", "beta")]);
+        let exchange = FakeExchange::sent(old, &[("x-user", user.as_str()), ("x-group", "beta")]);
         if exchange.fate() == Fate::Forwarded {
             exchange.response(&[(":status", "200")], &[]);
         }
         old.tick();
         assert_eq!(waiting.fate(), Fate::Answered(403));
-        assert!(Loaded::http("suite/reloads", "{").is_none());
+        assert!(LoadedFilter::http("suite/reloads", "{").is_none());
         crate::abi::fake::log();
     };
     let mut loaded = suite("reloads", &policy(0));

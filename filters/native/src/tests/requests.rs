@@ -1,12 +1,13 @@
 //! Exchanges as they should be.
 
 use super::{SUITE, fate, suite};
-use crate::abi::fake::{Exchange, Fate, Loaded, log};
+use crate::abi::fake::{FakeExchange, Fate, LoadedFilter, log};
 
 #[test]
 fn a_request_is_decided_changed_and_noted() {
     let loaded = suite("requests-changed", SUITE);
-    let exchange = Exchange::sent(&loaded, &[("x-group", "beta"), ("x-secret", "s"), ("x-penstock-route", "spoofed")]);
+    let exchange =
+        FakeExchange::sent(&loaded, &[("x-group", "beta"), ("x-secret", "s"), ("x-penstock-route", "spoofed")]);
     assert_eq!(exchange.fate(), Fate::Forwarded);
     assert_eq!(exchange.values(0, "x-penstock-route"), ["beta"]);
     assert_eq!((exchange.values(0, "x-set"), exchange.values(0, "x-secret")), (vec!["1".to_owned()], vec![]));
@@ -19,7 +20,7 @@ fn a_request_is_decided_changed_and_noted() {
 #[test]
 fn a_request_that_no_rule_knows_is_answered_with_the_reason() {
     let loaded = suite("requests-evil", SUITE);
-    let exchange = Exchange::new(&loaded, &[(":authority", "evil.test")]);
+    let exchange = FakeExchange::new(&loaded, &[(":authority", "evil.test")]);
     assert!(!exchange.request_headers(false));
     // What follows of it goes nowhere.
     assert_eq!((exchange.request_body(true), exchange.request_trailers()), (3, 1));
@@ -47,7 +48,7 @@ fn limits_count_and_metrics_reach_envoys_main_thread() {
 fn a_variant_that_fails_is_rolled_back() {
     let loaded = suite("requests-rollback", &SUITE.replace("\"requests\": 3", "\"requests\": 1000"));
     let variant = |status: &str, trailers: &[(&str, &str)]| {
-        let exchange = Exchange::sent(&loaded, &[("x-user", "user-1"), ("content-type", "application/grpc")]);
+        let exchange = FakeExchange::sent(&loaded, &[("x-user", "user-1"), ("content-type", "application/grpc")]);
         let variant = exchange.values(0, "x-penstock-route").join(",");
         exchange.response(&[(":status", status), ("content-type", "application/grpc")], trailers);
         variant
@@ -59,7 +60,7 @@ fn a_variant_that_fails_is_rolled_back() {
         assert_eq!(variants.last().map(String::as_str), Some("v1"), "{variants:?}");
     }
     let variants = (0..20).map(|user| {
-        let exchange = Exchange::sent(&loaded, &[("x-user", &format!("other-{user}"))]);
+        let exchange = FakeExchange::sent(&loaded, &[("x-user", &format!("other-{user}"))]);
         let variant = exchange.values(0, "x-penstock-route").join(",");
         exchange.response(&[(":status", if variant == "v2" { "503" } else { "200" })], &[]);
         variant
@@ -74,12 +75,20 @@ fn a_policy_that_is_wrong_is_refused_with_its_place_and_counted_by_the_one_that_
     let loaded = suite("requests-refused", SUITE);
     log();
     for policy in ["", "{", "[]", r#"{"egres": {}}"#, r#"{"routes": {"rules": [{"name": "r"}]}}"#] {
-        assert!(Loaded::http("suite/requests-refused", policy).is_none(), "{policy}");
+        assert!(LoadedFilter::http("suite/requests-refused", policy).is_none(), "{policy}");
         let lines = log();
         assert!(lines.iter().any(|(level, line)| *level == 4 && line.contains("configuration refused")), "{lines:?}");
     }
-    assert!(Loaded::of(false, b"suite/requests-refused", b"\xff\xfe").is_none());
-    assert!(Loaded::of(false, b"\xff", SUITE.as_bytes()).is_none());
+    let claims = r#"{"routes": {"rules": [{"name": "r", "route": "a", "matches": [{"claims": [{"name": "a", "value": "b"}]}]}]}}"#;
+    let workload =
+        r#"{"settings": {"identity": {"workload": {"trustDomain": "cluster.local"}}}, "egress": {"rules": []}}"#;
+    for (policy, why) in [(claims, "goes by claims or metadata"), (workload, "cannot know a `workload`")] {
+        assert!(LoadedFilter::http("suite/requests-unknown", policy).is_none());
+        let lines = log();
+        assert!(lines.iter().any(|(_, line)| line.contains(why)), "{lines:?}");
+    }
+    assert!(LoadedFilter::of(false, b"suite/requests-refused", b"\xff\xfe").is_none());
+    assert!(LoadedFilter::of(false, b"\xff", SUITE.as_bytes()).is_none());
     loaded.tick();
     assert_eq!(loaded.metric("penstock.policy_refusals_total requests-refused"), Some(6));
     assert_eq!(fate(&loaded, &[]), Fate::Forwarded);
@@ -89,13 +98,13 @@ fn a_policy_that_is_wrong_is_refused_with_its_place_and_counted_by_the_one_that_
 fn the_caller_is_whom_another_filter_has_named() {
     let policy = r#"{"settings": {"identity": {"filterState": "peer"}},
         "egress": {"rules": [{"name": "r", "to": [{"host": "shop.test"}], "from": ["spiffe://a/x"]}]}}"#;
-    let Some(loaded) = Loaded::http("suite/requests-caller", policy) else {
+    let Some(loaded) = LoadedFilter::http("suite/requests-caller", policy) else {
         panic!("{:?}", log());
     };
     for (peer, expected) in
         [(Some("spiffe://a/x"), Fate::Forwarded), (Some("x"), Fate::Answered(403)), (None, Fate::Answered(403))]
     {
-        let exchange = Exchange::new(&loaded, &[]);
+        let exchange = FakeExchange::new(&loaded, &[]);
         if let Some(peer) = peer {
             exchange.set_state("peer", peer);
         }

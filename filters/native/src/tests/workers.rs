@@ -7,7 +7,7 @@ use crate::abi::fake::Fate;
 
 /// `(passed, refused)` of so many requests of each of so many workers.
 fn together(
-    loaded: &crate::abi::fake::Loaded,
+    loaded: &crate::abi::fake::LoadedFilter,
     workers: usize,
     requests: usize,
     user: impl Fn(usize) -> String + Sync,

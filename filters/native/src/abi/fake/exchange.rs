@@ -6,7 +6,7 @@ use std::ffi::c_void;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::{FAULTS, FakeConfig, Loaded, Ptr, faults};
+use super::{FAULTS, FakeConfig, LoadedFilter, Ptr, faults};
 use crate::abi::{EnvoyBuffer, EnvoyHeader};
 
 unsafe extern "C" {
@@ -104,16 +104,16 @@ pub(super) struct FakeStream {
     pub(super) numbers: RefCell<BTreeMap<u32, u64>>,
     pub(super) filter_state: RefCell<BTreeMap<String, Vec<u8>>>,
     pub(super) routes_cleared: Cell<usize>,
-    reply: RefCell<Option<Reply>>,
+    reply: RefCell<Option<FakeReply>>,
     pub(super) reset: RefCell<Option<String>>,
     resumed: Cell<usize>,
-    calls: RefCell<Vec<Call>>,
+    calls: RefCell<Vec<FakeCall>>,
     pub(super) calls_reset: RefCell<Vec<u64>>,
 }
 
 /// A response in the place of an upstream's.
 #[derive(Clone, Debug)]
-pub(crate) struct Reply {
+pub(crate) struct FakeReply {
     pub(crate) status: u32,
     pub(crate) headers: Headers,
     pub(crate) body: Vec<u8>,
@@ -122,7 +122,7 @@ pub(crate) struct Reply {
 
 /// A request to a cluster.
 #[derive(Clone, Debug)]
-pub(crate) struct Call {
+pub(crate) struct FakeCall {
     pub(crate) cluster: String,
     pub(crate) headers: Headers,
     pub(crate) body: Vec<u8>,
@@ -130,7 +130,7 @@ pub(crate) struct Call {
 
 /// What comes back of a call.
 #[derive(Clone, Debug)]
-pub(crate) enum Event {
+pub(crate) enum FakeCallEvent {
     /// The response's headers.
     Headers(&'static [(&'static str, &'static str)]),
     /// Parts of its body, in one piece of news.
@@ -157,7 +157,7 @@ impl FakeStream {
     pub(super) fn respond(&self, status: u32, headers: Headers, body: Vec<u8>, details: String) {
         let mut shown = headers.clone();
         shown.push((":status".to_owned(), status.to_string().into_bytes()));
-        self.reply.replace(Some(Reply { status, headers, body, details }));
+        self.reply.replace(Some(FakeReply { status, headers, body, details }));
         if FAULTS.with_borrow(|faults| faults.acts_at_once) {
             self.response.replace(shown);
             let details = EnvoyBuffer { ptr: b"x".as_ptr(), length: 1 };
@@ -186,7 +186,7 @@ impl FakeStream {
     pub(super) fn begin_call(&self, cluster: String, headers: Headers, body: Vec<u8>) -> u64 {
         let number = {
             let mut calls = self.calls.borrow_mut();
-            calls.push(Call { cluster, headers, body });
+            calls.push(FakeCall { cluster, headers, body });
             calls.len() as u64
         };
         let at_once = FAULTS.with_borrow(|faults| faults.call_at_once.clone());
@@ -195,7 +195,7 @@ impl FakeStream {
     }
 
     /// Tells the module of a call. What it is shown is gone after that.
-    fn tell(&self, call: u64, event: &Event) {
+    fn tell(&self, call: u64, event: &FakeCallEvent) {
         let (envoy, module) = (self.envoy(), self.module.get());
         let owned = |headers: &[(&str, &str)]| -> Vec<(Box<str>, Box<str>)> {
             headers.iter().map(|(name, value)| (Box::from(*name), Box::from(*value))).collect()
@@ -210,7 +210,7 @@ impl FakeStream {
             headers.iter().map(view).collect()
         };
         match event {
-            Event::Headers(headers) => {
+            FakeCallEvent::Headers(headers) => {
                 let headers = owned(headers);
                 let mut views = views(&headers);
                 unsafe {
@@ -224,7 +224,7 @@ impl FakeStream {
                     );
                 }
             }
-            Event::Data(parts) => {
+            FakeCallEvent::Data(parts) => {
                 let parts = parts.clone();
                 let views: Vec<_> =
                     parts.iter().map(|part| EnvoyBuffer { ptr: part.as_ptr(), length: part.len() }).collect();
@@ -239,7 +239,7 @@ impl FakeStream {
                     );
                 }
             }
-            Event::Trailers(trailers) => {
+            FakeCallEvent::Trailers(trailers) => {
                 let trailers = owned(trailers);
                 let mut views = views(&trailers);
                 unsafe {
@@ -252,10 +252,10 @@ impl FakeStream {
                     );
                 }
             }
-            Event::Complete => unsafe {
+            FakeCallEvent::Complete => unsafe {
                 envoy_dynamic_module_on_http_filter_http_stream_complete(envoy, module, call);
             },
-            Event::Reset => unsafe {
+            FakeCallEvent::Reset => unsafe {
                 envoy_dynamic_module_on_http_filter_http_stream_reset(envoy, module, call, 0);
             },
         }
@@ -275,15 +275,15 @@ pub(crate) enum Fate {
 
 /// An exchange that passes a filter. Dropped, it ends as exchanges end.
 #[derive(Debug)]
-pub(crate) struct Exchange {
+pub(crate) struct FakeExchange {
     stream: Rc<FakeStream>,
     status: Cell<u32>,
     is_over: Cell<bool>,
 }
 
-impl Exchange {
+impl FakeExchange {
     /// A request with these headers besides those that every one has; nothing is decided yet.
-    pub(crate) fn new(loaded: &Loaded, headers: &[(&str, &str)]) -> Exchange {
+    pub(crate) fn new(loaded: &LoadedFilter, headers: &[(&str, &str)]) -> FakeExchange {
         let mut all = vec![(":method", "GET"), (":scheme", "http"), (":authority", "shop.test"), (":path", "/")];
         all.retain(|(name, _)| !headers.iter().any(|(other, _)| other == name));
         all.extend_from_slice(headers);
@@ -310,12 +310,12 @@ impl Exchange {
         });
         let module = unsafe { envoy_dynamic_module_on_http_filter_new(loaded.module, stream.envoy()) };
         stream.module.set(module);
-        Exchange { stream, status: Cell::new(u32::MAX), is_over: Cell::new(module.is_null()) }
+        FakeExchange { stream, status: Cell::new(u32::MAX), is_over: Cell::new(module.is_null()) }
     }
 
     /// The same, with its headers decided.
-    pub(crate) fn sent(loaded: &Loaded, headers: &[(&str, &str)]) -> Exchange {
-        let exchange = Exchange::new(loaded, headers);
+    pub(crate) fn sent(loaded: &LoadedFilter, headers: &[(&str, &str)]) -> FakeExchange {
+        let exchange = FakeExchange::new(loaded, headers);
         exchange.request_headers(true);
         exchange
     }
@@ -362,13 +362,13 @@ impl Exchange {
     }
 
     /// News of the call that was begun last.
-    pub(crate) fn call(&self, event: &Event) {
+    pub(crate) fn call(&self, event: &FakeCallEvent) {
         let last = self.stream.calls.borrow().len() as u64;
         self.stream.tell(last, event);
     }
 
     /// News of any call.
-    pub(crate) fn call_of(&self, number: u64, event: &Event) {
+    pub(crate) fn call_of(&self, number: u64, event: &FakeCallEvent) {
         self.stream.tell(number, event);
     }
 
@@ -404,12 +404,12 @@ impl Exchange {
     }
 
     /// How the request was answered.
-    pub(crate) fn reply(&self) -> Option<Reply> {
+    pub(crate) fn reply(&self) -> Option<FakeReply> {
         self.stream.reply.borrow().clone()
     }
 
     /// The calls that were begun, and the numbers of those that were given up.
-    pub(crate) fn calls(&self) -> (Vec<Call>, Vec<u64>) {
+    pub(crate) fn calls(&self) -> (Vec<FakeCall>, Vec<u64>) {
         (self.stream.calls.borrow().clone(), self.stream.calls_reset.borrow().clone())
     }
 
@@ -436,7 +436,7 @@ impl Exchange {
     }
 }
 
-impl Drop for Exchange {
+impl Drop for FakeExchange {
     fn drop(&mut self) {
         if !self.is_over.get() {
             self.complete();
@@ -458,14 +458,14 @@ pub(super) struct FakeConnection {
 
 /// A connection that passes a filter.
 #[derive(Debug)]
-pub(crate) struct Connection {
+pub(crate) struct FakePassage {
     connection: Rc<FakeConnection>,
     module: *const c_void,
 }
 
-impl Connection {
+impl FakePassage {
     /// A connection whose client asks for this server name.
-    pub(crate) fn new(loaded: &Loaded, sni: Option<&str>, uris: &[&str]) -> Connection {
+    pub(crate) fn new(loaded: &LoadedFilter, sni: Option<&str>, uris: &[&str]) -> FakePassage {
         let connection = Rc::new(FakeConnection {
             config: Arc::clone(&loaded.config),
             lent: Lent::default(),
@@ -475,7 +475,7 @@ impl Connection {
         });
         let envoy = Rc::as_ptr(&connection).cast_mut().cast();
         let module = unsafe { envoy_dynamic_module_on_network_filter_new(loaded.module, envoy) };
-        Connection { connection, module }
+        FakePassage { connection, module }
     }
 
     /// Whether its bytes go on, and whether it was closed.
@@ -490,7 +490,7 @@ impl Connection {
     }
 }
 
-impl Drop for Connection {
+impl Drop for FakePassage {
     fn drop(&mut self) {
         unsafe { envoy_dynamic_module_on_network_filter_destroy(self.module) }
     }

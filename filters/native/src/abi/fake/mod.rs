@@ -26,7 +26,7 @@ use super::loader::Callbacks;
 pub(crate) use allocation::allocated;
 pub(super) use callbacks::symbol;
 pub(crate) use callbacks::{OPTIONAL, REQUIRED};
-pub(crate) use exchange::{Connection, Event, Exchange, Fate, with_faults};
+pub(crate) use exchange::{FakeCallEvent, FakeExchange, FakePassage, Fate, with_faults};
 
 type Ptr = *mut c_void;
 
@@ -60,7 +60,7 @@ pub(crate) struct Faults {
     /// A local reply, and a request that is let go, are carried out within their callback.
     pub(crate) acts_at_once: bool,
     /// What a call to a cluster does within the callback that begins it.
-    pub(crate) call_at_once: Vec<Event>,
+    pub(crate) call_at_once: Vec<FakeCallEvent>,
 }
 
 thread_local! {
@@ -133,28 +133,28 @@ pub(super) struct FakeConfig {
 
 /// A filter's configuration, loaded.
 #[derive(Debug)]
-pub(crate) struct Loaded {
+pub(crate) struct LoadedFilter {
     config: Arc<FakeConfig>,
     module: *const c_void,
 }
 
 // A configuration is shared by all workers.
-unsafe impl Send for Loaded {}
-unsafe impl Sync for Loaded {}
+unsafe impl Send for LoadedFilter {}
+unsafe impl Sync for LoadedFilter {}
 
-impl Loaded {
+impl LoadedFilter {
     /// An HTTP filter's, or none when it is refused.
-    pub(crate) fn http(filter_name: &str, policy: &str) -> Option<Loaded> {
-        Loaded::of(false, filter_name.as_bytes(), policy.as_bytes())
+    pub(crate) fn http(filter_name: &str, policy: &str) -> Option<LoadedFilter> {
+        LoadedFilter::of(false, filter_name.as_bytes(), policy.as_bytes())
     }
 
     /// A network filter's.
-    pub(crate) fn network(filter_name: &str, policy: &str) -> Option<Loaded> {
-        Loaded::of(true, filter_name.as_bytes(), policy.as_bytes())
+    pub(crate) fn network(filter_name: &str, policy: &str) -> Option<LoadedFilter> {
+        LoadedFilter::of(true, filter_name.as_bytes(), policy.as_bytes())
     }
 
     /// The same of any bytes.
-    pub(crate) fn of(is_network: bool, filter_name: &[u8], policy: &[u8]) -> Option<Loaded> {
+    pub(crate) fn of(is_network: bool, filter_name: &[u8], policy: &[u8]) -> Option<LoadedFilter> {
         assert!(OWN.get().is_some() || load(), "the module takes a whole Envoy");
         let config = Arc::new(FakeConfig { is_network, ..FakeConfig::default() });
         config.is_loading.store(true, Ordering::Relaxed);
@@ -168,7 +168,7 @@ impl Loaded {
         };
         let module = unsafe { new(Arc::as_ptr(&config).cast_mut().cast(), view(&name), view(&text)) };
         config.is_loading.store(false, Ordering::Relaxed);
-        (!module.is_null()).then_some(Loaded { config, module })
+        (!module.is_null()).then_some(LoadedFilter { config, module })
     }
 
     /// A second has passed, on Envoy's main thread.
@@ -192,7 +192,7 @@ impl Loaded {
     }
 }
 
-impl Drop for Loaded {
+impl Drop for LoadedFilter {
     fn drop(&mut self) {
         let destroy = if self.config.is_network {
             envoy_dynamic_module_on_network_filter_config_destroy
