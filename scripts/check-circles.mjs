@@ -10,7 +10,7 @@ import { dirname, join } from "node:path";
 /** The source without comments, texts and tests. */
 function code(file) {
     const source = readFileSync(file, "utf8")
-        .replace(/r(#*)"[\s\S]*?"\1/g, '""')
+        .replace(/\bb?r(#*)"[\s\S]*?"\1/g, '""')
         .replace(/b?'(\\.[^']*|[^\\'\n])'/g, "' '")
         .replace(/"(\\[\s\S]|[^"\\])*"|\/\/.*|\/\*[\s\S]*?\*\//g, (text) => (text[0] === '"' ? '""' : " "));
     return withoutTests(source);

@@ -6,7 +6,7 @@ type Asset = (&'static str, &'static str, &'static str);
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 
 /// Every file of `web/`; a test compares.
-pub const ASSETS: [Asset; 16] = [
+pub const ASSETS: [Asset; 20] = [
     ("/", "text/html; charset=utf-8", include_str!("../web/index.html")),
     ("/style.css", "text/css; charset=utf-8", include_str!("../web/style.css")),
     ("/icon.svg", "image/svg+xml", include_str!("../web/icon.svg")),
@@ -14,15 +14,19 @@ pub const ASSETS: [Asset; 16] = [
     ("/app.js", SCRIPT, include_str!("../web/app.js")),
     ("/badge.js", SCRIPT, include_str!("../web/badge.js")),
     ("/canaries.js", SCRIPT, include_str!("../web/canaries.js")),
+    ("/decisions.js", SCRIPT, include_str!("../web/decisions.js")),
     ("/dom.js", SCRIPT, include_str!("../web/dom.js")),
     ("/format.js", SCRIPT, include_str!("../web/format.js")),
     ("/graph.js", SCRIPT, include_str!("../web/graph.js")),
+    ("/history.js", SCRIPT, include_str!("../web/history.js")),
+    ("/inspect.js", SCRIPT, include_str!("../web/inspect.js")),
     ("/list.js", SCRIPT, include_str!("../web/list.js")),
     ("/problems.js", SCRIPT, include_str!("../web/problems.js")),
     ("/proxies.js", SCRIPT, include_str!("../web/proxies.js")),
     ("/rules.js", SCRIPT, include_str!("../web/rules.js")),
     ("/spark.js", SCRIPT, include_str!("../web/spark.js")),
     ("/table.js", SCRIPT, include_str!("../web/table.js")),
+    ("/theme.js", SCRIPT, include_str!("../web/theme.js")),
 ];
 
 #[cfg(test)]

@@ -8,6 +8,8 @@ use anyhow::{Result, anyhow, bail};
 use serde::{Deserialize, Deserializer, de};
 use serde_json::Value;
 
+use crate::feed::FeedPrivacy;
+use crate::log_source::LogSource;
 use crate::scrape::ScrapeSource;
 
 /// The whole file.
@@ -21,8 +23,31 @@ pub struct DashConfig {
     /// A header in which a proxy in front says who asks. Believed only over connections with a client certificate
     /// that `tls.clientCa` has signed.
     pub identity_header: Option<String>,
-    /// HTTPS.
+    /// HTTPS. Also for the access logs that Envoys send.
     pub tls: Option<Tls>,
+    /// What is kept of the requests in access logs.
+    pub feed: FeedConfig,
+}
+
+/// What is kept of the requests in access logs.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+pub struct FeedConfig {
+    /// Whole client addresses; otherwise their /24 or /48.
+    pub full_addresses: bool,
+    /// Request headers that are kept of those that the access log has, so that an explanation can use them.
+    pub headers: Vec<String>,
+    /// Takes access logs on an address that others reach, without certificates: something else (a mesh, a network policy) says who
+    /// may send them.
+    pub allow_plaintext: bool,
+}
+
+impl FeedConfig {
+    /// What may be kept.
+    pub fn privacy(&self) -> FeedPrivacy {
+        let headers = self.headers.iter().map(|name| name.to_ascii_lowercase()).collect();
+        FeedPrivacy { full_addresses: self.full_addresses, headers }
+    }
 }
 
 /// The sources of one cluster.
@@ -36,6 +61,11 @@ pub struct ClusterSources {
     pub envoys: Vec<String>,
     /// A Prometheus that scrapes its proxies.
     pub prometheus: Option<String>,
+    /// Where its Envoys send their gRPC access logs.
+    pub als: Option<SocketAddr>,
+    /// Files with its access logs, as JSON.
+    #[serde(default)]
+    pub logs: Vec<PathBuf>,
 }
 
 /// Some people, and what they may see.
@@ -143,6 +173,32 @@ impl DashConfig {
         Ok(())
     }
 
+    /// Refuses to take access logs from everybody.
+    ///
+    /// # Errors
+    /// When they come to no loopback address, and senders need no certificate.
+    pub fn check_log(&self, log: &LogSource) -> Result<()> {
+        let LogSource::Grpc { listen, .. } = log else { return Ok(()) };
+        let has_certificates = self.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some());
+        if !listen.ip().is_loopback() && !has_certificates && !self.feed.allow_plaintext {
+            bail!(
+                "--als {listen}: everybody in that network could write into the feed; listen on 127.0.0.1, give tls with clientCa in \
+                 --config, or say feed.allowPlaintext: true there when a mesh or a network policy keeps others away"
+            );
+        }
+        Ok(())
+    }
+
+    /// Where its `clusters` say that access logs come from.
+    pub fn logs(&self) -> impl Iterator<Item = LogSource> {
+        self.clusters.iter().flat_map(|cluster| {
+            let name = || cluster.name.clone();
+            let grpc = cluster.als.map(|listen| LogSource::Grpc { cluster: name(), listen });
+            grpc.into_iter()
+                .chain(cluster.logs.iter().map(move |path| LogSource::File { cluster: name(), path: path.clone() }))
+        })
+    }
+
     /// What its `clusters` say to look at.
     pub fn sources(&self) -> impl Iterator<Item = ScrapeSource> {
         self.clusters.iter().flat_map(|cluster| {
@@ -185,6 +241,20 @@ mod tests {
         assert!(refused(json!({"identityHeader": "x-user"})).contains("anybody could send this header"));
         let tls = json!({"certificate": "a", "key": "b"});
         assert!(refused(json!({"identityHeader": "x-user", "tls": tls})).contains("clientCa"));
+    }
+
+    #[test]
+    fn access_logs_of_a_network_need_certificates_or_a_word() {
+        let log = |listen: &str| LogSource::Grpc { cluster: "east".to_owned(), listen: listen.parse().unwrap() };
+        DashConfig::default().check_log(&log("127.0.0.1:9912")).unwrap();
+        let error = DashConfig::default().check_log(&log("0.0.0.0:9912")).unwrap_err().to_string();
+        assert!(error.contains("feed.allowPlaintext"), "{error}");
+        let config = |document| DashConfig::read(document).unwrap();
+        config(json!({"feed": {"allowPlaintext": true}})).check_log(&log("0.0.0.0:9912")).unwrap();
+        let tls = json!({"certificate": "a", "key": "b"});
+        assert!(config(json!({"tls": tls})).check_log(&log("0.0.0.0:9912")).is_err());
+        let tls = json!({"certificate": "a", "key": "b", "clientCa": "c"});
+        config(json!({"tls": tls})).check_log(&log("0.0.0.0:9912")).unwrap();
     }
 
     #[test]

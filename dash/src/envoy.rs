@@ -11,7 +11,7 @@ use crate::names;
 use crate::sample::{Identity, Sample};
 
 /// Statistics that are shown: Envoy filters them, so that it does not write thousands of others each second.
-const FILTER: &str = r"^(wasmcustom\.penstock\.|cluster\..*\.upstream_rq_(total|5xx|timeout)$|cluster\..*\.upstream_cx_connect_fail$|http\..*\.downstream_rq_(total|5xx)$)";
+const FILTER: &str = r"^(wasmcustom\.penstock\.|access_logs\.grpc_access_log\.logs_dropped$|cluster\..*\.upstream_rq_(total|5xx|timeout)$|cluster\..*\.upstream_cx_connect_fail$|http\..*\.downstream_rq_(total|5xx)$)";
 
 /// No configuration is larger, not even one with 100,000 rules.
 const MOST_CONFIGURATION: u64 = 64 << 20;

@@ -1,17 +1,26 @@
 //! `penstock dash`: a live view, in the browser, of what the policies do in any number of Envoys. It only reads.
 //!
 //! A thread for each source looks at it once a second (`scrape`, `envoy`, `prometheus`), what it saw is summed up by cluster
-//! (`fleet`, `series`), and whoever asks gets what their workspace may see of it (`access`, `view`, `server`).
+//! (`fleet`, `series`), and whoever asks gets what their workspace may see of it (`access`, `view`, `server`). Single decisions come
+//! in access logs (`feed`).
 
 pub mod access;
+pub mod app;
 mod assets;
 pub mod config;
 pub mod configuration;
 mod deadline;
+mod decisions_api;
 pub mod envoy;
+pub mod feed;
 pub mod fleet;
+pub mod history;
+mod history_api;
+pub mod log_source;
 pub mod names;
 pub mod prometheus;
+pub mod prometheus_history;
+mod ramps;
 pub mod sample;
 pub mod scrape;
 pub mod series;
@@ -19,18 +28,25 @@ pub mod server;
 pub mod tls;
 pub mod view;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
-use config::DashConfig;
+use app::{DashState, Engine};
+use config::{DashConfig, Tls};
 use deadline::Deadlines;
 use envoy::FindWarnings;
+use feed::als::AlsReceiver;
+use feed::tail::Tail;
+use feed::{DecisionFeed, SharedFeed};
 use fleet::Fleet;
+use history::SharedHistory;
+use log_source::LogSource;
+use prometheus_history::PrometheusPast;
 use scrape::ScrapeSource;
-use server::DashState;
 use tls::TlsListener;
 
 /// The shortest time between two looks: Envoy's main thread writes its statistics each time.
@@ -49,6 +65,10 @@ pub struct DashOptions {
     pub interval: Duration,
     /// Finds settings in a configuration dump that break a promise of a policy.
     pub find_warnings: FindWarnings,
+    /// Where access logs come from, beside those of `config`.
+    pub logs: Vec<LogSource>,
+    /// What the engine does for the page.
+    pub engine: Engine,
 }
 
 /// Serves until the process ends; `ready` gets the address of the page.
@@ -56,11 +76,15 @@ pub struct DashOptions {
 /// # Errors
 /// When there is nothing to look at, when what is open would be seen by a whole network, or when it cannot listen.
 pub fn run(options: DashOptions, ready: impl FnOnce(&str) -> Result<()>) -> Result<()> {
-    let DashOptions { listen, mut sources, config, interval, find_warnings } = options;
+    let DashOptions { listen, mut sources, config, interval, find_warnings, mut logs, engine } = options;
     config.check_listen(listen)?;
     sources.extend(config.sources());
+    logs.extend(config.logs());
+    for log in &logs {
+        config.check_log(log)?;
+    }
     ensure!(
-        !sources.is_empty(),
+        !sources.is_empty() || !logs.is_empty(),
         "there is nothing to look at: give --envoy http://127.0.0.1:9901 (an Envoy's admin interface), --prometheus, or clusters in --config"
     );
     for source in &sources {
@@ -75,7 +99,18 @@ pub fn run(options: DashOptions, ready: impl FnOnce(&str) -> Result<()>) -> Resu
 
     let fleet = Arc::new(Mutex::new(Fleet::default()));
     let tls = config.tls.clone();
-    let app = server::router(DashState { config, fleet: Arc::clone(&fleet), interval });
+    let history = SharedHistory::default();
+    let feed = Arc::new(Mutex::new(DecisionFeed::new(config.feed.privacy())));
+    let app = server::router(DashState {
+        config,
+        fleet: Arc::clone(&fleet),
+        feed: Arc::clone(&feed),
+        interval,
+        engine,
+        history: Arc::clone(&history),
+        prometheus: pasts(&sources),
+        explaining: tokio::sync::Semaphore::new(decisions_api::EXPLAINING),
+    });
     // One thread serves the pages; the sources have their own.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
     runtime.block_on(async {
@@ -83,6 +118,10 @@ pub fn run(options: DashOptions, ready: impl FnOnce(&str) -> Result<()>) -> Resu
         let listener = tokio::net::TcpListener::bind(listen).await.with_context(busy)?;
         let address = listener.local_addr()?;
         scrape::start(&sources, interval, find_warnings, &fleet)?;
+        history::start(&fleet, &history, interval)?;
+        for log in logs {
+            start_log(log, tls.as_ref(), &fleet, &feed, engine).await?;
+        }
         match tls {
             None => {
                 ready(&format!("http://{address}/"))?;
@@ -96,4 +135,53 @@ pub fn run(options: DashOptions, ready: impl FnOnce(&str) -> Result<()>) -> Resu
         }
         Ok(())
     })
+}
+
+/// How long a Prometheus may take for a long range.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The Prometheus of each cluster that has one.
+fn pasts(sources: &[ScrapeSource]) -> BTreeMap<String, PrometheusPast> {
+    let one = |source: &ScrapeSource| match source {
+        ScrapeSource::Prometheus { cluster, url } => {
+            Some((cluster.clone(), PrometheusPast::new(url, envoy::agent(PATIENCE))))
+        }
+        ScrapeSource::Envoy { .. } => None,
+    };
+    sources.iter().filter_map(one).collect()
+}
+
+/// Begins to take in an access log. Must be called inside a runtime.
+async fn start_log(
+    log: LogSource,
+    tls: Option<&Tls>,
+    fleet: &scrape::Shared,
+    feed: &SharedFeed,
+    engine: Engine,
+) -> Result<()> {
+    let (LogSource::Grpc { cluster, .. } | LogSource::File { cluster, .. }) = &log;
+    scrape::lock(fleet).add_cluster(cluster);
+    match log {
+        LogSource::File { cluster, path } => {
+            let name = match path.as_os_str() == "-" {
+                true => "access log on standard input".to_owned(),
+                false => format!("access log {}", path.display()),
+            };
+            let source = feed::lock(feed).add_source(&cluster, name);
+            Tail { cluster, path, feed: Arc::clone(feed), source, read_line: engine.read_line }.start()
+        }
+        LogSource::Grpc { cluster, listen } => {
+            let busy = || format!("cannot listen on {listen}: choose another address with --als");
+            let listener = tokio::net::TcpListener::bind(listen).await.with_context(busy)?;
+            let name = format!("gRPC access logs at {}", listener.local_addr()?);
+            let source = feed::lock(feed).add_source(&cluster, name);
+            let (feed, fleet) = (Arc::clone(feed), Arc::clone(fleet));
+            let receiver = AlsReceiver { cluster, feed, fleet, source, buffered: Arc::default() };
+            match tls {
+                None => tokio::spawn(receiver.serve(listener)),
+                Some(tls) => tokio::spawn(receiver.serve(TlsListener::new(listener, tls)?)),
+            };
+            Ok(())
+        }
+    }
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A policy as a proxy runs it.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct RunningPolicy {
     /// What the dash calls the plugin: its name, and where several plugins of one Envoy share that, also their listeners or a number.
     pub plugin: String,

@@ -1,38 +1,29 @@
-//! HTTP: the page and its API. Everything is GET, and nothing is changed by asking.
+//! HTTP: the page and its API. Nothing is changed by asking.
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Path, Request, State};
 use axum::http::header::{
-    AUTHORIZATION, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST, REFERRER_POLICY, WWW_AUTHENTICATE,
-    X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
+    X_FRAME_OPTIONS,
 };
 use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use serde::Serialize;
 
-use crate::access::{self, Credentials, Visibility};
+use crate::app::{DashState, problem, scope, scope_of_cluster};
 use crate::assets::ASSETS;
-use crate::config::DashConfig;
-use crate::scrape::{Shared, lock, now};
+use crate::decisions_api;
+use crate::history_api;
+use crate::scrape::{lock, now};
 use crate::view::{self, Me};
 
-/// What every request needs.
-#[derive(Debug)]
-pub struct DashState {
-    /// Who may see what.
-    pub config: DashConfig,
-    /// What is known.
-    pub fleet: Shared,
-    /// Between two looks.
-    pub interval: Duration,
-}
+/// Where the API's description is.
+const OPENAPI: &str = "/api/v1/openapi.json";
 
 /// Scripts and styles of its own only, and nobody frames it.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; \
@@ -46,9 +37,13 @@ pub fn router(app: DashState) -> Router {
     });
     assets
         .route("/healthz", get(|| async { "ok\n" }))
+        // It describes what everybody can read in the docs: no token is needed for it.
+        .route(OPENAPI, get(|| async { ([(CONTENT_TYPE, "application/json")], include_str!("../api/openapi.json")) }))
         .route("/api/v1/me", get(me))
         .route("/api/v1/clusters", get(clusters))
         .route("/api/v1/clusters/{cluster}", get(cluster))
+        .merge(decisions_api::routes())
+        .merge(history_api::routes())
         .fallback(|| async { problem(StatusCode::NOT_FOUND, "there is no such page") })
         .layer(middleware::from_fn_with_state(Arc::clone(&app), guard))
         .with_state(app)
@@ -79,33 +74,6 @@ fn is_loopback(host: &str) -> bool {
     name.eq_ignore_ascii_case("localhost") || ip.is_ok_and(|ip| ip.is_loopback())
 }
 
-#[derive(Serialize)]
-struct ErrorBody<'a> {
-    error: &'a str,
-}
-
-fn problem(status: StatusCode, error: &str) -> Response {
-    (status, axum::Json(ErrorBody { error })).into_response()
-}
-
-/// The scope of whoever asks, or the answer that they get instead.
-fn scope<'a>(app: &'a DashState, headers: &HeaderMap) -> Result<Visibility<'a>, Box<Response>> {
-    // Of two values nobody knows which one the proxy in front wrote.
-    let text = |name: &str| {
-        let mut values = headers.get_all(name).iter();
-        values.next().filter(|_| values.next().is_none()).and_then(|value| value.to_str().ok())
-    };
-    let token = text(AUTHORIZATION.as_str()).and_then(|value| value.strip_prefix("Bearer "));
-    // The configuration allows it only where every connection has shown a certificate.
-    let identity = app.config.identity_header.as_deref().and_then(text);
-    access::scope(&app.config, Credentials { token, identity }).ok_or_else(|| {
-        let why = if token.is_some() { "nobody has this token" } else { "a token is needed" };
-        let mut response = problem(StatusCode::UNAUTHORIZED, why);
-        response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-        Box::new(response)
-    })
-}
-
 async fn me(State(app): State<Arc<DashState>>, headers: HeaderMap) -> Response {
     let scope = match scope(&app, &headers) {
         Ok(scope) => scope,
@@ -132,14 +100,10 @@ async fn clusters(State(app): State<Arc<DashState>>, headers: HeaderMap) -> Resp
 }
 
 async fn cluster(State(app): State<Arc<DashState>>, Path(name): Path<String>, headers: HeaderMap) -> Response {
-    let scope = match scope(&app, &headers) {
+    let scope = match scope_of_cluster(&app, &headers, &name) {
         Ok(scope) => scope,
         Err(response) => return *response,
     };
-    // Also for clusters that do not exist: who may not see them need not know.
-    if !scope.cluster(&name) {
-        return problem(StatusCode::FORBIDDEN, "your workspace does not include this cluster");
-    }
     let fleet = lock(&app.fleet);
     match fleet.cluster(&name) {
         Some(cluster) => axum::Json(view::snapshot(&name, cluster, scope, now())).into_response(),
@@ -150,23 +114,6 @@ async fn cluster(State(app): State<Arc<DashState>>, Path(name): Path<String>, he
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_identity_that_comes_twice_is_nobodys() {
-        let config = serde_json::json!({"identityHeader": "x-user", "tls": {"certificate": "c", "key": "k", "clientCa": "ca"},
-            "workspaces": [{"name": "shop", "identities": ["ann"], "clusters": ["east"]}]});
-        let app = DashState {
-            config: DashConfig::read(config).unwrap(),
-            fleet: Shared::default(),
-            interval: std::time::Duration::from_secs(1),
-        };
-        let mut headers = HeaderMap::new();
-        headers.append("x-user", HeaderValue::from_static("ann"));
-        assert!(scope(&app, &headers).is_ok());
-        // A client's own, and the one that the proxy appended.
-        headers.append("x-user", HeaderValue::from_static("bob"));
-        assert!(scope(&app, &headers).is_err());
-    }
 
     #[test]
     fn only_names_of_this_machine_are_its_own() {

@@ -17,26 +17,37 @@ export const token = {
   forget: () => sessionStorage.removeItem(KEY),
 };
 
-async function get(path) {
+async function ask(path, body) {
   const shown = token.get();
   let answer;
+  let why = '';
   try {
     answer = await fetch(`api/v1/${path}`, {
-      headers: shown ? { authorization: `Bearer ${shown}` } : {},
+      method: body === undefined ? 'GET' : 'POST',
+      body: body === undefined ? undefined : JSON.stringify(body),
+      headers: { ...(shown && { authorization: `Bearer ${shown}` }), ...(body !== undefined && { 'content-type': 'application/json' }) },
       cache: 'no-store',
       credentials: 'omit',
       redirect: 'error',
       signal: AbortSignal.timeout(PATIENCE),
     });
-    if (answer.ok) return await answer.json();
+    const said = await answer.json();
+    if (answer.ok) return said;
+    why = said.error;
   } catch {
-    throw new Refused(0, 'no answer');
+    if (!answer || answer.ok) throw new Refused(0, 'no answer');
   }
-  throw new Refused(answer.status, answer.statusText);
+  throw new Refused(answer.status, why || answer.statusText);
 }
 
+const of = (cluster, ...rest) => ['clusters', cluster, ...rest].map(encodeURIComponent).join('/');
+
 export const api = {
-  me: () => get('me'),
-  clusters: async () => (await get('clusters')).clusters,
-  cluster: (name) => get(`clusters/${encodeURIComponent(name)}`),
+  me: () => ask('me'),
+  clusters: async () => (await ask('clusters')).clusters,
+  cluster: (name) => ask(of(name)),
+  decisions: (cluster, filter) => ask(`${of(cluster, 'decisions')}?${new URLSearchParams(Object.entries(filter).filter(([, wish]) => wish !== '' && wish != null))}`),
+  rule: (cluster, section, rule) => ask(of(cluster, 'rules', section, rule)),
+  history: (cluster, seconds) => ask(`${of(cluster, 'history')}?seconds=${seconds}`),
+  explain: (cluster, question) => ask(of(cluster, 'explain'), question),
 };

@@ -2,27 +2,32 @@
 
 import { api, Refused, token } from './api.js';
 import { canaries } from './canaries.js';
+import { decisions } from './decisions.js';
 import { el, keyed, setAttribute, setHidden, setSign, setText, sign } from './dom.js';
 import { clock, count, percent, plural, rate, span } from './format.js';
 import { topology } from './graph.js';
+import { history as historyOf } from './history.js';
+import { inspector } from './inspect.js';
 import { problems } from './problems.js';
 import { drift, endpoints } from './proxies.js';
 import { egress, rateLimits, refusals, routes } from './rules.js';
+import { themes } from './theme.js';
 
 const at = (id) => document.getElementById(id);
 const [view, notice, form, pause, signOut] = ['view', 'notice', 'token-form', 'pause', 'sign-out'].map(at);
 
 const state = { me: null, clusters: [], cluster: null, shown: null, paused: false, answeredAt: null, focus: null, turn: 0 };
 
-// --- places: #/cluster/section/rule ------------------------------------------------------------------------------------------
+// --- places: #/cluster/section/rule?filter ------------------------------------------------------------------------------------------
 
 const place = (...parts) => `#/${parts.filter((part) => part != null).map(encodeURIComponent).join('/')}`;
 
 function placed() {
   if (!location.hash.startsWith('#/')) return null;
   try {
-    const [cluster, section, ...rule] = location.hash.slice(2).split('/').map(decodeURIComponent);
-    return { cluster, section, rule: rule.join('/') || null };
+    const [way, query] = location.hash.slice(2).split('?');
+    const [cluster, section, ...rule] = way.split('/').map(decodeURIComponent);
+    return { cluster, section, rule: rule.join('/') || null, filter: query == null ? null : Object.fromEntries(new URLSearchParams(query)) };
   } catch {
     return null;
   }
@@ -30,9 +35,25 @@ function placed() {
 
 const link = (section, rule) => place(state.cluster, section, rule);
 
+/** Puts what a section shows in the address, so that it can be shared. */
+function share(section, filter) {
+  const wishes = new URLSearchParams(Object.entries(filter).filter(([name, wish]) => wish && !(name === 'outcome' && wish === 'refusals')));
+  history.replaceState(null, '', `${link(section)}${wishes.size ? `?${wishes}` : ''}`);
+}
+
 // --- sections ----------------------------------------------------------------------------------------------------------------
 
+const inspect = inspector(at('inspect'), () => state.cluster);
+const feed = decisions(at('decisions'), {
+  show: (decision) => inspect.rule(decision.section, decision.rule),
+  explain: (decision) => inspect.explain(decision),
+  share: (filter) => share('decisions', filter),
+});
+const past = historyOf(at('history'), (filter) => share('history', filter));
+
 const SECTIONS = {
+  history: past,
+  decisions: feed,
   topology: topology(at('topology'), view),
   canaries: canaries(at('canaries')),
   rateLimits: rateLimits(at('rateLimits')),
@@ -46,7 +67,8 @@ const FIELDS = ['egress', 'canaries', 'routes', 'drift', 'rateLimits', 'refusals
 const wrong = problems(at('problems'), link);
 
 /** Brings a rule, or a section, before the user's eyes and cursor. */
-function reveal({ section, rule }) {
+function reveal({ section, rule, filter }) {
+  if (filter) SECTIONS[section]?.filterBy?.(filter);
   const node = at(section);
   if (!node?.closest('.sections')) return;
   const row = rule ? SECTIONS[section].find?.(rule) : null;
@@ -114,7 +136,7 @@ function drawSummary(snapshot) {
 }
 
 function drawJump(snapshot) {
-  const names = ['topology', ...FIELDS];
+  const names = ['topology', 'history', 'decisions', ...FIELDS];
   keyed(
     at('jump'),
     names,
@@ -125,7 +147,7 @@ function drawJump(snapshot) {
     },
     (row, name) => {
       setAttribute(row.node, 'href', link(name));
-      setText(row.number, name === 'topology' ? '' : count(snapshot[name].length));
+      setText(row.number, snapshot[name]?.length == null ? '' : count(snapshot[name].length));
     },
   );
 }
@@ -244,6 +266,8 @@ async function ask() {
   }
 }
 
+themes(at('theme'));
+
 let timer;
 async function live() {
   clearTimeout(timer);
@@ -258,6 +282,7 @@ pause.addEventListener('click', () => {
   state.turn += 1;
   pause.setAttribute('aria-pressed', String(state.paused));
   setText(pause, state.paused ? 'Resume' : 'Pause');
+  for (const live of [feed, past]) live.pause(state.paused);
   drawFreshness();
   if (!state.paused) live();
 });
@@ -275,6 +300,7 @@ signOut.addEventListener('click', () => {
   token.forget();
   state.me = null;
   state.shown = null;
+  for (const live of [feed, past]) live.forget();
   askForToken(false);
 });
 

@@ -182,7 +182,7 @@ export function refusals(section) {
   const holder = el('div', {});
   section.append(
     holder,
-    el('p', { class: 'hint' }, 'From the counters of the modules, which never hold request data. Who was refused which host is in the access log and in the lines of the egress filter.'),
+    el('p', { class: 'hint' }, 'From the counters of the modules, which never hold request data. Who was refused what is in Decisions, live, when an access log comes here.'),
   );
   return table(
     holder,

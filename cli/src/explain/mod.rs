@@ -12,6 +12,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
+use penstock_dash::feed::explain::Explained;
 use penstock_policy::document::Node;
 use penstock_policy::wire::{WireRequest, World};
 use penstock_policy::{Policy, Timestamp};
@@ -140,6 +141,29 @@ struct PlacedPolicy {
     name: Option<String>,
     policy: Policy,
     node: Node,
+}
+
+/// Explains one request by one policy, with full buckets and closed breakers.
+///
+/// # Errors
+/// When the policy is invalid.
+pub fn one_request(node: &Node, request: &WireRequest) -> anyhow::Result<Explained> {
+    let policy = Policy::from_node(node).map_err(|problems| anyhow::anyhow!("{problems}"))?;
+    let mut world = World::new(replay::now(), replay::random());
+    let time = request.time.unwrap_or(world.now);
+    let (decision, trace) = request.explain(&policy, &mut world);
+    let documents = Documents::of(node);
+    let report = Decided { policy: &policy, documents: &documents, request, time, decision, trace, misses: 3 }.report();
+    Ok(Explained {
+        refused: report.decision.action == Some("respond"),
+        decision: serde_json::to_value(&report)?,
+        text: anstream::adapter::strip_str(&human::views(&[report::PlacedExplanation {
+            at: None,
+            policy: None,
+            report,
+        }]))
+        .to_string(),
+    })
 }
 
 type Object = serde_json::Map<String, serde_json::Value>;

@@ -9,6 +9,7 @@ mod topology;
 
 use std::collections::BTreeMap;
 
+pub use sections::{instant, seconds};
 use serde::Serialize;
 
 use crate::access::Visibility;

@@ -246,12 +246,12 @@ fn ramp<'a>(ramp: &'a Value, now: f64) -> Option<RampView<'a>> {
 }
 
 /// Seconds since 1970.
-pub(super) fn instant(text: &str) -> Option<f64> {
+pub fn instant(text: &str) -> Option<f64> {
     OffsetDateTime::parse(text, &Rfc3339).ok().map(|time| time.unix_timestamp() as f64)
 }
 
 /// A duration of the Gateway API, such as `1h30m`, in seconds.
-fn seconds(text: &str) -> Option<f64> {
+pub fn seconds(text: &str) -> Option<f64> {
     let (mut sum, mut rest) = (0.0, text);
     while !rest.is_empty() {
         let (number, after) = rest.split_at(rest.find(|c: char| !c.is_ascii_digit())?);

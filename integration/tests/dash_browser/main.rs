@@ -2,7 +2,7 @@
 //!
 //! With `WRITE=1` the pictures of `docs/images/` are made.
 
-#![allow(clippy::unwrap_used, reason = "a test")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test")]
 
 use std::fs;
 use std::time::Instant;
@@ -11,6 +11,8 @@ use anyhow::{Context, Result, ensure};
 use penstock_integration::{Browser, Dash, Page, browser_tool, workspace};
 use serde_json::Value;
 
+mod feed;
+mod many;
 mod stage;
 mod states;
 
@@ -218,7 +220,7 @@ fn a_keyboard_reaches_everything_in_the_order_of_the_page() -> Result<()> {
     }
     ensure!(order.first().is_some_and(|first| first == "a Skip to what is wrong now"), "{order:#?}");
     let missed = page.evaluate(
-        "[...document.querySelectorAll('a[href], button, input, summary, [tabindex=\"0\"]')].filter((node) => node.checkVisibility() && node.dataset.reached == null).map((node) => node.outerHTML)",
+        "[...document.querySelectorAll('a[href], button, input, select, summary, [tabindex=\"0\"]')].filter((node) => node.checkVisibility() && node.dataset.reached == null).map((node) => node.outerHTML)",
     )?;
     ensure!(missed.as_array().is_some_and(Vec::is_empty), "not reached: {missed:#}; reached: {order:#?}");
     let at = |start: &str| {
@@ -241,6 +243,8 @@ fn a_keyboard_reaches_everything_in_the_order_of_the_page() -> Result<()> {
         "Cluster east",
         "What is wrong now",
         "Topology",
+        "History",
+        "Decisions, live",
         "Egress",
         "Canaries",
         "Routes",

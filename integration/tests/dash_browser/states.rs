@@ -17,7 +17,7 @@ fn surprises(page: &Page) -> Vec<String> {
     page.errors().into_iter().filter(|error| !expected(error)).collect()
 }
 
-fn hash(token: &str) -> String {
+pub(crate) fn hash(token: &str) -> String {
     let digest = ring::digest::digest(&ring::digest::SHA256, token.as_bytes());
     digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }

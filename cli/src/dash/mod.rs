@@ -1,5 +1,7 @@
 //! `penstock dash`: a live view of running Envoys in the browser.
 
+mod engine;
+
 use std::io::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -8,6 +10,7 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow};
 use penstock_dash::DashOptions;
 use penstock_dash::config::DashConfig;
+use penstock_dash::log_source::LogSource;
 use penstock_dash::scrape::ScrapeSource;
 
 use crate::output::Output;
@@ -22,7 +25,9 @@ use crate::yaml_text;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  penstock dash --envoy http://127.0.0.1:9901\n  \
     penstock dash --envoy east=http://10.0.0.7:9901 --envoy west=http://10.1.0.7:9901\n  \
-    penstock dash --config dash.yaml --listen 0.0.0.0:9911\n\n\
+    penstock dash --config dash.yaml --listen 0.0.0.0:9911\n  \
+    penstock dash --envoy http://127.0.0.1:9901 --als 127.0.0.1:9912\n  \
+    kubectl logs -f deploy/gateway | penstock dash --envoy http://127.0.0.1:9901 --tail -\n\n\
     Without workspaces in --config it listens on loopback addresses only.")]
 pub struct Args {
     /// The admin interface of an Envoy, with the name of its cluster before it; may be repeated
@@ -32,6 +37,22 @@ pub struct Args {
     /// A Prometheus that scrapes Envoys, with the name of their cluster before it; may be repeated
     #[arg(long = "prometheus", value_name = "[CLUSTER=]URL", value_parser = named)]
     prometheus: Vec<(String, String)>,
+
+    /// Take in Envoy's gRPC access logs here and show each decision live, with the name of the Envoys' cluster before it; may be repeated
+    #[arg(long = "als", value_name = "[CLUSTER=]ADDRESS:PORT", value_parser = receiver)]
+    receivers: Vec<LogSource>,
+
+    /// The same from a JSON access log that is followed: a file, or `-` for standard input; may be repeated
+    #[arg(long = "tail", value_name = "[CLUSTER=]FILE", value_parser = log_file)]
+    files: Vec<LogSource>,
+
+    /// Show whole client addresses in decisions; otherwise their /24 or /48
+    #[arg(long)]
+    full_addresses: bool,
+
+    /// Keep this request header of decisions, where the access log has it, so that it can be explained; may be repeated
+    #[arg(long = "keep-header", value_name = "NAME")]
+    keep_headers: Vec<String>,
 
     /// A file with clusters, workspaces (who may see what) and certificates
     #[arg(long, value_name = "FILE")]
@@ -68,6 +89,26 @@ fn named(text: &str) -> Result<(String, String), String> {
     }
 }
 
+/// `east=127.0.0.1:9912`.
+fn receiver(text: &str) -> Result<LogSource, String> {
+    let (cluster, address) = text.split_once('=').unwrap_or((DEFAULT_CLUSTER, text));
+    let form = "this is not [CLUSTER=]ADDRESS:PORT, such as 127.0.0.1:9912 or east=127.0.0.1:9912";
+    let listen = address.parse().ok().filter(|_| !cluster.is_empty()).ok_or(form)?;
+    Ok(LogSource::Grpc { cluster: cluster.to_owned(), listen })
+}
+
+/// `east=access.log`; an `=` after a `/` belongs to the file.
+fn log_file(text: &str) -> Result<LogSource, String> {
+    let (cluster, path) = match text.split_once('=') {
+        Some((cluster, path)) if !cluster.contains('/') => (cluster, path),
+        _ => (DEFAULT_CLUSTER, text),
+    };
+    match cluster.is_empty() || path.is_empty() {
+        true => Err("this is not [CLUSTER=]FILE, such as access.log or east=/var/log/envoy/access.log".to_owned()),
+        false => Ok(LogSource::File { cluster: cluster.to_owned(), path: path.into() }),
+    }
+}
+
 fn seconds(text: &str) -> Result<Duration, String> {
     let seconds = text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
     seconds.ok_or_else(|| "this is not a number of seconds, such as 1 or 0.5".to_owned())
@@ -79,13 +120,23 @@ impl Args {
     /// # Errors
     /// Usage, a configuration that is not valid, and when it cannot listen.
     pub fn run(&self, out: &mut Output<'_>) -> anyhow::Result<bool> {
-        let config = self.config.as_deref().map_or_else(|| Ok(DashConfig::default()), read)?;
+        let mut config = self.config.as_deref().map_or_else(|| Ok(DashConfig::default()), read)?;
+        config.feed.full_addresses |= self.full_addresses;
+        config.feed.headers.extend(self.keep_headers.iter().cloned());
         let envoys = self.envoys.iter().cloned().map(|(cluster, url)| ScrapeSource::Envoy { cluster, url });
         let prometheus =
             self.prometheus.iter().cloned().map(|(cluster, url)| ScrapeSource::Prometheus { cluster, url });
         let sources = envoys.chain(prometheus).collect();
         let find_warnings = |dump: &str| crate::status::warnings(dump.into());
-        let options = DashOptions { listen: self.listen, sources, config, interval: self.interval, find_warnings };
+        let options = DashOptions {
+            listen: self.listen,
+            sources,
+            config,
+            interval: self.interval,
+            find_warnings,
+            logs: self.receivers.iter().chain(&self.files).cloned().collect(),
+            engine: engine::ENGINE,
+        };
         penstock_dash::run(options, |url| {
             writeln!(out, "Dashboard: {url} (read-only; Ctrl-C stops it)")?;
             Ok(out.flush()?)
@@ -105,8 +156,13 @@ fn read(path: &Path) -> anyhow::Result<DashConfig> {
     let config =
         config.map_err(|error| anyhow!("{}", shortened(&error.to_string(), 600))).with_context(|| display(path))?;
     let mut config = config;
-    if let (Some(tls), Some(folder)) = (&mut config.tls, path.parent()) {
-        for file in [&mut tls.certificate, &mut tls.key].into_iter().chain(&mut tls.client_ca) {
+    if let Some(folder) = path.parent() {
+        let certificates = config
+            .tls
+            .iter_mut()
+            .flat_map(|tls| [&mut tls.certificate, &mut tls.key].into_iter().chain(&mut tls.client_ca));
+        let logs = config.clusters.iter_mut().flat_map(|cluster| &mut cluster.logs);
+        for file in certificates.chain(logs.filter(|file| file.as_os_str() != "-")) {
             *file = folder.join(&*file);
         }
     }
@@ -116,6 +172,20 @@ fn read(path: &Path) -> anyhow::Result<DashConfig> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_cluster_may_stand_before_a_log() {
+        let grpc = |cluster: &str, listen: &str| {
+            Ok(LogSource::Grpc { cluster: cluster.to_owned(), listen: listen.parse().unwrap() })
+        };
+        assert_eq!(receiver("127.0.0.1:9912"), grpc("default", "127.0.0.1:9912"));
+        assert_eq!(receiver("east=[::1]:9912"), grpc("east", "[::1]:9912"));
+        let file = |cluster: &str, path: &str| Ok(LogSource::File { cluster: cluster.to_owned(), path: path.into() });
+        assert_eq!(log_file("-"), file("default", "-"));
+        assert_eq!(log_file("east=a=b.log"), file("east", "a=b.log"));
+        assert_eq!(log_file("/var/a=b.log"), file("default", "/var/a=b.log"));
+        assert!(receiver("east=9912").is_err() && receiver("=127.0.0.1:1").is_err() && log_file("east=").is_err());
+    }
 
     #[test]
     fn a_cluster_may_stand_before_a_url() {

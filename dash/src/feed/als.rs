@@ -1,0 +1,373 @@
+//! Envoy's gRPC access log service: `envoy.service.accesslog.v3.AccessLogService/StreamAccessLogs`, over HTTP/2.
+//!
+//! A stream is read as long as Envoy holds it open, and never answered: Envoy waits for no answer. What a client can make this
+//! process hold is bounded: messages, streams, connections, and by the feed what is kept of them.
+
+use std::convert::Infallible;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use axum::body::Bytes;
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use axum::serve::Listener;
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::server::conn::http2;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use prost::Message;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+use tokio::sync::Semaphore;
+
+use super::decision::AccessLogEntry;
+use super::proto::{Any, EnvoyNode, HttpEntry, StreamAccessLogsMessage, WrappedBytes};
+use super::store::{LoggingProxy, SharedFeed, SourceState, lock};
+use crate::deadline::HEAD;
+use crate::scrape::{self, Shared};
+
+/// The only method there is.
+pub const METHOD: &str = "/envoy.service.accesslog.v3.AccessLogService/StreamAccessLogs";
+
+/// The longest message that is read. Envoy sends what it has buffered, 16 KiB unless it is told otherwise.
+pub const LONGEST: usize = 256 << 10;
+
+/// All messages that are not whole yet may hold so much together.
+const MOST_BUFFERED: usize = 64 << 20;
+
+/// So many connections at a time: each worker of each Envoy has one.
+const CONNECTIONS: usize = 1_024;
+
+/// So many streams of one connection.
+const STREAMS: u32 = 16;
+
+/// What a connection may send before it is read: one thread reads them all.
+const WINDOW: u32 = 64 << 10;
+
+/// What every HTTP/2 connection begins with (RFC 9113, section 3.4).
+const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// A connection is over when the peer does not answer a ping for so long.
+const PING: Duration = Duration::from_secs(30);
+
+/// Where access logs of one cluster come to.
+#[derive(Clone, Debug)]
+pub struct AlsReceiver {
+    /// The cluster whose they are.
+    pub cluster: String,
+    /// Where they go.
+    pub feed: SharedFeed,
+    /// Which proxies are known.
+    pub fleet: Shared,
+    /// How it goes.
+    pub source: Arc<SourceState>,
+    /// Bytes of messages that are not whole yet.
+    pub buffered: Arc<AtomicUsize>,
+}
+
+/// The part of a message that has come, and its share of what all may hold.
+struct MessageBuffer<'r> {
+    bytes: Vec<u8>,
+    all: &'r AtomicUsize,
+}
+
+impl MessageBuffer<'_> {
+    fn push(&mut self, data: &[u8]) -> Result<(), Ended> {
+        if self.all.fetch_add(data.len(), Ordering::Relaxed) + data.len() > MOST_BUFFERED {
+            self.all.fetch_sub(data.len(), Ordering::Relaxed);
+            return Err((8, "too many unfinished messages of all streams together"));
+        }
+        self.bytes.extend_from_slice(data);
+        Ok(())
+    }
+
+    fn keep_last(&mut self, length: usize) {
+        let gone = self.bytes.len() - length;
+        self.bytes.drain(..gone);
+        self.all.fetch_sub(gone, Ordering::Relaxed);
+    }
+}
+
+impl Drop for MessageBuffer<'_> {
+    fn drop(&mut self) {
+        self.all.fetch_sub(self.bytes.len(), Ordering::Relaxed);
+    }
+}
+
+/// Why a stream is not read any further: a gRPC status and its message.
+type Ended = (u8, &'static str);
+
+impl AlsReceiver {
+    /// Reads what comes until the process ends.
+    pub async fn serve<L>(self, mut listener: L)
+    where
+        L: Listener<Addr = SocketAddr>,
+        L::Io: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let connections = Arc::new(Semaphore::new(CONNECTIONS));
+        loop {
+            // One more waits until another one ends.
+            let Ok(permit) = Arc::clone(&connections).acquire_owned().await else { return };
+            let (mut io, _) = listener.accept().await;
+            let receiver = self.clone();
+            tokio::spawn(async move {
+                // Who says nothing must not hold a place.
+                let mut preface = [0; PREFACE.len()];
+                let begun = tokio::time::timeout(HEAD, io.read_exact(&mut preface)).await;
+                if !matches!(begun, Ok(Ok(_))) || preface != *PREFACE {
+                    return;
+                }
+                let (reads, writes) = tokio::io::split(io);
+                let io = tokio::io::join(std::io::Cursor::new(preface).chain(reads), writes);
+                let service = service_fn(move |request| {
+                    let receiver = receiver.clone();
+                    async move { Ok::<_, Infallible>(receiver.stream(request).await) }
+                });
+                let connection = http2::Builder::new(TokioExecutor::new())
+                    .timer(TokioTimer::new())
+                    .max_concurrent_streams(STREAMS)
+                    .initial_stream_window_size(WINDOW)
+                    .initial_connection_window_size(WINDOW)
+                    .max_header_list_size(16 << 10)
+                    .keep_alive_interval(PING)
+                    .keep_alive_timeout(PING)
+                    .serve_connection(TokioIo::new(io), service);
+                // An error is the peer's: it hung up, or speaks no HTTP/2.
+                let _ = connection.await;
+                drop(permit);
+            });
+        }
+    }
+
+    async fn stream(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+        let is_grpc = |headers: &HeaderMap| {
+            headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
+        };
+        if request.method() != Method::POST || !is_grpc(request.headers()) {
+            let mut response = Response::new(Full::from("this is a gRPC service for Envoy's access logs\n"));
+            *response.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+            return response;
+        }
+        if request.uri().path() != METHOD {
+            return status(12, "only StreamAccessLogs is implemented");
+        }
+        self.source.open.fetch_add(1, Ordering::Relaxed);
+        let ended = self.read(request.into_body()).await;
+        self.source.open.fetch_sub(1, Ordering::Relaxed);
+        match ended {
+            Ok(()) => status(0, ""),
+            Err(error) => {
+                lock(&self.feed).note_unreadable(&self.cluster);
+                status(error.0, error.1)
+            }
+        }
+    }
+
+    /// Reads the messages of a stream until it ends.
+    async fn read(&self, body: Incoming) -> Result<(), Ended> {
+        let mut body = pin!(body);
+        let mut buffer = MessageBuffer { bytes: Vec::new(), all: &self.buffered };
+        let mut proxy = None;
+        while let Some(frame) = body.frame().await {
+            // The stream is over; what came before counts.
+            let Ok(frame) = frame else { return Ok(()) };
+            let Ok(data) = frame.into_data() else { continue };
+            buffer.push(&data)?;
+            while let Some((message, rest)) = split(&buffer.bytes)? {
+                let message =
+                    StreamAccessLogsMessage::decode(message).map_err(|_| (3, "not a StreamAccessLogsMessage"))?;
+                self.note(message, &mut proxy);
+                buffer.keep_last(rest);
+            }
+        }
+        Ok(())
+    }
+
+    fn note(&self, message: StreamAccessLogsMessage, known: &mut Option<EnvoyNode>) {
+        // Only the first message of a stream has it.
+        if let Some(node) = message.identifier.and_then(|identifier| identifier.node) {
+            *known = Some(node);
+        }
+        let proxy = known.as_ref().map(|node| self.proxy(node)).unwrap_or_default();
+        let now = scrape::now();
+        // TCP listeners decide nothing that is shown here.
+        let entries = message.http_logs.map(|logs| logs.entries).unwrap_or_default();
+        let mut feed = lock(&self.feed);
+        for entry in entries {
+            feed.note(&self.cluster, &proxy, logged(entry), now);
+        }
+    }
+
+    /// The proxy that a node is. The namespace of one that is watched is what its admin interface says; of others, what they say.
+    fn proxy(&self, node: &EnvoyNode) -> LoggingProxy {
+        let fleet = scrape::lock(&self.fleet);
+        let mut endpoints = fleet.cluster(&self.cluster).into_iter().flat_map(|cluster| cluster.endpoints());
+        if let Some((name, endpoint)) = endpoints.find(|(_, one)| one.identity.node.as_deref() == Some(&*node.id)) {
+            return LoggingProxy { name: Some(name.to_owned()), namespace: endpoint.identity.namespace.clone() };
+        }
+        let namespace = node.metadata.as_ref().and_then(|metadata| metadata.fields.get("NAMESPACE")?.text.clone());
+        let short = |text: String| text.chars().take(128).collect::<String>();
+        LoggingProxy { name: Some(short(node.id.clone())).filter(|id| !id.is_empty()), namespace: namespace.map(short) }
+    }
+}
+
+/// The first message of what has come of a stream, and how much comes after it. `None`: it is not whole yet.
+fn split(buffer: &[u8]) -> Result<Option<(&[u8], usize)>, Ended> {
+    let Some((head, rest)) = buffer.split_first_chunk::<5>() else { return Ok(None) };
+    let [compressed, length @ ..] = *head;
+    if compressed != 0 {
+        return Err((12, "compressed messages are not read: leave grpc_service without compression"));
+    }
+    let length = u32::from_be_bytes(length) as usize;
+    if length > LONGEST {
+        return Err((8, "a message is longer than 256 KiB: set buffer_size_bytes lower"));
+    }
+    Ok(rest.split_at_checked(length).map(|(message, rest)| (message, rest.len())))
+}
+
+/// An answer without a message.
+fn status(code: u8, message: &'static str) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::default());
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    headers.insert("grpc-status", HeaderValue::from(u16::from(code)));
+    if !message.is_empty() {
+        headers.insert("grpc-message", HeaderValue::from_static(message));
+    }
+    response
+}
+
+/// `envoy.config.core.v3.RequestMethod`.
+const METHODS: [&str; 10] = ["", "GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"];
+
+/// Ambient meshes have the caller's identity here, whose certificate Envoy itself never saw.
+const PEER_STATE: &str = "io.istio.peer_principal";
+
+fn logged(entry: HttpEntry) -> AccessLogEntry {
+    let (common, request, response) =
+        (entry.common.unwrap_or_default(), entry.request.unwrap_or_default(), entry.response.unwrap_or_default());
+    let given = |text: String| Some(text).filter(|text| !text.is_empty());
+    let mut logged = AccessLogEntry {
+        at: common.start_time.map(|time| time.seconds as f64 + f64::from(time.nanos) / 1e9),
+        method: usize::try_from(request.method)
+            .ok()
+            .and_then(|method| METHODS.get(method))
+            .copied()
+            .unwrap_or_default()
+            .to_owned(),
+        scheme: given(request.scheme),
+        authority: request.authority,
+        path: given(request.original_path).unwrap_or(request.path),
+        status: response.code.and_then(|code| u16::try_from(code.value).ok()).unwrap_or_default(),
+        details: response.details,
+        address: common.downstream_remote_address.and_then(|address| address.socket?.address.parse::<IpAddr>().ok()),
+        ..AccessLogEntry::default()
+    };
+    let tls = common.tls.unwrap_or_default();
+    logged.caller = tls.peer.and_then(|peer| peer.names.into_iter().find_map(|name| name.uri));
+    logged.sni = given(tls.sni);
+    for (name, value) in common.filter_state_objects {
+        if let Some(state) = logged.states.get_mut(&name) {
+            *state = unwrapped(&value);
+        } else if name == PEER_STATE {
+            logged.caller = unwrapped(&value).or(logged.caller);
+        }
+    }
+    for (name, value) in common.custom_tags {
+        // `-`: Envoy's word for nothing.
+        if let Some(state) = logged.states.get_mut(&name).filter(|_| value != "-") {
+            state.get_or_insert(value);
+        }
+    }
+    logged.route = request.headers.get("x-penstock-route").cloned();
+    logged.id = response.headers.get("x-penstock-decision-id").cloned().or(given(request.request_id));
+    logged.headers = request.headers.into_iter().collect();
+    logged.headers.sort_unstable();
+    logged
+}
+
+/// The text in a `StringValue` or `BytesValue`, which Envoy may have packed twice.
+fn unwrapped(any: &Any) -> Option<String> {
+    let kind = any.kind.rsplit('/').next().unwrap_or_default();
+    let inner;
+    let bytes = match kind {
+        "google.protobuf.Any" => {
+            inner = Any::decode(any.value.as_slice()).ok()?.value;
+            &inner
+        }
+        _ => &any.value,
+    };
+    let value = WrappedBytes::decode(bytes.as_slice()).ok()?.value;
+    String::from_utf8(value).ok().filter(|text| !text.is_empty())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test")]
+mod tests {
+    use super::super::proto::{
+        CommonProperties, EnvoyAddress, RequestProperties, ResponseProperties, SocketAddress, WrappedNumber,
+    };
+    use super::*;
+
+    fn any(kind: &str, value: Vec<u8>) -> Any {
+        Any { kind: format!("type.googleapis.com/{kind}"), value }
+    }
+
+    fn text(value: &str) -> Any {
+        any("google.protobuf.BytesValue", WrappedBytes { value: value.as_bytes().to_vec() }.encode_to_vec())
+    }
+
+    #[test]
+    fn an_entry_has_what_the_modules_left() {
+        let twice = any("google.protobuf.Any", text("per-user").encode_to_vec());
+        let socket = SocketAddress { address: "203.0.113.7".to_owned() };
+        let entry = HttpEntry {
+            common: Some(CommonProperties {
+                downstream_remote_address: Some(EnvoyAddress { socket: Some(socket) }),
+                filter_state_objects: [
+                    ("wasm.penstock.rule".to_owned(), text("rateLimits/l")),
+                    ("wasm.penstock.egress.rule".to_owned(), twice),
+                    ("other".to_owned(), text("x")),
+                ]
+                .into(),
+                custom_tags: [
+                    ("penstock.reason".to_owned(), "-".to_owned()),
+                    ("penstock.variant".to_owned(), "v".to_owned()),
+                ]
+                .into(),
+                ..CommonProperties::default()
+            }),
+            request: Some(RequestProperties {
+                method: 3,
+                authority: "shop.test".to_owned(),
+                path: "/rewritten".to_owned(),
+                original_path: "/sent?x=1".to_owned(),
+                request_id: "r-1".to_owned(),
+                ..RequestProperties::default()
+            }),
+            response: Some(ResponseProperties {
+                code: Some(WrappedNumber { value: 429 }),
+                details: "penstock_rateLimits_limited".to_owned(),
+                ..ResponseProperties::default()
+            }),
+        };
+        let logged = logged(entry);
+        assert_eq!((&*logged.method, &*logged.path, logged.status), ("POST", "/sent?x=1", 429));
+        let states = &logged.states;
+        assert_eq!((states.rule.as_deref(), states.egress_rule.as_deref()), (Some("rateLimits/l"), Some("per-user")));
+        assert_eq!((states.reason.as_deref(), states.variant.as_deref()), (None, Some("v")));
+        assert_eq!((logged.id.as_deref(), logged.address), (Some("r-1"), "203.0.113.7".parse().ok()));
+    }
+
+    #[test]
+    fn messages_are_split_and_bounded() {
+        assert_eq!(split(&[0, 0, 0, 0]), Ok(None));
+        assert_eq!(split(&[0, 0, 0, 0, 2, 7]), Ok(None));
+        assert_eq!(split(&[0, 0, 0, 0, 2, 7, 8, 9]), Ok(Some((&[7, 8][..], 1))));
+        assert!(split(&[1, 0, 0, 0, 0]).is_err_and(|(code, _)| code == 12));
+        assert!(split(&[0, 0xff, 0, 0, 0]).is_err_and(|(code, _)| code == 8));
+    }
+}

@@ -1,0 +1,239 @@
+//! Follows the lines of an access log in a file, or on standard input.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread;
+use std::time::Duration;
+
+use anyhow::Result;
+
+use super::decision::AccessLogEntry;
+use super::store::{LoggingProxy, SharedFeed, SourceState, lock};
+use crate::scrape;
+
+/// What a line of an access log says. `None`: it is no request, or in another form.
+pub type ReadLine = fn(&[u8]) -> Option<AccessLogEntry>;
+
+/// No line is longer; the rest of one that is counts as unreadable.
+const LONGEST: u64 = 64 << 10;
+
+/// Of what a file has already, so many bytes are read.
+const BACKLOG: u64 = 256 << 10;
+
+/// Between two looks at a file that has nothing new.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// One log that is followed.
+#[derive(Debug)]
+pub struct Tail {
+    /// The cluster whose it is.
+    pub cluster: String,
+    /// The file; `-`: standard input.
+    pub path: PathBuf,
+    /// Where decisions go.
+    pub feed: SharedFeed,
+    /// How it goes.
+    pub source: Arc<SourceState>,
+    /// Reads a line.
+    pub read_line: ReadLine,
+}
+
+impl Tail {
+    /// Follows it in a thread of its own until the process ends.
+    ///
+    /// # Errors
+    /// When the system gives no more threads.
+    pub fn start(self) -> Result<()> {
+        thread::Builder::new().name("tail".to_owned()).spawn(move || {
+            if self.path == Path::new("-") {
+                self.opened(1);
+                let end = self.lines(&mut io::stdin().lock(), |_| false);
+                self.opened(0);
+                self.tell(Some(end.map_or_else(|error| error.to_string(), |()| "standard input has ended".to_owned())));
+            } else {
+                self.follow();
+            }
+        })?;
+        Ok(())
+    }
+
+    fn tell(&self, error: Option<String>) {
+        if let Ok(mut told) = self.source.error.lock() {
+            *told = error;
+        }
+    }
+
+    fn opened(&self, count: usize) {
+        self.source.open.store(count, Ordering::Relaxed);
+    }
+
+    /// Reads what the file has, then what comes; begins again where it was replaced or cut.
+    fn follow(&self) {
+        let mut is_first = true;
+        loop {
+            match self.open(is_first) {
+                Ok(mut file) => {
+                    self.opened(1);
+                    self.tell(None);
+                    let ended = self.lines(&mut file, |file| {
+                        thread::sleep(PAUSE);
+                        !is_replaced(&self.path, file)
+                    });
+                    self.opened(0);
+                    if let Err(error) = ended {
+                        self.tell(Some(error.to_string()));
+                        thread::sleep(Duration::from_secs(1));
+                    }
+                }
+                Err(error) => {
+                    self.tell(Some(error.to_string()));
+                    thread::sleep(Duration::from_secs(1));
+                }
+            }
+            is_first = false;
+        }
+    }
+
+    fn open(&self, is_first: bool) -> io::Result<BufReader<File>> {
+        let mut file = BufReader::new(File::open(&self.path)?);
+        let length = file.get_ref().metadata()?.len();
+        if is_first && length > BACKLOG {
+            file.seek(SeekFrom::Start(length - BACKLOG))?;
+            // The rest of a line.
+            file.skip_until(b'\n')?;
+        }
+        Ok(file)
+    }
+
+    /// Notes each line; at the end of what there is, goes on as long as `waits`.
+    fn lines<R: BufRead>(&self, reader: &mut R, waits: impl Fn(&mut R) -> bool) -> io::Result<()> {
+        let mut line = Vec::new();
+        let mut is_rest = false;
+        loop {
+            let room = LONGEST - line.len() as u64;
+            let read = reader.by_ref().take(room).read_until(b'\n', &mut line)?;
+            if line.last() == Some(&b'\n') {
+                if !std::mem::take(&mut is_rest) {
+                    self.note(line.trim_ascii());
+                }
+                line.clear();
+            } else if line.len() as u64 >= LONGEST {
+                if !std::mem::replace(&mut is_rest, true) {
+                    lock(&self.feed).note_unreadable(&self.cluster);
+                }
+                line.clear();
+            } else if read == 0 && !waits(reader) {
+                return Ok(());
+            }
+        }
+    }
+
+    fn note(&self, line: &[u8]) {
+        if line.is_empty() {
+            return;
+        }
+        match (self.read_line)(line) {
+            // Which proxy wrote it, the line does not say.
+            Some(logged) => lock(&self.feed).note(&self.cluster, &LoggingProxy::default(), logged, scrape::now()),
+            None => lock(&self.feed).note_unreadable(&self.cluster),
+        }
+    }
+}
+
+/// Whether another file is at the path now, or this one is shorter than what was read of it.
+fn is_replaced(path: &Path, file: &mut BufReader<File>) -> bool {
+    let (Ok(read), Ok(length)) = (file.stream_position(), file.get_ref().metadata().map(|data| data.len())) else {
+        return true;
+    };
+    let is_same = match (file.get_ref().metadata(), path.metadata()) {
+        (Ok(open), Ok(named)) => same(&open, &named),
+        // It is gone: the next one comes.
+        _ => false,
+    };
+    length < read || !is_same
+}
+
+#[cfg(unix)]
+fn same(a: &std::fs::Metadata, b: &std::fs::Metadata) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    (a.dev(), a.ino()) == (b.dev(), b.ino())
+}
+
+#[cfg(not(unix))]
+fn same(a: &std::fs::Metadata, b: &std::fs::Metadata) -> bool {
+    a.created().ok() == b.created().ok()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test")]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    fn read_line(line: &[u8]) -> Option<AccessLogEntry> {
+        let path = std::str::from_utf8(line).ok()?.strip_prefix("GET ")?;
+        Some(AccessLogEntry { path: path.to_owned(), ..AccessLogEntry::default() })
+    }
+
+    fn tail(path: &Path) -> (Tail, SharedFeed) {
+        let feed = SharedFeed::default();
+        let source = lock(&feed).add_source("east", "a file".to_owned());
+        let tail =
+            Tail { cluster: "east".to_owned(), path: path.to_owned(), feed: Arc::clone(&feed), source, read_line };
+        (tail, feed)
+    }
+
+    fn paths(feed: &SharedFeed) -> Vec<String> {
+        let feed = lock(feed);
+        let mut paths: Vec<_> = feed.cluster("east").unwrap().newest().map(|decision| decision.path.clone()).collect();
+        paths.reverse();
+        paths
+    }
+
+    #[test]
+    fn long_lines_and_strange_ones_are_counted_and_the_next_one_is_read() {
+        let (tail, feed) = tail(Path::new("-"));
+        let long = "x".repeat(3 * 65_536);
+        let text = format!("GET /a\n\n{long}\n[info] starting\nGET /b\nGET /unfinished");
+        tail.lines(&mut text.as_bytes(), |_| false).unwrap();
+        assert_eq!(paths(&feed), ["/a", "/b"]);
+        assert_eq!(lock(&feed).cluster("east").unwrap().unreadable(), 2);
+    }
+
+    #[test]
+    fn a_file_is_followed_when_it_is_replaced_or_cut() {
+        let folder = std::env::temp_dir().join(format!("penstock-tail-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let path = folder.join("log");
+        let (tail, feed) = tail(&path);
+        let source = Arc::clone(&tail.source);
+        tail.start().unwrap();
+        let wait = |what: &str, holds: &dyn Fn() -> bool| {
+            let started = std::time::Instant::now();
+            while !holds() {
+                assert!(started.elapsed() < Duration::from_secs(20), "never: {what}; {:?}", paths(&feed));
+                thread::sleep(Duration::from_millis(20));
+            }
+        };
+        wait("it says that there is no file", &|| source.error.lock().unwrap().is_some());
+        std::fs::write(&path, "GET /first\n").unwrap();
+        wait("the first line", &|| paths(&feed) == ["/first"]);
+        assert!(source.error.lock().unwrap().is_none());
+        File::options().append(true).open(&path).unwrap().write_all(b"GET /sec").unwrap();
+        thread::sleep(2 * PAUSE);
+        File::options().append(true).open(&path).unwrap().write_all(b"ond\n").unwrap();
+        wait("a line in two parts", &|| paths(&feed) == ["/first", "/second"]);
+        std::fs::rename(&path, folder.join("log.1")).unwrap();
+        std::fs::write(&path, "GET /third\n").unwrap();
+        wait("the next file", &|| paths(&feed).last().is_some_and(|path| path == "/third"));
+        File::create(&path).unwrap();
+        thread::sleep(5 * PAUSE);
+        File::options().append(true).open(&path).unwrap().write_all(b"GET /4\n").unwrap();
+        wait("after it was cut", &|| paths(&feed).last().is_some_and(|path| path == "/4"));
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+}

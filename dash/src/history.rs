@@ -1,0 +1,295 @@
+//! What the dash has seen since it started: a few rates of each cluster, and when something changed. Bounded.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use std::{io, thread};
+
+use serde::Serialize;
+
+use crate::access::Visibility;
+use crate::fleet::{ClusterState, Endpoint, Group};
+use crate::scrape::{self, Shared};
+
+/// A point is made each so many polls.
+pub const POLLS: u32 = 10;
+
+/// So many points are kept: six hours at a poll a second.
+const POINTS: usize = 2_160;
+
+/// So many marks of a cluster are kept.
+const MARKS: usize = 500;
+
+/// No more namespaces of a cluster have a history: a proxy could name a new one each time.
+const NAMESPACES: usize = 200;
+
+/// What all threads share.
+pub type SharedHistory = Arc<Mutex<History>>;
+
+/// Locks the history. A thread that panicked with it (none should) has left whole points.
+pub fn lock(history: &SharedHistory) -> MutexGuard<'_, History> {
+    history.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The rates of some proxies at one time, per second.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct HistoryRates {
+    /// Requests that their listeners took.
+    pub requests: f32,
+    /// Requests that egress rules and limits refused.
+    pub refused: f32,
+    /// 5xx of the clusters that they send to.
+    pub errors: f32,
+}
+
+impl std::ops::Add for HistoryRates {
+    type Output = HistoryRates;
+
+    fn add(self, other: HistoryRates) -> HistoryRates {
+        HistoryRates {
+            requests: self.requests + other.requests,
+            refused: self.refused + other.refused,
+            errors: self.errors + other.errors,
+        }
+    }
+}
+
+/// Something changed.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct HistoryMark {
+    /// When, in seconds since 1970.
+    pub at: f64,
+    /// What.
+    pub kind: MarkKind,
+    /// The plugin, or `<rule>: <variant>`.
+    pub name: String,
+    /// In how many proxies.
+    pub proxies: usize,
+    #[serde(skip)]
+    namespace: Option<String>,
+}
+
+impl HistoryMark {
+    /// A mark that everybody who sees the cluster may see.
+    pub fn new(at: f64, kind: MarkKind, name: String) -> HistoryMark {
+        HistoryMark { at, kind, name, proxies: 1, namespace: None }
+    }
+}
+
+/// What changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum MarkKind {
+    /// A proxy runs another policy.
+    Reload,
+    /// A breaker opened: a variant was rolled back, or a route failed over.
+    Rollback,
+    /// A ramp came to its next step.
+    Ramp,
+}
+
+/// The histories of all clusters.
+#[derive(Debug, Default)]
+pub struct History {
+    clusters: BTreeMap<String, ClusterHistory>,
+}
+
+/// The history of one cluster.
+#[derive(Debug, Default)]
+struct ClusterHistory {
+    namespaces: BTreeMap<Option<String>, VecDeque<(f64, HistoryRates)>>,
+    marks: VecDeque<HistoryMark>,
+    /// Of each proxy what changes when its policies do.
+    known: BTreeMap<String, BTreeMap<Box<str>, u64>>,
+}
+
+fn rates(group: &Group) -> HistoryRates {
+    let sum = |map: &BTreeMap<Box<str>, crate::series::CounterSeries>, wanted: &dyn Fn(&str) -> bool| {
+        map.iter().filter(|(name, _)| wanted(name)).map(|(_, series)| series.rate().per_second as f32).sum::<f32>()
+    };
+    let is_listener = |name: &str| {
+        name.starts_with("http.") && !name.starts_with("http.admin.") && name.ends_with(".downstream_rq_total")
+    };
+    let is_refusal = |name: &str| {
+        name.starts_with("egressReasons.") && name.ends_with(".denied")
+            || name.starts_with("rateLimits.") && name.ends_with(".limited")
+    };
+    HistoryRates {
+        requests: sum(&group.traffic, &is_listener),
+        refused: sum(&group.counters, &is_refusal),
+        errors: sum(&group.traffic, &|name| name.starts_with("cluster.") && name.ends_with(".upstream_rq_5xx")),
+    }
+}
+
+/// What of a proxy's numbers changes when a policy is replaced, or a breaker opens.
+fn watched(endpoint: &Endpoint) -> BTreeMap<Box<str>, u64> {
+    let sample = &endpoint.sample;
+    let hashes = sample.gauges.iter().filter(|(name, _)| name.starts_with("policy.") && name.ends_with(".hash"));
+    let opened =
+        sample.counters.iter().filter(|(name, _)| [".rolledBack", ".failedOver"].iter().any(|end| name.ends_with(end)));
+    hashes
+        .map(|(name, value)| (name.clone(), *value as u64))
+        .chain(opened.map(|(name, value)| (name.clone(), *value)))
+        .collect()
+}
+
+/// The kind and the name of a change.
+fn change(name: &str) -> Option<(MarkKind, String)> {
+    if let Some(plugin) = name.strip_prefix("policy.").and_then(|rest| rest.strip_suffix(".hash")) {
+        return Some((MarkKind::Reload, plugin.to_owned()));
+    }
+    let (place, _) = name.rsplit_once('.')?;
+    let breaker = place.strip_prefix("transitions.").unwrap_or(place);
+    let mut parts = breaker.splitn(3, ['/', '.']).skip(1);
+    let (rule, variant) = (parts.next()?, parts.next());
+    Some((MarkKind::Rollback, variant.map_or(rule.to_owned(), |variant| format!("{rule}: {variant}"))))
+}
+
+impl History {
+    /// Notes what a cluster does now.
+    pub fn note(&mut self, name: &str, cluster: &ClusterState, at: f64) {
+        let history = self.clusters.entry(name.to_owned()).or_default();
+        for (namespace, group) in cluster.groups() {
+            let namespace = namespace.map(str::to_owned);
+            if history.namespaces.len() >= NAMESPACES && !history.namespaces.contains_key(&namespace) {
+                continue;
+            }
+            let points = history.namespaces.entry(namespace).or_default();
+            if points.len() >= POINTS {
+                points.pop_front();
+            }
+            points.push_back((at, rates(group)));
+        }
+        for (proxy, endpoint) in cluster.endpoints().filter(|(_, endpoint)| endpoint.alive()) {
+            let now = watched(endpoint);
+            // The first poll, and one after a restart, change nothing.
+            if let Some(before) = history.known.get(proxy) {
+                let changed = now.iter().filter(|(name, value)| match before.get(*name) {
+                    Some(before) if name.starts_with("policy.") => before != *value,
+                    Some(before) => before < *value,
+                    None => !name.starts_with("policy.") && **value > 0,
+                });
+                let namespace = endpoint.identity.namespace.clone();
+                for (kind, name) in changed.filter_map(|(name, _)| change(name)) {
+                    mark(&mut history.marks, HistoryMark { at, kind, name, proxies: 1, namespace: namespace.clone() });
+                }
+            }
+            history.known.insert(proxy.to_owned(), now);
+        }
+        let living: Vec<&str> = cluster.endpoints().map(|(proxy, _)| proxy).collect();
+        if history.known.len() > living.len() {
+            history.known.retain(|proxy, _| living.contains(&proxy.as_str()));
+        }
+    }
+
+    /// The rates of a cluster since `from`, as far as `scope` allows and the dash has seen them; then what changed.
+    pub fn since(
+        &self,
+        cluster: &str,
+        scope: Visibility<'_>,
+        from: f64,
+    ) -> (Vec<(f64, HistoryRates)>, Vec<HistoryMark>) {
+        let Some(history) = self.clusters.get(cluster) else { return Default::default() };
+        let mut points = BTreeMap::<u64, HistoryRates>::new();
+        let visible = history.namespaces.iter().filter(|(namespace, _)| scope.namespace(namespace.as_deref()));
+        for (at, rates) in visible.flat_map(|(_, points)| points).filter(|(at, _)| *at >= from) {
+            // Points of one note have one time.
+            let sum = points.entry(at.to_bits()).or_default();
+            *sum = *sum + *rates;
+        }
+        let marks = history.marks.iter().filter(|mark| mark.at >= from && scope.namespace(mark.namespace.as_deref()));
+        (points.into_iter().map(|(at, rates)| (f64::from_bits(at), rates)).collect(), marks.cloned().collect())
+    }
+}
+
+/// Adds a mark: one for all proxies that change in the same way within a minute.
+fn mark(marks: &mut VecDeque<HistoryMark>, new: HistoryMark) {
+    let same = |mark: &&mut HistoryMark| {
+        (mark.kind, &mark.name, &mark.namespace) == (new.kind, &new.name, &new.namespace) && new.at - mark.at < 60.0
+    };
+    if let Some(known) = marks.iter_mut().rev().take(50).find(same) {
+        known.proxies += 1;
+        return;
+    }
+    if marks.len() >= MARKS {
+        marks.pop_front();
+    }
+    marks.push_back(new);
+}
+
+/// Notes what all clusters do, each so many polls, in a thread of its own.
+///
+/// # Errors
+/// When the system gives no more threads.
+pub fn start(fleet: &Shared, history: &SharedHistory, interval: Duration) -> io::Result<()> {
+    let (fleet, history, step) = (Arc::clone(fleet), Arc::clone(history), interval * POLLS);
+    thread::Builder::new().name("history".to_owned()).spawn(move || {
+        loop {
+            thread::sleep(step);
+            let fleet = scrape::lock(&fleet);
+            let mut history = lock(&history);
+            let at = scrape::now();
+            for name in fleet.names() {
+                if let Some(cluster) = fleet.cluster(name) {
+                    history.note(name, cluster, at);
+                }
+            }
+        }
+    })?;
+    Ok(())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test")]
+mod tests {
+    use super::*;
+    use crate::fleet::Fleet;
+    use crate::sample::Sample;
+
+    fn sample(hash: f64, rolled_back: f64) -> Sample {
+        let mut sample = Sample::default();
+        sample.add("policy.edge.hash", hash);
+        sample.add("transitions.canaries/reviews/v2.rolledBack", rolled_back);
+        sample
+    }
+
+    #[test]
+    fn reloads_and_rollbacks_are_marked_once_for_all_proxies() {
+        let mut fleet = Fleet::default();
+        let mut history = History::default();
+        let mut look = |at: f64, hash: f64, rolled_back: f64| {
+            for proxy in ["a", "b"] {
+                fleet.add("east", proxy, "http://x");
+                fleet.note("east", proxy, sample(hash, rolled_back), at);
+            }
+            history.note("east", fleet.cluster("east").unwrap(), at);
+        };
+        look(10.0, 1.0, 3.0);
+        look(20.0, 1.0, 3.0);
+        look(30.0, 2.0, 3.0);
+        look(40.0, 2.0, 4.0);
+        let (points, marks) = history.since("east", Visibility::Everything, 0.0);
+        assert_eq!(points.len(), 4);
+        let found: Vec<_> = marks.iter().map(|mark| (mark.at, mark.kind, &*mark.name, mark.proxies)).collect();
+        assert_eq!(found, [(30.0, MarkKind::Reload, "edge", 2), (40.0, MarkKind::Rollback, "reviews: v2", 2)]);
+        assert_eq!(history.since("east", Visibility::Everything, 35.0).1.len(), 1);
+        assert_eq!(history.since("west", Visibility::Everything, 0.0), (vec![], vec![]));
+    }
+
+    #[test]
+    fn history_is_bounded() {
+        let mut fleet = Fleet::default();
+        fleet.add("east", "a", "http://x");
+        fleet.note("east", "a", sample(1.0, 0.0), 0.0);
+        let mut history = History::default();
+        for second in 0..POINTS + 10 {
+            history.note("east", fleet.cluster("east").unwrap(), second as f64);
+        }
+        assert_eq!(history.since("east", Visibility::Everything, 0.0).0.len(), POINTS);
+        let mut marks = VecDeque::new();
+        for number in 0..2 * MARKS {
+            mark(&mut marks, HistoryMark::new(100.0 * number as f64, MarkKind::Reload, "p".to_owned()));
+        }
+        assert_eq!(marks.len(), MARKS);
+    }
+}
