@@ -37,13 +37,15 @@ fn the_native_body_is_served_by_what_penstock_renders_and_survives_what_operator
     eprintln!("- counters, with labels, under the names that docs/native.md has");
     eventually("counters", || {
         let page = proxy.admin().get("/stats/prometheus?filter=penstock")?;
-        let limit = page.lines().find(|line| line.contains("penstock_rateLimits{") && line.contains("\"limited\""));
+        let has = |line: &str, label: &str| line.contains(label);
+        let limit = page.lines().find(|line| {
+            line.contains("penstock_requests_total{")
+                && has(line, "rule=\"per-user\"")
+                && has(line, "outcome=\"limited\"")
+        });
         let limit = limit.ok_or_else(|| anyhow::anyhow!("no limit in {page}"))?;
-        ensure!(limit.starts_with("envoy_dynamicmodulescustom_penstock_rateLimits{"), "{limit}");
-        ensure!(
-            limit.contains("penstock_rule=\"per-user\"") && limit.contains("penstock_outcome=\"limited\""),
-            "{limit}"
-        );
+        ensure!(limit.starts_with("envoy_dynamicmodulescustom_penstock_requests_total{"), "{limit}");
+        ensure!(has(limit, "section=\"rateLimits\""), "{limit}");
         Ok(())
     })?;
 
