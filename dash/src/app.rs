@@ -52,13 +52,13 @@ pub struct Engine {
 }
 
 #[derive(Serialize)]
-struct Failure<'a> {
+struct ErrorBody<'a> {
     error: &'a str,
 }
 
 /// An answer that says what is wrong.
 pub fn problem(status: StatusCode, error: &str) -> Response {
-    (status, axum::Json(Failure { error })).into_response()
+    (status, axum::Json(ErrorBody { error })).into_response()
 }
 
 /// The scope of whoever asks, or the answer that they get instead.

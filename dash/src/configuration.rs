@@ -37,14 +37,14 @@ struct SurroundingNames<'v> {
 }
 
 /// A policy, with what its name is made of.
-struct FoundPolicy {
+struct DumpPolicy {
     policy: RunningPolicy,
     filter: Option<String>,
 }
 
 #[derive(Default)]
 struct ConfigurationSearch {
-    found: Vec<FoundPolicy>,
+    found: Vec<DumpPolicy>,
     routes: BTreeMap<String, String>,
     /// The listeners of each filter whose configuration is discovered.
     discovered: BTreeMap<String, BTreeSet<String>>,
@@ -147,7 +147,7 @@ impl ConfigurationSearch {
     fn policy(&mut self, document: Value, name: Option<&str>, around: SurroundingNames<'_>) {
         let metrics = short(name.unwrap_or_default());
         let listener = around.listener.map(short);
-        let known = |found: &&mut FoundPolicy| found.policy.metrics == metrics && found.policy.document == document;
+        let known = |found: &&mut DumpPolicy| found.policy.metrics == metrics && found.policy.document == document;
         if let Some(found) = self.found.iter_mut().find(known) {
             found.policy.listeners.extend(listener);
             return;
@@ -158,10 +158,8 @@ impl ConfigurationSearch {
         let listeners = listener.into_iter().collect();
         let [nearest, outer] = around.names;
         let filter = if name.is_some() { outer } else { nearest }.map(short);
-        self.found.push(FoundPolicy {
-            policy: RunningPolicy { plugin: String::new(), metrics, listeners, document },
-            filter,
-        });
+        self.found
+            .push(DumpPolicy { policy: RunningPolicy { plugin: String::new(), metrics, listeners, document }, filter });
     }
 
     /// A route of Envoy's that wants a route header: what every such header match compares with is taken for a route's

@@ -1,6 +1,7 @@
 //! The answers of the API.
 
 mod drift;
+mod problem;
 mod problems;
 mod proxies;
 mod sections;
@@ -16,7 +17,7 @@ use crate::access::Visibility;
 use crate::fleet::{ClusterState, Fleet};
 use crate::series::WINDOW;
 use drift::{Drift, drift, hash};
-use problems::{ProblemView, Severity};
+use problem::{ProblemView, Severity};
 use sections::{CanaryView, EgressRuleView, LimitView, RefusalView, RouteView};
 use seen::VisiblePart;
 use topology::Topology;

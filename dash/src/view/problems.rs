@@ -1,9 +1,9 @@
 //! What is wrong now, the worst first.
 
-use serde::Serialize;
 use serde_json::Value;
 
 use super::drift::drift;
+use super::problem::{ProblemView, Severity, on, problem};
 use super::proxies::proxies;
 use super::sections::{BY_RULE, instant, text};
 use super::seen::{VisiblePart, part};
@@ -17,30 +17,6 @@ const EXPIRY_DAYS: f64 = 14.0;
 
 /// From this share of refused requests on a limit is worth a word; the alert in `observability/` has the same.
 const LIMITED_PERCENT: f64 = 10.0;
-
-/// How bad it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) enum Severity {
-    Error,
-    Warning,
-}
-
-/// One thing that is wrong.
-#[derive(Debug, Serialize)]
-pub(super) struct ProblemView {
-    pub(super) severity: Severity,
-    pub(super) kind: &'static str,
-    pub(super) section: &'static str,
-    pub(super) rule: String,
-    /// The variant, the plugin, … that it is about.
-    pub(super) subject: Option<String>,
-    pub(super) text: String,
-    /// When it began, in seconds since 1970, where that is known.
-    pub(super) since: Option<f64>,
-    /// Per second, where that says how bad it is.
-    pub(super) rate: Option<f64>,
-}
 
 /// Everything that is wrong in what may be seen.
 pub(super) fn all(seen: &VisiblePart<'_>, at: f64) -> Vec<ProblemView> {
@@ -58,21 +34,6 @@ pub(super) fn all(seen: &VisiblePart<'_>, at: f64) -> Vec<ProblemView> {
     problems.sort_by_key(|problem| (problem.severity, std::cmp::Reverse((weight(problem) * 1000.0) as u64)));
     problems.truncate(MOST);
     problems
-}
-
-pub(super) fn problem(
-    severity: Severity,
-    kind: &'static str,
-    section: &'static str,
-    rule: &str,
-    text: String,
-) -> ProblemView {
-    ProblemView { severity, kind, section, rule: rule.to_owned(), subject: None, text, since: None, rate: None }
-}
-
-/// `on 2 of 3 proxies`, or nothing where there is one.
-pub(super) fn on(some: usize, all: usize) -> String {
-    if all > 1 { format!(" on {some} of {all} proxies") } else { String::new() }
 }
 
 fn plugins(seen: &VisiblePart<'_>, problems: &mut Vec<ProblemView>) {

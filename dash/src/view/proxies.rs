@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::problems::{ProblemView, Severity, on, problem};
+use super::problem::{ProblemView, Severity, on, problem};
 use super::seen::{VisiblePart, part};
 use crate::fleet::Endpoint;
 

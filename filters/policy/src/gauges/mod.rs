@@ -148,8 +148,8 @@ impl Gauges {
         gauges
     }
 
-    /// The gauges' names, each at the place that [`Gauges::look`] tells: those of [`POLICY`], for each limit those of [`KEYS`], then
-    /// `breaker_state` and `variant_weight`. Of limits, breakers and variants the first thousand each.
+    /// The gauges' names, in the order of the numbers that [`Gauges::look`] reports: those of `POLICY`, for each limit those
+    /// of `KEYS`, then `breaker_state` and `variant_weight`. Of limits, breakers and variants the first thousand each.
     pub fn names(&self) -> &[Box<str>] {
         &self.names
     }
