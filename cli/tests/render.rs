@@ -16,9 +16,14 @@ use serde_json::Value;
 const TARGETS: [&str; 4] = ["envoy", "istio", "istio-trafficextension", "envoy-gateway"];
 
 fn render(target: &str, more: &[&str]) -> String {
+    render_file("everything.yaml", "", target, more)
+}
+
+/// Renders the policy in `file`, or for `-` the one in `text`.
+fn render_file(file: &str, text: &str, target: &str, more: &[&str]) -> String {
     let mut arguments = vec![
         "render",
-        "everything.yaml",
+        file,
         "--for",
         target,
         "--namespace",
@@ -39,7 +44,7 @@ fn render(target: &str, more: &[&str]) -> String {
         "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
     ];
     arguments.extend(more);
-    let run = penstock(&arguments, "");
+    let run = penstock(&arguments, text);
     let assumed = |line: &str| line.starts_with("penstock: assumed: route `");
     assert!(run.status == 0 && run.err.lines().all(assumed), "{}{}", run.out, run.err);
     run.out
@@ -69,13 +74,18 @@ fn a_kustomize_base_is_a_folder_of_files() {
 
 #[test]
 fn the_native_body_is_rendered_for_the_platforms_that_load_libraries() {
+    let policies = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/policies");
+    let policy = std::fs::read_to_string(policies.join("everything.yaml")).unwrap();
+    let policy = policy.replace("workload: {trustDomain: cluster.local}", "peerCertificate: {}");
     for target in ["envoy", "envoy-gateway"] {
-        let text = render(target, &["--native"]);
+        let text = render_file("-", &policy, target, &["--native"]);
         assert!(text.contains("/etc/penstock/libpenstock.so") && !text.contains("wasm.v3"), "{text}");
         assert!(text.contains("suite/penstock") && text.contains("egress-allowlist/penstock-egress"), "{text}");
         let run = penstock(&["check", "-"], &text);
         assert!(run.status == 0 && !run.out.contains("for which the platform"), "{}", run.out);
     }
+    let run = penstock(&["render", "everything.yaml", "--for", "envoy", "--native"], "");
+    assert!(run.status != 0 && run.err.contains("`workload` is unknown"), "{}", run.err);
     let run = penstock(&["render", "everything.yaml", "--for", "istio", "--namespace", "shop", "--native"], "");
     assert!(run.status != 0 && run.err.contains("--native is for envoy and envoy-gateway"), "{}", run.err);
 }

@@ -115,6 +115,6 @@ mod tests {
     #[test]
     fn a_rule_is_written_as_yaml() {
         let rule = json!({"name": "cards", "to": [{"host": "cards.test", "ports": [443]}]});
-        assert_eq!(to_yaml(&rule), "name: cards\nto:\n- {host: cards.test, ports: [443]}\n");
+        assert_eq!(to_yaml(&rule), "name: cards\nto:\n- host: cards.test\n  ports: [443]\n");
     }
 }

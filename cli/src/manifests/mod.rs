@@ -23,6 +23,7 @@ use crate::text::SourceText;
 use crate::yaml::{Located, NotYaml, Schema, Surprise};
 pub use found::FoundPolicy;
 use found::PlaceMapping;
+pub use platform::unknown_natively;
 pub use plugin::{ANNOTATION, has_section, is_our_library, is_ours, module_of};
 pub use routes::HostRoutes;
 pub use search::how_to_claim;

@@ -11,7 +11,7 @@ use super::places::RoutePlaces;
 use super::service::{CATCH_ALL, RouteService};
 use crate::documents::Documents;
 use crate::import::UNROUTED;
-use crate::manifests::module_of;
+use crate::manifests::{module_of, unknown_natively};
 use crate::place::Place;
 
 pub(super) const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -72,6 +72,11 @@ impl<'a> Plan<'a> {
             "--native is for envoy and envoy-gateway: Istio has no API for dynamic modules, and kustomize mounts the images of \
              wasm modules"
         );
+        if args.native
+            && let Some((unknown, right)) = unknown_natively(policy)
+        {
+            bail!("{unknown}; {right}");
+        }
         let loads_images = (is_mesh || args.target == RenderTarget::Kustomize) && !args.native;
 
         let how = "`penstock image push` puts the modules there, see docs/distribution.md";

@@ -269,8 +269,10 @@ proptest! {
         if changes.count(ChangeClass::Loosened) == 0 {
             prop_assert!(passed(&pair.1) <= passed(&pair.0), "{} {} {changes:?} {requests:?}", pair.0, pair.1);
         }
-        let unproved = unproved(&pair.0, &pair.1, &changes);
-        prop_assert!(unproved.is_empty(), "{unproved:?}\n{}\n{}", pair.0, pair.1);
+        // Where it is not clear that a limit stays as tight, it is called loosened for safety; then there is a reason instead.
+        for change in unproved(&pair.0, &pair.1, &changes) {
+            prop_assert!(change.contains("no_proof: Some"), "{change}\n{}\n{}", pair.0, pair.1);
+        }
     }
 
     #[test]
