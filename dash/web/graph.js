@@ -9,6 +9,10 @@ const FIRST = 12;
 const NODE = { width: 176, height: 40, gap: 14 };
 /** The height of a place where an edge passes a layer. */
 const PASS = 16;
+/** The least width of a layer, of which so much is for the labels of the edges that leave it; and how far labels keep apart. */
+const LAYER = 250;
+const LABEL = 118;
+const LINE = 16;
 const SWEEPS = 12;
 /** From this share of errors on an edge is drawn as failing. */
 const FAILING = 0.01;
@@ -174,6 +178,19 @@ function labelOf(edge, state) {
   return '';
 }
 
+/** Moves labels that stand in one gap between layers apart, in their order. */
+function spread(labelled) {
+  const byGap = new Map();
+  for (const edge of labelled) byGap.set(edge.x, [...(byGap.get(edge.x) ?? []), edge]);
+  for (const group of byGap.values()) {
+    group.sort((a, b) => a.y - b.y);
+    group.forEach((edge, index) => {
+      if (index > 0) edge.y = Math.max(edge.y, group[index - 1].y + LINE);
+    });
+  }
+  return labelled;
+}
+
 /** Shortens a text's content until it fits. */
 function fit(text, full, width) {
   setText(text, full);
@@ -230,18 +247,19 @@ export function topology(section, view) {
 
   /** Where each node stands, and where edges pass; anew only when there are others, or another width. */
   function lay(graph) {
-    const width = Math.max(holder.clientWidth, 640);
-    const next = [width, ...graph.nodes.map((node) => `${node.id} ${node.label}`).sort(), ...graph.edges.map(keyOf).sort()].join('\n');
+    const next = [holder.clientWidth, ...graph.nodes.map((node) => `${node.id} ${node.label}`).sort(), ...graph.edges.map(keyOf).sort()].join('\n');
     if (next === shape) return;
     shape = next;
     const found = ordered(graph, places);
     const layers = found.layers;
+    // A narrow window scrolls the drawing: squeezed, its labels would lie over its nodes.
+    const width = Math.max(holder.clientWidth, 640, layers.length * LAYER);
     passes = found.passes;
     const sizeOf = (id) => (id.startsWith('pass/') ? PASS : NODE.height + NODE.gap);
     const needs = layers.map((ids) => ids.reduce((sum, id) => sum + sizeOf(id), 0));
     const height = Math.max(120, ...needs) + NODE.gap;
     const room = (width - 2) / layers.length;
-    const nodeWidth = Math.min(NODE.width + Math.max(0, (width - 1100) / 14), room - 64);
+    const nodeWidth = Math.min(NODE.width + Math.max(0, (width - 1100) / 14), room - LABEL);
     const step = layers.length > 1 ? (width - 2 - nodeWidth) / (layers.length - 1) : 0;
     places = new Map();
     layers.forEach((ids, column) => {
@@ -331,14 +349,15 @@ export function topology(section, view) {
     );
     keyed(
       labelsAt,
-      drawn.filter((edge) => edge.label),
+      spread(drawn.filter((edge) => edge.label)),
       keyOf,
       () => ({ node: svg('text', { class: 'edge-label', 'text-anchor': 'middle' }) }),
       (row, edge) => {
         setAttribute(row.node, 'data-state', edge.state);
         setAttribute(row.node, 'x', edge.x);
         setAttribute(row.node, 'y', (edge.y + 4).toFixed(1));
-        setText(row.node, edge.label);
+        // The counts are in the edge's title and in the table: there is no room for them between two layers.
+        setText(row.node, edge.label.replace(/ \(.*/, ''));
       },
     );
     keyed(
