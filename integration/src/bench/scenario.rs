@@ -1,5 +1,6 @@
 //! What is compared: the filters of one listener each, the same requests and the same route table for all.
 
+use std::net::TcpListener;
 use std::path::Path;
 
 use anyhow::{Result, ensure};
@@ -89,6 +90,8 @@ pub(super) struct BenchScenario {
     pub load: Load,
     /// Names and typed configurations.
     filters: Vec<(String, Value)>,
+    /// Where it listens; 0: anywhere.
+    port: u16,
     /// Whether Envoy's own route table splits.
     native: bool,
     /// Whether a filter must name the variant.
@@ -103,6 +106,7 @@ impl BenchScenario {
             timed: false,
             load: Load::Plain,
             filters: Vec::new(),
+            port: 0,
             native: false,
             splits: false,
         }
@@ -127,6 +131,11 @@ impl BenchScenario {
     /// The same in Envoy's own process.
     fn shared_object(self, module: &str, policy: &Value) -> Result<Self> {
         Ok(self.wasm(WasmFilter::in_body(Body::Native, module, policy)?))
+    }
+
+    fn at(mut self, port: u16) -> Self {
+        self.port = port;
+        self
     }
 
     fn browser(mut self) -> Self {
@@ -161,7 +170,7 @@ impl BenchScenario {
     }
 
     pub(super) fn listener(&self) -> Result<Listener> {
-        let mut listener = Listener::new(&self.name).routes_named(&["beta", "v1", "v2"]);
+        let mut listener = Listener::new(&self.name).port(self.port).routes_named(&["beta", "v1", "v2"]);
         if self.native {
             listener = listener.route(Route::header("x-user-group", "beta")).route(Route::any().fraction(10));
         }
@@ -191,7 +200,10 @@ pub(super) fn all(old: Option<&Path>) -> Result<Vec<BenchScenario>> {
             BenchScenario::new(name, title).wasm(WasmFilter::at("suite", old, policy)).splits()
         };
         all.push(of(OLD, "`suite.wasm` before (`OLD`)", together(1)));
-        all.push(of(BROWSER_OLD, "3 KB of cookies: `suite.wasm` before (`OLD`)", honest()).browser());
+        // An authority without a port once had the port of the connection, so that one is listed too.
+        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let title = "3 KB of cookies: `suite.wasm` before (`OLD`)";
+        all.push(of(BROWSER_OLD, title, honest(&[port])).browser().at(port));
     }
     Ok(all)
 }
@@ -235,11 +247,11 @@ fn ours() -> Result<Vec<BenchScenario>> {
             .splits(),
         BenchScenario::new(BROWSER_NONE, "3 KB of cookies: no filter").browser(),
         BenchScenario::new("browser-suite", "3 KB of cookies: `suite.wasm`")
-            .ours("suite", &honest())?
+            .ours("suite", &honest(&[]))?
             .splits()
             .browser(),
         BenchScenario::new("browser-so-suite", "3 KB of cookies: `libpenstock.so`")
-            .shared_object("suite", &honest())?
+            .shared_object("suite", &honest(&[]))?
             .splits()
             .browser(),
     ])
@@ -285,12 +297,13 @@ fn chained(mut policy: Value) -> Value {
 }
 
 /// The four jobs with what costs more in practice: a rule with ports, a limit for each client's address.
-fn honest() -> Value {
+fn honest(more_ports: &[u16]) -> Value {
+    let ports = [&[80, 443, 8443], more_ports].concat();
     let mut policy = together(10);
     let mut rules = egress(9).pointer("/egress/rules").and_then(Value::as_array).cloned().unwrap_or_default();
     rules.pop();
     rules.push(json!({
-        "name": "shop", "to": [{"host": "shop.example.com", "ports": [80, 443, 8443]}], "methods": ["GET", "POST"],
+        "name": "shop", "to": [{"host": "shop.example.com", "ports": ports}], "methods": ["GET", "POST"],
     }));
     if let Some(policy) = policy.as_object_mut() {
         policy.insert("egress".to_owned(), json!({"rules": rules}));
