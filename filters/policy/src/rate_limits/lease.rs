@@ -90,14 +90,15 @@ pub(super) struct Standing {
 /// The leases of one worker. Places are given by the key; a key whose place another's lease has is decided by the shared state.
 #[derive(Debug, Default)]
 pub(crate) struct Leases {
-    is_on: bool,
+    /// None where leases are off.
     places: Vec<LeasePlace>,
 }
 
 impl Leases {
     /// None, and none to come unless `is_on`.
     pub(crate) fn new(is_on: bool) -> Leases {
-        Leases { is_on, places: Vec::new() }
+        // Made here, not by the first request.
+        Leases { places: if is_on { vec![LeasePlace::default(); PLACES] } else { Vec::new() } }
     }
 
     fn place(&mut self, limit: u32, key: Fingerprint) -> Option<&mut LeasePlace> {
@@ -138,12 +139,6 @@ impl Leases {
 
     /// The shared state has decided: whatever lease there was has been reported, and this one was taken.
     pub(super) fn decided(&mut self, limit: u32, key: Fingerprint, now: Timestamp, lease: Option<BucketLease>) {
-        if !self.is_on {
-            return;
-        }
-        if self.places.is_empty() {
-            self.places.resize(PLACES, LeasePlace::default());
-        }
         let at = (key.print as usize).wrapping_add(limit as usize) % PLACES;
         if let Some(place) = self.places.get_mut(at)
             && (place.lease.is_none() || (place.limit == limit + 1 && place.key == key))

@@ -80,9 +80,8 @@ impl Bucket {
 
     /// Writes it with the debt `debt` into `set`, the bytes that [`advance`] wrote.
     pub(super) fn owe(&self, debt: Debt, set: &mut Vec<u8>) {
-        let mut bytes = [0; OWED];
-        let owed = debt.to_le_bytes().into_iter().take(DEBT).chain(self.leased.to_le_bytes());
-        bytes.iter_mut().zip(owed).for_each(|(to, from)| *to = from);
+        // The upper 4 bytes of a debt are 0.
+        let bytes = (debt | Debt::from(self.leased) << (8 * DEBT)).to_le_bytes();
         match self.at {
             Some(at) => {
                 if let Some(to) = set.get_mut(at..).and_then(|rest| rest.first_chunk_mut::<OWED>()) {
@@ -191,11 +190,9 @@ impl<'a> SetView<'a> {
         let (slots, _) = self.slots.as_chunks::<SLOT>();
         slots.iter().take(SLOTS).filter_map(|slot| {
             let (print, owed) = slot.split_first_chunk::<8>()?;
-            let (debt, leased) = owed.split_first_chunk::<DEBT>()?;
-            let mut wide = [0; 16];
-            *wide.first_chunk_mut::<DEBT>()? = *debt;
-            let leased = u32::from_le_bytes(*leased.first_chunk()?);
-            Some((u64::from_le_bytes(*print), Debt::from_le_bytes(wide), leased))
+            let owed = Debt::from_le_bytes(*owed.first_chunk::<OWED>()?);
+            let leased = u32::try_from(owed >> (8 * DEBT)).unwrap_or(0);
+            Some((u64::from_le_bytes(*print), owed & ((1 << (8 * DEBT)) - 1), leased))
         })
     }
 }
