@@ -107,6 +107,8 @@ fn check_reads_what_the_api_server_stores() -> Result<()> {
                 }
             }
             (Err(_), None) => {}
+            // kubectl takes a comma after the last field of a JSON file; `check` refuses it, as other readers of JSON do.
+            (Ok(()), None) if file == "comma.json" => {}
             (applied, read) => disagree
                 .push(format!("{file}: the API server {applied:?}, check {:?}", read.map(|read| json(&read.node)))),
         }
