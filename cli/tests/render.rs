@@ -72,13 +72,18 @@ fn a_kustomize_base_is_a_folder_of_files() {
     assert!(run.status == 2 && run.err.contains("--output"), "{}", run.err);
 }
 
-#[test]
-fn the_native_body_is_rendered_for_the_platforms_that_load_libraries() {
+/// Renders everything for the native body, which does not know the workload: the caller is named by its certificate.
+fn render_native(target: &str) -> String {
     let policies = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/policies");
     let policy = std::fs::read_to_string(policies.join("everything.yaml")).unwrap();
     let policy = policy.replace("workload: {trustDomain: cluster.local}", "peerCertificate: {}");
+    render_file("-", &policy, target, &["--native"])
+}
+
+#[test]
+fn the_native_body_is_rendered_for_the_platforms_that_load_libraries() {
     for target in ["envoy", "envoy-gateway"] {
-        let text = render_file("-", &policy, target, &["--native"]);
+        let text = render_native(target);
         assert!(text.contains("/etc/penstock/libpenstock.so") && !text.contains("wasm.v3"), "{text}");
         assert!(text.contains("suite/penstock") && text.contains("egress-allowlist/penstock-egress"), "{text}");
         let run = penstock(&["check", "-"], &text);
@@ -335,7 +340,7 @@ fn the_custom_resource_definitions_take_every_object() {
     };
     let mut kinds = Vec::new();
     let wasm = TARGETS.into_iter().filter(|target| *target != "envoy").map(|target| render(target, &[]));
-    for text in wasm.chain([render("envoy-gateway", &["--native"])]) {
+    for text in wasm.chain([render_native("envoy-gateway")]) {
         for located in Located::read_all(&text).unwrap() {
             let object = yaml_text::value(&located.node);
             let kind = format!("{} {}", object["apiVersion"].as_str().unwrap(), object["kind"].as_str().unwrap());
