@@ -21,7 +21,7 @@ headline "Imports: no circles"
 node scripts/check-circles.mjs filters/policy filters/host filters/wasm cli dash meter
 
 headline "Types: each name once"
-node scripts/check-names.mjs filters cli dash meter
+node scripts/check-names.mjs filters cli dash meter integration
 
 headline "Documentation"
 RUSTDOCFLAGS="--deny warnings" cargo doc --workspace --no-deps --locked

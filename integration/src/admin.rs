@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use crate::http::{self, Protocol, Request};
+use crate::http::{self, HttpRequest, Protocol};
 
 /// A client of one Envoy's admin interface.
 #[derive(Clone, Debug)]
@@ -34,7 +34,7 @@ impl Admin {
     }
 
     fn ask(&self, method: &str, path: &str) -> Result<String> {
-        let request = Request::new(method, &self.address.to_string(), path);
+        let request = HttpRequest::new(method, &self.address.to_string(), path);
         let response = http::send(Protocol::Http1, self.address, &request)?;
         let body = response.text();
         ensure!(response.status == 200, "the admin interface answered {} to {path}: {body}", response.status);

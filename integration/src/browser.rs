@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tungstenite::{Message, WebSocket};
 
-use crate::http::{self, Protocol, Request};
+use crate::http::{self, HttpRequest, Protocol};
 use crate::workspace;
 
 /// How long it may take to start, to answer, or to show what is waited for.
@@ -94,7 +94,7 @@ impl Browser {
 
     /// Opens an empty page of this size, in CSS pixels.
     pub fn page(&self, width: u32, height: u32) -> Result<Page> {
-        let request = Request::new("PUT", &self.devtools.to_string(), "/json/new?about:blank");
+        let request = HttpRequest::new("PUT", &self.devtools.to_string(), "/json/new?about:blank");
         let answer = http::send(Protocol::Http1, self.devtools, &request)?.json();
         let url = answer.get("webSocketDebuggerUrl").and_then(Value::as_str).with_context(|| format!("{answer}"))?;
         let stream = TcpStream::connect(self.devtools)?;

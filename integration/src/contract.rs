@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use crate::http::{self, Protocol, Request, Response};
+use crate::http::{self, HttpRequest, HttpResponse, Protocol};
 use crate::{Body, Bootstrap, Configuration, Listener, Received, Reload, Route, Upstream, WasmFilter, workspace};
 
 /// One line of a file of cases.
@@ -141,9 +141,9 @@ fn asks_for_metadata(policy: &Value) -> bool {
 }
 
 /// The case's request for a version of HTTP: HTTP/2 has no upper case in header names.
-fn request(case: &Case, protocol: Protocol) -> Request {
+fn request(case: &Case, protocol: Protocol) -> HttpRequest {
     let field = |name: &str| case.request.get(name).map(text).unwrap_or_default();
-    let mut request = Request::new(&field("method"), &field("authority"), &field("path"));
+    let mut request = HttpRequest::new(&field("method"), &field("authority"), &field("path"));
     for (name, value) in pairs(case.request.get("headers")) {
         let name = if protocol == Protocol::Http2 { name.to_lowercase() } else { name };
         request = request.header(name, value);
@@ -188,7 +188,7 @@ fn check(case: &Case, protocol: Protocol, address: std::net::SocketAddr, upstrea
     Ok(())
 }
 
-fn check_response(case: &Case, response: &Response, received: Option<&Received>) -> Result<()> {
+fn check_response(case: &Case, response: &HttpResponse, received: Option<&Received>) -> Result<()> {
     ensure!(received.is_none(), "the request was forwarded: {received:?}");
     if let Some(status) = case.expect.get("status").and_then(Value::as_u64) {
         ensure!(u64::from(response.status) == status, "the status is {}, not {status}", response.status);

@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::http::{self, Protocol, Request, Response};
+use crate::http::{self, HttpRequest, HttpResponse, Protocol};
 use crate::workspace;
 
 /// How long it may take to start.
@@ -74,8 +74,8 @@ impl Dash {
     }
 
     /// What it answers to a GET of this path, with this token.
-    pub fn get(&self, path: &str, token: Option<&str>) -> Result<Response> {
-        let request = Request::new("GET", &self.address.to_string(), path);
+    pub fn get(&self, path: &str, token: Option<&str>) -> Result<HttpResponse> {
+        let request = HttpRequest::new("GET", &self.address.to_string(), path);
         let request = match token {
             Some(token) => request.header("authorization", format!("Bearer {token}")),
             None => request,

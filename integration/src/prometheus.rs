@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::http::{self, Protocol, Request};
+use crate::http::{self, HttpRequest, Protocol};
 use crate::workspace;
 
 /// How long it may take to start.
@@ -71,7 +71,9 @@ impl Prometheus {
             .spawn()
             .context("cannot start prometheus")?;
         let started = Instant::now();
-        while !http::send(Protocol::Http1, address, &Request::get("/-/ready")).is_ok_and(|ready| ready.status == 200) {
+        while !http::send(Protocol::Http1, address, &HttpRequest::get("/-/ready"))
+            .is_ok_and(|ready| ready.status == 200)
+        {
             let ended = child.try_wait()?;
             if ended.is_some() || started.elapsed() > PATIENCE {
                 let _ = child.kill();
@@ -110,7 +112,7 @@ impl Prometheus {
 
     /// A page of its API.
     pub fn get(&self, path: &str) -> Result<Value> {
-        let response = http::send(Protocol::Http1, self.address, &Request::get(path))?;
+        let response = http::send(Protocol::Http1, self.address, &HttpRequest::get(path))?;
         let answer: Value = serde_json::from_str(&response.text())?;
         ensure!(response.status == 200, "{path}: {answer}");
         Ok(answer)

@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::http::{self, Protocol, Request};
+use crate::http::{self, HttpRequest, Protocol};
 use crate::workspace;
 
 /// How long each part may take to start.
@@ -84,7 +84,7 @@ impl RateLimitService {
             .context("cannot start ratelimit")?;
         let address = |port: u16| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let healthy = || {
-            let request = Request::new("GET", "localhost", "/healthcheck");
+            let request = HttpRequest::new("GET", "localhost", "/healthcheck");
             http::send(Protocol::Http1, address(http), &request).is_ok_and(|response| response.status == 200)
         };
         if let Err(error) = wait_for(&mut service, folder.path(), healthy) {

@@ -5,19 +5,19 @@ use std::fmt::Write;
 use anyhow::{Result, ensure};
 
 use crate::Envoy;
-use crate::http::{self, Protocol, Request};
+use crate::http::{self, HttpRequest, Protocol};
 
 /// The route that takes a request which the policy gives none.
 pub const NONE: &str = "none";
 
 /// Sends each request with each version of HTTP to the listener `ingress` and compares the body, which names the route,
 /// with the name beside it. The error lists every row that is wrong; an Envoy that has trapped is an error too.
-pub fn check_routes(envoy: &mut Envoy, rows: &[(Request, &str)]) -> Result<()> {
+pub fn check_routes(envoy: &mut Envoy, rows: &[(HttpRequest, &str)]) -> Result<()> {
     check_routes_over(&Protocol::ALL, envoy, rows)
 }
 
 /// The same over some versions of HTTP only.
-pub fn check_routes_over(protocols: &[Protocol], envoy: &mut Envoy, rows: &[(Request, &str)]) -> Result<()> {
+pub fn check_routes_over(protocols: &[Protocol], envoy: &mut Envoy, rows: &[(HttpRequest, &str)]) -> Result<()> {
     let address = envoy.ingress()?;
     let mut wrong = String::new();
     for &protocol in protocols {

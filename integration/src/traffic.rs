@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow, ensure};
 
-use crate::http::{ClientConnection, Protocol, Request, Response};
+use crate::http::{ClientConnection, HttpRequest, HttpResponse, Protocol};
 
 /// What came of the traffic.
 #[derive(Clone, Debug, Default)]
@@ -32,8 +32,8 @@ impl Traffic {
     pub fn start(
         clients: usize,
         address: SocketAddr,
-        request: &Request,
-        check: impl Fn(&Response) -> Result<()> + Clone + Send + 'static,
+        request: &HttpRequest,
+        check: impl Fn(&HttpResponse) -> Result<()> + Clone + Send + 'static,
     ) -> Self {
         let request = request.clone();
         Self::of(clients, address, move |_, _| (request.clone(), check.clone()))
@@ -41,10 +41,10 @@ impl Traffic {
 
     /// The same with requests of all kinds: `next` is asked, immediately before it is sent, for the request of this client
     /// and of this number, and for what is wrong with a response to it.
-    pub fn of<Check: FnOnce(&Response) -> Result<()>>(
+    pub fn of<Check: FnOnce(&HttpResponse) -> Result<()>>(
         clients: usize,
         address: SocketAddr,
-        next: impl Fn(usize, usize) -> (Request, Check) + Clone + Send + 'static,
+        next: impl Fn(usize, usize) -> (HttpRequest, Check) + Clone + Send + 'static,
     ) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let answered = Arc::new(AtomicUsize::new(0));
@@ -88,10 +88,10 @@ impl Traffic {
     }
 }
 
-fn client<Check: FnOnce(&Response) -> Result<()>>(
+fn client<Check: FnOnce(&HttpResponse) -> Result<()>>(
     protocol: Protocol,
     address: SocketAddr,
-    next: impl Fn(usize) -> (Request, Check),
+    next: impl Fn(usize) -> (HttpRequest, Check),
     stop: &AtomicBool,
     answered: &AtomicUsize,
 ) -> TrafficTally {

@@ -79,7 +79,7 @@ const WHOLE: usize = 1000;
 
 type Handler = dyn Fn(&Received) -> UpstreamReply + Send + Sync;
 
-struct State {
+struct UpstreamState {
     handler: Box<Handler>,
     received: Mutex<Vec<Received>>,
     requests: AtomicUsize,
@@ -91,7 +91,7 @@ struct State {
 /// A running server. Dropping it closes the port.
 pub struct Upstream {
     address: SocketAddr,
-    state: Arc<State>,
+    state: Arc<UpstreamState>,
 }
 
 impl std::fmt::Debug for Upstream {
@@ -131,7 +131,7 @@ impl Upstream {
     ) -> Result<Self> {
         let listener = TcpListener::bind(address).with_context(|| format!("cannot listen at {address}"))?;
         let address = listener.local_addr()?;
-        let state = Arc::new(State {
+        let state = Arc::new(UpstreamState {
             handler: Box::new(handler),
             received: Mutex::default(),
             requests: AtomicUsize::new(0),
@@ -188,7 +188,7 @@ impl Drop for Upstream {
     }
 }
 
-fn serve(stream: TcpStream, state: &State) -> Result<()> {
+fn serve(stream: TcpStream, state: &UpstreamState) -> Result<()> {
     stream.set_nodelay(true)?;
     let mut stream = BufReader::new(stream);
     while let Some(mut request) = read(&mut stream)? {
@@ -205,7 +205,12 @@ fn serve(stream: TcpStream, state: &State) -> Result<()> {
 }
 
 /// Whether the connection goes on.
-fn answer(stream: &mut BufReader<TcpStream>, state: &State, request: &Received, reply: UpstreamReply) -> Result<bool> {
+fn answer(
+    stream: &mut BufReader<TcpStream>,
+    state: &UpstreamState,
+    request: &Received,
+    reply: UpstreamReply,
+) -> Result<bool> {
     let (status, headers, body) = match reply {
         UpstreamReply::Echo => return answer(stream, state, request, UpstreamReply::Json(request.to_json())),
         UpstreamReply::Json(value) => {

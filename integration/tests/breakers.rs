@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use penstock_integration::http::{self, ClientConnection, Protocol, Request, Response};
+use penstock_integration::http::{self, ClientConnection, HttpRequest, HttpResponse, Protocol};
 use penstock_integration::{Bootstrap, Envoy, Listener, Route, Upstream, UpstreamReply, WasmFilter};
 use serde_json::{Value, json};
 
@@ -55,7 +55,7 @@ enum Seen {
     Broken,
 }
 
-fn seen(answer: &Result<Response>) -> Seen {
+fn seen(answer: &Result<HttpResponse>) -> Seen {
     answer.as_ref().map_or(Seen::Broken, |response| Seen::Status(response.status))
 }
 
@@ -117,7 +117,7 @@ fn however_an_upstream_fails_its_route_fails_over_after_the_minimum() -> Result<
         let address = envoy.ingress()?;
         for (path, route, _, expected) in cases {
             for protocol in Protocol::ALL.repeat(5) {
-                let answer = http::send(protocol, address, &Request::get(path));
+                let answer = http::send(protocol, address, &HttpRequest::get(path));
                 assert_eq!(seen(&answer), expected, "{module} {protocol} {path}: {answer:?}");
             }
             let name = path.trim_start_matches('/');
@@ -128,7 +128,7 @@ fn however_an_upstream_fails_its_route_fails_over_after_the_minimum() -> Result<
             // The tenth may be on its way to the breaker, and the other worker looks every 50 ms.
             for protocol in Protocol::ALL.repeat(2) {
                 eventually(&format!("{module}: {path} is answered by `us`"), || {
-                    Ok(http::send(protocol, address, &Request::get(path)).is_ok_and(|answer| answer.text() == "us"))
+                    Ok(http::send(protocol, address, &HttpRequest::get(path)).is_ok_and(|answer| answer.text() == "us"))
                 })?;
             }
             let line = format!(
@@ -164,7 +164,7 @@ fn clients_that_leave_are_no_failures() -> Result<()> {
             // Before there is any answer: the upstream has the request, and says nothing.
             let mut connection = ClientConnection::open(protocol, envoy.ingress()?)?;
             let before = upstream.requests();
-            connection.abandon(&Request::get("/"), || {
+            connection.abandon(&HttpRequest::get("/"), || {
                 eventually("the upstream has the request", || Ok(upstream.requests() > before))
             })?;
             // The connection stays open, so that over HTTP/2 it is the stream that ends.
@@ -172,7 +172,7 @@ fn clients_that_leave_are_no_failures() -> Result<()> {
             // In the middle of the answer.
             let mut connection = ClientConnection::open(protocol, envoy.ingress()?)?;
             let before = stat("rq_2xx")?;
-            connection.abandon(&Request::get("/begun"), || {
+            connection.abandon(&HttpRequest::get("/begun"), || {
                 eventually("the answer has begun", || Ok(stat("rq_2xx")? > before))
             })?;
             open.push(connection);
@@ -182,10 +182,10 @@ fn clients_that_leave_are_no_failures() -> Result<()> {
     assert_eq!(stat("rq_rx_reset")?, 48, "how they left");
     // The 24 that left without an answer say nothing, the 24 that left in its middle had a good one. So 24 failures are half.
     for _ in 0..23 {
-        assert_eq!(http::send(Protocol::Http1, envoy.ingress()?, &Request::get("/503"))?.status, 503);
+        assert_eq!(http::send(Protocol::Http1, envoy.ingress()?, &HttpRequest::get("/503"))?.status, 503);
     }
     assert_eq!(transitions(&envoy)?, [""; 0]);
-    assert_eq!(http::send(Protocol::Http1, envoy.ingress()?, &Request::get("/503"))?.status, 503);
+    assert_eq!(http::send(Protocol::Http1, envoy.ingress()?, &HttpRequest::get("/503"))?.status, 503);
     eventually("the next failure opens it", || Ok(transitions(&envoy)?.len() == 1))?;
     let line = "rule all: route eu: 24 of 48 requests failed: all go to us, a probe follows in 3600 s";
     assert_eq!(transitions(&envoy)?, [line]);
@@ -209,18 +209,18 @@ fn a_variant_that_becomes_slow_is_rolled_back_though_every_answer_is_fine() -> R
     let mut envoy = Bootstrap::new()?.cluster("v2", upstream.address()).listener(listener).start()?;
     let address = envoy.ingress()?;
     for protocol in Protocol::ALL.repeat(10) {
-        assert_ne!(http::send(protocol, address, &Request::get("/"))?.text(), "v1");
+        assert_ne!(http::send(protocol, address, &HttpRequest::get("/"))?.text(), "v1");
     }
     // Successes are written at the latest with the first answer after 50 ms.
     thread::sleep(Duration::from_millis(100));
     for protocol in Protocol::ALL.repeat(4) {
-        http::send(protocol, address, &Request::get("/"))?;
+        http::send(protocol, address, &HttpRequest::get("/"))?;
     }
     assert_eq!(transitions(&envoy)?, [""; 0]);
     let clients: Vec<_> = Protocol::ALL
         .repeat(10)
         .into_iter()
-        .map(|protocol| thread::spawn(move || http::send(protocol, address, &Request::get("/slow"))))
+        .map(|protocol| thread::spawn(move || http::send(protocol, address, &HttpRequest::get("/slow"))))
         .collect();
     for client in clients {
         let answer = client.join().map_err(|_| anyhow::anyhow!("a client panicked"))??;
@@ -232,7 +232,7 @@ fn a_variant_that_becomes_slow_is_rolled_back_though_every_answer_is_fine() -> R
     assert!(line.ends_with(" slower than 2000 ms: all go to v1, a probe follows in 3600 s"), "{line}");
     thread::sleep(Duration::from_millis(100));
     for protocol in Protocol::ALL.repeat(4) {
-        assert_eq!(http::send(protocol, address, &Request::get("/"))?.text(), "v1");
+        assert_eq!(http::send(protocol, address, &HttpRequest::get("/"))?.text(), "v1");
     }
     envoy.check_healthy()
 }
@@ -249,7 +249,7 @@ fn watched(minimum: u32, cooldown: &str) -> Value {
 fn on_v2(address: SocketAddr, count: usize) -> Result<Vec<usize>> {
     let mut users = Vec::new();
     for (user, protocol) in (0..count).zip(Protocol::ALL.into_iter().cycle()) {
-        let request = Request::get("/").header("x-user", user.to_string());
+        let request = HttpRequest::get("/").header("x-user", user.to_string());
         if http::send(protocol, address, &request)?.text() != "v1" {
             users.push(user);
         }

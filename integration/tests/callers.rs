@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use anyhow::Result;
-use penstock_integration::http::{self, Protocol, Request};
+use penstock_integration::http::{self, HttpRequest, Protocol};
 use penstock_integration::{Bootstrap, Listener, Route, WasmFilter};
 use serde_json::{Value, json};
 
@@ -38,7 +38,7 @@ fn limits_count_by_the_identity_of_the_settings_and_canaries_stick_to_it() -> Re
     }
     let mut envoy = bootstrap.start()?;
     let ask = |listener: &str, peer: &str| -> Result<(u16, String)> {
-        let mut request = Request::get("/").header("x-peer", "spiffe://forged");
+        let mut request = HttpRequest::get("/").header("x-peer", "spiffe://forged");
         if !peer.is_empty() {
             request = request.header("x-test-peer", peer);
         }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow, ensure};
-use penstock_integration::http::{self, ClientConnection, Protocol, Request, Response};
+use penstock_integration::http::{self, ClientConnection, HttpRequest, HttpResponse, Protocol};
 use penstock_integration::{Body, Bootstrap, Listener, Route, Traffic, Upstream, UpstreamReply, WasmFilter, workspace};
 use penstock_policy::module::Suite;
 use penstock_policy::wire::{WireRequest, World};
@@ -32,7 +32,7 @@ fn variants(addresses: &[SocketAddr], users: usize) -> Result<Vec<Vec<String>>> 
         let mut variants = Vec::new();
         for user in 0..users {
             let connection = connections.get_mut(user * 7 % count).ok_or_else(|| anyhow!("no connection"))?;
-            variants.push(connection.request(&Request::get("/").header("x-user", format!("user-{user}")))?.text());
+            variants.push(connection.request(&HttpRequest::get("/").header("x-user", format!("user-{user}")))?.text());
         }
         replicas.push(variants);
     }
@@ -91,9 +91,9 @@ fn nobody_changes_variant_while_the_policy_is_reloaded() -> Result<()> {
     let address = envoy.ingress()?;
     let mut traffic = Vec::new();
     for user in 0..4 {
-        let request = Request::get("/").header("x-user", format!("user-{user}"));
+        let request = HttpRequest::get("/").header("x-user", format!("user-{user}"));
         let expected = http::send(Protocol::Http1, address, &request)?.text();
-        traffic.push(Traffic::start(1, address, &request, move |response: &Response| {
+        traffic.push(Traffic::start(1, address, &request, move |response: &HttpResponse| {
             ensure!(response.text() == expected, "{} instead of {expected}", response.text());
             Ok(())
         }));
@@ -117,13 +117,13 @@ fn a_new_user_gets_a_cookie_with_an_id_and_keeps_its_variant() -> Result<()> {
     let mut seen = std::collections::BTreeSet::new();
     for _ in 0..20 {
         for protocol in Protocol::ALL {
-            let first = http::send(protocol, envoy.ingress()?, &Request::get("/"))?;
+            let first = http::send(protocol, envoy.ingress()?, &HttpRequest::get("/"))?;
             let cookies: Vec<String> = first.values("set-cookie").collect();
             let [cookie] = &cookies[..] else { return Err(anyhow!("{cookies:?}")) };
             let (pair, attributes) = cookie.split_once("; ").ok_or_else(|| anyhow!("{cookie}"))?;
             assert_eq!(attributes, "Path=/; Max-Age=86400; HttpOnly; SameSite=Lax");
             assert!(seen.insert(pair.to_owned()), "{pair} twice");
-            let request = Request::get("/").header("cookie", pair);
+            let request = HttpRequest::get("/").header("cookie", pair);
             let next = http::send(protocol, envoy.ingress()?, &request)?;
             assert_eq!(next.text(), first.text());
             assert_eq!(next.values("set-cookie").count(), 0);
@@ -150,7 +150,7 @@ fn an_address_sticks_and_a_client_behind_a_proxy_cannot_choose_its_own() -> Resu
         let mut envoy = Bootstrap::new()?.listener(listener).start()?;
         let address = envoy.ingress()?;
         // The proxy in front. Envoy treats a peer on loopback in its own way.
-        let ask = |protocol: Protocol, request: &Request| -> Result<String> {
+        let ask = |protocol: Protocol, request: &HttpRequest| -> Result<String> {
             let mut connection =
                 ClientConnection::open_after(protocol, address, b"PROXY TCP4 192.0.2.9 192.0.2.1 4711 80\r\n")?;
             Ok(connection.request(request)?.text())
@@ -161,12 +161,12 @@ fn an_address_sticks_and_a_client_behind_a_proxy_cannot_choose_its_own() -> Resu
             let address = std::net::Ipv4Addr::from(client).to_string();
             let forged = format!("198.51.100.{last}, {address}");
             for (protocol, forwarded) in Protocol::ALL.into_iter().flat_map(|p| [(p, &address), (p, &forged)]) {
-                let request = Request::get("/").header("x-forwarded-for", forwarded);
+                let request = HttpRequest::get("/").header("x-forwarded-for", forwarded);
                 assert_eq!(Some(ask(protocol, &request)?.as_str()), expected, "{hops} {protocol} {forwarded}");
             }
         }
         // Without the header the connection's own address counts.
-        let own = ask(Protocol::Http1, &Request::get("/"))?;
+        let own = ask(Protocol::Http1, &HttpRequest::get("/"))?;
         assert_eq!(Some(own.as_str()), canary.variant_of(&[192, 0, 2, 9], Timestamp(0)));
         envoy.check_healthy()?;
     }
@@ -211,7 +211,7 @@ fn behind_a_header_routing_filter_rules_win_defaults_give_way_and_clients_cannot
         let mut envoy = Bootstrap::new()?.listener(listener(filters)).start()?;
         for (path, group, spoofed, route) in rows {
             for protocol in Protocol::ALL {
-                let mut request = Request::get(path).header("x-group", group);
+                let mut request = HttpRequest::get(path).header("x-group", group);
                 if !spoofed.is_empty() {
                     request = request.header("x-penstock-route", spoofed);
                 }
@@ -280,7 +280,7 @@ fn a_variant_that_starts_to_fail_at_500_requests_a_second_is_out_at_once() -> Re
                     let mut next = start + Duration::from_secs(1) * client / RATE;
                     while next < end {
                         std::thread::sleep(next.saturating_duration_since(Instant::now()));
-                        connection.request(&Request::get("/"))?;
+                        connection.request(&HttpRequest::get("/"))?;
                         next += Duration::from_secs(1) * CLIENTS / RATE;
                     }
                     Ok(())
@@ -348,7 +348,7 @@ fn the_golden_logarithms_are_the_same_bits_in_the_proxy() -> Result<()> {
     for module in ["suite", "canary"] {
         let mut envoy = Bootstrap::module(module, &policy, &["v1", "v2"])?.start()?;
         for (user, case, variant) in &expected {
-            let request = Request::get("/").header("x-user", user).header("x-case", case);
+            let request = HttpRequest::get("/").header("x-user", user).header("x-case", case);
             let answer = http::send(Protocol::Http1, envoy.ingress()?, &request)?.text();
             assert_eq!(&answer, variant, "{module} {case}");
         }
@@ -409,25 +409,25 @@ fn a_cookie_is_secure_exactly_when_the_client_came_over_tls() -> Result<()> {
             Listener::new("ingress").route(Route::header("x-over", "two").to("two")).route(Route::any().to("one")),
         )
         .start()?;
-    let attributes = |address: SocketAddr, protocol: Protocol, request: &Request| -> Result<String> {
+    let attributes = |address: SocketAddr, protocol: Protocol, request: &HttpRequest| -> Result<String> {
         let cookie = http::send(protocol, address, request)?.header("set-cookie").unwrap_or_default();
         Ok(cookie.split_once("; ").unwrap_or_default().1.to_owned())
     };
     const PLAIN: &str = "Path=/; Max-Age=86400; HttpOnly; SameSite=Lax";
     for protocol in Protocol::ALL {
-        assert_eq!(attributes(server.address("plain")?, protocol, &Request::get("/"))?, PLAIN, "{protocol}");
+        assert_eq!(attributes(server.address("plain")?, protocol, &HttpRequest::get("/"))?, PLAIN, "{protocol}");
     }
     for over in ["one", "two"] {
         // With this the Envoy in between says `:scheme: https` over HTTP/2, as every client of TLS does; in HTTP/1.1
         // nobody says it, and the proxy knows it from the connection.
         let scheme = if over == "two" { "https" } else { "http" };
-        let request = Request::get("/").header("x-over", over).header("x-forwarded-proto", scheme);
+        let request = HttpRequest::get("/").header("x-over", over).header("x-forwarded-proto", scheme);
         let found = attributes(client.ingress()?, Protocol::Http1, &request)?;
         assert_eq!(found, format!("{PLAIN}; Secure"), "HTTP {over} over TLS");
     }
     // What a load balancer says that took the TLS off, counts where Envoy is told to trust it, and only there.
     for (listener, expected) in [("behind", format!("{PLAIN}; Secure")), ("plain", PLAIN.to_owned())] {
-        let request = Request::get("/").header("x-forwarded-proto", "https");
+        let request = HttpRequest::get("/").header("x-forwarded-proto", "https");
         let found = attributes(server.address(listener)?, Protocol::Http1, &request)?;
         assert_eq!(found, expected, "{listener}");
     }

@@ -1,7 +1,7 @@
 //! Claims of tokens that Envoy's own JWT filter has verified, and metadata that other filters leave.
 
 use anyhow::Result;
-use penstock_integration::http::{self, Protocol, Request};
+use penstock_integration::http::{self, HttpRequest, Protocol};
 use penstock_integration::{Bootstrap, Envoy, Listener, Route, TokenSigner, WasmFilter};
 use serde_json::{Value, json};
 
@@ -35,7 +35,7 @@ fn routed(listener: Listener, policy: Value, routes: &[&str]) -> Result<Envoy> {
 }
 
 /// What Envoy's route table answers: the name of the route, or `none`.
-fn answer(envoy: &Envoy, protocol: Protocol, request: &Request) -> Result<(u16, String)> {
+fn answer(envoy: &Envoy, protocol: Protocol, request: &HttpRequest) -> Result<(u16, String)> {
     let response = http::send(protocol, envoy.ingress()?, request)?;
     Ok((response.status, response.text()))
 }
@@ -79,13 +79,13 @@ fn rules_match_the_claims_of_a_verified_token_and_nothing_that_a_client_writes()
             (json!({"tier": "12345678"}), "free"),
             (json!({}), "none"),
         ] {
-            let request = Request::get("/").header("authorization", signer.bearer(&claims)?);
+            let request = HttpRequest::get("/").header("authorization", signer.bearer(&claims)?);
             assert_eq!(answer(&envoy, protocol, &request)?, (200, route.to_owned()), "{protocol} {claims}");
         }
-        let forged = Request::get("/").header("tier", "pro").header("x-jwt-claim-tier", "pro");
+        let forged = HttpRequest::get("/").header("tier", "pro").header("x-jwt-claim-tier", "pro");
         assert_eq!(answer(&envoy, protocol, &forged)?.1, "none", "{protocol}: no token, no claims");
         let other = TokenSigner::new()?.bearer(&json!({"tier": "pro"}))?;
-        let wrong = Request::get("/").header("authorization", other);
+        let wrong = HttpRequest::get("/").header("authorization", other);
         assert_eq!(answer(&envoy, protocol, &wrong)?.0, 401, "{protocol}: another's token does not pass at all");
     }
     envoy.check_healthy()
@@ -96,7 +96,7 @@ fn without_the_filter_that_verifies_a_token_says_nothing() -> Result<()> {
     let signer = TokenSigner::new()?;
     let policy = json!({"routes": {"rules": [rule("tier", json!({"claims": [{"name": "tier", "value": "pro"}]}))]}});
     let mut envoy = routed(Listener::new("ingress"), policy, &["tier"])?;
-    let request = Request::get("/").header("authorization", signer.bearer(&json!({"tier": "pro"}))?);
+    let request = HttpRequest::get("/").header("authorization", signer.bearer(&json!({"tier": "pro"}))?);
     assert_eq!(answer(&envoy, Protocol::Http1, &request)?.1, "none");
     envoy.check_healthy()
 }
@@ -118,7 +118,7 @@ fn limits_count_by_claims_and_canaries_stick_to_them() -> Result<()> {
         // A new token each time: the same claim, other bytes.
         let ask = |number: u32| {
             let bearer = signer.bearer(&json!({"sub": format!("u-{user}"), "jti": number.to_string()}))?;
-            answer(&envoy, Protocol::Http1, &Request::get("/").header("authorization", bearer))
+            answer(&envoy, Protocol::Http1, &HttpRequest::get("/").header("authorization", bearer))
         };
         let answers = (0..5).map(ask).collect::<Result<Vec<_>>>()?;
         assert_eq!(answers[4].0, 429, "{answers:?}");
@@ -126,7 +126,7 @@ fn limits_count_by_claims_and_canaries_stick_to_them() -> Result<()> {
         variants.insert(answers[0].1.clone());
     }
     assert_eq!(variants.len(), 2, "16 users and one variant");
-    let anonymous = Request::get("/").header("sub", "u-1");
+    let anonymous = HttpRequest::get("/").header("sub", "u-1");
     for _ in 0..8 {
         assert_eq!(answer(&envoy, Protocol::Http1, &anonymous)?.0, 200, "without a token the limit does not apply");
     }
@@ -156,7 +156,7 @@ fn conditions_look_at_metadata_that_any_earlier_filter_left() -> Result<()> {
     }
     let mut envoy = bootstrap.start()?;
     for (number, (conditions, route)) in cases.iter().enumerate() {
-        let forged = Request::get("/").header("team", "search");
+        let forged = HttpRequest::get("/").header("team", "search");
         let response = http::send(Protocol::Http1, envoy.address(&format!("listener-{number}"))?, &forged)?;
         assert_eq!(response.text(), *route, "{conditions}");
     }
@@ -171,6 +171,6 @@ fn what_a_later_filter_would_leave_is_not_there_yet() -> Result<()> {
     let set = set_metadata("my.filter", json!({"team": "search"}));
     let listener = Listener::new("ingress").wasm(&filter).filter("set", set).routes_named(&["r"]).route(Route::any());
     let mut envoy = Bootstrap::new()?.listener(listener).start()?;
-    assert_eq!(answer(&envoy, Protocol::Http1, &Request::get("/"))?.1, "none");
+    assert_eq!(answer(&envoy, Protocol::Http1, &HttpRequest::get("/"))?.1, "none");
     envoy.check_healthy()
 }

@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use penstock_integration::http::{self, Protocol, Request, Response};
+use penstock_integration::http::{self, HttpRequest, HttpResponse, Protocol};
 use penstock_integration::{Bootstrap, Envoy, Listener, RateLimitService, Route, Upstream, UpstreamReply, WasmFilter};
 use serde_json::{Value, json};
 
@@ -47,11 +47,11 @@ fn envoy(upstream: &Upstream, limit: Value, more: Option<Value>) -> Result<Envoy
     bootstrap.start()
 }
 
-fn request(user: &str, say: &str) -> Request {
-    Request::get("/").header("x-user", user).header("x-say", say)
+fn request(user: &str, say: &str) -> HttpRequest {
+    HttpRequest::get("/").header("x-user", user).header("x-say", say)
 }
 
-fn send(envoy: &Envoy, protocol: Protocol, user: &str, say: &str) -> Result<Response> {
+fn send(envoy: &Envoy, protocol: Protocol, user: &str, say: &str) -> Result<HttpResponse> {
     http::send(protocol, envoy.ingress()?, &request(user, say))
 }
 

@@ -16,7 +16,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use penstock_integration::http::{self, Protocol, Request};
+use penstock_integration::http::{self, HttpRequest, Protocol};
 use penstock_integration::{
     Bootstrap, Dash, Envoy, Listener, Prometheus, Route, Upstream, UpstreamReply, WasmFilter, workspace,
 };
@@ -51,11 +51,11 @@ fn failing() -> Result<Upstream> {
     Upstream::start(|_| UpstreamReply::Status(503, Vec::new()))
 }
 
-fn get(host: &str) -> Request {
-    Request::new("GET", host, "/").header("x-id", "somebody")
+fn get(host: &str) -> HttpRequest {
+    HttpRequest::new("GET", host, "/").header("x-id", "somebody")
 }
 
-fn status(envoy: &Envoy, request: &Request) -> Result<u16> {
+fn status(envoy: &Envoy, request: &HttpRequest) -> Result<u16> {
     Ok(http::send(Protocol::Http1, envoy.ingress()?, request)?.status)
 }
 
@@ -260,7 +260,7 @@ fn without_workspaces_it_is_for_this_machine_only_and_it_only_reads() -> Result<
 
     let dash = Dash::start(&["--envoy", &source])?;
     let send = |method: &str, host: &str, path: &str| {
-        http::send(Protocol::Http1, dash.address(), &Request::new(method, host, path))
+        http::send(Protocol::Http1, dash.address(), &HttpRequest::new(method, host, path))
     };
     let own = dash.address().to_string();
     // A page elsewhere that made its name lead here (DNS rebinding) gets nothing.

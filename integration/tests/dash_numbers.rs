@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use penstock_integration::http::{self, Protocol, Request};
+use penstock_integration::http::{self, HttpRequest, Protocol};
 use penstock_integration::{Bootstrap, Dash, Envoy, Listener, Route, WasmFilter};
 use serde_json::{Value, json};
 
@@ -57,7 +57,7 @@ fn what_the_page_says_of_a_listener_is_what_envoy_has_counted() -> Result<()> {
         let path = if number % 4 == 0 { "/shop" } else { "/" };
         let user = format!("user-{}", number % 2);
         let request =
-            Request::new("GET", "a.test", path).header("x-user", user).header("x-beta", (number % 3).to_string());
+            HttpRequest::new("GET", "a.test", path).header("x-user", user).header("x-beta", (number % 3).to_string());
         http::send(Protocol::Http1, address, &request)?;
         thread::sleep(Duration::from_millis(20));
     }
@@ -112,7 +112,7 @@ fn two_plugins_of_one_name_are_two_and_do_not_drift() -> Result<()> {
     dash.wait_for("east", |snapshot| list(snapshot, "endpoints").all(|one| one["alive"] == true))?;
     for (listener, times) in [("one", 3), ("two", 7)] {
         for _ in 0..times {
-            http::send(Protocol::Http1, envoys[0].address(listener)?, &Request::get("/"))?;
+            http::send(Protocol::Http1, envoys[0].address(listener)?, &HttpRequest::get("/"))?;
         }
     }
     let snapshot = dash.wait_for("east", |snapshot| {

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use penstock_integration::http::{self, Protocol, Request};
+use penstock_integration::http::{self, HttpRequest, Protocol};
 use penstock_integration::{Bootstrap, Envoy, Listener, Received, Route, Upstream, UpstreamReply, WasmFilter};
 use serde_json::{Value, json};
 
@@ -18,7 +18,7 @@ fn in_front_of(upstream: &Upstream, policy: Value) -> Result<Envoy> {
 }
 
 /// What the upstream received of a request.
-fn forwarded(envoy: &Envoy, upstream: &Upstream, protocol: Protocol, request: &Request) -> Result<Received> {
+fn forwarded(envoy: &Envoy, upstream: &Upstream, protocol: Protocol, request: &HttpRequest) -> Result<Received> {
     let response = http::send(protocol, envoy.ingress()?, request)?;
     assert_eq!(response.status, 200, "{protocol} {request:?}: {response:?}");
     upstream.last().context("nothing reached the upstream")
@@ -42,7 +42,7 @@ fn a_rule_sets_adds_and_removes_request_headers() -> Result<()> {
     )?;
     for protocol in Protocol::ALL {
         let request = |path| {
-            Request::get(path)
+            HttpRequest::get(path)
                 .header("x-set", "old")
                 .header("x-set", "older")
                 .header("x-add", "first")
@@ -92,7 +92,7 @@ fn a_rewritten_path_and_host_are_what_the_upstream_sees() -> Result<()> {
             ("/host/x", "/host/x", "v2.internal"),
             ("/both/x?y", "/b?y", "v2.internal"),
         ] {
-            let received = forwarded(&envoy, &upstream, protocol, &Request::get(path))?;
+            let received = forwarded(&envoy, &upstream, protocol, &HttpRequest::get(path))?;
             assert_eq!(
                 (received.path().as_str(), received.values("host")),
                 (seen, vec![host.to_owned()]),
@@ -114,7 +114,7 @@ fn a_request_to_an_upstream_that_hangs_ends_at_the_rules_timeout() -> Result<()>
     )?;
     for protocol in Protocol::ALL {
         let started = Instant::now();
-        let response = http::send(protocol, envoy.ingress()?, &Request::get("/"))?;
+        let response = http::send(protocol, envoy.ingress()?, &HttpRequest::get("/"))?;
         let took = started.elapsed();
         assert_eq!(response.status, 504, "{protocol}: {response:?}");
         assert!(took > Duration::from_millis(250) && took < HANGING, "{protocol}: {took:?}");
@@ -132,7 +132,7 @@ fn a_client_cannot_stretch_the_rules_timeout() -> Result<()> {
         ]}}),
     )?;
     let started = Instant::now();
-    let request = Request::get("/").header("x-envoy-upstream-rq-timeout-ms", "60000");
+    let request = HttpRequest::get("/").header("x-envoy-upstream-rq-timeout-ms", "60000");
     assert_eq!(http::send(Protocol::Http1, envoy.ingress()?, &request)?.status, 504);
     assert!(started.elapsed() < HANGING);
     Ok(())
@@ -162,7 +162,7 @@ fn a_request_is_retried_as_often_as_the_rule_says() -> Result<()> {
             }]}}),
         )?;
         for (number, protocol) in Protocol::ALL.into_iter().enumerate() {
-            let response = http::send(protocol, envoy.ingress()?, &Request::get("/"))?;
+            let response = http::send(protocol, envoy.ingress()?, &HttpRequest::get("/"))?;
             assert_eq!(response.status, 200, "{protocol} after {failure:?}: {response:?}");
             assert_eq!(upstream.requests(), 3 * (number + 1), "{protocol} after {failure:?}");
         }
@@ -182,7 +182,7 @@ fn a_request_that_keeps_failing_is_given_up_after_the_last_attempt() -> Result<(
     let envoy = in_front_of(&upstream, policy)?;
     let attempts = |path| -> Result<usize> {
         let before = upstream.requests();
-        assert_eq!(http::send(Protocol::Http1, envoy.ingress()?, &Request::get(path))?.status, 503);
+        assert_eq!(http::send(Protocol::Http1, envoy.ingress()?, &HttpRequest::get(path))?.status, 503);
         Ok(upstream.requests() - before)
     };
     assert_eq!(attempts("/one")?, 2, "one attempt and one retry");

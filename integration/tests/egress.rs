@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use penstock_integration::contract::{Case, cases};
-use penstock_integration::http::{self, ClientConnection, Protocol, Request, Response, client_hello};
+use penstock_integration::http::{self, ClientConnection, HttpRequest, HttpResponse, Protocol, client_hello};
 use penstock_integration::{Body, Bootstrap, Envoy, Upstream, WasmFilter, workspace};
 use serde_json::{Value, json};
 
@@ -113,7 +113,7 @@ fn proxy_line(destination: &str, port: u64) -> String {
 }
 
 /// One request on a connection to port 443, or the one that it names.
-fn ask(address: SocketAddr, protocol: Protocol, request: &Request, port: u64) -> Result<Response> {
+fn ask(address: SocketAddr, protocol: Protocol, request: &HttpRequest, port: u64) -> Result<HttpResponse> {
     ClientConnection::open_after(protocol, address, proxy_line("192.0.2.2", port).as_bytes())?.request(request)
 }
 
@@ -155,9 +155,9 @@ fn impossible(case: &Case, protocol: Protocol) -> Option<&'static str> {
 }
 
 /// The case's request for a version of HTTP.
-fn request(case: &Case, protocol: Protocol) -> Request {
+fn request(case: &Case, protocol: Protocol) -> HttpRequest {
     let field = |name: &str| case.request.get(name).and_then(Value::as_str).unwrap_or_default();
-    let mut request = Request::new(field("method"), field("authority"), field("path"));
+    let mut request = HttpRequest::new(field("method"), field("authority"), field("path"));
     request.protocol = case.request.get("protocol").and_then(Value::as_str).map(|name| name.as_bytes().to_vec());
     // HTTP/2 has no request without a scheme.
     request.scheme = case.request.get("scheme").and_then(Value::as_str).unwrap_or("http").into();
@@ -239,7 +239,7 @@ fn the_contracts_cases_through_envoy() -> Result<()> {
                 found => failed.push(format!(
                     "{} over {protocol}: {found:?}, not {expected}; forwarded: {forwarded}; {:?}",
                     case.name,
-                    response.as_ref().map(Response::text)
+                    response.as_ref().map(HttpResponse::text)
                 )),
             }
         }
@@ -254,7 +254,7 @@ fn the_contracts_cases_through_envoy() -> Result<()> {
 fn a_host_header_beside_the_authority_goes_nowhere() -> Result<()> {
     let (mut envoy, upstream) =
         envoy("egress-allowlist", &json!({"rules": [{"name": "r", "to": [{"host": "a.test"}]}]}))?;
-    let two = Request::new("GET", "a.test", "/").header("host", "evil.test");
+    let two = HttpRequest::new("GET", "a.test", "/").header("host", "evil.test");
     let response = ask(envoy.address("egress")?, Protocol::Http2, &two, 443)?;
     let hosts = upstream.last().map(|received| received.values("host")).unwrap_or_default();
     assert!(response.status == 400 || hosts == ["a.test"], "{} {hosts:?}", response.status);
@@ -279,10 +279,10 @@ fn what_is_forwarded_is_the_canonical_path_byte_for_byte() -> Result<()> {
             ("api.test", "/v1/a", "/v1/a"),
             ("any.test", "//v1/../a%2fb;x", "//v1/../a%2fb;x"),
         ] {
-            let response = ask(envoy.address("egress")?, protocol, &Request::new("GET", host, path), 443)?;
+            let response = ask(envoy.address("egress")?, protocol, &HttpRequest::new("GET", host, path), 443)?;
             assert_eq!((response.status, upstream.last().map(|r| r.path())), (200, Some(forwarded.into())), "{path}");
         }
-        let response = ask(envoy.address("egress")?, protocol, &Request::new("GET", "api.test", "/v1/../v2"), 443)?;
+        let response = ask(envoy.address("egress")?, protocol, &HttpRequest::new("GET", "api.test", "/v1/../v2"), 443)?;
         assert_eq!(response.status, 403);
     }
     envoy.check_healthy()
@@ -297,17 +297,17 @@ fn a_refusal_is_json_or_a_grpc_status_a_log_line_and_filter_state() -> Result<()
         ]}),
     )?;
     let address = envoy.address("egress")?;
-    let refused = ask(address, Protocol::Http1, &Request::new("POST", "A.test", "/x?secret=1"), 443)?;
+    let refused = ask(address, Protocol::Http1, &HttpRequest::new("POST", "A.test", "/x?secret=1"), 443)?;
     assert_eq!((refused.status, refused.header("content-type")), (403, Some("application/json".into())));
     assert_eq!(
         refused.json(),
         json!({"error": "egress denied", "reason": "methodNotAllowed", "host": "a.test", "rule": "stripe"})
     );
     let id = refused.header("x-penstock-decision-id").context("no id")?;
-    let grpc = Request::new("POST", "evil.test", "/s/m").header("content-type", "application/grpc");
+    let grpc = HttpRequest::new("POST", "evil.test", "/s/m").header("content-type", "application/grpc");
     let answer = ask(address, Protocol::Http2, &grpc, 443)?;
     assert_eq!((answer.status, answer.header("grpc-status")), (200, Some("7".into())));
-    assert_eq!(ask(address, Protocol::Http1, &Request::new("GET", "a.test", "/"), 443)?.status, 200);
+    assert_eq!(ask(address, Protocol::Http1, &HttpRequest::new("GET", "a.test", "/"), 443)?.status, 200);
     assert_eq!(upstream.requests(), 1);
     // Envoy writes access logs out every ten seconds.
     let mut log = envoy.log()?;
@@ -335,8 +335,8 @@ fn audit_forwards_and_reports() -> Result<()> {
     let (mut envoy, upstream) = envoy("egress-allowlist", &json!({"mode": "Audit", "rules": []}))?;
     let address = envoy.address("egress")?;
     for protocol in Protocol::ALL {
-        assert_eq!(ask(address, protocol, &Request::new("GET", "new.test", "/"), 443)?.status, 200);
-        assert_eq!(ask(address, protocol, &Request::new("GET", "127.1", "/"), 443)?.status, 400);
+        assert_eq!(ask(address, protocol, &HttpRequest::new("GET", "new.test", "/"), 443)?.status, 200);
+        assert_eq!(ask(address, protocol, &HttpRequest::new("GET", "127.1", "/"), 443)?.status, 400);
     }
     assert_eq!(upstream.requests(), 2);
     assert!(envoy.log()?.contains("\"egress\":\"audit\",\"why\":\"hostNotAllowed\""));
@@ -358,7 +358,7 @@ fn a_window_is_that_of_the_machines_clock() -> Result<()> {
         ("now.test", 200, json!(null)),
         ("future.test", 403, json!("ruleNotYetValid")),
     ] {
-        let response = ask(envoy.address("egress")?, Protocol::Http1, &Request::new("GET", host, "/"), 443)?;
+        let response = ask(envoy.address("egress")?, Protocol::Http1, &HttpRequest::new("GET", host, "/"), 443)?;
         assert_eq!(response.status, status, "{host}");
         assert_eq!(response.json().get("reason").cloned().unwrap_or_default(), reason, "{host}");
     }
@@ -383,7 +383,7 @@ fn a_sidecars_own_workload_is_the_caller() -> Result<()> {
             .cluster("upstream", upstream.address())
             .any_listener(http_listener("egress", &filter))
             .start()?;
-        let response = ask(envoy.address("egress")?, Protocol::Http1, &Request::new("GET", "a.test", "/"), 443)?;
+        let response = ask(envoy.address("egress")?, Protocol::Http1, &HttpRequest::new("GET", "a.test", "/"), 443)?;
         assert_eq!(response.status, status, "{account}: {}", response.text());
         envoy.check_healthy()?;
     }
@@ -419,7 +419,7 @@ fn rules_and_reasons_are_counted_and_ends_are_announced() -> Result<()> {
     for (method, host) in
         [("GET", "a.test"), ("GET", "a.test"), ("POST", "a.test"), ("GET", "c.test"), ("GET", "127.1")]
     {
-        ask(address, Protocol::Http1, &Request::new(method, host, "/"), 443)?;
+        ask(address, Protocol::Http1, &HttpRequest::new(method, host, "/"), 443)?;
     }
     let rule = |outcome: &str| format!("requests_total.section.egress.rule.soon.outcome.{outcome}");
     let reason = |reason: &str| format!("egress_reasons_total.reason.{reason}.outcome.denied");

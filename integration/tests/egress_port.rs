@@ -2,7 +2,7 @@
 //! goes is the one that the rule lists.
 
 use anyhow::{Context, Result};
-use penstock_integration::http::{self, Protocol, Request};
+use penstock_integration::http::{self, HttpRequest, Protocol};
 use penstock_integration::{Bootstrap, Upstream, WasmFilter};
 use serde_json::{Value, json};
 
@@ -97,7 +97,7 @@ fn a_request_goes_to_the_port_that_its_rule_lists() -> Result<()> {
             ("explicit", format!("127.0.0.1:{other}"), "http", Some(other)),
             ("explicit", "127.0.0.1".to_owned(), "http", None),
         ] {
-            let mut request = Request::new("GET", &authority, "/");
+            let mut request = HttpRequest::new("GET", &authority, "/");
             request.scheme = scheme.into();
             let address = envoy.address(name)?;
             let response = http::send(protocol, address, &request)?;

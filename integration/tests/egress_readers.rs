@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test stops at the first surprise")]
 
 use anyhow::Result;
-use penstock_integration::http::{ClientConnection, Protocol, Request};
+use penstock_integration::http::{ClientConnection, HttpRequest, Protocol};
 use penstock_integration::{Bootstrap, Listener, Route, Upstream};
 use penstock_policy::egress::canonical;
 use serde_json::json;
@@ -58,7 +58,7 @@ fn envoy_reads_what_is_forwarded_as_it_stands() -> Result<()> {
         // The path as Envoy reads it; `None`: refused.
         let mut read = |path: &str| -> Result<Option<String>> {
             let before = upstream.requests();
-            let response = connection.request(&Request::new("GET", "a.test", path));
+            let response = connection.request(&HttpRequest::new("GET", "a.test", path));
             if !response.as_ref().is_ok_and(|response| response.status == 200) {
                 connection = ClientConnection::open(Protocol::Http1, address)?;
                 assert_eq!(upstream.requests(), before, "{path}");

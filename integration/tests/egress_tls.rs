@@ -1,7 +1,7 @@
 //! `verifySni` behind a listener that ends TLS: the client is another Envoy, which opens connections for the names it is told.
 
 use anyhow::Result;
-use penstock_integration::http::{self, Protocol, Request};
+use penstock_integration::http::{self, HttpRequest, Protocol};
 use penstock_integration::{Bootstrap, Listener, Route, Upstream, WasmFilter, workspace};
 use serde_json::{Value, json};
 
@@ -96,7 +96,7 @@ fn a_request_for_another_name_than_the_connections_is_421() -> Result<()> {
             ("a", "evil.test", 403),
         ] {
             let before = upstream.requests();
-            let request = Request::new("GET", authority, "/").header("x-connection", connection);
+            let request = HttpRequest::new("GET", authority, "/").header("x-connection", connection);
             let response = http::send(protocol, sidecar.address("sidecar")?, &request)?;
             let case = format!("{protocol} {connection} {authority}: {}", response.text());
             assert_eq!((response.status, upstream.requests() - before), (status, usize::from(status == 200)), "{case}");

@@ -10,7 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use penstock_integration::http::{self, Protocol, Request};
+use penstock_integration::http::{self, HttpRequest, Protocol};
 use penstock_integration::{Bootstrap, Listener, Route, Upstream, WasmFilter, workspace};
 use serde_json::{Value, json};
 
@@ -48,12 +48,12 @@ fn a_dead_vm_answers_503_and_forwards_nothing() -> Result<()> {
                 )
                 .start()?;
             let address = envoy.address("egress")?;
-            let ask = |request: &Request| http::send(protocol, address, request).map(|response| response.status);
-            assert_eq!(ask(&Request::new("GET", "a.test", "/"))?, 200);
-            assert_eq!(ask(&Request::new("GET", "evil.test", "/"))?, 403);
+            let ask = |request: &HttpRequest| http::send(protocol, address, request).map(|response| response.status);
+            assert_eq!(ask(&HttpRequest::new("GET", "a.test", "/"))?, 200);
+            assert_eq!(ask(&HttpRequest::new("GET", "evil.test", "/"))?, 403);
             assert_eq!(upstream.requests(), 1);
 
-            let trapped = Request::new("GET", "a.test", "/").header("x-penstock-trap", "1");
+            let trapped = HttpRequest::new("GET", "a.test", "/").header("x-penstock-trap", "1");
             assert_eq!(ask(&trapped)?, 503, "{failure_policy} {protocol}");
             assert!(envoy.log()?.contains("Function: proxy_on_request_headers failed"), "{}", envoy.log()?);
             assert_eq!(upstream.requests(), 1);
@@ -62,7 +62,7 @@ fn a_dead_vm_answers_503_and_forwards_nothing() -> Result<()> {
                 "FAIL_CLOSED" => {
                     for host in ["a.test", "evil.test", "127.1"] {
                         for _ in 0..5 {
-                            assert_eq!(ask(&Request::new("GET", host, "/"))?, 503, "{protocol} {host}");
+                            assert_eq!(ask(&HttpRequest::new("GET", host, "/"))?, 503, "{protocol} {host}");
                         }
                     }
                     assert_eq!(upstream.requests(), 1);
@@ -71,7 +71,7 @@ fn a_dead_vm_answers_503_and_forwards_nothing() -> Result<()> {
                     // Envoy makes a new VM with a request after a second or so; until then, 503.
                     let started = Instant::now();
                     loop {
-                        match ask(&Request::new("GET", "evil.test", "/"))? {
+                        match ask(&HttpRequest::new("GET", "evil.test", "/"))? {
                             403 => break,
                             status => assert_eq!(status, 503, "{protocol}"),
                         }
@@ -79,7 +79,7 @@ fn a_dead_vm_answers_503_and_forwards_nothing() -> Result<()> {
                         thread::sleep(Duration::from_millis(100));
                     }
                     assert_eq!(upstream.requests(), 1);
-                    assert_eq!(ask(&Request::new("GET", "a.test", "/"))?, 200);
+                    assert_eq!(ask(&HttpRequest::new("GET", "a.test", "/"))?, 200);
                     assert_eq!(ask(&trapped)?, 503);
                     assert_eq!(upstream.requests(), 2);
                 }

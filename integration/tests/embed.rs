@@ -1,7 +1,7 @@
 //! The example of a filter of one's own with the engine in it, in Envoy.
 
 use anyhow::Result;
-use penstock_integration::http::{self, Protocol, Request};
+use penstock_integration::http::{self, HttpRequest, Protocol};
 use penstock_integration::{Bootstrap, Listener, Route, Upstream, WasmFilter, workspace};
 use serde_json::json;
 
@@ -26,7 +26,8 @@ fn a_filter_on_the_sdk_lets_the_engine_decide_and_does_its_own_work() -> Result<
         .listener(Listener::new("ingress").wasm(&filter).route(Route::any().to("upstream")))
         .start()?;
     for protocol in Protocol::ALL {
-        let request = Request::new("GET", "shop.test", "/").header("x-user-group", "beta").header("x-internal", "1");
+        let request =
+            HttpRequest::new("GET", "shop.test", "/").header("x-user-group", "beta").header("x-internal", "1");
         let response = http::send(protocol, envoy.ingress()?, &request.header("x-route", "forged"))?;
         assert_eq!((response.status, response.header("x-plan").as_deref()), (200, Some("beta")), "{protocol}");
         let received = upstream.last().unwrap();
@@ -34,7 +35,7 @@ fn a_filter_on_the_sdk_lets_the_engine_decide_and_does_its_own_work() -> Result<
         assert_eq!(received.values("x-greeting"), ["hello from a filter of your own"]);
         assert!(received.values("x-internal").is_empty());
     }
-    let limited = Request::new("GET", "shop.test", "/limited");
+    let limited = HttpRequest::new("GET", "shop.test", "/limited");
     let statuses: Vec<u16> = (0..5)
         .map(|_| http::send(Protocol::Http1, envoy.ingress()?, &limited).map(|response| response.status))
         .collect::<Result<_>>()?;

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use penstock_integration::http::{self, Protocol, Request};
+use penstock_integration::http::{self, HttpRequest, Protocol};
 use penstock_integration::{Bootstrap, Envoy, Listener, RateLimitService, Route, Upstream, workspace};
 use tempfile::TempDir;
 
@@ -61,14 +61,14 @@ impl Setting {
     fn check(&self, envoy: &mut Envoy) -> Result<()> {
         for protocol in Protocol::ALL {
             let (stable, beta) = (self.stable.requests(), self.beta.requests());
-            let ask = |request: &Request| http::send(protocol, envoy.ingress()?, request);
-            assert_eq!(ask(&Request::get("/a//b/../c"))?.status, 200);
-            assert_eq!(ask(&Request::get("/").header("x-user-group", "beta"))?.status, 200);
-            assert_eq!(ask(&Request::get("/").header("x-penstock-route", "beta"))?.status, 200);
+            let ask = |request: &HttpRequest| http::send(protocol, envoy.ingress()?, request);
+            assert_eq!(ask(&HttpRequest::get("/a//b/../c"))?.status, 200);
+            assert_eq!(ask(&HttpRequest::get("/").header("x-user-group", "beta"))?.status, 200);
+            assert_eq!(ask(&HttpRequest::get("/").header("x-penstock-route", "beta"))?.status, 200);
             assert_eq!((self.stable.requests(), self.beta.requests()), (stable + 2, beta + 1), "{protocol}");
             assert!(self.stable.all().iter().any(|request| request.path() == "/a/c"), "{:?}", self.stable.all());
             // Over HTTP/2 this resets the stream.
-            let underscore = ask(&Request::get("/").header("x_user_group", "beta"));
+            let underscore = ask(&HttpRequest::get("/").header("x_user_group", "beta"));
             assert!(underscore.as_ref().map_or(true, |response| response.status == 400), "{protocol}: {underscore:?}");
         }
         envoy.check_healthy()
@@ -102,13 +102,13 @@ fn the_bootstrap_for_a_first_try_answers_by_itself() -> Result<()> {
     let yaml = read("quickstart.yaml", &places)?;
     validate(&yaml)?;
     let mut envoy = Bootstrap::text(&yaml)?.start()?;
-    let ask = |request: &Request| http::send(Protocol::Http1, envoy.ingress()?, request);
-    let stable = ask(&Request::get("/"))?;
+    let ask = |request: &HttpRequest| http::send(Protocol::Http1, envoy.ingress()?, request);
+    let stable = ask(&HttpRequest::get("/"))?;
     assert_eq!((stable.status, stable.body.as_slice()), (200, &b"stable\n"[..]));
-    let beta = ask(&Request::get("/").header("x-user-group", "beta"))?;
+    let beta = ask(&HttpRequest::get("/").header("x-user-group", "beta"))?;
     assert_eq!((beta.status, beta.body.as_slice()), (200, &b"beta\n"[..]));
     let statuses: Vec<u16> =
-        (0..7).map(|_| Ok(ask(&Request::get("/").header("x-api-key", "a"))?.status)).collect::<Result<_>>()?;
+        (0..7).map(|_| Ok(ask(&HttpRequest::get("/").header("x-api-key", "a"))?.status)).collect::<Result<_>>()?;
     assert_eq!(statuses.first(), Some(&200));
     assert_eq!(statuses.last(), Some(&429), "{statuses:?}");
     envoy.check_healthy()
@@ -142,7 +142,7 @@ fn the_bootstrap_with_discovery_is_valid_and_routes_as_its_policy_says() -> Resu
     ])?;
     eventually(|| Ok(stat("update_success")? == 2))?;
     eventually(|| {
-        let request = Request::get("/").header("x-user-group", "test");
+        let request = HttpRequest::get("/").header("x-user-group", "test");
         let before = setting.beta.requests();
         http::send(Protocol::Http1, envoy.ingress()?, &request)?;
         Ok(setting.beta.requests() > before)
@@ -157,10 +157,10 @@ fn without_a_first_good_policy_the_bootstrap_with_discovery_forwards_nothing() -
         .bootstrap("ecds.yaml", &[("path: /etc/penstock/ecds/penstock.yaml", &path_field(&setting.filter()))])?;
     let envoy = Bootstrap::text(&yaml)?.start()?;
     assert!(envoy.log()?.contains("routes.rules[0].mathces"), "{}", envoy.log()?);
-    assert_eq!(http::send(Protocol::Http1, envoy.ingress()?, &Request::get("/"))?.status, 500);
+    assert_eq!(http::send(Protocol::Http1, envoy.ingress()?, &HttpRequest::get("/"))?.status, 500);
     assert_eq!(setting.stable.requests() + setting.beta.requests(), 0);
     setting.write_filter(&[("version_info: \"1\"", "version_info: \"2\"")])?;
-    eventually(|| Ok(http::send(Protocol::Http1, envoy.ingress()?, &Request::get("/"))?.status == 200))
+    eventually(|| Ok(http::send(Protocol::Http1, envoy.ingress()?, &HttpRequest::get("/"))?.status == 200))
 }
 
 fn path_field(path: &Path) -> String {
@@ -200,7 +200,7 @@ fn the_rate_limit_service_is_asked_for_what_the_shield_lets_pass() -> Result<()>
     validate(&yaml)?;
     let mut envoy = Bootstrap::text(&yaml)?.start()?;
     let mut statuses = Vec::new();
-    let request = Request::get("/").header("x-api-key", "k-1");
+    let request = HttpRequest::get("/").header("x-api-key", "k-1");
     for protocol in Protocol::ALL.into_iter().cycle().take(60) {
         let response = http::send(protocol, envoy.ingress()?, &request)?;
         assert!(response.status == 429 || response.header("ratelimit").is_some(), "{response:?}");
@@ -254,7 +254,7 @@ fn the_egress_gateway_is_valid_and_knows_its_callers_by_their_certificates() -> 
             .listener(Listener::new("workload").route(Route::any().to("gateway")))
             .start()?;
         let ask = |authority: &str, path: &str| {
-            http::send(Protocol::Http1, sidecar.address("workload")?, &Request::new("POST", authority, path))
+            http::send(Protocol::Http1, sidecar.address("workload")?, &HttpRequest::new("POST", authority, path))
         };
         // Allowed means that Envoy goes on to look for the host, which is not the module's answer any more.
         let listed = ask("api.stripe.com:443", "/v1/charges")?;

@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use penstock_integration::http::{self, ClientConnection, Protocol, Request, Response, h1};
+use penstock_integration::http::{self, ClientConnection, HttpRequest, HttpResponse, Protocol, h1};
 use penstock_integration::{Answer, Bootstrap, Envoy, GrpcServer, RateLimitService, grpc_cluster};
 use serde_json::{Value, json};
 
@@ -44,11 +44,11 @@ fn service() -> Result<Option<RateLimitService>> {
 }
 
 /// The answer over a connection of its own, so that requests land on all workers.
-fn send(envoy: &Envoy, request: &Request) -> Result<Response> {
+fn send(envoy: &Envoy, request: &HttpRequest) -> Result<HttpResponse> {
     http::send(Protocol::Http2, envoy.ingress()?, request)
 }
 
-fn passed(envoy: &Envoy, request: &Request, count: usize) -> Result<usize> {
+fn passed(envoy: &Envoy, request: &HttpRequest, count: usize) -> Result<usize> {
     let statuses = (0..count).map(|_| Ok(send(envoy, request)?.status)).collect::<Result<Vec<_>>>()?;
     ensure!(statuses.iter().all(|status| [200, 429].contains(status)), "{statuses:?}");
     Ok(statuses.iter().filter(|&&status| status == 200).count())
@@ -73,8 +73,8 @@ fn calls(envoy: &Envoy) -> Result<u64> {
     envoy.admin().stat("cluster.ratelimit.upstream_rq_total")
 }
 
-fn user(name: &str) -> Request {
-    Request::get("/").header("x-user", name)
+fn user(name: &str) -> HttpRequest {
+    HttpRequest::get("/").header("x-user", name)
 }
 
 fn by_user() -> Value {
@@ -91,7 +91,7 @@ fn all_workers_together_pass_exactly_as_many_as_the_limit_says() -> Result<()> {
         for name in ["a", "b"] {
             assert_eq!(passed(&envoy, &user(name), 15)?, 7, "{module} {name}");
         }
-        assert_eq!(passed(&envoy, &Request::get("/"), 10)?, 7, "those without a key share one");
+        assert_eq!(passed(&envoy, &HttpRequest::get("/"), 10)?, 7, "those without a key share one");
         counted(&envoy, &name, "passed", 21)?;
         counted(&envoy, &name, "limited", 19)?;
         envoy.check_healthy()?;
@@ -120,7 +120,7 @@ fn a_cost_counts_as_many_hits() -> Result<()> {
     let costly = with(limit("cost", json!([]), 20), "cost", json!({"header": "x-cost"}));
     // Another limit in the same call that counts requests.
     let mut envoy = envoy("rate-limit", &[costly, limit("plain", json!([]), 20)], service.cluster("ratelimit"))?;
-    assert_eq!(passed(&envoy, &Request::get("/").header("x-cost", "5"), 6)?, 4);
+    assert_eq!(passed(&envoy, &HttpRequest::get("/").header("x-cost", "5"), 6)?, 4);
     counted(&envoy, "plain", "limited", 0)?;
     envoy.check_healthy()
 }
@@ -132,13 +132,13 @@ fn a_refusal_has_the_services_headers_times_and_quotas() -> Result<()> {
     let mut limit = with(limit("told", json!([]), 2), "quotaHeaders", json!("IETF"));
     limit["response"] = json!({"status": 430, "body": "later\n", "headers": [{"name": "x-reason", "value": "limit"}]});
     let mut envoy = envoy("rate-limit", &[limit], service.cluster("ratelimit"))?;
-    let first = send(&envoy, &Request::get("/"))?;
+    let first = send(&envoy, &HttpRequest::get("/"))?;
     let quota = first.header("ratelimit").context("no ratelimit")?;
     assert!(first.status == 200 && quota.starts_with("\"told\";r=1;t="), "{first:?}");
     assert_eq!(first.header("ratelimit-remaining").as_deref(), Some("1"), "the service's own header: {first:?}");
-    send(&envoy, &Request::get("/"))?;
+    send(&envoy, &HttpRequest::get("/"))?;
     for protocol in Protocol::ALL {
-        let refused = http::send(protocol, envoy.ingress()?, &Request::get("/"))?;
+        let refused = http::send(protocol, envoy.ingress()?, &HttpRequest::get("/"))?;
         assert_eq!((refused.status, refused.text().as_str()), (430, "later\n"));
         let header = |name: &str| refused.header(name).with_context(|| format!("no {name} in {refused:?}"));
         assert_eq!(header("x-reason")?, "limit");
@@ -148,7 +148,7 @@ fn a_refusal_has_the_services_headers_times_and_quotas() -> Result<()> {
         assert!((1..=86_400).contains(&wait), "{wait}");
         assert_eq!(header("ratelimit")?.split(";t=").next(), Some("\"told\";r=0"));
     }
-    let grpc = Request::new("POST", "example.com", "/pkg.Service/Call").header("content-type", "application/grpc");
+    let grpc = HttpRequest::new("POST", "example.com", "/pkg.Service/Call").header("content-type", "application/grpc");
     let refused = send(&envoy, &grpc)?;
     assert_eq!((refused.status, refused.header("grpc-status").as_deref()), (200, Some("8")));
     envoy.check_healthy()
@@ -179,7 +179,7 @@ fn a_shadow_asks_and_refuses_nobody() -> Result<()> {
     let Some(service) = service()? else { return Ok(()) };
     let shadow = with(limit("shadow", json!([]), 2), "mode", json!("Shadow"));
     let mut envoy = envoy("rate-limit", &[shadow], service.cluster("ratelimit"))?;
-    assert_eq!(passed(&envoy, &Request::get("/"), 5)?, 5);
+    assert_eq!(passed(&envoy, &HttpRequest::get("/"), 5)?, 5);
     counted(&envoy, "shadow", "wouldLimit", 3)?;
     envoy.check_healthy()
 }
@@ -215,7 +215,7 @@ fn timed(address: SocketAddr, path: &str, count: usize) -> Result<(Vec<u16>, Dur
     let mut statuses = Vec::new();
     for _ in 0..count {
         let started = Instant::now();
-        statuses.push(connection.request(&Request::get(path))?.status);
+        statuses.push(connection.request(&HttpRequest::get(path))?.status);
         times.push(started.elapsed());
     }
     times.sort_unstable();
@@ -259,7 +259,7 @@ fn a_service_that_dies_or_hangs_delays_nobody_longer_than_the_timeout() -> Resul
     }
     service.wake()?;
     let started = Instant::now();
-    while send(&envoy, &Request::get("/Deny"))?.status != 200 {
+    while send(&envoy, &HttpRequest::get("/Deny"))?.status != 200 {
         assert!(started.elapsed() < Duration::from_secs(10), "the service is not asked again");
     }
 
@@ -308,7 +308,7 @@ fn an_answer_that_is_none_is_a_failure_and_traps_nothing() -> Result<()> {
         let mut envoy = envoy("rate-limit", &failing("100ms"), cluster)?;
         for (path, status) in [("/Allow", 200), ("/Deny", 429)] {
             for protocol in Protocol::ALL {
-                let response = http::send(protocol, envoy.ingress()?, &Request::get(path))?;
+                let response = http::send(protocol, envoy.ingress()?, &HttpRequest::get(path))?;
                 assert_eq!(response.status, status, "{what}, {path}: {response:?}");
                 assert_eq!(response.header("retry-after"), None, "{what}: nobody knows when");
             }
@@ -325,7 +325,7 @@ fn an_answer_without_details_holds_for_all_limits() -> Result<()> {
     for (code, status) in [(1, 200), (2, 429)] {
         let server = GrpcServer::start(Answer::Message(vec![0x08, code]))?;
         let mut envoy = envoy("rate-limit", &[limit("l", json!([]), 5)], grpc_cluster("ratelimit", server.address()))?;
-        let response = send(&envoy, &Request::get("/"))?;
+        let response = send(&envoy, &HttpRequest::get("/"))?;
         assert_eq!(response.status, status);
         assert_eq!(response.header("retry-after").as_deref(), (code == 2).then_some("1"));
         envoy.check_healthy()?;
@@ -354,13 +354,13 @@ fn clients_that_leave_while_they_wait_leave_nothing_behind() -> Result<()> {
     let mut envoy = envoy("rate-limit", &limits, grpc_cluster("ratelimit", server.address()))?;
     for round in 0..30 {
         let mut client = TcpStream::connect(envoy.ingress()?)?;
-        client.write_all(&h1::encode(&Request::get("/")))?;
+        client.write_all(&h1::encode(&HttpRequest::get("/")))?;
         // Some before the call, some in the middle of it, some at the very end.
         thread::sleep(Duration::from_millis(round * 12));
         drop(client);
     }
     let asked = server.calls();
     assert!(asked > 0, "nobody waited");
-    assert_eq!(send(&envoy, &Request::get("/"))?.status, 200);
+    assert_eq!(send(&envoy, &HttpRequest::get("/"))?.status, 200);
     envoy.check_healthy()
 }

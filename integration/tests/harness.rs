@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use penstock_integration::http::{self, ClientConnection, Protocol, Request, h1, h2};
+use penstock_integration::http::{self, ClientConnection, HttpRequest, Protocol, h1, h2};
 use penstock_integration::{Bootstrap, Envoy, Listener, Route, Upstream, UpstreamReply};
 use serde_json::{Value, json};
 
@@ -21,12 +21,12 @@ fn plain() -> Result<(Envoy, Upstream)> {
 fn envoy_takes_the_route_that_the_header_names_and_echoes_what_it_saw() -> Result<()> {
     let (envoy, _upstream) = plain()?;
     for protocol in Protocol::ALL {
-        let request = Request::get("/x?y").header("x-penstock-route", "beta").header("x-note", "hello");
+        let request = HttpRequest::get("/x?y").header("x-penstock-route", "beta").header("x-note", "hello");
         let response = http::send(protocol, envoy.ingress()?, &request)?;
         assert_eq!((response.status, response.text()), (200, "beta".to_owned()), "{protocol}");
         assert_eq!(response.header("x-saw-x-note"), Some("hello".to_owned()));
         assert_eq!(response.header("x-saw-path"), Some("/x?y".to_owned()));
-        let response = http::send(protocol, envoy.ingress()?, &Request::get("/"))?;
+        let response = http::send(protocol, envoy.ingress()?, &HttpRequest::get("/"))?;
         assert_eq!((response.status, response.text()), (200, "none".to_owned()), "{protocol}");
     }
     Ok(())
@@ -36,7 +36,7 @@ fn envoy_takes_the_route_that_the_header_names_and_echoes_what_it_saw() -> Resul
 fn the_upstream_says_what_it_received() -> Result<()> {
     let (envoy, upstream) = plain()?;
     for protocol in Protocol::ALL {
-        let request = Request::new("POST", "a.test:81", "/p%41th?q")
+        let request = HttpRequest::new("POST", "a.test:81", "/p%41th?q")
             .header("x-to", "upstream")
             .header("x-two", "1")
             .header("x-two", "2")
@@ -62,10 +62,10 @@ fn one_connection_serves_one_request_after_the_other() -> Result<()> {
     for protocol in Protocol::ALL {
         let mut connection = ClientConnection::open(protocol, envoy.ingress()?)?;
         for number in 0..50 {
-            let response = connection.request(&Request::get(&format!("/{number}")))?;
+            let response = connection.request(&HttpRequest::get(&format!("/{number}")))?;
             assert_eq!(response.status, 200, "{protocol}");
         }
-        assert_eq!(connection.request(&Request::new("HEAD", "a.test", "/"))?.body, b"");
+        assert_eq!(connection.request(&HttpRequest::new("HEAD", "a.test", "/"))?.body, b"");
     }
     Ok(())
 }
@@ -98,7 +98,7 @@ fn a_stopped_envoy_is_gone() -> Result<()> {
     let (envoy, _upstream) = plain()?;
     let address = envoy.ingress()?;
     drop(envoy);
-    assert!(http::send(Protocol::Http1, address, &Request::get("/")).is_err());
+    assert!(http::send(Protocol::Http1, address, &HttpRequest::get("/")).is_err());
     Ok(())
 }
 
@@ -109,7 +109,7 @@ fn an_upstream_hangs_up_or_takes_its_time_when_told_to() -> Result<()> {
         "/slow" => UpstreamReply::After(Duration::from_millis(50), Box::new(UpstreamReply::Status(204, vec![]))),
         _ => UpstreamReply::Status(404, vec![("x-reason".to_owned(), "unknown".to_owned())]),
     })?;
-    let ask = |path| http::send(Protocol::Http1, upstream.address(), &Request::get(path));
+    let ask = |path| http::send(Protocol::Http1, upstream.address(), &HttpRequest::get(path));
     ensure!(ask("/close").is_err());
     assert_eq!(ask("/slow")?.status, 204);
     assert_eq!(ask("/other")?.header("x-reason"), Some("unknown".to_owned()));

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use penstock_integration::http::{self, ClientConnection, Protocol, Request};
+use penstock_integration::http::{self, ClientConnection, HttpRequest, Protocol};
 use penstock_integration::{Bootstrap, Envoy, Listener, Route, Upstream, WasmFilter, check_routes, check_routes_over};
 use serde_json::{Value, json};
 
@@ -34,8 +34,8 @@ fn suite() -> Result<(Envoy, Upstream)> {
 #[test]
 fn a_thousand_headers_are_decided_like_one() -> Result<()> {
     let (mut envoy, _upstream) = suite()?;
-    let many = || (0..1000).fold(Request::get("/"), |request, n| request.header(format!("x-h{n}"), format!("{n}")));
-    let same = (0..1000).fold(Request::get("/"), |request, n| request.header("x-group", format!("g{n}")));
+    let many = || (0..1000).fold(HttpRequest::get("/"), |request, n| request.header(format!("x-h{n}"), format!("{n}")));
+    let same = (0..1000).fold(HttpRequest::get("/"), |request, n| request.header("x-group", format!("g{n}")));
     check_routes(
         &mut envoy,
         &[(many(), "stable"), (many().header("x-group", "beta"), "beta"), (same.header("x-group", "beta"), "beta")],
@@ -49,18 +49,18 @@ fn a_header_value_of_a_mebibyte_is_decided_like_a_short_one() -> Result<()> {
     for (protocol, size) in [(Protocol::Http1, MIB), (Protocol::Http2, MIB / 5)] {
         let long = |last: &str| format!("{}{last}", "a".repeat(size));
         let cookies = (0..5)
-            .fold(Request::get("/"), |request, _| request.header("cookie", "c=".to_owned() + &"x".repeat(MIB / 5)));
+            .fold(HttpRequest::get("/"), |request, _| request.header("cookie", "c=".to_owned() + &"x".repeat(MIB / 5)));
         check_routes_over(
             &[protocol],
             &mut envoy,
             &[
-                (Request::get("/").header("x-big", long("!")), "big"),
-                (Request::get("/").header("x-big", long("?")), "stable"),
+                (HttpRequest::get("/").header("x-big", long("!")), "big"),
+                (HttpRequest::get("/").header("x-big", long("?")), "stable"),
                 // Too long for an expression.
-                (Request::get("/").header("x-regex", long("b")), "stable"),
-                (Request::get("/").header("x-regex", "a".repeat(8191) + "b"), "regex"),
-                (Request::get("/").header("x-regex", long("c")), "stable"),
-                (Request::get(&format!("/{}", long(""))).header("x-group", "beta"), "beta"),
+                (HttpRequest::get("/").header("x-regex", long("b")), "stable"),
+                (HttpRequest::get("/").header("x-regex", "a".repeat(8191) + "b"), "regex"),
+                (HttpRequest::get("/").header("x-regex", long("c")), "stable"),
+                (HttpRequest::get(&format!("/{}", long(""))).header("x-group", "beta"), "beta"),
                 (cookies.clone(), "stable"),
                 (cookies.header("cookie", "plan=gold"), "plan"),
             ],
@@ -72,18 +72,18 @@ fn a_header_value_of_a_mebibyte_is_decided_like_a_short_one() -> Result<()> {
 #[test]
 fn more_headers_than_the_proxy_accepts_are_its_own_refusal() -> Result<()> {
     let (mut envoy, _upstream) = suite()?;
-    let huge = Request::get("/").header("x-big", "a".repeat(9 * MIB));
+    let huge = HttpRequest::get("/").header("x-big", "a".repeat(9 * MIB));
     for protocol in Protocol::ALL {
         if let Ok(response) = http::send(protocol, envoy.ingress()?, &huge) {
             assert_eq!(response.status, 431, "{protocol}");
         }
     }
-    check_routes(&mut envoy, &[(Request::get("/"), "stable")])
+    check_routes(&mut envoy, &[(HttpRequest::get("/"), "stable")])
 }
 
 /// Policies and requests that were made to take long, as the meter has them (`meter/src/scenarios.rs`), and as much as Envoy
 /// takes unless it is told otherwise.
-fn slow_requests() -> Vec<(&'static str, Value, Request)> {
+fn slow_requests() -> Vec<(&'static str, Value, HttpRequest)> {
     const SIZE: usize = 54 << 10;
     let filled = |make: &dyn Fn(usize) -> String| {
         let mut text = String::new();
@@ -105,19 +105,19 @@ fn slow_requests() -> Vec<(&'static str, Value, Request)> {
     let robots = rules(20, &|i| expression(format!(".*(Bot{i}|crawler{i}|spider{i}).*")));
     let agents = |piece: &str| {
         let value = piece.repeat(7_900 / piece.len());
-        (0..7).fold(Request::get("/"), |request, _| request.header("x-agent", value.clone()))
+        (0..7).fold(HttpRequest::get("/"), |request, _| request.header("x-agent", value.clone()))
     };
     let over = |i: usize| json!({"cookie": {"name": "user", "value": format!("u{i}")}, "variant": "beta"});
     let overridden = json!({"canaries": [{"name": "c", "stickiness": {"header": "x-id"}, "overrides": (0..5_000).map(over).collect::<Vec<_>>(),
         "variants": [{"name": "stable", "weight": 1}, {"name": "beta", "weight": 0}]}]});
     let named =
         rules(2_000, &|i| json!({"cookies": [{"name": format!("n{i}"), "type": "RegularExpression", "value": "y.*"}]}));
-    let cookies = |make: &dyn Fn(usize) -> String| Request::get("/").header("cookie", filled(make));
+    let cookies = |make: &dyn Fn(usize) -> String| HttpRequest::get("/").header("cookie", filled(make));
     vec![
         (
             "a query parameter repeated",
             told_apart("queryParams"),
-            Request::get(&format!("/?{}", filled(&|i| format!("v=x{i}&")))),
+            HttpRequest::get(&format!("/?{}", filled(&|i| format!("v=x{i}&")))),
         ),
         ("a cookie repeated", told_apart("cookies"), cookies(&|i| format!("v=x{i};"))),
         ("twenty expressions", robots, agents("Bot crawler spide ")),
@@ -142,9 +142,9 @@ fn the_worst_request_delays_its_neighbour_on_the_worker_by_less_than_two_millise
         // The same bytes in a header that no rule asks for: what Envoy and the upstream take for them.
         let size =
             hostile.headers.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>() + hostile.path.len();
-        let harmless = Request::get("/").header("x-padding", "x".repeat(size));
+        let harmless = HttpRequest::get("/").header("x-padding", "x".repeat(size));
         let mut connection = ClientConnection::open(Protocol::Http1, envoy.ingress()?)?;
-        let mut took = |request: &Request| -> Result<Duration> {
+        let mut took = |request: &HttpRequest| -> Result<Duration> {
             let begun = Instant::now();
             let response = connection.request(request)?;
             ensure!(response.status == 200, "{what}: {}", response.status);
@@ -171,7 +171,7 @@ fn the_worst_request_delays_its_neighbour_on_the_worker_by_less_than_two_millise
 #[test]
 fn header_values_that_are_not_utf_8_change_nothing_for_the_others() -> Result<()> {
     let (mut envoy, _upstream) = suite()?;
-    let odd = |value: &[u8]| Request::get("/").header("x-odd", value).header("x-group", "beta");
+    let odd = |value: &[u8]| HttpRequest::get("/").header("x-odd", value).header("x-group", "beta");
     let rows: Vec<_> = [&b"\xff"[..], b"\xc3\x28", b"\xed\xa0\x80", b"\xf8\x88\x80\x80\x80", b"a\xffb\tc"]
         .into_iter()
         .map(|value| (odd(value), "beta"))
@@ -189,11 +189,11 @@ fn no_vm_is_lost_over_all_of_it() -> Result<()> {
             let value = all.iter().copied().cycle().take(size).collect::<Vec<_>>();
             for name in ["x-group", "cookie", "x-penstock-route", "x-regex"] {
                 // Envoy refuses control characters itself.
-                let _ = http::send(protocol, envoy.ingress()?, &Request::get("/").header(name, &value));
+                let _ = http::send(protocol, envoy.ingress()?, &HttpRequest::get("/").header(name, &value));
             }
         }
     }
-    check_routes(&mut envoy, &[(Request::get("/").header("x-group", "beta"), "beta")])?;
+    check_routes(&mut envoy, &[(HttpRequest::get("/").header("x-group", "beta"), "beta")])?;
     assert_eq!(envoy.admin().stats("wasm.")?, before, "VMs came or went");
     Ok(())
 }

@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use penstock_integration::http::{self, ClientConnection, Protocol, Request};
+use penstock_integration::http::{self, ClientConnection, HttpRequest, Protocol};
 use penstock_integration::{Bootstrap, Envoy, Listener, Route, WasmFilter};
 use serde_json::{Value, json};
 
@@ -39,7 +39,7 @@ fn envoy(module: &str, limit: &Value) -> Result<Envoy> {
 }
 
 /// How many of `requests` pass; all others must be refused as the limit says.
-fn passed(address: SocketAddr, requests: impl IntoIterator<Item = Request>) -> Result<usize> {
+fn passed(address: SocketAddr, requests: impl IntoIterator<Item = HttpRequest>) -> Result<usize> {
     let mut passed = 0;
     for (request, protocol) in requests.into_iter().zip(Protocol::ALL.into_iter().cycle()) {
         // A connection each: they land on all workers.
@@ -53,12 +53,12 @@ fn passed(address: SocketAddr, requests: impl IntoIterator<Item = Request>) -> R
     Ok(passed)
 }
 
-fn user(name: &str) -> Request {
-    Request::get("/").header("x-user", name)
+fn user(name: &str) -> HttpRequest {
+    HttpRequest::get("/").header("x-user", name)
 }
 
-fn times(count: usize) -> impl Iterator<Item = Request> {
-    (0..count).map(|_| Request::get("/"))
+fn times(count: usize) -> impl Iterator<Item = HttpRequest> {
+    (0..count).map(|_| HttpRequest::get("/"))
 }
 
 /// What came of an overload.
@@ -77,7 +77,7 @@ fn overload(
     address: SocketAddr,
     clients: usize,
     time: Duration,
-    request: impl Fn(usize) -> Request + Sync,
+    request: impl Fn(usize) -> HttpRequest + Sync,
 ) -> Result<Overload> {
     let stop = AtomicBool::new(false);
     let sent = AtomicUsize::new(0);
@@ -163,7 +163,7 @@ fn each_key_has_its_own_bucket_and_requests_without_it_share_one() -> Result<()>
 fn an_overload_of_one_key_passes_burst_and_rate_within_a_percent() -> Result<()> {
     let mut envoy = envoy("rate-limit", &limit(json!([]), 200, "1s", 50))?;
     let Overload { passed, sent, at_least, at_most } =
-        overload(envoy.ingress()?, 8, seconds(6), |_| Request::get("/"))?;
+        overload(envoy.ingress()?, 8, seconds(6), |_| HttpRequest::get("/"))?;
     let passed = passed.iter().sum::<usize>() as f64;
     let [least, most] = [at_least, at_most].map(|time| 50.0 + 200.0 * time.as_secs_f64());
     println!("{passed} of {sent} passed in {at_least:?} to {at_most:?}; expected {least:.0} to {most:.0}");
@@ -179,7 +179,7 @@ fn what_workers_take_in_advance_passes_once_and_is_not_lost() -> Result<()> {
         Bootstrap::module("suite", &policy(&limit(json!([]), 3000, "99999h", 3000)), &[])?.concurrency(4).start()?;
     let mut total = 0;
     loop {
-        let Overload { passed, .. } = overload(envoy.ingress()?, 8, Duration::from_secs(1), |_| Request::get("/"))?;
+        let Overload { passed, .. } = overload(envoy.ingress()?, 8, Duration::from_secs(1), |_| HttpRequest::get("/"))?;
         let passed = passed.iter().sum::<usize>();
         total += passed;
         assert!(total <= 3000, "{total} passed");
@@ -246,9 +246,9 @@ fn two_limits_under_contention_take_together_or_not_at_all() -> Result<()> {
         "limit": {"requests": 5000, "per": "1s", "burst": 1}});
     let policy = json!({"rateLimits": [wide, narrow]});
     let mut envoy = Bootstrap::module("rate-limit", &policy, &[])?.concurrency(4).start()?;
-    let Overload { passed, sent, .. } = overload(envoy.ingress()?, 8, seconds(4), |_| Request::get("/narrow"))?;
+    let Overload { passed, sent, .. } = overload(envoy.ingress()?, 8, seconds(4), |_| HttpRequest::get("/narrow"))?;
     let passed = passed.iter().sum::<usize>();
-    let response = http::send(Protocol::Http1, envoy.ingress()?, &Request::get("/"))?;
+    let response = http::send(Protocol::Http1, envoy.ingress()?, &HttpRequest::get("/"))?;
     let taken = format!("\"wide\";r={};", 1_000_000 - passed - 1);
     let left = response.header("ratelimit").context("no quota header")?;
     assert!(left.starts_with(&taken), "{passed} passed, then {left}");
@@ -279,7 +279,7 @@ fn a_hundred_thousand_keys_take_no_more_memory_than_the_table() -> Result<()> {
     };
     // Connections and buffers that Envoy makes once are not the table's.
     let address = envoy.ingress()?;
-    overload(address, 4, Duration::from_secs(1), |_| Request::get("/"))?;
+    overload(address, 4, Duration::from_secs(1), |_| HttpRequest::get("/"))?;
     let before = resident(&envoy)?;
     let keys = AtomicUsize::new(0);
     thread::scope(|scope| {
@@ -334,7 +334,7 @@ fn a_reload_keeps_the_buckets_and_another_rate_gives_no_fresh_burst() -> Result<
     first["response"] = json!({"status": 429, "body": "later\n"});
     envoy.must_reload("penstock", policy(&first))?;
     assert_eq!(passed(envoy.ingress()?, times(9))?, 2);
-    assert_eq!(http::send(Protocol::Http1, envoy.ingress()?, &Request::get("/"))?.text(), "later\n");
+    assert_eq!(http::send(Protocol::Http1, envoy.ingress()?, &HttpRequest::get("/"))?.text(), "later\n");
     envoy.must_reload("penstock", policy(&limit(json!([]), 6, "1h", 6)))?;
     assert_eq!(passed(envoy.ingress()?, times(9))?, 0, "who has used all of the burst has used all of the new one");
     envoy.check_healthy()
@@ -363,17 +363,17 @@ fn a_refusal_is_what_the_policy_says_and_grpc_gets_its_own_status() -> Result<()
     limit["quotaHeaders"] = json!("IETF");
     let mut envoy = envoy("rate-limit", &limit)?;
     let address = envoy.ingress()?;
-    let first = http::send(Protocol::Http1, address, &Request::get("/"))?;
+    let first = http::send(Protocol::Http1, address, &HttpRequest::get("/"))?;
     assert_eq!((first.status, first.header("ratelimit").as_deref()), (200, Some("\"l\";r=0;t=3600")));
     for protocol in Protocol::ALL {
-        let response = http::send(protocol, address, &Request::get("/"))?;
+        let response = http::send(protocol, address, &HttpRequest::get("/"))?;
         assert_eq!((response.status, response.text().as_str()), (503, "slow down\n"));
         assert_eq!(response.header("x-reason").as_deref(), Some("limit"));
         assert_eq!(response.header("ratelimit-policy").as_deref(), Some("\"l\";q=1;w=3600"));
         let wait: u32 = response.header("retry-after").context("no retry-after")?.parse()?;
         assert!((3590..=3600).contains(&wait), "{wait}");
     }
-    let grpc = Request::new("POST", "example.com", "/pkg.Service/Call").header("content-type", "application/grpc");
+    let grpc = HttpRequest::new("POST", "example.com", "/pkg.Service/Call").header("content-type", "application/grpc");
     let response = http::send(Protocol::Http2, address, &grpc)?;
     assert_eq!((response.status, response.header("grpc-status").as_deref()), (200, Some("8")));
     envoy.check_healthy()

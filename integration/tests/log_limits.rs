@@ -4,7 +4,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use penstock_integration::http::{self, Protocol, Request};
+use penstock_integration::http::{self, HttpRequest, Protocol};
 use penstock_integration::{Bootstrap, Listener, Route, Traffic, WasmFilter};
 use serde_json::json;
 
@@ -16,14 +16,14 @@ fn a_flood_of_refusals_at_one_plugin_fills_no_log_and_silences_no_other_plugin()
         bootstrap = bootstrap.listener(Listener::new(name).wasm(&filter).route(Route::any()));
     }
     let mut envoy = bootstrap.start()?;
-    let flood = Request::get("/").at("flood.example.com");
+    let flood = HttpRequest::get("/").at("flood.example.com");
     let started = Instant::now();
     let traffic = Traffic::start(8, envoy.address("flooded")?, &flood, |response| {
         ensure!(response.status == 403, "{response:?}");
         Ok(())
     });
     traffic.wait_for(1000)?;
-    let answer = http::send(Protocol::Http1, envoy.address("other")?, &Request::get("/").at("other.example.com"))?;
+    let answer = http::send(Protocol::Http1, envoy.address("other")?, &HttpRequest::get("/").at("other.example.com"))?;
     assert_eq!(answer.status, 403);
     let tally = traffic.stop()?;
     ensure!(tally.failures.is_empty(), "{tally:?}");

@@ -10,7 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use penstock_integration::http::{self, Protocol, Request};
+use penstock_integration::http::{self, HttpRequest, Protocol};
 use penstock_integration::{Body, Bootstrap, Envoy, Listener, Reload, Route, Upstream, WasmFilter, workspace};
 use serde_json::{Value, json};
 
@@ -52,7 +52,7 @@ fn a_panic_refuses_its_request_alone_and_never_forwards_it() -> Result<()> {
     let mut panics = 0;
     for protocol in Protocol::ALL {
         for body in ["", "a body that must not go on either"] {
-            let trapped = Request::new("POST", "a.test", "/").header("x-penstock-trap", "1").body(body);
+            let trapped = HttpRequest::new("POST", "a.test", "/").header("x-penstock-trap", "1").body(body);
             for _ in 0..10 {
                 let response = http::send(protocol, address, &trapped)?;
                 assert_eq!(response.status, 503, "{protocol}: {response:?}");
@@ -60,8 +60,12 @@ fn a_panic_refuses_its_request_alone_and_never_forwards_it() -> Result<()> {
                 panics += 1;
             }
             let before = upstream.requests();
-            assert_eq!(http::send(protocol, address, &Request::new("GET", "a.test", "/"))?.status, 200, "{protocol}");
-            assert_eq!(http::send(protocol, address, &Request::new("GET", "evil.test", "/"))?.status, 403);
+            assert_eq!(
+                http::send(protocol, address, &HttpRequest::new("GET", "a.test", "/"))?.status,
+                200,
+                "{protocol}"
+            );
+            assert_eq!(http::send(protocol, address, &HttpRequest::new("GET", "evil.test", "/"))?.status, 403);
             assert_eq!(upstream.requests(), before + 1);
         }
     }
@@ -135,7 +139,7 @@ fn limited(requests: u32) -> Value {
 fn passed(envoy: &Envoy, requests: usize) -> Result<usize> {
     let mut passed = 0;
     for _ in 0..requests {
-        passed += usize::from(http::send(Protocol::Http1, envoy.ingress()?, &Request::get("/"))?.status == 200);
+        passed += usize::from(http::send(Protocol::Http1, envoy.ingress()?, &HttpRequest::get("/"))?.status == 200);
     }
     Ok(passed)
 }
@@ -199,7 +203,7 @@ fn a_library_that_comes_from_elsewhere_must_be_waited_for() -> Result<()> {
     let refused = start(true).err().map(|error| error.to_string()).unwrap_or_default();
     assert!(refused.contains("cache"), "{refused}");
     if let Ok(open) = start(false) {
-        let response = http::send(Protocol::Http1, open.ingress()?, &Request::get("/").at("evil.test"))?;
+        let response = http::send(Protocol::Http1, open.ingress()?, &HttpRequest::get("/").at("evil.test"))?;
         assert_eq!(response.status, 200, "the hole is closed: say so in docs/faults.md");
     }
     Ok(())
@@ -216,10 +220,10 @@ fn both_bodies_work_in_one_chain() -> Result<()> {
             .routes_named(&["beta", "stable"])
             .route(Route::any());
         let envoy = Bootstrap::new()?.listener(listener).start()?;
-        let ask = |request: Request| http::send(Protocol::Http1, envoy.ingress()?, &request.at("a.test"));
-        assert_eq!(ask(Request::get("/").header("x-a", "1"))?.text(), "beta", "{first:?}");
-        assert_eq!(ask(Request::get("/"))?.text(), "stable", "{first:?}");
-        let evil = http::send(Protocol::Http1, envoy.ingress()?, &Request::get("/").at("evil.test"))?;
+        let ask = |request: HttpRequest| http::send(Protocol::Http1, envoy.ingress()?, &request.at("a.test"));
+        assert_eq!(ask(HttpRequest::get("/").header("x-a", "1"))?.text(), "beta", "{first:?}");
+        assert_eq!(ask(HttpRequest::get("/"))?.text(), "stable", "{first:?}");
+        let evil = http::send(Protocol::Http1, envoy.ingress()?, &HttpRequest::get("/").at("evil.test"))?;
         assert_eq!(evil.status, 403, "{first:?}");
     }
     Ok(())

@@ -10,7 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use penstock_integration::http::{self, Protocol, Request};
+use penstock_integration::http::{self, HttpRequest, Protocol};
 use penstock_integration::{
     Bootstrap, Envoy, Listener, Prometheus, Reload, Route, Upstream, UpstreamReply, WasmFilter, prometheus_tool,
     workspace,
@@ -48,8 +48,8 @@ fn policy() -> Value {
 /// One of everything that the policy counts.
 fn traffic(envoy: &Envoy) -> Result<()> {
     let send =
-        |request: Request| Ok::<_, anyhow::Error>(http::send(Protocol::Http2, envoy.ingress()?, &request)?.status);
-    let get = |path: &str| Request::new("GET", "shop.example.com:80", path);
+        |request: HttpRequest| Ok::<_, anyhow::Error>(http::send(Protocol::Http2, envoy.ingress()?, &request)?.status);
+    let get = |path: &str| HttpRequest::new("GET", "shop.example.com:80", path);
     ensure!(send(get("/"))? == 200);
     ensure!(send(get("/fail"))? == 503);
     ensure!(send(get("/api"))? == 200);
@@ -62,8 +62,8 @@ fn traffic(envoy: &Envoy) -> Result<()> {
         let status = send(get("/").header("x-user", user))?;
         ensure!([200, 429].contains(&status), "{status}");
     }
-    ensure!(send(Request::new("GET", "evil.example.com:80", "/"))? == 403);
-    ensure!(send(Request::new("GET", "shop.example.com:81", "/"))? == 403);
+    ensure!(send(HttpRequest::new("GET", "evil.example.com:80", "/"))? == 403);
+    ensure!(send(HttpRequest::new("GET", "shop.example.com:81", "/"))? == 403);
     Ok(())
 }
 
@@ -329,8 +329,8 @@ fn the_access_log_says_what_decided_and_the_trace_context_passes_untouched() -> 
             .listener(listener.route(to("stable")).route(to("beta")))
             .start()?;
         let send = |host: &str, path: &str| {
-            let request =
-                Request::new("GET", host, path).header("x-user-group", if path == "/beta" { "beta" } else { "none" });
+            let request = HttpRequest::new("GET", host, path)
+                .header("x-user-group", if path == "/beta" { "beta" } else { "none" });
             let request = TRACE.iter().fold(request, |request, (name, value)| request.header(name, value));
             http::send(Protocol::Http1, envoy.ingress()?, &request)
         };
@@ -402,7 +402,7 @@ fn spans_have_the_tags_that_ship() -> Result<()> {
         .cluster("collector", collector.address())
         .listener(listener.route(to("stable")).route(to("beta")))
         .start()?;
-    let request = Request::new("GET", "shop.example.com:80", "/").header("x-user-group", "beta");
+    let request = HttpRequest::new("GET", "shop.example.com:80", "/").header("x-user-group", "beta");
     ensure!(http::send(Protocol::Http1, envoy.ingress()?, &request)?.status == 200);
     let started = Instant::now();
     while collector.requests() == 0 {

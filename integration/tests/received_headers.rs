@@ -4,7 +4,7 @@
 use std::fs;
 
 use anyhow::{Result, ensure};
-use penstock_integration::http::{ClientConnection, Field, Protocol, Request};
+use penstock_integration::http::{ClientConnection, Field, HttpRequest, Protocol};
 use penstock_integration::{Bootstrap, Envoy, Listener, Route, workspace};
 use penstock_policy::wire::as_received;
 use serde_json::json;
@@ -65,7 +65,7 @@ fn echo() -> Result<Envoy> {
 
 /// What a filter is given of these headers, without pseudo-headers.
 fn seen(connection: &mut ClientConnection, headers: &[Field]) -> Result<Vec<Field>> {
-    let mut request = Request::get("/");
+    let mut request = HttpRequest::get("/");
     request.headers = headers.to_vec();
     let response = connection.request(&request)?;
     ensure!(response.status == 200, "{headers:?}: {response:?}");

@@ -1,7 +1,7 @@
 //! Policies that change while requests keep coming, and policies that must not be taken.
 
 use anyhow::{Result, ensure};
-use penstock_integration::http::{self, Protocol, Request};
+use penstock_integration::http::{self, HttpRequest, Protocol};
 use penstock_integration::{
     Body, Bootstrap, Configuration, Envoy, Listener, NONE, Reload, Route, Traffic, TrafficTally, WasmFilter,
     check_routes,
@@ -66,7 +66,7 @@ fn bad_policies() -> Vec<(&'static str, Configuration, &'static str)> {
 }
 
 /// Says what is wrong with an answer that names neither route.
-fn one_of(routes: [&'static str; 2]) -> impl Fn(&http::Response) -> Result<()> + Clone + Send + 'static {
+fn one_of(routes: [&'static str; 2]) -> impl Fn(&http::HttpResponse) -> Result<()> + Clone + Send + 'static {
     move |response| {
         ensure!(response.status == 200 && routes.contains(&response.text().as_str()), "{response:?}");
         Ok(())
@@ -85,13 +85,13 @@ fn assert_flawless(tally: &TrafficTally) {
 }
 
 fn route_of(envoy: &Envoy, protocol: Protocol) -> Result<String> {
-    Ok(http::send(protocol, envoy.ingress()?, &Request::get("/"))?.text())
+    Ok(http::send(protocol, envoy.ingress()?, &HttpRequest::get("/"))?.text())
 }
 
 #[test]
 fn a_new_policy_takes_effect_under_traffic_without_a_failed_request() -> Result<()> {
     let mut envoy = Bootstrap::suite(&all_to("v1"), &["v1", "v2"])?.start()?;
-    let traffic = Traffic::start(4, envoy.ingress()?, &Request::get("/"), one_of(["v1", "v2"]));
+    let traffic = Traffic::start(4, envoy.ingress()?, &HttpRequest::get("/"), one_of(["v1", "v2"]));
     for round in 0..10 {
         let route = if round % 2 == 0 { "v2" } else { "v1" };
         envoy.must_reload("penstock", all_to(route))?;
@@ -108,7 +108,7 @@ fn a_new_policy_takes_effect_under_traffic_without_a_failed_request() -> Result<
 #[test]
 fn a_bad_policy_is_refused_under_traffic_and_the_old_one_keeps_serving() -> Result<()> {
     let mut envoy = Bootstrap::suite(&all_to("v1"), &["v1"])?.start()?;
-    let traffic = Traffic::start(4, envoy.ingress()?, &Request::get("/"), one_of(["v1", "v1"]));
+    let traffic = Traffic::start(4, envoy.ingress()?, &HttpRequest::get("/"), one_of(["v1", "v1"]));
     let mut wrong = Vec::new();
     for (what, policy, expected) in bad_policies() {
         match envoy.reload("penstock", policy)? {
@@ -169,7 +169,7 @@ fn a_module_refuses_the_sections_that_another_one_runs() -> Result<()> {
 #[test]
 fn the_module_of_one_section_takes_the_place_of_the_suite_under_traffic() -> Result<()> {
     let mut envoy = Bootstrap::suite(&all_to("v1"), &["v1", "v2"])?.start()?;
-    let traffic = Traffic::start(4, envoy.ingress()?, &Request::get("/"), one_of(["v1", "v2"]));
+    let traffic = Traffic::start(4, envoy.ingress()?, &HttpRequest::get("/"), one_of(["v1", "v2"]));
     for (module, route) in [("header-routing", "v2"), ("suite", "v1"), ("header-routing", "v2")] {
         assert_eq!(envoy.replace("penstock", WasmFilter::new(module, all_to(route))?)?, Reload::Taken);
         for protocol in Protocol::ALL.repeat(4) {
@@ -184,6 +184,6 @@ fn the_module_of_one_section_takes_the_place_of_the_suite_under_traffic() -> Res
 #[test]
 fn a_policy_that_does_nothing_passes_requests_but_no_spoofed_route() -> Result<()> {
     let mut envoy = Bootstrap::suite(&json!({}), &["beta"])?.start()?;
-    let spoof = Request::get("/").header("x-penstock-route", "beta");
-    check_routes(&mut envoy, &[(Request::get("/"), NONE), (spoof, NONE)])
+    let spoof = HttpRequest::get("/").header("x-penstock-route", "beta");
+    check_routes(&mut envoy, &[(HttpRequest::get("/"), NONE), (spoof, NONE)])
 }

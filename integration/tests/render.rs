@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::Parser;
 use penstock::output::Output;
 use penstock::render;
-use penstock_integration::http::{self, Protocol, Request};
+use penstock_integration::http::{self, HttpRequest, Protocol};
 use penstock_integration::{Bootstrap, Envoy, Upstream, workspace};
 
 /// A policy with all four sections.
@@ -90,18 +90,18 @@ fn does_what_the_policy_says(target: &str) -> Result<()> {
     for protocol in Protocol::ALL {
         let counts = || [&stable, &beta, &v1, &v2].map(Upstream::requests);
         let before = counts();
-        let ask = |request: &Request| http::send(protocol, envoy.ingress()?, request);
-        assert_eq!(ask(&Request::get("/"))?.status, 200);
-        assert_eq!(ask(&Request::get("/").header("x-user-group", "beta"))?.status, 200);
-        assert_eq!(ask(&Request::get("/").header("x-penstock-route", "beta"))?.status, 200);
-        assert_eq!(ask(&Request::get("/reviews"))?.status, 200);
-        let limited = Request::get("/limited").header("x-user", protocol.to_string());
+        let ask = |request: &HttpRequest| http::send(protocol, envoy.ingress()?, request);
+        assert_eq!(ask(&HttpRequest::get("/"))?.status, 200);
+        assert_eq!(ask(&HttpRequest::get("/").header("x-user-group", "beta"))?.status, 200);
+        assert_eq!(ask(&HttpRequest::get("/").header("x-penstock-route", "beta"))?.status, 200);
+        assert_eq!(ask(&HttpRequest::get("/reviews"))?.status, 200);
+        let limited = HttpRequest::get("/limited").header("x-user", protocol.to_string());
         assert_eq!((ask(&limited)?.status, ask(&limited)?.status), (200, 429));
         let after = counts();
         let more: Vec<_> = after.iter().zip(before).map(|(after, before)| after - before).collect();
         assert_eq!(more, [3, 1, 0, 1], "{protocol}");
 
-        let outside = http::send(protocol, envoy.address("egress")?, &Request::get("/").at("evil.test"))?;
+        let outside = http::send(protocol, envoy.address("egress")?, &HttpRequest::get("/").at("evil.test"))?;
         assert_eq!(outside.status, 403, "{protocol}");
     }
     envoy.check_healthy()

@@ -1,7 +1,7 @@
 //! What rules do to responses, whoever gives them, and where their redirects lead.
 
 use anyhow::Result;
-use penstock_integration::http::{self, Protocol, Request, Response};
+use penstock_integration::http::{self, HttpRequest, HttpResponse, Protocol};
 use penstock_integration::{Bootstrap, Envoy, Listener, Route, Upstream, UpstreamReply, WasmFilter};
 use serde_json::{Value, json};
 
@@ -15,7 +15,7 @@ fn header(name: &str, value: &str) -> Value {
     json!({"name": name, "value": value})
 }
 
-fn values(response: &Response, name: &str) -> Vec<String> {
+fn values(response: &HttpResponse, name: &str) -> Vec<String> {
     let all = response.headers.iter().filter(|(other, _)| other.eq_ignore_ascii_case(name.as_bytes()));
     all.map(|(_, value)| String::from_utf8_lossy(value).into_owned()).collect()
 }
@@ -53,7 +53,7 @@ fn a_rule_changes_the_response_of_the_upstream_and_of_the_proxy_and_no_other_rul
         }),
     )?;
     for protocol in Protocol::ALL {
-        let ask = |path: &str| http::send(protocol, envoy.ingress()?, &Request::get(path));
+        let ask = |path: &str| http::send(protocol, envoy.ingress()?, &HttpRequest::get(path));
         // Status, x-served-by, and what else is there.
         let answer = ask("/app/x")?;
         assert_eq!((answer.status, values(&answer, "x-served-by")), (200, vec!["a".to_owned()]), "{protocol}");
@@ -71,7 +71,7 @@ fn a_rule_changes_the_response_of_the_upstream_and_of_the_proxy_and_no_other_rul
         assert_eq!((answer.status, values(&answer, "x-served-by")), (308, vec!["redirect".to_owned()]), "{protocol}");
         assert!(answer.header("location").is_some_and(|to| to.ends_with("/new/a?b=c")), "{answer:?}");
         // A refusal comes before any rule.
-        let refused = http::send(protocol, envoy.ingress()?, &Request::get("/app/limited").header("x-cost", "2"))?;
+        let refused = http::send(protocol, envoy.ingress()?, &HttpRequest::get("/app/limited").header("x-cost", "2"))?;
         assert_eq!((refused.status, values(&refused, "x-served-by")), (429, vec![]), "{protocol}");
     }
     envoy.check_healthy()

@@ -1,7 +1,7 @@
 //! `routes`, through the suite in a real Envoy: which route takes a request, over HTTP/1.1 and HTTP/2.
 
 use anyhow::Result;
-use penstock_integration::http::{self, Protocol, Request, h1, h2};
+use penstock_integration::http::{self, HttpRequest, Protocol, h1, h2};
 use penstock_integration::{Bootstrap, Listener, NONE, Route, Upstream, WasmFilter, check_routes};
 use serde_json::{Value, json};
 
@@ -15,12 +15,12 @@ fn rules(rules: Value) -> Value {
     json!({"routes": {"rules": rules.collect::<Vec<_>>()}})
 }
 
-fn get(path: &str) -> Request {
-    Request::get(path)
+fn get(path: &str) -> HttpRequest {
+    HttpRequest::get(path)
 }
 
-fn with(name: &str, value: &str) -> Request {
-    Request::get("/").header(name, value)
+fn with(name: &str, value: &str) -> HttpRequest {
+    HttpRequest::get("/").header(name, value)
 }
 
 #[test]
@@ -158,8 +158,8 @@ fn query_parameters_cookies_and_methods_match() -> Result<()> {
     check_routes(
         &mut envoy,
         &[
-            (Request::new("POST", "a.test", "/"), "post"),
-            (Request::new("PUT", "a.test", "/"), NONE),
+            (HttpRequest::new("POST", "a.test", "/"), "post"),
+            (HttpRequest::new("PUT", "a.test", "/"), NONE),
             (get("/?version=two"), "query"),
             (get("/?a=b&version=two&c"), "query"),
             (get("/?version=two&version=one"), "query"),
@@ -198,7 +198,7 @@ fn everything_in_one_match_must_hold_and_one_match_of_a_rule_is_enough() -> Resu
             (get("/cart/1").header("x-a", "1").header("x-b", "3"), "rest"),
             (get("/cart/1").header("x-a", "1"), "rest"),
             (get("/other").header("x-a", "1").header("x-b", "2"), "rest"),
-            (Request::new("POST", "a.test", "/cart").header("x-a", "1").header("x-b", "2"), "rest"),
+            (HttpRequest::new("POST", "a.test", "/cart").header("x-a", "1").header("x-b", "2"), "rest"),
             (get("/other").at("both.test"), "both"),
         ],
     )
@@ -215,7 +215,7 @@ fn the_first_rule_wins_unless_the_policy_asks_for_the_order_of_the_gateway_api()
         {"name": "exact", "route": "exact", "matches": [{"path": {"type": "Exact", "value": "/a/b/c"}}]},
     ]);
     let routes = ["any", "short", "headers", "method", "long", "exact"];
-    let put = Request::new("PUT", "a.test", "/a/b/x").header("x", "1");
+    let put = HttpRequest::new("PUT", "a.test", "/a/b/x").header("x", "1");
     let requests = [get("/a/b/c"), put, get("/a/b/x").header("x", "1"), get("/a/b/x"), get("/a/x"), get("/x")];
 
     let policy = |precedence| json!({"routes": {"precedence": precedence, "rules": rules}});
@@ -324,7 +324,7 @@ fn an_odd_authority_or_path_is_decided_or_refused_and_never_traps() -> Result<()
     let paths = ["*", "", "//", "/a?", "/a#b", "/%", "/\u{e4}", "http://a.test/a", "?", "/a/../b", "/a;b=c"];
     for authority in authorities {
         for path in paths {
-            let request = Request::get(path).at(authority);
+            let request = HttpRequest::get(path).at(authority);
             // Envoy's codec refuses some of these itself, with a 400 or by closing; the filter must survive the others.
             for protocol in Protocol::ALL {
                 if let Ok(response) = http::send(protocol, envoy.ingress()?, &request) {

@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 
-use crate::http::{self, Protocol, Request};
+use crate::http::{self, HttpRequest, Protocol};
 use crate::{Body, Envoy, Listener, Route, WasmFilter, workspace};
 
 /// The scenario that the others are compared with.
@@ -72,9 +72,9 @@ impl Load {
     }
 
     /// The request, the same as wrk sends.
-    pub(super) fn request(self) -> Request {
+    pub(super) fn request(self) -> HttpRequest {
         let others = self.headers().into_iter().filter(|(name, _)| *name != "Host");
-        others.fold(Request::new("GET", HOST, PATH), |request, (name, value)| request.header(name, value))
+        others.fold(HttpRequest::new("GET", HOST, PATH), |request, (name, value)| request.header(name, value))
     }
 }
 

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::cluster::Cluster;
 use super::process::{Process, free_port};
-use crate::http::{self, Protocol, Request, Response};
+use crate::http::{self, HttpRequest, HttpResponse, Protocol};
 
 /// A connection to the API server.
 #[derive(Debug)]
@@ -23,13 +23,13 @@ impl ApiServer {
             command.arg("--kubeconfig").arg(cluster.kubeconfig());
             command.args(["proxy", "--port", &address.port().to_string()]);
         })?;
-        proxy.wait_for("answer", || http::send(Protocol::Http1, address, &Request::get("/version")))?;
+        proxy.wait_for("answer", || http::send(Protocol::Http1, address, &HttpRequest::get("/version")))?;
         Ok(ApiServer { address, _proxy: proxy })
     }
 
     /// The objects below a path such as `/api/v1/services`.
     pub fn list(&self, path: &str) -> Result<Vec<Value>> {
-        let response = self.send(&Request::new("GET", &self.address.to_string(), path))?;
+        let response = self.send(&HttpRequest::new("GET", &self.address.to_string(), path))?;
         ensure!(response.status == 200, "{path}: {}", response.text());
         Ok(response.json().get("items").and_then(Value::as_array).cloned().unwrap_or_default())
     }
@@ -52,14 +52,14 @@ impl ApiServer {
     }
 
     fn change(&self, method: &str, path: &str, kind: &str, body: &str) -> Result<()> {
-        let request = Request::new(method, &self.address.to_string(), path).header("content-type", kind).body(body);
+        let request = HttpRequest::new(method, &self.address.to_string(), path).header("content-type", kind).body(body);
         let response = self.send(&request)?;
         let gone = response.status == 404 || response.status == 403 && response.text().contains("being terminated");
         ensure!(gone || response.status < 300, "{method} {path}: {}\n{body}", response.text());
         Ok(())
     }
 
-    fn send(&self, request: &Request) -> Result<Response> {
+    fn send(&self, request: &HttpRequest) -> Result<HttpResponse> {
         http::send(Protocol::Http1, self.address, request)
     }
 }

@@ -13,7 +13,7 @@ use super::process::{Process, eventually, free_port, tool};
 use super::tokens;
 use crate::admin::Admin;
 use crate::demo::json as yaml;
-use crate::http::{self, Protocol, Request};
+use crate::http::{self, HttpRequest, Protocol};
 use crate::workspace;
 
 /// A stock Envoy has none of Istio's own filters. As `istio/egress/mesh` says of paths, so that it is tried, too.
@@ -63,7 +63,7 @@ impl Istio {
         })?;
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, http));
         process.wait_for("answer to /ready", || {
-            let answer = http::send(Protocol::Http1, address, &Request::get("/ready"))?;
+            let answer = http::send(Protocol::Http1, address, &HttpRequest::get("/ready"))?;
             ensure!(answer.status == 200, "it answers {}", answer.status);
             Ok(())
         })?;
@@ -78,7 +78,7 @@ impl Istio {
 
     /// Its own metrics, for Prometheus.
     pub fn metrics(&self) -> Result<String> {
-        Ok(http::send(Protocol::Http1, self.monitoring, &Request::get("/metrics"))?.text())
+        Ok(http::send(Protocol::Http1, self.monitoring, &HttpRequest::get("/metrics"))?.text())
     }
 }
 

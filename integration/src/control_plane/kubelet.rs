@@ -19,7 +19,7 @@ use super::cluster::Cluster;
 use super::envoy_gateway;
 use super::pod_network::{PodAddress, PodNetwork};
 use super::process::{Process, tool};
-use crate::http::{self, Protocol, Request};
+use crate::http::{self, HttpRequest, Protocol};
 
 /// The port and path of the counters of an Envoy of Envoy Gateway.
 const METRICS: (u16, &str) = (19001, "/stats/prometheus");
@@ -209,7 +209,7 @@ impl RunningPod {
 
     fn get(&self, port: u16, path: &str) -> Option<String> {
         let address = SocketAddr::from((self.address.ip, port));
-        let response = http::send(Protocol::Http1, address, &Request::get(path)).ok()?;
+        let response = http::send(Protocol::Http1, address, &HttpRequest::get(path)).ok()?;
         (response.status == 200).then(|| response.text())
     }
 

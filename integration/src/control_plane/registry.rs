@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::process::{Process, free_port};
-use crate::http::{self, Protocol, Request};
+use crate::http::{self, HttpRequest, Protocol};
 
 /// The user of a registry with [`Access::Password`].
 pub const USER: &str = "penstock";
@@ -84,7 +84,7 @@ impl Registry {
         })?;
         let address = self.address();
         process.wait_for("answer to /v2/", || {
-            http::send(Protocol::Http1, address, &Request::new("GET", &address.to_string(), "/v2/"))
+            http::send(Protocol::Http1, address, &HttpRequest::new("GET", &address.to_string(), "/v2/"))
         })?;
         self.process = Some(process);
         Ok(())
@@ -116,8 +116,11 @@ impl Registry {
 
     /// A manifest, as the registry serves it to anybody.
     pub fn manifest(&self, repository: &str, tag: &str) -> Result<Value> {
-        let request = Request::new("GET", &self.address().to_string(), &format!("/v2/{repository}/manifests/{tag}"))
-            .header("accept", "application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json");
+        let request =
+            HttpRequest::new("GET", &self.address().to_string(), &format!("/v2/{repository}/manifests/{tag}")).header(
+                "accept",
+                "application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json",
+            );
         let response = http::send(Protocol::Http1, self.address(), &request)?;
         serde_json::from_slice(&response.body).context("the manifest is not JSON")
     }

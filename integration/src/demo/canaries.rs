@@ -9,7 +9,7 @@ use super::DemoSection;
 use super::screen::Widths;
 use super::stage::{DemoStep, Stage};
 use crate::discovery::Reload;
-use crate::http::{self, Protocol, Request, Response};
+use crate::http::{self, HttpRequest, HttpResponse, Protocol};
 use crate::listener::{Listener, Route};
 
 const POLICY: &str = include_str!("../../demo/canaries.yaml");
@@ -37,17 +37,17 @@ fn routes(listener: Listener) -> Listener {
 }
 
 /// Sixty users, for whom v2 fails, some of them testers who ask for it: it goes out, is probed, and goes out again.
-fn visit(number: usize) -> Request {
+fn visit(number: usize) -> HttpRequest {
     let request = user(number % 60).header("x-fault", "503");
     if number.is_multiple_of(4) { request.header("x-canary", "always") } else { request }
 }
 
-fn version(response: &Response) -> String {
+fn version(response: &HttpResponse) -> String {
     response.text().trim().to_owned()
 }
 
-fn user(number: usize) -> Request {
-    Request::get("/").header("x-user-id", format!("user-{number}"))
+fn user(number: usize) -> HttpRequest {
+    HttpRequest::get("/").header("x-user-id", format!("user-{number}"))
 }
 
 /// Which of the users are on v2.
@@ -103,7 +103,7 @@ fn walk(stage: &mut Stage) -> Result<()> {
     stage.judge(widths, "who left v2", &format!("{left} left"), "0 left", "raising a weight moves nobody out");
 
     stage.say("An override beats the weights; v2 fails, and everybody is taken back to v1:");
-    let forced = Request::get("/").header("x-user-id", "user-0").header("x-canary", "always");
+    let forced = HttpRequest::get("/").header("x-user-id", "user-0").header("x-canary", "always");
     stage.table(version, &[DemoStep::new(forced.clone(), "v2", "x-canary: always")])?;
     let fault = forced.header("x-fault", "503");
     let address = stage.address()?;

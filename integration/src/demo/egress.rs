@@ -5,7 +5,7 @@ use anyhow::{Result, bail};
 use super::DemoSection;
 use super::stage::{DemoStep, Stage};
 use crate::discovery::Reload;
-use crate::http::{Request, Response};
+use crate::http::{HttpRequest, HttpResponse};
 use crate::listener::{Listener, Route};
 
 const POLICY: &str = include_str!("../../demo/egress.yaml");
@@ -26,7 +26,7 @@ fn routes(listener: Listener) -> Listener {
 }
 
 /// Mostly what is allowed, and now and then what is not.
-fn visit(number: usize) -> Request {
+fn visit(number: usize) -> HttpRequest {
     let (host, path) = match number % 12 {
         3 => ("evil.test:80", "/"),
         7 => ("api.stripe.com:80", "/v1/refunds"),
@@ -34,11 +34,11 @@ fn visit(number: usize) -> Request {
         even if even % 2 == 0 => ("api.stripe.com:80", "/v1/charges/42"),
         _ => ("api.example.com:80", "/"),
     };
-    Request::new("GET", host, path)
+    HttpRequest::new("GET", host, path)
 }
 
 /// The path that was forwarded, or the status and the reason that the refusal gives.
-fn outcome(response: &Response) -> String {
+fn outcome(response: &HttpResponse) -> String {
     if response.status == 200 {
         return format!("forwards {}", response.header("x-saw-path").unwrap_or_default());
     }
@@ -48,7 +48,7 @@ fn outcome(response: &Response) -> String {
 }
 
 fn walk(stage: &mut Stage) -> Result<()> {
-    let to = |host: &str, path: &str| Request::new("GET", host, path);
+    let to = |host: &str, path: &str| HttpRequest::new("GET", host, path);
     let stripe = |path: &str| to("api.stripe.com:80", path);
     stage.table(
         outcome,
@@ -56,7 +56,7 @@ fn walk(stage: &mut Stage) -> Result<()> {
             DemoStep::new(stripe("/v1/charges/42"), "forwards /v1/charges/42", "rule stripe"),
             DemoStep::new(stripe("/v1/refunds"), "403 pathNotAllowed", "the rule is for /v1/charges"),
             DemoStep::new(
-                Request::new("DELETE", "api.stripe.com:80", "/v1/charges"),
+                HttpRequest::new("DELETE", "api.stripe.com:80", "/v1/charges"),
                 "403 methodNotAllowed",
                 "GET and POST",
             ),

@@ -6,7 +6,7 @@ use super::DemoSection;
 use super::screen::Widths;
 use super::stage::{DemoStep, Stage};
 use crate::RateLimitService;
-use crate::http::{self, Protocol, Request, Response};
+use crate::http::{self, HttpRequest, HttpResponse, Protocol};
 use crate::listener::{Listener, Route};
 
 pub(super) const SECTION: DemoSection = DemoSection {
@@ -31,8 +31,8 @@ fn routes(listener: Listener) -> Listener {
 }
 
 /// A new user after every ten requests, who stays within the limit, and mallory, who does not.
-fn visit(number: usize) -> Request {
-    let request = Request::get(if number % 40 == 7 { "/export" } else { "/" });
+fn visit(number: usize) -> HttpRequest {
+    let request = HttpRequest::get(if number % 40 == 7 { "/export" } else { "/" });
     if number.is_multiple_of(4) {
         request.header("x-user", "mallory")
     } else {
@@ -41,7 +41,7 @@ fn visit(number: usize) -> Request {
 }
 
 /// Status, and what a refused client is told.
-fn outcome(response: &Response) -> String {
+fn outcome(response: &HttpResponse) -> String {
     match response.header("retry-after") {
         Some(wait) => format!("{}, again in {wait} s", response.status),
         None => response.status.to_string(),
@@ -58,14 +58,14 @@ fn walk(stage: &mut Stage) -> Result<()> {
     }
 
     stage.say("A request must pass every limit that matches it, and a refused one takes nothing:");
-    let export = |user: &str, pages: &str| Request::get("/export").header("x-user", user).header("x-pages", pages);
+    let export = |user: &str, pages: &str| HttpRequest::get("/export").header("x-user", user).header("x-pages", pages);
     stage.table(
         outcome,
         &[
             DemoStep::new(export("carl", "2"), "200", "two of the three exports"),
             DemoStep::new(export("carl", "2"), "429, again in 1200 s", "two more are too many: one has to come back"),
             DemoStep::new(export("dora", "1"), "200", "the refused request took nothing: one was left"),
-            DemoStep::new(Request::get("/").header("x-user", "carl"), "200", "carl's own limit is far away"),
+            DemoStep::new(HttpRequest::get("/").header("x-user", "carl"), "200", "carl's own limit is far away"),
         ],
     )?;
     for_all_proxies(stage)
@@ -107,7 +107,7 @@ fn for_all_proxies(stage: &mut Stage) -> Result<()> {
 
 /// What came of thirty requests of a user.
 fn burst(stage: &Stage, path: &str, user: &str) -> Result<String> {
-    let request = Request::get(path).header("x-user", user);
+    let request = HttpRequest::get(path).header("x-user", user);
     let mut passed = 0;
     for protocol in Protocol::ALL.into_iter().cycle().take(30) {
         passed += usize::from(http::send(protocol, stage.address()?, &request)?.status == 200);

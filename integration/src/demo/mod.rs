@@ -19,7 +19,7 @@ use std::sync::mpsc;
 
 use anyhow::{Context, Result};
 
-use crate::http::Request;
+use crate::http::HttpRequest;
 use crate::listener::Listener;
 use crate::{Bootstrap, RateLimitService, WasmFilter, workspace};
 use stage::Stage;
@@ -37,7 +37,7 @@ struct DemoSection {
     /// Sends the requests.
     walk: fn(&mut Stage) -> Result<()>,
     /// What visitor `number` asks for while the demo stays up.
-    visit: fn(usize) -> Request,
+    visit: fn(usize) -> HttpRequest,
     /// What the user may try: curl's arguments, with `{url}` for the listener's address.
     try_it: &'static [&'static str],
     /// A change of the policy that is worth a try.

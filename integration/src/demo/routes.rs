@@ -6,7 +6,7 @@ use super::DemoSection;
 use super::screen::Widths;
 use super::stage::{DemoStep, Stage};
 use crate::discovery::Reload;
-use crate::http::{Request, Response};
+use crate::http::{HttpRequest, HttpResponse};
 use crate::listener::{Listener, Route};
 
 const POLICY: &str = include_str!("../../demo/routes.yaml");
@@ -38,31 +38,31 @@ fn routes(listener: Listener) -> Listener {
 }
 
 /// A bit for each rule.
-fn visit(number: usize) -> Request {
+fn visit(number: usize) -> HttpRequest {
     match number % 8 {
-        0 => Request::get("/").header("x-user-group", "beta"),
-        1 => Request::get("/").at("a.staging.example.com"),
-        2 | 3 => Request::get("/items/42"),
-        4 => Request::get("/v1/items?page=2"),
-        5 => Request::get("/").header("cookie", "plan=gold"),
-        _ => Request::get("/"),
+        0 => HttpRequest::get("/").header("x-user-group", "beta"),
+        1 => HttpRequest::get("/").at("a.staging.example.com"),
+        2 | 3 => HttpRequest::get("/items/42"),
+        4 => HttpRequest::get("/v1/items?page=2"),
+        5 => HttpRequest::get("/").header("cookie", "plan=gold"),
+        _ => HttpRequest::get("/"),
     }
 }
 
 /// The route that answered.
-fn route(response: &Response) -> String {
+fn route(response: &HttpResponse) -> String {
     response.text().trim().to_owned()
 }
 
 /// The route and the path that it saw.
-fn route_and_path(response: &Response) -> String {
+fn route_and_path(response: &HttpResponse) -> String {
     let version = response.header("x-saw-x-api-version").map(|version| format!(", version {version}"));
     let path = response.header("x-saw-path").unwrap_or_default();
     format!("{} sees {path}{}", route(response), version.unwrap_or_default())
 }
 
 fn walk(stage: &mut Stage) -> Result<()> {
-    let get = Request::get;
+    let get = HttpRequest::get;
     let staging = |host: &str| get("/").at(host);
     let robot = get("/").header("cookie", "plan=gold").header("user-agent", "searchbot/2");
     stage.table(
@@ -87,7 +87,7 @@ fn walk(stage: &mut Stage) -> Result<()> {
             DemoStep::new(get("/items/42"), "items", "rule numbered-items"),
             DemoStep::new(get("/items/42/parts"), "stable", "an expression must match the whole path"),
             DemoStep::new(get("/?preview=1"), "preview", "rule previews"),
-            DemoStep::new(Request::new("POST", "example.com", "/?preview=1"), "stable", "… which is for GET"),
+            DemoStep::new(HttpRequest::new("POST", "example.com", "/?preview=1"), "stable", "… which is for GET"),
             DemoStep::new(get("/").header("cookie", "theme=dark; plan=gold"), "gold", "rule gold-members"),
             DemoStep::new(robot, "stable", "… which is not for robots"),
             DemoStep::new(get("/items/7").header("x-user-group", "beta"), "beta", "two rules match: the first wins"),
@@ -122,7 +122,7 @@ fn reload(stage: &mut Stage) -> Result<()> {
             refused @ Reload::Refused(_) => ("refused", refused.reasons().join("; ")),
         };
         stage.judge(widths, what, answer, expected, &why);
-        let response = crate::http::send(crate::http::Protocol::Http1, stage.address()?, &Request::get("/"))?;
+        let response = crate::http::send(crate::http::Protocol::Http1, stage.address()?, &HttpRequest::get("/"))?;
         let why = if expected == "refused" { "the old policy keeps serving" } else { "live at once" };
         stage.judge(widths, "GET /", &route(&response), then, why);
     }

@@ -8,7 +8,7 @@ use anyhow::{Result, bail};
 use super::screen::{Screen, TextStyle, Widths, width};
 use super::{DemoSection, json};
 use crate::discovery::Reload;
-use crate::http::{self, Protocol, Request, Response};
+use crate::http::{self, HttpRequest, HttpResponse, Protocol};
 use crate::{Envoy, RateLimitService, workspace};
 
 /// The running Envoy and what has been shown so far.
@@ -25,14 +25,14 @@ pub(super) struct Stage {
 
 /// One row of a walk: a request, the answer that must come, and why.
 pub(super) struct DemoStep {
-    request: Request,
+    request: HttpRequest,
     protocol: Protocol,
     answer: &'static str,
     why: &'static str,
 }
 
 impl DemoStep {
-    pub(super) fn new(request: Request, answer: &'static str, why: &'static str) -> Self {
+    pub(super) fn new(request: HttpRequest, answer: &'static str, why: &'static str) -> Self {
         DemoStep { request, protocol: Protocol::Http1, answer, why }
     }
 
@@ -45,7 +45,7 @@ impl DemoStep {
     fn label(&self) -> String {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let mut label = format!("{} {}", text(&self.request.method), text(&self.request.path));
-        if self.request.authority != Request::get("/").authority {
+        if self.request.authority != HttpRequest::get("/").authority {
             label =
                 format!("{} {}{}", text(&self.request.method), text(&self.request.authority), text(&self.request.path));
         }
@@ -97,7 +97,7 @@ impl Stage {
     }
 
     /// Sends each request and prints it with what came back, in the words of `read`.
-    pub(super) fn table(&mut self, read: impl Fn(&Response) -> String, steps: &[DemoStep]) -> Result<()> {
+    pub(super) fn table(&mut self, read: impl Fn(&HttpResponse) -> String, steps: &[DemoStep]) -> Result<()> {
         let widths = Widths {
             request: steps.iter().map(|step| width(&step.label())).max().unwrap_or_default(),
             answer: steps.iter().map(|step| width(step.answer)).max().unwrap_or_default(),

@@ -10,7 +10,7 @@ use anyhow::Result;
 
 use super::SECTIONS;
 use crate::Envoy;
-use crate::http::{ClientConnection, Protocol, Request};
+use crate::http::{ClientConnection, HttpRequest, Protocol};
 
 /// Between two requests of a section's visitors.
 const PAUSE: Duration = Duration::from_millis(60);
@@ -45,7 +45,7 @@ impl Drop for Visitors {
 }
 
 /// Sends what `visit` says for each number. Answers are for others to judge; a connection that breaks is opened again.
-fn visits(address: SocketAddr, visit: fn(usize) -> Request, stop: &AtomicBool) {
+fn visits(address: SocketAddr, visit: fn(usize) -> HttpRequest, stop: &AtomicBool) {
     let mut connection = None;
     for number in 0.. {
         if stop.load(Ordering::SeqCst) {

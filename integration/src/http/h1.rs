@@ -5,7 +5,7 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::{Field, Request, Response, TIMEOUT};
+use super::{Field, HttpRequest, HttpResponse, TIMEOUT};
 
 /// A keep-alive connection.
 #[derive(Debug)]
@@ -38,7 +38,7 @@ impl Http1Connection {
     }
 
     /// Sends a request and reads the answer.
-    pub fn request(&mut self, request: &Request) -> Result<Response> {
+    pub fn request(&mut self, request: &HttpRequest) -> Result<HttpResponse> {
         let sent = self.send(&encode(request));
         // A server may answer and close before it has read everything, such as a header block that is too large.
         let received = self.receive(request.method == b"HEAD");
@@ -49,14 +49,14 @@ impl Http1Connection {
     }
 
     /// Sends a request, waits for `until`, and closes the connection.
-    pub fn abandon(&mut self, request: &Request, until: impl FnOnce() -> Result<()>) -> Result<()> {
+    pub fn abandon(&mut self, request: &HttpRequest, until: impl FnOnce() -> Result<()>) -> Result<()> {
         self.send(&encode(request))?;
         until()?;
         Ok(self.stream.get_ref().shutdown(Shutdown::Both)?)
     }
 
     /// Reads one response; `bodiless` when it answers a HEAD.
-    pub fn receive(&mut self, bodiless: bool) -> Result<Response> {
+    pub fn receive(&mut self, bodiless: bool) -> Result<HttpResponse> {
         let mut response = self.head()?;
         while (100..200).contains(&response.status) && response.status != 101 {
             response = self.head()?;
@@ -105,7 +105,7 @@ impl Http1Connection {
         Ok(line)
     }
 
-    fn head(&mut self) -> Result<Response> {
+    fn head(&mut self) -> Result<HttpResponse> {
         ensure!(!self.has_ended()?, "the connection closed without a response");
         let line = self.line()?;
         let text = String::from_utf8_lossy(&line);
@@ -113,7 +113,7 @@ impl Http1Connection {
             bail!("not a status line: {text:?}");
         };
         let status = status.parse().with_context(|| format!("not a status line: {text:?}"))?;
-        Ok(Response { status, headers: self.fields()?, ..Response::default() })
+        Ok(HttpResponse { status, headers: self.fields()?, ..HttpResponse::default() })
     }
 
     fn fields(&mut self) -> Result<Vec<Field>> {
@@ -130,7 +130,7 @@ impl Http1Connection {
         }
     }
 
-    fn chunks(&mut self, response: &mut Response) -> Result<()> {
+    fn chunks(&mut self, response: &mut HttpResponse) -> Result<()> {
         loop {
             let size = String::from_utf8_lossy(&self.line()?).into_owned();
             let size = usize::from_str_radix(size.split(';').next().unwrap_or_default().trim(), 16)?;
@@ -147,7 +147,7 @@ impl Http1Connection {
 }
 
 /// The bytes of a request. `authority` becomes the first header; an empty one is left out.
-pub fn encode(request: &Request) -> Vec<u8> {
+pub fn encode(request: &HttpRequest) -> Vec<u8> {
     let mut bytes = [&request.method, &b" "[..], &request.path, b" HTTP/1.1\r\n"].concat();
     let mut field = |name: &[u8], value: &[u8]| bytes.extend([name, b": ", value, b"\r\n"].concat());
     if !request.authority.is_empty() {

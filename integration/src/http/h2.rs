@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use loona_hpack::Decoder;
 
-use super::{Field, Request, Response, TIMEOUT};
+use super::{Field, HttpRequest, HttpResponse, TIMEOUT};
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// The largest frame that any peer accepts unasked.
@@ -82,12 +82,12 @@ impl Http2Connection {
     }
 
     /// Sends a request in the usual form and waits for the whole answer.
-    pub fn request(&mut self, request: &Request) -> Result<Response> {
+    pub fn request(&mut self, request: &HttpRequest) -> Result<HttpResponse> {
         self.send(&fields_of(request), &request.body)
     }
 
     /// Sends a request in the usual form, waits for `until`, and cancels it.
-    pub fn abandon(&mut self, request: &Request, until: impl FnOnce() -> Result<()>) -> Result<()> {
+    pub fn abandon(&mut self, request: &HttpRequest, until: impl FnOnce() -> Result<()>) -> Result<()> {
         /// What a client says that does not want the answer any more.
         const CANCEL: u32 = 8;
         let (stream, sent) = self.begin(&fields_of(request), &request.body)?;
@@ -103,7 +103,7 @@ impl Http2Connection {
 
     /// Sends exactly this header list, and a body of at most 65,535 bytes, and waits for the whole answer. A stream
     /// that the peer resets is an error.
-    pub fn send(&mut self, fields: &[Field], body: &[u8]) -> Result<Response> {
+    pub fn send(&mut self, fields: &[Field], body: &[u8]) -> Result<HttpResponse> {
         let (stream, sent) = self.begin(fields, body)?;
         // A server may refuse and close before it has read everything.
         let received = self.receive(stream);
@@ -116,11 +116,11 @@ impl Http2Connection {
     /// Sends a request whose body comes in these parts, with a pause before each but the first, and ends it with trailers.
     pub fn request_in_parts(
         &mut self,
-        request: &Request,
+        request: &HttpRequest,
         parts: &[&[u8]],
         pause: Duration,
         trailers: &[Field],
-    ) -> Result<Response> {
+    ) -> Result<HttpResponse> {
         let stream = self.next_stream;
         self.next_stream += 2;
         self.write(&frame(HEADERS, END_HEADERS, stream, &encode(&fields_of(request))))?;
@@ -156,8 +156,8 @@ impl Http2Connection {
         Ok((stream, self.write(&bytes)))
     }
 
-    fn receive(&mut self, stream: u32) -> Result<Response> {
-        let mut response = Response::default();
+    fn receive(&mut self, stream: u32) -> Result<HttpResponse> {
+        let mut response = HttpResponse::default();
         loop {
             let frame = self.read()?;
             match frame.kind {
@@ -228,7 +228,7 @@ impl Http2Connection {
 }
 
 /// A request's header list in the usual form.
-fn fields_of(request: &Request) -> Vec<Field> {
+fn fields_of(request: &HttpRequest) -> Vec<Field> {
     let mut fields: Vec<Field> = vec![(b":method".to_vec(), request.method.clone())];
     let connect = request.method == b"CONNECT" && request.protocol.is_none();
     if !connect {
@@ -251,7 +251,7 @@ fn fields_of(request: &Request) -> Vec<Field> {
 }
 
 /// Takes the head of a response, or its trailers.
-fn accept(response: &mut Response, fields: Vec<Field>) -> Result<()> {
+fn accept(response: &mut HttpResponse, fields: Vec<Field>) -> Result<()> {
     if response.status >= 200 {
         response.trailers = fields;
         return Ok(());

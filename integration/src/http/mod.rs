@@ -48,7 +48,7 @@ impl fmt::Display for Protocol {
 
 /// A request, before it takes the form of a version of HTTP. Nothing in it is checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Request {
+pub struct HttpRequest {
     /// The method.
     pub method: Vec<u8>,
     /// `:scheme`, in HTTP/2 only.
@@ -65,10 +65,10 @@ pub struct Request {
     pub body: Vec<u8>,
 }
 
-impl Request {
+impl HttpRequest {
     /// A request without further headers and body.
     pub fn new(method: &str, authority: &str, path: &str) -> Self {
-        Request {
+        HttpRequest {
             method: method.into(),
             scheme: b"http".to_vec(),
             authority: authority.into(),
@@ -81,7 +81,7 @@ impl Request {
 
     /// `GET http://example.com<path>`.
     pub fn get(path: &str) -> Self {
-        Request::new("GET", "example.com", path)
+        HttpRequest::new("GET", "example.com", path)
     }
 
     /// The same at another host.
@@ -108,7 +108,7 @@ impl Request {
 
 /// A response.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Response {
+pub struct HttpResponse {
     /// The status.
     pub status: u16,
     /// Headers in order, names in lower case.
@@ -119,7 +119,7 @@ pub struct Response {
     pub body: Vec<u8>,
 }
 
-impl Response {
+impl HttpResponse {
     /// The first value of a header, as text.
     pub fn header(&self, name: &str) -> Option<String> {
         self.values(name).next()
@@ -143,7 +143,7 @@ impl Response {
 }
 
 /// One request on a connection of its own.
-pub fn send(protocol: Protocol, address: SocketAddr, request: &Request) -> Result<Response> {
+pub fn send(protocol: Protocol, address: SocketAddr, request: &HttpRequest) -> Result<HttpResponse> {
     ClientConnection::open(protocol, address)?.request(request)
 }
 
@@ -174,7 +174,7 @@ impl ClientConnection {
     }
 
     /// Sends a request and waits for the whole answer.
-    pub fn request(&mut self, request: &Request) -> Result<Response> {
+    pub fn request(&mut self, request: &HttpRequest) -> Result<HttpResponse> {
         match self {
             ClientConnection::Http1(connection) => connection.request(request),
             ClientConnection::Http2(connection) => connection.request(request),
@@ -190,7 +190,7 @@ impl ClientConnection {
     }
 
     /// Sends a request, waits for `until`, and leaves without the answer: HTTP/1.1 closes, HTTP/2 resets the stream.
-    pub fn abandon(&mut self, request: &Request, until: impl FnOnce() -> Result<()>) -> Result<()> {
+    pub fn abandon(&mut self, request: &HttpRequest, until: impl FnOnce() -> Result<()>) -> Result<()> {
         match self {
             ClientConnection::Http1(connection) => connection.abandon(request, until),
             ClientConnection::Http2(connection) => connection.abandon(request, until),

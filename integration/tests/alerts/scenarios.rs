@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use penstock_integration::http::{self, Protocol, Request};
+use penstock_integration::http::{self, HttpRequest, Protocol};
 use penstock_integration::{
     Bootstrap, Envoy, Listener, Reload, Route, Upstream, UpstreamReply, WasmFilter, grpc_cluster, workspace,
 };
@@ -72,7 +72,7 @@ fn counted(envoy: &Envoy, metric: &str, count: u64) -> Result<()> {
     eventually(metric, || Ok(envoy.admin().stat(&format!("wasmcustom.penstock.{metric}"))? == count))
 }
 
-fn send(envoy: &Envoy, request: &Request) -> Result<u16> {
+fn send(envoy: &Envoy, request: &HttpRequest) -> Result<u16> {
     Ok(http::send(Protocol::Http1, envoy.ingress()?, request)?.status)
 }
 
@@ -109,7 +109,7 @@ fn failed() -> Result<AlertScenario> {
     let mut recording = ScrapeRecording::default();
     for minute in 0..5 {
         if minute == 3 {
-            ensure!(send(&envoy, &Request::get("/").header("x-penstock-trap", "1"))? == 503);
+            ensure!(send(&envoy, &HttpRequest::get("/").header("x-penstock-trap", "1"))? == 503);
             counted(&envoy, "internal_errors_total.operation.panic", 1)?;
         }
         recording.scrape("native", &[("a", Some(&envoy))])?;
@@ -297,7 +297,7 @@ fn flapping() -> Result<AlertScenario> {
         fails.store(minute < 14, Ordering::SeqCst);
         if minute >= 3 {
             for _ in 0..60 {
-                send(&envoy, &Request::get("/"))?;
+                send(&envoy, &HttpRequest::get("/"))?;
             }
         }
         thread::sleep(SECOND);
@@ -356,19 +356,19 @@ fn limited() -> Result<AlertScenario> {
         if (2..BUSY).contains(&minute) {
             // Three of four pass.
             for _ in 0..4 {
-                send(&envoy, &Request::get("/").header("x-few", format!("user-{minute}")))?;
+                send(&envoy, &HttpRequest::get("/").header("x-few", format!("user-{minute}")))?;
             }
             counted(&envoy, &outcome("few", "limited"), minute - 1)?;
         }
         if minute == 3 {
             for user in 0..8 {
-                send(&envoy, &Request::get("/").header("x-full", format!("user-{user}")))?;
+                send(&envoy, &HttpRequest::get("/").header("x-full", format!("user-{user}")))?;
             }
             eventually("all keys", || {
                 Ok(envoy.admin().stat("wasmcustom.penstock.rate_limit_keys_used.rule.full")? == 8)
             })?;
             // One question that nobody answers.
-            send(&envoy, &Request::get("/global"))?;
+            send(&envoy, &HttpRequest::get("/global"))?;
             counted(&envoy, &outcome("global", "error"), 1)?;
         }
         recording.scrape("limits", &[("a", Some(&envoy))])?;
@@ -408,7 +408,7 @@ fn refused_egress() -> Result<AlertScenario> {
     for minute in 0..16_u64 {
         if (2..14).contains(&minute) {
             for _ in 0..10 {
-                ensure!(send(&envoy, &Request::new("GET", "evil.example.com:80", "/"))? == 403);
+                ensure!(send(&envoy, &HttpRequest::new("GET", "evil.example.com:80", "/"))? == 403);
             }
             counted(&envoy, "egress_reasons_total.reason.hostNotAllowed.outcome.denied", 10 * (minute - 1))?;
         }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use penstock_integration::control_plane::free_port;
 use penstock_integration::demo::json::of_yaml;
-use penstock_integration::http::{self, Protocol, Request};
+use penstock_integration::http::{self, HttpRequest, Protocol};
 use penstock_integration::{
     Bootstrap, Browser, Dash, Envoy, Listener, Page, Route, Upstream, UpstreamReply, WasmFilter, workspace,
 };
@@ -53,11 +53,11 @@ pub(crate) fn envoy(als: u16) -> Result<(Envoy, Upstream)> {
     Ok((envoy, upstream))
 }
 
-fn get(host: &str, path: &str) -> Request {
-    Request::new("GET", host, path).header("x-user", "ann")
+fn get(host: &str, path: &str) -> HttpRequest {
+    HttpRequest::new("GET", host, path).header("x-user", "ann")
 }
 
-fn send(at: SocketAddr, request: &Request) -> Result<u16> {
+fn send(at: SocketAddr, request: &HttpRequest) -> Result<u16> {
     Ok(http::send(Protocol::Http1, at, request)?.status)
 }
 
@@ -108,7 +108,7 @@ fn a_refused_request_is_on_the_page_within_two_seconds_and_one_click_explains_it
     ensure!(send(at, &get("cards.example.com:80", "/charges"))? == 200);
     ensure!(send(at, &get("cards.example.com:80", "/charges"))? == 429);
     wait_for_line(&mut page, "Limit: per-user", Instant::now())?;
-    ensure!(send(at, &Request::new("DELETE", "cards.example.com:80", "/charges"))? == 403);
+    ensure!(send(at, &HttpRequest::new("DELETE", "cards.example.com:80", "/charges"))? == 403);
     wait_for_line(&mut page, "Egress: cards", Instant::now())?;
     check_accessible(&mut page, "the feed")?;
     page.evaluate("document.querySelector('#decisions').scrollIntoView()")?;
@@ -253,7 +253,7 @@ fn the_api_answers_as_its_document_says() -> Result<()> {
     let dash = Dash::start(&arguments)?;
     dash.wait_for("east", |snapshot| snapshot["endpoints"][0]["alive"] == true)?;
     ensure!(send(at, &get("first.example.net", "/"))? == 403);
-    ensure!(send(at, &Request::new("DELETE", "cards.example.com:80", "/charges"))? == 403);
+    ensure!(send(at, &HttpRequest::new("DELETE", "cards.example.com:80", "/charges"))? == 403);
     let until = Instant::now() + Duration::from_secs(30);
     while dash.get("/api/v1/clusters/east/decisions", None)?.json()["decisions"]
         .as_array()
@@ -289,7 +289,7 @@ fn the_api_answers_as_its_document_says() -> Result<()> {
         (question.to_string(), "text/plain", 415),
         (huge.to_string(), "application/json", 413),
     ] {
-        let request = Request::new("POST", &dash.address().to_string(), "/api/v1/clusters/east/explain");
+        let request = HttpRequest::new("POST", &dash.address().to_string(), "/api/v1/clusters/east/explain");
         let request = request.header("content-type", kind).body(body);
         let answer = http::send(Protocol::Http1, dash.address(), &request)?;
         ensure!(answer.status == status, "{kind}: {} {}", answer.status, answer.text());
@@ -328,7 +328,7 @@ fn a_workspace_sees_only_decisions_of_its_clusters_namespaces_and_owners() -> Re
         thread::sleep(Duration::from_millis(100));
     }
     ensure!(send(at, &get("first.example.net", "/"))? == 403);
-    ensure!(send(at, &Request::new("DELETE", "cards.example.com:80", "/charges"))? == 403);
+    ensure!(send(at, &HttpRequest::new("DELETE", "cards.example.com:80", "/charges"))? == 403);
     let seen = |who: &str| -> Result<Vec<String>> {
         let answer = get_as(who, "east/decisions?outcome=refusals")?.json();
         let hosts = answer["decisions"].as_array().context("no list")?.iter();
@@ -357,7 +357,7 @@ fn a_workspace_sees_only_decisions_of_its_clusters_namespaces_and_owners() -> Re
     }
     // An explanation shows rules of all owners.
     for (who, status) in [("platform", 200), ("payments", 403), ("other", 200), ("nobody", 401)] {
-        let request = Request::new("POST", &dash.address().to_string(), "/api/v1/clusters/east/explain");
+        let request = HttpRequest::new("POST", &dash.address().to_string(), "/api/v1/clusters/east/explain");
         let body = json!({"method": "GET", "host": "evil.test", "path": "/"}).to_string();
         let request =
             request.header("content-type", "application/json").header("authorization", format!("Bearer {who}"));
@@ -375,7 +375,7 @@ fn a_sender_that_is_no_envoy_is_told_so_and_counted() -> Result<()> {
     let dash = Dash::start(&["--als", &format!("east=127.0.0.1:{als}")])?;
     let at = SocketAddr::from(([127, 0, 0, 1], als));
     let post = |path: &str, kind: &str, body: &[u8]| -> Result<(u16, Option<String>)> {
-        let request = Request::new("POST", "dash", path).header("content-type", kind).body(body);
+        let request = HttpRequest::new("POST", "dash", path).header("content-type", kind).body(body);
         let answer = http::h2::Http2Connection::open(at)?.request(&request)?;
         Ok((answer.status, answer.header("grpc-status")))
     };
@@ -386,7 +386,7 @@ fn a_sender_that_is_no_envoy_is_told_so_and_counted() -> Result<()> {
     ensure!(post(METHOD, "application/grpc", &[0, 0, 0, 0, 2, 0xff, 0xff])? == grpc("3"));
     ensure!(post("/other.Service/Call", "application/grpc", &[0, 0, 0, 0, 0])? == grpc("12"));
     ensure!(post(METHOD, "application/json", b"{}")?.0 == 415);
-    ensure!(send(at, &Request::new("GET", "dash", "/")).is_err(), "it speaks HTTP/1.1");
+    ensure!(send(at, &HttpRequest::new("GET", "dash", "/")).is_err(), "it speaks HTTP/1.1");
     // An empty message is a message.
     ensure!(post(METHOD, "application/grpc", &[0, 0, 0, 0, 0])? == grpc("0"));
     let answer = dash.get("/api/v1/clusters/east/decisions", None)?.json();
@@ -434,7 +434,7 @@ fn a_request_that_is_not_logged_costs_the_proxy_less_than_a_microsecond() -> Res
         for (connection, used) in connections.iter_mut().zip(&mut used) {
             let before = cpu(envoy.pid())?;
             for _ in 0..REQUESTS {
-                ensure!(connection.request(&Request::new("GET", "a.test", "/"))?.status == 200);
+                ensure!(connection.request(&HttpRequest::new("GET", "a.test", "/"))?.status == 200);
             }
             *used = cpu(envoy.pid())? - before;
         }

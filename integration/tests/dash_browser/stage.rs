@@ -6,7 +6,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use anyhow::Result;
-use penstock_integration::http::{self, Protocol, Request};
+use penstock_integration::http::{self, HttpRequest, Protocol};
 use penstock_integration::{Bootstrap, Envoy, Listener, Route, Upstream, UpstreamReply, WasmFilter};
 use serde_json::{Value, json};
 use time::OffsetDateTime;
@@ -100,8 +100,8 @@ impl Visitors {
         let (ingress, egress) = (envoy.address("ingress")?, envoy.address("egress")?);
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
-        let get = |path: &str| Request::new("GET", "shop.example.com", path);
-        let out = |method: &str, host: &str| Request::new(method, host, "/");
+        let get = |path: &str| HttpRequest::new("GET", "shop.example.com", path);
+        let out = |method: &str, host: &str| HttpRequest::new(method, host, "/");
         let inward = [
             get("/"),
             get("/").header("x-user", "ann"),

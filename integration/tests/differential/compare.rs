@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use penstock_integration::http::{Protocol, Response};
+use penstock_integration::http::{HttpResponse, Protocol};
 use penstock_policy::wire::{Field, WireDecision, WireRequest, as_received};
 
 /// The header by which the filter behind the module says that the request came to it.
@@ -17,7 +17,7 @@ pub fn difference(
     protocol: Protocol,
     request: &WireRequest,
     decision: &WireDecision,
-    response: &Response,
+    response: &HttpResponse,
 ) -> Option<String> {
     let came_through = response.header(CAME_THROUGH).is_some();
     let is_head = request.method == "HEAD";
@@ -99,7 +99,7 @@ fn forwarded(protocol: Protocol, request: &WireRequest, decision: &WireDecision)
 }
 
 /// The header map that the filter behind the module was given: one header a line.
-fn seen(response: &Response) -> Names {
+fn seen(response: &HttpResponse) -> Names {
     let mut names = Names::new();
     for line in response.text().lines() {
         let colon = line.get(1..).and_then(|rest| rest.find(": ")).map_or(line.len(), |at| at + 1);

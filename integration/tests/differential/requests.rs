@@ -1,6 +1,6 @@
 //! Random requests: as a line for `penstock replay`, and as a client sends them.
 
-use penstock_integration::http::{Protocol, Request};
+use penstock_integration::http::{HttpRequest, Protocol};
 use serde_json::{Value, json};
 
 use super::random::Random;
@@ -14,7 +14,7 @@ pub struct Sent {
     /// A line for `penstock replay`.
     pub line: Value,
     /// What a client sends.
-    pub request: Request,
+    pub request: HttpRequest,
     /// Why the proxy's own codec, or its rules for paths and upgrades, may refuse it before any filter: then nothing is
     /// compared.
     pub may_be_refused: Option<&'static str>,
@@ -81,7 +81,7 @@ pub fn request(random: &mut Random, protocol: Protocol) -> Sent {
             _ => {}
         }
     }
-    let mut request = Request::new(method, &authority, &path);
+    let mut request = HttpRequest::new(method, &authority, &path);
     for (name, value) in &headers {
         let name = if protocol == Protocol::Http2 { name.to_lowercase() } else { name.clone() };
         request = request.header(name, value);

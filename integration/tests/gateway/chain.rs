@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 use penstock_integration::control_plane::eventually;
-use penstock_integration::http::Request;
+use penstock_integration::http::HttpRequest;
 use penstock_integration::workspace;
 use serde_json::{Map, Value, json};
 
@@ -46,8 +46,8 @@ fn in_the_listener() -> Result<String> {
     Ok(format!("{before}value: '{}'\n{after}", ceiling()).replace("/modules/suite.wasm", &module))
 }
 
-fn send(method: &str, path: &str) -> Request {
-    Request::new(method, "shop.example.com", path)
+fn send(method: &str, path: &str) -> HttpRequest {
+    HttpRequest::new(method, "shop.example.com", path)
 }
 
 impl Site {

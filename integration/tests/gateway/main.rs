@@ -10,7 +10,7 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use penstock_integration::control_plane::{
     Access, Cluster, EnvoyGateway, Registry, Tokens, eventually, free_port, hosts, with_hosts,
 };
-use penstock_integration::http::{self, Protocol, Request, Response};
+use penstock_integration::http::{self, HttpRequest, HttpResponse, Protocol};
 use penstock_integration::{TokenSigner, Traffic, Upstream, UpstreamReply, workspace};
 use serde_json::{Value, json};
 
@@ -155,11 +155,11 @@ impl Site {
         Ok(())
     }
 
-    fn ask(&self, request: &Request) -> Result<Response> {
+    fn ask(&self, request: &HttpRequest) -> Result<HttpResponse> {
         http::send(Protocol::Http1, ([127, 0, 0, 1], self.port).into(), request)
     }
 
-    fn expect(&self, what: &str, request: &Request, upstream: &str) -> Result<()> {
+    fn expect(&self, what: &str, request: &HttpRequest, upstream: &str) -> Result<()> {
         eventually(what, || {
             let response = self.ask(request)?;
             ensure!(is_from(upstream, &response), "{response:?}");
@@ -223,11 +223,11 @@ fn push(registry: &Registry, module: &str, name: &str) -> Result<()> {
     Ok(())
 }
 
-fn shop(path: &str) -> Request {
-    Request::get(path).at("shop.example.com")
+fn shop(path: &str) -> HttpRequest {
+    HttpRequest::get(path).at("shop.example.com")
 }
 
-fn is_from(upstream: &str, response: &Response) -> bool {
+fn is_from(upstream: &str, response: &HttpResponse) -> bool {
     response.header("x-upstream").as_deref() == Some(upstream)
 }
 
@@ -526,9 +526,9 @@ fn an_http_route_with_weights_rewrite_and_header_is_imported_explained_and_serve
     ensure!(decision.get("variant").is_some() && decision.get("rule").is_some(), "{decision}");
 
     eprintln!("- served");
-    let saw = |response: &Response, name: &str| response.header(name).unwrap_or_default();
+    let saw = |response: &HttpResponse, name: &str| response.header(name).unwrap_or_default();
     for host in ["theirs.example.com", "ours.example.com"] {
-        let cart = Request::get("/cart/x?y=1").at(host);
+        let cart = HttpRequest::get("/cart/x?y=1").at(host);
         eventually("the rewritten path", || {
             let response = site.ask(&cart)?;
             ensure!(saw(&response, "x-saw-path") == "/v2/x?y=1", "{host}: {response:?}");
@@ -546,7 +546,7 @@ fn an_http_route_with_weights_rewrite_and_header_is_imported_explained_and_serve
         }
         eprintln!("  {host}: {first} of 200 to the one with weight 3 of 4");
         ensure!((110..190).contains(&first), "{host}: {first} of 200");
-        let other = site.ask(&Request::get("/cartoon?z").at(host))?;
+        let other = site.ask(&HttpRequest::get("/cartoon?z").at(host))?;
         let alike = (saw(&other, "x-upstream"), saw(&other, "x-saw-path"), saw(&other, "x-saw-team"));
         ensure!(alike == ("shop-stable".to_owned(), "/cartoon?z".to_owned(), String::new()), "{host}: {other:?}");
     }

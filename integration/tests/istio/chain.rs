@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 
 use anyhow::{Result, ensure};
 use penstock_integration::control_plane::{Access, Pod, Role, eventually, free_port};
-use penstock_integration::http::Request;
+use penstock_integration::http::HttpRequest;
 use serde_json::{Value, json};
 
 use super::mesh::{Mesh, ask};
@@ -43,7 +43,7 @@ fn a_teams_plugin_never_widens_what_the_one_of_the_root_namespace_lets_pass_what
         .start(&mesh.cluster, &mesh.istio)?;
     proxy.wait_for_listener(port)?;
     let answers = |method: &str, path: &str, status: u16| -> Result<()> {
-        let response = ask(port, &Request::new(method, "shop.example.com", path))?;
+        let response = ask(port, &HttpRequest::new(method, "shop.example.com", path))?;
         ensure!(response.status == status, "{method} {path}: {response:?}");
         Ok(())
     };

@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 
 use anyhow::{Result, ensure};
 use penstock_integration::control_plane::{Access, IstioProxy, Pod, Role, eventually, free_port};
-use penstock_integration::http::{Request, Response};
+use penstock_integration::http::{HttpRequest, HttpResponse};
 use penstock_integration::{Bootstrap, Listener, Route, workspace};
 use serde_json::json;
 
@@ -28,7 +28,7 @@ fn workload(mesh: &Mesh, account: &str, address: [u8; 4], port: u16) -> Result<I
     Ok(proxy)
 }
 
-fn refused_for(response: &Response, reason: &str) -> bool {
+fn refused_for(response: &HttpResponse, reason: &str) -> bool {
     response.status == 403 && response.json().get("reason").and_then(|it| it.as_str()) == Some(reason)
 }
 
@@ -96,7 +96,7 @@ fn the_egress_gateway_lets_out_what_the_policy_lists_for_the_workload_that_the_c
         .address(GATEWAY)
         .start(&mesh.cluster, &mesh.istio)?;
     proxy.wait_for_listener(gateway)?;
-    let charges = Request::new("POST", "api.stripe.com", "/v1/charges");
+    let charges = HttpRequest::new("POST", "api.stripe.com", "/v1/charges");
 
     eprintln!("- the account that the rule names");
     let sidecar = workload(&mesh, "checkout", [127, 0, 97, 2], plain)?;
@@ -108,15 +108,15 @@ fn the_egress_gateway_lets_out_what_the_policy_lists_for_the_workload_that_the_c
     let requests = || outside.admin().stat("http.outside.downstream_rq_total");
     let before = requests()?;
     for (request, reason) in [
-        (Request::new("GET", "evil.test", "/"), "hostNotAllowed"),
-        (Request::new("DELETE", "api.stripe.com", "/v1/charges"), "methodNotAllowed"),
-        (Request::new("GET", "api.stripe.com", "/v1/charges/../refunds"), "pathNotAllowed"),
+        (HttpRequest::new("GET", "evil.test", "/"), "hostNotAllowed"),
+        (HttpRequest::new("DELETE", "api.stripe.com", "/v1/charges"), "methodNotAllowed"),
+        (HttpRequest::new("GET", "api.stripe.com", "/v1/charges/../refunds"), "pathNotAllowed"),
     ] {
         let response = ask(plain, &request)?;
         ensure!(refused_for(&response, reason), "{reason}: {response:?}");
     }
     // REGISTRY_ONLY: what the mesh does not know gets no further than the sidecar.
-    let unknown = ask(plain, &Request::new("GET", "unknown.test", "/"))?;
+    let unknown = ask(plain, &HttpRequest::new("GET", "unknown.test", "/"))?;
     ensure!(unknown.status == 502 && unknown.body.is_empty(), "{unknown:?}");
 
     eprintln!("- what the NetworkPolicies select, with and without what every cluster has");

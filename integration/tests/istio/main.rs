@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
 use penstock_integration::control_plane::{Access, Pod, Role, Tokens, eventually, free_port};
-use penstock_integration::http::{Request, Response};
+use penstock_integration::http::{HttpRequest, HttpResponse};
 use penstock_integration::{Traffic, workspace};
 use serde_json::json;
 
@@ -21,8 +21,8 @@ mod waypoint;
 
 use mesh::{Mesh, ask, is_from, upstream};
 
-fn shop(path: &str) -> Request {
-    Request::get(path).at("shop.example.com")
+fn shop(path: &str) -> HttpRequest {
+    HttpRequest::get(path).at("shop.example.com")
 }
 
 /// The suite with other bytes: a custom section that nobody reads.
@@ -182,7 +182,7 @@ fn a_sidecar_limits_what_comes_in_with_a_module_from_a_registry_that_wants_token
     let mut proxy =
         Pod::new(Role::Sidecar, "shop", "checkout-1", &[("app", "checkout")]).start(&mesh.cluster, &mesh.istio)?;
     proxy.wait_for_listener(port)?;
-    let tenant = |name: &str| Request::get("/").at("checkout.shop").header("x-tenant", name);
+    let tenant = |name: &str| HttpRequest::get("/").at("checkout.shop").header("x-tenant", name);
     eventually("the workload's answer", || {
         let response = ask(port, &tenant("patient"))?;
         ensure!(is_from("checkout")(&response), "{response:?}");
@@ -204,7 +204,7 @@ fn what_cannot_be_fetched_is_refused_and_what_was_fetched_keeps_serving() -> Res
     let mut mesh = Mesh::start(&Access::Password)?;
     let image = "suite:0.1.0";
     let beta = |header: &str| shop("/").header(header, "beta");
-    let denied = |response: &Response| response.status == 403 && response.text() == "RBAC: access denied";
+    let denied = |response: &HttpResponse| response.status == 403 && response.text() == "RBAC: access denied";
 
     eprintln!("- without the pull secret: refused");
     mesh.cluster.apply(&mesh.kustomization("overlays/wasm-plugin", &[])?)?;

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use penstock_integration::control_plane::{
     Access, Cluster, Istio, IstioProxy, Pod, Registry, Role, eventually, free_port, hosts, with_hosts,
 };
-use penstock_integration::http::{self, Protocol, Request, Response};
+use penstock_integration::http::{self, HttpRequest, HttpResponse, Protocol};
 use penstock_integration::{Upstream, UpstreamReply, workspace};
 use serde_json::json;
 
@@ -102,12 +102,17 @@ impl Mesh {
         Ok(path.display().to_string())
     }
 
-    pub fn ask(&self, request: &Request) -> Result<Response> {
+    pub fn ask(&self, request: &HttpRequest) -> Result<HttpResponse> {
         ask(self.port, request)
     }
 
     /// Asks until it is answered so.
-    pub fn expect(&self, what: &str, request: &Request, holds: impl Fn(&Response) -> bool) -> Result<Response> {
+    pub fn expect(
+        &self,
+        what: &str,
+        request: &HttpRequest,
+        holds: impl Fn(&HttpResponse) -> bool,
+    ) -> Result<HttpResponse> {
         eventually(what, || {
             let response = self.ask(request)?;
             ensure!(holds(&response), "{response:?}");
@@ -116,7 +121,7 @@ impl Mesh {
     }
 }
 
-pub fn ask(port: u16, request: &Request) -> Result<Response> {
+pub fn ask(port: u16, request: &HttpRequest) -> Result<HttpResponse> {
     http::send(Protocol::Http1, ([127, 0, 0, 1], port).into(), request)
 }
 
@@ -149,6 +154,6 @@ pub fn service(name: &str, endpoints: &[serde_json::Value]) -> String {
     .to_string()
 }
 
-pub fn is_from(upstream: &str) -> impl Fn(&Response) -> bool {
-    move |response: &Response| response.header("x-upstream").as_deref() == Some(upstream)
+pub fn is_from(upstream: &str) -> impl Fn(&HttpResponse) -> bool {
+    move |response: &HttpResponse| response.header("x-upstream").as_deref() == Some(upstream)
 }

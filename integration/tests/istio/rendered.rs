@@ -4,7 +4,7 @@ use std::fs;
 
 use anyhow::{Context, Result, ensure};
 use penstock_integration::control_plane::{Access, Pod, Role, eventually, free_port};
-use penstock_integration::http::Request;
+use penstock_integration::http::HttpRequest;
 use penstock_integration::{Upstream, workspace};
 use serde_json::json;
 
@@ -149,13 +149,13 @@ fn what_penstock_renders_for_istios_egress_lets_out_what_the_policy_lists() -> R
             .start(&mesh.cluster, &mesh.istio)?;
         proxy.wait_for_listener(gateway)?;
         eventually("an answer from outside", || {
-            let response = ask(gateway, &Request::get("/").at("outside.test"))?;
+            let response = ask(gateway, &HttpRequest::get("/").at("outside.test"))?;
             ensure!(response.status == 200, "{response:?}");
             Ok(())
         })?;
         let before = outside.requests();
         for (host, reason) in [("evil.test", "hostNotAllowed"), ("outside.test:8443", "portNotAllowed")] {
-            let response = ask(gateway, &Request::get("/").at(host))?;
+            let response = ask(gateway, &HttpRequest::get("/").at(host))?;
             ensure!(response.status == 403 && response.text().contains(reason), "{host}: {response:?}");
         }
         ensure!(outside.requests() == before, "a refused request went out");

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use penstock_integration::control_plane::{Access, Pod, Role, eventually};
-use penstock_integration::http::Request;
+use penstock_integration::http::HttpRequest;
 use penstock_integration::{Bootstrap, Envoy};
 use serde_json::{Value, json};
 
@@ -135,7 +135,7 @@ fn a_waypoint_runs_what_is_attached_to_it_and_what_is_attached_to_a_service() ->
     eventually("a certificate", || std::fs::read(certificates.path().join("root-cert.pem")).context("not there"))?;
     let tunnel = tunnel(certificates.path())?;
     let port = tunnel.ingress()?.port();
-    let tenant = |name: &str| Request::get("/").at("checkout.shop").header("x-tenant", name);
+    let tenant = |name: &str| HttpRequest::get("/").at("checkout.shop").header("x-tenant", name);
     let expect = |what: &str, name: &str, status: u16| {
         eventually(what, || {
             let response = ask(port, &tenant(name))?;

@@ -1,7 +1,7 @@
 //! One request of a client that Envoy sends several times, or that runs through the filters twice.
 
 use anyhow::{Context, Result};
-use penstock_integration::http::{self, Protocol, Request};
+use penstock_integration::http::{self, HttpRequest, Protocol};
 use penstock_integration::{Bootstrap, Listener, Route, Upstream, UpstreamReply, WasmFilter};
 use serde_json::{Value, json};
 
@@ -32,11 +32,11 @@ fn a_request_that_envoy_retries_is_one_request_for_limits_and_breakers() -> Resu
     let mut envoy =
         Bootstrap::new()?.concurrency(1).cluster("upstream", upstream.address()).listener(listener).start()?;
     for (number, protocol) in (0_u64..6).zip(Protocol::ALL.into_iter().cycle()) {
-        let response = http::send(protocol, envoy.ingress()?, &Request::get("/"))?;
+        let response = http::send(protocol, envoy.ingress()?, &HttpRequest::get("/"))?;
         assert_eq!((response.status, remaining(&response)), (200, Some(5 - number)), "{protocol}: {response:?}");
     }
     assert_eq!(upstream.requests(), 18, "three attempts each");
-    assert_eq!(http::send(Protocol::Http1, envoy.ingress()?, &Request::get("/"))?.status, 429);
+    assert_eq!(http::send(Protocol::Http1, envoy.ingress()?, &HttpRequest::get("/"))?.status, 429);
     assert_eq!(transitions(&envoy)?, [""; 0]);
     for attempt in upstream.all() {
         assert_eq!(attempt.values("x-penstock-route"), ["v"], "a retry keeps what was decided");
@@ -69,7 +69,7 @@ fn an_internal_redirect_is_decided_and_counted_as_a_request_of_its_own() -> Resu
     let mut envoy = Bootstrap::new()?.cluster("upstream", upstream.address()).listener(listener).start()?;
     let mut before = 100;
     for protocol in Protocol::ALL {
-        let response = http::send(protocol, envoy.ingress()?, &Request::get("/from"))?;
+        let response = http::send(protocol, envoy.ingress()?, &HttpRequest::get("/from"))?;
         assert_eq!((response.status, remaining(&response)), (200, Some(before - 2)), "{protocol}: {response:?}");
         before -= 2;
         let received = upstream.last().context("nothing came")?;
@@ -80,7 +80,7 @@ fn an_internal_redirect_is_decided_and_counted_as_a_request_of_its_own() -> Resu
         assert_eq!(received.values("x-add"), ["a", "b"], "{protocol}");
         for path in ["/out", "/away"] {
             let seen = upstream.requests();
-            let response = http::send(protocol, envoy.ingress()?, &Request::get(path))?;
+            let response = http::send(protocol, envoy.ingress()?, &HttpRequest::get(path))?;
             assert_eq!((response.status, upstream.requests()), (403, seen + 1), "{protocol} {path}: {response:?}");
             before -= 1;
         }

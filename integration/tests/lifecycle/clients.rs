@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use anyhow::Result;
-use penstock_integration::http::{ClientConnection, Protocol, Request};
+use penstock_integration::http::{ClientConnection, HttpRequest, Protocol};
 use penstock_integration::{Bootstrap, Envoy, Listener, Route, Upstream, WasmFilter};
 use serde_json::{Value, json};
 
@@ -29,7 +29,7 @@ fn statuses(address: SocketAddr, protocol: Protocol, peer: Option<&str>, forward
     let hello = peer.map(|peer| format!("PROXY TCP4 {peer} 192.0.2.1 40000 80\r\n")).unwrap_or_default();
     let ask = |forwarded: &&str| -> Result<u16> {
         let mut connection = ClientConnection::open_after(protocol, address, hello.as_bytes())?;
-        let request = Request::get("/");
+        let request = HttpRequest::get("/");
         let request = if forwarded.is_empty() { request } else { request.header("x-forwarded-for", forwarded) };
         Ok(connection.request(&request)?.status)
     };
@@ -99,7 +99,7 @@ fn a_canonical_path_is_counted_and_the_received_one_forwarded() -> Result<()> {
         Listener::new("ingress").wasm(&WasmFilter::new("suite", &policy)?).route(Route::any().to("upstream"));
     let mut envoy = Bootstrap::new()?.cluster("upstream", upstream.address()).listener(listener).start()?;
     let ask = |protocol, path: &str| -> Result<u16> {
-        Ok(penstock_integration::http::send(protocol, envoy.ingress()?, &Request::get(path))?.status)
+        Ok(penstock_integration::http::send(protocol, envoy.ingress()?, &HttpRequest::get(path))?.status)
     };
     assert_eq!(ask(Protocol::Http1, "/x/..//%6cogin;v=1?q=%41")?, 200);
     let received = upstream.last().map(|request| request.path());

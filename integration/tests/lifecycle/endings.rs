@@ -4,7 +4,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::Result;
-use penstock_integration::http::{self, ClientConnection, Protocol, Request, h1, h2};
+use penstock_integration::http::{self, ClientConnection, HttpRequest, Protocol, h1, h2};
 use penstock_integration::{Bootstrap, Envoy, Listener, Route, Upstream, UpstreamReply, WasmFilter};
 use serde_json::{Value, json};
 
@@ -37,7 +37,7 @@ fn interim_answers_change_nothing_for_the_last_one() -> Result<()> {
     )?;
     let mut envoy = envoy(upstream.address)?;
     for protocol in Protocol::ALL {
-        let response = http::send(protocol, envoy.ingress()?, &Request::get("/"))?;
+        let response = http::send(protocol, envoy.ingress()?, &HttpRequest::get("/"))?;
         assert_eq!((response.status, response.text()), (200, "ok".to_owned()), "{protocol}: {response:?}");
         assert_eq!(response.values("set-cookie").count(), 1, "{protocol}: {response:?}");
         assert!(remaining(&response).is_some(), "{protocol}: {response:?}");
@@ -91,7 +91,7 @@ fn trailers_of_a_request_go_on() -> Result<()> {
     let mut connection = h2::Http2Connection::open(envoy.ingress()?)?;
     let field = |name: &str, value: &str| (name.as_bytes().to_vec(), value.as_bytes().to_vec());
     let trailers = [field("x-sum", "1"), field("x-penstock-route", "v1")];
-    let request = Request::new("POST", "a.test", "/h2");
+    let request = HttpRequest::new("POST", "a.test", "/h2");
     let response = connection.request_in_parts(&request, &[b"bo", b"dy"], Duration::ZERO, &trailers)?;
     assert_eq!(response.status, 200, "{response:?}");
     for received in upstream.all() {
@@ -112,12 +112,12 @@ fn a_client_that_leaves_has_used_its_request_and_is_no_failure() -> Result<()> {
     for protocol in Protocol::ALL.repeat(2) {
         let before = upstream.requests();
         let mut connection = ClientConnection::open(protocol, envoy.ingress()?)?;
-        connection.abandon(&Request::get("/hang"), || {
+        connection.abandon(&HttpRequest::get("/hang"), || {
             eventually("the upstream has it", || Ok(upstream.requests() > before))
         })?;
         eventually("Envoy has seen it leave", || Ok(envoy.admin().stat("http.ingress.downstream_rq_active")? == 0))?;
     }
-    let response = http::send(Protocol::Http1, envoy.ingress()?, &Request::get("/"))?;
+    let response = http::send(Protocol::Http1, envoy.ingress()?, &HttpRequest::get("/"))?;
     assert_eq!((response.status, remaining(&response)), (200, Some(95)), "{response:?}");
     assert_eq!(transitions(&envoy)?, [""; 0]);
     envoy.check_healthy()

@@ -1,7 +1,7 @@
 //! gRPC answers, which say in `grpc-status` how a call went.
 
 use anyhow::Result;
-use penstock_integration::http::{self, Protocol, Request};
+use penstock_integration::http::{self, HttpRequest, Protocol};
 use penstock_integration::{Answer, Bootstrap, GrpcServer, Listener, Route, WasmFilter, grpc_cluster};
 use serde_json::json;
 
@@ -32,7 +32,7 @@ fn a_call_that_fails_in_its_trailers_or_headers_is_a_failure_for_breakers() -> R
             .any_cluster(grpc_cluster("calls", server.address()))
             .listener(listener)
             .start()?;
-        let request = Request::new("POST", "calls.test", "/shop.Cart/Add")
+        let request = HttpRequest::new("POST", "calls.test", "/shop.Cart/Add")
             .header("content-type", content_type)
             .header("te", "trailers")
             .body(b"\0\0\0\0\0");

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use penstock_integration::Envoy;
-use penstock_integration::http::Response;
+use penstock_integration::http::HttpResponse;
 
 /// Until `holds`, or an error that says what did not come about.
 fn eventually(what: &str, mut holds: impl FnMut() -> Result<bool>) -> Result<()> {
@@ -39,7 +39,7 @@ fn transitions(envoy: &Envoy) -> Result<Vec<String>> {
 }
 
 /// How many more requests of its key a limit with `quotaHeaders: Draft03` lets pass.
-fn remaining(response: &Response) -> Option<u64> {
+fn remaining(response: &HttpResponse) -> Option<u64> {
     response.header("x-ratelimit-remaining")?.parse().ok()
 }
 

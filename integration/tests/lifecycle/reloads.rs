@@ -4,7 +4,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
-use penstock_integration::http::{self, Protocol, Request, Response};
+use penstock_integration::http::{self, HttpRequest, HttpResponse, Protocol};
 use penstock_integration::{
     Answer, Bootstrap, Envoy, GrpcServer, Listener, Reload, Route, Upstream, UpstreamReply, WasmFilter, grpc_cluster,
 };
@@ -29,12 +29,12 @@ fn start(policy: &Value, service: &GrpcServer) -> Result<Envoy> {
 }
 
 /// A request on its way.
-fn sent(envoy: &Envoy, protocol: Protocol, request: Request) -> Result<JoinHandle<Result<Response>>> {
+fn sent(envoy: &Envoy, protocol: Protocol, request: HttpRequest) -> Result<JoinHandle<Result<HttpResponse>>> {
     let address = envoy.ingress()?;
     Ok(thread::spawn(move || http::send(protocol, address, &request)))
 }
 
-fn answer(client: JoinHandle<Result<Response>>) -> Result<Response> {
+fn answer(client: JoinHandle<Result<HttpResponse>>) -> Result<HttpResponse> {
     client.join().map_err(|_| anyhow!("a client panicked"))?
 }
 
@@ -46,7 +46,7 @@ fn a_request_whose_service_is_asked_is_decided_by_the_policy_it_began_with() -> 
         for protocol in Protocol::ALL {
             for next in ["other policy", "without the section", "another module"] {
                 let asked = service.calls();
-                let client = sent(&envoy, protocol, Request::new("POST", "a.test", "/").body("some body"))?;
+                let client = sent(&envoy, protocol, HttpRequest::new("POST", "a.test", "/").body("some body"))?;
                 eventually("the service is asked", || Ok(service.calls() > asked))?;
                 let to_new = json!({"routes": {"default": "new"}});
                 let reloaded = match next {
@@ -59,7 +59,7 @@ fn a_request_whose_service_is_asked_is_decided_by_the_policy_it_began_with() -> 
                 }
                 if next != "other policy" {
                     // Who comes now asks nobody.
-                    let response = http::send(protocol, envoy.ingress()?, &Request::get("/"))?;
+                    let response = http::send(protocol, envoy.ingress()?, &HttpRequest::get("/"))?;
                     assert_eq!((response.status, response.text()), (200, "new".to_owned()), "{protocol} {next}");
                 }
                 let response = answer(client).with_context(|| format!("{protocol} {next}"))?;
@@ -88,7 +88,7 @@ fn an_answer_that_comes_after_its_breaker_is_gone_is_nobodys() -> Result<()> {
     let mut envoy = bootstrap.listener(listener).start()?;
     for protocol in Protocol::ALL {
         let before = upstream.requests();
-        let client = sent(&envoy, protocol, Request::get("/"))?;
+        let client = sent(&envoy, protocol, HttpRequest::get("/"))?;
         eventually("the upstream has it", || Ok(upstream.requests() > before))?;
         // The first time another threshold, which is another breaker; then none at all.
         match protocol {

@@ -1,7 +1,7 @@
 //! Upgrades and CONNECT through canaries, limits and breakers.
 
 use anyhow::Result;
-use penstock_integration::http::{self, ClientConnection, Protocol, Request, h1};
+use penstock_integration::http::{self, ClientConnection, HttpRequest, Protocol, h1};
 use penstock_integration::{Bootstrap, Envoy, Listener, Route, WasmFilter};
 use serde_json::{Value, json};
 
@@ -34,7 +34,7 @@ fn envoy(upstream: &HeadServer) -> Result<Envoy> {
 fn an_upgrade_is_counted_once_is_no_failure_and_keeps_the_headers_of_the_policy() -> Result<()> {
     let upstream = HeadServer::start(SWITCHES)?;
     let mut envoy = envoy(&upstream)?;
-    let request = Request::get("/")
+    let request = HttpRequest::get("/")
         .header("connection", "Upgrade, X-Plan, x-penstock-route,x-tag, x-mine")
         .header("upgrade", "websocket")
         .header("x-plan", "unlimited")
@@ -69,7 +69,7 @@ fn an_extended_connect_is_decided_as_an_upgrade() -> Result<()> {
     let mut envoy = envoy(&upstream)?;
     for number in 1..=2 {
         let mut connection = ClientConnection::open(Protocol::Http2, envoy.ingress()?)?;
-        let mut request = Request::new("CONNECT", "chat.test", "/");
+        let mut request = HttpRequest::new("CONNECT", "chat.test", "/");
         request.protocol = Some(b"websocket".to_vec());
         connection.abandon(&request, || eventually("the upstream has it", || Ok(upstream.requests() == number)))?;
         let head = upstream.last();
@@ -77,7 +77,7 @@ fn an_extended_connect_is_decided_as_an_upgrade() -> Result<()> {
             assert!(head.iter().any(|found| found == line), "{line}: {head:?}");
         }
     }
-    let mut request = Request::new("CONNECT", "chat.test", "/");
+    let mut request = HttpRequest::new("CONNECT", "chat.test", "/");
     request.protocol = Some(b"websocket".to_vec());
     assert_eq!(http::send(Protocol::Http2, envoy.ingress()?, &request)?.status, 429);
     envoy.check_healthy()
@@ -90,7 +90,7 @@ fn a_connect_is_limited_like_any_request() -> Result<()> {
     for (protocol, host) in [(Protocol::Http1, "one.test:443"), (Protocol::Http2, "two.test:443")] {
         let path = if protocol == Protocol::Http1 { host } else { "" };
         let statuses: Vec<u16> = (0..3)
-            .map(|_| Ok(http::send(protocol, envoy.ingress()?, &Request::new("CONNECT", host, path))?.status))
+            .map(|_| Ok(http::send(protocol, envoy.ingress()?, &HttpRequest::new("CONNECT", host, path))?.status))
             .collect::<Result<_>>()?;
         assert_eq!(statuses, [200, 200, 429], "{protocol}");
     }

@@ -4,7 +4,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Result, anyhow};
-use penstock_integration::http::{self, Protocol, Request, h1, h2};
+use penstock_integration::http::{self, HttpRequest, Protocol, h1, h2};
 use penstock_integration::{Answer, Bootstrap, GrpcServer, Listener, Route, Upstream, WasmFilter, grpc_cluster};
 use serde_json::{Value, json};
 
@@ -49,7 +49,7 @@ fn a_slow_upload_is_the_clients_and_rolls_nothing_back() -> Result<()> {
                     }
                     Protocol::Http2 => {
                         let mut connection = h2::Http2Connection::open(address)?;
-                        let request = Request::new("POST", "a.test", "/");
+                        let request = HttpRequest::new("POST", "a.test", "/");
                         let trailers = [(b"x-sum".to_vec(), b"1".to_vec())];
                         Ok(connection.request_in_parts(&request, &[b"a", b"b"], pause, &trailers)?.status)
                     }
@@ -61,7 +61,7 @@ fn a_slow_upload_is_the_clients_and_rolls_nothing_back() -> Result<()> {
         assert_eq!(client.join().map_err(|_| anyhow!("a client panicked"))??, 200);
     }
     for protocol in Protocol::ALL {
-        assert_ne!(http::send(protocol, address, &Request::get("/"))?.text(), "v1");
+        assert_ne!(http::send(protocol, address, &HttpRequest::get("/"))?.text(), "v1");
     }
     assert_eq!(transitions(&envoy)?, [""; 0]);
     envoy.check_healthy()
@@ -84,7 +84,7 @@ fn a_rate_limit_service_that_takes_its_time_rolls_nothing_back() -> Result<()> {
         .listener(listener)
         .start()?;
     for protocol in Protocol::ALL {
-        let response = http::send(protocol, envoy.ingress()?, &Request::new("POST", "a.test", "/").body("body"))?;
+        let response = http::send(protocol, envoy.ingress()?, &HttpRequest::new("POST", "a.test", "/").body("body"))?;
         assert_eq!(response.status, 200, "{protocol}: {response:?}");
     }
     assert_eq!((service.calls(), transitions(&envoy)?), (2, vec![]));

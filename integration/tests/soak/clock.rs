@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, ensure};
-use penstock_integration::http::{self, ClientConnection, Protocol, Request, Response};
+use penstock_integration::http::{self, ClientConnection, HttpRequest, HttpResponse, Protocol};
 use penstock_integration::{Bootstrap, Envoy, Listener, Route, Traffic, Upstream, UpstreamReply, WasmFilter};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -64,7 +64,7 @@ fn envoy(clock: &Clock, policy: &Value, routes: &[&str]) -> Result<Envoy> {
     clock.give_to(Bootstrap::suite(policy, routes)?.log_level("warning,wasm:warning")).start()
 }
 
-fn ask(envoy: &Envoy, request: &Request) -> Result<Response> {
+fn ask(envoy: &Envoy, request: &HttpRequest) -> Result<HttpResponse> {
     http::send(Protocol::Http1, envoy.ingress()?, request)
 }
 
@@ -81,7 +81,7 @@ fn passed(envoy: &Envoy, user: &str, time: Duration) -> Result<(usize, Duration)
     let mut connection = ClientConnection::open(Protocol::Http1, envoy.ingress()?)?;
     let (started, mut passed) = (Instant::now(), 0);
     while started.elapsed() < time {
-        let status = connection.request(&Request::get("/").header("x-user", user))?.status;
+        let status = connection.request(&HttpRequest::get("/").header("x-user", user))?.status;
         ensure!([200, 429].contains(&status), "{status}");
         passed += usize::from(status == 200);
     }
@@ -139,11 +139,12 @@ fn ramps_and_windows_of_validity_follow_the_clock_both_ways() -> Result<()> {
         (2 * HOUR + 1, 403, 200, 200),
     ] {
         clock.is_off_by(step)?;
-        let variant =
-            |user: u32| Ok(ask(&envoy, &Request::get("/").at("now.test").header("x-user", format!("{user}")))?.text());
+        let variant = |user: u32| {
+            Ok(ask(&envoy, &HttpRequest::get("/").at("now.test").header("x-user", format!("{user}")))?.text())
+        };
         let variants = (0..200).map(variant).collect::<Result<Vec<_>>>()?;
         let share = variants.iter().filter(|variant| *variant == "v2").count();
-        let found = ask(&envoy, &Request::get("/").at("later.test"))?.status;
+        let found = ask(&envoy, &HttpRequest::get("/").at("later.test"))?.status;
         println!("clock at {step:+} s: {share} of 200 users on v2; the rule of the next hour answers {found}");
         assert!((least..=most).contains(&share), "{step}: {share}");
         assert_eq!(found, status, "{step}");
@@ -172,7 +173,7 @@ fn a_variant_that_was_taken_out_is_tried_again_however_far_the_clock_steps_back(
     let state =
         |envoy: &Envoy| envoy.admin().stat("wasmcustom.penstock.breaker_state.section.canaries.rule.shop.variant.v2");
     let traffic = Traffic::of(4, envoy.ingress()?, |_, _| {
-        (Request::get("/"), |response: &Response| {
+        (HttpRequest::get("/"), |response: &HttpResponse| {
             ensure!([200, 503].contains(&response.status), "{response:?}");
             Ok(())
         })

@@ -9,7 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use penstock_integration::http::{self, Protocol, Request, Response};
+use penstock_integration::http::{self, HttpRequest, HttpResponse, Protocol};
 use penstock_integration::{
     Bootstrap, Envoy, Listener, Reload, Route, Traffic, Upstream, UpstreamReply, WasmFilter, workspace,
 };
@@ -134,7 +134,7 @@ fn policy(route: Option<&str>) -> Value {
 }
 
 fn ask(envoy: &Envoy, host: &str) -> Result<u16> {
-    Ok(http::send(Protocol::Http1, envoy.ingress()?, &Request::get("/").at(host))?.status)
+    Ok(http::send(Protocol::Http1, envoy.ingress()?, &HttpRequest::get("/").at(host))?.status)
 }
 
 /// The statuses of what is allowed and of what is not.
@@ -144,7 +144,7 @@ fn both(envoy: &Envoy) -> Result<[u16; 2]> {
 
 /// The route in which the policy names itself.
 fn named(envoy: &Envoy) -> Result<Option<String>> {
-    let response = http::send(Protocol::Http1, envoy.ingress()?, &Request::get("/").at("always.test"))?;
+    let response = http::send(Protocol::Http1, envoy.ingress()?, &HttpRequest::get("/").at("always.test"))?;
     Ok(response.header("x-saw-x-penstock-route"))
 }
 
@@ -214,7 +214,7 @@ fn new_code_that_cannot_be_fetched_is_refused_and_the_old_keeps_serving_where_en
         let mut envoy = envoy_of_two(&suite, &other, &upstream)?;
         let traffic = Traffic::of(2, envoy.ingress()?, |client, number| {
             let (host, status) = [("always.test", 200), ("evil.test", 403)][(client + number) % 2];
-            (Request::get("/").at(host), move |response: &Response| {
+            (HttpRequest::get("/").at(host), move |response: &HttpResponse| {
                 ensure!(response.status == status, "{host}: {response:?}");
                 Ok(())
             })

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use anyhow::Result;
 use penstock_integration::control_plane::free_port;
-use penstock_integration::http::{self, Protocol, Request, Response};
+use penstock_integration::http::{self, HttpRequest, HttpResponse, Protocol};
 use penstock_integration::{Bootstrap, Envoy, Listener, Route, Traffic, Upstream, UpstreamReply, WasmFilter};
 use serde_json::{Value, json};
 
@@ -25,8 +25,8 @@ fn policy() -> Value {
     })
 }
 
-fn ask(envoy: &Envoy, protocol: Protocol, host: &str) -> Result<Response> {
-    http::send(protocol, envoy.ingress()?, &Request::get("/").at(host))
+fn ask(envoy: &Envoy, protocol: Protocol, host: &str) -> Result<HttpResponse> {
+    http::send(protocol, envoy.ingress()?, &HttpRequest::get("/").at(host))
 }
 
 /// How many of twice the limit pass.
@@ -63,7 +63,7 @@ fn a_hot_restart_loses_no_request_and_egress_stays_closed_but_limits_and_breaker
 
     let traffic = Traffic::of(4, envoy.ingress()?, |client, number| {
         let (host, status) = [("always.test", 200), ("evil.test", 403), ("127.1", 400)][(client + number) % 3];
-        (Request::get("/").at(host), move |response: &Response| {
+        (HttpRequest::get("/").at(host), move |response: &HttpResponse| {
             anyhow::ensure!(response.status == status, "{host}: {response:?}");
             Ok(())
         })

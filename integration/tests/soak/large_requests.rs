@@ -1,7 +1,7 @@
 //! Requests as large as Envoy lets them be, and larger. What an Envoy does that is told to take mebibytes: `hostile.rs`.
 
 use anyhow::Result;
-use penstock_integration::http::{self, Protocol, Request};
+use penstock_integration::http::{self, HttpRequest, Protocol};
 use penstock_integration::{Bootstrap, Envoy, Listener, Route, Upstream, UpstreamReply, WasmFilter};
 use serde_json::{Value, json};
 
@@ -30,7 +30,7 @@ fn envoy(upstream: &Upstream) -> Result<Envoy> {
 }
 
 /// What becomes of it: the route, or the status.
-fn outcome(envoy: &Envoy, protocol: Protocol, request: &Request) -> Result<String> {
+fn outcome(envoy: &Envoy, protocol: Protocol, request: &HttpRequest) -> Result<String> {
     // Over HTTP/2 Envoy may reset what is too large instead of answering.
     let Ok(response) = http::send(protocol, envoy.ingress()?, request) else { return Ok("reset".to_owned()) };
     Ok(match response.status {
@@ -44,7 +44,7 @@ fn up_to_envoys_own_bounds_every_byte_is_decided_and_beyond_them_none_is_forward
     let _others = beside_others();
     let upstream = Upstream::forgetful(|_| UpstreamReply::Status(200, vec![]))?;
     let mut envoy = envoy(&upstream)?;
-    let to = |host: &str, path: &str| Request::new("GET", host, path);
+    let to = |host: &str, path: &str| HttpRequest::new("GET", host, path);
     // The header that decides comes last, after all the others.
     let padded =
         |host: &str, kib: usize| to(host, "/a").header("x-key", "k".repeat(kib * 1024)).header("x-last", "yes");
@@ -54,7 +54,7 @@ fn up_to_envoys_own_bounds_every_byte_is_decided_and_beyond_them_none_is_forward
     };
     let long = |host: &str, kib: usize| to(host, &format!("/a/?q={}z", "p".repeat(kib * 1024)));
     let too_large = &["431", "reset"][..];
-    let rows: [(&str, Request, &[&str]); 11] = [
+    let rows: [(&str, HttpRequest, &[&str]); 11] = [
         ("a header of 58 KiB", padded("always.test", KIB - 2), &["last"]),
         ("a header of 58 KiB, denied", padded("evil.test", KIB - 2), &["403"]),
         ("a header of 61 KiB", padded("always.test", KIB + 1), too_large),

@@ -5,7 +5,7 @@ use std::thread;
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
-use penstock_integration::http::{Request, h1};
+use penstock_integration::http::{HttpRequest, h1};
 use penstock_integration::{Bootstrap, Listener, Route, WasmFilter};
 use serde_json::{Value, json};
 
@@ -35,7 +35,7 @@ fn address_of(client: usize) -> Result<Ipv4Addr> {
 
 fn request(host: &str, client: usize) -> Result<Vec<u8>> {
     let address = address_of(client)?;
-    let request = Request::get("/")
+    let request = HttpRequest::get("/")
         .at(host)
         .header("x-forwarded-for", format!("198.51.100.1, {address}"))
         .header("x-api-key", format!("key-of-client-{client}"));

@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use penstock_integration::http::{ClientConnection, Protocol, Request, Response};
+use penstock_integration::http::{ClientConnection, HttpRequest, HttpResponse, Protocol};
 use penstock_integration::{
     Bootstrap, Envoy, Listener, Received, Reload, Route, Traffic, Upstream, UpstreamReply, WasmFilter,
 };
@@ -80,11 +80,11 @@ struct Seen {
     broken: AtomicUsize,
 }
 
-fn route_of(response: &Response) -> String {
+fn route_of(response: &HttpResponse) -> String {
     response.header("x-saw-x-penstock-route").unwrap_or_default()
 }
 
-type Check = Box<dyn FnOnce(&Response) -> Result<()>>;
+type Check = Box<dyn FnOnce(&HttpResponse) -> Result<()>>;
 
 fn answers(status: u16) -> Check {
     Box::new(move |response| {
@@ -94,18 +94,18 @@ fn answers(status: u16) -> Check {
 }
 
 /// The request of this number, and what its answer must be.
-fn next(number: usize, seen: &Arc<Seen>) -> (Request, Check) {
+fn next(number: usize, seen: &Arc<Seen>) -> (HttpRequest, Check) {
     let seen = Arc::clone(seen);
     let user = number.wrapping_mul(7919) % USERS;
-    let shop = Request::get("/").at("shop.test").header("x-user", format!("user-{user}"));
+    let shop = HttpRequest::get("/").at("shop.test").header("x-user", format!("user-{user}"));
     match number % 10 {
-        0 => (Request::get("/").at("evil.test"), answers(403)),
-        1 => (Request::get("/").at("127.1"), answers(400)),
-        2 => (Request::get("/v1/charges").at("api.test"), answers(403)),
-        3 => (Request::new("POST", "api.test", "/v1/charges").body("x".repeat(9000)), answers(200)),
+        0 => (HttpRequest::get("/").at("evil.test"), answers(403)),
+        1 => (HttpRequest::get("/").at("127.1"), answers(400)),
+        2 => (HttpRequest::get("/v1/charges").at("api.test"), answers(403)),
+        3 => (HttpRequest::new("POST", "api.test", "/v1/charges").body("x".repeat(9000)), answers(200)),
         4 => (
-            Request::get("/").at("limited.test"),
-            Box::new(move |response: &Response| {
+            HttpRequest::get("/").at("limited.test"),
+            Box::new(move |response: &HttpResponse| {
                 match response.status {
                     200 => seen.passed.fetch_add(1, Ordering::Relaxed),
                     429 => seen.limited.fetch_add(1, Ordering::Relaxed),
@@ -115,8 +115,8 @@ fn next(number: usize, seen: &Arc<Seen>) -> (Request, Check) {
             }),
         ),
         5 => (
-            Request::get("/").at("flaky.test"),
-            Box::new(move |response: &Response| {
+            HttpRequest::get("/").at("flaky.test"),
+            Box::new(move |response: &HttpResponse| {
                 match (response.status, route_of(response).as_str()) {
                     (200, "v1") => {}
                     (503, "broken") => {
@@ -130,8 +130,8 @@ fn next(number: usize, seen: &Arc<Seen>) -> (Request, Check) {
         6 => {
             let request = shop.header("x-penstock-route", "broken").header("x-long", "y".repeat(8000));
             (
-                Request { path: b"/cart/1".to_vec(), ..request },
-                Box::new(|response: &Response| {
+                HttpRequest { path: b"/cart/1".to_vec(), ..request },
+                Box::new(|response: &HttpResponse| {
                     ensure!(response.status == 200 && route_of(response) == "cart", "{response:?}");
                     Ok(())
                 }),
@@ -139,7 +139,7 @@ fn next(number: usize, seen: &Arc<Seen>) -> (Request, Check) {
         }
         _ => (
             shop,
-            Box::new(move |response: &Response| {
+            Box::new(move |response: &HttpResponse| {
                 let variant = match route_of(response).as_str() {
                     "v1" => 1,
                     "v2" => 2,
@@ -207,7 +207,7 @@ fn mixed_traffic_with_reloads_is_answered_rightly_in_flat_memory() -> Result<()>
         }
         // One who leaves before the answer, and one connection that is never used.
         let mut leaving = ClientConnection::open(Protocol::ALL[reloads % 2], envoy.ingress()?)?;
-        leaving.abandon(&Request::get("/").at("shop.test"), || Ok(()))?;
+        leaving.abandon(&HttpRequest::get("/").at("shop.test"), || Ok(()))?;
         drop(ClientConnection::open(Protocol::ALL[reloads % 2], envoy.ingress()?)?);
         let sample = (started.elapsed(), envoy.resident()?, envoy.allocated()?);
         if samples.last().is_none_or(|(at, _, _): &(Duration, u64, u64)| sample.0 - *at > whole / 15) {

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use penstock_integration::http::{Request, Response};
+use penstock_integration::http::{HttpRequest, HttpResponse};
 use penstock_integration::{Bootstrap, Listener, Route, Traffic, Upstream, WasmFilter};
 use serde_json::{Value, json};
 
@@ -47,7 +47,7 @@ impl Timeline {
 }
 
 /// What is wrong with an answer to a request for this host, sent then.
-fn check(host: &str, sent: Instant, timeline: &Mutex<Timeline>, response: &Response) -> Result<()> {
+fn check(host: &str, sent: Instant, timeline: &Mutex<Timeline>, response: &HttpResponse) -> Result<()> {
     let current = timeline.lock().unwrap().current(sent, Instant::now());
     match (host, response.status) {
         ("always.test" | "limited.test" | "odd.test", 200) => {
@@ -83,7 +83,7 @@ fn a_hundred_reloads_under_load_lose_no_request_and_each_is_decided_by_a_policy_
         std::thread::sleep(pause);
         let host = HOSTS[(client + number) % HOSTS.len()];
         let (timeline, sent) = (Arc::clone(&shared), Instant::now());
-        (Request::get("/").at(host), move |response: &Response| check(host, sent, &timeline, response))
+        (HttpRequest::get("/").at(host), move |response: &HttpResponse| check(host, sent, &timeline, response))
     });
     traffic.wait_for(1000)?;
     let mut memory = Vec::new();

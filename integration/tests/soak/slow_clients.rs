@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use penstock_integration::http::{self, Protocol, Request, Response};
+use penstock_integration::http::{self, HttpRequest, HttpResponse, Protocol};
 use penstock_integration::{Bootstrap, Envoy, Listener, Route, Traffic, Upstream, UpstreamReply, WasmFilter};
 use serde_json::{Value, json};
 
@@ -58,7 +58,7 @@ fn quick(envoy: &Envoy) -> Result<Traffic> {
     Ok(Traffic::of(2, envoy.ingress()?, |client, number| {
         thread::sleep(Duration::from_millis(2));
         let (host, status) = [("always.test", 200), ("evil.test", 403)][(client + number) % 2];
-        (Request::get("/").at(host), move |response: &Response| {
+        (HttpRequest::get("/").at(host), move |response: &HttpResponse| {
             ensure!(response.status == status, "{host}: {response:?}");
             Ok(())
         })
@@ -88,7 +88,7 @@ fn headers_that_never_end_reach_no_decision_and_nobody_else_waits() -> Result<()
     assert!(answers.iter().all(|status| status == "408"), "{answers:?}");
     // None of them has taken from the limit, or counted as anything.
     let passed = (0..2 * LIMIT)
-        .map(|_| Ok(http::send(Protocol::Http1, envoy.ingress()?, &Request::get("/").at("limited.test"))?.status));
+        .map(|_| Ok(http::send(Protocol::Http1, envoy.ingress()?, &HttpRequest::get("/").at("limited.test"))?.status));
     let passed = passed.collect::<Result<Vec<_>>>()?.into_iter().filter(|&status| status == 200).count();
     assert_eq!(passed, LIMIT);
     println!(

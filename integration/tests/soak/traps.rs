@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use anyhow::{Result, ensure};
-use penstock_integration::http::{self, Protocol, Request, Response};
+use penstock_integration::http::{self, HttpRequest, HttpResponse, Protocol};
 use penstock_integration::{
     Bootstrap, Envoy, Listener, Route, Traffic, Upstream, UpstreamReply, WasmFilter, workspace,
 };
@@ -34,7 +34,7 @@ fn envoy(failure_policy: &str, upstream: &Upstream) -> Result<Envoy> {
 }
 
 fn ask(envoy: &Envoy, host: &str) -> Result<u16> {
-    Ok(http::send(Protocol::Http1, envoy.ingress()?, &Request::get("/").at(host))?.status)
+    Ok(http::send(Protocol::Http1, envoy.ingress()?, &HttpRequest::get("/").at(host))?.status)
 }
 
 /// Every one of these many connections, which land on all workers, gets this.
@@ -48,7 +48,7 @@ fn all_get(envoy: &Envoy, host: &str, status: u16) -> Result<bool> {
 }
 
 fn trap_one(envoy: &Envoy) -> Result<()> {
-    let request = Request::get("/").at("always.test").header("x-penstock-trap", "1");
+    let request = HttpRequest::get("/").at("always.test").header("x-penstock-trap", "1");
     let status = http::send(Protocol::Http1, envoy.ingress()?, &request)?.status;
     ensure!(status == 503, "the request that traps gets {status}");
     Ok(())
@@ -60,7 +60,7 @@ fn traffic(envoy: &Envoy, dead: &Arc<AtomicBool>, refused: &Arc<AtomicUsize>) ->
     Ok(Traffic::of(8, envoy.ingress()?, move |client, number| {
         let (host, status) = [("always.test", 200), ("evil.test", 403)][(client + number) % 2];
         let (dead, refused) = (Arc::clone(&dead), Arc::clone(&refused));
-        (Request::get("/").at(host), move |response: &Response| {
+        (HttpRequest::get("/").at(host), move |response: &HttpResponse| {
             if response.status == 503 && dead.load(Ordering::SeqCst) {
                 refused.fetch_add(1, Ordering::SeqCst);
                 return Ok(());
