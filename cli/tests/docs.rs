@@ -82,6 +82,39 @@ fn every_link_in_the_documentation_leads_somewhere() {
     }
 }
 
+/// The anchor that GitHub makes of a heading.
+fn anchor(heading: &str) -> String {
+    let text = heading.trim().to_lowercase();
+    let kept = text.chars().filter(|letter| letter.is_alphanumeric() || " -_".contains(*letter));
+    kept.map(|letter| if letter == ' ' { '-' } else { letter }).collect()
+}
+
+/// The anchors of a page. Lines within fences are no headings.
+fn anchors(text: &str) -> Vec<String> {
+    let outside = text.split("```").step_by(2);
+    let lines = outside.flat_map(str::lines).filter(|line| line.starts_with('#'));
+    lines.map(|line| anchor(line.trim_start_matches('#'))).collect()
+}
+
+#[test]
+fn every_link_to_a_heading_names_one() {
+    let mut dead = Vec::new();
+    for (path, text) in pages() {
+        for link in text.split("](").skip(1).map(|rest| rest.split(')').next().unwrap()) {
+            let Some((file, heading)) = link.split_once('#') else { continue };
+            if link.contains("://") {
+                continue;
+            }
+            let target = if file.is_empty() { path.clone() } else { path.parent().unwrap().join(file) };
+            let there = anchors(&std::fs::read_to_string(&target).unwrap());
+            if !there.iter().any(|name| name == heading) {
+                dead.push(format!("{}: {link}", path.display()));
+            }
+        }
+    }
+    assert!(dead.is_empty(), "links to headings that are not there:\n{}", dead.join("\n"));
+}
+
 #[test]
 fn no_page_holds_the_marks_of_a_merge() {
     for (path, text) in pages() {
