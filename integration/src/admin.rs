@@ -18,17 +18,17 @@ impl Admin {
         Admin { address }
     }
 
-    /// Where it listens.
+    /// The address that the admin interface listens on.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// The body of a page, such as `/stats`.
+    /// Returns the body of a page, such as `/stats`.
     pub fn get(&self, path: &str) -> Result<String> {
         self.ask("GET", path)
     }
 
-    /// Sends a command, such as `/logging?wasm=debug`.
+    /// Sends a command (a POST), such as `/logging?wasm=debug`.
     pub fn post(&self, path: &str) -> Result<String> {
         self.ask("POST", path)
     }
@@ -41,13 +41,13 @@ impl Admin {
         Ok(body)
     }
 
-    /// A page in JSON, such as `/config_dump`.
+    /// Returns a page parsed as JSON, such as `/config_dump`.
     pub fn json(&self, path: &str) -> Result<Value> {
         let body = self.get(path)?;
         serde_json::from_str(&body).with_context(|| format!("{path} is not JSON: {body}"))
     }
 
-    /// Every counter and gauge whose name contains `part`.
+    /// Returns every counter and gauge whose name contains `part`.
     pub fn stats(&self, part: &str) -> Result<Vec<(String, u64)>> {
         let page = self.get("/stats")?;
         Ok(page
@@ -58,7 +58,7 @@ impl Admin {
             .collect())
     }
 
-    /// One counter or gauge; 0 while Envoy does not have it.
+    /// Returns the value of one counter or gauge, or 0 while Envoy does not have it.
     pub fn stat(&self, name: &str) -> Result<u64> {
         Ok(self.stats(name)?.into_iter().find(|(found, _)| found == name).map_or(0, |(_, value)| value))
     }

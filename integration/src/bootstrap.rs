@@ -1,4 +1,4 @@
-//! A whole Envoy configuration: listeners, clusters, discovered filters.
+//! An Envoy configuration in Rust: listeners, clusters, discovered filters.
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -13,7 +13,7 @@ use crate::envoy::Envoy;
 use crate::listener::Listener;
 use crate::wasm::WasmFilter;
 
-/// Describes an Envoy before it starts.
+/// Builds the configuration of an Envoy before it starts.
 #[derive(Debug)]
 pub struct Bootstrap {
     pub(crate) folder: TempDir,
@@ -31,7 +31,7 @@ pub struct Bootstrap {
 }
 
 impl Bootstrap {
-    /// Two workers, no listener. Files go to a folder that vanishes with the Envoy.
+    /// A configuration with two workers and no listener. Files go to a temporary folder that is removed with the Envoy.
     pub fn new() -> Result<Self> {
         Ok(Bootstrap {
             folder: tempfile::Builder::new().prefix("penstock-").tempdir().context("cannot make a temporary folder")?,
@@ -49,18 +49,18 @@ impl Bootstrap {
         })
     }
 
-    /// A bootstrap that somebody else has written, in YAML. Only the number of workers and the log levels can be changed.
+    /// Uses an existing bootstrap in YAML. Only the number of workers and the log levels can be changed afterwards.
     pub fn text(yaml: &str) -> Result<Self> {
         Ok(Bootstrap { text: Some(yaml.to_owned()), ..Bootstrap::new()? })
     }
 
-    /// The commonest arrangement: the suite with a policy that can be reloaded, in front of a route for each name and
-    /// one for all the rest, on the listener `ingress`; the discovered filter is called `penstock`.
+    /// The most common setup: a listener `ingress` with the suite as the discovered filter `penstock`, whose policy can
+    /// be reloaded; a route for each name in `routes`, and one for all other requests.
     pub fn suite(policy: &Value, routes: &[&str]) -> Result<Self> {
         Self::module("suite", policy, routes)
     }
 
-    /// The same with any module.
+    /// The same setup with another module.
     pub fn module(module: &str, policy: &Value, routes: &[&str]) -> Result<Self> {
         let mut bootstrap = Bootstrap::new()?;
         let filter = bootstrap.discovered(WasmFilter::new(module, policy)?.named("penstock"))?;
@@ -68,56 +68,56 @@ impl Bootstrap {
         Ok(bootstrap.listener(Listener::new("ingress").discovered(filter).routes_named(routes).route(any)))
     }
 
-    /// How many workers.
+    /// Sets the number of worker threads.
     #[must_use]
     pub fn concurrency(mut self, workers: usize) -> Self {
         self.concurrency = workers;
         self
     }
 
-    /// Log levels: one for all, then `component:level`, comma-separated.
+    /// Sets the log levels, comma-separated: one for all components, then `component:level`.
     #[must_use]
     pub fn log_level(mut self, levels: &str) -> Self {
         levels.clone_into(&mut self.log_level);
         self
     }
 
-    /// An environment variable of the process.
+    /// Sets an environment variable of the process.
     #[must_use]
     pub fn environment(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
         self.environment.push((name.into(), value.into()));
         self
     }
 
-    /// Lets [`Envoy::hot_restart`] put another process in the place of this one. Its listeners need ports of their own.
+    /// Allows [`Envoy::hot_restart`] to replace this process with another one. Its listeners need fixed ports.
     #[must_use]
     pub fn hot_restart(mut self) -> Self {
         self.hot_restart = true;
         self
     }
 
-    /// Lets it start with discovered filters whose first configuration is refused.
+    /// Lets Envoy start although the first configuration of a discovered filter is refused.
     #[must_use]
     pub fn may_refuse(mut self) -> Self {
         self.may_refuse = true;
         self
     }
 
-    /// One more listener.
+    /// Adds a listener.
     #[must_use]
     pub fn listener(mut self, listener: Listener) -> Self {
         self.listeners.push(listener);
         self
     }
 
-    /// Any other listener, in the words of Envoy's own configuration.
+    /// Adds a listener given as Envoy configuration in JSON.
     #[must_use]
     pub fn any_listener(mut self, listener: Value) -> Self {
         self.any_listeners.push(listener);
         self
     }
 
-    /// A cluster with one endpoint, which speaks HTTP/1.1.
+    /// Adds a cluster with one endpoint, which speaks HTTP/1.1.
     #[must_use]
     pub fn cluster(self, name: &str, endpoint: SocketAddr) -> Self {
         self.any_cluster(json!({
@@ -134,7 +134,7 @@ impl Bootstrap {
         }))
     }
 
-    /// Any other cluster.
+    /// Adds a cluster given as Envoy configuration in JSON.
     #[must_use]
     pub fn any_cluster(mut self, cluster: Value) -> Self {
         self.clusters.push(cluster);
@@ -148,7 +148,7 @@ impl Bootstrap {
         self
     }
 
-    /// Labels for Prometheus: the stats tags of `envoy-configs/static.yaml`.
+    /// Adds the stats tags of `envoy-configs/static.yaml`, which become Prometheus labels.
     pub fn stats_tags(self) -> Result<Self> {
         let text = std::fs::read_to_string(crate::workspace::root().join("envoy-configs/static.yaml"))?;
         let tag = |line: &str| {
@@ -160,8 +160,8 @@ impl Bootstrap {
         Ok(self.field("stats_config", json!({"stats_tags": tags})))
     }
 
-    /// Announces a filter whose configuration is discovered, so that [`Envoy::reload`] can replace it. Gives the entry
-    /// for [`Listener::discovered`].
+    /// Adds a filter whose configuration is discovered, so that [`Envoy::reload`] can replace it. Returns the entry for
+    /// [`Listener::discovered`].
     pub fn discovered(&mut self, filter: WasmFilter) -> Result<Value> {
         let feed = Feed::new(self.folder.path(), filter)?;
         let entry = feed.http_filter();
@@ -169,12 +169,12 @@ impl Bootstrap {
         Ok(entry)
     }
 
-    /// Starts it and waits until it serves.
+    /// Starts Envoy and waits until it serves.
     pub fn start(self) -> Result<Envoy> {
         Envoy::start(self)
     }
 
-    /// The file that Envoy reads: its name and content.
+    /// The name and content of the configuration file that Envoy reads.
     pub(crate) fn file(&self) -> (&'static str, String) {
         match &self.text {
             Some(yaml) => ("envoy.yaml", yaml.clone()),
@@ -193,7 +193,7 @@ impl Bootstrap {
         });
         if let Some(bootstrap) = bootstrap.as_object_mut() {
             if Body::of_environment() == Body::Native {
-                // Metrics have the names of the wasm modules' in Prometheus.
+                // Gives metrics of dynamic modules the same names in Prometheus as those of wasm modules.
                 let flag = "envoy.reloadable_features.dynamic_modules_strip_custom_stat_prefix";
                 let layer = json!({"name": "static", "static_layer": {flag: true}});
                 bootstrap.insert("layered_runtime".to_owned(), json!({"layers": [layer]}));

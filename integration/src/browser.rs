@@ -1,7 +1,7 @@
-//! A real Chromium without a window, driven over the DevTools protocol.
+//! A real headless Chromium, driven over the DevTools protocol.
 //!
-//! What is told to it are the protocol's own commands (<https://chromedevtools.github.io/devtools-protocol/>): JSON over a
-//! WebSocket, one for each page. Everything that a page says about itself (errors, requests) is kept for the test to judge.
+//! Commands are those of the protocol (<https://chromedevtools.github.io/devtools-protocol/>): JSON over a WebSocket,
+//! one connection for each page. What a page reports (errors, requests) is kept for the test to check.
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -20,13 +20,13 @@ use tungstenite::{Message, WebSocket};
 use crate::http::{self, HttpRequest, Protocol};
 use crate::workspace;
 
-/// How long it may take to start, to answer, or to show what is waited for.
+/// How long the browser may take to start, to answer, or to reach an expected state.
 const PATIENCE: Duration = Duration::from_secs(90);
 
-/// Longest message of the protocol: screenshots of long pages.
+/// The longest message of the protocol in bytes; screenshots of long pages are large.
 const LONGEST: usize = 256 << 20;
 
-/// A running browser with an empty profile. Dropping it stops it.
+/// A running browser with an empty profile. Dropping it stops the browser.
 #[derive(Debug)]
 pub struct Browser {
     child: Child,
@@ -34,7 +34,7 @@ pub struct Browser {
     _folder: TempDir,
 }
 
-/// One of its pages.
+/// A page of the browser.
 #[derive(Debug)]
 pub struct Page {
     socket: WebSocket<TcpStream>,
@@ -42,8 +42,8 @@ pub struct Page {
     events: Vec<Value>,
 }
 
-/// What `scripts/setup/chromium.sh` brings under this name. `None`, with a line about it, where it could not; an error where
-/// `CI` is set.
+/// Finds a program that `scripts/setup/chromium.sh` installs under this name. Returns `None` and prints a line when it
+/// is not installed, or an error when `CI` is set.
 pub fn browser_tool(name: &str) -> Result<Option<PathBuf>> {
     let tool = workspace::root().join(".tools/bin").join(name);
     if tool.is_file() {
@@ -55,7 +55,7 @@ pub fn browser_tool(name: &str) -> Result<Option<PathBuf>> {
 }
 
 impl Browser {
-    /// Starts one. `None` where there is no Chromium.
+    /// Starts a browser, or returns `None` where Chromium is not installed.
     pub fn start() -> Result<Option<Self>> {
         let Some(binary) = browser_tool("chromium")? else { return Ok(None) };
         let folder = tempfile::Builder::new().prefix("penstock-").tempdir()?;
@@ -72,7 +72,7 @@ impl Browser {
             .stderr(Stdio::from(fs::File::create(&log)?))
             .spawn()
             .context("cannot start chromium")?;
-        // The port that it took is the first line of this file.
+        // The first line of this file is the port that the browser listens on.
         let file = folder.path().join("profile/DevToolsActivePort");
         let started = Instant::now();
         loop {
@@ -92,7 +92,7 @@ impl Browser {
         }
     }
 
-    /// Opens an empty page of this size, in CSS pixels.
+    /// Opens an empty page of this size in CSS pixels.
     pub fn page(&self, width: u32, height: u32) -> Result<Page> {
         let request = HttpRequest::new("PUT", &self.devtools.to_string(), "/json/new?about:blank");
         let answer = http::send(Protocol::Http1, self.devtools, &request)?.json();
@@ -116,14 +116,14 @@ impl Browser {
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        // An error means that it is gone already. Its other processes end when they lose the first.
+        // An error means that the process has ended already. Its child processes end when they lose their parent.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
 impl Page {
-    /// Sends a command and waits for its result; events that come in between are kept.
+    /// Sends a command and waits for its result. Events that arrive meanwhile are kept.
     pub fn call(&mut self, method: &str, parameters: &Value) -> Result<Value> {
         self.last += 1;
         let command = json!({"id": self.last, "method": method, "params": parameters});
@@ -142,7 +142,7 @@ impl Page {
         }
     }
 
-    /// Goes to a URL; waits until its document is loaded.
+    /// Navigates to a URL and waits until the document is loaded.
     pub fn open(&mut self, url: &str) -> Result<()> {
         let answer = self.call("Page.navigate", &json!({"url": url}))?;
         ensure!(answer.get("errorText").is_none(), "{url}: {answer}");
@@ -150,7 +150,7 @@ impl Page {
         Ok(())
     }
 
-    /// The value of an expression; a promise's, when it is one.
+    /// Evaluates an expression; if it is a promise, returns its result.
     pub fn evaluate(&mut self, expression: &str) -> Result<Value> {
         let parameters = json!({"expression": expression, "awaitPromise": true, "returnByValue": true});
         let answer = self.call("Runtime.evaluate", &parameters)?;
@@ -160,7 +160,7 @@ impl Page {
         Ok(answer.pointer("/result/value").cloned().unwrap_or_default())
     }
 
-    /// Waits until an expression is true, or something other than null, false, 0 and the empty text; gives it.
+    /// Waits until an expression is truthy (not null, false, 0 or an empty string) and returns its value.
     pub fn wait(&mut self, expression: &str) -> Result<Value> {
         let started = Instant::now();
         loop {
@@ -183,7 +183,7 @@ impl Page {
         }
     }
 
-    /// Presses a key (`Tab`, `Enter`, …), with Shift or not.
+    /// Presses a key (`Tab`, `Enter`, …), optionally with Shift.
     pub fn press(&mut self, key: &str, shift: bool) -> Result<()> {
         let (code, text) = match key {
             "Tab" => (9, None),
@@ -202,25 +202,26 @@ impl Page {
         Ok(())
     }
 
-    /// Writes text into what has the focus.
+    /// Types text into the focused element.
     pub fn write(&mut self, text: &str) -> Result<()> {
         self.call("Input.insertText", &json!({"text": text})).map(|_| ())
     }
 
-    /// Gives the window another size, in CSS pixels.
+    /// Resizes the window, in CSS pixels.
     pub fn size(&mut self, width: u32, height: u32) -> Result<()> {
         let size = json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": false});
         self.call("Emulation.setDeviceMetricsOverride", &size).map(|_| ())
     }
 
-    /// What the user prefers: `light` or `dark`; motion is reduced, so that two pictures of one state are the same.
+    /// Sets the preferred colour scheme, `light` or `dark`. Also asks for reduced motion, so that screenshots of one
+    /// state are equal.
     pub fn prefer(&mut self, scheme: &str) -> Result<()> {
         let features = json!([{"name": "prefers-color-scheme", "value": scheme},
             {"name": "prefers-reduced-motion", "value": "reduce"}]);
         self.call("Emulation.setEmulatedMedia", &json!({"features": features})).map(|_| ())
     }
 
-    /// Writes what the window shows as PNG.
+    /// Saves a screenshot as PNG.
     pub fn screenshot(&mut self, file: &Path) -> Result<()> {
         let answer = self.call("Page.captureScreenshot", &json!({"format": "png", "optimizeForSpeed": false}))?;
         let data = answer.get("data").and_then(Value::as_str).context("no picture")?;
@@ -229,7 +230,8 @@ impl Page {
         Ok(fs::write(file, STANDARD.decode(data)?)?)
     }
 
-    /// Everything that went wrong in the page: exceptions, errors and warnings of the console, violated policies.
+    /// All problems that the page has reported: exceptions, errors and warnings in the console, violations of the
+    /// content security policy.
     pub fn errors(&self) -> Vec<String> {
         let bad = |event: &&Value| match event.get("method").and_then(Value::as_str) {
             Some("Runtime.exceptionThrown") => true,
@@ -244,7 +246,7 @@ impl Page {
         self.events.iter().filter(bad).map(Value::to_string).collect()
     }
 
-    /// Every URL that the page has asked for.
+    /// Every URL that the page has requested.
     pub fn requests(&self) -> Vec<String> {
         let sent = self
             .events
@@ -253,7 +255,7 @@ impl Page {
         sent.filter_map(|event| Some(event.pointer("/params/request/url")?.as_str()?.to_owned())).collect()
     }
 
-    /// Forgets what the page has said and asked for until now.
+    /// Forgets the problems and requests recorded so far.
     pub fn forget(&mut self) {
         self.events.clear();
     }

@@ -1,8 +1,7 @@
-//! The contract's cases, sent through a real Envoy.
+//! Sends the contract's cases through a real Envoy.
 //!
-//! A case can be expressed here when everything that its request says is something that a client can send: not a time,
-//! a peer certificate or a source address. What a decision does is read off the request that reached the upstream, or
-//! off the response.
+//! A case can be sent when its request has only what a client controls: no time, peer certificate or source address.
+//! The decision is read from the request that reached the upstream, or from the response.
 
 use std::collections::BTreeMap;
 use std::env;
@@ -15,20 +14,20 @@ use serde_json::Value;
 use crate::http::{self, HttpRequest, HttpResponse, Protocol};
 use crate::{Body, Bootstrap, Configuration, Listener, Received, Reload, Route, Upstream, WasmFilter, workspace};
 
-/// One line of a file of cases.
+/// One case: a line of a file of cases.
 #[derive(Clone, Debug)]
 pub struct Case {
-    /// Its name.
+    /// The name of the case.
     pub name: String,
-    /// The policy.
+    /// The policy that decides.
     pub policy: Value,
-    /// The request.
+    /// The request to decide on.
     pub request: Value,
-    /// What the decision must agree with.
+    /// The expected decision; fields that it does not mention are not compared.
     pub expect: Value,
 }
 
-/// The cases in `filters/policy/tests/contract/<file>`, or in the folder that `$PENSTOCK_CONTRACT` names.
+/// Reads the cases of `filters/policy/tests/contract/<file>`, or of the folder that `$PENSTOCK_CONTRACT` names.
 pub fn cases(file: &str) -> Result<Vec<Case>> {
     let folder = env::var_os("PENSTOCK_CONTRACT")
         .map_or_else(|| workspace::root().join("filters/policy/tests/contract"), PathBuf::from);
@@ -43,19 +42,19 @@ fn parse(line: &str) -> Result<Case> {
     Ok(Case { name: text(&field("name")), policy: field("policy"), request: field("request"), expect: field("expect") })
 }
 
-/// What became of the cases.
+/// The result of a run.
 #[derive(Clone, Debug, Default)]
 pub struct ContractReport {
     /// How many requests were decided as the contract says.
     pub passed: usize,
-    /// Cases that no client can send, each with the reason.
+    /// The cases that cannot be sent, each with the reason.
     pub skipped: Vec<(String, String)>,
-    /// What is wrong, case by case.
+    /// The differences from the contract, one entry a case.
     pub failed: Vec<String>,
 }
 
-/// Sends every case that can be expressed, with each version of HTTP, through `module`. A policy with a section that is
-/// not in `sections` is skipped.
+/// Sends every case that can be sent through `module`, once with each version of HTTP. Skips policies with a section
+/// that is not in `sections`.
 pub fn run(module: &str, sections: &[&str], cases: &[Case]) -> Result<ContractReport> {
     let upstream = Upstream::echo()?;
     let mut report = ContractReport::default();
@@ -64,7 +63,7 @@ pub fn run(module: &str, sections: &[&str], cases: &[Case]) -> Result<ContractRe
     let mut runnable = Vec::new();
     let mut loads = Vec::new();
     for case in cases {
-        // The suite reads every section.
+        // Only the suite reads every section.
         if let (Some(valid), "suite") = (only_loads(case), module) {
             loads.push((case, valid));
         } else if let Some(reason) = obstacle(sections, case) {
@@ -102,13 +101,14 @@ pub fn run(module: &str, sections: &[&str], cases: &[Case]) -> Result<ContractRe
     Ok(report)
 }
 
-/// Whether the policy must be taken, for a case about nothing else.
+/// Whether the case only says if the policy is accepted: `Some(true)` for accepted, `Some(false)` for refused, `None`
+/// for cases with a request.
 fn only_loads(case: &Case) -> Option<bool> {
     let refused = case.expect.get("policyError").map(|_| false);
     refused.or_else(|| case.expect.get("valid").and_then(Value::as_bool))
 }
 
-/// Why a case cannot be sent through this Envoy.
+/// The reason why a case cannot be sent through this Envoy, if there is one.
 fn obstacle(sections: &[&str], case: &Case) -> Option<String> {
     let fields = |value: &Value| -> Vec<String> {
         value.as_object().into_iter().flatten().map(|(name, _)| name.clone()).collect()
@@ -129,7 +129,7 @@ fn obstacle(sections: &[&str], case: &Case) -> Option<String> {
     (case.request.get("method") == Some(&Value::from("CONNECT"))).then(|| "CONNECT is not forwarded here".to_owned())
 }
 
-/// Whether a policy has a condition or a key of a claim or of other metadata.
+/// Whether a policy uses a claim or other metadata in a condition or a key.
 fn asks_for_metadata(policy: &Value) -> bool {
     match policy {
         Value::Array(items) => items.iter().any(asks_for_metadata),
@@ -140,7 +140,7 @@ fn asks_for_metadata(policy: &Value) -> bool {
     }
 }
 
-/// The case's request for a version of HTTP: HTTP/2 has no upper case in header names.
+/// The case's request for a version of HTTP: HTTP/2 has lower-case header names only.
 fn request(case: &Case, protocol: Protocol) -> HttpRequest {
     let field = |name: &str| case.request.get(name).map(text).unwrap_or_default();
     let mut request = HttpRequest::new(&field("method"), &field("authority"), &field("path"));
@@ -199,13 +199,13 @@ fn check_response(case: &Case, response: &HttpResponse, received: Option<&Receiv
     Ok(())
 }
 
-/// A list of `[name, value]`.
+/// Reads a list of `[name, value]` pairs.
 fn pairs(list: Option<&Value>) -> Vec<(String, String)> {
     let pair = |pair: &Value| Some((text(pair.get(0)?), text(pair.get(1)?)));
     list.and_then(Value::as_array).into_iter().flatten().filter_map(pair).collect()
 }
 
-/// A string as it is, anything else as JSON.
+/// Returns a string as it is, and any other value as JSON.
 fn text(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }

@@ -1,4 +1,4 @@
-//! `penstock dash` as a user starts it.
+//! `penstock dash`, started as a user starts it.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use crate::http::{self, HttpRequest, HttpResponse, Protocol};
 use crate::workspace;
 
-/// How long it may take to start.
+/// How long the dash may take to start.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A running dash on a free loopback port. Dropping it stops it.
@@ -27,12 +27,12 @@ pub struct Dash {
 }
 
 impl Dash {
-    /// Starts the `penstock` of `dist/` with these arguments.
+    /// Starts the `penstock` in `dist/` with these arguments.
     pub fn start(arguments: &[impl AsRef<OsStr>]) -> Result<Self> {
         Self::at("127.0.0.1:0", arguments)
     }
 
-    /// The same at another address.
+    /// The same on the given address.
     pub fn at(listen: &str, arguments: &[impl AsRef<OsStr>]) -> Result<Self> {
         let binary = workspace::dist().join("penstock");
         ensure!(binary.is_file(), "there is no {}: run `make build` first", binary.display());
@@ -63,7 +63,7 @@ impl Dash {
         }
     }
 
-    /// Where it listens.
+    /// The address that it listens on.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
@@ -73,7 +73,7 @@ impl Dash {
         self.url.clone()
     }
 
-    /// What it answers to a GET of this path, with this token.
+    /// Sends a GET for this path with this token and returns the response.
     pub fn get(&self, path: &str, token: Option<&str>) -> Result<HttpResponse> {
         let request = HttpRequest::new("GET", &self.address.to_string(), path);
         let request = match token {
@@ -83,14 +83,14 @@ impl Dash {
         http::send(Protocol::Http1, self.address, &request)
     }
 
-    /// What everybody may see of a cluster.
+    /// Returns the cluster state that the dash shows to every visitor.
     pub fn cluster(&self, name: &str) -> Result<Value> {
         let response = self.get(&format!("/api/v1/clusters/{name}"), None)?;
         ensure!(response.status == 200, "{}: {}", response.status, response.text());
         Ok(response.json())
     }
 
-    /// Looks at a cluster until it is as `wanted`.
+    /// Polls a cluster's state until `wanted` accepts it.
     pub fn wait_for(&self, cluster: &str, wanted: impl Fn(&Value) -> bool) -> Result<Value> {
         let started = Instant::now();
         loop {
@@ -103,12 +103,12 @@ impl Dash {
         }
     }
 
-    /// Its process, to measure it.
+    /// The process id, for measurements.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// Everything that it has said.
+    /// Everything that it has printed.
     pub fn log(&self) -> String {
         fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
     }
@@ -120,7 +120,7 @@ impl Dash {
     }
 }
 
-/// The URL, and its address, in a line that says where the page is.
+/// Finds the URL and its address in the line that announces the page.
 fn page(line: &str) -> Option<(String, SocketAddr)> {
     let url = line.strip_prefix("Dashboard: ")?.split_whitespace().next()?;
     let (_, rest) = url.split_once("://")?;
@@ -129,7 +129,7 @@ fn page(line: &str) -> Option<(String, SocketAddr)> {
 
 impl Drop for Dash {
     fn drop(&mut self) {
-        // An error means that it is gone already.
+        // An error means that the process has ended already.
         self.stop();
     }
 }

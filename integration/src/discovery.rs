@@ -1,4 +1,4 @@
-//! Filter configurations that Envoy discovers from a file (ECDS), so that a new policy needs no listener drain.
+//! Filter configurations that Envoy discovers from a file (ECDS), so that a new policy does not drain the listener.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,17 +8,18 @@ use serde_json::{Value, json};
 
 use crate::wasm::{TYPE_URLS, WasmFilter};
 
-/// What Envoy made of a new policy.
+/// How Envoy received a new policy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reload {
-    /// Every worker runs it.
+    /// Every worker uses the new policy.
     Taken,
-    /// The old one keeps serving; this is what the module and Envoy wrote to the log.
+    /// Envoy keeps the old policy. The value is what the module and Envoy logged about the new one.
     Refused(String),
 }
 
 impl Reload {
-    /// Why it was refused, a line for each problem: what the module said, else the last words of whoever refused it.
+    /// The reasons for the refusal, a line for each problem: the module's messages, or Envoy's last log lines when
+    /// there are none.
     pub fn reasons(&self) -> Vec<&str> {
         const MODULE: &str = "configuration refused: ";
         let Reload::Refused(log) = self else { return Vec::new() };
@@ -27,7 +28,7 @@ impl Reload {
     }
 }
 
-/// The file from which Envoy discovers one filter's configuration.
+/// The file from which Envoy discovers the configuration of one filter.
 #[derive(Debug)]
 pub(crate) struct Feed {
     filter: WasmFilter,
@@ -54,7 +55,7 @@ impl Feed {
         &self.filter
     }
 
-    /// The entry in `http_filters` that points at the file.
+    /// The entry in `http_filters` that refers to the file.
     pub(crate) fn http_filter(&self) -> Value {
         json!({
             "name": self.name(),
@@ -65,7 +66,8 @@ impl Feed {
         })
     }
 
-    /// Replaces the filter and the file. Envoy reacts to a file that is moved into place, never to one that is written.
+    /// Replaces the filter and writes the file. Envoy only reacts to a file that is moved into place, not to one that
+    /// is written.
     pub(crate) fn replace(&mut self, filter: WasmFilter) -> Result<()> {
         self.filter = filter;
         self.publish()

@@ -1,4 +1,4 @@
-//! One Envoy process.
+//! A running Envoy process.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -20,9 +20,9 @@ use crate::discovery::{Feed, Reload};
 use crate::wasm::{Configuration, WasmFilter};
 use crate::workspace;
 
-/// How long Envoy may take for anything that this harness waits for.
+/// The timeout for every wait in this harness.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// How often to look.
+/// The polling interval.
 const TICK: Duration = Duration::from_millis(10);
 
 /// A running Envoy, a child of this process. Dropping it stops it.
@@ -32,14 +32,14 @@ pub struct Envoy {
     admin: Admin,
     listeners: BTreeMap<String, SocketAddr>,
     feeds: Vec<Feed>,
-    /// What every process of it is started with.
+    /// The command-line arguments of each of its processes.
     arguments: Vec<OsString>,
     environment: Vec<(OsString, OsString)>,
     family: Option<Family>,
     folder: TempDir,
 }
 
-/// Processes that follow each other by hot restart.
+/// Identifies processes that replace each other by hot restart.
 #[derive(Debug)]
 struct Family {
     base_id: String,
@@ -48,7 +48,7 @@ struct Family {
 }
 
 impl Envoy {
-    /// Starts Envoy and waits until it serves. The error of an Envoy that refuses its configuration holds its log.
+    /// Starts Envoy and waits until it serves. When Envoy refuses its configuration, the error contains its log.
     pub(crate) fn start(bootstrap: Bootstrap) -> Result<Self> {
         let (name, config) = bootstrap.file();
         let Bootstrap {
@@ -62,14 +62,14 @@ impl Envoy {
         arguments.extend(["--log-level".into(), levels.next().unwrap_or("warning").into()]);
         arguments.extend(["--component-log-level".into(), levels.collect::<Vec<_>>().join(",").into()]);
         if hot_restart {
-            // The old process asks its clients to leave at once, and ends when they have had time to: Envoy's own 15 minutes
-            // are no matter of principle.
+            // The old process asks its clients to leave at once and ends soon after. Envoy's default of 15 minutes is
+            // too long for a test.
             arguments.extend(["--drain-strategy", "immediate", "--drain-time-s", "2"].map(OsString::from));
             arguments.extend(["--parent-shutdown-time-s", "3"].map(OsString::from));
         }
         let base_id = folder.path().join("base-id");
         let role: [&OsStr; 3] = ["--use-dynamic-base-id".as_ref(), "--base-id-path".as_ref(), base_id.as_ref()];
-        // No shared memory and no base id: any number of Envoys run side by side.
+        // Without shared memory and base id, any number of Envoys can run side by side.
         let role = if hot_restart { &role[..] } else { &["--disable-hot-restart".as_ref()] };
         let (child, admin) = spawn(folder.path(), &arguments, role, &environment, "admin-address")?;
         let mut envoy =
@@ -86,8 +86,8 @@ impl Envoy {
         Ok(envoy)
     }
 
-    /// Starts the next process, which takes the listeners over, and waits until it serves. The one before drains and ends
-    /// some seconds later: see [`Envoy::outlive_parent`].
+    /// Starts the next process, which takes over the listeners, and waits until it serves. The process before it drains
+    /// and ends some seconds later: see [`Envoy::outlive_parent`].
     pub fn hot_restart(&mut self) -> Result<()> {
         self.outlive_parent()?;
         let family = self.family.as_mut().context("this Envoy was not started for hot restarts")?;
@@ -103,7 +103,7 @@ impl Envoy {
         self.wait_until_configured(false)
     }
 
-    /// Waits until the process before this one has ended by itself.
+    /// Waits until the previous process has ended by itself.
     pub fn outlive_parent(&mut self) -> Result<()> {
         let Some(mut parent) = self.family.as_mut().and_then(|family| family.parent.take()) else { return Ok(()) };
         let started = Instant::now();
@@ -117,26 +117,26 @@ impl Envoy {
         Ok(())
     }
 
-    /// What the process occupies now (`VmRSS`), in KiB.
+    /// The resident memory of the process (`VmRSS`), in KiB.
     pub fn resident(&self) -> Result<u64> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid()))?;
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
         Ok(line.trim().trim_end_matches(" kB").parse()?)
     }
 
-    /// What Envoy's own allocator has given out now (`/memory`), in KiB. The memory of the VMs is not part of it.
+    /// The memory that Envoy's allocator has allocated (`/memory`), in KiB. Excludes the memory of wasm VMs.
     pub fn allocated(&self) -> Result<u64> {
         let page = self.admin.json("/memory")?;
         let bytes = page.get("allocated").and_then(Value::as_str).context("no `allocated` in /memory")?;
         Ok(bytes.parse::<u64>()? / 1024)
     }
 
-    /// Where a listener listens.
+    /// The address of a listener.
     pub fn address(&self, listener: &str) -> Result<SocketAddr> {
         self.listeners.get(listener).copied().with_context(|| format!("Envoy has no listener {listener:?}"))
     }
 
-    /// Where the listener `ingress` listens.
+    /// The address of the listener `ingress`.
     pub fn ingress(&self) -> Result<SocketAddr> {
         self.address("ingress")
     }
@@ -146,7 +146,7 @@ impl Envoy {
         &self.admin
     }
 
-    /// The process's id.
+    /// The process id.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
@@ -161,7 +161,8 @@ impl Envoy {
         self.folder.path()
     }
 
-    /// Gives the discovered filter `name` a new policy and waits until every worker runs it or Envoy has refused it.
+    /// Replaces the policy of the discovered filter `name`, and waits until every worker uses it or Envoy has refused
+    /// it.
     pub fn reload(&mut self, name: &str, policy: impl Into<Configuration>) -> Result<Reload> {
         let filter = self.feed(name)?.filter().clone();
         self.replace(name, filter.with(policy))
@@ -172,7 +173,7 @@ impl Envoy {
         feed.with_context(|| format!("no filter {name:?} is discovered"))
     }
 
-    /// The same for the module as well: the discovered filter `name` becomes this one.
+    /// Replaces both the module and the policy of the discovered filter `name`.
     pub fn replace(&mut self, name: &str, filter: WasmFilter) -> Result<Reload> {
         let prefix = format!("extension_config_discovery.http_filter.{name}.");
         let admin = self.admin.clone();
@@ -188,12 +189,12 @@ impl Envoy {
             let now = read()?;
             let moved = |stat: &str| now.get(stat) > before.get(stat);
             if moved("update_rejected") || moved("update_failure") {
-                // Bytes, not characters: the log may have ended inside neither.
+                // Reads bytes, because the log may have ended inside a UTF-8 character.
                 let log = fs::read(log_path(self.folder.path()))?;
                 let new = log.get(usize::try_from(logged)?..).unwrap_or_default();
                 return Ok(Reload::Refused(String::from_utf8_lossy(new).into_owned()));
             }
-            // `update_success` says that the main thread took it, `config_reload` that the last worker did.
+            // `update_success` counts acceptance by the main thread, `config_reload` by the last worker.
             if moved("update_success") && moved("config_reload") {
                 return Ok(Reload::Taken);
             }
@@ -202,7 +203,7 @@ impl Envoy {
         }
     }
 
-    /// The same, where anything but success is an error.
+    /// The same, with an error unless the policy was accepted.
     pub fn must_reload(&mut self, name: &str, policy: impl Into<Configuration>) -> Result<()> {
         match self.reload(name, policy)? {
             Reload::Taken => Ok(()),
@@ -210,12 +211,12 @@ impl Envoy {
         }
     }
 
-    /// Whether the process lives.
+    /// Whether the process is running.
     pub fn is_running(&mut self) -> Result<bool> {
         Ok(self.child.try_wait()?.is_none())
     }
 
-    /// An error when a VM of this Envoy has trapped, or Envoy itself is gone.
+    /// Returns an error when a VM of this Envoy has trapped, or when Envoy has ended.
     pub fn check_healthy(&mut self) -> Result<()> {
         if let Some(status) = self.child.try_wait()? {
             bail!("Envoy is gone ({status}); its log:\n{}", self.log()?);
@@ -229,7 +230,7 @@ impl Envoy {
         Ok(())
     }
 
-    /// Asks Envoy whether it would accept a configuration; the error is what it said.
+    /// Runs Envoy with `--mode validate`. The error contains its output.
     pub fn validate(config: &Path) -> Result<()> {
         let output = Command::new(workspace::envoy_binary()?)
             .arg("-c")
@@ -271,14 +272,15 @@ impl Drop for Envoy {
             if let Some(parent) = &mut family.parent {
                 stop(parent);
             }
-            // Envoy leaves its shared memory to the next process. Its name is ten times the base id that one passes.
+            // Removes the shared memory that Envoy leaves for the next process. Its name contains ten times the base id
+            // that was passed.
             let number = family.base_id.parse().unwrap_or(0_u64) * 10;
             let _ = fs::remove_file(format!("/dev/shm/envoy_shared_memory_{number}"));
         }
     }
 }
 
-/// Starts a process that logs to the folder, and waits until it serves.
+/// Starts a process that logs into the folder, and waits until it serves.
 fn spawn(
     folder: &Path,
     arguments: &[OsString],
@@ -314,12 +316,12 @@ fn log_path(folder: &Path) -> PathBuf {
 }
 
 fn stop(child: &mut Child) {
-    // An error means that it is gone already.
+    // An error means that the process has ended already.
     let _ = child.kill();
     let _ = child.wait();
 }
 
-/// Waits for the file with the admin address, then for `/ready`.
+/// Waits for the file with the admin address, then until `/ready` succeeds.
 fn wait_until_live(child: &mut Child, admin_file: &Path) -> Result<Admin> {
     let started = Instant::now();
     loop {

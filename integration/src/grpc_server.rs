@@ -1,4 +1,4 @@
-//! A gRPC server that answers whatever it is told, however wrong: frames are written as bytes.
+//! A gRPC server that sends any given response, including invalid ones: it writes HTTP/2 frames as bytes.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -22,28 +22,28 @@ const END_STREAM: u8 = 0x1;
 const ACK: u8 = 0x1;
 const END_HEADERS: u8 = 0x4;
 
-/// What the server does with a call.
+/// How the server responds to a call.
 #[derive(Clone, Debug)]
 pub enum Answer {
-    /// A proper answer with this message.
+    /// A valid response with this message.
     Message(Vec<u8>),
-    /// The same, later.
+    /// The given response after a delay.
     After(Duration, Vec<u8>),
-    /// 200 with this body, which is framed as no message.
+    /// Status 200 with this body, which is not framed as a gRPC message.
     Body(Vec<u8>),
     /// This HTTP status and content type.
     Status(u16, &'static str),
-    /// This gRPC status, without a message: in the headers.
+    /// This gRPC status in the headers, without a message.
     Grpc(u8),
     /// An empty message, then this gRPC status in the trailers.
     Trailers(u8),
     /// Resets the stream.
     Reset,
-    /// Ends the connection, politely.
+    /// Ends the connection with GOAWAY.
     GoAway,
-    /// Closes it at once.
+    /// Closes the connection at once.
     Close,
-    /// Nothing.
+    /// Never responds.
     Hang,
 }
 
@@ -56,7 +56,7 @@ pub struct GrpcServer {
 }
 
 impl GrpcServer {
-    /// A server that answers every call like this.
+    /// Starts a server that responds to every call in this way.
     pub fn start(answer: Answer) -> Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("no free port")?;
         let address = listener.local_addr()?;
@@ -68,19 +68,19 @@ impl GrpcServer {
                     return;
                 }
                 let (answer, calls) = (answer.clone(), Arc::clone(&calls));
-                // An error is the proxy's hanging up, which is its right.
+                // An error means that the proxy has closed the connection, which it may do.
                 thread::spawn(move || serve(stream, &answer, &calls));
             }
         });
         Ok(server)
     }
 
-    /// Where it listens.
+    /// The address that it listens on.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// How many calls have come.
+    /// The number of calls so far.
     pub fn calls(&self) -> usize {
         self.calls.load(Ordering::SeqCst)
     }
@@ -89,7 +89,7 @@ impl GrpcServer {
 impl Drop for GrpcServer {
     fn drop(&mut self) {
         self.stopped.store(true, Ordering::SeqCst);
-        // Wakes the thread that accepts.
+        // Wakes the thread that accepts connections.
         let _ = TcpStream::connect(self.address);
     }
 }
@@ -109,7 +109,7 @@ fn serve(mut stream: TcpStream, answer: &Answer, calls: &AtomicUsize) -> Result<
         if kind == SETTINGS && flags & ACK == 0 {
             stream.write_all(&frame(SETTINGS, ACK, 0, &[]))?;
         }
-        // A unary call is whole with the end of its data.
+        // A unary call is complete when its data ends.
         if kind == DATA && flags & END_STREAM != 0 {
             calls.fetch_add(1, Ordering::SeqCst);
             if !give(&mut stream, number, answer)? {
@@ -119,7 +119,7 @@ fn serve(mut stream: TcpStream, answer: &Answer, calls: &AtomicUsize) -> Result<
     }
 }
 
-/// Whether the connection goes on.
+/// Handles one frame; returns whether the connection stays open.
 fn give(stream: &mut TcpStream, number: u32, answer: &Answer) -> Result<bool> {
     let field = |name: &str, value: &str| -> Field { (name.into(), value.into()) };
     let head = |status: u16, kind: &str| encode(&[field(":status", &status.to_string()), field("content-type", kind)]);

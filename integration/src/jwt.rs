@@ -1,4 +1,4 @@
-//! A key of one's own that signs tokens, and the key set by which a proxy verifies them.
+//! Signs JSON web tokens, and provides the key set with which a proxy verifies them.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -17,10 +17,10 @@ pub struct TokenSigner {
 }
 
 impl TokenSigner {
-    /// Who issues its tokens.
+    /// The issuer of the tokens.
     pub const ISSUER: &str = "https://issuer.example.com";
 
-    /// A new key.
+    /// Generates a new key.
     pub fn new() -> Result<Self> {
         let random = SystemRandom::new();
         let document = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random)
@@ -30,7 +30,7 @@ impl TokenSigner {
         Ok(TokenSigner { key, random })
     }
 
-    /// The key set.
+    /// The key set in JSON (JWKS).
     pub fn jwks(&self) -> Value {
         // An uncompressed point: 4, x, y.
         let point = self.key.public_key().as_ref();
@@ -38,12 +38,12 @@ impl TokenSigner {
         json!({"keys": [{"kty": "EC", "crv": "P-256", "alg": "ES256", "use": "sig", "kid": "tests", "x": half(1, 33), "y": half(33, 65)}]})
     }
 
-    /// The key set in a provider of Envoy's own configuration.
+    /// A provider with the key set, as configuration of Envoy's JWT filter.
     pub fn local_jwks(&self) -> Value {
         json!({"inline_string": self.jwks().to_string()})
     }
 
-    /// A token with these claims, good for an hour, as the value of `authorization`.
+    /// A token with these claims, valid for an hour, as the value of `authorization`.
     pub fn bearer(&self, claims: &Value) -> Result<String> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
         let mut all = json!({"iss": Self::ISSUER, "iat": now, "exp": now + 3600});

@@ -1,23 +1,24 @@
 //! Tests, demo and benchmarks that drive a **real Envoy** with the **real modules**.
 //!
-//! The library is the harness that they share; nothing in it knows what a policy means.
+//! The library is the harness that they share; it does not interpret policies.
 //!
 //! - [`Bootstrap`] and [`Listener`] describe an Envoy configuration in Rust: filters, routes, clusters.
-//! - [`Envoy`] runs it as a child process on free loopback ports and stops it on drop. [`Envoy::reload`] gives a filter
-//!   a new policy through filesystem ECDS, so nothing drains.
-//! - [`http`] holds clients that send exactly what they are told, over HTTP/1.1 and HTTP/2.
-//! - [`Upstream`] is a server that says what it received, and that hangs, fails or resets on demand.
+//! - [`Envoy`] runs it as a child process on free loopback ports and stops it on drop. [`Envoy::reload`] replaces the
+//!   policy of a filter through filesystem ECDS, without draining the listener.
+//! - [`http`] contains clients that send exactly what they are given, over HTTP/1.1 and HTTP/2.
+//! - [`Upstream`] is a server that returns what it received, and that hangs, fails or resets connections on demand.
 //! - [`RateLimitService`] is envoyproxy/ratelimit with its Redis.
 //! - [`Prometheus`] scrapes Envoys.
-//! - [`Dash`] is `penstock dash`, [`Browser`] a Chromium without a window to look at it.
-//! - [`GrpcServer`] answers gRPC calls as wrongly as it is told.
-//! - [`Traffic`] keeps requests coming while something else happens, and counts those that went wrong.
-//! - [`check_routes`] runs a table of requests.
-//! - [`contract`] reads the contract's cases.
+//! - [`Dash`] is `penstock dash`; [`Browser`] is a headless Chromium for testing its pages.
+//! - [`GrpcServer`] responds to gRPC calls with any given response, including invalid ones.
+//! - [`Traffic`] sends requests in the background and counts those that fail.
+//! - [`check_routes`] sends a table of requests and checks which route takes each.
+//! - [`contract`] reads the contract's cases and sends them through Envoy.
 //! - [`control_plane`] runs Kubernetes' API server, Istio and Envoy Gateway.
 //! - [`demo`] is `make demo`, [`mod@bench`] is `make bench`.
 //!
-//! Everything blocks and runs on plain threads: tests read top to bottom and a stuck peer ends in a timeout.
+//! Everything is blocking and runs on plain threads: tests read from top to bottom, and a peer that hangs causes a
+//! timeout.
 
 mod admin;
 pub mod bench;

@@ -1,4 +1,4 @@
-//! One HTTP listener: its filters, its route table, its limits.
+//! An HTTP listener: its filters, its route table, its limits.
 
 use std::path::Path;
 
@@ -9,14 +9,14 @@ use crate::wasm::WasmFilter;
 /// The header in which the modules name the route.
 const ROUTE_HEADER: &str = "x-penstock-route";
 
-/// Where a route sends its requests.
+/// What a route does with its requests.
 #[derive(Clone, Debug)]
 enum Target {
     Direct { status: u16, body: String },
     Cluster(String),
 }
 
-/// One entry of the host's own route table.
+/// An entry in Envoy's route table.
 #[derive(Clone, Debug)]
 pub struct Route {
     condition: Option<(String, String)>,
@@ -27,12 +27,12 @@ pub struct Route {
 }
 
 impl Route {
-    /// Requests whose route header is `name`; Envoy itself answers 200 with the name as body.
+    /// Matches requests whose route header is `name`. Envoy responds with status 200 and the name as body.
     pub fn named(name: &str) -> Self {
         Self::header(ROUTE_HEADER, name).answers(200, name)
     }
 
-    /// Requests whose header `header` is `value`; Envoy itself answers 200 with the value as body.
+    /// Matches requests whose header `header` is `value`. Envoy responds with status 200 and the value as body.
     pub fn header(header: &str, value: &str) -> Self {
         Route {
             condition: Some((header.to_owned(), value.to_owned())),
@@ -43,48 +43,48 @@ impl Route {
         }
     }
 
-    /// Every other request; Envoy itself answers 200 with the body `none`.
+    /// Matches every request. Envoy responds with status 200 and the body `none`.
     pub fn any() -> Self {
         let target = Target::Direct { status: 200, body: "none".to_owned() };
         Route { condition: None, percent: None, target, echo: Vec::new(), action: Map::new() }
     }
 
-    /// Only so many percent of the requests, by Envoy's own dice.
+    /// Limits the route to a random fraction of the requests, in percent.
     #[must_use]
     pub fn fraction(mut self, percent: u32) -> Self {
         self.percent = Some(percent);
         self
     }
 
-    /// Envoy itself answers this.
+    /// Makes Envoy respond with this status and body.
     #[must_use]
     pub fn answers(mut self, status: u16, body: &str) -> Self {
         self.target = Target::Direct { status, body: body.to_owned() };
         self
     }
 
-    /// The request goes to this cluster.
+    /// Forwards requests to this cluster.
     #[must_use]
     pub fn to(mut self, cluster: &str) -> Self {
         self.target = Target::Cluster(cluster.to_owned());
         self
     }
 
-    /// The route's own timeout, such as `5s` (Envoy's default is 15 s).
+    /// Sets the route's timeout, such as `5s` (Envoy's default is 15 s).
     #[must_use]
     pub fn timeout(self, timeout: &str) -> Self {
         self.action("timeout", json!(timeout))
     }
 
-    /// Sets a field of the `RouteAction`, for requests that go to a cluster.
+    /// Sets a field of the `RouteAction` of a route that forwards to a cluster.
     #[must_use]
     pub fn action(mut self, field: &str, value: Value) -> Self {
         self.action.insert(field.to_owned(), value);
         self
     }
 
-    /// The answer repeats these headers of the request, as the route saw them, each as `x-saw-<name>`
-    /// (`:path` as `x-saw-path`).
+    /// Copies these request headers, as the route saw them, to the response as `x-saw-<name>` (`:path` as
+    /// `x-saw-path`).
     #[must_use]
     pub fn echo(mut self, names: &[&str]) -> Self {
         self.echo.extend(names.iter().map(|&name| name.to_owned()));
@@ -98,7 +98,7 @@ impl Route {
             .iter()
             .map(|(name, value)| json!({"name": name, "string_match": {"exact": value}}))
             .collect();
-        // CONNECT has no path, so it needs a matcher of its own: see `Listener::to_json`.
+        // CONNECT requests have no path, so they need their own matcher: see `Listener::to_json`.
         let mut condition = json!({"prefix": "/", "headers": headers});
         if let (Some(percent), Some(condition)) = (self.percent, condition.as_object_mut()) {
             condition.insert("runtime_fraction".into(), json!({"default_value": {"numerator": percent}}));
@@ -131,7 +131,7 @@ impl Route {
     }
 }
 
-/// An HTTP listener on a free loopback port. HTTP/1.1 and HTTP/2 (prior knowledge) on the same port.
+/// An HTTP listener on a free loopback port, for HTTP/1.1 and HTTP/2 (prior knowledge).
 #[derive(Clone, Debug)]
 pub struct Listener {
     name: String,
@@ -157,42 +157,42 @@ impl Listener {
         }
     }
 
-    /// Listens on this port instead of a free one.
+    /// Sets a fixed port instead of a free one.
     #[must_use]
     pub fn port(mut self, port: u16) -> Self {
         self.port = port;
         self
     }
 
-    /// The next HTTP filter is this module, with a policy that stays.
+    /// Adds an HTTP filter: a module with a policy that is part of the listener.
     #[must_use]
     pub fn wasm(self, filter: &WasmFilter) -> Self {
         let name = filter.name().to_owned();
         self.filter(&name, filter.typed_config())
     }
 
-    /// The next HTTP filter comes by discovery, under the name that [`crate::Bootstrap::discovered`] was given.
+    /// Adds an HTTP filter whose configuration is discovered, under the name that [`crate::Bootstrap::discovered`] got.
     #[must_use]
     pub fn discovered(mut self, filter: Value) -> Self {
         self.filters.push(filter);
         self
     }
 
-    /// The next HTTP filter is any other one.
+    /// Adds an HTTP filter from its name and typed configuration.
     #[must_use]
     pub fn filter(mut self, name: &str, typed_config: Value) -> Self {
         self.filters.push(json!({"name": name, "typed_config": typed_config}));
         self
     }
 
-    /// The next entry of the route table; the first that matches takes the request.
+    /// Adds an entry to the route table. The first entry that matches takes the request.
     #[must_use]
     pub fn route(mut self, route: Route) -> Self {
         self.routes.push(route);
         self
     }
 
-    /// The next entries: one [`Route::named`] for each name.
+    /// Adds a [`Route::named`] for each name.
     #[must_use]
     pub fn routes_named(mut self, names: &[&str]) -> Self {
         self.routes.extend(names.iter().map(|name| Route::named(name)));
@@ -206,7 +206,8 @@ impl Listener {
         self
     }
 
-    /// Connections begin with a line of the PROXY protocol, which says who the peer is: one that is not on loopback.
+    /// Expects the PROXY protocol, whose header gives the client's address, so that tests can use one that is not
+    /// loopback.
     #[must_use]
     pub fn proxy_protocol(mut self) -> Self {
         self.listener_filters.push(json!({
@@ -217,7 +218,7 @@ impl Listener {
         self
     }
 
-    /// Takes connections over TLS only, with this certificate and key (PEM files).
+    /// Accepts TLS only, with this certificate and key (PEM files).
     #[must_use]
     pub fn tls(mut self, certificate: &Path, key: &Path) -> Self {
         self.tls = Some(json!({
@@ -232,8 +233,7 @@ impl Listener {
         self
     }
 
-    /// Lets requests carry as much header data as Envoy can be told to accept: 8 MiB and 100,000 headers; over HTTP/2
-    /// 256 KiB a field.
+    /// Raises the header limits to Envoy's maximum: 8 MiB and 100,000 headers; 256 KiB a field over HTTP/2.
     #[must_use]
     pub fn large_headers(self) -> Self {
         self.manager("max_request_headers_kb", json!(8192))
@@ -260,7 +260,7 @@ impl Listener {
             "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
             "stat_prefix": self.name,
             "codec_type": "AUTO",
-            // After a protocol error; Envoy's default of a second makes tests of many errors slow.
+            // Envoy waits after a protocol error; the default of a second makes tests with many errors slow.
             "delayed_close_timeout": "0.05s",
             "http_filters": filters,
             "route_config": {

@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use crate::http::{self, HttpRequest, Protocol};
 use crate::workspace;
 
-/// How long it may take to start.
+/// How long Prometheus may take to start.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A running Prometheus on a free loopback port. Dropping it stops it.
@@ -25,8 +25,8 @@ pub struct Prometheus {
     _folder: TempDir,
 }
 
-/// `promtool`, or another of Prometheus' programs. `None`, with a line about it, where `make setup` could not get them; an
-/// error where `CI` is set.
+/// Finds `promtool` or another of Prometheus' programs. Returns `None` and prints a line when `make setup` could not
+/// install it, or an error when `CI` is set.
 pub fn prometheus_tool(name: &str) -> Result<Option<PathBuf>> {
     let tool = workspace::root().join(".tools/bin").join(name);
     if tool.is_file() {
@@ -38,8 +38,8 @@ pub fn prometheus_tool(name: &str) -> Result<Option<PathBuf>> {
 }
 
 impl Prometheus {
-    /// Starts one that scrapes these admin interfaces every second, each under a job of this name, with the rules of a file.
-    /// `None` where there is no Prometheus.
+    /// Starts a Prometheus that scrapes these admin interfaces every second, each as a job with this name, with the
+    /// rules of a file. Returns `None` where Prometheus is not installed.
     pub fn start(targets: &[(&str, SocketAddr)], rules: &Path) -> Result<Option<Self>> {
         let Some(binary) = prometheus_tool("prometheus")? else { return Ok(None) };
         let folder = tempfile::Builder::new().prefix("penstock-").tempdir()?;
@@ -50,7 +50,7 @@ impl Prometheus {
                     "static_configs": [{"targets": [target.to_string()]}]})
             })
             .collect();
-        // JSON is YAML.
+        // JSON is valid YAML.
         let config = json!({
             "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
             "rule_files": [rules],
@@ -58,7 +58,7 @@ impl Prometheus {
         });
         let file = folder.path().join("prometheus.yaml");
         fs::write(&file, config.to_string())?;
-        // Nobody keeps the port until the child has it.
+        // Another process may take the port before the child binds it; nothing reserves it.
         let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
         let log = folder.path().join("log");
         let mut child = Command::new(binary)
@@ -85,12 +85,12 @@ impl Prometheus {
         Ok(Some(Prometheus { child, address, _folder: folder }))
     }
 
-    /// Where its API listens.
+    /// The address of its API.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// What an expression gives now: each result's labels and value.
+    /// Evaluates an expression now; returns the labels and the value of each result.
     pub fn query(&self, expression: &str) -> Result<Vec<(Value, f64)>> {
         let encoded: String = expression.bytes().map(|byte| format!("%{byte:02X}")).collect();
         let answer = self.get(&format!("/api/v1/query?query={encoded}"))?;
@@ -104,13 +104,13 @@ impl Prometheus {
             .collect()
     }
 
-    /// The names of all metrics that it has.
+    /// The names of all metrics that it has stored.
     pub fn names(&self) -> Result<Vec<String>> {
         let answer = self.get("/api/v1/label/__name__/values")?;
         Ok(serde_json::from_value(answer.get("data").cloned().unwrap_or_default())?)
     }
 
-    /// A page of its API.
+    /// Returns a page of its API as JSON.
     pub fn get(&self, path: &str) -> Result<Value> {
         let response = http::send(Protocol::Http1, self.address, &HttpRequest::get(path))?;
         let answer: Value = serde_json::from_str(&response.text())?;
@@ -121,7 +121,7 @@ impl Prometheus {
 
 impl Drop for Prometheus {
     fn drop(&mut self) {
-        // An error means that it is gone already.
+        // An error means that the process has ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

@@ -1,4 +1,4 @@
-//! The rate-limit service that people run: envoyproxy/ratelimit with a Redis, on free loopback ports.
+//! The rate-limit service that users run: envoyproxy/ratelimit with Redis, on free loopback ports.
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use crate::http::{self, HttpRequest, Protocol};
 use crate::workspace;
 
-/// How long each part may take to start.
+/// How long Redis and the service may each take to start.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A running service. Dropping it stops it.
@@ -27,8 +27,8 @@ pub struct RateLimitService {
 }
 
 impl RateLimitService {
-    /// Starts one that knows these domains, each in the service's own words. `None`, with a line about it, where
-    /// `make setup` could not get its parts; an error where `CI` is set.
+    /// Starts a service with these domains, given as configuration files of envoyproxy/ratelimit. Returns `None` and
+    /// prints a line when `make setup` could not install its programs, or an error when `CI` is set.
     pub fn start(domains: &[&str]) -> Result<Option<Self>> {
         let tools = tools();
         if let Some(missing) = missing() {
@@ -44,7 +44,7 @@ impl RateLimitService {
         Self::run(&ratelimit, &redis, domains).map(Some)
     }
 
-    /// Whether [`start`](Self::start) would find its parts.
+    /// Whether the programs that [`start`](Self::start) needs are installed.
     #[must_use]
     pub fn is_there() -> bool {
         missing().is_none()
@@ -94,28 +94,28 @@ impl RateLimitService {
         Ok(RateLimitService { redis, service, grpc: address(grpc), _folder: folder })
     }
 
-    /// Where it listens for gRPC.
+    /// The address of its gRPC port.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.grpc
     }
 
-    /// The cluster of Envoy that reaches it.
+    /// The Envoy cluster for this service.
     pub fn cluster(&self, name: &str) -> Value {
         grpc_cluster(name, self.grpc)
     }
 
-    /// Ends it at once, as a crash would.
+    /// Kills it, like a crash.
     pub fn kill(&mut self) {
         stop(&mut self.service);
     }
 
-    /// Hangs it: connections stay open, nothing is answered.
+    /// Pauses it: connections stay open, but it does not respond.
     pub fn hang(&self) -> Result<()> {
         self.signal("STOP")
     }
 
-    /// Lets it go on.
+    /// Resumes it.
     pub fn wake(&self) -> Result<()> {
         self.signal("CONT")
     }
@@ -134,7 +134,7 @@ impl Drop for RateLimitService {
     }
 }
 
-/// The service, and what it counts in.
+/// Starts Redis and the service.
 fn tools() -> [PathBuf; 2] {
     ["ratelimit", "redis-server"].map(|name| workspace::root().join(".tools/bin").join(name))
 }
@@ -143,7 +143,7 @@ fn missing() -> Option<PathBuf> {
     tools().into_iter().find(|tool| !tool.is_file())
 }
 
-/// A cluster of Envoy with one endpoint that speaks HTTP/2.
+/// An Envoy cluster with one endpoint that speaks HTTP/2.
 pub fn grpc_cluster(name: &str, endpoint: SocketAddr) -> Value {
     json!({
         "name": name,
@@ -163,7 +163,7 @@ pub fn grpc_cluster(name: &str, endpoint: SocketAddr) -> Value {
     })
 }
 
-/// Ports that are free now; nobody keeps them until the child has them.
+/// Ports that are free now; nothing reserves them until the child binds them.
 fn free_ports() -> Result<[u16; 4]> {
     let listeners: Vec<TcpListener> =
         (0..4).map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0))).collect::<Result<_, _>>()?;
@@ -189,7 +189,7 @@ fn wait_for(child: &mut Child, folder: &Path, ready: impl Fn() -> bool) -> Resul
 }
 
 fn stop(child: &mut Child) {
-    // An error means that it is gone already.
+    // An error means that the process has ended already.
     let _ = child.kill();
     let _ = child.wait();
 }

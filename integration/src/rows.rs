@@ -1,4 +1,4 @@
-//! Tables of requests and the routes that must take them.
+//! Tables of requests with the routes that must take them.
 
 use std::fmt::Write;
 
@@ -7,16 +7,16 @@ use anyhow::{Result, ensure};
 use crate::Envoy;
 use crate::http::{self, HttpRequest, Protocol};
 
-/// The route that takes a request which the policy gives none.
+/// The name of the route for requests that the policy routes nowhere.
 pub const NONE: &str = "none";
 
-/// Sends each request with each version of HTTP to the listener `ingress` and compares the body, which names the route,
-/// with the name beside it. The error lists every row that is wrong; an Envoy that has trapped is an error too.
+/// Sends each request with each version of HTTP to the listener `ingress`, and compares the body, which is the route's
+/// name, with the expected name. The error lists every row that differs. A trap in Envoy is an error, too.
 pub fn check_routes(envoy: &mut Envoy, rows: &[(HttpRequest, &str)]) -> Result<()> {
     check_routes_over(&Protocol::ALL, envoy, rows)
 }
 
-/// The same over some versions of HTTP only.
+/// The same with only some versions of HTTP.
 pub fn check_routes_over(protocols: &[Protocol], envoy: &mut Envoy, rows: &[(HttpRequest, &str)]) -> Result<()> {
     let address = envoy.ingress()?;
     let mut wrong = String::new();
@@ -39,7 +39,7 @@ pub fn check_routes_over(protocols: &[Protocol], envoy: &mut Envoy, rows: &[(Htt
     Ok(())
 }
 
-/// A line that a person can read.
+/// Describes a request for an error message.
 fn shortened(line: &str) -> String {
     match line.char_indices().nth(200) {
         Some((end, _)) => format!("{}… ({} bytes)", line.get(..end).unwrap_or_default(), line.len()),

@@ -1,4 +1,4 @@
-//! Requests that keep coming while something else happens.
+//! Background traffic that runs while a test changes something.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -10,12 +10,12 @@ use anyhow::{Result, anyhow, ensure};
 
 use crate::http::{ClientConnection, HttpRequest, HttpResponse, Protocol};
 
-/// What came of the traffic.
+/// The results of the traffic.
 #[derive(Clone, Debug, Default)]
 pub struct TrafficTally {
-    /// Requests that were answered as they should be.
+    /// The number of requests with a correct response.
     pub good: usize,
-    /// What went wrong with the others.
+    /// A description of each failure.
     pub failures: Vec<String>,
 }
 
@@ -28,7 +28,7 @@ pub struct Traffic {
 }
 
 impl Traffic {
-    /// Starts the clients. `check` says what is wrong with a response; a broken connection is a failure too.
+    /// Starts the clients. `check` describes what is wrong with a response. A broken connection is a failure, too.
     pub fn start(
         clients: usize,
         address: SocketAddr,
@@ -39,8 +39,8 @@ impl Traffic {
         Self::of(clients, address, move |_, _| (request.clone(), check.clone()))
     }
 
-    /// The same with requests of all kinds: `next` is asked, immediately before it is sent, for the request of this client
-    /// and of this number, and for what is wrong with a response to it.
+    /// The same with different requests: before each request, `next` is called with the client's number and the
+    /// request's number, and returns the request and what is wrong with a response to it.
     pub fn of<Check: FnOnce(&HttpResponse) -> Result<()>>(
         clients: usize,
         address: SocketAddr,
@@ -58,8 +58,8 @@ impl Traffic {
         Traffic { stop, answered, clients }
     }
 
-    /// Waits until so many more requests have been answered, rightly or wrongly: how long that takes depends on what else the
-    /// machine does.
+    /// Waits until this many more requests have been sent, successful or not. Waiting for a count is more reliable than
+    /// for a duration, because the speed depends on the load of the machine.
     pub fn wait_for(&self, answers: usize) -> Result<()> {
         let enough = self.answered.load(Ordering::SeqCst) + answers;
         let started = Instant::now();
@@ -70,12 +70,12 @@ impl Traffic {
         Ok(())
     }
 
-    /// How many requests have been answered, rightly or wrongly.
+    /// The number of requests that are done, successful or not.
     pub fn answered(&self) -> usize {
         self.answered.load(Ordering::SeqCst)
     }
 
-    /// Ends the traffic.
+    /// Stops the clients and returns the results.
     pub fn stop(self) -> Result<TrafficTally> {
         self.stop.store(true, Ordering::SeqCst);
         let mut all = TrafficTally::default();

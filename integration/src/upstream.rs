@@ -1,4 +1,4 @@
-//! An HTTP/1.1 server that shows what was forwarded to it, byte for byte, and misbehaves on demand.
+//! An HTTP/1.1 server that reports each request byte for byte, and fails on demand.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -19,11 +19,11 @@ pub struct Received {
     pub method: Vec<u8>,
     /// The request target.
     pub target: Vec<u8>,
-    /// Headers in order; Envoy writes names in lower case.
+    /// Headers in order. Envoy sends lower-case names.
     pub headers: Vec<Field>,
     /// The body.
     pub body: Vec<u8>,
-    /// How many requests this server had received before.
+    /// How many requests this server had received before this one.
     pub number: usize,
 }
 
@@ -50,31 +50,32 @@ impl Received {
     }
 }
 
-/// UTF-8 as it is, anything else as Latin-1, so that no byte is lost.
+/// Decodes UTF-8, or else Latin-1, so that no byte is lost.
 fn text(bytes: &[u8]) -> String {
     std::str::from_utf8(bytes).map_or_else(|_| bytes.iter().copied().map(char::from).collect(), str::to_owned)
 }
 
-/// What the server does with a request.
+/// How the server responds to a request.
 #[derive(Clone, Debug)]
 pub enum UpstreamReply {
-    /// Answers 200 with the request in JSON: `{"method", "path", "headers": [[name, value]], "body"}`.
+    /// Status 200 with the request as JSON: `{"method", "path", "headers": [[name, value]], "body"}`.
     Echo,
-    /// Answers this status, with these headers.
+    /// This status with these headers.
     Status(u16, Vec<(String, String)>),
-    /// Answers 200 with this in JSON.
+    /// Status 200 with this JSON.
     Json(Value),
-    /// The other reply, later.
+    /// The given reply after a delay.
     After(Duration, Box<UpstreamReply>),
-    /// Answers 200, but sends only so many of the thousand bytes of body that it announces, and then closes or hangs.
+    /// Status 200 with only this many of the thousand bytes that `content-length` announces; then closes the connection
+    /// or hangs.
     Part(usize, Box<UpstreamReply>),
-    /// Closes the connection without an answer.
+    /// Closes the connection without a response.
     Close,
-    /// Never answers.
+    /// Never responds.
     Hang,
 }
 
-/// How long a body of [`UpstreamReply::Part`] says that it is.
+/// The `content-length` of [`UpstreamReply::Part`].
 const WHOLE: usize = 1000;
 
 type Handler = dyn Fn(&Received) -> UpstreamReply + Send + Sync;
@@ -101,17 +102,17 @@ impl std::fmt::Debug for Upstream {
 }
 
 impl Upstream {
-    /// A server that echoes.
+    /// Starts a server that echoes requests.
     pub fn echo() -> Result<Self> {
         Self::start(|_| UpstreamReply::Echo)
     }
 
-    /// A server that answers as `handler` says, and remembers every request.
+    /// Starts a server that responds as `handler` says and records every request.
     pub fn start(handler: impl Fn(&Received) -> UpstreamReply + Send + Sync + 'static) -> Result<Self> {
         Self::run((Ipv4Addr::LOCALHOST, 0).into(), handler, true)
     }
 
-    /// The same at an address of one's own.
+    /// The same at the given address.
     pub fn at(
         address: SocketAddr,
         handler: impl Fn(&Received) -> UpstreamReply + Send + Sync + 'static,
@@ -119,7 +120,7 @@ impl Upstream {
         Self::run(address, handler, false)
     }
 
-    /// The same for load: it counts requests and forgets them.
+    /// The same for load tests: it counts requests but does not record them.
     pub fn forgetful(handler: impl Fn(&Received) -> UpstreamReply + Send + Sync + 'static) -> Result<Self> {
         Self::run((Ipv4Addr::LOCALHOST, 0).into(), handler, false)
     }
@@ -147,24 +148,24 @@ impl Upstream {
                 }
                 shared.connections.fetch_add(1, Ordering::SeqCst);
                 let state = Arc::clone(&shared);
-                // An error is the proxy's hanging up, which is its right.
+                // An error means that the proxy has closed the connection, which it may do.
                 thread::spawn(move || serve(stream, &state));
             }
         });
         Ok(Upstream { address, state })
     }
 
-    /// Where it listens.
+    /// The address that it listens on.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// How many requests it has received.
+    /// The number of requests received.
     pub fn requests(&self) -> usize {
         self.state.requests.load(Ordering::SeqCst)
     }
 
-    /// How many connections were opened to it.
+    /// The number of connections accepted.
     pub fn connections(&self) -> usize {
         self.state.connections.load(Ordering::SeqCst)
     }
@@ -174,7 +175,7 @@ impl Upstream {
         self.all().pop()
     }
 
-    /// Every request so far.
+    /// All requests so far.
     pub fn all(&self) -> Vec<Received> {
         self.state.received.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -183,7 +184,7 @@ impl Upstream {
 impl Drop for Upstream {
     fn drop(&mut self) {
         self.state.stopped.store(true, Ordering::SeqCst);
-        // Wakes the thread that accepts.
+        // Wakes the thread that accepts connections.
         let _ = TcpStream::connect(self.address);
     }
 }
@@ -204,7 +205,7 @@ fn serve(stream: TcpStream, state: &UpstreamState) -> Result<()> {
     Ok(())
 }
 
-/// Whether the connection goes on.
+/// Sends a reply; returns whether the connection stays open.
 fn answer(
     stream: &mut BufReader<TcpStream>,
     state: &UpstreamState,
@@ -229,7 +230,7 @@ fn answer(
         }
         UpstreamReply::Close => return Ok(false),
         UpstreamReply::Hang => {
-            // Until the proxy hangs up, or the test ends.
+            // Waits until the proxy closes the connection or the test ends.
             stream.get_ref().set_read_timeout(Some(Duration::from_millis(100)))?;
             while !state.stopped.load(Ordering::SeqCst) {
                 if stream.fill_buf().is_ok_and(<[u8]>::is_empty) {
@@ -251,7 +252,7 @@ fn answer(
     Ok(true)
 }
 
-/// The next request; `None` when the proxy has closed the connection.
+/// Reads the next request; `None` when the proxy has closed the connection.
 fn read(stream: &mut BufReader<TcpStream>) -> Result<Option<Received>> {
     let line = |stream: &mut BufReader<TcpStream>| -> Result<Vec<u8>> {
         let mut line = Vec::new();

@@ -1,4 +1,4 @@
-//! One wasm filter of an Envoy configuration.
+//! The configuration of one Penstock filter in Envoy, as a wasm module or as a dynamic module.
 
 use std::path::Path;
 
@@ -8,24 +8,24 @@ use serde_json::{Value, json};
 use crate::body::Body;
 use crate::workspace;
 
-/// The type of the filter's configuration, which discovery must announce as well.
+/// The protobuf type of the wasm filter's configuration. Discovery must announce it as well.
 const TYPE_URL: &str = "type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm";
 
-/// The same of the native body.
+/// The protobuf type of the dynamic module's configuration.
 const NATIVE_TYPE_URL: &str =
     "type.googleapis.com/envoy.extensions.filters.http.dynamic_modules.v3.DynamicModuleFilter";
 
-/// The types of a discovered filter.
+/// The types that a discovered filter may have.
 pub(crate) const TYPE_URLS: [&str; 2] = [TYPE_URL, NATIVE_TYPE_URL];
 
 /// What the module gets as its plugin configuration.
 #[derive(Clone, Debug)]
 pub enum Configuration {
-    /// No configuration at all: the module sees 0 bytes.
+    /// No configuration: the module gets 0 bytes.
     None,
-    /// The bytes of this text, in a `google.protobuf.StringValue`: the form that Envoy Gateway and Istio send, too.
+    /// This text in a `google.protobuf.StringValue`, as Envoy Gateway and Istio send it.
     Text(String),
-    /// Any other message, with its `@type`. The module sees its serialized form, which is no policy.
+    /// Any other message, with its `@type`. The module gets its serialized form, which is not a policy.
     Any(Value),
 }
 
@@ -53,11 +53,11 @@ impl From<String> for Configuration {
     }
 }
 
-/// A module, the VM that it runs in, and the policy that it runs.
+/// A module, its VM, and its policy.
 #[derive(Clone, Debug)]
 pub struct WasmFilter {
     name: String,
-    /// The module's name, where `dist/libpenstock.so` runs it.
+    /// The name of the module that `dist/libpenstock.so` runs as, if this is the native body.
     native: Option<String>,
     code: Value,
     nack_on_code_cache_miss: bool,
@@ -67,12 +67,12 @@ pub struct WasmFilter {
 }
 
 impl WasmFilter {
-    /// The module `module` with this policy, in the body that the environment names.
+    /// A filter of the module `module` with this policy, in the body that the environment variable names.
     pub fn new(module: &str, policy: impl Into<Configuration>) -> Result<Self> {
         Self::in_body(Body::of_environment(), module, policy)
     }
 
-    /// The same in this body.
+    /// The same in the given body.
     pub fn in_body(body: Body, module: &str, policy: impl Into<Configuration>) -> Result<Self> {
         Ok(match body {
             Body::Wasm => Self::at(module, &workspace::module(module)?, policy),
@@ -80,12 +80,13 @@ impl WasmFilter {
         })
     }
 
-    /// Any library of the native body, in a folder that the bootstrap names with `ENVOY_DYNAMIC_MODULES_SEARCH_PATH`.
+    /// A filter of another dynamic module, in a folder that the bootstrap sets with
+    /// `ENVOY_DYNAMIC_MODULES_SEARCH_PATH`.
     pub fn library(module: &str, library: &Path, policy: impl Into<Configuration>) -> Self {
         WasmFilter { native: Some(module.to_owned()), ..Self::at(module, library, policy) }
     }
 
-    /// Any module file.
+    /// A filter of any wasm file.
     pub fn at(name: &str, module: &Path, policy: impl Into<Configuration>) -> Self {
         WasmFilter {
             name: name.to_owned(),
@@ -98,22 +99,24 @@ impl WasmFilter {
         }
     }
 
-    /// The plugin's name: part of its identity in Envoy, and the name of its configuration when that is discovered.
+    /// Sets the plugin's name, which is part of its identity in Envoy and the name of its configuration when that is
+    /// discovered.
     #[must_use]
     pub fn named(mut self, name: &str) -> Self {
         name.clone_into(&mut self.name);
         self
     }
 
-    /// The VM's id: filters with one id and one module share a VM on each worker, and one id shares shared data.
+    /// Sets the VM id. Filters with the same id and module share a VM on each worker; the same id also means the same
+    /// shared data.
     #[must_use]
     pub fn vm_id(mut self, vm_id: &str) -> Self {
         vm_id.clone_into(&mut self.vm_id);
         self
     }
 
-    /// Envoy fetches the code from elsewhere, in the words of its own `vm_config.code`. `nack` refuses a configuration whose
-    /// code is not there yet, and asks for it meanwhile.
+    /// Makes Envoy fetch the code as the given `vm_config.code` says. With `nack`, Envoy refuses a configuration until
+    /// its code has been fetched, and fetches it in the background.
     #[must_use]
     pub fn code(mut self, code: Value, nack: bool) -> Self {
         self.code = code;
@@ -121,14 +124,14 @@ impl WasmFilter {
         self
     }
 
-    /// What Envoy does when the VM is dead: `FAIL_CLOSED` unless said otherwise.
+    /// Sets what Envoy does when the VM has trapped; the default is `FAIL_CLOSED`.
     #[must_use]
     pub fn failure_policy(mut self, policy: &str) -> Self {
         policy.clone_into(&mut self.failure_policy);
         self
     }
 
-    /// The same filter with another policy.
+    /// Returns the same filter with another policy.
     #[must_use]
     pub fn with(mut self, policy: impl Into<Configuration>) -> Self {
         self.configuration = policy.into();
@@ -139,7 +142,7 @@ impl WasmFilter {
         &self.name
     }
 
-    /// The `typed_config` of the same module as a network filter.
+    /// The `typed_config` of the module as a network filter.
     pub fn network_config(&self) -> Value {
         let mut config = self.typed_config();
         if self.native.is_some() {
@@ -187,7 +190,7 @@ impl WasmFilter {
         }
     }
 
-    /// The library is found by its name in the folder that [`crate::Bootstrap`] names to Envoy.
+    /// Envoy finds the library by its name in the folder that [`crate::Bootstrap`] sets.
     fn native_config(&self, module: &str) -> Value {
         let library = self.code.pointer("/local/filename").and_then(Value::as_str).map(std::path::Path::new);
         let library = library.and_then(|path| path.file_stem()?.to_str()?.strip_prefix("lib")).unwrap_or("penstock");

@@ -1,4 +1,4 @@
-//! Where things lie: the workspace, the built modules, the Envoy binary.
+//! Paths: the workspace, the built modules, the Envoy binary.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -12,26 +12,26 @@ pub fn root() -> PathBuf {
     here.parent().unwrap_or(here).to_path_buf()
 }
 
-/// What `make build` makes: `$PENSTOCK_DIST`, else `dist/`.
+/// The folder of the built modules: `$PENSTOCK_DIST`, or `dist/`, which `make build` fills.
 pub fn dist() -> PathBuf {
     env::var_os("PENSTOCK_DIST").map_or_else(|| root().join("dist"), PathBuf::from)
 }
 
-/// A built module, such as `suite`: in `$PENSTOCK_DIST`, else in `dist/`.
+/// The file of a built module, such as `suite`.
 pub fn module(name: &str) -> Result<PathBuf> {
     let path = dist().join(format!("{name}.wasm"));
     ensure!(path.is_file(), "there is no module at {}: run `make build` first", path.display());
     Ok(path)
 }
 
-/// The native body: `libpenstock.so`, in the same folder.
+/// The file of the native body, `libpenstock.so`.
 pub fn native_library() -> Result<PathBuf> {
     let path = dist().join("libpenstock.so");
     ensure!(path.is_file(), "there is no native module at {}: run `make build` first", path.display());
     Ok(path)
 }
 
-/// The same module with the feature `trap`, which is built now if need be, into a folder that nothing else uses.
+/// A module with the feature `trap`. It is built on demand into a separate target folder.
 pub fn module_that_traps(name: &str) -> Result<PathBuf> {
     let package = format!("penstock-{name}");
     let built = build_with_trap(&package, &["--target", "wasm32-wasip1"])?;
@@ -43,20 +43,20 @@ pub fn library_that_panics() -> Result<PathBuf> {
     Ok(build_with_trap("penstock-native", &[])?.join("debug/libpenstock.so"))
 }
 
-/// The folder of what was built.
+/// The folder of the built modules.
 fn build_with_trap(package: &str, arguments: &[&str]) -> Result<PathBuf> {
     let arguments = [&["--package", package, "--features", "trap"], arguments].concat();
     build(&root(), root().join("target/trap"), &arguments)
 }
 
-/// The module of `examples/embed`, which is built now if need be.
+/// The module of `examples/embed`, built on demand.
 pub fn embed_example() -> Result<PathBuf> {
     let folder = root().join("examples/embed");
     let built = build(&folder, root().join("target/embed"), &["--target", "wasm32-wasip1"])?;
     Ok(built.join("wasm32-wasip1/debug/embed.wasm"))
 }
 
-/// Builds as one does while writing, not optimised; gives back `target`.
+/// Runs a debug build; returns the target folder.
 fn build(folder: &Path, target: PathBuf, arguments: &[&str]) -> Result<PathBuf> {
     let status = Command::new(env!("CARGO"))
         .args(["build", "--quiet", "--locked", "--target-dir"])
@@ -71,7 +71,7 @@ fn build(folder: &Path, target: PathBuf, arguments: &[&str]) -> Result<PathBuf> 
     Ok(target)
 }
 
-/// The Envoy binary: `$ENVOY_BIN`, else the one that `make setup` puts into `.tools/bin/`.
+/// The Envoy binary: `$ENVOY_BIN`, or the one that `make setup` installs into `.tools/bin/`.
 pub fn envoy_binary() -> Result<PathBuf> {
     if let Some(path) = env::var_os("ENVOY_BIN").filter(|path| !path.is_empty()) {
         let path = PathBuf::from(path);

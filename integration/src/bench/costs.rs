@@ -1,26 +1,26 @@
-//! What the rounds of each scenario say.
+//! Summarises the measured rounds of each scenario.
 
 use super::Figures;
 use super::scenario::{self, Load};
 
-/// The middle one; of an even number the upper of the two.
+/// The median; for an even number of values, the upper of the two in the middle.
 pub(super) fn median(values: &[f64]) -> f64 {
     at(values, 50)
 }
 
-/// The smallest.
+/// The smallest value.
 pub(super) fn least(values: &[f64]) -> f64 {
     at(values, 0)
 }
 
-/// The value that so many percent are below.
+/// The given percentile.
 pub(super) fn at(values: &[f64], percent: usize) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     sorted.get((sorted.len() * percent / 100).min(sorted.len().saturating_sub(1))).copied().unwrap_or_default()
 }
 
-/// All figures.
+/// The figures of all scenarios.
 #[derive(Debug)]
 pub(super) struct Costs(Vec<Figures>);
 
@@ -33,7 +33,7 @@ impl Costs {
         &self.0
     }
 
-    /// Those of one scenario, if it was measured.
+    /// The figures of one scenario, if it was measured.
     pub(super) fn of(&self, name: &str) -> Option<&Figures> {
         self.0.iter().find(|figures| figures.scenario.name == name)
     }
@@ -45,19 +45,20 @@ impl Costs {
         })
     }
 
-    /// The least that a request cost over the least that one without a filter did.
+    /// The cost of the filter: the cheapest round of this scenario minus the cheapest round without a filter, in µs of
+    /// CPU a request.
     pub(super) fn added(&self, name: &str) -> Option<f64> {
         let figures = self.of(name)?;
         Some(least(&figures.cpu) - least(&self.base(figures.scenario.load)?.cpu))
     }
 
-    /// What each round cost over the same round without a filter.
+    /// The cost of the filter in each round: this scenario minus the same round without a filter.
     pub(super) fn added_by_round(&self, figures: &Figures) -> Vec<f64> {
         let base = self.base(figures.scenario.load).map(|base| base.cpu.as_slice()).unwrap_or_default();
         figures.cpu.iter().zip(base).map(|(cpu, base)| cpu - base).collect()
     }
 
-    /// How many times what `other` costs over no filter `name` costs.
+    /// The filter cost of `name` divided by the filter cost of `other`.
     pub(super) fn ratio(&self, name: &str, other: &str) -> Option<f64> {
         Some(self.added(name)? / self.added(other)?)
     }

@@ -1,4 +1,4 @@
-//! CPU time, as the kernel books it.
+//! CPU time as the kernel accounts for it.
 
 use std::fs;
 use std::process::Command;
@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
-/// The core that Envoy has for itself.
+/// The core reserved for Envoy.
 pub(super) const ENVOY: &str = "0";
-/// Where the load comes from.
+/// The core of the load generator.
 pub(super) const CLIENT: &str = "1";
 
-/// Ties all threads of a process to a core.
+/// Pins all threads of a process to a core.
 pub(super) fn pin(pid: u32, core: &str) -> Result<()> {
     let output = Command::new("taskset").args(["-a", "-p", "-c", core, &pid.to_string()]).output();
     let output = output.context("taskset (of util-linux) is needed")?;
@@ -19,11 +19,11 @@ pub(super) fn pin(pid: u32, core: &str) -> Result<()> {
     Ok(())
 }
 
-/// What all threads of a process have used, in user and kernel mode, to the nanosecond.
+/// The CPU time that all threads of a process have used in user and kernel mode, in nanoseconds.
 pub(super) fn spent(pid: u32) -> Result<Duration> {
     let mut total = 0;
     for task in fs::read_dir(format!("/proc/{pid}/task"))? {
-        // A thread may end while we look.
+        // A thread may end while its numbers are read.
         let Ok(line) = fs::read_to_string(task?.path().join("schedstat")) else { continue };
         total += line.split(' ').next().unwrap_or_default().parse::<u64>().context("schedstat")?;
     }

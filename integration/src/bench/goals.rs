@@ -1,4 +1,4 @@
-//! The goals, and whether each is reached.
+//! The performance goals, and whether each is reached.
 
 use std::fmt::Write as _;
 
@@ -6,15 +6,15 @@ use super::costs::Costs;
 use super::scale::WorkerScale;
 use super::scenario::{BROWSER_OLD, FLOOR, NATIVE_AGAIN, NATIVE_SUITE, OLD, SUITE, SUITE_AGAIN};
 
-/// One line: what is divided by what, over no filter.
+/// One goal: the ratio of two filter costs.
 pub(super) struct Goal {
     what: &'static str,
     measured: f64,
-    /// `None`: only to know.
+    /// The highest ratio that reaches the goal. `None`: the ratio is only reported.
     most: Option<f64>,
 }
 
-/// Those whose scenarios have been measured.
+/// The goals whose scenarios have been measured.
 pub(super) fn all(costs: &Costs, workers: Option<&WorkerScale>) -> Vec<Goal> {
     let rows = [
         ("`suite.wasm` to the one before (`OLD`)", SUITE, OLD, Some(0.75)),
@@ -44,7 +44,7 @@ pub(super) fn all(costs: &Costs, workers: Option<&WorkerScale>) -> Vec<Goal> {
     rows.chain(workers.flatten()).collect()
 }
 
-/// As a section of the page; empty without any.
+/// Formats the goals as a section of the page; empty when there are none.
 pub(super) fn table(goals: &[Goal]) -> String {
     let mut page = String::new();
     if goals.is_empty() {
@@ -87,7 +87,7 @@ mod tests {
             "{page}"
         );
         assert!(page.contains("| `libpenstock.so` to Lua | 0.80 | at most 0.75 | **missed** |"), "{page}");
-        // What was not measured is not judged.
+        // A scenario that was not measured is not judged.
         assert!(!page.contains("OLD"), "{page}");
         assert_eq!(table(&all(&Costs::new(Vec::new()), None)), "");
     }

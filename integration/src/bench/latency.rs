@@ -1,5 +1,5 @@
-//! Latency at a fixed rate: requests leave when they are due, not when the last answer is there, and a late start counts
-//! as waiting (no coordinated omission).
+//! Latency at a fixed request rate. Each request is due at a fixed time, whether or not earlier responses have arrived,
+//! and a late start counts as waiting, so that the result has no coordinated omission.
 
 use std::net::SocketAddr;
 use std::thread;
@@ -10,10 +10,10 @@ use anyhow::{Result, anyhow, ensure};
 use super::scenario;
 use crate::http::{ClientConnection, Protocol};
 
-/// Clients that share the rate.
+/// The number of clients that share the rate.
 const CLIENTS: u32 = 8;
 
-/// Of all requests of a run.
+/// Latency over all requests of a run.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Latency {
     pub p50: Duration,
@@ -21,7 +21,7 @@ pub(super) struct Latency {
     pub p999: Duration,
 }
 
-/// Sends `rate` requests a second for `time`.
+/// Sends `rate` requests a second for the duration `time`.
 pub(super) fn measure(address: SocketAddr, rate: u64, time: Duration) -> Result<Latency> {
     let gap = Duration::from_secs(u64::from(CLIENTS)) / u32::try_from(rate)?;
     let clients: Vec<_> =

@@ -1,9 +1,10 @@
-//! `make bench`: what each filter costs, side by side in one run on a real Envoy.
+//! `make bench`: measures what each filter costs, side by side in one run on a real Envoy.
 //!
-//! One Envoy with one worker on one core has a listener for each scenario; wrk on the other core asks one after the
-//! other, round by round, so that a noisy minute hits all alike. What counts is the CPU time that the kernel has booked
-//! on the Envoy process, divided by the requests that Envoy has counted; of many short rounds the least, which has the
-//! least of what else the machine did. Modules that are measured twice say how far that can be trusted.
+//! One Envoy with one worker on one core has a listener for each scenario. On the other core, wrk loads one listener
+//! after the other, round by round, so that a noisy minute affects all scenarios alike. The cost of a round is the CPU
+//! time that the kernel accounts to the Envoy process, divided by the requests that Envoy has counted. Of many short
+//! rounds the cheapest counts, because it contains the least of the machine's other work. Some modules are measured
+//! twice: the difference shows how far the numbers can be trusted.
 
 mod costs;
 mod cpu;
@@ -25,20 +26,20 @@ use costs::Costs;
 use latency::Latency;
 use scenario::BenchScenario;
 
-/// How long and how often.
+/// How long the benchmark runs and what it measures.
 #[derive(Clone, Debug)]
 pub struct BenchOptions {
     /// Rounds over all scenarios, after one to warm up.
     pub rounds: usize,
-    /// Seconds for each scenario and round.
+    /// Seconds for each scenario in each round.
     pub seconds: u64,
-    /// Only the scenarios and [`PARTS`] of these names, and what they are compared with; empty: all.
+    /// Measures only the scenarios and [`PARTS`] with these names, and their baselines; all when empty.
     pub only: Vec<String>,
-    /// A `suite.wasm` of another version, to compare with.
+    /// A `suite.wasm` of another version, as a comparison.
     pub old: Option<PathBuf>,
 }
 
-/// What is measured beside the scenarios.
+/// The parts of the benchmark that are not scenarios.
 pub const PARTS: [&str; 4] = ["latency", "workers", "reload", "large"];
 
 impl Default for BenchOptions {
@@ -52,7 +53,7 @@ impl BenchOptions {
         self.only.is_empty() || self.only.iter().any(|only| only == name)
     }
 
-    /// Those of all scenarios that are wanted, with the ones that they are compared with.
+    /// The selected scenarios, with their baselines.
     fn scenarios(&self) -> Result<Vec<BenchScenario>> {
         let mut all = scenario::all(self.old.as_deref())?;
         let known = |only: &&String| PARTS.contains(&only.as_str()) || all.iter().any(|s| s.name == **only);
@@ -66,18 +67,18 @@ impl BenchOptions {
     }
 }
 
-/// One scenario's figures.
+/// The figures of one scenario.
 #[derive(Debug)]
 struct Figures {
     scenario: BenchScenario,
-    /// µs of CPU a request, one for each round.
+    /// µs of CPU a request, for each round.
     cpu: Vec<f64>,
-    /// Requests a second that wrk saw, one for each round.
+    /// Requests a second as wrk measured them, for each round.
     rate: Vec<f64>,
     latency: Option<Latency>,
 }
 
-/// Runs it, prints the table and returns the page for `docs/performance.md`.
+/// Runs the benchmark and returns the page for `docs/performance.md`.
 pub fn run(options: &BenchOptions) -> Result<String> {
     ensure!(options.rounds > 0 && options.seconds > 0, "at least one round of one second");
     let scenarios = options.scenarios()?;
@@ -144,7 +145,7 @@ fn start(scenarios: &[BenchScenario], workers: usize) -> Result<Envoy> {
     bootstrap.start()
 }
 
-/// µs of CPU for each request, and requests a second.
+/// Runs wrk against one scenario; returns µs of CPU a request, and requests a second.
 fn measure(envoy: &Envoy, scenario: &BenchScenario, seconds: u64) -> Result<(f64, f64)> {
     let address = envoy.address(&scenario.name)?;
     let counter = format!("http.{}.downstream_rq_total", scenario.name);
@@ -158,7 +159,7 @@ fn measure(envoy: &Envoy, scenario: &BenchScenario, seconds: u64) -> Result<(f64
     Ok((spent.as_secs_f64() * 1e6 / requests as f64, rate))
 }
 
-/// Half of what the suite can take, in requests a second.
+/// Half of the rate that the suite sustains, in requests a second.
 fn half_of_capacity(all: &[Figures]) -> u64 {
     let suite = all.iter().find(|figures| figures.scenario.name == scenario::SUITE);
     let rate = suite.map_or(2000.0, |figures| costs::median(&figures.rate)) / 2.0;

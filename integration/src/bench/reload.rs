@@ -1,4 +1,4 @@
-//! What a reload costs, and the memory of a proxy with a policy: both bodies, few rules and many.
+//! The cost of a reload, and the memory of a proxy with a policy, for both bodies, with few rules and with many.
 
 use std::fmt::Write as _;
 
@@ -8,7 +8,7 @@ use super::cpu;
 use super::scenario::together;
 use crate::{Body, Bootstrap, Listener, Route, WasmFilter};
 
-/// Rules of each of the sections that have them.
+/// How many rules the policy has in `egress` and in `routes`.
 const RULES: [usize; 2] = [10, 10_000];
 const RELOADS: u32 = 5;
 const WORKERS: usize = 2;
@@ -17,17 +17,17 @@ const WORKERS: usize = 2;
 struct ReloadRow {
     body: &'static str,
     rules: usize,
-    /// Milliseconds of CPU for one reload, all workers together.
+    /// Milliseconds of CPU for one reload, summed over all workers.
     cpu: f64,
-    /// KiB of the process before the first reload and after the last.
+    /// Resident memory of the process before the first reload and after the last, in KiB.
     resident: [u64; 2],
 }
 
-/// The table.
+/// The measured rows of the table.
 #[derive(Debug)]
 pub(super) struct ReloadCosts(Vec<ReloadRow>);
 
-/// Measures all of it.
+/// Measures every row.
 pub(super) fn measure() -> Result<ReloadCosts> {
     let mut rows = Vec::new();
     for (name, body) in [("`suite.wasm`", Body::Wasm), ("`libpenstock.so`", Body::Native)] {
@@ -55,7 +55,7 @@ pub(super) fn measure() -> Result<ReloadCosts> {
 }
 
 impl ReloadCosts {
-    /// A section of `docs/performance.md`.
+    /// Formats the rows as a section of `docs/performance.md`.
     pub(super) fn page(&self) -> String {
         let mut page = format!(
             "\n## Reloads and memory\n\nAn Envoy with {WORKERS} workers whose policy is replaced {RELOADS} times, so many rules in \

@@ -1,4 +1,4 @@
-//! The page that is made of it: first one table that answers what a filter costs, the rest behind it.
+//! Formats the results as a page: first one table that answers what a filter costs, then the details.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -10,7 +10,7 @@ use super::latency::Latency;
 use super::scale::WorkerScale;
 use super::scenario::{FLOOR, NATIVE_SUITE, SUITE};
 
-/// What a user chooses between: title, scenario, the same with more in each request.
+/// The alternatives that a user chooses between: title, scenario with plain requests, scenario with browser requests.
 const CHOICES: [(&str, &str, &str); 6] = [
     ("`libpenstock.so`, all four jobs", NATIVE_SUITE, "browser-so-suite"),
     ("`suite.wasm`, all four jobs", SUITE, "browser-suite"),
@@ -20,7 +20,7 @@ const CHOICES: [(&str, &str, &str); 6] = [
     ("a wasm filter that does nothing", "empty", ""),
 ];
 
-/// The page up to the goals.
+/// The first part of the page, up to the goals.
 pub(super) fn head(costs: &Costs, options: &BenchOptions, envoy: Option<&str>) -> String {
     let mut page = String::from(HEAD);
     page.push_str("\n| CPU µs a request, over no filter | an ordinary request | with more in it |\n|---|---|---|\n");
@@ -41,7 +41,7 @@ pub(super) fn head(costs: &Costs, options: &BenchOptions, envoy: Option<&str>) -
     page
 }
 
-/// All scenarios, and the latency.
+/// The tables of all scenarios, and the latency.
 pub(super) fn tables(costs: &Costs, rate: u64) -> String {
     let mut page = String::new();
     if costs.all().is_empty() {
@@ -100,7 +100,7 @@ fn latencies(page: &mut String, costs: &Costs, rate: u64) {
     }
 }
 
-/// The end of the page.
+/// The last part of the page.
 pub(super) fn raw(costs: &Costs, workers: Option<&WorkerScale>) -> String {
     let mut page = String::from("\n## Raw numbers\n\nµs of CPU a request, round by round:\n\n```text\n");
     let scenarios = costs.all().iter().map(|figures| (figures.scenario.name.clone(), figures.cpu.as_slice()));
@@ -120,7 +120,7 @@ fn machine() -> String {
     format!("{cores} cores of {model}")
 }
 
-/// `COMMIT/1.40.0/Clean/RELEASE/BoringSSL`: the second part.
+/// Reads Envoy's version from a string such as `COMMIT/1.40.0/Clean/RELEASE/BoringSSL`.
 fn version(envoy: Option<&str>) -> String {
     let version = envoy.and_then(|envoy| envoy.split('/').nth(1)).unwrap_or("unknown");
     format!("Envoy {version}, Penstock {}", env!("CARGO_PKG_VERSION"))

@@ -1,4 +1,4 @@
-//! What grows and what does not: by the number of rules, on Node's V8; by the number of workers, on Envoy.
+//! How cost scales: with the number of rules (in Node's V8) and with the number of workers (in Envoy).
 
 use std::fmt::Write as _;
 use std::process::Command;
@@ -10,26 +10,27 @@ use super::scenario::{self, BenchScenario};
 use super::{BenchOptions, costs, start};
 use crate::workspace;
 
-/// Rules of each kind.
+/// The numbers of rules that are compared.
 const RULES: [usize; 3] = [10, 10_000, 100_000];
-/// WorkerScale of one Envoy.
+/// The numbers of workers that are compared.
 const WORKERS: [usize; 3] = [1, 2, 4];
 
-/// More rounds would take longer than the rest.
+/// An upper bound, because more rounds would take longer than the rest of the benchmark.
 const MOST_ROUNDS: usize = 15;
 
-/// By the number of rules.
+/// Results for each number of rules.
 #[derive(Debug)]
 pub(super) struct PolicyScale(Vec<(&'static str, usize, Value)>);
 
-/// By the number of workers: what each scenario cost.
+/// Results for each number of workers.
 #[derive(Debug)]
 pub(super) struct WorkerScale(Vec<(usize, ByScenario)>);
 
-/// µs of CPU for a request, of each scenario a round each.
+/// For each scenario, µs of CPU a request in each round.
 type ByScenario = Vec<(String, Vec<f64>)>;
 
-/// A kind of rule: its title, its module, its section with so many of them, and a host that one of them is for.
+/// A kind of rule: its title, its module, a function that makes a section with so many rules, and a function that
+/// returns a host that one of them matches.
 type Kind = (&'static str, &'static str, fn(usize) -> Value, fn(usize) -> String);
 
 const KINDS: [Kind; 5] = [
@@ -78,7 +79,7 @@ fn egress(count: usize, to: impl Fn(usize) -> Value) -> Value {
     json!({"egress": {"rules": (0..count).map(rule).collect::<Vec<_>>()}})
 }
 
-/// Measures the policies.
+/// Measures the policies with different numbers of rules.
 pub(super) fn policies() -> Result<PolicyScale> {
     let mut policies = Vec::new();
     for (title, module, policy, host) in KINDS {
@@ -90,7 +91,7 @@ pub(super) fn policies() -> Result<PolicyScale> {
     Ok(PolicyScale(policies))
 }
 
-/// Measures the workers.
+/// Measures Envoys with different numbers of workers.
 pub(super) fn workers(options: &BenchOptions) -> Result<WorkerScale> {
     let mut workers = Vec::new();
     for count in WORKERS {
@@ -118,7 +119,7 @@ fn on_workers(count: usize, options: &BenchOptions) -> Result<ByScenario> {
     let mut scenarios: Vec<BenchScenario> = scenario::all(options.old.as_deref())?;
     scenarios.retain(|scenario| compared.contains(&&*scenario.name));
     let envoy = start(&scenarios, count)?;
-    // All workers where the kernel puts them: on every core, the client's as well.
+    // Leaves the placement of the workers to the kernel: they run on every core, including the client's.
     let mut costs: Vec<_> = scenarios.iter().map(|scenario| (scenario.name.clone(), Vec::new())).collect();
     for round in 0..=options.rounds.min(MOST_ROUNDS) {
         for ((_, costs), scenario) in costs.iter_mut().zip(&scenarios) {
@@ -137,17 +138,17 @@ impl WorkerScale {
         costs.iter().find(|(of, _)| of == name).map(|(_, costs)| costs::least(costs))
     }
 
-    /// What a request costs over no filter.
+    /// The cost of a scenario minus that of the scenario without a filter.
     fn added(&self, workers: usize, name: &str) -> Option<f64> {
         Some(self.least(workers, name)? - self.least(workers, scenario::NONE)?)
     }
 
-    /// How many times what it costs with one worker it costs with so many.
+    /// The cost with this many workers divided by the cost with one.
     pub(super) fn ratio(&self, workers: usize, name: &str) -> Option<f64> {
         Some(self.added(workers, name)? / self.added(1, name)?)
     }
 
-    /// A section of `docs/performance.md`.
+    /// Formats the results as a section of `docs/performance.md`.
     pub(super) fn page(&self) -> String {
         let mut page = String::from(
             "\n## Workers\n\nµs of CPU a request, the least of the rounds, all requests on one bucket of one limit: if workers \
@@ -177,7 +178,7 @@ impl WorkerScale {
         page
     }
 
-    /// Round by round.
+    /// The costs, round by round.
     pub(super) fn raw(&self) -> impl Iterator<Item = (String, &[f64])> {
         self.0.iter().flat_map(|(count, costs)| {
             costs.iter().map(move |(name, costs)| (format!("{name}, {count} w"), costs.as_slice()))
@@ -186,7 +187,7 @@ impl WorkerScale {
 }
 
 impl PolicyScale {
-    /// A section of `docs/performance.md`.
+    /// Formats the results as a section of `docs/performance.md`.
     pub(super) fn page(&self) -> String {
         let mut page = String::from(
             "\n## Large policies\n\nA module on Node's V8: its first configuration, the memory of the VM then, loading the \

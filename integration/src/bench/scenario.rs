@@ -1,4 +1,4 @@
-//! What is compared: the filters of one listener each, the same requests and the same route table for all.
+//! The scenarios: one listener each with its own filters; all get the same requests and use the same route table.
 
 use std::net::TcpListener;
 use std::path::Path;
@@ -9,30 +9,30 @@ use serde_json::{Value, json};
 use crate::http::{self, HttpRequest, Protocol};
 use crate::{Body, Envoy, Listener, Route, WasmFilter, workspace};
 
-/// The scenario that the others are compared with.
+/// Without a filter: the baseline of the other scenarios.
 pub(super) const NONE: &str = "none";
-/// The scenario that sets the rate for the latency.
+/// The suite; its throughput also sets the rate at which latency is measured.
 pub(super) const SUITE: &str = "suite";
-/// The same module once more: how far two measurements of one thing lie apart.
+/// The suite measured a second time. The difference shows the error of the measurement.
 pub(super) const SUITE_AGAIN: &str = "suite-again";
-/// A `suite.wasm` of another version, where one was given; and with [`Load::Browser`].
+/// A `suite.wasm` of another version, if one was given.
 pub(super) const OLD: &str = "old-suite";
-/// See [`OLD`].
+/// The same with [`Load::Browser`].
 pub(super) const BROWSER_OLD: &str = "browser-old-suite";
-/// The suite in Envoy's own process, and the same once more.
+/// The suite as a dynamic module, in Envoy's own process.
 pub(super) const NATIVE_SUITE: &str = "so-suite";
-/// See [`NATIVE_SUITE`].
+/// The dynamic module measured a second time.
 pub(super) const NATIVE_AGAIN: &str = "so-suite-again";
-/// The one without a filter whose requests are [`Load::Browser`].
+/// The baseline of the scenarios with [`Load::Browser`].
 pub(super) const BROWSER_NONE: &str = "browser-none";
-/// The host's part of the suite.
+/// Only the host calls of the suite.
 pub(super) const FLOOR: &str = "floor";
 
 const HOST: &str = "shop.example.com";
-/// What is asked for.
+/// The path of every request.
 pub(super) const PATH: &str = "/cart/items?page=2";
 
-/// What a browser's request has, and what the policies look at.
+/// The headers of a request: what a browser sends, and what the policies look at.
 pub(super) const HEADERS: [(&str, &str); 12] = [
     ("Host", HOST),
     ("user-agent", "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"),
@@ -48,17 +48,17 @@ pub(super) const HEADERS: [(&str, &str); 12] = [
     ("sec-fetch-site", "same-origin"),
 ];
 
-/// What is sent.
+/// The kind of requests that are sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Load {
     /// [`HEADERS`].
     Plain,
-    /// The same with 3 KB of cookies, as browsers send them to a site that has been there for a while.
+    /// The same headers with 3 KB of cookies, as browsers send them to a site that sets many.
     Browser,
 }
 
 impl Load {
-    /// The headers.
+    /// The headers of a request.
     pub(super) fn headers(self) -> Vec<(&'static str, String)> {
         let cookies = || {
             let others = (0..60).map(|number| format!("analytics_{number:02}=GA1.2.{:032x}", number * 7_919_u64));
@@ -71,7 +71,7 @@ impl Load {
         HEADERS.iter().map(|(name, text)| (*name, value(name, text))).collect()
     }
 
-    /// The request, the same as wrk sends.
+    /// The same request as an [`HttpRequest`].
     pub(super) fn request(self) -> HttpRequest {
         let others = self.headers().into_iter().filter(|(name, _)| *name != "Host");
         others.fold(HttpRequest::new("GET", HOST, PATH), |request, (name, value)| request.header(name, value))
@@ -80,21 +80,21 @@ impl Load {
 
 #[derive(Clone, Debug)]
 pub(super) struct BenchScenario {
-    /// The listener's name.
+    /// The name of the listener.
     pub name: String,
-    /// What the table calls it.
+    /// The title in the tables.
     pub title: String,
-    /// Whether latency is measured as well.
+    /// Whether latency is measured, too.
     pub timed: bool,
-    /// What is sent to it.
+    /// The requests that this scenario gets.
     pub load: Load,
-    /// Names and typed configurations.
+    /// The name and typed configuration of each filter.
     filters: Vec<(String, Value)>,
-    /// Where it listens; 0: anywhere.
+    /// The port that the listener takes, or 0 for a free one.
     port: u16,
-    /// Whether Envoy's own route table splits.
+    /// Whether Envoy's own route table splits the traffic.
     native: bool,
-    /// Whether a filter must name the variant.
+    /// Whether a filter must choose the variant.
     splits: bool,
 }
 
@@ -117,7 +117,7 @@ impl BenchScenario {
         self
     }
 
-    /// A VM of its own for each filter and scenario, so that none profits from another's.
+    /// Gives each filter and scenario a VM of its own, so that scenarios do not influence each other.
     fn wasm(self, filter: WasmFilter) -> Self {
         let vm_id = format!("{}-{}", self.name, self.filters.len());
         let config = filter.vm_id(&vm_id).named(&vm_id).typed_config();
@@ -128,7 +128,7 @@ impl BenchScenario {
         Ok(self.wasm(WasmFilter::in_body(Body::Wasm, module, policy)?))
     }
 
-    /// The same in Envoy's own process.
+    /// The same policy in the native body.
     fn shared_object(self, module: &str, policy: &Value) -> Result<Self> {
         Ok(self.wasm(WasmFilter::in_body(Body::Native, module, policy)?))
     }
@@ -149,7 +149,7 @@ impl BenchScenario {
         Ok(self.wasm(WasmFilter::at(module, &path, settings)))
     }
 
-    /// Whether others are compared with it.
+    /// Whether it is the baseline of other scenarios.
     pub(super) fn is_base(&self) -> bool {
         [NONE, BROWSER_NONE].contains(&&*self.name)
     }
@@ -180,7 +180,7 @@ impl BenchScenario {
         Ok(listener.route(Route::any()))
     }
 
-    /// That it does its work, before it is measured.
+    /// Checks that the filters do their work before they are measured.
     pub(super) fn check(&self, envoy: &Envoy) -> Result<()> {
         let response = http::send(Protocol::Http1, envoy.address(&self.name)?, &self.load.request())?;
         ensure!(response.status == 200, "{}: {response:?}", self.title);
@@ -190,7 +190,7 @@ impl BenchScenario {
     }
 }
 
-/// All of them, in the order of the tables; `old` is a `suite.wasm` of another version.
+/// All scenarios, in the order of the tables; `old` is a `suite.wasm` of another version.
 pub(super) fn all(old: Option<&Path>) -> Result<Vec<BenchScenario>> {
     let mut all = ours()?;
     all.extend(others()?);
@@ -200,7 +200,8 @@ pub(super) fn all(old: Option<&Path>) -> Result<Vec<BenchScenario>> {
             BenchScenario::new(name, title).wasm(WasmFilter::at("suite", old, policy)).splits()
         };
         all.push(of(OLD, "`suite.wasm` before (`OLD`)", together(1)));
-        // An authority without a port once had the port of the connection, so that one is listed too.
+        // Earlier versions added the port of the connection to an authority without one, so the rule lists that form,
+        // too.
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         let title = "3 KB of cookies: `suite.wasm` before (`OLD`)";
         all.push(of(BROWSER_OLD, title, honest(&[port])).browser().at(port));
@@ -208,7 +209,7 @@ pub(super) fn all(old: Option<&Path>) -> Result<Vec<BenchScenario>> {
     Ok(all)
 }
 
-/// The modules, and no filter.
+/// The modules of this workspace, and the listener without a filter.
 fn ours() -> Result<Vec<BenchScenario>> {
     Ok(vec![
         BenchScenario::new(NONE, "no filter").timed(),
@@ -257,7 +258,7 @@ fn ours() -> Result<Vec<BenchScenario>> {
     ])
 }
 
-/// What ours are compared with.
+/// The filters that the modules are compared with.
 fn others() -> Result<Vec<BenchScenario>> {
     let (limit, ab, denylist) = (peer_limit(), peer_ab(), peer_denylist());
     let native =
@@ -288,7 +289,7 @@ fn others() -> Result<Vec<BenchScenario>> {
     ])
 }
 
-/// For the header-routing module before the canary module.
+/// Marks a policy as part of a chain, for the header-routing module that runs before the canary module.
 fn chained(mut policy: Value) -> Value {
     if let Some(policy) = policy.as_object_mut() {
         policy.insert("settings".to_owned(), json!({"chained": true}));
@@ -296,7 +297,7 @@ fn chained(mut policy: Value) -> Value {
     policy
 }
 
-/// The four jobs with what costs more in practice: a rule with ports, a limit for each client's address.
+/// A policy for all four jobs, with features that cost more: a rule with ports, and a limit by client address.
 fn honest(more_ports: &[u16]) -> Value {
     let ports = [&[80, 443, 8443], more_ports].concat();
     let mut policy = together(10);
@@ -318,7 +319,7 @@ fn honest(more_ports: &[u16]) -> Value {
     policy
 }
 
-/// So many rules, of which none holds for the request: the canary decides.
+/// A policy with `n` routes that do not match the request, so that the canary decides.
 fn routes(count: usize) -> Value {
     let beta =
         json!({"name": "beta", "matches": [{"headers": [{"name": "x-user-group", "value": "beta"}]}], "route": "beta"});
@@ -345,7 +346,7 @@ fn limits() -> Value {
     }]})
 }
 
-/// So many rules, of which the last allows the request.
+/// A policy with `n` egress rules, of which the last allows the request.
 fn egress(count: usize) -> Value {
     let others = (1..count).map(|number| {
         json!({"name": format!("host-{number}"), "to": [{"host": format!("api-{number}.example.com"), "ports": [80]}]})
@@ -354,7 +355,7 @@ fn egress(count: usize) -> Value {
     json!({"egress": {"rules": others.chain(std::iter::once(shop)).collect::<Vec<_>>()}})
 }
 
-/// The four jobs, with so many rules in `egress` and in `routes`.
+/// A policy for all four jobs, with `n` rules each in `egress` and in `routes`.
 pub(super) fn together(count: usize) -> Value {
     let mut policy = serde_json::Map::new();
     for section in [egress(count), limits(), routes(count), canaries()] {
@@ -363,7 +364,7 @@ pub(super) fn together(count: usize) -> Value {
     Value::Object(policy)
 }
 
-/// Envoy's own allowlist: the nearest that there is to an egress rule.
+/// Envoy's own RBAC allowlist, the closest equivalent of an egress rule.
 fn rbac() -> Value {
     json!({
         "@type": "type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBAC",
@@ -377,7 +378,7 @@ fn rbac() -> Value {
     })
 }
 
-/// One bucket: Envoy's own filter has none for a key that the configuration does not list.
+/// One token bucket for all requests: Envoy's own filter has no bucket for keys that the configuration does not list.
 fn local_limit() -> Value {
     json!({
         "@type": "type.googleapis.com/envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit",
@@ -388,7 +389,7 @@ fn local_limit() -> Value {
     })
 }
 
-/// Three of the four jobs, as short as Lua has them; it has no memory that workers share, so no limits.
+/// A short Lua script for three of the four jobs. Lua has no memory that workers share, so it cannot limit rates.
 const SCRIPT: &str = r#"
 local allowed = { ["shop.example.com"] = { GET = true } }
 function envoy_on_request(handle)

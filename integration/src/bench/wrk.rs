@@ -1,4 +1,4 @@
-//! The load: wrk, as fast as Envoy answers.
+//! The load generator: wrk, which sends requests as fast as Envoy answers them.
 
 use std::net::SocketAddr;
 use std::process::Command;
@@ -8,10 +8,11 @@ use anyhow::{Context, Result, ensure};
 use super::cpu;
 use super::scenario::{Load, PATH};
 
-/// Connections that are kept open; enough that Envoy always has work.
+/// Connections that are kept open: enough for Envoy always to have work.
 const CONNECTIONS: &str = "16";
 
-/// Requests a second over so many seconds. An answer other than 2xx or a broken connection is an error.
+/// Loads an address for `seconds` and returns the requests a second. A response other than 2xx and a broken connection
+/// are errors.
 pub(super) fn run(address: SocketAddr, load: Load, seconds: u64) -> Result<f64> {
     let mut command = Command::new("taskset");
     command.args(["-c", cpu::CLIENT, "wrk", "-t1", "-c", CONNECTIONS, "-d", &format!("{seconds}s")]);

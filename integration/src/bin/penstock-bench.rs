@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use penstock_integration::bench::{self, BenchOptions};
 
-/// The page goes to standard output, what is going on to standard error.
+/// The page goes to standard output, progress to standard error.
 fn main() -> ExitCode {
     match options().and_then(|options| bench::run(&options)) {
         Ok(page) => {
@@ -20,8 +20,8 @@ fn main() -> ExitCode {
     }
 }
 
-/// `ROUNDS`, `SECONDS_EACH`, `OLD` (a module) and `ONLY` (names of scenarios and parts, comma-separated) of the environment; make sets those that nobody has
-/// given to nothing.
+/// Reads `ROUNDS`, `SECONDS_EACH`, `OLD` (a module) and `ONLY` (names of scenarios and parts, comma-separated) from the
+/// environment. make sets variables that the user has not given to the empty string, so empty means absent.
 fn options() -> Result<BenchOptions> {
     let given = |name| env::var(name).ok().filter(|value| !value.is_empty());
     let mut options = BenchOptions::default();

@@ -1,4 +1,5 @@
-//! The API server by plain HTTP, for what asks it several times a second; `kubectl proxy` adds the credentials.
+//! Access to the API server over plain HTTP, for callers that poll it several times a second. `kubectl proxy` adds the
+//! credentials.
 
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -27,26 +28,26 @@ impl ApiServer {
         Ok(ApiServer { address, _proxy: proxy })
     }
 
-    /// The objects below a path such as `/api/v1/services`.
+    /// Lists the objects at a path such as `/api/v1/services`.
     pub fn list(&self, path: &str) -> Result<Vec<Value>> {
         let response = self.send(&HttpRequest::new("GET", &self.address.to_string(), path))?;
         ensure!(response.status == 200, "{path}: {}", response.text());
         Ok(response.json().get("items").and_then(Value::as_array).cloned().unwrap_or_default())
     }
 
-    /// Server-side apply. An object whose namespace is being removed is left.
+    /// Server-side apply. Skips an object whose namespace is being deleted.
     pub fn apply(&self, path: &str, object: &Value) -> Result<()> {
         let path = format!("{path}?fieldManager=kubelet&force=true");
         self.change("PATCH", &path, "application/apply-patch+yaml", &object.to_string())
     }
 
-    /// Sets the status of an object; one that has gone meanwhile is left.
+    /// Sets the status of an object. Does nothing when the object has been deleted meanwhile.
     pub fn set_status(&self, path: &str, status: &Value) -> Result<()> {
         let body = serde_json::json!({"status": status}).to_string();
         self.change("PATCH", &format!("{path}/status"), "application/merge-patch+json", &body)
     }
 
-    /// Removes an object at once.
+    /// Deletes an object without a grace period.
     pub fn delete(&self, path: &str) -> Result<()> {
         self.change("DELETE", &format!("{path}?gracePeriodSeconds=0"), "application/json", "")
     }

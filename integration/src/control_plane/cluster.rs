@@ -1,4 +1,4 @@
-//! A Kubernetes API server, with etcd behind it and `kubectl` in front.
+//! A Kubernetes API server with etcd, used through `kubectl`.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -13,30 +13,30 @@ use tempfile::TempDir;
 use super::process::{Process, file_of_tools, free_port, tool};
 use crate::workspace;
 
-/// The bearer token of the only user, who may do anything.
+/// The bearer token of the only user, who has every permission.
 const TOKEN: &str = "penstock-e2e";
 
-/// What the API server said of a manifest that it did not take.
+/// The API server's message about a manifest that it refused.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct Rejected(String);
 
-/// A running API server. Dropping it stops it and removes all it knew.
+/// A running API server. Dropping it stops it and deletes all its objects.
 #[derive(Debug)]
 pub struct Cluster {
     kubeconfig: PathBuf,
-    // Stopped in this order, the folder last.
+    // Processes stop in this order; the folder is removed last.
     _processes: Vec<Process>,
     folder: TempDir,
 }
 
 impl Cluster {
-    /// Starts an empty cluster that knows the custom resources of Istio, the Gateway API and Envoy Gateway.
+    /// Starts an empty cluster with the custom resources of Istio, the Gateway API and Envoy Gateway.
     pub fn start() -> Result<Self> {
         Self::knowing(&["istio", "gateway-api", "envoy-gateway"])
     }
 
-    /// The same with the custom resources of some of them only: all together take the API server ten seconds.
+    /// The same with only some of these custom resources: registering all of them takes the API server ten seconds.
     pub fn knowing(whose: &[&str]) -> Result<Self> {
         let cluster = Self::bare()?;
         let files = whose.iter().map(|name| file_of_tools(&format!("crds/{name}.yaml"))).collect::<Result<Vec<_>>>()?;
@@ -55,28 +55,29 @@ impl Cluster {
         fs::write(&kubeconfig, kubeconfig_text(port))?;
         let probe = |path: &str| kubectl_output(&kubeconfig, ["get", "--raw", path], None);
         api_server.wait_for("answer to /readyz", || probe("/readyz"))?;
-        // Made by a controller of the API server's own, which may come after `/readyz`.
+        // A controller of the API server creates it, possibly after `/readyz` succeeds.
         api_server.wait_for("default namespace", || probe("/api/v1/namespaces/default"))?;
         Ok(Cluster { kubeconfig, _processes: vec![api_server, etcd], folder })
     }
 
-    /// The file with its address and credentials.
+    /// The kubeconfig file, with the server's address and credentials.
     pub fn kubeconfig(&self) -> &Path {
         &self.kubeconfig
     }
 
-    /// The folder for what belongs to it.
+    /// The folder for files that belong to this cluster.
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }
 
-    /// Server-side apply of any number of documents. A field that is not in the schema, a field given twice, a value that a
-    /// schema or a rule refuses: an error, and what the API server said. Namespaces that the documents name must exist.
+    /// Server-side apply of any number of documents, whose namespaces must exist. Returns an error with the API
+    /// server's message for a field that is not in the schema, a field given twice, or a value that a schema or an
+    /// admission rule refuses.
     pub fn apply(&self, yaml: &str) -> Result<(), Rejected> {
         self.apply_with(&["-f", "-"], Some(yaml))
     }
 
-    /// The same for files and folders of files.
+    /// Applies files and folders of files.
     pub fn apply_files(&self, paths: &[&Path]) -> Result<(), Rejected> {
         let mut arguments = Vec::new();
         for path in paths {
@@ -85,7 +86,7 @@ impl Cluster {
         self.apply_with(&arguments, None)
     }
 
-    /// The same for a kustomization.
+    /// Applies a kustomization.
     pub fn apply_kustomization(&self, folder: &Path) -> Result<(), Rejected> {
         self.apply_with(&[OsStr::new("-k"), folder.as_os_str()], None)
     }
@@ -96,7 +97,7 @@ impl Cluster {
         kubectl_output(&self.kubeconfig, arguments, input).map(drop).map_err(|error| Rejected(format!("{error:#}")))
     }
 
-    /// Makes a namespace, with labels such as `istio-injection=enabled`; nothing when it exists.
+    /// Creates a namespace with labels such as `istio-injection=enabled`. Does nothing when it exists.
     pub fn namespace(&self, name: &str, labels: &[(&str, &str)]) -> Result<()> {
         let labels: serde_json::Map<_, _> =
             labels.iter().map(|(key, value)| ((*key).to_owned(), Value::from(*value))).collect();
@@ -106,20 +107,20 @@ impl Cluster {
         Ok(self.apply(&object.to_string())?)
     }
 
-    /// An object in JSON: `get("pods", "default", "web")`.
+    /// Returns an object as JSON, for example `get("pods", "default", "web")`.
     pub fn get(&self, kind: &str, namespace: &str, name: &str) -> Result<Value> {
         let text = self.kubectl(["get", kind, name, "--namespace", namespace, "--output", "json"])?;
         serde_json::from_str(&text).context("kubectl printed no JSON")
     }
 
-    /// Every object of a kind with these labels, in every namespace.
+    /// Lists all objects of a kind with these labels, in every namespace.
     pub fn list(&self, kind: &str, selector: &str) -> Result<Vec<Value>> {
         let text = self.kubectl(["get", kind, "--all-namespaces", "--selector", selector, "--output", "json"])?;
         let list: Value = serde_json::from_str(&text).context("kubectl printed no JSON")?;
         Ok(list.get("items").and_then(Value::as_array).cloned().unwrap_or_default())
     }
 
-    /// Writes the status of an object, as the kubelet or a controller would.
+    /// Sets the status of an object, as the kubelet or a controller would.
     pub fn set_status(&self, kind: &str, namespace: &str, name: &str, status: &Value) -> Result<()> {
         let patch = serde_json::json!({"status": status}).to_string();
         let arguments =
@@ -127,7 +128,8 @@ impl Cluster {
         self.kubectl(arguments.into_iter().chain([patch.as_str()])).map(drop)
     }
 
-    /// Whether all that the manifests of a folder select or name exists here, and what the script says of it.
+    /// Checks that everything the manifests of a folder select or name exists in this cluster; returns the result and
+    /// the output of the script that checks.
     pub fn check_selectors(&self, folder: &str) -> Result<(bool, String)> {
         let script = workspace::root().join("scripts/check-selectors.sh");
         let output = Command::new(script).arg(folder).env("CLUSTER", &self.kubeconfig).output()?;
@@ -135,7 +137,7 @@ impl Cluster {
         Ok((output.status.success(), String::from_utf8_lossy(&said).into_owned()))
     }
 
-    /// Writes a Pod that nobody runs.
+    /// Creates a Pod that nothing runs.
     pub fn pod(&self, namespace: &str, name: &str, labels: &Value) -> Result<()> {
         let pod = serde_json::json!({
             "apiVersion": "v1", "kind": "Pod",
@@ -145,7 +147,7 @@ impl Cluster {
         Ok(self.apply(&pod.to_string())?)
     }
 
-    /// Runs `kubectl` and gives what it printed.
+    /// Runs `kubectl` and returns its output.
     pub fn kubectl<'a>(&self, arguments: impl IntoIterator<Item = &'a str>) -> Result<String> {
         kubectl_output(&self.kubeconfig, arguments, None)
     }
@@ -160,7 +162,7 @@ fn kubectl_output<A: AsRef<OsStr>>(
     let mut child = Command::new(tool("kubectl")?)
         .arg("--kubeconfig")
         .arg(kubeconfig)
-        // What it learns about this server must not be taken for another one's on the same port.
+        // kubectl caches what it discovers by address; a later server on the same port must not get this one's cache.
         .arg("--cache-dir")
         .arg(folder.join("kubectl-cache"))
         .args(arguments)
@@ -192,7 +194,7 @@ fn start_etcd(folder: &Path) -> Result<(Process, String)> {
             &peer,
             "--initial-cluster",
             &format!("default={peer}"),
-            // What a crash would lose goes with the test anyway.
+            // No fsync: data that a crash would lose is discarded with the test anyway.
             "--unsafe-no-fsync",
         ]);
     })?;
@@ -203,7 +205,7 @@ fn start_etcd(folder: &Path) -> Result<(Process, String)> {
 fn start_api_server(folder: &Path, etcd: &str, port: u16) -> Result<Process> {
     let tokens = folder.join("tokens.csv");
     fs::write(&tokens, format!("{TOKEN},admin,admin,system:masters\n"))?;
-    // Any key does: nobody outside this folder trusts what is signed with it.
+    // Any key will do: nothing outside this folder trusts what it signs.
     let tls = workspace::root().join("integration/tests/tls");
     let (public, private) = (tls.join("gateway.crt"), tls.join("gateway.key"));
     Process::start("kube-apiserver", folder, |command| {
@@ -215,7 +217,7 @@ fn start_api_server(folder: &Path, etcd: &str, port: u16) -> Result<Process> {
             &format!("--service-account-key-file={}", public.display()),
             &format!("--service-account-signing-key-file={}", private.display()),
             "--authorization-mode=RBAC",
-            // A Service's address is a loopback address, so that what a test binds there is reached by every proxy.
+            // Services get loopback addresses, so that every proxy reaches what a test binds there.
             "--service-cluster-ip-range=127.0.96.0/24",
             "--disable-admission-plugins=ServiceAccount",
         ]);
@@ -228,7 +230,7 @@ fn kubeconfig_text(port: u16) -> String {
         "kind": "Config",
         "current-context": "penstock",
         "contexts": [{"name": "penstock", "context": {"cluster": "penstock", "user": "admin"}}],
-        // Its certificate is its own, and made a moment ago.
+        // The API server's certificate is self-signed and was just made.
         "clusters": [{"name": "penstock", "cluster":
             {"server": format!("https://127.0.0.1:{port}"), "insecure-skip-tls-verify": true}}],
         "users": [{"name": "admin", "user": {"token": TOKEN}}],

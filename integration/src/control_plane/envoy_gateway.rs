@@ -1,4 +1,4 @@
-//! Envoy Gateway, and the Envoys that it deploys: started from the very Deployments that it writes.
+//! Envoy Gateway and the Envoys that it deploys, which are started from the Deployments that it writes.
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -21,7 +21,7 @@ const CONFIG: &str = "apiVersion: gateway.envoyproxy.io/v1alpha1\nkind: EnvoyGat
     provider: {type: Kubernetes, kubernetes: {leaderElection: {disable: true}}}\n\
     extensionApis: {enableBackend: true, enableEnvoyPatchPolicy: true}\nlogging: {level: {default: info}}\n";
 
-/// A running Envoy Gateway. Only one at a time on a machine: its ports are fixed. Dropping it stops it.
+/// A running Envoy Gateway. Only one can run on a machine at a time, because its ports are fixed. Dropping it stops it.
 #[derive(Debug)]
 pub struct EnvoyGateway {
     process: Process,
@@ -29,19 +29,20 @@ pub struct EnvoyGateway {
 }
 
 impl EnvoyGateway {
-    /// Starts it against this cluster, which gets a GatewayClass `eg` whose Gateways reach Services at their cluster address.
+    /// Starts it with this cluster and creates a GatewayClass `eg`, whose Gateways route to the cluster address of a
+    /// Service.
     pub fn start(cluster: &Cluster, docker_config: &Path) -> Result<Self> {
-        // That is where the test's upstreams listen: there are no endpoints without a kubelet.
+        // The test's upstreams listen on the cluster addresses: without a kubelet there are no endpoints.
         Self::with_proxies(cluster, docker_config, "{routingType: Service}")
     }
 
-    /// The same for Gateways that a [`Kubelet`](super::Kubelet) runs.
+    /// The same for Gateways whose Pods a [`Kubelet`](super::Kubelet) runs.
     pub fn with_pods(cluster: &Cluster, docker_config: &Path) -> Result<Self> {
         let ports = "{type: Kubernetes, kubernetes: {useListenerPortAsContainerPort: true}}";
         Self::with_proxies(cluster, docker_config, &format!("{{provider: {ports}}}"))
     }
 
-    /// `proxies`: the `spec` of the EnvoyProxy that the Gateways get.
+    /// `proxies` is the `spec` of the EnvoyProxy resource that the Gateways use.
     fn with_proxies(cluster: &Cluster, docker_config: &Path, proxies: &str) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("penstock-gateway-").tempdir()?;
         cluster.namespace(NAMESPACE, &[])?;
@@ -64,7 +65,7 @@ impl EnvoyGateway {
                 .env("KUBECONFIG", cluster.kubeconfig())
                 .env("ENVOY_GATEWAY_NAMESPACE", NAMESPACE)
                 .env("DOCKER_CONFIG", docker_config)
-                // Where it keeps modules that it has fetched.
+                // The folder in which it caches modules.
                 .env("HOME", folder.path())
                 .env("TMPDIR", folder.path());
             Ok(())
@@ -83,12 +84,12 @@ impl EnvoyGateway {
         Ok(EnvoyGateway { process, _folder: folder })
     }
 
-    /// What it has logged.
+    /// Everything that it has logged.
     pub fn log(&self) -> String {
         self.process.log()
     }
 
-    /// Starts the Envoy of a Gateway, as its Deployment says, and waits until it listens on `port`.
+    /// Starts the Envoy of a Gateway as its Deployment says, and waits until it listens on `port`.
     pub fn proxy(&self, cluster: &Cluster, namespace: &str, gateway: &str, port: u16) -> Result<GatewayProxy> {
         let selector = format!(
             "gateway.envoyproxy.io/owning-gateway-name={gateway},gateway.envoyproxy.io/owning-gateway-namespace={namespace}"
@@ -100,7 +101,7 @@ impl EnvoyGateway {
         let root = root_of_proxy(cluster, &selector, folder.path(), Ipv4Addr::LOCALHOST)?;
 
         let admin = free_port()?;
-        // Envoy Gateway knows proxies by it, so those of two Gateways must not have the same.
+        // Envoy Gateway identifies a proxy by its Pod's name, so the Envoys of two Gateways need different names.
         let pod = format!("envoy-{gateway}");
         let arguments = arguments_on_one_machine(&deployment, &pod, admin)?;
         let process = isolated("envoy", &[], &root, folder.path(), |command| {
@@ -143,17 +144,17 @@ impl GatewayProxy {
         &self.admin
     }
 
-    /// What it has logged.
+    /// Everything that it has logged.
     pub fn log(&self) -> String {
         self.process.log()
     }
 
-    /// The lines of its access log, which Envoy writes every ten seconds.
+    /// The lines of its access log in JSON. Envoy flushes it every ten seconds.
     pub fn access_log(&self) -> Vec<Value> {
         self.process.access_log()
     }
 
-    /// Waits until it has logged this.
+    /// Waits until its log contains this text.
     pub fn wait_for_log(&mut self, text: &str) -> Result<()> {
         self.process.wait_for_log(text)
     }
@@ -167,7 +168,7 @@ impl GatewayProxy {
     }
 }
 
-/// Starts the Envoy of a Deployment in the place of its Pod.
+/// Starts the Envoy of a Deployment, as its Pod would.
 pub(super) fn start_in_pod(
     cluster: &Cluster,
     deployment: &Value,
@@ -189,7 +190,8 @@ pub(super) fn start_in_pod(
     })
 }
 
-/// A folder with what the Pod of a Gateway's Envoy mounts, and beside it a hosts file with the address of Envoy Gateway.
+/// Makes a folder with the files that the Pod of a Gateway's Envoy mounts, and a hosts file with the address of Envoy
+/// Gateway.
 fn root_of_proxy(cluster: &Cluster, selector: &str, folder: &Path, gateway: Ipv4Addr) -> Result<PathBuf> {
     let maps = cluster.list("configmap", selector)?;
     let root = folder.join("root");
@@ -199,13 +201,13 @@ fn root_of_proxy(cluster: &Cluster, selector: &str, folder: &Path, gateway: Ipv4
     for (name, text) in sds {
         fs::write(root.join("sds").join(name), text.as_str().unwrap_or_default())?;
     }
-    // What a cluster's DNS would answer.
+    // Stands in for the DNS of a cluster.
     let hosts = format!("127.0.0.1 localhost\n{gateway} envoy-gateway.{NAMESPACE}.svc.cluster.local\n");
     fs::write(folder.join("root.hosts"), hosts)?;
     Ok(root)
 }
 
-/// The arguments of the Deployment's Envoy.
+/// The arguments of the Deployment's Envoy container.
 fn arguments(deployment: &Value, pod: &str) -> Result<Vec<String>> {
     let containers = deployment.pointer("/spec/template/spec/containers").and_then(Value::as_array);
     let envoy =
@@ -214,12 +216,12 @@ fn arguments(deployment: &Value, pod: &str) -> Result<Vec<String>> {
     Ok(all
         .iter()
         .filter_map(Value::as_str)
-        // A hosts file has no names with a dot at the end.
+        // Removes the trailing dot, because names in a hosts file have none.
         .map(|it| it.replace("$(ENVOY_POD_NAME)", pod).replace(".svc.cluster.local.", ".svc.cluster.local"))
         .collect())
 }
 
-/// The same with ports that one machine can have beside those of other Envoys.
+/// Replaces ports of the Pod with ports that are free on this machine, so that several Envoys can run side by side.
 fn arguments_on_one_machine(deployment: &Value, pod: &str, admin: u16) -> Result<Vec<String>> {
     let (metrics, ready) = (free_port()?, free_port()?);
     let moved = [(19000, admin), (19001, metrics), (19003, ready)];
@@ -232,7 +234,7 @@ fn arguments_on_one_machine(deployment: &Value, pod: &str, admin: u16) -> Result
 
 fn write_secret(cluster: &Cluster, name: &str, folder: &Path) -> Result<()> {
     fs::create_dir_all(folder)?;
-    // Kubernetes keeps it in base64; its own template decodes it.
+    // Secrets are base64-encoded in Kubernetes; kubectl's template decodes them.
     for file in ["ca.crt", "tls.crt", "tls.key"] {
         let template = format!("go-template={{{{index .data \"{file}\" | base64decode}}}}");
         let text = cluster.kubectl(["get", "secret", name, "--namespace", NAMESPACE, "--output", &template])?;
@@ -241,7 +243,7 @@ fn write_secret(cluster: &Cluster, name: &str, folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Starts a program with the entries of `root` in its `/`, itself started by the command `within`.
+/// Starts a program that sees the files of `root` in `/`. The command `within` enters its namespaces first.
 fn isolated(
     name: &str,
     within: &[&str],

@@ -1,4 +1,4 @@
-//! Istio: `istiod`, and proxies as a Pod holds them: `pilot-agent` with Envoy as its child.
+//! Istio: `istiod`, and proxies as in a Pod: `pilot-agent` with Envoy as its child process.
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -16,12 +16,13 @@ use crate::demo::json as yaml;
 use crate::http::{self, HttpRequest, Protocol};
 use crate::workspace;
 
-/// A stock Envoy has none of Istio's own filters. As `istio/egress/mesh` says of paths, so that it is tried, too.
+/// The mesh configuration. It turns off what needs Istio's own filters, which a stock Envoy lacks, and sets the path
+/// normalisation of `istio/egress/mesh`, so that the tests cover it.
 const MESH: &str = "enableAutoMtls: false\nenablePrometheusMerge: false\nrootNamespace: istio-system\n\
                     pathNormalization: {normalization: NONE}\n\
                     ingressControllerMode: \"OFF\"\ndefaultProviders: {metrics: [], accessLogging: []}\n";
 
-/// The name in istiod's own certificate.
+/// The DNS name in istiod's own certificate.
 const ISTIOD: &str = "istiod.istio-system.svc";
 
 /// A running istiod. Dropping it stops it.
@@ -34,10 +35,10 @@ pub struct Istio {
 }
 
 impl Istio {
-    /// Starts it against this cluster and waits until it serves.
+    /// Starts it with this cluster and waits until it serves.
     pub fn start(cluster: &Cluster) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("penstock-istiod-").tempdir()?;
-        // It elects leaders there.
+        // istiod elects its leaders in this namespace.
         cluster.namespace("istio-system", &[])?;
         let mesh = folder.path().join("mesh.yaml");
         fs::write(&mesh, format!("{MESH}extensionProviders: {}\n", shipped_providers()?))?;
@@ -71,36 +72,37 @@ impl Istio {
         Ok(Istio { process, port, monitoring, _folder: folder })
     }
 
-    /// What it has logged.
+    /// Everything that it has logged.
     pub fn log(&self) -> String {
         self.process.log()
     }
 
-    /// Its own metrics, for Prometheus.
+    /// The address of its own metrics, for Prometheus.
     pub fn metrics(&self) -> Result<String> {
         Ok(http::send(Protocol::Http1, self.monitoring, &HttpRequest::get("/metrics"))?.text())
     }
 }
 
-/// The log formats of `observability/istio-mesh.yaml`, in JSON. A `Telemetry` turns them on.
+/// The log formats of `observability/istio-mesh.yaml`, as JSON. A `Telemetry` resource enables them.
 fn shipped_providers() -> Result<Value> {
     let text = fs::read_to_string(workspace::root().join("observability/istio-mesh.yaml"))?;
     let operator: Value = serde_json::from_str(&yaml::of_yaml(&text)?)?;
     operator.pointer("/spec/meshConfig/extensionProviders").cloned().context("no extensionProviders")
 }
 
-/// What a proxy is for.
+/// The role of a proxy in the mesh.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// A gateway: `router`.
+    /// A gateway (`router`).
     Gateway,
-    /// A workload's proxy: `sidecar`. Nothing redirects traffic into it: give it a `Sidecar` with `captureMode: NONE`.
+    /// The sidecar of a workload. No traffic is redirected into it: give it a `Sidecar` resource with `captureMode:
+    /// NONE`.
     Sidecar,
-    /// The proxy of a namespace in the ambient mesh.
+    /// The waypoint proxy of a namespace in the ambient mesh.
     Waypoint,
 }
 
-/// A Pod with its proxy, before it starts.
+/// Describes a Pod with a proxy before it starts.
 #[derive(Debug)]
 pub struct Pod<'a> {
     name: &'a str,
@@ -113,19 +115,19 @@ pub struct Pod<'a> {
 }
 
 impl<'a> Pod<'a> {
-    /// A Pod of this name and these labels.
+    /// A Pod with this name and these labels.
     pub fn new(role: Role, namespace: &'a str, name: &'a str, labels: &'a [(&'a str, &'a str)]) -> Self {
         Pod { name, namespace, labels, role, account: "proxy", address: Ipv4Addr::LOCALHOST, environment: Vec::new() }
     }
 
-    /// Its service account, which is in its certificate: `spiffe://cluster.local/ns/NAMESPACE/sa/ACCOUNT`.
+    /// Sets its service account, which is in its certificate: `spiffe://cluster.local/ns/NAMESPACE/sa/ACCOUNT`.
     #[must_use]
     pub fn account(mut self, name: &'a str) -> Self {
         self.account = name;
         self
     }
 
-    /// An address of its own in 127.0.0.0/8: istiod knows Pods by theirs.
+    /// Sets its address in 127.0.0.0/8. Each Pod needs its own, because istiod identifies Pods by address.
     #[must_use]
     pub fn address(mut self, address: Ipv4Addr) -> Self {
         self.address = address;
@@ -139,7 +141,7 @@ impl<'a> Pod<'a> {
         self
     }
 
-    /// Writes the Pod and starts what it would hold. Does not wait for listeners.
+    /// Creates the Pod and starts its proxy. Does not wait for listeners.
     pub fn start(self, cluster: &Cluster, istio: &Istio) -> Result<IstioProxy> {
         let folder = tempfile::Builder::new().prefix("penstock-proxy-").tempdir()?;
         let labels: serde_json::Map<_, _> =
@@ -162,7 +164,7 @@ impl<'a> Pod<'a> {
                 "conditions": [{"type": "Ready", "status": "True"}],
             }),
         )?;
-        // What the kubelet would mount.
+        // Makes the files that the kubelet would mount.
         let account = json!({
             "apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": self.account, "namespace": self.namespace},
         });
@@ -172,7 +174,7 @@ impl<'a> Pod<'a> {
         let secrets = folder.path().join("var/run/secrets");
         fs::create_dir_all(secrets.join("tokens"))?;
         fs::write(secrets.join("tokens/istio-token"), token.trim())?;
-        // istiod writes it to each namespace.
+        // istiod writes this ConfigMap into every namespace.
         let authority = eventually("istiod's certificate", || {
             let map = cluster.get("configmap", self.namespace, "istio-ca-root-cert")?;
             map.pointer("/data/root-cert.pem")
@@ -201,7 +203,8 @@ impl<'a> Pod<'a> {
             "concurrency": 2,
         });
         let hosts = tokens::hosts(folder)?;
-        // The agent keeps modules in a folder that cannot be configured: here each has its own, as in a Pod.
+        // The folder in which the agent caches modules cannot be configured; a mount gives each agent its own, as in a
+        // Pod.
         let data = folder.join("var-lib");
         fs::create_dir_all(data.join("istio/data"))?;
         let role = match self.role {
@@ -210,7 +213,7 @@ impl<'a> Pod<'a> {
             Role::Waypoint => "waypoint",
         };
         let agent = tool("pilot-agent")?;
-        // Without an extension that only Istio's own build of Envoy has, and that no setting leaves out of a waypoint.
+        // Removes an extension that only Istio's build of Envoy has and that no setting removes from a waypoint.
         let template = folder.join("envoy_bootstrap.json");
         let text = fs::read_to_string(tool("envoy_bootstrap.json")?)?.replace("if .metadata_discovery", "if false");
         fs::write(&template, text)?;
@@ -225,7 +228,7 @@ impl<'a> Pod<'a> {
                 ("SERVICE_ACCOUNT", self.account),
                 ("ISTIOD_SAN", ISTIOD),
                 ("ISTIO_META_CLUSTER_ID", "Kubernetes"),
-                // Nothing redirects traffic into it.
+                // No traffic is redirected into it.
                 ("ISTIO_META_INTERCEPTION_MODE", "NONE"),
                 ("POD_NAMESPACE", self.namespace),
                 ("INSTANCE_IP", &self.address.to_string()),
@@ -254,17 +257,17 @@ impl IstioProxy {
         &self.admin
     }
 
-    /// The lines of its access log, which Envoy writes every ten seconds.
+    /// The lines of its access log in JSON. Envoy flushes it every ten seconds.
     pub fn access_log(&self) -> Vec<Value> {
         self.process.access_log()
     }
 
-    /// What agent and Envoy have logged.
+    /// Everything that the agent and Envoy have logged.
     pub fn log(&self) -> String {
         self.process.log()
     }
 
-    /// The folder in which both run.
+    /// The working directory of both.
     pub fn folder(&self) -> PathBuf {
         self.folder.path().to_path_buf()
     }
@@ -279,7 +282,7 @@ impl IstioProxy {
         Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
     }
 
-    /// Waits until agent or Envoy have logged this.
+    /// Waits until the log of the agent and Envoy contains this text.
     pub fn wait_for_log(&mut self, text: &str) -> Result<()> {
         self.process.wait_for_log(text)
     }

@@ -1,7 +1,9 @@
-//! What a cluster does with Deployments and Services: Pods for the ones, endpoints and addresses for the others. In a real cluster these
-//! are the controllers, the kubelet and a load balancer; here containers are processes in a [`PodNetwork`].
+//! Runs Deployments and Services: starts Pods for Deployments, and writes endpoints and addresses for Services. In a
+//! real cluster, the controllers, the kubelet and a load balancer do this; here, containers are processes in a
+//! [`PodNetwork`].
 //!
-//! It knows two images, the Envoy of Envoy Gateway's Deployments and the echo server of the Gateway API's conformance suite.
+//! It supports two images: the Envoy of Envoy Gateway's Deployments, and the echo server of the Gateway API's
+//! conformance suite.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -21,20 +23,20 @@ use super::pod_network::{PodAddress, PodNetwork};
 use super::process::{Process, tool};
 use crate::http::{self, HttpRequest, Protocol};
 
-/// The port and path of the counters of an Envoy of Envoy Gateway.
+/// The port and path at which an Envoy of Envoy Gateway serves its counters.
 const METRICS: (u16, &str) = (19001, "/stats/prometheus");
 
-/// The node that all Pods are on; there is no such object.
+/// The name of the node that all Pods run on. No such object exists.
 const NODE: &str = "kubelet";
 
-/// Runs the Deployments of a cluster. Dropping it ends all of their processes.
+/// Runs the Deployments of a cluster. Dropping it ends their processes.
 #[derive(Debug)]
 pub struct Kubelet {
     api: ApiServer,
     network: PodNetwork,
-    // By UID.
+    // The Pods by the UID of their Deployment.
     deployments: BTreeMap<String, RunningDeployment>,
-    // What was written for each Service, by namespace and name.
+    // What was last written for each Service, by namespace and name.
     services: BTreeMap<(String, String), Value>,
     // The last page of counters of each Envoy that has ended.
     counters: Vec<String>,
@@ -42,7 +44,7 @@ pub struct Kubelet {
 
 #[derive(Debug)]
 struct RunningDeployment {
-    // What decides whether its Pods must be started again.
+    // The fields whose change means that the Pods must be restarted.
     containers: Value,
     template: Value,
     pods: Vec<RunningPod>,
@@ -56,14 +58,14 @@ struct RunningPod {
     labels: Value,
     envoy: bool,
     ready: bool,
-    // Ended before its network and its files are removed.
+    // Dropped before its network and its files are removed.
     _process: Process,
     address: PodAddress,
     _folder: TempDir,
 }
 
 impl Kubelet {
-    /// For this cluster. Nothing happens before the first [`Kubelet::tick`].
+    /// A kubelet for this cluster. It does nothing until [`Kubelet::tick`] is called.
     pub fn new(cluster: &Cluster, network: PodNetwork) -> Result<Self> {
         Ok(Kubelet {
             api: ApiServer::start(cluster)?,
@@ -74,7 +76,7 @@ impl Kubelet {
         })
     }
 
-    /// Does what is to do now.
+    /// Compares the cluster's objects with the running processes, and starts, stops and writes what differs.
     pub fn tick(&mut self, cluster: &Cluster) -> Result<()> {
         let wanted = self.api.list("/apis/apps/v1/deployments")?;
         let uids: Vec<_> = wanted.iter().map(|it| text(it, "/metadata/uid")).collect();
@@ -90,13 +92,13 @@ impl Kubelet {
         self.serve()
     }
 
-    /// Every page of counters that an Envoy has had at its end, or has now.
+    /// The page of counters of every Envoy: the last one of those that have ended, the current one of the others.
     pub fn counters(&self) -> Vec<String> {
         let running = self.deployments.values().flat_map(|it| &it.pods).filter_map(RunningPod::counters);
         self.counters.iter().cloned().chain(running).collect()
     }
 
-    /// Ends all Pods and gives the network back for another cluster.
+    /// Stops all Pods and returns the network, for use with another cluster.
     pub fn into_network(self) -> PodNetwork {
         self.network
     }
@@ -111,7 +113,7 @@ impl Kubelet {
 
     fn run(&mut self, cluster: &Cluster, uid: String, object: &Value) -> Result<()> {
         let template = object.pointer("/spec/template").cloned().unwrap_or_default();
-        // Labels and ports may change without a restart; here that saves most of a change of a Gateway.
+        // Labels and ports may change without a restart, which avoids most restarts when a Gateway changes.
         let containers = containers(&template)
             .iter()
             .map(|it| json!([it.get("image"), it.get("args"), it.get("env")]))
@@ -148,7 +150,7 @@ impl Kubelet {
 
     fn start(&mut self, cluster: &Cluster, object: &Value, number: u64) -> Result<RunningPod> {
         let (namespace, name) = (text(object, "/metadata/namespace"), text(object, "/metadata/name"));
-        // Two parts behind the Deployment's name, as a ReplicaSet's Pods have.
+        // The Deployment's name with two suffixes, like the names that a ReplicaSet gives to Pods.
         let name = format!("{name}-pod-{number}");
         let address = self.network.pod()?;
         let folder = tempfile::Builder::new().prefix("penstock-pod-").tempdir()?;
@@ -165,7 +167,7 @@ impl Kubelet {
         Ok(RunningPod { namespace, name, labels, envoy, ready: false, _process: process, address, _folder: folder })
     }
 
-    /// Writes endpoints and addresses of the Services that have a selector.
+    /// Writes endpoints and addresses for the Services that have a selector.
     fn serve(&mut self) -> Result<()> {
         for service in self.api.list("/api/v1/services")? {
             let Some(selector) = service.pointer("/spec/selector").and_then(Value::as_object) else { continue };
@@ -213,11 +215,11 @@ impl RunningPod {
         (response.status == 200).then(|| response.text())
     }
 
-    /// The readiness probe of the Pod's template.
+    /// Runs the readiness probe of the Pod's template.
     fn is_ready(&self, template: &Value) -> bool {
         containers(template).iter().filter_map(|it| it.pointer("/readinessProbe/httpGet")).all(|probe| {
             let port = probe.get("port").and_then(Value::as_u64).and_then(|port| u16::try_from(port).ok());
-            // That of a sidecar which does not run here.
+            // Skips the probe of a sidecar that is not run here.
             !self.envoy || port != Some(19003) || self.get(19003, &text(probe, "/path")).is_some()
         })
     }
@@ -260,7 +262,7 @@ impl RunningPod {
     }
 }
 
-/// The echo server, with the environment and the secrets of its container.
+/// Starts the echo server with the environment variables and secrets of its container.
 fn start_echo(
     cluster: &Cluster,
     namespace: &str,
@@ -297,7 +299,7 @@ fn start_echo(
 
 fn write_secret(cluster: &Cluster, namespace: &str, volume: &Value, folder: &Path) -> Result<()> {
     let name = text(volume, "/secretName");
-    // It may be written after the Deployment that mounts it.
+    // The Secret may be created after the Deployment that mounts it.
     let secret = super::eventually("a Secret to mount", || cluster.get("secret", namespace, &name))?;
     fs::create_dir_all(folder)?;
     for item in volume.get("items").and_then(Value::as_array).into_iter().flatten() {
@@ -316,7 +318,7 @@ fn deployment_status(object: &Value, ready: usize, all: usize) -> Value {
     })
 }
 
-/// The ports of a Service as those of its Pods.
+/// Maps the ports of a Service to those of its Pods.
 fn ports(service: &Value) -> Vec<Value> {
     let all = service.pointer("/spec/ports").and_then(Value::as_array).cloned().unwrap_or_default();
     all.iter()
@@ -338,7 +340,7 @@ fn containers(template: &Value) -> Vec<Value> {
     template.pointer("/spec/containers").and_then(Value::as_array).cloned().unwrap_or_default()
 }
 
-/// `namespaces/NAMESPACE/KIND/NAME` of an object.
+/// Returns `namespaces/NAMESPACE/KIND/NAME` for an object.
 fn place(kind: &str, object: &Value) -> String {
     format!("namespaces/{}/{kind}/{}", text(object, "/metadata/namespace"), text(object, "/metadata/name"))
 }

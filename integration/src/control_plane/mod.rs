@@ -1,12 +1,14 @@
-//! Real control planes as plain processes on loopback: a Kubernetes API server, Istio, Envoy Gateway, an image registry.
+//! Real control planes as ordinary processes on loopback: a Kubernetes API server, Istio, Envoy Gateway, an image
+//! registry.
 //!
-//! [`Cluster`] is an API server with etcd and the custom resources of Istio, the Gateway API and Envoy Gateway: enough to
-//! prove that a manifest is accepted (`Cluster::start()?.apply(yaml)?`). There is no kubelet: Pods are objects that a test
-//! writes, and the test starts the proxy that a Pod would hold.
+//! [`Cluster`] is an API server with etcd and the custom resources of Istio, the Gateway API and Envoy Gateway: enough
+//! to test that a manifest is accepted (`Cluster::start()?.apply(yaml)?`). There is no kubelet: Pods are objects that a
+//! test writes, and the test starts the proxy of a Pod itself.
 //!
-//! Where Gateways come and go by themselves, as under the Gateway API's conformance suite, a [`Kubelet`] starts what Deployments ask for.
+//! Where Gateways are created and deleted during a test, as in the Gateway API's conformance suite, a [`Kubelet`] runs
+//! their Deployments.
 //!
-//! `make control-planes` builds them.
+//! `make control-planes` builds the programs.
 
 mod api;
 mod cluster;

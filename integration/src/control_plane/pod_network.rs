@@ -1,6 +1,7 @@
-//! A network of Pods without a cluster and without root: each Pod has a network namespace of its own, with an address on a bridge.
+//! A network of Pods without a cluster and without root. Each Pod has its own network namespace, with an address on a
+//! bridge.
 //!
-//! Programs that listen on fixed ports of every address, as those in containers do, can so run beside each other.
+//! Programs that listen on fixed ports of all addresses, as containers do, can therefore run side by side.
 
 use std::env;
 use std::net::Ipv4Addr;
@@ -8,29 +9,30 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 
-/// Set inside of the namespaces.
+/// This variable is set inside the namespaces.
 const INSIDE: &str = "PENSTOCK_POD_NETWORK";
 
-/// The network. It ends with the process that has entered it.
+/// The network. It is removed when the process that entered it ends.
 #[derive(Debug)]
 pub struct PodNetwork {
     pods: u16,
 }
 
-/// A Pod's place in the network. Dropping it removes the namespace.
+/// The network namespace of a Pod. Dropping it removes the namespace.
 #[derive(Debug)]
 pub struct PodAddress {
-    /// The name of its network namespace.
+    /// The name of the network namespace.
     pub namespace: String,
-    /// Its address.
+    /// The address of the Pod.
     pub ip: Ipv4Addr,
 }
 
 impl PodNetwork {
-    /// The address of whatever runs outside of the Pods, such as control planes.
+    /// The address of processes outside the Pods, such as control planes.
     pub const OUTSIDE: Ipv4Addr = Ipv4Addr::new(10, 244, 0, 1);
 
-    /// Runs the ignored test with this name again, inside of namespaces of its own, and fails if it fails there. Inside: the network.
+    /// Runs the ignored test with this name again inside new namespaces, and fails if that run fails. Inside the
+    /// namespaces, returns the network.
     pub fn enter(test: &str) -> Result<Option<Self>> {
         if env::var_os(INSIDE).is_none() {
             let status = Command::new("unshare")
@@ -45,18 +47,18 @@ impl PodNetwork {
             ensure!(status.success(), "{test} failed inside of its namespaces (above: why)");
             return Ok(None);
         }
-        // Names of network namespaces are files there.
+        // `ip` keeps the names of network namespaces as files in /run.
         run("mount", &["-t", "tmpfs", "run", "/run"])?;
         ip("link set lo up")?;
         ip("link add pods type bridge")?;
         ip(&format!("addr add {}/16 dev pods", Self::OUTSIDE))?;
         ip("link set pods up")?;
-        // An API server looks there for the address that it gives to others.
+        // An API server announces the address of the default route.
         ip("route add default dev pods")?;
         Ok(Some(PodNetwork { pods: 0 }))
     }
 
-    /// A place for one more Pod.
+    /// Creates the network namespace of another Pod.
     pub fn pod(&mut self) -> Result<PodAddress> {
         self.pods += 1;
         let [high, low] = self.pods.to_be_bytes();
@@ -68,7 +70,7 @@ impl PodNetwork {
         ip(&format!("-n {name} link set lo up"))?;
         ip(&format!("-n {name} addr add {}/16 dev eth0", address.ip))?;
         ip(&format!("-n {name} link set eth0 up"))?;
-        // Containers may listen on port 80; so may whatever has a user namespace of its own in the place of a container.
+        // Containers may listen on port 80, so every process may do so here.
         let ports = "echo 0 >/proc/sys/net/ipv4/ip_unprivileged_port_start";
         run("ip", &["netns", "exec", name, "sh", "-c", ports])?;
         Ok(address)
@@ -77,7 +79,7 @@ impl PodNetwork {
 
 impl Drop for PodAddress {
     fn drop(&mut self) {
-        // Everything ends with the process anyway.
+        // Ignores errors: the namespace ends with the process in any case.
         let _ = ip(&format!("netns delete {}", self.namespace));
     }
 }

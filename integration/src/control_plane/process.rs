@@ -1,4 +1,4 @@
-//! A child process with a log.
+//! A child process whose output is logged to a file.
 
 use std::env;
 use std::fmt::Display;
@@ -15,12 +15,12 @@ use serde_json::Value;
 
 use crate::workspace;
 
-/// How often to look.
+/// The polling interval.
 const TICK: Duration = Duration::from_millis(50);
-/// How long anything may take: a machine that builds something else is slow.
+/// The longest time to wait for anything: a machine that also compiles is slow.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A running program. Dropping it kills it; so does the end of the thread that has started it, where the system can.
+/// A running program. Dropping it kills it. On Linux, the end of the thread that started it kills it, too.
 #[derive(Debug)]
 pub struct Process {
     name: String,
@@ -29,15 +29,16 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts a program of `.tools/bin` with its log in `folder`.
+    /// Starts a program from `.tools/bin`, with its log in `folder`.
     pub fn start(tool: &str, folder: &Path, prepare: impl FnOnce(&mut Command)) -> Result<Self> {
         Self::start_binary(tool, &self::tool(tool)?, folder, prepare)
     }
 
-    /// Starts any program under a name of its own.
+    /// Starts a program under the given name.
     pub fn start_binary(name: &str, binary: &Path, folder: &Path, prepare: impl FnOnce(&mut Command)) -> Result<Self> {
         let log = folder.join(format!("{name}.log"));
-        // Programs that open /dev/stdout write at places of their own, unless all of them append.
+        // A program that opens /dev/stdout writes at its own file offset. In append mode, its output and that of others
+        // do not overwrite each other.
         let file = File::options()
             .create(true)
             .append(true)
@@ -58,8 +59,8 @@ impl Process {
         Ok(Process { name: name.to_owned(), child, log })
     }
 
-    /// Runs a script of `sh` with namespaces of its own for mounts and processes: it sees other files where it has mounted them,
-    /// and whatever it starts ends with it, however it ends itself. Needs no root.
+    /// Runs a script of `sh` in its own mount and process namespaces. It sees other files where it has mounted them,
+    /// and every process that it starts ends with it. Does not need root.
     pub fn start_contained(
         name: &str,
         folder: &Path,
@@ -73,27 +74,27 @@ impl Process {
         })
     }
 
-    /// What it has written so far.
+    /// Everything that it has written so far.
     pub fn log(&self) -> String {
         fs::read(&self.log).map(|log| String::from_utf8_lossy(&log).into_owned()).unwrap_or_default()
     }
 
-    /// The lines in JSON among what it has written: an access log on `/dev/stdout`.
+    /// The lines of its output that are JSON, for example an access log on `/dev/stdout`.
     pub fn access_log(&self) -> Vec<Value> {
         self.log().lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
     }
 
-    /// The process's id.
+    /// The process id.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// How it has ended, if it has.
+    /// The exit status, if it has ended.
     pub fn ended(&mut self) -> Result<Option<ExitStatus>> {
         Ok(self.child.try_wait()?)
     }
 
-    /// Waits until `ready` gives a value. An error when that takes too long or the process ends; both with its log.
+    /// Waits until `ready` returns a value. Returns an error with the log when this takes too long or the process ends.
     pub fn wait_for<T>(&mut self, what: &str, mut ready: impl FnMut() -> Result<T>) -> Result<T> {
         let started = Instant::now();
         loop {
@@ -129,21 +130,22 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // An error means that it is gone already.
+        // An error means that the process has ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// Folders with `bin` and `crds` of other versions than the usual ones, separated as in `PATH`; the first that has a file counts.
+/// Folders with `bin` and `crds` of other versions than the default ones, separated as in `PATH`. The first folder that
+/// has a file is used.
 const VERSIONS: &str = "PENSTOCK_CONTROL_PLANES";
 
-/// A program that `make control-planes` or `make setup` puts into `.tools/bin`.
+/// Finds a program that `make control-planes` or `make setup` installs into `.tools/bin`.
 pub fn tool(name: &str) -> Result<PathBuf> {
     file_of_tools(&format!("bin/{name}"))
 }
 
-/// A file below `.tools`, or of another version's folder.
+/// Finds a file below `.tools`, or in the folder of another version.
 pub(super) fn file_of_tools(name: &str) -> Result<PathBuf> {
     let versions = env::var_os(VERSIONS).unwrap_or_default();
     let path = env::split_paths(&versions)
@@ -158,13 +160,14 @@ fn on_path(name: &str) -> Option<PathBuf> {
     env::split_paths(&env::var_os("PATH")?).map(|folder| folder.join(name)).find(|path| path.is_file())
 }
 
-/// A port that nobody listens on, for programs that cannot pick one themselves; each call gives another one. Below those that the system
-/// gives to outgoing connections: with so many processes, one of them would soon have it.
+/// A port on which nothing listens, for programs that cannot choose one themselves. Each call returns a different port.
+/// The range is below that of outgoing connections: otherwise, with so many processes, an outgoing connection would
+/// soon use one of these ports.
 pub fn free_port() -> Result<u16> {
     const FIRST: u32 = 20_000;
     const COUNT: u32 = 12_000;
     static CALLS: AtomicU32 = AtomicU32::new(0);
-    // Tests of several processes begin at different places.
+    // Tests in different processes start at different offsets.
     let start = std::process::id().wrapping_mul(97);
     for _ in 0..COUNT {
         let call = CALLS.fetch_add(1, Ordering::Relaxed);
@@ -176,12 +179,12 @@ pub fn free_port() -> Result<u16> {
     bail!("no port from {FIRST} to {} is free", FIRST + COUNT)
 }
 
-/// Waits for something to come true; says `what` did not.
+/// Waits until a condition is true. Otherwise returns an error that says `what` was expected.
 pub fn eventually<T>(what: impl Display, attempt: impl FnMut() -> Result<T>) -> Result<T> {
     within(PATIENCE, what, attempt)
 }
 
-/// The same with a bound of its own.
+/// The same with the given timeout.
 pub fn within<T>(patience: Duration, what: impl Display, mut attempt: impl FnMut() -> Result<T>) -> Result<T> {
     let started = Instant::now();
     loop {

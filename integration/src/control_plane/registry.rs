@@ -13,23 +13,24 @@ use crate::http::{self, HttpRequest, Protocol};
 
 /// The user of a registry with [`Access::Password`].
 pub const USER: &str = "penstock";
-/// The user's password.
+/// The password of [`USER`].
 pub const PASSWORD: &str = "secret";
-/// The same as a registry keeps it.
+/// The htpasswd entry for [`USER`] and [`PASSWORD`].
 const HTPASSWD: &str = "penstock:$2b$04$gBuRN0WDJCG5iaQb7YdCMeYay5Ya034nTwA1u/Q0rbTMw9ocPRMVO\n";
 
-/// Who may do what.
+/// Who may pull and push.
 #[derive(Clone, Debug)]
 pub enum Access {
-    /// Anybody anything.
+    /// Everybody.
     Open,
-    /// Nobody anything without [`USER`] and [`PASSWORD`].
+    /// Only [`USER`] with [`PASSWORD`].
     Password,
-    /// The registry sends its users to a server of tokens: the value of `auth.token` in its configuration.
+    /// Only users with a token. The value is `auth.token` in the registry's configuration, which names the token
+    /// server.
     Token(Value),
 }
 
-/// A running `docker-registry`. Dropping it stops it and removes what it keeps.
+/// A running `docker-registry`. Dropping it stops it and removes its images.
 #[derive(Debug)]
 pub struct Registry {
     port: u16,
@@ -38,7 +39,7 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// Starts an empty one.
+    /// Starts an empty registry.
     pub fn start(access: &Access) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("penstock-registry-").tempdir()?;
         let port = free_port()?;
@@ -52,31 +53,32 @@ impl Registry {
         });
         let auth = match access {
             Access::Open => None,
-            // Istio's agent refuses a realm that is not a URL, although only those of tokens are: see docs/istio.md.
+            // The realm is a URL although basic authentication does not need one: Istio's agent refuses other values
+            // (see docs/istio.md).
             Access::Password => Some(json!({"htpasswd": {"realm": "https://registry.example.com", "path": htpasswd}})),
             Access::Token(token) => Some(json!({"token": token})),
         };
         if let (Some(auth), Some(config)) = (auth, config.as_object_mut()) {
             config.insert("auth".to_owned(), auth);
         }
-        // JSON is YAML, too.
+        // JSON is valid YAML.
         fs::write(folder.path().join("config.yml"), config.to_string())?;
         let mut registry = Registry { port, process: None, folder };
         registry.up()?;
         Ok(registry)
     }
 
-    /// Where it listens, which is how image names begin.
+    /// Its host and port, which image names start with.
     pub fn address(&self) -> SocketAddr {
         SocketAddr::from(([127, 0, 0, 1], self.port))
     }
 
-    /// Stops it; what it keeps stays.
+    /// Stops the registry. Its images stay.
     pub fn down(&mut self) {
         self.process = None;
     }
 
-    /// Starts it again, on the same port.
+    /// Starts it again on the same port.
     pub fn up(&mut self) -> Result<()> {
         let folder = self.folder.path();
         let mut process = Process::start("docker-registry", folder, |command| {
@@ -90,7 +92,7 @@ impl Registry {
         Ok(())
     }
 
-    /// What it has logged since it was last started: among others a line for each request.
+    /// Everything that it has logged since its last start, including a line for each request.
     pub fn log(&self) -> String {
         self.process.as_ref().map(Process::log).unwrap_or_default()
     }
@@ -103,18 +105,18 @@ impl Registry {
         Ok(folder)
     }
 
-    /// The content of the file in it, which is also that of a pull secret.
+    /// The content of the configuration file in that folder, which is also the content of a pull secret.
     pub fn docker_config_json(&self) -> Value {
-        // "penstock:secret"
+        // Base64 of "penstock:secret".
         json!({"auths": {self.address().to_string(): {"auth": "cGVuc3RvY2s6c2VjcmV0"}}})
     }
 
-    /// The folder with its files.
+    /// The folder with its data.
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }
 
-    /// A manifest, as the registry serves it to anybody.
+    /// Fetches a manifest without credentials.
     pub fn manifest(&self, repository: &str, tag: &str) -> Result<Value> {
         let request =
             HttpRequest::new("GET", &self.address().to_string(), &format!("/v2/{repository}/manifests/{tag}")).header(

@@ -1,4 +1,5 @@
-//! A server of tokens for an image registry, as <https://distribution.github.io/distribution/spec/auth/token/> has it.
+//! A token server for an image registry, as specified in
+//! <https://distribution.github.io/distribution/spec/auth/token/>.
 
 use std::fs;
 use std::net::Ipv4Addr;
@@ -17,21 +18,22 @@ use super::registry::Access;
 use crate::upstream::{Received, Upstream, UpstreamReply};
 use crate::workspace;
 
-/// Its name. Clients refuse to send a password to a loopback address that a registry names, so they need [`hosts`].
+/// The host name of the server. Clients refuse to send a password to a loopback address that a registry names, so they
+/// must resolve this name, with [`hosts`].
 const NAME: &str = "tokens.example.com";
 const ISSUER: &str = "penstock-tests";
 const SERVICE: &str = "registry";
-/// `penstock:secret`, the user of [`super::Registry`].
+/// Base64 of `penstock:secret`, the credentials of the user of [`super::Registry`].
 const CREDENTIALS: &str = "Basic cGVuc3RvY2s6c2VjcmV0";
 
-/// A running server. It gives the user of [`super::Registry`] what is asked for, and nobody else anything.
+/// A running token server. It grants the user of [`super::Registry`] every requested permission, and other users none.
 #[derive(Debug)]
 pub struct Tokens {
     server: Upstream,
 }
 
 impl Tokens {
-    /// Starts it.
+    /// Starts the server.
     pub fn start() -> Result<Self> {
         let tls = workspace::root().join("integration/tests/tls");
         let (certificate, key) = (pem(&tls.join("gateway.crt"))?, pem(&tls.join("gateway.key"))?);
@@ -55,7 +57,7 @@ impl Tokens {
         Ok(Tokens { server })
     }
 
-    /// What a registry must know to send its users here.
+    /// The value of `auth.token` that a registry needs to send its users to this server.
     pub fn access(&self) -> Access {
         Access::Token(json!({
             "realm": format!("http://{NAME}:{}/token", self.server.address().port()),
@@ -65,20 +67,20 @@ impl Tokens {
         }))
     }
 
-    /// What it was asked so far.
+    /// The requests so far.
     pub fn requests(&self) -> Vec<Received> {
         self.server.all()
     }
 }
 
-/// A hosts file in which the server has its name.
+/// A hosts file that resolves the name of the server.
 pub fn hosts(folder: &Path) -> Result<PathBuf> {
     let path = folder.join("hosts");
     fs::write(&path, format!("{} localhost {NAME}\n", Ipv4Addr::LOCALHOST))?;
     Ok(path)
 }
 
-/// A command with a hosts file of its own; nobody else sees it.
+/// Runs a command with its own hosts file, which no other process sees.
 pub fn with_hosts(hosts: &Path, program: &Path) -> Command {
     let mut command = Command::new("unshare");
     command.args(["--mount", "--map-root-user", "sh", "-c", "mount --bind \"$0\" /etc/hosts && exec \"$@\""]);
@@ -86,7 +88,7 @@ pub fn with_hosts(hosts: &Path, program: &Path) -> Command {
     command
 }
 
-/// What the token lets its bearer do: all that was asked for.
+/// The permissions that the token grants: all that were requested.
 fn claims(request: &Received) -> Value {
     let path = request.path();
     let query = path.split_once('?').map_or("", |(_, query)| query);

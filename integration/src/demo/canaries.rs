@@ -1,4 +1,4 @@
-//! The walk through `canaries`.
+//! The demo of `canaries`.
 
 use std::thread;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::listener::{Listener, Route};
 
 const POLICY: &str = include_str!("../../demo/canaries.yaml");
 
-/// So many users are sent through the canary.
+/// The number of users whose requests go through the canary.
 const USERS: usize = 1_000;
 
 pub(super) const SECTION: DemoSection = DemoSection {
@@ -28,7 +28,7 @@ pub(super) const SECTION: DemoSection = DemoSection {
     edit_it: "give v2 more weight: nobody leaves it",
 };
 
-/// v1 never fails; v2 does when it is told to.
+/// v1 never fails; v2 fails on demand.
 fn routes(listener: Listener) -> Listener {
     listener
         .route(Route::named("v1").answers(200, "v1\n"))
@@ -36,7 +36,8 @@ fn routes(listener: Listener) -> Listener {
         .route(Route::named("v2").answers(200, "v2\n"))
 }
 
-/// Sixty users, for whom v2 fails, some of them testers who ask for it: it goes out, is probed, and goes out again.
+/// Sends requests of sixty users while v2 fails; some users are testers who select v2 themselves. The breaker opens,
+/// probes v2, and opens again.
 fn visit(number: usize) -> HttpRequest {
     let request = user(number % 60).header("x-fault", "503");
     if number.is_multiple_of(4) { request.header("x-canary", "always") } else { request }
@@ -50,7 +51,7 @@ fn user(number: usize) -> HttpRequest {
     HttpRequest::get("/").header("x-user-id", format!("user-{number}"))
 }
 
-/// Which of the users are on v2.
+/// The users that are assigned to v2.
 fn on_v2(stage: &Stage) -> Result<Vec<bool>> {
     let address = stage.address()?;
     (0..USERS).map(|number| Ok(version(&http::send(Protocol::Http1, address, &user(number))?) == "v2")).collect()
@@ -69,7 +70,8 @@ fn walk(stage: &mut Stage) -> Result<()> {
     let widths = Widths { request: 42, answer: 20 };
     stage.screen.heads(widths);
     let share = |on: &[bool]| on.iter().filter(|on| **on).count();
-    // The users' names are fixed, so are the numbers: five standard deviations are for whoever changes them.
+    // The users' names are fixed, so the numbers are, too. The tolerance of five standard deviations is for people who
+    // change the names.
     let about = |found: usize, wanted: usize| if found.abs_diff(wanted) <= 50 { found } else { wanted };
     let before = on_v2(stage)?;
     let first = share(&before);
@@ -121,7 +123,7 @@ fn walk(stage: &mut Stage) -> Result<()> {
         &format!("{expected} failures"),
         "20 are the minimum; then v2 is out",
     );
-    // One worker opened the breaker; the others look every 50 ms.
+    // One worker opened the breaker; the other workers read its state every 50 ms.
     thread::sleep(Duration::from_millis(100));
     let after = on_v2(stage)?;
     stage.judge(widths, "1,000 users", &format!("{} on v2", share(&after)), "0 on v2", "until the cooldown is over");

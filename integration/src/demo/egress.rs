@@ -1,4 +1,4 @@
-//! The walk through `egress`.
+//! The demo of `egress`.
 
 use anyhow::{Result, bail};
 
@@ -25,7 +25,7 @@ fn routes(listener: Listener) -> Listener {
     listener.route(Route::any().answers(200, "forwarded\n").echo(&[":path"]))
 }
 
-/// Mostly what is allowed, and now and then what is not.
+/// Mostly allowed requests, with occasional refused ones.
 fn visit(number: usize) -> HttpRequest {
     let (host, path) = match number % 12 {
         3 => ("evil.test:80", "/"),
@@ -37,7 +37,7 @@ fn visit(number: usize) -> HttpRequest {
     HttpRequest::new("GET", host, path)
 }
 
-/// The path that was forwarded, or the status and the reason that the refusal gives.
+/// The path that was forwarded, or the status and the reason of the refusal.
 fn outcome(response: &HttpResponse) -> String {
     if response.status == 200 {
         return format!("forwards {}", response.header("x-saw-path").unwrap_or_default());

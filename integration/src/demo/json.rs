@@ -1,10 +1,11 @@
-//! YAML policies in the JSON that modules read.
+//! Converts YAML policies to the JSON that modules read.
 
 use anyhow::{Result, anyhow};
 use penstock::yaml::Located;
 use penstock_policy::document::Node;
 
-/// The same document in JSON. Nothing is checked and nothing is lost, not even a repeated key: judging is the module's.
+/// The document as JSON. Nothing is checked and nothing is dropped, not even duplicate keys: validation is the module's
+/// job.
 pub fn of_yaml(text: &str) -> Result<String> {
     let located = Located::read(text).map_err(|error| {
         let line = text.bytes().take(error.at).filter(|&byte| byte == b'\n').count() + 1;
@@ -26,7 +27,7 @@ fn write(node: &Node, out: &mut String) {
             list(out, '[', items, write);
             out.push(']');
         }
-        // Only the reader of policies leaves lists unread.
+        // This parser reads lists at once; only the parser of policies leaves them unread.
         Node::Unread(_) => {}
         Node::Map(entries) => {
             list(out, '{', entries, |(key, value), out| {

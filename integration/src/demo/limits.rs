@@ -1,4 +1,4 @@
-//! The walk through `rateLimits`.
+//! The demo of `rateLimits`.
 
 use anyhow::Result;
 
@@ -20,9 +20,9 @@ pub(super) const SECTION: DemoSection = DemoSection {
     edit_it: "give `per-user` another `burst` and see that what was taken stays taken",
 };
 
-/// The service that counts for all proxies; none without its parts, which only `make setup` brings.
+/// The rate-limit service that counts for all proxies. `None` when it is not installed (`make setup` installs it).
 pub(super) fn service() -> Result<Option<RateLimitService>> {
-    // The limits are the policy's: the service needs to know no more than the domain.
+    // The policy has the limits: the service only needs to know the domain.
     if RateLimitService::is_there() { RateLimitService::start(&["domain: demo\ndescriptors: []\n"]) } else { Ok(None) }
 }
 
@@ -40,7 +40,7 @@ fn visit(number: usize) -> HttpRequest {
     }
 }
 
-/// Status, and what a refused client is told.
+/// The status, and what a refused client is told.
 fn outcome(response: &HttpResponse) -> String {
     match response.header("retry-after") {
         Some(wait) => format!("{}, again in {wait} s", response.status),
@@ -71,7 +71,7 @@ fn walk(stage: &mut Stage) -> Result<()> {
     for_all_proxies(stage)
 }
 
-/// The limit of global scope, with a local one as its shield.
+/// A global limit, with a local limit in front of it.
 fn for_all_proxies(stage: &mut Stage) -> Result<()> {
     stage.say(
         "A limit for all proxies together is counted by envoyproxy/ratelimit and Redis; a local one shields them:",
@@ -81,7 +81,7 @@ fn for_all_proxies(stage: &mut Stage) -> Result<()> {
         return Ok(());
     };
     let asked = || stage.envoy.admin().stat("cluster.ratelimit.upstream_rq_total");
-    // The first question waits for a connection.
+    // The first call of the service waits for a connection.
     burst(stage, "/shared", "dora")?;
     let before = asked()?;
     let awake = burst(stage, "/shared", "erin")?;
@@ -105,7 +105,7 @@ fn for_all_proxies(stage: &mut Stage) -> Result<()> {
     Ok(())
 }
 
-/// What came of thirty requests of a user.
+/// The results of thirty requests of a user.
 fn burst(stage: &Stage, path: &str, user: &str) -> Result<String> {
     let request = HttpRequest::get(path).header("x-user", user);
     let mut passed = 0;

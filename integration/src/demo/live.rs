@@ -1,4 +1,4 @@
-//! After the walk: Envoy stays up for the user, and the policy files are live.
+//! After the walk, Envoy keeps running for the user and reloads the policy files when they change.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,7 +13,7 @@ use super::visitors::Visitors;
 use super::{DemoSection, SECTIONS, json, policy_file};
 use crate::discovery::Reload;
 
-/// How often to look at the files.
+/// The polling interval for the files.
 const TICK: Duration = Duration::from_millis(250);
 
 /// Serves until Ctrl-C.
@@ -47,14 +47,14 @@ pub(super) fn serve(mut stage: Stage) -> Result<()> {
         SECTIONS.iter().map(|section| (section.name, section.policy.to_owned())).collect();
     while let Err(RecvTimeoutError::Timeout) = stage.interrupted.recv_timeout(TICK) {
         if !stage.envoy.is_running()? {
-            // Ctrl-C in a terminal reaches Envoy as well, and may reach it first.
+            // Ctrl-C in a terminal reaches Envoy as well, possibly before this process.
             match stage.interrupted.recv_timeout(TICK) {
                 Err(RecvTimeoutError::Timeout) => bail!("Envoy ended by itself; its log:\n{}", stage.envoy.log()?),
                 _ => break,
             }
         }
         for section in &SECTIONS {
-            // Some editors take the file away for a moment when they save it.
+            // Some editors delete the file for a moment when they save it.
             let Some(text) = read(section) else { continue };
             if known.get(section.name) != Some(&text) {
                 apply(&mut stage, section, &text)?;
@@ -66,7 +66,7 @@ pub(super) fn serve(mut stage: Stage) -> Result<()> {
     Ok(())
 }
 
-/// Gives Envoy what the user wrote, and says in a line what came of it.
+/// Reloads the policy from the file and prints the result in one line.
 fn apply(stage: &mut Stage, section: &DemoSection, text: &str) -> Result<()> {
     let file = relative(&policy_file(section));
     let outcome = match json::of_yaml(text) {

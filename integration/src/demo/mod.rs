@@ -1,7 +1,7 @@
-//! `make demo`: a walk through what the suite does, with real requests through a real Envoy.
+//! `make demo`: shows what the suite does, with real requests through a real Envoy.
 //!
-//! Each section of the policy has a file here: its policy, its listener, and a walk that sends requests and says what
-//! must come back. To add one, write a file like `routes.rs` and add its section to `SECTIONS`.
+//! Each section of the policy has a file here, with its policy, its listener, and a walk that sends requests and checks
+//! the responses. To add a section, write a file like `routes.rs` and add it to `SECTIONS`.
 
 mod canaries;
 mod egress;
@@ -24,37 +24,37 @@ use crate::listener::Listener;
 use crate::{Bootstrap, RateLimitService, WasmFilter, workspace};
 use stage::Stage;
 
-/// One part of the walk, on a listener of its own.
+/// One section of the demo, on its own listener.
 struct DemoSection {
     /// The name of the listener, of its filter, and of the policy's file.
     name: &'static str,
     /// The headline.
     title: &'static str,
-    /// The policy, in YAML.
+    /// The policy in YAML.
     policy: &'static str,
-    /// Adds the host's own routes.
+    /// Adds the listener's own routes.
     routes: fn(Listener) -> Listener,
-    /// Sends the requests.
+    /// Sends the requests and checks the responses.
     walk: fn(&mut Stage) -> Result<()>,
-    /// What visitor `number` asks for while the demo stays up.
+    /// The request of visitor `number` while the demo keeps running.
     visit: fn(usize) -> HttpRequest,
-    /// What the user may try: curl's arguments, with `{url}` for the listener's address.
+    /// Commands for the user to try: arguments of curl, with `{url}` for the listener's address.
     try_it: &'static [&'static str],
-    /// A change of the policy that is worth a try.
+    /// A policy change for the user to try.
     edit_it: &'static str,
 }
 
-/// Every section, in the order of the walk.
+/// Every section, in the order in which they are shown.
 const SECTIONS: [DemoSection; 4] = [routes::SECTION, canaries::SECTION, limits::SECTION, egress::SECTION];
 
-/// How the demo is to run.
+/// Options of the demo.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DemoOptions {
-    /// Ends after the walk.
+    /// Ends after the walk instead of serving until Ctrl-C.
     pub once: bool,
 }
 
-/// Runs the demo; whether every answer was what it should be.
+/// Runs the demo; returns whether every response was as expected.
 pub fn run(options: DemoOptions) -> Result<bool> {
     let (interrupt, interrupted) = mpsc::channel();
     ctrlc::set_handler(move || {
@@ -75,7 +75,7 @@ pub fn run(options: DemoOptions) -> Result<bool> {
     Ok(right)
 }
 
-/// Where the user finds the policies.
+/// The folder in which the user finds the policies.
 fn folder() -> PathBuf {
     workspace::root().join("target/demo")
 }
@@ -84,7 +84,7 @@ fn policy_file(section: &DemoSection) -> PathBuf {
     folder().join(format!("{}.yaml", section.name))
 }
 
-/// Envoy with a listener for each section, and a cluster for the service that counts for all proxies, if there is one.
+/// An Envoy with a listener for each section, and a cluster for the rate-limit service if there is one.
 fn start(service: Option<&RateLimitService>) -> Result<crate::Envoy> {
     fs::create_dir_all(folder()).context("cannot make target/demo")?;
     let mut bootstrap = Bootstrap::new()?.stats_tags()?;

@@ -1,4 +1,4 @@
-//! The walk through `routes`.
+//! The demo of `routes`.
 
 use anyhow::Result;
 
@@ -28,7 +28,7 @@ pub(super) const SECTION: DemoSection = DemoSection {
     edit_it: "for a start, change `default: stable` to `default: beta`, or misspell something",
 };
 
-/// Envoy answers for the upstreams: each route says its name and the path that it saw.
+/// Envoy responds itself instead of an upstream: each route returns its name and the path that it saw.
 fn routes(listener: Listener) -> Listener {
     let names = ["stable", "beta", "staging", "items", "preview", "gold", "api", "maintenance"];
     let listener = names.into_iter().fold(listener, |listener, name| {
@@ -37,7 +37,7 @@ fn routes(listener: Listener) -> Listener {
     listener.route(Route::any().answers(200, "no route\n"))
 }
 
-/// A bit for each rule.
+/// Requests for the different rules, in turn.
 fn visit(number: usize) -> HttpRequest {
     match number % 8 {
         0 => HttpRequest::get("/").header("x-user-group", "beta"),
@@ -49,12 +49,12 @@ fn visit(number: usize) -> HttpRequest {
     }
 }
 
-/// The route that answered.
+/// The route that responded.
 fn route(response: &HttpResponse) -> String {
     response.text().trim().to_owned()
 }
 
-/// The route and the path that it saw.
+/// The route, and the path that it saw.
 fn route_and_path(response: &HttpResponse) -> String {
     let version = response.header("x-saw-x-api-version").map(|version| format!(", version {version}"));
     let path = response.header("x-saw-path").unwrap_or_default();
@@ -105,7 +105,7 @@ fn walk(stage: &mut Stage) -> Result<()> {
     reload(stage)
 }
 
-/// A policy with a typo, then one that is in order.
+/// Reloads first a policy with a typo, then a valid one.
 fn reload(stage: &mut Stage) -> Result<()> {
     stage.say("A policy changes without a restart and without a drained connection, or not at all:");
     let widths = Widths { request: 36, answer: 11 };

@@ -1,4 +1,4 @@
-//! What a section's walk stands on: it sends requests and policies and prints what came of them.
+//! The environment of a section's walk: sends requests and policies, and prints the results.
 
 use std::net::SocketAddr;
 use std::sync::mpsc::{Receiver, TryRecvError};
@@ -11,11 +11,11 @@ use crate::discovery::Reload;
 use crate::http::{self, HttpRequest, HttpResponse, Protocol};
 use crate::{Envoy, RateLimitService, workspace};
 
-/// The running Envoy and what has been shown so far.
+/// The running Envoy, the output, and the result so far.
 pub(super) struct Stage {
     pub(super) envoy: Envoy,
     pub(super) screen: Screen,
-    /// What the limits of global scope ask, where `make setup` has brought it.
+    /// The rate-limit service for global limits, if `make setup` has installed it.
     pub(super) service: Option<RateLimitService>,
     pub(super) interrupted: Receiver<()>,
     section: &'static str,
@@ -23,7 +23,7 @@ pub(super) struct Stage {
     wrong: usize,
 }
 
-/// One row of a walk: a request, the answer that must come, and why.
+/// One row of a walk: a request, the expected response, and the reason.
 pub(super) struct DemoStep {
     request: HttpRequest,
     protocol: Protocol,
@@ -36,12 +36,12 @@ impl DemoStep {
         DemoStep { request, protocol: Protocol::Http1, answer, why }
     }
 
-    /// Over HTTP/2.
+    /// Sends the request over HTTP/2.
     pub(super) fn http2(self) -> Self {
         DemoStep { protocol: Protocol::Http2, ..self }
     }
 
-    /// `GET /path host:… header: value`, without what every request has.
+    /// Describes the request as `GET /path host:… header: value`, without headers that every request has.
     fn label(&self) -> String {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let mut label = format!("{} {}", text(&self.request.method), text(&self.request.path));
@@ -64,7 +64,7 @@ impl Stage {
         Stage { envoy, screen: Screen::new(), service, interrupted, section: "", shown: 0, wrong: 0 }
     }
 
-    /// Says what is running.
+    /// Prints what is running.
     pub(super) fn introduce(&self) -> Result<()> {
         let version = self.envoy.admin().json("/server_info")?;
         let version = version.get("version").and_then(|text| text.as_str()).and_then(|text| text.split('/').nth(1));
@@ -77,7 +77,7 @@ impl Stage {
         Ok(())
     }
 
-    /// Begins a section.
+    /// Starts a section.
     pub(super) fn open(&mut self, number: usize, section: &DemoSection) {
         self.section = section.name;
         self.screen.title(&format!("{number}. {}", section.title));
@@ -85,18 +85,18 @@ impl Stage {
         self.screen.line(&self.screen.paint(TextStyle::Dim, &format!("   policy: {}", relative(&file))));
     }
 
-    /// Plain text within a section.
+    /// Prints a paragraph within a section.
     pub(super) fn say(&self, text: &str) {
         self.screen.line("");
         self.screen.line(&format!("   {text}"));
     }
 
-    /// Where the section listens.
+    /// The address of the section's listener.
     pub(super) fn address(&self) -> Result<SocketAddr> {
         self.envoy.address(self.section)
     }
 
-    /// Sends each request and prints it with what came back, in the words of `read`.
+    /// Sends each request and prints it with its response, as formatted by `read`.
     pub(super) fn table(&mut self, read: impl Fn(&HttpResponse) -> String, steps: &[DemoStep]) -> Result<()> {
         let widths = Widths {
             request: steps.iter().map(|step| width(&step.label())).max().unwrap_or_default(),
@@ -112,7 +112,7 @@ impl Stage {
         Ok(())
     }
 
-    /// Prints one more row: `answer` must be `expected`.
+    /// Prints one more row, and fails the walk unless `answer` equals `expected`.
     pub(super) fn judge(&mut self, widths: Widths, request: &str, answer: &str, expected: &str, why: &str) {
         let right = answer == expected;
         let wrong = format!("it should be: {expected}");
@@ -121,13 +121,13 @@ impl Stage {
         self.wrong += usize::from(!right);
     }
 
-    /// Gives the section another policy, in YAML.
+    /// Reloads the section with another policy, in YAML.
     pub(super) fn reload(&mut self, yaml: &str) -> Result<Reload> {
         self.go_on()?;
         self.envoy.reload(self.section, json::of_yaml(yaml)?)
     }
 
-    /// The last words of the walk; whether all was right.
+    /// Prints the summary; returns whether all responses were as expected.
     pub(super) fn conclude(&self) -> bool {
         self.screen.line("");
         if self.wrong == 0 {
@@ -140,7 +140,7 @@ impl Stage {
         self.wrong == 0
     }
 
-    /// An error after Ctrl-C.
+    /// Returns an error after Ctrl-C.
     fn go_on(&self) -> Result<()> {
         match self.interrupted.try_recv() {
             Err(TryRecvError::Empty) => Ok(()),
@@ -149,7 +149,7 @@ impl Stage {
     }
 }
 
-/// A path as the user sees it from the root of the workspace, where `make` runs.
+/// The path relative to the root of the workspace, where `make` runs.
 pub(super) fn relative(path: &std::path::Path) -> String {
     path.strip_prefix(workspace::root()).unwrap_or(path).display().to_string()
 }

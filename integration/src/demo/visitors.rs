@@ -1,4 +1,4 @@
-//! Light traffic for whoever looks at metrics, logs or the dash while the demo stays up.
+//! Light background traffic, so that metrics, logs and the dash show something while the demo keeps running.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,10 +12,10 @@ use super::SECTIONS;
 use crate::Envoy;
 use crate::http::{ClientConnection, HttpRequest, Protocol};
 
-/// Between two requests of a section's visitors.
+/// The pause between two requests to a section.
 const PAUSE: Duration = Duration::from_millis(60);
 
-/// Threads that visit each section until this is dropped.
+/// Threads that send requests to each section until this is dropped.
 #[derive(Debug)]
 pub(super) struct Visitors {
     stop: Arc<AtomicBool>,
@@ -38,13 +38,13 @@ impl Drop for Visitors {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::SeqCst);
         for thread in self.threads.drain(..) {
-            // It has nothing to say.
+            // The thread returns no result.
             let _ = thread.join();
         }
     }
 }
 
-/// Sends what `visit` says for each number. Answers are for others to judge; a connection that breaks is opened again.
+/// Sends the request that `visit` returns for each number. Ignores the responses, and reopens a connection that breaks.
 fn visits(address: SocketAddr, visit: fn(usize) -> HttpRequest, stop: &AtomicBool) {
     let mut connection = None;
     for number in 0.. {

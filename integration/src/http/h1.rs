@@ -1,4 +1,4 @@
-//! HTTP/1.1 over plain TCP, byte for byte.
+//! An HTTP/1.1 client over plain TCP that writes bytes as given.
 
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -15,12 +15,12 @@ pub struct Http1Connection {
 }
 
 impl Http1Connection {
-    /// Connects.
+    /// Opens a connection.
     pub fn open(address: SocketAddr) -> Result<Self> {
         Self::open_after(address, b"")
     }
 
-    /// The same, but first of all these bytes: what a load balancer in front would say.
+    /// Opens a connection and sends `preamble` first, as a load balancer would with the PROXY protocol.
     pub fn open_after(address: SocketAddr, preamble: &[u8]) -> Result<Self> {
         let stream =
             TcpStream::connect_timeout(&address, TIMEOUT).with_context(|| format!("no answer at {address}"))?;
@@ -37,10 +37,11 @@ impl Http1Connection {
         Ok(self.stream.get_mut().write_all(bytes)?)
     }
 
-    /// Sends a request and reads the answer.
+    /// Sends a request and reads the response.
     pub fn request(&mut self, request: &HttpRequest) -> Result<HttpResponse> {
         let sent = self.send(&encode(request));
-        // A server may answer and close before it has read everything, such as a header block that is too large.
+        // A server may respond and close before it has read the whole request, for example when the header block is too
+        // large.
         let received = self.receive(request.method == b"HEAD");
         if received.is_err() {
             sent?;
@@ -55,7 +56,7 @@ impl Http1Connection {
         Ok(self.stream.get_ref().shutdown(Shutdown::Both)?)
     }
 
-    /// Reads one response; `bodiless` when it answers a HEAD.
+    /// Reads one response. `bodiless` is true for the response to a HEAD request.
     pub fn receive(&mut self, bodiless: bool) -> Result<HttpResponse> {
         let mut response = self.head()?;
         while (100..200).contains(&response.status) && response.status != 101 {
@@ -77,17 +78,17 @@ impl Http1Connection {
         Ok(response)
     }
 
-    /// Whether the last answer said that no further one will come on this connection.
+    /// Whether the last response announced that the connection closes.
     pub fn is_ending(&self) -> bool {
         self.ending
     }
 
-    /// Whether the peer closed the connection and sent nothing more.
+    /// Whether the peer closed the connection without sending more.
     pub fn is_closed(&mut self) -> Result<bool> {
         self.has_ended()
     }
 
-    /// Waits for more; whether there is none. A signal to the process is no answer.
+    /// Reads more bytes; returns whether the connection has ended. A read that a signal interrupts is repeated.
     fn has_ended(&mut self) -> Result<bool> {
         loop {
             match self.stream.fill_buf() {
@@ -146,7 +147,7 @@ impl Http1Connection {
     }
 }
 
-/// The bytes of a request. `authority` becomes the first header; an empty one is left out.
+/// The bytes of a request. `authority` becomes the first header; an empty authority is omitted.
 pub fn encode(request: &HttpRequest) -> Vec<u8> {
     let mut bytes = [&request.method, &b" "[..], &request.path, b" HTTP/1.1\r\n"].concat();
     let mut field = |name: &[u8], value: &[u8]| bytes.extend([name, b": ", value, b"\r\n"].concat());

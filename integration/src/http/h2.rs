@@ -1,7 +1,7 @@
-//! A small HTTP/2 client that hides nothing: the header list goes over the wire in the order and with the bytes given.
+//! A small HTTP/2 client that sends the header list exactly as given, in order and byte for byte.
 //!
-//! Requests are encoded as literals without Huffman coding or table, so no field is ever altered or refused here;
-//! one request is under way at a time.
+//! Requests are encoded as literals, without Huffman coding or the dynamic table, so that no field is altered or
+//! refused by the client. One request is in flight at a time.
 
 use std::io::{BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -14,9 +14,9 @@ use loona_hpack::Decoder;
 use super::{Field, HttpRequest, HttpResponse, TIMEOUT};
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// The largest frame that any peer accepts unasked.
+/// The largest frame that every peer accepts by default.
 const FRAME: usize = 16_384;
-/// What a peer lets us send before it has said more, per stream and connection.
+/// The initial flow-control window of a stream and of a connection.
 const WINDOW: usize = 65_535;
 
 // RFC 9113, section 6.
@@ -35,7 +35,7 @@ const END_HEADERS: u8 = 0x4;
 const PADDED: u8 = 0x8;
 const PRIORITY: u8 = 0x20;
 
-/// A connection.
+/// An HTTP/2 connection.
 pub struct Http2Connection {
     stream: BufReader<TcpStream>,
     decoder: Decoder<'static>,
@@ -57,12 +57,12 @@ struct Frame {
 }
 
 impl Http2Connection {
-    /// Connects and says hello.
+    /// Connects and sends the connection preface.
     pub fn open(address: SocketAddr) -> Result<Self> {
         Self::open_after(address, b"")
     }
 
-    /// The same, but first of all these bytes: what a load balancer in front would say.
+    /// The same, but sends these bytes first, as a load balancer would with the PROXY protocol.
     pub fn open_after(address: SocketAddr, preamble: &[u8]) -> Result<Self> {
         let stream =
             TcpStream::connect_timeout(&address, TIMEOUT).with_context(|| format!("no answer at {address}"))?;
@@ -72,7 +72,8 @@ impl Http2Connection {
         let mut decoder = Decoder::new();
         decoder.set_max_table_size(4096);
         let mut connection = Http2Connection { stream: BufReader::new(stream), decoder, next_stream: 1, ending: false };
-        // ENABLE_PUSH = 0, INITIAL_WINDOW_SIZE = 2^31 - 1: answers of any size need no window updates from us.
+        // ENABLE_PUSH = 0, INITIAL_WINDOW_SIZE = 2^31 - 1: responses of any size need no window updates from the
+        // client.
         let settings = [&[0, 2, 0, 0, 0, 0][..], &[0, 4, 0x7f, 0xff, 0xff, 0xff]].concat();
         let mut hello = [preamble, PREFACE].concat();
         hello.extend(frame(SETTINGS, 0, 0, &settings));
@@ -81,14 +82,14 @@ impl Http2Connection {
         Ok(connection)
     }
 
-    /// Sends a request in the usual form and waits for the whole answer.
+    /// Sends a request and waits for the whole response.
     pub fn request(&mut self, request: &HttpRequest) -> Result<HttpResponse> {
         self.send(&fields_of(request), &request.body)
     }
 
-    /// Sends a request in the usual form, waits for `until`, and cancels it.
+    /// Sends a request, waits for the duration `until`, and cancels the stream.
     pub fn abandon(&mut self, request: &HttpRequest, until: impl FnOnce() -> Result<()>) -> Result<()> {
-        /// What a client says that does not want the answer any more.
+        /// CANCEL: the client does not want the response any more.
         const CANCEL: u32 = 8;
         let (stream, sent) = self.begin(&fields_of(request), &request.body)?;
         sent?;
@@ -96,16 +97,16 @@ impl Http2Connection {
         self.write(&frame(RST_STREAM, 0, stream, &CANCEL.to_be_bytes()))
     }
 
-    /// Whether the peer has said that it takes no further request on this connection.
+    /// Whether the peer has sent GOAWAY.
     pub fn is_ending(&self) -> bool {
         self.ending
     }
 
-    /// Sends exactly this header list, and a body of at most 65,535 bytes, and waits for the whole answer. A stream
-    /// that the peer resets is an error.
+    /// Sends exactly this header list and a body of at most 65,535 bytes, and waits for the whole response. Returns an
+    /// error when the peer resets the stream.
     pub fn send(&mut self, fields: &[Field], body: &[u8]) -> Result<HttpResponse> {
         let (stream, sent) = self.begin(fields, body)?;
-        // A server may refuse and close before it has read everything.
+        // A server may refuse the request and close before it has read everything.
         let received = self.receive(stream);
         if received.is_err() {
             sent?;
@@ -113,7 +114,8 @@ impl Http2Connection {
         received
     }
 
-    /// Sends a request whose body comes in these parts, with a pause before each but the first, and ends it with trailers.
+    /// Sends a request whose body comes in these parts, with a pause before each but the first, and ends it with
+    /// trailers.
     pub fn request_in_parts(
         &mut self,
         request: &HttpRequest,
@@ -134,7 +136,7 @@ impl Http2Connection {
         self.receive(stream)
     }
 
-    /// The new stream, and whether all could be sent.
+    /// Opens a stream; returns its id, and whether everything could be sent.
     fn begin(&mut self, fields: &[Field], body: &[u8]) -> Result<(u32, Result<()>)> {
         ensure!(body.len() <= WINDOW, "this client sends bodies of at most {WINDOW} bytes");
         let stream = self.next_stream;
@@ -163,7 +165,7 @@ impl Http2Connection {
             match frame.kind {
                 SETTINGS if frame.flags & ACK == 0 => self.write(&self::frame(SETTINGS, ACK, 0, &[]))?,
                 PING if frame.flags & ACK == 0 => self.write(&self::frame(PING, ACK, 0, &frame.payload))?,
-                // A farewell that takes this request along: its answer still comes.
+                // This GOAWAY includes the current request: its response still comes.
                 GOAWAY if code(frame.payload.get(4..8)) == "NO_ERROR" && last_stream(&frame) >= stream => {
                     self.ending = true;
                 }
@@ -172,7 +174,7 @@ impl Http2Connection {
                     bail!("the connection ended: {} {text}", code(frame.payload.get(4..8)));
                 }
                 RST_STREAM if frame.stream == stream => {
-                    // NO_ERROR after a whole answer only says that the rest of the request is not wanted.
+                    // NO_ERROR after a complete response means that the server does not need the rest of the request.
                     let why = code(frame.payload.get(..4));
                     ensure!(response.status != 0 && why == "NO_ERROR", "the stream was reset: {why}");
                     return Ok(response);
@@ -197,7 +199,7 @@ impl Http2Connection {
         }
     }
 
-    /// The header list that a HEADERS frame begins.
+    /// Reads the header list that starts with a HEADERS frame.
     fn fields(&mut self, first: Frame) -> Result<Vec<Field>> {
         let mut block = unpad(&first)?.to_vec();
         if first.flags & PRIORITY != 0 {
@@ -227,7 +229,7 @@ impl Http2Connection {
     }
 }
 
-/// A request's header list in the usual form.
+/// The usual header list of a request.
 fn fields_of(request: &HttpRequest) -> Vec<Field> {
     let mut fields: Vec<Field> = vec![(b":method".to_vec(), request.method.clone())];
     let connect = request.method == b"CONNECT" && request.protocol.is_none();
@@ -250,7 +252,7 @@ fn fields_of(request: &HttpRequest) -> Vec<Field> {
     fields
 }
 
-/// Takes the head of a response, or its trailers.
+/// Handles the headers of a response, or its trailers.
 fn accept(response: &mut HttpResponse, fields: Vec<Field>) -> Result<()> {
     if response.status >= 200 {
         response.trailers = fields;
@@ -263,7 +265,7 @@ fn accept(response: &mut HttpResponse, fields: Vec<Field>) -> Result<()> {
     Ok(())
 }
 
-/// The last request that the peer of a GOAWAY has taken or will take.
+/// The last stream that the peer of a GOAWAY processes.
 fn last_stream(goaway: &Frame) -> u32 {
     let bytes = goaway.payload.get(..4).and_then(|bytes| <[u8; 4]>::try_from(bytes).ok());
     bytes.map_or(0, |bytes| u32::from_be_bytes(bytes) & 0x7fff_ffff)
@@ -306,7 +308,7 @@ pub(crate) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8>
     [&length[..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
 }
 
-/// HPACK: each field a literal without indexing and without Huffman coding.
+/// HPACK: encodes each field as a literal without indexing and without Huffman coding.
 pub(crate) fn encode(fields: &[Field]) -> Vec<u8> {
     let mut block = Vec::new();
     for (name, value) in fields {
@@ -319,7 +321,7 @@ pub(crate) fn encode(fields: &[Field]) -> Vec<u8> {
     block
 }
 
-/// HPACK: an integer with a 7-bit prefix.
+/// HPACK: encodes an integer with a 7-bit prefix.
 fn length(block: &mut Vec<u8>, length: usize) {
     let low = |value: usize| u8::try_from(value & 0x7f).unwrap_or(0x7f);
     if length < 0x7f {

@@ -1,6 +1,6 @@
-//! The first message of a TLS connection, for what decides by it and decrypts nothing.
+//! The first message of a TLS connection, for tests of listeners that route by it without decrypting.
 
-/// A TLS 1.2 ClientHello, with this server name if there is one.
+/// A TLS 1.2 ClientHello with the given server name, if any.
 pub fn client_hello(name: Option<&str>) -> Vec<u8> {
     fn sized(bytes: &[u8], width: usize) -> Vec<u8> {
         let length = bytes.len().to_be_bytes();

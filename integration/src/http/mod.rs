@@ -1,8 +1,8 @@
-//! HTTP clients that send exactly what they are told.
+//! HTTP clients that send exactly what they are given.
 //!
-//! Ordinary clients tidy up: they reject odd bytes, merge repeated headers, normalise paths. Attackers do not, so
-//! neither do these: [`h1::Http1Connection::send`] writes raw bytes and [`h2::Http2Connection::send`] takes the header list
-//! as it goes over the wire, pseudo-headers included.
+//! Ordinary clients correct requests: they reject unusual bytes, merge repeated headers, normalise paths. Attackers do
+//! not, so these clients do not, either: [`h1::Http1Connection::send`] writes raw bytes and
+//! [`h2::Http2Connection::send`] takes the header list as it is sent, including pseudo-headers.
 
 pub mod h1;
 pub mod h2;
@@ -20,7 +20,7 @@ use serde_json::Value;
 /// How long a client waits for the next byte.
 pub const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A header as it goes over the wire.
+/// A header with the bytes that are sent.
 pub type Field = (Vec<u8>, Vec<u8>);
 
 /// A version of HTTP.
@@ -46,27 +46,27 @@ impl fmt::Display for Protocol {
     }
 }
 
-/// A request, before it takes the form of a version of HTTP. Nothing in it is checked.
+/// A request that is independent of the HTTP version. Its content is not validated.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HttpRequest {
     /// The method.
     pub method: Vec<u8>,
     /// `:scheme`, in HTTP/2 only.
     pub scheme: Vec<u8>,
-    /// `:authority`, or the `host` header.
+    /// `:authority` in HTTP/2, the `host` header in HTTP/1.1.
     pub authority: Vec<u8>,
-    /// `:path`, or the request target.
+    /// `:path` in HTTP/2, the request target in HTTP/1.1.
     pub path: Vec<u8>,
     /// `:protocol` of an extended CONNECT, in HTTP/2 only.
     pub protocol: Option<Vec<u8>>,
     /// All other headers, in order.
     pub headers: Vec<Field>,
-    /// The body; sent with a `content-length` unless it is empty.
+    /// The body, sent with a `content-length` unless it is empty.
     pub body: Vec<u8>,
 }
 
 impl HttpRequest {
-    /// A request without further headers and body.
+    /// A request without other headers and body.
     pub fn new(method: &str, authority: &str, path: &str) -> Self {
         HttpRequest {
             method: method.into(),
@@ -79,26 +79,26 @@ impl HttpRequest {
         }
     }
 
-    /// `GET http://example.com<path>`.
+    /// A request `GET http://example.com<path>`.
     pub fn get(path: &str) -> Self {
         HttpRequest::new("GET", "example.com", path)
     }
 
-    /// The same at another host.
+    /// Sets the host.
     #[must_use]
     pub fn at(mut self, authority: &str) -> Self {
         self.authority = authority.into();
         self
     }
 
-    /// One more header; HTTP/2 wants lower-case names.
+    /// Adds a header. HTTP/2 requires lower-case names.
     #[must_use]
     pub fn header(mut self, name: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Self {
         self.headers.push((name.as_ref().to_vec(), value.as_ref().to_vec()));
         self
     }
 
-    /// With this body.
+    /// Sets the body.
     #[must_use]
     pub fn body(mut self, body: impl AsRef<[u8]>) -> Self {
         self.body = body.as_ref().to_vec();
@@ -111,9 +111,9 @@ impl HttpRequest {
 pub struct HttpResponse {
     /// The status.
     pub status: u16,
-    /// Headers in order, names in lower case.
+    /// Headers in order, with lower-case names.
     pub headers: Vec<Field>,
-    /// Trailers, names in lower case.
+    /// Trailers in order, with lower-case names.
     pub trailers: Vec<Field>,
     /// The whole body.
     pub body: Vec<u8>,
@@ -136,18 +136,18 @@ impl HttpResponse {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
-    /// The body as JSON; null when it is not.
+    /// The body parsed as JSON, or null when it is not JSON.
     pub fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_default()
     }
 }
 
-/// One request on a connection of its own.
+/// Sends one request on a new connection.
 pub fn send(protocol: Protocol, address: SocketAddr, request: &HttpRequest) -> Result<HttpResponse> {
     ClientConnection::open(protocol, address)?.request(request)
 }
 
-/// A connection for one request after the other.
+/// A connection that sends one request after the other.
 #[derive(Debug)]
 pub enum ClientConnection {
     /// HTTP/1.1
@@ -157,7 +157,7 @@ pub enum ClientConnection {
 }
 
 impl ClientConnection {
-    /// Connects.
+    /// Opens a connection.
     pub fn open(protocol: Protocol, address: SocketAddr) -> Result<Self> {
         Ok(match protocol {
             Protocol::Http1 => ClientConnection::Http1(h1::Http1Connection::open(address)?),
@@ -165,7 +165,7 @@ impl ClientConnection {
         })
     }
 
-    /// Connects and first of all sends `preamble`: what a load balancer in front would say.
+    /// Opens a connection and sends `preamble` first, as a load balancer would with the PROXY protocol.
     pub fn open_after(protocol: Protocol, address: SocketAddr, preamble: &[u8]) -> Result<Self> {
         Ok(match protocol {
             Protocol::Http1 => ClientConnection::Http1(h1::Http1Connection::open_after(address, preamble)?),
@@ -173,7 +173,7 @@ impl ClientConnection {
         })
     }
 
-    /// Sends a request and waits for the whole answer.
+    /// Sends a request and waits for the whole response.
     pub fn request(&mut self, request: &HttpRequest) -> Result<HttpResponse> {
         match self {
             ClientConnection::Http1(connection) => connection.request(request),
@@ -181,7 +181,7 @@ impl ClientConnection {
         }
     }
 
-    /// Whether the server has said that this connection takes no further request: it drains.
+    /// Whether the server has announced that it drains this connection.
     pub fn is_ending(&self) -> bool {
         match self {
             ClientConnection::Http1(connection) => connection.is_ending(),
@@ -189,7 +189,8 @@ impl ClientConnection {
         }
     }
 
-    /// Sends a request, waits for `until`, and leaves without the answer: HTTP/1.1 closes, HTTP/2 resets the stream.
+    /// Sends a request, waits for the duration `until`, and leaves without reading the response: HTTP/1.1 closes the
+    /// connection, HTTP/2 resets the stream.
     pub fn abandon(&mut self, request: &HttpRequest, until: impl FnOnce() -> Result<()>) -> Result<()> {
         match self {
             ClientConnection::Http1(connection) => connection.abandon(request, until),
