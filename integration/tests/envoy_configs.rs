@@ -2,8 +2,9 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use penstock_integration::http::{self, HttpRequest, Protocol};
 use penstock_integration::{Bootstrap, Envoy, Listener, RateLimitService, Route, Upstream, workspace};
 use tempfile::TempDir;
@@ -112,6 +113,29 @@ fn the_bootstrap_for_a_first_try_answers_by_itself() -> Result<()> {
     assert_eq!(statuses.first(), Some(&200));
     assert_eq!(statuses.last(), Some(&429), "{statuses:?}");
     envoy.check_healthy()
+}
+
+/// A release of what was built, served on this machine: the commands of the quick start, from an empty home folder.
+#[test]
+fn a_newcomer_gets_the_answers_that_the_readme_shows() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let release = folder.path().to_str().context("a path")?;
+    let dist = workspace::module("suite")?.parent().context("no folder")?.to_owned();
+    let (dist, penstock) = (dist.display().to_string(), dist.join("penstock").display().to_string());
+    let arch = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
+    fs::copy(workspace::root().join("install.sh"), folder.path().join("install.sh"))?;
+    for arguments in [
+        &["archive.sh", &penstock, "linux", arch, release][..],
+        &["modules.sh", &dist, release],
+        &["checksums.sh", release],
+        &["try.sh", release],
+    ] {
+        let mut command = Command::new(workspace::root().join("scripts/release").join(arguments[0]));
+        let output = command.args(&arguments[1..]).env("ENVOY_BIN", workspace::envoy_binary()?).output()?;
+        let said = [output.stdout, output.stderr].concat();
+        ensure!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&said));
+    }
+    Ok(())
 }
 
 #[test]
