@@ -252,6 +252,60 @@ fn the_notes_are_the_section_of_the_changelog() {
     }
 }
 
+/// Runs vex.mjs on a folder with these files.
+fn vex(files: &[(&str, &str)]) -> Output {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, content) in files {
+        fs::write(folder.path().join(name), content).unwrap();
+    }
+    let mut command = Command::new("node");
+    command.arg(root().join("scripts/release/vex.mjs")).arg(folder.path()).arg("1.2.3").output().unwrap()
+}
+
+#[test]
+fn a_release_says_which_advisories_concern_it() {
+    let page = fs::read_to_string(root().join("vex/README.md")).unwrap();
+    let example = page.split("```json\n").nth(1).unwrap().split("```").next().unwrap();
+    let other =
+        r#"{"vulnerability": {"name": "RUSTSEC-2026-0002"}, "timestamp": "2026-12-01T00:00:00Z", "status": "fixed"}"#;
+    let output = vex(&[("RUSTSEC-2026-0001.json", example), ("RUSTSEC-2026-0002.json", other), ("README.md", "#")]);
+    assert!(output.status.success(), "{output:?}");
+    let document: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(document["@context"], "https://openvex.dev/ns/v0.2.0");
+    assert_eq!(document["timestamp"], "2026-12-01T00:00:00Z");
+    let product = &document["statements"][0]["products"][0];
+    assert_eq!(product["@id"], "pkg:cargo/penstock@1.2.3");
+    assert_eq!(product["subcomponents"][0]["@id"], "pkg:cargo/example@1.2.3");
+    assert_eq!(document["statements"][0]["status"], "not_affected");
+    // A statement without products concerns all that a release has.
+    assert_eq!(document["statements"][1]["products"].as_array().unwrap().len(), MODULES.len() + 2);
+    assert_eq!(vex(&[]).stdout, b"", "a document without statements is none");
+
+    for (from, to, said) in [
+        ("not_affected", "fine", "status: expected one of: not_affected, affected,"),
+        ("vulnerable_code_not_in_execute_path", "luck", "justification: expected one of: component_not_present,"),
+        ("\"not_affected\"", "\"affected\"", "status affected needs action_statement"),
+        ("\"penstock\"", "\"penstok\"", "products: expected one of: penstock, penstock-native,"),
+        ("pkg:cargo/", "", "subcomponents: expected package URLs"),
+        ("timestamp", "time", "unknown field `time`"),
+        ("\"name\"", "\"id\"", "vulnerability.name is missing"),
+        ("2026-11-27T", "27.11.2026 ", "timestamp: expected a time in UTC"),
+        ("{", "[", "not JSON"),
+    ] {
+        let error = refused(&vex(&[("a.json", &example.replacen(from, to, 1))]));
+        assert!(error.contains("a.json: ") && error.contains(said), "{from} {to}: {error}");
+    }
+}
+
+#[test]
+fn every_advisory_that_is_ignored_has_a_statement() {
+    let text = fs::read_to_string(root().join("deny.toml")).unwrap();
+    let advisories = text.split("[advisories]").nth(1).unwrap();
+    for id in advisories.split('"').filter(|word| word.starts_with("RUSTSEC-")) {
+        assert!(root().join(format!("vex/{id}.json")).is_file(), "deny.toml ignores {id}, and vex/ has no statement");
+    }
+}
+
 #[test]
 fn workflows_pin_every_action_by_digest_and_may_only_read() {
     let mut count = 0;

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # assets.sh FOLDER: what a release has beside archives and modules, which must be in FOLDER: bills of materials, install.sh, the
-# Homebrew formula, the krew manifest, the Helm chart, VEX statements (vex/*.json), and last SHA256SUMS.
+# Homebrew formula, the krew manifest, the Helm chart, the VEX document (when vex/ has statements), and last SHA256SUMS.
 # PARTIAL=1 goes on when archives of some platforms are missing.
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 cd "$ROOT"
@@ -21,7 +21,6 @@ elif [[ ${PARTIAL:-0} == 1 ]]; then
 else
     die "there is no helm to pack the chart with" "install it, or run: make control-planes"
 fi
-for statement in vex/*.json; do
-    if [[ -f $statement ]]; then install -m 644 "$statement" "$folder/"; fi
-done
+statements=$(node scripts/release/vex.mjs vex "$version")
+if [[ -n $statements ]]; then printf '%s\n' "$statements" >"$folder/penstock.openvex.json"; fi
 scripts/release/checksums.sh "$folder"
