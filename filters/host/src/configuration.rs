@@ -51,7 +51,7 @@ fn read<M: Runs, H: Host>(
                 );
                 return None;
             }
-            let mut worker = Worker::new(host, hash, policy.tables());
+            let mut worker = Worker::new(host, hash, &policy);
             let mut environment = PluginEnvironment::new(host, &mut worker);
             if policy.start(&mut environment).is_err() || environment.failure().is_some() {
                 let error = environment.failure().map_or_else(|| "no answer".to_owned(), |error| error.to_string());

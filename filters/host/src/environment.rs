@@ -7,8 +7,8 @@ use std::fmt;
 use std::net::IpAddr;
 
 use penstock_policy::facts::{Fact, FactPlace};
-use penstock_policy::state::{Change, Key, State, Table, Unavailable};
-use penstock_policy::{Environment, IdentitySource, Timestamp, Trace, WorkerMemory};
+use penstock_policy::state::{Change, Key, State, Unavailable};
+use penstock_policy::{Environment, IdentitySource, Policy, Runs, Timestamp, Trace, WorkerMemory};
 
 use crate::host::{Host, PluginState, ProxyRequest};
 
@@ -23,10 +23,12 @@ pub struct Worker<H: Host> {
 
 impl<H: Host> Worker<H> {
     /// `configuration` is the hash of the plugin's configuration.
-    pub(crate) fn new(host: &H, configuration: u64, tables: &[Table]) -> Self {
+    pub(crate) fn new<M: Runs>(host: &H, configuration: u64, policy: &Policy<M>) -> Self {
         // Nothing else distinguishes a plugin without a name from others.
         let namespace = if host.unnamed_hint().is_some() { configuration } else { 0 };
-        Worker { state: host.state(namespace, tables), memory: WorkerMemory::new(H::State::LEASES), workload: None }
+        // Room for leases is only made where there can be any.
+        let memory = WorkerMemory::new(H::State::LEASES && policy.may_lease());
+        Worker { state: host.state(namespace, policy.tables()), memory, workload: None }
     }
 }
 

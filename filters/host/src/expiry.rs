@@ -35,8 +35,13 @@ impl ExpiryWarning {
         &self.gauge
     }
 
-    /// Sets the gauge, and warns where it is time to.
-    pub(crate) fn refresh<H: Host>(&self, egress: &Egress, host: &H, worker: &mut Worker<H>) {
+    /// Sets the gauge, and warns where it is time to. Both are of the policy in use, and one worker's: one that is not the
+    /// writer does so as soon as it is.
+    pub(crate) fn refresh<H: Host>(&self, egress: &Egress, host: &H, worker: &mut Worker<H>, is_writer: bool) {
+        if !is_writer {
+            self.next.store(0, Ordering::Relaxed);
+            return;
+        }
         let Timestamp(now) = host.now().unwrap_or_default();
         let second = now / 1_000_000_000;
         if second < self.next.load(Ordering::Relaxed) {

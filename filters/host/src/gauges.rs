@@ -29,13 +29,13 @@ impl GaugeWriter {
     }
 
     /// Writes the gauges that have changed, when this worker's turn has come. What the proxy does not accept is tried
-    /// again.
+    /// again. Returns whether it has: another worker's turn, or another policy's that has replaced this one, is `false`.
     pub(crate) fn refresh<M: Runs, H: Host>(
         &mut self,
         policy: &Policy<M>,
         host: &H,
         environment: &mut impl Environment,
-    ) {
+    ) -> bool {
         let GaugeWriter { gauges, written } = self;
         let mut changed = Vec::new();
         let is_ours = gauges.look(policy, environment, |place, value| {
@@ -46,7 +46,7 @@ impl GaugeWriter {
         if !is_ours {
             // Another worker may write other values before this worker's turn comes again.
             written.clear();
-            return;
+            return false;
         }
         written.resize(gauges.names().len(), None);
         for (place, value) in changed {
@@ -58,5 +58,6 @@ impl GaugeWriter {
                 *written = Some((id, value));
             }
         }
+        true
     }
 }

@@ -50,7 +50,8 @@ impl<M: Runs, H: Host> Plugin<M, H> {
         if plugin.host.start_timer(TICK_PERIOD).is_err() {
             log::error!("penstock: the proxy has no timer: metrics are only written when a policy ends");
         }
-        plugin.refresh(worker);
+        // From now on this is the policy in use.
+        plugin.refresh(worker, true);
         plugin
     }
 
@@ -61,7 +62,7 @@ impl<M: Runs, H: Host> Plugin<M, H> {
 
     /// What one more worker keeps beside the plugin, where workers share it.
     pub fn worker(&self) -> Worker<H> {
-        Worker::new(&self.host, self.configuration, self.policy.tables())
+        Worker::new(&self.host, self.configuration, &self.policy)
     }
 
     /// Every metric that the plugin may ever write, for proxies that must know them before the first request.
@@ -93,8 +94,8 @@ impl<M: Runs, H: Host> Plugin<M, H> {
         self.counters.flush(self.policy.metrics(), &self.host);
         self.retire(worker);
         self.keep_state(worker);
-        gauges.refresh(&self.policy, &self.host, &mut PluginEnvironment::new(&self.host, worker));
-        self.refresh(worker);
+        let is_writer = gauges.refresh(&self.policy, &self.host, &mut PluginEnvironment::new(&self.host, worker));
+        self.refresh(worker, is_writer);
         self.latency.tick();
     }
 
@@ -117,11 +118,11 @@ impl<M: Runs, H: Host> Plugin<M, H> {
         }
     }
 
-    /// Looks up what does not change with each request.
-    fn refresh(&self, worker: &mut Worker<H>) {
+    /// Looks up what does not change with each request. `is_writer`: it is this worker's turn to write gauges.
+    fn refresh(&self, worker: &mut Worker<H>, is_writer: bool) {
         if let Some(egress) = self.policy.egress() {
             self.egress_log.refresh(&self.host);
-            self.expiry.refresh(egress, &self.host, worker);
+            self.expiry.refresh(egress, &self.host, worker, is_writer);
         }
     }
 

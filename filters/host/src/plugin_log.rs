@@ -1,7 +1,7 @@
 //! How many lines a plugin may write into the proxy's log: an attacker must not be able to fill the disk, and a plugin that
 //! is flooded must not silence another one.
 
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 
 use log::Level;
 
@@ -49,7 +49,7 @@ impl PluginLog {
 /// A proxy without a clock has one endless second.
 fn admit<H: Host>(limiter: &Mutex<LineLimiter>, most: u32, host: &H) -> (bool, u64) {
     let second = host.now().map_or(0, |now| now.0 / 1_000_000_000);
-    limiter.lock().map_or((true, 0), |mut limiter| limiter.admit(second, most))
+    limiter.lock().unwrap_or_else(PoisonError::into_inner).admit(second, most)
 }
 
 /// How many lines went out in the current second, and how many did not.
@@ -89,6 +89,21 @@ mod tests {
         assert_eq!(admitted, 100);
         assert_eq!(limiter.admit(8, 100), (true, 900));
         assert_eq!(limiter.admit(8, 100), (true, 0));
+    }
+
+    #[test]
+    fn a_flood_is_bounded_too_after_a_panic_that_left_the_lock_poisoned() {
+        testing::reset();
+        with(|proxy| proxy.time = 5_000_000_000);
+        let log = PluginLog::default();
+        let poison = std::panic::AssertUnwindSafe(|| {
+            let _held = log.errors.lock();
+            panic!("told to");
+        });
+        assert!(std::panic::catch_unwind(poison).is_err());
+        assert!(log.errors.is_poisoned());
+        let admitted = (0..1000).filter(|_| admit(&log.errors, ERRORS_A_SECOND, &FakeHost).0).count();
+        assert_eq!(admitted, ERRORS_A_SECOND as usize);
     }
 
     #[test]

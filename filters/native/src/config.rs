@@ -7,6 +7,7 @@ use penstock_host::{Host, Plugin};
 use penstock_policy::{Module, Runs, module};
 
 use crate::abi::ConfigHandle;
+use crate::guard::guard;
 use crate::handles::thread_number;
 use crate::host::NativeHost;
 use crate::refused;
@@ -98,6 +99,8 @@ impl FilterConfig {
 
     /// A second has passed, on Envoy's main thread.
     pub(crate) fn tick(&self) {
+        #[cfg(any(test, feature = "trap"))]
+        crate::trap::on_tick(&self.host.instance());
         self.running.tick();
         let refused = refused::take(&self.host.instance());
         if refused > 0 {
@@ -108,9 +111,10 @@ impl FilterConfig {
 }
 
 impl Drop for FilterConfig {
-    /// Hands over what was counted in the last second; Envoy's side is gone when this returns.
+    /// Hands over what was counted in the last second. Envoy's side is gone when this returns, and requests of this
+    /// configuration may outlive it: whatever happens here, nothing is asked of Envoy's configuration from now on.
     fn drop(&mut self) {
-        self.tick();
+        let _ = guard(|| self.tick());
         self.host.close();
     }
 }
@@ -118,6 +122,8 @@ impl Drop for FilterConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::abi::fake;
+    use crate::host::Error;
 
     #[test]
     fn a_filter_name_is_a_module_and_maybe_a_name() {
@@ -139,6 +145,21 @@ mod tests {
         }
         assert!(FilterName::parse(b"suite/").unwrap_err().contains("no name after the slash"));
         assert!(FilterName::parse(b"\xff").unwrap_err().contains("UTF-8"));
+    }
+
+    #[test]
+    fn nothing_is_asked_of_envoys_configuration_that_is_gone_even_after_a_panic() {
+        // No callback of this Envoy looks at the configuration, which is none.
+        assert!(fake::load_without(fake::OPTIONAL));
+        let config = FilterConfig::new(ConfigHandle::Http(1), b"suite/trap-tick", br#"{"routes":{"default":"r"}}"#);
+        let config = config.unwrap();
+        let host = config.host().clone();
+        let start_timer = || host.start_timer(penstock_host::TICK_PERIOD).unwrap_err();
+        assert_ne!(start_timer(), Error::Over);
+        assert!(guard(|| config.tick()).is_err());
+        let _ = guard(|| drop(config));
+        assert_eq!(start_timer(), Error::Over);
+        fake::load_without(&[]);
     }
 
     #[test]

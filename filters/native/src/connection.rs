@@ -18,6 +18,11 @@ thread_local! {
     static CONNECTIONS: RefCell<Handles<DownstreamConnection>> = const { RefCell::new(Handles::new()) };
 }
 
+/// `None` also when the thread ends and its connections are gone: outside of a guard nothing may panic.
+fn with_connections<T>(act: impl FnOnce(&RefCell<Handles<DownstreamConnection>>) -> Option<T>) -> Option<T> {
+    CONNECTIONS.try_with(act).ok().flatten()
+}
+
 /// A connection.
 #[derive(Debug)]
 pub(crate) struct DownstreamConnection {
@@ -38,11 +43,11 @@ pub(crate) fn new(config: &FilterConfig, downstream: Downstream) -> Option<usize
         is_open: Cell::new(false),
         is_gone: Cell::new(false),
     };
-    CONNECTIONS.with(|connections| connections.try_borrow_mut().ok()?.insert(Rc::new(connection)))
+    with_connections(|connections| connections.try_borrow_mut().ok()?.insert(Rc::new(connection)))
 }
 
 fn find(handle: usize) -> Option<Rc<DownstreamConnection>> {
-    CONNECTIONS.with(|connections| connections.try_borrow().ok()?.get(handle))
+    with_connections(|connections| connections.try_borrow().ok()?.get(handle))
 }
 
 /// Decides a connection before any of its bytes goes anywhere: whether it goes on. One that does not is closed, and so is one
@@ -64,7 +69,7 @@ pub(crate) fn decide(handle: usize) -> bool {
         }
     };
     connection.is_open.set(is_open);
-    connection.host.hand_over_by_connection(connection.downstream());
+    let _ = guard(|| connection.host.hand_over_by_connection(connection.downstream()));
     is_open
 }
 
@@ -75,7 +80,7 @@ pub(crate) fn is_open(handle: usize) -> bool {
 
 /// Envoy destroys its side.
 pub(crate) fn destroy(handle: usize) {
-    let connection = CONNECTIONS.with(|connections| connections.try_borrow_mut().ok()?.remove(handle));
+    let connection = with_connections(|connections| connections.try_borrow_mut().ok()?.remove(handle));
     if let Some(connection) = connection {
         connection.is_gone.set(true);
     }

@@ -21,6 +21,11 @@ thread_local! {
     static FILTERS: RefCell<Handles<Filter>> = const { RefCell::new(Handles::new()) };
 }
 
+/// `None` also when the thread ends and its filters are gone: outside of a guard nothing may panic.
+fn with_filters<T>(act: impl FnOnce(&RefCell<Handles<Filter>>) -> Option<T>) -> Option<T> {
+    FILTERS.try_with(act).ok().flatten()
+}
+
 /// What becomes of the part of a request that a hook is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum HookResult {
@@ -108,11 +113,11 @@ pub(crate) fn new(config: &FilterConfig, stream: Stream) -> Option<usize> {
         is_call_beginning: Cell::new(false),
         calls: Cell::new(0),
     };
-    FILTERS.with(|filters| filters.try_borrow_mut().ok()?.insert(Rc::new(filter)))
+    with_filters(|filters| filters.try_borrow_mut().ok()?.insert(Rc::new(filter)))
 }
 
 fn find(handle: usize) -> Option<Rc<Filter>> {
-    FILTERS.with(|filters| filters.try_borrow().ok()?.get(handle))
+    with_filters(|filters| filters.try_borrow().ok()?.get(handle))
 }
 
 /// Runs what a hook must decide. A panic refuses the request, and so does a number that is no filter's.
@@ -131,7 +136,7 @@ pub(crate) fn observe(handle: usize, act: impl FnOnce(&Rc<Filter>)) {
 
 /// Envoy destroys its side.
 pub(crate) fn destroy(handle: usize) {
-    let filter = FILTERS.with(|filters| filters.try_borrow_mut().ok()?.remove(handle));
+    let filter = with_filters(|filters| filters.try_borrow_mut().ok()?.remove(handle));
     if let Some(filter) = filter {
         filter.is_gone.set(true);
     }

@@ -18,3 +18,10 @@ pub(crate) fn on_connection(downstream: Downstream) {
         panic!("told to");
     }
 }
+
+/// Panics in each tick of the plugin `trap-tick`.
+pub(crate) fn on_tick(plugin: &[u8]) {
+    if plugin == b"trap-tick" {
+        panic!("told to");
+    }
+}

@@ -210,6 +210,12 @@ impl<M: Runs> Policy<M> {
         &self.tables
     }
 
+    /// Whether workers may take from the buckets of its limits in advance: only then a
+    /// [`WorkerMemory`](crate::WorkerMemory) needs room for leases.
+    pub fn may_lease(&self) -> bool {
+        M::MODULE.runs(Section::RateLimits) && self.rate_limits.as_ref().is_some_and(RateLimits::may_lease)
+    }
+
     /// A second has passed, or the worker ends: gives back what it has taken from limits in advance. Only a worker whose
     /// [`WorkerMemory`](crate::WorkerMemory) has leases has anything to give back.
     pub fn return_leases(&self, environment: &mut impl Environment) {

@@ -475,3 +475,35 @@ fn a_platform_that_shows_no_facts_refuses_policies_that_go_by_them() {
         with(|proxy| assert!(proxy.log.iter().any(|(_, line)| line.contains(why)), "{:?}", proxy.log));
     }
 }
+
+/// A policy lives on while requests or connections of it drain, and its last tick is when it ends.
+#[test]
+fn a_policy_that_was_replaced_no_longer_says_when_its_rules_end() {
+    const EXPIRY: &str = "penstock.egress_next_expiry_timestamp_seconds.plugin.edge";
+    let policy = |more: &str| format!(r#"{{"egress":{{"rules":[{{"name":"r","to":[{{"host":"a.test"}}]{more}}}]}}}}"#);
+    fresh();
+    with(|proxy| {
+        proxy.time = 1_700_000_000_000_000_000;
+        proxy.properties = vec![("plugin_name", b"edge".to_vec())];
+    });
+    let second = |seconds: u64| with(|proxy| proxy.time += seconds * 1_000_000_000);
+    let old = configured(&policy(r#","expires":"2023-11-15T00:00:00Z""#));
+    assert_eq!(metric(EXPIRY), Some(1_700_006_400));
+    let new = configured(&policy(""));
+    assert_eq!(metric(EXPIRY), Some(0));
+    with(|proxy| proxy.log.clear());
+    for _ in 0..130 {
+        second(1);
+        old.tick();
+        new.tick();
+        assert_eq!(metric(EXPIRY), Some(0));
+    }
+    assert_eq!(with(|proxy| proxy.log.clone()), []);
+    // It is withdrawn: the one before is in use again.
+    drop(new);
+    for _ in 0..5 {
+        second(1);
+        old.tick();
+    }
+    assert_eq!(metric(EXPIRY), Some(1_700_006_400));
+}

@@ -4,6 +4,7 @@
 //! through: see [`crate::guard`].
 
 use std::ffi::{c_char, c_void};
+use std::io::Write;
 
 use super::stream::bytes;
 use super::{ConfigHandle, Downstream, EnvoyBuffer, EnvoyHeader, Stream, load};
@@ -48,7 +49,9 @@ fn body_status(flow: HookResult) -> u32 {
 #[unsafe(no_mangle)]
 extern "C" fn envoy_dynamic_module_on_program_init() -> *const c_char {
     if let Err(missing) = load() {
-        eprintln!("penstock: this Envoy lacks the callback {missing}: the module cannot be used in it");
+        // Not `eprintln!`, which panics when there is no standard error.
+        let line = format!("penstock: this Envoy lacks the callback {missing}: the module cannot be used in it\n");
+        let _ = std::io::stderr().write_all(line.as_bytes());
         return std::ptr::null();
     }
     guard::install();

@@ -1,6 +1,10 @@
 //! An Envoy that lacks callbacks, fails, lies, or calls when it must not. Whatever it does, no request goes on that the policy
 //! does not let through, and nothing ends the process.
 
+use std::cell::RefCell;
+use std::sync::mpsc;
+use std::thread;
+
 use super::{SUITE, fate, suite};
 use crate::abi::fake::{
     self, FakeCallEvent, FakeExchange, Fate, Faults, LoadedFilter, OPTIONAL, REQUIRED, faults, with_faults,
@@ -171,4 +175,32 @@ fn an_exchange_in_the_wrong_order_is_no_way_round_the_policy() {
     assert!(!exchange.request_headers(true));
     assert!(!exchange.request_headers(true));
     assert_eq!(exchange.request_body(true), 3);
+}
+
+/// A thread that ends has destroyed its filters; hooks that come all the same find none, and end nothing.
+#[test]
+fn hooks_within_the_end_of_a_thread_let_nothing_through() {
+    struct AtTheEnd(RefCell<Option<FakeExchange>>, RefCell<Option<mpsc::Sender<bool>>>);
+    impl Drop for AtTheEnd {
+        fn drop(&mut self) {
+            if let (Some(exchange), Some(sender)) = (self.0.take(), self.1.take()) {
+                let has_gone_on = exchange.request_headers(true);
+                drop(exchange);
+                let _ = sender.send(has_gone_on);
+            }
+        }
+    }
+    thread_local! {
+        static AT_THE_END: AtTheEnd = const { AtTheEnd(RefCell::new(None), RefCell::new(None)) };
+    }
+    let loaded = suite("misbehaving-thread", SUITE);
+    let (sender, ended) = mpsc::channel();
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            // What is used first is destroyed last.
+            AT_THE_END.with(|end| end.1.replace(Some(sender)));
+            AT_THE_END.with(|end| end.0.replace(Some(FakeExchange::new(&loaded, &[]))));
+        });
+    });
+    assert_eq!(ended.recv(), Ok(false));
 }

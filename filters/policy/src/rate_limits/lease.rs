@@ -2,8 +2,8 @@
 //!
 //! While a bucket is far from its edge, a worker whose requests keep coming for one key takes several requests' worth at
 //! once. The bucket's slot counts them as *leased*: they count against the burst like requests that have passed, and nothing
-//! of them drains. When the lease is used up, or a second later, the worker reports in one update how many it has spent:
-//! those become debt, the others are free again.
+//! of them drains. When the lease is used up, when it is [`LIFE`] old, or with the worker's next tick, whichever comes
+//! first, the worker reports in one update how many it has spent: those become debt, the others are free again.
 //!
 //! So what a bucket owes and what it has leased are together never less than what has really passed owes, and never more
 //! than the burst: no request passes that an exact limit would refuse. An exact limit may let some pass that this one

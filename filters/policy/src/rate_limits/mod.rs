@@ -176,6 +176,11 @@ impl RateLimits {
         Ok(())
     }
 
+    /// Whether any of them may be taken from in advance.
+    pub(crate) fn may_lease(&self) -> bool {
+        self.limits.iter().any(|limit| limit.may_lease)
+    }
+
     /// Gives back what the worker has taken in advance and not spent.
     pub(crate) fn return_leases(&self, environment: &mut impl Environment) {
         let leases = environment.worker().leases.take();

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use rustc_hash::FxBuildHasher;
 
@@ -16,7 +16,12 @@ const SHARDS: usize = 64;
 
 /// Values under keys of the kind `K`.
 #[derive(Debug)]
-struct Values<K>(Box<[Mutex<Shard<K>>]>);
+struct Values<K> {
+    /// Made when the first value is asked for: a policy may have 100,000 limits of which few are ever used.
+    shards: OnceLock<Box<[Mutex<Shard<K>>]>>,
+    /// How many shards there are to be.
+    count: usize,
+}
 
 #[derive(Debug)]
 struct Shard<K> {
@@ -32,14 +37,21 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl<K: Hash + Eq> Values<K> {
     fn new(most: usize) -> Values<K> {
-        let shard = || Mutex::new(Shard { values: HashMap::default(), spare: Vec::new() });
-        Values(std::iter::repeat_with(shard).take(most.clamp(1, SHARDS)).collect())
+        Values { shards: OnceLock::new(), count: most.clamp(1, SHARDS) }
+    }
+
+    fn shards(&self) -> &[Mutex<Shard<K>>] {
+        self.shards.get_or_init(|| {
+            let shard = || Mutex::new(Shard { values: HashMap::default(), spare: Vec::new() });
+            std::iter::repeat_with(shard).take(self.count).collect()
+        })
     }
 
     fn shard<Q: Hash + ?Sized>(&self, key: &Q) -> Option<MutexGuard<'_, Shard<K>>> {
         // The upper half of the hash: the map inside uses the lower bits.
         let hash = FxBuildHasher.hash_one(key) >> 32;
-        self.0.get(usize::try_from(hash).unwrap_or(0) % self.0.len().max(1)).map(lock)
+        let shards = self.shards();
+        shards.get(usize::try_from(hash).unwrap_or(0) % shards.len().max(1)).map(lock)
     }
 
     fn update<Q, T>(&self, key: &Q, mut change: impl FnMut(&[u8], &mut Vec<u8>) -> Change<T>) -> Result<T, Unavailable>
@@ -297,10 +309,16 @@ mod tests {
     }
 
     #[test]
-    fn a_hundred_tables_that_nobody_uses_take_little() {
-        let tables: Vec<Table> = (0..100).map(|i| Table { identity: u64::from(i), number: i, slots: 8_192 }).collect();
-        let state = Arc::new(Memory::new()).open(&tables);
-        let shards: usize = state.tables.iter().map(|values| values.0.len()).sum();
-        assert!(shards * size_of::<Mutex<Shard<SlotIndex>>>() < 2 << 20);
+    fn tables_that_nobody_uses_take_next_to_nothing() {
+        let tables: Vec<Table> =
+            (0..10_000).map(|i| Table { identity: u64::from(i), number: i, slots: 8_192 }).collect();
+        let mut state = Arc::new(Memory::new()).open(&tables);
+        let made = |state: &MemoryState| state.tables.iter().filter(|values| values.shards.get().is_some()).count();
+        assert_eq!((made(&state), size_of::<Values<SlotIndex>>() < 64), (0, true));
+        let put = state.update(Key::Slot(tables[7], 3), |_, new| {
+            new.push(1);
+            Change::Replace(())
+        });
+        assert_eq!((put, made(&state)), (Ok(()), 1));
     }
 }

@@ -37,6 +37,26 @@ fn far_from_the_edge_few_requests_ask_the_shared_state_and_near_it_all_do() {
 }
 
 #[test]
+fn room_for_leases_is_needed_only_where_a_limit_may_be_taken_from_in_advance() {
+    let may_lease = |limits: &str| policy(limits).may_lease();
+    assert!(may_lease(WIDE));
+    let rest = |more: &str| WIDE.replace(r#","burst":4000}"#, &format!("}},{more}"));
+    for (more, expected) in [
+        (r#""mode":"Shadow""#, true),
+        (r#""exact":true"#, false),
+        (r#""quotaHeaders":"IETF""#, false),
+        (r#""scope":{"global":{"cluster":"c","domain":"d"}}"#, false),
+    ] {
+        assert_eq!(may_lease(&rest(more)), expected, "{more}");
+    }
+    // One is enough.
+    let exact = rest(r#""exact":true"#).replace("wide", "exact");
+    assert!(may_lease(&format!("{exact},{WIDE}")));
+    let without = Policy::<module::Suite>::from_json(br#"{"routes":{"default":"r"}}"#).unwrap();
+    assert!(!without.may_lease());
+}
+
+#[test]
 fn what_a_worker_has_not_spent_is_there_for_others_when_it_gives_it_back() {
     let shared = RefCell::default();
     let (mut one, mut other) = (leasing(&shared), leasing(&shared));
