@@ -1,5 +1,5 @@
-//! Breakers (`failover`, `rollback`) in a real Envoy: what counts as a failure, and the way from closed over open and
-//! half-open back to closed, in answers, log lines and metrics.
+//! Breakers (`failover`, `rollback`) in a real Envoy: what counts as a failure, and the transitions from closed to open
+//! to half-open and back to closed, as seen in responses, log lines and metrics.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use penstock_integration::http::{self, ClientConnection, HttpRequest, HttpRespon
 use penstock_integration::{Bootstrap, Envoy, Listener, Route, Upstream, UpstreamReply, WasmFilter};
 use serde_json::{Value, json};
 
-/// Until `holds`, or an error that says what did not come about.
+/// Waits until `holds` is true; otherwise returns an error that names the condition.
 fn eventually(what: &str, mut holds: impl FnMut() -> Result<bool>) -> Result<()> {
     let started = Instant::now();
     while !holds()? {
@@ -22,19 +22,19 @@ fn eventually(what: &str, mut holds: impl FnMut() -> Result<bool>) -> Result<()>
     Ok(())
 }
 
-/// The lines that breakers have written so far, without what Envoy writes before them.
+/// The log lines of breakers so far, without Envoy's prefix.
 fn transitions(envoy: &Envoy) -> Result<Vec<String>> {
     let log = envoy.log()?;
     let told = log.lines().filter_map(|line| line.rsplit_once("penstock: ")).map(|(_, line)| line.to_owned());
     Ok(told.filter(|line| line.starts_with("rule ") || line.starts_with("canary ")).collect())
 }
 
-/// A port where nobody listens.
+/// A port on which nothing listens.
 fn nobody() -> Result<SocketAddr> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
 }
 
-/// A cluster that is spoken to in HTTP/2.
+/// A cluster that speaks HTTP/2.
 fn http2_cluster(name: &str, endpoint: SocketAddr) -> Value {
     json!({
         "name": name, "type": "STATIC", "connect_timeout": "1s",
@@ -47,11 +47,11 @@ fn http2_cluster(name: &str, endpoint: SocketAddr) -> Value {
     })
 }
 
-/// How the client sees that an exchange went wrong.
+/// How an exchange fails from the client's view.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Seen {
     Status(u16),
-    /// A response that broke off.
+    /// The response was cut off.
     Broken,
 }
 
@@ -71,19 +71,20 @@ fn however_an_upstream_fails_its_route_fails_over_after_the_minimum() -> Result<
         "/stall" => UpstreamReply::Part(500, Box::new(UpstreamReply::Hang)),
         _ => UpstreamReply::Hang,
     })?;
-    // An HTTP/2 upstream that resets a stream in the middle: another Envoy, whose own upstream hangs up.
+    // An HTTP/2 upstream that resets a stream in the middle of a response: another Envoy, whose own upstream closes the
+    // connection.
     let relay = Bootstrap::new()?
         .cluster("behind", upstream.address())
         .listener(Listener::new("ingress").route(Route::any().to("behind")))
         .start()?;
-    // Path, route, the rule's timeout, and what a client sees.
+    // The path, the route, the rule's timeout, and what a client sees.
     let cases = [
         ("/500", "eu", None, Seen::Status(500)),
         ("/503", "eu", None, Seen::Status(503)),
         ("/close", "eu", None, Seen::Status(503)),
         ("/refused", "nobody", None, Seen::Status(503)),
         ("/hang", "eu", Some("300ms"), Seen::Status(504)),
-        // Nobody gave the rule a timeout: the host's own ends it.
+        // The rule has no timeout, so Envoy's own timeout ends the request.
         ("/never", "impatient", None, Seen::Status(504)),
         ("/cut-early", "eu", None, Seen::Broken),
         ("/cut", "eu", None, Seen::Broken),
@@ -125,7 +126,7 @@ fn however_an_upstream_fails_its_route_fails_over_after_the_minimum() -> Result<
                 assert!(!envoy.log()?.contains("rule 404"), "{module}: {:?}", transitions(&envoy)?);
                 continue;
             }
-            // The tenth may be on its way to the breaker, and the other worker looks every 50 ms.
+            // The tenth result may not have reached the breaker yet, and the other worker reads its state every 50 ms.
             for protocol in Protocol::ALL.repeat(2) {
                 eventually(&format!("{module}: {path} is answered by `us`"), || {
                     Ok(http::send(protocol, address, &HttpRequest::get(path)).is_ok_and(|answer| answer.text() == "us"))
@@ -155,21 +156,21 @@ fn clients_that_leave_are_no_failures() -> Result<()> {
         .wasm(&WasmFilter::new("suite", &policy)?)
         .route(Route::named("eu").to("eu"))
         .route(Route::named("us"));
-    // One worker: with several each would keep its last successes to itself until its next answer.
+    // One worker: with several, each would keep its last successes until its next response.
     let mut envoy = Bootstrap::new()?.cluster("eu", upstream.address()).concurrency(1).listener(listener).start()?;
     let stat = |name: &str| envoy.admin().stat(&format!("http.ingress.downstream_{name}"));
     let mut open = Vec::new();
     for protocol in Protocol::ALL {
         for _ in 0..12 {
-            // Before there is any answer: the upstream has the request, and says nothing.
+            // The client leaves before any response: the upstream has the request and does not respond.
             let mut connection = ClientConnection::open(protocol, envoy.ingress()?)?;
             let before = upstream.requests();
             connection.abandon(&HttpRequest::get("/"), || {
                 eventually("the upstream has the request", || Ok(upstream.requests() > before))
             })?;
-            // The connection stays open, so that over HTTP/2 it is the stream that ends.
+            // The connection stays open, so that over HTTP/2 only the stream ends.
             open.push(connection);
-            // In the middle of the answer.
+            // The client leaves in the middle of the response.
             let mut connection = ClientConnection::open(protocol, envoy.ingress()?)?;
             let before = stat("rq_2xx")?;
             connection.abandon(&HttpRequest::get("/begun"), || {
@@ -180,7 +181,8 @@ fn clients_that_leave_are_no_failures() -> Result<()> {
     }
     eventually("Envoy has seen them leave", || Ok(stat("rq_active")? == 0))?;
     assert_eq!(stat("rq_rx_reset")?, 48, "how they left");
-    // The 24 that left without an answer say nothing, the 24 that left in its middle had a good one. So 24 failures are half.
+    // The 24 clients that left before a response count as nothing; the 24 that left in the middle of one had a success.
+    // So 24 failures are half.
     for _ in 0..23 {
         assert_eq!(http::send(Protocol::Http1, envoy.ingress()?, &HttpRequest::get("/503"))?.status, 503);
     }
@@ -211,7 +213,7 @@ fn a_variant_that_becomes_slow_is_rolled_back_though_every_answer_is_fine() -> R
     for protocol in Protocol::ALL.repeat(10) {
         assert_ne!(http::send(protocol, address, &HttpRequest::get("/"))?.text(), "v1");
     }
-    // Successes are written at the latest with the first answer after 50 ms.
+    // Successes are written with the first response after 50 ms at the latest.
     thread::sleep(Duration::from_millis(100));
     for protocol in Protocol::ALL.repeat(4) {
         http::send(protocol, address, &HttpRequest::get("/"))?;
@@ -237,7 +239,7 @@ fn a_variant_that_becomes_slow_is_rolled_back_though_every_answer_is_fine() -> R
     envoy.check_healthy()
 }
 
-/// A canary whose users are all on v2, and which needs so many answers for each decision.
+/// A canary with all users on v2 and the given minimum of results.
 fn watched(minimum: u32, cooldown: &str) -> Value {
     json!({"canaries": [{"name": "shop", "stickiness": {"header": "x-user"},
         "variants": [{"name": "v1", "weight": 0}, {"name": "v2", "weight": 1}],
@@ -245,7 +247,7 @@ fn watched(minimum: u32, cooldown: &str) -> Value {
             "cooldown": cooldown}}]})
 }
 
-/// Which of the users 0, 1, … `count` are on v2 now.
+/// The users of 0, 1, … `count` that are on v2 now.
 fn on_v2(address: SocketAddr, count: usize) -> Result<Vec<usize>> {
     let mut users = Vec::new();
     for (user, protocol) in (0..count).zip(Protocol::ALL.into_iter().cycle()) {
@@ -273,7 +275,7 @@ fn an_open_breaker_cools_down_probes_opens_again_or_is_restored_and_tells_it() -
     let address = envoy.ingress()?;
     let told = || transitions(&envoy);
 
-    // Closed: everybody is on v2, which fails; the fiftieth failure opens it.
+    // Closed: all users are on v2, which fails. The fiftieth failure opens the breaker.
     let started = Instant::now();
     let mut sent = 0;
     while told()?.is_empty() {
@@ -283,7 +285,7 @@ fn an_open_breaker_cools_down_probes_opens_again_or_is_restored_and_tells_it() -
     }
     assert_eq!(told()?, ["canary shop: variant v2: 50 of 50 requests failed: all go to v1, a probe follows in 3 s"]);
 
-    // Open: nobody reaches v2 before the cooldown is over. All workers know after 50 ms.
+    // Open: no user reaches v2 before the cooldown is over. All workers know this after 50 ms.
     thread::sleep(Duration::from_millis(100));
     let before = upstream.requests();
     let mut kept_out = 0;
@@ -296,7 +298,7 @@ fn an_open_breaker_cools_down_probes_opens_again_or_is_restored_and_tells_it() -
     }
     assert!(kept_out > 10 && upstream.requests() - before <= 1, "{kept_out}");
 
-    // Half-open: probes, which fail, open it again.
+    // Half-open: failing probes open the breaker again.
     eventually("failing probes open it again", || {
         on_v2(address, 300)?;
         Ok(told()?.len() >= 3)
@@ -305,7 +307,7 @@ fn an_open_breaker_cools_down_probes_opens_again_or_is_restored_and_tells_it() -
     assert_eq!(lines[1], "canary shop: variant v2: 10 % of its requests probe it");
     assert_eq!(lines[2], "canary shop: variant v2: 25 of 25 requests failed: all go to v1, a probe follows in 3 s");
 
-    // Healthy again: after the cooldown a tenth of the users, always the same, probes it.
+    // v2 works again: after the cooldown, a fixed tenth of the users probes it.
     status.store(200, Ordering::SeqCst);
     eventually("it is half-open again", || {
         on_v2(address, 1)?;
@@ -324,7 +326,7 @@ fn an_open_breaker_cools_down_probes_opens_again_or_is_restored_and_tells_it() -
     assert_eq!(on_v2(address, 50)?.len(), 50, "everybody is back");
     assert_eq!(told()?.len(), 5);
 
-    // Metrics are written each second.
+    // Metrics are written once a second.
     for (outcome, count) in [("rolledBack", 2), ("halfOpen", 2), ("restored", 1)] {
         let name = format!(
             "wasmcustom.penstock.breaker_transitions_total.section.canaries.rule.shop.variant.v2.outcome.{outcome}"
@@ -353,7 +355,7 @@ fn an_open_breaker_outlives_a_reload_that_leaves_it_as_it_was() -> Result<()> {
         envoy.must_reload("penstock", policy(10, default))?;
         assert_eq!(on_v2(address, 20)?, [0; 0], "as it was");
     }
-    // Another threshold is another breaker, which begins closed.
+    // A different threshold makes a different breaker, which starts closed.
     envoy.must_reload("penstock", policy(11, "a"))?;
     assert_eq!(on_v2(address, 5)?.len(), 5);
     eventually("the new one opens too", || Ok(on_v2(address, 4)?.is_empty()))?;

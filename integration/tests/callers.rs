@@ -1,4 +1,4 @@
-//! `{peer}` in keys and stickiness is whom `settings.identity` names, and nobody whom a client names.
+//! `{peer}` in keys and stickiness is the caller that `settings.identity` names; a client cannot name another one.
 
 use std::collections::BTreeSet;
 
@@ -7,7 +7,7 @@ use penstock_integration::http::{self, HttpRequest, Protocol};
 use penstock_integration::{Bootstrap, Listener, Route, WasmFilter};
 use serde_json::{Value, json};
 
-/// Leaves the header `x-test-peer` as the filter state `test.peer`, as a mesh's own filter leaves the caller.
+/// Stores the header `x-test-peer` as the filter state `test.peer`, as a mesh's own filter stores the caller.
 fn caller() -> Value {
     json!({
         "@type": "type.googleapis.com/envoy.extensions.filters.http.set_filter_state.v3.Config",

@@ -1,5 +1,5 @@
-//! `canaries` and `failover` in a real Envoy: every worker and replica agrees, cookies, chains, a variant that
-//! breaks under load. What counts as a failure is in `breakers.rs`.
+//! `canaries` and `failover` in a real Envoy: agreement of all workers and replicas, cookies, chains, and a variant
+//! that breaks under load. What counts as a failure is tested in `breakers.rs`.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,7 +20,7 @@ fn reviews(weights: [u32; 3]) -> Value {
         "variants": [{"name": "v1", "weight": v1}, {"name": "v2", "weight": v2}, {"name": "v3", "weight": v3}]}]})
 }
 
-/// The variants of `users` over several connections, so that several workers answer.
+/// The variants of `users`, with requests over several connections so that several workers respond.
 fn variants(addresses: &[SocketAddr], users: usize) -> Result<Vec<Vec<String>>> {
     let mut replicas = Vec::new();
     for address in addresses {
@@ -39,7 +39,7 @@ fn variants(addresses: &[SocketAddr], users: usize) -> Result<Vec<Vec<String>>> 
     Ok(replicas)
 }
 
-/// The variant that `penstock explain` and `replay` find.
+/// The variant according to `penstock explain` and `replay`.
 fn by_the_command(policy: &Policy<Suite>, user: usize) -> Result<String> {
     let request = json!({"method": "GET", "scheme": "http", "authority": "a.test", "path": "/", "headers": [["x-user", format!("user-{user}")]]});
     let request: WireRequest = serde_json::from_value(request)?;
@@ -47,7 +47,7 @@ fn by_the_command(policy: &Policy<Suite>, user: usize) -> Result<String> {
     decision.variant.map(|variant| variant.to_string()).ok_or_else(|| anyhow!("no variant"))
 }
 
-/// Two replicas with four workers each, one of each body where the machine has both.
+/// Two replicas with four workers each: one with each body, where both are built.
 #[test]
 fn both_bodies_and_the_command_agree_on_every_key() -> Result<()> {
     const USERS: usize = 10_000;
@@ -68,7 +68,7 @@ fn both_bodies_and_the_command_agree_on_every_key() -> Result<()> {
     for (user, variant) in one.iter().enumerate() {
         assert_eq!(*variant, by_the_command(&engine, user)?, "user-{user}");
     }
-    // The golden vectors of the engine, from OpenSSL and Python: see `canaries/tests.rs`.
+    // The golden vectors of the engine, made with OpenSSL and Python: see `canaries/tests.rs`.
     let golden = "311212311221122111121121112121311213133123121131131112131121";
     let begin: String = one.iter().take(60).map(|variant| variant.trim_start_matches('v')).collect();
     assert_eq!(begin, golden);
@@ -134,7 +134,8 @@ fn a_new_user_gets_a_cookie_with_an_id_and_keeps_its_variant() -> Result<()> {
 
 #[test]
 fn an_address_sticks_and_a_client_behind_a_proxy_cannot_choose_its_own() -> Result<()> {
-    // Who counts the proxies in front: the policy, when Envoy uses the remote address; else Envoy itself.
+    // The number of trusted proxies comes from the policy when Envoy uses the remote address, and otherwise from
+    // Envoy's configuration.
     for (hops, remote) in [(1, true), (0, false)] {
         let policy = json!({"settings": {"sourceAddress": {"trustedHops": hops}}, "canaries": [{"name": "shop",
             "stickiness": {"sourceAddress": {}},
@@ -149,7 +150,7 @@ fn an_address_sticks_and_a_client_behind_a_proxy_cannot_choose_its_own() -> Resu
             .routes_named(&["v1", "v2"]);
         let mut envoy = Bootstrap::new()?.listener(listener).start()?;
         let address = envoy.ingress()?;
-        // The proxy in front. Envoy treats a peer on loopback in its own way.
+        // The proxy in front. It is not on loopback, because Envoy treats loopback peers specially.
         let ask = |protocol: Protocol, request: &HttpRequest| -> Result<String> {
             let mut connection =
                 ClientConnection::open_after(protocol, address, b"PROXY TCP4 192.0.2.9 192.0.2.1 4711 80\r\n")?;
@@ -165,7 +166,7 @@ fn an_address_sticks_and_a_client_behind_a_proxy_cannot_choose_its_own() -> Resu
                 assert_eq!(Some(ask(protocol, &request)?.as_str()), expected, "{hops} {protocol} {forwarded}");
             }
         }
-        // Without the header the connection's own address counts.
+        // Without the header, the address of the connection counts.
         let own = ask(Protocol::Http1, &HttpRequest::get("/"))?;
         assert_eq!(Some(own.as_str()), canary.variant_of(&[192, 0, 2, 9], Timestamp(0)));
         envoy.check_healthy()?;
@@ -224,14 +225,14 @@ fn behind_a_header_routing_filter_rules_win_defaults_give_way_and_clients_cannot
     Ok(())
 }
 
-/// What the variant saw of one round of [`a_variant_that_starts_to_fail_at_500_requests_a_second_is_out_at_once`].
+/// What the variant saw in one round of [`a_variant_that_starts_to_fail_at_500_requests_a_second_is_out_at_once`].
 #[derive(Debug)]
 struct Round {
     /// Requests a second before it broke.
     rate: f64,
-    /// Failures that it answered in all.
+    /// The total number of failed responses.
     failures: usize,
-    /// From the failure that completed the minimum to the last request that still reached it.
+    /// The time from the failure that completed the minimum to the last request that reached the variant.
     late: Duration,
 }
 
@@ -240,9 +241,10 @@ fn a_variant_that_starts_to_fail_at_500_requests_a_second_is_out_at_once() -> Re
     const MINIMUM: usize = 50;
     const CLIENTS: u32 = 10;
     const RATE: u32 = 500;
-    /// When it breaks, after a past that is long enough to hide it from a share over the window: 250 of 5,000 are 5 %.
+    /// When the variant breaks. Before that it has had so many successes that the failures are a small share of the
+    /// window: 250 of 5,000 are 5 %.
     const HEALTHY: Duration = Duration::from_secs(4);
-    /// On a machine with other work to do a request may wait longer than the limit by itself: one quiet round is enough.
+    /// On a busy machine, scheduling alone may exceed the time limit, so one quiet round is enough.
     const ROUNDS: usize = 4;
 
     let round = |number: usize| -> Result<Round> {
@@ -276,7 +278,7 @@ fn a_variant_that_starts_to_fail_at_500_requests_a_second_is_out_at_once() -> Re
             .map(|(protocol, client)| {
                 std::thread::spawn(move || -> Result<()> {
                     let mut connection = ClientConnection::open(protocol, address)?;
-                    // Each at its own times, so that all together are evenly spread.
+                    // Clients send at different times, so that all requests together are evenly spread.
                     let mut next = start + Duration::from_secs(1) * client / RATE;
                     while next < end {
                         std::thread::sleep(next.saturating_duration_since(Instant::now()));
@@ -305,7 +307,8 @@ fn a_variant_that_starts_to_fail_at_500_requests_a_second_is_out_at_once() -> Re
     for number in 0..ROUNDS {
         let round = round(number)?;
         println!("{round:?}");
-        // However busy the machine is: the worker that counts the fiftieth knows, the others look every 50 ms.
+        // This holds on a busy machine, too: the worker that counts the fiftieth failure knows at once, the others read
+        // the state every 50 ms.
         assert!(round.late < Duration::from_secs(1), "{round:?}");
         let good = round.late <= Duration::from_millis(100)
             && round.failures <= MINIMUM + usize::try_from(RATE / 10)?
@@ -320,8 +323,8 @@ fn a_variant_that_starts_to_fail_at_500_requests_a_second_is_out_at_once() -> Re
 
 #[test]
 fn the_golden_logarithms_are_the_same_bits_in_the_proxy() -> Result<()> {
-    // The user's variant tells which of two scores is greater. Two pairs of weights that enclose the ratio of the golden
-    // logarithms as closely as weights can, to about 10⁻¹², must therefore give two different variants.
+    // The user's variant shows which of two scores is greater. Two pairs of weights that enclose the ratio of the
+    // golden logarithms as closely as weights can, to about 10⁻¹², must therefore give two different variants.
     const GOLDEN: &str = include_str!("../../filters/policy/src/canaries/golden.txt");
     let cost = |name: &str, user: &str| -> Result<f64> {
         let start = format!("reviews\t{name}\t{user}\t");
@@ -357,8 +360,8 @@ fn the_golden_logarithms_are_the_same_bits_in_the_proxy() -> Result<()> {
     Ok(())
 }
 
-/// The greatest fraction below `ratio` and the least above it, with parts of up to a million: a walk down the
-/// Stern-Brocot tree.
+/// The greatest fraction below `ratio` and the least above it, with numerators and denominators up to a million, found
+/// by a search in the Stern-Brocot tree.
 fn neighbours(ratio: f64) -> ((u32, u32), (u32, u32)) {
     let (mut below, mut above) = ((0, 1), (1, 0));
     loop {
@@ -384,7 +387,7 @@ fn a_cookie_is_secure_exactly_when_the_client_came_over_tls() -> Result<()> {
         )
         .listener(listener("behind"))
         .start()?;
-    // The client that speaks TLS is another Envoy.
+    // The TLS client is another Envoy.
     let cluster = |name: &str, protocol: Protocol| -> Result<Value> {
         let address = server.address("tls")?;
         let options = match protocol {
@@ -418,14 +421,15 @@ fn a_cookie_is_secure_exactly_when_the_client_came_over_tls() -> Result<()> {
         assert_eq!(attributes(server.address("plain")?, protocol, &HttpRequest::get("/"))?, PLAIN, "{protocol}");
     }
     for over in ["one", "two"] {
-        // With this the Envoy in between says `:scheme: https` over HTTP/2, as every client of TLS does; in HTTP/1.1
-        // nobody says it, and the proxy knows it from the connection.
+        // This setting makes the Envoy in between send `:scheme: https` over HTTP/2, as every TLS client does. HTTP/1.1
+        // has no scheme; the proxy infers it from the connection.
         let scheme = if over == "two" { "https" } else { "http" };
         let request = HttpRequest::get("/").header("x-over", over).header("x-forwarded-proto", scheme);
         let found = attributes(client.ingress()?, Protocol::Http1, &request)?;
         assert_eq!(found, format!("{PLAIN}; Secure"), "HTTP {over} over TLS");
     }
-    // What a load balancer says that took the TLS off, counts where Envoy is told to trust it, and only there.
+    // A load balancer that terminates TLS reports the scheme in a header. It counts only where Envoy is configured to
+    // trust it.
     for (listener, expected) in [("behind", format!("{PLAIN}; Secure")), ("plain", PLAIN.to_owned())] {
         let request = HttpRequest::get("/").header("x-forwarded-proto", "https");
         let found = attributes(server.address(listener)?, Protocol::Http1, &request)?;

@@ -1,11 +1,12 @@
-//! Claims of tokens that Envoy's own JWT filter has verified, and metadata that other filters leave.
+//! Claims of tokens that Envoy's own JWT filter has verified, and metadata that other filters set.
 
 use anyhow::Result;
 use penstock_integration::http::{self, HttpRequest, Protocol};
 use penstock_integration::{Bootstrap, Envoy, Listener, Route, TokenSigner, WasmFilter};
 use serde_json::{Value, json};
 
-/// Envoy's JWT filter: requests without a token pass, those with a wrong one do not. `field` is where it leaves the claims.
+/// Envoy's JWT filter: requests without a token pass, those with an invalid one do not. `field` is the metadata field
+/// in which it stores the claims.
 fn jwt(signer: &TokenSigner, field: &str) -> Value {
     json!({
         "@type": "type.googleapis.com/envoy.extensions.filters.http.jwt_authn.v3.JwtAuthentication",
@@ -34,7 +35,7 @@ fn routed(listener: Listener, policy: Value, routes: &[&str]) -> Result<Envoy> {
     Bootstrap::new()?.listener(listener).start()
 }
 
-/// What Envoy's route table answers: the name of the route, or `none`.
+/// The response of Envoy's route table: the name of the route, or `none`.
 fn answer(envoy: &Envoy, protocol: Protocol, request: &HttpRequest) -> Result<(u16, String)> {
     let response = http::send(protocol, envoy.ingress()?, request)?;
     Ok((response.status, response.text()))
@@ -75,7 +76,7 @@ fn rules_match_the_claims_of_a_verified_token_and_nothing_that_a_client_writes()
             (json!({"https://shop.example.com/role": "buyer"}), "dotted"),
             (json!({"tier": "free"}), "free"),
             (json!({"tier": ["free", "pro"]}), "tier"),
-            // Eight bytes, as a number would be.
+            // A number in metadata is eight bytes; this is a string of that length.
             (json!({"tier": "12345678"}), "free"),
             (json!({}), "none"),
         ] {

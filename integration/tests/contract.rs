@@ -1,9 +1,9 @@
-//! The contract's cases through a real Envoy.
+//! Sends the contract's cases through a real Envoy.
 
 use anyhow::Result;
 use penstock_integration::contract::{cases, run};
 
-/// The sections of these cases; those with `egress` are in `egress.rs`.
+/// The sections of these cases. Cases with `egress` are in `egress.rs`.
 const SECTIONS: [&str; 4] = ["settings", "routes", "canaries", "rateLimits"];
 
 #[test]

@@ -1,4 +1,5 @@
-//! Limits whose cost the response says, in a real Envoy: what is reserved when a request comes, and what becomes of it.
+//! Limits whose cost is reported in the response, in a real Envoy: what is reserved when a request arrives, and how the
+//! reservation is corrected.
 
 use std::io::Write;
 use std::net::TcpStream;
@@ -10,7 +11,7 @@ use penstock_integration::http::{self, HttpRequest, HttpResponse, Protocol};
 use penstock_integration::{Bootstrap, Envoy, Listener, RateLimitService, Route, Upstream, UpstreamReply, WasmFilter};
 use serde_json::{Value, json};
 
-/// An upstream that does what the request says: a number is what it has cost.
+/// An upstream that reports the cost which the request names.
 fn upstream() -> Result<Upstream> {
     Upstream::start(|request| match request.header("x-say").unwrap_or_default().as_str() {
         "nothing" => UpstreamReply::Status(200, Vec::new()),
@@ -25,7 +26,7 @@ fn said(cost: &str) -> UpstreamReply {
     UpstreamReply::Status(200, vec![("x-tokens-used".to_owned(), cost.to_owned())])
 }
 
-/// 1000 tokens, which do not come back during a test.
+/// A limit of 1000 tokens that does not refill during a test.
 fn limit(rest: Value) -> Value {
     let mut limit = json!({
         "name": "tokens", "key": [{"header": "x-user"}], "limit": {"requests": 1000, "per": "24h"},
@@ -55,7 +56,7 @@ fn send(envoy: &Envoy, protocol: Protocol, user: &str, say: &str) -> Result<Http
     http::send(protocol, envoy.ingress()?, &request(user, say))
 }
 
-/// What a user has left, as a request that costs nothing in the end is told.
+/// The tokens that a user has left, as reported to a request whose final cost is 0.
 fn left(envoy: &Envoy, user: &str) -> Result<i64> {
     let response = send(envoy, Protocol::Http1, user, "0")?;
     let text = response.header("ratelimit").with_context(|| format!("no quota in {response:?}"))?;
@@ -74,7 +75,7 @@ fn the_difference_is_settled_when_the_responses_headers_are_there() -> Result<()
             ("0", 200, 1000),
             ("700", 200, 300),
             ("late", 200, 400),
-            // Nothing usable, nothing at all, no response but the proxy's own: the reserve stays.
+            // If the response has no usable cost, or none, or comes from the proxy itself, the reserved amount is kept.
             ("many", 200, 900),
             ("nothing", 200, 900),
             ("close", 503, 900),
@@ -84,7 +85,7 @@ fn the_difference_is_settled_when_the_responses_headers_are_there() -> Result<()
             assert_eq!(response.status, status, "{user}");
             assert_eq!(left(&envoy, &user)?, expected, "{user}");
         }
-        // More than there is: the next request waits for it.
+        // The cost exceeds what is left, so the next request must wait.
         let user = format!("overdrawn-{protocol}");
         assert_eq!(send(&envoy, protocol, &user, "1500")?.status, 200);
         let refused = send(&envoy, protocol, &user, "0")?;
@@ -123,7 +124,7 @@ fn a_service_is_told_what_was_not_reserved_and_keeps_what_was() -> Result<()> {
         let statuses = (0..count).map(|_| Ok(send(&envoy, Protocol::Http1, user, say)?.status));
         Ok(statuses.collect::<Result<Vec<_>>>()?.into_iter().filter(|status| *status == 200).count())
     };
-    // 600 and then 100 each: the service is told after the response, so give it a moment.
+    // First 600, then 100 each. The service is told after the response, so the test waits a moment.
     assert_eq!(passed("more", "600", 1)?, 1);
     thread::sleep(Duration::from_millis(300));
     assert_eq!(passed("more", "100", 8)?, 4);

@@ -91,7 +91,7 @@ fn it_names_the_canary_that_fails_and_the_rule_that_refuses() -> Result<()> {
         snapshot["endpoints"][0]["alive"] == true && snapshot["canaries"][0]["name"] == "reviews"
     })?;
 
-    // Traffic goes on until its rates are on the page.
+    // Traffic continues until its rates are on the page.
     let stop = Arc::new(std::sync::atomic::AtomicBool::new(false));
     let address = envoy.ingress()?;
     let visitor = thread::spawn({
@@ -121,7 +121,7 @@ fn it_names_the_canary_that_fails_and_the_rule_that_refuses() -> Result<()> {
     visitor.join().unwrap();
     let snapshot = snapshot?;
 
-    // The worst is first, and says which canary it is.
+    // The worst problem is first and names the canary.
     assert_eq!(texts(&snapshot)[0], "Canary reviews: v2 fails and was rolled back; its users are on the other variant");
     let canary = named(&snapshot["canaries"], "reviews");
     let v2 = named(&canary["variants"], "v2");
@@ -138,17 +138,17 @@ fn it_names_the_canary_that_fails_and_the_rule_that_refuses() -> Result<()> {
     let edge = |from: &str, to: &str| edges.iter().any(|edge| edge["from"] == from && edge["to"] == to);
     assert!(edge("listener/penstock", "canary/reviews") && edge("route/v2", "cluster/reviews-v2"), "{edges:#?}");
     assert!(edges.iter().any(|edge| edge["to"] == "refused/403" && edge["refusedPerSecond"].as_f64() > Some(0.0)));
-    // What Envoy says of the policy is what the dash says.
+    // The dash shows the policy that Envoy reports.
     let hash = envoy.admin().stat("wasmcustom.penstock.policy_hash.plugin.penstock")?;
     assert_eq!(snapshot["endpoints"][0]["plugins"][0]["hash"], format!("{hash:012x}"));
 
-    // A new policy is read again.
+    // The dash reads a new policy again.
     let mut other = policy();
     other["egress"]["rules"][0]["owner"] = json!("treasury");
     envoy.must_reload("penstock", other)?;
     dash.wait_for("east", |snapshot| named(&snapshot["egress"], "cards")["owner"] == "treasury")?;
 
-    // An Envoy that is gone is shown as gone, with all that it counted.
+    // An Envoy that has stopped is shown as such, with everything that it had counted.
     drop(envoy);
     let snapshot = dash.wait_for("east", |snapshot| snapshot["endpoints"][0]["alive"] == false)?;
     assert!(texts(&snapshot)[0].contains("does not answer"), "{:?}", texts(&snapshot));
@@ -174,7 +174,7 @@ fn proxies_of_one_cluster_that_run_different_policies_are_drift() -> Result<()> 
     Ok(())
 }
 
-/// Certificates and a configuration with three workspaces, in a folder.
+/// A folder with certificates and a configuration with three workspaces.
 fn workspaces(folder: &Path, east: &Envoy, west: &Envoy, more: &str) -> Result<String> {
     let config = folder.join("dash.yaml");
     let text = format!(
@@ -211,7 +211,7 @@ fn a_workspace_sees_its_own_and_is_refused_the_rest_at_the_api() -> Result<()> {
             );
         }
     }
-    // The page itself has nothing to hide: it asks for the token.
+    // The page itself is public: it asks for the token.
     assert_eq!(ask("/", None)?.status, 200);
 
     assert_eq!(ask("/api/v1/me", Some("token-a"))?.json()["workspace"], "a");
@@ -225,7 +225,7 @@ fn a_workspace_sees_its_own_and_is_refused_the_rest_at_the_api() -> Result<()> {
         assert!(!response.text().contains("cards"));
     }
 
-    // An owner's workspace has that owner's rules, and not a word of others.
+    // An owner's workspace shows the rules of that owner and nothing of others.
     status(&west, &get("mail.example.com:80"))?;
     let started = Instant::now();
     let mine = loop {
@@ -236,13 +236,13 @@ fn a_workspace_sees_its_own_and_is_refused_the_rest_at_the_api() -> Result<()> {
         ensure!(started.elapsed() < Duration::from_secs(30), "{text}");
         thread::sleep(Duration::from_millis(100));
     };
-    // Its counters come a second after the policy.
+    // Its counters appear a second after the policy.
     thread::sleep(Duration::from_secs(3));
     let later = ask("/api/v1/clusters/west", Some("token-b"))?.text();
     for text in [mine, later] {
         assert!(!text.contains("mail") && !text.contains("newsletters") && !text.contains("platform"), "{text}");
     }
-    // Nor proxies of other namespaces: these have none.
+    // It shows no proxies of other namespaces: these have none.
     let nothing = ask("/api/v1/clusters/east", Some("token-n"))?.json();
     assert_eq!((&nothing["endpoints"], &nothing["canaries"]), (&json!([]), &json!([])));
     Ok(())
@@ -263,7 +263,7 @@ fn without_workspaces_it_is_for_this_machine_only_and_it_only_reads() -> Result<
         http::send(Protocol::Http1, dash.address(), &HttpRequest::new(method, host, path))
     };
     let own = dash.address().to_string();
-    // A page elsewhere that made its name lead here (DNS rebinding) gets nothing.
+    // A page of another site whose name was made to resolve to this address (DNS rebinding) gets nothing.
     for host in ["evil.test", "127.0.0.1.evil.test", "localhost.evil.test:80"] {
         assert_eq!(send("GET", host, "/api/v1/clusters/east")?.status, 421, "{host}");
     }
@@ -286,7 +286,7 @@ fn an_identity_header_counts_only_from_a_proxy_with_a_certificate() -> Result<()
     let upstream = failing()?;
     let (east, west) = (envoy(&policy(), &upstream)?, envoy(&policy(), &upstream)?);
     let folder = tempfile::tempdir()?;
-    // A CA, the dash's certificate and the proxy's.
+    // A CA, the dash's certificate and the proxy's certificate.
     let mut ca = rcgen::CertificateParams::new(Vec::new())?;
     ca.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
     let ca = rcgen::CertifiedIssuer::self_signed(ca, rcgen::KeyPair::generate()?)?;
@@ -345,12 +345,12 @@ fn a_prometheus_shows_the_proxies_that_it_scrapes() -> Result<()> {
     Ok(())
 }
 
-/// CPU time of a process so far, user and system.
+/// The user and system CPU time of a process so far.
 fn cpu(pid: u32) -> Result<Duration> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
     let fields: Vec<&str> = stat.rsplit_once(')').context("stat")?.1.split_whitespace().collect();
     let ticks: u64 = fields[11].parse::<u64>()? + fields[12].parse::<u64>()?;
-    // USER_HZ is 100 wherever Linux runs Envoy.
+    // USER_HZ is 100 on all Linux platforms that Envoy supports.
     Ok(Duration::from_millis(10 * ticks))
 }
 
@@ -360,7 +360,7 @@ fn resident_mib(pid: u32) -> Result<u64> {
     Ok(line.trim().trim_end_matches(" kB").parse::<u64>()? / 1024)
 }
 
-/// A policy with so many rules, each with an outcome that has counted.
+/// A policy with the given number of rules, each with an outcome that is counted.
 fn rules(count: usize) -> Value {
     let rule = |i: usize| json!({"name": format!("rule-{i}"), "owner": "payments", "reason": "load", "to": [{"host": format!("h{i}.example.com"), "ports": [80]}]});
     json!({"egress": {"rules": (0..count).map(rule).collect::<Vec<_>>()}})
@@ -368,7 +368,7 @@ fn rules(count: usize) -> Value {
 
 #[test]
 fn a_hundred_proxies_with_a_thousand_rules_each_are_shown_every_second() -> Result<()> {
-    // What a real Envoy with such a policy and traffic for each rule says, served a hundred times.
+    // The response of a real Envoy with such a policy and traffic for each rule, served by a hundred simulated proxies.
     let mut bootstrap = Bootstrap::new()?;
     let filter = bootstrap.discovered(WasmFilter::new("egress-allowlist", rules(1_000))?.named("penstock"))?;
     let listener = Listener::new("ingress").discovered(filter).route(Route::any().answers(200, "fine\n"));
@@ -378,7 +378,7 @@ fn a_hundred_proxies_with_a_thousand_rules_each_are_shown_every_second() -> Resu
         let response = connection.request(&get(&format!("h{i}.example.com:80")))?;
         ensure!(response.status == 200, "{response:?}");
     }
-    // Counters come once a second.
+    // Counters are exported once a second.
     let started = Instant::now();
     while envoy.admin().stats("penstock.requests_total.section.egress.rule.rule-")?.len() < 1_000 {
         ensure!(started.elapsed() < Duration::from_secs(30), "the counters do not come");
@@ -433,7 +433,7 @@ fn a_hundred_proxies_with_a_thousand_rules_each_are_shown_every_second() -> Resu
         size / 1024,
     );
     assert_eq!(snapshot["egress"].as_array().unwrap().len(), 1_000);
-    // The simulated proxies and all other tests share this machine's cores with it.
+    // The simulated proxies and all other tests share this machine's cores with the dash.
     assert!(late == 0 && looks > 25.0, "{late} late, {looks:.0} looks a second");
     assert!(resident_mib(dash.pid())? < 1024 && slowest < Duration::from_secs(5), "{slowest:?}");
     Ok(())
@@ -462,7 +462,7 @@ fn an_envoy_hardly_notices_that_it_is_looked_at() -> Result<()> {
     println!(
         "an idle Envoy with 200 rules: {alone:.2} % of a core alone, {watched:.2} % when it is looked at each second"
     );
-    // 1 % is the aim; caches that others have emptied make it more here.
+    // The goal is 1 %; here, other processes evict caches and make it more.
     assert!(watched - alone < 3.0, "{alone:.2} % and {watched:.2} %");
     Ok(())
 }

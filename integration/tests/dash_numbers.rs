@@ -1,4 +1,4 @@
-//! `penstock dash` against Envoy's own counters, and against Envoys that do not run what they should.
+//! `penstock dash` against Envoy's own counters, and against Envoys that do not run the expected policy.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
 
@@ -18,7 +18,7 @@ fn list<'v>(value: &'v Value, field: &str) -> impl Iterator<Item = &'v Value> {
     value[field].as_array().into_iter().flatten()
 }
 
-/// The sum of every outcome of a section, as the page has it and as Envoy has it.
+/// The sum of each outcome of a section, according to the page and according to Envoy.
 fn outcomes(snapshot: &Value, envoy: &Envoy, field: &str, rule: &str) -> Result<Vec<(String, u64, u64)>> {
     let one = list(snapshot, field).find(|one| one["name"] == rule);
     let shown = one.and_then(|one| one["outcomes"].as_object()).cloned().unwrap_or_default();
@@ -52,7 +52,7 @@ fn what_the_page_says_of_a_listener_is_what_envoy_has_counted() -> Result<()> {
 
     let requests = || envoy.admin().stat("http.ingress.downstream_rq_total");
     let (address, began) = (envoy.ingress()?, requests()?);
-    // Both limits count each of 40, and routes or canaries do: added up that would be 120.
+    // Both limits count each of the 40 requests, and so do routes or canaries: added up, that would be 120.
     for number in 0..40 {
         let path = if number % 4 == 0 { "/shop" } else { "/" };
         let user = format!("user-{}", number % 2);
@@ -78,7 +78,7 @@ fn what_the_page_says_of_a_listener_is_what_envoy_has_counted() -> Result<()> {
         list(&snapshot["canaries"][0], "variants").filter_map(|variant| variant["total"].as_u64()).sum();
     let counted = envoy.admin().stats("penstock.variant_requests_total.rule.shop")?;
     ensure!(variants == counted.iter().map(|(_, count)| count).sum::<u64>() && variants > 0, "{variants} {counted:?}");
-    // 16 of the 40 are above the limits of two users; beside the percentage it says of how many.
+    // 16 of the 40 exceed the limits of two users; the page shows the total beside the percentage.
     let texts: Vec<&str> = list(&snapshot, "problems").filter_map(|problem| problem["text"].as_str()).collect();
     ensure!(
         texts
@@ -86,7 +86,7 @@ fn what_the_page_says_of_a_listener_is_what_envoy_has_counted() -> Result<()> {
             .any(|text| text.starts_with("Limit a: ") && text.ends_with("40 % of its requests (16 of 40 in 30 s)")),
         "{texts:?}"
     );
-    // A rate is a mean of what was watched, at most half a minute.
+    // A rate is the mean over the observed time, at most half a minute.
     let rate = plugin(&snapshot, "penstock").unwrap()["requestsPerSecond"].as_f64().unwrap();
     ensure!((40.0 / 30.0..=40.0).contains(&rate), "{rate}");
     Ok(())

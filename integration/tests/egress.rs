@@ -1,4 +1,4 @@
-//! The egress section through a real Envoy: the contract's cases in raw bytes, identities, TLS passthrough, the log.
+//! The egress section in a real Envoy: the contract's cases in raw bytes, identities, TLS passthrough, the log.
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -13,8 +13,8 @@ use serde_json::{Value, json};
 
 const CHECKOUT: &str = "spiffe://cluster.local/ns/payments/sa/checkout";
 
-/// An HTTP listener whose connections begin with a PROXY line, which gives them the destination address and port that
-/// a test wants, and whose caller is the filter state `test.peer`, taken from a header that only this listener trusts.
+/// An HTTP listener for connections that start with a PROXY line, which sets the destination address and port. The
+/// caller is the filter state `test.peer`, set from a header that only this listener trusts.
 fn http_listener(name: &str, filter: &WasmFilter) -> Value {
     let mut listener = tls_listener(name, filter);
     if let Some(chain) = listener.pointer_mut("/filter_chains/0").and_then(Value::as_object_mut) {
@@ -23,7 +23,7 @@ fn http_listener(name: &str, filter: &WasmFilter) -> Value {
     listener
 }
 
-/// The same with TLS inside.
+/// The same listener with TLS.
 fn tls_listener(name: &str, filter: &WasmFilter) -> Value {
     let peer = json!({
         "@type": "type.googleapis.com/envoy.extensions.filters.http.set_filter_state.v3.Config",
@@ -76,8 +76,8 @@ fn tls_file(name: &str) -> String {
     workspace::root().join("integration/tests/tls").join(name).display().to_string()
 }
 
-/// An Envoy whose listeners of these names pass on the bytes that they get, behind a PROXY line, to the listeners with TLS at
-/// these addresses.
+/// An Envoy whose listeners with these names accept a PROXY line, and pass the bytes on to the TLS listeners at these
+/// addresses.
 fn tls_clients(gateways: &[(String, SocketAddr)]) -> Result<Envoy> {
     let mut bootstrap = Bootstrap::new()?;
     for (name, address) in gateways {
@@ -107,17 +107,17 @@ fn tls_clients(gateways: &[(String, SocketAddr)]) -> Result<Envoy> {
     bootstrap.start()
 }
 
-/// The first line of a connection to `destination`.
+/// The PROXY line of a connection to `destination`.
 fn proxy_line(destination: &str, port: u64) -> String {
     format!("PROXY TCP4 192.0.2.1 {destination} 40000 {port}\r\n")
 }
 
-/// One request on a connection to port 443, or the one that it names.
+/// Sends one request on a connection to port 443, or to the port that it names.
 fn ask(address: SocketAddr, protocol: Protocol, request: &HttpRequest, port: u64) -> Result<HttpResponse> {
     ClientConnection::open_after(protocol, address, proxy_line("192.0.2.2", port).as_bytes())?.request(request)
 }
 
-/// An Envoy with one listener, `egress`, and the upstream behind it.
+/// An Envoy with a listener `egress` and an upstream behind it.
 fn envoy(module: &str, egress: &Value) -> Result<(Envoy, Upstream)> {
     let upstream = Upstream::echo()?;
     let policy = json!({"settings": {"filterState": true}, "egress": egress});
@@ -126,7 +126,7 @@ fn envoy(module: &str, egress: &Value) -> Result<(Envoy, Upstream)> {
     Ok((bootstrap.any_listener(http_listener("egress", &filter)).start()?, upstream))
 }
 
-/// Why a case cannot be sent here.
+/// Why a case cannot be sent by this test.
 fn obstacle(case: &Case) -> Option<&'static str> {
     let policy = case.policy.to_string();
     if case.policy.pointer("/egress/verifySni").is_some() || case.request.get("sni").is_some() {
@@ -135,7 +135,7 @@ fn obstacle(case: &Case) -> Option<&'static str> {
     (policy.contains("notBefore") || policy.contains("expires")).then_some("the clock is the machine's")
 }
 
-/// Why a case cannot be said in a version of HTTP.
+/// Why a case cannot be expressed in a version of HTTP.
 fn impossible(case: &Case, protocol: Protocol) -> Option<&'static str> {
     let headers = case.request.get("headers").map(Value::to_string).unwrap_or_default();
     let field = |name: &str| case.request.get(name).and_then(Value::as_str).unwrap_or_default();
@@ -154,17 +154,17 @@ fn impossible(case: &Case, protocol: Protocol) -> Option<&'static str> {
     }
 }
 
-/// The case's request for a version of HTTP.
+/// The case's request in a version of HTTP.
 fn request(case: &Case, protocol: Protocol) -> HttpRequest {
     let field = |name: &str| case.request.get(name).and_then(Value::as_str).unwrap_or_default();
     let mut request = HttpRequest::new(field("method"), field("authority"), field("path"));
     request.protocol = case.request.get("protocol").and_then(Value::as_str).map(|name| name.as_bytes().to_vec());
-    // HTTP/2 has no request without a scheme.
+    // HTTP/2 requires a scheme.
     request.scheme = case.request.get("scheme").and_then(Value::as_str).unwrap_or("http").into();
     for pair in case.request.get("headers").and_then(Value::as_array).into_iter().flatten() {
         let part = |i: usize| pair.get(i).and_then(Value::as_str).unwrap_or_default();
         request = request.header(part(0), part(1));
-        // Without it Envoy drops the other.
+        // Without this header, Envoy drops the other one.
         if part(0) == "upgrade" {
             request = request.header("connection", "upgrade");
         }
@@ -196,7 +196,7 @@ fn the_contracts_cases_through_envoy() -> Result<()> {
             egress.insert("identity".into(), json!({"filterState": "test.peer"}));
         }
         let next = format!("egress-{}", listeners.len());
-        // The scheme of a case says whether its connection has TLS.
+        // The scheme of a case says whether its connection uses TLS.
         let has_tls =
             case.request.get("scheme").and_then(Value::as_str).is_some_and(|s| s.eq_ignore_ascii_case("https"));
         let key = (policy.to_string(), has_tls);
@@ -232,7 +232,8 @@ fn the_contracts_cases_through_envoy() -> Result<()> {
             match found {
                 Ok(200) if expected == 200 && (forwarded || is_tunnel) => decided += 1,
                 Ok(found) if is_ours && found == expected && !forwarded => decided += 1,
-                // Envoy's own parser was faster: the answer that counts, nothing forwarded, still holds.
+                // Envoy's own parser refused the request first. The status and that nothing was forwarded must still be
+                // as expected.
                 Ok(400 | 403 | 404 | 426 | 501) | Err(_) if expected >= 400 && !is_ours && !forwarded => {
                     println!("refused by Envoy itself: {} over {protocol}: {found:?}", case.name);
                 }
@@ -309,7 +310,7 @@ fn a_refusal_is_json_or_a_grpc_status_a_log_line_and_filter_state() -> Result<()
     assert_eq!((answer.status, answer.header("grpc-status")), (200, Some("7".into())));
     assert_eq!(ask(address, Protocol::Http1, &HttpRequest::new("GET", "a.test", "/"), 443)?.status, 200);
     assert_eq!(upstream.requests(), 1);
-    // Envoy writes access logs out every ten seconds.
+    // Envoy flushes access logs every ten seconds.
     let mut log = envoy.log()?;
     for _ in 0..150 {
         if log.contains("ACCESS - - stripe") {
@@ -367,7 +368,8 @@ fn a_window_is_that_of_the_machines_clock() -> Result<()> {
 
 #[test]
 fn a_sidecars_own_workload_is_the_caller() -> Result<()> {
-    // Envoy shows a dynamic module nothing of its node, so the native body refuses such a policy when it loads.
+    // Envoy does not show the node's metadata to a dynamic module, so the native body refuses such a policy when it
+    // loads.
     if Body::of_environment() == Body::Native {
         return Ok(());
     }
@@ -390,10 +392,10 @@ fn a_sidecars_own_workload_is_the_caller() -> Result<()> {
     Ok(())
 }
 
-/// RFC 3339, so many days from now.
+/// An RFC 3339 date, this many days from now.
 fn in_days(days: u64) -> Result<String> {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_secs();
-    // Howard Hinnant's civil_from_days, for dates after 1970.
+    // Howard Hinnant's `civil_from_days`, for dates after 1970.
     let (day, second) = (now / 86_400 + days, now % 86_400);
     let z = day + 719_468;
     let (era, doe) = (z / 146_097, z % 146_097);
@@ -441,7 +443,7 @@ fn rules_and_reasons_are_counted_and_ends_are_announced() -> Result<()> {
             let ends: Vec<u64> = found.iter().filter(|(name, _)| is_expiry(name)).map(|(_, end)| *end).collect();
             let days = ends.iter().map(|end| end.saturating_sub(now) / 86_400).collect::<Vec<_>>();
             assert_eq!(days, [4], "{found:?}");
-            // Once, though each worker and the main thread has the policy.
+            // Logged once, although each worker and the main thread loads the policy.
             assert_eq!(envoy.log()?.matches("1 egress rule ends within 14 days: soon (owner: web) in 4 d").count(), 1);
             assert!(
                 !found.iter().any(|(name, _)| name.contains(".later.")),
@@ -454,7 +456,7 @@ fn rules_and_reasons_are_counted_and_ends_are_announced() -> Result<()> {
     anyhow::bail!("{found:?}")
 }
 
-/// Whether a connection that sends `bytes` gets an answer from the upstream; `None`: it was closed.
+/// Sends `bytes` on a connection; returns whether the upstream responds. `None`: the connection was closed.
 fn tunnel(address: SocketAddr, preamble: &str, bytes: &[u8]) -> Result<bool> {
     let mut stream = TcpStream::connect(address)?;
     stream.set_read_timeout(Some(Duration::from_secs(20)))?;
@@ -464,7 +466,7 @@ fn tunnel(address: SocketAddr, preamble: &str, bytes: &[u8]) -> Result<bool> {
     Ok(stream.read(&mut answer).is_ok_and(|read| read > 0))
 }
 
-/// A server that counts connections and answers the first bytes of each with four of its own.
+/// A server that counts connections and responds to the first bytes of each with four bytes.
 fn counting_server() -> Result<(SocketAddr, std::sync::Arc<std::sync::atomic::AtomicUsize>)> {
     let listener = std::net::TcpListener::bind(("127.0.0.1", 0))?;
     let address = listener.local_addr()?;
@@ -475,7 +477,7 @@ fn counting_server() -> Result<(SocketAddr, std::sync::Arc<std::sync::atomic::At
             counted.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
             std::thread::spawn(move || {
                 let mut first = [0; 1024];
-                // A proxy that hangs up is one of the outcomes.
+                // The proxy may close the connection.
                 let _ = stream.read(&mut first).and_then(|_| stream.write_all(b"pong"));
             });
         }
@@ -483,7 +485,7 @@ fn counting_server() -> Result<(SocketAddr, std::sync::Arc<std::sync::atomic::At
     Ok((address, count))
 }
 
-/// `tls_inspector`, the module as a network filter, `tcp_proxy`.
+/// A filter chain of `tls_inspector`, the module as a network filter, and `tcp_proxy`.
 fn passthrough_listener(name: &str, module: &str, policy: Value) -> Result<Value> {
     let filter = WasmFilter::new(module, policy)?.named(name);
     Ok(json!({
@@ -540,7 +542,7 @@ fn a_refused_connection_never_reaches_the_upstream() -> Result<()> {
             let opened = connections.load(std::sync::atomic::Ordering::SeqCst);
             assert_eq!(opened, open, "{module} {listener}: {name:?} {destination}:{port}: upstream connections");
         }
-        // Bytes that are no TLS at all have no server name.
+        // Bytes that are not TLS have no server name.
         assert!(!tunnel(envoy.address("enforce")?, &proxy_line("192.0.2.2", 443), b"GET / HTTP/1.1\r\n\r\n")?);
         assert_eq!(connections.load(std::sync::atomic::Ordering::SeqCst), open);
         assert!(envoy.log()?.contains("\"egress\":\"deny\",\"why\":\"hostNotAllowed\""));

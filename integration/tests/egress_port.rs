@@ -1,5 +1,5 @@
-//! The port of an authority without one, with a real dynamic forward proxy behind the module: the port to which the request
-//! goes is the one that the rule lists.
+//! The port of an authority that has none, with a dynamic forward proxy behind the module: the request must go to the
+//! port that the rule lists.
 
 use anyhow::{Context, Result};
 use penstock_integration::http::{self, HttpRequest, Protocol};
@@ -10,7 +10,8 @@ fn cache() -> Value {
     json!({"name": "outside", "dns_lookup_family": "V4_ONLY"})
 }
 
-/// A listener without TLS: the module, and Envoy's dynamic forward proxy to `cluster`. Each answer says where it went.
+/// A listener without TLS: the module, and Envoy's dynamic forward proxy to `cluster`. Each response says where the
+/// request went.
 fn listener(name: &str, cluster: &str, filter: &WasmFilter) -> Value {
     let manager = json!({
         "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
@@ -69,7 +70,7 @@ fn a_request_goes_to_the_port_that_its_rule_lists() -> Result<()> {
         }
         json!({"egress": egress})
     };
-    // Listener, cluster, policy.
+    // A listener, its cluster, and its policy.
     let gateways = [
         ("plain", "plain", policy(None, &[80])),
         ("plain-443", "plain", policy(None, &[443])),
@@ -86,7 +87,7 @@ fn a_request_goes_to_the_port_that_its_rule_lists() -> Result<()> {
     for protocol in Protocol::ALL {
         for (name, authority, scheme, expected) in [
             ("plain", "127.0.0.1".to_owned(), "http", Some(80)),
-            // What a client claims is not what its connection is.
+            // A scheme that the client claims does not change what its connection is.
             ("plain", "127.0.0.1".to_owned(), "https", Some(80)),
             ("plain", "127.0.0.1:443".to_owned(), "http", None),
             ("plain", "denied.localhost".to_owned(), "http", None),

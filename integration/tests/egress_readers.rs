@@ -1,5 +1,5 @@
-//! Envoy's own path normalisation as another reader: what the allowlist forwards, Envoy reads as it stands; and where Envoy
-//! reads another path than the allowlist in what a client wrote, the client's text goes no further.
+//! Envoy's own path normalisation as a second parser: a path that the allowlist forwards must mean the same to Envoy.
+//! Where Envoy would read the client's original path differently, that original must not be forwarded.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test stops at the first surprise")]
 
@@ -9,13 +9,13 @@ use penstock_integration::{Bootstrap, Listener, Route, Upstream};
 use penstock_policy::egress::canonical;
 use serde_json::json;
 
-/// What paths are made of.
+/// The parts of which paths are made.
 const PIECES: [&str; 30] = [
     "/", "/", "/", "/", "a", "b", ".", "..", "...", ";", ";x=1", "%2e", "%2E%2e", "%2f", "%5C", "%3b", "%41", "%7e",
     "%c3%a9", "%C3%A9", "%20", "%3F", "%23", "+", "@", ":", "~", "*", "'", "c:",
 ];
 
-/// Paths in a fixed random order (Knuth's MMIX generator).
+/// Generates paths in a fixed random order (Knuth's MMIX generator).
 fn paths(count: usize) -> Vec<String> {
     let mut state = 7u64;
     let mut next = |below: usize| {
@@ -25,13 +25,14 @@ fn paths(count: usize) -> Vec<String> {
     (0..count).map(|_| format!("/{}", (0..next(9)).map(|_| PIECES[next(PIECES.len())]).collect::<String>())).collect()
 }
 
-/// Where the readings may differ, each harmless because ours is what goes on: params, which only the allowlist drops; a path
-/// of slashes alone, which Envoy does not merge.
+/// Where the parsers may differ. Both cases are harmless because the allowlist's path is the one that is forwarded:
+/// only the allowlist drops path parameters, and Envoy does not merge a path of nothing but slashes.
 fn is_exception(path: &str) -> bool {
     path.contains(';') || path.contains("%3b") || path.bytes().all(|byte| byte == b'/')
 }
 
-/// The same path with its escapes in upper case, which Envoy leaves as they are (RFC 3986 §6.2.2.1: no other path).
+/// The same path with its escapes in upper case, which Envoy leaves unchanged (RFC 3986 §6.2.2.1: the path is
+/// equivalent).
 fn upper_escapes(path: &str) -> String {
     let mut parts = path.split('%');
     let first = parts.next().unwrap_or_default().to_owned();
@@ -55,7 +56,7 @@ fn envoy_reads_what_is_forwarded_as_it_stands() -> Result<()> {
     for action in actions {
         let address = envoy.address(action)?;
         let mut connection = ClientConnection::open(Protocol::Http1, address)?;
-        // The path as Envoy reads it; `None`: refused.
+        // The path as Envoy normalises it, or `None` when Envoy refuses it.
         let mut read = |path: &str| -> Result<Option<String>> {
             let before = upstream.requests();
             let response = connection.request(&HttpRequest::new("GET", "a.test", path));

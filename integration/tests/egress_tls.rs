@@ -1,4 +1,5 @@
-//! `verifySni` behind a listener that ends TLS: the client is another Envoy, which opens connections for the names it is told.
+//! `verifySni` behind a listener that terminates TLS. The client is another Envoy, which opens connections with the
+//! given server names.
 
 use anyhow::Result;
 use penstock_integration::http::{self, HttpRequest, Protocol};
@@ -23,7 +24,7 @@ fn gateway(filter: &WasmFilter) -> Value {
     json!({
         "name": "gateway",
         "address": {"socket_address": {"address": "127.0.0.1", "port_value": 0}},
-        // A server name reaches a filter only through this one.
+        // Filters only see the server name through this listener filter.
         "listener_filters": [{"name": "tls", "typed_config":
             {"@type": "type.googleapis.com/envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector"}}],
         "filter_chains": [{
@@ -41,7 +42,7 @@ fn gateway(filter: &WasmFilter) -> Value {
     })
 }
 
-/// A cluster that speaks TLS to `port` for the server name `sni`, or none.
+/// A cluster that connects to `port` with TLS and the server name `sni`, or without a server name.
 fn client(name: &str, port: u16, sni: &str, protocol: Protocol) -> Value {
     let options = match protocol {
         Protocol::Http1 => json!({"http_protocol_options": {}}),
@@ -87,12 +88,12 @@ fn a_request_for_another_name_than_the_connections_is_421() -> Result<()> {
             ("a", "A.TEST.", 200),
             ("a", "a.test:443", 200),
             ("upper", "a.test", 200),
-            // Listed, but the connection was opened for another name.
+            // The host is listed, but the connection was opened for another name.
             ("a", "b.test", 421),
             ("none", "a.test", 421),
-            // An address is never a server name.
+            // An IP address is never a server name.
             ("a", "192.0.2.7", 421),
-            // Not listed: that comes first.
+            // The host is not listed, which is checked first.
             ("a", "evil.test", 403),
         ] {
             let before = upstream.requests();

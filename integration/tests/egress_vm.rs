@@ -1,4 +1,4 @@
-//! What is left of the egress filter when its VM is dead: nothing passes.
+//! When the VM of the egress filter has trapped, nothing passes.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
 
@@ -19,7 +19,7 @@ fn policy() -> Value {
 }
 
 fn filter(name: &str, failure_policy: &str) -> Result<WasmFilter> {
-    // A VM of its own: the death of another one's must not count.
+    // A VM id of its own, so that a trap in another test's VM does not affect this one.
     let filter =
         WasmFilter::at(name, &workspace::module_that_traps("egress-allowlist")?, policy()).named(name).vm_id(name);
     Ok(filter.failure_policy(failure_policy))
@@ -40,7 +40,7 @@ fn a_dead_vm_answers_503_and_forwards_nothing() -> Result<()> {
         for protocol in Protocol::ALL {
             let upstream = Upstream::echo()?;
             let envoy = Bootstrap::new()?
-                // One worker has one VM: when it is dead, all of them are.
+                // One worker has one VM, so when it has trapped, no VM is left.
                 .concurrency(1)
                 .cluster("upstream", upstream.address())
                 .listener(
@@ -68,7 +68,7 @@ fn a_dead_vm_answers_503_and_forwards_nothing() -> Result<()> {
                     assert_eq!(upstream.requests(), 1);
                 }
                 _ => {
-                    // Envoy makes a new VM with a request after a second or so; until then, 503.
+                    // After about a second, Envoy makes a new VM at the next request; until then, it responds with 503.
                     let started = Instant::now();
                     loop {
                         match ask(&HttpRequest::new("GET", "evil.test", "/"))? {
@@ -89,7 +89,7 @@ fn a_dead_vm_answers_503_and_forwards_nothing() -> Result<()> {
     Ok(())
 }
 
-/// A server that counts its connections and greets each.
+/// A server that counts its connections and sends a greeting on each.
 fn greeter() -> Result<(SocketAddr, Arc<AtomicUsize>)> {
     let listener = TcpListener::bind(("127.0.0.1", 0))?;
     let (address, count) = (listener.local_addr()?, Arc::new(AtomicUsize::new(0)));
@@ -98,7 +98,7 @@ fn greeter() -> Result<(SocketAddr, Arc<AtomicUsize>)> {
         for mut stream in listener.incoming().map_while(Result::ok) {
             counted.fetch_add(1, Ordering::SeqCst);
             thread::spawn(move || {
-                // A proxy that hangs up is one of the outcomes.
+                // The proxy may close the connection.
                 let _ = stream.write_all(b"pong").and_then(|()| stream.read(&mut [0; 1024]));
             });
         }
@@ -106,7 +106,7 @@ fn greeter() -> Result<(SocketAddr, Arc<AtomicUsize>)> {
     Ok((address, count))
 }
 
-/// Whether a connection that asks for `name` gets an answer.
+/// Opens a connection with the server name `name`; returns whether the upstream responds.
 fn greeted(address: SocketAddr, name: &str) -> Result<bool> {
     let mut stream = TcpStream::connect(address)?;
     stream.set_read_timeout(Some(Duration::from_secs(10)))?;

@@ -1,4 +1,4 @@
-//! The example of a filter of one's own with the engine in it, in Envoy.
+//! The example of an own filter that embeds the engine, run in Envoy.
 
 use anyhow::Result;
 use penstock_integration::http::{self, HttpRequest, Protocol};

@@ -1,4 +1,4 @@
-//! The bootstraps in `envoy-configs/`, as they are but for addresses and the places of files.
+//! The bootstraps in `envoy-configs/`, unchanged except for addresses and file paths.
 
 use std::fs;
 use std::path::Path;
@@ -9,7 +9,7 @@ use penstock_integration::http::{self, HttpRequest, Protocol};
 use penstock_integration::{Bootstrap, Envoy, Listener, RateLimitService, Route, Upstream, workspace};
 use tempfile::TempDir;
 
-/// A file of `envoy-configs/` with each of these texts replaced; every one of them must be there.
+/// Reads a file of `envoy-configs/` and replaces each of these texts, every one of which must occur.
 fn read(name: &str, replacements: &[(&str, &str)]) -> Result<String> {
     let path = workspace::root().join("envoy-configs").join(name);
     let mut text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
@@ -20,7 +20,7 @@ fn read(name: &str, replacements: &[(&str, &str)]) -> Result<String> {
     Ok(text)
 }
 
-/// Two upstreams, and the bootstrap `name` in front of them.
+/// Starts two upstreams, and Envoy with the bootstrap `name` in front of them.
 struct Setting {
     stable: Upstream,
     beta: Upstream,
@@ -58,7 +58,7 @@ impl Setting {
         self.folder.path().join("penstock.yaml")
     }
 
-    /// Checks that the policy of the files does what it says.
+    /// Checks that the policy of the files works as described.
     fn check(&self, envoy: &mut Envoy) -> Result<()> {
         for protocol in Protocol::ALL {
             let (stable, beta) = (self.stable.requests(), self.beta.requests());
@@ -91,7 +91,7 @@ fn the_static_bootstrap_is_valid_and_routes_as_its_policy_says() -> Result<()> {
     setting.check(&mut Bootstrap::text(&yaml)?.start()?)
 }
 
-/// What the README shows for plain Envoy.
+/// The example for plain Envoy in the README.
 #[test]
 fn the_bootstrap_for_a_first_try_answers_by_itself() -> Result<()> {
     let module = format!("filename: {}", workspace::module("suite")?.display());
@@ -215,7 +215,7 @@ fn the_rate_limit_service_is_asked_for_what_the_shield_lets_pass() -> Result<()>
             ("/etc/penstock/rate-limit.wasm", &module),
             ("port_value: 8080", &port(shop.address())),
             ("port_value: 8081", &port(service.address())),
-            // A busy machine answers late, and nothing may come back during the test.
+            // The limit must not refill during the test, even on a busy machine.
             ("\"timeout\": \"20ms\"", "\"timeout\": \"5s\""),
             ("\"requests\": 20, \"per\": \"1s\"", "\"requests\": 20, \"per\": \"24h\""),
             ("\"requests\": 1000, \"per\": \"1h\"", "\"requests\": 15, \"per\": \"24h\""),
@@ -230,7 +230,7 @@ fn the_rate_limit_service_is_asked_for_what_the_shield_lets_pass() -> Result<()>
         assert!(response.status == 429 || response.header("ratelimit").is_some(), "{response:?}");
         statuses.push(response.status);
     }
-    // The flood of 60 is 20 questions; the service lets 15 of them pass.
+    // A flood of 60 requests makes 20 calls; the service allows 15 of them.
     let passed = statuses.iter().filter(|&&status| status == 200).count();
     assert_eq!((passed, shop.requests()), (15, 15), "{statuses:?}");
     assert_eq!(envoy.admin().stat("cluster.ratelimit.upstream_rq_total")?, 20);
@@ -261,7 +261,7 @@ fn the_egress_gateway_is_valid_and_knows_its_callers_by_their_certificates() -> 
         let yaml = gateway(caller)?;
         validate(&yaml)?;
         let mut egress = Bootstrap::text(&yaml)?.start()?;
-        // The workload's side: another Envoy, with the certificate of spiffe://cluster.local/ns/payments/sa/checkout.
+        // The workload's proxy: another Envoy with the certificate of spiffe://cluster.local/ns/payments/sa/checkout.
         let transport = serde_json::json!({"name": "tls", "typed_config": {
             "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
             "common_tls_context": {"tls_certificates": [{
@@ -280,7 +280,7 @@ fn the_egress_gateway_is_valid_and_knows_its_callers_by_their_certificates() -> 
         let ask = |authority: &str, path: &str| {
             http::send(Protocol::Http1, sidecar.address("workload")?, &HttpRequest::new("POST", authority, path))
         };
-        // Allowed means that Envoy goes on to look for the host, which is not the module's answer any more.
+        // When the module allows the request, Envoy tries to resolve the host; its response is no longer the module's.
         let listed = ask("api.stripe.com:443", "/v1/charges")?;
         assert_eq!(listed.json().get("reason").and_then(|reason| reason.as_str()), expected, "{}", listed.text());
         let other = ask("evil.test:443", "/")?;

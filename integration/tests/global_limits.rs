@@ -1,4 +1,4 @@
-//! Limits of global scope: a real Envoy, and the rate-limit service that people run.
+//! Global limits with a real Envoy and envoyproxy/ratelimit.
 
 use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
@@ -11,13 +11,13 @@ use penstock_integration::http::{self, ClientConnection, HttpRequest, HttpRespon
 use penstock_integration::{Answer, Bootstrap, Envoy, GrpcServer, RateLimitService, grpc_cluster};
 use serde_json::{Value, json};
 
-/// Services and Envoys of several tests at once would starve each other.
+/// Tests run one at a time, because several services and Envoys at once would be too slow.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
-/// Long enough for a busy machine to answer in.
+/// A timeout that is long enough on a busy machine.
 const PATIENT: &str = "5s";
 
-/// One limit of global scope, of windows that do not end during a test.
+/// One global limit whose window does not end during a test.
 fn limit(name: &str, key: Value, requests: u32) -> Value {
     json!({"name": name, "key": key, "limit": {"requests": requests, "per": "24h"}, "scope": scope(PATIENT, "Deny")})
 }
@@ -38,12 +38,12 @@ fn envoy(module: &str, limits: &[Value], cluster: Value) -> Result<Envoy> {
     Bootstrap::module(module, &policy, &[])?.any_cluster(cluster).concurrency(4).start()
 }
 
-/// A service that knows nothing but the domain: the limits are the policy's.
+/// A service that only knows the domain: the limits are in the policy.
 fn service() -> Result<Option<RateLimitService>> {
     RateLimitService::start(&["domain: shop\ndescriptors: []\n"])
 }
 
-/// The answer over a connection of its own, so that requests land on all workers.
+/// Sends a request on a new connection, so that requests reach all workers.
 fn send(envoy: &Envoy, request: &HttpRequest) -> Result<HttpResponse> {
     http::send(Protocol::Http2, envoy.ingress()?, request)
 }
@@ -54,7 +54,7 @@ fn passed(envoy: &Envoy, request: &HttpRequest, count: usize) -> Result<usize> {
     Ok(statuses.iter().filter(|&&status| status == 200).count())
 }
 
-/// A counter of one limit, once it is what it should be.
+/// Waits until a counter of a limit has the expected value.
 fn counted(envoy: &Envoy, limit: &str, outcome: &str, expected: u64) -> Result<()> {
     let name = format!("wasmcustom.penstock.requests_total.section.rateLimits.rule.{limit}.outcome.{outcome}");
     let started = Instant::now();
@@ -68,7 +68,7 @@ fn counted(envoy: &Envoy, limit: &str, outcome: &str, expected: u64) -> Result<(
     }
 }
 
-/// Calls that the service has got.
+/// The number of calls that the service has received.
 fn calls(envoy: &Envoy) -> Result<u64> {
     envoy.admin().stat("cluster.ratelimit.upstream_rq_total")
 }
@@ -118,7 +118,7 @@ fn a_cost_counts_as_many_hits() -> Result<()> {
     let _alone = ONE_AT_A_TIME.lock();
     let Some(service) = service()? else { return Ok(()) };
     let costly = with(limit("cost", json!([]), 20), "cost", json!({"header": "x-cost"}));
-    // Another limit in the same call that counts requests.
+    // Another limit in the same call, which counts requests.
     let mut envoy = envoy("rate-limit", &[costly, limit("plain", json!([]), 20)], service.cluster("ratelimit"))?;
     assert_eq!(passed(&envoy, &HttpRequest::get("/").header("x-cost", "5"), 6)?, 4);
     counted(&envoy, "plain", "limited", 0)?;
@@ -165,7 +165,7 @@ fn what_comes_after_the_limits_is_decided_as_if_nothing_had_been_in_between() ->
     });
     let bootstrap = Bootstrap::suite(&policy, &["stable", "beta"])?.any_cluster(service.cluster("ratelimit"));
     let mut envoy = bootstrap.start()?;
-    // A body that arrives while the request waits goes along.
+    // A body that arrives during the call is forwarded, too.
     for (request, text) in [(user("a"), "stable"), (user("b").body("x".repeat(9000)), "beta")] {
         assert_eq!(send(&envoy, &request)?.text().trim(), text);
     }
@@ -189,18 +189,18 @@ fn a_local_limit_in_front_keeps_calls_from_the_service() -> Result<()> {
     let _alone = ONE_AT_A_TIME.lock();
     let Some(service) = service()? else { return Ok(()) };
     let local = |name: &str, key: Value, requests: u32| json!({"name": name, "key": key, "limit": {"requests": requests, "per": "24h"}});
-    // 10 pass the shield; the service passes 6 of them.
+    // The local limit passes 10 requests; the service passes 6 of them.
     let limits = [local("shield", by_user(), 10), local("other", json!([]), 8), limit("shielded", by_user(), 6)];
     let mut envoy = envoy("rate-limit", &limits, service.cluster("ratelimit"))?;
     assert_eq!(passed(&envoy, &user("a"), 30)?, 6);
     assert_eq!(calls(&envoy)?, 10);
-    // What the service refused has taken nothing from the limit with another key: 8 less the 6 that passed.
+    // A request that the service refused has not consumed the limit with the other key: 8 minus the 6 that passed.
     assert_eq!(passed(&envoy, &user("b"), 30)?, 2);
     assert_eq!(calls(&envoy)?, 12);
     envoy.check_healthy()
 }
 
-/// The limits of the failure tests: one that lets pass and one that refuses, told apart by the path.
+/// The limits of the failure tests: one allows requests and one refuses them on failure, selected by the path.
 fn failing(timeout: &str) -> [Value; 2] {
     ["Allow", "Deny"].map(|on_failure| {
         let limit = with(limit(on_failure, json!([]), 1_000_000), "scope", scope(timeout, on_failure));
@@ -208,7 +208,7 @@ fn failing(timeout: &str) -> [Value; 2] {
     })
 }
 
-/// Sends `count` requests on one connection; the statuses, and the median time.
+/// Sends `count` requests on one connection; returns the statuses and the median duration.
 fn timed(address: SocketAddr, path: &str, count: usize) -> Result<(Vec<u16>, Duration, Duration)> {
     let mut connection = ClientConnection::open(Protocol::Http1, address)?;
     let mut times = Vec::new();
@@ -223,7 +223,7 @@ fn timed(address: SocketAddr, path: &str, count: usize) -> Result<(Vec<u16>, Dur
     Ok((statuses, at(50), at(99)))
 }
 
-/// What `onFailure` says must happen with every request, with no more delay than the timeout and a busy machine's own.
+/// Every request must be handled as `onFailure` says, with no more delay than the timeout plus some scheduling delay.
 fn fails(envoy: &Envoy, what: &str, timeout: Duration) -> Result<()> {
     for (path, status) in [("/Allow", 200), ("/Deny", 429)] {
         let (statuses, median, p99) = timed(envoy.ingress()?, path, 40)?;
@@ -241,7 +241,7 @@ fn a_service_that_dies_or_hangs_delays_nobody_longer_than_the_timeout() -> Resul
     let Some(mut service) = service()? else { return Ok(()) };
     let mut envoy = envoy("rate-limit", &failing("20ms"), service.cluster("ratelimit"))?;
     let address = envoy.ingress()?;
-    // It works first; on a machine this busy not each time in 20 ms.
+    // The service works at first; on a busy machine not every call finishes within 20 ms.
     let (statuses, median, p99) = timed(address, "/Allow", 40)?;
     println!("alive: median {median:?}, p99 {p99:?}");
     assert!(statuses.iter().all(|status| *status == 200), "{statuses:?}");
@@ -252,7 +252,7 @@ fn a_service_that_dies_or_hangs_delays_nobody_longer_than_the_timeout() -> Resul
         envoy.admin().stat("wasmcustom.penstock.requests_total.section.rateLimits.rule.Deny.outcome.timeout")
     };
     let started = Instant::now();
-    // One whose time the two clocks see differently is an error.
+    // A call that only one of the two clocks sees time out counts as an error, so fewer than 40 are timeouts.
     while timeouts(&envoy)? < 35 {
         assert!(started.elapsed() < Duration::from_secs(10), "{} timeouts", timeouts(&envoy)?);
         thread::sleep(Duration::from_millis(100));
@@ -263,7 +263,7 @@ fn a_service_that_dies_or_hangs_delays_nobody_longer_than_the_timeout() -> Resul
         assert!(started.elapsed() < Duration::from_secs(10), "the service is not asked again");
     }
 
-    // Killed while requests are under way.
+    // The service is killed while requests are in flight.
     let traffic = thread::scope(|scope| {
         let clients: Vec<_> = ["/Allow", "/Deny"].map(|path| scope.spawn(move || timed(address, path, 400))).into();
         thread::sleep(Duration::from_millis(100));
@@ -355,7 +355,7 @@ fn clients_that_leave_while_they_wait_leave_nothing_behind() -> Result<()> {
     for round in 0..30 {
         let mut client = TcpStream::connect(envoy.ingress()?)?;
         client.write_all(&h1::encode(&HttpRequest::get("/")))?;
-        // Some before the call, some in the middle of it, some at the very end.
+        // Some clients leave before the call, some during it, some at its end.
         thread::sleep(Duration::from_millis(round * 12));
         drop(client);
     }

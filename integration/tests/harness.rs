@@ -1,4 +1,4 @@
-//! The harness itself: what the other tests take for granted.
+//! Tests of the harness itself: what the other tests rely on.
 
 use std::time::Duration;
 

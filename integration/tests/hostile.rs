@@ -1,4 +1,4 @@
-//! Input that is large or malformed: the answer is right or a clear refusal, and the VM lives on.
+//! Large or malformed input: the response is correct or a clear refusal, and the VM does not trap.
 
 use std::time::{Duration, Instant};
 
@@ -45,7 +45,7 @@ fn a_thousand_headers_are_decided_like_one() -> Result<()> {
 #[test]
 fn a_header_value_of_a_mebibyte_is_decided_like_a_short_one() -> Result<()> {
     let (mut envoy, _upstream) = suite()?;
-    // Over HTTP/2 Envoy takes 256 KiB a field at most, but joins cookies.
+    // Over HTTP/2, Envoy accepts at most 256 KiB a field, but joins cookies.
     for (protocol, size) in [(Protocol::Http1, MIB), (Protocol::Http2, MIB / 5)] {
         let long = |last: &str| format!("{}{last}", "a".repeat(size));
         let cookies = (0..5)
@@ -56,7 +56,7 @@ fn a_header_value_of_a_mebibyte_is_decided_like_a_short_one() -> Result<()> {
             &[
                 (HttpRequest::get("/").header("x-big", long("!")), "big"),
                 (HttpRequest::get("/").header("x-big", long("?")), "stable"),
-                // Too long for an expression.
+                // The value is too long for a regular expression.
                 (HttpRequest::get("/").header("x-regex", long("b")), "stable"),
                 (HttpRequest::get("/").header("x-regex", "a".repeat(8191) + "b"), "regex"),
                 (HttpRequest::get("/").header("x-regex", long("c")), "stable"),
@@ -81,8 +81,8 @@ fn more_headers_than_the_proxy_accepts_are_its_own_refusal() -> Result<()> {
     check_routes(&mut envoy, &[(HttpRequest::get("/"), "stable")])
 }
 
-/// Policies and requests that were made to take long, as the meter has them (`meter/src/scenarios.rs`), and as much as Envoy
-/// takes unless it is told otherwise.
+/// The policies and requests that are designed to be slow, as in the meter (`meter/src/scenarios.rs`), with the largest
+/// requests that Envoy accepts by default.
 fn slow_requests() -> Vec<(&'static str, Value, HttpRequest)> {
     const SIZE: usize = 54 << 10;
     let filled = |make: &dyn Fn(usize) -> String| {
@@ -139,7 +139,7 @@ fn the_worst_request_delays_its_neighbour_on_the_worker_by_less_than_two_millise
             .route(Route::any().to("echo"));
         let mut envoy =
             Bootstrap::new()?.concurrency(1).cluster("echo", upstream.address()).listener(listener).start()?;
-        // The same bytes in a header that no rule asks for: what Envoy and the upstream take for them.
+        // The same bytes in a header that no rule reads: the time that Envoy and the upstream need for them.
         let size =
             hostile.headers.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>() + hostile.path.len();
         let harmless = HttpRequest::get("/").header("x-padding", "x".repeat(size));
@@ -150,8 +150,8 @@ fn the_worst_request_delays_its_neighbour_on_the_worker_by_less_than_two_millise
             ensure!(response.status == 200, "{what}: {}", response.status);
             Ok(begun.elapsed())
         };
-        // A worker does one thing at a time: what it is held for is what a neighbour waits. The least of many rounds leaves
-        // out what the machine does besides; a loaded one gets further rounds.
+        // A worker handles one event at a time, so the time that one request takes is a delay for others. The fastest
+        // of many rounds excludes other work of the machine; when it is loaded, there are more rounds.
         let (mut with, mut without) = (Duration::MAX, Duration::MAX);
         for round in 0..10 * ROUNDS {
             with = with.min(took(&hostile)?);
@@ -188,7 +188,7 @@ fn no_vm_is_lost_over_all_of_it() -> Result<()> {
         for size in [0, 1, 100, 10_000, 100_000] {
             let value = all.iter().copied().cycle().take(size).collect::<Vec<_>>();
             for name in ["x-group", "cookie", "x-penstock-route", "x-regex"] {
-                // Envoy refuses control characters itself.
+                // Envoy itself refuses control characters.
                 let _ = http::send(protocol, envoy.ingress()?, &HttpRequest::get("/").header(name, &value));
             }
         }

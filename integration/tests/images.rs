@@ -1,4 +1,4 @@
-//! `penstock image` against a real registry, and what it has pushed as others pull it.
+//! `penstock image` with a real registry, and its images as other clients pull them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,14 +9,15 @@ use penstock_integration::control_plane::{Access, Registry, Tokens, hosts, tool,
 use penstock_integration::workspace;
 use serde_json::Value;
 
-/// The command under test, as `make build` leaves it.
+/// The command under test, as built by `make build`.
 fn penstock() -> Result<PathBuf> {
     let path = workspace::module("suite")?.with_file_name("penstock");
     ensure!(path.is_file(), "there is no {}: run `make build` first", path.display());
     Ok(path)
 }
 
-/// What a command prints; its complaint is the error. Docker's configuration is in `docker`.
+/// Runs a command and returns its output; on failure, the error contains its message. `docker` is the folder of
+/// Docker's configuration.
 fn output(program: &Path, docker: &Path, arguments: &[&str]) -> Result<String> {
     output_of(Command::new(program), docker, arguments)
 }
@@ -27,7 +28,7 @@ fn output_of(mut command: Command, docker: &Path, arguments: &[&str]) -> Result<
     Ok(String::from_utf8(output.stdout)?)
 }
 
-/// `cargo metadata` of this workspace, in a file.
+/// The output of `cargo metadata` for this workspace, in a file.
 fn metadata(folder: &Path) -> Result<String> {
     let arguments = ["metadata", "--format-version=1", "--locked", "--filter-platform=wasm32-wasip1"];
     let output = Command::new(env!("CARGO")).args(arguments).current_dir(workspace::root()).output()?;
@@ -37,7 +38,7 @@ fn metadata(folder: &Path) -> Result<String> {
     Ok(path.display().to_string())
 }
 
-/// Pushes the suite, and gives the lines that it printed: kind and name.
+/// Pushes the suite, and returns the kind and name in each line of the output.
 fn push(registry: &Registry, docker: &Path, flags: &[&str]) -> Result<Vec<(String, String)>> {
     let module = workspace::module("suite")?.display().to_string();
     let to = format!("{}/team/suite:1.0.0", registry.address());
@@ -72,7 +73,7 @@ fn an_independent_client_pulls_what_was_pushed_and_finds_what_refers_to_it() -> 
     let blob = Command::new(tool("crane")?).args(["blob", &name]).output()?;
     assert!(blob.stdout == module, "the artifact has another module");
 
-    // This registry knows no referrers, so a tag lists them; a second push adds nothing.
+    // This registry has no referrers API, so a tag lists the referrers. A second push adds nothing.
     for (at, kinds) in [(0, 2), (3, 2)] {
         let (_, digest) = pushed.get(at).and_then(|(_, name)| name.split_once('@')).context("no digest")?;
         let index = registry.manifest("team/suite", &digest.replacen(':', "-", 1))?;
@@ -85,7 +86,7 @@ fn an_independent_client_pulls_what_was_pushed_and_finds_what_refers_to_it() -> 
             crane(&["validate", "--remote", &format!("{}/team/suite@{digest}", registry.address())])?;
         }
     }
-    // The bill names what the module is made of, and nothing that only the tests use.
+    // The SBOM lists the dependencies of the module, and none that only tests use.
     let (_, digest) = pushed.get(1).and_then(|(_, name)| name.split_once('@')).context("no digest")?;
     let bill = registry.manifest("team/suite", digest)?;
     let layer = bill.pointer("/layers/0/digest").and_then(Value::as_str).context("no layer")?;
@@ -97,7 +98,8 @@ fn an_independent_client_pulls_what_was_pushed_and_finds_what_refers_to_it() -> 
     Ok(())
 }
 
-/// What .github/workflows/release.yml calls, with this machine's command, which brings its libraries because it is not static.
+/// The steps of .github/workflows/release.yml, with this machine's command and its libraries, because it is not linked
+/// statically.
 #[test]
 #[ignore = "needs `make control-planes`; `make e2e` runs it"]
 fn the_script_of_a_release_pushes_modules_and_the_command_s_container() -> Result<()> {
@@ -181,7 +183,8 @@ fn a_registry_with_a_server_of_tokens_gets_one_for_exactly_what_a_push_needs() -
     Ok(())
 }
 
-/// As docs/distribution.md has it, with no log to the public and no network but the registry's.
+/// As documented in docs/distribution.md, without a public transparency log and without any network except the
+/// registry.
 #[test]
 #[ignore = "needs `make control-planes`; `make e2e` runs it"]
 fn cosign_signs_what_was_pushed_and_tells_it_from_what_was_not() -> Result<()> {
@@ -209,7 +212,7 @@ fn cosign_signs_what_was_pushed_and_tells_it_from_what_was_not() -> Result<()> {
     assert!(verify("other.pub", image).is_err(), "signed by a key that signed nothing");
     assert!(verify("cosign.pub", artifact).is_err(), "what was not signed is");
 
-    // The signature refers to the image beside bill and provenance, and a push of the same leaves it.
+    // The signature refers to the image, like SBOM and provenance, and another push of the same image keeps it.
     let referrers = || -> Result<usize> {
         let index = registry.manifest("team/suite", &digest.replacen(':', "-", 1))?;
         Ok(index.get("manifests").and_then(Value::as_array).map_or(0, Vec::len))

@@ -1,4 +1,4 @@
-//! Rate limits through a real Envoy with several workers.
+//! Rate limits in a real Envoy with several workers.
 
 use std::net::SocketAddr;
 use std::sync::OnceLock;
@@ -11,7 +11,7 @@ use penstock_integration::http::{self, ClientConnection, HttpRequest, Protocol};
 use penstock_integration::{Bootstrap, Envoy, Listener, Route, WasmFilter};
 use serde_json::{Value, json};
 
-/// Long enough for whatever comes by itself, on a machine with other work to do.
+/// A timeout for everything that happens by itself, long enough on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// One limit, for all requests together unless `key` says otherwise.
@@ -23,26 +23,26 @@ fn policy(limit: &Value) -> Value {
     json!({"rateLimits": [limit]})
 }
 
-/// The seconds of the long form (`make soak-limits`), if that is wanted.
+/// The duration of the long form in seconds (`make soak-limits`); `None` for the short form.
 fn soak() -> Option<u64> {
     std::env::var("SOAK_SECONDS").ok().and_then(|seconds| seconds.parse().ok())
 }
 
-/// How long a test under load takes.
+/// The duration of a test under load.
 fn seconds(short: u64) -> Duration {
     Duration::from_secs(soak().unwrap_or(short))
 }
 
-/// Envoy with four workers and this limit.
+/// An Envoy with four workers and this limit.
 fn envoy(module: &str, limit: &Value) -> Result<Envoy> {
     Bootstrap::module(module, &policy(limit), &[])?.concurrency(4).start()
 }
 
-/// How many of `requests` pass; all others must be refused as the limit says.
+/// Sends requests and returns how many pass; all others must be refused as the limit says.
 fn passed(address: SocketAddr, requests: impl IntoIterator<Item = HttpRequest>) -> Result<usize> {
     let mut passed = 0;
     for (request, protocol) in requests.into_iter().zip(Protocol::ALL.into_iter().cycle()) {
-        // A connection each: they land on all workers.
+        // Each request uses a new connection, so that they reach all workers.
         let response = http::send(protocol, address, &request)?;
         match response.status {
             200 => passed += 1,
@@ -61,14 +61,14 @@ fn times(count: usize) -> impl Iterator<Item = HttpRequest> {
     (0..count).map(|_| HttpRequest::get("/"))
 }
 
-/// What came of an overload.
+/// The result of an overload.
 struct Overload {
-    /// How many requests passed, by client.
+    /// The number of requests that passed, by client.
     passed: Vec<usize>,
     sent: usize,
-    /// From the first answer to the end: requests were waiting all the while.
+    /// From the first response to the end: the time during which requests were always waiting.
     at_least: Duration,
-    /// From the first request to the last answer: nothing passed before or after.
+    /// From the first request to the last response: nothing passed outside this time.
     at_most: Duration,
 }
 
@@ -112,10 +112,11 @@ fn overload(
     Ok(Overload { passed, sent: sent.into_inner(), at_least, at_most: started.elapsed() })
 }
 
-/// Eight clients ask for each of `keys` keys in turn as long as `more` holds of the number of the step, each client from
-/// another place on, so that workers meet at all of them. What passed, by key.
+/// Eight clients send requests with each of `keys` keys in turn, as long as `more` is true for the number of the step.
+/// Each client starts at a different key, so that workers use the same keys at the same time. Returns the number of
+/// requests that passed, by key.
 ///
-/// `keys` must be no multiple of seven.
+/// `keys` must not be a multiple of seven.
 fn by_key(address: SocketAddr, keys: usize, more: impl Fn(usize) -> bool + Sync) -> Result<Vec<usize>> {
     let counts: Vec<AtomicUsize> = (0..keys).map(|_| AtomicUsize::new(0)).collect();
     thread::scope(|scope| {
@@ -174,7 +175,7 @@ fn an_overload_of_one_key_passes_burst_and_rate_within_a_percent() -> Result<()>
 
 #[test]
 fn what_workers_take_in_advance_passes_once_and_is_not_lost() -> Result<()> {
-    // Nothing comes back within the test but what workers have not spent.
+    // During the test nothing is refilled; only unused tokens of workers return.
     let mut envoy =
         Bootstrap::module("suite", &policy(&limit(json!([]), 3000, "99999h", 3000)), &[])?.concurrency(4).start()?;
     let mut total = 0;
@@ -186,7 +187,7 @@ fn what_workers_take_in_advance_passes_once_and_is_not_lost() -> Result<()> {
         if passed == 0 {
             break;
         }
-        // Long enough for a tick of each worker.
+        // Long enough for a timer tick of each worker.
         thread::sleep(Duration::from_millis(2500));
     }
     assert_eq!(total, 3000);
@@ -195,8 +196,8 @@ fn what_workers_take_in_advance_passes_once_and_is_not_lost() -> Result<()> {
 
 #[test]
 fn a_thousand_keys_pass_burst_and_rate_each_within_two_percent() -> Result<()> {
-    // Short: 50 at once and then one each ten minutes, so that what a key may pass does not depend on how long the test
-    // takes. Long: one a second for half a minute.
+    // Short form: a burst of 50 and then one every ten minutes, so that the expected number does not depend on the
+    // duration of the test. Long form: one a second for half a minute.
     let (requests, per, burst, rate) = if soak().is_some() { (60, "1m", 20, 1.0) } else { (50, "8h", 50, 0.0) };
     let time = Duration::from_secs(if soak().is_some() { 30 } else { 0 });
     let mut envoy = envoy("rate-limit", &limit(json!([{"header": "x-user"}]), requests, per, burst))?;
@@ -226,20 +227,20 @@ fn of_as_many_busy_keys_as_half_of_the_capacity_999_of_1000_are_exact() -> Resul
     let mut limit = limit(json!([{"header": "x-user"}]), 4, "24h", 4);
     limit["capacity"] = json!(capacity);
     let mut envoy = envoy("rate-limit", &limit)?;
-    // Each key is asked for eight times, once by each client.
+    // Each key is used eight times, once by each client.
     let counts = by_key(envoy.ingress()?, capacity / 2, |step| step < capacity / 2)?;
     let exact = counts.iter().filter(|passed| **passed == 4).count();
     println!("{exact} of {} keys passed exactly their burst", counts.len());
     assert!(exact * 1000 >= counts.len() * 999, "{exact} of {}", counts.len());
-    // The others share a bucket: too strict, never open.
+    // The other keys share a bucket, which is too strict but never too loose.
     assert!(counts.iter().all(|passed| *passed <= 4));
     envoy.check_healthy()
 }
 
 #[test]
 fn two_limits_under_contention_take_together_or_not_at_all() -> Result<()> {
-    // What the narrow limit refuses must not be missing from the wide one, which gives nothing back during the test. The
-    // narrow one has room for one request 5,000 times a second: workers meet at it again and again.
+    // Requests that the narrow limit refuses must not consume the wide limit, which does not refill during the test.
+    // The narrow one gets room for a request 5,000 times a second, so that workers often compete for it.
     let wide =
         json!({"name": "wide", "key": [], "limit": {"requests": 1_000_000, "per": "99999h"}, "quotaHeaders": "IETF"});
     let narrow = json!({"name": "narrow", "key": [], "matches": [{"path": {"type": "Exact", "value": "/narrow"}}],
@@ -277,7 +278,7 @@ fn a_hundred_thousand_keys_take_no_more_memory_than_the_table() -> Result<()> {
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
         Ok(line.trim().trim_end_matches(" kB").parse()?)
     };
-    // Connections and buffers that Envoy makes once are not the table's.
+    // Connections and buffers that Envoy allocates once are not part of the table.
     let address = envoy.ingress()?;
     overload(address, 4, Duration::from_secs(1), |_| HttpRequest::get("/"))?;
     let before = resident(&envoy)?;

@@ -1,4 +1,5 @@
-//! How much a plugin writes into the proxy's log while somebody floods it, and that another plugin's lines are still there.
+//! The number of log lines that a plugin writes during a flood of requests, and that another plugin's lines are not
+//! lost.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -27,7 +28,7 @@ fn a_flood_of_refusals_at_one_plugin_fills_no_log_and_silences_no_other_plugin()
     assert_eq!(answer.status, 403);
     let tally = traffic.stop()?;
     ensure!(tally.failures.is_empty(), "{tally:?}");
-    // The line that says how many were left out comes with the next second's first.
+    // The line that reports how many lines were suppressed comes with the first line of the next second.
     thread::sleep(Duration::from_millis(1100));
     http::send(Protocol::Http1, envoy.address("flooded")?, &flood)?;
     let seconds = started.elapsed().as_secs() + 2;

@@ -1,4 +1,4 @@
-//! Every manifest of this repository, as the API server of a real Kubernetes takes it.
+//! Applies every manifest of this repository to the API server of a real Kubernetes.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use penstock_integration::control_plane::Cluster;
 use penstock_integration::workspace;
 
-/// Where the manifests are.
+/// The folders with manifests.
 const FOLDERS: [&str; 2] = ["istio", "envoy-configs/gateway"];
 
 /// Read by `istioctl install`, not by an API server.

@@ -1,4 +1,4 @@
-//! The native body alone: what only a module in Envoy's own process can do wrong.
+//! Tests for the native body only: faults that can only occur in a module in Envoy's own process.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
 
@@ -72,13 +72,13 @@ fn a_panic_refuses_its_request_alone_and_never_forwards_it() -> Result<()> {
     assert!(upstream.all().iter().all(|request| request.header("x-penstock-trap").is_none()));
     assert!(envoy.is_running()?);
     eventually(|| Ok(envoy.admin().stat("wasmcustom.penstock.internal_errors_total.operation.panic")? == panics))?;
-    // Once a second at most, and with the reason.
+    // At most once a second, and with the reason.
     let lines = envoy.log()?.matches("penstock: bug, please report: told to").count();
     assert!((1..10).contains(&lines), "{lines} lines:\n{}", envoy.log()?);
     Ok(())
 }
 
-/// A server that counts its connections and greets each.
+/// A server that counts its connections and sends a greeting on each.
 fn greeter() -> Result<(SocketAddr, Arc<AtomicUsize>)> {
     let listener = TcpListener::bind(("127.0.0.1", 0))?;
     let (address, count) = (listener.local_addr()?, Arc::new(AtomicUsize::new(0)));
@@ -126,12 +126,12 @@ fn a_panic_closes_its_connection_alone() -> Result<()> {
         assert!(!greeted(address, "evil.test")?);
     }
     assert_eq!(connections.load(Ordering::SeqCst), 3);
-    // Metrics of network filters have no labels; they have the names of the wasm modules' as they are.
+    // Metrics of network filters have no labels; their names are those of the wasm modules.
     eventually(|| Ok(envoy.admin().stat("wasmcustom.penstock.internal_errors_total.operation.panic")? == 3))?;
     Ok(())
 }
 
-/// One limit of `requests` a day for everything.
+/// A limit of `requests` a day for all requests together.
 fn limited(requests: u32) -> Value {
     json!({"rateLimits": [{"name": "l", "key": [], "limit": {"requests": requests, "per": "24h"}}]})
 }
@@ -154,14 +154,14 @@ fn reloadable(policy: &Value) -> Result<Envoy> {
 fn a_limits_use_outlives_reloads_and_is_freed_with_its_last_policy() -> Result<()> {
     let mut envoy = reloadable(&limited(10))?;
     assert_eq!(passed(&envoy, 8)?, 8);
-    // Another policy with the same limit: what was used stays used.
+    // A policy with the same limit: tokens that were used stay used.
     let mut other = limited(10);
     other["routes"] = json!({"default": "any"});
     envoy.must_reload("penstock", other)?;
     assert_eq!(passed(&envoy, 8)?, 2);
-    // No policy has the limit: it begins anew with the next one that has.
+    // No policy has the limit: it starts full with the next policy that has it.
     envoy.must_reload("penstock", json!({"routes": {"default": "any"}}))?;
-    // The last connections under the old policy have ended when Envoy has dropped it.
+    // The last connections with the old policy have ended when Envoy has removed it.
     thread::sleep(Duration::from_millis(500));
     envoy.must_reload("penstock", limited(10))?;
     assert_eq!(passed(&envoy, 12)?, 10);
@@ -181,7 +181,8 @@ fn a_filter_name_that_is_no_module_is_refused_with_the_names_that_there_are() ->
 
 #[test]
 fn a_library_that_comes_from_elsewhere_must_be_waited_for() -> Result<()> {
-    // Nobody serves it. Without `nack_on_cache_miss` Envoy starts without the filter and forwards everything.
+    // Nothing serves the module. Without `nack_on_cache_miss`, Envoy would start without the filter and forward
+    // everything.
     let remote = |nack: bool| {
         json!({
             "@type": "type.googleapis.com/envoy.extensions.filters.http.dynamic_modules.v3.DynamicModuleFilter",
@@ -209,7 +210,7 @@ fn a_library_that_comes_from_elsewhere_must_be_waited_for() -> Result<()> {
     Ok(())
 }
 
-/// Both bodies in one chain, each with a section: what the first leaves for the second is found.
+/// Both bodies in one chain, each with a section: the second sees what the first has set.
 #[test]
 fn both_bodies_work_in_one_chain() -> Result<()> {
     let routes = json!({"routes": {"rules": [{"name": "r", "route": "beta", "matches": [{"headers": [{"name": "x-a", "value": "1"}]}]}], "default": "stable"}});

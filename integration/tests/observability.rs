@@ -1,5 +1,5 @@
-//! What operators see: a real Prometheus scrapes a real Envoy with the stats tags that ship, and everything that the
-//! dashboard and the rules of `observability/` name is there.
+//! What operators see: a real Prometheus scrapes a real Envoy with the shipped stats tags, and has every metric that
+//! the dashboard and the rules in `observability/` name.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -17,7 +17,7 @@ use penstock_integration::{
 };
 use serde_json::{Value, json};
 
-/// No Envoy that works has it; `integration/tests/native.rs` and `alerts` make a failure.
+/// A working Envoy never has this metric; `integration/tests/native.rs` and `alerts` produce failures.
 const ONLY_OF_FAILURES: &str = "penstock_internal_errors_total";
 
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -45,7 +45,7 @@ fn policy() -> Value {
     })
 }
 
-/// One of everything that the policy counts.
+/// A request for everything that the policy counts.
 fn traffic(envoy: &Envoy) -> Result<()> {
     let send =
         |request: HttpRequest| Ok::<_, anyhow::Error>(http::send(Protocol::Http2, envoy.ingress()?, &request)?.status);
@@ -67,7 +67,7 @@ fn traffic(envoy: &Envoy) -> Result<()> {
     Ok(())
 }
 
-/// Every expression of the dashboard's panels, with the title of its panel and its variables filled in.
+/// Every expression of the dashboard's panels with the title of its panel; variables are replaced.
 fn panels() -> Result<Vec<(String, String)>> {
     let dashboard: Value = serde_json::from_str(&fs::read_to_string(folder().join("grafana-dashboard.json"))?)?;
     let panels = dashboard.get("panels").and_then(Value::as_array).context("no panels")?;
@@ -85,7 +85,7 @@ fn panels() -> Result<Vec<(String, String)>> {
     for mark in marks {
         let name = mark.get("name").and_then(Value::as_str).context("no name")?;
         let expression = mark.get("expr").and_then(Value::as_str).context("no expression")?;
-        // What opens no breaker here has none to mark.
+        // No breaker opens here, so there is no event to annotate.
         let expression = expression.strip_suffix(" == 2").unwrap_or(expression);
         all.push((format!("marks of {name}"), expression.replace("$job", ".*").replace("$instance", ".*")));
     }
@@ -109,7 +109,7 @@ fn metrics(text: &str) -> BTreeSet<String> {
     names
 }
 
-/// What `promtool check metrics` has against a scrape.
+/// The problems that `promtool check metrics` finds in a scrape.
 fn lint(scrape: &str) -> Result<Vec<String>> {
     let Some(promtool) = prometheus_tool("promtool")? else { return Ok(vec![]) };
     let mut child = Command::new(promtool)
@@ -142,7 +142,7 @@ fn every_panel_has_data_and_every_rule_its_metrics_in_a_real_prometheus() -> Res
         .start()?;
     let rules = folder().join("rules.yaml");
     let Some(prometheus) = Prometheus::start(&[("envoy", envoy.admin().address())], &rules)? else { return Ok(()) };
-    // A refused policy leaves a trace, and the old one at work.
+    // A refused policy is visible in metrics, and the old policy stays active.
     ensure!(matches!(envoy.reload("penstock", json!({"routes": 1}))?, Reload::Refused(_)));
 
     // Seven requests of a user whose limit is five.
@@ -159,7 +159,7 @@ fn every_panel_has_data_and_every_rule_its_metrics_in_a_real_prometheus() -> Res
         let mut still = Vec::new();
         for (title, expression) in missing {
             let results = prometheus.query(&expression).with_context(|| format!("{title}: {expression}"))?;
-            // 0/0 is no answer.
+            // 0/0 gives no number.
             if !results.iter().any(|(_, value)| !value.is_nan()) {
                 still.push((title, expression));
             }
@@ -167,7 +167,7 @@ fn every_panel_has_data_and_every_rule_its_metrics_in_a_real_prometheus() -> Res
         missing = still;
     }
 
-    // Prometheus' own checks have nothing against the modules' metrics but that Envoy writes no help texts.
+    // Prometheus' own linter only complains that Envoy writes no help texts.
     let scrape = envoy.admin().get("/stats/prometheus")?;
     let is_ours = |line: &&str| line.starts_with("penstock_") || line.starts_with("# TYPE penstock_");
     let ours: String = scrape.lines().filter(is_ours).map(|line| format!("{line}\n")).collect();
@@ -185,7 +185,7 @@ fn every_panel_has_data_and_every_rule_its_metrics_in_a_real_prometheus() -> Res
         ensure!(unknown.is_empty(), "no proxy has {unknown:?}; there are {known:?}");
     }
 
-    // The labels are what the documentation says.
+    // The labels are those of the documentation.
     let value = |expression: &str| -> Result<Option<f64>> {
         let results = prometheus.query(expression)?;
         ensure!(results.len() <= 1, "{expression}: {results:?}");
@@ -223,7 +223,7 @@ fn every_panel_has_data_and_every_rule_its_metrics_in_a_real_prometheus() -> Res
             thread::sleep(Duration::from_millis(200));
         }
     }
-    // The hash is exact in Prometheus' numbers: the same as in Envoy's own.
+    // Prometheus' numbers represent the hash exactly: it equals Envoy's.
     let hash = envoy.admin().stat("wasmcustom.penstock.policy_hash.plugin.penstock")?;
     ensure!(value("penstock_policy_hash")? == Some(hash as f64) && hash > 0, "{hash}");
     envoy.check_healthy()
@@ -261,8 +261,8 @@ fn every_alert_is_tested_and_has_a_runbook() -> Result<()> {
     Ok(())
 }
 
-/// The access log and the tags of `observability/envoy-access-log.yaml`, the log in `log` and the tags taken out of their
-/// comment.
+/// The access log and the stats tags of `observability/envoy-access-log.yaml`, with the log written to `log` and the
+/// tags uncommented.
 fn shipped_log(log: &std::path::Path) -> Result<(Value, Value)> {
     let text = fs::read_to_string(folder().join("envoy-access-log.yaml"))?;
     ensure!(text.contains("path: /dev/stdout"), "{text}");
@@ -294,7 +294,7 @@ const TRACE: [(&str, &str); 3] = [
     ("baggage", "user=ann,plan=gold"),
 ];
 
-/// The one line of the access log about `path`.
+/// The only line of the access log about `path`.
 fn line(log: &std::path::Path, path: &str) -> Result<Value> {
     let started = Instant::now();
     loop {
@@ -306,7 +306,7 @@ fn line(log: &std::path::Path, path: &str) -> Result<Value> {
         if let Some(line) = line {
             return Ok(line);
         }
-        // Envoy writes its buffer every ten seconds.
+        // Envoy flushes its buffer every ten seconds.
         ensure!(started.elapsed() < PATIENCE, "{path} is not in {text:?}");
         thread::sleep(Duration::from_millis(100));
     }

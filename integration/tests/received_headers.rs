@@ -1,5 +1,5 @@
-//! The headers that Envoy joins or drops before a filter sees a request: asked of a real Envoy, and compared with the list by
-//! which `replay`, `explain` and `test` read requests. `PENSTOCK_WRITE=1` writes the list and its page anew.
+//! The headers that Envoy joins or drops before a filter sees a request, measured with a real Envoy and compared with
+//! the list that `replay`, `explain` and `test` use. `PENSTOCK_WRITE=1` writes the list and its page.
 
 use std::fs;
 
@@ -9,7 +9,7 @@ use penstock_integration::{Bootstrap, Envoy, Listener, Route, workspace};
 use penstock_policy::wire::as_received;
 use serde_json::json;
 
-/// Headers of the registries of HTTP, of proxies, and of Envoy itself. Those of one connection have rules of their own.
+/// The headers of the HTTP registries, of proxies, and of Envoy itself. Hop-by-hop headers have their own rules.
 const CANDIDATES: &str = "a-im accept accept-charset accept-datetime accept-encoding accept-language accept-patch \
     accept-post accept-ranges access-control-allow-origin access-control-request-headers \
     access-control-request-local-network access-control-request-method access-control-request-private-network age allow \
@@ -38,14 +38,14 @@ const CANDIDATES: &str = "a-im accept accept-charset accept-datetime accept-enco
     x-ot-span-context x-penstock-route x-powered-by x-real-ip x-request-id x-request-start x-requested-with x-rewrite-url \
     x-user-group x-user-id x-version";
 
-/// A filter that answers with the headers that it was given, a line each.
+/// A filter that responds with the headers that it received, one a line.
 const ECHO: &str = "function envoy_on_request(request)
   local lines = {}
   for name, value in pairs(request:headers()) do table.insert(lines, name .. ': ' .. value) end
   request:respond({[':status'] = '200'}, table.concat(lines, '\\n'))
 end";
 
-/// `inside` as Envoy is unless told otherwise, `edge` as a gateway sets it.
+/// `inside` is Envoy's default, `edge` is the setting of a gateway.
 fn echo() -> Result<Envoy> {
     let mut bootstrap = Bootstrap::new()?;
     for (name, is_edge) in [("inside", false), ("edge", true)] {
@@ -63,7 +63,7 @@ fn echo() -> Result<Envoy> {
     bootstrap.start()
 }
 
-/// What a filter is given of these headers, without pseudo-headers.
+/// What a filter receives of these headers, without pseudo-headers.
 fn seen(connection: &mut ClientConnection, headers: &[Field]) -> Result<Vec<Field>> {
     let mut request = HttpRequest::get("/");
     request.headers = headers.to_vec();
@@ -81,7 +81,7 @@ fn fields(headers: &[(&str, &str)]) -> Vec<Field> {
     headers.iter().map(|(name, value)| (name.as_bytes().to_vec(), value.as_bytes().to_vec())).collect()
 }
 
-/// What Envoy made of the candidates.
+/// How Envoy changed the candidates.
 #[derive(Debug, Default, PartialEq)]
 struct Findings<'a> {
     joined: Vec<&'a str>,
@@ -106,7 +106,7 @@ fn ask<'a>(envoy: &Envoy, protocol: Protocol) -> Result<Findings<'a>> {
             ["one,two"] => findings.joined.push(name),
             [] => findings.dropped.push(name),
             ["one", "two"] => {}
-            // One list of cookies (RFC 9113, section 8.2.3), which the engine reads alike in both forms.
+            // One list of cookies (RFC 9113, section 8.2.3); the engine reads both forms alike.
             ["one; two"] if name == "cookie" && protocol == Protocol::Http2 => {}
             ref other => anyhow::bail!("{name} over {protocol}: {other:?}"),
         }
@@ -169,7 +169,7 @@ fn the_list_of_joined_and_dropped_headers_is_envoys() -> Result<()> {
     Ok(())
 }
 
-/// What Envoy adds to every request, whoever sends it.
+/// Headers that Envoy adds to every request, whoever sends it.
 fn is_envoys_own(name: &[u8]) -> bool {
     [&b"x-request-id"[..], b"x-forwarded-proto"].contains(&name)
 }
@@ -198,7 +198,7 @@ fn the_options_of_a_connection_are_read_as_envoy_reads_them() -> Result<()> {
     ];
     for list in lists {
         let sent = fields(list);
-        // After an upgrade, or `close`, there is no next request.
+        // After an upgrade, or `close`, the connection has no next request.
         let mut connection = ClientConnection::open(Protocol::Http1, envoy.address("inside")?)?;
         let mut found = seen(&mut connection, &sent)?;
         found.retain(|(name, _)| !is_envoys_own(name));

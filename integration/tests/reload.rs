@@ -1,4 +1,4 @@
-//! Policies that change while requests keep coming, and policies that must not be taken.
+//! Policies that change during traffic, and policies that must be refused.
 
 use anyhow::{Result, ensure};
 use penstock_integration::http::{self, HttpRequest, Protocol};
@@ -8,13 +8,13 @@ use penstock_integration::{
 };
 use serde_json::{Value, json};
 
-/// Everyone takes `route`.
+/// All requests go to `route`.
 fn all_to(route: &str) -> Value {
     json!({"routes": {"default": route}})
 }
 
-/// A wasm module sees a message as it is serialised; for the native body Envoy makes a document of it, which is one without a
-/// section here.
+/// A wasm module gets a message in its serialized form. For the native body, Envoy converts it to JSON, which is a
+/// policy without a section.
 fn struct_message() -> (&'static str, Configuration, &'static str) {
     let (value, expected) = match Body::of_environment() {
         Body::Wasm => (json!({"routes": {}}), "JSON"),
@@ -24,7 +24,7 @@ fn struct_message() -> (&'static str, Configuration, &'static str) {
     ("a message that is not text", Configuration::Any(message), expected)
 }
 
-/// Policies that no module may take, and what its log must say.
+/// Policies that every module must refuse, and what its log must say.
 fn bad_policies() -> Vec<(&'static str, Configuration, &'static str)> {
     let rule = |field: &str, value: Value| {
         let mut rule = json!({"name": "first", "route": "v1"}).as_object().cloned().unwrap_or_default();
@@ -65,7 +65,7 @@ fn bad_policies() -> Vec<(&'static str, Configuration, &'static str)> {
     ]
 }
 
-/// Says what is wrong with an answer that names neither route.
+/// Describes what is wrong with a response that names neither route.
 fn one_of(routes: [&'static str; 2]) -> impl Fn(&http::HttpResponse) -> Result<()> + Clone + Send + 'static {
     move |response| {
         ensure!(response.status == 200 && routes.contains(&response.text().as_str()), "{response:?}");
@@ -95,7 +95,7 @@ fn a_new_policy_takes_effect_under_traffic_without_a_failed_request() -> Result<
     for round in 0..10 {
         let route = if round % 2 == 0 { "v2" } else { "v1" };
         envoy.must_reload("penstock", all_to(route))?;
-        // Every worker runs it by now: new connections land on any of them.
+        // Every worker uses the policy by now: new connections reach any of them.
         for protocol in Protocol::ALL.repeat(4) {
             assert_eq!(route_of(&envoy, protocol)?, route, "{protocol}, round {round}");
         }

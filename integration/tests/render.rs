@@ -1,4 +1,4 @@
-//! What `penstock render --for envoy` prints, in a real Envoy.
+//! The output of `penstock render --for envoy` in a real Envoy.
 
 use std::fs;
 
@@ -30,7 +30,7 @@ struct Command {
     args: render::Args,
 }
 
-/// The bootstrap for a target: what it prints, or the file of it that Envoy is given.
+/// The bootstrap for a target: the output itself, or the file in it that Envoy reads.
 fn rendered(target: &str, services: &[(&str, &Upstream)]) -> Result<String> {
     let folder = tempfile::tempdir()?;
     let policy = folder.path().join("policy.yaml");

@@ -1,4 +1,4 @@
-//! What rules do to responses, whoever gives them, and where their redirects lead.
+//! How rules change responses, of the upstream and of the proxy itself, and where redirects lead.
 
 use anyhow::Result;
 use penstock_integration::http::{self, HttpRequest, HttpResponse, Protocol};
@@ -54,23 +54,23 @@ fn a_rule_changes_the_response_of_the_upstream_and_of_the_proxy_and_no_other_rul
     )?;
     for protocol in Protocol::ALL {
         let ask = |path: &str| http::send(protocol, envoy.ingress()?, &HttpRequest::get(path));
-        // Status, x-served-by, and what else is there.
+        // The status, x-served-by, and the other headers.
         let answer = ask("/app/x")?;
         assert_eq!((answer.status, values(&answer, "x-served-by")), (200, vec!["a".to_owned()]), "{protocol}");
         assert_eq!(values(&answer, "vary").join(","), "origin,x-user-group", "{protocol}");
         assert_eq!(values(&answer, "x-secret"), [""; 0], "{protocol}");
-        // An error of the upstream, and the proxy's own answers in its place.
+        // An error of the upstream, and responses of the proxy itself in its place.
         for (path, status) in [("/app/missing", 404), ("/app/close", 503), ("/app/hang", 504)] {
             let answer = ask(path)?;
             assert_eq!((answer.status, values(&answer, "x-served-by")), (status, vec!["a".to_owned()]), "{path}");
         }
-        // Of another rule, or of none.
+        // A response for another rule, or for none.
         let answer = ask("/other")?;
         assert_eq!(values(&answer, "x-served-by"), ["upstream", "again"], "{protocol}");
         let answer = ask("/old/a?b=c")?;
         assert_eq!((answer.status, values(&answer, "x-served-by")), (308, vec!["redirect".to_owned()]), "{protocol}");
         assert!(answer.header("location").is_some_and(|to| to.ends_with("/new/a?b=c")), "{answer:?}");
-        // A refusal comes before any rule.
+        // A refusal happens before any rule is evaluated.
         let refused = http::send(protocol, envoy.ingress()?, &HttpRequest::get("/app/limited").header("x-cost", "2"))?;
         assert_eq!((refused.status, values(&refused, "x-served-by")), (429, vec![]), "{protocol}");
     }

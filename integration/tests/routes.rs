@@ -1,11 +1,11 @@
-//! `routes`, through the suite in a real Envoy: which route takes a request, over HTTP/1.1 and HTTP/2.
+//! `routes` with the suite in a real Envoy: which route takes a request, over HTTP/1.1 and HTTP/2.
 
 use anyhow::Result;
 use penstock_integration::http::{self, HttpRequest, Protocol, h1, h2};
 use penstock_integration::{Bootstrap, Listener, NONE, Route, Upstream, WasmFilter, check_routes};
 use serde_json::{Value, json};
 
-/// A policy of these rules, named by their numbers.
+/// A policy with these rules, whose routes are their numbers.
 fn rules(rules: Value) -> Value {
     let rules = rules.as_array().into_iter().flatten().zip(0..).map(|(rule, number)| {
         let mut rule = rule.as_object().cloned().unwrap_or_default();
@@ -114,7 +114,7 @@ fn a_header_matches_in_seven_ways_and_inverted() -> Result<()> {
             (with("x-not", "this"), NONE),
         ],
     )?;
-    // The name of a header has no case. HTTP/2 knows lower case only, so this one goes over HTTP/1.1.
+    // Header names are case-insensitive. HTTP/2 only allows lower case, so this request uses HTTP/1.1.
     let mut connection = h1::Http1Connection::open(envoy.ingress()?)?;
     connection.send(b"GET / HTTP/1.1\r\nHOST: example.com\r\nX-eXACT: Yes\r\n\r\n")?;
     assert_eq!(connection.receive(false)?.text(), "exact");
@@ -325,7 +325,8 @@ fn an_odd_authority_or_path_is_decided_or_refused_and_never_traps() -> Result<()
     for authority in authorities {
         for path in paths {
             let request = HttpRequest::get(path).at(authority);
-            // Envoy's codec refuses some of these itself, with a 400 or by closing; the filter must survive the others.
+            // Envoy's codec refuses some of these itself, with status 400 or by closing the connection; the filter must
+            // handle the others without a trap.
             for protocol in Protocol::ALL {
                 if let Ok(response) = http::send(protocol, envoy.ingress()?, &request) {
                     assert_ne!(response.status / 100, 5, "{protocol} {request:?}: {response:?}");

@@ -1,7 +1,7 @@
-//! Large policies in the modules that ship, on the V8 of Node: time, memory, cost of a decision.
+//! Large policies in the released modules, in Node's V8: time, memory, and the cost of a decision.
 //!
-//! Memory is the same on every machine; the bounds on time are those of a loaded one, where a linear search would still cost a
-//! thousand times as much. The numbers of a quiet one are in docs/decisions.md.
+//! Memory is the same on every machine. The bounds on time allow for a loaded machine, where a linear search would
+//! still cost a thousand times as much. Numbers of an idle machine are in docs/decisions.md.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test stops at the first surprise")]
 
@@ -13,12 +13,12 @@ use serde_json::{Value, json};
 
 const RULES: usize = 100_000;
 
-/// What `scale.mjs` measures of an egress policy with these rules.
+/// Runs `scale.mjs` for an egress policy with these rules.
 fn measure(rules: Vec<Value>, host: &str, peer: &str) -> Result<Value> {
     measure_policy("egress-allowlist", &json!({"egress": {"rules": rules}}), host, peer)
 }
 
-/// What it measures of any policy.
+/// Runs `scale.mjs` for any policy.
 fn measure_policy(module: &str, policy: &Value, host: &str, peer: &str) -> Result<Value> {
     let file = tempfile::Builder::new().suffix(".json").tempfile()?;
     std::fs::write(file.path(), policy.to_string())?;
@@ -73,7 +73,7 @@ fn a_hundred_thousand_callers_of_one_host_cost_what_ten_cost() -> Result<()> {
     Ok(())
 }
 
-/// The least of several measurements: what it takes when nothing else runs.
+/// The minimum of several measurements: the time when nothing else runs.
 fn least(field: &str, module: &str, policy: &Value) -> Result<f64> {
     let mut least = f64::INFINITY;
     for _ in 0..5 {
@@ -104,13 +104,13 @@ fn a_hundred_limits_of_default_capacity_load_in_fifty_milliseconds_and_take_two_
     };
     let policy = json!({"rateLimits": (0..100).map(limit).collect::<Vec<_>>()});
     for module in ["rate-limit", "suite"] {
-        // The second time: the first includes the time in which V8 compiles the functions that it runs into.
+        // The second measurement: the first includes the time in which V8 compiles the functions.
         let took = least("reloadMs", module, &policy)?;
         assert!(took <= 50.0, "{module}: {took} ms");
         let measured = measure_policy(module, &policy, "h0.example.com", "")?;
         let taken = number(&measured["memoryMiB"]) - number(&measured["emptyMiB"]) + number(&measured["sharedMiB"]);
         assert!(taken <= 2.0, "{module}: {taken} MiB");
-        // Where their tables are, the salt, and whose turn it is to write gauges.
+        // Shared data that the module always has: the places of its tables, the salt, and which worker writes gauges.
         assert!(number(&measured["sharedValues"]) <= 3.0);
     }
     Ok(())

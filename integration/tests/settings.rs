@@ -1,4 +1,4 @@
-//! Settings of a running Envoy that break a promise of its policies, found in what it says of itself.
+//! Settings of a running Envoy that break a guarantee of its policies, found in its own configuration dump.
 
 use anyhow::Result;
 use penstock_integration::{Bootstrap, Listener, Route, WasmFilter};

@@ -49,7 +49,7 @@ impl Http1Connection {
         received
     }
 
-    /// Sends a request, waits for `until`, and closes the connection.
+    /// Sends a request, calls `until` (which waits for something), and closes the connection.
     pub fn abandon(&mut self, request: &HttpRequest, until: impl FnOnce() -> Result<()>) -> Result<()> {
         self.send(&encode(request))?;
         until()?;

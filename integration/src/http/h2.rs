@@ -87,7 +87,7 @@ impl Http2Connection {
         self.send(&fields_of(request), &request.body)
     }
 
-    /// Sends a request, waits for the duration `until`, and cancels the stream.
+    /// Sends a request, calls `until` (which waits for something), and cancels the stream.
     pub fn abandon(&mut self, request: &HttpRequest, until: impl FnOnce() -> Result<()>) -> Result<()> {
         /// CANCEL: the client does not want the response any more.
         const CANCEL: u32 = 8;

@@ -189,8 +189,8 @@ impl ClientConnection {
         }
     }
 
-    /// Sends a request, waits for the duration `until`, and leaves without reading the response: HTTP/1.1 closes the
-    /// connection, HTTP/2 resets the stream.
+    /// Sends a request, calls `until` (which waits for something), and leaves without reading the response: HTTP/1.1
+    /// closes the connection, HTTP/2 resets the stream.
     pub fn abandon(&mut self, request: &HttpRequest, until: impl FnOnce() -> Result<()>) -> Result<()> {
         match self {
             ClientConnection::Http1(connection) => connection.abandon(request, until),

@@ -1,4 +1,5 @@
-//! The chart: what Helm renders of several values, what it refuses, and that an API server takes and gives up all of it.
+//! The Helm chart: what it renders for several sets of values, which values it refuses, and that an API server accepts
+//! and deletes all of it.
 
 use std::fs;
 use std::net::TcpListener;
@@ -13,7 +14,7 @@ use penstock_integration::workspace;
 
 use super::{Certificates, Webhook, apply, egress, objects};
 
-/// Helm, against this cluster.
+/// Runs Helm against this cluster.
 pub fn helm(cluster: &Cluster, arguments: &[&str]) -> Result<String> {
     let output = Command::new(workspace::root().join(".tools/bin/helm"))
         .args(arguments)
@@ -27,14 +28,14 @@ pub fn helm(cluster: &Cluster, arguments: &[&str]) -> Result<String> {
     Ok(String::from_utf8(output.stdout)?)
 }
 
-/// The version that `helm template` renders for: a Helm built from its module knows none.
+/// `helm template` renders for this Kubernetes version: a Helm that is built from its Go module has no default.
 const KUBERNETES: &str = "1.37.0";
 
 fn chart() -> PathBuf {
     workspace::root().join("deploy/helm/penstock")
 }
 
-/// Values that switch everything on.
+/// Values that enable every feature.
 const EVERYTHING: &str = r#"
 webhook:
   loosening: require-annotation
@@ -79,7 +80,7 @@ fn the_chart_is_installed_upgraded_and_taken_away() -> Result<()> {
     helm(&cluster, &["lint", "--strict", chart])?;
     let values = folder.path().join("values.yaml");
 
-    // The Service's address is one of this machine's: the webhook that its Pods would run is started there.
+    // The Service has an address of this machine, where the test starts the webhook that the chart's Pods would run.
     fs::write(&values, "webhook: {failurePolicy: Ignore}\n")?;
     let values_path = values.to_str().context("a path that is no text")?;
     let install =
@@ -97,7 +98,7 @@ fn the_chart_is_installed_upgraded_and_taken_away() -> Result<()> {
         &values,
         EVERYTHING.replace("secretName: penstock-tls", &format!("secretName: penstock-tls, caBundle: {bundle}")),
     )?;
-    // The ConfigMap that the Pods would mount has the ceilings; the webhook must be there before plugins are made.
+    // The ConfigMap that the Pods would mount has the ceilings. The webhook must run before plugins are created.
     let rendered = helm(
         &cluster,
         &[
@@ -127,18 +128,18 @@ fn the_chart_is_installed_upgraded_and_taken_away() -> Result<()> {
     })?;
     apply(&cluster, &in_team("api.partner.example.com")).map_err(anyhow::Error::msg)?;
 
-    // A value that the chart does not know is refused.
+    // The chart refuses values that it does not know.
     let wrong = helm(&cluster, &["template", chart, "--set", "webhook.replica=3", "--kube-version", KUBERNETES]);
     ensure!(wrong.is_err_and(|error| error.to_string().contains("replica")), "an unknown value was taken");
 
     helm(&cluster, &["uninstall", "penstock", "--namespace", "penstock"])?;
     drop(webhook);
     ensure!(cluster.get("service", "penstock", "penstock-webhook").is_err(), "the Service is still there");
-    // Nothing holds up our kinds any more.
+    // After the uninstall, nothing holds up our kinds.
     eventually("our kinds to be taken", || apply(&cluster, &in_team("third.example.com")).map_err(anyhow::Error::msg))
 }
 
-/// Helm, without a cluster: what it renders, or what it says of the values.
+/// Runs Helm without a cluster: returns what it renders, or its error about the values.
 fn template(arguments: &[&str]) -> Result<Result<String, String>> {
     let folder = tempfile::tempdir()?;
     let output = Command::new(workspace::root().join(".tools/bin/helm"))
@@ -153,7 +154,7 @@ fn template(arguments: &[&str]) -> Result<Result<String, String>> {
     Ok(if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) })
 }
 
-/// What is rendered, without what the chart copies from elsewhere: the rules and the dashboard.
+/// The rendered text without the files that the chart copies from elsewhere: the rules and the dashboard.
 fn without_copies(rendered: &str) -> String {
     let documents = rendered.split("\n---\n").map(|document| {
         let begin = ["\n  penstock.json:", "\nspec:\n  #"];

@@ -1,4 +1,5 @@
-//! The admission webhook, the ceilings, the chart and the admission policy under a real API server: what `kubectl apply` says.
+//! The admission webhook, the ceilings, the chart and the admission policy with a real API server: tests check the
+//! responses to `kubectl apply`.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -14,7 +15,7 @@ use penstock_integration::workspace;
 mod chart;
 mod walk;
 
-/// A certificate authority's certificate, and a certificate that it has signed for names on this machine.
+/// The certificate of a CA, and a certificate for names on this machine that it has signed.
 struct Certificates {
     authority: String,
     certificate: String,
@@ -46,7 +47,7 @@ struct Webhook {
 }
 
 impl Webhook {
-    /// Starts it on `address`, with what is in `folder`.
+    /// Starts it on `address` with the files in `folder`.
     fn start(folder: &Path, address: &str) -> Result<Self> {
         let mut child = Command::new(workspace::dist().join("penstock"))
             .args(["webhook", "--listen", address, "--certificate", "tls.crt", "--key", "tls.key", "--no-api-server"])
@@ -70,12 +71,12 @@ impl Drop for Webhook {
     }
 }
 
-/// What the API server says of a manifest: `Ok` with the warnings, or why it is refused.
+/// The API server's response to a manifest: `Ok` with its warnings, or the reason of the refusal.
 fn apply(cluster: &Cluster, yaml: &str) -> Result<(), String> {
     cluster.apply(yaml).map_err(|refused| refused.to_string())
 }
 
-/// Each kind with this policy, in JSON.
+/// An object of each kind with this policy, in JSON.
 fn objects(policy: &str) -> Vec<(&'static str, String)> {
     let meta = "metadata: {name: shop, namespace: shop}";
     vec![
@@ -106,7 +107,7 @@ fn objects(policy: &str) -> Vec<(&'static str, String)> {
     ]
 }
 
-/// The configuration that the chart renders, with the webhook at a port of this machine.
+/// The configuration that the chart renders, changed to call the webhook at a port of this machine.
 fn configuration(port: u16, authority: &str, ceiling: bool) -> String {
     let bundle = STANDARD.encode(authority);
     let hook = |name: &str, path: &str, selector: &str| {
@@ -148,7 +149,7 @@ fn the_api_server_refuses_what_the_webhook_refuses() -> Result<()> {
     cluster.namespace("shop", &[])?;
     cluster.namespace("team", &[("ceiling", "partners")])?;
     cluster.apply(&configuration(webhook.port, &certificates.authority, true))?;
-    // The API server hears of its own configuration a moment later.
+    // The API server applies a change of its own configuration after a moment.
     let (_, first) = objects(r#"{"routes":{"defualt":"a"}}"#).remove(0);
     eventually("a refusal", || {
         ensure!(apply(&cluster, &first.replace("name: shop,", "name: probe,")).is_err(), "not refused yet");
@@ -165,7 +166,7 @@ fn the_api_server_refuses_what_the_webhook_refuses() -> Result<()> {
         apply(&cluster, &object).map_err(|said| anyhow::anyhow!("{kind}: {said}"))?;
     }
 
-    // What loosens needs its approval.
+    // A change that loosens a policy needs an approval.
     let plugin = |policy: &str| objects(policy).remove(0).1;
     apply(&cluster, &plugin(&egress("a.test"))).map_err(anyhow::Error::msg)?;
     let looser = plugin(&egress("*.a.test"));
@@ -179,14 +180,14 @@ fn the_api_server_refuses_what_the_webhook_refuses() -> Result<()> {
     );
     apply(&cluster, &approved).map_err(anyhow::Error::msg)?;
 
-    // A team that exceeds its ceiling is told a request.
+    // A team that exceeds its ceiling gets an example request.
     let in_team = |host: &str| plugin(&egress(host)).replace("namespace: shop", "namespace: team");
     apply(&cluster, &in_team("api.partner.example.com")).map_err(anyhow::Error::msg)?;
     let other = in_team("other.example.com").replace("name: shop,", "name: other,");
     let said = apply(&cluster, &other).err().context("an excess was taken")?;
     ensure!(said.contains("GET https://other.example.com:443/"), "{said}");
 
-    // Another certificate of another authority, trusted beside the old one: no request is refused for it.
+    // While a certificate of a second CA is trusted beside the old one, no request is refused.
     let renewed = Certificates::new(&names)?;
     cluster.apply(&configuration(webhook.port, &format!("{}{}", renewed.authority, certificates.authority), true))?;
     let (_, map) = objects(r#"{"routes":{"default":"b"}}"#).pop().context("no object")?;
@@ -197,7 +198,7 @@ fn the_api_server_refuses_what_the_webhook_refuses() -> Result<()> {
         std::thread::sleep(std::time::Duration::from_millis(250));
     }
 
-    // Without the webhook only our kinds are held up.
+    // Without the webhook, only our kinds are refused.
     drop(webhook);
     ensure!(apply(&cluster, &plugin(&egress("a.test"))).is_err(), "our kind was taken without a webhook");
     let others = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c, namespace: shop}\ndata: {a: b}\n---\napiVersion: v1\nkind: Secret\nmetadata: {name: s, namespace: shop}\n";
@@ -233,14 +234,14 @@ fn the_admission_policy_refuses_what_fails_open_or_is_not_pinned() -> Result<()>
         refused(&open, "must not fail open")?;
         refused(&pinned.replace("suite@", "sweet@"), "none of Penstock's")?;
         apply(&cluster, &pinned).map_err(|said| anyhow::anyhow!("{kind}: {said}"))?;
-        // Plugins of others pass.
+        // Plugins of other vendors pass.
         let other = object.replace("penstock/suite:1", "waf:1").replace("name: shop,", "name: other,");
         apply(&cluster, &other).map_err(|said| anyhow::anyhow!("{kind}: {said}"))?;
     }
     Ok(())
 }
 
-/// A plugin that runs our dynamic module, and the registry of an EnvoyProxy with it.
+/// A plugin that runs our dynamic module, and an EnvoyProxy that registers it.
 fn dynamic(filter: &str) -> String {
     format!(
         "apiVersion: gateway.envoyproxy.io/v1alpha1\nkind: EnvoyExtensionPolicy\nmetadata: {{name: dynamic, namespace: shop}}\nspec: {{targetRefs: [{{group: gateway.networking.k8s.io, kind: Gateway, name: g}}], dynamicModule: [{{name: penstock, filterName: {filter}, config: {{routes: {{default: a}}}}}}]}}\n"

@@ -1,7 +1,8 @@
-//! `docs/kubernetes.md`, word for word: every command of it that needs neither Docker nor Pods is run, against a real API server.
+//! Runs every command of `docs/kubernetes.md` that needs neither Docker nor Pods, against a real API server.
 //!
-//! There is no kubelet and no controller: [`Cluster`] has objects only. What the Pods of the chart would do the test does from
-//! their own objects: the script of the certificate's Job, the webhook with the mounted Secret and ConfigMap.
+//! There is no kubelet and no controller: [`Cluster`] only stores objects. The test does what the chart's Pods would
+//! do, as described by their own objects: it runs the script of the certificate's Job, and the webhook with the mounted
+//! Secret and ConfigMap.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -19,10 +20,11 @@ use serde_json::{Value, json};
 
 use super::Webhook;
 
-/// Blocks that no test runs begin with this line, which says why.
+/// A block that is not run starts with this comment, which gives the reason.
 const NEEDS: &str = "# needs ";
 
-/// What a block must print, by a word that is in it; all others must succeed.
+/// Words that the output of a block must contain, for blocks that contain the given word. All other blocks must
+/// succeed.
 const REFUSED: [(&str, &[&str]); 3] = [
     ("defualt: stable", &["denied the request", "unknown field `defualt`", "^^^", "did you mean `default`"]),
     ("--within ceiling.yaml", &["lets pass what the platform does not", "https://other.example.com:443/"]),
@@ -35,7 +37,7 @@ fn blocks<'t>(text: &'t str, language: &str) -> Vec<&'t str> {
     text.split(&open).skip(1).filter_map(|rest| rest.split("\n```").next()).collect()
 }
 
-/// Runs a block as a reader would who has copied it.
+/// Runs a block as a reader would after copying it.
 fn run(folder: &Path, cluster: &Cluster, block: &str) -> Result<(bool, String)> {
     let path = std::env::var("PATH").unwrap_or_default();
     let output = Command::new("bash")
@@ -49,7 +51,7 @@ fn run(folder: &Path, cluster: &Cluster, block: &str) -> Result<(bool, String)> 
     Ok((output.status.success(), String::from_utf8_lossy(&said).into_owned()))
 }
 
-/// A folder that looks like the repository, with the tools on its path.
+/// A folder that looks like the repository, with the tools in its `PATH`.
 fn checkout(folder: &Path) -> Result<()> {
     let root = workspace::root();
     let bin = folder.join("bin");
@@ -62,7 +64,7 @@ fn checkout(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// What controllers and kubelets would do with the chart's Deployment, until it is told to stop.
+/// Does what controllers and kubelets would do with the chart's Deployment, until it is stopped.
 fn run_pods(cluster: &Cluster, folder: &Path, stop: &AtomicBool) -> Result<()> {
     let pods = folder.join("pods");
     fs::create_dir(&pods)?;
@@ -91,7 +93,7 @@ fn run_pods(cluster: &Cluster, folder: &Path, stop: &AtomicBool) -> Result<()> {
     Ok(())
 }
 
-/// The ReplicaSet and the status of a Deployment whose Pods are ready.
+/// Writes the ReplicaSet and the status of a Deployment whose Pods are ready.
 fn replicas_are_there(cluster: &Cluster, deployment: &Value) -> Result<()> {
     let at = |pointer: &str| deployment.pointer(pointer).cloned().with_context(|| pointer.to_owned());
     let replicas = at("/spec/replicas")?;
@@ -112,7 +114,7 @@ fn replicas_are_there(cluster: &Cluster, deployment: &Value) -> Result<()> {
     cluster.set_status("deployment", "penstock", "penstock-webhook", &status)
 }
 
-/// Runs the script of a Job with its environment, in a folder of its own.
+/// Runs the script of a Job with its environment variables in its own folder.
 fn run_job(cluster: &Cluster, work: &Path, bin: &Path, job: &Value) -> Result<()> {
     let container = job.pointer("/spec/template/spec/containers/0").context("no container")?;
     let script = container.pointer("/args/0").and_then(Value::as_str).context("no script")?;
@@ -129,7 +131,7 @@ fn run_job(cluster: &Cluster, work: &Path, bin: &Path, job: &Value) -> Result<()
     Ok(())
 }
 
-/// Writes what the Pods mount: the certificate and the ceilings.
+/// Writes the files that the Pods mount: the certificate and the ceilings.
 fn mount(cluster: &Cluster, pods: &Path) -> Result<()> {
     for file in ["tls.crt", "tls.key"] {
         let template = format!("go-template={{{{index .data \"{file}\" | base64decode}}}}");
@@ -152,7 +154,7 @@ fn the_commands_of_the_documentation_do_what_it_says() -> Result<()> {
     let cluster = Cluster::start()?;
     let folder = tempfile::tempdir()?;
     checkout(folder.path())?;
-    // The files that it shows.
+    // The files that the page shows.
     for block in blocks(&text, "yaml") {
         if let Some(name) =
             block.lines().next().and_then(|line| line.strip_prefix("# ")).filter(|name| name.ends_with(".yaml"))
@@ -160,7 +162,7 @@ fn the_commands_of_the_documentation_do_what_it_says() -> Result<()> {
             fs::write(folder.path().join(name), block)?;
         }
     }
-    // A proxy for `status`, and the canary of `set-weight`.
+    // A proxy for the command `status`, and the canary for `set-weight`.
     let admin = "admin: {address: {socket_address: {address: 127.0.0.1, port_value: 15000}}}";
     let mut envoy = Process::start_binary("envoy", &workspace::envoy_binary()?, folder.path(), |command| {
         command.args(["--config-yaml", admin, "--disable-hot-restart"]);
@@ -181,7 +183,7 @@ fn the_commands_of_the_documentation_do_what_it_says() -> Result<()> {
                 }
                 eprintln!("$ {block}");
                 let refused = REFUSED.iter().find(|(word, _)| block.contains(word));
-                // The API server hears of its configuration, and the webhook of its ceilings, a moment later.
+                // The API server applies its configuration after a moment, and the webhook its ceilings.
                 eventually(block, || {
                     let (is_fine, said) = run(folder.path(), &cluster, block)?;
                     match refused {
@@ -211,7 +213,7 @@ fn the_commands_of_the_documentation_do_what_it_says() -> Result<()> {
     Ok(())
 }
 
-/// The plugin of the section on weights, pinned as the admission policy wants.
+/// The plugin of the section on weights, pinned by digest as the admission policy requires.
 fn canary() -> Value {
     let digest = "a".repeat(64);
     json!({

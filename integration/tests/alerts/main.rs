@@ -1,7 +1,8 @@
-//! Alerts against what real Envoys give: `observability/rules-test.yaml` is made of scrapes, here.
+//! Tests the alerts with the metrics of real Envoys: the series in `observability/rules-test.yaml` are scrapes that
+//! this test records.
 //!
-//! `PENSTOCK_WRITE=1` records them anew and writes the file. `make soak` records them as well, and lets `promtool` test the rules
-//! with what it got.
+//! `PENSTOCK_WRITE=1` records them again and writes the file. `make soak` records them, too, and lets `promtool` test
+//! the rules with the new series.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -20,21 +21,21 @@ use recording::ScrapeRecording;
 
 const RUNBOOKS: &str = "https://github.com/penstock-proxy/penstock/blob/main/docs/operations.md#";
 
-/// What was recorded, and which alerts fire when.
+/// The recorded series, and when which alerts fire.
 struct AlertScenario {
-    /// What happens, in a sentence.
+    /// What happens in the scenario, in a sentence.
     name: &'static str,
     recording: ScrapeRecording,
-    /// How long the test is, in minutes.
+    /// The duration of the test in minutes.
     minutes: usize,
     expected: Vec<ExpectedAlert>,
 }
 
-/// An alert at a minute.
+/// An expected alert at a minute.
 struct ExpectedAlert {
     alert: &'static str,
     minute: usize,
-    /// Its labels and its summary; `None`: it does not fire.
+    /// Its labels and its summary; `None` when it does not fire.
     fires: Option<(Vec<(&'static str, &'static str)>, String)>,
 }
 
@@ -53,7 +54,7 @@ impl ExpectedAlert {
     }
 }
 
-/// The tests in the words of `promtool`.
+/// Writes the tests in the format of `promtool`.
 fn written(scenarios: &[AlertScenario]) -> Result<String> {
     let mut text = "# Recorded from real Envoys by `integration/tests/alerts`, a minute a scrape; `PENSTOCK_WRITE=1` records them anew.\n\
                     # promtool test rules rules-test.yaml\n\

@@ -1,4 +1,4 @@
-//! Scrapes of real Envoys as series of `promtool`, a minute apart.
+//! Records scrapes of real Envoys as series for `promtool`, one sample a minute.
 
 use std::collections::BTreeMap;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -6,25 +6,25 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result, ensure};
 use penstock_integration::Envoy;
 
-/// Seconds between two scrapes, as `promtool` is told.
+/// The interval between two samples in the test for `promtool`, in seconds.
 const MINUTE: f64 = 60.0;
 
-/// What each scrape gave for each series; `None`: it was not there.
+/// The sample of each series at each scrape; `None` where the scrape had no such series.
 #[derive(Debug, Default)]
 pub struct ScrapeRecording {
-    /// When each scrape was, in seconds since 1970.
+    /// The time of each scrape, as a Unix timestamp in seconds.
     times: Vec<f64>,
     series: BTreeMap<String, Vec<Option<f64>>>,
 }
 
 impl ScrapeRecording {
-    /// Scrapes proxies of one job, each by its instance; one that is `None` is down.
+    /// Scrapes the proxies of one job, each by its instance. A proxy that is `None` is down.
     pub fn scrape(&mut self, job: &str, proxies: &[(&str, Option<&Envoy>)]) -> Result<()> {
         let step = self.times.len();
         self.times.push(SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs_f64());
         for (instance, envoy) in proxies {
             let target = format!("instance=\"{instance}\",job=\"{job}\"");
-            // What Prometheus itself adds.
+            // Prometheus adds the series `up` itself.
             self.note(step, format!("up{{{target}}}"), if envoy.is_some() { 1.0 } else { 0.0 });
             let Some(envoy) = envoy else { continue };
             let page = envoy.admin().get("/stats/prometheus")?;
@@ -50,13 +50,12 @@ impl ScrapeRecording {
         self.times.len()
     }
 
-    /// What a series was at each minute.
+    /// The value of a series at each minute.
     pub fn values(&self, series: &str) -> Result<&[Option<f64>]> {
         self.series.get(series).map(Vec::as_slice).with_context(|| format!("no {series} in {:#?}", self.series.keys()))
     }
 
-    /// The series as lines of a test, and after the last scrape as many minutes in which nothing changes as there are left to
-    /// `minutes`.
+    /// Formats the series as lines of a test. After the last scrape, values stay constant until `minutes`.
     pub fn lines(&self, minutes: usize) -> Result<Vec<(String, String)>> {
         ensure!(minutes >= self.times.len(), "{} scrapes in {minutes} minutes", self.times.len());
         let line = |(series, values): (&String, &Vec<Option<f64>>)| {
@@ -69,8 +68,8 @@ impl ScrapeRecording {
         Ok(self.series.iter().map(line).collect())
     }
 
-    /// Times, which `promtool` counts from its own beginning: what has been is the minute of the scrape that saw it first, what
-    /// will be is as far away as it was, in whole hours.
+    /// Converts timestamps, because time in a `promtool` test starts at 0. A time in the past becomes the minute of the
+    /// first scrape that saw it; a time in the future stays as far away as it was, in whole hours.
     fn value(&self, series: &str, value: f64) -> f64 {
         let is_time = series.split('{').next().is_some_and(|name| name.ends_with("_timestamp_seconds"));
         if !is_time || value == 0.0 {
@@ -84,7 +83,7 @@ impl ScrapeRecording {
     }
 }
 
-/// What the rules are about. Buckets of histograms are in no alert.
+/// The series that the rules use. No alert uses buckets of histograms.
 fn is_recorded(line: &str) -> bool {
     let discovered = line.starts_with("envoy_extension_config_discovery_http_filter_");
     (line.starts_with("penstock_") && !line.contains("_duration_"))
@@ -92,7 +91,7 @@ fn is_recorded(line: &str) -> bool {
         || (discovered && (line.contains("_update_rejected{") || line.contains("_update_success{")))
 }
 
-/// Values as `promtool` reads them: where a series ends Prometheus marks it as stale, and runs are `1x3`.
+/// Values in the notation of `promtool`: `_` and `stale` for gaps, and `1x3` for repeated values.
 fn words(values: &[Option<f64>]) -> Vec<String> {
     let mut words = Vec::new();
     let mut rest = values;

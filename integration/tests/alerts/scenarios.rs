@@ -1,4 +1,4 @@
-//! What happens to real Envoys, and which alerts that is worth.
+//! The scenarios: each puts real Envoys into a state and says which alerts it must cause.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,14 +15,14 @@ use serde_json::{Value, json};
 use super::recording::ScrapeRecording;
 use super::{AlertScenario, ExpectedAlert};
 
-/// Every recorder.
+/// All scenarios.
 pub const ALL: [fn() -> Result<AlertScenario>; 9] =
     [failed, refused, refused_first, restarted, drifted, missing, flapping, limited, refused_egress];
 
-/// Modules hand on what they have counted once a second.
+/// Modules export their counters once a second.
 const SECOND: Duration = Duration::from_millis(1_300);
 
-/// How long a number may take to come.
+/// The timeout for a metric to appear.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 fn policy(route: &str) -> Value {
@@ -36,7 +36,7 @@ fn bootstrap(policy: &Value) -> Result<Bootstrap> {
     Ok(bootstrap.listener(Listener::new("ingress").discovered(filter).route(route)))
 }
 
-/// An Envoy with this policy, that takes it.
+/// An Envoy that accepts this policy.
 fn envoy(policy: &Value) -> Result<Envoy> {
     let envoy = bootstrap(policy)?.start()?;
     reported(&envoy)?;
@@ -63,7 +63,7 @@ fn eventually(what: &str, mut is_so: impl FnMut() -> Result<bool>) -> Result<()>
     Ok(())
 }
 
-/// Waits until its plugin says which policy it runs.
+/// Waits until the plugin reports which policy it runs.
 fn reported(envoy: &Envoy) -> Result<()> {
     eventually("the policy's hash", || Ok(envoy.admin().stat("wasmcustom.penstock.policy_hash.plugin.edge")? > 0))
 }
@@ -84,7 +84,7 @@ fn is_refused(envoy: &mut Envoy) -> Result<()> {
 
 const REFUSED: &str = "a has refused a policy for edge and runs the one before, or none";
 
-/// Of a proxy that forgets the module with its name.
+/// The summary when the proxy never ran a policy: its metrics do not name the plugin.
 const FIRST_REFUSED: &str = "a has refused a policy and runs the one before, or none";
 
 fn has_refused(minute: usize, job: &'static str) -> ExpectedAlert {
@@ -92,7 +92,7 @@ fn has_refused(minute: usize, job: &'static str) -> ExpectedAlert {
     ExpectedAlert::fires("PenstockPolicyRefused", minute, &labels, REFUSED)
 }
 
-/// No Envoy that works makes the module fail, so this is a native body that panics when a request asks for it.
+/// A working Envoy never makes the module fail, so this is a native body that panics on request.
 fn failed() -> Result<AlertScenario> {
     let library = workspace::library_that_panics()?;
     let folder = library.parent().unwrap().to_owned();
@@ -190,7 +190,7 @@ fn restarted() -> Result<AlertScenario> {
     for _ in 0..2 {
         recording.scrape("restart", &[("a", None)])?;
     }
-    // It begins without a policy.
+    // This proxy starts without a policy.
     let second = without_policy()?;
     for _ in 0..3 {
         recording.scrape("restart", &[("a", Some(&second))])?;
@@ -226,7 +226,7 @@ fn drifted() -> Result<AlertScenario> {
             envoy.must_reload("edge", policy("other"))?;
             eventually("another hash", || Ok(hash(envoy)? != before))?;
         }
-        // The third of them ends.
+        // The third proxy stops.
         let third = (minute < 24).then_some(&c);
         recording.scrape("drift", &[("a", Some(&a)), ("b", Some(&b)), ("c", third)])?;
     }
@@ -314,7 +314,7 @@ fn flapping() -> Result<AlertScenario> {
         [("job", "canary"), ("rule", "shop"), ("section", "canaries"), ("severity", "warning"), ("variant", "v2")];
     let alert = "PenstockBreakerOpen";
     let mut expected = vec![ExpectedAlert::silence(alert, first.saturating_sub(1))];
-    // Without a break, whether it is open or half-open at that minute.
+    // The alert fires without interruption, whether the breaker is open or half-open at that minute.
     let fires = |minute| ExpectedAlert::fires(alert, minute, &labels, "shop: v2 fails and gets no traffic");
     expected.extend((first + 1..=last + 4).map(fires));
     expected.push(ExpectedAlert::silence(alert, last + 6));
@@ -354,7 +354,7 @@ fn limited() -> Result<AlertScenario> {
     const BUSY: u64 = 15;
     for minute in 0..BUSY + 2 {
         if (2..BUSY).contains(&minute) {
-            // Three of four pass.
+            // Three of four requests pass.
             for _ in 0..4 {
                 send(&envoy, &HttpRequest::get("/").header("x-few", format!("user-{minute}")))?;
             }
@@ -367,7 +367,7 @@ fn limited() -> Result<AlertScenario> {
             eventually("all keys", || {
                 Ok(envoy.admin().stat("wasmcustom.penstock.rate_limit_keys_used.rule.full")? == 8)
             })?;
-            // One question that nobody answers.
+            // One call of the rate-limit service gets no response.
             send(&envoy, &HttpRequest::get("/global"))?;
             counted(&envoy, &outcome("global", "error"), 1)?;
         }

@@ -1,7 +1,8 @@
-//! The Gateway API's own conformance suite against a real Envoy Gateway, without and with the suite module on every route: what a
-//! Gateway promises holds with Penstock in the path as it does without.
+//! The Gateway API's conformance suite against a real Envoy Gateway, without the suite module and with it on every
+//! route: Penstock must not change what a Gateway guarantees.
 //!
-//! What Deployments ask for runs in a network of Pods that the test makes. `make conformance` runs it; it takes a quarter of an hour.
+//! Deployments run in a network of Pods that the test makes. `make conformance` runs this test; it takes a quarter of
+//! an hour.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -16,24 +17,25 @@ use penstock_integration::control_plane::{
 use penstock_integration::workspace;
 use serde_json::{Value, json};
 
-/// How often Deployments and Services are read.
+/// The polling interval for Deployments and Services.
 const TICK: Duration = Duration::from_millis(250);
 /// The namespace of all Gateways of the suite.
 const NAMESPACE: &str = "gateway-conformance-infra";
 const PAGE: &str = "docs/conformance.md";
-/// The part of the page that the test writes.
+/// The part of the documentation page that the test writes.
 const MARKS: [&str; 2] = ["<!-- results -->\n", "<!-- end of results -->\n"];
 
-/// The suite sends several hundred requests; Envoys that end take what they counted in their last second with them.
+/// A lower bound of the requests that the module must count. The suite sends several hundred, but an Envoy that ends
+/// loses the counts of its last second.
 const ENOUGH: u64 = 100;
-/// What the suite is told.
+/// The suite's command-line arguments.
 const OPTIONS: &str = "integration/tests/conformance/options.yaml";
 
-/// One run of the suite.
+/// The results of one run of the suite.
 struct ConformanceRun {
-    /// What came out of each test, and of each step of it (`Test/step`).
+    /// The outcome of each test and of each of its steps (`Test/step`).
     outcomes: BTreeMap<String, ConformanceOutcome>,
-    /// Requests that the module has counted.
+    /// The number of requests that the module has counted.
     counted: u64,
 }
 
@@ -59,7 +61,7 @@ impl ConformanceRun {
         let begin = Instant::now();
         let mut failed = 0;
         while suite.ended()?.is_none() {
-            // As a real one, it tries again what failed because something was changed or not there yet.
+            // Like a real kubelet, retries what failed because an object changed or did not exist yet.
             failed = match kubelet.tick(&cluster) {
                 Ok(()) => 0,
                 Err(error) if failed == 40 => return Err(error.context(suite.log())),
@@ -82,9 +84,9 @@ impl ConformanceRun {
         let kind = if attached { "with" } else { "without" };
         fs::write(keep.join(format!("{kind}.log")), &log)?;
         fs::write(keep.join(format!("{kind}-envoy-gateway.log")), gateway.log())?;
-        // Written unless the suite could not even begin.
+        // The report is missing only when the suite could not start.
         fs::copy(cluster.folder().join("report.yaml"), keep.join(format!("{kind}.yaml"))).context(log.clone())?;
-        // The module hands its counts over once a second; on a busy machine that takes a while.
+        // The module exports its counters once a second; on a busy machine this takes longer.
         let mut counted = 0;
         for _ in 0..30 {
             counted = kubelet.counters().iter().flat_map(|page| page.lines()).filter_map(requests).sum();
@@ -98,7 +100,7 @@ impl ConformanceRun {
     }
 }
 
-/// The policy: every section that decides about requests to a Gateway, with nothing to refuse.
+/// A policy with every section that applies to requests to a Gateway. It refuses nothing.
 fn extension(registry: &Registry) -> Value {
     let any = json!({"group": "gateway.networking.k8s.io", "kind": "Gateway",
         "matchExpressions": [{"key": "without-penstock", "operator": "DoesNotExist"}]});
@@ -121,7 +123,7 @@ fn extension(registry: &Registry) -> Value {
     })
 }
 
-/// The count of a line of counters, if it is of the limit that all requests are counted against.
+/// The value of a line of counters, if it is a counter of the limit that counts all requests.
 fn requests(line: &str) -> Option<u64> {
     let (name, value) = line.rsplit_once(' ')?;
     (name.contains("penstock") && name.contains("conformance")).then_some(())?;
@@ -138,7 +140,7 @@ fn push(registry: &Registry) -> Result<()> {
     Ok(())
 }
 
-/// Starts the suite. `ONLY=HTTPRouteMatching` runs a part of it, as a regular expression.
+/// Starts the suite. `ONLY=HTTPRouteMatching` selects tests by a regular expression.
 fn suite(cluster: &Cluster) -> Result<Process> {
     let only = std::env::var("ONLY").unwrap_or_default();
     Process::start("gateway-conformance", cluster.folder(), |command: &mut Command| {
@@ -148,7 +150,7 @@ fn suite(cluster: &Cluster) -> Result<Process> {
     })
 }
 
-/// `--- PASS: TestConformance/Name/step (0.01s)`, however far indented.
+/// Parses `--- PASS: TestConformance/Name/step (0.01s)` with any indentation.
 fn outcomes(log: &str) -> BTreeMap<String, ConformanceOutcome> {
     log.lines()
         .filter_map(|line| {
@@ -191,7 +193,7 @@ fn a_gateway_conforms_with_the_suite_on_every_route_as_it_does_without() -> Resu
     Ok(())
 }
 
-/// The part of the page: what the suite reports, and its tests by outcome.
+/// The part of the page: the suite's report, and its tests by outcome.
 fn results(run: &ConformanceRun) -> String {
     let tests = |wanted: ConformanceOutcome| -> Vec<&str> {
         run.outcomes

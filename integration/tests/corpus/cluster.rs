@@ -1,4 +1,4 @@
-//! What the API server has stored is what `penstock check` has checked.
+//! Compares what `penstock check` reads from manifests with what the API server stores.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -15,7 +15,7 @@ use serde_json::Value;
 use crate::kubernetes_yaml::{MANIFESTS, POLICIES};
 use crate::{json, refused};
 
-/// The kinds that hold policies, and where in them.
+/// The kinds that contain policies, and the path of the policy in each.
 const KINDS: [(&str, &str, &str, &str); 4] = [
     (
         "WasmPlugin",
@@ -48,7 +48,7 @@ const KINDS: [(&str, &str, &str, &str); 4] = [
 /// An object with this policy.
 fn manifest(kind: usize, name: &str, policy: &str) -> String {
     let (kind, version, spec, _) = KINDS[kind % KINDS.len()];
-    // A tab stays where it is: it is what the line begins with.
+    // A tab is not indented, because it must stay at the start of its line.
     let policy: String = policy.split('\n').map(|line| format!("      {line}\n")).collect();
     format!("apiVersion: {version}\nkind: {kind}\nmetadata: {{name: {name}, namespace: shop}}\n{spec}{policy}")
 }
@@ -74,7 +74,7 @@ fn check_reads_what_the_api_server_stores() -> Result<()> {
                     disagree.push(format!("check takes what the API server refuses: {said}\n{text}"));
                     continue;
                 }
-                // What readers disagree about is refused; what the object holds is shown all the same.
+                // `check` refuses what parsers disagree about, but still shows what the object contains.
                 (Ok(()), Some(_)) => "only check refuses it",
                 (Ok(()), None) => {
                     let stored = cluster.get(resource, "shop", &name)?;
@@ -107,7 +107,8 @@ fn check_reads_what_the_api_server_stores() -> Result<()> {
                 }
             }
             (Err(_), None) => {}
-            // kubectl takes a comma after the last field of a JSON file; `check` refuses it, as other readers of JSON do.
+            // kubectl accepts a comma after the last field of a JSON file; `check` refuses it, as other JSON parsers
+            // do.
             (Ok(()), None) if file == "comma.json" => {}
             (applied, read) => disagree
                 .push(format!("{file}: the API server {applied:?}, check {:?}", read.map(|read| json(&read.node)))),
@@ -119,7 +120,7 @@ fn check_reads_what_the_api_server_stores() -> Result<()> {
     Ok(())
 }
 
-/// The manifests of this repository that hold policies.
+/// The manifests of this repository that contain policies.
 fn ours() -> Result<Vec<(String, String)>> {
     let mut folders: Vec<PathBuf> =
         ["istio", "envoy-configs/gateway"].map(|folder| workspace::root().join(folder)).into();
@@ -137,7 +138,7 @@ fn ours() -> Result<Vec<(String, String)>> {
     Ok(files)
 }
 
-/// What `penstock` prints, with the cluster as kubectl's.
+/// The output of `penstock`, with the cluster as kubectl's current one.
 fn penstock(cluster: &Cluster, arguments: &[&str]) -> Result<(bool, String, String)> {
     let kubectl = penstock_integration::control_plane::tool("kubectl")?;
     let folder = kubectl.parent().context("kubectl stands nowhere")?;

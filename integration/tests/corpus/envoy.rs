@@ -1,4 +1,4 @@
-//! What Envoy reads and starts with is what `penstock check` has read and calls valid.
+//! Compares what `penstock check` reads from a bootstrap and calls valid with what Envoy reads and starts with.
 
 use std::fs;
 
@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::{json, refused};
 
-/// Values in a configuration of Envoy, each below a field of its own.
+/// Values for a configuration of Envoy, each of which is put below its own field.
 const VALUES: [&str; 60] = [
     "on",
     "no",
@@ -98,7 +98,7 @@ fn check_reads_the_values_that_envoy_reads() -> Result<()> {
     Ok(())
 }
 
-/// A bootstrap with our module, whose filter has this configuration, at ten spaces.
+/// A bootstrap with our module, whose filter has this configuration, indented by ten spaces.
 pub fn bootstrap(configuration: &str) -> Result<String> {
     let module = workspace::module("suite")?.display().to_string();
     let configuration: String = configuration.lines().map(|line| format!("                    {line}\n")).collect();
@@ -130,10 +130,10 @@ pub fn bootstrap(configuration: &str) -> Result<String> {
 
 const STRING: &str = "\"@type\": type.googleapis.com/google.protobuf.StringValue\n";
 
-/// What stands below `configuration:`.
+/// Values of `configuration:`.
 fn configurations() -> Vec<String> {
     let mut all: Vec<String> = [
-        // JSON, written in every way that YAML has.
+        // JSON, in every notation that YAML has.
         r#"value: '{"routes": {"default": "a"}}'"#,
         r#"value: "{\"routes\": {\"default\": \"a\"}}""#,
         "value: |\n  {\"routes\": {\n    \"default\": \"a\"}}",
@@ -145,7 +145,7 @@ fn configurations() -> Vec<String> {
         r#"value: '{"rateLimits": [{"name": "a", "key": [{"sourceAddress": {}}], "limit": {"requests": 1e2, "per": "1m"}}]}'"#,
         r#"value: '{"rateLimits": [{"name": "a", "key": [{"sourceAddress": {}}], "limit": {"requests": 100.0, "per": "1m"}}]}'"#,
         r#"value: '{"rateLimits": [{"name": "a", "key": [{"sourceAddress": {}}], "limit": {"requests": 100.5, "per": "1m"}}]}'"#,
-        // What the module does not take.
+        // Values that the module refuses.
         "value: |\n  routes:\n    default: a",
         "value: |\n  routes: {default: a}\n",
         r#"value: '{"routes": {"default": "a",}}'"#,
@@ -166,7 +166,7 @@ fn configurations() -> Vec<String> {
         "value: '{\"settings\": {}}'",
         "value: \"{\\\"routes\\\": {\\\"default\\\": \\\"a\\\"}}\\n\\n\"",
         "value: \"\\ufeff{\\\"routes\\\": {\\\"default\\\": \\\"a\\\"}}\"",
-        // What is no text to Envoy.
+        // Values that are not strings for Envoy.
         r#"value: {"routes": {"default": "a"}}"#,
         "value: [a]",
         "value:\n  routes: {default: a}",

@@ -1,5 +1,5 @@
-//! Envoy reads its own JSON less strictly than others do, and a field that is given twice is its last: so does `penstock check`. And what
-//! a running Envoy shows of its configuration is what it was given.
+//! Envoy's JSON parser is less strict than others and takes the last of duplicate fields; `penstock check` must do the
+//! same. The configuration that a running Envoy reports must be the one that it was given.
 
 use std::fs;
 
@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::envoy::bootstrap;
 use crate::{json, refused};
 
-/// A bootstrap as JSON, with this in the metadata of its node, and this configuration of our filter.
+/// A bootstrap in JSON, with this value in the metadata of its node and this configuration of our filter.
 fn text(metadata: &str, configuration: &str) -> Result<String> {
     let placeholder = "\"@type\": type.googleapis.com/google.protobuf.StringValue\nvalue: PLACEHOLDER";
     let bootstrap = json(&penstock::yaml::Located::read(&bootstrap(placeholder)?)?.node).to_string();
@@ -24,7 +24,7 @@ fn policy(route: &str) -> String {
     format!("\"value\": {}", Value::from(format!("{{\"routes\": {{\"default\": \"{route}\"}}}}")))
 }
 
-/// What protobuf's parser takes although it is no JSON.
+/// Texts that protobuf's parser accepts although they are not JSON.
 const TAKEN: [&str; 12] = [
     "a: 1",
     "_b2: [1, 2,]",
@@ -40,7 +40,7 @@ const TAKEN: [&str; 12] = [
     "\"l\": null,",
 ];
 
-/// What it does not take either.
+/// Texts that it refuses, too.
 const REFUSED: [&str; 14] = [
     "// why\n\"a\": 1",
     "# why\n\"a\": 1",
@@ -79,7 +79,7 @@ fn check_reads_the_json_that_envoy_reads() -> Result<()> {
         ask(name, &text("", &format!("{}, {}", policy("a b"), policy("a")))?, true)?;
         ask(name, &text("", &format!("{}, {}", policy("a"), policy("a b")))?, false)?;
     }
-    // Only the first document of YAML counts, whatever comes after it.
+    // Envoy reads only the first document of YAML, whatever follows.
     let good = text("", &policy("a"))?;
     ask("more.yaml", &format!("{good},"), true)?;
     ask("more.json", &format!("{good},"), false)?;

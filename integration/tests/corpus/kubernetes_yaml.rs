@@ -1,6 +1,6 @@
-//! Policies as people and tools write them into manifests, with what YAML allows and not every reader agrees about.
+//! Policies in manifests as people and tools write them, with YAML features that parsers disagree about.
 
-/// What stands below `pluginConfig:`, indented by four spaces.
+/// Values of `pluginConfig:`, indented by four spaces.
 pub const POLICIES: [&str; 78] = [
     "routes: {default: stable}",
     "routes: {default: on}",
@@ -82,7 +82,7 @@ pub const POLICIES: [&str; 78] = [
     "rateLimits:\n- {name: a, key: [{sourceAddress: {}}], limit: {requests: 1_000, per: 1m}}",
 ];
 
-/// Whole manifests: what stands twice, objects as JSON, empty documents, lists.
+/// Whole manifests: duplicate fields, objects in JSON, empty documents, lists.
 pub const MANIFESTS: [(&str, &str); 8] = [
     (
         "twice.yaml",

@@ -1,5 +1,6 @@
-//! What `penstock check` says of a manifest or a bootstrap is what its real reader does: Envoy when it starts, the API server of a
-//! real Kubernetes when it stores. Every manifest of this repository, and many made ones with the oddities of YAML and JSON.
+//! `penstock check` must read manifests and bootstraps as their real readers do: Envoy when it starts, the API server
+//! of a real Kubernetes when it stores. The corpus is every manifest of this repository, and many constructed ones with
+//! the oddities of YAML and JSON.
 
 #![allow(clippy::indexing_slicing, reason = "a test stops at the first surprise")]
 
@@ -14,7 +15,7 @@ use penstock::text::SourceText;
 use penstock_policy::document::Node;
 use serde_json::Value;
 
-/// What is wrong with a file by `penstock check`; `None`: there is no policy in it, or it is valid.
+/// The problems that `penstock check` finds in a file; `None` when it has no policy or is valid.
 fn refused(name: &str, text: &str) -> Option<String> {
     let input = InputFile { name: name.to_owned(), text: SourceText::new(text), is_found: false };
     let reports = check::check(&[input], &CheckContext::default()).ok()?;
@@ -22,7 +23,7 @@ fn refused(name: &str, text: &str) -> Option<String> {
     findings.next().map(|finding| format!("{}: {}", finding.path, finding.message))
 }
 
-/// A tree as JSON, whatever the order of its fields.
+/// A tree as JSON, independent of the order of fields.
 fn json(node: &Node) -> Value {
     match node {
         Node::Null | Node::Unread(_) => Value::Null,

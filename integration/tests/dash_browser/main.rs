@@ -1,6 +1,6 @@
-//! `penstock dash` as a person sees it: in a real Chromium, over real Envoys with traffic.
+//! `penstock dash` as a user sees it: in a real Chromium, with real Envoys and traffic.
 //!
-//! With `WRITE=1` the pictures of `docs/images/` are made.
+//! With `WRITE=1`, the test writes the pictures in `docs/images/`.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test")]
 
@@ -27,7 +27,7 @@ fn text(selector: &str) -> String {
     format!("(document.querySelector({})?.innerText ?? '')", Value::from(selector))
 }
 
-/// Nothing went wrong in the page, and it has asked nobody but the dash.
+/// The page reported no errors and sent requests to nothing but the dash.
 fn check_quiet(page: &Page, dash: &Dash) -> Result<()> {
     ensure!(page.errors().is_empty(), "the page said: {:#?}", page.errors());
     let strangers: Vec<_> = page.requests().into_iter().filter(|url| !url.starts_with(&dash.url())).collect();
@@ -35,7 +35,7 @@ fn check_quiet(page: &Page, dash: &Dash) -> Result<()> {
     Ok(())
 }
 
-/// What axe-core has against the page, one line each.
+/// The violations that axe-core finds in the page, one line each.
 fn accessibility(page: &mut Page) -> Result<Vec<String>> {
     let file = browser_tool("axe.min.js")?.context("there is no axe-core: run scripts/setup/chromium.sh")?;
     let axe = fs::read_to_string(file)?;
@@ -46,7 +46,7 @@ fn accessibility(page: &mut Page) -> Result<Vec<String>> {
     Ok(serde_json::from_value(found)?)
 }
 
-/// Texts of the drawing whose contrast is below 4.5:1; axe-core does not judge SVG.
+/// Texts in the drawing whose contrast is below 4.5:1. axe-core does not check SVG.
 const FAINT: &str = r"
 [...document.querySelectorAll('svg.graph text')].map((text) => {
   const parts = (color) => (color.match(/[\d.]+/g) ?? []).slice(0, 3).map(Number);
@@ -77,7 +77,7 @@ fn a_person_sees_at_once_which_canary_fails_and_who_is_refused_egress() -> Resul
     page.prefer("light")?;
     page.open(&dash.url())?;
 
-    // The cluster with the worst problems is the one that is shown, and both have a tab.
+    // The cluster with the worst problems is shown first, and both clusters have a tab.
     let problems = text("#problems");
     let started = Instant::now();
     page.wait(&format!("/reviews: v2 .*rolled back/.test({problems})"))?;
@@ -88,7 +88,7 @@ fn a_person_sees_at_once_which_canary_fails_and_who_is_refused_egress() -> Resul
     page.wait("document.querySelectorAll('#clusters a').length === 2")?;
     page.wait(&format!("{} === 'Cluster east'", text("#title")))?;
 
-    // Both are in the window, without scrolling, and the canary's own row and the drawing say it too.
+    // Both problems are visible without scrolling, and the canary's own row and the drawing show them, too.
     page.wait("[...document.querySelectorAll('.problem-list li')].filter((line) => line.getBoundingClientRect().bottom < innerHeight).length >= 3")?;
     page.wait(&format!("/Open/.test({})", text("#canaries tr[data-state=error]")))?;
     page.wait("document.querySelector('svg.graph .edge.refused') != null")?;
@@ -98,12 +98,12 @@ fn a_person_sees_at_once_which_canary_fails_and_who_is_refused_egress() -> Resul
     page.evaluate("document.querySelector('.problem-list a').click()")?;
     page.wait("document.activeElement.dataset.rule === 'reviews'")?;
 
-    // Numbers move.
+    // The numbers change.
     let total = "[...document.querySelectorAll('#routes tbody tr')].map((row) => row.innerText).join('|')";
     let before = page.wait(total)?;
     page.wait(&format!("{total} !== {before}"))?;
 
-    // The other cluster is well.
+    // The other cluster has no problems.
     page.evaluate("[...document.querySelectorAll('#clusters a')].find((link) => /west/.test(link.innerText)).click()")?;
     page.wait(&format!("{} === 'Cluster west'", text("#title")))?;
     page.wait(&format!("!/rolled back|refuses|hostNotAllowed/.test({problems})"))?;
@@ -112,12 +112,12 @@ fn a_person_sees_at_once_which_canary_fails_and_who_is_refused_egress() -> Resul
     west.check_healthy()
 }
 
-/// Whether the pictures of the docs are to be made anew. `make` hands a variable that is not set over as an empty one.
+/// Whether to write the pictures of the documentation. `make` passes a variable that is not set as an empty one.
 fn writes_docs() -> bool {
     std::env::var_os("WRITE").is_some_and(|value| !value.is_empty())
 }
 
-/// Writes what the window shows to `docs/images/`, or where nobody looks.
+/// Writes a screenshot to `docs/images/`, or to a temporary folder.
 fn picture(page: &mut Page, name: &str) -> Result<()> {
     let folder = if writes_docs() { workspace::root().join("docs/images") } else { env!("CARGO_TARGET_TMPDIR").into() };
     let file = folder.join(name);
@@ -151,7 +151,7 @@ fn everybody_can_read_it_in_light_and_dark_on_small_screens_and_large_ones() -> 
             ensure!(too_wide == 0, "{what}: {too_wide} pixels too wide");
         }
     }
-    // With the browser's text twice as large nothing is lost either.
+    // With text twice as large, nothing is lost.
     page.size(720, 500)?;
     ensure!(page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")? == 0);
     check_quiet(&page, &dash)?;
@@ -159,7 +159,7 @@ fn everybody_can_read_it_in_light_and_dark_on_small_screens_and_large_ones() -> 
     if writes_docs() {
         page.evaluate("document.querySelectorAll('details').forEach((details) => details.open = false)")?;
         page.size(1440, 900)?;
-        // A minute of history.
+        // Shows a minute of history.
         page.wait("document.querySelector('#routes .spark .stroke').getAttribute('d').split('L').length >= 58")?;
     }
     for scheme in ["light", "dark"] {
@@ -173,7 +173,7 @@ fn everybody_can_read_it_in_light_and_dark_on_small_screens_and_large_ones() -> 
     other.check_healthy()
 }
 
-/// What has the focus: a word for its kind and its text; and whether it can be seen that it has.
+/// The focused element: a word for its kind, its text, and whether its focus is visible.
 const FOCUSED: &str = r"
 (() => {
   const node = document.activeElement;
@@ -195,7 +195,7 @@ fn a_keyboard_reaches_everything_in_the_order_of_the_page() -> Result<()> {
     page.open(&dash.url())?;
     page.wait(&format!("/rolled back/.test({})", text("#problems")))?;
     page.wait("document.querySelector('svg.graph .node') != null")?;
-    // Paused by the keyboard, so that what is counted below stays as it is.
+    // Pauses the page by keyboard, so that what is counted below does not change.
     page.evaluate("document.querySelector('#pause').focus()")?;
     page.press(" ", false)?;
     page.wait(&format!(
@@ -203,7 +203,7 @@ fn a_keyboard_reaches_everything_in_the_order_of_the_page() -> Result<()> {
         text("#freshness")
     ))?;
 
-    // Before the first stop there is none.
+    // No element is focused before the first tab stop.
     page.evaluate("document.querySelector('.skip').focus()")?;
     page.press("Tab", true)?;
     ensure!(page.evaluate("document.activeElement === document.body")? == true);
@@ -232,7 +232,7 @@ fn a_keyboard_reaches_everything_in_the_order_of_the_page() -> Result<()> {
         "{order:#?}"
     );
 
-    // The first stop leads past the header; the headings say what is where.
+    // The first tab stop skips the header; the headings form the outline of the page.
     page.evaluate("document.querySelector('.skip').focus()")?;
     page.press("Enter", false)?;
     page.wait("document.activeElement.id === 'main'")?;
@@ -255,7 +255,7 @@ fn a_keyboard_reaches_everything_in_the_order_of_the_page() -> Result<()> {
     ];
     ensure!(headings == serde_json::json!(expected), "{headings}");
 
-    // A paused page stays as it is; a live one goes on.
+    // A paused page does not change; a live one continues.
     let numbers = text("#routes tbody");
     let before = page.evaluate(&numbers)?;
     page.evaluate("new Promise((done) => setTimeout(done, 2500))")?;
@@ -264,7 +264,7 @@ fn a_keyboard_reaches_everything_in_the_order_of_the_page() -> Result<()> {
     page.press("Enter", false)?;
     page.wait(&format!("{numbers} !== {before} && /Live/.test({})", text("#freshness")))?;
 
-    // Who wants less motion gets none.
+    // Users who prefer reduced motion get none.
     ensure!(
         page.evaluate("getComputedStyle(document.querySelector('#freshness'), '::before').animationName")? == "none"
     );

@@ -1,4 +1,4 @@
-//! A hundred proxies with two hundred rules: the page stays quick, and nothing is cut off or drawn over.
+//! A hundred proxies with two hundred rules: the page stays responsive, and nothing is cut off or overlaps.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::stage::{Visitors, crowded};
 use super::{check_quiet, text};
 
-/// Times between two frames in eight seconds, in milliseconds, in order.
+/// The sorted intervals between frames during eight seconds, in milliseconds.
 const FRAMES: &str = r"
 new Promise((done) => {
   const times = [];
@@ -22,7 +22,7 @@ new Promise((done) => {
   requestAnimationFrame(frame);
 })";
 
-/// Labels of the drawing that lie over each other.
+/// Labels in the drawing that overlap.
 const COLLISIONS: &str = r"
 (() => {
   const boxes = [...document.querySelectorAll('svg.graph .edge-label, svg.graph .node')].map((node) => [node.textContent, node.getBoundingClientRect()]);
@@ -33,7 +33,7 @@ const COLLISIONS: &str = r"
 #[test]
 fn a_hundred_proxies_with_two_hundred_rules_are_drawn_without_a_stutter() -> Result<()> {
     let Some(browser) = Browser::start()? else { return Ok(()) };
-    // What a real Envoy says, served a hundred times, with counters that go on.
+    // The response of a real Envoy, served by a hundred simulated proxies with increasing counters.
     let pages = {
         let (envoy, _upstreams) = crowded(200)?;
         let _visitors = Visitors::of(&envoy, true)?;
@@ -74,7 +74,7 @@ fn a_hundred_proxies_with_two_hundred_rules_are_drawn_without_a_stutter() -> Res
         page.size(width, height)?;
         let too_wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")?;
         ensure!(too_wide == 0, "{width}: {too_wide} pixels too wide");
-        // Nothing is cut off that cannot be scrolled to.
+        // Everything that is cut off can be scrolled to.
         let cut = page.evaluate("[...document.querySelectorAll('.card, .card *')].filter((node) => node.checkVisibility() && node.scrollWidth > node.clientWidth + 1 && getComputedStyle(node).overflowX === 'hidden' && !node.closest('.hidden, caption, thead')).map((node) => node.outerHTML.slice(0, 100))")?;
         ensure!(cut.as_array().is_some_and(Vec::is_empty), "{width}: cut off: {cut:#}");
         let collisions = page.evaluate(COLLISIONS)?;
@@ -83,7 +83,7 @@ fn a_hundred_proxies_with_two_hundred_rules_are_drawn_without_a_stutter() -> Res
     check_quiet(&page, &dash)
 }
 
-/// The statistics after so many polls.
+/// The page's statistics after this many polls.
 fn later(stats: &Value, polls: u64) -> Value {
     let mut stats = stats.clone();
     for stat in stats["stats"].as_array_mut().into_iter().flatten() {

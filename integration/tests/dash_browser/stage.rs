@@ -1,4 +1,4 @@
-//! What the tests in the browser look at: Envoys with a canary that fails, and callers who are refused egress.
+//! The environment of the browser tests: Envoys with a canary that fails, and callers whose egress is refused.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-/// A reason that would be an element if any of it were taken for HTML.
+/// A reason that would become an element if the page interpreted it as HTML.
 pub(crate) const MARKUP: &str = "one of many <img src=x onerror=alert(1)>";
 
 fn ingress() -> Value {
@@ -47,17 +47,17 @@ fn egress() -> Value {
             {"name": "own-services", "owner": "platform", "reason": "our own hosts", "to": [{"host": "*.example.com", "ports": [443]}]}]}})
 }
 
-/// A time so many seconds from now.
+/// A time this many seconds from now.
 fn rfc3339(seconds: i64) -> String {
     (OffsetDateTime::now_utc() + time::Duration::seconds(seconds)).format(&Rfc3339).unwrap()
 }
 
-/// An Envoy with an ingress listener and an egress listener. `healthy`: the canary's variant answers as it should.
+/// An Envoy with an ingress listener and an egress listener. `healthy`: the canary's variant responds correctly.
 pub(crate) fn envoy(healthy: bool) -> Result<(Envoy, Vec<Upstream>)> {
     with(healthy, egress())
 }
 
-/// The same with so many more egress rules, which nobody uses.
+/// The same with this many more egress rules, which are never used.
 pub(crate) fn crowded(rules: usize) -> Result<(Envoy, Vec<Upstream>)> {
     let mut policy = egress();
     let all = policy.pointer_mut("/egress/rules").and_then(Value::as_array_mut).unwrap();
@@ -88,14 +88,14 @@ fn with(healthy: bool, egress: Value) -> Result<(Envoy, Vec<Upstream>)> {
     Ok((envoy, vec![ok, bad]))
 }
 
-/// Requests of all kinds that keep coming, some forty a second, until it is dropped.
+/// Sends some forty requests of all kinds a second until it is dropped.
 pub(crate) struct Visitors {
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Visitors {
-    /// `wicked`: some of them ask for what egress does not allow.
+    /// `wicked`: some of the requests are for targets that egress does not allow.
     pub(crate) fn of(envoy: &Envoy, wicked: bool) -> Result<Self> {
         let (ingress, egress) = (envoy.address("ingress")?, envoy.address("egress")?);
         let stop = Arc::new(AtomicBool::new(false));
@@ -125,7 +125,7 @@ impl Visitors {
                 if stopped.load(Ordering::SeqCst) {
                     return;
                 }
-                // What comes of it is the dash's to tell.
+                // Ignores the response: the test looks at the dash instead.
                 let _ = inward.get(round % inward.len()).map(|request| http::send(Protocol::Http1, ingress, request));
                 let _ = outward.get(round % outward.len()).map(|request| http::send(Protocol::Http1, egress, request));
                 thread::sleep(Duration::from_millis(40));

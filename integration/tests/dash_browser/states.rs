@@ -1,4 +1,4 @@
-//! What the page shows to those who may not see everything, and when something is missing.
+//! What the page shows to users with restricted access, and when something is missing.
 
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener};
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::stage::{Visitors, envoy};
 use super::{check_accessible, check_quiet, source, text};
 
-/// The page's errors other than that an answer was 401 or 403, which browsers report as well.
+/// The page's errors, except responses with 401 or 403, which browsers report as errors, too.
 fn surprises(page: &Page) -> Vec<String> {
     let expected =
         |error: &String| ["status of 401", "status of 403", "status of 404"].iter().any(|text| error.contains(text));
@@ -30,7 +30,7 @@ fn a_token_opens_its_workspace_and_nothing_else() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let file = folder.path().join("dash.yaml");
     let admin = format!("http://{}", east.admin().address());
-    // JSON is YAML.
+    // JSON is valid YAML.
     let config = json!({
         "clusters": [{"name": "east", "envoys": [admin]}, {"name": "west", "envoys": [admin]}],
         "workspaces": [
@@ -40,7 +40,7 @@ fn a_token_opens_its_workspace_and_nothing_else() -> Result<()> {
     fs::write(&file, config.to_string())?;
     let dash = Dash::start(&["--config".to_owned(), file.display().to_string()])?;
 
-    // Not only hidden: the API refuses.
+    // The data is not only hidden: the API refuses it.
     for (path, token, status) in [
         ("/api/v1/clusters", None, 401),
         ("/api/v1/clusters", Some("correct hors"), 401),
@@ -65,7 +65,7 @@ fn a_token_opens_its_workspace_and_nothing_else() -> Result<()> {
     page.write("correct horse")?;
     page.press("Enter", false)?;
 
-    // Of the workspace: one cluster, one owner's rules.
+    // Only what belongs to the workspace: one cluster, and one owner's rules.
     page.wait(&format!("{} === 'payments'", text("#workspace")))?;
     page.wait("document.querySelector('#egress tbody tr') != null")?;
     ensure!(page.evaluate("document.querySelectorAll('#clusters a').length")? == 1);
@@ -74,7 +74,7 @@ fn a_token_opens_its_workspace_and_nothing_else() -> Result<()> {
     let shown = page.evaluate("document.documentElement.outerHTML")?;
     ensure!(!shown.as_str().unwrap_or("").contains("own-services"), "{shown}");
 
-    // Another cluster by its address.
+    // Opens another cluster by its URL.
     page.evaluate("location.hash = '#/west'")?;
     page.wait(&format!("/payments, may not see the cluster west. It may see: east/.test({})", text("#notice")))?;
     ensure!(page.evaluate("document.querySelector('#view').hidden")? == true);
@@ -83,7 +83,7 @@ fn a_token_opens_its_workspace_and_nothing_else() -> Result<()> {
     page.evaluate("location.hash = '#/east'")?;
     page.wait(&format!("{} === 'Cluster east' && !document.querySelector('#view').hidden", text("#title")))?;
 
-    // The token is in this tab only, and in no address.
+    // The token is stored in this tab only, and never in a URL.
     ensure!(page.evaluate("document.cookie + Object.keys(localStorage) + location.href.includes('horse')")? == "false");
     ensure!(page.requests().iter().all(|url| !url.contains("horse")), "{:?}", page.requests());
     page.evaluate("document.querySelector('#sign-out').click()")?;
@@ -99,7 +99,7 @@ fn what_is_missing_is_said_and_nothing_vanishes() -> Result<()> {
     let (envoy, _upstreams) = envoy(true)?;
     let _visitors = Visitors::of(&envoy, false)?;
     let plain = Bootstrap::new()?.listener(Listener::new("plain").route(Route::any())).start()?;
-    // A port where nobody listens.
+    // A port on which nothing listens.
     let nobody = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
     let arguments = [
         source("east", &envoy).to_vec(),
@@ -110,7 +110,7 @@ fn what_is_missing_is_said_and_nothing_vanishes() -> Result<()> {
     let mut page = browser.page(1280, 900)?;
     page.prefer("dark")?;
 
-    // An Envoy without modules, and a cluster of which nothing is known.
+    // An Envoy without modules, and a cluster without any data.
     page.open(&format!("{}#/plain", dash.url()))?;
     page.wait(&format!("/Nothing is wrong/.test({})", text("#problems")))?;
     for (section, says) in [
@@ -130,7 +130,7 @@ fn what_is_missing_is_said_and_nothing_vanishes() -> Result<()> {
     page.evaluate("location.hash = '#/nowhere'")?;
     page.wait(&format!("/There is no cluster nowhere/.test({})", text("#notice")))?;
 
-    // One that stops answering: said once to those who listen, and its rules stay.
+    // A proxy that stops responding is announced once to screen readers, and its rules stay.
     page.evaluate("location.hash = '#/east'")?;
     page.wait(&format!("/stripe/.test({}) && /answers/.test({})", text("#egress"), text("#endpoints")))?;
     let name = envoy.admin().address().to_string();
@@ -140,7 +140,7 @@ fn what_is_missing_is_said_and_nothing_vanishes() -> Result<()> {
     page.wait(&format!("/{name}/.test({})", text("#endpoints tr[data-state=error]")))?;
     check_accessible(&mut page, "dead")?;
 
-    // And the dash itself.
+    // The same for the dash itself.
     ensure!(surprises(&page).is_empty(), "{:#?}", surprises(&page));
     dash.stop();
     page.wait(&format!("/The dash does not answer; what you see is from/.test({})", text("#notice")))?;
@@ -159,21 +159,21 @@ fn a_thousand_rules_are_fifty_rows_until_all_are_wanted() -> Result<()> {
     let rows = "document.querySelectorAll('#egress tbody tr').length";
     page.wait(&format!("{rows} === 50"))?;
     page.wait(&format!("/Show all 1,00\\d rules/.test({})", text("#egress .more")))?;
-    // The busiest are among them.
+    // The busiest rules are among those that are shown.
     page.wait(&format!("/own-services/.test({}) && /stripe/.test({0})", text("#egress")))?;
 
-    // What a policy says is text.
+    // Text of a policy is shown as text, not as HTML.
     page.wait(&format!("{}.includes({})", text("#egress"), Value::from(super::stage::MARKUP)))?;
     ensure!(page.evaluate("document.querySelectorAll('img, iframe').length")? == 0);
 
-    // A rule that is far down is found by name, owner or host.
+    // A rule far down the list is found by name, owner or host.
     page.evaluate("document.querySelector('#egress input').focus()")?;
     page.write("host-777.")?;
     page.wait(&format!("{rows} === 1 && /rule-777/.test({})", text("#egress tbody")))?;
     page.wait(&format!("/1 of 1,00\\d rules/.test({})", text("#egress .found")))?;
     page.evaluate("const input = document.querySelector('#egress input'); input.value = ''; input.dispatchEvent(new Event('input'))")?;
 
-    // All of them, and the page keeps up: no piece of work longer than a second, on a machine that has other things to do.
+    // All rules are shown and the page stays responsive: no task longer than a second, on a machine that is busy.
     page.evaluate("window.longest = 0; new PerformanceObserver((list) => list.getEntries().forEach((entry) => { window.longest = Math.max(window.longest, entry.duration); })).observe({entryTypes: ['longtask']})")?;
     page.evaluate("document.querySelector('#egress .more').click()")?;
     page.wait(&format!("{rows} >= 1000"))?;
@@ -185,7 +185,7 @@ fn a_thousand_rules_are_fifty_rows_until_all_are_wanted() -> Result<()> {
     let longest = page.evaluate("window.longest")?.as_f64().unwrap_or(0.0);
     println!("longest task with 1,000 rows: {longest} ms");
     ensure!(longest < 1_000.0, "{longest} ms");
-    // In place: the rows are those that were there.
+    // Rows are updated in place: they are still the same elements.
     ensure!(page.evaluate("window.kept.isConnected")? == true);
     check_quiet(&page, &dash)?;
     envoy.check_healthy()

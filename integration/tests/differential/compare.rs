@@ -1,18 +1,18 @@
-//! One request's answer by a real Envoy beside the decision of `replay`.
+//! Compares the response of a real Envoy with the decision of `replay`.
 
 use std::collections::BTreeMap;
 
 use penstock_integration::http::{HttpResponse, Protocol};
 use penstock_policy::wire::{Field, WireDecision, WireRequest, as_received};
 
-/// The header by which the filter behind the module says that the request came to it.
+/// The header with which the filter behind the module shows that the request reached it.
 pub const CAME_THROUGH: &str = "x-came-through";
-/// What Envoy itself writes into every request.
+/// Headers that Envoy itself adds to every request.
 const OF_ENVOY: [&str; 3] = ["x-request-id", "x-forwarded-proto", "x-envoy-external-address"];
 
 type Names = BTreeMap<String, Vec<String>>;
 
-/// What is wrong with the answer; `None`: it is what was decided.
+/// The difference between the response and the decision, or `None` when they agree.
 pub fn difference(
     protocol: Protocol,
     request: &WireRequest,
@@ -66,7 +66,7 @@ pub fn difference(
     (!wrong.is_empty()).then(|| wrong.join("; "))
 }
 
-/// The header map behind the module, as the decision says.
+/// The header map behind the module according to the decision.
 fn forwarded(protocol: Protocol, request: &WireRequest, decision: &WireDecision) -> Names {
     let mut names = Names::new();
     for (name, value) in request.header_map() {
@@ -89,7 +89,7 @@ fn forwarded(protocol: Protocol, request: &WireRequest, decision: &WireDecision)
         let values = names.entry(name.clone()).or_default();
         values.push(value.clone());
         if values.len() > 1 {
-            // What Envoy joins it joins here as well.
+            // Joins the headers that Envoy joins.
             let fields: Vec<Field> =
                 values.iter().map(|v| (name.clone().into_bytes(), v.clone().into_bytes())).collect();
             *values = as_received(fields).into_iter().map(|(_, value)| String::from_utf8(value).unwrap()).collect();
@@ -98,7 +98,7 @@ fn forwarded(protocol: Protocol, request: &WireRequest, decision: &WireDecision)
     names
 }
 
-/// The header map that the filter behind the module was given: one header a line.
+/// The header map that the filter behind the module received, one header a line.
 fn seen(response: &HttpResponse) -> Names {
     let mut names = Names::new();
     for line in response.text().lines() {
@@ -109,7 +109,7 @@ fn seen(response: &HttpResponse) -> Names {
     names
 }
 
-/// The same but for what is random or depends on the moment: ids, and seconds.
+/// Removes what is random or depends on time: ids and seconds.
 fn is_alike(name: &str, found: &str, expected: &str) -> bool {
     if name == "set-cookie" {
         let rest = |cookie: &str| cookie.split_once(';').map(|(_, rest)| rest.to_owned());
@@ -137,7 +137,7 @@ fn is_alike(name: &str, found: &str, expected: &str) -> bool {
     let (found, expected) = (parts(found), parts(expected));
     found.len() == expected.len()
         && found.iter().zip(&expected).all(|(one, other)| match (one.parse::<u64>(), other.parse::<u64>()) {
-            // Seconds until a limit has room again: the two clocks are read some milliseconds apart.
+            // Compares the seconds until a limit has room again: the two clocks are read some milliseconds apart.
             (Ok(one), Ok(other)) => one.abs_diff(other) <= u64::from(one > 60),
             _ => one == other,
         })

@@ -1,8 +1,8 @@
-//! Random requests over random policies, decided by a real Envoy and by the engine as `penstock replay` calls it: the request
-//! that comes to the next filter, or the response, must be the same header by header.
+//! Random requests with random policies, decided by a real Envoy and by the engine through `penstock replay`. The
+//! request that reaches the next filter, or the response, must be equal header by header.
 //!
-//! Policies and requests are made of the same few words, so that rules match often. `DIFFERENTIAL_ROUNDS`
-//! runs so many rounds of new policies (`make soak`: 84), `DIFFERENTIAL_SEED` repeats one.
+//! Policies and requests are made of the same few words, so that rules match often. `DIFFERENTIAL_ROUNDS` sets the
+//! number of rounds with new policies (`make soak`: 84); `DIFFERENTIAL_SEED` repeats one.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test stops at the first surprise")]
 
@@ -29,21 +29,21 @@ use random::Random;
 use words::{ADDRESSES, PEER, PEER_STATE};
 
 const POLICIES: usize = 100;
-/// Of each policy, half of them over HTTP/2.
+/// Requests for each policy, half of them over HTTP/2.
 const REQUESTS: usize = 120;
-/// From one address, on one connection.
+/// All requests come from one address, on one connection.
 const ON_ONE_CONNECTION: usize = 15;
-/// Tries of other random choices, where a decision rests on one.
+/// How often a decision with a random choice is repeated with other random numbers.
 const CHOICES: u64 = 200;
 
-/// The filter behind the module: answers with the headers that came to it.
+/// The filter behind the module responds with the headers that it received.
 const ECHO: &str = "function envoy_on_request(request)
   local lines = {}
   for name, value in pairs(request:headers()) do table.insert(lines, name .. ': ' .. value) end
   request:respond({[':status'] = '200', ['x-came-through'] = 'yes', ['x-removed'] = 'yes'}, table.concat(lines, '\\n'))
 end";
 
-/// What came of a round.
+/// The result of a round.
 #[derive(Debug, Default)]
 struct Tally {
     compared: usize,
@@ -111,7 +111,7 @@ fn round(seed: u64) -> Result<Tally> {
     Ok(tally)
 }
 
-/// Sends the requests of one policy and compares each answer with what `replay` decides.
+/// Sends the requests of one policy and compares each response with the decision of `replay`.
 fn ask(random: &mut Random, case: &Case, listener: SocketAddr, tally: &mut Tally) -> Result<()> {
     let policy = Policy::from_node(&case.node()).map_err(|problems| anyhow!("{problems}"))?;
     let mut world = World::new(Timestamp(0), 0);
@@ -184,7 +184,7 @@ fn ask(random: &mut Random, case: &Case, listener: SocketAddr, tally: &mut Tally
     Ok(())
 }
 
-/// At an edge Envoy adds the peer to `x-forwarded-for`, and drops what only proxies behind it may say.
+/// At an edge, Envoy appends the peer to `x-forwarded-for` and drops headers that only internal proxies may send.
 fn append_peer(line: &mut Value, peer: &str) {
     let headers = line["headers"].as_array_mut().unwrap();
     match headers.iter_mut().find(|header| header[0] == "x-forwarded-for") {
@@ -193,7 +193,7 @@ fn append_peer(line: &mut Value, peer: &str) {
     }
 }
 
-/// Elsewhere the last entry is the address that Envoy says the request comes from.
+/// Elsewhere, the last entry is the address that Envoy treats as the client.
 fn last_forwarded(line: &Value) -> Option<String> {
     let headers = line["headers"].as_array().unwrap();
     let entries = headers.iter().rfind(|header| header[0] == "x-forwarded-for")?;

@@ -1,4 +1,4 @@
-//! Random policies of all sections. Each of them compiles.
+//! Generates random policies with all sections. All of them are valid.
 
 use penstock_integration::Body;
 use serde_json::{Map, Value, json};
@@ -9,7 +9,7 @@ use super::words::{
     PEER_STATE, QUERY_NAMES, QUERY_VALUES, WORKLOADS,
 };
 
-/// One policy. `is_edge`: Envoy appends the peer's address to `x-forwarded-for`.
+/// Generates one policy. `is_edge`: Envoy appends the peer's address to `x-forwarded-for`.
 pub fn policy(random: &mut Random, is_edge: bool) -> Value {
     let mut policy = Map::new();
     let has_egress = random.percent(35);
@@ -25,7 +25,7 @@ pub fn policy(random: &mut Random, is_edge: bool) -> Value {
         policy.insert("rateLimits".into(), Value::Array(limits));
     }
     let canaries = if random.percent(60) { 1 + random.below(2) } else { 0 };
-    // The last one may be a rule's own.
+    // The last choice may be a rule's own value.
     let of_a_rule = canaries > 0 && random.percent(30);
     if random.percent(80) || of_a_rule || policy.is_empty() {
         policy.insert("routes".into(), routes(random, has_egress, of_a_rule.then(|| format!("c{}", canaries - 1))));
@@ -54,7 +54,7 @@ fn settings(random: &mut Random, is_edge: bool, has_egress: bool) -> Map<String,
         settings.insert("identity".into(), identity);
     }
     match random.below(4) {
-        // Without the appended address the entries are a client's own: the documentation says 0 there.
+        // Without the appended address, clients control all entries: the documentation recommends 0 here.
         0 if is_edge => settings.insert("sourceAddress".into(), json!({"trustedHops": 1 + random.below(2)})),
         1 => settings.insert("sourceAddress".into(), json!({"trustedProxies": ["10.0.0.0/8"]})),
         _ => None,
@@ -109,7 +109,7 @@ fn entry(random: &mut Random) -> Value {
                 entry.insert("cookies".into(), json!([condition(random, name, values, &HEADER_EXPRESSIONS)]))
             }
             _ => {
-                // The route header is nobody's to match on.
+                // Conditions may not use the route header.
                 let (name, values) = random.pick(&HEADERS[2..]);
                 entry.insert("headers".into(), json!([condition(random, name, values, &HEADER_EXPRESSIONS)]))
             }
@@ -238,7 +238,7 @@ fn limit(random: &mut Random, number: usize) -> Value {
     let mut limit = json!({
         "name": format!("l{number}"),
         "key": key,
-        // So slow that no token comes back while the test runs.
+        // The limit is so slow that no token is added while the test runs.
         "limit": {"requests": 2 + random.below(30), "per": "24h"},
         "mode": random.pick(&["Enforce", "Enforce", "Enforce", "Shadow"]),
         "quotaHeaders": random.pick(&["Off", "IETF", "Draft03"]),

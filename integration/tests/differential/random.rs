@@ -1,4 +1,4 @@
-//! Random choices that a seed repeats.
+//! Random choices that a seed reproduces.
 
 /// SplitMix64 (Steele, Lea, Flood 2014).
 #[derive(Clone, Debug)]
@@ -22,7 +22,7 @@ impl Random {
         usize::try_from(self.next() % u64::try_from(end.max(1)).unwrap()).unwrap()
     }
 
-    /// True so many times in a hundred.
+    /// True with this probability in percent.
     pub fn percent(&mut self, percent: usize) -> bool {
         self.below(100) < percent
     }
@@ -31,7 +31,7 @@ impl Random {
         items[self.below(items.len())]
     }
 
-    /// Some of the items, in their order; at least one.
+    /// Selects some of the items, at least one, in their order.
     pub fn some<'a, T>(&mut self, items: &'a [T], percent: usize) -> Vec<&'a T> {
         let chosen: Vec<&T> = items.iter().filter(|_| self.percent(percent)).collect();
         if chosen.is_empty() { vec![&items[self.below(items.len())]] } else { chosen }

@@ -1,4 +1,4 @@
-//! Random requests: as a line for `penstock replay`, and as a client sends them.
+//! Generates random requests, both as a line for `penstock replay` and as a client sends them.
 
 use penstock_integration::http::{HttpRequest, Protocol};
 use serde_json::{Value, json};
@@ -8,22 +8,22 @@ use super::words::{
     ADDRESSES, COOKIE_NAMES, COOKIE_VALUES, HEADERS, HOSTS, METHODS, PATHS, PORTS, QUERY_NAMES, QUERY_VALUES,
 };
 
-/// The same request twice.
+/// The same request in both forms.
 #[derive(Clone, Debug)]
 pub struct Sent {
     /// A line for `penstock replay`.
     pub line: Value,
     /// What a client sends.
     pub request: HttpRequest,
-    /// Why the proxy's own codec, or its rules for paths and upgrades, may refuse it before any filter: then nothing is
-    /// compared.
+    /// Why Envoy's codec, or its rules for paths and upgrades, may refuse the request before any filter. Such requests
+    /// are not compared.
     pub may_be_refused: Option<&'static str>,
 }
 
 pub fn request(random: &mut Random, protocol: Protocol) -> Sent {
     let mut may_be_refused = None;
     let method = match protocol {
-        // Envoy's HTTP/1.1 codec knows a list of methods, its HTTP/2 codec takes any token.
+        // Envoy's HTTP/1.1 codec accepts a list of methods, its HTTP/2 codec any token.
         Protocol::Http2 if random.percent(5) => random.pick(&["BREW", "get", "M-SEARCH"]),
         _ => random.pick(&METHODS),
     };
@@ -43,7 +43,8 @@ pub fn request(random: &mut Random, protocol: Protocol) -> Sent {
     }
     let mut headers: Vec<(String, String)> = Vec::new();
     for _ in 0..random.below(6) {
-        // The last ones make egress refuse: seldom, or nothing else is seen.
+        // The last ones make egress refuse the request. They are rare, because otherwise most requests would be
+        // refused.
         let known = if random.percent(92) { HEADERS.len() - 3 } else { HEADERS.len() };
         let (name, values) = HEADERS[random.below(known)];
         for _ in 0..1 + usize::from(random.percent(30)) {
@@ -96,7 +97,7 @@ pub fn request(random: &mut Random, protocol: Protocol) -> Sent {
     Sent { line, request, may_be_refused }
 }
 
-/// A name in one case or another.
+/// Changes a name to upper or lower case at random.
 fn spelled(random: &mut Random, name: &str) -> String {
     if random.percent(20) { name.to_uppercase() } else { name.to_owned() }
 }

@@ -1,11 +1,11 @@
-//! What policies ask for and requests have: few enough that they meet.
+//! The values that policies and requests use: few enough that they often match.
 
-/// The caller of every request, as the node's metadata say it, and the filter state.
+/// The caller of every request, in the node's metadata and in the filter state.
 pub const PEER: &str = "spiffe://cluster.local/ns/shop/sa/cart";
-/// Where another filter leaves it.
+/// The filter state in which another filter stores it.
 pub const PEER_STATE: &str = "test.peer";
 
-/// Hosts of requests. The last ones are those that egress calls ambiguous, or that a proxy may refuse by itself.
+/// Hosts of requests. The last ones are ambiguous for egress, or a proxy may refuse them itself.
 pub const HOSTS: [&str; 16] = [
     "shop.example.com",
     "www.example.com",
@@ -62,8 +62,8 @@ pub const PATH_EXPRESSIONS: [&str; 4] = ["/v1/items/[0-9]+", "/(cart|v1)(/.*)?",
 
 pub const METHODS: [&str; 7] = ["GET", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "HEAD"];
 
-/// Headers, each with values. The first two name the route, which no condition may. Some of them Envoy joins when they are
-/// repeated, some it drops.
+/// Headers with values. The first two name the route, which no condition may use. Envoy joins some of them when they
+/// are repeated, and drops some.
 pub const HEADERS: [(&str, &[&str]); 19] = [
     ("x-penstock-route", &["r0", "stable", "forged"]),
     ("x-route-to", &["r0", "forged"]),
@@ -94,10 +94,10 @@ pub const QUERY_VALUES: [&str; 5] = ["two", "one", "", "t%77o", "alice"];
 pub const COOKIE_NAMES: [&str; 3] = ["plan", "id", "canary"];
 pub const COOKIE_VALUES: [&str; 5] = ["gold", "always", "never", "\"gold\"", "c7a1f00d"];
 
-/// Clients and proxies: none on loopback, of which Envoy appends another address than theirs.
+/// Clients and proxies. None is on loopback, because Envoy appends a different address for loopback peers.
 pub const ADDRESSES: [&str; 5] = ["203.0.113.7", "203.0.113.8", "10.0.0.5", "10.0.0.6", "198.51.100.9"];
 
-/// Who this Envoy is, where identity is the workload.
+/// The identity of this Envoy, for policies that identify callers by workload.
 pub const WORKLOADS: [&str; 3] = [
     "spiffe://cluster.local/ns/shop/sa/cart",
     "spiffe://cluster.local/ns/shop/sa/*",

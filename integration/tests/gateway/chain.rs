@@ -1,4 +1,4 @@
-//! The platform's plugin and the team's in one chain: a request passes when both let it pass.
+//! The platform's plugin and the team's plugin in one chain: a request passes when both allow it.
 
 use anyhow::{Result, ensure};
 use penstock_integration::control_plane::eventually;
@@ -8,12 +8,12 @@ use serde_json::{Map, Value, json};
 
 use super::{Site, is_from, shop};
 
-/// What the platform allows: GET alone.
+/// The platform allows only GET.
 fn ceiling() -> Value {
     json!({"egress": {"rules": [{"name": "platform", "to": [{"host": "shop.example.com"}], "methods": ["GET"]}]}})
 }
 
-/// What the team allows: `/a`, and more methods than it may.
+/// The team allows `/a`, and more methods than the platform permits.
 fn team() -> Value {
     json!({"egress": {"rules": [{"name": "team", "to": [{"host": "shop.example.com"}], "methods": ["GET", "POST"],
         "paths": [{"value": "/a"}]}]}})
@@ -24,7 +24,7 @@ fn plugin(site: &Site, name: &str, policy: &Value) -> Value {
     json!({"name": name, "failOpen": false, "config": policy, "code": {"type": "Image", "image": {"url": url}}})
 }
 
-/// A policy on a Gateway or an HTTPRoute with these plugins.
+/// An EnvoyExtensionPolicy for a Gateway or an HTTPRoute with these plugins.
 fn policy(name: &str, kind: &str, plugins: &[Value], merge: Option<&str>) -> String {
     let mut spec = Map::new();
     spec.insert("wasm".to_owned(), json!(plugins));
@@ -58,7 +58,7 @@ impl Site {
         Ok(())
     }
 
-    /// Only what both let pass passes.
+    /// A request passes only when both allow it.
     fn has_the_intersection(&self) -> Result<()> {
         eventually("the intersection", || {
             self.answers("GET", "/a", 200)?;

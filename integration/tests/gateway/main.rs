@@ -1,5 +1,5 @@
-//! The manifests of `envoy-configs/gateway/` under a real Envoy Gateway: accepted by the API server, fetched and translated by Envoy
-//! Gateway, answered by the Envoy of its own Deployment.
+//! The manifests of `envoy-configs/gateway/` with a real Envoy Gateway: accepted by the API server, translated by Envoy
+//! Gateway, and run by the Envoy of its Deployment.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -18,7 +18,7 @@ mod chain;
 mod native;
 mod rendered;
 
-/// Services and where the API server puts them; no kube-proxy is needed to reach what listens there.
+/// Services and their cluster addresses. The test listens on these addresses itself, so no kube-proxy is needed.
 const SERVICES: [(&str, [u8; 4]); 4] = [
     ("shop-stable", [127, 0, 96, 11]),
     ("shop-beta", [127, 0, 96, 12]),
@@ -50,7 +50,7 @@ impl Site {
                 "spec": {"clusterIP": SocketAddr::from((address, 0)).ip(), "ports": [{"name": "http", "port": service_port}]},
             });
             cluster.apply(&service.to_string())?;
-            // Four clients make 200 requests a second of this pause.
+            // With this pause, four clients send 200 requests a second.
             upstreams.push(Upstream::at((address, service_port).into(), move |request| {
                 let team = request.header("x-team").unwrap_or_default();
                 let says = [("x-upstream", name.to_owned()), ("x-saw-path", request.path()), ("x-saw-team", team)];
@@ -63,7 +63,8 @@ impl Site {
         Ok(site)
     }
 
-    /// Applies the manifests with the test's registry and port, and with these texts replaced, each of which must be there.
+    /// Applies the manifests with the test's registry and port, and with these texts replaced, each of which must
+    /// occur.
     fn apply(&self, folder: &str, replacements: &[(&str, &str)]) -> Result<()> {
         let path = workspace::root().join("envoy-configs/gateway").join(folder).display().to_string();
         let mut text = self.cluster.kubectl(["kustomize", &path])?;
@@ -77,7 +78,8 @@ impl Site {
         Ok(self.cluster.apply(&text)?)
     }
 
-    /// The namespace and the labels that it lets in are those of the Deployment that Envoy Gateway has made.
+    /// The namespace and the labels in the network policy must be those of the Deployment that Envoy Gateway has
+    /// created.
     fn the_network_policy_selects_the_gateway(&self) -> Result<()> {
         let policy = self.cluster.get("networkpolicy", "shop", "only-through-the-gateway")?;
         let labels =
@@ -94,7 +96,7 @@ impl Site {
         let place = place.pointer("/metadata/labels").and_then(Value::as_object).context("it has no labels")?;
         ensure!(namespace.iter().all(|(name, value)| place.get(name) == Some(value)), "{namespace:?}, not {place:?}");
 
-        // The same by the script for operators, with Pods as a cluster would make them.
+        // The same check with the script for operators, with Pods as a cluster would create them.
         let (whole, said) = self.cluster.check_selectors("envoy-configs/gateway/image")?;
         ensure!(!whole && said.contains("MISSING"), "there are no Pods: {said}");
         self.cluster.pod("envoy-gateway-system", "envoy-1", &json!(template))?;
@@ -105,7 +107,7 @@ impl Site {
         Ok(())
     }
 
-    /// A Gateway alone, with more of its specification.
+    /// A Gateway alone, with additional fields in its specification.
     fn gateway_without_manifests(&self, more: &Value) -> Result<()> {
         let mut gateway = json!({
             "apiVersion": "gateway.networking.k8s.io/v1", "kind": "Gateway", "metadata": {"name": "shop", "namespace": "shop"},
@@ -124,7 +126,7 @@ impl Site {
         Ok(())
     }
 
-    /// What `penstock render` prints for [`RENDERED`] and the Gateway.
+    /// The output of `penstock render` for [`RENDERED`] and the Gateway.
     fn rendered(&self, arguments: &[&str]) -> Result<String> {
         let policy = self.cluster.folder().join("policy.yaml");
         fs::write(&policy, RENDERED)?;
@@ -167,7 +169,7 @@ impl Site {
         })
     }
 
-    /// What the status of the policy says: each condition's type, status and message.
+    /// The conditions in the status of the policy: type, status and message of each.
     fn conditions(&self) -> Result<String> {
         let policy = self.cluster.get("envoyextensionpolicy", "shop", "penstock")?;
         let conditions = policy.pointer("/status/ancestors/0/conditions").and_then(Value::as_array).cloned();
@@ -202,7 +204,7 @@ canaries:
 - {name: reviews, matches: [{path: {value: /reviews}}], variants: [{name: v1, weight: 0}, {name: v2, weight: 1}]}
 ";
 
-/// The log format and the stats tags that ship, for all Gateways.
+/// Applies the shipped log format and stats tags to all Gateways.
 fn observe(cluster: &Cluster) -> Result<()> {
     let path = workspace::root().join("envoy-configs/gateway/observability").display().to_string();
     let text = cluster.kubectl(["kustomize", &path])?;
@@ -260,7 +262,7 @@ fn envoy_gateway_runs_the_suite_from_a_registry_and_survives_what_operators_do()
     let greedy = shop("/").header("x-user-id", "greedy");
     let refused = (0..130).map(|_| site.ask(&greedy)).find(|answer| !answer.as_ref().is_ok_and(|it| it.status == 200));
     ensure!(matches!(&refused, Some(Ok(response)) if response.status == 429), "no limit: {refused:?}");
-    // A host that no route has never meets the filter, because a filter is enabled by a route.
+    // A host without a route never reaches the filter, because a filter is enabled by a route.
     ensure!(site.ask(&shop("/").at("other.example.com"))?.status == 404);
 
     eprintln!("- counters have labels");
@@ -281,7 +283,7 @@ fn envoy_gateway_runs_the_suite_from_a_registry_and_survives_what_operators_do()
     site.apply("image", &[("name: x-user-group", "nmae: x-user-group")])?;
     proxy.wait_for_log("configuration refused: routes.rules[0].matches[0].headers[0]")?;
     site.expect("the beta route", &beta("x-user-group"), "shop-beta")?;
-    // As docs/envoy-gateway.md has it.
+    // As documented in docs/envoy-gateway.md.
     ensure!(site.conditions()?.contains("Accepted True Policy has been accepted."), "{}", site.conditions()?);
     let why = "message Error adding/updating listener(s) shop/shop/http: Unable to create Wasm plugin penstock";
     eventually("Envoy Gateway's word of it", || {
@@ -292,7 +294,7 @@ fn envoy_gateway_runs_the_suite_from_a_registry_and_survives_what_operators_do()
     ensure!(proxy.admin().stat("listener_manager.lds.update_rejected")? > 0, "Envoy does not count it");
 
     eprintln!("- a new policy and a new module under 200 requests a second lose none that clients do not send again");
-    // The limit of the manifest is for people.
+    // The manifest's limit is for manual use.
     let roomy = ("requests: 100", "requests: 1000000");
     site.apply("image", &[roomy, ("x-user-group", "x-first")])?;
     site.expect("the policy", &beta("x-first"), "shop-beta")?;
@@ -312,8 +314,9 @@ fn envoy_gateway_runs_the_suite_from_a_registry_and_survives_what_operators_do()
     site.expect("the old module", &beta("x-user-group"), "shop-beta")?;
     traffic.wait_for(200)?;
     let mut tally = traffic.stop()?;
-    // Envoy Gateway writes filters into listeners, and a changed listener drains: HTTP/2 connections are told to go away, and what
-    // their client sends afterwards is not looked at. Clients send it again on a new connection; this one does not.
+    // Envoy Gateway puts filters into listeners, and a changed listener drains: HTTP/2 connections get GOAWAY, and
+    // requests that arrive afterwards are not processed. Ordinary clients repeat them on a new connection; this client
+    // does not.
     let before = tally.failures.len();
     tally.failures.retain(|failure| !failure.ends_with("the connection ended: NO_ERROR "));
     let told = before - tally.failures.len();
@@ -389,7 +392,7 @@ fn envoy_gateway_runs_the_suite_from_a_registry_and_survives_what_operators_do()
     Ok(())
 }
 
-/// The suite with other bytes: a custom section that nobody reads.
+/// The suite with different bytes: a custom section that is ignored.
 fn another_suite(folder: &Path) -> Result<String> {
     let mut module = fs::read(workspace::module("suite")?)?;
     module.extend(b"\0\x08\x07rebuilt");
@@ -441,7 +444,7 @@ fn rules_and_limits_go_by_the_claims_of_a_security_policy() -> Result<()> {
     Ok(())
 }
 
-/// An HTTPRoute with weights, a rewrite and a header, for a host of its own.
+/// An HTTPRoute with weights, a rewrite and a header, for its own host.
 const THEIRS: &str = "\
 apiVersion: gateway.networking.k8s.io/v1
 kind: HTTPRoute
@@ -462,7 +465,7 @@ spec:
   - backendRefs: [{name: shop-stable, port: 8080}]
 ";
 
-/// What `penstock` prints.
+/// The output of `penstock`.
 fn penstock(arguments: &[&str]) -> Result<String> {
     let output = std::process::Command::new(workspace::dist().join("penstock")).args(arguments).output()?;
     ensure!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));

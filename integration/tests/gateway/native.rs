@@ -1,4 +1,5 @@
-//! The native body under Envoy Gateway: an EnvoyProxy names the library, an EnvoyExtensionPolicy has the policy.
+//! The native body with Envoy Gateway: an EnvoyProxy registers the library, an EnvoyExtensionPolicy contains the
+//! policy.
 
 use anyhow::{Result, ensure};
 use penstock_integration::control_plane::eventually;
@@ -7,7 +8,7 @@ use serde_json::json;
 
 use crate::{Site, is_from, shop};
 
-/// Where the rendered objects expect the library.
+/// The path at which the rendered objects expect the library.
 const SHIPPED: &str = "/etc/penstock/libpenstock.so";
 
 #[test]
@@ -20,7 +21,7 @@ fn the_native_body_is_served_by_what_penstock_renders_and_survives_what_operator
     let library = workspace::native_library()?.display().to_string();
     let rendered = site.rendered(&["--native"])?;
     let at = |library: &str, rendered: &str| {
-        // Services are reached at their own address: there are no endpoints in this cluster.
+        // Gateways route to the cluster address of a Service: this cluster has no endpoints.
         rendered.replace(SHIPPED, library).replace("\n  dynamicModules:", "\n  routingType: Service\n  dynamicModules:")
     };
     ensure!(rendered.contains(SHIPPED) && rendered.contains("\n  dynamicModules:"), "{rendered}");
@@ -65,7 +66,7 @@ fn the_native_body_is_served_by_what_penstock_renders_and_survives_what_operator
         traffic.wait_for(50)?;
     }
     let mut tally = traffic.stop()?;
-    // A changed listener drains: clients of HTTP/2 are told to go away, and send again.
+    // A changed listener drains: HTTP/2 clients get GOAWAY and repeat their requests.
     tally.failures.retain(|failure| !failure.ends_with("the connection ended: NO_ERROR "));
     ensure!(tally.failures.is_empty() && tally.good >= 100, "{tally:?}");
     let limited = site.ask(&shop("/limited").header("x-user", "a"))?;

@@ -1,5 +1,5 @@
-//! What `penstock render --for envoy-gateway` prints, under a real Envoy Gateway: applied as it is, it carries requests as the policy
-//! says.
+//! The output of `penstock render --for envoy-gateway` with a real Envoy Gateway: applied unchanged, it routes requests
+//! as the policy says.
 
 use std::fs;
 
@@ -9,10 +9,10 @@ use serde_json::json;
 
 use crate::{Site, is_from, shop};
 
-/// So many routes that one HTTPRoute cannot have them all.
+/// More routes than fit into one HTTPRoute.
 const MANY: usize = 20;
 
-/// What `penstock render` prints for a policy, in the namespace `shop`.
+/// The output of `penstock render` for a policy, in the namespace `shop`.
 fn rendered(site: &Site, policy: &str, more: &[String]) -> Result<String> {
     let file = site.cluster.folder().join("policy.yaml");
     fs::write(&file, policy)?;
@@ -47,7 +47,7 @@ fn what_penstock_renders_for_envoy_gateway_is_applied_and_carries_requests() -> 
          beta}}\n{many}canaries:\n- {{name: reviews, matches: [{{path: {{value: /reviews}}}}], variants: [{{name: v1, weight: 0}}, {{name: v2, weight: 1}}]}}\n"
     );
     let service = |route: &str, name: &str| format!("--service={route}={name}:{}", site.service_port);
-    // They lead to two services in turn, so that each must be in its place.
+    // The routes lead to two services alternately, so that a wrong order is noticed.
     let of_many = |i: usize| if i.is_multiple_of(2) { "shop-beta" } else { "reviews-v1" };
     let mut arguments = vec![
         "--gateway=shop".to_owned(),

@@ -1,4 +1,4 @@
-//! The platform's plugin, in the root namespace, and the team's, in its own: a request passes when both let it pass.
+//! The platform's plugin in the root namespace and the team's plugin in its own: a request passes when both allow it.
 
 use std::net::Ipv4Addr;
 
@@ -56,7 +56,7 @@ fn a_teams_plugin_never_widens_what_the_one_of_the_root_namespace_lets_pass_what
         answers("POST", "/a", 403)?;
         answers("GET", "/b", 200)
     })?;
-    // After the platform's, at the same place, and before it.
+    // The order does not matter: after the platform's plugin, at the same priority, and before it.
     for priority in [1, 100, 1000] {
         mesh.cluster.apply(&plugin(&mesh, "shop", priority, &team))?;
         eventually("the intersection", || {

@@ -1,4 +1,4 @@
-//! `make e2e-istio CLUSTER=kubeconfig`, with the test's own API server and istiod as the cluster.
+//! Tests `make e2e-istio CLUSTER=kubeconfig` with the test's own API server and istiod as the cluster.
 
 use std::process::Command;
 
@@ -29,7 +29,7 @@ fn the_manifests_are_tried_on_a_cluster_of_ones_own_and_nothing_is_left() -> Res
         ensure!(left.is_empty(), "{left} is left");
     }
 
-    // A cluster whose Istio is too old for a TrafficExtension.
+    // A cluster whose Istio is too old to support TrafficExtension.
     cluster.kubectl(["delete", "crd", "trafficextensions.extensions.istio.io"])?;
     let (passed, said) = run()?;
     ensure!(!passed && said.contains("it needs Istio 1.30 or newer"), "{said}");

@@ -1,4 +1,5 @@
-//! `istio/egress` as it is: workload, its sidecar, mutual TLS, the egress gateway with the allowlist, TLS, the outside.
+//! `istio/egress` unchanged: workload, sidecar, mutual TLS, the egress gateway with the allowlist, TLS, an external
+//! server.
 
 use std::fs;
 use std::net::Ipv4Addr;
@@ -11,7 +12,7 @@ use serde_json::json;
 
 use crate::mesh::{Mesh, ask};
 
-/// Where the gateway's Pod is.
+/// The address of the gateway's Pod.
 const GATEWAY: Ipv4Addr = Ipv4Addr::new(127, 0, 97, 1);
 
 /// The file of a certificate or key.
@@ -19,7 +20,7 @@ fn pem(name: &str) -> std::path::PathBuf {
     workspace::root().join("integration/tests/tls").join(name)
 }
 
-/// A workload of the namespace `payments`, as its sidecar.
+/// A workload in the namespace `payments`, with a sidecar.
 fn workload(mesh: &Mesh, account: &str, address: [u8; 4], port: u16) -> Result<IstioProxy> {
     let labels = [("app", account)];
     let pod = Pod::new(Role::Sidecar, "payments", account, &labels).account(account).address(address.into());
@@ -37,7 +38,7 @@ fn refused_for(response: &HttpResponse, reason: &str) -> bool {
 fn the_egress_gateway_lets_out_what_the_policy_lists_for_the_workload_that_the_certificate_names() -> Result<()> {
     let mesh = Mesh::start(&Access::Open)?;
     mesh.cluster.namespace("payments", &[])?;
-    // The outside: TLS, with a certificate that the gateway checks.
+    // The external server: TLS with a certificate that the gateway verifies.
     let outside = Bootstrap::new()?
         .listener(
             Listener::new("outside")
@@ -45,7 +46,7 @@ fn the_egress_gateway_lets_out_what_the_policy_lists_for_the_workload_that_the_c
                 .route(Route::any().answers(200, "from outside")),
         )
         .start()?;
-    // In the manifests 80 and 443; ports that anybody may open here.
+    // The manifests use 80 and 443; the test uses ports that any user may open.
     let (plain, gateway) = (free_port()?, free_port()?);
     for object in [
         json!({
@@ -55,7 +56,7 @@ fn the_egress_gateway_lets_out_what_the_policy_lists_for_the_workload_that_the_c
                 "ports": [{"name": "https", "port": 443, "targetPort": gateway}],
             },
         }),
-        // What endpoints would say, which must not be on loopback.
+        // A WorkloadEntry in place of endpoints, which must not be on loopback.
         json!({
             "apiVersion": "networking.istio.io/v1", "kind": "WorkloadEntry",
             "metadata": {"name": "egressgateway", "namespace": "istio-system"},
@@ -78,7 +79,7 @@ fn the_egress_gateway_lets_out_what_the_policy_lists_for_the_workload_that_the_c
     ];
     let local: Vec<_> = local.iter().map(|(from, to)| (*from, to.as_str())).collect();
     mesh.cluster.apply(&mesh.kustomization("egress", &local)?)?;
-    // A name that the mesh knows, and that the policy does not list.
+    // A host that the mesh knows, and that the policy does not list.
     for file in ["service-entry.yaml", "virtual-service.yaml"] {
         let mut text = fs::read_to_string(workspace::root().join("istio/egress").join(file))?;
         for (from, to) in
@@ -115,7 +116,7 @@ fn the_egress_gateway_lets_out_what_the_policy_lists_for_the_workload_that_the_c
         let response = ask(plain, &request)?;
         ensure!(refused_for(&response, reason), "{reason}: {response:?}");
     }
-    // REGISTRY_ONLY: what the mesh does not know gets no further than the sidecar.
+    // REGISTRY_ONLY: the sidecar does not forward hosts that the mesh does not know.
     let unknown = ask(plain, &HttpRequest::new("GET", "unknown.test", "/"))?;
     ensure!(unknown.status == 502 && unknown.body.is_empty(), "{unknown:?}");
 

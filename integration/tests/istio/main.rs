@@ -1,5 +1,5 @@
-//! The manifests of `istio/` under a real istiod: accepted by the API server, translated by istiod, fetched by the agent, answered by
-//! Envoy.
+//! The manifests of `istio/` with a real istiod: accepted by the API server, translated by istiod, fetched by the
+//! agent, run by Envoy.
 
 use std::fs;
 use std::time::Instant;
@@ -25,7 +25,7 @@ fn shop(path: &str) -> HttpRequest {
     HttpRequest::get(path).at("shop.example.com")
 }
 
-/// The suite with other bytes: a custom section that nobody reads.
+/// The suite with different bytes: a custom section that is ignored.
 fn another_suite(folder: &std::path::Path) -> Result<String> {
     let mut module = fs::read(workspace::module("suite")?)?;
     module.extend(b"\0\x08\x07rebuilt");
@@ -34,7 +34,7 @@ fn another_suite(folder: &std::path::Path) -> Result<String> {
     Ok(path.display().to_string())
 }
 
-/// Routes, canary and limit, each by requests; the policy is the one that the manifest has.
+/// Tests routes, canary and limit of the manifest's policy with requests.
 fn the_policy_of_the_manifest_decides(mesh: &Mesh) -> Result<()> {
     mesh.expect("the stable route", &shop("/"), is_from("shop-stable"))?;
     mesh.expect("the beta route", &shop("/").header("x-user-group", "beta"), is_from("shop-beta"))?;
@@ -91,7 +91,7 @@ fn the_ingress_gateway_runs_the_suite_from_a_registry_and_survives_what_operator
     eprintln!("- a mistake in the policy leaves the old one serving");
     mesh.cluster.apply(&mesh.kustomization("overlays/wasm-plugin", &[("value: beta", "valeu: beta")])?)?;
     proxy.wait_for_log("Unable to create Wasm plugin")?;
-    // As docs/istio.md has it.
+    // As documented in docs/istio.md.
     let why = "configuration refused: routes.rules[0].matches[0].headers[0].valeu: unknown field `valeu`";
     ensure!(proxy.log().contains(why), "{}", proxy.log());
     eventually("istiod's word of it", || {
@@ -106,7 +106,7 @@ fn the_ingress_gateway_runs_the_suite_from_a_registry_and_survives_what_operator
     mesh.expect("the beta route", &shop("/").header("x-user-group", "beta"), is_from("shop-beta"))?;
 
     eprintln!("- a new policy and a new module under 200 requests a second lose none");
-    // The limit of the manifest is for people.
+    // The manifest's limit is for manual use.
     let roomy = ("requests: 100", "requests: 1000000");
     let other = another_suite(mesh.cluster.folder())?;
     mesh.push(&other, "suite:0.2.0")?;
@@ -127,7 +127,7 @@ fn the_ingress_gateway_runs_the_suite_from_a_registry_and_survives_what_operator
     mesh.expect("the new module", &shop("/").header("x-grp", "beta"), is_from("shop-beta"))?;
     ensure!(fetched(&proxy.log()) > before, "the agent fetched nothing new");
     traffic.wait_for(200)?;
-    // And back.
+    // Back to the first policy.
     mesh.cluster.apply(&mesh.kustomization("overlays/wasm-plugin", &[roomy])?)?;
     mesh.expect("the old module", &shop("/").header("x-user-group", "beta"), is_from("shop-beta"))?;
     traffic.wait_for(200)?;
@@ -165,7 +165,7 @@ fn a_sidecar_limits_what_comes_in_with_a_module_from_a_registry_that_wants_token
             "apiVersion": "networking.istio.io/v1", "kind": "Sidecar", "metadata": {"name": "checkout", "namespace": "shop"},
             "spec": {
                 "workloadSelector": {"labels": {"app": "checkout"}},
-                // Only what comes in is of interest here.
+                // Only inbound requests matter here.
                 "egress": [{"hosts": ["~/*"]}],
                 "ingress": [{
                     "port": {"number": port, "protocol": "HTTP", "name": "http"},
@@ -197,7 +197,7 @@ fn a_sidecar_limits_what_comes_in_with_a_module_from_a_registry_that_wants_token
     Ok(())
 }
 
-/// A gateway's proxy with a fresh cache, and a registry that wants a password.
+/// A gateway's proxy with an empty cache, and a registry that requires a password.
 #[test]
 #[ignore = "needs `make control-planes`; `make e2e` runs it"]
 fn what_cannot_be_fetched_is_refused_and_what_was_fetched_keeps_serving() -> Result<()> {

@@ -1,4 +1,5 @@
-//! An API server, istiod, a registry with the modules, and what stands behind an ingress gateway.
+//! The environment of the Istio tests: an API server, istiod, a registry with the modules, an ingress gateway, and
+//! services.
 
 use std::fs;
 use std::time::Duration;
@@ -13,7 +14,7 @@ use serde_json::json;
 
 const NEEDS: &str = "see `make e2e-istio`";
 
-/// A mesh with an ingress gateway, the services behind it, and a registry with the modules.
+/// A mesh with an ingress gateway, services, and a registry with the modules.
 pub struct Mesh {
     pub cluster: Cluster,
     pub istio: Istio,
@@ -51,7 +52,7 @@ impl Mesh {
         Ok(mesh)
     }
 
-    /// Pushes a module; gives the digest of its image.
+    /// Pushes a module; returns the digest of its image.
     pub fn push(&self, module: &str, name: &str) -> Result<String> {
         let to = format!("{}/penstock/{name}", self.registry.address());
         let output = with_hosts(&hosts(self.registry.folder())?, &workspace::dist().join("penstock"))
@@ -64,7 +65,7 @@ impl Mesh {
         Ok(image.1.to_owned())
     }
 
-    /// An overlay of `istio/` with the test's registry, and with these texts replaced, each of which must be there.
+    /// An overlay of `istio/` with the test's registry, and with these texts replaced, each of which must occur.
     pub fn kustomization(&self, folder: &str, replacements: &[(&str, &str)]) -> Result<String> {
         let path = workspace::root().join("istio").join(folder).display().to_string();
         let mut text = self.cluster.kubectl(["kustomize", &path])?;
@@ -76,7 +77,7 @@ impl Mesh {
         Ok(text)
     }
 
-    /// Writes the secret `registry` with the registry's credentials.
+    /// Writes the Secret `registry` with the registry's credentials.
     pub fn pull_secret(&self, namespace: &str) -> Result<()> {
         let secret = json!({
             "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/dockerconfigjson",
@@ -92,7 +93,7 @@ impl Mesh {
             .start(&self.cluster, &self.istio)
     }
 
-    /// What the injector would mount for the annotation `sidecar.istio.io/bootstrapOverride`.
+    /// The file that the injector mounts for the annotation `sidecar.istio.io/bootstrapOverride`.
     fn bootstrap_override(&self) -> Result<String> {
         let config = self.cluster.get("configmap", "istio-system", "penstock-stats-tags")?;
         let text =
@@ -106,7 +107,7 @@ impl Mesh {
         ask(self.port, request)
     }
 
-    /// Asks until it is answered so.
+    /// Repeats a request until the response is as expected.
     pub fn expect(
         &self,
         what: &str,
@@ -125,7 +126,7 @@ pub fn ask(port: u16, request: &HttpRequest) -> Result<HttpResponse> {
     http::send(Protocol::Http1, ([127, 0, 0, 1], port).into(), request)
 }
 
-/// Answers with its name in `x-upstream`, after a while: four clients make 200 requests a second of it.
+/// Responds with its name in `x-upstream` after a pause: four clients send it 200 requests a second.
 pub fn upstream(name: &str) -> Result<Upstream> {
     let reply = UpstreamReply::Status(200, vec![("x-upstream".to_owned(), name.to_owned())]);
     Upstream::forgetful(move |_| UpstreamReply::After(Duration::from_millis(20), Box::new(reply.clone())))
@@ -140,7 +141,7 @@ pub fn gateway_service(port: u16) -> String {
     .to_string()
 }
 
-/// A service of the namespace `shop`. Not a Kubernetes Service, whose endpoints must not be on loopback.
+/// A service in the namespace `shop`. It is not a Kubernetes Service, whose endpoints must not be on loopback.
 pub fn service(name: &str, endpoints: &[serde_json::Value]) -> String {
     json!({
         "apiVersion": "networking.istio.io/v1", "kind": "ServiceEntry",

@@ -1,4 +1,4 @@
-//! That nothing is left of a proxy when its test dies.
+//! When a test is killed, no process of its proxies survives.
 
 use std::env;
 use std::fs;
@@ -8,17 +8,17 @@ use std::thread;
 use anyhow::{Context, Result, ensure};
 use penstock_integration::control_plane::{Process, eventually};
 
-/// Set in a test that is to be killed.
+/// This variable is set in the test process that is to be killed.
 const VICTIM: &str = "PENSTOCK_VICTIM";
 
-/// How many processes run that have this in their command line.
+/// The number of processes whose command line contains this text.
 fn count(marker: &str) -> Result<usize> {
     let folders = fs::read_dir("/proc")?.map_while(Result::ok);
     let lines = folders.filter_map(|folder| fs::read(folder.path().join("cmdline")).ok());
     Ok(lines.filter(|line| String::from_utf8_lossy(line).split('\0').any(|part| part == marker)).count())
 }
 
-/// A program with a child of its own, as an agent with its Envoy.
+/// A program with a child process, like an agent with its Envoy.
 fn start(folder: &std::path::Path, marker: &str) -> Result<Process> {
     Process::start_contained("family", folder, "sleep \"$0\" & wait", |command| {
         command.arg(marker);
@@ -51,7 +51,7 @@ fn the_children_of_a_program_end_with_a_test_that_panics() -> Result<()> {
     let test = thread::spawn(move || {
         let _family = start(&place, &name);
         let seen = appears(&name);
-        // What a failed assertion does.
+        // Unwinds as a failed assertion does.
         std::panic::resume_unwind(Box::new(seen.is_ok()));
     });
     let panicked: Result<(), _> = test.join();

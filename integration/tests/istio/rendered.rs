@@ -1,4 +1,5 @@
-//! What `penstock render --for istio` prints, under a real istiod: applied as it is, it carries requests as the policy says.
+//! The output of `penstock render --for istio` with a real istiod: applied unchanged, it routes requests as the policy
+//! says.
 
 use std::fs;
 
@@ -115,7 +116,7 @@ fn what_penstock_renders_for_istios_egress_lets_out_what_the_policy_lists() -> R
                 "servers": [{"port": {"number": 80, "name": "http", "protocol": "HTTP"}, "hosts": ["*"]}],
             },
         }),
-        // Istio would let both out: what the policy says decides.
+        // Istio allows both hosts; only the policy refuses one.
         route("outside.test"),
         route("evil.test"),
     ] {
@@ -136,7 +137,7 @@ fn what_penstock_renders_for_istios_egress_lets_out_what_the_policy_lists() -> R
             .output()
             .context("cannot run dist/penstock")?;
         ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        // Where the name leads is DNS's to say, which is not here.
+        // The name does not resolve here, so the test adds an endpoint with an address.
         let manifests = String::from_utf8(output.stdout)?;
         let endpoint = format!(
             "resolution: DNS\n  endpoints:\n  - address: 127.0.0.1\n    ports:\n      http: {}",

@@ -1,4 +1,4 @@
-//! `istio/waypoint`: requests in HBONE (HTTP/2 CONNECT in mutual TLS) to a waypoint, as a ztunnel sends them.
+//! `istio/waypoint`: requests in HBONE (HTTP/2 CONNECT over mutual TLS) to a waypoint, as ztunnel sends them.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -11,12 +11,13 @@ use serde_json::{Value, json};
 
 use crate::mesh::{Mesh, ask, is_from, upstream};
 
-/// Where the waypoint's Pod is, and the port of HBONE.
+/// The address of the waypoint's Pod, and the HBONE port.
 const WAYPOINT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::new(127, 0, 97, 11)), 15008);
-/// The Service's address, among those that the API server does not give out by itself. Nobody listens there.
+/// The Service's address, in the range that the API server does not assign automatically. Nothing listens there.
 const CHECKOUT: &str = "127.0.96.5";
 
-/// An Envoy that takes TCP connections on a port and sends them through the waypoint to the Service, with the certificate of `identity`.
+/// An Envoy that accepts TCP connections on a port and sends them through the waypoint to the Service, with the
+/// certificate of `identity`.
 fn tunnel(identity: &Path) -> Result<Envoy> {
     let file = |name: &str| json!({"filename": identity.join(name)});
     let proxy = json!({
@@ -56,7 +57,7 @@ fn tunnel(identity: &Path) -> Result<Envoy> {
     Bootstrap::new()?.any_listener(listener).any_cluster(cluster).start()
 }
 
-/// The waypoint's filters that only Istio's own build of Envoy has: they tell telemetry who is at the other end.
+/// Filters of the waypoint that only Istio's build of Envoy has: they give the peer's workload to telemetry.
 fn without_istios_own_filters(name: &str) -> Value {
     json!({
         "applyTo": "HTTP_FILTER",
@@ -78,7 +79,7 @@ fn a_waypoint_runs_what_is_attached_to_it_and_what_is_attached_to_a_service() ->
                 {"name": "checkout", "namespace": "shop", "labels": {"istio.io/use-waypoint": "waypoint"}},
             "spec": {"clusterIP": CHECKOUT, "selector": {"app": "checkout"}, "ports": [{"name": "http", "port": 80}]},
         }),
-        // What endpoints would say, which must not be on loopback.
+        // A WorkloadEntry in place of endpoints, which must not be on loopback.
         json!({
             "apiVersion": "networking.istio.io/v1", "kind": "WorkloadEntry",
             "metadata": {"name": "checkout", "namespace": "shop"},
@@ -86,7 +87,8 @@ fn a_waypoint_runs_what_is_attached_to_it_and_what_is_attached_to_a_service() ->
                 "address": "127.0.0.1", "labels": {"app": "checkout"}, "ports": {"http": checkout.address().port()},
             },
         }),
-        // What istiod would make of the Gateway, with the chart that it injects from.
+        // The configuration that istiod would derive from the Gateway, with the values of the chart that it injects
+        // from.
         json!({
             "apiVersion": "v1", "kind": "Service", "metadata": {"name": "waypoint", "namespace": "shop", "labels": labels},
             "spec": {
@@ -115,12 +117,12 @@ fn a_waypoint_runs_what_is_attached_to_it_and_what_is_attached_to_a_service() ->
     let mut proxy = Pod::new(Role::Waypoint, "shop", "waypoint-1", &labels)
         .account("waypoint")
         .address(place)
-        // For later ones istiod writes the caller into a kind of filter state that only Istio's own build of Envoy has.
+        // For later versions, istiod stores the caller in a kind of filter state that only Istio's build of Envoy has.
         .variable("ISTIO_META_ISTIO_VERSION", "1.29.1")
         .start(&mesh.cluster, &mesh.istio)?;
     proxy.wait_for_listener(WAYPOINT.port())?;
 
-    // A workload, for its certificate; its own proxy has nothing to do.
+    // A workload that provides a certificate; its own proxy is not used.
     let idle = json!({
         "apiVersion": "networking.istio.io/v1", "kind": "Sidecar", "metadata": {"name": "default", "namespace": "shop"},
         "spec": {"egress": [{"hosts": ["~/*"]}]},
@@ -154,7 +156,7 @@ fn a_waypoint_runs_what_is_attached_to_it_and_what_is_attached_to_a_service() ->
     eprintln!("- the WasmPlugin on the waypoint: 200 a minute and tenant");
     mesh.cluster.kubectl(["delete", "trafficextension", "penstock-checkout", "--namespace=shop"])?;
     eventually("an end of the first limit", || {
-        // It lets one pass every 1.2 seconds.
+        // The limit passes one request every 1.2 seconds.
         ensure!((0..4).all(|_| ask(port, &tenant("nobody")).is_ok_and(|it| it.status == 200)));
         Ok(())
     })?;
@@ -203,7 +205,7 @@ fn a_waypoint_runs_what_is_attached_to_it_and_what_is_attached_to_a_service() ->
         });
         mesh.cluster.apply(&plugin.to_string())
     };
-    // The waypoint's own connection ends in the tunnel: it has no certificate.
+    // The waypoint's own connection ends in the tunnel, so it has no certificate.
     by_peer("by-certificate", json!({}))?;
     expect("a refusal for want of a key", "modest", 420)?;
     mesh.cluster.kubectl(["delete", "wasmplugin", "by-certificate", "--namespace=shop"])?;

@@ -1,4 +1,5 @@
-//! One request of a client that Envoy sends several times, or that runs through the filters twice.
+//! A request of a client that Envoy sends several times (retries), or that passes the filters twice (internal
+//! redirects).
 
 use anyhow::{Context, Result};
 use penstock_integration::http::{self, HttpRequest, Protocol};
@@ -76,7 +77,7 @@ fn an_internal_redirect_is_decided_and_counted_as_a_request_of_its_own() -> Resu
         assert_eq!(received.path(), "/to");
         assert_eq!(received.values("x-penstock-route"), ["b"], "{protocol}");
         assert_eq!(received.values("x-set"), ["b"], "{protocol}");
-        // Envoy redirects the request as the first decision left it.
+        // Envoy redirects the request as the first decision changed it.
         assert_eq!(received.values("x-add"), ["a", "b"], "{protocol}");
         for path in ["/out", "/away"] {
             let seen = upstream.requests();

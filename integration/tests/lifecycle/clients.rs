@@ -1,4 +1,4 @@
-//! Who the client is behind proxies, and which path it asks for, as limits count them in a real Envoy.
+//! The client's address behind proxies, and the request's path, as limits in a real Envoy count them.
 
 use std::net::SocketAddr;
 
@@ -7,12 +7,12 @@ use penstock_integration::http::{ClientConnection, HttpRequest, Protocol};
 use penstock_integration::{Bootstrap, Envoy, Listener, Route, Upstream, WasmFilter};
 use serde_json::{Value, json};
 
-/// One request a day and client.
+/// A limit of one request a day for each client.
 fn one_each(settings: &Value, key: &Value) -> Value {
     json!({"settings": settings, "rateLimits": [{"name": "l", "key": key, "limit": {"requests": 1, "per": "24h"}}]})
 }
 
-/// The peer is on loopback, or who the PROXY protocol says.
+/// The peer is on loopback, or is the one in the PROXY line.
 fn envoy(policy: &Value, uses_remote_address: bool, is_proxied: bool) -> Result<Envoy> {
     let mut listener = Listener::new("ingress")
         .manager("use_remote_address", json!(uses_remote_address))
@@ -24,7 +24,7 @@ fn envoy(policy: &Value, uses_remote_address: bool, is_proxied: bool) -> Result<
     Bootstrap::new()?.concurrency(1).listener(listener).start()
 }
 
-/// The statuses of requests with these `x-forwarded-for`.
+/// The statuses of requests with these values of `x-forwarded-for`.
 fn statuses(address: SocketAddr, protocol: Protocol, peer: Option<&str>, forwarded: &[&str]) -> Result<Vec<u16>> {
     let hello = peer.map(|peer| format!("PROXY TCP4 {peer} 192.0.2.1 40000 80\r\n")).unwrap_or_default();
     let ask = |forwarded: &&str| -> Result<u16> {
@@ -71,7 +71,7 @@ fn ranges_of_trusted_proxies_find_the_client_whatever_envoy_appends() -> Result<
                 [200; 2],
                 "{uses_remote_address} {protocol}"
             );
-            // Through fewer proxies, and with what the client wrote before them.
+            // Requests through fewer proxies than trusted, with entries that the client wrote itself.
             let forged = behind("192.0.2.77, client.2, 10.0.0.5");
             assert_eq!(
                 statuses(address, protocol, proxy, &[&one, &forged])?,
@@ -80,7 +80,7 @@ fn ranges_of_trusted_proxies_find_the_client_whatever_envoy_appends() -> Result<
             );
         }
         if uses_remote_address {
-            // A peer that is no proxy of ours is the client, whatever its header says.
+            // A peer that is not a trusted proxy is the client, whatever its header says.
             let peer = Some("192.0.2.200");
             let forwarded = ["203.0.113.50", "203.0.113.51"];
             assert_eq!(statuses(address, Protocol::Http1, peer, &forwarded)?, [200, 429]);
@@ -108,7 +108,7 @@ fn a_canonical_path_is_counted_and_the_received_one_forwarded() -> Result<()> {
         for path in ["/login", "//login", "/%6cogin", "/login;x=1", "/./login", "/a/../login?q"] {
             assert_eq!(ask(protocol, path)?, 429, "{protocol} {path}");
         }
-        // What has no canonical form is matched as it came.
+        // A path without a canonical form is matched as received.
         for path in ["/login%2f", "/LOGIN", "/login/x"] {
             assert_eq!(ask(protocol, path)?, 200, "{protocol} {path}");
         }

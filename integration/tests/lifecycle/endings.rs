@@ -1,4 +1,4 @@
-//! Interim and early answers, trailers, and clients that leave.
+//! Interim and early responses, trailers, and clients that leave.
 
 use std::thread;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::{HeadServer, eventually, remaining, transitions};
 
-/// A cookie for each user, a limit, and a breaker that opens at the second failure.
+/// A policy with a cookie for each user, a limit, and a breaker that opens at the second failure.
 fn policy() -> Value {
     json!({
         "rateLimits": [{"name": "all", "key": [], "limit": {"requests": 100, "per": "24h"}, "quotaHeaders": "Draft03"}],
@@ -42,7 +42,7 @@ fn interim_answers_change_nothing_for_the_last_one() -> Result<()> {
         assert_eq!(response.values("set-cookie").count(), 1, "{protocol}: {response:?}");
         assert!(remaining(&response).is_some(), "{protocol}: {response:?}");
     }
-    // A client that waits for 100 before it sends its body.
+    // A client that waits for status 100 before it sends its body.
     let mut connection = h1::Http1Connection::open(envoy.ingress()?)?;
     connection.send(b"POST / HTTP/1.1\r\nhost: a.test\r\nexpect: 100-continue\r\ncontent-length: 4\r\n\r\n")?;
     thread::sleep(Duration::from_millis(100));

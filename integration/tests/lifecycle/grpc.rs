@@ -1,4 +1,4 @@
-//! gRPC answers, which say in `grpc-status` how a call went.
+//! gRPC responses, whose result is in `grpc-status`.
 
 use anyhow::Result;
 use penstock_integration::http::{self, HttpRequest, Protocol};
@@ -15,11 +15,11 @@ fn a_call_that_fails_in_its_trailers_or_headers_is_a_failure_for_breakers() -> R
         (Answer::Grpc(14), "application/grpc", true),
         (Answer::Trailers(14), "application/grpc+proto", true),
         (Answer::Trailers(13), "application/grpc", true),
-        // The caller's own mistakes, and success.
+        // Success, and errors that the caller caused.
         (Answer::Trailers(5), "application/grpc", false),
         (Answer::Grpc(16), "application/grpc", false),
         (Answer::Trailers(0), "application/grpc", false),
-        // Not a call: the header means nothing.
+        // This is not a gRPC call, so the header has no meaning.
         (Answer::Trailers(14), "application/json", false),
     ] {
         let server = GrpcServer::start(answer.clone())?;

@@ -1,5 +1,5 @@
-//! What happens to requests on their way, in a real Envoy: they are retried, redirected inside the proxy, upgraded, answered
-//! early, abandoned, or still waiting when the policy changes.
+//! The life of requests in a real Envoy: retries, internal redirects, upgrades, early responses, clients that leave,
+//! and policies that change during a request.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test stops at the first surprise")]
 
@@ -21,7 +21,7 @@ use anyhow::{Result, ensure};
 use penstock_integration::Envoy;
 use penstock_integration::http::HttpResponse;
 
-/// Until `holds`, or an error that says what did not come about.
+/// Waits until `holds` is true; otherwise returns an error that names the condition.
 fn eventually(what: &str, mut holds: impl FnMut() -> Result<bool>) -> Result<()> {
     let started = Instant::now();
     while !holds()? {
@@ -31,19 +31,19 @@ fn eventually(what: &str, mut holds: impl FnMut() -> Result<bool>) -> Result<()>
     Ok(())
 }
 
-/// What breakers have said so far.
+/// The log lines of breakers so far.
 fn transitions(envoy: &Envoy) -> Result<Vec<String>> {
     let log = envoy.log()?;
     let told = log.lines().filter_map(|line| line.rsplit_once("penstock: ")).map(|(_, line)| line.to_owned());
     Ok(told.filter(|line| line.starts_with("rule ") || line.starts_with("canary ")).collect())
 }
 
-/// How many more requests of its key a limit with `quotaHeaders: Draft03` lets pass.
+/// How many more requests with this key a limit with `quotaHeaders: Draft03` passes.
 fn remaining(response: &HttpResponse) -> Option<u64> {
     response.header("x-ratelimit-remaining")?.parse().ok()
 }
 
-/// An upstream that answers with bytes of its own as soon as a request's head is there, and keeps what it read.
+/// An upstream that responds with the given bytes as soon as it has a request's headers, and records what it read.
 struct HeadServer {
     address: SocketAddr,
     heads: Arc<Mutex<Vec<String>>>,
@@ -57,14 +57,14 @@ impl HeadServer {
         thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
                 let heads = Arc::clone(&heads);
-                // An error is the proxy's hanging up, which is its right.
+                // An error means that the proxy has closed the connection, which it may do.
                 thread::spawn(move || serve(&stream, answer, &heads));
             }
         });
         Ok(server)
     }
 
-    /// The last head, line by line.
+    /// The last request's headers, one a line.
     fn last(&self) -> Vec<String> {
         let heads = self.heads.lock().unwrap();
         heads.last().map(|head| head.lines().map(str::to_owned).collect()).unwrap_or_default()
@@ -84,7 +84,7 @@ fn serve(stream: &TcpStream, answer: &[u8], heads: &Mutex<Vec<String>>) -> Resul
     heads.lock().unwrap().push(head);
     let mut writer = stream;
     writer.write_all(answer)?;
-    // Whatever else comes is read until the proxy hangs up, so that nothing is reset.
+    // Reads the rest until the proxy closes the connection, so that nothing is reset.
     stream.set_read_timeout(Some(Duration::from_secs(20)))?;
     let mut rest = Vec::new();
     reader.read_to_end(&mut rest)?;

@@ -1,4 +1,4 @@
-//! Policies that change while a request is on its way.
+//! Policies that change while a request is in flight.
 
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::{eventually, transitions};
 
-/// Everybody goes to `route` when the service says so.
+/// All requests go to `route` when the service allows them.
 fn asking(route: &str) -> Value {
     let scope = json!({"global": {"cluster": "ratelimit", "domain": "d", "timeout": "5s", "onFailure": "Deny"}});
     json!({
@@ -28,7 +28,7 @@ fn start(policy: &Value, service: &GrpcServer) -> Result<Envoy> {
     bootstrap.any_cluster(grpc_cluster("ratelimit", service.address())).listener(listener).start()
 }
 
-/// A request on its way.
+/// A request in flight.
 fn sent(envoy: &Envoy, protocol: Protocol, request: HttpRequest) -> Result<JoinHandle<Result<HttpResponse>>> {
     let address = envoy.ingress()?;
     Ok(thread::spawn(move || http::send(protocol, address, &request)))
@@ -58,7 +58,7 @@ fn a_request_whose_service_is_asked_is_decided_by_the_policy_it_began_with() -> 
                     bail!("{next}: {log}");
                 }
                 if next != "other policy" {
-                    // Who comes now asks nobody.
+                    // New requests do not call the service.
                     let response = http::send(protocol, envoy.ingress()?, &HttpRequest::get("/"))?;
                     assert_eq!((response.status, response.text()), (200, "new".to_owned()), "{protocol} {next}");
                 }
@@ -90,7 +90,7 @@ fn an_answer_that_comes_after_its_breaker_is_gone_is_nobodys() -> Result<()> {
         let before = upstream.requests();
         let client = sent(&envoy, protocol, HttpRequest::get("/"))?;
         eventually("the upstream has it", || Ok(upstream.requests() > before))?;
-        // The first time another threshold, which is another breaker; then none at all.
+        // First another threshold, which makes another breaker; then none at all.
         match protocol {
             Protocol::Http1 => {
                 let mut other = watched.clone();
@@ -103,7 +103,7 @@ fn an_answer_that_comes_after_its_breaker_is_gone_is_nobodys() -> Result<()> {
         assert_eq!(response.status, 503, "{protocol}");
         assert_eq!(response.header("x-by").as_deref(), Some("the policy of its beginning"), "{protocol}");
     }
-    // The first failure opened the first breaker, which nobody has any more.
+    // The first failure opened the first breaker, which no policy uses any more.
     assert!(transitions(&envoy)?.len() <= 1, "{:?}", transitions(&envoy)?);
     envoy.check_healthy()
 }

@@ -1,4 +1,4 @@
-//! Upgrades and CONNECT through canaries, limits and breakers.
+//! Upgrades and CONNECT with canaries, limits and breakers.
 
 use anyhow::Result;
 use penstock_integration::http::{self, ClientConnection, HttpRequest, Protocol, h1};
@@ -48,7 +48,7 @@ fn an_upgrade_is_counted_once_is_no_failure_and_keeps_the_headers_of_the_policy(
             let prefix = format!("{name}: ");
             head.iter().filter_map(|line| line.strip_prefix(&prefix)).map(str::to_owned).collect()
         };
-        // What a proxy behind this one drops is the client's own choice only.
+        // The headers that the policy sets are no longer listed in `connection`: a proxy behind this one would drop them.
         assert_eq!(of("connection"), ["Upgrade, x-mine"], "{head:?}");
         assert_eq!(of("x-plan"), ["free"]);
         assert_eq!(of("x-tag"), ["policy"]);
@@ -57,7 +57,7 @@ fn an_upgrade_is_counted_once_is_no_failure_and_keeps_the_headers_of_the_policy(
     }
     assert_eq!(http::send(Protocol::Http1, envoy.ingress()?, &request)?.status, 429);
     assert_eq!(upstream.requests(), 2);
-    // Their ends are told to the breaker when the connections are closed, as they are now.
+    // The breaker counts upgraded connections when they close, which they do here.
     eventually("the tunnels have ended", || Ok(envoy.admin().stat("http.ingress.downstream_cx_active")? == 0))?;
     assert_eq!(transitions(&envoy)?, [""; 0]);
     envoy.check_healthy()

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::transitions;
 
-/// A canary that is rolled back when half of its answers take longer than two seconds.
+/// A canary that is rolled back when half of its responses take longer than two seconds.
 fn timed(minimum: u32, limits: Value) -> Value {
     json!({
         "rateLimits": limits,

@@ -1,4 +1,4 @@
-//! The machine's clock steps, forwards and backwards, while Envoy runs: see `clock.c`.
+//! The system clock steps forwards and backwards while Envoy runs: see `clock.c`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -18,7 +18,7 @@ use crate::{alone, assert_flawless, beside_others, eventually};
 const HOUR: i64 = 3600;
 const DAY: i64 = 24 * HOUR;
 
-/// A clock that can be set, for one Envoy.
+/// A clock that the test can set, for one Envoy.
 struct Clock {
     folder: TempDir,
 }
@@ -28,7 +28,7 @@ impl Clock {
         let folder = tempfile::Builder::new().prefix("penstock-").tempdir()?;
         let clock = Clock { folder };
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/soak/clock.c");
-        // The compiler that Rust links with.
+        // The same compiler that Rust uses for linking.
         let status = Command::new("cc")
             .args(["-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-o"])
             .args([&clock.library(), &source])
@@ -47,7 +47,7 @@ impl Clock {
         self.folder.path().join("difference")
     }
 
-    /// Steps the clock to so many seconds from the real one. In place: Envoy has the file mapped.
+    /// Sets the clock to this many seconds from the real time. Writes the file in place, because Envoy has mapped it.
     fn is_off_by(&self, seconds: i64) -> Result<()> {
         use std::io::Write as _;
         let mut file = fs::File::options().create(true).truncate(false).write(true).open(self.file())?;
@@ -59,7 +59,7 @@ impl Clock {
     }
 }
 
-/// An Envoy with this clock and policy; every route answers by itself.
+/// An Envoy with this clock and policy, whose routes respond themselves.
 fn envoy(clock: &Clock, policy: &Value, routes: &[&str]) -> Result<Envoy> {
     clock.give_to(Bootstrap::suite(policy, routes)?.log_level("warning,wasm:warning")).start()
 }
@@ -68,7 +68,7 @@ fn ask(envoy: &Envoy, request: &HttpRequest) -> Result<HttpResponse> {
     http::send(Protocol::Http1, envoy.ingress()?, request)
 }
 
-/// Real time, so many seconds from now, as a policy writes it.
+/// Real time plus this many seconds, in the notation of a policy.
 fn at(seconds: i64) -> Result<String> {
     let now = i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs())?;
     let output = Command::new("date").args(["-u", "-d", &format!("@{}", now + seconds), "+%FT%TZ"]).output()?;
@@ -76,7 +76,7 @@ fn at(seconds: i64) -> Result<String> {
     Ok(String::from_utf8(output.stdout)?.trim().to_owned())
 }
 
-/// How many requests of a client pass in this time, when they come as fast as they can.
+/// Sends requests of a client as fast as possible for this time; returns how many pass.
 fn passed(envoy: &Envoy, user: &str, time: Duration) -> Result<(usize, Duration)> {
     let mut connection = ClientConnection::open(Protocol::Http1, envoy.ingress()?)?;
     let (started, mut passed) = (Instant::now(), 0);
@@ -107,7 +107,7 @@ fn a_clock_that_steps_neither_locks_a_client_out_of_its_limit_nor_gives_it_more_
     for (step, refilled) in [(HOUR, 2), (-2 * DAY, 0), (0, 10), (-HOUR, 0)] {
         clock.is_off_by(step)?;
         let (fast, took) = passed(&envoy, "fast", second)?;
-        // At least the rate, less what a second for the step and a busy machine may take; at most a burst more.
+        // At least the rate, minus a second for the step and for a busy machine; at most one burst more.
         let (least, most) = (RATE * took.as_secs_f64() * 0.5, RATE * took.as_secs_f64() + BURST + 1.0);
         println!("clock at {step:+} s: {fast} of the fast client passed in {took:?} ({least:.0} to {most:.0})");
         assert!((least..=most).contains(&(fast as f64)), "{step}: {fast} passed, expected {least:.0} to {most:.0}");

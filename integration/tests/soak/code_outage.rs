@@ -1,4 +1,4 @@
-//! The server that Envoy fetches the module from is not there, or breaks off, or lies.
+//! The server from which Envoy fetches the module is unreachable, closes the connection early, or sends other bytes.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -18,23 +18,23 @@ use serde_json::{Value, json};
 
 use crate::{assert_flawless, beside_others, eventually};
 
-/// What the server does with a request for the module.
+/// How the server responds to a request for the module.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Manner {
     Serves,
-    /// Hangs up at once.
+    /// Closes the connection at once.
     HangsUp,
-    /// Says how long the module is, sends half of it, and closes.
+    /// Announces the length of the module, sends half of it, and closes.
     BreaksOff,
     /// Sends other bytes.
     Lies,
-    /// Answers 500.
+    /// Responds with status 500.
     Fails,
 }
 
 const BROKEN: [Manner; 4] = [Manner::HangsUp, Manner::BreaksOff, Manner::Lies, Manner::Fails];
 
-/// A server of one module, on a port of its own.
+/// A server for one module, on its own port.
 struct CodeServer {
     address: SocketAddr,
     bytes: Arc<Vec<u8>>,
@@ -45,7 +45,7 @@ struct CodeServer {
 }
 
 impl CodeServer {
-    /// The module is also the name of the cluster.
+    /// The module's name is also the name of the cluster.
     fn start(module: &'static str) -> Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         let server = CodeServer {
@@ -65,7 +65,7 @@ impl CodeServer {
                 }
                 asked.fetch_add(1, Ordering::SeqCst);
                 let manner = *manner.lock().unwrap();
-                // A proxy that hangs up is one of the outcomes.
+                // The proxy may close the connection.
                 let _ = answer(stream, manner, &bytes);
             }
         });
@@ -124,7 +124,7 @@ fn answer(mut stream: TcpStream, manner: Manner, bytes: &[u8]) -> std::io::Resul
     }
 }
 
-/// Everyone may ask for `always.test`; with a route also named in the answer.
+/// Everyone may call `always.test`. With a route, the policy also names it in the response.
 fn policy(route: Option<&str>) -> Value {
     let egress = json!({"rules": [{"name": "known", "to": [{"host": "always.test"}]}]});
     match route {
@@ -137,12 +137,12 @@ fn ask(envoy: &Envoy, host: &str) -> Result<u16> {
     Ok(http::send(Protocol::Http1, envoy.ingress()?, &HttpRequest::get("/").at(host))?.status)
 }
 
-/// The statuses of what is allowed and of what is not.
+/// The status of an allowed request and of one that is not.
 fn both(envoy: &Envoy) -> Result<[u16; 2]> {
     Ok([ask(envoy, "always.test")?, ask(envoy, "evil.test")?])
 }
 
-/// The route in which the policy names itself.
+/// The route with which the policy identifies itself.
 fn named(envoy: &Envoy) -> Result<Option<String>> {
     let response = http::send(Protocol::Http1, envoy.ingress()?, &HttpRequest::get("/").at("always.test"))?;
     Ok(response.header("x-saw-x-penstock-route"))
@@ -179,7 +179,7 @@ fn without_its_code_from_the_start_a_proxy_answers_503_and_forwards_nothing() ->
             if discovered { listener.discovered(bootstrap.discovered(filter)?) } else { listener.wasm(&filter) };
         let envoy = bootstrap.listener(listener).start()?;
         assert_eq!(both(&envoy)?, [503, 503], "{manner:?}");
-        // Envoy asks as often as the retry policy says, and never again.
+        // Envoy tries as often as the retry policy says, and then never again.
         let asked = server.asked();
         server.set(Manner::Serves);
         thread::sleep(Duration::from_secs(1));
@@ -220,8 +220,8 @@ fn new_code_that_cannot_be_fetched_is_refused_and_the_old_keeps_serving_where_en
             })
         });
         other.set(manner);
-        // Envoy forgets to try again what it has refused, when exactly the same comes again: so each attempt has a text of
-        // its own. The first one is refused even where the server is well: the code is fetched in the background.
+        // Envoy does not retry a refused configuration that comes again unchanged, so each attempt has a different
+        // text. The first one is refused even when the server works, because the code is fetched in the background.
         let mut attempts = (0..).map(|number| {
             let mut policy = policy(None);
             policy["egress"]["rules"][0]["owner"] = json!(format!("attempt-{number}"));
@@ -234,7 +234,7 @@ fn new_code_that_cannot_be_fetched_is_refused_and_the_old_keeps_serving_where_en
         }
         assert_eq!(named(&envoy)?.as_deref(), Some("v1"), "{manner:?}");
         other.set(Manner::Serves);
-        // Envoy remembers a failure for some seconds.
+        // Envoy caches a failure for some seconds.
         let waited = eventually("the new code", || {
             thread::sleep(Duration::from_millis(500));
             let attempt = attempts.next().context("no end of numbers")?;
@@ -253,8 +253,8 @@ fn new_code_that_cannot_be_fetched_is_refused_and_the_old_keeps_serving_where_en
     Ok(())
 }
 
-/// Not what anybody wants: a pin of what Envoy 1.40 does, and the reason for a warning in `docs/envoy.md`. When this fails,
-/// Envoy has become better, and the warning can go.
+/// This is not desirable: it documents what Envoy 1.40 does, which is the reason for a warning in `docs/envoy.md`. When
+/// this test fails, Envoy has improved, and the warning can be removed.
 #[test]
 fn new_code_is_not_fetched_and_requests_pass_without_a_filter_where_envoy_is_not_told_to_refuse_it() -> Result<()> {
     let _others = beside_others();
@@ -263,7 +263,7 @@ fn new_code_is_not_fetched_and_requests_pass_without_a_filter_where_envoy_is_not
     let mut envoy = envoy_of_two(&suite, &other, &upstream)?;
     assert_eq!(envoy.replace("penstock", other.filter(&policy(None), false))?, Reload::Taken);
     assert_eq!(both(&envoy)?, [200, 200]);
-    // The server is well; nobody asks it.
+    // The server works again, but Envoy does not contact it.
     thread::sleep(Duration::from_secs(1));
     assert_eq!((both(&envoy)?, other.asked()), ([200, 200], 0));
     Ok(())

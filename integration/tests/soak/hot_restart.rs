@@ -1,4 +1,4 @@
-//! Envoy puts a new process in the place of the old one while requests keep coming.
+//! Hot restart: a new Envoy process replaces the old one during traffic.
 
 use std::time::Instant;
 
@@ -29,7 +29,7 @@ fn ask(envoy: &Envoy, protocol: Protocol, host: &str) -> Result<HttpResponse> {
     http::send(protocol, envoy.ingress()?, &HttpRequest::get("/").at(host))
 }
 
-/// How many of twice the limit pass.
+/// Sends twice as many requests as the limit; returns how many pass.
 fn passed(envoy: &Envoy) -> Result<usize> {
     let mut passed = 0;
     for protocol in Protocol::ALL.into_iter().cycle().take(2 * LIMIT) {
@@ -77,7 +77,7 @@ fn a_hot_restart_loses_no_request_and_egress_stays_closed_but_limits_and_breaker
         traffic.wait_for(300)?;
         envoy.outlive_parent()?;
         times.push((took, started.elapsed()));
-        // Shared data is the process's own: every client has its whole burst again, and the variant is tried again.
+        // Shared data belongs to a process: every client has its whole burst again, and the variant is tried again.
         assert_eq!(passed(&envoy)?, LIMIT, "epoch {epoch}");
         assert_eq!(ask(&envoy, Protocol::Http1, "broken.test")?.status, 503, "epoch {epoch}");
         eventually("the broken variant is out again", || variant_is_out(&envoy))?;

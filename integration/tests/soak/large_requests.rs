@@ -1,4 +1,4 @@
-//! Requests as large as Envoy lets them be, and larger. What an Envoy does that is told to take mebibytes: `hostile.rs`.
+//! Requests of the largest size that Envoy allows, and larger ones. `hostile.rs` tests an Envoy that allows mebibytes.
 
 use anyhow::Result;
 use penstock_integration::http::{self, HttpRequest, Protocol};
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::beside_others;
 
-/// Envoy's default for all headers together (`max_request_headers_kb`), and for their number.
+/// Envoy's default limits for the size of all headers (`max_request_headers_kb`) and for their number.
 const KIB: usize = 60;
 const COUNT: usize = 100;
 
@@ -29,9 +29,9 @@ fn envoy(upstream: &Upstream) -> Result<Envoy> {
     Bootstrap::new()?.cluster("upstream", upstream.address()).listener(listener).start()
 }
 
-/// What becomes of it: the route, or the status.
+/// The result of a request: the route, or the status.
 fn outcome(envoy: &Envoy, protocol: Protocol, request: &HttpRequest) -> Result<String> {
-    // Over HTTP/2 Envoy may reset what is too large instead of answering.
+    // Over HTTP/2, Envoy may reset a stream that is too large instead of responding.
     let Ok(response) = http::send(protocol, envoy.ingress()?, request) else { return Ok("reset".to_owned()) };
     Ok(match response.status {
         200 => response.header("x-saw-x-penstock-route").unwrap_or_default(),

@@ -1,11 +1,11 @@
-//! Faults, each produced in a real Envoy under real requests: nothing is lost, and nothing is forwarded that should not be.
-//! What each of them shows is a row of `docs/faults.md`; `cargo test … --test soak -- --nocapture` prints the numbers there.
+//! Faults, each produced in a real Envoy during traffic: no request is lost, and nothing is forwarded that should not
+//! be. Each result is a row of `docs/faults.md`; `cargo test … --test soak -- --nocapture` prints the numbers for it.
 //!
 //! `make soak` runs the long form: [`mixed`] for `SOAK_MINUTES`.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test stops at the first surprise")]
 
-// Its clock is preloaded into Envoy, and stepped, as only Linux lets it be.
+// The clock is preloaded into Envoy and stepped, which only Linux supports.
 #[cfg(target_os = "linux")]
 mod clock;
 mod code_outage;
@@ -23,22 +23,22 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use penstock_integration::TrafficTally;
 
-/// What may take long on a machine with other work to do.
+/// A timeout that is long enough on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 static MACHINE: RwLock<()> = RwLock::new(());
 
-/// This fault wants the machine for itself, as far as that is up to these tests: it measures, or makes load.
+/// For tests that measure or cause load: waits until no other test of this file runs.
 fn alone() -> RwLockWriteGuard<'static, ()> {
     MACHINE.write().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// This one mostly waits, and may do so while others wait.
+/// For tests that mostly wait: may run together with other such tests.
 fn beside_others() -> RwLockReadGuard<'static, ()> {
     MACHINE.read().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Waits until `condition` holds.
+/// Waits until `condition` is true.
 fn eventually(what: &str, mut condition: impl FnMut() -> Result<bool>) -> Result<Duration> {
     let started = Instant::now();
     while !condition()? {
@@ -48,7 +48,7 @@ fn eventually(what: &str, mut condition: impl FnMut() -> Result<bool>) -> Result
     Ok(started.elapsed())
 }
 
-/// Every answer was the right one, and there were at least so many.
+/// Checks that every response was correct, and that there were at least this many.
 fn assert_flawless(tally: &TrafficTally, at_least: usize) {
     let TrafficTally { good, failures } = tally;
     assert!(

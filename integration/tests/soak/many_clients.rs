@@ -1,4 +1,4 @@
-//! 50,000 clients, each known by an address that the proxy in front names, and by a key of its own.
+//! 50,000 clients, each identified by an address in `x-forwarded-for` and by a key.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::thread;
@@ -12,10 +12,11 @@ use serde_json::{Value, json};
 use crate::alone;
 
 const CLIENTS: usize = 50_000;
-/// The tables of two limits with 65,536 keys each, full: see docs/operations.md; and what Envoy keeps for connections.
+/// The memory of the full tables of two limits with 65,536 keys each (see docs/operations.md), and of Envoy's
+/// connections, in KiB.
 const BOUND: u64 = 2 * 3 * 1024 + 4 * 1024;
 
-/// One limit by address and one by key, each of which lets every client through once a day.
+/// One limit by address and one by key, each of which passes every client once a day.
 fn policy() -> Value {
     let once = json!({"requests": 1, "per": "24h"});
     let matches = json!([{"hostnames": ["shop.test"]}]);
@@ -29,7 +30,7 @@ fn policy() -> Value {
 }
 
 fn address_of(client: usize) -> Result<Ipv4Addr> {
-    // The last address of the list is what the proxy in front saw; the one before is what the client wrote.
+    // The last address of the list is the one that the trusted proxy saw; the one before was written by the client.
     Ok(Ipv4Addr::from(0x0b00_0000 + u32::try_from(client)?))
 }
 
@@ -42,7 +43,7 @@ fn request(host: &str, client: usize) -> Result<Vec<u8>> {
     Ok(h1::encode(&request))
 }
 
-/// Each of so many clients sends one request; how many pass.
+/// Each of this many clients sends one request; returns how many pass.
 fn round(address: SocketAddr, host: &'static str, clients: usize) -> Result<usize> {
     const THREADS: usize = 4;
     let part = move |thread: usize| -> Result<usize> {
@@ -72,14 +73,14 @@ fn fifty_thousand_clients_have_a_bucket_each_in_bounded_memory() -> Result<()> {
         .route(Route::any());
     let mut envoy = Bootstrap::new()?.concurrency(4).listener(listener).start()?;
     let address = envoy.ingress()?;
-    // Connections, buffers and workers first: hosts that no limit is for.
+    // First warms up connections, buffers and workers, with hosts that have no limit.
     round(address, "none.test", CLIENTS / 10)?;
     let before = envoy.resident()?;
     let started = Instant::now();
     let first = round(address, "shop.test", CLIENTS)?;
     let second = round(address, "shop.test", CLIENTS)?;
     let took = started.elapsed();
-    // Nobody is locked out for others, but for the few whose set is full and who share a bucket.
+    // No client is refused because of others, except the few whose set is full and who share a bucket.
     assert!(first * 1000 >= CLIENTS * 999, "{first} passed");
     assert_eq!(second, 0, "more than the limit");
     let after = envoy.resident()?;

@@ -1,5 +1,5 @@
-//! All sections at once, all kinds of clients, and new policies all the while: for ten seconds, or as long as
-//! `SOAK_MINUTES` says.
+//! All sections at once, all kinds of clients, and new policies during all of it: for ten seconds, or for
+//! `SOAK_MINUTES`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
@@ -16,19 +16,19 @@ use serde_json::{Value, json};
 use crate::{alone, assert_flawless};
 
 const CLIENTS: usize = 6;
-/// Users with a bucket of their own each, and a variant.
+/// The number of users; each has its own bucket and a variant.
 const USERS: usize = 20_000;
 const RATE: usize = 20;
-/// How much more memory than after the warm-up is still flat, in KiB.
+/// The growth of memory after the warm-up that still counts as flat, in KiB.
 const FLAT: u64 = 12 * 1024;
 
-/// How long it runs, and what part of it is warm-up.
+/// The total duration, and the part of it that is warm-up.
 fn duration() -> Duration {
     let minutes: Option<f64> = std::env::var("SOAK_MINUTES").ok().and_then(|minutes| minutes.parse().ok());
     minutes.map_or(Duration::from_secs(10), |minutes| Duration::from_secs_f64(minutes * 60.0))
 }
 
-/// Every version decides the same; `version` makes the text, and the rules, another one each time.
+/// Every version decides the same; `version` changes the text and the rules.
 fn policy(version: usize) -> Value {
     let host = |name: &str| json!({"host": name});
     let mut rules = vec![
@@ -61,7 +61,7 @@ fn policy(version: usize) -> Value {
     })
 }
 
-/// What the proxy may forward, as the upstream sees it.
+/// What the proxy may forward, as seen by the upstream.
 fn is_expected(request: &Received) -> bool {
     match request.header("host").as_deref() {
         Some("shop.test" | "limited.test" | "flaky.test") => request.header("x-spoofed").is_none(),
@@ -70,7 +70,7 @@ fn is_expected(request: &Received) -> bool {
     }
 }
 
-/// What the clients know of each other.
+/// State that the clients share.
 #[derive(Debug)]
 struct Seen {
     /// The variant of each user, once seen: 1 or 2.
@@ -93,7 +93,7 @@ fn answers(status: u16) -> Check {
     })
 }
 
-/// The request of this number, and what its answer must be.
+/// The request with this number, and its expected response.
 fn next(number: usize, seen: &Arc<Seen>) -> (HttpRequest, Check) {
     let seen = Arc::clone(seen);
     let user = number.wrapping_mul(7919) % USERS;
@@ -190,7 +190,7 @@ fn mixed_traffic_with_reloads_is_answered_rightly_in_flat_memory() -> Result<()>
     let (started, whole) = (Instant::now(), duration());
     let shared = Arc::clone(&seen);
     let traffic = Traffic::of(CLIENTS, envoy.ingress()?, move |client, number| {
-        // Not as fast as they can: for half an hour the machine is not ours alone.
+        // Pauses between requests: the test may run for half an hour and must not use the whole machine.
         thread::sleep(Duration::from_millis(1));
         next(number * CLIENTS + client, &shared)
     });
@@ -205,7 +205,7 @@ fn mixed_traffic_with_reloads_is_answered_rightly_in_flat_memory() -> Result<()>
         } else {
             envoy.must_reload("penstock", policy(reloads))?;
         }
-        // One who leaves before the answer, and one connection that is never used.
+        // A client that leaves before the response, and a connection that is never used.
         let mut leaving = ClientConnection::open(Protocol::ALL[reloads % 2], envoy.ingress()?)?;
         leaving.abandon(&HttpRequest::get("/").at("shop.test"), || Ok(()))?;
         drop(ClientConnection::open(Protocol::ALL[reloads % 2], envoy.ingress()?)?);
@@ -226,7 +226,7 @@ fn mixed_traffic_with_reloads_is_answered_rightly_in_flat_memory() -> Result<()>
     envoy.check_healthy()?;
     assert_eq!(strangers.load(Ordering::Relaxed), 0, "forwarded");
 
-    // A quarter is for warming up.
+    // A quarter of the time is warm-up.
     let warm: Vec<_> = samples.iter().filter(|(at, _, _)| *at > whole / 4).collect();
     let (first, last) = (warm.first().context("no sample")?, warm.last().context("no sample")?);
     let count = |counter: &AtomicUsize| counter.load(Ordering::Relaxed);
@@ -250,7 +250,7 @@ fn mixed_traffic_with_reloads_is_answered_rightly_in_flat_memory() -> Result<()>
     if count(&seen.limited) > passed {
         assert!(passed as f64 >= RATE as f64 * seconds * 0.9, "{passed} passed in {seconds} s");
     }
-    // A variant that fails gets its probes, and no more.
+    // A failing variant gets its probes and nothing more.
     assert!(count(&seen.broken) * 4 < tally.good / 10, "{} of {} / 10", count(&seen.broken), tally.good);
     Ok(())
 }

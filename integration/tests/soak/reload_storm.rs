@@ -1,4 +1,4 @@
-//! A hundred new policies, one after the other, under load; as many as `SOAK_RELOADS` says (`make soak`: 10,000).
+//! A hundred new policies, one after the other, under load; `SOAK_RELOADS` sets another number (`make soak`: 10,000).
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -16,7 +16,7 @@ fn reloads() -> usize {
     std::env::var("SOAK_RELOADS").ok().and_then(|reloads| reloads.parse().ok()).unwrap_or(100)
 }
 
-/// The policy of this number: it names itself in the route, and only the odd ones know `odd.test`.
+/// The policy with this number: its route contains the number, and only odd ones allow `odd.test`.
 fn policy(number: usize) -> Value {
     let mut hosts = vec![json!({"host": "always.test"}), json!({"host": "limited.test"})];
     if number % 2 == 1 {
@@ -30,7 +30,7 @@ fn policy(number: usize) -> Value {
     })
 }
 
-/// When each policy was handed to Envoy, and when all workers were known to run it.
+/// When each policy was given to Envoy, and when all workers used it.
 #[derive(Debug, Default)]
 struct Timeline {
     handed: Vec<Instant>,
@@ -38,7 +38,7 @@ struct Timeline {
 }
 
 impl Timeline {
-    /// The policies of which one must have decided a request that was under way from `sent` to `answered`.
+    /// The policies that may have decided a request that was in flight from `sent` to `answered`.
     fn current(&self, sent: Instant, answered: Instant) -> std::ops::RangeInclusive<usize> {
         let first = self.taken.iter().rposition(|&taken| taken <= sent).unwrap_or(0);
         let last = self.handed.iter().rposition(|&handed| handed <= answered).unwrap_or(0);
@@ -46,7 +46,7 @@ impl Timeline {
     }
 }
 
-/// What is wrong with an answer to a request for this host, sent then.
+/// Describes what is wrong with a response to a request for this host that was sent then.
 fn check(host: &str, sent: Instant, timeline: &Mutex<Timeline>, response: &HttpResponse) -> Result<()> {
     let current = timeline.lock().unwrap().current(sent, Instant::now());
     match (host, response.status) {
@@ -77,7 +77,8 @@ fn a_hundred_reloads_under_load_lose_no_request_and_each_is_decided_by_a_policy_
     let timeline = Arc::new(Mutex::new(Timeline { handed: vec![now], taken: vec![now] }));
     let shared = Arc::clone(&timeline);
     let reloads = reloads();
-    // Thousands are not for one who is in a hurry; and what the upstream keeps of requests is this test's memory, not Envoy's.
+    // Only the long form uses thousands. The upstream does not record requests, because that memory would be the test's
+    // and not Envoy's.
     let (pause, each) = if reloads > 1000 { (Duration::from_millis(5), 4) } else { (Duration::ZERO, 20) };
     let traffic = Traffic::of(4, envoy.ingress()?, move |client, number| {
         std::thread::sleep(pause);
@@ -104,7 +105,7 @@ fn a_hundred_reloads_under_load_lose_no_request_and_each_is_decided_by_a_policy_
     let received = upstream.all();
     let of = |host: &str| received.iter().filter(|request| request.header("host").as_deref() == Some(host)).count();
     assert_eq!(of("evil.test"), 0, "forwarded");
-    // The limit is the same in every policy, so its bucket lives through all of them.
+    // The limit is the same in every policy, so its bucket survives all of them.
     assert_eq!(of("limited.test"), LIMIT);
     let [(early, early_heap), (late, late_heap)] = [memory[reloads / 5 - 1], memory[reloads - 1]];
     println!(

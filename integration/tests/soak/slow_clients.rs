@@ -24,7 +24,7 @@ fn policy() -> Value {
     })
 }
 
-/// With the time that Envoy gives a client to finish its headers, and a stream to move.
+/// An Envoy with timeouts for request headers and for idle streams.
 fn envoy(upstream: &Upstream) -> Result<Envoy> {
     let listener = Listener::new("ingress")
         .manager("request_headers_timeout", json!("2s"))
@@ -34,7 +34,7 @@ fn envoy(upstream: &Upstream) -> Result<Envoy> {
     Bootstrap::new()?.cluster("upstream", upstream.address()).listener(listener).start()
 }
 
-/// Connections that have sent this and say nothing more.
+/// Connections that have sent these bytes and then stay silent.
 fn connections(address: SocketAddr, count: usize, start: &str) -> Result<Vec<TcpStream>> {
     let open = |_| {
         let mut stream = TcpStream::connect(address)?;
@@ -45,15 +45,15 @@ fn connections(address: SocketAddr, count: usize, start: &str) -> Result<Vec<Tcp
     (0..count).map(open).collect()
 }
 
-/// The status line that comes, or nothing when the connection ends without.
+/// The status line of the response, or nothing when the connection ends without one.
 fn status(stream: &mut TcpStream) -> String {
     let mut bytes = [0; 12];
-    // A proxy that hangs up is one of the outcomes.
+    // The proxy may close the connection.
     let read = stream.read(&mut bytes).unwrap_or(0);
     String::from_utf8_lossy(&bytes[..read]).replace("HTTP/1.1 ", "")
 }
 
-/// Quick clients all the while, none of whom may notice.
+/// Fast clients meanwhile, which must not notice anything.
 fn quick(envoy: &Envoy) -> Result<Traffic> {
     Ok(Traffic::of(2, envoy.ingress()?, |client, number| {
         thread::sleep(Duration::from_millis(2));
@@ -86,7 +86,7 @@ fn headers_that_never_end_reach_no_decision_and_nobody_else_waits() -> Result<()
     let tally = traffic.stop()?;
     assert_flawless(&tally, 100);
     assert!(answers.iter().all(|status| status == "408"), "{answers:?}");
-    // None of them has taken from the limit, or counted as anything.
+    // No slow client has consumed the limit or was counted.
     let passed = (0..2 * LIMIT)
         .map(|_| Ok(http::send(Protocol::Http1, envoy.ingress()?, &HttpRequest::get("/").at("limited.test"))?.status));
     let passed = passed.collect::<Result<Vec<_>>>()?.into_iter().filter(|&status| status == 200).count();
@@ -112,7 +112,7 @@ fn bodies_that_never_end_are_refused_before_they_are_read_and_count_once() -> Re
     let answers: Vec<String> = denied.iter_mut().map(status).collect();
     assert!(answers.iter().all(|status| status == "403"), "{answers:?}");
     let refused = started.elapsed();
-    // Twice as many as the limit lets pass. Those that pass go on sending for a while.
+    // Twice as many as the limit passes. Those that pass continue to send for a while.
     let mut limited = connections(envoy.ingress()?, 2 * LIMIT, &head("limited.test"))?;
     let stat = |outcome: &str| {
         envoy.admin().stat(&format!("wasmcustom.penstock.requests_total.section.rateLimits.rule.few.outcome.{outcome}"))
@@ -120,7 +120,7 @@ fn bodies_that_never_end_are_refused_before_they_are_read_and_count_once() -> Re
     eventually("the limit", || Ok([stat("passed")?, stat("limited")?] == [LIMIT as u64; 2]))?;
     for _ in 0..5 {
         for stream in &mut limited {
-            // Half of them have been answered, and closed.
+            // Half of them got a response, and were closed.
             let _ = stream.write_all(b"more");
         }
         thread::sleep(Duration::from_millis(100));

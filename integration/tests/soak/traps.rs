@@ -1,4 +1,4 @@
-//! A worker's VM dies. `egress_vm.rs` shows a proxy with one worker; here there are two and traffic on both.
+//! A worker's VM traps. `egress_vm.rs` tests a proxy with one worker; here there are two, with traffic on both.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -15,7 +15,7 @@ use crate::{alone, assert_flawless, eventually};
 
 const LIMIT: usize = 20;
 
-/// `version` changes nothing but the text.
+/// `version` only changes the text.
 fn policy(version: usize) -> Value {
     json!({
         "egress": {"rules": [{"name": "known", "owner": format!("version-{version}"),
@@ -37,7 +37,7 @@ fn ask(envoy: &Envoy, host: &str) -> Result<u16> {
     Ok(http::send(Protocol::Http1, envoy.ingress()?, &HttpRequest::get("/").at(host))?.status)
 }
 
-/// Every one of these many connections, which land on all workers, gets this.
+/// Requests on this many new connections, which reach all workers, all get this response.
 fn all_get(envoy: &Envoy, host: &str, status: u16) -> Result<bool> {
     for _ in 0..20 {
         if ask(envoy, host)? != status {
@@ -54,7 +54,7 @@ fn trap_one(envoy: &Envoy) -> Result<()> {
     Ok(())
 }
 
-/// Traffic of which, once `dead` is set, some may get 503.
+/// Background traffic. After `dead` is set, some requests may get 503.
 fn traffic(envoy: &Envoy, dead: &Arc<AtomicBool>, refused: &Arc<AtomicUsize>) -> Result<Traffic> {
     let (dead, refused) = (Arc::clone(dead), Arc::clone(refused));
     Ok(Traffic::of(8, envoy.ingress()?, move |client, number| {
@@ -85,7 +85,7 @@ fn a_worker_without_its_vm_answers_503_the_other_goes_on_and_failure_policy_says
     for failure_policy in ["FAIL_CLOSED", "FAIL_RELOAD"] {
         let upstream = Upstream::start(|_| UpstreamReply::Status(200, vec![]))?;
         let mut envoy = envoy(failure_policy, &upstream)?;
-        // Half of what the limit lets pass, before.
+        // Before the trap: half of the requests that the limit passes.
         for _ in 0..LIMIT / 2 {
             assert_eq!(ask(&envoy, "limited.test")?, 200);
         }
@@ -100,7 +100,7 @@ fn a_worker_without_its_vm_answers_503_the_other_goes_on_and_failure_policy_says
             assert!(refused.load(Ordering::SeqCst) > 0, "nobody noticed");
             assert!(!all_get(&envoy, "always.test", 200)?, "it came back by itself");
             println!("dead VM, FAIL_CLOSED: {} of 2000 answered with 503", refused.load(Ordering::SeqCst));
-            // Any new policy brings a new VM.
+            // Every new policy makes a new VM.
             envoy.must_reload("penstock", policy(1))?;
             assert!(all_get(&envoy, "always.test", 200)?, "a new policy does not help");
         }
@@ -110,7 +110,7 @@ fn a_worker_without_its_vm_answers_503_the_other_goes_on_and_failure_policy_says
         traffic.wait_for(200)?;
         let tally = traffic.stop()?;
         assert_flawless(&tally, 1000);
-        // The other half: the limits are in shared data, not in the VM.
+        // The other half: limits are in shared data, not in the VM.
         let passed = (0..LIMIT).map(|_| ask(&envoy, "limited.test")).collect::<Result<Vec<_>>>()?;
         assert_eq!(passed.iter().filter(|&&status| status == 200).count(), LIMIT - LIMIT / 2, "{passed:?}");
         nothing_else_was_forwarded(&upstream);
