@@ -60,7 +60,7 @@ fn seen(answer: &Result<HttpResponse>) -> Seen {
 }
 
 #[test]
-fn however_an_upstream_fails_its_route_fails_over_after_the_minimum() -> Result<()> {
+fn every_kind_of_upstream_failure_fails_over_after_the_minimum() -> Result<()> {
     let upstream = Upstream::forgetful(|request| match request.path().as_str() {
         "/500" => UpstreamReply::Status(500, vec![]),
         "/503" => UpstreamReply::Status(503, vec![]),
@@ -195,7 +195,7 @@ fn clients_that_leave_are_no_failures() -> Result<()> {
 }
 
 #[test]
-fn a_variant_that_becomes_slow_is_rolled_back_though_every_answer_is_fine() -> Result<()> {
+fn a_variant_that_becomes_slow_is_rolled_back_although_every_answer_is_a_success() -> Result<()> {
     let upstream = Upstream::forgetful(|request| match request.path().as_str() {
         "/slow" => UpstreamReply::After(Duration::from_millis(2500), Box::new(UpstreamReply::Echo)),
         _ => UpstreamReply::Echo,
@@ -260,7 +260,7 @@ fn on_v2(address: SocketAddr, count: usize) -> Result<Vec<usize>> {
 }
 
 #[test]
-fn an_open_breaker_cools_down_probes_opens_again_or_is_restored_and_tells_it() -> Result<()> {
+fn an_open_breaker_cools_down_probes_and_reopens_or_closes_with_logs_and_metrics() -> Result<()> {
     const COOLDOWN: Duration = Duration::from_secs(3);
     let status = Arc::new(AtomicU16::new(503));
     let upstream = Upstream::forgetful({

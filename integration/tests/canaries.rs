@@ -80,7 +80,7 @@ fn both_bodies_and_the_command_agree_on_every_key() -> Result<()> {
 }
 
 #[test]
-fn nobody_changes_variant_while_the_policy_is_reloaded() -> Result<()> {
+fn no_user_changes_variant_while_the_policy_is_reloaded() -> Result<()> {
     let policy = |route: &str| {
         let mut policy = reviews([50, 30, 20]);
         policy["routes"] = json!({"rules": [{"name": "admin", "route": route,
@@ -225,7 +225,7 @@ fn behind_a_header_routing_filter_rules_win_defaults_give_way_and_clients_cannot
     Ok(())
 }
 
-/// What the variant saw in one round of [`a_variant_that_starts_to_fail_at_500_requests_a_second_is_out_at_once`].
+/// What the variant saw in one round of [`a_variant_that_starts_to_fail_at_500_requests_a_second_is_removed_at_once`].
 #[derive(Debug)]
 struct Round {
     /// Requests a second before it broke.
@@ -237,7 +237,7 @@ struct Round {
 }
 
 #[test]
-fn a_variant_that_starts_to_fail_at_500_requests_a_second_is_out_at_once() -> Result<()> {
+fn a_variant_that_starts_to_fail_at_500_requests_a_second_is_removed_at_once() -> Result<()> {
     const MINIMUM: usize = 50;
     const CLIENTS: u32 = 10;
     const RATE: u32 = 500;

@@ -93,7 +93,7 @@ fn rules_match_the_claims_of_a_verified_token_and_nothing_that_a_client_writes()
 }
 
 #[test]
-fn without_the_filter_that_verifies_a_token_says_nothing() -> Result<()> {
+fn without_the_filter_that_verifies_it_a_token_has_no_claims() -> Result<()> {
     let signer = TokenSigner::new()?;
     let policy = json!({"routes": {"rules": [rule("tier", json!({"claims": [{"name": "tier", "value": "pro"}]}))]}});
     let mut envoy = routed(Listener::new("ingress"), policy, &["tier"])?;
@@ -135,7 +135,7 @@ fn limits_count_by_claims_and_canaries_stick_to_them() -> Result<()> {
 }
 
 #[test]
-fn conditions_look_at_metadata_that_any_earlier_filter_left() -> Result<()> {
+fn conditions_see_metadata_that_any_earlier_filter_set() -> Result<()> {
     let place =
         |path: Value, value: &str| json!({"metadata": [{"namespace": "my.filter", "path": path, "value": value}]});
     let left = json!({"team": "search", "deep": {"list": ["a", "b"], "number": 7, "yes": true}});
@@ -165,7 +165,7 @@ fn conditions_look_at_metadata_that_any_earlier_filter_left() -> Result<()> {
 }
 
 #[test]
-fn what_a_later_filter_would_leave_is_not_there_yet() -> Result<()> {
+fn metadata_of_a_later_filter_is_not_visible() -> Result<()> {
     let conditions = json!({"metadata": [{"namespace": "my.filter", "path": ["team"], "value": "search"}]});
     let policy = json!({"routes": {"rules": [rule("r", conditions)]}});
     let filter = WasmFilter::new("suite", policy)?;

@@ -65,7 +65,7 @@ fn left(envoy: &Envoy, user: &str) -> Result<i64> {
 }
 
 #[test]
-fn the_difference_is_settled_when_the_responses_headers_are_there() -> Result<()> {
+fn the_difference_to_the_reserved_cost_is_applied_when_the_response_headers_arrive() -> Result<()> {
     let upstream = upstream()?;
     let mut envoy = envoy(&upstream, limit(json!({})), None)?;
     for protocol in Protocol::ALL {
@@ -95,7 +95,7 @@ fn the_difference_is_settled_when_the_responses_headers_are_there() -> Result<()
 }
 
 #[test]
-fn what_an_aborted_request_has_reserved_stays() -> Result<()> {
+fn the_reserved_cost_of_an_aborted_request_is_kept() -> Result<()> {
     let upstream = upstream()?;
     let mut envoy = envoy(&upstream, limit(json!({})), None)?;
     let mut connection = TcpStream::connect(envoy.ingress()?)?;
@@ -112,7 +112,7 @@ fn what_an_aborted_request_has_reserved_stays() -> Result<()> {
 }
 
 #[test]
-fn a_service_is_told_what_was_not_reserved_and_keeps_what_was() -> Result<()> {
+fn a_service_is_charged_the_rest_of_the_cost_and_never_refunded() -> Result<()> {
     let Some(service) = RateLimitService::start(&["domain: shop\ndescriptors: []\n"])? else { return Ok(()) };
     let upstream = upstream()?;
     let global = json!({

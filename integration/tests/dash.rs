@@ -83,7 +83,7 @@ fn named<'v>(list: &'v Value, name: &str) -> &'v Value {
 }
 
 #[test]
-fn it_names_the_canary_that_fails_and_the_rule_that_refuses() -> Result<()> {
+fn the_dash_names_the_canary_that_fails_and_the_rule_that_refuses() -> Result<()> {
     let upstream = failing()?;
     let mut envoy = envoy(&policy(), &upstream)?;
     let dash = Dash::start(&["--envoy", &format!("east={}", admin(&envoy))])?;
@@ -194,7 +194,7 @@ fn workspaces(folder: &Path, east: &Envoy, west: &Envoy, more: &str) -> Result<S
 }
 
 #[test]
-fn a_workspace_sees_its_own_and_is_refused_the_rest_at_the_api() -> Result<()> {
+fn a_workspace_sees_its_own_data_and_the_api_refuses_the_rest() -> Result<()> {
     let upstream = failing()?;
     let (east, west) = (envoy(&policy(), &upstream)?, envoy(&policy(), &upstream)?);
     let folder = tempfile::tempdir()?;
@@ -249,7 +249,7 @@ fn a_workspace_sees_its_own_and_is_refused_the_rest_at_the_api() -> Result<()> {
 }
 
 #[test]
-fn without_workspaces_it_is_for_this_machine_only_and_it_only_reads() -> Result<()> {
+fn without_workspaces_the_dash_serves_only_this_machine_and_is_read_only() -> Result<()> {
     let upstream = failing()?;
     let envoy = envoy(&policy(), &upstream)?;
     let source = format!("east={}", admin(&envoy));
@@ -440,7 +440,7 @@ fn a_hundred_proxies_with_a_thousand_rules_each_are_shown_every_second() -> Resu
 }
 
 #[test]
-fn an_envoy_hardly_notices_that_it_is_looked_at() -> Result<()> {
+fn polling_by_the_dash_costs_envoy_little_cpu() -> Result<()> {
     let mut bootstrap = Bootstrap::new()?;
     let filter = bootstrap.discovered(WasmFilter::new("egress-allowlist", rules(200))?.named("penstock"))?;
     let listener = Listener::new("ingress").discovered(filter).route(Route::any().answers(200, "fine\n"));

@@ -36,7 +36,7 @@ fn plugin<'v>(snapshot: &'v Value, label: &str) -> Option<&'v Value> {
 }
 
 #[test]
-fn what_the_page_says_of_a_listener_is_what_envoy_has_counted() -> Result<()> {
+fn the_numbers_of_a_listener_on_the_page_are_envoys_counters() -> Result<()> {
     let policy = json!({
         "rateLimits": [
             {"name": "a", "key": [{"header": "x-user"}], "limit": {"requests": 12, "per": "1h"}},
@@ -93,7 +93,7 @@ fn what_the_page_says_of_a_listener_is_what_envoy_has_counted() -> Result<()> {
 }
 
 #[test]
-fn two_plugins_of_one_name_are_two_and_do_not_drift() -> Result<()> {
+fn two_plugins_with_the_same_name_are_separate_and_not_drift() -> Result<()> {
     let filter = |route: &str| {
         let policy = json!({"routes": {"default": route}});
         Ok::<_, anyhow::Error>(WasmFilter::new("suite", policy)?.named("penstock"))

@@ -179,7 +179,7 @@ fn request(case: &Case, protocol: Protocol) -> HttpRequest {
 }
 
 #[test]
-fn the_contracts_cases_through_envoy() -> Result<()> {
+fn envoy_decides_the_contracts_cases_as_the_engine_does() -> Result<()> {
     let upstream = Upstream::echo()?;
     let mut bootstrap = Bootstrap::new()?.cluster("upstream", upstream.address());
     let mut listeners: BTreeMap<(String, bool), String> = BTreeMap::new();
@@ -252,7 +252,7 @@ fn the_contracts_cases_through_envoy() -> Result<()> {
 }
 
 #[test]
-fn a_host_header_beside_the_authority_goes_nowhere() -> Result<()> {
+fn a_host_header_beside_the_authority_is_not_forwarded() -> Result<()> {
     let (mut envoy, upstream) =
         envoy("egress-allowlist", &json!({"rules": [{"name": "r", "to": [{"host": "a.test"}]}]}))?;
     let two = HttpRequest::new("GET", "a.test", "/").header("host", "evil.test");
@@ -345,7 +345,7 @@ fn audit_forwards_and_reports() -> Result<()> {
 }
 
 #[test]
-fn a_window_is_that_of_the_machines_clock() -> Result<()> {
+fn validity_windows_use_the_system_clock() -> Result<()> {
     let (mut envoy, _upstream) = envoy(
         "egress-allowlist",
         &json!({"rules": [
@@ -409,7 +409,7 @@ fn in_days(days: u64) -> Result<String> {
 }
 
 #[test]
-fn rules_and_reasons_are_counted_and_ends_are_announced() -> Result<()> {
+fn rules_and_reasons_are_counted_and_expiry_is_announced() -> Result<()> {
     let (mut envoy, _upstream) = envoy(
         "egress-allowlist",
         &json!({"rules": [

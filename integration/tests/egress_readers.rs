@@ -40,7 +40,7 @@ fn upper_escapes(path: &str) -> String {
 }
 
 #[test]
-fn envoy_reads_what_is_forwarded_as_it_stands() -> Result<()> {
+fn envoy_reads_forwarded_paths_as_the_allowlist_does() -> Result<()> {
     let upstream = Upstream::echo()?;
     let mut bootstrap = Bootstrap::new()?.cluster("upstream", upstream.address());
     let actions = ["UNESCAPE_AND_FORWARD", "REJECT_REQUEST", "KEEP_UNCHANGED"];

@@ -66,7 +66,7 @@ fn client(name: &str, port: u16, sni: &str, protocol: Protocol) -> Value {
 }
 
 #[test]
-fn a_request_for_another_name_than_the_connections_is_421() -> Result<()> {
+fn a_request_for_another_name_than_the_server_name_gets_421() -> Result<()> {
     let upstream = Upstream::echo()?;
     let policy = json!({"egress": {"verifySni": true, "rules": [
         {"name": "r", "to": [{"host": "a.test"}, {"host": "b.test"}, {"cidr": "192.0.2.0/24"}]},

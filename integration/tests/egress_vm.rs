@@ -26,7 +26,7 @@ fn filter(name: &str, failure_policy: &str) -> Result<WasmFilter> {
 }
 
 #[test]
-fn shipped_modules_do_not_know_the_trap() -> Result<()> {
+fn released_modules_do_not_contain_the_trap() -> Result<()> {
     for name in ["egress-allowlist", "suite"] {
         let bytes = std::fs::read(workspace::module(name)?)?;
         assert!(!bytes.windows(15).any(|window| window == b"x-penstock-trap"), "{name}");
@@ -35,7 +35,7 @@ fn shipped_modules_do_not_know_the_trap() -> Result<()> {
 }
 
 #[test]
-fn a_dead_vm_answers_503_and_forwards_nothing() -> Result<()> {
+fn a_trapped_vm_answers_503_and_forwards_nothing() -> Result<()> {
     for failure_policy in ["FAIL_CLOSED", "FAIL_RELOAD"] {
         for protocol in Protocol::ALL {
             let upstream = Upstream::echo()?;
@@ -115,7 +115,7 @@ fn greeted(address: SocketAddr, name: &str) -> Result<bool> {
 }
 
 #[test]
-fn a_dead_vm_closes_connections_and_opens_none() -> Result<()> {
+fn a_trapped_vm_closes_connections_and_opens_none() -> Result<()> {
     for failure_policy in ["FAIL_CLOSED", "FAIL_RELOAD"] {
         let (server, connections) = greeter()?;
         let listener = json!({

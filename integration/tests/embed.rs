@@ -55,7 +55,7 @@ fn a_policy_with_a_mistake_is_refused_with_its_place() -> Result<()> {
 }
 
 #[test]
-fn a_policy_that_goes_by_claims_is_refused_rather_than_half_obeyed() -> Result<()> {
+fn a_policy_that_needs_claims_is_refused_rather_than_partly_applied() -> Result<()> {
     let policy = json!({"routes": {"rules": [
         {"name": "r", "route": "a", "matches": [{"claims": [{"name": "tier", "value": "pro"}]}]},
     ]}});

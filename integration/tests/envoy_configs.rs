@@ -174,7 +174,7 @@ fn the_bootstrap_with_discovery_is_valid_and_routes_as_its_policy_says() -> Resu
 }
 
 #[test]
-fn without_a_first_good_policy_the_bootstrap_with_discovery_forwards_nothing() -> Result<()> {
+fn without_a_valid_first_policy_the_bootstrap_with_discovery_forwards_nothing() -> Result<()> {
     let setting = Setting::new()?;
     setting.write_filter(&[("\"matches\"", "\"mathces\"")])?;
     let yaml = setting
@@ -202,7 +202,7 @@ fn eventually(mut holds: impl FnMut() -> Result<bool>) -> Result<()> {
 }
 
 #[test]
-fn the_rate_limit_service_is_asked_for_what_the_shield_lets_pass() -> Result<()> {
+fn the_rate_limit_service_is_called_for_requests_that_the_local_limit_passes() -> Result<()> {
     let Some(service) = RateLimitService::start(&["domain: shop\ndescriptors: []\n"])? else { return Ok(()) };
     let shop = Upstream::echo()?;
     let module = workspace::module("rate-limit")?.display().to_string();
@@ -238,7 +238,7 @@ fn the_rate_limit_service_is_asked_for_what_the_shield_lets_pass() -> Result<()>
 }
 
 #[test]
-fn the_egress_gateway_is_valid_and_knows_its_callers_by_their_certificates() -> Result<()> {
+fn the_egress_gateway_is_valid_and_identifies_callers_by_certificate() -> Result<()> {
     let module = workspace::module("egress-allowlist")?.display().to_string();
     let tls = |file: &str| workspace::root().join("integration/tests/tls").join(file).display().to_string();
     let (certificate, key) = (tls("gateway.crt"), tls("gateway.key"));

@@ -155,7 +155,7 @@ fn a_refusal_has_the_services_headers_times_and_quotas() -> Result<()> {
 }
 
 #[test]
-fn what_comes_after_the_limits_is_decided_as_if_nothing_had_been_in_between() -> Result<()> {
+fn sections_after_the_limits_decide_as_if_no_call_had_happened() -> Result<()> {
     let _alone = ONE_AT_A_TIME.lock();
     let Some(service) = service()? else { return Ok(()) };
     let policy = json!({
@@ -174,7 +174,7 @@ fn what_comes_after_the_limits_is_decided_as_if_nothing_had_been_in_between() ->
 }
 
 #[test]
-fn a_shadow_asks_and_refuses_nobody() -> Result<()> {
+fn a_shadow_limit_calls_the_service_and_refuses_no_request() -> Result<()> {
     let _alone = ONE_AT_A_TIME.lock();
     let Some(service) = service()? else { return Ok(()) };
     let shadow = with(limit("shadow", json!([]), 2), "mode", json!("Shadow"));
@@ -235,7 +235,7 @@ fn fails(envoy: &Envoy, what: &str, timeout: Duration) -> Result<()> {
 }
 
 #[test]
-fn a_service_that_dies_or_hangs_delays_nobody_longer_than_the_timeout() -> Result<()> {
+fn a_service_that_dies_or_hangs_delays_no_request_longer_than_the_timeout() -> Result<()> {
     const TIMEOUT: Duration = Duration::from_millis(20);
     let _alone = ONE_AT_A_TIME.lock();
     let Some(mut service) = service()? else { return Ok(()) };
@@ -280,7 +280,7 @@ fn a_service_that_dies_or_hangs_delays_nobody_longer_than_the_timeout() -> Resul
 }
 
 #[test]
-fn an_answer_that_is_none_is_a_failure_and_traps_nothing() -> Result<()> {
+fn an_invalid_answer_is_a_failure_and_traps_no_vm() -> Result<()> {
     let _alone = ONE_AT_A_TIME.lock();
     // Field 1 is the overall code.
     let over_limit = vec![0x08, 2];
@@ -320,7 +320,7 @@ fn an_answer_that_is_none_is_a_failure_and_traps_nothing() -> Result<()> {
 }
 
 #[test]
-fn an_answer_without_details_holds_for_all_limits() -> Result<()> {
+fn an_answer_without_details_applies_to_all_limits() -> Result<()> {
     let _alone = ONE_AT_A_TIME.lock();
     for (code, status) in [(1, 200), (2, 429)] {
         let server = GrpcServer::start(Answer::Message(vec![0x08, code]))?;
@@ -347,7 +347,7 @@ fn an_unknown_cluster_is_a_failure() -> Result<()> {
 }
 
 #[test]
-fn clients_that_leave_while_they_wait_leave_nothing_behind() -> Result<()> {
+fn clients_that_leave_during_a_call_leak_nothing() -> Result<()> {
     let _alone = ONE_AT_A_TIME.lock();
     let server = GrpcServer::start(Answer::After(Duration::from_millis(300), vec![0x08, 1]))?;
     let limits = [with(limit("l", json!([]), 5), "scope", scope("2s", "Deny"))];

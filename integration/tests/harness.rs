@@ -33,7 +33,7 @@ fn envoy_takes_the_route_that_the_header_names_and_echoes_what_it_saw() -> Resul
 }
 
 #[test]
-fn the_upstream_says_what_it_received() -> Result<()> {
+fn the_upstream_reports_what_it_received() -> Result<()> {
     let (envoy, upstream) = plain()?;
     for protocol in Protocol::ALL {
         let request = HttpRequest::new("POST", "a.test:81", "/p%41th?q")
@@ -94,7 +94,7 @@ fn an_envoy_that_refuses_its_configuration_says_why() -> Result<()> {
 }
 
 #[test]
-fn a_stopped_envoy_is_gone() -> Result<()> {
+fn a_stopped_envoy_leaves_no_process() -> Result<()> {
     let (envoy, _upstream) = plain()?;
     let address = envoy.ingress()?;
     drop(envoy);
@@ -103,7 +103,7 @@ fn a_stopped_envoy_is_gone() -> Result<()> {
 }
 
 #[test]
-fn an_upstream_hangs_up_or_takes_its_time_when_told_to() -> Result<()> {
+fn an_upstream_closes_or_delays_on_demand() -> Result<()> {
     let upstream = Upstream::start(|request| match request.path().as_str() {
         "/close" => UpstreamReply::Close,
         "/slow" => UpstreamReply::After(Duration::from_millis(50), Box::new(UpstreamReply::Status(204, vec![]))),

@@ -70,7 +70,7 @@ fn a_header_value_of_a_mebibyte_is_decided_like_a_short_one() -> Result<()> {
 }
 
 #[test]
-fn more_headers_than_the_proxy_accepts_are_its_own_refusal() -> Result<()> {
+fn more_headers_than_the_proxy_accepts_are_refused_by_the_proxy() -> Result<()> {
     let (mut envoy, _upstream) = suite()?;
     let huge = HttpRequest::get("/").header("x-big", "a".repeat(9 * MIB));
     for protocol in Protocol::ALL {
@@ -180,7 +180,7 @@ fn header_values_that_are_not_utf_8_change_nothing_for_the_others() -> Result<()
 }
 
 #[test]
-fn no_vm_is_lost_over_all_of_it() -> Result<()> {
+fn no_hostile_input_traps_the_vm() -> Result<()> {
     let (mut envoy, _upstream) = suite()?;
     let before = envoy.admin().stats("wasm.")?;
     let all = (0..=255_u8).filter(|byte| !matches!(byte, 0 | b'\r' | b'\n')).collect::<Vec<_>>();

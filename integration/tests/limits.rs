@@ -141,7 +141,7 @@ fn by_key(address: SocketAddr, keys: usize, more: impl Fn(usize) -> bool + Sync)
 }
 
 #[test]
-fn all_workers_together_let_exactly_the_burst_pass() -> Result<()> {
+fn all_workers_together_pass_exactly_the_burst() -> Result<()> {
     for module in ["rate-limit", "suite"] {
         let mut envoy = envoy(module, &limit(json!([]), 20, "1h", 20))?;
         assert_eq!(passed(envoy.ingress()?, times(60))?, 20, "{module}");
@@ -174,7 +174,7 @@ fn an_overload_of_one_key_passes_burst_and_rate_within_a_percent() -> Result<()>
 }
 
 #[test]
-fn what_workers_take_in_advance_passes_once_and_is_not_lost() -> Result<()> {
+fn tokens_that_workers_lease_are_used_once_and_not_lost() -> Result<()> {
     // During the test nothing is refilled; only unused tokens of workers return.
     let mut envoy =
         Bootstrap::module("suite", &policy(&limit(json!([]), 3000, "99999h", 3000)), &[])?.concurrency(4).start()?;
@@ -221,7 +221,7 @@ fn a_thousand_keys_pass_burst_and_rate_each_within_two_percent() -> Result<()> {
 }
 
 #[test]
-fn of_as_many_busy_keys_as_half_of_the_capacity_999_of_1000_are_exact() -> Result<()> {
+fn with_half_of_the_capacity_in_busy_keys_999_of_1000_are_exact() -> Result<()> {
     // The default capacity in the long form.
     let capacity = if soak().is_some() { 65_536 } else { 8_192 };
     let mut limit = limit(json!([{"header": "x-user"}]), 4, "24h", 4);
@@ -238,7 +238,7 @@ fn of_as_many_busy_keys_as_half_of_the_capacity_999_of_1000_are_exact() -> Resul
 }
 
 #[test]
-fn two_limits_under_contention_take_together_or_not_at_all() -> Result<()> {
+fn two_limits_under_contention_both_count_a_request_or_neither_does() -> Result<()> {
     // Requests that the narrow limit refuses must not consume the wide limit, which does not refill during the test.
     // The narrow one gets room for a request 5,000 times a second, so that workers often compete for it.
     let wide =
@@ -269,7 +269,7 @@ fn two_limits_under_contention_take_together_or_not_at_all() -> Result<()> {
 }
 
 #[test]
-fn a_hundred_thousand_keys_take_no_more_memory_than_the_table() -> Result<()> {
+fn a_hundred_thousand_keys_use_no_more_memory_than_the_table() -> Result<()> {
     let mut limit = limit(json!([{"header": "x-user"}]), 100, "1m", 20);
     limit["capacity"] = json!(65_536);
     let mut envoy = envoy("rate-limit", &limit)?;
@@ -328,7 +328,7 @@ fn counts_become_metrics() -> Result<()> {
 }
 
 #[test]
-fn a_reload_keeps_the_buckets_and_another_rate_gives_no_fresh_burst() -> Result<()> {
+fn a_reload_keeps_the_buckets_and_a_changed_rate_gives_no_new_burst() -> Result<()> {
     let mut first = limit(json!([]), 5, "1h", 5);
     let mut envoy = envoy("rate-limit", &first)?;
     assert_eq!(passed(envoy.ingress()?, times(3))?, 3);
@@ -381,7 +381,7 @@ fn a_refusal_is_what_the_policy_says_and_grpc_gets_its_own_status() -> Result<()
 }
 
 #[test]
-fn a_shadow_limit_counts_and_refuses_nobody() -> Result<()> {
+fn a_shadow_limit_counts_and_refuses_no_request() -> Result<()> {
     let mut limit = limit(json!([]), 1, "1h", 1);
     limit["mode"] = json!("Shadow");
     let mut envoy = envoy("rate-limit", &limit)?;

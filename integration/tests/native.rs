@@ -36,14 +36,14 @@ fn that_panics() -> Result<(Bootstrap, WasmFilter)> {
 }
 
 #[test]
-fn the_shipped_library_does_not_know_the_trap() -> Result<()> {
+fn the_released_library_does_not_contain_the_trap() -> Result<()> {
     let bytes = std::fs::read(workspace::native_library()?)?;
     assert!(!bytes.windows(15).any(|window| window == b"x-penstock-trap"));
     Ok(())
 }
 
 #[test]
-fn a_panic_refuses_its_request_alone_and_never_forwards_it() -> Result<()> {
+fn a_panic_refuses_only_its_own_request_and_never_forwards_it() -> Result<()> {
     let upstream = Upstream::echo()?;
     let (bootstrap, filter) = that_panics()?;
     let listener = Listener::new("ingress").wasm(&filter).route(Route::any().to("upstream"));
@@ -102,7 +102,7 @@ fn greeted(address: SocketAddr, name: &str) -> Result<bool> {
 }
 
 #[test]
-fn a_panic_closes_its_connection_alone() -> Result<()> {
+fn a_panic_closes_only_its_own_connection() -> Result<()> {
     let (server, connections) = greeter()?;
     let (bootstrap, filter) = that_panics()?;
     let listener = json!({
@@ -180,7 +180,7 @@ fn a_filter_name_that_is_no_module_is_refused_with_the_names_that_there_are() ->
 }
 
 #[test]
-fn a_library_that_comes_from_elsewhere_must_be_waited_for() -> Result<()> {
+fn a_remote_library_must_be_waited_for() -> Result<()> {
     // Nothing serves the module. Without `nack_on_cache_miss`, Envoy would start without the filter and forward
     // everything.
     let remote = |nack: bool| {

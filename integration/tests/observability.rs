@@ -382,7 +382,7 @@ fn the_access_log_says_what_decided_and_the_trace_context_passes_untouched() -> 
 }
 
 #[test]
-fn spans_have_the_tags_that_ship() -> Result<()> {
+fn spans_have_the_shipped_tags() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let (_, custom_tags) = shipped_log(&folder.path().join("log"))?;
     let (upstream, collector) = (Upstream::echo()?, Upstream::echo()?);

@@ -139,7 +139,7 @@ fn an_envoy_with_a_bad_policy_from_the_start_does_not_start() -> Result<()> {
 }
 
 #[test]
-fn a_module_refuses_the_sections_that_another_one_runs() -> Result<()> {
+fn a_module_refuses_sections_of_another_module() -> Result<()> {
     let sections = [
         ("header-routing", "routes", json!({"default": "stable"})),
         ("canary", "canaries", json!([{"name": "c", "variants": [{"name": "v1", "weight": 1}]}])),
@@ -167,7 +167,7 @@ fn a_module_refuses_the_sections_that_another_one_runs() -> Result<()> {
 }
 
 #[test]
-fn the_module_of_one_section_takes_the_place_of_the_suite_under_traffic() -> Result<()> {
+fn a_single_section_module_replaces_the_suite_under_traffic() -> Result<()> {
     let mut envoy = Bootstrap::suite(&all_to("v1"), &["v1", "v2"])?.start()?;
     let traffic = Traffic::start(4, envoy.ingress()?, &HttpRequest::get("/"), one_of(["v1", "v2"]));
     for (module, route) in [("header-routing", "v2"), ("suite", "v1"), ("header-routing", "v2")] {
@@ -182,7 +182,7 @@ fn the_module_of_one_section_takes_the_place_of_the_suite_under_traffic() -> Res
 }
 
 #[test]
-fn a_policy_that_does_nothing_passes_requests_but_no_spoofed_route() -> Result<()> {
+fn an_empty_policy_forwards_requests_but_no_spoofed_route() -> Result<()> {
     let mut envoy = Bootstrap::suite(&json!({}), &["beta"])?.start()?;
     let spoof = HttpRequest::get("/").header("x-penstock-route", "beta");
     check_routes(&mut envoy, &[(HttpRequest::get("/"), NONE), (spoof, NONE)])

@@ -62,7 +62,7 @@ fn the_rendered_bootstrap_is_valid_and_does_what_the_policy_says() -> Result<()>
 }
 
 #[test]
-fn the_bootstrap_of_the_rendered_kustomize_base_does_too() -> Result<()> {
+fn the_bootstrap_of_the_rendered_kustomize_base_is_valid_and_does_what_the_policy_says() -> Result<()> {
     does_what_the_policy_says("kustomize")
 }
 

@@ -54,7 +54,7 @@ fn a_path_matches_exactly_by_whole_segments_or_as_a_whole_regular_expression() -
 }
 
 #[test]
-fn a_host_matches_without_port_and_case_and_a_star_stands_for_one_or_more_labels() -> Result<()> {
+fn a_host_matches_without_port_and_case_and_a_wildcard_matches_one_or_more_labels() -> Result<()> {
     let policy = rules(json!([
         {"route": "apex", "matches": [{"hostnames": ["shop.example.com", "shop.example.org"]}]},
         {"route": "star", "matches": [{"hostnames": ["*.shop.example.com"]}]},
@@ -228,7 +228,7 @@ fn the_first_rule_wins_unless_the_policy_asks_for_the_order_of_the_gateway_api()
 }
 
 #[test]
-fn what_no_rule_matches_takes_the_default_route() -> Result<()> {
+fn requests_that_no_rule_matches_take_the_default_route() -> Result<()> {
     let policy = json!({"routes": {"default": "stable", "rules": [
         {"name": "beta", "route": "beta", "matches": [{"headers": [{"name": "x-group", "value": "beta"}]}]},
     ]}});
@@ -293,7 +293,7 @@ fn the_route_header_has_the_name_that_the_settings_give_it() -> Result<()> {
 }
 
 #[test]
-fn bytes_that_are_not_text_match_byte_for_byte() -> Result<()> {
+fn bytes_that_are_not_utf_8_match_byte_for_byte() -> Result<()> {
     let policy = rules(json!([
         {"route": "prefix", "matches": [{"headers": [{"name": "x-raw", "type": "Prefix", "value": "ok"}]}]},
         {"route": "umlaut", "matches": [{"headers": [{"name": "x-raw", "value": "größe"}]}]},

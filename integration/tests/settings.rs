@@ -5,7 +5,7 @@ use penstock_integration::{Bootstrap, Listener, Route, WasmFilter};
 use serde_json::json;
 
 #[test]
-fn what_breaks_a_promise_is_found_in_the_dump_of_a_running_envoy() -> Result<()> {
+fn settings_that_break_a_guarantee_are_found_in_the_dump_of_a_running_envoy() -> Result<()> {
     let hops = json!({"settings": {"sourceAddress": {"trustedHops": 1}}, "routes": {"default": "a"}});
     let egress = json!({"egress": {"rules": [{"name": "r", "to": [{"host": "a.test"}], "paths": [{"value": "/"}]}]}});
     let strict = json!({"headers_with_underscores_action": "REJECT_REQUEST"});

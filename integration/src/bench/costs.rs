@@ -69,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_median_is_the_middle_one_and_the_least_the_first() {
+    fn the_median_is_the_middle_value_and_the_least_the_smallest() {
         assert!((median(&[3.0, 1.0, 2.0]) - 2.0).abs() < f64::EPSILON);
         assert!((at(&[4.0, 1.0, 2.0, 3.0], 75) - 4.0).abs() < f64::EPSILON);
         assert!((least(&[4.0, 1.0, 2.0]) - 1.0).abs() < f64::EPSILON);

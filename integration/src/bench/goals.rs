@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn a_goal_is_reached_or_missed_by_the_least_of_the_rounds_over_no_filter() {
+    fn a_goal_is_judged_by_the_cheapest_round_minus_the_one_without_a_filter() {
         let costs = Costs::new(vec![
             figures(NONE, &[50.0, 40.0]),
             figures("lua", &[60.0, 50.0]),

@@ -65,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_yaml_is_an_error() {
+    fn invalid_yaml_is_an_error() {
         assert!(of_yaml("a: [").is_err());
     }
 }

@@ -342,7 +342,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_encoded_decodes_to_the_same_bytes() {
+    fn encoding_and_decoding_gives_the_same_bytes() {
         for size in [0, 1, 126, 127, 128, 254, 255, 16_383, 16_384, 70_000] {
             let fields = vec![(b"x".to_vec(), vec![0xff; size]), (b":path".to_vec(), b"/".to_vec())];
             assert_eq!(Decoder::new().decode(&encode(&fields)).unwrap(), fields, "{size}");

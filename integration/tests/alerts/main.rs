@@ -83,7 +83,7 @@ fn written(scenarios: &[AlertScenario]) -> Result<String> {
 }
 
 #[test]
-fn each_alert_fires_and_ends_on_what_real_envoys_give() -> Result<()> {
+fn each_alert_fires_and_ends_with_the_metrics_of_real_envoys() -> Result<()> {
     let is_asked = |name| std::env::var_os(name).is_some();
     if !is_asked("PENSTOCK_WRITE") && !is_asked("SOAK_MINUTES") {
         return Ok(());

@@ -118,7 +118,7 @@ fn words(values: &[Option<f64>]) -> Vec<String> {
 }
 
 #[test]
-fn a_series_that_ends_is_stale_and_runs_are_short() {
+fn a_series_that_ends_is_stale_and_repeated_values_are_shortened() {
     let values = [None, None, Some(1.0), None, None, Some(2.0), Some(2.0), Some(2.5)];
     assert_eq!(words(&values), ["_x2", "1", "stale", "_", "2x1", "2.5"]);
 }

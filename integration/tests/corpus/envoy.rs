@@ -190,7 +190,7 @@ fn configurations() -> Vec<String> {
 }
 
 #[test]
-fn check_takes_the_bootstraps_that_envoy_starts_with() -> Result<()> {
+fn check_accepts_the_bootstraps_that_envoy_starts_with() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let (mut disagree, mut taken, mut both) = (Vec::new(), 0, 0);
     for (i, configuration) in configurations().iter().enumerate() {

@@ -167,7 +167,7 @@ fn a_refused_request_is_on_the_page_within_two_seconds_and_one_click_explains_it
 }
 
 #[test]
-fn a_flood_of_refusals_is_bounded_and_what_is_dropped_is_counted() -> Result<()> {
+fn a_flood_of_refusals_is_bounded_and_dropped_decisions_are_counted() -> Result<()> {
     let als = free_port()?;
     let (mut envoy, _upstream) = envoy(als)?;
     let at = envoy.address("ingress")?;
@@ -369,7 +369,7 @@ fn a_workspace_sees_only_decisions_of_its_clusters_namespaces_and_owners() -> Re
 }
 
 #[test]
-fn a_sender_that_is_no_envoy_is_told_so_and_counted() -> Result<()> {
+fn a_sender_that_is_not_envoy_gets_an_error_and_is_counted() -> Result<()> {
     const METHOD: &str = "/envoy.service.accesslog.v3.AccessLogService/StreamAccessLogs";
     let als = free_port()?;
     let dash = Dash::start(&["--als", &format!("east=127.0.0.1:{als}")])?;

@@ -67,7 +67,7 @@ fn check_accessible(page: &mut Page, what: &str) -> Result<()> {
 }
 
 #[test]
-fn a_person_sees_at_once_which_canary_fails_and_who_is_refused_egress() -> Result<()> {
+fn the_page_shows_at_once_which_canary_fails_and_whose_egress_is_refused() -> Result<()> {
     let Some(browser) = Browser::start()? else { return Ok(()) };
     let (mut east, _upstreams) = envoy(false)?;
     let (mut west, _others) = envoy(true)?;
@@ -128,7 +128,7 @@ fn picture(page: &mut Page, name: &str) -> Result<()> {
 }
 
 #[test]
-fn everybody_can_read_it_in_light_and_dark_on_small_screens_and_large_ones() -> Result<()> {
+fn the_page_is_readable_in_light_and_dark_on_small_and_large_screens() -> Result<()> {
     let Some(browser) = Browser::start()? else { return Ok(()) };
     let (mut envoy, _upstreams) = envoy(false)?;
     let (mut other, _others) = stage::envoy(true)?;

@@ -94,7 +94,7 @@ fn a_token_opens_its_workspace_and_nothing_else() -> Result<()> {
 }
 
 #[test]
-fn what_is_missing_is_said_and_nothing_vanishes() -> Result<()> {
+fn missing_data_is_reported_and_nothing_disappears() -> Result<()> {
     let Some(browser) = Browser::start()? else { return Ok(()) };
     let (envoy, _upstreams) = envoy(true)?;
     let _visitors = Visitors::of(&envoy, false)?;
@@ -149,7 +149,7 @@ fn what_is_missing_is_said_and_nothing_vanishes() -> Result<()> {
 }
 
 #[test]
-fn a_thousand_rules_are_fifty_rows_until_all_are_wanted() -> Result<()> {
+fn a_thousand_rules_show_as_fifty_rows_until_all_are_requested() -> Result<()> {
     let Some(browser) = Browser::start()? else { return Ok(()) };
     let (mut envoy, _upstreams) = super::stage::crowded(1_000)?;
     let _visitors = Visitors::of(&envoy, true)?;

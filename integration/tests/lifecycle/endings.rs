@@ -31,7 +31,7 @@ fn envoy(upstream: std::net::SocketAddr) -> Result<Envoy> {
 }
 
 #[test]
-fn interim_answers_change_nothing_for_the_last_one() -> Result<()> {
+fn interim_responses_do_not_affect_the_final_one() -> Result<()> {
     let upstream = HeadServer::start(
         b"HTTP/1.1 103 Early Hints\r\nlink: </a.css>\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\nok",
     )?;
@@ -54,7 +54,7 @@ fn interim_answers_change_nothing_for_the_last_one() -> Result<()> {
 }
 
 #[test]
-fn an_answer_before_the_request_has_ended_counts_by_its_status() -> Result<()> {
+fn a_response_before_the_end_of_the_request_counts_by_its_status() -> Result<()> {
     let early = |answer: &'static [u8]| -> Result<(Envoy, HeadServer)> {
         let upstream = HeadServer::start(answer)?;
         Ok((envoy(upstream.address)?, upstream))
@@ -79,7 +79,7 @@ fn an_answer_before_the_request_has_ended_counts_by_its_status() -> Result<()> {
 }
 
 #[test]
-fn trailers_of_a_request_go_on() -> Result<()> {
+fn trailers_of_a_request_are_forwarded() -> Result<()> {
     let upstream = Upstream::echo()?;
     let mut envoy = envoy(upstream.address())?;
     let mut connection = h1::Http1Connection::open(envoy.ingress()?)?;
@@ -103,7 +103,7 @@ fn trailers_of_a_request_go_on() -> Result<()> {
 }
 
 #[test]
-fn a_client_that_leaves_has_used_its_request_and_is_no_failure() -> Result<()> {
+fn a_client_that_leaves_consumes_its_limit_and_is_not_a_failure() -> Result<()> {
     let upstream = Upstream::start(|request| match request.path().as_str() {
         "/hang" => UpstreamReply::Hang,
         _ => UpstreamReply::Echo,

@@ -39,7 +39,7 @@ fn answer(client: JoinHandle<Result<HttpResponse>>) -> Result<HttpResponse> {
 }
 
 #[test]
-fn a_request_whose_service_is_asked_is_decided_by_the_policy_it_began_with() -> Result<()> {
+fn a_request_that_waits_for_the_service_is_decided_by_the_policy_it_started_with() -> Result<()> {
     for (code, status, text) in [(1, 200, "old"), (2, 429, "rate limit exceeded")] {
         let service = GrpcServer::start(Answer::After(Duration::from_millis(1500), vec![0x08, code]))?;
         let mut envoy = start(&asking("old"), &service)?;
@@ -74,7 +74,7 @@ fn a_request_whose_service_is_asked_is_decided_by_the_policy_it_began_with() -> 
 }
 
 #[test]
-fn an_answer_that_comes_after_its_breaker_is_gone_is_nobodys() -> Result<()> {
+fn a_response_whose_breaker_was_removed_is_not_counted() -> Result<()> {
     let upstream = Upstream::start(|_| {
         UpstreamReply::After(Duration::from_millis(1200), Box::new(UpstreamReply::Status(503, vec![])))
     })?;

@@ -21,7 +21,7 @@ fn timed(minimum: u32, limits: Value) -> Value {
 }
 
 #[test]
-fn a_slow_upload_is_the_clients_and_rolls_nothing_back() -> Result<()> {
+fn a_slow_upload_by_the_client_does_not_cause_a_rollback() -> Result<()> {
     let upstream = Upstream::forgetful(|_| penstock_integration::UpstreamReply::Echo)?;
     let listener = Listener::new("ingress")
         .wasm(&WasmFilter::new("canary", {
@@ -68,7 +68,7 @@ fn a_slow_upload_is_the_clients_and_rolls_nothing_back() -> Result<()> {
 }
 
 #[test]
-fn a_rate_limit_service_that_takes_its_time_rolls_nothing_back() -> Result<()> {
+fn a_slow_rate_limit_service_does_not_cause_a_rollback() -> Result<()> {
     let upstream = Upstream::forgetful(|_| penstock_integration::UpstreamReply::Echo)?;
     let service = GrpcServer::start(Answer::After(Duration::from_millis(2400), vec![0x08, 1]))?;
     let scope = json!({"global": {"cluster": "ratelimit", "domain": "d", "timeout": "5s", "onFailure": "Deny"}});

@@ -167,7 +167,7 @@ fn upstream() -> Result<Upstream> {
 }
 
 #[test]
-fn without_its_code_from_the_start_a_proxy_answers_503_and_forwards_nothing() -> Result<()> {
+fn a_proxy_that_never_fetched_the_code_answers_503_and_forwards_nothing() -> Result<()> {
     let _others = beside_others();
     for (manner, discovered) in BROKEN.into_iter().zip([false, true, true, false]) {
         let (server, upstream) = (CodeServer::start("suite")?, upstream()?);

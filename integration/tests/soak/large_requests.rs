@@ -40,7 +40,7 @@ fn outcome(envoy: &Envoy, protocol: Protocol, request: &HttpRequest) -> Result<S
 }
 
 #[test]
-fn up_to_envoys_own_bounds_every_byte_is_decided_and_beyond_them_none_is_forwarded() -> Result<()> {
+fn requests_up_to_envoys_limits_are_decided_and_larger_ones_are_not_forwarded() -> Result<()> {
     let _others = beside_others();
     let upstream = Upstream::forgetful(|_| UpstreamReply::Status(200, vec![]))?;
     let mut envoy = envoy(&upstream)?;

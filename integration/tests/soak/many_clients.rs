@@ -64,7 +64,7 @@ fn round(address: SocketAddr, host: &'static str, clients: usize) -> Result<usiz
 }
 
 #[test]
-fn fifty_thousand_clients_have_a_bucket_each_in_bounded_memory() -> Result<()> {
+fn fifty_thousand_clients_have_their_own_buckets_in_bounded_memory() -> Result<()> {
     let _alone = alone();
     let listener = Listener::new("ingress")
         .manager("use_remote_address", json!(true))

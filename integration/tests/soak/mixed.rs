@@ -169,7 +169,7 @@ fn start(upstream: &Upstream, broken: &Upstream) -> Result<Envoy> {
 }
 
 #[test]
-fn mixed_traffic_with_reloads_is_answered_rightly_in_flat_memory() -> Result<()> {
+fn mixed_traffic_with_reloads_is_answered_correctly_without_memory_growth() -> Result<()> {
     let _alone = alone();
     let strangers = Arc::new(AtomicUsize::new(0));
     let upstream = Upstream::forgetful({

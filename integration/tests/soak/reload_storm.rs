@@ -64,7 +64,7 @@ fn check(host: &str, sent: Instant, timeline: &Mutex<Timeline>, response: &HttpR
 }
 
 #[test]
-fn a_hundred_reloads_under_load_lose_no_request_and_each_is_decided_by_a_policy_of_its_time() -> Result<()> {
+fn a_hundred_reloads_under_load_lose_no_request_and_each_request_is_decided_by_a_current_policy() -> Result<()> {
     const HOSTS: [&str; 4] = ["always.test", "odd.test", "evil.test", "limited.test"];
     let _alone = alone();
     let upstream = Upstream::start(|_| penstock_integration::UpstreamReply::Status(200, vec![]))?;

@@ -66,7 +66,7 @@ fn quick(envoy: &Envoy) -> Result<Traffic> {
 }
 
 #[test]
-fn headers_that_never_end_reach_no_decision_and_nobody_else_waits() -> Result<()> {
+fn headers_that_never_end_reach_no_decision_and_delay_no_other_client() -> Result<()> {
     let _others = beside_others();
     let upstream = Upstream::forgetful(|_| UpstreamReply::Status(200, vec![]))?;
     let mut envoy = envoy(&upstream)?;
