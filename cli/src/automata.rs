@@ -1,7 +1,7 @@
-//! Sets of texts as automata: whether one has everything that another has, and if not a text that shows it.
+//! Sets of strings as automata: decides whether one set contains another, and if not, finds a string that shows it.
 //!
-//! What the engine compares is read here by the engine's own parser, so that both mean the same. Automata of expressions can
-//! be large: past a bound the answer is that it cannot be told.
+//! Patterns are parsed by the engine's own parser, so that they mean the same here. Automata of regular expressions can
+//! be large; above a bound the comparison is given up.
 
 use std::collections::{HashSet, VecDeque};
 
@@ -13,25 +13,25 @@ use regex_automata::util::start;
 use regex_automata::{Anchored, MatchKind};
 use regex_syntax::hir::{Class, ClassBytes, ClassBytesRange, Hir, Repetition};
 
-/// Bytes of an automaton, and work in comparing, that are worth it.
+/// Upper bounds for the size of an automaton in bytes, and for the steps of a comparison.
 const MOST_BYTES: usize = 4 << 20;
 const MOST_STEPS: usize = 200_000;
 
-/// An automaton for whole texts.
+/// An automaton that matches whole strings.
 pub type Dfa = dense::DFA<Vec<u32>>;
 
-/// What a comparison found.
+/// The result of a comparison.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TextDifference {
-    /// Nothing: everything is covered.
+    /// Every string of the first set is in the second.
     None,
-    /// A text that one has and the other has not.
+    /// A string that is in the first set and not in the second.
     Text(Vec<u8>),
-    /// That cannot be told: an expression is too large.
+    /// Unknown: an expression is too large to compare.
     Unknown,
 }
 
-/// The paths that a match has, as an expression.
+/// The paths that a match accepts, as an expression.
 pub fn of_path(path: &PathMatch) -> Option<Hir> {
     match path {
         PathMatch::Exact(path) => Some(Hir::literal(path.clone())),
@@ -46,7 +46,7 @@ pub fn of_path(path: &PathMatch) -> Option<Hir> {
     }
 }
 
-/// The values that a comparison takes, as an expression.
+/// The values that a comparison accepts, as an expression.
 fn of_text(text: &TextMatch) -> Option<Hir> {
     let literal = |text: &[u8]| Hir::literal(text.to_vec());
     Some(match text {
@@ -60,7 +60,7 @@ fn of_text(text: &TextMatch) -> Option<Hir> {
     })
 }
 
-/// Any bytes.
+/// Matches any bytes.
 fn anything() -> Hir {
     let byte = ClassBytes::new([ClassBytesRange::new(0, 0xff)]);
     repeated(Hir::class(Class::Bytes(byte)), None)
@@ -70,7 +70,7 @@ fn repeated(sub: Hir, max: Option<u32>) -> Hir {
     Hir::repetition(Repetition { min: 0, max, greedy: true, sub: Box::new(sub) })
 }
 
-/// One automaton for all the expressions: the whole text must match one.
+/// One automaton for the union of the expressions; each must match a whole string.
 pub fn compile(expressions: &[Hir]) -> Option<Dfa> {
     let nfa = thompson::Config::new()
         .utf8(false)
@@ -85,19 +85,19 @@ pub fn compile(expressions: &[Hir]) -> Option<Dfa> {
     dense::Builder::new().configure(config).build_from_nfa(&nfa).ok()
 }
 
-/// Where an automaton begins.
+/// The start state of an automaton.
 pub fn begin(dfa: &Dfa) -> Option<StateID> {
     dfa.start_state(&start::Config::new().anchored(Anchored::Yes)).ok()
 }
 
-/// Whether a text may end in this state.
+/// Whether a string may end in this state.
 pub fn ends(dfa: &Dfa, state: StateID) -> bool {
     dfa.is_match_state(dfa.next_eoi_state(state))
 }
 
-/// Whether every path that `narrow` has `wide` has too, whatever its form.
+/// Whether `wide` accepts every path that `narrow` accepts, in any form.
 pub fn path_covers(wide: &PathMatch, narrow: &PathMatch) -> bool {
-    // A long path matches no expression, and what is no expression has long ones.
+    // Expressions never match very long paths, but other forms do.
     if matches!(wide, PathMatch::Regex(_)) && !matches!(narrow, PathMatch::Regex(_)) {
         return false;
     }
@@ -106,7 +106,7 @@ pub fn path_covers(wide: &PathMatch, narrow: &PathMatch) -> bool {
         .is_some_and(|(wide, narrow)| difference(&[wide], &narrow) == TextDifference::None)
 }
 
-/// Whether every value that `narrow` takes `wide` takes too.
+/// Whether `wide` accepts every value that `narrow` accepts.
 pub fn text_covers(wide: &TextMatch, narrow: &TextMatch) -> bool {
     if matches!(wide, TextMatch::Regex(_)) && !matches!(narrow, TextMatch::Regex(_)) {
         return false;
@@ -116,7 +116,7 @@ pub fn text_covers(wide: &TextMatch, narrow: &TextMatch) -> bool {
         .is_some_and(|(wide, narrow)| difference(&[wide], &narrow) == TextDifference::None)
 }
 
-/// A value that `narrow` takes and none of `wide` does, of characters that can be written.
+/// A value that `narrow` accepts and no match of `wide` does, made of printable characters.
 pub fn value_outside(narrow: &TextMatch, wide: &[&TextMatch]) -> Option<Vec<u8>> {
     let is_outside = |value: &[u8]| narrow.matches(value) && !wide.iter().any(|wide| wide.matches(value));
     let short = || {
@@ -140,7 +140,8 @@ pub fn value_outside(narrow: &TextMatch, wide: &[&TextMatch]) -> Option<Vec<u8>>
     Some(value).filter(|value| is_outside(value))
 }
 
-/// A text that `narrow` has and none of `wide`: both automata run side by side, breadth first, so that it is a short one.
+/// A string that `narrow` accepts and `wide` does not. Both automata run side by side, breadth first, so the string is
+/// short.
 pub fn difference(wide: &[Hir], narrow: &Hir) -> TextDifference {
     let (Some(narrow), Some(wide)) = (compile(std::slice::from_ref(narrow)), compile(wide)) else {
         return TextDifference::Unknown;
@@ -176,7 +177,8 @@ fn search(narrow: &Dfa, wide: &Dfa, letters: &[u8]) -> Option<TextDifference> {
     Some(TextDifference::None)
 }
 
-/// The bytes that led to a state: of each, where it came from and by which byte. The first state is number 0.
+/// Reconstructs the bytes that led to a state: for each state, its predecessor and the byte that led to it are
+/// recorded. The start state is number 0.
 pub fn spelled(mut at: usize, step: impl Fn(usize) -> Option<(usize, u8)>) -> Option<Vec<u8>> {
     let mut bytes = Vec::new();
     while at != 0 {
@@ -188,7 +190,7 @@ pub fn spelled(mut at: usize, step: impl Fn(usize) -> Option<(usize, u8)>) -> Op
     Some(bytes)
 }
 
-/// One byte of each set that neither automaton tells apart, those first that people write.
+/// One byte of each class that both automata treat alike, common characters first.
 fn letters(narrow: &Dfa, wide: &Dfa) -> Vec<u8> {
     const PLAIN: &[u8] = b"abcdefghijklmnopqrstuvwxyz0123456789/-_.ABCDEFGHIJKLMNOPQRSTUVWXYZ";
     let others = (b' '..=b'~').chain(0x80..=0xff).chain(0..b' ').chain([0x7f]);
@@ -205,7 +207,7 @@ mod tests {
     use proptest::prelude::*;
     use proptest::sample::select;
 
-    /// The comparison of a header written as `Type value`.
+    /// The comparison of a header, written as `Type value`.
     fn text(text: &str) -> TextMatch {
         let (kind, value) = text.split_once(' ').unwrap_or((text, ""));
         let mut header = serde_json::json!({"name": "x", "type": kind});
@@ -282,7 +284,7 @@ mod tests {
             } else {
                 let value = value_outside(&narrow, &[&wide]);
                 let is_equal = values.iter().all(|value| !narrow.matches(value.as_bytes()) || wide.matches(value.as_bytes()));
-                // Literals in place of expressions are compared by what matches, not by automata.
+                // Patterns that are written as literals and as expressions are compared by what they match.
                 prop_assert!(value.is_some() || is_equal, "{wide:?} {narrow:?}");
             }
         }

@@ -43,10 +43,10 @@ enum Command {
 }
 
 impl Cli {
-    /// Runs the command. `false`: the answer is no.
+    /// Runs the command. Returns `false` when the command succeeded but its check failed.
     ///
     /// # Errors
-    /// Usage and I/O, or a policy that is not valid.
+    /// Returns an error for wrong usage, failed I/O, or an invalid policy.
     pub fn run(&self, out: &mut Output<'_>) -> anyhow::Result<bool> {
         match &self.command {
             Command::Check(args) => args.run(out),

@@ -1,4 +1,4 @@
-//! `penstock completions`: what a shell needs to complete our command lines.
+//! `penstock completions`: completion scripts for shells.
 
 use std::io::Write;
 
@@ -16,12 +16,13 @@ pub struct Args {
 }
 
 impl Args {
-    /// Prints the script for `command`, the whole command line.
+    /// Prints the completion script for `command`, which is the whole command line.
     ///
     /// # Errors
-    /// When `out` cannot be written.
+    /// Returns an error when `out` cannot be written.
     pub fn run(&self, mut command: clap::Command, out: &mut Output<'_>) -> anyhow::Result<bool> {
-        // First into memory: the generator panics when its writer fails, as a closed pipe does.
+        // Generates into memory first: the generator panics when its writer fails, for example because a pipe was
+        // closed.
         let mut script = Vec::new();
         clap_complete::generate(self.shell, &mut command, "penstock", &mut script);
         out.write_all(&script)?;

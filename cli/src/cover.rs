@@ -1,4 +1,5 @@
-//! What covers what: whether one part of a policy means everything that another does. All of it errs on the side of no.
+//! Coverage: decides whether one part of a policy includes everything that another part does. When unsure, the answer
+//! is no.
 
 use penstock_policy::document::NonEmpty;
 use penstock_policy::egress::{CallerPattern, Destination, DestinationTarget, EgressHost, EgressRuleDocument};
@@ -6,14 +7,14 @@ use penstock_policy::matching::{Condition, HostSet, PathMatch, RequestMatch, Tex
 
 use crate::automata;
 
-/// Whether every host of `narrow` is one of `wide`.
+/// Whether `wide` includes every host of `narrow`.
 pub fn host_covers(wide: &EgressHost, narrow: &EgressHost) -> bool {
     let (wide, narrow) = (&wide.0, &narrow.0);
     wide == narrow
         || (wide.wildcard && (wide.matches(narrow.name.as_bytes()) || (narrow.wildcard && wide.name == narrow.name)))
 }
 
-/// Whether every destination of `narrow` is one of `wide`.
+/// Whether `wide` includes every destination of `narrow`.
 pub fn target_covers(wide: &DestinationTarget, narrow: &DestinationTarget) -> bool {
     match (wide, narrow) {
         (DestinationTarget::Host(wide), DestinationTarget::Host(narrow)) => host_covers(wide, narrow),
@@ -22,7 +23,7 @@ pub fn target_covers(wide: &DestinationTarget, narrow: &DestinationTarget) -> bo
     }
 }
 
-/// Whether what the narrow list has is in the wide one; an absent list has everything.
+/// Whether the wide list covers every item of the narrow one. An absent list includes everything.
 pub fn list_covers<T, U>(wide: Option<&[T]>, narrow: Option<&[U]>, covers: impl Fn(&T, &U) -> bool) -> bool {
     match (wide, narrow) {
         (None, _) => true,
@@ -31,8 +32,8 @@ pub fn list_covers<T, U>(wide: Option<&[T]>, narrow: Option<&[U]>, covers: impl 
     }
 }
 
-/// The items of `narrow` that no item of `wide` covers. Lists of two versions of a policy are mostly in the same order, so
-/// each search begins where the last one ended.
+/// The items of `narrow` that no item of `wide` covers. Lists of two versions of a policy are mostly in the same order,
+/// so each search starts where the last one ended.
 pub fn uncovered<'n, T, U>(
     wide: &[T],
     narrow: &'n [U],
@@ -49,13 +50,13 @@ pub fn uncovered<'n, T, U>(
     })
 }
 
-/// Whether every host or address and port of `narrow` is one of `wide`.
+/// Whether `wide` includes every host or address and port of `narrow`.
 pub fn destination_covers(wide: &Destination, narrow: &Destination) -> bool {
     target_covers(&wide.target, &narrow.target) && list_covers(items(&wide.ports), items(&narrow.ports), |a, b| a == b)
 }
 
-/// Whether every path of `narrow` is one of `wide`, in whatever form. Of expressions that are too large to compare it may
-/// say no too often.
+/// Whether `wide` includes every path of `narrow`, in any form. The answer may be a false no when an expression is too
+/// large to compare.
 pub fn path_covers(wide: &PathMatch, narrow: &PathMatch) -> bool {
     match (wide, narrow) {
         (PathMatch::Exact(a), PathMatch::Exact(b)) => a == b,
@@ -68,7 +69,7 @@ pub fn path_covers(wide: &PathMatch, narrow: &PathMatch) -> bool {
     }
 }
 
-/// Whether every caller of `narrow` is one of `wide`.
+/// Whether `wide` includes every caller of `narrow`.
 pub fn caller_covers(wide: &CallerPattern, narrow: &CallerPattern) -> bool {
     wide == narrow || wide.covers(narrow.as_str().as_bytes())
 }
@@ -78,8 +79,8 @@ pub fn items<T>(list: &Option<NonEmpty<T>>) -> Option<&[T]> {
     list.as_ref().map(|list| list.0.as_slice())
 }
 
-/// Whether `wide` selects every request that `narrow` does: by destination, caller, time and method. Of rules with
-/// `paths` this is what makes a request path-scoped.
+/// Whether `wide` selects every request that `narrow` selects: by destination, caller, time and method. A rule with
+/// `paths` makes the requests that it selects path-scoped.
 pub fn selection_covers(wide: &EgressRuleDocument, narrow: &EgressRuleDocument) -> bool {
     list_covers(Some(&wide.to.0), Some(&narrow.to.0), destination_covers)
         && list_covers(items(&wide.from), items(&narrow.from), caller_covers)
@@ -88,8 +89,8 @@ pub fn selection_covers(wide: &EgressRuleDocument, narrow: &EgressRuleDocument) 
         && wide.expires.is_none_or(|end| narrow.expires.is_some_and(|n| n <= end))
 }
 
-/// Whether `wide` allows everything that `narrow` does. Several rules never cover one together: a request may name a
-/// second method in a header, and several protocols to upgrade to, and one rule must list them all.
+/// Whether `wide` allows every request that `narrow` allows. Several rules together never cover another rule: a request
+/// may name a second method in a header, or several protocols in `upgrade`, and one rule must list all of them.
 pub fn rule_covers(wide: &EgressRuleDocument, narrow: &EgressRuleDocument) -> bool {
     selection_covers(wide, narrow)
         && list_covers(items(&wide.paths), items(&narrow.paths), |a, b| path_covers(&a.0, &b.0))
@@ -97,7 +98,7 @@ pub fn rule_covers(wide: &EgressRuleDocument, narrow: &EgressRuleDocument) -> bo
         && list_covers(Some(&wide.upgrades), Some(&narrow.upgrades), |a, b| a == b)
 }
 
-/// Whether `wide` holds for every request for which `narrow` does; absent holds for all.
+/// Whether `wide` is true for every request for which `narrow` is; an absent match is always true.
 pub fn matches_cover(wide: Option<&[RequestMatch]>, narrow: Option<&[RequestMatch]>) -> bool {
     match (wide, narrow) {
         (None, _) => true,
@@ -106,9 +107,9 @@ pub fn matches_cover(wide: Option<&[RequestMatch]>, narrow: Option<&[RequestMatc
     }
 }
 
-/// Whether each condition of `wide` follows from one of `narrow`.
+/// Whether each condition of `wide` follows from a condition of `narrow`.
 pub fn entry_covers(wide: &RequestMatch, narrow: &RequestMatch) -> bool {
-    // Named one by one, so that a condition of a new kind is not passed over.
+    // Destructured without `..`, so that a new kind of condition cannot be forgotten.
     let RequestMatch { method, hostnames: _, path, headers, query_params, cookies, facts } = wide;
     let patterns = |entry: &'_ RequestMatch| entry.hostnames.as_ref().map(HostSet::patterns).map(<[_]>::to_vec);
     let conditions = |wide: &[Condition], narrow: &[Condition]| {
@@ -129,7 +130,7 @@ pub fn entry_covers(wide: &RequestMatch, narrow: &RequestMatch) -> bool {
         && conditions(facts, &narrow.facts)
 }
 
-/// Whether `wide` holds wherever `narrow` does.
+/// Whether `wide` is true wherever `narrow` is.
 fn condition_follows(wide: &Condition, narrow: &Condition) -> bool {
     if wide.name != narrow.name || wide.invert != narrow.invert {
         return false;
@@ -195,7 +196,7 @@ mod tests {
                 true,
                 false,
             ),
-            // Without `invert` the first would be the wider one.
+            // `invert` reverses the direction.
             (
                 r#"[{"headers":[{"name":"x","type":"In","values":["1","2"],"invert":true}]}]"#,
                 r#"[{"headers":[{"name":"x","value":"1","invert":true}]}]"#,

@@ -18,37 +18,37 @@ use crate::yaml::{Located, NotYaml};
 /// One problem with its place in the file.
 #[derive(Clone, Debug, Serialize)]
 pub struct Finding {
-    /// Path in the document; empty: the whole.
+    /// The path in the document; empty for the whole document.
     pub path: String,
-    /// The value that is wrong, as JSON.
+    /// The wrong value, as JSON.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub value: Option<String>,
-    /// What is wrong.
+    /// The error message.
     pub message: String,
-    /// What would be right.
+    /// The suggested correction.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub help: Option<String>,
-    /// A request, or several, that shows it.
+    /// One or several requests that show the problem.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub witness: Option<Witness>,
-    /// From 1.
+    /// The line, starting at 1.
     pub line: usize,
-    /// In characters, from 1.
+    /// The column in characters, starting at 1.
     pub column: usize,
-    /// In bytes of the text.
+    /// The range in bytes of the text.
     #[serde(skip)]
     pub span: Range<usize>,
 }
 
 impl Finding {
-    /// Text that is not YAML, or not JSON.
+    /// Makes a diagnostic for text that is not valid YAML or JSON.
     pub fn syntax(error: &NotYaml, text: &SourceText) -> Finding {
         let end =
             text.get(error.at..).and_then(|rest| rest.chars().next()).map_or(error.at, |c| error.at + c.len_utf8());
         Finding::at(error.at..end, format!("not {}: {}", error.language, error.message), error.help.clone(), text)
     }
 
-    /// A problem of a document, with its place.
+    /// Makes a diagnostic for a problem of a document.
     pub fn of(problem: &Problem, located: &Located, text: &SourceText) -> Finding {
         let span = located.span(&problem.path, problem.value.is_none());
         Finding {
@@ -58,13 +58,14 @@ impl Finding {
         }
     }
 
-    /// A problem at some bytes of `text`.
+    /// Makes a diagnostic for a range of bytes in `text`.
     pub fn at(span: Range<usize>, message: String, help: Option<String>, text: &SourceText) -> Finding {
         let (line, column) = text.position(span.start);
         Finding { path: String::new(), value: None, message, help, witness: None, line, column, span }
     }
 
-    /// For people: the problem, its line with a caret, the remedy. With styles; `file` is how the file is named.
+    /// The human-readable form, with styles: the problem, its line with a caret, the correction. `file` is the name to
+    /// show.
     pub fn render(&self, level: Level<'static>, file: &str, text: &SourceText) -> String {
         let mut title = String::new();
         for part in [Some(&self.path), self.value.as_ref()].into_iter().flatten().filter(|part| !part.is_empty()) {
@@ -77,7 +78,7 @@ impl Finding {
         let snippet = Snippet::source(excerpt).line_start(self.line).annotation(AnnotationKind::Primary.span(span));
         let group = level.primary_title(title);
         let group = match is_cut {
-            // The renderer would count the columns of the excerpt.
+            // Gives line and column of the file: the renderer would count within the excerpt.
             true => group
                 .element(Origin::path(file).line(self.line).char_column(self.column.saturating_sub(1)))
                 .element(snippet),
@@ -90,10 +91,10 @@ impl Finding {
         Renderer::styled().render(&[group])
     }
 
-    /// The line, or of a long one what is around the place; where the place is in it, and whether it is cut before it.
-    /// A place of several lines is shown by its first.
+    /// The line to show, cut around the place when it is long, with the place in it and whether its start was cut. A
+    /// place of several lines is shown by its first line.
     fn excerpt<'t>(&self, text: &'t SourceText) -> (&'t str, Range<usize>, bool) {
-        /// More than a terminal shows, on either side.
+        /// More characters than a terminal shows, on either side.
         const AROUND: usize = 300;
         let line = text.line(self.span.start);
         let (from, to) = (self.span.start.saturating_sub(AROUND), self.span.start.saturating_add(2 * AROUND));
@@ -105,21 +106,21 @@ impl Finding {
     }
 }
 
-/// The form that a problem's value should have had.
+/// The form that a wrong value should have had.
 pub fn form_of(problem: &Problem) -> Option<String> {
     forms::form(&problem.path, problem.value.as_deref(), &problem.message)
 }
 
-/// What is wrong with a file: the first findings, and how many more there are.
+/// The problems of a file: the first ones, and the number of the others.
 #[derive(Clone, Debug, Default)]
 pub struct Findings {
-    /// The first.
+    /// The problems that are listed.
     pub shown: Vec<Finding>,
-    /// How many are not shown.
+    /// The number of problems that are not listed.
     pub more: usize,
 }
 
-/// The list of those that are shown.
+/// The problems that are listed.
 impl Serialize for Findings {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         self.shown.serialize(serializer)
@@ -135,12 +136,12 @@ impl Findings {
         findings
     }
 
-    /// One finding.
+    /// A single finding.
     pub fn one(finding: Finding) -> Findings {
         Findings { shown: vec![finding], more: 0 }
     }
 
-    /// Adds what `find` makes of `things`; it is only asked for what will be shown.
+    /// Adds what `find` returns for `things`; `find` is only called for problems that are listed.
     pub fn extend<T>(&mut self, things: impl IntoIterator<Item = T>, find: impl Fn(T) -> Finding) {
         for thing in things {
             match self.shown.len() < Problems::SHOWN {
@@ -150,23 +151,23 @@ impl Findings {
         }
     }
 
-    /// How many there are, shown or not.
+    /// The number of problems, listed or not.
     pub fn len(&self) -> usize {
         self.shown.len() + self.more
     }
 
-    /// Whether there are none.
+    /// Whether there are no problems.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// "and 3,412 more errors"; `None` when all are shown.
+    /// Returns "and 3,412 more errors", or `None` when all are listed.
     pub fn rest(&self, what: &str) -> Option<String> {
         let plural = if self.more == 1 { "" } else { "s" };
         (self.more > 0).then(|| format!("and {} more {what}{plural}", thousands(self.more as u64)))
     }
 
-    /// The findings, and after them how many more there are.
+    /// The findings, then the number of the others.
     pub fn with_rest(&self, what: &str) -> impl Iterator<Item = Cow<'_, Finding>> {
         let last = self.shown.last();
         let rest = last.zip(self.rest(what)).map(|(last, message)| Finding {
@@ -179,7 +180,7 @@ impl Findings {
         self.shown.iter().map(Cow::Borrowed).chain(rest.map(Cow::Owned))
     }
 
-    /// For people: every finding, and how many there are.
+    /// The human-readable form: every finding, and their number.
     pub fn render(&self, level: Level<'static>, what: &str, file: &str, text: &SourceText) -> String {
         let mut report = String::new();
         for finding in &self.shown {
@@ -192,7 +193,7 @@ impl Findings {
         report
     }
 
-    /// `3,462 errors`.
+    /// Returns `3,462 errors`.
     pub fn count(&self, what: &str) -> String {
         count(self.len(), what)
     }

@@ -1,4 +1,4 @@
-//! The sections of a valid policy as written, for what compares or shows them.
+//! The parsed sections of a valid policy, for code that compares or shows them.
 
 use penstock_policy::canaries::CanaryDocument;
 use penstock_policy::document::{At, Context, Decode, Named, Node};
@@ -10,7 +10,7 @@ use penstock_policy::{DEFAULT_ROUTE_HEADER, Settings};
 /// Every section of one policy.
 #[derive(Debug)]
 pub struct Documents {
-    /// `settings`, the defaults when the policy has none.
+    /// `settings`, with defaults when the policy has none.
     pub settings: Settings,
     /// `egress`.
     pub egress: Option<EgressDocument>,
@@ -23,7 +23,7 @@ pub struct Documents {
 }
 
 impl Documents {
-    /// Reads the sections of a policy that compiles; of another, what can be read.
+    /// Reads the sections of a valid policy; for an invalid one, those that can be parsed.
     pub fn of(policy: &Node) -> Documents {
         let settings = section::<Settings>(policy, "settings", DEFAULT_ROUTE_HEADER).unwrap_or_default();
         let header = &*settings.route_header.0;

@@ -1,6 +1,6 @@
-//! The form that a wrong value should have had, where the engine only says which kind of value it expects.
+//! The correct form of a wrong value, where the engine only names the expected type.
 
-/// What to write in place of `value`, which is shown as JSON; `None`: the engine's own words will do.
+/// The suggested replacement of `value`, which is given as JSON; `None` when the engine's own message is enough.
 pub fn form(path: &str, value: Option<&str>, message: &str) -> Option<String> {
     let value = value.filter(|value| value.len() <= 80 && !value.ends_with('…'))?;
     let (is, expected) = message.split_once(", expected ")?;
@@ -37,12 +37,12 @@ pub fn form(path: &str, value: Option<&str>, message: &str) -> Option<String> {
     Some(format!("write an object: {form}"))
 }
 
-/// Whether a list has texts or numbers, not objects.
+/// Whether a list has strings or numbers instead of objects.
 fn holds_texts(field: &str) -> bool {
     ["methods", "hostnames", "ports", "from", "upgrades", "values", "matchedPaths"].contains(&field)
 }
 
-/// `{"x-a":"b"}` as conditions.
+/// Converts `{"x-a":"b"}` to conditions.
 fn conditions(value: &str) -> String {
     let map: serde_json::Map<String, serde_json::Value> = serde_json::from_str(value).unwrap_or_default();
     let mut all: Vec<String> = map
@@ -62,7 +62,7 @@ mod tests {
     use super::*;
     use crate::yaml::Located;
 
-    /// Each form in the place of the wrong value makes a valid policy.
+    /// The suggested form makes the policy valid in every place.
     #[test]
     fn what_is_proposed_is_right() {
         for (policy, wrong) in [

@@ -1,4 +1,4 @@
-//! The reports of `penstock check` that machines read.
+//! The machine-readable reports of `penstock check`.
 
 use std::borrow::Cow;
 
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::report::CheckResult;
 use crate::diagnostics::Finding;
 
-/// Workflow commands of GitHub Actions: one line each, shown at the line of a pull request.
+/// Workflow commands of GitHub Actions: one line each, shown as an annotation at a line of a pull request.
 pub fn github(report: &CheckResult) -> String {
     let mut text = String::new();
     for (level, finding) in findings(report) {
@@ -29,7 +29,7 @@ pub fn github(report: &CheckResult) -> String {
     text
 }
 
-/// Escapes what a workflow command would take for its own.
+/// Escapes characters that have a meaning in a workflow command.
 fn data(text: &str) -> String {
     text.replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A")
 }
@@ -118,7 +118,7 @@ fn title(finding: &Finding) -> String {
     parts.join(": ")
 }
 
-/// Line and column after the first line of what is wrong.
+/// The line and column of the problem, or of the document's start.
 fn end(report: &CheckResult, finding: &Finding) -> (usize, usize) {
     let shown = report.text.get(finding.span.clone()).unwrap_or_default();
     (finding.line, finding.column + shown.lines().next().unwrap_or_default().chars().count())

@@ -1,4 +1,4 @@
-//! `penstock check`: everything that is wrong with a policy, where it stands, and what would be right.
+//! `penstock check`: reports every problem of a policy, with its place and the correct form.
 
 use std::collections::{HashMap, HashSet};
 use std::io::Write;
@@ -88,10 +88,11 @@ enum CheckFormat {
 }
 
 impl Args {
-    /// Checks every policy and reports to `out`. `false`: at least one is invalid, or has a warning under `--deny`.
+    /// Checks every policy and writes the report to `out`. Returns `false` when a policy is invalid, or has a warning
+    /// under `--deny`.
     ///
     /// # Errors
-    /// When a file cannot be read, no policy is in any, or `out` cannot be written.
+    /// Returns an error when a file cannot be read, no file contains a policy, or `out` cannot be written.
     pub fn run(&self, out: &mut Output<'_>) -> anyhow::Result<bool> {
         let mut paths = self.policies.clone();
         if paths.is_empty() && !self.running.is_any() {
@@ -134,7 +135,7 @@ impl Args {
     }
 }
 
-/// The one policy of a file.
+/// The only policy of a file.
 fn ceiling(path: &Path) -> anyhow::Result<Ceiling> {
     let name = source::display(path);
     let text = SourceText::new(source::read_text(path)?);
@@ -150,21 +151,21 @@ fn ceiling(path: &Path) -> anyhow::Result<Ceiling> {
     Ok(Ceiling::new(found.node.clone()))
 }
 
-/// What policies are checked against beside themselves.
+/// What each policy is checked against.
 #[derive(Clone, Copy, Default)]
 pub struct CheckContext<'o> {
-    /// The module that will run them; `None`: what a manifest loads, else the suite.
+    /// The module that will run the policies; `None` for the one that the manifest loads, or the suite.
     pub module: Option<Module>,
-    /// What they must be within.
+    /// The policy that the others must be within.
     pub ceiling: Option<&'o Ceiling>,
-    /// Objects with routes of the platform, beside those in the inputs.
+    /// Objects of the platform with routes, in addition to those of the inputs.
     pub routes: &'o [Node],
 }
 
-/// The reports of all policies in all files, in order.
+/// Reports on all policies of all files, in order.
 ///
 /// # Errors
-/// When there is no policy at all.
+/// Returns an error when there is no policy at all.
 pub fn check(inputs: &[InputFile], options: &CheckContext<'_>) -> anyhow::Result<Vec<CheckResult>> {
     let module = options.module;
     let mut files = Vec::new();
@@ -233,7 +234,7 @@ pub fn check(inputs: &[InputFile], options: &CheckContext<'_>) -> anyhow::Result
     Ok(reports)
 }
 
-/// The reports of a file's policies.
+/// Reports on the policies of a file.
 pub fn check_file(name: &str, file: &ManifestFile, options: &CheckContext<'_>) -> Vec<CheckResult> {
     let mut host = |header: &str| {
         let mut routes = HostRoutes::default();
@@ -289,7 +290,7 @@ fn check_one(
     CheckResult { notes, within, ..CheckResult::new(name, found.resource.as_deref(), file.text(), errors, warnings) }
 }
 
-/// The report for people, with styles.
+/// The human-readable report, with styles.
 pub fn human(report: &CheckResult) -> String {
     let mut text = report.errors.render(Level::ERROR, "error", &report.file, &report.text);
     text += &report.warnings.render(Level::WARNING, "warning", &report.file, &report.text);

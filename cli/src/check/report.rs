@@ -5,26 +5,26 @@ use serde::Serialize;
 use crate::diagnostics::{Finding, Findings};
 use crate::text::SourceText;
 
-/// One policy's result.
+/// The result of checking one policy.
 #[derive(Debug, Serialize)]
 pub struct CheckResult {
-    /// The file, and the object in it that holds the policy.
+    /// The file, and the object in it that contains the policy.
     pub(super) policy: String,
     pub(super) valid: bool,
-    /// Whether it is within the platform's policy.
+    /// Whether the policy is within the platform's policy.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) within: Option<bool>,
-    /// What makes the policy invalid.
+    /// Errors: they make the policy invalid.
     pub errors: Findings,
-    /// Errors that are not listed.
+    /// The number of errors that are not listed.
     #[serde(rename = "moreErrors", skip_serializing_if = "is_zero")]
     pub(super) more_errors: usize,
-    /// What is doubtful.
+    /// Warnings: valid, but probably not intended.
     pub warnings: Findings,
-    /// Warnings that are not listed.
+    /// The number of warnings that are not listed.
     #[serde(rename = "moreWarnings", skip_serializing_if = "is_zero")]
     pub(super) more_warnings: usize,
-    /// What is worth knowing and nothing to change.
+    /// Notes that need no change.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) notes: Vec<Finding>,
     #[serde(skip)]

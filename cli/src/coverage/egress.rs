@@ -1,4 +1,4 @@
-//! What of the egress section decided about a request.
+//! Finds the parts of the egress section that decided a request.
 
 use std::net::IpAddr;
 
@@ -8,7 +8,7 @@ use penstock_policy::wire::{WireDecision, WireRequest};
 
 use crate::cover::items;
 
-/// Adds the paths of what decided.
+/// Adds the paths of the parts that decided.
 pub fn hits(
     egress: &EgressDocument,
     request: &WireRequest,
@@ -32,7 +32,7 @@ pub fn hits(
         Note::EgressRule(number, None) => Some(*number),
         _ => None,
     });
-    // The first in the document is the one that decides.
+    // The first matching rule in the document is the one that decides.
     let Some((number, rule)) = allowing.min().and_then(|number| Some((number, egress.rules.0.get(number)?))) else {
         return;
     };
@@ -54,7 +54,7 @@ pub fn hits(
     hits.push(path);
 }
 
-/// Whether `deny` decided, also where a mode held it back.
+/// Whether `deny` decided, including decisions that a mode only reports.
 fn is_denied(trace: &Notes) -> bool {
     trace
         .0
@@ -62,13 +62,13 @@ fn is_denied(trace: &Notes) -> bool {
         .any(|note| matches!(note, Note::Egress { reason: Some(reason), .. } if reason.as_str() == "hostDenied"))
 }
 
-/// The places of those of a list for which it holds.
+/// The places of the items in a list that are true for the request.
 fn places<T>(list: Option<&[T]>, holds: impl Fn(&T) -> bool) -> Vec<usize> {
     let list = list.unwrap_or_default().iter().enumerate();
     list.filter(|(_, item)| holds(item)).map(|(number, _)| number).collect()
 }
 
-/// Whether this destination is one of `to`.
+/// Whether `to` contains this destination.
 fn has(to: &Destination, asked: &explain::DestinationNote) -> bool {
     let host = asked.host.trim_start_matches('[').trim_end_matches(']');
     let is_host = match &to.target {

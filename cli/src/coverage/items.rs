@@ -1,4 +1,4 @@
-//! The parts of a policy that can decide.
+//! The parts of a policy that can decide a request.
 
 use penstock_policy::Request;
 use penstock_policy::canaries::OverrideCondition;
@@ -12,17 +12,17 @@ use crate::words;
 /// A part of a policy.
 #[derive(Clone, Debug)]
 pub struct CoverageItem {
-    /// Where it stands, such as `egress.rules[0].methods[1]`.
+    /// Its path, such as `egress.rules[0].methods[1]`.
     pub path: String,
-    /// For people, such as `egress rule stripe, method POST`.
+    /// Its human-readable name, such as `egress rule stripe, method POST`.
     pub what: String,
     /// Whether it is a whole rule, limit or canary.
     pub is_whole: bool,
-    /// How many requests it decided.
+    /// The number of requests that it decided.
     pub hits: u64,
 }
 
-/// All of them, in the order of the engine.
+/// All parts, in the engine's order.
 pub fn all(documents: &Documents) -> Vec<CoverageItem> {
     let mut all = Vec::new();
     let mut push = |path: String, what: String, is_whole: bool| {
@@ -95,9 +95,10 @@ pub fn all(documents: &Documents) -> Vec<CoverageItem> {
     all
 }
 
-/// The paths of an entry's conditions, in the order of its verdicts; without those on claims and metadata, which come last.
+/// The paths of an entry's conditions, in the order of its verdicts. Conditions on claims and metadata are left out;
+/// they come last.
 pub fn conditions(entry: &RequestMatch, place: &str) -> Vec<String> {
-    // Named one by one, so that a condition of a new kind is not passed over.
+    // Destructured without `..`, so that a new kind of condition cannot be forgotten.
     let RequestMatch { method, hostnames, path, headers, query_params, cookies, facts: _ } = entry;
     let one = |is: bool, field: &str| is.then(|| format!("{place}.{field}"));
     let list = |field: &'static str, count: usize| (0..count).map(move |n| format!("{place}.{field}[{n}]"));

@@ -1,6 +1,7 @@
-//! What of a policy decided something: its rules, their conditions, limits, variants, overrides, entries of `deny`.
+//! Coverage of a policy by requests: which rules, conditions, limits, variants, overrides and `deny` entries decided
+//! something.
 //!
-//! The engine's own trace says what happened in a decision; nothing is decided here a second time.
+//! Uses the engine's own trace, so that no decision is made a second time here.
 
 mod egress;
 mod items;
@@ -19,7 +20,7 @@ use crate::documents::Documents;
 use items::{CoverageItem, conditions};
 pub use report::{FileCoverage, human, json, lcov, total};
 
-/// The parts of one policy, with what they decided.
+/// The parts of one policy, with the number of decisions of each.
 #[derive(Debug)]
 pub struct Coverage {
     documents: Documents,
@@ -28,7 +29,7 @@ pub struct Coverage {
 }
 
 impl Coverage {
-    /// Of a policy that compiles.
+    /// Lists the parts of a valid policy.
     pub fn new(policy: &Node) -> Coverage {
         let documents = Documents::of(policy);
         let items = items::all(&documents);
@@ -47,7 +48,7 @@ impl Coverage {
         }
     }
 
-    /// Counts what decided about one request.
+    /// Counts the parts that decided one request.
     pub fn observe(&mut self, request: &WireRequest, decision: &WireDecision, trace: &Notes) {
         let mut hits = Vec::new();
         if let Some(egress) = &self.documents.egress {
@@ -101,7 +102,7 @@ impl Coverage {
             if wins {
                 hits.push(path.clone());
             }
-            // Rules after the one that won could not have decided, whatever they say.
+            // Rules after the winning one could not have decided.
             if winner.is_none_or(|winner| number <= winner) {
                 matches(items(&rule.matches), request, &path, wins, hits);
             }
@@ -134,8 +135,8 @@ impl Coverage {
     }
 }
 
-/// Which entries of `matches` hold where their rule `decides`, and which conditions are alone in that they do not hold:
-/// without them the entry would.
+/// Counts the entries of `matches` that are true where their rule `decides`, and each condition that alone made its
+/// entry false.
 fn matches(entries: Option<&[RequestMatch]>, request: &Request<'_>, path: &str, decides: bool, hits: &mut Vec<String>) {
     for (number, entry) in entries.unwrap_or_default().iter().enumerate() {
         let place = format!("{path}.matches[{number}]");
@@ -145,7 +146,7 @@ fn matches(entries: Option<&[RequestMatch]>, request: &Request<'_>, path: &str, 
             verdicts.iter().take(conditions.len()).enumerate().filter(|(_, verdict)| !verdict.holds).map(|(at, _)| at);
         match (failed.next(), failed.next()) {
             (None, _) if decides => hits.push(place),
-            // Whether claims and metadata hold is only known together, from the rule that decides.
+            // Conditions on claims and metadata share one verdict, which is known only for the rule that decides.
             (Some(at), None) if entry.facts.is_empty() => hits.extend(conditions.into_iter().nth(at)),
             _ => {}
         }

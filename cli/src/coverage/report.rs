@@ -1,4 +1,4 @@
-//! Coverage for people, for programs, and for tools that show it line by line.
+//! Coverage reports: human-readable, JSON, and LCOV for tools that show coverage line by line.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -19,17 +19,17 @@ pub struct FileCoverage {
     pub file: String,
     /// The parts.
     pub items: Vec<CoverageItem>,
-    /// The line of each, from 1; `None`: the policy is no file of its own.
+    /// The line of each part, starting at 1; `None` when the policy is not a file of its own.
     pub lines: Vec<Option<usize>>,
 }
 
 impl FileCoverage {
-    /// Of the parts of the policy `text`.
+    /// Coverage of the policy `text`.
     pub fn new(file: String, text: &str, items: &[CoverageItem]) -> FileCoverage {
         FileCoverage::below("", file, text, items)
     }
 
-    /// Of the parts of `policy`, which is written in the test file `text`.
+    /// Coverage of `policy`, which is written inline in the test file `text`.
     pub fn in_tests(file: String, text: &str, policy: &Node, items: &[CoverageItem]) -> FileCoverage {
         let located = Located::read(text.trim_start_matches('\u{feff}')).ok();
         let of = |node: &Node| node.get("policy") == Some(policy);
@@ -40,12 +40,12 @@ impl FileCoverage {
         match (located.as_ref().is_some_and(|located| of(&located.node)), test) {
             (true, _) => FileCoverage::below("policy.", file, text, items),
             (_, Some(number)) => FileCoverage::below(&format!("tests[{number}].policy."), file, text, items),
-            // A line of JSON.
+            // For a line of JSON.
             _ => FileCoverage::below("", file, "", items),
         }
     }
 
-    /// With the policy at `place`.
+    /// For a policy at the path `place`.
     fn below(place: &str, file: String, text: &str, items: &[CoverageItem]) -> FileCoverage {
         let items = items.to_vec();
         let text = SourceText::new(text.trim_start_matches('\u{feff}'));
@@ -64,13 +64,13 @@ impl FileCoverage {
     }
 }
 
-/// How many of all parts decided something, in percent; 100 when there are none.
+/// The percentage of all parts that decided something; 100 when there are none.
 pub fn total(files: &[FileCoverage]) -> f64 {
     let (covered, all) = files.iter().map(FileCoverage::counts).fold((0, 0), |(a, b), (c, d)| (a + c, b + d));
     if all == 0 { 100.0 } else { covered as f64 / all as f64 * 100.0 }
 }
 
-/// For people, with styles; `nobody`: how it is said that nothing decided by a part.
+/// The human-readable report, with styles; `nobody` is the text for a part that decided nothing.
 pub fn human(files: &[FileCoverage], nobody: &str) -> String {
     let mut out = String::new();
     for file in files {
@@ -86,7 +86,7 @@ pub fn human(files: &[FileCoverage], nobody: &str) -> String {
         let wholes: Vec<&str> =
             missed().filter(|(item, _)| item.is_whole).map(|(item, _)| item.path.as_str()).collect();
         for (item, line) in missed() {
-            // What is in a rule that nothing uses says nothing more.
+            // The parts of an unused rule are not listed separately.
             let is_within =
                 |whole: &&str| item.path.strip_prefix(*whole).is_some_and(|rest| rest.starts_with(['.', '[']));
             if !item.is_whole && wholes.iter().any(is_within) {
@@ -99,7 +99,7 @@ pub fn human(files: &[FileCoverage], nobody: &str) -> String {
     out
 }
 
-/// For programs.
+/// The JSON report.
 pub fn json(files: &[FileCoverage]) -> Value {
     let item = |(item, line): (&CoverageItem, &Option<usize>)| json!({"path": item.path, "what": item.what, "line": line, "hits": item.hits});
     let file = |file: &FileCoverage| {
@@ -110,7 +110,7 @@ pub fn json(files: &[FileCoverage]) -> Value {
     json!({"percent": total(files), "policies": files.iter().map(file).collect::<Vec<_>>()})
 }
 
-/// LCOV: a line with several parts counts as often as the one that counts least.
+/// LCOV: a line with several parts has the smallest of their counts.
 pub fn lcov(files: &[FileCoverage]) -> String {
     let mut out = String::new();
     for file in files {

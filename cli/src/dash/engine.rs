@@ -1,4 +1,4 @@
-//! What the dash asks of the engine: to read a line of an access log, to explain a decision, to write a rule as YAML.
+//! What the dash needs of the engine: parsing a line of an access log, explaining a decision, writing a rule as YAML.
 
 use penstock_dash::app::Engine;
 use penstock_dash::feed::explain::Explained;
@@ -11,22 +11,23 @@ use crate::traffic::log::{self, Line};
 use crate::yaml::Located;
 use crate::yaml_text;
 
-/// All of it.
+/// The dash's view of the engine.
 pub const ENGINE: Engine = Engine { read_line, explain: explained, to_yaml };
 
-/// Keys of the access logs that the docs have for plain Envoy, Istio and Envoy Gateway, and usual names for the same.
+/// Keys in the documented access logs for plain Envoy, Istio and Envoy Gateway, and other usual names for the same
+/// values.
 const DETAILS: &[&str] = &["details", "response_code_details", "responseCodeDetails"];
 const STATUS: &[&str] = &["status", "response_code", "responseCode", "status_code"];
 const ID: &[&str] = &["decisionId", "x-penstock-decision-id", "requestId", "request_id", "x-request-id"];
 const ROUTE: &[&str] = &["penstockRoute", "x-penstock-route"];
 
-/// A line of a JSON access log.
+/// Parses a line of a JSON access log.
 fn read_line(line: &[u8]) -> Option<AccessLogEntry> {
     let (Line::Request(request) | Line::WithoutTime(request)) = log::json(line) else { return None };
     let fields: Map<String, Value> = serde_json::from_slice(line).ok()?;
     let text = |keys: &[&str]| -> Option<String> {
         keys.iter().find_map(|key| match fields.get(*key)? {
-            // `-`: Envoy's word for nothing.
+            // Envoy writes `-` for an absent value.
             Value::String(text) => Some(text.clone()).filter(|text| !text.is_empty() && text != "-"),
             Value::Number(number) => Some(number.to_string()),
             _ => None,
@@ -69,7 +70,7 @@ fn explained(policy: &Value, request: &Value) -> Result<Explained, String> {
 fn to_yaml(part: &Value) -> String {
     match Located::read_json(&part.to_string()) {
         Ok(located) => yaml_text::block(&located.node, 0),
-        // It came as JSON.
+        // The value came as JSON.
         Err(_) => part.to_string(),
     }
 }
@@ -90,7 +91,7 @@ mod tests {
         assert_eq!((&*logged.details, logged.id.as_deref()), ("penstock_egress_pathNotAllowed", Some("r-1")));
         assert_eq!((logged.states.egress_rule.as_deref(), logged.route), (Some("cards"), None));
         assert_eq!(logged.at, Some(1_767_225_601.0));
-        // Istio's own names, and lines of others.
+        // Istio's own names, and lines in other formats.
         let line = br#"{"start_time":"x","method":"GET","authority":"a","path":"/","response_code":"429","response_code_details":"penstock_rateLimits_limited"}"#;
         let logged = read_line(line).unwrap();
         assert_eq!((logged.status, &*logged.details, logged.at), (429, "penstock_rateLimits_limited", None));

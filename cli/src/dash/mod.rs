@@ -67,10 +67,10 @@ pub struct Args {
     interval: Duration,
 }
 
-/// The cluster of sources that name none.
+/// The cluster of sources without a name.
 const DEFAULT_CLUSTER: &str = "default";
 
-/// `east=http://…`; an `=` further on belongs to the URL.
+/// Parses `east=http://…`; a later `=` belongs to the URL.
 fn named(text: &str) -> Result<(String, String), String> {
     let (cluster, url) = match text.split_once('=') {
         Some((name, url)) if !name.contains([':', '/']) && !name.is_empty() => (name, url),
@@ -89,7 +89,7 @@ fn named(text: &str) -> Result<(String, String), String> {
     }
 }
 
-/// `east=127.0.0.1:9912`.
+/// Parses `east=127.0.0.1:9912`.
 fn receiver(text: &str) -> Result<LogSource, String> {
     let (cluster, address) = text.split_once('=').unwrap_or((DEFAULT_CLUSTER, text));
     let form = "this is not [CLUSTER=]ADDRESS:PORT, such as 127.0.0.1:9912 or east=127.0.0.1:9912";
@@ -97,7 +97,7 @@ fn receiver(text: &str) -> Result<LogSource, String> {
     Ok(LogSource::Grpc { cluster: cluster.to_owned(), listen })
 }
 
-/// `east=access.log`; an `=` after a `/` belongs to the file.
+/// Parses `east=access.log`; an `=` after a `/` belongs to the file's name.
 fn log_file(text: &str) -> Result<LogSource, String> {
     let (cluster, path) = match text.split_once('=') {
         Some((cluster, path)) if !cluster.contains('/') => (cluster, path),
@@ -118,7 +118,7 @@ impl Args {
     /// Serves until the process ends.
     ///
     /// # Errors
-    /// Usage, a configuration that is not valid, and when it cannot listen.
+    /// Returns an error for wrong usage, for an invalid configuration, and when it cannot listen.
     pub fn run(&self, out: &mut Output<'_>) -> anyhow::Result<bool> {
         let mut config = self.config.as_deref().map_or_else(|| Ok(DashConfig::default()), read)?;
         config.feed.full_addresses |= self.full_addresses;
@@ -145,7 +145,7 @@ impl Args {
     }
 }
 
-/// Reads the file; paths in it begin at its folder.
+/// Reads the configuration file; paths in it are relative to its folder.
 fn read(path: &Path) -> anyhow::Result<DashConfig> {
     let text = read_text(path)?;
     let located = Located::read(&text).map_err(|error| {

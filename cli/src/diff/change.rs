@@ -1,19 +1,19 @@
-//! What a change of policy means.
+//! The meaning of a change of a policy.
 
 use penstock_policy::document::Node;
 use serde::Serialize;
 
 use super::proof::{Proof, Sought};
 
-/// Which way a change goes.
+/// The direction of a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum ChangeClass {
-    /// Something may pass that was refused.
+    /// Something may pass that was refused before.
     Loosened,
-    /// Something may be refused that passed.
+    /// Something may be refused that passed before.
     Tightened,
-    /// Neither: another route, another variant, other words.
+    /// Neither: for example another route, another variant, another text.
     Changed,
 }
 
@@ -21,22 +21,22 @@ pub enum ChangeClass {
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PolicyChange {
-    /// Which way it goes.
+    /// The direction of the change.
     pub class: ChangeClass,
-    /// The object that holds the policy, when there are several.
+    /// The object that contains the policy, when there are several.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub object: Option<String>,
-    /// Where, with names in place of numbers: `egress.rules[stripe].methods`.
+    /// The path, with names instead of numbers: `egress.rules[stripe].methods`.
     pub path: String,
-    /// What, in words.
+    /// The description of the change.
     pub message: String,
-    /// Where a loosening shows.
+    /// Where to search for a request that shows a loosening.
     #[serde(skip)]
     pub sought: Sought,
-    /// What shows a loosening.
+    /// The requests that show a loosening.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub proof: Option<Proof>,
-    /// Why nothing does.
+    /// Why no request shows it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub no_proof: Option<&'static str>,
 }
@@ -46,34 +46,34 @@ pub struct PolicyChange {
 pub struct Changes(pub Vec<PolicyChange>);
 
 impl Changes {
-    /// Notes a change.
+    /// Records a change.
     pub fn push(&mut self, class: ChangeClass, path: impl Into<String>, message: impl Into<String>, sought: Sought) {
         let (path, message) = (path.into(), message.into());
         self.0.push(PolicyChange { class, object: None, path, message, sought, proof: None, no_proof: None });
     }
 
-    /// Something may pass that was refused, such as what is `sought`.
+    /// Records that something may pass that was refused before; `sought` says where to search for an example.
     pub fn loosened(&mut self, path: impl Into<String>, message: impl Into<String>, sought: Sought) {
         self.push(ChangeClass::Loosened, path, message, sought);
     }
 
-    /// Something may be refused that passed.
+    /// Records that something may be refused that passed before.
     pub fn tightened(&mut self, path: impl Into<String>, message: impl Into<String>) {
         self.push(ChangeClass::Tightened, path, message, Sought::NOT);
     }
 
-    /// Neither.
+    /// Records a change that does neither.
     pub fn changed(&mut self, path: impl Into<String>, message: impl Into<String>) {
         self.push(ChangeClass::Changed, path, message, Sought::NOT);
     }
 
-    /// How many are of `class`.
+    /// The number of changes with this direction.
     pub fn count(&self, class: ChangeClass) -> usize {
         self.0.iter().filter(|change| change.class == class).count()
     }
 }
 
-/// The fields of an object that differ, but for `known`, as changes that neither loosen nor tighten.
+/// Records the fields of an object that differ, except those in `known`, as changes that neither loosen nor tighten.
 pub fn other_fields(path: &str, old: &Node, new: &Node, known: &[&str], changes: &mut Changes) {
     let (Node::Map(before), Node::Map(after)) = (old, new) else { return };
     let mut fields: Vec<&String> = before.iter().chain(after).map(|(field, _)| field).collect();
@@ -91,12 +91,12 @@ pub fn other_fields(path: &str, old: &Node, new: &Node, known: &[&str], changes:
     }
 }
 
-/// The names of both lists that come in another order: as few as explain it.
+/// The names in both lists whose order has changed: the smallest set that explains the difference.
 pub fn moved<'n>(old: &[&'n str], new: &[&'n str]) -> Vec<&'n str> {
-    // The longest run that kept its order stays; the others moved. Patience sorting, O(n log n).
+    // The longest run that kept its order stays; all others moved. Patience sorting, O(n log n).
     let place: std::collections::HashMap<&str, usize> = old.iter().enumerate().map(|(i, name)| (*name, i)).collect();
     let common: Vec<(&'n str, usize)> = new.iter().filter_map(|name| Some((*name, *place.get(name)?))).collect();
-    // Of each length the run that ends lowest, as a place in `common`, and the one before each.
+    // For each length, the run that ends lowest, as an index into `common`, and the predecessor of each element.
     let mut ends: Vec<usize> = Vec::new();
     let mut before: Vec<Option<usize>> = Vec::with_capacity(common.len());
     for (i, (_, rank)) in common.iter().enumerate() {

@@ -1,5 +1,5 @@
-//! Destinations of one side, by host and address: which of them are at, around or below another, without comparing every
-//! pair.
+//! Indexes destinations by host and address, to find those that equal, contain or are contained in another one without
+//! comparing every pair.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
@@ -7,15 +7,15 @@ use std::net::IpAddr;
 use penstock_policy::document::NonEmpty;
 use penstock_policy::egress::{Cidr, Destination, DestinationTarget, EgressRuleDocument};
 
-/// Destinations, each with the number of the rule that it belongs to.
+/// Destinations, each with the number of its rule.
 #[derive(Debug, Default)]
 pub struct RuleDestinations<'d> {
-    /// By name, without `*.`.
+    /// Destinations by name, without `*.`.
     names: HashMap<&'d str, Vec<usize>>,
-    /// The same by the name read backwards, so that those below a name are neighbours.
+    /// The same by reversed name, so that all names below a name are adjacent.
     backwards: BTreeMap<Vec<u8>, Vec<usize>>,
     ranges: HashMap<Cidr, Vec<usize>>,
-    /// The same by their first addresses.
+    /// Address ranges by their first address.
     starts: BTreeMap<IpAddr, Vec<(Cidr, usize)>>,
 }
 
@@ -54,7 +54,7 @@ impl<'d> RuleDestinations<'d> {
         in_order(found)
     }
 
-    /// The rules with a destination that may have a host or address in common with `target`, in order.
+    /// The rules with a destination that may overlap `target`, in order.
     pub fn overlapping(&self, target: &DestinationTarget) -> Vec<usize> {
         let mut found = self.around(target);
         match target {
@@ -78,7 +78,7 @@ impl<'d> RuleDestinations<'d> {
     }
 }
 
-/// A rule that leads nowhere: of one with thousands of destinations, to make others of without copying them.
+/// A rule without destinations, so that a rule with thousands of them can be varied without copying the list.
 pub fn without_destinations(rule: &EgressRuleDocument) -> EgressRuleDocument {
     EgressRuleDocument {
         name: rule.name.clone(),
@@ -150,7 +150,7 @@ mod tests {
             let (around, overlapping) = (index.around(&to.target), index.overlapping(&to.target));
             assert!(numbers(&covers).iter().all(|number| around.contains(number)), "{to:?}");
             assert!(numbers(&overlaps).iter().all(|number| overlapping.contains(number)), "{to:?}");
-            // Nothing of the other kind, and nothing beside.
+            // Finds no destination of the other kind, and no neighbours.
             let name = |to: &Destination| matches!(to.target, DestinationTarget::Host(_));
             assert!(overlapping.iter().all(|number| name(&all[*number]) == name(to)), "{to:?}");
         }

@@ -1,8 +1,8 @@
-//! What a change of `egress` lets out.
+//! Finds what a change of `egress` allows or refuses.
 //!
-//! A rule is judged by what it allows, not by its name: what another rule of the old policy allowed already is not
-//! loosened by a new rule, and what another rule of the new policy still allows is not tightened by one that goes.
-//! Coverage is never claimed wrongly, only missed, so a loosening may be reported that is none, but none is missed.
+//! Rules are compared by what they allow, not by name. A new rule does not loosen what another rule of the old policy
+//! already allowed, and a removed rule does not tighten what another rule of the new policy still allows. Coverage is
+//! never claimed wrongly, only missed: the report may contain a loosening that is none, but no loosening is missing.
 
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
@@ -54,7 +54,8 @@ pub fn compare(old: Option<&EgressDocument>, new: Option<&EgressDocument>, chang
     compare_deny(old, new, changes);
     compare_rules(&old.rules.0, &new.rules.0, changes);
     compare_path_scope(old, new, changes);
-    // In Audit what no rule allows passes, but what a rule allows is still refused for the wrong server name.
+    // In Audit, requests that no rule allows pass, but a request that a rule allows is still refused for a wrong server
+    // name.
     let before = changes.count(ChangeClass::Loosened) > 0;
     if new.mode == Mode::Audit && old.verify_sni && changes.count(ChangeClass::Tightened) > 0 {
         let message = "in Audit what a rule no longer allows passes whatever the connection's server name";
@@ -90,7 +91,7 @@ fn compare_deny(old: &EgressDocument, new: &EgressDocument, changes: &mut Change
     }
 }
 
-/// `deny` and the rules of one side, by destination.
+/// `deny` and the rules of one side, indexed by destination.
 struct Denials<'d> {
     document: &'d EgressDocument,
     deny: RuleDestinations<'d>,
@@ -109,25 +110,25 @@ impl<'d> Denials<'d> {
         Denials { first_ipv6: rules.first_ipv6(), document, deny, rules }
     }
 
-    /// Whether `deny` has all of `part`.
+    /// Whether `deny` covers all of `part`.
     fn cover(&self, part: &Destination) -> bool {
         let around = self.deny.around(&part.target);
         around.iter().filter_map(|&i| self.document.deny.get(i)).any(|deny| destination_covers(deny, part))
     }
 
-    /// The first rule of which `deny` would deny something.
+    /// The first rule of which `deny` denies something.
     fn first_rule_denied_by(&self, deny: &Destination) -> Option<&'d EgressRuleDocument> {
         let rules = &self.document.rules.0;
         let denied = |rule: &EgressRuleDocument| rule.to.0.iter().any(|to| denial_overlaps(deny, to));
         let mut candidates = self.rules.overlapping(&deny.target);
-        // What an IPv4 range denies may be carried by any IPv6 address.
+        // An IPv6 address may embed an IPv4 address that a range denies.
         candidates.extend(self.first_ipv6.filter(|_| matches!(deny.target, DestinationTarget::Cidr(_))));
         candidates.sort_unstable();
         candidates.into_iter().filter_map(|i| rules.get(i)).find(|rule| denied(rule))
     }
 }
 
-/// Each port of each destination by itself, because others may cover them one by one.
+/// Splits by port of each destination, because different rules may cover the ports.
 fn split_ports(destinations: &[Destination]) -> impl Iterator<Item = Destination> {
     destinations.iter().flat_map(|to| {
         let ports: Vec<Option<Whole<1, 65535>>> = match &to.ports {
@@ -147,7 +148,7 @@ fn ports_overlap(a: &Destination, b: &Destination) -> bool {
     }
 }
 
-/// Whether some host or address is in both. Of two patterns or ranges with anything in common one covers the other.
+/// Whether both contain a common host or address. If two patterns or ranges overlap, one contains the other.
 fn targets_overlap(a: &DestinationTarget, b: &DestinationTarget) -> bool {
     match (a, b) {
         (DestinationTarget::Host(a), DestinationTarget::Host(b)) => host_covers(a, b) || host_covers(b, a),
@@ -156,8 +157,8 @@ fn targets_overlap(a: &DestinationTarget, b: &DestinationTarget) -> bool {
     }
 }
 
-/// Whether `deny` denies some of what `to` allows, on whatever port: an authority without a port has every port for
-/// `deny`. An IPv4 range also denies its addresses in every form of IPv6 that carries them, which may lie in any range.
+/// Whether `deny` denies part of what `to` allows, on any port: for `deny`, an authority without a port matches every
+/// port. An IPv4 range also denies its addresses in every form of IPv6 that embeds them, which may lie in any range.
 fn denial_overlaps(deny: &Destination, to: &Destination) -> bool {
     let carried = matches!(
         (&deny.target, &to.target),
@@ -169,7 +170,7 @@ fn denial_overlaps(deny: &Destination, to: &Destination) -> bool {
     carried || targets_overlap(&deny.target, &to.target)
 }
 
-/// Rules by name and by destination, so that not every pair need be compared.
+/// Rules by name and by destination, so that not every pair must be compared.
 struct Rules<'r> {
     all: &'r [EgressRuleDocument],
     by_name: HashMap<&'r str, usize>,
@@ -190,14 +191,14 @@ impl<'r> Rules<'r> {
         self.by_name.get(name).and_then(|&i| self.all.get(i))
     }
 
-    /// All rules that could cover `part`: those with a destination around its first one.
+    /// All rules that could cover `part`: those with a destination that contains its first destination.
     fn around(&self, part: &EgressRuleDocument) -> impl Iterator<Item = &'r EgressRuleDocument> {
         let found = part.to.0.first().map(|to| self.by_destination.around(&to.target)).unwrap_or_default();
         let all = self.all;
         found.into_iter().filter_map(move |i| all.get(i))
     }
 
-    /// All rules with a destination that could have a host or address in common with `to`.
+    /// All rules with a destination that could overlap `to`.
     fn overlapping(&self, to: &Destination) -> impl Iterator<Item = &'r EgressRuleDocument> {
         let all = self.all;
         self.by_destination.overlapping(&to.target).into_iter().filter_map(move |i| all.get(i))
@@ -208,7 +209,7 @@ fn compare_rules(old: &[EgressRuleDocument], new: &[EgressRuleDocument], changes
     let (before_all, after_all) = (Rules::new(old), Rules::new(new));
     let was_allowed = |part: &EgressRuleDocument| before_all.around(part).any(|other| rule_covers(other, part));
     let is_allowed = |part: &EgressRuleDocument| after_all.around(part).any(|other| rule_covers(other, part));
-    // A request names one method, unless a header asks for another one: then one rule must list both.
+    // A request has one method, unless a header names another one: then one rule must list both.
     let only_by_override = |parts: &[EgressRuleDocument], covered: &dyn Fn(&EgressRuleDocument) -> bool| {
         let split =
             parts.iter().flat_map(|part| each(&part.methods, |methods| EgressRuleDocument { methods, ..part.clone() }));
@@ -254,8 +255,8 @@ fn compare_rules(old: &[EgressRuleDocument], new: &[EgressRuleDocument], changes
     }
 }
 
-/// The parts of `rule` that are not `covered`: by destination and port, and where that does not settle it by caller and
-/// path, and `by_method`.
+/// The parts of `rule` that are not `covered`: split by destination and port, and if that is not decisive, by caller
+/// and path, and with `by_method` by method.
 fn uncovered(
     rule: &EgressRuleDocument,
     by_method: bool,
@@ -264,9 +265,9 @@ fn uncovered(
     if covered(rule) {
         return Vec::new();
     }
-    /// Splits further than this are not worth it: what is left counts as not covered.
+    /// Stops splitting here; what is left counts as not covered.
     const MOST: usize = 4096;
-    // Of a rule with thousands of destinations each part has one.
+    // Each part of a rule with thousands of destinations has one destination.
     let rest = without_destinations(rule);
     let mut left: Vec<EgressRuleDocument> = split_ports(&rule.to.0)
         .map(|to| EgressRuleDocument { to: NonEmpty(vec![to]), ..rest.clone() })
@@ -305,7 +306,7 @@ fn each<T: Clone>(
     }
 }
 
-/// What some rules allow, in words.
+/// Describes what some rules allow.
 fn allowance(rules: &[EgressRuleDocument]) -> String {
     let mut destinations: Vec<String> = rules.iter().flat_map(|rule| &rule.to.0).map(destination_words).collect();
     destinations.dedup();
@@ -331,8 +332,9 @@ fn allowance(rules: &[EgressRuleDocument]) -> String {
     words
 }
 
-/// The dimensions of a rule that kept its name. `(a, b)`: whether (a) all that it allows was allowed before, by any
-/// rule, and (b) all that it allowed still is; then a wider or narrower dimension is neither loosened nor tightened.
+/// Compares the fields of a rule that kept its name. `(a, b)` says whether (a) everything that it allows was already
+/// allowed by some rule, and (b) everything that it allowed still is; then a wider or narrower field neither loosens
+/// nor tightens.
 fn describe(
     before: Option<&EgressRuleDocument>,
     rule: &EgressRuleDocument,
@@ -411,7 +413,7 @@ fn describe(
         note(false, "upgrades", format!("no longer allows upgrades to {}", listed(gone)), whole);
     }
     let instant = |time: Option<penstock_policy::Timestamp>, never: &str| time.map_or(never.to_owned(), words::instant);
-    // No beginning is the earliest one, no end the latest.
+    // No start means the earliest time, no end the latest.
     if old.not_before != rule.not_before {
         let message = format!(
             "holds from {} on, before: {}",
@@ -467,9 +469,9 @@ fn dimension<T: Clone>(
     }
 }
 
-/// A rule with `paths` has every request that it selects checked for ambiguous paths, whichever rule allows it: where
-/// such a rule goes and one without `paths` still allows the destination, what was refused with 400 passes. In Audit no
-/// other rule is needed: what none allows passes.
+/// A rule with `paths` makes requests that it selects path-scoped: they are checked for ambiguous paths, whichever rule
+/// allows them. If such a rule is removed and one without `paths` still allows the destination, requests pass that got
+/// 400 before. In Audit, no other rule is needed, because requests that no rule allows pass.
 fn compare_path_scope(old: &EgressDocument, new: &EgressDocument, changes: &mut Changes) {
     for (rule, opened) in path_scope_lost(old, new) {
         let path = format!("egress.rules[{}].paths", rule.name.0);
@@ -490,7 +492,8 @@ fn compare_path_scope(old: &EgressDocument, new: &EgressDocument, changes: &mut 
     }
 }
 
-/// The rules of `one` that make requests path-scoped which are not in `other` and may pass there, with some of them.
+/// The rules of `one` that make requests path-scoped, that `other` does not have, and whose requests may pass there;
+/// with some of these requests.
 fn path_scope_lost<'r>(
     one: &'r EgressDocument,
     other: &EgressDocument,

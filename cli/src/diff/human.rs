@@ -1,4 +1,4 @@
-//! The report for people.
+//! The human-readable report.
 
 use std::fmt::Write;
 

@@ -1,4 +1,4 @@
-//! What a change of `rateLimits` lets through.
+//! Finds what a change of `rateLimits` passes or refuses.
 
 use std::collections::HashMap;
 
@@ -45,11 +45,11 @@ pub fn compare(old: (&[LimitDocument], &Node), new: (&[LimitDocument], &Node), c
     }
 }
 
-/// The limits of one policy by name, and by all that they are besides.
+/// The limits of one policy by name, and by their content without the name.
 struct LimitsByName<'p> {
     limits: HashMap<&'p str, &'p LimitDocument>,
     nodes: HashMap<&'p str, &'p Node>,
-    /// The names of the limits that are alike but for their names, in order.
+    /// The names of the limits with the same content, in order.
     alike: HashMap<String, Vec<&'p str>>,
 }
 
@@ -67,14 +67,14 @@ impl<'p> LimitsByName<'p> {
         side
     }
 
-    /// The limit of the other policy that is this one under a name that this policy does not have.
+    /// The limit of the other policy with the same content, if its name does not occur in this policy.
     fn twin(&self, limit: &LimitDocument, other: &LimitsByName<'p>) -> Option<&'p str> {
         let alike = other.alike.get(&without_name(self.nodes.get(&*limit.name.0)?))?;
         alike.iter().find(|name| !self.limits.contains_key(*name)).copied()
     }
 }
 
-/// A limit's text without its name, the fields in order.
+/// The content of a limit without its name, with its fields in a fixed order.
 fn without_name(limit: &Node) -> String {
     let Node::Map(fields) = limit else { return limit.to_string() };
     let mut fields: Vec<_> = fields.iter().filter(|(field, _)| field != "name").collect();
@@ -176,8 +176,8 @@ fn compare_limit(old: (&LimitDocument, &Node), new: (&LimitDocument, &Node), pat
     other_fields(path, old.1, new.1, &known, changes);
 }
 
-/// Finer keys are more buckets: each client gets more. Coarser ones are fewer, but requests that lacked a part which is
-/// gone were limited together, or refused, and now have buckets of their own.
+/// Finer keys make more buckets, so each client gets more. Coarser keys make fewer, but requests that lacked a removed
+/// part were limited together, or refused, and now have their own buckets.
 fn compare_key(
     old: (&LimitDocument, &Node),
     new: (&LimitDocument, &Node),
@@ -193,7 +193,7 @@ fn compare_key(
     };
     let message = format!("counts by {}, before: {}", words(new.0), words(old.0));
     let within = |few: &[Node], many: &[Node]| few.iter().all(|part| many.contains(part));
-    // With a prefix in place of another of the same part, the longer one is finer.
+    // Of two prefixes of the same part, the longer one is finer.
     match (within(was, is), within(is, was)) {
         (true, true) => note(ChangeClass::Changed, "key", format!("{message}; the buckets begin full")),
         (true, false) => note(ChangeClass::Loosened, "key", format!("{message}: a client gets a bucket for each")),
@@ -230,7 +230,7 @@ fn can_be_missing(part: &KeyPart) -> bool {
     !matches!(part, KeyPart::Path | KeyPart::Method | KeyPart::Hostname | KeyPart::Constant(_))
 }
 
-/// Whether the keys differ only in that addresses count up to fewer bits.
+/// Whether the keys differ only in that addresses are truncated to fewer bits.
 fn coarser_prefix(old: &LimitDocument, new: &LimitDocument) -> bool {
     old.key.len() == new.key.len()
         && old.key.iter().zip(&new.key).all(|(old, new)| match (old, new) {

@@ -1,4 +1,4 @@
-//! `penstock diff`: what a change of policy changes, by what it says and for recorded traffic.
+//! `penstock diff`: compares two policies, by their text and for recorded traffic.
 
 mod change;
 mod destinations;
@@ -87,10 +87,10 @@ enum DiffFormat {
 }
 
 impl Args {
-    /// Compares. `false`: something changes as `--fail-on` says.
+    /// Compares the policies. Returns `false` when there is a change that `--fail-on` names.
     ///
     /// # Errors
-    /// When a file cannot be read, a policy is invalid, or a line is not a request.
+    /// Returns an error when a file cannot be read, a policy is invalid, or a line is not a request.
     pub fn run(&self, out: &mut Output<'_>) -> anyhow::Result<bool> {
         crate::traffic::one_stdin(self.files.iter().map(PathBuf::as_path))?;
         let mut files = self.files.iter().cloned();
@@ -149,15 +149,15 @@ impl Args {
     }
 }
 
-/// What a policy lets pass that another refused, each with its place. Of a policy that does not compile, what can be read
-/// counts.
+/// The changes of settings and egress that let something pass that was refused before, each with its place. For an
+/// invalid policy, the sections that can be parsed are compared.
 pub fn loosenings(old: &Node, new: &Node) -> Vec<String> {
     let changes = restrictions((old, &Documents::of(old)), (new, &Documents::of(new)));
     let loosened = changes.0.into_iter().filter(|change| change.class == ChangeClass::Loosened);
     loosened.map(|change| format!("{}: {}", change.path, change.message)).collect()
 }
 
-/// What changes in settings and in the sections that refuse.
+/// The changes in settings and in the sections that refuse requests.
 fn restrictions(old: (&Node, &Documents), new: (&Node, &Documents)) -> Changes {
     let ((old, before), (new, after)) = (old, new);
     let mut changes = Changes::default();
@@ -167,7 +167,7 @@ fn restrictions(old: (&Node, &Documents), new: (&Node, &Documents)) -> Changes {
     changes
 }
 
-/// What changes by what the policies say; canaries with the shares that hold at `time`.
+/// The changes between the policies; canaries are compared by their shares at `time`.
 fn compare(old: &PolicyFile, new: &PolicyFile, time: Timestamp) -> (Changes, Vec<Moved>) {
     let (before, after) = (Documents::of(&old.node), Documents::of(&new.node));
     let mut changes = restrictions((&old.node, &before), (&new.node, &after));

@@ -1,4 +1,4 @@
-//! What a change of `routes` and `canaries` sends elsewhere.
+//! Finds which requests a change of `routes` and `canaries` sends elsewhere.
 
 use std::collections::{HashMap, HashSet};
 
@@ -31,7 +31,7 @@ pub fn routes(old: &Node, new: &Node, changes: &mut Changes) {
     }
 }
 
-/// Where a rule leads, in words.
+/// Describes where a rule leads.
 fn leads_to(rule: &Node) -> String {
     match (rule.get("route"), rule.get("canary")) {
         (None, None) if rule.get("redirect").is_some() => "a redirect".to_owned(),
@@ -40,7 +40,7 @@ fn leads_to(rule: &Node) -> String {
     }
 }
 
-/// New, gone and moved items of a list of names.
+/// The added, removed and moved items in a list of names.
 fn items(
     path: &str,
     old: &[(&str, &Node)],
@@ -78,18 +78,18 @@ fn items(
     }
 }
 
-/// How a canary's shares move, at one instant.
+/// The shift of a canary's shares at one instant.
 #[derive(Debug, Serialize)]
 pub struct Moved {
-    /// The canary.
+    /// The canary's name.
     pub canary: String,
     /// Each variant with its share before and after, 0 to 1.
     pub variants: Vec<(String, f64, f64)>,
-    /// The share of users who get another variant, 0 to 1.
+    /// The fraction of users who get another variant, 0 to 1.
     pub users: f64,
 }
 
-/// Compares the canaries, with the shares that hold at `time`.
+/// Compares the canaries by their shares at `time`.
 pub fn canaries(old: (&Policy, &Node), new: (&Policy, &Node), time: Timestamp, changes: &mut Changes) -> Vec<Moved> {
     let (before, after) = (named(old.1, &["canaries"]), named(new.1, &["canaries"]));
     let variants = |node: &Node| {
@@ -172,16 +172,16 @@ impl<'p> Shares<'p> {
     }
 }
 
-/// The share of users that weighted rendezvous hashing moves from shares p to q: 1 − Σᵢ 1/Σⱼ max(pⱼ/pᵢ, qⱼ/qᵢ), over
-/// the variants i that both have (Moulton and Jiang, "Maximally Consistent Sampling and the Jaccard Index of Probability
-/// Distributions", 2018).
+/// The fraction of users that weighted rendezvous hashing moves when shares change from p to q: 1 − Σᵢ 1/Σⱼ max(pⱼ/pᵢ,
+/// qⱼ/qᵢ), over the variants i that both have (Moulton and Jiang, "Maximally Consistent Sampling and the Jaccard Index
+/// of Probability Distributions", 2018).
 pub fn share_moved(shares: &[(f64, f64)]) -> f64 {
     let both = shares.iter().filter(|(p, q)| *p > 0.0 && *q > 0.0);
     let stay = both.map(|(p, q)| 1.0 / shares.iter().map(|(pj, qj)| (pj / p).max(qj / q)).sum::<f64>());
     (1.0 - stay.sum::<f64>()).max(0.0)
 }
 
-/// The share that moves when every user is drawn anew.
+/// The fraction that moves when every user is assigned anew.
 fn drawn_anew(shares: &[(f64, f64)]) -> f64 {
     1.0 - shares.iter().map(|(p, q)| p * q).sum::<f64>()
 }
@@ -223,7 +223,7 @@ mod tests {
             };
             let really = (0..USERS).filter(|&user| variant(&old.0, user) != variant(&new.0, user)).count();
             let really = really as f64 / f64::from(USERS);
-            // Five standard deviations.
+            // A tolerance of five standard deviations.
             let tolerance = 5.0 * (predicted * (1.0 - predicted) / f64::from(USERS)).sqrt() + 1e-9;
             assert!((predicted - really).abs() <= tolerance, "{predicted} {really}");
         }

@@ -1,5 +1,5 @@
-//! What a change of `settings` lets through. What other sections count or match by comes from here, so that a change
-//! loosens as soon as something uses it, whichever way it goes: who was one client may be two.
+//! Finds what a change of `settings` loosens. Other sections count and match by these values, so a change in either
+//! direction is a loosening as soon as something uses it: two clients may have been one before.
 
 use penstock_policy::document::Node;
 use penstock_policy::rate_limits::LimitMode;
@@ -11,7 +11,7 @@ use crate::documents::{Documents, named};
 const UNSEEN_IDENTITY: Sought =
     Sought::Nothing("a recorded request has one identity, and does not say where the proxy found it");
 
-/// Compares `settings`, and what `egress` says of identity and ports.
+/// Compares `settings`, and the identity and port settings of `egress`.
 pub fn compare(old: (&Node, &Documents), new: (&Node, &Documents), changes: &mut Changes) {
     let limits: Vec<&Node> = [old, new].into_iter().flat_map(|(node, documents)| enforced(node, documents)).collect();
     let keyed = |parts: &[&str]| limits.iter().any(|limit| mentions(limit.get("key"), parts));
@@ -100,7 +100,7 @@ fn mentions(list: Option<&Node>, names: &[&str]) -> bool {
     items.iter().any(|item| names.iter().any(|name| item.get(name).is_some()))
 }
 
-/// What a setting is when nothing is said.
+/// The default of a setting.
 fn default(field: &str) -> Option<Node> {
     let text = match field {
         "sourceAddress" => r#"{"trustedHops":0}"#,

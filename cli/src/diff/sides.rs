@@ -1,24 +1,25 @@
-//! Which policy before is compared with which after: of files and folders with several plugins, those of one name.
+//! Pairs old and new policies: in files and folders with several plugins, those with the same name.
 
 use anyhow::ensure;
 
 use crate::policy_file::{PolicyFile, one};
 
-/// Two policies of one plugin; one may be missing.
+/// Two policies of one plugin; one may be absent.
 #[derive(Debug)]
 pub struct PolicyPair {
-    /// What messages call the plugin; `None`: it is the only one.
+    /// The plugin's name in messages; `None` when it is the only one.
     pub object: Option<String>,
-    /// The policy before.
+    /// The old policy.
     pub old: Option<PolicyFile>,
-    /// The policy after.
+    /// The new policy.
     pub new: Option<PolicyFile>,
 }
 
-/// Pairs the policies. When they run somewhere (`old_runs`), those that the new side does not have are no change.
+/// Pairs the policies. With `old_runs`, the old side is a running system, and its policies that the new side lacks are
+/// not a change.
 ///
 /// # Errors
-/// When it cannot be told which policy belongs to which.
+/// Returns an error when the pairs are ambiguous.
 pub fn pairs(
     old: Vec<PolicyFile>,
     new: Vec<PolicyFile>,
@@ -28,7 +29,7 @@ pub fn pairs(
     let only = |old, new| vec![PolicyPair { object: None, old: Some(old), new: Some(new) }];
     if plugin.is_some() {
         let pick = |side: Vec<PolicyFile>| match side.len() {
-            // A policy of ours has no name of a plugin.
+            // A plain policy file has no plugin name.
             1 if side.iter().all(|policy| policy.resource.is_none()) => one(side, None),
             _ => one(side, plugin),
         };
@@ -65,8 +66,8 @@ pub fn pairs(
     Ok(pairs)
 }
 
-/// Whether two objects are one plugin: the same name, in the same namespace when both say which. The kind does not count:
-/// Istio's WasmPlugin becomes a TrafficExtension.
+/// Whether two objects are the same plugin: the same name, and the same namespace when both have one. The kind does not
+/// count, because Istio's WasmPlugin may be replaced by a TrafficExtension.
 fn same_plugin(a: &PolicyFile, b: &PolicyFile) -> bool {
     let parts = |policy: &PolicyFile| {
         let resource = policy.resource.clone().unwrap_or_default();

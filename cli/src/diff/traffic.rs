@@ -1,4 +1,4 @@
-//! Recorded requests, decided by both policies. Memory does not grow with their number: kinds of difference and
+//! Decides recorded requests with both policies. Memory does not grow with their number: kinds of difference and
 //! remembered users are bounded.
 
 use std::collections::HashMap;
@@ -14,20 +14,20 @@ use super::change::ChangeClass;
 use super::verdict::Strictness;
 use crate::{replay, traffic, words};
 
-/// More kinds of difference than this are put together.
+/// The maximum number of kinds of difference; further ones are combined.
 const MOST_KINDS: usize = 200;
 
-/// More users of a canary than this are not told apart: 16 bytes each.
+/// The maximum number of distinct users of a canary, at 16 bytes each.
 const MOST_USERS: usize = 1_000_000;
 
-/// What differs.
+/// The differences in decisions.
 #[derive(Debug, Serialize)]
 pub struct TrafficReport {
-    /// How many requests were decided.
+    /// The number of requests.
     pub requests: u64,
-    /// How many of them differently.
+    /// The number of requests with different decisions.
     pub differ: u64,
-    /// By what differs, loosened first, then the most frequent.
+    /// The kinds of difference, loosening first, then by frequency.
     pub kinds: Vec<DifferenceKind>,
     /// Sticky users, by canary.
     pub users: Vec<Users>,
@@ -36,22 +36,22 @@ pub struct TrafficReport {
 /// One kind of difference.
 #[derive(Debug, Serialize)]
 pub struct DifferenceKind {
-    /// Which way it goes.
+    /// The direction of the difference.
     pub class: ChangeClass,
-    /// The decision before.
+    /// The decision of the old policy.
     pub from: String,
-    /// The decision after.
+    /// The decision of the new policy.
     pub to: String,
-    /// How many requests.
+    /// The number of requests.
     pub count: u64,
-    /// The first of them.
+    /// The first requests of this kind.
     pub examples: Vec<Example>,
 }
 
-/// A request of a kind.
+/// A request as an example.
 #[derive(Debug, Serialize)]
 pub struct Example {
-    /// Where it stands in the input, from 1.
+    /// Its line in the input, starting at 1.
     pub line: u64,
     /// Method and URL.
     pub request: String,
@@ -60,29 +60,29 @@ pub struct Example {
 /// The sticky users of one canary.
 #[derive(Debug, Serialize)]
 pub struct Users {
-    /// The canary.
+    /// The canary's name.
     pub canary: String,
-    /// How many different ones were seen.
+    /// The number of distinct users.
     pub users: usize,
-    /// Whether there were more than could be told apart.
+    /// Whether there were more users than could be distinguished.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub at_least: bool,
-    /// How many of them get another variant.
+    /// The number of users who get another variant.
     pub moved: usize,
-    /// From which variant to which, with some of the users.
+    /// The moves between variants, with some of the users.
     pub moves: Vec<Move>,
 }
 
 /// A move between two variants.
 #[derive(Debug, Serialize)]
 pub struct Move {
-    /// The variant before.
+    /// The old variant.
     pub from: String,
-    /// The variant after.
+    /// The new variant.
     pub to: String,
-    /// How many users.
+    /// The number of users.
     pub users: usize,
-    /// The first of them: their keys.
+    /// The first users, by key.
     pub examples: Vec<String>,
 }
 
@@ -103,10 +103,10 @@ struct TrafficComparison {
     differ: u64,
 }
 
-/// Decides every request of a file by both policies.
+/// Decides every request of a file with both policies.
 ///
 /// # Errors
-/// When the file cannot be read, or a line of it is not a request.
+/// Returns an error when the file cannot be read, or when a line is not a request.
 pub fn compare(
     old: &Policy,
     new: &Policy,
@@ -124,10 +124,10 @@ pub fn compare(
     };
     let now = replay::now();
     let (mut before, mut after) = (World::new(now, 0), World::new(now, 0));
-    // Only canaries have users, and their keys are known only to notes.
+    // Only canaries have users, and their keys are only in the trace.
     let sticky = old.canaries().is_some() && new.canaries().is_some();
     traffic::each(requests, options, true, &mut |line, request| {
-        // Chance is the same for both, or else it would be a difference.
+        // Both policies get the same random numbers; otherwise chance would show as a difference.
         comparison.requests += 1;
         let seed = comparison.requests;
         (before.random, after.random) = (seed, seed);
@@ -194,7 +194,7 @@ impl TrafficComparison {
         let hash = self.hasher.hash_one(&key);
         let full = seen.users.len() >= MOST_USERS;
         match seen.users.get_mut(&hash) {
-            // A ramp moves users while the requests go by: once is enough.
+            // A ramp moves users while requests are read; each user counts once.
             Some(moved) if moves && !*moved => *moved = true,
             Some(_) => return,
             None if full => {
@@ -239,13 +239,13 @@ impl TrafficComparison {
     }
 }
 
-/// A refusal's id is chance.
+/// The id in a refusal is random.
 fn without_id(mut decision: WireDecision) -> WireDecision {
     decision.response_headers.retain(|(name, _)| name != "x-penstock-decision-id");
     decision
 }
 
-/// Which way it goes: refused or not, then whether it would be.
+/// The direction: compares refused or not first, then what would be refused outside of Audit and Shadow.
 fn class(was: &WireDecision, is: &WireDecision) -> ChangeClass {
     match Strictness::of(is).cmp(&Strictness::of(was)) {
         std::cmp::Ordering::Less => ChangeClass::Loosened,
@@ -254,7 +254,7 @@ fn class(was: &WireDecision, is: &WireDecision) -> ChangeClass {
     }
 }
 
-/// A decision in a few words, of which there are not more than the policy has names.
+/// A short description of a decision. The number of different ones is bounded by the names in the policy.
 fn outcome(decision: &WireDecision) -> String {
     let by = |decision: &WireDecision| {
         let rule = decision.rule.as_ref().map(|rule| format!(" `{rule}`")).unwrap_or_default();
@@ -273,7 +273,7 @@ fn outcome(decision: &WireDecision) -> String {
     }
 }
 
-/// What `decision` has that `other` has not, when their outcomes are the same.
+/// What `decision` has that `other` lacks, when their outcomes are equal.
 fn details(decision: &WireDecision, other: &WireDecision) -> String {
     let mut parts = Vec::new();
     if decision.rule != other.rule {
@@ -285,7 +285,7 @@ fn details(decision: &WireDecision, other: &WireDecision) -> String {
     if decision.body != other.body {
         parts.push("another body".to_owned());
     }
-    // Names only: values may be as many as there are requests.
+    // Only names: there may be as many values as requests.
     let mut names = |what: &str, mine: &[(String, String)], theirs: &[(String, String)]| {
         let differ = mine.iter().filter(|pair| !theirs.contains(pair)).map(|(name, _)| name.as_str());
         let mut differ: Vec<&str> = differ.collect();

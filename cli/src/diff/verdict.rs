@@ -5,16 +5,16 @@ use penstock_policy::wire::WireDecision;
 /// How strictly a request was decided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Strictness {
-    /// It goes on.
+    /// The request is forwarded.
     Passes,
-    /// It goes on, but would be refused outside of `Audit` and `Shadow`.
+    /// The request is forwarded, but would be refused outside of `Audit` and `Shadow`.
     Reported,
-    /// It is answered in place of the upstream.
+    /// The request is refused, or answered instead of being forwarded.
     Refused,
 }
 
 impl Strictness {
-    /// Of a decision.
+    /// The strictness of a decision.
     pub fn of(decision: &WireDecision) -> Strictness {
         match (decision.action, decision.would_respond) {
             (Some("respond"), _) => Strictness::Refused,

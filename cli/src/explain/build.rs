@@ -1,4 +1,4 @@
-//! Makes the report from a decision, its notes and the policy as written.
+//! Makes the report from a decision, its trace and the policy text.
 
 use penstock_policy::egress::EgressDocument;
 use penstock_policy::explain::{BucketNote, CanaryNote, LimitNote, Note, Notes};
@@ -14,27 +14,27 @@ use super::report::{
 use crate::documents::Documents;
 use crate::words;
 
-/// What an explanation is made of.
+/// The inputs of an explanation.
 #[derive(Debug)]
 pub struct Decided<'a> {
-    /// The policy,
+    /// The policy.
     pub policy: &'a Policy,
-    /// and its sections.
+    /// The policy's sections.
     pub documents: &'a Documents,
     /// The request.
     pub request: &'a WireRequest,
-    /// When it was decided.
+    /// The time of the decision.
     pub time: Timestamp,
     /// The decision.
     pub decision: WireDecision,
-    /// Its notes.
+    /// The trace of the decision.
     pub trace: Notes,
-    /// How many near misses to show in each section.
+    /// The number of near misses to show in each section.
     pub misses: usize,
 }
 
 impl Decided<'_> {
-    /// The report.
+    /// Makes the report.
     pub fn report(self) -> Explanation {
         let owned = self.request.header_map();
         let headers: Vec<Header<'_>> = owned.iter().map(|(name, value)| (&**name, &**value)).collect();
@@ -42,7 +42,7 @@ impl Decided<'_> {
         let request = Request::new(&headers).with_scratch(&scratch);
         let mut world = World::new(self.time, 0);
         let request = self.policy.inspected(&request, &mut self.request.environment(&mut world));
-        // The sections after egress see what it forwards.
+        // The sections after egress see the path that egress forwards.
         let target = match self.decision.headers.set.iter().find(|(name, _)| name == ":path") {
             Some((_, target)) if self.canonical().is_some() => Some(target.clone()),
             _ => None,
@@ -111,8 +111,8 @@ impl Decided<'_> {
                 _ => {}
             }
         }
-        // A rule that several of its destinations select is shown once, where it came nearest to allowing; reasons are
-        // ordered as a rule is evaluated.
+        // A rule that several of its destinations select is shown once, where it came closest to allowing the request;
+        // reasons are ordered as a rule is evaluated.
         asked.sort_by_key(|(rule, stopped)| (stopped.map(std::cmp::Reverse), *rule));
         let mut seen = Vec::new();
         asked.retain(|(rule, _)| {
@@ -306,7 +306,7 @@ impl Decided<'_> {
     }
 }
 
-/// The ramp at `time`: which step, and until when.
+/// The ramp at `time`: the current step, and its end.
 fn ramp_words(ramp: &penstock_policy::canaries::RampDocument, percent: u32, time: Timestamp) -> String {
     let variant = &ramp.variant.0;
     if time < ramp.starts_at {
@@ -351,7 +351,7 @@ fn entries(matches: &Option<penstock_policy::document::NonEmpty<RequestMatch>>) 
     matches.as_ref().map_or(&[], |entries| &entries.0)
 }
 
-/// A rule by its entry that came nearest: most conditions held, then fewest failed, then the first.
+/// The closest entry of a rule: the one with the most true conditions, then the fewest false ones, then the first.
 fn considered(name: &str, entries: &[RequestMatch], request: &Request<'_>) -> Considered {
     let verdicts = entries.iter().map(|entry| entry.verdicts(request));
     let nearest = verdicts.min_by_key(|verdicts| {
@@ -377,7 +377,7 @@ impl From<ConditionVerdict> for ConditionReport {
     }
 }
 
-/// The rules that came nearest of those that do not match, at most `most`.
+/// The rules that do not match, closest first, at most `most`.
 fn nearest_misses<'d>(
     rules: impl Iterator<Item = (&'d str, &'d [RequestMatch])>,
     request: &Request<'_>,

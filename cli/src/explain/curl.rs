@@ -1,6 +1,7 @@
-//! `curl` command lines, as browsers copy them.
+//! Parses `curl` command lines, as browsers copy them.
 //!
-//! What curl would send, but for its own `user-agent` and `accept`. What only the shell or a file knows is an error.
+//! The result is the request that curl would send, without its own `user-agent` and `accept`. Anything that only the
+//! shell or a file could provide is an error.
 
 use anyhow::{Context as _, bail, ensure};
 use base64::Engine as _;
@@ -9,7 +10,7 @@ use penstock_policy::wire::WireRequest;
 use super::{paths, shell};
 use crate::traffic::url;
 
-/// Long options with a value that changes nothing that a policy sees: transport, output, other protocols.
+/// Long options with a value that do not affect a policy: transport, output, other protocols.
 const WITH_VALUE: &str = "abstract-unix-socket alt-svc cacert capath cert cert-type ciphers config \
     connect-timeout connect-to continue-at cookie-jar create-file-mode crlfile curves delegation dns-interface \
     dns-ipv4-addr dns-ipv6-addr dns-servers doh-url dump-header ech egd-file engine etag-compare etag-save \
@@ -25,7 +26,7 @@ const WITH_VALUE: &str = "abstract-unix-socket alt-svc cacert capath cert cert-t
     speed-time ssl-sessions stderr telnet-option tftp-blksize time-cond tls-max tls13-ciphers tlsauthtype tlspassword tlsuser \
     trace trace-ascii trace-config unix-socket upload-flags vlan-priority write-out";
 
-/// Long options without a value that change nothing that a policy sees.
+/// Long options without a value that do not affect a policy.
 const SWITCHES: &str = "append basic ca-native cert-status clobber compressed-ssh create-dirs crlf disable disable-eprt \
     disable-epsv disallow-username-in-url doh-cert-status doh-insecure dump-ca-embed fail fail-early fail-with-body \
     false-start follow form-escape ftp-create-dirs ftp-pasv ftp-pret ftp-skip-pasv-ip ftp-ssl-ccc ftp-ssl-control \
@@ -74,35 +75,35 @@ fn long_name(short: char) -> Option<&'static str> {
     })
 }
 
-/// What the options have said so far.
+/// The options parsed so far.
 #[derive(Default)]
 struct Sending {
     url: Option<String>,
     method: Option<String>,
     headers: Vec<(String, String)>,
-    /// Names that `-H 'name:'` takes out, which beats every default.
+    /// Names that `-H 'name:'` removes, with priority over every default.
     removed: Vec<String>,
     data: Vec<String>,
     has_form: bool,
     is_get: bool,
     is_head: bool,
     is_upload: bool,
-    /// `--globoff`: brackets of the URL are sent as they are.
+    /// `--globoff`: brackets in the URL are sent unchanged.
     is_literal: bool,
-    /// `--path-as-is`: dots in the path are sent as they are.
+    /// `--path-as-is`: dots in the path are sent unchanged.
     keeps_dots: bool,
-    /// The credentials go with a later request, when the server has said how.
+    /// The credentials are only sent with a second request, after the server's challenge.
     is_challenged: bool,
-    /// `--request-target`: the path as it is sent.
+    /// `--request-target`: the path that is sent.
     target: Option<String>,
-    /// `--url-query`: what is added to the query.
+    /// `--url-query`: additions to the query.
     query: Vec<String>,
 }
 
-/// The request of a command line.
+/// Parses the request of a command line.
 ///
 /// # Errors
-/// When it is not a curl command line, or has no URL.
+/// Returns an error when the line is not a curl command, or has no URL.
 pub fn request(line: &str) -> anyhow::Result<WireRequest> {
     let line = without_prompt(line)?;
     let words = shell::words(line)?;
@@ -136,7 +137,7 @@ pub fn request(line: &str) -> anyhow::Result<WireRequest> {
                     sending.flag(short)?;
                     continue;
                 };
-                // `-XPOST` and `-X POST` are the same.
+                // `-XPOST` and `-X POST` mean the same.
                 let rest: String = shorts.by_ref().collect();
                 let given = if rest.is_empty() { words.next() } else { Some(rest) };
                 sending.long(name, &mut || given.clone().with_context(|| format!("curl's -{short} needs a value")))?;
@@ -148,10 +149,10 @@ pub fn request(line: &str) -> anyhow::Result<WireRequest> {
     sending.finish()
 }
 
-/// The line without what a terminal shows before it.
+/// Removes a shell prompt in front of the command.
 ///
 /// # Errors
-/// When it is for something else than curl.
+/// Returns an error when the line is a command other than curl.
 fn without_prompt(line: &str) -> anyhow::Result<&str> {
     const MENU: &str = "choose \"Copy as cURL (bash)\" or \"Copy as cURL (cmd)\" in the browser's menu";
     let line = line.trim_start();
@@ -214,7 +215,7 @@ impl Sending {
             "referer" => self.set("referer", &value()?),
             "cookie" => {
                 let cookie = value()?;
-                // Without `=` it is the name of a file.
+                // Without `=`, the value is the name of a file.
                 ensure!(cookie.contains('='), "curl's --cookie {cookie:?} is a file: write the cookies, name=value");
                 self.set("cookie", &cookie);
             }
@@ -269,7 +270,7 @@ impl Sending {
         Ok(())
     }
 
-    /// A header of an option's, in place of what a former option said.
+    /// Sets a header that an option implies, replacing the value of an earlier option.
     fn set(&mut self, name: &str, value: &str) {
         self.headers.retain(|(other, _)| !other.eq_ignore_ascii_case(name));
         self.headers.push((name.to_owned(), value.to_owned()));
@@ -280,7 +281,7 @@ impl Sending {
         if !url.contains("://") {
             url.insert_str(0, "http://");
         }
-        // The first bracket may begin an IPv6 address.
+        // The first bracket may start an IPv6 address.
         let after_host = url
             .split_once("://[")
             .map_or(url.as_str(), |(_, rest)| rest.split_once(']').map_or(rest, |(_, rest)| rest));
@@ -330,7 +331,7 @@ impl Sending {
     }
 }
 
-/// A value of `--data-urlencode`: `name=content`, `=content` or `content`, of which the content is encoded.
+/// A value of `--data-urlencode`: `name=content`, `=content` or `content`; the content is encoded.
 fn url_encoded(value: &str) -> String {
     let (name, content) = value.split_once('=').map_or(("", value), |(name, content)| (name, content));
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);

@@ -1,4 +1,4 @@
-//! The wishes of `egress` rules, in words.
+//! Describes the requirements of `egress` rules.
 
 use penstock_policy::egress::{Destination, DestinationTarget, EgressDocument, EgressRuleDocument};
 use penstock_policy::{Reason, Request};
@@ -65,7 +65,7 @@ pub fn wants(rule: &EgressRuleDocument, stopped: Reason, report: &EgressReport, 
     }
 }
 
-/// Hosts of the rules that a reader could have meant: with few other letters, or above or below the one asked for.
+/// Hosts of the rules that the user may have meant: similar spelling, or parents or children of the requested host.
 pub fn similar_hosts(document: &EgressDocument, host: &str, most: usize) -> Vec<String> {
     let mut similar: Vec<(f64, String)> = Vec::new();
     for to in document.rules.0.iter().flat_map(|rule| &rule.to.0) {

@@ -1,4 +1,4 @@
-//! The report for people.
+//! The human-readable report.
 
 use std::borrow::Cow;
 use std::fmt::Write;
@@ -174,7 +174,7 @@ fn write_limits(limits: &LimitsReport, out: &mut String) -> std::fmt::Result {
     write_misses("nearest limits that do not apply", &limits.nearest_misses, out)
 }
 
-/// What settles a cost that is only reserved.
+/// How the final cost is determined when a cost is only reserved.
 fn reserved(limit: &LimitReport) -> String {
     let settled = limit.settled_by.as_ref();
     settled.map_or(String::new(), |header| format!(" (reserved until the response says {header})"))
@@ -336,7 +336,7 @@ fn write_conditions(rule: &Considered, out: &mut String) -> std::fmt::Result {
     Ok(())
 }
 
-/// For each miss the first condition that failed.
+/// The first false condition of each near miss.
 fn write_misses(title: &str, misses: &[Considered], out: &mut String) -> std::fmt::Result {
     if misses.is_empty() {
         return Ok(());
@@ -354,7 +354,7 @@ fn write_misses(title: &str, misses: &[Considered], out: &mut String) -> std::fm
     Ok(())
 }
 
-/// What the module does to request and response.
+/// The changes that the module makes to request and response.
 fn write_changes(report: &Explanation, out: &mut String) -> std::fmt::Result {
     let decision = &report.decision;
     let headers = &decision.headers;
@@ -369,12 +369,12 @@ fn write_changes(report: &Explanation, out: &mut String) -> std::fmt::Result {
     let lines: Vec<String> = lines.collect();
     if !lines.is_empty() {
         head("headers", "", out)?;
-        // The colon of the heading leads to lines, not to an outcome.
+        // The heading ends with a colon because lines follow instead of an outcome.
         while out.ends_with([' ', '\n']) {
             out.pop();
         }
         writeln!(out)?;
     }
-    // A value of a request is printed on one line, whatever it contains.
+    // Keeps a value of a request on one line, whatever it contains.
     lines.iter().try_for_each(|line| writeln!(out, "  {}", visible(line)))
 }

@@ -109,7 +109,7 @@ pub struct Args {
     output: ExplainFormat,
 }
 
-/// The value of `--at`: a place, or a time, as in versions before there were places.
+/// The value of `--at`: a place, or (as in earlier versions) a time.
 #[derive(Clone, Copy, Debug)]
 enum AtArgument {
     Place(Place),
@@ -135,7 +135,7 @@ enum ExplainFormat {
     Json,
 }
 
-/// A policy, or the part of one that runs in one place.
+/// A policy, or the part of it that runs in one place.
 struct PlacedPolicy {
     at: Option<Place>,
     name: Option<String>,
@@ -143,10 +143,10 @@ struct PlacedPolicy {
     node: Node,
 }
 
-/// Explains one request by one policy, with full buckets and closed breakers.
+/// Explains one request with one policy, with full buckets and closed breakers.
 ///
 /// # Errors
-/// When the policy is invalid.
+/// Returns an error when the policy is invalid.
 pub fn one_request(node: &Node, request: &WireRequest) -> anyhow::Result<Explained> {
     let policy = Policy::from_node(node).map_err(|problems| anyhow::anyhow!("{problems}"))?;
     let mut world = World::new(replay::now(), replay::random());
@@ -178,7 +178,7 @@ fn objects(text: &str) -> Result<Objects, String> {
     json(text, form)
 }
 
-/// JSON of an option; what is JSON and something else is told the form alone.
+/// Parses the JSON of an option; for valid JSON of another type, the error only gives the expected form.
 fn json<T: serde::de::DeserializeOwned>(text: &str, form: &str) -> Result<T, String> {
     serde_json::from_str(text)
         .map_err(|error| if error.is_data() { form.to_owned() } else { format!("{form}: {error}") })
@@ -188,7 +188,7 @@ fn address(text: &str) -> Result<IpAddr, String> {
     text.parse().map_err(|_| "write an IPv4 or IPv6 address without a port, such as 203.0.113.7".to_owned())
 }
 
-/// Reads an RFC 3339 time.
+/// Parses an RFC 3339 time.
 pub(crate) fn instant(text: &str) -> Result<Timestamp, String> {
     Timestamp::parse(text)
         .ok_or_else(|| "write RFC 3339 with seconds and offset, such as 2026-01-31T09:30:00Z".to_owned())
@@ -198,7 +198,7 @@ impl Args {
     /// Explains the request.
     ///
     /// # Errors
-    /// When a file cannot be read, the policy is invalid, or there is no request.
+    /// Returns an error when a file cannot be read, the policy is invalid, or there is no request.
     pub fn run(&self, out: &mut Output<'_>) -> anyhow::Result<bool> {
         let policy = match (&self.policy, self.running.is_any()) {
             (Some(policy), _) => Some(policy.clone()),
@@ -231,7 +231,7 @@ impl Args {
             (ExplainFormat::Human, reports) => out.human(&human::views(reports))?,
             (ExplainFormat::Json, [one]) => out.json(&one.report)?,
             (ExplainFormat::Json, reports) => {
-                // The decision of all sections in one plugin, as `replay` prints it, then each place.
+                // The decision of all sections in one plugin, as `replay` prints it, then of each place.
                 let whole = whole.map(|(policy, node)| self.report(&request, &policy, &node, seed)).transpose()?;
                 out.json(&report::ExplanationByPlace { whole, places: reports })?;
             }
@@ -262,7 +262,7 @@ impl Args {
         Ok(Decided { policy, documents: &documents, request, time, decision, trace, misses: self.misses }.report())
     }
 
-    /// What is explained by itself: each plugin of manifests, and of a policy of ours each place.
+    /// What is explained separately: each plugin of manifests, and each place of a policy file.
     fn views(&self, policies: Vec<PolicyFile>) -> anyhow::Result<Vec<PlacedPolicy>> {
         let policies = match &self.plugin {
             Some(_) => vec![one(policies, self.plugin.as_deref())?],

@@ -1,6 +1,6 @@
 //! Paths as clients send them.
 
-/// A path without `.` and `..` segments (RFC 3986, 5.2.4), as curl and browsers send it; the query stays.
+/// Removes `.` and `..` segments from a path (RFC 3986, 5.2.4), as curl and browsers do; keeps the query.
 pub fn without_dots(target: &str) -> String {
     let (path, query) = match target.split_once('?') {
         Some((path, query)) => (path, Some(query)),

@@ -1,23 +1,23 @@
-//! The words of a command line as a shell takes it apart: bash with `$'…'` (browsers on Linux and macOS), or cmd.exe
-//! with carets (browsers on Windows).
+//! Splits a command line into words as a shell does: bash with `$'…'` (copied by browsers on Linux and macOS), or
+//! cmd.exe with carets (browsers on Windows).
 
 use anyhow::{Context as _, bail};
 
-/// The words of `line`, in the shell that it was copied for.
+/// Splits `line` by the rules of the shell that it was copied for.
 ///
 /// # Errors
-/// When a quote is left open.
+/// Returns an error when a quote is not closed.
 pub fn words(line: &str) -> anyhow::Result<Vec<String>> {
     let line = line.replace("\r\n", "\n");
     if is_windows(&line) { windows(&without_carets(&line)) } else { posix(&line) }
 }
 
-/// Whether a line is for cmd.exe: a caret before a quote or at the end of a line means nothing to other shells.
+/// Whether a line is for cmd.exe: other shells give no meaning to a caret before a quote or at the end of a line.
 fn is_windows(line: &str) -> bool {
     line.contains("^\"") || line.contains("^\n")
 }
 
-/// POSIX quoting (XCU §2.2), and `$'…'` (§2.2.4 of issue 8). The first command only, without its redirections.
+/// POSIX quoting (XCU §2.2), and `$'…'` (§2.2.4 of issue 8). Only the first command, without redirections.
 fn posix(line: &str) -> anyhow::Result<Vec<String>> {
     let mut words = ShellWords::default();
     let mut chars = line.chars().peekable();
@@ -39,7 +39,7 @@ fn posix(line: &str) -> anyhow::Result<Vec<String>> {
                 chars.next();
                 ansi_c(&mut chars, word.get_or_insert_default())?;
             }
-            // A translated text of bash; without translations it is the text.
+            // A translated string of bash, read as if there were no translation.
             '$' if chars.peek() == Some(&'"') => {}
             '\\' => match chars.next() {
                 Some('\n') | None => {}
@@ -63,9 +63,9 @@ fn posix(line: &str) -> anyhow::Result<Vec<String>> {
 #[derive(Default)]
 struct ShellWords {
     all: Vec<String>,
-    /// The one that is being read.
+    /// The current word.
     word: Option<String>,
-    /// It is the file of a redirection.
+    /// Whether the current word is the file of a redirection.
     is_file: bool,
 }
 
@@ -78,7 +78,7 @@ impl ShellWords {
         }
     }
 
-    /// `2>file`, `>>file`, `2>&1`.
+    /// Redirections such as `2>file`, `>>file`, `2>&1`.
     fn redirect(&mut self, chars: &mut Chars<'_>) -> anyhow::Result<()> {
         if self.word.as_ref().is_some_and(|word| word.bytes().all(|byte| byte.is_ascii_digit())) {
             self.word = None;
@@ -95,7 +95,7 @@ impl ShellWords {
 
 type Chars<'l> = std::iter::Peekable<std::str::Chars<'l>>;
 
-/// The rest of `"…"`, up to its closing quote.
+/// Reads the rest of `"…"`, up to its closing quote.
 fn double_quoted(chars: &mut Chars<'_>, word: &mut String) -> anyhow::Result<()> {
     const OPEN: &str = "the curl command line has an open double quote";
     loop {
@@ -115,7 +115,7 @@ fn double_quoted(chars: &mut Chars<'_>, word: &mut String) -> anyhow::Result<()>
     }
 }
 
-/// Refuses what the shell would have put in: a variable, or what a command prints.
+/// Refuses what the shell would have substituted: a variable, or the output of a command.
 fn expanded(sign: char, chars: &Chars<'_>) -> anyhow::Result<()> {
     let rest: String = chars.clone().collect();
     let upto = |end: char| rest.find(end).map_or(rest.len(), |at| at + end.len_utf8());
@@ -133,10 +133,10 @@ fn expanded(sign: char, chars: &Chars<'_>) -> anyhow::Result<()> {
     bail!("the curl command line has `{sign}{what}`, which only the shell that ran it can say: write its value")
 }
 
-/// The rest of `$'…'`, up to its closing quote.
+/// Reads the rest of `$'…'`, up to its closing quote.
 fn ansi_c(chars: &mut Chars<'_>, word: &mut String) -> anyhow::Result<()> {
     const OPEN: &str = "the curl command line has an open $' quote";
-    /// Up to `most` digits.
+    /// Reads up to `most` digits.
     fn number(chars: &mut Chars<'_>, radix: u32, most: usize) -> Option<u32> {
         let mut value = None;
         for _ in 0..most {
@@ -146,7 +146,7 @@ fn ansi_c(chars: &mut Chars<'_>, word: &mut String) -> anyhow::Result<()> {
         }
         value
     }
-    // Escapes of bytes may be parts of one character.
+    // Several byte escapes may form one character.
     let mut bytes: Vec<u8> = Vec::new();
     let flush = |bytes: &mut Vec<u8>, word: &mut String| {
         word.push_str(&String::from_utf8_lossy(bytes));
@@ -172,7 +172,7 @@ fn ansi_c(chars: &mut Chars<'_>, word: &mut String) -> anyhow::Result<()> {
                 letter @ ('u' | 'U') => {
                     let most = if letter == 'u' { 4 } else { 8 };
                     let Some(mut code) = number(chars, 16, most) else { bail!("\\{letter} has no number in $'…'") };
-                    // Half of a character beyond U+FFFF: JavaScript writes both halves.
+                    // JavaScript writes a character above U+FFFF as a surrogate pair.
                     if (0xd800..0xdc00).contains(&code)
                         && chars.next_if_eq(&'\\').is_some()
                         && chars.next_if_eq(&'u').is_some()
@@ -214,7 +214,7 @@ fn ansi_c(chars: &mut Chars<'_>, word: &mut String) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What cmd.exe hands to a program: a caret takes the meaning of the next character away, outside of plain quotes.
+/// The line that cmd.exe passes to a program: outside of quotes, a caret escapes the next character.
 fn without_carets(line: &str) -> String {
     let mut out = String::with_capacity(line.len());
     let mut quoted = false;
@@ -222,7 +222,7 @@ fn without_carets(line: &str) -> String {
     while let Some(c) = chars.next() {
         match c {
             '^' if !quoted => match chars.next() {
-                // The line goes on; a second break after it is one in the text.
+                // A caret continues the line; a second line break after it belongs to the text.
                 Some('\n') => out.extend(chars.next_if_eq(&'\n')),
                 Some(c) => out.push(c),
                 None => {}
@@ -237,7 +237,7 @@ fn without_carets(line: &str) -> String {
     out
 }
 
-/// The words of a Windows command line, by the rules of its C runtime.
+/// Splits a Windows command line by the rules of its C runtime.
 fn windows(line: &str) -> anyhow::Result<Vec<String>> {
     let mut words = Vec::new();
     let mut word: Option<String> = None;

@@ -1,4 +1,5 @@
-//! The bill of materials of a module or of the command: a CycloneDX document from what `cargo metadata` says.
+//! The bill of materials (SBOM) of a module or of the command: a CycloneDX document made from the output of `cargo
+//! metadata`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,11 +9,12 @@ use serde_json::{Value, json};
 /// Its media type.
 pub const MEDIA_TYPE: &str = "application/vnd.cyclonedx+json";
 
-/// The components that are linked into `package` (no build and test dependencies), in a fixed order. `metadata` is the output of
-/// `cargo metadata --format-version 1 --filter-platform TARGET`; `sha256` the file's digest in hexadecimal.
+/// The components that are linked into `package` (without build and test dependencies), in a fixed order. `metadata` is
+/// the output of `cargo metadata --format-version 1 --filter-platform TARGET`; `sha256` is the file's digest in
+/// hexadecimal.
 ///
 /// # Errors
-/// When the metadata does not know the package.
+/// Returns an error when the metadata does not contain the package.
 pub fn bill(metadata: &Value, package: &str, sha256: &str) -> Result<Value> {
     let packages: BTreeMap<&str, &Value> =
         array(metadata, "/packages").filter_map(|package| Some((string(package, "id")?, package))).collect();
@@ -75,7 +77,7 @@ fn string<'a>(value: &'a Value, name: &str) -> Option<&'a str> {
     value.get(name)?.as_str()
 }
 
-/// The packages that a package is linked with: neither build scripts nor macros' own dependencies end up in the module.
+/// The packages that a package is linked with. Dependencies of build scripts and macros are not part of the module.
 fn linked(node: &Value) -> BTreeSet<&str> {
     array(node, "/deps")
         .filter(|dependency| array(dependency, "/dep_kinds").any(|kind| kind.get("kind").is_none_or(Value::is_null)))

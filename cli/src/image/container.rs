@@ -1,7 +1,8 @@
 //! The `penstock` command as a container image, without Docker: one layer with the executable and the files that it needs.
 //!
-//! There is no base image, so the executable must be static (a build for `x86_64-unknown-linux-musl`), or its libraries come along.
-//! Several executables, one an architecture, become one index, from which a container runtime takes its own.
+//! There is no base image, so the executable must be static (a build for `x86_64-unknown-linux-musl`), or its libraries
+//! must be added. Executables for several architectures become an index, from which a container runtime selects its
+//! own.
 
 use std::io::Write;
 
@@ -13,26 +14,27 @@ use super::elf::{architecture, loader};
 use super::package::{About, Attachment, Blob, ImageManifest, MANIFEST, digest, referrer, tagged};
 
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
-/// Where the executable is in the image.
+/// The path of the executable in the image.
 pub const COMMAND: &str = "usr/local/bin/penstock";
-/// The user `nobody`, as which images without accounts run by custom.
+/// The user id of `nobody` by convention, for images without a user database.
 pub const USER: &str = "65532:65532";
 
 /// A file of the image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ImageFile {
-    /// Its path in the image, without the slash at the beginning.
+    /// Its path in the image, without the leading slash.
     pub path: String,
     /// Its content.
     pub bytes: Vec<u8>,
-    /// Whether it can be executed: libraries and the loader are.
+    /// Whether it is executable, as libraries and the loader are.
     pub executable: bool,
 }
 
-/// The manifests of an image of the command, in an order in which they can be pushed.
+/// The manifests of an image of the command, in the order in which they must be pushed.
 ///
 /// # Errors
-/// When an executable is not for a known architecture, needs a loader that is not among `files`, or when two are for one architecture.
+/// Returns an error when an executable has an unknown architecture, when it needs a loader that is not among `files`,
+/// or when two have the same architecture.
 pub fn package(
     executables: &[Vec<u8>],
     files: &[ImageFile],
@@ -54,10 +56,11 @@ pub fn package(
     of_platforms(images, about, attachments)
 }
 
-/// One image as it is, or an index of several, from which a container runtime takes its own, with what goes beside them.
+/// Returns a single image unchanged, or several as an index, from which a container runtime selects its own; with their
+/// referrers.
 ///
 /// # Errors
-/// When two are for one architecture.
+/// Returns an error when two images have the same architecture.
 pub fn of_platforms(
     images: Vec<(&'static str, ImageManifest)>,
     about: &About,
@@ -81,7 +84,7 @@ pub fn of_platforms(
         platforms.push((architecture, descriptor));
         let referrers: Vec<_> = attachments.iter().map(|attachment| referrer(&image, attachment, about)).collect();
         all.push(image);
-        // Only for one: a bill of materials is that of one build.
+        // Only for a single image: a bill of materials describes one build.
         if !several {
             all.extend(referrers);
         }
@@ -116,7 +119,7 @@ fn image(executable: &[u8], files: &[ImageFile], architecture: &str, about: &Abo
     from_scratch(&all, architecture, &start, about)
 }
 
-/// An image of these files alone; `start` is how it is run.
+/// An image with only these files; `start` is its entry point.
 pub fn from_scratch(files: &[ImageFile], architecture: &str, start: &Value, about: &About) -> Result<ImageManifest> {
     let Layer { blob, diff_id } = layer(files, OCI_LAYER)?;
     let annotations = about.annotations();
@@ -149,9 +152,9 @@ pub const OCI_LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 /// Files as a layer of an image.
 #[derive(Debug)]
 pub struct Layer {
-    /// The archive, compressed.
+    /// The compressed archive.
     pub blob: Blob,
-    /// The digest of the archive as it is unpacked.
+    /// The digest of the uncompressed archive.
     pub diff_id: String,
 }
 
@@ -163,7 +166,7 @@ pub fn layer(files: &[ImageFile], media_type: &str) -> Result<Layer> {
     Ok(Layer { blob: Blob::new(media_type, gzip.finish()?), diff_id: digest(&tar) })
 }
 
-/// All files in a fixed order, owned by root, of the year 1970.
+/// All files in a fixed order, owned by root, with a date in 1970, so that the digest is reproducible.
 fn archive(files: &[ImageFile]) -> Result<Vec<u8>> {
     let mut entries: Vec<(&str, &[u8], bool)> =
         files.iter().map(|file| (file.path.as_str(), file.bytes.as_slice(), file.executable)).collect();

@@ -1,4 +1,4 @@
-//! What the header of an ELF file says: executables and libraries of Linux.
+//! Reads the header of ELF files: executables and libraries of Linux.
 
 use anyhow::{Result, bail, ensure};
 
@@ -7,7 +7,7 @@ pub fn is_elf(bytes: &[u8]) -> bool {
     bytes.starts_with(b"\x7fELF")
 }
 
-/// Whether they are a library: a shared object that no kernel starts, static or not.
+/// Whether these bytes are a library: a shared object that is not a (static or dynamic) executable.
 pub fn is_library(bytes: &[u8]) -> bool {
     const SHARED: usize = 3;
     const FLAGS_1: usize = 0x6fff_fffb;
@@ -27,7 +27,7 @@ fn dynamic(bytes: &[u8]) -> impl Iterator<Item = (usize, usize)> {
     })
 }
 
-/// A file's architecture, by the name that images have for it.
+/// A file's architecture, by its name in OCI images.
 pub fn architecture(file: &[u8]) -> Result<&'static str> {
     ensure!(is_elf(file) && file.get(4..6) == Some(&[2, 1]), "not a 64-bit executable or library for Linux (ELF)");
     match number(file, 18, 2) {
@@ -37,14 +37,14 @@ pub fn architecture(file: &[u8]) -> Result<&'static str> {
     }
 }
 
-/// The loader that a dynamically linked executable names (the segment `PT_INTERP`); `None` for a static one.
+/// The loader that a dynamically linked executable names (the segment `PT_INTERP`); `None` for a static executable.
 pub fn loader(executable: &[u8]) -> Option<String> {
     let (offset, length) = segment(executable, 3)?;
     let bytes = executable.get(offset..offset.checked_add(length)?)?;
     Some(String::from_utf8_lossy(bytes).trim_end_matches('\0').to_owned())
 }
 
-/// Where the first segment of this kind is, and how long.
+/// The offset and length of the first segment of this kind.
 fn segment(file: &[u8], kind: usize) -> Option<(usize, usize)> {
     let table = number(file, 32, 8)?;
     let (size, count) = (number(file, 54, 2)?, number(file, 56, 2)?);
@@ -69,7 +69,7 @@ fn number(bytes: &[u8], at: usize, length: usize) -> Option<usize> {
 pub mod tests {
     use super::*;
 
-    /// The least that reads as an executable: one segment, which names a loader or is of another kind.
+    /// A minimal executable: one segment, which names a loader or is of another kind.
     pub fn elf(machine: u16, loader: Option<&str>) -> Vec<u8> {
         let mut bytes = vec![0; 64 + 56];
         bytes[..6].copy_from_slice(b"\x7fELF\x02\x01");
@@ -95,7 +95,7 @@ pub mod tests {
     #[test]
     fn a_library_is_told_from_executables_of_every_kind() {
         assert!(is_library(&library(62)) && is_library(&library(183)));
-        // Executables that can be anywhere in memory: with a loader, and static.
+        // Position-independent executables, with a loader and static.
         let mut dynamic = elf(62, Some("/lib64/ld.so"));
         dynamic[16] = 3;
         let mut standalone = library(62);
@@ -108,7 +108,7 @@ pub mod tests {
         for executable in [elf(62, None), dynamic, standalone, b"\x7fELF".to_vec(), b"\0asm".to_vec()] {
             assert!(!is_library(&executable));
         }
-        // The tests themselves are a program.
+        // The test binary is itself an executable.
         assert!(!is_library(&std::fs::read(std::env::current_exe().unwrap()).unwrap()));
     }
 }

@@ -8,10 +8,10 @@ use serde_json::{Value, json};
 
 use super::package::ImageManifest;
 
-/// Writes all manifests and what they point at into `folder`, which may exist.
+/// Writes all manifests and their blobs into `folder`, which may exist.
 ///
 /// # Errors
-/// When a file cannot be written.
+/// Returns an error when a file cannot be written.
 pub fn write(folder: &Path, manifests: &[ImageManifest]) -> Result<()> {
     let blobs = folder.join("blobs/sha256");
     fs::create_dir_all(&blobs)?;
@@ -29,7 +29,7 @@ pub fn write(folder: &Path, manifests: &[ImageManifest]) -> Result<()> {
     Ok(())
 }
 
-/// A referrer is found through its subject, all others by name.
+/// A referrer is found through its subject, all other manifests by name.
 fn entry(manifest: &ImageManifest) -> Value {
     if let Some(listing) = &manifest.listing {
         return listing.clone();

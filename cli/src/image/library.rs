@@ -11,28 +11,29 @@ use super::container::{COMMAND, ImageFile, OCI_LAYER, USER, from_scratch, layer,
 use super::elf::{architecture, loader};
 use super::package::{About, Attachment, Blob, ImageManifest, MANIFEST, digest};
 
-/// The library's file name, which Envoy finds it by.
+/// The library's file name, by which Envoy finds it.
 const FILE: &str = "libpenstock.so";
-/// Where configurations of Envoy look for it.
+/// The folder in which configurations of Envoy look for it.
 const FOLDER: &str = "etc/penstock";
-/// The variable with the folder in which Envoy looks for a module by its name.
+/// The environment variable with the folder in which Envoy searches for modules by name.
 const SEARCH_PATH: &str = "ENVOY_DYNAMIC_MODULES_SEARCH_PATH";
 
-/// What the image is for.
+/// The purpose of the image.
 #[derive(Debug)]
 pub enum LibraryForm<'a> {
-    /// To be mounted: the library alone.
+    /// A volume: contains only the library.
     Volume,
-    /// To be run before Envoy: one of these static `penstock` commands copies the library to where its argument says.
+    /// An init container: one of these static `penstock` commands copies the library to the folder in its argument.
     Init(&'a [Vec<u8>]),
-    /// To be run as Envoy: the library on top of the image in this folder, an OCI image layout.
+    /// A proxy: the library on top of the Envoy image in this folder, which is an OCI image layout.
     OnTopOf(&'a Path),
 }
 
-/// The manifests of an image with the library, in an order in which they can be pushed.
+/// The manifests of an image with the library, in the order in which they must be pushed.
 ///
 /// # Errors
-/// When a library is not for a known architecture, two are for one, or there is no command or no base image for it.
+/// Returns an error when a library has an unknown architecture, when two have the same, or when one has no command or
+/// no base image.
 pub fn package(
     libraries: &[Vec<u8>],
     form: &LibraryForm<'_>,
@@ -76,7 +77,7 @@ fn command_for<'a>(commands: &'a [Vec<u8>], wanted: &str) -> Result<&'a Vec<u8>>
     bail!("no command of --init is for {wanted}")
 }
 
-/// The image of a layout with one more layer.
+/// Adds a layer to the image of a layout.
 fn on_top_of(layout: &Path, library: &ImageFile, architecture: &str, about: &About) -> Result<ImageManifest> {
     let base = find(layout, architecture)?;
     let mut manifest: Value = serde_json::from_slice(&base).context("its manifest is not JSON")?;
@@ -150,7 +151,7 @@ fn find(layout: &Path, architecture: &str) -> Result<Vec<u8>> {
     bail!("it has no image for {architecture}")
 }
 
-/// What a descriptor names, if it is what it should be.
+/// Reads the blob of a descriptor and verifies its digest.
 fn blob(layout: &Path, descriptor: &Value) -> Result<Vec<u8>> {
     let named = text(descriptor, "digest").context("a descriptor has no `digest`")?;
     let hash = named.strip_prefix("sha256:").filter(|hash| hash.bytes().all(|byte| byte.is_ascii_hexdigit()));
@@ -164,7 +165,7 @@ fn text<'a>(value: &'a Value, name: &str) -> Option<&'a str> {
     value.get(name)?.as_str()
 }
 
-/// The field of the object at `pointer`, made when it is not there.
+/// The field of the object at `pointer`, created when it is missing.
 fn field<'a>(value: &'a mut Value, pointer: &str, name: &str) -> Result<&'a mut Value> {
     let object = value.pointer_mut(pointer).and_then(Value::as_object_mut);
     Ok(object.with_context(|| format!("its image has no {pointer}"))?.entry(name).or_insert(Value::Null))
@@ -178,10 +179,11 @@ fn list<'a>(value: &'a mut Value, pointer: &str, name: &str) -> Result<&'a mut V
     field.as_array_mut().with_context(|| format!("its `{name}` is no list"))
 }
 
-/// Copies a file into a folder in one step: beside the old one, then into its place, as a running Envoy may have that one mapped.
+/// Copies a file into a folder atomically: writes beside the old file, then renames, because a running Envoy may have
+/// the old one mapped.
 ///
 /// # Errors
-/// When the file cannot be read or the folder not be written to.
+/// Returns an error when the file cannot be read or the folder not be written.
 pub fn place(file: &Path, folder: &Path) -> Result<()> {
     let name = file.file_name().with_context(|| format!("{} is no file", file.display()))?;
     let mut part = name.to_owned();

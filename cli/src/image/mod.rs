@@ -124,10 +124,11 @@ struct ModuleArgs {
 }
 
 impl Args {
-    /// Builds or pushes, and prints a line for each manifest: its kind and its name with the digest.
+    /// Builds or pushes images, and prints a line for each manifest: its kind and its name with the digest.
     ///
     /// # Errors
-    /// When a file cannot be read or written, when it is not a module, or when the registry cannot be reached or refuses it.
+    /// Returns an error when a file cannot be read or written, when it is not a module, or when the registry is
+    /// unreachable or refuses it.
     pub fn run(&self, out: &mut Output<'_>) -> Result<bool> {
         match &self.command {
             ImageCommand::Build { module, output } => {
@@ -155,7 +156,7 @@ impl Args {
                     let name = tagged
                         .map_or_else(|| format!("{}/{}", to.registry, to.repository), |tagged| tagged.to_string());
                     writeln!(out, "{:<11} {name}@{}", manifest.kind, manifest.blob.digest)?;
-                    // Whoever waits sees what is done.
+                    // Prints progress, because pushing may take a while.
                     out.flush()?;
                 }
             }

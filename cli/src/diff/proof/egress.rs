@@ -1,5 +1,5 @@
-//! What shows that `egress` lets more pass: the search of `check --within`, with the policy after in the place of the team's
-//! and the policy before in that of the platform's.
+//! Searches for requests that show a loosening of `egress`. It is the search of `check --within`, with the new policy
+//! as the team's and the old policy as the platform's.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -16,18 +16,19 @@ use crate::within::identity;
 use crate::within::limits::plain;
 use crate::within::witness::RequestDraft;
 
-/// Work of all searches together, in steps of a comparison; a decision by both policies is so many.
+/// The bound for all searches together, in steps of a comparison, and the steps that a decision by both policies counts
+/// as.
 const MOST_STEPS: usize = 8_000_000;
 const STEPS_OF_DECISION: usize = 200;
 
 const TOO_MUCH: &str = "there is too much to compare";
 const NOT_FOUND: &str = "none was found";
 
-/// Looks for requests.
+/// The search for requests.
 pub struct EgressProver<'p> {
     judge: &'p Judge<'p>,
     mentioned: Mentioned,
-    /// The policy after and the one before. Their modes and whether they verify server names are set for each search.
+    /// The new and the old policy. Their modes and whether they verify server names are set for each search.
     ours: EgressSide<'p>,
     theirs: EgressSide<'p>,
     same_identity: bool,
@@ -39,11 +40,11 @@ pub struct EgressProver<'p> {
     steps: usize,
 }
 
-/// Says whether a request is what is sought.
+/// Decides whether a request is an example.
 type Check<'c> = &'c dyn Fn(&RequestDraft) -> Option<Proof>;
 
 impl<'p> EgressProver<'p> {
-    /// Of two policies that both have the section.
+    /// For two policies that both have the section.
     pub fn new(judge: &'p Judge<'p>) -> Option<EgressProver<'p>> {
         let (old, new) = (judge.sides.old, judge.sides.new);
         let (before, after) = (old.documents.egress.as_ref()?, new.documents.egress.as_ref()?);
@@ -72,9 +73,9 @@ impl<'p> EgressProver<'p> {
         })
     }
 
-    /// Looks for what is sought.
+    /// Searches for an example of a loosening.
     pub fn prove(&mut self, sought: &Sought) -> ProofOutcome {
-        // What is refused only where the mode is Enforce is looked for as if it were.
+        // Refusals that depend on the mode Enforce are searched for as if the mode were Enforce.
         (self.ours.mode, self.theirs.mode) = (Mode::Enforce, Mode::Enforce);
         let judge = self.judge;
         let shows = |draft: &RequestDraft| judge.proof(draft);
@@ -103,7 +104,7 @@ impl<'p> EgressProver<'p> {
         }
     }
 
-    /// To what an entry of `deny` had, and a rule allows.
+    /// A request to a destination that an entry of `deny` covered and that a rule allows.
     fn denied(&mut self, entry: &Destination, shows: Check<'_>) -> ProofOutcome {
         let mut numbers = self.by_destination.overlapping(&entry.target);
         let is_ipv4 = matches!(entry.target, DestinationTarget::Cidr(Cidr { address: IpAddr::V4(_), .. }));
@@ -132,22 +133,23 @@ impl<'p> EgressProver<'p> {
         result
     }
 
-    /// With the name of another server than the one that the rule allows.
+    /// A request whose server name is not the host that the rule allows.
     fn other_server_name(&mut self) -> ProofOutcome {
         let judge = self.judge;
         let verified = (self.ours.verify_sni, self.theirs.verify_sni);
-        // Here the name is another one anyway, and an address is never a server name.
+        // Skipped when the name differs anyway; an address is never a server name.
         (self.ours.verify_sni, self.theirs.verify_sni) = (false, false);
         let shows = |draft: &RequestDraft| judge.proof(&other_name(draft));
         let found = match verified.0 {
-            // In Audit, what a rule allowed with the right name only and none does any more.
+            // In Audit: a request that a rule allowed only with the correct server name and that no rule allows any
+            // more.
             true => self.any_rule(self.rules_before, SearchWay::Back, &shows),
             false => {
                 let is_enforced = |side: super::judge::Side<'_>| {
                     side.documents.egress.as_ref().is_some_and(|egress| egress.mode == Mode::Enforce)
                 };
                 let forth = self.any_rule(self.rules, SearchWay::ForthFromNothing, &shows);
-                // What passes with the wrong name is allowed by a rule after, or was by one before.
+                // A request with the wrong name passes when a new rule allows it, or an old one did.
                 match (forth, is_enforced(judge.sides.old), is_enforced(judge.sides.new)) {
                     (ProofOutcome::Shown(proof), ..) => ProofOutcome::Shown(proof),
                     (found, true, true) | (found @ ProofOutcome::None, _, true) => found,
@@ -159,7 +161,7 @@ impl<'p> EgressProver<'p> {
         found
     }
 
-    /// With a path that the policy before refuses for its form.
+    /// A request whose path the old policy refuses as ambiguous.
     fn ambiguous_path(&mut self, rule: &EgressRuleDocument) -> ProofOutcome {
         let judge = self.judge;
         let is_400 = |draft: &RequestDraft| judge.proof(draft).filter(|proof| proof.before.starts_with("400"));
@@ -177,7 +179,7 @@ impl<'p> EgressProver<'p> {
             match self.search(rule, SearchWay::Forth, &is_400) {
                 ProofOutcome::None => {}
                 ProofOutcome::Shown(proof) => return ProofOutcome::Shown(proof),
-                // What passes anew for other reasons is no sign of this.
+                // A request that passes for other reasons does not show this.
                 ProofOutcome::Unknown(_) => match self.search(rule, SearchWay::Forth, &|draft| judge.proof(draft)) {
                     ProofOutcome::None => {}
                     found => result = found,
@@ -234,7 +236,7 @@ impl<'p> EgressProver<'p> {
     }
 }
 
-/// Which policy's rules are gone through, and over the other policy's rules or over none.
+/// The policy whose rules are searched, and the policy over whose rules, if any.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum SearchWay {
     Forth,
@@ -243,7 +245,7 @@ enum SearchWay {
     BackFromNothing,
 }
 
-/// A request that no rule allows, and one that is malformed: of those that show a loosening the one that was refused.
+/// Prefers the request that was refused by a rule over one that is malformed.
 pub fn anything(judge: &Judge<'_>, mentioned: &Mentioned) -> ProofOutcome {
     let unlisted = unlisted(mentioned);
     let malformed = RequestDraft { authority: "2130706433".to_owned(), ..unlisted.clone() };
@@ -252,7 +254,7 @@ pub fn anything(judge: &Judge<'_>, mentioned: &Mentioned) -> ProofOutcome {
     found.into_iter().next().map_or(ProofOutcome::Unknown(NOT_FOUND), |proof| ProofOutcome::Shown(Box::new(proof)))
 }
 
-/// Requests that the policy after lets pass as far as `egress` goes, to try limits with.
+/// Requests that pass `egress` in the new policy, used to test limits.
 pub fn passing(judge: &Judge<'_>) -> Vec<RequestDraft> {
     const MOST: usize = 8;
     let new = judge.sides.new;
@@ -274,7 +276,7 @@ pub fn passing(judge: &Judge<'_>) -> Vec<RequestDraft> {
                 end = search.rule(rule, &mut |_| true);
             }
             if let SearchEnd::Request(draft) = end {
-                // Each has times of its own.
+                // Each rule has its own times.
                 found.push(RequestDraft { time: None, ..*draft });
             }
         }
@@ -290,14 +292,14 @@ fn is_ipv6(target: &DestinationTarget) -> bool {
     matches!(target, DestinationTarget::Cidr(Cidr { address: IpAddr::V6(_), .. }))
 }
 
-/// What both destinations have.
+/// The part that both destinations have in common.
 fn common(a: &Destination, b: &Destination) -> Option<Destination> {
     let target = match (target_covers(&a.target, &b.target), target_covers(&b.target, &a.target)) {
         (true, _) => b.target.clone(),
         (_, true) => a.target.clone(),
         _ => return None,
     };
-    // Without a port in the authority `deny` has it whatever ports it lists.
+    // Without a port in the authority, `deny` matches whatever ports it lists.
     let ports = match (items(&a.ports), items(&b.ports)) {
         (Some(a), Some(b)) if b.iter().any(|port| a.contains(port)) => {
             Some(b.iter().filter(|port| a.contains(port)).copied().collect())

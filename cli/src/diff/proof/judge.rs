@@ -1,4 +1,4 @@
-//! What both policies decide about the same requests.
+//! Decides the same requests with both policies.
 
 use penstock_policy::document::Node;
 use penstock_policy::wire::{WireRequest, World};
@@ -11,61 +11,61 @@ use crate::documents::Documents;
 use crate::within::limits::{ReadLimit, complete};
 use crate::within::witness::{RequestDraft, Witness};
 
-/// What shows a loosening.
+/// An example that shows a loosening.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Proof {
-    /// The request, or several in order, in the form that `penstock replay` reads. All pass by the policy after.
+    /// One or several requests in order, in the format of `penstock replay`. All of them pass with the new policy.
     pub passes: Witness,
-    /// What the policy before answers, to the last one: status and reason.
+    /// The old policy's response to the last one: status and reason.
     pub before: String,
-    /// The last one for people.
+    /// A description of the last one.
     #[serde(skip)]
     pub words: String,
 }
 
-/// What a search ended in.
+/// The result of a search.
 #[derive(Clone, Debug)]
 pub enum ProofOutcome {
-    /// This shows it.
+    /// These requests show the loosening.
     Shown(Box<Proof>),
-    /// Nothing passes that was refused.
+    /// Nothing passes that was refused before.
     None,
-    /// That cannot be told, or no request shows it, for this reason.
+    /// The search found no request or cannot decide, for this reason.
     Unknown(&'static str),
 }
 
 /// Both policies.
 pub struct Sides<'p> {
-    /// Before.
+    /// The old policy.
     pub old: Side<'p>,
-    /// After.
+    /// The new policy.
     pub new: Side<'p>,
-    /// When requests come.
+    /// The time of the requests.
     pub now: Timestamp,
 }
 
 /// One of the policies.
 #[derive(Clone, Copy)]
 pub struct Side<'p> {
-    /// As written.
+    /// Its text.
     pub node: &'p Node,
-    /// Its sections as read.
+    /// Its parsed sections.
     pub documents: &'p Documents,
-    /// As it decides.
+    /// The compiled policy.
     pub policy: &'p Policy,
 }
 
-/// Decides by both policies.
+/// Decides with both policies.
 pub struct Judge<'j> {
-    /// Both.
+    /// The two policies.
     pub sides: &'j Sides<'j>,
-    /// The limits after.
+    /// The limits of the new policy.
     pub limits: Vec<ReadLimit<'j>>,
 }
 
 impl Judge<'_> {
-    /// Whether no `egress` of the policy before refused the request.
+    /// Whether `egress` of the old policy refused none of the requests.
     pub fn passed_egress(&self, draft: &RequestDraft) -> bool {
         draft.wire().is_some_and(|request| {
             let decision = request.decide(self.sides.old.policy, &mut World::new(self.sides.now, 0));
@@ -73,8 +73,8 @@ impl Judge<'_> {
         })
     }
 
-    /// What shows a loosening in this request, or in the same with all that limits count by; `None`: it is decided as
-    /// strictly as before.
+    /// Returns the example if this request shows a loosening, alone or repeated with every value that limits count by.
+    /// `None`: it is not decided more loosely than before.
     pub fn proof(&self, draft: &RequestDraft) -> Option<Proof> {
         let completed = || {
             let mut draft = draft.clone();
@@ -90,8 +90,8 @@ impl Judge<'_> {
     }
 }
 
-/// What the policy before says to the first of some requests that it decides more strictly than the policy after, which lets
-/// all pass.
+/// The old policy's response to the first request that it decides more strictly than the new one, which passes all of
+/// them.
 pub fn loosened(sides: &Sides<'_>, requests: &[Value]) -> Option<String> {
     let (mut was, mut is) = (World::new(sides.now, 0), World::new(sides.now, 0));
     let mut found = None;

@@ -1,4 +1,4 @@
-//! What shows that limits let more pass: sequences of requests.
+//! Searches for sequences of requests that show a loosening of limits.
 
 use std::collections::HashMap;
 
@@ -9,14 +9,14 @@ use super::judge::{Judge, Proof, ProofOutcome, loosened};
 use crate::within::limits::{LimitSearch, ReadLimit, alone, are_as_tight};
 use crate::within::witness::{RequestDraft, Witness};
 
-/// Searches, and decisions of all of them.
+/// Bounds for the number of searches, and of decisions in all of them.
 const MOST_SEARCHES: usize = 40;
 const MOST_DECISIONS: usize = 100_000;
 
-/// Limits that one is compared with.
+/// The maximum number of limits that one limit is compared with.
 const MOST_OTHERS: usize = 64;
 
-/// Looks for sequences of requests.
+/// The search for sequences of requests.
 pub struct LimitProver<'p> {
     judge: &'p Judge<'p>,
     before: Vec<ReadLimit<'p>>,
@@ -28,14 +28,14 @@ pub struct LimitProver<'p> {
 }
 
 impl<'p> LimitProver<'p> {
-    /// Of two policies.
+    /// For two policies.
     pub fn new(judge: &'p Judge<'p>) -> LimitProver<'p> {
         let before = ReadLimit::all(judge.sides.old.documents, judge.sides.old.node);
         let by_name = before.iter().map(|limit| (&*limit.document.name.0, *limit)).collect();
         LimitProver { judge, before, by_name, plain: None, found: HashMap::new(), searches: 0, decisions: 0 }
     }
 
-    /// Requests that a limit of the policy before refuses.
+    /// Requests that a given limit of the old policy refuses.
     pub fn limit(&mut self, name: &str) -> ProofOutcome {
         if let Some(found) = self.found.get(name) {
             return found.clone();
@@ -48,7 +48,7 @@ impl<'p> LimitProver<'p> {
         found
     }
 
-    /// Requests that any limit of the policy before refuses.
+    /// Requests that any limit of the old policy refuses.
     pub fn any(&mut self) -> ProofOutcome {
         let enforced = self.before.iter().filter(|limit| limit.document.mode == LimitMode::Enforce);
         let names: Vec<&str> = enforced.map(|limit| &*limit.document.name.0).collect();

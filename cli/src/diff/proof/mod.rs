@@ -1,8 +1,8 @@
-//! For each loosening a request, or several, that passes only by the policy after: both policies decide it.
+//! Finds for each loosening one or several requests that only the new policy passes, decided by both policies.
 //!
-//! What is compared by its text alone may be called loosened where nothing is. The searches that `check --within` rests on
-//! tell: where they find that nothing passes anew, the change is none of that kind. They are bounded, and where they give
-//! up the change stays loosened, with the reason why no request shows it.
+//! A comparison of texts may report a loosening that is none. The searches behind `check --within` decide it: if they
+//! find that nothing new passes, the change is reclassified as a plain change. They are bounded; if they give up, the
+//! change stays a loosening, with the reason why there is no example.
 
 mod egress;
 mod judge;
@@ -16,7 +16,7 @@ use judge::{Judge, ProofOutcome};
 pub use judge::{Proof, Side, Sides};
 pub use sought::Sought;
 
-/// Looks for what shows each loosening. One that turns out to be none becomes a change.
+/// Searches for an example of each loosening. A loosening that turns out to be none becomes a plain change.
 pub fn prove(changes: &mut Changes, sides: &Sides<'_>) {
     let judge = Judge { sides, limits: ReadLimit::all(sides.new.documents, sides.new.node) };
     let mut egress = None;
@@ -29,7 +29,7 @@ pub fn prove(changes: &mut Changes, sides: &Sides<'_>) {
             Sought::AnyLimit => limits.any(),
             sought => match egress.get_or_insert_with(|| egress::EgressProver::new(&judge)) {
                 Some(prover) => prover.prove(sought),
-                // The section is gone.
+                // The section was removed.
                 None => egress::anything(&judge, &Mentioned::of(&before)),
             },
         };

@@ -1,35 +1,35 @@
-//! Where to look for what shows a loosening.
+//! Where to search for an example of a loosening.
 
 use penstock_policy::egress::{Destination, EgressRuleDocument};
 
-/// In which requests a loosening shows.
+/// The requests in which a loosening shows.
 #[derive(Clone, Debug)]
 pub enum Sought {
-    /// Any that the rule of this name allows; those of this part of it first.
+    /// Requests that the rule with this name allows, starting with those of this part of it.
     Rule(Box<EgressRuleDocument>),
-    /// To a destination that was denied.
+    /// Requests to a destination that was denied.
     Denied(Destination),
-    /// To a host that no rule has.
+    /// Requests to a host that no rule has.
     Unlisted,
-    /// On a connection that was opened for another server name.
+    /// Requests on a connection with another server name.
     OtherServerName,
-    /// With an ambiguous path, where the rule of this name had made them be refused.
+    /// Requests with an ambiguous path, which the rule with this name had refused.
     AmbiguousPath(Box<EgressRuleDocument>),
-    /// With an authority that names no port.
+    /// Requests whose authority has no port.
     WithoutPort,
-    /// Those for which this limit of the policy before held.
+    /// Requests that this limit of the old policy applied to.
     Limit(String),
-    /// Those for which any limit of the policy before held.
+    /// Requests that any limit of the old policy applied to.
     AnyLimit,
-    /// In none that can be written down, for this reason.
+    /// No request can be constructed, for this reason.
     Nothing(&'static str),
 }
 
 impl Sought {
-    /// Of what loosens nothing.
+    /// For changes that loosen nothing.
     pub const NOT: Sought = Sought::Nothing("nothing is loosened");
 
-    /// Requests that a rule allows.
+    /// For requests that a rule allows.
     pub fn rule(rule: &EgressRuleDocument) -> Sought {
         Sought::Rule(Box::new(rule.clone()))
     }
