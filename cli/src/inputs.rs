@@ -1,4 +1,4 @@
-//! Where policies come from: files, folders, globs, a running Envoy, a cluster.
+//! Sources of policies: files, folders, globs, a running Envoy, a cluster.
 
 use std::path::{Path, PathBuf};
 
@@ -8,7 +8,7 @@ use crate::kubectl::{KINDS, Kubectl};
 use crate::source;
 use crate::text::SourceText;
 
-/// That nothing had a policy, and what to give.
+/// The error when no input contains a policy, with what to pass instead.
 pub fn no_policy(inputs: &[InputFile]) -> anyhow::Error {
     let names: Vec<&str> = inputs.iter().map(|input| input.name.as_str()).take(5).collect();
     if !inputs.is_empty() && names.iter().all(|name| name.starts_with(CLUSTER)) {
@@ -25,21 +25,21 @@ pub fn no_policy(inputs: &[InputFile]) -> anyhow::Error {
     )
 }
 
-/// What the names of objects of a cluster begin with.
+/// The prefix for the names of cluster objects.
 const CLUSTER: &str = "cluster ";
 
-/// What was read, under the name that messages give it.
+/// An input, with the name that messages use for it.
 #[derive(Debug)]
 pub struct InputFile {
-    /// How messages name it.
+    /// The name in messages.
     pub name: String,
-    /// Its text.
+    /// Its content.
     pub text: SourceText,
-    /// It was found in a folder, not named: what is no policy is passed over.
+    /// Whether it was found in a folder instead of being named: then files without a policy are skipped.
     pub is_found: bool,
 }
 
-/// Policies that run somewhere.
+/// Sources of policies that are in use.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct RunningInputs {
     /// What a running Envoy has: the base URL of its admin interface, such as http://127.0.0.1:9901.
@@ -57,15 +57,15 @@ pub struct RunningInputs {
 }
 
 impl RunningInputs {
-    /// Whether anything is asked for.
+    /// Whether any of these options is set.
     pub fn is_any(&self) -> bool {
         self.from_envoy.is_some() || self.from_cluster
     }
 
-    /// What runs.
+    /// Reads the policies that are in use.
     ///
     /// # Errors
-    /// When Envoy or the cluster cannot be asked.
+    /// Returns an error when Envoy or the cluster does not respond.
     pub fn read(&self) -> anyhow::Result<Vec<InputFile>> {
         let mut inputs = Vec::new();
         if let Some(url) = &self.from_envoy {
@@ -85,7 +85,7 @@ impl RunningInputs {
                 Some(namespace) => vec!["--namespace", namespace],
                 None => vec!["--all-namespaces"],
             };
-            // Without it, that control plane is not installed.
+            // If the kind is missing, that control plane is not installed.
             if let Some(text) = kubectl.run(&[&["get", kind, "--output", "json"], &whose[..]].concat())? {
                 let name = format!("{CLUSTER}{}", kind.split('.').next().unwrap_or(kind));
                 inputs.push(InputFile { name, text: SourceText::new(text), is_found: true });
@@ -100,10 +100,10 @@ impl RunningInputs {
     }
 }
 
-/// The configuration dump of a running Envoy.
+/// Fetches the configuration dump of a running Envoy.
 ///
 /// # Errors
-/// When it does not answer.
+/// Returns an error when Envoy does not respond.
 pub fn envoy(url: &str) -> anyhow::Result<InputFile> {
     let url = if url.contains("://") { url.to_owned() } else { format!("http://{url}") };
     let form = "write the address of Envoy's admin interface, such as http://127.0.0.1:9901";
@@ -133,10 +133,10 @@ pub fn envoy(url: &str) -> anyhow::Result<InputFile> {
     Ok(InputFile { name: url, text: SourceText::new(text), is_found: true })
 }
 
-/// Reads files, every YAML and JSON file of folders, and what globs match.
+/// Reads files, every YAML and JSON file in folders, and the matches of globs.
 ///
 /// # Errors
-/// When one cannot be read, or a glob or folder has none.
+/// Returns an error when a file cannot be read, or when a glob or folder has no files.
 pub fn read(paths: &[PathBuf]) -> anyhow::Result<Vec<InputFile>> {
     let mut inputs = Vec::new();
     for path in paths {
@@ -145,7 +145,7 @@ pub fn read(paths: &[PathBuf]) -> anyhow::Result<Vec<InputFile>> {
             below(path, &mut files);
             ensure!(!files.is_empty(), "{} has no .yaml, .yml or .json file", path.display());
             for file in files {
-                // What is no text is no policy.
+                // Binary files are not policies.
                 if let Ok(text) = source::read_text(&file) {
                     inputs.push(InputFile {
                         name: source::display(&file),
@@ -167,10 +167,10 @@ pub fn read(paths: &[PathBuf]) -> anyhow::Result<Vec<InputFile>> {
     Ok(inputs)
 }
 
-/// The files that a glob matches; a path without stars is itself.
+/// The files that a glob matches; a path without wildcards matches itself.
 ///
 /// # Errors
-/// When none matches.
+/// Returns an error when there is no match.
 pub fn matching(path: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let text = path.to_string_lossy();
     if path.exists() || !text.contains(['*', '?', '[']) {
@@ -183,7 +183,7 @@ pub fn matching(path: &Path) -> anyhow::Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// The YAML and JSON files below a folder, in order, without hidden folders and those of tools.
+/// The YAML and JSON files below a folder in order, except in hidden folders and folders of tools.
 pub fn below(folder: &Path, files: &mut Vec<PathBuf>) {
     let Ok(entries) = std::fs::read_dir(folder) else { return };
     let mut entries: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
@@ -208,15 +208,15 @@ pub fn tests(folder: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// Whether a file is one of `penstock test`, by its name.
+/// Whether the name of a file is that of a `penstock test` file.
 pub fn is_test(name: &str) -> bool {
     [".test.yaml", ".test.yml", ".test.json"].iter().any(|ending| name.ends_with(ending))
 }
 
-/// The policy of this folder, when a command is given none.
+/// The default policy file in the current folder, for commands without an argument.
 ///
 /// # Errors
-/// When there is none.
+/// Returns an error when there is none.
 pub fn default_policy() -> anyhow::Result<PathBuf> {
     let names = ["policy.yaml", "policy.yml", "policy.json"];
     let found = names.iter().map(PathBuf::from).find(|path| path.is_file());

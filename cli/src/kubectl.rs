@@ -1,4 +1,4 @@
-//! The cluster, through `kubectl`: its credentials, contexts and proxies are the user's own.
+//! Access to the cluster through `kubectl`, which uses the user's own credentials, contexts and proxies.
 
 use std::process::{Command, Output};
 
@@ -6,14 +6,14 @@ use anyhow::{Context as _, bail};
 
 use crate::source;
 
-/// The kinds that hold our plugins, as `kubectl` names them.
+/// The kinds that contain our plugins, as `kubectl` names them.
 pub const KINDS: [&str; 3] = [
     "wasmplugins.extensions.istio.io",
     "trafficextensions.extensions.istio.io",
     "envoyextensionpolicies.gateway.envoyproxy.io",
 ];
 
-/// Which cluster.
+/// The cluster to use.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct Kubectl {
     /// The context of the kubeconfig.
@@ -22,7 +22,7 @@ pub struct Kubectl {
 }
 
 impl Kubectl {
-    /// The command, with the context.
+    /// A `kubectl` command with the context.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new("kubectl");
         if let Some(context) = &self.context {
@@ -32,10 +32,10 @@ impl Kubectl {
         command
     }
 
-    /// What it prints; `None`: the cluster does not have this kind.
+    /// Runs it and returns its output; `None` when the cluster does not have this kind.
     ///
     /// # Errors
-    /// When it cannot be run, and what it says.
+    /// Returns an error when it cannot be run, or fails, with its message.
     pub fn run(&self, arguments: &[&str]) -> anyhow::Result<Option<String>> {
         let Output { status, stdout, stderr } = self.command(arguments).output().map_err(|error| {
             anyhow::anyhow!(
@@ -57,13 +57,14 @@ impl Kubectl {
     }
 }
 
-/// Whether the cluster answers, and does not have this kind. A server that is none of Kubernetes has no kinds at all.
+/// Whether the error says that the cluster responds but lacks this kind. A server that is not Kubernetes has no kinds
+/// at all.
 fn is_unknown_kind(errors: &str) -> bool {
     let lacks = errors.contains("have a resource type") || errors.contains("could not find the requested resource");
     lacks && !errors.contains("API group list")
 }
 
-/// What an error of kubectl comes down to, without the lines of its log.
+/// The essential part of an error of kubectl, without its log lines.
 fn said(errors: &str) -> String {
     const BEGIN: [&str; 6] = [
         "error:",
@@ -79,7 +80,7 @@ fn said(errors: &str) -> String {
         level.is_some_and(|day| day.len() == 4 && day.bytes().all(|b| b.is_ascii_digit())) && line.contains(".go:")
     };
     let lines: Vec<&str> = errors.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-    // An entry of the log may have many lines; the error itself comes last.
+    // A log entry may have several lines; the error itself comes last.
     let last = lines.iter().rposition(|line| BEGIN.iter().any(|begin| line.starts_with(begin)));
     let rest: Vec<&str> = match last {
         Some(last) => lines.get(last..).unwrap_or_default().to_vec(),

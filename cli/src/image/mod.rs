@@ -176,7 +176,7 @@ impl ModuleArgs {
         let metadata: Value =
             serde_json::from_slice(&read(metadata)?).with_context(|| format!("{} is not JSON", metadata.display()))?;
         let name = self.name();
-        // The crate of the command has the project's name, those of the modules begin with it.
+        // The command's crate has the project's name; the names of the modules' crates start with it.
         let package = match name.as_str() {
             "penstock" => name,
             "libpenstock" => "penstock-native".to_owned(),
@@ -242,7 +242,7 @@ impl ModuleArgs {
         }
     }
 
-    /// What `--file` names.
+    /// The content of the files that `--file` names.
     fn files(&self) -> Result<Vec<container::ImageFile>> {
         let file = |text: &String| {
             let (path, from) = text

@@ -1,14 +1,14 @@
-//! What of a module goes to a registry, byte for byte the same for the same input.
+//! The manifests of a module for a registry. The same input gives the same bytes.
 //!
-//! Two forms of one module, because platforms and tools differ in what they accept:
+//! A module has two forms, because platforms and tools differ in what they accept:
 //!
-//! - the **image**: an OCI image whose last layer is a `tar+gzip` with `plugin.wasm`. Istio's agent and Envoy Gateway take it, and so
-//!   does every registry and scanner that knows container images only.
-//! - the **artifact**: no archive around the module, in exactly two layers, as the Wasm image specification asks for
-//!   (<https://github.com/solo-io/wasm/blob/master/spec/spec.md>). Istio and Envoy Gateway take it, too.
+//! - the **image**: an OCI image whose last layer is a `tar+gzip` with `plugin.wasm`. Istio's agent and Envoy Gateway
+//!   accept it, and so does every registry and scanner that only knows container images.
+//! - the **artifact**: the module without an archive around it, in exactly two layers, as the Wasm image specification
+//!   requires (<https://github.com/solo-io/wasm/blob/master/spec/spec.md>). Istio and Envoy Gateway accept it, too.
 //!
-//! A bill of materials and a provenance statement are *referrers* of each: manifests of their own that name it as their
-//! `subject` (OCI image specification 1.1), because a third layer would make both forms unreadable.
+//! A bill of materials and a provenance statement are *referrers* of each form: separate manifests that name it as
+//! their `subject` (OCI image specification 1.1), because a third layer would make both forms unreadable.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -18,14 +18,14 @@ use flate2::{Compression, GzBuilder};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
-/// What Istio and Envoy Gateway unpack at most.
+/// The largest module that Istio and Envoy Gateway unpack.
 const LARGEST_MODULE: usize = 256 << 20;
 
 /// The media type of a manifest.
 pub const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const EMPTY: &str = "application/vnd.oci.empty.v1+json";
 
-/// Bytes with their type and name.
+/// Bytes with their media type and digest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Blob {
     /// The media type.
@@ -37,47 +37,47 @@ pub struct Blob {
 }
 
 impl Blob {
-    /// `bytes` with their digest.
+    /// Makes a blob of `bytes` and computes its digest.
     pub fn new(media_type: &str, bytes: Vec<u8>) -> Self {
         Blob { media_type: media_type.to_owned(), digest: digest(&bytes), bytes }
     }
 
-    /// A document as compact JSON.
+    /// Makes a blob of a document as compact JSON.
     pub fn json(media_type: &str, value: &Value) -> Self {
         Blob::new(media_type, value.to_string().into_bytes())
     }
 
-    /// How manifests point at it.
+    /// The descriptor with which manifests refer to it.
     pub fn descriptor(&self) -> Value {
         json!({"mediaType": self.media_type, "digest": self.digest, "size": self.bytes.len()})
     }
 }
 
-/// `sha256:` and the hexadecimal digest of `bytes`.
+/// Returns `sha256:` and the hexadecimal digest of `bytes`.
 pub fn digest(bytes: &[u8]) -> String {
     let digest = Sha256::digest(bytes);
     let digits: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
     format!("sha256:{digits}")
 }
 
-/// A manifest and all that it points at.
+/// A manifest and the blobs that it refers to.
 #[derive(Clone, Debug)]
 pub struct ImageManifest {
-    /// What it is, for people: `image`, `artifact`, `index`, `sbom`, `provenance`.
+    /// Its human-readable kind: `image`, `artifact`, `index`, `sbom`, `provenance`.
     pub kind: &'static str,
     /// The manifest itself.
     pub blob: Blob,
-    /// What must be in the registry before it.
+    /// What must be pushed before it.
     pub blobs: Vec<Blob>,
-    /// What is added to the tag that the user gives; `None` for a referrer, which has no tag.
+    /// The suffix for the user's tag; `None` for a referrer, which has no tag.
     pub tag_suffix: Option<&'static str>,
-    /// For a referrer: the digest of its subject.
+    /// For a referrer, the digest of its subject.
     pub subject: Option<String>,
-    /// For a referrer: the entry in the list of its subject's referrers.
+    /// For a referrer, its entry in the list of its subject's referrers.
     pub listing: Option<Value>,
 }
 
-/// What is said about a module in annotations.
+/// The description of a module in annotations.
 #[derive(Clone, Debug, Default)]
 pub struct About {
     /// The module's name, such as `suite`.
@@ -93,7 +93,7 @@ pub struct About {
 }
 
 impl About {
-    /// The annotations of every form.
+    /// The annotations of both forms.
     pub fn annotations(&self) -> BTreeMap<&'static str, String> {
         let mut all = BTreeMap::from([
             ("org.opencontainers.image.title", self.name.clone()),
@@ -108,7 +108,7 @@ impl About {
     }
 }
 
-/// A document about a module that goes beside it.
+/// A document about a module that is attached to it.
 #[derive(Clone, Debug)]
 pub struct Attachment {
     /// `sbom` or `provenance`.
@@ -119,10 +119,10 @@ pub struct Attachment {
     pub document: Value,
 }
 
-/// The manifests of a module, in an order in which they can be pushed: each subject before its referrers.
+/// The manifests of a module, in the order in which they must be pushed: each subject before its referrers.
 ///
 /// # Errors
-/// When `module` is not a WebAssembly module that a proxy can load.
+/// Returns an error when `module` is not a WebAssembly module that a proxy can load.
 pub fn package(module: &[u8], about: &About, attachments: &[Attachment]) -> Result<Vec<ImageManifest>> {
     ensure!(
         module.starts_with(b"\0asm\x01\0\0\0"),
@@ -164,7 +164,7 @@ fn image(module: &[u8], about: &About) -> Result<ImageManifest> {
     Ok(tagged("image", "", &manifest, vec![config, layer]))
 }
 
-/// `plugin.wasm` at the root, owned by root, of the year 1970.
+/// An archive with `plugin.wasm` at the root, owned by root, with a date in 1970.
 fn archive(module: &[u8]) -> Result<Vec<u8>> {
     let mut header = tar::Header::new_ustar();
     header.set_size(module.len().try_into()?);
@@ -199,12 +199,12 @@ pub fn tagged(kind: &'static str, suffix: &'static str, manifest: &Value, blobs:
     ImageManifest { kind, blob, blobs, tag_suffix: Some(suffix), subject: None, listing: None }
 }
 
-/// A document as a manifest of its own that names its subject.
+/// A separate manifest for a document, which names its subject.
 pub fn referrer(subject: &ImageManifest, attachment: &Attachment, about: &About) -> ImageManifest {
     let config = Blob::json(EMPTY, &json!({}));
     let mut document = attachment.document.clone();
     if let Some(named) = document.pointer_mut("/subject/1") {
-        // A statement names what it is attached to.
+        // A provenance statement names the digest that it is attached to.
         *named = json!({
             "name": subject.kind,
             "digest": {"sha256": subject.blob.digest.trim_start_matches("sha256:")},
@@ -272,7 +272,7 @@ mod tests {
     fn the_same_module_gives_the_same_digests() {
         let digests: Vec<_> = forms().into_iter().map(|form| form.blob.digest).collect();
         assert_eq!(digests, forms().into_iter().map(|form| form.blob.digest).collect::<Vec<_>>());
-        // A change of these is a change of everybody's pinned digests: say so in the release notes.
+        // If these digests change, every pinned digest of users changes: mention it in the release notes.
         assert_eq!(digests[0], "sha256:4d2f5c2d9fe0e038dbe1ae0e824dfe1239cf744152e624a1312326680ba20dd4");
         assert_eq!(digests[2], "sha256:f340a46410d1687459bc399e56432eb3f5f13b2013c42d50edff9004ce1d5a62");
     }

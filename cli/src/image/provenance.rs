@@ -1,6 +1,8 @@
-//! Where a module comes from: an in-toto statement with a SLSA provenance predicate (<https://slsa.dev/spec/v1.1/provenance>).
+//! The origin of a module: an in-toto statement with a SLSA provenance predicate
+//! (<https://slsa.dev/spec/v1.1/provenance>).
 //!
-//! Unsigned, so it informs and proves nothing; `cosign attest` makes a proof of it (docs/distribution.md).
+//! The statement is unsigned, so it is information and not a proof; `cosign attest` makes it a proof
+//! (docs/distribution.md).
 
 use serde_json::{Value, json};
 
@@ -9,7 +11,8 @@ use super::package::About;
 /// Its media type.
 pub const MEDIA_TYPE: &str = "application/vnd.in-toto+json";
 
-/// The statement about a file of this name and digest in hexadecimal. Its second subject is left for the form that it goes with.
+/// The statement about a file with this name and hexadecimal digest. The form that it is attached to is added as its
+/// second subject.
 pub fn statement(about: &About, file: &str, sha256: &str, builder: &str) -> Value {
     let mut source = json!({"uri": format!("git+{}", about.source)});
     if let (Some(source), Some(revision)) = (source.as_object_mut(), &about.revision) {

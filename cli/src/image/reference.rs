@@ -3,12 +3,12 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// A place in a registry.
+/// A reference to an image in a registry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reference {
-    /// Host, and port if it is given.
+    /// The host, with the port if it is given.
     pub registry: String,
-    /// The path, such as `team/penstock`.
+    /// The repository's path, such as `team/penstock`.
     pub repository: String,
     /// The tag.
     pub tag: String,
@@ -20,8 +20,8 @@ impl FromStr for Reference {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let text = text.strip_prefix("oci://").unwrap_or(text);
         let (registry, rest) = text.split_once('/').unwrap_or(("", text));
-        // Docker's rule: without a dot, a port or `localhost` it is a path on Docker Hub. To push there by accident is worse
-        // than to write `docker.io`.
+        // Docker's rule: without a dot, a port or `localhost`, the first part is a path on Docker Hub. Pushing there by
+        // accident would be worse than having to write `docker.io`.
         if !(registry.contains(['.', ':']) || registry == "localhost") {
             return Err(format!(
                 "{text:?} does not begin with a registry; write it as `registry.example.com/team/name:1.0.0` \
@@ -45,7 +45,7 @@ impl FromStr for Reference {
             ));
         }
         let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
-        // A form adds up to 9 characters of its own.
+        // A form appends up to 9 characters.
         if !(1..=100).contains(&tag.len())
             || !tag.starts_with(word)
             || !tag.chars().all(|c| word(c) || ".-".contains(c))
@@ -65,13 +65,13 @@ impl fmt::Display for Reference {
 }
 
 impl Reference {
-    /// The same with something added to the tag.
+    /// The same reference with a suffix on its tag.
     #[must_use]
     pub fn with_suffix(&self, suffix: &str) -> Self {
         Reference { tag: format!("{}{suffix}", self.tag), ..self.clone() }
     }
 
-    /// Whether the registry is on this machine, where plain HTTP is the rule.
+    /// Whether the registry is on this machine, where plain HTTP is the default.
     pub fn is_local(&self) -> bool {
         let host = self.registry.rsplit_once(':').map_or(self.registry.as_str(), |(host, _)| host);
         let host = host.trim_matches(['[', ']']);

@@ -1,4 +1,5 @@
-//! A client of the OCI distribution API (<https://github.com/opencontainers/distribution-spec>, version 1.1): what a push needs.
+//! A client of the OCI distribution API (<https://github.com/opencontainers/distribution-spec>, version 1.1), as far as
+//! a push needs it.
 
 use std::env;
 use std::path::PathBuf;
@@ -17,28 +18,29 @@ use super::package::{Blob, ImageManifest};
 use super::reference::Reference;
 
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
-/// How often something is tried that may work the next time.
+/// The number of attempts for requests that may succeed later.
 const ATTEMPTS: u32 = 5;
-/// The longest answer that is read: indexes of referrers, tokens, errors.
+/// The longest response that is read, in bytes: indexes of referrers, tokens, errors.
 const LONGEST_ANSWER: u64 = 4 << 20;
 
-/// A registry, and what it lets us do.
+/// A registry with the credentials for it.
 pub struct RegistryClient {
     agent: Agent,
     base: String,
     repository: String,
     credential: Option<DockerCredential>,
-    /// The value of `authorization`, once the registry has asked for one.
+    /// The value of `authorization`, once the registry has required one.
     authorization: Option<String>,
     first_pause: Duration,
 }
 
 impl RegistryClient {
-    /// The registry of `reference`. Plain HTTP for a registry on this machine or when `plain_http` says so. Credentials come from
-    /// Docker's configuration (`$DOCKER_CONFIG/config.json`, else `~/.docker/config.json`), credential helpers included.
+    /// Opens the registry of `reference`. Uses plain HTTP for a registry on this machine, or with `plain_http`.
+    /// Credentials come from Docker's configuration (`$DOCKER_CONFIG/config.json`, or `~/.docker/config.json`),
+    /// including credential helpers.
     ///
     /// # Errors
-    /// When the configuration names a credential helper that fails, or is broken.
+    /// Returns an error when the configuration is invalid or names a credential helper that fails.
     pub fn new(reference: &Reference, plain_http: bool) -> Result<Self> {
         let scheme = if plain_http || reference.is_local() { "http" } else { "https" };
         let tls = TlsConfig::builder()
@@ -53,7 +55,7 @@ impl RegistryClient {
             .user_agent(concat!("penstock/", env!("CARGO_PKG_VERSION")))
             .build()
             .new_agent();
-        // Docker Hub answers under another name than its own.
+        // The API of Docker Hub has a different host name.
         let (host, server) = match reference.registry.as_str() {
             "docker.io" => ("registry-1.docker.io", "https://index.docker.io/v1/"),
             other => (other, other),
@@ -68,10 +70,10 @@ impl RegistryClient {
         })
     }
 
-    /// Pushes a manifest and all that it points at, under `tag` or, without one, under its digest.
+    /// Pushes a manifest and its blobs, under `tag`, or under its digest when there is no tag.
     ///
     /// # Errors
-    /// When the registry cannot be reached or refuses something, with its own words.
+    /// Returns an error, with the registry's message, when the registry is unreachable or refuses something.
     pub fn push(&mut self, manifest: &ImageManifest, tag: Option<&str>) -> Result<()> {
         for blob in &manifest.blobs {
             self.push_blob(blob).with_context(|| format!("cannot push the blob {}", blob.digest))?;
@@ -79,7 +81,7 @@ impl RegistryClient {
         let name = tag.unwrap_or(&manifest.blob.digest);
         let response =
             self.put_manifest(name, &manifest.blob).with_context(|| format!("cannot push the manifest {name}"))?;
-        // A registry that does not know referrers does not answer with this header; there a tag of a fixed name lists them.
+        // A registry without support for referrers does not send this header; then a tag with a fixed name lists them.
         if let (Some(subject), Some(listing)) = (&manifest.subject, &manifest.listing)
             && !response.headers().contains_key("oci-subject")
         {
@@ -93,7 +95,7 @@ impl RegistryClient {
         if present.status() == StatusCode::OK {
             return Ok(());
         }
-        // An upload that broke off is begun anew: what is sent is small.
+        // An interrupted upload starts again: the blobs are small.
         let mut pause = self.first_pause;
         for attempt in 1.. {
             let mut opened = self.send("POST", &self.path("blobs/uploads/"), None, &[])?;
@@ -157,7 +159,7 @@ impl RegistryClient {
         if location.starts_with('/') { format!("{}{location}", self.base) } else { location }
     }
 
-    /// One request, again when the registry asks for credentials or has a bad moment.
+    /// Sends one request; repeats it with credentials when the registry requires them, and after temporary errors.
     fn send(&mut self, method: &str, url: &str, content_type: Option<&str>, body: &[u8]) -> Result<Response<Body>> {
         let mut pause = self.first_pause;
         let mut asked = false;
@@ -166,7 +168,7 @@ impl RegistryClient {
             let answer = self.send_once(method, url, content_type, body);
             let wait = match &answer {
                 Ok(response) if response.status() == StatusCode::UNAUTHORIZED && !asked => {
-                    // A token may have run out in between, so an old one is no reason to give up.
+                    // An existing token may have expired, so 401 is answered with a new one.
                     asked = true;
                     self.authorize(response)?;
                     continue;
@@ -197,7 +199,7 @@ impl RegistryClient {
         if let Some(content_type) = content_type {
             request = request.header(header::CONTENT_TYPE, content_type);
         }
-        // Storage behind a registry is another server, and must not get to see what opens the registry.
+        // The storage behind a registry is a different server and must not receive its credentials.
         if let (Some(authorization), true) = (&self.authorization, url.starts_with(&format!("{}/", self.base))) {
             request = request.header(header::AUTHORIZATION, authorization);
         }
@@ -208,7 +210,7 @@ impl RegistryClient {
         response.with_context(|| format!("no answer from {}", self.base))
     }
 
-    /// Makes what the registry asks for in its 401.
+    /// Makes the credentials for the challenge in a 401 response.
     fn authorize(&mut self, response: &Response<Body>) -> Result<()> {
         let challenges = response.headers().get_all(header::WWW_AUTHENTICATE);
         let challenges: Vec<_> = challenges.iter().filter_map(|value| value.to_str().ok()).collect();
@@ -231,7 +233,7 @@ impl RegistryClient {
         Ok(())
     }
 
-    /// Gets a token (<https://distribution.github.io/distribution/spec/auth/token/>).
+    /// Requests a token (<https://distribution.github.io/distribution/spec/auth/token/>).
     fn token(&self, parameters: &str) -> Result<String> {
         let find = |name: &str| parameter(parameters, name);
         let realm = find("realm").context("the registry does not say where its tokens come from")?;
@@ -277,7 +279,7 @@ impl RegistryClient {
 fn credential(server: &str) -> Result<Option<DockerCredential>> {
     let folder = env::var_os("DOCKER_CONFIG").map(PathBuf::from);
     let folder = folder.or_else(|| Some(PathBuf::from(env::var_os("HOME")?).join(".docker")));
-    // Nobody has logged in on this machine: many registries do without.
+    // No credentials are configured; many registries allow anonymous access.
     let Some(file) = folder.map(|folder| folder.join("config.json")).filter(|file| file.exists()) else {
         return Ok(None);
     };
@@ -294,7 +296,7 @@ fn basic(user: &str, password: &str) -> String {
     format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(format!("{user}:{password}")))
 }
 
-/// A parameter of a challenge: `name="value"`. Values that registries send have no quotes inside.
+/// A parameter of a challenge: `name="value"`. Registries send no escaped quotes in values.
 fn parameter(parameters: &str, name: &str) -> Option<String> {
     let mut rest = parameters;
     while let Some((found, after)) = rest.split_once('=') {
@@ -327,7 +329,7 @@ fn text(response: &mut Response<Body>) -> Result<String> {
     Ok(response.body_mut().with_config().limit(LONGEST_ANSWER).read_to_string()?)
 }
 
-/// An error with the registry's own words unless the status is one of these.
+/// Returns an error with the registry's message unless the status is one of these.
 fn expect(response: &mut Response<Body>, statuses: &[StatusCode]) -> Result<()> {
     if statuses.contains(&response.status()) {
         return Ok(());

@@ -1,4 +1,5 @@
-//! Cilium's `toFQDNs`: which names the pods of a policy may reach. Its `*` stays within a label; `**.` crosses them.
+//! Cilium's `toFQDNs`: the names that the pods of a policy may connect to. `*` stays within a label; `**.` matches
+//! several labels.
 
 use penstock_policy::document::Node;
 
@@ -7,7 +8,7 @@ use super::objects::{Objects, map, text};
 use super::reader::{FieldReader, KubernetesObject};
 use super::report::ImportReport;
 
-/// The label that says a pod's service account.
+/// The label with a pod's service account.
 const ACCOUNT: &str = "io.cilium.k8s.policy.serviceaccount";
 
 pub fn policies(objects: &Objects<'_>, draft: &mut PolicyDraft, report: &mut ImportReport) {
@@ -15,7 +16,7 @@ pub fn policies(objects: &Objects<'_>, draft: &mut PolicyDraft, report: &mut Imp
     let found = kinds.iter().flat_map(|kind| objects.of(kind, "cilium.io"));
     let all: Vec<(String, Node)> =
         found.flat_map(|(file, node)| each(node).into_iter().map(|node| (file.clone(), node))).collect();
-    // A policy of ours is for one place: pods of one kind, or callers that it can name.
+    // A Penstock policy applies to pods of one kind, or to callers that it can identify.
     let selectors: Vec<String> = all
         .iter()
         .map(|(_, node)| {
@@ -69,7 +70,7 @@ pub fn policies(objects: &Objects<'_>, draft: &mut PolicyDraft, report: &mut Imp
     }
 }
 
-/// An object with `specs` as one object for each of them.
+/// Splits an object with `specs` into one object for each.
 fn each(node: &Node) -> Vec<Node> {
     let (Node::Map(fields), Some(Node::List(specs))) = (node, node.get("specs")) else { return vec![node.clone()] };
     let others: Vec<(String, Node)> =
@@ -78,7 +79,7 @@ fn each(node: &Node) -> Vec<Node> {
     specs.map(|spec| Node::Map([others.clone(), vec![("spec".to_owned(), spec.clone())]].concat())).collect()
 }
 
-/// The identity of the pods, when their service account is all that selects them.
+/// The identity of the pods, when their service account alone selects them.
 fn callers(object: &KubernetesObject<'_>, report: &mut ImportReport) -> Option<String> {
     let selector = object.spec.object("endpointSelector", report)?;
     let labels = selector.pairs("matchLabels", report);
@@ -96,7 +97,7 @@ fn egress(name: &str, rule: &FieldReader<'_>, from: Option<&str>, draft: &mut Po
         report.lost(at, what.clone(), "nothing is allowed by it");
         draft.no_egress_rule(format!("{}: {what}", report.place(at)));
     };
-    // A list that is none would allow everything that it says nothing about.
+    // An invalid list would allow everything that it does not mention.
     let shape = report.conditions(|report| {
         rule.objects("toFQDNs", report);
         for to in rule.objects("toPorts", report) {
@@ -139,14 +140,14 @@ fn egress(name: &str, rule: &FieldReader<'_>, from: Option<&str>, draft: &mut Po
     }
     for field in ["toEntities", "toEndpoints", "toServices", "toGroups", "toNodes"] {
         if let Some(value) = rule.take(field) {
-            // To where no proxy for egress is asked, or to everywhere.
+            // An entry for destinations that do not go through an egress proxy, or for all destinations.
             lost(&rule.at(field), value.to_string(), draft, report);
         }
     }
     if let Some(value) = rule.take("icmps").or_else(|| rule.take("authentication")) {
         report.elsewhere(rule.path(), value.to_string(), "it is not HTTP, which alone a policy decides");
     }
-    // What an entry says of HTTP is about its own ports.
+    // HTTP rules of an entry apply to its own ports.
     let mut entries: Vec<Ports> = Vec::new();
     let mut is_lost = false;
     for to in rule.objects("toPorts", report) {
@@ -185,7 +186,7 @@ fn egress(name: &str, rule: &FieldReader<'_>, from: Option<&str>, draft: &mut Po
     node_of(&hosts, None, from).into_iter().for_each(|node| all.push((node, Vec::new())));
     if !entries.is_empty() {
         all.clear();
-        // Others have ports of other protocols only.
+        // The others only have ports of other protocols.
         for entry in entries.into_iter().filter(|entry| !entry.numbers.is_empty()) {
             all.extend(node_of(&hosts, Some(&entry.numbers), from).map(|node| (node, entry.http)));
         }
@@ -210,7 +211,7 @@ struct Ports {
     http: Vec<Node>,
 }
 
-/// A rule to these hosts, at these ports; `None`: to no host.
+/// A rule for these hosts and ports; `None` when there is no host.
 fn node_of(hosts: &[Node], ports: Option<&Vec<Node>>, from: Option<&str>) -> Option<Vec<(&'static str, Node)>> {
     let to: Vec<Node> = hosts
         .iter()
@@ -229,7 +230,7 @@ fn node_of(hosts: &[Node], ports: Option<&Vec<Node>>, from: Option<&str>) -> Opt
     has_hosts.then_some(node)
 }
 
-/// What a rule says of the requests themselves: one rule each.
+/// One rule for each HTTP rule of an entry.
 fn http(
     name: &str,
     rule: &FieldReader<'_>,

@@ -1,4 +1,5 @@
-//! Which requests a limit counts that hangs on an object: what the object's rules take of what earlier rules leave.
+//! Determines the requests of a limit that is attached to an object: those that the object's rules take, and that no
+//! earlier rule takes.
 
 use std::collections::HashMap;
 
@@ -8,22 +9,22 @@ use super::matching::{Match, PathSet, excludes, inverted};
 use super::paths::{self, PathRemainder};
 use super::table::{ImportedRule, Placed, RuleAction, RuleHost};
 
-/// A limit whose requests are those of an object's rules.
+/// A limit for the requests of an object's rules.
 #[derive(Debug)]
 pub struct TaggedLimit {
     /// The object.
     pub tag: String,
-    /// Rules of it that have limits of their own.
+    /// Rules of the object that have their own limits.
     pub except: Vec<String>,
-    /// Only these of its requests: one of these holds too. Never empty.
+    /// Additional matches of which one must be true. Never empty.
     pub also: Vec<Match>,
     /// The limit without its `matches`.
     pub limit: Vec<(&'static str, Node)>,
-    /// Where it stands.
+    /// Its place in the source.
     pub place: String,
 }
 
-/// All rules in their order, found by what limits ask for.
+/// All rules in their order, indexed for the questions that limits need answered.
 pub struct PlacedRules<'p> {
     placed: &'p [Placed],
     by_tag: HashMap<&'p str, Vec<usize>>,
@@ -31,7 +32,7 @@ pub struct PlacedRules<'p> {
 }
 
 impl<'p> PlacedRules<'p> {
-    /// Rules in the order in which they decide.
+    /// Rules in the order in which they are evaluated.
     pub fn new(placed: &'p [Placed]) -> PlacedRules<'p> {
         let mut by_tag: HashMap<&str, Vec<usize>> = HashMap::new();
         let mut by_host: HashMap<&RuleHost, Vec<usize>> = HashMap::new();
@@ -42,7 +43,7 @@ impl<'p> PlacedRules<'p> {
         PlacedRules { placed, by_tag, by_host }
     }
 
-    /// The `matches` of a limit; none of them are every request.
+    /// The `matches` of a limit; an empty list matches every request.
     pub fn matches(&self, limit: &TaggedLimit) -> Result<Vec<Node>, String> {
         let all: Result<Vec<Option<Vec<Node>>>, String> =
             limit.also.iter().map(|also| self.requests_of(limit, also)).collect();
@@ -54,7 +55,7 @@ impl<'p> PlacedRules<'p> {
         }
     }
 
-    /// The rules before one that may have hosts in common with it.
+    /// The earlier rules that may have hosts in common with this one.
     fn before(&self, i: usize, hosts: &[RuleHost]) -> Vec<usize> {
         if !hosts.iter().all(|host| matches!(host, RuleHost::Exact(_))) {
             return (0..i).collect();
@@ -67,8 +68,8 @@ impl<'p> PlacedRules<'p> {
         found
     }
 
-    /// The entries of `matches` for the requests that a limit counts (an empty list: all; `None`: no request), or why that
-    /// cannot be said. Of them only those for which `also` holds.
+    /// The entries of `matches` for the requests that a limit counts (an empty list for all requests, `None` for no
+    /// request), restricted to those for which `also` is true. An error says why they cannot be expressed.
     fn requests_of(&self, limit: &TaggedLimit, also: &Match) -> Result<Option<Vec<Node>>, String> {
         let placed = self.placed;
         let is_mine = |rule: &ImportedRule| {
@@ -113,7 +114,7 @@ impl<'p> PlacedRules<'p> {
                         }
                     }
                 }
-                // Of paths that are another rule's in any case it does not matter which.
+                // For paths that another rule takes in any case, the choice does not matter.
                 conditional.retain(|(_, other, _)| !excluded.iter().any(|path| paths::covers(path, &other.path)));
                 for (earlier, other, is_whole) in conditional {
                     let is_whole = is_whole && paths::covers(&other.path, &entry.path);
@@ -157,7 +158,7 @@ impl<'p> PlacedRules<'p> {
                     continue;
                 }
                 let hosts: Vec<String> = mine.hosts.iter().filter_map(RuleHost::pattern).collect();
-                // Among hosts that are all hosts, the others say nothing.
+                // A wildcard for all hosts makes the other hosts redundant.
                 let hosts = if mine.hosts.contains(&RuleHost::Any) { Vec::new() } else { hosts };
                 match entry.node(&hosts) {
                     Some(node) if entries.contains(&node) => {}

@@ -1,14 +1,14 @@
-//! Where routes lead: two destinations never share a name.
+//! Names for the destinations of routes: two destinations never share a name.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-/// What says everything of a destination.
+/// The `detail` with which a name contains everything about a destination.
 const MOST_DETAIL: usize = 2;
 
-/// A destination as its source writes it.
+/// A destination as its source describes it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ImportedDestination {
-    /// A Service's name, or a host.
+    /// The name of a Service, or a host.
     pub name: String,
     /// The namespace of a Service.
     pub namespace: Option<String>,
@@ -31,7 +31,7 @@ impl std::fmt::Display for ImportedDestination {
 }
 
 impl ImportedDestination {
-    /// A name for its route: the more `detail`, up to [`MOST_DETAIL`], the more it says.
+    /// A name for its route. It contains more with a higher `detail`, up to [`MOST_DETAIL`].
     fn route(&self, detail: usize) -> String {
         let short = self.name.split('.').next().unwrap_or(&self.name);
         let long = self.name.strip_suffix(".svc.cluster.local").unwrap_or(&self.name);
@@ -49,13 +49,13 @@ impl ImportedDestination {
     }
 }
 
-/// A route's name for every destination: the shortest that no other has.
+/// A route name for every destination: the shortest that no other destination has.
 pub fn names(mut all: Vec<ImportedDestination>, taken: &[&str]) -> BTreeMap<ImportedDestination, String> {
     all.sort();
     all.dedup();
     let mut names: Vec<String> = all.iter().map(|destination| destination.route(0)).collect();
     let mut details: Vec<usize> = vec![0; all.len()];
-    // Names grow until they differ, or everything is said.
+    // Names get longer until they differ, or contain everything.
     for _ in 0..2 * MOST_DETAIL {
         let mut count: HashMap<String, usize> = HashMap::new();
         names.iter().for_each(|name| *count.entry(name.clone()).or_default() += 1);
@@ -67,7 +67,7 @@ pub fn names(mut all: Vec<ImportedDestination>, taken: &[&str]) -> BTreeMap<Impo
             }
         }
     }
-    // Of those that say everything alike the first keeps its name, and the others are counted.
+    // When full names are still equal, the first keeps its name and the others get a number.
     let mut used: HashSet<String> = taken.iter().map(|name| (*name).to_owned()).collect();
     let keeps: Vec<bool> = names.iter().map(|name| used.insert(name.clone())).collect();
     let mut next: HashMap<String, usize> = HashMap::new();

@@ -1,4 +1,4 @@
-//! The policy that is made: rules, canaries, limits and egress rules, with a comment where something of the source is
+//! The resulting policy: rules, canaries, limits and egress rules, with a comment where something of the source is
 //! missing.
 
 use std::collections::{HashMap, HashSet};
@@ -14,7 +14,7 @@ use super::report::{ImportReport, Lead};
 use super::table::{ImportedRule, Placed, RuleAction, RuleHost, RuleTable, UNROUTED, WeightedSplit};
 use crate::yaml_text;
 
-/// An entry of a list of the policy, a comment, or both.
+/// A list entry of the policy, a comment, or both.
 #[derive(Clone, Debug, Default)]
 pub struct DraftItem {
     comment: Option<String>,
@@ -26,7 +26,7 @@ pub struct DraftItem {
 pub struct PolicyDraft {
     /// The routes.
     pub table: RuleTable,
-    /// Limits on what the rules of an object take.
+    /// Limits for the requests that an object's rules take.
     pub tagged_limits: Vec<TaggedLimit>,
     /// `egress.mode: Audit`.
     pub audits: bool,
@@ -36,13 +36,13 @@ pub struct PolicyDraft {
     egress: Vec<DraftItem>,
     has_egress: bool,
     names: HashSet<String>,
-    /// Of each name that was wanted several times the number to try next.
+    /// For each name that was requested several times, the next number to try.
     numbers: HashMap<String, usize>,
     destinations: Vec<ImportedDestination>,
 }
 
 impl PolicyDraft {
-    /// A name like `wanted` that nothing else of the list has.
+    /// A name that no other item of the list has, similar to `wanted`.
     fn name(&mut self, list: &str, wanted: &str) -> String {
         let wanted: String = wanted.chars().map(|c| if c.is_control() { '-' } else { c }).take(200).collect();
         let wanted = if wanted.trim().is_empty() { "imported".to_owned() } else { wanted };
@@ -59,7 +59,7 @@ impl PolicyDraft {
         }
     }
 
-    /// Adds a limit, or a comment in its place when no policy can have it.
+    /// Adds a limit, or a comment when a policy cannot express it.
     pub fn limit(&mut self, name: &str, rest: Vec<(&'static str, Node)>, place: &str, report: &mut ImportReport) {
         let mut node = vec![("name", text(self.name("limit", name)))];
         node.extend(rest);
@@ -69,12 +69,12 @@ impl PolicyDraft {
         self.limits.push(item);
     }
 
-    /// A comment in the place of a limit.
+    /// Adds a comment instead of a limit.
     pub fn no_limit(&mut self, comment: impl Into<String>) {
         self.limits.push(DraftItem { comment: Some(comment.into()), node: None });
     }
 
-    /// Adds an egress rule, or a comment in its place when no policy can have it.
+    /// Adds an egress rule, or a comment when a policy cannot express it.
     pub fn egress_rule(&mut self, name: &str, rest: Vec<(&'static str, Node)>, place: &str, report: &mut ImportReport) {
         self.has_egress = true;
         let mut node = vec![("name", text(self.name("egress", name)))];
@@ -85,13 +85,14 @@ impl PolicyDraft {
         self.egress.push(item);
     }
 
-    /// A comment in the place of an egress rule. The section is there all the same: it refuses what no rule allows.
+    /// Adds a comment instead of an egress rule. The section is added in any case: it refuses requests that no rule
+    /// allows.
     pub fn no_egress_rule(&mut self, comment: impl Into<String>) {
         self.has_egress = true;
         self.egress.push(DraftItem { comment: Some(comment.into()), node: None });
     }
 
-    /// Makes rules of the table, and limits of what hangs on them.
+    /// Makes route rules of the table, and limits of those attached to its rules.
     pub fn finish(&mut self, report: &mut ImportReport) {
         if self.table.is_mixed() {
             report.lost(
@@ -110,7 +111,7 @@ impl PolicyDraft {
         let route = |destination: &ImportedDestination| names.get(destination).cloned().unwrap_or_default();
         report.routes = names.iter().map(|(to, route)| Lead { route: route.clone(), to: to.to_string() }).collect();
         report.routes.sort();
-        // Behind the last rule that leads somewhere nobody need be kept from anything.
+        // After the last rule with a destination, no rule is needed to keep requests from later ones.
         let acts = |placed: &Placed| matches!(placed.rule.action, RuleAction::Split(_) | RuleAction::Redirect(_));
         let last = placed.iter().rposition(acts);
         for (i, placed) in placed.iter().enumerate() {
@@ -213,7 +214,7 @@ impl PolicyDraft {
             }
             Err(problems) => {
                 let why = said(&problems);
-                // Without its effects the requests would come out differently; so they are left alone.
+                // Without these effects the upstream would see different requests, so the rule leaves them alone.
                 let can_leave = check(&policy(&leave, None), Module::Suite).is_ok();
                 let consequence = if can_leave {
                     "its requests are left to the platform"
@@ -255,7 +256,7 @@ impl PolicyDraft {
         map(policy)
     }
 
-    /// The policy as YAML, with its comments.
+    /// The policy as YAML with comments.
     pub fn text(&self) -> String {
         let mut out = String::new();
         let some = |items: &[DraftItem]| items.iter().any(|item| item.node.is_some());
@@ -293,7 +294,7 @@ impl PolicyDraft {
     }
 }
 
-/// A match for a rule that replaces the prefix it matched: to a policy that is one, also when it is every path's.
+/// A match for a rule that replaces its matched prefix. The policy needs a prefix for that, even for all paths.
 fn with_root(node: Option<Node>, entry: &Match, rule: &ImportedRule) -> Option<Node> {
     let replaces_prefix = |node: &Node| {
         node.get("path").and_then(|path| path.get("type")) == Some(&Node::String("ReplacePrefixMatch".to_owned()))
@@ -312,7 +313,7 @@ fn with_root(node: Option<Node>, entry: &Match, rule: &ImportedRule) -> Option<N
     Some(Node::Map(entries))
 }
 
-/// The one destination that gets everything.
+/// The single destination that gets all requests.
 fn one(to: &[(ImportedDestination, i64)]) -> Option<&ImportedDestination> {
     match to {
         [(destination, _)] => Some(destination),
@@ -336,7 +337,7 @@ fn canary_of(name: &str, split: &WeightedSplit, route: &dyn Fn(&ImportedDestinat
     map(node)
 }
 
-/// What is wrong with the one part of a policy that was checked.
+/// The problem in a policy with only one part.
 fn said(problems: &Problems) -> String {
     const PART: [&str; 4] = ["routes.rules[0].", "rateLimits[0].", "egress.rules[0].", "canaries[0]."];
     let of_part = |problem: &Problem| {
@@ -346,7 +347,7 @@ fn said(problems: &Problems) -> String {
     problems.iter().map(of_part).collect::<Vec<_>>().join("; ")
 }
 
-/// `node`, or a comment in its place when `policy`, which has it alone, is not valid.
+/// Returns `node`, or a comment when `policy`, which contains only this node, is invalid.
 fn checked(policy: &Node, node: Node, place: &str, consequence: &str, report: &mut ImportReport) -> DraftItem {
     match check(policy, Module::Suite) {
         Ok(_) => DraftItem { comment: None, node: Some(node) },

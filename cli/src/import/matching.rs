@@ -1,11 +1,11 @@
-//! The conditions of an imported rule, and what of them a policy can say.
+//! The conditions of an imported rule, and how a policy expresses them.
 
 use penstock_policy::document::{At, Context, Decode, Node};
 use penstock_policy::matching::{PathMatch, Regex};
 
 use super::objects::{map, text};
 
-/// Paths, without query.
+/// A set of paths, without query.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum PathSet {
     /// Every path.
@@ -15,14 +15,14 @@ pub enum PathSet {
     Exact(String),
     /// This path and everything below it.
     Segments(String),
-    /// Everything that begins with these letters.
+    /// Every path that starts with these characters.
     Letters(String),
-    /// What matches an expression as a whole.
+    /// Paths that match an expression as a whole.
     Regex(String),
 }
 
 impl PathSet {
-    /// This path and everything below it; `/` is every path.
+    /// This path and everything below it; `/` means every path.
     pub fn segments(path: &str) -> PathSet {
         match path.strip_suffix('/').unwrap_or(path) {
             "" => PathSet::Any,
@@ -30,15 +30,15 @@ impl PathSet {
         }
     }
 
-    /// Everything that begins with these letters; `/` is every path.
+    /// Every path that starts with these characters; `/` means every path.
     pub fn letters(prefix: &str) -> PathSet {
         if matches!(prefix, "" | "/") { PathSet::Any } else { PathSet::Letters(prefix.to_owned()) }
     }
 
-    /// As a policy says it; `None` holds always.
+    /// The condition in a policy; `None` when it is always true.
     pub fn node(&self) -> Option<Node> {
         let of = |kind: &str, value: String| map([("type", text(kind)), ("value", text(value))]);
-        // What no policy takes for a literal path (`//`, `/./`) an expression can still say.
+        // A policy refuses these as literal paths (`//`, `/./`), but an expression can match them.
         let literal = |kind: &str, value: &str, expression: String| {
             let node = of(kind, value.to_owned());
             let fine = PathMatch::decode(&node, &At::Root, &mut Context::new(String::new(), usize::MAX)).is_some();
@@ -70,7 +70,7 @@ pub struct Match {
 }
 
 impl Match {
-    /// Only a path.
+    /// An entry with only a path.
     pub fn path(path: PathSet) -> Match {
         Match { path, ..Match::default() }
     }
@@ -80,7 +80,7 @@ impl Match {
         *self == Match::default()
     }
 
-    /// As a policy says it, for these hosts (none: all); `None` holds always.
+    /// The entry in a policy, for these hosts (none means all); `None` when it is always true.
     pub fn node(&self, hosts: &[String]) -> Option<Node> {
         let mut conditions = Vec::new();
         conditions.extend(self.method.as_ref().map(|method| ("method", text(method.as_str()))));
@@ -103,14 +103,14 @@ pub fn condition(name: &str, kind: &str, value: &str) -> Node {
     match kind {
         "Exact" => node.push(("value", text(value))),
         "Present" => node.push(("type", text("Present"))),
-        // Every value begins with nothing.
+        // Every value starts with the empty string.
         "Prefix" | "Suffix" | "Contains" if value.is_empty() => node.push(("type", text("Present"))),
         kind => node.extend([("type", text(kind)), ("value", text(value))]),
     }
     map(node)
 }
 
-/// The same condition the other way round.
+/// The inverted condition.
 pub fn inverted(condition: &Node) -> Node {
     let Node::Map(entries) = condition else { return condition.clone() };
     let mut entries = entries.clone();
@@ -122,7 +122,8 @@ pub fn inverted(condition: &Node) -> Node {
     Node::Map(entries)
 }
 
-/// Whether two conditions never hold together: one is the other turned round, or both want one name to have another value.
+/// Whether two conditions can never both be true: one is the inverse of the other, or both require a different value of
+/// the same name.
 pub fn excludes(a: &Node, b: &Node) -> bool {
     let is_plain = |node: &Node| node.get("type").is_none() && node.get("invert").is_none();
     let same_name = match (a.get("name"), b.get("name")) {
@@ -132,18 +133,18 @@ pub fn excludes(a: &Node, b: &Node) -> bool {
     inverted(a) == *b || (same_name && is_plain(a) && is_plain(b) && a.get("value") != b.get("value"))
 }
 
-/// Whether an expression matches the empty value; `None`: it is none.
+/// Whether an expression matches the empty value; `None` when it is invalid.
 pub fn matches_nothing(expression: &str) -> Option<bool> {
     Regex::new(expression).ok().map(|regex| regex.matches(b""))
 }
 
-/// `text` as an expression for itself (RE2).
+/// An expression (RE2) that matches exactly `text`.
 pub fn escaped(text: impl AsRef<str>) -> String {
     let escape = |c: char| if "\\.+*?()|[]{}^$".contains(c) { format!("\\{c}") } else { c.to_string() };
     text.as_ref().chars().map(escape).collect()
 }
 
-/// The methods of an expression that only lists some: `GET|POST`, `(GET|POST)`, `^GET$`.
+/// The methods in an expression that only lists some: `GET|POST`, `(GET|POST)`, `^GET$`.
 pub fn methods_of(expression: &str) -> Option<Vec<String>> {
     let inner = expression.strip_prefix('^').unwrap_or(expression);
     let inner = inner.strip_suffix('$').unwrap_or(inner);
@@ -158,7 +159,7 @@ pub fn methods_of(expression: &str) -> Option<Vec<String>> {
         .then_some(methods)
 }
 
-/// A literal path as an expression that ignores case.
+/// An expression that matches a literal path and ignores case.
 pub fn any_case(path: &str, rest: &str) -> PathSet {
     PathSet::Regex(format!("(?i){}{rest}", escaped(path)))
 }

@@ -1,7 +1,8 @@
-//! `penstock import`: a policy out of what other products call one, and a report of all that is not in it.
+//! `penstock import`: converts the configuration of other products to a policy, and reports everything that is not in
+//! it.
 //!
-//! A rule never takes more than its source did. The sources fill one `table::Table`, which puts their rules in
-//! the order in which a proxy looks at them; what no policy can say is left out with a comment in its place.
+//! A rule never takes more requests than its source. The sources fill one `table::Table`, which puts their rules in the
+//! order in which a proxy evaluates them; what a policy cannot express is left out, with a comment in its place.
 
 mod cilium;
 mod counted;
@@ -57,7 +58,7 @@ pub struct Args {
     report: Option<PathBuf>,
 }
 
-/// The kinds that are read, with their groups.
+/// The kinds that are imported, with their groups.
 const KINDS: [(&str, &str); 21] = [
     ("Ingress", "networking.k8s.io"),
     ("VirtualService", "networking.istio.io"),
@@ -83,10 +84,11 @@ const KINDS: [(&str, &str); 21] = [
 ];
 
 impl Args {
-    /// Prints the policy, and to standard error what is missing in it. `false`: under `--strict` something is.
+    /// Prints the policy to standard output, and what is missing in it to standard error. Returns `false` under
+    /// `--strict` when something is missing.
     ///
     /// # Errors
-    /// When a file cannot be read or nothing in any is known.
+    /// Returns an error when a file cannot be read, or no document is of a known kind.
     pub fn run(&self, out: &mut Output<'_>) -> anyhow::Result<bool> {
         let mut report = ImportReport::default();
         let mut documents = Vec::new();
@@ -95,7 +97,7 @@ impl Args {
             let name = source::display(path);
             let read = Located::read_all(&text).map_err(|error| anyhow::anyhow!("{name}: not YAML: {error}"))?;
             for located in read {
-                // `kubectl get -o yaml` gives a list.
+                // `kubectl get -o yaml` prints a list.
                 match located.node.get("items") {
                     Some(Node::List(items)) => documents.extend(items.iter().map(|item| (name.clone(), item.clone()))),
                     _ => documents.push((name.clone(), located.node)),
@@ -144,7 +146,7 @@ impl Args {
     }
 }
 
-/// The policy of all documents, and how many of them were known.
+/// The policy of all documents, and how many of them have a known kind.
 fn import(documents: &[(String, Node)], report: &mut ImportReport) -> (PolicyDraft, usize) {
     let mut draft = PolicyDraft::default();
     let mut known = 0;
@@ -160,7 +162,7 @@ fn import(documents: &[(String, Node)], report: &mut ImportReport) -> (PolicyDra
             () if KINDS.iter().any(|(kind, group)| is(node, kind, group)) => {}
             () if ratelimit::is_one(node) => ratelimit::configuration(node, &mut draft, report),
             () if smokescreen::is_one(node) => smokescreen::acl(node, &mut draft, report),
-            // Istio's mesh configuration: whether everything may leave.
+            // Reads from Istio's mesh configuration whether all egress is allowed.
             () if istio::says_what_may_leave(node) => {}
             () if *node == Node::Null || is(node, "Namespace", "v1") => known -= 1,
             () => {
@@ -182,7 +184,7 @@ fn import(documents: &[(String, Node)], report: &mut ImportReport) -> (PolicyDra
     report.object.clear();
     draft.finish(report);
     if let Err(problems) = check(&draft.node(), Module::Suite) {
-        // Each part is valid; all together are not, for instance because of too many expressions.
+        // Each part is valid, but together they are not, for example because of too many expressions.
         for problem in problems.iter() {
             report.lost("", problem.to_string(), "the policy as a whole is not valid");
         }

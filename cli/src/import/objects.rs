@@ -1,21 +1,21 @@
-//! What was given, and the small parts that every source makes policies of.
+//! The input documents, and small helpers that all sources use.
 
 use penstock_policy::document::{GatewayDuration, Node};
 
-/// A map.
+/// Makes a map.
 pub fn map(entries: impl IntoIterator<Item = (&'static str, Node)>) -> Node {
     Node::Map(entries.into_iter().map(|(key, value)| (key.to_owned(), value)).collect())
 }
 
-/// A string.
+/// Makes a string.
 pub fn text(text: impl Into<String>) -> Node {
     Node::String(text.into())
 }
 
-/// What `retries` calls the conditions of a retry.
+/// The names in `retries` of the conditions for a retry.
 pub(super) const RETRY_ON: &str = "retryOn";
 
-/// The time of a unit such as `Minute`.
+/// The duration of a unit such as `Minute`.
 pub(super) fn unit(name: &str) -> Option<&'static str> {
     Some(match name.to_ascii_lowercase().as_str() {
         "second" => "1s",
@@ -29,7 +29,7 @@ pub(super) fn unit(name: &str) -> Option<&'static str> {
     })
 }
 
-/// A duration of Go or protobuf, such as `0.5s`, `1m30s` or `500ms`, in the form of a policy.
+/// Converts a duration of Go or protobuf, such as `0.5s`, `1m30s` or `500ms`, to the notation of a policy.
 pub(super) fn duration(written: &str) -> Option<String> {
     if GatewayDuration::parse(written).is_some() {
         return Some(written.to_owned());
@@ -53,7 +53,7 @@ pub(super) fn duration(written: &str) -> Option<String> {
         millis += number.parse::<f64>().ok()? * scale;
         rest = tail;
     }
-    // Shorter than a policy can say is no duration of it; longer has other units.
+    // A policy cannot express anything shorter than a millisecond; longer units are for readability.
     let whole = millis.ceil();
     if written.trim().is_empty() || !(0.0..1e12).contains(&whole) {
         return None;
@@ -70,7 +70,7 @@ pub(super) fn duration(written: &str) -> Option<String> {
     GatewayDuration::parse(&text).map(|_| text)
 }
 
-/// Everything that was given, with the files that it stands in.
+/// All input documents, with their files.
 pub struct Objects<'d>(pub(super) &'d [(String, Node)]);
 
 impl<'d> Objects<'d> {

@@ -1,5 +1,5 @@
 //! Arithmetic on sets of paths: whether one covers another, and what is left of one without others, as an expression.
-//! RE2 has no look-ahead, so "all but these" is written out letter by letter, as the complement of a trie.
+//! RE2 has no look-ahead, so "all but these" is written out character by character, as the complement of a trie.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use penstock_policy::matching::Regex;
 
 use super::matching::{PathSet, escaped};
 
-/// Whether no path is in both. `false` when unknown.
+/// Whether the sets are disjoint. `false` when unknown.
 pub fn are_disjoint(one: &PathSet, other: &PathSet) -> bool {
     let below = |path: &str, prefix: &str| {
         path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
@@ -32,7 +32,7 @@ pub fn are_disjoint(one: &PathSet, other: &PathSet) -> bool {
     }
 }
 
-/// Whether `wide` has every path of `narrow`. `false` when unknown.
+/// Whether `wide` contains every path of `narrow`. `false` when unknown.
 pub fn covers(wide: &PathSet, narrow: &PathSet) -> bool {
     match (wide, narrow) {
         (PathSet::Any, _) => true,
@@ -52,13 +52,13 @@ pub fn covers(wide: &PathSet, narrow: &PathSet) -> bool {
     }
 }
 
-/// A set of texts: some in full, some by their beginning.
+/// A set of strings: single ones, and all with a given prefix.
 #[derive(Default)]
 struct Letters {
     next: BTreeMap<char, Letters>,
-    /// The text that ends here.
+    /// The string that ends at this node is in the set.
     has: bool,
-    /// All texts that go on from here, and this one.
+    /// All strings that continue from this node are in the set, and this one.
     has_all: bool,
 }
 
@@ -67,7 +67,7 @@ impl Letters {
         text.chars().fold(self, |node, c| node.next.entry(c).or_default())
     }
 
-    /// An expression for what follows and is not in the set; `None`: nothing is.
+    /// An expression for the continuations that are not in the set; `None` when there are none.
     fn complement(&self) -> Option<String> {
         if self.has_all {
             return None;
@@ -95,7 +95,7 @@ impl Letters {
         }
     }
 
-    /// An expression for what begins with `prefix` and is not in the set.
+    /// An expression for the strings that start with `prefix` and are not in the set.
     fn from(&self, prefix: &str) -> Option<String> {
         let mut node = self;
         for c in prefix.chars() {
@@ -125,17 +125,17 @@ impl Letters {
     }
 }
 
-/// What a set has left without others.
+/// What is left of a set without others.
 pub enum PathRemainder {
     /// Nothing.
     Nothing,
-    /// These.
+    /// These paths.
     Paths(PathSet),
-    /// It cannot be said: there is an expression in it.
+    /// Unknown, because an expression is involved.
     Unknown,
 }
 
-/// `paths` without all of `others`.
+/// Subtracts all of `others` from `paths`.
 pub fn without(paths: &PathSet, others: &[PathSet]) -> PathRemainder {
     let others: Vec<&PathSet> = others.iter().filter(|other| !are_disjoint(paths, other)).collect();
     if others.is_empty() {
@@ -167,7 +167,7 @@ pub fn without(paths: &PathSet, others: &[PathSet]) -> PathRemainder {
                 (itself, below) => itself.or(below),
             }
         }
-        // Whatever is in it and overlaps covers it.
+        // Everything in it that overlaps covers it.
         PathSet::Exact(_) => None,
         PathSet::Regex(_) => return PathRemainder::Unknown,
     };

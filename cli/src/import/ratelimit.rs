@@ -1,8 +1,9 @@
-//! The configuration of envoyproxy/ratelimit. What its keys mean is said in Envoy's own configuration: the names that Envoy
-//! itself gives are known, any other is taken for a request header of that name, and said so.
+//! The configuration of envoyproxy/ratelimit. The meaning of its keys is defined in Envoy's configuration, which is not
+//! available here: the keys that Envoy itself generates are known; any other key is taken as the name of a request
+//! header, and the report says so.
 //!
-//! Of the entries of one list that fit a value exactly one counts: the value itself, else the first wildcard, else the
-//! key alone. Here all limits count, so each says what it leaves to the others.
+//! In a list of entries, exactly one counts for each value: the exact value, or else the first wildcard, or else the
+//! key alone. In a policy all limits count, so each excludes the values of the other entries.
 
 use penstock_policy::document::Node;
 
@@ -15,7 +16,7 @@ use super::report::ImportReport;
 
 const OUT: &str = "the limit is left out";
 
-/// What the entries of a descriptor so far ask of a request.
+/// The conditions of a descriptor's entries so far.
 #[derive(Clone, Default)]
 struct Parts {
     names: Vec<String>,
@@ -27,14 +28,14 @@ struct Parts {
     method: Option<String>,
 }
 
-/// What a key stands for.
+/// The meaning of a key.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum DescriptorKey<'k> {
     Address,
     Path,
     Method,
     Header(&'k str),
-    /// Something that Envoy sends when its configuration, which is not here, says so.
+    /// A value that Envoy only sends when its configuration says so.
     Elsewhere,
 }
 
@@ -84,7 +85,7 @@ fn list(items: &[Node], path: &str, parents: &Parts, draft: &mut PolicyDraft, re
         Some(Node::Bool(value)) => Some(value.to_string()),
         _ => None,
     };
-    // The key and the value of each entry; an empty value is none.
+    // The key and the value of each entry; an empty value counts as none.
     let entries: Vec<(String, Option<String>)> = items
         .iter()
         .map(|item| {
@@ -127,12 +128,12 @@ fn list(items: &[Node], path: &str, parents: &Parts, draft: &mut PolicyDraft, re
     }
 }
 
-/// A value with stars as an expression.
+/// Converts a value with wildcards to an expression.
 fn expression(value: &str) -> String {
     value.split('*').map(escaped).collect::<Vec<_>>().join(".*")
 }
 
-/// A value with stars as paths.
+/// Converts a value with wildcards to paths.
 fn paths_of(value: &str) -> PathSet {
     match value.split_once('*') {
         None => PathSet::Exact(value.to_owned()),
@@ -141,7 +142,7 @@ fn paths_of(value: &str) -> PathSet {
     }
 }
 
-/// Adds what one entry of a descriptor asks of a request; an error is what no policy can ask.
+/// Adds the conditions of one entry of a descriptor. Returns an error when a policy cannot express them.
 fn part(
     key: &str,
     value: Option<&str>,
@@ -150,7 +151,7 @@ fn part(
     at: usize,
     parts: &mut Parts,
 ) -> Result<(), String> {
-    // What others of the list take of this entry's values.
+    // The values of this entry that other entries of the list take.
     let of_key = |(i, (other, value)): (usize, &'_ (String, Option<String>))| {
         (other == key && i != at).then(|| (i, value.clone())).and_then(|(i, value)| Some((i, value?)))
     };
@@ -160,7 +161,7 @@ fn part(
         .filter_map(of_key)
         .filter(|(i, other)| match value {
             None => true,
-            // Values in full go before wildcards, and those in their order.
+            // Exact values take precedence over wildcards, which count in their order.
             Some(value) => value.contains('*') && (!other.contains('*') || *i < at),
         })
         .map(|(_, other)| other)
@@ -204,7 +205,7 @@ fn part(
 fn push(limit: &FieldReader<'_>, parts: &Parts, shadow: bool, draft: &mut PolicyDraft, report: &mut ImportReport) {
     limit.ignore(&["name", "replaces"]);
     if limit.flag("unlimited", report) {
-        // No limit: the others leave its values alone.
+        // An entry without a limit: its values are excluded from the other entries.
         return;
     }
     let mut out = |at: &str, why: String, report: &mut ImportReport| {
@@ -238,7 +239,7 @@ fn push(limit: &FieldReader<'_>, parts: &Parts, shadow: bool, draft: &mut Policy
     node.extend(matches.node(&[]).map(|entry| ("matches", Node::List(vec![entry]))));
     node.push(("key", Node::List(parts.key.clone())));
     if !parts.key.is_empty() {
-        // A descriptor that lacks an entry is another descriptor.
+        // A descriptor without this entry is a different descriptor.
         node.push(("onMissingKey", text("Skip")));
     }
     node.push(("limit", map([("requests", Node::Integer(requests)), ("per", text(per))])));

@@ -1,4 +1,4 @@
-//! Reading other products' objects so that no field is passed over: what nobody took is reported.
+//! Reads objects of other products and reports every field that was not read, so that none is silently ignored.
 
 use std::cell::RefCell;
 
@@ -6,10 +6,10 @@ use penstock_policy::document::Node;
 
 use super::report::ImportReport;
 
-/// What a field without a reader means for requests.
+/// What an unread field means for requests.
 const UNREAD: &str = "requests are handled without it";
 
-/// A map whose fields are taken one by one; [`FieldReader::end`] reports the rest.
+/// A map whose fields are read one by one; [`FieldReader::end`] reports the rest.
 pub struct FieldReader<'n> {
     entries: &'n [(String, Node)],
     path: String,
@@ -17,7 +17,7 @@ pub struct FieldReader<'n> {
 }
 
 impl<'n> FieldReader<'n> {
-    /// Reads a map; anything but a map or nothing is reported.
+    /// Starts reading a map. Reports values that are neither a map nor absent.
     pub fn new(node: &'n Node, path: &str, report: &mut ImportReport) -> FieldReader<'n> {
         let entries = match node {
             Node::Map(entries) => entries.as_slice(),
@@ -40,26 +40,26 @@ impl<'n> FieldReader<'n> {
         &self.path
     }
 
-    /// Takes a field.
+    /// Reads a field.
     pub fn take(&self, name: &str) -> Option<&'n Node> {
         let (key, value) = self.entries.iter().find(|(key, _)| key == name)?;
         self.taken.borrow_mut().push(key);
         Some(value)
     }
 
-    /// Takes a field that is a map.
+    /// Reads a field that is a map.
     pub fn object(&self, name: &str, report: &mut ImportReport) -> Option<FieldReader<'n>> {
         self.take(name).filter(|node| **node != Node::Null).map(|node| FieldReader::new(node, &self.at(name), report))
     }
 
-    /// Takes a field that is a list of maps.
+    /// Reads a field that is a list of maps.
     pub fn objects(&self, name: &str, report: &mut ImportReport) -> Vec<FieldReader<'n>> {
         let items = self.list(name, report);
         let path = |i: usize| format!("{}[{i}]", self.at(name));
         items.iter().enumerate().map(|(i, item)| FieldReader::new(item, &path(i), report)).collect()
     }
 
-    /// Takes a field that is a string, or a number or boolean that stands for one.
+    /// Reads a field that is a string, or a number or boolean, which is converted.
     pub fn string(&self, name: &str, report: &mut ImportReport) -> Option<String> {
         match self.take(name)? {
             Node::String(text) => Some(text.clone()),
@@ -73,7 +73,7 @@ impl<'n> FieldReader<'n> {
         }
     }
 
-    /// Takes a field that is a list of strings; one string is a list too.
+    /// Reads a field that is a list of strings; a single string counts as a list.
     pub fn strings(&self, name: &str, report: &mut ImportReport) -> Vec<String> {
         let one = |node: &Node| match node {
             Node::String(text) => Some(text.clone()),
@@ -98,7 +98,7 @@ impl<'n> FieldReader<'n> {
         }
     }
 
-    /// Takes a field that is a whole number.
+    /// Reads a field that is an integer.
     pub fn integer(&self, name: &str, report: &mut ImportReport) -> Option<i64> {
         match self.take(name)? {
             Node::Integer(number) => Some(*number),
@@ -111,7 +111,7 @@ impl<'n> FieldReader<'n> {
         }
     }
 
-    /// Takes a field that is true or false; absent: false.
+    /// Reads a boolean field; false when absent.
     pub fn flag(&self, name: &str, report: &mut ImportReport) -> bool {
         match self.take(name) {
             None | Some(Node::Null) => false,
@@ -123,7 +123,7 @@ impl<'n> FieldReader<'n> {
         }
     }
 
-    /// Takes a field that is a list; absent: an empty one.
+    /// Reads a field that is a list; empty when absent.
     pub fn list(&self, name: &str, report: &mut ImportReport) -> &'n [Node] {
         match self.take(name) {
             Some(Node::List(items)) => items,
@@ -135,7 +135,7 @@ impl<'n> FieldReader<'n> {
         }
     }
 
-    /// Takes a field that is a map, as its entries.
+    /// Reads a field that is a map, as its entries.
     pub fn pairs(&self, name: &str, report: &mut ImportReport) -> &'n [(String, Node)] {
         match self.take(name) {
             Some(Node::Map(entries)) => entries,
@@ -147,14 +147,14 @@ impl<'n> FieldReader<'n> {
         }
     }
 
-    /// Takes fields that say nothing about decisions.
+    /// Ignores fields that do not affect decisions.
     pub fn ignore(&self, names: &[&str]) {
         for name in names {
             self.take(name);
         }
     }
 
-    /// Takes fields of which the platform's own resources make something.
+    /// Ignores fields that the platform's own resources cover.
     pub fn elsewhere(&self, names: &[&str], consequence: &str, report: &mut ImportReport) {
         for name in names {
             if let Some(value) = self.take(name) {
@@ -163,19 +163,19 @@ impl<'n> FieldReader<'n> {
         }
     }
 
-    /// Whether a field is there.
+    /// Whether a field exists.
     pub fn has(&self, name: &str) -> bool {
         self.entries.iter().any(|(key, value)| key == name && *value != Node::Null)
     }
 
-    /// The fields that were not taken.
+    /// The fields that were not read.
     pub fn rest(&self) -> Vec<(&'n str, &'n Node)> {
         let taken = self.taken.borrow();
         let entries = self.entries.iter().map(|(key, value)| (key.as_str(), value));
         entries.filter(|(key, _)| !taken.contains(key)).collect()
     }
 
-    /// Reports every field that was not taken.
+    /// Reports every field that was not read.
     pub fn end(&self, report: &mut ImportReport) {
         for (name, value) in self.rest() {
             report.lost(&self.at(name), value.to_string(), UNREAD);
@@ -183,15 +183,15 @@ impl<'n> FieldReader<'n> {
     }
 }
 
-/// A Kubernetes object: what its metadata says, and its spec.
+/// A Kubernetes object: its metadata and its spec.
 pub struct KubernetesObject<'n> {
     /// Its kind.
     pub kind: String,
     /// Its name.
     pub name: String,
-    /// Its namespace, when it says one.
+    /// The namespace, if the object names one.
     pub namespace: Option<String>,
-    /// Its age: the first is the oldest, and has said nothing when it is empty.
+    /// The creation time, for sorting: the first is the oldest. Empty when unknown, which sorts first.
     pub created: String,
     /// Its metadata.
     pub metadata: &'n Node,
@@ -200,7 +200,7 @@ pub struct KubernetesObject<'n> {
 }
 
 impl<'n> KubernetesObject<'n> {
-    /// Opens an object, and names it in the report.
+    /// Opens an object and names it in the report.
     pub fn open(node: &'n Node, report: &mut ImportReport) -> KubernetesObject<'n> {
         let text = |node: Option<&Node>| match node {
             Some(Node::String(text)) => Some(text.clone()),
@@ -222,17 +222,17 @@ impl<'n> KubernetesObject<'n> {
         KubernetesObject { kind, name, namespace, created, metadata, spec }
     }
 
-    /// Its namespace, or where `kubectl apply` would put it.
+    /// The namespace, or the default that `kubectl apply` would use.
     pub fn in_namespace(&self) -> &str {
         self.namespace.as_deref().unwrap_or("default")
     }
 
-    /// How tags name it.
+    /// The object's name in tags.
     pub fn tag(&self) -> String {
         format!("{} {}/{}", self.kind, self.in_namespace(), self.name)
     }
 
-    /// An annotation.
+    /// Reads an annotation.
     pub fn annotations(&self, report: &mut ImportReport) -> FieldReader<'n> {
         FieldReader::new(self.metadata.get("annotations").unwrap_or(&Node::Null), "metadata.annotations", report)
     }

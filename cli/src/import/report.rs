@@ -1,4 +1,5 @@
-//! What an import leads to and what it could not take over, for people and (`--report`) for programs.
+//! The result of an import: the routes with their destinations, and what was not imported; human-readable, and as JSON
+//! for `--report`.
 
 use std::collections::HashSet;
 
@@ -6,32 +7,32 @@ use serde::Serialize;
 
 use crate::words::shortened;
 
-/// The longest text of a note that is shown whole.
+/// The longest text of a note that is shown in full.
 const LONGEST: usize = 400;
 
 /// The report so far.
 #[derive(Debug, Default)]
 pub struct ImportReport {
-    /// Where each route of the policy leads.
+    /// The destination of each route of the policy.
     pub routes: Vec<Lead>,
     /// What is not in the policy.
     pub notes: Vec<ImportNote>,
-    /// Place and subject of each note.
+    /// The place and subject of each note, to skip repetitions.
     known: HashSet<(String, String)>,
-    /// How often something was lost, repetitions too.
+    /// The number of losses, including repetitions.
     losses: usize,
-    /// The file that is read.
+    /// The current file.
     pub file: String,
-    /// The object that is read, such as `VirtualService prod/shop`.
+    /// The current object, such as `VirtualService prod/shop`.
     pub object: String,
 }
 
-/// A route of the policy, and where the source led it.
+/// A route of the policy, and its destination in the source.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Lead {
     /// Its name.
     pub route: String,
-    /// `NAME[ namespace NS][ subset S][ port P]`.
+    /// The destination: `NAME[ namespace NS][ subset S][ port P]`.
     pub to: String,
 }
 
@@ -41,27 +42,27 @@ pub struct ImportNote {
     /// The file, the object and the field.
     #[serde(rename = "where")]
     pub place: String,
-    /// What it says.
+    /// The value in the source.
     pub what: String,
-    /// What comes of it for requests.
+    /// The consequence for requests.
     pub consequence: String,
-    /// Whether it changes decisions; else the platform's own resources go on saying it.
+    /// Whether it changes decisions. Otherwise the platform's own resources still cover it.
     #[serde(skip)]
     pub decides: bool,
 }
 
 impl ImportReport {
-    /// What stands at `path` of the object is not in the policy, and that changes decisions.
+    /// Records that the field at `path` is not in the policy, which changes decisions.
     pub fn lost(&mut self, path: &str, what: impl Into<String>, consequence: impl Into<String>) {
         self.note(path, what.into(), consequence.into(), true);
     }
 
-    /// What stands at `path` of the object is not in the policy, and goes on being said elsewhere.
+    /// Records that the field at `path` is not in the policy but is still covered by the platform.
     pub fn elsewhere(&mut self, path: &str, what: impl Into<String>, consequence: impl Into<String>) {
         self.note(path, what.into(), consequence.into(), false);
     }
 
-    /// As [`ImportReport::lost`], for a place that is written out already.
+    /// The same as [`ImportReport::lost`], for a place that is already formatted.
     pub fn lost_at(&mut self, place: &str, what: impl Into<String>, consequence: impl Into<String>) {
         let note =
             ImportNote { place: place.to_owned(), what: what.into(), consequence: consequence.into(), decides: true };
@@ -72,7 +73,7 @@ impl ImportReport {
         self.add(ImportNote { place: self.place(path), what, consequence, decides });
     }
 
-    /// Reads conditions: one that cannot be read makes them all unknown, so it is an error and no note.
+    /// Reads conditions. One condition that cannot be read makes all of them unknown, so it is an error and not a note.
     pub fn conditions<T>(&mut self, read: impl FnOnce(&mut ImportReport) -> Result<T, String>) -> Result<T, String> {
         let (losses, notes) = (self.losses, self.notes.len());
         let found = read(self);
@@ -95,13 +96,13 @@ impl ImportReport {
         }
     }
 
-    /// How the report names the field at `path`.
+    /// The name of the field at `path` in the report.
     pub fn place(&self, path: &str) -> String {
         let parts = [self.file.as_str(), self.object.as_str(), path];
         parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(": ")
     }
 
-    /// Whether nothing that decides is lost.
+    /// Whether nothing is missing that changes decisions.
     pub fn is_complete(&self) -> bool {
         self.notes.iter().all(|note| !note.decides)
     }

@@ -1,5 +1,5 @@
-//! Smokescreen's ACLs: which services may reach which domains. What a service lists itself goes before the global lists,
-//! and what no list has, its `action` decides.
+//! Smokescreen's ACLs: which services may connect to which domains. A service's own list takes precedence over the
+//! global lists; for domains in no list, the service's `action` decides.
 
 use penstock_policy::document::{At, Context, Decode as _, Node};
 use penstock_policy::egress::EgressHost;
@@ -10,7 +10,7 @@ use super::reader::FieldReader;
 use super::report::ImportReport;
 use super::table::RuleHost;
 
-/// The scheme of identities that stand for a role until somebody says which certificate has it.
+/// The scheme of placeholder identities for roles, until the user fills in the certificates' identities.
 const ROLE: &str = "smokescreen-role";
 
 /// One rule of an ACL.
@@ -48,7 +48,7 @@ pub fn acl(node: &Node, draft: &mut PolicyDraft, report: &mut ImportReport) {
     };
     reader.end(report);
     let all = || services.iter().chain(&default);
-    // Audit is for the whole policy: only when nobody is refused anything.
+    // A policy's Audit mode applies to all rules, so it is only used when no service is enforced.
     let audits =
         default.is_some() && deny.is_empty() && all().all(|service| ["report", "open"].contains(&&*service.action));
     draft.audits |= audits;
@@ -73,7 +73,7 @@ pub fn acl(node: &Node, draft: &mut PolicyDraft, report: &mut ImportReport) {
         rule(&service.name, service, &service.domains, Some(&caller), draft, report);
     }
     let denied = |domain: &String| deny.iter().any(|deny| meets(deny, domain));
-    // Everybody who has a rule may reach what is allowed globally, and not denied.
+    // Every service with a rule may connect to what is allowed globally and not denied.
     let place = report.place("global_allow_list");
     let (refused, allowed): (Vec<String>, Vec<String>) = allow.into_iter().partition(denied);
     for domain in refused {
@@ -97,7 +97,7 @@ pub fn acl(node: &Node, draft: &mut PolicyDraft, report: &mut ImportReport) {
         }
     }
     if let Some(default) = &default {
-        // A rule without `from` is for everybody, also for services with a rule of their own.
+        // A rule without `from` applies to everyone, including services with their own rule.
         let covered =
             |domain: &String| services.iter().all(|service| service.domains.iter().any(|own| covers(own, domain)));
         let (everybody, some): (Vec<String>, Vec<String>) = default.domains.iter().cloned().partition(covered);
@@ -174,7 +174,7 @@ fn rule_for(
     node.extend(service.project.as_ref().map(|project| ("owner", text(project.as_str()))));
     node.extend(callers.map(|callers| ("from", Node::List(callers.into_iter().map(text).collect()))));
     node.push(("to", Node::List(good.into_iter().map(|domain| map([("host", text(domain.as_str()))])).collect())));
-    // Clients ask a CONNECT proxy for tunnels, and for plain requests.
+    // Clients use tunnels (CONNECT) through a CONNECT proxy, and plain requests.
     node.push(("connect", Node::Bool(true)));
     draft.egress_rule(name, node, &service.place, report);
 }

@@ -1,8 +1,8 @@
-//! The route tables of the sources, as one list in which the first rule that matches decides.
+//! Merges the route tables of the sources into one list in which the first matching rule decides.
 //!
-//! Proxies choose a virtual host first, and never look at another. In a list that means: the rules of the narrowest hosts
-//! come first, and what their hosts leave alone must not fall to the rules of wider ones. Where it would, the list has a
-//! rule that leads to [`UNROUTED`].
+//! Proxies first choose a virtual host and then never look at another one. In a single list, the rules of the most
+//! specific hosts come first, and their unmatched requests must not fall through to rules of less specific hosts. Where
+//! they would, the list gets a rule that leads to [`UNROUTED`].
 
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
@@ -13,22 +13,22 @@ use penstock_policy::matching::HostPattern;
 use super::destination::ImportedDestination;
 use super::matching::Match;
 
-/// The route of requests that the source answers itself, or not at all. Nothing is to be reached by it.
+/// The route for requests that the source answers itself or refuses. No upstream may be reachable by it.
 pub const UNROUTED: &str = "unrouted";
 
 /// The hosts of a rule.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum RuleHost {
-    /// This one.
+    /// This host.
     Exact(String),
-    /// Everything below this name.
+    /// Every host below this name.
     Star(String),
     /// Every host.
     Any,
 }
 
 impl RuleHost {
-    /// A host as the sources write it; `None`: no policy can say it.
+    /// Parses a host of a source; `None` when a policy cannot express it.
     pub fn parse(text: &str) -> Option<RuleHost> {
         let lower = text.to_ascii_lowercase();
         if lower.is_empty() || lower == "*" {
@@ -39,7 +39,7 @@ impl RuleHost {
         Some(if pattern.wildcard { RuleHost::Star(name) } else { RuleHost::Exact(name) })
     }
 
-    /// As a policy writes it; `None`: all.
+    /// The host in a policy; `None` for all hosts.
     pub fn pattern(&self) -> Option<String> {
         match self {
             RuleHost::Exact(name) => Some(name.clone()),
@@ -48,7 +48,7 @@ impl RuleHost {
         }
     }
 
-    /// Whether every host of `other` is one of this.
+    /// Whether it contains every host of `other`.
     pub fn covers(&self, other: &RuleHost) -> bool {
         let below = |name: &str, parent: &str| name.strip_suffix(parent).is_some_and(|rest| rest.ends_with('.'));
         match (self, other) {
@@ -60,7 +60,7 @@ impl RuleHost {
         }
     }
 
-    /// The patterns that cover all of its hosts, but for itself.
+    /// The other patterns that contain all of its hosts.
     pub fn around(&self) -> impl Iterator<Item = RuleHost> {
         let name = match self {
             RuleHost::Exact(name) | RuleHost::Star(name) => name.as_str(),
@@ -70,12 +70,12 @@ impl RuleHost {
         above.map(|above| RuleHost::Star(above.to_owned())).chain((*self != RuleHost::Any).then_some(RuleHost::Any))
     }
 
-    /// Whether some host is in both.
+    /// Whether both have a host in common.
     pub fn meets(&self, other: &RuleHost) -> bool {
         self.covers(other) || other.covers(self)
     }
 
-    /// The hosts of both, when that is one pattern.
+    /// The intersection, when it is a single pattern.
     pub fn intersection(&self, other: &RuleHost) -> Option<RuleHost> {
         match () {
             () if self.covers(other) => Some(other.clone()),
@@ -84,7 +84,7 @@ impl RuleHost {
         }
     }
 
-    /// Narrow first: exact names, then long stars.
+    /// Orders the most specific first: exact names, then wildcards by length.
     fn width(&self) -> (u8, std::cmp::Reverse<usize>) {
         match self {
             RuleHost::Exact(_) => (0, std::cmp::Reverse(0)),
@@ -94,46 +94,46 @@ impl RuleHost {
     }
 }
 
-/// What becomes of a request.
+/// What a rule does with a request.
 #[derive(Clone, Debug, PartialEq)]
 pub enum RuleAction {
-    /// It goes to one of these, by their weights.
+    /// Forwards to one of these destinations, by weight.
     Split(WeightedSplit),
-    /// It is redirected.
+    /// Redirects.
     Redirect(Node),
-    /// The source answers it itself, or in a way that no policy can say; why.
+    /// The source answers it itself, or does something that a policy cannot express, for this reason.
     Leave(String),
-    /// When the rule holds cannot be said, so it never does; why.
+    /// The rule's conditions cannot be expressed, for this reason, so it never matches.
     Omit(String),
 }
 
-/// Where a rule leads.
+/// The destinations of a rule.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct WeightedSplit {
     /// The destinations with their weights.
     pub to: Vec<(ImportedDestination, i64)>,
     /// Conditions that choose one of them: `{header: …}` or `{cookie: …}`.
     pub overrides: Vec<((&'static str, Node), ImportedDestination)>,
-    /// What makes the choice stick.
+    /// How the choice sticks.
     pub stickiness: Option<Node>,
 }
 
 /// A rule of a source.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ImportedRule {
-    /// What it is called.
+    /// Its name.
     pub name: String,
-    /// Only for these of its hosts; empty: for all.
+    /// The hosts that it is restricted to; empty for all.
     pub only: Vec<RuleHost>,
-    /// When it holds: one of these does. Never empty.
+    /// Its matches, of which one must be true. Never empty.
     pub matches: Vec<Match>,
     /// What it does.
     pub action: RuleAction,
-    /// What else it changes.
+    /// Its other effects.
     pub effects: Vec<(&'static str, Node)>,
-    /// The objects it belongs to, for the limits on them.
+    /// The objects that it belongs to, whose limits apply to it.
     pub tags: Vec<String>,
-    /// Where its source has it, as the report names it.
+    /// Its place in the source, for the report.
     pub place: String,
 }
 
@@ -151,21 +151,21 @@ impl ImportedRule {
         }
     }
 
-    /// The same rule, with the place that it has in its source.
+    /// The same rule with its place in the source.
     pub fn at(self, place: String) -> ImportedRule {
         ImportedRule { place, ..self }
     }
 
-    /// Whether it takes every request.
+    /// Whether it matches every request.
     fn is_total(&self) -> bool {
         !matches!(self.action, RuleAction::Omit(_)) && self.only.is_empty() && self.matches.iter().any(Match::is_total)
     }
 }
 
-/// A rule in its place.
+/// A rule at its position in the list.
 #[derive(Clone, Debug)]
 pub struct Placed {
-    /// For these hosts; never empty.
+    /// The hosts that it applies to; never empty.
     pub hosts: Vec<RuleHost>,
     /// The rule.
     pub rule: Rc<ImportedRule>,
@@ -175,14 +175,14 @@ pub struct Placed {
 #[derive(Debug, Default)]
 pub struct RuleTable {
     hosts: Vec<(RuleHost, Vec<Rc<ImportedRule>>)>,
-    /// The place of each host.
+    /// The position of each host.
     places: HashMap<RuleHost, usize>,
-    /// Rules of sources that know no virtual hosts, in their order.
+    /// Rules of sources without virtual hosts, in order.
     flat: Vec<Placed>,
 }
 
 impl RuleTable {
-    /// Adds a rule behind those that a host has.
+    /// Appends a rule to those of a host.
     pub fn push(&mut self, host: &RuleHost, rule: Rc<ImportedRule>) {
         let place = *self.places.entry(host.clone()).or_insert(self.hosts.len());
         match self.hosts.get_mut(place) {
@@ -191,7 +191,7 @@ impl RuleTable {
         }
     }
 
-    /// Keeps the requests to a host from the rules of wider ones, also when it has no rule.
+    /// Keeps requests to a host from rules of less specific hosts, even when the host has no rule.
     pub fn close(&mut self, host: &RuleHost) {
         if !self.places.contains_key(host) {
             self.places.insert(host.clone(), self.hosts.len());
@@ -199,24 +199,24 @@ impl RuleTable {
         }
     }
 
-    /// Adds a rule of a source without virtual hosts, behind all others.
+    /// Adds a rule of a source without virtual hosts, after all others.
     pub fn push_flat(&mut self, hosts: Vec<RuleHost>, rule: ImportedRule) {
         self.flat.push(Placed { hosts, rule: Rc::new(rule) });
     }
 
-    /// The tags of all rules of virtual hosts.
+    /// The tags of all rules with virtual hosts.
     pub fn tags(&self) -> impl Iterator<Item = &str> {
         self.hosts.iter().flat_map(|(_, rules)| rules).flat_map(|rule| rule.tags.iter().map(String::as_str))
     }
 
-    /// Whether rules of both kinds are here.
+    /// Whether there are rules with and without virtual hosts.
     pub fn is_mixed(&self) -> bool {
         !self.hosts.is_empty() && !self.flat.is_empty()
     }
 
-    /// All rules in the order in which they decide.
+    /// All rules in the order in which they are evaluated.
     pub fn order(mut self) -> Vec<Placed> {
-        // Hosts with the same rules stand together, so that one rule serves them.
+        // Adjacent hosts with equal rules share one rule.
         let mut firsts: HashMap<*const ImportedRule, usize> = HashMap::new();
         for (i, rule) in self.hosts.iter().filter_map(|(_, rules)| rules.first()).enumerate() {
             firsts.entry(Rc::as_ptr(rule)).or_insert(i);
@@ -237,7 +237,7 @@ impl RuleTable {
         }
         let acts = |rule: &Rc<ImportedRule>| matches!(rule.action, RuleAction::Split(_) | RuleAction::Redirect(_));
         let flat_acts = self.flat.iter().any(|flat| acts(&flat.rule));
-        // For each group whether a later one, whose hosts are wider, would take some of its requests.
+        // For each group, whether a later group with less specific hosts would take some of its requests.
         let mut later: HashSet<&RuleHost> = HashSet::new();
         let mut have_wider: Vec<bool> = Vec::with_capacity(groups.len());
         for (hosts, rules) in groups.iter().rev() {

@@ -57,7 +57,7 @@ impl Args {
     /// Writes the files.
     ///
     /// # Errors
-    /// When they are there already, or cannot be written.
+    /// Returns an error when the files exist already, or cannot be written.
     pub fn run(&self, out: &mut Output<'_>) -> anyhow::Result<bool> {
         let (policy, tests) = self.purpose.texts();
         if self.print {

@@ -1,4 +1,4 @@
-//! Envoy Gateway's BackendTrafficPolicy: its limits. What else it says stays with the platform.
+//! Envoy Gateway's BackendTrafficPolicy: imports its limits. Its other fields stay with the platform.
 
 use std::collections::HashSet;
 
@@ -21,7 +21,7 @@ pub fn limits(objects: &Objects<'_>, routes: &[Attached], draft: &mut PolicyDraf
         let object = KubernetesObject::open(node, report);
         policies.push((file, targets(&object, report), object));
     }
-    // Of two for one target the older counts.
+    // Of two policies for one target, the older applies.
     policies.sort_by_cached_key(|(.., object)| {
         (object.created.clone(), object.in_namespace().to_owned(), object.name.clone())
     });
@@ -40,7 +40,7 @@ pub fn limits(objects: &Objects<'_>, routes: &[Attached], draft: &mut PolicyDraf
             is_free
         });
     }
-    // One on a rule goes before one on its route, and that before one on the Gateway.
+    // A policy on a rule takes precedence over one on its route, and that over one on the Gateway.
     let sections = |tag: &str| -> Vec<String> {
         taken.iter().filter(|own| own.split_once('#').is_some_and(|(of, _)| of == tag)).cloned().collect()
     };
@@ -57,7 +57,7 @@ pub fn limits(objects: &Objects<'_>, routes: &[Attached], draft: &mut PolicyDraf
             let tags: Vec<(String, Vec<String>)> = targets
                 .iter()
                 .flat_map(|target| match target.starts_with("Gateway ") {
-                    // Every route of a Gateway has counts of its own.
+                    // Every route of a Gateway has its own counters.
                     true => routes
                         .iter()
                         .filter(|route| route.gateways.contains(target))
@@ -90,7 +90,7 @@ fn open(file: &str, object: &KubernetesObject<'_>, report: &mut ImportReport) {
     report.object = object.tag();
 }
 
-/// What a policy is for, as tags name it.
+/// The target of a policy, as tags name it.
 fn targets(object: &KubernetesObject<'_>, report: &mut ImportReport) -> Vec<String> {
     let spec = &object.spec;
     let one = spec.object("targetRef", report);
@@ -164,7 +164,7 @@ fn read(
     }
 }
 
-/// Which requests a rule counts, by what, and how many.
+/// The requests that a rule counts, its key, and its limit.
 fn selected(rule: &FieldReader<'_>, report: &mut ImportReport) -> Result<(Vec<Match>, Vec<Node>, Node), String> {
     let mut matches = Match::default();
     let mut methods: Vec<Option<String>> = vec![None];

@@ -6,7 +6,8 @@ use crate::import::objects::{map, text};
 use crate::import::reader::FieldReader;
 use crate::import::report::ImportReport;
 
-/// Reads filters: a redirect, or what changes on the way. An error is a filter whose requests must be left alone.
+/// Reads filters: a redirect, or changes of request and response. Returns an error for a filter whose requests must not
+/// be imported.
 pub fn read(
     owner: &FieldReader<'_>,
     field: &str,
@@ -14,7 +15,7 @@ pub fn read(
     report: &mut ImportReport,
 ) -> Result<Option<Node>, String> {
     let mut redirect = None;
-    // One that cannot be read may refuse requests, or lead them elsewhere.
+    // A filter that cannot be parsed may refuse requests, or send them elsewhere.
     for filter in report.conditions(|report| Ok(owner.objects(field, report)))? {
         let kind = filter.string("type", report).unwrap_or_default();
         match kind.as_str() {
@@ -86,7 +87,7 @@ fn headers(
     (!node.is_empty()).then(|| (effect, map(node)))
 }
 
-/// `path` of a rewrite or redirect.
+/// The `path` of a rewrite or redirect.
 fn path(owner: &FieldReader<'_>, report: &mut ImportReport) -> Result<Option<Node>, String> {
     let Some(path) = owner.object("path", report) else { return Ok(None) };
     let kind = path.string("type", report).unwrap_or_default();
@@ -95,7 +96,7 @@ fn path(owner: &FieldReader<'_>, report: &mut ImportReport) -> Result<Option<Nod
         "ReplacePrefixMatch" => path.string("replacePrefixMatch", report),
         kind => return Err(format!("a path of type {kind}")),
     };
-    // No prefix at all is the root.
+    // An empty prefix means the root.
     let value = value.filter(|value| !value.is_empty()).unwrap_or_else(|| "/".to_owned());
     path.end(report);
     Ok(Some(map([("type", text(kind)), ("value", text(value))])))

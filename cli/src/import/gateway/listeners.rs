@@ -1,4 +1,4 @@
-//! Which hosts a route has: those of its own that its Gateway listens for.
+//! Determines the hosts of a route: those of its own hosts for which its Gateway has a listener.
 
 use penstock_policy::document::Node;
 
@@ -10,26 +10,26 @@ use crate::import::table::RuleHost;
 
 pub const GROUP: &str = "gateway.networking.k8s.io";
 
-/// Where ListenerSets were before they were stable.
+/// The group of ListenerSets before they became stable.
 const EXPERIMENTAL: &str = "gateway.networking.x-k8s.io";
 
-/// Which routes a listener takes.
+/// The routes that a listener accepts.
 enum AllowedNamespaces {
-    /// Those of its own namespace.
+    /// Routes in its own namespace.
     Same,
-    /// All.
+    /// All routes.
     All,
-    /// Those of namespaces with these labels.
+    /// Routes in namespaces with these labels.
     Selector(Node),
-    /// None.
+    /// No routes.
     Nothing,
 }
 
 /// A listener of a Gateway, or of a ListenerSet.
 struct GatewayListener {
-    /// The object that has it, as tags name it.
+    /// The object that contains it, as tags name it.
     owner: String,
-    /// The Gateway that listens, as tags name it.
+    /// The Gateway that it belongs to, as tags name it.
     gateway: String,
     namespace: String,
     name: String,
@@ -40,19 +40,20 @@ struct GatewayListener {
 }
 
 impl GatewayListener {
-    /// Whether both are one server to clients, so that the closer host of the two takes its requests.
+    /// Whether clients reach both through the same address and port, so that the more specific host of the two takes
+    /// its requests.
     fn is_beside(&self, other: &GatewayListener) -> bool {
         self.gateway == other.gateway && self.port == other.port && self.protocol == other.protocol
     }
 
-    /// Whether a listener beside this one takes the requests to a host.
+    /// Whether another listener takes the requests for a host.
     fn yields(&self, all: &[GatewayListener], host: &RuleHost) -> bool {
         let closer = |other: &&GatewayListener| other.host != self.host && self.host.covers(&other.host);
         all.iter().filter(|other| other.is_beside(self)).filter(closer).any(|other| other.host.covers(host))
     }
 }
 
-/// The listeners of all Gateways here.
+/// The listeners of all Gateways in the input.
 pub struct Listeners<'o> {
     all: Vec<GatewayListener>,
     /// The Gateways and ListenerSets, as tags name them.
@@ -60,13 +61,13 @@ pub struct Listeners<'o> {
     objects: &'o Objects<'o>,
 }
 
-/// Where a route hangs.
+/// The parents of a route.
 pub struct Attached {
-    /// How tags name the route.
+    /// The route, as tags name it.
     pub tag: String,
     /// Its Gateways, as tags name them.
     pub gateways: Vec<String>,
-    /// Its hosts, each with `http` or `https` when all listeners that it has there are known to be for one.
+    /// Its hosts, each with `http` or `https` when all its listeners for that host are known to use only one.
     pub hosts: Vec<(RuleHost, Option<String>)>,
 }
 
@@ -112,7 +113,7 @@ impl<'o> Listeners<'o> {
         Listeners { all, owners, objects }
     }
 
-    /// Hosts of listeners that take their requests from a wider one, with or without a route.
+    /// Hosts of listeners that take their requests from a less specific listener, whether or not they have a route.
     pub fn closer_hosts(&self) -> impl Iterator<Item = (&RuleHost, &str)> {
         let is_closer = |listener: &&GatewayListener| {
             self.all.iter().any(|other| {
@@ -122,12 +123,12 @@ impl<'o> Listeners<'o> {
         self.all.iter().filter(is_closer).map(|listener| (&listener.host, &*listener.protocol))
     }
 
-    /// `http` or `https` of each listener that has one of them.
+    /// Whether the listeners for one of these hosts use `http` or `https`.
     pub fn protocols(&self) -> impl Iterator<Item = &str> {
         self.all.iter().map(|listener| &*listener.protocol).filter(|protocol| ["http", "https"].contains(protocol))
     }
 
-    /// Whether a listener takes routes of a namespace, or why that is not known.
+    /// Whether a listener accepts routes of a namespace, or why that is unknown.
     fn takes(&self, listener: &GatewayListener, namespace: &str) -> Result<bool, String> {
         match &listener.from {
             AllowedNamespaces::Same => Ok(listener.namespace == namespace),
@@ -141,7 +142,7 @@ impl<'o> Listeners<'o> {
         }
     }
 
-    /// Where a route hangs; `None`: nowhere, so that no request is its own.
+    /// The parents of a route; `None` when it has none, so that it gets no requests.
     pub fn attach(&self, object: &KubernetesObject<'_>, report: &mut ImportReport) -> Option<Attached> {
         let spec = &object.spec;
         let parents = spec.objects("parentRefs", report);
@@ -178,7 +179,7 @@ impl<'o> Listeners<'o> {
             let (section, port) = (parent.string("sectionName", report), parent.string("port", report));
             let kind = parent.string("kind", report).unwrap_or_else(|| "Gateway".to_owned());
             if kind == "Service" {
-                // In a mesh the route is for all requests to the service, by any of its names.
+                // In a mesh, the route is for all requests to the service, by any of its names.
                 let full = [
                     format!("{name}.{namespace}.svc.cluster.local"),
                     format!("{name}.{namespace}.svc"),

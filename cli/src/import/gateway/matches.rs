@@ -6,10 +6,10 @@ use crate::import::matching::{Match, PathSet, condition, escaped};
 use crate::import::reader::FieldReader;
 use crate::import::report::ImportReport;
 
-/// A match, and for a GRPCRoute how long the service and the method in it are.
+/// A match; for a GRPCRoute with the lengths of its service and method.
 pub type Ranked = (Match, Option<(usize, usize)>);
 
-/// One for each match; an error is a condition that no policy can have.
+/// One item for each match; an error for a condition that a policy cannot express.
 pub fn of(rule: &FieldReader<'_>, is_grpc: bool, report: &mut ImportReport) -> Result<Vec<Ranked>, String> {
     report.conditions(|report| all(rule, is_grpc, report))
 }
@@ -49,7 +49,7 @@ fn path(entry: &FieldReader<'_>, report: &mut ImportReport) -> Result<PathSet, S
     }
 }
 
-/// A gRPC method is a path of two segments.
+/// A gRPC method is a path with two segments.
 fn grpc(entry: &FieldReader<'_>, report: &mut ImportReport) -> Result<(PathSet, Option<(usize, usize)>), String> {
     let Some(method) = entry.object("method", report) else { return Ok((PathSet::Any, Some((0, 0)))) };
     let part = |name: &str, report: &mut ImportReport| method.string(name, report).filter(|part| !part.is_empty());
@@ -72,7 +72,7 @@ fn grpc(entry: &FieldReader<'_>, report: &mut ImportReport) -> Result<(PathSet, 
     Ok((path, Some(rank)))
 }
 
-/// Conditions by name; of equal names only the first counts.
+/// Conditions by name; of conditions with the same name, only the first counts.
 fn pairs(entry: &FieldReader<'_>, field: &str, report: &mut ImportReport) -> Result<Vec<Node>, String> {
     let mut names: Vec<String> = Vec::new();
     let mut found = Vec::new();

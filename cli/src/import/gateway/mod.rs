@@ -1,5 +1,5 @@
-//! The Gateway API: HTTPRoute and GRPCRoute with the listeners of their Gateways, and Envoy Gateway's limits on them. The
-//! closest host decides, then the most specific match, then the older object, then its name.
+//! The Gateway API: HTTPRoute and GRPCRoute with the listeners of their Gateways, and Envoy Gateway's limits for them.
+//! The most specific host decides, then the most specific match, then the older object, then its name.
 
 mod backend_traffic_policy;
 mod filters;
@@ -28,9 +28,9 @@ struct MatchEntry {
     rule: usize,
     hosts: Vec<RuleHost>,
     age: (String, String, usize),
-    /// Only for `http`, or `https`.
+    /// The only scheme, `http` or `https`, for which it applies.
     protocol: Option<String>,
-    /// The lengths of the service and the method that a GRPCRoute matches, by which it is ordered.
+    /// The lengths of the service and the method of a GRPCRoute match, by which matches are ordered.
     grpc: Option<(usize, usize)>,
 }
 
@@ -48,7 +48,7 @@ pub fn routes(objects: &Objects<'_>, draft: &mut PolicyDraft, report: &mut Impor
             attached.push(to);
         }
     }
-    // Routes for one protocol only: the header says which it is, when requests of the other come in too.
+    // Limits routes to one scheme by a condition on its header, when requests with the other scheme exist, too.
     let of_routes = attached.iter().flat_map(|to| to.hosts.iter().map(|(_, protocol)| protocol.as_deref()));
     let known: BTreeSet<Option<&str>> = of_routes.chain(listeners.protocols().map(Some)).collect();
     let has_both = known.len() > 1;
@@ -62,7 +62,7 @@ pub fn routes(objects: &Objects<'_>, draft: &mut PolicyDraft, report: &mut Impor
 }
 
 impl MatchEntry {
-    /// The match, with its protocol.
+    /// The match with the condition on the scheme.
     fn conditions(&self) -> Match {
         let mut matches = self.matches.clone();
         matches.headers.extend(self.protocol.iter().map(|only| condition("x-forwarded-proto", "Exact", only)));
@@ -70,12 +70,12 @@ impl MatchEntry {
     }
 }
 
-/// Each protocol has its own virtual hosts: where one has none for a host that the other has, its next wider one decides.
-/// `closer` hosts have decided even without a route.
+/// Each scheme has its own virtual hosts: where one lacks a host that the other has, its next less specific host
+/// decides. Hosts in `closer` have a listener even without a route.
 fn of_both(entries: Vec<MatchEntry>, closer: &[(&RuleHost, &str)]) -> Vec<MatchEntry> {
     let of_entries = entries.iter().flat_map(|entry| &entry.hosts);
     let all: BTreeSet<RuleHost> = of_entries.chain(closer.iter().map(|(host, _)| *host)).cloned().collect();
-    // For each host of each protocol where its requests are decided.
+    // For each host and scheme, the host that decides its requests.
     let mut more: BTreeMap<(&str, RuleHost), Vec<RuleHost>> = BTreeMap::new();
     for protocol in ["http", "https"] {
         let is_for = |entry: &&MatchEntry| entry.protocol.as_deref().is_none_or(|only| only == protocol);
@@ -129,7 +129,7 @@ fn place(
     };
     entries.sort_by_cached_key(|entry| (Reverse(specificity(entry)), entry.age.clone()));
     let entries = if has_both { of_both(entries, closer) } else { entries };
-    // The hosts in the order in which they come, each with its entries.
+    // The hosts in order of precedence, each with its entries.
     let mut hosts: Vec<(&RuleHost, Vec<usize>)> = Vec::new();
     let mut places: HashMap<&RuleHost, usize> = HashMap::new();
     for (i, entry) in entries.iter().enumerate() {
@@ -142,7 +142,7 @@ fn place(
             }
         }
     }
-    // Matches of one rule that stand together are one rule again, and the same one for all hosts that have it.
+    // Adjacent matches of one rule become one rule again, shared by all hosts that have it.
     let mut made: BTreeMap<(usize, Vec<usize>), Rc<ImportedRule>> = BTreeMap::new();
     for (host, list) in &hosts {
         let mut runs: Vec<(usize, Vec<usize>)> = Vec::new();
@@ -313,7 +313,7 @@ fn timeouts(rule: &FieldReader<'_>, effects: &mut Vec<(&'static str, Node)>, rep
         timeouts.end(report);
     }
     let retry = rule.object("retry", report);
-    // Without another try, that of the one is that of all.
+    // A rule has one timeout. Without retries, the timeout of an attempt equals that of the request.
     let timeout = if retry.is_none() { each.clone().or(request) } else { request };
     effects.extend(timeout.map(|timeout| ("timeout", text(timeout))));
     if let Some(retry) = retry {

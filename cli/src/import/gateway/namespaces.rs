@@ -1,13 +1,13 @@
-//! Which namespaces a label selector means.
+//! Determines the namespaces that a label selector selects.
 
 use penstock_policy::document::Node;
 
 use crate::import::objects::Objects;
 
-/// The label that every namespace has by itself.
+/// The label that every namespace has automatically.
 const NAME: &str = "kubernetes.io/metadata.name";
 
-/// Whether a namespace has the labels that a selector asks for, or why that is not known.
+/// Whether a namespace has the labels that a selector requires, or why that is unknown.
 pub fn has_labels(objects: &Objects<'_>, namespace: &str, selector: &Node) -> Result<bool, String> {
     let is_it = |node: &&(String, Node)| {
         node.1.get("metadata").and_then(|metadata| metadata.get("name")) == Some(&Node::String(namespace.to_owned()))

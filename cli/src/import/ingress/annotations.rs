@@ -10,7 +10,7 @@ use crate::import::table::RuleHost;
 
 const PREFIX: &str = "nginx.ingress.kubernetes.io/";
 
-/// Annotations about connections, buffers and logs: the proxy's own configuration has them.
+/// Annotations for connections, buffers and logs, which belong in the proxy's own configuration.
 const TRANSPORT: [&str; 14] = [
     "proxy-",
     "ssl-",
@@ -28,7 +28,7 @@ const TRANSPORT: [&str; 14] = [
     "enable-opentelemetry",
 ];
 
-/// Annotations that let in only some requests.
+/// Annotations that refuse some of the requests.
 const GUARDS: [&str; 10] = [
     "whitelist-source-range",
     "allowlist-source-range",
@@ -42,56 +42,56 @@ const GUARDS: [&str; 10] = [
     "enable-modsecurity",
 ];
 
-/// What the annotations say.
+/// The parsed annotations.
 #[derive(Default)]
 pub struct IngressSettings {
-    /// The canary that the Ingress is.
+    /// The canary settings, when the Ingress is a canary.
     pub canary: Option<CanaryAnnotations>,
-    /// Whether paths are expressions.
+    /// Whether paths are regular expressions.
     pub use_regex: bool,
-    /// The path that takes the place of the request's.
+    /// The path that replaces the path of the request.
     pub rewrite_target: Option<String>,
-    /// Why requests must be left to the source: it lets in only some of them.
+    /// Why its requests must not be imported: the source refuses some of them.
     pub guarded: Option<String>,
-    /// Where all its requests are redirected, or why that cannot be said.
+    /// The redirect for all its requests, or why it cannot be expressed.
     pub redirect: Option<Result<Node, String>>,
-    /// Where requests for `/` are redirected.
+    /// The redirect for requests for `/`.
     pub app_root: Option<String>,
     /// The host that the upstream sees.
     pub upstream_host: Option<String>,
-    /// More hosts.
+    /// Additional hosts.
     pub aliases: Vec<String>,
-    /// What makes a choice between main and canary stick.
+    /// How the choice between main and canary sticks.
     pub stickiness: Option<Node>,
-    /// Limits by the client's address, by their annotation.
+    /// Limits by the client's address, with the names of their annotations.
     pub limits: Vec<(String, Vec<(&'static str, Node)>)>,
     ssl_redirect: bool,
     force_ssl_redirect: bool,
 }
 
-/// A canary.
+/// The settings of a canary.
 #[derive(Default)]
 pub struct CanaryAnnotations {
-    /// What chooses main or canary, in order.
+    /// The conditions that choose main or canary, in order.
     pub overrides: Vec<OverrideAnnotation>,
-    /// The canary's share …
+    /// The canary's weight, in units of `total`.
     pub weight: i64,
-    /// … of so much.
+    /// The sum of all weights.
     pub total: i64,
 }
 
-/// A header or cookie, and whether it is for the canary.
+/// A header or cookie that chooses main or canary.
 pub struct OverrideAnnotation {
     /// `header` or `cookie`.
     pub field: &'static str,
-    /// What it is compared with.
+    /// The value that it is compared with.
     pub condition: Node,
-    /// Whether it chooses the canary.
+    /// Whether it chooses the canary, or else main.
     pub to_canary: bool,
 }
 
 impl IngressSettings {
-    /// Reads the annotations of an object; reports those that say something else.
+    /// Reads the annotations of an object and reports those that are not imported.
     pub fn read(object: &KubernetesObject<'_>, report: &mut ImportReport) -> IngressSettings {
         let reader = object.annotations(report);
         let take = |name: &str, report: &mut ImportReport| reader.string(&format!("{PREFIX}{name}"), report);
@@ -99,7 +99,7 @@ impl IngressSettings {
         let mut settings = IngressSettings { ssl_redirect: true, ..IngressSettings::default() };
         if is_true("canary", report) {
             settings.canary = Some(canary(&reader, report));
-            // Nginx takes nothing else from a canary.
+            // Nginx ignores all other annotations of a canary.
             return settings;
         }
         settings.use_regex = is_true("use-regex", report);
@@ -161,7 +161,7 @@ impl IngressSettings {
 
 fn canary(reader: &FieldReader<'_>, report: &mut ImportReport) -> CanaryAnnotations {
     let take = |name: &str, report: &mut ImportReport| {
-        // An empty value is none.
+        // An empty value means that the annotation is not set.
         reader.string(&format!("{PREFIX}{name}"), report).filter(|value| !value.is_empty())
     };
     let mut canary = CanaryAnnotations::default();
@@ -171,7 +171,7 @@ fn canary(reader: &FieldReader<'_>, report: &mut ImportReport) -> CanaryAnnotati
     let (value, pattern) = (take("canary-by-header-value", report), take("canary-by-header-pattern", report));
     match (take("canary-by-header", report), &value, &pattern) {
         (Some(header), Some(value), _) => add("header", &header, "Exact", value, true),
-        // Nginx looks for it anywhere in the value.
+        // Nginx matches anywhere in the value.
         (Some(header), None, Some(pattern)) => {
             add("header", &header, "RegularExpression", &format!(".*(?:{pattern}).*"), true);
         }
@@ -189,14 +189,14 @@ fn canary(reader: &FieldReader<'_>, report: &mut ImportReport) -> CanaryAnnotati
         add("cookie", &cookie, "Exact", "always", true);
         add("cookie", &cookie, "Exact", "never", false);
     }
-    // A total below 100 is 100.
+    // A total below 100 counts as 100.
     let integer = |name: &str, report: &mut ImportReport| reader.integer(&format!("{PREFIX}{name}"), report);
     canary.total = integer("canary-weight-total", report).unwrap_or(100).max(100);
     canary.weight = integer("canary-weight", report).unwrap_or(0).clamp(0, canary.total);
     canary
 }
 
-/// `permanent-redirect` and `temporal-redirect`.
+/// Reads `permanent-redirect` and `temporal-redirect`.
 fn redirect(reader: &FieldReader<'_>, report: &mut ImportReport) -> Option<Result<Node, String>> {
     let code = |name: &str, default: i64, report: &mut ImportReport| {
         reader.integer(&format!("{PREFIX}{name}"), report).filter(|code| (300..=308).contains(code)).unwrap_or(default)
@@ -216,7 +216,7 @@ fn redirect(reader: &FieldReader<'_>, report: &mut ImportReport) -> Option<Resul
     }))
 }
 
-/// The parts of a URL to redirect to.
+/// The parts of a redirect's URL.
 fn url_of(url: &str) -> Result<Vec<(&'static str, Node)>, String> {
     let cannot = |why: &str| Err(format!("redirect to {url}: {why}"));
     let keeps_path = url.ends_with("$request_uri");
@@ -244,7 +244,7 @@ fn url_of(url: &str) -> Result<Vec<(&'static str, Node)>, String> {
     Ok(node)
 }
 
-/// `affinity: cookie`: users that a canary has served stay with it.
+/// With `affinity: cookie`, users whom a canary has served stay on it.
 fn stickiness(reader: &FieldReader<'_>, report: &mut ImportReport) -> Option<Node> {
     let take = |name: &str, report: &mut ImportReport| reader.string(&format!("{PREFIX}{name}"), report);
     let affinity = take("affinity", report);
@@ -277,7 +277,7 @@ fn stickiness(reader: &FieldReader<'_>, report: &mut ImportReport) -> Option<Nod
     Some(map([("cookie", map(node))]))
 }
 
-/// `limit-rps` and `limit-rpm`: by the client's address, with what a burst may be on top.
+/// Reads `limit-rps` and `limit-rpm`, which limit by the client's address, with a burst.
 fn limits(reader: &FieldReader<'_>, report: &mut ImportReport) -> Vec<(String, Vec<(&'static str, Node)>)> {
     let name = |short: &str| format!("{PREFIX}{short}");
     let multiplier = reader.integer(&name("limit-burst-multiplier"), report).unwrap_or(5).max(1);
@@ -296,7 +296,7 @@ fn limits(reader: &FieldReader<'_>, report: &mut ImportReport) -> Vec<(String, V
             report.lost(&reader.at(&name(short)), what, "the limit is left out");
             continue;
         }
-        // One, and so many that nginx lets wait.
+        // The request itself, plus the number of requests that nginx queues.
         let burst = requests.saturating_mul(multiplier).saturating_add(1);
         let quota = map([("requests", Node::Integer(requests)), ("per", text(per)), ("burst", Node::Integer(burst))]);
         let key = Node::List(vec![map([("sourceAddress", map([]))])]);

@@ -1,5 +1,5 @@
-//! Ingress as ingress-nginx reads it: a server for each host, in it the exact locations first, then the longest prefix; a
-//! canary beside the location of its very host, path and type.
+//! Ingress as ingress-nginx interprets it: a server for each host, in it first the exact locations, then the longest
+//! prefix; a canary belongs to the location with the same host, path and type.
 
 mod annotations;
 mod rewrite;
@@ -19,16 +19,16 @@ use super::report::ImportReport;
 use super::table::{ImportedRule, RuleAction, RuleHost, WeightedSplit};
 use annotations::IngressSettings;
 
-/// How a path of an Ingress compares.
+/// How a path of an Ingress is compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum PathType {
     Exact,
     Prefix,
-    /// Of letters, to nginx.
+    /// A prefix of characters in nginx, not of segments.
     ImplementationSpecific,
 }
 
-/// One path of an Ingress.
+/// A path of an Ingress.
 #[derive(Clone, Debug)]
 struct IngressPath {
     host: RuleHost,
@@ -38,13 +38,13 @@ struct IngressPath {
 }
 
 impl IngressPath {
-    /// What a canary must have the same.
+    /// The fields that a canary must have in common with its main Ingress.
     fn place(&self) -> (&RuleHost, &str, PathType) {
         (&self.host, &self.path, self.kind)
     }
 }
 
-/// Canaries with the paths that they have, by host, path and type; the oldest first.
+/// Canaries with their paths, by host, path and type; the oldest first.
 type CanaryPlaces<'i> = HashMap<(&'i RuleHost, &'i str, PathType), Vec<(usize, usize, &'i Ingress, &'i IngressPath)>>;
 
 /// An Ingress.
@@ -65,11 +65,11 @@ pub fn ingresses(objects: &Objects<'_>, draft: &mut PolicyDraft, report: &mut Im
         report.file.clone_from(file);
         all.push(read(node, report));
     }
-    // Of two that say different things about one place the older one counts.
+    // When two objects define the same location, the older one applies.
     all.sort_by(|a, b| a.age.cmp(&b.age));
     let (canaries, mains): (Vec<&Ingress>, Vec<&Ingress>) =
         all.iter().partition(|ingress| ingress.settings.canary.is_some());
-    // The hosts in the order in which they come, each with its paths.
+    // The hosts in order of precedence, each with its paths.
     let mut hosts: Vec<(&RuleHost, Vec<(&Ingress, &IngressPath)>)> = Vec::new();
     let mut places: HashMap<&RuleHost, usize> = HashMap::new();
     for (main, path) in mains.iter().flat_map(|main| main.places.iter().map(move |path| (*main, path))) {
@@ -102,7 +102,7 @@ pub fn ingresses(objects: &Objects<'_>, draft: &mut PolicyDraft, report: &mut Im
             );
         }
     }
-    // One whose places all are those of older ones counts nothing.
+    // An object whose locations all belong to older ones has no limits of its own.
     let decide: HashSet<String> = draft.table.tags().map(str::to_owned).collect();
     for main in mains.iter().filter(|main| decide.contains(&main.tag)) {
         report.file.clone_from(&main.file);
@@ -129,7 +129,7 @@ fn server(
     draft: &mut PolicyDraft,
     report: &mut ImportReport,
 ) {
-    // One Ingress with expressions makes expressions of all paths of the host.
+    // One Ingress with regular expressions turns all paths of the host into regular expressions.
     let is_regex = of_host.iter().any(|(main, _)| main.settings.use_regex || main.settings.rewrite_target.is_some());
     let mut locations: Vec<(&Ingress, &IngressPath)> = Vec::new();
     let mut known: HashSet<(&str, PathType)> = HashSet::new();
@@ -143,7 +143,7 @@ fn server(
         }
     }
     let is_exact = |place: &IngressPath| !is_regex && place.kind == PathType::Exact;
-    // A prefix of segments is a location with a slash at its end.
+    // A prefix of segments becomes a location with a slash at its end.
     let length = |place: &IngressPath| {
         place.path.len() + usize::from(!is_regex && place.kind == PathType::Prefix && !place.path.ends_with('/'))
     };
@@ -178,7 +178,7 @@ fn server(
         let path = match (is_regex, place.kind) {
             (true, _) if place.path == "/" => PathSet::Any,
             (true, _) if matches_nothing(&place.path).is_none() => {
-                // What it matches is not known, so what is left for the others is not either.
+                // Its matches are unknown, so what is left for later locations is unknown, too.
                 let why = format!("{} is no expression of RE2", place.path);
                 report.lost("spec.rules", why.clone(), "it and all shorter paths of its host are left to the platform");
                 draft.table.push(host, Rc::new(new(RuleAction::Leave(why))));
@@ -230,7 +230,7 @@ fn server(
     }
 }
 
-/// Where the requests of a location go: to its service, or also to its canary.
+/// The destinations of a location: its service, and its canary if it has one.
 fn split(
     place: &IngressPath,
     main: &Ingress,
@@ -316,7 +316,7 @@ fn read(node: &Node, report: &mut ImportReport) -> Ingress {
             _ => report.lost(&at, "a default beside rules", "what no rule takes is left alone"),
         }
     }
-    // Exact and Prefix mean the same to every controller.
+    // Exact and Prefix mean the same for every controller.
     if let Some(class) =
         other_class.filter(|_| places.iter().any(|place| place.kind == PathType::ImplementationSpecific))
     {

@@ -1,4 +1,4 @@
-//! `rewrite-target`: the forms that are a change of prefix, or a whole path.
+//! `rewrite-target`: supports the forms that replace a prefix, or a whole path.
 
 use penstock_policy::document::Node;
 
@@ -28,7 +28,7 @@ pub fn rules(rule: ImportedRule, path: &str, target: &str, report: &mut ImportRe
         ..rule.clone()
     };
     let other_case = "the source ignores the case of this path; a policy's prefix does not";
-    // `/x(/|$)(.*)` to `/y/$2`, and `/x/(.*)` to `/y/$1`.
+    // Recognizes `/x(/|$)(.*)` with `/y/$2`, and `/x/(.*)` with `/y/$1`.
     let both = path.strip_suffix("(/|$)(.*)").zip(target.strip_suffix("/$2"));
     let below = path.strip_suffix("/(.*)").zip(target.strip_suffix("/$1"));
     if let Some((prefix, front)) =

@@ -1,4 +1,4 @@
-//! `http[].match` of a VirtualService. Its prefixes are of letters, not of segments.
+//! `http[].match` of a VirtualService. Its prefixes are of characters, not of segments.
 
 use penstock_policy::document::Node;
 
@@ -7,12 +7,12 @@ use crate::import::reader::FieldReader;
 use crate::import::report::ImportReport;
 use crate::import::table::RuleHost;
 
-/// What one entry of `match` asks for.
+/// The conditions of one entry of `match`.
 #[derive(Clone, Debug)]
 pub struct ConditionEntry {
-    /// Only for this host, by `authority`.
+    /// The host, when `authority` restricts it.
     pub host: Option<RuleHost>,
-    /// The rest.
+    /// All other conditions.
     pub matches: Match,
 }
 
@@ -28,14 +28,14 @@ enum StringMatch<'n> {
 fn text(node: &Node) -> StringMatch<'_> {
     match node {
         Node::Null => StringMatch::Present,
-        // Istio takes one way to compare, not several.
+        // Istio accepts only one comparison at a time.
         Node::Map(entries) if entries.len() > 1 => StringMatch::Unknown(node.to_string()),
         Node::Map(entries) => match entries.first().map(|(kind, value)| (kind.as_str(), value)) {
             None => StringMatch::Present,
             Some(("exact", Node::String(value))) => StringMatch::Exact(value),
             Some(("prefix", Node::String(value))) if value.is_empty() => StringMatch::Present,
             Some(("prefix", Node::String(value))) => StringMatch::Prefix(value),
-            // Istio's own way to say "any".
+            // Istio's notation for any value.
             Some(("regex", Node::String(value))) if value == "*" => StringMatch::Present,
             Some(("regex", Node::String(value))) => StringMatch::Regex(value),
             Some((kind, value)) => StringMatch::Unknown(format!("{kind}: {value}")),
@@ -44,8 +44,8 @@ fn text(node: &Node) -> StringMatch<'_> {
     }
 }
 
-/// The entries that one of `match` stands for: several for several methods, none when it never holds. An error is a
-/// condition that no policy can have: the entry must go with it.
+/// The entries for one entry of `match`: several for several methods, none when it can never match. Returns an error
+/// for a condition that a policy cannot express; then the whole entry is left out.
 pub fn entries(
     entry: &FieldReader<'_>,
     gateways: &[String],
@@ -58,7 +58,7 @@ pub fn entries(
             lost.push(format!("{field} {value}: a policy has no such condition"));
         }
     }
-    // A condition that all traffic of the object fulfils is none.
+    // A condition that all requests of the object meet is dropped.
     let own = entry.strings("gateways", report);
     if !own.is_empty() && (gateways.is_empty() || !gateways.iter().all(|gateway| own.contains(gateway))) {
         lost.push(format!("gateways {}: a policy does not know which gateway a request came through", own.join(", ")));
@@ -136,7 +136,7 @@ pub fn entries(
             StringMatch::Unknown(what) => lost.push(format!("queryParams.{name} {what}")),
         }
     }
-    // Whatever else stands in an entry of `match` is a condition.
+    // Every other field in an entry of `match` is a condition.
     lost.extend(entry.rest().iter().map(|(name, value)| format!("{name} {value}: it is not known here")));
     if !lost.is_empty() {
         return Err(lost.join("; "));
@@ -146,7 +146,7 @@ pub fn entries(
     Ok(methods.into_iter().map(entry).collect())
 }
 
-/// A condition on a claim, by what follows `@request.auth.claims`: `.a.b`, or `[a][b]` for names with dots.
+/// A condition on a claim, given the part after `@request.auth.claims`: `.a.b`, or `[a][b]` for names with dots.
 fn claim(path: &str, kind: &StringMatch<'_>) -> Result<Node, String> {
     let name = match path.strip_prefix('.') {
         Some(name) => name.to_owned(),
@@ -168,7 +168,7 @@ fn claim(path: &str, kind: &StringMatch<'_>) -> Result<Node, String> {
     }
 }
 
-/// Conditions on a header. Under `withoutHeaders` an absent one is empty to Istio.
+/// Conditions on a header. Under `withoutHeaders`, Istio treats an absent header as empty.
 fn header(name: &str, kind: &StringMatch<'_>, without: bool) -> Result<Vec<Node>, String> {
     let (node, holds_for_nothing) = match kind {
         StringMatch::Exact(value) => (condition(name, "Exact", value), value.is_empty()),

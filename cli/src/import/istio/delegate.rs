@@ -1,9 +1,10 @@
-//! Delegate VirtualServices: routes of another object in the place of a route, for what both match.
+//! Delegate VirtualServices: a route of the root is replaced by the routes of another object, restricted to requests
+//! that both match.
 
 use penstock_policy::document::Node;
 
-/// The routes that stand in the place of `root`, which delegates to routes `others`. Matches that contradict those of
-/// the root are dropped, as Istio does.
+/// The routes that replace `root`, which delegates to `others`. Matches that contradict those of the root are dropped,
+/// as in Istio.
 pub fn merged(root: &Node, others: &[Node]) -> Vec<Node> {
     others.iter().filter_map(|other| merge(root, other)).collect()
 }
@@ -22,7 +23,7 @@ fn list(node: Option<&Node>) -> &[Node] {
     }
 }
 
-/// Whether a condition has no form that Istio knows. It stays as it is, so that its route is left out.
+/// Whether a condition has a form that Istio does not know. It is kept, so that its route is left out later.
 fn is_unknown(node: &Node, is_known: impl Fn(&Node) -> bool) -> bool {
     *node != Node::Null && !is_known(node)
 }
@@ -44,7 +45,7 @@ fn merge(root: &Node, other: &Node) -> Option<Node> {
     }
     let mut merged: Vec<(String, Node)> =
         entries(other).iter().filter(|(key, _)| key != "match" && key != "name").cloned().collect();
-    // What the delegate does not say, its root does.
+    // Fields that the delegate lacks come from its root.
     for (key, value) in entries(root).iter().filter(|(key, _)| !["match", "delegate", "name"].contains(&key.as_str())) {
         if !merged.iter().any(|(known, _)| known == key) {
             merged.push((key.clone(), value.clone()));
@@ -65,7 +66,7 @@ fn merge(root: &Node, other: &Node) -> Option<Node> {
     Some(Node::Map(merged))
 }
 
-/// What holds when both do; `None`: they contradict each other.
+/// The conjunction of two matches; `None` when they contradict each other.
 fn both(root: &Node, leaf: &Node) -> Option<Node> {
     let unknown = |node: &&&Node| is_unknown(node, |node| matches!(node, Node::Map(_)));
     if let Some(unknown) = [root, leaf].iter().find(unknown) {
@@ -101,7 +102,7 @@ fn both(root: &Node, leaf: &Node) -> Option<Node> {
     Some(Node::Map(merged))
 }
 
-/// Whether the root's condition has all that the leaf's has, by Istio's rules.
+/// Whether the leaf's condition implies the root's, by Istio's rules.
 fn contains(root: &Node, leaf: &Node) -> bool {
     let of = |node: &Node, kind: &str| match node.get(kind) {
         Some(Node::String(value)) => Some(value.clone()),

@@ -1,4 +1,4 @@
-//! What a DestinationRule's `consistentHash` makes of the users of a service: they stay where they are.
+//! `consistentHash` of a DestinationRule, which becomes the stickiness of the service's users.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use crate::import::objects::{Objects, duration, map, text};
 use crate::import::reader::{FieldReader, KubernetesObject};
 use crate::import::report::ImportReport;
 
-/// `stickiness` by the full name of a service.
+/// `stickiness` by the fully qualified name of a service.
 pub fn stickiness(objects: &Objects<'_>, report: &mut ImportReport) -> BTreeMap<String, Node> {
     let mut found = BTreeMap::new();
     for (file, node) in objects.of("DestinationRule", "networking.istio.io") {
@@ -17,7 +17,7 @@ pub fn stickiness(objects: &Objects<'_>, report: &mut ImportReport) -> BTreeMap<
         let object = KubernetesObject::open(node, report);
         let host = object.spec.string("host", report).unwrap_or_default();
         let policy = object.spec.take("trafficPolicy").unwrap_or(&Node::Null);
-        // How endpoints are chosen, and connections made, is the platform's.
+        // Load balancing and connection settings belong to the platform.
         object.spec.ignore(&["subsets", "exportTo", "workloadSelector"]);
         let hash = policy.get("loadBalancer").and_then(|balancer| balancer.get("consistentHash"));
         if let Some(hash) = hash {

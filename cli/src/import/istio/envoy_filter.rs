@@ -1,4 +1,4 @@
-//! Istio's local rate limits: EnvoyFilters that put Envoy's `local_ratelimit` into a workload.
+//! Istio's local rate limits: EnvoyFilters that add Envoy's `local_ratelimit` to a workload.
 
 use penstock_policy::document::Node;
 
@@ -56,12 +56,12 @@ pub fn envoy_filters(objects: &Objects<'_>, draft: &mut PolicyDraft, report: &mu
             let config = if applies == "HTTP_FILTER" {
                 value.object("typed_config", report)
             } else {
-                // Of a route or virtual host: its name says nothing about requests here.
+                // A patch of a route or virtual host, whose name does not identify requests here.
                 let why = format!("a limit of a {applies} ({scope}): which requests it has is not said here");
                 lost(patch.path(), why, draft, report);
                 continue;
             };
-            // A TypedStruct has the configuration one level down.
+            // In a TypedStruct, the configuration is one level deeper.
             let config = config
                 .and_then(|config| if config.has("value") { config.object("value", report) } else { Some(config) });
             let Some(config) = config else { continue };
@@ -78,13 +78,13 @@ pub fn envoy_filters(objects: &Objects<'_>, draft: &mut PolicyDraft, report: &mu
     }
 }
 
-/// Whether a patch is about local rate limits.
+/// Whether a patch concerns local rate limits.
 fn is_limit(value: &FieldReader<'_>, report: &mut ImportReport) -> bool {
     let by_name = value.string("name", report).is_some_and(|name| name.contains("local_ratelimit"));
     by_name || value.rest().iter().any(|(_, node)| format!("{node:?}").contains("local_ratelimit"))
 }
 
-/// A limit of all requests; `None`: it is switched off.
+/// A limit for all requests; `None` when it is disabled.
 fn limit(config: &FieldReader<'_>, report: &mut ImportReport) -> Result<Option<Vec<(&'static str, Node)>>, String> {
     config.ignore(&[
         "@type",
@@ -103,7 +103,7 @@ fn limit(config: &FieldReader<'_>, report: &mut ImportReport) -> Result<Option<V
         };
         Some((value.integer("numerator", report).unwrap_or(0), of))
     };
-    // Without them Envoy enables nothing.
+    // Without these fields, Envoy enables nothing.
     let (enabled, enforced) = (share("filter_enabled", report), share("filter_enforced", report));
     let bucket = config.object("token_bucket", report);
     if config.has("descriptors") {

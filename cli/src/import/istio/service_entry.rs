@@ -1,4 +1,4 @@
-//! ServiceEntries of a mesh that lets out only what it knows (REGISTRY_ONLY): an allowlist.
+//! ServiceEntries of a mesh with REGISTRY_ONLY, where they are an allowlist for egress.
 
 use penstock_policy::document::Node;
 
@@ -8,19 +8,19 @@ use crate::import::reader::KubernetesObject;
 use crate::import::report::ImportReport;
 use crate::yaml::Located;
 
-/// What a document says about everything that leaves: the mode of `outboundTrafficPolicy`, wherever it stands.
+/// The mode of `outboundTrafficPolicy` in a document, at any of its possible places.
 fn mode(node: &Node) -> Option<String> {
     let of = |node: Option<&Node>| match node.and_then(|node| node.get("outboundTrafficPolicy")?.get("mode").cloned()) {
         Some(Node::String(mode)) => Some(mode),
         _ => None,
     };
     let spec = node.get("spec");
-    // A Sidecar, an IstioOperator, the values of a chart, or the mesh's configuration itself.
+    // The document is a Sidecar, an IstioOperator, values of a chart, or the mesh configuration itself.
     let found = of(spec)
         .or_else(|| of(spec.and_then(|spec| spec.get("meshConfig"))))
         .or_else(|| of(node.get("meshConfig")))
         .or_else(|| of(Some(node)));
-    // The mesh's configuration in a ConfigMap is YAML in a string.
+    // In a ConfigMap, the mesh configuration is YAML in a string.
     let mesh = node.get("data").and_then(|data| data.get("mesh"));
     found.or_else(|| match mesh {
         Some(Node::String(mesh)) => Located::read(mesh).ok().and_then(|mesh| of(Some(&mesh.node))),
@@ -28,12 +28,12 @@ fn mode(node: &Node) -> Option<String> {
     })
 }
 
-/// Whether a document is the mesh's configuration.
+/// Whether a document is the mesh configuration.
 pub fn says_what_may_leave(node: &Node) -> bool {
     mode(node).is_some()
 }
 
-/// What the Sidecars let their workloads see: of each that restricts it, namespaces and names.
+/// The hosts that Sidecars make visible to their workloads: for each Sidecar with restrictions, namespaces and names.
 fn sights(objects: &Objects<'_>, report: &mut ImportReport) -> Vec<Vec<(String, String)>> {
     let mut sights = Vec::new();
     for (_, node) in objects.of("Sidecar", "networking.istio.io") {
@@ -61,7 +61,7 @@ fn sights(objects: &Objects<'_>, report: &mut ImportReport) -> Vec<Vec<(String, 
     sights
 }
 
-/// Whether every Sidecar lets see all that an entry's host stands for.
+/// Whether every Sidecar makes visible all that an entry's host matches.
 fn is_seen(sights: &[Vec<(String, String)>], namespace: &str, host: &str) -> bool {
     let host = host.to_ascii_lowercase();
     let covers = |pattern: &str| {

@@ -1,5 +1,5 @@
-//! VirtualServices, as a gateway reads them: the closest host first, the routes of all objects for a host in one list, the
-//! oldest object first, and what matches everything at its end.
+//! VirtualServices as a gateway interprets them: the most specific host first; for each host, the routes of all objects
+//! in one list, the oldest object first, and routes that match everything last.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -16,12 +16,12 @@ use crate::import::reader::{FieldReader, KubernetesObject};
 use crate::import::report::ImportReport;
 use crate::import::table::{ImportedRule, RuleAction, RuleHost, WeightedSplit};
 
-/// What the routes of one object are read with.
+/// What reading an object's routes needs.
 struct RouteContext<'c> {
-    /// The object's name, and its namespace where it says one.
+    /// The object's name, and its namespace if it has one.
     name: &'c str,
     namespace: Option<&'c str>,
-    /// The gateways that it is for; `mesh` stands for sidecars.
+    /// The gateways of the object; `mesh` stands for sidecars.
     gateways: &'c [String],
     stickiness: &'c BTreeMap<String, Node>,
 }
@@ -62,7 +62,7 @@ pub fn virtual_services(objects: &Objects<'_>, draft: &mut PolicyDraft, report: 
     };
     services.sort_by_cached_key(age);
     let mut used: Vec<String> = Vec::new();
-    // What matches everything goes behind the routes of all objects.
+    // Routes that match everything come after the routes of all objects.
     let mut last = Vec::new();
     for service in &services {
         report.file.clone_from(&service.file);
@@ -85,7 +85,7 @@ pub fn virtual_services(objects: &Objects<'_>, draft: &mut PolicyDraft, report: 
             gateways: &service.gateways,
             stickiness: &stickiness,
         };
-        // Behind what matches everything the object says nothing more.
+        // After a route that matches everything, later routes of the object are unreachable.
         let mut is_closed = false;
         for (path, position, route) in &http {
             for rule in context.rules(route, path, position, report) {
@@ -152,7 +152,7 @@ fn hosts(service: &VirtualService<'_>, report: &mut ImportReport) -> Vec<RuleHos
     found
 }
 
-/// The routes with their paths and positions, delegates in the place of those that delegate.
+/// The routes with their paths and positions; those that delegate are replaced.
 fn expanded(
     service: &VirtualService<'_>,
     services: &[VirtualService<'_>],
@@ -194,7 +194,7 @@ fn expanded(
 }
 
 impl RouteContext<'_> {
-    /// The rules that a route stands for, in order.
+    /// The rules for a route, in order.
     fn rules(&self, node: &Node, path: &str, position: &str, report: &mut ImportReport) -> Vec<ImportedRule> {
         let route = FieldReader::new(node, path, report);
         let own = route.string("name", report).unwrap_or_else(|| position.to_owned());
@@ -225,7 +225,7 @@ impl RouteContext<'_> {
         let mut effects = effects(&route, report);
         let rewrite = route.object("rewrite", report);
         let action = self.action(&route, &mut effects, report);
-        // Every route lets upgrades pass.
+        // Every route allows upgrades.
         route.ignore(&["match", "delegate", "websocketUpgrade"]);
         route.end(report);
         let mut rules = Vec::new();
@@ -242,7 +242,7 @@ impl RouteContext<'_> {
                 _ => rules.push(rule),
             }
         }
-        // Matches that come out alike are one rule, unless one of them takes everything: that goes to the end.
+        // Matches with equal results become one rule, except one that matches everything: that goes to the end.
         let mut joined: Vec<ImportedRule> = Vec::new();
         for rule in rules {
             match joined.last_mut() {
@@ -305,7 +305,7 @@ impl RouteContext<'_> {
             let port = destination.object("port", report).and_then(|port| port.string("number", report));
             let subset = destination.string("subset", report);
             destination.end(report);
-            // One alone gets everything, whatever its weight.
+            // A single destination gets everything, whatever its weight.
             let weight = item.integer("weight", report).unwrap_or(0);
             let weight = if count == 1 { 1 } else { weight };
             if let Some(headers) = item.object("headers", report) {
@@ -337,7 +337,7 @@ impl RouteContext<'_> {
     }
 }
 
-/// `headers`, `timeout`, `retries`; what a policy has no word for is reported by the reader's end.
+/// Reads `headers`, `timeout` and `retries`; the reader reports fields that a policy cannot express.
 fn effects(route: &FieldReader<'_>, report: &mut ImportReport) -> Vec<(&'static str, Node)> {
     let mut effects = Vec::new();
     if let Some(headers) = route.object("headers", report) {
@@ -390,7 +390,7 @@ fn header_changes(headers: &FieldReader<'_>, effects: &mut Vec<(&'static str, No
 
 fn retry(retries: &FieldReader<'_>, effects: &mut Vec<(&'static str, Node)>, report: &mut ImportReport) {
     let attempts = retries.integer("attempts", report).unwrap_or(2);
-    // The default of Istio.
+    // Istio's default.
     let on = retries
         .string("retryOn", report)
         .unwrap_or_else(|| "connect-failure,refused-stream,unavailable,cancelled".to_owned());
@@ -409,7 +409,7 @@ fn retry(retries: &FieldReader<'_>, effects: &mut Vec<(&'static str, Node)>, rep
     effects.push(("retries", map(node)));
 }
 
-/// `redirect` as a policy's.
+/// A `redirect` as a policy expresses it.
 fn redirected(redirect: &FieldReader<'_>, report: &mut ImportReport) -> Result<Node, String> {
     let mut node = Vec::new();
     node.extend(redirect.string("scheme", report).map(|scheme| ("scheme", text(scheme))));
@@ -423,7 +423,7 @@ fn redirected(redirect: &FieldReader<'_>, report: &mut ImportReport) -> Result<N
     if let Some(port) = redirect.integer("port", report) {
         node.push(("port", Node::Integer(port)));
     }
-    // The port that the scheme means, which a policy's redirect takes anyway.
+    // The default port of the scheme, which a redirect in a policy uses anyway.
     if let Some(derived) = redirect.string("derivePort", report).filter(|derived| derived != "FROM_PROTOCOL_DEFAULT") {
         return Err(format!("derivePort {derived}: a policy's redirect takes no port from the request"));
     }
@@ -440,7 +440,7 @@ fn redirected(redirect: &FieldReader<'_>, report: &mut ImportReport) -> Result<N
     }
 }
 
-/// A rule with one match and a rewrite. Envoy replaces the letters that matched; a policy replaces whole segments.
+/// A rule with one match and a rewrite. Envoy replaces the matched characters; a policy replaces whole segments.
 fn rewritten(rule: ImportedRule, rewrite: &FieldReader<'_>, report: &mut ImportReport) -> Vec<ImportedRule> {
     let leave = |why: String, report: &mut ImportReport| {
         report.lost(rewrite.path(), why.clone(), "its requests are left to the platform");

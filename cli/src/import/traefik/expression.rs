@@ -1,10 +1,10 @@
-//! Rules of Traefik's routers: `Host(`a`) && (PathPrefix(`/x`) || !Header(`k`, `v`))`.
+//! Rules of Traefik's routers: ``Host(`a`) && (PathPrefix(`/x`) || !Header(`k`, `v`))``.
 
 use crate::import::matching::{Match, PathSet, condition, inverted};
 use crate::import::paths;
 use crate::import::table::RuleHost;
 
-/// An alternative: the hosts (none: all), and the rest.
+/// An alternative: its hosts (none means all), and its other conditions.
 pub type Alternative = (Option<Vec<RuleHost>>, Match);
 
 enum Expression {
@@ -14,7 +14,7 @@ enum Expression {
     Matcher(String, Vec<String>),
 }
 
-/// The alternatives of a rule; an error is a condition that no policy can have.
+/// The alternatives of a rule. Returns an error for a condition that a policy cannot express.
 pub fn alternatives(rule: &str) -> Result<Vec<Alternative>, String> {
     let mut rest = rule.trim();
     let parsed = any(&mut rest, 0)?;
@@ -111,7 +111,7 @@ fn of(expression: &Expression, negated: bool) -> Result<Vec<Alternative>, String
     }
 }
 
-/// What holds when both do; none when they contradict each other.
+/// The conjunction; empty when the conditions contradict each other.
 fn both(one: &Alternative, other: &Alternative) -> Result<Option<Alternative>, String> {
     let hosts = match (&one.0, &other.0) {
         (None, hosts) | (hosts, None) => hosts.clone(),
@@ -139,7 +139,7 @@ fn both(one: &Alternative, other: &Alternative) -> Result<Option<Alternative>, S
     Ok(Some((hosts, Match { method, path, headers, query, ..Match::default() })))
 }
 
-/// An expression of Go, which looks anywhere in the value, as one for the whole value.
+/// Converts a Go expression, which matches anywhere in the value, to one that matches the whole value.
 fn anywhere(expression: &str) -> String {
     format!(".*(?:{expression}).*")
 }
@@ -161,7 +161,7 @@ fn matcher(name: &str, values: &[String], negated: bool) -> Result<Vec<Alternati
         ("Query", [key], _) if !key.contains('=') => vec![query(condition(key, "Present", ""))],
         ("Query", [key, value], _) if !key.contains('=') => vec![query(condition(key, "Exact", value))],
         ("QueryRegexp", [key, value], _) => vec![query(condition(key, "RegularExpression", &anywhere(value)))],
-        // The old syntax: each is name=value, and all must hold.
+        // The old syntax: a list of name=value, all of which must match.
         ("Query", pairs, false) if pairs.iter().all(|pair| pair.contains('=')) => {
             let of = |pair: &String| pair.split_once('=').map(|(key, value)| condition(key, "Exact", value));
             vec![(None, Match { query: pairs.iter().filter_map(of).collect(), ..Match::default() })]
@@ -174,7 +174,7 @@ fn matcher(name: &str, values: &[String], negated: bool) -> Result<Vec<Alternati
             vec![(Some(hosts), Match::default())]
         }
         ("HostRegexp", [expression], _) => {
-            // One form says what a star says.
+            // A wildcard expresses this form.
             let inner = expression.strip_prefix('^').and_then(|inner| inner.strip_suffix('$'));
             let name = inner.and_then(|inner| inner.strip_prefix(".+\\.")).map(|name| name.replace("\\.", "."));
             match name.and_then(|name| RuleHost::parse(&format!("*.{name}"))) {

@@ -17,10 +17,10 @@ enum PathChange {
     Replace(String),
 }
 
-/// What the middlewares of a route do together.
+/// The combined effect of a route's middlewares.
 #[derive(Default)]
 pub struct Chain {
-    /// Why its requests must be left to the source.
+    /// Why its requests must not be imported.
     pub leave: Option<String>,
     /// Limits, with their names.
     pub limits: Vec<(String, Vec<(&'static str, Node)>)>,
@@ -31,7 +31,7 @@ pub struct Chain {
 }
 
 impl Chain {
-    /// No middleware yet, for requests of `http` or `https`.
+    /// No middleware yet, for requests with scheme `http` or `https`.
     pub fn new(protocol: &'static str) -> Chain {
         Chain { protocol, ..Chain::default() }
     }
@@ -88,7 +88,7 @@ impl Chain {
             self.change(PathChange::Replace(replace.string("path", report).unwrap_or_default()));
         }
         if let Some(retry) = spec.object("retry", report) {
-            // All tries, the first among them.
+            // The number of attempts, including the first.
             let attempts = retry.integer("attempts", report).unwrap_or(1) - 1;
             retry.ignore(&["initialInterval"]);
             if attempts > 0 {
@@ -106,7 +106,7 @@ impl Chain {
             "the proxy's own configuration says it",
             report,
         );
-        // Whatever else it does may let in only some requests, or lead them elsewhere.
+        // Any other middleware may refuse some requests, or send them elsewhere.
         if let Some((field, _)) = spec.rest().first() {
             self.leave.get_or_insert_with(|| format!("Middleware {name}: {field}: a policy has no such thing"));
         }
@@ -138,7 +138,7 @@ impl Chain {
         for (field, value) in limit.rest() {
             report.lost(&limit.at(field), value.to_string(), "requests are counted without it");
         }
-        // What was redirected before is not counted.
+        // Requests that were redirected before are not counted.
         if average <= 0 || self.redirect().is_some() {
             return;
         }
@@ -187,12 +187,12 @@ impl Chain {
         }
     }
 
-    /// Where all requests are redirected, when they do not have the scheme already.
+    /// Where all requests are redirected, unless they already have the scheme.
     pub fn redirect(&self) -> Option<Node> {
         self.scheme.as_ref().filter(|(scheme, _)| scheme != self.protocol).map(|(_, node)| map(node.clone()))
     }
 
-    /// A rule with what the middlewares change.
+    /// A rule with the changes of the middlewares.
     pub fn applied(&self, rule: ImportedRule, report: &mut ImportReport) -> Vec<ImportedRule> {
         let RuleAction::Split(_) = &rule.action else { return vec![rule] };
         let rule = ImportedRule { effects: self.effects.clone(), ..rule };
@@ -224,7 +224,7 @@ impl Chain {
                 (PathChange::Add(prefix), PathSet::Any) => {
                     rules.push(rewritten(&rule, PathSet::Any, "ReplacePrefixMatch", prefix));
                 }
-                // The first prefix that the path begins with is taken away, in letters.
+                // Removes the first matching prefix of the path, compared by characters.
                 (PathChange::Strip(prefixes), PathSet::Letters(letters))
                     if prefixes.iter().find(|prefix| letters.starts_with(prefix.as_str())) == Some(letters)
                         && !letters.ends_with('/') =>

@@ -1,5 +1,5 @@
-//! Traefik: IngressRoutes with their Middlewares and TraefikServices. It knows no virtual hosts: of all routes the one with
-//! the highest priority decides, by default the one with the longest rule.
+//! Traefik: IngressRoutes with their Middlewares and TraefikServices. It has no virtual hosts: the route with the
+//! highest priority decides, which by default is the one with the longest rule.
 
 mod expression;
 mod middleware;
@@ -18,7 +18,7 @@ use super::table::{ImportedRule, RuleAction, RuleHost, WeightedSplit};
 use middleware::Chain;
 use objects::TraefikObjects;
 
-/// A route, before it has its place.
+/// A route before it is put in order.
 struct TraefikRoute {
     priority: i64,
     hosts: Option<Vec<RuleHost>>,
@@ -34,7 +34,7 @@ pub fn routes(objects: &Objects<'_>, draft: &mut PolicyDraft, report: &mut Impor
         report.file.clone_from(file);
         let object = KubernetesObject::open(node, report);
         let entry_points = object.spec.strings("entryPoints", report);
-        // A route with TLS is for such requests only, and one without for the others.
+        // A route with TLS only gets TLS requests, and one without only the others.
         let has_tls = object.spec.take("tls").is_some_and(|tls| *tls != Node::Null);
         let protocol = if has_tls || entry_points == ["websecure"] { "https" } else { "http" };
         object.spec.ignore(&["ingressClassName"]);
@@ -167,7 +167,7 @@ fn action(
     RuleAction::Leave(why)
 }
 
-/// Adds destinations with their weights; those of a TraefikService in the proportions that it gives them.
+/// Adds destinations with their weights; those of a TraefikService are scaled by its own weights.
 #[expect(clippy::too_many_arguments, reason = "it calls itself")]
 fn targets(
     objects: &TraefikObjects<'_>,
@@ -243,7 +243,7 @@ fn targets(
         }
         let services = weighted.objects("services", report);
         let sum: i64 = services.iter().map(|service| service.integer("weight", report).unwrap_or(1).max(0)).sum();
-        // Shares of shares in whole numbers: what is here already is worth so much more.
+        // Makes nested weights integers by scaling the existing ones with this factor.
         for (_, known) in &mut split.to {
             *known = known.saturating_mul(sum.max(1));
         }

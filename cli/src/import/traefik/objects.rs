@@ -6,18 +6,18 @@ use penstock_policy::document::Node;
 
 use crate::import::objects::Objects;
 
-/// The groups of its kinds, old and new.
+/// The API groups of its kinds, old and new.
 pub(super) const GROUPS: [&str; 2] = ["traefik.io", "traefik.containo.us"];
 
-/// Traefik's objects of what was given.
+/// Traefik's objects in the input.
 pub(super) struct TraefikObjects<'d> {
     all: &'d Objects<'d>,
-    /// By kind and name: `shop/limits`, or as providers call it `shop-limits`.
+    /// Objects by kind and name: `shop/limits`, or in the notation of providers `shop-limits`.
     by_name: HashMap<(&'static str, String), &'d Node>,
 }
 
 impl<'d> TraefikObjects<'d> {
-    /// Finds them.
+    /// Finds the objects.
     pub(super) fn of(all: &'d Objects<'d>) -> TraefikObjects<'d> {
         let text = |node: &Node, field: &str| match node.get("metadata").and_then(|metadata| metadata.get(field)) {
             Some(Node::String(text)) => Some(text.clone()),
@@ -41,9 +41,9 @@ impl<'d> TraefikObjects<'d> {
         GROUPS.iter().flat_map(|group| self.all.of("IngressRoute", group))
     }
 
-    /// An object by its name, such as `limits`, or `shop-limits@kubernetescrd`.
+    /// Finds an object by name, such as `limits`, or `shop-limits@kubernetescrd`.
     pub(super) fn named(&self, kind: &'static str, name: &str, namespace: &str) -> Option<&'d Node> {
-        // Another provider's has nothing to do with the cluster's object of its name.
+        // The name refers to another provider, not to an object of the cluster.
         let (name, provider) = name.split_once('@').unwrap_or((name, "kubernetescrd"));
         if provider != "kubernetescrd" {
             return None;
