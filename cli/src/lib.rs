@@ -1,4 +1,4 @@
-//! The library behind the `penstock` binary: what the integration tests share with it.
+//! The library behind the `penstock` binary, also used by the integration tests.
 
 mod automata;
 pub mod check;

@@ -16,7 +16,7 @@ fn main() -> ExitCode {
         Ok(false) => ExitCode::from(1),
         Err(error) => {
             let invalid = error.downcast_ref::<Invalid>();
-            // Nothing is left to do when standard error is gone too.
+            // If standard error is closed, too, the message cannot be shown.
             let _ = match invalid {
                 Some(report) => writeln!(anstream::stderr(), "{report}"),
                 None => writeln!(anstream::stderr(), "penstock: {}", without_numbers(&format!("{error:#}"))),
@@ -26,7 +26,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Without the operating system's numbers of errors, which say nothing to a reader: ` (os error 2)`.
+/// Removes error numbers such as ` (os error 2)`, which do not help users.
 fn without_numbers(message: &str) -> String {
     let mut text = String::new();
     let mut rest = message;

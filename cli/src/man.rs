@@ -17,10 +17,10 @@ pub struct Args {
 }
 
 impl Args {
-    /// Prints or writes the pages of `command`, the whole command line.
+    /// Prints or writes the pages of `command`, which is the whole command line.
     ///
     /// # Errors
-    /// When they cannot be written.
+    /// Returns an error when they cannot be written.
     pub fn run(&self, mut command: clap::Command, out: &mut Output<'_>) -> anyhow::Result<bool> {
         command.build();
         let page = |command: clap::Command| -> anyhow::Result<Vec<u8>> {

@@ -1,4 +1,4 @@
-//! Standard output as every subcommand writes it: buffered, coloured only on a terminal.
+//! Standard output of every subcommand: buffered, and coloured only on a terminal.
 
 use std::borrow::Cow;
 use std::io::{self, BufWriter, Write};
@@ -9,26 +9,26 @@ use serde::Serialize;
 
 use crate::words::thousands;
 
-/// The styles of human output. Text is written with them always; [`Output::human`] takes them out where nobody wants
-/// them.
+/// The styles of human-readable output. Text is always written with styles; [`Output::human`] removes them where colour
+/// is off.
 pub mod style {
     use anstyle::{AnsiColor, Style};
 
-    /// What passes, what holds.
+    /// For what passes or is true.
     pub const GOOD: Style = AnsiColor::Green.on_default().bold();
-    /// What is refused, what fails.
+    /// For what is refused or fails.
     pub const BAD: Style = AnsiColor::Red.on_default().bold();
-    /// What wants a second look.
+    /// For what needs attention.
     pub const WARN: Style = AnsiColor::Yellow.on_default().bold();
-    /// A heading.
+    /// For headings.
     pub const HEAD: Style = Style::new().bold();
-    /// The name of a rule, a limit, a host.
+    /// For names of rules, limits and hosts.
     pub const NAME: Style = AnsiColor::Cyan.on_default();
-    /// What only some readers need.
+    /// For details that only some users need.
     pub const DIM: Style = Style::new().dimmed();
 }
 
-/// Text with what a reader would not see escaped, but for line breaks, tabs and styles.
+/// Escapes invisible characters, except line breaks, tabs and styles.
 fn shown(text: &str) -> Cow<'_, str> {
     if !text.contains(|c| is_hidden(c) && !matches!(c, '\n' | '\t')) {
         return text.into();
@@ -44,11 +44,11 @@ fn shown(text: &str) -> Cow<'_, str> {
     out.into()
 }
 
-/// Whether what follows an escape character is a colour or weight, as styles are written: not what moves the cursor, hides
-/// text or sets a title, which a request's header may contain.
+/// Whether an escape sequence sets a colour or weight, as styles do. Others move the cursor, hide text or set a title,
+/// and may come from a request's header.
 fn is_style(rest: &str) -> bool {
     let Some((parameters, _)) = rest.strip_prefix('[').and_then(|rest| rest.split_once('m')) else { return false };
-    // One of 256 colours, or weights and colours: not what blinks, inverts or hides.
+    // One of 256 colours, or weights and colours; not blinking, inverted or hidden text.
     let is_number = |number: &str| number.len() <= 3 && number.bytes().all(|byte| byte.is_ascii_digit());
     match parameters.strip_prefix("38;5;") {
         Some(colour) => is_number(colour),
@@ -56,8 +56,8 @@ fn is_style(rest: &str) -> bool {
     }
 }
 
-/// Where a subcommand writes its data. When the reader of a pipe goes (`| head`), the rest is dropped and nothing is
-/// wrong: the exit status is still the answer.
+/// The output of a subcommand. When the reader of a pipe ends (`| head`), the rest is dropped without an error: the
+/// exit status still shows the result.
 pub struct Output<'w> {
     writer: Box<dyn Write + 'w>,
     color: bool,
@@ -65,8 +65,8 @@ pub struct Output<'w> {
 }
 
 impl<'w> Output<'w> {
-    /// Standard output, with colour on a terminal unless `NO_COLOR` or `CLICOLOR` say otherwise (`CLICOLOR_FORCE`: also
-    /// elsewhere).
+    /// Standard output, with colour on a terminal unless `NO_COLOR` or `CLICOLOR` disable it (`CLICOLOR_FORCE` enables
+    /// it elsewhere).
     pub fn stdout() -> Output<'static> {
         let stdout = io::stdout();
         let color = AutoStream::choice(&stdout) != ColorChoice::Never;
@@ -74,15 +74,15 @@ impl<'w> Output<'w> {
         Output { writer, color, reader_gone: false }
     }
 
-    /// Any other place, without colour.
+    /// Any other writer, without colour.
     pub fn plain(writer: impl Write + 'w) -> Output<'w> {
         Output { writer: Box::new(writer), color: false, reader_gone: false }
     }
 
-    /// Writes text with styles, or without them where there is no colour.
+    /// Writes text with styles; removes them when colour is off.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// Returns an error when it cannot be written.
     pub fn human(&mut self, text: &str) -> io::Result<()> {
         let text = shown(text);
         match self.color {
@@ -91,10 +91,10 @@ impl<'w> Output<'w> {
         }
     }
 
-    /// Writes a value as JSON over several lines, with what a reader would not see escaped.
+    /// Writes a value as JSON on several lines, with invisible characters escaped.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// Returns an error when it cannot be written.
     pub fn json(&mut self, value: &impl Serialize) -> io::Result<()> {
         let text = serde_json::to_string_pretty(value)?;
         writeln!(self, "{}", shown(&text))
@@ -103,14 +103,14 @@ impl<'w> Output<'w> {
     /// The same on one line.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// Returns an error when it cannot be written.
     pub fn json_line(&mut self, value: &impl Serialize) -> io::Result<()> {
         let text = serde_json::to_string(value)?;
         self.write_all(shown(&text).as_bytes())?;
         self.write_all(b"\n")
     }
 
-    /// Whether nobody reads any more: who writes for long may stop.
+    /// Whether the reader has ended, so that a long output may stop.
     pub fn reader_is_gone(&self) -> bool {
         self.reader_gone
     }
@@ -143,7 +143,7 @@ impl Write for Output<'_> {
     }
 }
 
-/// `3 errors`, `1 error`.
+/// Returns `3 errors` or `1 error`.
 pub fn count(n: usize, what: &str) -> String {
     format!("{} {what}{}", thousands(n as u64), if n == 1 { "" } else { "s" })
 }

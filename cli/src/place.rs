@@ -1,4 +1,4 @@
-//! The two places where a policy runs: where requests come in, and where they leave.
+//! The two places where a policy runs: at ingress and at egress.
 
 use penstock_policy::document::Node;
 
@@ -6,9 +6,9 @@ use penstock_policy::document::Node;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, serde::Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Place {
-    /// Where requests come in: `rateLimits`, `routes`, `canaries`.
+    /// Inbound requests: `rateLimits`, `routes`, `canaries`.
     Ingress,
-    /// Where requests leave: `egress`.
+    /// Outbound requests: `egress`.
     Egress,
 }
 
@@ -21,7 +21,7 @@ impl Place {
         }
     }
 
-    /// How people call it.
+    /// The name in messages.
     pub fn words(self) -> &'static str {
         match self {
             Place::Ingress => "where requests come in",
@@ -29,7 +29,7 @@ impl Place {
         }
     }
 
-    /// What of a policy runs here; `None`: nothing.
+    /// The part of a policy that runs here; `None` when there is none.
     pub fn part(self, policy: &Node) -> Option<Node> {
         let Node::Map(entries) = policy else { return None };
         let runs = |name: &str| self.sections().contains(&name);

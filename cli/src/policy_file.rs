@@ -1,5 +1,5 @@
-//! Policies for subcommands that run or compare them: read from a file of ours, from manifests, from Envoy configurations,
-//! and compiled.
+//! Reads and compiles policies for subcommands that run or compare them, from policy files, manifests and Envoy
+//! configurations.
 
 use std::fmt;
 use std::path::Path;
@@ -14,20 +14,21 @@ use crate::manifests::{self, FoundPolicy, ManifestFile};
 use crate::text::SourceText;
 use crate::yaml::Located;
 
-/// A policy that compiles, with the tree that it comes from.
+/// A compiled policy, with its source tree.
 #[derive(Debug)]
 pub struct PolicyFile {
-    /// Ready to decide.
+    /// The compiled policy.
     pub policy: Policy,
-    /// As written.
+    /// The source tree.
     pub node: Node,
     /// The file.
     pub file: String,
-    /// The object in it that holds the policy, such as `WasmPlugin istio-system/penstock`; `None`: the file is the policy.
+    /// The object that contains the policy, such as `WasmPlugin istio-system/penstock`; `None` when the file is the
+    /// policy.
     pub resource: Option<String>,
 }
 
-/// A check failed, exit status 1: a document that is not valid. Displays as the report of all its problems, with styles.
+/// An invalid document, which gives exit status 1. Displays as the report of all its problems, with styles.
 #[derive(Debug)]
 pub struct Invalid(pub String);
 
@@ -40,11 +41,12 @@ impl fmt::Display for Invalid {
 impl std::error::Error for Invalid {}
 
 impl PolicyFile {
-    /// Reads and compiles the one policy of a file or folder; `-` is standard input. The policies of several plugins are
-    /// put together when they have different sections.
+    /// Reads and compiles the one policy of a file or folder; `-` is standard input. Policies of several plugins are
+    /// merged when they have different sections.
     ///
     /// # Errors
-    /// When it cannot be read, has none, or several that cannot be put together; [`Invalid`] when one is not valid.
+    /// Returns an error when it cannot be read, has no policy, or has several that cannot be merged; [`Invalid`] when
+    /// one is invalid.
     pub fn load(path: &Path) -> anyhow::Result<PolicyFile> {
         one(load_all(&inputs::read(&[path.to_owned()])?)?, None)
     }
@@ -52,7 +54,7 @@ impl PolicyFile {
     /// Compiles the text of a policy.
     ///
     /// # Errors
-    /// Everything that is wrong with it.
+    /// Returns all problems as an error.
     pub fn compile(text: &SourceText) -> Result<PolicyFile, Findings> {
         let located = Located::read(text).map_err(|error| Findings::one(Finding::syntax(&error, text)))?;
         match Policy::from_node(&located.node) {
@@ -69,7 +71,7 @@ impl PolicyFile {
         }
     }
 
-    /// Whether `--plugin` means this one: its object's name, with or without namespace and kind.
+    /// Whether `--plugin` names this one: its object's name, with or without namespace and kind.
     pub fn is_called(&self, plugin: &str) -> bool {
         let Some(resource) = &self.resource else { return false };
         let name = resource.split_once(' ').map_or(resource.as_str(), |(_, name)| name);
@@ -77,10 +79,10 @@ impl PolicyFile {
     }
 }
 
-/// Reads and compiles every policy of some inputs, at least one.
+/// Reads and compiles every policy of the inputs, at least one.
 ///
 /// # Errors
-/// [`Invalid`] when one is not valid.
+/// Returns [`Invalid`] when one is invalid.
 pub fn load_all(inputs: &[InputFile]) -> anyhow::Result<Vec<PolicyFile>> {
     let mut policies = Vec::new();
     for input in inputs.iter().filter(|input| !(input.is_found && inputs::is_test(&input.name))) {
@@ -139,7 +141,7 @@ fn compile(input: &InputFile, file: &ManifestFile, found: &FoundPolicy) -> anyho
     }
 }
 
-/// Whether a text is JSON lines of requests, which people give in place of a policy.
+/// Whether a text is JSON lines with requests, which users sometimes pass instead of a policy.
 fn are_requests(text: &str) -> bool {
     let mut lines = text.lines().filter(|line| !line.trim().is_empty());
     let is_request = |line: &str| {
@@ -149,10 +151,10 @@ fn are_requests(text: &str) -> bool {
     lines.next().is_some_and(is_request)
 }
 
-/// The one policy of several: that of `plugin`, or all together when no two have a section in common.
+/// Selects one policy of several: that of `plugin`, or all merged when no two have a section in common.
 ///
 /// # Errors
-/// When it cannot be told which, or they cannot be put together.
+/// Returns an error when the choice is ambiguous, or they cannot be merged.
 pub fn one(mut policies: Vec<PolicyFile>, plugin: Option<&str>) -> anyhow::Result<PolicyFile> {
     let names = |policies: &[PolicyFile]| policies.iter().map(PolicyFile::name).collect::<Vec<_>>().join(", ");
     if let Some(plugin) = plugin {
@@ -177,7 +179,7 @@ pub fn one(mut policies: Vec<PolicyFile>, plugin: Option<&str>) -> anyhow::Resul
     }
 }
 
-/// Policies with different sections and the same settings as one.
+/// Merges policies with different sections and equal settings.
 fn together(policies: &[PolicyFile]) -> Option<Node> {
     let mut all: Vec<(String, Node)> = Vec::new();
     for policy in policies {

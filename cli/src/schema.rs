@@ -14,14 +14,14 @@ impl Args {
     /// Prints the schema.
     ///
     /// # Errors
-    /// When `out` cannot be written.
+    /// Returns an error when `out` cannot be written.
     pub fn run(&self, out: &mut Output<'_>) -> anyhow::Result<bool> {
         out.write_all(text().as_bytes())?;
         Ok(true)
     }
 }
 
-/// The schema as text, with a final line break. Always the same for one version.
+/// The schema as text with a final line break. It depends only on the version.
 pub fn text() -> String {
     format!("{:#}\n", penstock_policy::schema::document())
 }

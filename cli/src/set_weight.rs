@@ -1,4 +1,4 @@
-//! `penstock set-weight`: the shares of a canary, as a step of a rollout sets them.
+//! `penstock set-weight`: sets the weights of a canary, as a step of a rollout does.
 
 use std::io::Write;
 
@@ -49,7 +49,7 @@ impl Args {
     /// Patches the object.
     ///
     /// # Errors
-    /// When the object, the canary or a variant is not there, and what `kubectl` says.
+    /// Returns an error when the object, the canary or a variant does not exist, or when `kubectl` fails.
     pub fn run(&self, out: &mut Output<'_>) -> anyhow::Result<bool> {
         let (namespace, name) =
             self.object.split_once('/').context("write the object as NAMESPACE/NAME, such as istio-system/shop")?;
@@ -71,7 +71,7 @@ impl Args {
     }
 }
 
-/// The JSON patch (RFC 6902) that sets the shares. It tests that the variants are where they were.
+/// The JSON patch (RFC 6902) that sets the weights. It tests first that the variants have not moved.
 fn patch(object: &Node, canary: &str, shares: &[(String, u32)]) -> anyhow::Result<Value> {
     let mut found = Vec::new();
     search(object, "", canary, &mut found);
@@ -104,7 +104,7 @@ fn patch(object: &Node, canary: &str, shares: &[(String, u32)]) -> anyhow::Resul
     Ok(Value::Array(operations))
 }
 
-/// Weights that sum to 100: those given, and the rest in proportion to what they were, by largest remainder.
+/// Weights that sum to 100: the given ones, and the rest in proportion to the old weights, by largest remainder.
 fn weights(variants: &[(String, u64)], shares: &[(String, u32)]) -> anyhow::Result<Vec<u64>> {
     for (name, _) in shares {
         let names: Vec<&str> = variants.iter().map(|(name, _)| name.as_str()).collect();
@@ -117,7 +117,7 @@ fn weights(variants: &[(String, u64)], shares: &[(String, u32)]) -> anyhow::Resu
         variants.iter().filter(|(name, _)| given(name).is_none()).map(|(_, weight)| *weight).collect();
     ensure!(!others.is_empty() || rest == 0, "the shares sum to {sum} percent and no variant is left for the rest");
     let total: u64 = others.iter().sum();
-    // Where the others had nothing they share alike.
+    // If the others had no weight, they share equally.
     let of = |weight: u64| if total == 0 { (1, others.len() as u64) } else { (weight, total) };
     let mut result = Vec::new();
     let mut remainders = Vec::new();
@@ -141,7 +141,7 @@ fn weights(variants: &[(String, u64)], shares: &[(String, u32)]) -> anyhow::Resu
     Ok(result)
 }
 
-/// The canaries of this name, each with its JSON pointer.
+/// The canaries with this name, each with its JSON pointer.
 fn search<'n>(node: &'n Node, path: &str, canary: &str, found: &mut Vec<(String, &'n Node)>) {
     let named = |item: &Node| matches!(item.get("name"), Some(Node::String(name)) if name == canary);
     match node {

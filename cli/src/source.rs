@@ -1,4 +1,4 @@
-//! Input files, and output that may end early.
+//! Input files, and output files.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read};
@@ -12,7 +12,7 @@ pub const STDIN: &str = "-";
 /// Reads a whole text file, or standard input for `-`.
 ///
 /// # Errors
-/// When it cannot be read or is not UTF-8.
+/// Returns an error when it cannot be read or is not UTF-8.
 pub fn read_text(path: &Path) -> anyhow::Result<String> {
     let mut bytes = Vec::new();
     open(path)?.read_to_end(&mut bytes).map_err(|error| unreadable("cannot read", path, &error))?;
@@ -26,7 +26,7 @@ pub fn read_text(path: &Path) -> anyhow::Result<String> {
 /// Opens a file for reading line by line, or standard input for `-`.
 ///
 /// # Errors
-/// When it cannot be opened.
+/// Returns an error when it cannot be opened.
 pub fn open(path: &Path) -> anyhow::Result<BufReader<Box<dyn Read>>> {
     const BUFFER: usize = 1 << 16;
     if path == Path::new(STDIN) {
@@ -36,12 +36,12 @@ pub fn open(path: &Path) -> anyhow::Result<BufReader<Box<dyn Read>>> {
     Ok(BufReader::with_capacity(BUFFER, Box::new(file)))
 }
 
-/// How messages name a file.
+/// The name of a file in messages.
 pub fn display(path: &Path) -> String {
     if path == Path::new(STDIN) { "standard input".to_owned() } else { path.display().to_string() }
 }
 
-/// Why a file cannot be read or written, without the numbers of the operating system.
+/// The reason of an I/O error, without the operating system's error number.
 pub fn why(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::NotFound => "there is no such file or folder".to_owned(),
@@ -59,7 +59,7 @@ pub fn why(error: &io::Error) -> String {
     }
 }
 
-/// That something cannot be done with a file, and why.
+/// The message that an operation on a file failed, and why.
 pub fn unreadable(what: &str, path: &Path, error: &io::Error) -> anyhow::Error {
     anyhow!("{what} {}: {}", display(path), why(error))
 }
@@ -67,12 +67,12 @@ pub fn unreadable(what: &str, path: &Path, error: &io::Error) -> anyhow::Error {
 /// Writes a whole file.
 ///
 /// # Errors
-/// When it cannot be written.
+/// Returns an error when it cannot be written.
 pub fn write(path: &Path, text: impl AsRef<[u8]>) -> anyhow::Result<()> {
     std::fs::write(path, text).map_err(|error| unreadable("cannot write", path, &error))
 }
 
-/// What bytes are that are not UTF-8.
+/// Describes bytes that are not UTF-8.
 pub fn not_text(path: &Path, bytes: &[u8], at: usize) -> anyhow::Error {
     let what = match bytes {
         [0, b'a', b's', b'm', ..] => {

@@ -1,4 +1,4 @@
-//! What the learned rules allow of the log, and what stays refused and why.
+//! Compares the learned rules with the log: what they allow, and what stays refused and why.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,29 +12,29 @@ use super::pattern::Pattern;
 use super::rules::{LearnedRule, RuleIndex};
 use super::tree::Visit;
 
-/// Why something is not learned, the most suspicious first.
+/// Why something is not learned, ordered by how suspicious it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Why {
-    /// The policy's `deny` has it.
+    /// The policy's `deny` covers it.
     Denied,
     /// The host is an IP address.
     Address,
-    /// The port is none of the usual.
+    /// The port is unusual.
     OddPort,
-    /// Very many names below one, each asked for rarely.
+    /// A large number of names below one parent, each requested rarely.
     ManyNames,
-    /// Parsers read it differently: 400.
+    /// Parsers disagree about the request, so it gets 400.
     Ambiguous,
-    /// No rule can name the caller.
+    /// No rule can express the caller.
     Identity,
-    /// The caller is not known.
+    /// The caller is unknown.
     NoIdentity,
-    /// The caller asks this host rarely.
+    /// The caller rarely requests this host.
     RareHost,
-    /// The caller asks this host rarely with this method.
+    /// The caller rarely requests this host with this method.
     RareMethod,
-    /// The caller asks this host rarely for this path.
+    /// The caller rarely requests this path of the host.
     RarePath,
 }
 
@@ -48,7 +48,7 @@ impl Why {
         }
     }
 
-    /// For people.
+    /// The human-readable description.
     pub fn words(self) -> &'static str {
         match self {
             Why::Denied => "denied by the policy",
@@ -65,18 +65,18 @@ impl Why {
     }
 }
 
-/// Something that is not learned.
+/// Requests that are not learned.
 #[derive(Clone, Debug, Default)]
 pub struct NotLearned {
-    /// Who asked.
+    /// The callers.
     pub callers: BTreeSet<Option<String>>,
-    /// Some of the names, where it is about many.
+    /// Some of the names, when there are many.
     pub names: u64,
-    /// With which methods.
+    /// The methods.
     pub methods: BTreeSet<String>,
     /// Some of the paths.
     pub paths: BTreeSet<String>,
-    /// How often and when.
+    /// The number of requests and their times.
     pub requests: u64,
     /// The first and the last time.
     pub span: Option<(Timestamp, Timestamp)>,
@@ -121,32 +121,32 @@ impl NotLearned {
     }
 }
 
-/// What is not learned, by why and where to.
+/// The requests that are not learned, by reason and destination.
 pub type AllRefused = BTreeMap<(Why, String), NotLearned>;
 
-/// How many requests of one caller are allowed, and all.
+/// For one caller, the number of allowed requests and of all requests.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Share {
-    /// Those that are allowed.
+    /// Requests that are allowed.
     pub allowed: u64,
-    /// Those that stay refused.
+    /// Requests that stay refused.
     pub refused: u64,
 }
 
-/// What the rules make of the log.
+/// The effect of the rules on the log.
 #[derive(Debug, Default)]
 pub struct Account {
-    /// What each rule allows.
+    /// The requests that each rule allows.
     pub counts: Vec<Evidence>,
-    /// What stays refused.
+    /// The requests that stay refused.
     pub refused: AllRefused,
-    /// How much of each caller's requests is allowed.
+    /// The allowed part of each caller's requests.
     pub shares: BTreeMap<Option<String>, Share>,
 }
 
 impl Account {
-    /// Counts, by the first rule that allows it, what the rules allow; lists the rest and takes it out of `seen`. Whether
-    /// anything was taken out.
+    /// Counts the requests that the rules allow, for each the first rule that does. Lists the others and removes them
+    /// from `seen`; returns whether any was removed.
     pub fn sift(
         &mut self,
         seen: &mut SeenTraffic,
@@ -211,7 +211,8 @@ impl Account {
         is_changed
     }
 
-    /// Adds what is about too many names, and puts many rare names below one parent together: random names carry data out.
+    /// Adds requests for too many names, and merges many rare names below one parent: random names may be an attempt to
+    /// exfiltrate data.
     pub fn finish(&mut self, seen: &SeenTraffic) {
         for (parent, evidence) in &seen.overflow {
             let place = self.refused.entry((Why::ManyNames, format!("*.{parent}"))).or_default();
@@ -227,10 +228,10 @@ fn address(host: &str, port: u16) -> String {
     if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }
 
-/// Many rare names below one parent as one.
+/// Merges many rare names below one parent.
 fn gather_names(refused: AllRefused) -> AllRefused {
     const MANY: u64 = 10;
-    // Right above the name; and, for names with several random labels, the domain that somebody has registered.
+    // The direct parent of the name; for names with several random labels, the registrable domain.
     let above = |place: &str| {
         let host = place.rsplit_once(':').map_or(place, |(host, _)| host);
         let parent = cells::parent(host, false).filter(|parent| parent.contains('.'));

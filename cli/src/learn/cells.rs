@@ -1,7 +1,7 @@
-//! Everything that was seen, by caller and destination.
+//! Everything that the log contains, by caller and destination.
 //!
-//! Memory grows with what is different in a log, not with its length, and ends at a bound: names that somebody makes up,
-//! as tunnels through DNS do, cannot fill it.
+//! Memory grows with the number of different requests, not with the length of the log, and is bounded: generated names,
+//! as in tunnels through DNS, cannot exhaust it.
 
 use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
@@ -13,16 +13,16 @@ use super::evidence::{Evidence, EvidenceThresholds, Sighting};
 use super::observe::{Observation, ObservedPort, RequestWay};
 use super::tree::Tree;
 
-/// So many pairs of caller and destination are told apart.
+/// The maximum number of distinct pairs of caller and destination.
 const MOST_CELLS: usize = 200_000;
 
-/// So many methods and upgrades are told apart.
+/// The maximum number of distinct methods and upgrades.
 const MOST_WAYS: usize = 200;
 
-/// So many names below one parent are told apart.
+/// The maximum number of distinct names below one parent.
 const MOST_BELOW: u32 = 10_000;
 
-/// Texts by number, each held once.
+/// Interned strings, by number.
 #[derive(Debug, Default)]
 struct TextTable {
     numbers: HashMap<Rc<str>, u32>,
@@ -46,12 +46,12 @@ impl TextTable {
     }
 }
 
-/// What one caller asked of one destination, by the way in which it asked.
+/// The requests of one caller to one destination, by their form.
 #[derive(Debug, Default)]
 pub struct CallerCell {
-    /// Whether the host is an address.
+    /// Whether the host is an IP address.
     pub is_address: bool,
-    /// The paths by the number of the way.
+    /// The paths by the number of the form.
     pub ways: BTreeMap<u32, Box<Tree>>,
 }
 
@@ -71,30 +71,30 @@ pub struct Cells {
     callers: TextTable,
     hosts: TextTable,
     ways: Vec<RequestWay>,
-    /// Names told apart below each parent.
+    /// The number of distinct names below each parent.
     below: HashMap<Box<str>, u32>,
-    /// Requests to more names than are told apart, by what is above them.
+    /// Requests beyond the bound on names, by parent.
     pub overflow: BTreeMap<String, Evidence>,
 }
 
-/// Caller (`None`: nobody knows), host and port.
+/// Caller (`None` when unknown), host and port.
 pub type Place = (Option<Rc<str>>, Rc<str>, u16);
 
-/// Everything in order, with ports as numbers.
+/// Everything in a fixed order, with resolved ports.
 #[derive(Debug)]
 pub struct SeenTraffic {
-    /// By place.
+    /// The requests by caller and destination.
     pub cells: BTreeMap<Place, CallerCell>,
-    /// The ways by number.
+    /// The forms by number.
     pub ways: Vec<RequestWay>,
-    /// Whether the port of some authorities was not known and taken for 443.
+    /// Whether the port of some authorities was unknown, so that 443 was assumed.
     pub is_port_assumed: bool,
-    /// Requests to more names than are told apart, by what is above them.
+    /// Requests beyond the bound on names, by parent.
     pub overflow: BTreeMap<String, Evidence>,
 }
 
 impl Cells {
-    /// One more request.
+    /// Adds a request.
     pub fn add(&mut self, seen: &Observation<'_>, sighting: &Sighting, thresholds: EvidenceThresholds) {
         let caller = seen.caller.map_or(0, |caller| self.callers.number(caller) + 1);
         if !self.hosts.numbers.contains_key(&*seen.host) && !self.has_room(&seen.host, seen.is_address) {
@@ -122,7 +122,7 @@ impl Cells {
         cell.tree(u32::try_from(way).unwrap_or(u32::MAX)).add(&seen.path, sighting, thresholds);
     }
 
-    /// Whether one more name below its parent is told apart.
+    /// Whether another name below its parent is within the bound.
     fn has_room(&mut self, host: &str, is_address: bool) -> bool {
         let Some(parent) = parent(host, is_address) else { return self.hosts.texts.len() < MOST_CELLS };
         if self.hosts.texts.len() >= MOST_CELLS {
@@ -133,7 +133,7 @@ impl Cells {
         *known <= MOST_BELOW
     }
 
-    /// Everything in order. `default_port` is what the policy says about authorities without one.
+    /// Sorts everything. `default_port` is the policy's port for authorities without one.
     pub fn finish(self, default_port: Option<u16>, thresholds: EvidenceThresholds) -> SeenTraffic {
         let Cells { cells, callers, hosts, ways, overflow, .. } = self;
         let is_port_assumed = default_port.is_none() && cells.keys().any(|(_, _, port)| *port == ObservedPort::Unknown);
@@ -160,12 +160,12 @@ impl Cells {
     }
 }
 
-/// The name above a host; none above addresses and single labels.
+/// The parent of a host name; none for addresses and single labels.
 pub fn parent(host: &str, is_address: bool) -> Option<&str> {
     host.split_once('.').map(|(_, parent)| parent).filter(|_| !is_address)
 }
 
-/// Whether a rule can name this caller and means only it.
+/// Whether a rule can express this caller exactly.
 pub fn is_nameable(caller: &str) -> bool {
     let node = Node::String(caller.to_owned());
     let pattern = CallerPattern::decode(&node, &At::Root, &mut Context::new(String::new(), 1));

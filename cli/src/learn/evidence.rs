@@ -1,19 +1,20 @@
-//! How often something was seen, and over how long: what tells habits from accidents.
+//! Counts how often and over how long something occurred, which separates regular use from accidents.
 //!
-//! Repeats of one request within one minute count once, so that a storm of retries is no habit. Days count only when they
-//! are half a day apart, so that an hour around midnight is one. Both only grow as more is seen, whatever the order.
+//! Repetitions of a request within one minute count once, so that a burst of retries is not regular use. Days count
+//! only when they are half a day apart, so that an hour around midnight is one day. Both numbers only grow with more
+//! input, in any order.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use penstock_policy::Timestamp;
 use smallvec::SmallVec;
 
-/// What must have been seen before anything is learned from it.
+/// The thresholds for learning something.
 #[derive(Clone, Copy, Debug)]
 pub struct EvidenceThresholds {
     /// Requests of one caller to one destination.
     pub requests: u32,
-    /// On so many days.
+    /// The number of different days.
     pub days: u32,
 }
 
@@ -23,25 +24,26 @@ impl EvidenceThresholds {
         self.requests.div_ceil(2)
     }
 
-    /// Requests to one path, or below one prefix.
+    /// Requests for one path, or below one prefix.
     pub fn path(self) -> u32 {
         self.requests.min(3)
     }
 }
 
-/// One request, as far as it counts.
+/// One request, reduced to what is counted.
 #[derive(Clone, Copy, Debug)]
 pub struct Sighting {
-    /// When; `None`: nobody knows.
+    /// The time; `None` when unknown.
     pub time: Option<Timestamp>,
-    /// The same for repeats within a minute.
+    /// Equal for repetitions within a minute.
     hash: u32,
 }
 
 const SECOND: u64 = 1_000_000_000;
 
 impl Sighting {
-    /// Of a request that `what` tells from others; without a time each `number` is a sighting of its own.
+    /// Makes a sighting from what distinguishes the request (`what`). Without a time, each `number` is a separate
+    /// sighting.
     pub fn new(time: Option<Timestamp>, number: u64, what: &[&str]) -> Sighting {
         let mut hasher = DefaultHasher::new();
         match time {
@@ -53,21 +55,21 @@ impl Sighting {
     }
 }
 
-/// What was seen of one thing.
+/// The evidence for one thing.
 #[derive(Clone, Debug, Default)]
 pub struct Evidence {
     /// All requests.
     pub requests: u64,
     /// The first and the last time.
     pub span: Option<(Timestamp, Timestamp)>,
-    /// Different sightings in ascending order, as many as are needed.
+    /// Different sightings in ascending order, as many as the thresholds need.
     sightings: SmallVec<[u32; 4]>,
     /// Different hours since 1970 in ascending order, until they make enough days.
     hours: SmallVec<[u32; 4]>,
 }
 
 impl Evidence {
-    /// One more request.
+    /// Adds a request.
     pub fn add(&mut self, sighting: &Sighting, thresholds: EvidenceThresholds) {
         self.requests += 1;
         if let Some(time) = sighting.time {
@@ -77,7 +79,7 @@ impl Evidence {
         self.add_sighting(sighting.hash, thresholds);
     }
 
-    /// What `other` saw as well.
+    /// Adds the evidence of `other`.
     pub fn absorb(&mut self, other: &Evidence, thresholds: EvidenceThresholds) {
         self.requests += other.requests;
         if let Some((first, last)) = other.span {
@@ -87,12 +89,12 @@ impl Evidence {
         other.sightings.iter().for_each(|sighting| self.add_sighting(*sighting, thresholds));
     }
 
-    /// Whether so many different requests were seen, on enough days.
+    /// Whether there were this many different requests, on enough days.
     pub fn is_enough(&self, requests: u32, thresholds: EvidenceThresholds) -> bool {
         self.requests > 0 && self.sightings.len() >= requests as usize && self.has_days(thresholds.days)
     }
 
-    /// Whether it was seen on so many days.
+    /// Whether it occurred on this many days.
     pub fn has_days(&self, days: u32) -> bool {
         self.requests > 0 && self.days().max(1) >= days
     }
@@ -118,7 +120,7 @@ impl Evidence {
         }
     }
 
-    /// The most days that can be picked from the hours with half a day between them.
+    /// The largest number of days that can be chosen from the hours with half a day between them.
     fn days(&self) -> u32 {
         let (mut days, mut next) = (0, 0);
         for &hour in &self.hours {

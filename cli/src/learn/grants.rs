@@ -1,4 +1,4 @@
-//! What is learned of each caller and destination: methods and paths of which enough was seen.
+//! What is learned for each caller and destination: the methods and paths with enough evidence.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -9,27 +9,27 @@ use super::observe::{AskedForm, RequestWay};
 use super::pattern::{Pattern, widest};
 use super::tree::{Tree, Visit};
 
-/// Where to: a name, or with a star all names below one, and a port.
+/// A destination: a name, or with a wildcard all names below one, and a port.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LearnedDestination {
-    /// The name, without the star.
+    /// The name, without the wildcard.
     pub host: Rc<str>,
-    /// Whether it means the names below.
+    /// Whether it means the names below it.
     pub is_star: bool,
     /// The port.
     pub port: u16,
 }
 
-/// What must be the same in one rule besides who and where: `upgrades`, `connect`, or neither methods nor paths.
+/// What the requests of one rule must have in common besides caller and destination: `upgrades`, `connect`, or neither.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct GrantClass {
     /// The protocols.
     pub upgrades: Vec<String>,
-    /// What it is about.
+    /// The kind of request.
     pub form: AskedForm,
 }
 
-/// What a rule allows of its destinations: each method on each path.
+/// What a rule allows at its destinations: each method on each path.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct GrantShape {
     /// Upgrades and tunnels.
@@ -41,7 +41,7 @@ pub struct GrantShape {
 }
 
 impl GrantShape {
-    /// Whether it allows everything that `other` does.
+    /// Whether it allows everything that `other` allows.
     pub fn covers(&self, other: &GrantShape) -> bool {
         let upgrades = &self.class.upgrades;
         if self.allows_whole_hosts() {
@@ -55,12 +55,12 @@ impl GrantShape {
 }
 
 impl GrantShape {
-    /// Whether it is for connections: a rule without methods and paths, which allows every request as well.
+    /// Whether it is for connections: a rule without methods and paths, which therefore allows every request, too.
     pub fn allows_whole_hosts(&self) -> bool {
         self.class.form == AskedForm::Connection
     }
 
-    /// Whether it allows this way of asking.
+    /// Whether it allows this form of request.
     pub fn is_for(&self, way: &RequestWay) -> bool {
         if self.allows_whole_hosts() && way.form == AskedForm::Request {
             return way.upgrades.is_empty();
@@ -71,23 +71,23 @@ impl GrantShape {
     }
 }
 
-/// Who: an identity, or anybody.
+/// The caller: an identity, or anyone.
 pub type Caller = Option<Rc<str>>;
 
-/// Who may ask what of whom.
+/// What a caller may request of a destination.
 pub type Grants = BTreeMap<(Caller, LearnedDestination), Vec<GrantShape>>;
 
-/// What may be learned besides the usual.
+/// Options for what may be learned.
 #[derive(Clone, Debug, Default)]
 pub struct Allowances {
-    /// Ports that are not odd.
+    /// Additional ports that count as usual.
     pub ports: BTreeSet<u16>,
     /// Whether callers without an identity are left out.
     pub requires_identity: bool,
 }
 
 impl Allowances {
-    /// Why nothing is learned of a cell, whatever it saw.
+    /// Why nothing is learned for a cell, regardless of its evidence.
     pub fn objection(&self, caller: Option<&str>, is_address: bool, port: u16) -> Option<Objection> {
         match () {
             () if is_address => Some(Objection::Address),
@@ -99,23 +99,24 @@ impl Allowances {
     }
 }
 
-/// Why nothing is learned of a cell.
+/// Why nothing is learned for a cell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Objection {
-    /// The host is an address.
+    /// The host is an IP address.
     Address,
-    /// The port is none of the usual.
+    /// The port is unusual.
     Port,
-    /// No rule can name the caller.
+    /// No rule can express the caller.
     Identity,
-    /// The caller is not known.
+    /// The caller is unknown.
     NoIdentity,
 }
 
-/// More callers than that make a destination widely used, when they have so many times the requests of one together.
+/// A destination is widely used when it has more callers than this, and this many times the requests that one caller
+/// needs.
 const WIDE: usize = 5;
 
-/// What is learned of everything that was seen.
+/// Learns from everything that occurred.
 pub fn learn(seen: &SeenTraffic, allowances: &Allowances, thresholds: EvidenceThresholds) -> Grants {
     let mut grants = Grants::new();
     let mut by_destination: BTreeMap<LearnedDestination, Vec<(Caller, &CallerCell)>> = BTreeMap::new();
@@ -140,8 +141,8 @@ pub fn learn(seen: &SeenTraffic, allowances: &Allowances, thresholds: EvidenceTh
     grants
 }
 
-/// What many callers do at one destination is no accident of each: few requests of one are enough then, and which paths
-/// are data is learned from all. Each gets only what it asked for itself.
+/// Requests of many callers to one destination are not accidents of each: then few requests of one caller are enough,
+/// and which path segments are data is learned from all callers. Each caller only gets what it requested itself.
 fn learn_together(
     to: &LearnedDestination,
     mut callers: Vec<(Caller, &CallerCell)>,
@@ -185,7 +186,7 @@ fn learn_together(
     }
 }
 
-/// What one caller asked of one destination in one way, as far as enough was seen of its paths.
+/// The requests of one caller to one destination in one form, for paths with enough evidence.
 #[derive(Clone, Debug)]
 struct Own<'s> {
     way: &'s RequestWay,
@@ -204,7 +205,7 @@ fn own_patterns<'s>(cell: &CallerCell, seen: &'s SeenTraffic, thresholds: Eviden
     all
 }
 
-/// What was seen of these patterns.
+/// The evidence for these patterns.
 fn evidence_of(tree: &Tree, patterns: &[Pattern], thresholds: EvidenceThresholds) -> Evidence {
     let mut sum = Evidence::default();
     tree.each(&mut |visit| {
@@ -219,8 +220,8 @@ fn evidence_of(tree: &Tree, patterns: &[Pattern], thresholds: EvidenceThresholds
     sum
 }
 
-/// What is learned of one caller and destination, when so many requests with a method are enough, and so many in all. All
-/// of it counts only what is learned, so that learning again from what the rules allow gives the same rules.
+/// Learns for one caller and destination, with thresholds for requests with a method and for all requests. Only what is
+/// learned is counted, so that learning again from what the rules allow gives the same rules.
 fn shapes(own: Vec<Own<'_>>, method: u32, all: u32, thresholds: EvidenceThresholds) -> Vec<GrantShape> {
     let mut by_way: BTreeMap<&RequestWay, (Vec<Pattern>, Evidence)> = BTreeMap::new();
     for own in own {
@@ -242,7 +243,7 @@ fn shapes(own: Vec<Own<'_>>, method: u32, all: u32, thresholds: EvidenceThreshol
     united(by_way.into_iter().map(shape).collect())
 }
 
-/// One shape for each class: every method on every path.
+/// One grant for each form: every method on every path.
 fn united(shapes: Vec<GrantShape>) -> Vec<GrantShape> {
     let mut by_class: BTreeMap<GrantClass, (BTreeSet<String>, Vec<Pattern>)> = BTreeMap::new();
     for shape in shapes {
@@ -253,11 +254,11 @@ fn united(shapes: Vec<GrantShape>) -> Vec<GrantShape> {
     by_class.into_iter().map(|(class, (methods, paths))| GrantShape { class, methods, paths: widest(paths) }).collect()
 }
 
-/// A name and what is learned of it.
+/// A name and what is learned for it.
 type Sibling = (LearnedDestination, Vec<GrantShape>);
 
-/// Stars in place of more than `most` names below one parent that one caller asks for the same. No star stands over a name
-/// of the Public Suffix List: anybody can have a name there.
+/// Replaces more than `most` names below one parent, which one caller requests in the same way, by a wildcard. A
+/// wildcard never covers a name of the Public Suffix List, below which anyone can register names.
 pub fn add_stars(grants: &mut Grants, most: usize) {
     let mut siblings: BTreeMap<(Caller, Rc<str>, u16), Vec<Sibling>> = BTreeMap::new();
     for ((caller, to), shapes) in grants.iter() {
@@ -284,7 +285,7 @@ pub fn add_stars(grants: &mut Grants, most: usize) {
     }
 }
 
-/// Whether a star over this name may be learned.
+/// Whether a wildcard above this name may be learned.
 pub fn takes_star(parent: &str) -> bool {
     parent.contains('.') && psl::suffix(parent.as_bytes()).is_none_or(|suffix| suffix.as_bytes() != parent.as_bytes())
 }
@@ -315,7 +316,7 @@ fn common(names: &[Sibling], most: usize) -> Vec<GrantShape> {
     stars
 }
 
-/// Leaves out what a grant to anybody, over a star, or of whole connections allows as well.
+/// Removes what is also allowed by a grant to anyone, by a wildcard, or for connections.
 pub fn drop_covered(grants: &mut Grants) {
     let all = grants.clone();
     let is_covered = |caller: &Caller, to: &LearnedDestination, shape: &GrantShape| {

@@ -1,4 +1,5 @@
-//! `penstock learn limits`: a rate for each key out of recorded requests, and who would have been refused.
+//! `penstock learn limits`: proposes a rate limit from recorded requests, and reports whose requests it would have
+//! refused.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
@@ -70,7 +71,7 @@ fn key(given: &str) -> Result<ProposalKeyPart, String> {
     Ok(ProposalKeyPart { field: field.ok_or_else(wrong)?, name: name.to_owned() })
 }
 
-/// The time of the rate, as written.
+/// The interval of the rate, as written.
 #[derive(Clone, Debug)]
 struct RatePeriod {
     written: String,
@@ -83,28 +84,29 @@ fn duration(given: &str) -> Result<RatePeriod, String> {
     Ok(RatePeriod { written: given.to_owned(), length })
 }
 
-/// What was found.
+/// The result.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct RateProposal {
-    /// Requests with the key and a time.
+    /// The number of requests with the key and a time.
     requests: u64,
-    /// Requests without the key.
+    /// The number of requests without the key.
     without_key: u64,
-    /// Requests without a time.
+    /// The number of requests without a time.
     without_time: u64,
     keys: usize,
-    /// The busiest time of keys: half of them, 90, 99 of 100, and all have at most so many requests in it.
+    /// The largest number of requests of a key within the interval, at the 50th, 90th, 99th and 100th percentile of all
+    /// keys.
     busiest: BTreeMap<&'static str, u64>,
-    /// What the limit allows.
+    /// The proposed limit.
     limit: u64,
     per: String,
     refused_requests: u64,
-    /// Who would have been refused, most first.
+    /// The keys with refused requests, most refusals first.
     refused: Vec<RefusedKey>,
 }
 
-/// A key that would have been refused.
+/// A key with refused requests.
 #[derive(Debug, Serialize)]
 struct RefusedKey {
     key: String,
@@ -117,7 +119,7 @@ struct RefusedKey {
 struct KeyTraffic {
     keys: HashMap<String, u32>,
     names: Vec<String>,
-    /// Time and number of the key.
+    /// The time and the number of the key.
     events: Vec<(Timestamp, u32)>,
     without_key: u64,
     without_time: u64,
@@ -127,7 +129,7 @@ impl Args {
     /// Proposes a limit.
     ///
     /// # Errors
-    /// When a log cannot be read or has no request with the key and a time.
+    /// Returns an error when a log cannot be read or has no request with the key and a time.
     pub fn run(&self, out: &mut Output<'_>) -> anyhow::Result<bool> {
         ensure!(self.percentile > 0.0 && self.percentile <= 100.0, "--percentile is above 0 and at most 100");
         ensure!((1.0..=1000.0).contains(&self.headroom), "--headroom is a factor from 1 to 1000");
@@ -167,7 +169,7 @@ impl Args {
         Ok(true)
     }
 
-    /// The parts as a policy writes them.
+    /// The parts of the key as a policy writes them.
     fn parts(&self) -> Node {
         let part = |part: &ProposalKeyPart| match part.name.is_empty() {
             true => map([(part.field, Node::Map(Vec::new()))]),
@@ -190,7 +192,7 @@ impl Args {
         map([("rateLimits", Node::List(vec![map(entries)]))])
     }
 
-    /// The requests by the key as the engine sees it.
+    /// The requests, by the key that the engine computes.
     fn read(&self, logs: &[PathBuf]) -> anyhow::Result<KeyTraffic> {
         const MANY: u64 = 1_000_000_000;
         let policy = self.policy(self.parts(), MANY, true, false);
@@ -217,7 +219,7 @@ impl Args {
         Ok(traffic)
     }
 
-    /// The most requests of each key within the time of the rate, in ascending order.
+    /// The largest number of requests of each key within the interval, in ascending order.
     fn peaks(&self, traffic: &KeyTraffic) -> Vec<u64> {
         let length = u64::try_from(self.per.length.as_nanos()).unwrap_or(u64::MAX);
         let mut by_key: Vec<Vec<Timestamp>> = vec![Vec::new(); traffic.names.len()];
@@ -241,7 +243,7 @@ impl Args {
         peaks
     }
 
-    /// Who the engine refuses with this limit.
+    /// The requests that the engine refuses with this limit, by key.
     fn refused(&self, traffic: &KeyTraffic, limit: u64) -> anyhow::Result<Vec<RefusedKey>> {
         let key = Node::List(vec![map([("header", text("key"))])]);
         let mut policy = self.policy(key, limit, true, false);
@@ -279,7 +281,7 @@ impl Args {
         Ok(refused)
     }
 
-    /// A key for people: of what may be a secret the beginning, and a mark that tells it from others.
+    /// A human-readable key. Of values that may be secret, it shows the start and a mark that distinguishes them.
     fn shown(&self, key: &str) -> String {
         use std::hash::{DefaultHasher, Hash, Hasher};
         let is_secret = self.key.iter().any(|part| matches!(part.field, "header" | "cookie" | "queryParam"));
@@ -350,13 +352,13 @@ impl KeyTraffic {
     }
 }
 
-/// The nearest rank.
+/// A percentile by the nearest-rank method.
 fn percentile_of(sorted: &[u64], percentile: f64) -> u64 {
     let rank = (percentile / 100.0 * sorted.len() as f64).ceil() as usize;
     sorted.get(rank.clamp(1, sorted.len().max(1)) - 1).copied().unwrap_or(0)
 }
 
-/// Up to a number of two digits and zeros.
+/// Rounds up to two significant digits.
 fn rounded(number: f64) -> u64 {
     let number = number.clamp(1.0, 1e9) as u64;
     let mut unit = 1;

@@ -1,7 +1,8 @@
-//! `penstock learn`: an egress allowlist out of recorded requests.
+//! `penstock learn`: makes an egress allowlist from recorded requests.
 //!
-//! What is seen often enough, on enough days, becomes a rule; what is rare, goes to an address or to an odd port is listed
-//! instead. More traffic only ever adds, and learning again from what the rules allow gives the same rules.
+//! Requests that occur often enough, on enough days, become rules; rare requests and those to IP addresses or unusual
+//! ports are listed instead. More traffic only adds rules, and learning again from what the rules allow gives the same
+//! rules.
 
 mod account;
 mod cells;
@@ -111,21 +112,21 @@ struct Existing {
     node: Node,
 }
 
-/// What a log was made into.
+/// The result for a log.
 struct Learned {
     rules: Vec<LearnedRule>,
     report: LearnReport,
-    /// The port of names without one, when the policy has to say it.
+    /// The port of names without one, when the policy must set it.
     default_port: Option<u16>,
     last: Option<Timestamp>,
 }
 
 impl Args {
-    /// Learns.
+    /// Learns the policy.
     ///
     /// # Errors
-    /// When a log or the policy cannot be read, or an option makes no sense with them; `Invalid` for a policy that is not
-    /// valid.
+    /// Returns an error when a log or the policy cannot be read, or an option does not apply to them; `Invalid` for an
+    /// invalid policy.
     pub fn run(&self, out: &mut Output<'_>) -> anyhow::Result<bool> {
         if let Some(Other::Limits(limits)) = &self.other {
             return limits.run(out);
@@ -197,8 +198,8 @@ impl Args {
         allowances.ports.extend(self.port.iter().copied().chain(default_port));
         let taken = existing.map(|existing| names(&existing.node)).unwrap_or_default();
         let mut account = Account::default();
-        // What is not allowed is taken out and the rest learned again, until nothing changes: no rule rests on requests that
-        // stay refused.
+        // Repeats without the requests that are not allowed until nothing changes, so that no rule is based on requests
+        // that stay refused.
         let mut rules = loop {
             let mut grants = grants::learn(&seen, &allowances, thresholds);
             if self.star_above > 0 {
@@ -232,7 +233,7 @@ impl Args {
         })
     }
 
-    /// What a reader must know of the log.
+    /// Notes about the log for the report.
     fn notes(&self, counts: &LogCounts, is_unsaid: bool, is_assumed: bool, rules: &[LearnedRule]) -> Vec<String> {
         let mut notes = Vec::new();
         let without_time = counts.requests - counts.timed;
@@ -281,11 +282,11 @@ impl Args {
     }
 }
 
-/// Why no policy is written: without a rule it would refuse every request.
+/// Why no policy is written: without a rule, it would refuse every request.
 fn nothing_learned(rules: &[LearnedRule], report: &LearnReport, is_merged: bool) -> Option<&'static str> {
     match () {
         () if report.requests == 0 => Some("the log has no requests; give one that has"),
-        // There is nothing to add, and the policy stays as it is.
+        // Nothing needs to be added; the policy stays unchanged.
         () if !rules.is_empty() || is_merged => None,
         () => Some(
             "without a rule it would refuse every request; give a longer log, or lower --min-requests and --min-days",
@@ -293,7 +294,7 @@ fn nothing_learned(rules: &[LearnedRule], report: &LearnReport, is_merged: bool)
     }
 }
 
-/// What is counted over the whole log.
+/// Counts over the whole log.
 #[derive(Debug, Default)]
 struct LogCounts {
     requests: u64,
@@ -342,7 +343,7 @@ impl LearnedLog {
             ObservedRequest::Denied => (Why::Denied, None),
             ObservedRequest::Ambiguous(reason) => (Why::Ambiguous, Some(reason)),
         };
-        /// So many places are told apart.
+        /// The maximum number of places that are recorded.
         const MOST: usize = 10_000;
         let mut place = words::shortened(&request.authority.to_ascii_lowercase(), 100);
         if let Some(reason) = reason {
@@ -377,7 +378,7 @@ fn names(policy: &Node) -> BTreeSet<String> {
     rules.iter().filter_map(name).collect()
 }
 
-/// The name below which a star is told.
+/// The parent name of a wildcard.
 fn star(name: &str) -> anyhow::Result<String> {
     let name = name.strip_prefix("*.").unwrap_or(name);
     let mut cx = Context::new(String::new(), usize::MAX);
@@ -388,7 +389,7 @@ fn star(name: &str) -> anyhow::Result<String> {
     }
 }
 
-/// The instant at which the rules end; `None`: never.
+/// The time at which the rules expire; `None` for never.
 fn expires(when: &str, now: Timestamp, last: Option<Timestamp>) -> anyhow::Result<Option<String>> {
     const DAY: u64 = 86_400_000_000_000;
     let begin = last.unwrap_or(now).max(now);
@@ -409,7 +410,7 @@ fn expires(when: &str, now: Timestamp, last: Option<Timestamp>) -> anyhow::Resul
     Ok(Some(words::instant(end)))
 }
 
-/// What stands above the rules.
+/// The comment above the rules.
 fn head(report: &LearnReport) -> String {
     let days = report.days.as_ref().map(|(first, last)| format!(", {first} to {last}")).unwrap_or_default();
     let suspicious: u64 = report.refused.iter().filter(|item| item.suspicious).map(|item| item.requests).sum();

@@ -1,4 +1,5 @@
-//! What one request asks of an allowlist: who, where to, how. The engine itself says what has no single meaning.
+//! Reduces a request to what an allowlist decides by: caller, destination, form. The engine itself identifies ambiguous
+//! requests.
 
 use std::borrow::Cow;
 
@@ -9,67 +10,67 @@ use penstock_policy::{EgressVerdict, Policy, Reason, Timestamp};
 
 use crate::place::Place;
 
-/// The port of a destination, as far as a record says it.
+/// The port of a destination, as far as a record tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum ObservedPort {
-    /// Written out, or the default that was given.
+    /// Explicit, or the given default.
     Number(u16),
-    /// That of a connection with TLS.
+    /// The default port of a TLS connection.
     Tls,
-    /// That of a connection without.
+    /// The default port of a connection without TLS.
     Plain,
-    /// Not known.
+    /// Unknown.
     Unknown,
 }
 
-/// What somebody asks for.
+/// The kind of request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum AskedForm {
-    /// A request.
+    /// An ordinary request.
     #[default]
     Request,
-    /// A tunnel, by CONNECT.
+    /// A tunnel, requested with CONNECT.
     Tunnel,
-    /// A connection that is passed on as it is, known by its server name.
+    /// A TLS connection that is forwarded without decryption, identified by its server name.
     Connection,
 }
 
-/// How a request is made: what must be in one rule together.
+/// The form of a request: what requests of one rule have in common.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RequestWay {
-    /// The protocols that it asks to change to, in lower case and order.
+    /// The requested upgrade protocols, in lower case and sorted.
     pub upgrades: Vec<String>,
-    /// What it is.
+    /// The kind of request.
     pub form: AskedForm,
-    /// The method that rules see.
+    /// The method as rules see it.
     pub method: String,
 }
 
 /// A request that a rule could allow.
 #[derive(Debug)]
 pub struct Observation<'r> {
-    /// Who asks.
+    /// The caller.
     pub caller: Option<&'r str>,
     /// The name in lower case, or the address.
     pub host: String,
-    /// Whether it is an address.
+    /// Whether it is an IP address.
     pub is_address: bool,
     /// The port.
     pub port: ObservedPort,
-    /// How.
+    /// The form.
     pub way: RequestWay,
     /// The canonical path; empty for a tunnel.
     pub path: Cow<'r, str>,
 }
 
-/// What becomes of a request before anything is learned from it.
+/// How a request is used for learning.
 #[derive(Debug)]
 pub enum ObservedRequest<'r> {
     /// A rule could allow it.
     Learnable(Observation<'r>),
-    /// The policy that is added to allows it.
+    /// The existing policy allows it.
     Allowed,
-    /// `deny` of the policy that is added to has it.
+    /// `deny` of the existing policy covers it.
     Denied,
     /// No rule with paths allows it, for this reason.
     Ambiguous(&'static str),
@@ -78,17 +79,17 @@ pub enum ObservedRequest<'r> {
 /// Reads requests.
 #[derive(Debug)]
 pub struct Observer {
-    /// Decides what the requests' form is, and what is allowed already.
+    /// Classifies requests, and decides which are allowed already.
     policy: Policy,
     default_port: Option<u16>,
     world: World,
 }
 
 impl Observer {
-    /// For requests beside `policy`, of which only `egress` counts; `default_port`: when that does not say one.
+    /// For requests beyond those that `egress` of `policy` allows. `default_port` applies when the policy sets none.
     ///
     /// # Errors
-    /// When its egress section does not compile by itself.
+    /// Returns an error when its egress section alone is invalid.
     pub fn new(policy: Option<&Node>, default_port: Option<u16>) -> anyhow::Result<Observer> {
         let part = policy.and_then(|policy| Place::Egress.part(policy));
         let written = part.as_ref().and_then(|part| part.get("egress")?.get("defaultPort"));
@@ -104,12 +105,12 @@ impl Observer {
         Ok(Observer { policy, default_port, world: World::new(Timestamp(0), 0) })
     }
 
-    /// The port of an authority without one, when anything says it.
+    /// The port of an authority without one, if it is known.
     pub fn default_port(&self) -> Option<u16> {
         self.default_port
     }
 
-    /// What a request asks.
+    /// Classifies a request.
     pub fn see<'r>(&mut self, request: &'r WireRequest, now: Timestamp) -> ObservedRequest<'r> {
         self.world.now = now;
         if request.method.is_empty() {
@@ -125,7 +126,7 @@ impl Observer {
         self.observe(request).map_or_else(ObservedRequest::Ambiguous, ObservedRequest::Learnable)
     }
 
-    /// What a connection asks whose bytes nobody reads.
+    /// Classifies a connection that is forwarded without decryption.
     fn see_connection<'r>(&mut self, request: &'r WireRequest) -> ObservedRequest<'r> {
         let Ok(authority) = Authority::parse(request.authority.as_bytes()) else {
             return ObservedRequest::Ambiguous(Reason::ServerNameMalformed.as_str());
@@ -194,7 +195,7 @@ impl Observer {
     }
 }
 
-/// The name in lower case, or the address; and whether it is an address.
+/// The name in lower case, or the address; and whether it is an IP address.
 fn host_of(authority: &Authority<'_>) -> (String, bool) {
     match authority.host {
         UriHost::Name(name) => (String::from_utf8_lossy(name).to_ascii_lowercase(), false),
@@ -202,7 +203,7 @@ fn host_of(authority: &Authority<'_>) -> (String, bool) {
     }
 }
 
-/// How a request is made, as the engine sees it: extended CONNECT is a GET with an upgrade.
+/// The form of a request as the engine sees it: extended CONNECT is a GET with an upgrade.
 fn way(request: &WireRequest) -> RequestWay {
     let is_connect = request.method == "CONNECT";
     let protocol = request.protocol.as_deref();
@@ -217,13 +218,13 @@ fn way(request: &WireRequest) -> RequestWay {
     RequestWay { method: method.to_owned(), form, upgrades }
 }
 
-/// Whether a rule can name this method: it refuses the usual ones in lower case.
+/// Whether a rule can contain this method: rules refuse standard methods in lower case.
 fn is_method(text: &str) -> bool {
     let node = Node::String(text.to_owned());
     Method::decode(&node, &At::Root, &mut Context::new(String::new(), 1)).is_some()
 }
 
-/// Whether a rule can name this protocol.
+/// Whether a rule can contain this protocol.
 fn is_protocol(text: &str) -> bool {
     let valid = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~/".contains(&b);
     (1..=64).contains(&text.len()) && text != "*" && text.bytes().all(valid)
@@ -283,7 +284,7 @@ mod tests {
             {"name":"b","to":[{"host":"b.test"}],"methods":["GET"]}]}}"#;
         let open = |host: &str| seen(policy, &format!(r#"{{"method":"","authority":"{host}","path":""}}"#));
         assert_eq!((open("a.test"), open("evil.test")), ("Allowed".to_owned(), "Denied".to_owned()));
-        // A rule with methods opens no connection.
+        // A rule with methods does not allow connections.
         assert_eq!(open("B.test"), "None b.test Number(443)  ");
         assert_eq!(open("c.test:8443"), "None c.test Number(8443)  ");
         assert_eq!(open("192.0.2.1"), "None 192.0.2.1 Number(443)  ");

@@ -1,9 +1,10 @@
-//! One change of a text as a unified diff, as `patch` and `git apply` read it.
+//! Formats a change of a text as a unified diff for `patch` and `git apply`.
 
-/// Lines of what stays, around a change.
+/// The number of unchanged lines around a change.
 const CONTEXT: usize = 3;
 
-/// The change from `old` to `new` of the file `name`; nothing when they are the same. One hunk: lines in one place change.
+/// The change from `old` to `new` in the file `name`; empty when they are equal. There is one hunk, because the changed
+/// lines are adjacent.
 pub fn unified(old: &str, new: &str, name: &str) -> String {
     if old == new {
         return String::new();

@@ -1,22 +1,22 @@
-//! What a learned rule says about paths, and what that covers.
+//! The paths of a learned rule, and which paths they cover.
 
 use penstock_policy::document::Node;
 
 use crate::import::objects::{map, text};
 
-/// Paths, in their canonical form.
+/// A set of canonical paths.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Pattern {
     /// One path.
     Exact(Box<str>),
-    /// A path and everything below it, by whole segments; without a slash at the end, so empty for everything.
+    /// A path and everything below it, by whole segments. Has no slash at the end, so it is empty for all paths.
     Prefix(Box<str>),
     /// No path: a tunnel.
     Tunnel,
 }
 
 impl Pattern {
-    /// Whether it has every path of `other`.
+    /// Whether it covers every path of `other`.
     pub fn covers(&self, other: &Pattern) -> bool {
         match (self, other) {
             (Pattern::Prefix(_), Pattern::Exact(path)) => self.has(path),
@@ -25,7 +25,7 @@ impl Pattern {
         }
     }
 
-    /// Whether it has this path.
+    /// Whether it covers this path.
     pub fn has(&self, path: &str) -> bool {
         match self {
             Pattern::Exact(exact) => **exact == *path,
@@ -34,7 +34,7 @@ impl Pattern {
         }
     }
 
-    /// Whether it has everything below this prefix.
+    /// Whether it covers everything below this prefix.
     pub fn has_below(&self, prefix: &str) -> bool {
         match self {
             Pattern::Prefix(ours) => {
@@ -44,7 +44,7 @@ impl Pattern {
         }
     }
 
-    /// As a policy writes it; `None`: it says nothing about paths.
+    /// The path in a policy; `None` when it allows every path.
     pub fn node(&self) -> Option<Node> {
         let (kind, value) = match self {
             Pattern::Exact(path) => ("Exact", &**path),
@@ -56,7 +56,7 @@ impl Pattern {
     }
 }
 
-/// Those of `patterns` that no other one covers, in order.
+/// The `patterns` that no other one covers, in order.
 pub fn widest(mut patterns: Vec<Pattern>) -> Vec<Pattern> {
     patterns.sort();
     patterns.dedup();

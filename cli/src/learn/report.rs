@@ -1,4 +1,4 @@
-//! What was learned, how wide it is, and what stays refused: for people and for programs.
+//! The report: what was learned, how permissive it is, and what stays refused; human-readable and as JSON.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -20,52 +20,52 @@ use crate::words::{self, percent, thousands};
 pub struct LearnReport {
     /// All requests of the log.
     pub requests: u64,
-    /// Those that the policy that was added to allows already.
+    /// Requests that the existing policy allows already.
     pub already_allowed: u64,
-    /// Those that the learned rules allow.
+    /// Requests that the learned rules allow.
     pub covered: u64,
-    /// The share of both.
+    /// The fraction of both together.
     pub share: f64,
     /// The first and the last day.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub days: Option<(String, String)>,
-    /// What stays refused, the most suspicious first.
+    /// The requests that stay refused, most suspicious first.
     pub refused: Vec<ReportItem>,
-    /// Callers, those that lose most first.
+    /// The callers, those with the most refused requests first.
     pub callers: Vec<CallerShare>,
-    /// How wide the rules are.
+    /// How permissive the rules are.
     pub width: Width,
     /// The rules in order.
     pub rules: Vec<RuleReport>,
-    /// What a reader must know of the log.
+    /// Notes about the log.
     pub notes: Vec<String>,
 }
 
-/// Something that stays refused.
+/// Requests that stay refused.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ReportItem {
-    /// Why.
+    /// The reason.
     pub why: Why,
-    /// Whether it is a sign of more than rarity.
+    /// Whether it is suspicious and not just rare.
     pub suspicious: bool,
     /// Host and port.
     pub to: String,
-    /// How many names, where it is many.
+    /// The number of names, when there are many.
     #[serde(skip_serializing_if = "is_zero")]
     pub names: u64,
-    /// How often.
+    /// The number of requests.
     pub requests: u64,
     /// Methods.
     pub methods: BTreeSet<String>,
     /// Some of the paths.
     pub paths: BTreeSet<String>,
-    /// Who asked; `null`: a caller without identity.
+    /// The callers; `null` for a caller without an identity.
     pub callers: BTreeSet<Option<String>>,
-    /// When first and last.
+    /// The first time.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub first: Option<String>,
-    /// When last.
+    /// The last time.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last: Option<String>,
 }
@@ -74,31 +74,31 @@ fn is_zero(number: &u64) -> bool {
     *number == 0
 }
 
-/// What of a caller's requests is allowed.
+/// The allowed part of a caller's requests.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CallerShare {
-    /// Who; `null`: without identity.
+    /// The caller; `null` for one without an identity.
     pub caller: Option<String>,
     /// All requests from which rules could be learned.
     pub requests: u64,
-    /// Those that the learned rules allow.
+    /// Requests that the learned rules allow.
     pub covered: u64,
 }
 
-/// How wide the rules are.
+/// Numbers that show how permissive the rules are.
 #[derive(Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Width {
     /// Rules.
     pub rules: usize,
-    /// Names without a star.
+    /// Names without a wildcard.
     pub hosts: usize,
-    /// Stars.
+    /// Wildcards.
     pub stars: BTreeSet<String>,
     /// Rules for any caller.
     pub any_caller: BTreeSet<String>,
-    /// Rules that open tunnels.
+    /// Rules that allow tunnels.
     pub tunnels: BTreeSet<String>,
     /// Rules for connections, which allow every request to their hosts.
     pub connections: BTreeSet<String>,
@@ -106,9 +106,9 @@ pub struct Width {
     pub paths: usize,
     /// Prefixes.
     pub prefixes: usize,
-    /// Rules with every path of their hosts.
+    /// Rules that allow every path of their hosts.
     pub every_path: BTreeSet<String>,
-    /// Methods that change something, with the rules that allow them.
+    /// Methods that change data, with the rules that allow them.
     pub writes: usize,
 }
 
@@ -120,29 +120,29 @@ pub struct RuleReport {
     pub name: String,
     /// Its owner.
     pub owner: Option<String>,
-    /// How many requests it allows.
+    /// The number of requests that it allows.
     pub requests: u64,
 }
 
-/// What the report is made of.
+/// The inputs of the report.
 #[derive(Debug)]
 pub struct ReportFacts<'f> {
     /// The learned rules.
     pub rules: &'f [LearnedRule],
-    /// What they make of the log.
+    /// The effect of the rules on the log.
     pub account: Account,
     /// All requests.
     pub requests: u64,
-    /// Those that were allowed already.
+    /// Requests that were allowed already.
     pub already_allowed: u64,
     /// The first and the last time.
     pub span: Option<(Timestamp, Timestamp)>,
-    /// What a reader must know of the log.
+    /// Notes about the log.
     pub notes: Vec<String>,
 }
 
 impl LearnReport {
-    /// Puts it together.
+    /// Makes the report.
     pub fn new(facts: ReportFacts<'_>) -> LearnReport {
         let ReportFacts { rules, account, requests, already_allowed, span, notes } = facts;
         let covered: u64 = account.shares.values().map(|share| share.allowed).sum();
@@ -180,7 +180,7 @@ impl LearnReport {
         }
     }
 
-    /// For people, with styles.
+    /// The human-readable report, with styles.
     pub fn human(&self) -> String {
         let mut out = String::new();
         let days = self.days.as_ref().map(|(first, last)| format!(", {first} to {last}")).unwrap_or_default();

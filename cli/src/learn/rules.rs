@@ -1,5 +1,5 @@
-//! Few rules out of many grants: those with the same callers, or the same destinations, become one. Nothing is allowed by
-//! that which a grant does not allow.
+//! Merges many grants into few rules: those with the same callers, or the same destinations, become one. A rule never
+//! allows more than its grants.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -15,19 +15,19 @@ use crate::words;
 /// A rule of the learned policy.
 #[derive(Clone, Debug)]
 pub struct LearnedRule {
-    /// Unique.
+    /// A unique name.
     pub name: String,
-    /// Who may use it; `None`: anybody.
+    /// The callers; `None` for anyone.
     pub from: Option<BTreeSet<String>>,
-    /// Where to.
+    /// The destinations.
     pub to: BTreeSet<LearnedDestination>,
-    /// What.
+    /// What is allowed there.
     pub shape: GrantShape,
     /// The requests of the log that it allows.
     pub evidence: Evidence,
 }
 
-/// The rules that say the same as `grants`, in order, with names that are none of `taken`.
+/// The rules that allow the same as `grants`, in order, with names that are not in `taken`.
 pub fn rules(grants: &Grants, taken: &BTreeSet<String>) -> Vec<LearnedRule> {
     let cells = || {
         grants
@@ -73,13 +73,13 @@ fn merge<K: Ord, V: Ord>(pairs: impl Iterator<Item = (K, V)>) -> BTreeMap<K, BTr
     merged
 }
 
-/// Anybody is a caller of its own: with others in one list it would be they that are lost.
+/// Grants to anyone are kept apart: in a list with callers, the callers would have no effect.
 fn split_anybody(mut callers: BTreeSet<Caller>) -> Vec<BTreeSet<Caller>> {
     let anybody = callers.take(&None).map(|nobody| BTreeSet::from([nobody]));
     anybody.into_iter().chain(Some(callers).filter(|callers| !callers.is_empty())).collect()
 }
 
-/// Gives every rule a name of its own that says who and where to.
+/// Gives every rule a unique name made of its callers and destinations.
 fn name(rules: &mut [LearnedRule], taken: &BTreeSet<String>) {
     let mut used = taken.clone();
     for rule in rules {
@@ -101,7 +101,7 @@ fn name(rules: &mut [LearnedRule], taken: &BTreeSet<String>) {
     }
 }
 
-/// The last segment of an identity: a service account.
+/// The last segment of an identity, which is the service account.
 fn account(caller: &str) -> &str {
     caller.rsplit('/').next().filter(|name| !name.is_empty()).unwrap_or(caller)
 }
@@ -112,7 +112,7 @@ pub fn namespace(caller: &str) -> Option<&str> {
     segments.next().filter(|name| !name.is_empty())
 }
 
-/// Who answers for a rule: the namespaces of its callers.
+/// The owner of a rule: the namespaces of its callers.
 pub fn owner(rule: &LearnedRule) -> Option<String> {
     const MOST: usize = 8;
     let from = rule.from.as_ref()?;
@@ -131,7 +131,7 @@ pub fn day(time: Timestamp) -> String {
 }
 
 impl LearnedRule {
-    /// What it was learned from.
+    /// The evidence that it was learned from, for its reason.
     pub fn reason(&self) -> String {
         let requests = crate::output::count(usize::try_from(self.evidence.requests).unwrap_or(usize::MAX), "request");
         match self.evidence.span {
@@ -140,7 +140,7 @@ impl LearnedRule {
         }
     }
 
-    /// As a policy writes it.
+    /// The rule as a policy writes it.
     pub fn node(&self, unowned: &str, expires: Option<&str>) -> Node {
         let texts = |texts: &mut dyn Iterator<Item = &String>| Node::List(texts.map(|t| text(t.as_str())).collect());
         let mut ports: BTreeMap<(bool, &str), Vec<u16>> = BTreeMap::new();
@@ -170,18 +170,18 @@ impl LearnedRule {
         map(entries)
     }
 
-    /// Whether it is for this caller.
+    /// Whether it applies to this caller.
     pub fn is_for(&self, caller: Option<&str>) -> bool {
         self.from.as_ref().is_none_or(|from| caller.is_some_and(|caller| from.contains(caller)))
     }
 }
 
-/// Rules by where they lead.
+/// Rules by destination.
 #[derive(Debug)]
 pub struct RuleIndex<'r>(HashMap<&'r LearnedDestination, Vec<(usize, &'r LearnedRule)>>);
 
 impl<'r> RuleIndex<'r> {
-    /// Of rules, with their numbers.
+    /// For rules with their numbers.
     pub fn new(rules: &'r [LearnedRule]) -> RuleIndex<'r> {
         let mut index: HashMap<&LearnedDestination, Vec<(usize, &LearnedRule)>> = HashMap::new();
         for (number, rule) in rules.iter().enumerate() {
@@ -190,7 +190,7 @@ impl<'r> RuleIndex<'r> {
         RuleIndex(index)
     }
 
-    /// Those for this destination, in order. A host that begins with `*.` is every name below.
+    /// The rules for this destination, in order. A host that starts with `*.` stands for every name below it.
     pub fn of(&self, host: &str, port: u16) -> Vec<(usize, &'r LearnedRule)> {
         let star = |host: &str| LearnedDestination { host: host.into(), is_star: true, port };
         let exact = (!host.starts_with("*.")).then(|| LearnedDestination { host: host.into(), is_star: false, port });
@@ -247,7 +247,7 @@ mod tests {
             shown(&grants(&[("a", "x.test", get.clone()), ("a", "y.test", get.clone())])),
             ["a-x.test: a -> x.test+y.test"]
         );
-        // Every caller to every host, and one more that has a host of its own.
+        // Grants every caller access to every host, and one more caller to its own host.
         let both =
             [("a", "x.test"), ("a", "y.test"), ("b", "x.test"), ("b", "y.test"), ("c", "x.test"), ("a", "z.test")];
         let both: Vec<(&str, &str, GrantShape)> = both.iter().map(|(a, b)| (*a, *b, get.clone())).collect();

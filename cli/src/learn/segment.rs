@@ -1,6 +1,7 @@
-//! Which segments of a path are data: numbers, hashes, dates, tokens. The others are names that a programmer chose.
+//! Recognizes path segments that are data: numbers, hashes, dates, tokens. All others are names chosen by a programmer.
 
-/// Whether a segment is an id by its form. At the beginning of a path small numbers are versions (`/2/users`, `/1.1/users`).
+/// Whether the form of a segment is that of an id. At the start of a path, small numbers are versions (`/2/users`,
+/// `/1.1/users`).
 pub fn is_id(segment: &str, is_first: bool) -> bool {
     const LONGEST_NAME: usize = 64;
     let bytes = segment.as_bytes();
@@ -27,7 +28,7 @@ pub fn is_id(segment: &str, is_first: bool) -> bool {
         || (bytes.len() >= 8 && has_every_kind())
 }
 
-/// Whether a segment is made of several words, as titles and names of files are.
+/// Whether a segment consists of several words, like titles and file names.
 pub fn is_slug(segment: &str) -> bool {
     segment.len() >= 8 && segment.bytes().any(|byte| b"-_.".contains(&byte))
 }

@@ -1,19 +1,19 @@
 //! The paths of one caller's requests to one destination with one method, as a tree of segments.
 //!
-//! Data in a path would be a branch for each value. Where a segment is an id by its form, or where one place has more
-//! different segments than a programmer names, the tree ends: what is below counts together and becomes a prefix.
+//! Data in a path would make a branch for each value. Where a segment has the form of an id, or where a place has more
+//! different segments than programmers name, the tree ends: everything below is counted together and becomes a prefix.
 
 use super::evidence::{Evidence, EvidenceThresholds, Sighting};
 use super::pattern::Pattern;
 use super::segment::{is_id, is_slug};
 
-/// More different segments than that at one place are data.
+/// More different segments than this at one place are data.
 const MOST_NAMES: usize = 30;
 
-/// More different segments of several words than that are data.
+/// More different segments of several words than this are data.
 const MOST_SLUGS: usize = 12;
 
-/// What lies deeper is not told apart.
+/// Deeper segments are counted together.
 const DEEPEST: usize = 16;
 
 /// A place in the tree.
@@ -23,15 +23,15 @@ pub struct Tree {
     here: Option<Box<Evidence>>,
     /// Requests to paths below that are not told apart.
     below: Option<Box<Evidence>>,
-    /// The segments below.
+    /// The segments below it.
     children: Children,
 }
 
 #[derive(Clone, Debug)]
 enum Children {
-    /// In order.
+    /// The children in order.
     Named(Vec<(Box<str>, Tree)>),
-    /// Too many: they are not told apart.
+    /// Too many children: they are counted together.
     Many,
 }
 
@@ -41,7 +41,7 @@ impl Default for Children {
     }
 }
 
-/// A place with requests: which paths, and how many.
+/// A place with requests: its paths, and their number.
 #[derive(Debug)]
 pub enum Visit<'t> {
     /// Requests to exactly this path.
@@ -51,7 +51,7 @@ pub enum Visit<'t> {
 }
 
 impl Tree {
-    /// One more request; `path`: canonical, beginning with a slash. A tunnel's is empty.
+    /// Adds a request. `path` is canonical and starts with a slash; that of a tunnel is empty.
     pub fn add(&mut self, path: &str, sighting: &Sighting, thresholds: EvidenceThresholds) {
         match path.strip_prefix('/') {
             None => self.add_below(sighting, thresholds),
@@ -85,7 +85,7 @@ impl Tree {
         self.below.get_or_insert_default().add(sighting, thresholds);
     }
 
-    /// The child of this name; `None`: the children are not told apart.
+    /// The child with this name; `None` when children are counted together.
     fn enter(&mut self, segment: &str, thresholds: EvidenceThresholds) -> Option<&mut Tree> {
         let Children::Named(named) = &mut self.children else { return None };
         let at = match named.binary_search_by(|(name, _)| (**name).cmp(segment)) {
@@ -106,7 +106,7 @@ impl Tree {
         }
     }
 
-    /// Stops telling the children apart when they are too many.
+    /// Merges the children when there are too many.
     fn close_when_many(&mut self, thresholds: EvidenceThresholds) {
         let Children::Named(named) = &self.children else { return };
         let slugs = named.iter().filter(|(name, _)| is_slug(name)).count();
@@ -126,7 +126,7 @@ impl Tree {
         self.children = Children::Many;
     }
 
-    /// Adds everything seen here and below.
+    /// Adds all requests at this place and below.
     pub fn sum_into(&self, sum: &mut Evidence, thresholds: EvidenceThresholds) {
         let own = self.here.iter().chain(&self.below);
         own.for_each(|evidence| sum.absorb(evidence, thresholds));
@@ -135,7 +135,7 @@ impl Tree {
         }
     }
 
-    /// What another tree saw as well.
+    /// Adds the requests of another tree.
     pub fn absorb(&mut self, other: Tree, thresholds: EvidenceThresholds) {
         for (ours, theirs) in [(&mut self.here, other.here), (&mut self.below, other.below)] {
             if let Some(theirs) = theirs {
@@ -155,7 +155,7 @@ impl Tree {
         }
     }
 
-    /// The paths of which enough was seen.
+    /// The paths with enough evidence.
     pub fn patterns(&self, thresholds: EvidenceThresholds) -> Vec<Pattern> {
         let mut patterns = Vec::new();
         self.collect(&mut String::new(), thresholds, &mut patterns);
@@ -176,7 +176,7 @@ impl Tree {
         self.each_child(path, &mut |child, path| child.collect(path, thresholds, patterns));
     }
 
-    /// Calls `visit` with every place that has requests, in order.
+    /// Calls `visit` for every place that has requests, in order.
     pub fn each(&self, visit: &mut dyn FnMut(Visit<'_>)) {
         self.visit(&mut String::new(), visit);
     }
@@ -191,7 +191,7 @@ impl Tree {
         self.each_child(path, &mut |child, path| child.visit(path, visit));
     }
 
-    /// Forgets the places for which `keep` is false.
+    /// Removes the places for which `keep` returns false.
     pub fn retain(&mut self, keep: &mut dyn FnMut(Visit<'_>) -> bool) {
         self.retain_from(&mut String::new(), keep);
     }
@@ -221,7 +221,7 @@ impl Tree {
     }
 }
 
-/// A path as it is written: that of the root is a slash.
+/// The text of a path: that of the root is a slash.
 fn shown(path: &str) -> &str {
     if path.is_empty() { "/" } else { path }
 }
@@ -233,7 +233,7 @@ mod tests {
 
     const THRESHOLDS: EvidenceThresholds = EvidenceThresholds { requests: 20, days: 2 };
 
-    /// Each path on ten days.
+    /// Each path occurs on ten days.
     fn tree(paths: &[String]) -> Tree {
         let mut tree = Tree::default();
         for (number, path) in paths.iter().enumerate() {

@@ -1,4 +1,4 @@
-//! The learned policy as text: new, or in a file that is there, whose comments and rules stay as they are.
+//! Writes the learned policy as text: a new policy, or an existing file whose comments and rules stay unchanged.
 
 use anyhow::{Context as _, bail, ensure};
 use penstock_policy::document::Node;
@@ -8,16 +8,16 @@ use super::rules::LearnedRule;
 use crate::yaml::Located;
 use crate::yaml_text;
 
-/// What rules are written with.
+/// Options for writing rules.
 #[derive(Clone, Debug)]
 pub struct RuleStyle {
     /// The owner of rules whose callers have no namespace.
     pub unowned: String,
-    /// When the rules end.
+    /// When the rules expire.
     pub expires: Option<String>,
 }
 
-/// A policy of its own.
+/// A new policy.
 pub fn new_policy(rules: &[LearnedRule], style: &RuleStyle, default_port: Option<u16>, head: &str) -> String {
     let mut out: String = head.lines().map(|line| format!("# {line}\n")).collect();
     out += "egress:\n  mode: Enforce\n";
@@ -46,7 +46,7 @@ fn items(rules: &[LearnedRule], style: &RuleStyle, indent: usize) -> String {
     out
 }
 
-/// What a reader should look at twice.
+/// What users should review.
 fn comments(rule: &LearnedRule) -> Vec<String> {
     let mut comments = Vec::new();
     if rule.from.is_none() {
@@ -65,10 +65,10 @@ fn comments(rule: &LearnedRule) -> Vec<String> {
     comments
 }
 
-/// The policy `text` with the rules behind its own; nothing else changes.
+/// Adds the rules after those of the policy `text`; nothing else changes.
 ///
 /// # Errors
-/// When the place of the rules cannot be told.
+/// Returns an error when the place for the rules cannot be determined.
 pub fn merged(text: &str, rules: &[LearnedRule], style: &RuleStyle) -> anyhow::Result<String> {
     if rules.is_empty() {
         return Ok(text.to_owned());
@@ -85,7 +85,7 @@ pub fn merged(text: &str, rules: &[LearnedRule], style: &RuleStyle) -> anyhow::R
     Ok(merged)
 }
 
-/// The document with more rules.
+/// The document with additional rules.
 fn with_rules(policy: &Node, new: &[Node]) -> anyhow::Result<Node> {
     let mut entries = match policy {
         Node::Map(entries) => entries.clone(),
@@ -97,7 +97,7 @@ fn with_rules(policy: &Node, new: &[Node]) -> anyhow::Result<Node> {
         Some((_, Node::Null)) | None => Vec::new(),
         Some(_) => bail!("`egress` is not an object"),
     };
-    // What is new in `egress` comes first, as `insert` writes it; `egress` itself comes last.
+    // New fields of `egress` come first, as `insert` writes them; a new `egress` comes last.
     let place = |entries: &mut Vec<(String, Node)>, name: &str, value: Node, at: usize| match entries
         .iter_mut()
         .find(|(known, _)| known == name)
@@ -116,7 +116,7 @@ fn with_rules(policy: &Node, new: &[Node]) -> anyhow::Result<Node> {
     Ok(Node::Map(entries))
 }
 
-/// Puts the rules behind the last one.
+/// Adds the rules after the last one.
 fn insert(text: &str, located: &Located, rules: &[LearnedRule], style: &RuleStyle) -> anyhow::Result<String> {
     let ended =
         |text: &str| if text.is_empty() || text.ends_with('\n') { text.to_owned() } else { format!("{text}\n") };
@@ -137,7 +137,7 @@ fn insert(text: &str, located: &Located, rules: &[LearnedRule], style: &RuleStyl
         let before = text.get(line_start(last.start)..last.start).unwrap_or_default();
         let indent = before.len() - before.trim_start_matches(' ').len();
         ensure!(before.trim() == "-", "write `egress.rules` as a block, with each rule on lines of its own");
-        // A block's span may reach over the comments behind it: those belong to what follows.
+        // The span of a block may include comments after it, which belong to the next item.
         let body = text.get(..last.end).unwrap_or_default();
         let mut end = line_end(content_end(body).max(last.start));
         if end > text.len() {
@@ -146,7 +146,7 @@ fn insert(text: &str, located: &Located, rules: &[LearnedRule], style: &RuleStyl
         let (head, tail) = text.split_at_checked(end).context("the policy is not text")?;
         return Ok(format!("{}{}{tail}", ended(head), items(rules, style, indent)));
     }
-    // No rule yet: `rules` is empty, or not there.
+    // There is no rule yet: `rules` is empty or absent.
     let first =
         section.first().map(|(name, _)| located.span(&format!("egress.{name}"), true)).context("`egress` is empty")?;
     let indent = first.start - line_start(first.start);
@@ -161,7 +161,7 @@ fn insert(text: &str, located: &Located, rules: &[LearnedRule], style: &RuleStyl
     Ok(format!("{head}{list}{tail}"))
 }
 
-/// Where the last line with more than a comment ends.
+/// The end of the last line that is not only a comment.
 fn content_end(text: &str) -> usize {
     let mut end = text.len();
     for line in text.split_inclusive('\n').rev() {

@@ -1,4 +1,4 @@
-//! Entries of `matches` by what they ask for, so that not every pair need be compared.
+//! Indexes entries of `matches` by their conditions, so that not every pair must be compared.
 
 use std::collections::HashMap;
 
@@ -8,7 +8,8 @@ use super::effort::Effort;
 use super::shadow::path_and_above;
 use crate::cover::entry_covers;
 
-/// Something that an entry asks for. Whatever an entry covers asks for the same or for something narrower.
+/// A condition in the form in which it is looked up. An entry only covers entries with the same or a narrower
+/// condition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Asks<'e> {
     Path(&'e [u8]),
@@ -18,11 +19,11 @@ enum Asks<'e> {
     Fact(&'e [u8], &'e [u8]),
     Method(&'e [u8]),
     Host(&'e str),
-    /// For nothing that is looked up.
+    /// No condition that is looked up.
     Other,
 }
 
-/// The entries that win before another.
+/// The entries that take precedence over another one.
 #[derive(Debug, Default)]
 pub struct EarlierEntries<'e> {
     entries: Vec<&'e RequestMatch>,
@@ -50,7 +51,7 @@ impl<'e> EarlierEntries<'e> {
 
 type Make<'e> = fn(&'e [u8], &'e [u8]) -> Asks<'e>;
 
-/// The conditions of an entry, each list with how its conditions are looked up.
+/// The conditions of an entry, each list with the function that makes its lookup keys.
 fn conditions(entry: &RequestMatch) -> [(&[Condition], Make<'_>); 4] {
     [
         (&entry.headers, Asks::Header),
@@ -60,7 +61,7 @@ fn conditions(entry: &RequestMatch) -> [(&[Condition], Make<'_>); 4] {
     ]
 }
 
-/// Values of which one is wanted, when they are.
+/// The values of a condition that lists its values.
 fn values(condition: &Condition) -> Vec<&[u8]> {
     match &condition.text {
         _ if condition.invert => Vec::new(),
@@ -77,9 +78,9 @@ fn literal(entry: &RequestMatch) -> Option<&[u8]> {
     }
 }
 
-/// One thing that the entry asks for, in all the forms in which it may: what it covers asks for one of them.
+/// One condition of the entry, as all its lookup keys: an entry that it covers has one of them.
 fn one_of(entry: &RequestMatch) -> Vec<Asks<'_>> {
-    /// So many places an entry may have.
+    /// The maximum number of lookup keys of an entry.
     const MOST: usize = 64;
     if let Some(path) = literal(entry) {
         return vec![Asks::Path(path)];
@@ -101,14 +102,14 @@ fn one_of(entry: &RequestMatch) -> Vec<Asks<'_>> {
     }
 }
 
-/// Everything under which what covers the entry may be found.
+/// All keys under which an entry that covers this one may be found.
 fn all_of(entry: &RequestMatch) -> Vec<Asks<'_>> {
     let mut all = vec![Asks::Other];
     if let Some(path) = literal(entry) {
         all.extend(path_and_above(path).map(Asks::Path));
     }
     for (list, make) in conditions(entry) {
-        // Of several values each is covered, so one will do.
+        // Each of several values is covered, so looking up one is enough.
         all.extend(list.iter().filter_map(|condition| Some(make(&condition.name, values(condition).first()?))));
     }
     all.extend(entry.method.as_deref().map(Asks::Method));
@@ -120,7 +121,7 @@ fn all_of(entry: &RequestMatch) -> Vec<Asks<'_>> {
     all
 }
 
-/// How many comparisons it takes to tell whether one entry covers another.
+/// The number of comparisons needed to decide whether one entry covers another.
 fn pairs(wide: &RequestMatch, narrow: &RequestMatch) -> usize {
     let hosts = |entry: &RequestMatch| entry.hostnames.as_ref().map_or(0, |hosts| hosts.patterns().len());
     let lists = conditions(wide).into_iter().zip(conditions(narrow));

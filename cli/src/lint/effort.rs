@@ -1,19 +1,19 @@
-//! How much may be compared with how much.
+//! A budget for comparisons.
 //!
-//! Whether one rule covers another is asked of pairs. The indexes leave few pairs in any policy that somebody wrote; in
-//! one that is made to have many, the search ends here instead of taking hours.
+//! Whether one rule covers another is decided for pairs. The indexes leave few pairs in any real policy; for a policy
+//! that is designed to have many, the search stops when the budget is used instead of taking hours.
 
-/// Comparisons of two hosts, paths or conditions that may still be made.
+/// The remaining comparisons of two hosts, paths or conditions.
 #[derive(Debug)]
 pub struct Effort {
     left: usize,
     is_spent: bool,
 }
 
-/// The warning of a search that ended early.
+/// The warning that a search was not finished.
 pub const SPENT: &str = "has too many rules alike to compare them all: some that nothing reaches may not be listed";
 
-/// The remedy.
+/// The suggested action.
 pub const HELP: &str = "split the policy, or write rules for one destination as one rule";
 
 impl Default for Effort {
@@ -24,7 +24,7 @@ impl Default for Effort {
 }
 
 impl Effort {
-    /// Whether so many comparisons may still be made.
+    /// Whether this many comparisons are within the budget; subtracts them.
     pub fn spend(&mut self, comparisons: usize) -> bool {
         match self.left.checked_sub(comparisons.max(1)) {
             Some(left) => self.left = left,
@@ -33,7 +33,7 @@ impl Effort {
         !self.is_spent
     }
 
-    /// Whether there was ever too much to do.
+    /// Whether the budget was ever exceeded.
     pub fn is_spent(&self) -> bool {
         self.is_spent
     }

@@ -1,5 +1,5 @@
-//! What a policy may say but probably does not mean: warnings that need the clock or the Public Suffix List, which the
-//! modules do not carry.
+//! Warnings for policies that are valid but probably not intended. They need the clock or the Public Suffix List, which
+//! the modules do not contain.
 
 mod earlier;
 mod effort;
@@ -16,7 +16,7 @@ use shadow::{ByDestination, Wider};
 
 pub use routes::{missing, routing};
 
-/// What is worth knowing of a policy with sections for two places.
+/// Notes on a policy with sections for two places.
 pub fn two_places(document: &Node) -> Vec<Problem> {
     let inbound: Vec<String> = ["rateLimits", "routes", "canaries"]
         .into_iter()
@@ -38,7 +38,7 @@ pub fn two_places(document: &Node) -> Vec<Problem> {
     }]
 }
 
-/// `a, b and c`.
+/// Returns `a, b and c`.
 fn words(list: &[String]) -> String {
     match list.split_last() {
         Some((last, rest)) if !rest.is_empty() => format!("{} and {last}", rest.join(", ")),

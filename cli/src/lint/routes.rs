@@ -1,4 +1,4 @@
-//! Rules and canaries that no request can reach, and routes that the host does not have.
+//! Finds rules and canaries that no request can reach, and routes that the platform's configuration does not have.
 
 use std::collections::{HashMap, HashSet};
 
@@ -68,7 +68,7 @@ pub fn routing(document: &Node) -> Vec<Problem> {
     warnings.0
 }
 
-/// For each canary that rules name the places of those rules.
+/// For each canary, the indexes of the rules that name it.
 fn naming(rules: &[RouteRuleDocument]) -> HashMap<&Name, Vec<usize>> {
     let mut naming: HashMap<&Name, Vec<usize>> = HashMap::new();
     for (i, rule) in rules.iter().enumerate() {
@@ -79,7 +79,7 @@ fn naming(rules: &[RouteRuleDocument]) -> HashMap<&Name, Vec<usize>> {
     naming
 }
 
-/// The entries of all rules and of the canaries that no rule names, in the order in which they win, each with the number of
+/// The entries of all rules, and of the canaries that no rule names, in order of precedence, each with the number of
 /// its rule or canary; canaries are numbered after the rules.
 fn entries(
     precedence: Precedence,
@@ -101,7 +101,7 @@ fn numbered(number: usize, matches: &Option<NonEmpty<RequestMatch>>) -> Vec<(Req
     entries.into_iter().map(|entry| (entry, number)).collect()
 }
 
-/// The warnings for routes that no host route is for.
+/// The warnings for route names that no route of the platform matches.
 pub fn missing(document: &Node, host: &HostRoutes) -> Vec<Problem> {
     let documents = Documents::of(document);
     let header = &*documents.settings.route_header.0;
@@ -156,17 +156,17 @@ pub fn missing(document: &Node, host: &HostRoutes) -> Vec<Problem> {
     warnings.0
 }
 
-/// Rules all of whose entries are covered by entries that win before them.
+/// Rules whose entries are all covered by entries with higher precedence.
 fn unreachable(entries: &[(RequestMatch, usize)], effort: &mut Effort) -> Vec<(usize, usize)> {
     let mut earlier = EarlierEntries::default();
-    // Of each rule whether something of it is reached, and the last rule that takes what is not.
+    // For each rule, whether any entry is reachable, and the last rule that covers the unreachable ones.
     let mut rules: HashMap<usize, (bool, usize)> = HashMap::new();
     for (entry, rule) in entries {
         let by = earlier.covering(entry, effort).and_then(|at| entries.get(at)).map(|(_, by)| *by);
         let state = rules.entry(*rule).or_insert((false, 0));
         match by {
             Some(by) if by != *rule => state.1 = state.1.max(by),
-            // Covered by its own rule: what reaches that one has been seen.
+            // An entry that its own rule covers does not make the rule unreachable.
             Some(_) => {}
             None => state.0 = true,
         }
@@ -273,7 +273,7 @@ mod tests {
             ),
         ] {
             for precedence in ["FirstMatch", "GatewayAPI"] {
-                // By specificity a rule with conditions comes before one without.
+                // When rules are ordered by specificity, a rule with conditions comes before one without.
                 if precedence == "GatewayAPI" && rules.contains("late") {
                     continue;
                 }

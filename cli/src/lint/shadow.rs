@@ -1,4 +1,4 @@
-//! Egress rules that a wider one makes superfluous.
+//! Finds egress rules that a wider rule makes redundant.
 
 use std::collections::HashMap;
 
@@ -8,7 +8,7 @@ use penstock_policy::matching::PathMatch;
 use super::effort::Effort;
 use crate::cover::{items, rule_covers};
 
-/// Destinations by what they name, so that not every pair need be compared.
+/// Indexes destinations by host, so that not every pair must be compared.
 pub struct ByDestination<'d> {
     by_name: HashMap<&'d str, Vec<usize>>,
     by_range: HashMap<Cidr, Vec<usize>>,
@@ -16,7 +16,7 @@ pub struct ByDestination<'d> {
 }
 
 impl<'d> ByDestination<'d> {
-    /// Of these, numbered in their order.
+    /// For these destinations, numbered in order.
     pub fn new(destinations: impl Iterator<Item = &'d Destination>) -> ByDestination<'d> {
         let mut index = ByDestination { by_name: HashMap::new(), by_range: HashMap::new(), lengths: Vec::new() };
         for (i, to) in destinations.enumerate() {
@@ -37,7 +37,7 @@ impl<'d> ByDestination<'d> {
         }
     }
 
-    /// Lists of those that may cover `to`, each in order; no other does.
+    /// Lists of all destinations that may cover `to`, each in order.
     pub fn candidates(&self, to: &Destination) -> Vec<&[usize]> {
         let mut found: Vec<&[usize]> = Vec::new();
         match &to.target {
@@ -56,7 +56,7 @@ impl<'d> ByDestination<'d> {
     }
 }
 
-/// The literal that a path match has, without a slash at its end.
+/// The literal of a path match, without a slash at its end.
 fn literal(path: &PathMatch) -> Option<&[u8]> {
     match path {
         PathMatch::Exact(path) | PathMatch::Prefix(path) => Some(path),
@@ -64,7 +64,7 @@ fn literal(path: &PathMatch) -> Option<&[u8]> {
     }
 }
 
-/// A literal and the prefixes of whole segments above it, the longest first; of a very long one itself and `/` alone.
+/// A literal and its prefixes of whole segments, the longest first; for a very long literal only itself and `/`.
 pub fn path_and_above(path: &[u8]) -> impl Iterator<Item = &[u8]> {
     const LONGEST: usize = 4096;
     let above = path.iter().enumerate().rev().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
@@ -72,18 +72,18 @@ pub fn path_and_above(path: &[u8]) -> impl Iterator<Item = &[u8]> {
     std::iter::once(path).chain(above.filter_map(|at| path.get(..at)))
 }
 
-/// Rules by what they name.
+/// Indexes rules by their paths and destinations.
 pub struct Wider<'r> {
-    /// Those without paths, with expressions, or with very many paths.
+    /// Rules without paths, with expressions, or with a large number of paths.
     any_path: ByDestination<'r>,
     by_path: HashMap<&'r [u8], ByDestination<'r>>,
     rules: &'r [EgressRuleDocument],
 }
 
 impl<'r> Wider<'r> {
-    /// Of the rules of a policy.
+    /// For the rules of a policy.
     pub fn new(rules: &'r [EgressRuleDocument]) -> Wider<'r> {
-        /// So many places a rule may have in the index.
+        /// The maximum number of index entries of a rule.
         const MOST: usize = 64;
         let mut wider = Wider { any_path: ByDestination::new(std::iter::empty()), by_path: HashMap::new(), rules };
         for (i, rule) in rules.iter().enumerate() {
@@ -102,7 +102,7 @@ impl<'r> Wider<'r> {
         wider
     }
 
-    /// The first rule that shadows rule `i`; of two that allow the same, the earlier.
+    /// The first rule that covers rule `i`; if two allow the same, the earlier one counts.
     pub fn of(&self, i: usize, effort: &mut Effort) -> Option<&'r EgressRuleDocument> {
         let rule = self.rules.get(i)?;
         let to = rule.to.0.first()?;
@@ -120,7 +120,7 @@ impl<'r> Wider<'r> {
     }
 }
 
-/// How many comparisons it takes to tell whether one rule covers another.
+/// The number of comparisons needed to decide whether one rule covers another.
 fn pairs(wide: &EgressRuleDocument, narrow: &EgressRuleDocument) -> usize {
     fn product<T, U>(wide: Option<&[T]>, narrow: Option<&[U]>) -> usize {
         wide.map_or(0, <[T]>::len) * narrow.map_or(0, <[U]>::len)

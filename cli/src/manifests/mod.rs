@@ -1,6 +1,6 @@
-//! Policies inside other files: Kubernetes manifests and Envoy configurations, of several documents each. They are read
-//! as the platform reads them: a string as the JSON that the module takes it for, everything else by the rules of who
-//! stores the object.
+//! Policies inside other files: Kubernetes manifests and Envoy configurations with any number of documents. They are
+//! parsed as the platform does: a string as the JSON that the module receives, everything else by the rules of the
+//! component that stores the object.
 
 mod found;
 mod objects;
@@ -35,30 +35,30 @@ pub struct ManifestFile {
     documents: Vec<Located>,
     /// The policies in order.
     pub policies: Vec<FoundPolicy>,
-    /// Policies that the module could not even read, with their object.
+    /// Policies that the module could not parse, with their object.
     pub broken: Vec<(String, Finding)>,
-    /// What is doubtful about objects that hold no policy, with the object.
+    /// Warnings about objects without a policy, with the object.
     pub remarks: Vec<(String, Finding)>,
-    /// Plugins of others that look as if they had a policy, with what they load.
+    /// Plugins of other vendors that seem to have a policy, with what they load.
     pub left_alone: Vec<(String, String)>,
 }
 
 impl ManifestFile {
-    /// Reads a policy, or what holds some. A document that is neither an object of Kubernetes nor a configuration of
-    /// Envoy is a policy.
+    /// Parses a policy, or a file that contains policies. A document that is neither a Kubernetes object nor an Envoy
+    /// configuration is a policy.
     ///
     /// # Errors
-    /// Text that is not YAML.
+    /// Returns an error when the text is not valid YAML.
     pub fn read(text: SourceText) -> Result<ManifestFile, NotYaml> {
         let documents = Located::read_all(&text)?;
         Ok(ManifestFile::of(text, documents, false))
     }
 
-    /// Reads a file by its name, as its platform does. With `all`, plugins whose image is not one of ours count too when they
-    /// have a policy.
+    /// Parses a file by its name, as its platform does. With `all`, plugins with a policy count even if their image is
+    /// not one of ours.
     ///
     /// # Errors
-    /// Text that is not YAML, or not JSON.
+    /// Returns an error when the text is not valid YAML or JSON.
     pub fn read_as(name: &str, text: SourceText, all: bool) -> Result<ManifestFile, NotYaml> {
         let documents = named(name, &text)?;
         Ok(ManifestFile::of(text, documents, all))
@@ -76,7 +76,7 @@ impl ManifestFile {
         let mut found = search::ManifestSearch::new(&text, all);
         for (document, located) in documents.iter().enumerate() {
             match search::resource(&located.node) {
-                // What follows a last `---`.
+                // The text after a last `---` is not a document.
                 None if located.node == Node::Null && documents.len() > 1 => {}
                 None if objects::is_half_an_object(&located.node) => found.half_an_object(located),
                 None => found.policies.push(FoundPolicy {
@@ -91,7 +91,7 @@ impl ManifestFile {
             }
         }
         let search::ManifestSearch { mut policies, broken, mut remarks, left_alone, .. } = found;
-        // What is said of an object with a policy is said with the policy.
+        // Warnings about an object with a policy are reported with the policy.
         remarks.retain(|(resource, finding)| {
             let policy = policies.iter_mut().find(|policy| policy.resource.as_ref() == Some(resource));
             policy.map(|policy| policy.doubts.push(finding.clone())).is_none()
@@ -104,7 +104,7 @@ impl ManifestFile {
         ManifestFile { text, documents, policies, broken, remarks, left_alone }
     }
 
-    /// The trees of the documents that are no policy.
+    /// The trees of the documents that are not policies.
     pub fn host_configs(&self) -> impl Iterator<Item = &Node> {
         self.documents.iter().map(|located| &located.node).filter(|node| search::resource(node).is_some())
     }
@@ -114,7 +114,7 @@ impl ManifestFile {
         &self.text
     }
 
-    /// A problem of a policy, placed in the file; with the platform's own reading of the value, when that is the cause.
+    /// Maps a problem of a policy to the file; adds how the platform parsed the value, when that is the cause.
     pub fn finding(&self, policy: &FoundPolicy, problem: &Problem) -> Finding {
         let span = self.span(policy, &problem.path, problem.value.is_none());
         let surprise = self.surprises(policy).find(|(path, _)| *path == problem.path);
@@ -131,7 +131,7 @@ impl ManifestFile {
         }
     }
 
-    /// What is wrong with how a policy is written although it could be read: numbers that readers disagree about.
+    /// Problems of notation in a policy that could be parsed: numbers that parsers disagree about.
     pub fn misreadings<'f>(&'f self, policy: &'f FoundPolicy) -> impl Iterator<Item = (&'f str, &'f str)> {
         self.surprises(policy).filter_map(|(path, surprise)| match surprise {
             Surprise::Octal(text) => Some((path, text.as_str())),
@@ -139,7 +139,7 @@ impl ManifestFile {
         })
     }
 
-    /// Of one of [`ManifestFile::misreadings`].
+    /// The diagnostic for one of [`ManifestFile::misreadings`].
     pub fn misreading(&self, policy: &FoundPolicy, path: &str, text: &str) -> Finding {
         let digits = text.trim_start_matches(['+', '-', '0', '_']);
         let decimal = if digits.is_empty() { "0" } else { digits };
@@ -181,8 +181,8 @@ impl ManifestFile {
     }
 }
 
-/// The documents of a file of this name. What ends in `.json` is strict JSON, but Envoy reads its own less strictly; and Envoy
-/// reads what ends in `.yaml` as YAML even where it looks like JSON.
+/// The documents of a file with this name. A file `.json` is strict JSON, except for Envoy, whose parser is less
+/// strict; and Envoy parses `.yaml` as YAML even when it looks like JSON.
 fn named(name: &str, text: &SourceText) -> Result<Vec<Located>, NotYaml> {
     let name = name.to_ascii_lowercase();
     let is_envoys = |located: &Located| search::resource(&located.node).is_some_and(|name| name.starts_with("Envoy "));
@@ -208,12 +208,12 @@ fn named(name: &str, text: &SourceText) -> Result<Vec<Located>, NotYaml> {
     Ok(documents)
 }
 
-/// Whether Envoy is given this document, of which it reads the first only.
+/// Whether Envoy gets this document; it reads only the first one.
 fn envoy_reads(first: Option<&Located>) -> bool {
     first.and_then(|first| search::resource(&first.node)).is_some_and(|resource| resource.starts_with("Envoy "))
 }
 
-/// What to do about a word that its reader takes for something else.
+/// The suggestion for a word that its parser interprets differently.
 fn misread(surprise: &Surprise, schema: Schema) -> Option<String> {
     match (surprise, schema) {
         (Surprise::Word(word), Schema::Kubernetes) => {
@@ -323,17 +323,17 @@ mod tests {
         let default =
             |file: &ManifestFile| file.policies[0].node.get("routes").unwrap().get("default").unwrap().to_string();
         let read = |name: &str, text: &str| ManifestFile::read_as(name, SourceText::new(text), false);
-        // A comma before the end, and a name without quotes.
+        // A trailing comma, and a name without quotes.
         let lenient = bootstrap(&format!("{},", value("a"))).replace("\"name\"", "name");
         assert_eq!(default(&read("a.json", &lenient).unwrap()), "\"a\"");
         assert!(read("a.json", "{\"routes\": {\"default\": \"a\",}}").is_err());
-        // The last of two counts.
+        // The last of duplicate fields counts.
         for name in ["a.json", "a.yaml", "-"] {
             let file = read(name, &bootstrap(&format!("{}, {}", value("a"), value("b")))).unwrap();
             assert_eq!((default(&file).as_str(), file.policies.len()), ("\"b\"", 1), "{name}");
             assert!(file.policies[0].doubts.iter().any(|doubt| doubt.message.contains("given twice")), "{name}");
         }
-        // A number of a Struct is a text to Envoy's YAML, but not to its JSON.
+        // Envoy's YAML parser converts a number in a Struct to a string, but its JSON parser does not.
         let native = r#"{"static_resources": {"a": {"dynamic_module_config": {"name": "penstock"}, "filter_name": "suite", "filter_config": {
             "@type": "type.googleapis.com/google.protobuf.Struct", "value": {"routes": {"default": 1.5}}}}}}"#;
         assert_eq!(default(&read("a.yaml", native).unwrap()), "\"1.5\"");
@@ -349,7 +349,7 @@ mod tests {
             let file = ManifestFile::read(SourceText::new(&text)).unwrap();
             assert_eq!((file.policies.len(), file.broken.len()), (count, count), "{kind}");
         }
-        // What loads our code is ours in any kind.
+        // A plugin that loads our code is ours in an object of any kind.
         let text = "apiVersion: cilium.io/v2\nkind: CiliumEnvoyConfig\nmetadata: {name: a}\nspec:\n  resources:\n  - config: {vm_config: {code: {local: {filename: /x/penstock/suite.wasm}}}, configuration: {\"@type\": type.googleapis.com/google.protobuf.StringValue, value: '{}'}}\n";
         assert_eq!(ManifestFile::read(SourceText::new(text)).unwrap().policies.len(), 1);
     }

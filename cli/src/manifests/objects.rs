@@ -1,5 +1,5 @@
-//! What is to be said of whole objects, whether or not they hold a policy: plugins of ours without one, modules that the
-//! infrastructure registers, documents that nobody reads.
+//! Reports on whole objects, with or without a policy: our plugins without one, modules that the infrastructure
+//! registers, documents that are never read.
 
 use penstock_policy::Module;
 use penstock_policy::document::Node;
@@ -7,20 +7,20 @@ use penstock_policy::document::Node;
 use super::path::join;
 use super::plugin::{self, ANNOTATION, PluginOwner};
 
-/// Something about an object: the field below it, what happens, what would be right.
+/// A report on an object: the field below it, the consequence, the suggestion.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Remark {
-    /// Path below the object.
+    /// The path below the object.
     pub path: String,
-    /// Whether the value is meant, and not the field's name.
+    /// Whether the place is the value and not the field's name.
     pub is_value: bool,
-    /// What happens.
+    /// The consequence.
     pub message: String,
-    /// What would be right.
+    /// The suggestion.
     pub help: String,
 }
 
-/// The plugins of an object of Kubernetes: their paths, and the field that holds the policy.
+/// The plugins in a Kubernetes object: their paths, and the field that contains the policy.
 fn plugins<'n>(kind: &str, object: &'n Node) -> Vec<(String, &'n Node, &'static str)> {
     let Some(spec) = object.get("spec") else { return Vec::new() };
     let items = |field: &str| match spec.get(field) {
@@ -39,7 +39,7 @@ fn plugins<'n>(kind: &str, object: &'n Node) -> Vec<(String, &'n Node, &'static 
     }
 }
 
-/// Plugins of ours that have no policy, or one that the module cannot read: it refuses both.
+/// Plugins of ours without a policy, or with one that the module cannot parse: it refuses both.
 pub fn without_policy(object: &Node, annotated: Option<&PluginOwner>) -> Vec<Remark> {
     let Some(Node::String(kind)) = object.get("kind") else { return Vec::new() };
     let mut remarks = Vec::new();
@@ -64,7 +64,7 @@ pub fn without_policy(object: &Node, annotated: Option<&PluginOwner>) -> Vec<Rem
                     .to_owned(),
                 help: format!("give the policy as `{field}`; {{settings: {{}}}} is the one that does nothing"),
             }),
-            // Istio hands an empty object over as nothing.
+            // Istio passes an empty object as no configuration.
             Some(Node::Map(fields)) if fields.is_empty() && field == "pluginConfig" => remarks.push(Remark {
                 path: join(&path, field),
                 is_value: true,
@@ -85,13 +85,13 @@ pub fn without_policy(object: &Node, annotated: Option<&PluginOwner>) -> Vec<Rem
     remarks
 }
 
-/// Whether a document has a plugin as an object of Kubernetes has it, but does not say which object it is.
+/// Whether a document has a plugin like a Kubernetes object but lacks the object's kind.
 pub fn is_half_an_object(node: &Node) -> bool {
     let plugin = ["pluginConfig", "wasm", "dynamicModule"];
     node.get("spec").is_some_and(|spec| plugin.iter().any(|field| spec.get(field).is_some()))
 }
 
-/// A kind of plugin in other letters than Kubernetes has it.
+/// A kind of plugin with wrong upper or lower case.
 pub fn wrong_kind(object: &Node) -> Vec<Remark> {
     const KINDS: [&str; 3] = ["WasmPlugin", "TrafficExtension", "EnvoyExtensionPolicy"];
     let Some(Node::String(kind)) = object.get("kind") else { return Vec::new() };
@@ -105,7 +105,7 @@ pub fn wrong_kind(object: &Node) -> Vec<Remark> {
     meant.map(remark).into_iter().collect()
 }
 
-/// An annotation that names no module of ours.
+/// An annotation that names none of our modules.
 pub fn wrong_annotation(object: &Node) -> Vec<Remark> {
     let Some(name) = plugin::annotation(object) else { return Vec::new() };
     let names: Vec<&str> = Module::ALL.iter().map(|module| module.name()).chain(["none"]).collect();
@@ -121,7 +121,7 @@ pub fn wrong_annotation(object: &Node) -> Vec<Remark> {
     }]
 }
 
-/// What is doubtful about an object that registers modules of ours for others: Envoy Gateway's EnvoyProxy.
+/// Warnings about an object that registers our modules for others: Envoy Gateway's EnvoyProxy.
 pub fn registered_modules(object: &Node) -> Vec<Remark> {
     let is_proxy = object.get("kind") == Some(&Node::String("EnvoyProxy".to_owned()));
     let modules = object.get("spec").and_then(|spec| spec.get("dynamicModules"));

@@ -1,6 +1,6 @@
 //! Paths of values in a document.
 
-/// `prefix` and a path below it.
+/// Appends a path to `prefix`.
 pub fn join(prefix: &str, path: &str) -> String {
     match (prefix.is_empty(), path.is_empty()) {
         (true, _) => path.to_owned(),

@@ -1,5 +1,5 @@
-//! What a platform makes of a plugin's own settings, beside its policy: what lets requests pass unfiltered, what is
-//! never loaded, and which order of filters breaks a promise.
+//! Checks how a platform treats a plugin's own settings, apart from its policy: settings that let requests pass
+//! unfiltered, modules that are never loaded, and filter orders that break a guarantee.
 
 use penstock_policy::Policy;
 use penstock_policy::document::Node;
@@ -7,14 +7,14 @@ use penstock_policy::module::Suite;
 
 use super::plugin::{code, dynamic_module, vm_config};
 
-/// Something doubtful about a plugin: the field below it, what happens, what would be right.
+/// A warning about a plugin: the field below it, the consequence, the suggestion.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Doubt {
-    /// Path below the plugin.
+    /// The path below the plugin.
     pub path: String,
-    /// What happens.
+    /// The consequence.
     pub message: String,
-    /// What would be right.
+    /// The suggestion.
     pub help: String,
 }
 
@@ -22,8 +22,8 @@ fn doubt(path: &str, message: impl Into<String>, help: impl Into<String>) -> Dou
     Doubt { path: path.to_owned(), message: message.into(), help: help.into() }
 }
 
-/// What is doubtful about the settings of a plugin of ours. `is_bootstrap`: Envoy waits for remote code when it starts,
-/// but not when a discovery service sends it.
+/// Warnings about the settings of a plugin of ours. With `is_bootstrap`, the configuration is the one that Envoy starts
+/// with: then it waits for remote code, which it does not when a discovery service sends the configuration.
 pub fn doubts(plugin: &Node, is_bootstrap: bool) -> Vec<Doubt> {
     let mut doubts = Vec::new();
     let opens = |node: &Node| match node {
@@ -90,8 +90,8 @@ pub fn doubts(plugin: &Node, is_bootstrap: bool) -> Vec<Doubt> {
     doubts
 }
 
-/// What a policy goes by that the native body cannot know, for which it refuses the policy: what happens, and what would be
-/// right. A policy that does not load anywhere is none of this.
+/// Inputs of a policy that the native body does not have, so that it refuses the policy: the consequence and the
+/// suggestion. A policy that is invalid everywhere is not reported here.
 pub fn unknown_natively(policy: &Node) -> Option<(&'static str, &'static str)> {
     let policy = Policy::<Suite>::from_node(policy).ok()?;
     if policy.needs_facts() {
@@ -106,7 +106,7 @@ pub fn unknown_natively(policy: &Node) -> Option<(&'static str, &'static str)> {
     ))
 }
 
-/// Whether an image or URL is an example's and nobody's.
+/// Whether an image or URL is the one of an example.
 fn is_placeholder(place: &str) -> bool {
     let path = place.split_once("://").map_or(place, |(_, rest)| rest);
     if path.starts_with(['/', '.']) {
@@ -122,16 +122,15 @@ fn is_placeholder(place: &str) -> bool {
             .any(|word| path.split(['/', '-', '_', '.', ':']).any(|part| part == *word))
 }
 
-/// A filter of a chain, as far as the order needs it.
+/// A filter of a chain, with what the order depends on.
 pub struct ChainFilter<'n> {
-    /// What Envoy calls it, and its type.
+    /// The filter's name in Envoy, and its type.
     pub names: Vec<&'n str>,
     /// The policies of our plugins in it.
     pub policies: Vec<&'n Node>,
 }
 
-/// What is doubtful about the order of the filters of a connection manager: the filter's number, what happens, what
-/// would be right.
+/// Warnings about the order of a connection manager's filters: the filter's number, the consequence, the suggestion.
 pub fn order(filters: &[ChainFilter<'_>]) -> Vec<(usize, String, String)> {
     let mut doubts = Vec::new();
     let is = |filter: &ChainFilter<'_>, kinds: &[&str]| {
@@ -171,7 +170,8 @@ pub fn order(filters: &[ChainFilter<'_>]) -> Vec<(usize, String, String)> {
                 (|policy: &Node| policy.get("routes").is_some(), |policy: &Node| policy.get("canaries").is_some());
             let routes = |policy: &Node| has_routes(policy) || has_canaries(policy);
             let later = || after.iter().flat_map(|other| &other.policies).copied().filter(|other| routes(other));
-            // What the modules header-routing and canary run: the second hears of the first by filter state.
+            // The sections of the modules header-routing and canary: the second gets the result of the first through
+            // filter state.
             let is_pair = has_routes(policy) && !has_canaries(policy) && later().all(|other| !has_routes(other));
             let is_chained = policy.get("settings").and_then(|settings| settings.get("chained"));
             if routes(policy) && later().next().is_some() && !(is_pair && is_chained == Some(&Node::Bool(true))) {
@@ -239,7 +239,7 @@ mod tests {
         let chained = "{settings: {chained: true}, routes: {default: a}}";
         assert_eq!(said(chained, canaries), []);
         assert!(said(routes, canaries)[0].1.contains("settings.chained"));
-        // The canary module hears of one routing module, and the suite of none.
+        // The canary module gets the result of one routing module; the suite gets none.
         for (first, second) in [(chained, routes), (canaries, routes), (canaries, canaries)] {
             let said = said(first, second);
             assert!(said.len() == 1 && said[0].1.contains("settings.routeHeader"), "{first} {second}: {said:?}");

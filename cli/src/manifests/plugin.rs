@@ -1,31 +1,31 @@
-//! Which plugins of a manifest or an Envoy configuration run one of our modules.
+//! Determines which plugins of a manifest or an Envoy configuration run one of our modules.
 
 use penstock_policy::Module;
 use penstock_policy::document::Node;
 
-/// The annotation by which an object says which of our modules its plugin is, whatever its image is called.
+/// The annotation with which an object names our module that its plugin runs, whatever its image is called.
 pub const ANNOTATION: &str = "penstock.io/module";
 
-/// The fields by which a map is known as a policy.
+/// The fields that identify a map as a policy.
 const SECTIONS: [&str; 5] = ["settings", "egress", "rateLimits", "routes", "canaries"];
 
-/// What is known of a plugin.
+/// What is known about a plugin.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PluginOwner {
-    /// It is ours: an annotation, an image or file of ours, or its name says so.
+    /// It is ours, by an annotation, an image or file of ours, or its name.
     Ours(Option<Module>),
-    /// Its file is called as one of our modules is, which others may be too.
+    /// Its file has the name of one of our modules, which other vendors may use, too.
     Named(Module),
-    /// Nothing says what it is.
+    /// Nothing is known about it.
     Unknown,
-    /// It loads this, which is none of ours.
+    /// It loads this, which is not ours.
     Other(String),
-    /// It is in an object of a kind that holds no plugins.
+    /// It is in an object of a kind that contains no plugins.
     Foreign,
 }
 
 impl PluginOwner {
-    /// The module, as far as it is known.
+    /// The module, if known.
     pub fn module(&self) -> Option<Module> {
         match self {
             PluginOwner::Ours(module) => *module,
@@ -43,7 +43,7 @@ impl PluginOwner {
         }
     }
 
-    /// Whether a configuration that cannot even be read is meant as a policy.
+    /// Whether a configuration that cannot be parsed is intended as a policy.
     pub fn takes_text(&self, text: &str) -> bool {
         match self {
             PluginOwner::Ours(_) | PluginOwner::Named(_) => true,
@@ -58,12 +58,12 @@ pub fn has_section(node: &Node) -> bool {
     SECTIONS.iter().any(|section| node.get(section).is_some())
 }
 
-/// The module that the annotations of an object of Kubernetes name.
+/// The module that the annotations of a Kubernetes object name.
 pub fn annotation(object: &Node) -> Option<&str> {
     string(object.get("metadata")?.get("annotations")?.get(ANNOTATION))
 }
 
-/// What the annotations of an object of Kubernetes say.
+/// What the annotations of a Kubernetes object say.
 pub fn annotated(object: &Node) -> Option<PluginOwner> {
     let name = annotation(object)?;
     Some(match named(name) {
@@ -73,9 +73,9 @@ pub fn annotated(object: &Node) -> Option<PluginOwner> {
     })
 }
 
-/// What a plugin loads, by the name of its file or image, or else by its own name.
+/// Identifies a plugin by the name of its file or image, or else by its own name.
 pub fn claim(plugin: &Node) -> PluginOwner {
-    // A library has all our filters: this one's name says which it is, `<module>` or `<module>/<plugin>`.
+    // A library contains all our filters: the filter name selects one, as `<module>` or `<module>/<plugin>`.
     let filter = ["filter_name", "filterName"].iter().find_map(|field| string(plugin.get(field)));
     let filter = filter.and_then(|name| named(name.split('/').next().unwrap_or_default()));
     let name = ["name", "root_id", "rootId"].iter().find_map(|field| string(plugin.get(field)));
@@ -97,17 +97,17 @@ pub fn claim(plugin: &Node) -> PluginOwner {
     }
 }
 
-/// `vm_config` of Envoy's `PluginConfig`.
+/// Reads `vm_config` of Envoy's `PluginConfig`.
 pub fn vm_config(plugin: &Node) -> Option<&Node> {
     plugin.get("vm_config").or_else(|| plugin.get("vmConfig"))
 }
 
-/// `dynamic_module_config` of Envoy's `DynamicModuleFilter`.
+/// Reads `dynamic_module_config` of Envoy's `DynamicModuleFilter`.
 pub fn dynamic_module(plugin: &Node) -> Option<&Node> {
     plugin.get("dynamic_module_config").or_else(|| plugin.get("dynamicModuleConfig"))
 }
 
-/// What a plugin loads, as far as it says.
+/// The file or image that a plugin loads, if it names one.
 pub fn code(plugin: &Node) -> Vec<&str> {
     let mut places = vec![plugin.get("url")];
     places.extend(["image", "http"].map(|source| plugin.get("code")?.get(source)?.get("url")));
@@ -126,17 +126,17 @@ pub fn code(plugin: &Node) -> Vec<&str> {
     places.into_iter().filter_map(string).collect()
 }
 
-/// Which of our modules an image is by its name; `None`: that cannot be told.
+/// Our module with this image name; `None` when unknown.
 pub fn module_of(image: &str) -> Option<Module> {
     claim_of(image).module()
 }
 
-/// Whether a file or URL is called as our dynamic module is.
+/// Whether a file or URL has the name of our dynamic module.
 pub fn is_our_library(place: &str) -> bool {
     matches!(claim_of(place), PluginOwner::Ours(_))
 }
 
-/// What an image, URL or file is, by its name.
+/// Identifies an image, URL or file by its name.
 fn claim_of(place: &str) -> PluginOwner {
     let without_digest = place.split('@').next().unwrap_or_default();
     let path = without_digest.split_once("://").map_or(without_digest, |(_, rest)| rest);
@@ -158,7 +158,7 @@ pub fn is_ours(part: &str) -> bool {
     part.strip_prefix("penstock").is_some_and(|rest| rest.is_empty() || rest.starts_with(['-', '_', '.', '/', ':']))
 }
 
-/// The module of this name.
+/// The module with this name.
 fn named(name: &str) -> Option<Module> {
     let name = name.strip_prefix("penstock-").unwrap_or(name);
     Module::ALL.into_iter().find(|module| module.name() == name || module.name().replace('-', "_") == name)

@@ -1,24 +1,24 @@
-//! Settings of Envoy around a plugin that its policy's promises need, and those that break them: a page for people is
-//! `docs/security-model.md`. The module sees none of them.
+//! Checks the Envoy settings around a plugin that its policy's guarantees depend on; `docs/security-model.md` describes
+//! them for users. The module itself sees none of these settings.
 
 use penstock_policy::document::Node;
 
 use super::path::join;
 use super::platform::Doubt;
 
-/// A connection manager, and the filter chain that it stands in.
+/// A connection manager, with its filter chain.
 pub struct Surroundings<'n> {
     path: String,
     manager: &'n Node,
     chain: Option<(String, &'n Node)>,
 }
 
-/// What of a policy depends on its surroundings.
+/// The properties of a policy that depend on its surroundings.
 struct Needs {
     has_egress: bool,
-    /// Rules of egress have `paths`: how a path is written decides.
+    /// Egress rules have `paths`, so path normalisation matters.
     has_paths: bool,
-    /// Somebody is allowed, counted or kept by the identity in a client certificate.
+    /// An identity from a client certificate is used to allow, count or assign requests.
     trusts_certificates: bool,
     allows_certificates: bool,
     hops: i64,
@@ -54,7 +54,7 @@ impl Needs {
     }
 }
 
-/// Whether a policy asks a rate-limit service.
+/// Whether a policy calls a rate-limit service.
 pub fn asks_a_service(policy: &Node) -> bool {
     policy.get("rateLimits").is_some_and(|limits| has_field(limits, "global"))
 }
@@ -67,7 +67,7 @@ impl<'n> Surroundings<'n> {
         all
     }
 
-    /// Whether a plugin at this place, in a filter of this name, runs in it: as one of its filters, or by discovery.
+    /// Whether a plugin at this place, in a filter with this name, runs in it: as one of its filters, or by discovery.
     pub fn has(&self, plugin: &str, filter: Option<&str>) -> bool {
         let filters = ["http_filters", "httpFilters"].map(|field| join(&self.path, field));
         if filters.iter().any(|filters| plugin.strip_prefix(filters).is_some_and(|rest| rest.starts_with('['))) {
@@ -78,7 +78,7 @@ impl<'n> Surroundings<'n> {
             .any(|own| field(own, "config_discovery").is_some() && filter.is_some() && text(own.get("name")) == filter)
     }
 
-    /// What is doubtful for this policy, each with its path in the document.
+    /// The warnings for this policy, each with its path in the document.
     pub fn doubts(&self, policy: &Node, document: &'n Node) -> Vec<Doubt> {
         let needs = Needs::of(policy);
         let mut doubts = Doubts::default();
@@ -317,7 +317,7 @@ fn walk<'n>(node: &'n Node, path: &str, chain: Option<(&str, &'n Node)>, all: &m
     }
 }
 
-/// The first answer of `ask` to a node, given the name of its field, and where that node is.
+/// The first result of `ask` for a node and the name of its field, with the path of that node.
 fn find<'n, T>(node: &'n Node, path: &str, ask: &impl Fn(&str, &'n Node) -> Option<T>) -> Option<(String, T)> {
     let name = path.rsplit('.').next().unwrap_or_default();
     if let Some(found) = ask(name, node) {
@@ -345,12 +345,12 @@ fn each_at<'n>(node: &'n Node, path: &str, visit: &mut impl FnMut(&str, &'n Node
     }
 }
 
-/// Whether anything below has a field of this name.
+/// Whether anything below has a field with this name.
 fn has_field(node: &Node, name: &str) -> bool {
     find(node, "", &|_, node| node.get(name).map(|_| ())).is_some()
 }
 
-/// A field of a protobuf message: files have its own name or the one of JSON.
+/// A field of a protobuf message, which files write with its own name or with its JSON name.
 fn field<'n>(node: &'n Node, name: &str) -> Option<&'n Node> {
     node.get(name).or_else(|| node.get(&camel(name)))
 }
@@ -384,7 +384,7 @@ mod tests {
     use super::*;
     use crate::yaml::Located;
 
-    /// A listener around a policy: fields of the manager, of its filter chain, and of the document.
+    /// A listener with a policy: fields of the manager, of its filter chain, and of the document.
     fn said(policy: &str, manager: &str, chain: &str, document: &str) -> Vec<String> {
         let yaml = format!(
             "{{listeners: [{{filter_chains: [{{filters: [{{typed_config: {{http_filters: [{{name: ours}}]{manager}}}}}]{chain}}}]}}]{document}}}\n"
@@ -468,7 +468,7 @@ mod tests {
             let right = if policy == EGRESS || policy == CALLER { RIGHT } else { "" };
             let said = said(policy, &[manager, right].concat(), &chain, &document);
             assert!(said.len() == 1 && said[0].contains(part), "{part}: {said:?}");
-            // The same settings around a policy that promises nothing of the kind.
+            // The same settings with a policy that needs no such guarantee.
             let other = self::said("routes: {default: a}", &[manager, right].concat(), &chain, &document);
             assert_eq!(other, [] as [&str; 0], "{part}");
         }

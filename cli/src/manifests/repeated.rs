@@ -1,4 +1,4 @@
-//! Fields that an object has twice. Kubernetes and Envoy take the last without a word.
+//! Duplicate fields of an object. Kubernetes and Envoy silently take the last one.
 
 use std::collections::HashSet;
 
@@ -10,7 +10,7 @@ use crate::diagnostics::Finding;
 use crate::text::SourceText;
 use crate::yaml::Located;
 
-/// Keeps the last of equal fields, and says which they are. A policy is left as it is: there it is an error.
+/// Keeps the last of duplicate fields and reports them. A policy is left unchanged: there, duplicates are an error.
 pub fn keep_last(node: &mut Node) -> Vec<String> {
     let mut paths = Vec::new();
     below(node, "", &mut paths);
@@ -44,7 +44,7 @@ fn below(node: &mut Node, path: &str, paths: &mut Vec<String>) {
     }
 }
 
-/// That a field is there twice.
+/// The message about a duplicate field.
 pub fn finding(path: &str, located: &Located, text: &SourceText) -> Finding {
     let name = path.rsplit('.').next().unwrap_or(path);
     let message = format!("`{name}` is given twice: its reader takes this one, the last");

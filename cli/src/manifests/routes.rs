@@ -1,16 +1,16 @@
-//! The routes that the platform's own configuration has, for comparison with those that policies name.
+//! The routes in the platform's own configuration, for comparison with those that policies name.
 
 use std::collections::BTreeSet;
 
 use penstock_policy::document::Node;
 
-/// The values of the route header that the hosts' own routes match, of all configurations together.
+/// The values of the route header that the platform's routes match, from all configurations together.
 #[derive(Debug, Default)]
 pub struct HostRoutes {
     exact: BTreeSet<String>,
-    /// A route matches the header by something else than equality.
+    /// Whether a route matches the header by something other than equality.
     open: bool,
-    /// Whether there is any host route at all.
+    /// Whether the platform has any route.
     pub any: bool,
 }
 
@@ -50,7 +50,7 @@ impl HostRoutes {
         }
     }
 
-    /// A condition of the Gateway API or of Envoy.
+    /// A header condition of the Gateway API or of Envoy.
     fn condition(&mut self, condition: &Node, header: &str) {
         if !matches!(condition.get("name"), Some(Node::String(name)) if name.eq_ignore_ascii_case(header)) {
             return;
@@ -68,12 +68,12 @@ impl HostRoutes {
         }
     }
 
-    /// Whether some route is there for `name`; yes when that cannot be told.
+    /// Whether there is a route for `name`; true when unknown.
     pub fn has(&self, name: &str) -> bool {
         self.open || self.exact.contains(name)
     }
 
-    /// The names that there are routes for.
+    /// The names for which there are routes.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.exact.iter().map(String::as_str)
     }

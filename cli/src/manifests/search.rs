@@ -1,4 +1,4 @@
-//! The policies of one document, wherever they stand in it.
+//! Finds the policies of a document at any place in it.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -18,35 +18,35 @@ use crate::diagnostics::Finding;
 use crate::text::SourceText;
 use crate::yaml::Located;
 
-/// What a file's documents hold.
+/// The results for a file's documents.
 pub struct ManifestSearch<'t> {
     text: &'t SourceText,
-    /// Whether plugins that are not known as ours count when they have a policy.
+    /// Whether plugins with a policy count that are not known as ours.
     all: bool,
     pub policies: Vec<FoundPolicy>,
     pub broken: Vec<(String, Finding)>,
     pub remarks: Vec<(String, Finding)>,
     pub left_alone: Vec<(String, String)>,
-    /// Where the plugin of each policy is, and the name of its filter.
+    /// The path of each policy's plugin, and the name of its filter.
     plugins: HashMap<usize, (String, Option<String>)>,
 }
 
-/// Where the search is.
+/// The current place of the search.
 #[derive(Clone)]
 struct SearchPlace<'l> {
     resource: &'l str,
     document: usize,
     located: &'l Located,
-    /// What an object's annotation says.
+    /// What the object's annotation says.
     annotated: Option<PluginOwner>,
-    /// What is known of the plugin around.
+    /// What is known about the enclosing plugin.
     claim: PluginOwner,
     is_bootstrap: bool,
-    /// It is in a list of modules of an EnvoyExtensionPolicy, of which each has a configuration.
+    /// Whether it is in the list of modules of an EnvoyExtensionPolicy, each of which has a configuration.
     is_in_modules: bool,
-    /// The plugin around runs in Envoy's own process.
+    /// Whether the enclosing plugin is a dynamic module.
     is_native: bool,
-    /// The filter around.
+    /// The enclosing filter.
     filter: Option<&'l str>,
 }
 
@@ -63,13 +63,13 @@ impl<'t> ManifestSearch<'t> {
         }
     }
 
-    /// The policies of a document.
+    /// Finds the policies of a document.
     pub fn document(&mut self, resource: &str, document: usize, located: &Located) {
         let first = self.policies.len();
         self.object(resource, document, located, &located.node, "");
         self.surroundings(first, located);
         let found = self.policies.get_mut(first..).unwrap_or_default();
-        // Several plugins of one document need names of their own.
+        // Several plugins in one document need distinct names.
         let several = found.len() > 1;
         for (number, policy) in (1..).zip(found) {
             if several && policy.resource.as_deref() == Some(resource) {
@@ -78,14 +78,14 @@ impl<'t> ManifestSearch<'t> {
         }
     }
 
-    /// What is doubtful about the connection managers in which the policies from this one on run.
+    /// Warnings about the connection managers that run the policies from this index on.
     fn surroundings(&mut self, first: usize, located: &Located) {
         let all = Surroundings::of(&located.node);
         for (number, policy) in self.policies.iter_mut().enumerate().skip(first) {
             let Some((plugin, filter)) = self.plugins.get(&number) else { continue };
             let around = all.iter().filter(|around| around.has(plugin, filter.as_deref()));
             for doubt in around.flat_map(|around| around.doubts(&policy.node, &located.node)) {
-                // One word for several listeners that are alike.
+                // Equal listeners get one warning.
                 if policy.doubts.iter().all(|other| other.message != doubt.message) {
                     let span = located.span(&doubt.path, false);
                     policy.doubts.push(Finding::at(span, doubt.message, Some(doubt.help), self.text));
@@ -131,7 +131,7 @@ impl<'t> ManifestSearch<'t> {
         }
     }
 
-    /// A later document of a configuration of Envoy.
+    /// A second or later document of an Envoy configuration.
     pub fn unread(&mut self, resource: &str, located: &Located) {
         let message = "Envoy reads only the first document of a file".to_owned();
         let help = Some("give it a file of its own".to_owned());
@@ -151,7 +151,7 @@ impl<'t> ManifestSearch<'t> {
         self.broken.push(("object without a kind".to_owned(), Finding::at(span, message, help, self.text)));
     }
 
-    /// What is to be said of an object as a whole.
+    /// Reports on an object as a whole.
     fn whole(&mut self, here: &SearchPlace<'_>, object: &Node, path: &str) {
         let place = |text: &SourceText, remark: objects::Remark| {
             let span = here.located.span(&join(path, &remark.path), !remark.is_value);
@@ -164,13 +164,13 @@ impl<'t> ManifestSearch<'t> {
         self.remarks.extend(remarks.into_iter().map(|remark| place(text, remark)));
     }
 
-    /// Looks for policies in `node`, at `path` of the document.
+    /// Searches for policies in `node`, at `path` of the document.
     fn search<'l>(&mut self, here: &SearchPlace<'l>, node: &'l Node, path: &str) {
         match node {
             Node::Map(entries) => {
                 let claim = match (&here.annotated, plugin::claim(node)) {
                     (Some(annotated), _) => annotated.clone(),
-                    // Only what has code is a plugin; a name alone is anything's.
+                    // Only a map that names code is a plugin; many other maps have a name.
                     (None, PluginOwner::Ours(None))
                         if plugin::code(node).is_empty() && !is_plugin(node) && !here.is_in_modules =>
                     {
@@ -190,11 +190,11 @@ impl<'t> ManifestSearch<'t> {
                 for (name, value) in entries {
                     let at = join(path, name);
                     match (name.as_str(), value) {
-                        // Istio's WasmPlugin and TrafficExtension; Envoy Gateway's EnvoyExtensionPolicy.
-                        // What Istio hands over as nothing: said of the object.
+                        // Istio's WasmPlugin and TrafficExtension; Envoy Gateway's EnvoyExtensionPolicy. An empty
+                        // configuration in Istio is reported for the object.
                         ("pluginConfig", Node::Map(fields))
                             if fields.is_empty() && matches!(here.claim, PluginOwner::Ours(_)) => {}
-                        // Said of the object.
+                        // Reported for the object.
                         ("config", Node::Map(_))
                             if path == "spec"
                                 && here.resource.starts_with("WasmPlugin ")
@@ -229,7 +229,7 @@ impl<'t> ManifestSearch<'t> {
         }
     }
 
-    /// A filter of Envoy's with our code and no configuration: the module refuses an empty one.
+    /// A filter in Envoy with our code and no configuration: the module refuses an empty one.
     fn empty_filter(&mut self, here: &SearchPlace<'_>, node: &Node, path: &str) {
         let field = match node {
             _ if plugin::dynamic_module(node).is_some() => ["filter_config", "filterConfig"],
@@ -243,7 +243,7 @@ impl<'t> ManifestSearch<'t> {
         }
     }
 
-    /// Whether the configuration of a plugin is a policy; notes plugins of others that look like ours.
+    /// Whether the configuration of a plugin is a policy; records plugins of other vendors that look like ours.
     fn takes(&mut self, here: &SearchPlace<'_>, configuration: &Node) -> bool {
         match &here.claim {
             PluginOwner::Other(_) if self.all => plugin::has_section(configuration),
@@ -307,7 +307,7 @@ impl<'t> ManifestSearch<'t> {
         known.into_iter().find(|at| here.located.has(at)).unwrap_or_else(|| path.to_owned())
     }
 
-    /// Envoy's `configuration`, a protobuf `Any`: what of it reaches the module as its bytes. A dynamic module gets a
+    /// Envoy's `configuration`, a protobuf `Any`: the bytes that the module gets from it. A dynamic module gets a
     /// `Struct` as JSON.
     fn any(&mut self, here: &SearchPlace<'_>, plugin: &Node, path: &str, any: &Node, at: &str, is_dynamic: bool) {
         let type_url = match any.get("@type") {
@@ -367,7 +367,7 @@ impl<'t> ManifestSearch<'t> {
         }
     }
 
-    /// Notes a policy that the module could not read.
+    /// Records a policy that the module could not parse.
     fn broken(&mut self, here: &SearchPlace<'_>, span: Range<usize>, message: &str, help: Option<&str>) {
         let finding = Finding::at(span, message.to_owned(), help.map(str::to_owned), self.text);
         self.broken.push((here.resource.to_owned(), finding));
@@ -390,7 +390,7 @@ impl<'t> ManifestSearch<'t> {
                 };
                 self.found(here, plugin, path, node, place);
             }
-            // Somebody else's plugin.
+            // A plugin of another vendor.
             Ok(_) => {}
             Err(error) if here.claim.takes_text(text) => {
                 let at = match &written {
@@ -409,7 +409,7 @@ impl<'t> ManifestSearch<'t> {
         }
     }
 
-    /// The filters of a connection manager, and what their order does.
+    /// The filters of a connection manager, and the effect of their order.
     fn chain<'l>(&mut self, here: &SearchPlace<'l>, filters: &'l [Node], path: &str) {
         let mut numbers = Vec::new();
         for (i, filter) in filters.iter().enumerate() {
@@ -444,7 +444,7 @@ impl<'t> ManifestSearch<'t> {
 /// A configuration without a policy.
 const EMPTY: &str = "the filter has no policy: the module refuses an empty configuration";
 
-/// What is wrong with the type of a configuration, whatever its value is, and what would be right.
+/// The problem with the type of a configuration, whatever its value, and the suggestion.
 fn wrong_type(type_url: &str) -> Option<(&'static str, &'static str)> {
     let right = "write \"@type\": type.googleapis.com/google.protobuf.StringValue";
     match type_url.rsplit_once('/') {
@@ -457,7 +457,7 @@ fn wrong_type(type_url: &str) -> Option<(&'static str, &'static str)> {
     }
 }
 
-/// The types of `google.protobuf` that JSON has a form for.
+/// The types of `google.protobuf` with a special JSON form.
 const WELL_KNOWN: [&str; 17] = [
     "Any",
     "BoolValue",
@@ -480,14 +480,14 @@ const WELL_KNOWN: [&str; 17] = [
 
 /// How the text of a policy is written in the file.
 enum PolicyNotation {
-    /// As a string: for each byte one of the file.
+    /// As a string: for each byte, the byte of the file.
     Text(Vec<usize>),
     /// Encoded, at this place.
     Encoded(Range<usize>),
 }
 
-/// Whether a document is of a kind that holds plugins, of ours or of others: in an object of any other kind, `config` and
-/// `configuration` are its own.
+/// Whether a document is of a kind that contains plugins, of any vendor. In objects of other kinds, `config` and
+/// `configuration` have other meanings.
 fn may_hold(object: &Node) -> bool {
     const KINDS: [&str; 7] = [
         "WasmPlugin",
@@ -504,7 +504,7 @@ fn may_hold(object: &Node) -> bool {
     }
 }
 
-/// Whether a map is a plugin's own, of any platform.
+/// Whether a map is the configuration of a plugin, on any platform.
 fn is_plugin(node: &Node) -> bool {
     is_envoy_plugin(node)
         || ["pluginConfig", "configuration", "filter_config", "filterConfig", "defaultConfig", "matchRules"]
@@ -514,13 +514,13 @@ fn is_plugin(node: &Node) -> bool {
         || (node.get("config").is_some() && node.get("code").is_some())
 }
 
-/// Whether a map is Envoy's `PluginConfig`, which stands in a field `config` too.
+/// Whether a map is Envoy's `PluginConfig`, which is in a field `config`, too.
 fn is_envoy_plugin(node: &Node) -> bool {
     plugin::vm_config(node).is_some() || node.get("configuration").is_some()
 }
 
-/// What an object calls itself: kind and name of a Kubernetes object, or what part of an Envoy configuration it is.
-/// `None`: it is neither.
+/// The description of an object: kind and name of a Kubernetes object, or the part of an Envoy configuration. `None`
+/// when it is neither.
 pub fn resource(node: &Node) -> Option<String> {
     let string = |node: Option<&Node>| match node {
         Some(Node::String(text)) => Some(text.clone()),
@@ -528,7 +528,7 @@ pub fn resource(node: &Node) -> Option<String> {
     };
     if let (Some(_), Some(kind)) = (string(node.get("apiVersion")), string(node.get("kind"))) {
         let metadata = node.get("metadata");
-        // An object that is yet to be made may have the beginning of a name only.
+        // An object that is not created yet may have only `generateName`.
         let prefix =
             || string(metadata.and_then(|metadata| metadata.get("generateName"))).map(|name| format!("{name}…"));
         let name = string(metadata.and_then(|metadata| metadata.get("name"))).or_else(prefix).unwrap_or_default();
@@ -541,7 +541,7 @@ pub fn resource(node: &Node) -> Option<String> {
     if has(&["static_resources", "staticResources", "dynamic_resources", "dynamicResources"]) {
         return Some("Envoy bootstrap".to_owned());
     }
-    // Other pages of its admin interface, which people take for the dump.
+    // Other pages of Envoy's admin interface, which users confuse with the dump.
     if has(&["listener_statuses", "cluster_statuses"]) {
         return Some("Envoy status page".to_owned());
     }
@@ -554,7 +554,7 @@ pub fn resource(node: &Node) -> Option<String> {
     has(&["virtual_hosts", "virtualHosts"]).then(|| "Envoy RouteConfiguration".to_owned())
 }
 
-/// How to say that a plugin is ours.
+/// How to declare that a plugin is ours.
 pub fn how_to_claim() -> String {
     format!("annotate its object with `{ANNOTATION}: suite` (or the module that it is) to have it checked")
 }

@@ -1,4 +1,4 @@
-//! A policy that is the text of a string in a file: which byte of the file each of its bytes comes from.
+//! A policy that is the text of a string in a file: maps each of its bytes to a byte of the file.
 
 use std::ops::Range;
 
@@ -6,14 +6,13 @@ use std::ops::Range;
 pub fn outer(span: &Range<usize>, bytes: &[usize]) -> Range<usize> {
     let at = |inner: usize| bytes.get(inner).or(bytes.last()).copied().unwrap_or(0);
     let start = at(span.start);
-    // After the last byte, not before the one that follows: a line break may be between.
+    // Ends after the last byte, not before the following one: there may be a line break between them.
     let end = span.end.checked_sub(1).filter(|last| *last >= span.start).map_or(start, |last| at(last) + 1);
     start..end.max(start)
 }
 
-/// For each byte of a scalar's `text` the byte of the file that it comes from, `raw` being how the scalar is written
-/// there, at `start`. Indentation, quotes and escapes are passed over; where that goes wrong, places drift by a few
-/// bytes.
+/// For each byte of a scalar's `text`, the byte of the file that it comes from; `raw` is the scalar as written in the
+/// file, at `start`. Skips indentation, quotes and escapes; in unusual notations, places may be off by a few bytes.
 pub fn align(text: &str, raw: &str, start: usize) -> Vec<usize> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut at = if raw.starts_with(['|', '>']) { raw.find('\n').map_or(0, |end| end + 1) } else { 0 };

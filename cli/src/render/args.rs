@@ -90,7 +90,7 @@ pub(super) enum RenderTarget {
     Kustomize,
 }
 
-/// Checks the form of an image's name; a digest may stand in place of the tag.
+/// Checks the form of an image's name; a digest may replace the tag.
 pub(super) fn image(text: &str) -> Result<String, String> {
     let name = text.strip_prefix("oci://").unwrap_or(text);
     let (name, digest) = match name.split_once('@') {
@@ -105,7 +105,7 @@ pub(super) fn image(text: &str) -> Result<String, String> {
     whole.parse::<Reference>().map(|_| text.to_owned())
 }
 
-/// A DNS label of at most so many characters (RFC 1123), as Kubernetes wants names.
+/// A DNS label with a maximum length (RFC 1123), which Kubernetes requires for names.
 fn dns_label(text: &str, longest: usize) -> Result<String, String> {
     if text.len() > longest {
         return Err(format!("it has {} characters; write at most {longest}", text.len()));
@@ -118,7 +118,7 @@ fn dns_label(text: &str, longest: usize) -> Result<String, String> {
     })
 }
 
-/// What the objects are called: what is put behind it (`-egress-stars`) must fit too.
+/// Checks the name of the objects: the longest suffix (`-egress-stars`) must fit, too.
 fn object(text: &str) -> Result<String, String> {
     dns_label(text, 50)
 }

@@ -1,4 +1,4 @@
-//! A bootstrap for plain Envoy: a listener for what comes in, one for what leaves.
+//! Renders a bootstrap for plain Envoy with a listener for inbound and one for outbound requests.
 
 use std::net::IpAddr;
 
@@ -11,9 +11,9 @@ use super::service::RouteService;
 use super::text::indented;
 use crate::yaml_text::{json, scalar};
 
-/// Where requests come in.
+/// The address for inbound requests.
 pub const INGRESS_PORT: u16 = 10000;
-/// Where requests that leave arrive.
+/// The address for outbound requests.
 pub const EGRESS_PORT: u16 = 15443;
 
 /// The whole configuration.
@@ -70,7 +70,8 @@ static_resources:
   listeners:
 "#;
 
-/// The beginning; metrics of the native body have their labels by themselves, and need a flag for the rest of their names.
+/// The start of the bootstrap. Metrics of the native body have labels themselves, but need a flag for the rest of their
+/// names.
 fn head(native: bool) -> String {
     if !native {
         return HEAD.to_owned();
@@ -90,7 +91,7 @@ layered_runtime:
 
 ";
 
-/// What both connection managers say.
+/// Fields that both connection managers have.
 const COMMON: &str = "\
 \x20         # An upstream may take x_user_group for x-user-group; the policy does not.
           common_http_protocol_options:
@@ -140,7 +141,7 @@ fn filter(plan: &Plan<'_>, suffix: &str, module: &str, failure_policy: &str, pol
         return native_filter(plan, suffix, module, policy);
     }
     let file = match plan.args.target {
-        // An image, mounted.
+        // An image that is mounted.
         RenderTarget::Kustomize => format!("/etc/penstock/{module}/plugin.wasm"),
         _ => format!("/etc/penstock/{module}.wasm"),
     };
@@ -300,7 +301,7 @@ const EGRESS_TLS: &str = r#"    # TLS, with the name checked against the upstrea
           validation_context: {trusted_ca: {filename: /etc/ssl/certs/ca-certificates.crt}}
 "#;
 
-/// The name of a service's cluster: that of its route.
+/// The name of a service's cluster is that of its route.
 fn cluster_name(service: &RouteService) -> String {
     service.route.clone()
 }

@@ -1,4 +1,5 @@
-//! For Envoy Gateway: the plugin on the Gateway, HTTPRoutes behind the header, and a Gateway for what leaves.
+//! Renders for Envoy Gateway: the plugin on the Gateway, HTTPRoutes that match the route header, and a Gateway for
+//! egress.
 
 use std::collections::{HashMap, HashSet};
 
@@ -53,14 +54,14 @@ fn extension_policy(
          # The policy, as in the file that `penstock check` reads.\n    config:\n{}",
         plan.metadata(suffix),
         scalar(gateway),
-        // Two plugins of one name share their metrics.
+        // Two plugins with the same name would share their metrics.
         scalar(&format!("{}{suffix}", plan.args.name)),
         scalar(image),
         block(policy, 6),
     )
 }
 
-/// The same for the native body, whose library an EnvoyProxy names.
+/// The same for the native body, whose library an EnvoyProxy registers.
 fn native_extension_policy(plan: &Plan<'_>, suffix: &str, gateway: &str, policy: &Node) -> String {
     format!(
         "apiVersion: gateway.envoyproxy.io/v1alpha1\nkind: EnvoyExtensionPolicy\n{}spec:\n  targetRefs:\n  \
@@ -75,7 +76,7 @@ fn native_extension_policy(plan: &Plan<'_>, suffix: &str, gateway: &str, policy:
     )
 }
 
-/// Lets the proxies of a Gateway load the library, which their image must have.
+/// Allows the proxies of a Gateway to load the library, which their image must contain.
 fn native_proxy(plan: &Plan<'_>) -> String {
     format!(
         "# For whoever runs the proxies: a library runs with all of Envoy's rights. Name this object in the Gateway's\n\
@@ -87,19 +88,20 @@ fn native_proxy(plan: &Plan<'_>) -> String {
     )
 }
 
-/// As many rules as the API takes in one HTTPRoute.
+/// The maximum number of rules in one HTTPRoute.
 const MOST_RULES: usize = 16;
 
-/// One rule for each route. Several HTTPRoutes where one may not have so many rules: which of them is first does not count,
-/// because the rules ask for different values of one header, and more than the one that asks for none.
+/// One rule for each route. If there are too many rules for one HTTPRoute, there are several; their order does not
+/// matter, because each rule matches a different value of the header, and a rule with a match takes precedence over the
+/// one without.
 fn http_routes(plan: &Plan<'_>, catch_all: &RouteService) -> anyhow::Result<String> {
     let mut names: HashSet<String> = HashSet::from(["default-route".to_owned()]);
-    // Of each name that several routes would have the number to try next.
+    // For each name that several routes would have, the next number to try.
     let mut numbers: HashMap<String, usize> = HashMap::new();
     let mut rules = Vec::new();
     let mut grants: Vec<&str> = Vec::new();
     for service in &plan.routes {
-        // The API takes a rule's name only once, and only as a label.
+        // Rule names must be unique labels.
         let plain = object_name(&service.route);
         let mut name = plain.clone();
         while !names.insert(name.clone()) {
@@ -150,7 +152,7 @@ fn http_routes(plan: &Plan<'_>, catch_all: &RouteService) -> anyhow::Result<Stri
     Ok(texts.join("---\n"))
 }
 
-/// A reference to a Service; notes the namespaces that must allow it.
+/// A reference to a Service; records the namespaces that must allow it.
 fn backend<'s>(plan: &Plan<'_>, service: &'s RouteService, grants: &mut Vec<&'s str>) -> anyhow::Result<String> {
     let Some((name, namespace)) = service.object() else {
         anyhow::bail!(

@@ -1,4 +1,5 @@
-//! For Istio: the plugin on the ingress gateway, routes behind the header, and the plugin on the egress gateway.
+//! Renders for Istio: the plugin on the ingress gateway, routes that match the route header, and the plugin on the
+//! egress gateway.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -10,7 +11,7 @@ use super::service::RouteService;
 use super::text::{RenderedFile, indented};
 use crate::yaml_text::{block, scalar};
 
-/// Which object carries the plugin.
+/// The kind of object that contains the plugin.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum PluginObject {
     /// Every version of Istio.
@@ -122,7 +123,7 @@ fn destination(service: &RouteService) -> String {
     format!("{{host: {}{port}{subset}}}", scalar(&full_host(service)))
 }
 
-/// The whole name: short names belong to the namespace of the object, which is easily another one.
+/// The fully qualified name, because short names belong to the namespace of the object, which may be a different one.
 fn full_host(service: &RouteService) -> String {
     match service.object() {
         Some((name, Some(namespace))) => format!("{name}.{namespace}.svc.cluster.local"),
@@ -156,7 +157,8 @@ fn destination_rules(plan: &Plan<'_>) -> String {
     rules.collect::<Vec<_>>().join("---\n")
 }
 
-/// The outside hosts, so that the mesh knows them under REGISTRY_ONLY. Stars need no address; names are looked up.
+/// Declares the external hosts, so that the mesh knows them under REGISTRY_ONLY. Wildcards need no address; names are
+/// resolved.
 fn service_entry(plan: &Plan<'_>) -> Option<String> {
     let egress = plan.documents.egress.as_ref()?;
     let mut hosts: BTreeMap<bool, Vec<String>> = BTreeMap::new();

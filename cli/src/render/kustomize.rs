@@ -1,5 +1,5 @@
-//! A kustomize base: plain Envoy as a Deployment. The bootstrap with the policy is a generated ConfigMap, whose name has a
-//! hash of it: a changed policy rolls the Deployment, and a bad one never takes over from the pods that run.
+//! Renders a kustomize base: plain Envoy as a Deployment. The bootstrap with the policy is a generated ConfigMap whose
+//! name contains a hash: a changed policy rolls the Deployment, and a bad one never replaces running pods.
 
 use super::envoy;
 use super::plan::Plan;

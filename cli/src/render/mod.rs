@@ -1,4 +1,4 @@
-//! `penstock render`: the manifests that put a policy to work, ready to apply.
+//! `penstock render`: prints complete manifests for a policy.
 
 mod args;
 mod envoy;
@@ -25,7 +25,7 @@ impl Args {
     /// Prints or writes the manifests.
     ///
     /// # Errors
-    /// When the policy is not valid, does nothing, or the output cannot be written.
+    /// Returns an error when the policy is invalid or does nothing, or the output cannot be written.
     pub fn run(&self, out: &mut Output<'_>) -> anyhow::Result<bool> {
         let policy = PolicyFile::load(&self.policy)?;
         let plan = Plan::new(self, &policy.node)?;
@@ -59,7 +59,8 @@ impl Args {
 }
 
 impl Args {
-    /// Envoy's dynamic forward proxy knows two ports for an authority without one, and the policy must mean the same.
+    /// Envoy's dynamic forward proxy supports two ports for an authority without one, and the policy must assume the
+    /// same.
     fn check_default_port(&self, plan: &Plan<'_>) -> anyhow::Result<()> {
         let is_istio = matches!(self.target, RenderTarget::Istio | RenderTarget::IstioTrafficextension);
         anyhow::ensure!(

@@ -1,4 +1,5 @@
-//! Where routes go: what the command says, what `penstock import --report` found, or else an assumption that is said.
+//! The destinations of routes: from the command line, from `penstock import --report`, or else assumed, which is
+//! reported.
 
 use std::collections::{HashMap, HashSet};
 
@@ -10,7 +11,7 @@ use super::service::{CATCH_ALL, RouteService};
 use super::text::object_name;
 use crate::source;
 
-/// `penstock import --report`, as far as it says where routes go.
+/// The destinations of routes in the output of `penstock import --report`.
 #[derive(Deserialize)]
 struct RouteReport {
     routes: Vec<ReportedRoute>,
@@ -22,7 +23,7 @@ struct ReportedRoute {
     to: String,
 }
 
-/// `NAME[ namespace NS][ subset S][ port P]`, and the name of the port when it is one.
+/// Parses `NAME[ namespace NS][ subset S][ port P]`; returns the name of the port when it is not a number.
 fn reported(route: &ReportedRoute) -> anyhow::Result<(RouteService, Option<String>)> {
     let mut words = route.to.split_whitespace();
     let mut service = RouteService {
@@ -40,7 +41,7 @@ fn reported(route: &ReportedRoute) -> anyhow::Result<(RouteService, Option<Strin
             "subset" => service.subset = Some(value.to_owned()),
             "port" => match value.parse::<u16>() {
                 Ok(port) => service.port = Some(port),
-                // Ports of a Service have names too; what is rendered needs the number.
+                // Ports of a Service may have names; the rendered objects need the number.
                 Err(_) if is_port_name(value) => named = Some(value.to_owned()),
                 Err(_) => bail!("{:?}: `{value}` is no port", route.to),
             },
@@ -50,23 +51,23 @@ fn reported(route: &ReportedRoute) -> anyhow::Result<(RouteService, Option<Strin
     Ok((service, named))
 }
 
-/// Whether a port of a Service may be called so (an IANA service name).
+/// Whether this is a valid port name of a Service (an IANA service name).
 fn is_port_name(text: &str) -> bool {
     text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
         && text.len() < 16
         && text.bytes().any(|b| b.is_ascii_lowercase())
 }
 
-/// Where every route goes.
+/// The destination of every route.
 pub struct RoutePlaces {
-    /// By route, each with the name of its port where only that is known.
+    /// By route; with the name of its port where only that is known.
     known: HashMap<String, (RouteService, Option<String>)>,
     namespace: Option<String>,
     is_istio: bool,
 }
 
 impl RoutePlaces {
-    /// Reads what the command says for routes of these `names`.
+    /// Reads the options for routes with these `names`.
     pub fn new(args: &Args, names: &[String], is_istio: bool) -> anyhow::Result<RoutePlaces> {
         let all: HashSet<&str> = names.iter().map(String::as_str).collect();
         let mut known: HashMap<String, (RouteService, Option<String>)> = HashMap::new();
@@ -103,12 +104,12 @@ impl RoutePlaces {
         Ok(RoutePlaces { known, namespace: args.service_namespace.clone(), is_istio })
     }
 
-    /// Whether something says where this route goes.
+    /// Whether the destination of this route is given.
     pub fn has(&self, route: &str) -> bool {
         self.known.contains_key(route)
     }
 
-    /// Where a route goes; what nothing says is assumed, and said.
+    /// The destination of a route; if it is not given, assumes one and reports it.
     pub fn of(&self, route: &str) -> anyhow::Result<RouteService> {
         let known = self.known.get(route).cloned();
         let assumed = known.is_none();

@@ -1,4 +1,4 @@
-//! A policy with everything that the manifests say.
+//! A policy with everything that the manifests contain.
 
 use std::collections::HashSet;
 
@@ -16,7 +16,7 @@ use crate::place::Place;
 
 pub(super) const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// A policy with everything that the manifests say.
+/// A policy with everything that the manifests contain.
 pub(super) struct Plan<'a> {
     pub(super) args: &'a Args,
     pub(super) header: String,
@@ -24,25 +24,25 @@ pub(super) struct Plan<'a> {
     pub(super) namespace: String,
     /// The Gateway; empty where none is needed.
     pub(super) gateway: String,
-    /// The images, where the platform loads them.
+    /// The images of the modules, where the platform loads them.
     pub(super) image: String,
     pub(super) egress_image: String,
     pub(super) egress_sha256: Option<String>,
-    /// What runs where requests come in; `None` when the policy says nothing for there.
+    /// The inbound part of the policy, if there is one.
     pub(super) ingress: Option<Node>,
-    /// What runs where requests leave; it says its `defaultPort`.
+    /// The outbound part of the policy, if there is one, with its `defaultPort`.
     pub(super) egress: Option<Node>,
-    /// The port to which what leaves goes when its authority says none: 443, with TLS, unless the policy has another.
+    /// The port of an outbound request whose authority has none: 443 with TLS, unless the policy sets another.
     pub(super) default_port: u32,
-    /// The allowed destinations, for what must know them beside the module.
+    /// The allowed destinations, for other parts of the manifests.
     pub(super) documents: Documents,
-    /// Every route that the policy names, each once, in the policy's order.
+    /// Every route that the policy names, once each, in the policy's order.
     pub(super) routes: Vec<RouteService>,
-    /// For requests without a route; `None`: the policy does not route.
+    /// The default route; `None` when the policy does not route.
     pub(super) catch_all: Option<RouteService>,
 }
 
-/// The section `egress` with its default port said.
+/// The section `egress` with an explicit default port.
 pub(super) fn with_default_port(policy: Node, port: u32) -> Node {
     let Node::Map(mut sections) = policy else { return policy };
     for (name, section) in &mut sections {
@@ -158,13 +158,13 @@ impl<'a> Plan<'a> {
         })
     }
 
-    /// `metadata` of an object, with `suffix` behind its name.
+    /// The `metadata` of an object, with `suffix` after its name.
     pub(super) fn metadata(&self, suffix: &str) -> String {
         format!("metadata:\n  name: {}{suffix}\n  namespace: {}\n", self.args.name, self.namespace)
     }
 }
 
-/// Every route that a policy names, each once, in order.
+/// Every route that a policy names, once each, in order.
 pub(super) fn names(documents: &Documents) -> Vec<String> {
     let mut names: Vec<String> = Vec::new();
     let mut known: HashSet<String> = HashSet::new();

@@ -1,20 +1,20 @@
-//! Where routes go: what the command says, what `penstock import --report` found, or else an assumption that is said.
+//! A destination of a route: a service or another host, with its port.
 
 use std::str::FromStr;
 
-/// The name of the route that takes what no other does, as `--service` calls it.
+/// The name that `--service` uses for the default route.
 pub const CATCH_ALL: &str = "default";
 
-/// Where a route goes.
+/// The destination of a route.
 #[derive(Clone, Debug)]
 pub struct RouteService {
     /// The route.
     pub route: String,
     /// A service, with its namespace where the platform needs one, or any host.
     pub host: String,
-    /// Absent: the service has only one.
+    /// The port; absent when the service has only one.
     pub port: Option<u16>,
-    /// Istio's subset of it.
+    /// The Istio subset.
     pub subset: Option<String>,
 }
 
@@ -32,7 +32,7 @@ impl FromStr for RouteService {
         let port = port.parse().ok().filter(|port| *port > 0).ok_or_else(form)?;
         let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._".contains(&b);
         if let Some(subset) = &subset {
-            // It is the value of a label, too.
+            // The name is also the value of a label.
             let has_ends =
                 [subset.bytes().next(), subset.bytes().last()].iter().flatten().all(u8::is_ascii_alphanumeric);
             if subset.is_empty() || subset.len() > 63 || !has_ends || !subset.bytes().all(plain) {
@@ -47,7 +47,7 @@ impl FromStr for RouteService {
 }
 
 impl RouteService {
-    /// Its name and namespace, when it is a Service of Kubernetes: `name`, `name.namespace`, `name.namespace.svc…`.
+    /// The name and namespace of a Kubernetes Service: `name`, `name.namespace`, `name.namespace.svc…`.
     pub fn object(&self) -> Option<(&str, Option<&str>)> {
         let mut labels = self.host.split('.');
         let (name, namespace) = (labels.next()?, labels.next());

@@ -1,4 +1,4 @@
-//! The small parts of manifests.
+//! Small text helpers for manifests.
 
 /// One file of the output.
 pub(super) struct RenderedFile {
@@ -6,7 +6,7 @@ pub(super) struct RenderedFile {
     pub(super) text: String,
 }
 
-/// A name that Kubernetes takes (RFC 1123 label) out of a route's name.
+/// Converts a route's name to a valid Kubernetes name (RFC 1123 label).
 pub(super) fn object_name(route: &str) -> String {
     let name: String =
         route.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' }).take(63).collect();
@@ -16,7 +16,7 @@ pub(super) fn object_name(route: &str) -> String {
     }
 }
 
-/// Each line of `text` indented by `indent` spaces.
+/// Indents each line of `text` by `indent` spaces.
 pub(super) fn indented(text: &str, indent: usize) -> String {
     let pad = " ".repeat(indent);
     text.lines().map(|line| format!("{pad}{line}\n")).collect()

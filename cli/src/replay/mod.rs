@@ -59,10 +59,10 @@ pub struct Args {
 }
 
 impl Args {
-    /// Decides every request. `false`: a policy is invalid.
+    /// Decides every request. Returns `false` when a policy is invalid.
     ///
     /// # Errors
-    /// When a line is not a request, named with its number, or when reading or writing fails.
+    /// Returns an error with the line's number when a line is not a request, or when reading or writing fails.
     pub fn run(&self, out: &mut Output<'_>) -> anyhow::Result<bool> {
         let (policy, requests) = self.arguments()?;
         let mut sources = inputs::read(policy.as_slice())?;
@@ -87,7 +87,7 @@ impl Args {
         );
         let mut summary = self.summary.then(ReplaySummary::default);
         let mut coverage = self.coverage.then(|| Coverage::new(&file.node));
-        // On a terminal the decisions would overwrite the progress bar.
+        // On a terminal, decisions would overwrite the progress bar.
         let mut reader = RecordReader::open(&requests, &self.traffic, !io::stdout().is_terminal())?;
         let mut all_compile = true;
         let mut world = World::new(now(), self.seed.unwrap_or_else(random));
@@ -110,7 +110,7 @@ impl Args {
                 continue;
             }
             out.json_line(&decision)?;
-            // A reader that waits for each decision gets it at once; to a file it is written in large blocks.
+            // A pipe or terminal gets each decision at once; a file is written in large blocks.
             if !reader.has_more_at_once() {
                 out.flush()?;
             }
@@ -136,7 +136,7 @@ impl Args {
         Ok(all_compile)
     }
 
-    /// The policy, unless it is that of something that runs, and the requests.
+    /// The policy (unless it comes from a running system) and the requests.
     fn arguments(&self) -> anyhow::Result<(Option<PathBuf>, PathBuf)> {
         let mut files = self.files.iter().cloned();
         let policy = if self.running.is_any() { None } else { files.next() };
@@ -153,7 +153,7 @@ impl Args {
     }
 }
 
-/// A line with a policy of its own; `expect` and `why` of the contract's cases are allowed and ignored.
+/// A line with its own policy; `expect` and `why` of the contract's cases are allowed and ignored.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct PolicyLine {
@@ -185,7 +185,7 @@ fn decide(
     coverage: Option<&mut Coverage>,
     world: &mut World,
 ) -> anyhow::Result<WireDecision> {
-    // Only an envelope has a `policy`; requests refuse unknown keys, so there is no third reading.
+    // Only an envelope has the field `policy`, and requests refuse unknown fields, so a line cannot be ambiguous.
     let is_case = memchr::memmem::find(line, b"\"policy\"").is_some();
     if is_case
         && let Ok(node) = serde_json::from_slice::<Node>(line)
@@ -202,13 +202,13 @@ fn decide(
     Ok(decide_one(&request, policy, coverage, world))
 }
 
-/// The wall clock, for requests that give no time.
+/// The wall clock, for requests without a time.
 pub(crate) fn now() -> Timestamp {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Timestamp(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
 }
 
-/// Randomness for choices that no key makes sticky.
+/// Random numbers for choices that no key makes sticky.
 pub(crate) fn random() -> u64 {
     use std::hash::{BuildHasher, RandomState};
     RandomState::new().hash_one(())

@@ -1,4 +1,4 @@
-//! How many requests got which decision.
+//! Counts requests by decision.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -20,19 +20,19 @@ pub enum SummaryFormat {
     Lcov,
 }
 
-/// Counts of decisions; as many as the policy has rules and reasons, whatever the traffic.
+/// Counts of decisions. Their number is bounded by the policy's rules and reasons, whatever the traffic.
 #[derive(Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ReplaySummary {
     /// All requests.
     pub requests: u64,
-    /// Those that pass.
+    /// Requests that pass.
     pub passed: u64,
-    /// Those that are refused, by section, rule, reason and status.
+    /// Refused requests, by section, rule, reason and status.
     pub refused: BTreeMap<String, u64>,
-    /// Those that pass because of Audit or Shadow, likewise.
+    /// Requests that only pass because of Audit or Shadow, by the same fields.
     pub would_be_refused: BTreeMap<String, u64>,
-    /// Those that pass, by the rule or canary that decided and the route; `none`: no route.
+    /// Requests that pass, by the rule or canary that decided, and by route; `none` when there is no route.
     pub routes: BTreeMap<String, u64>,
 }
 
@@ -61,7 +61,7 @@ impl ReplaySummary {
         *self.routes.entry(route.to_owned()).or_default() += 1;
     }
 
-    /// For people, with styles.
+    /// The human-readable form, with styles.
     pub fn human(&self) -> String {
         let mut out = String::new();
         let share = |n: u64| words::percent(n as f64 / self.requests.max(1) as f64);

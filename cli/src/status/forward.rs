@@ -1,4 +1,4 @@
-//! A port of a Pod on this machine, by `kubectl port-forward`, as long as it is kept.
+//! Makes a port of a Pod available on this machine with `kubectl port-forward`.
 
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Stdio};
@@ -7,7 +7,7 @@ use anyhow::{Context as _, bail};
 
 use crate::kubectl::Kubectl;
 
-/// A forwarded port. Dropping it ends it.
+/// A forwarded port. Dropping it stops the forwarding.
 #[derive(Debug)]
 pub struct Forward {
     child: Child,
@@ -15,10 +15,10 @@ pub struct Forward {
 }
 
 impl Forward {
-    /// Forwards `port` of a Pod, `NAMESPACE/POD`.
+    /// Forwards `port` of a Pod, given as `NAMESPACE/POD`.
     ///
     /// # Errors
-    /// What `kubectl` says.
+    /// Returns an error with the message of `kubectl`.
     pub fn start(kubectl: &Kubectl, pod: &str, port: u16) -> anyhow::Result<Forward> {
         let (namespace, name) = pod.split_once('/').context("write the Pod as NAMESPACE/POD")?;
         let (target, ports) = (format!("pod/{name}"), format!(":{port}"));
@@ -28,7 +28,7 @@ impl Forward {
         if let Some(out) = child.stdout.take() {
             BufReader::new(out).read_line(&mut line)?;
         }
-        // Forwarding from 127.0.0.1:40001 -> 15000
+        // Parses a line such as `Forwarding from 127.0.0.1:40001 -> 15000`.
         let local = line.split_whitespace().find(|word| word.starts_with("127.0.0.1:")).map(str::to_owned);
         let Some(local) = local else {
             let mut said = String::new();
@@ -42,7 +42,7 @@ impl Forward {
         Ok(Forward { child, url: format!("http://{local}") })
     }
 
-    /// Where it is here.
+    /// The local address.
     pub fn url(&self) -> &str {
         &self.url
     }

@@ -1,5 +1,5 @@
-//! What istiod knows of its proxies, from its debug interface (`/debug/syncz`): which have acknowledged what was sent to them, and
-//! what they refused. Envoy Gateway's admin interface knows nothing of this.
+//! Reads from istiod's debug interface (`/debug/syncz`) which proxies have acknowledged the last configuration and what
+//! they refused. Envoy Gateway's admin interface has no such information.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 /// The port of istiod that serves it.
 pub const PORT: u16 = 15014;
 
-/// The largest answer: tens of thousands of proxies.
+/// The largest response in bytes, enough for tens of thousands of proxies.
 const MOST_BYTES: u64 = 256 << 20;
 
 /// A control plane.
@@ -22,31 +22,31 @@ pub struct ControlPlane {
     pub proxies: Vec<Synced>,
 }
 
-/// What a control plane knows of a proxy.
+/// What a control plane knows about a proxy.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Synced {
-    /// Such as `ingress-7d9f4.istio-system`.
+    /// The name, such as `ingress-7d9f4.istio-system`.
     pub proxy: String,
-    /// Of its Istio.
+    /// The proxy's Istio version.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub istio_version: Option<String>,
-    /// Whether it took what was sent last.
+    /// Whether it accepted the last configuration.
     pub state: SyncState,
-    /// What it refused, by the type of the resource.
+    /// The error of a refused configuration, by resource type.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub refused: BTreeMap<String, String>,
 }
 
-/// Whether a proxy took what was sent last: listeners, and the configuration of extensions.
+/// Whether a proxy accepted the last listeners and extension configurations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum SyncState {
-    /// It did.
+    /// It accepted them.
     Acknowledged,
-    /// It has not answered yet.
+    /// It has not responded yet.
     Pending,
-    /// It refused some of it, and runs what it had.
+    /// It refused some of them and keeps the previous ones.
     Refused,
 }
 
@@ -59,7 +59,7 @@ struct SyncStatus {
     resources: BTreeMap<String, Resource>,
 }
 
-/// What was sent of one type, by its nonces.
+/// The nonces of what was sent and acknowledged for one type.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct Resource {
@@ -68,14 +68,14 @@ struct Resource {
     last_error: String,
 }
 
-/// Those that our plugins come with.
+/// The resource types that configure our plugins.
 const OURS: [&str; 2] = [
     "type.googleapis.com/envoy.config.listener.v3.Listener",
     "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig",
 ];
 
 impl ControlPlane {
-    /// Asks istiod at `url`.
+    /// Queries istiod at `url`.
     ///
     /// # Errors
     /// When it does not answer, or with something else.
