@@ -1,25 +1,25 @@
-//! A text in which many places are named by line and column.
+//! A text with an index of its lines, for code that reports many places by line and column.
 
 use std::fmt;
 use std::ops::{Deref, Range};
 use std::sync::Arc;
 
-/// A text that knows its lines: a place costs the same wherever it is, and a copy nothing.
+/// A text with an index of its lines: finding a place takes the same time everywhere, and clones share the text.
 #[derive(Clone)]
 pub struct SourceText(Arc<Inner>);
 
 struct Inner {
     text: String,
-    /// Where each line begins.
+    /// The offset of each line.
     lines: Vec<usize>,
-    /// How many characters come before every [`STRIDE`]th byte; none when each is one byte.
+    /// The number of characters before every [`STRIDE`]th byte; empty when the text is ASCII.
     characters: Vec<usize>,
 }
 
 const STRIDE: usize = 1024;
 
 impl SourceText {
-    /// Finds the lines of a text.
+    /// Indexes the lines of a text.
     pub fn new(text: impl Into<String>) -> SourceText {
         let text = text.into();
         let lines = std::iter::once(0).chain(memchr::memchr_iter(b'\n', text.as_bytes()).map(|at| at + 1)).collect();
@@ -39,7 +39,7 @@ impl SourceText {
         SourceText(Arc::new(Inner { text, lines, characters }))
     }
 
-    /// Line and column of a byte, both from 1; the column in characters.
+    /// Line and column of a byte, both starting at 1; the column counts characters.
     pub fn position(&self, at: usize) -> (usize, usize) {
         let at = at.min(self.len());
         let line = self.0.lines.partition_point(|start| *start <= at);
@@ -57,7 +57,7 @@ impl SourceText {
         self.0.characters.get(chunk).copied().unwrap_or(0) + starts
     }
 
-    /// The bytes of the line of a byte, without its end.
+    /// The bytes of the line that contains a byte, without its end.
     pub fn line(&self, at: usize) -> Range<usize> {
         let after = self.0.lines.partition_point(|start| *start <= at);
         let start = after.checked_sub(1).and_then(|line| self.0.lines.get(line)).copied().unwrap_or(0);

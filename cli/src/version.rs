@@ -23,10 +23,10 @@ enum VersionFormat {
 }
 
 impl Args {
-    /// Prints it.
+    /// Prints the version.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// Returns an error when it cannot be written.
     pub fn run(&self, out: &mut Output<'_>) -> anyhow::Result<bool> {
         let version = env!("CARGO_PKG_VERSION");
         match self.output {

@@ -14,10 +14,10 @@ use crate::{inputs, source};
 /// Seconds between two polls of the files.
 const INTERVAL: Duration = Duration::from_millis(300);
 
-/// Runs `command` now and after each change below `paths`, until it is interrupted or nobody reads its output.
+/// Runs `command` now and after each change below `paths`, until it is interrupted or its output is closed.
 ///
 /// # Errors
-/// When nothing is a file or folder, or the output cannot be written.
+/// Returns an error when there is no file or folder, or the output cannot be written.
 pub fn run(
     paths: &[PathBuf],
     out: &mut Output<'_>,
@@ -53,13 +53,13 @@ fn named(paths: &[PathBuf]) -> String {
     paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
 }
 
-/// When each file was last written.
+/// The modification time of each file.
 fn stamps(paths: &[PathBuf]) -> BTreeMap<PathBuf, Option<SystemTime>> {
     let mut files = Vec::new();
     for path in paths {
         match path.is_dir() {
             true => inputs::below(path, &mut files),
-            // The files that a glob matches may become more.
+            // A glob may match new files.
             false => files.extend(inputs::matching(path).unwrap_or_default()),
         }
     }

@@ -1,4 +1,4 @@
-//! How times, numbers and reasons are written for people.
+//! Formats times, numbers and reasons for human-readable output.
 
 use std::time::Duration;
 
@@ -13,19 +13,19 @@ pub fn instant(time: Timestamp) -> String {
     let formatted = OffsetDateTime::from_unix_timestamp_nanos(i128::from(time.0)).map(|time| time.format(&Rfc3339));
     match formatted {
         Ok(Ok(text)) => text,
-        // Years that RFC 3339 cannot say do not fit a timestamp.
+        // Years outside of RFC 3339 do not fit a timestamp.
         _ => format!("{} ns", time.0),
     }
 }
 
-/// A length of time: `1h30m`, `1.8s`, `250ms`, `12µs`.
+/// A duration: `1h30m`, `1.8s`, `250ms`, `12µs`.
 pub fn duration(duration: Duration) -> String {
     let seconds = duration.as_secs();
     if seconds >= 120 {
         let parts = [(seconds / 3600, "h"), (seconds / 60 % 60, "m"), (seconds % 60, "s")];
         return parts.iter().filter(|(n, _)| *n > 0).map(|(n, unit)| format!("{n}{unit}")).collect();
     }
-    // Three digits say enough of what is shorter.
+    // Three digits are precise enough for shorter durations.
     let unit = [1_000_000, 1_000, 1].into_iter().find(|unit| duration.as_nanos() >= 1000 * u128::from(*unit));
     let nanos = match unit {
         Some(unit) => u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX) / unit * unit,
@@ -34,7 +34,7 @@ pub fn duration(duration: Duration) -> String {
     format!("{:?}", Duration::from_nanos(nanos))
 }
 
-/// A share as a percentage: `5 %`, `33.3 %`, `0.01 %`.
+/// A fraction as a percentage: `5 %`, `33.3 %`, `0.01 %`.
 pub fn percent(share: f64) -> String {
     let percent = share * 100.0;
     let digits = match percent {
@@ -45,7 +45,7 @@ pub fn percent(share: f64) -> String {
     format!("{percent:.digits$} %")
 }
 
-/// At most `most` characters of a text that may be long.
+/// The first `most` characters of a text that may be long.
 pub fn shortened(text: &str, most: usize) -> String {
     match text.char_indices().nth(most) {
         Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
@@ -53,7 +53,7 @@ pub fn shortened(text: &str, most: usize) -> String {
     }
 }
 
-/// A list of things in words; long ones end in how many more there are.
+/// A list in words; a long one ends with the number of the remaining items.
 pub fn listed<T: ToString>(items: impl IntoIterator<Item = T>) -> String {
     const SHOWN: usize = 5;
     let items: Vec<String> = items.into_iter().map(|item| item.to_string()).collect();
@@ -71,7 +71,7 @@ pub fn quota(limit: &LimitDocument) -> String {
     format!("{} in {per}, at most {} at once", thousands(requests.into()), thousands(burst.into()))
 }
 
-/// What the reason of a decision means.
+/// The meaning of a decision's reason.
 pub fn reason(name: &str) -> &'static str {
     Reason::from_name(name).map_or("", Reason::words)
 }

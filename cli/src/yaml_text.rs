@@ -1,8 +1,8 @@
-//! YAML text out of a tree, in block style, readable by YAML 1.1 (Kubernetes) and 1.2 alike.
+//! Writes a tree as YAML in block style, which YAML 1.1 (Kubernetes) and 1.2 parse alike.
 
 use penstock_policy::document::{Node, is_hidden, visible};
 
-/// `node` as YAML, each line indented by `indent` spaces and ended.
+/// Writes `node` as YAML; each line is indented by `indent` spaces and ends with a line break.
 pub fn block(node: &Node, indent: usize) -> String {
     let mut text = String::new();
     write(node, indent, &mut text);
@@ -21,7 +21,7 @@ fn write(node: &Node, indent: usize, out: &mut String) {
         Node::List(items) if !items.is_empty() => {
             for item in items {
                 match item {
-                    // Small lists go on one line, `below`; of others the first entry goes on the line of the dash.
+                    // Short lists go on one line, `below`; the first entry of other lists goes on the line of the dash.
                     Node::Map(_) | Node::List(_)
                         if !is_empty(item) && (matches!(item, Node::Map(_)) || !fits(item)) =>
                     {
@@ -39,7 +39,7 @@ fn write(node: &Node, indent: usize, out: &mut String) {
     }
 }
 
-/// What stands after a key or a dash: small things on the same line.
+/// The text after a key or a dash: short values are on the same line.
 fn below(value: &Node, indent: usize, out: &mut String) {
     if fits(value) {
         *out += &format!(" {}\n", flow(value));
@@ -55,7 +55,7 @@ fn fits(value: &Node) -> bool {
     is_small(value) && (!matches!(value, Node::Map(_) | Node::List(_)) || flow(value).len() <= 80)
 }
 
-/// Whether a value reads well on one line: no map in a list, nothing three levels deep.
+/// Whether a value is readable on one line: no map in a list, at most two levels deep.
 fn is_small(value: &Node) -> bool {
     match value {
         Node::Map(entries) => entries.iter().all(|(_, value)| is_empty(value)),
@@ -64,7 +64,7 @@ fn is_small(value: &Node) -> bool {
     }
 }
 
-/// Whether nothing is in a value; so it is with scalars.
+/// Whether a value is empty; scalars count as empty.
 fn is_empty(node: &Node) -> bool {
     match node {
         Node::Map(entries) => entries.is_empty(),
@@ -90,7 +90,7 @@ fn flow(node: &Node) -> String {
     }
 }
 
-/// A string, in quotes unless every reader of YAML takes it for a string without.
+/// A string, quoted unless every YAML reader interprets it as a string without quotes.
 pub fn scalar(text: &str) -> String {
     const WORDS: [&str; 12] = ["y", "n", "yes", "no", "on", "off", "true", "false", "null", "inf", "nan", "infinity"];
     let plain = text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '/')
@@ -99,7 +99,7 @@ pub fn scalar(text: &str) -> String {
     if plain { text.to_owned() } else { without_hidden(&serde_json::to_string(text).unwrap_or_default()) }
 }
 
-/// A quoted text with what a reader of YAML does not see, or takes for the end of a line, in YAML's escapes.
+/// A quoted string in which invisible characters and characters that may end a line are escaped.
 fn without_hidden(quoted: &str) -> String {
     let escape = |c: char| match u32::from(c) {
         _ if !is_hidden(c) => c.to_string(),
@@ -112,11 +112,11 @@ fn without_hidden(quoted: &str) -> String {
 /// The same tree as indented JSON text.
 pub fn json(node: &Node) -> String {
     let text = format!("{:#}", value(node));
-    // Line breaks inside of texts are escaped already.
+    // Line breaks inside strings are escaped already.
     text.split('\n').map(visible).collect::<Vec<_>>().join("\n")
 }
 
-/// The same tree for `serde_json`; of repeated keys the last stays, which no valid policy has.
+/// The same tree for `serde_json`. Of duplicate keys the last is kept; no valid policy has any.
 pub fn value(node: &Node) -> serde_json::Value {
     match node {
         Node::Null | Node::Unread(_) => serde_json::Value::Null,

@@ -78,7 +78,7 @@ impl ControlPlane {
     /// Queries istiod at `url`.
     ///
     /// # Errors
-    /// When it does not answer, or with something else.
+    /// Returns an error when it does not respond, or when the response is of another kind.
     pub fn read(name: &str, url: &str) -> anyhow::Result<ControlPlane> {
         let base = if url.contains("://") { url.to_owned() } else { format!("http://{url}") };
         let place = format!("{}/debug/syncz", base.trim_end_matches('/'));
@@ -92,7 +92,7 @@ impl ControlPlane {
         Ok(ControlPlane { name: name.to_owned(), proxies })
     }
 
-    /// Whether every proxy took what was sent to it.
+    /// Whether every proxy accepted what was sent to it.
     pub fn is_fine(&self) -> bool {
         self.proxies.iter().all(|proxy| proxy.state == SyncState::Acknowledged)
     }

@@ -71,10 +71,10 @@ struct StatusReport {
 }
 
 impl Args {
-    /// Reports. `false`: something is not as it should be.
+    /// Prints the report. Returns `false` when a problem was found.
     ///
     /// # Errors
-    /// When the cluster or a proxy cannot be asked.
+    /// Returns an error when the cluster or a proxy cannot be queried.
     pub fn run(&self, out: &mut Output<'_>) -> anyhow::Result<bool> {
         let plugins = self.plugins()?;
         let mut proxies = Vec::new();
@@ -120,7 +120,7 @@ impl Args {
     }
 }
 
-/// A plugin of ours; `None`: it is somebody else's.
+/// A plugin of ours; `None` for one of another vendor.
 fn plugin(object: &Node) -> Option<ClusterPlugin> {
     let text = serde_json::to_string(&json(object)).ok()?;
     let file = ManifestFile::read_as("object.json", text.as_str().into(), false).ok()?;
@@ -158,7 +158,7 @@ fn image_of(node: &Node, image: &mut Option<String>) {
     }
 }
 
-/// The message of a condition that is false, wherever the status has it.
+/// The message of a condition that is false, anywhere in the status.
 fn refused(status: &Node) -> Option<String> {
     match status {
         Node::Map(fields) => {
@@ -181,7 +181,7 @@ fn json(node: &Node) -> serde_json::Value {
     crate::yaml_text::value(node)
 }
 
-/// The report for people, with styles.
+/// The human-readable report, with styles.
 fn human(report: &StatusReport) -> String {
     let mut text = String::new();
     // Writing to a string does not fail.

@@ -6,12 +6,12 @@ use serde::Serialize;
 /// A plugin of the cluster.
 #[derive(Debug, Serialize)]
 pub struct ClusterPlugin {
-    /// Such as `WasmPlugin istio-system/penstock`.
+    /// The object, such as `WasmPlugin istio-system/penstock`.
     pub object: String,
-    /// What runs it.
+    /// The module that runs it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub module: Option<&'static str>,
-    /// Where that comes from.
+    /// The source of the module.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
     /// Why the control plane did not accept it.

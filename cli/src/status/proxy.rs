@@ -1,4 +1,4 @@
-//! What one proxy runs, from its configuration dump.
+//! Reads from a proxy's configuration dump what it runs.
 
 use penstock_policy::document::Node;
 use serde::Serialize;
@@ -13,17 +13,17 @@ use crate::text::SourceText;
 pub struct ProxyStatus {
     /// Its URL or Pod.
     pub name: String,
-    /// Of its Envoy.
+    /// The version of its Envoy.
     pub version: String,
-    /// What it runs.
+    /// The policies that it runs.
     pub policies: Vec<ProxyPolicy>,
-    /// What it did not take.
+    /// Configuration that it refused.
     pub refused: Vec<RefusedConfiguration>,
-    /// Settings of its Envoy that break a promise of a policy.
+    /// Settings of its Envoy that break a guarantee of a policy.
     pub warnings: Vec<String>,
 }
 
-/// A policy that runs.
+/// A policy that a proxy runs.
 #[derive(Debug, Serialize)]
 pub struct ProxyPolicy {
     /// The name that the control plane gave it.
@@ -31,39 +31,39 @@ pub struct ProxyPolicy {
     /// The object of the cluster that it comes from.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub object: Option<String>,
-    /// Whether it is that object's policy.
+    /// Whether it is that object's current policy.
     pub state: ProxyState,
-    /// The module that it loads: a file or URL, with its digest where the configuration has it.
+    /// The module that it loads: a file or URL, with its digest where the configuration has one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub code: Option<String>,
 }
 
-/// Whether a proxy runs what the cluster has.
+/// Whether a proxy runs the policy of the cluster's object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum ProxyState {
     /// It does.
     Current,
-    /// The object has another policy by now.
+    /// The object has a different policy now.
     Differs,
     /// No object has this name.
     Unknown,
 }
 
-/// Configuration that a proxy did not take.
+/// Configuration that a proxy refused.
 #[derive(Debug, Serialize)]
 pub struct RefusedConfiguration {
     /// The name of the resource.
     pub name: String,
-    /// What Envoy, or the module in it, said.
+    /// The message of Envoy, or of the module in it.
     pub message: String,
 }
 
 impl ProxyStatus {
-    /// Asks the proxy at `url`.
+    /// Queries the proxy at `url`.
     ///
     /// # Errors
-    /// When it does not answer.
+    /// Returns an error when it does not respond.
     pub fn read(name: &str, url: &str, plugins: &[ClusterPlugin]) -> anyhow::Result<ProxyStatus> {
         let input = inputs::envoy(url)?;
         let dump = Node::from_json(input.text.as_bytes())?;
@@ -83,7 +83,7 @@ impl ProxyStatus {
     }
 }
 
-/// What is doubtful about how a proxy runs its policies, by its configuration dump.
+/// Warnings about how a proxy runs its policies, from its configuration dump.
 pub fn warnings(dump: SourceText) -> Vec<String> {
     let Ok(file) = ManifestFile::read_as("config_dump.json", dump, false) else { return Vec::new() };
     let mut said: Vec<String> = Vec::new();
@@ -97,7 +97,7 @@ pub fn warnings(dump: SourceText) -> Vec<String> {
     said
 }
 
-/// A policy as the dump has it.
+/// A policy as the dump contains it.
 #[derive(Debug)]
 struct DumpedPolicy {
     name: String,
@@ -107,7 +107,8 @@ struct DumpedPolicy {
 
 fn running(found: DumpedPolicy, plugins: &[ClusterPlugin]) -> ProxyPolicy {
     let DumpedPolicy { name, policy, code } = found;
-    // istio: …/NAMESPACE.NAME, with ~istio-translated-wasmplugin or ~generation; Envoy Gateway: …/NAMESPACE/NAME/….
+    // Parses resource names. Istio: …/NAMESPACE.NAME, with ~istio-translated-wasmplugin or ~generation; Envoy Gateway:
+    // …/NAMESPACE/NAME/….
     let names = |plugin: &&ClusterPlugin| {
         let (namespace, object) = &plugin.name;
         let last = name.rsplit('/').next().unwrap_or_default().split('~').next().unwrap_or_default();
@@ -126,7 +127,7 @@ fn running(found: DumpedPolicy, plugins: &[ClusterPlugin]) -> ProxyPolicy {
     ProxyPolicy { object: object.map(|plugin| plugin.object.clone()), name, state, code }
 }
 
-/// The same tree with its fields in order: a protobuf Struct forgets theirs.
+/// The same tree with sorted fields: a protobuf Struct does not keep their order.
 fn sorted(node: &Node) -> Node {
     match node {
         Node::Map(fields) => {
@@ -140,7 +141,7 @@ fn sorted(node: &Node) -> Node {
     }
 }
 
-/// Looks for our policies, each with the name of the nearest resource around it, and for what was refused.
+/// Finds our policies, each with the name of the nearest enclosing resource, and refused configuration.
 fn walk(node: &Node, name: &str, found: &mut Vec<DumpedPolicy>, refused: &mut Vec<RefusedConfiguration>) {
     match node {
         Node::Map(fields) => {
@@ -174,7 +175,7 @@ fn walk(node: &Node, name: &str, found: &mut Vec<DumpedPolicy>, refused: &mut Ve
     }
 }
 
-/// What a plugin loads.
+/// The file or URL that a plugin loads.
 fn code(plugin: &Node) -> Option<String> {
     let code = plugin.get("vm_config")?.get("code")?;
     let text = |node: Option<&Node>| match node {

@@ -1,4 +1,4 @@
-//! Test files as written, YAML or the contract's JSON lines.
+//! Test files, as YAML or as the contract's JSON lines.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -29,21 +29,21 @@ pub struct TestFile {
 pub struct Test {
     /// Its name.
     pub name: String,
-    /// What it tests.
+    /// The policy that it tests.
     pub policy: PolicySource,
-    /// The time of requests that give none; absent: one and the same now for the whole run.
+    /// The time of requests without one; absent means the same current time for the whole run.
     pub time: Option<Timestamp>,
-    /// Where random choices begin.
+    /// The seed of random choices.
     pub seed: u64,
-    /// What is sent; none: only whether the policy is valid is tested.
+    /// The requests; if there are none, only the policy's validity is tested.
     pub steps: Vec<TestStep>,
-    /// What is expected of the policy itself.
+    /// The expectation about the policy itself.
     pub load: Vec<Expected>,
-    /// From 1.
+    /// The line, starting at 1.
     pub line: usize,
 }
 
-/// Where a policy comes from.
+/// The source of a policy.
 #[derive(Clone, Debug)]
 pub enum PolicySource {
     /// A file, relative to the test file.
@@ -52,27 +52,27 @@ pub enum PolicySource {
     Inline(Rc<Node>),
 }
 
-/// Requests that get the same answer.
+/// Requests with the same expected decision.
 #[derive(Debug)]
 pub struct TestStep {
-    /// How long after the step before.
+    /// The time since the previous step.
     pub after: Duration,
-    /// How often it is sent.
+    /// How often the request is repeated.
     pub times: u32,
     /// The request.
     pub request: WireRequest,
-    /// What the decision must have.
+    /// The expected keys of the decision.
     pub expect: Vec<Expected>,
 }
 
-/// One key that a decision must have.
+/// An expected key of a decision.
 #[derive(Debug)]
 pub struct Expected {
     /// A key of the decision.
     pub key: String,
-    /// Its value; `null`: the decision does not have the key.
+    /// The expected value; `null` when the decision must not have the key.
     pub value: Value,
-    /// Line and column of the value, from 1.
+    /// Line and column of the value, starting at 1.
     pub place: (usize, usize),
 }
 
@@ -94,10 +94,10 @@ const DECISION: [&str; 13] = [
 ];
 
 impl TestFile {
-    /// Reads YAML.
+    /// Parses YAML.
     ///
     /// # Errors
-    /// Everything that is wrong with it.
+    /// Returns all problems of the text.
     pub fn read_yaml(text: &SourceText) -> Result<TestFile, Findings> {
         let located = Located::read(text).map_err(|error| Findings::one(Finding::syntax(&error, text)))?;
         let mut cx = Context::new(String::new(), usize::MAX);
@@ -105,15 +105,15 @@ impl TestFile {
         match (document, cx.finish()) {
             (Some(document), None) => Ok(document.into_file(&located, text)),
             (_, Some(problems)) => Err(Findings::of(&problems, |problem| Finding::of(problem, &located, text))),
-            // Cannot be: a decoder without a value notes a problem.
+            // Unreachable: a decoder without a value records a problem.
             (None, None) => Err(Findings::default()),
         }
     }
 
-    /// Reads the contract's form: one test a line, each with its own policy.
+    /// Parses the contract's format: one test a line, each with its own policy.
     ///
     /// # Errors
-    /// Everything that is wrong with it.
+    /// Returns all problems of the text.
     pub fn read_lines(text: &SourceText) -> Result<TestFile, Findings> {
         let (mut tests, mut findings) = (Vec::new(), Findings::default());
         let mut at = 0;
@@ -151,7 +151,7 @@ impl TestFile {
     }
 }
 
-/// What tests have that do not say otherwise.
+/// Defaults for tests.
 struct Defaults {
     policy: Option<PolicySource>,
     time: Option<Timestamp>,
@@ -255,14 +255,14 @@ impl Decode for TestCase {
             }
         };
         why?;
-        // Names are printed.
+        // Names are printed, so control characters are refused.
         let name = name?.map(|name| name.replace(char::is_control, "\u{fffd}"));
         Some(TestCase { name, policy: policy?, time: time?, seed: seed?.map(|seed| seed.0), steps: steps?, load })
     }
 }
 
 impl TestCase {
-    /// The test; `place` finds the line, column and bytes of a path.
+    /// Converts the test; `place` finds the line, column and bytes of a path.
     fn into_test(
         self,
         defaults: &Defaults,
@@ -332,7 +332,7 @@ impl SentStep {
     }
 }
 
-/// `expect` of a decision.
+/// Reads `expect` of a decision.
 struct OfDecision;
 
 impl Decode for OfDecision {
@@ -344,7 +344,7 @@ impl Decode for OfDecision {
     }
 }
 
-/// `expect` of a policy.
+/// Reads `expect` of a policy.
 struct OfPolicy;
 
 impl Decode for OfPolicy {
@@ -355,7 +355,7 @@ impl Decode for OfPolicy {
     }
 }
 
-/// The keys of `expect`, which are those of `T`.
+/// Reads the keys of `expect`, which are those of `T`.
 fn expected<T: Decode>(node: &Node, at: &At<'_>, cx: &mut Context) -> Option<Vec<Wanted>> {
     T::decode(node, at, cx)?;
     let Node::Map(entries) = node else { return None };
@@ -385,7 +385,7 @@ impl Decode for PolicySource {
     }
 }
 
-/// A whole number from 0.
+/// A non-negative integer.
 struct Seed(u64);
 
 impl Decode for Seed {
@@ -400,7 +400,7 @@ impl Decode for Seed {
     }
 }
 
-/// A request in replay's form.
+/// A request in the format of replay.
 struct Sendable(WireRequest);
 
 impl Decode for Sendable {
@@ -460,7 +460,7 @@ impl Decode for Sendable {
     }
 }
 
-/// An object of any JSON.
+/// An object with any JSON values.
 struct JsonObject(serde_json::Map<String, serde_json::Value>);
 
 impl Decode for JsonObject {
@@ -475,7 +475,7 @@ impl Decode for JsonObject {
     }
 }
 
-/// An object of objects: what earlier filters have left, by namespace.
+/// An object of objects: the metadata of earlier filters, by namespace.
 struct JsonObjects(BTreeMap<String, serde_json::Map<String, serde_json::Value>>);
 
 impl Decode for JsonObjects {

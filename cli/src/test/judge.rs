@@ -1,4 +1,4 @@
-//! Runs tests and compares.
+//! Runs tests and compares decisions with expectations.
 
 use std::cell::{OnceCell, RefCell};
 use std::collections::{BTreeMap, HashMap};
@@ -18,7 +18,7 @@ use crate::coverage::{Coverage, FileCoverage};
 use crate::policy_file::{Invalid, PolicyFile};
 use crate::{lint, source, traffic};
 
-/// How one test ended.
+/// The result of one test.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TestOutcome {
@@ -26,14 +26,14 @@ pub struct TestOutcome {
     pub file: String,
     /// Its name.
     pub name: String,
-    /// Where it begins, from 1.
+    /// The line where it starts, from 1.
     pub line: usize,
     /// Whether everything was as expected.
     pub passed: bool,
-    /// What was not; at most one step's.
+    /// The differences, of at most one step.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub differences: Vec<Difference>,
-    /// The step that failed, from 1, of how many; and of its requests which.
+    /// The number of the failed step, from 1; the number of steps; and the failed request among its repetitions.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub step: Option<(usize, usize)>,
     /// The request that failed.
@@ -42,7 +42,7 @@ pub struct TestOutcome {
     /// Why the policy could not be loaded.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
-    /// How long it took, in seconds.
+    /// The duration in seconds.
     #[serde(rename = "seconds", serialize_with = "seconds")]
     pub took: Duration,
 }
@@ -51,39 +51,40 @@ fn seconds<S: serde::Serializer>(duration: &Duration, serializer: S) -> Result<S
     serializer.serialize_f64(duration.as_secs_f64())
 }
 
-/// A key that is not as expected.
+/// A key with an unexpected value.
 #[derive(Debug, Serialize)]
 pub struct Difference {
     /// The key.
     pub key: String,
-    /// What the test wants; `null`: nothing.
+    /// The expected value; `null` when the key must be absent.
     pub expected: Value,
-    /// What there is; `null`: nothing.
+    /// The actual value; `null` when the key is absent.
     pub actual: Value,
-    /// Of the expected value.
+    /// The line of the expected value.
     pub line: usize,
-    /// Of the expected value.
+    /// The column of the expected value.
     pub column: usize,
 }
 
 /// Loads each policy once.
 #[derive(Debug, Default)]
 pub struct TestJudge {
-    /// Whether what decides is counted.
+    /// Whether coverage is recorded.
     covers: bool,
     files: HashMap<PathBuf, Rc<Loaded>>,
-    /// Policies that are written in test files, each by its file and text, when what decides is counted.
+    /// Policies inside test files, by file and text, when coverage is recorded.
     written: BTreeMap<(PathBuf, String), Rc<Loaded>>,
-    /// The policy of the test before, when it was written in the test file.
+    /// The policy of the previous test, when it was inside the test file.
     inline: Option<Rc<Loaded>>,
 }
 
-/// A policy, or why there is none.
+/// A policy, or why it could not be loaded.
 #[derive(Debug)]
 struct Loaded {
     node: Rc<Node>,
     error: Option<String>,
-    /// Tests run in worlds of their own, but breakers live in a policy: only one without them serves several tests.
+    /// Each test has its own state, but breakers are part of a policy, so only a policy without breakers is shared
+    /// between tests.
     shared: OnceCell<Option<Policy>>,
     coverage: Option<RefCell<Coverage>>,
 }
@@ -93,14 +94,14 @@ impl Loaded {
         Loaded { node, error: None, shared: OnceCell::new(), coverage: None }
     }
 
-    /// One of which it is counted what decides, when it compiles.
+    /// The policy with recorded coverage, when it is valid.
     fn covered(node: Rc<Node>) -> Loaded {
         let is_valid = Policy::from_node(&node).is_ok_and(|_: Policy| true);
         let coverage = is_valid.then(|| RefCell::new(Coverage::new(&node)));
         Loaded { coverage, ..Loaded::new(node) }
     }
 
-    /// The policy, when it compiles and remembers nothing from one test to the next.
+    /// The policy, when it is valid and keeps no state between tests.
     fn shared(&self) -> Option<&Policy> {
         let compile = || Policy::from_node(&self.node).ok().filter(|policy: &Policy| policy.breakers().is_empty());
         self.shared.get_or_init(compile).as_ref()
@@ -108,7 +109,7 @@ impl Loaded {
 }
 
 impl TestJudge {
-    /// One that counts what decides, or not.
+    /// Records coverage, or not.
     pub fn new(covers: bool) -> TestJudge {
         TestJudge { covers, ..TestJudge::default() }
     }
@@ -116,7 +117,7 @@ impl TestJudge {
     /// Runs one test of the file `path`.
     ///
     /// # Errors
-    /// When the policy's file cannot be read.
+    /// Returns an error when the policy's file cannot be read.
     pub fn run(&mut self, path: &Path, test: &Test, now: Timestamp) -> anyhow::Result<TestOutcome> {
         let begun = Instant::now();
         let mut outcome = TestOutcome {
@@ -156,7 +157,7 @@ impl TestJudge {
         Ok(outcome)
     }
 
-    /// What decided something, for each policy that is a file, in order; then for those that test files have.
+    /// Coverage for each policy in a file of its own, in order, then for those inside test files.
     pub fn coverage(&self) -> Vec<FileCoverage> {
         let mut paths: Vec<(&PathBuf, &Rc<Loaded>)> = self.files.iter().collect();
         paths.sort_by_key(|(path, _)| *path);
@@ -191,7 +192,7 @@ impl TestJudge {
     }
 }
 
-/// The path without `..` behind a folder, and without `.`: the same file has one name.
+/// The path without `.`, and without `..` after a folder, so that each file has one name.
 fn plain(path: &Path) -> PathBuf {
     let mut plain = PathBuf::new();
     for part in path.components() {
@@ -223,7 +224,7 @@ fn judge(loaded: &Loaded, test: &Test, now: Timestamp, outcome: &mut TestOutcome
     match policy {
         Ok(policy) => judge_steps(&policy, loaded.coverage.as_ref(), test, now, outcome),
         Err(problems) => {
-            // What a line of `penstock replay` would say.
+            // The decision as `penstock replay` prints it.
             let found = serde_json::json!({"policyError": problems.to_string()});
             match test.steps.first().filter(|step| step.expect.iter().any(|expected| expected.key == "policyError")) {
                 Some(step) => outcome.differences = differences(&step.expect, &found),
@@ -252,7 +253,7 @@ fn judge_steps(
     }
 }
 
-/// The first request of the step that fails, and how.
+/// The first failing request of the step, and its differences.
 fn judge_step(
     step: &TestStep,
     policy: &Policy,
@@ -274,7 +275,7 @@ fn judge_step(
     })
 }
 
-/// Every given key must be equal; `null` wants the key to be absent.
+/// Every given key must be equal; for `null`, the key must be absent.
 fn differences(expected: &[Expected], decision: &Value) -> Vec<Difference> {
     let different = |expected: &&Expected| decision.get(&expected.key).unwrap_or(&Value::Null) != &expected.value;
     let difference = |expected: &Expected| Difference {

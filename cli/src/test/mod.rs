@@ -67,10 +67,10 @@ enum TestFormat {
 }
 
 impl Args {
-    /// Runs the tests. `false`: some failed.
+    /// Runs the tests. Returns `false` when some failed.
     ///
     /// # Errors
-    /// When a file cannot be read or is no test file.
+    /// Returns an error when a file cannot be read or is not a test file.
     pub fn run(&self, out: &mut Output<'_>) -> anyhow::Result<bool> {
         match self.watch {
             true => {
@@ -82,7 +82,7 @@ impl Args {
         }
     }
 
-    /// The test files that are meant.
+    /// The test files to run.
     fn files(&self) -> anyhow::Result<Vec<PathBuf>> {
         let here = [PathBuf::from(".")];
         let given = if self.files.is_empty() { &here[..] } else { &self.files };
@@ -163,7 +163,7 @@ fn read(path: &Path) -> anyhow::Result<TestFile> {
     let text = source::read_text(path)?;
     let text = SourceText::new(text.trim_start_matches('\u{feff}'));
     let by_name = path.extension().is_some_and(|extension| extension == "jsonl" || extension == "ndjson");
-    // Flow-style YAML begins with a brace too, but its first line is no whole JSON object with a request.
+    // Flow-style YAML starts with a brace, too, but its first line is not a complete JSON object with a request.
     let first = text.lines().find(|line| !line.trim().is_empty()).unwrap_or_default();
     let is_case = |value: serde_json::Value| value.get("tests").is_none() && value.is_object();
     let file = match by_name || serde_json::from_str(first).is_ok_and(is_case) {
@@ -177,7 +177,7 @@ fn read(path: &Path) -> anyhow::Result<TestFile> {
     }
 }
 
-/// A file that is no test file: exit status 2, with the same report as for a policy.
+/// A file that is not a test file gives exit status 2, with the same report as for a policy.
 fn unreadable(path: &Path, text: &SourceText, findings: &Findings) -> anyhow::Error {
     let name = source::display(path);
     if Located::read(text).is_ok_and(|located| located.node.get("tests").is_none() && has_section(&located.node)) {

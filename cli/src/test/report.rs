@@ -1,4 +1,4 @@
-//! What a test run says: for people, for machines, for CI servers.
+//! The report on a test run: human-readable, JSON, and JUnit XML.
 
 use std::fmt::Write as _;
 use std::io;
@@ -16,18 +16,18 @@ use crate::words;
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TestSummary {
-    /// How many passed.
+    /// The number of tests that passed.
     pub passed: usize,
-    /// How many failed.
+    /// The number of tests that failed.
     pub failed: usize,
-    /// How many `--filter` left out.
+    /// The number of tests that `--filter` left out.
     pub filtered_out: usize,
     /// The tests that ran, in order.
     pub tests: Vec<TestOutcome>,
 }
 
 impl TestSummary {
-    /// For people, with styles: a line a test, then the failures, then the sum.
+    /// The human-readable report with styles: a line a test, then the failures, then the totals.
     pub fn human(&self) -> String {
         let mut out = String::new();
         let mut file = "";
@@ -54,10 +54,10 @@ impl TestSummary {
         out
     }
 
-    /// JUnit's XML, as CI servers read it.
+    /// JUnit XML, which CI servers read.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// Returns an error when it cannot be written.
     pub fn junit(&self, out: &mut dyn io::Write) -> io::Result<()> {
         let mut xml = Writer::new_with_indent(out, b' ', 2);
         xml.write_event(Event::Decl(BytesDecl::new("1.0", Some("UTF-8"), None)))?;
@@ -107,7 +107,7 @@ fn test_case(test: &TestOutcome, xml: &mut Writer<&mut dyn io::Write>) -> io::Re
     Ok(())
 }
 
-/// Control characters have no place in XML 1.0, not even escaped.
+/// XML 1.0 forbids control characters, even escaped.
 fn legal(text: &str) -> String {
     text.replace(
         |c: char| (c.is_control() && !matches!(c, '\n' | '\t')) || matches!(c, '\u{fffe}' | '\u{ffff}'),
@@ -115,7 +115,7 @@ fn legal(text: &str) -> String {
     )
 }
 
-/// What was different, with styles.
+/// The differences, with styles.
 fn failure(test: &TestOutcome) -> String {
     let mut out = String::new();
     if let Some(error) = &test.error {

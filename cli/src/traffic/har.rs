@@ -10,8 +10,8 @@ use serde_json::value::RawValue;
 
 use super::url;
 
-/// The part of an archive with the requests. Entries are read one by one, so that a malformed one does not affect the
-/// others.
+/// The part of an archive that contains the requests. Entries are parsed one by one, so that a malformed one does not
+/// affect the others.
 #[derive(Debug, Deserialize)]
 pub struct Archive {
     log: HarLog,
@@ -22,12 +22,12 @@ struct HarLog {
     entries: Vec<Box<RawValue>>,
 }
 
-/// One exchange. Tools write `null` where they know nothing.
+/// One exchange. Tools write `null` for unknown values.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct HarEntry {
     started_date_time: Option<String>,
-    /// Milliseconds, -1 when unknown.
+    /// Milliseconds; -1 when unknown.
     time: Option<f64>,
     request: HarRequest,
     response: Option<HarResponse>,
@@ -48,22 +48,22 @@ struct HarHeader {
 
 #[derive(Debug, Deserialize)]
 struct HarResponse {
-    /// 0 when there was none.
+    /// 0 when there was no response.
     status: Option<i64>,
 }
 
 impl Archive {
-    /// Reads an archive.
+    /// Parses an archive.
     ///
     /// # Errors
-    /// When it is none.
+    /// Returns an error when it is not a HAR file.
     pub fn read(text: &str) -> anyhow::Result<Archive> {
-        // Some tools begin with a byte order mark.
+        // Some tools write a byte order mark.
         serde_json::from_str(text.trim_start_matches('\u{feff}')).context("not a HAR file: JSON with log.entries")
     }
 
-    /// The requests in order, as a proxy would have received them; an error for an entry that is malformed. Each entry
-    /// stays text until it is read, because an archive may have hundreds of megabytes.
+    /// The requests in order, as a proxy would have received them; an error for a malformed entry. Each entry stays
+    /// text until it is parsed, because an archive may have hundreds of megabytes.
     pub fn requests(self) -> impl ExactSizeIterator<Item = anyhow::Result<WireRequest>> {
         self.log.entries.into_iter().map(|entry| {
             let entry: HarEntry = serde_json::from_str(entry.get()).context("not an entry with a request")?;
@@ -74,7 +74,7 @@ impl Archive {
 
 impl HarEntry {
     fn request(self) -> anyhow::Result<WireRequest> {
-        // The handshake of a WebSocket is a request like others.
+        // The handshake of a WebSocket is an ordinary request.
         let scheme = |from: &str, to: &str| self.request.url.strip_prefix(from).map(|rest| format!("{to}{rest}"));
         let url = scheme("wss://", "https://").or_else(|| scheme("ws://", "http://"));
         let mut request = url::request(url.as_deref().unwrap_or(&self.request.url))?;

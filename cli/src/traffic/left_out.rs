@@ -1,5 +1,5 @@
-//! Counts what could not be read, and reports it once: a part of a log must not be taken for the whole, nor a decision
-//! without the necessary facts for the one in the proxy.
+//! Counts what could not be read, and reports it once, so that users do not mistake part of a log for all of it, or a
+//! decision without the necessary inputs for the proxy's.
 
 use penstock_policy::wire::WireRequest;
 
@@ -7,7 +7,7 @@ use super::input::Input;
 use crate::output::count;
 use crate::words;
 
-/// Numbers of lines or entries: how many, and the first of them.
+/// The numbers of lines or entries: how many there are, and the first ones.
 #[derive(Debug, Default)]
 struct LineNumbers {
     count: u64,
@@ -23,7 +23,7 @@ impl LineNumbers {
         }
     }
 
-    /// `3 lines (2, 5, 9)`.
+    /// Returns `3 lines (2, 5, 9)`.
     fn words(&self, what: &str) -> String {
         let shown = self.first.iter().map(u64::to_string).collect::<Vec<_>>().join(", ");
         let more = if self.count > self.first.len() as u64 { ", …" } else { "" };
@@ -47,7 +47,7 @@ pub struct LeftOut {
 }
 
 impl LeftOut {
-    /// A request was read; with `bad_time` its time could not be.
+    /// A request was read; `bad_time` says that its time could not be parsed.
     pub fn read(&mut self, request: &WireRequest, bad_time: bool) {
         self.requests += 1;
         self.without_time += u64::from(request.time.is_none() && !bad_time);
@@ -65,7 +65,7 @@ impl LeftOut {
         self.not_logged = self.not_logged.saturating_add(decisions);
     }
 
-    /// A line is in another layout.
+    /// A line has a different format.
     pub fn other_layout(&mut self, number: u64, line: &[u8]) {
         if self.example.is_empty() {
             self.example = words::shortened(&String::from_utf8_lossy(line).replace(char::is_control, "\u{fffd}"), 200);
@@ -73,7 +73,7 @@ impl LeftOut {
         self.other_layout.push(number);
     }
 
-    /// An entry of an archive is no request to a proxy.
+    /// An entry of an archive is not a request to a proxy.
     pub fn odd_entry(&mut self, number: u64, error: &anyhow::Error) {
         if self.odd.is_empty() {
             self.odd = words::shortened(&format!("{error:#}"), 200);
@@ -87,7 +87,7 @@ impl LeftOut {
         self.requests + left_out == 0
     }
 
-    /// One sentence for each thing that is missing.
+    /// One sentence for each kind of loss.
     pub fn messages(self, form: Input, declared: bool) -> Vec<String> {
         let mut messages = Vec::new();
         if self.no_request.count > 0 {

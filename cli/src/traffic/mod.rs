@@ -1,4 +1,4 @@
-//! Recorded requests in the forms in which people have them.
+//! Recorded requests in several formats.
 
 pub mod har;
 pub mod input;

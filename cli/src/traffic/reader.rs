@@ -1,4 +1,4 @@
-//! Reads recorded requests one after the other, whatever form they are in.
+//! Reads recorded requests one by one from any supported format.
 
 use std::io::{BufRead, BufReader, IsTerminal, Read};
 use std::path::{Path, PathBuf};
@@ -40,18 +40,18 @@ pub struct ReadOptions {
 pub enum Record<'l> {
     /// A request.
     Request(Box<WireRequest>),
-    /// A line of [`Input::Jsonl`], still to be parsed.
+    /// An unparsed line of [`Input::Jsonl`].
     Line(&'l [u8]),
 }
 
-/// The request of a line of [`Input::Jsonl`], or of a whole text.
+/// Parses a line of [`Input::Jsonl`], or a whole text.
 ///
 /// # Errors
-/// When it is none.
+/// Returns an error when it is not a request.
 pub fn request(line: &[u8]) -> anyhow::Result<WireRequest> {
     let line = line.trim_ascii();
     serde_json::from_slice(line).map_err(|error| {
-        // Of its own place only the column says something.
+        // The position in the error is relative to the line, so only the column is useful.
         let said = error.to_string();
         let (what, place) = said.rsplit_once(" at line ").unwrap_or((&said, ""));
         let column = place.split_once(" column ").map(|(_, column)| format!(" (column {column})")).unwrap_or_default();
@@ -72,7 +72,7 @@ pub fn request(line: &[u8]) -> anyhow::Result<WireRequest> {
     })
 }
 
-/// Whether a text begins as a policy or an object of Kubernetes does.
+/// Whether a text starts like a policy or a Kubernetes object.
 fn is_policy(line: &[u8]) -> bool {
     const BEGIN: [&[u8]; 8] = [
         b"egress:",
@@ -87,7 +87,7 @@ fn is_policy(line: &[u8]) -> bool {
     BEGIN.iter().any(|begin| line.starts_with(begin))
 }
 
-/// The longest line that is read.
+/// The longest line that is read, in bytes.
 const LONGEST: u64 = 16 << 20;
 
 /// The records of one file.
@@ -98,11 +98,11 @@ pub struct RecordReader {
     scheme: Option<String>,
     line: Vec<u8>,
     number: u64,
-    /// The entries of an archive that are still to come.
+    /// The remaining entries of an archive.
     entries: Box<dyn Iterator<Item = anyhow::Result<WireRequest>>>,
     format: Option<LogFormat>,
     left_out: LeftOut,
-    /// The parts of a line that goes on.
+    /// The parts of a line that is not complete yet.
     parts: Vec<u8>,
     has_lines: bool,
     connections: bool,
@@ -111,16 +111,16 @@ pub struct RecordReader {
 }
 
 impl RecordReader {
-    /// Opens a file, or standard input for `-`. With `progress` a bar is shown on a terminal.
+    /// Opens a file, or standard input for `-`. With `progress`, shows a progress bar on a terminal.
     ///
     /// # Errors
-    /// When it cannot be read, or its form not be recognised.
+    /// Returns an error when it cannot be read, or when its format is not recognized.
     pub fn open(path: &Path, options: &ReadOptions, progress: bool) -> anyhow::Result<RecordReader> {
         let mut input = source::open(path)?;
         let unreadable = |error| source::unreadable("cannot read", path, &error);
         let mut is_packed = false;
         match input.fill_buf().map_err(unreadable)? {
-            // Some editors begin a file with a byte order mark.
+            // Some editors write a byte order mark.
             [0xef, 0xbb, 0xbf, ..] => input.consume(3),
             [0x1f, 0x8b, ..] => {
                 is_packed = true;
@@ -165,7 +165,7 @@ impl RecordReader {
     /// The next record with the number of its line or entry.
     ///
     /// # Errors
-    /// When the file cannot be read any further.
+    /// Returns an error when reading the file fails.
     pub fn record(&mut self) -> anyhow::Result<Option<(u64, Record<'_>)>> {
         if self.form == Input::Har {
             for request in self.entries.by_ref() {
@@ -243,12 +243,12 @@ impl RecordReader {
         }
     }
 
-    /// Whether another line is here already: who waits for an answer has sent none.
+    /// Whether another line is available already: a program that waits for a response has sent none.
     pub fn has_more_at_once(&self) -> bool {
         self.form == Input::Har || memchr::memchr(b'\n', self.input.buffer()).is_some()
     }
 
-    /// Where record `number` stands.
+    /// The location of record `number`.
     fn place(&self, number: u64) -> String {
         format!("{}:{number}", source::display(&self.path))
     }
@@ -270,7 +270,7 @@ impl RecordReader {
         Ok(read > 0)
     }
 
-    /// Says what was left out, so that nobody takes part of a log for all of it.
+    /// Reports what was left out.
     fn finish(&mut self) {
         if let Some(bar) = self.bar.take() {
             bar.finish_and_clear();
@@ -285,7 +285,7 @@ impl RecordReader {
     }
 }
 
-/// A progress bar for a long file on a terminal, on standard error.
+/// A progress bar for a long file, on standard error if that is a terminal.
 fn bar(path: &Path) -> Option<ProgressBar> {
     const LONG: u64 = 4 << 20;
     let length = std::fs::metadata(path).ok().filter(std::fs::Metadata::is_file)?.len();
@@ -296,13 +296,13 @@ fn bar(path: &Path) -> Option<ProgressBar> {
     Some(ProgressBar::with_draw_target(Some(length), ProgressDrawTarget::stderr()).with_style(style))
 }
 
-/// The form that the first lines have; what is unclear is a line of our own, whose errors say what is wrong. `kubectl
-/// logs` begins with lines of others, so a log may begin later.
+/// Detects the format from the first lines. If unclear, assumes JSON lines, whose errors explain the format. The output
+/// of `kubectl logs` may start with other lines.
 fn detect(begin: &[u8]) -> Input {
     const LINES: usize = 100;
     let begin = begin.trim_ascii_start();
     let inside = begin.strip_prefix(b"{").unwrap_or_default().trim_ascii_start();
-    // In a container runtime's log it is a text.
+    // In a container runtime's log, it is a string.
     let log = inside.strip_prefix(b"\"log\"").and_then(|rest| rest.trim_ascii_start().strip_prefix(b":"));
     if log.is_some_and(|value| value.trim_ascii_start().starts_with(b"{")) {
         return Input::Har;
@@ -325,15 +325,15 @@ fn detect(begin: &[u8]) -> Input {
             () => None,
         }
     };
-    // One log may have both; that of the accesses has every request.
+    // A log may contain both formats; the access log has every request.
     let audit = || log::is_audit(begin).then_some(Input::Audit);
     if is_ours { Input::Jsonl } else { lines.clone().find_map(log).or_else(audit).unwrap_or(Input::Jsonl) }
 }
 
-/// Calls `each` with every request of a file and the number of its line.
+/// Calls `each` with every request of a file and its line number.
 ///
 /// # Errors
-/// When the file cannot be read, a line is not a request, or `each` says so.
+/// Returns an error when the file cannot be read, a line is not a request, or `each` fails.
 pub fn each(
     path: &Path,
     options: &ReadOptions,
@@ -352,10 +352,10 @@ pub fn each(
     Ok(())
 }
 
-/// Refuses the same standard input for two things.
+/// Refuses standard input for two arguments.
 ///
 /// # Errors
-/// When more than one of the paths is `-`.
+/// Returns an error when more than one of the paths is `-`.
 pub fn one_stdin<'p>(paths: impl IntoIterator<Item = &'p Path>) -> anyhow::Result<()> {
     let stdins = paths.into_iter().filter(|path| *path == Path::new("-")).count();
     ensure!(stdins <= 1, "standard input can be only one of policy and requests");

@@ -1,4 +1,4 @@
-//! URLs as a client takes them apart: nothing is normalised, because what is odd in them is what a policy must see.
+//! Parses URLs as clients do. Nothing is normalized, because a policy must see unusual forms.
 
 use anyhow::{Context as _, ensure};
 use http::Uri;
@@ -7,9 +7,9 @@ use penstock_policy::wire::WireRequest;
 /// A GET of `url` as a proxy would receive it.
 ///
 /// # Errors
-/// When it is not an absolute http or https URL.
+/// Returns an error when it is not an absolute http or https URL.
 pub fn request(url: &str) -> anyhow::Result<WireRequest> {
-    // A client keeps the fragment to itself.
+    // Clients do not send the fragment.
     let url = url.split('#').next().unwrap_or_default();
     let form = || format!("{url:?} is not a URL such as https://api.example.com/v1?x=1");
     ensure!(
@@ -28,7 +28,7 @@ pub fn request(url: &str) -> anyhow::Result<WireRequest> {
     };
     let (Some(scheme), Some(authority)) = (uri.scheme_str(), uri.authority()) else { anyhow::bail!(form()) };
     ensure!(matches!(scheme, "http" | "https"), "{url:?} is not an http or https URL");
-    // A client turns userinfo into a header of its own, and drops the port that the scheme means anyway.
+    // Clients convert userinfo to a header, and drop the scheme's default port.
     let host = authority.as_str().rsplit('@').next().unwrap_or_default();
     let default = if scheme == "https" { ":443" } else { ":80" };
     Ok(WireRequest {
@@ -43,19 +43,19 @@ pub fn request(url: &str) -> anyhow::Result<WireRequest> {
     })
 }
 
-/// Whether a character first stands before the path.
+/// Whether the first occurrence of a character is before the path.
 fn is_in_host(url: &str, c: char) -> bool {
     let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
     rest.split(['/', '?']).next().is_some_and(|host| host.contains(c))
 }
 
-/// A character as a URL has it.
+/// Percent-encodes a character.
 fn escaped(c: char) -> String {
     let mut bytes = [0; 4];
     c.encode_utf8(&mut bytes).bytes().map(|byte| format!("%{byte:02X}")).collect()
 }
 
-/// Adds a header as a client would send it: `host` is the authority, and what begins with `:` is no header.
+/// Adds a header as a client would send it: `host` sets the authority, and names that start with `:` are not headers.
 pub fn add_header(request: &mut WireRequest, name: &str, value: &str) {
     let name = name.to_ascii_lowercase();
     match name.as_str() {

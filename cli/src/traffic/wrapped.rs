@@ -1,5 +1,5 @@
-//! The lines of a log as they come out of a cluster: a container runtime puts each into one of its own (CRI, Docker), and
-//! `kubectl logs` and its like put a time and names before it.
+//! Log lines as a cluster delivers them: container runtimes wrap each line (CRI, Docker), and `kubectl logs` and
+//! similar tools add a time and names in front.
 
 use std::borrow::Cow;
 
@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 
 use super::log;
 
-/// What a process has written, of a line of a container runtime's log; `false`: the line goes on in the next.
+/// The output of a process in a line of a container runtime's log; `false` when it continues in the next line.
 pub fn written(line: &[u8]) -> Option<(Cow<'_, [u8]>, bool)> {
     match line.first()? {
         b'{' => docker(line),
@@ -18,7 +18,7 @@ pub fn written(line: &[u8]) -> Option<(Cow<'_, [u8]>, bool)> {
     }
 }
 
-/// `{"log":"…\n","stream":"stdout","time":"…"}`.
+/// Parses `{"log":"…\n","stream":"stdout","time":"…"}`.
 fn docker(line: &[u8]) -> Option<(Cow<'_, [u8]>, bool)> {
     #[derive(Deserialize)]
     struct DockerLine {
@@ -33,7 +33,7 @@ fn docker(line: &[u8]) -> Option<(Cow<'_, [u8]>, bool)> {
     Some((Cow::Owned(docker.log.trim_end_matches(['\r', '\n']).to_owned().into_bytes()), is_whole))
 }
 
-/// `2026-01-01T00:00:00.123456789Z stdout F …`; `P` for a part.
+/// Parses `2026-01-01T00:00:00.123456789Z stdout F …`; `P` marks a part.
 fn cri(line: &[u8]) -> Option<(&[u8], bool)> {
     let mut words = line.splitn(4, |&byte| byte == b' ');
     let (time, stream, tag, rest) = (words.next()?, words.next()?, words.next()?, words.next()?);
@@ -46,8 +46,7 @@ fn is_time(word: &[u8]) -> bool {
     std::str::from_utf8(word).is_ok_and(|word| Timestamp::parse(word).is_some())
 }
 
-/// The line of a known log behind the words that were put before it: `kubectl logs --timestamps` and `--prefix`, stern,
-/// docker compose.
+/// The log line after the prefix of `kubectl logs --timestamps` and `--prefix`, stern, or docker compose.
 pub fn behind_prefix(line: &[u8]) -> Option<&[u8]> {
     const WORDS: usize = 4;
     let mut rest = line;
@@ -65,7 +64,7 @@ pub fn behind_prefix(line: &[u8]) -> Option<&[u8]> {
     None
 }
 
-/// Whether a line is one of an access log that needs no description.
+/// Whether a line belongs to an access log with a known format.
 fn is_known(line: &[u8]) -> bool {
     match line.first() {
         Some(b'[') => log::is_text_log(line),

@@ -1,4 +1,4 @@
-//! The ceilings, by name: files of a folder, as a mounted ConfigMap has them.
+//! The ceilings by name: policy files in a folder, such as a mounted ConfigMap.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -13,11 +13,11 @@ use crate::source::{self, unreadable};
 use crate::text::SourceText;
 use crate::within::Ceiling;
 
-/// The ceilings that are in use.
+/// The current ceilings.
 #[derive(Debug, Default)]
 pub struct Ceilings {
     folder: Option<PathBuf>,
-    /// What the files said, with what it means.
+    /// The content of the files, with the parsed policies.
     read: RwLock<Read>,
 }
 
@@ -31,17 +31,17 @@ impl Ceilings {
     /// Reads a folder.
     ///
     /// # Errors
-    /// When a file cannot be read or is no valid policy.
+    /// Returns an error when a file cannot be read or is not a valid policy.
     pub fn load(folder: &Path) -> Result<Ceilings> {
         let texts = texts(folder)?;
         let ceilings = compile(&texts)?;
         Ok(Ceilings { folder: Some(folder.to_owned()), read: RwLock::new(Read { texts, ceilings }) })
     }
 
-    /// Reads it again; `true`: something has changed.
+    /// Reads the folder again; returns `true` when something has changed.
     ///
     /// # Errors
-    /// When it is not valid as it is now: then the ceilings stay what they were.
+    /// Returns an error when a file is invalid; then the previous ceilings stay in use.
     pub fn reload(&self) -> Result<bool> {
         let Some(folder) = &self.folder else { return Ok(false) };
         let texts = texts(folder)?;
@@ -58,13 +58,14 @@ impl Ceilings {
         self.read.read().unwrap_or_else(PoisonError::into_inner).ceilings.get(name).cloned()
     }
 
-    /// How many there are.
+    /// The number of ceilings.
     pub fn count(&self) -> usize {
         self.read.read().unwrap_or_else(PoisonError::into_inner).ceilings.len()
     }
 }
 
-/// The files by name, without `.yaml`. Kubernetes keeps a ConfigMap's versions in folders that begin with two dots.
+/// The files by name, without `.yaml`. Kubernetes keeps the versions of a ConfigMap in folders whose names start with
+/// two dots.
 fn texts(folder: &Path) -> Result<BTreeMap<String, String>> {
     let mut texts = BTreeMap::new();
     let entries = std::fs::read_dir(folder).map_err(|error| unreadable("cannot read", folder, &error))?;

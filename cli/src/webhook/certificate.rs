@@ -1,4 +1,4 @@
-//! The certificate, read again when its files change: connections that are open keep theirs.
+//! The TLS certificate, which is read again when its files change. Open connections keep the old one.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -10,7 +10,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 
-/// The files and what they hold.
+/// The files and their content.
 #[derive(Debug)]
 pub struct Certificate {
     files: [PathBuf; 2],
@@ -21,7 +21,7 @@ impl Certificate {
     /// Reads the files.
     ///
     /// # Errors
-    /// When they cannot be read or do not fit.
+    /// Returns an error when they cannot be read or do not match.
     pub fn load(certificate: &Path, key: &Path) -> Result<Arc<Certificate>> {
         let files = [certificate.to_owned(), key.to_owned()];
         let texts = read(&files)?;
@@ -29,10 +29,11 @@ impl Certificate {
         Ok(Arc::new(Certificate { files, current }))
     }
 
-    /// Reads them again; `true`: they have changed.
+    /// Reads them again; returns `true` when they have changed.
     ///
     /// # Errors
-    /// When they do not fit, as while they are being written: then the certificate stays what it was.
+    /// Returns an error when they do not match, for example while they are being written; then the previous certificate
+    /// stays in use.
     pub fn reload(&self) -> Result<bool> {
         let texts = read(&self.files)?;
         if self.current.read().unwrap_or_else(PoisonError::into_inner).1 == texts {
@@ -43,10 +44,10 @@ impl Certificate {
         Ok(true)
     }
 
-    /// A server's configuration that always presents the current one.
+    /// A server configuration that always presents the current certificate.
     ///
     /// # Errors
-    /// Never, with the provider that is built in.
+    /// Never fails with the built-in provider.
     pub fn server(self: &Arc<Self>) -> Result<Arc<rustls::ServerConfig>> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let config = rustls::ServerConfig::builder_with_provider(provider)

@@ -1,4 +1,4 @@
-//! Lines of JSON on standard error, one an event.
+//! JSON lines on standard error, one an event.
 
 use std::io::Write;
 

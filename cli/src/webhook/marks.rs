@@ -1,4 +1,4 @@
-//! The annotations and the label by which objects tell the webhook what to do with them.
+//! The annotations and the label with which objects configure the webhook.
 
 use penstock_policy::Module;
 use penstock_policy::document::Node;
@@ -8,10 +8,10 @@ use crate::manifests::ANNOTATION;
 /// The kinds whose plugins are checked.
 pub const PLUGINS: [&str; 3] = ["WasmPlugin", "TrafficExtension", "EnvoyExtensionPolicy"];
 
-/// ConfigMaps with this label, and the value `true`, have policies as their data.
+/// ConfigMaps with this label, and the value `true`, contain policies.
 pub const LABEL: &str = "penstock.io/policy";
 
-/// The annotation that approves a loosening: the hash that the refusal names.
+/// The annotation that approves a loosening; its value is the hash in the refusal.
 pub const APPROVAL: &str = "penstock.io/approved-loosening";
 
 /// The value of our label.
@@ -22,7 +22,7 @@ pub fn label(object: &Node) -> Option<&str> {
     }
 }
 
-/// Annotations and labels of ours that say nothing, because they are written wrong.
+/// Warnings about misspelled annotations and labels of ours, which have no effect.
 pub fn doubts(kind: &str, object: &Node) -> Vec<String> {
     let mut warnings = Vec::new();
     if let Some(value) = label(object).filter(|value| kind == "ConfigMap" && !["true", "false"].contains(value)) {

@@ -1,17 +1,17 @@
-//! What is counted, in the text format of Prometheus.
+//! The webhook's metrics, in the text format of Prometheus.
 
 use std::fmt::Write;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::time::Duration;
 
-/// Upper bounds of the histogram, in seconds.
+/// Upper bounds of the histogram's buckets, in seconds.
 const BOUNDS: [f64; 9] = [0.001, 0.0025, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 2.0];
 
-/// Kinds that are counted by name; others are `other`, so that nobody can make series.
+/// Kinds with their own series; all others count as `other`, so that clients cannot create series.
 const KINDS: [&str; 6] = ["WasmPlugin", "TrafficExtension", "EnvoyExtensionPolicy", "EnvoyProxy", "ConfigMap", "other"];
 
-/// What has happened so far.
+/// The counters.
 #[derive(Debug, Default)]
 pub struct WebhookMetrics(Mutex<WebhookCounts>);
 
@@ -25,7 +25,7 @@ struct WebhookCounts {
     reloads: [u64; 4],
 }
 
-/// What can be read again.
+/// What can be reloaded.
 #[derive(Clone, Copy, Debug)]
 pub enum Reloaded {
     /// The certificate.
@@ -39,7 +39,7 @@ impl WebhookMetrics {
         change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// An answer.
+    /// Counts a response.
     pub fn admission(&self, kind: &str, is_allowed: bool, warns: bool, took: Duration) {
         let place = KINDS.iter().position(|known| *known == kind).unwrap_or(KINDS.len() - 1);
         self.with(|counts| {
@@ -55,12 +55,12 @@ impl WebhookMetrics {
         });
     }
 
-    /// A request that was no AdmissionReview, or could not be answered.
+    /// Counts a request that was not an AdmissionReview, or could not be answered.
     pub fn error(&self) {
         self.with(|counts| counts.errors += 1);
     }
 
-    /// Something was read again, or could not be.
+    /// Counts a reload, or a failed one.
     pub fn reload(&self, what: Reloaded, is_fine: bool) {
         self.with(|counts| {
             let place = usize::from(matches!(what, Reloaded::Ceilings)) * 2 + usize::from(!is_fine);
@@ -70,7 +70,7 @@ impl WebhookMetrics {
         });
     }
 
-    /// The page.
+    /// The page for Prometheus.
     pub fn page(&self, ceilings: usize, routes_known: bool) -> String {
         let mut page = String::new();
         let head = |page: &mut String, name: &str, kind: &str, help: &str| {

@@ -1,8 +1,9 @@
-//! `penstock webhook`: a validating admission webhook. An invalid policy is refused when it is applied, with the
+//! `penstock webhook`: a validating admission webhook. It refuses an invalid policy when it is applied, with the
 //! message of `penstock check`.
 //!
-//! `review` reads and answers an AdmissionReview, `object` finds what of an object is ours and judges it, `update` says what
-//! an update loosens, `ceilings` and `routes` are what objects are judged against, `certificate` and `server` are how it is reached.
+//! `review` parses an AdmissionReview and writes its response, `object` finds and checks the policies of an object,
+//! `update` determines what an update loosens, `ceilings` and `routes` provide what objects are checked against,
+//! `certificate` and `server` implement HTTPS.
 
 mod ceilings;
 mod certificate;
@@ -73,7 +74,7 @@ impl Args {
     /// Serves until the process ends.
     ///
     /// # Errors
-    /// A certificate or ceiling that cannot be read, and when it cannot listen.
+    /// Returns an error when a certificate or ceiling cannot be read, or when it cannot listen.
     pub fn run(&self, out: &mut Output<'_>) -> anyhow::Result<bool> {
         let certificate = Certificate::load(&self.certificate, &self.key)?;
         let ceilings = match &self.ceilings {
@@ -111,7 +112,7 @@ impl Args {
         Ok(true)
     }
 
-    /// The API server to ask for routes.
+    /// The API server that is asked for routes.
     fn api_server(&self) -> Option<String> {
         if self.no_api_server {
             return None;

@@ -1,4 +1,4 @@
-//! Finds the policies of an object, and decides whether it may be written.
+//! Finds the policies of an object, and decides whether the object is admitted.
 
 use annotate_snippets::Level;
 use penstock_policy::document::Node;
@@ -24,14 +24,14 @@ pub enum Loosening {
     RequireAnnotation,
 }
 
-/// What objects are judged against.
+/// What objects are checked against.
 #[derive(Debug)]
 pub struct ObjectJudge {
-    /// What teams must keep to.
+    /// The limits for teams.
     pub ceilings: Ceilings,
-    /// What routes there are.
+    /// The routes of the cluster.
     pub routes: KnownRoutes,
-    /// What becomes of updates that loosen.
+    /// How updates that loosen a policy are handled.
     pub loosening: Loosening,
 }
 
@@ -42,7 +42,7 @@ struct ObjectFile {
 }
 
 impl ObjectJudge {
-    /// Whether an object may be written; with a ceiling only whether it is within it.
+    /// Decides whether an object is admitted; for a team with a ceiling, only whether it is within the ceiling.
     pub fn judge(&self, request: &ReviewRequest, ceiling: Option<&str>) -> ReviewAnswer {
         let kind = request.kind.kind.as_str();
         let is_known = PLUGINS.contains(&kind) || ["ConfigMap", "EnvoyProxy"].contains(&kind);
@@ -53,7 +53,7 @@ impl ObjectJudge {
                 return ReviewAnswer::refused(format!("\n{kind} {}: cannot be read: {error}", request.name));
             }
         };
-        // Removing the last finalizers must never be prevented.
+        // Removing the last finalizers must always be possible.
         if object.get("metadata").is_some_and(|metadata| metadata.get("deletionTimestamp").is_some()) {
             return ReviewAnswer::default();
         }
@@ -140,7 +140,7 @@ impl ObjectJudge {
     }
 }
 
-/// Plugins that let every request pass when they cannot run, although their policies refuse some.
+/// Plugins that refuse requests, but let all of them pass when they cannot run.
 fn fails_open(file: &ManifestFile) -> impl Iterator<Item = &Finding> {
     let restricting = file.policies.iter().filter(|found| update::restricts(&found.node));
     let doubts = restricting.flat_map(|found| &found.doubts);
@@ -151,7 +151,7 @@ fn is_ours(kind: &str, object: &Node) -> bool {
     PLUGINS.contains(&kind) || (kind == "ConfigMap" && label(object).is_some_and(|value| value == "true"))
 }
 
-/// `WasmPlugin shop/penstock`.
+/// The object, such as `WasmPlugin shop/penstock`.
 fn name(request: &ReviewRequest, object: &Node) -> String {
     let kind = &request.kind.kind;
     // The API server has not generated the name yet.
@@ -165,10 +165,10 @@ fn name(request: &ReviewRequest, object: &Node) -> String {
     }
 }
 
-/// The files of an object. Shown as YAML, as most people write it, without what they do not.
+/// The files of an object. They are shown as YAML, which most users write, without fields that users do not write.
 ///
 /// # Errors
-/// Why one cannot be read.
+/// Returns an error when a file cannot be parsed.
 fn parts(request: &ReviewRequest, kind: &str, object: &Node) -> Result<Vec<ObjectFile>, String> {
     let name = name(request, object);
     let mut texts = Vec::new();
@@ -202,7 +202,7 @@ fn part(name: String, text: String) -> Result<ObjectFile, String> {
     }
 }
 
-/// An object without its status and what the server keeps in its metadata.
+/// The object without its status and without metadata that the server maintains.
 fn written(object: &Node) -> Node {
     const SERVERS: [&str; 6] =
         ["managedFields", "uid", "resourceVersion", "generation", "creationTimestamp", "selfLink"];
@@ -225,7 +225,7 @@ fn written(object: &Node) -> Node {
     Node::Map(fields.collect())
 }
 
-/// The policies, each with its place: those of a plugin by number, those of a ConfigMap by key.
+/// The policies with their places: those of a plugin by number, those of a ConfigMap by key.
 fn policies(parts: &[ObjectFile]) -> Vec<(String, &Node)> {
     parts
         .iter()

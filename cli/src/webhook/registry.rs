@@ -1,11 +1,11 @@
-//! The registry of dynamic modules of an EnvoyProxy (Envoy Gateway): what our module's entry must say.
+//! The registry of dynamic modules in an EnvoyProxy (Envoy Gateway): checks our module's entry.
 
 use penstock_policy::document::Node;
 
 use super::review::ReviewAnswer;
 use crate::manifests;
 
-/// Checks the entries of our module; those of others are ignored.
+/// Checks the entries of our module; those of other vendors are ignored.
 pub fn judge(object: &Node, name: &str) -> ReviewAnswer {
     let mut answer = ReviewAnswer::default();
     let Some(Node::List(entries)) = object.get("spec").and_then(|spec| spec.get("dynamicModules")) else {
@@ -35,7 +35,7 @@ pub fn judge(object: &Node, name: &str) -> ReviewAnswer {
     answer
 }
 
-/// Whether an entry loads our module: by its name, or by that of the library.
+/// Whether an entry loads our module, by its name or by that of the library.
 fn is_ours(entry: &Node) -> bool {
     let text = |node: Option<&Node>| match node {
         Some(Node::String(text)) => text.clone(),

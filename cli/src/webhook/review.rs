@@ -1,48 +1,48 @@
-//! An AdmissionReview, and its answer (`admission.k8s.io/v1`).
+//! An AdmissionReview, and the response to it (`admission.k8s.io/v1`).
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
-/// Longer warnings are cut by the API server, in the middle of a character.
+/// The API server truncates longer warnings, possibly inside a character.
 const LONGEST_WARNING: usize = 250;
 
-/// All warnings together may have 4,096 bytes.
+/// The limit for all warnings together is 4,096 bytes.
 const MOST_WARNINGS: usize = 15;
 
-/// What the API server asks.
+/// The API server's request.
 #[derive(Debug, Deserialize)]
 pub struct Review {
     /// The request.
     pub request: ReviewRequest,
 }
 
-/// One object that somebody writes.
+/// The operation on an object.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ReviewRequest {
-    /// To be returned.
+    /// The id, which the response repeats.
     pub uid: String,
-    /// Of the object.
+    /// The kind of the object.
     pub kind: ObjectKind,
-    /// Of the object.
+    /// The namespace of the object.
     #[serde(default)]
     pub namespace: String,
-    /// Empty where the server makes one.
+    /// The name; empty when the server generates it.
     #[serde(default)]
     pub name: String,
-    /// CREATE, UPDATE, DELETE, CONNECT.
+    /// The operation: CREATE, UPDATE, DELETE or CONNECT.
     pub operation: String,
-    /// Who writes.
+    /// The user.
     #[serde(default)]
     pub user_info: User,
-    /// As it is to be.
+    /// The new object.
     #[serde(default)]
     pub object: Option<Box<RawValue>>,
-    /// As it is.
+    /// The old object.
     #[serde(default)]
     pub old_object: Option<Box<RawValue>>,
-    /// Whether nothing is to be kept.
+    /// Whether this is a dry run.
     #[serde(default)]
     pub dry_run: Option<bool>,
 }
@@ -50,14 +50,14 @@ pub struct ReviewRequest {
 /// A kind of object.
 #[derive(Debug, Deserialize)]
 pub struct ObjectKind {
-    /// Such as `extensions.istio.io`.
+    /// The group, such as `extensions.istio.io`.
     #[serde(default)]
     pub group: String,
-    /// Such as `WasmPlugin`.
+    /// The kind, such as `WasmPlugin`.
     pub kind: String,
 }
 
-/// Who writes.
+/// The user.
 #[derive(Debug, Default, Deserialize)]
 pub struct User {
     /// The name.
@@ -68,7 +68,7 @@ pub struct User {
 /// The verdict on an object.
 #[derive(Clone, Debug, Default)]
 pub struct ReviewAnswer {
-    /// Why it is refused.
+    /// The reason of the refusal; `None` when it is admitted.
     pub refusal: Option<String>,
     /// The warnings.
     pub warnings: Vec<String>,
@@ -100,7 +100,7 @@ impl ReviewAnswer {
     }
 }
 
-/// One line that is not too long.
+/// One line with a maximum length.
 fn cut(text: &str) -> String {
     let line = text.replace('\n', " ");
     let Some((end, _)) = line.char_indices().find(|(at, c)| at + c.len_utf8() > LONGEST_WARNING) else { return line };

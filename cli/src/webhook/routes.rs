@@ -1,4 +1,4 @@
-//! The routes of the cluster: HTTPRoutes, GRPCRoutes and VirtualServices, listed through the API server now and then.
+//! The routes of the cluster: HTTPRoutes, GRPCRoutes and VirtualServices, listed periodically from the API server.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -8,20 +8,20 @@ use anyhow::{Context as _, Result};
 use penstock_policy::document::Node;
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
 
-/// What is listed. An API that the cluster does not have has no objects.
+/// The resources that are listed. A resource that the cluster does not have has no objects.
 const LISTS: [&str; 3] = [
     "/apis/gateway.networking.k8s.io/v1/httproutes",
     "/apis/gateway.networking.k8s.io/v1/grpcroutes",
     "/apis/networking.istio.io/v1/virtualservices",
 ];
 
-/// So many objects at a time.
+/// The number of objects in a page.
 const PAGE: usize = 500;
 
-/// The largest page.
+/// The largest page, in bytes.
 const MOST_BYTES: u64 = 256 << 20;
 
-/// The routes that are known.
+/// The known routes.
 #[derive(Debug, Default)]
 pub struct KnownRoutes {
     api_server: Option<String>,
@@ -30,25 +30,25 @@ pub struct KnownRoutes {
 }
 
 impl KnownRoutes {
-    /// Those of an API server; `None`: nothing is known.
+    /// For an API server; `None` when there is none, so that routes stay unknown.
     pub fn new(api_server: Option<String>, account: &Path) -> KnownRoutes {
         KnownRoutes { api_server, account: account.to_owned(), known: RwLock::default() }
     }
 
-    /// Whether there is anybody to ask.
+    /// Whether there is an API server.
     pub fn is_used(&self) -> bool {
         self.api_server.is_some()
     }
 
-    /// The objects, as far as they are about routes; `None`: they are not known.
+    /// The objects with their fields about routes; `None` while they are unknown.
     pub fn known(&self) -> Option<Arc<Vec<Node>>> {
         self.known.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Lists them again.
+    /// Lists the routes again.
     ///
     /// # Errors
-    /// When the API server does not answer: what was known stays known.
+    /// Returns an error when the API server does not respond; then the previous list stays in use.
     pub fn refresh(&self) -> Result<()> {
         let Some(server) = &self.api_server else { return Ok(()) };
         let mut objects = Vec::new();
@@ -70,7 +70,7 @@ impl KnownRoutes {
                 let text = response.body_mut().with_config().limit(MOST_BYTES).read_to_vec()?;
                 let page = Node::from_json(&text)?;
                 if let Some(Node::List(items)) = page.get("items") {
-                    // Items of a list have no kind of their own.
+                    // Items of a list lack their kind.
                     let kind = if list.ends_with("virtualservices") { "VirtualService" } else { "HTTPRoute" };
                     objects.extend(items.iter().map(|item| route(kind, item)));
                 }
@@ -106,7 +106,7 @@ impl KnownRoutes {
     }
 }
 
-/// What of an object says which values of the route header it matches.
+/// Keeps the fields of an object that contain values of the route header.
 fn route(kind: &str, item: &Node) -> Node {
     let spec = item.get("spec").cloned().unwrap_or(Node::Null);
     Node::Map(vec![("kind".to_owned(), Node::String(kind.to_owned())), ("spec".to_owned(), spec)])

@@ -1,4 +1,4 @@
-//! HTTPS server for admission reviews. Policies are judged in threads of their own, as many as there are cores.
+//! An HTTPS server for admission reviews. Policies are checked in separate threads, as many as there are cores.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,10 +23,10 @@ use super::metrics::{Reloaded, WebhookMetrics};
 use super::object::ObjectJudge;
 use super::review::Review;
 
-/// An object and what it replaces: etcd takes 1.5 MiB of each.
+/// The maximum size: an object and the one that it replaces, each of which etcd limits to 1.5 MiB.
 const MOST_BYTES: usize = 8 << 20;
 
-/// Everything that requests share.
+/// State that all requests share.
 #[derive(Clone, Debug)]
 pub struct WebhookState {
     judge: Arc<ObjectJudge>,
@@ -36,15 +36,15 @@ pub struct WebhookState {
 }
 
 impl WebhookState {
-    /// An application that judges by `judge`.
+    /// An application that checks objects with `judge`.
     pub fn new(judge: ObjectJudge, certificate: Arc<Certificate>) -> WebhookState {
         WebhookState { judge: Arc::new(judge), certificate, metrics: Arc::default(), stopping: Arc::default() }
     }
 
-    /// Reads certificate and ceilings again when they change, and the routes now and then.
+    /// Reloads certificate and ceilings when they change, and lists the routes periodically.
     ///
     /// # Errors
-    /// When no thread can be started.
+    /// Returns an error when no thread can be started.
     pub fn refresh_in_background(&self, files: Duration, routes: Duration) -> Result<()> {
         let app = self.clone();
         let refresh_files = move || loop {
@@ -89,10 +89,10 @@ impl WebhookState {
         self.metrics.reload(what, true);
     }
 
-    /// Serves until the process is told to end; then what has begun is answered.
+    /// Serves until the process gets a signal to end; requests in flight are finished.
     ///
     /// # Errors
-    /// When the sockets fail.
+    /// Returns an error when the sockets fail.
     pub async fn serve(self, listener: TcpListener, plain: Option<TcpListener>) -> Result<()> {
         let tls = TlsListener::with(listener, self.certificate.server()?)?;
         let stopping = Arc::clone(&self.stopping);
@@ -152,7 +152,7 @@ impl WebhookState {
         match answered.await {
             Ok(Ok(text)) => ([(CONTENT_TYPE, HeaderValue::from_static("application/json"))], text).into_response(),
             Ok(Err(error)) => problem(StatusCode::BAD_REQUEST, format!("this is no AdmissionReview: {error}")),
-            // The API server then applies the failure policy.
+            // The API server then applies the webhook's failure policy.
             Err(error) => {
                 problem(StatusCode::INTERNAL_SERVER_ERROR, format!("the object could not be judged: {error}"))
             }

@@ -1,4 +1,5 @@
-//! What an update changes: nothing that counts, or something that loosens and needs an approval.
+//! Compares an update with the current object: whether it changes anything relevant, and whether it loosens a policy
+//! and needs an approval.
 
 use penstock_policy::document::Node;
 use sha2::{Digest, Sha256};
@@ -8,19 +9,20 @@ use super::review::ReviewAnswer;
 use crate::manifests::ANNOTATION;
 use crate::{diff, yaml_text};
 
-/// What an update loosens.
+/// A loosening by an update.
 pub struct Loosened {
     changes: Vec<String>,
-    /// Of what the object was and is to be: an approval is for one update only.
+    /// A hash of the old and the new object: an approval is valid for one update only.
     hash: String,
 }
 
-/// Whether an update leaves everything as it is that is checked.
+/// Whether an update leaves everything unchanged that is checked.
 pub fn is_same(old: &Node, new: &Node) -> bool {
     content(old) == content(new)
 }
 
-/// What an update lets pass that was refused. Both sides with their policies; the new ones compile.
+/// The requests that an update allows and that were refused before. Both sides are policies, of which the new ones are
+/// valid.
 pub fn loosened(old: (&Node, &[(String, &Node)]), new: (&Node, &[(String, &Node)])) -> Option<Loosened> {
     let ((old, was), (object, is)) = (old, new);
     if is_same(old, object) {
@@ -49,7 +51,7 @@ pub fn loosened(old: (&Node, &[(String, &Node)]), new: (&Node, &[(String, &Node)
 }
 
 impl Loosened {
-    /// Refuses the update unless it is approved, or warns where none is required.
+    /// Refuses the update unless it is approved, or warns where no approval is required.
     pub fn settle(&self, object: &Node, requires_approval: bool, answer: &mut ReviewAnswer) {
         let annotations = object.get("metadata").and_then(|metadata| metadata.get("annotations"));
         let approval = annotations.and_then(|annotations| annotations.get(APPROVAL));
@@ -57,7 +59,7 @@ impl Loosened {
             answer.warnings.extend(self.changes.iter().map(|change| format!("loosens: {change}")));
             return;
         }
-        // The API server passes on whatever it is given; people read the first lines.
+        // The API server forwards messages of any length, but users read the first lines.
         const SHOWN: usize = 50;
         let mut list: String = self.changes.iter().take(SHOWN).map(|change| format!("- {change}\n")).collect();
         if self.changes.len() > SHOWN {
@@ -73,7 +75,7 @@ impl Loosened {
     }
 }
 
-/// What an object does, and what of its metadata says whether that is checked.
+/// The policies of an object, and the metadata that determines whether they are checked.
 fn content(object: &Node) -> Vec<&Node> {
     let mark = |list: &str, name: &str| object.get("metadata")?.get(list)?.get(name);
     let marks = [mark("annotations", ANNOTATION), mark("labels", LABEL)];
@@ -81,12 +83,12 @@ fn content(object: &Node) -> Vec<&Node> {
     parts.into_iter().chain(marks).map(|part| part.unwrap_or(&Node::Null)).collect()
 }
 
-/// Whether a policy refuses anything.
+/// Whether a policy refuses any request.
 pub fn restricts(policy: &Node) -> bool {
     policy.get("egress").is_some() || policy.get("rateLimits").is_some()
 }
 
-/// Whether a plugin says that requests pass when it fails.
+/// Whether a plugin lets requests pass when it fails.
 fn fails_open(node: &Node) -> bool {
     match node {
         Node::Map(fields) => fields.iter().any(|(field, value)| match (field.as_str(), value) {

@@ -8,13 +8,13 @@ use super::witness::Witness;
 /// Something that the team's policy allows and the platform's does not.
 #[derive(Clone, Debug)]
 pub struct Excess {
-    /// Where in the team's policy.
+    /// The place in the team's policy.
     pub path: String,
-    /// What.
+    /// The description.
     pub message: String,
-    /// What would be right.
+    /// The suggested correction.
     pub help: Option<String>,
-    /// What shows it.
+    /// The example that shows it.
     pub witness: Option<Witness>,
 }
 
@@ -30,14 +30,14 @@ impl Excess {
     }
 }
 
-/// Where a policy's callers get their identity from; `null`: from the default.
+/// The source of the callers' identity in a policy; `null` for the default.
 pub fn identity(policy: &Node) -> Node {
     let of = |section: &str| policy.get(section).and_then(|section| section.get("identity")).cloned();
     let default = Node::Map(vec![("peerCertificate".to_owned(), Node::Map(Vec::new()))]);
     of("settings").or_else(|| of("egress")).unwrap_or(default)
 }
 
-/// A field of `settings`, `null` when it is not there.
+/// A field of `settings`; `null` when it is absent.
 pub(crate) fn setting<'n>(policy: &'n Node, name: &str) -> &'n Node {
     policy.get("settings").and_then(|settings| settings.get(name)).unwrap_or(&Node::Null)
 }

@@ -1,7 +1,8 @@
-//! `penstock check --within PLATFORM TEAM`: whether what the team's policy lets pass the platform's lets pass too.
+//! `penstock check --within PLATFORM TEAM`: decides whether the platform's policy allows everything that the team's
+//! policy allows.
 //!
-//! Sound: "it does" is never wrong. "It does not" comes with a request that shows it, decided by both policies, wherever
-//! one could be found.
+//! The answer "yes" is never wrong. "No" comes with an example request, decided by both policies, wherever one could be
+//! found.
 
 pub mod egress;
 mod excess;
@@ -22,36 +23,36 @@ pub use witness::Witness;
 pub struct Ceiling {
     node: Node,
     documents: Documents,
-    /// Whether a section that the team's policy lacks is decided elsewhere.
+    /// Whether a section that the team's policy lacks is decided by another plugin.
     for_plugins: bool,
 }
 
 impl Ceiling {
-    /// A ceiling of a policy that compiles.
+    /// The ceiling of a valid policy.
     pub fn new(node: Node) -> Ceiling {
         let documents = Documents::of(&node);
         Ceiling { documents, node, for_plugins: false }
     }
 
-    /// The same for policies of single plugins: what a plugin's policy has no section for other plugins decide.
+    /// The same for policies of single plugins: a section that a plugin's policy lacks is decided by other plugins.
     #[must_use]
     pub fn for_plugins(self) -> Ceiling {
         Ceiling { for_plugins: true, ..self }
     }
 
-    /// Whether it refuses anything, so that a plugin that cannot run must refuse everything.
+    /// Whether it refuses any request, so that a plugin that cannot run must refuse all of them.
     pub fn restricts(&self) -> bool {
         self.documents.egress.is_some() || !self.documents.limits.is_empty()
     }
 
-    /// Where a policy that compiles exceeds the ceiling. A section that the platform's policy lacks is no ceiling.
+    /// Where a valid policy exceeds the ceiling. A section that the platform's policy lacks is not restricted.
     pub fn excesses(&self, team: &Node, now: Timestamp) -> Vec<Excess> {
         let documents = Documents::of(team);
         let mut excesses = Vec::new();
         if let Some(document) = &self.documents.egress
             && (documents.egress.is_some() || !self.for_plugins)
         {
-            // Compiled each time: a policy has state, and threads share a ceiling.
+            // Compiled for each use: a policy has state, and threads share a ceiling.
             let part = |node, document, policy| egress::SectionPart { node, document, policy };
             let (platform, alone) = (egress::alone(&self.node), egress::alone(team));
             match (&platform, documents.egress.as_ref().zip(alone.as_ref())) {

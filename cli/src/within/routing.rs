@@ -1,4 +1,5 @@
-//! Whether a team's routes and canaries lead only where the platform's do, and change no other headers.
+//! Decides whether a team's routes and canaries lead only to destinations of the platform's, and change no other
+//! headers.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +9,7 @@ use penstock_policy::document::Node;
 use super::excess::{Excess, setting};
 use crate::words::listed;
 
-/// What rules and canaries can do, each with its place.
+/// The effects of rules and canaries, each with its place.
 #[derive(Default)]
 struct Reach {
     routes: Vec<(String, String)>,
@@ -17,7 +18,8 @@ struct Reach {
     hosts: Vec<(String, String)>,
 }
 
-/// Where the team's `routes` and `canaries` exceed the platform's. They are one ceiling: a canary leads to routes, too.
+/// Where the team's `routes` and `canaries` exceed the platform's. Both sections share one ceiling, because a canary
+/// leads to routes, too.
 pub fn excesses(platform: &Node, team: &Node) -> Vec<Excess> {
     let has_any = |policy: &Node| policy.get("routes").is_some() || policy.get("canaries").is_some();
     if !has_any(platform) || !has_any(team) {

@@ -1,4 +1,4 @@
-//! Requests that show an excess: one passes the team's policy and not the platform's.
+//! Example requests that show an excess: the team's policy passes them, the platform's does not.
 
 use penstock_policy::wire::WireRequest;
 use penstock_policy::{Policy, Timestamp};
@@ -9,18 +9,18 @@ use penstock_policy::wire::World;
 
 use crate::words;
 
-/// What shows an excess, in the form that `penstock replay` reads.
+/// An example, in the format of `penstock replay`.
 #[derive(Clone, Debug, Serialize)]
 #[serde(untagged)]
 pub enum Witness {
-    /// A request that the team's policy lets pass and the platform's refuses.
+    /// A request that the team's policy passes and the platform's refuses.
     Request(Value),
-    /// Requests of which the team's policy lets all pass and the platform's refuses the last.
+    /// Requests that the team's policy passes, of which the platform's refuses the last.
     Sequence(Vec<Value>),
 }
 
 impl Witness {
-    /// Of requests in order.
+    /// Makes an example of requests in order.
     pub fn of(requests: &[RequestDraft]) -> Witness {
         match requests {
             [request] => Witness::Request(request.json()),
@@ -29,7 +29,7 @@ impl Witness {
     }
 }
 
-/// A request to be.
+/// A request under construction.
 #[derive(Clone, Debug, Default)]
 pub struct RequestDraft {
     /// `:method`.
@@ -40,28 +40,28 @@ pub struct RequestDraft {
     pub authority: String,
     /// `:path`.
     pub path: String,
-    /// In order.
+    /// The headers in order.
     pub headers: Vec<(String, String)>,
     /// The caller's identity.
     pub peer: Option<String>,
-    /// The server name of the handshake.
+    /// The server name of the TLS handshake.
     pub sni: Option<String>,
     /// The client's address.
     pub source_address: Option<String>,
-    /// When it comes.
+    /// The time of the request.
     pub time: Option<Timestamp>,
-    /// What a verified token says.
+    /// The claims of a verified token.
     pub claims: Option<Value>,
-    /// What an earlier filter left.
+    /// The metadata of an earlier filter.
     pub metadata: Option<Value>,
-    /// What a rate-limit service answers.
+    /// The response of a rate-limit service.
     pub service: Option<&'static str>,
-    /// What the upstream answers.
+    /// The response of the upstream.
     pub response: Option<Value>,
 }
 
 impl RequestDraft {
-    /// The request as `penstock replay` reads it.
+    /// The request in the format of `penstock replay`.
     pub fn json(&self) -> Value {
         let mut map = Map::new();
         let mut put = |name: &str, value: Value| drop(map.insert(name.to_owned(), value));
@@ -99,7 +99,7 @@ impl RequestDraft {
         serde_json::from_value(self.json()).ok()
     }
 
-    /// In a line for people: `GET https://a.test/x, caller spiffe://…`.
+    /// A human-readable line: `GET https://a.test/x, caller spiffe://…`.
     pub fn words(&self) -> String {
         let url = match self.method.as_str() {
             "CONNECT" => self.authority.clone(),
@@ -122,7 +122,7 @@ impl RequestDraft {
     }
 }
 
-/// A text that may be very long, with its length then.
+/// A text that is shortened when it is very long, with its length.
 fn long(text: &str) -> String {
     const MOST: usize = 200;
     match text.chars().count() {
@@ -133,7 +133,7 @@ fn long(text: &str) -> String {
     }
 }
 
-/// Why `policy` refuses a request; `None`: it lets it pass.
+/// Why `policy` refuses a request; `None` when it passes.
 pub fn refusal(policy: &Policy, request: &WireRequest, world: &mut World) -> Option<WitnessAnswer> {
     let decision = request.decide(policy, world);
     (decision.action == Some("respond")).then(|| WitnessAnswer {
@@ -142,7 +142,7 @@ pub fn refusal(policy: &Policy, request: &WireRequest, world: &mut World) -> Opt
     })
 }
 
-/// What a policy answers in place of the upstream.
+/// A policy's own response instead of the upstream's.
 #[derive(Clone, Debug)]
 pub struct WitnessAnswer {
     /// Its status.

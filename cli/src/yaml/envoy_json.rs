@@ -1,5 +1,5 @@
-//! JSON as Envoy reads its own configuration files. Protobuf's parser takes what strict JSON does not: a comma before a
-//! closing bracket, names without quotes, texts in single quotes, and line breaks and tabs inside of texts.
+//! JSON as Envoy parses its own configuration files. Protobuf's parser accepts what strict JSON forbids: a trailing
+//! comma, names without quotes, strings in single quotes, and line breaks and tabs inside strings.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -10,13 +10,13 @@ use super::error::NotYaml;
 use super::located::{Located, ValuePlace};
 use super::scalar::Schema;
 
-/// As deep as protobuf's parser goes.
+/// The maximum depth of protobuf's parser.
 const DEEPEST: usize = 100;
 
-/// Reads one value and nothing after it.
+/// Parses one value, with nothing after it.
 ///
 /// # Errors
-/// What protobuf's parser does not take either.
+/// Returns an error for text that protobuf's parser refuses, too.
 pub fn read(text: &str) -> Result<Located, NotYaml> {
     let mut reader = EnvoyJsonReader { text, at: 0, places: HashMap::new() };
     let node = reader.value("", None, 0)?;
@@ -52,7 +52,7 @@ impl EnvoyJsonReader<'_> {
         Some(c)
     }
 
-    /// Whether this comes next, which is then passed.
+    /// Skips this text if it comes next.
     fn passes(&mut self, wanted: char) -> bool {
         self.space();
         let comes = self.peek() == Some(wanted);
@@ -123,7 +123,7 @@ impl EnvoyJsonReader<'_> {
         }
     }
 
-    /// Whether a list or map ends here; else a comma has been passed. One comma may stand before the end.
+    /// Whether a list or map ends here; otherwise skips a comma. One comma is allowed before the end.
     fn ends(&mut self, close: char) -> Result<bool, NotYaml> {
         let has_comma = self.passes(',');
         match self.passes(close) {
@@ -159,7 +159,7 @@ impl EnvoyJsonReader<'_> {
             .map_err(|_| wrong(start, "expected a value: texts are in quotes, numbers as JSON has them"))
     }
 
-    /// A text in double or single quotes.
+    /// A string in double or single quotes.
     fn string(&mut self) -> Result<String, NotYaml> {
         let start = self.at;
         let quote = self.next();
@@ -172,7 +172,7 @@ impl EnvoyJsonReader<'_> {
                 Some('\\') => match self.next() {
                     Some('\'') => out.push('\''),
                     Some('u') => {
-                        // Two escapes may be one character.
+                        // Two escapes may form one character.
                         let mut end = at + 6;
                         if self.text.get(end..end + 2) == Some("\\u") && !self.is_character(at..end) {
                             end += 6;
@@ -203,7 +203,7 @@ impl EnvoyJsonReader<'_> {
         }
     }
 
-    /// Whether one escape is a character by itself.
+    /// Whether a single escape is a character.
     fn is_character(&self, escape: Range<usize>) -> bool {
         let escape = format!("\"{}\"", self.text.get(escape).unwrap_or_default());
         Node::from_json(escape.as_bytes()).is_ok()
@@ -214,7 +214,8 @@ impl EnvoyJsonReader<'_> {
 mod tests {
     use super::*;
 
-    /// What Envoy 1.36 to 1.40 take and refuse in the metadata of a node; `integration/tests/corpus` asks it.
+    /// What Envoy 1.36 to 1.40 accept and refuse in the metadata of a node; `integration/tests/corpus` verifies it with
+    /// Envoy.
     #[test]
     fn what_protobuf_takes_beyond_json_is_read() {
         for (text, expected) in [

@@ -1,21 +1,21 @@
-//! Why a text is no YAML.
+//! Syntax errors of YAML and JSON.
 
-/// Text that is not one document of YAML, or of JSON.
+/// The error for text that is not one document of YAML or JSON.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
 pub struct NotYaml {
-    /// What it should be: `YAML`, `JSON`.
+    /// The expected format: `YAML` or `JSON`.
     pub language: &'static str,
-    /// What is wrong, in one line.
+    /// The problem in one line.
     pub message: String,
-    /// What would be right.
+    /// The suggested correction.
     pub help: Option<String>,
-    /// Byte offset in the text.
+    /// The byte offset in the text.
     pub at: usize,
 }
 
 impl NotYaml {
-    /// Something wrong at a byte of the text.
+    /// A problem at a byte of the text.
     pub(super) fn at(at: usize, message: impl Into<String>) -> NotYaml {
         NotYaml { language: "YAML", message: message.into(), help: None, at }
     }

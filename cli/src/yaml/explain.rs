@@ -1,11 +1,11 @@
-//! What is wrong with a text that is not YAML or not JSON, in words that say what to do.
+//! Explains syntax errors of YAML and JSON, and how to correct them.
 
 use libyaml_safer::{Error, Mark};
 use penstock_policy::document::NotJson;
 
 use super::error::NotYaml;
 
-/// An error of the YAML parser. `byte` gives the place of a mark.
+/// Explains an error of the YAML parser. `byte` converts a position to an offset.
 pub fn yaml(error: &Error, text: &str, byte: &impl Fn(Mark) -> usize) -> NotYaml {
     let Some(mark) = error.problem_mark() else {
         let what = error.to_string();
@@ -59,7 +59,7 @@ pub fn yaml(error: &Error, text: &str, byte: &impl Fn(Mark) -> usize) -> NotYaml
     }
 }
 
-/// An error of the JSON parser, with its place.
+/// Explains an error of the JSON parser, with its place.
 pub fn json(error: &NotJson, text: &str) -> NotYaml {
     let said = error.to_string();
     let said = said.strip_prefix("not JSON: ").unwrap_or(&said);
@@ -113,7 +113,7 @@ impl<'t> TextPlace<'t> {
         before.rsplit('\n').next().unwrap_or_default()
     }
 
-    /// The word that begins here, for a message.
+    /// The word that starts here, for a message.
     fn word(&self) -> &'t str {
         let rest = self.rest().trim_start();
         let end = rest.find([' ', '\n', '\r', ':', ',', '\t']).unwrap_or(rest.len());
@@ -137,7 +137,7 @@ impl<'t> TextPlace<'t> {
         }
     }
 
-    /// A `:` where no field can be.
+    /// A `:` where no field is possible.
     fn unexpected_field(&self) -> NotYaml {
         let before = self.before();
         let field = before.trim_start().trim_start_matches("- ").trim();
@@ -167,7 +167,7 @@ impl<'t> TextPlace<'t> {
             .help("check its indentation, or put the value in quotes")
     }
 
-    /// Something that is no field where fields are, or is one at the wrong indentation.
+    /// Text that is not a field in a place for fields, or a field with wrong indentation.
     fn no_key(&self, begun: Option<usize>) -> NotYaml {
         let word = self.word();
         let whole = self.rest().lines().next().unwrap_or_default();
@@ -205,7 +205,7 @@ impl<'t> TextPlace<'t> {
     }
 }
 
-/// `{{ … }}`.
+/// A template such as `{{ … }}`.
 fn template(at: usize) -> NotYaml {
     NotYaml::at(at, "this is a template, not YAML")
         .help("render it first: `helm template … | penstock check -`, or put the value in quotes")

@@ -12,14 +12,14 @@ use super::scalar::{Schema, Surprise};
 pub struct Located {
     /// The document.
     pub node: Node,
-    /// Who reads it, as far as its text says.
+    /// The reader of the document, as far as its text tells.
     pub schema: Schema,
     pub(super) places: HashMap<String, ValuePlace>,
-    /// Plain words that not every reader takes for the same, with their paths.
+    /// Plain scalars that readers interpret differently, with their paths.
     pub(super) surprises: Vec<(String, Surprise)>,
 }
 
-/// Where a value stands, as byte ranges of the text.
+/// The place of a value, as byte ranges of the text.
 #[derive(Clone, Debug)]
 pub(super) struct ValuePlace {
     pub(super) key: Option<Range<usize>>,
@@ -27,20 +27,20 @@ pub(super) struct ValuePlace {
 }
 
 impl Located {
-    /// Where the document's own value begins.
+    /// The start of the document's own value.
     pub(super) fn start(&self) -> usize {
         self.places.get("").map_or(0, |place| place.value.start)
     }
 
-    /// The bytes to point at for a problem at `path`: the value, or with `key` the name of the field; for what is
-    /// missing the nearest enclosing value.
+    /// The bytes to show for a problem at `path`: the value, or with `key` the name of the field; for something that is
+    /// missing, the nearest enclosing value.
     pub fn span(&self, path: &str, key: bool) -> Range<usize> {
         let mut path = path;
         let mut exact = true;
         loop {
             if let Some(place) = self.places.get(path) {
                 return match &place.key {
-                    // The whole of an enclosing value would be too much: its name will do.
+                    // An enclosing value would be too large; its name is enough.
                     Some(name) if key || !exact => name.clone(),
                     _ => place.value.clone(),
                 };
@@ -54,12 +54,12 @@ impl Located {
         }
     }
 
-    /// Whether there is a value at `path`, written out.
+    /// Whether there is a value at `path` that is written explicitly.
     pub fn has(&self, path: &str) -> bool {
         self.places.contains_key(path)
     }
 
-    /// The plain words below `prefix` that not every reader takes for the same, with their paths below it.
+    /// The plain scalars below `prefix` that readers interpret differently, with their paths below it.
     pub fn surprises<'l>(&'l self, prefix: &'l str) -> impl Iterator<Item = (&'l str, &'l Surprise)> {
         self.surprises.iter().filter_map(move |(path, surprise)| {
             let rest = path.strip_prefix(prefix)?;

@@ -1,7 +1,7 @@
-//! YAML (and so JSON) to the document's tree, remembering where each value stands.
+//! Parses YAML (and so JSON) to the document's tree, with the place of each value.
 //!
-//! The parser is a port of libyaml, as that of kubectl is: both read the same texts. What a plain word such as `on` or
-//! `0443` means depends on who reads the document, so it is decided per document: see [`Schema`].
+//! The parser is a port of libyaml, like that of kubectl, so both accept the same texts. The meaning of a plain scalar
+//! such as `on` or `0443` depends on the reader of the document, so it is decided for each document: see [`Schema`].
 
 mod envoy_json;
 mod error;
@@ -17,11 +17,11 @@ pub use located::Located;
 pub use scalar::{Schema, Surprise};
 
 impl Located {
-    /// Reads one YAML document; JSON is read as JSON. Empty text is `null`.
+    /// Parses one YAML document; JSON is parsed as JSON. Empty text is `null`.
     ///
     /// # Errors
-    /// Syntax, several documents, a mapping key that is no scalar, nesting deeper than 128 levels, or aliases that
-    /// expand to more than a million values.
+    /// Returns an error for invalid syntax, several documents, a mapping key that is not a scalar, nesting deeper than
+    /// 128 levels, or aliases that expand to more than a million values.
     pub fn read(text: &str) -> Result<Located, NotYaml> {
         let mut documents = Located::read_all(text)?;
         match documents.len() {
@@ -35,30 +35,30 @@ impl Located {
         }
     }
 
-    /// Reads any number of documents, each with its places in the whole text; at least one.
+    /// Parses any number of documents, at least one, each with its places in the whole text.
     ///
     /// # Errors
-    /// As for [`Located::read`].
+    /// Errors are those of [`Located::read`].
     pub fn read_all(text: &str) -> Result<Vec<Located>, NotYaml> {
         match looks_like_json(text).then(|| Node::from_json(text.as_bytes())) {
-            // JSON that a YAML parser stumbles over (escaped surrogates) is still JSON; only the places are lost.
+            // JSON that a YAML parser refuses (escaped surrogates) is still JSON; only the places are lost.
             Some(Ok(node)) => Ok(vec![Located::json(node, text)]),
             _ => reader::read(text),
         }
     }
 
-    /// The same, and what looks like JSON is read as YAML too.
+    /// The same, but text that looks like JSON is parsed as YAML, too.
     ///
     /// # Errors
-    /// As for [`Located::read`].
+    /// Errors are those of [`Located::read`].
     pub fn read_yaml(text: &str) -> Result<Vec<Located>, NotYaml> {
         reader::read(text)
     }
 
-    /// Reads strict JSON, as the modules read their configuration.
+    /// Parses strict JSON, as the modules parse their configuration.
     ///
     /// # Errors
-    /// Text that is not one JSON value.
+    /// Returns an error for text that is not one JSON value.
     pub fn read_json(text: &str) -> Result<Located, NotYaml> {
         match Node::from_json(text.as_bytes()) {
             Ok(node) => Ok(Located::json(node, text)),
@@ -66,10 +66,10 @@ impl Located {
         }
     }
 
-    /// Reads JSON as Envoy reads its own files, which is less strict.
+    /// Parses JSON as Envoy parses its own files, which is less strict.
     ///
     /// # Errors
-    /// Text that Envoy does not take either.
+    /// Returns an error for text that Envoy refuses, too.
     pub fn read_envoy_json(text: &str) -> Result<Located, NotYaml> {
         envoy_json::read(text)
     }
@@ -142,7 +142,7 @@ mod tests {
         assert_eq!(at("routes.default", false), "routes");
         let text = "\u{feff}é: 1\nb: 2";
         assert_eq!(&text[Located::read(text).unwrap().span("b", false)], "2");
-        // What comes by a merge key stands where it is merged.
+        // The place of a value from a merge key is the place of the merge key.
         let text = "a: &x {p: 1}\nb:\n  <<: *x\n";
         assert_eq!(&text[Located::read(text).unwrap().span("b.p", false)], "*x");
     }
@@ -198,7 +198,7 @@ mod tests {
         }
     }
 
-    /// What YAML is made of.
+    /// A YAML token.
     const PIECES: [&str; 52] = [
         "a",
         "b: ",

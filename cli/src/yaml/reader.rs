@@ -1,4 +1,4 @@
-//! The parser's events to trees.
+//! Converts the parser's events to trees.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -11,16 +11,16 @@ use super::explain;
 use super::located::{Located, ValuePlace};
 use super::scalar::{Schema, Surprise, plain};
 
-/// As deep as the module reads JSON.
+/// The maximum depth, which is that of the module's JSON parser.
 const DEEPEST: usize = 128;
 
-/// Values that a document may expand to; aliases multiply ("billion laughs").
+/// The maximum number of values after expansion; aliases multiply ("billion laughs").
 const MOST_VALUES: usize = 1_000_000;
 
-/// Bytes of text that count as one more value.
+/// The number of bytes of text that count as one more value.
 const BYTES_A_VALUE: usize = 64;
 
-/// The fields by which a document is known as a configuration of Envoy: a bootstrap, what a discovery service sends, a
+/// The fields that identify a document as an Envoy configuration: a bootstrap, a response of a discovery service, a
 /// route configuration.
 pub const ENVOY_FIELDS: [&str; 8] = [
     "static_resources",
@@ -33,13 +33,13 @@ pub const ENVOY_FIELDS: [&str; 8] = [
     "virtualHosts",
 ];
 
-/// An event with its place in bytes.
+/// An event with its byte range.
 struct YamlEvent {
     data: EventData,
     span: Range<usize>,
 }
 
-/// Reads every document of a text.
+/// Parses every document of a text.
 pub fn read(text: &str) -> Result<Vec<Located>, NotYaml> {
     let start = if text.starts_with('\u{feff}') { '\u{feff}'.len_utf8() } else { 0 };
     let (guarded, guards) = guarded(text.get(start..).unwrap_or_default());
@@ -57,7 +57,7 @@ pub fn read(text: &str) -> Result<Vec<Located>, NotYaml> {
     loop {
         let event = match parser.parse() {
             Ok(event) => event,
-            // Envoy reads the first document, and not what comes after it.
+            // Envoy reads the first document and ignores the others.
             Err(_) if documents.first().is_some_and(|first: &Located| first.schema == Schema::Envoy) => break,
             Err(error) => return Err(explain::yaml(&error, text, &byte)),
         };
@@ -91,12 +91,12 @@ pub fn read(text: &str) -> Result<Vec<Located>, NotYaml> {
     Ok(documents)
 }
 
-/// A character of a private use area, which no text has that it is put into.
+/// A private-use character that does not occur in the text.
 const GUARD: char = '\u{f8ff}';
 
-/// The text as the parser bears it, and where in it guards stand. The parser gives up on a tag that a comma ends
-/// (`[!a, b]`) and on a last line without an end; a character in between makes the first an ordinary mistake, and is
-/// taken out of what was no tag.
+/// Prepares the text for the parser, and returns the places of the inserted guard characters. The parser fails on a tag
+/// that a comma ends (`[!a, b]`) and on a last line without a line break; a guard character makes the first an ordinary
+/// error, and is removed from text that was not a tag.
 fn guarded(text: &str) -> (String, Vec<usize>) {
     let mut out = String::with_capacity(text.len() + 1);
     let mut guards = Vec::new();
@@ -118,18 +118,18 @@ fn guarded(text: &str) -> (String, Vec<usize>) {
     (out, guards)
 }
 
-/// One document under construction.
+/// A document under construction.
 struct Builder {
     events: Vec<YamlEvent>,
     schema: Schema,
     places: HashMap<String, ValuePlace>,
     surprises: Vec<(String, Surprise)>,
-    /// Where the value of each anchor begins among the events.
+    /// The index of the event at which each anchor's value starts.
     anchors: HashMap<String, usize>,
     budget: usize,
 }
 
-/// A value, and the first event after it.
+/// A value, and the index of the first event after it.
 type Built = (Node, usize);
 
 impl Builder {
@@ -150,7 +150,7 @@ impl Builder {
         Ok(Located { node, schema: self.schema, places: self.places, surprises: self.surprises })
     }
 
-    /// The value that begins with event `at`. Inside an alias, `alias` is where that stands.
+    /// The value that starts at event `at`. Inside an alias, `alias` is the place of the alias.
     fn value(
         &mut self,
         at: usize,
@@ -196,7 +196,7 @@ impl Builder {
         self.budget = self.budget.checked_sub(cost).ok_or_else(|| {
             NotYaml::at(here.start, format!("the document expands to more than a million values or {} MB", 64))
         })?;
-        // The last event of the value is the end of what this one opened.
+        // The last event of the value closes what this one opened.
         let end = self.events.get(next.saturating_sub(1)).map_or(here.end, |event| event.span.end);
         let value = if alias.is_some() { here } else { here.start..end.max(here.start) };
         if alias.is_none() {
@@ -229,7 +229,7 @@ impl Builder {
 
     fn map(&mut self, mut at: usize, path: &str, alias: Option<&Range<usize>>, depth: usize) -> Result<Built, NotYaml> {
         let mut entries: Vec<(String, Node)> = Vec::new();
-        // Values by merge keys, which those of the map itself beat.
+        // Values from merge keys; fields of the map itself take precedence.
         let mut merged: Vec<(String, Node)> = Vec::new();
         loop {
             let Some(YamlEvent { data, span }) = self.events.get(at) else { return Ok((Node::Map(entries), at + 1)) };
@@ -245,7 +245,7 @@ impl Builder {
                         .help("put a value that begins with `{` in quotes; render a template (`{{ … }}`) first"));
                 }
             };
-            // Envoy knows no merge keys.
+            // Envoy does not support merge keys.
             if is_plain && tag.is_none() && name == "<<" && self.schema != Schema::Envoy {
                 let (nodes, next) = self.merge(at + 1, path, alias, depth)?;
                 self.merge_into(nodes, &mut entries, &mut merged, path, &here);
@@ -269,7 +269,7 @@ impl Builder {
         Ok((Node::Map(entries), at + 1))
     }
 
-    /// The maps that a merge key's value names.
+    /// The maps that a merge key's value refers to.
     fn merge(
         &mut self,
         at: usize,
@@ -279,7 +279,7 @@ impl Builder {
     ) -> Result<(Vec<Node>, usize), NotYaml> {
         let here = self.events.get(at).map_or(0..0, |event| event.span.clone());
         let here = alias.cloned().unwrap_or(here);
-        // Its values stand where they are merged, if the map has no place for them itself.
+        // The place of their values is the merge key, unless the map itself has a place for them.
         let (node, next) = self.value(at, &format!("{path}.<<"), None, alias, depth + 1)?;
         let maps = match node {
             Node::List(items) => items,
@@ -292,8 +292,8 @@ impl Builder {
         }
     }
 
-    /// Adds the fields of merged maps: the first map wins over the later ones. To YAML what the map itself says beats
-    /// them all; kubectl lets a merge key beat what stands before it.
+    /// Adds the fields of merged maps: the first map takes precedence over later ones. In YAML, fields of the map
+    /// itself take precedence over all; in kubectl, a merge key takes precedence over fields before it.
     fn merge_into(
         &mut self,
         maps: Vec<Node>,
@@ -325,7 +325,7 @@ impl Builder {
         }
     }
 
-    /// The name of a field as its reader has it.
+    /// The name of a field as its reader interprets it.
     fn key(&self, name: String, is_plain: bool, here: &Range<usize>) -> Result<(String, Option<Surprise>), NotYaml> {
         if !is_plain {
             return Ok((name, None));
@@ -345,7 +345,7 @@ impl Builder {
         }
     }
 
-    /// The text of an alias that stands in place of a field's name.
+    /// The text of an alias that is used as a field's name.
     fn alias_text(&self, anchor: &str, here: &Range<usize>) -> Result<String, NotYaml> {
         match self.anchors.get(anchor).and_then(|at| self.events.get(*at)) {
             Some(YamlEvent { data: EventData::Scalar { value, .. }, .. }) => Ok(value.clone()),
@@ -356,7 +356,7 @@ impl Builder {
     }
 }
 
-/// A scalar with a tag, or in quotes, or plain.
+/// A scalar with a tag, or quoted, or plain.
 fn scalar(
     value: &str,
     tag: Option<&str>,
@@ -366,7 +366,7 @@ fn scalar(
 ) -> Result<(Node, Option<Surprise>), NotYaml> {
     let text = || Ok((Node::String(value.to_owned()), None));
     if schema == Schema::Envoy {
-        // Only the tag `!` makes a text, as quotes do; what other tags say is passed over.
+        // Only the tag `!` makes a string, as quotes do; the meaning of other tags is ignored.
         return match tag {
             None if is_plain => Ok(plain(value, schema)),
             None | Some("!") => text(),
@@ -381,7 +381,7 @@ fn scalar(
         None if is_plain => Ok(plain(value, schema)),
         None | Some("!" | "str") => text(),
         Some(kind @ ("int" | "float" | "bool" | "null")) => {
-            // `!!bool yes` and the like are explicit: nothing about them surprises.
+            // The meaning of `!!bool yes` and the like is explicit, so no reader is surprised.
             let (node, _) = plain(value, if kind == "bool" { Schema::Kubernetes } else { schema });
             match (kind, node) {
                 ("int", node @ Node::Integer(_))
@@ -392,19 +392,20 @@ fn scalar(
             }
         }
         Some("binary") => Err(NotYaml::at(here.start, "binary values have no place in a policy")),
-        // An application's own tag: kubectl reads the value as if there were none.
+        // An application's own tag: kubectl ignores it.
         Some(_) if is_plain => Ok(plain(value, schema)),
         Some(_) => text(),
     }
 }
 
-/// YAML's words for numbers without a value.
+/// YAML's words for special numbers.
 fn is_infinite(value: &str) -> bool {
     let word = value.strip_prefix(['+', '-']).unwrap_or(value);
     matches!(word, ".inf" | ".Inf" | ".INF") || matches!(value, ".nan" | ".NaN" | ".NAN")
 }
 
-/// Who reads a document: an object of Kubernetes has `apiVersion` and `kind`, a configuration of Envoy one of its fields.
+/// The reader of a document: a Kubernetes object has `apiVersion` and `kind`, an Envoy configuration has one of its
+/// fields.
 fn schema(events: &[YamlEvent]) -> Schema {
     let mut depth = 0;
     let mut is_key = true;

@@ -1,4 +1,4 @@
-//! What a plain scalar means, by who reads the document.
+//! The meaning of a plain scalar, which depends on the reader of the document.
 
 use penstock_policy::document::Node;
 
@@ -7,25 +7,25 @@ use penstock_policy::document::Node;
 pub enum Schema {
     /// YAML 1.2.2's core schema (§10.3.2): `on` and `no` are strings.
     Core,
-    /// An object of Kubernetes, which kubectl turns into JSON by the rules of YAML 1.1: `on` is `true`, `0443` is 291.
+    /// A Kubernetes object, which kubectl converts to JSON by the rules of YAML 1.1: `on` is `true`, `0443` is 291.
     Kubernetes,
-    /// A configuration of Envoy, which its YAML parser turns into JSON: `on` is `true`, `0443` is 291, and a number with a
-    /// fraction or beyond 32 bits is a text.
+    /// An Envoy configuration, which its YAML parser converts to JSON: `on` is `true`, `0443` is 291, and a number with
+    /// a fraction or beyond 32 bits becomes a string.
     Envoy,
-    /// JSON: nothing is plain.
+    /// JSON: there are no plain scalars.
     Json,
 }
 
-/// A plain word that not every reader takes for the same.
+/// A plain scalar that readers interpret differently.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Surprise {
-    /// YAML 1.1 reads it as a boolean.
+    /// YAML 1.1 interprets it as a boolean.
     Word(String),
-    /// The name of a field is one.
+    /// The name of a field is interpreted as a boolean.
     Key(String),
-    /// A number that begins with zero: octal to YAML 1.1.
+    /// A number that starts with zero, which is octal in YAML 1.1.
     Octal(String),
-    /// A number that Envoy hands over as a text.
+    /// A number that Envoy passes on as a string.
     Text(String),
 }
 
@@ -54,7 +54,7 @@ pub fn plain(text: &str, schema: Schema) -> (Node, Option<Surprise>) {
     }
 }
 
-/// The words that are booleans to YAML 1.1 and strings to YAML 1.2.
+/// The words that are booleans in YAML 1.1 and strings in YAML 1.2.
 fn word(text: &str) -> Option<bool> {
     match text {
         "y" | "Y" | "yes" | "Yes" | "YES" | "on" | "On" | "ON" => Some(true),
@@ -63,7 +63,7 @@ fn word(text: &str) -> Option<bool> {
     }
 }
 
-/// `0443`, `-07`, `08`: digits only, of which the first of several is zero.
+/// `0443`, `-07`, `08`: several digits, of which the first is zero.
 fn has_leading_zero(text: &str) -> bool {
     let digits = text.trim_start_matches(['+', '-']);
     digits.len() > 1 && digits.starts_with('0') && digits.bytes().all(|b| b.is_ascii_digit() || b == b'_')
@@ -90,7 +90,8 @@ fn number(text: &str, schema: Schema) -> Option<Node> {
     }
 }
 
-/// As Envoy reads a plain scalar that is neither null nor a boolean: whole numbers of 32 bits, everything else as text.
+/// The value according to Envoy, for plain scalars that are neither null nor a boolean: integers of 32 bits are
+/// numbers, everything else is a string.
 fn envoy_number(text: &str) -> (Node, Option<Surprise>) {
     let is_number = number(text, Schema::Core).is_some();
     let (sign, digits) = match text.as_bytes().first() {
@@ -118,7 +119,7 @@ fn envoy_number(text: &str) -> (Node, Option<Surprise>) {
     }
 }
 
-/// As Go's `strconv.ParseInt(text, 0, 64)`: the base by the prefix, a leading zero is octal.
+/// Like Go's `strconv.ParseInt(text, 0, 64)`: the prefix determines the base, and a leading zero means octal.
 fn go_integer(text: &str) -> Option<i64> {
     let (sign, digits) = match text.as_bytes().first()? {
         b'-' => ("-", text.get(1..)?),
@@ -140,7 +141,7 @@ fn go_integer(text: &str) -> Option<i64> {
 }
 
 /// `[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?`; without a fraction it is an integer, as in JSON that the
-/// module reads.
+/// module parses.
 fn float(text: &str) -> Option<Node> {
     const EXACT: f64 = 9_007_199_254_740_992.0;
     let has_digit = text.bytes().any(|b| b.is_ascii_digit());
@@ -177,7 +178,7 @@ mod tests {
         }
     }
 
-    /// What sigs.k8s.io/yaml 1.6.0 makes of them, which kubectl reads with.
+    /// The results of sigs.k8s.io/yaml 1.6.0, which kubectl uses.
     #[test]
     fn plain_scalars_are_what_kubectl_makes_of_them_in_objects_of_kubernetes() {
         for (text, json) in [
@@ -216,7 +217,7 @@ mod tests {
         }
     }
 
-    /// What Envoy 1.40 shows of them in `node.metadata`; `integration/tests/corpus.rs` asks it.
+    /// The values that Envoy 1.40 shows in `node.metadata`; `integration/tests/corpus` verifies them with Envoy.
     #[test]
     fn plain_scalars_are_what_envoy_makes_of_them_in_its_configuration() {
         for (text, json) in [

@@ -1,6 +1,6 @@
 //! The lines that the modules write about egress decisions into the proxy's own log: `{"egress":"audit",…}`.
 //!
-//! They stand behind whatever the proxy's log puts before a message, or inside a field of a log that is JSON itself.
+//! They follow the prefix of the proxy's log, or are inside a field of a log in JSON.
 
 use penstock_policy::Timestamp;
 use penstock_policy::wire::WireRequest;
@@ -10,13 +10,13 @@ use serde_json::Value;
 use super::fields::Line;
 use super::time;
 
-/// How each line begins.
+/// The start of each line.
 const BEGIN: &[u8] = b"{\"egress\":\"";
 
-/// The same inside a string of JSON.
+/// The same inside a JSON string.
 const ESCAPED: &[u8] = b"{\\\"egress\\\":\\\"";
 
-/// What a line says; further keys of later versions are no error.
+/// The content of a line. Unknown fields, which later versions may add, are ignored.
 #[derive(Debug, Deserialize)]
 struct AuditLine {
     egress: String,
@@ -29,12 +29,12 @@ struct AuditLine {
     decisions: Option<u64>,
 }
 
-/// Whether a line has one of the modules' lines in it.
+/// Whether a line contains one of the modules' lines.
 pub fn is_audit(line: &[u8]) -> bool {
     memchr::memmem::find(line, BEGIN).is_some() || memchr::memmem::find(line, ESCAPED).is_some()
 }
 
-/// What a line says.
+/// Parses a line.
 pub fn read(line: &[u8]) -> Line {
     let text = String::from_utf8_lossy(line);
     if memchr::memmem::find(line, ESCAPED).is_some() {
@@ -46,7 +46,7 @@ pub fn read(line: &[u8]) -> Line {
     message(&text, None)
 }
 
-/// The line in a field of a log that is JSON.
+/// The module's line in a field of a JSON log.
 fn inside(object: &Value) -> Option<Line> {
     const TIMES: [&str; 6] = ["time", "timestamp", "@timestamp", "ts", "datetime", "start_time"];
     let fields = object.as_object()?;
@@ -61,7 +61,7 @@ fn inside(object: &Value) -> Option<Line> {
     Some(message(&found, at))
 }
 
-/// What a message of the log says.
+/// Parses the module's line in a log message.
 fn message(text: &str, at: Option<Timestamp>) -> Line {
     let Some(begin) = memchr::memmem::find(text.as_bytes(), BEGIN) else { return Line::OtherLayout };
     let (before, from) = text.split_at_checked(begin).unwrap_or_default();
@@ -85,7 +85,7 @@ fn message(text: &str, at: Option<Timestamp>) -> Line {
     if is_connection { Line::Connection(Box::new(request)) } else { Line::Request(Box::new(request)) }
 }
 
-/// The port that the module found: of an authority without one it is that of the connection, which the scheme says.
+/// The port that the module determined: for an authority without one, that of the connection, according to the scheme.
 fn add_port(request: &mut WireRequest, port: Option<u16>, why: Option<&str>) {
     let Some(port) = port.filter(|_| why != Some("portMalformed")) else { return };
     let after_address = request.authority.rsplit(']').next().unwrap_or_default();
@@ -97,7 +97,7 @@ fn add_port(request: &mut WireRequest, port: Option<u16>, why: Option<&str>) {
     }
 }
 
-/// The first time in what stands before a message: `[2026-11-26 17:00:00.123][12][info]…`, or RFC 3339.
+/// The first time in the prefix of a message: `[2026-11-26 17:00:00.123][12][info]…`, or RFC 3339.
 fn time_in(before: &str) -> Option<Timestamp> {
     let read = |word: &str| {
         word.split(' ').find_map(Timestamp::parse).or_else(|| {

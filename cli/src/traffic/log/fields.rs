@@ -1,4 +1,4 @@
-//! What the values of an access log say about a request.
+//! The meaning of values in an access log.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -8,26 +8,26 @@ use penstock_policy::wire::{WireRequest, WireResponse};
 use super::time;
 use crate::traffic::url;
 
-/// What a value of a log is.
+/// The meaning of a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LogField {
     /// `:method`.
     Method,
     /// The path as the client sent it.
     OriginalPath,
-    /// The path as it was when the log was written.
+    /// The path at the time when the log was written.
     Path,
     /// `:authority`.
     Authority,
     /// `:scheme`.
     Scheme,
-    /// When the request began, in this form of `strftime`; empty: RFC 3339.
+    /// The start time of the request, in this `strftime` format; RFC 3339 when it is empty.
     Time(String),
     /// The status.
     Status,
-    /// Milliseconds until the response's end.
+    /// Milliseconds until the end of the response.
     Duration,
-    /// The client, by how much Envoy vouches for it.
+    /// The client's address, by how reliable it is.
     Source(AddressSource),
     /// The address or the port that the client connected to.
     Local,
@@ -35,15 +35,15 @@ pub enum LogField {
     Sni,
     /// The URI SANs of the client's certificate.
     Peer,
-    /// A header of the request, by its name in lower case, cut after so many characters.
+    /// A request header, by its lower-case name, truncated to a number of characters.
     Header(String, Option<usize>),
-    /// A word without spaces that says nothing about a decision.
+    /// A value without spaces that does not affect decisions.
     Word,
-    /// Anything else.
+    /// Any other value.
     Other,
 }
 
-/// Which address of the client.
+/// The kind of client address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum AddressSource {
     /// `DOWNSTREAM_REMOTE_ADDRESS`.
@@ -53,11 +53,11 @@ pub enum AddressSource {
 }
 
 impl LogField {
-    /// What the operator `name(argument):longest` of Envoy's format strings says.
+    /// The meaning of the operator `name(argument):longest` in Envoy's format strings.
     pub fn new(name: &str, argument: &str, longest: Option<usize>) -> LogField {
         match name {
             "REQ" | "REQUEST_HEADER" => {
-                // Of two headers the value does not say which it is of, unless they mean the same.
+                // With two headers, the value may be of either, unless both mean the same.
                 let fields: Vec<LogField> =
                     argument.split('?').map(|header| LogField::header(header, longest)).collect();
                 match fields.as_slice() {
@@ -108,7 +108,7 @@ impl LogField {
             | "UPSTREAM_TLS_CIPHER"
             | "UPSTREAM_TLS_SESSION_ID"
             | "UPSTREAM_TLS_VERSION" => LogField::Word,
-            // In the default form, which has no space.
+            // In the default format, which has no space.
             "START_TIME_LOCAL" | "EMIT_TIME" | "EMIT_TIME_LOCAL" if argument.is_empty() => LogField::Word,
             name if ["BYTES_", "UPSTREAM_HOST", "UPSTREAM_LOCAL_", "UPSTREAM_REMOTE_", "DOWNSTREAM_LOCAL_ADDRESS_"]
                 .iter()
@@ -122,7 +122,7 @@ impl LogField {
         }
     }
 
-    /// What a header of the request says.
+    /// The meaning of a request header.
     pub fn header(name: &str, longest: Option<usize>) -> LogField {
         let name = name.trim().to_ascii_lowercase();
         match name.as_str() {
@@ -150,7 +150,7 @@ impl LogField {
         *self == LogField::Authority
     }
 
-    /// Whether a value of a text log may have this character.
+    /// Whether a value of a text log may contain this character.
     pub fn allows(&self, c: char) -> bool {
         match self {
             LogField::Status | LogField::Duration => c.is_ascii_digit() || c == '-',
@@ -163,7 +163,7 @@ impl LogField {
     }
 }
 
-/// What a line said so far.
+/// The values of a line so far.
 #[derive(Debug, Default)]
 pub struct LogRecord {
     request: WireRequest,
@@ -172,29 +172,29 @@ pub struct LogRecord {
     status: Option<u16>,
     millis: Option<u64>,
     has_method: bool,
-    /// A time that is there and cannot be read.
+    /// The time exists but cannot be parsed.
     bad_time: bool,
 }
 
-/// What a line is.
+/// The kind of a line.
 #[derive(Debug)]
 pub enum Line {
     /// A request.
     Request(Box<WireRequest>),
-    /// A request, with a time that cannot be read.
+    /// A request whose time cannot be parsed.
     WithoutTime(Box<WireRequest>),
     /// A connection of a TLS listener, as a request without method and path.
     Connection(Box<WireRequest>),
-    /// About no request: a connection that failed before one.
+    /// Not a request: a connection that failed before one.
     NoRequest,
-    /// So many decisions of which the module wrote no line.
+    /// The number of decisions for which the module wrote no line.
     NotLogged(u64),
-    /// In another layout.
+    /// A line with a different format.
     OtherLayout,
 }
 
 impl LogRecord {
-    /// Takes what `value` says; `-` is Envoy's way to say that there is nothing.
+    /// Records `value`; Envoy writes `-` for an absent value.
     pub fn take(&mut self, field: &LogField, value: &str) {
         if value.is_empty() || value == "-" {
             return;
@@ -240,13 +240,13 @@ impl LogRecord {
                 request.destination_port = request.destination_port.or(port);
             }
             LogField::Sni => request.sni = Some(value.to_owned()),
-            // A certificate may name several; Envoy's identity is the first.
+            // A certificate may have several URI SANs; Envoy uses the first as the identity.
             LogField::Peer => request.peer = value.split(',').next().map(str::to_owned),
             LogField::Header(name, longest) => {
                 if name == "x-forwarded-proto" && matches!(value, "http" | "https") {
                     request.scheme.get_or_insert_with(|| value.to_owned());
                 }
-                // What was cut off is not known.
+                // The rest of a truncated value is unknown.
                 if longest.is_none_or(|longest| value.chars().count() < longest) {
                     url::add_header(request, name, value);
                 }
@@ -255,8 +255,9 @@ impl LogRecord {
         }
     }
 
-    /// Whether what stands in the user agent's place is one value: a client may have sent the quotes in it, or the layout
-    /// has more fields. What follows a user agent in the default formats is an identifier of Envoy's own.
+    /// Whether the text in the place of the user agent is a single value: the client may have sent quotes in it, or the
+    /// format may have more fields. In the default formats, the user agent is followed by an identifier that Envoy
+    /// generates.
     pub fn is_certain(&self) -> bool {
         let headers = &self.request.headers;
         let header = |wanted: &str| headers.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.as_str());
@@ -274,7 +275,7 @@ impl LogRecord {
             self.request.path = path;
         }
         self.request.source_address = self.source.map(|(_, address)| address);
-        // Status 0 is Envoy's for no response.
+        // Envoy writes status 0 when there was no response.
         self.request.response = self
             .status
             .filter(|status| (100..600).contains(status))
@@ -284,12 +285,12 @@ impl LogRecord {
     }
 }
 
-/// How an upstream answered.
+/// The response of an upstream.
 pub fn response(status: u16, latency: Duration) -> WireResponse {
     WireResponse { status, grpc_status: None, latency, headers: Vec::new() }
 }
 
-/// `10.0.0.1:4711`, `[::1]:4711` or an address alone.
+/// Parses `10.0.0.1:4711`, `[::1]:4711`, or an address alone.
 fn address(text: &str) -> Option<IpAddr> {
     text.parse().or_else(|_| text.parse().map(|address: SocketAddr| address.ip())).ok()
 }

@@ -1,7 +1,7 @@
-//! Envoy's own description of an access log: a format string, or the object of `json_format`.
+//! Envoy's access log formats: a format string, or the object of `json_format`.
 //!
-//! Values may hold anything that a client sends, also what the format has between them. A line counts as read only
-//! when there is exactly one way to take it apart; where there are two, it is left out.
+//! Values may contain anything that a client sends, including the separators of the format. A line is only accepted
+//! when there is exactly one way to parse it; if there are two, it is left out.
 
 use std::ops::Range;
 
@@ -23,29 +23,29 @@ pub const ISTIO: &str = "[%START_TIME%] \"%REQ(:METHOD)% %REQ(X-ENVOY-ORIGINAL-P
     \"%REQ(:AUTHORITY)%\" \"%UPSTREAM_HOST%\" %UPSTREAM_CLUSTER_RAW% %UPSTREAM_LOCAL_ADDRESS% \
     %DOWNSTREAM_LOCAL_ADDRESS% %DOWNSTREAM_REMOTE_ADDRESS% %REQUESTED_SERVER_NAME% %ROUTE_NAME%";
 
-/// A format.
+/// A parsed format.
 #[derive(Clone, Debug)]
 pub enum LogFormat {
     /// Lines of text.
     Text(Vec<Piece>),
-    /// Lines of JSON: what the value at each path of keys holds.
+    /// Lines of JSON: the meaning of the value at each path.
     Json(Vec<(Vec<String>, Vec<Piece>)>),
 }
 
 /// A part of a format string.
 #[derive(Clone, Debug)]
 pub enum Piece {
-    /// Text that stands in every line.
+    /// Literal text.
     Literal(String),
     /// A value.
     Value(LogField),
 }
 
 impl LogFormat {
-    /// Reads a format string, or JSON: the object of Envoy's `json_format`.
+    /// Parses a format string, or JSON: the object of Envoy's `json_format`.
     ///
     /// # Errors
-    /// When it is none, or nothing in it says what the requests were.
+    /// Returns an error when it is invalid, or when it does not contain the request.
     pub fn parse(format: &str) -> anyhow::Result<LogFormat> {
         let format = format.trim_end_matches(['\n', '\r']);
         let parsed = match serde_json::from_str::<Value>(format.trim()) {
@@ -71,7 +71,7 @@ impl LogFormat {
         Ok(parsed)
     }
 
-    /// The values of a line; `None`: it is not in this format, or there are several ways to take it apart.
+    /// Parses a line; `None` when it does not have this format, or when there are several ways to parse it.
     pub fn read(&self, line: &[u8]) -> Option<LogRecord> {
         let mut found = LogRecord::default();
         match self {
@@ -115,7 +115,7 @@ fn json_entries(
     Ok(())
 }
 
-/// The pieces of a format string.
+/// The parts of a format string.
 fn pieces(format: &str) -> anyhow::Result<Vec<Piece>> {
     let mut pieces: Vec<Piece> = Vec::new();
     let mut literal = String::new();
@@ -143,7 +143,7 @@ fn pieces(format: &str) -> anyhow::Result<Vec<Piece>> {
     Ok(pieces)
 }
 
-/// An operator such as `REQ(X?Y):20%`, and what follows it.
+/// Parses an operator such as `REQ(X?Y):20%`; returns the rest, too.
 fn operator(text: &str) -> anyhow::Result<(LogField, &str)> {
     let end = text.find(|c: char| !(c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_')).unwrap_or(text.len());
     let (name, mut rest) = text.split_at_checked(end).unwrap_or_default();
@@ -164,10 +164,10 @@ fn operator(text: &str) -> anyhow::Result<(LogField, &str)> {
     Ok((LogField::new(name, argument, longest), rest))
 }
 
-/// How many attempts a line is worth: a hostile one is left out.
+/// The maximum number of attempts for a line; a hostile one is left out.
 const ATTEMPTS: usize = 20_000;
 
-/// Adds the values of `text` to `found`, when there is exactly one way to take it apart.
+/// Adds the values of `text` to `found`, when there is exactly one way to parse it.
 fn take_apart(pieces: &[Piece], text: &str, found: &mut LogRecord) -> Option<()> {
     let text = text.trim_end_matches(['\n', '\r']);
     let solve = |longest_first: bool| {
@@ -175,7 +175,7 @@ fn take_apart(pieces: &[Piece], text: &str, found: &mut LogRecord) -> Option<()>
         let mut attempts = ATTEMPTS;
         split(pieces, text, 0, longest_first, &mut attempts, &mut values).then_some(values)
     };
-    // All other ways lie between that with the shortest and that with the longest values first.
+    // If the parses with the shortest and with the longest values are equal, there is no other.
     let values = solve(false)?;
     if solve(true)? != values {
         return None;
@@ -190,7 +190,7 @@ fn take_apart(pieces: &[Piece], text: &str, found: &mut LogRecord) -> Option<()>
     Some(())
 }
 
-/// Finds the first way to take `text` apart from `at` on.
+/// Finds the first way to parse `text` from `at` on.
 fn split(
     pieces: &[Piece],
     text: &str,
@@ -207,7 +207,7 @@ fn split(
                 && split(pieces, text, at + literal.len(), longest_first, attempts, values)
         }
         [Piece::Value(field), pieces @ ..] => {
-            // As far as the value may reach.
+            // The furthest end of the value.
             let reach = rest.find(|c| !field.allows(c)).unwrap_or(rest.len());
             let mut attempt = |length: usize| {
                 *attempts = attempts.saturating_sub(1);

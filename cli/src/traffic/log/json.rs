@@ -1,5 +1,5 @@
-//! Access logs as JSON whose keys are those of the default formats of Istio, Envoy Gateway and Contour, or usual names
-//! for the same. A header is any other key with a hyphen.
+//! Access logs in JSON whose keys are those of the default formats of Istio, Envoy Gateway and Contour, or usual names
+//! for the same values. Any other key with a hyphen is a header.
 
 use std::borrow::Cow;
 
@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use super::fields::{AddressSource, Line, LogField, LogRecord};
 
-/// Keys for each part of a request; of several the first that is there counts.
+/// Keys for each part of a request; the first key that exists is used.
 const METHOD: &[&str] = &["method", ":method", "request_method", "http_method"];
 const ORIGINAL_PATH: &[&str] =
     &["x-envoy-original-path", "x-envoy-origin-path", "x_envoy_original_path", "original_path"];
@@ -46,16 +46,16 @@ const HEADERS: [(&str, &str); 8] = [
     ("referer", "referer"),
 ];
 
-/// Keys with a hyphen that are no headers of the request.
+/// Keys with a hyphen that are not request headers.
 const NO_HEADERS: [&str; 3] = ["x-envoy-upstream-service-time", "x-envoy-original-path", "x-envoy-origin-path"];
 
-/// Whether a JSON object looks like an access log's.
+/// Whether a JSON object looks like an access log line.
 pub fn is_log(object: &Map<String, Value>) -> bool {
     let has = |keys: &[&str]| keys.iter().any(|key| object.contains_key(*key));
     has(METHOD) && (has(PATH) || has(ORIGINAL_PATH)) && (has(TIME) || has(STATUS))
 }
 
-/// What a line says.
+/// Parses a line.
 pub fn read(line: &[u8]) -> Line {
     let Ok(Given::Object(fields)) = serde_json::from_slice(line) else { return Line::OtherLayout };
     let find = |key: &str| fields.iter().find(|(name, _)| name == key).and_then(|(_, value)| value.text());
@@ -99,18 +99,18 @@ pub fn read(line: &[u8]) -> Line {
     if has_method_key { found.finish() } else { Line::OtherLayout }
 }
 
-/// A value of a log, borrowed from its line where it can be: a tree of owned values would take half of the time.
+/// A value that borrows from its line where it can: a tree of owned values would take half of the time.
 enum Given<'l> {
-    /// Text, or a number as text.
+    /// A string, or a number as text.
     Text(Cow<'l, str>),
     /// An object.
     Object(Vec<(Cow<'l, str>, Given<'l>)>),
-    /// `null`, a boolean, a list.
+    /// `null`, a boolean, or a list.
     Nothing,
 }
 
 impl Given<'_> {
-    /// What says something, as text.
+    /// The value as text.
     fn text(&self) -> Option<&str> {
         match self {
             Given::Text(text) if !text.is_empty() && text != "-" => Some(text),

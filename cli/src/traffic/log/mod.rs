@@ -1,5 +1,5 @@
-//! Envoy's access logs: JSON objects a line, the default text formats of Envoy and Istio, and any format that Envoy's own
-//! configuration describes.
+//! Envoy's access logs: JSON lines, the default text formats of Envoy and Istio, and any format given as Envoy
+//! configuration.
 
 mod audit;
 mod fields;
@@ -16,7 +16,7 @@ pub use fields::{Line, response};
 pub use format::LogFormat;
 pub use json::{is_log as is_json_log, read as json};
 
-/// The text formats that are read without a description.
+/// The text formats that are known without their configuration.
 static DEFAULTS: LazyLock<Vec<LogFormat>> = LazyLock::new(|| {
     [format::ENVOY, format::ISTIO].into_iter().filter_map(|format| LogFormat::parse(format).ok()).collect()
 });
@@ -31,14 +31,14 @@ pub fn is_text_log(line: &[u8]) -> bool {
             .is_some_and(|time| Timestamp::parse(time).is_some())
 }
 
-/// What a line in Envoy's or Istio's default text format says. A line that is longer or shorter than both is in another
-/// layout: which of its values is which, only the format string of its Envoy knows.
+/// Parses a line in Envoy's or Istio's default text format. A line with more or fewer fields has another format, whose
+/// meaning only the format string in Envoy's configuration tells.
 pub fn text(line: &[u8]) -> Line {
     let found = DEFAULTS.iter().find_map(|format| format.read(line)).filter(fields::LogRecord::is_certain);
     found.map_or(Line::OtherLayout, fields::LogRecord::finish)
 }
 
-/// What a line in a described format says.
+/// Parses a line in a given format.
 pub fn described(line: &[u8], format: &LogFormat) -> Line {
     format.read(line).map_or(Line::OtherLayout, fields::LogRecord::finish)
 }

@@ -1,8 +1,8 @@
-//! The times of logs: RFC 3339, seconds or milliseconds since 1970, or in a form of `strftime`.
+//! Times in logs: RFC 3339, seconds or milliseconds since 1970, or a `strftime` format.
 
 use penstock_policy::Timestamp;
 
-/// The instant that `text` says in the form of `%START_TIME(form)%`; an empty form is RFC 3339.
+/// Parses the format of `%START_TIME(form)%`; an empty format is RFC 3339.
 pub fn read(text: &str, form: &str) -> Option<Timestamp> {
     match form {
         "" => Timestamp::parse(text).or_else(|| epoch(text)),
@@ -10,8 +10,8 @@ pub fn read(text: &str, form: &str) -> Option<Timestamp> {
     }
 }
 
-/// Seconds since 1970 with decimals, or milliseconds, microseconds or nanoseconds: which, is clear for any time between
-/// 2001 and 2286.
+/// Seconds since 1970 with decimals, or milliseconds, microseconds or nanoseconds. The unit is unambiguous for times
+/// between 2001 and 2286.
 fn epoch(text: &str) -> Option<Timestamp> {
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
     let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
@@ -30,7 +30,7 @@ fn epoch(text: &str) -> Option<Timestamp> {
     Some(Timestamp(number.checked_mul(scale)?.checked_add(below)?))
 }
 
-/// Reads the forms of `strftime` that say an instant in full.
+/// Supports `strftime` formats that determine the time completely.
 fn strftime(text: &str, form: &str) -> Option<Timestamp> {
     const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
     let form = form.replace("%F", "%Y-%m-%d").replace("%T", "%H:%M:%S").replace("%E4Y", "%Y");

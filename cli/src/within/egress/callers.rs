@@ -1,12 +1,12 @@
-//! A few callers that represent all: one of each set of identities that the same patterns cover.
+//! Selects a few callers that represent all of them: one of each set of identities that the same patterns cover.
 
 use penstock_policy::egress::{CallerPattern, EgressRuleDocument};
 
-/// The most identities that are tried for one pattern.
+/// The maximum number of identities that are tried for one pattern.
 const MOST: usize = 4096;
 
-/// Identities that represent all that `from` covers: each of those is covered by the same patterns of `rules` as one of
-/// these. `None` is a caller without identity. The flag says whether there were too many to list.
+/// Identities that represent all that `from` covers: each covered identity is covered by the same patterns of `rules`
+/// as one of these. `None` is a caller without an identity. The flag says whether there were too many to list.
 pub fn representatives(from: Option<&[CallerPattern]>, rules: &[&EgressRuleDocument]) -> (Vec<Option<String>>, bool) {
     let patterns: Vec<&CallerPattern> =
         rules.iter().filter_map(|rule| rule.from.as_ref()).flat_map(|from| &from.0).collect();
@@ -27,8 +27,8 @@ pub fn representatives(from: Option<&[CallerPattern]>, rules: &[&EgressRuleDocum
     (found, cut)
 }
 
-/// Adds the identities of `pattern`: each star as every literal that a similar pattern has in its place, and as a segment
-/// that none has. `false`: not all of them.
+/// Adds the identities of `pattern`: replaces each wildcard by every literal that a similar pattern has in its place,
+/// and by a segment that no pattern has. Returns `false` when some were left out.
 fn expand(pattern: &CallerPattern, patterns: &[&CallerPattern], found: &mut Vec<Option<String>>) -> bool {
     if !pattern.has_star() {
         found.push(Some(pattern.as_str().to_owned()));

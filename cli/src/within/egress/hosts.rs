@@ -1,6 +1,8 @@
-//! A few hosts that represent all: one of each set of names or addresses that the same patterns and ranges cover.
+//! Selects a few hosts that represent all of them: one of each set of names or addresses that the same patterns and
+//! ranges cover.
 //!
-//! Patterns of names are nested or disjoint, and so are ranges: a set is what is left of one of them without those inside it.
+//! Patterns of names are nested or disjoint, and so are ranges: such a set is a pattern or range without those inside
+//! it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -14,14 +16,14 @@ const MAX_NAME: usize = 253;
 /// One host.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Point {
-    /// In lower case.
+    /// The name in lower case.
     Name(String),
-    /// An IP literal.
+    /// An IP address.
     Address(IpAddr),
 }
 
 impl Point {
-    /// As an authority writes it.
+    /// The host as an authority writes it.
     pub fn authority(&self) -> String {
         match self {
             Point::Name(name) => name.clone(),
@@ -31,20 +33,20 @@ impl Point {
     }
 }
 
-/// Every pattern and range that two documents mention.
+/// Every pattern and range in two documents.
 #[derive(Debug, Default)]
 pub struct Mentioned {
-    /// By labels from the right: whether the name itself and whether all below it are mentioned.
+    /// By labels from the right: whether the name itself, and whether all names below it, are mentioned.
     names: BTreeMap<String, (bool, bool)>,
-    /// First and last address, by version.
+    /// First and last address, by IP version.
     v4: BTreeSet<(u128, u128)>,
     v6: BTreeSet<(u128, u128)>,
-    /// IPv4 ranges of `deny`, which also apply inside IPv6 addresses.
+    /// IPv4 ranges of `deny`, which also apply to IPv4 addresses inside IPv6 addresses.
     denied: Vec<Cidr>,
 }
 
 impl Mentioned {
-    /// What the documents mention.
+    /// Collects the patterns and ranges of the documents.
     pub fn of(documents: &[&EgressDocument]) -> Mentioned {
         let mut mentioned = Mentioned::default();
         for document in documents {
@@ -76,7 +78,7 @@ impl Mentioned {
         }
     }
 
-    /// A name that nothing covers.
+    /// A name that no pattern covers.
     pub fn unlisted(&self) -> Point {
         let name = (0..=self.names.len()).map(|n| format!("unlisted{n}.example.com"));
         let name = name.into_iter().find(|name| {
@@ -95,8 +97,8 @@ impl Mentioned {
         }
     }
 
-    /// Hosts that represent all that `target` covers: each of those is covered by the same patterns and ranges as one
-    /// of these.
+    /// Hosts that represent all that `target` covers: each covered host is covered by the same patterns and ranges as
+    /// one of these.
     pub fn cells(&self, target: &DestinationTarget) -> Vec<Point> {
         match target {
             DestinationTarget::Host(host) => self.names_of(&host.0),
@@ -122,7 +124,7 @@ impl Mentioned {
         found
     }
 
-    /// A name right below `parent` that no pattern mentions.
+    /// A name directly below `parent` that no pattern mentions.
     fn below(&self, parent: &str) -> Option<Point> {
         let names =
             (0..=self.names.len()).map(|n| if n == 0 { format!("x.{parent}") } else { format!("x{n}.{parent}") });
@@ -141,8 +143,8 @@ impl Mentioned {
         let mut found: Vec<IpAddr> =
             all.iter().filter_map(|range| gap(*range, &inside)).map(|bits| address(bits, is_v4)).collect();
         if !is_v4 && !self.denied.is_empty() {
-            // ISATAP has the address in every network. The first one that no other range takes is the range's own, or comes
-            // right after one of those.
+            // ISATAP addresses exist in every network. The first address that no inner range takes is either the start
+            // of the range, or follows one of them.
             let after = |end: u128| (end | u128::from(u64::MAX)).checked_add(1);
             let networks: BTreeSet<u128> =
                 inside.iter().filter_map(|(_, end)| after(*end)).chain([first]).filter(|bits| *bits <= last).collect();
@@ -159,7 +161,7 @@ impl Mentioned {
     }
 }
 
-/// The labels from the right.
+/// The labels from right to left.
 fn reversed(name: &str) -> String {
     name.rsplit('.').collect::<Vec<_>>().join(".")
 }
@@ -182,7 +184,7 @@ fn bounds(range: &Cidr) -> (u128, u128) {
     (first, first.saturating_add(size))
 }
 
-/// The first address of `range` that is in none of the ranges inside it.
+/// The first address of `range` that is in no inner range.
 fn gap(range: (u128, u128), ranges: &BTreeSet<(u128, u128)>) -> Option<u128> {
     let (first, last) = range;
     let mut cursor = first;
@@ -200,7 +202,8 @@ fn gap(range: (u128, u128), ranges: &BTreeSet<(u128, u128)>) -> Option<u128> {
     (cursor <= last).then_some(cursor)
 }
 
-/// The forms of an IPv4 address inside IPv6 that are prefixes, with the bits before it: see `embedded_ipv4` of the engine.
+/// The IPv6 forms of an IPv4 range that are prefixes, with the bits before the address: see the engine's
+/// `embedded_ipv4`.
 fn carriers(address: Ipv4Addr) -> [(Ipv6Addr, u8); 7] {
     let low = u128::from(address.to_bits());
     let form = |high: u128, bits: u8| (Ipv6Addr::from_bits(high | low << (96 - u32::from(bits))), bits);
@@ -215,13 +218,13 @@ fn carriers(address: Ipv4Addr) -> [(Ipv6Addr, u8); 7] {
     ]
 }
 
-/// The other forms: NAT64 with prefixes of 48, 56 and 64 bits, Teredo's client.
+/// The other forms: NAT64 with prefixes of 48, 56 and 64 bits, and a Teredo client.
 fn scattered(address: Ipv4Addr) -> [u128; 4] {
     let low = u128::from(address.to_bits());
     let local = 0x0064_ff9b_0001 << 80;
     let byte = |n: u32| low >> (24 - 8 * n) & 0xff;
     [
-        // Bits 64 to 71 are none of the address.
+        // Bits 64 to 71 are not part of the address.
         local | (low >> 16) << 64 | byte(2) << 48 | byte(3) << 40,
         local | byte(0) << 64 | byte(1) << 48 | byte(2) << 40 | byte(3) << 32,
         local | low << 24,
@@ -229,7 +232,7 @@ fn scattered(address: Ipv4Addr) -> [u128; 4] {
     ]
 }
 
-/// ISATAP, in the network of `network`.
+/// The ISATAP form in the network of `network`.
 fn isatap(address: Ipv4Addr, network: u128) -> [u128; 2] {
     let network = network & !u128::from(u64::MAX);
     let low = u128::from(address.to_bits());
@@ -265,7 +268,7 @@ mod tests {
         let of = |to: usize| -> Vec<String> {
             mentioned.cells(&document.rules.0[0].to.0[to].target).iter().map(Point::authority).collect()
         };
-        // The two halves leave nothing of the whole.
+        // The two halves cover the whole range.
         assert_eq!(of(0), ["10.0.0.0", "10.1.2.3", "10.128.0.0"]);
         let carrying = of(3);
         for form in ["[::ffff:10.0.0.0]", "[64:ff9b::a00:0]", "[2002:a00::]", "[::5efe:a00:0]"] {

@@ -1,4 +1,4 @@
-//! Whether the platform's policy lets everything pass that a team's `egress` lets pass.
+//! Decides whether the platform's policy allows everything that a team's `egress` allows.
 
 mod callers;
 mod hosts;
@@ -19,13 +19,13 @@ use paths::{PathDifference, difference};
 pub use search::{SearchEnd, WitnessSearch};
 pub use side::EgressSide;
 
-/// A policy's section, as written and ready to decide.
+/// The egress section of a policy, as text and compiled.
 pub struct SectionPart<'d> {
-    /// The whole policy as written.
+    /// The text of the whole policy.
     pub node: &'d Node,
-    /// The section.
+    /// The parsed section.
     pub document: &'d EgressDocument,
-    /// The policy with this section alone.
+    /// The compiled policy with only this section.
     pub policy: &'d Policy,
 }
 
@@ -35,8 +35,8 @@ pub fn alone(node: &Node) -> Option<Policy> {
     Policy::from_node(&Node::Map(fields.collect())).ok()
 }
 
-/// Where the team's section lets pass what the platform's does not. `None`: the team has no such section, so it lets
-/// everything pass.
+/// Where the team's section allows what the platform's does not. `None`: the team has no such section, so it allows
+/// everything.
 pub fn excesses(platform: &SectionPart<'_>, team: Option<&SectionPart<'_>>, now: Timestamp) -> Vec<Excess> {
     let mut excesses = Vec::new();
     let Some(team) = team else {
@@ -64,7 +64,7 @@ pub fn excesses(platform: &SectionPart<'_>, team: Option<&SectionPart<'_>>, now:
     };
     if ours.mode == Mode::Audit {
         comparison.audit(&ours, &theirs);
-        // The rules are judged as what passes once the mode is right.
+        // A wrong mode is reported separately; the rules are compared as if the mode were right.
         if theirs.mode == Mode::Enforce {
             ours.mode = Mode::Enforce;
         }
@@ -76,7 +76,7 @@ pub fn excesses(platform: &SectionPart<'_>, team: Option<&SectionPart<'_>>, now:
     comparison.excesses
 }
 
-/// A canonical path that `path` matches, any when there is none, and that none of `others` does.
+/// A canonical path that `path` matches (any, if there is none) and that none of `others` matches.
 pub fn a_path(path: Option<&PathMatch>, others: &[&PathMatch]) -> Option<String> {
     match difference(path.as_ref().map(std::slice::from_ref), others, false) {
         PathDifference::Path(path) => Some(path),
@@ -95,7 +95,7 @@ pub fn unlisted(mentioned: &Mentioned) -> RequestDraft {
     }
 }
 
-/// Why the platform refuses what the team's policy lets pass; `None`: both let it pass, or neither does.
+/// Why the platform refuses what the team's policy allows; `None` when both allow it or neither does.
 fn judge(draft: &RequestDraft, team: Option<&Policy>, platform: &Policy, now: Timestamp) -> Option<WitnessAnswer> {
     let request = draft.wire()?;
     let mut world = World::new(now, 0);
@@ -136,7 +136,7 @@ impl<'d> EgressComparison<'_, 'd> {
         self.excesses.push(Excess { path, message, help: Some(help.to_owned()), witness });
     }
 
-    /// Each rule of the team's.
+    /// For each rule of the team.
     fn rules(&mut self, ours: &EgressSide<'d>, theirs: &EgressSide<'d>) {
         let mut search = self.search(ours, theirs);
         let mut found = Vec::new();
@@ -165,12 +165,12 @@ impl<'d> EgressComparison<'_, 'd> {
         }
     }
 
-    /// ` (403 hostNotAllowed)`.
+    /// Formats a refusal, such as ` (403 hostNotAllowed)`.
     fn words(&self, refusal: &WitnessAnswer) -> String {
         format!(" ({} {})", refusal.status, refusal.reason)
     }
 
-    /// In Audit all that is well formed passes.
+    /// In Audit, every well-formed request passes.
     fn audit(&mut self, ours: &EgressSide<'d>, theirs: &EgressSide<'d>) {
         let path = "egress.mode".to_owned();
         if theirs.mode == Mode::Enforce {
@@ -180,7 +180,7 @@ impl<'d> EgressComparison<'_, 'd> {
                 format!("Audit lets pass what no rule allows: {}{}", draft.words(), why.clone().unwrap_or_default());
             return self.push(path, message, "write mode: Enforce, as the platform does", why.map(|_| &draft));
         }
-        // Both in Audit: only ambiguous paths are refused, where rules with `paths` are selected.
+        // Both modes are Audit: only ambiguous paths are refused, where rules with `paths` are selected.
         let mut search = self.search(ours, theirs);
         let mut found = None;
         for rule in theirs.document.rules.0.iter().filter(|rule| rule.paths.is_some()) {
@@ -197,24 +197,24 @@ impl<'d> EgressComparison<'_, 'd> {
         }
     }
 
-    /// The platform wants the connection's server name to be the host.
+    /// The platform requires the server name to be the host.
     fn sni(&mut self, ours: &mut EgressSide<'d>, theirs: &mut EgressSide<'d>) {
         let path = "egress.verifySni".to_owned();
         let has_name = ours.verify_sni;
-        // Here the name is another one anyway, and an address is never a server name.
+        // Skipped when the name differs anyway; an address is never a server name.
         (ours.verify_sni, theirs.verify_sni) = (false, false);
         let is_excess = |draft: &RequestDraft| self.judge(&other_name(draft)).is_some();
         let (document, mut search) = match (has_name, self.team.document.mode) {
-            // What a rule allows is refused for the wrong name by both.
+            // Both refuse a request with the wrong name that a rule allows.
             (true, Mode::Enforce) => return,
             (true, Mode::Audit) if self.platform.document.mode == Mode::Enforce => return,
-            // In Audit what no rule allows passes with any name: what the platform's rules allow must be allowed by the
-            // team's.
+            // In Audit, a request that no rule allows passes with any name, so the team's rules must allow what the
+            // platform's rules allow.
             (true, Mode::Audit) => {
                 (ours.mode, theirs.mode) = (Mode::Enforce, Mode::Enforce);
                 (theirs.document, self.search(theirs, ours))
             }
-            // In Audit what no rule of the platform's allows passes with any name.
+            // In Audit, a request that no rule of the platform allows passes with any name.
             (false, _) if self.platform.document.mode == Mode::Audit => {
                 (ours.mode, theirs.mode) = (Mode::Enforce, Mode::Enforce);
                 (theirs.document, WitnessSearch { refuse_all: true, ..self.search(theirs, ours) })
@@ -234,7 +234,7 @@ impl<'d> EgressComparison<'_, 'd> {
             }
         }
         let words = witness.as_ref().map(|draft| format!(": {}", draft.words())).unwrap_or_default();
-        // Where neither list has paths the requests tried stand for all.
+        // If neither list has paths, the requests tried represent all.
         let has_paths = |document: &EgressDocument| document.rules.0.iter().any(|rule| rule.paths.is_some());
         let is_open = has_paths(self.team.document) && has_paths(self.platform.document);
         if witness.is_some() || (is_doubtful && (has_name || is_open)) {
@@ -244,7 +244,7 @@ impl<'d> EgressComparison<'_, 'd> {
     }
 }
 
-/// The same request on a connection that was opened for another name.
+/// The same request on a connection with a different server name.
 pub fn other_name(draft: &RequestDraft) -> RequestDraft {
     RequestDraft { sni: Some("other.example.com".to_owned()), ..draft.clone() }
 }

@@ -1,7 +1,7 @@
 //! Finds a path that one list of matches covers and others do not.
 //!
-//! Without expressions a look at the literals answers. With expressions all matches run side by side as automata over the
-//! canonical paths, breadth first, so that the path found is a short one.
+//! Without regular expressions, comparing the literals is enough. With expressions, automata for all matches run side
+//! by side over the canonical paths, breadth first, so the path found is short.
 
 use std::collections::{HashSet, VecDeque};
 
@@ -13,19 +13,19 @@ use regex_automata::util::primitives::StateID;
 use crate::automata::{self, Dfa, begin, ends, spelled};
 use crate::cover::path_covers;
 
-/// What a comparison found.
+/// The result of a comparison.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PathDifference {
-    /// Nothing: every path is covered.
+    /// Every path is covered.
     None,
-    /// A path.
+    /// This path is not covered.
     Path(String),
-    /// Undecided: an expression is too large, or has syntax that this comparison does not support.
+    /// Unknown: an expression is too large, or has syntax that this comparison does not support.
     Unknown,
 }
 
-/// A canonical path that `team` has and no match of `platform`; `None` has every path. `star` adds the path `*`, which
-/// `OPTIONS` may have.
+/// A canonical path that `team` matches and no match of `platform` does; a match of `None` has every path. `star` adds
+/// the path `*`, which `OPTIONS` may have.
 pub fn difference(team: Option<&[&PathMatch]>, platform: &[&PathMatch], star: bool) -> PathDifference {
     let all = [&PathMatch::Prefix(Box::default())];
     if star
@@ -65,7 +65,7 @@ fn one(path: &PathMatch, platform: &[&PathMatch]) -> PathDifference {
             match below.into_iter().find(|path| outside(path)) {
                 Some(path) => PathDifference::Path(path),
                 None => {
-                    // A path that is as long matches no expression.
+                    // No expression matches a path of this length.
                     let long = format!("{prefix}/{}", "x".repeat(LONGEST_VALUE + 1));
                     match automata(path, platform) {
                         found @ PathDifference::Path(_) => found,
@@ -83,7 +83,7 @@ fn text(literal: &[u8]) -> Option<String> {
     String::from_utf8(literal.to_vec()).ok()
 }
 
-/// The most steps of a comparison.
+/// The maximum number of steps of a comparison.
 const MOST_STEPS: usize = 100_000;
 
 fn automata(path: &PathMatch, platform: &[&PathMatch]) -> PathDifference {
@@ -94,7 +94,7 @@ fn automata(path: &PathMatch, platform: &[&PathMatch]) -> PathDifference {
     search(&team, &platform).unwrap_or(PathDifference::Unknown)
 }
 
-/// Both automata at once, with what canonical paths allow next.
+/// Runs both automata together with one for canonical paths.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct PathState {
     team: StateID,
@@ -113,11 +113,11 @@ fn search(team: &Dfa, platform: &Dfa) -> Option<PathDifference> {
         if state.form.is_complete() && ends(team, state.team) && !ends(platform, state.platform) {
             let path = spelled(at, |at| states.get(at).map(|(_, before, byte)| (*before, *byte)))?;
             let path = String::from_utf8(path).ok()?;
-            // The form here is a little wider than what the engine takes for canonical.
+            // The form here is slightly wider than what the engine accepts as canonical.
             if canonical(path.as_bytes()).is_ok_and(|canonical| *canonical == *path.as_bytes()) {
                 return Some(PathDifference::Path(path));
             }
-            // Others may lead here that are.
+            // Other branches may reach this state with a canonical path.
             is_doubtful = true;
         }
         for byte in LETTERS.bytes() {
@@ -140,30 +140,30 @@ fn search(team: &Dfa, platform: &Dfa) -> Option<PathDifference> {
     Some(if is_doubtful { PathDifference::Unknown } else { PathDifference::None })
 }
 
-/// What a canonical path consists of, the plain letters first.
+/// The bytes of canonical paths, plain letters first.
 const LETTERS: &str = "abcdefghijklmnopqrstuvwxyz0123456789/-_~ABCDEFGHIJKLMNOPQRSTUVWXYZ.!$&'()*+,=:@\"<>[]^`{|}%";
 
-/// How far a canonical path has come.
+/// The state of a canonical path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum CanonicalPart {
     /// Before the first slash.
     Start,
-    /// Behind a slash.
+    /// After a slash.
     Slash,
-    /// Behind a slash and a dot, or two.
+    /// After a slash and one or two dots.
     Dots(u8),
     /// Inside a segment.
     Segment,
-    /// Behind a percent sign, so many octets of a character to come.
+    /// After a percent sign, with this many bytes of the character still to come.
     Percent(u8),
-    /// Behind a percent sign and a digit.
+    /// After a percent sign and a digit.
     Digit(u8, u8),
-    /// Between the octets of a character.
+    /// Between the escaped bytes of a character.
     Between(u8),
 }
 
 impl CanonicalPart {
-    /// Whether a path may end here.
+    /// Whether a path may end in this state.
     fn is_complete(self) -> bool {
         matches!(self, CanonicalPart::Slash | CanonicalPart::Segment)
     }
@@ -206,7 +206,7 @@ impl CanonicalPart {
                     (0, 0xF1..0xF4) => Some(CanonicalPart::Between(3)),
                     (1, 0x80..0xC0) => Some(CanonicalPart::Segment),
                     (2 | 3, 0x80..0xC0) => Some(CanonicalPart::Between(more - 1)),
-                    // Their second octets are bounded: left to the check of what is found.
+                    // The range of the second byte is restricted, which is checked for the path that is found.
                     (0, 0xE0 | 0xED | 0xEF) => Some(CanonicalPart::Between(2)),
                     (0, 0xF0 | 0xF4) => Some(CanonicalPart::Between(3)),
                     _ => None,
@@ -247,7 +247,7 @@ mod tests {
             (&["RegularExpression /v[0-9]*"], &["RegularExpression /v[0-9]+"], found("/v")),
             (&["RegularExpression /[ab]"], &["Exact /a", "Exact /b"], PathDifference::None),
             (&["RegularExpression /[abc]"], &["Exact /a", "Exact /b"], found("/c")),
-            // No expression has the longest paths.
+            // Expressions do not match the longest paths.
             (&["PathPrefix /a"], &["RegularExpression /a(/.*)?"], long("/a/")),
             (&["PathPrefix /a"], &["RegularExpression /a(/[a-z].*)?"], found("/a/")),
             (
@@ -256,11 +256,11 @@ mod tests {
                 long("/a/"),
             ),
             (&["RegularExpression .*"], &["PathPrefix /"], PathDifference::None),
-            // `\<` is a plain `<` to the engine, and the edge of a word to other readers.
+            // `\<` is a plain `<` in the engine, and a word boundary in other implementations.
             (&["RegularExpression /<[ab]"], &[r"RegularExpression /\<[abc]"], PathDifference::None),
             (&["RegularExpression (?i)/A"], &["Exact /a"], found("/A")),
             (&["RegularExpression /%C3%A9"], &["Exact /a"], found("/%C3%A9")),
-            // No canonical path has them.
+            // No canonical path contains them.
             (&["RegularExpression /%2F"], &["Exact /a"], PathDifference::None),
             (&["RegularExpression /a//b"], &["Exact /a"], PathDifference::None),
         ] {

@@ -1,9 +1,9 @@
-//! The search for a request that one rule of the team's lets pass and the platform's policy does not.
+//! Searches for a request that one rule of the team allows and the platform's policy refuses.
 //!
-//! What rules can tell apart of a request is finite: the host and port, the caller, the time, the method, and for what
-//! these select the path. Of each set of requests that no rule tells apart one is decided by both policies. Methods that
-//! override headers name, and upgrades, must all be listed by one rule: the request that names all of the team rule's
-//! is the hardest for the platform.
+//! Rules can only distinguish finitely many classes of requests: by host and port, caller, time, method, and for the
+//! rules selected by these, by path. Both policies decide one request of each class. Methods in override headers, and
+//! upgrades, must all be listed by one rule, so the request that names all of the team rule's is the hardest for the
+//! platform to allow.
 
 use penstock_policy::Timestamp;
 use penstock_policy::egress::{EgressRuleDocument, Mode};
@@ -16,15 +16,15 @@ use super::side::{EgressSide, HostRules, RequestPort};
 use crate::cover::{caller_covers, items, list_covers, path_covers};
 use crate::within::witness::RequestDraft;
 
-/// Decisions after which a comparison gives up and says so.
+/// The maximum number of decisions; then the comparison reports that it is undecided.
 const MOST_DECISIONS: usize = 4_000_000;
 
-/// What the search for one rule ended in.
+/// The result of the search for one rule.
 #[derive(Debug)]
 pub enum SearchEnd {
-    /// The platform lets pass all that the rule does.
+    /// The platform allows all that the rule allows.
     Nothing,
-    /// A request that it does not let pass.
+    /// A request that the platform does not allow.
     Request(Box<RequestDraft>),
     /// Undecided.
     Unknown(&'static str),
@@ -32,45 +32,45 @@ pub enum SearchEnd {
 
 /// The two policies.
 pub struct WitnessSearch<'s, 'd> {
-    /// The one that is to be within the other.
+    /// The policy that must be within the other one.
     pub team: &'s EgressSide<'d>,
-    /// The other.
+    /// The other policy.
     pub platform: &'s EgressSide<'d>,
-    /// What both mention.
+    /// The hosts of both.
     pub mentioned: &'s Mentioned,
-    /// Whether both identify callers alike. If not, the platform may see any caller or none.
+    /// Whether both identify callers in the same way. If not, the platform may see any caller or none.
     pub same_identity: bool,
-    /// Whether everything counts as refused by the platform: to find any request that the team's policy lets pass.
+    /// Whether everything counts as refused by the platform, which finds any request that the team's policy allows.
     pub refuse_all: bool,
-    /// The time of the decision.
+    /// The time of the decisions.
     pub now: Timestamp,
-    /// How many decisions have been made.
+    /// The number of decisions so far.
     pub decisions: usize,
 }
 
-/// The part of a request that is fixed while the path and the headers are varied.
+/// The part of a request that is fixed while path and headers vary.
 struct FixedPart<'c, 'd> {
     point: &'c Point,
     port: RequestPort,
     caller: &'c Option<String>,
     time: Option<Timestamp>,
     method: &'c str,
-    /// The platform's rules that are selected.
+    /// The selected rules of the platform.
     platform: Vec<&'d EgressRuleDocument>,
-    /// Whether the platform refuses whatever rules say.
+    /// Whether the platform refuses the request regardless of its rules.
     is_denied: bool,
     team_scoped: bool,
     platform_scoped: bool,
 }
 
 impl<'d> WitnessSearch<'_, 'd> {
-    /// A request that `rule` lets pass and the platform does not. `check` says whether a request is one for sure; of
-    /// those that are not the search goes on.
+    /// Finds a request that `rule` allows and the platform does not. `check` confirms a candidate; if it does not, the
+    /// search continues.
     pub fn rule(&mut self, rule: &EgressRuleDocument, check: &mut dyn FnMut(&RequestDraft) -> bool) -> SearchEnd {
         let mut result = SearchEnd::Nothing;
         for to in &rule.to.0 {
             for point in self.mentioned.cells(&to.target) {
-                // An address is never a server name: such requests are all refused.
+                // An address is never a server name, so all such requests are refused.
                 if self.team.verify_sni && matches!(point, Point::Address(_)) {
                     continue;
                 }
@@ -97,7 +97,7 @@ impl<'d> WitnessSearch<'_, 'd> {
         result
     }
 
-    /// Whether one rule covers all of it at first sight.
+    /// Whether a direct comparison shows that one rule covers all of it.
     fn is_plainly_covered(&self, rule: &EgressRuleDocument, platform: &HostRules<'d>) -> bool {
         if platform.is_denied || self.refuse_all || !self.same_identity {
             return false;
@@ -112,19 +112,19 @@ impl<'d> WitnessSearch<'_, 'd> {
                 && (wide.connect || !rule.connect)
                 && rule.upgrades.iter().all(|upgrade| wide.upgrades.contains(upgrade))
         };
-        // Ambiguous paths: a rule with `paths` has none, and nobody refuses them where no rule has `paths`.
+        // Ambiguous paths: a rule with `paths` never allows them, and they are only refused where a rule has `paths`.
         let is_safe = rule.paths.is_some() || platform.rules.iter().all(|wide| wide.paths.is_none());
         let same_name = platform.rules.iter().find(|wide| wide.name == rule.name);
         is_safe && same_name.into_iter().chain(&platform.rules).any(|wide| covers(wide))
     }
 
-    /// Whether each condition of the platform's rule that is not understood here is one of the team's, word for word.
+    /// Whether each condition of the platform's rule that is not understood here occurs identically in the team's.
     fn asks_no_more(&self, wide: &EgressRuleDocument, rule: &EgressRuleDocument) -> bool {
         let own = self.team.conditions(rule);
         self.platform.conditions(wide).iter().all(|condition| own.contains(condition))
     }
 
-    /// The ports that the policies tell apart.
+    /// The ports that the policies distinguish.
     fn ports(&self, point: &Point) -> Vec<RequestPort> {
         let mut listed = self.team.ports(point);
         listed.extend(self.platform.ports(point));
@@ -185,7 +185,8 @@ impl<'d> WitnessSearch<'_, 'd> {
                         method,
                         platform_scoped: selected.iter().any(|rule| rule.paths.is_some()),
                         team_scoped: of_team.iter().any(|other| {
-                            // What may not hold refuses no ambiguous path for sure, but where the rule itself holds.
+                            // A rule whose conditions may be false does not reliably refuse an ambiguous path, unless
+                            // the rule itself applies.
                             let is_sure = other.name == rule.name || self.team.conditions(other).is_empty();
                             is_sure && other.paths.is_some() && lists(other, method)
                         }),
@@ -204,7 +205,7 @@ impl<'d> WitnessSearch<'_, 'd> {
         result
     }
 
-    /// Times of which each at which `rule` holds is like one of these for all rules; `None`: any.
+    /// Times that represent all times at which `rule` applies; `None` when the time does not matter.
     fn times(&self, rule: &EgressRuleDocument, all: &[&EgressRuleDocument]) -> Vec<Option<Timestamp>> {
         let mut bounds: Vec<Timestamp> =
             all.iter().flat_map(|rule| [rule.not_before, rule.expires]).flatten().collect();
@@ -231,7 +232,7 @@ impl<'d> WitnessSearch<'_, 'd> {
         if is_tunnel && (!rule.connect || rule.paths.is_some() || matches!(cell.port, RequestPort::Absent { .. })) {
             return SearchEnd::Nothing;
         }
-        // A rule that the team has elsewhere makes ambiguous paths 400 for this one, too.
+        // Another rule of the team may give ambiguous paths 400 for this rule, too.
         if cell.platform_scoped && !cell.team_scoped && !self.refuse_all {
             let mut draft = self.draft(cell, if is_tunnel { "" } else { "/a%2fb" });
             if is_tunnel {
@@ -255,7 +256,7 @@ impl<'d> WitnessSearch<'_, 'd> {
                     PathDifference::None => return SearchEnd::Nothing,
                     PathDifference::Unknown => return SearchEnd::Unknown(UNKNOWN_PATHS),
                     PathDifference::Path(mut path) => {
-                        // As few headers as show it.
+                        // Removes headers that are not needed to show it.
                         for list in [0, 1] {
                             let mut at = 0;
                             loop {
@@ -282,7 +283,7 @@ impl<'d> WitnessSearch<'_, 'd> {
         let mut draft = self.draft(cell, &path);
         if !upgrades.is_empty() {
             draft.headers.push(("connection".to_owned(), "upgrade".to_owned()));
-            // Envoy takes a lone `h2c` away before a filter sees it, but no longer list.
+            // Envoy removes a lone `h2c` before a filter sees it, but not one in a longer list.
             if upgrades.len() == 1 && upgrades.iter().all(|upgrade| upgrade.eq_ignore_ascii_case("h2c")) {
                 upgrades.push("h2c".to_owned());
             }
@@ -315,7 +316,7 @@ impl<'d> WitnessSearch<'_, 'd> {
         }
     }
 
-    /// A path with which a request of the cell, with these headers, passes `rule` and not the platform.
+    /// A path with which a request of this class, with these headers, passes `rule` and not the platform.
     fn path(
         &self,
         rule: &EgressRuleDocument,
@@ -360,7 +361,7 @@ fn lists(rule: &EgressRuleDocument, method: &str) -> bool {
     items(&rule.methods).is_none_or(|methods| methods.iter().any(|listed| *listed.0 == *method))
 }
 
-/// The methods that `rule` lists; of one that lists none all that are listed anywhere, and one that is not.
+/// The methods that `rule` lists. If it lists none, all methods that are listed anywhere, and one that is not.
 fn methods_listed(rule: &EgressRuleDocument, all: &[&EgressRuleDocument]) -> Vec<String> {
     let listed = |rule: &EgressRuleDocument| -> Vec<String> {
         items(&rule.methods).unwrap_or_default().iter().map(|method| method.0.to_string()).collect()

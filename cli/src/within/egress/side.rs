@@ -1,4 +1,4 @@
-//! One of the two policies, by destination.
+//! One of the two policies, indexed by destination.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -13,13 +13,13 @@ use super::hosts::Point;
 use crate::cover::items;
 use crate::documents::named;
 
-/// A policy's `egress`, ready to be looked up.
+/// A policy's `egress`, indexed.
 pub struct EgressSide<'d> {
-    /// What becomes of a request that no rule allows.
+    /// What happens to a request that no rule allows.
     pub mode: Mode,
-    /// Whether the connection's server name must be the host.
+    /// Whether the server name must be the host.
     pub verify_sni: bool,
-    /// As written.
+    /// The parsed section.
     pub document: &'d EgressDocument,
     default_port: Option<u16>,
     allow: SideDestinations<'d>,
@@ -28,7 +28,7 @@ pub struct EgressSide<'d> {
     conditions: BTreeMap<&'d str, Vec<(&'d str, &'d Node)>>,
 }
 
-/// The fields of a rule that this comparison understands, or that decide nothing.
+/// The fields of a rule that this comparison understands, or that do not affect decisions.
 const UNDERSTOOD: [&str; 11] =
     ["name", "owner", "reason", "from", "to", "methods", "paths", "connect", "upgrades", "notBefore", "expires"];
 
@@ -64,20 +64,20 @@ impl<'d> SideDestinations<'d> {
 /// The port of a request's destination.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RequestPort {
-    /// The authority has it.
+    /// The authority contains it.
     Given(u16),
-    /// The authority has none, on a connection with TLS or without.
+    /// The authority does not contain it, on a connection with or without TLS.
     Absent {
-        /// With.
+        /// With TLS.
         tls: bool,
     },
 }
 
-/// What a policy has for one host and port.
+/// The part of a policy for one host and port.
 pub struct HostRules<'d> {
     /// The rules with such a destination, in document order.
     pub rules: Vec<&'d EgressRuleDocument>,
-    /// Whether `deny` has it.
+    /// Whether `deny` covers it.
     pub is_denied: bool,
 }
 
@@ -110,23 +110,24 @@ impl<'d> EgressSide<'d> {
         }
     }
 
-    /// What a rule asks beside what this comparison understands.
+    /// The conditions of a rule that this comparison does not understand.
     pub fn conditions(&self, rule: &EgressRuleDocument) -> &[(&'d str, &'d Node)] {
         self.conditions.get(&*rule.name.0).map_or(&[], Vec::as_slice)
     }
 
-    /// The ports that the destinations around `point` list.
+    /// The ports in the destinations that contain `point`.
     pub fn ports(&self, point: &Point) -> Vec<u16> {
         let all = self.allow.covering(point).into_iter().chain(self.denials(point));
         all.flat_map(|(_, to)| listed(to).into_iter().flatten()).collect()
     }
 
-    /// Whether an entry of `deny` around `point` is about some ports only.
+    /// Whether an entry of `deny` that contains `point` is restricted to some ports.
     pub fn denies_ports(&self, point: &Point) -> bool {
         self.denials(point).iter().any(|(_, to)| to.ports.is_some())
     }
 
-    /// The entries of `deny` around `point`: they see the IPv4 addresses in IPv6 addresses, too.
+    /// The entries of `deny` that contain `point`, including IPv4 ranges that contain the address inside an IPv6
+    /// address.
     fn denials(&self, point: &Point) -> Vec<(usize, &'d Destination)> {
         let mut found = self.deny.covering(point);
         if let Point::Address(IpAddr::V6(address)) = point {
@@ -145,12 +146,12 @@ impl<'d> EgressSide<'d> {
         }
     }
 
-    /// Whether a destination has the port.
+    /// Whether a destination includes the port.
     pub fn has_port(&self, to: &Destination, port: RequestPort) -> bool {
         listed(to).is_none_or(|ports| ports.contains(&self.port(port)))
     }
 
-    /// What the policy has for `point` and `port`.
+    /// The part of the policy for `point` and `port`.
     pub fn at(&self, point: &Point, port: RequestPort) -> HostRules<'d> {
         let mut numbers: Vec<usize> = self
             .allow
@@ -162,7 +163,7 @@ impl<'d> EgressSide<'d> {
         numbers.sort_unstable();
         numbers.dedup();
         let rules = &self.document.rules.0;
-        // Without a port in the authority it has every port.
+        // If the authority has no port, an entry of `deny` matches whatever its ports are.
         let is_denied = self
             .denials(point)
             .iter()
@@ -171,7 +172,7 @@ impl<'d> EgressSide<'d> {
     }
 }
 
-/// The ports that a destination lists; `None`: any.
+/// The ports that a destination lists; `None` for any.
 fn listed(to: &Destination) -> Option<Vec<u16>> {
     items(&to.ports).map(|ports| ports.iter().filter_map(|port| u16::try_from(port.0).ok()).collect())
 }

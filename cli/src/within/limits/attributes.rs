@@ -1,4 +1,4 @@
-//! What limits look at in a request, and how a sequence varies it.
+//! The attributes of a request that limits depend on, and how a sequence of requests varies them.
 
 use penstock_policy::document::Node;
 use penstock_policy::facts::FactParts;
@@ -8,44 +8,44 @@ use super::limit::ReadLimit;
 use crate::within::excess::setting;
 use crate::within::witness::RequestDraft;
 
-/// Something that limits look at.
+/// An attribute that limits depend on.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LimitAttribute {
     kind: &'static str,
     name: String,
 }
 
-/// What becomes of an attribute in a sequence.
+/// How an attribute varies within a sequence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Variation {
     /// The same value in every request.
     Same,
-    /// Another value in every request; of an address these bits.
+    /// A new value in every request; for an address, in these bits.
     Each(Bits),
-    /// None.
+    /// The attribute is absent.
     Missing,
-    /// The number 1, or a large one: for costs.
+    /// The number 1, or a large one, for costs.
     One,
     /// A large number.
     Large,
-    /// Another value in every request in this place of a list, from the right.
+    /// A new value in every request, at this position of a list, from the right.
     At(usize),
 }
 
-/// Which bits of an address change.
+/// The bits of an address that change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bits {
-    /// The last ones.
+    /// The last bits of IPv4.
     Ipv4Low,
-    /// The first ones.
+    /// The first bits of IPv6.
     Ipv4High,
-    /// The last ones.
+    /// The last bits of IPv6.
     Ipv6Low,
-    /// Those in the middle.
+    /// The middle bits of IPv6.
     Ipv6High,
 }
 
-/// All that the limits count by or take costs from.
+/// All attributes that the limits use in keys or for costs.
 pub fn attributes(limit: ReadLimit<'_>, ours: &[ReadLimit<'_>], settings: [&Node; 2]) -> Vec<LimitAttribute> {
     let differs = |name: &str| {
         let [one, other] = settings;
@@ -104,7 +104,7 @@ pub fn attributes(limit: ReadLimit<'_>, ours: &[ReadLimit<'_>], settings: [&Node
     found
 }
 
-/// Namespace and path of `{namespace, path}`, divided by NUL.
+/// Namespace and path of `{namespace, path}`, separated by NUL.
 fn metadata_name(place: &Node) -> String {
     let mut name = String::new();
     if let Some(Node::String(namespace)) = place.get("namespace") {
@@ -120,7 +120,7 @@ fn metadata_name(place: &Node) -> String {
     name
 }
 
-/// Where a policy's settings look for a claim: namespace and path, divided by NUL.
+/// Where a policy's settings say that a claim is stored: namespace and path, separated by NUL.
 fn claim_in_metadata(policy: &Node, claim: &str) -> String {
     match setting(policy, "claims") {
         Node::Null => format!("envoy.filters.http.jwt_authn\0payload\0{claim}"),
@@ -128,7 +128,7 @@ fn claim_in_metadata(policy: &Node, claim: &str) -> String {
     }
 }
 
-/// Nothing changes, then one thing, then two.
+/// First no attribute varies, then one, then two.
 pub fn patterns(attributes: &[LimitAttribute]) -> Vec<Vec<Variation>> {
     let ways = |attribute: &LimitAttribute| match attribute.kind {
         "address" => vec![
@@ -165,7 +165,7 @@ pub fn patterns(attributes: &[LimitAttribute]) -> Vec<Vec<Variation>> {
     all
 }
 
-/// Gives a request what it is to have of an attribute.
+/// Sets an attribute of a request.
 pub fn apply(draft: &mut RequestDraft, attribute: &LimitAttribute, way: Variation, number: usize) {
     let text = match way {
         Variation::Missing => None,
@@ -180,7 +180,7 @@ pub fn apply(draft: &mut RequestDraft, attribute: &LimitAttribute, way: Variatio
         ("header" | "cost", text) => {
             let is_there = draft.headers.iter().any(|(other, _)| *other == name);
             match (text, way) {
-                // What the match asks for stays as it is.
+                // A value that the match requires stays unchanged.
                 (_, Variation::Same) if is_there || attribute.kind == "cost" => {}
                 (text, _) => {
                     draft.headers.retain(|(other, _)| *other != name);
@@ -191,7 +191,7 @@ pub fn apply(draft: &mut RequestDraft, attribute: &LimitAttribute, way: Variatio
         ("cookie", Some(text)) => add_cookie(draft, &name, &text),
         ("query", Some(text)) => add_query(draft, &name, &text),
         ("peer", text) => draft.peer = text.map(|text| format!("spiffe://cluster.local/ns/{text}/sa/any")),
-        // What the match asks for stays as it is.
+        // A value that the match requires stays unchanged.
         ("claim", Some(text)) => {
             let is_there = draft.claims.as_ref().is_some_and(|claims| claims.get(&name).is_some());
             if way != Variation::Same || !is_there {
@@ -211,7 +211,7 @@ pub fn apply(draft: &mut RequestDraft, attribute: &LimitAttribute, way: Variatio
                 Variation::Each(Bits::Ipv4Low) => {
                     Some(format!("10.{}.{}.{}", number >> 16 & 255, number >> 8 & 255, number & 255))
                 }
-                // Another network of whatever length; from 1, and no more of them than there are.
+                // Another network for every prefix length, numbered from 1, as long as there are more.
                 Variation::Each(Bits::Ipv4High) => {
                     let high = (u32::try_from(number % 0xff_ffff).unwrap_or(0) + 1).reverse_bits();
                     Some(std::net::Ipv4Addr::from_bits(high).to_string())
@@ -243,7 +243,7 @@ pub fn apply(draft: &mut RequestDraft, attribute: &LimitAttribute, way: Variatio
     }
 }
 
-/// Gives the request a fact, whatever it had in its place.
+/// Sets a field of the request, replacing its value.
 pub fn add_fact(draft: &mut RequestDraft, name: &FactParts<'_>, text: &str) {
     let (here, last) = match name {
         FactParts::Claim(name) => (draft.claims.get_or_insert_with(|| json!({})), *name),
@@ -261,7 +261,7 @@ pub fn add_fact(draft: &mut RequestDraft, name: &FactParts<'_>, text: &str) {
     }
 }
 
-/// The object under a field, which comes into being when it is new.
+/// The object in a field, created when it is missing.
 fn object<'v>(parent: &'v mut Value, field: &str) -> &'v mut Value {
     if !parent.is_object() {
         *parent = json!({});

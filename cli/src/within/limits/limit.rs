@@ -5,17 +5,17 @@ use penstock_policy::rate_limits::LimitDocument;
 
 use crate::documents::{Documents, key_parts, named};
 
-/// A limit as written and as read.
+/// A limit, as text and parsed.
 #[derive(Clone, Copy)]
 pub struct ReadLimit<'d> {
-    /// As read.
+    /// The parsed limit.
     pub document: &'d LimitDocument,
-    /// As written.
+    /// The text of the limit.
     pub node: &'d Node,
 }
 
 impl<'d> ReadLimit<'d> {
-    /// All of a policy's.
+    /// All limits of a policy.
     pub fn all(documents: &'d Documents, node: &'d Node) -> Vec<ReadLimit<'d>> {
         let nodes = named(node, &["rateLimits"]);
         let find = |document: &'d LimitDocument| {
@@ -30,7 +30,7 @@ impl<'d> ReadLimit<'d> {
         key_parts(self.node)
     }
 
-    /// As many at once.
+    /// The burst: the number of requests that pass at once.
     pub fn burst(&self) -> u32 {
         self.document.limit.burst.unwrap_or(self.document.limit.requests).0
     }
@@ -54,11 +54,11 @@ impl<'d> ReadLimit<'d> {
     }
 }
 
-/// What a request counts for.
+/// The cost of a request.
 pub(super) struct LimitCost {
     pub(super) header: Option<String>,
     pub(super) response_header: Option<String>,
-    /// Or the reserve.
+    /// Or the reserved cost.
     pub(super) default: u64,
     pub(super) max: u64,
 }

@@ -1,8 +1,8 @@
-//! Whether a team has, for each of the platform's limits, limits that refuse whatever it refuses.
+//! Decides whether a team has, for each of the platform's limits, limits that refuse every request that it refuses.
 //!
-//! One limit is as tight as another when it counts every request that the other counts, in buckets that are no finer, each
-//! for no less, and lets pass no more at once or over time: then what conforms to it conforms to the other (GCRA admits a
-//! sequence exactly when each part of it costs no more than burst and rate allow).
+//! A limit is as tight as another when it counts every request that the other counts, in buckets that are not finer,
+//! each for at least the same cost, and does not pass more at once or over time. Then every sequence that conforms to
+//! it conforms to the other: GCRA admits a sequence exactly when no part of it costs more than burst and rate allow.
 
 mod attributes;
 mod limit;
@@ -39,12 +39,12 @@ pub fn excesses(platform: (&Documents, &Node), team: (&Documents, &Node), now: T
     excesses
 }
 
-/// Whether limits `ours` of a policy refuse, together with nothing else, whatever `limit` of another one does.
+/// Whether the limits `ours` of a policy together refuse whatever `limit` of another policy refuses.
 pub fn are_as_tight(limit: (&Node, ReadLimit<'_>), ours: (&Node, &[ReadLimit<'_>])) -> bool {
     SettingsPair { platform: limit.0, team: ours.0 }.excess(limit.1, ours.1).is_none()
 }
 
-/// The settings of a policy with these limits alone.
+/// The settings of a policy with only these limits.
 pub fn alone(policy: &Node, limits: Vec<Node>) -> Option<Policy> {
     let mut fields = vec![("rateLimits".to_owned(), Node::List(limits))];
     fields.extend(policy.get("settings").map(|settings| ("settings".to_owned(), settings.clone())));
@@ -67,20 +67,20 @@ fn witness(platform: (&Node, ReadLimit<'_>), team: (&Node, &[ReadLimit<'_>]), no
     search.sequence(limit, ours).map(|drafts| Witness::of(&drafts))
 }
 
-/// Both policies, for what their settings mean to limits.
+/// Both policies, because the settings determine what limits see.
 struct SettingsPair<'n> {
     platform: &'n Node,
     team: &'n Node,
 }
 
 impl SettingsPair<'_> {
-    /// Why the team's limits do not refuse all that `limit` does, and where.
+    /// Why the team's limits do not refuse all that `limit` refuses, and where.
     fn excess(&self, limit: ReadLimit<'_>, ours: &[ReadLimit<'_>]) -> Option<(String, String)> {
         if ours.is_empty() {
             return Some(("rateLimits".to_owned(), "the policy has no limits".to_owned()));
         }
         let at = |number: usize| format!("rateLimits[{number}]");
-        // Requests with the whole key.
+        // Requests with the complete key.
         let mut nearest: Option<(bool, usize, Vec<String>)> = None;
         let mut is_bounded = false;
         for (number, mine) in ours.iter().enumerate() {
@@ -99,7 +99,7 @@ impl SettingsPair<'_> {
             let name = ours.get(number).map(|limit| limit.document.name.0.to_string()).unwrap_or_default();
             return Some((at(number), format!("`{name}` {}", problems.join("; "))));
         }
-        // Requests without some part of it.
+        // Requests that lack some part of it.
         let parts: Vec<&Node> = limit.key().iter().filter(|part| may_be_missing(part)).collect();
         if parts.is_empty() || limit.document.on_missing_key == OnMissingKey::Skip {
             return None;
@@ -133,7 +133,7 @@ impl SettingsPair<'_> {
         Some((at(number), "requests without the whole key do not share one bucket".to_owned()))
     }
 
-    /// What makes `mine` let pass more than `limit`, the keys apart.
+    /// Why `mine` passes more than `limit`, apart from the keys.
     fn looser(&self, mine: ReadLimit<'_>, limit: ReadLimit<'_>) -> Vec<String> {
         let mut problems = Vec::new();
         let (ours, theirs) = (mine.document, limit.document);
@@ -177,7 +177,7 @@ impl SettingsPair<'_> {
         problems
     }
 
-    /// What makes the buckets of `mine` finer than those of `limit`, for requests that have the whole key.
+    /// Why the buckets of `mine` are finer than those of `limit`, for requests that have the complete key.
     fn finer(&self, mine: ReadLimit<'_>, limit: ReadLimit<'_>) -> Option<String> {
         let follows = |part: &Node| {
             part.get("constant").is_some()
@@ -187,7 +187,7 @@ impl SettingsPair<'_> {
         (!finer.is_empty()).then(|| format!("has a bucket for each {}", finer.join(", ")))
     }
 
-    /// Whether `mine` holds for every request for which `limit` does.
+    /// Whether `mine` applies to every request to which `limit` applies.
     fn matches_all(&self, mine: ReadLimit<'_>, limit: ReadLimit<'_>) -> bool {
         let has = |field: &str| mentions(mine.node.get("matches"), field);
         (!has("path") || self.same("path"))
@@ -212,7 +212,7 @@ impl SettingsPair<'_> {
     }
 }
 
-/// What makes a request count for less.
+/// Why a request costs less.
 fn cheaper(ours: &LimitCost, theirs: &LimitCost) -> Option<String> {
     let is_dear = match (&theirs.header, &theirs.response_header) {
         (_, Some(name)) => {
@@ -220,7 +220,7 @@ fn cheaper(ours: &LimitCost, theirs: &LimitCost) -> Option<String> {
         }
         _ if ours.response_header.is_some() => false,
         (None, None) => match ours.header {
-            // A header may say 1.
+            // A header may contain 1.
             Some(_) => theirs.default <= 1,
             None => ours.default >= theirs.default,
         },
@@ -234,7 +234,7 @@ fn cheaper(ours: &LimitCost, theirs: &LimitCost) -> Option<String> {
     (!is_dear).then(|| "counts some requests for less".to_owned())
 }
 
-/// How long requests wait for a service.
+/// How long requests wait for the rate-limit service.
 fn patience(service: &Node) -> std::time::Duration {
     const DEFAULT: std::time::Duration = std::time::Duration::from_millis(20);
     match service.get("timeout") {
@@ -243,7 +243,7 @@ fn patience(service: &Node) -> std::time::Duration {
     }
 }
 
-/// Whether the value of `part` follows from that of `wide`.
+/// Whether the value of `part` is determined by that of `wide`.
 fn part_follows(part: &Node, wide: &Node) -> bool {
     if part == wide {
         return true;
@@ -258,7 +258,7 @@ fn part_follows(part: &Node, wide: &Node) -> bool {
         .all(|(field, all)| bits(narrow, field, *all) <= bits(wide, field, *all))
 }
 
-/// Whether the key has a part that the same requests lack.
+/// Whether the key has a part that is missing in the same requests.
 fn has_part(limit: ReadLimit<'_>, part: &Node) -> bool {
     let is_address = |part: &Node| part.get("sourceAddress").is_some();
     limit.key().iter().any(|other| other == part || (is_address(other) && is_address(part)))

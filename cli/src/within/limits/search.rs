@@ -1,7 +1,8 @@
-//! A sequence of requests that shows a looser limit: the team's limits let all pass, the platform's refuses the last.
+//! Searches for a sequence of requests that shows a looser limit: the team's limits pass all of them, the platform's
+//! refuses the last.
 //!
-//! The requests match the platform's limit; what the limits look at is kept, changed with each request, or left out, and
-//! the clock goes on whenever the team's limits would refuse.
+//! The requests match the platform's limit. The attributes that limits depend on are kept, changed with each request,
+//! or left out, and time advances whenever the team's limits would refuse.
 
 use penstock_policy::document::Node;
 use penstock_policy::wire::World;
@@ -12,49 +13,49 @@ use super::limit::ReadLimit;
 use super::start::starts;
 use crate::within::witness::{RequestDraft, refusal};
 
-/// A longer sequence than most need, the longest, the most decisions in all, and
+/// Bounds: a length that is enough for most sequences, the maximum length, and the maximum number of decisions.
 const MEDIUM: usize = 600;
 const LONGEST: usize = 10_000;
 const MOST_DECISIONS: usize = 200_000;
-/// As many decisions again for each request of the platform's burst.
+/// Additional decisions for each request of the platform's burst.
 const FOR_EACH: usize = 8;
 
-/// The search for sequences that one policy's limit refuses and another policy does not.
+/// Searches for sequences that one policy's limit refuses and another policy passes.
 pub struct LimitSearch<'d> {
-    /// Has the limit, and nothing else.
+    /// The policy with only the limit.
     pub theirs: &'d Policy,
-    /// Is to let everything pass.
+    /// The policy that must pass all requests.
     pub mine: &'d Policy,
-    /// Both as written, for their settings.
+    /// Both policies as text, for their settings.
     pub settings: [&'d Node; 2],
-    /// What requests are made from.
+    /// The requests to start from.
     pub plain: Vec<RequestDraft>,
-    /// When the first request comes.
+    /// The time of the first request.
     pub now: Timestamp,
-    /// How many decisions have been made.
+    /// The number of decisions so far.
     pub decisions: usize,
 }
 
-/// How the requests of a sequence come to be.
+/// How the requests of a sequence are made.
 struct Varied<'v> {
     start: &'v RequestDraft,
     attributes: &'v [LimitAttribute],
     ways: &'v [Variation],
-    /// How many in a row are alike.
+    /// How many consecutive requests are equal.
     repeat: usize,
 }
 
 impl LimitSearch<'_> {
-    /// A sequence, if one is found; `ours` are limits of the policy that lets everything pass.
+    /// Finds a sequence; `ours` are limits of the policy that must pass everything.
     pub fn sequence(&mut self, limit: ReadLimit<'_>, ours: &[ReadLimit<'_>]) -> Option<Vec<RequestDraft>> {
         let burst = usize::try_from(limit.burst()).unwrap_or(LONGEST);
         let most = self.decisions + FOR_EACH.saturating_mul(burst).saturating_add(30_000).min(MOST_DECISIONS);
         let attributes = attributes(limit, ours, self.settings);
         let starts = starts(limit, ours, &self.plain, self.settings);
-        // Short sequences show most: a burst, and what comes right after it. A rate that is a little higher takes many
-        // requests.
+        // Short sequences show most differences: a burst, and the requests right after it. A slightly higher rate needs
+        // many requests.
         let short = burst.saturating_mul(2).saturating_add(32);
-        // A table that is full shows when each key that it holds has used its whole burst.
+        // To show that a table is full, each key in it must use its whole burst.
         let is_other = |other: &ReadLimit<'_>| {
             other.document.name == limit.document.name
                 && other.document.capacity.map(|slots| slots.0) != limit.document.capacity.map(|slots| slots.0)
@@ -102,7 +103,7 @@ impl LimitSearch<'_> {
             if refusal(self.mine, &request, &mut ours).is_some() {
                 time.0 = time.0.saturating_add(step);
                 waits += 1;
-                // Slower than the platform's own pace nothing is found.
+                // Slower than the platform's own rate, nothing can be found.
                 if waits > 4 * sequence.len() + 8 {
                     return None;
                 }

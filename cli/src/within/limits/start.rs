@@ -1,4 +1,4 @@
-//! Requests for which a limit holds, to make sequences of.
+//! Makes requests to which a limit applies, as the start of sequences.
 
 use penstock_policy::document::Node;
 use penstock_policy::facts::FactParts;
@@ -12,10 +12,10 @@ use crate::within::egress::a_path;
 use crate::within::excess::setting;
 use crate::within::witness::RequestDraft;
 
-/// So many requests are made of one entry.
+/// The maximum number of requests for one entry.
 const MOST: usize = 64;
 
-/// The request that others are made from.
+/// The request from which others are made.
 pub fn plain() -> RequestDraft {
     RequestDraft {
         method: "GET".to_owned(),
@@ -26,7 +26,7 @@ pub fn plain() -> RequestDraft {
     }
 }
 
-/// Gives a request everything that `limits` count by, so that none refuses it for want of its key.
+/// Sets every attribute in the keys of `limits`, so that no limit refuses the request because its key is incomplete.
 pub fn complete(draft: &mut RequestDraft, limits: &[ReadLimit<'_>]) {
     let Some((first, rest)) = limits.split_first() else { return };
     let (method, path) = (draft.method.clone(), draft.path.clone());
@@ -39,8 +39,8 @@ pub fn complete(draft: &mut RequestDraft, limits: &[ReadLimit<'_>]) {
     }
 }
 
-/// Requests for which the limit holds: for each entry of its `matches` as it is, with what other limits' entries ask for
-/// left out, and with what sets the entry apart from each of theirs.
+/// Requests to which the limit applies: for each entry of its `matches`, the entry alone, without the conditions of
+/// other limits' entries, and with a difference from each of them.
 pub fn starts(
     limit: ReadLimit<'_>,
     ours: &[ReadLimit<'_>],
@@ -53,7 +53,7 @@ pub fn starts(
     match items(&limit.document.matches) {
         None => {
             starts.extend(plain.iter().cloned());
-            // One that no entry of the others holds for, and one for each that holds.
+            // One request that no entry of the others matches, and one for each entry that matches.
             starts.push(RequestDraft { method: "QUERY".to_owned(), path: "/unlisted".to_owned(), ..first.clone() });
             starts.extend(theirs.iter().take(MOST).filter_map(|entry| entry_draft(first, entry)));
             for plain in plain {
@@ -91,7 +91,7 @@ pub fn starts(
     starts
 }
 
-/// The request as it must be for each policy to see it in its own way.
+/// The request with what each policy needs to see its own attributes.
 fn elsewhere(start: &RequestDraft, limit: ReadLimit<'_>, [theirs, ours]: [&Node; 2]) -> Vec<RequestDraft> {
     let mut found = Vec::new();
     if setting(theirs, "path") != setting(ours, "path") {
@@ -110,7 +110,7 @@ fn elsewhere(start: &RequestDraft, limit: ReadLimit<'_>, [theirs, ours]: [&Node;
             }
         }
     }
-    // A service has refused the request already where it counts.
+    // A rate-limit service has refused the request already where the limit counts it.
     if limit.node.get("scope").is_some_and(|scope| scope.get("global").is_some()) {
         for service in ["overLimit", "error"] {
             found.push(RequestDraft { service: Some(service), ..start.clone() });
@@ -119,7 +119,7 @@ fn elsewhere(start: &RequestDraft, limit: ReadLimit<'_>, [theirs, ours]: [&Node;
     found
 }
 
-/// The request `draft`, made for `entry`, in forms for which one of `theirs` does not hold.
+/// Variants of the request `draft`, made for `entry`, that one of `theirs` does not match.
 fn apart(draft: &RequestDraft, entry: Option<&RequestMatch>, theirs: &[&RequestMatch]) -> Vec<RequestDraft> {
     let mut found = Vec::new();
     let hosts = entry.and_then(|entry| entry.hostnames.as_ref()).map(|hosts| hosts.patterns()).unwrap_or_default();
@@ -139,7 +139,7 @@ fn apart(draft: &RequestDraft, entry: Option<&RequestMatch>, theirs: &[&RequestM
                     let (_, conditions) = places(entry).into_iter().find(|(known, _)| *known == place)?;
                     conditions.iter().find(|own| own.name == condition.name)
                 });
-                // With `invert` theirs holds for everything else.
+                // With `invert`, their condition is true for every other value.
                 let value = match (own.filter(|own| !own.invert).map(|own| &own.text), condition.invert) {
                     (Some(own), true) if !own.matches(&value(&condition.text).unwrap_or_default()) => continue,
                     (_, true) => value(&condition.text),
@@ -160,7 +160,7 @@ fn apart(draft: &RequestDraft, entry: Option<&RequestMatch>, theirs: &[&RequestM
     found
 }
 
-/// A part of a request that conditions are on.
+/// A part of a request that conditions refer to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Part {
     Header,
@@ -194,7 +194,7 @@ impl Part {
     }
 }
 
-/// The pairs of a list that have other names.
+/// The pairs of a list with other names.
 fn others(pairs: &str, separator: &str, name: &str) -> String {
     let is_other = |pair: &&str| !pair.is_empty() && pair.split('=').next() != Some(name);
     pairs.split(separator).filter(is_other).collect::<Vec<_>>().join(separator)
@@ -213,7 +213,7 @@ fn text(bytes: &[u8]) -> Option<String> {
     String::from_utf8(bytes.to_vec()).ok()
 }
 
-/// A request for which the entry holds; `None` where that is not obvious.
+/// A request that the entry matches; `None` where none is obvious.
 fn entry_draft(plain: &RequestDraft, entry: &RequestMatch) -> Option<RequestDraft> {
     let mut draft = plain.clone();
     if let Some(method) = &entry.method {
@@ -236,7 +236,7 @@ fn entry_draft(plain: &RequestDraft, entry: &RequestMatch) -> Option<RequestDraf
     Some(draft)
 }
 
-/// A value that compares equal.
+/// A value that compares as equal.
 fn value(matches: &TextMatch) -> Option<Vec<u8>> {
     match matches {
         TextMatch::Exact(value) | TextMatch::Prefix(value) | TextMatch::Suffix(value) => Some(value.to_vec()),
