@@ -2,6 +2,7 @@
 
 mod calls;
 mod connections;
+mod inputs;
 mod misbehaving;
 mod reloads;
 mod requests;

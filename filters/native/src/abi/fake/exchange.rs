@@ -431,6 +431,16 @@ impl FakeExchange {
         self.stream.filter_state.borrow_mut().insert(name.to_owned(), value.as_bytes().to_vec());
     }
 
+    /// Sets an attribute that is text.
+    pub(crate) fn set_text(&self, attribute: u32, value: &str) {
+        self.stream.texts.borrow_mut().insert(attribute, value.as_bytes().to_vec());
+    }
+
+    /// Sets an attribute that is a number.
+    pub(crate) fn set_number(&self, attribute: u32, value: u64) {
+        self.stream.numbers.borrow_mut().insert(attribute, value);
+    }
+
     pub(crate) fn routes_cleared(&self) -> usize {
         self.stream.routes_cleared.get()
     }
