@@ -1,6 +1,9 @@
 //! Policies that come and go: nothing of them stays.
 
-use super::{SUITE, suite};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use super::{SUITE, fate, suite};
 use crate::abi::fake::{FakeExchange, Fate, LoadedFilter, allocated};
 
 /// `PENSTOCK_RELOADS`: 10,000 in `make sanitize`.
@@ -58,4 +61,91 @@ fn the_module_asks_for_a_call_once_a_second_and_no_more_once_the_policy_is_gone(
         std::thread::sleep(std::time::Duration::from_millis(20));
     }
     drop(loaded);
+}
+
+/// A policy of so many limits, all of other names than those of another `letter`.
+fn limits(letter: char, number: usize) -> String {
+    let limit = |at: usize| {
+        format!(
+            r#"{{"name": "{letter}{at}", "key": [{{"header": "x-user"}}], "limit": {{"requests": 2, "per": "24h"}}, "capacity": 64,
+            "matches": [{{"path": {{"type": "PathPrefix", "value": "/{letter}{at}"}}}}]}}"#
+        )
+    };
+    format!(r#"{{"rateLimits": [{}]}}"#, (0..number).map(limit).collect::<Vec<_>>().join(","))
+}
+
+/// Two listeners have the same plugin; its policies come in turn, and a request of each old one ends after it is gone.
+#[test]
+fn many_limits_that_come_and_go_in_two_listeners_keep_no_memory() {
+    let number = if cfg!(miri) { 5 } else { 500 };
+    let policies = [('a', limits('a', number)), ('b', limits('b', number))];
+    let before = allocated();
+    let load = |policy: &str| suite("reloads-two", policy);
+    let mut listeners = [load(&policies[0].1), load(&policies[0].1)];
+    let mut after = Vec::new();
+    for round in 1..=6 {
+        let (letter, policy) = &policies[round % 2];
+        let path = format!("/{letter}{}", number - 1);
+        for number in 0..2 {
+            let waiting = FakeExchange::new(&listeners[number], &[("x-user", "w")]);
+            listeners[number] = load(policy);
+            assert!(waiting.request_headers(true));
+        }
+        // What one listener has taken the other has not got.
+        let fates = [0, 1, 0, 1].map(|number| fate(&listeners[number], &[("x-user", "u"), (":path", path.as_str())]));
+        assert_eq!(fates, [Fate::Forwarded, Fate::Forwarded, Fate::Answered(429), Fate::Answered(429)]);
+        listeners.iter().for_each(LoadedFilter::tick);
+        crate::abi::fake::log();
+        after.push(allocated());
+    }
+    // The same policies take the same memory each time, and next to nothing is left of them.
+    assert!(after[5] <= after[3] + 1024 && after[4] <= after[2] + 1024, "{after:?}");
+    drop(listeners);
+    crate::abi::fake::log();
+    let left = allocated() - before;
+    assert!(left < 4096, "{left} bytes are left, of {after:?}");
+}
+
+/// Envoy's main thread loads policies and destroys them while workers decide by those that they have.
+#[test]
+fn workers_decide_while_policies_come_and_go() {
+    let (number, reloads) = if cfg!(miri) { (2, 3) } else { (100, 20) };
+    let policies = [limits('a', number), limits('b', number)];
+    let current = Mutex::new(Arc::new(suite("reloads-workers", &policies[0])));
+    let is_over = AtomicBool::new(false);
+    let decided = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for worker in 0..2 {
+            let (current, is_over, decided) = (&current, &is_over, &decided);
+            scope.spawn(move || {
+                for request in 0.. {
+                    let loaded = Arc::clone(&current.lock().unwrap());
+                    let user = format!("{worker}-{request}");
+                    for path in ["/a1", "/b1"] {
+                        let fate = fate(&loaded, &[("x-user", user.as_str()), (":path", path)]);
+                        assert!([Fate::Forwarded, Fate::Answered(429)].contains(&fate), "{fate:?}");
+                    }
+                    assert_eq!(fate(&loaded, &[("x-user", user.as_str())]), Fate::Forwarded);
+                    decided.fetch_add(1, Ordering::Relaxed);
+                    // A worker that has the last of a policy ends it.
+                    drop(loaded);
+                    if is_over.load(Ordering::Relaxed) {
+                        break;
+                    }
+                }
+            });
+        }
+        for reload in 0..reloads {
+            let before = decided.load(Ordering::Relaxed);
+            let loaded = suite("reloads-workers", &policies[reload % 2]);
+            loaded.tick();
+            *current.lock().unwrap() = Arc::new(loaded);
+            // A worker that has failed decides no more.
+            let begun = std::time::Instant::now();
+            while decided.load(Ordering::Relaxed) == before && begun.elapsed().as_secs() < 20 {
+                std::thread::yield_now();
+            }
+        }
+        is_over.store(true, Ordering::Relaxed);
+    });
 }
