@@ -1,29 +1,29 @@
-//! Who may see what.
+//! Authentication and authorization: which workspace a request belongs to, and what it may see.
 
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 use crate::config::{DashConfig, Workspace};
 
-/// How a request says who asks.
+/// How a request authenticates.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Credentials<'r> {
     /// `authorization: Bearer …`.
     pub token: Option<&'r str>,
-    /// The identity header, of a connection whose client certificate was checked.
+    /// The identity header on a connection with a verified client certificate.
     pub identity: Option<&'r str>,
 }
 
-/// What somebody may see.
+/// What a viewer may see.
 #[derive(Clone, Copy, Debug)]
 pub enum Visibility<'c> {
-    /// Everything: no workspaces are configured, and only this machine can ask.
+    /// Everything: no workspaces are configured, and only this machine can connect.
     Everything,
     /// One workspace.
     Workspace(&'c Workspace),
 }
 
-/// Finds the workspace of whoever asks. `None`: nobody knows them.
+/// Finds the viewer's workspace; `None` when the credentials are unknown.
 pub fn scope<'c>(config: &'c DashConfig, credentials: Credentials<'_>) -> Option<Visibility<'c>> {
     if config.workspaces.is_empty() {
         return Some(Visibility::Everything);
@@ -31,7 +31,7 @@ pub fn scope<'c>(config: &'c DashConfig, credentials: Credentials<'_>) -> Option
     if let Some(token) = credentials.token {
         let hash: [u8; 32] = Sha256::digest(token.as_bytes()).into();
         let mut found = None;
-        // All of them, always: the time must not say which one it was.
+        // Always compares all of them, so that the time does not reveal which one matched.
         for workspace in &config.workspaces {
             for token in &workspace.tokens {
                 if bool::from(token.0.ct_eq(&hash)) {
@@ -71,7 +71,7 @@ impl Visibility<'_> {
         }
     }
 
-    /// Whether the egress rule of this owner may be seen.
+    /// Whether an egress rule of this owner may be seen.
     pub fn owner(&self, owner: Option<&str>) -> bool {
         match self {
             Visibility::Everything => true,
@@ -85,7 +85,7 @@ impl Visibility<'_> {
     }
 }
 
-/// No list allows everything; a list only what it has, and nothing that has no name.
+/// An absent list allows everything; a list only allows its items, and nothing without a name.
 fn allows(list: Option<&[String]>, name: Option<&str>) -> bool {
     list.is_none_or(|list| name.is_some_and(|name| list.iter().any(|one| one == name)))
 }

@@ -1,4 +1,4 @@
-//! What every handler needs, and who asks it.
+//! State that every handler needs, and the authentication of requests.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -19,31 +19,31 @@ use crate::history::SharedHistory;
 use crate::prometheus_history::PrometheusPast;
 use crate::scrape::Shared;
 
-/// What every request needs.
+/// State that all requests share.
 #[derive(Debug)]
 pub struct DashState {
-    /// Who may see what.
+    /// The workspaces and their credentials.
     pub config: DashConfig,
-    /// What is known.
+    /// The clusters and proxies.
     pub fleet: Shared,
-    /// The decisions that came in access logs.
+    /// The decisions from access logs.
     pub feed: SharedFeed,
-    /// Between two looks.
+    /// The polling interval.
     pub interval: Duration,
-    /// What the engine does for the page.
+    /// Functions of the engine for the page.
     pub engine: Engine,
-    /// What was seen since the dash started.
+    /// Rates since the dash started.
     pub history: SharedHistory,
     /// The Prometheus of each cluster that has one.
     pub prometheus: BTreeMap<String, PrometheusPast>,
-    /// So many requests may be explained at a time.
+    /// Limits the number of concurrent explanations.
     pub explaining: Semaphore,
 }
 
-/// What whoever starts the dash lends it, so that it needs no engine of its own.
+/// Functions that the caller of the dash provides, so that the dash does not depend on the engine.
 #[derive(Clone, Copy, Debug)]
 pub struct Engine {
-    /// Reads a line of an access log.
+    /// Parses a line of an access log.
     pub read_line: ReadLine,
     /// Explains a decision.
     pub explain: Explain,
@@ -56,23 +56,23 @@ struct ErrorBody<'a> {
     error: &'a str,
 }
 
-/// An answer that says what is wrong.
+/// An error response with a message.
 pub fn problem(status: StatusCode, error: &str) -> Response {
     (status, axum::Json(ErrorBody { error })).into_response()
 }
 
-/// The scope of whoever asks, or the answer that they get instead.
+/// The scope of the viewer, or the error response.
 ///
 /// # Errors
-/// 401 when nobody knows them.
+/// Responds with 401 when the credentials are unknown.
 pub fn scope<'a>(app: &'a DashState, headers: &HeaderMap) -> Result<Visibility<'a>, Box<Response>> {
-    // Of two values nobody knows which one the proxy in front wrote.
+    // With two values, it is unknown which one the proxy in front wrote.
     let text = |name: &str| {
         let mut values = headers.get_all(name).iter();
         values.next().filter(|_| values.next().is_none()).and_then(|value| value.to_str().ok())
     };
     let token = text(AUTHORIZATION.as_str()).and_then(|value| value.strip_prefix("Bearer "));
-    // The configuration allows it only where every connection has shown a certificate.
+    // The configuration only allows this where every connection has a client certificate.
     let identity = app.config.identity_header.as_deref().and_then(text);
     access::scope(&app.config, Credentials { token, identity }).ok_or_else(|| {
         let why = if token.is_some() { "nobody has this token" } else { "a token is needed" };
@@ -82,10 +82,10 @@ pub fn scope<'a>(app: &'a DashState, headers: &HeaderMap) -> Result<Visibility<'
     })
 }
 
-/// The same, for a cluster that they may see.
+/// The same, for a cluster that the viewer may see.
 ///
 /// # Errors
-/// 401, and 403 also for clusters that do not exist: who may not see them need not know.
+/// Responds with 401, or with 403 even for clusters that do not exist, so that their existence is not revealed.
 pub fn scope_of_cluster<'a>(
     app: &'a DashState,
     headers: &HeaderMap,
@@ -119,7 +119,7 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.append("x-user", HeaderValue::from_static("ann"));
         assert!(scope(&app, &headers).is_ok());
-        // A client's own, and the one that the proxy appended.
+        // One header from the client, and the one that the proxy appended.
         headers.append("x-user", HeaderValue::from_static("bob"));
         assert!(scope(&app, &headers).is_err());
     }

@@ -1,11 +1,11 @@
-//! The page, in the binary: it works without a network.
+//! The page's files, included in the binary, so that it works without a network.
 
-/// A file of the page: its path, its type, its content.
+/// A file of the page: its path, its media type, its content.
 type Asset = (&'static str, &'static str, &'static str);
 
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 
-/// Every file of `web/`; a test compares.
+/// Every file in `web/`, which a test verifies.
 pub const ASSETS: [Asset; 20] = [
     ("/", "text/html; charset=utf-8", include_str!("../web/index.html")),
     ("/style.css", "text/css; charset=utf-8", include_str!("../web/style.css")),

@@ -1,4 +1,4 @@
-//! The file of `--config`: what to look at, and who may see what.
+//! The configuration file (`--config`): what is watched, and who may see what.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -16,34 +16,34 @@ use crate::scrape::ScrapeSource;
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub struct DashConfig {
-    /// What to look at, beside what the command line says.
+    /// Sources in addition to those on the command line.
     pub clusters: Vec<ClusterSources>,
-    /// Who may see what. None: everybody who can reach the dash sees everything, so that is only this machine.
+    /// Workspaces. Without any, everyone who can connect sees everything, so the dash only listens on loopback.
     pub workspaces: Vec<Workspace>,
-    /// A header in which a proxy in front says who asks. Believed only over connections with a client certificate
-    /// that `tls.clientCa` has signed.
+    /// The header in which a proxy in front passes the user's identity. Only used on connections with a client
+    /// certificate that `tls.clientCa` has signed.
     pub identity_header: Option<String>,
-    /// HTTPS. Also for the access logs that Envoys send.
+    /// The certificates for HTTPS, also used for the access logs that Envoys send.
     pub tls: Option<Tls>,
-    /// What is kept of the requests in access logs.
+    /// What is stored of requests in access logs.
     pub feed: FeedConfig,
 }
 
-/// What is kept of the requests in access logs.
+/// What is stored of requests in access logs.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub struct FeedConfig {
-    /// Whole client addresses; otherwise their /24 or /48.
+    /// Stores whole client addresses instead of their /24 or /48 network.
     pub full_addresses: bool,
-    /// Request headers that are kept of those that the access log has, so that an explanation can use them.
+    /// Request headers to store, as far as the access log has them, so that explanations can use them.
     pub headers: Vec<String>,
-    /// Takes access logs on an address that others reach, without certificates: something else (a mesh, a network policy) says who
-    /// may send them.
+    /// Accepts access logs on an address that other machines reach, without client certificates: something else (a
+    /// mesh, a network policy) restricts who may send them.
     pub allow_plaintext: bool,
 }
 
 impl FeedConfig {
-    /// What may be kept.
+    /// The privacy settings.
     pub fn privacy(&self) -> FeedPrivacy {
         let headers = self.headers.iter().map(|name| name.to_ascii_lowercase()).collect();
         FeedPrivacy { full_addresses: self.full_addresses, headers }
@@ -54,33 +54,33 @@ impl FeedConfig {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct ClusterSources {
-    /// Its name on the page.
+    /// The name on the page.
     pub name: String,
     /// Admin interfaces of Envoys, such as `http://10.0.0.7:9901`.
     #[serde(default)]
     pub envoys: Vec<String>,
-    /// A Prometheus that scrapes its proxies.
+    /// The URL of a Prometheus that scrapes its proxies.
     pub prometheus: Option<String>,
-    /// Where its Envoys send their gRPC access logs.
+    /// The address to which its Envoys send gRPC access logs.
     pub als: Option<SocketAddr>,
-    /// Files with its access logs, as JSON.
+    /// Files with its access logs in JSON.
     #[serde(default)]
     pub logs: Vec<PathBuf>,
 }
 
-/// Some people, and what they may see.
+/// A group of users, and what they may see.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Workspace {
-    /// Its name.
+    /// The name.
     pub name: String,
-    /// Clusters by name; `*`: all.
+    /// Clusters by name; `*` for all.
     pub clusters: Vec<String>,
-    /// Only proxies of these namespaces; absent: all.
+    /// The namespaces of the proxies that may be seen; absent for all.
     pub namespaces: Option<Vec<String>>,
-    /// Only egress rules of these owners; absent: all.
+    /// The owners of the egress rules that may be seen; absent for all.
     pub owners: Option<Vec<String>>,
-    /// SHA-256 of its tokens, 64 hexadecimal digits each.
+    /// SHA-256 hashes of its tokens, 64 hexadecimal digits each.
     #[serde(default)]
     pub tokens: Vec<TokenHash>,
     /// Values of the identity header.
@@ -88,19 +88,19 @@ pub struct Workspace {
     pub identities: Vec<String>,
 }
 
-/// Files of certificates, in PEM.
+/// Certificate files in PEM.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Tls {
-    /// The chain, the dash's own certificate first.
+    /// The certificate chain, starting with the dash's own certificate.
     pub certificate: PathBuf,
-    /// Its key.
+    /// The private key.
     pub key: PathBuf,
-    /// Who signs the certificates of clients; given: no connection without one.
+    /// The CA of client certificates. When set, every connection needs one.
     pub client_ca: Option<PathBuf>,
 }
 
-/// The SHA-256 of a token.
+/// The SHA-256 hash of a token.
 #[derive(Clone, PartialEq, Eq)]
 pub struct TokenHash(pub [u8; 32]);
 
@@ -118,7 +118,7 @@ impl<'de> Deserialize<'de> for TokenHash {
         let bytes: Option<Vec<u8>> = pairs.map(|pair| u8::from_str_radix(pair?, 16).ok()).collect();
         match bytes.filter(|bytes| bytes.len() == hash.len()) {
             Some(bytes) => hash.copy_from_slice(&bytes),
-            // Not the text: it may be the token itself.
+            // The message does not repeat the text, which may be the token itself.
             None => {
                 return Err(de::Error::custom(
                     "not the SHA-256 of a token in 64 hexadecimal digits; make one with: printf %s \"$TOKEN\" | sha256sum",
@@ -130,10 +130,10 @@ impl<'de> Deserialize<'de> for TokenHash {
 }
 
 impl DashConfig {
-    /// Reads the file's content.
+    /// Parses the file's content.
     ///
     /// # Errors
-    /// With the place of what is wrong, such as `workspaces[0].tokens[1]`.
+    /// Returns an error with the place of the problem, such as `workspaces[0].tokens[1]`.
     pub fn read(document: Value) -> Result<DashConfig> {
         let config: DashConfig = serde_path_to_error::deserialize(document)
             .map_err(|error| anyhow!("{}: {}", error.path(), error.inner()))?;
@@ -154,15 +154,15 @@ impl DashConfig {
         Ok(config)
     }
 
-    /// Whether everybody who can reach the dash may see everything.
+    /// Whether everyone who can connect may see everything.
     pub fn is_open(&self) -> bool {
         self.workspaces.is_empty()
     }
 
-    /// Refuses to show everything to a whole network.
+    /// Prevents showing everything to a whole network.
     ///
     /// # Errors
-    /// When `listen` is no loopback address and there are no workspaces.
+    /// Returns an error when `listen` is not a loopback address and there are no workspaces.
     pub fn check_listen(&self, listen: SocketAddr) -> Result<()> {
         if self.is_open() && !listen.ip().is_loopback() {
             bail!(
@@ -173,10 +173,10 @@ impl DashConfig {
         Ok(())
     }
 
-    /// Refuses to take access logs from everybody.
+    /// Prevents accepting access logs from everyone.
     ///
     /// # Errors
-    /// When they come to no loopback address, and senders need no certificate.
+    /// Returns an error when an address for access logs is not loopback and senders need no certificate.
     pub fn check_log(&self, log: &LogSource) -> Result<()> {
         let LogSource::Grpc { listen, .. } = log else { return Ok(()) };
         let has_certificates = self.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some());
@@ -189,7 +189,7 @@ impl DashConfig {
         Ok(())
     }
 
-    /// Where its `clusters` say that access logs come from.
+    /// The sources of access logs in `clusters`.
     pub fn logs(&self) -> impl Iterator<Item = LogSource> {
         self.clusters.iter().flat_map(|cluster| {
             let name = || cluster.name.clone();
@@ -199,7 +199,7 @@ impl DashConfig {
         })
     }
 
-    /// What its `clusters` say to look at.
+    /// The sources of metrics in `clusters`.
     pub fn sources(&self) -> impl Iterator<Item = ScrapeSource> {
         self.clusters.iter().flat_map(|cluster| {
             let name = || cluster.name.clone();

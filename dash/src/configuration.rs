@@ -1,4 +1,4 @@
-//! What of an Envoy's configuration dump is shown: the policies that run, and where routes go.
+//! Reads from an Envoy's configuration dump what the page shows: the policies and the destinations of routes.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,37 +6,37 @@ use serde_json::Value;
 
 use crate::sample::RunningPolicy;
 
-/// Longer names of nodes, namespaces, plugins and routes are cut: whoever writes them may be hostile.
+/// Longer names of nodes, namespaces, plugins and routes are truncated, because they may be hostile.
 const LONGEST_NAME: usize = 253;
 
-/// So many policies and routes of one Envoy are kept.
+/// The maximum number of policies and routes that are stored for an Envoy.
 const MOST_POLICIES: usize = 100;
 const MOST_ROUTES: usize = 5_000;
 
-/// The fields by which a map is known as a policy.
+/// The fields that identify a map as a policy.
 const SECTIONS: [&str; 5] = ["settings", "egress", "rateLimits", "routes", "canaries"];
 
-/// What of an Envoy's configuration is shown.
+/// The part of an Envoy's configuration that is shown.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct EnvoyConfiguration {
     /// The policies.
     pub policies: Vec<RunningPolicy>,
-    /// Where Envoy's routes go that ask for the policy's route: name, then cluster.
+    /// The Envoy routes that match the route header: from the route's name to its cluster.
     pub routes: BTreeMap<String, String>,
-    /// Settings that break a promise of one of the policies.
+    /// Settings that break a guarantee of one of the policies.
     pub warnings: Vec<String>,
 }
 
-/// What is around a place of a configuration.
+/// The context of a place in a configuration.
 #[derive(Clone, Copy, Default)]
 struct SurroundingNames<'v> {
-    /// The nearest name, and the one around it: a plugin's, and its filter's.
+    /// The nearest enclosing name, and the one around it: a plugin's, and its filter's.
     names: [Option<&'v str>; 2],
     /// The prefix of the connection manager's counters.
     listener: Option<&'v str>,
 }
 
-/// A policy, with what its name is made of.
+/// A policy with what its name is made of.
 struct DumpPolicy {
     policy: RunningPolicy,
     filter: Option<String>,
@@ -50,13 +50,13 @@ struct ConfigurationSearch {
     discovered: BTreeMap<String, BTreeSet<String>>,
 }
 
-/// A name, not too long.
+/// A name, truncated when it is long.
 pub(crate) fn short(name: &str) -> String {
     name.chars().take(LONGEST_NAME).collect()
 }
 
 impl EnvoyConfiguration {
-    /// What a dump says.
+    /// Reads a dump.
     pub fn of(dump: &Value, warnings: Vec<String>) -> EnvoyConfiguration {
         let mut search = ConfigurationSearch::default();
         search.value(dump, SurroundingNames::default());
@@ -69,14 +69,14 @@ impl EnvoyConfiguration {
         EnvoyConfiguration { policies, routes: search.routes, warnings }
     }
 
-    /// The names that the metrics of several plugins have together; empty: plugins without a name.
+    /// Names that several plugins share in metrics; an empty name for plugins without one.
     pub fn shared_names(&self) -> BTreeSet<&str> {
         let named = |name: &str| self.policies.iter().filter(|policy| policy.metrics == name).count();
         self.policies.iter().map(|policy| policy.metrics.as_str()).filter(|name| named(name) > 1).collect()
     }
 }
 
-/// Gives plugins of one name names of their own: by their listeners, or else by numbers.
+/// Makes the names of plugins unique, by their listeners, or else by numbers.
 fn name_apart(policies: &mut [RunningPolicy]) {
     let mut taken = BTreeSet::new();
     for place in 0..policies.len() {
@@ -143,7 +143,7 @@ impl ConfigurationSearch {
         }
     }
 
-    /// A policy. One that the configuration has in several places is one, of several listeners.
+    /// Adds a policy. A policy that occurs in several places of the configuration is one policy with several listeners.
     fn policy(&mut self, document: Value, name: Option<&str>, around: SurroundingNames<'_>) {
         let metrics = short(name.unwrap_or_default());
         let listener = around.listener.map(short);
@@ -162,8 +162,8 @@ impl ConfigurationSearch {
             .push(DumpPolicy { policy: RunningPolicy { plugin: String::new(), metrics, listeners, document }, filter });
     }
 
-    /// A route of Envoy's that wants a route header: what every such header match compares with is taken for a route's
-    /// name, whatever the header is called.
+    /// An Envoy route that matches a route header. Every exact header match counts as a route's name, whatever the
+    /// header's name is.
     fn route(&mut self, route: &Value) {
         let Some(cluster) = route.pointer("/route/cluster").and_then(Value::as_str) else { return };
         let headers = route.pointer("/match/headers").and_then(Value::as_array);

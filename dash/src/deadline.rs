@@ -1,5 +1,5 @@
-//! Connections that end when a client does not send its request: each one costs memory and a file, and nobody has to show a
-//! token to open one.
+//! Closes connections whose client does not send a request in time: each connection costs memory and a file descriptor,
+//! and opening one needs no token.
 
 use std::io;
 use std::pin::Pin;
@@ -10,10 +10,10 @@ use axum::serve::Listener;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep};
 
-/// How long a client may take for the head of a request.
+/// How long a client may take to send the headers of a request.
 pub const HEAD: Duration = Duration::from_secs(10);
 
-/// How long a connection may be silent otherwise. A stream of changes is never silent for so long.
+/// How long a connection may be idle otherwise. A stream of updates is never idle for that long.
 const IDLE: Duration = Duration::from_secs(600);
 
 /// A listener whose connections have deadlines.
@@ -37,12 +37,12 @@ where
     }
 }
 
-/// A connection that is over at its deadline.
+/// A connection that is closed at its deadline.
 #[derive(Debug)]
 pub struct DeadlineConnection<S> {
     io: S,
     deadline: Pin<Box<Sleep>>,
-    /// Whether a request has begun, and nothing has been answered to it yet.
+    /// Whether a request has started without a response yet.
     is_asking: bool,
 }
 
@@ -58,7 +58,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for DeadlineConnection<S> {
         let before = buffer.filled().len();
         match Pin::new(&mut self.io).poll_read(cx, buffer) {
             Poll::Ready(read) => {
-                // A drop now and then does not make the time longer: it runs from the first byte.
+                // The time runs from the first byte, so sending slowly does not extend it.
                 if buffer.filled().len() > before && !self.is_asking {
                     self.wait(true);
                 }
@@ -134,7 +134,7 @@ mod tests {
             client.write_all(b"head").await.unwrap();
             let mut read = [0; 8];
             assert_eq!(server.read(&mut read).await.unwrap(), 4);
-            // An answer in pieces, for longer than any deadline.
+            // A response in pieces that takes longer than any deadline.
             for _ in 0..200 {
                 server.write_all(b"x").await.unwrap();
                 assert_eq!(client.read(&mut read).await.unwrap(), 1);

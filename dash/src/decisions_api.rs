@@ -1,4 +1,4 @@
-//! The part of the API that is about single decisions: the feed, a rule, and why a request is decided as it is.
+//! The API for single decisions: the feed, a rule, and the explanation of a decision.
 
 use std::sync::Arc;
 
@@ -16,13 +16,13 @@ use crate::feed::query::DecisionFilter;
 use crate::feed::{self, explain, query, rule};
 use crate::scrape::{lock, now};
 
-/// So many requests are explained at a time; a policy of thousands of rules takes a moment.
+/// The maximum number of concurrent explanations; one with thousands of rules takes a moment.
 pub const EXPLAINING: usize = 2;
 
-/// The longest request that is explained, as JSON.
+/// The longest request to explain, in bytes of JSON.
 const LONGEST_QUESTION: usize = 64 << 10;
 
-/// Its routes.
+/// The routes of this API.
 pub fn routes() -> Router<Arc<DashState>> {
     Router::new()
         .route("/api/v1/clusters/{cluster}/decisions", get(decisions))
@@ -66,7 +66,7 @@ async fn one_rule(
     let feed = feed::lock(&app.feed);
     match rule::rule(cluster, feed.cluster(&name), scope, (&section, &rule), app.engine.to_yaml) {
         Some(rule) => Json(rule).into_response(),
-        // Whether it does not exist or is another owner's, who may not see it need not know.
+        // A response that does not reveal whether the rule is absent or belongs to another owner.
         None => problem(StatusCode::NOT_FOUND, "no proxy that you may see has such a rule"),
     }
 }

@@ -1,4 +1,5 @@
-//! Looks at one Envoy through its admin interface. Only GET, and of the statistics only those that are shown.
+//! Polls one Envoy through its admin interface. Sends only GET requests, and requests only the statistics that are
+//! shown.
 
 use std::time::Duration;
 
@@ -10,16 +11,16 @@ use crate::configuration::{EnvoyConfiguration, short};
 use crate::names;
 use crate::sample::{Identity, Sample};
 
-/// Statistics that are shown: Envoy filters them, so that it does not write thousands of others each second.
+/// The statistics that are shown. Envoy applies the filter, so that it does not format thousands of others each second.
 const FILTER: &str = r"^(wasmcustom\.penstock\.|access_logs\.grpc_access_log\.logs_dropped$|cluster\..*\.upstream_rq_(total|5xx|timeout)$|cluster\..*\.upstream_cx_connect_fail$|http\..*\.downstream_rq_(total|5xx)$)";
 
-/// No configuration is larger, not even one with 100,000 rules.
+/// The largest configuration in bytes; one with 100,000 rules is smaller.
 const MOST_CONFIGURATION: u64 = 64 << 20;
-/// Nor the statistics that are asked for, of some tens of thousands of counters.
+/// The largest page of statistics in bytes, enough for tens of thousands of counters.
 const MOST_STATS: u64 = 16 << 20;
 const MOST_INFO: u64 = 1 << 20;
 
-/// What is doubtful in a configuration dump, a sentence each.
+/// Returns warnings about a configuration dump, one sentence each.
 pub type FindWarnings = fn(&str) -> Vec<String>;
 
 /// One Envoy.
@@ -41,7 +42,7 @@ struct Stat {
     value: Option<Value>,
 }
 
-/// An agent for sources, none of whose answers may take longer than `timeout`.
+/// An HTTP agent for sources. Each response must be complete within `timeout`.
 pub(crate) fn agent(timeout: Duration) -> ureq::Agent {
     let config = ureq::Agent::config_builder()
         .timeout_global(Some(timeout))
@@ -52,15 +53,15 @@ pub(crate) fn agent(timeout: Duration) -> ureq::Agent {
 }
 
 impl EnvoyAdmin {
-    /// An Envoy whose admin interface is at `url`.
+    /// An Envoy with its admin interface at `url`.
     pub fn new(url: &str, timeout: Duration) -> EnvoyAdmin {
         EnvoyAdmin { url: url.trim_end_matches('/').to_owned(), agent: agent(timeout) }
     }
 
-    /// The numbers now.
+    /// Fetches the current metrics.
     ///
     /// # Errors
-    /// When it does not answer, or not as Envoy does.
+    /// Returns an error when it does not respond, or when the response is not Envoy's.
     pub fn sample(&self) -> Result<Sample> {
         let page = self.get(&format!("/stats?format=json&usedonly&filter={}", encode(FILTER)), MOST_STATS)?;
         let stats: Stats = serde_json::from_slice(&page).context("/stats is not what Envoy writes")?;
@@ -78,17 +79,17 @@ impl EnvoyAdmin {
         Ok(sample)
     }
 
-    /// Who it is.
+    /// Fetches its identity.
     ///
     /// # Errors
-    /// When it does not answer, or not as Envoy does.
+    /// Returns an error when it does not respond, or when the response is not Envoy's.
     pub fn identity(&self) -> Result<Identity> {
         let page: Value = serde_json::from_slice(&self.get("/server_info", MOST_INFO)?)
             .context("/server_info is not what Envoy writes")?;
         let text = |value: Option<&Value>| value.and_then(Value::as_str).map(short);
         let uptime = text(page.get("uptime_current_epoch"));
         Ok(Identity {
-            // commit/version/…
+            // The version has the form commit/version/….
             version: text(page.get("version")).and_then(|text| text.split('/').nth(1).map(str::to_owned)),
             node: text(page.pointer("/node/id")),
             namespace: text(page.pointer("/node/metadata/NAMESPACE")),
@@ -96,10 +97,10 @@ impl EnvoyAdmin {
         })
     }
 
-    /// The policies in its configuration, and where its routes go: from a route's name to a cluster.
+    /// Fetches the policies in its configuration, and its routes: from a route's name to a cluster.
     ///
     /// # Errors
-    /// When it does not answer, or not as Envoy does.
+    /// Returns an error when it does not respond, or when the response is not Envoy's.
     pub fn configuration(&self, find_warnings: FindWarnings) -> Result<EnvoyConfiguration> {
         let page = self.get("/config_dump", MOST_CONFIGURATION)?;
         let dump: Value = serde_json::from_slice(&page).context("/config_dump is not what Envoy writes")?;
@@ -107,7 +108,7 @@ impl EnvoyAdmin {
         Ok(EnvoyConfiguration::of(&dump, warnings))
     }
 
-    /// A page of at most `most` bytes. What is packed stays packed: the agent asks for none of it, and unpacks none.
+    /// A page of at most `most` bytes. The agent does not request compression and does not decompress.
     fn get(&self, path: &str, most: u64) -> Result<Vec<u8>> {
         let mut response = self.agent.get(format!("{}{path}", self.url)).call()?;
         let page = path.split('?').next().unwrap_or_default();
@@ -116,7 +117,7 @@ impl EnvoyAdmin {
     }
 }
 
-/// A query's value. Only what [`FILTER`] has needs it.
+/// Encodes a query value; handles only the characters in [`FILTER`].
 fn encode(text: &str) -> String {
     text.bytes().fold(String::new(), |mut out, byte| {
         match byte {
@@ -135,7 +136,7 @@ mod tests {
 
     use super::*;
 
-    /// An admin interface that answers everything with these bytes, the last part over and over.
+    /// An admin interface that responds to everything with these bytes, and repeats the last part without end.
     fn hostile(head: &'static str, part: Vec<u8>) -> EnvoyAdmin {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
@@ -164,7 +165,7 @@ mod tests {
 
     #[test]
     fn what_is_not_what_envoy_writes_is_an_error_and_nothing_is_unpacked() {
-        // 10 MiB of zeros, packed into 10 KiB.
+        // 10 MiB of zeros, compressed to 10 KiB.
         let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
         packed.write_all(&vec![0; 10 << 20]).unwrap();
         let packed = packed.finish().unwrap();

@@ -1,4 +1,4 @@
-//! Everything that is known now: clusters, their proxies, and the sums of what these count.
+//! The current state: clusters, their proxies, and the sums of their counters.
 
 use std::collections::BTreeMap;
 
@@ -6,17 +6,17 @@ use crate::configuration::EnvoyConfiguration;
 use crate::sample::{Identity, Sample};
 use crate::series::{CounterSeries, PollInterval};
 
-/// So many counters are kept of a cluster: a thousand rules of each section with their outcomes. Further ones are dropped, and
-/// the page says so.
+/// The maximum number of counters of a cluster: enough for a thousand rules in each section with their outcomes.
+/// Further ones are dropped, which the page reports.
 const MOST_SERIES: usize = 20_000;
 
-/// So many namespaces have counters of their own; what proxies of further ones count is counted in none.
+/// The maximum number of namespaces with their own counters; counters of proxies in further namespaces are ignored.
 const MOST_NAMESPACES: usize = 1_000;
 
-/// So many counters are kept of all namespaces of a cluster.
+/// The maximum number of counters over all namespaces of a cluster.
 const MOST_SERIES_OF_ALL: usize = 200_000;
 
-/// So many proxies of a cluster are kept; further ones that a Prometheus names are dropped.
+/// The maximum number of proxies of a cluster; a Prometheus may report more, which are dropped.
 const MOST_PROXIES: usize = 5_000;
 
 /// All clusters.
@@ -29,42 +29,42 @@ pub struct Fleet {
 #[derive(Debug, Default)]
 pub struct ClusterState {
     endpoints: BTreeMap<String, Endpoint>,
-    /// By namespace, because not everybody may see all of them.
+    /// By namespace, because a viewer may be restricted to some of them.
     groups: BTreeMap<Option<String>, Group>,
-    /// When the cluster was first watched, and when the last tick was.
+    /// When watching the cluster started, and the time of the last tick.
     ticked: Option<(f64, f64)>,
 }
 
-/// The counters of the proxies of one namespace together.
+/// The sum of the counters of all proxies in one namespace.
 #[derive(Debug, Default)]
 pub struct Group {
-    /// Those of the modules.
+    /// Counters of the modules.
     pub counters: BTreeMap<Box<str>, CounterSeries>,
-    /// Those of Envoy.
+    /// Counters of Envoy.
     pub traffic: BTreeMap<Box<str>, CounterSeries>,
-    /// There were more than are kept.
+    /// Whether there were more counters than the maximum.
     pub truncated: bool,
 }
 
 /// One proxy.
 #[derive(Clone, Debug, Default)]
 pub struct Endpoint {
-    /// Where it is asked: its admin interface, or the Prometheus that scrapes it.
+    /// Where it is polled: its admin interface, or the Prometheus that scrapes it.
     pub url: String,
-    /// Why it did not answer the last time.
+    /// Why the last poll failed.
     pub error: Option<String>,
-    /// When it last answered, in seconds since 1970.
+    /// The time of the last successful poll in seconds since 1970.
     pub last_seen: Option<f64>,
-    /// Who it says that it is.
+    /// Its identity.
     pub identity: Identity,
-    /// Its configuration; none from a Prometheus.
+    /// Its configuration; a Prometheus has none.
     pub configuration: EnvoyConfiguration,
-    /// Its last numbers.
+    /// Its last metrics.
     pub sample: Sample,
 }
 
 impl Endpoint {
-    /// Whether it answered the last time.
+    /// Whether the last poll succeeded.
     pub fn alive(&self) -> bool {
         self.error.is_none() && self.last_seen.is_some()
     }
@@ -75,7 +75,7 @@ impl Group {
         self.counters.len() + self.traffic.len()
     }
 
-    /// Notes what a proxy has counted; `most`: so many counters there may be.
+    /// Adds a proxy's counters; `most` is the maximum number of counters.
     fn note(&mut self, before: Option<&Sample>, now: &Sample, at: f64, most: usize) {
         let maps = [
             (&mut self.counters, before.map(|sample| &sample.counters), &now.counters),
@@ -83,7 +83,7 @@ impl Group {
         ];
         for (series, before, now) in maps {
             for (name, &value) in now {
-                // A counter that was not there before was 0, unless nothing was there.
+                // A counter that is new was 0 before, unless this is the first poll.
                 let before = before.map(|before| before.get(name).copied().unwrap_or(0));
                 if !series.contains_key(name) {
                     if series.len() >= most {
@@ -113,32 +113,32 @@ impl ClusterState {
 }
 
 impl Fleet {
-    /// Adds a proxy that has not answered yet.
+    /// Adds a proxy before its first poll.
     pub fn add(&mut self, cluster: &str, endpoint: &str, url: &str) {
         let endpoint = self.endpoint(cluster, endpoint);
         url.clone_into(&mut endpoint.url);
     }
 
-    /// Adds a cluster without proxies: which ones it has, a Prometheus will tell.
+    /// Adds a cluster without proxies, which a Prometheus will provide.
     pub fn add_cluster(&mut self, cluster: &str) {
         self.clusters.entry(cluster.to_owned()).or_default();
     }
 
-    /// Notes who a proxy is and what it runs.
+    /// Records a proxy's identity and configuration.
     pub fn know(&mut self, cluster: &str, endpoint: &str, identity: Identity, configuration: EnvoyConfiguration) {
         let before = {
             let endpoint = self.endpoint(cluster, endpoint);
             endpoint.configuration = configuration;
             std::mem::replace(&mut endpoint.identity, identity).namespace
         };
-        // A hostile proxy can name another namespace each time: one that nobody is in any more is forgotten.
+        // A hostile proxy could report a new namespace each time, so namespaces without proxies are removed.
         let Some(cluster) = self.clusters.get_mut(cluster) else { return };
         if !cluster.endpoints.values().any(|endpoint| endpoint.identity.namespace == before) {
             cluster.groups.remove(&before);
         }
     }
 
-    /// Notes the numbers of a proxy.
+    /// Records a proxy's metrics.
     pub fn note(&mut self, cluster: &str, name: &str, sample: Sample, at: f64) {
         let cluster = self.clusters.entry(cluster.to_owned()).or_default();
         let endpoint = cluster.endpoints.entry(name.to_owned()).or_default();
@@ -155,12 +155,12 @@ impl Fleet {
         endpoint.error = None;
     }
 
-    /// Notes that a proxy does not answer. It stays, and what it counted stays.
+    /// Records that a proxy does not respond. Its entry and its counters stay.
     pub fn fail(&mut self, cluster: &str, endpoint: &str, error: String) {
         self.endpoint(cluster, endpoint).error = Some(error);
     }
 
-    /// Notes that a Prometheus does not answer: nothing is known of any proxy that came from there.
+    /// Records that a Prometheus does not respond, so that the state of its proxies is unknown.
     pub fn fail_all(&mut self, cluster: &str, url: &str, error: &str) {
         let cluster = self.clusters.entry(cluster.to_owned()).or_default();
         if !cluster.endpoints.values().any(|endpoint| endpoint.url == url) {
@@ -171,10 +171,10 @@ impl Fleet {
         }
     }
 
-    /// Notes the numbers of each proxy that a Prometheus scrapes. One that it does not know any more is down.
+    /// Records the metrics of each proxy that a Prometheus scrapes. A proxy that it does not report any more is down.
     pub fn note_all(&mut self, cluster: &str, url: &str, samples: BTreeMap<String, Sample>, at: f64) {
         let known = self.clusters.entry(cluster.to_owned()).or_default();
-        // What stood for the Prometheus while it did not answer.
+        // Removes the entry that represented the Prometheus while it did not respond.
         known.endpoints.remove(url);
         for (name, endpoint) in known.endpoints.iter_mut().filter(|(_, endpoint)| endpoint.url == url) {
             if !samples.contains_key(name) {
@@ -191,7 +191,7 @@ impl Fleet {
         }
     }
 
-    /// Makes a point of what came since the last tick.
+    /// Ends the current interval of all counters.
     pub fn tick(&mut self, at: f64) {
         for cluster in self.clusters.values_mut() {
             let (began, before) = cluster.ticked.unwrap_or((at, at));

@@ -1,4 +1,4 @@
-//! What the dash has seen since it started: a few rates of each cluster, and when something changed. Bounded.
+//! What the dash has recorded since it started: a few rates of each cluster, and the times of changes. Bounded.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,22 +11,22 @@ use crate::access::Visibility;
 use crate::fleet::{ClusterState, Endpoint, Group};
 use crate::scrape::{self, Shared};
 
-/// A point is made each so many polls.
+/// The number of polls for each point.
 pub const POLLS: u32 = 10;
 
-/// So many points are kept: six hours at a poll a second.
+/// The maximum number of points: six hours at one poll a second.
 const POINTS: usize = 2_160;
 
-/// So many marks of a cluster are kept.
+/// The maximum number of marks of a cluster.
 const MARKS: usize = 500;
 
-/// No more namespaces of a cluster have a history: a proxy could name a new one each time.
+/// The maximum number of namespaces with a history: a proxy could report a new one each time.
 const NAMESPACES: usize = 200;
 
-/// What all threads share.
+/// State that all threads share.
 pub type SharedHistory = Arc<Mutex<History>>;
 
-/// Locks the history. A thread that panicked with it (none should) has left whole points.
+/// Locks the history. If a thread panicked while it held the lock (none should), the points are still complete.
 pub fn lock(history: &SharedHistory) -> MutexGuard<'_, History> {
     history.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -34,11 +34,11 @@ pub fn lock(history: &SharedHistory) -> MutexGuard<'_, History> {
 /// The rates of some proxies at one time, per second.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct HistoryRates {
-    /// Requests that their listeners took.
+    /// Requests to their listeners.
     pub requests: f32,
     /// Requests that egress rules and limits refused.
     pub refused: f32,
-    /// 5xx of the clusters that they send to.
+    /// 5xx responses of the clusters that they send to.
     pub errors: f32,
 }
 
@@ -54,37 +54,37 @@ impl std::ops::Add for HistoryRates {
     }
 }
 
-/// Something changed.
+/// A change at a time.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct HistoryMark {
-    /// When, in seconds since 1970.
+    /// The time in seconds since 1970.
     pub at: f64,
-    /// What.
+    /// The kind of change.
     pub kind: MarkKind,
     /// The plugin, or `<rule>: <variant>`.
     pub name: String,
-    /// In how many proxies.
+    /// The number of proxies.
     pub proxies: usize,
     #[serde(skip)]
     namespace: Option<String>,
 }
 
 impl HistoryMark {
-    /// A mark that everybody who sees the cluster may see.
+    /// A mark that every viewer of the cluster may see.
     pub fn new(at: f64, kind: MarkKind, name: String) -> HistoryMark {
         HistoryMark { at, kind, name, proxies: 1, namespace: None }
     }
 }
 
-/// What changed.
+/// The kind of change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum MarkKind {
-    /// A proxy runs another policy.
+    /// A proxy runs a different policy.
     Reload,
     /// A breaker opened: a variant was rolled back, or a route failed over.
     Rollback,
-    /// A ramp came to its next step.
+    /// A ramp reached its next step.
     Ramp,
 }
 
@@ -99,7 +99,7 @@ pub struct History {
 struct ClusterHistory {
     namespaces: BTreeMap<Option<String>, VecDeque<(f64, HistoryRates)>>,
     marks: VecDeque<HistoryMark>,
-    /// Of each proxy what changes when its policies do.
+    /// For each proxy, the values that change with its policies.
     known: BTreeMap<String, BTreeMap<Box<str>, u64>>,
 }
 
@@ -121,7 +121,7 @@ fn rates(group: &Group) -> HistoryRates {
     }
 }
 
-/// What of a proxy's numbers changes when a policy is replaced, or a breaker opens.
+/// The metrics of a proxy that change when a policy is replaced, or a breaker opens.
 fn watched(endpoint: &Endpoint) -> BTreeMap<Box<str>, u64> {
     let sample = &endpoint.sample;
     let hashes = sample.gauges.iter().filter(|(name, _)| name.starts_with("policy.") && name.ends_with(".hash"));
@@ -146,7 +146,7 @@ fn change(name: &str) -> Option<(MarkKind, String)> {
 }
 
 impl History {
-    /// Notes what a cluster does now.
+    /// Records the current rates and changes of a cluster.
     pub fn note(&mut self, name: &str, cluster: &ClusterState, at: f64) {
         let history = self.clusters.entry(name.to_owned()).or_default();
         for (namespace, group) in cluster.groups() {
@@ -162,7 +162,7 @@ impl History {
         }
         for (proxy, endpoint) in cluster.endpoints().filter(|(_, endpoint)| endpoint.alive()) {
             let now = watched(endpoint);
-            // The first poll, and one after a restart, change nothing.
+            // The first poll, and one after a restart, are not changes.
             if let Some(before) = history.known.get(proxy) {
                 let changed = now.iter().filter(|(name, value)| match before.get(*name) {
                     Some(before) if name.starts_with("policy.") => before != *value,
@@ -182,7 +182,7 @@ impl History {
         }
     }
 
-    /// The rates of a cluster since `from`, as far as `scope` allows and the dash has seen them; then what changed.
+    /// The rates of a cluster since `from` that `scope` may see, and the changes.
     pub fn since(
         &self,
         cluster: &str,
@@ -193,7 +193,7 @@ impl History {
         let mut points = BTreeMap::<u64, HistoryRates>::new();
         let visible = history.namespaces.iter().filter(|(namespace, _)| scope.namespace(namespace.as_deref()));
         for (at, rates) in visible.flat_map(|(_, points)| points).filter(|(at, _)| *at >= from) {
-            // Points of one note have one time.
+            // Points that were recorded together have the same time.
             let sum = points.entry(at.to_bits()).or_default();
             *sum = *sum + *rates;
         }
@@ -202,7 +202,7 @@ impl History {
     }
 }
 
-/// Adds a mark: one for all proxies that change in the same way within a minute.
+/// Adds a mark: one for all proxies with the same change within a minute.
 fn mark(marks: &mut VecDeque<HistoryMark>, new: HistoryMark) {
     let same = |mark: &&mut HistoryMark| {
         (mark.kind, &mark.name, &mark.namespace) == (new.kind, &new.name, &new.namespace) && new.at - mark.at < 60.0
@@ -217,10 +217,10 @@ fn mark(marks: &mut VecDeque<HistoryMark>, new: HistoryMark) {
     marks.push_back(new);
 }
 
-/// Notes what all clusters do, each so many polls, in a thread of its own.
+/// Records all clusters periodically in a new thread.
 ///
 /// # Errors
-/// When the system gives no more threads.
+/// Returns an error when no thread can be started.
 pub fn start(fleet: &Shared, history: &SharedHistory, interval: Duration) -> io::Result<()> {
     let (fleet, history, step) = (Arc::clone(fleet), Arc::clone(history), interval * POLLS);
     thread::Builder::new().name("history".to_owned()).spawn(move || {

@@ -1,4 +1,4 @@
-//! `/api/v1/clusters/<cluster>/history`: rates over a longer time, and when something changed.
+//! `/api/v1/clusters/<cluster>/history`: rates over a longer time, and the times of changes.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use crate::prometheus_history::{HistoryRange, MOST_POINTS, PrometheusHistory};
 use crate::ramps;
 use crate::scrape::{lock, now};
 
-/// Its routes.
+/// The routes of this API.
 pub fn routes() -> Router<Arc<DashState>> {
     Router::new().route("/api/v1/clusters/{cluster}/history", get(answer))
 }
@@ -25,24 +25,24 @@ pub fn routes() -> Router<Arc<DashState>> {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct HistoryQuery {
-    /// For how long until now.
+    /// The length of the range, which ends now.
     seconds: f64,
 }
 
-/// No range is longer, or shorter, in seconds.
+/// The minimum and maximum length of a range in seconds.
 const RANGES: std::ops::RangeInclusive<f64> = 60.0..=31.0 * 86_400.0;
 
 #[derive(Debug, Serialize)]
 struct HistoryAnswer {
-    /// `dash` or `prometheus`.
+    /// The source: `dash` or `prometheus`.
     source: &'static str,
-    /// Why Prometheus said nothing.
+    /// Why Prometheus gave no result.
     error: Option<String>,
     from: f64,
     to: f64,
     /// Seconds between two points.
     step: f64,
-    /// When the first point was made.
+    /// The time of the first point.
     since: Option<f64>,
     points: Vec<HistoryPoint>,
     marks: Vec<HistoryMark>,
@@ -89,7 +89,7 @@ async fn answer(
             points,
             marks,
         };
-        // What it scrapes has no namespace.
+        // Its series have no namespace, so restricted viewers cannot use it.
         let asks = app.prometheus.get(&name).filter(|_| scope.namespace(None)).cloned();
         (answer, ramps::steps(cluster, scope, from, to), asks)
     };
@@ -116,7 +116,7 @@ async fn answer(
     Json(answer).into_response()
 }
 
-/// Leaves no more points than a chart can show: the mean of neighbours.
+/// Reduces the points to what a chart can show, by averaging neighbours.
 fn thin(answer: &mut HistoryAnswer) {
     let each = answer.points.len().div_ceil(MOST_POINTS);
     if each < 2 {

@@ -1,8 +1,8 @@
-//! `penstock dash`: a live view, in the browser, of what the policies do in any number of Envoys. It only reads.
+//! `penstock dash`: a live view, in the browser, of what the policies do in any number of Envoys. It is read-only.
 //!
-//! A thread for each source looks at it once a second (`scrape`, `envoy`, `prometheus`), what it saw is summed up by cluster
-//! (`fleet`, `series`), and whoever asks gets what their workspace may see of it (`access`, `view`, `server`). Single decisions come
-//! in access logs (`feed`).
+//! A thread for each source polls it once a second (`scrape`, `envoy`, `prometheus`), the results are summed for each
+//! cluster (`fleet`, `series`), and a viewer gets what their workspace may see (`access`, `view`, `server`). Single
+//! decisions come from access logs (`feed`).
 
 pub mod access;
 pub mod app;
@@ -49,32 +49,33 @@ use prometheus_history::PrometheusPast;
 use scrape::ScrapeSource;
 use tls::TlsListener;
 
-/// The shortest time between two looks: Envoy's main thread writes its statistics each time.
+/// The minimum polling interval: Envoy's main thread formats its statistics for each poll.
 pub const SHORTEST_INTERVAL: Duration = Duration::from_millis(200);
 
-/// Everything that the command line says.
+/// The options of the command line.
 #[derive(Debug)]
 pub struct DashOptions {
-    /// Where to listen; port 0 takes a free one.
+    /// The address to listen on; port 0 selects a free port.
     pub listen: SocketAddr,
-    /// What to look at, beside the sources of `config`.
+    /// Sources in addition to those of `config`.
     pub sources: Vec<ScrapeSource>,
     /// The file of `--config`.
     pub config: DashConfig,
-    /// Between two looks.
+    /// The polling interval.
     pub interval: Duration,
-    /// Finds settings in a configuration dump that break a promise of a policy.
+    /// Finds settings in a configuration dump that break a guarantee of a policy.
     pub find_warnings: FindWarnings,
-    /// Where access logs come from, beside those of `config`.
+    /// Access logs in addition to those of `config`.
     pub logs: Vec<LogSource>,
-    /// What the engine does for the page.
+    /// Functions of the engine for the page.
     pub engine: Engine,
 }
 
 /// Serves until the process ends; `ready` gets the address of the page.
 ///
 /// # Errors
-/// When there is nothing to look at, when what is open would be seen by a whole network, or when it cannot listen.
+/// Returns an error when there is no source, when data without access control would be visible to a whole network, or
+/// when it cannot listen.
 pub fn run(options: DashOptions, ready: impl FnOnce(&str) -> Result<()>) -> Result<()> {
     let DashOptions { listen, mut sources, config, interval, find_warnings, mut logs, engine } = options;
     config.check_listen(listen)?;
@@ -111,7 +112,7 @@ pub fn run(options: DashOptions, ready: impl FnOnce(&str) -> Result<()>) -> Resu
         prometheus: pasts(&sources),
         explaining: tokio::sync::Semaphore::new(decisions_api::EXPLAINING),
     });
-    // One thread serves the pages; the sources have their own.
+    // One thread serves the pages; the sources have their own threads.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
     runtime.block_on(async {
         let busy = || format!("cannot listen on {listen}: choose another address with --listen");
@@ -151,7 +152,7 @@ fn pasts(sources: &[ScrapeSource]) -> BTreeMap<String, PrometheusPast> {
     sources.iter().filter_map(one).collect()
 }
 
-/// Begins to take in an access log. Must be called inside a runtime.
+/// Starts to receive an access log. Must be called inside a runtime.
 async fn start_log(
     log: LogSource,
     tls: Option<&Tls>,

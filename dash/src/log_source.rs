@@ -1,19 +1,19 @@
-//! Where access logs come from.
+//! Sources of access logs.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-/// Where the access logs of a cluster come from.
+/// The source of a cluster's access logs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LogSource {
-    /// Envoys send them here.
+    /// Envoys send them to this address.
     Grpc {
         /// The cluster's name.
         cluster: String,
-        /// Where to listen.
+        /// The address to listen on.
         listen: SocketAddr,
     },
-    /// A file that is followed; `-`: standard input.
+    /// A file that is followed; `-` for standard input.
     File {
         /// The cluster's name.
         cluster: String,

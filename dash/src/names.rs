@@ -1,10 +1,10 @@
-//! The names of the modules' metrics, and what the dash files each under.
+//! The names of the modules' metrics, and the keys under which the dash stores them.
 
-/// Where a metric of a module is filed: a counter under `<section>.<rule>.<outcome>`, a gauge under one of the sections that
+/// The key of a module's metric: a counter has `<section>.<rule>.<outcome>`, a gauge one of the sections that
 /// [`Sample::add`](crate::sample::Sample::add) knows.
 ///
-/// `metric` is its name without `penstock`, such as `requests_total`; `label` gives the value of a label. `None`: the dash
-/// shows no such metric.
+/// `metric` is its name without `penstock`, such as `requests_total`; `label` returns the value of a label. `None`: the
+/// dash does not show this metric.
 pub fn key<'v>(metric: &str, label: impl Fn(&str) -> &'v str) -> Option<String> {
     Some(match metric {
         "requests_total" => format!("{}.{}.{}", label("section"), label("rule"), label("outcome")),
@@ -28,8 +28,8 @@ pub fn key<'v>(metric: &str, label: impl Fn(&str) -> &'v str) -> Option<String> 
     })
 }
 
-/// A name as Envoy's admin interface has it, `wasmcustom.penstock.<metric>[.<label>.<value>]…`, taken apart into the metric and
-/// its labels. `None`: it is none of a module's.
+/// Splits a name of Envoy's admin interface, `wasmcustom.penstock.<metric>[.<label>.<value>]…`, into the metric and its
+/// labels. `None` when it is not a module's.
 pub fn of_stat(name: &str) -> Option<(&str, Vec<(&str, &str)>)> {
     let mut parts = name.strip_prefix("wasmcustom.penstock.")?.split('.');
     let metric = parts.next()?;
@@ -37,12 +37,12 @@ pub fn of_stat(name: &str) -> Option<(&str, Vec<(&str, &str)>)> {
     Some((metric, labels.collect()))
 }
 
-/// The value of a label, or nothing.
+/// The value of a label, or an empty string.
 pub fn label<'v>(labels: &[(&str, &'v str)], name: &str) -> &'v str {
     labels.iter().find(|(label, _)| *label == name).map_or("", |(_, value)| value)
 }
 
-/// Whether it is a metric of the modules, shown or not. One that is not tells of a module of another version.
+/// Whether it is a metric of the modules. One that is not shown means that the module has another version.
 pub fn is_known(metric: &str) -> bool {
     let unseen = ["decision_duration", "egress_next_expiry_timestamp_seconds", "long_values_total"];
     unseen.contains(&metric) || key(metric, |_| "").is_some()

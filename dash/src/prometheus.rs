@@ -1,4 +1,4 @@
-//! Looks at proxies through a Prometheus that scrapes them: each of its instances is one.
+//! Polls proxies through a Prometheus that scrapes them: each of its instances is a proxy.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,10 +9,10 @@ use serde::Deserialize;
 use crate::names;
 use crate::sample::Sample;
 
-/// Every series that is shown.
+/// The query for every series that is shown.
 const QUERY: &str = r#"{__name__=~"penstock_.+|envoy_cluster_upstream_rq_total|envoy_cluster_upstream_rq_xx|envoy_http_downstream_rq_total"}"#;
 
-/// No answer is larger: a hundred proxies with a thousand rules each are 60 MB.
+/// The largest response in bytes: a hundred proxies with a thousand rules each make 60 MB.
 const MOST_BYTES: u64 = 128 << 20;
 
 /// One Prometheus.
@@ -45,10 +45,10 @@ impl PrometheusClient {
         PrometheusClient { url: url.trim_end_matches('/').to_owned(), agent: crate::envoy::agent(timeout) }
     }
 
-    /// The numbers of each instance now.
+    /// Fetches the current metrics of each instance.
     ///
     /// # Errors
-    /// When it does not answer, or not as Prometheus does.
+    /// Returns an error when it does not respond, or when the response is not Prometheus'.
     pub fn samples(&self) -> Result<BTreeMap<String, Sample>> {
         let request = self.agent.get(format!("{}/api/v1/query", self.url)).query("query", QUERY);
         let body = request.call()?.body_mut().with_config().limit(MOST_BYTES).read_to_vec()?;

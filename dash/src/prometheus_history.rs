@@ -1,4 +1,4 @@
-//! Rates and changes over a longer time, as a Prometheus has them.
+//! Rates and changes over a longer time, from a Prometheus.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,39 +7,39 @@ use serde::Deserialize;
 
 use crate::history::{HistoryMark, HistoryRates, MarkKind};
 
-/// So many points a chart has.
+/// The maximum number of points in a chart.
 pub const MOST_POINTS: usize = 300;
 
-/// No step is shorter, in seconds: Prometheus scrapes no more often.
+/// The minimum step in seconds, which is Prometheus' usual scrape interval.
 const SHORTEST_STEP: f64 = 15.0;
 
-/// No answer is larger.
+/// The largest response in bytes.
 const MOST_BYTES: u64 = 8 << 20;
 
-/// So many changes are shown.
+/// The maximum number of changes that are shown.
 const MOST_MARKS: usize = 500;
 
-/// From when to when, in seconds since 1970.
+/// A range in seconds since 1970.
 #[derive(Clone, Copy, Debug)]
 pub struct HistoryRange {
-    /// The beginning.
+    /// The start.
     pub from: f64,
     /// The end.
     pub to: f64,
 }
 
-/// What Prometheus has seen.
+/// The history in Prometheus.
 #[derive(Debug)]
 pub struct PrometheusHistory {
     /// Seconds between two points.
     pub step: f64,
     /// The rates.
     pub points: Vec<(f64, HistoryRates)>,
-    /// What changed.
+    /// The changes.
     pub marks: Vec<HistoryMark>,
 }
 
-/// A Prometheus that is asked about the past.
+/// A Prometheus that is queried for past values.
 #[derive(Clone, Debug)]
 pub struct PrometheusPast {
     url: String,
@@ -69,13 +69,13 @@ impl PrometheusPast {
         PrometheusPast { url: url.trim_end_matches('/').to_owned(), agent }
     }
 
-    /// What it has seen in a range.
+    /// Queries a range.
     ///
     /// # Errors
-    /// When it does not answer, or not as Prometheus does.
+    /// Returns an error when it does not respond, or when the response is not Prometheus'.
     pub fn history(&self, range: HistoryRange) -> Result<PrometheusHistory> {
         let step = ((range.to - range.from) / MOST_POINTS as f64).max(SHORTEST_STEP).round();
-        // Two scrapes at least, and nothing left out between two points.
+        // The rate window contains at least two scrapes, and covers the whole step.
         let window = format!("{}s", (step.max(60.0)) as u64);
         let queries = [
             format!(
@@ -125,7 +125,7 @@ impl PrometheusPast {
             let mut before = None;
             for (at, value) in &series.values {
                 let now = value.parse::<f64>().unwrap_or_default();
-                // Absent until it first opens; less after a restart.
+                // The series is absent until the breaker first opens, and is lower after a restart.
                 if before.map_or(*at > range.from + 2.0 * step && now > 0.0, |before| now > before) {
                     marks.push(HistoryMark::new(*at, MarkKind::Rollback, name.clone()));
                 }

@@ -1,4 +1,4 @@
-//! When the ramps of the policies that run go on.
+//! The next steps of ramps in the running policies.
 
 use std::collections::BTreeSet;
 

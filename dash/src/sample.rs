@@ -1,34 +1,35 @@
-//! What one look at a proxy brings, whichever way it was taken.
+//! The result of polling a proxy, from Envoy or from Prometheus.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-/// A policy as a proxy runs it.
+/// A policy of a proxy.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct RunningPolicy {
-    /// What the dash calls the plugin: its name, and where several plugins of one Envoy share that, also their listeners or a number.
+    /// The plugin's name in the dash: its own name, plus its listeners or a number where several plugins of one Envoy
+    /// have the same.
     pub plugin: String,
-    /// The name of the plugin in its configuration, and in its metrics; empty where it has none.
+    /// The plugin's name in its configuration and metrics; empty when it has none.
     pub metrics: String,
-    /// The prefixes of the counters of the listeners that it stands in, where the configuration says so.
+    /// The prefixes of the counters of its listeners, as far as the configuration tells.
     pub listeners: BTreeSet<String>,
-    /// The document.
+    /// The policy's document.
     pub document: serde_json::Value,
 }
 
-/// Who a proxy says that it is.
+/// The identity that a proxy reports.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Identity {
     /// Envoy's version, such as `1.40.0`.
     pub version: Option<String>,
-    /// The node's id.
+    /// The node id.
     pub node: Option<String>,
-    /// The namespace of its pod, where the control plane tells (`NAMESPACE` in the node's metadata).
+    /// The namespace of its pod, if the control plane provides it (`NAMESPACE` in the node's metadata).
     pub namespace: Option<String>,
-    /// For how long it runs, in seconds.
+    /// The uptime in seconds.
     pub uptime: Option<u64>,
 }
 
-/// The numbers of one proxy at one time.
+/// The metrics of one proxy at one time.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Sample {
     /// Counters of the modules, `<section>.<rule>.<outcome>`: see [`names::key`](crate::names::key).
@@ -37,25 +38,26 @@ pub struct Sample {
     pub gauges: BTreeMap<Box<str>, f64>,
     /// Counters of Envoy's clusters and listeners: `cluster.<name>.<what>`, `http.<prefix>.<what>`.
     pub traffic: BTreeMap<Box<str>, u64>,
-    /// A module reports metrics that this version of the dash does not know.
+    /// Whether a module reports metrics that this version of the dash does not know.
     pub is_of_another_version: bool,
 }
 
-/// So many numbers of one proxy are kept: of a thousand rules of each section with their outcomes, and a few thousand clusters.
+/// The maximum number of metrics of one proxy: enough for a thousand rules in each section with their outcomes, and a
+/// few thousand clusters.
 const MOST_NUMBERS: usize = 40_000;
 
-/// The sections of names that are gauges; all others are counters.
+/// The sections whose metrics are gauges; all others are counters.
 const GAUGES: [&str; 5] = ["policy.", "refused.", "keys.", "breakers.", "weights."];
 
 impl Sample {
-    /// Files one counter of Envoy's own.
+    /// Adds a counter of Envoy.
     pub fn add_traffic(&mut self, name: Box<str>, value: u64) {
         if self.traffic.len() < MOST_NUMBERS {
             self.traffic.insert(name, value);
         }
     }
 
-    /// Files one metric of a module under its [`names::key`](crate::names::key).
+    /// Adds a metric of a module under its [`names::key`](crate::names::key).
     pub fn add(&mut self, name: &str, value: f64) {
         if self.counters.len() + self.gauges.len() >= MOST_NUMBERS {
             return;
@@ -63,17 +65,17 @@ impl Sample {
         if GAUGES.iter().any(|section| name.starts_with(section)) {
             self.gauges.insert(name.into(), value);
         } else {
-            // Counters are whole numbers; Prometheus prints them as floats, exact up to 2^53.
+            // Counters are integers; Prometheus prints them as floats, which are exact up to 2^53.
             self.counters.insert(name.into(), value as u64);
         }
     }
 
-    /// The gauge `name`.
+    /// The value of the gauge `name`.
     pub fn gauge(&self, name: &str) -> Option<f64> {
         self.gauges.get(name).copied()
     }
 
-    /// The plugins that say which policy they run.
+    /// The plugins that report which policy they run.
     pub fn plugins(&self) -> impl Iterator<Item = &str> {
         self.gauges.keys().filter_map(|name| name.strip_prefix("policy.")?.strip_suffix(".hash"))
     }

@@ -1,4 +1,4 @@
-//! A thread for each source, which looks at it once an interval and notes what it saw.
+//! A thread for each source, which polls it periodically and records the result.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -11,15 +11,15 @@ use crate::fleet::Fleet;
 use crate::prometheus::PrometheusClient;
 use crate::sample::Sample;
 
-/// What all threads share.
+/// State that all threads share.
 pub type Shared = Arc<Mutex<Fleet>>;
 
-/// Where to look.
+/// What is polled.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ScrapeSource {
     /// The admin interface of one Envoy.
     Envoy {
-        /// Its cluster's name.
+        /// The cluster's name.
         cluster: String,
         /// Its address, such as `http://127.0.0.1:9901`.
         url: String,
@@ -33,13 +33,13 @@ pub enum ScrapeSource {
     },
 }
 
-/// A stack that is enough for reading JSON: there may be a hundred threads.
+/// A stack that is large enough for parsing JSON; small because there may be a hundred threads.
 const STACK: usize = 512 << 10;
 
-/// No source may take longer: it is down then.
+/// A source that takes longer counts as down.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long the configuration of a proxy whose policies stay the same is relied on: it may be megabytes.
+/// How long the configuration of a proxy is reused while its policies stay the same; it may be megabytes.
 const REREAD: Duration = Duration::from_secs(30);
 
 /// Seconds since 1970.
@@ -47,19 +47,19 @@ pub fn now() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
 }
 
-/// Locks the fleet. A thread that panicked with it (none should) has left numbers, not broken ones.
+/// Locks the fleet. If a thread panicked while it held the lock (none should), the numbers are still valid.
 pub fn lock(fleet: &Shared) -> std::sync::MutexGuard<'_, Fleet> {
     fleet.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Starts to look at `sources`, each once an `interval`.
+/// Starts to poll `sources`, each once an `interval`.
 ///
 /// # Errors
-/// When the system gives no more threads.
+/// Returns an error when no thread can be started.
 pub fn start(sources: &[ScrapeSource], interval: Duration, find_warnings: FindWarnings, fleet: &Shared) -> Result<()> {
     for (number, source) in sources.iter().enumerate() {
         let (source, fleet) = (source.clone(), Arc::clone(fleet));
-        // Not all in the same moment.
+        // Spreads the polls over the interval.
         let first = interval.mul_f64(number as f64 / sources.len() as f64);
         let builder = thread::Builder::new().name(format!("source-{number}")).stack_size(STACK);
         match source {
@@ -95,23 +95,23 @@ fn every(interval: Duration, first: Duration, mut what: impl FnMut()) {
     loop {
         let started = Instant::now();
         what();
-        // A source that takes long is asked less often, not all the time.
+        // A slow source is polled less often.
         thread::sleep(interval.saturating_sub(started.elapsed()).max(interval / 10));
     }
 }
 
-/// One Envoy and what of its slow pages is known.
+/// One Envoy, with its last configuration.
 struct WatchedEnvoy {
     envoy: EnvoyAdmin,
     cluster: String,
     name: String,
-    /// The policies at the time when its configuration was read, and that time. `None`: read it, for the first time or after it
-    /// was down.
+    /// The policies at the time when its configuration was read, and that time. `None`: read it, for the first time or
+    /// after it was down.
     known: Option<(PolicyGauges, Instant)>,
     find_warnings: FindWarnings,
 }
 
-/// Which policies run: any change of them is a change of hash or generation.
+/// Identifies the running policies: every change of them changes a hash or a generation.
 type PolicyGauges = Vec<(Box<str>, u64)>;
 
 fn policies(sample: &Sample) -> PolicyGauges {
@@ -130,7 +130,7 @@ impl WatchedEnvoy {
     fn try_look(&mut self, fleet: &Shared) -> Result<()> {
         let sample = self.envoy.sample()?;
         let running = policies(&sample);
-        // A filter that was taken out changes none of its numbers: they stay as they were.
+        // Removing a filter does not change its metrics, which stay as they were.
         let is_new = |(known, read): &(PolicyGauges, Instant)| *known != running || read.elapsed() >= REREAD;
         if self.known.as_ref().is_none_or(is_new) {
             let (identity, configuration) = (self.envoy.identity()?, self.envoy.configuration(self.find_warnings)?);

@@ -1,36 +1,37 @@
-//! Counters become rates.
+//! Converts counters to rates.
 
 use std::collections::VecDeque;
 
 use serde::Serialize;
 
-/// So many points are kept of each rate, one for each poll.
+/// The number of points of each rate, one for each poll.
 pub const POINTS: usize = 120;
 
-/// A rate is the mean of so many seconds: of fewer, one failed request of a quiet service would be a high percentage.
+/// The number of seconds over which rates are averaged: over fewer, one failed request of a quiet service would be a
+/// high percentage.
 pub const WINDOW: f64 = 30.0;
 
-/// One counter of a cluster: all its proxies together.
+/// One counter of a cluster, summed over its proxies.
 #[derive(Clone, Debug, Default)]
 pub struct CounterSeries {
     total: u64,
-    /// What came since the last point.
+    /// The increase since the last point.
     since: u64,
     points: VecDeque<f32>,
-    /// When something came within the [`WINDOW`], and how much.
+    /// The increases within the [`WINDOW`], with their times.
     window: VecDeque<(f64, u64)>,
-    /// So many seconds of the window have been watched.
+    /// How many seconds of the window have been observed.
     watched: f64,
-    /// When it last rose, in seconds since 1970.
+    /// The time of the last increase in seconds since 1970.
     last: Option<f64>,
 }
 
-/// How often something happens: in the last [`WINDOW`] seconds.
+/// The rate of an event in the last [`WINDOW`] seconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct RecentRate {
-    /// Per second.
+    /// The rate per second.
     pub per_second: f64,
-    /// How often.
+    /// The number of events.
     pub recent: u64,
 }
 
@@ -52,37 +53,37 @@ impl std::iter::Sum for RecentRate {
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CounterRate {
-    /// Since the proxies started, or the dash, where a proxy began anew.
+    /// The total since the proxies or the dash started, or since a restarted proxy's start.
     pub total: u64,
-    /// Per second, in the last [`WINDOW`] seconds.
+    /// The rate per second in the last [`WINDOW`] seconds.
     pub per_second: f64,
-    /// How often, in that time.
+    /// The number of events in that time.
     pub recent: u64,
-    /// Per second at each of the last polls, the newest last.
+    /// The rate per second at each of the last polls, newest last.
     pub history: Vec<f32>,
 }
 
 impl CounterRate {
-    /// Without its history.
+    /// The same without its history.
     pub fn flow(&self) -> RecentRate {
         RecentRate { per_second: self.per_second, recent: self.recent }
     }
 }
 
-/// The end of a time between two polls of a cluster.
+/// The interval between two polls of a cluster.
 #[derive(Clone, Copy, Debug)]
 pub struct PollInterval {
     /// Now, in seconds since 1970.
     pub at: f64,
-    /// How long it was.
+    /// The length of the interval.
     pub seconds: f64,
-    /// For how long the cluster has been watched.
+    /// How long the cluster has been observed.
     pub watched: f64,
 }
 
 impl CounterSeries {
-    /// Notes that the counter of one proxy went from `before` to `now`. It is smaller than before when the proxy started
-    /// anew; `None`: this is the first poll, and what it counted before is no rate of now.
+    /// Records that the counter of one proxy went from `before` to `now`. It is smaller when the proxy restarted.
+    /// `None` at the first poll: earlier events are not part of a current rate.
     pub fn note(&mut self, before: Option<u64>, now: u64, at: f64) {
         let more = match before {
             Some(before) => now.checked_sub(before).unwrap_or(now),
@@ -95,10 +96,10 @@ impl CounterSeries {
         }
     }
 
-    /// Makes a point of what came since the last one.
+    /// Ends the interval: makes a point of the increase since the last one.
     pub fn tick(&mut self, PollInterval { at, seconds, watched }: PollInterval) {
         let since = std::mem::take(&mut self.since);
-        // A counter that has just come into being was zero before.
+        // A new counter was zero before.
         self.watched = watched.min(WINDOW);
         while self.window.front().is_some_and(|(then, _)| at - then >= WINDOW) {
             self.window.pop_front();
@@ -106,7 +107,7 @@ impl CounterSeries {
         if since > 0 {
             self.window.push_back((at, since));
         }
-        // A counter that never counts has no history to keep.
+        // A counter that never increased needs no history.
         if since == 0 && self.points.is_empty() {
             return;
         }
@@ -115,20 +116,20 @@ impl CounterSeries {
         }
         let rate = if seconds > 0.0 { since as f64 / seconds } else { 0.0 };
         self.points.push_back((100.0 * rate).round() as f32 / 100.0);
-        // Nothing for as long as is remembered: nothing to remember.
+        // There was no increase in the whole history, so the history is dropped.
         if self.points.len() == POINTS && self.points.iter().all(|&point| point == 0.0) {
             self.points = VecDeque::new();
         }
     }
 
-    /// The rate, with its history.
+    /// The rate with its history.
     pub fn rate(&self) -> CounterRate {
         let recent = self.window.iter().map(|(_, count)| count).sum::<u64>();
         let per_second = if self.watched > 0.0 { recent as f64 / self.watched } else { 0.0 };
         CounterRate { total: self.total, per_second, recent, history: self.points.iter().copied().collect() }
     }
 
-    /// When it last rose.
+    /// The time of the last increase.
     pub fn last(&self) -> Option<f64> {
         self.last
     }

@@ -1,4 +1,4 @@
-//! HTTP: the page and its API. Nothing is changed by asking.
+//! The HTTP server of the page and its API, which are read-only.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -22,10 +22,10 @@ use crate::history_api;
 use crate::scrape::{lock, now};
 use crate::view::{self, Me};
 
-/// Where the API's description is.
+/// The path of the API's description.
 const OPENAPI: &str = "/api/v1/openapi.json";
 
-/// Scripts and styles of its own only, and nobody frames it.
+/// The content security policy: only the page's own scripts and styles, and no framing.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; \
     base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
@@ -37,7 +37,7 @@ pub fn router(app: DashState) -> Router {
     });
     assets
         .route("/healthz", get(|| async { "ok\n" }))
-        // It describes what everybody can read in the docs: no token is needed for it.
+        // The description is public, as in the documentation: it needs no token.
         .route(OPENAPI, get(|| async { ([(CONTENT_TYPE, "application/json")], include_str!("../api/openapi.json")) }))
         .route("/api/v1/me", get(me))
         .route("/api/v1/clusters", get(clusters))
@@ -49,9 +49,10 @@ pub fn router(app: DashState) -> Router {
         .with_state(app)
 }
 
-/// Checks the host and adds what keeps a browser from doing anything else with the answer.
+/// Checks the host, and adds headers that restrict what a browser does with the response.
 async fn guard(State(app): State<Arc<DashState>>, request: Request, next: Next) -> Response {
-    // A page elsewhere whose name leads to this machine (DNS rebinding) must not read what only this machine may.
+    // A page of another site whose name resolves to this machine (DNS rebinding) must not read what only this machine
+    // may see.
     let host = request.headers().get(HOST).and_then(|host| host.to_str().ok());
     let mut response = if app.config.is_open() && !host.is_some_and(is_loopback) {
         problem(StatusCode::MISDIRECTED_REQUEST, "open the dash as http://127.0.0.1 or http://localhost, with its port")

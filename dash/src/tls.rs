@@ -1,4 +1,4 @@
-//! HTTPS, with the certificates of clients where they are wanted.
+//! HTTPS, optionally with client certificates.
 
 use std::io;
 use std::net::SocketAddr;
@@ -23,10 +23,10 @@ use crate::config::Tls;
 /// How long a client may take for the handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 
-/// So many connections wait to be served.
+/// The maximum number of connections that wait to be served.
 const WAITING: usize = 64;
 
-/// Connections whose handshake is over. Slow ones do not hold up the others.
+/// Accepts connections after their handshake, so that slow handshakes do not delay others.
 #[derive(Debug)]
 pub struct TlsListener {
     ready: mpsc::Receiver<(TlsStream<TcpStream>, SocketAddr)>,
@@ -34,18 +34,18 @@ pub struct TlsListener {
 }
 
 impl TlsListener {
-    /// Begins to accept. Must be called inside a runtime.
+    /// Starts to accept. Must be called inside a runtime.
     ///
     /// # Errors
-    /// When a file cannot be read or has no certificate or key.
+    /// Returns an error when a file cannot be read or has no certificate or key.
     pub fn new(listener: TcpListener, tls: &Tls) -> Result<TlsListener> {
         TlsListener::with(listener, Arc::new(configuration(tls)?))
     }
 
-    /// Begins to accept with a configuration of one's own. Must be called inside a runtime.
+    /// Starts to accept with the given configuration. Must be called inside a runtime.
     ///
     /// # Errors
-    /// When the socket has no address.
+    /// Returns an error when the socket has no address.
     pub fn with(listener: TcpListener, tls: Arc<rustls::ServerConfig>) -> Result<TlsListener> {
         let acceptor = TlsAcceptor::from(tls);
         let address = listener.local_addr()?;
@@ -53,14 +53,14 @@ impl TlsListener {
         tokio::spawn(async move {
             loop {
                 let Ok((stream, from)) = listener.accept().await else {
-                    // Such as too many open files: it may get better.
+                    // A temporary error, such as too many open files.
                     time::sleep(Duration::from_millis(100)).await;
                     continue;
                 };
                 let (acceptor, sender) = (acceptor.clone(), sender.clone());
                 tokio::spawn(async move {
                     if let Ok(Ok(stream)) = time::timeout(HANDSHAKE, acceptor.accept(stream)).await {
-                        // The server ended.
+                        // The server has ended.
                         let _ = sender.send((stream, from)).await;
                     }
                 });

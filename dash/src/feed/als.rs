@@ -1,7 +1,7 @@
-//! Envoy's gRPC access log service: `envoy.service.accesslog.v3.AccessLogService/StreamAccessLogs`, over HTTP/2.
+//! The gRPC access log service `envoy.service.accesslog.v3.AccessLogService/StreamAccessLogs`, over HTTP/2.
 //!
-//! A stream is read as long as Envoy holds it open, and never answered: Envoy waits for no answer. What a client can make this
-//! process hold is bounded: messages, streams, connections, and by the feed what is kept of them.
+//! A stream is read as long as Envoy keeps it open, and never gets a response, because Envoy expects none. Everything
+//! that a client can make this process store is bounded: messages, streams, connections, and (by the feed) decisions.
 
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
@@ -29,46 +29,46 @@ use super::store::{LoggingProxy, SharedFeed, SourceState, lock};
 use crate::deadline::HEAD;
 use crate::scrape::{self, Shared};
 
-/// The only method there is.
+/// The path of the only method.
 pub const METHOD: &str = "/envoy.service.accesslog.v3.AccessLogService/StreamAccessLogs";
 
-/// The longest message that is read. Envoy sends what it has buffered, 16 KiB unless it is told otherwise.
+/// The longest message in bytes. Envoy sends what it has buffered, 16 KiB by default.
 pub const LONGEST: usize = 256 << 10;
 
-/// All messages that are not whole yet may hold so much together.
+/// The bound for all incomplete messages together, in bytes.
 const MOST_BUFFERED: usize = 64 << 20;
 
-/// So many connections at a time: each worker of each Envoy has one.
+/// The maximum number of connections: each worker of each Envoy has one.
 const CONNECTIONS: usize = 1_024;
 
-/// So many streams of one connection.
+/// The maximum number of streams in a connection.
 const STREAMS: u32 = 16;
 
-/// What a connection may send before it is read: one thread reads them all.
+/// The flow-control window of a connection; one thread reads all of them.
 const WINDOW: u32 = 64 << 10;
 
-/// What every HTTP/2 connection begins with (RFC 9113, section 3.4).
+/// The HTTP/2 connection preface (RFC 9113, section 3.4).
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// A connection is over when the peer does not answer a ping for so long.
+/// A connection is closed when the peer does not respond to a ping for this long.
 const PING: Duration = Duration::from_secs(30);
 
-/// Where access logs of one cluster come to.
+/// The receiver of one cluster's access logs.
 #[derive(Clone, Debug)]
 pub struct AlsReceiver {
-    /// The cluster whose they are.
+    /// The name of the cluster.
     pub cluster: String,
-    /// Where they go.
+    /// Where decisions are stored.
     pub feed: SharedFeed,
-    /// Which proxies are known.
+    /// The known proxies.
     pub fleet: Shared,
-    /// How it goes.
+    /// The state of the source.
     pub source: Arc<SourceState>,
-    /// Bytes of messages that are not whole yet.
+    /// The number of bytes in incomplete messages.
     pub buffered: Arc<AtomicUsize>,
 }
 
-/// The part of a message that has come, and its share of what all may hold.
+/// The received part of a message, and its share of the bound for all.
 struct MessageBuffer<'r> {
     bytes: Vec<u8>,
     all: &'r AtomicUsize,
@@ -101,7 +101,7 @@ impl Drop for MessageBuffer<'_> {
 type Ended = (u8, &'static str);
 
 impl AlsReceiver {
-    /// Reads what comes until the process ends.
+    /// Accepts connections until the process ends.
     pub async fn serve<L>(self, mut listener: L)
     where
         L: Listener<Addr = SocketAddr>,
@@ -109,12 +109,12 @@ impl AlsReceiver {
     {
         let connections = Arc::new(Semaphore::new(CONNECTIONS));
         loop {
-            // One more waits until another one ends.
+            // Another connection waits until one ends.
             let Ok(permit) = Arc::clone(&connections).acquire_owned().await else { return };
             let (mut io, _) = listener.accept().await;
             let receiver = self.clone();
             tokio::spawn(async move {
-                // Who says nothing must not hold a place.
+                // A silent connection must not occupy a place.
                 let mut preface = [0; PREFACE.len()];
                 let begun = tokio::time::timeout(HEAD, io.read_exact(&mut preface)).await;
                 if !matches!(begun, Ok(Ok(_))) || preface != *PREFACE {
@@ -135,7 +135,7 @@ impl AlsReceiver {
                     .keep_alive_interval(PING)
                     .keep_alive_timeout(PING)
                     .serve_connection(TokioIo::new(io), service);
-                // An error is the peer's: it hung up, or speaks no HTTP/2.
+                // An error is the peer's: it closed the connection, or does not use HTTP/2.
                 let _ = connection.await;
                 drop(permit);
             });
@@ -172,7 +172,7 @@ impl AlsReceiver {
         let mut buffer = MessageBuffer { bytes: Vec::new(), all: &self.buffered };
         let mut proxy = None;
         while let Some(frame) = body.frame().await {
-            // The stream is over; what came before counts.
+            // The stream has ended; messages before that count.
             let Ok(frame) = frame else { return Ok(()) };
             let Ok(data) = frame.into_data() else { continue };
             buffer.push(&data)?;
@@ -187,13 +187,13 @@ impl AlsReceiver {
     }
 
     fn note(&self, message: StreamAccessLogsMessage, known: &mut Option<EnvoyNode>) {
-        // Only the first message of a stream has it.
+        // Only the first message of a stream has the identifier.
         if let Some(node) = message.identifier.and_then(|identifier| identifier.node) {
             *known = Some(node);
         }
         let proxy = known.as_ref().map(|node| self.proxy(node)).unwrap_or_default();
         let now = scrape::now();
-        // TCP listeners decide nothing that is shown here.
+        // Entries of TCP listeners contain no decisions that are shown.
         let entries = message.http_logs.map(|logs| logs.entries).unwrap_or_default();
         let mut feed = lock(&self.feed);
         for entry in entries {
@@ -201,7 +201,8 @@ impl AlsReceiver {
         }
     }
 
-    /// The proxy that a node is. The namespace of one that is watched is what its admin interface says; of others, what they say.
+    /// The proxy of a node. For a polled proxy, the namespace comes from its admin interface; for others, from the
+    /// message.
     fn proxy(&self, node: &EnvoyNode) -> LoggingProxy {
         let fleet = scrape::lock(&self.fleet);
         let mut endpoints = fleet.cluster(&self.cluster).into_iter().flat_map(|cluster| cluster.endpoints());
@@ -214,7 +215,7 @@ impl AlsReceiver {
     }
 }
 
-/// The first message of what has come of a stream, and how much comes after it. `None`: it is not whole yet.
+/// The first message in the received data, and the number of bytes after it. `None` when it is incomplete.
 fn split(buffer: &[u8]) -> Result<Option<(&[u8], usize)>, Ended> {
     let Some((head, rest)) = buffer.split_first_chunk::<5>() else { return Ok(None) };
     let [compressed, length @ ..] = *head;
@@ -228,7 +229,7 @@ fn split(buffer: &[u8]) -> Result<Option<(&[u8], usize)>, Ended> {
     Ok(rest.split_at_checked(length).map(|(message, rest)| (message, rest.len())))
 }
 
-/// An answer without a message.
+/// A response without a message.
 fn status(code: u8, message: &'static str) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::default());
     let headers = response.headers_mut();
@@ -243,7 +244,7 @@ fn status(code: u8, message: &'static str) -> Response<Full<Bytes>> {
 /// `envoy.config.core.v3.RequestMethod`.
 const METHODS: [&str; 10] = ["", "GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"];
 
-/// Ambient meshes have the caller's identity here, whose certificate Envoy itself never saw.
+/// In ambient meshes, the caller's identity is in the filter state, because Envoy itself does not see the certificate.
 const PEER_STATE: &str = "io.istio.peer_principal";
 
 fn logged(entry: HttpEntry) -> AccessLogEntry {
@@ -277,7 +278,7 @@ fn logged(entry: HttpEntry) -> AccessLogEntry {
         }
     }
     for (name, value) in common.custom_tags {
-        // `-`: Envoy's word for nothing.
+        // Envoy writes `-` for an absent value.
         if let Some(state) = logged.states.get_mut(&name).filter(|_| value != "-") {
             state.get_or_insert(value);
         }
@@ -289,7 +290,7 @@ fn logged(entry: HttpEntry) -> AccessLogEntry {
     logged
 }
 
-/// The text in a `StringValue` or `BytesValue`, which Envoy may have packed twice.
+/// The text in a `StringValue` or `BytesValue`, which Envoy may have wrapped twice.
 fn unwrapped(any: &Any) -> Option<String> {
     let kind = any.kind.rsplit('/').next().unwrap_or_default();
     let inner;

@@ -1,11 +1,11 @@
-//! The `penstock explain` that asks the same.
+//! The `penstock explain` command for the same request.
 
 use super::question::ExplainQuestion;
 
-/// The command line, for a POSIX shell. `envoy`: the admin interface of a proxy that runs the policy.
+/// The command line for a POSIX shell. `envoy` is the admin interface of a proxy that runs the policy.
 pub fn command(question: &ExplainQuestion, envoy: Option<&str>) -> String {
     let mut words = vec!["penstock".to_owned(), "explain".to_owned()];
-    // It explains each plugin that runs there by itself.
+    // The command explains each plugin of the proxy separately.
     words.extend(match envoy {
         Some(url) => ["--from-envoy".to_owned(), quoted(url)].to_vec(),
         None => ["policy.yaml".to_owned()].to_vec(),
@@ -38,7 +38,7 @@ pub fn command(question: &ExplainQuestion, envoy: Option<&str>) -> String {
     words.join(" ")
 }
 
-/// The URL, where `--url` makes the same request of it: a client leaves a usual port out, and takes no strange characters.
+/// The URL, if `--url` makes the same request from it: a client omits default ports and escapes unusual characters.
 fn url(question: &ExplainQuestion) -> Option<String> {
     let scheme = question.scheme.as_deref()?;
     let usual = match scheme {
@@ -59,7 +59,7 @@ fn url(question: &ExplainQuestion) -> Option<String> {
         .then(|| format!("{scheme}://{host}{}", question.path))
 }
 
-/// A word for a POSIX shell. Control characters cannot be in any value that a request has.
+/// Quotes a word for a POSIX shell. Values of a request cannot contain control characters.
 fn quoted(word: &str) -> String {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~:/=+,@%".contains(&byte);
     if !word.is_empty() && word.bytes().all(is_plain) {

@@ -1,14 +1,14 @@
-//! What is kept of a logged request.
+//! What the feed stores of a logged request.
 
 use std::net::IpAddr;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use serde::Serialize;
 
-/// A logged request, as an access log has it.
+/// A logged request, as an access log contains it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct AccessLogEntry {
-    /// When it began, in seconds since 1970; absent: when the line came.
+    /// The start time in seconds since 1970; absent means the time when the line arrived.
     pub at: Option<f64>,
     /// `:method`.
     pub method: String,
@@ -16,29 +16,29 @@ pub struct AccessLogEntry {
     pub scheme: Option<String>,
     /// `:authority`.
     pub authority: String,
-    /// The path that the client sent, with its query.
+    /// The path that the client sent, with query.
     pub path: String,
-    /// The response's.
+    /// The status of the response.
     pub status: u16,
-    /// `%RESPONSE_CODE_DETAILS%`: `penstock_<section>_<reason>` when a module answered.
+    /// `%RESPONSE_CODE_DETAILS%`: `penstock_<section>_<reason>` when a module responded.
     pub details: String,
     /// The client's address.
     pub address: Option<IpAddr>,
     /// The verified identity of the caller.
     pub caller: Option<String>,
-    /// The server name of the connection's handshake.
+    /// The server name of the TLS handshake.
     pub sni: Option<String>,
-    /// What the modules left in the filter state.
+    /// The filter state that the modules set.
     pub states: FilterStates,
     /// The route header.
     pub route: Option<String>,
     /// `x-penstock-decision-id` of the response, or `x-request-id` of the request.
     pub id: Option<String>,
-    /// Request headers that the log has.
+    /// The request headers in the log.
     pub headers: Vec<(String, String)>,
 }
 
-/// What the modules left in the filter state, without `wasm.penstock.`.
+/// The filter state that the modules set, without the prefix `wasm.penstock.`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct FilterStates {
     /// `rule`: `<section>/<rule>`.
@@ -58,7 +58,7 @@ pub struct FilterStates {
 }
 
 impl FilterStates {
-    /// The state with this name, `wasm.` or not before it.
+    /// The state with this name, with or without the prefix `wasm.`.
     pub fn get_mut(&mut self, name: &str) -> Option<&mut Option<String>> {
         let name = name.strip_prefix("wasm.").unwrap_or(name);
         Some(match name.strip_prefix("penstock.")? {
@@ -74,26 +74,26 @@ impl FilterStates {
     }
 }
 
-/// What may be kept of who made a request.
+/// What may be stored about the client of a request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FeedPrivacy {
-    /// Whole client addresses; otherwise their /24 or /48.
+    /// Stores whole client addresses instead of their /24 or /48 network.
     pub full_addresses: bool,
-    /// Request headers that are kept, in lower case.
+    /// Request headers to store, in lower case.
     pub headers: Vec<String>,
 }
 
-/// What became of a request.
+/// The outcome of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum LoggedOutcome {
-    /// A module answered in the upstream's place, because of a rule or because it could not decide.
+    /// A module responded instead of the upstream, because of a rule or because it could not decide.
     Refused,
-    /// It went on, and would have been refused if the mode were not Audit or Shadow.
+    /// The request was forwarded, but would be refused if the mode were not Audit or Shadow.
     HeldBack,
     /// A route rule redirected it.
     Redirected,
-    /// It went on.
+    /// The request was forwarded.
     Passed,
 }
 
@@ -101,23 +101,23 @@ pub enum LoggedOutcome {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct LoggedDecision {
-    /// Rises with each decision that the feed keeps.
+    /// A sequence number that increases with each stored decision.
     pub seq: u64,
-    /// When the request began, in seconds since 1970.
+    /// The start time of the request in seconds since 1970.
     pub at: f64,
-    /// The proxy: its name in the dash where that is known, else its node's id.
+    /// The proxy: its name in the dash if known, or else its node id.
     pub proxy: Option<String>,
     /// The namespace of the proxy.
     pub namespace: Option<String>,
-    /// What became of it.
+    /// The outcome.
     pub outcome: LoggedOutcome,
     /// The section that decided.
     pub section: Option<String>,
-    /// Its rule.
+    /// The rule that decided.
     pub rule: Option<String>,
-    /// Why.
+    /// The reason.
     pub reason: Option<String>,
-    /// The egress rule, whichever section decided: it says whose traffic this is.
+    /// The egress rule, whichever section decided: it determines who may see the decision.
     #[serde(skip)]
     pub egress_rule: Option<String>,
     /// The variant of the canary.
@@ -134,28 +134,28 @@ pub struct LoggedDecision {
     pub host: String,
     /// The path without its query.
     pub path: String,
-    /// Whether there was a query.
+    /// Whether the path had a query.
     pub had_query: bool,
     /// The caller's verified identity.
     pub caller: Option<String>,
-    /// The client's address, or the network that it is in.
+    /// The client's address, or its network.
     pub address: Option<String>,
-    /// The server name of the handshake.
+    /// The server name of the TLS handshake.
     pub sni: Option<String>,
     /// The id of the decision, or of the request.
     pub id: Option<String>,
-    /// The request headers that are kept.
+    /// The stored request headers.
     pub headers: Vec<(String, String)>,
 }
 
-/// No text of a decision is longer, in bytes.
+/// The longest text of a decision, in bytes.
 const LONGEST: usize = 256;
 
-/// No more headers of a request are kept.
+/// The maximum number of stored headers of a request.
 const MOST_HEADERS: usize = 8;
 
 impl LoggedDecision {
-    /// What is kept of a logged request; `now` where it has no time.
+    /// Converts a logged request; `now` is used when it has no time.
     pub fn of(logged: AccessLogEntry, privacy: &FeedPrivacy, now: f64) -> LoggedDecision {
         let AccessLogEntry { states, .. } = &logged;
         let own = logged.details.strip_prefix("penstock_");
@@ -195,7 +195,7 @@ impl LoggedDecision {
         let short = |text: Option<&str>| text.map(shortened).filter(|text| !text.is_empty());
         LoggedDecision {
             seq: 0,
-            // A clock that is far off must not put a line at the top for ever.
+            // A clock that is wrong must not keep a line at the top.
             at: logged.at.filter(|at| (now - 86_400.0..now + 60.0).contains(at)).unwrap_or(now),
             proxy: None,
             namespace: None,
@@ -221,7 +221,7 @@ impl LoggedDecision {
     }
 }
 
-/// `egress/- hostNotAllowed` of `egress/- hostNotAllowed, rateLimits/soft limited`; `-`: no rule.
+/// The first item: `egress/- hostNotAllowed` of `egress/- hostNotAllowed, rateLimits/soft limited`; `-` means no rule.
 fn first_held_back(all: &str) -> Option<(&str, Option<&str>, Option<String>)> {
     let first = all.split(", ").next()?;
     let (place, reason) = first.rsplit_once(' ')?;
@@ -234,7 +234,7 @@ fn kept(headers: &[(String, String)], names: &[String]) -> Vec<(String, String)>
     wanted.take(MOST_HEADERS).map(|(name, value)| (name.clone(), shortened(value))).collect()
 }
 
-/// At most [`LONGEST`] bytes, with `…` where something is missing.
+/// At most [`LONGEST`] bytes, with `…` where text was removed.
 fn shortened(text: &str) -> String {
     if text.len() <= LONGEST {
         return text.to_owned();
@@ -243,7 +243,7 @@ fn shortened(text: &str) -> String {
     format!("{}…", text.get(..end).unwrap_or_default())
 }
 
-/// An address, or the network of it that says where a client is and not who.
+/// An address, or only its network, which shows the client's location but not its identity.
 fn shown(address: IpAddr, full: bool) -> String {
     match address.to_canonical() {
         address if full => address.to_string(),

@@ -1,4 +1,4 @@
-//! `/api/v1/clusters/<cluster>/explain`: what the policies that run there decide on a request, and why.
+//! `/api/v1/clusters/<cluster>/explain`: the decision of the running policies on a request, with the reasons.
 
 use serde::Serialize;
 use serde_json::Value;
@@ -9,30 +9,30 @@ use super::visible::endpoints;
 use crate::access::Visibility;
 use crate::fleet::ClusterState;
 
-/// Explains the decision of a policy on a request, which is as `penstock replay` reads it.
+/// Explains the decision of a policy on a request in the format of `penstock replay`.
 pub type Explain = fn(policy: &Value, request: &Value) -> Result<Explained, String>;
 
 /// An explanation.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Explained {
-    /// As `penstock explain` prints it.
+    /// The human-readable text of `penstock explain`.
     pub text: String,
-    /// Whether it is refused.
+    /// Whether the request is refused.
     pub refused: bool,
-    /// The decision as `penstock explain --output json` has it.
+    /// The decision in the format of `penstock explain --output json`.
     pub decision: Value,
 }
 
-/// No more policies are asked.
+/// The maximum number of policies that are evaluated.
 const MOST: usize = 4;
 
-/// What the policies decide.
+/// The decisions of the policies.
 #[derive(Debug, Serialize)]
 pub struct ExplainAnswer {
     explanations: Vec<PolicyExplanation>,
-    /// Policies that were not asked, because there are so many.
+    /// The number of policies that were not evaluated because there are too many.
     more: usize,
-    /// The same in a shell.
+    /// The equivalent shell command.
     command: String,
     notes: Vec<&'static str>,
 }
@@ -46,7 +46,7 @@ struct PolicyExplanation {
     error: Option<String>,
 }
 
-/// The policies that a question is about; each with who runs it.
+/// The policies to evaluate, each with the proxies that run it.
 #[derive(Debug)]
 pub struct PendingExplanation {
     question: ExplainQuestion,
@@ -55,7 +55,7 @@ pub struct PendingExplanation {
     command: String,
 }
 
-/// Finds the policies, so that they can be asked without the fleet.
+/// Collects the policies, so that they are evaluated without holding the lock of the fleet.
 pub fn find(cluster: &ClusterState, scope: Visibility<'_>, question: ExplainQuestion) -> PendingExplanation {
     let wanted = |wish: &Option<String>, found: &str| wish.as_deref().is_none_or(|wish| wish == found);
     let mut found = Vec::<(&str, Vec<&str>, &Value)>::new();
@@ -87,7 +87,7 @@ pub fn find(cluster: &ClusterState, scope: Visibility<'_>, question: ExplainQues
 }
 
 impl PendingExplanation {
-    /// Asks them.
+    /// Evaluates the policies.
     pub fn answer(self, explain: Explain) -> ExplainAnswer {
         let request = self.question.request();
         let one = |(plugin, proxies, document): (String, Vec<String>, Value)| {

@@ -1,8 +1,9 @@
-//! The live feed of decisions: who was refused what, and why.
+//! The live feed of decisions: whose requests were refused, and why.
 //!
-//! Modules leave what they decided in the filter state and in the response code details of each request; Envoy's access log has both.
-//! It comes here as Envoy's gRPC access log (`als`) or as lines of a JSON access log (`tail`). Either makes a [`AccessLogEntry`] of each
-//! request, of which `decision` keeps what may be shown and `store` a bounded number. `query` and `rule` answer the API.
+//! Modules put their decision into the filter state and the response code details of each request; Envoy's access log
+//! contains both. The log arrives as Envoy's gRPC access log (`als`) or as lines of a JSON access log (`tail`). Both
+//! produce an [`AccessLogEntry`] for each request, of which `decision` keeps what may be shown and `store` keeps a
+//! bounded number. `query` and `rule` implement the API.
 
 pub mod als;
 mod command;

@@ -1,5 +1,5 @@
-//! The part of Envoy's gRPC access log that is read: `envoy.service.accesslog.v3.StreamAccessLogsMessage` and below. Fields that are
-//! not here are passed over.
+//! The part of Envoy's gRPC access log that is read: `envoy.service.accesslog.v3.StreamAccessLogsMessage` and its
+//! fields. Fields that are not declared here are ignored.
 //!
 //! <https://www.envoyproxy.io/docs/envoy/latest/api-v3/data/accesslog/v3/accesslog.proto>
 
@@ -10,7 +10,7 @@ use prost::Message;
 /// `envoy.service.accesslog.v3.StreamAccessLogsMessage`.
 #[derive(Clone, PartialEq, Message)]
 pub struct StreamAccessLogsMessage {
-    /// In the first message of a stream.
+    /// Only in the first message of a stream.
     #[prost(message, optional, tag = "1")]
     pub identifier: Option<StreamIdentifier>,
     #[prost(message, optional, tag = "2")]
@@ -32,7 +32,7 @@ pub struct EnvoyNode {
     pub metadata: Option<Struct>,
 }
 
-/// `google.protobuf.Struct`, of which only texts are read.
+/// `google.protobuf.Struct`, of which only strings are read.
 #[derive(Clone, PartialEq, Message)]
 pub struct Struct {
     #[prost(map = "string, message", tag = "1")]
@@ -128,7 +128,7 @@ pub struct Any {
     pub value: Vec<u8>,
 }
 
-/// `google.protobuf.BytesValue`; a `StringValue` is written in the same way.
+/// `google.protobuf.BytesValue`; a `StringValue` has the same encoding.
 #[derive(Clone, PartialEq, Message)]
 pub struct WrappedBytes {
     #[prost(bytes = "vec", tag = "1")]

@@ -8,43 +8,43 @@ use super::visible::Owners;
 use crate::access::Visibility;
 use crate::fleet::ClusterState;
 
-/// Which decisions are wanted. Texts are looked for anywhere and in any case.
+/// A filter for decisions. Texts match as substrings, ignoring case.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct DecisionFilter {
-    /// In `<section>/<rule>`, the owner and the reason.
+    /// Matches `<section>/<rule>`, the owner and the reason.
     pub rule: String,
-    /// In the caller and the address.
+    /// Matches the caller and the address.
     pub caller: String,
-    /// In the host.
+    /// Matches the host.
     pub host: String,
-    /// In the proxy and its namespace.
+    /// Matches the proxy and its namespace.
     pub proxy: String,
-    /// What became of the request.
+    /// The outcomes to return.
     pub outcome: WantedOutcome,
-    /// Only those that came after this one.
+    /// Only decisions after this one.
     pub after: u64,
-    /// At most so many.
+    /// The maximum number of decisions.
     pub limit: Option<usize>,
 }
 
-/// Which outcomes are wanted.
+/// The outcomes to return.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum WantedOutcome {
     /// All.
     #[default]
     All,
-    /// Refused, or held back.
+    /// Refused, or only reported because of Audit or Shadow.
     Refusals,
     /// All others.
     Others,
 }
 
-/// No answer has more decisions.
+/// The maximum number of decisions in a response.
 pub const MOST: usize = 500;
 
-/// Without a limit it has so many.
+/// The default number of decisions in a response.
 const USUAL: usize = 100;
 
 /// The newest decisions.
@@ -54,28 +54,28 @@ pub struct DecisionsAnswer<'a> {
     cluster: &'a str,
     /// Seconds since 1970.
     at: f64,
-    /// Whether any access log comes here.
+    /// Whether any access log arrives here.
     enabled: bool,
     sources: Vec<SourceAnswer<'a>>,
-    /// The newest first.
+    /// The decisions, newest first.
     decisions: Vec<DecisionLine<'a>>,
-    /// There are more that are wanted, and were left out.
+    /// Whether more decisions match than are returned.
     more: bool,
-    /// The newest decision that was looked at: give it as `after` the next time.
+    /// The newest decision that was examined; pass it as `after` in the next request.
     newest: u64,
-    /// When the oldest decision began that is kept.
+    /// The start time of the oldest stored decision.
     since: Option<f64>,
     counts: FeedCounts,
-    /// Lines that are no request, or broken.
+    /// The number of lines that are not requests, or are malformed.
     unreadable: u64,
-    /// Log entries that Envoys say they dropped, because the dash did not take them.
+    /// The number of log entries that Envoys report as dropped because the dash did not read them.
     proxies_dropped: u64,
 }
 
 #[derive(Debug, Serialize)]
 struct SourceAnswer<'a> {
     name: &'a str,
-    /// Streams or files that are open.
+    /// The number of open streams or files.
     open: usize,
     error: Option<String>,
 }
@@ -99,7 +99,7 @@ impl<'a> DecisionLine<'a> {
     }
 }
 
-/// A text that is looked for, in lower case.
+/// A text to search for, in lower case.
 struct TextFilter(String);
 
 impl TextFilter {
@@ -112,7 +112,7 @@ impl TextFilter {
     }
 }
 
-/// Answers. `feed`: that of the cluster, when its access logs come here.
+/// Runs a query. `feed` is the cluster's feed, if its access logs arrive here.
 pub fn answer<'a>(
     name: &'a str,
     cluster: &'a ClusterState,
@@ -165,7 +165,7 @@ pub fn answer<'a>(
     }
 }
 
-/// What the proxies say that they dropped before it came here.
+/// The number of entries that the proxies report as dropped.
 fn proxies_dropped(cluster: &ClusterState, scope: Visibility<'_>) -> u64 {
     let groups = cluster.groups().filter(|(namespace, _)| scope.namespace(*namespace));
     let dropped = groups.filter_map(|(_, group)| group.traffic.get("access_logs.grpc_access_log.logs_dropped"));

@@ -1,4 +1,4 @@
-//! A request to explain, as the page's form has it.
+//! A request to explain, as the page's form sends it.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -9,10 +9,10 @@ use time::format_description::well_known::Rfc3339;
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ExplainQuestion {
-    /// Only what this proxy runs.
+    /// Only policies of this proxy.
     #[serde(default, skip_serializing)]
     pub proxy: Option<String>,
-    /// Only this plugin.
+    /// Only policies of this plugin.
     #[serde(default, skip_serializing)]
     pub plugin: Option<String>,
     /// Only policies with this section.
@@ -26,27 +26,27 @@ pub struct ExplainQuestion {
     /// The authority.
     #[serde(rename(serialize = "authority"))]
     pub host: String,
-    /// With the query.
+    /// The path with query.
     pub path: String,
-    /// Names and values.
+    /// Names and values of headers.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub headers: Vec<(String, String)>,
-    /// An address; of a network (`203.0.113.0/24`) its first.
+    /// The client's address; for a network (`203.0.113.0/24`), its first address is used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source_address: Option<String>,
     /// The caller's identity.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub peer: Option<String>,
-    /// The server name of the handshake.
+    /// The server name of the TLS handshake.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sni: Option<String>,
-    /// When, in seconds since 1970; absent: now.
+    /// The time in seconds since 1970; absent for now.
     #[serde(default, skip_serializing)]
     pub at: Option<f64>,
 }
 
 impl ExplainQuestion {
-    /// The request as `penstock replay` reads it.
+    /// The request in the format of `penstock replay`.
     pub fn request(&self) -> Value {
         let mut request = serde_json::to_value(self).unwrap_or_default();
         if let Some(fields) = request.as_object_mut() {
@@ -60,18 +60,18 @@ impl ExplainQuestion {
         request
     }
 
-    /// The source address; of a network its first.
+    /// The client's address; the first one of a network.
     pub fn address(&self) -> Option<&str> {
         self.source_address.as_deref().map(|address| address.split('/').next().unwrap_or(address))
     }
 
-    /// When, as RFC 3339.
+    /// The time in RFC 3339.
     pub fn time(&self) -> Option<String> {
         let nanos = (self.at? * 1_000.0).round() as i128 * 1_000_000;
         OffsetDateTime::from_unix_timestamp_nanos(nanos).ok()?.format(&Rfc3339).ok()
     }
 
-    /// What an access log does not have, and decisions may depend on.
+    /// Inputs that an access log lacks and that decisions may depend on.
     pub fn notes(&self) -> Vec<&'static str> {
         let mut notes = Vec::new();
         if self.source_address.as_deref().is_some_and(|address| address.contains('/')) {

@@ -1,4 +1,5 @@
-//! `/api/v1/clusters/<cluster>/rules/<section>/<rule>`: a rule as it runs, and the last requests that it refused.
+//! `/api/v1/clusters/<cluster>/rules/<section>/<rule>`: a rule of the running policies, and the last requests that it
+//! refused.
 
 use serde::Serialize;
 use serde_json::Value;
@@ -13,10 +14,10 @@ use crate::fleet::ClusterState;
 /// Writes a part of a policy as YAML.
 pub type ToYaml = fn(&Value) -> String;
 
-/// So many refusals are shown.
+/// The maximum number of refusals that are shown.
 const REFUSALS: usize = 20;
 
-/// No more different versions of a rule are shown.
+/// The maximum number of versions of a rule that are shown.
 const VERSIONS: usize = 10;
 
 /// A rule.
@@ -25,17 +26,17 @@ pub struct RuleAnswer<'a> {
     section: &'a str,
     rule: &'a str,
     versions: Vec<RuleVersion<'a>>,
-    /// The newest first.
+    /// The refusals, newest first.
     refusals: Vec<DecisionLine<'a>>,
 }
 
-/// A rule as some proxies run it.
+/// A version of a rule that some proxies run.
 #[derive(Debug, Serialize)]
 struct RuleVersion<'a> {
     plugin: &'a str,
     proxies: Vec<&'a str>,
     owner: Option<&'a str>,
-    /// What the rule is for.
+    /// The reason for the rule's existence.
     purpose: Option<&'a str>,
     expires: Option<&'a str>,
     yaml: String,
@@ -43,7 +44,7 @@ struct RuleVersion<'a> {
     entry: &'a Value,
 }
 
-/// The rule, as far as it may be seen. `None`: no proxy that may be seen runs it, and nothing was refused by it.
+/// The rule, if the viewer may see it. `None`: no visible proxy runs it, and it refused nothing.
 pub fn rule<'a>(
     cluster: &'a ClusterState,
     feed: Option<&'a ClusterFeed>,

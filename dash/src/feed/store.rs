@@ -1,4 +1,4 @@
-//! A bounded number of decisions, and counts of everything that is not kept.
+//! Stores a bounded number of decisions, and counts those that are not stored.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -7,26 +7,27 @@ use serde::Serialize;
 
 use super::decision::{AccessLogEntry, FeedPrivacy, LoggedDecision, LoggedOutcome};
 
-/// So many refusals (and what Audit or Shadow held back) are kept of a cluster, at most 3 KiB each.
+/// The maximum number of stored refusals (including those that Audit or Shadow only report) for a cluster, at most 3
+/// KiB each.
 const MOST_REFUSALS: usize = 2_000;
 
-/// So many of the other decisions: they must not push the refusals out.
+/// The maximum number of other decisions, which are bounded separately so that they do not displace refusals.
 const MOST_OTHERS: usize = 500;
 
-/// So many refusals a second of one namespace are kept, and as many at once: one that floods the feed must not push out those of
-/// the others.
+/// The number of refusals a second, and in a burst, that are stored for a namespace. A namespace that floods the feed
+/// must not displace the decisions of others.
 const REFUSALS_PER_SECOND: f64 = 100.0;
 
-/// So many others.
+/// The same for other decisions.
 const OTHERS_PER_SECOND: f64 = 20.0;
 
-/// No more namespaces are told apart; the decisions of further ones are dropped.
+/// The maximum number of namespaces; decisions of further ones are dropped.
 const MOST_NAMESPACES: usize = 1_000;
 
-/// What all threads share.
+/// State that all threads share.
 pub type SharedFeed = Arc<Mutex<DecisionFeed>>;
 
-/// Locks the feed. A thread that panicked with it (none should) has left whole decisions.
+/// Locks the feed. If a thread panicked while it held the lock (none should), the stored decisions are still complete.
 pub fn lock(feed: &SharedFeed) -> MutexGuard<'_, DecisionFeed> {
     feed.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -45,23 +46,23 @@ pub struct ClusterFeed {
     refusals: VecDeque<LoggedDecision>,
     others: VecDeque<LoggedDecision>,
     namespaces: BTreeMap<Option<String>, NamespaceFeed>,
-    /// Lines that were no request, or broken. Of which namespace, nobody knows.
+    /// The number of lines that are not requests, or are malformed; their namespace is unknown.
     unreadable: u64,
     sources: Vec<Arc<SourceState>>,
 }
 
-/// Where decisions come from, and how that goes.
+/// A source of decisions, and its state.
 #[derive(Debug, Default)]
 pub struct SourceState {
-    /// Such as `gRPC access logs at 127.0.0.1:9912`.
+    /// The description, such as `gRPC access logs at 127.0.0.1:9912`.
     pub name: String,
-    /// What is wrong with it now.
+    /// The current problem, if any.
     pub error: Mutex<Option<String>>,
-    /// Streams or files that are open.
+    /// The number of open streams or files.
     pub open: std::sync::atomic::AtomicUsize,
 }
 
-/// What of one namespace came, and was not kept.
+/// The counts of one namespace.
 #[derive(Debug)]
 struct NamespaceFeed {
     counts: FeedCounts,
@@ -69,21 +70,21 @@ struct NamespaceFeed {
     others: FeedBucket,
 }
 
-/// Requests that came in access logs.
+/// Counts of requests in access logs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct FeedCounts {
-    /// All.
+    /// All requests.
     pub received: u64,
-    /// Of these, dropped because more came in a second than are kept.
+    /// Requests that were dropped because of the rate bound.
     pub dropped: u64,
-    /// Of the dropped, refusals and what was held back.
+    /// The dropped refusals, including those that are only reported.
     pub dropped_refusals: u64,
-    /// Kept once, and gone since because newer ones came.
+    /// Requests that were stored and then displaced by newer ones.
     pub replaced: u64,
 }
 
-/// So many decisions a second, and as many at once.
+/// A rate bound: this many decisions a second, with a burst of the same number.
 #[derive(Debug)]
 struct FeedBucket {
     per_second: f64,
@@ -121,9 +122,9 @@ impl NamespaceFeed {
 /// The proxy that made a decision.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LoggingProxy {
-    /// Its name in the dash, or its node's id.
+    /// The proxy's name in the dash, or its node id.
     pub name: Option<String>,
-    /// Its namespace.
+    /// The proxy's namespace.
     pub namespace: Option<String>,
 }
 
@@ -140,7 +141,7 @@ impl DecisionFeed {
         source
     }
 
-    /// Keeps a logged request, when there is room.
+    /// Stores a logged request, within the bounds.
     pub fn note(&mut self, cluster: &str, proxy: &LoggingProxy, logged: AccessLogEntry, now: f64) {
         let feed = self.clusters.entry(cluster.to_owned()).or_default();
         if feed.namespaces.len() >= MOST_NAMESPACES && !feed.namespaces.contains_key(&proxy.namespace) {
@@ -172,19 +173,19 @@ impl DecisionFeed {
         ring.push_back(decision);
     }
 
-    /// Counts a line that is no request, or broken.
+    /// Counts a line that is not a request, or is malformed.
     pub fn note_unreadable(&mut self, cluster: &str) {
         self.clusters.entry(cluster.to_owned()).or_default().unreadable += 1;
     }
 
-    /// The decisions of a cluster. `None`: none of its access logs come here.
+    /// The decisions of a cluster; `None` when none of its access logs arrive here.
     pub fn cluster(&self, name: &str) -> Option<&ClusterFeed> {
         self.clusters.get(name)
     }
 }
 
 impl ClusterFeed {
-    /// All decisions, the newest first.
+    /// All decisions, newest first.
     pub fn newest(&self) -> impl Iterator<Item = &LoggedDecision> {
         let (mut refusals, mut others) = (self.refusals.iter().rev().peekable(), self.others.iter().rev().peekable());
         std::iter::from_fn(move || match (refusals.peek(), others.peek()) {
@@ -194,7 +195,7 @@ impl ClusterFeed {
         })
     }
 
-    /// What came, of those namespaces that `may_see`.
+    /// The counts of the namespaces that `may_see` accepts.
     pub fn counts(&self, may_see: impl Fn(Option<&str>) -> bool) -> FeedCounts {
         let visible = self.namespaces.iter().filter(|(namespace, _)| may_see(namespace.as_deref()));
         visible.fold(FeedCounts::default(), |sum, (_, namespace)| FeedCounts {
@@ -205,12 +206,12 @@ impl ClusterFeed {
         })
     }
 
-    /// Lines that could not be read.
+    /// The number of lines that could not be parsed.
     pub fn unreadable(&self) -> u64 {
         self.unreadable
     }
 
-    /// Where its decisions come from.
+    /// The sources of its decisions.
     pub fn sources(&self) -> &[Arc<SourceState>] {
         &self.sources
     }
@@ -235,7 +236,7 @@ mod tests {
         let mut feed = DecisionFeed::default();
         let all = u64::try_from(MOST_REFUSALS).unwrap() + 10;
         for number in 0..all {
-            // Slow enough that each is kept.
+            // Slow enough for each decision to be stored.
             feed.note("east", &of("a"), refusal("/r"), number as f64);
             feed.note("east", &of("a"), AccessLogEntry::default(), number as f64);
         }
@@ -259,7 +260,7 @@ mod tests {
         let counts = cluster.counts(|namespace| namespace == Some("loud"));
         assert_eq!((counts.received, counts.dropped_refusals), (10_000, 9_900));
         assert_eq!(cluster.counts(|namespace| namespace == Some("quiet")).dropped, 0);
-        // A second later there is room again.
+        // A second later, the rate bound allows more.
         feed.note("east", &of("loud"), refusal("/later"), 6.0);
         assert_eq!(feed.cluster("east").unwrap().newest().next().map(|decision| &*decision.path), Some("/later"));
     }

@@ -1,4 +1,4 @@
-//! Follows the lines of an access log in a file, or on standard input.
+//! Follows the lines of an access log in a file or on standard input.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
@@ -14,38 +14,38 @@ use super::decision::AccessLogEntry;
 use super::store::{LoggingProxy, SharedFeed, SourceState, lock};
 use crate::scrape;
 
-/// What a line of an access log says. `None`: it is no request, or in another form.
+/// Parses a line of an access log; `None` when it is not a request, or has another format.
 pub type ReadLine = fn(&[u8]) -> Option<AccessLogEntry>;
 
-/// No line is longer; the rest of one that is counts as unreadable.
+/// The longest line in bytes; a longer one counts as malformed.
 const LONGEST: u64 = 64 << 10;
 
-/// Of what a file has already, so many bytes are read.
+/// The number of bytes of an existing file that are read at the start.
 const BACKLOG: u64 = 256 << 10;
 
-/// Between two looks at a file that has nothing new.
+/// The polling interval for new lines.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// One log that is followed.
+/// A log that is followed.
 #[derive(Debug)]
 pub struct Tail {
-    /// The cluster whose it is.
+    /// The name of the cluster.
     pub cluster: String,
-    /// The file; `-`: standard input.
+    /// The file; `-` for standard input.
     pub path: PathBuf,
-    /// Where decisions go.
+    /// Where decisions are stored.
     pub feed: SharedFeed,
-    /// How it goes.
+    /// The state of the source.
     pub source: Arc<SourceState>,
-    /// Reads a line.
+    /// Parses a line.
     pub read_line: ReadLine,
 }
 
 impl Tail {
-    /// Follows it in a thread of its own until the process ends.
+    /// Follows it in a new thread until the process ends.
     ///
     /// # Errors
-    /// When the system gives no more threads.
+    /// Returns an error when no thread can be started.
     pub fn start(self) -> Result<()> {
         thread::Builder::new().name("tail".to_owned()).spawn(move || {
             if self.path == Path::new("-") {
@@ -70,7 +70,7 @@ impl Tail {
         self.source.open.store(count, Ordering::Relaxed);
     }
 
-    /// Reads what the file has, then what comes; begins again where it was replaced or cut.
+    /// Reads the existing lines of the file, then new ones; starts again when the file was replaced or truncated.
     fn follow(&self) {
         let mut is_first = true;
         loop {
@@ -102,13 +102,13 @@ impl Tail {
         let length = file.get_ref().metadata()?.len();
         if is_first && length > BACKLOG {
             file.seek(SeekFrom::Start(length - BACKLOG))?;
-            // The rest of a line.
+            // The start of an incomplete line.
             file.skip_until(b'\n')?;
         }
         Ok(file)
     }
 
-    /// Notes each line; at the end of what there is, goes on as long as `waits`.
+    /// Stores each line; at the end of the input, waits for more while `waits` is true.
     fn lines<R: BufRead>(&self, reader: &mut R, waits: impl Fn(&mut R) -> bool) -> io::Result<()> {
         let mut line = Vec::new();
         let mut is_rest = false;
@@ -136,21 +136,21 @@ impl Tail {
             return;
         }
         match (self.read_line)(line) {
-            // Which proxy wrote it, the line does not say.
+            // A line does not name its proxy.
             Some(logged) => lock(&self.feed).note(&self.cluster, &LoggingProxy::default(), logged, scrape::now()),
             None => lock(&self.feed).note_unreadable(&self.cluster),
         }
     }
 }
 
-/// Whether another file is at the path now, or this one is shorter than what was read of it.
+/// Whether the path is a different file now, or the file is shorter than what was read.
 fn is_replaced(path: &Path, file: &mut BufReader<File>) -> bool {
     let (Ok(read), Ok(length)) = (file.stream_position(), file.get_ref().metadata().map(|data| data.len())) else {
         return true;
     };
     let is_same = match (file.get_ref().metadata(), path.metadata()) {
         (Ok(open), Ok(named)) => same(&open, &named),
-        // It is gone: the next one comes.
+        // The file was deleted; a new one will follow.
         _ => false,
     };
     length < read || !is_same

@@ -1,4 +1,4 @@
-//! What one viewer may see of the policies and decisions of a cluster.
+//! What a viewer may see of the policies and decisions of a cluster.
 
 use std::collections::BTreeMap;
 
@@ -26,12 +26,12 @@ pub fn rules<'p>(document: &'p Value, section: &str) -> impl Iterator<Item = &'p
     list.and_then(Value::as_array).into_iter().flatten()
 }
 
-/// The owners of the egress rules that may be seen, by the rules' names: several where policies differ.
+/// The owners of the visible egress rules, by rule name; several where policies differ.
 #[derive(Debug)]
 pub struct Owners<'c>(BTreeMap<&'c str, Vec<Option<&'c str>>>);
 
 impl<'c> Owners<'c> {
-    /// Those of all proxies that may be seen.
+    /// Collects the owners from all visible proxies.
     pub fn of(cluster: &'c ClusterState, scope: Visibility<'c>) -> Owners<'c> {
         let mut owners = BTreeMap::<&str, Vec<Option<&str>>>::new();
         let policies = endpoints(cluster, scope).flat_map(|(_, endpoint)| &endpoint.configuration.policies);
@@ -46,7 +46,7 @@ impl<'c> Owners<'c> {
         Owners(owners)
     }
 
-    /// The owner of a rule, when there is one and no policy names another.
+    /// The owner of a rule, when it is unambiguous.
     pub fn get(&self, rule: &str) -> Option<&'c str> {
         match self.0.get(rule)?.as_slice() {
             [owner] => *owner,
@@ -54,8 +54,8 @@ impl<'c> Owners<'c> {
         }
     }
 
-    /// Whether a decision may be seen. Who may see rules of some owners only sees nothing of a request whose egress rule is of
-    /// another, is not known, or that no rule covers.
+    /// Whether a decision may be seen. A viewer who is restricted to rules of some owners does not see requests whose
+    /// egress rule belongs to another owner, is unknown, or does not exist.
     pub fn may_see(&self, decision: &LoggedDecision, scope: Visibility<'_>) -> bool {
         if !scope.namespace(decision.namespace.as_deref()) {
             return false;
@@ -68,7 +68,7 @@ impl<'c> Owners<'c> {
                 let owners = self.0.get(rule.as_str());
                 owners.is_some_and(|owners| owners.iter().all(|owner| scope.owner(*owner)))
             }
-            // Nothing says that it was no egress.
+            // The request may have been egress.
             (None, Some("egress" | "host") | None) => false,
             (None, Some(_)) => true,
         }
@@ -120,7 +120,7 @@ mod tests {
             ("pay", "other", "penstock_egress_hostNotAllowed", None, false),
             ("owner", "pay", "penstock_egress_hostNotAllowed", None, false),
             ("owner", "pay", "penstock_egress_pathNotAllowed", Some("cards"), true),
-            // Of one policy it is another's.
+            // In one policy it belongs to another owner.
             ("owner", "pay", "penstock_egress_pathNotAllowed", Some("shared"), false),
             ("owner", "pay", "penstock_egress_pathNotAllowed", Some("unknown"), false),
             ("owner", "pay", "penstock_rateLimits_limited", None, true),

@@ -1,4 +1,4 @@
-//! Whether the proxies of a cluster run the same policies.
+//! Drift: whether the proxies of a cluster run the same policies.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::seen::{VisiblePart, part};
 
-/// Which proxies run which version of one plugin's policy.
+/// The versions of one plugin's policy, with the proxies that run each.
 #[derive(Debug, Serialize)]
 pub(super) struct Drift<'a> {
     pub(super) plugin: String,
@@ -20,7 +20,7 @@ pub(super) struct PolicyVersion<'a> {
     pub(super) endpoints: Vec<&'a str>,
 }
 
-/// By these names plugins report that have none of their own.
+/// The names with which plugins without a name report.
 const MODULES: [&str; 5] = ["suite", "egress-allowlist", "rate-limit", "header-routing", "canary"];
 
 pub(super) fn drift<'a>(seen: &VisiblePart<'a>) -> Vec<Drift<'a>> {
@@ -32,7 +32,7 @@ pub(super) fn drift<'a>(seen: &VisiblePart<'a>) -> Vec<Drift<'a>> {
             let value = endpoint.sample.gauge(&format!("policy.{plugin}.hash")).unwrap_or_default();
             plugins.entry(plugin.to_owned()).or_default().entry(hash(value)).or_default().push(name);
         }
-        // Plugins of one name write one gauge in turns, so that it says nothing: their documents do.
+        // Plugins with the same name overwrite each other's gauge, so their documents are compared instead.
         let policies = endpoint.configuration.policies.iter();
         for policy in policies.filter(|policy| seen.shared_names.contains(&policy.metrics)) {
             let mut hasher = DefaultHasher::new();
@@ -44,14 +44,14 @@ pub(super) fn drift<'a>(seen: &VisiblePart<'a>) -> Vec<Drift<'a>> {
     let version = |(hash, endpoints): (String, Vec<&'a str>)| PolicyVersion { hash, endpoints };
     let drift = |(plugin, versions): (String, BTreeMap<String, Vec<&'a str>>)| {
         let mut hashes: Vec<_> = versions.into_iter().map(version).collect();
-        // What most run is what the others have drifted from.
+        // The version that most proxies run is the reference.
         hashes.sort_by_key(|version| std::cmp::Reverse(version.endpoints.len()));
         Drift { plugin, hashes }
     };
     plugins.into_iter().map(drift).collect()
 }
 
-/// 48 bits.
+/// The hash has 48 bits.
 pub(super) fn hash(value: f64) -> String {
     format!("{:012x}", value as u64)
 }
@@ -67,7 +67,7 @@ mod tests {
     use crate::fleet::Fleet;
     use crate::sample::{Identity, Sample};
 
-    /// How many versions each plugin has where two proxies run these policies, two of one name each.
+    /// The number of versions of each plugin where two proxies run these policies, with two of the same name each.
     fn versions(proxies: [[&str; 2]; 2]) -> Vec<(String, usize)> {
         let mut fleet = Fleet::default();
         for (name, (value, policies)) in ["a", "b"].into_iter().zip((1..).zip(proxies)) {
@@ -90,7 +90,7 @@ mod tests {
         let of = |one: usize, two: usize| vec![("edge (in)".to_owned(), one), ("edge (out)".to_owned(), two)];
         assert_eq!(versions([["x", "y"], ["x", "y"]]), of(1, 1));
         assert_eq!(versions([["x", "y"], ["x", "z"]]), of(1, 2));
-        // Which both listeners have is one plugin, and drifts by what it reports.
+        // A plugin that both listeners have is one plugin, and is compared by the hash that it reports.
         assert_eq!(versions([["x", "x"], ["x", "x"]]), [("edge".to_owned(), 2)]);
     }
 }

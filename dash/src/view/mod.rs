@@ -1,4 +1,4 @@
-//! The answers of the API.
+//! The responses of the API.
 
 mod drift;
 mod problem;
@@ -22,23 +22,23 @@ use sections::{CanaryView, EgressRuleView, LimitView, RefusalView, RouteView};
 use seen::VisiblePart;
 use topology::Topology;
 
-/// `/api/v1/me`: who asks.
+/// `/api/v1/me`: the viewer.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Me<'a> {
-    /// The workspace; none when everything may be seen.
+    /// The workspace; absent when the viewer may see everything.
     pub workspace: Option<&'a str>,
-    /// The clusters that may be seen.
+    /// The clusters that the viewer may see.
     pub clusters: Vec<&'a str>,
-    /// Always: it changes nothing.
+    /// Always true: nothing can be changed.
     pub read_only: bool,
-    /// Of the dash.
+    /// The version of the dash.
     pub version: &'static str,
-    /// Between two looks.
+    /// The polling interval.
     pub interval_seconds: f64,
 }
 
-/// `/api/v1/clusters`: one line for each cluster.
+/// `/api/v1/clusters`: a summary of each cluster.
 #[derive(Debug, Serialize)]
 pub struct Clusters<'a> {
     clusters: Vec<ClusterLine<'a>>,
@@ -50,28 +50,28 @@ struct ClusterLine<'a> {
     name: &'a str,
     endpoints: usize,
     alive: usize,
-    /// That the proxies' listeners took.
+    /// The rate of requests to the proxies' listeners.
     requests_per_second: f64,
-    /// Of these, refused by egress rules and limits.
+    /// The rate of requests that egress rules and limits refused.
     refused_per_second: f64,
     problems: ProblemCounts,
 }
 
-/// Problems by severity.
+/// The number of problems by severity.
 #[derive(Debug, Serialize)]
 struct ProblemCounts {
     error: usize,
     warning: usize,
 }
 
-/// `/api/v1/clusters/<cluster>`: everything of one.
+/// `/api/v1/clusters/<cluster>`: all details of a cluster.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Snapshot<'a> {
     cluster: &'a str,
     /// Seconds since 1970.
     at: f64,
-    /// Rates are the mean of so many seconds, and counts beside them those of that time.
+    /// Rates are averages over this many seconds; the counts beside them are for the same time.
     window_seconds: f64,
     problems: Vec<ProblemView>,
     endpoints: Vec<EndpointView<'a>>,
@@ -92,7 +92,7 @@ struct EndpointView<'a> {
     url: &'a str,
     alive: bool,
     error: Option<&'a str>,
-    /// What is wrong with its filter.
+    /// The problem with its filter.
     trouble: Option<&'static str>,
     namespace: Option<&'a str>,
     node: Option<&'a str>,
@@ -110,7 +110,7 @@ struct PluginView<'a> {
     loaded: Option<f64>,
 }
 
-/// The lines of all clusters that `scope` allows.
+/// The summaries of all clusters that `scope` may see.
 pub fn clusters<'a>(fleet: &'a Fleet, scope: Visibility<'a>, at: f64) -> Clusters<'a> {
     let names = fleet.names().filter(|name| scope.cluster(name));
     let line = |name: &'a str| {
@@ -129,7 +129,8 @@ pub fn clusters<'a>(fleet: &'a Fleet, scope: Visibility<'a>, at: f64) -> Cluster
     Clusters { clusters: names.filter_map(line).collect() }
 }
 
-/// What the listeners took; where that is not known (a Prometheus scrapes what it wants), what the policies counted.
+/// Requests to the listeners. If that is unknown (what a Prometheus scrapes varies), requests that the policies
+/// counted.
 fn requests(seen: &VisiblePart<'_>) -> f64 {
     let taken = |(name, _): &(&&str, _)| name.starts_with("http.") && !name.starts_with("http.admin.");
     let listeners = seen.traffic.iter().filter(taken).filter(|(name, _)| name.ends_with(".downstream_rq_total"));
@@ -138,7 +139,7 @@ fn requests(seen: &VisiblePart<'_>) -> f64 {
         return listeners.into_iter().sum();
     }
     let of = |section, outcome| seen.counted(section).map(move |rule| seen.per_second(section, rule, outcome));
-    // Each limit counts a request for itself, and each section does.
+    // Each limit and each section counts a request separately, so the largest count is used.
     let limits = of("rateLimits", "passed").fold(0.0, f64::max);
     of("egress", "allowed").sum::<f64>().max(of("routes", "matched").sum()).max(limits) + refused(seen)
 }
@@ -149,7 +150,7 @@ fn refused(seen: &VisiblePart<'_>) -> f64 {
     egress.chain(limits).sum()
 }
 
-/// Everything of one cluster that `scope` allows.
+/// The details of one cluster that `scope` may see.
 pub fn snapshot<'a>(name: &'a str, cluster: &'a ClusterState, scope: Visibility<'a>, at: f64) -> Snapshot<'a> {
     let seen = VisiblePart::new(cluster, scope);
     let problems = problems::all(&seen, at);

@@ -1,8 +1,8 @@
-//! One thing that is wrong.
+//! A problem.
 
 use serde::Serialize;
 
-/// How bad it is.
+/// The severity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) enum Severity {
@@ -10,19 +10,19 @@ pub(super) enum Severity {
     Warning,
 }
 
-/// One thing that is wrong.
+/// A problem.
 #[derive(Debug, Serialize)]
 pub(super) struct ProblemView {
     pub(super) severity: Severity,
     pub(super) kind: &'static str,
     pub(super) section: &'static str,
     pub(super) rule: String,
-    /// The variant, the plugin, … that it is about.
+    /// The subject: the variant, the plugin, ….
     pub(super) subject: Option<String>,
     pub(super) text: String,
-    /// When it began, in seconds since 1970, where that is known.
+    /// The start time in seconds since 1970, if known.
     pub(super) since: Option<f64>,
-    /// Per second, where that says how bad it is.
+    /// The rate per second, if it indicates the severity.
     pub(super) rate: Option<f64>,
 }
 
@@ -37,7 +37,7 @@ pub(super) fn problem(
     ProblemView { severity, kind, section, rule: rule.to_owned(), subject: None, text, since: None, rate: None }
 }
 
-/// `on 2 of 3 proxies`, or nothing where there is one.
+/// Returns `on 2 of 3 proxies`, or an empty string when there is one proxy.
 pub(super) fn on(some: usize, all: usize) -> String {
     if all > 1 { format!(" on {some} of {all} proxies") } else { String::new() }
 }

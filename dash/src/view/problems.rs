@@ -1,4 +1,4 @@
-//! What is wrong now, the worst first.
+//! The current problems, most severe first.
 
 use serde_json::Value;
 
@@ -9,16 +9,16 @@ use super::sections::{BY_RULE, instant, text};
 use super::seen::{VisiblePart, part};
 use crate::series::{RecentRate, WINDOW};
 
-/// So many are listed: nobody reads more.
+/// The maximum number of problems in the list.
 const MOST: usize = 100;
 
-/// Days before a rule's end when it is worth a word.
+/// The number of days before a rule's end from which it is a warning.
 const EXPIRY_DAYS: f64 = 14.0;
 
-/// From this share of refused requests on a limit is worth a word; the alert in `observability/` has the same.
+/// The fraction of refused requests from which a limit is a warning; the alert in `observability/` has the same.
 const LIMITED_PERCENT: f64 = 10.0;
 
-/// Everything that is wrong in what may be seen.
+/// All problems that the viewer may see.
 pub(super) fn all(seen: &VisiblePart<'_>, at: f64) -> Vec<ProblemView> {
     let mut problems = Vec::new();
     proxies(seen, at, &mut problems);
@@ -26,7 +26,8 @@ pub(super) fn all(seen: &VisiblePart<'_>, at: f64) -> Vec<ProblemView> {
     breakers(seen, &mut problems);
     egress(seen, at, &mut problems);
     limits(seen, &mut problems);
-    // Without a rate: an error is above all others, a warning (what ends soon) below those that turn somebody away now.
+    // The rank of problems without a rate: errors come first; warnings about future events come after those about
+    // requests that are refused now.
     let weight = |problem: &ProblemView| match problem.severity {
         Severity::Error => problem.rate.unwrap_or(f64::MAX),
         Severity::Warning => problem.rate.unwrap_or(0.0),
@@ -105,7 +106,7 @@ fn breakers(seen: &VisiblePart<'_>, problems: &mut Vec<ProblemView>) {
             });
         }
     }
-    // A Prometheus knows no policies, but it knows breakers.
+    // A Prometheus has no policies, but it has the metrics of breakers.
     if seen.policies.is_empty() {
         let mut open: Vec<&str> = Vec::new();
         for (_, endpoint) in seen.endpoints.iter().filter(|(_, endpoint)| endpoint.alive()) {
@@ -123,12 +124,12 @@ fn breakers(seen: &VisiblePart<'_>, problems: &mut Vec<ProblemView>) {
     }
 }
 
-/// `12/s`, `0.4/s`.
+/// Returns `12/s` or `0.4/s`.
 fn per_second(rate: f64) -> String {
     if rate >= 10.0 { format!("{rate:.0}/s") } else { format!("{rate:.1}/s") }
 }
 
-/// `0.4/s (12 in 30 s)`.
+/// Returns `0.4/s (12 in 30 s)`.
 fn often(flow: RecentRate) -> String {
     format!("{} ({} in {WINDOW:.0} s)", per_second(flow.per_second), flow.recent)
 }
@@ -157,7 +158,7 @@ fn egress(seen: &VisiblePart<'_>, at: f64, problems: &mut Vec<ProblemView>) {
             problems.push(problem(Severity::Warning, "expirySoon", "egress", name, text));
         }
     }
-    // What no rule of the policy stands for is nobody's own.
+    // Requests that no rule matches have no owner.
     if !seen.scope.every_owner() {
         return;
     }
@@ -190,7 +191,7 @@ fn limits(seen: &VisiblePart<'_>, problems: &mut Vec<ProblemView>) {
         let (passed, limited) = (flow("passed"), flow("limited"));
         let all = passed + limited;
         let share = 100.0 * limited.recent as f64 / all.recent.max(1) as f64;
-        // Below that it is a limit that does its work.
+        // Below this fraction, the limit works as intended.
         if share >= LIMITED_PERCENT {
             let text = format!(
                 "Limit {name}: {} refused, {share:.0} % of its requests ({} of {} in {WINDOW:.0} s)",
@@ -223,7 +224,7 @@ fn limits(seen: &VisiblePart<'_>, problems: &mut Vec<ProblemView>) {
     }
 }
 
-/// Days that have passed in whole, as everywhere on the page: `today`, `in 1 day`, `3 days ago`.
+/// Completed days, as everywhere on the page: `today`, `in 1 day`, `3 days ago`.
 fn whole_days(days: f64, before: &str, after: &str) -> String {
     match days.floor() {
         0.0 => "today".to_owned(),

@@ -1,4 +1,4 @@
-//! What is wrong with the proxies themselves: none of them is taken for well because it says nothing.
+//! Problems of the proxies themselves. A proxy that reports nothing is not considered healthy.
 
 use std::collections::BTreeMap;
 
@@ -6,13 +6,13 @@ use super::problem::{ProblemView, Severity, on, problem};
 use super::seen::{VisiblePart, part};
 use crate::fleet::Endpoint;
 
-/// How long a refused policy stays on the page, in seconds; the alert in `observability/` has the same.
+/// How long a refused policy is shown, in seconds; the alert in `observability/` has the same.
 const REFUSED: f64 = 900.0;
 
-/// How long an internal error stays on the page, in seconds.
+/// How long an internal error is shown, in seconds.
 const RECENT: f64 = 300.0;
 
-/// Seconds after its start from which on a proxy's plugins have reported.
+/// The number of seconds after which a started proxy's plugins must have reported.
 const SETTLED: u64 = 10;
 
 pub(super) fn proxies(seen: &VisiblePart<'_>, at: f64, problems: &mut Vec<ProblemView>) {
@@ -30,7 +30,7 @@ pub(super) fn proxies(seen: &VisiblePart<'_>, at: f64, problems: &mut Vec<Proble
     errors(seen, at, problems);
 }
 
-/// In a few words, what is wrong with the filter of each proxy.
+/// A short description of the problem with the filter of each proxy.
 pub(super) fn troubles(seen: &VisiblePart<'_>, at: f64) -> BTreeMap<String, &'static str> {
     let mut problems = Vec::new();
     proxies(seen, at, &mut problems);
@@ -44,7 +44,7 @@ pub(super) fn troubles(seen: &VisiblePart<'_>, at: f64) -> BTreeMap<String, &'st
     problems.into_iter().filter_map(|problem| Some((problem.rule, words(problem.kind)?))).collect()
 }
 
-/// Whether the filter is there and reports.
+/// Whether the filter exists and reports.
 fn filter(name: &str, endpoint: &Endpoint, problems: &mut Vec<ProblemView>) {
     if endpoint.sample.is_of_another_version {
         let text = format!(
@@ -54,7 +54,7 @@ fn filter(name: &str, endpoint: &Endpoint, problems: &mut Vec<ProblemView>) {
         problems.push(problem(Severity::Error, "otherVersion", "endpoints", name, text));
         return;
     }
-    // What a Prometheus scrapes says nothing of configurations.
+    // Prometheus has no configurations.
     if endpoint.identity.version.is_none() {
         return;
     }
@@ -68,12 +68,12 @@ fn filter(name: &str, endpoint: &Endpoint, problems: &mut Vec<ProblemView>) {
         problems.push(problem(Severity::Error, "filterMissing", "endpoints", name, text));
         return;
     }
-    // One that has just started has not counted yet.
+    // A proxy that has just started has not counted yet.
     if endpoint.identity.uptime.is_none_or(|uptime| uptime < SETTLED) {
         return;
     }
     let reporting: Vec<&str> = endpoint.sample.plugins().collect();
-    // The metrics of a plugin without a name have that of its module, which the configuration does not say.
+    // Metrics of a plugin without a name have the module's name, which the configuration does not contain.
     let is_silent = |metrics: &str| match metrics {
         "" => reporting.is_empty(),
         name => !reporting.contains(&part(name).as_str()),
@@ -91,7 +91,7 @@ fn filter(name: &str, endpoint: &Endpoint, problems: &mut Vec<ProblemView>) {
     }
 }
 
-/// Policies that it refused: lately, or at any time when it never accepted one.
+/// Refused policies: recent ones, or any if the proxy never accepted one.
 fn refusals(name: &str, endpoint: &Endpoint, at: f64, problems: &mut Vec<ProblemView>) {
     for (gauge, &refused) in &endpoint.sample.gauges {
         let Some(plugin) = gauge.strip_prefix("refused.") else { continue };
@@ -109,7 +109,7 @@ fn refusals(name: &str, endpoint: &Endpoint, at: f64, problems: &mut Vec<Problem
     }
 }
 
-/// Settings of Envoy that break a promise, each once.
+/// Envoy settings that break a guarantee, once each.
 fn settings(seen: &VisiblePart<'_>, problems: &mut Vec<ProblemView>) {
     let mut settings: Vec<(&str, Vec<&str>)> = Vec::new();
     for &(name, endpoint) in &seen.endpoints {
@@ -158,7 +158,7 @@ mod tests {
 
     const NOW: f64 = 10_000.0;
 
-    /// What is wrong with one proxy that runs for an hour.
+    /// The problem of a proxy that has run for an hour.
     fn wrong(dump: &serde_json::Value, sample: Sample) -> Vec<(&'static str, String)> {
         let mut fleet = Fleet::default();
         let identity = Identity { version: Some("1.40.0".to_owned()), uptime: Some(3_600), ..Identity::default() };
@@ -184,7 +184,7 @@ mod tests {
     fn a_proxy_whose_plugins_all_report_is_well() {
         let sample = reports(&[("policy.edge_a.hash", 1.0), ("policy.b.hash", 2.0), ("refused.b", NOW - 901.0)]);
         assert_eq!(wrong(&runs(&["edge.a", "b"]), sample), []);
-        // Nobody knows the metrics of a plugin without a name.
+        // The metrics of a plugin without a name cannot be identified.
         assert_eq!(wrong(&runs(&[""]), reports(&[("policy.suite.hash", 1.0)])), []);
     }
 
@@ -193,7 +193,7 @@ mod tests {
         let kinds = |dump, sample| wrong(&dump, sample).into_iter().map(|(kind, _)| kind).collect::<Vec<_>>();
         assert_eq!(kinds(json!({}), Sample::default()), ["filterMissing"]);
         assert_eq!(kinds(json!({}), reports(&[("refused.a", NOW)])), ["policyRefused"]);
-        // What a filter that was taken out has left.
+        // Metrics that remain of a filter that was removed.
         assert_eq!(kinds(json!({}), reports(&[("policy.edge.hash", 1.0)])), ["filterMissing"]);
         assert_eq!(kinds(runs(&["a", "b"]), reports(&[("policy.a.hash", 1.0)])), ["filterSilent"]);
         assert_eq!(kinds(runs(&[""]), Sample::default()), ["filterSilent"]);

@@ -1,4 +1,4 @@
-//! What each rule of the policy does now.
+//! The current state of each rule of the policies.
 
 use std::collections::BTreeMap;
 
@@ -10,13 +10,14 @@ use time::format_description::well_known::Rfc3339;
 use super::seen::{VisiblePart, part};
 use crate::series::{CounterRate, RecentRate};
 
-/// Reasons of refusals that a rule counts as well.
+/// Reasons of refusals that are counted as outcomes of a rule.
 pub(super) const BY_RULE: [&str; 4] = ["pathNotAllowed", "methodNotAllowed", "callerNotAllowed", "ruleExpired"];
 
-/// So many rules of a section, those with the most traffic, come with their history: more would be megabytes a second.
+/// The number of rules of a section that are sent with their history, those with the most traffic: all would be
+/// megabytes a second.
 const HISTORIES: usize = 50;
 
-/// So many rules that refused are listed.
+/// The maximum number of listed rules with refusals.
 const REFUSALS: usize = 50;
 
 type Outcomes<'a> = BTreeMap<&'a str, CounterRate>;
@@ -31,7 +32,7 @@ pub(super) struct RouteView<'a> {
     outcomes: Outcomes<'a>,
 }
 
-/// Where a breaker stands: the worst over all proxies.
+/// The state of a breaker: the worst over all proxies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) enum BreakerView {
@@ -53,17 +54,17 @@ pub(super) struct CanaryView<'a> {
 #[serde(rename_all = "camelCase")]
 struct VariantView<'a> {
     name: &'a str,
-    /// As the policy says.
+    /// As written in the policy.
     weight: Option<f64>,
-    /// Of new users, after ramp and breakers: 0 to 1.
+    /// The fraction of new users, after ramp and breakers: 0 to 1.
     wanted: Option<f64>,
-    /// Of the requests of the last seconds: 0 to 1.
+    /// The fraction of requests in the last seconds: 0 to 1.
     observed: Option<f64>,
     #[serde(flatten)]
     rate: CounterRate,
-    /// 5xx of the Envoy cluster that the variant's route goes to, per second.
+    /// 5xx responses of the Envoy cluster of the variant's route, per second.
     errors_per_second: Option<f64>,
-    /// How many these were.
+    /// The number of these responses.
     errors: Option<u64>,
     breaker: Option<BreakerView>,
 }
@@ -116,14 +117,14 @@ pub(super) struct RefusalView<'a> {
     rule: &'a str,
     reason: &'a str,
     owner: Option<&'a str>,
-    /// Since the proxies started.
+    /// The total since the proxies started.
     count: u64,
     per_second: f64,
-    /// The last one, in seconds since 1970.
+    /// The last refusal, in seconds since 1970.
     at: f64,
 }
 
-/// Text at a pointer.
+/// The string at a JSON pointer.
 pub(super) fn text<'a>(value: Option<&'a Value>, pointer: &str) -> Option<&'a str> {
     value?.pointer(pointer)?.as_str()
 }
@@ -131,7 +132,7 @@ pub(super) fn text<'a>(value: Option<&'a Value>, pointer: &str) -> Option<&'a st
 fn outcomes<'a>(seen: &VisiblePart<'a>, section: &str, rule: &str) -> Outcomes<'a> {
     let mut outcomes: Outcomes<'a> =
         seen.outcomes(section, rule).map(|(outcome, count)| (outcome, count.rate.clone())).collect();
-    // Their points belong to the same times: what has fewer has just begun to count.
+    // Their points end at the same time: a shorter series started later.
     let longest = outcomes.values().map(|rate| rate.history.len()).max().unwrap_or(0);
     for rate in outcomes.values_mut() {
         let missing = longest - rate.history.len();
@@ -140,7 +141,7 @@ fn outcomes<'a>(seen: &VisiblePart<'a>, section: &str, rule: &str) -> Outcomes<'
     outcomes
 }
 
-/// Leaves their history to the busiest rules only.
+/// Removes the history of all but the busiest rules.
 fn trim<'a, T>(rules: &mut [T], outcomes: impl Fn(&mut T) -> &mut Outcomes<'a>) {
     if rules.len() <= HISTORIES {
         return;
@@ -185,7 +186,7 @@ pub(super) fn canaries<'a>(seen: &VisiblePart<'a>, at: f64) -> Vec<CanaryView<'a
     let entries: Vec<_> = seen.entries("canaries", None).collect();
     let one = |(name, entry): (&'a str, Option<&'a Value>)| {
         let stickiness = entry.and_then(|entry| entry.get("stickiness"));
-        // Of a list the first source.
+        // The first source of a list.
         let first = stickiness.and_then(|one| one.as_object().or_else(|| one.get(0)?.as_object()));
         let stickiness = first.and_then(|source| source.keys().next());
         CanaryView {
@@ -226,7 +227,7 @@ fn variants<'a>(seen: &VisiblePart<'a>, canary: &str, entry: Option<&'a Value>) 
     names.into_iter().map(one).collect()
 }
 
-/// 5xx of the cluster that a route goes to, when that is known.
+/// 5xx responses of the cluster of a route, if known.
 pub(super) fn cluster_errors(seen: &VisiblePart<'_>, route: &str) -> Option<RecentRate> {
     let cluster = seen.routes.get(route)?;
     let count = |what: &str| seen.traffic.get(format!("cluster.{cluster}.{what}").as_str());
@@ -274,7 +275,7 @@ pub(super) fn limits<'a>(seen: &VisiblePart<'a>) -> Vec<LimitView<'a>> {
     let one = |(name, entry): (&'a str, Option<&'a Value>)| {
         let limit = entry.and_then(|entry| entry.get("limit"));
         let requests = limit.and_then(|limit| limit.get("requests")?.as_u64());
-        // Each proxy has a table of its own: the fullest one matters.
+        // Each proxy has its own table; the fullest one is reported.
         let fill = |what: &str| seen.gauges(&format!("keys.{}.{what}", part(name))).into_iter().reduce(f64::max);
         LimitView {
             name,
@@ -319,7 +320,7 @@ pub(super) fn egress<'a>(seen: &VisiblePart<'a>, at: f64) -> Vec<EgressRuleView<
     rules
 }
 
-/// Outcomes that a client or a workload does not like.
+/// Outcomes that are failures for a client or a workload.
 const REFUSING: [(&str, &[&str]); 5] = [
     ("egress", &["denied", "audited"]),
     ("egressReasons", &["denied", "audited"]),
@@ -328,7 +329,7 @@ const REFUSING: [(&str, &[&str]); 5] = [
     ("refusals", &["refused"]),
 ];
 
-/// What refused lately, the newest first. Since the dash runs: what was counted before has no time.
+/// Recent refusals, newest first, since the dash started: earlier ones have no known time.
 pub(super) fn refusals<'a>(seen: &VisiblePart<'a>) -> Vec<RefusalView<'a>> {
     let owners: BTreeMap<String, &str> = seen
         .entries("egress", Some("rules"))
@@ -352,7 +353,7 @@ pub(super) fn refusals<'a>(seen: &VisiblePart<'a>) -> Vec<RefusalView<'a>> {
                 let Some(last) = count.last else { continue };
                 let (total, per_second) = (count.rate.total, count.rate.per_second);
                 let (section, rule, reason) = match section {
-                    // By which rule is in the line of the rule itself.
+                    // The rule's own line shows by which rule.
                     "egressReasons" => ("egress", "_default", rule),
                     section => (section, rule, outcome),
                 };

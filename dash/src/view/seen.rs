@@ -1,4 +1,4 @@
-//! What one viewer may see of a cluster, looked up by the names that metrics have.
+//! What a viewer may see of a cluster, indexed by the names in metrics.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,40 +9,40 @@ use crate::fleet::{ClusterState, Endpoint};
 use crate::sample::RunningPolicy;
 use crate::series::{CounterRate, CounterSeries, RecentRate};
 
-/// A counter of all proxies that may be seen.
+/// A counter, summed over all visible proxies.
 #[derive(Clone, Debug, Default)]
 pub struct VisibleCounter {
     /// Its rate.
     pub rate: CounterRate,
-    /// When it last rose.
+    /// The time of its last increase.
     pub last: Option<f64>,
 }
 
-/// One viewer's part of a cluster.
+/// A viewer's part of a cluster.
 #[derive(Debug)]
 pub struct VisiblePart<'c> {
-    /// Whose view this is.
+    /// The viewer's scope.
     pub scope: Visibility<'c>,
-    /// The proxies.
+    /// The visible proxies.
     pub endpoints: Vec<(&'c str, &'c Endpoint)>,
     /// The policy of each plugin that was loaded last.
     pub policies: Vec<&'c RunningPolicy>,
-    /// Where Envoy's routes go.
+    /// The clusters of Envoy's routes.
     pub routes: BTreeMap<&'c str, &'c str>,
     /// Envoy's own counters.
     pub traffic: BTreeMap<&'c str, VisibleCounter>,
-    /// Some counters were dropped.
+    /// Whether some counters were dropped.
     pub truncated: bool,
-    /// The names that several plugins of one proxy have; empty: no name.
+    /// Names that several plugins of one proxy share; an empty name for none.
     pub shared_names: BTreeSet<String>,
-    /// Rules of `egress`, as metrics call them, that several owners have: what they count is nobody's own. Empty for whoever sees
-    /// all.
+    /// Egress rules, by their names in metrics, that have several owners: their counts belong to no single owner. Empty
+    /// for a viewer who may see all.
     disputed: BTreeSet<String>,
     /// By section and rule, then by outcome.
     counters: BTreeMap<&'c str, BTreeMap<&'c str, BTreeMap<&'c str, VisibleCounter>>>,
 }
 
-/// A name as metrics have it: dots separate their parts.
+/// A name as metrics contain it: dots separate parts, so they are replaced.
 pub fn part(name: &str) -> String {
     name.chars().map(|c| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' }).collect()
 }
@@ -53,7 +53,7 @@ fn add(count: &mut VisibleCounter, series: &CounterSeries) {
     count.rate.per_second += rate.per_second;
     count.rate.recent = count.rate.recent.saturating_add(rate.recent);
     let longest = count.rate.history.len().max(rate.history.len());
-    // Newest last: the shorter one began later.
+    // Adds series with the newest point last; the shorter one started later.
     let pad = |history: &[f32]| {
         vec![0.0; longest - history.len()].into_iter().chain(history.iter().copied()).collect::<Vec<_>>()
     };
@@ -62,7 +62,7 @@ fn add(count: &mut VisibleCounter, series: &CounterSeries) {
 }
 
 impl<'c> VisiblePart<'c> {
-    /// What `scope` allows of `cluster`.
+    /// The part of `cluster` that `scope` may see.
     pub fn new(cluster: &'c ClusterState, scope: Visibility<'c>) -> VisiblePart<'c> {
         let mut seen = VisiblePart {
             scope,
@@ -109,14 +109,14 @@ impl<'c> VisiblePart<'c> {
             }
         }
         seen.policies = policies.into_values().map(|(_, policy)| policy).collect();
-        // Whoever sees the rules of all owners may see these sums.
+        // Only a viewer who may see the rules of all owners may see these sums.
         if !scope.every_owner() {
             seen.disputed = seen.disputed();
         }
         seen
     }
 
-    /// `hr.salaries` and `hr_salaries` have one metric: where they have different owners, it belongs to neither.
+    /// `hr.salaries` and `hr_salaries` have the same metric: if they have different owners, it belongs to neither.
     fn disputed(&self) -> BTreeSet<String> {
         let mut owners = BTreeMap::<String, BTreeSet<Option<&str>>>::new();
         let policies = self.endpoints.iter().flat_map(|(_, endpoint)| &endpoint.configuration.policies);
@@ -130,7 +130,7 @@ impl<'c> VisiblePart<'c> {
         owners.into_iter().filter(|(_, owners)| owners.len() > 1).map(|(rule, _)| rule).collect()
     }
 
-    /// What Envoy's own counters say that the listeners of a plugin take; `None`: which these are is not known.
+    /// The requests to the listeners of a plugin, by Envoy's own counters; `None` when its listeners are unknown.
     pub fn requests_of(&self, plugin: &str) -> Option<RecentRate> {
         let policies = self.endpoints.iter().flat_map(|(_, endpoint)| &endpoint.configuration.policies);
         let of_plugin = policies.filter(|policy| policy.plugin == plugin);
@@ -141,7 +141,7 @@ impl<'c> VisiblePart<'c> {
         (!counts.is_empty()).then(|| counts.into_iter().map(|count| count.rate.flow()).sum())
     }
 
-    /// What a rule counted, by outcome. `rule` as it stands in the policy.
+    /// The counters of a rule by outcome. `rule` is the name in the policy.
     pub fn outcomes(&self, section: &str, rule: &str) -> impl Iterator<Item = (&'c str, &VisibleCounter)> {
         let metric = part(rule);
         let is_hidden = section == "egress" && self.disputed.contains(&metric);
@@ -162,7 +162,7 @@ impl<'c> VisiblePart<'c> {
         ["rolledBack", "failedOver"].iter().filter_map(|outcome| counts.get(outcome)?.last).reduce(f64::max)
     }
 
-    /// The rate of one counter, and how often it has counted lately.
+    /// The rate of one counter, with the recent count.
     pub fn flow(&self, section: &str, rule: &str, outcome: &str) -> RecentRate {
         self.count(section, rule, outcome).map_or_else(RecentRate::default, |count| count.rate.flow())
     }
@@ -172,26 +172,26 @@ impl<'c> VisiblePart<'c> {
         self.count(section, rule, outcome).map_or(0.0, |count| count.rate.per_second)
     }
 
-    /// The rules of a section that have counters, by the names that metrics have.
+    /// The rules of a section that have counters, by their names in metrics.
     pub fn counted(&self, section: &str) -> impl Iterator<Item = &'c str> {
         self.counters.get(section).into_iter().flat_map(|rules| rules.keys().copied())
     }
 
-    /// A gauge at each living proxy that has it.
+    /// The gauge of each proxy that responds and has it.
     pub fn gauges(&self, name: &str) -> Vec<f64> {
         let living = self.endpoints.iter().filter(|(_, endpoint)| endpoint.alive());
         living.filter_map(|(_, endpoint)| endpoint.sample.gauge(name)).collect()
     }
 
-    /// How many proxies have a breaker, and how many of these have it half-open, and open.
+    /// How many proxies have a breaker, and in how many it is half-open and open.
     pub fn breaker(&self, section: &str, rule: &str, variant: &str) -> Option<[usize; 3]> {
         let states = self.gauges(&format!("breakers.{section}/{}.{}", part(rule), part(variant)));
         let count = |state: f64| states.iter().filter(|&&found| found == state).count();
         (!states.is_empty()).then(|| [states.len(), count(1.0), count(2.0)])
     }
 
-    /// The entries of a list in every policy, such as `canaries`, and of `path` below a section, such as `routes` and
-    /// `rules`; each with its plugin.
+    /// The entries of a list in every policy, such as `canaries`, or of `path` below a section, such as `routes` and
+    /// `rules`, each with its plugin.
     pub fn entries(&self, section: &str, list: Option<&str>) -> impl Iterator<Item = (&'c str, &'c Value)> {
         self.policies.iter().flat_map(move |policy| {
             let section = policy.document.get(section);
@@ -203,7 +203,7 @@ impl<'c> VisiblePart<'c> {
         })
     }
 
-    /// The names of a section's rules: those of the policies, then those that are only counted (a Prometheus knows no
+    /// The names of a section's rules: those in the policies, then those with only counters (a Prometheus has no
     /// policies).
     pub fn names(&self, section: &str, entries: &[(&'c str, &'c Value)]) -> Vec<(&'c str, Option<&'c Value>)> {
         let mut known = BTreeSet::new();

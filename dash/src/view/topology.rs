@@ -1,4 +1,4 @@
-//! Who calls what: from the plugins over the rules to the routes, clusters and hosts, with rates.
+//! The call graph with rates: from plugins through rules to routes, clusters and hosts.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,10 +9,10 @@ use super::sections::{cluster_errors, text};
 use super::seen::{VisiblePart, part};
 use crate::series::RecentRate;
 
-/// Nothing happens.
+/// An edge without traffic.
 const NONE: RecentRate = RecentRate { per_second: 0.0, recent: 0 };
 
-/// So many edges are shown, those with the most traffic: a picture of more says nothing.
+/// The maximum number of edges, those with the most traffic: a larger picture is not readable.
 const EDGES: usize = 60;
 
 /// A graph without cycles.
@@ -20,7 +20,7 @@ const EDGES: usize = 60;
 pub(super) struct Topology {
     nodes: Vec<TopologyNode>,
     edges: Vec<TopologyEdge>,
-    /// Edges that are not shown.
+    /// The number of edges that are not shown.
     hidden: usize,
 }
 
@@ -29,11 +29,11 @@ struct TopologyNode {
     id: String,
     kind: &'static str,
     label: String,
-    /// Of a plugin: what its listeners take, by Envoy's own count where that is known. Its edges say more: a request passes several
-    /// sections.
+    /// For a plugin, the requests to its listeners by Envoy's counters, if known. Its edges may add up to more, because
+    /// a request passes several sections.
     #[serde(rename = "requestsPerSecond", skip_serializing_if = "Option::is_none")]
     requests_per_second: Option<f64>,
-    /// How many that were, where Envoy has counted them, in the time that rates are the mean of.
+    /// The number of requests within the averaging time, where Envoy has counted them.
     #[serde(skip_serializing_if = "Option::is_none")]
     requests: Option<u64>,
 }
@@ -46,7 +46,7 @@ struct TopologyEdge {
     requests_per_second: f64,
     errors_per_second: f64,
     refused_per_second: f64,
-    /// How many requests and errors that were, in the time that rates are the mean of.
+    /// The numbers of requests and errors within the averaging time.
     requests: u64,
     errors: u64,
 }
@@ -74,7 +74,7 @@ impl Graph {
     /// From a rule to its route, and on to Envoy's cluster.
     fn route(&mut self, seen: &VisiblePart<'_>, from: &str, route: &str, requests: RecentRate, failing: bool) {
         let errors = cluster_errors(seen, route).unwrap_or(if failing { requests } else { NONE });
-        // Others may go to that cluster as well.
+        // Other traffic may go to that cluster, too.
         let errors = RecentRate {
             per_second: errors.per_second.min(requests.per_second),
             recent: errors.recent.min(requests.recent),
@@ -88,12 +88,12 @@ impl Graph {
     }
 }
 
-/// Where a rule leads.
+/// The destination of a rule.
 #[derive(Debug, PartialEq, Eq)]
 enum Leads<'r> {
     Route(&'r str),
     Canary(&'r str),
-    /// Where to, as far as the rule says it.
+    /// The destination, as far as the rule names it.
     Redirect(String),
 }
 
@@ -117,7 +117,7 @@ impl Leads<'_> {
 pub(super) fn of(seen: &VisiblePart<'_>) -> Topology {
     let mut graph = Graph::default();
     let name = |entry: &Value| text(Some(entry), "/name").unwrap_or_default().to_owned();
-    // Canaries that only rules lead to.
+    // Canaries that are only reached through rules.
     let mut by_rules = BTreeSet::new();
     for (plugin, rule) in seen.entries("routes", Some("rules")) {
         let rate = seen.flow("routes", &name(rule), "matched");
@@ -196,7 +196,7 @@ fn egress(seen: &VisiblePart<'_>, graph: &mut Graph) {
     if !seen.scope.every_owner() {
         return;
     }
-    // What no rule stands for.
+    // Requests that no rule matches.
     let mut plugins = seen.policies.iter().filter(|policy| policy.document.get("egress").is_some());
     let by_rules: RecentRate = seen.counted("egress").map(|rule| seen.flow("egress", rule, "denied")).sum();
     let all: RecentRate =
@@ -212,7 +212,7 @@ fn egress(seen: &VisiblePart<'_>, graph: &mut Graph) {
 }
 
 impl Graph {
-    /// The requests of each plugin, per second: Envoy's own count, or else at least those of the section that saw most.
+    /// The requests of each plugin per second: Envoy's count, or else at least those of the section with the most.
     fn requests(&self, seen: &VisiblePart<'_>) -> BTreeMap<String, (f64, Option<u64>)> {
         let plugins = self.nodes.iter().filter(|(_, (kind, _))| *kind == "listener");
         let requests = plugins.map(|(id, (_, plugin))| {
@@ -220,7 +220,7 @@ impl Graph {
                 let (mut limits, mut routing, mut egress) = (0.0_f64, 0.0, 0.0);
                 for ((_, to), (requests, ..)) in self.edges.iter().filter(|((from, _), _)| from == id) {
                     match to.split('/').next() {
-                        // Each limit counts a request for itself.
+                        // Each limit counts a request separately.
                         Some("limit") => limits = limits.max(requests.per_second),
                         Some("egressRule" | "refused") => egress += requests.per_second,
                         _ => routing += requests.per_second,
