@@ -10,14 +10,14 @@ use crate::identity::IdentitySource;
 use crate::request::Request;
 
 object! {
-    /// How the client's address is found: one of the two.
+    /// How the client's address is found. Set one of the two fields.
     #[derive(Default)]
     pub struct SourceAddress check = SourceAddress::check {
-        /// How many trusted proxies stand in front and append to `x-forwarded-for`; 0: the connection's own peer is
-        /// the client.
+        /// The number of trusted proxies in front that append to `x-forwarded-for`. With 0, the peer of the connection
+        /// is the client.
         trusted_hops as "trustedHops": Option<Whole<0, 32>>,
-        /// The addresses of the trusted proxies: behind them the client is the last entry of `x-forwarded-for` that is in
-        /// no range.
+        /// The addresses of the trusted proxies. The client is the last entry of `x-forwarded-for` that is in none of
+        /// these ranges.
         trusted_proxies as "trustedProxies": Option<NonEmpty<Cidr>>,
     }
 }

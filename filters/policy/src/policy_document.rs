@@ -26,16 +26,25 @@ pub(crate) const KEY: &str = "policy";
 /// The schema of the whole document, a reference.
 #[cfg(feature = "schema")]
 pub(crate) fn describe(schema: &mut crate::schema::Definitions) -> serde_json::Value {
-    let doc = "A Penstock policy: what a proxy does with a request. All sections are optional; they run in this order.";
+    let doc = "A Penstock policy. All sections are optional, and run in this order.";
     schema.object::<PolicyDocument>(KEY, doc, |schema| {
         vec![
-            schema.field::<Option<Settings>>("settings", "What all sections share."),
-            schema.field::<Option<EgressDocument>>("egress", "The default-deny allowlist of where requests may go."),
-            schema.field::<Option<Named<LimitDocument>>>("rateLimits", "All limits that match must pass."),
-            schema.field::<Option<RoutesDocument>>("routes", "The first rule that matches names the route."),
+            schema.field::<Option<Settings>>("settings", "Settings for all sections."),
+            schema.field::<Option<EgressDocument>>(
+                "egress",
+                "An allowlist for outgoing requests. Everything else is denied.",
+            ),
+            schema.field::<Option<Named<LimitDocument>>>(
+                "rateLimits",
+                "Rate limits. A request must pass every limit that applies to it.",
+            ),
+            schema.field::<Option<RoutesDocument>>(
+                "routes",
+                "Rules that choose the route. The first rule that matches is used.",
+            ),
             schema.field::<Option<Named<CanaryDocument>>>(
                 "canaries",
-                "The first that matches chooses a variant, unless a rule of `routes` named a route.",
+                "Canaries. The first one that matches chooses a variant, unless a rule of `routes` has chosen a route.",
             ),
         ]
     })

@@ -9,25 +9,25 @@ use crate::identity::IdentitySource;
 pub const DEFAULT_ROUTE_HEADER: &str = "x-penstock-route";
 
 object! {
-    /// What all sections share.
+    /// Settings for all sections.
     pub struct Settings {
-        /// The request header with the route's name, which the platform's own route table matches.
+        /// The request header for the route's name. The platform's own route table matches it.
         route_header as "routeHeader": RouteHeader = RouteHeader(DEFAULT_ROUTE_HEADER.into()),
         /// How the client's address is found.
         source_address as "sourceAddress": SourceAddress = SourceAddress::default(),
-        /// How the caller is identified, for `from` of egress rules and for `peer` in keys and stickiness; absent: by its
-        /// certificate.
+        /// How the caller is identified, for `from` of egress rules and for `peer` in keys and stickiness. Default: by
+        /// its certificate.
         identity as "identity": Option<IdentitySource>,
-        /// Where an earlier filter that has verified the client's token left its claims.
+        /// Where an earlier filter stores the claims of the client's token, which it has verified.
         claims as "claims": ClaimsDocument = ClaimsDocument::default(),
-        /// Which path all sections match, and limits count by.
+        /// The form of the path that all sections except `egress` match, and that limits count by.
         path as "path": MatchedPath = MatchedPath::Received,
-        /// Whether access logs and traces can read which rule and variant decided, from the filter state `penstock.rule`,
+        /// Whether the decision is written to the filter state, for access logs and traces: `penstock.rule`,
         /// `penstock.variant`, `penstock.reason`, `penstock.heldBack`, `penstock.egress.rule`, `penstock.egress.outcome` and
-        /// `penstock.egress.reason`; each costs a call to the proxy.
+        /// `penstock.egress.reason`. Each value costs a call to the proxy.
         filter_state as "filterState": bool = false,
-        /// Whether a separate canary module follows the header-routing module in the filter chain: only then is that told, by
-        /// filter state, whether a rule or the default chose the route. It costs a call to the proxy.
+        /// Set it in a header-routing module that is followed by a separate canary module in the filter chain. The canary
+        /// module then learns whether a rule or the default chose the route. It costs a call to the proxy.
         chained as "chained": bool = false,
     }
 }

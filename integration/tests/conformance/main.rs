@@ -123,10 +123,10 @@ fn extension(registry: &Registry) -> Value {
     })
 }
 
-/// The value of a line of counters, if it is a counter of the limit that counts all requests.
+/// The count of a line of counters, if it is of the limit that all requests are counted against. The limit has gauges too, such as its capacity.
 fn requests(line: &str) -> Option<u64> {
     let (name, value) = line.rsplit_once(' ')?;
-    (name.contains("penstock") && name.contains("conformance")).then_some(())?;
+    ["penstock", "requests_total", "conformance"].iter().all(|part| name.contains(part)).then_some(())?;
     value.parse().ok()
 }
 

@@ -20,11 +20,11 @@ pub struct Thresholds {
 }
 
 object! {
-    /// Opens when a percentile of the latencies is above a limit.
+    /// The limit of the latency: a percentile, and the value that it may not exceed.
     pub struct LatencyLimit {
-        /// The percentile that is compared.
+        /// The percentile of the latencies in the window.
         percentile as "percentile": Percentile,
-        /// The latency above which it opens.
+        /// The latency that the percentile may not exceed.
         above as "above": PositiveDuration,
     }
 }

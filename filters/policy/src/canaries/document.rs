@@ -14,44 +14,44 @@ use crate::document::{
 use crate::matching::{Condition, HeaderCondition, PairCondition, RequestMatch};
 
 object! {
-    /// One canary as written.
+    /// A canary, which gives each user one of several variants.
     pub struct CanaryDocument check = CanaryDocument::check {
-        /// Unique among the canaries; also the salt, unless `salt` is given.
+        /// The name of the canary, unique among the canaries. It is also the salt, unless `salt` is set.
         name as "name": Name,
-        /// The canary takes requests for which any of these entries holds; absent: every request.
+        /// The canary applies to a request if one of these entries matches. Default: every request.
         matches as "matches": Option<NonEmpty<RequestMatch>>,
-        /// The salt, which keeps this canary's choices independent of those of all others.
+        /// The salt. Canaries with different salts choose variants independently of each other.
         salt as "salt": Option<Name>,
-        /// What keeps a user on a variant: a source of the key, or a list of sources, of which the first that the
-        /// request has is used. When absent, the variant is random for each request.
+        /// How users are recognised, so that they keep their variant: a source, or a list of sources. The first
+        /// source that a request has is used. Without it, the variant is random for each request.
         stickiness as "stickiness": Option<StickinessList>,
-        /// Overrides in document order: the first that holds chooses the variant, whatever the weights.
+        /// Overrides. The first one that matches chooses the variant, whatever the weights are.
         overrides as "overrides": Vec<Override> = Vec::new(),
         /// The variants to choose from.
         variants as "variants": Named<VariantDocument>,
-        /// A schedule of weights for one of the variants.
+        /// A schedule for the weight of one variant.
         ramp as "ramp": Option<RampDocument>,
-        /// When a variant is taken out automatically.
+        /// When a variant is rolled back automatically.
         rollback as "rollback": Option<RollbackDocument>,
     }
 }
 
 object! {
-    /// `rollback` as written.
+    /// When a variant is rolled back automatically.
     pub struct RollbackDocument check = RollbackDocument::check {
         /// The variant that is watched.
         variant as "variant": Name,
-        /// The variant that takes over.
+        /// The variant that takes over its users.
         to as "to": Name,
-        /// Length of the sliding window.
+        /// The length of the sliding window in which requests are counted.
         window as "window": PositiveDuration = PositiveDuration(Duration::from_secs(60)),
-        /// With fewer requests than this in the window nothing is decided.
+        /// The minimum number of requests in the window. With fewer, the variant is not rolled back.
         min_requests as "minRequests": Whole<1, 1_000_000> = Whole(50),
-        /// The share of failures that takes it out.
+        /// The percentage of failed requests from which on the variant is rolled back.
         error_percent as "errorPercent": Option<Whole<1, 100>>,
-        /// The latency that takes it out.
+        /// The latency above which the variant is rolled back.
         latency as "latency": Option<LatencyLimit>,
-        /// How long it stays out before it is probed.
+        /// How long the variant gets no requests before it is probed.
         cooldown as "cooldown": PositiveDuration = PositiveDuration(Duration::from_secs(600)),
     }
 }
@@ -83,13 +83,13 @@ impl RollbackDocument {
 }
 
 object! {
-    /// One variant as written.
+    /// A variant of a canary.
     pub struct VariantDocument check = VariantDocument::check {
-        /// Unique in its canary.
+        /// The name of the variant, unique in its canary.
         name as "name": Name,
-        /// The variant's share is this number divided by the sum of all weights; with 0 only an override chooses it.
+        /// The variant's share is this number divided by the sum of all weights. With 0, only an override chooses the variant.
         weight as "weight": Whole<0, 1_000_000>,
-        /// The value of the route header; absent: the name.
+        /// The value of the route header. Default: the name.
         route as "route": Option<RouteName>,
     }
 }

@@ -6,23 +6,23 @@ use crate::document::{At, Context, Name, NonEmpty, PositiveDuration, Whole, obje
 use crate::timestamp::Timestamp;
 
 object! {
-    /// `ramp` as written.
+    /// A schedule for the weight of one variant.
     pub struct RampDocument check = RampDocument::check {
         /// The variant whose weight the schedule sets.
         variant as "variant": Name,
         /// Before this time its weight is 0.
         starts_at as "startsAt": Timestamp,
-        /// The steps in order; the last one stays in force.
+        /// The steps in order. The last one stays in effect.
         steps as "steps": NonEmpty<StepDocument>,
     }
 }
 
 object! {
-    /// One step.
+    /// A step of a schedule.
     pub struct StepDocument {
-        /// Percent of the total.
+        /// The variant's share in percent.
         weight as "weight": Whole<0, 100>,
-        /// How long the step lasts; has no meaning for the last step.
+        /// How long the step lasts. The last step needs none.
         lasts as "for": Option<PositiveDuration>,
     }
 }

@@ -41,13 +41,13 @@ impl Stickiness {
 }
 
 object! {
-    /// The cookie that holds a user's id.
+    /// The cookie that contains a user's id.
     pub struct CookieDocument {
         /// Its name, case-sensitive.
         name as "name": CookieName,
         /// How long a browser keeps it, counted from the user's first visit.
         max_age as "maxAge": CookieAge = CookieAge(24 * 3600),
-        /// For which paths a browser sends it.
+        /// The paths for which a browser sends it.
         path as "path": CookiePath = CookiePath("/".into()),
         /// Whether a browser sends it with requests that another site began.
         same_site as "sameSite": SameSite = SameSite::Lax,
@@ -157,19 +157,19 @@ impl Decode for CookiePath {
 }
 
 one_of! {
-    /// What keeps a user on a variant.
+    /// How a user is recognised.
     Stickiness {
         /// The first value of this header.
         "header": HeaderName => Stickiness::Header,
-        /// A cookie, which is given to clients that have none when no source follows.
+        /// A cookie. If no other source follows, clients without the cookie get one.
         "cookie": CookieDocument => Stickiness::Cookie,
         /// The client's address.
         "sourceAddress": Empty => |Empty| Stickiness::SourceAddress,
         /// The caller's verified identity.
         "peer": Empty => |Empty| Stickiness::Peer,
-        /// This claim of a verified token; of a list the first element.
+        /// This claim of a verified token; if it is a list, its first element.
         "claim": Name => |name| Stickiness::Fact(FactName::claim(&name)),
-        /// This value of the metadata that an earlier filter left; of a list the first element.
+        /// This value of the dynamic metadata of an earlier filter; if it is a list, its first element.
         "metadata": MetadataDocument => |place| Stickiness::Fact(FactName::metadata(&place)),
     }
 }

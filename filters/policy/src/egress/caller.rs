@@ -4,13 +4,13 @@ use crate::document::{At, Context, Decode, Empty, Kind, Node, object, one_of, wr
 use crate::identity::IdentitySource;
 
 one_of! {
-    /// Where the caller's verified identity comes from; never a header.
+    /// Where the caller's verified identity comes from. It never comes from a header.
     IdentitySource {
-        /// The URI SAN of the certificate that the client's TLS handshake proved.
+        /// The URI SAN of the client's certificate, which the TLS handshake has verified.
         "peerCertificate": Empty => |Empty| IdentitySource::PeerCertificate,
         /// The proxy's own workload, for sidecars.
         "workload": Workload => |workload| IdentitySource::Workload { trust_domain: workload.trust_domain.0 },
-        /// A filter state, such as io.istio.peer_principal.
+        /// The name of a filter state object, such as io.istio.peer_principal.
         "filterState": FilterStateKey => |key| IdentitySource::FilterState(key.0),
     }
     written = |source| (*source == IdentitySource::default()).then(|| serde_json::json!({"peerCertificate": {}}))

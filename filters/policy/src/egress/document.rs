@@ -11,7 +11,7 @@ use crate::matching::PathMatch;
 use crate::timestamp::Timestamp;
 
 words! {
-    /// What happens to a request that no rule allows.
+    /// What happens to requests that no rule allows.
     pub enum Mode {
         /// It is refused.
         Enforce = "Enforce",
@@ -21,48 +21,48 @@ words! {
 }
 
 object! {
-    /// The section as written.
+    /// The section `egress`: which requests may leave, and where to.
     pub struct EgressDocument {
-        /// What happens to a request that no rule allows.
+        /// What happens to requests that no rule allows.
         mode as "mode": Mode = Mode::Enforce,
         /// The older name of `settings.identity`.
         identity as "identity": Option<IdentitySource>,
-        /// The port for an authority without one: the port to which the proxy then connects. Absent: 443 on a
-        /// connection with TLS, 80 on one without.
+        /// The port for an authority without a port: the one to which the proxy then connects. Default: 443 if the
+        /// connection uses TLS, otherwise 80.
         default_port as "defaultPort": Option<Whole<1, 65535>>,
         /// Whether the connection's SNI must equal the authority's host.
         verify_sni as "verifySni": bool = false,
-        /// Destinations that are refused whatever the rules say.
+        /// Destinations that are always refused, even if a rule allows them.
         deny as "deny": Vec<Destination> = Vec::new(),
-        /// The rules; with none, nothing is allowed.
+        /// The rules. Without rules, no request is allowed.
         rules as "rules": Named<EgressRuleDocument> = Named::default(),
     }
 }
 
 object! {
-    /// One rule as written.
+    /// A rule, which allows requests.
     pub struct EgressRuleDocument check = EgressRuleDocument::check {
-        /// Unique among the rules.
+        /// The name of the rule, unique among the rules.
         name as "name": Name,
         /// The team or person that is responsible for the rule.
         owner as "owner": Option<RuleText>,
         /// Why the rule exists.
         reason as "reason": Option<RuleText>,
-        /// The callers that may use it; absent: any caller.
+        /// The callers that may use the rule. Default: any caller.
         from as "from": Option<NonEmpty<CallerPattern>>,
-        /// The destinations.
+        /// The allowed destinations.
         to as "to": NonEmpty<Destination>,
-        /// The methods; absent: any.
+        /// The allowed methods. Default: any.
         methods as "methods": Option<NonEmpty<Method>>,
-        /// The paths; absent: any.
+        /// The allowed paths. Default: any.
         paths as "paths": Option<NonEmpty<EgressPath>>,
-        /// Whether CONNECT may open tunnels.
+        /// Whether clients may open tunnels with CONNECT.
         connect as "connect": bool = false,
-        /// Protocols that `upgrade` and extended CONNECT may ask for; absent: none.
+        /// The protocols that clients may request with `upgrade` or extended CONNECT. Default: none.
         upgrades as "upgrades": Vec<UpgradeProtocol> = Vec::new(),
-        /// The rule is in force from this instant on.
+        /// The time from which the rule applies.
         not_before as "notBefore": Option<Timestamp>,
-        /// The rule is no longer in force from this instant on.
+        /// The time from which the rule no longer applies.
         expires as "expires": Option<Timestamp>,
     }
 }
@@ -120,13 +120,13 @@ pub struct Destination {
 }
 
 object! {
-    /// Names or addresses, and ports.
+    /// A destination: a host or an address range, and ports.
     struct DestinationDocument one of ["host", "cidr"] {
-        /// A name, or `*.` and a name.
+        /// A host name. `*.` in front of a name stands for one or more labels.
         host as "host": Option<EgressHost>,
-        /// Addresses that are written as such.
+        /// An address range, for requests whose authority is an IP address.
         cidr as "cidr": Option<Cidr>,
-        /// Absent: any port.
+        /// The ports. Default: any port.
         ports as "ports": Option<NonEmpty<Whole<1, 65535>>>,
     }
 }

@@ -65,7 +65,7 @@ pub enum FactParts<'n> {
     Metadata {
         /// Its namespace.
         namespace: &'n str,
-        /// The fields that lead to it.
+        /// The path of fields to the value.
         path: Vec<&'n str>,
     },
 }

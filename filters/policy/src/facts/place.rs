@@ -5,11 +5,11 @@ use super::name::FactParts;
 use crate::document::{Name, object};
 
 object! {
-    /// Where an earlier filter that has verified the token left its claims.
+    /// Where an earlier filter stores the claims of a token that it has verified.
     pub struct ClaimsDocument {
         /// The filter's namespace in the dynamic metadata.
         namespace as "namespace": Name = Name(DEFAULT_NAMESPACE.into()),
-        /// The fields that lead to the object of the claims.
+        /// The path of fields to the object that contains the claims.
         path as "path": Vec<Name> = vec![Name(DEFAULT_FIELD.into())],
     }
 }

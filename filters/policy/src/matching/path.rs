@@ -8,7 +8,7 @@ use crate::document::{At, Context, Decode, Fields, Kind, Node, words};
 use crate::trie::Trie;
 
 words! {
-    /// How a path compares.
+    /// A condition on the path.
     pub enum PathMatchType {
         /// Byte for byte.
         Exact = "Exact",

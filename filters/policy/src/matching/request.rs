@@ -1,4 +1,4 @@
-//! One entry of `matches`: everything given must hold.
+//! One entry of `matches`. It matches if all its conditions hold.
 
 use super::facts::{ClaimCondition, MetadataCondition};
 use super::host::{HostPattern, HostSet};
@@ -18,11 +18,11 @@ pub struct RequestMatch {
     pub hostnames: Option<HostSet>,
     /// The path.
     pub path: Option<PathMatch>,
-    /// All of these hold.
+    /// All of these conditions must hold.
     pub headers: Box<[Condition]>,
-    /// All of these hold.
+    /// All of these conditions must hold.
     pub query_params: Box<[Condition]>,
-    /// All of these hold.
+    /// All of these conditions must hold.
     pub cookies: Box<[Condition]>,
     /// All of these hold, on claims and other metadata; their names are those of [`crate::facts::FactName`].
     pub facts: Box<[Condition]>,
@@ -63,23 +63,23 @@ impl RequestMatch {
 }
 
 object! {
-    /// One entry of `matches`: everything given must hold.
+    /// One entry of `matches`. It matches if all its conditions hold.
     struct RequestMatchDocument check = RequestMatchDocument::check; schema = RequestMatchDocument::is_not_empty {
         /// The method.
         method as "method": Option<Method>,
-        /// The host is one of these; `*.` stands for one or more labels, never for the name itself.
+        /// The host must be one of these. `*.` stands for one or more labels, so `*.example.com` does not include `example.com`.
         hostnames as "hostnames": Option<NonEmpty<HostPattern>>,
         /// The path, without query and fragment.
         path as "path": Option<PathMatch>,
-        /// All of these hold.
+        /// All of these conditions must hold.
         headers as "headers": Option<NonEmpty<HeaderCondition>>,
-        /// All of these hold; the first value of a repeated name counts.
+        /// All of these conditions must hold. If a name is repeated, its first value counts.
         query_params as "queryParams": Option<NonEmpty<PairCondition>>,
-        /// All of these hold.
+        /// All of these conditions must hold.
         cookies as "cookies": Option<NonEmpty<PairCondition>>,
-        /// All of these hold; a request without a verified token has no claims.
+        /// All of these conditions must hold. A request without a verified token has no claims.
         claims as "claims": Option<NonEmpty<ClaimCondition>>,
-        /// All of these hold, on what an earlier filter left in the dynamic metadata.
+        /// All of these conditions on the dynamic metadata of earlier filters must hold.
         metadata as "metadata": Option<NonEmpty<MetadataCondition>>,
     }
 }

@@ -16,26 +16,26 @@ pub(super) type Count = Whole<1, 1_000_000_000>;
 pub(super) const DEFAULT_CAPACITY: u32 = 65_536;
 
 object! {
-    /// One limit.
+    /// A limit on the number of requests.
     pub struct LimitDocument check = LimitDocument::check {
-        /// Unique among the limits.
+        /// The name of the limit, unique among the limits.
         name as "name": Name,
-        /// The limit applies to requests for which any of these entries holds; absent: every request.
+        /// The limit applies to a request if one of these entries matches. Default: every request.
         matches as "matches": Option<NonEmpty<RequestMatch>>,
-        /// The parts of the key to count by; without parts all requests are counted together.
+        /// The parts of the key: each different key has its own bucket. Without parts, all requests share one bucket.
         key as "key": Vec<KeyPart>,
-        /// How requests without the key are counted.
+        /// What happens to requests that lack a part of the key.
         on_missing_key as "onMissingKey": OnMissingKey = OnMissingKey::Share,
-        /// The quota.
+        /// The number of requests that may pass.
         limit as "limit": QuotaDocument,
-        /// The cost of a request.
+        /// How much a request takes from the bucket.
         cost as "cost": Option<Cost>,
-        /// Whether the limit refuses requests, or only reports what it would refuse.
+        /// Whether the limit refuses requests or only reports which ones it would refuse.
         mode as "mode": LimitMode = LimitMode::Enforce,
-        /// The number of keys that can be busy at the same time and are still counted exactly.
+        /// How many keys can be busy at the same time and are still counted exactly. Default: 65536.
         capacity as "capacity": Option<Whole<1, 1_048_576>>,
-        /// Whether each request asks what all workers share. Else a worker takes up to 64 requests of a busy key in advance while
-        /// much more than that is left, and another worker may refuse that many too early.
+        /// Whether every request is counted in the state that all workers share. Otherwise a worker reserves up to 64 requests of a
+        /// busy key in advance while much more is left, and another worker may refuse that many requests too early.
         exact as "exact": bool = false,
         /// Where requests are counted.
         scope as "scope": Scope = Scope::Local,
@@ -47,7 +47,7 @@ object! {
 }
 
 words! {
-    /// How requests without the key are counted.
+    /// What happens to requests that lack a part of the key.
     pub enum OnMissingKey {
         /// They share one bucket.
         Share = "Share",
@@ -81,30 +81,30 @@ words! {
 }
 
 object! {
-    /// `limit`.
+    /// The number of requests that may pass.
     pub struct QuotaDocument {
-        /// The number of requests …
+        /// The number of requests that may pass in the time `per`.
         requests as "requests": Count,
-        /// … that may pass in this time,
+        /// The time in which `requests` may pass.
         per as "per": PositiveDuration,
-        /// and the number that may pass at one instant; absent: `requests`.
+        /// The number of requests that may pass at one instant. Default: the value of `requests`.
         burst as "burst": Option<Count>,
     }
 }
 
 object! {
-    /// `cost`.
+    /// How much a request takes from the bucket.
     pub struct Cost check = Cost::check {
-        /// The request header with the cost, a whole number from 1; absent: always the default.
+        /// The request header that contains the cost, a whole number from 1. Without it, the cost is `default`.
         header as "header": Option<HeaderName>,
-        /// The cost when the header is missing or unusable.
+        /// The cost if the header is missing or is not a whole number.
         default as "default": Count = Whole(1),
-        /// Larger costs count as this one.
+        /// The maximum cost. A larger cost counts as this one.
         max as "max": Option<Count>,
-        /// The response header with the cost of the request, a whole number from 0.
+        /// The response header that contains the cost of the request, a whole number from 0.
         response_header as "responseHeader": Option<HeaderName>,
-        /// With `responseHeader`: the cost that is reserved when the request arrives. The difference is settled when
-        /// the response's headers arrive; without the header, or without a response, the reserved cost stays.
+        /// With `responseHeader`: the cost that is reserved when the request arrives. When the response's headers
+        /// arrive, the difference is corrected. Without the header or a response, the reserved cost stays.
         reserve as "reserve": Option<Count>,
     }
 }
@@ -153,9 +153,9 @@ pub enum Scope {
 }
 
 object! {
-    /// `global`.
+    /// A rate-limit service that counts for all proxies together.
     pub struct GlobalDocument {
-        /// The proxy's cluster that reaches the service.
+        /// The name of the proxy's cluster for the service.
         cluster as "cluster": Name,
         /// The domain of the limit in the service's configuration.
         domain as "domain": Name,
@@ -163,8 +163,8 @@ object! {
         timeout as "timeout": PositiveDuration = PositiveDuration(DEFAULT_TIMEOUT),
         /// What happens to requests when the service does not answer.
         on_failure as "onFailure": OnFailure = OnFailure::Allow,
-        /// Whether the service supports `is_negative_hits` of its protocol, so that it takes back what was reserved too
-        /// much. A service without it would count that a second time.
+        /// Whether the service supports `is_negative_hits` of its protocol, so that it can give back what was reserved in
+        /// excess. A service without this support would count the excess twice.
         takes_back as "takesBack": bool = false,
     }
 }
@@ -184,9 +184,9 @@ words! {
 one_of! {
     /// Where requests are counted.
     Scope {
-        /// The workers of one proxy together.
+        /// In the proxy, for all its workers together.
         "local": Empty => |Empty| Scope::Local,
-        /// A rate-limit service, for all proxies together.
+        /// In a rate-limit service, for all proxies together.
         "global": GlobalDocument => Scope::Global,
     }
     written = |scope| matches!(scope, Scope::Local).then(|| serde_json::json!({"local": {}}))
@@ -200,13 +200,13 @@ impl Scope {
 }
 
 object! {
-    /// `response`.
+    /// The response to a refused request.
     pub struct RefusalDocument check = RefusalDocument::check {
-        /// The status; must be an error, because any other would tell the client that its request was served.
+        /// The status. It must be an error, because another status would tell the client that its request succeeded.
         status as "status": Whole<400, 599> = Whole(429),
         /// The body.
         body as "body": String = DEFAULT_BODY.to_owned(),
-        /// Further headers.
+        /// Additional headers.
         headers as "headers": Vec<ResponseHeader> = Vec::new(),
     }
 }

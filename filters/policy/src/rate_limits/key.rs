@@ -39,18 +39,18 @@ pub enum KeyPart {
     Hostname,
     /// The caller's verified identity.
     Peer,
-    /// A text that is the same for every request.
+    /// A fixed text, the same for every request.
     Constant(Box<str>),
     /// A claim of a verified token, or other metadata that an earlier filter left; the first element of a list.
     Fact(FactName),
 }
 
 object! {
-    /// `sourceAddress`.
+    /// The client's address as a part of a key.
     pub(crate) struct SourceAddressPart {
         /// The prefix length for IPv4 addresses.
         ipv4_prefix as "ipv4Prefix": Whole<1, 32> = Whole(32),
-        /// The prefix length for IPv6 addresses; many clients have 64 bits or more to choose from.
+        /// The prefix length for IPv6 addresses. Use 64 if one client may use all addresses of a network.
         ipv6_prefix as "ipv6Prefix": Whole<1, 128> = Whole(128),
     }
 }
@@ -62,11 +62,11 @@ one_of! {
         "sourceAddress": SourceAddressPart => |part| {
             KeyPart::SourceAddress { ipv4_prefix: part.ipv4_prefix.0, ipv6_prefix: part.ipv6_prefix.0 }
         },
-        /// The values of this header.
+        /// The first value of this header.
         "header": HeaderName => |name| KeyPart::Header(name.0),
         /// The first value of this cookie.
         "cookie": Name => |name| KeyPart::Cookie(name.0),
-        /// The first value of this query parameter, undecoded.
+        /// The first value of this query parameter, without decoding.
         "queryParam": Name => |name| KeyPart::QueryParam(name.0),
         /// The path without its query.
         "path": Empty => |Empty| KeyPart::Path,
@@ -76,11 +76,11 @@ one_of! {
         "hostname": Empty => |Empty| KeyPart::Hostname,
         /// The caller's verified identity.
         "peer": Empty => |Empty| KeyPart::Peer,
-        /// A text that is the same for every request.
+        /// A fixed text, the same for every request.
         "constant": Name => |text| KeyPart::Constant(text.0),
-        /// This claim of a verified token; of a list the first element.
+        /// This claim of a verified token; if it is a list, its first element.
         "claim": Name => |name| KeyPart::Fact(FactName::claim(&name)),
-        /// This value of the metadata that an earlier filter left; of a list the first element.
+        /// This value of the dynamic metadata of an earlier filter; if it is a list, its first element.
         "metadata": MetadataDocument => |place| KeyPart::Fact(FactName::metadata(&place)),
     }
 }

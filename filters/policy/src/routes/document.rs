@@ -11,7 +11,7 @@ use crate::document::{
 use crate::matching::{PathMatch, RequestMatch};
 
 words! {
-    /// Which of several matching rules wins.
+    /// Which rule wins if several match.
     pub enum Precedence {
         /// The first in the document.
         FirstMatch = "FirstMatch",
@@ -21,57 +21,57 @@ words! {
 }
 
 object! {
-    /// The section as written.
+    /// The section `routes`: which route a request takes.
     pub struct RoutesDocument {
-        /// The route when no rule matches; absent: no route header.
+        /// The route if no rule matches. Without it, such a request gets no route header.
         default as "default": Option<RouteName>,
-        /// Which of several matching rules wins.
+        /// Which rule wins if several match.
         precedence as "precedence": Precedence = Precedence::FirstMatch,
-        /// The rules in document order.
+        /// The rules.
         rules as "rules": Named<RouteRuleDocument> = Named::default(),
     }
 }
 
 object! {
-    /// One rule as written.
+    /// A rule, which chooses a route, a canary or a redirect.
     pub struct RouteRuleDocument one of ["route", "canary", "redirect"] check = RouteRuleDocument::check {
-        /// Unique among the rules.
+        /// The name of the rule, unique among the rules.
         name as "name": Name,
-        /// The rule takes requests for which any of these entries holds; absent: every request.
+        /// The rule matches a request if one of these entries matches. Default: every request.
         matches as "matches": Option<NonEmpty<RequestMatch>>,
-        /// The value of the route header. Exactly one of `route`, `canary` and `redirect` is given.
+        /// The value of the route header. A rule has exactly one of `route`, `canary` and `redirect`.
         route as "route": Option<RouteName>,
-        /// The name of a canary, which chooses the route.
+        /// The name of a canary that chooses the route.
         canary as "canary": Option<Name>,
-        /// The client is redirected.
+        /// A redirect for the client.
         redirect as "redirect": Option<Redirect>,
-        /// Other changes of the request's headers.
+        /// Changes of the request's headers.
         request_headers as "requestHeaders": Option<HeaderChanges>,
-        /// Changes of the response's headers, whether the upstream or the policy gives the response.
+        /// Changes of the response's headers, for responses of the upstream and of the policy.
         response_headers as "responseHeaders": Option<HeaderChanges>,
-        /// Changes of path and host.
+        /// Changes of the path and the host.
         rewrite as "rewrite": Option<Rewrite>,
-        /// The timeout of the whole exchange, retries included; `0s` means none.
+        /// The timeout for the request and all its retries. `0s` means no timeout.
         timeout as "timeout": Option<GatewayDuration>,
-        /// Retries after a failure.
+        /// Retries after failures.
         retries as "retries": Option<Retries>,
-        /// Another route while this one fails.
+        /// Another route to use while this one fails.
         failover as "failover": Option<Failover>,
     }
 }
 
 object! {
-    /// `failover`.
+    /// Another route to use while the rule's own route fails.
     pub struct Failover {
         /// The value of the route header while the rule's own route fails.
         route as "route": RouteName,
-        /// The share of failures at which the route counts as failing.
+        /// The percentage of failed requests from which on the route counts as failing.
         error_percent as "errorPercent": Whole<1, 100> = Whole(50),
-        /// Length of the sliding window.
+        /// The length of the sliding window in which requests are counted.
         window as "window": PositiveDuration = PositiveDuration(Duration::from_secs(10)),
-        /// With fewer requests than this in the window nothing is decided.
+        /// The minimum number of requests in the window. With fewer, the route does not count as failing.
         min_requests as "minRequests": Whole<1, 1_000_000> = Whole(20),
-        /// How long the other route is used before the rule's own is probed.
+        /// How long the other route is used before the rule's own route gets requests again as a probe.
         cooldown as "cooldown": PositiveDuration = PositiveDuration(Duration::from_secs(30)),
     }
 }

@@ -62,13 +62,13 @@ impl HeaderChanges {
 }
 
 object! {
-    /// `retries`.
+    /// Retries after failures.
     pub struct Retries one of ["retryOn", "on"] {
-        /// How many tries after the first.
+        /// The maximum number of retries.
         attempts as "attempts": Whole<0, 100>,
         /// What counts as a failure.
         retry_on as "retryOn": Option<NonEmpty<RetryOn>>,
-        /// The older name of `retryOn`, which YAML 1.1 reads as `true` unless it is quoted.
+        /// The older name of `retryOn`. YAML 1.1 reads it as `true` unless it is quoted.
         on as "on": Option<NonEmpty<RetryOn>>,
         /// The timeout of each try.
         per_try_timeout as "perTryTimeout": Option<PositiveDuration>,

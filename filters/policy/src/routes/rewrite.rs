@@ -8,7 +8,7 @@ use crate::matching::{HostPattern, PathMatch};
 use crate::request::Request;
 
 object! {
-    /// `rewrite` as written.
+    /// Changes of the path and the host of a request.
     pub struct Rewrite {
         /// The new path; the query stays.
         path as "path": Option<PathRewrite>,
@@ -28,7 +28,7 @@ words! {
 }
 
 object! {
-    /// `rewrite.path` as written.
+    /// A change of the path.
     pub struct PathRewrite {
         /// Which part of the path is replaced.
         kind as "type": PathRewriteType,

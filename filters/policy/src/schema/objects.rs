@@ -20,13 +20,13 @@ impl Describe for StickinessList {
 
 impl Describe for PathMatch {
     fn describe(schema: &mut Definitions) -> Value {
-        let doc = "How a path compares.";
+        let doc = "A condition on the path.";
         schema.object_with::<Self>(
             "matching.PathMatch",
             doc,
             |schema| {
                 vec![
-                    schema.field::<PathMatchType>("type", "How it compares.").or(&PathMatchType::PathPrefix),
+                    schema.field::<PathMatchType>("type", "How the path is compared.").or(&PathMatchType::PathPrefix),
                     schema.field::<String>(
                         "value",
                         "The path in normal form, beginning with a slash, or with type RegularExpression an \
@@ -70,13 +70,13 @@ fn condition_on<T: Decode>(
         |schema| {
             let mut fields = fields(schema);
             fields.extend([
-                schema.field::<TextMatchType>("type", "How its value compares.").or(&TextMatchType::Exact),
+                schema.field::<TextMatchType>("type", "How its value is compared.").or(&TextMatchType::Exact),
                 schema.field::<Option<String>>(
                     "value",
-                    "What to compare with; with type RegularExpression an expression (RE2 syntax, for the whole value of up to 8 KiB).",
+                    "The value to compare with. With type RegularExpression: an expression in RE2 syntax that must match the whole value (up to 8 KiB).",
                 ),
-                schema.field::<Option<NonEmpty<String>>>("values", "With type In: what to compare with."),
-                schema.field::<bool>("invert", "Holds when no value compares equal, also when there is none.").or(&false),
+                schema.field::<Option<NonEmpty<String>>>("values", "With type In: the values to compare with."),
+                schema.field::<bool>("invert", "Invert the condition: it holds if no value matches, also if there is no value.").or(&false),
             ]);
             fields
         },
@@ -99,7 +99,7 @@ fn condition_on<T: Decode>(
 
 impl Describe for HeaderCondition {
     fn describe(schema: &mut Definitions) -> Value {
-        let doc = "A condition on a header. One that occurs several times matches when any of its values does.";
+        let doc = "A condition on a header. If the header occurs several times, one matching value is enough.";
         condition::<Self, HeaderName>(schema, "matching.HeaderCondition", doc)
     }
 }
@@ -113,20 +113,21 @@ impl Describe for PairCondition {
 
 impl Describe for ClaimCondition {
     fn describe(schema: &mut Definitions) -> Value {
-        let doc = "A condition on a claim of a verified token. `a.b` looks into objects; a list matches when one of its \
-                   elements does; numbers and booleans compare as JSON writes them.";
+        let doc = "A condition on a claim of a verified token. `a.b` is the field `b` of the object `a`. A list matches if one of its \
+                   elements matches. Numbers and booleans are compared in their JSON form.";
         condition::<Self, Name>(schema, "matching.ClaimCondition", doc)
     }
 }
 
 impl Describe for MetadataCondition {
     fn describe(schema: &mut Definitions) -> Value {
-        let doc = "A condition on a value that an earlier filter left in the dynamic metadata. Lists, numbers and booleans \
-                   compare as in claims.";
+        let doc = "A condition on a value that an earlier filter stored in the dynamic metadata. Lists, numbers and booleans \
+                   are compared as in claims.";
         condition_on::<Self>(schema, "matching.MetadataCondition", doc, |schema| {
             vec![
-                schema.field::<Name>("namespace", "Its namespace, mostly the name of the filter that left it."),
-                schema.field::<NonEmpty<Name>>("path", "The fields that lead to it."),
+                schema
+                    .field::<Name>("namespace", "Its namespace, usually the name of the filter that stored the value."),
+                schema.field::<NonEmpty<Name>>("path", "The path of fields to the value."),
             ]
         })
     }
