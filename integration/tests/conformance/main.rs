@@ -123,7 +123,7 @@ fn extension(registry: &Registry) -> Value {
     })
 }
 
-/// The count of a line of counters, if it is of the limit that all requests are counted against. The limit has gauges too, such as its capacity.
+/// The value of a line of counters, if it is the request counter of the limit that counts all requests. The limit has gauges too, such as its capacity.
 fn requests(line: &str) -> Option<u64> {
     let (name, value) = line.rsplit_once(' ')?;
     ["penstock", "requests_total", "conformance"].iter().all(|part| name.contains(part)).then_some(())?;
