@@ -9,6 +9,9 @@
 # PENSTOCK_RELEASES  where releases are, such as a mirror
 set -eu
 
+# All of it is read before any of it runs: a download that breaks off does nothing.
+install_penstock() {
+
 releases=${PENSTOCK_RELEASES:-https://github.com/penstock-proxy/penstock/releases}
 bin=${PENSTOCK_BIN:-${HOME:?HOME is not set}/.local/bin}
 share=${PENSTOCK_SHARE:-$HOME/.local/share/penstock}
@@ -96,3 +99,7 @@ case :$PATH: in
 *":$bin:"*) ;;
 *) printf 'add the folder to your PATH: export PATH="%s:$PATH"\n' "$bin" ;;
 esac
+
+}
+
+install_penstock

@@ -99,8 +99,13 @@ fn answer(mut stream: TcpStream, folder: &Path) -> std::io::Result<()> {
 
 /// Runs install.sh for a user whose home is `home`.
 fn install(home: &Path, releases: &str, variables: &[(&str, &str)]) -> Output {
+    install_by(&root().join("install.sh"), home, releases, variables)
+}
+
+/// Runs an `install.sh` of the test's own.
+fn install_by(script: &Path, home: &Path, releases: &str, variables: &[(&str, &str)]) -> Output {
     let mut command = Command::new("sh");
-    command.arg(root().join("install.sh")).env("HOME", home).env("PENSTOCK_RELEASES", releases);
+    command.arg(script).env("HOME", home).env("PENSTOCK_RELEASES", releases);
     for variable in ["PENSTOCK_VERSION", "PENSTOCK_BIN", "PENSTOCK_SHARE"] {
         command.env_remove(variable);
     }
@@ -145,6 +150,23 @@ fn the_installer_installs_nothing_that_has_another_checksum() {
         assert!(error.contains(&format!("{damaged} has the checksum ")), "{error}");
         assert_eq!(fs::read_dir(home.path()).unwrap().count(), 0, "something was installed");
     }
+}
+
+#[test]
+fn an_installer_whose_download_broke_off_does_nothing() {
+    let (release, folder) = (release(), tempfile::tempdir().unwrap());
+    let (releases, home, part) = (serve(release.path()), folder.path().join("home"), folder.path().join("install.sh"));
+    fs::create_dir(&home).unwrap();
+    let script = fs::read_to_string(root().join("install.sh")).unwrap();
+    let lines: Vec<&str> = script.split_inclusive('\n').collect();
+    for end in 0..lines.len() {
+        fs::write(&part, lines[..end].concat()).unwrap();
+        let output = install_by(&part, &home, &releases, &[]);
+        assert!(output.stdout.is_empty(), "{end}: {}", String::from_utf8_lossy(&output.stdout));
+        assert_eq!(fs::read_dir(&home).unwrap().count(), 0, "something was installed by the first {end} lines");
+    }
+    fs::write(&part, lines.concat()).unwrap();
+    assert!(install_by(&part, &home, &releases, &[]).status.success());
 }
 
 #[test]
