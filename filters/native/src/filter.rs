@@ -235,6 +235,8 @@ impl Filter {
 
     /// A response's headers are there, the upstream's or Envoy's own.
     pub(crate) fn response_headers(self: &Rc<Self>, has_ended: bool) {
+        #[cfg(any(test, feature = "trap"))]
+        crate::trap::on_response(self.stream);
         let rest = self.take_rest();
         if matches!(rest, Rest::Nothing) {
             return;
@@ -346,6 +348,8 @@ impl Filter {
         self.call.replace(None);
         match self.take_rest() {
             Rest::Call(waiting) => {
+                #[cfg(any(test, feature = "trap"))]
+                crate::trap::on_reply(self.stream);
                 let request = &mut NativeRequest::Http(Rc::clone(self));
                 let rest = self.sections.reply(request, *waiting, message.as_deref());
                 self.keep_rest(rest);

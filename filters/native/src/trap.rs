@@ -12,6 +12,20 @@ pub(crate) fn on_request(stream: Stream) {
     }
 }
 
+/// Panics when the response has the header `x-penstock-trap`.
+pub(crate) fn on_response(stream: Stream) {
+    if stream.header(StreamHeaders::Response, "x-penstock-trap").is_some() {
+        panic!("told to");
+    }
+}
+
+/// Panics when a service answers about a request with the header `x-penstock-trap-reply`.
+pub(crate) fn on_reply(stream: Stream) {
+    if stream.header(StreamHeaders::Request, "x-penstock-trap-reply").is_some() {
+        panic!("told to");
+    }
+}
+
 /// Panics when the current connection asks for the server name `trap.test`.
 pub(crate) fn on_connection(downstream: Downstream) {
     if downstream.sni().is_some_and(|sni| sni == b"trap.test") {

@@ -127,6 +127,34 @@ fn a_panic_refuses_its_request_alone() {
     assert_eq!(loaded.metric("penstock.internal_errors_total panic"), Some(2));
 }
 
+#[test]
+fn a_panic_while_a_response_passes_is_counted_and_the_response_goes_on() {
+    let loaded = suite("misbehaving-response", SUITE);
+    let exchange = FakeExchange::sent(&loaded, &[("x-user", "a")]);
+    assert_eq!(exchange.response(&[(":status", "200"), ("x-penstock-trap", "1")], &[("grpc-status", "0")]), 0);
+    assert_eq!((exchange.fate(), exchange.reply().is_none()), (Fate::Forwarded, true));
+    drop(exchange);
+    loaded.tick();
+    assert_eq!(loaded.metric("penstock.internal_errors_total panic"), Some(1));
+}
+
+#[test]
+fn a_panic_when_a_service_answers_refuses_the_request_that_waits() {
+    let policy = r#"{"rateLimits": [{"name": "l", "key": [], "limit": {"requests": 5, "per": "1m"},
+        "scope": {"global": {"cluster": "rl", "domain": "shop", "onFailure": "Allow"}}}]}"#;
+    let loaded = suite("misbehaving-reply", policy);
+    for event in [FakeCallEvent::Complete, FakeCallEvent::Reset] {
+        let exchange = FakeExchange::sent(&loaded, &[("x-penstock-trap-reply", "1")]);
+        assert_eq!(exchange.fate(), Fate::Waits);
+        for _ in 0..2 {
+            exchange.call(&event);
+            assert_eq!((exchange.fate(), exchange.request_body(true)), (Fate::Answered(503), 3));
+        }
+    }
+    loaded.tick();
+    assert_eq!(loaded.metric("penstock.internal_errors_total panic"), Some(2));
+}
+
 /// Envoy may carry out a local reply within its callback, and call every hook of the exchange from there.
 #[test]
 fn hooks_within_callbacks_find_what_they_need() {

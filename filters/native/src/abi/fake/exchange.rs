@@ -341,14 +341,14 @@ impl FakeExchange {
         unsafe { envoy_dynamic_module_on_http_filter_request_trailers(self.stream.envoy(), self.module()) }
     }
 
-    /// An upstream's response.
-    pub(crate) fn response(&self, headers: &[(&str, &str)], trailers: &[(&str, &str)]) {
+    /// An upstream's response. The status of its headers.
+    pub(crate) fn response(&self, headers: &[(&str, &str)], trailers: &[(&str, &str)]) -> u32 {
         let owned = |headers: &[(&str, &str)]| {
             headers.iter().map(|(name, value)| ((*name).to_owned(), value.as_bytes().to_vec())).collect()
         };
         self.stream.response.replace(owned(headers));
         unsafe {
-            envoy_dynamic_module_on_http_filter_response_headers(
+            let status = envoy_dynamic_module_on_http_filter_response_headers(
                 self.stream.envoy(),
                 self.module(),
                 trailers.is_empty(),
@@ -358,6 +358,7 @@ impl FakeExchange {
                 self.stream.trailers.replace(owned(trailers));
                 envoy_dynamic_module_on_http_filter_response_trailers(self.stream.envoy(), self.module());
             }
+            status
         }
     }
 
