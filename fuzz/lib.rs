@@ -1,5 +1,5 @@
-//! What the fuzz targets hold the engine to. The tests of the policy crate use the same source on the stable toolchain,
-//! with the seeds as their input.
+//! The properties that the fuzz targets check. The tests of the policy crate use the same source on the stable
+//! toolchain, with the seeds as input.
 
 #[path = "../filters/policy/tests/readers/mod.rs"]
 mod readers;

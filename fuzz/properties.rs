@@ -1,4 +1,4 @@
-//! What holds for every input, as functions that panic where it does not.
+//! Properties that are true for every input, as functions that panic when they are violated.
 
 #![allow(
     clippy::unwrap_used,
@@ -22,8 +22,8 @@ use serde_json::{Value, json};
 use crate::readers::{check_authority, check_path, ours};
 use crate::reference::{Answer, decide};
 
-/// A document never panics: it compiles, or is refused in lines that say where and what; whether its text or its tree is
-/// read makes no difference; and what compiles decides.
+/// A document never causes a panic: it compiles, or is refused with messages that name the place and the problem. The
+/// result is the same for its text and its tree. A policy that compiles can decide.
 pub fn document(bytes: &[u8]) {
     let by_text = Policy::<Suite>::from_json(bytes);
     if let Ok(node) = Node::from_json(bytes) {
@@ -45,7 +45,7 @@ pub fn document(bytes: &[u8]) {
     }
 }
 
-/// An authority has the reading that every other reader finds, or none.
+/// An authority has the meaning that every other parser finds, or none.
 pub fn authority(bytes: &[u8]) {
     match std::str::from_utf8(bytes) {
         Ok(text) => check_authority(text),
@@ -53,22 +53,22 @@ pub fn authority(bytes: &[u8]) {
     }
 }
 
-/// A path has one canonical form, which every other reader reads as it stands, or none.
+/// A path has one canonical form, which every other parser reads unchanged, or none.
 pub fn path(bytes: &[u8]) {
-    // What the form of the request has made sure of before.
+    // A precondition that the form of the request guarantees.
     if bytes.first() == Some(&b'/') && bytes.iter().all(|&b| b.is_ascii_graphic() && !b"#\\?".contains(&b)) {
         check_path(std::str::from_utf8(bytes).unwrap());
     }
 }
 
-/// The egress sections of the contract's cases, each once.
+/// The distinct egress sections of the contract's cases.
 static POLICIES: LazyLock<Vec<Value>> = LazyLock::new(|| {
     let cases = include_str!("../filters/policy/tests/contract/egress-cases.jsonl").lines();
     let policies = cases.map(|case| serde_json::from_str::<Value>(case).unwrap()["policy"]["egress"].to_string());
     policies.collect::<BTreeSet<_>>().iter().map(|text| serde_json::from_str(text).unwrap()).collect()
 });
 
-/// How many lines of an input say something other than a header.
+/// How many lines of an input come before the headers.
 const LINES: usize = 9;
 
 /// The input of [`request`] for a case of the contract.
@@ -85,13 +85,13 @@ pub fn seed(case: &Value) -> Vec<u8> {
     for header in case["request"]["headers"].as_array().into_iter().flatten() {
         lines.push(format!("{}: {}", header[0].as_str().unwrap(), header[1].as_str().unwrap()));
     }
-    // Characters as bytes: what is no byte becomes one that is not ASCII either.
+    // Converts characters to bytes; a character above U+00FF becomes a byte that is not ASCII.
     let rest = lines.join("\n").chars().map(|c| u8::try_from(u32::from(c)).unwrap_or(0xff)).collect::<Vec<_>>();
     [vec![u8::try_from(policy).unwrap()], rest].concat()
 }
 
-/// The engine decides a request as the naive reference does, and what it forwards it would forward again as it is. What
-/// it writes about the request is one line of JSON.
+/// The engine decides a request like the naive reference implementation, and a forwarded request would be forwarded
+/// again unchanged. The audit line for the request is one line of JSON.
 pub fn request(bytes: &[u8]) {
     let Some((policy, rest)) = policy(bytes) else { return };
     let request = request_of(rest);
@@ -113,7 +113,7 @@ pub fn request(bytes: &[u8]) {
     }
 }
 
-/// Compiled once for each of the contract's policies, which are most.
+/// The contract's policies are compiled once each; most inputs use them.
 fn compile(policy: &Value) -> Rc<Policy> {
     thread_local! {
         static COMPILED: RefCell<BTreeMap<String, Rc<Policy>>> = const { RefCell::new(BTreeMap::new()) };
@@ -147,8 +147,8 @@ fn answer(decision: &WireDecision) -> Answer {
     Answer { status: decision.status.unwrap_or(0), would_respond: decision.would_respond, target }
 }
 
-/// One of the contract's policies, by the first byte; or from 128 on one of its own making, out of the bytes up to the
-/// first line break. And the rest.
+/// Chooses one of the contract's policies by the first byte, or from 128 on generates one from the bytes up to the
+/// first line break. Returns the remaining bytes, too.
 fn policy(bytes: &[u8]) -> Option<(Value, &[u8])> {
     let (&first, rest) = bytes.split_first()?;
     if first < 128 {
@@ -166,7 +166,7 @@ fn policy(bytes: &[u8]) -> Option<(Value, &[u8])> {
     Some((json!({"mode": mode, "verifySni": first & 4 != 0, "deny": deny, "rules": rules}), rest))
 }
 
-/// Bytes that choose; 0 when they are used up.
+/// Bytes that determine choices; 0 when they are used up.
 struct Choices<'a>(&'a [u8]);
 
 impl Choices<'_> {
@@ -236,7 +236,7 @@ impl Choices<'_> {
         optional.push(("paths", (!paths.is_empty()).then(|| json!(paths))));
         let (start, end) = (usize::from(bits >> 1 & 3), usize::from(bits >> 3 & 3));
         optional.push(("notBefore", TIMES[start].map(|time| json!(time))));
-        // A rule that would never hold is refused when it loads.
+        // A rule that could never apply is refused when the policy loads.
         optional.push(("expires", TIMES[end].filter(|_| end > start).map(|time| json!(time))));
         for (name, value) in optional {
             if let Some(value) = value {
@@ -247,8 +247,8 @@ impl Choices<'_> {
     }
 }
 
-/// The request in lines: method, authority, path, scheme, port, peer, time, protocol, server name, then headers. What a
-/// line does not say well is left out.
+/// Parses the request from lines: method, authority, path, scheme, port, peer, time, protocol, server name, then
+/// headers. Invalid lines are ignored.
 fn request_of(bytes: &[u8]) -> Value {
     let text: String = bytes.iter().copied().map(char::from).collect();
     let mut lines = text.split('\n');

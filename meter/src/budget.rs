@@ -1,4 +1,4 @@
-//! What each scenario may cost.
+//! The budget: what each scenario may cost.
 
 use std::collections::BTreeMap;
 
@@ -12,34 +12,34 @@ use crate::guest::Spent;
 #[serde(transparent)]
 pub struct Budget(pub BTreeMap<String, ScenarioCost>);
 
-/// What one scenario costs.
+/// The cost of one scenario.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged, rename_all_fields = "camelCase", deny_unknown_fields)]
 pub enum ScenarioCost {
-    /// One request, from its context's creation to its deletion.
+    /// One request, from the creation of its context to its deletion.
     Request {
-        /// Guest instructions, the mean.
+        /// Guest instructions, the mean over the requests.
         instructions: u64,
-        /// Calls to the host, the mean, in hundredths.
+        /// Calls to the host, the mean, in hundredths of a call.
         host_calls: f64,
         /// Calls from the host, the mean.
         callbacks: f64,
     },
-    /// Taking a policy.
+    /// Loading a policy.
     Configure {
         /// Guest instructions.
         instructions: u64,
-        /// The guest's memory afterwards.
+        /// The guest's memory afterwards, in KiB.
         #[serde(rename = "memoryKiB")]
         memory_kib: u64,
     },
 }
 
-/// By so many percent a number may grow.
+/// The tolerance: a number may grow by this many percent.
 const TOLERANCE: f64 = 3.0;
 
 impl ScenarioCost {
-    /// The mean of `requests` requests.
+    /// The mean over `requests` requests.
     pub(crate) fn of(spent: &Spent, requests: u64) -> ScenarioCost {
         let hundredths = |count: u64| (count as f64 * 100.0 / requests as f64).round() / 100.0;
         ScenarioCost::Request {
@@ -61,12 +61,12 @@ impl ScenarioCost {
     }
 }
 
-/// How the measured costs compare with the budget.
+/// The result of comparing measured costs with the budget.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct BudgetVerdict {
-    /// What costs too much, or is in one of the two only.
+    /// Scenarios that cost too much, or that only one of the two contains.
     pub wrong: Vec<String>,
-    /// What costs less than it may.
+    /// Scenarios that cost less than the budget.
     pub better: Vec<String>,
 }
 
@@ -74,17 +74,17 @@ impl Budget {
     /// Reads a budget file.
     ///
     /// # Errors
-    /// When it is not one.
+    /// Returns an error when it is not one.
     pub fn from_json(text: &str) -> Result<Budget> {
         serde_json::from_str(text).context("the budget is not what `make meter-update` writes")
     }
 
-    /// The budget file.
+    /// Writes the budget file.
     ///
     /// # Errors
-    /// None that a budget can have.
+    /// A budget can always be serialized.
     pub fn to_json(&self) -> Result<String> {
-        // A line for each scenario: changes are to be read in a diff.
+        // One line for each scenario, so that changes are readable in a diff.
         let mut lines = Vec::new();
         for (name, cost) in &self.0 {
             lines.push(format!("  {}: {}", serde_json::to_string(name)?, serde_json::to_string(cost)?));
@@ -92,7 +92,7 @@ impl Budget {
         Ok(format!("{{\n{}\n}}\n", lines.join(",\n")))
     }
 
-    /// Compares what was measured.
+    /// Compares measured costs with the budget.
     pub fn judge(&self, measured: &Budget) -> BudgetVerdict {
         let mut verdict = BudgetVerdict::default();
         for (name, now) in &measured.0 {

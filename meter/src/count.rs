@@ -1,9 +1,9 @@
-//! Makes a module count its own instructions, exactly those that it executes.
+//! Instruments a module so that it counts exactly the instructions that it executes.
 //!
-//! Before each operator at which control can leave or arrive, the operators since the last such place are added to a
-//! global variable. That is basic-block counting as in Ball and Larus, "Optimally Profiling and Tracing Programs"
-//! (1994), without their optimal placement: an interpreter is slow anyway. The interpreter's own fuel will not do: it
-//! is charged for a whole function body at its start, whatever of it is then executed.
+//! Before each operator at which control can leave or arrive, the number of operators since the last such place is
+//! added to a global variable. This is basic-block counting as in Ball and Larus, "Optimally Profiling and Tracing
+//! Programs" (1994), without their optimal placement, because an interpreter is slow anyway. The interpreter's own fuel
+//! is not exact: it is charged for a whole function body when it starts, whatever part of it is executed.
 
 use std::convert::Infallible;
 
@@ -14,19 +14,19 @@ use wasm_encoder::{
 };
 use wasmparser::{ExportSectionReader, FunctionBody, GlobalSectionReader, Operator, Parser, Payload};
 
-/// The export that holds the count.
+/// The export with the count.
 pub(crate) const COUNTER: &str = "penstock_meter_instructions";
 
-/// What one of the counters is of.
+/// What a counter counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum CounterSubject {
     /// All functions together.
     Module,
-    /// Each function: its export is [`COUNTER`] with the number of its body appended.
+    /// Each function separately: its export is [`COUNTER`] with the number of its body appended.
     Function,
 }
 
-/// The same module, which counts.
+/// Returns the instrumented module.
 pub(crate) fn counting(module: &[u8], per: CounterSubject) -> Result<Vec<u8>> {
     let mut counted = Module::new();
     let mut counters = 1;
@@ -46,9 +46,9 @@ pub(crate) fn counting(module: &[u8], per: CounterSubject) -> Result<Vec<u8>> {
 struct Counting {
     per: CounterSubject,
     counters: u32,
-    /// The number of the first counter's global variable: they are the last ones.
+    /// The index of the first counter's global variable; counters are the last globals.
     global: Option<u32>,
-    /// How many function bodies were read.
+    /// The number of function bodies so far.
     bodies: u32,
 }
 
@@ -61,7 +61,7 @@ impl Reencode for Counting {
         section: GlobalSectionReader<'_>,
     ) -> Result<(), Error<Infallible>> {
         utils::parse_global_section(self, globals, section)?;
-        // No module of ours imports a global, so the numbers begin here.
+        // Our modules import no globals, so the indexes start here.
         self.global = Some(globals.len());
         let kind = GlobalType { val_type: ValType::I64, mutable: true, shared: false };
         for _ in 0..self.counters {
@@ -110,7 +110,7 @@ impl Reencode for Counting {
     }
 }
 
-/// Whether control can leave or arrive here.
+/// Whether control can leave or arrive at this operator.
 fn ends_a_block(operator: &Operator<'_>) -> bool {
     matches!(
         operator,
@@ -126,8 +126,8 @@ fn ends_a_block(operator: &Operator<'_>) -> bool {
     )
 }
 
-/// What an operator counts: one, or nothing when a compiler makes no instruction of it: to a compiler locals are registers,
-/// constants are operands, and blocks are places.
+/// The count of an operator: 1, or 0 when a compiler makes no instruction of it (locals are registers, constants are
+/// operands, blocks are labels).
 fn cost(operator: &Operator<'_>) -> i64 {
     match operator {
         Operator::LocalGet { .. }
@@ -153,7 +153,7 @@ mod tests {
     use super::*;
     use wasm_encoder::{BlockType, FunctionSection, TypeSection};
 
-    /// A block that is left at once when the argument is 0, then a loop of as many rounds.
+    /// A block that is left at once when the argument is 0, then a loop with as many rounds.
     fn module() -> Vec<u8> {
         let mut types = TypeSection::new();
         types.ty().function([ValType::I32], []);
@@ -166,12 +166,12 @@ mod tests {
         let mut code = CodeSection::new();
         let mut body = wasm_encoder::Function::new([]);
         for instruction in [
-            // Out of the block at once when the argument is 0: 2 (eqz, br_if).
+            // Leaves the block when the argument is 0: 2 (eqz, br_if).
             Instruction::Block(BlockType::Empty),
             Instruction::LocalGet(0),
             Instruction::I32Eqz,
             Instruction::BrIf(0),
-            // What is skipped then: 2.
+            // Skipped in that case: 2.
             Instruction::LocalGet(0),
             Instruction::GlobalSet(0),
             Instruction::GlobalGet(0),

@@ -8,21 +8,21 @@ use wasmi::{Engine, ExternType, Func, Linker, Module, Store, Val};
 use crate::count::{self, CounterSubject};
 use crate::host::{self, MeterHost};
 
-/// A module in a VM of its own, and its host.
+/// A module in its own VM, with its host.
 pub struct Guest {
     store: Store<MeterHost>,
     instance: wasmi::Instance,
     callbacks: u64,
 }
 
-/// What a piece of work cost.
+/// The cost of a piece of work.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Spent {
     /// Guest instructions.
     pub instructions: u64,
     /// Calls from the guest to the host.
     pub host_calls: u64,
-    /// Calls from the host to the guest, those for memory included.
+    /// Calls from the host to the guest, including those for memory.
     pub callbacks: u64,
 }
 
@@ -32,7 +32,8 @@ impl Guest {
         Guest::counting(module, CounterSubject::Module)
     }
 
-    /// The same, counting each function's instructions for [`Guest::spent_by_function`]; [`Guest::spent`] then has none.
+    /// The same, with counts for each function in [`Guest::spent_by_function`]; then [`Guest::spent`] has no
+    /// instructions.
     pub fn load_profiling(module: &Path) -> Result<Guest> {
         Guest::counting(module, CounterSubject::Function)
     }
@@ -46,14 +47,14 @@ impl Guest {
         let mut store = Store::new(&engine, MeterHost::default());
         let mut linker = Linker::new(&engine);
         host::link(&mut linker)?;
-        // What this host does not have answers UNIMPLEMENTED, as in an older Envoy.
+        // Functions that this host lacks return UNIMPLEMENTED, as in an older Envoy.
         for import in module.imports() {
             let ExternType::Func(kind) = import.ty() else { continue };
             let unimplemented = Func::new(&mut store, kind.clone(), |_, _, results| {
                 results.iter_mut().for_each(|result| *result = Val::I32(host::UNIMPLEMENTED.cast_signed()));
                 Ok(())
             });
-            // An error says that it is there already.
+            // An error means that the function is already defined.
             let _ = linker.define(import.module(), import.name(), unimplemented);
         }
         let instance =
@@ -65,7 +66,7 @@ impl Guest {
         Ok(guest)
     }
 
-    /// The number of the plugin's context.
+    /// The id of the plugin's context.
     pub const PLUGIN: u32 = 1;
 
     /// The host.
@@ -78,8 +79,8 @@ impl Guest {
         self.instance.get_memory(&self.store, "memory").map_or(0, |memory| memory.size(&self.store) * 64)
     }
 
-    /// Calls an export with numbers; the number that it gives. An export that the module does not have does nothing, as
-    /// in Envoy. An error is a trap.
+    /// Calls an export with numbers and returns its result. Like Envoy, does nothing when the module does not have the
+    /// export. Returns an error when the module traps.
     pub fn call<const N: usize>(&mut self, export: &str, arguments: [u32; N]) -> Result<Option<u32>> {
         let Some(function) = self.instance.get_func(&self.store, export) else { return Ok(None) };
         let results = function.ty(&self.store).results().len();
@@ -93,7 +94,7 @@ impl Guest {
         Ok((results == 1).then(|| result.i32().unwrap_or(0).cast_unsigned()))
     }
 
-    /// Gives the plugin a configuration; whether it takes it.
+    /// Passes a configuration to the plugin; returns whether the plugin accepts it.
     pub fn configure(&mut self, configuration: impl Into<Vec<u8>>) -> Result<bool> {
         self.configure_as(Self::PLUGIN, configuration)
     }
@@ -105,14 +106,14 @@ impl Guest {
         Ok(self.call("proxy_on_configure", [plugin, size])? == Some(1))
     }
 
-    /// The request's side of a stream: whether the request goes on.
+    /// The request callbacks of a stream; returns whether the request continues.
     pub fn request(&mut self, stream: u32) -> Result<bool> {
         self.call("proxy_on_context_create", [stream, Self::PLUGIN])?;
         let count = u32::try_from(self.host().request_headers.len())?;
         Ok(self.call("proxy_on_request_headers", [stream, count, 1])? == Some(0))
     }
 
-    /// The response's side, and the end.
+    /// The response callbacks, and the end of the stream.
     pub fn response(&mut self, stream: u32) -> Result<()> {
         let count = u32::try_from(self.host().response_headers.len())?;
         self.call("proxy_on_response_headers", [stream, count, 1])?;
@@ -127,7 +128,7 @@ impl Guest {
         Ok(())
     }
 
-    /// What was spent since the VM started.
+    /// The total cost since the VM started.
     pub fn spent(&self) -> Spent {
         let host = self.store.data();
         let counter = self.instance.get_global(&self.store, count::COUNTER);
@@ -138,14 +139,14 @@ impl Guest {
         }
     }
 
-    /// What each function body executed since the VM started.
+    /// The instructions of each function body since the VM started.
     pub fn spent_by_function(&self) -> Vec<u64> {
         let counter = |number: usize| self.instance.get_global(&self.store, &format!("{}{number}", count::COUNTER));
         let counters = (0..).map_while(counter);
         counters.map(|counter| counter.get(&self.store).i64().unwrap_or(0).cast_unsigned()).collect()
     }
 
-    /// What `work` costs.
+    /// The cost of `work`.
     pub fn cost_of(&mut self, work: impl FnOnce(&mut Guest) -> Result<()>) -> Result<Spent> {
         let before = self.spent();
         work(self)?;

@@ -1,4 +1,4 @@
-//! The host's side of the proxy-wasm ABI, as far as the modules use it: as Envoy does it, or wrongly on demand.
+//! The host's side of the proxy-wasm ABI, as far as the modules use it. It behaves like Envoy, or wrongly on demand.
 
 use std::collections::BTreeMap;
 
@@ -9,33 +9,33 @@ const OK: u32 = 0;
 const NOT_FOUND: u32 = 1;
 const INVALID_MEMORY_ACCESS: u32 = 6;
 const CAS_MISMATCH: u32 = 8;
-/// The host does not have the function.
+/// The status for a function that the host does not have.
 pub(crate) const UNIMPLEMENTED: u32 = 12;
 
-/// The response's header map; every other number is the request's.
+/// The id of the response's header map; every other id means the request's.
 const RESPONSE_HEADERS: u32 = 2;
 
-/// How bytes get into the guest.
+/// How the host passes bytes to the guest.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum HandOver {
-    /// In memory that the guest was asked for.
+    /// In memory that the guest allocated.
     #[default]
     Right,
-    /// "Fine", but the guest is told nothing.
+    /// Returns success without passing anything.
     Nothing,
-    /// "Fine", at address 0 with the right length.
+    /// Returns success with address 0 and the right length.
     Null,
-    /// At the right address with a length beyond it.
+    /// With the right address and a length beyond the allocation.
     TooLong,
-    /// At an address that the guest never gave.
+    /// With an address that the guest did not allocate.
     Foreign,
-    /// Beyond the end of the guest's memory.
+    /// With an address beyond the end of the guest's memory.
     Outside,
-    /// The guest is asked for memory many times, and gets the last.
+    /// Makes the guest allocate many times, and uses the last allocation.
     Wasteful,
 }
 
-/// A response of the guest's own.
+/// A response by the guest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GuestResponse {
     /// The status.
@@ -44,7 +44,7 @@ pub struct GuestResponse {
     pub body: Vec<u8>,
 }
 
-/// Everything that the host knows. Reset nothing: a VM lives as long as its [`crate::Guest`].
+/// The state of the host. It persists as long as the VM, which is as long as its [`crate::Guest`].
 #[derive(Debug, Default)]
 pub struct MeterHost {
     /// The plugin's configuration.
@@ -53,26 +53,26 @@ pub struct MeterHost {
     pub request_headers: Vec<(Vec<u8>, Vec<u8>)>,
     /// The current response's headers.
     pub response_headers: Vec<(Vec<u8>, Vec<u8>)>,
-    /// Properties by path, whose parts are separated by NUL.
+    /// Properties by path; the parts of a path are separated by NUL.
     pub properties: BTreeMap<Vec<u8>, Vec<u8>>,
     /// The clock, in nanoseconds since 1970.
     pub time: u64,
     /// The log.
     pub log: Vec<String>,
-    /// The response that the guest gave.
+    /// The response by the guest.
     pub sent: Option<GuestResponse>,
     /// Whether the guest closed the stream.
     pub closed: bool,
-    /// How often each function was called.
+    /// The number of calls of each function.
     pub calls: BTreeMap<&'static str, u64>,
-    /// Functions that do nothing but answer this.
+    /// Functions that only return the given status.
     pub answers: BTreeMap<&'static str, u32>,
-    /// Header maps are these bytes.
+    /// Overrides all header maps with these bytes.
     pub raw_map: Option<Vec<u8>>,
-    /// How bytes get into the guest.
+    /// How bytes are passed to the guest.
     pub hand_over: HandOver,
     shared: BTreeMap<Vec<u8>, (Vec<u8>, u32)>,
-    /// The number of the last write of shared data.
+    /// The version of the last write to shared data.
     token: u32,
     metrics: Vec<Vec<u8>>,
     random: u64,
@@ -80,7 +80,7 @@ pub struct MeterHost {
 }
 
 impl MeterHost {
-    /// Somebody else writes this to every key.
+    /// Simulates another writer that sets every key to this value.
     pub fn overwrite_shared_data(&mut self, value: &[u8]) {
         for (found, token) in self.shared.values_mut() {
             self.token = self.token.wrapping_add(1).max(1);
@@ -92,7 +92,7 @@ impl MeterHost {
         if map == RESPONSE_HEADERS { &mut self.response_headers } else { &mut self.request_headers }
     }
 
-    /// Eight bytes that look random, the same in each run (SplitMix64).
+    /// Eight pseudo-random bytes, the same in each run (SplitMix64).
     fn random(&mut self) -> u64 {
         self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.random;
@@ -121,7 +121,7 @@ impl MeterHost {
 
 type Call<'a> = Caller<'a, MeterHost>;
 
-/// Bytes of the guest's memory; `None`: not its memory.
+/// Reads bytes of the guest's memory; `None` when they are out of bounds.
 fn read(call: &Call<'_>, address: u32, size: u32) -> Option<Vec<u8>> {
     let memory = call.get_export("memory").and_then(Extern::into_memory)?;
     let start = usize::try_from(address).ok()?;
@@ -133,7 +133,7 @@ fn write(call: &mut Call<'_>, address: u32, bytes: &[u8]) -> Option<()> {
     memory.write(&mut *call, usize::try_from(address).ok()?, bytes).ok()
 }
 
-/// Memory that the guest gives; `None`: it has none. A trap in there is a trap of the whole call.
+/// Lets the guest allocate memory; `None` when it has none. A trap there traps the whole call.
 fn allocate(call: &mut Call<'_>, size: u32) -> Result<Option<u32>, wasmi::Error> {
     let Some(export) = call.get_export("proxy_on_memory_allocate").and_then(Extern::into_func) else { return Ok(None) };
     call.data_mut().allocations += 1;
@@ -141,7 +141,7 @@ fn allocate(call: &mut Call<'_>, size: u32) -> Result<Option<u32>, wasmi::Error>
     Ok((address != 0).then_some(address))
 }
 
-/// Hands bytes over and says where: at the two out-pointers.
+/// Passes bytes to the guest through the two out-pointers.
 fn give(call: &mut Call<'_>, bytes: &[u8], address_at: u32, size_at: u32) -> Result<u32, wasmi::Error> {
     let size = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
     let how = call.data().hand_over;
@@ -160,7 +160,7 @@ fn give(call: &mut Call<'_>, bytes: &[u8], address_at: u32, size_at: u32) -> Res
             if how == HandOver::TooLong {
                 told = size.saturating_add(1 << 20);
             }
-            // Envoy hands over nothing of an empty value.
+            // Envoy does not allocate for an empty value.
             if bytes.is_empty() {
                 0
             } else {
@@ -175,14 +175,14 @@ fn give(call: &mut Call<'_>, bytes: &[u8], address_at: u32, size_at: u32) -> Res
     Ok(if done.is_some() { OK } else { INVALID_MEMORY_ACCESS })
 }
 
-/// Notes the call; the status to answer at once, when a test wants that.
+/// Counts the call; returns the status to return at once, when a test sets one.
 fn enter(call: &mut Call<'_>, name: &'static str) -> Option<u32> {
     let host = call.data_mut();
     *host.calls.entry(name).or_default() += 1;
     host.answers.get(name).copied()
 }
 
-/// Defines functions: their arguments are numbers, and so is the answer.
+/// Defines host functions: their arguments and results are numbers.
 macro_rules! define {
     ($linker:ident, $module:literal: $($name:ident |$call:ident $(, $argument:ident: $kind:ty)*| $body:block)*) => {
         $(
@@ -200,12 +200,12 @@ macro_rules! define {
     };
 }
 
-/// Does what may find that memory is not the guest's.
+/// Runs code that fails when memory is out of the guest's bounds.
 fn memory(act: impl FnOnce() -> Option<u32>) -> Result<u32, wasmi::Error> {
     Ok(act().unwrap_or(INVALID_MEMORY_ACCESS))
 }
 
-/// Puts all functions into `linker`.
+/// Adds all functions to `linker`.
 pub(crate) fn link(linker: &mut Linker<MeterHost>) -> Result<()> {
     define! { linker, "env":
         proxy_log |call, _level: u32, text: u32, size: u32| {

@@ -1,29 +1,30 @@
-//! Requests and policies that are meant to take long.
+//! Requests and policies that are designed to be slow.
 //!
-//! What a request costs is bounded by its bytes: `FIXED + PER_BYTE × bytes` guest instructions, whatever the client sends
-//! and whatever the policy is made of here. The generator turns any bytes into a request of up to [`LONGEST`] bytes that
-//! says many times what the policy asks for; a property test draws the bytes, and a fuzzer looks for those that cost most.
+//! The cost of a request is bounded by its size: `FIXED + PER_BYTE × bytes` guest instructions, whatever the client
+//! sends and whichever policy of this module runs. The generator converts any bytes to a request of up to [`LONGEST`]
+//! bytes that repeats what the policy looks for; a property test chooses the bytes at random, and a fuzzer searches for
+//! the most expensive ones.
 
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 
 use crate::guest::{Guest, Spent};
 
-/// What a request costs however short it is, at most: all sections at work.
+/// The maximum cost of a request apart from its size, with all sections in use.
 pub const FIXED: u64 = 400_000;
 
-/// What each byte of a request's headers costs further, at most.
+/// The maximum cost of each byte of a request's headers.
 pub const PER_BYTE: u64 = 100;
 
-/// As much as Envoy takes of a request's headers unless it is told otherwise.
+/// The size of request headers that Envoy accepts by default.
 pub const LONGEST: usize = 60 << 10;
 
-/// As many headers as Envoy takes unless it is told otherwise.
+/// The number of headers that Envoy accepts by default.
 const MOST_HEADERS: usize = 100;
 
 type Headers = Vec<(Vec<u8>, Vec<u8>)>;
 
-/// Names that the policies ask for, and one that they do not.
+/// Names that the policies look for, and one that they do not.
 const NAMES: [&str; 6] = ["v", "w", "user", "x-agent", "n7", "other"];
 
 /// Values that conditions of the policies look for, or nearly.
@@ -46,7 +47,7 @@ const PIECES: [&str; 16] = [
     "zzzzzzzzzzzzzzzzx",
 ];
 
-/// One condition of each type on a field, the type and value by number.
+/// A condition of each type on a field, with type and value chosen by number.
 fn condition(name: &str, i: usize) -> Value {
     match i % 7 {
         0 => json!({"name": name, "value": format!("v{i}")}),
@@ -61,12 +62,12 @@ fn condition(name: &str, i: usize) -> Value {
     }
 }
 
-/// Entries of `matches` that conditions on one kind of field tell apart.
+/// Entries of `matches` that differ in their conditions on one kind of field.
 fn entries(field: &str, count: usize) -> Vec<Value> {
     (0..count).map(|i| json!({field: [condition("v", i), condition("w", i + 1)]})).collect()
 }
 
-/// Policies of all sections, each with much of one kind.
+/// Policies with all sections, each with many items of one kind.
 pub fn policies() -> Vec<Value> {
     let routes = |field: &str, count: usize| {
         let rule = |(i, entry): (usize, Value)| json!({"name": format!("r{i}"), "route": "r", "matches": [entry]});
@@ -119,7 +120,7 @@ pub fn policies() -> Vec<Value> {
     ]
 }
 
-/// Bytes that choose; 0 when they are used up.
+/// Bytes that determine choices; 0 when they are used up.
 struct Choices<'a>(&'a [u8]);
 
 impl Choices<'_> {
@@ -134,7 +135,7 @@ impl Choices<'_> {
         all.get(chosen % all.len().max(1)).copied()
     }
 
-    /// Up to 2¹⁵, small numbers more often.
+    /// A number up to 2¹⁵; small numbers are more frequent.
     fn size(&mut self) -> usize {
         let exponent = self.byte() % 16;
         (1 << exponent) + self.byte() % (1 << exponent).min(256)
@@ -147,7 +148,7 @@ impl Choices<'_> {
         }
     }
 
-    /// A text of `length` bytes at most: a few pieces, repeated.
+    /// A text of at most `length` bytes: a few pieces, repeated.
     fn text(&mut self, length: usize) -> String {
         let unit: String = (0..1 + self.byte() % 4).filter_map(|_| self.of(&PIECES)).collect();
         let times = (self.size().min(length) / unit.len().max(1)).max(1);
@@ -158,7 +159,7 @@ impl Choices<'_> {
         text
     }
 
-    /// `name=value` many times; the number in the value, or in the name, changes.
+    /// `name=value` many times, with a changing number in the value or in the name.
     fn pairs(&mut self, between: &str, length: usize) -> String {
         let (name, kind, times) = (self.name(), self.byte() % 4, self.size());
         let value = self.text(64);
@@ -179,7 +180,7 @@ impl Choices<'_> {
     }
 }
 
-/// The number of a policy and a request, out of any bytes.
+/// Chooses a policy and a request from any bytes.
 pub fn request(bytes: &[u8], policies: usize) -> (usize, Headers) {
     let mut choices = Choices(bytes);
     let policy = choices.byte() % policies.max(1);
@@ -210,7 +211,7 @@ pub fn request(bytes: &[u8], policies: usize) -> (usize, Headers) {
                 headers.push(("cookie".into(), text));
             }
             5 => {
-                // One header again and again, with the same value or with others.
+                // One header many times, with the same value or with different values.
                 let (name, times, value) = (choices.name(), choices.byte() % MOST_HEADERS, choices.text(left / 4));
                 let changes = choices.byte() % 2 == 0;
                 for i in 0..times {
@@ -237,7 +238,7 @@ pub fn request(bytes: &[u8], policies: usize) -> (usize, Headers) {
     (policy, all.map(|(name, value)| (name.into_bytes(), value.into_bytes())).collect())
 }
 
-/// The bytes of a request's headers.
+/// The size of the request's headers in bytes.
 pub fn size(headers: &[(Vec<u8>, Vec<u8>)]) -> u64 {
     headers.iter().map(|(name, value)| (name.len() + value.len()) as u64).sum()
 }
@@ -245,7 +246,7 @@ pub fn size(headers: &[(Vec<u8>, Vec<u8>)]) -> u64 {
 /// A guest with one of the policies.
 ///
 /// # Errors
-/// When it does not take it.
+/// Returns an error when it refuses the policy.
 pub fn configured(suite: &std::path::Path, policy: &Value) -> Result<Guest> {
     let mut guest = Guest::load(suite)?;
     let host = guest.host();
@@ -256,10 +257,10 @@ pub fn configured(suite: &std::path::Path, policy: &Value) -> Result<Guest> {
     Ok(guest)
 }
 
-/// What a request costs.
+/// The cost of a request.
 ///
 /// # Errors
-/// When the guest traps.
+/// Returns an error when the guest traps.
 pub fn cost(guest: &mut Guest, headers: &Headers) -> Result<Spent> {
     let host = guest.host();
     host.time += 1_000_000;
@@ -272,10 +273,10 @@ pub fn cost(guest: &mut Guest, headers: &Headers) -> Result<Spent> {
     })
 }
 
-/// Fails when a request costs more than its bytes allow.
+/// Checks that a request does not cost more than its size allows.
 ///
 /// # Errors
-/// Then, with what it cost.
+/// Otherwise returns an error with the cost.
 pub fn check(spent: &Spent, headers: &[(Vec<u8>, Vec<u8>)]) -> Result<()> {
     let (bytes, most) = (size(headers), FIXED + PER_BYTE * size(headers));
     let instructions = spent.instructions;

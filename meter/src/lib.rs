@@ -1,15 +1,16 @@
-//! Runs the modules of `dist/` in an embedded interpreter and counts what they do: guest instructions, calls to the
-//! host, memory. The same numbers on every machine and in every run, so that CI can hold them to a budget.
+//! Runs the modules of `dist/` in an embedded interpreter and counts guest instructions, calls to the host, and memory.
+//! The numbers are the same on every machine and in every run, so that CI can compare them with a budget.
 //!
-//! - [`Guest`] is one VM with one module; its callbacks are those that Envoy makes.
-//! - [`MeterHost`] is the host's side: it answers as Envoy does, or as wrongly as a test wants.
-//! - [`scenarios`] are the requests and policies that are measured, [`Budget`] is what they may cost.
+//! - [`Guest`] is one VM with one module; it makes the same callbacks as Envoy.
+//! - [`MeterHost`] is the host's side: it behaves like Envoy, or wrongly on demand.
+//! - [`scenarios`] are the requests and policies that are measured; [`Budget`] is what they may cost.
 //!
-//! - [`hostile`] makes policies and requests that are meant to take long, and says what a request may cost by its bytes.
+//! - [`hostile`] makes policies and requests that are designed to be slow, and bounds the cost of a request by its
+//!   size.
 //!
-//! An instruction is a WebAssembly operator that was executed and of which a compiler makes code. That is neither time nor
-//! cycles (a division counts like an addition, copying a megabyte like one of either), but it moves with them and never
-//! by itself.
+//! An instruction is an executed WebAssembly operator for which a compiler makes code. It is not a measure of time (a
+//! division counts like an addition, and copying a megabyte like either), but it changes with the time, and only when
+//! the code changes.
 
 mod budget;
 mod count;

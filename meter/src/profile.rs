@@ -1,16 +1,17 @@
-//! Which functions of a module execute the instructions of a scenario. For a module with names: `make profile` builds it.
+//! Shows which functions of a module execute the instructions of a scenario. The module needs a name section: `make
+//! profile` builds such a module.
 
 use std::path::Path;
 
 use anyhow::{Context, Result};
 use wasmparser::{KnownCustom, Name, Parser, Payload};
 
-/// Functions, and what each executes for one request.
+/// Functions with the instructions that each executes for one request.
 #[derive(Debug, Default)]
 pub struct Profile(pub Vec<(String, f64)>);
 
 impl Profile {
-    /// The busiest first, in lines.
+    /// Formats the functions, most instructions first, one a line.
     pub fn lines(&self) -> impl Iterator<Item = String> {
         let all: f64 = self.0.iter().map(|(_, count)| count).sum();
         self.0.iter().filter(|(_, count)| *count > 0.0).map(move |(name, count)| {
@@ -20,7 +21,7 @@ impl Profile {
     }
 }
 
-/// The names of a module's function bodies, in order; their numbers where there are none.
+/// The names of a module's function bodies in order; their numbers where it has no names.
 pub(crate) fn names(module: &Path) -> Result<Vec<String>> {
     let bytes = std::fs::read(module).with_context(|| module.display().to_string())?;
     let (mut imported, mut bodies, mut named) = (0, 0, Vec::new());

@@ -1,4 +1,4 @@
-//! What is measured: the policies, the requests, and how often.
+//! The scenarios: policies, requests, and how often they are repeated.
 
 use std::path::Path;
 
@@ -9,35 +9,35 @@ use crate::budget::{Budget, ScenarioCost};
 use crate::guest::{Guest, Spent};
 use crate::profile::{self, Profile};
 
-/// So many requests make a warm one: the mean, so that what happens every 50 ms is in it.
+/// The number of warm requests over which the mean is taken: enough to include work that happens every 50 ms.
 const WARM: u64 = 100;
 
-/// So many of a large request.
+/// The same for large requests.
 const WARM_LARGE: u64 = 5;
 
-/// A hostile request costs at most so many times what an ordinary one of its size does.
+/// A hostile request may cost at most this many times as much as an ordinary one of its size.
 const HOSTILE_TIMES: u64 = 20;
 
 /// 2026-06-01T00:00:00Z in nanoseconds.
 const START: u64 = 1_780_272_000_000_000_000;
 
-/// A policy on a module, and a request to it.
+/// A module with a policy, and a request to it.
 struct Scenario {
     name: &'static str,
     module: &'static str,
     policy: Value,
-    /// What this request has beside the usual headers; these come first.
+    /// Headers in addition to the usual ones, which they precede.
     headers: Vec<(&'static str, String)>,
-    /// Whether the request goes on.
+    /// Whether the request continues.
     goes_on: bool,
-    /// Whether the first request is measured too.
+    /// Whether the first request is measured, too.
     cold: bool,
-    /// The name under which it is measured what the policy costs to take.
+    /// The name under which the cost of loading the policy is recorded.
     configure: Option<&'static str>,
 }
 
 impl Scenario {
-    /// Whether the request is as large as Envoy takes it.
+    /// Whether the request has the maximum size that Envoy accepts.
     fn is_large(&self) -> bool {
         self.name.starts_with("56 KiB")
     }
@@ -47,7 +47,7 @@ impl Scenario {
     }
 }
 
-/// A browser's request; the pseudo-headers may be replaced.
+/// The headers of a browser's request; the pseudo-headers can be replaced.
 const USUAL: [(&str, &str); 13] = [
     (":authority", "shop.example.com"),
     (":path", "/index.html?utm_source=mail"),
@@ -65,7 +65,7 @@ const USUAL: [(&str, &str); 13] = [
 ];
 
 fn routes(rules: usize) -> Value {
-    // Told apart by host and path at once.
+    // Rules that are distinguished by host and path together.
     let rule = |i: usize| {
         json!({"name": format!("r{i}"), "route": format!("r{}", i % 10), "matches": [{
             "hostnames": [format!("h{}.example.com", i % 100)],
@@ -103,13 +103,13 @@ fn canaries(count: usize, fields: &Value) -> Value {
     json!((0..count).map(canary).collect::<Vec<_>>())
 }
 
-/// All four sections; `rules` in each of egress and routes, ten limits, ten canaries.
+/// A policy with all four sections: `rules` each in egress and routes, ten limits, ten canaries.
 fn everything(rules: usize, requests: u32) -> Value {
     json!({"egress": egress(rules), "rateLimits": limits(10, requests), "routes": routes(rules),
         "canaries": canaries(10, &json!({"stickiness": {"header": "x-user"}}))})
 }
 
-/// A rule for each of twenty kinds of robots, on the header `name`.
+/// A rule for each of twenty kinds of robots, by an expression on the header `name`.
 fn robots(name: &str) -> Value {
     let rule = |i: usize| {
         json!({"name": format!("r{i}"), "route": format!("r{i}"), "matches": [{"headers": [
@@ -118,7 +118,7 @@ fn robots(name: &str) -> Value {
     json!({"default": "stable", "rules": (0..20).map(rule).collect::<Vec<_>>()})
 }
 
-/// A rule for each of two hundred kinds of robots, by a text that the header `name` contains.
+/// A rule for each of two hundred kinds of robots, by a substring of the header `name`.
 fn contained(name: &str) -> Value {
     let rule = |i: usize| {
         json!({"name": format!("r{i}"), "route": format!("r{i}"), "matches": [{"headers": [
@@ -130,7 +130,7 @@ fn contained(name: &str) -> Value {
 /// A large request.
 const LARGE: usize = 56 << 10;
 
-/// What `make` makes, as often as it fits into [`LARGE`].
+/// As many headers from `make` as fit into [`LARGE`].
 fn filled(make: impl Fn(usize) -> String) -> String {
     let mut text = String::new();
     for piece in (0..).map(make) {
@@ -142,8 +142,8 @@ fn filled(make: impl Fn(usize) -> String) -> String {
     text
 }
 
-/// Policies and requests that were made to take long; each once held a worker for a tenth of a second or more. The first
-/// is an ordinary request of the same size.
+/// Policies and requests that are designed to be slow; each once blocked a worker for a tenth of a second or more. The
+/// first is an ordinary request of the same size.
 fn hostile() -> Vec<Scenario> {
     let told_apart = |field: &str, count: usize| {
         let rule = |i: usize| json!({"name": format!("r{i}"), "route": "r", "matches": [{field: [{"name": "v", "value": format!("v{i}")}]}]});
@@ -153,7 +153,7 @@ fn hostile() -> Vec<Scenario> {
     let mut add = |name, policy: Value, headers: Vec<(&'static str, String)>| {
         all.push(Scenario { name, module: "suite", policy, headers, goes_on: true, cold: false, configure: None });
     };
-    // Half of the bytes in cookies of 1,400 bytes, such as tokens, the other half in cookies of 40.
+    // Half of the bytes are cookies of 1,400 bytes, such as tokens, the other half cookies of 40 bytes.
     let cookies = || filled(|i| format!("c{i}={}; ", "x".repeat(if i % 36 == 0 { 1400 } else { 34 })));
     let mut ordinary = to(5, "/index.html");
     ordinary.push(("cookie", format!("session=7; {}", cookies())));
@@ -221,7 +221,7 @@ fn hostile() -> Vec<Scenario> {
     let mut all_values: Vec<_> = values.iter().map(|value| ("x-agent", value.clone())).collect();
     all_values.push(("x-other", "y".repeat(LARGE)));
     add("56 KiB, hostile: a header with all values of the lists of 500 rules", lists, all_values);
-    // Four thousand headers, and a thousand rules with conditions on the last of them and on those that are not there.
+    // Four thousand headers, and a thousand rules with conditions on the last of them and on absent ones.
     let rule = |i: usize| {
         json!({"name": format!("r{i}"), "route": "r", "matches": [{"headers": [{"name": "x-agent", "type": "Present"},
             {"name": format!("x-{i}"), "value": "a", "invert": true},
@@ -237,7 +237,7 @@ fn hostile() -> Vec<Scenario> {
 /// The ordinary request that hostile ones are compared with.
 const ORDINARY: &str = "56 KiB, ordinary";
 
-/// `canaries` writes what a scenario sets to null.
+/// `canaries` sets the fields to remove to null.
 fn without_nulls(mut policy: Value) -> Value {
     for canary in policy.get_mut("canaries").and_then(Value::as_array_mut).into_iter().flatten() {
         if let Some(canary) = canary.as_object_mut() {
@@ -247,7 +247,7 @@ fn without_nulls(mut policy: Value) -> Value {
     policy
 }
 
-/// A request to host `n` on which user 7 is known.
+/// A request to host `n` from user 7.
 fn to(n: usize, path: &str) -> Vec<(&'static str, String)> {
     vec![(":authority", format!("h{n}.example.com")), (":path", path.to_owned()), ("x-user", "user-7".to_owned())]
 }
@@ -295,7 +295,7 @@ fn scenarios() -> Vec<Scenario> {
     let ten_thousand = only("egress", egress(10_000));
     add("egress-allowlist: allowed by a rule of 10,000", "egress-allowlist", ten_thousand, to(5000, "/"), true);
     add("egress-allowlist: denied", "egress-allowlist", only("egress", egress(10)), to(500, "/"), false);
-    // The suite, with all four sections at work.
+    // The suite with all four sections.
     add("suite, 10 rules: allowed", "suite", everything(10, many), to(5, "/index.html"), true);
     add("suite, 10 rules: denied", "suite", everything(10, many), to(100_000, "/"), false);
     add("suite, 10 rules: limited", "suite", everything(10, 1), to(5, "/index.html"), false);
@@ -327,10 +327,10 @@ fn scenarios() -> Vec<Scenario> {
     all
 }
 
-/// Measures the scenarios whose names have `part` in them with the modules in `dist`.
+/// Measures the scenarios whose names contain `part`, with the modules in `dist`.
 ///
 /// # Errors
-/// When a module does not answer as its scenario says.
+/// Returns an error when a module does not decide as its scenario says.
 pub fn measure(dist: &Path, part: &str) -> Result<Budget> {
     let mut budget = Budget::default();
     for scenario in scenarios().into_iter().filter(|scenario| scenario.name.contains(part)) {
@@ -350,10 +350,10 @@ pub fn measure(dist: &Path, part: &str) -> Result<Budget> {
     Ok(budget)
 }
 
-/// Measures what takes minutes: policies of 100,000 rules.
+/// Measures what takes minutes: policies with 100,000 rules.
 ///
 /// # Errors
-/// When a module does not take them.
+/// Returns an error when a module refuses them.
 pub fn measure_large(dist: &Path) -> Result<Budget> {
     let mut budget = Budget::default();
     for (name, module, policy) in [
@@ -366,7 +366,7 @@ pub fn measure_large(dist: &Path) -> Result<Budget> {
     Ok(budget)
 }
 
-/// Gives the guest its policy, and notes what that costs under the name `noted`.
+/// Passes its policy to the guest, and records the cost under the name `noted`.
 fn configure(guest: &mut Guest, name: &str, policy: &Value, noted: Option<&str>, budget: &mut Budget) -> Result<()> {
     guest.host().time = START;
     let text = policy.to_string();
@@ -381,11 +381,11 @@ fn configure(guest: &mut Guest, name: &str, policy: &Value, noted: Option<&str>,
     Ok(())
 }
 
-/// Which functions the warm requests of a scenario spend their instructions in; for a name that begins with
-/// `configure: `, those of its configuration.
+/// The functions that execute the instructions of a scenario's warm requests; for a name that starts with `configure:
+/// `, of its configuration.
 ///
 /// # Errors
-/// When there is no such scenario, or a module does not answer as it says.
+/// Returns an error when there is no such scenario, or a module does not decide as it says.
 pub fn profile(name: &str, dist: &Path) -> Result<Profile> {
     let all = scenarios();
     let names = || all.iter().flat_map(|scenario| [Some(scenario.name), scenario.configure]).flatten();
@@ -417,7 +417,7 @@ fn request_costs(scenario: &Scenario, dist: &Path, budget: &mut Budget) -> Resul
     exchanges(scenario, &mut guest, budget, |_| ())
 }
 
-/// Runs a scenario; `warm` is told when the requests that count begin.
+/// Runs a scenario; calls `warm` before the requests that count.
 fn exchanges(scenario: &Scenario, guest: &mut Guest, budget: &mut Budget, mut warm: impl FnMut(&Guest)) -> Result<()> {
     for (name, value) in [
         ("source\0address", &b"10.0.0.1:4711"[..]),
@@ -435,13 +435,13 @@ fn exchanges(scenario: &Scenario, guest: &mut Guest, budget: &mut Budget, mut wa
         let spent = guest.cost_of(|guest| {
             let went_on = guest.request(stream)?;
             ensure!(went_on == expected, "{}: it went on: {went_on}; {:?}", scenario.name, guest.host().log);
-            // A response of the guest's own passes it as well.
+            // A response by the guest is passed through its own response callbacks, too.
             guest.response(stream)
         })?;
         ensure!(guest.host().sent.take().is_some() != expected, "{}: no response", scenario.name);
         Ok(spent)
     };
-    // Of a limit of one the first request passes.
+    // With a limit of one, the first request passes.
     let first = exchange(guest, 2, scenario.goes_on || scenario.name.ends_with("limited"))?;
     if scenario.cold {
         budget.0.insert(format!("{}, the first request", scenario.name), ScenarioCost::of(&first, 1));
@@ -452,7 +452,7 @@ fn exchanges(scenario: &Scenario, guest: &mut Guest, budget: &mut Budget, mut wa
             warm(guest);
         }
         let spent = exchange(guest, u32::try_from(stream)? + 3, scenario.goes_on)?;
-        // The first of these may still make memory its own.
+        // The first of these requests may still allocate memory.
         if stream > 0 {
             sum.instructions += spent.instructions;
             sum.host_calls += spent.host_calls;
@@ -463,7 +463,7 @@ fn exchanges(scenario: &Scenario, guest: &mut Guest, budget: &mut Budget, mut wa
     Ok(())
 }
 
-/// The usual headers with those of the scenario in their places, or behind them.
+/// The usual headers; those of the scenario replace them or are appended.
 fn headers(scenario: &Scenario) -> Vec<(Vec<u8>, Vec<u8>)> {
     let of = |name: &str| scenario.headers.iter().find(|(found, _)| *found == name).map(|(_, value)| value.as_str());
     let usual = USUAL.iter().map(|(name, value)| (*name, of(name).unwrap_or(value)));

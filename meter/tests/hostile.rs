@@ -1,4 +1,4 @@
-//! What a request costs grows with its bytes and with nothing else that a client chooses.
+//! The cost of a request depends on its size and on nothing else that a client controls.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test stops at the first surprise")]
 
@@ -12,7 +12,7 @@ fn suite() -> PathBuf {
     dist.join("suite.wasm")
 }
 
-/// Bytes that look random, the same in each run (SplitMix64).
+/// Pseudo-random bytes, the same in each run (SplitMix64).
 fn bytes(seed: u64) -> Vec<u8> {
     let mut state = seed;
     let mut next = move || {

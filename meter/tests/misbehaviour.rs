@@ -1,4 +1,4 @@
-//! A host that misbehaves in every way that the ABI allows: no module traps, no request slips through unjudged, and
+//! A host that misbehaves in every way that the ABI allows: no module traps, no request passes without a decision, and
 //! afterwards everything works as before.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test stops at the first surprise")]
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 const MODULES: [&str; 5] = ["suite", "header-routing", "canary", "rate-limit", "egress-allowlist"];
 
-/// Every function that a host offers to the modules.
+/// Every function that a host provides to the modules.
 const FUNCTIONS: [&str; 19] = [
     "proxy_log",
     "proxy_get_log_level",
@@ -33,12 +33,12 @@ const FUNCTIONS: [&str; 19] = [
     "random_get",
 ];
 
-/// Every status of the specification, the holes in it, and what nobody has heard of.
+/// Every status of the specification, the gaps between them, and unknown ones.
 fn statuses() -> impl Iterator<Item = u32> {
     (1..=15).chain([255, u32::MAX])
 }
 
-/// A policy with something for every function to do.
+/// A policy that uses every function.
 fn policy(module: &str) -> String {
     let sections = [
         (
@@ -103,8 +103,8 @@ fn headers(path: &str) -> Headers {
     usual.iter().map(|(name, value)| (name.as_bytes().to_vec(), value.as_bytes().to_vec())).collect()
 }
 
-/// A whole exchange with these headers; whether the request went on. One that did not was answered or closed, if the
-/// host let the module.
+/// A whole exchange with these headers; returns whether the request continued. Otherwise the module responded or closed
+/// the stream, if the host allowed it.
 fn exchange(guest: &mut Guest, stream: u32, headers: &Headers, case: &str) -> bool {
     let host = guest.host();
     (host.request_headers, host.response_headers) = (headers.clone(), vec![(b":status".to_vec(), b"503".to_vec())]);
@@ -121,7 +121,7 @@ fn exchange(guest: &mut Guest, stream: u32, headers: &Headers, case: &str) -> bo
     went_on
 }
 
-/// Nothing of what was done to it is left.
+/// Undoes all misbehaviour.
 fn assert_works(guest: &mut Guest, case: &str) {
     guest.host().answers.clear();
     guest.host().raw_map = None;
@@ -146,7 +146,7 @@ fn every_call_may_answer_every_status() {
                     let went_on = exchange(&mut guest, 2, &headers(path), &case);
                     assert!(!went_on || function != "proxy_get_header_map_pairs", "{case}: passed unseen");
                 }
-                // A configuration, too, is taken or refused; another context's is not touched.
+                // A configuration, too, is accepted or refused; that of another context is ignored.
                 guest.call("proxy_on_context_create", [5, 0]).unwrap();
                 let taken = guest.configure_as(5, policy(module)).unwrap_or_else(|error| panic!("{case}: {error:#}"));
                 assert!(!taken || function != "proxy_get_buffer_bytes", "{case}: configured with nothing");
@@ -217,7 +217,7 @@ fn header_maps_may_be_absent_broken_or_huge() {
             assert!(exchange(&mut guest, 2, &[headers("/"), more].concat(), &case), "{case}: refused");
             assert_works(&mut guest, &case);
         }
-        // Pseudo-headers that are absent, empty, doubled or no text.
+        // Pseudo-headers that are absent, empty, duplicated or not text.
         for (n, replaced) in [":method", ":scheme", ":authority", ":path"].into_iter().enumerate() {
             for value in [None, Some(&b""[..]), Some(b"\xff\xfe\0"), Some(b"%"), Some(b"http://[::1"), Some(b"a, b")] {
                 let mut map = headers("/");
@@ -243,7 +243,7 @@ fn properties_and_shared_data_may_be_anything() {
         for value in values {
             let mut guest = guest(module);
             let case = format!("{module}: {:?}", value.get(..9).unwrap_or(value));
-            // Something is in the shared data first, then all of it is this.
+            // First there is some shared data, then all of it is this value.
             exchange(&mut guest, 2, &headers("/watched"), &case);
             for path in [
                 "source\0address",
@@ -290,7 +290,7 @@ fn callbacks_may_come_in_any_order_and_for_streams_that_do_not_exist() {
                 (dice >> 33) % below
             };
             let (name, arguments) = CALLBACKS[usize::try_from(roll(9)).unwrap()];
-            // Never the plugin that is asked in the end, but a few others, which are streams as well.
+            // Some contexts other than the plugin that is tested at the end; they are streams as well.
             let context = u32::try_from(roll(6)).unwrap() + 2;
             let parent = u32::try_from(roll(4)).unwrap();
             guest.host().request_headers = headers(if roll(2) == 0 { "/" } else { "/watched" });
