@@ -1,4 +1,4 @@
-//! One configuration of a filter: a policy at work.
+//! A configuration of a filter: a loaded policy.
 
 use std::sync::Arc;
 use std::thread;
@@ -13,10 +13,11 @@ use crate::host::NativeHost;
 use crate::refused;
 use crate::sections::{NativePolicy, Sections, Ticking, WorkerSlot};
 
-/// The least number of [`WorkerSlot`]s: with one for each worker thread no two share memory in every request.
+/// The minimum number of [`WorkerSlot`]s: with one for each worker thread, no two threads share memory in every
+/// request.
 const SLOTS: usize = 8;
 
-/// What Envoy holds for a filter's configuration.
+/// The module's side of a filter configuration.
 #[derive(Debug)]
 pub(crate) struct FilterConfig {
     slots: Box<[Arc<dyn Sections>]>,
@@ -24,7 +25,7 @@ pub(crate) struct FilterConfig {
     host: NativeHost,
 }
 
-/// What `filter_name` says: the module, and the plugin's own name.
+/// The content of `filter_name`: the module, and the plugin's own name.
 #[derive(Debug, PartialEq, Eq)]
 struct FilterName {
     module: Module,
@@ -32,7 +33,7 @@ struct FilterName {
 }
 
 impl FilterName {
-    /// Of `<module>` or `<module>/<name>`.
+    /// Parses `<module>` or `<module>/<name>`.
     fn parse(text: &[u8]) -> Result<FilterName, String> {
         let text = std::str::from_utf8(text).map_err(|_| "filter_name: not UTF-8".to_owned())?;
         let (module, name) = text.split_once('/').map_or((text, None), |(module, name)| (module, Some(name)));
@@ -51,7 +52,7 @@ impl FilterName {
 }
 
 impl FilterConfig {
-    /// `None`: refused, and the log says why.
+    /// Returns `None` when the configuration is refused; the log contains the reason.
     pub(crate) fn new(config: ConfigHandle, filter_name: &[u8], text: &[u8]) -> Option<FilterConfig> {
         let FilterName { module, name } = match FilterName::parse(filter_name) {
             Ok(name) => name,
@@ -87,17 +88,17 @@ impl FilterConfig {
         Some(FilterConfig { slots, running, host })
     }
 
-    /// The part of the current thread.
+    /// The slot of the current thread.
     pub(crate) fn sections(&self) -> Option<Arc<dyn Sections>> {
         self.slots.get(thread_number() % self.slots.len().max(1)).cloned()
     }
 
-    /// Envoy's half.
+    /// Envoy's side.
     pub(crate) fn host(&self) -> &NativeHost {
         &self.host
     }
 
-    /// A second has passed, on Envoy's main thread.
+    /// Called each second on Envoy's main thread.
     pub(crate) fn tick(&self) {
         #[cfg(any(test, feature = "trap"))]
         crate::trap::on_tick(&self.host.instance());
@@ -111,8 +112,8 @@ impl FilterConfig {
 }
 
 impl Drop for FilterConfig {
-    /// Hands over what was counted in the last second. Envoy's side is gone when this returns, and requests of this
-    /// configuration may outlive it: whatever happens here, nothing is asked of Envoy's configuration from now on.
+    /// Exports what was counted in the last second. When this returns, Envoy's side no longer exists, but requests of
+    /// this configuration may; from now on, nothing is requested from Envoy's configuration.
     fn drop(&mut self) {
         let _ = guard(|| self.tick());
         self.host.close();
@@ -149,7 +150,7 @@ mod tests {
 
     #[test]
     fn nothing_is_asked_of_envoys_configuration_that_is_gone_even_after_a_panic() {
-        // No callback of this Envoy looks at the configuration, which is none.
+        // No callback of this fake Envoy uses the configuration, so the pointer may be invalid.
         assert!(fake::load_without(fake::OPTIONAL));
         let config = FilterConfig::new(ConfigHandle::Http(1), b"suite/trap-tick", br#"{"routes":{"default":"r"}}"#);
         let config = config.unwrap();

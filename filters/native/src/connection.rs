@@ -1,4 +1,4 @@
-//! One connection that passes a network filter.
+//! A connection that passes a network filter.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -18,7 +18,8 @@ thread_local! {
     static CONNECTIONS: RefCell<Handles<DownstreamConnection>> = const { RefCell::new(Handles::new()) };
 }
 
-/// `None` also when the thread ends and its connections are gone: outside of a guard nothing may panic.
+/// Returns `None` also while the thread ends and its connections are gone, because nothing outside of a guard may
+/// panic.
 fn with_connections<T>(act: impl FnOnce(&RefCell<Handles<DownstreamConnection>>) -> Option<T>) -> Option<T> {
     CONNECTIONS.try_with(act).ok().flatten()
 }
@@ -34,7 +35,7 @@ pub(crate) struct DownstreamConnection {
     is_gone: Cell<bool>,
 }
 
-/// The number of a new connection; `None`: there can be none.
+/// The id of a new connection; `None` when there are too many.
 pub(crate) fn new(config: &FilterConfig, downstream: Downstream) -> Option<usize> {
     let connection = DownstreamConnection {
         downstream,
@@ -50,8 +51,8 @@ fn find(handle: usize) -> Option<Rc<DownstreamConnection>> {
     with_connections(|connections| connections.try_borrow().ok()?.get(handle))
 }
 
-/// Decides a connection before any of its bytes goes anywhere: whether it goes on. One that does not is closed, and so is one
-/// whose decision panics.
+/// Decides a connection before any of its bytes is forwarded; returns whether it continues. Otherwise it is closed,
+/// also when the decision panics.
 pub(crate) fn decide(handle: usize) -> bool {
     let Some(connection) = find(handle) else { return false };
     let mut request = NativeRequest::Connection(Rc::clone(&connection));
@@ -73,7 +74,7 @@ pub(crate) fn decide(handle: usize) -> bool {
     is_open
 }
 
-/// Whether the connection was let through.
+/// Whether the connection was allowed.
 pub(crate) fn is_open(handle: usize) -> bool {
     find(handle).is_some_and(|connection| connection.is_open.get())
 }
@@ -87,7 +88,7 @@ pub(crate) fn destroy(handle: usize) {
 }
 
 impl DownstreamConnection {
-    /// Envoy's side, while it is there.
+    /// Envoy's side, while it exists.
     pub(crate) fn downstream(&self) -> Result<Downstream, Error> {
         if self.is_gone.get() { Err(Error::Over) } else { Ok(self.downstream) }
     }

@@ -1,4 +1,4 @@
-//! One HTTP stream that passes a filter.
+//! An HTTP stream that passes a filter.
 
 use std::cell::{Cell, RefCell};
 use std::mem;
@@ -21,23 +21,23 @@ thread_local! {
     static FILTERS: RefCell<Handles<Filter>> = const { RefCell::new(Handles::new()) };
 }
 
-/// `None` also when the thread ends and its filters are gone: outside of a guard nothing may panic.
+/// Returns `None` also while the thread ends and its filters are gone, because nothing outside of a guard may panic.
 fn with_filters<T>(act: impl FnOnce(&RefCell<Handles<Filter>>) -> Option<T>) -> Option<T> {
     FILTERS.try_with(act).ok().flatten()
 }
 
-/// What becomes of the part of a request that a hook is about.
+/// What happens to the part of a request that a hook handles.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum HookResult {
-    /// To the next filter.
+    /// It is forwarded to the next filter.
     Continue,
     /// It waits here.
     Wait,
-    /// It goes nowhere: the request has been answered.
+    /// It is discarded: there was a response already.
     Refused,
 }
 
-/// A stream, and what is left to do for it.
+/// A stream with its remaining work.
 #[derive(Debug)]
 pub(crate) struct Filter {
     stream: Stream,
@@ -45,33 +45,33 @@ pub(crate) struct Filter {
     host: NativeHost,
     rest: RefCell<Rest<HeaderCopy>>,
     is_refused: Cell<bool>,
-    /// Whether the request is to go on at the end of the hook.
+    /// Whether the request continues at the end of the hook.
     goes_on: Cell<bool>,
     /// Whether Envoy has destroyed its side.
     is_gone: Cell<bool>,
     call: RefCell<Option<CallUnderWay>>,
-    /// Whether Envoy is just taking a call: it may end before its number is known.
+    /// Whether a call is being started: it may end before its id is known.
     is_call_beginning: Cell<bool>,
-    /// How many calls there have been.
+    /// The number of calls so far.
     calls: Cell<u32>,
 }
 
-/// A gRPC call under way.
+/// A gRPC call in progress.
 #[derive(Debug)]
 struct CallUnderWay {
     number: u32,
-    /// Envoy's number, once it is known.
+    /// Envoy's id, once it is known.
     stream: Option<u64>,
     seen: Frames,
     body: Vec<u8>,
-    /// Whether there was more than a message can have: whatever its trailers say, it is none.
+    /// Whether more data came than a message can have: then it is invalid, whatever its trailers say.
     is_too_large: bool,
-    /// Its end, when that came before Envoy had taken the call.
+    /// Its result, when it ended before Envoy returned the id.
     ended: Option<Option<Vec<u8>>>,
 }
 
 impl CallUnderWay {
-    /// The message of a call that has ended well.
+    /// The message of a successful call.
     fn message(&self, has_completed: bool) -> Option<Vec<u8>> {
         let has_succeeded =
             has_completed && !self.is_too_large && self.seen.status == Some(200) && self.seen.grpc_status == Some(0);
@@ -79,7 +79,7 @@ impl CallUnderWay {
     }
 }
 
-/// What the headers and trailers of a call's response say.
+/// The status in the headers and trailers of a call's response.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Frames {
     status: Option<u32>,
@@ -87,9 +87,9 @@ pub(crate) struct Frames {
 }
 
 impl Frames {
-    /// Notes one header.
+    /// Records one header.
     pub(crate) fn take(&mut self, name: &[u8], value: &[u8]) {
-        // What is no number is not 0 either.
+        // A value that is not a number is not 0, either.
         let number = || std::str::from_utf8(value).ok().and_then(|text| text.parse().ok()).or(Some(u32::MAX));
         match name {
             b":status" => self.status = number(),
@@ -99,7 +99,7 @@ impl Frames {
     }
 }
 
-/// The number of a new filter; `None`: there can be none.
+/// The id of a new filter; `None` when there are too many.
 pub(crate) fn new(config: &FilterConfig, stream: Stream) -> Option<usize> {
     let filter = Filter {
         stream,
@@ -120,13 +120,13 @@ fn find(handle: usize) -> Option<Rc<Filter>> {
     with_filters(|filters| filters.try_borrow().ok()?.get(handle))
 }
 
-/// Runs what a hook must decide. A panic refuses the request, and so does a number that is no filter's.
+/// Runs the decision of a hook. The request is refused when it panics, and when the id is not that of a filter.
 pub(crate) fn decide(handle: usize, act: impl FnOnce(&Rc<Filter>) -> HookResult) -> HookResult {
     let Some(filter) = find(handle) else { return HookResult::Refused };
     guard(|| act(&filter)).unwrap_or_else(|_| filter.refuse_after_panic())
 }
 
-/// Runs what a hook notes about a request that has been decided. A panic is counted.
+/// Runs a hook for a request that was decided before. A panic is counted.
 pub(crate) fn observe(handle: usize, act: impl FnOnce(&Rc<Filter>)) {
     let Some(filter) = find(handle) else { return };
     if guard(|| act(&filter)).is_err() {
@@ -143,17 +143,17 @@ pub(crate) fn destroy(handle: usize) {
 }
 
 impl Filter {
-    /// Envoy's side, while it is there.
+    /// Envoy's side, while it exists.
     pub(crate) fn stream(&self) -> Result<Stream, Error> {
         if self.is_gone.get() { Err(Error::Over) } else { Ok(self.stream) }
     }
 
-    /// Notes that the request is answered.
+    /// Records that there was a response.
     pub(crate) fn refuse(&self) {
         self.is_refused.set(true);
     }
 
-    /// The request goes on when this hook has kept what is left to do: within that the response may come already.
+    /// Continues the request after this hook has stored its remaining work: the response may arrive within the call.
     pub(crate) fn resume_later(&self) -> Result<(), Error> {
         self.stream()?;
         self.goes_on.set(true);
@@ -164,7 +164,7 @@ impl Filter {
         count_failure(&self.host, "panic");
     }
 
-    /// Answers with 503; when not even that works, resets.
+    /// Responds with 503; if that fails, resets.
     #[cold]
     fn refuse_after_panic(self: &Rc<Self>) -> HookResult {
         let _ = guard(|| self.count_panic());
@@ -190,7 +190,7 @@ impl Filter {
         }
     }
 
-    /// How it goes on after a decision.
+    /// Continues after a decision.
     fn flow(&self) -> HookResult {
         if self.is_refused.get() {
             return HookResult::Refused;
@@ -201,7 +201,7 @@ impl Filter {
         }
     }
 
-    /// A request's headers are there.
+    /// The request's headers have arrived.
     pub(crate) fn request_headers(self: &Rc<Self>, has_ended: bool) -> HookResult {
         #[cfg(any(test, feature = "trap"))]
         crate::trap::on_request(self.stream);
@@ -212,7 +212,7 @@ impl Filter {
         self.host.hand_over_by(self.stream());
         match (handled.flow, self.flow()) {
             (penstock_host::Flow::Continue, _) => HookResult::Continue,
-            // Neither answered nor waiting: a request that could not even be answered, and was reset.
+            // Neither responded nor waiting: the response failed and the stream was reset.
             (penstock_host::Flow::Pause, HookResult::Continue) => {
                 self.is_refused.set(true);
                 HookResult::Refused
@@ -221,7 +221,7 @@ impl Filter {
         }
     }
 
-    /// More of a request is there, the last of it when `has_ended`.
+    /// More of the request has arrived; with `has_ended`, the last part.
     pub(crate) fn request_body(&self, has_ended: bool) -> HookResult {
         if self.is_refused.get() {
             return HookResult::Refused;
@@ -233,7 +233,7 @@ impl Filter {
         }
     }
 
-    /// A response's headers are there, the upstream's or Envoy's own.
+    /// A response's headers have arrived, from the upstream or from Envoy itself.
     pub(crate) fn response_headers(self: &Rc<Self>, has_ended: bool) {
         #[cfg(any(test, feature = "trap"))]
         crate::trap::on_response(self.stream);
@@ -242,7 +242,7 @@ impl Filter {
             return;
         }
         if matches!(rest, Rest::Call(_)) {
-            // Envoy has answered by itself; nothing of the request may go on.
+            // Envoy has responded itself, so nothing of the request may be forwarded.
             self.is_refused.set(true);
         }
         let request = &mut NativeRequest::Http(Rc::clone(self));
@@ -250,7 +250,7 @@ impl Filter {
         self.keep_rest(rest);
     }
 
-    /// A response's trailers are there.
+    /// A response's trailers have arrived.
     pub(crate) fn response_trailers(self: &Rc<Self>) {
         let mut rest = self.take_rest();
         if !matches!(rest, Rest::Nothing) {
@@ -259,7 +259,7 @@ impl Filter {
         }
     }
 
-    /// The exchange is over, however that went.
+    /// The exchange has ended, with any result.
     pub(crate) fn complete(self: &Rc<Self>) {
         let rest = self.take_rest();
         if !matches!(rest, Rest::Nothing) {
@@ -267,7 +267,7 @@ impl Filter {
         }
     }
 
-    /// Begins a call, which may end within `start`.
+    /// Starts a call, which may end within `start`.
     pub(crate) fn begin_call(&self, start: impl FnOnce(Stream) -> Result<u64, Error>) -> Result<CallStart, Error> {
         let stream = self.stream()?;
         let number = self.calls.get().wrapping_add(1);
@@ -302,23 +302,23 @@ impl Filter {
         }
     }
 
-    /// Gives up a call; one that is over already is left alone.
+    /// Cancels a call; ignores one that has ended.
     pub(crate) fn cancel_call(&self, number: u32) {
         let call = self.call.try_borrow_mut().ok().and_then(|mut call| call.take_if(|call| call.number == number));
-        // Its end, which Envoy tells within this, finds no call any more.
+        // Envoy reports the end within this call, and then no call is found any more.
         if let (Some(id), Ok(stream)) = (call.and_then(|call| call.stream), self.stream()) {
             stream.reset_call(id);
         }
     }
 
-    /// Acts on the call that Envoy means. While it begins, Envoy's number is not known yet.
+    /// Finds the call for Envoy's id, which is unknown while the call is being started.
     fn with_call<T>(&self, id: u64, act: impl FnOnce(&mut CallUnderWay) -> T) -> Option<T> {
         let mut call = self.call.try_borrow_mut().ok()?;
         let is_beginning = self.is_call_beginning.get();
         call.as_mut().filter(|call| is_beginning || call.stream == Some(id)).map(act)
     }
 
-    /// Headers or trailers of a call's response are there.
+    /// Headers or trailers of a call's response have arrived.
     pub(crate) fn call_headers(&self, id: u64, found: Frames) {
         self.with_call(id, |call| {
             call.seen.status = found.status.or(call.seen.status);
@@ -326,7 +326,7 @@ impl Filter {
         });
     }
 
-    /// A part of a call's response is there. More than a message can have is none.
+    /// A part of a call's response has arrived. More data than a message can have makes it invalid.
     pub(crate) fn call_data(&self, id: u64, chunk: &[u8]) {
         self.with_call(id, |call| {
             if call.is_too_large || call.body.len().saturating_add(chunk.len()) > grpc::MOST {

@@ -1,9 +1,10 @@
-//! One message of gRPC over HTTP: <https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>. The ABI has no gRPC calls.
+//! One gRPC message over HTTP: <https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>. The ABI has no gRPC
+//! calls.
 
-/// The largest reply that is kept: those of rate-limit services have a few hundred bytes.
+/// The largest reply in bytes; those of rate-limit services have a few hundred.
 pub(crate) const MOST: usize = 1 << 20;
 
-/// A message as the body of a request.
+/// Frames a message as the body of a request.
 pub(crate) fn frame(message: &[u8]) -> Option<Vec<u8>> {
     let length = u32::try_from(message.len()).ok()?;
     let mut body = Vec::with_capacity(message.len() + 5);
@@ -13,7 +14,8 @@ pub(crate) fn frame(message: &[u8]) -> Option<Vec<u8>> {
     Some(body)
 }
 
-/// The one message of a body. A message that is compressed, which nobody asked for, cut short, or followed by something is none.
+/// The only message of a body. A message that is compressed (which was not requested), truncated, or followed by data
+/// is invalid.
 pub(crate) fn unframe(body: &[u8]) -> Option<&[u8]> {
     let (prefix, message) = body.split_first_chunk::<5>()?;
     let [0, a, b, c, d] = *prefix else { return None };

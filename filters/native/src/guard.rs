@@ -1,4 +1,4 @@
-//! Keeps panics out of Envoy: one would end the process and every request in it.
+//! Keeps panics out of Envoy: a panic there would end the process and every request in it.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Once;
@@ -9,16 +9,17 @@ use penstock_host::proxy_log::CRITICAL;
 
 use crate::abi;
 
-/// What was guarded has panicked. All that it held is gone or whole: what is shared changes by single swaps.
+/// The guarded code has panicked. Its own data was dropped, and shared data is consistent, because it only changes by
+/// single swaps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Panicked;
 
-/// Runs `act`; a panic in it is an error.
+/// Runs `act`; returns an error when it panics.
 pub(crate) fn guard<T>(act: impl FnOnce() -> T) -> Result<T, Panicked> {
     catch_unwind(AssertUnwindSafe(act)).map_err(|_| Panicked)
 }
 
-/// From here on a panic leaves one line in Envoy's log, once a second at most.
+/// From now on, a panic writes one line to Envoy's log, at most once a second.
 pub(crate) fn install() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
@@ -34,7 +35,7 @@ pub(crate) fn install() {
     });
 }
 
-/// Lets one line a second through.
+/// Allows one line a second.
 #[derive(Debug)]
 struct Limiter {
     second: AtomicU64,
@@ -46,7 +47,7 @@ impl Limiter {
         Limiter { second: AtomicU64::new(u64::MAX), left_out: AtomicU64::new(0) }
     }
 
-    /// `None`: there was a line in this second. Otherwise how many were left out before.
+    /// Returns `None` when there was a line in this second, or else how many lines were suppressed before.
     fn admit(&self, second: u64) -> Option<u64> {
         if self.second.swap(second, Ordering::Relaxed) == second {
             self.left_out.fetch_add(1, Ordering::Relaxed);

@@ -1,5 +1,5 @@
-//! Numbers for the filters of one worker thread. Envoy keeps such a number where its ABI has a pointer, and hands it back with
-//! each hook: a number whose filter is gone, or that never was one, finds nothing, where a pointer would be followed.
+//! Ids for the filters of one worker thread. Envoy stores such an id where its ABI has a pointer, and passes it to each
+//! hook. An id whose filter no longer exists, or never did, finds nothing, whereas a pointer would be dereferenced.
 
 use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -16,12 +16,12 @@ pub(crate) struct Handles<T> {
 
 #[derive(Debug)]
 struct HandleSlot<T> {
-    /// How many filters had the place before.
+    /// How many filters had this slot before.
     generation: usize,
     value: Option<Rc<T>>,
 }
 
-/// The number of the current thread among those that have asked.
+/// The number of the current thread, in order of first use.
 pub(crate) fn thread_number() -> usize {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     thread_local! {
@@ -35,7 +35,7 @@ impl<T> Handles<T> {
         Handles { slots: Vec::new(), free: Vec::new() }
     }
 
-    /// The number of `value` from now on, never 0; `None`: there are too many.
+    /// The id of a new `value`, never 0; `None` when there are too many.
     pub(crate) fn insert(&mut self, value: Rc<T>) -> Option<usize> {
         let index = match self.free.pop() {
             Some(index) => index,
@@ -60,12 +60,12 @@ impl<T> Handles<T> {
         (is_current && thread == thread_number()).then_some(index)
     }
 
-    /// What has this number.
+    /// The value with this id.
     pub(crate) fn get(&self, handle: usize) -> Option<Rc<T>> {
         self.slots.get(self.place(handle)?)?.value.clone()
     }
 
-    /// Takes the number back.
+    /// Removes a value.
     pub(crate) fn remove(&mut self, handle: usize) -> Option<Rc<T>> {
         let index = self.place(handle)?;
         let slot = self.slots.get_mut(index)?;
@@ -88,7 +88,7 @@ mod tests {
         assert_eq!((handles.get(first).as_deref(), handles.get(second).as_deref()), (Some(&"first"), Some(&"second")));
         assert_eq!(handles.remove(first).as_deref(), Some(&"first"));
         assert_eq!((handles.get(first), handles.remove(first)), (None, None));
-        // The place is used again, under another number.
+        // The slot is reused with a different id.
         let third = handles.insert(Rc::new("third")).unwrap();
         assert_eq!((third == first, handles.get(first)), (false, None));
         assert_eq!(handles.get(third).as_deref(), Some(&"third"));

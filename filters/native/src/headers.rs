@@ -1,5 +1,5 @@
-//! The headers of one request, copied out of Envoy: what was decided may borrow from them while headers are changed, and while
-//! a rate-limit service is asked.
+//! The headers of one request, copied out of Envoy: a decision may borrow from them while headers are changed, and
+//! during a call of a rate-limit service.
 
 use penstock_host::{HeaderMap, Headers, Malformed};
 use smallvec::SmallVec;
@@ -9,14 +9,14 @@ use crate::host::Error;
 /// A copy of a header map.
 #[derive(Debug, Default)]
 pub(crate) struct HeaderCopy {
-    /// Names and values, one after the other.
+    /// Names and values, concatenated.
     text: Vec<u8>,
     /// The lengths of each name and value.
     lengths: SmallVec<[(u32, u32); 32]>,
 }
 
 impl HeaderCopy {
-    /// Makes room for so many headers of so many bytes in all.
+    /// Reserves memory for this many headers and bytes.
     pub(crate) fn reserve(&mut self, headers: usize, bytes: usize) -> Result<(), Error> {
         self.text.try_reserve_exact(bytes).map_err(|_| Error::Refused("header map"))?;
         self.lengths.try_reserve_exact(headers).map_err(|_| Error::Refused("header map"))

@@ -1,4 +1,4 @@
-//! Envoy, as one plugin sees it.
+//! Envoy, as seen by one plugin.
 
 use std::cell::Cell;
 use std::fmt;
@@ -18,16 +18,16 @@ use crate::metrics::NativeMetrics;
 use crate::request::NativeRequest;
 use crate::ticker::Ticks;
 
-/// Why Envoy does not do something.
+/// Why an operation of Envoy failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Error {
-    /// This version of Envoy cannot: it lacks the callback.
+    /// This version of Envoy lacks the callback.
     Missing(&'static str),
-    /// Envoy says no.
+    /// The callback returned failure.
     Refused(&'static str),
-    /// The request or connection is over.
+    /// The request or connection has ended.
     Over,
-    /// The process's clock is before 1970.
+    /// The system clock is before 1970.
     Clock,
 }
 
@@ -42,19 +42,19 @@ impl fmt::Display for Error {
     }
 }
 
-/// Envoy's half of one plugin, which all worker threads share.
+/// Envoy's side of one plugin, which all worker threads share.
 #[derive(Clone, Debug)]
 pub(crate) struct NativeHost(Arc<NativeShared>);
 
 #[derive(Debug)]
 struct NativeShared {
-    /// `None` once Envoy's configuration is gone.
+    /// `None` after Envoy's configuration was destroyed.
     config: Mutex<Option<ConfigHandle>>,
     name: Option<String>,
     metrics: NativeMetrics,
     /// Whether a configuration can write metrics; before Envoy 1.39 only a request can.
     writes_metrics: bool,
-    /// Whether metrics wait for a request.
+    /// Whether metrics wait for the next request.
     is_due: AtomicBool,
     ticks: OnceLock<Ticks>,
 }
@@ -72,7 +72,7 @@ fn kind_of(kind: MetricKind) -> AbiMetric {
 }
 
 impl NativeHost {
-    /// Of the plugin `name` with this configuration in Envoy.
+    /// For the plugin `name` with this configuration in Envoy.
     pub(crate) fn new(config: ConfigHandle, name: Option<String>) -> NativeHost {
         NativeHost(Arc::new(NativeShared {
             config: Mutex::new(Some(config)),
@@ -84,7 +84,7 @@ impl NativeHost {
         }))
     }
 
-    /// What tells this plugin from every other with a name, and is the same after a reload.
+    /// Identifies the plugin among all with names, also after a reload.
     pub(crate) fn instance(&self) -> Vec<u8> {
         self.0.name.as_deref().unwrap_or_default().into()
     }
@@ -93,12 +93,12 @@ impl NativeHost {
         lock(&self.0.config).ok_or(Error::Over)
     }
 
-    /// Envoy's configuration goes: nothing is asked of it from now on.
+    /// Envoy's configuration is being destroyed and must not be used from now on.
     pub(crate) fn close(&self) {
         *lock(&self.0.config) = None;
     }
 
-    /// Hands the metrics over, on Envoy's main thread.
+    /// Exports the metrics, on Envoy's main thread.
     pub(crate) fn hand_over(&self) {
         let Ok(config) = self.config() else { return };
         if self.0.writes_metrics {
@@ -108,14 +108,14 @@ impl NativeHost {
         }
     }
 
-    /// The same by way of a request, where it must be.
+    /// Exports the metrics by way of a request, where that is necessary.
     pub(crate) fn hand_over_by(&self, stream: Result<Stream, Error>) {
         if let (true, Ok(stream)) = (self.takes_due(), stream) {
             self.0.metrics.hand_over(|kind, id, labels, value| stream.write(kind, id, labels, value));
         }
     }
 
-    /// The same by way of a connection.
+    /// Exports the metrics by way of a connection.
     pub(crate) fn hand_over_by_connection(&self, downstream: Result<Downstream, Error>) {
         if let (true, Ok(downstream)) = (self.takes_due(), downstream) {
             self.0.metrics.hand_over(|kind, id, _, value| downstream.write(kind, id, value));
@@ -137,7 +137,7 @@ impl Host for NativeHost {
         Ok(Timestamp(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)))
     }
 
-    /// SipHash of a count, with keys of the operating system for each thread.
+    /// SipHash of a counter, with keys from the operating system for each thread.
     fn random(&self) -> Result<u64, Error> {
         thread_local! {
             static KEYS: RandomState = RandomState::new();
@@ -158,7 +158,7 @@ impl Host for NativeHost {
         Ok(())
     }
 
-    /// Defines it in Envoy when there is no definition for it: only while the configuration is loaded.
+    /// Defines it in Envoy when it has no definition yet, which is only possible while the configuration is loaded.
     fn define_metric(&self, kind: MetricKind, name: &str) -> Result<u32, Error> {
         let (config, kind) = (self.config()?, kind_of(kind));
         let define = |base: &str, labels: &[&str]| config.define(kind, base, labels);
@@ -173,7 +173,7 @@ impl Host for NativeHost {
         self.0.metrics.note(metric, value)
     }
 
-    /// Memory of a namespace goes with the last policy that has it.
+    /// The memory of a namespace is freed with the last policy that uses it.
     fn state(&self, namespace: u64, tables: &[Table]) -> NativeState {
         let mut owner = self.instance();
         owner.extend(namespace.to_le_bytes());
@@ -185,12 +185,12 @@ impl Host for NativeHost {
         is_nameless.then_some("its `filter_name` is that of the module alone; write `filter_name: <module>/<name>`")
     }
 
-    /// The ABI shows no value within another, where claims are, and an error in the log for each that is of another type.
+    /// The ABI gives no access to nested values, where claims are, and logs an error for each value of another type.
     fn has_facts(&self) -> bool {
         false
     }
 
-    /// The ABI shows no metadata of the node, and Istio, whose they are, loads no dynamic modules.
+    /// The ABI gives no access to the node's metadata; and Istio, which sets it, loads no dynamic modules.
     fn has_workload(&self) -> bool {
         false
     }

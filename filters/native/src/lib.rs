@@ -1,9 +1,9 @@
 //! The platform "Envoy dynamic module": the same engine as in the wasm modules, in Envoy's own process.
 //!
-//! Envoy calls the hooks of `abi/hooks.rs`; each finds the [`filter::Filter`] or [`connection::DownstreamConnection`] that it is about
-//! and calls it behind a guard (`guard.rs`): a panic refuses one request and never crosses into Envoy. A filter belongs to a
-//! [`config::FilterConfig`], one policy at work, which all worker threads share. What the policy counts is handed to Envoy by its
-//! main thread once a second (`ticker.rs`, `metrics.rs`).
+//! Envoy calls the hooks in `abi/hooks.rs`. Each finds its [`filter::Filter`] or [`connection::DownstreamConnection`]
+//! and calls it behind a guard (`guard.rs`): a panic refuses one request and never reaches Envoy. A filter belongs to a
+//! [`config::FilterConfig`], a loaded policy that all worker threads share. Once a second, Envoy's main thread collects
+//! what the policy has counted (`ticker.rs`, `metrics.rs`).
 //!
 //! `abi` is the only place with `unsafe` code.
 

@@ -1,9 +1,10 @@
-//! What a plugin counts, until Envoy's main thread takes it.
+//! Collects a plugin's metrics until Envoy's main thread exports them.
 //!
-//! Envoy takes definitions of metrics only while a configuration is loaded. For HTTP filters one definition with labels serves
-//! every rule: `penstock.requests_total.section.<section>.rule.<rule>.outcome.<outcome>` becomes `penstock.requests_total` with
-//! the labels `section`, `rule` and `outcome`, which are those that `stats_tags` give the metrics of the wasm modules. Metrics
-//! of network filters have no labels; each is defined by its whole name, and the stats tags find them there.
+//! Envoy accepts definitions of metrics only while a configuration is loaded. For HTTP filters, one definition with
+//! labels serves every rule: `penstock.requests_total.section.<section>.rule.<rule>.outcome.<outcome>` becomes
+//! `penstock.requests_total` with the labels `section`, `rule` and `outcome`, which are those that `stats_tags` give to
+//! the metrics of the wasm modules. Metrics of network filters have no labels; each is defined with its whole name, in
+//! which the stats tags find them.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -15,10 +16,10 @@ use smallvec::SmallVec;
 use crate::abi::AbiMetric;
 use crate::host::Error;
 
-/// Values of one histogram that wait: one a second is recorded.
+/// The maximum number of pending values of one histogram: one a second is recorded.
 const MOST_VALUES: usize = 64;
 
-/// The metrics of one plugin. Worker threads count at the same time, and none waits while Envoy takes what was counted.
+/// The metrics of one plugin. Worker threads count concurrently, and do not wait while Envoy exports.
 #[derive(Debug, Default)]
 pub(crate) struct NativeMetrics {
     series: RwLock<Vec<LabelledSeries>>,
@@ -28,7 +29,7 @@ pub(crate) struct NativeMetrics {
 #[derive(Debug, Default)]
 struct Known {
     by_name: HashMap<(AbiMetric, Box<str>), u32>,
-    /// Envoy's numbers.
+    /// The ids in Envoy.
     definitions: HashMap<(AbiMetric, Box<str>), usize>,
 }
 
@@ -39,7 +40,7 @@ struct LabelledSeries {
     waiting: Waiting,
 }
 
-/// What Envoy has not taken yet.
+/// The pending values.
 #[derive(Debug)]
 enum Waiting {
     Counter(AtomicU64),
@@ -79,7 +80,7 @@ impl Waiting {
         }
     }
 
-    /// Hands over what waits. What is not taken waits on.
+    /// Exports the pending values. If Envoy refuses some, they stay pending.
     fn hand_over(&self, write: impl Fn(AbiMetric, u64) -> Result<(), Error>) {
         match self {
             Waiting::Counter(sum) => {
@@ -101,7 +102,7 @@ impl Waiting {
 }
 
 impl NativeMetrics {
-    /// The number of the metric `name`. Where Envoy has no definition for it yet, `define` makes one of a name and labels.
+    /// The id of the metric `name`. If Envoy has no definition for it yet, `define` makes one from a name and labels.
     pub(crate) fn series(
         &self,
         kind: AbiMetric,
@@ -131,14 +132,14 @@ impl NativeMetrics {
         Ok(id)
     }
 
-    /// Notes a value: adds to a counter, sets a gauge, records in a histogram.
+    /// Records a value: adds to a counter, sets a gauge, or adds to a histogram.
     pub(crate) fn note(&self, id: u32, value: u64) -> Result<(), Error> {
         let series = self.series.read().unwrap_or_else(PoisonError::into_inner);
         series.get(id as usize).ok_or(Error::Refused("metric"))?.waiting.note(value);
         Ok(())
     }
 
-    /// Hands over what waits. What Envoy does not take stays.
+    /// Exports the pending values. Those that Envoy refuses stay pending.
     pub(crate) fn hand_over(&self, write: impl Fn(AbiMetric, usize, &[Box<str>], u64) -> Result<(), Error>) {
         let series = self.series.read().unwrap_or_else(PoisonError::into_inner);
         for LabelledSeries { definition, labels, waiting } in series.iter() {
@@ -147,7 +148,7 @@ impl NativeMetrics {
     }
 }
 
-/// A metric's name, taken apart.
+/// A metric's name, split into its parts.
 #[derive(Debug, PartialEq, Eq)]
 struct Labelled<'n> {
     base: String,
@@ -161,7 +162,7 @@ impl<'n> Labelled<'n> {
     }
 }
 
-/// Those that the name has, as the stats tags in `envoy-configs/static.yaml` find them.
+/// The labels in the name, as the stats tags in `envoy-configs/static.yaml` find them.
 fn labelled(name: &str) -> Labelled<'_> {
     match metric_labels(name) {
         Some((metric, labels)) => {

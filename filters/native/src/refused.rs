@@ -1,16 +1,16 @@
-//! Policies that were refused. Envoy forgets a refused configuration, and all that it counted; the one that keeps serving under
-//! the same plugin's name counts for it.
+//! Counts refused policies. Envoy destroys a refused configuration with its metrics, so the configuration that stays
+//! active under the same plugin name counts the refusal.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
-/// The most names that wait: those of plugins that never had a policy wait for ever.
+/// The maximum number of plugin names; for a plugin that never had a policy, the count is never collected.
 const MOST: usize = if cfg!(miri) { 20 } else { 1_000 };
 
-/// Refusals by plugin that nobody has counted yet.
+/// Uncollected refusals, by plugin.
 static REFUSED: Mutex<BTreeMap<Vec<u8>, u32>> = Mutex::new(BTreeMap::new());
 
-/// A policy of this plugin was refused.
+/// Records that a policy of this plugin was refused.
 pub(crate) fn note(plugin: Vec<u8>) {
     let mut all = REFUSED.lock().unwrap_or_else(PoisonError::into_inner);
     if all.len() < MOST || all.contains_key(&plugin) {
@@ -19,7 +19,7 @@ pub(crate) fn note(plugin: Vec<u8>) {
     }
 }
 
-/// How many were refused since the last time that this was asked.
+/// Returns how many were refused since the last call.
 pub(crate) fn take(plugin: &[u8]) -> u32 {
     REFUSED.lock().unwrap_or_else(PoisonError::into_inner).remove(plugin).unwrap_or(0)
 }
@@ -34,7 +34,7 @@ mod tests {
         note(b"a".to_vec());
         note(b"b".to_vec());
         assert_eq!([take(b"a"), take(b"a"), take(b"b"), take(b"c")], [2, 0, 1, 0]);
-        // Plugins without end take no memory without end.
+        // The memory is bounded for any number of plugins.
         (0..2 * MOST).for_each(|number| note(number.to_string().into_bytes()));
         assert!(REFUSED.lock().unwrap().len() <= MOST);
         let counted: u32 = (0..2 * MOST).map(|number| take(number.to_string().as_bytes())).sum();

@@ -1,4 +1,4 @@
-//! The request or connection that the current hook is about, as `penstock-host` wants it.
+//! The request or connection of the current hook, as `penstock-host` needs it.
 
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -17,9 +17,9 @@ use crate::host::Error;
 /// A request or a connection.
 #[derive(Clone, Debug)]
 pub(crate) enum NativeRequest {
-    /// Of an HTTP filter.
+    /// The stream of an HTTP filter.
     Http(Rc<Filter>),
-    /// Of a network filter.
+    /// The connection of a network filter.
     Connection(Rc<DownstreamConnection>),
 }
 
@@ -36,7 +36,7 @@ fn change(stream: Stream, map: StreamHeaders, change: &HeaderOp<'_>) -> Result<(
 }
 
 impl NativeRequest {
-    /// The stream, while Envoy has it.
+    /// The stream, while it exists in Envoy.
     fn stream(&self) -> Result<Stream, Error> {
         match self {
             NativeRequest::Http(filter) => filter.stream(),
@@ -74,7 +74,7 @@ impl ProxyRequest for NativeRequest {
         }
     }
 
-    /// The ABI has no status of gRPC: as a header it takes the place of the one that Envoy derives, for clients of gRPC alone.
+    /// The ABI has no gRPC status. As a header, it replaces the one that Envoy derives, only for gRPC clients.
     fn respond(
         &mut self,
         status: u16,
@@ -99,7 +99,7 @@ impl ProxyRequest for NativeRequest {
 
     fn reset(&mut self) {
         if let Ok(stream) = self.stream() {
-            // An Envoy that cannot leaves the request to wait, and its own timeouts end it.
+            // If Envoy lacks the callback, the request waits until one of Envoy's own timeouts ends it.
             let _ = stream.reset("penstock_reset");
         }
     }
@@ -123,7 +123,7 @@ impl ProxyRequest for NativeRequest {
             (b"content-type", b"application/grpc"),
             (b"te", b"trailers"),
         ];
-        // Rounded up; a timeout of 0 would be none at all.
+        // Rounded up, because 0 would mean no timeout.
         let timeout = u64::try_from(call.timeout.as_nanos().div_ceil(1_000_000).max(1)).unwrap_or(u64::MAX);
         filter.begin_call(|stream| stream.start_call(call.cluster, &headers, &body, timeout))
     }
@@ -193,7 +193,7 @@ impl ProxyRequest for NativeRequest {
         }
     }
 
-    /// Envoy has a version for every connection with TLS, and none for others.
+    /// Envoy reports a TLS version exactly for connections with TLS.
     fn has_tls(&mut self) -> Option<bool> {
         match self.downstream() {
             Ok(downstream) => downstream.has_tls(),
@@ -218,7 +218,7 @@ impl ProxyRequest for NativeRequest {
                 Ok(downstream) => downstream.filter_state(key),
                 Err(_) => self.stream().ok()?.filter_state(key),
             },
-            // Refused when the policy loads: see `has_workload`.
+            // Such a policy is refused when it loads: see `has_workload`.
             IdentitySource::Workload { .. } => None,
         }
     }
@@ -228,12 +228,13 @@ impl ProxyRequest for NativeRequest {
     }
 }
 
-/// Where Envoy keeps what a wasm module sets: access logs are the same for both bodies, and each finds the other's route.
+/// The prefix under which Envoy stores what a wasm module sets: access logs are the same for both bodies, and each sees
+/// the other's route.
 fn state_name(name: &str) -> String {
     ["wasm.", name].concat()
 }
 
-/// Whether Envoy takes a request of this content type for one of gRPC.
+/// Whether Envoy treats a request with this content type as gRPC.
 fn is_grpc(content_type: &[u8]) -> bool {
     content_type.strip_prefix(b"application/grpc").is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
 }

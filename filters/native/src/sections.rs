@@ -1,4 +1,4 @@
-//! The sections that a plugin runs, whichever they are, and what each worker thread keeps beside them.
+//! The sections that a plugin runs, and the state that each worker thread keeps for them.
 
 use std::fmt::Debug;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,7 +10,7 @@ use crate::headers::HeaderCopy;
 use crate::host::NativeHost;
 use crate::request::NativeRequest;
 
-/// One worker thread's way to a policy at work. See [`Plugin`] for what the functions do.
+/// One worker thread's access to a loaded policy. See [`Plugin`] for the functions.
 pub(crate) trait Sections: Debug + Send + Sync {
     fn request_headers(&self, request: &mut NativeRequest, has_ended: bool) -> Handled<HeaderCopy>;
     fn request_body(&self, rest: &mut Rest<HeaderCopy>, has_ended: bool) -> Flow;
@@ -31,20 +31,20 @@ pub(crate) trait Sections: Debug + Send + Sync {
     fn connection(&self, request: &mut NativeRequest) -> Flow;
 }
 
-/// A policy at work, as Envoy's main thread sees it.
+/// A loaded policy, as used on Envoy's main thread.
 pub(crate) trait Ticking: Debug + Send + Sync {
-    /// A second has passed.
+    /// Called once a second.
     fn tick(&self);
 
-    /// Later policies of this plugin were refused.
+    /// Records that later policies of this plugin were refused.
     fn count_refusals(&self, times: u32);
 }
 
-/// A policy at work.
+/// A loaded policy.
 #[derive(Debug)]
 pub(crate) struct NativePolicy<M: Runs> {
     plugin: Plugin<M, NativeHost>,
-    /// The main thread's.
+    /// The state of the main thread.
     main: Mutex<(Worker<NativeHost>, GaugeWriter)>,
 }
 
@@ -70,12 +70,12 @@ impl<M: Runs + Send + Sync> Ticking for NativePolicy<M> {
     }
 }
 
-/// One worker thread's part of a policy at work: no two threads touch the same memory here in every request.
+/// One worker thread's part of a loaded policy: no two threads use the same memory here in every request.
 #[derive(Debug)]
 pub(crate) struct WorkerSlot<M: Runs> {
     running: Arc<NativePolicy<M>>,
-    /// Taken out while used. Envoy may call a hook within a hook, and threads beyond the number of slots share some, so that
-    /// there may be more than one.
+    /// Taken out while in use. Envoy may call a hook within a hook, and threads beyond the number of slots share some,
+    /// so more than one may be needed.
     idle: Mutex<Vec<Worker<NativeHost>>>,
 }
 

@@ -1,4 +1,4 @@
-//! The clock of the module: one thread, which asks Envoy once a second to call each configuration on its main thread. It ends
+//! The module's timer: one thread that asks Envoy once a second to call each configuration on its main thread. It ends
 //! with the last configuration.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -11,7 +11,7 @@ use crate::abi::Scheduler;
 #[derive(Debug)]
 struct Ticker {
     schedulers: Vec<(u64, Scheduler)>,
-    /// The number of the next one.
+    /// The id of the next configuration.
     next: u64,
     is_running: bool,
 }
@@ -22,12 +22,12 @@ fn ticker() -> MutexGuard<'static, Ticker> {
     TICKER.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A configuration that is called once a second, until this is dropped.
+/// A configuration that is called once a second until this is dropped.
 #[derive(Debug)]
 pub(crate) struct Ticks(u64);
 
 impl Ticks {
-    /// `None`: there can be no thread.
+    /// Returns `None` when no thread can be started.
     pub(crate) fn begin(scheduler: Scheduler) -> Option<Ticks> {
         let mut ticker = ticker();
         if !ticker.is_running {
@@ -42,7 +42,7 @@ impl Ticks {
 }
 
 impl Drop for Ticks {
-    /// Nothing is asked for any more once this returns: the lock is held while the thread asks.
+    /// After this returns, no call is requested any more, because the thread holds the lock while it requests one.
     fn drop(&mut self) {
         ticker().schedulers.retain(|(number, _)| *number != self.0);
     }

@@ -1,7 +1,7 @@
-//! The hooks that Envoy calls. It refuses a module that lacks any of them, used or not.
+//! The hooks that Envoy calls. Envoy refuses a module that lacks any of them, even one that it never calls.
 //!
-//! Each takes what Envoy hands over, checks it for null, and calls safe code. Nothing here panics, and nothing that does gets
-//! through: see [`crate::guard`].
+//! Each hook checks its arguments for null and calls safe code. Nothing here panics, and no panic of the called code
+//! passes: see [`crate::guard`].
 
 use std::ffi::{c_char, c_void};
 use std::io::Write;
@@ -15,18 +15,18 @@ use crate::{connection, filter, guard, logger};
 
 type Ptr = *mut c_void;
 
-/// The version of the ABI that this module was written for. Another one in Envoy makes it log a warning.
+/// The version of the ABI that this module was written for. If Envoy has another one, it logs a warning.
 const VERSION: &std::ffi::CStr = c"v0.2.0";
 
 /// The statuses of Envoy's filter chain.
 mod status {
     pub(super) const CONTINUE: u32 = 0;
     pub(super) const STOP: u32 = 1;
-    /// Of headers: what follows of the request waits as well, and the client is slowed down before too much does.
+    /// For headers: the rest of the request waits as well, with a bounded buffer and back pressure on the client.
     pub(super) const STOP_ALL_AND_WATERMARK: u32 = 4;
-    /// The same of a body.
+    /// The same for a body.
     pub(super) const STOP_BODY_AND_WATERMARK: u32 = 2;
-    /// Of a body that goes nowhere any more.
+    /// For a body that is discarded.
     pub(super) const DROP_BODY: u32 = 3;
 }
 
@@ -49,7 +49,7 @@ fn body_status(flow: HookResult) -> u32 {
 #[unsafe(no_mangle)]
 extern "C" fn envoy_dynamic_module_on_program_init() -> *const c_char {
     if let Err(missing) = load() {
-        // Not `eprintln!`, which panics when there is no standard error.
+        // Not `eprintln!`, which panics when standard error is closed.
         let line = format!("penstock: this Envoy lacks the callback {missing}: the module cannot be used in it\n");
         let _ = std::io::stderr().write_all(line.as_bytes());
         return std::ptr::null();
@@ -60,28 +60,28 @@ extern "C" fn envoy_dynamic_module_on_program_init() -> *const c_char {
 }
 
 /// # Safety
-/// `name` and `text` are views of Envoy's memory that live through the call.
+/// `name` and `text` are views of Envoy's memory that are valid during the call.
 unsafe fn config_new(config: ConfigHandle, name: EnvoyBuffer, text: EnvoyBuffer) -> *const c_void {
-    // SAFETY: the caller says so.
+    // SAFETY: guaranteed by the caller.
     let (name, text) = unsafe { (bytes(name.ptr, name.length), bytes(text.ptr, text.length)) };
     let made = guard(|| FilterConfig::new(config, name, text)).ok().flatten();
     made.map_or(std::ptr::null(), |config| Box::into_raw(Box::new(config)).cast_const().cast())
 }
 
 /// # Safety
-/// Envoy passes what `config_new` gave, once.
+/// Envoy passes the pointer that `config_new` returned, once.
 unsafe fn config_destroy(config: *const c_void) {
     if !config.is_null() {
-        // SAFETY: the caller says so.
+        // SAFETY: guaranteed by the caller.
         let config = unsafe { Box::from_raw(config.cast_mut().cast::<FilterConfig>()) };
         let _ = guard(move || drop(config));
     }
 }
 
 /// # Safety
-/// Envoy passes what `config_new` gave, and has not destroyed it.
+/// Envoy passes the pointer that `config_new` returned, before destroying it.
 unsafe fn config_at<'a>(config: *const c_void) -> Option<&'a FilterConfig> {
-    // SAFETY: the caller says so.
+    // SAFETY: guaranteed by the caller.
     unsafe { config.cast::<FilterConfig>().as_ref() }
 }
 
@@ -91,25 +91,25 @@ extern "C" fn envoy_dynamic_module_on_http_filter_config_new(
     name: EnvoyBuffer,
     text: EnvoyBuffer,
 ) -> *const c_void {
-    // SAFETY: what Envoy passes.
+    // SAFETY: Envoy passes valid arguments.
     unsafe { config_new(ConfigHandle::Http(config.expose_provenance()), name, text) }
 }
 
 #[unsafe(no_mangle)]
 extern "C" fn envoy_dynamic_module_on_http_filter_config_destroy(config: *const c_void) {
-    // SAFETY: what Envoy passes.
+    // SAFETY: Envoy passes valid arguments.
     unsafe { config_destroy(config) }
 }
 
 #[unsafe(no_mangle)]
 extern "C" fn envoy_dynamic_module_on_http_filter_config_scheduled(_envoy: Ptr, config: *const c_void, _event: u64) {
-    // SAFETY: what Envoy passes.
+    // SAFETY: Envoy passes valid arguments.
     if let Some(config) = unsafe { config_at(config) } {
         let _ = guard(|| config.tick());
     }
 }
 
-/// There is nothing to configure by route: `null` refuses it, rather than ignore it.
+/// There is no configuration for routes: `null` refuses it instead of ignoring it.
 #[unsafe(no_mangle)]
 extern "C" fn envoy_dynamic_module_on_http_filter_per_route_config_new(
     _name: EnvoyBuffer,
@@ -122,10 +122,10 @@ extern "C" fn envoy_dynamic_module_on_http_filter_per_route_config_new(
 #[unsafe(no_mangle)]
 extern "C" fn envoy_dynamic_module_on_http_filter_per_route_config_destroy(_config: *const c_void) {}
 
-/// The "pointer" of a filter is a number that finds it: see [`crate::handles`]. `null` closes the stream.
+/// The "pointer" of a filter is a number under which it is found: see [`crate::handles`]. `null` closes the stream.
 #[unsafe(no_mangle)]
 extern "C" fn envoy_dynamic_module_on_http_filter_new(config: *const c_void, filter: Ptr) -> *const c_void {
-    // SAFETY: what Envoy passes.
+    // SAFETY: Envoy passes valid arguments.
     let (Some(config), Some(stream)) = (unsafe { config_at(config) }, Stream::new(filter)) else {
         return std::ptr::null();
     };
@@ -205,18 +205,18 @@ extern "C" fn envoy_dynamic_module_on_http_filter_local_reply(
     status::CONTINUE
 }
 
-/// A `:status` or `grpc-status` among these headers.
+/// The value of `:status` or `grpc-status` in these headers.
 ///
 /// # Safety
-/// `headers` are `count` views of Envoy's memory that live through the call.
+/// `headers` points to `count` views of Envoy's memory that are valid during the call.
 unsafe fn call_headers(headers: *const EnvoyHeader, count: usize) -> Frames {
     let mut found = Frames::default();
     if headers.is_null() {
         return found;
     }
-    // SAFETY: the caller says so.
+    // SAFETY: guaranteed by the caller.
     for header in unsafe { std::slice::from_raw_parts(headers, count) } {
-        // SAFETY: the caller says so.
+        // SAFETY: guaranteed by the caller.
         let (name, value) =
             unsafe { (bytes(header.key_ptr, header.key_length), bytes(header.value_ptr, header.value_length)) };
         found.take(name, value);
@@ -233,7 +233,7 @@ extern "C" fn envoy_dynamic_module_on_http_filter_http_stream_headers(
     count: usize,
     _end_stream: bool,
 ) {
-    // SAFETY: what Envoy passes.
+    // SAFETY: Envoy passes valid arguments.
     let found = unsafe { call_headers(headers, count) };
     filter::observe(filter.addr(), |filter| filter.call_headers(stream, found));
 }
@@ -250,7 +250,7 @@ extern "C" fn envoy_dynamic_module_on_http_filter_http_stream_data(
     if data.is_null() {
         return;
     }
-    // SAFETY: Envoy passes so many buffers, which live through the call.
+    // SAFETY: Envoy passes this number of buffers, which are valid during the call.
     for buffer in unsafe { std::slice::from_raw_parts(data, count) } {
         // SAFETY: as above.
         let chunk = unsafe { bytes(buffer.ptr, buffer.length) };
@@ -266,7 +266,7 @@ extern "C" fn envoy_dynamic_module_on_http_filter_http_stream_trailers(
     trailers: *mut EnvoyHeader,
     count: usize,
 ) {
-    // SAFETY: what Envoy passes.
+    // SAFETY: Envoy passes valid arguments.
     let found = unsafe { call_headers(trailers, count) };
     filter::observe(filter.addr(), |filter| filter.call_headers(stream, found));
 }
@@ -296,19 +296,19 @@ extern "C" fn envoy_dynamic_module_on_network_filter_config_new(
     name: EnvoyBuffer,
     text: EnvoyBuffer,
 ) -> *const c_void {
-    // SAFETY: what Envoy passes.
+    // SAFETY: Envoy passes valid arguments.
     unsafe { config_new(ConfigHandle::Network(config.expose_provenance()), name, text) }
 }
 
 #[unsafe(no_mangle)]
 extern "C" fn envoy_dynamic_module_on_network_filter_config_destroy(config: *const c_void) {
-    // SAFETY: what Envoy passes.
+    // SAFETY: Envoy passes valid arguments.
     unsafe { config_destroy(config) }
 }
 
 #[unsafe(no_mangle)]
 extern "C" fn envoy_dynamic_module_on_network_filter_config_scheduled(config: *const c_void, _event: u64) {
-    // SAFETY: what Envoy passes.
+    // SAFETY: Envoy passes valid arguments.
     if let Some(config) = unsafe { config_at(config) } {
         let _ = guard(|| config.tick());
     }
@@ -317,7 +317,7 @@ extern "C" fn envoy_dynamic_module_on_network_filter_config_scheduled(config: *c
 /// `null` closes the connection.
 #[unsafe(no_mangle)]
 extern "C" fn envoy_dynamic_module_on_network_filter_new(config: *const c_void, filter: Ptr) -> *const c_void {
-    // SAFETY: what Envoy passes.
+    // SAFETY: Envoy passes valid arguments.
     let (Some(config), Some(downstream)) = (unsafe { config_at(config) }, Downstream::new(filter)) else {
         return std::ptr::null();
     };
@@ -330,7 +330,7 @@ extern "C" fn envoy_dynamic_module_on_network_filter_new_connection(_envoy: Ptr,
     if connection::decide(filter.addr()) { status::CONTINUE } else { status::STOP }
 }
 
-/// Bytes of a connection that was not let through wait for its end.
+/// Bytes of a refused connection wait until it is closed.
 #[unsafe(no_mangle)]
 extern "C" fn envoy_dynamic_module_on_network_filter_read(
     _envoy: Ptr,
@@ -356,7 +356,7 @@ extern "C" fn envoy_dynamic_module_on_network_filter_destroy(filter: *const c_vo
     let _ = guard(|| connection::destroy(filter.addr()));
 }
 
-/// Hooks that Envoy demands and that have nothing to do here.
+/// Hooks that Envoy requires and that do nothing here.
 macro_rules! unused {
     ($($name:ident($($argument:ty),*);)*) => {
         $(#[unsafe(no_mangle)]
@@ -391,7 +391,7 @@ unused! {
 mod tests {
     use super::*;
 
-    /// What Envoy must never pass is an answer, not a crash: no request goes on that no filter was found for.
+    /// Invalid arguments get a defined result and not a crash: no request continues for which no filter is found.
     #[test]
     fn null_pointers_and_filters_that_are_gone_let_nothing_through() {
         let null = std::ptr::null::<c_void>();

@@ -1,4 +1,4 @@
-//! Which callbacks there are, and where: they are looked up by name, once.
+//! Looks up Envoy's callbacks by name, once.
 
 use std::ffi::c_void;
 #[cfg(not(test))]
@@ -17,7 +17,7 @@ unsafe extern "C" {
     fn dlopen(filename: *const c_char, flags: c_int) -> *mut c_void;
 }
 
-/// What `dladdr` tells.
+/// The result of `dladdr`.
 #[cfg(not(test))]
 #[repr(C)]
 struct DlInfo {
@@ -43,7 +43,7 @@ macro_rules! callbacks {
         }
 
         impl Callbacks {
-            /// `Err`: the name of one that this Envoy lacks.
+            /// Returns the name of a missing required callback as the error.
             fn find() -> Result<Callbacks, &'static str> {
                 Ok(Callbacks {
                     $($required: {
@@ -127,17 +127,17 @@ static CALLBACKS: OnceLock<Callbacks> = OnceLock::new();
 #[cfg(test)]
 use super::fake::symbol;
 
-/// The address of a symbol of this process; `name` ends with NUL.
+/// The address of a symbol in this process; `name` ends with NUL.
 #[cfg(not(test))]
 fn symbol(name: &'static str) -> Option<Ptr> {
     let name = CStr::from_bytes_with_nul(name.as_bytes()).ok()?;
-    // SAFETY: the null handle means every library of the process; the name ends with NUL.
+    // SAFETY: the null handle searches every library of the process; the name ends with NUL.
     let found = unsafe { dlsym(std::ptr::null_mut(), name.as_ptr()) };
     (!found.is_null()).then_some(found)
 }
 
-/// Finds the callbacks, and keeps the module in the process from now on: it has a thread of its own, and state that outlives
-/// configurations. `Err`: the name of a callback that this Envoy lacks.
+/// Looks up the callbacks, and keeps the module loaded from now on, because it has its own thread and state that
+/// outlives configurations. Returns the name of a missing callback as the error.
 #[cfg(not(test))]
 pub(crate) fn load() -> Result<(), &'static str> {
     if CALLBACKS.get().is_none() {
@@ -148,7 +148,7 @@ pub(crate) fn load() -> Result<(), &'static str> {
     Ok(())
 }
 
-/// In tests Envoy is another one for each of them.
+/// In tests, each thread has its own Envoy.
 #[cfg(test)]
 pub(crate) fn load() -> Result<(), &'static str> {
     if let Some(found) = super::fake::keep(Callbacks::find()?) {
@@ -157,7 +157,7 @@ pub(crate) fn load() -> Result<(), &'static str> {
     Ok(())
 }
 
-/// Keeps this library in the process, also when no configuration names it any more.
+/// Keeps this library loaded, even when no configuration names it any more.
 #[cfg(not(test))]
 fn pin() {
     let mut info = DlInfo {
@@ -166,8 +166,8 @@ fn pin() {
         symbol_name: std::ptr::null(),
         symbol_address: std::ptr::null_mut(),
     };
-    // SAFETY: the address is one of this module's; `info` lives through the call, and the name that it then has belongs to the
-    // loader. With RTLD_NOLOAD nothing is loaded: the flags of what is there change.
+    // SAFETY: the address is one of this module's; `info` is valid during the call, and the name in it belongs to the
+    // loader. With RTLD_NOLOAD, nothing is loaded and only the flags of the library change.
     unsafe {
         if dladdr((&raw const CALLBACKS).cast(), &raw mut info) != 0 && !info.file_name.is_null() {
             dlopen(info.file_name, PIN);
@@ -175,7 +175,7 @@ fn pin() {
     }
 }
 
-/// The callbacks, once the module is loaded.
+/// The callbacks, after the module was loaded.
 #[cfg(not(test))]
 pub(super) fn callbacks() -> Option<&'static Callbacks> {
     CALLBACKS.get()
@@ -186,7 +186,7 @@ pub(super) fn callbacks() -> Option<&'static Callbacks> {
     super::fake::own_callbacks().or_else(|| CALLBACKS.get())
 }
 
-/// A callback that every Envoy has which loads this module; an error before it is loaded.
+/// A required callback; an error before the module is loaded.
 macro_rules! required {
     ($name:ident) => {
         crate::abi::loader::callbacks().map(|all| all.$name).ok_or(crate::host::Error::Missing(stringify!($name)))
@@ -194,7 +194,7 @@ macro_rules! required {
 }
 pub(super) use required;
 
-/// A callback that an Envoy may lack.
+/// An optional callback.
 macro_rules! callback {
     ($name:ident) => {
         crate::abi::loader::callbacks().and_then(|all| all.$name).ok_or(crate::host::Error::Missing(stringify!($name)))
@@ -202,16 +202,16 @@ macro_rules! callback {
 }
 pub(super) use callback;
 
-/// Whether Envoy's log takes lines of this level: trace is 0.
+/// Whether Envoy's log has lines of this level enabled; trace is 0.
 pub(crate) fn is_log_enabled(level: u32) -> bool {
-    // SAFETY: takes no memory.
+    // SAFETY: passes no memory.
     required!(log_enabled).is_ok_and(|enabled| unsafe { enabled(level) })
 }
 
 /// Writes one line to Envoy's log, under the id `dynamic_modules`.
 pub(crate) fn write_log(level: u32, line: &str) {
     if let Ok(log) = required!(log) {
-        // SAFETY: the buffer lives through the call.
+        // SAFETY: the buffer is valid during the call.
         unsafe { log(level, ModuleBuffer::of(line.as_bytes())) }
     }
 }

@@ -1,13 +1,14 @@
-//! The ABI of Envoy's dynamic modules, written by hand after `source/extensions/dynamic_modules/abi/abi.h` of
-//! envoyproxy/envoy: the callbacks that this module uses, as safe functions. The hooks that it exports are in `hooks.rs`.
+//! The ABI of Envoy's dynamic modules, written by hand from `source/extensions/dynamic_modules/abi/abi.h` of
+//! envoyproxy/envoy: the callbacks that this module uses, as safe functions. The hooks that it exports are in
+//! `hooks.rs`.
 //!
-//! Since 1.40 that header promises that a type, hook or callback never changes in place. Callbacks are looked up by name when
-//! the module is loaded: in an Envoy that lacks one that is needed always, the module refuses to load; what lacks one of the
-//! others says so with [`Missing`].
+//! Since 1.40, that header guarantees that a type, hook or callback never changes incompatibly. Callbacks are looked up
+//! by name when the module is loaded: the module refuses to load into an Envoy that lacks a required one; functions
+//! that need an optional one return [`Missing`] without it.
 //!
-//! All pointers that Envoy hands over are wrapped here. [`Stream`] and [`Downstream`] are used only within a hook and only
-//! until Envoy has destroyed the filter that they belong to, which [`crate::filter::Filter`] and
-//! [`crate::connection::DownstreamConnection`] know.
+//! All pointers that Envoy passes are wrapped here. [`Stream`] and [`Downstream`] are only used within a hook and only
+//! until Envoy has destroyed their filter, which [`crate::filter::Filter`] and
+//! [`crate::connection::DownstreamConnection`] track.
 
 #[cfg(test)]
 pub(crate) mod fake;
@@ -35,12 +36,12 @@ pub(crate) struct EnvoyBuffer {
 impl EnvoyBuffer {
     const EMPTY: EnvoyBuffer = EnvoyBuffer { ptr: std::ptr::null(), length: 0 };
 
-    /// A copy: views of Envoy's memory do not outlive the call that follows.
+    /// A copy, because views of Envoy's memory are invalid after the next call.
     fn to_vec(self) -> Vec<u8> {
         if self.ptr.is_null() || self.length == 0 {
             return Vec::new();
         }
-        // SAFETY: Envoy says that so many bytes are there until the hook returns or something is written.
+        // SAFETY: Envoy guarantees this number of bytes until the hook returns or something is written.
         unsafe { std::slice::from_raw_parts(self.ptr, self.length) }.to_vec()
     }
 }
@@ -56,7 +57,7 @@ struct ModuleBuffer {
 impl ModuleBuffer {
     const NULL: ModuleBuffer = ModuleBuffer { ptr: std::ptr::null(), length: 0 };
 
-    /// Never null, even where there are no bytes: a null value would remove a header.
+    /// Never null, even when empty: a null value would remove a header.
     fn of(bytes: &[u8]) -> ModuleBuffer {
         ModuleBuffer { ptr: bytes.as_ptr(), length: bytes.len() }
     }
@@ -93,17 +94,17 @@ impl ModuleHeader {
     }
 }
 
-/// Envoy's side of one filter configuration. It lives until the module's own side has been destroyed; the handle is never used
-/// after that.
+/// Envoy's side of one filter configuration. It is valid until the module's own side has been destroyed; the handle is
+/// never used after that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ConfigHandle {
-    /// An HTTP filter's.
+    /// The configuration of an HTTP filter.
     Http(usize),
-    /// A network filter's.
+    /// The configuration of a network filter.
     Network(usize),
 }
 
-/// The kinds of metrics, each with callbacks of its own.
+/// The kinds of metrics, each with its own callbacks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum AbiMetric {
     Counter,
@@ -111,7 +112,7 @@ pub(crate) enum AbiMetric {
     Histogram,
 }
 
-/// The answer of every callback about metrics: 0 is success.
+/// The result of every callback for metrics: 0 is success.
 fn metric_result(result: u32) -> Result<(), Error> {
     if result == 0 { Ok(()) } else { Err(Error::Refused("metric")) }
 }
@@ -121,12 +122,12 @@ fn pointer(address: usize) -> *mut c_void {
 }
 
 impl ConfigHandle {
-    /// Whether metrics have labels, so that one definition serves many of them.
+    /// Whether metrics have labels, so that one definition is enough for many label values.
     pub(crate) fn has_labels(self) -> bool {
         matches!(self, ConfigHandle::Http(_))
     }
 
-    /// Defines a metric; only while the configuration is being loaded.
+    /// Defines a metric; only possible while the configuration is being loaded.
     pub(crate) fn define(self, kind: AbiMetric, name: &str, labels: &[&str]) -> Result<usize, Error> {
         let mut id = 0;
         let name = ModuleBuffer::of(name.as_bytes());
@@ -139,7 +140,7 @@ impl ConfigHandle {
                     AbiMetric::Gauge => callback!(http_filter_config_define_gauge)?,
                     AbiMetric::Histogram => callback!(http_filter_config_define_histogram)?,
                 };
-                // SAFETY: Envoy's configuration lives; the buffers live through the call, and Envoy copies them.
+                // SAFETY: Envoy's configuration is alive; the buffers are valid during the call, and Envoy copies them.
                 metric_result(unsafe {
                     define(pointer(config), name, labels.as_mut_ptr(), labels.len(), &raw mut id)
                 })?;
@@ -168,8 +169,8 @@ impl ConfigHandle {
                     AbiMetric::Gauge => callback!(http_filter_config_set_gauge)?,
                     AbiMetric::Histogram => callback!(http_filter_config_record_histogram_value)?,
                 };
-                // SAFETY: Envoy's configuration lives; the buffers live through the call; there are as many labels as the
-                // definition has.
+                // SAFETY: Envoy's configuration is alive; the buffers are valid during the call; the number of labels
+                // is that of the definition.
                 metric_result(unsafe { write(pointer(config), id, labels.as_mut_ptr(), labels.len(), value) })
             }
             ConfigHandle::Network(config) => {
@@ -178,13 +179,13 @@ impl ConfigHandle {
                     AbiMetric::Gauge => callback!(network_filter_config_set_gauge)?,
                     AbiMetric::Histogram => callback!(network_filter_config_record_histogram_value)?,
                 };
-                // SAFETY: Envoy's configuration lives.
+                // SAFETY: Envoy's configuration is alive.
                 metric_result(unsafe { write(pointer(config), id, value) })
             }
         }
     }
 
-    /// Whether this Envoy lets a configuration write metrics: since 1.39.
+    /// Whether this Envoy allows a configuration to write metrics: since 1.39.
     pub(crate) fn can_write(self) -> bool {
         match self {
             ConfigHandle::Http(_) => callback!(http_filter_config_increment_counter).is_ok(),
@@ -192,14 +193,14 @@ impl ConfigHandle {
         }
     }
 
-    /// Whether this Envoy can be asked for calls on its main thread, which write metrics.
+    /// Requests calls on Envoy's main thread, which write metrics, if this Envoy supports it.
     pub(crate) fn scheduler(self) -> Result<Scheduler, Error> {
-        // One that cannot be given back is not taken.
+        // A scheduler is only created if it can also be deleted.
         match self {
             ConfigHandle::Http(_) => callback!(http_filter_config_scheduler_delete).map(drop)?,
             ConfigHandle::Network(_) => callback!(network_filter_config_scheduler_delete).map(drop)?,
         }
-        // SAFETY: Envoy's configuration lives.
+        // SAFETY: Envoy's configuration is alive.
         let scheduler = unsafe {
             match self {
                 ConfigHandle::Http(config) => callback!(http_filter_config_scheduler_new)?(pointer(config)),
@@ -213,7 +214,7 @@ impl ConfigHandle {
     }
 }
 
-/// A way to have a configuration's `scheduled` hook called on Envoy's main thread.
+/// Schedules calls of a configuration's `scheduled` hook on Envoy's main thread.
 #[derive(Debug)]
 pub(crate) struct Scheduler {
     address: usize,
@@ -221,14 +222,14 @@ pub(crate) struct Scheduler {
 }
 
 impl Scheduler {
-    /// Asks for one call; from any thread. Nothing comes of it when the configuration is gone by then.
+    /// Schedules one call, from any thread. Has no effect when the configuration no longer exists by then.
     pub(crate) fn commit(&self) {
         let commit = match self.of {
             ConfigHandle::Http(_) => callback!(http_filter_config_scheduler_commit),
             ConfigHandle::Network(_) => callback!(network_filter_config_scheduler_commit),
         };
         if let Ok(commit) = commit {
-            // SAFETY: the scheduler lives until it is dropped.
+            // SAFETY: the scheduler exists until it is dropped.
             unsafe { commit(pointer(self.address), 0) }
         }
     }
@@ -241,7 +242,7 @@ impl Drop for Scheduler {
             ConfigHandle::Network(_) => callback!(network_filter_config_scheduler_delete),
         };
         if let Ok(delete) = delete {
-            // SAFETY: it was made by `scheduler` and is deleted once.
+            // SAFETY: it was created by `scheduler` and is deleted once.
             unsafe { delete(pointer(self.address)) }
         }
     }

@@ -17,7 +17,7 @@ pub(crate) enum StreamHeaders {
     ResponseTrailers = 3,
 }
 
-/// Attributes of a stream by their numbers.
+/// Attributes of a stream, by their numbers in the ABI.
 #[derive(Clone, Copy, Debug)]
 #[repr(u32)]
 pub(crate) enum Attribute {
@@ -35,7 +35,7 @@ pub(crate) enum Attribute {
 pub(crate) struct Stream(usize);
 
 impl Stream {
-    /// `None` for a null pointer.
+    /// Returns `None` for a null pointer.
     pub(super) fn new(filter: *mut std::ffi::c_void) -> Option<Stream> {
         (!filter.is_null()).then(|| Stream(filter.expose_provenance()))
     }
@@ -53,21 +53,22 @@ impl Stream {
             AbiMetric::Gauge => callback!(http_filter_set_gauge)?,
             AbiMetric::Histogram => callback!(http_filter_record_histogram_value)?,
         };
-        // SAFETY: the stream lives; the buffers live through the call; there are as many labels as the definition has.
+        // SAFETY: the stream is alive; the buffers are valid during the call; the number of labels is that of the
+        // definition.
         metric_result(unsafe { write(self.filter(), id, labels.as_mut_ptr(), labels.len(), value) })
     }
 
     /// A copy of the request's headers.
     pub(crate) fn headers(self) -> Result<HeaderCopy, Error> {
         let get = required!(http_get_headers)?;
-        // SAFETY: the stream lives.
+        // SAFETY: the stream is alive.
         let count = unsafe { required!(http_get_headers_size)?(self.filter(), StreamHeaders::Request as u32) };
         let none =
             EnvoyHeader { key_ptr: std::ptr::null(), key_length: 0, value_ptr: std::ptr::null(), value_length: 0 };
         let mut views: SmallVec<[EnvoyHeader; 32]> = SmallVec::new();
         views.try_reserve_exact(count).map_err(|_| Error::Refused("header map"))?;
         views.resize(count, none);
-        // SAFETY: there is room for as many headers as the map has.
+        // SAFETY: there is room for all headers of the map.
         if !unsafe { get(self.filter(), StreamHeaders::Request as u32, views.as_mut_ptr()) } {
             return Err(Error::Refused("header map"));
         }
@@ -76,8 +77,8 @@ impl Stream {
             views.iter().map(|view| view.key_length.saturating_add(view.value_length)).fold(0, usize::saturating_add);
         copy.reserve(count, size)?;
         for view in &views {
-            // SAFETY: Envoy says that so many bytes are there until the hook returns or something is written, which happens
-            // only once they are copied.
+            // SAFETY: Envoy guarantees this number of bytes until the hook returns or something is written, which only
+            // happens after they are copied.
             let (name, value) =
                 unsafe { (bytes(view.key_ptr, view.key_length), bytes(view.value_ptr, view.value_length)) };
             copy.push(name, value)?;
@@ -85,16 +86,16 @@ impl Stream {
         Ok(copy)
     }
 
-    /// Sets a header, in place of all of its name.
+    /// Sets a header, replacing all headers with this name.
     pub(crate) fn set_header(self, map: StreamHeaders, name: &str, value: &[u8]) -> Result<(), Error> {
         let set = required!(http_set_header)?;
-        // SAFETY: the stream lives; the buffers live through the call, and Envoy copies them.
+        // SAFETY: the stream is alive; the buffers are valid during the call, and Envoy copies them.
         let done =
             unsafe { set(self.filter(), map as u32, ModuleBuffer::of(name.as_bytes()), ModuleBuffer::of(value)) };
         if done { Ok(()) } else { Err(Error::Refused("header")) }
     }
 
-    /// Adds a header beside others of its name.
+    /// Adds a header and keeps others with this name.
     pub(crate) fn add_header(self, map: StreamHeaders, name: &str, value: &[u8]) -> Result<(), Error> {
         let add = required!(http_add_header)?;
         // SAFETY: as in `set_header`.
@@ -103,7 +104,7 @@ impl Stream {
         if done { Ok(()) } else { Err(Error::Refused("header")) }
     }
 
-    /// Removes all headers of this name.
+    /// Removes all headers with this name.
     pub(crate) fn remove_header(self, map: StreamHeaders, name: &str) -> Result<(), Error> {
         let set = required!(http_set_header)?;
         // SAFETY: as in `set_header`; a null value removes.
@@ -116,12 +117,12 @@ impl Stream {
         let get = required!(http_get_header).ok()?;
         let mut value = EnvoyBuffer::EMPTY;
         let name = ModuleBuffer::of(name.as_bytes());
-        // SAFETY: the stream lives; `value` lives through the call; the count is not wanted.
+        // SAFETY: the stream is alive; `value` is valid during the call; the count is optional.
         let found = unsafe { get(self.filter(), map as u32, name, &raw mut value, 0, std::ptr::null_mut()) };
         (found && !value.ptr.is_null()).then(|| value.to_vec())
     }
 
-    /// Answers in the place of an upstream.
+    /// Sends a local reply.
     pub(crate) fn respond(
         self,
         status: u16,
@@ -131,7 +132,7 @@ impl Stream {
     ) -> Result<(), Error> {
         let send = required!(http_send_response)?;
         let mut headers: SmallVec<[ModuleHeader; 8]> = headers.iter().map(|header| ModuleHeader::of(*header)).collect();
-        // SAFETY: the stream lives; the buffers live through the call, and Envoy copies them.
+        // SAFETY: the stream is alive; the buffers are valid during the call, and Envoy copies them.
         unsafe {
             send(
                 self.filter(),
@@ -153,42 +154,42 @@ impl Stream {
         Ok(())
     }
 
-    /// Lets a stopped request go on.
+    /// Continues a stopped request.
     pub(crate) fn resume(self) -> Result<(), Error> {
-        // SAFETY: the stream lives.
+        // SAFETY: the stream is alive.
         unsafe { required!(http_filter_continue_decoding)?(self.filter()) };
         Ok(())
     }
 
-    /// Has Envoy look for the route anew.
+    /// Makes Envoy select the route again.
     pub(crate) fn clear_route_cache(self) {
         if let Ok(clear) = required!(http_clear_route_cache) {
-            // SAFETY: the stream lives.
+            // SAFETY: the stream is alive.
             unsafe { clear(self.filter()) }
         }
     }
 
-    /// An attribute that is text.
+    /// A string attribute.
     pub(crate) fn text(self, attribute: Attribute) -> Option<Vec<u8>> {
         let get = required!(http_filter_get_attribute_string).ok()?;
         let mut value = EnvoyBuffer::EMPTY;
-        // SAFETY: the stream lives; `value` lives through the call.
+        // SAFETY: the stream is alive; `value` is valid during the call.
         let found = unsafe { get(self.filter(), attribute as u32, &raw mut value) };
         found.then(|| value.to_vec()).filter(|value| !value.is_empty())
     }
 
-    /// An attribute that is a number.
+    /// A number attribute.
     pub(crate) fn number(self, attribute: Attribute) -> Option<u64> {
         let get = required!(http_filter_get_attribute_int).ok()?;
         let mut value = 0;
-        // SAFETY: the stream lives; `value` lives through the call.
+        // SAFETY: the stream is alive; `value` is valid during the call.
         unsafe { get(self.filter(), attribute as u32, &raw mut value) }.then_some(value)
     }
 
-    /// Leaves a value in the stream's filter state.
+    /// Sets a value in the stream's filter state.
     pub(crate) fn set_filter_state(self, name: &str, value: &str) {
         if let Ok(set) = required!(http_set_filter_state_bytes) {
-            // SAFETY: the stream lives; the buffers live through the call, and Envoy copies them.
+            // SAFETY: the stream is alive; the buffers are valid during the call, and Envoy copies them.
             unsafe { set(self.filter(), ModuleBuffer::of(name.as_bytes()), ModuleBuffer::of(value.as_bytes())) };
         }
     }
@@ -197,21 +198,21 @@ impl Stream {
     pub(crate) fn own_filter_state(self, name: &str) -> Option<Vec<u8>> {
         let get = required!(http_get_filter_state_bytes).ok()?;
         let mut value = EnvoyBuffer::EMPTY;
-        // SAFETY: the stream lives; the buffers live through the call.
+        // SAFETY: the stream is alive; the buffers are valid during the call.
         let found = unsafe { get(self.filter(), ModuleBuffer::of(name.as_bytes()), &raw mut value) };
         found.then(|| value.to_vec())
     }
 
-    /// A value of the stream's filter state as text, whoever has set it.
+    /// A value of the stream's filter state as text, whichever filter has set it.
     pub(crate) fn filter_state(self, name: &str) -> Option<Vec<u8>> {
         let Ok(get) = callback!(http_get_filter_state_typed) else { return self.own_filter_state(name) };
         let mut value = EnvoyBuffer::EMPTY;
-        // SAFETY: the stream lives; the buffers live through the call.
+        // SAFETY: the stream is alive; the buffers are valid during the call.
         let found = unsafe { get(self.filter(), ModuleBuffer::of(name.as_bytes()), &raw mut value) };
         found.then(|| value.to_vec()).filter(|value| !value.is_empty())
     }
 
-    /// Begins a request to a cluster. What comes back goes to the hooks of HTTP streams, maybe within this call.
+    /// Starts a request to a cluster. The response goes to the hooks of HTTP streams, possibly within this call.
     pub(crate) fn start_call(
         self,
         cluster: &str,
@@ -222,7 +223,7 @@ impl Stream {
         let start = callback!(http_filter_start_http_stream)?;
         let mut headers: SmallVec<[ModuleHeader; 8]> = headers.iter().map(|header| ModuleHeader::of(*header)).collect();
         let mut id = 0;
-        // SAFETY: the stream lives; the buffers and `id` live through the call, and Envoy copies them.
+        // SAFETY: the stream is alive; the buffers and `id` are valid during the call, and Envoy copies them.
         let result = unsafe {
             start(
                 self.filter(),
@@ -238,21 +239,21 @@ impl Stream {
         if result == 0 { Ok(id) } else { Err(Error::Refused("call")) }
     }
 
-    /// Gives up a request to a cluster.
+    /// Cancels a request to a cluster.
     pub(crate) fn reset_call(self, id: u64) {
         if let Ok(reset) = callback!(http_filter_reset_http_stream) {
-            // SAFETY: the stream lives; Envoy ignores numbers that are no request of it.
+            // SAFETY: the stream is alive; Envoy ignores ids that are not requests of it.
             unsafe { reset(self.filter(), id) }
         }
     }
 }
 
 /// # Safety
-/// As for a slice, except that `ptr` may be null when there are no bytes.
+/// Like a slice, except that `ptr` may be null when there are no bytes.
 pub(super) unsafe fn bytes<'a>(ptr: *const u8, length: usize) -> &'a [u8] {
     if ptr.is_null() || length == 0 {
         return &[];
     }
-    // SAFETY: the caller says so.
+    // SAFETY: guaranteed by the caller.
     unsafe { std::slice::from_raw_parts(ptr, length) }
 }

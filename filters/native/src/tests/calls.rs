@@ -1,4 +1,4 @@
-//! Requests that wait for a rate-limit service: every way in which its answer comes, or does not.
+//! Requests that wait for a rate-limit service: every way in which its response arrives, or does not.
 
 use super::suite;
 use crate::abi::fake::{FakeCallEvent, FakeExchange, Fate, LoadedFilter, with_faults};
@@ -9,7 +9,7 @@ const OVER_LIMIT: &[u8] = &[8, 2];
 const GOOD: &[(&str, &str)] = &[(":status", "200"), ("content-type", "application/grpc")];
 const DONE: &[(&str, &str)] = &[("grpc-status", "0")];
 
-/// A limit that a service counts; a request that it does not decide is refused.
+/// A limit that a service counts. A request that it does not decide is refused.
 fn global(name: &str) -> LoadedFilter {
     suite(
         name,
@@ -58,12 +58,12 @@ fn an_answer_in_pieces_is_one() {
     assert_eq!(exchange.fate(), Fate::Forwarded);
 }
 
-/// What is no good answer is a failure, and that refuses here.
+/// An invalid response is a failure, which this policy refuses.
 #[test]
 fn whatever_else_comes_is_a_failure() {
     let loaded = global("calls-failures");
     let good = FakeCallEvent::Headers(GOOD);
-    // More than a message may have, whose trailers say that all is well.
+    // More data than a message may have, with trailers that report success.
     let large = || FakeCallEvent::Data(vec![grpc::frame(OK).unwrap(), vec![0; 1 << 20]]);
     let failures = [
         vec![FakeCallEvent::Reset],
@@ -97,7 +97,7 @@ fn whatever_else_comes_is_a_failure() {
         let exchange = FakeExchange::sent(&loaded, &[]);
         events.iter().for_each(|event| exchange.call(event));
         assert_eq!(exchange.fate(), Fate::Answered(429), "{:?}", events.len());
-        // The same within the callback that begins the call.
+        // The same within the callback that starts the call.
         with_faults(
             |faults| faults.call_at_once.clone_from(&events),
             || assert_eq!(FakeExchange::sent(&loaded, &[]).fate(), Fate::Answered(429)),
@@ -138,7 +138,7 @@ fn a_late_or_foreign_answer_changes_nothing() {
         exchange.call_of(other, &FakeCallEvent::Complete);
     }
     assert_eq!(exchange.fate(), Fate::Waits);
-    // Its client leaves: the call is given up, and its answer ignored.
+    // The client leaves: the call is cancelled, and its response ignored.
     exchange.complete();
     assert_eq!(exchange.calls().1, [1]);
     exchange.call(&FakeCallEvent::Headers(GOOD));

@@ -1,12 +1,12 @@
-//! Each input that a policy can go by, after the schema: the native body decides by it, or refuses the policy when it loads
-//! with words that say why. None is silently unknown.
+//! Every input in the schema that a policy may use: the native body decides by it, or refuses the policy when it loads,
+//! with the reason. No input is silently absent.
 
 use std::collections::BTreeSet;
 
 use super::suite;
 use crate::abi::fake::{FakeExchange, Fate, LoadedFilter, log};
 
-/// What a request or its response has.
+/// An input of a request or its response.
 #[derive(Clone, Copy, Debug)]
 enum Has {
     Header(&'static str, &'static str),
@@ -23,9 +23,9 @@ const PEER: u32 = 37;
 
 type Steps = &'static [(&'static [Has], &'static str)];
 
-/// The requests that a policy tells apart, in their order, with the route or the status that each gets.
+/// The requests that a policy distinguishes in order, with the route or the status that each gets.
 struct Input {
-    /// In the schema.
+    /// The path in the schema.
     places: &'static [&'static str],
     policy: String,
     steps: Steps,
@@ -150,7 +150,7 @@ fn inputs() -> Vec<Input> {
                 (&[Header("x-forwarded-for", "203.0.113.1, 192.0.2.9")], ""),
                 (&[Header("x-forwarded-for", "203.0.113.1")], "429"),
                 (&[Header("x-forwarded-for", "203.0.113.2")], ""),
-                // Of a client that is no such proxy the header says nothing.
+                // From a client that is not a trusted proxy, the header is ignored.
                 (&[Header("x-forwarded-for", "203.0.113.3"), Text(SOURCE, "198.51.100.1:9")], ""),
                 (&[Header("x-forwarded-for", "203.0.113.4"), Text(SOURCE, "198.51.100.1:9")], "429"),
             ],
@@ -185,7 +185,7 @@ fn inputs() -> Vec<Input> {
             r#"{"egress": {"rules": [{"name": "r", "to": [{"cidr": "192.0.2.0/24"}]}]}}"#,
             &[(&[Header(":authority", "192.0.2.5")], ""), (&[Header(":authority", "198.51.100.1")], "403")],
         ),
-        // Without a port in the authority it is that of the scheme, which the connection tells.
+        // The port of an authority without one is that of the connection's scheme.
         input(
             &["egress.Destination.ports"],
             r#"{"egress": {"rules": [{"name": "r", "to": [{"host": "shop.test", "ports": [443, 8443]}]}]}}"#,
@@ -235,7 +235,7 @@ fn inputs() -> Vec<Input> {
                 (&[Header(":method", "CONNECT"), Header(":authority", "a.test:443")], "403"),
             ],
         ),
-        // By the clock.
+        // Decided by the clock.
         input(&["egress.EgressRule.expires"], rule(r#""expires": "2020-01-01T00:00:00Z""#, "{}"), &[(&[], "403")]),
         input(&["egress.EgressRule.expires"], rule(r#""expires": "2250-01-01T00:00:00Z""#, "{}"), &[(&[], "")]),
         input(&["egress.EgressRule.notBefore"], rule(r#""notBefore": "2250-01-01T00:00:00Z""#, "{}"), &[(&[], "403")]),
@@ -249,7 +249,7 @@ fn inputs() -> Vec<Input> {
     ]
 }
 
-/// Keys by which a canary is sticky; `*` becomes a client's.
+/// Keys by which a canary is sticky; `*` stands for a client's value.
 const STICKY: [(&str, &str, &str); 4] = [
     ("canaries.Stickiness.header", r#"{"header": "x-user"}"#, "x-user"),
     ("canaries.Stickiness.cookie", r#"{"cookie": {"name": "c", "maxAge": "1h"}}"#, "cookie"),
@@ -257,7 +257,7 @@ const STICKY: [(&str, &str, &str); 4] = [
     ("canaries.Stickiness.peer", r#"{"peer": {}}"#, "peer"),
 ];
 
-/// Policies that are refused, and what the log says.
+/// Policies that are refused, with the text in the log.
 fn refused() -> Vec<(&'static str, String, &'static str)> {
     const FACTS: &str = "the policy goes by claims or metadata, which this body does not see; load the wasm module";
     const WORKLOAD: &str = "identity: this body does not see the proxy's node, so it cannot know a `workload`";
@@ -371,7 +371,7 @@ fn a_policy_that_goes_by_what_this_body_cannot_know_is_refused_with_words() {
     }
 }
 
-/// How breakers learn how an exchange ended: without any of these it never fails.
+/// How breakers learn how an exchange ended: without each of these, none would fail.
 #[test]
 fn a_breaker_sees_each_way_in_which_a_response_fails() {
     const GRPC: (&str, &str) = ("content-type", "application/grpc");
@@ -402,7 +402,7 @@ fn a_breaker_sees_each_way_in_which_a_response_fails() {
     }
 }
 
-/// What the schema says beside these is no input: names, numbers, what becomes of a request.
+/// Other fields of the schema are not inputs: names, numbers, effects on a request.
 #[test]
 fn no_input_of_the_schema_is_left_out() {
     const ALL_INPUTS: [&str; 5] = [

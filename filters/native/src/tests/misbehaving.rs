@@ -1,5 +1,5 @@
-//! An Envoy that lacks callbacks, fails, lies, or calls when it must not. Whatever it does, no request goes on that the policy
-//! does not let through, and nothing ends the process.
+//! An Envoy that lacks callbacks, fails, returns wrong values, or calls hooks at the wrong time. Whatever it does, no
+//! request continues that the policy does not allow, and the process does not end.
 
 use std::cell::RefCell;
 use std::sync::mpsc;
@@ -10,9 +10,9 @@ use crate::abi::fake::{
     self, FakeCallEvent, FakeExchange, Fate, Faults, LoadedFilter, OPTIONAL, REQUIRED, faults, with_faults,
 };
 
-/// What is wrong while `act` runs; `act` gets a name for a plugin of its own.
+/// Faults during `act`, which gets a unique plugin name.
 fn each_failing(act: impl Fn(&str, &str)) {
-    // What Envoy does not take back it has lost itself.
+    // What Envoy fails to take back is leaked by Envoy.
     for name in REQUIRED.iter().chain(OPTIONAL).filter(|name| !name.ends_with("_delete")) {
         with_faults(|faults| faults.failing.extend([*name]), || act(name, &format!("misbehaving-{name}")));
     }
@@ -26,7 +26,7 @@ fn an_envoy_without_a_callback_that_is_always_needed_does_not_get_the_module() {
     assert!(fake::load_without(&[]));
 }
 
-/// Runs what a policy of every section does, and says what became of a request that it lets through.
+/// Runs a policy with every section, and returns the result of a request that it allows.
 fn run(loaded: &LoadedFilter) -> Fate {
     assert_ne!(fate(loaded, &[(":authority", "evil.test")]), Fate::Forwarded);
     assert_ne!(fate(loaded, &[(":authority", "127.1")]), Fate::Forwarded);
@@ -60,7 +60,7 @@ fn an_envoy_without_a_callback_that_some_need_decides_the_same() {
     assert_eq!(loaded.metric("penstock.requests_total routes beta matched"), None);
     run(&loaded);
     assert_eq!(loaded.metric("penstock.requests_total routes beta matched"), Some(1));
-    // No call to a service: the limit's own `onFailure` decides.
+    // There is no call to a service: the limit's own `onFailure` decides.
     assert!(fake::load_without(&["http_filter_start_http_stream"]));
     for (on_failure, expected) in [("Deny", Fate::Answered(429)), ("Allow", Fate::Forwarded)] {
         let policy = format!(
@@ -78,7 +78,7 @@ fn a_callback_that_fails_lets_no_request_through_that_the_policy_refuses() {
     each_failing(|_, _| {
         run(&loaded);
     });
-    // And so it is when the configuration is loaded under that Envoy.
+    // The same when the configuration is loaded in that Envoy.
     each_failing(|name, plugin| {
         if let Some(loaded) = LoadedFilter::http(&format!("suite/{plugin}"), SUITE) {
             let fate = run(&loaded);
@@ -92,7 +92,7 @@ fn a_callback_that_fails_lets_no_request_through_that_the_policy_refuses() {
 #[test]
 fn a_header_map_that_lies_is_no_way_round_the_policy() {
     let loaded = suite("misbehaving-lies", SUITE);
-    // Headers that are not there are empty ones: they hide nothing of those that are.
+    // Missing headers are read as empty ones and hide no others.
     let while_it_lies = |lie: fn(&mut Faults), is_readable: bool| {
         with_faults(lie, || {
             assert_eq!(fate(&loaded, &[]) == Fate::Forwarded, is_readable);
@@ -192,20 +192,20 @@ fn hooks_of_an_exchange_that_is_gone_do_nothing() {
 #[test]
 fn an_exchange_in_the_wrong_order_is_no_way_round_the_policy() {
     let loaded = suite("misbehaving-order", SUITE);
-    // Its body and its response before its headers.
+    // The body and the response before the headers.
     let exchange = FakeExchange::new(&loaded, &[(":authority", "evil.test")]);
     exchange.response(&[(":status", "200")], &[]);
     exchange.request_trailers();
     assert!(!exchange.request_headers(true));
     assert_eq!(exchange.fate(), Fate::Answered(403));
-    // Its headers twice.
+    // The headers twice.
     let exchange = FakeExchange::new(&loaded, &[(":authority", "evil.test")]);
     assert!(!exchange.request_headers(true));
     assert!(!exchange.request_headers(true));
     assert_eq!(exchange.request_body(true), 3);
 }
 
-/// A thread that ends has destroyed its filters; hooks that come all the same find none, and end nothing.
+/// A thread that ends has destroyed its filters; later hooks find none and have no effect.
 #[test]
 fn hooks_within_the_end_of_a_thread_let_nothing_through() {
     struct AtTheEnd(RefCell<Option<FakeExchange>>, RefCell<Option<mpsc::Sender<bool>>>);
@@ -225,7 +225,7 @@ fn hooks_within_the_end_of_a_thread_let_nothing_through() {
     let (sender, ended) = mpsc::channel();
     thread::scope(|scope| {
         scope.spawn(|| {
-            // What is used first is destroyed last.
+            // Thread-local values are destroyed in reverse order of first use.
             AT_THE_END.with(|end| end.1.replace(Some(sender)));
             AT_THE_END.with(|end| end.0.replace(Some(FakeExchange::new(&loaded, &[]))));
         });

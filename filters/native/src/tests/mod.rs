@@ -1,4 +1,4 @@
-//! The module from Envoy's side, in front of an Envoy that fails as it is told to: what `make sanitize` and `make miri` run.
+//! The module from Envoy's side, with an Envoy that fails on demand; `make sanitize` and `make miri` run these tests.
 
 mod calls;
 mod connections;
@@ -10,7 +10,7 @@ mod workers;
 
 use crate::abi::fake::{FakeExchange, Fate, LoadedFilter};
 
-/// All four sections.
+/// A policy with all four sections.
 const SUITE: &str = r#"{
     "settings": {"filterState": true},
     "egress": {"rules": [{"name": "known", "to": [{"host": "shop.test"}]}]},
@@ -22,13 +22,13 @@ const SUITE: &str = r#"{
         "rollback": {"variant": "v2", "to": "v1", "window": "10s", "minRequests": 5, "errorPercent": 10, "cooldown": "5s"}}]
 }"#;
 
-/// The suite of the plugin `name`, which each test has for itself: state belongs to it.
+/// The suite as the plugin `name`. Each test uses its own name, because state belongs to the plugin.
 fn suite(name: &str, policy: &str) -> LoadedFilter {
     let loaded = LoadedFilter::http(&format!("suite/{name}"), policy);
     loaded.unwrap_or_else(|| panic!("refused: {:?}", crate::abi::fake::log()))
 }
 
-/// What becomes of a request with these headers.
+/// The result of a request with these headers.
 fn fate(loaded: &LoadedFilter, headers: &[(&str, &str)]) -> Fate {
     FakeExchange::sent(loaded, headers).fate()
 }

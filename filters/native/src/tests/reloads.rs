@@ -1,4 +1,4 @@
-//! Policies that come and go: nothing of them stays.
+//! Policies that are loaded and destroyed: nothing of them leaks.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -12,7 +12,7 @@ fn reloads() -> usize {
     asked.unwrap_or(if cfg!(miri) { 6 } else { 120 })
 }
 
-/// Each has rules of its own beside the same limit.
+/// Each policy has its own rules and the same limit.
 fn policy(number: usize) -> String {
     SUITE.replace("\"name\": \"beta\"", &format!("\"name\": \"beta-{}\"", number % 7))
 }
@@ -20,7 +20,8 @@ fn policy(number: usize) -> String {
 #[test]
 fn reloads_under_requests_keep_no_memory() {
     let reload = |number: usize, old: &mut LoadedFilter| {
-        // A request of the old policy is under way while the new one comes, and ends after the old one is gone.
+        // A request of the old policy is in flight while the new one is loaded, and ends after the old one was
+        // destroyed.
         let waiting = FakeExchange::sent(old, &[("x-user", "w"), (":authority", "evil.test")]);
         *old = suite("reloads", &policy(number));
         let user = format!("user-{}", number % 50);
@@ -38,7 +39,7 @@ fn reloads_under_requests_keep_no_memory() {
     let mut early = 0;
     for number in 1..=reloads {
         reload(number, &mut loaded);
-        // All users have come, and what grows once has grown.
+        // All users have sent a request, so memory has stopped growing.
         if number == reloads / 2 / 7 * 7 {
             early = allocated();
         }
@@ -63,7 +64,7 @@ fn the_module_asks_for_a_call_once_a_second_and_no_more_once_the_policy_is_gone(
     drop(loaded);
 }
 
-/// A policy of so many limits, all of other names than those of another `letter`.
+/// A policy with this many limits, whose names differ from those of another `letter`.
 fn limits(letter: char, number: usize) -> String {
     let limit = |at: usize| {
         format!(
@@ -74,7 +75,8 @@ fn limits(letter: char, number: usize) -> String {
     format!(r#"{{"rateLimits": [{}]}}"#, (0..number).map(limit).collect::<Vec<_>>().join(","))
 }
 
-/// Two listeners have the same plugin; its policies come in turn, and a request of each old one ends after it is gone.
+/// Two listeners have the same plugin; its policies are loaded in turn, and a request of each old policy ends after the
+/// policy was destroyed.
 #[test]
 fn many_limits_that_come_and_go_in_two_listeners_keep_no_memory() {
     let number = if cfg!(miri) { 5 } else { 500 };
@@ -91,14 +93,14 @@ fn many_limits_that_come_and_go_in_two_listeners_keep_no_memory() {
             listeners[number] = load(policy);
             assert!(waiting.request_headers(true));
         }
-        // What one listener has taken the other has not got.
+        // Tokens that one listener has consumed are not available to the other.
         let fates = [0, 1, 0, 1].map(|number| fate(&listeners[number], &[("x-user", "u"), (":path", path.as_str())]));
         assert_eq!(fates, [Fate::Forwarded, Fate::Forwarded, Fate::Answered(429), Fate::Answered(429)]);
         listeners.iter().for_each(LoadedFilter::tick);
         crate::abi::fake::log();
         after.push(allocated());
     }
-    // The same policies take the same memory each time, and next to nothing is left of them.
+    // The same policies use the same memory each time, and almost nothing of them is left.
     assert!(after[5] <= after[3] + 1024 && after[4] <= after[2] + 1024, "{after:?}");
     drop(listeners);
     crate::abi::fake::log();
@@ -106,7 +108,7 @@ fn many_limits_that_come_and_go_in_two_listeners_keep_no_memory() {
     assert!(left < 4096, "{left} bytes are left, of {after:?}");
 }
 
-/// Envoy's main thread loads policies and destroys them while workers decide by those that they have.
+/// Envoy's main thread loads and destroys policies while workers decide with those that they hold.
 #[test]
 fn workers_decide_while_policies_come_and_go() {
     let (number, reloads) = if cfg!(miri) { (2, 3) } else { (100, 20) };
@@ -127,7 +129,7 @@ fn workers_decide_while_policies_come_and_go() {
                     }
                     assert_eq!(fate(&loaded, &[("x-user", user.as_str())]), Fate::Forwarded);
                     decided.fetch_add(1, Ordering::Relaxed);
-                    // A worker that has the last of a policy ends it.
+                    // A worker that holds the last reference to a policy destroys it.
                     drop(loaded);
                     if is_over.load(Ordering::Relaxed) {
                         break;
@@ -140,7 +142,7 @@ fn workers_decide_while_policies_come_and_go() {
             let loaded = suite("reloads-workers", &policies[reload % 2]);
             loaded.tick();
             *current.lock().unwrap() = Arc::new(loaded);
-            // A worker that has failed decides no more.
+            // A worker that has failed makes no more decisions.
             let begun = std::time::Instant::now();
             while decided.load(Ordering::Relaxed) == before && begun.elapsed().as_secs() < 20 {
                 std::thread::yield_now();

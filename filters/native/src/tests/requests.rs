@@ -1,4 +1,4 @@
-//! Exchanges as they should be.
+//! Ordinary exchanges.
 
 use super::{SUITE, fate, suite};
 use crate::abi::fake::{FakeExchange, Fate, LoadedFilter, log};
@@ -11,7 +11,7 @@ fn a_request_is_decided_changed_and_noted() {
     assert_eq!(exchange.fate(), Fate::Forwarded);
     assert_eq!(exchange.values(0, "x-penstock-route"), ["beta"]);
     assert_eq!((exchange.values(0, "x-set"), exchange.values(0, "x-secret")), (vec!["1".to_owned()], vec![]));
-    // One for all changes.
+    // The policy for all changes.
     assert_eq!(exchange.routes_cleared(), 1);
     assert_eq!(exchange.state("wasm.penstock.rule").as_deref(), Some("routes/beta"));
     exchange.response(&[(":status", "200")], &[]);
@@ -22,7 +22,7 @@ fn a_request_that_no_rule_knows_is_answered_with_the_reason() {
     let loaded = suite("requests-evil", SUITE);
     let exchange = FakeExchange::new(&loaded, &[(":authority", "evil.test")]);
     assert!(!exchange.request_headers(false));
-    // What follows of it goes nowhere.
+    // Later parts of it are not forwarded.
     assert_eq!((exchange.request_body(true), exchange.request_trailers()), (3, 1));
     assert_eq!(exchange.fate(), Fate::Answered(403));
     let reply = exchange.reply().unwrap();
@@ -55,7 +55,7 @@ fn a_variant_that_fails_is_rolled_back() {
     };
     let user = variant("200", &[]);
     if user == "v2" {
-        // Failures that gRPC tells in trailers count as others do.
+        // Failures in gRPC trailers count like others.
         let variants: Vec<_> = (0..12).map(|_| variant("200", &[("grpc-status", "14")])).collect();
         assert_eq!(variants.last().map(String::as_str), Some("v1"), "{variants:?}");
     }

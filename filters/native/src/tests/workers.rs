@@ -1,11 +1,11 @@
-//! Worker threads that decide by one policy at the same time.
+//! Worker threads that decide with one policy concurrently.
 
 use std::thread;
 
 use super::{fate, suite};
 use crate::abi::fake::Fate;
 
-/// `(passed, refused)` of so many requests of each of so many workers.
+/// Returns `(passed, refused)` for this many requests of each of this many workers.
 fn together(
     loaded: &crate::abi::fake::LoadedFilter,
     workers: usize,
@@ -39,7 +39,7 @@ fn workers_together_pass_exactly_as_many_as_the_limit_says() {
         );
         let loaded = suite(&format!("workers-{workers}"), &policy);
         assert_eq!(together(&loaded, workers, each, |_| "one".to_owned()), (limit, workers * each - limit));
-        // Each worker with a key of its own.
+        // Each worker has its own key.
         let (passed, refused) = together(&loaded, workers, each, |worker| format!("user-{worker}"));
         let expected = workers * limit.min(each);
         assert_eq!((passed, refused), (expected, workers * each - expected));

@@ -1,4 +1,4 @@
-//! Counts what a thread allocates, so that a test can say that nothing was kept.
+//! Counts the bytes that a thread allocates, so that tests can detect leaks.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -12,17 +12,17 @@ thread_local! {
     static ALLOCATED: Cell<isize> = const { Cell::new(0) };
 }
 
-/// Bytes that this thread has allocated and nobody has freed: what another thread frees counts there.
+/// The bytes that this thread has allocated and not freed; memory freed by another thread counts there.
 pub(crate) fn allocated() -> isize {
     ALLOCATED.get()
 }
 
 fn note(bytes: isize) {
-    // A thread that ends has no such counter any more.
+    // The counter no longer exists while a thread ends.
     let _ = ALLOCATED.try_with(|allocated| allocated.set(allocated.get().wrapping_add(bytes)));
 }
 
-// SAFETY: what it hands over is the system allocator's.
+// SAFETY: every call is passed to the system allocator.
 unsafe impl GlobalAlloc for CountingAllocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         note(layout.size().cast_signed());

@@ -1,4 +1,4 @@
-//! The callbacks that the module may ask for.
+//! The callbacks that the module may look up.
 
 use std::ffi::c_void;
 use std::slice;
@@ -9,7 +9,7 @@ use super::exchange::{FakeConnection, FakeStream};
 use super::{FAULTS, FakeConfig, LOG, Ptr, is_lacking, lock};
 use crate::abi::{EnvoyBuffer, EnvoyHeader, ModuleBuffer, ModuleHeader};
 
-/// Whether this callback works now.
+/// Whether this callback is enabled.
 fn works(name: &'static str) -> bool {
     FAULTS.with_borrow(|faults| !faults.failing.contains(name))
 }
@@ -63,7 +63,7 @@ unsafe fn config<'a>(config: Ptr) -> &'a FakeConfig {
     unsafe { config.cast::<FakeConfig>().as_ref() }.expect("a configuration")
 }
 
-/// Hands a view over; whether there is something to view.
+/// Passes a view; returns whether it has a value.
 unsafe fn lend(lent: &super::exchange::Lent, value: Option<&[u8]>, into: *mut EnvoyBuffer) -> bool {
     let Some(value) = value else { return false };
     unsafe { into.write(lent.lend(value)) };
@@ -122,7 +122,7 @@ macro_rules! fakes {
     };
 }
 
-/// What the dynamic loader would find; `name` ends with NUL.
+/// The address that the dynamic loader would find; `name` ends with NUL.
 pub(in crate::abi) fn symbol(name: &str) -> Option<Ptr> {
     let name = name.strip_prefix("envoy_dynamic_module_callback_")?.strip_suffix('\0')?;
     address(name).filter(|_| !is_lacking(name))

@@ -1,8 +1,8 @@
-//! Envoy's side of the ABI for tests: it calls the module's hooks as Envoy does, and answers its callbacks.
+//! Envoy's side of the ABI for tests: it calls the module's hooks as Envoy does, and implements its callbacks.
 //!
-//! It lends memory for as short as the ABI allows: what a callback hands over is freed at the next one, so that a sanitizer
-//! or Miri sees each view that is kept. It fails as it is told to ([`Faults`]), and calls hooks within callbacks where Envoy
-//! may. The hooks are called by their exported names.
+//! It lends memory for the shortest time that the ABI allows: what a callback returns is freed at the next callback, so
+//! that a sanitizer or Miri detects every view that is kept too long. It fails on demand ([`Faults`]), and calls hooks
+//! within callbacks where Envoy may. Hooks are called by their exported names.
 
 #![allow(
     clippy::undocumented_unsafe_blocks,
@@ -48,18 +48,18 @@ unsafe extern "C" {
     fn envoy_dynamic_module_on_network_filter_config_scheduled(config: *const c_void, event: u64);
 }
 
-/// What goes wrong in this thread.
+/// The faults of this thread.
 #[derive(Debug, Default)]
 pub(crate) struct Faults {
-    /// Callbacks that say no, with nothing done.
+    /// Callbacks that return failure without doing anything.
     pub(crate) failing: BTreeSet<&'static str>,
-    /// Views are null with a length.
+    /// Views are null with a non-zero length.
     pub(crate) null_views: bool,
-    /// Header maps and lists say that they are so long, and are not.
+    /// Header maps and lists claim to have this length.
     pub(crate) count: Option<usize>,
-    /// A local reply, and a request that is let go, are carried out within their callback.
+    /// Whether local replies and resets are carried out within their callback.
     pub(crate) acts_at_once: bool,
-    /// What a call to a cluster does within the callback that begins it.
+    /// What a call to a cluster does within the callback that starts it.
     pub(crate) call_at_once: Vec<FakeCallEvent>,
 }
 
@@ -70,25 +70,25 @@ thread_local! {
     static OWN: Cell<Option<&'static Callbacks>> = const { Cell::new(None) };
 }
 
-/// Changes what goes wrong.
+/// Changes the faults.
 pub(crate) fn faults(change: impl FnOnce(&mut Faults)) {
     FAULTS.with_borrow_mut(change);
 }
 
-/// All that the module has logged in this thread since the last call.
+/// All lines that the module has logged in this thread since the last call.
 pub(crate) fn log() -> Vec<(u32, String)> {
     LOG.take()
 }
 
-/// Loads the module: whether it takes this Envoy.
+/// Loads the module; returns whether it accepts this Envoy.
 pub(crate) fn load() -> bool {
     let version = unsafe { envoy_dynamic_module_on_program_init() };
-    // A test that fails says so on its own, not in Envoy's log.
+    // A failing test reports its panic itself, not in Envoy's log.
     drop(std::panic::take_hook());
     !version.is_null()
 }
 
-/// Loads the module into an Envoy without these callbacks, as this thread sees it from now on.
+/// Loads the module into an Envoy without these callbacks, which this thread sees from now on.
 pub(crate) fn load_without(lacking: &[&'static str]) -> bool {
     LACKING.set(lacking.iter().copied().collect());
     load()
@@ -98,12 +98,13 @@ pub(super) fn is_lacking(name: &str) -> bool {
     LACKING.with_borrow(|lacking| lacking.contains(name))
 }
 
-/// The callbacks of this thread alone.
+/// The callbacks of this thread only.
 pub(super) fn own_callbacks() -> Option<&'static Callbacks> {
     OWN.get()
 }
 
-/// Callbacks that were found while some were lacking: they are this thread's. `Some`: they are for every thread.
+/// Callbacks that were looked up while some were missing belong to this thread (returns `None`); all others are for
+/// every thread.
 pub(super) fn keep(found: Callbacks) -> Option<Callbacks> {
     static KEPT: Mutex<Vec<&'static Callbacks>> = Mutex::new(Vec::new());
     if LACKING.with_borrow(BTreeSet::is_empty) {
@@ -124,14 +125,14 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 #[derive(Debug, Default)]
 pub(super) struct FakeConfig {
     is_network: bool,
-    /// Names with their labels.
+    /// The names of metrics with their labels.
     definitions: Mutex<Vec<(String, Vec<String>)>>,
     values: Mutex<BTreeMap<String, u64>>,
     is_loading: std::sync::atomic::AtomicBool,
     asked: Arc<AtomicU64>,
 }
 
-/// A filter's configuration, loaded.
+/// A loaded configuration of a filter.
 #[derive(Debug)]
 pub(crate) struct LoadedFilter {
     config: Arc<FakeConfig>,
@@ -143,22 +144,22 @@ unsafe impl Send for LoadedFilter {}
 unsafe impl Sync for LoadedFilter {}
 
 impl LoadedFilter {
-    /// An HTTP filter's, or none when it is refused.
+    /// Loads the configuration of an HTTP filter; `None` when it is refused.
     pub(crate) fn http(filter_name: &str, policy: &str) -> Option<LoadedFilter> {
         LoadedFilter::of(false, filter_name.as_bytes(), policy.as_bytes())
     }
 
-    /// A network filter's.
+    /// Loads the configuration of a network filter.
     pub(crate) fn network(filter_name: &str, policy: &str) -> Option<LoadedFilter> {
         LoadedFilter::of(true, filter_name.as_bytes(), policy.as_bytes())
     }
 
-    /// The same of any bytes.
+    /// The same for any bytes.
     pub(crate) fn of(is_network: bool, filter_name: &[u8], policy: &[u8]) -> Option<LoadedFilter> {
         assert!(OWN.get().is_some() || load(), "the module takes a whole Envoy");
         let config = Arc::new(FakeConfig { is_network, ..FakeConfig::default() });
         config.is_loading.store(true, Ordering::Relaxed);
-        // Lent for the call alone.
+        // The views are valid during the call only.
         let (name, text) = (filter_name.to_vec(), policy.to_vec());
         let view = |bytes: &[u8]| EnvoyBuffer { ptr: bytes.as_ptr(), length: bytes.len() };
         let new = if is_network {
@@ -171,7 +172,7 @@ impl LoadedFilter {
         (!module.is_null()).then_some(LoadedFilter { config, module })
     }
 
-    /// A second has passed, on Envoy's main thread.
+    /// Calls the module on Envoy's main thread, as after a second.
     pub(crate) fn tick(&self) {
         if self.config.is_network {
             unsafe { envoy_dynamic_module_on_network_filter_config_scheduled(self.module, 0) }
@@ -181,7 +182,7 @@ impl LoadedFilter {
         }
     }
 
-    /// A metric as Envoy has it: its name with the labels' values.
+    /// A metric in Envoy: its name with the values of its labels.
     pub(crate) fn metric(&self, name: &str) -> Option<u64> {
         lock(&self.config.values).get(name).copied()
     }
