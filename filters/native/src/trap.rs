@@ -1,5 +1,5 @@
-//! A module that panics when it is told to, so that a test can see what becomes of the request. Only with the feature `trap`,
-//! which no shipped module has.
+//! Panics on demand, so that tests can observe what happens to the request. Only with the feature `trap`, which no
+//! released module has.
 
 #![allow(clippy::panic)]
 
@@ -26,7 +26,7 @@ pub(crate) fn on_reply(stream: Stream) {
     }
 }
 
-/// Panics when the current connection asks for the server name `trap.test`.
+/// Panics when the current connection has the server name `trap.test`.
 pub(crate) fn on_connection(downstream: Downstream) {
     if downstream.sni().is_some_and(|sni| sni == b"trap.test") {
         panic!("told to");

@@ -62,7 +62,7 @@ unsafe extern "C" {
     fn envoy_dynamic_module_on_network_filter_destroy(filter: *const c_void);
 }
 
-/// What is lent to the module, until it is taken back.
+/// The memory that is lent to the module until it is freed.
 #[derive(Debug, Default)]
 pub(super) struct Lent(RefCell<Vec<Box<[u8]>>>);
 
@@ -71,7 +71,7 @@ impl Lent {
         self.0.take();
     }
 
-    /// The one view that there is.
+    /// The only valid view.
     pub(super) fn lend(&self, value: &[u8]) -> EnvoyBuffer {
         self.take_back();
         self.lend_more(value)
@@ -111,7 +111,7 @@ pub(super) struct FakeStream {
     pub(super) calls_reset: RefCell<Vec<u64>>,
 }
 
-/// A response in the place of an upstream's.
+/// A local reply.
 #[derive(Clone, Debug)]
 pub(crate) struct FakeReply {
     pub(crate) status: u32,
@@ -128,12 +128,12 @@ pub(crate) struct FakeCall {
     pub(crate) body: Vec<u8>,
 }
 
-/// What comes back of a call.
+/// An event of a call.
 #[derive(Clone, Debug)]
 pub(crate) enum FakeCallEvent {
     /// The response's headers.
     Headers(&'static [(&'static str, &'static str)]),
-    /// Parts of its body, in one piece of news.
+    /// Parts of its body, in one event.
     Data(Vec<Vec<u8>>),
     Trailers(&'static [(&'static str, &'static str)]),
     Complete,
@@ -194,7 +194,7 @@ impl FakeStream {
         number
     }
 
-    /// Tells the module of a call. What it is shown is gone after that.
+    /// Passes an event of a call to the module. The views in it are invalid afterwards.
     fn tell(&self, call: u64, event: &FakeCallEvent) {
         let (envoy, module) = (self.envoy(), self.module.get());
         let owned = |headers: &[(&str, &str)]| -> Vec<(Box<str>, Box<str>)> {
@@ -262,18 +262,18 @@ impl FakeStream {
     }
 }
 
-/// What becomes of a request.
+/// The state of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fate {
     Forwarded,
     Answered(u32),
     Reset,
     Waits,
-    /// Nothing of it goes on, and nobody answers: its connection is closed.
+    /// Nothing of it is forwarded and there is no response: its connection is closed.
     Closed,
 }
 
-/// An exchange that passes a filter. Dropped, it ends as exchanges end.
+/// An exchange that passes a filter. Dropping it ends the exchange.
 #[derive(Debug)]
 pub(crate) struct FakeExchange {
     stream: Rc<FakeStream>,
@@ -282,7 +282,7 @@ pub(crate) struct FakeExchange {
 }
 
 impl FakeExchange {
-    /// A request with these headers besides those that every one has; nothing is decided yet.
+    /// A request with these headers in addition to the required ones, before its decision.
     pub(crate) fn new(loaded: &LoadedFilter, headers: &[(&str, &str)]) -> FakeExchange {
         let mut all = vec![(":method", "GET"), (":scheme", "http"), (":authority", "shop.test"), (":path", "/")];
         all.retain(|(name, _)| !headers.iter().any(|(other, _)| other == name));
@@ -313,7 +313,7 @@ impl FakeExchange {
         FakeExchange { stream, status: Cell::new(u32::MAX), is_over: Cell::new(module.is_null()) }
     }
 
-    /// The same, with its headers decided.
+    /// The same, after its headers were decided.
     pub(crate) fn sent(loaded: &LoadedFilter, headers: &[(&str, &str)]) -> FakeExchange {
         let exchange = FakeExchange::new(loaded, headers);
         exchange.request_headers(true);
@@ -324,7 +324,7 @@ impl FakeExchange {
         self.stream.module.get()
     }
 
-    /// Whether the headers go on at once.
+    /// Whether the headers are forwarded at once.
     pub(crate) fn request_headers(&self, end: bool) -> bool {
         let status =
             unsafe { envoy_dynamic_module_on_http_filter_request_headers(self.stream.envoy(), self.module(), end) };
@@ -332,7 +332,7 @@ impl FakeExchange {
         status == 0
     }
 
-    /// The status of more of the body.
+    /// Passes more of the body; returns the status.
     pub(crate) fn request_body(&self, end: bool) -> u32 {
         unsafe { envoy_dynamic_module_on_http_filter_request_body(self.stream.envoy(), self.module(), end) }
     }
@@ -362,13 +362,13 @@ impl FakeExchange {
         }
     }
 
-    /// News of the call that was begun last.
+    /// Passes an event of the latest call.
     pub(crate) fn call(&self, event: &FakeCallEvent) {
         let last = self.stream.calls.borrow().len() as u64;
         self.stream.tell(last, event);
     }
 
-    /// News of any call.
+    /// Passes an event of any call.
     pub(crate) fn call_of(&self, number: u64, event: &FakeCallEvent) {
         self.stream.tell(number, event);
     }
@@ -377,13 +377,13 @@ impl FakeExchange {
         unsafe { envoy_dynamic_module_on_http_filter_stream_complete(self.stream.envoy(), self.module()) }
     }
 
-    /// Envoy destroys its side; hooks of it may be called all the same.
+    /// Envoy destroys its side; hooks for it may still be called.
     pub(crate) fn destroy(&self) {
         self.is_over.set(true);
         unsafe { envoy_dynamic_module_on_http_filter_destroy(self.module()) }
     }
 
-    /// What has become of the request.
+    /// The state of the request.
     pub(crate) fn fate(&self) -> Fate {
         let resumed = self.stream.resumed.get();
         match (self.stream.reply.borrow().as_ref(), self.stream.reset.borrow().as_ref()) {
@@ -404,12 +404,12 @@ impl FakeExchange {
         }
     }
 
-    /// How the request was answered.
+    /// The response to the request.
     pub(crate) fn reply(&self) -> Option<FakeReply> {
         self.stream.reply.borrow().clone()
     }
 
-    /// The calls that were begun, and the numbers of those that were given up.
+    /// The calls that were started, and the ids of those that were cancelled.
     pub(crate) fn calls(&self) -> (Vec<FakeCall>, Vec<u64>) {
         (self.stream.calls.borrow().clone(), self.stream.calls_reset.borrow().clone())
     }
@@ -427,17 +427,17 @@ impl FakeExchange {
         state.get(name).map(|value| String::from_utf8_lossy(value).into_owned())
     }
 
-    /// Puts a value into the filter state, as another filter would.
+    /// Sets a value of the filter state, as another filter would.
     pub(crate) fn set_state(&self, name: &str, value: &str) {
         self.stream.filter_state.borrow_mut().insert(name.to_owned(), value.as_bytes().to_vec());
     }
 
-    /// Sets an attribute that is text.
+    /// Sets a string attribute.
     pub(crate) fn set_text(&self, attribute: u32, value: &str) {
         self.stream.texts.borrow_mut().insert(attribute, value.as_bytes().to_vec());
     }
 
-    /// Sets an attribute that is a number.
+    /// Sets a number attribute.
     pub(crate) fn set_number(&self, attribute: u32, value: u64) {
         self.stream.numbers.borrow_mut().insert(attribute, value);
     }
@@ -475,7 +475,7 @@ pub(crate) struct FakePassage {
 }
 
 impl FakePassage {
-    /// A connection whose client asks for this server name.
+    /// A connection with this server name.
     pub(crate) fn new(loaded: &LoadedFilter, sni: Option<&str>, uris: &[&str]) -> FakePassage {
         let connection = Rc::new(FakeConnection {
             config: Arc::clone(&loaded.config),
@@ -489,7 +489,7 @@ impl FakePassage {
         FakePassage { connection, module }
     }
 
-    /// Whether its bytes go on, and whether it was closed.
+    /// Whether its bytes are forwarded, and whether it was closed.
     pub(crate) fn opened(&self) -> (bool, bool) {
         let envoy: Ptr = Rc::as_ptr(&self.connection).cast_mut().cast();
         let (begun, read) = unsafe {
@@ -507,7 +507,7 @@ impl Drop for FakePassage {
     }
 }
 
-/// Runs `act` with something wrong; nothing is wrong any more after that.
+/// Runs `act` with the given faults, and removes them afterwards.
 pub(crate) fn with_faults<T>(change: impl FnOnce(&mut super::Faults), act: impl FnOnce() -> T) -> T {
     faults(change);
     let done = act();
