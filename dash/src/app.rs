@@ -38,6 +38,8 @@ pub struct DashState {
     pub prometheus: BTreeMap<String, PrometheusPast>,
     /// Limits the number of concurrent explanations.
     pub explaining: Semaphore,
+    /// So many questions may wait for a Prometheus at a time: a slow one must not hold up explanations.
+    pub asking: Semaphore,
 }
 
 /// Functions that the caller of the dash provides, so that the dash does not depend on the engine.
@@ -115,6 +117,7 @@ mod tests {
             history: SharedHistory::default(),
             prometheus: BTreeMap::new(),
             explaining: Semaphore::new(1),
+            asking: Semaphore::new(1),
         };
         let mut headers = HeaderMap::new();
         headers.append("x-user", HeaderValue::from_static("ann"));

@@ -17,6 +17,9 @@ use crate::prometheus_history::{HistoryRange, MOST_POINTS, PrometheusHistory};
 use crate::ramps;
 use crate::scrape::{lock, now};
 
+/// The maximum number of concurrent queries to a Prometheus.
+pub const ASKING: usize = 4;
+
 /// The routes of this API.
 pub fn routes() -> Router<Arc<DashState>> {
     Router::new().route("/api/v1/clusters/{cluster}/history", get(answer))
@@ -61,18 +64,18 @@ async fn answer(
     headers: HeaderMap,
     wanted: Result<Query<HistoryQuery>, QueryRejection>,
 ) -> Response {
-    let seconds = match wanted {
-        Ok(Query(wanted)) if RANGES.contains(&wanted.seconds) => wanted.seconds,
-        Ok(_) => return problem(StatusCode::BAD_REQUEST, "seconds: give a number from 60 to 2678400 (31 days)"),
-        Err(error) => return problem(StatusCode::BAD_REQUEST, &error.body_text()),
-    };
     let to = now();
-    let from = to - seconds;
-    let (mut answer, ramps, asks) = {
+    let (mut answer, ramps, asks, from) = {
         let scope = match scope_of_cluster(&app, &headers, &name) {
             Ok(scope) => scope,
             Err(response) => return *response,
         };
+        let seconds = match wanted {
+            Ok(Query(wanted)) if RANGES.contains(&wanted.seconds) => wanted.seconds,
+            Ok(_) => return problem(StatusCode::BAD_REQUEST, "seconds: give a number from 60 to 2678400 (31 days)"),
+            Err(error) => return problem(StatusCode::BAD_REQUEST, &error.body_text()),
+        };
+        let from = to - seconds;
         let fleet = lock(&app.fleet);
         let Some(cluster) = fleet.cluster(&name) else {
             return problem(StatusCode::NOT_FOUND, "there is no such cluster");
@@ -91,10 +94,10 @@ async fn answer(
         };
         // Its series have no namespace, so restricted viewers cannot use it.
         let asks = app.prometheus.get(&name).filter(|_| scope.namespace(None)).cloned();
-        (answer, ramps::steps(cluster, scope, from, to), asks)
+        (answer, ramps::steps(cluster, scope, from, to), asks, from)
     };
     if let Some(prometheus) = asks {
-        let Ok(_permit) = app.explaining.acquire().await else {
+        let Ok(_permit) = app.asking.acquire().await else {
             return problem(StatusCode::SERVICE_UNAVAILABLE, "the dash is ending");
         };
         let range = HistoryRange { from, to };

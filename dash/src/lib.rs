@@ -111,6 +111,7 @@ pub fn run(options: DashOptions, ready: impl FnOnce(&str) -> Result<()>) -> Resu
         history: Arc::clone(&history),
         prometheus: pasts(&sources),
         explaining: tokio::sync::Semaphore::new(decisions_api::EXPLAINING),
+        asking: tokio::sync::Semaphore::new(history_api::ASKING),
     });
     // One thread serves the pages; the sources have their own threads.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
@@ -164,18 +165,18 @@ async fn start_log(
     scrape::lock(fleet).add_cluster(cluster);
     match log {
         LogSource::File { cluster, path } => {
-            let name = match path.as_os_str() == "-" {
-                true => "access log on standard input".to_owned(),
-                false => format!("access log {}", path.display()),
+            let at = match path.as_os_str() == "-" {
+                true => "on standard input".to_owned(),
+                false => path.display().to_string(),
             };
-            let source = feed::lock(feed).add_source(&cluster, name);
+            let source = feed::lock(feed).add_source(&cluster, "access log", &at);
             Tail { cluster, path, feed: Arc::clone(feed), source, read_line: engine.read_line }.start()
         }
         LogSource::Grpc { cluster, listen } => {
             let busy = || format!("cannot listen on {listen}: choose another address with --als");
             let listener = tokio::net::TcpListener::bind(listen).await.with_context(busy)?;
-            let name = format!("gRPC access logs at {}", listener.local_addr()?);
-            let source = feed::lock(feed).add_source(&cluster, name);
+            let at = format!("at {}", listener.local_addr()?);
+            let source = feed::lock(feed).add_source(&cluster, "gRPC access logs", &at);
             let (feed, fleet) = (Arc::clone(feed), Arc::clone(fleet));
             let receiver = AlsReceiver { cluster, feed, fleet, source, buffered: Arc::default() };
             match tls {

@@ -44,7 +44,7 @@ pub fn label<'v>(labels: &[(&str, &'v str)], name: &str) -> &'v str {
 
 /// Whether it is a metric of the modules. One that is not shown means that the module has another version.
 pub fn is_known(metric: &str) -> bool {
-    let unseen = ["decision_duration", "egress_next_expiry_timestamp_seconds", "long_values_total"];
+    let unseen = ["decision_duration_nanos", "egress_next_expiry_timestamp_seconds", "long_values_total"];
     unseen.contains(&metric) || key(metric, |_| "").is_some()
 }
 

@@ -39,8 +39,8 @@ pub fn prometheus_tool(name: &str) -> Result<Option<PathBuf>> {
 
 impl Prometheus {
     /// Starts a Prometheus that scrapes these admin interfaces every second, each as a job with this name, with the
-    /// rules of a file. Returns `None` where Prometheus is not installed.
-    pub fn start(targets: &[(&str, SocketAddr)], rules: &Path) -> Result<Option<Self>> {
+    /// rules of these files. Returns `None` where Prometheus is not installed.
+    pub fn start(targets: &[(&str, SocketAddr)], rules: &[&Path]) -> Result<Option<Self>> {
         let Some(binary) = prometheus_tool("prometheus")? else { return Ok(None) };
         let folder = tempfile::Builder::new().prefix("penstock-").tempdir()?;
         let scrapes: Vec<Value> = targets
@@ -53,7 +53,7 @@ impl Prometheus {
         // JSON is valid YAML.
         let config = json!({
             "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
-            "rule_files": [rules],
+            "rule_files": rules,
             "scrape_configs": scrapes,
         });
         let file = folder.path().join("prometheus.yaml");

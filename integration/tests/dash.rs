@@ -330,7 +330,9 @@ fn a_prometheus_shows_the_proxies_that_it_scrapes() -> Result<()> {
     let upstream = failing()?;
     let envoy = envoy(&policy(), &upstream)?;
     let rules = workspace::root().join("observability/rules.yaml");
-    let Some(prometheus) = Prometheus::start(&[("proxies", envoy.admin().address())], &rules)? else { return Ok(()) };
+    let Some(prometheus) = Prometheus::start(&[("proxies", envoy.admin().address())], &[&rules])? else {
+        return Ok(());
+    };
     let dash = Dash::start(&["--prometheus", &format!("east=http://{}", prometheus.address())])?;
     let snapshot = dash.wait_for("east", |snapshot| {
         let _ = status(&envoy, &get("evil.test:80"));

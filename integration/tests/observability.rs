@@ -22,6 +22,25 @@ const ONLY_OF_FAILURES: &str = "penstock_internal_errors_total";
 
 const PATIENCE: Duration = Duration::from_secs(120);
 
+/// What dashboards and alerts asked for before metrics had the names of 0.1.0; `legacy-names.yaml` records those names.
+const OLD_QUERIES: [&str; 15] = [
+    r#"sum by (penstock_rule) (rate(penstock_routes{penstock_outcome="matched"}[20s]))"#,
+    "sum by (instance, penstock_rule) (rate(penstock_host[20s]))",
+    r#"increase(penstock_host{penstock_rule="configuration",penstock_outcome="refused"}[20s])"#,
+    "avg by (penstock_rule, penstock_variant) (penstock_shares) / 1000",
+    r#"sum by (penstock_rule, penstock_outcome) (rate(penstock_canaries{penstock_outcome!~"rolledBack|halfOpen|restored"}[20s])) / ignoring (penstock_outcome) group_left sum by (penstock_rule) (rate(penstock_canaries{penstock_outcome!~"rolledBack|halfOpen|restored"}[20s]))"#,
+    "max by (penstock_rule, penstock_variant) (penstock_breakers_state)",
+    r#"sum by (penstock_rule, penstock_outcome) (rate(penstock_rateLimits{penstock_outcome=~"passed|limited|wouldLimit|missingKey"}[20s]))"#,
+    r#"sum by (job, penstock_rule) (rate(penstock_rateLimits{penstock_outcome=~"error|timeout"}[20s])) > 0"#,
+    "max by (penstock_rule, instance) (penstock_slots_used / penstock_slots_capacity)",
+    r#"sum by (instance, penstock_rule) (rate(penstock_egressReasons{penstock_outcome="denied"}[20s])) > 0"#,
+    "sum by (penstock_rule, penstock_outcome) (rate(penstock_egress[20s]))",
+    "min by (instance) (penstock_egressExpiry_days) > 7",
+    "time() - penstock_policy_loadedSeconds",
+    "histogram_quantile(0.99, sum by (le, penstock_rule) (rate(penstock_decision_nanoseconds_bucket[20s])))",
+    "penstock_decision_nanoseconds_sum / penstock_decision_nanoseconds_count",
+];
+
 fn folder() -> PathBuf {
     workspace::root().join("observability")
 }
@@ -140,13 +159,16 @@ fn every_panel_has_data_and_every_rule_its_metrics_in_a_real_prometheus() -> Res
         .any_cluster(penstock_integration::grpc_cluster("nobody", ([127, 0, 0, 1], 9).into()))
         .listener(Listener::new("ingress").discovered(filter).route(to("stable")).route(to("beta")))
         .start()?;
-    let rules = folder().join("rules.yaml");
-    let Some(prometheus) = Prometheus::start(&[("envoy", envoy.admin().address())], &rules)? else { return Ok(()) };
+    let [rules, old_names] = ["rules.yaml", "legacy-names.yaml"].map(|name| folder().join(name));
+    let Some(prometheus) = Prometheus::start(&[("envoy", envoy.admin().address())], &[&rules, &old_names])? else {
+        return Ok(());
+    };
     // A refused policy is visible in metrics, and the old policy stays active.
     ensure!(matches!(envoy.reload("penstock", json!({"routes": 1}))?, Reload::Refused(_)));
 
     // Seven requests of a user whose limit is five.
     let mut missing = panels()?;
+    missing.extend(OLD_QUERIES.map(|query| ("a query with old names".to_owned(), query.to_owned())));
     let started = Instant::now();
     while !missing.is_empty() {
         ensure!(
@@ -171,7 +193,10 @@ fn every_panel_has_data_and_every_rule_its_metrics_in_a_real_prometheus() -> Res
     let scrape = envoy.admin().get("/stats/prometheus")?;
     let is_ours = |line: &&str| line.starts_with("penstock_") || line.starts_with("# TYPE penstock_");
     let ours: String = scrape.lines().filter(is_ours).map(|line| format!("{line}\n")).collect();
-    ensure!(ours.contains("penstock_requests_total{") && ours.contains("penstock_decision_duration_bucket{"), "{ours}");
+    ensure!(
+        ours.contains("penstock_requests_total{") && ours.contains("penstock_decision_duration_nanos_bucket{"),
+        "{ours}"
+    );
     let found: Vec<String> = lint(&ours)?.into_iter().filter(|line| !line.ends_with("no help text")).collect();
     ensure!(found.is_empty(), "{found:#?}");
 
@@ -202,7 +227,7 @@ fn every_panel_has_data_and_every_rule_its_metrics_in_a_real_prometheus() -> Res
         (r#"penstock_egress_reasons_total{reason="hostNotAllowed",outcome="denied"} > 0"#, None),
         (r#"penstock_policy_refusals_total{plugin="penstock"} > 0"#, None),
         (r#"penstock_policy_refused_timestamp_seconds{plugin="penstock"} > time() - 120"#, None),
-        (r#"penstock_decision_duration_count{plugin="penstock"} > 0"#, None),
+        (r#"penstock_decision_duration_nanos_count{plugin="penstock"} > 0"#, None),
         (r#"penstock_rate_limit_keys_used{rule="per-user"}"#, Some(2.0)),
         (r#"penstock_rate_limit_keys_capacity{rule="per-user"}"#, Some(64.0)),
         (r#"penstock_variant_weight{rule="reviews",variant="v2"}"#, Some(250.0)),

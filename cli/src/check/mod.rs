@@ -266,6 +266,7 @@ fn check_one(
             let known: HashSet<String> = problems.iter().map(|problem| problem.path.clone()).collect();
             problems.extend(lint::routing(&found.node).into_iter().filter(|problem| !known.contains(&problem.path)));
             problems.extend(lint::egress(&found.node, replay::now()));
+            problems.extend(lint::metrics(&found.node));
             let settings: Settings = Documents::of(&found.node).settings;
             let host = host(&settings.route_header.0);
             if host.any {

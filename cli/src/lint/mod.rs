@@ -3,6 +3,7 @@
 
 mod earlier;
 mod effort;
+mod names;
 mod routes;
 mod shadow;
 
@@ -14,6 +15,7 @@ use crate::cover::destination_covers;
 use effort::Effort;
 use shadow::{ByDestination, Wider};
 
+pub use names::metrics;
 pub use routes::{missing, routing};
 
 /// Notes on a policy with sections for two places.

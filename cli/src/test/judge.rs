@@ -216,6 +216,7 @@ fn judge(loaded: &Loaded, test: &Test, now: Timestamp, outcome: &mut TestOutcome
             !policy.warnings().is_empty()
                 || !lint::routing(node).is_empty()
                 || !lint::egress(node, test.time.unwrap_or(now)).is_empty()
+                || !lint::metrics(node).is_empty()
         });
         let found = serde_json::json!({"valid": policy.is_ok(), "warns": warns});
         outcome.differences = differences(&test.load, &found);

@@ -97,6 +97,22 @@ impl Drop for MessageBuffer<'_> {
     }
 }
 
+/// A stream that is open. One that the peer resets is dropped in the middle of a read: nothing after that read runs.
+struct OpenStream<'s>(&'s AtomicUsize);
+
+impl<'s> OpenStream<'s> {
+    fn new(open: &'s AtomicUsize) -> OpenStream<'s> {
+        open.fetch_add(1, Ordering::Relaxed);
+        OpenStream(open)
+    }
+}
+
+impl Drop for OpenStream<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// Why a stream is not read any further: a gRPC status and its message.
 type Ended = (u8, &'static str);
 
@@ -154,10 +170,8 @@ impl AlsReceiver {
         if request.uri().path() != METHOD {
             return status(12, "only StreamAccessLogs is implemented");
         }
-        self.source.open.fetch_add(1, Ordering::Relaxed);
-        let ended = self.read(request.into_body()).await;
-        self.source.open.fetch_sub(1, Ordering::Relaxed);
-        match ended {
+        let _open = OpenStream::new(&self.source.open);
+        match self.read(request.into_body()).await {
             Ok(()) => status(0, ""),
             Err(error) => {
                 lock(&self.feed).note_unreadable(&self.cluster);
@@ -370,5 +384,54 @@ mod tests {
         assert_eq!(split(&[0, 0, 0, 0, 2, 7, 8, 9]), Ok(Some((&[7, 8][..], 1))));
         assert!(split(&[1, 0, 0, 0, 0]).is_err_and(|(code, _)| code == 12));
         assert!(split(&[0, 0xff, 0, 0, 0]).is_err_and(|(code, _)| code == 8));
+    }
+
+    /// A frame of HTTP/2 (RFC 9113, section 4.1).
+    fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+        let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+        [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
+    }
+
+    #[test]
+    fn a_stream_that_the_peer_resets_is_not_open_any_more() {
+        use tokio::io::AsyncWriteExt as _;
+
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let address = listener.local_addr().unwrap();
+            let source = Arc::new(SourceState::default());
+            let receiver = AlsReceiver {
+                cluster: "east".to_owned(),
+                feed: SharedFeed::default(),
+                fleet: Shared::default(),
+                source: Arc::clone(&source),
+                buffered: Arc::default(),
+            };
+            tokio::spawn(receiver.serve(listener));
+            let mut peer = tokio::net::TcpStream::connect(address).await.unwrap();
+            // POST, http; then names of HPACK's static table with values as they are.
+            let literal = |name: &[u8], value: &str| [name, &[value.len() as u8], value.as_bytes()].concat();
+            let head = [
+                vec![0x83, 0x86],
+                literal(&[0x04], METHOD),
+                literal(&[0x01], "dash"),
+                literal(&[0x0f, 0x10], "application/grpc"),
+            ]
+            .concat();
+            let started = [PREFACE.to_vec(), frame(4, 0, 0, &[]), frame(1, 4, 1, &head)].concat();
+            let until = |open: usize| {
+                let source = Arc::clone(&source);
+                async move {
+                    while source.open.load(Ordering::Relaxed) != open {
+                        tokio::time::sleep(Duration::from_millis(5)).await;
+                    }
+                }
+            };
+            peer.write_all(&started).await.unwrap();
+            tokio::time::timeout(HEAD, until(1)).await.expect("the stream does not open");
+            peer.write_all(&frame(3, 0, 1, &8_u32.to_be_bytes())).await.unwrap();
+            tokio::time::timeout(HEAD, until(0)).await.expect("the stream stays open");
+        });
     }
 }

@@ -1,9 +1,12 @@
 //! `/api/v1/clusters/<cluster>/decisions`.
 
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
 use serde::{Deserialize, Serialize};
 
 use super::decision::{LoggedDecision, LoggedOutcome};
-use super::store::{ClusterFeed, FeedCounts};
+use super::store::{ClusterFeed, FeedCounts, SourceState};
 use super::visible::Owners;
 use crate::access::Visibility;
 use crate::fleet::ClusterState;
@@ -145,10 +148,15 @@ pub fn answer<'a>(
         visible().take_while(|one| one.seq > filter.after).map(|one| DecisionLine::new(one, &owners)).filter(is_wanted);
     let decisions: Vec<DecisionLine<'_>> = wanted.by_ref().take(filter.limit.unwrap_or(USUAL).min(MOST)).collect();
     let more = wanted.next().is_some();
-    let source = |source: &'a std::sync::Arc<super::store::SourceState>| SourceAnswer {
-        name: &source.name,
-        open: source.open.load(std::sync::atomic::Ordering::Relaxed),
-        error: source.error.lock().ok().and_then(|error| error.clone()),
+    // Files and addresses of this machine are for those who may see all of the cluster.
+    let sees_all = scope.namespace(None) && scope.every_owner();
+    let source = |source: &'a Arc<SourceState>| {
+        let error = source.error.lock().ok().and_then(|error| error.clone());
+        SourceAnswer {
+            name: if sees_all { &source.name } else { source.kind },
+            open: source.open.load(Ordering::Relaxed),
+            error: error.map(|error| if sees_all { error } else { "it cannot be read".to_owned() }),
+        }
     };
     DecisionsAnswer {
         cluster: name,

@@ -10,6 +10,7 @@ use super::store::ClusterFeed;
 use super::visible::{Owners, endpoints, rules};
 use crate::access::Visibility;
 use crate::fleet::ClusterState;
+use crate::view::metric_part;
 
 /// Writes a part of a policy as YAML.
 pub type ToYaml = fn(&Value) -> String;
@@ -53,10 +54,17 @@ pub fn rule<'a>(
     to_yaml: ToYaml,
 ) -> Option<RuleAnswer<'a>> {
     let mut versions = Vec::<RuleVersion<'_>>::new();
+    // Counters have another spelling of names: who asks by that one means this rule, unless another is called so.
+    let entries = || endpoints(cluster, scope).flat_map(|(_, one)| &one.configuration.policies);
+    let has_name = |entry: &Value, spelled: fn(&str) -> String| {
+        entry.get("name").and_then(Value::as_str).is_some_and(|name| spelled(name) == rule)
+    };
+    let is_exact =
+        entries().flat_map(|policy| rules(&policy.document, section)).any(|one| has_name(one, str::to_owned));
+    let spelled = if is_exact { str::to_owned } else { metric_part };
     for (proxy, endpoint) in endpoints(cluster, scope) {
         for policy in &endpoint.configuration.policies {
-            let named = |entry: &&Value| entry.get("name").and_then(Value::as_str) == Some(rule);
-            for entry in rules(&policy.document, section).filter(named) {
+            for entry in rules(&policy.document, section).filter(|entry| has_name(entry, spelled)) {
                 let text = |field: &str| entry.get(field).and_then(Value::as_str);
                 if section == "egress" && !scope.owner(text("owner")) {
                     continue;
@@ -82,9 +90,48 @@ pub fn rule<'a>(
     let by_rule = feed.into_iter().flat_map(ClusterFeed::newest).filter(|one| {
         matches!(one.outcome, LoggedOutcome::Refused | LoggedOutcome::HeldBack)
             && one.section.as_deref() == Some(section)
-            && one.rule.as_deref() == Some(rule)
+            && one.rule.as_deref().is_some_and(|name| spelled(name) == rule)
             && owners.may_see(one, scope)
     });
     let refusals: Vec<_> = by_rule.take(REFUSALS).map(|one| DecisionLine::new(one, &owners)).collect();
     (!versions.is_empty() || !refusals.is_empty()).then_some(RuleAnswer { section, rule, versions, refusals })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test")]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::access::{Credentials, scope};
+    use crate::config::DashConfig;
+    use crate::configuration::EnvoyConfiguration;
+    use crate::fleet::Fleet;
+    use crate::sample::{Identity, RunningPolicy};
+
+    #[test]
+    fn a_rule_is_found_by_its_name_and_by_that_of_its_counters_unless_another_has_it_or_may_not_be_seen() {
+        let rules = json!([{"name": "hr.salaries", "owner": "hr"}, {"name": "a.b", "owner": "shop"}, {"name": "a_b", "owner": "shop"}]);
+        let document = json!({"egress": {"rules": rules}});
+        let policy = RunningPolicy { plugin: "p".to_owned(), document, ..RunningPolicy::default() };
+        let mut fleet = Fleet::default();
+        let configuration = EnvoyConfiguration { policies: vec![policy], ..EnvoyConfiguration::default() };
+        fleet.know("east", "a", Identity::default(), configuration);
+        let config = DashConfig::read(json!({"workspaces": [
+            {"name": "shop", "clusters": ["*"], "owners": ["shop"], "tokens": ["2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b"]}]}))
+        .unwrap();
+        let shop = scope(&config, Credentials { token: Some("secret"), identity: None }).unwrap();
+        let cluster = fleet.cluster("east").unwrap();
+        let to_yaml: ToYaml = |entry| entry["name"].to_string();
+        let found = |scope, name| {
+            let answer = rule(cluster, None, scope, ("egress", name), to_yaml)?;
+            Some(answer.versions.into_iter().map(|version| version.yaml).collect::<Vec<_>>())
+        };
+        let everything = Visibility::Everything;
+        assert_eq!(found(everything, "hr.salaries").unwrap(), [r#""hr.salaries""#]);
+        assert_eq!(found(everything, "hr_salaries").unwrap(), [r#""hr.salaries""#]);
+        assert_eq!(found(everything, "a_b").unwrap(), [r#""a_b""#]);
+        assert_eq!(found(everything, "none"), None);
+        assert_eq!((found(shop, "hr_salaries"), found(shop, "a.b").map(|all| all.len())), (None, Some(1)));
+    }
 }

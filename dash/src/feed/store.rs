@@ -56,6 +56,8 @@ pub struct ClusterFeed {
 pub struct SourceState {
     /// The description, such as `gRPC access logs at 127.0.0.1:9912`.
     pub name: String,
+    /// The description for viewers of some namespaces only: without addresses and files of this machine.
+    pub kind: &'static str,
     /// The current problem, if any.
     pub error: Mutex<Option<String>>,
     /// The number of open streams or files.
@@ -135,8 +137,8 @@ impl DecisionFeed {
     }
 
     /// Adds a source of a cluster.
-    pub fn add_source(&mut self, cluster: &str, name: String) -> Arc<SourceState> {
-        let source = Arc::new(SourceState { name, ..SourceState::default() });
+    pub fn add_source(&mut self, cluster: &str, kind: &'static str, at: &str) -> Arc<SourceState> {
+        let source = Arc::new(SourceState { name: format!("{kind} {at}"), kind, ..SourceState::default() });
         self.clusters.entry(cluster.to_owned()).or_default().sources.push(Arc::clone(&source));
         source
     }

@@ -108,10 +108,11 @@ impl Tail {
         Ok(file)
     }
 
-    /// Stores each line; at the end of the input, waits for more while `waits` is true.
+    /// Stores each line; at the end of the input, waits for more while `waits` is true, and then reads what came in the meantime.
     fn lines<R: BufRead>(&self, reader: &mut R, waits: impl Fn(&mut R) -> bool) -> io::Result<()> {
         let mut line = Vec::new();
         let mut is_rest = false;
+        let mut is_over = false;
         loop {
             let room = LONGEST - line.len() as u64;
             let read = reader.by_ref().take(room).read_until(b'\n', &mut line)?;
@@ -125,8 +126,14 @@ impl Tail {
                     lock(&self.feed).note_unreadable(&self.cluster);
                 }
                 line.clear();
-            } else if read == 0 && !waits(reader) {
+            } else if read == 0 && is_over {
+                // Whole without its line break, or the half of a line: then it counts as unreadable.
+                if !is_rest {
+                    self.note(line.trim_ascii());
+                }
                 return Ok(());
+            } else if read == 0 {
+                is_over = !waits(reader);
             }
         }
     }
@@ -143,17 +150,18 @@ impl Tail {
     }
 }
 
-/// Whether the path is a different file now, or the file is shorter than what was read.
+/// Whether the log continues in a different file at the path, or the file is shorter than what was read. While the new file is
+/// empty, the proxy has not reopened its log and still writes to the old one.
 fn is_replaced(path: &Path, file: &mut BufReader<File>) -> bool {
     let (Ok(read), Ok(length)) = (file.stream_position(), file.get_ref().metadata().map(|data| data.len())) else {
         return true;
     };
-    let is_same = match (file.get_ref().metadata(), path.metadata()) {
-        (Ok(open), Ok(named)) => same(&open, &named),
+    let continues_elsewhere = match (file.get_ref().metadata(), path.metadata()) {
+        (Ok(open), Ok(named)) => !same(&open, &named) && named.len() > 0,
         // The file was deleted; a new one will follow.
         _ => false,
     };
-    length < read || !is_same
+    length < read || continues_elsewhere
 }
 
 #[cfg(unix)]
@@ -181,7 +189,7 @@ mod tests {
 
     fn tail(path: &Path) -> (Tail, SharedFeed) {
         let feed = SharedFeed::default();
-        let source = lock(&feed).add_source("east", "a file".to_owned());
+        let source = lock(&feed).add_source("east", "access log", "a file");
         let tail =
             Tail { cluster: "east".to_owned(), path: path.to_owned(), feed: Arc::clone(&feed), source, read_line };
         (tail, feed)
@@ -200,8 +208,24 @@ mod tests {
         let long = "x".repeat(3 * 65_536);
         let text = format!("GET /a\n\n{long}\n[info] starting\nGET /b\nGET /unfinished");
         tail.lines(&mut text.as_bytes(), |_| false).unwrap();
-        assert_eq!(paths(&feed), ["/a", "/b"]);
+        // The last one is whole, though nothing ends it.
+        assert_eq!(paths(&feed), ["/a", "/b", "/unfinished"]);
         assert_eq!(lock(&feed).cluster("east").unwrap().unreadable(), 2);
+        tail.lines(&mut "GET /c\n{\"half\": ".as_bytes(), |_| false).unwrap();
+        assert_eq!(lock(&feed).cluster("east").unwrap().unreadable(), 3);
+    }
+
+    #[test]
+    fn binary_junk_is_counted_line_by_line_and_the_next_line_is_read() {
+        let (tail, feed) = tail(Path::new("-"));
+        let mut junk: Vec<u8> =
+            (0..200_000_u32).map(|number| (number.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+        junk.push(b'\n');
+        let lines = junk.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty()).count();
+        junk.extend_from_slice(b"\0\0\0\nGET /after\n");
+        tail.lines(&mut junk.as_slice(), |_| false).unwrap();
+        assert_eq!(paths(&feed), ["/after"]);
+        assert_eq!(lock(&feed).cluster("east").unwrap().unreadable(), lines as u64 + 1);
     }
 
     #[test]
@@ -227,9 +251,17 @@ mod tests {
         thread::sleep(2 * PAUSE);
         File::options().append(true).open(&path).unwrap().write_all(b"ond\n").unwrap();
         wait("a line in two parts", &|| paths(&feed) == ["/first", "/second"]);
+        // logrotate makes the next file before it tells the proxy, which writes to the old one until it knows.
+        let mut old = File::options().append(true).open(&path).unwrap();
         std::fs::rename(&path, folder.join("log.1")).unwrap();
+        File::create(&path).unwrap();
+        thread::sleep(3 * PAUSE);
+        old.write_all(b"GET /late\nGET /ha").unwrap();
+        thread::sleep(3 * PAUSE);
+        old.write_all(b"lf").unwrap();
         std::fs::write(&path, "GET /third\n").unwrap();
         wait("the next file", &|| paths(&feed).last().is_some_and(|path| path == "/third"));
+        assert_eq!(paths(&feed), ["/first", "/second", "/late", "/half", "/third"]);
         File::create(&path).unwrap();
         thread::sleep(5 * PAUSE);
         File::options().append(true).open(&path).unwrap().write_all(b"GET /4\n").unwrap();

@@ -20,6 +20,7 @@ use drift::{Drift, drift, hash};
 use problem::{ProblemView, Severity};
 use sections::{CanaryView, EgressRuleView, LimitView, RefusalView, RouteView};
 use seen::VisiblePart;
+pub(crate) use seen::part as metric_part;
 use topology::Topology;
 
 /// `/api/v1/me`: the viewer.

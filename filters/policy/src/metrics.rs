@@ -58,9 +58,9 @@ pub fn metric_labels(name: &str) -> Option<(&str, impl Iterator<Item = (&str, &s
     Some((metric, std::iter::from_fn(move || Some((parts.next()?, parts.next()?)))))
 }
 
-/// The histogram of the decision times of the plugin `plugin`, in nanoseconds: `penstock.decision_duration.plugin.<plugin>`.
+/// The histogram of the decision times of the plugin `plugin`, in nanoseconds: `penstock.decision_duration_nanos.plugin.<plugin>`.
 pub fn latency_name(plugin: &str) -> Box<str> {
-    metric_name("decision_duration", &[("plugin", plugin)])
+    metric_name("decision_duration_nanos", &[("plugin", plugin)])
 }
 
 /// Every counter of a policy.

@@ -226,11 +226,11 @@ fn the_first_decision_after_a_tick_is_timed_and_no_other() {
     with(|proxy| proxy.properties.push(("plugin_name", b"edge".to_vec())));
     let plugin = configured(ROUTES);
     request(&plugin, &[]);
-    assert_eq!(metric("penstock.decision_duration.plugin.edge"), None);
+    assert_eq!(metric("penstock.decision_duration_nanos.plugin.edge"), None);
     plugin.tick();
     assert_eq!(request(&plugin, &[]), Flow::Continue);
     assert_eq!(calls_of("now"), 2);
-    assert_eq!(metric("penstock.decision_duration.plugin.edge"), Some(0));
+    assert_eq!(metric("penstock.decision_duration_nanos.plugin.edge"), Some(0));
     request(&plugin, &[]);
     assert_eq!(calls_of("now"), 0);
     // Without clock or histograms nothing else changes.
