@@ -1,8 +1,8 @@
-# The one entry point. What a target does is in scripts/; `make help` lists the targets.
+# The entry point for every task. `make help` lists the targets; their scripts are in scripts/.
 
 .DEFAULT_GOAL := help
 .PHONY: $(shell awk -F: '/^[a-z0-9 -]+:/ { print $$1 }' Makefile)
-# One thing after the other: cargo uses all cores by itself.
+# Targets run one after the other, because cargo already uses all cores.
 .NOTPARALLEL:
 
 export CHECKS PUBLISH REGISTRY ONCE VERSION BUILDER CLUSTER ROUNDS SECONDS_EACH SOAK_MINUTES SOAK_RELOADS ONLY OLD WRITE SCENARIO
@@ -13,7 +13,7 @@ help: ## List these targets
 setup: ## Get everything that build, test and demo need; quick when it is there
 	@scripts/setup.sh
 
-# The part of it that runs the modules, without the tools that only tests need.
+# The part of `setup` that is needed to run the modules, without tools that only tests need.
 setup-run:
 	@scripts/setup.sh run
 

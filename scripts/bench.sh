@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# What each filter costs, side by side in one run on a real Envoy: some 22 minutes. ROUNDS and SECONDS_EACH make it longer or shorter (25 and 1),
-# ONLY=suite,lua,workers names scenarios and parts (a wrong name lists all), OLD=path compares with a suite.wasm of another version.
+# Measures what each filter costs, side by side in one run on a real Envoy, in about 22 minutes. ROUNDS (25) and SECONDS_EACH (1) change the duration,
+# ONLY=suite,lua,workers selects scenarios and parts (an unknown name lists all), OLD=path compares with a suite.wasm of another version.
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 cd "$ROOT"
 

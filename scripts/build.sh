@@ -1,22 +1,22 @@
 #!/usr/bin/env bash
-# dist/: the five modules, optimised, the native body, and the penstock command. The same bytes in whatever folder this is run.
+# Builds dist/: the five optimised modules, the native body, and the penstock command. The output does not depend on the folder of the checkout.
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 cd "$ROOT"
 
 DIST=$ROOT/dist
 OPTIMISED=$ROOT/target/wasm-opt
-# Speed first, as in the release profile. The features are those that rustc enables for the target: the modules, stripped of
-# their custom sections, no longer say so themselves.
+# Optimises for speed, as in the release profile. The features are those that rustc enables for the target; they are listed here
+# because the custom section that names them is stripped from the modules.
 OPTIMISE=(-O3 --strip-debug --strip-producers
     --enable-bulk-memory --enable-multivalue --enable-mutable-globals --enable-nontrapping-float-to-int
     --enable-reference-types --enable-sign-ext)
 
-# Panics and debug information name source files. These flags give them names that do not depend on the machine.
+# Panics and debug information contain paths of source files. These flags make the paths independent of the machine.
 remap_flags() {
     local cargo_home=${CARGO_HOME:-$HOME/.cargo} registry
     printf '%s\n' "--remap-path-prefix=$cargo_home=/cargo"
-    # The folder of a registry is named after its address, which is another one where crates.io is mirrored. rustc takes the
-    # last prefix that fits.
+    # The folder of a registry is named after its address, which differs where crates.io is mirrored. rustc uses the last prefix
+    # that matches.
     for registry in "$cargo_home"/registry/src/*/; do
         printf '%s\n' "--remap-path-prefix=${registry%/}=/cargo/registry"
     done
@@ -24,8 +24,8 @@ remap_flags() {
     printf '%s\n' "--remap-path-prefix=$ROOT=/penstock"
 }
 
-# build TARGET PROFILE PACKAGE...: with --target even for this machine, so that the flags reach neither build scripts nor target/release,
-# where every other command would have to build again what was built without them.
+# build TARGET PROFILE PACKAGE...: passes --target even for this machine, so that the flags apply neither to build scripts nor to target/release,
+# whose content other commands would otherwise have to rebuild without the flags.
 build() {
     local target=$1 profile=$2
     shift 2
@@ -33,7 +33,7 @@ build() {
         cargo build --profile "$profile" --locked --target-dir target --target "$target" "${@/#/--package=}"
 }
 
-# optimise MODULE: dist/MODULE.wasm out of what cargo built. Takes seconds, so it is only done for bytes not seen before.
+# optimise MODULE: makes dist/MODULE.wasm from cargo's output. Takes seconds, so the result is cached by the input.
 optimise() {
     local module=$1 built=target/$WASI_TARGET/release/penstock_${1//-/_}.wasm key optimised
     key=$({ printf '%s\n' "${OPTIMISE[@]}" "$(readlink "$TOOLS/bin/wasm-opt")"; cat "$built"; } | git hash-object --stdin)
@@ -49,7 +49,7 @@ optimise() {
 [[ -e $TOOLS/bin/wasm-opt ]] || die "there is no .tools/bin/wasm-opt" "run: make setup"
 
 headline "Build: the modules ($WASI_TARGET)"
-# Before the flags are made: they name the folders that this creates.
+# Must run before the flags are made, which contain the folders that this creates.
 quietly cargo fetch --locked || die "cargo could not fetch the dependencies (above: what it said)"
 flags=$(remap_flags | paste -s -d $'\x1f')
 build "$WASI_TARGET" release "${MODULES[@]/#/penstock-}"
@@ -58,7 +58,7 @@ HOST_TARGET=$(rustc -vV | sed -n 's/^host: //p')
 headline "Build: the penstock command"
 build "$HOST_TARGET" release penstock
 
-# Envoy's dynamic modules are there on Linux alone.
+# Envoy supports dynamic modules only on Linux.
 if [[ $HOST_TARGET == *-linux-gnu ]]; then
     headline "Build: the native body"
     build "$HOST_TARGET" native penstock-native
@@ -75,7 +75,7 @@ install -m 755 "target/$HOST_TARGET/release/penstock" "$DIST/penstock"
 
 node scripts/check-modules.mjs "${MODULES[@]/#/$DIST/}"
 if [[ $HOST_TARGET == *-linux-gnu ]]; then
-    # Moved, not written: an Envoy that has the old one open keeps it.
+    # Moved into place, so that an Envoy that has the old file open keeps it.
     install -m 755 "target/$HOST_TARGET/native/libpenstock.so" "$DIST/libpenstock.so.part"
     mv "$DIST/libpenstock.so.part" "$DIST/libpenstock.so"
     node scripts/check-library.mjs "$DIST/libpenstock.so"

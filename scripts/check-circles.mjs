@@ -1,13 +1,13 @@
-// Fails when modules of one crate import each other in a circle: nobody can then read one of them without the others.
+// Fails when modules of one crate import each other in a circle, because none of them can then be read without the others.
 //
 //   node scripts/check-circles.mjs filters/policy filters/host ...
 //
-// Reads `use` declarations and paths that begin with `crate::`, `super::` or `self::`. A name that a module only hands on
-// (`pub use`) belongs to the file that defines it. Tests are left out.
+// Reads `use` declarations and paths that start with `crate::`, `super::` or `self::`. A name that a module re-exports
+// (`pub use`) belongs to the file that defines it. Tests are ignored.
 import { existsSync, readFileSync, readdirSync } from "node:fs";
 import { dirname, join } from "node:path";
 
-/** The source without comments, texts and tests. */
+/** The source without comments, strings and tests. */
 function code(file) {
     const source = readFileSync(file, "utf8")
         .replace(/\bb?r(#*)"[\s\S]*?"\1/g, '""')
@@ -30,7 +30,7 @@ function withoutTests(source) {
     }
 }
 
-/** Every path of a `use` tree, such as `a::{b, c::{d as e, self}}`, with the name that it goes by. */
+/** Every path of a `use` tree, such as `a::{b, c::{d as e, self}}`, with its local name. */
 function* paths(tree, prefix = []) {
     tree = tree.trim();
     const brace = tree.indexOf("{");
@@ -74,7 +74,7 @@ function modules(root) {
                 const path = absolute(parts, module.path, found);
                 if (!path) continue;
                 if (parts.at(-1) === "*") module.globs.push(path.slice(0, -1));
-                // A private `use` hands names on to the module's own children by `super::`.
+                // A private `use` is visible to the module's own children through `super::`.
                 module.handedOn.set(name, path);
                 if (!visibility) module.uses.push(path);
             }
@@ -108,7 +108,7 @@ function definition(path, found, depth = 0) {
     while (length > 0 && !found.has(path.slice(0, length).join("::"))) length--;
     const module = found.get(path.slice(0, length).join("::"));
     const name = path[length];
-    // A star takes names of the module itself, whichever these are.
+    // A glob import depends on the module itself.
     if (!module || name === undefined || name === "*" || depth > 20) return module;
     const defined = new RegExp(`\\b(?:struct|enum|trait|fn|type|const|static|union|macro_rules!|mod)\\s+${name}\\b`).test(module.source);
     if (!defined && module.handedOn.has(name)) {

@@ -1,9 +1,9 @@
-// The native body: does it export every hook that Envoy demands, nothing else, and which glibc does it need?
+// Checks that the native body exports exactly the hooks that Envoy requires, and needs no newer glibc than documented.
 // Usage: node check-library.mjs dist/libpenstock.so
 import { readFileSync } from 'node:fs';
 
-// The newest glibc that the library may need, as docs/native.md has it: older than those of RHEL 9, Ubuntu 22.04, Debian 12 and
-// Envoy's own images, or the same. A newer build machine must not raise it unnoticed.
+// The newest glibc that the library may need, as documented in docs/native.md: not newer than those of RHEL 9, Ubuntu 22.04,
+// Debian 12 and Envoy's own images. A newer build machine must not raise it unnoticed.
 const newestGlibc = [2, 34];
 
 // Envoy 1.40 refuses a module that lacks one of these.

@@ -1,8 +1,8 @@
-// A module that Envoy loads but never calls does nothing, without a word. So: does each export what the host looks for?
+// Checks that each module exports what Envoy looks for: Envoy silently never calls a module without these exports.
 // Usage: node check-modules.mjs dist/suite dist/canary …
 import { readFileSync } from 'node:fs';
 
-// The ABI's version marker, the memory that the host writes into, and what every filter of ours answers.
+// The ABI's version marker, the memory that Envoy writes to, and the callbacks that every filter of ours has.
 const required = [
   'memory',
   'proxy_abi_version_0_2_1',
@@ -11,7 +11,7 @@ const required = [
   'proxy_on_configure',
   'proxy_on_request_headers',
 ];
-// What Envoy offers. It refuses a module that asks for more, but only once it is loaded.
+// The functions that Envoy provides. It refuses a module that imports others, but only when it is loaded.
 const hostModules = ['env', 'wasi_snapshot_preview1'];
 
 let failed = false;

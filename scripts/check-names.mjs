@@ -1,12 +1,12 @@
-// Fails when two types of the workspace have one name: who reads a name must know what is meant without its path.
+// Fails when two types of the workspace have the same name: a name must be clear without its path.
 //
 //   node scripts/check-names.mjs filters cli dash ...
 //
-// Counts structs, enums, traits and unions outside of tests. Type aliases and associated types are left out.
+// Compares structs, enums, traits and unions outside of tests. Type aliases and associated types are ignored.
 import { readFileSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 
-// One a subcommand, always read as `check::Args`.
+// There is one for each subcommand, always used as `check::Args`.
 const ALLOWED = new Set(["Args"]);
 
 /** The sources below a folder, without tests. */
@@ -21,7 +21,7 @@ function* sources(folder) {
 
 const places = new Map();
 for (const file of process.argv.slice(2).flatMap((folder) => [...sources(folder)])) {
-    // Unit tests stand at the end of a file.
+    // Unit tests are at the end of a file.
     const [code] = readFileSync(file, "utf8").split(/^#\[cfg\(test\)\]\nmod \w+ \{/m);
     code.split("\n").forEach((line, i) => {
         const name = /^(?:pub(?:\([^)]*\))? )?(?:unsafe )?(?:struct|enum|trait|union) (\w+)/.exec(line)?.[1];

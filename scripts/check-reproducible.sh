@@ -5,7 +5,7 @@ cd "$ROOT"
 
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
-# Two lengths, since a path's length moves everything behind it.
+# The paths have different lengths, because the length of a path shifts everything after it.
 folders=("$scratch/one" "$scratch/another-and-longer/folder")
 for folder in "${folders[@]}"; do
     mkdir -p "$folder"

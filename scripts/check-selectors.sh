@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# check-selectors.sh FOLDER...: does what these manifests select or name exist in the cluster? They must have been applied to it:
+# check-selectors.sh FOLDER...: checks that everything these manifests select or name exists in the cluster. They must have been applied to it:
 #     CLUSTER=~/.kube/config scripts/check-selectors.sh istio/egress envoy-configs/gateway/image
-# A NetworkPolicy whose labels nobody has closes nothing or everything, and no API server says so. Without CLUSTER: kubectl's own
-# choice of a cluster.
+# A NetworkPolicy whose labels match nothing restricts nothing or everything, and the API server does not report it. Without CLUSTER, the
+# current context of kubectl is used.
 # shellcheck disable=SC2016 # Dollars in quotes are the templates' own.
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 cd "$ROOT"
@@ -15,13 +15,13 @@ trap 'rm -rf "$scratch"' EXIT
 cluster() { "$kubectl" ${CLUSTER:+--kubeconfig "$CLUSTER"} --cache-dir "$scratch/kubectl" "$@"; }
 missing=0
 
-# found WHO WHAT COUNT: one line of the table.
+# found WHO WHAT COUNT: prints one line of the table.
 found() {
     printf '%-64s %-72s %s\n' "$1" "$2" "${3/#0/MISSING}"
     if [[ $3 == 0 ]]; then missing=$((missing + 1)); fi
 }
 
-# pods NAMESPACES LABELS: how many Pods have the labels; NAMESPACES is a name, or labels after a `?`.
+# pods NAMESPACES LABELS: prints how many Pods have the labels; NAMESPACES is a name, or labels after a `?`.
 pods() {
     local names=$1 name count=0
     if [[ $1 == \?* ]]; then
@@ -33,10 +33,10 @@ pods() {
     echo "$count"
 }
 
-# exists KIND NAMESPACE NAME: 1 or 0.
+# exists KIND NAMESPACE NAME: prints 1 or 0.
 exists() { if cluster get "$1" --namespace "$2" "$3" -o name >/dev/null 2>&1; then echo 1; else echo 0; fi; }
 
-# One line for each selector or reference of an object: who|what|arguments of the function above. A list of labels ends in a comma.
+# One line for each selector or reference in an object: who|what|arguments of the function above. A list of labels ends with a comma.
 labels='{{define "labels"}}{{range $name, $value := .}}{{$name}}={{$value}},{{end}}{{end}}'
 who='{{$namespace := .metadata.namespace}}{{$who := printf "%s %s/%s" .kind .metadata.namespace .metadata.name}}'
 network_policy='{{$who}}|applies to|pods|{{$namespace}}|{{with .spec.podSelector}}{{template "labels" .matchLabels}}{{end}}

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Whether the crate penstock-policy still keeps the promise of its version: its public items against those of the newest release.
+# Checks that the version of the crate penstock-policy fits its changes: compares its public items with those of the newest release.
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 cd "$ROOT"
 

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# The modules' sizes against their budget: every worker of every Envoy compiles and keeps them. Platforms take far more; the
-# budget is there so that a dependency that doubles a module is noticed.
+# Checks the modules' sizes: every worker of every Envoy compiles a module and keeps it in memory. Platforms accept far larger modules; the
+# budget exists to notice a dependency that doubles a module.
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 BUDGET_KIB=1024
-# All five in one library, which a process maps once.
+# The library contains all five modules, and a process maps it once.
 LIBRARY_BUDGET_KIB=4096
 
 status=0

@@ -1,11 +1,11 @@
 # shellcheck shell=bash
-# What every script here starts with: the workspace folder, the cache, and how to speak to the user.
+# Sourced by every script here: the workspace folder, the cache, and functions for messages.
 
 set -euo pipefail
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 TOOLS=$ROOT/.tools
-# Heavy, versioned downloads and builds. Shared by all checkouts of one user, so that a fresh clone is ready in seconds.
+# The cache of large downloads and builds, by version. All checkouts of a user share it, so that a new clone is ready in seconds.
 CACHE=${PENSTOCK_CACHE:-${XDG_CACHE_HOME:-${HOME:?HOME is not set}/.cache}/penstock}
 export ROOT TOOLS CACHE
 
@@ -14,13 +14,13 @@ PURE_TARGET=wasm32-unknown-unknown
 MODULES=(header-routing canary rate-limit egress-allowlist suite)
 export WASI_TARGET PURE_TARGET MODULES
 
-# One line about a step, aligned: say "envoy" "1.40.0 is ready".
+# Prints one aligned line about a step: say "envoy" "1.40.0 is ready".
 say() { printf '%-24s %s\n' "$1" "$2"; }
 
-# The headline of a larger step.
+# Prints the heading of a larger step.
 headline() { printf '\n==> %s\n' "$*"; }
 
-# Ends the script: the first line says what is wrong, the others what to do.
+# Ends the script with an error: the first line names the problem, the others the remedy.
 die() {
     printf 'error: %s\n' "$1" >&2
     shift
@@ -30,7 +30,7 @@ die() {
 
 have() { command -v "$1" >/dev/null 2>&1; }
 
-# Runs a command quietly; shows all it said if it fails.
+# Runs a command quietly; shows its output if it fails.
 quietly() {
     local log status=0
     log=$(mktemp)
@@ -40,7 +40,7 @@ quietly() {
     return "$status"
 }
 
-# bounded SECONDS COMMAND...: `timeout` where there is one (macOS has none).
+# bounded SECONDS COMMAND...: runs the command with `timeout` where that exists (macOS lacks it).
 bounded() {
     local seconds=$1
     shift
@@ -53,13 +53,13 @@ link_tool() {
     ln -sfn "$2" "$TOOLS/bin/$1"
 }
 
-# A scratch folder inside the cache, so that a finished result can be moved into place in one step.
+# Makes a temporary folder inside the cache, so that a finished result can be moved into place atomically.
 scratch_folder() {
     mkdir -p "$CACHE/tmp"
     mktemp -d "$CACHE/tmp/$1.XXXXXX"
 }
 
-# Puts a finished folder in its place; when another run was faster, its result stays.
+# Moves a finished folder into place; if another run was faster, its result stays.
 install_folder() {
     local from=$1 to=$2
     mkdir -p "$(dirname "$to")"
@@ -77,13 +77,12 @@ install_crate() {
         say "$binary" "building $crate $version from crates.io ($duration, once)"
         local scratch status=0
         scratch=$(scratch_folder "$crate")
-        # The build must not depend on the flags of the one who calls it. The tool runs for seconds: a fast build is worth more
-        # than a fast tool.
+        # The build must not depend on the caller's flags. The tool runs for seconds, so a fast build matters more than a fast tool.
         local build=(env -u RUSTFLAGS -u CARGO_ENCODED_RUSTFLAGS -u CARGO_BUILD_TARGET CARGO_TARGET_DIR="$scratch/target"
             CARGO_PROFILE_RELEASE_OPT_LEVEL=1 CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16
             cargo install "$crate" --version "=$version" --no-track --bin "$binary" --root "$scratch/home")
         "${build[@]}" --locked >"$scratch/log" 2>&1 || status=$?
-        # A mirror that lags behind crates.io may lack a version that the tool's own lock file names, and have one that does.
+        # A mirror that is behind crates.io may lack a version in the tool's own lock file, but have another suitable version.
         if ((status)) && grep -q 'failed to select a version' "$scratch/log"; then
             status=0
             "${build[@]}" >"$scratch/log" 2>&1 || status=$?

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The Gateway API's conformance suite against Envoy Gateway, without and with the suite module on every route. ONLY=HTTPRouteMatching: a part of it,
-# as a regular expression; WRITE=1 writes docs/conformance.md. Needs Linux, `ip` and `unshare`, no root.
+# Runs the Gateway API's conformance suite against Envoy Gateway, without and with the suite module on every route. ONLY=HTTPRouteMatching selects tests
+# by a regular expression; WRITE=1 writes docs/conformance.md. Needs Linux, `ip` and `unshare`, no root.
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 cd "$ROOT"
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The suite in a real Envoy, shown request by request. ONCE=1 ends by itself, with a status that says whether all was as it should be.
+# Shows the suite in a real Envoy, request by request. With ONCE=1 it ends by itself; its exit status says whether every response was as expected.
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 cd "$ROOT"
 
@@ -7,5 +7,5 @@ scripts/build.sh
 
 headline "Demo"
 export ENVOY_BIN=$TOOLS/bin/envoy PENSTOCK_DIST=$ROOT/dist
-# Unoptimised: what is shown is Envoy's work, and building this quickly is most of the first run.
+# Not optimised: Envoy does the work that is shown, and most of the first run is this build.
 exec cargo run --quiet --locked --package penstock-integration --bin penstock-demo

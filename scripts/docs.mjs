@@ -1,6 +1,6 @@
-// docs.mjs prepare FOLDER: the source of the site, for mdBook: the pages of docs/ and the README, whose links to other files of the
-// repository lead to where it is published.
-// docs.mjs check FOLDER: does every link of the built site lead to a page, a file or a heading that is there?
+// docs.mjs prepare FOLDER: writes the source of the site for mdBook: the pages of docs/ and the README, with links to other files of the
+// repository changed to its published address.
+// docs.mjs check FOLDER: checks that every link of the built site leads to an existing page, file or heading.
 import { cpSync, existsSync, mkdirSync, readFileSync, readdirSync, statSync, writeFileSync } from "node:fs";
 import { dirname, join, posix, relative, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -8,13 +8,13 @@ import { fileURLToPath } from "node:url";
 const REPOSITORY = "https://github.com/penstock-proxy/penstock";
 const root = resolve(dirname(fileURLToPath(import.meta.url)), "..");
 
-/** Every file below a folder, relative to it. */
+/** Every file below a folder, as a path relative to it. */
 function files(folder, below = "") {
   return readdirSync(join(folder, below), { withFileTypes: true }).flatMap((entry) =>
     entry.isDirectory() ? files(folder, posix.join(below, entry.name)) : [posix.join(below, entry.name)]);
 }
 
-/** The links of a page that is `from` in the repository and `to` in the site, changed to where they lead there. */
+/** The links of a page that is `from` in the repository and `to` in the site, changed to their targets there. */
 function relink(text, from, to) {
   return text.replace(/(\]\()([^)\s]+)(\))/g, (whole, before, link, after) => {
     if (/^[a-z]+:|^#/.test(link)) return whole;
@@ -56,7 +56,7 @@ function check(folder) {
   const wrong = new Set();
   let count = 0;
   for (const [file, text] of pages) {
-    // These two hold the other pages, or no page.
+    // These two contain the other pages, or are not pages.
     if (file === "print.html" || file === "404.html") continue;
     for (const [, link] of text.matchAll(/\s(?:href|src)="([^"]*)"/g)) {
       if (/^[a-z]+:|^\/\//.test(link) || link === "") continue;

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The documentation as a static site with search: dist/docs. Fails when a link leads nowhere or a page is in no chapter.
+# Builds the documentation as a static site with search in dist/docs. Fails when a link is broken or a page is in no chapter.
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 cd "$ROOT"
 

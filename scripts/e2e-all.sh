@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# `make e2e` over every version of docs/support.md: the other versions of the control planes that integration/control-planes pins, older Envoys,
-# and the conformance suite. Hours on two cores.
+# Runs `make e2e` with every version in docs/support.md: the other versions of the control planes that integration/control-planes pins, older Envoys,
+# and the conformance suite. Takes hours on two cores.
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 cd "$ROOT"
 

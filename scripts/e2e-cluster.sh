@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# `make e2e-istio CLUSTER=kubeconfig`: the manifests of istio/ on a cluster of one's own. They are applied to a namespace that is made
-# for this and removed afterwards, with gateway selectors that select nothing, so no traffic of the cluster meets them. What reaches
-# further than its namespace (istio/egress: names of the outside, NetworkPolicies) is a dry run.
+# `make e2e-istio CLUSTER=kubeconfig`: tests the manifests of istio/ on an existing cluster. They are applied to a new
+# namespace, which is removed afterwards, with gateway selectors that match nothing, so that they do not affect the cluster's traffic. Manifests
+# with effects outside of the namespace (istio/egress: external hosts, NetworkPolicies) are only applied as a dry run.
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 cd "$ROOT"
 
@@ -13,7 +13,7 @@ scratch=$(mktemp -d)
 
 cluster() { "$TOOLS/bin/kubectl" --kubeconfig "$CLUSTER" --cache-dir "$scratch/kubectl" "$@"; }
 
-# The manifests of a folder, for the namespace, and for gateways that nobody has.
+# The manifests of a folder, with the namespace and with selectors for gateways that do not exist.
 manifests() {
     "$TOOLS/bin/kubectl" kustomize "$1" |
         sed -E "s/^(  namespace:) .*/\1 $namespace/; s/istio: ingressgateway$/istio: $namespace/"
@@ -24,7 +24,7 @@ clean_up() {
     for folder in "${folders[@]}"; do
         manifests "$folder" | cluster delete --ignore-not-found --wait=true --timeout=60s -f - >/dev/null 2>&1 || true
     done
-    # What is left in it, such as what Istio made of the waypoint, goes with it; that may take a while.
+    # This also removes other objects in it, such as those that Istio made for the waypoint; it may take a while.
     cluster delete namespace "$namespace" --ignore-not-found --wait=false >/dev/null 2>&1 || true
     rm -rf "$scratch"
     if ((status)); then printf '\nFAILED: make e2e-istio CLUSTER=%s (above: what and why)\n' "$CLUSTER"; fi
@@ -54,14 +54,14 @@ fi
 grep -q 'field not declared in schema' "$scratch/refused" || die "an unknown field: $(cat "$scratch/refused")" "$needs"
 say "an unknown field" "is refused"
 
-# What the API server has kept is what was sent: nothing of a policy was pruned or changed on the way.
+# The stored objects must equal the manifests: the API server has not pruned or changed any part of a policy.
 for plugin in $(cluster get "$plugins" --namespace "$namespace" -o name); do
     cluster get "$plugin" --namespace "$namespace" -o yaml >"$scratch/plugin.yaml"
     quietly "$ROOT/dist/penstock" check "$scratch/plugin.yaml" || die "$plugin: its policy is not valid any more (above: why)"
     say "${plugin##*/}" "${plugin%%.*}: the policy that the cluster keeps is valid"
 done
 
-# Istio says nothing in the status of a plugin; of a waypoint it does.
+# Istio writes no status for a plugin, but it does for a waypoint.
 quietly cluster wait --for=condition=Accepted --timeout=90s --namespace "$namespace" gateways.gateway.networking.k8s.io/waypoint ||
     die "Istio does not accept the waypoint (above: what it says)" "$needs"
 say waypoint "is accepted by Istio"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # e2e-version.sh kubernetes-1.36: the tests of `make e2e` that concern a control plane, with another version of it (a folder of
-# integration/control-planes). Needs what `make control-planes` and `make build` bring.
+# integration/control-planes). Run `make control-planes` and `make build` first.
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 cd "$ROOT"
 

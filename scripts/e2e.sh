@@ -1,12 +1,11 @@
 #!/usr/bin/env bash
-# The tests that need control planes; all of them, or the ones that are named. Needs what `make control-planes` and `make build`
-# bring.
+# Runs the tests that need control planes: all of them, or the given ones. Run `make control-planes` and `make build` first.
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 cd "$ROOT"
 
 trap 'status=$?; if ((status)); then printf "\nFAILED: make e2e (above: what and why)\n"; fi' EXIT
 
-# On a cluster of one's own, with its Istio.
+# On an existing cluster, with its Istio.
 if [[ -n ${CLUSTER:-} && ${1:-} == istio ]]; then exec "$ROOT/scripts/e2e-cluster.sh"; fi
 
 if (($#)); then suites=("$@"); else suites=(manifests corpus admission images istio gateway); fi
@@ -14,7 +13,7 @@ headline "Under real control planes: ${suites[*]}"
 ENVOY_BIN=$TOOLS/bin/envoy PENSTOCK_DIST=$ROOT/dist \
     cargo test --package penstock-integration --locked "${suites[@]/#/--test=}" -- --ignored --test-threads=1
 
-# Of older Envoys the oldest, shortly; the rest with `make e2e-envoys`.
+# A quick test with the oldest Envoy; `make e2e-envoys` tests the others.
 if ((!$#)); then "$ROOT/scripts/e2e-envoys.sh" oldest; fi
 
 printf '\nPASSED: make e2e (%d min %d s)\n' $((SECONDS / 60)) $((SECONDS % 60))

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Runs each fuzz target for SECONDS_EACH seconds (60), from the committed seeds and what earlier runs have found.
-# `scripts/fuzz.sh TARGET...` runs only these. What a target finds stays in fuzz/artifacts/, and the run fails.
+# Runs each fuzz target for SECONDS_EACH seconds (60), starting from the committed seeds and the corpus of earlier runs.
+# `scripts/fuzz.sh TARGET...` runs only these. Findings are kept in fuzz/artifacts/, and make the run fail.
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 cd "$ROOT"
 PATH=$TOOLS/bin:$PATH
@@ -11,7 +11,7 @@ export PENSTOCK_DIST=$ROOT/dist
 targets=("$@")
 if ! ((${#targets[@]})); then targets=(document authority path request cost); fi
 
-# A document may nest and repeat; the others are as long as Envoy's headers, at most.
+# Documents may be long because of nesting and repetition; other inputs are at most as long as Envoy's headers.
 for target in "${targets[@]}"; do
     headline "Fuzz: $target, $SECONDS_EACH s"
     mkdir -p "fuzz/corpus/$target" "fuzz/seeds/$target"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The modules and the native body as OCI images: into dist/images, or with a registry and a path (ghcr.io/you/penstock) to there. VERSION is the tag.
+# Makes OCI images of the modules and the native body: in dist/images, or pushed to the given registry and path (ghcr.io/you/penstock). VERSION is the tag.
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 cd "$ROOT"
 
@@ -9,7 +9,7 @@ mkdir -p "$ROOT/target"
 metadata=$ROOT/target/metadata.json
 cargo metadata --format-version 1 --locked --filter-platform "$WASI_TARGET" >"$metadata"
 about=(--module-version "$version" --cargo-metadata "$metadata")
-# What is not committed has no name; a build of it does not claim one.
+# A build with uncommitted changes does not claim a revision.
 if [[ -z $(git status --porcelain 2>/dev/null || echo none) ]]; then about+=(--revision "$(git rev-parse HEAD)"); fi
 if [[ -n ${BUILDER:-} ]]; then about+=(--builder "$BUILDER"); fi
 
@@ -27,7 +27,7 @@ image() {
 
 for module in "${MODULES[@]}"; do image "dist/$module.wasm" "$module"; done
 
-# For an image volume; what an init container or an image of Envoy takes beside it is the operator's: see docs/native.md.
+# For an image volume. Images for an init container, or based on Envoy, are made by the operator: see docs/native.md.
 if [[ -f dist/libpenstock.so ]]; then
     cargo metadata --format-version 1 --locked --filter-platform "$(rustc -vV | sed -n 's/^host: //p')" >"$metadata"
     image dist/libpenstock.so libpenstock

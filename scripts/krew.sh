@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The manifest of `kubectl krew install` for the archives of a release: krew.sh VERSION FOLDER
+# krew.sh VERSION FOLDER: prints the krew manifest for the archives of a release.
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 (($# == 2)) || die "krew.sh wants the version and the folder with penstock-OS-ARCH.tar.gz" "such as: scripts/krew.sh v0.1.0 dist/release"
@@ -29,7 +29,7 @@ for archive in "$folder"/penstock-*-*.tar.gz; do
     [[ -e $archive ]] || continue
     name=$(basename "$archive" .tar.gz)
     IFS=- read -r _ os arch <<<"$name"
-    # As a whole, before it is searched: a tar whose reader stops early fails.
+    # Listed completely before it is searched, because tar fails when its reader stops early.
     listed=$(tar -tzf "$archive")
     for file in penstock LICENSE; do
         grep -qx "\(\./\)\?$file" <<<"$listed" || die "$archive has no $file"

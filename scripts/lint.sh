@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Everything that judges the source without running it.
+# All checks of the source that do not run it.
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 cd "$ROOT"
 PATH=$TOOLS/bin:$PATH
@@ -39,7 +39,7 @@ fi
 headline "Workflows"
 if have actionlint; then
     actionlint .github/workflows/*.yml
-    # It reads an action only through a workflow of the same repository that uses it.
+    # actionlint only reads an action through a workflow of the same repository that uses it.
     example=$(mktemp -d)
     mkdir -p "$example/.github/workflows" "$example/deploy"
     git init --quiet "$example"

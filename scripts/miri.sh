@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Miri, the interpreter that finds undefined behaviour, over what it can run: the native body in front of an Envoy that fails, lies
-# and calls out of turn (filters/native/src/tests), and its state in filters/policy. `make miri` gets the toolchain.
+# Searches for undefined behaviour with Miri in the tests that it can run: the native body with a fake Envoy that fails, returns wrong values
+# and calls hooks at the wrong time (filters/native/src/tests), and its state in filters/policy. `make miri` installs the toolchain.
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 cd "$ROOT"
 
-# The clock and the operating system's random numbers are the module's own business.
+# Without isolation, because the module uses the clock and the operating system's random numbers.
 export MIRIFLAGS="-Zmiri-disable-isolation -Zmiri-permissive-provenance"
 headline "The native body in Miri"
 cargo +nightly miri test --package penstock-native --lib --locked --target-dir target/miri

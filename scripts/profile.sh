@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Which functions of a module spend a scenario's instructions: SCENARIO="suite, 10 rules: allowed"; a wrong name lists all.
+# Shows which functions of a module execute a scenario's instructions: SCENARIO="suite, 10 rules: allowed"; an unknown name lists all.
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 cd "$ROOT"
 
-# The modules that ship have no names; in a folder of their own, so that these are not taken for them.
+# Released modules have no name section. These modules get their own folder, so that they are not confused with released ones.
 modules=$ROOT/target/profile
 export CARGO_PROFILE_RELEASE_STRIP=false
 cargo build --quiet --release --locked --target "$WASI_TARGET" --target-dir "$modules" "${MODULES[@]/#/--package=penstock-}"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The steps of a release: checks, build, sizes, files (dist/release), images. Without REGISTRY it publishes nothing: the images go to dist/images. With
-# REGISTRY and PUBLISH=1 it pushes them and makes the tag, which stays local until somebody pushes it.
+# REGISTRY and PUBLISH=1 it pushes them and creates the tag, which stays local until it is pushed.
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 cd "$ROOT"
 
@@ -24,7 +24,7 @@ if [[ ${CHECKS:-all} == none ]]; then
     scripts/build.sh
     scripts/check-sizes.sh
 else
-    # With the build, sizes and meter in it.
+    # Includes build, sizes and meter.
     scripts/test.sh
     scripts/check-reproducible.sh
 fi
@@ -38,7 +38,7 @@ Darwin-x86_64) platform=(darwin amd64) ;;
 Darwin-arm64) platform=(darwin arm64) ;;
 *) die "releases have no command for $(uname -s) on $(uname -m)" ;;
 esac
-# Of this machine only; .github/workflows/release.yml has a machine for each platform.
+# Only for this machine; .github/workflows/release.yml has a machine for each platform.
 scripts/release/archive.sh dist/penstock "${platform[@]}" dist/release
 ARCH=${platform[1]} scripts/release/modules.sh dist dist/release
 PARTIAL=1 scripts/release/assets.sh dist/release

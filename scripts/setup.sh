@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# From a machine with rustup to everything that build, test and demo need. Does nothing where nothing is to do.
-# What is heavy goes to a cache that all checkouts share (PENSTOCK_CACHE, by default ~/.cache/penstock);
+# Installs everything that build, test and demo need on a machine with rustup. Skips what is already installed.
+# Large files go to a cache that all checkouts share (PENSTOCK_CACHE, by default ~/.cache/penstock);
 # .tools/bin holds links to it. `setup.sh run` leaves out what only tests and lint need.
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
-# Two set-ups at once would build the same things twice, and write to the same toolchain.
+# Two runs at once would build the same things twice and write to the same toolchain.
 mkdir -p "$CACHE"
 if have flock; then
     exec 9>"$CACHE/lock"

@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# A million random requests by Envoy and by replay, then every fault of docs/faults.md, one after the other, with its numbers: 10,000 reloads, and the mixed traffic for
-# SOAK_MINUTES minutes (30). With PENSTOCK_BODY=native by the native body. `scripts/soak.sh NAME...` runs only the tests with such a name. Needs what `make setup` and
-# `make build` bring.
+# Decides a million random requests with Envoy and with replay, then produces every fault of docs/faults.md, one after the other, and prints its numbers: 10,000 reloads, and
+# mixed traffic for SOAK_MINUTES minutes (30). PENSTOCK_BODY=native uses the native body. `scripts/soak.sh NAME...` runs only the tests with such a name. Run `make setup` and
+# `make build` first.
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 cd "$ROOT"
 
 export SOAK_MINUTES=${SOAK_MINUTES:-30} SOAK_RELOADS=${SOAK_RELOADS:-10000}
 skipped=()
-# About VMs, and about Envoy fetching their code.
-if [[ ${PENSTOCK_BODY:-} == native ]]; then skipped=(--skip traps --skip code_outage); fi
+# These tests are about VMs, and about Envoy fetching their code.
+if [[ ${PENSTOCK_BODY:-} == native ]]; then skipped=(--skip traps:: --skip code_outage::); fi
 
 if (($# == 0)); then
     headline "Soak: a million random requests, decided by Envoy and by replay"

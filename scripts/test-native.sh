@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The integration tests with the native body in the place of the wasm modules. `core`: those files that `make test` runs for both bodies.
-# Needs what `make setup` and `make build` bring.
+# Runs integration tests with the native body instead of the wasm modules. `core`: the files that `make test` runs for both bodies.
+# Run `make setup` and `make build` first.
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 cd "$ROOT"
 
@@ -8,8 +8,8 @@ tests=(contract routes effects limits breakers canaries global_limits egress egr
 skipped=()
 if [[ ${1:-} != core ]]; then
     tests+=(differential egress_port egress_readers observability scale dash soak)
-    # About VMs, and about Envoy fetching their code.
-    skipped=(--skip traps --skip code_outage)
+    # These tests are about VMs, and about Envoy fetching their code.
+    skipped=(--skip traps:: --skip code_outage::)
 fi
 headline "The native body, with a real Envoy: ${tests[*]}"
 PENSTOCK_BODY=native ENVOY_BIN=${ENVOY_BIN:-$TOOLS/bin/envoy} PENSTOCK_DIST=$ROOT/dist \

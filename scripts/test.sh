@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# All that must hold before a change is done, cheapest first. Needs what `make setup` brings.
+# Runs every check that a change must pass, the quickest first. Run `make setup` first.
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 cd "$ROOT"
 
@@ -30,7 +30,7 @@ PENSTOCK_DIST=$ROOT/dist cargo run --quiet --package penstock-meter --locked
 headline "Integration tests, with a real Envoy"
 ENVOY_BIN=$TOOLS/bin/envoy PENSTOCK_DIST=$ROOT/dist cargo test --package penstock-integration --locked
 
-# Where there is one: Envoy's dynamic modules are there on Linux alone.
+# Only on Linux, where Envoy supports dynamic modules.
 if [[ -f $ROOT/dist/libpenstock.so ]]; then
     scripts/test-native.sh core
 fi

@@ -280,7 +280,7 @@ fn a_service_that_dies_or_hangs_delays_no_request_longer_than_the_timeout() -> R
 }
 
 #[test]
-fn an_invalid_answer_is_a_failure_and_traps_no_vm() -> Result<()> {
+fn an_invalid_answer_is_a_failure_and_causes_no_trap() -> Result<()> {
     let _alone = ONE_AT_A_TIME.lock();
     // Field 1 is the overall code.
     let over_limit = vec![0x08, 2];

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# archive.sh BINARY OS ARCH FOLDER: FOLDER/penstock-OS-ARCH.tar.gz with the command and the licence. The same bytes for the same files.
+# archive.sh BINARY OS ARCH FOLDER: makes FOLDER/penstock-OS-ARCH.tar.gz with the command and the licence, reproducibly.
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 (($# == 4)) || die "archive.sh wants the binary, the system, the architecture and a folder" \

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# assets.sh FOLDER: what a release has beside archives and modules, which must be in FOLDER: bills of materials, install.sh, the
+# assets.sh FOLDER: makes the files of a release besides archives and modules, which must be in FOLDER: bills of materials, install.sh, the
 # Homebrew formula, the krew manifest, the Helm chart, the VEX document (when vex/ has statements), and last SHA256SUMS.
-# PARTIAL=1 goes on when archives of some platforms are missing.
+# PARTIAL=1 continues when archives of some platforms are missing.
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 cd "$ROOT"
 

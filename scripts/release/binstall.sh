@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The metadata of cargo-binstall for targets.txt; cli/Cargo.toml has it, and a test compares the two.
+# Prints the metadata of cargo-binstall for targets.txt. cli/Cargo.toml contains it, and a test compares the two.
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 cat <<HEAD
@@ -13,6 +13,6 @@ entry() {
 }
 while read -r target os arch _; do
     entry "$target" "$os" "$arch"
-    # A static command runs where another C library is, too.
+    # A static command also runs on systems with another C library.
     case $target in *-linux-musl) entry "${target%musl}gnu" "$os" "$arch" ;; esac
 done < <(targets)

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# build.sh TARGET FOLDER: the penstock command for a line of targets.txt, as FOLDER/penstock-OS-ARCH.tar.gz.
+# build.sh TARGET FOLDER: builds the penstock command for a line of targets.txt, as FOLDER/penstock-OS-ARCH.tar.gz.
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 cd "$ROOT"
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# check.sh TAG: is TAG the version that the source, the chart and the changelog name? Says all that is not.
+# check.sh TAG: checks that TAG is the version in the source, the chart and the changelog. Reports every difference.
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 (($# == 1)) || die "check.sh wants the tag" "such as: scripts/release/check.sh v0.1.0"

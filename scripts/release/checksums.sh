@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# checksums.sh FOLDER: FOLDER/SHA256SUMS with a line for each file of a release, in the form that `sha256sum --check` reads.
+# checksums.sh FOLDER: makes FOLDER/SHA256SUMS with a line for each file of a release, in the format of `sha256sum --check`.
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 (($# == 1)) || die "checksums.sh wants the folder of the release" "such as: scripts/release/checksums.sh dist/release"

@@ -1,21 +1,21 @@
 # shellcheck shell=bash
-# What the scripts of a release share. Sourced.
+# Sourced by the scripts of a release.
 source "$(dirname "${BASH_SOURCE[0]}")/../common.sh"
 
-# Where releases are downloaded from.
+# The URL of the downloads.
 HOME_PAGE=https://github.com/penstock-proxy/penstock
 export HOME_PAGE
 
 # The lines of targets.txt: TARGET OS ARCH RUNNER.
 targets() { grep -vE '^(#|$)' "$ROOT/scripts/release/targets.txt"; }
 
-# The version that this source has.
+# The version of this source.
 version() { sed -nE '/^\[workspace\.package\]/,/^\[/s/^version = "(.*)"/\1/p' "$ROOT/Cargo.toml"; }
 
-# sha256 FILE: the digest alone (macOS has no sha256sum).
+# sha256 FILE: prints only the digest (macOS has no sha256sum).
 sha256() { if have sha256sum; then sha256sum "$1"; else shasum -a 256 "$1"; fi | cut -d' ' -f1; }
 
-# pack ARCHIVE FOLDER FILE...: a tar.gz that is the same for the same files.
+# pack ARCHIVE FOLDER FILE...: makes a tar.gz reproducibly.
 pack() {
     local archive=$1 folder=$2
     shift 2

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# formula.sh VERSION FOLDER: the Homebrew formula for the archives of a release, with their digests.
+# formula.sh VERSION FOLDER: prints the Homebrew formula for the archives of a release, with their digests.
 # PARTIAL=1 leaves out platforms without an archive.
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 

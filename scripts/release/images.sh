@@ -28,7 +28,7 @@ while read -r _ os arch _; do
     executables+=("$scratch/$arch/penstock")
 done < <(targets)
 ((${#executables[@]})) || die "$folder has no penstock-linux-ARCH.tar.gz"
-# The certificates of authorities: the command has none of its own, and an image has no others.
+# The CA certificates: the command has none built in, and the image contains no others.
 certificates=${CERTIFICATES:-/etc/ssl/certs/ca-certificates.crt}
 [[ -f $certificates ]] || die "there is no $certificates" "CERTIFICATES=FILE names the certificates of authorities for the image"
 also=()

@@ -1,7 +1,6 @@
 #!/usr/bin/env bash
-# modules.sh DIST FOLDER: the wasm modules of DIST into FOLDER, one by one and, with the bootstrap to try them, as
-# penstock-modules.tar.gz. With ARCH=amd64 or
-# ARCH=arm64 also DIST/libpenstock.so, where there is one, as libpenstock-linux-ARCH.so.
+# modules.sh DIST FOLDER: copies the wasm modules of DIST to FOLDER, and packs them with the bootstrap for a first try as
+# penstock-modules.tar.gz. With ARCH=amd64 or ARCH=arm64 also copies DIST/libpenstock.so, if it exists, as libpenstock-linux-ARCH.so.
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 (($# == 2)) || die "modules.sh wants dist/ and a folder" "such as: scripts/release/modules.sh dist dist/release"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# notes.sh VERSION: the section of CHANGELOG.md for a version, without its heading: the notes of the release.
+# notes.sh VERSION: prints the section of CHANGELOG.md for a version without its heading, as the release notes.
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 (($# == 1)) || die "notes.sh wants the version" "such as: scripts/release/notes.sh 0.1.0"

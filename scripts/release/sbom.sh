@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# sbom.sh FOLDER: bills of materials (CycloneDX) beside the modules of FOLDER and for the command, made by dist/penstock.
+# sbom.sh FOLDER: makes bills of materials (CycloneDX) for the modules in FOLDER and for the command, with dist/penstock.
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 cd "$ROOT"
 

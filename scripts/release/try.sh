@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# try.sh FOLDER: what a newcomer does with a release. FOLDER is served where the releases would be, in a network of its own. There the commands of
-# README.md's quick start are run as they are written, from an empty home folder, with a stock Envoy; Envoy must give the answers that README.md
+# try.sh FOLDER: tries a release as a new user does. FOLDER is served at the address of the releases, in a separate network namespace. There, the
+# commands of README.md's quick start run unchanged, with an empty home folder and a stock Envoy; the responses must be those that README.md
 # shows. Nothing else of the checkout is used. Linux only.
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 

@@ -1,5 +1,5 @@
-// vex.mjs FOLDER VERSION: the OpenVEX document of a release, out of the statements in FOLDER (vex/README.md has their form). Prints nothing when
-// there is no statement. The same statements give the same bytes.
+// vex.mjs FOLDER VERSION: prints the OpenVEX document of a release, made from the statements in FOLDER (their format is in vex/README.md). Prints
+// nothing when there is no statement. The output is reproducible.
 
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -13,7 +13,7 @@ const JUSTIFICATIONS = [
   "vulnerable_code_cannot_be_controlled_by_adversary",
   "inline_mitigations_already_exist",
 ];
-// What each status needs beside it.
+// The fields that each status requires.
 const STATUSES = {
   not_affected: { field: "justification", words: JUSTIFICATIONS },
   affected: { field: "action_statement" },
@@ -28,7 +28,7 @@ const isText = (value) => typeof value === "string" && value.trim() !== "";
 const isList = (value, test) => Array.isArray(value) && value.length > 0 && value.every(test);
 const oneOf = (words) => `expected one of: ${words.join(", ")}`;
 
-// What is wrong with a statement, and what would be right.
+// The problem of a statement, with a suggestion.
 function* problems(statement) {
   if (statement === null || typeof statement !== "object" || Array.isArray(statement)) {
     yield "expected an object";
