@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# actionlint, which checks .github/workflows; a Go program, so only where there is Go.
+# actionlint, which checks .github/workflows; it is a Go program, so it is skipped where Go is missing.
 source "$(dirname "${BASH_SOURCE[0]}")/../common.sh"
 
 version=1.7.12

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The load generators of `make bench`: wrk (HTTP/1.1) and h2load (HTTP/2). From Debian only, as nothing else here needs root.
+# The load generators of `make bench`: wrk (HTTP/1.1) and h2load (HTTP/2). Only Debian is supported; nothing else here needs root.
 source "$(dirname "${BASH_SOURCE[0]}")/../common.sh"
 
 missing=()

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# A browser for the tests of `penstock dash`, and axe-core, which judges its accessibility: CHROMIUM_BIN if it is set, else the
-# browser on the PATH, else Debian's package, which needs root. Tests that lack one say so and are skipped, unless CI is set.
+# A browser for the tests of `penstock dash`, and axe-core, which checks its accessibility: CHROMIUM_BIN if it is set, or else the
+# browser in PATH, or else Debian's package, which needs root. Without them, tests print a line and are skipped, unless CI is set.
 source "$(dirname "${BASH_SOURCE[0]}")/../common.sh"
 
-# What is missing ends the script where everything must be there; elsewhere the rest works without.
+# With CI set, a missing program is an error; otherwise the tests that need it are skipped.
 lacking() {
     if [[ ${CI:-} == true ]]; then die "$@"; fi
     say chromium "SKIPPED, so are the tests of the dash in a browser: $1"

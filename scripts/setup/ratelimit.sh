@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # The rate-limit service of the tests of global limits: envoyproxy/ratelimit, built from its Go module into the cache, once for
-# each version, and Debian's redis-server. Tests that lack them say so and are skipped, unless CI is set.
+# each version, and Debian's redis-server. Without them, tests print a line and are skipped, unless CI is set.
 source "$(dirname "${BASH_SOURCE[0]}")/../common.sh"
 
-# What is missing ends the script where everything must be there; elsewhere the rest works without.
+# With CI set, a missing program is an error; otherwise the tests that need it are skipped.
 lacking() {
     if [[ ${CI:-} == true ]]; then die "$@"; fi
     say ratelimit "SKIPPED, so are the tests of global limits: $1"
@@ -15,7 +15,7 @@ if ! have redis-server; then
     [[ $(id -u) == 0 ]] || lacking "there is no redis-server" "as root: apt-get install redis-server"
     say ratelimit "installing redis-server"
     quietly apt-get update || true
-    # The package would start a server of its own.
+    # Installing the package would start a server.
     quietly env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -y --no-install-recommends redis-server ||
         lacking "apt-get could not install redis-server (above: what it said)"
 fi
@@ -26,7 +26,7 @@ home=$CACHE/control-planes/ratelimit-$(cat "$pins/go.mod" "$pins/go.sum" | cksum
 if [[ ! -x $home/ratelimit ]]; then
     have go || lacking "the rate-limit service is built with Go, and there is no go" "install Go 1.25 or newer from https://go.dev/dl"
     say ratelimit "building from its Go module (half a minute, once)"
-    # The settings of the one who calls must not get into the build; where modules come from is up to them.
+    # The build must not depend on the caller's settings, except for the source of modules.
     unset GOFLAGS GOARCH GOOS GOBIN
     scratch=$(scratch_folder ratelimit)
     trap 'rm -rf "$scratch"' EXIT

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# An image registry for the tests of `penstock image`: DOCKER_REGISTRY_BIN if it is set, else the one on the PATH, else Debian's
-# package, unpacked into the cache (so it needs no root, and no service is started).
+# An image registry for the tests of `penstock image`: DOCKER_REGISTRY_BIN if it is set, or else the one in PATH, or else Debian's
+# package, unpacked into the cache (so it needs no root, and starts no service).
 source "$(dirname "${BASH_SOURCE[0]}")/../common.sh"
 
 how=("Debian: apt-get install docker-registry; or set DOCKER_REGISTRY_BIN to a binary of github.com/distribution/distribution")

@@ -2,7 +2,7 @@
 # rust-targets.sh [TARGET...]: the standard library for these targets, by default the two of wasm, in the toolchain that
 # rust-toolchain.toml selects. From rustup's server; where that cannot be reached, built from the Rust source of exactly this version.
 source "$(dirname "${BASH_SOURCE[0]}")/../common.sh"
-# rustup chooses the toolchain by the working folder, so every call to rustc and cargo is made from here.
+# rustup selects the toolchain by the working folder, so rustc and cargo always run in this folder.
 cd "$ROOT"
 
 release=$(rustc -vV | sed -n 's/^release: //p')
@@ -17,7 +17,7 @@ clean_up() {
 }
 trap clean_up EXIT
 
-# A program that needs core, alloc, std and the test harness. The file names of a target's library prove nothing; this does.
+# A program that needs core, alloc, std and the test harness. Compiling it proves that a target's library is complete; its file names do not.
 cat >"$scratch/probe.rs" <<'RS'
 fn main() {
     println!("{:?}", std::env::args().collect::<Vec<_>>());
@@ -27,7 +27,7 @@ fn main() {
 fn the_test_harness_links() {}
 RS
 
-# works TARGET [RUSTC OPTION...]: for another processor only up to the linker, which is a matter of the system's packages.
+# works TARGET [RUSTC OPTION...]: for another processor without linking, because the linker depends on the system's packages.
 works() {
     local target=$1
     shift
@@ -39,7 +39,7 @@ usable() { works "$1" --test; }
 
 # --- the Rust source ---------------------------------------------------------------------------------------------------------
 
-# Makes `library` of the matching source visible where cargo looks for it, and says where it comes from.
+# Makes `library` of the matching source available where cargo looks for it, and prints its origin.
 find_rust_source() {
     local place=$rustlib/src/rust
     if [[ -e $place/library/Cargo.lock ]]; then
@@ -102,7 +102,7 @@ has_wasi_objects() {
     for object in "${WASI_OBJECTS[@]}"; do [[ -f $1/$object ]] || return 1; done
 }
 
-# Copies what std for wasm32-wasip1 links against to the folder that rustup would have put it in.
+# Copies the files that std for wasm32-wasip1 links against to the folder where rustup would put them.
 install_wasi_libc() {
     local into=$1 folder
     for folder in "${WASI_LIBC_DIR:-}" /usr/lib/wasm32-wasi /usr/share/wasi-sysroot/lib/wasm32-wasi{p1,}; do
@@ -110,7 +110,7 @@ install_wasi_libc() {
         folder=
     done
     if [[ -z $folder ]] && have apt-get; then
-        # A machine that never ran `apt-get update` knows no package at all.
+        # Without `apt-get update`, apt knows no packages.
         if [[ -z $(debian_version wasi-libc) && $(id -u) == 0 ]]; then quietly apt-get update || true; fi
         debian_unpack wasi-libc "$scratch/wasi-libc" || true
         folder=$scratch/wasi-libc/usr/lib/wasm32-wasi
@@ -131,10 +131,10 @@ build_std() {
     local target
     for target in "$@"; do
         mkdir -p "$scratch/stage/$target/lib"
-        # Before the long part, because this can fail.
+        # Done before the long part, because it can fail.
         if [[ $target == "$WASI_TARGET" ]]; then install_wasi_libc "$scratch/stage/$target/lib/self-contained"; fi
     done
-    # Only the standard library that is built for this package is kept.
+    # Only the standard library that is built for this package is used.
     mkdir -p "$scratch/std/src"
     cat >"$scratch/std/Cargo.toml" <<'TOML'
 [package]
@@ -168,7 +168,7 @@ TOML
         for rlib in "$scratch/std/target/$target/release/deps/"*.rlib; do
             [[ $rlib == */libpenstock_std-* ]] || cp "$rlib" "$scratch/stage/$target/lib/"
         done
-        # What is there does not work (an interrupted install, another version's leftovers), and must not be mixed in.
+        # The existing files do not work (an interrupted install, files of another version) and must not be mixed with new ones.
         rm -rf "${rustlib:?}/$target"
         mv "$scratch/stage/$target" "$rustlib/$target" ||
             die "cannot write to the toolchain in $sysroot" "run this as the user who owns it"
@@ -177,8 +177,8 @@ TOML
 
 # -----------------------------------------------------------------------------------------------------------------------------
 
-# ready TARGET: says so, and drops what cargo built here on top of another std of the same version (rustup's, where ours is now,
-# or the other way round). Cargo cannot tell them apart, and rustc would only say that it "can't find crate".
+# ready TARGET: prints that it is ready, and removes what cargo built here with another std of the same version (rustup's instead of ours,
+# or the other way round). Cargo cannot distinguish them, and rustc would only report that it "can't find crate".
 ready() {
     local built=$ROOT/target/$1 std
     std=$(cksum "$rustlib/$1/lib/"libstd-*.rlib | cut -d' ' -f1,2)
