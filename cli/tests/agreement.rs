@@ -1,5 +1,5 @@
-//! `replay`, `explain` and `test` decide every case of the contract alike. That the modules in a real Envoy do is what
-//! `integration/tests/contract.rs` shows.
+//! `replay`, `explain` and `test` decide every case of the contract alike. `integration/tests/contract.rs` shows the
+//! same for the modules in a real Envoy.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test stops at the first surprise")]
 
@@ -19,7 +19,7 @@ fn cases(file: &str) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-/// A decision without what is chance in it.
+/// A decision without its random parts.
 fn without_id(mut decision: Value) -> Value {
     if let Some(headers) = decision.get_mut("responseHeaders").and_then(Value::as_array_mut) {
         headers.retain(|pair| pair[0] != "x-penstock-decision-id");

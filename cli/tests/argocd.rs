@@ -1,4 +1,4 @@
-//! The health checks of `deploy/argocd`, as Argo CD runs them: Lua 5.1, the object in `obj`, a table as the answer.
+//! Runs the health checks of `deploy/argocd` as Argo CD does: Lua 5.1, the object in `obj`, a table as the result.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test stops at the first surprise")]
 
@@ -11,7 +11,7 @@ fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/argocd")
 }
 
-/// Status and message for an object.
+/// The status and message for an object.
 fn health(check: &str, object: &Value) -> (String, String) {
     let lua = Lua::new();
     lua.globals().set("obj", lua.to_value(object).unwrap()).unwrap();

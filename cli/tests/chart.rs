@@ -1,5 +1,5 @@
-//! What the chart carries is what the project has, and its values are what its schema says. That Helm renders it and an API
-//! server takes it is shown by `make e2e`.
+//! The files that the chart copies equal the project's, and its values match its schema. `make e2e` shows that Helm
+//! renders it and an API server accepts it.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test stops at the first surprise")]
 

@@ -7,7 +7,7 @@ mod common;
 use common::{invalid_documents, penstock, penstock_in};
 use serde_json::Value;
 
-/// Read these as a person: can you put the document right with what is said?
+/// Review these snapshots as a user: does the message say how to correct the document?
 #[test]
 fn every_invalid_document_says_where_it_is_wrong_and_what_would_be_right() {
     let folder = tempfile::tempdir().unwrap();
@@ -52,7 +52,7 @@ fn code_scanning_gets_sarif() {
     let results = log.runs[0].results.as_ref().unwrap();
     let region = results[0].locations.as_ref().unwrap()[0].physical_location.as_ref().unwrap().region.as_ref().unwrap();
     assert!(region.start_line.unwrap() > 1 && region.end_column > region.start_column);
-    // Nothing was passed over: what the types of the standard write is what was read.
+    // All fields were read: the standard's types serialize to the same document.
     let again: Value = serde_json::to_value(&log).unwrap();
     assert_eq!(again, serde_json::from_str::<Value>(&run.out).unwrap());
 }

@@ -1,4 +1,4 @@
-//! `penstock status` and `penstock set-weight`, with a `kubectl` that answers from files.
+//! `penstock status` and `penstock set-weight`, with a fake `kubectl` that reads files.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test stops at the first surprise")]
 

@@ -1,4 +1,4 @@
-//! The policies in the documentation compile, its links lead somewhere, and what it says of numbers is what was measured.
+//! The policies in the documentation compile, its links are valid, and its numbers are the measured ones.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test stops at the first surprise")]
 
@@ -15,7 +15,7 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
 }
 
-/// Every Markdown file of the project's own, with its text.
+/// Every Markdown file of the project, with its text.
 fn pages() -> Vec<(PathBuf, String)> {
     let mut folders = vec![root().join("docs")];
     let mut files = vec![root().join("README.md")];
@@ -38,8 +38,8 @@ fn blocks<'t>(text: &'t str, language: &str) -> Vec<&'t str> {
     text.split(&fence).skip(1).map(|rest| rest.split("```").next().unwrap()).collect()
 }
 
-/// The blocks that are whole policies: they begin with a section (of routes, with `rules` or `default`: Envoy's own
-/// configuration has a `routes` too).
+/// The blocks that are complete policies: they start with a section (`routes` needs `rules` or `default`, because
+/// Envoy's own configuration also has a field `routes`).
 fn policies<'t>(text: &'t str) -> Vec<&'t str> {
     let is_policy = |block: &&str| SECTIONS.iter().any(|section| block.starts_with(section));
     // The first line may name the file (tests/walkthroughs.rs).
@@ -82,14 +82,14 @@ fn every_link_in_the_documentation_leads_somewhere() {
     }
 }
 
-/// The anchor that GitHub makes of a heading.
+/// GitHub's anchor of a heading.
 fn anchor(heading: &str) -> String {
     let text = heading.trim().to_lowercase();
     let kept = text.chars().filter(|letter| letter.is_alphanumeric() || " -_".contains(*letter));
     kept.map(|letter| if letter == ' ' { '-' } else { letter }).collect()
 }
 
-/// The anchors of a page. Lines within fences are no headings.
+/// The anchors of a page. Lines within fences are not headings.
 fn anchors(text: &str) -> Vec<String> {
     let outside = text.split("```").step_by(2);
     let lines = outside.flat_map(str::lines).filter(|line| line.starts_with('#'));
@@ -135,12 +135,12 @@ fn every_file_that_the_page_for_contributors_names_is_there() {
     }
 }
 
-/// Runs `penstock` in a folder of its own; its exit status and standard output.
+/// Runs `penstock` in a new folder; returns its exit status and standard output.
 fn penstock(folder: &Path, arguments: &[&str], input: &str) -> (i32, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_penstock"));
     command.args(arguments).current_dir(folder).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
     let mut child = command.spawn().unwrap();
-    // A command that does not read its input closes it: that is no failure of the test.
+    // A command that does not read its input closes it, which is not a failure of the test.
     let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
     let output = child.wait_with_output().unwrap();
     (output.status.code().unwrap(), String::from_utf8(output.stdout).unwrap())
@@ -162,7 +162,7 @@ fn what_the_readme_says_of_the_cost_is_in_the_measurements() {
     }
 }
 
-/// The crates that are linked into a package, without those that only generate code when it is built.
+/// The crates that are linked into a package, without those that only generate code at build time.
 fn linked(package: &str, target: &str) -> Vec<String> {
     let arguments = ["tree", "--locked", "--edges", "normal,no-proc-macro", "--prefix", "none", "--format", "{p}"];
     let output = Command::new(env!("CARGO"))
@@ -183,7 +183,7 @@ fn linked(package: &str, target: &str) -> Vec<String> {
     names
 }
 
-/// What the page says of cryptography holds as long as this list does.
+/// The page's statement about cryptography is true as long as this list is.
 #[test]
 fn the_crates_of_a_module_are_those_that_the_page_on_distributions_lists() {
     let page = std::fs::read_to_string(root().join("docs/distributions.md")).unwrap();
@@ -201,7 +201,8 @@ fn the_crates_of_a_module_are_those_that_the_page_on_distributions_lists() {
     }
 }
 
-/// The versions of control planes and Envoys that the tests pin, and the Rust that everything is built with: what the page claims.
+/// The versions of control planes and Envoys that the tests pin, and the Rust version of the build, as the page states
+/// them.
 #[test]
 fn the_page_on_support_names_what_the_tests_pin() {
     let read = |path: &str| std::fs::read_to_string(root().join(path)).unwrap();

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 const NOON: &str = "2026-12-01T09:12:00Z";
 
-/// The explanation of a request by the shop's policy, for people; ids of refusals are the seed's.
+/// The explanation of a request with the shop's policy, as text; the ids of refusals depend only on the seed.
 fn explained(arguments: &[&str]) -> String {
     let mut all = vec!["explain", "shop.yaml", "--seed", "1", "--time", NOON];
     all.extend(arguments);
@@ -101,7 +101,7 @@ fn json_has_the_decision_as_replay_prints_it() {
     let report: Value = serde_json::from_str(&run.out).unwrap();
     let replayed = penstock(&["replay", "shop.yaml"], &request);
     let mut decision: Value = serde_json::from_str(&replayed.out).unwrap();
-    // The id is chance.
+    // The id is random.
     decision["responseHeaders"][1] = report["decision"]["responseHeaders"][1].clone();
     assert_eq!(report["decision"], decision);
     insta::assert_snapshot!(run.out);

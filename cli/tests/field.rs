@@ -1,4 +1,4 @@
-//! Inputs rebuilt from public bug reports against gateways and meshes: imports, curl lines, archives and logs.
+//! Inputs reconstructed from public bug reports about gateways and meshes: imports, curl lines, archives and logs.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test stops at the first surprise")]
 

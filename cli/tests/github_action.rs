@@ -1,4 +1,4 @@
-//! The steps of `deploy/github-action` in a repository with a change, as a runner runs them.
+//! Runs the steps of `deploy/github-action` in a repository with a change, as a runner does.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test stops at the first surprise")]
 
@@ -55,10 +55,10 @@ fn a_pull_request_that_loosens_fails_and_its_summary_says_what() {
     assert_eq!(run(&base, "nothing").0, 0);
     let (status, output, ..) = run(&empty, "loosened");
     assert_eq!((status, output.as_str()), (0, "loosened=0\n"));
-    // A shallow checkout does not have the base: that is no reason to let everything pass.
+    // A shallow checkout lacks the base, which must not make the check succeed.
     let (status, _, _, errors) = run(&"0".repeat(40), "loosened");
     assert!(status == 2 && errors.contains("fetch-depth: 0"), "{errors}");
-    // A folder that had other files.
+    // A folder that contained other files.
     std::fs::create_dir(here.join("more")).unwrap();
     std::fs::write(here.join("more/service.yaml"), "apiVersion: v1\nkind: Service\nmetadata: {name: a}\n").unwrap();
     git(&["add", "more"]);
@@ -68,12 +68,12 @@ fn a_pull_request_that_loosens_fails_and_its_summary_says_what() {
     let (status, inputs) = action(here, &[("path", "more"), ("base", &base)]);
     assert_eq!((status, inputs.as_str()), (0, "loosened=0\n"));
 
-    // The steps of the action itself.
+    // The steps of the action.
     let (status, output) = action(here, &[("path", "policies"), ("base", &base)]);
     assert_eq!((status, output.as_str()), (1, "loosened=1\n"));
     let (status, output) = action(here, &[("path", "policies"), ("base", &base), ("fail-on", "nothing")]);
     assert_eq!((status, output.as_str()), (0, "loosened=1\n"));
-    // A push has no base: nothing is compared.
+    // A push has no base, so nothing is compared.
     assert_eq!(action(here, &[("path", "policies"), ("base", "")]), (0, String::new()));
     std::fs::write(here.join("policies/q.yaml"), "routes: {rules: [{name: all, route: a}, {name: never, route: b}]}\n")
         .unwrap();
@@ -83,8 +83,8 @@ fn a_pull_request_that_loosens_fails_and_its_summary_says_what() {
     assert_eq!(action(here, &[("path", "policies"), ("base", &base)]).0, 1);
 }
 
-/// Runs the steps of `action.yml` with these inputs, as the runner of a composite action does: until one fails. Its exit status, and
-/// what the steps gave out.
+/// Runs the steps of `action.yml` with these inputs until one fails, as the runner of a composite action does. Returns
+/// its exit status and the outputs of the steps.
 fn action(here: &Path, given: &[(&str, &str)]) -> (i32, String) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/github-action");
     let text = std::fs::read_to_string(folder.join("action.yml")).unwrap();

@@ -1,4 +1,4 @@
-//! What `penstock init` writes is valid, without warnings, and passes its own tests.
+//! The output of `penstock init` is valid, has no warnings, and passes its own tests.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test stops at the first surprise")]
 

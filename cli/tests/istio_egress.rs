@@ -1,4 +1,5 @@
-//! The manifests of `istio/egress/`: they parse, belong together, close what they say, and their policy passes the check.
+//! The manifests of `istio/egress/`: they parse, refer to each other, restrict what they claim to, and their policy is
+//! valid.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test stops at the first surprise")]
 

@@ -1,7 +1,7 @@
-//! `penstock diff` compares policies of any size in time that is linear in them, but for a logarithm.
+//! `penstock diff` compares policies of any size in linear time, apart from a logarithm.
 //!
-//! Each pair of policies is made at two sizes, one four times the other: what is linear takes four times as long, what is
-//! quadratic sixteen times.
+//! Each pair of policies is made in two sizes, one four times the other: linear work takes four times as long,
+//! quadratic work sixteen times.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test stops at the first surprise")]
 
@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 const SMALL: usize = 2_000;
 const LARGE: usize = 4 * SMALL;
 
-/// What `penstock diff` says of two policies, as JSON, and how long it took.
+/// The output of `penstock diff` for two policies as JSON, and its duration.
 fn diff(old: &Value, new: &Value) -> (Value, Duration) {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("old.json"), old.to_string()).unwrap();
@@ -27,7 +27,8 @@ fn diff(old: &Value, new: &Value) -> (Value, Duration) {
     (serde_json::from_slice(&output.stdout).unwrap(), took)
 }
 
-/// Compares policies of both sizes; `expected` are the loosened, tightened and changed of the larger, in units of [`LARGE`].
+/// Compares policies of both sizes; `expected` are the numbers of loosened, tightened and other changes of the larger
+/// pair, in units of [`LARGE`].
 #[track_caller]
 fn is_linear(policies: impl Fn(usize) -> (Value, Value), expected: [usize; 3]) {
     let run = |n: usize| {
@@ -78,7 +79,7 @@ fn rules_for_addresses_that_get_other_names() {
     };
     is_linear(
         |n| (egress(list(n, rule("a")), json!([])), egress(list(n, rule("b")), json!([]))),
-        // New, but allowed before; gone, but still allowed.
+        // Added rules for what was allowed before; removed rules for what is still allowed.
         [0, 0, 2],
     );
 }
@@ -131,7 +132,7 @@ fn denials_that_go_and_come() {
 #[test]
 fn limits_that_change_and_limits_that_are_renamed() {
     let limits = |n: usize, name: &str, more: usize| json!({"rateLimits": list(n, |i| limit(format!("{name}{i}"), 2 * i + 10 + more))});
-    // Rate, burst and matches of each.
+    // The rate, burst and matches of each.
     is_linear(|n| (limits(n, "l", 0), limits(n, "l", 1)), [3, 0, 0]);
     is_linear(|n| (limits(n, "a", 0), limits(n, "b", 0)), [0, 0, 1]);
 }

@@ -1,6 +1,6 @@
-//! Every command takes files of any size in time linear in it, and reports at most fifty findings of each kind.
+//! Every command processes files of any size in linear time, and reports at most fifty findings of each kind.
 //!
-//! Each file is made at two sizes, one four times the other: what is linear takes four times as long, what is quadratic
+//! Each file is made in two sizes, one four times the other: linear work takes four times as long, quadratic work
 //! sixteen times.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test stops at the first surprise")]
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 const SMALL: usize = 2_000;
 const LARGE: usize = 4 * SMALL;
 
-/// Exit status, what is printed, and how long it took.
+/// The exit status, the output, and the duration.
 fn penstock(folder: &Path, arguments: &[&str]) -> (i32, String, Duration) {
     let start = Instant::now();
     let mut command = Command::new(env!("CARGO_BIN_EXE_penstock"));
@@ -21,12 +21,12 @@ fn penstock(folder: &Path, arguments: &[&str]) -> (i32, String, Duration) {
     (output.status.code().unwrap_or(-1), text, start.elapsed())
 }
 
-/// A file of `n` times what `entry` makes, after `head`.
+/// A file with `n` results of `entry` after `head`.
 fn lines(n: usize, head: &str, entry: impl Fn(usize) -> String) -> String {
     (0..n).fold(head.to_owned(), |text, i| text + &entry(i))
 }
 
-/// Runs a command on a file of both sizes; what it prints for the larger.
+/// Runs a command on a file in both sizes; returns the output for the larger one.
 fn is_linear(name: &str, file: &dyn Fn(usize) -> String, status: i32, arguments: &[&str]) -> String {
     let folder = tempfile::tempdir().unwrap();
     let run = |n: usize| {
@@ -46,10 +46,10 @@ fn is_linear(name: &str, file: &dyn Fn(usize) -> String, status: i32, arguments:
     text
 }
 
-/// A file of so many entries.
+/// A file with this many entries.
 type Make = Box<dyn Fn(usize) -> String>;
 
-/// Files with very much of one thing, and whether a policy of them is valid.
+/// Files with a very large number of one thing, and whether such a policy is valid.
 fn hostile() -> Vec<(&'static str, Make, bool)> {
     let rules = "egress:\n  rules:\n";
     let routes = "routes:\n  rules:\n";
@@ -110,7 +110,7 @@ fn hostile() -> Vec<(&'static str, Make, bool)> {
 #[test]
 fn check_reports_in_every_form_what_it_finds_in_a_file_of_any_size() {
     for (what, file, is_valid) in hostile() {
-        // What is printed is the same; where it comes from is not.
+        // The output is the same, only the sources differ.
         let forms: &[&str] = if what == "entries" { &["human", "json", "sarif", "github"] } else { &["human"] };
         for form in forms {
             let status = i32::from(!is_valid);

@@ -1,4 +1,4 @@
-//! Policies where they run: manifests, folders, a cluster, a running Envoy.
+//! Policies in their places: manifests, folders, a cluster, a running Envoy.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test stops at the first surprise")]
 
@@ -30,7 +30,7 @@ fn write(folder: &Path, name: &str, text: &str) {
     std::fs::write(path, text).unwrap();
 }
 
-/// The library refuses what it cannot know, and the wasm module takes it.
+/// The library refuses a policy with inputs that it lacks, and the wasm module accepts it.
 #[test]
 fn a_policy_that_the_native_body_cannot_know_the_facts_of_is_an_error_in_its_manifests() {
     let folder = tempfile::tempdir().unwrap();
@@ -134,7 +134,7 @@ fn diff_pairs_the_plugins_of_two_manifests_by_name() {
     assert!(run.out.contains("TrafficExtension shop/outbound egress.rules[a].methods: allows POST"), "{}", run.out);
     assert!(run.out.contains("tightened WasmPlugin shop/third egress: is new"), "{}", run.out);
     assert!(run.out.contains("changed   WasmPlugin shop/inbound routes"), "{}", run.out);
-    // A policy of ours against the plugins that it was rendered to.
+    // Compares a policy file with the plugins that were rendered from it.
     write(here, "policy.yaml", &format!("{}\n{}\n", &ROUTES[1..ROUTES.len() - 1], &wider[1..wider.len() - 1]));
     let run = penstock_in(here, &["diff", "old.yaml", "policy.yaml"], "");
     assert_eq!(run.out.lines().next(), Some("loosened  egress.rules[a].methods: allows POST"), "{}", run.err);
@@ -155,7 +155,7 @@ fn the_cluster_is_asked_through_kubectl() {
         item("other", json!({"routes": {"default": "a"}})),
     ]});
     write(here, "list.json", &list.to_string());
-    // As kubectl answers when only Istio is installed.
+    // The responses of kubectl when only Istio is installed.
     write(
         here,
         "bin/kubectl",
@@ -272,7 +272,7 @@ fn a_policy_for_two_places_is_explained_for_each() {
         let run = penstock_in(here, &["explain", url[0], url[1], "--at", at, "--exit-code"], "");
         assert_eq!(run.status, status, "{}", run.out);
     }
-    // As before there were places.
+    // The output of versions before there were places.
     let run = penstock_in(here, &["explain", url[0], url[1], "--at", "2026-01-01T00:00:00Z"], "");
     assert!(run.out.starts_with("GET https://shop.test/cart at 2026-01-01T00:00:00Z"), "{}", run.out);
     let run = penstock_in(here, &["explain", url[0], url[1], "--at", "noon"], "");

@@ -1,4 +1,4 @@
-//! Mistakes that people make, and what they are told: where, what, and what would be right.
+//! Common mistakes of users, and the messages: where, what, and how to correct it.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test stops at the first surprise")]
 
@@ -11,7 +11,7 @@ use common::penstock_in;
 
 const GOOD: &str = "routes:\n  default: stable\n  rules:\n  - {name: beta, matches: [{headers: [{name: x-group, value: beta}]}], route: beta}\n";
 
-/// The files that the commands find.
+/// The files of the commands.
 const FILES: [(&str, &str); 37] = [
     ("good.yaml", GOOD),
     ("half.json", "{\"routes\": {\"default\": \"a\"}\n"),
@@ -85,7 +85,7 @@ const FILES: [(&str, &str); 37] = [
     ("nothing.log", ""),
 ];
 
-/// What people type, with the exit status.
+/// Commands that users type, with the exit status.
 const COMMANDS: [(&[&str], i32); 64] = [
     (&["chekc", "good.yaml"], 2),
     (&["check", "nope.yaml"], 2),

@@ -1,6 +1,6 @@
-//! The commands in `docs/cli.md` and `docs/learn.md` print what they show.
+//! The commands in `docs/cli.md` and `docs/learn.md` print what the pages show.
 //!
-//! A YAML block that begins with `# name.yaml` is that file. In a console block a line `…` stands for any lines.
+//! A YAML block that starts with `# name.yaml` is that file. In a console block, a line `…` stands for any lines.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test stops at the first surprise")]
 
@@ -12,7 +12,7 @@ fn blocks<'t>(text: &'t str, language: &str) -> Vec<&'t str> {
     text.split(&fence).skip(1).map(|rest| rest.split("```").next().unwrap()).collect()
 }
 
-/// A command, which may go on over several lines, and what it prints.
+/// A command, possibly over several lines, and its output.
 fn commands(block: &str) -> Vec<(String, Vec<&str>)> {
     let mut commands: Vec<(String, Vec<&str>)> = Vec::new();
     let mut continues = false;
@@ -34,7 +34,7 @@ fn commands(block: &str) -> Vec<(String, Vec<&str>)> {
     commands
 }
 
-/// Whether `shown` is `printed`, with `…` for any lines.
+/// Whether `shown` matches `printed`, with `…` for any lines.
 fn agrees(shown: &[&str], printed: &[&str]) -> bool {
     match shown.split_first() {
         None => printed.is_empty(),
@@ -55,7 +55,7 @@ fn a_recorded_week_becomes_an_enforced_policy_as_the_page_shows() {
     run_page("learn.md", &["examples/shop-week.log"], 6);
 }
 
-/// Runs the commands of a page beside its files; at least so many.
+/// Runs the commands of a page with its files; there must be at least this many.
 fn run_page(page: &str, files_beside: &[&str], least: usize) {
     let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs");
     let page = std::fs::read_to_string(docs.join(page)).unwrap();

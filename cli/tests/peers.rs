@@ -1,4 +1,5 @@
-//! What users of other gateways rely on: the policies in `docs/filters/canary.md` under "From other gateways", asked.
+//! Guarantees that users of other gateways rely on: evaluates the policies in `docs/filters/canary.md` under "From
+//! other gateways".
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test stops at the first surprise")]
 
@@ -9,7 +10,7 @@ use serde_json::{Value, json};
 
 const PAGE: &str = include_str!("../../docs/filters/canary.md");
 
-/// The policy on the page that has a canary of this name.
+/// The policy on the page with a canary of this name.
 fn policy(canary: &str) -> Policy {
     let name = format!("- name: {canary} ");
     let block = PAGE.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap());
@@ -41,14 +42,14 @@ fn ingress_nginx_header_before_cookie_before_weight() {
         (json!([["cookie", "canary=never"]]), false),
         (json!([["x-canary", "always"], ["cookie", "canary=never"]]), true),
         (json!([["x-canary", "never"], ["cookie", "canary=always"]]), false),
-        // A value that is neither is ignored.
+        // Any other value is ignored.
         (json!([["x-canary", "v2"], ["cookie", "canary=always"]]), true),
         (json!([["x-canary", ""], ["cookie", "a=b; canary=never"]]), false),
     ] {
         assert_eq!(of_2000(&policy, "by-header", &headers), if all { 2000 } else { 0 }, "{headers}");
     }
     for headers in [json!([]), json!([["x-canary", "Always"]]), json!([["cookie", "canary=1"]])] {
-        // Ten percent, and more than five standard deviations to each side.
+        // Ten percent, with more than five standard deviations to each side.
         assert!((130..270).contains(&of_2000(&policy, "by-header", &headers)), "{headers}");
     }
 }
@@ -62,7 +63,7 @@ fn ingress_nginx_header_value_and_header_pattern() {
         ("eu-west", false, true),
         ("old-eu-north-1", false, true),
         ("eu-south", false, false),
-        // Given a value or a pattern, these have no meaning of their own.
+        // With a value or a pattern, these values have no special meaning.
         ("always", false, false),
         ("never", false, false),
     ] {
@@ -78,7 +79,7 @@ fn gateway_api_weights_are_chance_in_proportion() {
     let mut world = World::new(Timestamp(0), 1);
     let mut counts = [0; 3];
     for _ in 0..20_000 {
-        // The same client each time: nothing sticks.
+        // The same client each time: nothing is sticky.
         let decision = ask(&policy, &mut world, "any", &json!({"sourceAddress": "192.0.2.1"}));
         counts[["v1", "v2", "v3"].iter().position(|name| decision.variant.as_deref() == Some(name)).unwrap()] += 1;
         assert!(decision.response_headers.is_empty());
@@ -96,7 +97,7 @@ fn istio_consistent_hash_keeps_a_user_by_header_cookie_or_address() {
     for user in 0..200 {
         let cookie = format!("other=1; user=user-{user}");
         let address = format!("203.0.{}.{}", user / 100, user % 100);
-        // The header that a client writes itself changes nothing: the trusted proxy has added the last one.
+        // The entry that a client writes itself has no effect, because the trusted proxy appends the last one.
         let forged = format!("198.51.100.{user}, {address}");
         let users = [
             (

@@ -1,4 +1,4 @@
-//! The tables of `docs/policy.md` are those of the declarations that read a policy.
+//! The tables of `docs/policy.md` are generated from the declarations of the policy's fields.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test stops at the first surprise")]
 
@@ -9,7 +9,7 @@ use serde_json::Value;
 
 const END: &str = "<!-- end -->";
 
-/// What a field takes, in words, with links to the tables of objects.
+/// The type of a field in words, with links to the tables of objects.
 fn kind(schema: &Value, definitions: &Value) -> String {
     if let Some(key) = schema["$ref"].as_str().and_then(|path| path.strip_prefix("#/$defs/")) {
         let definition = &definitions[key];
@@ -59,7 +59,7 @@ fn table(object: &Object, definitions: &Value) -> String {
     text
 }
 
-/// The page with every table between its marks made anew.
+/// The page with every table between its markers generated again.
 fn renewed(page: &str) -> String {
     let schema = schema::document();
     let objects = schema::objects();

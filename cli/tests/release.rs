@@ -1,5 +1,5 @@
-//! What a release is made of, without GitHub: the scripts that its workflow calls, `install.sh` against a server of files, and the
-//! container image of the command, run by unpacking it.
+//! The parts of a release, without GitHub: the scripts that its workflow calls, `install.sh` with a file server, and
+//! the container image of the command, which is unpacked and run.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test stops at the first surprise")]
 
@@ -21,27 +21,28 @@ fn script(name: &str, arguments: &[&str]) -> Output {
     Command::new(root().join("scripts").join(name)).args(arguments).output().unwrap()
 }
 
-/// What a script of `scripts/` prints; it must succeed.
+/// The output of a script in `scripts/`, which must succeed.
 fn printed(name: &str, arguments: &[&str]) -> String {
     let output = script(name, arguments);
     assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// What a script says when it fails; it must.
+/// The error output of a script, which must fail.
 fn refused(output: &Output) -> String {
     assert!(!output.status.success(), "{output:?}");
     String::from_utf8(output.stderr.clone()).unwrap()
 }
 
-/// The lines of targets.txt, in words.
+/// The lines of targets.txt, split into words.
 fn targets() -> Vec<Vec<String>> {
     let text = fs::read_to_string(root().join("scripts/release/targets.txt")).unwrap();
     let lines = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
     lines.map(|line| line.split_whitespace().map(str::to_owned).collect()).collect()
 }
 
-/// A release with a command that only knows its version, for every platform, and modules that are none: small, so that it is quick.
+/// A release for every platform with a command that only prints its version, and with fake modules, so that the test is
+/// fast.
 fn release() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     let here = folder.path().to_str().unwrap();
@@ -67,7 +68,8 @@ fn make_executable(file: &Path) {
     assert!(Command::new("chmod").arg("+x").arg(file).status().unwrap().success());
 }
 
-/// Serves the files of a folder as a release of this version and as the newest one, until the test ends; its address.
+/// Serves the files of a folder as a release of this version and as the latest one until the test ends; returns the
+/// address.
 fn serve(folder: &Path) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = format!("http://{}/releases", listener.local_addr().unwrap());
@@ -97,12 +99,12 @@ fn answer(mut stream: TcpStream, folder: &Path) -> std::io::Result<()> {
     }
 }
 
-/// Runs install.sh for a user whose home is `home`.
+/// Runs install.sh for a user with the home folder `home`.
 fn install(home: &Path, releases: &str, variables: &[(&str, &str)]) -> Output {
     install_by(&root().join("install.sh"), home, releases, variables)
 }
 
-/// Runs an `install.sh` of the test's own.
+/// Runs the given `install.sh`.
 fn install_by(script: &Path, home: &Path, releases: &str, variables: &[(&str, &str)]) -> Output {
     let mut command = Command::new("sh");
     command.arg(script).env("HOME", home).env("PENSTOCK_RELEASES", releases);
@@ -187,7 +189,7 @@ fn the_installer_says_what_is_missing() {
     let error = refused(&install(home.path(), &releases, &[]));
     assert!(error.contains("has no penstock-modules.tar.gz"), "{error}");
 
-    // Another machine, by a `uname` of the test's own.
+    // Simulates another machine with a fake `uname`.
     let tools = tempfile::tempdir().unwrap();
     let uname = tools.path().join("uname");
     for (system, machine, why) in
@@ -299,7 +301,7 @@ fn a_release_says_which_advisories_concern_it() {
     assert_eq!(product["@id"], "pkg:cargo/penstock@1.2.3");
     assert_eq!(product["subcomponents"][0]["@id"], "pkg:cargo/example@1.2.3");
     assert_eq!(document["statements"][0]["status"], "not_affected");
-    // A statement without products concerns all that a release has.
+    // A statement without products applies to all files of a release.
     assert_eq!(document["statements"][1]["products"].as_array().unwrap().len(), MODULES.len() + 2);
     assert_eq!(vex(&[]).stdout, b"", "a document without statements is none");
 
@@ -372,7 +374,7 @@ fn libraries(command: &str) -> Vec<String> {
 fn the_image_of_the_command_runs_where_there_is_nothing_else() {
     let folder = tempfile::tempdir().unwrap();
     let layout = folder.path().join("image");
-    // Without debug information, which a release does not have either.
+    // Without debug information, like a release.
     let stripped = folder.path().join("penstock");
     assert!(Command::new("strip").arg("-o").arg(&stripped).arg(PENSTOCK).status().unwrap().success());
     let mut command = Command::new(PENSTOCK);
@@ -394,7 +396,7 @@ fn the_image_of_the_command_runs_where_there_is_nothing_else() {
     assert_eq!(config["architecture"], architecture());
     assert_eq!(config["config"]["User"], "65532:65532");
 
-    // As a container runtime does: the layers into a folder, which becomes the root.
+    // Unpacks the layers into a folder, which becomes the root, as a container runtime does.
     let system = folder.path().join("system");
     fs::create_dir(&system).unwrap();
     for layer in manifest["layers"].as_array().unwrap() {
@@ -411,7 +413,7 @@ fn the_image_of_the_command_runs_where_there_is_nothing_else() {
     assert_eq!(String::from_utf8(version.stdout).unwrap(), format!("penstock {VERSION}\n"), "{:?}", version.stderr);
     fs::write(system.join("policy.yaml"), "routes: {default: stable}\n").unwrap();
     assert_eq!(String::from_utf8(inside(&["check", "/policy.yaml"]).stdout).unwrap(), "/policy.yaml: valid\n");
-    // The folder of the build is not there: nothing of this machine is seen.
+    // The build folder is not mounted: nothing of this machine is visible.
     assert!(!inside(&["check", root().join("README.md").to_str().unwrap()]).status.success());
 }
 

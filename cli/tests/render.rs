@@ -1,4 +1,4 @@
-//! `penstock render`: stable output that the hosts' own schemas take.
+//! `penstock render`: stable output that the platforms' own schemas accept.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test stops at the first surprise")]
 
@@ -72,7 +72,7 @@ fn a_kustomize_base_is_a_folder_of_files() {
     assert!(run.status == 2 && run.err.contains("--output"), "{}", run.err);
 }
 
-/// Renders everything for the native body, which does not know the workload: the caller is named by its certificate.
+/// Renders everything for the native body, which does not know the workload, so callers are identified by certificate.
 fn render_native(target: &str) -> String {
     let policies = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/policies");
     let policy = std::fs::read_to_string(policies.join("everything.yaml")).unwrap();
@@ -172,7 +172,7 @@ fn mistakes_are_said_before_anything_is_written() {
         let run = penstock(&arguments, "{}");
         assert!(run.status != 0 && run.out.is_empty() && run.err.contains(message), "{arguments:?}: {}", run.err);
     }
-    // The image of a module that has no egress cannot run it.
+    // The image of a module without egress cannot run it.
     let folder = tempfile::tempdir().unwrap();
     let render = |policy: &str, more: &[&str]| {
         std::fs::write(folder.path().join("p.yaml"), policy).unwrap();
@@ -180,13 +180,13 @@ fn mistakes_are_said_before_anything_is_written() {
         penstock_in(folder.path(), &[&arguments[..], more].concat(), "")
     };
     let both = "egress: {rules: []}\nroutes: {rules: [{name: a, route: a}]}\n";
-    // What an import leaves to the platform must not fall to a rendered catch-all.
+    // Requests that an import leaves to the platform must not fall to a rendered catch-all route.
     let imported = "routes: {default: a, rules: [{name: waf, matches: [{path: {value: /x}}], route: unrouted}]}\n";
     let run = render(imported, &["--image", "ghcr.io/penstock/suite:1"]);
     assert!(run.status == 2 && run.err.contains("--service unrouted=HOST:PORT"), "{}", run.err);
     let said = ["--image", "ghcr.io/penstock/suite:1", "--service", "unrouted=waf:80"];
     assert_eq!(render(imported, &said).status, 0);
-    // An Ingress names ports, and its report does.
+    // An Ingress uses port names, and so does its report.
     std::fs::write(
         folder.path().join("r.json"),
         r#"{"routes": [{"route": "a", "to": "web namespace shop port http"}]}"#,
@@ -201,7 +201,7 @@ fn mistakes_are_said_before_anything_is_written() {
     assert!(run.status == 2 && run.err.contains("--service default=HOST:PORT"), "{}", run.err);
     let run = render(both, &["--image", "ghcr.io/penstock/suite:1", "--service", "default=api.stripe.com:443"]);
     assert!(run.status == 2 && run.err.contains("no Service of the cluster"), "{}", run.err);
-    // Limits alone need no route.
+    // A policy with only limits needs no route.
     let run = render(
         "rateLimits: [{name: a, key: [], limit: {requests: 1, per: 1m}}]\n",
         &["--image", "ghcr.io/penstock/suite:1"],
@@ -254,14 +254,14 @@ fn many_routes_are_several_http_routes_and_other_namespaces_are_granted() {
     assert_eq!((grants.len(), &grants[0]["metadata"]["namespace"]), (1, &"n1".into()));
 }
 
-/// Where Go keeps the modules that it has downloaded, when there is a Go.
+/// The folder of Go's module cache, if Go is installed.
 fn go_modules() -> Option<PathBuf> {
     let output = Command::new("go").args(["env", "GOMODCACHE"]).output().ok()?;
     let path = PathBuf::from(String::from_utf8(output.stdout).ok()?.trim());
     path.is_dir().then_some(path)
 }
 
-/// Every file below `folder` whose name has `part`.
+/// Every file below `folder` whose name contains `part`.
 fn find(folder: &Path, part: &str, found: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
         let path = entry.path();
@@ -273,7 +273,7 @@ fn find(folder: &Path, part: &str, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// Kubernetes refuses fields that a schema does not have, under `--validate=strict`; JSON Schema must be told.
+/// With `--validate=strict`, Kubernetes refuses fields that a schema lacks; JSON Schema needs an explicit setting.
 fn closed(schema: &mut Value) {
     match schema {
         Value::Object(map) => {
@@ -281,13 +281,13 @@ fn closed(schema: &mut Value) {
             if map.get("properties").is_some_and(Value::is_object) && !open {
                 map.insert("additionalProperties".to_owned(), false.into());
             }
-            // Kubernetes-only words, and formats of integers.
+            // Keywords of Kubernetes, and integer formats.
             map.remove("format");
             if map.get("x-kubernetes-int-or-string") == Some(&Value::Bool(true)) {
                 map.remove("anyOf");
             }
             for (name, value) in map.iter_mut() {
-                // The branches speak of fields that `properties` above them have.
+                // The branches refer to fields in `properties` above them.
                 if !matches!(name.as_str(), "anyOf" | "oneOf" | "allOf" | "not" | "default" | "enum") {
                     closed(value);
                 }
@@ -349,7 +349,7 @@ fn the_custom_resource_definitions_take_every_object() {
             let errors: Vec<String> =
                 validator.iter_errors(&object).map(|e| format!("{kind}{}: {e}", e.instance_path())).collect();
             assert!(errors.is_empty(), "{errors:#?}");
-            // The check can fail.
+            // The check itself can fail.
             let mut wrong = object.clone();
             wrong["spec"]["surprise"] = true.into();
             assert!(!validator.is_valid(&wrong), "{kind}");

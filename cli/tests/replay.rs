@@ -1,4 +1,4 @@
-//! `penstock replay` with what people really feed it.
+//! `penstock replay` with realistic inputs.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test stops at the first surprise")]
 
@@ -114,7 +114,7 @@ fn a_closed_pipe_is_no_failure_for_any_command() {
         (&["replay", "shop.yaml", file], 0),
         (&explain, 0),
         (&diff, 0),
-        // The answer is no, whoever listens.
+        // The exit status is 1, whether or not the output is read.
         (&gate, 1),
         (&["test", "shop.test.yaml"], 0),
         (&["test", "shop.test.yaml", "--format", "junit"], 0),
@@ -129,7 +129,7 @@ fn a_closed_pipe_is_no_failure_for_any_command() {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
-        // The reader is gone before anything is written.
+        // The reader has ended before anything is written.
         drop(child.stdout.take());
         let output = child.wait_with_output().unwrap();
         let err = String::from_utf8(output.stderr).unwrap();

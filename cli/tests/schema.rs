@@ -1,4 +1,4 @@
-//! The JSON Schema and the parser agree wherever JSON Schema can say the rule.
+//! The JSON Schema and the parser agree wherever JSON Schema can express the rule.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test stops at the first surprise")]
 
@@ -13,9 +13,9 @@ use penstock_policy::document::Node;
 use penstock_policy::{Module, check};
 use serde_json::{Value, json};
 
-/// What JSON Schema cannot say, by the message with which the parser refuses it, and why.
+/// Rules that JSON Schema cannot express, by the parser's message, with the reason.
 ///
-/// `…` stands between two parts of one message.
+/// `…` separates the parts of a message.
 const BEYOND: [(&str, &str); 41] = [
     (".variants[….name: …is not a route name", "a condition on a field of the same object, in one of its uses"),
     ("is not whole seconds", "arithmetic"),
@@ -68,12 +68,12 @@ fn validator() -> jsonschema::Validator {
     jsonschema::draft202012::new(&schema()).unwrap()
 }
 
-/// Whether `text` has all parts of `message`.
+/// Whether `text` contains all parts of `message`.
 fn says(text: &str, message: &str) -> bool {
     message.split('…').all(|part| text.contains(part))
 }
 
-/// Where the two judges differ, unless all that the parser minds is beyond the schema.
+/// Where both differ, except when all of the parser's problems are beyond the schema.
 fn disagreement(validator: &jsonschema::Validator, node: &Node) -> Option<String> {
     let json = yaml_text::value(node);
     let by_schema = validator.is_valid(&json);
@@ -152,7 +152,7 @@ fn every_rule_that_is_beyond_the_schema_is_one_that_it_cannot_say() {
         .filter_map(|(_, text)| check(&Located::read(text).unwrap().node, Module::Suite).err())
         .map(|problems| format!("{problems}\n"))
         .collect();
-    // Not in the corpus: too long to write down, or only reached by a mutation.
+    // Not in the corpus: too long to write, or only reached by a mutation.
     let elsewhere = ["regular expression too many", "is more than `max`", "have no weight but that of"];
     for (message, _) in BEYOND {
         assert!(
@@ -162,7 +162,7 @@ fn every_rule_that_is_beyond_the_schema_is_one_that_it_cannot_say() {
     }
 }
 
-/// Every document that differs from `node` in one place: a value of another kind, a field less, a field more.
+/// Every document that differs from `node` in one place: a value of another type, a missing field, an additional field.
 fn mutations(node: &Node) -> Vec<Node> {
     let mut values: Vec<Node> = [
         json!(null),

@@ -6,7 +6,7 @@ mod common;
 
 use common::{Run, folder, penstock_in};
 
-/// Runs `penstock test` on a changed copy of the shop's tests.
+/// Runs `penstock test` on a modified copy of the shop's tests.
 fn run(change: impl Fn(&str) -> String, arguments: &[&str]) -> Run {
     let copy = tempfile::tempdir().unwrap();
     std::fs::copy(folder().join("shop.yaml"), copy.path().join("shop.yaml")).unwrap();
@@ -15,7 +15,7 @@ fn run(change: impl Fn(&str) -> String, arguments: &[&str]) -> Run {
     let mut all = vec!["test", "shop.test.yaml"];
     all.extend(arguments);
     let run = penstock_in(copy.path(), &all, "");
-    // What a run takes is chance.
+    // The duration of a run varies.
     let timeless = |text: String| {
         let mut parts = text.split(" time=\"");
         let first = parts.next().unwrap().to_owned();

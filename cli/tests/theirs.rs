@@ -1,5 +1,5 @@
-//! The tables "Theirs and ours" of `docs/filters/`: each cell of ours compiles, and what others call it is imported and
-//! decides alike.
+//! The tables "Theirs and ours" in `docs/filters/`: each cell of ours compiles, and imported objects of others decide
+//! alike.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test stops at the first surprise")]
 
@@ -16,7 +16,7 @@ const CANARY: &str = include_str!("../../docs/filters/canary.md");
 const LIMITS: &str = include_str!("../../docs/filters/rate-limit.md");
 const EGRESS: &str = include_str!("../../docs/filters/egress.md");
 
-/// The code in the cells of the table, row by row; `None`: a dash, or words.
+/// The code in the cells of the table, row by row; `None` for a dash or text.
 fn rows(page: &str) -> Vec<Vec<Option<String>>> {
     let section = page.split("## Theirs and ours\n").nth(1).unwrap().split("\n## ").next().unwrap();
     let lines = section.lines().filter(|line| line.starts_with("| ")).skip(1);
@@ -115,7 +115,7 @@ fn ingress_route(theirs: &str) -> String {
     )
 }
 
-/// What matters of a decision: where it leads, but not what that is called.
+/// The relevant part of a decision: where it leads, but not the route's name.
 fn essence(decision: &WireDecision) -> Value {
     let mut decision = serde_json::to_value(decision).unwrap();
     let fields = decision.as_object_mut().unwrap();

@@ -1,12 +1,13 @@
-//! Pages that lead through steps (README, tutorials, how-tos) are run: their files are written, their `penstock` commands print what the
-//! page shows.
+//! Runs pages with steps (README, tutorials, how-tos): writes their files and compares the output of their `penstock`
+//! commands with the page.
 //!
 //! - A block whose first line is `# NAME.yaml` (or `.conf`, `.json`, `.jsonl`, `.log`) is that file.
-//! - In a `console` block, a command that runs `penstock` is run in the folder of these files; what it prints must be what follows. A line
-//!   `…` stands for any lines, `…` within a line for any text.
-//! - In an `sh` block, `penstock render … | kubectl apply` is run up to the pipe, and must end well; the same for other `penstock` commands.
+//! - In a `console` block, a command that runs `penstock` is run in the folder of these files; its output must match
+//!   the following lines. A line `…` stands for any lines, `…` within a line for any text.
+//! - In an `sh` block, `penstock render … | kubectl apply` is run up to the pipe, and must succeed; the same for other
+//!   `penstock` commands.
 //!
-//! With `PENSTOCK_WRITE=1` the pages get what the commands print.
+//! With `PENSTOCK_WRITE=1`, the output of the commands is written into the pages.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test stops at the first surprise")]
 
@@ -50,7 +51,7 @@ fn blocks(page: &str) -> Vec<Block<'_>> {
     all
 }
 
-/// The file that a block is.
+/// The file that a block contains.
 fn file_name(block: &Block<'_>) -> Option<String> {
     let name = block.content.lines().next()?.strip_prefix("# ")?;
     let plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte));
@@ -58,7 +59,7 @@ fn file_name(block: &Block<'_>) -> Option<String> {
     (plain && known && block.language != "sh" && block.language != "console").then(|| name.to_owned())
 }
 
-/// The commands of a console block, each with what the page shows below it.
+/// The commands of a console block, each with the output on the page.
 fn commands(content: &str) -> Vec<(String, Vec<&str>)> {
     let mut all: Vec<(String, Vec<&str>)> = Vec::new();
     let mut goes_on = false;
@@ -77,7 +78,7 @@ fn commands(content: &str) -> Vec<(String, Vec<&str>)> {
     all
 }
 
-/// Whether a command is one that a test can run.
+/// Whether a command can be run by a test.
 fn runs(command: &str) -> bool {
     let first = command.split_whitespace().next().unwrap_or_default();
     (first == "penstock" || command.contains("| penstock"))
@@ -85,7 +86,7 @@ fn runs(command: &str) -> bool {
         && !command.contains("--from-cluster")
 }
 
-/// Runs a command in `folder`; what it prints on both outputs, and whether it ended well.
+/// Runs a command in `folder`; returns both outputs together, and whether it succeeded.
 fn run(folder: &Path, command: &str) -> (bool, String) {
     let tools = Path::new(env!("CARGO_BIN_EXE_penstock")).parent().unwrap();
     let path = format!("{}:{}", tools.display(), std::env::var("PATH").unwrap());
@@ -94,7 +95,7 @@ fn run(folder: &Path, command: &str) -> (bool, String) {
     (output.status.success(), String::from_utf8(output.stdout).unwrap())
 }
 
-/// Whether `text` is `pattern`, in which `…` stands for any text.
+/// Whether `text` matches `pattern`, in which `…` stands for any text.
 fn fits(pattern: &str, text: &str) -> bool {
     let mut parts = pattern.split('…');
     let Some(mut rest) = text.strip_prefix(parts.next().unwrap_or_default()) else { return false };
@@ -111,7 +112,7 @@ fn fits(pattern: &str, text: &str) -> bool {
     rest.is_empty()
 }
 
-/// Whether lines are those that a page shows; a line `…` stands for any number of lines.
+/// Whether lines match those on a page; a line `…` stands for any number of lines.
 fn shown(pattern: &[&str], lines: &[&str]) -> bool {
     match (pattern.split_first(), lines.split_first()) {
         (Some((&"…", rest)), _) => (0..=lines.len()).any(|skipped| shown(rest, &lines[skipped..])),
@@ -121,13 +122,13 @@ fn shown(pattern: &[&str], lines: &[&str]) -> bool {
     }
 }
 
-/// A line as a page shows it: an identifier that is another one each time is left open.
+/// A line in the form for a page: identifiers that vary are replaced.
 fn without_chance(line: &str) -> String {
     const IDENTIFIER: &str = "x-penstock-decision-id: ";
     line.split_once(IDENTIFIER).map_or_else(|| line.to_owned(), |(before, _)| format!("{before}{IDENTIFIER}…"))
 }
 
-/// Runs a page; what is not as it says, and the page as it should be.
+/// Runs a page; returns the differences, and the corrected page.
 fn walk(page: &str) -> (Vec<String>, String, usize) {
     let folder = tempfile::tempdir().unwrap();
     let (mut wrong, mut right, mut count) = (Vec::new(), page.to_owned(), 0);
@@ -136,7 +137,7 @@ fn walk(page: &str) -> (Vec<String>, String, usize) {
             fs::write(folder.path().join(name), block.content).unwrap();
         }
     }
-    // The README shows what becomes of its policy with a mistake.
+    // The README shows the result of a mistake in its policy.
     if let Ok(policy) = fs::read_to_string(folder.path().join("shop.yaml")) {
         fs::write(folder.path().join("mistake.yaml"), policy.replacen("matches:", "matchs:", 1)).unwrap();
     }
@@ -153,7 +154,7 @@ fn walk(page: &str) -> (Vec<String>, String, usize) {
                     let (_, printed) = run(folder.path(), &command);
                     count += 1;
                     let lines: Vec<&str> = printed.trim_end().lines().collect();
-                    // A page that shows nothing says nothing.
+                    // A page without output proves nothing.
                     if expected == ["…"] || !shown(&expected, &lines) {
                         differs = true;
                         wrong.push(format!("$ {command}\n{printed}"));
@@ -169,7 +170,7 @@ fn walk(page: &str) -> (Vec<String>, String, usize) {
             }
             "sh" => {
                 let joined = block.content.replace("\\\n", " ");
-                // A block that writes a policy starts from an empty folder.
+                // A block that writes a policy starts with an empty folder.
                 let fresh = tempfile::tempdir().unwrap();
                 let folder = if joined.contains("penstock init") { &fresh } else { &folder };
                 for line in joined.lines() {

@@ -57,7 +57,7 @@ fn the_witness_passes_the_teams_policy_and_not_the_platforms() {
             Value::Array(requests) => requests.clone(),
             request => vec![request.clone()],
         };
-        // The other section has a say in whole policies: each is shown by its own.
+        // The other section decides, too, in whole policies: each is shown by its own.
         let lines: String = requests.iter().map(|request| format!("{request}\n")).collect();
         let decisions = |policy: &str| -> Vec<Value> {
             let text = std::fs::read_to_string(folder.path().join(policy)).unwrap();

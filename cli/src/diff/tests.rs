@@ -1,4 +1,4 @@
-//! No loosening is missed, and what is none is not called one.
+//! `penstock diff` reports every loosening, and reports no other change as one.
 
 use serde_json::{Value, json};
 
@@ -18,7 +18,7 @@ fn changes(old: &Value, new: &Value) -> Vec<String> {
     changes.0.iter().map(|change| format!("{:?} {}: {}", change.class, change.path, change.message)).collect()
 }
 
-/// The changes from one rule called `r` to another.
+/// The changes from one rule to another, both named `r`.
 fn rule(old: Value, new: Value) -> Vec<String> {
     let policy = |mut rule: Value| {
         rule["name"] = json!("r");
@@ -27,7 +27,7 @@ fn rule(old: Value, new: Value) -> Vec<String> {
     changes(&policy(old), &policy(new))
 }
 
-/// The classes of the changes from one limit called `l` to another, with what changes.
+/// The classes of the changes from one limit to another, both named `l`, with what changes.
 fn limit(old: Value, new: Value) -> Vec<String> {
     let policy = |change: Value| {
         let mut limit =
@@ -54,7 +54,7 @@ fn the_same_policy_written_in_another_way_has_no_loosening() {
     let split = json!({"egress": {"rules": [
         {"name": "get", "to": [{"host": "a.test", "ports": [443, 80]}], "methods": ["GET"]},
         {"name": "put", "to": [{"host": "a.test", "ports": [80, 443]}], "methods": ["PUT"]}]}});
-    // Not the same: with one rule for both methods a header may ask for the other one.
+    // This differs: with one rule for both methods, a header may name the other one.
     let merged = changes(&split, &policy);
     assert!(
         merged[0].starts_with("Loosened egress.rules[a]: is new: allows a.test port 443, a.test port 80 with GET, PUT"),
@@ -135,7 +135,7 @@ fn rules_that_come_and_go_are_judged_by_what_others_allow() {
         changes(&both, &only_narrow),
         ["Tightened egress.rules[wide]: is gone: no longer allows *.a.test for any caller"]
     );
-    // The same name for something else.
+    // A different rule with the same name.
     let other = policy(json!([{"name": "narrow", "to": [{"host": "evil.test"}]}]));
     let swapped = changes(&only_narrow, &other);
     assert!(swapped[0].starts_with("Loosened egress.rules[narrow].to: allows evil.test"), "{swapped:?}");
@@ -194,7 +194,7 @@ fn the_rest_of_egress_is_classed_too() {
     ] {
         assert_eq!(found, [expected]);
     }
-    // An IPv4 range denies its mapped addresses too.
+    // An IPv4 range also denies its addresses mapped to IPv6.
     let policy = |deny: Value| json!({"egress": {"deny": deny, "rules": [{"name": "a", "to": [{"cidr": "::/0"}]}]}});
     let opened = changes(&policy(json!([{"cidr": "10.0.0.0/8"}])), &policy(json!([])));
     assert!(opened[0].starts_with("Loosened egress.deny"), "{opened:?}");
@@ -220,7 +220,7 @@ fn limits_are_loosened_and_tightened_by_the_right_things() {
         ),
         (json!({}), json!({"limit": {"requests": 100, "per": "1m"}}), "Loosened limit.burst", "Tightened limit.burst"),
         (json!({"cost": {"default": 5}}), json!({}), "Loosened cost.default", "Tightened cost.default"),
-        // A header may say 1.
+        // A header may contain 1.
         (json!({}), json!({"cost": {"header": "c"}}), "Changed cost.header", "Loosened cost.header"),
         (
             json!({"cost": {"default": 2}}),
@@ -246,7 +246,7 @@ fn limits_are_loosened_and_tightened_by_the_right_things() {
         (json!({}), json!({"capacity": 100_000}), "Loosened capacity", "Tightened capacity"),
         (json!({}), json!({"exact": true}), "Changed exact", "Changed exact"),
         (json!({}), json!({"key": [{"header": "x"}, {"path": {}}]}), "Loosened key", "Tightened key"),
-        // Who lacks `y` shared one bucket, or was refused; or was not limited.
+        // Requests without `y` shared one bucket, or were refused, or were not limited.
         (json!({}), json!({"key": [{"header": "x"}, {"header": "y"}]}), "Loosened key", "Loosened key"),
         (
             json!({"onMissingKey": "Deny"}),
@@ -274,7 +274,7 @@ fn limits_are_loosened_and_tightened_by_the_right_things() {
         assert_eq!(limit(old.clone(), new.clone()), [forth], "{old} {new}");
         assert_eq!(limit(new.clone(), old.clone()), [back], "{new} {old}");
     }
-    // What refuses nothing loosens nothing.
+    // A limit that refuses nothing loosens nothing.
     let shadow = |burst: u32| json!({"mode": "Shadow", "limit": {"requests": 100, "per": "1m", "burst": burst}});
     assert_eq!(limit(shadow(1), shadow(9)), ["Changed limit.burst"]);
 }
@@ -301,7 +301,7 @@ fn limits_that_come_and_go() {
         with["settings"] = json!({"sourceAddress": {"trustedHops": hops}});
         with
     };
-    // Nothing counts by address.
+    // No limit counts by address.
     assert_eq!(
         changes(&hops(0), &hops(1)),
         ["Changed settings.sourceAddress: {\"trustedHops\":0} → {\"trustedHops\":1}"]

@@ -1,4 +1,4 @@
-//! Images as container runtimes unpack them: layer upon layer.
+//! Unpacks images as container runtimes do, layer by layer.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
@@ -19,7 +19,7 @@ fn value(blob: &Blob) -> Value {
     serde_json::from_slice(&blob.bytes).unwrap()
 }
 
-/// The files of an image with their modes, and its configuration; the digests are checked on the way.
+/// The files of an image with their modes, and its configuration; verifies the digests.
 fn unpacked(image: &ImageManifest) -> (BTreeMap<String, (Vec<u8>, u32)>, Value) {
     let find = |digest: &Value| image.blobs.iter().find(|blob| Some(blob.digest.as_str()) == digest.as_str()).unwrap();
     let manifest = value(&image.blob);
@@ -81,7 +81,7 @@ fn an_image_for_an_init_container_copies_the_library_with_the_command_of_its_arc
     assert!(error(&[elf(62, Some("/lib64/ld.so"))]).contains("linked dynamically"));
 }
 
-/// A base image for each architecture, as `crane pull --format=oci` writes it, with what Docker calls them.
+/// A base image for each architecture, as `crane pull --format=oci` writes it, with Docker's media types.
 fn base(folder: &Path, docker: bool) {
     let (manifest_type, layer_type) = if docker {
         ("application/vnd.docker.distribution.manifest.v2+json", "application/vnd.docker.image.rootfs.diff.tar.gzip")
@@ -167,7 +167,7 @@ fn a_library_is_put_into_its_place_in_one_step() {
     let old = fs::File::open(to.join("libpenstock.so")).unwrap();
     place(&from, &to).unwrap();
     assert_eq!(fs::read_to_string(to.join("libpenstock.so")).unwrap(), "new");
-    // Who has the old one open keeps it.
+    // A process that has the old file open keeps it.
     assert_eq!(std::io::read_to_string(old).unwrap(), "old");
     assert_eq!(fs::read_dir(&to).unwrap().count(), 1);
     assert!(place(&from, &folder.path().join("none")).unwrap_err().to_string().contains("cannot write"));

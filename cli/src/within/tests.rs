@@ -1,4 +1,4 @@
-//! No excess is missed, none is invented, and each is shown by requests that both policies decide.
+//! `--within` finds every excess and invents none, and requests that both policies decide show each.
 
 use penstock_policy::Policy;
 use penstock_policy::wire::{WireRequest, World};
@@ -27,7 +27,7 @@ fn compare(platform: &Value, team: &Value) -> Vec<Excess> {
     Ceiling::new(node(platform)).excesses(&node(team), now())
 }
 
-/// Whether the requests of a witness all pass `team`, and `platform` refuses the last.
+/// Whether all requests of a witness pass `team`, and `platform` refuses the last.
 fn shows(witness: &Witness, platform: &Value, team: &Value) -> bool {
     let requests = match witness {
         Witness::Request(request) => vec![request.clone()],
@@ -46,7 +46,7 @@ fn shows(witness: &Witness, platform: &Value, team: &Value) -> bool {
     refused
 }
 
-/// The places where the team's policy exceeds; each with a witness that shows it.
+/// The places where the team's policy exceeds the platform's; each with a valid witness.
 fn places(platform: &Value, team: &Value) -> Vec<String> {
     let excesses = compare(platform, team);
     for excess in &excesses {
@@ -231,7 +231,7 @@ fn audit_verify_sni_and_identity_are_bounds_too() {
     );
 }
 
-/// Whether a limit called `t` exceeds one called `p`, both changed from the same.
+/// Whether a limit `t` exceeds a limit `p`, both modified from the same limit.
 fn looser(platform: Value, team: Value) -> bool {
     let policy = |name: &str, change: &Value| {
         let mut limit =
@@ -275,10 +275,10 @@ fn a_dropped_part_of_the_key_loosens_under_share_and_deny() {
     assert!(looser(two("Share"), one("Share")));
     assert!(looser(two("Deny"), one("Deny")));
     assert!(!looser(two("Skip"), one("Skip")));
-    // One bucket for all is as tight as a shared one, but refuses nobody for a missing key.
+    // One bucket for all requests is as tight as a shared one, but refuses no request for a missing key.
     assert!(!looser(two("Share"), json!({"key": []})));
     assert!(looser(two("Deny"), json!({"key": []})));
-    // A part that is never missing may go.
+    // A part that is never missing may be removed.
     assert!(!looser(json!({"key": [{"header": "x"}, {"method": {}}], "onMissingKey": "Deny"}), one("Deny")));
 }
 
@@ -334,7 +334,7 @@ fn an_address_inside_one_of_any_network_is_denied_as_the_platform_does() {
         ["::ffff:0:0/96", "::/64", "64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "2001::/32", "::ffff:0:0:0/96"];
     let mut deny: Vec<Value> = forms.iter().map(|form| json!({"cidr": form})).collect();
     deny.push(json!({"cidr": "0:0:0:1:0:5efe::/96"}));
-    // Each network has ISATAP addresses of its own.
+    // Each network has its own ISATAP addresses.
     let team = json!({"egress": {"deny": deny, "rules": rules}});
     assert_eq!(places(&platform, &team), ["egress.rules[0]"]);
     deny.push(json!({"cidr": "10.1.2.0/24"}));

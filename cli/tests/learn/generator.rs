@@ -1,24 +1,24 @@
-//! Logs with a known truth: which requests are honest, and what somebody hid among them.
+//! Generates logs with a known truth: which requests are legitimate, and which are hidden attacks or accidents.
 
 use serde_json::{Value, json};
 
-/// What a request is in truth.
+/// The true nature of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Of the services' own habits.
+    /// Regular requests of the services.
     Honest,
     /// Somebody tried something once.
     OneOff,
-    /// Somebody carries data out.
+    /// Data exfiltration.
     Planted,
 }
 
 /// A log.
 #[derive(Debug, Default)]
 pub struct Log {
-    /// How many rules say what is honest.
+    /// The number of rules that describe the regular requests.
     pub rules: usize,
-    /// The requests with what they are, in order of time.
+    /// The requests with their nature, ordered by time.
     pub requests: Vec<(Value, Kind)>,
 }
 
@@ -78,7 +78,7 @@ impl Log {
     }
 }
 
-/// A value of a path, of every kind that people put there.
+/// A path segment with data, of every usual kind.
 pub fn id(random: &mut Random, kind: usize) -> String {
     let n = random.next();
     let words =
@@ -102,8 +102,9 @@ pub fn id(random: &mut Random, kind: usize) -> String {
     }
 }
 
-/// What is hidden in every log: a new host within an hour, an address, an odd port, random names below one domain, one
-/// request a minute around midnight, a path and a method that nobody uses there, one-offs, and a storm of retries.
+/// The same in every log: a new host within an hour, an IP address, an unusual port, random names below one domain, one
+/// request a minute around midnight, a path and a method that are not used there, single requests, and a burst of
+/// retries.
 pub fn plant(log: &mut Log, random: &mut Random, victims: &[(String, String)]) {
     let (who, honest_host) = victims[random.below(victims.len())].clone();
     let begin = 86_400 * 5 + random.below(80_000) as u64;
@@ -125,11 +126,11 @@ pub fn plant(log: &mut Log, random: &mut Random, victims: &[(String, String)]) {
         );
         log.push(request(Some(&who), "DELETE", &honest_host, "/", begin + n * 30), Kind::Planted);
     }
-    // Little by little, over days.
+    // A few requests a day over several days.
     for n in 0..6 {
         log.push(request(Some(&who), "POST", "slow.evil.test", "/", n * 86_400 * 2 + 100), Kind::Planted);
     }
-    // A storm of retries of what was tried on another day already.
+    // A burst of retries of a request that was made once on another day.
     log.push(request(Some(&who), "GET", "typo.example.test", "/v1/ping", 3600), Kind::OneOff);
     for n in 0..3000 {
         log.push(request(Some(&who), "GET", "typo.example.test", "/v1/ping", 86_400 * 9 + n / 50), Kind::OneOff);
@@ -146,7 +147,7 @@ pub fn plant(log: &mut Log, random: &mut Random, victims: &[(String, String)]) {
 /// Callers, host, methods and paths.
 type Rule = (Vec<String>, String, Vec<&'static str>, Vec<String>);
 
-/// Forty services with some hosts each, and hosts that several share.
+/// Forty services with some hosts each, and shared hosts.
 pub fn services(seed: u64, size: usize) -> Log {
     let mut random = Random(seed);
     let mut log = Log::default();
@@ -188,7 +189,7 @@ pub fn services(seed: u64, size: usize) -> Log {
     log.sorted()
 }
 
-/// Three hosts, each with very many paths.
+/// Three hosts with a large number of paths each.
 pub fn few_hosts(seed: u64, size: usize) -> Log {
     let mut random = Random(seed);
     let mut log = Log::default();
@@ -221,7 +222,7 @@ pub fn spellings(seed: u64, size: usize) -> Log {
     let mut log = Log::default();
     let (builder, shop) = (caller("builder"), caller("shop"));
     let hosts = ["pypi.example.org", "PYPI.example.org", "pypi.example.org.", "pypi.example.org:443"];
-    // The builder's, the shop's buckets, the tenants' star, and what anybody may.
+    // The rules of the builder, of the shop's buckets, the tenants' wildcard, and what anyone may request.
     log.rules = 1 + 3 + 1 + 1;
     for n in 0..size {
         let seconds = random.next() % FORTNIGHT;

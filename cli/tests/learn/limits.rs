@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::common::penstock_in;
 use crate::generator::at;
 
-/// A hundred keys with ten requests a minute, one with a thousand.
+/// A hundred keys with ten requests a minute, and one with a thousand.
 fn lines() -> String {
     let mut lines = Vec::new();
     for minute in 0..20 {
@@ -36,7 +36,7 @@ fn the_rate_suits_most_keys_and_says_who_would_have_been_refused() {
         (&report["busiest"]["p99"], &report["busiest"]["max"], &report["limit"]),
         (&json!(10), &json!(1000), &json!(15))
     );
-    // A replay with the limit refuses as many.
+    // A replay with the limit refuses the same number.
     std::fs::write(folder.path().join("limits.yaml"), run.out.replace("mode: Shadow", "mode: Enforce")).unwrap();
     let replay = penstock_in(folder.path(), &["replay", "limits.yaml"], &lines());
     let refused = replay.out.lines().filter(|line| line.contains("\"status\":429")).count();

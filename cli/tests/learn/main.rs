@@ -1,4 +1,4 @@
-//! `penstock learn`: what it promises, held against logs whose truth is known.
+//! Checks what `penstock learn` promises with logs whose truth is known.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test stops at the first surprise")]
 
@@ -21,14 +21,14 @@ use penstock_policy::wire::{WireRequest, World};
 use penstock_policy::{Policy, Timestamp};
 use serde_json::Value;
 
-/// What was learned.
+/// The learned policy.
 struct Learned {
     text: String,
     report: Value,
     policy: Policy,
 }
 
-/// Learns from lines, with more options; the rules end at a fixed time, so that runs can be compared.
+/// Learns from lines with additional options. The rules expire at a fixed time, so that runs can be compared.
 fn learn(lines: &str, options: &[&str]) -> Learned {
     let folder = tempfile::tempdir().unwrap();
     let (log, report) = (folder.path().join("log.jsonl"), folder.path().join("report.json"));
@@ -39,7 +39,7 @@ fn learn(lines: &str, options: &[&str]) -> Learned {
         fixed.iter().copied().chain([paths[0].as_str()]).chain(options.iter().copied()).chain([paths[1].as_str()]);
     let mut text = Vec::new();
     let ran = Cli::parse_from(arguments).run(&mut Output::plain(&mut text));
-    // Of which nothing is learned no policy is written: nothing would be allowed.
+    // If nothing is learned, no policy is written, because it would refuse everything.
     let text = match ran.unwrap() {
         true => String::from_utf8(text).unwrap(),
         false => "egress:\n  mode: Enforce\n  rules: []\n".to_owned(),
@@ -51,7 +51,7 @@ fn learn(lines: &str, options: &[&str]) -> Learned {
 }
 
 impl Learned {
-    /// Whether a replay lets the request pass.
+    /// Whether a request passes in a replay.
     fn allows(&self, request: &Value) -> bool {
         let request: WireRequest = serde_json::from_value(request.clone()).unwrap();
         let decision = request.decide(&self.policy, &mut World::new(Timestamp(0), 0));
@@ -63,7 +63,7 @@ impl Learned {
     }
 }
 
-/// Holds what was learned of a log against its truth, and returns what was learned.
+/// Compares what was learned from a log with its truth, and returns the result.
 fn check(log: &Log) -> Learned {
     let learned = learn(&log.lines(), &[]);
     let (mut honest, mut covered, mut allowed) = (0, 0, 0);
@@ -80,7 +80,7 @@ fn check(log: &Log) -> Learned {
     }
     assert!(covered * 1000 >= honest * 999, "{covered} of {honest} honest requests are covered\n{}", learned.text);
     assert!(learned.count() * 2 <= log.rules * 3, "{} rules for {}\n{}", learned.count(), log.rules, learned.text);
-    // The report says what a replay finds.
+    // The report's numbers are those of a replay.
     assert_eq!(learned.report["covered"], allowed);
     assert_eq!(learned.report["requests"], log.requests.len());
     learned
@@ -171,7 +171,7 @@ fn connections_of_a_tls_listener_become_rules_without_methods() {
     assert_eq!(learned.report["width"]["connections"], serde_json::json!(["cart-pay.example.com"]));
     let why = |number: usize| learned.report["refused"][number]["why"].as_str().unwrap().to_owned();
     assert_eq!([why(0), why(1)], ["address", "ambiguous"]);
-    // The policy opens such a connection, and the same log adds nothing to it.
+    // The policy allows such a connection, and the same log adds nothing to it.
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("policy.yaml"), &learned.text).unwrap();
     let again = common::penstock_in(folder.path(), &["learn", "--merge", "policy.yaml"], &lines);

@@ -1,4 +1,4 @@
-//! `--merge`: what is there stays, and what is missing is added.
+//! `--merge`: existing rules stay, and missing ones are added.
 
 use crate::common::penstock_in;
 use crate::generator::{at, caller, request};
@@ -51,7 +51,7 @@ fn a_patch_applies_to_the_file() {
     assert!(patch.starts_with("--- policy.yaml\n+++ policy.yaml\n@@ "), "{patch}");
     let is_kept = patch.lines().skip(3).all(|line| line.starts_with([' ', '+']));
     assert!(is_kept, "{patch}");
-    // As `patch` does it.
+    // Applies the patch as `patch` does.
     let added: Vec<&str> = patch.lines().skip(3).filter_map(|line| line.strip_prefix('+')).collect();
     let kept: String = whole.lines().filter(|line| !added.contains(line)).map(|line| format!("{line}\n")).collect();
     assert_eq!(kept, POLICY);
@@ -112,7 +112,7 @@ fn options_that_make_no_sense_are_refused_and_thin_logs_say_what_is_missing() {
     assert_eq!((empty.status, empty.out.as_str()), (1, ""));
     assert!(empty.err.contains("no policy is written: the log has no requests; give one that has"), "{}", empty.err);
     assert!(std::fs::read_to_string(report).unwrap().contains("\"requests\": 0"));
-    // What is there stays as it is, unless the log is none.
+    // The existing policy stays unchanged, unless the log cannot be read.
     std::fs::write(folder.path().join("policy.yaml"), POLICY).unwrap();
     let merged = run(&["--merge", "policy.yaml"], &one);
     assert_eq!((merged.status, merged.out.as_str()), (0, POLICY));

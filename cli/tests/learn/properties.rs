@@ -1,11 +1,11 @@
-//! The promises for small logs of any kind.
+//! The promises of `penstock learn` for any small log.
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use crate::learn;
 
-/// A request out of few names, so that they meet often.
+/// A request made of few names, which therefore often match.
 fn request() -> impl Strategy<Value = Value> {
     let callers =
         prop_oneof![1 => Just(None), 8 => Just(Some("spiffe://c/ns/a/sa/a")), 3 => Just(Some("spiffe://c/ns/b/sa/b"))];
@@ -59,8 +59,8 @@ fn parent(request: &Value) -> String {
     host(request).split_once('.').map_or(String::new(), |(_, parent)| parent.to_owned())
 }
 
-/// Whether the stated generalisations explain that `request` passes: somebody whose rule it is asked this host, or more
-/// than two names beside it, with this method; and somebody asked the same of this path, or of one that is as far as an id.
+/// Whether the documented generalisations explain that `request` passes: its caller requested this host, or more than
+/// two names beside it, with this method; and requested this path, or one that is equal up to an id.
 fn is_explained(request: &Value, log: &[Value]) -> bool {
     let segments = |request: &Value| {
         let path = request["path"].as_str().unwrap().split('?').next().unwrap().replace("//", "/").replace("%41", "A");
@@ -95,13 +95,13 @@ proptest! {
         let again = learn(&lines(allowed.iter().copied()), &OPTIONS);
         let rules = |text: &str| text.lines().filter(|line| !line.starts_with('#')).collect::<Vec<_>>().join("\n");
         prop_assert_eq!(rules(&again.text), rules(&learned.text));
-        // More only adds.
+        // More requests only add rules.
         let (part, _) = log.split_at(log.len() / 2);
         let before = learn(&lines(part.iter()), &OPTIONS);
         for request in log.iter().chain(&probes).filter(|request| before.allows(request)) {
             prop_assert!(learned.allows(request), "{}\n{}\n{}", request, before.text, learned.text);
         }
-        // Two rules have one name never, and a check finds nothing to say about the policy.
+        // Rule names are unique, and a check has no warnings about the policy.
         let names: std::collections::BTreeSet<String> =
             learned.report["rules"].as_array().unwrap().iter().map(|rule| rule["name"].to_string()).collect();
         prop_assert_eq!(names.len(), learned.count());

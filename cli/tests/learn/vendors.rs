@@ -1,4 +1,5 @@
-//! Services and their vendors: ids of every form, hosts in every spelling, names where anybody can have one.
+//! Services and their vendors: ids of every form, hosts in every spelling, domains below which anyone can register
+//! names.
 
 use crate::generator::{FORTNIGHT, Kind, Log, Random, plant, request};
 
@@ -31,7 +32,7 @@ fn id(random: &mut Random, form: usize) -> String {
     }
 }
 
-/// Twenty services with their vendors' hosts, some of them below suffixes that anybody shares.
+/// Twenty services with their vendors' hosts, some of them below suffixes that anyone shares.
 pub fn vendors(seed: u64, size: usize) -> Log {
     let mut random = Random(seed);
     let mut log = Log::default();

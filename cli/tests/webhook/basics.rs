@@ -1,4 +1,4 @@
-//! What is refused, what passes, how it is said; the certificate.
+//! What is refused, what passes, the messages, and the certificate.
 
 use std::time::{Duration, Instant};
 
@@ -64,7 +64,7 @@ fn what_is_doubtful_is_a_warning() {
 fn a_new_certificate_is_presented_without_a_refused_request() {
     let webhook = Webhook::start(&[], |_| {});
     let review = review("WasmPlugin", "CREATE", &wasm_plugin(&json!({})), None);
-    // A connection that is open goes on.
+    // An open connection continues.
     let open = webhook.agent();
     let ask = |agent: &ureq::Agent| agent.post(format!("{}/validate", webhook.url)).send(review.to_string());
     assert_eq!(ask(&open).unwrap().status(), 200);

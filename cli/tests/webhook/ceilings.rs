@@ -23,7 +23,7 @@ fn a_team_that_exceeds_its_ceiling_is_told_a_request_and_ceilings_are_read_again
     assert!(answer["status"]["message"].as_str().unwrap().contains("GET https://b.test:443/"), "{answer}");
     assert_eq!(post("/validate", "b.test")["allowed"], true);
     assert_eq!(post("/validate/ceilings/other", "b.a.test")["allowed"], false);
-    // A plugin without egress leaves egress to others.
+    // A plugin without egress leaves egress to other plugins.
     let routes = wasm_plugin(&json!({"routes": {"default": "a"}}));
     let answer = webhook.post("/validate/ceilings/partners", &review("WasmPlugin", "CREATE", &routes, None));
     assert_eq!(answer["allowed"], true);
@@ -34,7 +34,7 @@ fn a_team_that_exceeds_its_ceiling_is_told_a_request_and_ceilings_are_read_again
         assert!(begin.elapsed() < Duration::from_secs(30));
         std::thread::sleep(Duration::from_millis(200));
     }
-    // A broken one is not taken: the last good one stays.
+    // An invalid ceiling is not loaded: the previous one stays in use.
     std::fs::write(webhook.folder.path().join("ceilings/partners.yaml"), "egress: {rule: 1}\n").unwrap();
     while !webhook.page().contains("penstock_webhook_reloads_total{what=\"ceilings\",outcome=\"failure\"} 1") {
         assert!(begin.elapsed() < Duration::from_secs(60));
@@ -57,7 +57,7 @@ fn a_plugin_that_fails_open_exceeds_every_ceiling_that_refuses_something() {
     for (strategy, is_within) in [("FAIL_CLOSE", true), ("FAIL_OPEN", false)] {
         plugin["spec"]["failStrategy"] = json!(strategy);
         let review = review("WasmPlugin", "CREATE", &plugin, None);
-        // A namespace may have several ceilings: each is a webhook of its own, and all must agree.
+        // A namespace may have several ceilings: each has its own webhook, and all must agree.
         let answer = webhook.post("/validate/ceilings/egress", &review);
         assert_eq!(answer["allowed"], is_within, "{answer}");
         if !is_within {

@@ -1,4 +1,4 @@
-//! What no API server would send, and what somebody might try.
+//! Requests that no API server would send, but an attacker might.
 
 use serde_json::{Value, json};
 

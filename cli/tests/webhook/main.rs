@@ -46,7 +46,7 @@ impl Webhook {
         Webhook { child, url, metrics: format!("http://127.0.0.1:{http}/metrics"), folder }
     }
 
-    /// A client that trusts the certificate that is in the folder now. Each call has a connection of its own.
+    /// A client that trusts the certificate that is in the folder now. Each call uses a new connection.
     fn agent(&self) -> ureq::Agent {
         let pem = std::fs::read(self.folder.path().join("tls.crt")).unwrap();
         let roots = RootCerts::new_with_certs(&[Certificate::from_pem(&pem).unwrap()]);
@@ -67,15 +67,15 @@ impl Webhook {
 
     /// The CPU time that it has used.
     fn cpu(&self) -> Duration {
-        /// Of a second: the kernel's unit here, on every architecture.
+        /// Ticks a second: 100 on every architecture.
         const TICK: Duration = Duration::from_millis(10);
         let text = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
-        // User and system time are the 14th and 15th field, the name in parentheses the second.
+        // User and system time are the 14th and 15th field; the second is the name in parentheses.
         let ticks = text.rsplit(") ").next().unwrap().split(' ').skip(11).take(2);
         TICK * ticks.map(|count| count.parse::<u32>().unwrap()).sum::<u32>()
     }
 
-    /// Its memory, KiB.
+    /// Its memory in KiB.
     fn resident(&self) -> u64 {
         let text = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
         text.lines().find(|line| line.starts_with("VmRSS")).unwrap().split_whitespace().nth(1).unwrap().parse().unwrap()

@@ -1,4 +1,4 @@
-//! How many admissions a core answers, how long a large policy takes, and that the memory stays flat.
+//! How many admissions a core can answer, how long a large policy takes, and that memory does not grow.
 
 use std::time::{Duration, Instant};
 
@@ -15,14 +15,14 @@ fn start() -> Webhook {
     })
 }
 
-/// A review of a plugin with so many egress rules.
+/// A review of a plugin with this many egress rules.
 fn with_rules(count: usize) -> String {
     let rule = |i| json!({"name": format!("r{i}"), "to": [{"host": format!("h{i}.a.test"), "ports": [443]}], "methods": ["GET"]});
     let rules: Vec<Value> = (0..count).map(rule).collect();
     review("WasmPlugin", "CREATE", &wasm_plugin(&json!({"egress": {"rules": rules}})), None).to_string()
 }
 
-/// Sends a review so often, through one connection; gives the webhook's CPU time of one.
+/// Sends a review this many times on one connection; returns the webhook's CPU time for one.
 fn cpu_of_each(webhook: &Webhook, path: &str, body: &str, count: u32) -> Duration {
     let agent = webhook.agent();
     let before = webhook.cpu();
@@ -39,10 +39,11 @@ fn wall(webhook: &Webhook, path: &str, body: &str) -> Duration {
     begin.elapsed()
 }
 
-/// The test below in short, for any machine and build: bounds that only a change of the order of growth misses.
+/// A short form of the test below, for any machine and build, with bounds that only a change in the order of growth
+/// exceeds.
 #[test]
 fn admissions_are_cheap_large_policies_quick_and_the_memory_stays_flat() {
-    // A build without optimization takes some ten times as long.
+    // A build without optimization is about ten times slower.
     let slower = if cfg!(debug_assertions) { 20 } else { 2 };
     let webhook = start();
     let small = with_rules(10);
@@ -64,7 +65,7 @@ fn admissions_are_cheap_large_policies_quick_and_the_memory_stays_flat() {
     assert!(most[1] <= most[0] + 16 * 1024, "{most:?} KiB");
 }
 
-/// A measurement on a quiet machine: `cargo test --release -p penstock --test webhook -- --ignored --nocapture`.
+/// A measurement for an idle machine: `cargo test --release -p penstock --test webhook -- --ignored --nocapture`.
 #[test]
 #[ignore = "measures; wants a release build and a quiet machine"]
 fn a_thousand_admissions_a_second_on_a_core_and_ten_thousand_rules_in_two_seconds() {

@@ -1,4 +1,4 @@
-//! Updates: what loosens, what changes nothing.
+//! Updates: which ones loosen a policy, and which ones change nothing.
 
 use serde_json::{Value, json};
 
@@ -17,11 +17,11 @@ fn a_loosening_needs_its_approval() {
     let mut approved = new.clone();
     approved["metadata"]["annotations"] = json!({"penstock.io/approved-loosening": hash});
     assert_eq!(webhook.post("/validate", &review("WasmPlugin", "UPDATE", &approved, Some(&old)))["allowed"], true);
-    // The approval is for this change only.
+    // The approval is only for this change.
     let mut more = wasm_plugin(&policy("*.test.test"));
     more["metadata"]["annotations"] = approved["metadata"]["annotations"].clone();
     assert_eq!(webhook.post("/validate", &review("WasmPlugin", "UPDATE", &more, Some(&approved)))["allowed"], false);
-    // Tighter is no matter.
+    // A tightening needs no approval.
     let tighter = wasm_plugin(&policy("x.a.test"));
     assert_eq!(webhook.post("/validate", &review("WasmPlugin", "UPDATE", &tighter, Some(&approved)))["allowed"], true);
     let mut open = old.clone();
@@ -34,7 +34,7 @@ fn a_loosening_needs_its_approval() {
     assert_eq!(webhook.post("/validate", &review("WasmPlugin", "UPDATE", &gone, Some(&old)))["allowed"], false);
 }
 
-/// Answers of a webhook that requires approvals.
+/// Responses of a webhook that requires approvals.
 fn judge(webhook: &Webhook, kind: &str, old: &Value, new: &Value) -> Value {
     webhook.post("/validate", &review(kind, "UPDATE", new, Some(old)))
 }
@@ -56,7 +56,7 @@ fn what_is_wrong_already_may_have_its_metadata_changed_and_its_finalizers_remove
     assert_eq!(answer["allowed"], true, "{answer}");
     let warning = answer["warnings"][0].as_str().unwrap();
     assert!(warning.starts_with("is refused as soon as it changes: error: routes.defualt: unknown field"), "{warning}");
-    // The ceiling may have become lower meanwhile.
+    // The ceiling may have become stricter meanwhile.
     let beyond = wasm_plugin(&egress("a.test"));
     let mut relabelled = beyond.clone();
     relabelled["metadata"]["labels"] = json!({"team": "shop"});
@@ -64,7 +64,7 @@ fn what_is_wrong_already_may_have_its_metadata_changed_and_its_finalizers_remove
     let answer = webhook.post(path, &review("WasmPlugin", "UPDATE", &relabelled, Some(&beyond)));
     assert_eq!(answer["allowed"], true, "{answer}");
     assert_eq!(webhook.post(path, &review("WasmPlugin", "CREATE", &beyond, None))["allowed"], false);
-    // On its way out anything may change.
+    // An object that is being deleted may change in any way.
     let mut leaving = wrong.clone();
     leaving["metadata"]["deletionTimestamp"] = json!("2026-06-01T00:00:00Z");
     leaving["spec"]["phase"] = json!("AUTHN");

@@ -1,4 +1,4 @@
-//! Whatever is called loosened is shown by requests that both policies decide.
+//! Every reported loosening is shown by requests that both policies decide.
 
 use penstock_policy::wire::{WireRequest, World};
 use serde_json::{Value, json};
@@ -7,7 +7,7 @@ use super::verdict::Strictness;
 use super::*;
 use crate::within::Witness;
 
-/// The time at which requests without one come.
+/// The time of requests without one.
 const NOW: Timestamp = Timestamp(0);
 
 /// Whether all requests of a proof pass the new policy, and the old one decides one of them more strictly.
@@ -31,14 +31,14 @@ fn is_proof(proof: &super::proof::Proof, old: &Value, new: &Value, now: Timestam
     is_shown
 }
 
-/// The loosenings that nothing shows.
+/// The loosenings without a proof.
 pub(super) fn unproved(old: &Value, new: &Value, changes: &Changes) -> Vec<String> {
     let loosened = changes.0.iter().filter(|change| change.class == ChangeClass::Loosened);
     let unproved = loosened.filter(|change| !change.proof.as_ref().is_some_and(|proof| is_proof(proof, old, new, NOW)));
     unproved.map(|change| format!("{change:?}")).collect()
 }
 
-/// The changes, each loosening of which must be proved; those called loosened.
+/// The changes, each loosening of which must be proved; returns those reported as loosened.
 fn loosened(old: &Value, new: &Value) -> Vec<String> {
     let (changes, _) = compare(&file(old), &file(new), NOW);
     let unproved = unproved(old, new, &changes);
@@ -115,10 +115,10 @@ fn so_does_whatever_else_egress_is_loosened_by() {
         json!({"name": "scoped", "to": [{"host": "a.test"}], "paths": [{"value": "/v1"}]}),
     );
     assert_eq!(loosened(&rules(json!([any, scoped])), &rules(json!([any]))), ["egress.rules[scoped].paths"]);
-    // In Audit nothing was refused for the rules; what was reported is no more.
+    // In Audit, rules refused nothing; only the reports end.
     let audit = |rules: Value| json!({"egress": {"mode": "Audit", "rules": rules}});
     assert_eq!(loosened(&audit(json!([])), &audit(json!([any]))), ["egress.rules[any]"]);
-    // A method and another in a header pass only by one rule with both.
+    // A request with one method and another in a header only passes with one rule for both.
     let by_method = |methods: Value| json!([{"name": "a", "to": [{"host": "a.test"}], "methods": methods}]);
     let split = json!([{"name": "b", "to": [{"host": "a.test"}], "methods": ["GET"]}, {"name": "c", "to": [{"host": "a.test"}], "methods": ["PUT"]}]);
     assert_eq!(loosened(&rules(split), &rules(by_method(json!(["GET", "PUT"])))), ["egress.rules[a]"]);

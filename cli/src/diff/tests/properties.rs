@@ -1,4 +1,4 @@
-//! Whatever passes only by the new policy is called a loosening.
+//! Every request that only the new policy passes is covered by a reported loosening.
 
 use penstock_policy::wire::{WireRequest, World};
 use proptest::collection::vec;
@@ -46,7 +46,7 @@ fn egress() -> impl Strategy<Value = Value> {
     })
 }
 
-/// A policy and one that differs a little, as reviews see them, or wholly.
+/// Two policies that differ slightly, as in reviews, or completely.
 fn pair() -> impl Strategy<Value = (Value, Value)> {
     (egress(), egress(), 0..8usize, any::<bool>()).prop_map(|(old, other, what, back)| {
         let mut new = old.clone();
@@ -54,7 +54,7 @@ fn pair() -> impl Strategy<Value = (Value, Value)> {
         match what {
             0 => *mine = theirs.clone(),
             1 => mine["deny"] = theirs["deny"].clone(),
-            // Rules merged, or split, by method or by upgrade.
+            // Rules merged or split, by method or by upgrade.
             5 | 6 => {
                 let field = if what == 5 { "methods" } else { "upgrades" };
                 if let Some(rule) = mine["rules"].get(0).cloned()
@@ -137,7 +137,7 @@ fn request() -> impl Strategy<Value = WireRequest> {
         })
 }
 
-/// Without what has no meaning: how requests lack an empty key, and nulls.
+/// Removes fields without meaning: what happens to requests without an empty key, and nulls.
 fn tidy(mut policy: Value) -> Value {
     let limit = policy["rateLimits"][0].as_object_mut().unwrap();
     if limit["key"].as_array().unwrap().is_empty() {
@@ -185,7 +185,7 @@ fn limit_of_any_key() -> impl Strategy<Value = Value> {
     )
 }
 
-/// A request with some of what limits count by.
+/// A request with some of the attributes that limits count by.
 fn counted() -> impl Strategy<Value = WireRequest> {
     let header = select(vec![
         ("x", "1"),
@@ -214,7 +214,7 @@ fn counted() -> impl Strategy<Value = WireRequest> {
         })
 }
 
-/// In each run; `PROPTEST_CASES` has more.
+/// The default number of cases; `PROPTEST_CASES` sets more.
 fn cases() -> u32 {
     std::env::var("PROPTEST_CASES").ok().and_then(|count| count.parse().ok()).unwrap_or(200)
 }
@@ -237,7 +237,7 @@ proptest! {
             }
         }
         let mut unproved = unproved(&pair.0, &pair.1, &changes);
-        // In Audit a request for the wrong server name is only looked for among some.
+        // In Audit, only some requests with the wrong server name are tried.
         if pair.0["egress"]["mode"] == "Audit" {
             unproved.retain(|change| !change.contains("egress.verifySni"));
         }
@@ -269,7 +269,8 @@ proptest! {
         if changes.count(ChangeClass::Loosened) == 0 {
             prop_assert!(passed(&pair.1) <= passed(&pair.0), "{} {} {changes:?} {requests:?}", pair.0, pair.1);
         }
-        // Where it is not clear that a limit stays as tight, it is called loosened for safety; then there is a reason instead.
+        // If it is unclear whether a limit stays as tight, it is reported as loosened for safety; then there is a
+        // reason instead of a proof.
         for change in unproved(&pair.0, &pair.1, &changes) {
             prop_assert!(change.contains("no_proof: Some"), "{change}\n{}\n{}", pair.0, pair.1);
         }

@@ -19,17 +19,17 @@ fn read(yaml: &str) -> (Node, ImportReport) {
     let (draft, known) = import(&documents, &mut report);
     assert!(known > 0);
     let node = draft.node();
-    // What is printed is what is meant.
+    // The text that is printed means the same as the policy in memory.
     assert_eq!(Located::read(&draft.text()).unwrap().node, node, "{}", draft.text());
     (node, report)
 }
 
-/// What is said to be missing and changes decisions.
+/// The reported losses that change decisions.
 fn lost(report: &ImportReport) -> Vec<String> {
     report.notes.iter().filter(|note| note.decides).map(|note| format!("{}: {}", note.place, note.what)).collect()
 }
 
-/// The routes that requests (`GET authority path name: value, …`) take, the random choice being `seed`.
+/// The routes of requests (`GET authority path name: value, …`), with `seed` for random choices.
 fn routes_with(yaml: &str, seed: u64, requests: &[&str]) -> Vec<String> {
     let (node, _) = read(yaml);
     let policy = Policy::from_node(&node).unwrap_or_else(|p| panic!("{p}\n{}", yaml_text::block(&node, 0)));
@@ -50,7 +50,7 @@ fn routes(yaml: &str, requests: &[&str]) -> Vec<String> {
     routes_with(yaml, 0, requests)
 }
 
-/// How often of 2,000 requests each route is taken.
+/// For each route, how many of 2,000 requests take it.
 fn shares(yaml: &str, request: &str) -> BTreeMap<String, u32> {
     let (node, _) = read(yaml);
     let policy = Policy::from_node(&node).unwrap();
@@ -66,7 +66,7 @@ fn shares(yaml: &str, request: &str) -> BTreeMap<String, u32> {
     shares
 }
 
-/// After the examples of ingress-nginx's documentation of canaries.
+/// Based on the examples in ingress-nginx's documentation of canaries.
 fn ingress(annotations: &str) -> String {
     let one = |name: &str, service: &str, annotations: &str| {
         format!(
@@ -131,7 +131,7 @@ fn ingress_nginx_values_and_patterns_of_headers() {
     }
 }
 
-/// After Istio's Bookinfo examples.
+/// Based on Istio's Bookinfo examples.
 fn reviews(http: &str) -> String {
     format!(
         "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {{name: reviews}}\nspec:\n  hosts: [reviews]\n  http:\n{http}"
@@ -233,7 +233,7 @@ fn the_most_specific_match_of_an_http_route_wins_weights_or_not() {
     assert!((140..260).contains(&v3), "{v3} of 2000");
 }
 
-/// After the examples in envoyproxy/ratelimit's README.
+/// Based on the examples in envoyproxy/ratelimit's README.
 #[test]
 fn ratelimits_descriptors_count_by_what_they_name() {
     let yaml = "domain: messaging\ndescriptors:\n- key: message_type\n  value: marketing\n  descriptors:\n  - key: to_number\n    \

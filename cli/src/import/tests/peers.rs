@@ -1,8 +1,8 @@
-//! What peers' own test suites say about several objects together.
+//! Cases with several objects from the test suites of other products.
 
 use super::*;
 
-/// Where requests go: the destination's full words, or that they are left alone.
+/// The destinations of requests in full, or that they are left alone.
 fn leads(yaml: &str, requests: &[&str]) -> Vec<String> {
     let (_, report) = read(yaml);
     routes(yaml, requests)
@@ -63,7 +63,7 @@ fn a_delegate_stands_in_the_place_of_its_route_and_is_no_catch_all() {
         ),
         ["v2 namespace prod", "v1 namespace prod", "web namespace prod", "-"]
     );
-    // Without its delegate the route's requests are left alone, and a delegate alone is nothing.
+    // Without its delegate, the route's requests are left alone; a delegate alone has no effect.
     assert_eq!(leads(&root, &["GET h.test /cart", "GET h.test /"]), ["-", "web namespace prod"]);
     let (policy, report) = read(delegate);
     assert_eq!((policy, report.is_complete()), (Node::Map(Vec::new()), false));
@@ -195,7 +195,7 @@ fn grpc_methods_are_paths() {
 
 #[test]
 fn a_canary_of_a_wildcard_ingress_is_left_to_the_platform() {
-    // One label there, one or more here.
+    // In the source a wildcard stands for one label; in a policy for one or more.
     let yaml = ingress("nginx.ingress.kubernetes.io/canary: 'true', nginx.ingress.kubernetes.io/canary-weight: '100'")
         .replace("echo.prod.mydomain.com", "'*.mydomain.com'");
     let (policy, report) = read(&yaml);
@@ -218,7 +218,7 @@ fn totals_below_a_hundred_and_empty_values_are_as_in_nginx() {
 fn an_expression_of_nginx_ignores_case_and_begins_the_path() {
     let yaml = "apiVersion: networking.k8s.io/v1\nkind: Ingress\nmetadata: {name: a, annotations: {nginx.ingress.kubernetes.io/use-regex: 'true', nginx.ingress.kubernetes.io/rewrite-target: /$2}}\nspec: {rules: [{host: h.test, http: {paths: [{path: '/api(/|$)(.*)', pathType: ImplementationSpecific, backend: {service: {name: api, port: {number: 80}}}}, {path: /, pathType: Prefix, backend: {service: {name: web, port: {number: 80}}}}]}}]}\n";
     let text = yaml_text::block(&read(yaml).0, 0);
-    // The second path has the same annotation, and nothing that $2 could be.
+    // The second path has the same annotation, but no second group for $2.
     assert_eq!(
         routes(yaml, &["GET h.test /api/x", "GET h.test /API/x", "GET h.test /y"]),
         ["api", "continue", "continue"],

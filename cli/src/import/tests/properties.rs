@@ -1,5 +1,5 @@
-//! For generated objects of each source: no request that the source leaves alone is taken by the imported policy, and those
-//! that it takes go where the source sends them. The models of the sources are written from their documentation.
+//! For generated objects of each source: the imported policy takes no request that the source leaves alone, and sends
+//! the requests that it takes where the source does. The models of the sources are written from their documentation.
 
 mod annotations;
 mod backend_traffic_policy;
@@ -32,7 +32,7 @@ const PATTERNS: [&str; 5] = ["*", "*.example.com", "*.shop.example.com", "shop.e
 const PATHS: [&str; 9] = ["/", "/a", "/a/", "/a/b", "/ab", "/a/b/c", "/b", "/A", "/c"];
 const DESTINATIONS: [&str; 4] = ["one", "two", "three", "four"];
 
-/// A quarter of the cases that there would be: each has many requests.
+/// A quarter of the default number of cases, because each case has many requests.
 fn few() -> ProptestConfig {
     let all = ProptestConfig::default();
     ProptestConfig { cases: all.cases.div_ceil(4), ..all }
@@ -69,7 +69,7 @@ fn requests() -> impl Strategy<Value = Vec<Request>> {
 /// Destinations with weights.
 type Targets = Vec<(&'static str, i64)>;
 
-/// Destinations with weights: one, or two of which one may get nothing.
+/// Destinations with weights: one, or two of which one may have weight 0.
 fn targets() -> impl Strategy<Value = Targets> {
     let name = prop::sample::select(&DESTINATIONS[..]);
     prop_oneof![
@@ -78,22 +78,22 @@ fn targets() -> impl Strategy<Value = Targets> {
     ]
 }
 
-/// Where a request may go: to one of these; empty: the source leaves it alone.
+/// The possible destinations of a request; empty when the source leaves it alone.
 type Expected = Vec<&'static str>;
 
 fn weighted(targets: &[(&'static str, i64)]) -> Expected {
     targets.iter().filter(|(_, weight)| *weight > 0).map(|(name, _)| *name).collect()
 }
 
-/// What an import makes.
+/// The result of an import.
 struct Imported {
     node: Node,
     policy: Policy,
-    /// Where routes lead.
+    /// The destinations of routes.
     leads: BTreeMap<String, String>,
-    /// The policy as it is printed.
+    /// The policy as printed.
     text: String,
-    /// Whether nothing that decides is said to be lost.
+    /// Whether no loss is reported that changes decisions.
     is_complete: bool,
 }
 
@@ -116,14 +116,14 @@ fn imported(documents: &[Value]) -> Imported {
     Imported { node, policy, leads, text: draft.text(), is_complete }
 }
 
-/// Where a request goes; `None`: it is left alone.
+/// The destination of a request; `None` when it is left alone.
 fn went(request: &WireRequest, policy: &Policy, leads: &BTreeMap<String, String>, seed: u64) -> Option<String> {
     let decision = request.decide(policy, &mut World::new(Timestamp(0), seed));
     let route = decision.route.filter(|route| route != UNROUTED)?;
     leads.get(&route).and_then(|to| to.split(' ').next()).map(str::to_owned)
 }
 
-/// Compares the policy made of objects with a model of their source.
+/// Compares the policy for objects with a model of their source.
 fn agrees(
     documents: &[Value],
     requests: &[Request],
@@ -134,7 +134,7 @@ fn agrees(
         let went = went(&request.wire(), &policy, &leads, seed as u64);
         let expected = model(request);
         match went.as_deref() {
-            // Nothing in these objects is beyond a policy's words.
+            // A policy can express everything in these objects.
             None => prop_assert!(expected.is_empty(), "{request:?} is left alone, not sent to {expected:?}\n{text}"),
             Some(went) => {
                 prop_assert!(expected.contains(&went), "{request:?} goes to {went}, not {expected:?}\n{text}")
@@ -144,7 +144,7 @@ fn agrees(
     Ok(())
 }
 
-/// How close a host pattern is to a host; `None`: it does not match.
+/// How specifically a host pattern matches a host; `None` when it does not.
 fn closeness(pattern: &str, host: &str) -> Option<(bool, usize)> {
     match pattern.strip_prefix('*') {
         Some(rest) => host.ends_with(rest).then_some((false, rest.len())),
@@ -152,7 +152,7 @@ fn closeness(pattern: &str, host: &str) -> Option<(bool, usize)> {
     }
 }
 
-/// The closest of some patterns.
+/// The most specific of some patterns.
 fn closest<'p>(patterns: impl Iterator<Item = &'p str>, host: &str) -> Option<&'p str> {
     patterns.filter_map(|pattern| Some((closeness(pattern, host)?, pattern))).max().map(|(_, pattern)| pattern)
 }

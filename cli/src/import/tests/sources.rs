@@ -1,10 +1,10 @@
-//! One example of each source beside ingress, VirtualService and HTTPRoute.
+//! One example for each source besides Ingress, VirtualService and HTTPRoute.
 
 use super::*;
 
 use serde_json::json;
 
-/// The statuses of requests as `replay` would read them; 0 for those that pass.
+/// The statuses of requests in the format of `replay`; 0 for those that pass.
 fn statuses(yaml: &str, requests: &[serde_json::Value]) -> Vec<u16> {
     let (node, _) = read(yaml);
     let policy =
@@ -168,7 +168,7 @@ fn istios_local_limits_are_limits_of_one_workload() {
     let other = LOCAL.replace("app: a", "app: b");
     let (policy, report) = read(&format!("{LOCAL}---\n{other}"));
     assert!(policy == Node::Map(Vec::new()) && !report.is_complete(), "{policy}");
-    // Envoy enables nothing by itself.
+    // Envoy enables nothing by default.
     let (policy, _) = read(&LOCAL.replace("filter_enabled", "unused"));
     assert_eq!(policy, Node::Map(Vec::new()));
     for lossy in
@@ -318,7 +318,7 @@ fn a_limit_of_ratelimit_is_left_out_with_all_that_hangs_on_a_lost_condition() {
     }
     let paths = "domain: d\ndescriptors:\n- {key: path, value: /api/*/action, rate_limit: {unit: hour, requests_per_unit: 1}}\n- {key: path, rate_limit: {unit: hour, requests_per_unit: 2}}\n- {key: path, value: /free, rate_limit: {unlimited: true}}\n";
     let (_, report) = read(paths);
-    // The bare key leaves what is an expression to it: that cannot be said.
+    // The key alone excludes the values of an expression, which a policy cannot express.
     assert_eq!(lost(&report).len(), 1, "{:?}", lost(&report));
     assert_eq!(
         statuses(
@@ -335,7 +335,7 @@ fn a_limit_of_ratelimit_is_left_out_with_all_that_hangs_on_a_lost_condition() {
     );
 }
 
-/// Where requests are redirected: status and location.
+/// The status and location of redirects.
 fn redirected(yaml: &str, requests: &[serde_json::Value]) -> Vec<String> {
     let (node, report) = read(yaml);
     assert!(report.is_complete(), "{:?}", lost(&report));

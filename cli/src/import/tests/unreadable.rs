@@ -1,4 +1,5 @@
-//! A condition that cannot be read takes its rule along: what is left of the rule would take more than the source does.
+//! A condition that cannot be read removes its whole rule: without the condition, the rule would take more requests
+//! than the source.
 
 use super::*;
 
@@ -18,7 +19,7 @@ fn of(kind: &str, spec: &str) -> String {
     )
 }
 
-/// Objects whose rule must not be there, each with what is said of it.
+/// Objects whose rule must be absent, each with the reported reason.
 #[test]
 fn no_rule_is_wider_for_a_condition_that_cannot_be_read() {
     let vs = |http: &str| of("VirtualService", &format!("{{hosts: [h.test], gateways: [g], http: [{http}]}}"));
@@ -194,7 +195,7 @@ fn a_gateway_that_is_not_here_is_asked_for_where_it_decides_the_hosts() {
     let notes = |yaml: &str| read(yaml).1.notes.iter().map(|note| note.what.clone()).collect::<Vec<_>>().join("; ");
     assert!(notes(&route("")).contains("Gateway prod/g is not here"), "{}", notes(&route("")));
     assert_eq!(notes(&route("hostnames: [h.test],")), "");
-    // Of other namespaces nothing is known without their labels.
+    // Nothing is known about other namespaces without their labels.
     let gateway = "apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {name: g, namespace: infra}\nspec: {listeners: [{name: l, port: 80, protocol: HTTP, allowedRoutes: {namespaces: {from: Selector, selector: {matchLabels: {team: a}}}}}]}\n---\n";
     let (policy, report) = read(&format!("{gateway}{}", route("").replace("{name: g}", "{name: g, namespace: infra}")));
     assert_eq!(policy, Node::Map(Vec::new()));

@@ -59,7 +59,7 @@ fn quotes_in_a_user_agent_do_not_move_the_authority() {
 #[test]
 fn a_text_line_with_other_fields_than_the_default_is_left_out() {
     for line in [
-        // Two more quoted fields, durations in quotes, one field more, one less.
+        // Two more quoted fields; durations in quotes; one field more; one field less.
         r#"[2026-01-01T00:00:00Z] "GET / HTTP/1.1" 200 - 0 0 1 1 "-" "x" "id" "shop.test" "-" "alice" "https://a.test/""#,
         r#"[2026-01-01T00:00:00Z] "GET / HTTP/1.1" 200 - 0 0 "45" "23" "203.0.113.9" "x" "id" "shop.test" "10.0.0.5:80""#,
         r#"[2026-01-01T00:00:00Z] "GET / HTTP/1.1" 200 - 0 0 1 1 7 "-" "x" "id" "shop.test" "-""#,
@@ -88,7 +88,7 @@ fn a_declared_format_says_which_value_is_which() {
     );
 }
 
-/// A line that Envoy 1.40 has written.
+/// A line written by Envoy 1.40.
 #[test]
 fn times_ports_and_identifiers_are_one_word_each() {
     let format = LogFormat::parse(
@@ -108,7 +108,7 @@ fn a_line_that_can_be_taken_apart_in_two_ways_is_left_out() {
     let format = LogFormat::parse("%REQ(:METHOD)% %REQ(:AUTHORITY)% %REQ(:PATH)% \"%REQ(A)%\" \"%REQ(B)%\"").unwrap();
     assert!(matches!(described(br#"GET a.test / "1" "2""#, &format), Line::Request(_)));
     assert!(matches!(described(br#"GET a.test / "1" "x" "2""#, &format), Line::OtherLayout));
-    // However long it is.
+    // Regardless of its length.
     let hostile = format!("GET a.test / \"{}", "\" \"".repeat(100_000));
     assert!(matches!(described(hostile.as_bytes(), &format), Line::OtherLayout));
 }

@@ -1,4 +1,4 @@
-//! No request passes a policy that is within a ceiling and not the ceiling: random pairs, random requests.
+//! No request passes a policy that is within a ceiling but not the ceiling, for random pairs and random requests.
 
 use penstock_policy::Policy;
 use penstock_policy::wire::{WireRequest, World};
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::{compare, compiled, egress, now, shows};
 
-/// A rule out of few words, so that rules often have something in common.
+/// A rule made of few words, so that rules often overlap.
 fn rule() -> impl Strategy<Value = Value> {
     let targets = vec![
         json!({"host": "a.test"}),
@@ -152,7 +152,7 @@ fn request() -> impl Strategy<Value = Value> {
         })
 }
 
-/// In each run; `PROPTEST_CASES` has more.
+/// The default number of cases; `PROPTEST_CASES` sets more.
 const CASES: u32 = 200;
 
 fn cases() -> u32 {
@@ -170,7 +170,7 @@ proptest! {
             if let Some(witness) = &excess.witness {
                 prop_assert!(shows(witness, platform, team), "{excess:?}\n{platform}\n{team}");
             }
-            // In Audit a request for the wrong server name is only looked for among some.
+            // In Audit, only some requests with the wrong server name are tried.
             let is_searched = excess.path != "egress.verifySni" || platform["egress"]["mode"] == "Enforce";
             prop_assert!(excess.witness.is_some() || !is_searched, "{excess:?}\n{platform}\n{team}");
         }
@@ -244,7 +244,7 @@ fn limit() -> impl Strategy<Value = Value> {
     )
 }
 
-/// What decides of a request by routes and canaries, as far as the ceiling names it.
+/// The parts of a routing decision that the ceiling restricts.
 fn routing() -> impl Strategy<Value = Value> {
     let routes = vec!["a", "b", "c"];
     let rule = (
@@ -289,7 +289,7 @@ fn routing() -> impl Strategy<Value = Value> {
                     .map(|route| json!({"name": format!("v-{route}"), "weight": 1, "route": route}))
                     .collect();
                 let mut canary = json!({"name": "one", "variants": variants});
-                // One that a rule names has no matches of its own.
+                // A canary that a rule names has no matches of its own.
                 if !rules.iter().any(|rule| rule.get("canary").is_some()) {
                     canary["matches"] = json!([{"headers": [{"name": "x-try", "value": "1"}]}]);
                 }

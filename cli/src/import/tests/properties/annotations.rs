@@ -1,5 +1,6 @@
-//! <https://kubernetes.github.io/ingress-nginx/user-guide/nginx-configuration/annotations/>: limits, allowlists, redirects and
-//! affinity, on Ingresses that share hosts; of two with one place the older counts, and of equally old ones the first name.
+//! <https://kubernetes.github.io/ingress-nginx/user-guide/nginx-configuration/annotations/>: limits, allowlists,
+//! redirects and affinity of Ingresses that share hosts. If two define the same location, the older one applies, or
+//! with the same age the first by name.
 
 use super::*;
 
@@ -74,7 +75,7 @@ fn documents(all: &[Ingress]) -> Vec<Value> {
             _ => json!({}),
         };
         documents.push(one(format!("i{i}"), ingress, ingress.to, annotations));
-        // A canary is that of the oldest Ingress of its place.
+        // A canary belongs to the oldest Ingress with its location.
         if let Annotation::Canary { .. } = ingress.annotation
             && decides(all, i)
         {
@@ -85,7 +86,7 @@ fn documents(all: &[Ingress]) -> Vec<Value> {
     documents
 }
 
-/// Whether a place is not that of an older Ingress.
+/// Whether no older Ingress has the location.
 fn decides(all: &[Ingress], i: usize) -> bool {
     taken(all, &Request { host: all[i].host, path: all[i].path, method: "GET", header: None }) == Some(i)
 }

@@ -1,5 +1,6 @@
-//! <https://gateway.envoyproxy.io/docs/api/extension_types/#ratelimitspec>: a policy on a rule goes before one on its route, and
-//! that before one on the Gateway; of two for one target the older counts. All limits that select a request count it.
+//! <https://gateway.envoyproxy.io/docs/api/extension_types/#ratelimitspec>: a policy on a rule takes precedence over
+//! one on its route, and that over one on the Gateway; if two have the same target, the older applies. All limits that
+//! select a request count it.
 
 use super::*;
 
@@ -135,7 +136,7 @@ proptest! {
     fn limits_count_what_the_routes_they_are_for_take(routes in routes(), policies in policies(), requests in requests()) {
         let imported = imported(&documents(&routes, &policies));
         let mut world = World::new(Timestamp(0), 0);
-        // So many requests each bucket has let pass.
+        // The number of requests that each bucket has passed.
         let mut passed: BTreeMap<(usize, usize, Counted, Option<&str>), u32> = BTreeMap::new();
         for request in &requests {
             let is_refused = request.wire().decide(&imported.policy, &mut world).status == Some(429);

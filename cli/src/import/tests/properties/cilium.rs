@@ -1,5 +1,5 @@
-//! <https://docs.cilium.io/en/stable/security/policy/language/#dns-based>: a rule of `egress` allows what one of its names and
-//! one of its entries of `toPorts` allow; an entry's HTTP rules are about its own ports.
+//! <https://docs.cilium.io/en/stable/security/policy/language/#dns-based>: a rule of `egress` allows what one of its
+//! names and one of its entries of `toPorts` allow; an entry's HTTP rules apply to its own ports.
 
 use super::*;
 
@@ -65,7 +65,7 @@ fn json_of(rule: &Rule) -> Value {
     json
 }
 
-/// Whether a pattern of Cilium's fits a name.
+/// Whether a Cilium pattern matches a name.
 fn fits(pattern: &str, host: &str) -> bool {
     match (pattern.strip_prefix("**."), pattern.strip_prefix("*.")) {
         (Some(rest), _) => host.strip_suffix(rest).is_some_and(|labels| labels.len() > 1 && labels.ends_with('.')),
@@ -107,7 +107,7 @@ proptest! {
                     let is_allowed = request.decide(&policy, &mut World::new(Timestamp(0), 0)).status.is_none();
                     let expected = allows(&rules, host, port, method, path);
                     prop_assert!(!is_allowed || expected, "{method} {host}:{port}{path} is allowed\n{text}");
-                    // A star within one label cannot be said; everything else can.
+                    // A policy cannot express a wildcard within one label; it can express everything else.
                     let sayable: Vec<Rule> = rules.iter().cloned().map(|mut rule| {
                         rule.patterns.retain(|pattern| !pattern.contains('*') || pattern.starts_with("**"));
                         rule

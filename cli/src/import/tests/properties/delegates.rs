@@ -1,5 +1,5 @@
-//! <https://istio.io/latest/docs/reference/config/networking/virtual-service/#Delegate>: a delegate's routes stand in the place of
-//! the route that delegates, for what both match; matches that contradict each other are dropped.
+//! <https://istio.io/latest/docs/reference/config/networking/virtual-service/#Delegate>: the delegating route is
+//! replaced by the delegate's routes, restricted to what both match; matches that contradict each other are dropped.
 
 use super::istio::Condition;
 use super::*;
@@ -34,7 +34,7 @@ fn delegates() -> impl Strategy<Value = Vec<Vec<Route<&'static str>>>> {
     prop::collection::vec(prop::collection::vec(route, 1..4), 2)
 }
 
-/// Whether both may stand in one match: where both say something, the root's must have all of the leaf's.
+/// Whether both may be merged into one match: where both have a condition, the leaf's must imply the root's.
 fn fit(root: &Condition, leaf: &Condition) -> bool {
     let uri = match (root.uri, leaf.uri) {
         (Some(("exact", root)), Some(("exact", leaf))) => root == leaf,
@@ -54,7 +54,7 @@ fn model(roots: &[Route<To>], delegates: &[Vec<Route<&'static str>>], request: &
         match to {
             To::Service(to) if of_root.iter().any(|condition| condition.holds(request)) => return vec![to],
             To::Service(_) => {}
-            // A delegate that is not there: the route is there, and leads nowhere.
+            // A missing delegate: the route exists and has no destination.
             To::Delegate(i) if *i >= delegates.len() => {
                 if of_root.iter().any(|condition| condition.holds(request)) {
                     return Vec::new();

@@ -37,7 +37,7 @@ fn json_of(i: usize, filter: &Filter) -> Value {
     if filter.has_descriptors {
         config["descriptors"] = json!([{"entries": [{"key": "a", "value": "b"}], "token_bucket": {"max_tokens": 1, "fill_interval": "1s"}}]);
     }
-    // Both forms that Istio's documentation has.
+    // Both forms in Istio's documentation.
     let typed = if i.is_multiple_of(2) {
         config["@type"] = json!("type.googleapis.com/envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit");
         config

@@ -1,5 +1,5 @@
-//! <https://gateway-api.sigs.k8s.io/reference/spec/>: GRPCRouteRule.matches. The closest host, then the longest service, the
-//! longest method, the most headers; then the older route, and the name.
+//! <https://gateway-api.sigs.k8s.io/reference/spec/>: GRPCRouteRule.matches. The most specific host decides, then the
+//! longest service, the longest method, the most headers; then the older route, and the name.
 
 use std::cmp::Reverse;
 
@@ -42,7 +42,7 @@ fn routes() -> impl Strategy<Value = Vec<Route>> {
     prop::collection::vec(route, 1..4)
 }
 
-/// What a call matches the most specifically.
+/// The most specific match for a call.
 fn model(routes: &[Route], host: &str, service: &str, method: &str, header: Option<&str>) -> Expected {
     let hosts = |route: &Route| if route.hosts.is_empty() { vec!["*"] } else { route.hosts.clone() };
     let Some(host) = closest(routes.iter().flat_map(hosts), host) else { return Vec::new() };

@@ -31,7 +31,7 @@ fn canaries() -> impl Strategy<Value = Vec<Canary>> {
     prop::collection::vec(canary, 0..3)
 }
 
-/// Exact locations, then the longest prefix: of segments, or for `ImplementationSpecific` of letters.
+/// Exact locations first, then the longest prefix: of segments, or for `ImplementationSpecific` of characters.
 fn model(places: &[Place], canaries: &[Canary], request: &Request) -> Expected {
     let of = |host: Option<&'static str>| places.iter().filter(move |place| place.0 == host);
     let server = if of(Some(request.host)).next().is_some() { Some(request.host) } else { None };
@@ -47,7 +47,7 @@ fn model(places: &[Place], canaries: &[Canary], request: &Request) -> Expected {
             _ => request.path.starts_with(path).then_some((false, path.len())),
         }
     };
-    // Of equal places the first counts.
+    // Of equal locations, the first applies.
     let best = of(server).enumerate().filter_map(|(i, place)| Some((fits(place)?, std::cmp::Reverse(i), place))).max();
     let Some((.., place)) = best else { return Vec::new() };
     let canary =

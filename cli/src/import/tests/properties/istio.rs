@@ -1,4 +1,5 @@
-//! <https://istio.io/latest/docs/reference/config/networking/virtual-service/>, and Envoy's choice of a virtual host.
+//! <https://istio.io/latest/docs/reference/config/networking/virtual-service/>, and Envoy's selection of a virtual
+//! host.
 
 use super::*;
 
@@ -70,7 +71,7 @@ fn services() -> impl Strategy<Value = Vec<Service>> {
     prop::collection::vec(service, 1..4)
 }
 
-/// The routes of the closest host, all objects in one list, what matches everything last.
+/// The routes of the most specific host: all objects in one list, with routes that match everything last.
 fn model(services: &[Service], request: &Request) -> Expected {
     let all = services.iter().flat_map(|service| service.hosts.iter().copied());
     let Some(host) = closest(all, request.host) else { return Vec::new() };

@@ -1,5 +1,5 @@
-//! <https://gateway-api.sigs.k8s.io/reference/spec/>: Listener, AllowedRoutes and HTTPRouteSpec.hostnames. The listener whose
-//! host is the closest takes a request, and no other does; of the routes that hang there the closest host decides.
+//! <https://gateway-api.sigs.k8s.io/reference/spec/>: Listener, AllowedRoutes and HTTPRouteSpec.hostnames. Only the
+//! listener with the most specific host takes a request; of its routes, the one with the most specific host decides.
 
 use super::*;
 
@@ -63,7 +63,7 @@ fn routes() -> impl Strategy<Value = Vec<Route>> {
 }
 
 impl Listener {
-    /// Which routes it takes; `team` has the label `color: blue`.
+    /// The routes that it accepts; `team` has the label `color: blue`.
     fn takes(&self, namespace: &str) -> bool {
         match self.from {
             "All" => true,
@@ -89,7 +89,7 @@ fn covers(pattern: &str, other: &str) -> bool {
     pattern == "*" || pattern == other || pattern.strip_prefix('*').is_some_and(|below| other.ends_with(below))
 }
 
-/// The hosts that a route has at a listener.
+/// The hosts of a route at a listener.
 fn common(listener: &str, route: &[&'static str]) -> Vec<String> {
     let of = |host: &&str| match (covers(listener, host), covers(host, listener)) {
         (true, _) => Some((*host).to_owned()),
@@ -148,7 +148,7 @@ fn documents(listeners: &[Listener], routes: &[Route]) -> Vec<Value> {
         all.push(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}));
     }
     all.extend(routes.iter().enumerate().map(|(i, route)| {
-        // The name of a listener says which object has it.
+        // The name of a listener says which object contains it.
         let of_set = route.section.and_then(|section| listeners.get(section)).is_some_and(|listener| listener.in_set);
         let mut parent = json!({"kind": if of_set { "ListenerSet" } else { "Gateway" }, "name": if of_set { "s" } else { "g" }, "namespace": "infra"});
         if let Some(section) = route.section {
@@ -168,7 +168,7 @@ proptest! {
     #[test]
     fn routes_take_what_their_listeners_take(listeners in listeners(), routes in routes(), requests in requests()) {
         let (_, policy, leads, text) = policy_of(&documents(&listeners, &routes));
-        // Where no listener is for it, nothing comes in.
+        // Without a listener, no request arrives.
         let comes_in = |is_tls: bool| listeners.iter().any(|listener| listener.is_tls == is_tls);
         for request in &requests {
             for (scheme, is_tls) in [("http", false), ("https", true)].into_iter().filter(|(_, is_tls)| comes_in(*is_tls)) {

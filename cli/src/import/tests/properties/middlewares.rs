@@ -1,5 +1,5 @@
-//! <https://doc.traefik.io/traefik/reference/routing-configuration/http/middlewares/overview/>: the middlewares of a route work in
-//! their order, and each route that has a `rateLimit` counts for itself.
+//! <https://doc.traefik.io/traefik/reference/routing-configuration/http/middlewares/overview/>: the middlewares of a
+//! route apply in order, and each route with a `rateLimit` has its own counters.
 
 use super::*;
 
@@ -65,7 +65,7 @@ impl Route {
         format!("Host(`{}`) && PathPrefix(`{}`)", self.host, self.prefix)
     }
 
-    /// The limits that a request meets before it is answered otherwise, by their position.
+    /// The limits that count a request before it is answered, by their position.
     fn limits(&self) -> Vec<(usize, u32)> {
         let mut found = Vec::new();
         for (i, middleware) in self.middlewares.iter().enumerate() {
@@ -78,7 +78,7 @@ impl Route {
         found
     }
 
-    /// What becomes of a request that no limit refuses. `None`: that it is answered by something else, or not here.
+    /// The result of a request that no limit refuses. `None`: something else answers it.
     fn outcome(&self, request: &Request) -> Outcome {
         let mut path = request.path.to_owned();
         for middleware in &self.middlewares {
@@ -115,7 +115,7 @@ fn documents(routes: &[Route]) -> Vec<Value> {
         let mut names = Vec::new();
         for (k, middleware) in route.middlewares.iter().enumerate() {
             let name = format!("m{i}-{k}");
-            // No refill within the test.
+            // Nothing is refilled during the test.
             let limit = |most: &u32| json!({"rateLimit": {"average": 1, "period": "1h", "burst": most}});
             let mut put = |name: &str, spec: Value| {
                 all.push(json!({"apiVersion": api, "kind": "Middleware", "metadata": {"name": name}, "spec": spec}))
@@ -133,7 +133,7 @@ fn documents(routes: &[Route]) -> Vec<Value> {
                 Middleware::Login => put(&name, json!({"basicAuth": {"secret": "s"}})),
                 Middleware::Header => put(&name, json!({"headers": {"customRequestHeaders": {"x-from": "traefik"}}})),
                 Middleware::Missing => {}
-                // Of the file provider: the object of that name is not meant.
+                // A reference to the file provider does not mean the object of that name.
                 Middleware::Elsewhere => put(&name, json!({"compress": {}})),
             }
             names.push(
@@ -162,7 +162,7 @@ proptest! {
         let mut passed: BTreeMap<(usize, usize), u32> = BTreeMap::new();
         for request in &requests {
             for (scheme, is_tls) in [("http", false), ("https", true)] {
-                // Where nothing listens, nothing comes in.
+                // Without a listener, no request arrives.
                 if routes.iter().all(|route| route.is_tls != is_tls) {
                     continue;
                 }
@@ -182,7 +182,7 @@ proptest! {
                 let text = || format!("{scheme} {request:?}\n{}", imported.text);
                 match decision.status {
                     Some(429) => prop_assert_eq!(expected, Outcome::Limited, "{}", text()),
-                    // A limit that cannot be said is said to be lost.
+                    // A limit that a policy cannot express is reported as lost.
                     _ if expected == Outcome::Limited && !imported.is_complete => {}
                     Some(_) => {
                         let to = decision.response_headers[0].1.clone();

@@ -1,5 +1,5 @@
-//! <https://github.com/envoyproxy/ratelimit#descriptor-list-definition>: of the entries that fit a value one counts: the
-//! value, else the first wildcard, else the key alone.
+//! <https://github.com/envoyproxy/ratelimit#descriptor-list-definition>: exactly one of the entries that match a value
+//! counts: the exact value, or else the first wildcard, or else the key alone.
 
 use super::*;
 
@@ -20,7 +20,7 @@ fn descriptors(depth: u32) -> BoxedStrategy<Vec<Descriptor>> {
     let one = (key, prop::sample::select(&VALUES[..]), prop::option::weighted(0.7, 1..6_u32), below)
         .prop_map(|(key, value, limit, below)| Descriptor { key, value, limit, below });
     let list = prop::collection::vec(one, 0..4);
-    // Twice the same is refused by the service.
+    // The service refuses duplicate entries.
     list.prop_map(|list| {
         let mut seen = Vec::new();
         list.into_iter()

@@ -1,5 +1,5 @@
-//! <https://istio.io/latest/docs/reference/config/networking/service-entry/> under `REGISTRY_ONLY`: what leaves goes to a host and
-//! port of an entry that the caller's namespace sees.
+//! <https://istio.io/latest/docs/reference/config/networking/service-entry/> with `REGISTRY_ONLY`: requests may only go
+//! to a host and port of an entry that is visible to the caller's namespace.
 
 use super::*;
 
@@ -40,11 +40,11 @@ fn json_of(i: usize, entry: &Entry) -> Value {
     json!({"apiVersion": "networking.istio.io/v1", "kind": "ServiceEntry", "metadata": {"name": format!("e{i}"), "namespace": "outside"}, "spec": spec})
 }
 
-/// What a Sidecar of team-a imports: none, or entries of some namespaces and names.
+/// The imports of a Sidecar in team-a: none, or entries of some namespaces and names.
 const IMPORTS: [&[&str]; 5] =
     [&[], &["*/*"], &["./*", "istio-system/*"], &["outside/a.example.com"], &["outside/*.example.com"]];
 
-/// Whether the Sidecar's own workloads see a host of an entry.
+/// Whether the workloads of the Sidecar see a host of an entry.
 fn imports(list: &[&str], pattern: &str) -> bool {
     let one = |import: &&str| match import.split_once('/') {
         Some(("*" | "outside", "*")) => true,
@@ -93,10 +93,10 @@ proptest! {
                         "peer": format!("spiffe://cluster.local/ns/{namespace}/sa/web")});
                     let request: WireRequest = serde_json::from_value(json).unwrap();
                     let is_allowed = request.decide(&policy, &mut World::new(Timestamp(0), 0)).status.is_none();
-                    // Without `egress` nothing is decided; the mesh itself goes on refusing.
+                    // Without `egress` the policy decides nothing; the mesh itself still refuses.
                     let is_allowed = is_allowed && node.get("egress").is_some();
                     let expected = allows(&entries, sidecar, namespace, host, port);
-                    // A policy cannot tell the workloads of a Sidecar from others: all are held to it.
+                    // A policy cannot distinguish the workloads of a Sidecar from others, so it restricts all of them.
                     let is_exact = sidecar.is_empty() || sidecar[0] == "*/*";
                     prop_assert!(if is_exact { is_allowed == expected } else { expected || !is_allowed }, "{namespace} {host}:{port} {is_allowed} {expected}\n{text}");
                 }

@@ -51,7 +51,7 @@ proptest! {
                 let allowed = decision.status.is_none();
                 let expected = allows(&services, default.as_ref(), &deny, &allow, caller, host);
                 prop_assert!(!allowed || expected, "{caller} {host} is allowed\n{text}");
-                // What a service lists itself can always be said.
+                // A policy can always express a service's own list.
                 let own = services.get(caller).is_some_and(|(_, domains)| domains.iter().any(|pattern| closeness(pattern, host).is_some()));
                 prop_assert!(allowed || !own, "{caller} {host} is refused\n{text}");
             }

@@ -38,7 +38,7 @@ impl Matcher {
 
 #[derive(Clone, Debug)]
 struct Route {
-    // One of these, each all of its matchers.
+    // Alternatives, each a conjunction of matchers.
     alternatives: Vec<Vec<Matcher>>,
     priority: Option<i64>,
     to: Vec<(&'static str, i64)>,
@@ -67,7 +67,7 @@ fn rule(route: &Route) -> String {
     route.alternatives.iter().map(|list| format!("({})", all(list))).collect::<Vec<_>>().join(" || ")
 }
 
-/// The highest priority, by default the length of the rule; of equal ones the first.
+/// The highest priority, which by default is the length of the rule; with equal priorities, the first.
 fn model(routes: &[Route], request: &Request) -> Expected {
     let holds = |route: &Route| route.alternatives.iter().any(|list| list.iter().all(|matcher| matcher.holds(request)));
     let priority = |route: &Route| route.priority.unwrap_or(rule(route).len() as i64);
