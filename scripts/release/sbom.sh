@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# sbom.sh FOLDER: makes bills of materials (CycloneDX) for the modules in FOLDER and for the command, with dist/penstock.
+# sbom.sh FOLDER: makes bills of materials (CycloneDX) for the modules and native bodies in FOLDER and for the command, with dist/penstock.
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 cd "$ROOT"
 
@@ -21,3 +21,10 @@ while read -r target os arch _; do
     "$penstock" image sbom "$folder/penstock.part" --name penstock --cargo-metadata "$metadata" >"$folder/penstock-$os-$arch.cdx.json"
     rm "$folder/penstock.part"
 done < <(targets)
+# The name of the processor in Rust, and in the name of the file.
+while read -r machine arch; do
+    library=$folder/libpenstock-linux-$arch.so
+    [[ -f $library ]] || continue
+    cargo metadata --format-version 1 --locked --filter-platform "$machine-unknown-linux-gnu" >"$metadata"
+    "$penstock" image sbom "$library" --name libpenstock --cargo-metadata "$metadata" >"${library%.so}.cdx.json"
+done <<<$'x86_64 amd64\naarch64 arm64'
