@@ -151,11 +151,11 @@ fn what_the_readme_says_of_the_cost_is_in_the_measurements() {
     let table = std::fs::read_to_string(root().join("docs/performance.md")).unwrap();
     let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
     for (row, said) in [
-        ("| **`suite.wasm`**, all four |", "adds **{} µs of CPU**"),
-        ("| native: RBAC, local rate limit, routes |", "native Envoy filters for a similar job add {} µs"),
+        ("**`suite.wasm`**, all four |", "adds **{} µs of CPU**"),
+        (": RBAC, local rate limit, routes |", "native Envoy filters for a similar job add {} µs"),
         ("| Lua: allowlist, route, split |", "{} µs ([docs/performance.md]"),
     ] {
-        let line = table.lines().find(|line| line.starts_with(row)).unwrap_or_else(|| panic!("no row {row}"));
+        let line = table.lines().find(|line| line.contains(row)).unwrap_or_else(|| panic!("no row {row}"));
         let over: f64 = line.split('|').nth(3).unwrap().trim().parse().unwrap();
         let expected = said.replace("{}", &format!("{over:.0}"));
         assert!(readme.contains(&expected), "README.md should say: {expected}");

@@ -72,10 +72,10 @@ pub(super) fn tables(costs: &Costs, rate: u64) -> String {
     {
         let _ = writeln!(
             page,
-            "\n*The suite's host calls, no work* is a module that is called as the suite is and calls back as it does for an \
-             allowed request whose limit a lease pays for (the header map once, the time, the route header), but looks at \
-             nothing and decides nothing. These calls alone are {:.0} % of the suite, {lua:.1} times what Lua costs and {native:.1} \
-             times Envoy's own filters: no wasm filter that does these jobs can cost less.",
+            "\n*The suite's host calls, no work* is a module with the same callbacks and host calls as the suite for an \
+             allowed request whose limit a lease pays for (the header map once, the time, the route header). It reads \
+             nothing and decides nothing. These calls alone cost {:.0} % of the suite, {lua:.1} times what Lua costs and {native:.1} \
+             times as much as Envoy's own filters. No wasm filter that does these jobs can cost less.",
             floor * 100.0,
         );
     }
@@ -133,22 +133,22 @@ What one request costs in the filter, on one core of a stock Envoy:
 ";
 
 const EXPLANATION: &str = "\
-*An ordinary request* is a browser's, with twelve headers and 45 bytes of cookies. *With more in it*: 3 KB of cookies, and
-the policies of the first two rows have ten rules, ports and a limit by the client's address. Lua and Envoy's own filters
+*An ordinary request* is one of a browser, with twelve headers and 45 bytes of cookies. *With more in it* means 3 KB of cookies, and
+for the first two rows policies with ten rules, ports and a limit by the client's address. Lua and Envoy's own filters
 have no limit by key, so they do three of the four jobs.
 
-`make bench` writes this page on any machine: wrk on one core keeps 16 connections busy, Envoy answers by itself on another, so
-that nothing but the filters differs. What counts is the CPU time that the kernel books on the Envoy process for a
-request. Machines differ and are noisy: ratios count, and modules measured twice say how far.
+`make bench` writes this page on any machine. wrk keeps 16 connections busy on one core. Envoy runs on another core and answers by
+itself, so that only the filters differ. The cost is the CPU time that the kernel attributes to the Envoy process for each
+request. Machines differ and are noisy, so compare ratios. Modules that were measured twice show how large the noise is.
 ";
 
 const SCENARIOS: &str = "\
-- The suite does all four jobs on each request: egress (allowed), a rate limit by key, a route rule that does not hold,
-  a sticky canary. All requests have the same key.
-- *Envoy's own* is RBAC on host and method, the local rate limit (one bucket: it has none by key) and a route table with a
-  header match and a random split. *Lua* is an allowlist, a header route, a split by a hash of the user.
+- The suite does all four jobs for each request: egress (allowed), a rate limit by key, a route rule that does not match,
+  and a sticky canary. All requests have the same key.
+- *Envoy's own* is RBAC on host and method, the local rate limit (one bucket for all, because it has no keys), and a route table
+  with a header match and a random split. *Lua* is an allowlist, a header route, and a split by a hash of the user.
 - *`libpenstock.so`* is the native body of the same engine ([native.md](native.md)).
-- *SDK filters* are written on the `proxy-wasm` SDK from what public Rust filters document (`integration/peers/`): a
-  limit by key in shared data with quota headers, an A/B split, a denylist of hosts and addresses.
+- *SDK filters* use the `proxy-wasm` SDK and follow the documentation of public Rust filters (`integration/peers/`): a
+  limit by key in shared data with quota headers, an A/B split, and a denylist of hosts and addresses.
 - *`OLD`* is a `suite.wasm` of another version, given by its path: `make bench OLD=path/to/suite.wasm`.
 ";
