@@ -64,7 +64,7 @@ mod tests {
 
     /// The suggested form makes the policy valid in every place.
     #[test]
-    fn what_is_proposed_is_right() {
+    fn suggested_forms_are_valid() {
         for (policy, wrong) in [
             ("routes: {rules: [{name: a, route: b, matches: [{path: WRONG}]}]}", "/foo"),
             ("routes: {rules: [{name: a, route: b, matches: [{headers: WRONG}]}]}", "{x-a: b}"),
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_a_better_word_of_its_own_is_left_alone() {
+    fn values_with_a_specific_message_get_no_suggested_form() {
         for (path, value, message) in [
             ("rateLimits[0].key", "\"a\"", "is a string, expected a list"),
             ("routes.rules", "\"a\"", "is a string, expected a list"),

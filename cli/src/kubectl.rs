@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_is_none_of_kubernetes_is_not_one_without_our_kinds() {
+    fn a_server_other_than_kubernetes_is_not_taken_for_one_without_our_kinds() {
         let not_found = "Error from server (NotFound): the server could not find the requested resource\n";
         let log = "E1126 21:56:15.3 5939 memcache.go:381] \"Couldn't get current server API group list\" err=\"x\"\n";
         assert!(is_unknown_kind("error: the server doesn't have a resource type \"foos\" in group \"bar.io\"\n"));

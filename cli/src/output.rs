@@ -153,7 +153,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_reader_would_not_see_is_escaped_and_lines_and_styles_stay() {
+    fn invisible_characters_are_escaped_but_not_line_breaks_and_styles() {
         let mut written = Vec::new();
         Output::plain(&mut written).human("a\u{202e}b\n\u{1b}[1mc\u{1b}[0m\u{2028}").unwrap();
         assert_eq!(String::from_utf8(written).unwrap(), "a\\u202eb\nc\\u2028");

@@ -91,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_cannot_be_read_is_said_without_numbers_of_the_operating_system() {
+    fn io_errors_are_reported_without_the_systems_error_number() {
         let folder = tempfile::tempdir().unwrap();
         let missing = read_text(&folder.path().join("a.yaml")).unwrap_err().to_string();
         assert!(missing.ends_with("a.yaml: there is no such file or folder"), "{missing}");

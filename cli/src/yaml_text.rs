@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_reader_does_not_see_is_escaped_and_read_as_it_was() {
+    fn invisible_characters_are_escaped_and_parsed_back() {
         let text = "a\u{2028}b\u{202e}c\u{9b}d\u{e0041}e\u{200b}";
         let node = Node::Map(vec![("k".to_owned(), Node::String(text.to_owned()))]);
         for written in [block(&node, 0), json(&node)] {

@@ -58,7 +58,7 @@ fn code_scanning_gets_sarif() {
 }
 
 #[test]
-fn what_ships_with_this_repository_is_valid() {
+fn everything_in_this_repository_is_valid() {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let run = penstock_in(
         &root,

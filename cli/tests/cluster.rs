@@ -85,7 +85,7 @@ fn a_proxy_that_runs_the_clusters_policy_is_current_and_one_that_does_not_fails_
 }
 
 #[test]
-fn istiod_says_which_proxies_took_what_it_sent_and_a_refusal_fails_the_pipeline() {
+fn istiod_reports_which_proxies_accepted_their_configuration_and_a_refusal_fails_the_pipeline() {
     let folder = folder(&plugin(json!({})));
     let kind = "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig";
     let entry = |name: &str, sent: &str, error: &str| {

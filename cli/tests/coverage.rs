@@ -128,7 +128,7 @@ fn routes_canaries_overrides_and_limits_count() {
 }
 
 #[test]
-fn what_no_test_decides_by_is_said_with_its_line() {
+fn parts_that_no_test_decides_by_are_reported_with_their_line() {
     let tests = [(ALLOWED, "{route: stable}")];
     let run_with = |more: &[&str]| run(&tests, &[&["test", "--coverage"], more].concat());
     let human = run_with(&[]);
@@ -152,7 +152,7 @@ fn what_no_test_decides_by_is_said_with_its_line() {
 }
 
 #[test]
-fn a_replay_says_which_rules_nobody_uses() {
+fn a_replay_reports_unused_rules() {
     let tests = [(ALLOWED, "{}")];
     let human = run(&tests, &["replay", "--coverage", "policy.yaml", "requests.jsonl"]);
     assert_eq!(human.status, 0, "{}", human.err);

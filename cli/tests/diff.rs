@@ -45,7 +45,7 @@ fn json_says_the_same() {
 }
 
 #[test]
-fn the_gate_closes_on_what_it_is_told_to() {
+fn fail_on_fails_for_the_selected_changes_only() {
     let folder = tempfile::tempdir().unwrap();
     let write = |name: &str, policy: &str| std::fs::write(folder.path().join(name), policy).unwrap();
     let rule =

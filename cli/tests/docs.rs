@@ -235,7 +235,7 @@ fn the_page_on_support_names_what_the_tests_pin() {
 }
 
 #[test]
-fn the_exit_status_says_what_kind_of_no_it_is() {
+fn the_exit_status_distinguishes_kinds_of_failure() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("good.json"), r#"{"routes":{"default":"a"}}"#).unwrap();
     std::fs::write(folder.path().join("bad.json"), r#"{"routes":{"default":""}}"#).unwrap();

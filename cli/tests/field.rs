@@ -80,7 +80,7 @@ fn a_curl_line_of_any_browser_is_the_request_that_curl_sends() {
 }
 
 #[test]
-fn a_record_is_read_right_or_left_out_and_said_to_be() {
+fn a_record_is_read_correctly_or_reported_as_left_out() {
     for case in cases("replay") {
         let folder = tempfile::tempdir().unwrap();
         let name = &case["name"];

@@ -9,7 +9,7 @@ use penstock::yaml::Located;
 use penstock_policy::document::Node;
 
 #[test]
-fn a_pull_request_that_loosens_fails_and_its_summary_says_what() {
+fn a_pull_request_that_loosens_fails_and_its_summary_names_the_loosening() {
     let folder = tempfile::tempdir().unwrap();
     let here = folder.path();
     let git = |arguments: &[&str]| {

@@ -253,7 +253,7 @@ fn archives_are_the_same_bytes_for_the_same_files() {
 }
 
 #[test]
-fn a_tag_must_be_the_version_that_everything_says() {
+fn a_tag_must_equal_the_version_in_every_file() {
     let error = refused(&script("release/check.sh", &["v9.9.9"]));
     assert!(error.contains(&format!("the tag is v9.9.9, but Cargo.toml has version {VERSION}")), "{error}");
     assert!(!error.contains("Chart.yaml"), "the chart has another version than Cargo.toml: {error}");
@@ -418,7 +418,7 @@ fn the_image_of_the_command_runs_where_there_is_nothing_else() {
 }
 
 #[test]
-fn a_bill_of_materials_names_what_the_command_is_made_of() {
+fn a_bill_of_materials_lists_the_commands_dependencies() {
     let metadata = tempfile::NamedTempFile::new().unwrap();
     let output = Command::new(env!("CARGO"))
         .args(["metadata", "--format-version=1", "--locked", "--filter-platform=x86_64-unknown-linux-gnu"])

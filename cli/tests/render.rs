@@ -129,7 +129,7 @@ fn what_leaves_without_a_port_goes_to_the_port_that_the_policy_means() {
 }
 
 #[test]
-fn mistakes_are_said_before_anything_is_written() {
+fn mistakes_are_reported_before_anything_is_written() {
     let with = |more: &[&'static str]| {
         let whole = ["render", "shop.yaml", "--for", "istio", "--namespace", "istio-system", "--gateway", "shop"];
         let rest = ["--image", "ghcr.io/penstock/suite:1", "--host", "shop.example.com", "--service-namespace", "shop"];

@@ -148,7 +148,7 @@ fn an_invalid_policy_is_shown_with_its_place() {
 }
 
 #[test]
-fn what_a_log_does_not_say_is_said_once_with_its_lines() {
+fn missing_parts_of_a_log_are_reported_once_with_their_lines() {
     let line = |time: &str| {
         format!(
             "{{\"time\":\"{time}\",\"method\":\"GET\",\"path\":\"/\",\"host\":\"shop.example.com\",\"status\":200}}\n"

@@ -113,7 +113,7 @@ fn an_invalid_policy_fails_its_tests_with_the_place() {
 }
 
 #[test]
-fn the_exit_status_says_what_kind_of_no_it_is() {
+fn the_exit_status_distinguishes_kinds_of_failure() {
     let copy = tempfile::tempdir().unwrap();
     let case = |request: &str, expect: &str| format!(r#"{{"policy":{{}},"request":{request},"expect":{expect}}}"#);
     let get = r#"{"method":"GET","authority":"a","path":"/"}"#;

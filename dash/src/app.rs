@@ -105,7 +105,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_identity_that_comes_twice_is_nobodys() {
+    fn a_duplicate_identity_header_is_refused() {
         let config = serde_json::json!({"identityHeader": "x-user", "tls": {"certificate": "c", "key": "k", "clientCa": "ca"},
             "workspaces": [{"name": "shop", "identities": ["ann"], "clusters": ["east"]}]});
         let app = DashState {

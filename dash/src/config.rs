@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_are_named_by_their_place() {
+    fn mistakes_are_reported_with_their_place() {
         assert!(
             refused(json!({"clusters": [{"name": "a", "envoy": []}]})).starts_with("clusters[0].envoy: unknown field")
         );
@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn access_logs_of_a_network_need_certificates_or_a_word() {
+    fn access_logs_of_a_network_need_certificates_or_an_explicit_setting() {
         let log = |listen: &str| LogSource::Grpc { cluster: "east".to_owned(), listen: listen.parse().unwrap() };
         DashConfig::default().check_log(&log("127.0.0.1:9912")).unwrap();
         let error = DashConfig::default().check_log(&log("0.0.0.0:9912")).unwrap_err().to_string();
@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_open_stays_on_this_machine() {
+    fn without_access_control_the_dash_stays_on_this_machine() {
         let open = DashConfig::default();
         open.check_listen("127.0.0.1:9911".parse().unwrap()).unwrap();
         open.check_listen("[::1]:9911".parse().unwrap()).unwrap();

@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_what_envoy_writes_is_an_error_and_nothing_is_unpacked() {
+    fn a_page_that_envoy_does_not_write_is_an_error_and_nothing_is_decompressed() {
         // 10 MiB of zeros, compressed to 10 KiB.
         let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
         packed.write_all(&vec![0; 10 << 20]).unwrap();

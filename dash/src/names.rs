@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn metrics_of_another_version_are_told_from_those_that_are_not_shown() {
+    fn metrics_of_another_version_are_distinguished_from_those_that_are_not_shown() {
         for (stat, known) in [
             ("wasmcustom.penstock.rateLimits.l.limited", false),
             ("wasmcustom.penstock.policy.suite.hash", false),

@@ -86,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_only_rises_is_told_from_what_is_now() {
+    fn counters_are_distinguished_from_gauges() {
         let mut sample = Sample::default();
         sample.add("egress.stripe.denied", 3.0);
         sample.add("policy.suite.hash", 7.0);

@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn a_proxy_that_starts_anew_takes_nothing_back() {
+    fn a_restarted_proxy_does_not_reduce_counts() {
         let mut series = CounterSeries::default();
         series.note(Some(0), 50, 1.0);
         series.note(Some(50), 3, 2.0);

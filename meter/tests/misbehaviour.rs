@@ -158,7 +158,7 @@ fn every_call_may_answer_every_status() {
 }
 
 #[test]
-fn memory_may_be_handed_over_in_every_wrong_way() {
+fn memory_may_be_passed_in_every_wrong_way() {
     for module in MODULES {
         let mut guest = guest(module);
         for how in [

@@ -119,7 +119,7 @@ fn a_rule_is_loosened_by_whatever_widens_it_and_tightened_by_the_reverse() {
 }
 
 #[test]
-fn rules_that_come_and_go_are_judged_by_what_others_allow() {
+fn added_and_removed_rules_are_judged_by_what_other_rules_allow() {
     let policy = |rules: Value| json!({"egress": {"rules": rules}});
     let wide = json!({"name": "wide", "to": [{"host": "*.a.test"}]});
     let narrow = json!({"name": "narrow", "to": [{"host": "b.a.test", "ports": [443]}]});

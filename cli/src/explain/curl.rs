@@ -400,7 +400,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_curl_line_says_why() {
+    fn a_line_that_is_not_a_curl_command_is_refused_with_the_reason() {
         for (line, message) in [
             ("wget a.test", "begins with curl"),
             ("curl", "no URL"),

@@ -31,7 +31,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn dots_are_taken_out_of_the_path() {
+    fn dot_segments_are_removed_from_the_path() {
         for (target, expected) in [
             ("/", "/"),
             ("/a/b", "/a/b"),

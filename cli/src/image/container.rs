@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_executable_of_a_known_machine_is_refused() {
+    fn a_file_that_is_not_an_executable_of_a_known_architecture_is_refused() {
         for (bytes, why) in [
             (b"\x7fELF".to_vec(), "not a 64-bit executable"),
             (elf(3, None), "unknown machine"),

@@ -93,7 +93,7 @@ pub mod tests {
     }
 
     #[test]
-    fn a_library_is_told_from_executables_of_every_kind() {
+    fn a_library_is_distinguished_from_every_kind_of_executable() {
         assert!(is_library(&library(62)) && is_library(&library(183)));
         // Position-independent executables, with a loader and static.
         let mut dynamic = elf(62, Some("/lib64/ld.so"));

@@ -131,7 +131,7 @@ fn an_image_of_envoy_stays_as_it_is_under_the_library() {
 }
 
 #[test]
-fn a_base_image_that_is_none_or_is_damaged_is_refused_with_the_reason() {
+fn an_invalid_or_damaged_base_image_is_refused_with_the_reason() {
     let folder = tempfile::tempdir().unwrap();
     let error = |library: Vec<u8>| {
         let error = package(&[library], &LibraryForm::OnTopOf(folder.path()), &about(), &[]).unwrap_err();

@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_is_not_whole_is_refused_with_what_is_missing() {
+    fn an_incomplete_name_is_refused_with_the_missing_part() {
         for (text, why) in [
             ("penstock/suite:1", "does not begin with a registry"),
             ("suite:1", "does not begin with a registry"),

@@ -203,7 +203,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_set_without_others_has_what_is_in_it_and_in_none_of_them(
+        fn subtracting_sets_leaves_exactly_the_paths_in_none_of_the_others(
             set in sets(), others in prop::collection::vec(sets(), 0..4), paths in prop::collection::vec("(/[ab.]{0,2}){1,3}", 1..20)
         ) {
             let rest = without(&set, &others);

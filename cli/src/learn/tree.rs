@@ -284,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_seen_once_is_not_learned() {
+    fn a_request_seen_once_is_not_learned() {
         let mut tree = tree(&owned(&["/v1/charges"]));
         let time = Timestamp::parse("2026-11-05T10:00:00Z");
         (0..50).for_each(|number| tree.add("/export", &Sighting::new(time, number, &["GET", "/export"]), THRESHOLDS));
@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn two_trees_are_what_one_would_be() {
+    fn merging_two_trees_equals_building_one() {
         let paths: Vec<String> = (0..40)
             .map(|n| format!("/a/{}", char::from(b'a' + (n % 26) as u8).to_string().repeat(1 + n / 26)))
             .collect();

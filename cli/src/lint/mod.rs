@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn a_star_over_what_strangers_can_register_is_a_warning() {
+    fn a_wildcard_over_a_public_suffix_is_a_warning() {
         for (host, expected) in [
             ("*.co.uk", "is a star over a public suffix"),
             ("*.github.io", "is a star over a suffix that many tenants share"),

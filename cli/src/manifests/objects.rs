@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn an_annotation_with_a_typo_is_said() {
+    fn an_annotation_with_a_typo_is_a_warning() {
         let annotated = |name: &str| object(&format!("{{metadata: {{annotations: {{penstock.io/module: {name}}}}}}}"));
         assert!(wrong_annotation(&annotated("sute"))[0].help.ends_with("did you mean `suite`?"));
         for name in ["suite", "none", "egress-allowlist"] {

@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn what_lets_requests_pass_unfiltered_is_said_for_every_platform() {
+    fn settings_that_let_requests_pass_unfiltered_are_reported_for_every_platform() {
         for yaml in [
             "{url: oci://r.test/penstock/suite, failStrategy: FAIL_OPEN}",
             "{failOpen: true}",

@@ -406,7 +406,7 @@ mod tests {
     const CALLER: &str = "egress: {rules: [{name: r, from: [x], to: [{host: a.test}]}]}";
 
     #[test]
-    fn each_setting_that_breaks_a_promise_is_said_where_the_policy_makes_it() {
+    fn each_setting_that_breaks_a_guarantee_is_reported_for_policies_that_need_it() {
         let tls = |fields: &str| format!(", transport_socket: {{typed_config: {{{fields}}}}}");
         let strict =
             "require_client_certificate: true, common_tls_context: {validation_context: {trusted_ca: {filename: ca}}}";

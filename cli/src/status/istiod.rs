@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn a_proxy_took_what_it_acknowledged_and_refused_what_it_gave_an_error_for() {
+    fn a_proxy_accepted_what_it_acknowledged_and_refused_what_it_answered_with_an_error() {
         let (listeners, extensions, endpoints) =
             (OURS[0], OURS[1], "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment");
         let nonce = |sent: &str, acked: &str| serde_json::json!({"sent": sent, "acked": acked, "sentTime": "2026-06-01T00:00:00Z"});

@@ -367,7 +367,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_line_says_which_form_it_is() {
+    fn the_first_line_determines_the_format() {
         for (text, expected) in [
             (r#"{"method":"GET","authority":"a","path":"/"}"#, Input::Jsonl),
             (r#"{"policy":{},"request":{}}"#, Input::Jsonl),

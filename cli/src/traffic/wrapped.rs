@@ -84,7 +84,7 @@ mod tests {
     const JSON: &str = r#"{"start_time":"2026-01-01T00:00:00.5Z","method":"GET","path":"/"}"#;
 
     #[test]
-    fn what_a_process_wrote_is_taken_out_of_the_runtimes_line() {
+    fn the_output_of_a_process_is_extracted_from_the_runtimes_line() {
         for (line, expected) in [
             (format!("2026-01-01T00:00:01.123456789Z stdout F {TEXT}"), Some((TEXT, true))),
             (format!("2026-01-01T00:00:01.1+01:00 stderr P:x {TEXT}"), Some((TEXT, false))),

@@ -283,7 +283,7 @@ fn a_dropped_part_of_the_key_loosens_under_share_and_deny() {
 }
 
 #[test]
-fn several_limits_of_the_team_may_do_together_what_one_of_the_platforms_does() {
+fn several_limits_of_the_team_together_may_match_one_of_the_platform() {
     let quota = json!({"requests": 10, "per": "1m"});
     let platform = json!({"rateLimits": [{"name": "p", "key": [{"header": "x"}, {"header": "y"}], "onMissingKey": "Deny", "limit": quota}]});
     let limit =

@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_said_in_words_with_its_place() {
+    fn errors_are_explained_with_their_place() {
         for (text, at, message) in [
             ("a: [1,\nb: }", "}", "`}`"),
             ("a: 1\n---\nb: 2\n", "b: 2", "second YAML document"),
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn json_that_is_none_is_said_as_the_module_says_it() {
+    fn invalid_json_gets_the_modules_message() {
         for (text, message) in [
             ("{\"a\": 1,}", "trailing comma"),
             ("routes: {}", "expected value"),

@@ -139,7 +139,7 @@ fn spellings_are_one_name_and_shared_parents_get_no_star() {
 }
 
 #[test]
-fn ids_of_any_form_and_names_that_anybody_can_have_are_told_apart() {
+fn ids_of_any_form_and_names_that_anyone_can_register_are_recognized() {
     for seed in [1, 2] {
         let log = vendors::vendors(seed, 12_000);
         let learned = check(&log);

@@ -7,7 +7,7 @@ use serde_json::json;
 use super::{Webhook, review, wasm_plugin};
 
 #[test]
-fn a_team_that_exceeds_its_ceiling_is_told_a_request_and_ceilings_are_read_again() {
+fn a_team_that_exceeds_its_ceiling_gets_an_example_and_ceilings_are_reloaded() {
     let ceiling = |host: &str| format!("egress: {{rules: [{{name: p, to: [{{host: '{host}'}}]}}]}}\n");
     let webhook = Webhook::start(&["--ceilings", "ceilings"], |folder| {
         std::fs::create_dir(folder.join("ceilings")).unwrap();

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::{Webhook, objects, review, wasm_plugin};
 
 #[test]
-fn what_is_no_review_is_an_error_of_the_caller() {
+fn a_body_that_is_not_a_review_is_the_callers_error() {
     let webhook = Webhook::start(&[], |_| {});
     for body in ["", "{}", "not json", r#"{"request":{"uid":1}}"#] {
         let response = webhook.agent().post(format!("{}/validate", webhook.url)).send(body).unwrap();

@@ -75,7 +75,7 @@ fn what_is_wrong_already_may_have_its_metadata_changed_and_its_finalizers_remove
 }
 
 #[test]
-fn what_takes_a_policy_out_of_sight_loosens() {
+fn removing_a_policy_from_checks_is_a_loosening() {
     let webhook = Webhook::start(&["--loosening", "require-annotation"], |_| {});
     let plugin = wasm_plugin(&egress("a.test"));
     let mut others = plugin.clone();

@@ -336,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_has_what_the_modules_left() {
+    fn an_entry_contains_the_modules_filter_state() {
         let twice = any("google.protobuf.Any", text("per-user").encode_to_vec());
         let socket = SocketAddress { address: "203.0.113.7".to_owned() };
         let entry = HttpEntry {

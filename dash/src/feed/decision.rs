@@ -313,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn neither_query_nor_client_nor_headers_are_kept_unless_told() {
+    fn neither_query_nor_client_nor_headers_are_stored_by_default() {
         let logged = AccessLogEntry {
             path: "/cart?token=secret#x".to_owned(),
             address: "203.0.113.77".parse().ok(),

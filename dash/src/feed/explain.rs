@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn each_policy_is_asked_once_and_only_those_that_are_wanted() {
+    fn each_selected_policy_is_evaluated_once_and_no_other() {
         let mut fleet = Fleet::default();
         let policy = |plugin: &str, document: Value| RunningPolicy {
             plugin: plugin.to_owned(),

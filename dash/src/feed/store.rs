@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn decisions_are_bounded_and_what_is_gone_is_counted() {
+    fn decisions_are_bounded_and_displaced_ones_are_counted() {
         let mut feed = DecisionFeed::default();
         let all = u64::try_from(MOST_REFUSALS).unwrap() + 10;
         for number in 0..all {

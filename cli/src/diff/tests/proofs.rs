@@ -244,7 +244,7 @@ fn requests_pass_the_other_sections_too() {
 }
 
 #[test]
-fn what_lets_nothing_pass_is_not_called_loosened() {
+fn a_change_that_passes_nothing_new_is_not_called_loosened() {
     let rule = |paths: Value| json!({"egress": {"rules": [{"name": "r", "to": [{"host": "a.test"}], "paths": paths}]}});
     let expression = |text: &str| json!([{"type": "RegularExpression", "value": text}]);
     for (old, new) in [
@@ -267,7 +267,7 @@ fn what_lets_nothing_pass_is_not_called_loosened() {
 }
 
 #[test]
-fn where_nothing_can_be_shown_the_reason_is_said() {
+fn without_an_example_the_reason_is_given() {
     let policy = |change: &str| -> Value { serde_json::from_str(change).unwrap() };
     for (old, new, reason) in [
         (

@@ -223,7 +223,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: cases(), failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn no_request_passes_or_is_refused_anew_without_a_word(pair in pair(), requests in vec(request(), 1..60)) {
+    fn every_request_with_a_new_result_is_covered_by_a_reported_change(pair in pair(), requests in vec(request(), 1..60)) {
         let (old, new) = (file(&pair.0), file(&pair.1));
         let (changes, _) = compare(&old, &new, Timestamp(0));
         for request in requests {

@@ -37,7 +37,7 @@ fn two_virtual_services_of_a_host_are_one_list_with_the_catch_all_last() {
 }
 
 #[test]
-fn what_a_closer_host_has_no_rule_for_does_not_fall_to_a_wider_one() {
+fn requests_that_a_specific_host_has_no_rule_for_do_not_fall_to_a_wider_one() {
     let yaml = virtual_service("a", "{hosts: ['*'], gateways: [g], http: [{route: [{destination: {host: landing}}]}]}")
         + &virtual_service(
             "b",
@@ -50,7 +50,7 @@ fn what_a_closer_host_has_no_rule_for_does_not_fall_to_a_wider_one() {
 }
 
 #[test]
-fn a_delegate_stands_in_the_place_of_its_route_and_is_no_catch_all() {
+fn a_delegate_replaces_its_route_and_is_not_a_catch_all() {
     let delegate = "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: d, namespace: team}\nspec: {http: [{match: [{uri: {prefix: /cart/v2}}], route: [{destination: {host: v2}}]}, {match: [{uri: {prefix: /other}}], route: [{destination: {host: never}}]}, {route: [{destination: {host: v1}}]}]}\n---\n";
     let root = virtual_service(
         "root",
@@ -111,7 +111,7 @@ fn istios_headers_and_their_absence_mean_what_they_mean_there() {
 }
 
 #[test]
-fn a_rewrite_of_letters_takes_no_request_that_would_come_out_differently() {
+fn a_rewrite_of_characters_takes_no_request_with_a_different_result() {
     let yaml = virtual_service(
         "w",
         "{hosts: [h.test], gateways: [g], http: [{match: [{uri: {prefix: /api}}, {uri: {exact: /one}}], rewrite: {uri: /v2}, route: [{destination: {host: api}}]}, {route: [{destination: {host: web}}]}]}",
@@ -125,7 +125,7 @@ fn a_rewrite_of_letters_takes_no_request_that_would_come_out_differently() {
 }
 
 #[test]
-fn a_route_to_nobody_is_no_route() {
+fn a_route_without_a_destination_is_no_route() {
     let weight_0 = http_route(
         "name: a",
         "{rules: [{matches: [{path: {value: /x}}], backendRefs: [{name: a, weight: 0}]}, {backendRefs: [{name: b}]}]}",

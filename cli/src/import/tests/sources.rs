@@ -109,7 +109,7 @@ fn a_limit_counts_only_the_requests_of_its_route() {
 }
 
 #[test]
-fn what_lets_in_only_some_requests_is_left_to_nginx() {
+fn annotations_that_refuse_some_requests_are_left_to_nginx() {
     for annotation in
         ["whitelist-source-range: 10.0.0.0/8", "auth-url: https://auth.test", "configuration-snippet: 'return 403;'"]
     {
@@ -122,7 +122,7 @@ fn what_lets_in_only_some_requests_is_left_to_nginx() {
 }
 
 #[test]
-fn affinity_keeps_a_user_with_what_served_it() {
+fn affinity_keeps_a_user_on_the_variant_that_served_it() {
     let yaml = ingress("nginx.ingress.kubernetes.io/canary: 'true', nginx.ingress.kubernetes.io/canary-weight: '50'")
         .replacen("annotations: {}", "annotations: {nginx.ingress.kubernetes.io/affinity: cookie, nginx.ingress.kubernetes.io/session-cookie-name: sid, nginx.ingress.kubernetes.io/session-cookie-max-age: '172800'}", 1);
     let text = yaml_text::block(&read(&yaml).0, 0);

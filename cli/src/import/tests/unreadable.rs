@@ -185,7 +185,7 @@ fn claims_of_istio_are_claims() {
 }
 
 #[test]
-fn a_gateway_that_is_not_here_is_asked_for_where_it_decides_the_hosts() {
+fn a_missing_gateway_is_reported_where_it_decides_the_hosts() {
     let route = |hostnames: &str| {
         of(
             "HTTPRoute",

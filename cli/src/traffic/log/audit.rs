@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_about_no_request_is_none() {
+    fn lines_about_no_request_are_skipped() {
         assert!(matches!(read(br#"{"egress":"notLogged","decisions":900}"#), Line::NotLogged(900)));
         assert!(matches!(read(LINE.replace("\"api.test\"", "null").as_bytes()), Line::NoRequest));
         let connection = read(LINE.replace("\"GET\"", "null").replace("\"/v1\"", "null").as_bytes());

@@ -104,7 +104,7 @@ fn times_ports_and_identifiers_are_one_word_each() {
 }
 
 #[test]
-fn a_line_that_can_be_taken_apart_in_two_ways_is_left_out() {
+fn an_ambiguous_line_is_left_out() {
     let format = LogFormat::parse("%REQ(:METHOD)% %REQ(:AUTHORITY)% %REQ(:PATH)% \"%REQ(A)%\" \"%REQ(B)%\"").unwrap();
     assert!(matches!(described(br#"GET a.test / "1" "2""#, &format), Line::Request(_)));
     assert!(matches!(described(br#"GET a.test / "1" "x" "2""#, &format), Line::OtherLayout));
@@ -151,7 +151,7 @@ fn the_json_formats_of_istio_envoy_gateway_and_contour_are_read() {
 }
 
 #[test]
-fn what_is_no_request_is_none() {
+fn a_line_that_is_not_a_request_gives_none() {
     for line in [
         "[2026-01-01T00:00:00Z] \"- - -\" 0 - 0 0 0 - \"-\" \"-\" \"-\" \"-\" \"-\"",
         "[2026-01-01T00:00:00Z] \"GET / HTTP/1.1\" 200 - 0 0 1 1 \"-\" \"-\" \"-\" \"-\" \"-\"",
