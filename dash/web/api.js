@@ -1,9 +1,9 @@
-// What this page asks of the dash, and the token that it shows. The token lives in sessionStorage: this tab, until it closes.
+// The page's requests to the dash, and its token. The token is kept in sessionStorage: in this tab, until it is closed.
 
 const KEY = 'penstock-token';
 const PATIENCE = 10_000;
 
-/** An answer other than 200. `status` is 0 when there was none. */
+/** A response other than 200. `status` is 0 when there was no response. */
 export class Refused extends Error {
   constructor(status, message) {
     super(message);

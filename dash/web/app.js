@@ -1,4 +1,4 @@
-// The page's state: which cluster is looked at, whether it is live, what the dash answered.
+// The page's state: which cluster is shown, whether it is live, and the dash's last responses.
 
 import { api, Refused, token } from './api.js';
 import { canaries } from './canaries.js';
@@ -35,7 +35,7 @@ function placed() {
 
 const link = (section, rule) => place(state.cluster, section, rule);
 
-/** Puts what a section shows in the address, so that it can be shared. */
+/** Stores what a section shows in the URL, so that it can be shared. */
 function share(section, filter) {
   const wishes = new URLSearchParams(Object.entries(filter).filter(([name, wish]) => wish && !(name === 'outcome' && wish === 'refusals')));
   history.replaceState(null, '', `${link(section)}${wishes.size ? `?${wishes}` : ''}`);
@@ -66,7 +66,7 @@ const SECTIONS = {
 const FIELDS = ['egress', 'canaries', 'routes', 'drift', 'rateLimits', 'refusals', 'endpoints'];
 const wrong = problems(at('problems'), link);
 
-/** Brings a rule, or a section, before the user's eyes and cursor. */
+/** Scrolls to a rule or a section, and focuses it. */
 function reveal({ section, rule, filter }) {
   if (filter) SECTIONS[section]?.filterBy?.(filter);
   const node = at(section);
@@ -78,7 +78,7 @@ function reveal({ section, rule, filter }) {
   target.scrollIntoView({ block: row ? 'center' : 'start', behavior: matchMedia('(prefers-reduced-motion: reduce)').matches ? 'auto' : 'smooth' });
 }
 
-// --- what the dash answered --------------------------------------------------------------------------------------------------
+// --- responses of the dash --------------------------------------------------------------------------------------------------
 
 function drawClusters() {
   keyed(
@@ -152,7 +152,7 @@ function drawJump(snapshot) {
   );
 }
 
-/** A snapshot with every list that this page reads, whatever the dash left out. */
+/** A snapshot with every list that this page reads; lists that the dash omitted are empty. */
 function complete(snapshot) {
   const whole = { ...snapshot, topology: { nodes: snapshot.topology?.nodes ?? [], edges: snapshot.topology?.edges ?? [] } };
   for (const field of ['problems', ...FIELDS]) whole[field] = snapshot[field] ?? [];
@@ -207,7 +207,7 @@ function askForToken(wasShown) {
   if (first || wasShown) at('token').focus();
 }
 
-/** Another cluster than the last may not be seen: say so, and what may. */
+/** The cluster in the URL may not be seen: shows a message, and the clusters that may. */
 function forbidden(cluster) {
   setHidden(view, true);
   state.shown = null;
@@ -278,7 +278,7 @@ async function live() {
 
 pause.addEventListener('click', () => {
   state.paused = !state.paused;
-  // What is under way is not drawn any more.
+  // Responses that are still to come are ignored.
   state.turn += 1;
   pause.setAttribute('aria-pressed', String(state.paused));
   setText(pause, state.paused ? 'Resume' : 'Pause');
@@ -295,7 +295,7 @@ form.addEventListener('submit', (event) => {
 });
 
 signOut.addEventListener('click', () => {
-  // An answer that is under way was for the one who leaves.
+  // A response that is still to come was for the previous user.
   state.turn += 1;
   token.forget();
   state.me = null;
@@ -320,7 +320,7 @@ window.addEventListener('hashchange', () => {
 
 document.addEventListener('visibilitychange', () => !document.hidden && live());
 
-// A place in the address is opened as if it had been clicked.
+// Opens the place in the URL as if it had been clicked.
 const first = placed();
 if (first?.section) state.focus = first;
 setInterval(drawFreshness, 500);

@@ -1,4 +1,4 @@
-// Words with a sign: a state is never told by its colour alone.
+// Words with an icon: a state is never shown by its colour alone.
 
 import { el, setAttribute, setHidden, setSign, setText, sign } from './dom.js';
 

@@ -1,4 +1,4 @@
-// Canaries: for each variant the share that was wanted and the one that was seen, its errors, its breaker, and the ramp.
+// Canaries: for each variant the intended and the actual share, its errors, its breaker, and the ramp.
 
 import { badge, breaker } from './badge.js';
 import { el, keyed, setAttribute, setHidden, setStyle, setText } from './dom.js';
@@ -53,7 +53,7 @@ function updateVariant(row, variant) {
   row.requests.set(variant);
   const failing = variant.errorsPerSecond > 0;
   const share = variant.perSecond > 0 ? Math.min(1, variant.errorsPerSecond / variant.perSecond) : null;
-  // Whom nobody asks makes no errors, and that says nothing good of it.
+  // A variant without requests has no errors, but that does not mean that it works.
   if (variant.errorsPerSecond == null || (!failing && !(variant.perSecond > 0))) row.errors.set('note', NONE);
   else row.errors.set(failing ? (share >= 0.05 ? 'error' : 'warning') : 'ok', failing ? `${rateText(variant.errorsPerSecond)}${share == null ? '' : ` (${percent(share)}, ${count(Math.min(variant.errors, variant.recent))} of ${count(variant.recent)})`}` : 'none');
   setText(row.total, count(variant.total));

@@ -1,11 +1,11 @@
-// The live feed: who was refused what, by which rule, and why. A click on a rule shows it; "Explain" asks the engine.
+// The live feed of decisions: whose requests were refused, by which rule, and why. A click on a rule shows it; "Explain" runs the engine.
 
 import { api, Refused } from './api.js';
 import { badge } from './badge.js';
 import { el, keyed, setAttribute, setHidden, setText } from './dom.js';
 import { clock, count, NONE, plural } from './format.js';
 
-/** So many lines are kept in the page. */
+/** The maximum number of lines in the page. */
 const KEPT = 200;
 const OUTCOMES = { refused: ['error', 'Refused'], heldBack: ['warning', 'Would be refused'], redirected: ['note', 'Redirected'], passed: ['ok', 'Passed'] };
 const SECTIONS = { egress: 'Egress', rateLimits: 'Limit', routes: 'Route', canaries: 'Canary', host: 'Failure' };
@@ -20,7 +20,7 @@ const FIELDS = [
 /** `egress: stripe`. */
 export const placeOf = (decision) => (decision.section ? `${SECTIONS[decision.section] ?? decision.section}${decision.rule ? `: ${decision.rule}` : ''}` : NONE);
 
-/** `show(decision)` opens the rule of a decision, and `explain(decision)` the form; `share(filter)` puts a filter in the address. */
+/** `show(decision)` opens the rule of a decision, and `explain(decision)` the form; `share(filter)` stores a filter in the URL. */
 export function decisions(section, { show, explain, share }) {
   const state = { cluster: null, after: 0, lines: [], filter: { outcome: 'refusals' }, paused: false, enabled: false, turn: 0 };
   const off = el(
@@ -51,7 +51,7 @@ export function decisions(section, { show, explain, share }) {
     el('thead', { role: 'rowgroup' }, el('tr', { role: 'row' }, ...heads)),
     body,
   );
-  // Scrolled by the keyboard too.
+  // Can be scrolled by keyboard, too.
   const holder = el('div', { class: 'scroll feed', tabindex: '0', role: 'region', 'aria-label': 'Decisions' }, node);
   const none = el('p', { class: 'empty', hidden: true });
   const kept = el('p', { class: 'hint' });
@@ -109,14 +109,14 @@ export function decisions(section, { show, explain, share }) {
   }
 
   async function ask() {
-    // Hidden: another cluster, or a token, is asked for.
+    // Hidden while the page asks for another cluster or a token.
     if (!state.cluster || state.paused || !section.checkVisibility()) return;
     const turn = (state.turn += 1);
     const { cluster, after } = state;
     try {
       const answer = await api.decisions(cluster, { ...state.filter, after, limit: KEPT });
       if (turn !== state.turn) return;
-      // The dash was started anew: its numbers began anew.
+      // The dash was restarted, so its sequence numbers start again.
       if (answer.newest < after) {
         state.after = 0;
         state.lines = [];
@@ -128,7 +128,7 @@ export function decisions(section, { show, explain, share }) {
       if (answer.decisions.length || after === 0) draw();
       tell(answer);
     } catch (error) {
-      // The page's own clock says what is wrong with the dash.
+      // The page's own timer reports problems with the dash.
       if (!(error instanceof Refused)) throw error;
     }
   }
@@ -163,7 +163,7 @@ export function decisions(section, { show, explain, share }) {
     changed();
   });
 
-  // Sooner than the counters: a refusal is here within a second. Where no access log comes, there is nothing to hurry for.
+  // More often than the counters, so that a refusal appears within a second; less often when there is no access log.
   let ticks = 0;
   setInterval(() => {
     ticks += 1;
@@ -171,7 +171,7 @@ export function decisions(section, { show, explain, share }) {
   }, 500);
 
   return {
-    /** Shows the decisions of this cluster, from now on. */
+    /** Shows the decisions of this cluster from now on. */
     update(_, snapshot) {
       if (state.cluster === snapshot.cluster) return;
       state.cluster = snapshot.cluster;

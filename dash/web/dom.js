@@ -1,8 +1,8 @@
-// The few ways in which this page makes and changes elements. Text only ever goes in as text: names come from policies.
+// Helpers that make and change elements. Text is only inserted as text, because names come from policies.
 
 const SVG = 'http://www.w3.org/2000/svg';
 
-/** Text with what a reader would not see, or what reorders a line, as escapes. */
+/** Text in which invisible characters, and those that reorder a line, are escaped. */
 function visible(text) {
   const escape = (c) => `\\u${c.codePointAt(0).toString(16).padStart(4, '0')}`;
   return String(text).replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, escape);
@@ -27,19 +27,19 @@ export function svg(tag, attributes = {}, ...children) {
   return make(document.createElementNS(SVG, tag), attributes, children);
 }
 
-/** One of the signs that index.html declares. It says nothing by itself: a word stands beside it. */
+/** One of the icons in index.html. It is decorative: a word is beside it. */
 export function sign(name) {
   const use = svg('use', { href: `#sign-${name}` });
   return svg('svg', { class: `sign ${name}`, viewBox: '0 0 16 16', 'aria-hidden': 'true', focusable: 'false' }, use);
 }
 
-/** Gives a sign another form. */
+/** Changes an icon. */
 export function setSign(node, name) {
   setAttribute(node, 'class', `sign ${name}`);
   setAttribute(node.firstChild, 'href', `#sign-${name}`);
 }
 
-/** Sets an element's text, and touches the document only when it is another one. */
+/** Sets an element's text if it differs. */
 export function setText(node, raw) {
   const text = visible(raw);
   const only = node.firstChild;
@@ -50,13 +50,13 @@ export function setText(node, raw) {
   }
 }
 
-/** Sets an attribute when it is another one; `null` removes it. */
+/** Sets an attribute if it differs; `null` removes it. */
 export function setAttribute(node, name, value) {
   if (value == null) node.removeAttribute(name);
   else if (node.getAttribute(name) !== String(value)) node.setAttribute(name, value);
 }
 
-/** Sets a style when it is another one. The content security policy has no inline styles, and this is none. */
+/** Sets a style if it differs. The content security policy forbids inline style attributes, but not this. */
 export function setStyle(node, name, value) {
   if (node.style.getPropertyValue(name) !== value) node.style.setProperty(name, value);
 }
@@ -69,8 +69,8 @@ export function setHidden(node, hidden) {
 const kept = new WeakMap();
 
 /**
- * Makes the children of `parent` those of `items`, in their order, and keeps the elements of those that were there before.
- * `create(item)` gives `{node, …}`, `update(row, item)` brings it up to date; items with the same key share nothing.
+ * Makes the children of `parent` those of `items`, in their order, and reuses the elements of items that were there before.
+ * `create(item)` returns `{node, …}`, and `update(row, item)` updates it; items with equal keys have separate elements.
  */
 export function keyed(parent, items, keyOf, create, update) {
   let rows = kept.get(parent);
@@ -86,7 +86,7 @@ export function keyed(parent, items, keyOf, create, update) {
     else rows.set(key, (row = create(item)));
     if (row.node === next) next = next.nextSibling;
     else parent.insertBefore(row.node, next);
-    // In the document, where it can be measured.
+    // Already in the document, so that it can be measured.
     update(row, item);
   }
   for (const [key, row] of gone) {

@@ -1,4 +1,4 @@
-// Numbers, shares and times as people read them. All times are seconds since 1970.
+// Formats numbers, shares and times. All times are seconds since 1970.
 
 export const NONE = '–';
 
@@ -25,7 +25,7 @@ export function rate(value) {
   return value == null ? NONE : `${number(value)}/s`;
 }
 
-/** A whole number with its digits in groups. */
+/** An integer with grouped digits. */
 export function count(value) {
   return value == null ? NONE : Math.round(value).toLocaleString('en');
 }

@@ -1,5 +1,5 @@
-// The topology: who sends how much where, in layers from left to right. Widths are rates; errors and refusals have a colour,
-// a dash pattern and a word. Where a layer has more than fits, the rest is one node; the table has them all.
+// The topology: traffic from node to node, in layers from left to right. Widths are rates; errors and refusals have a colour,
+// a dash pattern and a word. Nodes that do not fit into a layer are merged into one; the table lists all of them.
 
 import { el, keyed, setAttribute, setHidden, setText, svg } from './dom.js';
 import { number, percent, plural, rate } from './format.js';
@@ -7,25 +7,25 @@ import { table, words } from './table.js';
 
 const FIRST = 12;
 const NODE = { width: 176, height: 40, gap: 14 };
-/** The height of a place where an edge passes a layer. */
+/** The height of the space where an edge passes through a layer. */
 const PASS = 16;
-/** The least width of a layer, of which so much is for the labels of the edges that leave it; and how far labels keep apart. */
+/** The minimum width of a layer, the part of it for labels of outgoing edges, and the minimum distance of labels. */
 const LAYER = 250;
 const LABEL = 118;
 const LINE = 16;
 const SWEEPS = 12;
-/** From this share of errors on an edge is drawn as failing. */
+/** The fraction of errors from which an edge is drawn as failing. */
 const FAILING = 0.01;
 const KINDS = { listener: 'Listener', route: 'Route', canary: 'Canary', variant: 'Variant', rule: 'Route rule', limit: 'Rate limit', host: 'Host', cluster: 'Cluster', egressRule: 'Egress rule', rule: 'Rule', limit: 'Rate limit', host: 'Host', refused: 'Refused', redirect: 'Redirect', more: '' };
-/** Where traffic ends: the last layer. */
+/** Kinds of nodes where traffic ends: the last layer. */
 const ENDS = ['cluster', 'host', 'refused', 'redirect'];
 
 const keyOf = (edge) => `${edge.from}\n${edge.to}`;
 
-/** Each node's layer: the longest way from a source; where traffic ends is the last one. */
+/** Each node's layer: the longest path from a source; nodes where traffic ends are in the last one. */
 function layersOf(nodes, edges) {
   const layer = new Map(nodes.map((node) => [node.id, 0]));
-  // As often as there are layers; a circle, which no policy makes, ends there too.
+  // Repeated as often as there are layers, so that it ends even for a cycle, which no policy produces.
   for (let round = 0; round < 8; round += 1) {
     let moved = false;
     for (const { from, to } of edges) {
@@ -50,11 +50,11 @@ function total(edges, id, own) {
     if (edge.from === id) leaving += edge.requestsPerSecond ?? 0;
     if (edge.to === id || edge.from === id) trouble += (edge.errorsPerSecond ?? 0) + (edge.refusedPerSecond ?? 0);
   }
-  // What the server says of a plugin is Envoy's own count: its edges are several sections that each request passes.
+  // A plugin's rate from the server is Envoy's own count; its edges are several sections, each of which counts a request.
   return { rate: own ?? Math.max(arriving, leaving), trouble };
 }
 
-/** The graph with at most `FIRST` nodes a layer. Which those are stays, as long as `chosen` still fits. */
+/** The graph with at most `FIRST` nodes a layer. The selection stays the same as long as `chosen` is still suitable. */
 function reduced({ nodes, edges }, chosen) {
   const layer = layersOf(nodes, edges);
   const layers = [];
@@ -92,7 +92,7 @@ function reduced({ nodes, edges }, chosen) {
   return { nodes: shown, edges: [...merged.values()], layer };
 }
 
-/** How many pairs of lines between neighbouring layers cross. */
+/** The number of crossing pairs of lines between neighbouring layers. */
 function crossings(lines, place) {
   let found = 0;
   lines.forEach(([a, b], index) => {
@@ -104,9 +104,9 @@ function crossings(lines, place) {
 }
 
 /**
- * The layers with their nodes in an order that crosses few edges: barycentres, with a place in each layer that an edge passes
- * (Sugiyama, Tagawa and Toda 1981). `before` gives the places of the last picture, so that little moves. Gives the layers (ids)
- * and for each edge's key the places that it passes.
+ * The layers with their nodes in an order with few edge crossings: barycentres, with a place in each layer that an edge passes
+ * (Sugiyama, Tagawa and Toda 1981). `before` contains the places of the previous drawing, so that little moves. Returns the layers (ids)
+ * and, by edge key, the places that the edge passes.
  */
 function ordered({ nodes, edges, layer }, before) {
   const columns = [...new Set(nodes.map((node) => layer.get(node.id)))].sort((a, b) => a - b);
@@ -178,7 +178,7 @@ function labelOf(edge, state) {
   return '';
 }
 
-/** Moves labels that stand in one gap between layers apart, in their order. */
+/** Moves labels in the same gap between layers apart, in their order. */
 function spread(labelled) {
   const byGap = new Map();
   for (const edge of labelled) byGap.set(edge.x, [...(byGap.get(edge.x) ?? []), edge]);
@@ -245,14 +245,14 @@ export function topology(section, view) {
   let passes = new Map();
   let last = null;
 
-  /** Where each node stands, and where edges pass; anew only when there are others, or another width. */
+  /** The positions of nodes and edges; computed again only when they or the width have changed. */
   function lay(graph) {
     const next = [holder.clientWidth, ...graph.nodes.map((node) => `${node.id} ${node.label}`).sort(), ...graph.edges.map(keyOf).sort()].join('\n');
     if (next === shape) return;
     shape = next;
     const found = ordered(graph, places);
     const layers = found.layers;
-    // A narrow window scrolls the drawing: squeezed, its labels would lie over its nodes.
+    // In a narrow window the drawing scrolls, because otherwise labels would overlap nodes.
     const width = Math.max(holder.clientWidth, 640, layers.length * LAYER);
     passes = found.passes;
     const sizeOf = (id) => (id.startsWith('pass/') ? PASS : NODE.height + NODE.gap);
@@ -277,7 +277,7 @@ export function topology(section, view) {
     setAttribute(drawing, 'height', height);
   }
 
-  /** The way of an edge: a curve from layer to layer, straight where it passes one. Its label stands in the first curve. */
+  /** The path of an edge: a curve from layer to layer, straight where it passes through one. Its label is on the first curve. */
   function way(edge, at) {
     const { from, to } = at.get(edge);
     const stops = [{ x: places.get(edge.from).x + places.get(edge.from).width, y: from }];
@@ -295,7 +295,7 @@ export function topology(section, view) {
     return { path, x: (stops[0].x + stops[1].x) / 2, y: (stops[0].y + stops[1].y) / 2 };
   }
 
-  /** Where each edge leaves and arrives: side by side, in the order of the other ends. */
+  /** The ends of each edge: side by side, in the order of the other ends. */
   function ports(edges) {
     const at = new Map(edges.map((edge) => [edge, {}]));
     for (const [own, other] of [['from', 'to'], ['to', 'from']]) {
@@ -356,7 +356,7 @@ export function topology(section, view) {
         setAttribute(row.node, 'data-state', edge.state);
         setAttribute(row.node, 'x', edge.x);
         setAttribute(row.node, 'y', (edge.y + 4).toFixed(1));
-        // The counts are in the edge's title and in the table: there is no room for them between two layers.
+        // The counts are in the edge's title and in the table, because there is no room between two layers.
         setText(row.node, edge.label.replace(/ \(.*/, ''));
       },
     );

@@ -1,4 +1,4 @@
-// Rates over a longer time, with marks where a policy was reloaded, a variant was rolled back, or a ramp went on.
+// Rates over a longer time, with marks where a policy was reloaded, a variant was rolled back, or a ramp reached its next step.
 
 import { api, Refused } from './api.js';
 import { badge } from './badge.js';
@@ -20,10 +20,10 @@ const CHARTS = [
 const MARKS = { reload: ['note', 'Reload'], rollback: ['error', 'Rollback'], ramp: ['ok', 'Ramp'] };
 const WIDTH = 600;
 const HEIGHT = 90;
-/** Seconds between two looks. */
+/** Seconds between two polls. */
 const EACH = 10;
 
-/** A time, with its day where the range is longer than one. */
+/** A time, with its day when the range is longer than a day. */
 const stamp = (at, range) => new Date(at * 1000).toLocaleString('en-GB', { ...(range > 86_400 && { day: '2-digit', month: 'short' }), hour: '2-digit', minute: '2-digit', ...(range <= 3600 && { second: '2-digit' }) });
 
 function chart([name, label, kind]) {
@@ -42,7 +42,7 @@ function chart([name, label, kind]) {
       const top = Math.max(...points.map(([, value]) => value), 0.001);
       const x = (at) => (((at - history.from) / (history.to - history.from)) * WIDTH).toFixed(1);
       const y = (value) => (HEIGHT - 2 - ((HEIGHT - 8) * value) / top).toFixed(1);
-      // A time without points is a gap, not a line across it.
+      // A time without points is drawn as a gap.
       let path = '';
       let fill = '';
       let before = null;
@@ -78,7 +78,7 @@ function chart([name, label, kind]) {
   };
 }
 
-/** `share(range)` puts the range in the address. */
+/** `share(range)` stores the range in the URL. */
 export function history(section, share) {
   const state = { cluster: null, range: RANGES[0][0], at: 0, turn: 0, paused: false };
   const select = el('select', { 'aria-label': 'Time range' }, ...RANGES.map(([seconds, words]) => el('option', { value: seconds }, words)));
@@ -126,7 +126,7 @@ export function history(section, share) {
       const found = await api.history(state.cluster, state.range);
       if (turn === state.turn) draw(found);
     } catch (error) {
-      // The page's own clock says what is wrong with the dash.
+      // The page's own timer reports problems with the dash.
       if (!(error instanceof Refused)) throw error;
     }
   }

@@ -14,7 +14,7 @@ const FIELDS = [
   ['sni', 'Server name (TLS)'],
 ];
 
-/** A panel over the page. `cluster()` is the one that is shown. */
+/** A panel over the page. `cluster()` returns the cluster that is shown. */
 export function inspector(dialog, cluster) {
   const title = el('h2', { id: 'inspect-title', tabindex: '-1' });
   const close = el('button', { type: 'button' }, 'Close');
@@ -51,12 +51,12 @@ export function inspector(dialog, cluster) {
       'article',
       {},
       el('dl', { class: 'facts' }, ...facts.filter(([, value]) => value).map(([name, value]) => el('div', {}, el('dt', {}, name), el('dd', {}, value)))),
-      // Long lines are scrolled, by the keyboard too.
+      // Long lines can be scrolled, by keyboard, too.
       el('pre', { tabindex: '0', 'aria-label': 'The rule as YAML' }, ...lines(version.yaml)),
     );
   }
 
-  /** A rule of a section, and whom it refused last. */
+  /** Shows a rule of a section, and the last requests that it refused. */
   async function rule(section, name) {
     const mine = open(`${section}/${name}`, el('p', { class: 'empty' }, 'Reading the rule…'));
     let parts;
@@ -80,7 +80,7 @@ export function inspector(dialog, cluster) {
     if (mine === turn) content.replaceChildren(...parts);
   }
 
-  /** A form with a decision's request in it, which is explained at once. */
+  /** Shows a form with a decision's request, and explains it at once. */
   function explain(decision) {
     const values = { ...decision, sourceAddress: decision.address, peer: decision.caller };
     const inputs = FIELDS.map(([name, label]) => {
@@ -114,7 +114,7 @@ export function inspector(dialog, cluster) {
       try {
         let found = await api.explain(cluster(), question);
         if (found.explanations.length === 0 && question.proxy) {
-          // The log knows the proxy by another name, or not at all: ask what runs in the cluster.
+          // The log has another name for the proxy, or none, so the policies of the whole cluster are used.
           delete question.proxy;
           found = await api.explain(cluster(), question);
         }
@@ -141,7 +141,7 @@ export function inspector(dialog, cluster) {
         await navigator.clipboard.writeText(found.command);
         setText(told, 'Copied.');
       } catch {
-        // No permission: it can be copied by hand.
+        // Without permission, the text can be copied by hand.
         getSelection().selectAllChildren(command);
         setText(told, 'Selected: copy it with your keyboard.');
       }
@@ -169,7 +169,7 @@ export function inspector(dialog, cluster) {
   return { rule, explain };
 }
 
-/** Text with its line breaks: everything else in it that a reader would not see is escaped. */
+/** Text with its line breaks; all other invisible characters are escaped. */
 function lines(text) {
   return text.trimEnd().split('\n').map((line) => el('span', { class: 'line' }, line));
 }

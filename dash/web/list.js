@@ -1,15 +1,15 @@
-// Which of a section's rules are shown, and in which order: the busiest fifty, those that a filter names, or all.
+// Selects and orders the rules of a section: the busiest fifty, those that match a filter, or all.
 
 import { el, setHidden, setText } from './dom.js';
 import { count, plural } from './format.js';
 
 const FILTER_FROM = 9;
-/** Seconds for which an order holds: rows that change places each second cannot be read. */
+/** Seconds for which an order is kept, because rows that move each second are not readable. */
 const ORDER_HOLDS = 10;
 
 /**
  * A list of rules in `root` (an element that holds the rows). `options`: `what` (their name in the plural), `key` (a rule's
- * name), `weight` (what the busiest have most of), `text` (what the filter looks in; the name if absent),
+ * name), `weight` (what the busiest have most of), `text` (the text that the filter searches; the name if absent),
  * `first` (how many are shown at first).
  */
 export function list(root, options) {
@@ -47,7 +47,7 @@ export function list(root, options) {
   });
 
   return {
-    /** Calls `draw` with what is to be shown of `items`, now and whenever the user chooses otherwise. */
+    /** Calls `draw` with the items to show, now and whenever the user changes the selection. */
     show(items, draw) {
       last = items;
       again = () => {
@@ -67,7 +67,7 @@ export function list(root, options) {
       };
       again();
     },
-    /** Shows this rule in any case, from now on. */
+    /** Always shows this rule from now on. */
     pin(name) {
       pinned = name;
       filter.value = '';

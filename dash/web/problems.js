@@ -1,10 +1,10 @@
-// "What is wrong now": the first thing that is read, by eyes and by screen readers.
+// "What is wrong now": the first content of the page, also for screen readers.
 
 import { el, keyed, setAttribute, setHidden, setText, sign, setSign } from './dom.js';
 import { ago, clock, plural } from './format.js';
 
 const FIRST = 8;
-/** So many of one kind before all are asked for: fifty dead proxies must not hide the canary that fails. */
+/** The number of problems of one kind that are shown by default: fifty dead proxies must not hide the canary that fails. */
 const OF_A_KIND = 3;
 const SECTIONS = { canaries: 'Canary', routes: 'Route', egress: 'Egress', rateLimits: 'Limit', drift: 'Drift', endpoints: 'Proxy' };
 const SEVERITIES = { error: 'Error', warning: 'Warning' };
@@ -62,7 +62,7 @@ export function problems(section, link) {
   }
 
   return {
-    /** `fresh`: this is another cluster than before, whose problems are not news. */
+    /** `fresh`: the cluster has changed, so its problems are not new. */
     update(next, fresh) {
       snapshot = next;
       const found = next.problems;
@@ -81,7 +81,7 @@ export function problems(section, link) {
       draw();
       const before = fresh ? null : known;
       known = new Set(found.map(keyOf));
-      // Only what is new is said, once: a list that changes each second would be read out each second.
+      // Only new problems are announced, once: otherwise screen readers would read the list each second.
       const news = before ? found.filter((problem) => !before.has(keyOf(problem))) : [];
       if (news.length) setText(announce, news.map((problem) => `${SEVERITIES[problem.severity] ?? ''}: ${problem.text}.`).join(' '));
     },

@@ -1,4 +1,4 @@
-// Which proxies are watched, whether they answer, and which policy each of them runs.
+// The proxies: whether they respond, and which policy each of them runs.
 
 import { badge } from './badge.js';
 import { el, keyed, setAttribute, setHidden, setText } from './dom.js';

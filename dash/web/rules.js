@@ -10,7 +10,7 @@ const name = (rule) => rule.name;
 const NAMES = { _default: 'no rule', _others: 'further rules' };
 const shownName = (rule) => NAMES[rule.name] ?? rule.name;
 
-/** A rule's name with what else is to be said at once. */
+/** A rule's name with its most important details. */
 function heading(label, badges) {
   return {
     label,
@@ -28,7 +28,7 @@ function heading(label, badges) {
   };
 }
 
-/** A column with the rate of one or more outcomes, summed, and its last minute. */
+/** A column with the summed rate of one or more outcomes, and its last minute. */
 function outcomes(label, kind, ...of) {
   return {
     label,
@@ -50,7 +50,7 @@ function added(rule, of) {
 const perSecond = (rule, ...of) => added(rule, of).perSecond ?? 0;
 const busiest = (rule) => Object.values(rule.outcomes ?? {}).reduce((sum, outcome) => sum + (outcome.perSecond ?? 0), 0);
 
-/** Outcomes that should not be there. */
+/** Outcomes that indicate a problem. */
 const TROUBLES = { overfull: 'shared buckets', error: 'service failed', timeout: 'service late', missingKey: 'without key', badCost: 'bad cost' };
 
 function troubles() {

@@ -1,4 +1,4 @@
-// A rate as a number and as its last minute in a line of a hand's breadth.
+// A rate as a number, with its last minute as a small line chart.
 
 import { el, setAttribute, setText, svg } from './dom.js';
 import { rate as rateText } from './format.js';
@@ -18,7 +18,7 @@ function line(history, top) {
     .join('');
 }
 
-/** A rate with its line. `set` takes an outcome (`{perSecond, history}`), or `null` where nothing is known. */
+/** A rate with its line. `set` takes an outcome (`{perSecond, history}`), or `null` when it is unknown. */
 export function rate(kind = '') {
   const area = svg('path', { class: 'area' });
   const stroke = svg('path', { class: 'stroke' });

@@ -1,14 +1,14 @@
-// A table of a section: one row a rule, brought up to date in place.
+// A table of a section with one row for each rule, updated in place.
 
 import { el, keyed, setAttribute, setHidden, setText } from './dom.js';
 import { list } from './list.js';
 
 /**
- * Adds a table to `section`. `columns` are `{label, make()}` where `make` gives `{node, set(item, snapshot)}`; the first
- * column is the row's heading. `options`: `caption`, `none` (what an empty table says) and those of a list.
+ * Adds a table to `section`. `columns` are `{label, make()}` where `make` returns `{node, set(item, snapshot)}`; the first
+ * column is the row's heading. `options`: `caption`, `none` (the text of an empty table) and those of a list.
  */
 export function table(section, columns, options) {
-  // Roles are written out, because narrow screens show rows as blocks, and browsers take that for the end of a table.
+  // Roles are explicit, because on narrow screens rows are blocks, which browsers no longer treat as a table.
   const heads = columns.map(({ label, className }) => el('th', { scope: 'col', role: 'columnheader', class: className }, label));
   const body = el('tbody', { role: 'rowgroup' });
   const node = el(
@@ -46,7 +46,7 @@ export function table(section, columns, options) {
       setHidden(holder, items.length === 0);
       rows.show(items, (shown) => keyed(body, shown, options.key, create, update));
     },
-    /** The row of a rule, which is shown from now on; `undefined` when there is none. */
+    /** The row of a rule, which stays visible from now on; `undefined` when there is none. */
     find(name) {
       rows.pin(name);
       return [...body.children].find((row) => row.dataset.rule === name);

@@ -1,4 +1,4 @@
-// Light or dark: the system's choice, or this browser's.
+// The light or dark theme: the system's, or the one chosen in this browser.
 
 const KEY = 'penstock-theme';
 const THEMES = { system: 'System theme', light: 'Light theme', dark: 'Dark theme' };
@@ -11,7 +11,7 @@ function stored() {
   }
 }
 
-/** Makes a select of the themes, and keeps what is chosen. */
+/** Makes a select for the theme, and stores the choice. */
 export function themes(select) {
   const apply = (theme) => {
     if (theme === 'system') document.documentElement.removeAttribute('data-theme');
@@ -25,7 +25,7 @@ export function themes(select) {
     try {
       localStorage.setItem(KEY, select.value);
     } catch {
-      // It holds until the page is closed.
+      // Without storage, the choice lasts until the page is closed.
     }
   });
 }
