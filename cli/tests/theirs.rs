@@ -1,4 +1,4 @@
-//! The tables "Theirs and ours" in `docs/filters/`: each cell of ours compiles, and imported objects of others decide
+//! The tables "Compared with other gateways" in `docs/filters/`: each cell of ours compiles, and imported objects of others decide
 //! alike.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test stops at the first surprise")]
@@ -18,7 +18,7 @@ const EGRESS: &str = include_str!("../../docs/filters/egress.md");
 
 /// The code in the cells of the table, row by row; `None` for a dash or text.
 fn rows(page: &str) -> Vec<Vec<Option<String>>> {
-    let section = page.split("## Theirs and ours\n").nth(1).unwrap().split("\n## ").next().unwrap();
+    let section = page.split("## Compared with other gateways\n").nth(1).unwrap().split("\n## ").next().unwrap();
     let lines = section.lines().filter(|line| line.starts_with("| ")).skip(1);
     let cell = |cell: &str| {
         let cell = cell.trim();
