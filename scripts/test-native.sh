@@ -7,7 +7,7 @@ cd "$ROOT"
 tests=(contract routes effects limits breakers canaries global_limits egress egress_tls reload hostile)
 skipped=()
 if [[ ${1:-} != core ]]; then
-    tests+=(differential egress_port egress_readers observability scale dash soak)
+    tests+=(costs responses settings callers received_headers log_limits native differential egress_port egress_readers observability scale dash soak)
     # These tests are about VMs, and about Envoy fetching their code.
     skipped=(--skip traps:: --skip code_outage::)
 fi

@@ -125,9 +125,14 @@ fn a_service_is_charged_the_rest_of_the_cost_and_never_refunded() -> Result<()> 
         Ok(statuses.collect::<Result<Vec<_>>>()?.into_iter().filter(|status| *status == 200).count())
     };
     // First 600, then 100 each. The service is told after the response, so the test waits a moment.
-    assert_eq!(passed("more", "600", 1)?, 1);
+    let users: Vec<String> = (0..20).map(|user| format!("more-{user}")).collect();
+    for user in &users {
+        assert_eq!(passed(user, "600", 1)?, 1);
+    }
     thread::sleep(Duration::from_millis(300));
-    assert_eq!(passed("more", "100", 8)?, 4);
+    for user in &users {
+        assert_eq!(passed(user, "100", 8)?, 4, "{user}");
+    }
     assert_eq!(passed("nothing", "nothing", 12)?, 10, "the reserve stays");
     assert_eq!(passed("less", "1", 12)?, 10, "this service takes nothing back");
     envoy.check_healthy()

@@ -242,6 +242,15 @@ pub trait ProxyRequest {
     /// When the proxy does not take it: there is no call.
     fn call(&mut self, call: &GrpcCall<'_>) -> Result<CallStart, Self::Error>;
 
+    /// Starts a call whose reply changes nothing, when the response's headers have arrived. The service gets it even if the
+    /// exchange ends.
+    ///
+    /// # Errors
+    /// When the proxy does not accept it: there is no call.
+    fn tell(&mut self, call: &GrpcCall<'_>) -> Result<(), Self::Error> {
+        self.call(call).map(drop)
+    }
+
     /// Gives up a call; one that is over already is left alone.
     fn cancel(&mut self, call: u32);
 

@@ -66,7 +66,7 @@ fn call<'r>(rls_request: &'r RlsRequest<'_>) -> GrpcCall<'r> {
 
 /// Tells a service what a request has cost. Nobody waits for the reply: the request has been decided.
 pub(crate) fn tell<M: Runs, H: Host>(rls_request: &RlsRequest<'_>, plugin: &Plugin<M, H>, request: &mut H::Request) {
-    if let Err(error) = request.call(&call(rls_request)) {
+    if let Err(error) = request.tell(&call(rls_request)) {
         plugin.note("settle", &format!("cannot tell {} what a request has cost ({error})", rls_request.cluster));
     }
 }

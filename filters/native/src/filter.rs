@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use penstock_host::{CallStart, ProxyRequest, Rest, count_failure};
+use smallvec::SmallVec;
 
 use crate::abi::Stream;
 use crate::config::FilterConfig;
@@ -54,6 +55,12 @@ pub(crate) struct Filter {
     is_call_beginning: Cell<bool>,
     /// The number of calls so far.
     calls: Cell<u32>,
+    /// Envoy's ids of the calls in progress for which no decision waits.
+    tells: RefCell<SmallVec<[u64; 1]>>,
+    /// Whether such a call is being started, and whether it has ended within that.
+    tell_beginning: Cell<Option<bool>>,
+    /// Whether the end of the response waits for these calls.
+    is_response_held: Cell<bool>,
 }
 
 /// A gRPC call in progress.
@@ -112,6 +119,9 @@ pub(crate) fn new(config: &FilterConfig, stream: Stream) -> Option<usize> {
         call: RefCell::new(None),
         is_call_beginning: Cell::new(false),
         calls: Cell::new(0),
+        tells: RefCell::default(),
+        tell_beginning: Cell::new(None),
+        is_response_held: Cell::new(false),
     };
     with_filters(|filters| filters.try_borrow_mut().ok()?.insert(Rc::new(filter)))
 }
@@ -132,6 +142,11 @@ pub(crate) fn observe(handle: usize, act: impl FnOnce(&Rc<Filter>)) {
     if guard(|| act(&filter)).is_err() {
         let _ = guard(|| filter.count_panic());
     }
+}
+
+/// Whether the end of the response, which has arrived, waits. After a panic it does not.
+pub(crate) fn holds_response(handle: usize) -> bool {
+    find(handle).is_some_and(|filter| guard(|| filter.holds_response()).unwrap_or(false))
 }
 
 /// Envoy destroys its side.
@@ -302,6 +317,47 @@ impl Filter {
         }
     }
 
+    /// Starts a call for which no decision waits. It may end within `start`.
+    pub(crate) fn tell(&self, start: impl FnOnce(Stream) -> Result<u64, Error>) -> Result<(), Error> {
+        let stream = self.stream()?;
+        self.tell_beginning.set(Some(false));
+        let started = start(stream);
+        let has_ended = self.tell_beginning.take() == Some(true);
+        let id = started?;
+        if !has_ended && let Ok(mut tells) = self.tells.try_borrow_mut() {
+            tells.push(id);
+        }
+        Ok(())
+    }
+
+    /// Whether the end of the response waits for a call. Every call ends, at the latest at its timeout.
+    fn holds_response(&self) -> bool {
+        let has_tells = self.tells.try_borrow().is_ok_and(|tells| !tells.is_empty());
+        let holds = has_tells && self.stream().is_ok_and(Stream::can_resume_response);
+        self.is_response_held.set(holds);
+        holds
+    }
+
+    /// Whether a call ends for which no decision waits. The response continues after the last one.
+    fn tell_ended(&self, id: u64) -> bool {
+        if self.tell_beginning.get().is_some() {
+            self.tell_beginning.set(Some(true));
+            return true;
+        }
+        let Ok(mut tells) = self.tells.try_borrow_mut() else { return false };
+        let Some(at) = tells.iter().position(|known| *known == id) else { return false };
+        tells.swap_remove(at);
+        let is_last = tells.is_empty();
+        drop(tells);
+        if is_last
+            && self.is_response_held.take()
+            && let Ok(stream) = self.stream()
+        {
+            stream.resume_response();
+        }
+        true
+    }
+
     /// Cancels a call; ignores one that has ended.
     pub(crate) fn cancel_call(&self, number: u32) {
         let call = self.call.try_borrow_mut().ok().and_then(|mut call| call.take_if(|call| call.number == number));
@@ -340,6 +396,9 @@ impl Filter {
 
     /// A call has ended. When its request has ended too, the late reply is ignored.
     pub(crate) fn call_ended(self: &Rc<Self>, id: u64, has_completed: bool) -> HookResult {
+        if self.tell_ended(id) {
+            return HookResult::Continue;
+        }
         let Some(message) = self.with_call(id, |call| call.message(has_completed)) else { return HookResult::Continue };
         if self.is_call_beginning.get() {
             self.with_call(id, |call| call.ended = Some(message));

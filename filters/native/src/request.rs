@@ -35,6 +35,23 @@ fn change(stream: Stream, map: StreamHeaders, change: &HeaderOp<'_>) -> Result<(
     }
 }
 
+/// Starts a gRPC call.
+fn start_call(stream: Stream, call: &GrpcCall<'_>) -> Result<u64, Error> {
+    let body = grpc::frame(call.message).ok_or(Error::Refused("call"))?;
+    let path = ["/", call.service, "/", call.method].concat();
+    let headers: [Header<'_>; 6] = [
+        (b":method", b"POST"),
+        (b":path", path.as_bytes()),
+        (b":scheme", b"http"),
+        (b"host", call.cluster.as_bytes()),
+        (b"content-type", b"application/grpc"),
+        (b"te", b"trailers"),
+    ];
+    // Rounded up, because 0 would mean no timeout.
+    let timeout = u64::try_from(call.timeout.as_nanos().div_ceil(1_000_000).max(1)).unwrap_or(u64::MAX);
+    stream.start_call(call.cluster, &headers, &body, timeout)
+}
+
 impl NativeRequest {
     /// The stream, while it exists in Envoy.
     fn stream(&self) -> Result<Stream, Error> {
@@ -113,19 +130,13 @@ impl ProxyRequest for NativeRequest {
 
     fn call(&mut self, call: &GrpcCall<'_>) -> Result<CallStart, Error> {
         let NativeRequest::Http(filter) = self else { return Err(Error::Over) };
-        let body = grpc::frame(call.message).ok_or(Error::Refused("call"))?;
-        let path = ["/", call.service, "/", call.method].concat();
-        let headers: [Header<'_>; 6] = [
-            (b":method", b"POST"),
-            (b":path", path.as_bytes()),
-            (b":scheme", b"http"),
-            (b"host", call.cluster.as_bytes()),
-            (b"content-type", b"application/grpc"),
-            (b"te", b"trailers"),
-        ];
-        // Rounded up, because 0 would mean no timeout.
-        let timeout = u64::try_from(call.timeout.as_nanos().div_ceil(1_000_000).max(1)).unwrap_or(u64::MAX);
-        filter.begin_call(|stream| stream.start_call(call.cluster, &headers, &body, timeout))
+        filter.begin_call(|stream| start_call(stream, call))
+    }
+
+    /// Envoy cancels the calls of a stream that ends, so the end of the response waits for this one.
+    fn tell(&mut self, call: &GrpcCall<'_>) -> Result<(), Error> {
+        let NativeRequest::Http(filter) = self else { return Err(Error::Over) };
+        filter.tell(|stream| start_call(stream, call))
     }
 
     fn cancel(&mut self, call: u32) {

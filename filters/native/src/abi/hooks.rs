@@ -166,22 +166,23 @@ extern "C" fn envoy_dynamic_module_on_http_filter_response_headers(
     end_of_stream: bool,
 ) -> u32 {
     filter::observe(filter.addr(), |filter| filter.response_headers(end_of_stream));
-    status::CONTINUE
+    if end_of_stream && filter::holds_response(filter.addr()) { status::STOP } else { status::CONTINUE }
 }
 
 #[unsafe(no_mangle)]
 extern "C" fn envoy_dynamic_module_on_http_filter_response_body(
     _envoy: Ptr,
-    _filter: *const c_void,
-    _end: bool,
+    filter: *const c_void,
+    end_of_stream: bool,
 ) -> u32 {
-    status::CONTINUE
+    let holds = end_of_stream && filter::holds_response(filter.addr());
+    if holds { status::STOP_BODY_AND_WATERMARK } else { status::CONTINUE }
 }
 
 #[unsafe(no_mangle)]
 extern "C" fn envoy_dynamic_module_on_http_filter_response_trailers(_envoy: Ptr, filter: *const c_void) -> u32 {
     filter::observe(filter.addr(), |filter| filter.response_trailers());
-    status::CONTINUE
+    if filter::holds_response(filter.addr()) { status::STOP } else { status::CONTINUE }
 }
 
 #[unsafe(no_mangle)]

@@ -85,6 +85,7 @@ callbacks! {
     optional {
         http_get_filter_state_typed(Ptr, ModuleBuffer, *mut EnvoyBuffer) -> bool;
         http_filter_reset_stream(Ptr, u32, ModuleBuffer);
+        http_filter_continue_encoding(Ptr);
         http_filter_start_http_stream(Ptr, *mut u64, ModuleBuffer, *mut ModuleHeader, usize, ModuleBuffer, bool, u64) -> u32;
         http_filter_reset_http_stream(Ptr, u64);
         http_filter_config_define_counter(Ptr, ModuleBuffer, *mut ModuleBuffer, usize, *mut usize) -> u32;

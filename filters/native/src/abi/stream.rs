@@ -161,6 +161,19 @@ impl Stream {
         Ok(())
     }
 
+    /// Whether this Envoy can continue a stopped response.
+    pub(crate) fn can_resume_response(self) -> bool {
+        callback!(http_filter_continue_encoding).is_ok()
+    }
+
+    /// Continues a stopped response.
+    pub(crate) fn resume_response(self) {
+        if let Ok(resume) = callback!(http_filter_continue_encoding) {
+            // SAFETY: the stream lives.
+            unsafe { resume(self.filter()) }
+        }
+    }
+
     /// Makes Envoy select the route again.
     pub(crate) fn clear_route_cache(self) {
         if let Ok(clear) = required!(http_clear_route_cache) {

@@ -163,3 +163,67 @@ fn the_configuration_may_go_while_a_request_of_it_waits() {
     exchange.call(&FakeCallEvent::Complete);
     assert_eq!(exchange.fate(), Fate::Forwarded);
 }
+
+/// A limit whose service is told the cost that the response states.
+fn settled(name: &str) -> LoadedFilter {
+    suite(
+        name,
+        r#"{"rateLimits": [{"name": "l", "key": [], "limit": {"requests": 1000, "per": "1m"},
+            "cost": {"responseHeader": "x-cost", "reserve": 1}, "scope": {"global": {"cluster": "rl", "domain": "shop"}}}]}"#,
+    )
+}
+
+/// A request that the service has admitted.
+fn admitted(loaded: &LoadedFilter) -> FakeExchange {
+    let exchange = FakeExchange::sent(loaded, &[]);
+    [FakeCallEvent::Headers(GOOD), data(OK), FakeCallEvent::Trailers(DONE), FakeCallEvent::Complete]
+        .iter()
+        .for_each(|event| exchange.call(event));
+    assert_eq!((exchange.fate(), exchange.calls().0.len()), (Fate::Forwarded, 1));
+    exchange
+}
+
+/// Envoy cancels the calls of a stream that ends.
+#[test]
+fn the_end_of_a_response_waits_until_the_service_has_its_cost() {
+    let loaded = settled("calls-told");
+    const COST: (&str, &str) = ("x-cost", "500");
+    for end in [FakeCallEvent::Complete, FakeCallEvent::Reset] {
+        let exchange = admitted(&loaded);
+        exchange.response_begins(&[(":status", "200"), COST]);
+        assert_eq!((exchange.calls().0.len(), exchange.response_body(false), exchange.response_body(true)), (2, 0, 2));
+        exchange.call(&FakeCallEvent::Headers(GOOD));
+        assert_eq!(exchange.responses_resumed(), 0);
+        exchange.call(&end);
+        exchange.call(&end);
+        assert_eq!(exchange.responses_resumed(), 1);
+        // The service has it before the end arrives: nothing waits.
+        let exchange = admitted(&loaded);
+        exchange.response_begins(&[(":status", "200"), COST]);
+        exchange.call(&end);
+        assert_eq!((exchange.response_body(true), exchange.responses_resumed()), (0, 0));
+    }
+    // A response without a body.
+    let exchange = admitted(&loaded);
+    assert_eq!(exchange.response(&[(":status", "204"), COST], &[]), 1);
+    exchange.call(&FakeCallEvent::Complete);
+    assert_eq!(exchange.responses_resumed(), 1);
+    // There is nothing to tell.
+    let exchange = admitted(&loaded);
+    assert_eq!(exchange.response(&[(":status", "204"), ("x-cost", "1")], &[]), 0);
+    // A call that ends while it is started, one that cannot start, and an Envoy that cannot continue a response.
+    let exchange = admitted(&loaded);
+    with_faults(
+        |faults| faults.call_at_once = vec![FakeCallEvent::Reset],
+        || assert_eq!(exchange.response(&[(":status", "204"), COST], &[]), 0),
+    );
+    let exchange = admitted(&loaded);
+    with_faults(
+        |faults| faults.failing.extend(["http_filter_start_http_stream"]),
+        || assert_eq!(exchange.response(&[(":status", "204"), COST], &[]), 0),
+    );
+    assert!(crate::abi::fake::load_without(&["http_filter_continue_encoding"]));
+    let exchange = admitted(&loaded);
+    assert_eq!(exchange.response(&[(":status", "204"), COST], &[]), 0);
+    crate::abi::fake::load_without(&[]);
+}

@@ -221,6 +221,9 @@ fakes! {
             assert_eq!(reason, 0);
             *unsafe { stream(filter) }.reset.borrow_mut() = Some(unsafe { text(details) });
         }
+        http_filter_continue_encoding(filter: Ptr) {
+            unsafe { stream(filter) }.resume_response();
+        }
         http_filter_start_http_stream(filter: Ptr, id: *mut u64, cluster: ModuleBuffer, headers: *mut ModuleHeader, count: usize, body: ModuleBuffer, end: bool, timeout: u64) -> u32 = 3; {
             assert!(end && timeout > 0);
             let stream = unsafe { stream(filter) };

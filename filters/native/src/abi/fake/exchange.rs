@@ -107,6 +107,7 @@ pub(super) struct FakeStream {
     reply: RefCell<Option<FakeReply>>,
     pub(super) reset: RefCell<Option<String>>,
     resumed: Cell<usize>,
+    responses_resumed: Cell<usize>,
     calls: RefCell<Vec<FakeCall>>,
     pub(super) calls_reset: RefCell<Vec<u64>>,
 }
@@ -181,6 +182,10 @@ impl FakeStream {
             self.response.replace(vec![(":status".to_owned(), b"200".to_vec())]);
             unsafe { envoy_dynamic_module_on_http_filter_response_headers(self.envoy(), self.module.get(), true) };
         }
+    }
+
+    pub(super) fn resume_response(&self) {
+        self.responses_resumed.set(self.responses_resumed.get() + 1);
     }
 
     pub(super) fn begin_call(&self, cluster: String, headers: Headers, body: Vec<u8>) -> u64 {
@@ -305,6 +310,7 @@ impl FakeExchange {
             reply: RefCell::default(),
             reset: RefCell::default(),
             resumed: Cell::new(0),
+            responses_resumed: Cell::new(0),
             calls: RefCell::default(),
             calls_reset: RefCell::default(),
         });
@@ -359,6 +365,15 @@ impl FakeExchange {
                 envoy_dynamic_module_on_http_filter_response_trailers(self.stream.envoy(), self.module());
             }
             status
+        }
+    }
+
+    /// Passes the headers of an upstream's response that has a body.
+    pub(crate) fn response_begins(&self, headers: &[(&str, &str)]) {
+        let owned = headers.iter().map(|(name, value)| ((*name).to_owned(), value.as_bytes().to_vec())).collect();
+        self.stream.response.replace(owned);
+        unsafe {
+            envoy_dynamic_module_on_http_filter_response_headers(self.stream.envoy(), self.module(), false);
         }
     }
 
@@ -440,6 +455,16 @@ impl FakeExchange {
     /// Sets a number attribute.
     pub(crate) fn set_number(&self, attribute: u32, value: u64) {
         self.stream.numbers.borrow_mut().insert(attribute, value);
+    }
+
+    /// Passes a part of the response's body and returns its status.
+    pub(crate) fn response_body(&self, end: bool) -> u32 {
+        unsafe { envoy_dynamic_module_on_http_filter_response_body(self.stream.envoy(), self.module(), end) }
+    }
+
+    /// How often the module has continued a stopped response.
+    pub(crate) fn responses_resumed(&self) -> usize {
+        self.stream.responses_resumed.get()
     }
 
     pub(crate) fn routes_cleared(&self) -> usize {
