@@ -92,7 +92,7 @@ function rampOf() {
   };
 }
 
-export function canaries(section) {
+export function canaries(section, show) {
   const empty = el('p', { class: 'empty', hidden: true }, 'No policy in this cluster has a canary.');
   const holder = el('div', { class: 'canary-list' });
   section.append(empty, holder);
@@ -100,17 +100,17 @@ export function canaries(section) {
   const rows = list(holder, { what: 'canaries', key: (canary) => canary.name, weight: sum, text: (canary) => `${canary.name} ${canary.variants.map((variant) => variant.name).join(' ')}` });
 
   function create(canary) {
-    const name = el('h3', {});
+    const name = el('button', { type: 'button', class: 'link' }, canary.name);
+    name.addEventListener('click', () => show(canary.name));
     const variants = el('tbody', { role: 'rowgroup' });
     const heads = ['Variant', 'Share', 'Requests', 'Errors', 'Total'].map((label, index) => el('th', { scope: 'col', role: 'columnheader', class: index > 1 && 'number' }, label));
     const caption = el('caption', { class: 'hidden' });
     const table = el('table', { role: 'table' }, caption, el('thead', { role: 'rowgroup' }, el('tr', { role: 'row' }, ...heads)), variants);
     const ramp = rampOf();
-    return { node: el('article', { class: 'canary', tabindex: '-1', 'data-rule': canary.name }, name, table, ramp.node), name, caption, variants, ramp };
+    return { node: el('article', { class: 'canary', tabindex: '-1', 'data-rule': canary.name }, el('h3', {}, name), table, ramp.node), caption, variants, ramp };
   }
 
   function update(row, canary) {
-    setText(row.name, canary.name);
     setText(row.caption, `Variants of the canary ${canary.name}: share, requests and errors`);
     const numbered = canary.variants.map((variant, index) => ({ ...variant, index }));
     keyed(row.variants, numbered, (variant) => variant.name, (variant) => variantRow(variant, variant.index), updateVariant);

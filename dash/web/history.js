@@ -23,33 +23,54 @@ const HEIGHT = 90;
 /** Seconds between two polls. */
 const EACH = 10;
 
+/** The smallest of 1, 2 and 5 times a power of ten that is not below the value: the top of an axis is a round number. */
+function ceiling(value) {
+  if (!(value > 0)) return 1;
+  const power = 10 ** Math.floor(Math.log10(value));
+  return [1, 2, 5, 10].map((step) => step * power).find((step) => step >= value * (1 - 1e-9));
+}
+
 /** A time, with its day when the range is longer than a day. */
 const stamp = (at, range) => new Date(at * 1000).toLocaleString('en-GB', { ...(range > 86_400 && { day: '2-digit', month: 'short' }), hour: '2-digit', minute: '2-digit', ...(range <= 3600 && { second: '2-digit' }) });
 
 function chart([name, label, kind]) {
   const area = svg('path', { class: 'area' });
   const line = svg('path', {});
+  const dots = svg('path', { class: 'dots' });
+  const middle = svg('line', { class: 'grid', x1: 0, x2: WIDTH, y1: HEIGHT / 2, y2: HEIGHT / 2 });
   const marks = svg('g', {});
   const now = el('span', { class: 'now' });
-  const from = el('span', {});
-  const to = el('span', {});
-  const drawing = svg('svg', { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: 'none', role: 'img' }, area, line, marks);
-  const node = el('div', { class: `chart ${kind}` }, el('div', { class: 'head' }, el('h3', {}, label), now), drawing, el('div', { class: 'ends' }, from, to));
+  const [highest, half, nothing] = [el('span', { class: 'highest' }), el('span', { class: 'half' }), el('span', { class: 'nothing' }, 'Nothing seen in this time')];
+  const ends = [el('span', {}), el('span', {}), el('span', {})];
+  const drawing = svg('svg', { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: 'none', role: 'img' }, middle, area, line, dots, marks);
+  const scale = el('div', { class: 'scale', 'aria-hidden': 'true' }, highest, half, el('span', { class: 'zero' }, '0'));
+  const node = el(
+    'div',
+    { class: `chart ${kind}` },
+    el('div', { class: 'head' }, el('h3', {}, label), now),
+    el('div', { class: 'plot' }, scale, el('div', { class: 'field' }, drawing, nothing)),
+    el('div', { class: 'ends' }, ...ends),
+  );
   return {
     node,
     set(history) {
       const points = history.points.map((point) => [point.at, point[name]]);
-      const top = Math.max(...points.map(([, value]) => value), 0.001);
+      const most = Math.max(0, ...points.map(([, value]) => value));
+      const top = ceiling(most);
       const x = (at) => (((at - history.from) / (history.to - history.from)) * WIDTH).toFixed(1);
-      const y = (value) => (HEIGHT - 2 - ((HEIGHT - 8) * value) / top).toFixed(1);
+      const y = (value) => (HEIGHT - (HEIGHT * value) / top).toFixed(1);
       // A time without points is drawn as a gap.
       let path = '';
       let fill = '';
+      let single = '';
       let before = null;
       let begun = null;
       const close = () => begun != null && (fill += `L${x(before)} ${HEIGHT}L${x(begun)} ${HEIGHT}Z`);
-      for (const [at, value] of points) {
-        const goesOn = before != null && at - before <= 3 * history.step;
+      const goesOnTo = (index) => points[index] != null && points[index - 1] != null && points[index][0] - points[index - 1][0] <= 3 * history.step;
+      for (const [index, [at, value]] of points.entries()) {
+        const goesOn = goesOnTo(index);
+        // A line of one point would be none.
+        if (!goesOn && !goesOnTo(index + 1)) single += `M${x(at)} ${y(value)}h0`;
         if (!goesOn) {
           close();
           begun = at;
@@ -62,18 +83,25 @@ function chart([name, label, kind]) {
       close();
       setAttribute(line, 'd', path);
       setAttribute(area, 'd', fill);
+      setAttribute(dots, 'd', single);
       keyed(
         marks,
         history.marks,
         (mark) => `${mark.at} ${mark.kind} ${mark.name}`,
-        (mark) => ({ node: svg('line', { class: mark.kind, y1: 0, y2: HEIGHT }) }),
+        (mark) => ({ node: svg('line', { class: mark.kind, y1: 0, y2: HEIGHT }, svg('title', {}, `${MARKS[mark.kind][1]}: ${mark.name}`)) }),
         (row, mark) => ['x1', 'x2'].forEach((end) => setAttribute(row.node, end, x(mark.at))),
       );
-      const last = points.at(-1)?.[1];
-      setText(now, points.length ? `${rate(last)} now, at most ${rate(top === 0.001 ? 0 : top)}` : 'nothing seen');
-      setAttribute(drawing, 'aria-label', `${label}: ${points.length ? `${rate(last)} now, at most ${rate(top === 0.001 ? 0 : top)}` : 'nothing seen'}, with ${plural(history.marks.length, 'mark')}`);
-      setText(from, stamp(history.from, history.to - history.from));
-      setText(to, stamp(history.to, history.to - history.from));
+      const [lastAt, last] = points.at(-1) ?? [];
+      // Where nothing was seen lately, nothing is known of now.
+      const says = !points.length ? 'nothing seen' : `${history.to - lastAt <= 3 * history.step ? `${rate(last)} now` : 'nothing seen now'}, at most ${rate(most)}`;
+      setText(now, says);
+      setAttribute(drawing, 'aria-label', `${label}: ${says}, with ${plural(history.marks.length, 'mark')}`);
+      setHidden(nothing, points.length > 0);
+      setAttribute(middle, 'visibility', points.length ? null : 'hidden');
+      setText(highest, rate(top));
+      setText(half, rate(top / 2));
+      const range = history.to - history.from;
+      ends.forEach((end, index) => setText(end, stamp(history.from + (range * index) / 2, range)));
     },
   };
 }

@@ -10,17 +10,24 @@ const name = (rule) => rule.name;
 const NAMES = { _default: 'no rule', _others: 'further rules' };
 const shownName = (rule) => NAMES[rule.name] ?? rule.name;
 
-/** A rule's name with its most important details. */
-function heading(label, badges) {
+/** Text that opens a rule when it is clicked; only the text where there is no rule. */
+function opener(has, text, open) {
+  if (!has) return el('span', { class: 'name' }, text);
+  const node = el('button', { type: 'button', class: 'link name' }, text);
+  node.addEventListener('click', open);
+  return node;
+}
+
+/** A rule's name, which shows the rule, with its most important details. */
+function heading(label, badges, show) {
   return {
     label,
-    make() {
-      const text = el('span', { class: 'name' });
+    make(rule) {
+      const text = opener(!NAMES[rule.name], shownName(rule), () => show(rule.name));
       const marks = badges.map(() => badge());
       return {
         node: el('span', { class: 'heading' }, text, ...marks.map((mark) => mark.node)),
         set(rule) {
-          setText(text, shownName(rule));
           marks.forEach((mark, index) => mark.set(...(badges[index](rule) ?? ['note', ''])));
         },
       };
@@ -83,11 +90,11 @@ function fill() {
   };
 }
 
-export function rateLimits(section) {
+export function rateLimits(section, show) {
   return table(
     section,
     [
-      heading('Limit', [(limit) => (limit.mode === 'Shadow' ? ['note', 'Shadow'] : null), troubles()]),
+      heading('Limit', [(limit) => (limit.mode === 'Shadow' ? ['note', 'Shadow'] : null), troubles()], show),
       words('Quota', (limit) => [limit.limit ?? NONE, limit.scope === 'global' ? 'global' : ''].filter(Boolean).join(', '), 'short'),
       fill(),
       outcomes('Passed', '', 'passed'),
@@ -112,12 +119,12 @@ function expiry(rule) {
   return null;
 }
 
-export function egress(section) {
+export function egress(section, show) {
   const told = (rule) => (rule.expires == null ? 'no end' : `${day(rule.expires)}${rule.expiresInDays > 0 ? `, in ${number(rule.expiresInDays)} d` : ''}`);
   return table(
     section,
     [
-      heading('Rule', [(rule) => (rule.mode === 'Audit' ? ['note', 'Audit'] : null), (rule) => (rule.action === 'Deny' ? ['note', 'deny list'] : null), expiry]),
+      heading('Rule', [(rule) => (rule.mode === 'Audit' ? ['note', 'Audit'] : null), (rule) => (rule.action === 'Deny' ? ['note', 'deny list'] : null), expiry], show),
       words('Owner', (rule) => rule.owner ?? NONE),
       words('Hosts', (rule) => ellipsis(rule.hosts), 'long'),
       words('Reason', (rule) => rule.reason ?? NONE, 'long'),
@@ -143,11 +150,11 @@ function ellipsis(hosts) {
   return hosts.length > 4 ? `${hosts.slice(0, 3).join(', ')} and ${hosts.length - 3} more` : hosts.join(', ');
 }
 
-export function routes(section) {
+export function routes(section, show) {
   return table(
     section,
     [
-      heading('Rule', [() => null]),
+      heading('Rule', [], show),
       outcomes('Requests', '', 'matched'),
       words('Total', (route) => count(route.outcomes?.matched?.total ?? 0), 'number'),
       {
@@ -178,7 +185,10 @@ export function routes(section) {
 
 const SECTIONS = { egress: 'Egress', rateLimits: 'Rate limit', routes: 'Route', canaries: 'Canary', host: 'Host' };
 
-export function refusals(section) {
+/** Refusals that a rule of a policy made; the others are by no rule, or by the module itself. */
+const isByRule = (refusal) => ['egress', 'rateLimits'].includes(refusal.section) && !NAMES[refusal.rule];
+
+export function refusals(section, show) {
   const holder = el('div', {});
   section.append(
     holder,
@@ -187,7 +197,13 @@ export function refusals(section) {
   return table(
     holder,
     [
-      words('By', (refusal) => `${SECTIONS[refusal.section] ?? refusal.section}: ${NAMES[refusal.rule] ?? refusal.rule}`),
+      {
+        label: 'By',
+        make(refusal) {
+          const text = `${SECTIONS[refusal.section] ?? refusal.section}: ${NAMES[refusal.rule] ?? refusal.rule}`;
+          return { node: opener(isByRule(refusal), text, () => show(refusal.section, refusal.rule)), set() {} };
+        },
+      },
       words('Reason', (refusal) => refusal.reason ?? NONE),
       words('Owner', (refusal) => refusal.owner ?? NONE),
       words('Last', (refusal, snapshot) => ago(refusal.at, snapshot.at), 'number'),

@@ -188,6 +188,7 @@ impl Page {
         let (code, text) = match key {
             "Tab" => (9, None),
             "Enter" => (13, Some("\r")),
+            "Escape" => (27, None),
             " " => (32, Some(" ")),
             _ => bail!("{key} is not a key that is known here"),
         };

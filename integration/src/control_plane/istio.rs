@@ -83,11 +83,17 @@ impl Istio {
     }
 }
 
-/// The log formats of `observability/istio-mesh.yaml`, as JSON. A `Telemetry` resource enables them.
+/// The access logs of `observability/istio-mesh.yaml` and `istio-decisions.yaml`, as JSON. `Telemetry` resources enable
+/// them.
 fn shipped_providers() -> Result<Value> {
-    let text = fs::read_to_string(workspace::root().join("observability/istio-mesh.yaml"))?;
-    let operator: Value = serde_json::from_str(&yaml::of_yaml(&text)?)?;
-    operator.pointer("/spec/meshConfig/extensionProviders").cloned().context("no extensionProviders")
+    let mut all = Vec::new();
+    for file in ["istio-mesh.yaml", "istio-decisions.yaml"] {
+        let text = fs::read_to_string(workspace::root().join("observability").join(file))?;
+        let operator: Value = serde_json::from_str(&yaml::of_yaml(&text)?)?;
+        let providers = operator.pointer("/spec/meshConfig/extensionProviders").and_then(Value::as_array);
+        all.extend(providers.with_context(|| format!("{file} has no extensionProviders"))?.iter().cloned());
+    }
+    Ok(all.into())
 }
 
 /// The role of a proxy in the mesh.

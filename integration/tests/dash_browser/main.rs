@@ -11,10 +11,14 @@ use anyhow::{Context, Result, ensure};
 use penstock_integration::{Browser, Dash, Page, browser_tool, workspace};
 use serde_json::Value;
 
+mod api;
 mod feed;
 mod many;
+mod names;
 mod stage;
 mod states;
+mod tail;
+mod tls;
 
 use stage::{Visitors, envoy};
 

@@ -15,7 +15,7 @@ use time::format_description::well_known::Rfc3339;
 /// A reason that would become an element if the page interpreted it as HTML.
 pub(crate) const MARKUP: &str = "one of many <img src=x onerror=alert(1)>";
 
-fn ingress() -> Value {
+pub(crate) fn ingress() -> Value {
     let started = rfc3339(-3600);
     json!({
         "rateLimits": [
@@ -71,7 +71,7 @@ pub(crate) fn crowded(rules: usize) -> Result<(Envoy, Vec<Upstream>)> {
 fn with(healthy: bool, egress: Value) -> Result<(Envoy, Vec<Upstream>)> {
     let ok = Upstream::forgetful(|_| UpstreamReply::Status(200, vec![]))?;
     let bad = Upstream::forgetful(move |_| UpstreamReply::Status(if healthy { 200 } else { 503 }, vec![]))?;
-    let mut bootstrap = Bootstrap::new()?;
+    let mut bootstrap = Bootstrap::new()?.stats_tags()?;
     let inward = bootstrap.discovered(WasmFilter::new("suite", ingress())?.named("ingress"))?;
     let outward = bootstrap.discovered(WasmFilter::new("suite", egress)?.named("egress"))?;
     let to = |name: &str| Route::header("x-penstock-route", name).to(name);

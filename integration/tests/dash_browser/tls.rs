@@ -1,0 +1,108 @@
+//! Access logs over TLS: from Envoys that show a certificate, and from nobody else.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use penstock_integration::Dash;
+use penstock_integration::control_plane::free_port;
+use serde_json::{Value, json};
+
+use super::feed::{envoy_over, get, send};
+use super::states::hash;
+
+/// A certificate authority with certificates for a name, in PEM.
+struct Authority(rcgen::CertifiedIssuer<'static, rcgen::KeyPair>);
+
+impl Authority {
+    fn new() -> Result<Authority> {
+        let mut parameters = rcgen::CertificateParams::new(Vec::new())?;
+        parameters.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        // Otherwise its subject is that of the certificates that it signs, and they look signed by themselves.
+        parameters.distinguished_name.push(rcgen::DnType::CommonName, "the authority");
+        Ok(Authority(rcgen::CertifiedIssuer::self_signed(parameters, rcgen::KeyPair::generate()?)?))
+    }
+
+    /// Writes `<file>.pem` and `<file>.key`.
+    fn issue(&self, folder: &Path, file: &str, name: &str) -> Result<()> {
+        let key = rcgen::KeyPair::generate()?;
+        let certificate = rcgen::CertificateParams::new(vec![name.to_owned()])?.signed_by(&key, &self.0)?;
+        fs::write(folder.join(format!("{file}.pem")), certificate.pem())?;
+        Ok(fs::write(folder.join(format!("{file}.key")), key.serialize_pem())?)
+    }
+}
+
+/// Envoy's side of the connection, as docs/dash.md has it.
+fn transport(folder: &Path, certificate: &str) -> Value {
+    let file = |name: &str| json!({"filename": folder.join(name).display().to_string()});
+    json!({"name": "envoy.transport_sockets.tls", "typed_config": {
+        "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
+        "sni": "penstock-dash",
+        "common_tls_context": {
+            "alpn_protocols": ["h2"],
+            "tls_certificates": [{"certificate_chain": file(&format!("{certificate}.pem")), "private_key": file(&format!("{certificate}.key"))}],
+            "validation_context": {"trusted_ca": file("ca.pem"), "match_typed_subject_alt_names": [
+                {"san_type": "DNS", "matcher": {"exact": "penstock-dash"}}]}}}})
+}
+
+#[test]
+fn access_logs_come_over_tls_from_envoys_with_a_certificate_and_from_no_other() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let (authority, stranger) = (Authority::new()?, Authority::new()?);
+    fs::write(folder.path().join("ca.pem"), authority.0.pem())?;
+    authority.issue(folder.path(), "dash", "penstock-dash")?;
+    authority.issue(folder.path(), "edge", "edge.example.com")?;
+    stranger.issue(folder.path(), "stranger", "edge.example.com")?;
+    let als = free_port()?;
+    let (mut known, _upstream) = envoy_over(als, Some(transport(folder.path(), "edge")))?;
+    let (mut unknown, _other) = envoy_over(als, Some(transport(folder.path(), "stranger")))?;
+    let config = json!({
+        "tls": {"certificate": "dash.pem", "key": "dash.key", "clientCa": "ca.pem"},
+        "clusters": [{"name": "east", "als": format!("127.0.0.1:{als}")}],
+        "workspaces": [{"name": "all", "clusters": ["*"], "tokens": [hash("secret")]}],
+    });
+    fs::write(folder.path().join("dash.yaml"), config.to_string())?;
+    let dash = Dash::start(&["--config".to_owned(), folder.path().join("dash.yaml").display().to_string()])?;
+
+    let read = |file: &str| fs::read(folder.path().join(file));
+    let certificate = |file: &str| -> Result<_> { Ok(ureq::tls::Certificate::from_pem(&read(file)?)?.to_owned()) };
+    let key = ureq::tls::PrivateKey::from_pem(&read("edge.key")?)?.to_owned();
+    let tls = ureq::tls::TlsConfig::builder()
+        .root_certs(ureq::tls::RootCerts::new_with_certs(&[certificate("ca.pem")?]))
+        .client_cert(Some(ureq::tls::ClientCert::new_with_certs(&[certificate("edge.pem")?], key)))
+        // The page is asked by its address here.
+        .disable_verification(true)
+        .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .build();
+    let agent: ureq::Agent = ureq::Agent::config_builder().tls_config(tls).build().into();
+    let decisions = || -> Result<Value> {
+        let url = format!("{}api/v1/clusters/east/decisions", dash.url());
+        let text = agent.get(url).header("authorization", "Bearer secret").call()?.body_mut().read_to_string()?;
+        Ok(serde_json::from_str(&text)?)
+    };
+    ensure!(send(unknown.address("ingress")?, &get("unknown.example.net", "/"))? == 403);
+    let started = Instant::now();
+    let answer = loop {
+        ensure!(send(known.address("ingress")?, &get("known.example.net", "/"))? == 403);
+        let answer = decisions()?;
+        if answer["decisions"].as_array().is_some_and(|list| !list.is_empty()) {
+            break answer;
+        }
+        let stats = || known.admin().stats("cluster.penstock-dash.ssl");
+        ensure!(started.elapsed() < Duration::from_secs(30), "{answer:#}\n{:?}", stats()?);
+        thread::sleep(Duration::from_millis(200));
+    };
+    // Envoy says itself that the other one's connections fail, and none of its lines came.
+    let hosts: Vec<_> = answer["decisions"].as_array().into_iter().flatten().map(|one| &one["host"]).collect();
+    ensure!(hosts.iter().all(|host| **host == "known.example.net"), "{hosts:?}");
+    ensure!(
+        unknown.admin().stat("cluster.penstock-dash.ssl.connection_error")? > 0
+            || unknown.admin().stat("cluster.penstock-dash.upstream_cx_destroy_with_active_rq")? > 0,
+        "the stranger is connected"
+    );
+    known.check_healthy()?;
+    unknown.check_healthy()
+}
