@@ -31,7 +31,13 @@ for version in "${versions[@]}"; do
     # The same library runs in every Envoy with its ABI.
     if at_least "$version" 1.38 && [[ -f dist/libpenstock.so ]]; then
         native=("${tests[@]/envoy_configs/breakers}")
+        without=("${skipped[@]}")
+        # What docs/native.md says of 1.38: no server name of a request's connection, no response cut off after its headers, and
+        # metrics only with a request.
+        at_least "$version" 1.39 || without+=(--skip a_request_for_another_name_than_the_server_name_gets_421
+            --skip every_kind_of_upstream_failure_fails_over_after_the_minimum
+            --skip rules_and_reasons_are_counted_and_expiry_is_announced)
         headline "The native body in Envoy $version: ${native[*]}"
-        PENSTOCK_BODY=native run "${native[@]/#/--test=}" -- "${skipped[@]}"
+        PENSTOCK_BODY=native run "${native[@]/#/--test=}" -- "${without[@]}"
     fi
 done
