@@ -16,6 +16,8 @@ use crate::admin::Admin;
 use crate::workspace;
 
 const NAMESPACE: &str = "envoy-gateway-system";
+/// A host outside of the cluster whose address the Envoys of Gateways know.
+pub const OUTSIDE: (&str, [u8; 4]) = ("outside.example.com", [127, 0, 96, 21]);
 const CONFIG: &str = "apiVersion: gateway.envoyproxy.io/v1alpha1\nkind: EnvoyGateway\n\
     gateway: {controllerName: gateway.envoyproxy.io/gatewayclass-controller}\n\
     provider: {type: Kubernetes, kubernetes: {leaderElection: {disable: true}}}\n\
@@ -202,7 +204,11 @@ fn root_of_proxy(cluster: &Cluster, selector: &str, folder: &Path, gateway: Ipv4
         fs::write(root.join("sds").join(name), text.as_str().unwrap_or_default())?;
     }
     // Stands in for the DNS of a cluster.
-    let hosts = format!("127.0.0.1 localhost\n{gateway} envoy-gateway.{NAMESPACE}.svc.cluster.local\n");
+    let (outside, address) = OUTSIDE;
+    let hosts = format!(
+        "127.0.0.1 localhost\n{gateway} envoy-gateway.{NAMESPACE}.svc.cluster.local\n{address} {outside}\n",
+        address = Ipv4Addr::from(address)
+    );
     fs::write(folder.join("root.hosts"), hosts)?;
     Ok(root)
 }

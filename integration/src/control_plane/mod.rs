@@ -21,7 +21,7 @@ mod registry;
 mod tokens;
 
 pub use cluster::{Cluster, Rejected};
-pub use envoy_gateway::{EnvoyGateway, GatewayProxy};
+pub use envoy_gateway::{EnvoyGateway, GatewayProxy, OUTSIDE};
 pub use istio::{Istio, IstioProxy, Pod, Role};
 pub use kubelet::Kubelet;
 pub use pod_network::{PodAddress, PodNetwork};

@@ -2,12 +2,53 @@
 //! as the policy says.
 
 use std::fs;
+use std::net::SocketAddr;
 
 use anyhow::{Context, Result, ensure};
-use penstock_integration::workspace;
+use penstock_integration::control_plane::{OUTSIDE, eventually, free_port};
+use penstock_integration::http::{self, HttpRequest, HttpResponse, Protocol};
+use penstock_integration::{Upstream, UpstreamReply, workspace};
 use serde_json::json;
 
 use crate::{Site, is_from, shop};
+
+/// What leaves: to one host outside, and to a name for the gateway itself, at this port.
+fn egress(port: u16) -> String {
+    let (outside, _) = OUTSIDE;
+    format!(
+        "egress:\n  defaultPort: 80\n  rules:\n  - {{name: outside, to: [{{host: {outside}, ports: [{port}]}}], methods: [GET]}}\n  \
+         - {{name: itself, to: [{{host: localhost, ports: [{port}]}}], methods: [GET]}}\n"
+    )
+}
+
+/// The Gateway for what leaves, at this port, and the host outside at the other.
+fn lets_out_what_the_policy_allows(site: &Site, gateway: u16, outside: u16) -> Result<()> {
+    let (name, address) = OUTSIDE;
+    let _upstream = Upstream::at((address, outside).into(), |_| {
+        UpstreamReply::Status(200, vec![("x-upstream".to_owned(), "outside".to_owned())])
+    })?;
+    let _proxy = site.gateway.proxy(&site.cluster, "shop", "penstock-egress", gateway)?;
+    let ask = |method: &str, authority: &str| -> Result<HttpResponse> {
+        let to = SocketAddr::from(([127, 0, 0, 1], gateway));
+        http::send(Protocol::Http1, to, &HttpRequest::new(method, authority, "/"))
+    };
+    let allowed = format!("{name}:{outside}");
+    eventually("the host outside", || {
+        let response = ask("GET", &allowed)?;
+        ensure!(is_from("outside", &response), "{response:?}");
+        Ok(())
+    })?;
+    for (method, authority) in
+        [("POST", allowed.clone()), ("GET", format!("{name}:1")), ("GET", "other.test".to_owned())]
+    {
+        let response = ask(method, &authority)?;
+        ensure!(response.status == 403 && !response.text().contains("RBAC"), "{method} {authority}: {response:?}");
+    }
+    // As docs/envoy-gateway.md has it: Envoy Gateway's own refusal, whatever the policy allows.
+    let itself = ask("GET", &format!("localhost:{outside}"))?;
+    ensure!(itself.status == 403 && itself.text() == "RBAC: access denied", "{itself:?}");
+    Ok(())
+}
 
 /// More routes than fit into one HTTPRoute.
 const MANY: usize = 20;
@@ -36,6 +77,7 @@ fn what_penstock_renders_for_envoy_gateway_is_applied_and_carries_requests() -> 
         "spec": {"gatewayClassName": "eg", "listeners": [{"name": "http", "protocol": "HTTP", "port": site.port}]},
     });
     site.cluster.apply(&gateway.to_string())?;
+    let (egress_port, outside) = (free_port()?, free_port()?);
     let many: String = (0..MANY)
         .map(|i| {
             format!("  - {{name: many-{i}, matches: [{{path: {{type: Exact, value: /many/{i}}}}}], route: many-{i}}}\n")
@@ -44,7 +86,8 @@ fn what_penstock_renders_for_envoy_gateway_is_applied_and_carries_requests() -> 
     let policy = format!(
         "rateLimits:\n- {{name: per-user, matches: [{{path: {{value: /limited}}}}], key: [{{header: x-user}}], limit: {{requests: 1, per: 1h}}}}\n\
          routes:\n  default: stable\n  rules:\n  - {{name: beta-users, matches: [{{headers: [{{name: x-user-group, value: beta}}]}}], route: \
-         beta}}\n{many}canaries:\n- {{name: reviews, matches: [{{path: {{value: /reviews}}}}], variants: [{{name: v1, weight: 0}}, {{name: v2, weight: 1}}]}}\n"
+         beta}}\n{many}canaries:\n- {{name: reviews, matches: [{{path: {{value: /reviews}}}}], variants: [{{name: v1, weight: 0}}, {{name: v2, weight: 1}}]}}\n{}",
+        egress(outside)
     );
     let service = |route: &str, name: &str| format!("--service={route}={name}:{}", site.service_port);
     // The routes lead to two services alternately, so that a wrong order is noticed.
@@ -60,7 +103,9 @@ fn what_penstock_renders_for_envoy_gateway_is_applied_and_carries_requests() -> 
     ];
     arguments.extend((0..MANY).map(|i| service(&format!("many-{i}"), of_many(i))));
     let manifests = rendered(&site, &policy, &arguments)?;
-    ensure!(manifests.matches("kind: HTTPRoute").count() == 2, "{manifests}");
+    ensure!(manifests.contains("port: 8080, protocol: HTTP"), "{manifests}");
+    let manifests = manifests.replace("port: 8080, protocol: HTTP", &format!("port: {egress_port}, protocol: HTTP"));
+    ensure!(manifests.matches("kind: HTTPRoute").count() == 3, "{manifests}");
     site.cluster.apply(&manifests).map_err(|said| anyhow::anyhow!("{said}\n{manifests}"))?;
     site.wait_for_condition("Accepted True")?;
     let _proxy = site.gateway.proxy(&site.cluster, "shop", "shop", site.port)?;
@@ -75,5 +120,7 @@ fn what_penstock_renders_for_envoy_gateway_is_applied_and_carries_requests() -> 
     ensure!(answers == [200, 429], "{answers:?}");
     let forged = site.ask(&shop("/").header("x-penstock-route", "beta"))?;
     ensure!(is_from("shop-stable", &forged), "a client chose its route: {forged:?}");
-    Ok(())
+
+    eprintln!("- and what leaves");
+    lets_out_what_the_policy_allows(&site, egress_port, outside)
 }
