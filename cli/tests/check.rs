@@ -233,11 +233,11 @@ fn files_of_json_are_strict_json_and_folders_are_searched() {
 }
 
 #[test]
-fn the_order_of_filters_that_breaks_a_promise_is_a_warning() {
+fn the_order_of_filters_that_breaks_a_promise_is_a_warning_and_that_envoy_refuses_an_error() {
     let chain = |filters: &[&str]| {
         let config = r#"{"@type": type.googleapis.com/google.protobuf.StringValue, value: '{"egress":{"rules":[]},"settings":{}}'}"#;
         let ours = format!(
-            "typed_config: {{config: {{vm_config: {{code: {{local: {{filename: /penstock/suite.wasm}}}}}}, configuration: {config}}}}}"
+            "typed_config: {{\"@type\": type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm, config: {{vm_config: {{code: {{local: {{filename: /penstock/suite.wasm}}}}}}, configuration: {config}}}}}"
         );
         let filters: Vec<String> = filters
             .iter()
@@ -253,10 +253,17 @@ fn the_order_of_filters_that_breaks_a_promise_is_a_warning() {
             &["ours", "envoy.filters.http.lua", router],
             "`envoy.filters.http.lua` stands between the egress rules and the router",
         ),
-        (&[router, "ours"], "stands after the router"),
     ] {
         let run = penstock(&["check", "-"], &chain(filters));
         assert!(run.status == 0 && run.out.contains(part), "{filters:?} {}{}", run.out, run.err);
+    }
+    for (filters, part) in [
+        (&[router, "ours"][..], "stands before other filters"),
+        (&["ours"], "no router comes after it"),
+        (&["ours", "envoy.filters.http.lua"], "no router comes after it"),
+    ] {
+        let run = penstock(&["check", "-"], &chain(filters));
+        assert!(run.status == 1 && run.out.contains(part), "{filters:?} {}{}", run.out, run.err);
     }
 }
 

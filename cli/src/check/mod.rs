@@ -287,6 +287,7 @@ fn check_one(
     let known: HashSet<String> = errors.shown.iter().map(|finding| finding.path.clone()).collect();
     let misread = file.misreadings(found).filter(|(path, _)| !known.contains(*path));
     errors.extend(misread, |(path, text)| file.misreading(found, path, text));
+    errors.extend(&found.faults, Finding::clone);
     warnings.extend(&found.doubts, Finding::clone);
     CheckResult { notes, within, ..CheckResult::new(name, found.resource.as_deref(), file.text(), errors, warnings) }
 }

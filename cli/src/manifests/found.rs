@@ -19,6 +19,8 @@ pub struct FoundPolicy {
     pub module: Option<Module>,
     /// Warnings about how the platform runs it.
     pub doubts: Vec<Finding>,
+    /// What the platform refuses about how it runs it.
+    pub faults: Vec<Finding>,
     pub(super) place: PlaceMapping,
 }
 

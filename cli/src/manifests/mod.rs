@@ -2,6 +2,8 @@
 //! parsed as the platform does: a string as the JSON that the module receives, everything else by the rules of the
 //! component that stores the object.
 
+mod envoy_fields;
+mod envoy_messages;
 mod found;
 mod objects;
 mod path;
@@ -84,6 +86,7 @@ impl ManifestFile {
                     node: located.node.clone(),
                     module: None,
                     doubts: Vec::new(),
+                    faults: Vec::new(),
                     place: PlaceMapping::Inside { document, prefix: String::new() },
                 }),
                 Some(resource) if document > 0 && envoy_reads(documents.first()) => found.unread(&resource, located),

@@ -5,6 +5,7 @@ use penstock_policy::Policy;
 use penstock_policy::document::Node;
 use penstock_policy::module::Suite;
 
+use super::envoy_fields;
 use super::plugin::{code, dynamic_module, vm_config};
 
 /// A warning about a plugin: the field below it, the consequence, the suggestion.
@@ -27,9 +28,10 @@ fn doubt(path: &str, message: impl Into<String>, help: impl Into<String>) -> Dou
 pub fn doubts(plugin: &Node, is_bootstrap: bool) -> Vec<Doubt> {
     let mut doubts = Vec::new();
     let opens = |node: &Node| match node {
-        Node::String(text) => text == "FAIL_OPEN",
+        Node::String(text) => text.eq_ignore_ascii_case("FAIL_OPEN") || text == "3" || envoy_fields::is_true(node),
         Node::Bool(value) => *value,
-        Node::Integer(2) => true,
+        // As Envoy numbers it.
+        Node::Integer(3) => true,
         _ => false,
     };
     for field in ["failStrategy", "failOpen", "failure_policy", "failurePolicy", "fail_open"] {
@@ -128,14 +130,59 @@ pub struct ChainFilter<'n> {
     pub names: Vec<&'n str>,
     /// The policies of our plugins in it.
     pub policies: Vec<&'n Node>,
+    /// Whether it answers requests itself.
+    pub is_terminal: bool,
+}
+
+impl ChainFilter<'_> {
+    /// Whether it is of one of these kinds.
+    fn is(&self, kinds: &[&str]) -> bool {
+        self.names.iter().any(|name| kinds.iter().any(|kind| name.split(['.', '/']).any(|part| part == *kind)))
+    }
+}
+
+/// What Envoy refuses about the end of a chain, which must be its only terminal filter: the filter's number, what happens, what would
+/// be right.
+pub fn wrong_end(filters: &[ChainFilter<'_>]) -> Option<(usize, String, String)> {
+    // Of Envoy's own filters those that people put last by mistake; of others it is not known.
+    const NEVER_LAST: [&str; 18] = [
+        "wasm",
+        "lua",
+        "cors",
+        "ext_authz",
+        "ext_proc",
+        "rbac",
+        "jwt_authn",
+        "fault",
+        "local_ratelimit",
+        "ratelimit",
+        "buffer",
+        "compressor",
+        "header_mutation",
+        "grpc_web",
+        "health_check",
+        "golang",
+        "csrf",
+        "oauth2",
+    ];
+    let is_terminal = |filter: &ChainFilter<'_>| filter.is_terminal || filter.is(&["router"]);
+    let (last, before) = filters.split_last()?;
+    if let Some(i) = before.iter().position(is_terminal) {
+        let message = "stands before other filters, which never see a request: Envoy does not start";
+        return Some((i, message.to_owned(), "put it last, and have it once".to_owned()));
+    }
+    let is_open = !is_terminal(last) && (!last.policies.is_empty() || last.is(&NEVER_LAST));
+    is_open.then(|| {
+        let message = "is the last filter, and no router comes after it: Envoy does not start";
+        let router = "{name: envoy.filters.http.router, typed_config: {\"@type\": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router}}";
+        (before.len(), message.to_owned(), format!("add {router}"))
+    })
 }
 
 /// Warnings about the order of a connection manager's filters: the filter's number, the consequence, the suggestion.
 pub fn order(filters: &[ChainFilter<'_>]) -> Vec<(usize, String, String)> {
     let mut doubts = Vec::new();
-    let is = |filter: &ChainFilter<'_>, kinds: &[&str]| {
-        filter.names.iter().any(|name| kinds.iter().any(|kind| name.split(['.', '/']).any(|part| part == *kind)))
-    };
+    let is = ChainFilter::is;
     for (i, filter) in filters.iter().enumerate() {
         for policy in &filter.policies {
             let (before, after) = (filters.get(..i).unwrap_or_default(), filters.get(i + 1..).unwrap_or_default());
@@ -232,7 +279,11 @@ mod tests {
     fn separate_modules_may_route_one_after_the_other_when_the_first_says_what_it_decided() {
         let said = |first: &str, second: &str| {
             let policies = [first, second].map(|policy| Located::read(policy).unwrap().node);
-            let filters = policies.iter().map(|policy| ChainFilter { names: vec!["penstock"], policies: vec![policy] });
+            let filters = policies.iter().map(|policy| ChainFilter {
+                names: vec!["penstock"],
+                policies: vec![policy],
+                is_terminal: false,
+            });
             order(&filters.collect::<Vec<_>>()).into_iter().map(|(i, _, help)| (i, help)).collect::<Vec<_>>()
         };
         let (routes, canaries) = ("{routes: {default: a}}", "{canaries: []}");

@@ -3,6 +3,7 @@
 
 use penstock_policy::document::Node;
 
+use super::envoy_fields::camel;
 use super::path::join;
 use super::platform::Doubt;
 
@@ -353,15 +354,6 @@ fn has_field(node: &Node, name: &str) -> bool {
 /// A field of a protobuf message, which files write with its own name or with its JSON name.
 fn field<'n>(node: &'n Node, name: &str) -> Option<&'n Node> {
     node.get(name).or_else(|| node.get(&camel(name)))
-}
-
-fn camel(name: &str) -> String {
-    let mut parts = name.split('_');
-    let first = parts.next().unwrap_or_default().to_owned();
-    parts.fold(first, |name, part| {
-        let (head, tail) = part.split_at_checked(1).unwrap_or((part, ""));
-        [&name, &head.to_ascii_uppercase(), tail].concat()
-    })
 }
 
 fn is_called(found: &str, name: &str) -> bool {

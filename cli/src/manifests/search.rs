@@ -7,6 +7,7 @@ use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_SAFE_NO_PAD};
 use penstock_policy::document::Node;
 
+use super::envoy_fields::{self, FaultKind, FieldFault, wrong_type};
 use super::found::{FoundPolicy, PlaceMapping};
 use super::objects;
 use super::path::join;
@@ -186,10 +187,13 @@ impl<'t> ManifestSearch<'t> {
                 };
                 let is_native = here.is_in_modules || plugin::dynamic_module(node).is_some();
                 let here = &SearchPlace { claim, filter, is_in_modules: false, is_native, ..here.clone() };
+                let (first, first_broken) = (self.policies.len(), self.broken.len());
                 self.empty_filter(here, node, path);
                 for (name, value) in entries {
                     let at = join(path, name);
                     match (name.as_str(), value) {
+                        // The configuration of the VM is no policy.
+                        ("configuration", _) if path.ends_with("vm_config") || path.ends_with("vmConfig") => {}
                         // Istio's WasmPlugin and TrafficExtension; Envoy Gateway's EnvoyExtensionPolicy. An empty
                         // configuration in Istio is reported for the object.
                         ("pluginConfig", Node::Map(fields))
@@ -219,6 +223,13 @@ impl<'t> ManifestSearch<'t> {
                         _ => self.search(here, value, &at),
                     }
                 }
+                let list = path.strip_suffix(']').and_then(|path| path.rsplit_once('['));
+                let is_http = list
+                    .is_some_and(|(list, _)| ["http_filters", "httpFilters"].iter().any(|field| list.ends_with(field)));
+                let is_ours = self.policies.len() > first || self.broken.len() > first_broken;
+                if is_ours && (is_http || envoy_fields::typed_config(node).is_some()) {
+                    self.fields(here, node, path, is_http, first);
+                }
             }
             Node::List(items) => {
                 for (i, item) in items.iter().enumerate() {
@@ -240,6 +251,34 @@ impl<'t> ManifestSearch<'t> {
         if is_empty && matches!(here.claim, PluginOwner::Ours(_)) {
             let help = format!("give the policy as `{}`, a StringValue with JSON", field[0]);
             self.broken(here, here.located.span(path, true), EMPTY, Some(&help));
+        }
+    }
+
+    /// Fields of a filter with our code that Envoy refuses. A running Envoy has accepted what it shows. Istio ignores unknown
+    /// fields, and merges patches into what is there.
+    fn fields(&mut self, here: &SearchPlace<'_>, node: &Node, path: &str, is_http: bool, first: usize) {
+        if here.resource.contains("dump") {
+            return;
+        }
+        let is_patch = here.resource.starts_with("EnvoyFilter ");
+        for fault in envoy_fields::faults(node, is_http) {
+            let FieldFault { path: below, is_name, kind, mut message, help } = fault;
+            let at = join(path, &below);
+            if is_patch && kind == FaultKind::Missing {
+                continue;
+            }
+            if is_patch && kind == FaultKind::Unknown {
+                message += ": Istio ignores it";
+            }
+            let is_doubt = kind == FaultKind::Build || is_patch && kind == FaultKind::Unknown;
+            let finding =
+                Finding { path: at.clone(), ..Finding::at(here.located.span(&at, is_name), message, help, self.text) };
+            match self.policies.get_mut(first) {
+                Some(found) if is_doubt => found.doubts.push(finding),
+                Some(found) => found.faults.push(finding),
+                None if is_doubt => {}
+                None => self.broken.push((here.resource.to_owned(), finding)),
+            }
         }
     }
 
@@ -289,7 +328,7 @@ impl<'t> ManifestSearch<'t> {
         }
         self.plugins.insert(self.policies.len(), (path.to_owned(), here.filter.map(str::to_owned)));
         let (resource, module) = (Some(here.resource.to_owned()), here.claim.module());
-        self.policies.push(FoundPolicy { resource, node, module, doubts, place });
+        self.policies.push(FoundPolicy { resource, node, module, doubts, faults: Vec::new(), place });
     }
 
     /// The path of what a plugin loads.
@@ -428,10 +467,23 @@ impl<'t> ManifestSearch<'t> {
                     _ => None,
                 });
                 let policies = self.policies.get(numbers.clone()).unwrap_or_default().iter().map(|found| &found.node);
-                ChainFilter { names: names.collect(), policies: policies.collect() }
+                let ends = ["terminal_filter", "terminalFilter"].iter().filter_map(|field| config?.get(field));
+                let is_terminal = ends.into_iter().any(envoy_fields::is_true);
+                ChainFilter { names: names.collect(), policies: policies.collect(), is_terminal }
             })
             .collect();
-        for (i, message, help) in platform::order(&chain) {
+        let is_envoys = here.resource.starts_with("Envoy ") && !here.resource.contains("dump");
+        let end = if is_envoys { platform::wrong_end(&chain) } else { None };
+        // Where Envoy does not start, order does not count.
+        let doubts = if end.is_some() { Vec::new() } else { platform::order(&chain) };
+        let first = numbers.iter().find(|numbers| !numbers.is_empty());
+        if let (Some((i, message, help)), Some(first)) = (end, first) {
+            let at = format!("{path}[{i}].name");
+            let span = here.located.span(&at, false);
+            let finding = Finding { path: at, ..Finding::at(span, message, Some(help), self.text) };
+            self.policies.get_mut(first.start).into_iter().for_each(|found| found.faults.push(finding.clone()));
+        }
+        for (i, message, help) in doubts {
             let span = here.located.span(&format!("{path}[{i}].name"), false);
             let finding = Finding::at(span, message, Some(help), self.text);
             if let Some(found) = numbers.get(i).and_then(|numbers| self.policies.get_mut(numbers.start)) {
@@ -443,40 +495,6 @@ impl<'t> ManifestSearch<'t> {
 
 /// A configuration without a policy.
 const EMPTY: &str = "the filter has no policy: the module refuses an empty configuration";
-
-/// The problem with the type of a configuration, whatever its value, and the suggestion.
-fn wrong_type(type_url: &str) -> Option<(&'static str, &'static str)> {
-    let right = "write \"@type\": type.googleapis.com/google.protobuf.StringValue";
-    match type_url.rsplit_once('/') {
-        None if type_url.is_empty() => Some(("there is no `@type`, so Envoy does not start", right)),
-        None | Some(("", _)) => Some(("the type has no host before its name, so Envoy does not start", right)),
-        Some((_, kind)) => {
-            let is_known = kind.strip_prefix("google.protobuf.").is_none_or(|name| WELL_KNOWN.contains(&name));
-            (!is_known).then_some(("there is no such type, so Envoy does not start", right))
-        }
-    }
-}
-
-/// The types of `google.protobuf` with a special JSON form.
-const WELL_KNOWN: [&str; 17] = [
-    "Any",
-    "BoolValue",
-    "BytesValue",
-    "DoubleValue",
-    "Duration",
-    "Empty",
-    "FieldMask",
-    "FloatValue",
-    "Int32Value",
-    "Int64Value",
-    "ListValue",
-    "StringValue",
-    "Struct",
-    "Timestamp",
-    "UInt32Value",
-    "UInt64Value",
-    "Value",
-];
 
 /// How the text of a policy is written in the file.
 enum PolicyNotation {

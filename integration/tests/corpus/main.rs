@@ -6,6 +6,7 @@
 
 mod cluster;
 mod envoy;
+mod envoy_fields;
 mod envoy_json;
 mod kubernetes_yaml;
 
