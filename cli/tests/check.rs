@@ -84,8 +84,9 @@ fn everything_in_this_repository_is_valid() {
 fn bootstrap(file: &str, configuration: &str) -> String {
     format!(
         "static_resources:\n  listeners:\n  - name: l\n    filter_chains:\n    - filters:\n      - name: hcm\n        typed_config:\n          \
-         http_filters:\n          - name: a\n            typed_config:\n              config:\n                name: a\n                \
-         vm_config: {{code: {{local: {{filename: {file}}}}}}}\n                configuration: {configuration}\n"
+         http_filters:\n          - name: a\n            typed_config:\n              \"@type\": type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm\n              \
+         config:\n                name: a\n                vm_config: {{code: {{local: {{filename: {file}}}}}}}\n                \
+         configuration: {configuration}\n          - name: envoy.filters.http.router\n"
     )
 }
 
