@@ -47,8 +47,10 @@ fn a_log_of_envoy_is_followed_when_it_is_rotated_cut_and_written_into_by_others(
             answer["decisions"].as_array().is_some_and(|list| list.iter().any(|one| one["host"] == host.as_str()))
         }
     };
-    let refuse =
-        |host: &str| -> Result<()> { Ok(ensure!(send(at, &get(&format!("{host}.example.net"), "/x?secret"))? == 403)) };
+    let refuse = |host: &str| -> Result<()> {
+        ensure!(send(at, &get(&format!("{host}.example.net"), "/x?secret"))? == 403);
+        Ok(())
+    };
 
     refuse("first")?;
     let answer = wait_for("the first line", &has("first"))?;
