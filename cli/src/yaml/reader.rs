@@ -109,6 +109,8 @@ fn guarded(text: &str) -> (String, Vec<usize>) {
                 out.push(GUARD);
                 in_tag = false;
             }
+            // The end of a quoted text with a `!` in it: what follows is no tag.
+            '"' | '\'' => in_tag = false,
             _ if c.is_whitespace() => in_tag = false,
             _ => {}
         }
