@@ -1,7 +1,8 @@
 //! Determines the requests of a limit that is attached to an object: those that the object's rules take, and that no
 //! earlier rule takes.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Bound;
 
 use penstock_policy::document::Node;
 
@@ -28,17 +29,68 @@ pub struct TaggedLimit {
 pub struct PlacedRules<'p> {
     placed: &'p [Placed],
     by_tag: HashMap<&'p str, Vec<usize>>,
-    by_host: HashMap<&'p RuleHost, Vec<usize>>,
+    /// By the letters of the host from the end, so that all hosts below a name stand together.
+    by_host: BTreeMap<String, PathIndex<'p>>,
+}
+
+/// Rules by the paths of their entries, so that only those need be compared that may have a path in common.
+#[derive(Default)]
+struct PathIndex<'p> {
+    /// By a literal path, or the beginning of paths.
+    literal: BTreeMap<&'p str, Vec<usize>>,
+    /// With any path, or an expression.
+    others: Vec<usize>,
+}
+
+/// The letters with which all paths of a set begin; `None`: an expression, or all paths.
+fn literal(path: &PathSet) -> Option<&str> {
+    match path {
+        PathSet::Exact(path) | PathSet::Segments(path) | PathSet::Letters(path) => Some(path),
+        PathSet::Any | PathSet::Regex(_) => None,
+    }
+}
+
+impl<'p> PathIndex<'p> {
+    fn add(&mut self, path: &'p PathSet, rule: usize) {
+        match literal(path) {
+            Some(literal) => self.literal.entry(literal).or_default().push(rule),
+            None => self.others.push(rule),
+        }
+    }
+
+    /// Adds the rules that may have a path in common with `path`.
+    fn find(&self, path: &PathSet, found: &mut BTreeSet<usize>) {
+        found.extend(&self.others);
+        let Some(letters) = literal(path) else {
+            return found.extend(self.literal.values().flatten());
+        };
+        let beginnings = (0..letters.len()).filter_map(|end| letters.get(..end));
+        found.extend(beginnings.filter_map(|beginning| self.literal.get(beginning)).flatten());
+        let from = self.literal.range::<str, _>((Bound::Included(letters), Bound::Unbounded));
+        found.extend(from.take_while(|(path, _)| path.starts_with(letters)).flat_map(|(_, rules)| rules));
+    }
+}
+
+/// The key of a host in the index.
+fn from_the_end(host: &RuleHost) -> String {
+    match host {
+        RuleHost::Exact(name) => name.chars().rev().collect(),
+        RuleHost::Star(name) => name.chars().rev().chain(".*".chars()).collect(),
+        RuleHost::Any => "*".to_owned(),
+    }
 }
 
 impl<'p> PlacedRules<'p> {
     /// Rules in the order in which they are evaluated.
     pub fn new(placed: &'p [Placed]) -> PlacedRules<'p> {
         let mut by_tag: HashMap<&str, Vec<usize>> = HashMap::new();
-        let mut by_host: HashMap<&RuleHost, Vec<usize>> = HashMap::new();
+        let mut by_host: BTreeMap<String, PathIndex<'_>> = BTreeMap::new();
         for (i, one) in placed.iter().enumerate() {
             one.rule.tags.iter().for_each(|tag| by_tag.entry(tag).or_default().push(i));
-            one.hosts.iter().for_each(|host| by_host.entry(host).or_default().push(i));
+            for host in &one.hosts {
+                let index = by_host.entry(from_the_end(host)).or_default();
+                one.rule.matches.iter().for_each(|entry| index.add(&entry.path, i));
+            }
         }
         PlacedRules { placed, by_tag, by_host }
     }
@@ -55,16 +107,26 @@ impl<'p> PlacedRules<'p> {
         }
     }
 
-    /// The earlier rules that may have hosts in common with this one.
-    fn before(&self, i: usize, hosts: &[RuleHost]) -> Vec<usize> {
-        if !hosts.iter().all(|host| matches!(host, RuleHost::Exact(_))) {
-            return (0..i).collect();
+    /// The rules before one that may have requests in common with it.
+    fn before(&self, i: usize, mine: &Placed) -> BTreeSet<usize> {
+        let mut indexes: BTreeMap<&str, &PathIndex<'_>> = BTreeMap::new();
+        for host in &mine.hosts {
+            let wider = std::iter::once(host.clone()).chain(host.around()).map(|host| from_the_end(&host));
+            indexes
+                .extend(wider.filter_map(|key| self.by_host.get_key_value(&key)).map(|(key, index)| (&**key, index)));
+            let below = match host {
+                RuleHost::Exact(_) => continue,
+                RuleHost::Star(name) => format!("{}.", name.chars().rev().collect::<String>()),
+                RuleHost::Any => String::new(),
+            };
+            let from = self.by_host.range::<str, _>((Bound::Included(&*below), Bound::Unbounded));
+            indexes.extend(from.take_while(|(key, _)| key.starts_with(&below)).map(|(key, index)| (&**key, index)));
         }
-        let around = hosts.iter().flat_map(|host| std::iter::once(host.clone()).chain(host.around()));
-        let found = around.filter_map(|host| self.by_host.get(&host)).flatten().copied();
-        let mut found: Vec<usize> = found.filter(|&k| k < i).collect();
-        found.sort_unstable();
-        found.dedup();
+        let mut found = BTreeSet::new();
+        for index in indexes.values() {
+            mine.rule.matches.iter().for_each(|entry| index.find(&entry.path, &mut found));
+        }
+        found.split_off(&i);
         found
     }
 
@@ -78,7 +140,7 @@ impl<'p> PlacedRules<'p> {
         let mut entries = Vec::new();
         for &i in self.by_tag.get(limit.tag.as_str()).into_iter().flatten() {
             let Some(mine) = placed.get(i).filter(|mine| is_mine(&mine.rule)) else { continue };
-            let before = self.before(i, &mine.hosts);
+            let before = self.before(i, mine);
             if let RuleAction::Omit(why) = &mine.rule.action {
                 return Err(format!("when its rule {} holds cannot be said ({why})", mine.rule.name));
             }

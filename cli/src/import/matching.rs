@@ -130,7 +130,7 @@ pub fn excludes(a: &Node, b: &Node) -> bool {
         (Some(Node::String(a)), Some(Node::String(b))) => a.eq_ignore_ascii_case(b),
         _ => false,
     };
-    inverted(a) == *b || (same_name && is_plain(a) && is_plain(b) && a.get("value") != b.get("value"))
+    same_name && ((is_plain(a) && is_plain(b) && a.get("value") != b.get("value")) || inverted(a) == *b)
 }
 
 /// Whether an expression matches the empty value; `None` when it is invalid.

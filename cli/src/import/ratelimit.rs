@@ -5,6 +5,8 @@
 //! In a list of entries, exactly one counts for each value: the exact value, or else the first wildcard, or else the
 //! key alone. In a policy all limits count, so each excludes the values of the other entries.
 
+use std::collections::{HashMap, HashSet};
+
 use penstock_policy::document::Node;
 
 use super::draft::PolicyDraft;
@@ -85,14 +87,18 @@ fn list(items: &[Node], path: &str, parents: &Parts, draft: &mut PolicyDraft, re
         Some(Node::Bool(value)) => Some(value.to_string()),
         _ => None,
     };
-    // The key and the value of each entry; an empty value counts as none.
-    let entries: Vec<(String, Option<String>)> = items
+    // The key and the value of each entry; an empty value is none.
+    let entries: Vec<Entry> = items
         .iter()
         .map(|item| {
             (text_of(item, "key").unwrap_or_default(), text_of(item, "value").filter(|value| !value.is_empty()))
         })
         .collect();
-    for (i, (item, (key, value))) in items.iter().zip(&entries).enumerate() {
+    let siblings = Siblings::of(&entries);
+    let mut seen: HashSet<&Entry> = HashSet::new();
+    for (i, (item, entry)) in items.iter().zip(&entries).enumerate() {
+        let (key, value) = entry;
+        let is_repeated = !seen.insert(entry);
         let descriptor = FieldReader::new(item, &format!("{path}[{i}]"), report);
         descriptor.ignore(&["key", "value", "detailed_metric", "value_to_metric"]);
         let at = descriptor.at("key");
@@ -103,11 +109,11 @@ fn list(items: &[Node], path: &str, parents: &Parts, draft: &mut PolicyDraft, re
             Some(format!("its value {value} is not a string"))
         } else if key.is_empty() {
             Some("it has no key".to_owned())
-        } else if entries.get(..i).unwrap_or_default().contains(&(key.clone(), value.clone())) {
+        } else if is_repeated {
             Some("it is there twice, which the service refuses".to_owned())
         } else {
             let shared = matches!(descriptor.take("share_threshold"), Some(Node::Bool(true)));
-            part(key, value.as_deref(), shared, &entries, i, &mut parts).err()
+            part(key, value.as_deref(), shared, &siblings.others(i, entry), &mut parts).err()
         };
         if let Some(why) = lost {
             report.lost(&at, format!("{}: {why}", parts.names.join("-")), "it and all below it are left out");
@@ -142,30 +148,48 @@ fn paths_of(value: &str) -> PathSet {
     }
 }
 
-/// Adds the conditions of one entry of a descriptor. Returns an error when a policy cannot express them.
-fn part(
-    key: &str,
-    value: Option<&str>,
-    shared: bool,
-    entries: &[(String, Option<String>)],
-    at: usize,
-    parts: &mut Parts,
-) -> Result<(), String> {
-    // The values of this entry that other entries of the list take.
-    let of_key = |(i, (other, value)): (usize, &'_ (String, Option<String>))| {
-        (other == key && i != at).then(|| (i, value.clone())).and_then(|(i, value)| Some((i, value?)))
-    };
-    let others: Vec<String> = entries
-        .iter()
-        .enumerate()
-        .filter_map(of_key)
-        .filter(|(i, other)| match value {
-            None => true,
-            // Exact values take precedence over wildcards, which count in their order.
-            Some(value) => value.contains('*') && (!other.contains('*') || *i < at),
-        })
-        .map(|(_, other)| other)
-        .collect();
+/// Key and value of an entry of a list.
+type Entry = (String, Option<String>);
+
+/// The values of each key of a list, with their places.
+struct Siblings<'e> {
+    /// In full.
+    full: HashMap<&'e str, Vec<(usize, &'e str)>>,
+    /// With stars.
+    wildcards: HashMap<&'e str, Vec<(usize, &'e str)>>,
+}
+
+impl<'e> Siblings<'e> {
+    fn of(entries: &'e [Entry]) -> Siblings<'e> {
+        let mut siblings = Siblings { full: HashMap::new(), wildcards: HashMap::new() };
+        for (i, (key, value)) in entries.iter().enumerate() {
+            let Some(value) = value else { continue };
+            let lists = if value.contains('*') { &mut siblings.wildcards } else { &mut siblings.full };
+            lists.entry(key).or_default().push((i, value));
+        }
+        siblings
+    }
+
+    /// What others of the list take of the values of entry `at`.
+    fn others(&self, at: usize, (key, value): &Entry) -> Vec<&'e str> {
+        let list =
+            |lists: &HashMap<&'e str, Vec<(usize, &'e str)>>| lists.get(key.as_str()).cloned().unwrap_or_default();
+        let mut others = match value {
+            None => [list(&self.full), list(&self.wildcards)].concat(),
+            // Values in full go before wildcards, and those in their order.
+            Some(value) if value.contains('*') => {
+                let earlier = list(&self.wildcards).into_iter().filter(|(i, _)| *i < at);
+                list(&self.full).into_iter().chain(earlier).collect()
+            }
+            Some(_) => Vec::new(),
+        };
+        others.sort_unstable();
+        others.into_iter().map(|(_, value)| value).collect()
+    }
+}
+
+/// Adds what one entry of a descriptor asks of a request; an error is what no policy can ask.
+fn part(key: &str, value: Option<&str>, shared: bool, others: &[&str], parts: &mut Parts) -> Result<(), String> {
     match (DescriptorKey::of(key), value) {
         (DescriptorKey::Elsewhere, _) => return Err("when Envoy sends it is not said here".to_owned()),
         (DescriptorKey::Address, Some(_)) => return Err("a policy has no condition on addresses".to_owned()),
@@ -203,7 +227,10 @@ fn part(
 }
 
 fn push(limit: &FieldReader<'_>, parts: &Parts, shadow: bool, draft: &mut PolicyDraft, report: &mut ImportReport) {
-    limit.ignore(&["name", "replaces"]);
+    limit.ignore(&["name"]);
+    if let Some(replaced) = limit.take("replaces") {
+        report.lost(&limit.at("replaces"), replaced.to_string(), "both count, and the stricter one refuses");
+    }
     if limit.flag("unlimited", report) {
         // An entry without a limit: its values are excluded from the other entries.
         return;
@@ -214,6 +241,7 @@ fn push(limit: &FieldReader<'_>, parts: &Parts, shadow: bool, draft: &mut Policy
     };
     let unit = limit.string("unit", report).unwrap_or_default();
     let Some(per) = crate::import::objects::unit(&unit) else {
+        limit.ignore(&["requests_per_unit"]);
         return out(&limit.at("unit"), format!("{unit:?} is no unit"), report);
     };
     let at = limit.at("requests_per_unit");

@@ -1,6 +1,6 @@
 //! Envoy Gateway's BackendTrafficPolicy: imports its limits. Its other fields stay with the platform.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use penstock_policy::document::Node;
 
@@ -40,10 +40,13 @@ pub fn limits(objects: &Objects<'_>, routes: &[Attached], draft: &mut PolicyDraf
             is_free
         });
     }
-    // A policy on a rule takes precedence over one on its route, and that over one on the Gateway.
-    let sections = |tag: &str| -> Vec<String> {
-        taken.iter().filter(|own| own.split_once('#').is_some_and(|(of, _)| of == tag)).cloned().collect()
-    };
+    // One on a rule goes before one on its route, and that before one on the Gateway.
+    let mut sections: HashMap<&str, Vec<String>> = HashMap::new();
+    for own in &taken {
+        if let Some((of, _)) = own.split_once('#') {
+            sections.entry(of).or_default().push(own.clone());
+        }
+    }
     for (file, targets, object) in &policies {
         open(file, object, report);
         if object.spec.take("mergeType").is_some() && targets.iter().any(|target| !target.starts_with("Gateway ")) {
@@ -66,7 +69,10 @@ pub fn limits(objects: &Objects<'_>, routes: &[Attached], draft: &mut PolicyDraf
                         .collect(),
                     false => vec![target.clone()],
                 })
-                .map(|tag| (tag.clone(), sections(&tag)))
+                .map(|tag| {
+                    let except = sections.get(tag.as_str()).cloned().unwrap_or_default();
+                    (tag, except)
+                })
                 .collect();
             if tags.is_empty() {
                 report.lost(limit.path(), "what it is for is not here", OUT);

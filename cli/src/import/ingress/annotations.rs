@@ -28,8 +28,8 @@ const TRANSPORT: [&str; 14] = [
     "enable-opentelemetry",
 ];
 
-/// Annotations that refuse some of the requests.
-const GUARDS: [&str; 10] = [
+/// Annotations that let in only some requests.
+const GUARDS: [&str; 11] = [
     "whitelist-source-range",
     "allowlist-source-range",
     "denylist-source-range",
@@ -40,6 +40,7 @@ const GUARDS: [&str; 10] = [
     "auth-tls-verify-client",
     "satisfy",
     "enable-modsecurity",
+    "modsecurity-snippet",
 ];
 
 /// The parsed annotations.
@@ -53,7 +54,9 @@ pub struct IngressSettings {
     pub rewrite_target: Option<String>,
     /// Why its requests must not be imported: the source refuses some of them.
     pub guarded: Option<String>,
-    /// The redirect for all its requests, or why it cannot be expressed.
+    /// Why requests to any path of its hosts must be left to the source: its snippet is in their `server` block.
+    pub guards_hosts: Option<String>,
+    /// Where all its requests are redirected, or why that cannot be said.
     pub redirect: Option<Result<Node, String>>,
     /// The redirect for requests for `/`.
     pub app_root: Option<String>,
@@ -121,19 +124,23 @@ impl IngressSettings {
             })
             .filter(|guard| guard != "enable-modsecurity false")
             .collect();
-        let snippet = take("configuration-snippet", report);
+        let (snippet, of_server) = (take("configuration-snippet", report), take("server-snippet", report));
         let does_more = |snippet: &&String| {
-            ["return", "deny", "rewrite", "proxy_pass", "auth", "if", "lua", "limit"]
+            ["return", "deny", "allow", "rewrite", "proxy_pass", "auth", "if", "lua", "limit"]
                 .iter()
                 .any(|word| snippet.contains(word))
         };
+        let is_unknown = of_server.as_ref().is_some_and(|snippet| does_more(&snippet));
+        settings.guards_hosts = is_unknown.then(|| "server-snippet: what it does is not known here".to_owned());
         settings.guarded = match snippet.as_ref().filter(does_more) {
             _ if !guards.is_empty() => Some(format!("{}: a policy has no such condition", guards.join(", "))),
             Some(_) => Some("configuration-snippet: what it does is not known here".to_owned()),
             None => None,
         };
-        if let Some(snippet) = snippet {
-            report.lost(&reader.at("configuration-snippet"), snippet, "requests are handled without it");
+        for (name, snippet) in [("configuration-snippet", snippet), ("server-snippet", of_server)] {
+            if let Some(snippet) = snippet {
+                report.lost(&reader.at(name), snippet, "requests are handled without it");
+            }
         }
         settings.redirect = redirect(&reader, report);
         settings.stickiness = stickiness(&reader, report);

@@ -94,7 +94,7 @@ pub fn ingresses(objects: &Objects<'_>, draft: &mut PolicyDraft, report: &mut Im
         report.object.clone_from(&canary.object);
         for (p, place) in canary.places.iter().enumerate().filter(|(p, _)| !used.contains(&(c, *p))) {
             let what = format!("{} of {}", place.path, place.host.pattern().unwrap_or_else(|| "any host".to_owned()));
-            let why = "no Ingress here has the same host, path and pathType, or another canary is older";
+            let why = "no Ingress here that leads to a Service has the same host, path and pathType, or another canary is older";
             report.lost(
                 &format!("spec.rules[].paths[{p}]"),
                 format!("{what}: {why}"),
@@ -131,6 +131,7 @@ fn server(
 ) {
     // One Ingress with regular expressions turns all paths of the host into regular expressions.
     let is_regex = of_host.iter().any(|(main, _)| main.settings.use_regex || main.settings.rewrite_target.is_some());
+    let guard = of_host.iter().find_map(|(main, _)| main.settings.guards_hosts.clone());
     let mut locations: Vec<(&Ingress, &IngressPath)> = Vec::new();
     let mut known: HashSet<(&str, PathType)> = HashSet::new();
     for (main, place) in of_host {
@@ -148,7 +149,8 @@ fn server(
         place.path.len() + usize::from(!is_regex && place.kind == PathType::Prefix && !place.path.ends_with('/'))
     };
     locations.sort_by(|(_, a), (_, b)| (!is_exact(a), length(b), &b.path).cmp(&(!is_exact(b), length(a), &a.path)));
-    if let Some((main, _)) = locations.iter().find(|(main, _)| main.settings.app_root.is_some()) {
+    let app_root = locations.iter().find(|(main, _)| main.settings.app_root.is_some() && guard.is_none());
+    if let Some((main, _)) = app_root {
         let path = map([
             ("type", text("ReplaceFullPath")),
             ("value", text(main.settings.app_root.clone().unwrap_or_default())),
@@ -190,7 +192,7 @@ fn server(
             (false, PathType::ImplementationSpecific) => PathSet::letters(&place.path),
         };
         let matches = vec![Match::path(path.clone())];
-        if main.settings.redirects_to_https(host, &main.tls) {
+        if guard.is_none() && main.settings.redirects_to_https(host, &main.tls) {
             let redirect = map([("scheme", text("https")), ("statusCode", Node::Integer(308))]);
             let mut matches = matches.clone();
             for entry in &mut matches {
@@ -200,7 +202,7 @@ fn server(
                 .table
                 .push(host, Rc::new(ImportedRule { matches, tags: Vec::new(), ..new(RuleAction::Redirect(redirect)) }));
         }
-        if let Some(why) = &main.settings.guarded {
+        if let Some(why) = guard.as_ref().or(main.settings.guarded.as_ref()) {
             report.lost("metadata.annotations", why.clone(), "requests to its paths are left to the platform");
             draft.table.push(host, Rc::new(ImportedRule { matches, ..new(RuleAction::Leave(why.clone())) }));
             continue;

@@ -38,6 +38,25 @@ fn few() -> ProptestConfig {
     ProptestConfig { cases: all.cases.div_ceil(4), ..all }
 }
 
+/// A route of the Gateway API, with the conditions of its rules.
+#[derive(Clone, Debug)]
+struct GatewayRoute<C> {
+    hosts: Vec<&'static str>,
+    rules: Vec<(Vec<C>, Targets)>,
+    created: u8,
+}
+
+/// Some routes, whose rules have so many conditions.
+fn gateway_routes<C: Clone + std::fmt::Debug>(
+    condition: impl Strategy<Value = C>,
+    conditions: std::ops::Range<usize>,
+) -> impl Strategy<Value = Vec<GatewayRoute<C>>> {
+    let rule = (prop::collection::vec(condition, conditions), targets());
+    let hosts = prop::sample::subsequence(&PATTERNS[1..], 0..3);
+    let route = (hosts, prop::collection::vec(rule, 1..4), 0..3_u8);
+    prop::collection::vec(route.prop_map(|(hosts, rules, created)| GatewayRoute { hosts, rules, created }), 1..4)
+}
+
 /// A request of a client.
 #[derive(Clone, Debug)]
 struct Request {

@@ -109,10 +109,14 @@ fn a_limit_counts_only_the_requests_of_its_route() {
 }
 
 #[test]
-fn annotations_that_refuse_some_requests_are_left_to_nginx() {
-    for annotation in
-        ["whitelist-source-range: 10.0.0.0/8", "auth-url: https://auth.test", "configuration-snippet: 'return 403;'"]
-    {
+fn what_lets_in_only_some_requests_is_left_to_nginx() {
+    for annotation in [
+        "whitelist-source-range: 10.0.0.0/8",
+        "auth-url: https://auth.test",
+        "configuration-snippet: 'return 403;'",
+        "server-snippet: 'location /foo { deny all; }'",
+        "modsecurity-snippet: 'SecRuleEngine On'",
+    ] {
         let yaml =
             ingress("nginx.ingress.kubernetes.io/canary: 'true', nginx.ingress.kubernetes.io/canary-weight: '50'")
                 .replacen("annotations: {}", &format!("annotations: {{nginx.ingress.kubernetes.io/{annotation}}}"), 1);

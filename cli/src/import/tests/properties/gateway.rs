@@ -25,12 +25,7 @@ impl Condition {
     }
 }
 
-#[derive(Clone, Debug)]
-struct Route {
-    hosts: Vec<&'static str>,
-    rules: Vec<(Vec<Condition>, Targets)>,
-    created: u8,
-}
+type Route = GatewayRoute<Condition>;
 
 fn routes() -> impl Strategy<Value = Vec<Route>> {
     let path = (prop::sample::select(&["Exact", "PathPrefix"][..]), prop::sample::select(&PATHS[..]));
@@ -40,14 +35,7 @@ fn routes() -> impl Strategy<Value = Vec<Route>> {
         prop::option::weighted(0.3, prop::sample::select(&["GET", "POST"][..])),
     )
         .prop_map(|(path, header, method)| Condition { path, header, method });
-    let rule = (prop::collection::vec(condition, 1..3), targets());
-    let hosts = prop::sample::subsequence(&PATTERNS[1..], 0..3);
-    let route = (hosts, prop::collection::vec(rule, 1..4), 0..3_u8).prop_map(|(hosts, rules, created)| Route {
-        hosts,
-        rules,
-        created,
-    });
-    prop::collection::vec(route, 1..4)
+    gateway_routes(condition, 1..3)
 }
 
 fn model(routes: &[Route], request: &Request) -> Expected {

@@ -16,12 +16,7 @@ struct Condition {
     header: Option<&'static str>,
 }
 
-#[derive(Clone, Debug)]
-struct Route {
-    hosts: Vec<&'static str>,
-    rules: Vec<(Vec<Condition>, Targets)>,
-    created: u8,
-}
+type Route = GatewayRoute<Condition>;
 
 fn routes() -> impl Strategy<Value = Vec<Route>> {
     let condition = (
@@ -32,14 +27,7 @@ fn routes() -> impl Strategy<Value = Vec<Route>> {
     );
     let condition =
         condition.prop_map(|(service, method, is_regex, header)| Condition { service, method, is_regex, header });
-    let rule = (prop::collection::vec(condition, 0..3), targets());
-    let hosts = prop::sample::subsequence(&PATTERNS[1..], 0..3);
-    let route = (hosts, prop::collection::vec(rule, 1..4), 0..2_u8).prop_map(|(hosts, rules, created)| Route {
-        hosts,
-        rules,
-        created,
-    });
-    prop::collection::vec(route, 1..4)
+    gateway_routes(condition, 0..3)
 }
 
 /// The most specific match for a call.
