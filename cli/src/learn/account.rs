@@ -48,7 +48,12 @@ impl Why {
         }
     }
 
-    /// The human-readable description.
+    /// Whether more requests would change nothing.
+    pub fn is_independent_of_thresholds(self) -> bool {
+        !matches!(self, Why::ManyNames | Why::RareHost | Why::RareMethod | Why::RarePath)
+    }
+
+    /// For people.
     pub fn words(self) -> &'static str {
         match self {
             Why::Denied => "denied by the policy",

@@ -298,17 +298,23 @@ fn common(names: &[Sibling], most: usize) -> Vec<GrantShape> {
     for class in classes {
         let shapes: Vec<&GrantShape> =
             names.iter().flat_map(|(_, shapes)| shapes).filter(|shape| shape.class == *class).collect();
-        let is_common = |has: &dyn Fn(&GrantShape) -> bool| shapes.iter().filter(|shape| has(shape)).count() > most;
-        let methods: BTreeSet<String> = shapes
-            .iter()
-            .flat_map(|shape| &shape.methods)
-            .filter(|method| is_common(&|shape| shape.methods.contains(*method)))
-            .cloned()
-            .collect();
-        let candidates: BTreeSet<&Pattern> = shapes.iter().flat_map(|shape| &shape.paths).collect();
-        let paths =
-            candidates.into_iter().filter(|path| is_common(&|shape| shape.paths.iter().any(|p| p.covers(path))));
-        let paths = widest(paths.cloned().collect());
+        let mut methods: BTreeMap<&String, usize> = BTreeMap::new();
+        // Of each pattern the shapes that have it.
+        let mut paths: BTreeMap<&Pattern, BTreeSet<usize>> = BTreeMap::new();
+        for (number, shape) in shapes.iter().enumerate() {
+            shape.methods.iter().for_each(|method| *methods.entry(method).or_default() += 1);
+            for path in &shape.paths {
+                paths.entry(path).or_default().insert(number);
+            }
+        }
+        let methods: BTreeSet<String> =
+            methods.into_iter().filter(|(_, count)| *count > most).map(|(method, _)| method.clone()).collect();
+        let is_common = |path: &&&Pattern| {
+            let having: BTreeSet<usize> =
+                path.wider().filter_map(|wider| paths.get(&wider)).flatten().copied().collect();
+            having.len() > most
+        };
+        let paths = widest(paths.keys().filter(is_common).map(|path| (*path).clone()).collect());
         if !methods.is_empty() && !paths.is_empty() {
             stars.push(GrantShape { class: class.clone(), methods, paths });
         }

@@ -15,6 +15,7 @@ use penstock_policy::{Policy, Timestamp};
 use serde::Serialize;
 
 use crate::import::objects::{map, text};
+use crate::numbers::number;
 use crate::output::style::{BAD, HEAD, NAME, WARN};
 use crate::output::{Output, count};
 use crate::traffic::{self, ReadOptions};
@@ -40,10 +41,10 @@ pub struct Args {
     #[arg(long, value_name = "DURATION", default_value = "1m", value_parser = duration)]
     per: RatePeriod,
     /// How many of 100 keys the rate suits in their busiest time.
-    #[arg(long, value_name = "PERCENT", default_value_t = 99.0)]
+    #[arg(long, value_name = "PERCENT", default_value_t = 99.0, allow_negative_numbers = true, value_parser = number(0.1, 100.0))]
     percentile: f64,
     /// How many times that the limit allows.
-    #[arg(long, value_name = "FACTOR", default_value_t = 1.5)]
+    #[arg(long, value_name = "FACTOR", default_value_t = 1.5, allow_negative_numbers = true, value_parser = number(1.0, 1000.0))]
     headroom: f64,
     /// Print keys in full: those of headers, cookies and queries are secrets often.
     #[arg(long)]
@@ -131,8 +132,6 @@ impl Args {
     /// # Errors
     /// Returns an error when a log cannot be read or has no request with the key and a time.
     pub fn run(&self, out: &mut Output<'_>) -> anyhow::Result<bool> {
-        ensure!(self.percentile > 0.0 && self.percentile <= 100.0, "--percentile is above 0 and at most 100");
-        ensure!((1.0..=1000.0).contains(&self.headroom), "--headroom is a factor from 1 to 1000");
         let logs = if self.logs.is_empty() { vec![PathBuf::from(source::STDIN)] } else { self.logs.clone() };
         traffic::one_stdin(logs.iter().map(PathBuf::as_path))?;
         let mut traffic = self.read(&logs)?;

@@ -18,7 +18,7 @@ mod segment;
 mod tree;
 mod write;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -28,6 +28,7 @@ use penstock_policy::document::{At, Context, Decode, Node};
 use penstock_policy::egress::EgressHost;
 use penstock_policy::wire::WireRequest;
 
+use crate::numbers::whole;
 use crate::output::Output;
 use crate::policy_file::{Invalid, PolicyFile};
 use crate::text::SourceText;
@@ -62,22 +63,22 @@ pub struct Args {
     traffic: ReadOptions,
     /// Different requests of one caller to one host before anything is learned from them; repeats within a minute count
     /// once.
-    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    #[arg(long, value_name = "N", default_value_t = 20, allow_negative_numbers = true, value_parser = whole::<u32>(1, 10_000))]
     min_requests: u32,
     /// Days on which they must have come, half a day apart.
-    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=366))]
+    #[arg(long, value_name = "N", default_value_t = 2, allow_negative_numbers = true, value_parser = whole::<u32>(1, 366))]
     min_days: u32,
     /// Learn `*.NAME` for what goes to names below NAME.
     #[arg(long, value_name = "NAME")]
     star: Vec<String>,
     /// Learn a star when one caller asks more than N names below one parent for the same; 0: never.
-    #[arg(long, value_name = "N", default_value_t = 5)]
+    #[arg(long, value_name = "N", default_value_t = 5, allow_negative_numbers = true, value_parser = whole::<usize>(0, u64::MAX))]
     star_above: usize,
     /// A port that is not odd, besides 80, 443 and the default port.
-    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, value_name = "PORT", allow_negative_numbers = true, value_parser = whole::<u16>(1, 65_535))]
     port: Vec<u16>,
     /// The port of names without one, where the log does not say: written as `defaultPort`.
-    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..), conflicts_with = "merge")]
+    #[arg(long, value_name = "PORT", allow_negative_numbers = true, value_parser = whole::<u16>(1, 65_535), conflicts_with = "merge")]
     default_port: Option<u16>,
     /// Learn nothing from callers without identity: such rules hold for any caller.
     #[arg(long)]
@@ -182,6 +183,7 @@ impl Args {
             stars,
             thresholds,
             counts: LogCounts::default(),
+            ambiguous: BTreeMap::new(),
         };
         let options = ReadOptions { connections: true, ..self.traffic.clone() };
         for path in logs {
@@ -190,7 +192,7 @@ impl Args {
                 Ok(())
             })?;
         }
-        let LearnedLog { observer, cells, refused, counts, .. } = log;
+        let LearnedLog { observer, cells, refused, counts, ambiguous, .. } = log;
         let mut seen = cells.finish(observer.default_port(), thresholds);
         let is_assumed = seen.is_port_assumed;
         let default_port = observer.default_port().or(is_assumed.then_some(443));
@@ -216,7 +218,17 @@ impl Args {
             rule.evidence = evidence;
         }
         account.refused.extend(refused);
-        let notes = self.notes(&counts, is_assumed && existing.is_some(), is_assumed, &rules);
+        for (caller, requests) in ambiguous {
+            account.shares.entry(caller).or_default().refused += requests;
+        }
+        let is_hopeless = account.refused.keys().all(|(why, _)| why.is_independent_of_thresholds());
+        let mut notes = self.notes(&counts, is_assumed && existing.is_some(), is_assumed, &rules);
+        if rules.is_empty() && counts.allowed < counts.requests {
+            notes.push(match is_hopeless {
+                true => HOPELESS.to_owned(),
+                false => self.too_thin(&counts),
+            });
+        }
         let report = LearnReport::new(ReportFacts {
             rules: &rules,
             account,
@@ -233,7 +245,21 @@ impl Args {
         })
     }
 
-    /// Notes about the log for the report.
+    /// Why nothing is learned of requests of which more would have been enough.
+    fn too_thin(&self, counts: &LogCounts) -> String {
+        let span = counts
+            .span
+            .map(|(first, last)| format!(" The log has {} to {}.", words::instant(first), words::instant(last)));
+        format!(
+            "nothing is learned: it takes {} different requests of one caller to one host on {} days.{} Give a longer log, or \
+             lower --min-requests and --min-days",
+            self.min_requests,
+            self.min_days,
+            span.unwrap_or_default()
+        )
+    }
+
+    /// What a reader must know of the log.
     fn notes(&self, counts: &LogCounts, is_unsaid: bool, is_assumed: bool, rules: &[LearnedRule]) -> Vec<String> {
         let mut notes = Vec::new();
         let without_time = counts.requests - counts.timed;
@@ -243,16 +269,6 @@ impl Args {
                  from one day with --min-days 1",
                 words::thousands(without_time),
                 words::thousands(counts.requests)
-            ));
-        }
-        if let Some((first, last)) = counts.span.filter(|_| rules.is_empty() && counts.allowed < counts.requests) {
-            notes.push(format!(
-                "nothing is learned: it takes {} different requests of one caller to one host on {} days. The log has {} to \
-                 {}; --min-requests and --min-days say otherwise",
-                self.min_requests,
-                self.min_days,
-                words::instant(first),
-                words::instant(last)
             ));
         }
         if counts.without_path > 0 && counts.without_path * 2 > counts.requests {
@@ -282,15 +298,17 @@ impl Args {
     }
 }
 
-/// Why no policy is written: without a rule, it would refuse every request.
+/// Why nothing is learned where no number of requests would be enough.
+const HOPELESS: &str = "nothing is learned: every request is of a kind that no rule is learned from, as listed above. Names instead of addresses, \
+    and --port for a port that is meant, would change that";
+
+/// Why no policy is written: without a rule it would refuse every request.
 fn nothing_learned(rules: &[LearnedRule], report: &LearnReport, is_merged: bool) -> Option<&'static str> {
     match () {
         () if report.requests == 0 => Some("the log has no requests; give one that has"),
         // Nothing needs to be added; the policy stays unchanged.
         () if !rules.is_empty() || is_merged => None,
-        () => Some(
-            "without a rule it would refuse every request; give a longer log, or lower --min-requests and --min-days",
-        ),
+        () => Some("without a rule it would refuse every request"),
     }
 }
 
@@ -312,10 +330,14 @@ struct LearnedLog {
     stars: Vec<String>,
     thresholds: EvidenceThresholds,
     counts: LogCounts,
+    /// How many requests of each caller are ambiguous.
+    ambiguous: BTreeMap<Option<String>, u64>,
 }
 
 impl LearnedLog {
     fn add(&mut self, request: &WireRequest, now: Timestamp) {
+        /// So many places, and callers, are told apart.
+        const MOST: usize = 10_000;
         let counts = &mut self.counts;
         counts.requests += 1;
         let has_path = !matches!(request.method.as_str(), "CONNECT" | "");
@@ -341,10 +363,14 @@ impl LearnedLog {
                 return self.cells.add(&seen, &sighting, self.thresholds);
             }
             ObservedRequest::Denied => (Why::Denied, None),
-            ObservedRequest::Ambiguous(reason) => (Why::Ambiguous, Some(reason)),
+            ObservedRequest::Ambiguous(reason) => {
+                let caller = request.peer.clone().filter(|peer| !peer.is_empty());
+                if self.ambiguous.len() < MOST || self.ambiguous.contains_key(&caller) {
+                    *self.ambiguous.entry(caller).or_default() += 1;
+                }
+                (Why::Ambiguous, Some(reason))
+            }
         };
-        /// The maximum number of places that are recorded.
-        const MOST: usize = 10_000;
         let mut place = words::shortened(&request.authority.to_ascii_lowercase(), 100);
         if let Some(reason) = reason {
             place = format!("{place} ({reason})");

@@ -1,5 +1,7 @@
 //! The paths of a learned rule, and which paths they cover.
 
+use std::collections::BTreeSet;
+
 use penstock_policy::document::Node;
 
 use crate::import::objects::{map, text};
@@ -25,7 +27,19 @@ impl Pattern {
         }
     }
 
-    /// Whether it covers this path.
+    /// Every pattern that covers this one, itself first.
+    pub fn wider(&self) -> impl Iterator<Item = Pattern> {
+        let path = match self {
+            Pattern::Exact(path) | Pattern::Prefix(path) => Some(&**path),
+            Pattern::Tunnel => None,
+        };
+        let own = path.filter(|_| matches!(self, Pattern::Exact(_))).into_iter();
+        let above =
+            path.into_iter().flat_map(|path| path.match_indices('/').map(|(at, _)| path.get(..at).unwrap_or_default()));
+        std::iter::once(self.clone()).chain(own.chain(above).map(|prefix| Pattern::Prefix(prefix.into())))
+    }
+
+    /// Whether it has this path.
     pub fn has(&self, path: &str) -> bool {
         match self {
             Pattern::Exact(exact) => **exact == *path,
@@ -60,8 +74,8 @@ impl Pattern {
 pub fn widest(mut patterns: Vec<Pattern>) -> Vec<Pattern> {
     patterns.sort();
     patterns.dedup();
-    let all = patterns.clone();
-    patterns.retain(|pattern| !all.iter().any(|other| other != pattern && other.covers(pattern)));
+    let all: BTreeSet<Pattern> = patterns.iter().cloned().collect();
+    patterns.retain(|pattern| !pattern.wider().skip(1).any(|wider| wider != *pattern && all.contains(&wider)));
     patterns
 }
 
@@ -76,6 +90,16 @@ mod tests {
         assert!(prefix("/a").covers(&exact("/a/b")) && prefix("/a").covers(&exact("/a")) && prefix("/a").has("/a/"));
         assert!(!prefix("/a").covers(&exact("/ab")) && !exact("/a").covers(&prefix("/a")));
         assert!(prefix("").covers(&prefix("/a")) && prefix("").has("/"));
+        for path in ["", "/", "/a", "/a/", "/a/b", "/ab", "//", "/a//b"] {
+            for other in ["", "/", "/a", "/a/", "/a/b", "/ab", "//", "/a//b"] {
+                for narrow in [prefix(path), exact(path)] {
+                    for wide in [prefix(other), exact(other)] {
+                        let is_among = narrow.wider().any(|wider| wider == wide);
+                        assert_eq!(is_among, wide.covers(&narrow), "{wide:?} {narrow:?}");
+                    }
+                }
+            }
+        }
         assert_eq!(widest(vec![exact("/a/b"), prefix("/a"), exact("/c"), prefix("/a")]), [exact("/c"), prefix("/a")]);
     }
 }

@@ -206,7 +206,10 @@ impl LearnReport {
             let _ = writeln!(out, "  {} of them were allowed already", thousands(self.already_allowed));
         }
         let complete = self.callers.iter().filter(|share| share.requests == share.covered).count();
-        let _ = writeln!(out, "  {complete} of {} lose nothing", count(self.callers.len(), "caller"));
+        if !self.callers.is_empty() {
+            let verb = if complete == 1 { "loses" } else { "lose" };
+            let _ = writeln!(out, "  {complete} of {} {verb} nothing", count(self.callers.len(), "caller"));
+        }
         for share in self.callers.iter().filter(|share| share.covered < share.requests).take(10) {
             let lost = share.requests - share.covered;
             let _ = writeln!(

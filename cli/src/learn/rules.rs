@@ -82,6 +82,7 @@ fn split_anybody(mut callers: BTreeSet<Caller>) -> Vec<BTreeSet<Caller>> {
 /// Gives every rule a unique name made of its callers and destinations.
 fn name(rules: &mut [LearnedRule], taken: &BTreeSet<String>) {
     let mut used = taken.clone();
+    let mut numbers: HashMap<String, u64> = HashMap::new();
     for rule in rules {
         let host = rule.to.first().map(|to| if to.is_star { format!("any.{}", to.host) } else { to.host.to_string() });
         let host = host.unwrap_or_default();
@@ -91,11 +92,10 @@ fn name(rules: &mut [LearnedRule], taken: &BTreeSet<String>) {
         };
         let base = words::shortened(&base, 200);
         let mut name = base.clone();
-        for number in 2u64.. {
-            if used.insert(name.clone()) {
-                break;
-            }
-            name = format!("{base}-{number}");
+        let next = numbers.entry(base.clone()).or_insert(2);
+        while !used.insert(name.clone()) {
+            name = format!("{base}-{next}");
+            *next += 1;
         }
         rule.name = name;
     }

@@ -81,7 +81,10 @@ pub fn merged(text: &str, rules: &[LearnedRule], style: &RuleStyle) -> anyhow::R
         false => insert(text, &located, rules, style)?,
     };
     let is_right = Located::read(&merged).is_ok_and(|read| yaml_text::value(&read.node) == yaml_text::value(&wanted));
-    ensure!(is_right, "cannot tell where `egress.rules` ends: write it as a block, with each rule on lines of its own");
+    ensure!(
+        is_right,
+        "cannot tell where `egress.rules` ends: write it as a block, `rules:` with each rule behind a `- ` on lines of its own"
+    );
     Ok(merged)
 }
 
@@ -121,6 +124,9 @@ fn insert(text: &str, located: &Located, rules: &[LearnedRule], style: &RuleStyl
     let ended =
         |text: &str| if text.is_empty() || text.ends_with('\n') { text.to_owned() } else { format!("{text}\n") };
     let egress = located.node.get("egress");
+    if let Some(merged) = insert_in_flow(text, located, rules, style) {
+        return Ok(merged);
+    }
     let Some(Node::Map(section)) = egress else {
         let list = items(rules, style, 2);
         ensure!(egress.is_none(), "write `egress` with `rules` in it");
@@ -161,7 +167,54 @@ fn insert(text: &str, located: &Located, rules: &[LearnedRule], style: &RuleStyl
     Ok(format!("{head}{list}{tail}"))
 }
 
-/// The end of the last line that is not only a comment.
+/// Puts the rules behind the last one where the list, or `egress` around it, is written in brackets; `None`: neither is.
+fn insert_in_flow(text: &str, located: &Located, rules: &[LearnedRule], style: &RuleStyle) -> Option<String> {
+    let egress = located.node.get("egress")?;
+    let new: Vec<String> = rules
+        .iter()
+        .map(|rule| yaml_text::value(&rule.node(&style.unowned, style.expires.as_deref())).to_string())
+        .collect();
+    let put = |at: usize, what: &str| text.split_at_checked(at).map(|(head, tail)| format!("{head}{what}{tail}"));
+    let count = match egress.get("rules") {
+        Some(Node::List(rules)) => rules.len(),
+        _ => 0,
+    };
+    if let Some(last) = count.checked_sub(1) {
+        let span = located.span(&format!("egress.rules[{last}]"), false);
+        let line = text.get(..span.start)?.rfind('\n').map_or(0, |at| at + 1);
+        let before = text.get(line..span.start)?;
+        // In a block a dash stands before each item.
+        if before.trim() == "-" {
+            return None;
+        }
+        let separator = if before.trim().is_empty() { format!(",\n{before}") } else { ", ".to_owned() };
+        let end = text.get(..span.end)?.trim_end().len();
+        return put(end, &new.iter().map(|rule| format!("{separator}{rule}")).collect::<String>());
+    }
+    let list = format!("[{}]", new.join(", "));
+    match egress.get("rules") {
+        Some(_) => {
+            let span = located.span("egress.rules", false);
+            let is_flow = text.get(span.clone())?.starts_with('[');
+            // A list of its own line is written as a block instead.
+            let starts_line = |at: usize| {
+                text.get(..at).is_some_and(|head| head.rsplit('\n').next().unwrap_or_default().trim().is_empty())
+            };
+            if !is_flow || starts_line(located.span("egress.rules", true).start) {
+                return None;
+            }
+            Some(format!("{}{list}{}", text.get(..span.start)?, text.get(span.end..)?))
+        }
+        None => {
+            let span = located.span("egress", false);
+            let inside = text.get(span.clone())?.strip_prefix('{')?;
+            let comma = if inside.trim_start().starts_with('}') { "" } else { ", " };
+            put(span.start + 1, &format!("rules: {list}{comma}"))
+        }
+    }
+}
+
+/// Where the last line with more than a comment ends.
 fn content_end(text: &str) -> usize {
     let mut end = text.len();
     for line in text.split_inclusive('\n').rev() {

@@ -67,6 +67,15 @@ fn a_policy_may_have_its_rules_in_any_form_or_none() {
         "routes: {default: stable}",
         "egress:\n  rules: # none yet\n  - {name: a, to: [{host: a.test}]}\n  mode: Enforce\n",
         "{\"egress\": {\"rules\": [{\"name\": \"a\", \"to\": [{\"host\": \"a.test\"}]}]}}\n",
+        "egress: {rules: [{name: a, to: [{host: a.test}]}]}\n",
+        "egress: {mode: Audit, rules: [{name: a, to: [{host: a.test}]}, {name: b, to: [{host: b.test}]} ], defaultPort: 443} # c\n",
+        "egress:\n  rules: [{name: a, to: [{host: a.test}]}] # one\n  mode: Audit\n",
+        "egress:\n  rules: [\n    {name: a, to: [{host: a.test}]}, # first\n    {name: b, to: [{host: b.test}]},\n  ]\n",
+        "egress:\n  rules:\n  [\n    {\n      name: a, to: [{host: a.test}]\n    } # last\n  ]\n",
+        "egress: {rules: []}\n",
+        "egress: {mode: Enforce, rules: [ ], defaultPort: 443}\n",
+        "egress: {mode: Audit}\nroutes: {default: stable}\n",
+        "routes: {default: stable}\negress: {mode: Audit, deny: [{host: d.test}]}\n",
         "egress:\n  rules:\n  - name: a\n    reason: >-\n      because\n      of it\n\n    to: [{host: a.test}]\n# done\n",
     ] {
         let folder = tempfile::tempdir().unwrap();
@@ -77,12 +86,19 @@ fn a_policy_may_have_its_rules_in_any_form_or_none() {
         let check = penstock_in(folder.path(), &["check", "merged.yaml"], "");
         assert_eq!(check.status, 0, "{}{}{}", run.out, check.out, check.err);
         assert!(run.out.contains("smtp.example.org"), "{}", run.out);
+        // What was there is there still, comments too.
+        let words =
+            |text: &str| text.split([' ', '\n', ',']).filter(|w| w.len() > 2).map(str::to_owned).collect::<Vec<_>>();
+        let is_json = policy.starts_with('{');
+        let missing: Vec<String> = words(policy)
+            .into_iter()
+            .filter(|word| !is_json && !run.out.contains(word.trim_matches(['{', '}', '[', ']'])))
+            .collect();
+        assert!(missing.is_empty(), "{missing:?}\n{policy}\n{}", run.out);
+        // Nothing is missing now.
+        let again = penstock_in(folder.path(), &["learn", "--merge", "merged.yaml"], &lines());
+        assert_eq!((again.status, &again.out), (0, &run.out), "{}", again.err);
     }
-    let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join("policy.yaml"), "egress: {rules: [{name: a, to: [{host: a.test}]}]}\n").unwrap();
-    let run = penstock_in(folder.path(), &["learn", "--merge", "policy.yaml"], &lines());
-    assert_eq!(run.status, 2);
-    assert!(run.err.contains("each rule on lines of its own"), "{}", run.err);
 }
 
 #[test]
@@ -93,7 +109,7 @@ fn options_that_make_no_sense_are_refused_and_thin_logs_say_what_is_missing() {
         (&["--expires", "soon"][..], "30d, a day such as 2027-01-31, or never"),
         (&["--expires", "2026-11-02"], "is before the log's last request, 2026-11-05"),
         (&["--star", "com"], "*.com"),
-        (&["--min-requests", "0"], "0 is not in 1..=10000"),
+        (&["--min-requests", "0"], "write a whole number from 1 to 10000"),
         (&["--patch"], "--merge"),
     ] {
         let run = run(arguments, &lines());
@@ -105,6 +121,18 @@ fn options_that_make_no_sense_are_refused_and_thin_logs_say_what_is_missing() {
     // A policy without rules would refuse everything.
     assert_eq!((thin.status, thin.out.as_str()), (1, ""));
     assert!(thin.err.contains("nothing is learned") && thin.err.contains("no policy is written"), "{}", thin.err);
+    // More of it would change nothing.
+    let address: String = (0..60).map(|n| format!("{}\n", request(None, "GET", "192.0.2.7", "/", n * 7200))).collect();
+    let address = run(&[], &address);
+    assert!(
+        address.err.contains("no rule is learned from") && !address.err.contains("--min-requests"),
+        "{}",
+        address.err
+    );
+    // What is ambiguous is lost by its caller.
+    let (cart, ambiguous) = (caller("cart"), request(Some(&caller("cart")), "GET", "a b", "/", 0));
+    let lost = run(&[], &format!("{}{ambiguous}\n", lines()));
+    assert!(lost.err.contains(&format!("{cart} loses 1 of 61")), "{}", lost.err);
     let untimed = one.replace(&format!(",\"time\":\"{}\"", at(0)), "");
     assert!(run(&[], &untimed).err.contains("have no time"), "{untimed}");
     let report = folder.path().join("report.json");
