@@ -165,6 +165,11 @@ fn a_replay_reports_unused_rules() {
     let json = run(&tests, &["replay", "--coverage", "--output", "json", "policy.yaml", "requests.jsonl"]);
     let report: Value = serde_json::from_str(&json.out).unwrap();
     assert_eq!((hits(&report)["egress.rules[0]"], hits(&report)["egress.rules[1]"]), (1, 0));
+    let both = run(&tests, &["replay", "--summary", "--coverage", "-o", "json", "policy.yaml", "requests.jsonl"]);
+    let both: Value = serde_json::from_str(&both.out).unwrap();
+    assert_eq!((&both["coverage"], &both["summary"]["requests"]), (&report, &Value::from(1)));
+    let both = run(&tests, &["replay", "--summary", "--coverage", "policy.yaml", "requests.jsonl"]);
+    assert!(both.out.contains("1 requests: 1 passed") && both.out.contains("no request used:\n"), "{}", both.out);
     let alone = run(&tests, &["replay", "--output", "json", "policy.yaml", "requests.jsonl"]);
     assert_eq!(alone.status, 2, "{}", alone.err);
 }

@@ -7,7 +7,7 @@ mod egress;
 mod items;
 mod report;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use penstock_policy::document::Node;
 use penstock_policy::explain::{Note, Notes};
@@ -26,15 +26,44 @@ pub struct Coverage {
     documents: Documents,
     items: Vec<CoverageItem>,
     by_path: HashMap<String, usize>,
+    /// The entries of `matches` of each limit, rule and canary.
+    limits: Vec<Vec<EntryItems>>,
+    routes: Vec<Vec<EntryItems>>,
+    canaries: Vec<Vec<EntryItems>>,
+}
+
+/// The numbers of the items of an entry of `matches`.
+#[derive(Debug)]
+struct EntryItems {
+    /// The entry.
+    entry: Option<usize>,
+    /// Its conditions.
+    conditions: Vec<usize>,
 }
 
 impl Coverage {
     /// Lists the parts of a valid policy.
     pub fn new(policy: &Node) -> Coverage {
         let documents = Documents::of(policy);
-        let items = items::all(&documents);
-        let by_path = items.iter().enumerate().map(|(number, item)| (item.path.clone(), number)).collect();
-        Coverage { documents, items, by_path }
+        let all = items::all(&documents);
+        let by_path: HashMap<String, usize> =
+            all.iter().enumerate().map(|(number, item)| (item.path.clone(), number)).collect();
+        let number = |path: &str| by_path.get(path).copied();
+        let of_entry = |(at, entry): (usize, &RequestMatch), path: &str| {
+            let place = format!("{path}.matches[{at}]");
+            let conditions = conditions(entry, &place).iter().filter_map(|path| number(path)).collect();
+            EntryItems { entry: number(&place), conditions }
+        };
+        let of = |path: &str, entries: Option<&[RequestMatch]>| -> Vec<EntryItems> {
+            entries.unwrap_or_default().iter().enumerate().map(|entry| of_entry(entry, path)).collect()
+        };
+        let limits = documents.limits.iter().enumerate();
+        let limits = limits.map(|(n, limit)| of(&format!("rateLimits[{n}]"), items(&limit.matches))).collect();
+        let rules = documents.routes.iter().flat_map(|routes| &routes.rules.0).enumerate();
+        let routes = rules.map(|(n, rule)| of(&format!("routes.rules[{n}]"), items(&rule.matches))).collect();
+        let canaries = documents.canaries.iter().enumerate();
+        let canaries = canaries.map(|(n, canary)| of(&format!("canaries[{n}]"), items(&canary.matches))).collect();
+        Coverage { documents, items: all, by_path, limits, routes, canaries }
     }
 
     /// The parts in document order.
@@ -42,8 +71,12 @@ impl Coverage {
         &self.items
     }
 
-    fn hit(&mut self, path: &str) {
-        if let Some(item) = self.by_path.get(path).and_then(|number| self.items.get_mut(*number)) {
+    fn hit(&mut self, hit: &Hit) {
+        let number = match hit {
+            Hit::Path(path) => self.by_path.get(path).copied(),
+            Hit::Item(number) => Some(*number),
+        };
+        if let Some(item) = number.and_then(|number| self.items.get_mut(number)) {
             item.hits += 1;
         }
     }
@@ -52,7 +85,9 @@ impl Coverage {
     pub fn observe(&mut self, request: &WireRequest, decision: &WireDecision, trace: &Notes) {
         let mut hits = Vec::new();
         if let Some(egress) = &self.documents.egress {
-            egress::hits(egress, request, decision, trace, &mut hits);
+            let mut paths = Vec::new();
+            egress::hits(egress, request, decision, trace, &mut paths);
+            hits.extend(paths.into_iter().map(Hit::Path));
         }
         let owned = request.header_map();
         let headers: Vec<Header<'_>> = owned.iter().map(|(name, value)| (&**name, &**value)).collect();
@@ -66,27 +101,34 @@ impl Coverage {
                 self.canaries(&request, trace, &mut hits);
             }
         }
-        hits.iter().for_each(|path| self.hit(path));
+        hits.iter().for_each(|hit| self.hit(hit));
     }
 
-    fn limits(&self, request: &Request<'_>, decision: &WireDecision, trace: &Notes, hits: &mut Vec<String>) {
-        for (number, limit) in self.documents.limits.iter().enumerate() {
-            let path = format!("rateLimits[{number}]");
-            let is_this = |name: &str| *name == *limit.name.0;
-            let decides = |note: &Note| match note {
-                Note::Limit(note) => is_this(&note.limit) && note.refuses(),
-                Note::NoKey { limit, on_missing_key, .. } => is_this(limit) && *on_missing_key == "Deny",
-                Note::Asked { limit, .. } => is_this(limit) && decision.rule.as_deref() == Some(limit),
-                _ => false,
-            };
-            if trace.0.iter().any(decides) {
-                hits.push(path.clone());
+    fn limits(&self, request: &Request<'_>, decision: &WireDecision, trace: &Notes, hits: &mut Vec<Hit>) {
+        let mut deciding: HashSet<&str> = HashSet::new();
+        for note in &trace.0 {
+            match note {
+                Note::Limit(note) if note.refuses() => {
+                    deciding.insert(&note.limit);
+                }
+                Note::NoKey { limit, on_missing_key, .. } if *on_missing_key == "Deny" => {
+                    deciding.insert(limit);
+                }
+                Note::Asked { limit, .. } if decision.rule.as_deref() == Some(limit) => {
+                    deciding.insert(limit);
+                }
+                _ => {}
             }
-            matches(items(&limit.matches), request, &path, true, hits);
+        }
+        for (number, (limit, entries)) in self.documents.limits.iter().zip(&self.limits).enumerate() {
+            if deciding.contains(&*limit.name.0) {
+                hits.push(Hit::Path(format!("rateLimits[{number}]")));
+            }
+            self.matches(items(&limit.matches), entries, request, true, hits);
         }
     }
 
-    fn routes(&self, request: &Request<'_>, decision: &WireDecision, trace: &Notes, hits: &mut Vec<String>) {
+    fn routes(&self, request: &Request<'_>, decision: &WireDecision, trace: &Notes, hits: &mut Vec<Hit>) {
         let Some(routes) = &self.documents.routes else { return };
         let winner = trace.0.iter().find_map(|note| match note {
             Note::Route(name) => Some(name.as_str()),
@@ -94,22 +136,20 @@ impl Coverage {
         });
         let winner = winner.and_then(|name| routes.rules.0.iter().position(|rule| *rule.name.0 == *name));
         if winner.is_none() && decision.route.is_some() && decision.variant.is_none() {
-            hits.push("routes.default".to_owned());
+            hits.push(Hit::Path("routes.default".to_owned()));
         }
-        for (number, rule) in routes.rules.0.iter().enumerate() {
-            let path = format!("routes.rules[{number}]");
+        // Rules after the one that won could not have decided, whatever they say.
+        let considered = winner.map_or(usize::MAX, |winner| winner + 1);
+        for (number, (rule, entries)) in routes.rules.0.iter().zip(&self.routes).enumerate().take(considered) {
             let wins = winner == Some(number);
             if wins {
-                hits.push(path.clone());
+                hits.push(Hit::Path(format!("routes.rules[{number}]")));
             }
-            // Rules after the winning one could not have decided.
-            if winner.is_none_or(|winner| number <= winner) {
-                matches(items(&rule.matches), request, &path, wins, hits);
-            }
+            self.matches(items(&rule.matches), entries, request, wins, hits);
         }
     }
 
-    fn canaries(&self, request: &Request<'_>, trace: &Notes, hits: &mut Vec<String>) {
+    fn canaries(&self, request: &Request<'_>, trace: &Notes, hits: &mut Vec<Hit>) {
         let note = trace.0.iter().find_map(|note| match note {
             Note::Canary(note) => Some(note),
             _ => None,
@@ -120,35 +160,55 @@ impl Coverage {
         }
         let chosen =
             note.and_then(|note| self.documents.canaries.iter().position(|canary| *canary.name.0 == *note.canary));
-        for (number, canary) in self.documents.canaries.iter().enumerate() {
-            let path = format!("canaries[{number}]");
+        let considered = chosen.map_or(usize::MAX, |chosen| chosen + 1);
+        for (number, (canary, entries)) in
+            self.documents.canaries.iter().zip(&self.canaries).enumerate().take(considered)
+        {
             let decides = chosen == Some(number);
             if let Some(note) = note.filter(|_| decides) {
-                hits.push(path.clone());
-                hits.push(format!("{path}.variants[{}]", note.chosen));
-                hits.extend(note.overridden_by.map(|which| format!("{path}.overrides[{which}]")));
+                let path = format!("canaries[{number}]");
+                hits.push(Hit::Path(format!("{path}.variants[{}]", note.chosen)));
+                hits.extend(note.overridden_by.map(|which| Hit::Path(format!("{path}.overrides[{which}]"))));
+                hits.push(Hit::Path(path));
             }
-            if chosen.is_none_or(|chosen| number <= chosen) {
-                matches(items(&canary.matches), request, &path, decides, hits);
+            self.matches(items(&canary.matches), entries, request, decides, hits);
+        }
+    }
+
+    /// Which entries of `matches` hold where their rule `decides`, and which conditions are alone in that they do not hold:
+    /// without them the entry would. A condition that has been seen to is not looked at again where its rule does not decide.
+    fn matches(
+        &self,
+        entries: Option<&[RequestMatch]>,
+        numbers: &[EntryItems],
+        request: &Request<'_>,
+        decides: bool,
+        hits: &mut Vec<Hit>,
+    ) {
+        let is_hit = |number: &usize| self.items.get(*number).is_some_and(|item| item.hits > 0);
+        for (entry, EntryItems { entry: own, conditions }) in entries.unwrap_or_default().iter().zip(numbers) {
+            if !decides && conditions.iter().all(is_hit) {
+                continue;
+            }
+            let verdicts = entry.verdicts(request);
+            let verdicts = verdicts.iter().take(conditions.len()).enumerate();
+            let mut failed = verdicts.filter(|(_, verdict)| !verdict.holds).map(|(at, _)| at);
+            match (failed.next(), failed.next()) {
+                (None, _) if decides => hits.extend(own.map(Hit::Item)),
+                // Whether claims and metadata hold is only known together, from the rule that decides.
+                (Some(at), None) if entry.facts.is_empty() => {
+                    hits.extend(conditions.get(at).copied().map(Hit::Item));
+                }
+                _ => {}
             }
         }
     }
 }
 
-/// Counts the entries of `matches` that are true where their rule `decides`, and each condition that alone made its
-/// entry false.
-fn matches(entries: Option<&[RequestMatch]>, request: &Request<'_>, path: &str, decides: bool, hits: &mut Vec<String>) {
-    for (number, entry) in entries.unwrap_or_default().iter().enumerate() {
-        let place = format!("{path}.matches[{number}]");
-        let conditions = conditions(entry, &place);
-        let verdicts = entry.verdicts(request);
-        let mut failed =
-            verdicts.iter().take(conditions.len()).enumerate().filter(|(_, verdict)| !verdict.holds).map(|(at, _)| at);
-        match (failed.next(), failed.next()) {
-            (None, _) if decides => hits.push(place),
-            // Conditions on claims and metadata share one verdict, which is known only for the rule that decides.
-            (Some(at), None) if entry.facts.is_empty() => hits.extend(conditions.into_iter().nth(at)),
-            _ => {}
-        }
-    }
+/// An item that decided something.
+enum Hit {
+    /// By its path.
+    Path(String),
+    /// By its number.
+    Item(usize),
 }

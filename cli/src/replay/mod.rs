@@ -14,6 +14,7 @@ use serde::Deserialize;
 
 use crate::coverage::{self, Coverage};
 use crate::inputs::{self, RunningInputs};
+use crate::numbers::whole;
 use crate::output::Output;
 use crate::place::Place;
 use crate::policy_file::{load_all, one};
@@ -42,14 +43,14 @@ pub struct Args {
     #[arg(long, value_enum, value_name = "PLACE")]
     at: Option<Place>,
     /// Gives the same random choices each time.
-    #[arg(long, value_name = "NUMBER")]
+    #[arg(long, value_name = "NUMBER", allow_negative_numbers = true, value_parser = whole::<u64>(0, u64::MAX))]
     seed: Option<u64>,
     /// Print how many requests got which decision, instead of each decision.
     #[arg(long)]
     summary: bool,
     /// Print which rules, conditions, limits, variants, overrides and entries of deny no request used, instead of each
-    /// decision.
-    #[arg(long, conflicts_with = "summary")]
+    /// decision; together with --summary, `--output json` is one document with both.
+    #[arg(long)]
     coverage: bool,
     /// The form of the summary, or of the coverage.
     #[arg(long, short, visible_alias = "format", value_enum, default_value = "human")]
@@ -82,8 +83,8 @@ impl Args {
             "--output is the form of --summary or --coverage"
         );
         ensure!(
-            self.coverage || self.output != summary::SummaryFormat::Lcov,
-            "--output lcov is the form of --coverage"
+            (self.coverage && !self.summary) || self.output != summary::SummaryFormat::Lcov,
+            "--output lcov is the form of --coverage alone"
         );
         let mut summary = self.summary.then(ReplaySummary::default);
         let mut coverage = self.coverage.then(|| Coverage::new(&file.node));
@@ -118,22 +119,39 @@ impl Args {
                 break;
             }
         }
-        match (&summary, self.output) {
-            (Some(summary), summary::SummaryFormat::Human) => out.human(&summary.human())?,
-            (Some(summary), summary::SummaryFormat::Json) => out.json(summary)?,
-            (Some(_), summary::SummaryFormat::Lcov) | (None, _) => {}
-        }
-        if let Some(coverage) = &coverage {
+        let coverage = coverage.map(|coverage| {
             let text = if file.resource.is_none() { source::read_text(Path::new(&file.file)).ok() } else { None };
-            let file =
-                coverage::FileCoverage::new(file.file.clone(), text.as_deref().unwrap_or_default(), coverage.items());
-            match self.output {
-                summary::SummaryFormat::Human => out.human(&coverage::human(&[file], "no request used"))?,
-                summary::SummaryFormat::Json => writeln!(out, "{:#}", coverage::json(&[file]))?,
-                summary::SummaryFormat::Lcov => out.write_all(coverage::lcov(&[file]).as_bytes())?,
+            coverage::FileCoverage::new(file.file.clone(), text.as_deref().unwrap_or_default(), coverage.items())
+        });
+        self.print_sums(summary.as_ref(), coverage.as_ref().map(std::slice::from_ref), out)?;
+        Ok(all_compile)
+    }
+
+    /// Prints the summary and the coverage; as JSON in one document.
+    fn print_sums(
+        &self,
+        summary: Option<&ReplaySummary>,
+        coverage: Option<&[coverage::FileCoverage]>,
+        out: &mut Output<'_>,
+    ) -> anyhow::Result<()> {
+        match self.output {
+            summary::SummaryFormat::Human => {
+                summary.map_or(Ok(()), |summary| out.human(&summary.human()))?;
+                coverage.map_or(Ok(()), |files| out.human(&coverage::human(files, "no request used")))?;
+            }
+            summary::SummaryFormat::Json => match (summary, coverage) {
+                (Some(summary), Some(files)) => {
+                    out.json(&serde_json::json!({"summary": summary, "coverage": coverage::json(files)}))?;
+                }
+                (Some(summary), None) => out.json(summary)?,
+                (None, Some(files)) => writeln!(out, "{:#}", coverage::json(files))?,
+                (None, None) => {}
+            },
+            summary::SummaryFormat::Lcov => {
+                coverage.map_or(Ok(()), |files| out.write_all(coverage::lcov(files).as_bytes()))?;
             }
         }
-        Ok(all_compile)
+        Ok(())
     }
 
     /// The policy (unless it comes from a running system) and the requests.
