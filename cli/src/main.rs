@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use penstock::command::Cli;
-use penstock::output::Output;
+use penstock::output::{Output, without_numbers};
 use penstock::policy_file::Invalid;
 
 fn main() -> ExitCode {
@@ -24,15 +24,4 @@ fn main() -> ExitCode {
             ExitCode::from(if invalid.is_some() { 1 } else { 2 })
         }
     }
-}
-
-/// Removes error numbers such as ` (os error 2)`, which do not help users.
-fn without_numbers(message: &str) -> String {
-    let mut text = String::new();
-    let mut rest = message;
-    while let Some((before, after)) = rest.split_once(" (os error ") {
-        text += before;
-        rest = after.split_once(')').map_or("", |(_, rest)| rest);
-    }
-    text + rest
 }

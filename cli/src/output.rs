@@ -148,6 +148,17 @@ pub fn count(n: usize, what: &str) -> String {
     format!("{} {what}{}", thousands(n as u64), if n == 1 { "" } else { "s" })
 }
 
+/// Without the operating system's numbers of errors, which say nothing to a reader: ` (os error 2)`.
+pub fn without_numbers(message: &str) -> String {
+    let mut text = String::new();
+    let mut rest = message;
+    while let Some((before, after)) = rest.split_once(" (os error ") {
+        text += before;
+        rest = after.split_once(')').map_or("", |(_, rest)| rest);
+    }
+    text + rest
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -25,6 +25,7 @@ pub mod sample;
 pub mod scrape;
 pub mod series;
 pub mod server;
+mod silent;
 pub mod tls;
 pub mod view;
 
@@ -69,6 +70,8 @@ pub struct DashOptions {
     pub logs: Vec<LogSource>,
     /// Functions of the engine for the page.
     pub engine: Engine,
+    /// Prints a line for whoever started it.
+    pub warn: fn(&str),
 }
 
 /// Serves until the process ends; `ready` gets the address of the page.
@@ -77,7 +80,7 @@ pub struct DashOptions {
 /// Returns an error when there is no source, when data without access control would be visible to a whole network, or
 /// when it cannot listen.
 pub fn run(options: DashOptions, ready: impl FnOnce(&str) -> Result<()>) -> Result<()> {
-    let DashOptions { listen, mut sources, config, interval, find_warnings, mut logs, engine } = options;
+    let DashOptions { listen, mut sources, config, interval, find_warnings, mut logs, engine, warn } = options;
     config.check_listen(listen)?;
     sources.extend(config.sources());
     logs.extend(config.logs());
@@ -124,6 +127,7 @@ pub fn run(options: DashOptions, ready: impl FnOnce(&str) -> Result<()>) -> Resu
         for log in logs {
             start_log(log, tls.as_ref(), &fleet, &feed, engine).await?;
         }
+        silent::start(&fleet, &feed, warn)?;
         match tls {
             None => {
                 ready(&format!("http://{address}/"))?;

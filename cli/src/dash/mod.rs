@@ -13,7 +13,8 @@ use penstock_dash::config::DashConfig;
 use penstock_dash::log_source::LogSource;
 use penstock_dash::scrape::ScrapeSource;
 
-use crate::output::Output;
+use crate::numbers::listen_address;
+use crate::output::{Output, without_numbers};
 use crate::source::{display, read_text};
 use crate::words::shortened;
 use crate::yaml::Located;
@@ -59,7 +60,7 @@ pub struct Args {
     config: Option<PathBuf>,
 
     /// Where to listen
-    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:9911")]
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:9911", value_parser = listen_address)]
     listen: SocketAddr,
 
     /// Polling interval in seconds
@@ -136,6 +137,7 @@ impl Args {
             find_warnings,
             logs: self.receivers.iter().chain(&self.files).cloned().collect(),
             engine: engine::ENGINE,
+            warn: |message| anstream::eprintln!("penstock: {}", without_numbers(message)),
         };
         penstock_dash::run(options, |url| {
             writeln!(out, "Dashboard: {url} (read-only; Ctrl-C stops it)")?;
