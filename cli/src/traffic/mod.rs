@@ -1,5 +1,6 @@
 //! Recorded requests in several formats.
 
+mod foreign;
 pub mod har;
 pub mod input;
 mod left_out;

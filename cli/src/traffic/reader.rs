@@ -10,6 +10,7 @@ use penstock_policy::wire::WireRequest;
 use serde::de::IgnoredAny;
 use serde_json::{Map, Value};
 
+use super::foreign;
 use super::har::Archive;
 use super::input::Input;
 use super::left_out::LeftOut;
@@ -51,7 +52,10 @@ pub enum Record<'l> {
 pub fn request(line: &[u8]) -> anyhow::Result<WireRequest> {
     let line = line.trim_ascii();
     serde_json::from_slice(line).map_err(|error| {
-        // The position in the error is relative to the line, so only the column is useful.
+        if let Some(advice) = foreign::advice(line) {
+            return anyhow!("{advice}");
+        }
+        // Of its own place only the column says something.
         let said = error.to_string();
         let (what, place) = said.rsplit_once(" at line ").unwrap_or((&said, ""));
         let column = place.split_once(" column ").map(|(_, column)| format!(" (column {column})")).unwrap_or_default();
