@@ -2,12 +2,42 @@
 
 /// The suggested replacement of `value`, which is given as JSON; `None` when the engine's own message is enough.
 pub fn form(path: &str, value: Option<&str>, message: &str) -> Option<String> {
+    if let Some(names) = message.strip_prefix("needs one of: ") {
+        return one_of(names);
+    }
+    if message.starts_with("is required") {
+        return required(path);
+    }
     let value = value.filter(|value| value.len() <= 80 && !value.ends_with('…'))?;
     let (is, expected) = message.split_once(", expected ")?;
     let (field, is_entry) = match path.rsplit('.').next()?.split_once('[') {
         Some((field, _)) => (field, true),
         None => (path.rsplit('.').next()?, false),
     };
+    let unquoted = value.trim_matches('"');
+    if expected == "a whole number" && is == "is a string" {
+        let port = [("https", "443"), ("http", "80")].into_iter().find(|(name, _)| *name == unquoted);
+        let number = || unquoted.strip_suffix('%').filter(|number| number.parse::<u32>().is_ok());
+        return match field {
+            "ports" | "defaultPort" => port.map(|(_, number)| format!("write the number: {number}")),
+            _ => number().map(|number| format!("write the number alone: {number}")),
+        };
+    }
+    if is == "is a list" && expected == "an object" && matches!(path, "routes" | "egress") {
+        return Some(format!("write `rules:` below `{path}:`, and the list below that"));
+    }
+    if is == "is a string" && expected == "an object" {
+        let form = match path {
+            "routes" => Some(format!("{{default: {value}}}")),
+            _ if path.starts_with("egress.rules[") && is_entry && field == "rules" => {
+                Some(format!("{{name: {value}, to: [{{host: {value}}}]}}"))
+            }
+            _ => None,
+        };
+        if form.is_some() {
+            return form.map(|form| format!("write an object: {form}"));
+        }
+    }
     if expected.starts_with("a list") {
         return match (is, field) {
             ("is an object", "headers") if path.contains("request.") || path.contains("response.") => {
@@ -37,7 +67,50 @@ pub fn form(path: &str, value: Option<&str>, message: &str) -> Option<String> {
     Some(format!("write an object: {form}"))
 }
 
-/// Whether a list has strings or numbers instead of objects.
+/// What to write where the field at `path`, which a policy must have, is missing.
+fn required(path: &str) -> Option<String> {
+    let (parent, field) = path.rsplit_once('.')?;
+    let holder = parent.rsplit('.').next().unwrap_or(parent).split('[').next().unwrap_or(parent);
+    let form = match (holder, field) {
+        ("rateLimits", "key") => {
+            "add `key: [{sourceAddress: {}}]` to count each client by itself, or `key: []` to count all together"
+        }
+        ("rateLimits", "limit") => "add `limit: {requests: 100, per: 1m}`",
+        ("limit", "requests") => "add `requests: 100`",
+        ("limit", "per") => "add `per: 1m`",
+        ("rules", "to") => "add `to: [{host: api.example.com}]`",
+        ("canaries", "variants") => "add `variants: [{name: v1, weight: 90}, {name: v2, weight: 10}]`",
+        ("variants", "weight") => "add `weight: 10`; the share is that of the sum of all weights",
+        ("ramp", "variant") => "add `variant: v2`, the one that grows",
+        ("ramp", "startsAt") => "add `startsAt: \"2027-01-31T09:30:00Z\"`",
+        ("headers", "name") => "add `name: x-user-group`",
+        ("queryParams" | "cookies", "name") => "add the parameter's or cookie's `name`",
+        ("egress" | "rules" | "rateLimits" | "canaries" | "variants", "name") => {
+            "add `name: …`: reports and counters name it, and no other in its list may have the same"
+        }
+        ("path", "value") => "add `value: /cart`",
+        _ => return None,
+    };
+    Some(form.to_owned())
+}
+
+/// What to write where none of these fields is given.
+fn one_of(names: &str) -> Option<String> {
+    let form = match names {
+        "host, cidr" => "write {host: api.example.com}, or {cidr: 192.0.2.0/24} for addresses",
+        "header, cookie" => {
+            "add a condition, such as cookie: {name: beta, value: \"1\"} or header: {name: x-beta, type: Present}"
+        }
+        "route, canary, redirect" => {
+            "say where its requests go: `route: NAME`, `canary: NAME` or `redirect: {scheme: https}`"
+        }
+        "retryOn, on" => "say when to try again: `retryOn: [5xx]`",
+        _ => return None,
+    };
+    Some(form.to_owned())
+}
+
+/// Whether a list has texts or numbers, not objects.
 fn holds_texts(field: &str) -> bool {
     ["methods", "hostnames", "ports", "from", "upgrades", "values", "matchedPaths"].contains(&field)
 }
@@ -62,7 +135,111 @@ mod tests {
     use super::*;
     use crate::yaml::Located;
 
-    /// The suggested form makes the policy valid in every place.
+    #[test]
+    fn what_lacks_all_of_several_fields_is_told_what_to_write() {
+        for (policy, fixed) in [
+            ("egress: {rules: [{name: a, to: [{}]}]}", "egress: {rules: [{name: a, to: [{host: api.example.com}]}]}"),
+            (
+                "egress: {rules: [{name: a, to: [{ports: [1]}]}]}",
+                "egress: {rules: [{name: a, to: [{cidr: 192.0.2.0/24}]}]}",
+            ),
+            ("routes: {rules: [{name: a}]}", "routes: {rules: [{name: a, redirect: {scheme: https}}]}"),
+            (
+                "routes: {rules: [{name: a, route: b, retries: {attempts: 2}}]}",
+                "routes: {rules: [{name: a, route: b, retries: {attempts: 2, retryOn: [5xx]}}]}",
+            ),
+            (
+                "canaries: [{name: c, variants: [{name: v, weight: 1}], overrides: [{variant: v}]}]",
+                "canaries: [{name: c, variants: [{name: v, weight: 1}], overrides: [{variant: v, cookie: {name: beta, value: \"1\"}}]}]",
+            ),
+        ] {
+            let check =
+                |policy: &str| penstock_policy::check(&Located::read(policy).unwrap().node, Module::Suite).map(drop);
+            let wrong = check(policy).expect_err(policy);
+            let problem = wrong.iter().next().unwrap();
+            let help = form(&problem.path, problem.value.as_deref(), &problem.message).or_else(|| problem.help.clone());
+            assert!(help.is_some(), "{problem}");
+            assert!(check(fixed).is_ok(), "{fixed}");
+        }
+    }
+
+    #[test]
+    fn what_is_missing_is_proposed_and_the_proposal_is_right() {
+        for (policy, path, added) in [
+            (
+                "rateLimits: [{name: a, limit: {requests: 1, per: 1s}ADDED}]",
+                "rateLimits[0].key",
+                "key: [{sourceAddress: {}}]",
+            ),
+            ("rateLimits: [{name: a, limit: {requests: 1, per: 1s}ADDED}]", "rateLimits[0].key", "key: []"),
+            ("rateLimits: [{name: a, key: []ADDED}]", "rateLimits[0].limit", "limit: {requests: 100, per: 1m}"),
+            ("rateLimits: [{name: a, key: [], limit: {requests: 1ADDED}}]", "rateLimits[0].limit.per", "per: 1m"),
+            (
+                "rateLimits: [{name: a, key: [], limit: {per: 1sADDED}}]",
+                "rateLimits[0].limit.requests",
+                "requests: 100",
+            ),
+            ("egress: {rules: [{name: aADDED}]}", "egress.rules[0].to", "to: [{host: api.example.com}]"),
+            (
+                "canaries: [{name: cADDED}]",
+                "canaries[0].variants",
+                "variants: [{name: v1, weight: 90}, {name: v2, weight: 10}]",
+            ),
+            ("canaries: [{name: c, variants: [{name: vADDED}]}]", "canaries[0].variants[0].weight", "weight: 10"),
+            (
+                "routes: {rules: [{name: a, route: b, matches: [{path: {type: ExactADDED}}]}]}",
+                "routes.rules[0].matches[0].path.value",
+                "value: /cart",
+            ),
+            (
+                "routes: {rules: [{name: a, route: b, matches: [{headers: [{value: bADDED}]}]}]}",
+                "routes.rules[0].matches[0].headers[0].name",
+                "name: x-user-group",
+            ),
+        ] {
+            let check = |added: &str| {
+                penstock_policy::check(&Located::read(&policy.replace("ADDED", added)).unwrap().node, Module::Suite)
+                    .map(drop)
+            };
+            let wrong = check("").expect_err(policy);
+            let problem =
+                wrong.iter().find(|problem| problem.path == path).unwrap_or_else(|| panic!("{path}: {wrong}"));
+            let help = form(&problem.path, None, &problem.message).unwrap();
+            assert!(help.contains(&format!("`{added}`")), "{help}");
+            assert!(check(&format!(", {added}")).is_ok(), "{policy} {added}");
+        }
+        for (path, value, message, help) in [
+            (
+                "canaries[0].variants[0].weight",
+                "\"90%\"",
+                "is a string, expected a whole number",
+                "write the number alone: 90",
+            ),
+            (
+                "egress.rules[0].to[0].ports[0]",
+                "\"https\"",
+                "is a string, expected a whole number",
+                "write the number: 443",
+            ),
+            ("routes", "\"a\"", "is a string, expected an object", "write an object: {default: \"a\"}"),
+            (
+                "routes",
+                "[]",
+                "is a list, expected an object",
+                "write `rules:` below `routes:`, and the list below that",
+            ),
+            (
+                "egress.rules[0]",
+                "\"a.test\"",
+                "is a string, expected an object",
+                "write an object: {name: \"a.test\", to: [{host: \"a.test\"}]}",
+            ),
+        ] {
+            assert_eq!(form(path, Some(value), message).as_deref(), Some(help), "{path}");
+        }
+    }
+
+    /// Each form in the place of the wrong value makes a valid policy.
     #[test]
     fn suggested_forms_are_valid() {
         for (policy, wrong) in [

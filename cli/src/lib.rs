@@ -21,6 +21,7 @@ pub mod learn;
 pub mod lint;
 pub mod man;
 pub mod manifests;
+mod numbers;
 pub mod output;
 pub mod place;
 pub mod policy_file;
@@ -36,6 +37,9 @@ pub mod traffic;
 pub mod version;
 pub mod watch;
 pub mod webhook;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test")]
+mod widened_rules;
 pub mod within;
 pub mod words;
 pub mod yaml;

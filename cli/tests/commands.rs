@@ -80,3 +80,25 @@ fn what_an_import_loses_goes_to_standard_error_and_under_strict_decides() {
     assert_eq!(penstock_in(folder.path(), &["check", "-"], &run.out).status, 0);
     assert_eq!(penstock_in(folder.path(), &["import", "-"], "kind: Service\n").status, 2);
 }
+
+#[test]
+fn the_dash_tells_the_terminal_which_sources_give_nothing() {
+    use std::io::{BufRead as _, BufReader};
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_penstock"));
+    command.args(["dash", "--listen", "127.0.0.1:0", "--envoy", "127.0.0.1:1", "--tail", "/nosuch/access.log"]);
+    command.stdin(std::process::Stdio::null()).stdout(std::process::Stdio::null()).stderr(std::process::Stdio::piped());
+    let mut dash = command.spawn().unwrap();
+    let lines = BufReader::new(dash.stderr.take().unwrap()).lines().map_while(Result::ok);
+    let told: Vec<String> = lines.take(2).collect();
+    dash.kill().unwrap();
+    dash.wait().unwrap();
+    let told = told.join("\n");
+    for part in [
+        "penstock: access log /nosuch/access.log gives nothing: No such file or directory. Give the file to which Envoy writes",
+        "penstock: http://127.0.0.1:1 gives nothing: ",
+        "is this the admin interface of an Envoy (`admin.address` in its bootstrap)",
+    ] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+    assert!(!told.contains("os error"), "{told}");
+}

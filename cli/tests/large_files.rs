@@ -202,3 +202,67 @@ fn levels_anchors_and_very_long_texts_are_errors_with_their_place() {
         }
     }
 }
+
+/// Objects of other products, each with a limit where it can have one.
+fn sources() -> Vec<(&'static str, Make)> {
+    let limit =
+        "apiVersion: traefik.io/v1alpha1\nkind: Middleware\nmetadata: {name: l}\nspec: {rateLimit: {average: 5}}\n";
+    let traefik = move |n: usize, rule: &dyn Fn(usize) -> String| {
+        lines(n, limit, |i| {
+            let (head, rule) = ("---\napiVersion: traefik.io/v1alpha1\nkind: IngressRoute\nmetadata", rule(i));
+            format!(
+                "{head}: {{name: r{i}}}\nspec: {{routes: [{{match: '{rule}', middlewares: [{{name: l}}], services: [{{name: s{i}, port: 80}}]}}]}}\n"
+            )
+        })
+    };
+    let route = |i: usize, host: &str| {
+        format!(
+            "---\napiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {{name: r{i}}}\nspec:\n  hostnames: [\"{host}\"]\n  \
+             rules: [{{matches: [{{path: {{value: /p{i}}}}}], backendRefs: [{{name: s{i}, port: 80}}]}}]\n---\n\
+             apiVersion: gateway.envoyproxy.io/v1alpha1\nkind: BackendTrafficPolicy\nmetadata: {{name: b{i}}}\nspec:\n  \
+             targetRefs: [{{group: gateway.networking.k8s.io, kind: HTTPRoute, name: r{i}}}]\n  \
+             rateLimit: {{type: Local, local: {{rules: [{{limit: {{requests: 10, unit: Second}}}}]}}}}\n"
+        )
+    };
+    let ingress = |i: usize| {
+        format!(
+            "---\napiVersion: networking.k8s.io/v1\nkind: Ingress\nmetadata: {{name: r{i}, annotations: {{nginx.ingress.kubernetes.io/limit-rps: \"5\"}}}}\n\
+             spec: {{rules: [{{host: h.test, http: {{paths: [{{path: /a{i}, pathType: Prefix, backend: {{service: {{name: s{i}, port: {{number: 80}}}}}}}}]}}}}]}}\n"
+        )
+    };
+    let descriptor =
+        |i: usize| format!("- {{key: x-plan, value: v{i}, rate_limit: {{unit: second, requests_per_unit: 5}}}}\n");
+    vec![
+        ("paths of any host", Box::new(move |n| traefik(n, &|i| format!("PathPrefix(`/p{i}`)")))),
+        ("paths of one host", Box::new(move |n| traefik(n, &|i| format!("Host(`h.test`) && PathPrefix(`/p{i}`)")))),
+        ("hosts", Box::new(move |n| traefik(n, &|i| format!("Host(`h{i}.test`)")))),
+        ("routes of stars", Box::new(move |n| lines(n / 2, "", |i| route(i, &format!("*.h{i}.test"))))),
+        ("routes of one host", Box::new(move |n| lines(n / 2, "", |i| route(i, "h.test")))),
+        ("ingresses", Box::new(move |n| lines(n / 2, "", ingress))),
+        ("descriptors", Box::new(move |n| lines(n, "domain: d\ndescriptors:\n", descriptor))),
+    ]
+}
+
+#[test]
+fn other_products_objects_are_imported_in_linear_time() {
+    for (what, file) in sources() {
+        let text = is_linear("p.yaml", &file, 0, &["import", "p.yaml"]);
+        assert!(text.contains("rateLimits:"), "{what}: {}", text.chars().take(500).collect::<String>());
+    }
+}
+
+#[test]
+fn coverage_and_names_below_one_parent_take_linear_time() {
+    let test = |i| {
+        format!("- {{name: t{i}, request: {{method: GET, authority: a.test, path: /p{i}}}, expect: {{route: a}}}}\n")
+    };
+    let covered = |n: usize| {
+        let rule = |i| format!("    - {{name: r{i}, route: a, matches: [{{path: {{value: /p{i}}}}}]}}\n");
+        lines(n / 4, &(lines(n / 4, "policy:\n  routes:\n    rules:\n", rule) + "tests:\n"), test)
+    };
+    let text = is_linear("p.test.yaml", &covered, 0, &["test", "--coverage", "--output", "json", "p.test.yaml"]);
+    assert!(text.contains("\"percent\": 100"), "{}", text.chars().take(500).collect::<String>());
+    let request = |i| format!("{{\"method\":\"GET\",\"authority\":\"h{i}.test\",\"path\":\"/a{i}\"}}\n");
+    let learn = ["learn", "--min-requests", "1", "--min-days", "1", "--star-above", "50", "p.jsonl"];
+    is_linear("p.jsonl", &|n| lines(n, "", request), 0, &learn);
+}

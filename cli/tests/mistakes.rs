@@ -11,8 +11,8 @@ use common::penstock_in;
 
 const GOOD: &str = "routes:\n  default: stable\n  rules:\n  - {name: beta, matches: [{headers: [{name: x-group, value: beta}]}], route: beta}\n";
 
-/// The files of the commands.
-const FILES: [(&str, &str); 37] = [
+/// The files that the commands find.
+const FILES: [(&str, &str); 40] = [
     ("good.yaml", GOOD),
     ("half.json", "{\"routes\": {\"default\": \"a\"}\n"),
     ("comment.json", "{\"routes\": {\"default\": \"a\"}} // why\n"),
@@ -79,14 +79,17 @@ const FILES: [(&str, &str); 37] = [
         "pairs.test.yaml",
         "policy: good.yaml\ntests:\n- name: a\n  request: {method: GET, authority: a, path: /, headers: {x-group: beta}}\n  expect: {route: beta}\n",
     ),
+    ("no-target.yaml", "egress:\n  rules:\n  - {name: a, to: [{ports: [443]}]}\n"),
+    ("no-condition.yaml", "canaries:\n- name: c\n  variants: [{name: v1, weight: 1}]\n  overrides:\n  - variant: v1\n"),
+    ("no-route.yaml", "routes:\n  rules:\n  - name: a\n    matches: [{path: {value: /a}}]\n"),
     ("requests.jsonl", "{\"method\":\"GET\",\"authority\":\"a.test\",\"path\":\"/\"}\n"),
     ("pretty.json", "{\n  \"method\": \"GET\"\n}\n"),
     ("list.json", "[{\"method\":\"GET\",\"authority\":\"a.test\",\"path\":\"/\"}]\n"),
     ("nothing.log", ""),
 ];
 
-/// Commands that users type, with the exit status.
-const COMMANDS: [(&[&str], i32); 64] = [
+/// What people type, with the exit status.
+const COMMANDS: [(&[&str], i32); 79] = [
     (&["chekc", "good.yaml"], 2),
     (&["check", "nope.yaml"], 2),
     (&["check", "z*.yaml"], 2),
@@ -151,6 +154,21 @@ const COMMANDS: [(&[&str], i32); 64] = [
     (&["explain", "good.yaml", "--request", "{\"method\":\"GET\""], 2),
     (&["check", "--watch", "-"], 2),
     (&["check", "--from-envoy", "ftp://a.test"], 2),
+    (&["replay", "--seed", "x", "good.yaml", "nothing.log"], 2),
+    (&["replay", "--seed", "-1", "good.yaml", "nothing.log"], 2),
+    (&["explain", "good.yaml", "--url", "https://a.test/", "--misses", "1.5"], 2),
+    (&["explain", "good.yaml", "--har", "list.json", "--entry", "0"], 2),
+    (&["diff", "good.yaml", "good.yaml", "--examples", "many"], 2),
+    (&["test", "--coverage", "--min", "101", "a.test.yaml"], 2),
+    (&["learn", "--min-days", "0", "nothing.log"], 2),
+    (&["learn", "--port", "99999", "nothing.log"], 2),
+    (&["learn", "limits", "--key", "source", "--percentile", "most", "nothing.log"], 2),
+    (&["dash", "--envoy", "127.0.0.1:9901", "--listen", "9911"], 2),
+    (&["status", "--admin-port", "http"], 2),
+    (&["check", "no-target.yaml"], 1),
+    (&["check", "no-condition.yaml"], 1),
+    (&["check", "no-route.yaml"], 1),
+    (&["replay", "--summary", "--coverage", "--output", "lcov", "good.yaml", "nothing.log"], 2),
 ];
 
 fn folder() -> tempfile::TempDir {

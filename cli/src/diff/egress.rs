@@ -390,7 +390,7 @@ fn describe(
         ("paths", "any path"),
         (&old.paths, &rule.paths),
         |a, b| path_covers(&a.0, &b.0),
-        |path| format!("paths that {}", path.0),
+        |path| path_words(&path.0),
         |part, paths| part.paths = paths,
         &mut note,
     );
@@ -469,9 +469,17 @@ fn dimension<T: Clone>(
     }
 }
 
-/// A rule with `paths` makes requests that it selects path-scoped: they are checked for ambiguous paths, whichever rule
-/// allows them. If such a rule is removed and one without `paths` still allows the destination, requests pass that got
-/// 400 before. In Audit, no other rule is needed, because requests that no rule allows pass.
+/// Paths in the plural, such as `paths that begin with /v1`.
+fn path_words(path: &impl std::fmt::Display) -> String {
+    let words = path.to_string();
+    let forms = [("is ", "the path "), ("begins with ", "paths that begin with "), ("matches ", "paths that match ")];
+    let plural = forms.iter().find_map(|(verb, plural)| Some(format!("{plural}{}", words.strip_prefix(verb)?)));
+    plural.unwrap_or(words)
+}
+
+/// A rule with `paths` has every request that it selects checked for ambiguous paths, whichever rule allows it: where
+/// such a rule goes and one without `paths` still allows the destination, what was refused with 400 passes. In Audit no
+/// other rule is needed: what none allows passes.
 fn compare_path_scope(old: &EgressDocument, new: &EgressDocument, changes: &mut Changes) {
     for (rule, opened) in path_scope_lost(old, new) {
         let path = format!("egress.rules[{}].paths", rule.name.0);

@@ -21,6 +21,7 @@ use penstock_policy::document::Node;
 use crate::documents::Documents;
 use crate::explain::instant;
 use crate::inputs::{self, RunningInputs};
+use crate::numbers::whole;
 use crate::output::Output;
 use crate::policy_file::{PolicyFile, load_all};
 use crate::replay;
@@ -59,7 +60,7 @@ pub struct Args {
     #[arg(long, alias = "at", value_parser = instant, value_name = "TIME")]
     time: Option<Timestamp>,
     /// How many examples to show of each kind of difference.
-    #[arg(long, value_name = "N", default_value_t = 3)]
+    #[arg(long, value_name = "N", default_value_t = 3, allow_negative_numbers = true, value_parser = whole::<usize>(0, u64::MAX))]
     examples: usize,
     /// The form of the report.
     #[arg(long, short, visible_alias = "format", value_enum, default_value = "human")]

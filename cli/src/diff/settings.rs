@@ -8,8 +8,9 @@ use super::change::{ChangeClass, Changes};
 use super::proof::Sought;
 use crate::documents::{Documents, named};
 
-const UNSEEN_IDENTITY: Sought =
-    Sought::Nothing("a recorded request has one identity, and does not say where the proxy found it");
+const UNSEEN_IDENTITY: Sought = Sought::Nothing(
+    "a recorded request has one identity, and does not say where the proxy found it: compare in the access log what both ways name for the same connections",
+);
 
 /// Compares `settings`, and the identity and port settings of `egress`.
 pub fn compare(old: (&Node, &Documents), new: (&Node, &Documents), changes: &mut Changes) {

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::*;
+use crate::widened_rules;
 
 mod proofs;
 mod properties;
@@ -75,36 +76,8 @@ fn the_same_policy_written_in_another_way_has_no_loosening() {
 
 #[test]
 fn a_rule_is_loosened_by_whatever_widens_it_and_tightened_by_the_reverse() {
-    let base = json!({"to": [{"host": "a.test", "ports": [443]}], "from": ["spiffe://c/ns/a/sa/b"], "methods": ["GET"],
-        "paths": [{"value": "/v1"}], "notBefore": "2026-01-01T00:00:00Z", "expires": "2027-01-01T00:00:00Z"});
-    let with = |field: &str, value: Value| {
-        let mut rule = base.clone();
-        if value.is_null() {
-            rule.as_object_mut().unwrap().remove(field);
-        } else {
-            rule[field] = value;
-        }
-        rule
-    };
-    for (field, value) in [
-        ("from", Value::Null),
-        ("from", json!(["spiffe://c/ns/*/sa/b"])),
-        ("methods", Value::Null),
-        ("methods", json!(["GET", "DELETE"])),
-        ("paths", Value::Null),
-        ("paths", json!([{"value": "/"}])),
-        ("paths", json!([{"value": "/v1"}, {"type": "Exact", "value": "/v2"}])),
-        ("to", json!([{"host": "a.test"}])),
-        ("to", json!([{"host": "*.a.test", "ports": [443]}, {"host": "a.test", "ports": [443]}])),
-        ("to", json!([{"host": "a.test", "ports": [443, 80]}])),
-        ("to", json!([{"host": "a.test", "ports": [443]}, {"cidr": "10.0.0.0/8"}])),
-        ("upgrades", json!(["websocket"])),
-        ("notBefore", Value::Null),
-        ("notBefore", json!("2025-01-01T00:00:00Z")),
-        ("expires", Value::Null),
-        ("expires", json!("2028-01-01T00:00:00Z")),
-    ] {
-        let wider = with(field, value);
+    let base = widened_rules::base();
+    for (field, wider) in widened_rules::wider() {
         let (forth, back) = (rule(base.clone(), wider.clone()), rule(wider, base.clone()));
         assert!(forth.iter().any(|line| line.starts_with("Loosened")), "{field}: {forth:?}");
         assert!(!forth.iter().any(|line| line.starts_with("Tightened")), "{field}: {forth:?}");
@@ -112,9 +85,9 @@ fn a_rule_is_loosened_by_whatever_widens_it_and_tightened_by_the_reverse() {
         assert!(!back.iter().any(|line| line.starts_with("Loosened")), "{field}: {back:?}");
     }
     // The rule lists methods and paths, which no tunnel has.
-    let tunnel = rule(base.clone(), with("connect", json!(true)));
+    let tunnel = rule(base.clone(), widened_rules::with("connect", json!(true)));
     assert_eq!(tunnel, ["Changed egress.rules[r].connect: opens CONNECT tunnels; nothing passes that was refused"]);
-    let owner = rule(base.clone(), with("owner", json!("somebody")));
+    let owner = rule(base.clone(), widened_rules::with("owner", json!("somebody")));
     assert_eq!(owner, ["Changed egress.rules[r].owner: \"nobody said\" → \"somebody\""]);
 }
 

@@ -19,6 +19,7 @@ use penstock_policy::{Policy, Timestamp};
 
 use crate::documents::Documents;
 use crate::inputs::{self, RunningInputs};
+use crate::numbers::whole;
 use crate::output::Output;
 use crate::place::Place;
 use crate::policy_file::{PolicyFile, load_all, one};
@@ -61,7 +62,7 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     har: Option<PathBuf>,
     /// The number of the entry in the archive, from 1.
-    #[arg(long, value_name = "N", requires = "har", default_value_t = 1)]
+    #[arg(long, value_name = "N", requires = "har", default_value_t = 1, allow_negative_numbers = true, value_parser = whole::<usize>(1, u64::MAX))]
     entry: usize,
     /// The request as `penstock replay` reads it: a JSON object, a file with one, or `-` for standard input.
     #[arg(long, value_name = "JSON|FILE|-")]
@@ -96,10 +97,10 @@ pub struct Args {
     #[command(flatten)]
     traffic: traffic::ReadOptions,
     /// How many near misses to show in each section.
-    #[arg(long, value_name = "N", default_value_t = 3)]
+    #[arg(long, value_name = "N", default_value_t = 3, allow_negative_numbers = true, value_parser = whole::<usize>(0, u64::MAX))]
     misses: usize,
     /// Gives the same random choices each time.
-    #[arg(long, value_name = "NUMBER")]
+    #[arg(long, value_name = "NUMBER", allow_negative_numbers = true, value_parser = whole::<u64>(0, u64::MAX))]
     seed: Option<u64>,
     /// Exit with status 1 when the request is refused.
     #[arg(long)]

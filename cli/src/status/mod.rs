@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use crate::kubectl::{KINDS, Kubectl};
 use crate::manifests::ManifestFile;
+use crate::numbers::whole;
 use crate::output::Output;
 use crate::output::style::{BAD, GOOD, HEAD, NAME, WARN};
 use istiod::ControlPlane;
@@ -39,7 +40,7 @@ pub struct Args {
     #[arg(long = "istiod-pod", value_name = "NAMESPACE/POD")]
     istiod_pods: Vec<String>,
     /// The port of the admin interface in Pods: Istio's is 15000, Envoy Gateway's 19000.
-    #[arg(long, value_name = "PORT", default_value = "15000")]
+    #[arg(long, value_name = "PORT", default_value = "15000", allow_negative_numbers = true, value_parser = whole::<u16>(1, 65_535))]
     admin_port: u16,
     /// Only plugins of this namespace.
     #[arg(long, short, value_name = "NAMESPACE")]

@@ -11,6 +11,7 @@ use anyhow::{anyhow, ensure};
 
 use crate::diagnostics::Findings;
 use crate::manifests::has_section;
+use crate::numbers::whole;
 use crate::output::Output;
 use crate::output::style::BAD;
 use crate::policy_file::Invalid;
@@ -46,7 +47,7 @@ pub struct Args {
     #[arg(long)]
     coverage: bool,
     /// End with status 1 when fewer percent of them are decided by.
-    #[arg(long, value_name = "PERCENT", requires = "coverage", value_parser = clap::value_parser!(u8).range(0..=100))]
+    #[arg(long, value_name = "PERCENT", requires = "coverage", allow_negative_numbers = true, value_parser = whole::<u8>(0, 100))]
     min: Option<u8>,
     /// Also writes JUnit's XML to this file.
     #[arg(long, value_name = "FILE")]

@@ -24,6 +24,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 
+use crate::numbers::listen_address;
 use crate::output::Output;
 use ceilings::Ceilings;
 use certificate::Certificate;
@@ -37,7 +38,7 @@ use routes::KnownRoutes;
     The paths are /validate, /validate/ceilings/NAME, /healthz and /metrics. deploy/helm/penstock installs all of it.")]
 pub struct Args {
     /// The address to listen on.
-    #[arg(long, value_name = "ADDRESS:PORT", default_value = "0.0.0.0:9443")]
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "0.0.0.0:9443", value_parser = listen_address)]
     listen: SocketAddr,
     /// The TLS certificate, PEM; read again when the file changes.
     #[arg(long, value_name = "FILE")]
@@ -62,7 +63,7 @@ pub struct Args {
     #[arg(long, value_name = "FOLDER", default_value = "/var/run/secrets/kubernetes.io/serviceaccount")]
     service_account: PathBuf,
     /// The address for /healthz and /metrics without TLS.
-    #[arg(long, value_name = "ADDRESS:PORT")]
+    #[arg(long, value_name = "ADDRESS:PORT", value_parser = listen_address)]
     metrics: Option<SocketAddr>,
 }
 

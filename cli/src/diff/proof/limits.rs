@@ -9,7 +9,17 @@ use super::judge::{Judge, Proof, ProofOutcome, loosened};
 use crate::within::limits::{LimitSearch, ReadLimit, alone, are_as_tight};
 use crate::within::witness::{RequestDraft, Witness};
 
-/// Bounds for the number of searches, and of decisions in all of them.
+const UNASKED: &str = "a rate-limit service counts, and none is asked here: compare what it is configured to allow for the domain \
+                       before and after";
+const NONE_FOUND: &str =
+    "none of the sequences that were tried does: replay a recorded hour by both, as the third argument";
+
+/// No sequence is longer.
+const MOST_REQUESTS: u32 = 10_000;
+const TOO_MANY_KEYS: &str = "it takes more different keys at once than are tried here: compare the capacities with how many keys are \
+                             busy within `limit.per`";
+
+/// Searches, and decisions of all of them.
 const MOST_SEARCHES: usize = 40;
 const MOST_DECISIONS: usize = 100_000;
 
@@ -98,8 +108,20 @@ impl<'p> LimitProver<'p> {
         let is_global = limit.node.get("scope").is_some_and(|scope| scope.get("global").is_some());
         match proof {
             Some(proof) => ProofOutcome::Shown(Box::new(proof)),
-            None if is_global => ProofOutcome::Unknown("a rate-limit service counts, and none is asked here"),
-            None => ProofOutcome::Unknown("none of the sequences that were tried does"),
+            None if has_many_keys(limit, &ours) => ProofOutcome::Unknown(TOO_MANY_KEYS),
+            None if is_global => ProofOutcome::Unknown(UNASKED),
+            None => ProofOutcome::Unknown(NONE_FOUND),
         }
     }
+}
+
+/// Whether the capacity changes, and filling the table as it was takes more requests than a sequence has.
+fn has_many_keys(limit: ReadLimit<'_>, ours: &[ReadLimit<'_>]) -> bool {
+    const DEFAULT_CAPACITY: u32 = 65_536;
+    let capacity =
+        |limit: &ReadLimit<'_>| limit.document.capacity.as_ref().map_or(DEFAULT_CAPACITY, |capacity| capacity.0);
+    let differs =
+        |other: &ReadLimit<'_>| other.document.name == limit.document.name && capacity(other) != capacity(&limit);
+    let burst = u32::try_from(limit.burst()).unwrap_or(u32::MAX).max(1);
+    !limit.document.key.is_empty() && ours.iter().any(differs) && capacity(&limit) >= MOST_REQUESTS / burst
 }

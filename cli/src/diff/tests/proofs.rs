@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::verdict::Strictness;
 use super::*;
+use crate::widened_rules;
 use crate::within::Witness;
 
 /// The time of requests without one.
@@ -49,36 +50,12 @@ fn loosened(old: &Value, new: &Value) -> Vec<String> {
 
 #[test]
 fn every_loosening_of_egress_comes_with_a_request() {
-    let base = json!({"to": [{"host": "a.test", "ports": [443]}], "from": ["spiffe://c/ns/a/sa/b"], "methods": ["GET"],
-        "paths": [{"value": "/v1"}], "notBefore": "2026-01-01T00:00:00Z", "expires": "2027-01-01T00:00:00Z"});
+    let base = widened_rules::base();
     let policy = |mut rule: Value| {
         rule["name"] = json!("r");
         json!({"egress": {"rules": [rule]}})
     };
-    for (field, value) in [
-        ("from", Value::Null),
-        ("from", json!(["spiffe://c/ns/*/sa/b"])),
-        ("methods", Value::Null),
-        ("methods", json!(["GET", "DELETE"])),
-        ("paths", Value::Null),
-        ("paths", json!([{"value": "/"}])),
-        ("paths", json!([{"value": "/v1"}, {"type": "Exact", "value": "/v2"}])),
-        ("paths", json!([{"value": "/v1"}, {"type": "RegularExpression", "value": "/v[0-9]{3}"}])),
-        ("to", json!([{"host": "a.test"}])),
-        ("to", json!([{"host": "*.a.test", "ports": [443]}, {"host": "a.test", "ports": [443]}])),
-        ("to", json!([{"host": "a.test", "ports": [443, 80]}])),
-        ("to", json!([{"host": "a.test", "ports": [443]}, {"cidr": "10.0.0.0/8"}])),
-        ("upgrades", json!(["websocket"])),
-        ("notBefore", Value::Null),
-        ("notBefore", json!("2025-01-01T00:00:00Z")),
-        ("expires", Value::Null),
-        ("expires", json!("2028-01-01T00:00:00Z")),
-    ] {
-        let mut wider = base.clone();
-        match value.is_null() {
-            true => drop(wider.as_object_mut().unwrap().remove(field)),
-            false => wider[field] = value,
-        }
+    for (field, wider) in widened_rules::wider() {
         let found = loosened(&policy(base.clone()), &policy(wider.clone()));
         assert!(found.contains(&format!("egress.rules[r].{field}")), "{field}: {found:?}");
         assert!(loosened(&policy(wider), &policy(base.clone())).is_empty(), "{field}");
@@ -278,12 +255,12 @@ fn without_an_example_the_reason_is_given() {
         (
             r#"{"settings":{"identity":{"filterState":"x"}},"egress":{"rules":[{"name":"r","to":[{"host":"a.test"}],"from":["spiffe://c/a"]}]}}"#,
             r#"{"egress":{"rules":[{"name":"r","to":[{"host":"a.test"}],"from":["spiffe://c/a"]}]}}"#,
-            "a recorded request has one identity, and does not say where the proxy found it",
+            "a recorded request has one identity, and does not say where the proxy found it: compare in the access log what both ways name for the same connections",
         ),
         (
             r#"{"rateLimits":[{"name":"l","key":[{"header":"x"}],"limit":{"requests":1,"per":"1h"}}]}"#,
             r#"{"rateLimits":[{"name":"l","key":[{"header":"x"}],"limit":{"requests":1,"per":"1h"},"capacity":100000}]}"#,
-            "none of the sequences that were tried does",
+            "it takes more different keys at once than are tried here: compare the capacities with how many keys are busy within `limit.per`",
         ),
     ] {
         let (changes, _) = compare(&file(&policy(old)), &file(&policy(new)), NOW);
