@@ -110,7 +110,7 @@ fn one_of(names: &str) -> Option<String> {
     Some(form.to_owned())
 }
 
-/// Whether a list has texts or numbers, not objects.
+/// Whether a list has strings or numbers instead of objects.
 fn holds_texts(field: &str) -> bool {
     ["methods", "hostnames", "ports", "from", "upgrades", "values", "matchedPaths"].contains(&field)
 }
@@ -239,7 +239,7 @@ mod tests {
         }
     }
 
-    /// Each form in the place of the wrong value makes a valid policy.
+    /// The suggested form makes the policy valid in every place.
     #[test]
     fn suggested_forms_are_valid() {
         for (policy, wrong) in [

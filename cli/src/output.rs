@@ -148,7 +148,7 @@ pub fn count(n: usize, what: &str) -> String {
     format!("{} {what}{}", thousands(n as u64), if n == 1 { "" } else { "s" })
 }
 
-/// Without the operating system's numbers of errors, which say nothing to a reader: ` (os error 2)`.
+/// Removes error numbers such as ` (os error 2)`, which do not help users.
 pub fn without_numbers(message: &str) -> String {
     let mut text = String::new();
     let mut rest = message;

@@ -477,9 +477,9 @@ fn path_words(path: &impl std::fmt::Display) -> String {
     plural.unwrap_or(words)
 }
 
-/// A rule with `paths` has every request that it selects checked for ambiguous paths, whichever rule allows it: where
-/// such a rule goes and one without `paths` still allows the destination, what was refused with 400 passes. In Audit no
-/// other rule is needed: what none allows passes.
+/// A rule with `paths` makes requests that it selects path-scoped: they are checked for ambiguous paths, whichever rule
+/// allows them. If such a rule is removed and one without `paths` still allows the destination, requests pass that got
+/// 400 before. In Audit, no other rule is needed, because requests that no rule allows pass.
 fn compare_path_scope(old: &EgressDocument, new: &EgressDocument, changes: &mut Changes) {
     for (rule, opened) in path_scope_lost(old, new) {
         let path = format!("egress.rules[{}].paths", rule.name.0);

@@ -87,15 +87,15 @@ fn list(items: &[Node], path: &str, parents: &Parts, draft: &mut PolicyDraft, re
         Some(Node::Bool(value)) => Some(value.to_string()),
         _ => None,
     };
-    // The key and the value of each entry; an empty value is none.
-    let entries: Vec<Entry> = items
+    // The key and the value of each entry; an empty value counts as none.
+    let entries: Vec<DescriptorEntry> = items
         .iter()
         .map(|item| {
             (text_of(item, "key").unwrap_or_default(), text_of(item, "value").filter(|value| !value.is_empty()))
         })
         .collect();
     let siblings = Siblings::of(&entries);
-    let mut seen: HashSet<&Entry> = HashSet::new();
+    let mut seen: HashSet<&DescriptorEntry> = HashSet::new();
     for (i, (item, entry)) in items.iter().zip(&entries).enumerate() {
         let (key, value) = entry;
         let is_repeated = !seen.insert(entry);
@@ -149,7 +149,7 @@ fn paths_of(value: &str) -> PathSet {
 }
 
 /// Key and value of an entry of a list.
-type Entry = (String, Option<String>);
+type DescriptorEntry = (String, Option<String>);
 
 /// The values of each key of a list, with their places.
 struct Siblings<'e> {
@@ -160,7 +160,7 @@ struct Siblings<'e> {
 }
 
 impl<'e> Siblings<'e> {
-    fn of(entries: &'e [Entry]) -> Siblings<'e> {
+    fn of(entries: &'e [DescriptorEntry]) -> Siblings<'e> {
         let mut siblings = Siblings { full: HashMap::new(), wildcards: HashMap::new() };
         for (i, (key, value)) in entries.iter().enumerate() {
             let Some(value) = value else { continue };
@@ -170,13 +170,13 @@ impl<'e> Siblings<'e> {
         siblings
     }
 
-    /// What others of the list take of the values of entry `at`.
-    fn others(&self, at: usize, (key, value): &Entry) -> Vec<&'e str> {
+    /// The values of entry `at` that other entries of the list take.
+    fn others(&self, at: usize, (key, value): &DescriptorEntry) -> Vec<&'e str> {
         let list =
             |lists: &HashMap<&'e str, Vec<(usize, &'e str)>>| lists.get(key.as_str()).cloned().unwrap_or_default();
         let mut others = match value {
             None => [list(&self.full), list(&self.wildcards)].concat(),
-            // Values in full go before wildcards, and those in their order.
+            // Exact values take precedence over wildcards, which count in their order.
             Some(value) if value.contains('*') => {
                 let earlier = list(&self.wildcards).into_iter().filter(|(i, _)| *i < at);
                 list(&self.full).into_iter().chain(earlier).collect()
@@ -188,7 +188,7 @@ impl<'e> Siblings<'e> {
     }
 }
 
-/// Adds what one entry of a descriptor asks of a request; an error is what no policy can ask.
+/// Adds the conditions of one entry of a descriptor. Returns an error when a policy cannot express them.
 fn part(key: &str, value: Option<&str>, shared: bool, others: &[&str], parts: &mut Parts) -> Result<(), String> {
     match (DescriptorKey::of(key), value) {
         (DescriptorKey::Elsewhere, _) => return Err("when Envoy sends it is not said here".to_owned()),

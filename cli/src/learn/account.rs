@@ -53,7 +53,7 @@ impl Why {
         !matches!(self, Why::ManyNames | Why::RareHost | Why::RareMethod | Why::RarePath)
     }
 
-    /// For people.
+    /// The human-readable description.
     pub fn words(self) -> &'static str {
         match self {
             Why::Denied => "denied by the policy",

@@ -259,7 +259,7 @@ impl Args {
         )
     }
 
-    /// What a reader must know of the log.
+    /// Notes about the log for the report.
     fn notes(&self, counts: &LogCounts, is_unsaid: bool, is_assumed: bool, rules: &[LearnedRule]) -> Vec<String> {
         let mut notes = Vec::new();
         let without_time = counts.requests - counts.timed;
@@ -302,7 +302,7 @@ impl Args {
 const HOPELESS: &str = "nothing is learned: every request is of a kind that no rule is learned from, as listed above. Names instead of addresses, \
     and --port for a port that is meant, would change that";
 
-/// Why no policy is written: without a rule it would refuse every request.
+/// Why no policy is written: without a rule, it would refuse every request.
 fn nothing_learned(rules: &[LearnedRule], report: &LearnReport, is_merged: bool) -> Option<&'static str> {
     match () {
         () if report.requests == 0 => Some("the log has no requests; give one that has"),

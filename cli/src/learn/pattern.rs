@@ -39,7 +39,7 @@ impl Pattern {
         std::iter::once(self.clone()).chain(own.chain(above).map(|prefix| Pattern::Prefix(prefix.into())))
     }
 
-    /// Whether it has this path.
+    /// Whether it covers this path.
     pub fn has(&self, path: &str) -> bool {
         match self {
             Pattern::Exact(exact) => **exact == *path,

@@ -214,7 +214,7 @@ fn insert_in_flow(text: &str, located: &Located, rules: &[LearnedRule], style: &
     }
 }
 
-/// Where the last line with more than a comment ends.
+/// The end of the last line that is not only a comment.
 fn content_end(text: &str) -> usize {
     let mut end = text.len();
     for line in text.split_inclusive('\n').rev() {

@@ -55,7 +55,7 @@ pub fn request(line: &[u8]) -> anyhow::Result<WireRequest> {
         if let Some(advice) = foreign::advice(line) {
             return anyhow!("{advice}");
         }
-        // Of its own place only the column says something.
+        // The position in the error is relative to the line, so only the column is useful.
         let said = error.to_string();
         let (what, place) = said.rsplit_once(" at line ").unwrap_or((&said, ""));
         let column = place.split_once(" column ").map(|(_, column)| format!(" (column {column})")).unwrap_or_default();

@@ -19,7 +19,7 @@ const MOST_REQUESTS: u32 = 10_000;
 const TOO_MANY_KEYS: &str = "it takes more different keys at once than are tried here: compare the capacities with how many keys are \
                              busy within `limit.per`";
 
-/// Searches, and decisions of all of them.
+/// Bounds for the number of searches, and of decisions in all of them.
 const MOST_SEARCHES: usize = 40;
 const MOST_DECISIONS: usize = 100_000;
 

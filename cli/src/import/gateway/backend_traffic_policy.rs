@@ -40,7 +40,7 @@ pub fn limits(objects: &Objects<'_>, routes: &[Attached], draft: &mut PolicyDraf
             is_free
         });
     }
-    // One on a rule goes before one on its route, and that before one on the Gateway.
+    // A policy on a rule takes precedence over one on its route, and that over one on the Gateway.
     let mut sections: HashMap<&str, Vec<String>> = HashMap::new();
     for own in &taken {
         if let Some((of, _)) = own.split_once('#') {

@@ -28,7 +28,7 @@ const TRANSPORT: [&str; 14] = [
     "enable-opentelemetry",
 ];
 
-/// Annotations that let in only some requests.
+/// Annotations that refuse some of the requests.
 const GUARDS: [&str; 11] = [
     "whitelist-source-range",
     "allowlist-source-range",
@@ -54,9 +54,9 @@ pub struct IngressSettings {
     pub rewrite_target: Option<String>,
     /// Why its requests must not be imported: the source refuses some of them.
     pub guarded: Option<String>,
-    /// Why requests to any path of its hosts must be left to the source: its snippet is in their `server` block.
+    /// Why no path of its hosts must be imported: its snippet is in their `server` block.
     pub guards_hosts: Option<String>,
-    /// Where all its requests are redirected, or why that cannot be said.
+    /// The redirect for all its requests, or why it cannot be expressed.
     pub redirect: Option<Result<Node, String>>,
     /// The redirect for requests for `/`.
     pub app_root: Option<String>,
