@@ -77,7 +77,7 @@ mod tests {
         let fleet = Arc::new(Mutex::new(Fleet::default()));
         let feed = SharedFeed::default();
         scrape::lock(&fleet).add("east", "127.0.0.1:9", "http://127.0.0.1:9");
-        let source = feed::lock(&feed).add_source("east", "access log /nosuch.log".to_owned());
+        let source = feed::lock(&feed).add_source("east", "access log", "/nosuch.log");
         assert!(messages(&fleet, &feed).is_empty());
         scrape::lock(&fleet).fail("east", "127.0.0.1:9", "connection refused".to_owned());
         *source.error.lock().unwrap() = Some("No such file or directory".to_owned());

@@ -102,8 +102,8 @@ mod tests {
         assert_eq!(json(""), "null");
         assert_eq!(json("a: 'no !tag, here'\nb: |\n  x !y, z"), "{\"a\":\"no !tag, here\",\"b\":\"x !y, z\\n\"}");
         assert_eq!(
-            json("{a: \"b && !c\", d: 'e !f', g: h!i, j: [\"!k\", '!l', m]}"),
-            r#"{"a":"b && !c","d":"e !f","g":"h!i","j":["!k","!l","m"]}"#
+            json("{a: \"b && !c\", d: 'e !f', g: h!i, j: [\"!k\", '!l', m], n: ['!o''p''', '!q', '']}"),
+            r#"{"a":"b && !c","d":"e !f","g":"h!i","j":["!k","!l","m"],"n":["!o'p'","!q",""]}"#
         );
         assert!(["[!a', b]", "[!a\", b]", "{!'a, b: c}"].iter().all(|text| Located::read(text).is_err()));
         assert_eq!(json("{\n\t\"a\":\t\"\\ud83d\\ude00\"}"), "{\"a\":\"😀\"}");

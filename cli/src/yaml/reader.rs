@@ -105,12 +105,14 @@ fn guarded(text: &str) -> (String, Vec<usize>) {
         match c {
             '!' => in_tag = true,
             ',' if in_tag && !has_guard => {
-                guards.push(out.len());
-                out.push(GUARD);
+                // A `'` may belong to a tag, or end a quoted text with a `!` in it: before it, the guard suits both.
+                let at = out.trim_end_matches('\'').len();
+                guards.push(at);
+                out.insert(at, GUARD);
                 in_tag = false;
             }
-            // The end of a quoted text with a `!` in it: what follows is no tag.
-            '"' | '\'' => in_tag = false,
+            // No tag has it: a quoted text with a `!` in it ends here.
+            '"' => in_tag = false,
             _ if c.is_whitespace() => in_tag = false,
             _ => {}
         }

@@ -71,7 +71,7 @@ fn a_policy_may_have_its_rules_in_any_form_or_none() {
         "egress: {mode: Audit, rules: [{name: a, to: [{host: a.test}]}, {name: b, to: [{host: b.test}]} ], defaultPort: 443} # c\n",
         "egress:\n  rules: [{name: a, to: [{host: a.test}]}] # one\n  mode: Audit\n",
         "egress:\n  rules: [\n    {name: a, to: [{host: a.test}]}, # first\n    {name: b, to: [{host: b.test}]},\n  ]\n",
-        "egress:\n  rules:\n  [\n    {\n      name: a, to: [{host: a.test}]\n    } # last\n  ]\n",
+        "egress:\n  rules:\n    [\n      {\n        name: a, to: [{host: a.test}]\n      } # last\n    ]\n",
         "egress: {rules: []}\n",
         "egress: {mode: Enforce, rules: [ ], defaultPort: 443}\n",
         "egress: {mode: Audit}\nroutes: {default: stable}\n",
