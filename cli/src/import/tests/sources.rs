@@ -109,7 +109,7 @@ fn a_limit_counts_only_the_requests_of_its_route() {
 }
 
 #[test]
-fn what_lets_in_only_some_requests_is_left_to_nginx() {
+fn annotations_that_refuse_some_requests_are_left_to_nginx() {
     for annotation in [
         "whitelist-source-range: 10.0.0.0/8",
         "auth-url: https://auth.test",
