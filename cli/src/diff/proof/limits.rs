@@ -122,6 +122,6 @@ fn has_many_keys(limit: ReadLimit<'_>, ours: &[ReadLimit<'_>]) -> bool {
         |limit: &ReadLimit<'_>| limit.document.capacity.as_ref().map_or(DEFAULT_CAPACITY, |capacity| capacity.0);
     let differs =
         |other: &ReadLimit<'_>| other.document.name == limit.document.name && capacity(other) != capacity(&limit);
-    let burst = u32::try_from(limit.burst()).unwrap_or(u32::MAX).max(1);
+    let burst = limit.burst().max(1);
     !limit.document.key.is_empty() && ours.iter().any(differs) && capacity(&limit) >= MOST_REQUESTS / burst
 }

@@ -88,9 +88,9 @@ fn many_limits_that_come_and_go_in_two_listeners_keep_no_memory() {
     for round in 1..=6 {
         let (letter, policy) = &policies[round % 2];
         let path = format!("/{letter}{}", number - 1);
-        for number in 0..2 {
-            let waiting = FakeExchange::new(&listeners[number], &[("x-user", "w")]);
-            listeners[number] = load(policy);
+        for listener in &mut listeners {
+            let waiting = FakeExchange::new(listener, &[("x-user", "w")]);
+            *listener = load(policy);
             assert!(waiting.request_headers(true));
         }
         // Tokens that one listener has consumed are not available to the other.
