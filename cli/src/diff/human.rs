@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::change::ChangeClass;
+use super::change::{ChangeClass, PolicyChange};
 use super::report::DiffReport;
 use super::traffic::{self, DifferenceKind, Users};
 use crate::output::count;
@@ -17,14 +17,12 @@ pub fn render(report: &DiffReport) -> String {
         let object = change.object.as_ref().map(|object| format!("{DIM}{object}{DIM:#} ")).unwrap_or_default();
         let _ = writeln!(out, "{} {object}{NAME}{}{NAME:#}: {}", mark(change.class), change.path, change.message);
         if let Some(proof) = &change.proof {
-            let which = match &proof.passes {
-                Witness::Request(_) => String::new(),
-                Witness::Sequence(requests) => format!("the last of {}, ", count(requests.len(), "request")),
-            };
             let _ = writeln!(
                 out,
-                "          {DIM}passes now:{DIM:#} {which}{} {DIM}(before: {}){DIM:#}",
-                proof.words, proof.before
+                "          {DIM}passes now:{DIM:#} {}{} {DIM}(before: {}){DIM:#}",
+                position(&proof.passes),
+                proof.words,
+                proof.before
             );
         }
         if let Some(why) = change.no_proof {
@@ -42,6 +40,23 @@ pub fn render(report: &DiffReport) -> String {
         let _ = write_traffic(traffic, &mut out);
     }
     out
+}
+
+/// One change on one line, without styles, with the request that shows it.
+pub fn loosening(change: &PolicyChange) -> String {
+    let mut line = format!("{}: {}", change.path, change.message);
+    if let Some(proof) = &change.proof {
+        let _ = write!(line, "; passes now: {}{} (before: {})", position(&proof.passes), proof.words, proof.before);
+    }
+    line
+}
+
+/// Which of the requests the words of a proof describe.
+fn position(passes: &Witness) -> String {
+    match passes {
+        Witness::Request(_) => String::new(),
+        Witness::Sequence(requests) => format!("the last of {}, ", count(requests.len(), "request")),
+    }
 }
 
 fn mark(class: ChangeClass) -> String {

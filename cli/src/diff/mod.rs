@@ -15,8 +15,8 @@ mod verdict;
 
 use std::path::PathBuf;
 
-use penstock_policy::Timestamp;
 use penstock_policy::document::Node;
+use penstock_policy::{Policy, Timestamp};
 
 use crate::documents::Documents;
 use crate::explain::instant;
@@ -150,12 +150,26 @@ impl Args {
     }
 }
 
-/// The changes of settings and egress that let something pass that was refused before, each with its place. For an
-/// invalid policy, the sections that can be parsed are compared.
-pub fn loosenings(old: &Node, new: &Node) -> Vec<String> {
-    let changes = restrictions((old, &Documents::of(old)), (new, &Documents::of(new)));
-    let loosened = changes.0.into_iter().filter(|change| change.class == ChangeClass::Loosened);
-    loosened.map(|change| format!("{}: {}", change.path, change.message)).collect()
+/// The changes of settings, egress and limits that let something pass that was refused before, each with its place and,
+/// for the first of them, a request that shows it at `time`. For an invalid policy, the sections that can be parsed are
+/// compared by their text only.
+pub fn loosenings(old: &Node, new: &Node, time: Timestamp) -> Vec<String> {
+    // Readers look at the first ones, and the API server waits for an answer.
+    const MOST_SHOWN: usize = 20;
+    let (before, after) = (Documents::of(old), Documents::of(new));
+    let mut changes = restrictions((old, &before), (new, &after));
+    changes.0.retain(|change| change.class == ChangeClass::Loosened);
+    let others = changes.0.split_off(changes.0.len().min(MOST_SHOWN));
+    if let (Ok(was), Ok(is)) = (Policy::from_node(old), Policy::from_node(new)) {
+        let sides = proof::Sides {
+            old: proof::Side { node: old, documents: &before, policy: &was },
+            new: proof::Side { node: new, documents: &after, policy: &is },
+            now: time,
+        };
+        proof::prove(&mut changes, &sides);
+        changes.0.retain(|change| change.class == ChangeClass::Loosened);
+    }
+    changes.0.iter().chain(&others).map(human::loosening).collect()
 }
 
 /// The changes in settings and in the sections that refuse requests.

@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 use super::marks::{APPROVAL, LABEL};
 use super::review::ReviewAnswer;
 use crate::manifests::ANNOTATION;
-use crate::{diff, yaml_text};
+use crate::{diff, replay, yaml_text};
 
 /// A loosening by an update.
 pub struct Loosened {
@@ -32,7 +32,7 @@ pub fn loosened(old: (&Node, &[(String, &Node)]), new: (&Node, &[(String, &Node)
     for (place, policy) in was {
         match is.iter().find(|(other, _)| other == place) {
             Some((_, new)) if *new == *policy => {}
-            Some((_, new)) => changes.extend(diff::loosenings(policy, new)),
+            Some((_, new)) => changes.extend(diff::loosenings(policy, new, replay::now())),
             None if restricts(policy) => changes.push(format!("the policy {place} is gone, or no longer checked")),
             None => {}
         }

@@ -13,6 +13,9 @@ fn a_loosening_needs_its_approval() {
     assert_eq!(answer["allowed"], false, "{answer}");
     let message = answer["status"]["message"].as_str().unwrap();
     assert!(message.contains("- egress.rules[r].to: allows *.a.test"), "{message}");
+    // One request that the update allows, and the answer to it so far.
+    let line = message.lines().find(|line| line.contains("egress.rules[r].to")).unwrap();
+    assert!(line.contains("; passes now: GET ") && line.ends_with("(before: 403 hostNotAllowed)"), "{line}");
     let hash = message.split("penstock.io/approved-loosening: \"").nth(1).unwrap().split('"').next().unwrap();
     let mut approved = new.clone();
     approved["metadata"]["annotations"] = json!({"penstock.io/approved-loosening": hash});
@@ -37,6 +40,21 @@ fn a_loosening_needs_its_approval() {
 /// Responses of a webhook that requires approvals.
 fn judge(webhook: &Webhook, kind: &str, old: &Value, new: &Value) -> Value {
     webhook.post("/validate", &review(kind, "UPDATE", new, Some(old)))
+}
+
+#[test]
+fn an_update_that_lets_nothing_new_pass_needs_no_approval() {
+    let webhook = Webhook::start(&["--loosening", "require-annotation"], |_| {});
+    let rule = |name: &str, methods: &Value| json!({"name": name, "to": [{"host": "a.test"}], "methods": methods});
+    let policy = |rules: &Value| wasm_plugin(&json!({"egress": {"rules": rules}}));
+    // The second rule gets what the first allows already.
+    let first = rule("first", &json!(["GET", "POST"]));
+    let old = policy(&json!([first, rule("second", &json!(["GET"]))]));
+    let new = policy(&json!([first, rule("second", &json!(["GET", "POST"]))]));
+    let answer = judge(&webhook, "WasmPlugin", &old, &new);
+    assert_eq!(answer["allowed"], true, "{answer}");
+    let wider = policy(&json!([first, rule("second", &json!(["GET", "PUT"]))]));
+    assert_eq!(judge(&webhook, "WasmPlugin", &old, &wider)["allowed"], false);
 }
 
 fn egress(host: &str) -> Value {
