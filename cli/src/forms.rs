@@ -86,7 +86,7 @@ fn required(path: &str) -> Option<String> {
         ("headers", "name") => "add `name: x-user-group`",
         ("queryParams" | "cookies", "name") => "add the parameter's or cookie's `name`",
         ("egress" | "rules" | "rateLimits" | "canaries" | "variants", "name") => {
-            "add `name: …`: reports and counters name it, and no other in its list may have the same"
+            "add `name: …` with a name that is unique in this list; reports and counters use it"
         }
         ("path", "value") => "add `value: /cart`",
         _ => return None,
