@@ -112,7 +112,7 @@ fn missing_data_is_reported_and_nothing_disappears() -> Result<()> {
 
     // An Envoy without modules, and a cluster without any data.
     page.open(&format!("{}#/plain", dash.url()))?;
-    page.wait(&format!("/Nothing is wrong/.test({})", text("#problems")))?;
+    page.wait(&format!("/runs no Penstock filter/.test({})", text("#problems")))?;
     for (section, says) in [
         ("canaries", "No policy in this cluster has a canary"),
         ("rateLimits", "has a rate limit"),
